@@ -1,0 +1,85 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# "make" or "make help" lists the targets. Each one prepares what it needs by itself.
+# PYTHON names the interpreter to make the virtual environments with (3.11 or newer).
+
+PYTHON ?= python3
+export PYTHON
+
+venv := .venv/bin
+older_cores := 2.17 2.18
+
+.PHONY: help
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+# --- Looking at it ---
+
+.PHONY: demo bench
+demo: .venv/.ready guest-packages ## save a real guest, restore it, and give it its time back
+	@$(venv)/python -m tests.demo
+
+bench: .venv/.ready guest-packages ## measure it on a real guest; a table, and build/bench.json
+	@$(venv)/python -m tests.bench
+
+# --- Checking it ---
+
+.PHONY: test unit unit-all integration vm sanity lint
+test: lint unit-all sanity integration vm ## everything below
+
+unit: .venv/.ready ## unit tests with branch coverage, ansible-core 2.19
+	$(venv)/pytest --timeout 60 tests/unit --cov --cov-report=term
+
+unit-all: unit $(older_cores:%=unit-%) ## the same, and with ansible-core 2.17 and 2.18
+
+unit-%: .venvs/core-%/.ready
+	.venvs/core-$*/bin/pytest -q --timeout 60 tests/unit
+
+integration: .venv/.ready guest-packages ## every channel against stock agents and fakes, no guest
+	$(venv)/pytest --timeout 120 tests/integration
+
+vm: .venv/.ready guest-packages ## real guests: save, suspend, revert, each corrected and checked
+	$(venv)/pytest tests/vm
+
+sanity: .venv/.ready ## ansible-test sanity
+	@tests/setup/sanity
+
+lint: .venv/.ready ## ruff, mypy, vermin, yamllint, ansible-lint, reuse
+	$(venv)/ruff check
+	$(venv)/ruff format --check
+	@$(venv)/python -m tests.support.collection link >/dev/null
+	$(venv)/mypy -p ansible_collections.qemu.guest_agent.plugins.module_utils
+	$(venv)/vermin --quiet --no-tips --violations --target=3.8- plugins
+	$(venv)/yamllint --strict .
+	PATH="$(CURDIR)/$(venv):$$PATH" $(venv)/ansible-lint --offline
+	$(venv)/reuse lint --quiet || $(venv)/reuse lint
+
+# --- Making it ---
+
+.PHONY: build clean
+build: .venv/.ready ## the collection's tarball, in build/
+	@$(venv)/python -m tests.support.collection build
+
+clean: ## remove everything that was made here
+	rm -rf build .venv .venvs .ansible .hypothesis
+
+# --- Preparing the ground ---
+
+.PHONY: build-packages guest-packages
+build-packages:
+	@tests/setup/system-packages build
+
+guest-packages:
+	@tests/setup/system-packages test
+
+# The packages come first, but checking them again is no reason to make an environment again.
+.venv/.ready: tests/setup/requirements.txt tests/setup/unit.txt | build-packages
+	@tests/setup/venv .venv -r tests/setup/requirements.txt
+
+.venvs/core-%/.ready: tests/setup/unit.txt | build-packages
+	@tests/setup/venv .venvs/core-$* -r tests/setup/unit.txt 'ansible-core~=$*.0'
+
+# Without this, make takes the environments for intermediate files and removes them.
+.PRECIOUS: .venvs/core-%/.ready

@@ -1,0 +1,190 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""One guest's agent: what it can do, and doing it."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, Callable, Dict, Mapping, Optional, Union
+
+from . import wire
+from .channels.base import Arguments, Channel, Deadline, Exchange, Request
+from .commands import CATALOGUE, FROZEN_ALLOWED, answers_on_success
+from .errors import (
+    CommandDisabledError,
+    CommandError,
+    CommandFailedError,
+    CommandNotFoundError,
+    ExchangeTimeoutError,
+    FrozenError,
+    NotConnectedError,
+    QgaError,
+    RemoteProtocolError,
+    UnresponsiveError,
+)
+
+# The pause between two attempts to reach an agent that is not there yet: a guest that boots or wakes needs seconds.
+_RETRY_SECONDS = 0.2
+
+_EXTENDED_HINT = "Only the extended agent has it: deploy it with the role qemu.guest_agent.extended_agent."
+
+
+@dataclass(frozen=True)
+class CommandState:
+    """What an agent says of one of its commands in ``guest-info``."""
+
+    enabled: bool
+    success_response: bool
+
+
+@dataclass(frozen=True)
+class AgentInfo:
+    """``guest-info``, typed. ``commands`` maps names to states."""
+
+    version: str
+    commands: Mapping[str, CommandState]
+
+    @property
+    def is_extended(self) -> bool:
+        return all(self.enabled(name) for name in ("guest-update-time", "guest-get-clock"))
+
+    def enabled(self, name: str) -> bool:
+        state = self.commands.get(name)
+        return state is not None and state.enabled
+
+
+class GuestAgent:
+    """The agent behind a channel. ``timeout`` is in seconds, for each exchange."""
+
+    def __init__(self, channel: Channel, timeout: float) -> None:
+        self._channel = channel
+        self.timeout = timeout
+        self._info: Optional[AgentInfo] = None
+
+    @property
+    def info(self) -> AgentInfo:
+        """What the agent can do, asked for once.
+
+        :raises QgaError: as :meth:`call` does; ``guest-info`` itself may be disabled
+        """
+        if self._info is None:
+            self._info = _read_info(self.call("guest-info"))
+        return self._info
+
+    def knows(self, name: str) -> bool:
+        """Whether the agent has the command and lets it run. An agent that hides its list is believed to know all."""
+        try:
+            return self.info.enabled(name)
+        except CommandError:
+            return name in CATALOGUE and CATALOGUE[name].origin == "stock"
+
+    def require(self, command: str) -> None:
+        """Make sure that the agent has ``command`` and lets it run, without running it.
+
+        :raises CommandError: it has not, or does not
+        """
+        if self.knows(command):
+            return
+        state = self.info.commands.get(command)
+        raise self._missing(command) if state is None else self._disabled(command)
+
+    def call(
+        self,
+        command: str,
+        arguments: Union[Arguments, Callable[[int], Arguments], None] = None,
+        timeout: Optional[float] = None,
+    ) -> Any:
+        """What ``command`` returns; ``{}`` from commands that return nothing.
+
+        :raises CommandError: the agent refused it
+        :raises QgaError: the agent could not be asked; see :meth:`Channel.call`
+        """
+        exchange = self.exchange(command, arguments, timeout)
+        assert isinstance(exchange.reply, wire.Returned)
+        return exchange.reply.value
+
+    def exchange(
+        self,
+        command: str,
+        arguments: Union[Arguments, Callable[[int], Arguments], None] = None,
+        timeout: Optional[float] = None,
+    ) -> Exchange:
+        """As :meth:`call`, with the stamps of the exchange. Its reply is always a :class:`wire.Returned`."""
+        request = Request(command, {} if arguments is None else arguments, self._expects_reply(command))
+        exchange = self._channel.call(request, self.timeout if timeout is None else timeout)
+        if isinstance(exchange.reply, wire.Refused):
+            raise self._refusal(command, exchange.reply)
+        return exchange
+
+    def wait(self, wait_timeout: float) -> None:
+        """Return as soon as the agent answers a ping; ``wait_timeout`` is in seconds.
+
+        Only what passes by itself is waited for: an agent that is not connected yet, or does not answer yet.
+
+        :raises QgaError: it did not, with the last reason
+        """
+        deadline = Deadline(wait_timeout)
+        while True:
+            try:
+                # A last attempt just before the end still gets enough time to be a fair one.
+                self.call("guest-ping", timeout=min(self.timeout, max(deadline.remaining(), 1.0)))
+                return
+            except CommandError:
+                return  # it answers, if only to refuse
+            except (NotConnectedError, UnresponsiveError, ExchangeTimeoutError):
+                if deadline.remaining() < _RETRY_SECONDS:
+                    raise
+            time.sleep(_RETRY_SECONDS)
+
+    def _expects_reply(self, command: str) -> bool:
+        if self._info is not None and command in self._info.commands:
+            return self._info.commands[command].success_response
+        return answers_on_success(command)
+
+    def _refusal(self, command: str, refused: wire.Refused) -> CommandError:
+        said = "the agent refused %s: %s" % (command, refused.description)
+        if refused.kind != "CommandNotFound":
+            return CommandFailedError(said, command=command)
+        # Only its words tell a disabled command from a missing one (qapi/qmp-dispatch.c, QEMU 10.0.13).
+        return self._disabled(command) if "disabled" in refused.description else self._missing(command)
+
+    @staticmethod
+    def _missing(command: str) -> CommandError:
+        hint = _EXTENDED_HINT if command in CATALOGUE and CATALOGUE[command].origin == "extended" else None
+        return CommandNotFoundError("the agent does not know %s" % command, hint, command)
+
+    def _disabled(self, command: str) -> CommandError:
+        if command not in FROZEN_ALLOWED and self._is_frozen():
+            return FrozenError("the agent refused %s: the guest's file systems are frozen" % command, command=command)
+        return CommandDisabledError("the guest's administrator has disabled %s" % command, command=command)
+
+    def _is_frozen(self) -> bool:
+        try:
+            return bool(self.call("guest-fsfreeze-status") == "frozen")
+        except QgaError:
+            return False  # it does not say so: the refusal is the administrator's
+
+
+def _read_info(value: Any) -> AgentInfo:
+    """``GuestAgentInfo`` (qga/qapi-schema.json, QEMU 10.0.13). Agents before 1.7 have no ``success-response``.
+
+    :raises RemoteProtocolError: it has another shape
+    """
+    if not isinstance(value, dict) or not isinstance(value.get("version"), str):
+        raise RemoteProtocolError("the agent returned a guest-info without a version")
+    commands: Dict[str, CommandState] = {}
+    listed = value.get("supported_commands", [])
+    for entry in listed if isinstance(listed, list) else ():
+        if not isinstance(entry, dict) or not isinstance(entry.get("name"), str):
+            raise RemoteProtocolError("the agent returned a guest-info with a command that has no name")
+        name = entry["name"]
+        success_response = entry.get("success-response")
+        commands[name] = CommandState(
+            enabled=entry.get("enabled") is True,
+            success_response=success_response if isinstance(success_response, bool) else answers_on_success(name),
+        )
+    return AgentInfo(value["version"], MappingProxyType(commands))

@@ -1,0 +1,106 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The contract of a channel: what carries one request to an agent and its reply back."""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Callable, Mapping, Optional, Type, TypeVar, Union
+
+from ..errors import RemoteProtocolError
+from ..wire import Refused, Reply, Returned
+
+ChannelType = TypeVar("ChannelType", bound="Channel")
+
+Arguments = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Request:
+    """One command and its arguments.
+
+    ``arguments`` may be a function: a channel calls it at the last moment before it sends, with the host's monotonic
+    clock in nanoseconds, so that a time that is sent is as fresh as can be. ``expects_reply`` is false for commands
+    that never answer on success (``success-response`` in QEMU's schema).
+    """
+
+    execute: str
+    arguments: Union[Arguments, Callable[[int], Arguments]] = field(default_factory=dict)
+    expects_reply: bool = True
+
+    def arguments_at(self, now_ns: int) -> Arguments:
+        return self.arguments(now_ns) if callable(self.arguments) else self.arguments
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """One request and its reply, stamped with the host's monotonic clock in nanoseconds.
+
+    ``sent_ns`` is read as late before sending, and ``received_ns`` as early after receiving, as the channel can.
+    """
+
+    reply: Reply
+    sent_ns: int
+    received_ns: int
+
+
+NO_REPLY = Returned({})  # stands for the success of a command that never answers on success
+
+
+class Deadline:
+    """The end of the time that a whole operation has, however many waits it consists of."""
+
+    def __init__(self, seconds: float) -> None:
+        self._end = time.monotonic() + seconds
+
+    def remaining(self) -> float:
+        """Seconds left; never negative."""
+        return max(0.0, self._end - time.monotonic())
+
+    def expired(self) -> bool:
+        return self.remaining() <= 0.0
+
+
+class Channel(ABC):
+    """Carries requests to one agent, one at a time. Not for use by several threads."""
+
+    @abstractmethod
+    def call(self, request: Request, timeout: float) -> Exchange:
+        """Carry one request and wait for its reply, ``timeout`` seconds at most for all of it.
+
+        :raises QgaError: the agent could not be reached, did not answer in time, or broke the protocol. An error that
+            the agent itself returns is no exception: it is a :class:`Refused` reply.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Give back what the channel holds. Closing twice is no error."""
+
+    def __enter__(self: ChannelType) -> ChannelType:
+        return self
+
+    def __exit__(
+        self,
+        kind: Optional[Type[BaseException]],
+        error: Optional[BaseException],
+        trace: Optional[TracebackType],
+    ) -> None:
+        self.close()
+
+
+def expect_integer(value: Any, what: str) -> int:
+    """``value`` if it is a JSON integer; a peer's bool or float is none.
+
+    :raises RemoteProtocolError: it is not
+    """
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise RemoteProtocolError("the agent returned %s as %s, not as an integer" % (what, type(value).__name__))
+    return value
+
+
+__all__ = ["Arguments", "Channel", "Deadline", "Exchange", "NO_REPLY", "Refused", "Request", "expect_integer"]

@@ -1,0 +1,290 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The channels that are sockets: unix, TCP and vsock."""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import select
+import socket
+import time
+from collections import deque
+from dataclasses import dataclass
+from typing import Callable, Deque, Mapping, Optional, Type, Union
+
+from .. import wire
+from ..errors import (
+    ExchangeTimeoutError,
+    InvalidOptionError,
+    NotConnectedError,
+    NotFoundError,
+    PermissionDeniedError,
+    QgaError,
+    RemoteProtocolError,
+    UnresponsiveError,
+)
+from .base import NO_REPLY, Channel, Deadline, Exchange, Request
+
+_CHUNK = 65536
+
+# How long closing waits for a reply that is still under way. A stock agent that listens on a unix socket exits when its
+# client closes with unread bytes (ECONNRESET, `stop_agent` in qga/main.c, QEMU 10.0.13).
+_DRAIN_SECONDS = 0.5
+
+_ONE_CLIENT_HINT = (
+    "An agent's socket serves one client at a time: end the other one, or use the domain if libvirt holds the channel. "
+    "While a guest boots or wakes, wait_timeout waits for it."
+)
+
+
+@dataclass(frozen=True)
+class UnixAddress:
+    path: str
+
+    def __str__(self) -> str:
+        return "socket %s" % self.path
+
+    def connect(self, timeout: float) -> socket.socket:
+        return _connect(socket.AF_UNIX, self.path, timeout)
+
+
+@dataclass(frozen=True)
+class TcpAddress:
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return "address %s:%d" % ("[%s]" % self.host if ":" in self.host else self.host, self.port)
+
+    def connect(self, timeout: float) -> socket.socket:
+        connection = socket.create_connection((self.host, self.port), timeout=timeout)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return connection
+
+
+@dataclass(frozen=True)
+class VsockAddress:
+    cid: int
+    port: int
+
+    def __str__(self) -> str:
+        return "vsock %d:%d" % (self.cid, self.port)
+
+    def connect(self, timeout: float) -> socket.socket:
+        return _connect(socket.AF_VSOCK, (self.cid, self.port), timeout)
+
+
+Address = Union[UnixAddress, TcpAddress, VsockAddress]
+
+
+def _connect(family: int, address: object, timeout: float) -> socket.socket:
+    connection = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        connection.settimeout(timeout)
+        connection.connect(address)  # type: ignore[arg-type]  # of the family's own shape
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+# What went wrong while connecting, by errno; anything else is "not connected".
+_CONNECT_ERRORS: Mapping[int, Type[QgaError]] = {
+    errno.ENOENT: NotFoundError,
+    errno.ENOTDIR: NotFoundError,
+    errno.ENODEV: NotFoundError,  # vsock: no guest has this cid
+    errno.EACCES: PermissionDeniedError,
+    errno.EPERM: PermissionDeniedError,
+    errno.EAGAIN: UnresponsiveError,  # unix: the listener's queue is full
+    errno.ETIMEDOUT: UnresponsiveError,
+}
+
+_CONNECT_HINTS: Mapping[Type[QgaError], Optional[str]] = {
+    NotFoundError: "Check the socket, address or vsock option against the guest's configuration; the guest must run.",
+    PermissionDeniedError: None,
+    UnresponsiveError: _ONE_CLIENT_HINT,
+    NotConnectedError: "Nothing listens there: check that the guest runs and that this is its agent's channel.",
+}
+
+
+def _connect_error(address: Address, error: OSError) -> QgaError:
+    if isinstance(error, socket.gaierror):
+        kind: Type[QgaError] = NotFoundError
+    elif isinstance(error, socket.timeout):
+        kind = UnresponsiveError
+    else:
+        kind = _CONNECT_ERRORS.get(error.errno or 0, NotConnectedError)
+    reason = error.strerror or str(error)
+    return kind("cannot connect to %s: %s" % (address, reason), _CONNECT_HINTS[kind])
+
+
+class StreamChannel(Channel):
+    """A channel over a stream socket. Connects on the first call, and again after the peer has gone.
+
+    A connection begins with 0xFF and ``guest-sync-delimited``; all up to the 0xFF byte of the reply is dropped, so that
+    neither half a request of the client before nor a reply that was meant for it can do harm. The same is done after
+    a timeout: the late reply is dropped then.
+    """
+
+    def __init__(self, address: Address, limits: wire.Limits = wire.Limits()) -> None:
+        self._address = address
+        self._limits = limits
+        self._socket: Optional[socket.socket] = None
+        self._decoder = wire.Decoder(limits)
+        self._received: Deque[wire.Event] = deque()
+        self._received_ns = 0
+        self._in_sync = False
+
+    def call(self, request: Request, timeout: float) -> Exchange:
+        deadline = Deadline(timeout)
+        connection = self._connected(deadline)
+        if not self._in_sync:
+            self._sync(connection, deadline, timeout)
+        self._in_sync = False  # until the reply is here
+        sent_ns = self._send(connection, self._stamped(request), deadline)
+        if not request.expects_reply:
+            return Exchange(NO_REPLY, sent_ns, sent_ns)
+        event = self._next_event(connection, deadline)
+        if event is None:
+            raise ExchangeTimeoutError(
+                "the agent at %s did not answer %s within %g s" % (self._address, request.execute, timeout)
+            )
+        if isinstance(event, wire.Malformed):
+            raise RemoteProtocolError("%s: %s" % (self._address, event.error.message))
+        if isinstance(event, wire.Resync):
+            raise RemoteProtocolError(
+                "%s: the peer sent 0xFF in place of a reply to %s" % (self._address, request.execute)
+            )
+        received_ns = self._received_ns
+        reply = wire.read_reply(event.decode())
+        self._in_sync = True
+        return Exchange(reply, sent_ns, received_ns)
+
+    def close(self) -> None:
+        connection, self._socket = self._socket, None
+        if connection is None:
+            return
+        try:
+            self._drain(connection)
+        except OSError:
+            pass  # the peer has gone: nothing left to drain
+        finally:
+            connection.close()
+
+    def _connected(self, deadline: Deadline) -> socket.socket:
+        if self._socket is not None:
+            return self._socket
+        if isinstance(self._address, UnixAddress) and len(os.fsencode(self._address.path)) > 107:
+            raise InvalidOptionError(
+                "the socket path %s is longer than the 107 bytes that a unix socket may have" % self._address.path,
+                "Use a shorter path, for example through a symbolic link.",
+            )
+        try:
+            connection = self._address.connect(deadline.remaining() or 0.001)
+        except OSError as error:
+            raise _connect_error(self._address, error) from error
+        connection.setblocking(False)
+        self._socket = connection
+        self._decoder = wire.Decoder(self._limits)
+        self._received.clear()
+        self._in_sync = False
+        return connection
+
+    def _sync(self, connection: socket.socket, deadline: Deadline, timeout: float) -> None:
+        awaited, delimited = self._send_sync(connection, "guest-sync-delimited", deadline), True
+        seen_delimiter = False
+        while True:
+            event = self._next_event(connection, deadline)
+            if event is None:
+                raise UnresponsiveError(
+                    "no guest agent answered at %s within %g s" % (self._address, timeout), _ONE_CLIENT_HINT
+                )
+            if isinstance(event, wire.Resync):
+                seen_delimiter = True
+            elif isinstance(event, wire.Message):
+                reply = _reply_or_none(event)
+                if reply == wire.Returned(awaited) and (seen_delimiter or not delimited):
+                    self._in_sync = True
+                    return
+                if delimited and isinstance(reply, wire.Refused) and reply.kind == "CommandNotFound":
+                    # Agents before QEMU 1.1 know the plain command only. The 0xFF has reset their parser all the same.
+                    awaited, delimited = self._send_sync(connection, "guest-sync", deadline), False
+
+    def _send_sync(self, connection: socket.socket, command: str, deadline: Deadline) -> int:
+        # Below 2^53, so that agents which keep numbers as doubles echo it unchanged.
+        number = secrets.randbelow(2**53)
+        self._send(
+            connection, lambda _now: wire.DELIMITER + wire.encode(wire.request(command, {"id": number})), deadline
+        )
+        return number
+
+    @staticmethod
+    def _stamped(request: Request) -> Callable[[int], bytes]:
+        if callable(request.arguments):
+            return lambda now_ns: wire.encode(wire.request(request.execute, request.arguments_at(now_ns)))
+        data = wire.encode(wire.request(request.execute, request.arguments))
+        return lambda _now: data
+
+    def _send(self, connection: socket.socket, stamped: Callable[[int], bytes], deadline: Deadline) -> int:
+        """Send all of it; returns the host's monotonic clock just before the first byte left."""
+        sent_ns = time.monotonic_ns()
+        rest = memoryview(stamped(sent_ns))
+        while rest:
+            try:
+                rest = rest[connection.send(rest) :]
+            except (BlockingIOError, InterruptedError):
+                if not self._wait(connection, select.POLLOUT, deadline):
+                    raise UnresponsiveError("the agent at %s does not read what it is sent" % self._address) from None
+            except OSError as error:
+                raise self._lost(error) from error
+        return sent_ns
+
+    def _next_event(self, connection: socket.socket, deadline: Deadline) -> Optional[wire.Event]:
+        """The next thing that the peer sent, or None when the deadline has passed."""
+        while not self._received:
+            if not self._wait(connection, select.POLLIN, deadline):
+                return None
+            try:
+                data = connection.recv(_CHUNK)
+            except (BlockingIOError, InterruptedError):
+                continue
+            except OSError as error:
+                raise self._lost(error) from error
+            self._received_ns = time.monotonic_ns()
+            if not data:
+                raise self._lost(None)
+            self._decoder.feed(data)
+            self._received.extend(self._decoder)
+        return self._received.popleft() if not deadline.expired() else None
+
+    @staticmethod
+    def _wait(connection: socket.socket, events: int, deadline: Deadline) -> bool:
+        # poll, not select: a fleet's process holds more descriptors than select can name.
+        poll = select.poll()
+        poll.register(connection, events)
+        return bool(poll.poll(deadline.remaining() * 1000))
+
+    def _lost(self, error: Optional[OSError]) -> NotConnectedError:
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+        reason = "the peer closed the connection" if error is None else (error.strerror or str(error))
+        return NotConnectedError("lost the agent at %s: %s" % (self._address, reason))
+
+    def _drain(self, connection: socket.socket) -> None:
+        connection.shutdown(socket.SHUT_WR)
+        deadline = Deadline(0.0 if self._in_sync else _DRAIN_SECONDS)
+        while self._wait(connection, select.POLLIN, deadline) and connection.recv(_CHUNK):
+            pass
+
+
+def _reply_or_none(message: wire.Message) -> Optional[wire.Reply]:
+    """What a message says if it is a reply at all; before the sync anything may arrive."""
+    try:
+        return wire.read_reply(message.decode())
+    except RemoteProtocolError:
+        return None

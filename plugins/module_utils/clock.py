@@ -1,0 +1,211 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Measuring how far a guest's clock is off: from exchanges to an interval that holds the offset.
+
+Whatever delays an exchange met, the guest read its clock after the request was sent and before the reply was received.
+That bounds the offset on both sides, and the bounds of several exchanges can be intersected (Marzullo's idea, with
+every source telling the truth). All values are integer nanoseconds. Offsets here are against the host's monotonic
+clock; :mod:`reference` says what the guest should have shown.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Callable, List, NamedTuple, Sequence, Tuple
+
+from .agent import GuestAgent
+from .channels.base import expect_integer
+from .errors import RemoteProtocolError
+from .reference import MAX_SLEW_PPM
+
+# guest-get-time cuts its reading to microseconds (g_get_real_time in qga/commands.c, QEMU 10.0.13).
+STOCK_RESOLUTION_NS = 1_000
+EXTENDED_RESOLUTION_NS = 1
+
+# Steps that clocks are known to be read in: powers of ten, and an agent that knows whole minutes only.
+_RESOLUTIONS_NS = (60_000_000_000,) + tuple(10**digits for digits in range(9, 2, -1))
+
+# A set of readings that contradict each other is thrown away and taken anew this often before the clock is called
+# coarse: a step in the middle of one set is over by the next.
+_FRESH_STARTS = 2
+
+
+class Interval(NamedTuple):
+    """Both ends belong to it. Empty if ``low`` is above ``high``."""
+
+    low: int
+    high: int
+
+    @property
+    def middle(self) -> int:
+        return (self.low + self.high) // 2
+
+    @property
+    def half_width(self) -> int:
+        """Rounded up, so that the middle and it never promise too much."""
+        return (self.high - self.low + 1) // 2
+
+    @property
+    def is_empty(self) -> bool:
+        return self.low > self.high
+
+    def shifted(self, by: int) -> "Interval":
+        return Interval(self.low + by, self.high + by)
+
+    def widened(self, by: int) -> "Interval":
+        return Interval(self.low - by, self.high + by)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One exchange that read the guest's clock: the host's monotonic stamps around the guest's own.
+
+    ``guest_received_ns`` and ``guest_transmitted_ns`` are the same where the agent gives one reading only.
+    ``resolution_ns``: the true time was up to this much later than the reading, since agents cut and never round up.
+    """
+
+    sent_ns: int
+    received_ns: int
+    guest_received_ns: int
+    guest_transmitted_ns: int
+    resolution_ns: int = EXTENDED_RESOLUTION_NS
+
+    @property
+    def interval(self) -> Interval:
+        """What this exchange alone proves about guest clock minus host clock."""
+        return Interval(
+            self.guest_transmitted_ns - self.received_ns,
+            self.guest_received_ns + self.resolution_ns - self.sent_ns,
+        )
+
+    @property
+    def round_trip_ns(self) -> int:
+        """Time on the way, both ways, without what the agent spent."""
+        return self.received_ns - self.sent_ns - (self.guest_transmitted_ns - self.guest_received_ns)
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What several readings prove together.
+
+    ``interval`` holds the offset of the guest's clock against the host's monotonic clock. ``one_way_ns`` is the
+    time from sending a request to the agent's acting on it, by the upper quartile: setting a clock takes the agent a
+    little more work than reading it. ``coarse``: the readings contradicted each other, because
+    the guest's clock ticks in steps or is being slewed, and the interval was widened by what they differed.
+    """
+
+    interval: Interval
+    round_trip_ns: int
+    one_way_ns: int
+    resolution_ns: int
+    exchanges: int
+    coarse: bool
+
+
+def intersection(readings: Sequence[Reading]) -> Interval:
+    """The interval that all readings agree on, as of the last one; empty if they contradict each other.
+
+    An older reading proves less: meanwhile the two clocks may have drifted apart, and a time service may have slewed
+    either.
+    """
+    now_ns = max(reading.received_ns for reading in readings)
+    aged = [
+        reading.interval.widened((now_ns - reading.sent_ns) * MAX_SLEW_PPM // 1_000_000 + 1) for reading in readings
+    ]
+    return Interval(max(each.low for each in aged), min(each.high for each in aged))
+
+
+def bridged(empty: Interval) -> Interval:
+    """An interval for readings that contradict each other by a gap.
+
+    A clock that ticks coarsely is read up to one tick too low, never too high. So the largest lower bound is the best
+    reading there is, the gap is what the tick was seen to be, and the true tick may be larger than was seen.
+    """
+    gap = empty.low - empty.high
+    return Interval(empty.low - gap, empty.low + gap)
+
+
+def seen_resolution(readings: Sequence[Reading]) -> int:
+    """The coarsest known step that all of the guest's readings are multiples of, or what the readings claim."""
+    claimed = max(reading.resolution_ns for reading in readings)
+    for step in _RESOLUTIONS_NS:
+        if step > claimed and all(
+            reading.guest_received_ns % step == 0 and reading.guest_transmitted_ns % step == 0 for reading in readings
+        ):
+            return step
+    return claimed
+
+
+def evaluate(readings: Sequence[Reading]) -> Measurement:
+    """What the readings prove, contradictions bridged."""
+    resolution_ns = seen_resolution(readings)
+    at_resolution = [
+        Reading(
+            each.sent_ns, each.received_ns, each.guest_received_ns, each.guest_transmitted_ns, resolution_ns
+        )
+        for each in readings
+    ]
+    agreed = intersection(at_resolution)
+    coarse = agreed.is_empty
+    interval = bridged(agreed) if coarse else agreed
+    # Half of the resolution: that much was cut from a reading on average.
+    ways_ns = sorted(each.guest_received_ns + resolution_ns // 2 - each.sent_ns - interval.middle for each in readings)
+    one_way_ns = ways_ns[len(ways_ns) * 3 // 4]
+    return Measurement(
+        interval=interval,
+        round_trip_ns=min(each.round_trip_ns for each in readings),
+        one_way_ns=max(0, one_way_ns),
+        resolution_ns=max(resolution_ns, agreed.low - agreed.high) if coarse else resolution_ns,
+        exchanges=len(readings),
+        coarse=coarse,
+    )
+
+
+def measure(read: Callable[[], Reading], exchanges: int) -> Measurement:
+    """Take ``exchanges`` readings, and evaluate them.
+
+    Readings that contradict each other are taken anew a few times: a clock was stepped meanwhile, or a coarse tick
+    fell between them.
+    """
+    for _start in range(1 + _FRESH_STARTS):
+        readings: List[Reading] = [read() for _exchange in range(exchanges)]
+        measurement = evaluate(readings)
+        if not measurement.coarse:
+            break
+    return measurement
+
+
+def reader(agent: GuestAgent) -> Callable[[], Reading]:
+    """How to read this guest's clock: with two stamps by the extended agent, with one by the stock one."""
+    return (lambda: _read_extended(agent)) if agent.knows("guest-get-clock") else (lambda: _read_stock(agent))
+
+
+# Years 1970 to 2261: what int64 nanoseconds hold. A reading outside is nonsense, and is not computed with.
+_LATEST_NS = 2**63 - 1
+
+
+def _guest_time(value: object, what: str) -> int:
+    nanoseconds = expect_integer(value, what)
+    if not 0 <= nanoseconds <= _LATEST_NS:
+        raise RemoteProtocolError("the agent returned %s outside of the years 1970 to 2261" % what)
+    return nanoseconds
+
+
+def _read_stock(agent: GuestAgent) -> Reading:
+    exchange = agent.exchange("guest-get-time")
+    guest_ns = _guest_time(exchange.reply.value, "the guest's time")  # type: ignore[union-attr]
+    return Reading(exchange.sent_ns, exchange.received_ns, guest_ns, guest_ns, STOCK_RESOLUTION_NS)
+
+
+def _read_extended(agent: GuestAgent) -> Reading:
+    exchange = agent.exchange("guest-get-clock")
+    received_ns, transmitted_ns = _clock_stamps(exchange.reply.value)  # type: ignore[union-attr]
+    return Reading(exchange.sent_ns, exchange.received_ns, received_ns, transmitted_ns)
+
+
+def _clock_stamps(value: object) -> Tuple[int, int]:
+    if not isinstance(value, dict):
+        raise RemoteProtocolError("the agent returned a guest-get-clock that is no object")
+    return _guest_time(value.get("received"), "received"), _guest_time(value.get("transmitted"), "transmitted")

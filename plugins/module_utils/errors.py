@@ -1,0 +1,159 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""One tree of errors. Each class has a stable ``code`` that playbooks may test, and says what to do next.
+
+Standard library only: the role ``extended_agent`` ships this file into the guest.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Dict, Optional
+
+
+class QgaError(Exception):
+    """Base of everything that this collection raises on purpose.
+
+    ``message`` is one sentence: what was wrong, and where. ``hint`` is one sentence: what to do about it.
+    """
+
+    code: ClassVar[str] = "internal_error"
+    default_hint: ClassVar[str] = ""
+
+    def __init__(self, message: str, hint: Optional[str] = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = self.default_hint if hint is None else hint
+
+    def as_dict(self) -> Dict[str, str]:
+        return {"code": self.code, "message": self.message, "hint": self.hint}
+
+
+# What the caller asked for cannot be tried.
+
+
+class InvalidOptionError(QgaError):
+    code = "invalid_option"
+
+
+class MissingLibraryError(QgaError):
+    code = "missing_library"
+    default_hint = (
+        "Install the Python bindings of libvirt (python3-libvirt or libvirt-python) for the interpreter "
+        "that runs this module, or address the guest by its socket."
+    )
+
+
+# The way to the agent: hypervisor, guest, channel.
+
+
+class HypervisorUnavailableError(QgaError):
+    code = "hypervisor_unavailable"
+    default_hint = "Check the uri, and that the libvirt daemon it names is running and may be reached from here."
+
+
+class PermissionDeniedError(QgaError):
+    code = "permission_denied"
+    default_hint = "Run the task with become, or give its user access to libvirt or to the agent's socket."
+
+
+class NotFoundError(QgaError):
+    code = "not_found"
+    default_hint = "Check the name; `virsh list --all` shows the domains that the hypervisor knows."
+
+
+class NotRunningError(QgaError):
+    code = "not_running"
+    default_hint = "Start or resume the guest first; an agent answers only while its guest runs."
+
+
+class NotConfiguredError(QgaError):
+    code = "not_configured"
+    default_hint = "Add a virtio channel named org.qemu.guest_agent.0 to the domain, and start it anew."
+
+
+class NotConnectedError(QgaError):
+    code = "not_connected"
+    default_hint = (
+        "Install and start qemu-guest-agent in the guest; while a guest boots or wakes, wait_timeout waits for it."
+    )
+
+
+class UnresponsiveError(QgaError):
+    code = "unresponsive"
+    default_hint = "Look at the agent's service in the guest; a busy guest may need a longer timeout or a wait_timeout."
+
+
+class ExchangeTimeoutError(QgaError):
+    code = "timeout"
+    default_hint = "The agent may still carry the command out. Raise timeout if the guest is merely slow."
+
+
+# The wire: who broke the rules?
+
+
+class ProtocolError(QgaError):
+    code = "protocol_error"
+
+
+class LocalProtocolError(ProtocolError):
+    """This end tried to send what the protocol cannot carry."""
+
+    default_hint = "This is a defect of the caller; please report it."
+
+
+class RemoteProtocolError(ProtocolError):
+    """The peer sent what the protocol does not allow, or more than the limits allow."""
+
+    default_hint = "Check that the address is a guest agent's, and that no other program writes to its channel."
+
+
+# The agent understood, and said no.
+
+
+class CommandError(QgaError):
+    """``command`` is the agent command that was refused."""
+
+    def __init__(self, message: str, hint: Optional[str] = None, command: str = "") -> None:
+        super().__init__(message, hint)
+        self.command = command
+
+
+class CommandNotFoundError(CommandError):
+    code = "command_not_found"
+    default_hint = "This agent is too old, or built without that command; a newer qemu-guest-agent may have it."
+
+
+class CommandDisabledError(CommandError):
+    code = "command_disabled"
+    default_hint = (
+        "The guest's administrator disabled it: see block-rpcs and allow-rpcs in /etc/qemu/qemu-ga.conf, "
+        "or BLOCK_RPCS, FILTER_RPC_ARGS in /etc/sysconfig/qemu-ga, inside the guest."
+    )
+
+
+class FrozenError(CommandError):
+    code = "frozen"
+    default_hint = "Thaw the guest's file systems (virsh domfsthaw) and run the task again."
+
+
+class CommandFailedError(CommandError):
+    code = "command_failed"
+    default_hint = "The reason is the agent's own; look at its log in the guest."
+
+
+# The clock.
+
+
+class NotConvergedError(QgaError):
+    code = "not_converged"
+    default_hint = (
+        "Something in the guest sets or slews the clock as well, or the agent cannot set it finely enough: "
+        "stop the time service in the guest, raise tolerance, or choose another method."
+    )
+
+
+class HostClockUnsynchronizedError(QgaError):
+    code = "host_clock_unsynchronized"
+    default_hint = "Synchronise the host's clock first (chrony, ntpd), or drop require_synchronized_host."

@@ -1,0 +1,244 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Facts about a guest: which subsets there are, which agent commands they take, and what becomes of the replies.
+
+The guest is not trusted: its replies are checked for their shape, and only JSON values with well-formed names leave
+here.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import time
+from dataclasses import dataclass
+from typing import Any, Callable, Dict, FrozenSet, Iterable, List, Mapping, Optional, Tuple, Union
+
+from .agent import GuestAgent
+from .clock import measure, reader
+from .commands import CATALOGUE, Command
+from .errors import CommandNotFoundError, InvalidOptionError, QgaError, RemoteProtocolError
+from .reference import Reference
+
+# Names as QAPI has them (docs/devel/qapi-code-gen.rst, QEMU 10.0.13); an agent of another make may add members.
+_MEMBER = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}\Z")
+
+_TIME_SAMPLES = 8
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a subset's gatherer works with."""
+
+    agent: GuestAgent
+    reference: Reference
+
+
+def snake_case(value: Any) -> Any:
+    """A reply with its members' names in snake_case, in depth.
+
+    :raises RemoteProtocolError: a name is none of QAPI's, or a number is none of JSON's
+    """
+    if isinstance(value, dict):
+        return {_member(name): snake_case(member) for name, member in value.items()}
+    if isinstance(value, list):
+        return [snake_case(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        raise RemoteProtocolError("the agent returned a number that is out of range")
+    return value
+
+
+def _member(name: str) -> str:
+    if _MEMBER.match(name) is None:
+        raise RemoteProtocolError("the agent returned an object with an ill-formed member name")
+    return name.replace("-", "_").lower()
+
+
+_KINDS: Mapping[type, str] = {dict: "an object", list: "a list of objects", str: "a string"}
+
+
+def _ask(command: str, kind: type) -> Callable[[Context], Any]:
+    """A gatherer that asks one command, whose reply is an object, a list of objects or a string."""
+
+    def gather(context: Context) -> Any:
+        value = context.agent.call(command)
+        items = value if kind is list and isinstance(value, list) else []
+        if not isinstance(value, kind) or not all(isinstance(item, dict) for item in items):
+            raise RemoteProtocolError("the agent returned from %s something other than %s" % (command, _KINDS[kind]))
+        return snake_case(value)
+
+    return gather
+
+
+def _host_name(context: Context) -> str:
+    name = _ask("guest-get-host-name", dict)(context).get("host_name")
+    if not isinstance(name, str):
+        raise RemoteProtocolError("the agent returned from guest-get-host-name no host-name")
+    return name
+
+
+def _agent(context: Context) -> Dict[str, Any]:
+    info = context.agent.info
+    return {
+        "version": info.version,
+        "kind": "extended" if info.is_extended else "stock",
+        "command_count": len(info.commands),
+    }
+
+
+def _commands(context: Context) -> List[Dict[str, Any]]:
+    return [
+        {"name": name, "enabled": state.enabled, "success_response": state.success_response}
+        for name, state in sorted(context.agent.info.commands.items())
+    ]
+
+
+def _time(context: Context) -> Dict[str, Any]:
+    measurement = measure(reader(context.agent), _TIME_SAMPLES)
+    interval = measurement.interval.shifted(-context.reference.base_ns())
+    facts: Dict[str, Any] = {
+        "guest_time_ns": time.monotonic_ns() + measurement.interval.middle,
+        "offset_ns": interval.middle,
+        "uncertainty_ns": interval.half_width,
+        "round_trip_ns": measurement.round_trip_ns,
+        "resolution_ns": measurement.resolution_ns,
+    }
+    if context.agent.knows("guest-get-clock"):
+        clock = _ask("guest-get-clock", dict)(context)
+        facts.update((name, clock.get(name)) for name in ("synchronized", "max_error", "source"))
+    return facts
+
+
+def _memory(context: Context) -> Dict[str, Any]:
+    info = _ask("guest-get-memory-block-info", dict)(context)
+    blocks = _ask("guest-get-memory-blocks", list)(context)
+    online = sum(1 for block in blocks if block.get("online") is True)
+    return {"block_size": info.get("size"), "blocks": len(blocks), "online_blocks": online}
+
+
+@dataclass(frozen=True)
+class Subset:
+    """One name in ``gather_subset``, and how its facts are gathered."""
+
+    name: str
+    gather: Callable[[Context], Any]
+    in_min: bool = False
+
+
+SUBSETS: Tuple[Subset, ...] = (
+    Subset("agent", _agent, in_min=True),
+    Subset("hostname", _host_name, in_min=True),
+    Subset("os", _ask("guest-get-osinfo", dict), in_min=True),
+    Subset("timezone", _ask("guest-get-timezone", dict), in_min=True),
+    Subset("commands", _commands),
+    Subset("time", _time),
+    Subset("network", _ask("guest-network-get-interfaces", list)),
+    Subset("routes", _ask("guest-network-get-route", list)),
+    Subset("filesystems", _ask("guest-get-fsinfo", list)),
+    Subset("users", _ask("guest-get-users", list)),
+    Subset("vcpus", _ask("guest-get-vcpus", list)),
+    Subset("memory", _memory),
+    Subset("disks", _ask("guest-get-disks", list)),
+    Subset("load", _ask("guest-get-load", dict)),
+    Subset("cpu_stats", _ask("guest-get-cpustats", list)),
+    Subset("disk_stats", _ask("guest-get-diskstats", list)),
+    Subset("freeze", _ask("guest-fsfreeze-status", str)),
+)
+
+_GROUPS: Mapping[str, FrozenSet[str]] = {
+    "all": frozenset(subset.name for subset in SUBSETS),
+    "min": frozenset(subset.name for subset in SUBSETS if subset.in_min),
+    **{subset.name: frozenset((subset.name,)) for subset in SUBSETS},
+}
+
+SUBSET_NAMES: Tuple[str, ...] = tuple(_GROUPS)
+
+
+def select(gather_subset: Iterable[str]) -> Tuple[Subset, ...]:
+    """The subsets that are meant: what is named, less what is named with ``!``; all, if only ``!`` is used.
+
+    :raises InvalidOptionError: a name is unknown
+    """
+    names = list(gather_subset)
+    unknown = sorted(name for name in names if name.lstrip("!") not in _GROUPS or name.startswith("!!"))
+    if unknown:
+        raise InvalidOptionError(
+            "gather_subset has unknown names: %s" % ", ".join(unknown),
+            "Choose from %s, each with or without a leading '!'." % ", ".join(SUBSET_NAMES),
+        )
+    wanted = {each for name in names if not name.startswith("!") for each in _GROUPS[name]}
+    unwanted = {each for name in names if name.startswith("!") for each in _GROUPS[name[1:]]}
+    if not any(not name.startswith("!") for name in names):
+        wanted = set(_GROUPS["all"])
+    return tuple(subset for subset in SUBSETS if subset.name in wanted - unwanted)
+
+
+def gather(agent: GuestAgent, reference: Reference, subsets: Iterable[Subset]) -> Dict[str, Any]:
+    """The facts by subset name; ``errors`` holds the subsets that the agent lacks or refuses, and why.
+
+    :raises QgaError: the agent cannot be reached, or stopped answering: then the other subsets cannot be had either
+    """
+    context = Context(agent, reference)
+    facts: Dict[str, Any] = {}
+    errors: Dict[str, Dict[str, str]] = {}
+    for subset in subsets:
+        try:
+            facts[subset.name] = subset.gather(context)
+        except QgaError as error:
+            if error.code in _FATAL:
+                raise
+            errors[subset.name] = error.as_dict()
+    facts["errors"] = errors
+    return facts
+
+
+_FATAL = frozenset(
+    ("hypervisor_unavailable", "permission_denied", "not_found", "not_running", "not_configured", "not_connected")
+    + ("unresponsive", "missing_library", "invalid_option")
+)
+
+
+def command_details(agent: GuestAgent, name: str) -> Dict[str, Any]:
+    """What is known of one agent command; ``details_from`` says by whom.
+
+    The extended agent is asked (``guest-get-command-info``). The stock agent tells only whether the command is enabled
+    and answers on success; the rest is the catalogue's.
+
+    :raises CommandNotFoundError: neither the agent nor the catalogue knows it
+    """
+    if agent.knows("guest-get-command-info"):
+        details = agent.call("guest-get-command-info", {"name": name})
+        if not isinstance(details, dict):
+            raise RemoteProtocolError("the agent returned from guest-get-command-info something other than an object")
+        return dict(snake_case(details), present=True, details_from="agent")
+    state = agent.info.commands.get(name)
+    entry: Optional[Command] = CATALOGUE.get(name)
+    if state is None and entry is None:
+        raise CommandNotFoundError(
+            "neither the agent nor the catalogue knows a command %s" % name,
+            "Check the spelling; gather_subset=commands lists what this agent has.",
+            name,
+        )
+    details = {"name": name, "present": state is not None, "enabled": state is not None and state.enabled}
+    if entry is not None:
+        details.update(_described(entry))
+    if state is not None:
+        details["success_response"] = state.success_response
+    details["details_from"] = "agent" if entry is None else "catalogue"
+    return details
+
+
+def _described(entry: Command) -> Dict[str, Union[str, bool, List[Dict[str, Union[str, bool]]]]]:
+    return {
+        "success_response": entry.success_response,
+        "since": entry.since,
+        "description": entry.description,
+        "arguments": [
+            {"name": argument.name, "type": argument.type, "optional": argument.optional}
+            for argument in entry.arguments
+        ],
+        "returns": entry.returns,
+        "origin": entry.origin,
+    }

@@ -1,0 +1,342 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Giving one guest the right time: measure, decide, step, verify, report."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Callable, Dict, List, Mapping, NamedTuple, Optional, Tuple
+
+from .agent import GuestAgent
+from .channels.base import Arguments
+from .clock import Interval, Measurement, measure, reader
+from .errors import CommandFailedError, ExchangeTimeoutError, NotConvergedError, QgaError
+from .reference import JumpWatch, Reference
+
+SECOND_NS = 1_000_000_000
+
+# The stock agent runs hwclock inside of guest-set-time, which waits for an edge of the RTC's second: about one second,
+# two on a busy guest (qga/commands-posix.c, QEMU 10.0.13). It has this many seconds on top of an exchange's own limit.
+_HWCLOCK_SECONDS = 5.0
+
+# What a step should leave at most. Tolerance is what is left alone, and wider: a clock that has to be stepped is set as
+# well as can be. The first step after a restore may miss it, on an emulated CPU that translates the agent's code anew.
+_FINE_NS = 500_000
+
+# How many more exchanges are worth their time when the interval lies across the tolerance.
+_CLOSER_LOOK = 4
+
+
+@dataclass(frozen=True)
+class ResyncOptions:
+    """How to resync. ``samples`` is the number of exchanges for one measurement.
+
+    ``method``: "auto", "extended" (a delta, applied by the extended agent), "set_time" (an absolute time) or "rtc" (the
+    guest takes its hardware clock's). ``attempts`` bounds the steps, ``dry_run`` forbids them.
+    """
+
+    tolerance_ns: int = SECOND_NS // 10
+    method: str = "auto"
+    attempts: int = 3
+    samples: int = 16
+    allow_backward: bool = True
+    update_rtc: bool = False
+    dry_run: bool = False
+
+
+class Offset(NamedTuple):
+    """A measurement seen against the reference: guest clock minus the time that it should show."""
+
+    interval: Interval
+    measurement: Measurement
+
+    @property
+    def ns(self) -> int:
+        return self.interval.middle
+
+    @property
+    def uncertainty_ns(self) -> int:
+        return self.interval.half_width
+
+
+@dataclass(frozen=True)
+class ResyncReport:
+    """What was found and done. Times are integer nanoseconds.
+
+    ``changed``: the guest's clock was stepped, or would have been in a dry run. ``guest_time_before_ns`` is what the
+    guest's clock would show at the end of the run had nothing been done, ``guest_time_after_ns`` what it does show.
+    """
+
+    changed: bool
+    within_tolerance: bool
+    method: Optional[str]
+    attempts: int
+    before: Offset
+    after: Optional[Offset]
+    guest_time_before_ns: int
+    guest_time_after_ns: int
+    duration_ns: int
+    warnings: Tuple[str, ...] = ()
+    error: Optional[QgaError] = None
+
+    def as_dict(self) -> Dict[str, object]:
+        """The figures under the names that the modules return."""
+        latest = self.after or self.before
+        result: Dict[str, object] = {
+            "changed": self.changed,
+            "within_tolerance": self.within_tolerance,
+            "method": self.method,
+            "attempts": self.attempts,
+            "offset_before_ns": self.before.ns,
+            "uncertainty_before_ns": self.before.uncertainty_ns,
+            "offset_after_ns": None if self.after is None else self.after.ns,
+            "uncertainty_after_ns": None if self.after is None else self.after.uncertainty_ns,
+            "round_trip_ns": latest.measurement.round_trip_ns,
+            "resolution_ns": latest.measurement.resolution_ns,
+            "guest_time_before_ns": self.guest_time_before_ns,
+            "guest_time_after_ns": self.guest_time_after_ns,
+            "duration_ns": self.duration_ns,
+        }
+        if self.error is not None:
+            result["error"] = self.error.as_dict()
+        return result
+
+
+def is_certainly_within(interval: Interval, tolerance_ns: int) -> bool:
+    return -tolerance_ns <= interval.low and interval.high <= tolerance_ns
+
+
+def is_certainly_beyond(interval: Interval, tolerance_ns: int) -> bool:
+    return interval.low > tolerance_ns or interval.high < -tolerance_ns
+
+
+def resync(agent: GuestAgent, reference: Reference, options: ResyncOptions) -> ResyncReport:
+    """Bring the guest's clock to the reference.
+
+    A clock that does not come within tolerance is no exception but the report's ``error``: the figures matter most
+    then.
+
+    :raises QgaError: the guest's clock could not be read, or the agent has no command that sets it
+    """
+    return _Run(agent, reference, options).report()
+
+
+class _Run:
+    """One resync; holds what its phases tell each other."""
+
+    def __init__(self, agent: GuestAgent, reference: Reference, options: ResyncOptions) -> None:
+        self._agent = agent
+        self._reference = reference
+        self._options = options
+        self._started_ns = time.monotonic_ns()
+        self._read = reader(agent)
+        self._jumps = JumpWatch(reference)
+        self._warnings: List[str] = []
+        self._step_error: Optional[QgaError] = None
+
+    def report(self) -> ResyncReport:
+        options = self._options
+        before = self._look()
+        if abs(before.ns) <= options.tolerance_ns:
+            return self._finish(before, None, changed=False, within_tolerance=True)
+        if before.ns > 0 and not options.allow_backward:
+            self._warn(
+                "the guest is %s ahead and was left so: going back is forbidden by allow_backward=false"
+                % _seconds(before.ns)
+            )
+            return self._finish(before, None, changed=False, within_tolerance=False)
+        method = self._choose()
+        if options.dry_run:
+            return self._finish(before, None, changed=True, within_tolerance=False, method=method)
+        return self._step_until_right(before, method)
+
+    def _step_until_right(self, before: Offset, method: str) -> ResyncReport:
+        options = self._options
+        offset = before
+        right = fine = False
+        attempts = 0
+        while attempts < options.attempts and not fine:
+            attempts += 1
+            self._step(method, offset)
+            offset = self._look()
+            right = self._is_right(offset)
+            fine = right and not (_METHODS[method].can_refine and self._can_be_refined(offset))
+        changed = not _overlap(before, offset)
+        if self._step_error is not None and right:
+            self._warn("the clock was set although the agent reported an error: %s" % self._step_error.message)
+        error = None if right else self._failure(method, attempts, offset)
+        return self._finish(
+            before, offset, changed=changed or right, within_tolerance=right, method=method, attempts=attempts,
+            error=error,
+        )
+
+    def _look(self) -> Offset:
+        """Measure; more closely if the tolerance lies within the interval."""
+        offset = self._measure(self._options.samples)
+        tolerance_ns = self._options.tolerance_ns
+        if not is_certainly_within(offset.interval, tolerance_ns) and not is_certainly_beyond(
+            offset.interval, tolerance_ns
+        ):
+            offset = self._measure(self._options.samples * _CLOSER_LOOK)
+        return offset
+
+    def _measure(self, exchanges: int) -> Offset:
+        measurement = measure(self._read, exchanges)
+        jump_ns = self._jumps.jump_ns()
+        if jump_ns:
+            self._warn("the host's clock was stepped by %s meanwhile; its new time counts" % _seconds(jump_ns))
+        if measurement.coarse:
+            self._warn(
+                "the guest's clock is coarse or being slewed: its readings differ by %s"
+                % _seconds(measurement.resolution_ns)
+            )
+        return Offset(measurement.interval.shifted(-self._reference.base_ns()), measurement)
+
+    def _is_right(self, offset: Offset) -> bool:
+        # A residual below the uncertainty cannot be told from none; stepping again would only add noise.
+        if offset.uncertainty_ns > self._options.tolerance_ns:
+            self._warn(
+                "the tolerance is finer than this guest can be measured: the uncertainty is %s"
+                % _seconds(offset.uncertainty_ns)
+            )
+        return abs(offset.ns) <= max(self._options.tolerance_ns, offset.uncertainty_ns)
+
+    @staticmethod
+    def _can_be_refined(offset: Offset) -> bool:
+        return abs(offset.ns) > max(_FINE_NS, offset.uncertainty_ns)
+
+    def _choose(self) -> str:
+        method = self._options.method
+        if method == "auto":
+            method = "extended" if self._agent.knows("guest-update-time") else "set_time"
+        self._agent.require(_METHODS[method].command)
+        return method
+
+    def _step(self, method: str, offset: Offset) -> None:
+        """Step the clock once. Its error is no verdict: the measurement behind it is."""
+        self._step_error = None
+        try:
+            warning = _METHODS[method].step(self._agent, self._reference, offset, self._options)
+        except (CommandFailedError, ExchangeTimeoutError) as error:
+            self._step_error = error
+            self._await_agent()
+        else:
+            if warning:
+                self._warn(warning)
+
+    def _await_agent(self) -> None:
+        """An agent that still sits in hwclock answers nobody; it has as long again to come out of it."""
+        try:
+            self._agent.wait(_HWCLOCK_SECONDS)
+        except QgaError as silent:
+            raise self._step_error or silent
+
+    def _failure(self, method: str, attempts: int, offset: Offset) -> QgaError:
+        figures = "the guest's clock is still off by %s (uncertainty %s) after %d attempt%s" % (
+            _seconds(offset.ns),
+            _seconds(offset.uncertainty_ns),
+            attempts,
+            "" if attempts == 1 else "s",
+        )
+        if self._step_error is not None:
+            return type(self._step_error)("%s, and %s" % (self._step_error.message, figures), self._step_error.hint)
+        return NotConvergedError(figures, _METHODS[method].hint)
+
+    def _finish(
+        self,
+        before: Offset,
+        after: Optional[Offset],
+        changed: bool,
+        within_tolerance: bool,
+        method: Optional[str] = None,
+        attempts: int = 0,
+        error: Optional[QgaError] = None,
+    ) -> ResyncReport:
+        now_ns = time.monotonic_ns()
+        base_ns = self._reference.base_ns()
+        planned = Interval(0, 0) if changed else before.interval
+        return ResyncReport(
+            changed=changed,
+            within_tolerance=within_tolerance,
+            method=method,
+            attempts=attempts,
+            before=before,
+            after=after,
+            guest_time_before_ns=now_ns + base_ns + before.ns,
+            guest_time_after_ns=now_ns + base_ns + (planned.middle if after is None else after.ns),
+            duration_ns=now_ns - self._started_ns,
+            warnings=tuple(self._warnings),
+            error=error,
+        )
+
+    def _warn(self, sentence: str) -> None:
+        if sentence not in self._warnings:
+            self._warnings.append(sentence)
+
+
+def _overlap(one: Offset, other: Offset) -> bool:
+    return one.interval.low <= other.interval.high and other.interval.low <= one.interval.high
+
+
+def _seconds(nanoseconds: int) -> str:
+    return "%.6f s" % (nanoseconds / SECOND_NS)
+
+
+# ------------------------------------------------------------------------------------------------- the ways of stepping
+
+_Step = Callable[[GuestAgent, Reference, Offset, ResyncOptions], Optional[str]]
+
+
+def _step_by_delta(
+    agent: GuestAgent, _reference: Reference, offset: Offset, options: ResyncOptions
+) -> Optional[str]:
+    """The extended agent adds the delta in its kernel, so however long the request takes, no error is added."""
+    seconds, nanoseconds = divmod(-offset.ns, SECOND_NS)
+    arguments: Dict[str, object] = {"seconds": seconds, "nanoseconds": nanoseconds, "relative": True}
+    if options.update_rtc:
+        arguments["rtc"] = True
+    returned = agent.call("guest-update-time", arguments)
+    rtc_error = returned.get("rtc-error") if isinstance(returned, dict) else None
+    return "the guest's hardware clock was not updated: %s" % rtc_error if rtc_error else None
+
+
+def _step_to_time(agent: GuestAgent, reference: Reference, offset: Offset, _options: ResyncOptions) -> Optional[str]:
+    """The stock agent sets an absolute time; it is stamped as it leaves, and leads by the usual way to the agent."""
+    base_ns = reference.base_ns()
+    lead_ns = offset.measurement.one_way_ns
+
+    def stamped(now_ns: int) -> Arguments:
+        return {"time": now_ns + base_ns + lead_ns}
+
+    agent.call("guest-set-time", stamped, timeout=agent.timeout + _HWCLOCK_SECONDS)
+    return None
+
+
+def _step_from_rtc(agent: GuestAgent, _reference: Reference, _offset: Offset, _options: ResyncOptions) -> Optional[str]:
+    """Without a time, the stock agent takes the guest's hardware clock's (``hwclock -s``)."""
+    agent.call("guest-set-time", timeout=agent.timeout + _HWCLOCK_SECONDS)
+    return None
+
+
+class _Method(NamedTuple):
+    """``can_refine``: another attempt may bring the clock nearer than this one did. ``hint`` is for a clock left wrong."""
+
+    command: str
+    step: _Step
+    can_refine: bool = True
+    hint: Optional[str] = None
+
+
+_METHODS: Mapping[str, _Method] = {
+    "extended": _Method("guest-update-time", _step_by_delta),
+    "set_time": _Method("guest-set-time", _step_to_time),
+    "rtc": _Method(
+        "guest-set-time",
+        _step_from_rtc,
+        can_refine=False,
+        hint="A hardware clock is read in whole seconds: raise tolerance to 1 or more, or use method set_time.",
+    ),
+}

@@ -1,0 +1,384 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The guest agent's wire: bytes to messages and back, for both of its ends. No I/O, no clock, no threads.
+
+The wire carries JSON values one behind the other. A newline ends a value only by accident: an agent's request may come
+without one, and two may come back to back. So values are told apart as QEMU does it, with its lexer's state table and
+its way of counting brackets (``qobject/json-lexer.c`` and ``qobject/json-streamer.c``, QEMU 10.0.13), its recovery from
+nonsense included: what is an error for the stock agent is the same number of errors here.
+
+One addition to JSON: the byte 0xFF is never part of a value, and drops all that came before it. Either end may send it
+to force the other one into a known state (``docs/interop/qmp-spec.rst``, "QGA Synchronization").
+
+Standard library only: the role ``extended_agent`` ships this file into the guest.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import deque
+from dataclasses import dataclass
+from typing import Any, Deque, Dict, Iterator, List, Mapping, NamedTuple, Optional, Pattern, Tuple, Union
+
+from .errors import LocalProtocolError, RemoteProtocolError
+
+DELIMITER = b"\xff"
+
+# An integer of more characters than this is outside of QEMU's range (-2^63 .. 2^64-1), and QEMU makes it a double. It
+# also keeps int() away from numbers of a million digits, for which it takes quadratic time.
+_LONGEST_INTEGER = len("18446744073709551615")
+
+
+class Limits(NamedTuple):
+    """What one message may cost its receiver.
+
+    ``size`` is in bytes (libvirt's own limit for a reply is 10 MiB, ``QEMU_AGENT_MAX_RESPONSE``), ``nesting`` counts
+    braces and brackets together, ``values`` bounds the objects that decoding makes.
+    """
+
+    size: int = 10 * 1024 * 1024
+    nesting: int = 512
+    values: int = 256 * 1024
+
+
+# ---------------------------------------------------------------------------------------------------------- the lexer
+
+
+class _State(NamedTuple):
+    """One row of the lexer's table.
+
+    ``run`` matches the bytes that stay in the state, ``step`` gives the next state for others. Where ``ends_token`` is
+    true, any other ASCII byte ends the token and is looked at again from the start state; all else is an error.
+    """
+
+    run: Pattern[bytes]
+    step: Mapping[int, str]
+    ends_token: bool = False
+
+
+def _steps(**classes: bytes) -> Dict[int, str]:
+    return {byte: state for state, members in classes.items() for byte in members}
+
+
+_DIGITS = b"0123456789"
+_NOTHING = re.compile(rb"")
+_RUN_OF_DIGITS = re.compile(rb"[0-9]*")
+
+# Bytes 0x80 to 0xFD may stand in a string, where decoding checks that they are UTF-8. Control characters may not.
+_STATES: Mapping[str, _State] = {
+    "start": _State(
+        re.compile(rb"[ \t\r\n]*"),
+        _steps(
+            structure=b"{}[],:",
+            double_quoted=b'"',
+            single_quoted=b"'",
+            sign=b"-",
+            zero=b"0",
+            digits=b"123456789",
+            keyword=b"abcdefghijklmnopqrstuvwxyz",
+        ),
+    ),
+    "double_quoted": _State(
+        re.compile(rb'[^"\\\x00-\x1f\xfe\xff]*'), _steps(double_quoted_escape=b"\\", end_of_string=b'"')
+    ),
+    "single_quoted": _State(
+        re.compile(rb"[^'\\\x00-\x1f\xfe\xff]*"), _steps(single_quoted_escape=b"\\", end_of_string=b"'")
+    ),
+    "double_quoted_escape": _State(_NOTHING, _steps(double_quoted=bytes(range(0x20, 0xFE)))),
+    "single_quoted_escape": _State(_NOTHING, _steps(single_quoted=bytes(range(0x20, 0xFE)))),
+    "sign": _State(_NOTHING, _steps(zero=b"0", digits=b"123456789")),
+    "zero": _State(_NOTHING, _steps(mantissa=b".", error=_DIGITS), ends_token=True),
+    "digits": _State(_RUN_OF_DIGITS, _steps(mantissa=b".", exponent=b"eE"), ends_token=True),
+    "mantissa": _State(_NOTHING, _steps(mantissa_digits=_DIGITS)),
+    "mantissa_digits": _State(_RUN_OF_DIGITS, _steps(exponent=b"eE"), ends_token=True),
+    "exponent": _State(_NOTHING, _steps(exponent_sign=b"+-", exponent_digits=_DIGITS)),
+    "exponent_sign": _State(_NOTHING, _steps(exponent_digits=_DIGITS)),
+    "exponent_digits": _State(_RUN_OF_DIGITS, {}, ends_token=True),
+    "keyword": _State(re.compile(rb"[a-z]*"), {}, ends_token=True),
+    # After an error everything is skipped up to a byte from which a fresh start is promising; it is looked at again.
+    "recovery": _State(re.compile(rb"[^\x00-\x08\x0a-\x1f\xfe\xff{}\[\],:]*"), {}),
+    # After a broken limit the tail of the same message must not become errors of its own: skip to the line's end.
+    "overflow": _State(re.compile(rb"[^\x00-\x08\x0a-\x1f\xfe\xff]*"), {}),
+}
+
+# Whole tokens inside of a container, many at a time: the same language as the table, at the speed of one match. The
+# repetition is bounded since the matcher remembers every round of it.
+_TOKENS = re.compile(
+    rb"""(?: [ \t\r\n,:]+
+           | "[^"\\\x00-\x1f\xfe\xff]*"
+           | (?: true | false | null | -?(?:0|[1-9][0-9]*) ) (?=[ \t\r\n,:\]}])
+         ){0,256}""",
+    re.VERBOSE,
+)
+
+_STRUCTURE: Mapping[int, Tuple[int, int]] = {  # change of (braces, brackets)
+    ord("{"): (1, 0),
+    ord("}"): (-1, 0),
+    ord("["): (0, 1),
+    ord("]"): (0, -1),
+    ord(","): (0, 0),
+    ord(":"): (0, 0),
+}
+
+
+@dataclass(frozen=True)
+class Message:
+    """One framed value. ``raw`` is what the peer sent, without the white space around it."""
+
+    raw: bytes
+    limits: Limits = Limits()
+
+    def decode(self) -> Any:
+        """The value in Python's types.
+
+        :raises RemoteProtocolError: it is no JSON value, or holds more values than the limits allow
+        """
+        return decode(self.raw, self.limits)
+
+
+@dataclass(frozen=True)
+class Resync:
+    """The peer sent 0xFF; ``dropped`` bytes of an unfinished value were forgotten."""
+
+    dropped: int
+
+
+@dataclass(frozen=True)
+class Malformed:
+    """The peer sent bytes which are no value. What follows is read as if they had not been there."""
+
+    error: RemoteProtocolError
+
+
+Event = Union[Message, Resync, Malformed]
+
+
+class Decoder:
+    """Cuts a stream of bytes into messages: ``feed`` what was received, then iterate over the events.
+
+    Memory is bounded by the limit on a message's size plus what was last fed; time is linear in the bytes fed, however
+    they are cut into pieces.
+    """
+
+    def __init__(self, limits: Limits = Limits()) -> None:
+        self._limits = limits
+        self._events: Deque[Event] = deque()
+        self._buffer = bytearray()
+        self._position = 0  # all before it has been scanned
+        self._begin_value()
+        self._state = "start"
+
+    def feed(self, data: bytes) -> None:
+        self._buffer += data
+        self._scan()
+
+    def __iter__(self) -> Iterator[Event]:
+        while self._events:
+            yield self._events.popleft()
+
+    def _begin_value(self) -> None:
+        self._in_value = False
+        self._braces = 0
+        self._brackets = 0
+
+    def _scan(self) -> None:
+        buffer = self._buffer
+        while self._position < len(buffer):
+            if not self._in_value:
+                # What lies between values is never looked at again.
+                del buffer[: self._position]
+                self._position = 0
+            self._advance()
+            if self._in_value and self._position > self._limits.size:
+                self._overflow("is longer than %d bytes" % self._limits.size)
+        if not self._in_value:
+            buffer.clear()
+            self._position = 0
+
+    def _advance(self) -> None:
+        """Take one step through the table, from the byte at the scanner's position."""
+        buffer = self._buffer
+        state = _STATES[self._state]
+        at_start = self._state == "start"
+        run = _TOKENS if at_start and self._in_value else state.run
+        end = run.match(buffer, self._position).end()  # type: ignore[union-attr]  # all of them match emptiness
+        if end > self._position:
+            self._position = end
+            return
+        byte = buffer[end]
+        following = state.step.get(byte)
+        if following == "structure":
+            self._position += 1
+            self._in_value = True
+            self._count(byte)
+        elif following == "end_of_string":
+            self._position += 1
+            self._end_token()
+        elif following is not None and following != "error":
+            self._position += 1
+            self._in_value = True
+            self._state = following
+        elif self._state in ("recovery", "overflow"):
+            self._state = "start"
+        elif following is None and state.ends_token and byte < 0x80:
+            self._end_token()
+        else:
+            self._position += 1
+            self._stray(byte)
+
+    def _count(self, byte: int) -> None:
+        braces, brackets = _STRUCTURE[byte]
+        self._braces += braces
+        self._brackets += brackets
+        if self._braces + self._brackets > self._limits.nesting:
+            self._overflow("is nested deeper than %d levels" % self._limits.nesting)
+        else:
+            self._end_token()
+
+    def _end_token(self) -> None:
+        self._state = "start"
+        # As QEMU counts, `{]` is complete (and an error when it is decoded), and so is a lone `}` or `:`.
+        is_open = (self._braces > 0 or self._brackets > 0) and self._braces >= 0 and self._brackets >= 0
+        if self._position > self._limits.size:
+            self._overflow("is longer than %d bytes" % self._limits.size)
+        elif not is_open:
+            self._events.append(Message(bytes(self._buffer[: self._position]), self._limits))
+            self._forget()
+
+    def _stray(self, byte: int) -> None:
+        dropped = self._position - 1 if self._in_value else 0
+        if byte == 0xFF:
+            self._state = "start"
+            self._events.append(Resync(dropped))
+        else:
+            self._state = "recovery"
+            self._events.append(
+                Malformed(RemoteProtocolError("the peer sent a stray byte 0x%02X where JSON does not allow it" % byte))
+            )
+        self._forget()
+
+    def _overflow(self, what: str) -> None:
+        self._events.append(Malformed(RemoteProtocolError("the peer sent a message that %s" % what)))
+        self._state = "overflow"
+        self._forget()
+
+    def _forget(self) -> None:
+        del self._buffer[: self._position]
+        self._position = 0
+        self._begin_value()
+
+
+# --------------------------------------------------------------------------------------------------- decode and encode
+
+_STRING = re.compile(r"""("(?:[^"\\]|\\.)*")|'((?:[^'\\]|\\.)*)'""", re.DOTALL)
+_ESCAPE_OR_QUOTE = re.compile(r'\\.|"', re.DOTALL)
+_RAW_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
+_JSON_ESCAPES = {"\\'": "'", '"': '\\"'}
+
+
+def _standard_quotes(text: str) -> str:
+    """QEMU also takes single-quoted strings, and \\' in either kind; turn them into what JSON has."""
+
+    def respell(match: "re.Match[str]") -> str:
+        body = match.group(1)[1:-1] if match.group(1) is not None else match.group(2)
+        return '"%s"' % _ESCAPE_OR_QUOTE.sub(lambda found: _JSON_ESCAPES.get(found.group(), found.group()), body)
+
+    return _STRING.sub(respell, text)
+
+
+def _unique_members(members: List[Tuple[str, Any]]) -> Dict[str, Any]:
+    result = dict(members)
+    if len(result) != len(members):
+        raise ValueError("duplicate key")
+    return result
+
+
+def _integer(digits: str) -> Union[int, float]:
+    return int(digits) if len(digits) <= _LONGEST_INTEGER else float(digits)
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError("%s is no JSON value" % name)
+
+
+def decode(raw: bytes, limits: Limits = Limits()) -> Any:
+    """The value of one framed message, read as QEMU reads it: UTF-8 only, no duplicate keys, no lone surrogates.
+
+    :raises RemoteProtocolError: the peer broke these rules
+    """
+    if raw.count(b",") + raw.count(b"{") + raw.count(b"[") > limits.values:
+        bare = _RAW_STRING.sub(b"", raw)
+        if bare.count(b",") + bare.count(b"{") + bare.count(b"[") > limits.values:
+            raise RemoteProtocolError("the peer sent a message of more than %d values" % limits.values)
+    try:
+        text = raw.decode("utf-8")
+        value = json.loads(
+            _standard_quotes(text) if "'" in text else text,
+            parse_int=_integer,
+            parse_constant=_no_constant,
+            object_pairs_hook=_unique_members,
+        )
+        if "\\u" in text:
+            # A lone surrogate is the one thing that json accepts and UTF-8 cannot carry.
+            json.dumps(value, ensure_ascii=False).encode("utf-8")
+    except (ValueError, RecursionError) as error:
+        raise RemoteProtocolError("the peer sent a message that is not JSON: %s" % error) from error
+    return value
+
+
+def encode(message: Any) -> bytes:
+    """One message as bytes: pure ASCII and one line, as the stock agent writes (``qga/main.c``, QEMU 10.0.13).
+
+    :raises LocalProtocolError: JSON cannot carry the message
+    """
+    try:
+        return json.dumps(message, allow_nan=False).encode("ascii") + b"\n"
+    except (TypeError, ValueError, RecursionError) as error:
+        raise LocalProtocolError("this message cannot be sent: %s" % error) from error
+
+
+# ------------------------------------------------------------------------------------------------ requests and replies
+
+
+@dataclass(frozen=True)
+class Returned:
+    """The agent carried the command out; ``value`` is what it returned, ``{}`` where a command returns nothing."""
+
+    value: Any
+
+
+@dataclass(frozen=True)
+class Refused:
+    """The agent's error; ``kind`` is "GenericError" or "CommandNotFound", the only two that qemu-ga uses."""
+
+    kind: str
+    description: str
+
+
+Reply = Union[Returned, Refused]
+
+
+def request(execute: str, arguments: Optional[Mapping[str, Any]] = None) -> Dict[str, Any]:
+    """The request object. It carries no ``id``: replies come in order, and old agents refuse one."""
+    message: Dict[str, Any] = {"execute": execute}
+    if arguments:
+        message["arguments"] = dict(arguments)
+    return message
+
+
+def read_reply(value: Any) -> Reply:
+    """What a decoded reply says.
+
+    :raises RemoteProtocolError: it has not the shape of a reply
+    """
+    if isinstance(value, dict):
+        error = value.get("error")
+        if "return" in value and "error" not in value:
+            return Returned(value["return"])
+        if "return" not in value and isinstance(error, dict) and isinstance(error.get("desc"), str):
+            kind = error.get("class")
+            return Refused(kind if isinstance(kind, str) else "GenericError", error["desc"])
+    raise RemoteProtocolError("the peer sent a JSON value that is not an agent's reply")

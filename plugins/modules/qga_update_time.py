@@ -1,0 +1,256 @@
+#!/usr/bin/python
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: qga_update_time
+short_description: Set a QEMU guest's clock right through its guest agent
+version_added: 0.1.0
+description:
+  - Measures how far a guest's clock is off, steps it if that is more than O(tolerance), and measures again to prove it.
+  - A guest that was paused, saved, snapshotted or migrated wakes with the clock it went to sleep with.
+  - Works with the agent that every distribution ships, and better with the extended agent of this collection.
+author:
+  - The qemu.guest_agent maintainers (@qemu-guest-agent)
+extends_documentation_fragment:
+  - qemu.guest_agent.target
+  - qemu.guest_agent.target.attributes
+options:
+  tolerance:
+    description:
+      - The largest offset, in seconds, that is left alone. A clock that is stepped is set as near as can be, whatever
+        the tolerance.
+      - With V(0) the clock is stepped every time.
+    type: float
+    default: 0.1
+  utc_offset:
+    description:
+      - Seconds to add to the reference, for a guest whose system clock is meant to differ from UTC.
+    type: float
+    default: 0
+  attempts:
+    description:
+      - How often to step the clock at most, until the measurement behind it is good.
+    type: int
+    default: 3
+  samples:
+    description:
+      - Exchanges with the agent for one measurement. More of them narrow the uncertainty, slowly.
+    type: int
+    default: 16
+  allow_backward:
+    description:
+      - Whether a guest that is ahead may be stepped back. If not, it is left alone with a warning.
+    type: bool
+    default: true
+  require_synchronized_host:
+    description:
+      - Fail if the kernel does not say that the host's own clock is synchronised. Otherwise this is a warning.
+    type: bool
+    default: false
+  method:
+    description:
+      - How to step the clock.
+      - V(extended) has the extended agent add the offset to its clock, which needs no transit time to be known.
+      - V(set_time) has the agent set the host's time, stamped at the last moment and corrected by the transit time.
+      - V(rtc) has the guest take its own hardware clock's time, as C(virsh domtime --sync) does. It is kept in whole
+        seconds, so raise O(tolerance) to 1 or more.
+      - V(auto) is V(extended) if the agent has it, else V(set_time).
+    type: str
+    choices: [auto, extended, set_time, rtc]
+    default: auto
+  time:
+    description:
+      - A time to use in place of the host's, as ISO 8601 with a zone or as seconds since 1970.
+      - It is taken as the time at which the module starts, and runs on while the module works.
+    type: str
+  update_rtc:
+    description:
+      - With O(method=extended), also write the time to the guest's hardware clock.
+      - The stock agent always does so.
+    type: bool
+    default: false
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: full
+seealso:
+  - module: qemu.guest_agent.qga_info
+"""
+
+EXAMPLES = r"""
+- name: Set the clock of a guest right after a restore
+  qemu.guest_agent.qga_update_time:
+    domain: web1
+    wait_timeout: 60
+
+- name: Allow ten milliseconds, and only if this host knows the time itself
+  qemu.guest_agent.qga_update_time:
+    domain: 1e1a6f0c-55d5-4f73-9a3b-2d1c6bd43a1b
+    tolerance: 0.01
+    require_synchronized_host: true
+
+- name: Set the clock of a guest without libvirt
+  qemu.guest_agent.qga_update_time:
+    socket: /var/run/qemu-server/100.qga
+"""
+
+RETURN = r"""
+guests:
+  description: One entry for each guest that was addressed.
+  returned: when a guest could be named
+  type: list
+  elements: dict
+  contains: &guest
+    name:
+      description: The guest, as it was addressed.
+      type: str
+      returned: always
+      sample: web1
+    changed:
+      description: Whether its clock was stepped, or would have been in check mode.
+      type: bool
+      returned: when its clock was measured
+      sample: true
+    within_tolerance:
+      description: Whether its clock is right now, as far as can be measured.
+      type: bool
+      returned: when its clock was measured
+      sample: true
+    method:
+      description: How the clock was stepped, or would be in check mode; V(null) if there was nothing to do.
+      type: str
+      returned: when its clock was measured
+      sample: set_time
+    attempts:
+      description: How often the clock was stepped.
+      type: int
+      returned: when its clock was measured
+      sample: 1
+    offset_before_ns:
+      description: Guest clock minus reference as it was found, in nanoseconds. Negative if the guest was behind.
+      type: int
+      returned: when its clock was measured
+      sample: -20973581442
+    uncertainty_before_ns:
+      description: The true value of RV(guests[].offset_before_ns) was no further off than this, in nanoseconds.
+      type: int
+      returned: when its clock was measured
+      sample: 571223
+    offset_after_ns:
+      description: The residual in nanoseconds, measured after the last step; V(null) if there was none.
+      type: int
+      returned: when its clock was measured
+      sample: -48211
+    uncertainty_after_ns:
+      description: The true value of RV(guests[].offset_after_ns) is no further off than this, in nanoseconds.
+      type: int
+      returned: when its clock was measured
+      sample: 516873
+    round_trip_ns:
+      description: The shortest round trip of the last measurement, in nanoseconds.
+      type: int
+      returned: when its clock was measured
+      sample: 1012904
+    resolution_ns:
+      description: The steps in which the guest's clock could be read, in nanoseconds.
+      type: int
+      returned: when its clock was measured
+      sample: 1000
+    guest_time_before_ns:
+      description: What the guest's clock would show at the end had nothing been done, in nanoseconds since 1970.
+      type: int
+      returned: when its clock was measured
+      sample: 1795406733221118240
+    guest_time_after_ns:
+      description: What the guest's clock shows at the end, or would in check mode, in nanoseconds since 1970.
+      type: int
+      returned: when its clock was measured
+      sample: 1795406754194651471
+    duration_ns:
+      description: How long it all took, in nanoseconds.
+      type: int
+      returned: when its clock was measured
+      sample: 981235887
+    error:
+      description: Why the guest failed.
+      type: dict
+      returned: when it failed
+      contains:
+        code:
+          description: One of the documented codes, to be tested by playbooks.
+          type: str
+          sample: not_connected
+        message:
+          description: What was wrong, and where.
+          type: str
+          sample: no guest agent runs in domain web1 at qemu:///system
+        hint:
+          description: What to do about it.
+          type: str
+          sample: Install and start qemu-guest-agent in the guest; while a guest boots or wakes, wait_timeout waits for it.
+guest:
+  description: The one entry of RV(guests), when exactly one guest was addressed.
+  returned: when exactly one guest was addressed
+  type: dict
+  contains: *guest
+error:
+  description: Why the task failed; the same as in the guest's entry.
+  returned: on failure
+  type: dict
+"""
+
+from typing import Any, Callable, Dict
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.qemu.guest_agent.plugins.module_utils.agent import GuestAgent
+from ansible_collections.qemu.guest_agent.plugins.module_utils.module import TARGET_SPEC, Outcome, run
+from ansible_collections.qemu.guest_agent.plugins.module_utils.options import reference_of, resync_options
+from ansible_collections.qemu.guest_agent.plugins.module_utils.resync import resync
+from ansible_collections.qemu.guest_agent.plugins.module_utils.timestamps import format_instant
+
+ARGUMENT_SPEC: Dict[str, Dict[str, Any]] = {
+    **TARGET_SPEC,
+    "tolerance": {"type": "float", "default": 0.1},
+    "utc_offset": {"type": "float", "default": 0.0},
+    "attempts": {"type": "int", "default": 3},
+    "samples": {"type": "int", "default": 16},
+    "allow_backward": {"type": "bool", "default": True},
+    "require_synchronized_host": {"type": "bool", "default": False},
+    "method": {"type": "str", "choices": ["auto", "extended", "set_time", "rtc"], "default": "auto"},
+    "time": {"type": "str"},
+    "update_rtc": {"type": "bool", "default": False},
+}
+
+
+def main() -> None:
+    module = AnsibleModule(argument_spec=ARGUMENT_SPEC, supports_check_mode=True)
+
+    def prepare(params: Dict[str, Any]) -> Callable[[GuestAgent], Outcome]:
+        chosen = reference_of(params)
+        options = resync_options(params, module.check_mode)
+
+        def work(agent: GuestAgent) -> Outcome:
+            report = resync(agent, chosen.reference, options)
+            return Outcome(
+                entry=report.as_dict(),
+                changed=report.changed,
+                diff={
+                    "before": "%s\n" % format_instant(report.guest_time_before_ns),
+                    "after": "%s\n" % format_instant(report.guest_time_after_ns),
+                },
+                warnings=(() if chosen.warning is None else (chosen.warning,)) + report.warnings,
+                error=report.error,
+            )
+
+        return work
+
+    run(module, prepare)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,129 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The collection as the tests see it: importable in place, copied for ansible-test, installed for playbooks.
+
+Python and Ansible want a collection under ``ansible_collections/NAMESPACE/NAME``; the clone may be called anything.
+Standard library only: it runs under every virtual environment. From a shell: ``python -m tests.support.collection``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import fcntl
+import hashlib
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+BUILD = ROOT / "build"
+PACKAGE = Path("ansible_collections/qemu/guest_agent")
+
+
+def make_importable() -> Path:
+    """Put a directory on sys.path from which ``ansible_collections.qemu.guest_agent`` is this clone."""
+    search_path = BUILD / "importable"
+    link = search_path / PACKAGE
+    with _build_lock():
+        if not link.is_symlink() or link.resolve() != ROOT:
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.unlink(missing_ok=True)
+            link.symlink_to(ROOT, target_is_directory=True)
+    if str(search_path) not in sys.path:
+        sys.path.insert(0, str(search_path))
+    return search_path
+
+
+def copy_sources(search_path: Path) -> Path:
+    """Copy what git tracks or would track below search_path, and return the collection's directory there."""
+    destination = search_path / PACKAGE
+    shutil.rmtree(destination, ignore_errors=True)
+    for source in _sources():
+        target = destination / source.relative_to(ROOT)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(source, target)
+    return destination
+
+
+def build() -> Path:
+    """Build the collection's tarball into build/, from the sources alone, and return it."""
+    # A clone holds much that build_ignore would have to name (environments, caches, editors' files); a copy does not.
+    copy = copy_sources(BUILD / "tarball")
+    command = [_tool("ansible-galaxy"), "collection", "build", "--force", "--output-path", str(BUILD), str(copy)]
+    output = _run(command)
+    return Path(output.split(" at ")[-1].strip())
+
+
+def install() -> Path:
+    """Install the built tarball as a user would, if the sources have changed, and return the collections path."""
+    collections_path = BUILD / "installed"
+    stamp = collections_path / ".sources"
+    digest = _digest(_sources())
+    with _build_lock():
+        if not stamp.exists() or stamp.read_text() != digest:
+            shutil.rmtree(collections_path, ignore_errors=True)
+            tarball = str(build())
+            _run([_tool("ansible-galaxy"), "collection", "install", "--offline", "-p", str(collections_path), tarball])
+            stamp.write_text(digest)
+    return collections_path
+
+
+def _sources() -> list[Path]:
+    listed = _run(["git", "-C", str(ROOT), "ls-files", "-z", "--cached", "--others", "--exclude-standard"])
+    # git lists a file that was deleted but is still in its index.
+    return sorted(path for name in set(listed.split("\0")) if name and (path := ROOT / name).is_file())
+
+
+def _digest(sources: list[Path]) -> str:
+    digest = hashlib.sha256()
+    for source in sources:
+        content = source.read_bytes()
+        digest.update(f"{source.relative_to(ROOT)}\0{len(content)}\0".encode())
+        digest.update(content)
+    return digest.hexdigest()
+
+
+def _tool(name: str) -> str:
+    # Beside the running interpreter, so that each virtual environment uses its own ansible-core.
+    return str(Path(sys.executable).parent / name)
+
+
+def _run(command: list[str]) -> str:
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    if result.returncode:
+        raise RuntimeError(f"{' '.join(command)} failed: {result.stderr.strip() or result.stdout.strip()}")
+    return result.stdout
+
+
+@contextlib.contextmanager
+def _build_lock() -> Iterator[None]:
+    """Let one process at a time change what is below build/."""
+    BUILD.mkdir(exist_ok=True)
+    with open(BUILD / ".lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.support.collection")
+    parser.add_argument("action", choices=("link", "copy", "build", "install"))
+    action = parser.parse_args().action
+    actions = {
+        "link": make_importable,
+        "copy": lambda: copy_sources(BUILD / "sanity"),
+        "build": build,
+        "install": install,
+    }
+    try:
+        print(actions[action]())
+    except (RuntimeError, OSError) as error:
+        sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    main()

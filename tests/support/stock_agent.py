@@ -1,0 +1,187 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Run a real stock agent (qemu-ga) on a unix socket of this machine, for as long as a test needs it.
+
+The agent acts on the machine that the tests run on. Whatever would change that machine's clock, power,
+file systems, processors, memory or accounts is therefore always blocked, whatever a test asks for.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from types import TracebackType
+
+ALWAYS_BLOCKED = frozenset(
+    (
+        "guest-set-time",
+        "guest-shutdown",
+        "guest-suspend-disk",
+        "guest-suspend-ram",
+        "guest-suspend-hybrid",
+        "guest-fsfreeze-freeze",
+        "guest-fsfreeze-freeze-list",
+        "guest-fsfreeze-thaw",
+        "guest-fstrim",
+        "guest-set-vcpus",
+        "guest-set-memory-blocks",
+        "guest-set-user-password",
+        "guest-ssh-add-authorized-keys",
+        "guest-ssh-remove-authorized-keys",
+    )
+)
+
+START_SECONDS = 10.0
+# SIGTERM can leave qemu-ga hanging in a futex for good, so the wait for its end is short and bounded.
+GRACE_SECONDS = 2.0
+SYNC_ID = 4242
+
+
+class StockAgentError(RuntimeError):
+    """The stock agent could not be run, or did not answer as one."""
+
+
+def find_qemu_ga() -> str:
+    """The path of qemu-ga; Debian puts it in /usr/sbin, which is not on every user's PATH."""
+    path = shutil.which("qemu-ga", path=os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin", "/sbin")))
+    if path is None:
+        raise StockAgentError("qemu-ga is not installed: install the package qemu-guest-agent.")
+    return path
+
+
+def stock_commands() -> frozenset[str]:
+    """The names of all commands that the installed qemu-ga has."""
+    listing = subprocess.run(
+        [find_qemu_ga(), "-b", "help"], capture_output=True, text=True, timeout=START_SECONDS, check=True
+    )
+    return frozenset(line.strip() for line in listing.stdout.splitlines() if line.strip().startswith("guest-"))
+
+
+def exchange(path: str, command: str, timeout: float = 5.0) -> dict[str, Any]:
+    """Ask one question without arguments over a connection of its own and return the reply.
+
+    Begins with 0xFF and a sync, as the parser may hold half a request of the client before. Half-closes and
+    then reads to the end, as a client that closes with replies unread makes qemu-ga exit.
+    """
+    deadline = time.monotonic() + timeout
+    sync = {"execute": "guest-sync-delimited", "arguments": {"id": SYNC_ID}}
+    received = b""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+        client.settimeout(timeout)
+        client.connect(path)
+        client.sendall(b"\xff" + json.dumps(sync).encode() + json.dumps({"execute": command}).encode())
+        client.shutdown(socket.SHUT_WR)
+        while True:
+            client.settimeout(max(deadline - time.monotonic(), 0.001))
+            chunk = client.recv(65536)
+            if not chunk:
+                break
+            received += chunk
+    # What stands before the 0xFF byte is the agent's complaint about our own 0xFF, or late replies.
+    replies = [json.loads(line) for line in received.rpartition(b"\xff")[2].splitlines()]
+    if len(replies) != 2 or replies[0] != {"return": SYNC_ID}:
+        raise StockAgentError(f"the agent on {path} did not answer {command} as expected: {received!r}")
+    reply: dict[str, Any] = replies[1]
+    return reply
+
+
+class StockAgent:
+    """A stock agent with a private socket and state directory: ``with StockAgent() as agent: agent.socket``.
+
+    ``allow_rpcs``: nothing but these is enabled. ``block_rpcs``: these are disabled, which goes before allowing.
+    Neither may disable ``guest-sync-delimited``: without it nobody can tell that the agent is ready.
+    """
+
+    def __init__(self, block_rpcs: Iterable[str] = (), allow_rpcs: Iterable[str] = ()) -> None:
+        self._blocked = frozenset(block_rpcs) | ALWAYS_BLOCKED
+        self._allowed = frozenset(allow_rpcs)
+
+    def __enter__(self) -> StockAgent:
+        qemu_ga = find_qemu_ga()
+        known = stock_commands()
+        unknown = sorted((self._blocked - ALWAYS_BLOCKED | self._allowed) - known)
+        if unknown:
+            raise StockAgentError(f"this qemu-ga cannot block or allow what it does not have: {', '.join(unknown)}.")
+        # qemu-ga before 8.0 has no --allow-rpcs; blocking all the others has the same effect on every version.
+        blocked = self._blocked & known
+        if self._allowed:
+            blocked |= known - self._allowed
+        if "guest-sync-delimited" in blocked:
+            raise StockAgentError("guest-sync-delimited must stay enabled: it shows that the agent is ready.")
+        self._directory = tempfile.TemporaryDirectory(prefix="stock-agent-")
+        directory = Path(self._directory.name)
+        self.socket = str(directory / "agent.sock")
+        self._log = directory / "log"
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(
+                [
+                    qemu_ga,
+                    "--method=unix-listen",
+                    f"--path={self.socket}",
+                    f"--statedir={directory}",
+                    f"--block-rpcs={','.join(sorted(blocked))}",
+                ],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                # A file that does not exist: the machine's own configuration must not reach into the tests.
+                env={**os.environ, "QGA_CONF": str(directory / "no.conf")},
+            )
+        try:
+            self._wait_until_ready()
+        except BaseException:
+            self._stop()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop()
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def _wait_until_ready(self) -> None:
+        # A connect alone proves nothing, it may only have been queued; an agent that answers a sync is ready.
+        # The second command's reply does not matter: it may well be blocked.
+        deadline = time.monotonic() + START_SECONDS
+        while True:
+            status = self._process.poll()
+            if status is not None:
+                raise StockAgentError(f"qemu-ga ended with status {status} at its start: {self._read_log()}")
+            remaining = deadline - time.monotonic()
+            if remaining <= 0:
+                raise StockAgentError(f"qemu-ga did not answer within {START_SECONDS:g} s: {self._read_log()}")
+            try:
+                exchange(self.socket, "guest-ping", remaining)
+                return
+            except (FileNotFoundError, ConnectionError):
+                time.sleep(0.02)
+            except TimeoutError:
+                continue
+
+    def _read_log(self) -> str:
+        return self._log.read_text(errors="replace").strip() or "it wrote nothing"
+
+    def _stop(self) -> None:
+        self._process.terminate()
+        try:
+            self._process.wait(GRACE_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._directory.cleanup()

@@ -1,0 +1,108 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Test guests from the command line: python -m tests.vm --help."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Callable
+
+from tests.vm.errors import VmError
+
+
+def main() -> int:
+    arguments = _parser().parse_args()
+    begun = time.monotonic()
+
+    def say(text: str) -> None:
+        print(f"[{time.monotonic() - begun:6.1f} s] {text}", flush=True)
+
+    try:
+        arguments.run(arguments, say)
+    except VmError as error:
+        print(error, file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+Say = Callable[[str], None]
+
+
+def _up(arguments: argparse.Namespace, say: Say) -> None:
+    from tests.vm import guest, image, libvirtd, recipe
+
+    connection = libvirtd.connect(say)
+    found = guest.Guest.find(connection, arguments.name)
+    if found is not None and found.is_running:
+        found.wait_for_agent()
+        say(f"{arguments.name} is up already")
+        return
+    if found is not None:
+        raise VmError(f"{arguments.name} exists and is {found.state}: python -m tests.vm down {arguments.name} first.")
+    guest.boot(connection, arguments.name, image.image_for(recipe.recipe_for(arguments.release), say), say)
+
+
+def _down(arguments: argparse.Namespace, say: Say) -> None:
+    from tests.vm import guest, libvirtd
+
+    connection = libvirtd.connect(say)
+    ours = {found.name: found for found in guest.Guest.all(connection)}
+    if not arguments.all and arguments.name not in ours:
+        raise VmError(f"There is no test guest {arguments.name}.")
+    for name in ours if arguments.all else [arguments.name]:
+        ours[name].destroy()
+        say(f"destroyed {name}")
+
+
+def _list(_arguments: argparse.Namespace, say: Say) -> None:
+    from tests.vm import guest, libvirtd
+
+    for found in guest.Guest.all(libvirtd.connect(say)):
+        print(f"{found.name}\t{found.state}")
+
+
+def _build(arguments: argparse.Namespace, say: Say) -> None:
+    from tests.vm import image, recipe
+
+    say(str(image.image_for(recipe.recipe_for(arguments.release), say).directory))
+
+
+def _stop(_arguments: argparse.Namespace, say: Say) -> None:
+    from tests.vm import libvirtd
+
+    _down(argparse.Namespace(all=True), say)
+    libvirtd.stop(say)
+
+
+def _parser() -> argparse.ArgumentParser:
+    from tests.vm.recipe import DEFAULT_RELEASE, RELEASE_PACKAGES
+
+    parser = argparse.ArgumentParser(prog="python -m tests.vm", description="Test guests under libvirt.")
+    commands = parser.add_subparsers(required=True)
+    up = commands.add_parser("up", help="boot a guest and wait for its agent")
+    up.add_argument("name")
+    up.add_argument("--release", choices=RELEASE_PACKAGES, default=DEFAULT_RELEASE)
+    up.set_defaults(run=_up)
+    down = commands.add_parser("down", help="destroy a guest and all its files")
+    which = down.add_mutually_exclusive_group(required=True)
+    which.add_argument("name", nargs="?")
+    which.add_argument("--all", action="store_true")
+    down.set_defaults(run=_down)
+    listing = commands.add_parser("list", help="the guests that there are")
+    listing.set_defaults(run=_list)
+    build = commands.add_parser("build", help="build an image into the cache")
+    build.add_argument("release", choices=RELEASE_PACKAGES)
+    build.set_defaults(run=_build)
+    stop = commands.add_parser("stop", help="destroy our guests and end the daemons that we started")
+    stop.set_defaults(run=_stop)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

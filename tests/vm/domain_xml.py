@@ -1,0 +1,119 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A guest's definition, as libvirt wants it."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import xml.etree.ElementTree as ET
+from collections.abc import Sequence
+from pathlib import Path
+
+from tests.vm.image import Image
+
+# Our mark on a domain, and the reason why no other one is ever touched.
+METADATA_URI = "urn:qemu.guest_agent:test-guest"
+METADATA_PREFIX = "qga"
+
+AGENT_PORT = "org.qemu.guest_agent.0"
+WITNESS_PORT = "org.qemu.guest_agent.witness"
+
+KERNEL_ARGUMENTS = (
+    "root=/dev/vda",
+    "rootfstype=ext4",
+    "rw",
+    "console=ttyS0",
+    # The emulated serial line is slow, and every line of the boot waits for it.
+    "quiet",
+    "systemd.show_status=false",
+    "fsck.mode=skip",
+    "mitigations=off",
+    "audit=0",
+    "net.ifnames=0",
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class GuestFiles:
+    """A guest's own files on the host, all in one directory that is removed with it."""
+
+    directory: Path
+
+    @property
+    def overlay(self) -> Path:
+        return self.directory / "overlay.qcow2"
+
+    @property
+    def console(self) -> Path:
+        return self.directory / "console.log"
+
+    @property
+    def witness(self) -> Path:
+        return self.directory / "witness.sock"
+
+    @property
+    def saved(self) -> Path:
+        return self.directory / "saved"
+
+
+def domain_xml(
+    name: str, image: Image, files: GuestFiles, memory_mib: int, cpus: int, security_models: Sequence[str]
+) -> str:
+    """The domain's XML."""
+    # Hardware virtualisation is not to be relied on, even where /dev/kvm opens: see facts on test guests.
+    domain = ET.Element("domain", type="qemu")
+    _text(domain, "name", name)
+    metadata = _child(domain, "metadata")
+    _child(metadata, f"{{{METADATA_URI}}}guest", directory=str(files.directory))
+    _text(domain, "memory", str(memory_mib), unit="MiB")
+    _text(domain, "vcpu", str(cpus))
+    boot = _child(domain, "os")
+    _text(boot, "type", "hvm", arch="x86_64", machine="pc")
+    _text(boot, "kernel", str(image.kernel))
+    _text(boot, "initrd", str(image.initrd))
+    _text(boot, "cmdline", " ".join((*KERNEL_ARGUMENTS, f"systemd.hostname={name}")))
+    _child(_child(domain, "features"), "acpi")
+    _child(domain, "clock", offset="utc")
+    devices = _child(domain, "devices")
+    disk = _child(devices, "disk", type="file", device="disk")
+    # The overlay is thrown away with the guest: its writes need not reach the medium.
+    _child(disk, "driver", name="qemu", type="qcow2", cache="unsafe")
+    _child(disk, "source", file=str(files.overlay))
+    _child(disk, "target", dev="vda", bus="virtio")
+    agent = _child(devices, "channel", type="unix")
+    _child(agent, "target", type="virtio", name=AGENT_PORT)
+    witness = _child(devices, "channel", type="unix")
+    _child(witness, "source", mode="bind", path=str(files.witness))
+    _child(witness, "target", type="virtio", name=WITNESS_PORT)
+    serial = _child(devices, "serial", type="file")
+    _child(serial, "source", path=str(files.console), append="on")
+    _child(serial, "target", port="0")
+    _text(_child(devices, "rng", model="virtio"), "backend", "/dev/urandom", model="random")
+    _child(devices, "memballoon", model="none")
+    _security(domain, security_models)
+    return ET.tostring(domain, encoding="unicode")
+
+
+def _security(domain: ET.Element, models: Sequence[str]) -> None:
+    # QEMU runs as whoever runs the tests, so that it can reach our files below a private home directory,
+    # and no file of the system's libvirt configuration has to be changed.
+    for model in models:
+        if model == "dac":
+            label = _child(domain, "seclabel", type="static", model="dac", relabel="no")
+            _text(label, "label", f"+{os.geteuid()}:+{os.getegid()}")
+        elif model != "none":
+            _child(domain, "seclabel", type="none", model=model)
+
+
+def _child(parent: ET.Element, tag: str, **attributes: str) -> ET.Element:
+    return ET.SubElement(parent, tag, attributes)
+
+
+def _text(parent: ET.Element, tag: str, text: str, **attributes: str) -> None:
+    _child(parent, tag, **attributes).text = text
+
+
+ET.register_namespace(METADATA_PREFIX, METADATA_URI)

@@ -1,0 +1,227 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""One test guest: boot it, put it to sleep, wake it, throw it away."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import time
+import xml.etree.ElementTree as ET
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.vm import libvirtd
+from tests.vm.domain_xml import METADATA_URI, GuestFiles, domain_xml
+from tests.vm.errors import VmError
+from tests.vm.image import Image
+from tests.vm.libvirtd import libvirt
+from tests.vm.paths import state_dir
+from tests.vm.witness import Witness
+
+import libvirt_qemu
+
+NAME_PREFIX = "qga-"
+NAME = re.compile(r"qga-[a-z0-9][a-z0-9-]{0,39}")
+# sun_path of unix(7), with its final NUL.
+SOCKET_PATH_LIMIT = 108
+MEMORY_MIB = 384
+BOOT_DEADLINE_S = 180.0
+RETRY_S = 0.1
+
+
+class Guest:
+    """A domain of ours. As a context manager it is destroyed at the end."""
+
+    uri = libvirtd.URI
+
+    def __init__(self, domain: libvirt.virDomain, files: GuestFiles) -> None:
+        self._domain = domain
+        self._files = files
+        self.name: str = domain.name()
+        self.witness = Witness(files.witness)
+
+    @classmethod
+    def create(
+        cls, connection: libvirt.virConnect, name: str, image: Image, *, memory_mib: int = MEMORY_MIB, cpus: int = 1
+    ) -> Guest:
+        """Define a guest and start it; it has not booted yet on return."""
+        if not NAME.fullmatch(name):
+            raise VmError(f"{name!r} is not a name for a test guest: {NAME_PREFIX} and then a-z, 0-9 and dashes.")
+        files = GuestFiles(state_dir() / "guests" / name)
+        if len(str(files.witness)) >= SOCKET_PATH_LIMIT:
+            raise VmError(f"{files.witness} is too long for a socket: set XDG_STATE_HOME to a shorter path.")
+        if _lookup(connection, name) is not None:
+            raise VmError(f"There is a domain {name} already.")
+        # Left by a guest whose domain was undefined by hand.
+        shutil.rmtree(files.directory, ignore_errors=True)
+        files.directory.mkdir(parents=True)
+        _make_overlay(image.disk, files.overlay)
+        models = _security_models(connection)
+        try:
+            domain = connection.defineXML(domain_xml(name, image, files, memory_mib, cpus, models))
+        except libvirt.libvirtError as error:
+            shutil.rmtree(files.directory)
+            raise VmError(f"libvirt did not take the definition of {name}: {error}.") from None
+        guest = cls(domain, files)
+        try:
+            guest.start()
+        except libvirt.libvirtError as error:
+            guest.destroy()
+            raise VmError(f"{name} did not start: {error}.") from None
+        return guest
+
+    @classmethod
+    def find(cls, connection: libvirt.virConnect, name: str) -> Guest | None:
+        """A guest of ours that exists already."""
+        domain = _lookup(connection, name)
+        files = _files_of(domain) if domain is not None else None
+        return cls(domain, files) if files is not None else None
+
+    @classmethod
+    def all(cls, connection: libvirt.virConnect) -> list[Guest]:
+        """Every guest of ours, running or not."""
+        found = [(domain, _files_of(domain)) for domain in connection.listAllDomains()]
+        return [cls(domain, files) for domain, files in found if files is not None]
+
+    def __enter__(self) -> Guest:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self.destroy()
+
+    @property
+    def is_running(self) -> bool:
+        return self._state() == libvirt.VIR_DOMAIN_RUNNING
+
+    @property
+    def state(self) -> str:
+        """For people."""
+        names = {
+            libvirt.VIR_DOMAIN_RUNNING: "running",
+            libvirt.VIR_DOMAIN_PAUSED: "paused",
+            libvirt.VIR_DOMAIN_SHUTOFF: "saved" if self._domain.hasManagedSaveImage() else "shut off",
+        }
+        state = self._state()
+        return names.get(state, f"state {state}")
+
+    @property
+    def console_log(self) -> Path:
+        return self._files.console
+
+    def start(self) -> None:
+        """Boot, or go on from a managed save."""
+        self._domain.create()
+
+    def wait_for_agent(self, deadline_s: float = BOOT_DEADLINE_S) -> None:
+        """Return as soon as the stock agent answers a ping."""
+        deadline = time.monotonic() + deadline_s
+        while True:
+            try:
+                libvirt_qemu.qemuAgentCommand(self._domain, '{"execute": "guest-ping"}', 5, 0)
+                return
+            except libvirt.libvirtError as error:
+                if not self._domain.isActive():
+                    raise VmError(f"{self.name} is {self.state}: its console is in {self.console_log}.") from None
+                if time.monotonic() > deadline:
+                    raise VmError(
+                        f"The agent of {self.name} did not answer within {deadline_s:g} s ({error}); "
+                        f"its console is in {self.console_log}."
+                    ) from None
+            time.sleep(RETRY_S)
+
+    def suspend(self) -> None:
+        self._domain.suspend()
+
+    def resume(self) -> None:
+        self._domain.resume()
+
+    def save(self, path: Path | None = None) -> Path:
+        """Write the memory to a file, and stop."""
+        path = path or self._files.saved
+        self._domain.save(str(path))
+        return path
+
+    def restore(self, path: Path | None = None) -> None:
+        """Go on from a file, which is then removed: it must not be used twice on the same disk."""
+        path = path or self._files.saved
+        self._domain.connect().restore(str(path))
+        path.unlink()
+
+    def managed_save(self) -> None:
+        """As save, but libvirt keeps the file; start() goes on from it."""
+        self._domain.managedSave(0)
+
+    def snapshot(self, name: str) -> None:
+        """Memory and disk, inside the overlay; the guest runs on."""
+        root = ET.Element("domainsnapshot")
+        ET.SubElement(root, "name").text = name
+        self._domain.snapshotCreateXML(ET.tostring(root, encoding="unicode"), 0)
+
+    def revert(self, name: str) -> None:
+        """Go on from a snapshot."""
+        self._domain.revertToSnapshot(self._domain.snapshotLookupByName(name, 0), 0)
+
+    def destroy(self) -> None:
+        """End it at once and leave nothing of it behind."""
+        if self._domain.isActive():
+            self._domain.destroy()
+        self._domain.undefineFlags(
+            libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE | libvirt.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
+        )
+        shutil.rmtree(self._files.directory, ignore_errors=True)
+
+    def _state(self) -> int:
+        return int(self._domain.state(0)[0])
+
+
+def boot(
+    connection: libvirt.virConnect, name: str, image: Image, say: Callable[[str], None] = print
+) -> Guest:
+    """A guest whose agent and witness answer."""
+    begun = time.monotonic()
+    guest = Guest.create(connection, name, image)
+    try:
+        guest.wait_for_agent()
+        guest.witness.wait(BOOT_DEADLINE_S)
+    except BaseException:
+        guest.destroy()
+        raise
+    say(f"{name} is up after {time.monotonic() - begun:.1f} s")
+    return guest
+
+
+def _make_overlay(backing: Path, overlay: Path) -> None:
+    command = ["qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", str(backing), str(overlay)]
+    result = subprocess.run(command, check=False, capture_output=True, text=True)
+    if result.returncode != 0:
+        raise VmError(f"qemu-img made no overlay: {result.stderr.strip()}.")
+
+
+def _lookup(connection: libvirt.virConnect, name: str) -> libvirt.virDomain | None:
+    try:
+        return connection.lookupByName(name)
+    except libvirt.libvirtError as error:
+        if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
+            return None
+        raise
+
+
+def _files_of(domain: libvirt.virDomain) -> GuestFiles | None:
+    """Our record in a domain's definition, or None: not our domain."""
+    if not domain.name().startswith(NAME_PREFIX):
+        return None
+    try:
+        record = domain.metadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT, METADATA_URI)
+    except libvirt.libvirtError:
+        return None
+    directory = ET.fromstring(record).get("directory")
+    return GuestFiles(Path(directory)) if directory else None
+
+
+def _security_models(connection: libvirt.virConnect) -> list[str]:
+    capabilities = ET.fromstring(connection.getCapabilities())
+    return [model.text or "" for model in capabilities.findall("host/secmodel/model")]

@@ -1,0 +1,165 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Build the image of a guest from its recipe, once."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import os
+import shlex
+import shutil
+import subprocess
+import tarfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.vm.errors import VmError
+from tests.vm.lock import locked
+from tests.vm.paths import cache_dir
+from tests.vm.recipe import Recipe
+
+# The file is sparse; a guest needs about 0.6 GiB.
+DISK_SIZE = "3G"
+TOOLS = {"mmdebstrap": "mmdebstrap", "mke2fs": "e2fsprogs", "qemu-img": "qemu-utils", "apt-get": "apt"}
+LOG_TAIL_LINES = 15
+
+
+@dataclasses.dataclass(frozen=True)
+class Image:
+    """What a guest boots from. Never written to: guests write to overlays."""
+
+    directory: Path
+
+    @property
+    def kernel(self) -> Path:
+        return self.directory / "vmlinuz"
+
+    @property
+    def initrd(self) -> Path:
+        return self.directory / "initrd.img"
+
+    @property
+    def disk(self) -> Path:
+        """A raw ext4 file system, without a partition table."""
+        return self.directory / "disk.raw"
+
+
+def image_for(recipe: Recipe, say: Callable[[str], None] = print) -> Image:
+    """The image of a recipe: from the cache, or built now."""
+    name = f"{recipe.release}-{recipe.key}"
+    image = Image(cache_dir() / name)
+    if image.directory.is_dir():
+        return image
+    # Whoever comes second waits here, and finds the image.
+    with locked(cache_dir() / f"{name}.lock"):
+        if not image.directory.is_dir():
+            begun = time.monotonic()
+            say(f"building the {recipe.release} image (about a minute, then it is cached)")
+            _build(recipe, image.directory)
+            say(f"built {image.directory} in {time.monotonic() - begun:.0f} s")
+    return image
+
+
+def _build(recipe: Recipe, target: Path) -> None:
+    _require_means()
+    part = target.with_name(f"{target.name}.part")
+    _remove(part)
+    part.mkdir()
+    root = part / "root"
+    log = target.with_name(f"{target.name}.log")
+    files = part / "files.tar"
+    files.write_bytes(_tar(recipe))
+    _run(_mmdebstrap(recipe, root, files), log)
+    for stem in ("vmlinuz", "initrd.img"):
+        # Debian leaves symbolic links of these names in the root, to the newest kernel.
+        shutil.copyfile(root / stem, part / stem)
+    _run(["mke2fs", "-q", "-t", "ext4", "-L", "root", "-d", str(root), str(part / "disk.raw"), DISK_SIZE], log)
+    _remove(root)
+    files.unlink()
+    part.rename(target)
+
+
+def _require_means() -> None:
+    missing = sorted(package for tool, package in TOOLS.items() if shutil.which(tool) is None)
+    if missing:
+        raise VmError(f"Building an image needs tools that are not installed: apt-get install {' '.join(missing)}")
+    if os.geteuid() != 0:
+        raise VmError("Building an image needs root, because Debian packages own files as root: run this as root.")
+
+
+def _mmdebstrap(recipe: Recipe, root: Path, files: Path) -> list[str]:
+    units = [f'systemctl --root="$1" enable {shlex.join(recipe.enabled_units)}']
+    units += [f'systemctl --root="$1" mask {shlex.join(recipe.masked_units)}'] if recipe.masked_units else []
+    return [
+        "mmdebstrap",
+        "--mode=root",
+        "--variant=minbase",
+        "--architectures=amd64",
+        f"--include={','.join(recipe.packages)}",
+        "--dpkgopt=path-exclude=/usr/share/doc/*",
+        "--dpkgopt=path-exclude=/usr/share/man/*",
+        "--dpkgopt=path-exclude=/usr/share/locale/*",
+        # Before the kernel is installed, so that its initrd is made by our settings.
+        f"--essential-hook=tar-in {shlex.quote(str(files))} /",
+        *(f"--customize-hook={command}" for command in units),
+        # Empty, not missing or "uninitialized": systemd then makes an id without the long first-boot set-up.
+        '--customize-hook=: > "$1/etc/machine-id"',
+        recipe.release,
+        str(root),
+        debian_mirror(),
+    ]
+
+
+def debian_mirror() -> str:
+    """The Debian mirror that this machine's own apt uses."""
+    chosen = os.environ.get("QGA_VM_MIRROR")
+    if chosen:
+        return chosen
+    targets = subprocess.run(
+        ["apt-get", "indextargets", "--format", "$(LABEL)|$(REPO_URI)", "Created-By: Packages"],
+        check=False,
+        capture_output=True,
+        text=True,
+    ).stdout
+    for line in targets.splitlines():
+        label, _separator, uri = line.partition("|")
+        if label == "Debian":
+            return uri
+    raise VmError(
+        "This machine's apt knows no Debian mirror: run apt-get update, or name a mirror's URL in QGA_VM_MIRROR."
+    )
+
+
+def _tar(recipe: Recipe) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        for file in recipe.files:
+            member = tarfile.TarInfo(file.path)
+            member.size = len(file.content)
+            member.mode = 0o644
+            archive.addfile(member, io.BytesIO(file.content))
+    return buffer.getvalue()
+
+
+def _run(command: list[str], log: Path) -> None:
+    with log.open("ab") as output:
+        status = subprocess.run(
+            command, check=False, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
+        ).returncode
+    if status != 0:
+        tail = "\n".join(log.read_text(errors="replace").splitlines()[-LOG_TAIL_LINES:])
+        raise VmError(f"{command[0]} failed with status {status}; the end of its log, {log}:\n{tail}")
+
+
+def _remove(directory: Path) -> None:
+    # A killed mmdebstrap may leave /dev mounted below its root: removing that would empty the machine's own.
+    mounts = [line.split()[1] for line in Path("/proc/self/mounts").read_text().splitlines()]
+    for mount in mounts:
+        if mount.startswith(f"{directory}/"):
+            raise VmError(f"{mount} is still mounted from a build that was cut short: umount it and try again.")
+    if directory.exists():
+        shutil.rmtree(directory)

@@ -1,0 +1,174 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Have a libvirt to talk to: use the one that runs, or start one and remember that it is ours."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.vm.errors import VmError
+from tests.vm.lock import locked
+from tests.vm.paths import state_dir
+
+try:
+    import libvirt
+except ImportError:
+    raise VmError("The Python module libvirt is missing: pip install libvirt-python (needs libvirt-dev).") from None
+
+URI = "qemu:///system"
+START_DEADLINE_S = 30.0
+STOP_DEADLINE_S = 15.0
+# sbin is not in everybody's PATH.
+SEARCH_PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
+# In the order in which they must start; they end in the reverse order.
+DAEMONS = ("virtlogd", "libvirtd")
+
+
+@dataclasses.dataclass(frozen=True)
+class Daemon:
+    """A daemon that we started."""
+
+    name: str
+    pid: int
+    # From /proc/PID/stat: a process that was given the same number later has another.
+    start_ticks: int
+
+    def runs(self) -> bool:
+        return _start_ticks(self.pid) == self.start_ticks
+
+
+def connect(say: Callable[[str], None] = print) -> libvirt.virConnect:
+    """A connection to libvirt, which is started if nothing answers."""
+    # libvirt-python prints every error to stderr besides raising it.
+    libvirt.registerErrorHandler(lambda _context, _error: None, None)
+    try:
+        return libvirt.open(URI)
+    except libvirt.libvirtError:
+        pass
+    with locked(state_dir() / "libvirtd.lock"):
+        try:
+            # Somebody else may have started it while we waited for the lock.
+            return libvirt.open(URI)
+        except libvirt.libvirtError:
+            _start(say)
+        return _open_by(time.monotonic() + START_DEADLINE_S)
+
+
+def stop(say: Callable[[str], None] = print) -> None:
+    """End the daemons that we started, and no others."""
+    with locked(state_dir() / "libvirtd.lock"):
+        ours = [daemon for daemon in _recorded() if daemon.runs()]
+        for daemon in reversed(ours):
+            os.kill(daemon.pid, signal.SIGTERM)
+            _await_end(daemon)
+            say(f"ended {daemon.name} (process {daemon.pid})")
+        _record_path().unlink(missing_ok=True)
+
+
+def _start(say: Callable[[str], None]) -> None:
+    if os.geteuid() != 0:
+        raise VmError(
+            f"libvirt does not answer at {URI}: run this as root, or start libvirtd and join the group libvirt."
+        )
+    programs = {name: shutil.which(name, path=SEARCH_PATH) for name in DAEMONS}
+    if None in programs.values() or not shutil.which("qemu-system-x86_64"):
+        raise VmError("libvirt or QEMU is not installed: apt-get install libvirt-daemon-system qemu-system-x86.")
+    # sd_booted(3): this directory exists if and only if systemd is the service manager.
+    if Path("/run/systemd/system").is_dir():
+        say("starting libvirtd by systemctl")
+        subprocess.run(["systemctl", "start", "libvirtd"], check=False, stdin=subprocess.DEVNULL)
+        return
+    begun = [daemon for daemon in _recorded() if daemon.runs()]
+    running = {daemon.name for daemon in begun}
+    for name, program in programs.items():
+        if name not in running and not _pid_file_lives(name):
+            say(f"starting {name}")
+            begun.append(_daemonise(name, str(program)))
+            _record(begun)
+
+
+def _daemonise(name: str, program: str) -> Daemon:
+    log = state_dir() / f"{name}.log"
+    with log.open("ab") as output:
+        result = subprocess.run(
+            [program, "--daemon"],
+            check=False,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            timeout=START_DEADLINE_S,
+        )
+    pid = _pid_from_file(name)
+    ticks = _start_ticks(pid) if pid else None
+    if result.returncode != 0 or pid is None or ticks is None:
+        raise VmError(f"{name} did not start (status {result.returncode}): see {log}.")
+    return Daemon(name, pid, ticks)
+
+
+def _open_by(deadline: float) -> libvirt.virConnect:
+    while True:
+        try:
+            return libvirt.open(URI)
+        except libvirt.libvirtError as error:
+            if time.monotonic() > deadline:
+                raise VmError(f"libvirtd was started but does not answer at {URI}: {error}.") from None
+            time.sleep(0.1)
+
+
+def _await_end(daemon: Daemon) -> None:
+    deadline = time.monotonic() + STOP_DEADLINE_S
+    while daemon.runs():
+        if time.monotonic() > deadline:
+            raise VmError(f"{daemon.name} (process {daemon.pid}) does not end.")
+        time.sleep(0.05)
+
+
+def _pid_from_file(name: str) -> int | None:
+    # The daemons write the file before their first process returns.
+    try:
+        return int(Path(f"/run/{name}.pid").read_text())
+    except (OSError, ValueError):
+        return None
+
+
+def _pid_file_lives(name: str) -> bool:
+    pid = _pid_from_file(name)
+    try:
+        return pid is not None and Path(f"/proc/{pid}/comm").read_text().strip() == name
+    except OSError:
+        return False
+
+
+def _start_ticks(pid: int) -> int | None:
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return None
+    # proc(5): the command's name, in brackets, may hold spaces; state is field 3, starttime field 22.
+    fields = stat.rpartition(")")[2].split()
+    return None if fields[0] == "Z" else int(fields[19])
+
+
+def _record_path() -> Path:
+    return state_dir() / "daemons.json"
+
+
+def _record(daemons: list[Daemon]) -> None:
+    _record_path().write_text(json.dumps([dataclasses.asdict(daemon) for daemon in daemons]))
+
+
+def _recorded() -> list[Daemon]:
+    try:
+        return [Daemon(**entry) for entry in json.loads(_record_path().read_text())]
+    except FileNotFoundError:
+        return []

@@ -1,0 +1,104 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What goes into a guest's image."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from pathlib import Path
+
+# Raise it when image.py changes what it makes of the same recipe.
+VERSION = 1
+
+PACKAGES = (
+    "dbus",
+    "initramfs-tools",
+    "iproute2",
+    "kmod",
+    "linux-image-cloud-amd64",
+    "python3",
+    "qemu-guest-agent",
+    "systemd",
+    "systemd-sysv",
+    "udev",
+)
+# The stock agent's guest-set-time runs /sbin/hwclock, which moved out of util-linux after bullseye.
+RELEASE_PACKAGES = {
+    "bullseye": (),
+    "bookworm": ("util-linux-extra",),
+    "trixie": ("util-linux-extra",),
+}
+DEFAULT_RELEASE = "bookworm"
+
+ENABLED_UNITS = ("qga-witness.service",)
+# Each costs a guest under software emulation a part of a second at boot, or wakes it during a measurement.
+MASKED_UNITS = (
+    "apt-daily.timer",
+    "apt-daily-upgrade.timer",
+    "console-getty.service",
+    "dpkg-db-backup.timer",
+    "e2scrub_all.timer",
+    "e2scrub_reap.service",
+    "fstrim.timer",
+    "getty@tty1.service",
+    "logrotate.timer",
+    "man-db.timer",
+    "serial-getty@ttyS0.service",
+    "systemd-pstore.service",
+    "systemd-random-seed.service",
+    "systemd-timesyncd.service",
+    "systemd-tmpfiles-clean.timer",
+    "systemd-update-utmp.service",
+)
+
+GUEST_ROOT = Path(__file__).parent / "guest_root"
+
+
+@dataclasses.dataclass(frozen=True)
+class GuestFile:
+    """A file of ours in the guest."""
+
+    path: str
+    content: bytes
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """Everything that decides what an image is."""
+
+    release: str
+    packages: tuple[str, ...]
+    files: tuple[GuestFile, ...]
+    enabled_units: tuple[str, ...]
+    masked_units: tuple[str, ...]
+    version: int
+
+    @property
+    def key(self) -> str:
+        """A name that changes when anything in the recipe does."""
+        document = json.dumps(dataclasses.asdict(self), sort_keys=True, default=bytes.hex)
+        return hashlib.sha256(document.encode()).hexdigest()[:16]
+
+
+def recipe_for(release: str = DEFAULT_RELEASE, guest_root: Path = GUEST_ROOT) -> Recipe:
+    """The recipe of our test guests."""
+    return Recipe(
+        release=release,
+        packages=tuple(sorted(PACKAGES + RELEASE_PACKAGES[release])),
+        files=tuple(_guest_files(guest_root)),
+        enabled_units=ENABLED_UNITS,
+        masked_units=MASKED_UNITS,
+        version=VERSION,
+    )
+
+
+def _guest_files(guest_root: Path) -> list[GuestFile]:
+    return [
+        GuestFile(str(path.relative_to(guest_root)), path.read_bytes())
+        for path in sorted(guest_root.rglob("*"))
+        if path.is_file() and "__pycache__" not in path.parts
+    ]

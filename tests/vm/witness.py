@@ -1,0 +1,166 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""An independent reading of a guest's clock, by neither the collection's code nor the guest agent.
+
+The other end is guest_root/usr/lib/qga-test/witness.py.
+"""
+
+from __future__ import annotations
+
+import itertools
+import socket
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+from tests.vm.errors import VmError
+
+# The most by which Linux slews a clock; crystals are an order of magnitude better.
+DRIFT_PPM = 500
+DEFAULT_EXCHANGES = 20
+RETRY_S = 0.05
+
+
+class Exchange(NamedTuple):
+    """One question and its answer; all in nanoseconds."""
+
+    sent: int
+    received: int
+    transmitted: int
+    answered: int
+
+    @property
+    def round_trip_ns(self) -> int:
+        return (self.answered - self.sent) - (self.transmitted - self.received)
+
+
+class Reading(NamedTuple):
+    """Guest clock minus host clock, and half the width of the interval that certainly holds it."""
+
+    offset_ns: int
+    uncertainty_ns: int
+    round_trip_ns: int
+
+
+def reading_of(exchanges: Iterable[Exchange]) -> Reading:
+    """What the exchanges, in the order in which they were made, tell together."""
+    taken = list(exchanges)
+    end = taken[-1].answered
+    lowers, uppers = [], []
+    for exchange in taken:
+        # The clocks may have drifted apart since.
+        aged = (end - exchange.answered) * DRIFT_PPM // 1_000_000
+        # The guest got the question after we sent it, and answered before we had the answer.
+        lowers.append(exchange.transmitted - exchange.answered - aged)
+        uppers.append(exchange.received - exchange.sent + aged)
+    lower, upper = max(lowers), min(uppers)
+    if lower > upper:
+        raise VmError(f"A clock was stepped while the witness was asked: {lower} ns > {upper} ns.")
+    return Reading(
+        (lower + upper) // 2,
+        # Rounded up: the interval must not shrink.
+        (upper - lower + 1) // 2,
+        min(exchange.round_trip_ns for exchange in taken),
+    )
+
+
+class Witness:
+    """The host's end. It connects anew for every reading: a restored QEMU has a new socket."""
+
+    def __init__(self, path: Path, timeout_s: float = 20.0) -> None:
+        self._path = path
+        self._timeout_s = timeout_s
+
+    def offset(self, exchanges: int = DEFAULT_EXCHANGES) -> Reading:
+        """Guest clock minus host clock."""
+        with _Conversation(self._path, self._timeout_s) as conversation:
+            # The first one waits for the guest to notice that somebody has connected.
+            conversation.exchange()
+            return reading_of([conversation.exchange() for _count in range(exchanges)])
+
+    def step(self, nanoseconds: int) -> None:
+        """Move the guest's clock, and only the guest's, by a signed amount."""
+        with _Conversation(self._path, self._timeout_s) as conversation:
+            conversation.step(nanoseconds)
+
+    def wait(self, deadline_s: float) -> None:
+        """Return as soon as the guest answers."""
+        deadline = time.monotonic() + deadline_s
+        while True:
+            try:
+                with _Conversation(self._path, min(self._timeout_s, deadline_s)) as conversation:
+                    conversation.exchange()
+                return
+            except VmError as error:
+                if time.monotonic() > deadline:
+                    raise VmError(f"{error} Waited {deadline_s:g} s.") from None
+                time.sleep(RETRY_S)
+
+
+class _Conversation:
+    """One connection to the guest's script."""
+
+    def __init__(self, path: Path, timeout_s: float) -> None:
+        self._path = path
+        self._deadline = time.monotonic() + timeout_s
+        self._ids = itertools.count(time.monotonic_ns())
+        self._pending = b""
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+
+    def __enter__(self) -> _Conversation:
+        try:
+            self._socket.settimeout(self._left())
+            self._socket.connect(str(self._path))
+        except OSError as error:
+            self._socket.close()
+            raise VmError(f"No witness at {self._path}: {error}.") from None
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self._socket.close()
+
+    def exchange(self) -> Exchange:
+        number = b"%d" % next(self._ids)
+        request = b"read %b\n" % number
+        self._socket.settimeout(self._left())
+        sent = time.time_ns()
+        self._socket.sendall(request)
+        while True:
+            line = self._line()
+            answered = time.time_ns()
+            words = line.split()
+            # Anything else is the late answer to somebody who gave up.
+            if len(words) == 3 and words[0] == number:
+                return Exchange(sent, int(words[1]), int(words[2]), answered)
+
+    def step(self, nanoseconds: int) -> None:
+        number = b"%d" % next(self._ids)
+        self._socket.sendall(b"step %b %d\n" % (number, nanoseconds))
+        while True:
+            given, _space, outcome = self._line().partition(b" ")
+            if given == number:
+                if outcome != b"done":
+                    raise VmError(f"The guest did not step its clock: {outcome.decode(errors='replace')}.")
+                return
+
+    def _line(self) -> bytes:
+        while b"\n" not in self._pending:
+            self._socket.settimeout(self._left())
+            try:
+                chunk = self._socket.recv(4096)
+            except OSError as error:
+                raise VmError(f"The witness at {self._path} does not answer: {error}.") from None
+            if not chunk:
+                raise VmError(f"The witness at {self._path} went away: the guest ended.")
+            self._pending += chunk
+        line, _newline, self._pending = self._pending.partition(b"\n")
+        return line
+
+    def _left(self) -> float:
+        left = self._deadline - time.monotonic()
+        if left <= 0:
+            raise VmError(f"The witness at {self._path} did not answer in time.")
+        return left
