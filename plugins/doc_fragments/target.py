@@ -58,7 +58,7 @@ attributes:
     description: Can run in C(check_mode) and return what it would do, without changing the guest.
   diff_mode:
     support: none
-    description: Will return details on what has changed (or possibly needs changing in C(check_mode)), when in diff mode.
+    description: Will return what has changed, or would in C(check_mode), when in diff mode.
   platform:
     support: full
     description: The machine where the module runs, which is the hypervisor or can reach it.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Callable, Dict, Mapping, Optional, Union
+from typing import Any, Callable, Mapping
 
 from . import wire
 from .channels.base import Arguments, Channel, Deadline, Exchange, Request
@@ -63,7 +63,7 @@ class GuestAgent:
     def __init__(self, channel: Channel, timeout: float) -> None:
         self._channel = channel
         self.timeout = timeout
-        self._info: Optional[AgentInfo] = None
+        self._info: AgentInfo | None = None
 
     @property
     def info(self) -> AgentInfo:
@@ -95,23 +95,21 @@ class GuestAgent:
     def call(
         self,
         command: str,
-        arguments: Union[Arguments, Callable[[int], Arguments], None] = None,
-        timeout: Optional[float] = None,
+        arguments: Arguments | Callable[[int], Arguments] | None = None,
+        timeout: float | None = None,
     ) -> Any:
         """What ``command`` returns; ``{}`` from commands that return nothing.
 
         :raises CommandError: the agent refused it
         :raises QgaError: the agent could not be asked; see :meth:`Channel.call`
         """
-        exchange = self.exchange(command, arguments, timeout)
-        assert isinstance(exchange.reply, wire.Returned)
-        return exchange.reply.value
+        return self.exchange(command, arguments, timeout).value
 
     def exchange(
         self,
         command: str,
-        arguments: Union[Arguments, Callable[[int], Arguments], None] = None,
-        timeout: Optional[float] = None,
+        arguments: Arguments | Callable[[int], Arguments] | None = None,
+        timeout: float | None = None,
     ) -> Exchange:
         """As :meth:`call`, with the stamps of the exchange. Its reply is always a :class:`wire.Returned`."""
         request = Request(command, {} if arguments is None else arguments, self._expects_reply(command))
@@ -146,7 +144,7 @@ class GuestAgent:
         return answers_on_success(command)
 
     def _refusal(self, command: str, refused: wire.Refused) -> CommandError:
-        said = "the agent refused %s: %s" % (command, refused.description)
+        said = f"the agent refused {command}: {refused.description}"
         if refused.kind != "CommandNotFound":
             return CommandFailedError(said, command=command)
         # Only its words tell a disabled command from a missing one (qapi/qmp-dispatch.c, QEMU 10.0.13).
@@ -155,12 +153,12 @@ class GuestAgent:
     @staticmethod
     def _missing(command: str) -> CommandError:
         hint = _EXTENDED_HINT if command in CATALOGUE and CATALOGUE[command].origin == "extended" else None
-        return CommandNotFoundError("the agent does not know %s" % command, hint, command)
+        return CommandNotFoundError(f"the agent does not know {command}", hint, command)
 
     def _disabled(self, command: str) -> CommandError:
         if command not in FROZEN_ALLOWED and self._is_frozen():
-            return FrozenError("the agent refused %s: the guest's file systems are frozen" % command, command=command)
-        return CommandDisabledError("the guest's administrator has disabled %s" % command, command=command)
+            return FrozenError(f"the agent refused {command}: the guest's file systems are frozen", command=command)
+        return CommandDisabledError(f"the guest's administrator has disabled {command}", command=command)
 
     def _is_frozen(self) -> bool:
         try:
@@ -176,7 +174,7 @@ def _read_info(value: Any) -> AgentInfo:
     """
     if not isinstance(value, dict) or not isinstance(value.get("version"), str):
         raise RemoteProtocolError("the agent returned a guest-info without a version")
-    commands: Dict[str, CommandState] = {}
+    commands: dict[str, CommandState] = {}
     listed = value.get("supported_commands", [])
     for entry in listed if isinstance(listed, list) else ():
         if not isinstance(entry, dict) or not isinstance(entry.get("name"), str):

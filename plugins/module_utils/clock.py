@@ -13,7 +13,7 @@ clock; :mod:`reference` says what the guest should have shown.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Callable, List, NamedTuple, Sequence, Tuple
+from typing import Callable, NamedTuple, Sequence
 
 from .agent import GuestAgent
 from .channels.base import expect_integer
@@ -25,7 +25,7 @@ STOCK_RESOLUTION_NS = 1_000
 EXTENDED_RESOLUTION_NS = 1
 
 # Steps that clocks are known to be read in: powers of ten, and an agent that knows whole minutes only.
-_RESOLUTIONS_NS = (60_000_000_000,) + tuple(10**digits for digits in range(9, 2, -1))
+_RESOLUTIONS_NS: tuple[int, ...] = (60000000000, *tuple(10**digits for digits in range(9, 2, -1)))
 
 # A set of readings that contradict each other is thrown away and taken anew this often before the clock is called
 # coarse: a step in the middle of one set is over by the next.
@@ -51,10 +51,10 @@ class Interval(NamedTuple):
     def is_empty(self) -> bool:
         return self.low > self.high
 
-    def shifted(self, by: int) -> "Interval":
+    def shifted(self, by: int) -> Interval:
         return Interval(self.low + by, self.high + by)
 
-    def widened(self, by: int) -> "Interval":
+    def widened(self, by: int) -> Interval:
         return Interval(self.low - by, self.high + by)
 
 
@@ -142,9 +142,7 @@ def evaluate(readings: Sequence[Reading]) -> Measurement:
     """What the readings prove, contradictions bridged."""
     resolution_ns = seen_resolution(readings)
     at_resolution = [
-        Reading(
-            each.sent_ns, each.received_ns, each.guest_received_ns, each.guest_transmitted_ns, resolution_ns
-        )
+        Reading(each.sent_ns, each.received_ns, each.guest_received_ns, each.guest_transmitted_ns, resolution_ns)
         for each in readings
     ]
     agreed = intersection(at_resolution)
@@ -170,7 +168,7 @@ def measure(read: Callable[[], Reading], exchanges: int) -> Measurement:
     fell between them.
     """
     for _start in range(1 + _FRESH_STARTS):
-        readings: List[Reading] = [read() for _exchange in range(exchanges)]
+        readings: list[Reading] = [read() for _exchange in range(exchanges)]
         measurement = evaluate(readings)
         if not measurement.coarse:
             break
@@ -189,23 +187,23 @@ _LATEST_NS = 2**63 - 1
 def _guest_time(value: object, what: str) -> int:
     nanoseconds = expect_integer(value, what)
     if not 0 <= nanoseconds <= _LATEST_NS:
-        raise RemoteProtocolError("the agent returned %s outside of the years 1970 to 2261" % what)
+        raise RemoteProtocolError(f"the agent returned {what} outside of the years 1970 to 2261")
     return nanoseconds
 
 
 def _read_stock(agent: GuestAgent) -> Reading:
     exchange = agent.exchange("guest-get-time")
-    guest_ns = _guest_time(exchange.reply.value, "the guest's time")  # type: ignore[union-attr]
+    guest_ns = _guest_time(exchange.value, "the guest's time")
     return Reading(exchange.sent_ns, exchange.received_ns, guest_ns, guest_ns, STOCK_RESOLUTION_NS)
 
 
 def _read_extended(agent: GuestAgent) -> Reading:
     exchange = agent.exchange("guest-get-clock")
-    received_ns, transmitted_ns = _clock_stamps(exchange.reply.value)  # type: ignore[union-attr]
+    received_ns, transmitted_ns = _clock_stamps(exchange.value)
     return Reading(exchange.sent_ns, exchange.received_ns, received_ns, transmitted_ns)
 
 
-def _clock_stamps(value: object) -> Tuple[int, int]:
+def _clock_stamps(value: object) -> tuple[int, int]:
     if not isinstance(value, dict):
         raise RemoteProtocolError("the agent returned a guest-get-clock that is no object")
     return _guest_time(value.get("received"), "received"), _guest_time(value.get("transmitted"), "transmitted")

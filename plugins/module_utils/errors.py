@@ -9,7 +9,7 @@ Standard library only: the role ``extended_agent`` ships this file into the gues
 
 from __future__ import annotations
 
-from typing import ClassVar, Dict, Optional
+from typing import ClassVar
 
 
 class QgaError(Exception):
@@ -21,12 +21,12 @@ class QgaError(Exception):
     code: ClassVar[str] = "internal_error"
     default_hint: ClassVar[str] = ""
 
-    def __init__(self, message: str, hint: Optional[str] = None) -> None:
+    def __init__(self, message: str, hint: str | None = None) -> None:
         super().__init__(message)
         self.message = message
         self.hint = self.default_hint if hint is None else hint
 
-    def as_dict(self) -> Dict[str, str]:
+    def as_dict(self) -> dict[str, str]:
         return {"code": self.code, "message": self.message, "hint": self.hint}
 
 
@@ -115,7 +115,7 @@ class RemoteProtocolError(ProtocolError):
 class CommandError(QgaError):
     """``command`` is the agent command that was refused."""
 
-    def __init__(self, message: str, hint: Optional[str] = None, command: str = "") -> None:
+    def __init__(self, message: str, hint: str | None = None, command: str = "") -> None:
         super().__init__(message, hint)
         self.command = command
 

@@ -13,27 +13,23 @@ from __future__ import annotations
 import math
 import re
 import time
-from dataclasses import dataclass
-from typing import Any, Callable, Dict, FrozenSet, Iterable, List, Mapping, Optional, Tuple, Union
+from typing import Any, Callable, Iterable, Mapping, NamedTuple
 
 from .agent import GuestAgent
-from .clock import measure, reader
 from .commands import CATALOGUE, Command
-from .errors import CommandNotFoundError, InvalidOptionError, QgaError, RemoteProtocolError
-from .reference import Reference
+from .errors import (
+    CommandError,
+    CommandNotFoundError,
+    ExchangeTimeoutError,
+    InvalidOptionError,
+    QgaError,
+    RemoteProtocolError,
+)
 
 # Names as QAPI has them (docs/devel/qapi-code-gen.rst, QEMU 10.0.13); an agent of another make may add members.
 _MEMBER = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}\Z")
 
 _TIME_SAMPLES = 8
-
-
-@dataclass(frozen=True)
-class Context:
-    """What a subset's gatherer works with."""
-
-    agent: GuestAgent
-    reference: Reference
 
 
 def snake_case(value: Any) -> Any:
@@ -59,28 +55,28 @@ def _member(name: str) -> str:
 _KINDS: Mapping[type, str] = {dict: "an object", list: "a list of objects", str: "a string"}
 
 
-def _ask(command: str, kind: type) -> Callable[[Context], Any]:
+def _ask(command: str, kind: type) -> Callable[[GuestAgent], Any]:
     """A gatherer that asks one command, whose reply is an object, a list of objects or a string."""
 
-    def gather(context: Context) -> Any:
-        value = context.agent.call(command)
+    def gather(agent: GuestAgent) -> Any:
+        value = agent.call(command)
         items = value if kind is list and isinstance(value, list) else []
         if not isinstance(value, kind) or not all(isinstance(item, dict) for item in items):
-            raise RemoteProtocolError("the agent returned from %s something other than %s" % (command, _KINDS[kind]))
+            raise RemoteProtocolError(f"the agent returned from {command} something other than {_KINDS[kind]}")
         return snake_case(value)
 
     return gather
 
 
-def _host_name(context: Context) -> str:
-    name = _ask("guest-get-host-name", dict)(context).get("host_name")
+def _host_name(agent: GuestAgent) -> str:
+    name = _ask("guest-get-host-name", dict)(agent).get("host_name")
     if not isinstance(name, str):
         raise RemoteProtocolError("the agent returned from guest-get-host-name no host-name")
     return name
 
 
-def _agent(context: Context) -> Dict[str, Any]:
-    info = context.agent.info
+def _agent(agent: GuestAgent) -> dict[str, Any]:
+    info = agent.info
     return {
         "version": info.version,
         "kind": "extended" if info.is_extended else "stock",
@@ -88,46 +84,49 @@ def _agent(context: Context) -> Dict[str, Any]:
     }
 
 
-def _commands(context: Context) -> List[Dict[str, Any]]:
+def _commands(agent: GuestAgent) -> list[dict[str, Any]]:
     return [
         {"name": name, "enabled": state.enabled, "success_response": state.success_response}
-        for name, state in sorted(context.agent.info.commands.items())
+        for name, state in sorted(agent.info.commands.items())
     ]
 
 
-def _time(context: Context) -> Dict[str, Any]:
-    measurement = measure(reader(context.agent), _TIME_SAMPLES)
-    interval = measurement.interval.shifted(-context.reference.base_ns())
-    facts: Dict[str, Any] = {
+def _time(agent: GuestAgent) -> dict[str, Any]:
+    # Only this subset measures; the others should not pay for these imports.
+    from .clock import measure, reader
+    from .reference import HostReference
+
+    measurement = measure(reader(agent), _TIME_SAMPLES)
+    interval = measurement.interval.shifted(-HostReference().base_ns())
+    facts: dict[str, Any] = {
         "guest_time_ns": time.monotonic_ns() + measurement.interval.middle,
         "offset_ns": interval.middle,
         "uncertainty_ns": interval.half_width,
         "round_trip_ns": measurement.round_trip_ns,
         "resolution_ns": measurement.resolution_ns,
     }
-    if context.agent.knows("guest-get-clock"):
-        clock = _ask("guest-get-clock", dict)(context)
+    if agent.knows("guest-get-clock"):
+        clock = _ask("guest-get-clock", dict)(agent)
         facts.update((name, clock.get(name)) for name in ("synchronized", "max_error", "source"))
     return facts
 
 
-def _memory(context: Context) -> Dict[str, Any]:
-    info = _ask("guest-get-memory-block-info", dict)(context)
-    blocks = _ask("guest-get-memory-blocks", list)(context)
+def _memory(agent: GuestAgent) -> dict[str, Any]:
+    info = _ask("guest-get-memory-block-info", dict)(agent)
+    blocks = _ask("guest-get-memory-blocks", list)(agent)
     online = sum(1 for block in blocks if block.get("online") is True)
     return {"block_size": info.get("size"), "blocks": len(blocks), "online_blocks": online}
 
 
-@dataclass(frozen=True)
-class Subset:
+class Subset(NamedTuple):
     """One name in ``gather_subset``, and how its facts are gathered."""
 
     name: str
-    gather: Callable[[Context], Any]
+    gather: Callable[[GuestAgent], Any]
     in_min: bool = False
 
 
-SUBSETS: Tuple[Subset, ...] = (
+SUBSETS: tuple[Subset, ...] = (
     Subset("agent", _agent, in_min=True),
     Subset("hostname", _host_name, in_min=True),
     Subset("os", _ask("guest-get-osinfo", dict), in_min=True),
@@ -147,16 +146,16 @@ SUBSETS: Tuple[Subset, ...] = (
     Subset("freeze", _ask("guest-fsfreeze-status", str)),
 )
 
-_GROUPS: Mapping[str, FrozenSet[str]] = {
+_GROUPS: Mapping[str, frozenset[str]] = {
     "all": frozenset(subset.name for subset in SUBSETS),
     "min": frozenset(subset.name for subset in SUBSETS if subset.in_min),
     **{subset.name: frozenset((subset.name,)) for subset in SUBSETS},
 }
 
-SUBSET_NAMES: Tuple[str, ...] = tuple(_GROUPS)
+SUBSET_NAMES: tuple[str, ...] = tuple(_GROUPS)
 
 
-def select(gather_subset: Iterable[str]) -> Tuple[Subset, ...]:
+def select(gather_subset: Iterable[str]) -> tuple[Subset, ...]:
     """The subsets that are meant: what is named, less what is named with ``!``; all, if only ``!`` is used.
 
     :raises InvalidOptionError: a name is unknown
@@ -165,8 +164,8 @@ def select(gather_subset: Iterable[str]) -> Tuple[Subset, ...]:
     unknown = sorted(name for name in names if name.lstrip("!") not in _GROUPS or name.startswith("!!"))
     if unknown:
         raise InvalidOptionError(
-            "gather_subset has unknown names: %s" % ", ".join(unknown),
-            "Choose from %s, each with or without a leading '!'." % ", ".join(SUBSET_NAMES),
+            "gather_subset has unknown names: {}".format(", ".join(unknown)),
+            "Choose from {}, each with or without a leading '!'.".format(", ".join(SUBSET_NAMES)),
         )
     wanted = {each for name in names if not name.startswith("!") for each in _GROUPS[name]}
     unwanted = {each for name in names if name.startswith("!") for each in _GROUPS[name[1:]]}
@@ -175,32 +174,38 @@ def select(gather_subset: Iterable[str]) -> Tuple[Subset, ...]:
     return tuple(subset for subset in SUBSETS if subset.name in wanted - unwanted)
 
 
-def gather(agent: GuestAgent, reference: Reference, subsets: Iterable[Subset]) -> Dict[str, Any]:
-    """The facts by subset name; ``errors`` holds the subsets that the agent lacks or refuses, and why.
+# One command's trouble; the agent answers others all the same.
+_OF_ONE_COMMAND = (CommandError, RemoteProtocolError, ExchangeTimeoutError)
 
-    :raises QgaError: the agent cannot be reached, or stopped answering: then the other subsets cannot be had either
+
+def gather(agent: GuestAgent, subsets: Iterable[Subset]) -> dict[str, Any]:
+    """The facts by subset name; ``errors`` holds the subsets that could not be had, and why.
+
+    An agent that stops answering on the way costs the subsets that are left; they are not asked for one by one.
+
+    :raises QgaError: the agent could not be asked for anything
     """
-    context = Context(agent, reference)
-    facts: Dict[str, Any] = {}
-    errors: Dict[str, Dict[str, str]] = {}
+    facts: dict[str, Any] = {}
+    errors: dict[str, dict[str, str]] = {}
+    gone: QgaError | None = None
     for subset in subsets:
-        try:
-            facts[subset.name] = subset.gather(context)
-        except QgaError as error:
-            if error.code in _FATAL:
-                raise
-            errors[subset.name] = error.as_dict()
+        if gone is None:
+            try:
+                facts[subset.name] = subset.gather(agent)
+                continue
+            except _OF_ONE_COMMAND as error:
+                errors[subset.name] = error.as_dict()
+                continue
+            except QgaError as error:
+                if not facts:
+                    raise
+                gone = error
+        errors[subset.name] = gone.as_dict()
     facts["errors"] = errors
     return facts
 
 
-_FATAL = frozenset(
-    ("hypervisor_unavailable", "permission_denied", "not_found", "not_running", "not_configured", "not_connected")
-    + ("unresponsive", "missing_library", "invalid_option")
-)
-
-
-def command_details(agent: GuestAgent, name: str) -> Dict[str, Any]:
+def command_details(agent: GuestAgent, name: str) -> dict[str, Any]:
     """What is known of one agent command; ``details_from`` says by whom.
 
     The extended agent is asked (``guest-get-command-info``). The stock agent tells only whether the command is enabled
@@ -214,10 +219,10 @@ def command_details(agent: GuestAgent, name: str) -> Dict[str, Any]:
             raise RemoteProtocolError("the agent returned from guest-get-command-info something other than an object")
         return dict(snake_case(details), present=True, details_from="agent")
     state = agent.info.commands.get(name)
-    entry: Optional[Command] = CATALOGUE.get(name)
+    entry: Command | None = CATALOGUE.get(name)
     if state is None and entry is None:
         raise CommandNotFoundError(
-            "neither the agent nor the catalogue knows a command %s" % name,
+            f"neither the agent nor the catalogue knows a command {name}",
             "Check the spelling; gather_subset=commands lists what this agent has.",
             name,
         )
@@ -230,7 +235,7 @@ def command_details(agent: GuestAgent, name: str) -> Dict[str, Any]:
     return details
 
 
-def _described(entry: Command) -> Dict[str, Union[str, bool, List[Dict[str, Union[str, bool]]]]]:
+def _described(entry: Command) -> dict[str, str | bool | list[dict[str, str | bool]]]:
     return {
         "success_response": entry.success_response,
         "since": entry.since,

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Callable, Dict, NoReturn, Optional, Tuple
+from typing import Any, Callable
 
 from ansible.module_utils.basic import AnsibleModule
 
@@ -15,7 +15,7 @@ from .agent import GuestAgent
 from .errors import QgaError
 from .options import Target, check_numbers, target_of
 
-TARGET_SPEC: Dict[str, Dict[str, Any]] = {
+TARGET_SPEC: dict[str, dict[str, Any]] = {
     "domain": {"type": "str"},
     "uri": {"type": "str", "default": "qemu:///system"},
     "socket": {"type": "path"},
@@ -30,19 +30,19 @@ TARGET_SPEC: Dict[str, Dict[str, Any]] = {
 class Outcome:
     """What came of one guest: its entry in the results, and what is said beside it."""
 
-    entry: Dict[str, Any]
+    entry: dict[str, Any]
     changed: bool = False
-    diff: Optional[Dict[str, str]] = None
-    warnings: Tuple[str, ...] = field(default=())
-    error: Optional[QgaError] = None
+    diff: dict[str, str] | None = None
+    warnings: tuple[str, ...] = field(default=())
+    error: QgaError | None = None
 
 
-def run(module: AnsibleModule, prepare: Callable[[Dict[str, Any]], Callable[[GuestAgent], Outcome]]) -> NoReturn:
+def run(module: AnsibleModule, prepare: Callable[[dict[str, Any]], Callable[[GuestAgent], Outcome]]) -> None:
     """Do one thing to the guest that the module's options name, and end the module.
 
     ``prepare`` checks the module's own options before the guest is touched, and returns what is done with its agent.
     """
-    target: Optional[Target] = None
+    target: Target | None = None
     try:
         check_numbers(module.params)
         target = target_of(module.params)
@@ -53,14 +53,14 @@ def run(module: AnsibleModule, prepare: Callable[[Dict[str, Any]], Callable[[Gue
                 agent.wait(module.params["wait_timeout"])
             outcome = work(agent)
     except QgaError as error:
-        _end(module, target, Outcome({"error": error.as_dict()}, error=error))
+        outcome = Outcome({"error": error.as_dict()}, error=error)
     _end(module, target, outcome)
 
 
-def _end(module: AnsibleModule, target: Optional[Target], outcome: Outcome) -> NoReturn:
+def _end(module: AnsibleModule, target: Target | None, outcome: Outcome) -> None:
     for warning in outcome.warnings:
-        module.warn(warning if target is None else "%s: %s" % (target.name, warning))
-    result: Dict[str, Any] = {"changed": outcome.changed}
+        module.warn(warning if target is None else f"{target.name}: {warning}")
+    result: dict[str, Any] = {"changed": outcome.changed}
     if target is not None:
         guest = {"name": target.name, **outcome.entry}
         result.update(guest=guest, guests=[guest])
@@ -68,10 +68,11 @@ def _end(module: AnsibleModule, target: Optional[Target], outcome: Outcome) -> N
         result["diff"] = outcome.diff
     if outcome.error is not None:
         module.fail_json(msg=sentence(outcome.error), error=outcome.error.as_dict(), **result)
-    module.exit_json(**result)
+    else:
+        module.exit_json(**result)
 
 
 def sentence(error: QgaError) -> str:
     """The error for a reader: what was wrong and where, its code, and what to do."""
     message = error.message[:1].upper() + error.message[1:]
-    return ("%s [%s]. %s" % (message.rstrip("."), error.code, error.hint)).rstrip()
+    return ("{} [{}]. {}".format(message.rstrip("."), error.code, error.hint)).rstrip()

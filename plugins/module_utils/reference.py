@@ -15,7 +15,7 @@ import ctypes
 import time
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Callable, Optional
+from typing import Callable
 
 # The kernel slews a clock by at most this rate (MAXFREQ in include/linux/timex.h; adjtime(3) has the same limit).
 MAX_SLEW_PPM = 500
@@ -44,7 +44,7 @@ class HostReference(Reference):
 
     def base_ns(self) -> int:
         # A pre-emption between the two readings would count as an error: take the tightest of a few.
-        def bracket() -> "tuple[int, int]":
+        def bracket() -> tuple[int, int]:
             before = self.monotonic_ns()
             realtime = self.realtime_ns()
             after = self.monotonic_ns()
@@ -99,7 +99,7 @@ _TIME_ERROR = 5  # adjtimex(2): the clock is not synchronised
 _STA_UNSYNC = 0x40
 
 
-def host_clock_is_synchronized() -> Optional[bool]:
+def host_clock_is_synchronized() -> bool | None:
     """Whether the kernel says that the host's clock is disciplined by a time service; None where it cannot say.
 
     Only reads (``modes`` is 0): the clock is never touched.

@@ -8,12 +8,20 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import Callable, Dict, List, Mapping, NamedTuple, Optional, Tuple
+from typing import Callable, Mapping, NamedTuple, Optional
 
 from .agent import GuestAgent
 from .channels.base import Arguments
 from .clock import Interval, Measurement, measure, reader
-from .errors import CommandFailedError, ExchangeTimeoutError, NotConvergedError, QgaError
+from .errors import (
+    CommandError,
+    CommandFailedError,
+    ExchangeTimeoutError,
+    NotConnectedError,
+    NotConvergedError,
+    QgaError,
+    UnresponsiveError,
+)
 from .reference import JumpWatch, Reference
 
 SECOND_NS = 1_000_000_000
@@ -25,6 +33,9 @@ _HWCLOCK_SECONDS = 5.0
 # What a step should leave at most. Tolerance is what is left alone, and wider: a clock that has to be stepped is set as
 # well as can be. The first step after a restore may miss it, on an emulated CPU that translates the agent's code anew.
 _FINE_NS = 500_000
+
+# The clock may have been set all the same.
+_NO_VERDICT = (CommandFailedError, ExchangeTimeoutError, UnresponsiveError, NotConnectedError)
 
 # How many more exchanges are worth their time when the interval lies across the tolerance.
 _CLOSER_LOOK = 4
@@ -72,20 +83,20 @@ class ResyncReport:
 
     changed: bool
     within_tolerance: bool
-    method: Optional[str]
+    method: str | None
     attempts: int
     before: Offset
-    after: Optional[Offset]
+    after: Offset | None
     guest_time_before_ns: int
     guest_time_after_ns: int
     duration_ns: int
-    warnings: Tuple[str, ...] = ()
-    error: Optional[QgaError] = None
+    warnings: tuple[str, ...] = ()
+    error: QgaError | None = None
 
-    def as_dict(self) -> Dict[str, object]:
+    def as_dict(self) -> dict[str, object]:
         """The figures under the names that the modules return."""
         latest = self.after or self.before
-        result: Dict[str, object] = {
+        result: dict[str, object] = {
             "changed": self.changed,
             "within_tolerance": self.within_tolerance,
             "method": self.method,
@@ -119,7 +130,7 @@ def resync(agent: GuestAgent, reference: Reference, options: ResyncOptions) -> R
     A clock that does not come within tolerance is no exception but the report's ``error``: the figures matter most
     then.
 
-    :raises QgaError: the guest's clock could not be read, or the agent has no command that sets it
+    :raises QgaError: the guest's clock could not be read
     """
     return _Run(agent, reference, options).report()
 
@@ -134,8 +145,8 @@ class _Run:
         self._started_ns = time.monotonic_ns()
         self._read = reader(agent)
         self._jumps = JumpWatch(reference)
-        self._warnings: List[str] = []
-        self._step_error: Optional[QgaError] = None
+        self._warnings: list[str] = []
+        self._step_error: QgaError | None = None
 
     def report(self) -> ResyncReport:
         options = self._options
@@ -144,11 +155,14 @@ class _Run:
             return self._finish(before, None, changed=False, within_tolerance=True)
         if before.ns > 0 and not options.allow_backward:
             self._warn(
-                "the guest is %s ahead and was left so: going back is forbidden by allow_backward=false"
-                % _seconds(before.ns)
+                f"the guest is {_seconds(before.ns)} ahead and was left so: "
+                "going back is forbidden by allow_backward=false"
             )
             return self._finish(before, None, changed=False, within_tolerance=False)
-        method = self._choose()
+        try:
+            method = self._choose()
+        except CommandError as missing:
+            return self._finish(before, None, changed=False, within_tolerance=False, error=missing)
         if options.dry_run:
             return self._finish(before, None, changed=True, within_tolerance=False, method=method)
         return self._step_until_right(before, method)
@@ -160,16 +174,25 @@ class _Run:
         attempts = 0
         while attempts < options.attempts and not fine:
             attempts += 1
-            self._step(method, offset)
-            offset = self._look()
+            try:
+                self._step(method, offset)
+                offset = self._look()
+            except QgaError as lost:
+                # Whether the clock was set is not known; it may have been.
+                return self._finish(before, None, True, False, method, attempts, lost)
             right = self._is_right(offset)
             fine = right and not (_METHODS[method].can_refine and self._can_be_refined(offset))
         changed = not _overlap(before, offset)
         if self._step_error is not None and right:
-            self._warn("the clock was set although the agent reported an error: %s" % self._step_error.message)
+            self._warn(f"the clock was set although the agent reported an error: {self._step_error.message}")
         error = None if right else self._failure(method, attempts, offset)
         return self._finish(
-            before, offset, changed=changed or right, within_tolerance=right, method=method, attempts=attempts,
+            before,
+            offset,
+            changed=changed or right,
+            within_tolerance=right,
+            method=method,
+            attempts=attempts,
             error=error,
         )
 
@@ -187,11 +210,11 @@ class _Run:
         measurement = measure(self._read, exchanges)
         jump_ns = self._jumps.jump_ns()
         if jump_ns:
-            self._warn("the host's clock was stepped by %s meanwhile; its new time counts" % _seconds(jump_ns))
+            self._warn(f"the host's clock was stepped by {_seconds(jump_ns)} meanwhile; its new time counts")
         if measurement.coarse:
             self._warn(
-                "the guest's clock is coarse or being slewed: its readings differ by %s"
-                % _seconds(measurement.resolution_ns)
+                "the guest's clock is coarse or being slewed: "
+                f"its readings differ by {_seconds(measurement.resolution_ns)}"
             )
         return Offset(measurement.interval.shifted(-self._reference.base_ns()), measurement)
 
@@ -199,8 +222,8 @@ class _Run:
         # A residual below the uncertainty cannot be told from none; stepping again would only add noise.
         if offset.uncertainty_ns > self._options.tolerance_ns:
             self._warn(
-                "the tolerance is finer than this guest can be measured: the uncertainty is %s"
-                % _seconds(offset.uncertainty_ns)
+                "the tolerance is finer than this guest can be measured: "
+                f"the uncertainty is {_seconds(offset.uncertainty_ns)}"
             )
         return abs(offset.ns) <= max(self._options.tolerance_ns, offset.uncertainty_ns)
 
@@ -220,7 +243,7 @@ class _Run:
         self._step_error = None
         try:
             warning = _METHODS[method].step(self._agent, self._reference, offset, self._options)
-        except (CommandFailedError, ExchangeTimeoutError) as error:
+        except _NO_VERDICT as error:
             self._step_error = error
             self._await_agent()
         else:
@@ -232,28 +255,26 @@ class _Run:
         try:
             self._agent.wait(_HWCLOCK_SECONDS)
         except QgaError as silent:
-            raise self._step_error or silent
+            raise (self._step_error or silent) from silent
 
     def _failure(self, method: str, attempts: int, offset: Offset) -> QgaError:
-        figures = "the guest's clock is still off by %s (uncertainty %s) after %d attempt%s" % (
-            _seconds(offset.ns),
-            _seconds(offset.uncertainty_ns),
-            attempts,
-            "" if attempts == 1 else "s",
+        figures = (
+            f"the guest's clock is still off by {_seconds(offset.ns)} (uncertainty {_seconds(offset.uncertainty_ns)}) "
+            f"after {attempts} attempt{'' if attempts == 1 else 's'}"
         )
         if self._step_error is not None:
-            return type(self._step_error)("%s, and %s" % (self._step_error.message, figures), self._step_error.hint)
+            return type(self._step_error)(f"{self._step_error.message}, and {figures}", self._step_error.hint)
         return NotConvergedError(figures, _METHODS[method].hint)
 
     def _finish(
         self,
         before: Offset,
-        after: Optional[Offset],
+        after: Offset | None,
         changed: bool,
         within_tolerance: bool,
-        method: Optional[str] = None,
+        method: str | None = None,
         attempts: int = 0,
-        error: Optional[QgaError] = None,
+        error: QgaError | None = None,
     ) -> ResyncReport:
         now_ns = time.monotonic_ns()
         base_ns = self._reference.base_ns()
@@ -290,20 +311,18 @@ def _seconds(nanoseconds: int) -> str:
 _Step = Callable[[GuestAgent, Reference, Offset, ResyncOptions], Optional[str]]
 
 
-def _step_by_delta(
-    agent: GuestAgent, _reference: Reference, offset: Offset, options: ResyncOptions
-) -> Optional[str]:
+def _step_by_delta(agent: GuestAgent, _reference: Reference, offset: Offset, options: ResyncOptions) -> str | None:
     """The extended agent adds the delta in its kernel, so however long the request takes, no error is added."""
     seconds, nanoseconds = divmod(-offset.ns, SECOND_NS)
-    arguments: Dict[str, object] = {"seconds": seconds, "nanoseconds": nanoseconds, "relative": True}
+    arguments: dict[str, object] = {"seconds": seconds, "nanoseconds": nanoseconds, "relative": True}
     if options.update_rtc:
         arguments["rtc"] = True
     returned = agent.call("guest-update-time", arguments)
     rtc_error = returned.get("rtc-error") if isinstance(returned, dict) else None
-    return "the guest's hardware clock was not updated: %s" % rtc_error if rtc_error else None
+    return f"the guest's hardware clock was not updated: {rtc_error}" if rtc_error else None
 
 
-def _step_to_time(agent: GuestAgent, reference: Reference, offset: Offset, _options: ResyncOptions) -> Optional[str]:
+def _step_to_time(agent: GuestAgent, reference: Reference, offset: Offset, _options: ResyncOptions) -> str | None:
     """The stock agent sets an absolute time; it is stamped as it leaves, and leads by the usual way to the agent."""
     base_ns = reference.base_ns()
     lead_ns = offset.measurement.one_way_ns
@@ -315,19 +334,19 @@ def _step_to_time(agent: GuestAgent, reference: Reference, offset: Offset, _opti
     return None
 
 
-def _step_from_rtc(agent: GuestAgent, _reference: Reference, _offset: Offset, _options: ResyncOptions) -> Optional[str]:
+def _step_from_rtc(agent: GuestAgent, _reference: Reference, _offset: Offset, _options: ResyncOptions) -> str | None:
     """Without a time, the stock agent takes the guest's hardware clock's (``hwclock -s``)."""
     agent.call("guest-set-time", timeout=agent.timeout + _HWCLOCK_SECONDS)
     return None
 
 
 class _Method(NamedTuple):
-    """``can_refine``: another attempt may bring the clock nearer than this one did. ``hint`` is for a clock left wrong."""
+    """``can_refine``: another attempt may bring the clock nearer than this one. ``hint`` is for a clock left wrong."""
 
     command: str
     step: _Step
     can_refine: bool = True
-    hint: Optional[str] = None
+    hint: str | None = None
 
 
 _METHODS: Mapping[str, _Method] = {

@@ -26,8 +26,8 @@ def format_instant(epoch_ns: int) -> str:
     try:
         instant = _EPOCH + timedelta(seconds=seconds)
     except OverflowError:
-        return "%d.%09d" % (seconds, nanoseconds)
-    return "%s.%09dZ" % (instant.strftime("%Y-%m-%dT%H:%M:%S"), nanoseconds)
+        return f"{seconds}.{nanoseconds:09d}"
+    return f"{instant:%Y-%m-%dT%H:%M:%S}.{nanoseconds:09d}Z"
 
 
 def parse_instant(text: str) -> int:
@@ -39,18 +39,18 @@ def parse_instant(text: str) -> int:
     if epoch_ns is None:
         epoch_ns = _from_iso(text.strip())
     if not 0 <= epoch_ns <= LATEST_NS:
-        raise InvalidOptionError("time %s is outside of the years 1970 to 2261" % text, _HINT)
+        raise InvalidOptionError(f"time {text} is outside of the years 1970 to 2261", _HINT)
     return epoch_ns
 
 
-def _from_seconds(text: str) -> "int | None":
+def _from_seconds(text: str) -> int | None:
     try:
         seconds = Decimal(text)
     except InvalidOperation:
         return None
     # The bound comes before the arithmetic: 1e999999 has a million digits.
     if not seconds.is_finite() or abs(seconds) > LATEST_NS:
-        raise InvalidOptionError("time %s is outside of the years 1970 to 2261" % text, _HINT)
+        raise InvalidOptionError(f"time {text} is outside of the years 1970 to 2261", _HINT)
     return int(seconds * SECOND_NS)
 
 
@@ -63,9 +63,9 @@ def _from_iso(text: str) -> int:
     try:
         instant = datetime.fromisoformat(whole)
     except ValueError:
-        raise InvalidOptionError("time %s is not an instant" % text, _HINT) from None
+        raise InvalidOptionError(f"time {text} is not an instant", _HINT) from None
     if instant.tzinfo is None:
-        raise InvalidOptionError("time %s has no zone, so it is no instant" % text, _HINT)
+        raise InvalidOptionError(f"time {text} has no zone, so it is no instant", _HINT)
     since = instant - _EPOCH
     nanoseconds = int(fraction.group(1).ljust(9, "0")) if fraction else 0
     return (since.days * 86400 + since.seconds) * SECOND_NS + nanoseconds

@@ -21,7 +21,7 @@ import json
 import re
 from collections import deque
 from dataclasses import dataclass
-from typing import Any, Deque, Dict, Iterator, List, Mapping, NamedTuple, Optional, Pattern, Tuple, Union
+from typing import Any, Iterator, Mapping, NamedTuple, Pattern, Union
 
 from .errors import LocalProtocolError, RemoteProtocolError
 
@@ -59,7 +59,7 @@ class _State(NamedTuple):
     ends_token: bool = False
 
 
-def _steps(**classes: bytes) -> Dict[int, str]:
+def _steps(**classes: bytes) -> dict[int, str]:
     return {byte: state for state, members in classes.items() for byte in members}
 
 
@@ -114,7 +114,7 @@ _TOKENS = re.compile(
     re.VERBOSE,
 )
 
-_STRUCTURE: Mapping[int, Tuple[int, int]] = {  # change of (braces, brackets)
+_STRUCTURE: Mapping[int, tuple[int, int]] = {  # change of (braces, brackets)
     ord("{"): (1, 0),
     ord("}"): (-1, 0),
     ord("["): (0, 1),
@@ -165,7 +165,7 @@ class Decoder:
 
     def __init__(self, limits: Limits = Limits()) -> None:
         self._limits = limits
-        self._events: Deque[Event] = deque()
+        self._events: deque[Event] = deque()
         self._buffer = bytearray()
         self._position = 0  # all before it has been scanned
         self._begin_value()
@@ -193,7 +193,7 @@ class Decoder:
                 self._position = 0
             self._advance()
             if self._in_value and self._position > self._limits.size:
-                self._overflow("is longer than %d bytes" % self._limits.size)
+                self._overflow(f"is longer than {self._limits.size} bytes")
         if not self._in_value:
             buffer.clear()
             self._position = 0
@@ -234,7 +234,7 @@ class Decoder:
         self._braces += braces
         self._brackets += brackets
         if self._braces + self._brackets > self._limits.nesting:
-            self._overflow("is nested deeper than %d levels" % self._limits.nesting)
+            self._overflow(f"is nested deeper than {self._limits.nesting} levels")
         else:
             self._end_token()
 
@@ -243,7 +243,7 @@ class Decoder:
         # As QEMU counts, `{]` is complete (and an error when it is decoded), and so is a lone `}` or `:`.
         is_open = (self._braces > 0 or self._brackets > 0) and self._braces >= 0 and self._brackets >= 0
         if self._position > self._limits.size:
-            self._overflow("is longer than %d bytes" % self._limits.size)
+            self._overflow(f"is longer than {self._limits.size} bytes")
         elif not is_open:
             self._events.append(Message(bytes(self._buffer[: self._position]), self._limits))
             self._forget()
@@ -256,12 +256,12 @@ class Decoder:
         else:
             self._state = "recovery"
             self._events.append(
-                Malformed(RemoteProtocolError("the peer sent a stray byte 0x%02X where JSON does not allow it" % byte))
+                Malformed(RemoteProtocolError(f"the peer sent a stray byte 0x{byte:02X} where JSON does not allow it"))
             )
         self._forget()
 
     def _overflow(self, what: str) -> None:
-        self._events.append(Malformed(RemoteProtocolError("the peer sent a message that %s" % what)))
+        self._events.append(Malformed(RemoteProtocolError(f"the peer sent a message that {what}")))
         self._state = "overflow"
         self._forget()
 
@@ -282,26 +282,26 @@ _JSON_ESCAPES = {"\\'": "'", '"': '\\"'}
 def _standard_quotes(text: str) -> str:
     """QEMU also takes single-quoted strings, and \\' in either kind; turn them into what JSON has."""
 
-    def respell(match: "re.Match[str]") -> str:
+    def respell(match: re.Match[str]) -> str:
         body = match.group(1)[1:-1] if match.group(1) is not None else match.group(2)
-        return '"%s"' % _ESCAPE_OR_QUOTE.sub(lambda found: _JSON_ESCAPES.get(found.group(), found.group()), body)
+        return f'"{_ESCAPE_OR_QUOTE.sub(lambda found: _JSON_ESCAPES.get(found.group(), found.group()), body)}"'
 
     return _STRING.sub(respell, text)
 
 
-def _unique_members(members: List[Tuple[str, Any]]) -> Dict[str, Any]:
+def _unique_members(members: list[tuple[str, Any]]) -> dict[str, Any]:
     result = dict(members)
     if len(result) != len(members):
         raise ValueError("duplicate key")
     return result
 
 
-def _integer(digits: str) -> Union[int, float]:
+def _integer(digits: str) -> int | float:
     return int(digits) if len(digits) <= _LONGEST_INTEGER else float(digits)
 
 
 def _no_constant(name: str) -> Any:
-    raise ValueError("%s is no JSON value" % name)
+    raise ValueError(f"{name} is no JSON value")
 
 
 def decode(raw: bytes, limits: Limits = Limits()) -> Any:
@@ -312,7 +312,7 @@ def decode(raw: bytes, limits: Limits = Limits()) -> Any:
     if raw.count(b",") + raw.count(b"{") + raw.count(b"[") > limits.values:
         bare = _RAW_STRING.sub(b"", raw)
         if bare.count(b",") + bare.count(b"{") + bare.count(b"[") > limits.values:
-            raise RemoteProtocolError("the peer sent a message of more than %d values" % limits.values)
+            raise RemoteProtocolError(f"the peer sent a message of more than {limits.values} values")
     try:
         text = raw.decode("utf-8")
         value = json.loads(
@@ -325,7 +325,7 @@ def decode(raw: bytes, limits: Limits = Limits()) -> Any:
             # A lone surrogate is the one thing that json accepts and UTF-8 cannot carry.
             json.dumps(value, ensure_ascii=False).encode("utf-8")
     except (ValueError, RecursionError) as error:
-        raise RemoteProtocolError("the peer sent a message that is not JSON: %s" % error) from error
+        raise RemoteProtocolError(f"the peer sent a message that is not JSON: {error}") from error
     return value
 
 
@@ -337,7 +337,7 @@ def encode(message: Any) -> bytes:
     try:
         return json.dumps(message, allow_nan=False).encode("ascii") + b"\n"
     except (TypeError, ValueError, RecursionError) as error:
-        raise LocalProtocolError("this message cannot be sent: %s" % error) from error
+        raise LocalProtocolError(f"this message cannot be sent: {error}") from error
 
 
 # ------------------------------------------------------------------------------------------------ requests and replies
@@ -361,9 +361,9 @@ class Refused:
 Reply = Union[Returned, Refused]
 
 
-def request(execute: str, arguments: Optional[Mapping[str, Any]] = None) -> Dict[str, Any]:
+def request(execute: str, arguments: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """The request object. It carries no ``id``: replies come in order, and old agents refuse one."""
-    message: Dict[str, Any] = {"execute": execute}
+    message: dict[str, Any] = {"execute": execute}
     if arguments:
         message["arguments"] = dict(arguments)
     return message

@@ -177,13 +177,13 @@ guests:
       type: dict
       returned: when facts were gathered
       sample: {"load": {"code": "command_not_found", "message": "the agent does not know guest-get-load",
-                        "hint": "This agent is too old, or built without that command; a newer qemu-guest-agent may have it."}}
+                        "hint": "This agent is too old, or built without that command."}}
     error:
       description: Why nothing could be gathered.
       type: dict
       returned: when it failed
       sample: {"code": "not_connected", "message": "no guest agent runs in domain web1 at qemu:///system",
-               "hint": "Install and start qemu-guest-agent in the guest; while a guest boots or wakes, wait_timeout waits for it."}
+               "hint": "Install and start qemu-guest-agent in the guest."}
 guest:
   description: The one entry of RV(guests), when exactly one guest was addressed.
   returned: when exactly one guest was addressed
@@ -195,29 +195,28 @@ error:
   type: dict
 """
 
-from typing import Any, Callable, Dict
+from typing import Any, Callable
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.qemu.guest_agent.plugins.module_utils.agent import GuestAgent
 from ansible_collections.qemu.guest_agent.plugins.module_utils.facts import command_details, gather, select
 from ansible_collections.qemu.guest_agent.plugins.module_utils.module import TARGET_SPEC, Outcome, run
-from ansible_collections.qemu.guest_agent.plugins.module_utils.reference import HostReference
 
-ARGUMENT_SPEC: Dict[str, Dict[str, Any]] = {
+ARGUMENT_SPEC: dict[str, dict[str, Any]] = {
     **TARGET_SPEC,
     "gather_subset": {"type": "list", "elements": "str", "default": ["all"]},
     "command": {"type": "str"},
 }
 
 
-def prepare(params: Dict[str, Any]) -> Callable[[GuestAgent], Outcome]:
+def prepare(params: dict[str, Any]) -> Callable[[GuestAgent], Outcome]:
     command = params["command"]
     subsets = select(params["gather_subset"])
 
     def work(agent: GuestAgent) -> Outcome:
         if command is not None:
             return Outcome({"command": command_details(agent, command)})
-        return Outcome(gather(agent, HostReference(), subsets))
+        return Outcome(gather(agent, subsets))
 
     return work
 

@@ -192,7 +192,7 @@ guests:
         hint:
           description: What to do about it.
           type: str
-          sample: Install and start qemu-guest-agent in the guest; while a guest boots or wakes, wait_timeout waits for it.
+          sample: Install and start qemu-guest-agent in the guest.
 guest:
   description: The one entry of RV(guests), when exactly one guest was addressed.
   returned: when exactly one guest was addressed
@@ -204,16 +204,16 @@ error:
   type: dict
 """
 
-from typing import Any, Callable, Dict
+from typing import Any, Callable
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.qemu.guest_agent.plugins.module_utils.agent import GuestAgent
 from ansible_collections.qemu.guest_agent.plugins.module_utils.module import TARGET_SPEC, Outcome, run
-from ansible_collections.qemu.guest_agent.plugins.module_utils.options import reference_of, resync_options
 from ansible_collections.qemu.guest_agent.plugins.module_utils.resync import resync
+from ansible_collections.qemu.guest_agent.plugins.module_utils.resync_options import reference_of, resync_options
 from ansible_collections.qemu.guest_agent.plugins.module_utils.timestamps import format_instant
 
-ARGUMENT_SPEC: Dict[str, Dict[str, Any]] = {
+ARGUMENT_SPEC: dict[str, dict[str, Any]] = {
     **TARGET_SPEC,
     "tolerance": {"type": "float", "default": 0.1},
     "utc_offset": {"type": "float", "default": 0.0},
@@ -230,7 +230,7 @@ ARGUMENT_SPEC: Dict[str, Dict[str, Any]] = {
 def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENT_SPEC, supports_check_mode=True)
 
-    def prepare(params: Dict[str, Any]) -> Callable[[GuestAgent], Outcome]:
+    def prepare(params: dict[str, Any]) -> Callable[[GuestAgent], Outcome]:
         chosen = reference_of(params)
         options = resync_options(params, module.check_mode)
 
@@ -240,8 +240,8 @@ def main() -> None:
                 entry=report.as_dict(),
                 changed=report.changed,
                 diff={
-                    "before": "%s\n" % format_instant(report.guest_time_before_ns),
-                    "after": "%s\n" % format_instant(report.guest_time_after_ns),
+                    "before": f"{format_instant(report.guest_time_before_ns)}\n",
+                    "after": f"{format_instant(report.guest_time_after_ns)}\n",
                 },
                 warnings=(() if chosen.warning is None else (chosen.warning,)) + report.warnings,
                 error=report.error,

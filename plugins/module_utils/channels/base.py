@@ -10,7 +10,7 @@ import time
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, Callable, Mapping, Optional, Type, TypeVar, Union
+from typing import Any, Callable, Mapping, TypeVar
 
 from ..errors import RemoteProtocolError
 from ..wire import Refused, Reply, Returned
@@ -30,7 +30,7 @@ class Request:
     """
 
     execute: str
-    arguments: Union[Arguments, Callable[[int], Arguments]] = field(default_factory=dict)
+    arguments: Arguments | Callable[[int], Arguments] = field(default_factory=dict)
     expects_reply: bool = True
 
     def arguments_at(self, now_ns: int) -> Arguments:
@@ -47,6 +47,11 @@ class Exchange:
     reply: Reply
     sent_ns: int
     received_ns: int
+
+    @property
+    def value(self) -> Any:
+        """What the agent returned; None if it refused."""
+        return self.reply.value if isinstance(self.reply, Returned) else None
 
 
 NO_REPLY = Returned({})  # stands for the success of a command that never answers on success
@@ -86,9 +91,9 @@ class Channel(ABC):
 
     def __exit__(
         self,
-        kind: Optional[Type[BaseException]],
-        error: Optional[BaseException],
-        trace: Optional[TracebackType],
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self.close()
 
@@ -99,8 +104,8 @@ def expect_integer(value: Any, what: str) -> int:
     :raises RemoteProtocolError: it is not
     """
     if isinstance(value, bool) or not isinstance(value, int):
-        raise RemoteProtocolError("the agent returned %s as %s, not as an integer" % (what, type(value).__name__))
+        raise RemoteProtocolError(f"the agent returned {what} as {type(value).__name__}, not as an integer")
     return value
 
 
-__all__ = ["Arguments", "Channel", "Deadline", "Exchange", "NO_REPLY", "Refused", "Request", "expect_integer"]
+__all__ = ["NO_REPLY", "Arguments", "Channel", "Deadline", "Exchange", "Refused", "Request", "expect_integer"]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from typing import Callable, List, Optional, Tuple, TypeVar
+from typing import Callable, Optional, Tuple, TypeVar
 
 Result = TypeVar("Result")
 
@@ -26,7 +26,7 @@ class BoundedCaller:
     """
 
     def __init__(self, name: str) -> None:
-        self._calls: "queue.SimpleQueue[Optional[Tuple[Callable[[], object], List[_Outcome], threading.Event]]]"
+        self._calls: queue.SimpleQueue[tuple[Callable[[], object], list[_Outcome], threading.Event] | None]
         self._calls = queue.SimpleQueue()
         threading.Thread(target=self._serve, name=name, daemon=True).start()
 
@@ -35,7 +35,7 @@ class BoundedCaller:
 
         :raises StillBusyError: it, or a call before it that nobody waits for any more, takes longer than ``timeout`` s
         """
-        outcomes: List[_Outcome] = []
+        outcomes: list[_Outcome] = []
         done = threading.Event()
         cancelled = threading.Event()
         self._calls.put((lambda: None if cancelled.is_set() else function(), outcomes, done))

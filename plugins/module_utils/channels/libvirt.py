@@ -10,15 +10,14 @@ and libvirt gives the agent up for good (``qemuAgentIOProcessLine``, src/qemu/qe
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import math
 import re
 import time
-import uuid
 from types import ModuleType
-from typing import Any, Callable, List, Mapping, NamedTuple, Optional, Tuple, Type, TypeVar
-from xml.etree import ElementTree
+from typing import Any, Callable, Mapping, NamedTuple, TypeVar
 
 from .. import wire
 from ..errors import (
@@ -62,7 +61,6 @@ _SHORTEST_AGENT_TIMEOUT = 1
 # virDomainState, and what an operator calls it.
 _STATES: Mapping[int, str] = {
     0: "in no known state",
-    2: "blocked",
     3: "paused",
     4: "shutting down",
     5: "shut off",
@@ -73,22 +71,28 @@ _RUNNING = (1, 2)
 _PAUSED = (3, 7)
 
 
+# libvirt also takes a UUID without its hyphens (virUUIDParse, src/util/viruuid.c, libvirt 11.3.0).
+_UUID = re.compile(r"[0-9A-Fa-f]{8}(-?[0-9A-Fa-f]{4}){3}-?[0-9A-Fa-f]{12}\Z")
+
+
 class _ChannelState(NamedTuple):
     configured: bool
-    connected: Optional[bool]  # None: this libvirt does not say
+    connected: bool | None  # None: this libvirt does not say
     resets_reinjection: bool  # the RTC injects lost ticks, and must be told when the clock is set
 
 
 def _channel_state(domain_xml: str) -> _ChannelState:
     """What the live XML of a domain says about its agent (docs/formatdomain.html, libvirt 11.3.0)."""
+    from xml.etree import ElementTree  # seldom needed, and slow to import
+
     root = ElementTree.fromstring(domain_xml)  # from libvirt, which made it: not from the guest
-    target = root.find("./devices/channel/target[@name='%s']" % _AGENT_CHANNEL)
+    target = root.find(f"./devices/channel/target[@name='{_AGENT_CHANNEL}']")
     state = None if target is None else target.get("state")
     catchup = root.find("./clock/timer[@name='rtc'][@tickpolicy='catchup']")
     return _ChannelState(target is not None, None if state is None else state == "connected", catchup is not None)
 
 
-def import_libvirt() -> Tuple[ModuleType, ModuleType]:
+def import_libvirt() -> tuple[ModuleType, ModuleType]:
     """The modules ``libvirt`` and ``libvirt_qemu``, silenced: they would print every error to standard error.
 
     :raises MissingLibraryError: they are not installed
@@ -97,7 +101,7 @@ def import_libvirt() -> Tuple[ModuleType, ModuleType]:
         import libvirt
         import libvirt_qemu
     except ImportError as error:
-        raise MissingLibraryError("the Python library libvirt-python cannot be imported: %s" % error) from error
+        raise MissingLibraryError(f"the Python library libvirt-python cannot be imported: {error}") from error
     libvirt.registerErrorHandler(lambda _context, _error: None, None)
     return libvirt, libvirt_qemu
 
@@ -109,25 +113,25 @@ class LibvirtChannel(Channel):
         self._libvirt, self._libvirt_qemu = import_libvirt()
         self._name = domain
         self._uri = uri
-        self._caller = BoundedCaller("libvirt %s" % domain)
+        self._caller = BoundedCaller(f"libvirt {domain}")
         self._connection: Any = None
         self._domain: Any = None
-        self._state: Optional[_ChannelState] = None
+        self._state: _ChannelState | None = None
         self._answered = False
 
     def __str__(self) -> str:
-        return "domain %s at %s" % (self._name, self._uri)
+        return f"domain {self._name} at {self._uri}"
 
     def call(self, request: Request, timeout: float) -> Exchange:
         deadline = Deadline(timeout)
         if self._domain is None:
-            self._bounded(self._open, deadline, timeout, HypervisorUnavailableError, "libvirt at %s" % self._uri)
+            self._bounded(self._open, deadline, timeout, HypervisorUnavailableError, f"libvirt at {self._uri}")
         return self._bounded(
             lambda: self._exchange(request, deadline),
             deadline,
             timeout,
             ExchangeTimeoutError if self._answered else UnresponsiveError,
-            "the agent of %s" % self,
+            f"the agent of {self}",
             request.execute,
         )
 
@@ -143,20 +147,19 @@ class LibvirtChannel(Channel):
         function: Callable[[], Result],
         deadline: Deadline,
         timeout: float,
-        kind: Type[QgaError],
+        kind: type[QgaError],
         who: str,
         what: str = "",
     ) -> Result:
         try:
             return self._caller.run(function, deadline.remaining())
         except StillBusyError:
-            raise kind("%s did not answer%s within %g s" % (who, what and " " + what, timeout)) from None
+            raise kind("{} did not answer{} within {:g} s".format(who, what and " " + what, timeout)) from None
 
     def _close_quietly(self, connection: Any) -> None:
-        try:
+        # The daemon may have gone already: nothing is left to close then.
+        with contextlib.suppress(self._libvirt.libvirtError):
             connection.close()
-        except self._libvirt.libvirtError:
-            pass  # the daemon has gone already: nothing left to close
 
     # All below runs on the caller's thread.
 
@@ -170,20 +173,16 @@ class LibvirtChannel(Channel):
         self._require_running()
 
     def _look_up(self, connection: Any) -> Any:
-        lookups: List[Callable[[], Any]] = [lambda: connection.lookupByName(self._name)]
-        try:
-            canonical = str(uuid.UUID(self._name))
-        except ValueError:
-            pass  # not a UUID: a name only
-        else:
-            lookups.insert(0, lambda: connection.lookupByUUIDString(canonical))
+        lookups: list[Callable[[], Any]] = [lambda: connection.lookupByName(self._name)]
+        if _UUID.match(self._name):
+            lookups.insert(0, lambda: connection.lookupByUUIDString(self._name))
         for look_up in lookups:
             try:
                 return look_up()
             except self._libvirt.libvirtError as error:
                 if error.get_error_code() != _NO_DOMAIN:
                     raise self._connection_error(error) from error
-        raise NotFoundError("there is no domain %s at %s" % (self._name, self._uri))
+        raise NotFoundError(f"there is no domain {self._name} at {self._uri}")
 
     def _require_running(self) -> None:
         try:
@@ -191,11 +190,10 @@ class LibvirtChannel(Channel):
         except self._libvirt.libvirtError as error:
             raise self._agent_error(error) from error
         if state not in _RUNNING:
-            advice = "Resume it" if state in _PAUSED else "Start it"
+            command = "resume" if state in _PAUSED else "start"
             raise NotRunningError(
-                "%s is %s" % (self, _STATES.get(state, "not running")),
-                "%s first (virsh %s %s); an agent answers only while its guest runs."
-                % (advice, "resume" if state in _PAUSED else "start", self._name),
+                f"{self} is {_STATES.get(state, 'not running')}",
+                f"Run `virsh {command} {self._name}` first; an agent answers only while its guest runs.",
             )
 
     def _exchange(self, request: Request, deadline: Deadline) -> Exchange:
@@ -257,8 +255,8 @@ class LibvirtChannel(Channel):
         reason = error.get_error_message()
         denied = code == _SYSTEM_ERROR and error.get_int1() in (errno.EACCES, errno.EPERM)
         if denied or code in (_AUTH_FAILED, _AUTH_CANCELLED, _AUTH_UNAVAILABLE, _ACCESS_DENIED):
-            return PermissionDeniedError("libvirt at %s refused the connection: %s" % (self._uri, reason))
-        return HypervisorUnavailableError("cannot connect to libvirt at %s: %s" % (self._uri, reason))
+            return PermissionDeniedError(f"libvirt at {self._uri} refused the connection: {reason}")
+        return HypervisorUnavailableError(f"cannot connect to libvirt at {self._uri}: {reason}")
 
     def _agent_error(self, error: Any, execute: str = "the request") -> QgaError:
         """What an error of a domain's call means.
@@ -272,21 +270,21 @@ class LibvirtChannel(Channel):
                 self._require_running()
             except QgaError as stopped:
                 return stopped
-            return NotRunningError("%s cannot take %s: %s" % (self, execute, reason))
+            return NotRunningError(f"{self} cannot take {execute}: {reason}")
         if code == _NO_DOMAIN:
-            return NotFoundError("%s is gone: %s" % (self, reason))
+            return NotFoundError(f"{self} is gone: {reason}")
         if code == _ARGUMENT_UNSUPPORTED:
-            return NotConfiguredError("%s has no guest agent channel" % self)
+            return NotConfiguredError(f"{self} has no guest agent channel")
         if code == _ACCESS_DENIED:
-            return PermissionDeniedError("libvirt does not allow agent commands to %s: %s" % (self, reason))
+            return PermissionDeniedError(f"libvirt does not allow agent commands to {self}: {reason}")
         if code == _OPERATION_TIMEOUT:
             return UnresponsiveError(
-                "the agent of %s is held by another client: %s" % (self, reason),
+                f"the agent of {self} is held by another client: {reason}",
                 "Wait until the other agent command has ended, and run the task again.",
             )
         if code in (_AGENT_UNRESPONSIVE, _AGENT_UNSYNCED, _AGENT_COMMAND_TIMEOUT):
             return self._silence(code, execute, reason)
-        return HypervisorUnavailableError("libvirt at %s failed at %s: %s" % (self._uri, execute, reason))
+        return HypervisorUnavailableError(f"libvirt at {self._uri} failed at {execute}: {reason}")
 
     def _silence(self, code: int, execute: str, reason: str) -> QgaError:
         try:
@@ -294,20 +292,22 @@ class LibvirtChannel(Channel):
         except self._libvirt.libvirtError:
             connected = None
         if connected is False:
-            return NotConnectedError("no guest agent runs in %s" % self)
+            return NotConnectedError(f"no guest agent runs in {self}")
         if code == _AGENT_COMMAND_TIMEOUT or (self._answered and code == _AGENT_UNRESPONSIVE):
-            return ExchangeTimeoutError("the agent of %s did not answer %s in time: %s" % (self, execute, reason))
-        return UnresponsiveError("the agent of %s does not answer: %s" % (self, reason))
+            return ExchangeTimeoutError(f"the agent of {self} did not answer {execute} in time: {reason}")
+        return UnresponsiveError(f"the agent of {self} does not answer: {reason}")
 
 
 # libvirt keeps the agent's description only, behind a sentence of its own (qemuAgentCheckError, libvirt 11.3.0).
 # The sentence may be translated; the command's name in quotes and the description are not.
 _REFUSAL_TEXT = re.compile(r"'guest-[a-z0-9-]+'\s*:\s*(?P<description>.+)\Z", re.DOTALL)
 # What qemu-ga says of a command that it does not have, or that is disabled (qapi/qmp-dispatch.c, QEMU 10.0.13).
-_COMMAND_NOT_FOUND = re.compile(r"[Tt]he command \S+ has (?:not been found|been disabled)|Command \S+ has been disabled")
+_COMMAND_NOT_FOUND = re.compile(
+    r"[Tt]he command \S+ has (?:not been found|been disabled)|Command \S+ has been disabled"
+)
 
 
-def _refusal(error: Any) -> Optional[wire.Refused]:
+def _refusal(error: Any) -> wire.Refused | None:
     """The agent's own error, if that is what libvirt reports."""
     if error.get_error_code() not in (_AGENT_COMMAND_FAILED, _INTERNAL_ERROR):
         return None

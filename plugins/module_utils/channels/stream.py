@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import errno
 import os
-import secrets
+import re
 import select
 import socket
 import time
 from collections import deque
 from dataclasses import dataclass
-from typing import Callable, Deque, Mapping, Optional, Type, Union
+from typing import Callable, Mapping, Union
 
 from .. import wire
 from ..errors import (
@@ -46,7 +46,7 @@ class UnixAddress:
     path: str
 
     def __str__(self) -> str:
-        return "socket %s" % self.path
+        return f"socket {self.path}"
 
     def connect(self, timeout: float) -> socket.socket:
         return _connect(socket.AF_UNIX, self.path, timeout)
@@ -58,7 +58,8 @@ class TcpAddress:
     port: int
 
     def __str__(self) -> str:
-        return "address %s:%d" % ("[%s]" % self.host if ":" in self.host else self.host, self.port)
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"address {host}:{self.port}"
 
     def connect(self, timeout: float) -> socket.socket:
         connection = socket.create_connection((self.host, self.port), timeout=timeout)
@@ -72,13 +73,46 @@ class VsockAddress:
     port: int
 
     def __str__(self) -> str:
-        return "vsock %d:%d" % (self.cid, self.port)
+        return f"vsock {self.cid}:{self.port}"
 
     def connect(self, timeout: float) -> socket.socket:
         return _connect(socket.AF_VSOCK, (self.cid, self.port), timeout)
 
 
 Address = Union[UnixAddress, TcpAddress, VsockAddress]
+
+
+def _port(text: str, option: str, value: str, highest: int) -> int:
+    if not text.isdecimal() or not 0 < int(text) <= highest:
+        raise InvalidOptionError(f"{option} {value}: '{text}' is no port between 1 and {highest}")
+    return int(text)
+
+
+def parse_address(value: str) -> TcpAddress:
+    """``host:port``, or ``[address]:port`` for IPv6.
+
+    :raises InvalidOptionError: it is neither
+    """
+    found = re.match(r"(?:\[(?P<v6>[^\]]+)\]|(?P<host>[^:\[\]]+)):(?P<port>.*)\Z", value)
+    if found is None:
+        raise InvalidOptionError(
+            f"address {value} is not of the form host:port", "Put an IPv6 address in brackets: [::1]:4444."
+        )
+    return TcpAddress(found.group("v6") or found.group("host"), _port(found.group("port"), "address", value, 65535))
+
+
+def parse_vsock(value: str) -> VsockAddress:
+    """``cid:port``; both are 32-bit numbers, and the two highest are reserved (vsock(7)).
+
+    :raises InvalidOptionError: it is not
+    """
+    cid, colon, port = value.partition(":")
+    if not colon or not cid.isdecimal() or int(cid) >= 2**32 - 1:
+        raise InvalidOptionError(
+            f"vsock {value} is not of the form cid:port",
+            "The cid is in the domain's <vsock> element, or in guest-cid= of QEMU's command line.",
+        )
+    return VsockAddress(int(cid), _port(port, "vsock", value, 2**32 - 2))
 
 
 def _connect(family: int, address: object, timeout: float) -> socket.socket:
@@ -93,7 +127,7 @@ def _connect(family: int, address: object, timeout: float) -> socket.socket:
 
 
 # What went wrong while connecting, by errno; anything else is "not connected".
-_CONNECT_ERRORS: Mapping[int, Type[QgaError]] = {
+_CONNECT_ERRORS: Mapping[int, type[QgaError]] = {
     errno.ENOENT: NotFoundError,
     errno.ENOTDIR: NotFoundError,
     errno.ENODEV: NotFoundError,  # vsock: no guest has this cid
@@ -103,7 +137,7 @@ _CONNECT_ERRORS: Mapping[int, Type[QgaError]] = {
     errno.ETIMEDOUT: UnresponsiveError,
 }
 
-_CONNECT_HINTS: Mapping[Type[QgaError], Optional[str]] = {
+_CONNECT_HINTS: Mapping[type[QgaError], str | None] = {
     NotFoundError: "Check the socket, address or vsock option against the guest's configuration; the guest must run.",
     PermissionDeniedError: None,
     UnresponsiveError: _ONE_CLIENT_HINT,
@@ -113,13 +147,13 @@ _CONNECT_HINTS: Mapping[Type[QgaError], Optional[str]] = {
 
 def _connect_error(address: Address, error: OSError) -> QgaError:
     if isinstance(error, socket.gaierror):
-        kind: Type[QgaError] = NotFoundError
+        kind: type[QgaError] = NotFoundError
     elif isinstance(error, socket.timeout):
         kind = UnresponsiveError
     else:
         kind = _CONNECT_ERRORS.get(error.errno or 0, NotConnectedError)
     reason = error.strerror or str(error)
-    return kind("cannot connect to %s: %s" % (address, reason), _CONNECT_HINTS[kind])
+    return kind(f"cannot connect to {address}: {reason}", _CONNECT_HINTS[kind])
 
 
 class StreamChannel(Channel):
@@ -133,9 +167,9 @@ class StreamChannel(Channel):
     def __init__(self, address: Address, limits: wire.Limits = wire.Limits()) -> None:
         self._address = address
         self._limits = limits
-        self._socket: Optional[socket.socket] = None
+        self._socket: socket.socket | None = None
         self._decoder = wire.Decoder(limits)
-        self._received: Deque[wire.Event] = deque()
+        self._received: deque[wire.Event] = deque()
         self._received_ns = 0
         self._in_sync = False
 
@@ -151,14 +185,12 @@ class StreamChannel(Channel):
         event = self._next_event(connection, deadline)
         if event is None:
             raise ExchangeTimeoutError(
-                "the agent at %s did not answer %s within %g s" % (self._address, request.execute, timeout)
+                f"the agent at {self._address} did not answer {request.execute} within {timeout:g} s"
             )
         if isinstance(event, wire.Malformed):
-            raise RemoteProtocolError("%s: %s" % (self._address, event.error.message))
+            raise RemoteProtocolError(f"{self._address}: {event.error.message}")
         if isinstance(event, wire.Resync):
-            raise RemoteProtocolError(
-                "%s: the peer sent 0xFF in place of a reply to %s" % (self._address, request.execute)
-            )
+            raise RemoteProtocolError(f"{self._address}: the peer sent 0xFF in place of a reply to {request.execute}")
         received_ns = self._received_ns
         reply = wire.read_reply(event.decode())
         self._in_sync = True
@@ -180,7 +212,7 @@ class StreamChannel(Channel):
             return self._socket
         if isinstance(self._address, UnixAddress) and len(os.fsencode(self._address.path)) > 107:
             raise InvalidOptionError(
-                "the socket path %s is longer than the 107 bytes that a unix socket may have" % self._address.path,
+                f"the socket path {self._address.path} is longer than the 107 bytes that a unix socket may have",
                 "Use a shorter path, for example through a symbolic link.",
             )
         try:
@@ -201,7 +233,7 @@ class StreamChannel(Channel):
             event = self._next_event(connection, deadline)
             if event is None:
                 raise UnresponsiveError(
-                    "no guest agent answered at %s within %g s" % (self._address, timeout), _ONE_CLIENT_HINT
+                    f"no guest agent answered at {self._address} within {timeout:g} s", _ONE_CLIENT_HINT
                 )
             if isinstance(event, wire.Resync):
                 seen_delimiter = True
@@ -216,7 +248,7 @@ class StreamChannel(Channel):
 
     def _send_sync(self, connection: socket.socket, command: str, deadline: Deadline) -> int:
         # Below 2^53, so that agents which keep numbers as doubles echo it unchanged.
-        number = secrets.randbelow(2**53)
+        number = int.from_bytes(os.urandom(8), "big") >> 11
         self._send(
             connection, lambda _now: wire.DELIMITER + wire.encode(wire.request(command, {"id": number})), deadline
         )
@@ -238,12 +270,12 @@ class StreamChannel(Channel):
                 rest = rest[connection.send(rest) :]
             except (BlockingIOError, InterruptedError):
                 if not self._wait(connection, select.POLLOUT, deadline):
-                    raise UnresponsiveError("the agent at %s does not read what it is sent" % self._address) from None
+                    raise UnresponsiveError(f"the agent at {self._address} does not read what it is sent") from None
             except OSError as error:
                 raise self._lost(error) from error
         return sent_ns
 
-    def _next_event(self, connection: socket.socket, deadline: Deadline) -> Optional[wire.Event]:
+    def _next_event(self, connection: socket.socket, deadline: Deadline) -> wire.Event | None:
         """The next thing that the peer sent, or None when the deadline has passed."""
         while not self._received:
             if not self._wait(connection, select.POLLIN, deadline):
@@ -268,12 +300,12 @@ class StreamChannel(Channel):
         poll.register(connection, events)
         return bool(poll.poll(deadline.remaining() * 1000))
 
-    def _lost(self, error: Optional[OSError]) -> NotConnectedError:
+    def _lost(self, error: OSError | None) -> NotConnectedError:
         if self._socket is not None:
             self._socket.close()
             self._socket = None
         reason = "the peer closed the connection" if error is None else (error.strerror or str(error))
-        return NotConnectedError("lost the agent at %s: %s" % (self._address, reason))
+        return NotConnectedError(f"lost the agent at {self._address}: {reason}")
 
     def _drain(self, connection: socket.socket) -> None:
         connection.shutdown(socket.SHUT_WR)
@@ -282,7 +314,7 @@ class StreamChannel(Channel):
             pass
 
 
-def _reply_or_none(message: wire.Message) -> Optional[wire.Reply]:
+def _reply_or_none(message: wire.Message) -> wire.Reply | None:
     """What a message says if it is a reply at all; before the sync anything may arrive."""
     try:
         return wire.read_reply(message.decode())

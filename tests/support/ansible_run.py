@@ -1,0 +1,82 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Running real playbooks with the collection installed as a user would install it, and reading what came of them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tests.support.collection import install
+
+_CALLBACKS = Path(__file__).with_name("callback")
+
+
+@dataclass(frozen=True)
+class TaskRecord:
+    """What came of one task on one host."""
+
+    task: str
+    outcome: str
+    seconds: float
+    result: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class PlaybookRun:
+    """A finished playbook: its exit status, all that it printed, and its tasks in order."""
+
+    status: int
+    output: str
+    tasks: tuple[TaskRecord, ...]
+
+    def result(self, task: str) -> dict[str, Any]:
+        """The result of the one task of that name."""
+        (record,) = (record for record in self.tasks if record.task == task)
+        return record.result
+
+
+def run_tasks(tasks: Sequence[Mapping[str, Any]], *arguments: str) -> PlaybookRun:
+    """Run tasks on this machine in a play of their own. ``arguments`` go to ansible-playbook."""
+    play = {"hosts": "localhost", "gather_facts": False, "tasks": list(tasks)}
+    with tempfile.TemporaryDirectory() as directory:
+        playbook = Path(directory) / "playbook.yml"
+        playbook.write_text(yaml.safe_dump([play]))
+        return run_playbook(playbook, *arguments)
+
+
+def run_playbook(playbook: Path, *arguments: str, environment: Mapping[str, str] | None = None) -> PlaybookRun:
+    """Run a playbook file with this interpreter's ansible-playbook, on this machine."""
+    with tempfile.TemporaryDirectory() as directory:
+        records = Path(directory) / "records"
+        records.touch()
+        done = subprocess.run(
+            [str(Path(sys.executable).with_name("ansible-playbook")), "-i", "localhost,", "-c", "local"]
+            + ["-e", f"ansible_python_interpreter={sys.executable}", *arguments, str(playbook)],
+            env={
+                **os.environ,
+                "ANSIBLE_COLLECTIONS_PATH": str(install()),
+                "ANSIBLE_CALLBACK_PLUGINS": str(_CALLBACKS),
+                "ANSIBLE_CALLBACKS_ENABLED": "task_records",
+                "ANSIBLE_LOCALHOST_WARNING": "false",
+                "QGA_TASK_RECORDS": str(records),
+                **(environment or {}),
+            },
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        lines = records.read_text(encoding="utf-8").splitlines()
+    return PlaybookRun(done.returncode, done.stdout, tuple(TaskRecord(**json.loads(line)) for line in lines))
