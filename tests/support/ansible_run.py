@@ -62,8 +62,10 @@ def run_playbook(playbook: Path, *arguments: str, environment: Mapping[str, str]
         records = Path(directory) / "records"
         records.touch()
         done = subprocess.run(
-            [str(Path(sys.executable).with_name("ansible-playbook")), "-i", "localhost,", "-c", "local"]
-            + ["-e", f"ansible_python_interpreter={sys.executable}", *arguments, str(playbook)],
+            [
+                *(str(Path(sys.executable).with_name("ansible-playbook")), "-i", "localhost,", "-c", "local"),
+                *("-e", f"ansible_python_interpreter={sys.executable}", *arguments, str(playbook)),
+            ],
             env={
                 **os.environ,
                 "ANSIBLE_COLLECTIONS_PATH": str(install()),

@@ -38,14 +38,19 @@ def _up(arguments: argparse.Namespace, say: Say) -> None:
     from tests.vm import guest, image, libvirtd, recipe
 
     connection = libvirtd.connect(say)
-    found = guest.Guest.find(connection, arguments.name)
-    if found is not None and found.is_running:
-        found.wait_for_agent()
-        say(f"{arguments.name} is up already")
-        return
-    if found is not None:
-        raise VmError(f"{arguments.name} exists and is {found.state}: python -m tests.vm down {arguments.name} first.")
-    guest.boot(connection, arguments.name, image.image_for(recipe.recipe_for(arguments.release), say), say)
+    for name in arguments.names:
+        found = guest.Guest.find(connection, name)
+        if found is not None and not found.is_running:
+            raise VmError(f"{name} exists and is {found.state}: python -m tests.vm down {name} first.")
+    made = image.image_for(recipe.recipe_for(arguments.release), say)
+    # All at once, and then wait for each: they boot side by side.
+    guests = [
+        guest.Guest.find(connection, name) or guest.Guest.create(connection, name, made) for name in arguments.names
+    ]
+    for started in guests:
+        started.wait_for_agent()
+        started.witness.wait(guest.BOOT_DEADLINE_S)
+        say(f"{started.name} is up")
 
 
 def _down(arguments: argparse.Namespace, say: Say) -> None:
@@ -85,8 +90,8 @@ def _parser() -> argparse.ArgumentParser:
 
     parser = argparse.ArgumentParser(prog="python -m tests.vm", description="Test guests under libvirt.")
     commands = parser.add_subparsers(required=True)
-    up = commands.add_parser("up", help="boot a guest and wait for its agent")
-    up.add_argument("name")
+    up = commands.add_parser("up", help="boot guests and wait for their agents")
+    up.add_argument("names", nargs="+", metavar="name")
     up.add_argument("--release", choices=RELEASE_PACKAGES, default=DEFAULT_RELEASE)
     up.set_defaults(run=_up)
     down = commands.add_parser("down", help="destroy a guest and all its files")

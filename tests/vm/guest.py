@@ -14,6 +14,8 @@ import xml.etree.ElementTree as ET
 from collections.abc import Callable
 from pathlib import Path
 
+import libvirt_qemu
+
 from tests.vm import libvirtd
 from tests.vm.domain_xml import METADATA_URI, GuestFiles, domain_xml
 from tests.vm.errors import VmError
@@ -22,15 +24,14 @@ from tests.vm.libvirtd import libvirt
 from tests.vm.paths import state_dir
 from tests.vm.witness import Witness
 
-import libvirt_qemu
-
 NAME_PREFIX = "qga-"
 NAME = re.compile(r"qga-[a-z0-9][a-z0-9-]{0,39}")
 # sun_path of unix(7), with its final NUL.
 SOCKET_PATH_LIMIT = 108
 MEMORY_MIB = 384
 BOOT_DEADLINE_S = 180.0
-RETRY_S = 0.1
+# Each try that fails is a line in libvirtd's log.
+RETRY_S = 0.2
 
 
 class Guest:
@@ -46,7 +47,14 @@ class Guest:
 
     @classmethod
     def create(
-        cls, connection: libvirt.virConnect, name: str, image: Image, *, memory_mib: int = MEMORY_MIB, cpus: int = 1
+        cls,
+        connection: libvirt.virConnect,
+        name: str,
+        image: Image,
+        *,
+        memory_mib: int = MEMORY_MIB,
+        cpus: int = 1,
+        catches_up: bool = False,
     ) -> Guest:
         """Define a guest and start it; it has not booted yet on return."""
         if not NAME.fullmatch(name):
@@ -62,7 +70,7 @@ class Guest:
         _make_overlay(image.disk, files.overlay)
         models = _security_models(connection)
         try:
-            domain = connection.defineXML(domain_xml(name, image, files, memory_mib, cpus, models))
+            domain = connection.defineXML(domain_xml(name, image, files, memory_mib, cpus, models, catches_up))
         except libvirt.libvirtError as error:
             shutil.rmtree(files.directory)
             raise VmError(f"libvirt did not take the definition of {name}: {error}.") from None
@@ -165,6 +173,9 @@ class Guest:
         """Go on from a snapshot."""
         self._domain.revertToSnapshot(self._domain.snapshotLookupByName(name, 0), 0)
 
+    def delete_snapshot(self, name: str) -> None:
+        self._domain.snapshotLookupByName(name, 0).delete(0)
+
     def destroy(self) -> None:
         """End it at once and leave nothing of it behind."""
         if self._domain.isActive():
@@ -179,11 +190,16 @@ class Guest:
 
 
 def boot(
-    connection: libvirt.virConnect, name: str, image: Image, say: Callable[[str], None] = print
+    connection: libvirt.virConnect,
+    name: str,
+    image: Image,
+    say: Callable[[str], None] = print,
+    catches_up: bool = False,
 ) -> Guest:
     """A guest whose agent and witness answer."""
     begun = time.monotonic()
-    guest = Guest.create(connection, name, image)
+    say(f"booting {name}, which takes about half a minute without hardware virtualisation")
+    guest = Guest.create(connection, name, image, catches_up=catches_up)
     try:
         guest.wait_for_agent()
         guest.witness.wait(BOOT_DEADLINE_S)

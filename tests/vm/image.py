@@ -71,6 +71,7 @@ def _build(recipe: Recipe, target: Path) -> None:
     part.mkdir()
     root = part / "root"
     log = target.with_name(f"{target.name}.log")
+    log.unlink(missing_ok=True)
     files = part / "files.tar"
     files.write_bytes(_tar(recipe))
     _run(_mmdebstrap(recipe, root, files), log)

@@ -37,9 +37,11 @@ DEFAULT_RELEASE = "bookworm"
 ENABLED_UNITS = ("qga-witness.service",)
 # Each costs a guest under software emulation a part of a second at boot, or wakes it during a measurement.
 MASKED_UNITS = (
-    "apt-daily.timer",
     "apt-daily-upgrade.timer",
+    "apt-daily.timer",
     "console-getty.service",
+    "dev-hugepages.mount",
+    "dev-mqueue.mount",
     "dpkg-db-backup.timer",
     "e2scrub_all.timer",
     "e2scrub_reap.service",
@@ -47,11 +49,24 @@ MASKED_UNITS = (
     "getty@tty1.service",
     "logrotate.timer",
     "man-db.timer",
+    "modprobe@configfs.service",
+    "modprobe@dm_mod.service",
+    "modprobe@drm.service",
+    "modprobe@efi_pstore.service",
+    "modprobe@fuse.service",
+    "modprobe@loop.service",
     "serial-getty@ttyS0.service",
+    "sys-fs-fuse-connections.mount",
+    "sys-kernel-config.mount",
+    "sys-kernel-debug.mount",
+    "sys-kernel-tracing.mount",
+    "systemd-binfmt.service",
+    "systemd-logind.service",
     "systemd-pstore.service",
     "systemd-random-seed.service",
     "systemd-timesyncd.service",
     "systemd-tmpfiles-clean.timer",
+    "systemd-update-utmp-runlevel.service",
     "systemd-update-utmp.service",
 )
 

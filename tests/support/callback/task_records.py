@@ -31,13 +31,13 @@ class CallbackModule(CallbackBase):
         super().__init__()
         self._started: dict[str, float] = {}
 
-    def v2_runner_on_start(self, host: Any, task: Any) -> None:
+    def v2_runner_on_start(self, _host: Any, task: Any) -> None:
         self._started[task._uuid] = time.monotonic()
 
     def v2_runner_on_ok(self, result: Any) -> None:
         self._record(result, "ok")
 
-    def v2_runner_on_failed(self, result: Any, ignore_errors: bool = False) -> None:
+    def v2_runner_on_failed(self, result: Any, **_options: Any) -> None:
         self._record(result, "failed")
 
     def v2_runner_on_unreachable(self, result: Any) -> None:

@@ -1,0 +1,127 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The main job on a real guest, to look at: python -m tests.demo."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+from tests.support.ansible_run import PlaybookRun, run_playbook
+from tests.support.correction import TASK, correct_by_virsh, save_and_restore
+from tests.support.table import format_table
+from tests.vm.errors import VmError
+from tests.vm.guest import Guest
+from tests.vm.session import booted_guest, libvirt_session
+from tests.vm.witness import Reading
+
+GUEST = "qga-demo"
+ASLEEP_S = 5.0
+PLAYBOOK = Path(__file__).with_name("correct.yml")
+
+
+def main() -> int:
+    narrator = Narrator()
+    try:
+        with (
+            libvirt_session(narrator.say) as connection,
+            booted_guest(connection, GUEST, say=narrator.say) as guest,
+        ):
+            rows = show(guest, narrator)
+    except VmError as error:
+        print(error, file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    narrator.head("How far off the guest was, by a witness in it that uses neither the agent nor this collection")
+    print(format_table(["", "found", "left", "witness ±", "claimed ±", "seconds"], rows))
+    return 0
+
+
+class Narrator:
+    """Says what is happening, and since when."""
+
+    def __init__(self) -> None:
+        self._begun = time.monotonic()
+
+    def say(self, text: str) -> None:
+        print(f"[{time.monotonic() - self._begun:6.1f} s] {text}", flush=True)
+
+    def head(self, text: str) -> None:
+        print(f"\n{text}\n{'=' * len(text)}", flush=True)
+
+
+def show(guest: Guest, narrator: Narrator) -> list[list[str]]:
+    """Save and restore the guest twice, and correct it by our playbook and by virsh. Returns the table's rows."""
+    narrator.head("The guest is right")
+    # It booted with the whole seconds of its hardware clock.
+    _play(guest)
+    narrator.say(f"a witness in the guest says: its clock is off by {_shown(guest.witness.offset())}")
+
+    narrator.head("The guest is saved to a file, and restored")
+    _sleep(guest, narrator)
+
+    narrator.head(f"A playbook sets it right: ansible-playbook {PLAYBOOK.name} -e guest={GUEST} --diff")
+    before = guest.witness.offset()
+    run = _play(guest, "--diff")
+    after = guest.witness.offset()
+    print(_shown_run(run))
+    entry = run.result(TASK)["guest"]
+    claimed_ns = entry["uncertainty_after_ns"]
+    narrator.say(f"the module says: off by {_ms(entry['offset_after_ns'])}, uncertain by ±{_ms(claimed_ns)}")
+    narrator.say(f"the witness says: off by {_shown(after)}")
+    ours = _row("qga_update_time", before, after, _ms(claimed_ns), entry["duration_ns"] / 1e9)
+
+    narrator.head("The same playbook again")
+    again = _play(guest)
+    print(_shown_run(again))
+    narrator.say(f"changed: {str(again.result(TASK)['changed']).lower()}")
+
+    narrator.head("For comparison: saved, restored, and set by virsh domtime --now")
+    _sleep(guest, narrator)
+    theirs = correct_by_virsh(guest)
+    narrator.say(f"the witness says: off by {_shown(theirs.after)}; virsh says nothing")
+    return [ours, _row("virsh domtime --now", theirs.before, theirs.after, "none", theirs.seconds)]
+
+
+def _sleep(guest: Guest, narrator: Narrator) -> None:
+    narrator.say(f"saving it, waiting {ASLEEP_S:g} s, restoring it ...")
+    save_and_restore(guest, ASLEEP_S)
+    narrator.say(f"it is back; its clock is off by {_shown(guest.witness.offset())}")
+
+
+def _play(guest: Guest, *arguments: str) -> PlaybookRun:
+    run = run_playbook(PLAYBOOK, "-e", f"guest={guest.name}", *arguments)
+    if run.status != 0:
+        raise VmError(f"The playbook failed:\n{run.output}")
+    return run
+
+
+def _shown_run(run: PlaybookRun) -> str:
+    return "\n".join(f"    | {line}" for line in run.output.splitlines() if line.strip())
+
+
+def _row(what: str, before: Reading, after: Reading, claimed: str, seconds: float) -> list[str]:
+    return [
+        what,
+        _ms(before.offset_ns),
+        _ms(after.offset_ns),
+        _ms(after.uncertainty_ns),
+        claimed,
+        f"{seconds:.2f}",
+    ]
+
+
+def _shown(reading: Reading) -> str:
+    return f"{_ms(reading.offset_ns)} (±{_ms(reading.uncertainty_ns)})"
+
+
+def _ms(nanoseconds: int) -> str:
+    return f"{nanoseconds / 1e6:,.3f} ms"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

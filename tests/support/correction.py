@@ -1,0 +1,89 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Putting a real guest's clock wrong and right again, by our module and by virsh, with the witness looking on."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tests.support.ansible_run import PlaybookRun, run_tasks
+from tests.vm.guest import Guest
+from tests.vm.witness import Reading
+
+MODULE = "qemu.guest_agent.qga_update_time"
+TASK = "Set the guest's clock right"
+
+
+@dataclass(frozen=True)
+class Correction:
+    """One correction: the guest's offset before and after it by the witness, and how long it took in seconds."""
+
+    before: Reading
+    after: Reading
+    seconds: float
+
+
+def save_and_restore(guest: Guest, seconds: float) -> None:
+    """The guest sleeps in a file for this long, and longer by what writing and reading it takes."""
+    guest.save()
+    time.sleep(seconds)
+    guest.restore()
+    guest.wait_for_agent()
+
+
+def suspend_and_resume(guest: Guest, seconds: float) -> None:
+    guest.suspend()
+    time.sleep(seconds)
+    guest.resume()
+
+
+def snapshot_and_revert(guest: Guest, seconds: float) -> None:
+    """The guest goes back to what it was that long ago."""
+    name = "bedtime"
+    guest.snapshot(name)
+    time.sleep(seconds)
+    guest.revert(name)
+    guest.delete_snapshot(name)
+    guest.wait_for_agent()
+
+
+NAPS: Mapping[str, Callable[[Guest, float], None]] = {
+    "save/restore": save_and_restore,
+    "suspend/resume": suspend_and_resume,
+    "snapshot revert": snapshot_and_revert,
+}
+
+
+def run_module(guest: Guest, *arguments: str, **options: Any) -> PlaybookRun:
+    """Run the module in a real playbook. ``arguments`` go to ansible-playbook."""
+    return run_tasks([{"name": TASK, MODULE: {"domain": guest.name, "uri": guest.uri, **options}}], *arguments)
+
+
+def correct_by_module(guest: Guest, **options: Any) -> tuple[Correction, dict[str, Any]]:
+    """The seconds are the module's own; the result is the guest's entry in what it returned."""
+    before = guest.witness.offset()
+    run = run_module(guest, **options)
+    after = guest.witness.offset()
+    if run.status != 0:
+        raise RuntimeError(f"the playbook failed:\n{run.output}")
+    entry: dict[str, Any] = run.result(TASK)["guest"]
+    return Correction(before, after, entry["duration_ns"] / 1e9), entry
+
+
+def correct_by_virsh(guest: Guest) -> Correction:
+    before = guest.witness.offset()
+    begun = time.monotonic()
+    subprocess.run(
+        ["virsh", "--connect", guest.uri, "--quiet", "domtime", guest.name, "--now"],
+        check=True,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+    )
+    seconds = time.monotonic() - begun
+    return Correction(before, guest.witness.offset(), seconds)

@@ -1,0 +1,27 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""One real guest for all tests here: booting one takes half a minute."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import libvirt
+import pytest
+
+from tests.vm.guest import Guest
+from tests.vm.session import booted_guest, libvirt_session
+
+
+@pytest.fixture(scope="session")
+def connection() -> Iterator[libvirt.virConnect]:
+    with libvirt_session() as opened:
+        yield opened
+
+
+@pytest.fixture(scope="session")
+def guest(connection: libvirt.virConnect) -> Iterator[Guest]:
+    with booted_guest(connection, "qga-test") as booted:
+        yield booted

@@ -1,0 +1,45 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""libvirt for the length of a demo, a benchmark or a test run, and nothing left behind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import libvirt
+
+from tests.vm import image, libvirtd, recipe
+from tests.vm.guest import Guest, boot
+
+
+@contextmanager
+def libvirt_session(say: Callable[[str], None] = print) -> Iterator[libvirt.virConnect]:
+    """A connection; daemons that had to be started for it end with it, unless other guests of ours still run."""
+    were_ours = libvirtd.ours_run()
+    connection = libvirtd.connect(say)
+    try:
+        yield connection
+    finally:
+        others = Guest.all(connection)
+        connection.close()
+        if not were_ours and not others:
+            libvirtd.stop(say)
+
+
+@contextmanager
+def booted_guest(
+    connection: libvirt.virConnect,
+    name: str,
+    release: str = recipe.DEFAULT_RELEASE,
+    say: Callable[[str], None] = print,
+    catches_up: bool = False,
+) -> Iterator[Guest]:
+    """A guest that answers, of this release; one of that name that an earlier run left behind is destroyed first."""
+    left_behind = Guest.find(connection, name)
+    if left_behind is not None:
+        left_behind.destroy()
+    with boot(connection, name, image.image_for(recipe.recipe_for(release), say), say, catches_up) as guest:
+        yield guest
