@@ -112,7 +112,10 @@ class GuestAgent:
         timeout: float | None = None,
     ) -> Exchange:
         """As :meth:`call`, with the stamps of the exchange. Its reply is always a :class:`wire.Returned`."""
-        request = Request(command, {} if arguments is None else arguments, self._expects_reply(command))
+        expects_reply = self._expects_reply(command)
+        if not expects_reply:
+            self.require(command)  # nobody waits to hear that it is disabled
+        request = Request(command, {} if arguments is None else arguments, expects_reply)
         exchange = self._channel.call(request, self.timeout if timeout is None else timeout)
         if isinstance(exchange.reply, wire.Refused):
             raise self._refusal(command, exchange.reply)

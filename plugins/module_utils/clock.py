@@ -12,6 +12,7 @@ clock; :mod:`reference` says what the guest should have shown.
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import Callable, NamedTuple, Sequence
 
@@ -30,6 +31,13 @@ _RESOLUTIONS_NS: tuple[int, ...] = (60000000000, *tuple(10**digits for digits in
 # A set of readings that contradict each other is thrown away and taken anew this often before the clock is called
 # coarse: a step in the middle of one set is over by the next.
 _FRESH_STARTS = 2
+
+# A clock that is read this coarsely, or that stands still between two readings, may tick more seldom than a few quick
+# readings show: Windows' does every 15.625 ms. Its readings are spread over a few of such ticks, or nothing is proved.
+_COARSE_NS = 1_000_000
+_SPREAD_NS = 50_000_000
+_SPREAD_PAUSE_SECONDS = 0.001
+_MOST_SPREAD = 64
 
 
 class Interval(NamedTuple):
@@ -165,14 +173,25 @@ def measure(read: Callable[[], Reading], exchanges: int) -> Measurement:
     """Take ``exchanges`` readings, and evaluate them.
 
     Readings that contradict each other are taken anew a few times: a clock was stepped meanwhile, or a coarse tick
-    fell between them.
+    fell between them. A coarse clock is read for longer, to see its ticks.
     """
     for _start in range(1 + _FRESH_STARTS):
-        readings: list[Reading] = [read() for _exchange in range(exchanges)]
-        measurement = evaluate(readings)
+        measurement = evaluate([read() for _exchange in range(exchanges)])
         if not measurement.coarse:
             break
+    if measurement.coarse or measurement.resolution_ns >= _COARSE_NS:
+        return evaluate(_spread(read, exchanges))
     return measurement
+
+
+def _spread(read: Callable[[], Reading], exchanges: int) -> list[Reading]:
+    readings = [read()]
+    while len(readings) < exchanges or (
+        readings[-1].received_ns - readings[0].sent_ns < _SPREAD_NS and len(readings) < _MOST_SPREAD
+    ):
+        time.sleep(_SPREAD_PAUSE_SECONDS)
+        readings.append(read())
+    return readings
 
 
 def reader(agent: GuestAgent) -> Callable[[], Reading]:

@@ -71,7 +71,9 @@ def target_of(params: Params) -> Target:
     option = given[0]
     value = params[option]
     if not value or "\0" in value:
-        raise InvalidOptionError(f"{option} is empty or has a NUL character in it")
+        raise InvalidOptionError(
+            f"{option} is empty or has a NUL character in it", f"Give {option} a value, or leave it out."
+        )
     return Target(value, lambda: _CHANNELS[option](value, params))
 
 

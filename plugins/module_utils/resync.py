@@ -17,6 +17,7 @@ from .errors import (
     CommandError,
     CommandFailedError,
     ExchangeTimeoutError,
+    HypervisorUnavailableError,
     NotConnectedError,
     NotConvergedError,
     QgaError,
@@ -34,8 +35,14 @@ _HWCLOCK_SECONDS = 5.0
 # well as can be. The first step after a restore may miss it, on an emulated CPU that translates the agent's code anew.
 _FINE_NS = 500_000
 
-# The clock may have been set all the same.
-_NO_VERDICT = (CommandFailedError, ExchangeTimeoutError, UnresponsiveError, NotConnectedError)
+# The clock may have been set all the same. A hypervisor may fail in what it does behind the setting.
+_NO_VERDICT = (
+    CommandFailedError,
+    ExchangeTimeoutError,
+    UnresponsiveError,
+    NotConnectedError,
+    HypervisorUnavailableError,
+)
 
 # How many more exchanges are worth their time when the interval lies across the tolerance.
 _CLOSER_LOOK = 4
@@ -147,6 +154,7 @@ class _Run:
         self._jumps = JumpWatch(reference)
         self._warnings: list[str] = []
         self._step_error: QgaError | None = None
+        self._may_be_stepped = False
 
     def report(self) -> ResyncReport:
         options = self._options
@@ -178,11 +186,10 @@ class _Run:
                 self._step(method, offset)
                 offset = self._look()
             except QgaError as lost:
-                # Whether the clock was set is not known; it may have been.
-                return self._finish(before, None, True, False, method, attempts, lost)
+                return self._finish(before, None, self._may_be_stepped, False, method, attempts, lost)
             right = self._is_right(offset)
             fine = right and not (_METHODS[method].can_refine and self._can_be_refined(offset))
-        changed = not _overlap(before, offset)
+        changed = not _overlap(before.measurement.interval, offset.measurement.interval)
         if self._step_error is not None and right:
             self._warn(f"the clock was set although the agent reported an error: {self._step_error.message}")
         error = None if right else self._failure(method, attempts, offset)
@@ -241,11 +248,15 @@ class _Run:
     def _step(self, method: str, offset: Offset) -> None:
         """Step the clock once. Its error is no verdict: the measurement behind it is."""
         self._step_error = None
+        before, self._may_be_stepped = self._may_be_stepped, True
         try:
             warning = _METHODS[method].step(self._agent, self._reference, offset, self._options)
         except _NO_VERDICT as error:
             self._step_error = error
             self._await_agent()
+        except CommandError:
+            self._may_be_stepped = before  # refused before it was tried
+            raise
         else:
             if warning:
                 self._warn(warning)
@@ -277,8 +288,9 @@ class _Run:
         error: QgaError | None = None,
     ) -> ResyncReport:
         now_ns = time.monotonic_ns()
-        base_ns = self._reference.base_ns()
-        planned = Interval(0, 0) if changed else before.interval
+        # Against the monotonic clock: the reference may have been stepped since it was compared with.
+        untouched = before.measurement.interval.middle
+        planned = self._reference.base_ns() if changed else untouched
         return ResyncReport(
             changed=changed,
             within_tolerance=within_tolerance,
@@ -286,8 +298,8 @@ class _Run:
             attempts=attempts,
             before=before,
             after=after,
-            guest_time_before_ns=now_ns + base_ns + before.ns,
-            guest_time_after_ns=now_ns + base_ns + (planned.middle if after is None else after.ns),
+            guest_time_before_ns=now_ns + untouched,
+            guest_time_after_ns=now_ns + (planned if after is None else after.measurement.interval.middle),
             duration_ns=now_ns - self._started_ns,
             warnings=tuple(self._warnings),
             error=error,
@@ -298,8 +310,8 @@ class _Run:
             self._warnings.append(sentence)
 
 
-def _overlap(one: Offset, other: Offset) -> bool:
-    return one.interval.low <= other.interval.high and other.interval.low <= one.interval.high
+def _overlap(one: Interval, other: Interval) -> bool:
+    return one.low <= other.high and other.low <= one.high
 
 
 def _seconds(nanoseconds: int) -> str:

@@ -51,7 +51,7 @@ class _State(NamedTuple):
     """One row of the lexer's table.
 
     ``run`` matches the bytes that stay in the state, ``step`` gives the next state for others. Where ``ends_token`` is
-    true, any other ASCII byte ends the token and is looked at again from the start state; all else is an error.
+    true, any other byte ends the token and is looked at again from the start state; all else is an error.
     """
 
     run: Pattern[bytes]
@@ -67,6 +67,7 @@ _DIGITS = b"0123456789"
 _NOTHING = re.compile(rb"")
 _RUN_OF_DIGITS = re.compile(rb"[0-9]*")
 
+# Repeated groups are bounded, here and below, since the matcher remembers every round of them.
 # Bytes 0x80 to 0xFD may stand in a string, where decoding checks that they are UTF-8. Control characters may not.
 _STATES: Mapping[str, _State] = {
     "start": _State(
@@ -82,10 +83,12 @@ _STATES: Mapping[str, _State] = {
         ),
     ),
     "double_quoted": _State(
-        re.compile(rb'[^"\\\x00-\x1f\xfe\xff]*'), _steps(double_quoted_escape=b"\\", end_of_string=b'"')
+        re.compile(rb'(?:[^"\\\x00-\x1f\xfe\xff]+|\\[\x20-\xfd]){0,256}'),
+        _steps(double_quoted_escape=b"\\", end_of_string=b'"'),
     ),
     "single_quoted": _State(
-        re.compile(rb"[^'\\\x00-\x1f\xfe\xff]*"), _steps(single_quoted_escape=b"\\", end_of_string=b"'")
+        re.compile(rb"(?:[^'\\\x00-\x1f\xfe\xff]+|\\[\x20-\xfd]){0,256}"),
+        _steps(single_quoted_escape=b"\\", end_of_string=b"'"),
     ),
     "double_quoted_escape": _State(_NOTHING, _steps(double_quoted=bytes(range(0x20, 0xFE)))),
     "single_quoted_escape": _State(_NOTHING, _steps(single_quoted=bytes(range(0x20, 0xFE)))),
@@ -104,8 +107,7 @@ _STATES: Mapping[str, _State] = {
     "overflow": _State(re.compile(rb"[^\x00-\x08\x0a-\x1f\xfe\xff]*"), {}),
 }
 
-# Whole tokens inside of a container, many at a time: the same language as the table, at the speed of one match. The
-# repetition is bounded since the matcher remembers every round of it.
+# Whole tokens inside of a container, many at a time: the same language as the table, at the speed of one match.
 _TOKENS = re.compile(
     rb"""(?: [ \t\r\n,:]+
            | "[^"\\\x00-\x1f\xfe\xff]*"
@@ -204,7 +206,9 @@ class Decoder:
         state = _STATES[self._state]
         at_start = self._state == "start"
         run = _TOKENS if at_start and self._in_value else state.run
-        end = run.match(buffer, self._position).end()  # type: ignore[union-attr]  # all of them match emptiness
+        # No run goes further than to the first byte over the limit: how the bytes were cut must not matter.
+        last = self._limits.size + 1
+        end = run.match(buffer, self._position, last).end()  # type: ignore[union-attr]  # all of them match emptiness
         if end > self._position:
             self._position = end
             return
@@ -223,7 +227,7 @@ class Decoder:
             self._state = following
         elif self._state in ("recovery", "overflow"):
             self._state = "start"
-        elif following is None and state.ends_token and byte < 0x80:
+        elif following is None and state.ends_token:
             self._end_token()
         else:
             self._position += 1
@@ -250,11 +254,11 @@ class Decoder:
 
     def _stray(self, byte: int) -> None:
         dropped = self._position - 1 if self._in_value else 0
+        # QEMU recovers after 0xFF as after any other error: what comes next counts from a brace or the like onwards.
+        self._state = "recovery"
         if byte == 0xFF:
-            self._state = "start"
             self._events.append(Resync(dropped))
         else:
-            self._state = "recovery"
             self._events.append(
                 Malformed(RemoteProtocolError(f"the peer sent a stray byte 0x{byte:02X} where JSON does not allow it"))
             )
@@ -273,20 +277,37 @@ class Decoder:
 
 # --------------------------------------------------------------------------------------------------- decode and encode
 
-_STRING = re.compile(r"""("(?:[^"\\]|\\.)*")|'((?:[^'\\]|\\.)*)'""", re.DOTALL)
-_ESCAPE_OR_QUOTE = re.compile(r'\\.|"', re.DOTALL)
-_RAW_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
-_JSON_ESCAPES = {"\\'": "'", '"': '\\"'}
+# None of these repeats a group: the matcher would remember every round of it, at a hundred times the text's size.
+_QUOTE = re.compile(r"""\\["'\\]|["']""")
+_STRING_WITHOUT_ESCAPES = re.compile(rb""""[^"]*"|'[^']*'""")
+_RESPELT_ESCAPES = {r"\\": r"\\", r"\"": r"\"", r"\'": "'"}
 
 
 def _standard_quotes(text: str) -> str:
     """QEMU also takes single-quoted strings, and \\' in either kind; turn them into what JSON has."""
+    quote = ""  # the one that began the string which the match lies in
 
     def respell(match: re.Match[str]) -> str:
-        body = match.group(1)[1:-1] if match.group(1) is not None else match.group(2)
-        return f'"{_ESCAPE_OR_QUOTE.sub(lambda found: _JSON_ESCAPES.get(found.group(), found.group()), body)}"'
+        nonlocal quote
+        found = match.group()
+        if found in _RESPELT_ESCAPES:
+            return _RESPELT_ESCAPES[found]
+        if quote and found != quote:
+            return r"\"" if found == '"' else found
+        quote = "" if quote else found
+        return '"'
 
-    return _STRING.sub(respell, text)
+    return _QUOTE.sub(respell, text)
+
+
+def _separators(raw: bytes) -> int:
+    return raw.count(b",") + raw.count(b"{") + raw.count(b"[")
+
+
+def _separators_outside_strings(raw: bytes) -> int:
+    for escape in (rb"\\", rb"\"", rb"\'"):
+        raw = raw.replace(escape, b"")
+    return _separators(_STRING_WITHOUT_ESCAPES.sub(b"", raw))
 
 
 def _unique_members(members: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -304,15 +325,21 @@ def _no_constant(name: str) -> Any:
     raise ValueError(f"{name} is no JSON value")
 
 
+def _refuse_lone_surrogates(value: Any) -> None:
+    # They are the one thing that json accepts and UTF-8 cannot carry.
+    json.dumps(value, ensure_ascii=False).encode("utf-8")
+
+
 def decode(raw: bytes, limits: Limits = Limits()) -> Any:
     """The value of one framed message, read as QEMU reads it: UTF-8 only, no duplicate keys, no lone surrogates.
 
+    It differs in two things. Unicode's noncharacters (U+FFFE) pass, since they are valid UTF-8 and JSON; and NUL as the
+    bytes C0 80 does not, since it is not.
+
     :raises RemoteProtocolError: the peer broke these rules
     """
-    if raw.count(b",") + raw.count(b"{") + raw.count(b"[") > limits.values:
-        bare = _RAW_STRING.sub(b"", raw)
-        if bare.count(b",") + bare.count(b"{") + bare.count(b"[") > limits.values:
-            raise RemoteProtocolError(f"the peer sent a message of more than {limits.values} values")
+    if _separators(raw) > limits.values and _separators_outside_strings(raw) > limits.values:
+        raise RemoteProtocolError(f"the peer sent a message of more than {limits.values} values")
     try:
         text = raw.decode("utf-8")
         value = json.loads(
@@ -322,8 +349,7 @@ def decode(raw: bytes, limits: Limits = Limits()) -> Any:
             object_pairs_hook=_unique_members,
         )
         if "\\u" in text:
-            # A lone surrogate is the one thing that json accepts and UTF-8 cannot carry.
-            json.dumps(value, ensure_ascii=False).encode("utf-8")
+            _refuse_lone_surrogates(value)
     except (ValueError, RecursionError) as error:
         raise RemoteProtocolError(f"the peer sent a message that is not JSON: {error}") from error
     return value
@@ -335,7 +361,10 @@ def encode(message: Any) -> bytes:
     :raises LocalProtocolError: JSON cannot carry the message
     """
     try:
-        return json.dumps(message, allow_nan=False).encode("ascii") + b"\n"
+        text = json.dumps(message, allow_nan=False)
+        if "\\ud" in text:
+            _refuse_lone_surrogates(message)
+        return text.encode("ascii") + b"\n"
     except (TypeError, ValueError, RecursionError) as error:
         raise LocalProtocolError(f"this message cannot be sent: {error}") from error
 

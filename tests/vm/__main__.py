@@ -13,6 +13,8 @@ from collections.abc import Callable
 
 from tests.vm.errors import VmError
 
+LIBVIRT_MODULES = ("libvirt", "libvirt_qemu")
+
 
 def main() -> int:
     arguments = _parser().parse_args()
@@ -25,6 +27,11 @@ def main() -> int:
         arguments.run(arguments, say)
     except VmError as error:
         print(error, file=sys.stderr)
+        return 1
+    except ModuleNotFoundError as error:
+        if error.name not in LIBVIRT_MODULES:
+            raise
+        print("The Python module libvirt is missing: pip install libvirt-python (needs libvirt-dev).", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130

@@ -14,13 +14,13 @@ import xml.etree.ElementTree as ET
 from collections.abc import Callable
 from pathlib import Path
 
+import libvirt
 import libvirt_qemu
 
 from tests.vm import libvirtd
 from tests.vm.domain_xml import METADATA_URI, GuestFiles, domain_xml
 from tests.vm.errors import VmError
 from tests.vm.image import Image
-from tests.vm.libvirtd import libvirt
 from tests.vm.paths import state_dir
 from tests.vm.witness import Witness
 
@@ -103,7 +103,7 @@ class Guest:
 
     @property
     def is_running(self) -> bool:
-        return self._state() == libvirt.VIR_DOMAIN_RUNNING
+        return self._state() == int(libvirt.VIR_DOMAIN_RUNNING)
 
     @property
     def state(self) -> str:

@@ -93,6 +93,7 @@ def _require_means() -> None:
 
 
 def _mmdebstrap(recipe: Recipe, root: Path, files: Path) -> list[str]:
+    mirror = debian_mirror()
     units = [f'systemctl --root="$1" enable {shlex.join(recipe.enabled_units)}']
     units += [f'systemctl --root="$1" mask {shlex.join(recipe.masked_units)}'] if recipe.masked_units else []
     return [
@@ -111,7 +112,7 @@ def _mmdebstrap(recipe: Recipe, root: Path, files: Path) -> list[str]:
         '--customize-hook=: > "$1/etc/machine-id"',
         recipe.release,
         str(root),
-        debian_mirror(),
+        *(f"deb {mirror} {release} main" for release in dict.fromkeys([recipe.release, recipe.kernel_release])),
     ]
 
 

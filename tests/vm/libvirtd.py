@@ -16,14 +16,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import libvirt
+
 from tests.vm.errors import VmError
 from tests.vm.lock import locked
 from tests.vm.paths import state_dir
-
-try:
-    import libvirt
-except ImportError:
-    raise VmError("The Python module libvirt is missing: pip install libvirt-python (needs libvirt-dev).") from None
 
 URI = "qemu:///system"
 START_DEADLINE_S = 30.0
@@ -69,11 +66,6 @@ def connect(say: Callable[[str], None] = print) -> libvirt.virConnect:
         except libvirt.libvirtError:
             _start(say)
         return _open_by(time.monotonic() + START_DEADLINE_S)
-
-
-def ours_run() -> bool:
-    """Whether daemons that we started are running."""
-    return any(daemon.runs() for daemon in _recorded())
 
 
 def stop(say: Callable[[str], None] = print) -> None:

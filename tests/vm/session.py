@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import fcntl
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -13,20 +14,31 @@ import libvirt
 
 from tests.vm import image, libvirtd, recipe
 from tests.vm.guest import Guest, boot
+from tests.vm.paths import state_dir
 
 
 @contextmanager
 def libvirt_session(say: Callable[[str], None] = print) -> Iterator[libvirt.virConnect]:
-    """A connection; daemons that had to be started for it end with it, unless other guests of ours still run."""
-    were_ours = libvirtd.ours_run()
-    connection = libvirtd.connect(say)
+    """A connection. Daemons that had to be started end with the last of the sessions that run side by side."""
+    register = state_dir() / "sessions"
+    register.parent.mkdir(parents=True, exist_ok=True)
+    with register.open("w") as entry:
+        fcntl.flock(entry, fcntl.LOCK_SH)
+        connection = libvirtd.connect(say)
+        try:
+            yield connection
+        finally:
+            connection.close()
+            if _is_the_last(entry.fileno()):
+                libvirtd.stop(say)
+
+
+def _is_the_last(entry: int) -> bool:
     try:
-        yield connection
-    finally:
-        others = Guest.all(connection)
-        connection.close()
-        if not were_ours and not others:
-            libvirtd.stop(say)
+        fcntl.flock(entry, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 @contextmanager

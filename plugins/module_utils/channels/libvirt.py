@@ -214,7 +214,7 @@ class LibvirtChannel(Channel):
             text = agent_command(self._domain, prepared, limit, 0)
         except self._libvirt.libvirtError as error:
             received_ns = time.monotonic_ns()
-            refusal = _refusal(error)
+            refusal = _refusal(error, request.execute)
             if refusal is not None:
                 self._answered = True
                 return Exchange(refusal, sent_ns, received_ns)
@@ -239,7 +239,7 @@ class LibvirtChannel(Channel):
         try:
             self._domain.setTime({"seconds": seconds, "nseconds": nanoseconds}, flags)
         except self._libvirt.libvirtError as error:
-            refusal = _refusal(error)
+            refusal = _refusal(error, request.execute)
             if refusal is None:
                 raise self._agent_error(error, request.execute) from error
             return Exchange(refusal, sent_ns, time.monotonic_ns())
@@ -298,22 +298,26 @@ class LibvirtChannel(Channel):
         return UnresponsiveError(f"the agent of {self} does not answer: {reason}")
 
 
-# libvirt keeps the agent's description only, behind a sentence of its own (qemuAgentCheckError, libvirt 11.3.0).
-# The sentence may be translated; the command's name in quotes and the description are not.
-_REFUSAL_TEXT = re.compile(r"'guest-[a-z0-9-]+'\s*:\s*(?P<description>.+)\Z", re.DOTALL)
 # What qemu-ga says of a command that it does not have, or that is disabled (qapi/qmp-dispatch.c, QEMU 10.0.13).
 _COMMAND_NOT_FOUND = re.compile(
     r"[Tt]he command \S+ has (?:not been found|been disabled)|Command \S+ has been disabled"
 )
+_BEHIND_COLON = re.compile("[:\uff1a]\\s*(?P<description>.+)\\Z", re.DOTALL)
 
 
-def _refusal(error: Any) -> wire.Refused | None:
-    """The agent's own error, if that is what libvirt reports."""
-    if error.get_error_code() not in (_AGENT_COMMAND_FAILED, _INTERNAL_ERROR):
+def _refusal(error: Any, execute: str) -> wire.Refused | None:
+    """The agent's own error, if that is what libvirt reports.
+
+    libvirt keeps the agent's description only, behind a sentence of its own (``qemuAgentCheckError``, libvirt 11.3.0).
+    The sentence may be translated, quotes and word order included; the command's name and the description are not.
+    """
+    code = error.get_error_code()
+    if code not in (_AGENT_COMMAND_FAILED, _INTERNAL_ERROR):
         return None
-    found = _REFUSAL_TEXT.search(error.get_error_message() or "")
-    if found is None:
+    message = error.get_error_message() or ""
+    found = _BEHIND_COLON.search(message.partition(execute)[2])
+    if found is None and code == _INTERNAL_ERROR:
         return None
-    description = found.group("description")
-    kind = "CommandNotFound" if _COMMAND_NOT_FOUND.match(description) else "GenericError"
+    description = message if found is None else found.group("description")
+    kind = "CommandNotFound" if _COMMAND_NOT_FOUND.search(description) else "GenericError"
     return wire.Refused(kind, description)

@@ -14,7 +14,7 @@ import socket
 import time
 from collections import deque
 from dataclasses import dataclass
-from typing import Callable, Mapping, Union
+from typing import Any, Callable, Mapping, Tuple, Union
 
 from .. import wire
 from ..errors import (
@@ -28,6 +28,7 @@ from ..errors import (
     UnresponsiveError,
 )
 from .base import NO_REPLY, Channel, Deadline, Exchange, Request
+from .bounded import BoundedCaller, StillBusyError
 
 _CHUNK = 65536
 
@@ -39,6 +40,8 @@ _ONE_CLIENT_HINT = (
     "An agent's socket serves one client at a time: end the other one, or use the domain if libvirt holds the channel. "
     "While a guest boots or wakes, wait_timeout waits for it."
 )
+
+_AddressInfo = Tuple[Any, Any, int, str, Any]  # as socket.getaddrinfo has it
 
 
 @dataclass(frozen=True)
@@ -62,9 +65,31 @@ class TcpAddress:
         return f"address {host}:{self.port}"
 
     def connect(self, timeout: float) -> socket.socket:
-        connection = socket.create_connection((self.host, self.port), timeout=timeout)
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        return connection
+        deadline = Deadline(timeout)
+        found = self._resolved(timeout)
+        while True:
+            family, _kind, _protocol, _name, address = found.pop(0)
+            try:
+                # 0 would mean not to wait at all.
+                connection = _connect(family, address, max(deadline.remaining(), 0.001))
+            except OSError:
+                if not found or deadline.expired():
+                    raise
+            else:
+                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                return connection
+
+    def _resolved(self, timeout: float) -> list[_AddressInfo]:
+        # The resolver has its own, much longer time limits, and no way to change them.
+        resolver = BoundedCaller("resolver")
+        try:
+            return resolver.run(lambda: socket.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM), timeout)
+        except StillBusyError:
+            raise socket.timeout("the name was not resolved in time") from None
+        except UnicodeError as error:  # such as two dots in a row, which cannot be encoded for the resolver
+            raise socket.gaierror(socket.EAI_NONAME, "this is no host name") from error
+        finally:
+            resolver.stop()
 
 
 @dataclass(frozen=True)
@@ -76,16 +101,29 @@ class VsockAddress:
         return f"vsock {self.cid}:{self.port}"
 
     def connect(self, timeout: float) -> socket.socket:
+        if not hasattr(socket, "AF_VSOCK"):
+            raise OSError(errno.EAFNOSUPPORT, "this system has no vsock")
         return _connect(socket.AF_VSOCK, (self.cid, self.port), timeout)
 
 
 Address = Union[UnixAddress, TcpAddress, VsockAddress]
 
 
+_UINT32 = re.compile(r"[0-9]{1,10}\Z")
+_HIGHEST_VSOCK = 2**32 - 2  # the number above it means "any" (vsock(7))
+
+
+def _number(text: str, highest: int) -> int | None:
+    return int(text) if _UINT32.match(text) and 0 < int(text) <= highest else None
+
+
 def _port(text: str, option: str, value: str, highest: int) -> int:
-    if not text.isdecimal() or not 0 < int(text) <= highest:
-        raise InvalidOptionError(f"{option} {value}: '{text}' is no port between 1 and {highest}")
-    return int(text)
+    port = _number(text, highest)
+    if port is None:
+        raise InvalidOptionError(
+            f"{option} {value} does not end in a port", f"Write a number from 1 to {highest} behind the last colon."
+        )
+    return port
 
 
 def parse_address(value: str) -> TcpAddress:
@@ -102,17 +140,18 @@ def parse_address(value: str) -> TcpAddress:
 
 
 def parse_vsock(value: str) -> VsockAddress:
-    """``cid:port``; both are 32-bit numbers, and the two highest are reserved (vsock(7)).
+    """``cid:port``, both of them 32-bit numbers.
 
     :raises InvalidOptionError: it is not
     """
-    cid, colon, port = value.partition(":")
-    if not colon or not cid.isdecimal() or int(cid) >= 2**32 - 1:
+    before, colon, behind = value.partition(":")
+    cid = _number(before, _HIGHEST_VSOCK)
+    if not colon or cid is None:
         raise InvalidOptionError(
             f"vsock {value} is not of the form cid:port",
             "The cid is in the domain's <vsock> element, or in guest-cid= of QEMU's command line.",
         )
-    return VsockAddress(int(cid), _port(port, "vsock", value, 2**32 - 2))
+    return VsockAddress(cid, _port(behind, "vsock", value, _HIGHEST_VSOCK))
 
 
 def _connect(family: int, address: object, timeout: float) -> socket.socket:
@@ -176,7 +215,7 @@ class StreamChannel(Channel):
     def call(self, request: Request, timeout: float) -> Exchange:
         deadline = Deadline(timeout)
         connection = self._connected(deadline)
-        if not self._in_sync:
+        if not self._in_sync or self._has_unasked(connection):
             self._sync(connection, deadline, timeout)
         self._in_sync = False  # until the reply is here
         sent_ns = self._send(connection, self._stamped(request), deadline)
@@ -225,6 +264,10 @@ class StreamChannel(Channel):
         self._received.clear()
         self._in_sync = False
         return connection
+
+    def _has_unasked(self, connection: socket.socket) -> bool:
+        """Whether the peer sent something behind its last reply: it must not be taken for the next one."""
+        return bool(self._received) or _is_ready(connection, select.POLLIN, 0.0)
 
     def _sync(self, connection: socket.socket, deadline: Deadline, timeout: float) -> None:
         awaited, delimited = self._send_sync(connection, "guest-sync-delimited", deadline), True
@@ -295,10 +338,9 @@ class StreamChannel(Channel):
 
     @staticmethod
     def _wait(connection: socket.socket, events: int, deadline: Deadline) -> bool:
-        # poll, not select: a fleet's process holds more descriptors than select can name.
-        poll = select.poll()
-        poll.register(connection, events)
-        return bool(poll.poll(deadline.remaining() * 1000))
+        if deadline.expired():
+            return False  # even if there is more: a peer that never stops sending must not stretch the deadline
+        return _is_ready(connection, events, deadline.remaining())
 
     def _lost(self, error: OSError | None) -> NotConnectedError:
         if self._socket is not None:
@@ -308,10 +350,18 @@ class StreamChannel(Channel):
         return NotConnectedError(f"lost the agent at {self._address}: {reason}")
 
     def _drain(self, connection: socket.socket) -> None:
+        is_settled = self._in_sync and not self._has_unasked(connection)
         connection.shutdown(socket.SHUT_WR)
-        deadline = Deadline(0.0 if self._in_sync else _DRAIN_SECONDS)
+        deadline = Deadline(0.0 if is_settled else _DRAIN_SECONDS)
         while self._wait(connection, select.POLLIN, deadline) and connection.recv(_CHUNK):
             pass
+
+
+def _is_ready(connection: socket.socket, events: int, seconds: float) -> bool:
+    # poll, not select: a fleet's process holds more descriptors than select can name.
+    poll = select.poll()
+    poll.register(connection, events)
+    return bool(poll.poll(seconds * 1000))
 
 
 def _reply_or_none(message: wire.Message) -> wire.Reply | None:

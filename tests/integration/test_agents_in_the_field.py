@@ -1,0 +1,456 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Resyncing, and gathering facts from, every agent met in the field, through a real socket.
+
+The fakes' clocks are objects whose true offset is known, so every offset that is reported is held against the truth.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.qemu.guest_agent.plugins.module_utils import resync as resync_module
+from ansible_collections.qemu.guest_agent.plugins.module_utils.agent import GuestAgent
+from ansible_collections.qemu.guest_agent.plugins.module_utils.channels.stream import StreamChannel, UnixAddress
+from ansible_collections.qemu.guest_agent.plugins.module_utils.errors import (
+    CommandDisabledError,
+    FrozenError,
+    NotConnectedError,
+    QgaError,
+    RemoteProtocolError,
+    UnresponsiveError,
+)
+from ansible_collections.qemu.guest_agent.plugins.module_utils.facts import SUBSETS, command_details, gather
+from ansible_collections.qemu.guest_agent.plugins.module_utils.reference import HostReference, Reference
+from ansible_collections.qemu.guest_agent.plugins.module_utils.resync import (
+    Offset,
+    ResyncOptions,
+    ResyncReport,
+    resync,
+)
+
+from tests.support.fake_agent import (
+    BEFORE_1_7,
+    EXTENDED,
+    EXTENDED_NO_RTC,
+    FIELD,
+    MILLISECOND_NS,
+    MINUTE_NS,
+    NO_RTC,
+    SECOND_NS,
+    SLOW_HWCLOCK,
+    STOCK,
+    WINDOWS,
+    WINDOWS_TICKING,
+    Delays,
+    FakeAgent,
+    FakeClock,
+    Instead,
+    Kind,
+    Late,
+    On,
+    Silent,
+    listen_unix,
+)
+
+# The truth is read by two readings of this machine's clocks, and its own clock may be slewed (500 ppm at most).
+READING_NS = 5_000
+SLEW_PPM = 500
+
+BEHIND_NS = -90 * SECOND_NS
+
+
+@contextmanager
+def agent_at(directory: Path, kind: Kind = STOCK, offset_ns: int = BEHIND_NS, **what: Any) -> Iterator[FakeAgent]:
+    clock = FakeClock(offset_ns, rate_ppm=what.pop("rate_ppm", 0.0), tick_ns=kind.tick_ns)
+    with FakeAgent(listen_unix(directory / "agent.sock"), kind, clock, **what) as agent:
+        yield agent
+
+
+@contextmanager
+def guest(directory: Path, timeout: float = 5.0) -> Iterator[GuestAgent]:
+    with StreamChannel(UnixAddress(str(directory / "agent.sock"))) as channel:
+        yield GuestAgent(channel, timeout)
+
+
+def corrected(
+    directory: Path, reference: Reference | None = None, timeout: float = 5.0, **options: Any
+) -> ResyncReport:
+    with guest(directory, timeout) as agent:
+        return resync(agent, HostReference() if reference is None else reference, ResyncOptions(**options))
+
+
+def assert_honest(offset: Offset, true_ns: int, age_ns: int) -> None:
+    """The truth lies within what was reported, but for what the clocks may have drifted since."""
+    allowed_ns = offset.uncertainty_ns + READING_NS + age_ns * SLEW_PPM // 1_000_000
+    assert abs(offset.ns - true_ns) <= allowed_ns, (offset, true_ns)
+
+
+def mid_minute() -> HostReference:
+    """A reference whose time is half a minute past a whole one, so that cutting to minutes is surely far off."""
+    return HostReference(utc_offset_ns=30 * SECOND_NS - time.time_ns() % MINUTE_NS)
+
+
+@pytest.mark.parametrize("name", FIELD)
+def test_resync(name: str, tmp_path: Path) -> None:
+    row = FIELD[name]
+    reference = mid_minute()
+    with agent_at(tmp_path, row.kind) as agent:
+        if not row.is_readable:
+            with pytest.raises(QgaError) as caught:
+                corrected(tmp_path, reference)
+            assert caught.value.code == row.code
+            assert abs(agent.clock.offset_ns() - BEHIND_NS) < READING_NS + MILLISECOND_NS
+            return
+        started_ns = time.monotonic_ns()
+        first = corrected(tmp_path, reference)
+        true_after_ns = agent.clock.offset_ns() - reference.utc_offset_ns
+        age_ns = time.monotonic_ns() - started_ns
+        second = corrected(tmp_path, reference) if not row.code else None
+        true_at_last_ns = agent.clock.offset_ns() - reference.utc_offset_ns
+    assert_honest(first.before, BEHIND_NS - reference.utc_offset_ns, age_ns)
+    if first.after is not None:
+        assert_honest(first.after, true_after_ns, age_ns)
+    assert first.before.measurement.resolution_ns >= row.resolution_ns
+    assert row.warning in " ".join(first.warnings)
+    assert (first.error.code if first.error else "") == row.code
+    assert first.within_tolerance is (not row.code)
+    if second is None:
+        return
+    assert (first.changed, first.method) == (True, row.method)
+    # As near as the agent's own steps allow.
+    assert abs(true_after_ns) <= max(MILLISECOND_NS, 2 * row.kind.set_step_ns, row.kind.tick_ns)
+    assert (second.changed, second.attempts, second.error) == (False, 0, None)
+    assert_honest(second.before, true_at_last_ns, age_ns)
+
+
+@pytest.mark.parametrize("offset_ns", [-86400 * SECOND_NS, -SECOND_NS // 2, SECOND_NS // 2, 3600 * SECOND_NS])
+@pytest.mark.parametrize("kind", [STOCK, EXTENDED])
+def test_resync_from_either_side(offset_ns: int, kind: Kind, tmp_path: Path) -> None:
+    with agent_at(tmp_path, kind, offset_ns) as agent:
+        report = corrected(tmp_path)
+        true_ns = agent.clock.offset_ns()
+    assert_honest(report.before, offset_ns, report.duration_ns)
+    assert report.after is not None
+    assert_honest(report.after, true_ns, report.duration_ns)
+    assert report.changed
+    assert report.error is None
+    assert abs(true_ns) < MILLISECOND_NS
+
+
+@pytest.mark.parametrize("kind", [STOCK, EXTENDED, WINDOWS, WINDOWS_TICKING])
+@pytest.mark.parametrize(
+    "delays",
+    [
+        Delays(forward=(0.004,)),
+        Delays(backward=(0.004,)),
+        Delays(forward=(0.001, 0.006, 0.0), backward=(0.003, 0.0, 0.0, 0.008)),
+    ],
+    ids=["request late", "reply late", "uneven"],
+)
+def test_offsets_are_honest_whatever_the_delays(kind: Kind, delays: Delays, tmp_path: Path) -> None:
+    with agent_at(tmp_path, kind, delays=delays) as agent:
+        report = corrected(tmp_path)
+        true_ns = agent.clock.offset_ns()
+    assert_honest(report.before, BEHIND_NS, report.duration_ns)
+    assert report.after is not None
+    assert_honest(report.after, true_ns, report.duration_ns)
+    assert report.within_tolerance
+
+
+@pytest.mark.parametrize("rate_ppm", [-400.0, 400.0])
+def test_offsets_of_a_clock_that_runs_wrong_are_honest(rate_ppm: float, tmp_path: Path) -> None:
+    delays = Delays(forward=(0.001, 0.003), backward=(0.002, 0.0))
+    with agent_at(tmp_path, rate_ppm=rate_ppm, delays=delays) as agent:
+        report = corrected(tmp_path)
+        true_ns = agent.clock.offset_ns()
+    assert_honest(report.before, BEHIND_NS, report.duration_ns)
+    assert report.after is not None
+    assert_honest(report.after, true_ns, report.duration_ns)
+
+
+# ---------------------------------------------------------------------------------------------- what is said and done
+
+
+def test_without_an_rtc_the_error_becomes_a_warning_and_is_not_repeated(tmp_path: Path) -> None:
+    with agent_at(tmp_path, NO_RTC) as agent:
+        report = corrected(tmp_path)
+        assert report.error is None
+        assert any("although the agent reported an error" in warning for warning in report.warnings)
+        assert len(agent.received("guest-set-time")) == report.attempts
+
+
+def test_whole_minutes_are_found_out_and_told_with_figures(tmp_path: Path) -> None:
+    with agent_at(tmp_path, FIELD["whole minutes"].kind) as agent:
+        report = corrected(tmp_path, mid_minute(), attempts=2)
+        assert len(agent.received("guest-set-time")) == 2
+    assert report.error is not None
+    assert report.error.code == "not_converged"
+    assert "still off by -3" in report.error.message
+    assert "after 2 attempts" in report.error.message
+    assert report.after is not None
+    assert report.as_dict()["offset_after_ns"] == report.after.ns
+
+
+def test_a_lie_is_found_out_and_changes_nothing(tmp_path: Path) -> None:
+    with agent_at(tmp_path, FIELD["liar"].kind):
+        report = corrected(tmp_path)
+    assert report.error is not None
+    assert re.search(r"still off by -(90\.000|89\.999)", report.error.message)
+    assert (report.changed, report.attempts) == (False, 3)
+
+
+def test_a_set_time_that_is_disabled_is_not_tried_and_told_beside_the_figures(tmp_path: Path) -> None:
+    with agent_at(tmp_path, FIELD["set-time disabled"].kind) as agent:
+        report = corrected(tmp_path)
+        assert agent.received("guest-set-time") == []
+    assert isinstance(report.error, CommandDisabledError)
+    assert (report.changed, report.after) == (False, None)
+
+
+def test_a_frozen_guest_is_told_from_a_forbidden_command(tmp_path: Path) -> None:
+    with agent_at(tmp_path, FIELD["frozen"].kind), pytest.raises(FrozenError, match="frozen"):
+        corrected(tmp_path)
+    (tmp_path / "agent.sock").unlink()
+    with agent_at(tmp_path, FIELD["get-time disabled"].kind), pytest.raises(CommandDisabledError):
+        corrected(tmp_path)
+
+
+@pytest.fixture
+def quick_hwclock(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resync_module, "_HWCLOCK_SECONDS", 0.5)
+
+
+def test_a_slow_hwclock_does_not_spoil_the_time_that_was_set(tmp_path: Path) -> None:
+    with agent_at(tmp_path, SLOW_HWCLOCK) as agent:
+        report = corrected(tmp_path)
+        assert abs(agent.clock.offset_ns()) < MILLISECOND_NS
+        assert report.duration_ns >= 300_000_000
+
+
+def test_an_hwclock_slower_than_the_time_limit_is_waited_for(tmp_path: Path) -> None:
+    with agent_at(tmp_path, Kind(set_seconds=1.2)) as agent:
+        report = corrected(tmp_path, timeout=0.3)
+        assert report.error is None
+        assert abs(agent.clock.offset_ns()) < MILLISECOND_NS
+
+
+@pytest.mark.usefixtures("quick_hwclock")
+def test_a_reply_to_set_time_that_never_comes_is_no_verdict(tmp_path: Path) -> None:
+    lost = On("guest-set-time", Instead(()))
+    with agent_at(tmp_path, faults=(lost,)) as agent:
+        report = corrected(tmp_path, timeout=0.3)
+        assert abs(agent.clock.offset_ns()) < MILLISECOND_NS
+    assert report.error is None
+    assert any("although the agent reported an error" in warning for warning in report.warnings)
+
+
+@pytest.mark.usefixtures("quick_hwclock")
+def test_an_agent_that_falls_silent_at_set_time_is_an_error_with_the_figures_before(tmp_path: Path) -> None:
+    # The sync, guest-info and the readings are answered.
+    with agent_at(tmp_path, faults=(Silent(after=10),)):
+        report = corrected(tmp_path, timeout=0.3, samples=8)
+    assert report.error is not None
+    assert report.error.code in ("timeout", "unresponsive")
+    assert_honest(report.before, BEHIND_NS, report.duration_ns)
+
+
+def test_a_dry_run_changes_nothing_and_tells_what_it_would_do(tmp_path: Path) -> None:
+    with agent_at(tmp_path) as agent:
+        report = corrected(tmp_path, dry_run=True)
+        assert agent.received("guest-set-time") == []
+        true_ns = agent.clock.offset_ns()
+    assert (report.changed, report.method, report.attempts, report.after) == (True, "set_time", 0, None)
+    assert abs(true_ns - BEHIND_NS) < MILLISECOND_NS
+    assert abs(report.guest_time_after_ns - report.guest_time_before_ns + BEHIND_NS) < MILLISECOND_NS
+
+
+def test_a_guest_that_is_ahead_is_left_alone_if_it_must_be(tmp_path: Path) -> None:
+    with agent_at(tmp_path, offset_ns=5 * SECOND_NS) as agent:
+        report = corrected(tmp_path, allow_backward=False)
+        assert agent.received("guest-set-time") == []
+    assert (report.changed, report.within_tolerance, report.error) == (False, False, None)
+    assert "allow_backward=false" in report.warnings[0]
+
+
+def test_the_hardware_clock_method(tmp_path: Path) -> None:
+    with agent_at(tmp_path) as agent:
+        report = corrected(tmp_path, method="rtc", tolerance_ns=SECOND_NS)
+        assert agent.received("guest-set-time") == [{}]
+    assert (report.changed, report.error) == (True, None)
+    (tmp_path / "agent.sock").unlink()
+    with agent_at(tmp_path, NO_RTC) as agent:
+        report = corrected(tmp_path, method="rtc", tolerance_ns=SECOND_NS)
+    assert report.error is not None
+    assert report.error.code == "command_failed"
+    assert "hwclock failed to set system clock" in report.error.message
+    assert report.changed is False
+
+
+def test_the_extended_agent_writes_its_rtc_if_asked_and_its_failure_is_a_warning(tmp_path: Path) -> None:
+    with agent_at(tmp_path, EXTENDED_NO_RTC) as agent:
+        report = corrected(tmp_path, update_rtc=True)
+        (request,) = agent.received("guest-update-time")
+        assert request["rtc"] is True
+        assert request["relative"] is True
+    assert report.error is None
+    assert report.warnings == ("the guest's hardware clock was not updated: there is no hardware clock",)
+
+
+def test_the_extended_method_is_an_error_with_a_stock_agent(tmp_path: Path) -> None:
+    with agent_at(tmp_path):
+        report = corrected(tmp_path, method="extended")
+    assert report.error is not None
+    assert report.error.code == "command_not_found"
+    assert "role qemu.guest_agent.extended_agent" in report.error.hint
+
+
+NONSENSE = {
+    "a string": b'{"return": "1795406754194651471"}\n',
+    "a float": b'{"return": 1795406754194651471.5}\n',
+    "a bool": b'{"return": true}\n',
+    "an object": b'{"return": {}}\n',
+    "before 1970": b'{"return": -1}\n',
+    "beyond 2261": b'{"return": 9223372036854775808}\n',
+}
+
+
+@pytest.mark.parametrize("what", NONSENSE)
+def test_a_time_that_is_none_is_the_agents_fault(what: str, tmp_path: Path) -> None:
+    faults = (On("guest-get-time", Instead((NONSENSE[what],))),)
+    with agent_at(tmp_path, faults=faults), pytest.raises(RemoteProtocolError):
+        corrected(tmp_path)
+
+
+# ---------------------------------------------------------------------------------------------------------------- facts
+
+EVERYTHING = {subset.name for subset in SUBSETS}
+
+
+def test_all_facts_of_a_stock_agent(tmp_path: Path) -> None:
+    with agent_at(tmp_path), guest(tmp_path) as agent:
+        facts = gather(agent, SUBSETS)
+    assert facts["errors"] == {}
+    assert set(facts) == EVERYTHING | {"errors"}
+    assert facts["agent"]["kind"] == "stock"
+    assert facts["hostname"] == "fake1"
+    assert facts["network"][0]["ip_addresses"][0]["ip_address_type"] == "ipv4"
+    assert facts["memory"] == {"block_size": 134217728, "blocks": 2, "online_blocks": 1}
+    assert abs(facts["time"]["offset_ns"] - BEHIND_NS) <= facts["time"]["uncertainty_ns"] + READING_NS
+
+
+def test_the_extended_agent_tells_more_of_its_clock_and_its_commands(tmp_path: Path) -> None:
+    with agent_at(tmp_path, EXTENDED), guest(tmp_path) as agent:
+        facts = gather(agent, SUBSETS)
+        details = command_details(agent, "guest-update-time")
+    assert facts["agent"]["kind"] == "extended"
+    assert facts["time"]["source"] == "host-message"
+    assert facts["time"]["resolution_ns"] == 1
+    assert (details["details_from"], details["origin"], details["enabled"]) == ("agent", "extended", True)
+
+
+@pytest.mark.parametrize("name", FIELD)
+def test_facts_of_every_agent_are_had_or_explained(name: str, tmp_path: Path) -> None:
+    row = FIELD[name]
+    with agent_at(tmp_path, row.kind), guest(tmp_path) as agent:
+        facts = gather(agent, SUBSETS)
+    errors = facts.pop("errors")
+    assert set(facts) | set(errors) == EVERYTHING
+    assert not set(facts) & set(errors)
+    missing = "frozen" if row.kind.is_frozen else "command_not_found"
+    for subset, error in errors.items():
+        disabled = subset in ("agent", "commands") if "guest-info" in row.kind.disabled else subset == "time"
+        assert error["code"] == ("command_disabled" if disabled and not row.kind.is_frozen else missing), subset
+    if row.is_readable:
+        offset_ns, uncertainty_ns = facts["time"]["offset_ns"], facts["time"]["uncertainty_ns"]
+        assert abs(offset_ns - BEHIND_NS) <= uncertainty_ns + READING_NS
+
+
+def test_an_agent_before_1_7_has_its_success_responses_from_the_catalogue(tmp_path: Path) -> None:
+    with agent_at(tmp_path, BEFORE_1_7), guest(tmp_path) as agent:
+        assert agent.info.commands["guest-ping"].success_response is True
+        assert agent.info.commands["guest-shutdown"].success_response is False
+        assert agent.call("guest-shutdown", timeout=0.5) == {}
+        assert agent.call("guest-ping") == {}
+
+
+def test_one_fact_that_hangs_does_not_cost_the_others(tmp_path: Path) -> None:
+    faults = (On("guest-get-fsinfo", Late(0.6)),)
+    with agent_at(tmp_path, faults=faults), guest(tmp_path, timeout=0.4) as agent:
+        facts = gather(agent, SUBSETS)
+    assert {name: error["code"] for name, error in facts["errors"].items()} == {"filesystems": "timeout"}
+    assert facts["freeze"] == "thawed"
+
+
+# -------------------------------------------------------------------------------------------------------------- waiting
+
+
+@contextmanager
+def appearing(directory: Path, seconds: float) -> Iterator[None]:
+    """A socket that refuses at first, as QEMU's does between a client that left and an agent that comes."""
+    path = directory / "agent.sock"
+    listen_unix(path).close()
+    over = threading.Event()
+
+    def serve() -> None:
+        time.sleep(seconds)
+        with FakeAgent(listen_unix(directory / "new.sock")):
+            (directory / "new.sock").rename(path)  # at once: a missing socket is not waited for
+            over.wait(30.0)
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def test_an_agent_that_appears_is_waited_for(tmp_path: Path) -> None:
+    with appearing(tmp_path, 1.0), guest(tmp_path) as agent:
+        started = time.monotonic()
+        agent.wait(10.0)
+        assert 0.7 < time.monotonic() - started < 2.5
+        assert agent.call("guest-ping") == {}
+
+
+def test_an_agent_that_answers_late_is_waited_for(tmp_path: Path) -> None:
+    # The guest boots: the channel is there, and its agent answers the first sync only after a second.
+    faults = (On("guest-sync-delimited", Late(1.0), nth=0),)
+    with agent_at(tmp_path, faults=faults), guest(tmp_path, timeout=0.3) as agent:
+        agent.wait(10.0)
+        assert agent.call("guest-ping") == {}
+
+
+def test_waiting_ends_in_time_with_the_last_reason(tmp_path: Path) -> None:
+    listen_unix(tmp_path / "agent.sock").close()
+    with guest(tmp_path) as agent:
+        started = time.monotonic()
+        with pytest.raises(NotConnectedError, match="Connection refused"):
+            agent.wait(0.5)
+        assert time.monotonic() - started < 1.5
+    (tmp_path / "agent.sock").unlink()
+    with agent_at(tmp_path, faults=(Silent(),)), guest(tmp_path, timeout=0.3) as agent:
+        started = time.monotonic()
+        with pytest.raises(UnresponsiveError):
+            agent.wait(0.5)
+        assert time.monotonic() - started < 2.0
+
+
+def test_a_missing_socket_fails_at_once_however_long_one_would_wait(tmp_path: Path) -> None:
+    with guest(tmp_path) as agent:
+        started = time.monotonic()
+        with pytest.raises(QgaError) as caught:
+            agent.wait(30.0)
+        assert caught.value.code == "not_found"
+        assert time.monotonic() - started < 1.0

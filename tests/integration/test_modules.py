@@ -1,0 +1,331 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The modules as a user runs them: the installed collection, a real ansible-playbook, fake agents behind sockets.
+
+A playbook run costs seconds, so one run does all tasks, and the tests look at what came of each.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from tests.support.ansible_run import PlaybookRun, TaskRecord, run_tasks
+from tests.support.fake_agent import (
+    EXTENDED,
+    FROZEN,
+    NO_RTC,
+    SECOND_NS,
+    SET_TIME_DISABLED,
+    STOCK,
+    WHOLE_MINUTES,
+    FakeAgent,
+    FakeClock,
+    Late,
+    On,
+    Silent,
+    SocketServer,
+    banner,
+    listen_tcp,
+    listen_unix,
+)
+
+UPDATE = "qemu.guest_agent.qga_update_time"
+INFO = "qemu.guest_agent.qga_info"
+BEHIND_NS = -90 * SECOND_NS
+# A playbook's overhead for one task, at most; time limits come on top.
+TASK_SECONDS = 8.0
+
+
+@dataclass(frozen=True)
+class Bad:
+    """Options that cannot work, the error's code, and what its sentence must name."""
+
+    options: dict[str, Any]
+    code: str
+    says: str
+    module: str = UPDATE
+
+
+# {dir} is the directory of the sockets.
+BAD: dict[str, Bad] = {
+    "no target": Bad({}, "invalid_option", "no guest is named"),
+    "two targets": Bad({"domain": "web1", "socket": "{dir}/stock"}, "invalid_option", "domain, socket"),
+    "an empty target": Bad({"address": ""}, "invalid_option", "address is empty"),
+    "a socket that is missing": Bad({"socket": "{dir}/missing"}, "not_found", "No such file"),
+    "a socket that is missing, for facts": Bad({"socket": "{dir}/missing"}, "not_found", "No such file", INFO),
+    "a socket that nobody serves": Bad({"socket": "{dir}/left"}, "not_connected", "Connection refused"),
+    "a regular file": Bad({"socket": "{dir}/file"}, "not_connected", "Connection refused"),
+    "a path too long": Bad({"socket": "{dir}/" + "x" * 110}, "invalid_option", "107 bytes"),
+    "a mail server": Bad({"socket": "{dir}/mail", "timeout": 0.5}, "unresponsive", "within 0.5 s"),
+    "a mail server, for facts": Bad({"socket": "{dir}/mail", "timeout": 0.5}, "unresponsive", "within 0.5 s", INFO),
+    "an agent that never answers": Bad(
+        {"socket": "{dir}/silent", "timeout": 0.3, "wait_timeout": 1.0}, "unresponsive", "within"
+    ),
+    "an address without port": Bad({"address": "localhost"}, "invalid_option", "host:port"),
+    "a bare IPv6 address": Bad({"address": "::1:4444"}, "invalid_option", "host:port"),
+    "a port that is none": Bad({"address": "localhost:agent"}, "invalid_option", "'agent' is no port"),
+    "a port too high": Bad({"address": "localhost:65536"}, "invalid_option", "65535"),
+    "a name that is none": Bad({"address": "two..dots:4444"}, "not_found", "two..dots"),
+    "a port that refuses": Bad({"address": "127.0.0.1:{refusing}"}, "not_connected", "Connection refused"),
+    "a vsock without port": Bad({"vsock": "3"}, "invalid_option", "cid:port"),
+    "a vsock that is no number": Bad({"vsock": "web1:9999"}, "invalid_option", "cid:port"),
+    "a tolerance below zero": Bad({"socket": "{dir}/stock", "tolerance": -0.1}, "invalid_option", "tolerance is -0.1"),
+    "a tolerance that is no number": Bad(
+        {"socket": "{dir}/stock", "tolerance": math.nan}, "invalid_option", "tolerance"
+    ),
+    "no time at all": Bad({"socket": "{dir}/stock", "timeout": 0}, "invalid_option", "timeout is 0"),
+    "an endless wait": Bad(
+        {"socket": "{dir}/stock", "wait_timeout": math.inf}, "invalid_option", "wait_timeout is inf"
+    ),
+    "no attempts": Bad({"socket": "{dir}/stock", "attempts": 0}, "invalid_option", "attempts is 0"),
+    "no samples": Bad({"socket": "{dir}/stock", "samples": 0}, "invalid_option", "samples is 0"),
+    "a time without zone": Bad({"socket": "{dir}/stock", "time": "2026-11-23 04:05:06"}, "invalid_option", "no zone"),
+    "a time that is none": Bad({"socket": "{dir}/stock", "time": "soon"}, "invalid_option", "time soon"),
+    "a time too late": Bad({"socket": "{dir}/stock", "time": "1e12"}, "invalid_option", "1970 to 2261"),
+    "an unknown subset": Bad(
+        {"socket": "{dir}/stock", "gather_subset": ["os", "weather"]}, "invalid_option", "weather", INFO
+    ),
+    "an unknown command": Bad(
+        {"socket": "{dir}/stock", "command": "guest-make-tea"}, "command_not_found", "guest-make-tea", INFO
+    ),
+    "a frozen guest": Bad({"socket": "{dir}/frozen"}, "frozen", "guest-get-time"),
+    "a set-time that is disabled": Bad({"socket": "{dir}/disabled"}, "command_disabled", "guest-set-time"),
+    "a method the agent lacks": Bad(
+        {"socket": "{dir}/behind", "method": "extended"}, "command_not_found", "guest-update-time"
+    ),
+    "an agent of whole minutes": Bad(
+        {"socket": "{dir}/minutes", "time": "2030-01-01T00:00:20Z"}, "not_converged", "still off by -2"
+    ),
+}
+
+TASKS: list[dict[str, Any]] = [
+    {"name": "check", UPDATE: {"socket": "{dir}/stock"}, "check_mode": True, "diff": True},
+    {"name": "update", UPDATE: {"socket": "{dir}/stock"}, "diff": True},
+    {"name": "update again", UPDATE: {"socket": "{dir}/stock"}, "diff": True},
+    {"name": "extended", UPDATE: {"socket": "{dir}/extended", "tolerance": 0.001}},
+    {"name": "no RTC", UPDATE: {"socket": "{dir}/no-rtc"}},
+    {"name": "tcp", UPDATE: {"address": "127.0.0.1:{tcp}"}},
+    {"name": "tcp6", UPDATE: {"address": "[::1]:{tcp6}"}},
+    {"name": "stated time", UPDATE: {"socket": "{dir}/stated", "time": "2030-01-02T03:04:05.5+01:00"}},
+    {"name": "ahead", UPDATE: {"socket": "{dir}/ahead", "allow_backward": False}},
+    {"name": "wait", UPDATE: {"socket": "{dir}/booting", "timeout": 0.3, "wait_timeout": 20}},
+    {"name": "info", INFO: {"socket": "{dir}/info"}},
+    {"name": "info min", INFO: {"socket": "{dir}/info", "gather_subset": "min"}, "check_mode": True},
+    {"name": "info but", INFO: {"socket": "{dir}/info", "gather_subset": ["!commands", "!network"]}},
+    {"name": "info frozen", INFO: {"socket": "{dir}/frozen", "gather_subset": ["agent", "os", "freeze"]}},
+    {"name": "info command", INFO: {"socket": "{dir}/info", "command": "guest-exec"}},
+]
+
+
+def filled_in(value: Any, names: dict[str, Any]) -> Any:
+    """The value with the {placeholders} in its strings replaced, in depth."""
+    if isinstance(value, dict):
+        return {key: filled_in(member, names) for key, member in value.items()}
+    if isinstance(value, list):
+        return [filled_in(item, names) for item in value]
+    if not isinstance(value, str):
+        return value
+    return re.sub(r"\{(\w+)\}", lambda found: str(names[found[1]]), value)
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PlaybookRun]:
+    directory = tmp_path_factory.mktemp("sockets")
+    behind = {
+        "stock": STOCK,
+        "behind": STOCK,
+        "extended": EXTENDED,
+        "no-rtc": NO_RTC,
+        "frozen": FROZEN,
+        "disabled": SET_TIME_DISABLED,
+        "minutes": WHOLE_MINUTES,
+        "stated": STOCK,
+        "info": STOCK,
+    }
+    booting = On("guest-sync-delimited", Late(1.0), nth=0)
+    with ExitStack() as serving:
+        for name, kind in behind.items():
+            serving.enter_context(FakeAgent(listen_unix(directory / name), kind, FakeClock(BEHIND_NS)))
+        serving.enter_context(FakeAgent(listen_unix(directory / "ahead"), STOCK, FakeClock(5 * SECOND_NS)))
+        serving.enter_context(FakeAgent(listen_unix(directory / "silent"), faults=(Silent(),)))
+        serving.enter_context(
+            FakeAgent(listen_unix(directory / "booting"), STOCK, FakeClock(BEHIND_NS), faults=(booting,))
+        )
+        serving.enter_context(SocketServer(listen_unix(directory / "mail"), banner(b"220 mail.example.org ESMTP\r\n")))
+        tcp, tcp6, refusing = listen_tcp(), listen_tcp("::1"), listen_tcp()
+        serving.enter_context(FakeAgent(tcp, STOCK, FakeClock(BEHIND_NS)))
+        serving.enter_context(FakeAgent(tcp6, STOCK, FakeClock(BEHIND_NS)))
+        (directory / "file").touch()
+        listen_unix(directory / "left").close()
+        names = {
+            "dir": directory,
+            "tcp": tcp.getsockname()[1],
+            "tcp6": tcp6.getsockname()[1],
+            "refusing": refusing.getsockname()[1],
+        }
+        refusing.close()
+        bad = [{"name": name, case.module: case.options} for name, case in BAD.items()]
+        tasks = [{**filled_in(task, names), "ignore_errors": True} for task in [*TASKS, *bad]]
+        yield run_tasks(tasks)
+
+
+def entry(done: PlaybookRun, task: str) -> dict[str, Any]:
+    """The one guest's entry in the result of a task that succeeded."""
+    result = done.result(task)
+    assert record_of(done, task).outcome == "ok", result["msg"]
+    assert result["guests"] == [result["guest"]]
+    guest: dict[str, Any] = result["guest"]
+    return guest
+
+
+def test_the_whole_run_ends_well_and_without_a_traceback(done: PlaybookRun) -> None:
+    assert done.status == 0, done.output
+    assert "Traceback" not in done.output
+    assert len(done.tasks) == len(TASKS) + len(BAD)
+
+
+# ------------------------------------------------------------------------------------------------------ qga_update_time
+
+
+def test_check_mode_tells_what_it_would_do_and_does_nothing(done: PlaybookRun) -> None:
+    result, guest = done.result("check"), entry(done, "check")
+    assert (result["changed"], guest["changed"], guest["attempts"], guest["method"]) == (True, True, 0, "set_time")
+    assert abs(guest["offset_before_ns"] - BEHIND_NS) < SECOND_NS // 100
+    assert guest["offset_after_ns"] is None
+    # The run behind it found the guest as far behind as before.
+    assert abs(entry(done, "update")["offset_before_ns"] - BEHIND_NS) < SECOND_NS // 100
+
+
+def test_the_clock_is_set_once_and_left_alone_by_the_second_run(done: PlaybookRun) -> None:
+    first, second = entry(done, "update"), entry(done, "update again")
+    assert (done.result("update")["changed"], first["changed"], first["within_tolerance"]) == (True, True, True)
+    assert abs(first["offset_after_ns"]) < SECOND_NS // 100
+    assert (done.result("update again")["changed"], second["changed"], second["attempts"]) == (False, False, 0)
+    assert second["method"] is None
+
+
+@pytest.mark.parametrize("task", ["check", "update"])
+def test_diff_mode_shows_the_guests_time_before_and_after(task: str, done: PlaybookRun) -> None:
+    diff = done.result(task)["diff"]
+    instant = r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z\n"
+    assert re.fullmatch(instant, diff["before"])
+    assert re.fullmatch(instant, diff["after"])
+    guest = entry(done, task)
+    assert abs(guest["guest_time_after_ns"] - guest["guest_time_before_ns"] + BEHIND_NS) < SECOND_NS // 100
+
+
+def test_results_are_whole_nanoseconds(done: PlaybookRun) -> None:
+    guest = entry(done, "update")
+    figures = {name: value for name, value in guest.items() if name.endswith("_ns")}
+    assert len(figures) == 9
+    assert all(type(value) is int for value in figures.values())
+    assert guest["name"].endswith("/stock")
+
+
+def test_the_extended_agent_is_given_a_delta(done: PlaybookRun) -> None:
+    guest = entry(done, "extended")
+    assert (guest["method"], guest["changed"], guest["resolution_ns"]) == ("extended", True, 1)
+    assert abs(guest["offset_after_ns"]) < SECOND_NS // 1000
+
+
+def test_without_an_rtc_the_agents_error_is_a_warning(done: PlaybookRun) -> None:
+    assert entry(done, "no RTC")["within_tolerance"] is True
+    (warning,) = (each for each in done.result("no RTC")["warnings"] if "hwclock" in each)
+    assert "no-rtc: the clock was set although the agent reported an error" in warning
+
+
+@pytest.mark.parametrize("task", ["tcp", "tcp6", "wait"])
+def test_every_way_to_an_agent_ends_in_the_right_time(task: str, done: PlaybookRun) -> None:
+    guest = entry(done, task)
+    assert (guest["changed"], guest["within_tolerance"]) == (True, True)
+
+
+def test_a_stated_time_takes_the_hosts_place(done: PlaybookRun) -> None:
+    guest = entry(done, "stated time")
+    stated_ns = 1893549845 * SECOND_NS + SECOND_NS // 2
+    assert 0 <= guest["guest_time_after_ns"] - stated_ns < TASK_SECONDS * SECOND_NS
+    assert abs(guest["offset_after_ns"]) < SECOND_NS // 100
+
+
+def test_a_guest_that_is_ahead_is_left_alone_with_a_warning(done: PlaybookRun) -> None:
+    guest = entry(done, "ahead")
+    assert (guest["changed"], guest["within_tolerance"], guest["attempts"]) == (False, False, 0)
+    assert any("allow_backward=false" in warning for warning in done.result("ahead")["warnings"])
+
+
+# ------------------------------------------------------------------------------------------------------------- qga_info
+
+
+def test_all_facts(done: PlaybookRun) -> None:
+    guest = entry(done, "info")
+    assert done.result("info")["changed"] is False
+    assert guest["errors"] == {}
+    assert guest["agent"]["kind"] == "stock"
+    assert guest["os"]["kernel_release"] == "6.1.0"
+    assert guest["network"][0]["ip_addresses"][0]["ip_address"] == "127.0.0.1"
+    assert abs(guest["time"]["offset_ns"] - BEHIND_NS) <= guest["time"]["uncertainty_ns"] + SECOND_NS // 1000
+
+
+def test_subsets_are_what_was_asked_for(done: PlaybookRun) -> None:
+    assert set(entry(done, "info min")) == {"name", "agent", "hostname", "os", "timezone", "errors"}
+    assert set(entry(done, "info")) - set(entry(done, "info but")) == {"commands", "network"}
+
+
+def test_facts_of_a_frozen_guest_are_had_or_explained(done: PlaybookRun) -> None:
+    guest = entry(done, "info frozen")
+    assert (guest["freeze"], guest["agent"]["kind"]) == ("frozen", "stock")
+    assert {name: error["code"] for name, error in guest["errors"].items()} == {"os": "frozen"}
+
+
+def test_details_of_one_command(done: PlaybookRun) -> None:
+    details = entry(done, "info command")["command"]
+    assert (details["name"], details["enabled"], details["details_from"]) == ("guest-exec", True, "catalogue")
+    assert details["arguments"][0] == {"name": "path", "type": "str", "optional": False}
+
+
+# ------------------------------------------------------------------------------------------------------------ bad input
+
+
+def record_of(done: PlaybookRun, task: str) -> TaskRecord:
+    (record,) = (record for record in done.tasks if record.task == task)
+    return record
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_ends_in_one_clear_sentence(name: str, done: PlaybookRun) -> None:
+    case, record = BAD[name], record_of(done, name)
+    result = record.result
+    assert record.outcome == "failed"
+    assert result["error"]["code"] == case.code, result["msg"]
+    assert f"[{case.code}]" in result["msg"]
+    assert case.says.lower() in result["msg"].lower()
+    assert "\n" not in result["msg"]
+    # What an option may be is often said by the sentence itself.
+    assert result["error"]["hint"] or case.code == "invalid_option"
+    assert result["changed"] is (case.code == "not_converged")
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_ends_in_time(name: str, done: PlaybookRun) -> None:
+    case, record = BAD[name], record_of(done, name)
+    limits = (
+        0.0 if case.code == "invalid_option" else sum(case.options.get(f"{each}timeout", 0) for each in ("", "wait_"))
+    )
+    assert record.seconds < limits + TASK_SECONDS
+
+
+def test_errors_about_a_guest_name_it_and_keep_its_figures(done: PlaybookRun) -> None:
+    result = done.result("an agent of whole minutes")
+    assert result["guest"]["name"].endswith("/minutes")
+    assert result["guest"]["error"] == result["error"]
+    assert result["guest"]["offset_after_ns"] < -SECOND_NS
+    assert result["guest"]["attempts"] == 3

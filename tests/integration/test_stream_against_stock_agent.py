@@ -1,0 +1,208 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The stream channels against a real stock agent. It acts on this very machine, so nothing is ever set.
+
+The agent reads the same clock as these tests, so the true offset is 0: every measured interval has to hold it.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from ansible_collections.qemu.guest_agent.plugins.module_utils.agent import GuestAgent
+from ansible_collections.qemu.guest_agent.plugins.module_utils.channels.base import Request
+from ansible_collections.qemu.guest_agent.plugins.module_utils.channels.stream import (
+    Address,
+    StreamChannel,
+    TcpAddress,
+    UnixAddress,
+)
+from ansible_collections.qemu.guest_agent.plugins.module_utils.clock import measure, reader
+from ansible_collections.qemu.guest_agent.plugins.module_utils.errors import (
+    CommandDisabledError,
+    CommandFailedError,
+    CommandNotFoundError,
+    ExchangeTimeoutError,
+    UnresponsiveError,
+)
+from ansible_collections.qemu.guest_agent.plugins.module_utils.facts import SUBSETS, gather
+from ansible_collections.qemu.guest_agent.plugins.module_utils.reference import HostReference
+from ansible_collections.qemu.guest_agent.plugins.module_utils.resync import ResyncOptions, resync
+
+from tests.support.fake_agent import SocketServer, listen_tcp
+from tests.support.forwarder import forward_to
+from tests.support.stock_agent import StockAgent
+
+PING = Request("guest-ping")
+SLACK = 1.0
+# Two readings of this machine's clock and of its monotonic clock are not at one instant.
+READING_NS = 5_000
+
+
+@pytest.fixture(scope="module")
+def stock() -> Iterator[StockAgent]:
+    with StockAgent() as agent:
+        yield agent
+
+
+@pytest.fixture(params=["unix", "tcp", "tcp6"])
+def address(request: pytest.FixtureRequest, stock: StockAgent) -> Iterator[Address]:
+    """The same stock agent by its own socket, and as QEMU's character devices would give it to TCP clients."""
+    if request.param == "unix":
+        yield UnixAddress(stock.socket)
+        return
+    host = "127.0.0.1" if request.param == "tcp" else "::1"
+    with listen_tcp(host) as listener, SocketServer(listener, forward_to(stock.socket)):
+        yield TcpAddress(host, listener.getsockname()[1])
+
+
+@contextmanager
+def connected(address: Address, timeout: float = 5.0) -> Iterator[GuestAgent]:
+    with StreamChannel(address) as channel:
+        yield GuestAgent(channel, timeout)
+
+
+@contextmanager
+def paused(agent: StockAgent) -> Iterator[None]:
+    os.kill(agent.pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(agent.pid, signal.SIGCONT)
+
+
+def test_ping_and_info(address: Address) -> None:
+    with connected(address) as agent:
+        assert agent.call("guest-ping") == {}
+        assert agent.info.version[0].isdecimal()
+        assert not agent.info.is_extended
+        assert agent.info.enabled("guest-get-time")
+        assert not agent.info.commands["guest-shutdown"].success_response
+
+
+def test_each_reading_lies_between_its_stamps(address: Address) -> None:
+    base_ns = HostReference().base_ns()
+    with connected(address) as agent:
+        for _exchange in range(20):
+            exchange = agent.exchange("guest-get-time")
+            read_at_ns = exchange.value - base_ns
+            assert exchange.sent_ns - 1_000 - READING_NS <= read_at_ns <= exchange.received_ns + READING_NS
+
+
+def test_the_measured_interval_holds_the_true_offset(address: Address) -> None:
+    with connected(address) as agent:
+        read = reader(agent)
+        for _measurement in range(10):
+            interval = measure(read, 16).interval.shifted(-HostReference().base_ns())
+            assert interval.low - READING_NS <= 0 <= interval.high + READING_NS, interval
+            assert interval.half_width < 50_000_000
+
+
+def test_resync_finds_a_right_clock_right_and_leaves_it_alone(address: Address) -> None:
+    # guest-set-time is blocked here whatever happens; it must not even be tried.
+    with connected(address) as agent:
+        report = resync(agent, HostReference(), ResyncOptions())
+    assert (report.changed, report.within_tolerance, report.attempts, report.error) == (False, True, 0, None)
+    assert abs(report.before.ns) <= report.before.uncertainty_ns + READING_NS
+
+
+def test_facts_of_this_very_machine(address: Address) -> None:
+    with connected(address) as agent:
+        facts = gather(agent, SUBSETS)
+    assert facts["agent"]["kind"] == "stock"
+    assert facts["hostname"] == socket.gethostname()
+    assert facts["os"]["kernel_release"] == os.uname().release
+    assert facts["freeze"] == "thawed"
+    assert abs(facts["time"]["offset_ns"]) <= facts["time"]["uncertainty_ns"] + READING_NS
+    assert all(error["code"] in ("command_not_found", "command_failed") for error in facts["errors"].values())
+
+
+def test_what_another_client_left_behind_does_no_harm(address: Address, stock: StockAgent) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as other:
+        other.connect(stock.socket)
+        # Half a request behind a whole one, whose reply nobody has read when the connection is half-closed.
+        other.sendall(b'{"execute": "guest-file-open", "arguments": {"path": "/etc')
+        other.shutdown(socket.SHUT_WR)
+        while other.recv(4096):
+            pass
+    with connected(address) as agent:
+        assert agent.call("guest-sync", {"id": 12345}) == 12345
+
+
+def test_errors_are_told_apart(stock: StockAgent) -> None:
+    with connected(UnixAddress(stock.socket)) as agent:
+        with pytest.raises(CommandNotFoundError, match="does not know guest-get-clock"):
+            agent.call("guest-get-clock")
+        with pytest.raises(CommandDisabledError, match="has disabled guest-fstrim"):
+            agent.call("guest-fstrim")
+        with pytest.raises(CommandFailedError, match="Parameter 'id' is missing"):
+            agent.call("guest-sync")
+        assert agent.call("guest-ping") == {}
+
+
+@pytest.mark.parametrize("command", ["guest-get-time", "guest-info", "guest-ping"])
+def test_what_the_administrator_blocks_is_called_disabled(command: str) -> None:
+    with StockAgent(block_rpcs=[command]) as stock, connected(UnixAddress(stock.socket)) as agent:
+        with pytest.raises(CommandDisabledError) as caught:
+            agent.call(command)
+        assert caught.value.message == f"the guest's administrator has disabled {command}"
+        assert "block-rpcs" in caught.value.hint
+        assert agent.call("guest-sync", {"id": 3}) == 3
+
+
+def test_the_plain_sync_is_not_needed() -> None:
+    with StockAgent(block_rpcs=["guest-sync"]) as stock, connected(UnixAddress(stock.socket)) as agent:
+        assert agent.call("guest-ping") == {}
+
+
+def test_an_agent_that_is_stopped_is_unresponsive_in_time_and_works_again(stock: StockAgent) -> None:
+    with connected(UnixAddress(stock.socket), timeout=0.4) as agent:
+        with paused(stock):
+            started = time.monotonic()
+            with pytest.raises(UnresponsiveError, match=r"within 0\.4 s"):
+                agent.call("guest-ping")
+            assert 0.4 <= time.monotonic() - started < 0.4 + SLACK
+        assert agent.call("guest-sync", {"id": 8}, timeout=5.0) == 8
+        with paused(stock):
+            started = time.monotonic()
+            with pytest.raises(ExchangeTimeoutError):
+                agent.call("guest-get-time")
+            assert 0.4 <= time.monotonic() - started < 0.4 + SLACK
+        # The late reply, a time, must not be taken for this one's.
+        assert agent.call("guest-ping", timeout=5.0) == {}
+
+
+def test_waiting_covers_an_agent_that_comes_back(stock: StockAgent) -> None:
+    with connected(UnixAddress(stock.socket), timeout=0.3) as agent:
+        with paused(stock), pytest.raises(UnresponsiveError):
+            agent.wait(0.5)
+        agent.wait(5.0)
+        assert agent.call("guest-ping", timeout=5.0) == {}
+
+
+def test_a_client_that_gave_up_does_not_end_the_agent() -> None:
+    # Closing with unread bytes would: the agent takes the reset for its own end.
+    with StockAgent() as stock:
+        with paused(stock):
+            channel = StreamChannel(UnixAddress(stock.socket))
+            with pytest.raises(UnresponsiveError):
+                channel.call(PING, 0.2)
+            os.kill(stock.pid, signal.SIGCONT)
+            channel.close()
+        for _client in range(3):
+            with connected(UnixAddress(stock.socket)) as agent:
+                assert agent.call("guest-ping") == {}
+
+
+def test_a_silent_command_that_is_refused_does_not_shift_the_replies(stock: StockAgent) -> None:
+    with StreamChannel(UnixAddress(stock.socket)) as channel:
+        channel.call(Request("guest-shutdown", {"mode": "no such mode"}, expects_reply=False), 5.0)
+        assert channel.call(Request("guest-sync", {"id": 5}), 5.0).value == 5

@@ -1,0 +1,80 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+from ansible_collections.qemu.guest_agent.plugins.module_utils.channels.base import (
+    NO_REPLY,
+    Channel,
+    Deadline,
+    Exchange,
+    Request,
+    expect_integer,
+)
+from ansible_collections.qemu.guest_agent.plugins.module_utils.errors import RemoteProtocolError
+from ansible_collections.qemu.guest_agent.plugins.module_utils.wire import Refused, Returned
+
+
+class CountingChannel(Channel):
+    def __init__(self) -> None:
+        self.closed = 0
+
+    def call(self, request: Request, timeout: float) -> Exchange:  # noqa: ARG002  # the contract's
+        raise RuntimeError("not asked for")
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+def test_a_deadline_ends_once_and_never_turns_negative(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    deadline = Deadline(2.5)
+    assert (deadline.remaining(), deadline.expired()) == (2.5, False)
+    now[0] = 102.0
+    assert (deadline.remaining(), deadline.expired()) == (0.5, False)
+    now[0] = 102.5
+    assert (deadline.remaining(), deadline.expired()) == (0.0, True)
+    now[0] = 110.0
+    assert (deadline.remaining(), deadline.expired()) == (0.0, True)
+
+
+def test_arguments_may_be_a_function_of_the_moment_of_sending() -> None:
+    assert Request("guest-ping").arguments_at(7) == {}
+    assert Request("guest-set-time", {"time": 5}).arguments_at(7) == {"time": 5}
+    assert Request("guest-set-time", lambda now_ns: {"time": now_ns + 1}).arguments_at(7) == {"time": 8}
+
+
+def test_the_value_of_an_exchange_is_what_was_returned() -> None:
+    assert Exchange(Returned(42), 1, 2).value == 42
+    assert Exchange(Refused("GenericError", "no"), 1, 2).value is None
+    assert Exchange(NO_REPLY, 1, 1).value == {}
+
+
+def test_a_channel_is_closed_at_the_end_of_its_block_whatever_happens() -> None:
+    with CountingChannel() as channel:
+        assert channel.closed == 0
+    assert channel.closed == 1
+    failing = CountingChannel()
+    with pytest.raises(RuntimeError, match="not asked for"), failing:
+        failing.call(Request("guest-ping"), 1.0)
+    assert failing.closed == 1
+
+
+@pytest.mark.parametrize("value", [0, -(2**63), 2**63 - 1])
+def test_integers_are_taken_as_they_are(value: int) -> None:
+    assert expect_integer(value, "the time") == value
+
+
+@pytest.mark.parametrize(
+    ("value", "kind"), [(True, "bool"), (1.0, "float"), ("1", "str"), (None, "NoneType"), ([1], "list"), ({}, "dict")]
+)
+def test_what_only_looks_like_an_integer_is_refused(value: Any, kind: str) -> None:
+    with pytest.raises(RemoteProtocolError) as caught:
+        expect_integer(value, "the time")
+    assert caught.value.message == f"the agent returned the time as {kind}, not as an integer"

@@ -1,0 +1,648 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The stream channel's contract, against fake agents on real sockets.
+
+vsock has no loopback transport on many machines (it is a kernel module), so a unix socket stands in for its sockets
+here: what is tested is the address that the channel hands to the kernel, and the errors that come back.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.qemu.guest_agent.plugins.module_utils import wire
+from ansible_collections.qemu.guest_agent.plugins.module_utils.channels import stream
+from ansible_collections.qemu.guest_agent.plugins.module_utils.channels.base import Exchange, Request
+from ansible_collections.qemu.guest_agent.plugins.module_utils.channels.stream import (
+    StreamChannel,
+    TcpAddress,
+    UnixAddress,
+    VsockAddress,
+)
+from ansible_collections.qemu.guest_agent.plugins.module_utils.errors import (
+    ExchangeTimeoutError,
+    InvalidOptionError,
+    LocalProtocolError,
+    NotConnectedError,
+    NotFoundError,
+    PermissionDeniedError,
+    QgaError,
+    RemoteProtocolError,
+    UnresponsiveError,
+)
+
+from tests.support.fake_agent import (
+    PLAIN_SYNC_ONLY,
+    REFUSES_ID,
+    Before,
+    Behind,
+    Delays,
+    Drip,
+    FakeAgent,
+    Fault,
+    Forever,
+    HangUpAfter,
+    Instead,
+    Late,
+    On,
+    Pause,
+    Piece,
+    Silent,
+    SocketServer,
+    banner,
+    echo,
+    listen_tcp,
+    listen_unix,
+)
+
+PING = Request("guest-ping")
+GET_TIME = Request("guest-get-time")
+PONG = wire.Returned({})
+SYNC = "guest-sync-delimited"
+
+# A busy machine may take this much longer than a time limit; the limits below are well apart from it.
+SLACK = 1.0
+
+
+@contextmanager
+def agent_and_channel(directory: Path, **what: Any) -> Iterator[tuple[FakeAgent, StreamChannel]]:
+    path = directory / "agent.sock"
+    with FakeAgent(listen_unix(path), **what) as agent, StreamChannel(UnixAddress(str(path))) as channel:
+        yield agent, channel
+
+
+@contextmanager
+def at_most(seconds: float) -> Iterator[None]:
+    started = time.monotonic()
+    yield
+    assert time.monotonic() - started < seconds + SLACK
+
+
+def fault_of(kind: type[QgaError], call: Callable[[], Any]) -> QgaError:
+    """The error of exactly this class that the call raises, made of one clear sentence."""
+    with pytest.raises(QgaError) as caught:
+        call()
+    error = caught.value
+    assert type(error) is kind, error
+    assert error.message
+    assert "\n" not in error.message
+    assert "Traceback" not in error.message
+    assert not re.search(r"\[Errno|<class|None", error.message)
+    return error
+
+
+# ------------------------------------------------------------------------------------------------------- one exchange
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_tcp_carries_requests(host: str) -> None:
+    with listen_tcp(host) as listener, FakeAgent(listener) as agent:
+        with StreamChannel(TcpAddress(host, listener.getsockname()[1])) as channel:
+            assert channel.call(PING, 5.0).reply == PONG
+            assert channel.call(Request("guest-sync", {"id": 7}), 5.0).value == 7
+        assert [command for command, _arguments in agent.requests] == [SYNC, "guest-ping", "guest-sync"]
+
+
+def test_an_exchange_is_stamped_around_the_time_that_the_agent_took(tmp_path: Path) -> None:
+    delays = Delays(forward=(0.0, 0.05), backward=(0.0, 0.1))
+    with agent_and_channel(tmp_path, delays=delays) as (agent, channel):
+        before_ns = time.monotonic_ns()
+        exchange = channel.call(GET_TIME, 5.0)
+        after_ns = time.monotonic_ns()
+        host_base_ns = time.time_ns() - time.monotonic_ns()
+    assert before_ns <= exchange.sent_ns < exchange.received_ns <= after_ns
+    read_at_ns = exchange.value - host_base_ns - agent.clock.offset_ns()
+    # The agent cuts to microseconds; the two readings of this machine's clocks are not at one instant either.
+    assert exchange.sent_ns + 49_000_000 < read_at_ns < exchange.received_ns - 99_000_000
+
+
+def test_arguments_are_made_just_before_sending(tmp_path: Path) -> None:
+    stamps: list[int] = []
+
+    def stamped(now_ns: int) -> dict[str, int]:
+        stamps.append(now_ns)
+        return {"time": now_ns}
+
+    # The sync that opens the connection takes its time, and must not make the stamp old.
+    with agent_and_channel(tmp_path, faults=(On(SYNC, Late(0.2)),)) as (agent, channel):
+        before_ns = time.monotonic_ns()
+        exchange = channel.call(Request("guest-set-time", stamped), 5.0)
+        assert agent.received("guest-set-time") == [{"time": stamps[0]}]
+    assert len(stamps) == 1
+    assert stamps[0] == exchange.sent_ns
+    assert stamps[0] - before_ns >= 200_000_000
+
+
+def test_a_refusal_is_a_reply_and_leaves_the_channel_in_sync(tmp_path: Path) -> None:
+    with agent_and_channel(tmp_path) as (agent, channel):
+        reply = channel.call(Request("guest-nonsense"), 5.0).reply
+        assert reply == wire.Refused("CommandNotFound", "The command guest-nonsense has not been found")
+        assert channel.call(PING, 5.0).reply == PONG
+        assert len(agent.received(SYNC)) == 1
+
+
+def test_a_request_that_never_answers_on_success_is_not_waited_for(tmp_path: Path) -> None:
+    with agent_and_channel(tmp_path) as (agent, channel):
+        with at_most(0.0):
+            exchange = channel.call(Request("guest-shutdown", expects_reply=False), 30.0)
+        assert exchange.value == {}
+        assert exchange.sent_ns == exchange.received_ns
+        assert channel.call(PING, 5.0).reply == PONG
+        assert [command for command, _arguments in agent.requests] == [SYNC, "guest-shutdown", SYNC, "guest-ping"]
+
+
+def test_the_refusal_of_a_silent_command_is_not_taken_for_the_next_reply(tmp_path: Path) -> None:
+    with agent_and_channel(tmp_path) as (_agent, channel):
+        channel.call(Request("guest-suspend-nonsense", expects_reply=False), 5.0)
+        assert channel.call(PING, 5.0).reply == PONG
+
+
+def test_what_json_cannot_carry_is_the_callers_fault(tmp_path: Path) -> None:
+    with agent_and_channel(tmp_path) as (_agent, channel):
+        fault_of(LocalProtocolError, lambda: channel.call(Request("guest-ping", {"x": {1}}), 5.0))
+        assert channel.call(PING, 5.0).reply == PONG
+
+
+# ------------------------------------------------------------------------------------------------------------ the sync
+
+STALE: dict[str, tuple[Piece, ...]] = {
+    "half a reply": (b'{"return": {"a": "',),
+    "an old reply": (b'{"return": {"stale": true}}\n',),
+    "an old refusal": (b'{"error": {"class": "CommandNotFound", "desc": "The command x has not been found"}}\n',),
+    "another's delimited sync": (b'\xff{"return": 4242}\n',),
+    "another's sync": (b'{"return": 4242}\n',),
+    "a boot message": (b"[    0.000000] Linux version 6.1.0 (gcc) #1 SMP\r\n",),
+    "brackets without end": (b"[" * 5000,),
+    "no JSON at all": (bytes(range(256)),),
+}
+
+
+@pytest.mark.parametrize("what", STALE)
+def test_what_stands_in_the_pipe_at_first_does_no_harm(what: str, tmp_path: Path) -> None:
+    with agent_and_channel(tmp_path, greeting=STALE[what]) as (_agent, channel):
+        assert channel.call(PING, 5.0).reply == PONG
+        assert channel.call(Request("guest-sync", {"id": 9}), 5.0).value == 9
+
+
+def test_half_a_request_of_the_client_before_does_no_harm(tmp_path: Path) -> None:
+    with agent_and_channel(tmp_path) as (_agent, channel):
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as other:
+            other.connect(str(tmp_path / "agent.sock"))
+            other.sendall(b'{"execute": "guest-set-time", "arguments": {"a')
+        assert channel.call(PING, 5.0).reply == PONG
+
+
+def test_a_sync_reply_with_anothers_number_is_skipped(tmp_path: Path) -> None:
+    wrong_first = On(SYNC, Before((b'\xff{"return": 1}\n', b'{"return": {}}\n')), nth=0)
+    with agent_and_channel(tmp_path, faults=(wrong_first,)) as (_agent, channel):
+        assert channel.call(Request("guest-sync", {"id": 9}), 5.0).value == 9
+
+
+def test_a_right_number_counts_only_behind_the_delimiter(tmp_path: Path) -> None:
+    # As an agent would echo it that does not know what "delimited" means.
+    with agent_and_channel(tmp_path) as (agent, channel):
+        agent._encoded = lambda _command, answer: wire.encode(answer)  # type: ignore[method-assign]
+        fault_of(UnresponsiveError, lambda: channel.call(PING, 0.3))
+
+
+def test_an_agent_without_the_delimited_sync_is_synced_plainly(tmp_path: Path) -> None:
+    with agent_and_channel(tmp_path, kind=PLAIN_SYNC_ONLY, greeting=STALE["an old reply"]) as (agent, channel):
+        assert channel.call(Request("guest-sync", {"id": 9}), 5.0).value == 9
+        assert [command for command, _arguments in agent.requests] == [SYNC, "guest-sync", "guest-sync"]
+
+
+def test_requests_carry_no_id_which_old_agents_refuse(tmp_path: Path) -> None:
+    with agent_and_channel(tmp_path, kind=REFUSES_ID) as (_agent, channel):
+        assert channel.call(PING, 5.0).reply == PONG
+
+
+def test_after_a_timeout_the_late_reply_is_dropped(tmp_path: Path) -> None:
+    late = On("guest-get-time", Late(0.6), nth=0)
+    with agent_and_channel(tmp_path, faults=(late,)) as (agent, channel):
+        with at_most(0.2):
+            error = fault_of(ExchangeTimeoutError, lambda: channel.call(GET_TIME, 0.2))
+        assert "did not answer guest-get-time within 0.2 s" in error.message
+        assert channel.call(PING, 5.0).reply == PONG
+        assert len(agent.received(SYNC)) == 2
+        assert agent.connections == 1
+
+
+def test_a_second_reply_to_one_request_is_not_taken_for_the_next_ones(tmp_path: Path) -> None:
+    twice = On("guest-get-time", Instead((b'{"return": 1}\n{"return": 2}\n',)))
+    with agent_and_channel(tmp_path, faults=(twice,)) as (_agent, channel):
+        channel.call(GET_TIME, 5.0)
+        assert channel.call(PING, 5.0).reply == PONG
+
+
+def test_a_reply_that_nobody_asked_for_is_not_taken_for_the_next_ones(tmp_path: Path) -> None:
+    afterthought = On("guest-get-time", Behind((Pause(0.1), b'{"return": 1}\n')))
+    with agent_and_channel(tmp_path, faults=(afterthought,)) as (_agent, channel):
+        channel.call(GET_TIME, 5.0)
+        time.sleep(0.3)
+        assert channel.call(PING, 5.0).reply == PONG
+
+
+# ------------------------------------------------------------------------------------------------------------ deadlines
+
+TIMEOUT = 0.3
+ENDLESS_STRING = (b'{"return": "', Forever(b"a" * 4096))
+
+# Faults, and what a ping with a time limit ends in. None of them may take longer than the limit.
+STALLING: dict[str, tuple[tuple[Fault, ...], type[QgaError]]] = {
+    "never answers": ((Silent(),), UnresponsiveError),
+    "never answers after the sync": ((Silent(after=1),), ExchangeTimeoutError),
+    "drips the sync": ((Drip(0.05),), UnresponsiveError),
+    "drips the reply": ((On("guest-ping", Drip(0.05)),), ExchangeTimeoutError),
+    "half a reply": ((On("guest-ping", Instead((b'{"return": ',))),), ExchangeTimeoutError),
+    "white space without end": ((On("guest-ping", Instead((Forever(b" \n" * 2048),))),), ExchangeTimeoutError),
+    "white space before the sync": ((On(SYNC, Instead((Forever(b" \n" * 2048),))),), UnresponsiveError),
+    "replies before the sync": ((On(SYNC, Instead((Forever(b'{"return": {}}\n'),))),), UnresponsiveError),
+    "0xFF without end": ((On(SYNC, Instead((Forever(b"\xff" * 4096),))),), UnresponsiveError),
+}
+
+
+@pytest.mark.parametrize("what", STALLING)
+def test_the_time_limit_is_for_the_whole_exchange(what: str, tmp_path: Path) -> None:
+    faults, kind = STALLING[what]
+    with agent_and_channel(tmp_path, faults=faults) as (_agent, channel):
+        with at_most(TIMEOUT):
+            fault_of(kind, lambda: channel.call(PING, TIMEOUT))
+        with at_most(stream._DRAIN_SECONDS):
+            channel.close()
+
+
+class EndlessSocket(socket.socket):
+    """Connected to nobody, takes everything and never runs out of white space: no moment without something to read."""
+
+    def send(self, data: Any, *_flags: Any) -> int:
+        return len(data)
+
+    def recv(self, size: int, *_flags: Any) -> bytes:
+        return b" " * size
+
+    def shutdown(self, _how: int) -> None:
+        pass
+
+
+def test_a_peer_that_is_never_out_of_bytes_stretches_no_time_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream, "_is_ready", lambda *_what: True)
+    monkeypatch.setattr(UnixAddress, "connect", lambda *_what: EndlessSocket(socket.AF_UNIX))
+    channel = StreamChannel(UnixAddress("/run/agent.sock"))
+    with at_most(TIMEOUT):
+        fault_of(UnresponsiveError, lambda: channel.call(PING, TIMEOUT))
+    with at_most(stream._DRAIN_SECONDS):
+        channel.close()
+
+
+def test_sync_and_request_share_one_time_limit(tmp_path: Path) -> None:
+    faults = (On(SYNC, Late(0.5)), On("guest-ping", Late(0.5)))
+    with agent_and_channel(tmp_path, faults=faults) as (_agent, channel):
+        started = time.monotonic()
+        fault_of(ExchangeTimeoutError, lambda: channel.call(PING, 0.7))
+        assert 0.7 <= time.monotonic() - started < 0.95
+
+
+def test_a_reply_without_end_breaks_the_limit_on_its_size(tmp_path: Path) -> None:
+    with agent_and_channel(tmp_path, faults=(On("guest-ping", Instead(ENDLESS_STRING)),)) as (_agent, channel):
+        channel._limits = wire.Limits(size=100_000)
+        error = fault_of(RemoteProtocolError, lambda: channel.call(PING, 10.0))
+    assert "longer than 100000 bytes" in error.message
+
+
+def test_a_peer_that_does_not_read_is_given_up(tmp_path: Path) -> None:
+    stuck = (On("guest-get-time", Late(60.0)),)
+    with agent_and_channel(tmp_path, faults=stuck) as (_agent, channel):
+        fault_of(ExchangeTimeoutError, lambda: channel.call(GET_TIME, 0.2))
+        channel._in_sync = True  # or the sync would be what is not answered
+        with at_most(TIMEOUT):
+            error = fault_of(
+                UnresponsiveError, lambda: channel.call(Request("guest-ping", {"x": "x" * 4_000_000}), TIMEOUT)
+            )
+    assert "does not read" in error.message
+
+
+# --------------------------------------------------------------------------------------------------- what is no reply
+
+NO_REPLIES = {
+    "not JSON": b"oops\n",
+    "a list": b"[1, 2]\n",
+    "a number": b"42\n",
+    "neither return nor error": b'{"event": "RESET"}\n',
+    "return and error": b'{"return": {}, "error": {"class": "GenericError", "desc": "x"}}\n',
+    "an error that is no object": b'{"error": "x"}\n',
+    "an error without words": b'{"error": {"class": "GenericError"}}\n',
+    "an error whose words are a number": b'{"error": {"class": "GenericError", "desc": 7}}\n',
+    "a stray byte": b"\x00",
+    "a delimiter": b"\xff",
+    "a duplicate key": b'{"return": 1, "return": 2}\n',
+    "a lone surrogate": b'{"return": "\\ud800"}\n',
+    "nesting without end": b"[" * 600,
+    "text of another protocol": b"220 mail.example.org ESMTP\r\n",
+}
+
+
+@pytest.mark.parametrize("what", NO_REPLIES)
+def test_what_is_no_reply_is_the_peers_fault_and_forgotten_by_the_next_call(what: str, tmp_path: Path) -> None:
+    faults = (On("guest-get-time", Instead((NO_REPLIES[what],))),)
+    with agent_and_channel(tmp_path, faults=faults) as (_agent, channel):
+        error = fault_of(RemoteProtocolError, lambda: channel.call(GET_TIME, 5.0))
+        assert error.code == "protocol_error"
+        assert channel.call(PING, 5.0).reply == PONG
+
+
+NOT_AGENTS = {"a mail server": banner(b"220 mail.example.org ESMTP Postfix\r\n"), "an echo": echo}
+
+
+@pytest.mark.parametrize("what", NOT_AGENTS)
+def test_a_server_that_is_no_agent_is_given_up_in_time(what: str, tmp_path: Path) -> None:
+    path = tmp_path / "not-an-agent.sock"
+    with (
+        SocketServer(listen_unix(path), NOT_AGENTS[what]),
+        StreamChannel(UnixAddress(str(path))) as channel,
+        at_most(TIMEOUT),
+    ):
+        error = fault_of(UnresponsiveError, lambda: channel.call(PING, TIMEOUT))
+    assert error.message == f"no guest agent answered at socket {path} within {TIMEOUT:g} s"
+
+
+# ----------------------------------------------------------------------------------------------------- a peer that goes
+
+GOING: dict[str, tuple[Fault, ...]] = {
+    "at the sync": (On(SYNC, HangUpAfter(), nth=0),),
+    "in the middle of a reply": (On("guest-ping", HangUpAfter(size=5), nth=0),),
+    "in place of a reply": (On("guest-ping", HangUpAfter(), nth=0),),
+}
+
+
+@pytest.mark.parametrize("what", GOING)
+def test_a_peer_that_goes_is_told_at_once_and_connected_to_anew(what: str, tmp_path: Path) -> None:
+    with agent_and_channel(tmp_path, faults=GOING[what]) as (agent, channel):
+        with at_most(0.0):
+            error = fault_of(NotConnectedError, lambda: channel.call(PING, 30.0))
+        assert str(tmp_path / "agent.sock") in error.message
+        assert channel.call(PING, 5.0).reply == PONG
+        assert agent.connections == 2
+
+
+def test_a_peer_that_goes_between_two_calls_is_told_and_connected_to_anew(tmp_path: Path) -> None:
+    with agent_and_channel(tmp_path, faults=(On("guest-get-time", HangUpAfter(size=1000)),)) as (_agent, channel):
+        channel.call(GET_TIME, 5.0)
+        time.sleep(0.1)
+        fault_of(NotConnectedError, lambda: channel.call(PING, 5.0))
+        assert channel.call(PING, 5.0).reply == PONG
+
+
+def test_half_a_reply_of_the_last_connection_does_not_reach_the_next(tmp_path: Path) -> None:
+    faults = (On("guest-ping", HangUpAfter(size=5), nth=0),)
+    with agent_and_channel(tmp_path, faults=faults) as (_agent, channel):
+        fault_of(NotConnectedError, lambda: channel.call(PING, 5.0))
+        assert channel.call(Request("guest-sync", {"id": 9}), 5.0).value == 9
+
+
+# -------------------------------------------------------------------------------------------------------------- closing
+
+
+def test_closing_waits_for_a_reply_on_the_way(tmp_path: Path) -> None:
+    # An agent whose client closes with unread bytes ends itself; this one would see its connection reset.
+    resets: list[OSError] = []
+
+    def talk(_server: SocketServer, connection: socket.socket) -> None:
+        try:
+            while connection.recv(4096):
+                time.sleep(0.3)
+                connection.sendall(b'{"return": {}}\n')
+        except OSError as error:
+            resets.append(error)
+            raise
+
+    path = tmp_path / "agent.sock"
+    with SocketServer(listen_unix(path), talk):
+        channel = StreamChannel(UnixAddress(str(path)))
+        fault_of(UnresponsiveError, lambda: channel.call(PING, 0.1))
+        with at_most(stream._DRAIN_SECONDS):
+            channel.close()
+    assert resets == []
+
+
+def test_closing_in_sync_waits_for_nothing_and_twice_is_no_error(tmp_path: Path) -> None:
+    with agent_and_channel(tmp_path) as (_agent, channel):
+        channel.call(PING, 5.0)
+        started = time.monotonic()
+        channel.close()
+        channel.close()
+        assert time.monotonic() - started < stream._DRAIN_SECONDS / 2
+        assert channel.call(PING, 5.0).reply == PONG  # and it may be used again
+
+
+def test_closing_what_was_never_connected_is_no_error() -> None:
+    StreamChannel(UnixAddress("/nonexistent")).close()
+
+
+# ----------------------------------------------------------------------------------------------------- connecting fails
+
+
+def connecting(address: stream.Address) -> Callable[[], Exchange]:
+    return lambda: StreamChannel(address).call(PING, 1.0)
+
+
+def test_a_missing_socket_is_not_found(tmp_path: Path) -> None:
+    path = tmp_path / "missing.sock"
+    error = fault_of(NotFoundError, connecting(UnixAddress(str(path))))
+    assert error.message == f"cannot connect to socket {path}: No such file or directory"
+    assert "Check the socket" in error.hint
+
+
+def test_a_socket_below_a_file_is_not_found(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    fault_of(NotFoundError, connecting(UnixAddress(str(tmp_path / "file" / "agent.sock"))))
+
+
+def test_a_regular_file_is_not_connected_to(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    error = fault_of(NotConnectedError, connecting(UnixAddress(str(tmp_path / "file"))))
+    assert "Connection refused" in error.message
+    assert "Nothing listens there" in error.hint
+
+
+def test_a_socket_left_behind_is_not_connected_to(tmp_path: Path) -> None:
+    listen_unix(tmp_path / "left.sock").close()
+    fault_of(NotConnectedError, connecting(UnixAddress(str(tmp_path / "left.sock"))))
+
+
+def test_too_long_a_path_is_told_before_it_is_tried(tmp_path: Path) -> None:
+    path = f"{tmp_path}/{'x' * 108}"
+    error = fault_of(InvalidOptionError, connecting(UnixAddress(path)))
+    assert "107 bytes" in error.message
+    assert "symbolic link" in error.hint
+    longest = "/" + "x" * 106
+    fault_of(NotFoundError, connecting(UnixAddress(longest)))
+    fault_of(InvalidOptionError, connecting(UnixAddress("/" + "é" * 54)))  # 109 bytes
+
+
+@pytest.fixture
+def nobody(closed_socket: Path) -> Iterator[None]:  # noqa: ARG001  # which root has to make
+    """Root may connect to everything, so it is somebody else meanwhile."""
+    before = os.geteuid()
+    if before == 0:
+        os.seteuid(65534)
+    yield
+    os.seteuid(before)
+
+
+@pytest.fixture
+def closed_socket(tmp_path: Path) -> Iterator[Path]:
+    path = tmp_path / "closed.sock"
+    with listen_unix(path):
+        path.chmod(0)
+        yield path
+
+
+@pytest.mark.usefixtures("nobody")
+def test_permission_denied_names_become(closed_socket: Path) -> None:
+    error = fault_of(PermissionDeniedError, connecting(UnixAddress(str(closed_socket))))
+    assert error.message == f"cannot connect to socket {closed_socket}: Permission denied"
+    assert "become" in error.hint
+
+
+CONNECT_ERRORS = [
+    (errno.EACCES, PermissionDeniedError, "become"),
+    (errno.EPERM, PermissionDeniedError, "become"),
+    (errno.ENODEV, NotFoundError, "vsock"),
+    (errno.EAGAIN, UnresponsiveError, "one client at a time"),
+    (errno.ETIMEDOUT, UnresponsiveError, "one client at a time"),
+    (errno.ECONNRESET, NotConnectedError, "Nothing listens there"),
+    (errno.EHOSTUNREACH, NotConnectedError, "Nothing listens there"),
+    (errno.EAFNOSUPPORT, NotConnectedError, "Nothing listens there"),
+]
+
+
+@pytest.mark.parametrize(("number", "kind", "hint"), CONNECT_ERRORS)
+def test_what_the_kernel_says_while_connecting_is_told(
+    number: int, kind: type[QgaError], hint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class FailingSocket(socket.socket):
+        def connect(self, _address: Any) -> None:
+            raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(socket, "socket", FailingSocket)
+    error = fault_of(kind, connecting(UnixAddress("/run/agent.sock")))
+    assert error.message == f"cannot connect to socket /run/agent.sock: {os.strerror(number)}"
+    assert hint in error.hint
+
+
+def test_a_full_queue_of_clients_is_unresponsive(tmp_path: Path) -> None:
+    # The kernel takes one client more than the backlog says.
+    path = tmp_path / "busy.sock"
+    with listen_unix(path), socket.socket(socket.AF_UNIX) as one, socket.socket(socket.AF_UNIX) as two:
+        one.connect(str(path))
+        two.connect(str(path))
+        error = fault_of(UnresponsiveError, connecting(UnixAddress(str(path))))
+    assert "one client at a time" in error.hint
+
+
+def test_a_second_client_is_told_that_nobody_answers(tmp_path: Path) -> None:
+    with agent_and_channel(tmp_path) as (_agent, channel):
+        channel.call(PING, 5.0)
+        with StreamChannel(UnixAddress(str(tmp_path / "agent.sock"))) as second, at_most(TIMEOUT):
+            error = fault_of(UnresponsiveError, lambda: second.call(PING, TIMEOUT))
+        assert "one client at a time" in error.hint
+        assert channel.call(PING, 5.0).reply == PONG
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_a_tcp_port_that_refuses_is_not_connected(host: str) -> None:
+    with listen_tcp(host) as listener:
+        port = listener.getsockname()[1]
+    error = fault_of(NotConnectedError, connecting(TcpAddress(host, port)))
+    shown = f"[{host}]" if ":" in host else host
+    assert error.message == f"cannot connect to address {shown}:{port}: Connection refused"
+
+
+@pytest.mark.parametrize("host", ["no-such-host.invalid", "two..dots", "x" * 300, "9999.1.1.1"])
+def test_a_name_that_cannot_be_resolved_is_not_found(host: str) -> None:
+    with at_most(1.0):
+        error = fault_of(NotFoundError, connecting(TcpAddress(host, 4444)))
+    assert error.message.startswith(f"cannot connect to address {host}:4444: ")
+
+
+def test_a_resolver_that_hangs_is_given_up_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_arguments, **_options: time.sleep(3.0))
+    with at_most(0.0):
+        error = fault_of(UnresponsiveError, lambda: StreamChannel(TcpAddress("slow.invalid", 1)).call(PING, 0.2))
+    assert "was not resolved in time" in error.message
+
+
+def test_all_addresses_of_a_name_are_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    with listen_tcp() as listener, FakeAgent(listener):
+        port = listener.getsockname()[1]
+        v6, v4 = (
+            (family, socket.SOCK_STREAM, 6, "", (host, port))
+            for family, host in ((socket.AF_INET6, "::1"), (socket.AF_INET, "127.0.0.1"))
+        )
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_arguments, **_options: [v6, v4])
+        with StreamChannel(TcpAddress("both.invalid", port)) as channel:
+            assert channel.call(PING, 5.0).reply == PONG
+
+
+def test_all_addresses_of_a_name_share_one_time_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    allowed: list[float] = []
+
+    class DroppingSocket(socket.socket):
+        def connect(self, _address: Any) -> None:
+            allowed.append(self.gettimeout() or 0.0)
+            time.sleep(self.gettimeout() or 0.0)
+            raise TimeoutError("timed out")
+
+    found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (f"192.0.2.{number}", 1)) for number in range(1, 5)]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_arguments, **_options: list(found))
+    monkeypatch.setattr(socket, "socket", DroppingSocket)
+    with at_most(0.3):
+        fault_of(UnresponsiveError, lambda: StreamChannel(TcpAddress("many.invalid", 1)).call(PING, 0.3))
+    assert sum(allowed) < 0.4
+
+
+# ---------------------------------------------------------------------------------------------------------------- vsock
+
+
+def test_vsock_carries_requests_to_its_cid_and_port(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "agent.sock"
+    addresses: list[Any] = []
+
+    class StandIn(socket.socket):
+        def __init__(self, family: int = -1, *rest: Any, **named: Any) -> None:
+            self.is_vsock = family == socket.AF_VSOCK
+            super().__init__(socket.AF_UNIX if self.is_vsock else family, *rest, **named)
+
+        def connect(self, address: Any) -> None:
+            addresses.append(address)
+            super().connect(str(path))
+
+    with FakeAgent(listen_unix(path)):
+        monkeypatch.setattr(socket, "socket", StandIn)
+        with StreamChannel(VsockAddress(42, 9999)) as channel:
+            assert channel.call(PING, 5.0).reply == PONG
+    assert addresses == [(42, 9999)]
+
+
+def test_a_cid_that_no_guest_has_is_told() -> None:
+    # Which error it is depends on the kernel's vsock transports: no such device, a reset, or silence.
+    with at_most(0.3), pytest.raises((NotFoundError, NotConnectedError, UnresponsiveError)) as caught:
+        StreamChannel(VsockAddress(0x7FFFFFF0, 9999)).call(PING, 0.3)
+    assert caught.value.message.startswith("cannot connect to vsock 2147483632:9999: ")
+
+
+def test_a_system_without_vsock_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(socket, "AF_VSOCK")
+    error = fault_of(NotConnectedError, connecting(VsockAddress(42, 9999)))
+    assert error.message == "cannot connect to vsock 42:9999: this system has no vsock"

@@ -1,0 +1,67 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from tests.vm.recipe import RELEASE_PACKAGES, Recipe, recipe_for
+
+
+@pytest.fixture
+def guest_root(tmp_path: Path) -> Path:
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc" / "motd").write_text("one")
+    return tmp_path
+
+
+def test_the_same_recipe_has_the_same_key(guest_root: Path) -> None:
+    assert recipe_for("bookworm", guest_root).key == recipe_for("bookworm", guest_root).key
+
+
+def test_a_shipped_files_content_changes_the_key(guest_root: Path) -> None:
+    before = recipe_for("bookworm", guest_root).key
+    (guest_root / "etc" / "motd").write_text("two")
+    assert recipe_for("bookworm", guest_root).key != before
+
+
+def test_a_shipped_files_place_changes_the_key(guest_root: Path) -> None:
+    before = recipe_for("bookworm", guest_root).key
+    (guest_root / "etc" / "motd").rename(guest_root / "etc" / "issue")
+    assert recipe_for("bookworm", guest_root).key != before
+
+
+def test_compiled_python_beside_a_shipped_file_does_not_count(guest_root: Path) -> None:
+    before = recipe_for("bookworm", guest_root).key
+    (guest_root / "__pycache__").mkdir()
+    (guest_root / "__pycache__" / "witness.cpython-311.pyc").write_bytes(b"\0")
+    assert recipe_for("bookworm", guest_root).key == before
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"release": "trixie"},
+        {"kernel_release": "bullseye"},
+        {"packages": ("udev",)},
+        {"enabled_units": ()},
+        {"masked_units": ()},
+        {"version": 0},
+    ],
+)
+def test_every_part_of_the_recipe_changes_the_key(guest_root: Path, change: dict[str, object]) -> None:
+    recipe = recipe_for("bookworm", guest_root)
+    changed: Recipe = dataclasses.replace(recipe, **change)  # type: ignore[arg-type]
+    assert changed.key != recipe.key
+
+
+def test_every_release_has_its_own_image() -> None:
+    assert len({recipe_for(release).key for release in RELEASE_PACKAGES}) == len(RELEASE_PACKAGES)
+
+
+def test_the_witness_is_shipped() -> None:
+    assert "usr/lib/qga-test/witness.py" in {file.path for file in recipe_for().files}
