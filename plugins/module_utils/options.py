@@ -109,6 +109,6 @@ def check_numbers(params: Params) -> None:
         # Written so that NaN, which compares with nothing, is refused as well.
         if value is not None and not allowed.lowest <= value <= allowed.highest:
             raise InvalidOptionError(
-                f"{option} is {value:g}{allowed.unit}",
+                f"{option} is {value}{allowed.unit}",
                 f"Choose between {allowed.lowest:.10g} and {allowed.highest:.10g}{allowed.unit}.",
             )

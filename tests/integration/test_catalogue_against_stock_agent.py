@@ -86,7 +86,7 @@ def test_an_agent_that_ignores_sigterm_is_killed() -> None:
 def test_an_agent_leaves_nothing_behind() -> None:
     with StockAgent() as agent:
         pid, path = agent.pid, agent.socket
-        for _ in range(20):
+        for _try in range(20):
             assert exchange(path, "guest-ping") == {"return": {}}
         assert Path(f"/proc/{pid}").exists()
     assert not Path(path).parent.exists()

@@ -28,7 +28,7 @@ MICROSECOND = 1_000
 MILLISECOND = 1_000_000
 SECOND = 1_000_000_000
 
-# 2026-11-23T04:05:06Z and a bit, and a host that has been up for a while. Not round: that would look like a coarse clock.
+# 2026-11-23T04:05:06Z and a bit, and a host that has been up for a while. Round ones would look like a coarse clock.
 REALTIME_NS = 1_795_406_706_123_456_789
 MONOTONIC_NS = 5_000_000_777_001
 

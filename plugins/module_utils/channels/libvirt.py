@@ -247,7 +247,10 @@ class LibvirtChannel(Channel):
 
     def _channel_state(self) -> _ChannelState:
         if self._state is None:
-            self._state = _channel_state(self._domain.XMLDesc(0))
+            try:
+                self._state = _channel_state(self._domain.XMLDesc(0))
+            except self._libvirt.libvirtError as error:
+                raise self._agent_error(error) from error
         return self._state
 
     def _connection_error(self, error: Any) -> QgaError:

@@ -500,7 +500,7 @@ def test_memory_is_bounded_by_the_limit_and_not_by_the_peer(first: bytes, then: 
 
     def work() -> None:
         decoder.feed(first)
-        for _ in range(32):
+        for _level in range(32):
             decoder.feed(chunk)
             list(decoder)
 
@@ -581,9 +581,7 @@ def test_either_kind_of_quotes_gives_the_same(text: str) -> None:
     assert decode(f"'{single}'".encode()) == text
 
 
-@pytest.mark.parametrize(
-    "integer", [0, -1, 2**53 + 1, 2**63 - 1, -(2**63), 2**63, 2**64 - 1], ids=lambda integer: str(integer)
-)
+@pytest.mark.parametrize("integer", [0, -1, 2**53 + 1, 2**63 - 1, -(2**63), 2**63, 2**64 - 1], ids=str)
 def test_integers_are_exact(integer: int) -> None:
     value = decode(str(integer).encode())
     assert value == integer
@@ -652,7 +650,7 @@ def circular() -> list[Any]:
 
 def nested(depth: int) -> list[Any]:
     value: list[Any] = []
-    for _ in range(depth):
+    for _level in range(depth):
         value = [value]
     return value
 

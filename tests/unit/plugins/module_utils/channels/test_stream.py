@@ -94,7 +94,7 @@ def fault_of(kind: type[QgaError], call: Callable[[], Any]) -> QgaError:
     with pytest.raises(QgaError) as caught:
         call()
     error = caught.value
-    assert type(error) is kind, error
+    assert error.__class__ is kind, error
     assert error.message
     assert "\n" not in error.message
     assert "Traceback" not in error.message

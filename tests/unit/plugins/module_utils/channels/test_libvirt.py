@@ -1,0 +1,538 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from ansible_collections.qemu.guest_agent.plugins.module_utils.agent import GuestAgent
+from ansible_collections.qemu.guest_agent.plugins.module_utils.channels import libvirt as module
+from ansible_collections.qemu.guest_agent.plugins.module_utils.channels.base import Request
+from ansible_collections.qemu.guest_agent.plugins.module_utils.channels.libvirt import LibvirtChannel, import_libvirt
+from ansible_collections.qemu.guest_agent.plugins.module_utils.errors import (
+    CommandDisabledError,
+    CommandNotFoundError,
+    ExchangeTimeoutError,
+    HypervisorUnavailableError,
+    MissingLibraryError,
+    NotConfiguredError,
+    NotConnectedError,
+    NotFoundError,
+    NotRunningError,
+    PermissionDeniedError,
+    QgaError,
+    RemoteProtocolError,
+    UnresponsiveError,
+)
+from ansible_collections.qemu.guest_agent.plugins.module_utils.wire import Refused, Returned
+
+from tests.support.fake_libvirt import (
+    PAUSED,
+    SHUT_OFF,
+    UUID,
+    FakeLibvirt,
+    LibvirtError,
+    agent_says,
+    fails,
+    hangs,
+)
+
+URI = "qemu:///system"
+PING = Request("guest-ping")
+SHORT = 0.05  # s; the bounds are tested with real threads
+
+
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch) -> FakeLibvirt:
+    fake = FakeLibvirt()
+    monkeypatch.setattr(module, "import_libvirt", lambda: (fake, fake))
+    return fake
+
+
+@pytest.fixture
+def channel(fake: FakeLibvirt) -> Iterator[LibvirtChannel]:  # noqa: ARG001  # in place before the channel
+    with LibvirtChannel("web1", URI) as channel:
+        yield channel
+
+
+@pytest.fixture
+def released() -> Iterator[threading.Event]:
+    """Lets go of what hangs when the test is over."""
+    event = threading.Event()
+    yield event
+    event.set()
+
+
+def error_of(channel: LibvirtChannel, request: Request = PING, timeout: float = 5.0) -> QgaError:
+    with pytest.raises(QgaError) as caught:
+        channel.call(request, timeout)
+    assert "\n" not in caught.value.message
+    return caught.value
+
+
+class TestAnExchange:
+    def test_a_reply(self, fake: FakeLibvirt, channel: LibvirtChannel) -> None:
+        fake.replies["guest-get-osinfo"] = agent_says({"name": "Debian \u00fc"})
+        before_ns = time.monotonic_ns()
+        exchange = channel.call(Request("guest-get-osinfo"), 5.0)
+        assert exchange.reply == Returned({"name": "Debian \u00fc"})
+        assert before_ns <= exchange.sent_ns <= exchange.received_ns <= time.monotonic_ns()
+        assert fake.uris == [URI]
+
+    def test_arguments(self, fake: FakeLibvirt, channel: LibvirtChannel) -> None:
+        channel.call(Request("guest-file-close", {"handle": 7}), 5.0)
+        assert json.loads(fake.sent[0][0]) == {"execute": "guest-file-close", "arguments": {"handle": 7}}
+
+    def test_arguments_that_are_made_at_the_last_moment(self, fake: FakeLibvirt, channel: LibvirtChannel) -> None:
+        exchange = channel.call(Request("guest-set-time", lambda now_ns: {"time": now_ns}), 5.0)
+        assert json.loads(fake.sent[0][0])["arguments"] == {"time": exchange.sent_ns}
+
+    @pytest.mark.parametrize(("timeout", "limit"), [(0.05, 1), (0.9, 1), (4.5, 5), (60.0, 60)])
+    def test_libvirt_gets_whole_seconds_and_at_least_one(
+        self, fake: FakeLibvirt, channel: LibvirtChannel, timeout: float, limit: int
+    ) -> None:
+        channel.call(PING, timeout)
+        assert fake.sent == [('{"execute": "guest-ping"}', limit, 0)]
+
+    def test_one_connection_serves_many_exchanges(self, fake: FakeLibvirt, channel: LibvirtChannel) -> None:
+        for _exchange in range(3):
+            channel.call(PING, 5.0)
+        assert fake.uris == [URI]
+        assert len(fake.lookups) == 1
+
+    def test_neither_a_delimiter_nor_a_sync_goes_through_libvirt(
+        self, fake: FakeLibvirt, channel: LibvirtChannel
+    ) -> None:
+        fake.catchup = True
+        channel.call(PING, 5.0)
+        channel.call(Request("guest-set-time", {"time": 1}), 5.0)
+        channel.call(Request("guest-suspend-ram", expects_reply=False), 5.0)
+        channel.call(Request("guest-file-write", {"buf-b64": "\u00ff\xff"}), 5.0)
+        assert fake.sent
+        for text, _limit, _flags in fake.sent:
+            assert text.isascii()
+            assert "sync" not in text
+
+    @pytest.mark.parametrize("text", ["", "nonsense", "[]", "{}", '{"return": 1, "error": {}}', '{"return": "\ud800"}'])
+    def test_what_is_no_reply(self, fake: FakeLibvirt, channel: LibvirtChannel, text: str) -> None:
+        fake.replies["guest-ping"] = lambda _request: text
+        assert isinstance(error_of(channel), RemoteProtocolError)
+
+    def test_closing_closes_the_connection_once_and_may_be_repeated(self, fake: FakeLibvirt) -> None:
+        channel = LibvirtChannel("web1", URI)
+        channel.call(PING, 5.0)
+        channel.close()
+        assert fake.closed.wait(5)
+        channel.close()
+
+    def test_a_connection_that_broke_is_closed_quietly(self, fake: FakeLibvirt) -> None:
+        fake.close_error = LibvirtError(38)
+        with LibvirtChannel("web1", URI) as channel:
+            channel.call(PING, 5.0)
+        assert fake.closed.wait(5)
+
+
+class TestLookingUp:
+    @pytest.mark.parametrize(
+        ("named", "lookups"),
+        [
+            ("web1", ["name"]),
+            (UUID, ["uuid"]),
+            (UUID.upper(), ["uuid"]),
+            (UUID.replace("-", ""), ["uuid"]),
+        ],
+    )
+    def test_by_name_or_by_uuid(self, fake: FakeLibvirt, named: str, lookups: list[str]) -> None:
+        with LibvirtChannel(named, URI) as channel:
+            channel.call(PING, 5.0)
+        assert [kind for kind, _value in fake.lookups] == lookups
+
+    def test_a_name_that_looks_like_a_uuid(self, fake: FakeLibvirt) -> None:
+        fake.name = "0" * 32
+        with LibvirtChannel(fake.name, URI) as channel:
+            channel.call(PING, 5.0)
+        assert [kind for kind, _value in fake.lookups] == ["uuid", "name"]
+
+    @pytest.mark.usefixtures("fake")
+    @pytest.mark.parametrize("named", ["nosuch", "0" * 32])
+    def test_none(self, named: str) -> None:
+        with LibvirtChannel(named, URI) as channel:
+            error = error_of(channel)
+        assert isinstance(error, NotFoundError)
+        assert error.message == f"there is no domain {named} at {URI}"
+
+    @pytest.mark.parametrize(
+        ("state", "words", "command"),
+        [
+            (0, "in no known state", "start"),
+            (PAUSED, "paused", "resume"),
+            (4, "shutting down", "start"),
+            (SHUT_OFF, "shut off", "start"),
+            (6, "crashed", "start"),
+            (7, "suspended by its power management", "resume"),
+            (99, "not running", "start"),
+        ],
+    )
+    def test_a_domain_that_does_not_run(
+        self, fake: FakeLibvirt, channel: LibvirtChannel, state: int, words: str, command: str
+    ) -> None:
+        fake.run_state = state
+        error = error_of(channel)
+        assert isinstance(error, NotRunningError)
+        assert words in error.message
+        assert f"virsh {command} web1" in error.hint
+        assert fake.sent == []
+
+
+class TestConnecting:
+    @pytest.mark.parametrize(
+        ("code", "int1", "kind"),
+        [
+            (38, 13, PermissionDeniedError),  # EACCES
+            (38, 1, PermissionDeniedError),  # EPERM
+            (38, 2, HypervisorUnavailableError),  # ENOENT
+            (38, 111, HypervisorUnavailableError),  # ECONNREFUSED
+            (45, 0, PermissionDeniedError),
+            (79, 0, PermissionDeniedError),
+            (80, 0, PermissionDeniedError),
+            (88, 0, PermissionDeniedError),
+            (5, 0, HypervisorUnavailableError),  # no driver for this URI
+            (1, 0, HypervisorUnavailableError),
+        ],
+    )
+    @pytest.mark.parametrize("where", ["open_error", "lookup_error"])
+    def test_what_can_go_wrong(
+        self, fake: FakeLibvirt, channel: LibvirtChannel, code: int, int1: int, kind: type[QgaError], where: str
+    ) -> None:
+        setattr(fake, where, LibvirtError(code, "Verbindung fehlgeschlagen", int1))
+        error = error_of(channel)
+        assert error.__class__ is kind
+        assert URI in error.message
+        assert "Verbindung fehlgeschlagen" in error.message
+
+    def test_a_hypervisor_that_hangs_is_given_up(
+        self, fake: FakeLibvirt, channel: LibvirtChannel, released: threading.Event
+    ) -> None:
+        fake.open_waits_for = released
+        began = time.monotonic()
+        error = error_of(channel, timeout=SHORT)
+        assert error.__class__ is HypervisorUnavailableError
+        assert error.message == f"libvirt at {URI} did not answer within 0.05 s"
+        channel.close()
+        assert time.monotonic() - began < 2
+
+    def test_the_python_library_is_missing(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setitem(sys.modules, "libvirt", None)
+        with pytest.raises(MissingLibraryError, match="libvirt-python cannot be imported") as caught:
+            LibvirtChannel("web1", URI)
+        assert "python3-libvirt" in caught.value.hint
+
+    def test_libvirt_is_silenced(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        handlers: list[Any] = []
+
+        class Quiet:
+            @staticmethod
+            def registerErrorHandler(handler: Any, _context: object) -> None:  # noqa: N802  # libvirt's name
+                handlers.append(handler)
+
+        monkeypatch.setitem(sys.modules, "libvirt", Quiet)
+        monkeypatch.setitem(sys.modules, "libvirt_qemu", Quiet)
+        assert import_libvirt() == (Quiet, Quiet)
+        assert handlers[0](None, ()) is None
+
+
+class TestWhatAnErrorMeans:
+    """libvirt's number, whether the agent has answered before, and the channel's state make one of our codes."""
+
+    @pytest.mark.parametrize(
+        ("code", "answered", "state", "kind"),
+        [
+            # Old libvirt has 86 for all of these, told apart by the rest.
+            (86, False, "disconnected", NotConnectedError),
+            (86, True, "disconnected", NotConnectedError),
+            (86, False, "connected", UnresponsiveError),
+            (86, True, "connected", ExchangeTimeoutError),
+            (86, False, None, UnresponsiveError),
+            (97, False, "connected", UnresponsiveError),
+            (97, True, "connected", UnresponsiveError),
+            # 11.2 and later tell a command's timeout apart.
+            (112, False, "connected", ExchangeTimeoutError),
+            (112, True, "connected", ExchangeTimeoutError),
+            (112, True, "disconnected", NotConnectedError),
+            (74, False, None, NotConfiguredError),
+            (42, True, "connected", NotFoundError),
+            (68, False, "connected", UnresponsiveError),
+            (88, False, "connected", PermissionDeniedError),
+            (55, False, "connected", NotRunningError),
+            (1, False, "connected", HypervisorUnavailableError),
+            (38, False, "connected", HypervisorUnavailableError),
+        ],
+    )
+    def test_table(
+        self,
+        fake: FakeLibvirt,
+        channel: LibvirtChannel,
+        code: int,
+        answered: bool,
+        state: str | None,
+        kind: type[QgaError],
+    ) -> None:
+        if answered:
+            channel.call(PING, 5.0)
+        fake.channel_state = state
+        fake.replies["guest-ping"] = fails(code, "in einer anderen Sprache")
+        error = error_of(channel)
+        assert error.__class__ is kind
+        assert "web1" in error.message or URI in error.message
+        assert error.hint
+
+    @pytest.mark.parametrize(("state", "words"), [(PAUSED, "paused"), (SHUT_OFF, "shut off")])
+    def test_a_domain_that_stopped_meanwhile(
+        self, fake: FakeLibvirt, channel: LibvirtChannel, state: int, words: str
+    ) -> None:
+        channel.call(PING, 5.0)
+        fake.run_state = state
+        fake.replies["guest-ping"] = fails(55)
+        error = error_of(channel)
+        assert isinstance(error, NotRunningError)
+        assert words in error.message
+
+    def test_a_domain_that_is_gone_meanwhile(self, fake: FakeLibvirt, channel: LibvirtChannel) -> None:
+        fake.state_error = LibvirtError(42)
+        assert isinstance(error_of(channel), NotFoundError)
+
+    def test_a_daemon_that_is_gone_meanwhile(self, fake: FakeLibvirt, channel: LibvirtChannel) -> None:
+        channel.call(PING, 5.0)
+        fake.replies["guest-ping"] = fails(86)
+        fake.xml_error = LibvirtError(38)
+        assert isinstance(error_of(channel), ExchangeTimeoutError)
+
+    def test_who_holds_the_agent_gets_a_hint_of_its_own(self, fake: FakeLibvirt, channel: LibvirtChannel) -> None:
+        fake.replies["guest-ping"] = fails(68, "cannot acquire state change lock (held by agent=other)")
+        error = error_of(channel)
+        assert "another client" in error.message
+        assert "Wait until" in error.hint
+
+
+MISSING = "The command guest-get-load has not been found"
+BLOCKED = "Command guest-get-load has been disabled: the command is not allowed"
+BLOCKED_BEFORE_8 = "The command guest-get-load has been disabled for this instance"
+
+
+class TestTheAgentsOwnErrors:
+    @pytest.mark.parametrize(
+        ("description", "kind"),
+        [
+            (MISSING, "CommandNotFound"),
+            (BLOCKED, "CommandNotFound"),
+            (BLOCKED_BEFORE_8, "CommandNotFound"),
+            ("failed to open /proc/loadavg: No such file", "GenericError"),
+            ("'guest-x': two: colons", "GenericError"),
+        ],
+    )
+    @pytest.mark.parametrize(
+        "sentence",
+        [
+            "guest agent command failed: unable to execute QEMU agent command 'guest-get-load': %s",
+            "internal error: unable to execute QEMU agent command 'guest-get-load': %s",
+            "interner Fehler: QEMU-Agent-Befehl 'guest-get-load' konnte nicht ausgef\u00fchrt werden: %s",
+            "erreur interne\u00a0: impossible d'ex\u00e9cuter \u00ab\u00a0guest-get-load\u00a0\u00bb\u00a0: %s",
+            "\u5185\u90e8\u30a8\u30e9\u30fc\uff1a'guest-get-load' \u3092\u5b9f\u884c\u4e0d\u53ef\uff1a%s",
+        ],
+    )
+    @pytest.mark.parametrize("code", [1, 113])
+    def test_of_old_and_new_libvirt_in_any_language(
+        self, fake: FakeLibvirt, channel: LibvirtChannel, code: int, sentence: str, description: str, kind: str
+    ) -> None:
+        fake.replies["guest-get-load"] = fails(code, sentence % description)
+        exchange = channel.call(Request("guest-get-load"), 5.0)
+        assert exchange.reply == Refused(kind, description)
+
+    @pytest.mark.parametrize(
+        "message",
+        [
+            "unable to execute QEMU agent command 'guest-ping'",
+            "in an order of words that we do not know",
+            "",
+        ],
+    )
+    def test_113_is_a_refusal_whatever_is_said(self, fake: FakeLibvirt, channel: LibvirtChannel, message: str) -> None:
+        fake.replies["guest-ping"] = fails(113, message)
+        assert channel.call(PING, 5.0).reply == Refused("GenericError", message)
+
+    @pytest.mark.parametrize("message", ["internal error: client socket is closed", "", None])
+    def test_1_is_not(self, fake: FakeLibvirt, channel: LibvirtChannel, message: Any) -> None:
+        fake.replies["guest-ping"] = fails(1, message)
+        assert isinstance(error_of(channel), HypervisorUnavailableError)
+
+    @pytest.mark.parametrize(
+        ("description", "kind"),
+        [(MISSING, CommandNotFoundError), (BLOCKED, CommandDisabledError), (BLOCKED_BEFORE_8, CommandDisabledError)],
+    )
+    def test_missing_and_disabled_are_told_apart(
+        self, fake: FakeLibvirt, channel: LibvirtChannel, description: str, kind: type[QgaError]
+    ) -> None:
+        fake.replies["guest-get-load"] = fails(113, f"guest agent command failed: 'guest-get-load': {description}")
+        with pytest.raises(kind):
+            GuestAgent(channel, 5.0).call("guest-get-load")
+
+    def test_a_refusal_is_an_answer(self, fake: FakeLibvirt, channel: LibvirtChannel) -> None:
+        fake.replies["guest-get-load"] = fails(113, f"'guest-get-load': {BLOCKED}")
+        channel.call(Request("guest-get-load"), 5.0)
+        fake.replies["guest-ping"] = fails(86)
+        assert isinstance(error_of(channel), ExchangeTimeoutError)
+
+
+class TestHanging:
+    @pytest.mark.parametrize(("answered", "kind"), [(False, UnresponsiveError), (True, ExchangeTimeoutError)])
+    def test_a_call_is_given_up_and_closing_does_not_wait_for_it(
+        self, fake: FakeLibvirt, released: threading.Event, answered: bool, kind: type[QgaError]
+    ) -> None:
+        channel = LibvirtChannel("web1", URI)
+        if answered:
+            channel.call(PING, 5.0)
+        fake.replies["guest-get-time"] = hangs(released)
+        began = time.monotonic()
+        error = error_of(channel, Request("guest-get-time"), SHORT)
+        assert error.__class__ is kind
+        assert error.message == f"the agent of domain web1 at {URI} did not answer guest-get-time within 0.05 s"
+        channel.close()
+        assert time.monotonic() - began < 2
+        assert not fake.closed.is_set()
+        released.set()
+        assert fake.closed.wait(5), "the connection is closed as soon as the call lets go of it"
+
+    def test_the_call_after_it_has_its_own_limit(
+        self, fake: FakeLibvirt, channel: LibvirtChannel, released: threading.Event
+    ) -> None:
+        fake.replies["guest-get-time"] = hangs(released)
+        error_of(channel, Request("guest-get-time"), SHORT)
+        error_of(channel, PING, SHORT)
+        released.set()
+        assert channel.call(PING, 5.0).value == {}
+
+
+class TestWithoutAReply:
+    SUSPEND = Request("guest-suspend-ram", expects_reply=False)
+
+    @pytest.mark.parametrize("code", [86, 112])
+    def test_silence_is_success(self, fake: FakeLibvirt, channel: LibvirtChannel, code: int) -> None:
+        fake.replies["guest-suspend-ram"] = fails(code)
+        assert channel.call(self.SUSPEND, 30.0).value == {}
+        assert fake.commands == ["guest-ping", "guest-suspend-ram"]
+        assert fake.sent[1][1] == 1, "no longer than need be"
+
+    def test_a_dead_agent_is_found_out_before_it(self, fake: FakeLibvirt, channel: LibvirtChannel) -> None:
+        fake.replies["guest-ping"] = fails(86)
+        assert isinstance(error_of(channel, self.SUSPEND), UnresponsiveError)
+        assert fake.commands == ["guest-ping"]
+
+    def test_a_refusal_is_told(self, fake: FakeLibvirt, channel: LibvirtChannel) -> None:
+        fake.replies["guest-suspend-ram"] = fails(113, "'guest-suspend-ram': the guest does not support it")
+        assert channel.call(self.SUSPEND, 5.0).reply == Refused("GenericError", "the guest does not support it")
+
+    def test_another_error_is_one(self, fake: FakeLibvirt, channel: LibvirtChannel) -> None:
+        fake.replies["guest-suspend-ram"] = fails(55)
+        assert isinstance(error_of(channel, self.SUSPEND), NotRunningError)
+
+
+class TestSettingTheTimeOfAGuestThatCatchesUp:
+    @pytest.fixture(autouse=True)
+    def _catchup(self, fake: FakeLibvirt) -> None:
+        fake.catchup = True
+
+    @pytest.mark.parametrize(
+        ("time_ns", "seconds", "nseconds"),
+        [(1_795_406_706_123_456_789, 1_795_406_706, 123_456_789), (999_999_999, 0, 999_999_999), (10**9, 1, 0)],
+    )
+    def test_libvirt_sets_it_behind_a_ping(
+        self, fake: FakeLibvirt, channel: LibvirtChannel, time_ns: int, seconds: int, nseconds: int
+    ) -> None:
+        exchange = channel.call(Request("guest-set-time", {"time": time_ns}), 5.0)
+        assert exchange.reply == Returned({})
+        assert fake.log == ["guest-ping", "setTime"]
+        assert fake.set_times == [({"seconds": seconds, "nseconds": nseconds}, 0)]
+
+    def test_it_is_stamped_behind_the_ping(self, fake: FakeLibvirt, channel: LibvirtChannel) -> None:
+        pinged: list[int] = []
+
+        def ping(_request: dict[str, Any]) -> str:
+            pinged.append(time.monotonic_ns())
+            return '{"return": {}}'
+
+        fake.replies["guest-ping"] = ping
+        exchange = channel.call(Request("guest-set-time", lambda now_ns: {"time": now_ns}), 5.0)
+        ((value, _flags),) = fake.set_times
+        assert value["seconds"] * 10**9 + value["nseconds"] == exchange.sent_ns >= pinged[0]
+
+    def test_without_a_time_the_guest_takes_its_hardware_clocks(
+        self, fake: FakeLibvirt, channel: LibvirtChannel
+    ) -> None:
+        channel.call(Request("guest-set-time"), 5.0)
+        assert fake.set_times == [({"seconds": 0, "nseconds": 0}, fake.VIR_DOMAIN_TIME_SYNC)]
+
+    def test_a_dead_agent_is_found_out_before_it(self, fake: FakeLibvirt, channel: LibvirtChannel) -> None:
+        fake.replies["guest-ping"] = fails(86)
+        assert isinstance(error_of(channel, Request("guest-set-time", {"time": 1})), UnresponsiveError)
+        assert fake.set_times == []
+
+    def test_the_agents_refusal(self, fake: FakeLibvirt, channel: LibvirtChannel) -> None:
+        fake.set_time_error = LibvirtError(1, "internal error: 'guest-set-time': hwclock failed")
+        reply = channel.call(Request("guest-set-time", {"time": 1}), 5.0).reply
+        assert reply == Refused("GenericError", "hwclock failed")
+
+    def test_libvirts_own_error(self, fake: FakeLibvirt, channel: LibvirtChannel) -> None:
+        fake.set_time_error = LibvirtError(84, "cannot set time: qemu doesn't support rtc-reset-reinjection command")
+        error = error_of(channel, Request("guest-set-time", {"time": 1}))
+        assert isinstance(error, HypervisorUnavailableError)
+        assert "rtc-reset-reinjection" in error.message
+
+    def test_other_guests_get_the_agents_own_command(self, fake: FakeLibvirt, channel: LibvirtChannel) -> None:
+        fake.catchup = False
+        channel.call(Request("guest-set-time", {"time": 1}), 5.0)
+        assert fake.log == ["guest-set-time"]
+
+    def test_the_domains_xml_is_read_once(self, fake: FakeLibvirt, channel: LibvirtChannel) -> None:
+        channel.call(Request("guest-set-time", {"time": 1}), 5.0)
+        fake.xml_error = LibvirtError(38)
+        channel.call(Request("guest-set-time", {"time": 1}), 5.0)
+        assert len(fake.set_times) == 2
+
+    def test_xml_that_cannot_be_read_is_an_error(self, fake: FakeLibvirt, channel: LibvirtChannel) -> None:
+        fake.xml_error = LibvirtError(38, "connection lost")
+        assert isinstance(error_of(channel, Request("guest-set-time", {"time": 1})), HypervisorUnavailableError)
+
+
+class TestTheRealLibrary:
+    """With libvirt's own test driver, which has a domain but no agents."""
+
+    def test_a_driver_without_agents(self) -> None:
+        with LibvirtChannel("test", "test:///default") as channel:
+            error = error_of(channel)
+        assert isinstance(error, HypervisorUnavailableError)
+        assert "guest-ping" in error.message
+        assert "not supported by the connection driver" in error.message
+
+    @pytest.mark.parametrize("named", ["nosuch", UUID])
+    def test_no_such_domain(self, named: str) -> None:
+        with LibvirtChannel(named, "test:///default") as channel:
+            assert isinstance(error_of(channel), NotFoundError)
+
+    @pytest.mark.parametrize("hyphens", [True, False])
+    def test_a_domain_by_its_uuid(self, hyphens: bool) -> None:
+        text = "6695eb01-f6a4-8304-79aa-97f2502e193f"
+        with LibvirtChannel(text if hyphens else text.replace("-", ""), "test:///default") as channel:
+            assert isinstance(error_of(channel), HypervisorUnavailableError)
+
+    def test_no_such_driver(self) -> None:
+        with LibvirtChannel("test", "nonsense:///system") as channel:
+            error = error_of(channel)
+        assert isinstance(error, HypervisorUnavailableError)
+        assert "nonsense:///system" in error.message

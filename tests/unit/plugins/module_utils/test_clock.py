@@ -1,0 +1,294 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from ansible_collections.qemu.guest_agent.plugins.module_utils.agent import GuestAgent
+from ansible_collections.qemu.guest_agent.plugins.module_utils.clock import (
+    EXTENDED_RESOLUTION_NS,
+    STOCK_RESOLUTION_NS,
+    Interval,
+    Reading,
+    bridged,
+    evaluate,
+    intersection,
+    measure,
+    reader,
+    seen_resolution,
+)
+from ansible_collections.qemu.guest_agent.plugins.module_utils.errors import RemoteProtocolError
+from ansible_collections.qemu.guest_agent.plugins.module_utils.wire import Returned
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.support.simulated_guest import (
+    EXTENDED_COMMANDS,
+    MICROSECOND,
+    MILLISECOND,
+    SECOND,
+    STOCK_COMMANDS,
+    GuestClock,
+    SimulatedGuest,
+    TimeLine,
+)
+
+TICK_NS = 15_625_000  # Windows' clock
+
+# From nothing to seconds, each size as likely as the others.
+durations = st.one_of(
+    st.integers(0, 10),
+    st.integers(0, 10 * MICROSECOND),
+    st.integers(0, 10 * MILLISECOND),
+    st.integers(0, 5 * SECOND),
+)
+# The pause before an exchange, the way there, what the agent takes between its two stamps, and the way back.
+Way = tuple[int, int, int, int]
+ways = st.lists(st.tuples(durations, durations, durations, durations), min_size=1, max_size=20)
+offsets = st.one_of(st.integers(-SECOND, SECOND), st.integers(-(10**18), 10**18))
+drifts_ppb = st.one_of(st.sampled_from((-500_000, 0, 500_000)), st.integers(-500_000, 500_000))
+claimed_and_true_resolution = st.sampled_from(
+    ((EXTENDED_RESOLUTION_NS, 1), (STOCK_RESOLUTION_NS, 100), (STOCK_RESOLUTION_NS, 1_000), (1_000, 1_000_000))
+)
+
+
+def take(line: TimeLine, clock: GuestClock, journeys: list[Way], claimed_ns: int) -> list[Reading]:
+    """What these journeys to that clock would give; the line stands at the last answer's arrival behind it."""
+    readings = []
+    for pause_ns, forward_ns, inside_ns, backward_ns in journeys:
+        line.now_ns += pause_ns
+        sent_ns = line.now_ns
+        line.now_ns += forward_ns
+        received = clock.read()
+        line.now_ns += inside_ns
+        transmitted = clock.read()
+        line.now_ns += backward_ns
+        readings.append(Reading(sent_ns, line.now_ns, received, transmitted, claimed_ns))
+    return readings
+
+
+def against_monotonic(line: TimeLine, clock: GuestClock) -> int:
+    return clock.true_ns() - line.now_ns
+
+
+def aged(line: TimeLine, reading: Reading) -> int:
+    return (line.now_ns - reading.sent_ns) * 500 // 1_000_000 + 1
+
+
+class TestTheIntervalHoldsTheTruth:
+    @settings(deadline=None, max_examples=400)
+    @given(ways, offsets, drifts_ppb, claimed_and_true_resolution)
+    def test_for_any_delays_offset_drift_and_resolution(
+        self, journeys: list[Way], offset_ns: int, drift_ppb: int, resolutions: tuple[int, int]
+    ) -> None:
+        claimed_ns, tick_ns = resolutions
+        line = TimeLine()
+        clock = GuestClock(line, offset_ns, drift_ppb, tick_ns)
+        measurement = evaluate(take(line, clock, journeys, claimed_ns))
+        low, high = measurement.interval
+        assert low <= against_monotonic(line, clock) <= high
+        assert not measurement.coarse
+        assert measurement.exchanges == len(journeys)
+
+    @settings(deadline=None, max_examples=200)
+    @given(ways, offsets, drifts_ppb, claimed_and_true_resolution)
+    def test_and_is_no_wider_than_any_one_exchange_explains(
+        self, journeys: list[Way], offset_ns: int, drift_ppb: int, resolutions: tuple[int, int]
+    ) -> None:
+        claimed_ns, tick_ns = resolutions
+        line = TimeLine()
+        readings = take(line, GuestClock(line, offset_ns, drift_ppb, tick_ns), journeys, claimed_ns)
+        measurement = evaluate(readings)
+        for reading in readings:
+            explained_ns = (reading.round_trip_ns + measurement.resolution_ns + 1) // 2 + aged(line, reading)
+            assert measurement.interval.half_width <= explained_ns
+
+    @settings(deadline=None, max_examples=200)
+    @given(ways, offsets, drifts_ppb)
+    def test_the_intersection_is_never_wider_than_the_best_aged_interval(
+        self, journeys: list[Way], offset_ns: int, drift_ppb: int
+    ) -> None:
+        line = TimeLine()
+        readings = take(line, GuestClock(line, offset_ns, drift_ppb), journeys, 1)
+        best = min(reading.interval.widened(aged(line, reading)).half_width for reading in readings)
+        assert intersection(readings).half_width <= best
+
+    @settings(deadline=None, max_examples=200)
+    @given(st.integers(0, TICK_NS), st.lists(st.integers(0, 2 * MILLISECOND), min_size=20, max_size=60), offsets)
+    def test_a_coarse_tick_is_bridged_if_it_is_at_most_twice_what_was_seen(
+        self, phase_ns: int, trips_ns: list[int], offset_ns: int
+    ) -> None:
+        line = TimeLine()
+        line.now_ns += phase_ns
+        clock = GuestClock(line, offset_ns, 0, TICK_NS)
+        measurement = evaluate(take(line, clock, [(0, trip // 2, 0, trip - trip // 2) for trip in trips_ns], 100))
+        if measurement.coarse and measurement.resolution_ns * 2 >= TICK_NS:
+            low, high = measurement.interval
+            assert low <= against_monotonic(line, clock) <= high
+
+
+def test_a_tick_of_15_625_ms_is_flagged_and_the_truth_is_held() -> None:
+    line = TimeLine()
+    clock = GuestClock(line, -40 * SECOND, 0, TICK_NS)
+    measurement = evaluate(take(line, clock, [(0, 400_000, 0, 400_000)] * 50, STOCK_RESOLUTION_NS))
+    assert measurement.coarse
+    assert TICK_NS // 2 <= measurement.resolution_ns <= TICK_NS
+    assert measurement.interval.low <= against_monotonic(line, clock) <= measurement.interval.high
+    assert measurement.interval.half_width <= TICK_NS
+
+
+@pytest.mark.parametrize("tick_ns", [MILLISECOND, 10 * MILLISECOND, SECOND, 60 * SECOND])
+def test_a_known_step_is_seen_and_is_no_contradiction(tick_ns: int) -> None:
+    line = TimeLine()
+    clock = GuestClock(line, 7 * SECOND + 123_456_789, 0, tick_ns)
+    measurement = evaluate(take(line, clock, [(0, 400_000, 0, 400_000)] * 16, STOCK_RESOLUTION_NS))
+    assert not measurement.coarse
+    assert measurement.resolution_ns == tick_ns
+    assert measurement.interval.low <= against_monotonic(line, clock) <= measurement.interval.high
+
+
+class TestParts:
+    def test_an_interval(self) -> None:
+        interval = Interval(10, 21)
+        assert (interval.middle, interval.half_width, interval.is_empty) == (15, 6, False)
+        assert interval.shifted(-10) == (0, 11)
+        assert interval.widened(2) == (8, 23)
+        assert Interval(1, 0).is_empty
+        assert not Interval(1, 1).is_empty
+
+    def test_the_bound_of_one_reading(self) -> None:
+        reading = Reading(1_000, 1_500, 9_000, 9_100, 10)
+        assert reading.interval == (7_600, 8_010)
+        assert reading.round_trip_ns == 400
+
+    def test_older_readings_prove_less(self) -> None:
+        old = Reading(0, 10, 100, 100)
+        new = Reading(SECOND, SECOND + 10_000_000, SECOND + 5_000_000, SECOND + 5_000_000)
+        # 500 ppm of 1.01 s, and one for rounding.
+        assert intersection([old, new]) == old.interval.widened(505_001)
+
+    def test_a_gap_is_bridged_upwards_and_downwards_from_the_largest_lower_bound(self) -> None:
+        assert bridged(Interval(1_000, 700)) == (700, 1_300)
+
+    @pytest.mark.parametrize(
+        ("values", "claimed_ns", "seen_ns"),
+        [
+            ((60 * SECOND, 120 * SECOND), 1_000, 60 * SECOND),
+            ((61 * SECOND, 120 * SECOND), 1_000, SECOND),
+            ((1_100 * MILLISECOND, 7 * SECOND), 1_000, 100 * MILLISECOND),
+            ((1_234_567_000, 2_000_001_000), 1_000, 1_000),
+            ((1_234_567_001, 2_000_001_000), 1, 1),
+            ((60 * SECOND, 60 * SECOND + 1), 1, 1),
+        ],
+    )
+    def test_the_resolution_is_the_coarsest_step_that_all_readings_keep(
+        self, values: tuple[int, ...], claimed_ns: int, seen_ns: int
+    ) -> None:
+        assert seen_resolution([Reading(0, 1, value, value, claimed_ns) for value in values]) == seen_ns
+
+
+class TestWays:
+    @settings(deadline=None)
+    @given(st.integers(0, 10 * MILLISECOND), st.integers(0, 10 * MILLISECOND), offsets)
+    def test_one_way_is_the_way_there_as_far_as_can_be_told(
+        self, forward_ns: int, backward_ns: int, offset_ns: int
+    ) -> None:
+        line = TimeLine()
+        clock = GuestClock(line, offset_ns)
+        measurement = evaluate(take(line, clock, [(0, forward_ns, 50_000, backward_ns)] * 8, 1))
+        assert measurement.round_trip_ns == forward_ns + backward_ns
+        assert abs(measurement.one_way_ns - forward_ns) <= measurement.interval.half_width + 1
+        assert measurement.one_way_ns >= 0
+
+    def test_one_way_is_the_upper_quartile(self) -> None:
+        line = TimeLine()
+        journeys = [(0, forward, 0, 0) for forward in (3, 1_009, 2_003, 3_007, 4_001, 5_003, 6_011, 7_001)]
+        assert evaluate(take(line, GuestClock(line), journeys, 1)).one_way_ns == pytest.approx(6_011, abs=12)
+
+    def test_round_trip_is_the_shortest_without_the_agents_own_time(self) -> None:
+        line = TimeLine()
+        journeys = [(0, 3_000, 70_000, 2_000), (0, 200, 90_000, 100), (0, 400, 0, 400)]
+        assert evaluate(take(line, GuestClock(line), journeys, 1)).round_trip_ns == 300
+
+
+class TestMeasuring:
+    @pytest.fixture
+    def line(self, monkeypatch: pytest.MonkeyPatch) -> TimeLine:
+        line = TimeLine()
+        line.install(monkeypatch)
+        return line
+
+    @pytest.mark.parametrize("commands", [STOCK_COMMANDS, EXTENDED_COMMANDS])
+    def test_each_agent_is_read_in_its_own_way(self, line: TimeLine, commands: tuple[str, ...]) -> None:
+        guest = SimulatedGuest(line, GuestClock(line, -20 * SECOND), commands)
+        measurement = measure(reader(GuestAgent(guest, 5.0)), 16)
+        extended = commands is EXTENDED_COMMANDS
+        assert len(guest.asked("guest-get-clock")) == (16 if extended else 0)
+        assert len(guest.asked("guest-get-time")) == (0 if extended else 16)
+        assert measurement.resolution_ns == (1 if extended else 1_000)
+        assert measurement.round_trip_ns == 500_356
+        assert measurement.interval.low <= against_monotonic(line, guest.clock) <= measurement.interval.high
+
+    @pytest.mark.parametrize("step_ns", [-3_600 * SECOND, -MILLISECOND, MILLISECOND, 20 * SECOND])
+    @pytest.mark.parametrize("at", [1, 3, 15])
+    def test_a_step_between_exchanges_starts_it_again(self, line: TimeLine, step_ns: int, at: int) -> None:
+        guest = SimulatedGuest(line)
+        answer = guest.handlers["guest-get-time"]
+
+        def step_once(arguments: Any) -> Any:
+            if len(guest.asked("guest-get-time")) == at + 1:
+                guest.clock.add(step_ns)
+            return answer(arguments)
+
+        guest.handlers["guest-get-time"] = step_once
+        measurement = measure(reader(GuestAgent(guest, 5.0)), 16)
+        assert len(guest.asked("guest-get-time")) == 32
+        assert not measurement.coarse
+        assert measurement.interval.low <= against_monotonic(line, guest.clock) <= measurement.interval.high
+        assert measurement.interval.half_width <= 300 * MICROSECOND
+
+    def test_a_coarse_clock_stays_coarse_and_is_still_told(self, line: TimeLine) -> None:
+        guest = SimulatedGuest(line, GuestClock(line, 3 * SECOND, 0, TICK_NS))
+        measurement = measure(reader(GuestAgent(guest, 5.0)), 16)
+        assert measurement.coarse
+        assert measurement.interval.low <= against_monotonic(line, guest.clock) <= measurement.interval.high
+        assert measurement.interval.half_width <= TICK_NS
+
+    @pytest.mark.parametrize("phase_ns", range(0, TICK_NS, TICK_NS // 10))
+    def test_a_clock_that_stands_still_in_few_quick_readings_is_read_for_longer(
+        self, line: TimeLine, phase_ns: int
+    ) -> None:
+        line.now_ns += phase_ns
+        clock = GuestClock(line, 3 * SECOND, 0, TICK_NS)
+        guest = SimulatedGuest(line, clock, delays=lambda _command: (20 * MICROSECOND, 20 * MICROSECOND))
+        measurement = measure(reader(GuestAgent(guest, 5.0)), 4)
+        assert measurement.coarse
+        assert measurement.interval.low <= against_monotonic(line, clock) <= measurement.interval.high
+
+    @pytest.mark.parametrize(
+        "value", [-1, 2**63, 10**30, True, False, 1.5, 1e18, "1795406706000000000", None, [], {}, [1]]
+    )
+    @pytest.mark.parametrize("member", ["time", "received", "transmitted"])
+    def test_what_is_no_time_is_refused(self, line: TimeLine, value: object, member: str) -> None:
+        guest = SimulatedGuest(line, commands=STOCK_COMMANDS if member == "time" else EXTENDED_COMMANDS)
+        clock = {"received": 1, "transmitted": 1, member: value}
+        guest.handlers["guest-get-time"] = lambda _arguments: Returned(value)
+        guest.handlers["guest-get-clock"] = lambda _arguments: Returned(clock)
+        with pytest.raises(RemoteProtocolError, match="the agent returned"):
+            measure(reader(GuestAgent(guest, 5.0)), 1)
+
+    @pytest.mark.parametrize("value", [None, 1, [], "now"])
+    def test_a_clock_that_is_no_object_is_refused(self, line: TimeLine, value: object) -> None:
+        guest = SimulatedGuest(line, commands=EXTENDED_COMMANDS)
+        guest.handlers["guest-get-clock"] = lambda _arguments: Returned(value)
+        with pytest.raises(RemoteProtocolError, match="no object"):
+            measure(reader(GuestAgent(guest, 5.0)), 1)
+
+    @pytest.mark.parametrize("value", [0, 2**63 - 1])
+    def test_the_ends_of_time_are_taken(self, line: TimeLine, value: int) -> None:
+        guest = SimulatedGuest(line)
+        guest.handlers["guest-get-time"] = lambda _arguments: Returned(value)
+        assert reader(GuestAgent(guest, 5.0))().guest_received_ns == value

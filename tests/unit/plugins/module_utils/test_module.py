@@ -1,0 +1,237 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Both modules in this process, from their arguments to the JSON on standard output."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from ansible_collections.qemu.guest_agent.plugins.module_utils import module as module_module
+from ansible_collections.qemu.guest_agent.plugins.module_utils.errors import (
+    ExchangeTimeoutError,
+    NotConnectedError,
+    QgaError,
+)
+from ansible_collections.qemu.guest_agent.plugins.module_utils.module import sentence
+from ansible_collections.qemu.guest_agent.plugins.module_utils.options import Target
+from ansible_collections.qemu.guest_agent.plugins.module_utils.wire import Returned
+from ansible_collections.qemu.guest_agent.plugins.modules import qga_info, qga_update_time
+
+from tests.support.module_args import module_args
+from tests.support.simulated_guest import (
+    SECOND,
+    STOCK_COMMANDS,
+    GuestClock,
+    SimulatedGuest,
+    TimeLine,
+)
+
+
+@pytest.fixture
+def line(monkeypatch: pytest.MonkeyPatch) -> TimeLine:
+    line = TimeLine()
+    line.install(monkeypatch)
+    return line
+
+
+@pytest.fixture
+def guest(line: TimeLine, monkeypatch: pytest.MonkeyPatch) -> SimulatedGuest:
+    """The guest web1, 20 s behind; whatever target the options name, it is this one."""
+    guest = SimulatedGuest(
+        line, GuestClock(line, -20 * SECOND), (*STOCK_COMMANDS, "guest-get-host-name", "guest-get-osinfo")
+    )
+    guest.handlers["guest-get-host-name"] = lambda _arguments: Returned({"host-name": "web1"})
+    guest.handlers["guest-get-osinfo"] = lambda _arguments: Returned({"id": "debian"})
+    real = module_module.target_of
+    monkeypatch.setattr(module_module, "target_of", lambda params: Target(real(params).name, lambda: guest))
+    return guest
+
+
+class Ended:
+    def __init__(self, status: object, result: dict[str, Any]) -> None:
+        self.failed = status != 0
+        self.result = result
+        self.guest: dict[str, Any] = result.get("guest", {})
+        self.warnings: list[Any] = result.get("warnings", [])
+
+
+def run(module: Any, capsys: pytest.CaptureFixture[str], **arguments: Any) -> Ended:
+    with module_args(arguments), pytest.raises(SystemExit) as ended:
+        module.main()
+    output = capsys.readouterr().out
+    # ansible-core 2.19 puts objects in place of some warnings' strings.
+    return Ended(ended.value.code, json.loads(output))
+
+
+def has_warning(ended: Ended, words: str) -> bool:
+    return any(words in json.dumps(warning) for warning in ended.warnings)
+
+
+class TestUpdateTime:
+    def test_a_guest_that_was_behind(self, guest: SimulatedGuest, capsys: pytest.CaptureFixture[str]) -> None:
+        ended = run(qga_update_time, capsys, domain="web1")
+        assert not ended.failed
+        assert ended.result["changed"] is True
+        assert ended.result["guests"] == [ended.guest]
+        assert set(ended.guest) == {
+            "name",
+            "changed",
+            "within_tolerance",
+            "method",
+            "attempts",
+            "offset_before_ns",
+            "uncertainty_before_ns",
+            "offset_after_ns",
+            "uncertainty_after_ns",
+            "round_trip_ns",
+            "resolution_ns",
+            "guest_time_before_ns",
+            "guest_time_after_ns",
+            "duration_ns",
+        }
+        assert (ended.guest["name"], ended.guest["method"]) == ("web1", "set_time")
+        assert abs(ended.guest["offset_before_ns"] + 20 * SECOND) < SECOND
+        assert guest.closed == 1
+
+    @pytest.mark.usefixtures("guest")
+    def test_a_second_time(self, capsys: pytest.CaptureFixture[str]) -> None:
+        run(qga_update_time, capsys, domain="web1")
+        assert run(qga_update_time, capsys, domain="web1").result["changed"] is False
+
+    def test_check_and_diff_mode(self, guest: SimulatedGuest, capsys: pytest.CaptureFixture[str]) -> None:
+        ended = run(qga_update_time, capsys, domain="web1", _ansible_check_mode=True, _ansible_diff=True)
+        assert ended.result["changed"] is True
+        assert guest.asked("guest-set-time") == []
+        assert ended.result["diff"]["before"].startswith("2026-11-23T04:04:46.")
+        assert ended.result["diff"]["after"].startswith("2026-11-23T04:05:06.")
+
+    def test_a_failure_keeps_the_figures(self, guest: SimulatedGuest, capsys: pytest.CaptureFixture[str]) -> None:
+        guest.handlers["guest-set-time"] = lambda _arguments: Returned({})
+        ended = run(qga_update_time, capsys, domain="web1")
+        assert ended.failed
+        assert ended.result["error"]["code"] == ended.guest["error"]["code"] == "not_converged"
+        assert ended.result["msg"].startswith("The guest's clock is still off by -19.9")
+        assert "[not_converged]" in ended.result["msg"]
+        assert ended.guest["attempts"] == 3
+        assert ended.result["changed"] is False
+
+    def test_warnings_name_the_guest(self, guest: SimulatedGuest, capsys: pytest.CaptureFixture[str]) -> None:
+        guest.clock.add(40 * SECOND)
+        ended = run(qga_update_time, capsys, domain="web1", allow_backward=False)
+        assert not ended.failed
+        assert has_warning(ended, "web1: the guest is 20.0000")
+
+    @pytest.mark.usefixtures("guest")
+    def test_an_unsynchronised_host(self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(
+            qga_update_time,
+            "reference_of",
+            lambda params, real=qga_update_time.reference_of: real(params, lambda: False),
+        )
+        assert has_warning(run(qga_update_time, capsys, domain="web1"), "host's own clock is not synchronised")
+        ended = run(qga_update_time, capsys, domain="web1", require_synchronized_host=True)
+        assert ended.result["error"]["code"] == "host_clock_unsynchronized"
+
+    @pytest.mark.parametrize(
+        ("arguments", "words"),
+        [
+            ({}, "No guest is named"),
+            ({"domain": "web1", "socket": "/run/a"}, "Several guests are named: domain, socket"),
+            ({"domain": ""}, "Domain is empty"),
+            ({"domain": "web1", "tolerance": -1}, "Tolerance is -1.0 s"),
+            ({"domain": "web1", "tolerance": "nan"}, "Tolerance is nan s"),
+            ({"domain": "web1", "attempts": 0}, "Attempts is 0"),
+            ({"domain": "web1", "time": "tomorrow"}, "Time tomorrow is not an instant"),
+        ],
+    )
+    def test_wrong_options_are_refused_before_the_guest_is_touched(
+        self, guest: SimulatedGuest, capsys: pytest.CaptureFixture[str], arguments: dict[str, Any], words: str
+    ) -> None:
+        ended = run(qga_update_time, capsys, **arguments)
+        assert ended.failed
+        assert ended.result["msg"].startswith(words)
+        assert ended.result["error"]["code"] == "invalid_option"
+        assert ended.result["changed"] is False
+        assert "Traceback" not in json.dumps(ended.result)
+        assert guest.requests == []
+
+    @pytest.mark.usefixtures("guest")
+    def test_a_method_that_does_not_exist_is_ansibles_to_refuse(self, capsys: pytest.CaptureFixture[str]) -> None:
+        ended = run(qga_update_time, capsys, domain="web1", method="magic")
+        assert ended.failed
+        assert "method must be one of" in ended.result["msg"]
+
+
+class TestInfo:
+    @pytest.mark.usefixtures("guest")
+    def test_the_smallest_subset(self, capsys: pytest.CaptureFixture[str]) -> None:
+        ended = run(qga_info, capsys, domain="web1", gather_subset=["min"])
+        assert not ended.failed
+        assert ended.result["changed"] is False
+        assert ended.result["guests"] == [ended.guest]
+        assert set(ended.guest) == {"name", "agent", "hostname", "os", "errors"}
+        assert ended.guest["hostname"] == "web1"
+        assert ended.guest["errors"]["timezone"]["code"] == "command_not_found"
+
+    @pytest.mark.usefixtures("guest")
+    def test_a_command(self, capsys: pytest.CaptureFixture[str]) -> None:
+        ended = run(qga_info, capsys, domain="web1", command="guest-get-time")
+        assert ended.guest["command"]["details_from"] == "catalogue"
+
+    def test_an_unknown_subset(self, guest: SimulatedGuest, capsys: pytest.CaptureFixture[str]) -> None:
+        ended = run(qga_info, capsys, domain="web1", gather_subset=["nonsense"])
+        assert ended.result["error"]["code"] == "invalid_option"
+        assert guest.requests == []
+
+    def test_a_guest_that_does_not_answer(self, guest: SimulatedGuest, capsys: pytest.CaptureFixture[str]) -> None:
+        def gone(_arguments: Any) -> Any:
+            raise NotConnectedError("no guest agent runs in web1")
+
+        guest.handlers["guest-info"] = gone
+        ended = run(qga_info, capsys, domain="web1")
+        assert ended.failed
+        assert ended.guest == {"name": "web1", "error": ended.result["error"]}
+        assert ended.result["error"]["code"] == "not_connected"
+        assert guest.closed == 1
+
+
+class TestWaiting:
+    def test_without_wait_timeout_nothing_is_waited_for(
+        self, guest: SimulatedGuest, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        run(qga_info, capsys, domain="web1", gather_subset=["os"])
+        assert guest.asked("guest-ping") == []
+
+    def test_with_it_the_agent_is_pinged_first(self, guest: SimulatedGuest, capsys: pytest.CaptureFixture[str]) -> None:
+        troubles = iter([NotConnectedError("booting"), ExchangeTimeoutError("starting"), None])
+
+        def ping(_arguments: Any) -> Any:
+            trouble = next(troubles)
+            if trouble is not None:
+                raise trouble
+            return Returned({})
+
+        guest.handlers["guest-ping"] = ping
+        ended = run(qga_info, capsys, domain="web1", gather_subset=["os"], wait_timeout=60)
+        assert not ended.failed
+        assert [name for name, _arguments in guest.requests][:4] == ["guest-ping"] * 3 + ["guest-get-osinfo"]
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (NotConnectedError("no agent runs in web1", "Start it."), "No agent runs in web1 [not_connected]. Start it."),
+        (
+            NotConnectedError("it ended with a full stop.", "Do this."),
+            "It ended with a full stop [not_connected]. Do this.",
+        ),
+        (QgaError("something"), "Something [internal_error]."),
+        (QgaError(""), " [internal_error]."),
+    ],
+)
+def test_an_error_for_a_reader(error: QgaError, text: str) -> None:
+    assert sentence(error) == text

@@ -1,0 +1,571 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from ansible_collections.qemu.guest_agent.plugins.module_utils.agent import GuestAgent
+from ansible_collections.qemu.guest_agent.plugins.module_utils.clock import Interval
+from ansible_collections.qemu.guest_agent.plugins.module_utils.errors import (
+    CommandDisabledError,
+    CommandFailedError,
+    CommandNotFoundError,
+    ExchangeTimeoutError,
+    HypervisorUnavailableError,
+    NotConvergedError,
+    UnresponsiveError,
+)
+from ansible_collections.qemu.guest_agent.plugins.module_utils.resync import (
+    ResyncOptions,
+    ResyncReport,
+    is_certainly_beyond,
+    is_certainly_within,
+    resync,
+)
+from ansible_collections.qemu.guest_agent.plugins.module_utils.wire import Reply, Returned
+
+from tests.support.simulated_guest import (
+    EXTENDED_COMMANDS,
+    MICROSECOND,
+    MILLISECOND,
+    SECOND,
+    STOCK_COMMANDS,
+    GuestClock,
+    Handler,
+    SimulatedGuest,
+    TimeLine,
+    disabled,
+    failed,
+    not_found,
+)
+
+DOCUMENTED = {
+    "changed",
+    "within_tolerance",
+    "method",
+    "attempts",
+    "offset_before_ns",
+    "uncertainty_before_ns",
+    "offset_after_ns",
+    "uncertainty_after_ns",
+    "round_trip_ns",
+    "resolution_ns",
+    "guest_time_before_ns",
+    "guest_time_after_ns",
+    "duration_ns",
+}
+
+
+@pytest.fixture
+def line(monkeypatch: pytest.MonkeyPatch) -> TimeLine:
+    line = TimeLine()
+    line.install(monkeypatch)
+    return line
+
+
+def stock(line: TimeLine, ahead_ns: int, **clock: int) -> SimulatedGuest:
+    return SimulatedGuest(line, GuestClock(line, ahead_ns, **clock))
+
+
+def extended(line: TimeLine, ahead_ns: int, **clock: int) -> SimulatedGuest:
+    return SimulatedGuest(line, GuestClock(line, ahead_ns, **clock), EXTENDED_COMMANDS)
+
+
+def run(guest: SimulatedGuest, utc_offset_ns: int = 0, **options: Any) -> ResyncReport:
+    report = resync(GuestAgent(guest, 5.0), guest.line.reference(utc_offset_ns), ResyncOptions(**options))
+    assert_honest(guest, report, utc_offset_ns)
+    return report
+
+
+def assert_honest(guest: SimulatedGuest, report: ResyncReport, utc_offset_ns: int = 0) -> None:
+    """The last measurement holds the truth, and the dictionary has exactly what is documented."""
+    result = report.as_dict()
+    assert set(result) == (DOCUMENTED if report.error is None else DOCUMENTED | {"error"})
+    assert all(value.__class__ is int for name, value in result.items() if name.endswith("_ns") and value is not None)
+    if report.after is not None or not report.attempts:
+        latest = report.after or report.before
+        truth_ns = guest.clock.offset_ns() - utc_offset_ns
+        assert abs(latest.ns - truth_ns) <= latest.uncertainty_ns
+
+
+def is_set(guest: SimulatedGuest) -> bool:
+    return bool(guest.asked("guest-set-time") or guest.asked("guest-update-time"))
+
+
+class TestDeciding:
+    @pytest.mark.parametrize("make", [stock, extended])
+    @pytest.mark.parametrize("ahead_ns", [0, 99 * MILLISECOND, -99 * MILLISECOND])
+    def test_a_clock_within_tolerance_is_left_alone(self, line: TimeLine, make: Any, ahead_ns: int) -> None:
+        guest = make(line, ahead_ns)
+        report = run(guest)
+        assert (report.changed, report.within_tolerance, report.method, report.attempts) == (False, True, None, 0)
+        assert report.after is None
+        assert report.error is None
+        assert report.guest_time_before_ns == report.guest_time_after_ns
+        assert not is_set(guest)
+
+    @pytest.mark.parametrize("make", [stock, extended])
+    @pytest.mark.parametrize("ahead_ns", [-7 * 86_400 * SECOND, -20 * SECOND, -102 * MILLISECOND, 102 * MILLISECOND])
+    def test_a_clock_beyond_it_is_stepped_and_a_second_run_has_nothing_to_do(
+        self, line: TimeLine, make: Any, ahead_ns: int
+    ) -> None:
+        guest = make(line, ahead_ns)
+        report = run(guest)
+        assert (report.changed, report.within_tolerance, report.attempts) == (True, True, 1)
+        assert report.error is None
+        assert report.warnings == ()
+        assert abs(guest.clock.offset_ns()) < 300 * MICROSECOND
+        again = run(guest)
+        assert (again.changed, again.attempts, again.after) == (False, 0, None)
+
+    @pytest.mark.parametrize(("ahead_us", "stepped"), [(99_900, False), (100_200, True), (-99_900, False)])
+    def test_across_the_tolerance_more_exchanges_and_then_the_middle_decide(
+        self, line: TimeLine, ahead_us: int, stepped: bool
+    ) -> None:
+        guest = stock(line, ahead_us * MICROSECOND)
+        report = run(guest)
+        asked = [name for name, _arguments in guest.requests]
+        until_step = asked.index("guest-set-time") if stepped else len(asked)
+        assert asked[:until_step].count("guest-get-time") == 16 + 64
+        assert report.changed is stepped
+
+    def test_how_certain_an_interval_is(self) -> None:
+        assert is_certainly_within(Interval(-10, 10), 10)
+        assert not is_certainly_within(Interval(-11, 10), 10)
+        assert not is_certainly_within(Interval(-10, 11), 10)
+        assert is_certainly_beyond(Interval(11, 20), 10)
+        assert is_certainly_beyond(Interval(-20, -11), 10)
+        assert not is_certainly_beyond(Interval(10, 20), 10)
+        assert not is_certainly_beyond(Interval(-20, -10), 10)
+
+    def test_tolerance_zero_steps_every_time(self, line: TimeLine) -> None:
+        guest = stock(line, 0)
+        for _run in range(2):
+            report = run(guest, tolerance_ns=0)
+            assert (report.changed, report.within_tolerance) == (True, True)
+            assert any("finer than this guest can be measured" in warning for warning in report.warnings)
+
+    def test_the_same_warning_is_given_once(self, line: TimeLine) -> None:
+        guest = stock(line, -20 * SECOND)
+        guest.handlers["guest-set-time"] = skewed(guest, [-3 * MILLISECOND, 0])
+        report = run(guest, tolerance_ns=0)
+        assert report.attempts == 2
+        assert len(report.warnings) == 1
+
+    def test_samples_are_exchanges(self, line: TimeLine) -> None:
+        guest = stock(line, 0)
+        report = run(guest, samples=3)
+        assert len(guest.asked("guest-get-time")) == 3
+        assert report.before.measurement.exchanges == 3
+
+    def test_a_guest_that_is_ahead_is_left_so_if_going_back_is_forbidden(self, line: TimeLine) -> None:
+        guest = stock(line, 20 * SECOND)
+        report = run(guest, allow_backward=False)
+        assert (report.changed, report.within_tolerance, report.method, report.error) == (False, False, None, None)
+        assert [w for w in report.warnings if "20.0000" in w and "allow_backward=false" in w]
+        assert not is_set(guest)
+
+    def test_a_guest_that_is_behind_is_stepped_all_the_same(self, line: TimeLine) -> None:
+        assert run(stock(line, -20 * SECOND), allow_backward=False).changed
+
+    def test_the_reference_may_differ_from_utc(self, line: TimeLine) -> None:
+        guest = stock(line, 0)
+        report = run(guest, utc_offset_ns=3_600 * SECOND)
+        assert report.changed
+        assert abs(guest.clock.offset_ns() - 3_600 * SECOND) < 300 * MICROSECOND
+
+
+class TestDryRun:
+    @pytest.mark.parametrize(("make", "method"), [(stock, "set_time"), (extended, "extended")])
+    def test_it_tells_what_it_would_do_and_touches_nothing(self, line: TimeLine, make: Any, method: str) -> None:
+        guest = make(line, -20 * SECOND)
+        report = run(guest, dry_run=True)
+        assert (report.changed, report.within_tolerance, report.method, report.attempts) == (True, False, method, 0)
+        assert report.after is None
+        assert not is_set(guest)
+        assert guest.clock.offset_ns() == -20 * SECOND
+        assert abs(report.guest_time_after_ns - line.time_ns()) < MICROSECOND
+        assert abs(report.guest_time_before_ns - guest.clock.true_ns()) < 300 * MICROSECOND
+
+    def test_a_right_clock_would_not_be_changed(self, line: TimeLine) -> None:
+        assert not run(stock(line, 0), dry_run=True).changed
+
+
+class TestChoosingTheMethod:
+    @pytest.mark.parametrize(
+        ("commands", "method", "used", "command"),
+        [
+            (STOCK_COMMANDS, "auto", "set_time", "guest-set-time"),
+            (EXTENDED_COMMANDS, "auto", "extended", "guest-update-time"),
+            (EXTENDED_COMMANDS, "extended", "extended", "guest-update-time"),
+            (EXTENDED_COMMANDS, "set_time", "set_time", "guest-set-time"),
+            (STOCK_COMMANDS, "rtc", "rtc", "guest-set-time"),
+        ],
+    )
+    def test_by_option_and_by_what_the_agent_lists(
+        self, line: TimeLine, commands: tuple[str, ...], method: str, used: str, command: str
+    ) -> None:
+        guest = SimulatedGuest(line, GuestClock(line, -20 * SECOND), commands)
+        report = run(guest, method=method, tolerance_ns=2 * SECOND)
+        assert (report.method, report.changed, report.error) == (used, True, None)
+        assert guest.asked(command)
+
+    def test_a_disabled_extended_command_falls_back(self, line: TimeLine) -> None:
+        guest = extended(line, -20 * SECOND)
+        guest.commands["guest-update-time"]["enabled"] = False
+        assert run(guest).method == "set_time"
+
+    @pytest.mark.parametrize("dry_run", [False, True])
+    def test_a_method_that_the_agent_lacks_fails_with_the_figures(self, line: TimeLine, dry_run: bool) -> None:
+        guest = stock(line, -20 * SECOND)
+        report = run(guest, method="extended", dry_run=dry_run)
+        assert isinstance(report.error, CommandNotFoundError)
+        assert "extended_agent" in report.error.hint
+        assert (report.changed, report.within_tolerance, report.attempts) == (False, False, 0)
+        assert abs(report.before.ns + 20 * SECOND) < MILLISECOND
+
+    def test_a_disabled_set_time_is_told_before_it_is_tried(self, line: TimeLine) -> None:
+        guest = stock(line, -20 * SECOND)
+        guest.commands["guest-set-time"]["enabled"] = False
+        report = run(guest)
+        assert isinstance(report.error, CommandDisabledError)
+        assert not report.changed
+        assert not is_set(guest)
+
+    def test_a_right_clock_needs_no_method(self, line: TimeLine) -> None:
+        assert run(stock(line, 0), method="extended").error is None
+
+    def test_an_agent_that_hides_its_list_and_refuses_has_changed_nothing(self, line: TimeLine) -> None:
+        guest = stock(line, -20 * SECOND)
+        guest.handlers["guest-info"] = lambda _arguments: disabled("guest-info")
+        guest.handlers["guest-set-time"] = lambda _arguments: disabled("guest-set-time")
+        report = run(guest)
+        assert isinstance(report.error, CommandDisabledError)
+        assert (report.changed, report.within_tolerance, report.after) == (False, False, None)
+        assert report.guest_time_after_ns == report.guest_time_before_ns
+
+
+class TestTheExtendedAgent:
+    @pytest.mark.parametrize("ahead_ns", [-20_500_000_001, 20_500_000_001, -SECOND, SECOND, 3 * SECOND + 1])
+    def test_it_is_given_a_delta_that_needs_no_time_of_day(self, line: TimeLine, ahead_ns: int) -> None:
+        guest = extended(line, ahead_ns)
+        report = run(guest)
+        (arguments,) = guest.asked("guest-update-time")
+        assert set(arguments) == {"seconds", "nanoseconds", "relative"}
+        assert arguments["relative"] is True
+        assert 0 <= arguments["nanoseconds"] < SECOND
+        assert arguments["seconds"] * SECOND + arguments["nanoseconds"] == -report.before.ns
+
+    def test_a_slow_way_adds_no_error(self, line: TimeLine) -> None:
+        guest = extended(line, -20 * SECOND)
+        usual = guest.delays
+        guest.delays = lambda command: (3 * SECOND, 0) if command == "guest-update-time" else usual(command)
+        assert run(guest).attempts == 1
+        assert abs(guest.clock.offset_ns()) < 300 * MICROSECOND
+
+    def test_the_hardware_clock_is_written_on_request_only(self, line: TimeLine) -> None:
+        guest = extended(line, -20 * SECOND)
+        run(guest, update_rtc=True)
+        assert guest.asked("guest-update-time")[0]["rtc"] is True
+
+    def test_a_hardware_clock_that_could_not_be_written_is_a_warning(self, line: TimeLine) -> None:
+        guest = extended(line, -20 * SECOND)
+
+        def without_rtc(arguments: Any) -> Reply:
+            reply = guest.update_time(arguments)
+            assert isinstance(reply, Returned)
+            return Returned({**reply.value, "rtc-error": "no RTC was found"})
+
+        guest.handlers["guest-update-time"] = without_rtc
+        report = run(guest, update_rtc=True)
+        assert report.error is None
+        assert report.warnings == ("the guest's hardware clock was not updated: no RTC was found",)
+
+    @pytest.mark.parametrize("value", [None, [], 3, "text"])
+    def test_what_it_returns_is_no_verdict(self, line: TimeLine, value: object) -> None:
+        guest = extended(line, -20 * SECOND)
+
+        def strange(arguments: Any) -> Reply:
+            guest.update_time(arguments)
+            return Returned(value)
+
+        guest.handlers["guest-update-time"] = strange
+        assert run(guest).within_tolerance
+
+
+class TestSettingATime:
+    def test_it_is_stamped_as_it_leaves_and_leads_by_the_way_there(self, line: TimeLine) -> None:
+        guest = stock(line, -20 * SECOND)
+        arrivals: list[tuple[int, int]] = []
+
+        def note(arguments: Any) -> Reply:
+            arrivals.append((arguments["time"], line.time_ns()))
+            return guest.set_time(arguments)
+
+        guest.handlers["guest-set-time"] = note
+        report = run(guest)
+        ((sent_ns, arrived_ns),) = arrivals
+        assert sent_ns - (arrived_ns - 300_137) == report.before.measurement.one_way_ns
+        # The ways differ by 100 us, which nobody can tell from outside: half of it is the error.
+        assert abs(sent_ns - arrived_ns) < 51 * MICROSECOND
+
+    def test_a_wait_before_the_step_does_not_age_the_time(self, line: TimeLine) -> None:
+        guest = stock(line, -20 * SECOND)
+        usual = guest.delays
+
+        def slow_before(command: str) -> tuple[int, int]:
+            if command == "guest-set-time":
+                line.now_ns += 2 * SECOND  # a queue in front of the channel
+            return usual(command)
+
+        guest.delays = slow_before
+        assert run(guest).attempts == 1
+        assert abs(guest.clock.offset_ns()) < 300 * MICROSECOND
+
+    def test_it_has_time_for_hwclock(self, line: TimeLine) -> None:
+        guest = stock(line, -20 * SECOND)
+        run(guest)
+        timeouts = {name: limit for (name, _arguments), limit in zip(guest.requests, guest.timeouts, strict=True)}
+        assert timeouts["guest-set-time"] == 10.0
+        assert timeouts["guest-get-time"] == 5.0
+
+    def test_an_error_behind_the_setting_is_a_warning(self, line: TimeLine) -> None:
+        guest = stock(line, -20 * SECOND)
+
+        def no_rtc(arguments: Any) -> Reply:
+            guest.set_time(arguments)
+            return failed("hwclock failed to set hardware clock to system time")
+
+        guest.handlers["guest-set-time"] = no_rtc
+        report = run(guest)
+        assert (report.changed, report.within_tolerance, report.error) == (True, True, None)
+        (warning,) = report.warnings
+        assert "the clock was set although" in warning
+        assert "hwclock failed" in warning
+
+    def test_an_error_without_the_setting_fails_with_the_figures(self, line: TimeLine) -> None:
+        guest = stock(line, -20 * SECOND)
+        guest.handlers["guest-set-time"] = lambda _arguments: failed("Failed to set time: not permitted")
+        report = run(guest)
+        assert isinstance(report.error, CommandFailedError)
+        assert "not permitted" in report.error.message
+        assert "off by -19.9999" in report.error.message
+        assert "after 3 attempts" in report.error.message
+        assert (report.changed, report.within_tolerance, report.attempts) == (False, False, 3)
+
+    @pytest.mark.parametrize("was_set", [True, False])
+    def test_a_timeout_is_measured(self, line: TimeLine, was_set: bool) -> None:
+        guest = stock(line, -20 * SECOND)
+        guest.handlers["guest-set-time"] = guest.times_out(guest.set_time if was_set else None)
+        report = run(guest, attempts=1)
+        assert report.within_tolerance is was_set
+        assert report.changed is was_set
+        assert (report.error is None) is was_set
+        if not was_set:
+            assert isinstance(report.error, ExchangeTimeoutError)
+            assert "after 1 attempt" in report.error.message
+
+    def test_an_agent_that_is_busy_behind_a_timeout_is_waited_for(self, line: TimeLine) -> None:
+        guest = stock(line, -20 * SECOND)
+        guest.handlers["guest-set-time"] = guest.times_out(guest.set_time)
+        pings = iter([UnresponsiveError("busy"), UnresponsiveError("busy"), None])
+
+        def ping(_arguments: Any) -> Reply:
+            trouble = next(pings)
+            if trouble is not None:
+                raise trouble
+            return Returned({})
+
+        guest.handlers["guest-ping"] = ping
+        assert run(guest).within_tolerance
+        assert line.slept == [0.2, 0.2]
+
+    def test_an_agent_that_is_gone_behind_the_step_is_told_and_what_it_did_is_not_known(self, line: TimeLine) -> None:
+        guest = stock(line, -20 * SECOND)
+        guest.handlers["guest-set-time"] = guest.times_out()
+        guest.handlers["guest-ping"] = guest.times_out()
+        report = run(guest)
+        assert isinstance(report.error, ExchangeTimeoutError)
+        assert (report.changed, report.within_tolerance, report.attempts, report.after) == (True, False, 1, None)
+
+    def test_a_refusal_in_a_later_attempt_leaves_what_the_first_one_did(self, line: TimeLine) -> None:
+        guest = stock(line, -20 * SECOND)
+        replies = iter([Returned({}), disabled("guest-set-time")])
+        guest.handlers["guest-set-time"] = lambda _arguments: next(replies)
+        report = run(guest)
+        assert isinstance(report.error, CommandDisabledError)
+        assert (report.changed, report.attempts) == (True, 2)
+
+    def test_a_hypervisor_that_fails_behind_the_setting_is_a_warning(self, line: TimeLine) -> None:
+        guest = stock(line, -20 * SECOND)
+
+        def fails_behind(arguments: Any) -> Reply:
+            guest.set_time(arguments)
+            raise HypervisorUnavailableError("rtc-reset-reinjection failed")
+
+        guest.handlers["guest-set-time"] = fails_behind
+        report = run(guest)
+        assert (report.within_tolerance, report.error) == (True, None)
+        assert "rtc-reset-reinjection failed" in report.warnings[0]
+
+
+class TestTheHardwareClock:
+    def test_it_takes_no_time_along_and_whole_seconds_will_do(self, line: TimeLine) -> None:
+        guest = stock(line, -20 * SECOND)
+        report = run(guest, method="rtc", tolerance_ns=SECOND)
+        assert guest.asked("guest-set-time") == [{}]
+        assert (report.method, report.attempts, report.within_tolerance) == ("rtc", 1, True)
+
+    def test_too_fine_a_tolerance_gets_its_own_hint(self, line: TimeLine) -> None:
+        guest = stock(line, -20 * SECOND)
+        report = run(guest, method="rtc", tolerance_ns=MILLISECOND)
+        assert isinstance(report.error, NotConvergedError)
+        assert "whole seconds" in report.error.hint
+
+
+def skewed(guest: SimulatedGuest, by_ns: list[int]) -> Handler:
+    """guest-set-time as on a guest that needs longer than usual: each call is off by the next of these."""
+    errors = iter(by_ns)
+
+    def handle(arguments: Any) -> Reply:
+        reply = guest.set_time(arguments)
+        guest.clock.add(next(errors))
+        return reply
+
+    return handle
+
+
+class TestAttempts:
+    def test_a_coarse_first_step_is_refined(self, line: TimeLine) -> None:
+        guest = stock(line, -20 * SECOND)
+        guest.handlers["guest-set-time"] = skewed(guest, [-3 * MILLISECOND, 0])
+        report = run(guest)
+        assert (report.attempts, report.error) == (2, None)
+        assert abs(guest.clock.offset_ns()) < 300 * MICROSECOND
+
+    @pytest.mark.parametrize("left_ns", [450 * MICROSECOND, -400 * MICROSECOND])
+    def test_half_a_millisecond_is_left(self, line: TimeLine, left_ns: int) -> None:
+        guest = stock(line, -20 * SECOND)
+        guest.handlers["guest-set-time"] = skewed(guest, [left_ns])
+        assert run(guest).attempts == 1
+
+    def test_what_lies_below_the_uncertainty_is_left(self, line: TimeLine) -> None:
+        guest = stock(line, -20 * SECOND)
+        guest.delays = lambda _command: (5_000_137, 5_000_219)
+        guest.handlers["guest-set-time"] = skewed(guest, [3 * MILLISECOND])
+        assert run(guest).attempts == 1
+
+    @pytest.mark.parametrize("attempts", [1, 3])
+    def test_refining_is_no_failure_when_attempts_run_out(self, line: TimeLine, attempts: int) -> None:
+        guest = stock(line, -20 * SECOND)
+        guest.handlers["guest-set-time"] = skewed(guest, [-3 * MILLISECOND] * attempts)
+        report = run(guest, attempts=attempts)
+        assert (report.attempts, report.within_tolerance, report.error) == (attempts, True, None)
+
+    @pytest.mark.parametrize("attempts", [1, 2, 3])
+    def test_a_clock_that_will_not_come_right_fails_with_the_figures(self, line: TimeLine, attempts: int) -> None:
+        guest = stock(line, -20 * SECOND)
+        guest.handlers["guest-set-time"] = skewed(guest, [2 * SECOND] * attempts)
+        report = run(guest, attempts=attempts)
+        assert isinstance(report.error, NotConvergedError)
+        assert "off by 2.0" in report.error.message
+        assert f"after {attempts} attempt" in report.error.message
+        assert (report.changed, report.within_tolerance, report.attempts) == (True, False, attempts)
+        assert report.as_dict()["error"] == report.error.as_dict()
+
+    def test_an_agent_that_never_sets_has_changed_nothing(self, line: TimeLine) -> None:
+        guest = stock(line, -20 * SECOND)
+        guest.handlers["guest-set-time"] = lambda _arguments: Returned({})
+        report = run(guest)
+        assert isinstance(report.error, NotConvergedError)
+        assert (report.changed, report.attempts) == (False, 3)
+        assert len(guest.asked("guest-set-time")) == 3
+
+    def test_an_agent_that_sets_whole_minutes_is_found_out(self, line: TimeLine) -> None:
+        guest = stock(line, -200 * SECOND)
+        guest.handlers["guest-set-time"] = lambda arguments: guest.set_time(
+            {"time": arguments["time"] // (60 * SECOND) * 60 * SECOND}
+        )
+        report = run(guest)
+        assert isinstance(report.error, NotConvergedError)
+        assert report.changed
+
+    def test_a_drifting_clock_is_set_and_the_truth_is_held(self, line: TimeLine) -> None:
+        assert run(stock(line, -20 * SECOND, drift_ppb=450_000)).within_tolerance
+
+
+class TestTheGuestsTimes:
+    def test_before_and_after_are_for_the_same_instant(self, line: TimeLine) -> None:
+        guest = stock(line, -20 * SECOND)
+        report = run(guest)
+        assert abs(report.guest_time_before_ns - (line.time_ns() - 20 * SECOND)) < 300 * MICROSECOND
+        assert abs(report.guest_time_after_ns - guest.clock.true_ns()) < 300 * MICROSECOND
+
+    def test_duration_is_all_of_it(self, line: TimeLine) -> None:
+        began_ns = line.now_ns
+        guest = stock(line, -20 * SECOND)
+        agent = GuestAgent(guest, 5.0)
+        report = resync(agent, line.reference(), ResyncOptions())
+        assert report.duration_ns == line.now_ns - began_ns > SECOND
+
+
+class TestTheHostsClock:
+    @pytest.mark.parametrize("make", [stock, extended])
+    @pytest.mark.parametrize("jump_ns", [-3_600 * SECOND, 5 * SECOND])
+    def test_a_jump_during_the_step_is_told_and_the_new_time_counts(
+        self, line: TimeLine, make: Any, jump_ns: int
+    ) -> None:
+        guest = make(line, -20 * SECOND)
+        command = "guest-update-time" if make is extended else "guest-set-time"
+        usual = guest.handlers[command]
+
+        def jumps(arguments: Any) -> Reply:
+            if len(guest.asked(command)) == 1:
+                line.step_host(jump_ns)
+            return usual(arguments)
+
+        guest.handlers[command] = jumps
+        report = run(guest)
+        assert (report.attempts, report.within_tolerance, report.error) == (2, True, None)
+        assert [w for w in report.warnings if "host's clock was stepped" in w]
+        assert abs(guest.clock.offset_ns()) < 300 * MICROSECOND
+        # Before is what the guest would show now, whatever the host thinks of it.
+        untouched_ns = line.time_ns() - jump_ns - 20 * SECOND
+        assert abs(report.guest_time_before_ns - untouched_ns) < 300 * MICROSECOND
+
+    def test_a_jump_alone_is_no_change_of_the_guest(self, line: TimeLine) -> None:
+        guest = stock(line, -20 * SECOND)
+
+        def jumps_and_sets_nothing(_arguments: Any) -> Reply:
+            line.step_host(5 * SECOND)
+            return Returned({})
+
+        guest.handlers["guest-set-time"] = jumps_and_sets_nothing
+        report = run(guest)
+        assert report.changed is False
+        assert isinstance(report.error, NotConvergedError)
+
+
+class TestCoarseClocks:
+    def test_windows_ticks_are_a_warning(self, line: TimeLine) -> None:
+        guest = stock(line, -20 * SECOND, tick_ns=15_625_000)
+        report = run(guest)
+        assert report.within_tolerance
+        assert [w for w in report.warnings if "coarse or being slewed" in w]
+        assert len(report.warnings) == len(set(report.warnings))
+
+    def test_milliseconds_are_a_resolution(self, line: TimeLine) -> None:
+        report = run(stock(line, -20 * SECOND, tick_ns=MILLISECOND))
+        assert report.within_tolerance
+        assert report.as_dict()["resolution_ns"] == MILLISECOND
+        assert report.warnings == ()
+
+
+def test_a_guest_that_cannot_be_read_is_an_exception(line: TimeLine) -> None:
+    guest = stock(line, 0)
+    guest.handlers["guest-get-time"] = lambda _arguments: not_found("guest-get-time")
+    with pytest.raises(CommandNotFoundError):
+        run(guest)
