@@ -53,7 +53,8 @@ lint: .venv/.ready ## ruff, mypy, vermin, yamllint, ansible-lint, reuse
 	$(venv)/mypy -p ansible_collections.qemu.guest_agent.plugins.module_utils
 	$(venv)/vermin --quiet --no-tips --violations --target=3.8- plugins
 	$(venv)/yamllint --strict .
-	PATH="$(CURDIR)/$(venv):$$PATH" $(venv)/ansible-lint --offline
+	PATH="$(CURDIR)/$(venv):$$PATH" ANSIBLE_COLLECTIONS_PATH="$$($(venv)/python -m tests.support.collection install)" \
+	    $(venv)/ansible-lint --offline
 	$(venv)/reuse lint --quiet || $(venv)/reuse lint
 
 # --- Making it ---

@@ -1,0 +1,54 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The README's examples do what it says, on a real guest."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import yaml
+
+from tests.support.ansible_run import PlaybookRun, run_playbook
+from tests.support.collection import ROOT
+from tests.vm.guest import Guest
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+PLAYS = [block for block in re.findall(r"```yaml\n(.*?)```", README, re.DOTALL) if "hosts:" in block]
+
+
+def run_example(title: str, guest: Guest, directory: Path) -> PlaybookRun:
+    """Run the play of that name; only the guest, its save file and the hypervisor take the place of the example's."""
+    (text,) = (block for block in PLAYS if yaml.safe_load(block)[0]["name"] == title)
+    text = text.replace("domain: web1", f"domain: {guest.name}")
+    text = text.replace("/var/lib/libvirt/save/web1.save", str(directory / "web1.save"))
+    playbook = directory / "example.yml"
+    playbook.write_text(text.replace("hosts: hypervisors", "hosts: localhost"), encoding="utf-8")
+    run = run_playbook(playbook, "-e", "ansible_become=false")
+    assert run.status == 0, run.output
+    return run
+
+
+def test_every_play_is_tried_here() -> None:
+    assert len(PLAYS) == 3
+
+
+def test_after_a_restore(guest: Guest, tmp_path: Path) -> None:
+    guest.save(tmp_path / "web1.save")
+    run = run_example("Restore a guest and give it its time back", guest, tmp_path)
+    clock = run.result("Set its clock right")
+    assert clock["changed"]
+    assert clock["guest"]["within_tolerance"]
+    assert re.search(r"-\d+\.\d+ s before, -?\d+\.\d+(e-\d+)? ms after, uncertain by \d", run.output)
+
+
+def test_facts(guest: Guest, tmp_path: Path) -> None:
+    shown = run_example("Look at a guest", guest, tmp_path).result("Show how far its clock is off")
+    assert shown["web1.guest.time"]["uncertainty_ns"] > 0
+
+
+def test_settings_for_all_tasks(guest: Guest, tmp_path: Path) -> None:
+    run = run_example("Several guests, the same settings", guest, tmp_path)
+    assert run.result("Set the clock right")["invocation"]["module_args"]["timeout"] == 10
