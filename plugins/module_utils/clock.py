@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from statistics import median_low
 from typing import Callable, NamedTuple, Sequence
 
 from .agent import GuestAgent
@@ -31,6 +32,9 @@ _RESOLUTIONS_NS: tuple[int, ...] = (60000000000, *tuple(10**digits for digits in
 # A set of readings that contradict each other is thrown away and taken anew this often before the clock is called
 # coarse: a step in the middle of one set is over by the next.
 _FRESH_STARTS = 2
+
+# A few readings can suggest that nearly all of a round trip is the way there, or back; it never is.
+_LEAST_SHARE_PERCENT = 15
 
 # A clock that is read this coarsely, or that stands still between two readings, may tick more seldom than a few quick
 # readings show: Windows' does every 15.625 ms. Its readings are spread over a few of such ticks, or nothing is proved.
@@ -98,13 +102,16 @@ class Reading:
 class Measurement:
     """What several readings prove together.
 
-    ``interval`` holds the offset of the guest's clock against the host's monotonic clock. ``one_way_ns`` is the
-    time from sending a request to the agent's acting on it, by the upper quartile: setting a clock takes the agent a
-    little more work than reading it. ``coarse``: the readings contradicted each other, because
-    the guest's clock ticks in steps or is being slewed, and the interval was widened by what they differed.
+    ``interval`` holds the offset of the guest's clock against the host's monotonic clock, and that is proven.
+    ``likely_ns`` is where in it the offset most likely is; it is a guess, good enough to step by but not to report.
+    ``one_way_ns`` is the time from sending a request to the agent's acting on it, as the guess has it and by the upper
+    quartile: setting a clock takes the agent a little more work than reading it. ``coarse``: the readings contradicted
+    each other, because the guest's clock ticks in steps or is being slewed, and the interval was widened by what they
+    differed.
     """
 
     interval: Interval
+    likely_ns: int
     round_trip_ns: int
     one_way_ns: int
     resolution_ns: int
@@ -146,6 +153,27 @@ def seen_resolution(readings: Sequence[Reading]) -> int:
     return claimed
 
 
+def likely_offset(readings: Sequence[Reading], agreed: Interval) -> int:
+    """Where in the interval the offset most likely is.
+
+    The interval is as wide as the quickest way there and the quickest way back together, and how it divides into the
+    two cannot be told from it. But the way that varies more is usually the longer one: both are made of the same waits
+    for a processor. So the interval is divided as the ways' median deviations from their quickest.
+    """
+    if agreed.is_empty or max(each.resolution_ns for each in readings) > agreed.high - agreed.low:
+        return agreed.middle  # what varies is where in its ticks the clock was read
+    there = _typical_delay([each.interval.high for each in readings])
+    back = _typical_delay([-each.interval.low for each in readings])
+    there_percent = 100 * there // (there + back) if there + back else 50
+    there_percent = max(_LEAST_SHARE_PERCENT, min(there_percent, 100 - _LEAST_SHARE_PERCENT))
+    return agreed.high - (agreed.high - agreed.low) * there_percent // 100
+
+
+def _typical_delay(bounds: Sequence[int]) -> int:
+    """How much later than the quickest the median is."""
+    return median_low(bounds) - min(bounds)
+
+
 def evaluate(readings: Sequence[Reading]) -> Measurement:
     """What the readings prove, contradictions bridged."""
     resolution_ns = seen_resolution(readings)
@@ -156,11 +184,13 @@ def evaluate(readings: Sequence[Reading]) -> Measurement:
     agreed = intersection(at_resolution)
     coarse = agreed.is_empty
     interval = bridged(agreed) if coarse else agreed
+    likely_ns = likely_offset(at_resolution, interval)
     # Half of the resolution: that much was cut from a reading on average.
-    ways_ns = sorted(each.guest_received_ns + resolution_ns // 2 - each.sent_ns - interval.middle for each in readings)
+    ways_ns = sorted(each.guest_received_ns + resolution_ns // 2 - each.sent_ns - likely_ns for each in readings)
     one_way_ns = ways_ns[len(ways_ns) * 3 // 4]
     return Measurement(
         interval=interval,
+        likely_ns=likely_ns,
         round_trip_ns=min(each.round_trip_ns for each in readings),
         one_way_ns=max(0, one_way_ns),
         resolution_ns=max(resolution_ns, agreed.low - agreed.high) if coarse else resolution_ns,

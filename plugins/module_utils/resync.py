@@ -69,6 +69,7 @@ class Offset(NamedTuple):
     """A measurement seen against the reference: guest clock minus the time that it should show."""
 
     interval: Interval
+    likely_ns: int
     measurement: Measurement
 
     @property
@@ -223,7 +224,8 @@ class _Run:
                 "the guest's clock is coarse or being slewed: "
                 f"its readings differ by {_seconds(measurement.resolution_ns)}"
             )
-        return Offset(measurement.interval.shifted(-self._reference.base_ns()), measurement)
+        base_ns = self._reference.base_ns()
+        return Offset(measurement.interval.shifted(-base_ns), measurement.likely_ns - base_ns, measurement)
 
     def _is_right(self, offset: Offset) -> bool:
         # A residual below the uncertainty cannot be told from none; stepping again would only add noise.
@@ -236,7 +238,7 @@ class _Run:
 
     @staticmethod
     def _can_be_refined(offset: Offset) -> bool:
-        return abs(offset.ns) > max(_FINE_NS, offset.uncertainty_ns)
+        return abs(offset.likely_ns) > max(_FINE_NS, offset.uncertainty_ns)
 
     def _choose(self) -> str:
         method = self._options.method
@@ -325,7 +327,7 @@ _Step = Callable[[GuestAgent, Reference, Offset, ResyncOptions], Optional[str]]
 
 def _step_by_delta(agent: GuestAgent, _reference: Reference, offset: Offset, options: ResyncOptions) -> str | None:
     """The extended agent adds the delta in its kernel, so however long the request takes, no error is added."""
-    seconds, nanoseconds = divmod(-offset.ns, SECOND_NS)
+    seconds, nanoseconds = divmod(-offset.likely_ns, SECOND_NS)
     arguments: dict[str, object] = {"seconds": seconds, "nanoseconds": nanoseconds, "relative": True}
     if options.update_rtc:
         arguments["rtc"] = True

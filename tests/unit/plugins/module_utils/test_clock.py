@@ -190,6 +190,49 @@ class TestParts:
         assert seen_resolution([Reading(0, 1, value, value, claimed_ns) for value in values]) == seen_ns
 
 
+class TestTheLikelyOffset:
+    """A guess where in the interval the offset is; a step goes by it, and what is reported does not."""
+
+    @settings(deadline=None)
+    @given(ways, offsets)
+    def test_it_never_leaves_the_interval(self, journeys: list[Way], offset_ns: int) -> None:
+        line = TimeLine()
+        measurement = evaluate(take(line, GuestClock(line, offset_ns), journeys, 1))
+        assert measurement.interval.low <= measurement.likely_ns <= measurement.interval.high
+
+    def test_it_is_the_middle_where_nothing_varies(self) -> None:
+        line = TimeLine()
+        measurement = evaluate(take(line, GuestClock(line), [(0, 9_000, 0, 1_000)] * 8, 1))
+        assert measurement.likely_ns == pytest.approx(measurement.interval.middle, abs=1)
+
+    @pytest.mark.parametrize(("forward_ns", "backward_ns"), [(800_000, 200_000), (200_000, 800_000)])
+    def test_the_way_that_varies_more_is_taken_for_the_longer_one(self, forward_ns: int, backward_ns: int) -> None:
+        """Each way takes up to half as long again as its quickest, as on a processor that others use too."""
+        line = TimeLine()
+        shares = (0, 25, 50, 10, 40, 30, 20, 5)
+        journeys = [
+            (0, forward_ns * (100 + there) // 100, 0, backward_ns * (100 + back) // 100)
+            for there, back in zip(shares, reversed(shares), strict=True)
+        ]
+        measurement = evaluate(take(line, GuestClock(line), journeys, 1))
+        # The middle is off by half of what the one way takes longer than the other.
+        off_by = (forward_ns - backward_ns) // 2
+        assert measurement.interval.middle - measurement.likely_ns == pytest.approx(off_by, abs=20_000)
+
+    def test_a_way_that_seems_to_be_all_of_the_round_trip_is_not_believed(self) -> None:
+        line = TimeLine()
+        journeys = [(0, 1_000_000 * number, 0, 1_000_000) for number in (1, 2, 3, 4, 5)]
+        measurement = evaluate(take(line, GuestClock(line), journeys, 1))
+        width = measurement.interval.high - measurement.interval.low
+        assert measurement.likely_ns - measurement.interval.low == pytest.approx(width * 15 // 100, abs=2)
+
+    def test_it_is_the_middle_where_the_clock_ticks_more_coarsely_than_the_way_takes(self) -> None:
+        line = TimeLine()
+        journeys = [(7 * MILLISECOND, 1_000 * number, 0, 1_000) for number in range(1, 9)]
+        measurement = evaluate(take(line, GuestClock(line, tick_ns=MILLISECOND), journeys, MILLISECOND))
+        assert measurement.likely_ns == measurement.interval.middle
+
+
 class TestWays:
     @settings(deadline=None)
     @given(st.integers(0, 10 * MILLISECOND), st.integers(0, 10 * MILLISECOND), offsets)
@@ -205,8 +248,10 @@ class TestWays:
 
     def test_one_way_is_the_upper_quartile(self) -> None:
         line = TimeLine()
-        journeys = [(0, forward, 0, 0) for forward in (3, 1_009, 2_003, 3_007, 4_001, 5_003, 6_011, 7_001)]
-        assert evaluate(take(line, GuestClock(line), journeys, 1)).one_way_ns == pytest.approx(6_011, abs=12)
+        forwards = (3, 1_009, 2_003, 3_007, 4_001, 5_003, 6_011, 7_001)
+        journeys = [(0, forward, 0, backward) for forward, backward in zip(forwards, reversed(forwards), strict=True)]
+        # There and back vary alike, so the guess is that they divide the quickest, 3 ns, in halves.
+        assert evaluate(take(line, GuestClock(line), journeys, 1)).one_way_ns == pytest.approx(6_011, abs=20)
 
     def test_round_trip_is_the_shortest_without_the_agents_own_time(self) -> None:
         line = TimeLine()

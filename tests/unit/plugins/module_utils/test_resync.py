@@ -257,7 +257,7 @@ class TestTheExtendedAgent:
         assert set(arguments) == {"seconds", "nanoseconds", "relative"}
         assert arguments["relative"] is True
         assert 0 <= arguments["nanoseconds"] < SECOND
-        assert arguments["seconds"] * SECOND + arguments["nanoseconds"] == -report.before.ns
+        assert arguments["seconds"] * SECOND + arguments["nanoseconds"] == -report.before.likely_ns
 
     def test_a_slow_way_adds_no_error(self, line: TimeLine) -> None:
         guest = extended(line, -20 * SECOND)
