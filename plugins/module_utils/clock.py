@@ -105,9 +105,8 @@ class Measurement:
     ``interval`` holds the offset of the guest's clock against the host's monotonic clock, and that is proven.
     ``likely_ns`` is where in it the offset most likely is; it is a guess, good enough to step by but not to report.
     ``one_way_ns`` is the time from sending a request to the agent's acting on it, as the guess has it and by the upper
-    quartile: setting a clock takes the agent a little more work than reading it. ``coarse``: the readings contradicted
-    each other, because the guest's clock ticks in steps or is being slewed, and the interval was widened by what they
-    differed.
+    quartile: setting a clock takes the agent a little more work than reading it. ``coarse``: the guest's clock ticks in
+    steps, or is being slewed, and the interval was widened by what was seen of that.
     """
 
     interval: Interval
@@ -133,10 +132,9 @@ def intersection(readings: Sequence[Reading]) -> Interval:
 
 
 def bridged(empty: Interval) -> Interval:
-    """An interval for readings that contradict each other by a gap.
+    """An interval for readings that contradict each other by a gap even if the clock ticks: it was stepped or slewed.
 
-    A clock that ticks coarsely is read up to one tick too low, never too high. So the largest lower bound is the best
-    reading there is, the gap is what the tick was seen to be, and the true tick may be larger than was seen.
+    It reaches from what the one readings say to as far on the other side of what the others say.
     """
     gap = empty.low - empty.high
     return Interval(empty.low - gap, empty.low + gap)
@@ -174,16 +172,33 @@ def _typical_delay(bounds: Sequence[int]) -> int:
     return median_low(bounds) - min(bounds)
 
 
+def stands_still(readings: Sequence[Reading], resolution_ns: int) -> bool:
+    """Whether the guest's clock showed the same twice although it should have gone on meanwhile."""
+    return any(
+        later.guest_received_ns == earlier.guest_received_ns and later.sent_ns - earlier.received_ns > resolution_ns
+        for earlier, later in zip(readings, readings[1:])
+    )
+
+
+def largest_growth(readings: Sequence[Reading]) -> int:
+    """The most by which the guest's clock grew from one reading to the next: at least one tick, if it was seen to."""
+    return max(
+        (later.guest_received_ns - earlier.guest_received_ns for earlier, later in zip(readings, readings[1:])),
+        default=0,
+    )
+
+
 def evaluate(readings: Sequence[Reading]) -> Measurement:
     """What the readings prove, contradictions bridged."""
     resolution_ns = seen_resolution(readings)
-    at_resolution = [
-        Reading(each.sent_ns, each.received_ns, each.guest_received_ns, each.guest_transmitted_ns, resolution_ns)
-        for each in readings
-    ]
+    at_resolution = _cut_to(resolution_ns, readings)
     agreed = intersection(at_resolution)
-    coarse = agreed.is_empty
-    interval = bridged(agreed) if coarse else agreed
+    coarse = agreed.is_empty or stands_still(readings, resolution_ns)
+    if coarse:
+        resolution_ns += max(0, largest_growth(readings))
+        at_resolution = _cut_to(resolution_ns, readings)
+        agreed = intersection(at_resolution)
+    interval = bridged(agreed) if agreed.is_empty else agreed
     likely_ns = likely_offset(at_resolution, interval)
     # Half of the resolution: that much was cut from a reading on average.
     ways_ns = sorted(each.guest_received_ns + resolution_ns // 2 - each.sent_ns - likely_ns for each in readings)
@@ -193,10 +208,17 @@ def evaluate(readings: Sequence[Reading]) -> Measurement:
         likely_ns=likely_ns,
         round_trip_ns=min(each.round_trip_ns for each in readings),
         one_way_ns=max(0, one_way_ns),
-        resolution_ns=max(resolution_ns, agreed.low - agreed.high) if coarse else resolution_ns,
+        resolution_ns=max(resolution_ns, agreed.low - agreed.high),
         exchanges=len(readings),
         coarse=coarse,
     )
+
+
+def _cut_to(resolution_ns: int, readings: Sequence[Reading]) -> list[Reading]:
+    return [
+        Reading(each.sent_ns, each.received_ns, each.guest_received_ns, each.guest_transmitted_ns, resolution_ns)
+        for each in readings
+    ]
 
 
 def measure(read: Callable[[], Reading], exchanges: int) -> Measurement:
