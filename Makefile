@@ -51,7 +51,9 @@ lint: .venv/.ready ## ruff, mypy, vermin, yamllint, ansible-lint, reuse
 	$(venv)/ruff format --check
 	@$(venv)/python -m tests.support.collection link >/dev/null
 	$(venv)/mypy -p ansible_collections.qemu.guest_agent.plugins.module_utils
-	$(venv)/vermin --quiet --no-tips --violations --target=3.8- plugins
+	@$(venv)/python -m tests.support.extended_agent >/dev/null
+	MYPYPATH=build/extended_agent $(venv)/mypy -p qemu_ga_extended
+	$(venv)/vermin --quiet --no-tips --violations --target=3.8- plugins roles/extended_agent/files
 	$(venv)/yamllint --strict .
 	PATH="$(CURDIR)/$(venv):$$PATH" ANSIBLE_COLLECTIONS_PATH="$$($(venv)/python -m tests.support.collection install)" \
 	    $(venv)/ansible-lint --offline

@@ -333,7 +333,7 @@ def _step_by_delta(agent: GuestAgent, _reference: Reference, offset: Offset, opt
         arguments["rtc"] = True
     returned = agent.call("guest-update-time", arguments)
     rtc_error = returned.get("rtc-error") if isinstance(returned, dict) else None
-    return f"the guest's hardware clock was not updated: {rtc_error}" if rtc_error else None
+    return f"the guest's hardware clock was not updated: {rtc_error}" if isinstance(rtc_error, str) else None
 
 
 def _step_to_time(agent: GuestAgent, reference: Reference, offset: Offset, _options: ResyncOptions) -> str | None:

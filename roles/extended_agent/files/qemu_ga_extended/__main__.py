@@ -1,0 +1,103 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The program: options in, exit status out."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Callable, Mapping, Sequence
+
+from . import options, rtc
+from .agent import Agent, MakePort
+from .clock import KernelClock
+from .dispatch import Dispatcher
+from .limits import Costs
+from .log import Log
+from .loop import Loop
+from .policy import Lists
+from .ports import (
+    DevicePort,
+    ListeningPort,
+    Port,
+    PortError,
+    inherited_listener,
+    listen_unix,
+    listen_vsock,
+    open_serial,
+    open_virtio,
+)
+
+_DEVICES = {"virtio-serial": open_virtio, "isa-serial": open_serial}
+_LISTENERS = {"unix-listen": listen_unix, "vsock-listen": listen_vsock}
+# The JSON parser takes one of Python's levels for each of the message's, of which QEMU allows 1024.
+_RECURSION = 4000
+
+
+def port_maker(chosen: options.Options, environment: Mapping[str, str]) -> MakePort:
+    """
+    :raises PortError: systemd's socket is not what we can use
+    :raises options.OptionError: a path is missing
+    """
+    inherited = inherited_listener(environment)
+    if inherited is None and not chosen.path:
+        raise options.OptionError(f"--path is needed with --method {chosen.method}")
+
+    def make(loop: Loop, dispatcher: Dispatcher, log: Log, on_lost: Callable[[PortError], None]) -> Port:
+        if inherited is not None:
+            return ListeningPort(loop, dispatcher, log, lambda: inherited)
+        if chosen.method in _LISTENERS:
+            return ListeningPort(loop, dispatcher, log, lambda: _LISTENERS[chosen.method](chosen.path))
+        return DevicePort(
+            loop,
+            dispatcher,
+            log,
+            lambda: _DEVICES[chosen.method](chosen.path),
+            None if chosen.retry_path else on_lost,
+        )
+
+    return make
+
+
+def _complain(text: object) -> None:
+    sys.stderr.write(f"qemu-ga-extended: {text}\n")
+
+
+def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
+    try:
+        chosen, is_dump = options.read(arguments, environment)
+        if is_dump:
+            sys.stdout.write(options.dump(chosen))
+            return 0
+        make_port = port_maker(chosen, environment)
+    except options.OptionError as error:
+        _complain(error)
+        return 2
+    except PortError as error:
+        _complain(error)
+        return 1
+    sys.setrecursionlimit(_RECURSION)
+    try:
+        agent = Agent(
+            make_port,
+            chosen.stock_path,
+            chosen.statedir,
+            Lists(chosen.allow_rpcs, chosen.block_rpcs),
+            KernelClock(),
+            rtc.update,
+            Log(chosen.logfile, chosen.verbose),
+            Costs(),
+            chosen.pidfile,
+        )
+        return agent.run()
+    except PortError as error:
+        _complain(error)
+    except OSError as error:
+        _complain(f"{error.filename or 'the agent'}: {error.strerror or error}")
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:], os.environ))

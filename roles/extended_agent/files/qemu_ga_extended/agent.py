@@ -1,0 +1,116 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The agent as a whole: its parts put together, its start and its end."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from typing import Callable
+
+from . import notify
+from .clock import Clock
+from .dispatch import Dispatcher
+from .in_front import Context
+from .limits import Costs
+from .log import Log
+from .loop import Loop, Timer
+from .policy import Lists, Policy
+from .ports import Port, PortError
+from .stock import Stock
+
+MakePort = Callable[[Loop, Dispatcher, Log, Callable[[PortError], None]], Port]
+
+
+class Agent:
+    """``make_port`` makes the end that faces the host, which opens once the stock agent has told its commands."""
+
+    def __init__(
+        self,
+        make_port: MakePort,
+        stock_path: str,
+        state_directory: str,
+        lists: Lists,
+        clock: Clock,
+        update_rtc: Callable[[], str | None],
+        log: Log,
+        costs: Costs,
+        pidfile: str = "",
+    ) -> None:
+        self._log = log
+        self._pidfile = pidfile
+        self._costs = costs
+        self.loop = Loop()
+        self._stock = Stock(self.loop, stock_path, state_directory, costs, log)
+        context = Context(clock, self._stock, Policy(lists, self._stock), update_rtc)
+        self._dispatcher = Dispatcher(self.loop, context, costs, log)
+        self._port = make_port(self.loop, self._dispatcher, log, self._fail)
+        self._is_open = False
+        self._starting: Timer | None = None
+        self._problems: list[PortError] = []
+
+    def run(self) -> int:
+        """Run until a signal ends it; the exit status.
+
+        :raises PortError: the host cannot be reached, or not any more
+        :raises OSError: the process id cannot be written
+        """
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self.loop.on_signal(number, self.stop)
+        self.loop.on_signal(signal.SIGHUP, self._reopen_log)
+        if self._pidfile:
+            with open(self._pidfile, "w", encoding="ascii") as file:
+                file.write(f"{os.getpid()}\n")
+        try:
+            self._stock.on_known = self._open
+            self._starting = self.loop.later(self._costs.start_seconds, self._open)
+            self._stock.upstream.connect()
+            status = self.loop.run()
+        finally:
+            self._port.close()
+            self.loop.close()
+            if self._pidfile and not self._stock.is_frozen:
+                with contextlib.suppress(OSError):
+                    os.unlink(self._pidfile)
+        if self._problems:
+            raise self._problems[0]
+        return status
+
+    def stop(self) -> None:
+        """Leave in order. While file systems are frozen, nothing ends either agent: who would thaw them?"""
+        if self._stock.is_frozen:
+            return
+        notify.notify("STOPPING=1")
+        self._port.close()
+        self._stock.upstream.leave(self.loop.stop)
+
+    def _open(self) -> None:
+        if self._is_open:
+            return
+        self._is_open = True
+        if self._starting is not None:
+            self._starting.cancel()
+        try:
+            self._port.open()
+        except PortError as error:
+            self._fail(error)
+            return
+        notify.notify("READY=1")
+        seconds = notify.watchdog_seconds()
+        if seconds is not None:
+            self._be_alive(seconds)
+
+    def _be_alive(self, seconds: float) -> None:
+        notify.notify("WATCHDOG=1")
+        self.loop.later(seconds, lambda: self._be_alive(seconds))
+
+    def _fail(self, problem: PortError) -> None:
+        self._problems.append(problem)
+        self._stock.upstream.leave(lambda: self.loop.stop(1))
+
+    def _reopen_log(self) -> None:
+        with contextlib.suppress(OSError):
+            self._log.reopen()

@@ -1,0 +1,170 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The commands that are answered here, whatever the stock agent does."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Callable, Mapping, NamedTuple
+
+from . import VERSION, requests
+from .clock import SECOND_NS, Clock
+from .commands import CATALOGUE, answers_on_success
+from .policy import EXTENDED, IN_FRONT, Policy
+from .refusal import Refusal, not_found
+from .stock import Stock
+
+# Years 1970 to 2261: the last one that 64 bits of nanoseconds hold to its end.
+_TIMES_NS = range(9_214_646_400 * SECOND_NS)
+_NANOSECONDS = range(SECOND_NS)
+_DECIMAL = re.compile(r"[0-9]{1,9}")
+
+
+class Context(NamedTuple):
+    """What commands work with. ``update_rtc`` gives the reason why the hardware clock was not set, None if it was."""
+
+    clock: Clock
+    stock: Stock
+    policy: Policy
+    update_rtc: Callable[[], str | None]
+
+
+class Call(NamedTuple):
+    """One command with checked arguments, received at this reading of the guest's clock."""
+
+    context: Context
+    arguments: Mapping[str, Any]
+    received_ns: int
+
+
+def _sync(call: Call) -> int:
+    number: int = call.arguments["id"]
+    return number
+
+
+def _ping(_call: Call) -> dict[str, Any]:
+    return {}
+
+
+def _get_time(call: Call) -> int:
+    return call.context.clock.now_ns()
+
+
+def _get_clock(call: Call) -> dict[str, Any]:
+    clock = call.context.clock
+    discipline = clock.discipline()
+    return {
+        "synchronized": discipline.synchronized,
+        "max-error": discipline.max_error_ns,
+        "received": call.received_ns,
+        "transmitted": clock.now_ns(),  # the last thing before the reply is written
+    }
+
+
+def _nanoseconds(given: Any) -> int:
+    if isinstance(given, str):
+        if not _DECIMAL.fullmatch(given):
+            raise Refusal("Parameter 'nanoseconds' expects a decimal number from 0 to 999999999")
+        given = int(given)
+    if given not in _NANOSECONDS:
+        raise Refusal("Parameter 'nanoseconds' expects a number from 0 to 999999999")
+    return int(given)
+
+
+def _update_time(call: Call) -> dict[str, Any]:
+    clock, arguments = call.context.clock, call.arguments
+    amount_ns = arguments["seconds"] * SECOND_NS + _nanoseconds(arguments.get("nanoseconds", 0))
+    is_relative = arguments.get("relative", False)
+    before_ns = clock.now_ns()
+    if (before_ns + amount_ns if is_relative else amount_ns) not in _TIMES_NS:
+        raise Refusal("The resulting time is not within the years 1970 to 2261")
+    try:
+        if is_relative:
+            clock.shift_ns(amount_ns)
+        else:
+            clock.set_ns(amount_ns)
+    except PermissionError as error:
+        raise Refusal("The clock was not set: this agent lacks the capability CAP_SYS_TIME") from error
+    except (OSError, OverflowError) as error:
+        raise Refusal(f"The clock was not set: {getattr(error, 'strerror', None) or error}") from error
+    returned: dict[str, Any] = {"before": before_ns, "after": clock.now_ns()}
+    if arguments.get("rtc", False):
+        problem = call.context.update_rtc()
+        if problem is not None:
+            returned["rtc-error"] = problem
+    return returned
+
+
+def _names(stock: Stock) -> list[str]:
+    """The stock agent's commands in its order, then what is only answered here."""
+    known = list(stock.info.commands) if stock.info is not None else []
+    return known + sorted(IN_FRONT.difference(known))
+
+
+def _answers_on_success(stock: Stock, command: str) -> bool:
+    if stock.info is not None and command in stock.info.commands:
+        return stock.info.commands[command].success_response
+    return answers_on_success(command)
+
+
+def _info(call: Call) -> dict[str, Any]:
+    stock, policy = call.context.stock, call.context.policy
+    return {
+        # Stock clients compare it with QEMU's versions, so it stays what it is. They ignore members that they do not
+        # know; that is where ours stands.
+        "version": stock.info.version if stock.info is not None else VERSION,
+        "extended-version": VERSION,
+        "supported_commands": [
+            {
+                "name": name,
+                "enabled": policy.is_enabled(name),
+                "success-response": _answers_on_success(stock, name),
+            }
+            for name in _names(stock)
+        ],
+    }
+
+
+def _get_command_info(call: Call) -> dict[str, Any]:
+    stock = call.context.stock
+    name: str = call.arguments["name"]
+    if name not in _names(stock):
+        raise not_found(name)
+    known = CATALOGUE.get(name)
+    return {
+        "name": name,
+        "enabled": call.context.policy.is_enabled(name),
+        "success-response": _answers_on_success(stock, name),
+        # A stock agent newer than the catalogue has commands of which no more is known.
+        "since": known.since if known else "",
+        "description": known.description if known else "",
+        "arguments": [
+            {"name": argument.name, "type": argument.type, "optional": argument.optional}
+            for argument in (known.arguments if known else ())
+        ],
+        "returns": known.returns if known else "",
+        "origin": "extended" if name in EXTENDED else "stock",
+    }
+
+
+_COMMANDS: Mapping[str, Callable[[Call], Any]] = {
+    "guest-sync": _sync,
+    "guest-sync-delimited": _sync,
+    "guest-ping": _ping,
+    "guest-info": _info,
+    "guest-get-time": _get_time,
+    "guest-get-clock": _get_clock,
+    "guest-update-time": _update_time,
+    "guest-get-command-info": _get_command_info,
+}
+
+
+def carry_out(context: Context, command: str, arguments: Mapping[str, Any], received_ns: int) -> Any:
+    """What the command returns.
+
+    :raises Refusal: it was not carried out
+    """
+    requests.check_arguments(command, arguments)
+    return _COMMANDS[command](Call(context, arguments, received_ns))

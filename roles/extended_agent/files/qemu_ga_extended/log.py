@@ -1,0 +1,54 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The log: one line per event, as the stock agent writes it. It never holds what a request or a reply carries."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from typing import TextIO
+
+
+class Log:
+    """Writes to a file, or to standard error where there is none. ``is_silent`` while file systems are frozen."""
+
+    def __init__(self, path: str = "", verbose: bool = False) -> None:
+        self.is_silent = False
+        self._path = path
+        self._verbose = verbose
+        self._file: TextIO | None = None
+        self.reopen()
+
+    def reopen(self) -> None:
+        """Take the file of that name anew, after it was moved away.
+
+        :raises OSError: it cannot be written
+        """
+        if not self._path or self.is_silent:
+            return
+        # A log tells who asked for what and when: that is for its owner only.
+        descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        if self._file is not None:
+            self._file.close()
+        self._file = open(descriptor, "w", encoding="utf-8", errors="backslashreplace")  # noqa: SIM115
+
+    def error(self, text: str) -> None:
+        self._write("error", text)
+
+    def info(self, text: str) -> None:
+        if self._verbose:
+            self._write("info", text)
+
+    def _write(self, level: str, text: str) -> None:
+        if self.is_silent:
+            return
+        now_ns = time.time_ns()
+        target = sys.stderr if self._file is None else self._file
+        try:
+            target.write(f"{now_ns // 10**9}.{now_ns % 10**9 // 1000:06}: {level}: {text}\n")
+            target.flush()
+        except (OSError, ValueError):
+            pass  # a full disk must not end the agent

@@ -1,0 +1,107 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The one loop of the one thread: descriptors, timers and signals. It sleeps until one of them has something to do."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import time
+from collections import deque
+from typing import Callable
+
+Action = Callable[[], None]
+
+# Edge-triggered: the virtio console reports POLLHUP for as long as the host is away, and would never let us sleep.
+_READING = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET
+_WRITING = _READING | select.EPOLLOUT
+
+
+class Timer:
+    """Something to do once, at an instant of the monotonic clock."""
+
+    def __init__(self, timers: set[Timer], at: float, action: Action) -> None:
+        self.at = at
+        self.action = action
+        self._timers = timers
+        timers.add(self)
+
+    def cancel(self) -> None:
+        self._timers.discard(self)
+
+
+class Loop:
+    def __init__(self) -> None:
+        self._epoll = select.epoll()
+        self._handlers: dict[int, Callable[[int], None]] = {}
+        self._timers: set[Timer] = set()  # a handful at most
+        self._soon: deque[Action] = deque()
+        self._signals: dict[int, Action] = {}
+        self._wakeup: int | None = None
+        self._status: int | None = None
+
+    def watch(self, descriptor: int, handler: Callable[[int], None]) -> None:
+        """Call the handler with epoll's mask when something has changed; it must read until nothing is left."""
+        self._epoll.register(descriptor, _READING)
+        self._handlers[descriptor] = handler
+
+    def watch_writing(self, descriptor: int, wanted: bool) -> None:
+        self._epoll.modify(descriptor, _WRITING if wanted else _READING)
+
+    def unwatch(self, descriptor: int) -> None:
+        self._epoll.unregister(descriptor)
+        del self._handlers[descriptor]
+
+    def later(self, seconds: float, action: Action) -> Timer:
+        return Timer(self._timers, time.monotonic() + seconds, action)
+
+    def soon(self, action: Action) -> None:
+        """Do it in this loop's next round, behind what other descriptors have to say."""
+        self._soon.append(action)
+
+    def on_signal(self, number: int, action: Action) -> None:
+        if self._wakeup is None:
+            self._wakeup, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+            signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+            self.watch(self._wakeup, self._take_signals)
+        self._signals[number] = action
+        signal.signal(number, lambda _number, _frame: None)  # the wake-up descriptor tells the loop
+
+    def _take_signals(self, _mask: int) -> None:
+        assert self._wakeup is not None  # noqa: S101  # it is what was watched
+        for number in sorted(set(os.read(self._wakeup, 4096))):
+            if number in self._signals:
+                self._signals[number]()
+
+    def stop(self, status: int = 0) -> None:
+        self._status = status
+
+    def run(self) -> int:
+        """Run until somebody says stop; the status that they gave."""
+        while self._status is None:
+            for descriptor, mask in self._epoll.poll(self._timeout()):
+                handler = self._handlers.get(descriptor)
+                if handler is not None:
+                    handler(mask)
+            now = time.monotonic()
+            for timer in sorted((timer for timer in self._timers if timer.at <= now), key=lambda timer: timer.at):
+                if timer in self._timers:
+                    timer.cancel()
+                    timer.action()
+            for _action in range(len(self._soon)):
+                self._soon.popleft()()
+        status, self._status = self._status, None
+        return status
+
+    def _timeout(self) -> float:
+        if self._soon:
+            return 0
+        if not self._timers:
+            return -1
+        return max(min(timer.at for timer in self._timers) - time.monotonic(), 0)
+
+    def close(self) -> None:
+        self._epoll.close()

@@ -1,0 +1,31 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Telling systemd that the agent is ready and alive (sd_notify(3)), where systemd asks for it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+from typing import Mapping
+
+_MICROSECONDS = 1_000_000
+
+
+def notify(state: str, environment: Mapping[str, str] = os.environ) -> None:
+    address = environment.get("NOTIFY_SOCKET", "")
+    if not address.startswith(("/", "@")):
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as client, contextlib.suppress(OSError):
+        client.setblocking(False)
+        client.sendto(state.encode(), address.replace("@", "\0", 1) if address.startswith("@") else address)
+
+
+def watchdog_seconds(environment: Mapping[str, str] = os.environ) -> float | None:
+    """How often to say that the agent is alive, None if nobody listens: half of what systemd waits."""
+    interval = environment.get("WATCHDOG_USEC", "")
+    if not interval.isdigit() or environment.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
+        return None
+    return int(interval) / _MICROSECONDS / 2 or None

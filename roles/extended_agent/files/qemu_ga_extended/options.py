@@ -1,0 +1,216 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What the agent is told: on the command line and in a file, under qemu-ga's names (qga/main.c, QEMU 10.0.13).
+
+As there, the file comes first and the command line goes before it, but lists of commands add up.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import Any, Mapping, NamedTuple, NoReturn, Sequence
+
+from . import VERSION
+from .policy import IN_FRONT
+
+# Not QGA_CONF: both agents may get the same environment, and must not read the same file.
+CONFIG_VARIABLE = "QGA_EXTENDED_CONF"
+CONFIG_FILE = "/etc/qemu-ga-extended.conf"
+
+_DEFAULT_PATHS: Mapping[str, str] = {
+    "virtio-serial": "/dev/virtio-ports/org.qemu.guest_agent.0",
+    "isa-serial": "/dev/ttyS0",
+    "unix-listen": "",
+    "vsock-listen": "",
+}
+
+
+class OptionError(Exception):
+    """One sentence on what is wrong with an option or the file."""
+
+
+class Options(NamedTuple):
+    """``stock_path`` is the private socket that the stock agent listens on; the other names are qemu-ga's."""
+
+    method: str = "virtio-serial"
+    path: str = ""
+    stock_path: str = "/run/qemu-ga-extended/stock.sock"
+    logfile: str = ""
+    pidfile: str = ""
+    statedir: str = "/run"
+    verbose: bool = False
+    retry_path: bool = False
+    block_rpcs: frozenset[str] = frozenset()
+    allow_rpcs: frozenset[str] | None = None
+
+
+class Invocation(NamedTuple):
+    options: Options
+    dump: bool = False
+
+
+def _text(value: str) -> str:
+    return value
+
+
+def _flag(value: str) -> bool:
+    # GLib's key files know these and no others.
+    if value not in ("true", "false"):
+        raise OptionError(f"expects true or false, not {value!r}")
+    return value == "true"
+
+
+def _commands(value: str) -> frozenset[str]:
+    return frozenset(name.strip() for name in value.split(",") if name.strip())
+
+
+def _method(value: str) -> str:
+    if value not in _DEFAULT_PATHS:
+        raise OptionError(f"expects one of {', '.join(_DEFAULT_PATHS)}, not {value!r}")
+    return value
+
+
+# The keys of the file, and how they read.
+_KEYS: Mapping[str, Any] = {
+    "method": _method,
+    "path": _text,
+    "stock-path": _text,
+    "logfile": _text,
+    "pidfile": _text,
+    "statedir": _text,
+    "verbose": _flag,
+    "retry-path": _flag,
+    "block-rpcs": _commands,
+    "allow-rpcs": _commands,
+}
+_LISTS = frozenset(("block-rpcs", "allow-rpcs"))
+
+
+def read_file(path: str) -> dict[str, Any]:
+    """The file's values under their keys.
+
+    :raises OptionError: it cannot be read, or holds what is not known
+    """
+    try:
+        with open(path, encoding="utf-8") as file:
+            lines = file.read().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise OptionError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
+    values: dict[str, Any] = {}
+    group = ""
+    for number, line in enumerate((line.strip() for line in lines), 1):
+        if not line or line.startswith("#"):
+            continue
+        if line.startswith("[") and line.endswith("]"):
+            group = line[1:-1]
+            continue
+        key, equals, value = (part.strip() for part in line.partition("="))
+        if not equals or group != "general":
+            raise OptionError(f"{path}, line {number}: expects 'key=value' in a group [general]")
+        if key == "daemon" and value == "false":
+            continue  # a dump of qemu-ga's has it
+        if key not in _KEYS:
+            raise OptionError(f"{path}, line {number}: there is no option {key!r}")
+        try:
+            values[key] = _KEYS[key](value)
+        except OptionError as error:
+            raise OptionError(f"{path}, line {number}: {key} {error}") from error
+    return values
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise OptionError(message)
+
+
+def _parser() -> _Parser:
+    parser = _Parser(
+        prog="qemu-ga-extended",
+        description="A guest agent in front of QEMU's own: it adds commands for the clock and passes the others on.",
+        add_help=True,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("-m", "--method", metavar="METHOD", help=f"transport: {', '.join(_DEFAULT_PATHS)} (default: virtio-serial)")
+    add("-p", "--path", help="device or socket of the transport; vsock-listen takes CID:PORT")
+    add("--stock-path", metavar="PATH", help=f"socket of the stock agent (default: {Options().stock_path})")
+    add("-l", "--logfile", metavar="PATH", help="log file (default: standard error)")
+    add("-f", "--pidfile", metavar="PATH", help="file to write the process id to (default: none)")
+    add("-t", "--statedir", metavar="DIR", help=f"the stock agent's state directory (default: {Options().statedir})")
+    add("-v", "--verbose", action="store_true", default=None, help="log every command's name")
+    add("-r", "--retry-path", action="store_true", default=None, help="try a device again that is not there, or goes")
+    add("-b", "--block-rpcs", metavar="LIST", action="append", help="commands to refuse; 'help' lists our own")
+    add("-a", "--allow-rpcs", metavar="LIST", action="append", help="commands to allow, and no others")
+    add("-c", "--config", metavar="PATH", help=f"configuration (default: ${CONFIG_VARIABLE} or {CONFIG_FILE})")
+    add("-D", "--dump-conf", action="store_true", help="print the configuration and exit")
+    add("-d", "--daemonize", action="store_true", help="not supported: let the service manager do it")
+    add("-V", "--version", action="version", version=f"qemu-ga-extended {VERSION}")
+    return parser
+
+
+def _given(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What the command line says, under the file's keys."""
+    given: dict[str, Any] = {}
+    for key, read in _KEYS.items():
+        value = getattr(arguments, key.replace("-", "_"))
+        if value is None:
+            continue
+        try:
+            given[key] = read(",".join(value)) if key in _LISTS else value if value is True else read(value)
+        except OptionError as error:
+            raise OptionError(f"--{key} {error}") from error
+    return given
+
+
+def _merged(file: Mapping[str, Any], given: Mapping[str, Any]) -> Options:
+    values = {**file, **given}
+    for key in _LISTS & set(file) & set(given):
+        values[key] = file[key] | given[key]
+    options = Options(**{key.replace("-", "_"): value for key, value in values.items()})
+    path = options.path or _DEFAULT_PATHS[options.method]
+    return options._replace(path=path)
+
+
+def read(arguments: Sequence[str], environment: Mapping[str, str], default_file: str = CONFIG_FILE) -> Invocation:
+    """
+    :raises OptionError: an option, or the file, is wrong
+    :raises SystemExit: help, version or a list of commands was asked for and printed
+    """
+    parsed = _parser().parse_args(list(arguments))
+    if parsed.daemonize:
+        raise OptionError("--daemonize is not supported: let the service manager run the agent in the background")
+    if any(value in ("help", "?") for value in (parsed.block_rpcs or []) + (parsed.allow_rpcs or [])):
+        sys.stdout.write("".join(f"{name}\n" for name in sorted(IN_FRONT)))
+        raise SystemExit(0)
+    asked = parsed.config or environment.get(CONFIG_VARIABLE)
+    file: dict[str, Any] = {}
+    if asked:
+        file = read_file(asked)
+    else:
+        try:
+            open(default_file, encoding="utf-8").close()
+        except FileNotFoundError:
+            pass  # only the one that nobody asked for may be missing
+        except OSError as error:
+            raise OptionError(f"{default_file} cannot be read: {error.strerror or error}") from error
+        else:
+            file = read_file(default_file)
+    return Invocation(_merged(file, _given(parsed)), parsed.dump_conf)
+
+
+def dump(options: Options) -> str:
+    """The options as a file that says the same."""
+    lines: list[str] = ["[general]"]
+    for key in _KEYS:
+        value = getattr(options, key.replace("-", "_"))
+        if value is None or value == "":
+            continue
+        if isinstance(value, bool):
+            value = "true" if value else "false"
+        elif isinstance(value, frozenset):
+            value = ",".join(sorted(value))
+        lines.append(f"{key}={value}")
+    return "\n".join(lines) + "\n"

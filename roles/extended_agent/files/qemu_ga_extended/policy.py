@@ -1,0 +1,65 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Which commands are refused: by this agent's lists, by the stock agent's, and while file systems are frozen."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from .commands import CATALOGUE, FROZEN_ALLOWED
+from .refusal import FROZEN, NOT_ALLOWED, Refusal, disabled
+from .stock import Stock
+
+# What is answered here although the stock agent has it, too: these must live when it does not.
+ANSWERED_FOR_STOCK = frozenset(("guest-sync", "guest-sync-delimited", "guest-ping", "guest-get-time", "guest-info"))
+EXTENDED = frozenset(name for name, command in CATALOGUE.items() if command.origin == "extended")
+IN_FRONT = ANSWERED_FOR_STOCK | EXTENDED
+
+
+class Lists(NamedTuple):
+    """As qemu-ga has them: with an allow list all others are refused, and the block list goes before it."""
+
+    allowed: frozenset[str] | None = None
+    blocked: frozenset[str] = frozenset()
+
+    def admit(self, command: str) -> bool:
+        return command not in self.blocked and (self.allowed is None or command in self.allowed)
+
+
+class Policy:
+    def __init__(self, lists: Lists, stock: Stock) -> None:
+        self._lists = lists
+        self._stock = stock
+
+    def refusal(self, command: str) -> Refusal | None:
+        """Why this agent does not carry the command out or pass it on; the stock agent may still refuse it."""
+        if self._stock.is_frozen and command in IN_FRONT and command not in FROZEN_ALLOWED:
+            return disabled(command, FROZEN)
+        if not self._lists.admit(command):
+            return disabled(command, NOT_ALLOWED)
+        return self._stock_refusal(command) if command in ANSWERED_FOR_STOCK else None
+
+    def _stock_refusal(self, command: str) -> Refusal | None:
+        """Its administrator's word holds for what is answered in its place."""
+        info = self._stock.info
+        if info is None:
+            return None
+        if info.refused is not None:
+            refused = info.refused
+            return Refusal(refused.description, refused.kind) if command == "guest-info" else None
+        known = info.commands.get(command)
+        # What an agent before 1.5 lacks (guest-get-time) is ours to give. When the list was made while file systems
+        # were frozen, it calls everything but these disabled, and says nothing of its lists.
+        if known is None or known.enabled or (self._stock.is_list_frozen and command not in FROZEN_ALLOWED):
+            return None
+        return disabled(command, NOT_ALLOWED)
+
+    def is_enabled(self, command: str) -> bool:
+        """What ``guest-info`` says of a command, the stock agent's included."""
+        if self.refusal(command) is not None or (self._stock.is_frozen and command not in FROZEN_ALLOWED):
+            return False
+        info = self._stock.info
+        known = info.commands.get(command) if info is not None else None
+        return known is None or known.enabled

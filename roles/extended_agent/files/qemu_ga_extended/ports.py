@@ -1,0 +1,338 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The ends that face the host: a device that is always open, or a socket that takes one client at a time."""
+
+from __future__ import annotations
+
+import os
+import socket
+import stat
+import termios
+import tty
+from typing import Callable, Mapping, Protocol
+
+from .dispatch import Dispatcher
+from .log import Log
+from .loop import Loop, Timer
+from .stream import Data, Ends, Stream
+
+# As qemu-ga reads (qga/guest-agent-core.h, QEMU 10.0.13).
+_CHUNK = 4096
+_LOOK_AGAIN_SECONDS = 1.0
+_RETRY_SECONDS = 5.0  # QGA_RETRY_INTERVAL (qga/main.c)
+# Clients that come and go quickly must not be turned away; each still waits for its turn.
+_BACKLOG = 16
+_LISTEN_FDS_START = 3  # sd_listen_fds(3)
+
+
+class PortError(Exception):
+    """The port cannot be opened, or was lost; one sentence says why."""
+
+
+class Port(Protocol):
+    def open(self) -> None:
+        """
+        :raises PortError: it cannot be opened
+        """
+
+    def close(self) -> None: ...
+
+
+# ------------------------------------------------------------------------------------------------------------ devices
+
+
+def open_virtio(path: str) -> Ends:
+    descriptor = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+    return Ends(descriptor, descriptor)
+
+
+def open_serial(path: str) -> Ends:
+    descriptor = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
+    try:
+        tty.setraw(descriptor, termios.TCSANOW)
+    except termios.error as error:
+        os.close(descriptor)
+        raise OSError(*error.args) from error
+    return Ends(descriptor, descriptor)
+
+
+class DevicePort:
+    """A device. An end of file means that the host side is away; the device stays open until it is back.
+
+    ``on_lost`` is called when the device itself has gone and is not to be tried again.
+    """
+
+    def __init__(
+        self,
+        loop: Loop,
+        dispatcher: Dispatcher,
+        log: Log,
+        open_device: Callable[[], Ends],
+        on_lost: Callable[[PortError], None] | None = None,
+    ) -> None:
+        self._loop = loop
+        self._dispatcher = dispatcher
+        self._log = log
+        self._open_device = open_device
+        self._on_lost = on_lost
+        self._stream: Stream | None = None
+        self._timer: Timer | None = None
+        dispatcher.replies = self
+
+    def open(self) -> None:
+        try:
+            ends = self._open_device()
+        except OSError as error:
+            self._lose(error)
+            return
+        self._stream = Stream(
+            self._loop,
+            ends,
+            _CHUNK,
+            self._received,
+            self._ended,
+            self._dispatcher.hang_up,
+            self._dispatcher.drained,
+        )
+
+    def close(self) -> None:
+        if self._stream is not None:
+            self._stream.close()
+            self._stream = None
+
+    @property
+    def is_congested(self) -> bool:
+        return self._stream is not None and self._stream.is_congested
+
+    def send(self, data: Data) -> None:
+        if self._stream is not None:
+            self._stream.send(data)
+
+    def take_more(self) -> None:
+        if self._stream is not None:
+            self._stream.resume()
+
+    def all_answered(self) -> None:
+        """Nothing to close: the host may come back."""
+
+    def _received(self, data: bytes) -> None:
+        self._dispatcher.received(data)
+        if self._stream is not None and self._dispatcher.is_full:
+            self._stream.pause()
+
+    def _ended(self, error: OSError | None) -> None:
+        if error is not None:
+            self.close()
+            self._lose(error)
+            return
+        if self._stream is not None:
+            self._stream.forget_unsent()
+        self._dispatcher.hang_up()
+        self._dispatcher.begin()
+        # The kernel wakes us when the host is back. A look now and then costs little, should that ever be missed.
+        if self._timer is None:
+            self._timer = self._loop.later(_LOOK_AGAIN_SECONDS, self._look_again)
+
+    def _look_again(self) -> None:
+        self._timer = None
+        if self._stream is not None:
+            self._stream.read()
+
+    def _lose(self, error: OSError) -> None:
+        reason = error.strerror or str(error)
+        self._dispatcher.hang_up()
+        self._dispatcher.begin()
+        if self._on_lost is not None:
+            self._on_lost(PortError(f"the port to the host cannot be used: {reason}"))
+            return
+        self._log.error(f"the port to the host cannot be used, trying again every {_RETRY_SECONDS:g} s: {reason}")
+        self._loop.later(_RETRY_SECONDS, self.open)
+
+
+# ------------------------------------------------------------------------------------------------------------ sockets
+
+
+def listen_unix(path: str) -> socket.socket:
+    """Listen on a path. A socket that nobody listens on any more is taken over, nothing else is.
+
+    :raises PortError: it cannot be done
+    """
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        if os.path.lexists(path):
+            _remove_stale(path)
+        listener.bind(path)
+        listener.listen(_BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise PortError(f"cannot listen on {path}: {error.strerror or error}") from error
+    except PortError:
+        listener.close()
+        raise
+    return listener
+
+
+def _remove_stale(path: str) -> None:
+    if not stat.S_ISSOCK(os.lstat(path).st_mode):
+        raise PortError(f"cannot listen on {path}: something that is no socket is in the way")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+        client.setblocking(False)
+        try:
+            client.connect(path)
+        except ConnectionRefusedError:
+            os.unlink(path)
+            return
+        except BlockingIOError:
+            pass
+    raise PortError(f"cannot listen on {path}: another program does")
+
+
+def listen_vsock(path: str) -> socket.socket:
+    """Listen on ``cid:port``.
+
+    :raises PortError: it cannot be done
+    """
+    cid, _colon, port = path.partition(":")
+    if not (cid.isdigit() and port.isdigit()):
+        raise PortError(f"a vsock path is cid:port, two numbers, not {path!r}")
+    listener: socket.socket | None = None
+    try:
+        listener = socket.socket(socket.AF_VSOCK, socket.SOCK_STREAM)
+        listener.bind((int(cid), int(port)))
+        listener.listen(_BACKLOG)
+    except (OSError, OverflowError) as error:
+        if listener is not None:
+            listener.close()
+        raise PortError(f"cannot listen on vsock {path}: {getattr(error, 'strerror', None) or error}") from error
+    return listener
+
+
+def inherited_listener(environment: Mapping[str, str]) -> socket.socket | None:
+    """The socket that systemd listens on for us (sd_listen_fds(3)), None if it does not.
+
+    :raises PortError: there is more than one, or it is no listening socket
+    """
+    count = environment.get("LISTEN_FDS", "")
+    if not count or environment.get("LISTEN_PID") != str(os.getpid()):
+        return None
+    if count != "1":
+        raise PortError(f"exactly one socket is taken from systemd, not {count}")
+    try:
+        os.set_inheritable(_LISTEN_FDS_START, False)
+        listener = socket.socket(fileno=_LISTEN_FDS_START)
+        is_listening = listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+    except OSError as error:
+        raise PortError(f"systemd's socket cannot be used: {error.strerror or error}") from error
+    if not is_listening:
+        raise PortError("systemd's socket is not a listening one")
+    return listener
+
+
+class ListeningPort:
+    """A listening socket. As with the stock agent, the next client waits until the one before has gone."""
+
+    def __init__(self, loop: Loop, dispatcher: Dispatcher, log: Log, listen: Callable[[], socket.socket]) -> None:
+        self._loop = loop
+        self._dispatcher = dispatcher
+        self._log = log
+        self._listen = listen
+        self._listener: socket.socket | None = None
+        self._stream: Stream | None = None
+        self._has_ended = False  # the client sends no more
+        self._has_hung_up = False  # it does not read either
+        self._is_answered = False
+        dispatcher.replies = self
+
+    def open(self) -> None:
+        self._listener = self._listen()
+        self._listener.setblocking(False)
+        self._loop.watch(self._listener.fileno(), self._accept)
+
+    def close(self) -> None:
+        if self._stream is not None:
+            self._stream.close()
+            self._stream = None
+        if self._listener is not None:
+            self._loop.unwatch(self._listener.fileno())
+            self._listener.close()
+            self._listener = None
+
+    @property
+    def is_congested(self) -> bool:
+        return self._stream is not None and self._stream.is_congested
+
+    def send(self, data: Data) -> None:
+        if self._stream is not None:
+            self._stream.send(data)
+
+    def take_more(self) -> None:
+        if self._stream is not None:
+            self._stream.resume()
+
+    def all_answered(self) -> None:
+        self._is_answered = True
+        self._close_when_written()
+
+    def _accept(self, _mask: int = 0) -> None:
+        if self._listener is None or self._stream is not None:
+            return
+        try:
+            client, _address = self._listener.accept()
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self._log.error(f"a client could not be accepted: {error.strerror or error}")
+            self._loop.later(_LOOK_AGAIN_SECONDS, self._accept)
+            return
+        descriptor = client.detach()
+        self._has_ended = self._has_hung_up = self._is_answered = False
+        self._dispatcher.begin()
+        self._stream = Stream(
+            self._loop,
+            Ends(descriptor, descriptor),
+            _CHUNK,
+            self._received,
+            self._ended,
+            self._hung_up,
+            self._drained,
+        )
+        self._log.info("a client has connected")
+
+    def _received(self, data: bytes) -> None:
+        self._dispatcher.received(data)
+        if self._stream is not None and self._dispatcher.is_full:
+            self._stream.pause()
+
+    def _ended(self, error: OSError | None) -> None:
+        """The end of file, or a reset: a guest that was restored resets all of its vsock connections."""
+        if error is not None or self._has_hung_up:
+            self._dispatcher.hang_up()
+            self._close_client()
+        elif not self._has_ended:
+            self._has_ended = True
+            self._dispatcher.end()
+
+    def _hung_up(self) -> None:
+        # What it asked for is still carried out, as far as it was read; the next client need not wait for that.
+        self._has_hung_up = True
+        self._dispatcher.hang_up()
+        if self._has_ended:
+            self._close_client()
+
+    def _drained(self) -> None:
+        self._close_when_written()
+        self._dispatcher.drained()
+
+    def _close_when_written(self) -> None:
+        if self._is_answered and self._stream is not None and self._stream.is_drained:
+            self._close_client()
+
+    def _close_client(self) -> None:
+        if self._stream is not None:
+            self._stream.close()
+            self._stream = None
+            self._log.info("the client has gone")
+            # Others may have queued up meanwhile, and nothing tells of them again.
+            self._loop.soon(self._accept)

@@ -1,0 +1,102 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Requests and their arguments, checked as the stock agent checks them (qapi/qmp-dispatch.c, QEMU 10.0.13)."""
+
+from __future__ import annotations
+
+from typing import Any, Mapping, NamedTuple
+
+from . import wire
+from .commands import CATALOGUE
+from .errors import LocalProtocolError
+from .refusal import Refusal
+
+_INT64 = range(-(2**63), 2**63)
+
+
+class Request(NamedTuple):
+    command: str
+    arguments: Mapping[str, Any]
+
+
+def _seed_form(value: Mapping[str, Any]) -> Mapping[str, Any]:
+    """QEMU's wiki page "UsefulCommands" writes ``command`` for ``execute``; our own commands may be asked so."""
+    command = value.get("command")
+    if "execute" not in value and isinstance(command, str):
+        known = CATALOGUE.get(command)
+        if known is not None and known.origin == "extended":
+            return {"execute" if name == "command" else name: member for name, member in value.items()}
+    return value
+
+
+def read_request(value: Any) -> Request:
+    """
+    :raises Refusal: it is no request
+    """
+    if not isinstance(value, dict):
+        raise Refusal("QMP input must be a JSON object")
+    members = _seed_form(value)
+    for name, member in members.items():
+        if name == "execute":
+            if not isinstance(member, str):
+                raise Refusal("QMP input member 'execute' must be a string")
+        elif name == "arguments":
+            if not isinstance(member, dict):
+                raise Refusal("QMP input member 'arguments' must be an object")
+        elif name != "id":
+            raise Refusal(f"QMP input member '{name}' is unexpected")
+    if "execute" not in members:
+        raise Refusal("QMP input lacks member 'execute'")
+    return Request(members["execute"], members.get("arguments", {}))
+
+
+def _is_integer(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value in _INT64
+
+
+# QAPI's names of types: what they are called in an error, and what is one.
+_TYPES = {
+    "int": ("integer", _is_integer),
+    "str": ("string", lambda value: isinstance(value, str)),
+    "bool": ("boolean", lambda value: isinstance(value, bool)),
+}
+
+
+def check_arguments(command: str, given: Mapping[str, Any]) -> None:
+    """Check names and types against the catalogue.
+
+    :raises Refusal: they do not fit
+    """
+    arguments = CATALOGUE[command].arguments
+    for argument in arguments:
+        if argument.name not in given:
+            if not argument.optional:
+                raise Refusal(f"Parameter '{argument.name}' is missing")
+            continue
+        types = [_TYPES[name] for name in argument.type.split(" | ")]
+        if not any(fits(given[argument.name]) for _name, fits in types):
+            raise Refusal(f"Invalid parameter type for '{argument.name}', expected: {types[0][0]}")
+    known = {argument.name for argument in arguments}
+    for name in given:
+        if name not in known:
+            raise Refusal(f"Parameter '{name}' is unexpected")
+
+
+def echo_of(value: Any) -> Mapping[str, Any]:
+    """What every reply to a decoded request repeats: its ``id``, if it has one."""
+    return {"id": value["id"]} if isinstance(value, dict) and "id" in value else {}
+
+
+def reply_line(members: Mapping[str, Any], echo: Mapping[str, Any]) -> bytes:
+    if echo:
+        try:
+            return wire.encode({**members, **echo})
+        except LocalProtocolError:
+            pass  # a number beyond all bounds, such as 1e999, cannot be repeated
+    return wire.encode(members)
+
+
+def refusal_line(refusal: Refusal, echo: Mapping[str, Any]) -> bytes:
+    return reply_line({"error": {"class": refusal.kind, "desc": refusal.description}}, echo)

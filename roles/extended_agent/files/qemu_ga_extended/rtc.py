@@ -1,0 +1,96 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Setting the hardware clock, in a child process: a clock that hangs must not take the agent with it."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import platform
+import select
+import signal
+import struct
+import time
+from typing import Callable
+
+_DEVICE = "/dev/rtc"
+_ADJTIME = "/etc/adjtime"
+_SECONDS = 1.0
+
+# RTC_SET_TIME (include/uapi/linux/rtc.h): _IOW('p', 0x0a, struct rtc_time). Some machines have other direction bits.
+_RTC_TIME = struct.Struct("9i")
+_WRITE = 0x80000000 if platform.machine().startswith(("ppc", "mips", "sparc", "alpha")) else 0x40000000
+_RTC_SET_TIME = _WRITE | _RTC_TIME.size << 16 | ord("p") << 8 | 0x0A
+
+_abandoned: list[int] = []  # children that could not be ended in time
+
+
+def packed(epoch_ns: int, local: bool = False) -> bytes:
+    """struct rtc_time for the nearest second."""
+    nearest = (epoch_ns + 500_000_000) // 1_000_000_000
+    fields = time.localtime(nearest) if local else time.gmtime(nearest)
+    return _RTC_TIME.pack(
+        fields.tm_sec, fields.tm_min, fields.tm_hour, fields.tm_mday, fields.tm_mon - 1, fields.tm_year - 1900, 0, 0, 0
+    )
+
+
+def keeps_local_time(path: str = _ADJTIME) -> bool:
+    """What hwclock(8) was told of this machine's hardware clock; without that file it keeps UTC."""
+    try:
+        with open(path, encoding="ascii", errors="replace") as file:
+            return "LOCAL" in file.read(1024).split()
+    except OSError:
+        return False
+
+
+def write() -> None:
+    """Write the system's time into the hardware clock."""
+    descriptor = os.open(_DEVICE, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.ioctl(descriptor, _RTC_SET_TIME, packed(time.time_ns(), keeps_local_time()))
+    finally:
+        os.close(descriptor)
+
+
+def update(action: Callable[[], None] = write, seconds: float = _SECONDS) -> str | None:
+    """Do it, for at most so long. The reason why it was not done, None if it was."""
+    _reap()
+    reader, writer = os.pipe2(os.O_CLOEXEC)
+    child = os.fork()
+    if child == 0:
+        _report(action, writer)
+    os.close(writer)
+    try:
+        if not select.select([reader], [], [], seconds)[0]:
+            return f"the hardware clock did not answer within {seconds:g} s"
+        report = os.read(reader, 4096).decode(errors="replace")
+    finally:
+        os.close(reader)
+        os.kill(child, signal.SIGKILL)
+        _abandoned.append(child)
+        _reap()
+    return None if report == "done" else report or "setting the hardware clock ended without a result"
+
+
+def _report(action: Callable[[], None], writer: int) -> None:
+    """The child's whole life. It must not run any of its parent's exits."""
+    text = "done"
+    try:
+        action()
+    except Exception as error:  # the parent gets every reason
+        text = f"the hardware clock was not set: {getattr(error, 'strerror', None) or error}"
+    with contextlib.suppress(OSError):
+        os.write(writer, text.encode(errors="replace")[:4096])
+    os._exit(0)
+
+
+def _reap() -> None:
+    """A child that sits in the kernel ends when the kernel lets it; until then it is remembered."""
+    for child in list(_abandoned):
+        with contextlib.suppress(ChildProcessError):
+            if os.waitpid(child, os.WNOHANG)[0] == 0:
+                continue
+        _abandoned.remove(child)

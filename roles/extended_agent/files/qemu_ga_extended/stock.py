@@ -1,0 +1,145 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What is known of the stock agent: its version and commands, and whether file systems are frozen.
+
+It is learnt from the replies that pass by, and asked for where they do not say. The list of commands is kept while the
+stock agent is away.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from pathlib import Path
+from types import MappingProxyType
+from typing import Callable, Mapping, NamedTuple
+
+from . import wire
+from .commands import answers_on_success
+from .errors import RemoteProtocolError
+from .limits import Costs
+from .log import Log
+from .loop import Loop
+from .stream import Data
+from .upstream import Upstream
+
+_FREEZING = frozenset(("guest-fsfreeze-freeze", "guest-fsfreeze-freeze-list"))
+_THAWING = "guest-fsfreeze-thaw"
+_STATUS = "guest-fsfreeze-status"
+_INFO = "guest-info"
+
+
+class StockCommand(NamedTuple):
+    enabled: bool
+    success_response: bool
+
+
+class StockInfo(NamedTuple):
+    """``guest-info`` of the stock agent. ``refused`` is its error, where it is not allowed to tell."""
+
+    version: str
+    commands: Mapping[str, StockCommand]
+    refused: wire.Refused | None = None
+
+
+def read_info(reply: wire.Reply) -> StockInfo:
+    """What a reply to guest-info says; entries that are none are left out."""
+    if isinstance(reply, wire.Refused):
+        return StockInfo("", MappingProxyType({}), reply)
+    value = reply.value if isinstance(reply.value, dict) else {}
+    version, listed = value.get("version"), value.get("supported_commands")
+    commands = {
+        entry["name"]: StockCommand(
+            entry.get("enabled") is True,
+            # Agents before 1.7 do not tell.
+            entry["success-response"]
+            if isinstance(entry.get("success-response"), bool)
+            else answers_on_success(entry["name"]),
+        )
+        for entry in (listed if isinstance(listed, list) else ())
+        if isinstance(entry, dict) and isinstance(entry.get("name"), str)
+    }
+    return StockInfo(version if isinstance(version, str) else "", MappingProxyType(commands))
+
+
+class Stock:
+    """``on_freed`` is called when the stock agent can take the next request, or has gone; ``on_known`` when it has
+    told its commands. ``is_list_frozen``: it told them while file systems were frozen.
+    """
+
+    def __init__(self, loop: Loop, path: str, state_directory: str, costs: Costs, log: Log) -> None:
+        self._log = log
+        # Where the stock agent remembers over a restart that it has frozen file systems (qga/main.c).
+        self._state_file = Path(state_directory) / "qga.state.isfrozen"
+        self._is_frozen = False
+        self._freeze(self._state_file.exists())
+        self.info: StockInfo | None = None
+        self.is_list_frozen = False
+        self._questions: deque[str] = deque()
+        self.on_freed: Callable[[], None] = lambda: None
+        self.on_known: Callable[[], None] = lambda: None
+        self.upstream = Upstream(loop, path, costs, log, self)
+
+    @property
+    def is_frozen(self) -> bool:
+        """File systems are frozen, or just being frozen: whatever writes to one may hang."""
+        return self._is_frozen
+
+    def _freeze(self, is_frozen: bool) -> None:
+        self._is_frozen = self._log.is_silent = is_frozen
+
+    @property
+    def is_free(self) -> bool:
+        return not self.upstream.is_busy and not self._questions
+
+    # --------------------------------------------------------------------------------------- the way's observer
+
+    def connected(self) -> None:
+        self._questions = deque((_STATUS, _INFO))
+
+    def sent(self, command: str) -> None:
+        if command in _FREEZING:
+            self._freeze(True)
+
+    def answered(self, command: str, line: Data) -> None:
+        if command == _THAWING or command in _FREEZING:
+            if isinstance(_reply(line), wire.Returned):
+                self._freeze(command != _THAWING)
+            # A freeze that fails has thawed what it had frozen, mostly; a freeze may also have had nothing to freeze.
+            self._ask_about_state()
+
+    def freed(self) -> None:
+        if self._questions and not self.upstream.is_busy and self.upstream.is_connected:
+            command = self._questions.popleft()
+            self.upstream.ask(wire.encode(wire.request(command)), command, lambda line: self._learn(command, line))
+        if not self.upstream.is_connected:
+            self._questions.clear()
+        self.on_freed()
+
+    def _ask_about_state(self) -> None:
+        self._questions.append(_STATUS)
+
+    def _learn(self, command: str, line: Data) -> None:
+        reply = _reply(line)
+        if reply is None:
+            return
+        if command == _INFO:
+            self.info = read_info(reply)
+            self.is_list_frozen = self._is_frozen
+            self.on_known()
+            return
+        if isinstance(reply, wire.Returned):
+            self._freeze(reply.value == "frozen")
+        else:
+            self._freeze(self._state_file.exists())
+        # While file systems are frozen, the stock agent calls nearly all commands disabled.
+        if self.is_list_frozen and not self._is_frozen:
+            self._questions.append(_INFO)
+
+
+def _reply(line: Data) -> wire.Reply | None:
+    try:
+        return wire.read_reply(wire.decode(bytes(line).strip()))
+    except RemoteProtocolError:
+        return None

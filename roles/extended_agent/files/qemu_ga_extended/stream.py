@@ -1,0 +1,175 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Bytes through descriptors that never block: read as they come, written as the other side takes them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import socket
+from collections import deque
+from typing import Callable, NamedTuple, Union
+
+from .loop import Loop
+
+_HUNG_UP = select.EPOLLHUP | select.EPOLLERR
+# Then others have their turn, however fast this one sends.
+_READS_IN_A_ROW = 16
+# Who lets more than this lie unread gets no further replies until it has read on.
+CONGESTED = 64 * 1024
+
+Data = Union[bytes, bytearray]
+
+
+class Ends(NamedTuple):
+    """Where to read and where to write: mostly the same descriptor."""
+
+    reader: int
+    writer: int
+
+
+class Stream:
+    """``on_data`` takes what was read. ``on_end`` comes at the end of file, or with the error that reading ended in;
+    it may come more than once. ``on_hang_up``: nobody will read what is written. ``on_drained``: all is written.
+    """
+
+    def __init__(
+        self,
+        loop: Loop,
+        ends: Ends,
+        chunk: int,
+        on_data: Callable[[bytes], None],
+        on_end: Callable[[OSError | None], None],
+        on_hang_up: Callable[[], None] = lambda: None,
+        on_drained: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._loop = loop
+        self._ends = ends
+        self._chunk = chunk
+        self._on_data = on_data
+        self._on_end = on_end
+        self._on_hang_up = on_hang_up
+        self._on_drained = on_drained
+        self._unsent: deque[memoryview] = deque()
+        self._unsent_bytes = 0
+        self._is_blocked = False
+        self._is_paused = False
+        self._is_closed = False
+        self._will_read = False
+        for descriptor in set(ends):
+            os.set_blocking(descriptor, False)
+            loop.watch(descriptor, self._on_event)
+
+    @property
+    def is_congested(self) -> bool:
+        return self._unsent_bytes > CONGESTED
+
+    @property
+    def is_drained(self) -> bool:
+        return not self._unsent
+
+    def close(self) -> None:
+        if self._is_closed:
+            return
+        self._is_closed = True
+        self._unsent.clear()
+        self._unsent_bytes = 0
+        for descriptor in set(self._ends):
+            self._loop.unwatch(descriptor)
+            os.close(descriptor)
+
+    # ------------------------------------------------------------------------------------------------------- reading
+
+    def pause(self) -> None:
+        self._is_paused = True
+
+    def resume(self) -> None:
+        if self._is_paused:
+            self._is_paused = False
+            self._read_soon()
+
+    def _read_soon(self) -> None:
+        if not self._will_read:
+            self._will_read = True
+            self._loop.soon(self._read_later)
+
+    def _read_later(self) -> None:
+        self._will_read = False
+        self.read()
+
+    def read(self) -> None:
+        """Read what there is. Nothing tells again of bytes that were left unread."""
+        for _read in range(_READS_IN_A_ROW):
+            if self._is_paused or self._is_closed:
+                return
+            try:
+                data = os.read(self._ends.reader, self._chunk)
+            except BlockingIOError:
+                return
+            except OSError as error:
+                self._on_end(error)
+                return
+            if not data:
+                self._on_end(None)
+                return
+            self._on_data(data)
+        self._read_soon()
+
+    def _on_event(self, mask: int) -> None:
+        if mask & select.EPOLLOUT and self._unsent:
+            self._write()
+        if mask & ~select.EPOLLOUT:
+            self.read()
+        if mask & _HUNG_UP and not self._is_closed:
+            self.forget_unsent()
+            self._on_hang_up()
+
+    # ------------------------------------------------------------------------------------------------------- writing
+
+    def send(self, data: Data) -> None:
+        """Write it now or when the other side takes it. It must not be changed afterwards."""
+        if self._is_closed:
+            return
+        self._unsent.append(memoryview(data))
+        self._unsent_bytes += len(data)
+        if not self._is_blocked:
+            self._write()
+
+    def end_writing(self) -> None:
+        """Tell the peer of a socket that no more will come; its own bytes still do."""
+        with socket.socket(fileno=os.dup(self._ends.writer)) as copy, contextlib.suppress(OSError):
+            copy.shutdown(socket.SHUT_WR)
+
+    def forget_unsent(self) -> None:
+        self._unsent.clear()
+        self._unsent_bytes = 0
+        self._block(False)
+
+    def _block(self, is_blocked: bool) -> None:
+        if is_blocked != self._is_blocked and not self._is_closed:
+            self._is_blocked = is_blocked
+            self._loop.watch_writing(self._ends.writer, is_blocked)
+
+    def _write(self) -> None:
+        while self._unsent:
+            piece = self._unsent[0]
+            try:
+                written = os.write(self._ends.writer, piece)
+            except BlockingIOError:
+                self._block(True)
+                return
+            except OSError:
+                # Reading will tell how it ended; whatever else is unsent has nobody to go to.
+                self.forget_unsent()
+                return
+            self._unsent_bytes -= written
+            if written < len(piece):
+                self._unsent[0] = piece[written:]
+            else:
+                self._unsent.popleft()
+        if self._is_blocked:
+            self._block(False)
+            self._on_drained()

@@ -1,0 +1,304 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The way to the stock agent: its private socket, one request at a time, each reply as the bytes that came.
+
+A connection begins with 0xFF and guest-sync-delimited, since the stock agent's parser may hold half a request of a
+former client. After a pause, or after a reply that was none, the next request goes out behind another
+guest-sync-delimited: its reply shows that the stock agent lives, and where the replies to that request begin. A request
+that is answered only if it fails goes out before one.
+"""
+
+from __future__ import annotations
+
+import random
+import socket
+import time
+from collections import deque
+from typing import Any, Callable, Protocol
+
+from . import wire
+from .commands import answers_on_success
+from .errors import RemoteProtocolError
+from .limits import Costs
+from .log import Log
+from .loop import Loop, Timer
+from .stream import Data, Ends, Stream
+
+_CHUNK = 64 * 1024
+# The stock agent may have been stopped since it was last heard; asking costs less than a request that hangs.
+_FRESH_SECONDS = 1.0
+# A reply this long is passed on by its outer form; a shorter one is looked at whole.
+_INSPECTED_BYTES = 64 * 1024
+
+
+class Asked:
+    """One request on its way. ``on_reply`` gets the reply's line, ``on_failure`` the reason why none will come."""
+
+    def __init__(
+        self,
+        command: str,
+        on_reply: Callable[[Data], None] | None,
+        on_failure: Callable[[str], None] | None,
+    ) -> None:
+        self.command = command
+        self.on_reply = on_reply
+        self.on_failure = on_failure
+        self.is_heard = False  # the stock agent has shown that it lives since this was sent, or just before
+
+    def abandon(self) -> None:
+        """Nobody wants the reply any more; it will be taken and dropped."""
+        self.on_reply = self.on_failure = None
+
+    def reply(self, line: Data) -> None:
+        if self.on_reply is not None:
+            self.on_reply(line)
+
+    def fail(self, reason: str) -> None:
+        if self.on_failure is not None:
+            self.on_failure(reason)
+
+
+class _Sync:
+    """A guest-sync-delimited on its way."""
+
+    def __init__(self) -> None:
+        self.number = random.randrange(1, 2**31)  # noqa: S311  # it tells replies apart and keeps no secret
+
+
+class Observer(Protocol):
+    """Who wants to know what goes to the stock agent and comes back, whether or not anyone waits for it."""
+
+    def connected(self) -> None: ...
+
+    def sent(self, command: str) -> None: ...
+
+    def answered(self, command: str, line: Data) -> None: ...
+
+    def freed(self) -> None: ...
+
+
+class Upstream:
+    def __init__(self, loop: Loop, path: str, costs: Costs, log: Log, observer: Observer) -> None:
+        self._loop = loop
+        self._path = path
+        self._costs = costs
+        self._log = log
+        self._observer = observer
+        self._stream: Stream | None = None
+        self._expected: deque[Asked | _Sync] = deque()
+        self._silent: Asked | None = None  # answers only if it fails
+        self._line = bytearray()
+        self._is_overlong = False
+        self._is_unsettled = False
+        self._heard_at = 0.0
+        self._backoff = costs.reconnect_seconds
+        self._reconnect: Timer | None = None
+        self._away_reason = "it has not been reached yet"
+        self._on_left: Callable[[], None] | None = None
+
+    # -------------------------------------------------------------------------------------------------- connecting
+
+    def connect(self) -> bool:
+        """Connect unless it is; false if the stock agent is away."""
+        if self._stream is not None:
+            return True
+        if self._on_left is not None:
+            return False
+        client = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        client.setblocking(False)
+        try:
+            client.connect(self._path)
+        except OSError as error:
+            client.close()
+            self._be_away(error.strerror or str(error))
+            return False
+        if self._reconnect is not None:
+            self._reconnect.cancel()
+            self._reconnect = None
+        descriptor = client.detach()
+        self._stream = Stream(self._loop, Ends(descriptor, descriptor), _CHUNK, self._received, self._ended)
+        self._log.info("connected to the stock agent")
+        self._send_sync(wire.DELIMITER)
+        self._observer.connected()
+        return True
+
+    def _be_away(self, reason: str) -> None:
+        if self._away_reason != reason:
+            self._away_reason = reason
+            self._log.error(f"the stock agent is away: {reason}")
+        if self._reconnect is None:
+            self._reconnect = self._loop.later(self._backoff, self._try_again)
+            self._backoff = min(2 * self._backoff, self._costs.longest_reconnect_seconds)
+
+    def _try_again(self) -> None:
+        self._reconnect = None
+        self.connect()
+
+    def _ended(self, error: OSError | None) -> None:
+        self._drop("it has closed the connection" if error is None else error.strerror or str(error))
+
+    def _drop(self, reason: str) -> None:
+        if self._stream is None:
+            return
+        self._stream.close()
+        self._stream = None
+        expected, self._expected = self._expected, deque()
+        self._silent = None
+        self._line = bytearray()
+        self._is_overlong = self._is_unsettled = False
+        if self._on_left is not None:
+            self._on_left()
+            return
+        self._be_away(reason)
+        for item in expected:
+            if isinstance(item, Asked):
+                item.fail(f"the stock agent has gone before it answered {item.command}: {reason}")
+        self._observer.freed()
+
+    # ------------------------------------------------------------------------------------------------------ asking
+
+    @property
+    def is_busy(self) -> bool:
+        """It still owes a reply, wanted or not."""
+        return bool(self._expected)
+
+    @property
+    def is_connected(self) -> bool:
+        return self._stream is not None
+
+    @property
+    def away_reason(self) -> str:
+        return self._away_reason or "its connection was lost"
+
+    def ask(
+        self,
+        raw: bytes,
+        command: str,
+        on_reply: Callable[[Data], None] | None = None,
+        on_failure: Callable[[str], None] | None = None,
+    ) -> Asked:
+        """Send a request; only while connected and not busy."""
+        assert self._stream is not None  # noqa: S101  # the caller's promise
+        asked = Asked(command, on_reply, on_failure)
+        is_fresh = time.monotonic() - self._heard_at < _FRESH_SECONDS
+        if self._is_unsettled or not is_fresh:
+            self._send_sync()
+        else:
+            asked.is_heard = True
+        self._stream.send(raw + b"\n")
+        if answers_on_success(command):
+            self._expected.append(asked)
+        else:
+            # What comes before the reply to this sync is its error; if nothing does, it has succeeded.
+            self._silent = asked
+            self._send_sync()
+        self._observer.sent(command)
+        return asked
+
+    def _send_sync(self, prefix: bytes = b"") -> None:
+        assert self._stream is not None  # noqa: S101
+        sync = _Sync()
+        self._expected.append(sync)
+        self._stream.send(prefix + wire.encode(wire.request("guest-sync-delimited", {"id": sync.number})))
+
+    # ----------------------------------------------------------------------------------------------------- hearing
+
+    def _received(self, data: bytes) -> None:
+        start = 0
+        while start < len(data) and self._stream is not None:
+            end = data.find(b"\n", start) + 1
+            piece = data[start : end or len(data)]
+            if len(self._line) + len(piece) > self._costs.reply_bytes:
+                self._line = bytearray()
+                self._is_overlong = True
+            if not self._is_overlong:
+                self._line += piece
+            start += len(piece)
+            if end:
+                line, self._line = self._line, bytearray()
+                is_overlong, self._is_overlong = self._is_overlong, False
+                self._take(bytearray() if is_overlong else line)
+                if not self._expected:
+                    self._observer.freed()
+
+    def _take(self, line: bytearray) -> None:
+        """One line of the stock agent's; an empty one stands for a line beyond the limit."""
+        self._heard_at = time.monotonic()
+        head = self._expected[0] if self._expected else None
+        if isinstance(head, _Sync):
+            if _is_answer_to(line, head.number):
+                self._expected.popleft()
+                self._silent = None
+                self._is_unsettled = False
+                self._backoff = self._costs.reconnect_seconds
+                self._away_reason = ""
+                if self._expected and isinstance(self._expected[0], Asked):
+                    self._expected[0].is_heard = True
+            else:
+                self._take_late(line)
+        elif head is None:
+            self._take_late(line)
+        else:
+            self._expected.popleft()
+            if _is_reply(line):
+                self._observer.answered(head.command, line)
+                head.reply(line)
+            else:
+                self._is_unsettled = True
+                head.fail(f"the stock agent has answered {head.command} with something that is no reply")
+
+    def _take_late(self, line: bytearray) -> None:
+        if self._silent is not None and _is_error(line):
+            silent, self._silent = self._silent, None
+            silent.reply(line)
+
+    # ----------------------------------------------------------------------------------------------------- leaving
+
+    def leave(self, on_left: Callable[[], None]) -> None:
+        """Close when all replies were taken: the stock agent does not survive a client that leaves some unread."""
+        self._on_left = on_left
+        if self._reconnect is not None:
+            self._reconnect.cancel()
+        if self._stream is None:
+            on_left()
+            return
+        for item in self._expected:
+            if isinstance(item, Asked):
+                item.abandon()
+        # It closes its end, too, once it has answered everything. One that hangs is not waited for.
+        self._stream.end_writing()
+        self._loop.later(self._costs.farewell_seconds, on_left)
+
+
+def _decoded(line: bytearray) -> Any:
+    try:
+        return wire.decode(bytes(line).strip())
+    except RemoteProtocolError:
+        return None
+
+
+def _is_answer_to(line: bytearray, number: int) -> bool:
+    # What stands before the 0xFF byte is of no interest, that byte exists to say so.
+    _before, delimiter, after = line.rpartition(wire.DELIMITER)
+    return bool(delimiter) and _decoded(after) == {"return": number}
+
+
+def _is_reply(line: bytearray) -> bool:
+    if len(line) > _INSPECTED_BYTES:
+        return line.startswith(b"{") and line.endswith((b"}\n", b"}\r\n")) and line.isascii()
+    try:
+        wire.read_reply(_decoded(line))
+    except RemoteProtocolError:
+        return False
+    return True
+
+
+def _is_error(line: bytearray) -> bool:
+    if len(line) > _INSPECTED_BYTES:
+        return False
+    try:
+        return isinstance(wire.read_reply(_decoded(line)), wire.Refused)
+    except RemoteProtocolError:
+        return False

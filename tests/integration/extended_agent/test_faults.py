@@ -1,0 +1,497 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What goes wrong behind the extended agent and before it, and that the time commands live through all of it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.qemu.guest_agent.plugins.module_utils import wire
+from ansible_collections.qemu.guest_agent.tests.support.agent_client import Client, answers
+from ansible_collections.qemu.guest_agent.tests.support.extended_agent import ExtendedAgent
+from ansible_collections.qemu.guest_agent.tests.support.fake_agent import SocketServer, listen_unix
+from ansible_collections.qemu.guest_agent.tests.support.stock_agent import StockAgent
+
+# Patience is shorter than in a guest, so that the tests are quick.
+QUICK = {"slow_seconds": 0.1, "alive_seconds": 0.4, "reply_seconds": 3.0, "start_seconds": 0.3}
+HOST_NAME = b'{"execute": "guest-get-host-name"}'
+
+
+@contextlib.contextmanager
+def stopped(pid: int) -> Iterator[None]:
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+def time_commands_live(client: Client) -> bool:
+    ping = client.execute("guest-ping")
+    clock = client.execute("guest-get-clock")
+    updated = client.execute("guest-update-time", seconds=1, relative=True)
+    info = client.execute("guest-info")
+    return all("return" in reply for reply in (ping, clock, updated, info))
+
+
+def until(condition: Callable[[], bool], seconds: float = 5.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come to pass"
+        time.sleep(0.02)
+
+
+class Scripted:
+    """A stock agent that a test plays: ``answer`` gets each request and returns the bytes to send, in pieces."""
+
+    def __init__(self, directory: Path, answer: Callable[[dict[str, Any]], list[bytes | float]]) -> None:
+        self.socket = str(directory / "scripted.sock")
+        self.requests: list[dict[str, Any]] = []
+        self._answer = answer
+        self._server = SocketServer(listen_unix(Path(self.socket)), self._talk)
+
+    def __enter__(self) -> Scripted:
+        self._server.__enter__()
+        return self
+
+    def __exit__(self, *arguments: Any) -> None:
+        self._server.__exit__(*arguments)
+
+    def commands(self) -> list[str]:
+        return [request["execute"] for request in self.requests]
+
+    def _talk(self, server: SocketServer, connection: socket.socket) -> None:
+        decoder = wire.Decoder()
+        while data := connection.recv(65536):
+            decoder.feed(data)
+            for event in decoder:
+                if not isinstance(event, wire.Message):
+                    connection.sendall(b'{"error": {"class": "GenericError", "desc": "JSON parse error"}}\n')
+                    continue
+                request = event.decode()
+                self.requests.append(request)
+                for piece in self._reply(request):
+                    if isinstance(piece, float):
+                        server.pause(piece)
+                    elif piece == b"HANG UP":
+                        return
+                    else:
+                        connection.sendall(piece)
+
+    def _reply(self, request: dict[str, Any]) -> list[bytes | float]:
+        command = request["execute"]
+        if command == "guest-sync-delimited":
+            return [b"\xff" + wire.encode({"return": request["arguments"]["id"]})]
+        if command == "guest-fsfreeze-status" and "scripted" not in request:
+            return [wire.encode({"return": "thawed"})]
+        if command == "guest-info":
+            return [wire.encode({"return": {"version": "1.2.3", "supported_commands": []}})]
+        return self._answer(request)
+
+
+# ------------------------------------------------------------------------------------------- the stock agent is away
+
+
+def test_time_commands_live_without_any_stock_agent(tmp_path: Path) -> None:
+    with ExtendedAgent(str(tmp_path / "none.sock"), costs=QUICK) as agent, Client(agent.socket) as client:
+        assert time_commands_live(client)
+        reply = client.ask(HOST_NAME)
+        assert reply == {
+            "error": {"class": "GenericError", "desc": "The stock agent is away: No such file or directory"}
+        }
+        info = client.execute("guest-info")["return"]
+        assert {entry["name"] for entry in info["supported_commands"]} == {
+            "guest-sync",
+            "guest-sync-delimited",
+            "guest-ping",
+            "guest-get-time",
+            "guest-info",
+            "guest-update-time",
+            "guest-get-clock",
+            "guest-get-command-info",
+        }
+        assert client.ask(b"[]")["error"]["desc"] == "QMP input must be a JSON object"
+
+
+def test_a_killed_stock_agent_is_reported_and_a_new_one_is_found(tmp_path: Path) -> None:
+    path = tmp_path / "stock.sock"
+    with StockAgent() as first:
+        path.symlink_to(first.socket)
+        with ExtendedAgent(str(path), costs=QUICK) as agent, Client(agent.socket) as client:
+            assert "return" in client.ask(HOST_NAME)
+            known = client.execute("guest-info")["return"]
+            os.kill(first.pid, signal.SIGKILL)
+            until(lambda: "error" in client.ask(HOST_NAME))
+            assert time_commands_live(client)
+            assert client.execute("guest-info")["return"] == known
+            with StockAgent() as second:
+                path.unlink()
+                path.symlink_to(second.socket)
+                # The request itself makes it try again: no back-off stands in its way.
+                assert "return" in client.ask(HOST_NAME)
+
+
+def test_a_request_that_the_stock_agent_dies_of_gets_an_error_and_the_next_one_is_answered(tmp_path: Path) -> None:
+    def answer(request: dict[str, Any]) -> list[bytes | float]:
+        return [b"HANG UP"] if request["execute"] == "guest-exec" else [b'{"return": 1}\n']
+
+    with (
+        Scripted(tmp_path, answer) as stock,
+        ExtendedAgent(stock.socket, costs=QUICK) as agent,
+        Client(agent.socket) as client,
+    ):
+        reply = client.ask(b'{"execute": "guest-exec", "id": 9}')
+        assert reply["id"] == 9
+        assert "has gone before it answered guest-exec" in reply["error"]["desc"]
+        assert client.ask(HOST_NAME) == {"return": 1}
+
+
+# ----------------------------------------------------------------------------------------------- the stock agent hangs
+
+
+def test_a_stopped_stock_agent_is_noticed_and_comes_back() -> None:
+    with StockAgent() as stock, ExtendedAgent(stock.socket, costs=QUICK) as agent, Client(agent.socket) as client:
+        assert "return" in client.ask(HOST_NAME)
+        time.sleep(1.1)  # after a pause, the agent asks for a sign of life before it trusts in a reply
+        with stopped(stock.pid):
+            began = time.monotonic()
+            reply = client.ask(HOST_NAME)
+            assert "in time" in reply["error"]["desc"]
+            assert time.monotonic() - began < 2
+            assert time_commands_live(client)
+            assert "busy" in client.ask(HOST_NAME)["error"]["desc"]
+        until(lambda: "return" in client.ask(HOST_NAME))
+        assert client.is_quiet(0.3), "the late reply to the abandoned request came through"
+
+
+def test_a_sync_goes_before_a_hanging_request_and_its_late_reply_never_comes() -> None:
+    with StockAgent() as stock, ExtendedAgent(stock.socket, costs=QUICK) as agent, Client(agent.socket) as client:
+        with stopped(stock.pid):
+            client.send(HOST_NAME)
+            time.sleep(0.2)
+            client.sync(5)
+            assert time_commands_live(client)
+        assert client.is_quiet(0.3)
+        assert "return" in client.ask(b'{"execute": "guest-get-timezone"}')
+
+
+def test_a_plain_sync_does_the_same_as_libvirt_sends_no_other() -> None:
+    with StockAgent() as stock, ExtendedAgent(stock.socket, costs=QUICK) as agent, Client(agent.socket) as client:
+        with stopped(stock.pid):
+            client.send(HOST_NAME)
+            assert client.execute("guest-sync", id=4) == {"return": 4}
+            assert time_commands_live(client)
+        assert client.is_quiet(0.3)
+
+
+def test_a_time_command_with_an_id_goes_before_a_hanging_request() -> None:
+    with StockAgent() as stock, ExtendedAgent(stock.socket, costs=QUICK) as agent, Client(agent.socket) as client:
+        with stopped(stock.pid):
+            client.send(b'{"execute": "guest-get-host-name", "id": "slow"}')
+            assert client.ask(b'{"execute": "guest-get-clock", "id": "now"}')["id"] == "now"
+        assert client.reply()["id"] == "slow"
+
+
+def test_replies_stay_in_order_while_the_stock_agent_is_only_slow(tmp_path: Path) -> None:
+    with (
+        Scripted(tmp_path, lambda _request: [0.3, b'{"return": "late"}\n']) as stock,
+        ExtendedAgent(stock.socket, costs=QUICK) as agent,
+    ):
+        lines = answers(agent.socket, HOST_NAME + b'{"execute": "guest-ping"}')
+        assert [json.loads(line)["return"] for line in lines] == ["late", {}]
+
+
+def test_a_new_client_does_not_wait_for_a_hanging_request_of_the_one_before() -> None:
+    with StockAgent() as stock, ExtendedAgent(stock.socket, costs=QUICK) as agent:
+        with stopped(stock.pid):
+            with Client(agent.socket) as client:
+                client.send(HOST_NAME)
+            with Client(agent.socket) as client:
+                assert time_commands_live(client)
+                assert client.is_quiet(0.2)
+        with Client(agent.socket) as client:
+            until(lambda: "return" in client.execute("guest-get-timezone"))
+            assert client.is_quiet(0.3)
+
+
+def test_a_full_queue_behind_a_hanging_stock_agent_does_not_hide_a_sync() -> None:
+    with (
+        StockAgent() as stock,
+        ExtendedAgent(stock.socket, costs=QUICK) as agent,
+        Client(agent.socket) as client,
+        stopped(stock.pid),
+    ):
+        client.send(HOST_NAME * 300)
+        client.sync(6)
+        assert time_commands_live(client)
+
+
+def test_a_reply_that_never_comes_becomes_an_error(tmp_path: Path) -> None:
+    costs = {**QUICK, "reply_seconds": 0.6}
+    with (
+        Scripted(tmp_path, lambda _request: [2.0, b'{"return": "late"}\n']) as stock,
+        ExtendedAgent(stock.socket, costs=costs) as agent,
+        Client(agent.socket) as client,
+    ):
+        assert "may still carry it out" in client.ask(HOST_NAME)["error"]["desc"]
+        assert client.is_quiet(2.0), "the late reply came through"
+
+
+# --------------------------------------------------------------------------------------- what the stock agent answers
+
+
+def test_commands_without_a_reply_are_not_waited_for_and_their_error_is_passed_on(tmp_path: Path) -> None:
+    def answer(request: dict[str, Any]) -> list[bytes | float]:
+        if request["execute"] == "guest-suspend-ram":
+            return [0.2, b'{"error": {"class": "GenericError", "desc": "no"}, "id": 3}\n']
+        return [] if request["execute"] == "guest-shutdown" else [b'{"return": 1}\n']
+
+    with (
+        Scripted(tmp_path, answer) as stock,
+        ExtendedAgent(stock.socket, costs=QUICK) as agent,
+        Client(agent.socket) as client,
+    ):
+        client.send(b'{"execute": "guest-shutdown"}')
+        assert client.ask(HOST_NAME) == {"return": 1}
+        client.send(b'{"execute": "guest-suspend-ram", "id": 3}')
+        assert client.execute("guest-ping") == {"return": {}}
+        assert client.reply() == {"error": {"class": "GenericError", "desc": "no"}, "id": 3}
+        client.send(b'{"execute": "guest-suspend-ram", "id": 3}')
+        client.sync(1)
+        assert client.is_quiet(0.4), "an error from before the sync came through"
+        assert client.ask(HOST_NAME) == {"return": 1}
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [b"garbage\n", b"\xff\xfe\x00\n", b"[]\n", b"{}\n", b'{"return": 1} trailing\n', b"\n", b'"' * 200_000 + b"\n"],
+)
+def test_garbage_never_reaches_the_host_and_the_next_request_is_answered(tmp_path: Path, garbage: bytes) -> None:
+    def answer(request: dict[str, Any]) -> list[bytes | float]:
+        return [garbage] if request["execute"] == "guest-exec" else [b'{"return": 1}\n']
+
+    with (
+        Scripted(tmp_path, answer) as stock,
+        ExtendedAgent(stock.socket, costs=QUICK) as agent,
+        Client(agent.socket) as client,
+    ):
+        assert "no reply" in client.execute("guest-exec")["error"]["desc"]
+        assert client.ask(HOST_NAME) == {"return": 1}
+
+
+def test_replies_pass_byte_for_byte(tmp_path: Path) -> None:
+    line = b'{"return":  {"a": 9007199254740993, "b": 1.10, "c": "\\u00E9\\ud83d\\ude00\\/", "d": 1e2},   "id": 1}\n'
+    with (
+        Scripted(tmp_path, lambda _request: [line]) as stock,
+        ExtendedAgent(stock.socket) as agent,
+        Client(agent.socket) as client,
+    ):
+        client.send(b'{"execute": "guest-exec-status", "id": 1}')
+        assert client.line() + b"\n" == line
+
+
+@pytest.mark.parametrize("size", [1_000_000, 64 * 1024 * 1024])
+def test_large_replies_pass_and_their_memory_is_given_back(tmp_path: Path, size: int) -> None:
+    line = b'{"return": "' + b"x" * size + b'"}\n'
+    with (
+        Scripted(tmp_path, lambda _request: [line]) as stock,
+        ExtendedAgent(stock.socket) as agent,
+        Client(agent.socket, seconds=30) as client,
+    ):
+        client.ask(b'{"execute": "guest-ping"}')
+        client.send(HOST_NAME)
+        left = len(line)
+        while left:
+            left -= len(client.socket.recv(1 << 20))
+        assert client.execute("guest-ping") == {"return": {}}
+        assert agent.resident_kib() < 30 * 1024
+        peak = int(Path(f"/proc/{agent.pid}/status").read_text().split("VmHWM:")[1].split()[0])
+        assert peak * 1024 < 30 * 1024 * 1024 + 2 * size
+
+
+def test_a_reply_beyond_the_limit_becomes_an_error(tmp_path: Path) -> None:
+    answered = iter(([b"{" + b"x" * 3_000_000 + b"}\n"], [b'{"return": 1}\n']))
+    costs = {**QUICK, "reply_bytes": 1_000_000}
+    with (
+        Scripted(tmp_path, lambda _request: list(next(answered))) as stock,
+        ExtendedAgent(stock.socket, costs=costs) as agent,
+        Client(agent.socket) as client,
+    ):
+        assert "no reply" in client.ask(HOST_NAME)["error"]["desc"]
+        assert client.ask(HOST_NAME) == {"return": 1}
+
+
+def test_a_request_beyond_the_limit_becomes_an_error_and_the_next_one_is_answered() -> None:
+    with (
+        StockAgent() as stock,
+        ExtendedAgent(stock.socket, costs={"request_bytes": 100_000}) as agent,
+        Client(agent.socket) as client,
+    ):
+        reply = client.ask(b'{"execute": "guest-ping", "id": "' + b"x" * 200_000 + b'"}\n')
+        assert "longer than 100000 bytes" in reply["error"]["desc"]
+        assert client.execute("guest-ping") == {"return": {}}
+
+
+# --------------------------------------------------------------------------------------------------------- freezing
+
+
+def test_time_commands_are_refused_from_the_freeze_to_the_thaw_and_nothing_is_logged(tmp_path: Path) -> None:
+    status = iter(("frozen", "thawed"))
+
+    def answer(request: dict[str, Any]) -> list[bytes | float]:
+        if request["execute"] == "guest-fsfreeze-freeze":
+            return [0.2, b'{"return": 1}\n']
+        return [b'{"return": 1}\n']
+
+    class Freezing(Scripted):
+        def _reply(self, request: dict[str, Any]) -> list[bytes | float]:
+            if request["execute"] == "guest-fsfreeze-status" and len(self.requests) > 4:
+                return [wire.encode({"return": next(status)})]
+            return super()._reply(request)
+
+    with (
+        Freezing(tmp_path, answer) as stock,
+        ExtendedAgent(stock.socket, verbose=True) as agent,
+        Client(agent.socket) as client,
+    ):
+        assert client.execute("guest-fsfreeze-freeze") == {"return": 1}
+        logged = len(agent.read_log())
+        for command in ("guest-get-clock", "guest-update-time", "guest-get-time", "guest-get-command-info"):
+            assert client.execute(command) == {
+                "error": {
+                    "class": "CommandNotFound",
+                    "desc": f"Command {command} has been disabled: the agent is in frozen state",
+                }
+            }
+        assert client.execute("guest-ping") == {"return": {}}
+        enabled = {
+            entry["name"] for entry in client.execute("guest-info")["return"]["supported_commands"] if entry["enabled"]
+        }
+        assert enabled == {"guest-ping", "guest-info", "guest-sync", "guest-sync-delimited"}
+        assert len(agent.read_log()) == logged
+        os.kill(agent.pid, signal.SIGTERM)  # refused: who would thaw?
+        assert client.execute("guest-fsfreeze-thaw") == {"return": 1}
+        assert "return" in client.execute("guest-get-clock")
+
+
+def test_a_stock_agent_that_was_frozen_before_is_known_to_be(tmp_path: Path) -> None:
+    (tmp_path / "qga.state.isfrozen").touch()
+    with ExtendedAgent(str(tmp_path / "none"), costs=QUICK, state_directory=str(tmp_path)) as agent:
+        with Client(agent.socket) as client:
+            assert "frozen" in client.execute("guest-get-clock")["error"]["desc"]
+            (tmp_path / "qga.state.isfrozen").unlink()
+        os.kill(agent.pid, signal.SIGKILL)  # it does not end while frozen
+
+
+# ---------------------------------------------------------------------------------------------------- the host's side
+
+
+def test_half_a_request_of_a_client_that_has_gone_is_forgotten() -> None:
+    with StockAgent() as stock, ExtendedAgent(stock.socket) as agent:
+        for half in (b'{"execute": "guest-pi', b'{"a": [', b'"'):
+            with Client(agent.socket) as client:
+                client.send(half)
+            with Client(agent.socket) as client:
+                assert client.execute("guest-ping") == {"return": {}}
+
+
+def test_a_client_that_closes_amid_a_large_reply_hurts_neither_agent(tmp_path: Path) -> None:
+    (tmp_path / "large").write_bytes(b"x" * 8_000_000)
+    with StockAgent() as stock, ExtendedAgent(stock.socket) as agent:
+        for _round in range(3):
+            with Client(agent.socket) as client:
+                handle = client.execute("guest-file-open", path=str(tmp_path / "large"))["return"]
+                client.send(b'{"execute": "guest-file-read", "arguments": {"handle": %d, "count": 8000000}}' % handle)
+                client.socket.recv(10)
+            with Client(agent.socket) as client:
+                assert client.sync(3) is not None
+                assert client.execute("guest-file-close", handle=handle) == {"return": {}}
+        os.kill(stock.pid, 0)
+
+
+def test_a_client_that_reads_nothing_is_not_read_from_either() -> None:
+    with StockAgent() as stock, ExtendedAgent(stock.socket) as agent, Client(agent.socket, seconds=0.5) as client:
+        flood = b'{"execute": "guest-info"}' * 1_000_000
+        with pytest.raises(TimeoutError):
+            client.send(flood)
+        assert agent.resident_kib() < 30 * 1024
+
+
+def test_a_flood_of_nonsense_costs_little_memory() -> None:
+    with StockAgent() as stock, ExtendedAgent(stock.socket) as agent, Client(agent.socket) as client:
+
+        def drain() -> None:
+            with contextlib.suppress(OSError):
+                while client.socket.recv(1 << 20):
+                    pass
+
+        reader = threading.Thread(target=drain)
+        reader.start()
+        client.send(b"}" * 100_000 + b"[" * 100_000)
+        client.socket.shutdown(socket.SHUT_WR)
+        reader.join(20)
+        assert not reader.is_alive()
+        assert agent.resident_kib() < 30 * 1024
+        with Client(agent.socket) as after:
+            assert "return" in after.ask(HOST_NAME)
+
+
+def test_a_thousand_reconnects_leak_no_descriptor() -> None:
+    with StockAgent() as stock, ExtendedAgent(stock.socket) as agent:
+        before = agent.descriptors()
+        for index in range(1000):
+            with Client(agent.socket) as client:
+                if index % 3:
+                    client.ask(b'{"execute": "guest-ping"}')
+                if index % 3 == 2:
+                    client.send(HOST_NAME)
+        with Client(agent.socket) as client:
+            client.sync(1)
+        until(lambda: agent.descriptors() <= before)
+
+
+def test_an_idle_agent_sleeps() -> None:
+    with StockAgent() as stock, ExtendedAgent(stock.socket) as agent, Client(agent.socket) as client:
+        assert "return" in client.ask(HOST_NAME)
+        time.sleep(1)
+        wakeups = agent.wakeups()
+        time.sleep(2)
+        assert agent.wakeups() == wakeups
+        assert agent.resident_kib() <= 20 * 1024
+
+
+def test_it_leaves_in_order_and_the_stock_agent_lives_on() -> None:
+    with StockAgent() as stock:
+        with ExtendedAgent(stock.socket) as agent, Client(agent.socket) as client:
+            assert "return" in client.ask(HOST_NAME)
+            client.send(b'{"execute": "guest-info"}' + HOST_NAME)
+            assert agent.stop() == 0
+        assert answers(stock.socket, b'{"execute": "guest-ping"}') == [b'{"return": {}}']
+
+
+def test_mixed_requests_in_number_leave_memory_and_descriptors_as_they_were() -> None:
+    requests = (HOST_NAME, b'{"execute": "guest-ping"}', b'{"execute": "guest-get-clock"}', b"[]", b'{"execute": "x"}')
+    with StockAgent() as stock, ExtendedAgent(stock.socket) as agent, Client(agent.socket) as client:
+
+        def ask(rounds: int) -> None:
+            for _round in range(rounds):
+                for request in requests:
+                    client.ask(request)
+
+        ask(200)
+        before_kib, descriptors = agent.resident_kib(), agent.descriptors()
+        ask(1000)
+        assert agent.resident_kib() - before_kib < 512
+        assert agent.descriptors() == descriptors

@@ -1,0 +1,177 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The program as it is started in a guest. Here guest-update-time is always blocked: its clock is the real one."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from ansible_collections.qemu.guest_agent.tests.support.agent_client import Client
+from ansible_collections.qemu.guest_agent.tests.support.extended_agent import package_parent
+
+COMMAND = [sys.executable, "-E", "-s", "-m", "qemu_ga_extended"]
+SAFE = "--block-rpcs=guest-update-time"
+
+
+def run(*options: str, environment: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*COMMAND, SAFE, *options],
+        cwd=package_parent(),
+        env={"QGA_EXTENDED_CONF": "/dev/null", **(environment or {})},
+        capture_output=True,
+        text=True,
+        timeout=20,
+    )
+
+
+@contextmanager
+def running(directory: Path, *options: str) -> Iterator[subprocess.Popen[bytes]]:
+    path = directory / "agent.sock"
+    process = subprocess.Popen(
+        [*COMMAND, SAFE, "-m", "unix-listen", "-p", str(path), "--stock-path", str(directory / "none"), *options],
+        cwd=package_parent(),
+        env={"QGA_EXTENDED_CONF": "/dev/null"},
+        stderr=subprocess.PIPE,
+    )
+    try:
+        deadline = time.monotonic() + 15
+        while not path.exists():
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_version_and_help() -> None:
+    assert run("-V").stdout == "qemu-ga-extended 0.1.0\n"
+    assert "--stock-path" in run("-h").stdout
+
+
+def test_a_dump_says_what_the_agent_would_do_and_reads_back(tmp_path: Path) -> None:
+    dump = run("-D", "-m", "unix-listen", "-p", "/x", "-t", "/state", "-v", "-b", "guest-exec")
+    assert dump.returncode == 0
+    assert "block-rpcs=guest-exec,guest-update-time\n" in dump.stdout
+    (tmp_path / "conf").write_text(dump.stdout)
+    assert run("-D", "-c", str(tmp_path / "conf")).stdout == dump.stdout
+    assert run("-D", environment={"QGA_EXTENDED_CONF": str(tmp_path / "conf")}).stdout == dump.stdout
+
+
+@pytest.mark.parametrize(
+    ("options", "status", "said"),
+    [
+        (("--nonsense",), 2, "unrecognized arguments: --nonsense"),
+        (("-m", "carrier-pigeon"), 2, "expects one of virtio-serial"),
+        (("-m", "unix-listen"), 2, "--path is needed"),
+        (("-d",), 2, "service manager"),
+        (("-c", "/nonexistent"), 2, "/nonexistent cannot be read: No such file or directory"),
+        (("-p", "/nonexistent"), 1, "the port to the host cannot be used: No such file or directory"),
+        (("-m", "unix-listen", "-p", "/dev/null"), 1, "something that is no socket is in the way"),
+        (("-m", "vsock-listen", "-p", "here"), 1, "cid:port"),
+        (("-l", "/nonexistent/log"), 1, "/nonexistent/log: No such file or directory"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_sentence(options: tuple[str, ...], status: int, said: str) -> None:
+    done = run(*options)
+    assert done.returncode == status
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stderr.splitlines()[-1].startswith("qemu-ga-extended: ")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_it_with_0(tmp_path: Path, number: signal.Signals) -> None:
+    with running(tmp_path, "-f", str(tmp_path / "pid")) as process:
+        assert (tmp_path / "pid").read_text() == f"{process.pid}\n"
+        process.send_signal(number)
+        assert process.wait(10) == 0
+    assert not (tmp_path / "pid").exists()
+
+
+def test_sighup_reopens_the_log_which_holds_no_payload(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    with running(tmp_path, "-v", "-l", str(log)) as process:
+        with Client(str(tmp_path / "agent.sock")) as client:
+            client.execute("guest-set-user-password", username="u", password="c2VjcmV0", crypted=False)  # noqa: S106
+            client.execute("guest-ping")
+        log.rename(tmp_path / "log.1")
+        process.send_signal(signal.SIGHUP)
+        with Client(str(tmp_path / "agent.sock")) as client:
+            client.execute("guest-ping")
+            deadline = time.monotonic() + 5
+            while not log.exists() and time.monotonic() < deadline:
+                client.execute("guest-ping")
+            client.execute("guest-ping")
+        assert "answered guest-ping" in log.read_text()
+    assert "c2VjcmV0" not in (tmp_path / "log.1").read_text()
+    assert log.stat().st_mode & 0o077 == 0
+
+
+def test_its_own_commands_obey_its_lists(tmp_path: Path) -> None:
+    with running(tmp_path, "-a", "guest-ping,guest-info"), Client(str(tmp_path / "agent.sock")) as client:
+        assert client.execute("guest-ping") == {"return": {}}
+        for command in ("guest-update-time", "guest-get-clock", "guest-exec"):
+            assert client.execute(command)["error"] == {
+                "class": "CommandNotFound",
+                "desc": f"Command {command} has been disabled: the command is not allowed",
+            }
+        enabled = [
+            entry["name"] for entry in client.execute("guest-info")["return"]["supported_commands"] if entry["enabled"]
+        ]
+        assert sorted(enabled) == ["guest-info", "guest-ping"]
+
+
+def test_it_takes_a_socket_from_systemd_and_says_when_it_is_ready(tmp_path: Path) -> None:
+    with (
+        socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener,
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager,
+    ):
+        listener.bind(str(tmp_path / "activated.sock"))
+        listener.listen(1)
+        manager.bind(str(tmp_path / "notify.sock"))
+        manager.settimeout(15)
+        # systemd sets LISTEN_PID to the process it starts, so a program stands in for it.
+        script = "import os, sys; os.dup2(int(sys.argv[1]), 3); os.environ['LISTEN_PID'] = str(os.getpid())"
+        script += "; os.execv(sys.argv[2], sys.argv[2:])"
+        process = subprocess.Popen(
+            [
+                sys.executable,
+                "-c",
+                script,
+                str(listener.fileno()),
+                *COMMAND,
+                SAFE,
+                "--stock-path",
+                str(tmp_path / "none"),
+            ],
+            cwd=package_parent(),
+            env={
+                "QGA_EXTENDED_CONF": "/dev/null",
+                "LISTEN_FDS": "1",
+                "NOTIFY_SOCKET": str(tmp_path / "notify.sock"),
+                "WATCHDOG_USEC": "200000",
+            },
+            pass_fds=(listener.fileno(),),
+        )
+        try:
+            assert [manager.recv(100) for _message in range(3)] == [b"READY=1", b"WATCHDOG=1", b"WATCHDOG=1"]
+            with Client(str(tmp_path / "activated.sock")) as client:
+                assert client.execute("guest-ping") == {"return": {}}
+            os.kill(process.pid, signal.SIGTERM)
+            assert process.wait(10) == 0
+        finally:
+            process.kill()
+            process.wait()

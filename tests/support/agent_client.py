@@ -1,0 +1,92 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A client of an agent for tests that send bytes, well formed or not, and want to see what comes back."""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+from types import TracebackType
+from typing import Any
+
+SECONDS = 10.0
+
+
+class Client:
+    """One connection: ``with Client(agent.socket) as client: client.ask(b'{"execute": "guest-ping"}')``."""
+
+    def __init__(self, path: str, seconds: float = SECONDS) -> None:
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.socket.connect(path)  # blocking: with a timeout, a full queue would be an error
+        self.socket.settimeout(seconds)
+        self._received = b""
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.socket.close()
+
+    def send(self, data: bytes) -> None:
+        self.socket.sendall(data)
+
+    def line(self) -> bytes:
+        """The next line; empty at the end of the stream."""
+        while b"\n" not in self._received:
+            data = self.socket.recv(65536)
+            if not data:
+                return b""
+            self._received += data
+        line, _newline, self._received = self._received.partition(b"\n")
+        return line
+
+    def reply(self) -> Any:
+        return json.loads(self.line().removeprefix(b"\xff"))
+
+    def ask(self, data: bytes) -> Any:
+        self.send(data)
+        return self.reply()
+
+    def execute(self, command: str, **arguments: Any) -> Any:
+        return self.ask(json.dumps({"execute": command, "arguments": arguments}).encode())
+
+    def sync(self, number: int) -> list[bytes]:
+        """As a client does that has lost its place; the lines that came before the reply."""
+        request = {"execute": "guest-sync-delimited", "arguments": {"id": number}}
+        self.send(b"\xff" + json.dumps(request).encode())
+        skipped = []
+        while (line := self.line()) != b'\xff{"return": %d}' % number:
+            assert line, "the agent hung up"
+            skipped.append(line)
+        return skipped
+
+    def is_quiet(self, seconds: float) -> bool:
+        """Whether nothing comes for so long."""
+        before, patience = time.monotonic(), self.socket.gettimeout()
+        self.socket.settimeout(seconds)
+        try:
+            self._received += self.socket.recv(65536)
+        except TimeoutError:
+            return time.monotonic() - before >= seconds / 2
+        finally:
+            self.socket.settimeout(patience)
+        return False
+
+
+def answers(path: str, *pieces: bytes) -> list[bytes]:
+    """All lines that the pieces are answered with, by an agent that sees a half-closed connection."""
+    with Client(path) as client:
+        for piece in pieces:
+            client.send(piece)
+            if len(pieces) > 1:
+                time.sleep(0.002)
+        client.socket.shutdown(socket.SHUT_WR)
+        lines = []
+        while line := client.line():
+            lines.append(line)
+    return lines

@@ -1,0 +1,187 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The extended agent for tests: its package assembled as the role does it, and run beside this machine's clock.
+
+The agent under test gets a clock that is an object in its process (see ``extended_agent_runner``). So whatever it is
+asked to set, this machine's clock stays as it is.
+
+``python -m tests.support.extended_agent`` assembles the package in build/, for mypy.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from types import ModuleType, TracebackType
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+ROLE = ROOT / "roles" / "extended_agent"
+PACKAGE = "qemu_ga_extended"
+RUNNER = Path(__file__).with_name("extended_agent_runner.py")
+
+START_SECONDS = 15.0
+GRACE_SECONDS = 5.0
+
+
+def shared_files() -> list[str]:
+    """What the role ships beside the agent's own files, by the role's own list."""
+    variables = yaml.safe_load((ROLE / "vars" / "main.yml").read_text())
+    return list(variables["extended_agent_shared_files"])
+
+
+def assemble(parent: Path) -> Path:
+    """Put the package together below a directory, as it lies in a guest."""
+    package = parent / PACKAGE
+    shutil.rmtree(package, ignore_errors=True)
+    package.mkdir(parents=True)
+    for source in sorted((ROLE / "files" / PACKAGE).glob("*.py")):
+        shutil.copy2(source, package)
+    for name in shared_files():
+        shutil.copy2(ROOT / "plugins" / "module_utils" / name, package)
+    return package
+
+
+_assembled: tempfile.TemporaryDirectory[str] | None = None
+
+
+def package_parent() -> Path:
+    """The directory that one assembled package of this process lies in."""
+    global _assembled
+    if _assembled is None:
+        _assembled = tempfile.TemporaryDirectory(prefix="extended-agent-")
+        assemble(Path(_assembled.name))
+    return Path(_assembled.name)
+
+
+def module(name: str) -> ModuleType:
+    """One module of the assembled package."""
+    parent = str(package_parent())
+    if parent not in sys.path:
+        sys.path.insert(0, parent)
+    return importlib.import_module(f"{PACKAGE}.{name}")
+
+
+class ExtendedAgent:
+    """An extended agent on a unix socket: ``with ExtendedAgent(stock.socket) as agent: agent.socket``.
+
+    ``costs`` are limits other than the usual ones, ``clock`` what the fake clock does (see the runner).
+    """
+
+    def __init__(
+        self,
+        stock_socket: str,
+        block_rpcs: Iterable[str] = (),
+        allow_rpcs: Iterable[str] | None = None,
+        costs: Mapping[str, float] | None = None,
+        clock: Mapping[str, Any] | None = None,
+        rtc_error: str | None = None,
+        state_directory: str | None = None,
+        device: tuple[str, str] | None = None,
+        verbose: bool = False,
+    ) -> None:
+        self._directory = tempfile.TemporaryDirectory(prefix="extended-agent-run-")
+        directory = Path(self._directory.name)
+        self.socket = str(directory / "agent.sock")
+        self._log = directory / "log"
+        self._setup = {
+            "package_parent": str(package_parent()),
+            "socket": self.socket,
+            "device": device,
+            "stock_socket": stock_socket,
+            "state_directory": state_directory or str(directory),
+            "block_rpcs": sorted(block_rpcs),
+            "allow_rpcs": None if allow_rpcs is None else sorted(allow_rpcs),
+            "costs": dict(costs or {}),
+            "clock": dict(clock or {}),
+            "rtc_error": rtc_error,
+            "verbose": verbose,
+        }
+
+    def __enter__(self) -> ExtendedAgent:
+        reader, writer = os.pipe()
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-I", str(RUNNER), json.dumps({**self._setup, "ready": writer})],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                pass_fds=(writer,),
+            )
+        os.close(writer)
+        with os.fdopen(reader, "rb") as ready:
+            if self._setup["device"] is None:
+                self._wait_until_listening()
+            elif ready.read() != b"ready":
+                raise RuntimeError(f"the extended agent did not start: {self.read_log()}")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+        self._directory.cleanup()
+
+    def stop(self) -> int:
+        """End it; its exit status."""
+        self._process.terminate()
+        try:
+            return self._process.wait(GRACE_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            return self._process.wait()
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def read_log(self) -> str:
+        return self._log.read_text(errors="replace").strip()
+
+    def resident_kib(self) -> int:
+        status = Path(f"/proc/{self.pid}/status").read_text()
+        return int(status.split("VmRSS:")[1].split()[0])
+
+    def descriptors(self) -> int:
+        return len(os.listdir(f"/proc/{self.pid}/fd"))
+
+    def cpu_seconds(self) -> float:
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def wakeups(self) -> int:
+        """How often it has gone to sleep by itself so far."""
+        status = Path(f"/proc/{self.pid}/status").read_text()
+        return int(status.split("\nvoluntary_ctxt_switches:")[1].split()[0])
+
+    def _wait_until_listening(self) -> None:
+        deadline = time.monotonic() + START_SECONDS
+        while True:
+            if self._process.poll() is not None:
+                raise RuntimeError(f"the extended agent ended at its start: {self.read_log()}")
+            try:
+                with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+                    client.connect(self.socket)
+                return
+            except (FileNotFoundError, ConnectionError):
+                if time.monotonic() > deadline:
+                    self.stop()
+                    raise RuntimeError(f"the extended agent does not listen: {self.read_log()}") from None
+                time.sleep(0.02)
+
+
+if __name__ == "__main__":
+    print(assemble(ROOT / "build" / "extended_agent"))

@@ -1,0 +1,74 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What is handed to the kernel. Nothing here reaches it: both ways there are replaced."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from ansible_collections.qemu.guest_agent.tests.support.extended_agent import module
+
+clock = module("clock")
+
+
+class Kernel:
+    def __init__(self, state: int = 0, **fields: int) -> None:
+        self.calls: list[Any] = []
+        self._state = state
+        self._fields = fields
+
+    def adjtime(self, timex: Any) -> int:
+        self.calls.append((timex.modes, timex.time.tv_sec, timex.time.tv_usec))
+        for name, value in self._fields.items():
+            setattr(timex, name, value)
+        return self._state
+
+    def settime(self, epoch_ns: int) -> None:
+        self.calls.append(epoch_ns)
+
+
+def kernel_clock(kernel: Kernel) -> Any:
+    return clock.KernelClock(kernel.adjtime, kernel.settime)
+
+
+@pytest.mark.parametrize(
+    ("delta_ns", "seconds", "nanoseconds"),
+    [
+        (1, 0, 1),
+        (-1, -1, 999_999_999),
+        (1_500_000_000, 1, 500_000_000),
+        (-1_500_000_000, -2, 500_000_000),
+        (-2_000_000_000, -2, 0),
+        (90 * 10**9 + 7, 90, 7),
+    ],
+)
+def test_a_difference_is_one_atomic_step_with_a_positive_fraction(
+    delta_ns: int, seconds: int, nanoseconds: int
+) -> None:
+    kernel = Kernel()
+    kernel_clock(kernel).shift_ns(delta_ns)
+    assert kernel.calls == [(0x0100 | 0x2000, seconds, nanoseconds)]
+
+
+def test_an_absolute_time_is_set_to_the_nanosecond() -> None:
+    kernel = Kernel()
+    kernel_clock(kernel).set_ns(1_795_406_754_123_456_789)
+    assert kernel.calls == [1_795_406_754_123_456_789]
+
+
+@pytest.mark.parametrize(
+    ("state", "status", "synchronized"), [(0, 0x2001, True), (5, 0x0040, False), (0, 0x0040, False), (5, 0, False)]
+)
+def test_the_discipline_is_read_and_nothing_is_changed(state: int, status: int, synchronized: bool) -> None:
+    kernel = Kernel(state, status=status, maxerror=1500)
+    assert kernel_clock(kernel).discipline() == (synchronized, 1_500_000)
+    assert kernel.calls == [(0, 0, 0)]
+
+
+def test_the_structure_has_the_size_of_the_kernels() -> None:
+    import ctypes
+
+    assert ctypes.sizeof(clock.Timex) == (208 if ctypes.sizeof(ctypes.c_long) == 8 else 128)

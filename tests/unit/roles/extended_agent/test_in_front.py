@@ -1,0 +1,186 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The commands that are answered in front, with a clock that is an object."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.qemu.guest_agent.tests.support.extended_agent import module
+
+in_front = module("in_front")
+policy = module("policy")
+refusal = module("refusal")
+clock = module("clock")
+stock = module("stock")
+wire = module("wire")
+
+NOW_NS = 1_795_406_754_123_456_789
+LAST_NS = 9_214_646_400 * 10**9 - 1
+
+
+class Clock:
+    def __init__(self, error: OSError | None = None) -> None:
+        self.reading_ns = NOW_NS
+        self.steps: list[tuple[str, int]] = []
+        self._error = error
+
+    def now_ns(self) -> int:
+        return self.reading_ns
+
+    def set_ns(self, epoch_ns: int) -> None:
+        self._step("set", epoch_ns, epoch_ns)
+
+    def shift_ns(self, delta_ns: int) -> None:
+        self._step("shift", delta_ns, self.reading_ns + delta_ns)
+
+    def discipline(self) -> Any:
+        return clock.Discipline(True, 2_000)
+
+    def _step(self, kind: str, amount_ns: int, result_ns: int) -> None:
+        if self._error:
+            raise self._error
+        self.steps.append((kind, amount_ns))
+        self.reading_ns = result_ns
+
+
+@pytest.fixture
+def known(tmp_path: Path) -> Any:
+    """A stock agent that is away and was never there."""
+    log = module("log").Log()
+    return stock.Stock(module("loop").Loop(), str(tmp_path / "none"), str(tmp_path), module("limits").Costs(), log)
+
+
+def context(known: Any, own_clock: Clock, rtc_problem: str | None = None) -> Any:
+    return in_front.Context(own_clock, known, policy.Policy(policy.Lists(), known), lambda: rtc_problem)
+
+
+def update(known: Any, own_clock: Clock, rtc_problem: str | None = None, **arguments: Any) -> Any:
+    return in_front.carry_out(context(known, own_clock, rtc_problem), "guest-update-time", arguments, NOW_NS)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "step"),
+    [
+        ({"seconds": 5}, ("set", 5_000_000_000)),
+        ({"seconds": 5, "nanoseconds": 7}, ("set", 5_000_000_007)),
+        ({"seconds": 5, "nanoseconds": "000000007"}, ("set", 5_000_000_007)),
+        ({"seconds": 5, "nanoseconds": "70"}, ("set", 5_000_000_070)),
+        ({"seconds": 0, "relative": False}, ("set", 0)),
+        ({"seconds": 9_214_646_399, "nanoseconds": 999_999_999}, ("set", LAST_NS)),
+        ({"seconds": 1, "relative": True}, ("shift", 1_000_000_000)),
+        ({"seconds": -1, "nanoseconds": 1, "relative": True}, ("shift", -999_999_999)),
+        ({"seconds": -1_795_406_754, "relative": True}, ("shift", -1_795_406_754_000_000_000)),
+    ],
+)
+def test_the_clock_is_stepped_once_by_what_was_asked(
+    known: Any, arguments: dict[str, Any], step: tuple[str, int]
+) -> None:
+    own_clock = Clock()
+    returned = update(known, own_clock, **arguments)
+    assert own_clock.steps == [step]
+    assert returned == {"before": NOW_NS, "after": own_clock.reading_ns}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({}, "Parameter 'seconds' is missing"),
+        ({"seconds": True}, "Invalid parameter type for 'seconds', expected: integer"),
+        ({"seconds": 1.0}, "Invalid parameter type for 'seconds', expected: integer"),
+        ({"seconds": "1"}, "Invalid parameter type for 'seconds', expected: integer"),
+        ({"seconds": None}, "Invalid parameter type for 'seconds', expected: integer"),
+        ({"seconds": 2**63}, "Invalid parameter type for 'seconds', expected: integer"),
+        ({"seconds": 1, "nanoseconds": 1.5}, "Invalid parameter type for 'nanoseconds', expected: integer"),
+        ({"seconds": 1, "nanoseconds": False}, "Invalid parameter type for 'nanoseconds', expected: integer"),
+        ({"seconds": 1, "nanoseconds": -1}, "Parameter 'nanoseconds' expects a number from 0 to 999999999"),
+        ({"seconds": 1, "nanoseconds": 10**9}, "Parameter 'nanoseconds' expects a number from 0 to 999999999"),
+        ({"seconds": 1, "nanoseconds": "1e3"}, "Parameter 'nanoseconds' expects a decimal number from 0 to 999999999"),
+        ({"seconds": 1, "nanoseconds": ""}, "Parameter 'nanoseconds' expects a decimal number from 0 to 999999999"),
+        ({"seconds": 1, "nanoseconds": "-1"}, "Parameter 'nanoseconds' expects a decimal number from 0 to 999999999"),
+        (
+            {"seconds": 1, "nanoseconds": "\u0661"},
+            "Parameter 'nanoseconds' expects a decimal number from 0 to 999999999",
+        ),
+        ({"seconds": 1, "relative": 1}, "Invalid parameter type for 'relative', expected: boolean"),
+        ({"seconds": 1, "rtc": "yes"}, "Invalid parameter type for 'rtc', expected: boolean"),
+        ({"seconds": 1, "other": 1}, "Parameter 'other' is unexpected"),
+        ({"seconds": -1}, "The resulting time is not within the years 1970 to 2261"),
+        ({"seconds": 9_214_646_400}, "The resulting time is not within the years 1970 to 2261"),
+        ({"seconds": 2**63 - 1, "relative": True}, "The resulting time is not within the years 1970 to 2261"),
+        ({"seconds": -1_795_406_755, "relative": True}, "The resulting time is not within the years 1970 to 2261"),
+    ],
+)
+def test_what_is_wrong_is_refused_before_the_clock_is_touched(known: Any, arguments: dict[str, Any], said: str) -> None:
+    own_clock = Clock()
+    with pytest.raises(refusal.Refusal) as caught:
+        update(known, own_clock, rtc_problem="asked for", **arguments)
+    assert (caught.value.description, caught.value.kind) == (said, "GenericError")
+    assert own_clock.steps == []
+
+
+def test_without_the_capability_there_is_a_clear_error(known: Any) -> None:
+    with pytest.raises(refusal.Refusal, match="lacks the capability CAP_SYS_TIME"):
+        update(known, Clock(PermissionError(1, "Operation not permitted")), seconds=1)
+
+
+def test_a_hardware_clock_that_fails_does_not_fail_the_command(known: Any) -> None:
+    assert update(known, Clock(), "no RTC", seconds=1, rtc=True)["rtc-error"] == "no RTC"
+    assert "rtc-error" not in update(known, Clock(), None, seconds=1, rtc=True)
+    assert "rtc-error" not in update(known, Clock(), "not asked for", seconds=1)
+
+
+def test_the_clock_command_gives_both_readings(known: Any) -> None:
+    assert in_front.carry_out(context(known, Clock()), "guest-get-clock", {}, NOW_NS - 5) == {
+        "received": NOW_NS - 5,
+        "transmitted": NOW_NS,
+        "synchronized": True,
+        "max-error": 2_000,
+    }
+
+
+def test_info_of_an_old_stock_agent_gets_what_it_lacks(known: Any) -> None:
+    listed = [{"name": "guest-shutdown", "enabled": True}, {"name": "guest-new", "enabled": False}]
+    known.info = stock.read_info(wire.Returned({"version": "1.6.0", "supported_commands": listed}))
+    info = in_front.carry_out(context(known, Clock()), "guest-info", {}, NOW_NS)
+    assert info["version"] == "1.6.0"
+    assert info["supported_commands"][:2] == [
+        {"name": "guest-shutdown", "enabled": True, "success-response": False},
+        {"name": "guest-new", "enabled": False, "success-response": True},
+    ]
+
+
+@pytest.mark.parametrize("name", ["guest-update-time", "guest-ping", "guest-info"])
+def test_one_commands_details(known: Any, name: str) -> None:
+    entry = module("commands").CATALOGUE[name]
+    details = in_front.carry_out(context(known, Clock()), "guest-get-command-info", {"name": name}, NOW_NS)
+    assert details == {
+        "name": name,
+        "enabled": True,
+        "success-response": True,
+        "since": entry.since,
+        "description": entry.description,
+        "arguments": [{"name": a.name, "type": a.type, "optional": a.optional} for a in entry.arguments],
+        "returns": entry.returns,
+        "origin": entry.origin,
+    }
+
+
+def test_a_command_that_the_guest_lacks_is_not_found(known: Any) -> None:
+    with pytest.raises(refusal.Refusal) as caught:
+        in_front.carry_out(context(known, Clock()), "guest-get-command-info", {"name": "guest-get-devices"}, NOW_NS)
+    assert caught.value.kind == "CommandNotFound"
+
+
+def test_what_the_stock_agents_administrator_blocked_stays_blocked(known: Any) -> None:
+    listed = [{"name": "guest-get-time", "enabled": False, "success-response": True}]
+    known.info = stock.read_info(wire.Returned({"version": "9.0.0", "supported_commands": listed}))
+    rules = policy.Policy(policy.Lists(), known)
+    assert rules.refusal("guest-get-time").kind == "CommandNotFound"
+    assert rules.refusal("guest-get-clock") is None
+    known.info = stock.read_info(wire.Refused("CommandNotFound", "Command guest-info has been disabled"))
+    assert rules.refusal("guest-info").description == "Command guest-info has been disabled"

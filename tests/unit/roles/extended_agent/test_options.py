@@ -1,0 +1,74 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from ansible_collections.qemu.guest_agent.tests.support.extended_agent import module
+
+options = module("options")
+
+
+def read(*arguments: str, default_file: str = "/nonexistent/default") -> object:
+    return options.read(arguments, {}, default_file).options
+
+
+def test_without_any_option_it_stands_where_the_stock_agent_stood() -> None:
+    assert read() == options.Options(path="/dev/virtio-ports/org.qemu.guest_agent.0")
+    assert read("--method=isa-serial").path == "/dev/ttyS0"
+
+
+def test_the_command_line_goes_before_the_file_and_lists_add_up(tmp_path: Path) -> None:
+    file = tmp_path / "conf"
+    file.write_text(
+        "# a comment\n[general]\ndaemon=false\nverbose = true\nmethod=unix-listen\npath=/a\nblock-rpcs=a, b\n"
+    )
+    assert read("-p", "/b", "-b", "c", "-b", "d", default_file=str(file)) == options.Options(
+        method="unix-listen", path="/b", verbose=True, block_rpcs=frozenset("abcd")
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[general]\nnonsense=1\n", "line 2: there is no option 'nonsense'"),
+        ("[general]\nverbose=yes\n", "line 2: verbose expects true or false, not 'yes'"),
+        ("[general]\nmethod=x\n", "line 2: method expects one of"),
+        ("verbose=true\n", "line 1: expects 'key=value' in a group [general]"),
+        ("[other]\nverbose=true\n", "line 2: expects"),
+        ("[general]\nverbose\n", "line 2: expects"),
+        ("[general]\ndaemon=true\n", "line 2: there is no option 'daemon'"),
+    ],
+)
+def test_a_line_that_is_wrong_is_named(tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "conf").write_text(text)
+    with pytest.raises(options.OptionError) as caught:
+        read("-c", str(tmp_path / "conf"))
+    assert said in str(caught.value)
+
+
+def test_a_file_that_is_no_text_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "conf").write_bytes(b"\xff\xfe")
+    with pytest.raises(options.OptionError, match="cannot be read"):
+        read("-c", str(tmp_path / "conf"))
+
+
+def test_a_dump_reads_back(tmp_path: Path) -> None:
+    chosen = read("-m", "vsock-listen", "-p", "3:1024", "-r", "-a", "guest-ping", "-l", "/log", "-f", "/pid")
+    (tmp_path / "conf").write_text(options.dump(chosen))
+    assert read("-c", str(tmp_path / "conf")) == chosen
+
+
+def test_an_empty_allow_list_allows_nothing() -> None:
+    assert read("-a", "").allow_rpcs == frozenset()
+    assert read().allow_rpcs is None
+
+
+def test_help_lists_our_own_commands(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        read("-b", "help")
+    assert caught.value.code == 0
+    assert "guest-update-time\n" in capsys.readouterr().out
