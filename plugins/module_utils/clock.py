@@ -104,9 +104,9 @@ class Measurement:
 
     ``interval`` holds the offset of the guest's clock against the host's monotonic clock, and that is proven.
     ``likely_ns`` is where in it the offset most likely is; it is a guess, good enough to step by but not to report.
-    ``one_way_ns`` is the time from sending a request to the agent's acting on it, as the guess has it and by the upper
-    quartile: setting a clock takes the agent a little more work than reading it. ``coarse``: the guest's clock ticks in
-    steps, or is being slewed, and the interval was widened by what was seen of that.
+    ``one_way_ns`` is the median time from sending a request to the agent's reading the clock, as the guess has it.
+    ``coarse``: the guest's clock ticks in steps, or is being slewed, and the interval was widened by what was seen of
+    that.
     """
 
     interval: Interval
@@ -201,8 +201,7 @@ def evaluate(readings: Sequence[Reading]) -> Measurement:
     interval = bridged(agreed) if agreed.is_empty else agreed
     likely_ns = likely_offset(at_resolution, interval)
     # Half of the resolution: that much was cut from a reading on average.
-    ways_ns = sorted(each.guest_received_ns + resolution_ns // 2 - each.sent_ns - likely_ns for each in readings)
-    one_way_ns = ways_ns[len(ways_ns) * 3 // 4]
+    one_way_ns = median_low(each.guest_received_ns + resolution_ns // 2 - each.sent_ns - likely_ns for each in readings)
     return Measurement(
         interval=interval,
         likely_ns=likely_ns,

@@ -251,12 +251,12 @@ class TestWays:
         assert abs(measurement.one_way_ns - forward_ns) <= measurement.interval.half_width + 1
         assert measurement.one_way_ns >= 0
 
-    def test_one_way_is_the_upper_quartile(self) -> None:
+    def test_one_way_is_the_median(self) -> None:
         line = TimeLine()
-        forwards = (3, 1_009, 2_003, 3_007, 4_001, 5_003, 6_011, 7_001)
+        forwards = (3, 1_009, 2_003, 3_007, 4_001, 5_003, 6_011)
         journeys = [(0, forward, 0, backward) for forward, backward in zip(forwards, reversed(forwards), strict=True)]
         # There and back vary alike, so the guess is that they divide the quickest, 3 ns, in halves.
-        assert evaluate(take(line, GuestClock(line), journeys, 1)).one_way_ns == pytest.approx(6_011, abs=20)
+        assert evaluate(take(line, GuestClock(line), journeys, 1)).one_way_ns == pytest.approx(3_007, abs=20)
 
     def test_round_trip_is_the_shortest_without_the_agents_own_time(self) -> None:
         line = TimeLine()
