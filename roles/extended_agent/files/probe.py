@@ -1,0 +1,80 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Ask the agent on a unix socket, and fail unless it answers: probe.py SOCKET [COMMAND].
+
+It uses nothing of the agent's own code, which is what it is there to try out.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sys
+import time
+
+DEADLINE_S = 30.0
+RETRY_S = 0.1
+# More than any of the replies that are asked for here.
+MAX_REPLY_BYTES = 1 << 20
+
+
+def main(path: str, *commands: str) -> int:
+    deadline = time.monotonic() + DEADLINE_S
+    try:
+        with connect(path, deadline) as agent:
+            synchronise(agent, deadline)
+            for command in commands:
+                agent.sendall(json.dumps({"execute": command}).encode() + b"\n")
+                reply = json.loads(read_line(agent, deadline))
+                if "return" not in reply:
+                    raise ValueError(f"it answered {command} with {json.dumps(reply)}")
+    except (OSError, ValueError, TypeError) as error:
+        print(f"The agent on {path} did not answer: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def connect(path: str, deadline: float) -> socket.socket:
+    """Its socket may not be there yet."""
+    while True:
+        agent = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            agent.connect(path)
+            return agent
+        except OSError:
+            agent.close()
+            if time.monotonic() > deadline:
+                raise
+        time.sleep(RETRY_S)
+
+
+def synchronise(agent: socket.socket, deadline: float) -> None:
+    """Begin afresh: 0xFF drops half a request of somebody else's, which may cost an error, before the reply's 0xFF."""
+    number = os.getpid()
+    request = {"execute": "guest-sync-delimited", "arguments": {"id": number}}
+    agent.sendall(b"\xff" + json.dumps(request).encode() + b"\n")
+    while True:
+        _before, mark, reply = read_line(agent, deadline).partition(b"\xff")
+        if mark and json.loads(reply).get("return") == number:
+            return
+
+
+def read_line(agent: socket.socket, deadline: float) -> bytes:
+    # To the end of a reply and no further: the stock agent ends when its client leaves something unread.
+    line = bytearray()
+    while not line.endswith(b"\n"):
+        agent.settimeout(max(0.001, deadline - time.monotonic()))
+        byte = agent.recv(1)
+        if not byte:
+            raise ConnectionError("it closed the connection")
+        line += byte
+        if len(line) > MAX_REPLY_BYTES:
+            raise ValueError("its reply has no end")
+    return bytes(line)
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))
