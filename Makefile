@@ -27,7 +27,7 @@ bench: .venv/.ready guest-packages ## measure it on a real guest; a table, and b
 # --- Checking it ---
 
 .PHONY: test unit unit-all integration vm sanity lint molecule
-test: lint unit-all sanity integration vm ## everything below
+test: lint unit-all sanity integration vm ## lint, unit-all, sanity, integration and vm
 
 unit: .venv/.ready ## unit tests with branch coverage, ansible-core 2.19
 	$(venv)/pytest --timeout 60 tests/unit --cov --cov-report=term
