@@ -49,5 +49,5 @@ def test_half_a_request_of_somebody_else_is_no_hindrance(agent: StockAgent) -> N
 
 def test_the_agent_outlives_the_question(agent: StockAgent) -> None:
     """The stock agent ends when a client leaves some of a reply unread."""
-    for _ in range(3):
+    for _time in range(3):
         assert probe(agent.socket, "guest-info").returncode == 0

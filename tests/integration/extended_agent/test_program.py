@@ -32,6 +32,7 @@ def run(*options: str, environment: dict[str, str] | None = None) -> subprocess.
         capture_output=True,
         text=True,
         timeout=20,
+        check=False,
     )
 
 

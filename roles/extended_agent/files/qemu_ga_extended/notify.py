@@ -9,13 +9,12 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
-from typing import Mapping
 
 _MICROSECONDS = 1_000_000
 
 
-def notify(state: str, environment: Mapping[str, str] = os.environ) -> None:
-    address = environment.get("NOTIFY_SOCKET", "")
+def notify(state: str) -> None:
+    address = os.environ.get("NOTIFY_SOCKET", "")
     if not address.startswith(("/", "@")):
         return
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as client, contextlib.suppress(OSError):
@@ -23,9 +22,9 @@ def notify(state: str, environment: Mapping[str, str] = os.environ) -> None:
         client.sendto(state.encode(), address.replace("@", "\0", 1) if address.startswith("@") else address)
 
 
-def watchdog_seconds(environment: Mapping[str, str] = os.environ) -> float | None:
+def watchdog_seconds() -> float | None:
     """How often to say that the agent is alive, None if nobody listens: half of what systemd waits."""
-    interval = environment.get("WATCHDOG_USEC", "")
-    if not interval.isdigit() or environment.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
+    interval = os.environ.get("WATCHDOG_USEC", "")
+    if not interval.isdigit() or os.environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
         return None
     return int(interval) / _MICROSECONDS / 2 or None
