@@ -24,18 +24,16 @@ class LibvirtError(Exception):
 
     def __init__(self, code: int, message: str = "said in whatever language", int1: int = 0) -> None:
         super().__init__(message)
-        self._code = code
-        self._message = message
-        self._int1 = int1
+        self.err = (code, 0, message, 2, None, None, None, int1, 0)
 
     def get_error_code(self) -> int:
-        return self._code
+        return self.err[0]
 
     def get_error_message(self) -> str:
-        return self._message
+        return self.err[2]
 
     def get_int1(self) -> int:
-        return self._int1
+        return self.err[7]
 
 
 def agent_says(value: Any) -> Callable[[dict[str, Any]], str]:

@@ -15,6 +15,7 @@ import errno
 import json
 import math
 import re
+import threading
 import time
 from types import ModuleType
 from typing import Any, Callable, Mapping, NamedTuple, TypeVar
@@ -102,8 +103,32 @@ def import_libvirt() -> tuple[ModuleType, ModuleType]:
         import libvirt_qemu
     except ImportError as error:
         raise MissingLibraryError(f"the Python library libvirt-python cannot be imported: {error}") from error
-    libvirt.registerErrorHandler(lambda _context, _error: None, None)
+    libvirt.registerErrorHandler(_remember, None)
     return libvirt, libvirt_qemu
+
+
+class _LastError(threading.local):
+    """The newest error of each thread, as libvirt-python has it in ``libvirtError.err``."""
+
+    raw: tuple[Any, ...] | None = None
+
+
+_last_error = _LastError()
+
+
+def _remember(_context: object, raw: tuple[Any, ...]) -> None:
+    _last_error.raw = raw
+
+
+def _known(error: Any) -> Any:
+    """``error`` with what libvirt said, which libvirt-python may have lost.
+
+    It reads the thread's last error after the failed call. If Python collects garbage in between, the destructor of an
+    old domain or connection makes a call too, and that one clears the error (``virResetLastError``).
+    """
+    if error.err is None:
+        error.err = _last_error.raw
+    return error
 
 
 class LibvirtChannel(Channel):
@@ -180,7 +205,7 @@ class LibvirtChannel(Channel):
             try:
                 return look_up()
             except self._libvirt.libvirtError as error:
-                if error.get_error_code() != _NO_DOMAIN:
+                if _known(error).get_error_code() != _NO_DOMAIN:
                     raise self._connection_error(error) from error
         raise NotFoundError(f"there is no domain {self._name} at {self._uri}")
 
@@ -254,7 +279,7 @@ class LibvirtChannel(Channel):
         return self._state
 
     def _connection_error(self, error: Any) -> QgaError:
-        code = error.get_error_code()
+        code = _known(error).get_error_code()
         reason = error.get_error_message()
         denied = code == _SYSTEM_ERROR and error.get_int1() in (errno.EACCES, errno.EPERM)
         if denied or code in (_AUTH_FAILED, _AUTH_CANCELLED, _AUTH_UNAVAILABLE, _ACCESS_DENIED):
@@ -266,7 +291,7 @@ class LibvirtChannel(Channel):
 
         Told by the number and by the state of the domain; the text depends on the daemon's language.
         """
-        code = error.get_error_code()
+        code = _known(error).get_error_code()
         reason = error.get_error_message()
         if code == _OPERATION_INVALID:
             try:
@@ -314,7 +339,7 @@ def _refusal(error: Any, execute: str) -> wire.Refused | None:
     libvirt keeps the agent's description only, behind a sentence of its own (``qemuAgentCheckError``, libvirt 11.3.0).
     The sentence may be translated, quotes and word order included; the command's name and the description are not.
     """
-    code = error.get_error_code()
+    code = _known(error).get_error_code()
     if code not in (_AGENT_COMMAND_FAILED, _INTERNAL_ERROR):
         return None
     message = error.get_error_message() or ""

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 import threading
@@ -11,6 +12,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+import libvirt
 import pytest
 from ansible_collections.qemu.guest_agent.plugins.module_utils.agent import GuestAgent
 from ansible_collections.qemu.guest_agent.plugins.module_utils.channels import libvirt as module
@@ -523,6 +525,19 @@ class TestTheRealLibrary:
     @pytest.mark.parametrize("named", ["nosuch", UUID])
     def test_no_such_domain(self, named: str) -> None:
         with LibvirtChannel(named, "test:///default") as channel:
+            assert isinstance(error_of(channel), NotFoundError)
+
+    def test_an_error_that_the_binding_lost_is_known_all_the_same(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        look_up = libvirt.virConnect.lookupByName
+
+        def look_up_and_collect_garbage(connection: libvirt.virConnect, name: str) -> libvirt.virDomain:
+            with contextlib.suppress(libvirt.libvirtError):
+                return look_up(connection, name)
+            libvirt.virResetLastError()
+            raise libvirt.libvirtError("virDomainLookupByName() failed")
+
+        monkeypatch.setattr(libvirt.virConnect, "lookupByName", look_up_and_collect_garbage)
+        with LibvirtChannel("nosuch", "test:///default") as channel:
             assert isinstance(error_of(channel), NotFoundError)
 
     @pytest.mark.parametrize("hyphens", [True, False])
