@@ -11,11 +11,12 @@ measurement; it only moves the reference, which is noticed.
 
 from __future__ import annotations
 
-import ctypes
 import time
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Callable
+
+from .timex import Timex, clock_adjtime, is_synchronized
 
 # The kernel slews a clock by at most this rate (MAXFREQ in include/linux/timex.h; adjtime(3) has the same limit).
 MAX_SLEW_PPM = 500
@@ -82,34 +83,13 @@ class JumpWatch:
         return moved_ns if abs(moved_ns) > allowed_ns else 0
 
 
-# struct timex of 64-bit Linux (include/uapi/linux/timex.h): modes and offset come before what is read here.
-class _Timex(ctypes.Structure):
-    _fields_ = [
-        ("modes", ctypes.c_uint),
-        ("offset", ctypes.c_long),
-        ("freq", ctypes.c_long),
-        ("maxerror", ctypes.c_long),
-        ("esterror", ctypes.c_long),
-        ("status", ctypes.c_int),
-        ("rest", ctypes.c_byte * 256),
-    ]
-
-
-_TIME_ERROR = 5  # adjtimex(2): the clock is not synchronised
-_STA_UNSYNC = 0x40
-
-
 def host_clock_is_synchronized() -> bool | None:
     """Whether the kernel says that the host's clock is disciplined by a time service; None where it cannot say.
 
     Only reads (``modes`` is 0): the clock is never touched.
     """
+    timex = Timex(modes=0)
     try:
-        adjtimex = ctypes.CDLL(None, use_errno=True).adjtimex
-    except (OSError, AttributeError):
-        return None  # not Linux
-    timex = _Timex()
-    state = adjtimex(ctypes.byref(timex))
-    if state < 0:
+        return is_synchronized(clock_adjtime(timex), timex)
+    except OSError:
         return None
-    return bool(state != _TIME_ERROR and not timex.status & _STA_UNSYNC)

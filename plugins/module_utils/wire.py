@@ -108,13 +108,19 @@ _STATES: Mapping[str, _State] = {
 }
 
 # Whole tokens inside of a container, many at a time: the same language as the table, at the speed of one match.
-_TOKENS = re.compile(
-    rb"""(?: [ \t\r\n,:]+
-           | "[^"\\\x00-\x1f\xfe\xff]*"
-           | (?: true | false | null | -?(?:0|[1-9][0-9]*) ) (?=[ \t\r\n,:\]}])
-         ){0,256}""",
+_STRING_OR_SCALAR = rb"""
+    "[^"\\\x00-\x1f\xfe\xff]*" | (?: true | false | null | -?(?:0|[1-9][0-9]*) ) (?=[ \t\r\n,:\]}])
+"""
+_TOKENS = re.compile(rb"(?: [ \t\r\n,:]+ |" + _STRING_OR_SCALAR + rb"){0,256}", re.VERBOSE)
+
+# A whole plain message, as nearly all are: an object, with at most one object in it. No repeated group begins as the
+# one behind it does, or repeats a repetition: where this does not match, that must be known in linear time.
+_FEW_TOKENS = rb"(?: [ \t\r\n,:] |" + _STRING_OR_SCALAR + rb"){0,64}"
+_PLAIN_MESSAGE = re.compile(
+    rb"[ \t\r\n]*( \{" + _FEW_TOKENS + rb"(?: \{" + _FEW_TOKENS + rb"\}" + _FEW_TOKENS + rb")? \} )[ \t\r\n]*",
     re.VERBOSE,
 )
+_PLAIN_NESTING = 2
 
 _STRUCTURE: Mapping[int, tuple[int, int]] = {  # change of (braces, brackets)
     ord("{"): (1, 0),
@@ -126,8 +132,7 @@ _STRUCTURE: Mapping[int, tuple[int, int]] = {  # change of (braces, brackets)
 }
 
 
-@dataclass(frozen=True)
-class Message:
+class Message(NamedTuple):
     """One framed value. ``raw`` is what the peer sent, without the white space around it."""
 
     raw: bytes
@@ -161,25 +166,39 @@ Event = Union[Message, Resync, Malformed]
 class Decoder:
     """Cuts a stream of bytes into messages: ``feed`` what was received, then iterate over the events.
 
+    Iterating takes them out of ``events``; who cannot have all of them yet takes the first ones from there.
+
     Memory is bounded by the limit on a message's size plus what was last fed; time is linear in the bytes fed, however
     they are cut into pieces.
     """
 
     def __init__(self, limits: Limits = Limits()) -> None:
         self._limits = limits
-        self._events: deque[Event] = deque()
+        self.events: deque[Event] = deque()
         self._buffer = bytearray()
         self._position = 0  # all before it has been scanned
         self._begin_value()
         self._state = "start"
 
     def feed(self, data: bytes) -> None:
-        self._buffer += data
-        self._scan()
+        if not (self._state == "start" and not self._buffer and self._take_plain(data)):
+            self._buffer += data
+            self._scan()
 
     def __iter__(self) -> Iterator[Event]:
-        while self._events:
-            yield self._events.popleft()
+        while self.events:
+            yield self.events.popleft()
+
+    def _take_plain(self, data: bytes) -> bool:
+        """Take a whole message in one match, where the bytes are that and no more."""
+        match = _PLAIN_MESSAGE.fullmatch(data)
+        if match is None:
+            return False
+        raw = match[1]
+        if len(raw) > self._limits.size or self._limits.nesting < _PLAIN_NESTING:
+            return False
+        self.events.append(Message(raw, self._limits))
+        return True
 
     def _begin_value(self) -> None:
         self._in_value = False
@@ -249,7 +268,7 @@ class Decoder:
         if self._position > self._limits.size:
             self._overflow(f"is longer than {self._limits.size} bytes")
         elif not is_open:
-            self._events.append(Message(bytes(self._buffer[: self._position]), self._limits))
+            self.events.append(Message(bytes(self._buffer[: self._position]), self._limits))
             self._forget()
 
     def _stray(self, byte: int) -> None:
@@ -257,15 +276,15 @@ class Decoder:
         # QEMU recovers after 0xFF as after any other error: what comes next counts from a brace or the like onwards.
         self._state = "recovery"
         if byte == 0xFF:
-            self._events.append(Resync(dropped))
+            self.events.append(Resync(dropped))
         else:
-            self._events.append(
+            self.events.append(
                 Malformed(RemoteProtocolError(f"the peer sent a stray byte 0x{byte:02X} where JSON does not allow it"))
             )
         self._forget()
 
     def _overflow(self, what: str) -> None:
-        self._events.append(Malformed(RemoteProtocolError(f"the peer sent a message that {what}")))
+        self.events.append(Malformed(RemoteProtocolError(f"the peer sent a message that {what}")))
         self._state = "overflow"
         self._forget()
 
@@ -325,6 +344,20 @@ def _no_constant(name: str) -> Any:
     raise ValueError(f"{name} is no JSON value")
 
 
+# Made once: json.loads() and json.dumps() make them anew at each call that has options.
+_READER = json.JSONDecoder(parse_int=_integer, parse_constant=_no_constant, object_pairs_hook=_unique_members)
+_CHECKER = json.JSONDecoder(parse_int=float, parse_constant=_no_constant)
+_WRITER = json.JSONEncoder(allow_nan=False)
+
+
+def _whole(decoder: json.JSONDecoder, text: str) -> Any:
+    text = text.strip(" \t\r\n")
+    value, end = decoder.raw_decode(text)
+    if end != len(text):
+        raise json.JSONDecodeError("Extra data", text, end)
+    return value
+
+
 def _refuse_lone_surrogates(value: Any) -> None:
     # They are the one thing that json accepts and UTF-8 cannot carry.
     json.dumps(value, ensure_ascii=False).encode("utf-8")
@@ -338,16 +371,12 @@ def decode(raw: bytes, limits: Limits = Limits()) -> Any:
 
     :raises RemoteProtocolError: the peer broke these rules
     """
-    if _separators(raw) > limits.values and _separators_outside_strings(raw) > limits.values:
+    is_long = len(raw) > limits.values  # only then can it have so many separators
+    if is_long and _separators(raw) > limits.values and _separators_outside_strings(raw) > limits.values:
         raise RemoteProtocolError(f"the peer sent a message of more than {limits.values} values")
     try:
         text = raw.decode("utf-8")
-        value = json.loads(
-            _standard_quotes(text) if "'" in text else text,
-            parse_int=_integer,
-            parse_constant=_no_constant,
-            object_pairs_hook=_unique_members,
-        )
+        value = _whole(_READER, _standard_quotes(text) if "'" in text else text)
         if "\\u" in text:
             _refuse_lone_surrogates(value)
     except (ValueError, RecursionError) as error:
@@ -361,7 +390,7 @@ def encode(message: Any) -> bytes:
     :raises LocalProtocolError: JSON cannot carry the message
     """
     try:
-        text = json.dumps(message, allow_nan=False)
+        text = _WRITER.encode(message)
         if "\\ud" in text:
             _refuse_lone_surrogates(message)
         return text.encode("ascii") + b"\n"
@@ -411,3 +440,16 @@ def read_reply(value: Any) -> Reply:
             kind = error.get("class")
             return Refused(kind if isinstance(kind, str) else "GenericError", error["desc"])
     raise RemoteProtocolError("the peer sent a JSON value that is not an agent's reply")
+
+
+def is_reply(raw: bytes | bytearray) -> bool:
+    """Whether it is one reply and can be passed on: all that ``read_reply(decode(raw))`` asks for, except that it does
+    not look for duplicate keys and lone surrogates. No object and no number of it costs a call.
+    """
+    try:
+        value = _whole(_CHECKER, raw.decode("utf-8"))
+        if not (isinstance(value, dict) and "return" in value and "error" not in value):
+            read_reply(value)
+    except (ValueError, RecursionError, RemoteProtocolError):
+        return False
+    return True

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import signal
 from typing import Callable
@@ -93,6 +94,10 @@ class Agent:
         self._is_open = True
         if self._starting is not None:
             self._starting.cancel()
+        # What is here by now stays. Requests leave nothing for the garbage collector; should it ever run amid one, it
+        # has next to nothing to look at.
+        gc.collect()
+        gc.freeze()
         try:
             self._port.open()
         except PortError as error:

@@ -12,12 +12,10 @@ makes all before it abandoned: their replies are dropped, whenever they come. An
 
 from __future__ import annotations
 
-import time
 from collections import deque
-from typing import Any, Iterator, Mapping, Protocol
+from typing import Any, Callable, Mapping, Protocol
 
 from . import in_front, requests, wire
-from .commands import answers_on_success
 from .errors import RemoteProtocolError
 from .limits import Costs
 from .log import Log
@@ -28,33 +26,57 @@ from .stream import Data
 from .upstream import Asked
 
 _SYNCS = frozenset(("guest-sync", "guest-sync-delimited"))
+# Nesting as in QEMU (qobject/json-streamer.c).
+_NESTING = 1024
 
 
-class Replies(Protocol):
-    """Where replies go: the host-facing port."""
+class Client(Protocol):
+    """Whose requests these are, and where their replies go: the host-facing stream."""
 
     @property
     def is_congested(self) -> bool: ...
 
     def send(self, data: Data) -> None: ...
 
-    def take_more(self) -> None: ...
+    def pause(self) -> None: ...
 
-    def all_answered(self) -> None: ...
+    def resume(self) -> None: ...
 
 
 class _Waiting:
     """One request in the queue. ``refusal``: it is answered with that, being no request at all."""
 
-    def __init__(self, raw: bytes, received_ns: int) -> None:
+    __slots__ = (
+        "arrived_at",
+        "asked",
+        "echo",
+        "is_mute",
+        "is_sync",
+        "raw",
+        "received_ns",
+        "refusal",
+        "request",
+        "size",
+    )
+
+    def __init__(
+        self,
+        raw: bytes,
+        received_ns: int,
+        arrived_at: float,
+        request: requests.Request | None,
+        refusal: Refusal | None,
+        echo: Mapping[str, Any],
+        is_sync: bool,
+    ) -> None:
         self.raw = raw
-        self.received_ns = received_ns
-        self.arrived_at = time.monotonic()
         self.size = len(raw)
-        self.echo: Mapping[str, Any] = {}
-        self.request: requests.Request | None = None
-        self.refusal: Refusal | None = None
-        self.is_sync = False
+        self.received_ns = received_ns
+        self.arrived_at = arrived_at
+        self.request = request
+        self.refusal = refusal
+        self.echo = echo
+        self.is_sync = is_sync
         self.is_mute = False  # whoever asked has gone
         self.asked: Asked | None = None
 
@@ -64,18 +86,22 @@ class _Waiting:
 
 
 class Dispatcher:
+    """``on_all_answered`` is called when a client that sends no more has all of its replies."""
+
     def __init__(self, loop: Loop, context: in_front.Context, costs: Costs, log: Log) -> None:
         self._loop = loop
         self._context = context
+        self._now_ns = context.clock.now_ns
         self._stock = context.stock
         self._stock.on_freed = self._advance
         self._costs = costs
         self._log = log
-        self.replies: Replies | None = None
+        self.on_all_answered: Callable[[], None] = lambda: None
+        self._client: Client | None = None
+        self._is_holding_back = False  # the client has been told to wait
         self._queue: deque[_Waiting] = deque()
         self._queued_bytes = 0
-        self._decoder = wire.Decoder()
-        self._events: Iterator[wire.Event] = iter(())
+        self._decoder = self._new_decoder()
         self._received_ns = 0
         self._is_ending = False
         self._head: _Waiting | None = None
@@ -83,23 +109,23 @@ class Dispatcher:
         self._asked_at = 0.0
         self._timer: Timer | None = None
         self._is_advancing = False
+        self._passed_on: _Waiting | None = None  # whose reply the stock agent owes; there is one at a time
         self._silent: _Waiting | None = None  # passed on, and answered only if it fails
-        self.begin()
 
     # ------------------------------------------------------------------------------------------------ from the port
 
-    def begin(self) -> None:
-        """A new client: half a request of the one before is forgotten."""
-        # Nesting as in QEMU (qobject/json-streamer.c).
-        self._decoder = wire.Decoder(wire.Limits(size=self._costs.request_bytes, nesting=1024))
-        self._events = iter(self._decoder)
+    def begin(self, client: Client | None) -> None:
+        """A new client, or the same one anew: half a request of the one before is forgotten."""
+        if client is not self._client:
+            self._client = client
+            self._is_holding_back = False
+        self._decoder = self._new_decoder()
         self._is_ending = False
         self._mute_silent()
 
     def received(self, data: bytes) -> None:
-        self._received_ns = self._context.clock.now_ns()  # before anything else: a client measures with it
+        self._received_ns = self._now_ns()  # before anything else: a client measures with it
         self._decoder.feed(data)
-        self._fill()
         self._advance()
 
     def end(self) -> None:
@@ -122,40 +148,45 @@ class Dispatcher:
         self._advance()
 
     @property
-    def is_full(self) -> bool:
+    def _is_full(self) -> bool:
         return len(self._queue) >= self._costs.waiting_requests or self._queued_bytes > self._costs.request_bytes
 
     # -------------------------------------------------------------------------------------------------- filling it
 
+    def _new_decoder(self) -> wire.Decoder:
+        return wire.Decoder(wire.Limits(size=self._costs.request_bytes, nesting=_NESTING))
+
     def _fill(self) -> None:
         """Queue what was received, as far as there is room; the rest stays with the decoder."""
-        while not self.is_full:
-            event = next(self._events, None)
-            if event is None:
-                self._events = iter(self._decoder)
-                return
-            waiting = self._read(event)
+        events = self._decoder.events
+        while events and not self._is_full:
+            waiting = self._read(events.popleft())
             self._queue.append(waiting)
             self._queued_bytes += waiting.size
 
     def _read(self, event: wire.Event) -> _Waiting:
-        waiting = _Waiting(event.raw if isinstance(event, wire.Message) else b"", self._received_ns)
-        if isinstance(event, wire.Resync):
-            waiting.is_sync = True
-            waiting.refusal = Refusal("JSON parse error, stray '\ufffd'")
-            return waiting
-        try:
-            if isinstance(event, wire.Malformed):
-                raise event.error
-            value = event.decode()
-            waiting.echo = requests.echo_of(value)
-            waiting.request = requests.read_request(value)
-            waiting.is_sync = waiting.request.command in _SYNCS
-        except Refusal as refusal:
-            waiting.refusal = refusal
-        except RemoteProtocolError as error:
-            waiting.refusal = Refusal(f"JSON parse error, {error.message}")
-        return waiting
+        raw = b""
+        request: requests.Request | None = None
+        refusal: Refusal | None = None
+        echo: Mapping[str, Any] = {}
+        is_sync = False
+        if isinstance(event, wire.Message):
+            raw = event.raw
+            try:
+                value = wire.decode(raw, event.limits)
+                echo = requests.echo_of(value)
+                request = requests.read_request(value)
+                is_sync = request.command in _SYNCS
+            except Refusal as error:
+                refusal = error.with_traceback(None)  # it would hold this call's frame, and that one holds it
+            except RemoteProtocolError as error:
+                refusal = _parse_error(error.message)
+        elif isinstance(event, wire.Resync):
+            refusal = _parse_error("stray '\ufffd'")
+            is_sync = True
+        else:
+            refusal = _parse_error(event.error.message)
+        return _Waiting(raw, self._received_ns, self._loop.now, request, refusal, echo, is_sync)
 
     # ------------------------------------------------------------------------------------------------- emptying it
 
@@ -164,37 +195,52 @@ class Dispatcher:
         if self._is_advancing:
             return
         self._is_advancing = True
+        is_congested = False
         try:
-            while self._queue and not self._is_congested:
+            while True:
+                if self._decoder.events:
+                    self._fill()
+                if not self._queue:
+                    break
+                is_congested = self._client is not None and self._client.is_congested
+                if is_congested:
+                    break
                 head = self._queue[0]
                 if head is not self._head:
-                    self._head, self._head_since = head, time.monotonic()
-                if not self._finish(head):
-                    if not self._is_slow or not self._overtake():
-                        break
-                    continue
-                self._remove(head)
-                self._fill()
+                    self._head, self._head_since = head, self._loop.now
+                if self._finish(head):
+                    self._remove(head)
+                    if self._queue:
+                        self._loop.look_at_clock()  # setting the hardware clock takes its time
+                elif not self._is_slow or not self._overtake():
+                    break
         finally:
             self._is_advancing = False
-        self._arm()
-        if self.replies is not None:
-            if not self.is_full:
-                self.replies.take_more()
-            if self._is_ending and not self._queue and (self._silent is None or self._stock.is_free):
-                self._is_ending = False
-                self.replies.all_answered()
+        if self._queue and not is_congested:
+            self._arm()
+        if self._queue or self._is_holding_back or self._is_ending:
+            self._tell_client()
 
-    @property
-    def _is_congested(self) -> bool:
-        return self.replies is not None and self.replies.is_congested
+    def _tell_client(self) -> None:
+        if self._client is not None and self._is_holding_back is not self._is_full:
+            self._is_holding_back = not self._is_holding_back
+            if self._is_holding_back:
+                self._client.pause()
+            else:
+                self._client.resume()
+        if self._is_ending and not self._queue and (self._silent is None or self._stock.is_free):
+            self._is_ending = False
+            self.on_all_answered()
 
     @property
     def _is_slow(self) -> bool:
-        return time.monotonic() - self._head_since >= self._costs.slow_seconds
+        return self._loop.now - self._head_since >= self._costs.slow_seconds
 
     def _remove(self, waiting: _Waiting) -> None:
-        self._queue.remove(waiting)
+        if waiting is self._queue[0]:
+            self._queue.popleft()
+        else:
+            self._queue.remove(waiting)
         self._queued_bytes -= waiting.size
         if waiting is self._head:
             self._head = None
@@ -203,18 +249,19 @@ class Dispatcher:
         """Answer it, or pass it on; false: not yet."""
         if waiting.is_sync:
             self._mute_silent()
-        refusal = waiting.refusal
-        if refusal is None and waiting.asked is None:
-            assert waiting.request is not None  # noqa: S101  # it is that or refused
-            refusal = self._context.policy.refusal(waiting.request.command)
+        if waiting.asked is not None:
+            return self._give_up(waiting, waiting.asked)
+        request, refusal = waiting.request, waiting.refusal
+        if request is not None:
+            refusal = self._context.policy.refusal(request.command)
         if refusal is not None:
             self._refuse(waiting, refusal)
             return True
-        assert waiting.request is not None  # noqa: S101
-        if waiting.request.command in IN_FRONT:
-            self._carry_out(waiting, waiting.request)
+        assert request is not None  # noqa: S101  # it is that or refused
+        if request.command in IN_FRONT:
+            self._carry_out(waiting, request)
             return True
-        return self._pass_on(waiting, waiting.request.command)
+        return self._pass_on(waiting, request.command)
 
     def _settle(self, silent: _Waiting) -> None:
         """It has not failed so far; a client that waits for the end need not wait longer."""
@@ -228,67 +275,71 @@ class Dispatcher:
             self._silent = None
 
     def _carry_out(self, waiting: _Waiting, request: requests.Request) -> None:
+        delimiter = wire.DELIMITER if request.command == "guest-sync-delimited" else b""
+        tail = requests.tail(waiting.echo)
         try:
-            returned = in_front.carry_out(self._context, request.command, request.arguments, waiting.received_ns)
+            # The value may hold the time at which it was made: from here on, every step counts.
+            value = in_front.carry_out(self._context, request.command, request.arguments, waiting.received_ns)
         except Refusal as refusal:
             self._refuse(waiting, refusal)
             return
-        delimiter = wire.DELIMITER if request.command == "guest-sync-delimited" else b""
-        self._send(waiting, delimiter + requests.reply_line({"return": returned}, waiting.echo))
-        self._log.info(f"answered {request.command}")
+        self._send(waiting, b'%b{"return": %b%b' % (delimiter, value, tail))
+        self._log.info("answered " + request.command)
 
     def _refuse(self, waiting: _Waiting, refusal: Refusal) -> None:
         self._send(waiting, requests.refusal_line(refusal, waiting.echo))
 
     def _send(self, waiting: _Waiting, line: Data) -> None:
-        if not waiting.is_mute and self.replies is not None:
-            self.replies.send(line)
+        if not waiting.is_mute and self._client is not None:
+            self._client.send(line)
 
     # ---------------------------------------------------------------------------------------------- the stock agent
 
     def _pass_on(self, waiting: _Waiting, command: str) -> bool:
-        upstream = self._stock.upstream
-        if waiting.asked is not None:
-            return self._give_up(waiting, command)
+        upstream, now = self._stock.upstream, self._loop.now
         if not upstream.connect():
             self._refuse(waiting, Refusal(f"The stock agent is away: {upstream.away_reason}"))
             return True
         if not self._stock.is_free:
-            waited = time.monotonic() - waiting.arrived_at
-            stuck = time.monotonic() - self._asked_at
-            if waited >= self._costs.alive_seconds or (self.is_full and stuck >= self._costs.slow_seconds):
+            waited, stuck = now - waiting.arrived_at, now - self._asked_at
+            if waited >= self._costs.alive_seconds or (self._is_full and stuck >= self._costs.slow_seconds):
                 self._refuse(waiting, Refusal("The stock agent is busy with an earlier request, or hangs"))
                 return True
             return False
-
-        def replied(line: Data) -> None:
-            self._send(waiting, line)
-            if waiting in self._queue:
-                self._remove(waiting)
-                self._fill()
-
-        def failed(reason: str) -> None:
-            replied(requests.refusal_line(Refusal(reason[0].upper() + reason[1:]), waiting.echo))
-
-        is_answered = answers_on_success(command)
-        waiting.asked = upstream.ask(waiting.raw, command, replied, failed if is_answered else None)
-        self._asked_at = time.monotonic()
+        self._passed_on = waiting
+        self._asked_at = now
+        waiting.asked = upstream.ask(waiting.raw, command, self._replied, self._failed)
         waiting.raw = b""
-        if not is_answered:
+        if waiting.asked.is_silent:
             self._silent = waiting
         self._log.info(f"passed {command} on")
-        return not is_answered
+        return waiting.asked.is_silent
 
-    def _give_up(self, waiting: _Waiting, command: str) -> bool:
-        asked = waiting.asked
-        assert asked is not None  # noqa: S101
-        limit = self._costs.reply_seconds if asked.is_heard else self._costs.alive_seconds
-        waited = time.monotonic() - self._asked_at
-        if waited < limit and not (self.is_full and self._is_slow):
-            return False
+    def _replied(self, line: Data) -> None:
+        waiting, self._passed_on = self._passed_on, None
+        assert waiting is not None  # noqa: S101  # it is what was asked
+        self._send(waiting, line)
+        if waiting is self._head:
+            self._remove(waiting)
+
+    def _failed(self, reason: str) -> None:
+        assert self._passed_on is not None  # noqa: S101
+        refusal = Refusal(reason[0].upper() + reason[1:])
+        self._replied(requests.refusal_line(refusal, self._passed_on.echo))
+
+    def _abandon(self, asked: Asked) -> None:
         asked.abandon()
-        self._log.error(f"the stock agent did not answer {command} in time")
-        self._refuse(waiting, Refusal(f"The stock agent has not answered {command} in time; it may still carry it out"))
+        self._passed_on = None
+
+    def _give_up(self, waiting: _Waiting, asked: Asked) -> bool:
+        limit = self._costs.reply_seconds if asked.is_heard else self._costs.alive_seconds
+        waited = self._loop.now - self._asked_at
+        if waited < limit and not (self._is_full and self._is_slow):
+            return False
+        self._abandon(asked)
+        self._log.error(f"the stock agent did not answer {asked.command} in time")
+        late = f"The stock agent has not answered {asked.command} in time; it may still carry it out"
+        self._refuse(waiting, Refusal(late))
         return True
 
     # -------------------------------------------------------------------------------------------------- out of turn
@@ -301,7 +352,7 @@ class Dispatcher:
         first = max(syncs[-1:] + (wanted[:1] if queue[0].is_mute else []), default=0)
         for waiting in queue[:first]:
             if waiting.asked is not None:
-                waiting.asked.abandon()
+                self._abandon(waiting.asked)
             self._remove(waiting)
         if first:
             return True
@@ -313,19 +364,29 @@ class Dispatcher:
 
     def _arm(self) -> None:
         """Look again when the head of the queue becomes slow, and when it has waited for long enough."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
         head = self._head
-        if head is None or not self._queue or self._is_congested:
+        if head is None:
             return
         deadlines = [self._head_since + self._costs.slow_seconds]
         if head.asked is None:
             deadlines.append(head.arrived_at + self._costs.alive_seconds)
         else:
-            deadlines.append(self._asked_at + self._costs.alive_seconds)
-            deadlines.append(self._asked_at + self._costs.reply_seconds)
-        now = time.monotonic()
+            deadlines += (self._asked_at + self._costs.alive_seconds, self._asked_at + self._costs.reply_seconds)
+        # A timer of a request before this one looks soon enough, and then arms the next: most never need one.
+        if self._timer is not None:
+            if self._timer.at <= min(deadlines):
+                return
+            self._timer.cancel()
+            self._timer = None
+        now = self._loop.now
         coming = [deadline for deadline in deadlines if deadline > now]
         if coming:
-            self._timer = self._loop.later(min(coming) - now, self._advance)
+            self._timer = self._loop.later(min(coming) - now, self._look_again)
+
+    def _look_again(self) -> None:
+        self._timer = None
+        self._advance()
+
+
+def _parse_error(what: str) -> Refusal:
+    return Refusal(f"JSON parse error, {what}")

@@ -18,26 +18,30 @@ Action = Callable[[], None]
 # Edge-triggered: the virtio console reports POLLHUP for as long as the host is away, and would never let us sleep.
 _READING = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET
 _WRITING = _READING | select.EPOLLOUT
+_NEVER = float("inf")
 
 
 class Timer:
     """Something to do once, at an instant of the monotonic clock."""
 
-    def __init__(self, timers: set[Timer], at: float, action: Action) -> None:
+    def __init__(self, loop: Loop, at: float, action: Action) -> None:
         self.at = at
         self.action = action
-        self._timers = timers
-        timers.add(self)
+        self._loop = loop
 
     def cancel(self) -> None:
-        self._timers.discard(self)
+        self._loop.cancel(self)
 
 
 class Loop:
+    """``now`` is the monotonic clock when the loop last awoke: reading it again for each request would cost more."""
+
     def __init__(self) -> None:
+        self.now = time.monotonic()
         self._epoll = select.epoll()
         self._handlers: dict[int, Callable[[int], None]] = {}
         self._timers: set[Timer] = set()  # a handful at most
+        self._next_at = _NEVER  # when the first of them is due
         self._soon: deque[Action] = deque()
         self._signals: dict[int, Action] = {}
         self._wakeup: int | None = None
@@ -55,8 +59,19 @@ class Loop:
         self._epoll.unregister(descriptor)
         del self._handlers[descriptor]
 
+    def look_at_clock(self) -> None:
+        """Set ``now`` right, for what may have taken time since the loop awoke."""
+        self.now = time.monotonic()
+
     def later(self, seconds: float, action: Action) -> Timer:
-        return Timer(self._timers, time.monotonic() + seconds, action)
+        timer = Timer(self, time.monotonic() + seconds, action)
+        self._timers.add(timer)
+        self._next_at = min(self._next_at, timer.at)
+        return timer
+
+    def cancel(self, timer: Timer) -> None:
+        self._timers.discard(timer)
+        self._next_at = min((other.at for other in self._timers), default=_NEVER)
 
     def soon(self, action: Action) -> None:
         """Do it in this loop's next round, behind what other descriptors have to say."""
@@ -81,27 +96,30 @@ class Loop:
 
     def run(self) -> int:
         """Run until somebody says stop; the status that they gave."""
+        handlers = self._handlers
         while self._status is None:
-            for descriptor, mask in self._epoll.poll(self._timeout()):
-                handler = self._handlers.get(descriptor)
+            # A negative timeout is none.
+            timeout = 0 if self._soon else -1 if self._next_at == _NEVER else max(self._next_at - self.now, 0)
+            events = self._epoll.poll(timeout)
+            self.now = time.monotonic()
+            for descriptor, mask in events:
+                handler = handlers.get(descriptor)  # an earlier one of this round may have closed it
                 if handler is not None:
                     handler(mask)
-            now = time.monotonic()
-            for timer in sorted((timer for timer in self._timers if timer.at <= now), key=lambda timer: timer.at):
-                if timer in self._timers:
-                    timer.cancel()
-                    timer.action()
-            for _action in range(len(self._soon)):
-                self._soon.popleft()()
+            if self.now >= self._next_at:
+                self._do_what_is_due()
+            if self._soon:
+                for _action in range(len(self._soon)):
+                    self._soon.popleft()()
         status, self._status = self._status, None
         return status
 
-    def _timeout(self) -> float:
-        if self._soon:
-            return 0
-        if not self._timers:
-            return -1
-        return max(min(timer.at for timer in self._timers) - time.monotonic(), 0)
+    def _do_what_is_due(self) -> None:
+        due = (timer for timer in self._timers if timer.at <= self.now)
+        for timer in sorted(due, key=lambda timer: timer.at):
+            if timer in self._timers:
+                timer.cancel()
+                timer.action()
 
     def close(self) -> None:
         self._epoll.close()

@@ -16,7 +16,7 @@ from typing import Callable, Mapping, Protocol
 from .dispatch import Dispatcher
 from .log import Log
 from .loop import Loop, Timer
-from .stream import Data, Ends, Stream
+from .stream import Ends, Stream
 
 # As qemu-ga reads (qga/guest-agent-core.h, QEMU 10.0.13).
 _CHUNK = 4096
@@ -40,6 +40,31 @@ class Port(Protocol):
     def close(self) -> None: ...
 
 
+class _StreamPort:
+    """What both kinds have: one stream at most, from which the dispatcher gets its requests."""
+
+    def __init__(self, loop: Loop, dispatcher: Dispatcher, log: Log) -> None:
+        self._loop = loop
+        self._dispatcher = dispatcher
+        self._log = log
+        self._stream: Stream | None = None
+
+    def close(self) -> None:
+        if self._stream is not None:
+            self._stream.close()
+            self._stream = None
+
+    def _begin(
+        self,
+        ends: Ends,
+        on_end: Callable[[OSError | None], None],
+        on_hang_up: Callable[[], None],
+        on_drained: Callable[[], None],
+    ) -> None:
+        self._stream = Stream(self._loop, ends, _CHUNK, self._dispatcher.received, on_end, on_hang_up, on_drained)
+        self._dispatcher.begin(self._stream)
+
+
 # ------------------------------------------------------------------------------------------------------------ devices
 
 
@@ -58,7 +83,7 @@ def open_serial(path: str) -> Ends:
     return Ends(descriptor, descriptor)
 
 
-class DevicePort:
+class DevicePort(_StreamPort):
     """A device. An end of file means that the host side is away; the device stays open until it is back.
 
     ``on_lost`` is called when the device itself has gone and is not to be tried again.
@@ -72,14 +97,10 @@ class DevicePort:
         open_device: Callable[[], Ends],
         on_lost: Callable[[PortError], None] | None = None,
     ) -> None:
-        self._loop = loop
-        self._dispatcher = dispatcher
-        self._log = log
+        super().__init__(loop, dispatcher, log)
         self._open_device = open_device
         self._on_lost = on_lost
-        self._stream: Stream | None = None
         self._timer: Timer | None = None
-        dispatcher.replies = self
 
     def open(self) -> None:
         try:
@@ -87,40 +108,7 @@ class DevicePort:
         except OSError as error:
             self._lose(error)
             return
-        self._stream = Stream(
-            self._loop,
-            ends,
-            _CHUNK,
-            self._received,
-            self._ended,
-            self._dispatcher.hang_up,
-            self._dispatcher.drained,
-        )
-
-    def close(self) -> None:
-        if self._stream is not None:
-            self._stream.close()
-            self._stream = None
-
-    @property
-    def is_congested(self) -> bool:
-        return self._stream is not None and self._stream.is_congested
-
-    def send(self, data: Data) -> None:
-        if self._stream is not None:
-            self._stream.send(data)
-
-    def take_more(self) -> None:
-        if self._stream is not None:
-            self._stream.resume()
-
-    def all_answered(self) -> None:
-        """Nothing to close: the host may come back."""
-
-    def _received(self, data: bytes) -> None:
-        self._dispatcher.received(data)
-        if self._stream is not None and self._dispatcher.is_full:
-            self._stream.pause()
+        self._begin(ends, self._ended, self._dispatcher.hang_up, self._dispatcher.drained)
 
     def _ended(self, error: OSError | None) -> None:
         if error is not None:
@@ -130,7 +118,7 @@ class DevicePort:
         if self._stream is not None:
             self._stream.forget_unsent()
         self._dispatcher.hang_up()
-        self._dispatcher.begin()
+        self._dispatcher.begin(self._stream)
         # The kernel wakes us when the host is back. A look now and then costs little, should that ever be missed.
         if self._timer is None:
             self._timer = self._loop.later(_LOOK_AGAIN_SECONDS, self._look_again)
@@ -143,7 +131,7 @@ class DevicePort:
     def _lose(self, error: OSError) -> None:
         reason = error.strerror or str(error)
         self._dispatcher.hang_up()
-        self._dispatcher.begin()
+        self._dispatcher.begin(None)
         if self._on_lost is not None:
             self._on_lost(PortError(f"the port to the host cannot be used: {reason}"))
             return
@@ -230,20 +218,17 @@ def inherited_listener(environment: Mapping[str, str]) -> socket.socket | None:
     return listener
 
 
-class ListeningPort:
+class ListeningPort(_StreamPort):
     """A listening socket. As with the stock agent, the next client waits until the one before has gone."""
 
     def __init__(self, loop: Loop, dispatcher: Dispatcher, log: Log, listen: Callable[[], socket.socket]) -> None:
-        self._loop = loop
-        self._dispatcher = dispatcher
-        self._log = log
+        super().__init__(loop, dispatcher, log)
         self._listen = listen
         self._listener: socket.socket | None = None
-        self._stream: Stream | None = None
         self._has_ended = False  # the client sends no more
         self._has_hung_up = False  # it does not read either
         self._is_answered = False
-        dispatcher.replies = self
+        dispatcher.on_all_answered = self._all_answered
 
     def open(self) -> None:
         self._listener = self._listen()
@@ -251,29 +236,11 @@ class ListeningPort:
         self._loop.watch(self._listener.fileno(), self._accept)
 
     def close(self) -> None:
-        if self._stream is not None:
-            self._stream.close()
-            self._stream = None
+        super().close()
         if self._listener is not None:
             self._loop.unwatch(self._listener.fileno())
             self._listener.close()
             self._listener = None
-
-    @property
-    def is_congested(self) -> bool:
-        return self._stream is not None and self._stream.is_congested
-
-    def send(self, data: Data) -> None:
-        if self._stream is not None:
-            self._stream.send(data)
-
-    def take_more(self) -> None:
-        if self._stream is not None:
-            self._stream.resume()
-
-    def all_answered(self) -> None:
-        self._is_answered = True
-        self._close_when_written()
 
     def _accept(self, _mask: int = 0) -> None:
         if self._listener is None or self._stream is not None:
@@ -288,22 +255,8 @@ class ListeningPort:
             return
         descriptor = client.detach()
         self._has_ended = self._has_hung_up = self._is_answered = False
-        self._dispatcher.begin()
-        self._stream = Stream(
-            self._loop,
-            Ends(descriptor, descriptor),
-            _CHUNK,
-            self._received,
-            self._ended,
-            self._hung_up,
-            self._drained,
-        )
+        self._begin(Ends(descriptor, descriptor), self._ended, self._hung_up, self._drained)
         self._log.info("a client has connected")
-
-    def _received(self, data: bytes) -> None:
-        self._dispatcher.received(data)
-        if self._stream is not None and self._dispatcher.is_full:
-            self._stream.pause()
 
     def _ended(self, error: OSError | None) -> None:
         """The end of file, or a reset: a guest that was restored resets all of its vsock connections."""
@@ -324,6 +277,10 @@ class ListeningPort:
     def _drained(self) -> None:
         self._close_when_written()
         self._dispatcher.drained()
+
+    def _all_answered(self) -> None:
+        self._is_answered = True
+        self._close_when_written()
 
     def _close_when_written(self) -> None:
         if self._is_answered and self._stream is not None and self._stream.is_drained:

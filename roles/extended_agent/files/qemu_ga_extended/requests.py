@@ -6,7 +6,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Mapping, NamedTuple
+import functools
+from typing import Any, Callable, Mapping, NamedTuple
 
 from . import wire
 from .commands import CATALOGUE
@@ -24,7 +25,7 @@ class Request(NamedTuple):
 def _seed_form(value: Mapping[str, Any]) -> Mapping[str, Any]:
     """QEMU's wiki page "UsefulCommands" writes ``command`` for ``execute``; our own commands may be asked so."""
     command = value.get("command")
-    if "execute" not in value and isinstance(command, str):
+    if isinstance(command, str):
         known = CATALOGUE.get(command)
         if known is not None and known.origin == "extended":
             return {"execute" if name == "command" else name: member for name, member in value.items()}
@@ -37,7 +38,7 @@ def read_request(value: Any) -> Request:
     """
     if not isinstance(value, dict):
         raise Refusal("QMP input must be a JSON object")
-    members = _seed_form(value)
+    members = value if "execute" in value else _seed_form(value)
     for name, member in members.items():
         if name == "execute":
             if not isinstance(member, str):
@@ -56,12 +57,24 @@ def _is_integer(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value in _INT64
 
 
-# QAPI's names of types: what they are called in an error, and what is one.
-_TYPES = {
-    "int": ("integer", _is_integer),
-    "str": ("string", lambda value: isinstance(value, str)),
-    "bool": ("boolean", lambda value: isinstance(value, bool)),
+class _Type(NamedTuple):
+    """``name``: what it is called in an error."""
+
+    name: str
+    fits: Callable[[Any], bool]
+
+
+# By QAPI's names.
+_TYPES: Mapping[str, _Type] = {
+    "int": _Type("integer", _is_integer),
+    "str": _Type("string", lambda value: isinstance(value, str)),
+    "bool": _Type("boolean", lambda value: isinstance(value, bool)),
 }
+
+
+@functools.lru_cache(maxsize=None)
+def _types(alternatives: str) -> tuple[_Type, ...]:
+    return tuple(_TYPES[name] for name in alternatives.split(" | "))
 
 
 def check_arguments(command: str, given: Mapping[str, Any]) -> None:
@@ -70,18 +83,22 @@ def check_arguments(command: str, given: Mapping[str, Any]) -> None:
     :raises Refusal: they do not fit
     """
     arguments = CATALOGUE[command].arguments
+    if not arguments and not given:
+        return
+    known = 0
     for argument in arguments:
         if argument.name not in given:
             if not argument.optional:
                 raise Refusal(f"Parameter '{argument.name}' is missing")
             continue
-        types = [_TYPES[name] for name in argument.type.split(" | ")]
-        if not any(fits(given[argument.name]) for _name, fits in types):
-            raise Refusal(f"Invalid parameter type for '{argument.name}', expected: {types[0][0]}")
-    known = {argument.name for argument in arguments}
-    for name in given:
-        if name not in known:
-            raise Refusal(f"Parameter '{name}' is unexpected")
+        known += 1
+        value = given[argument.name]
+        types = _types(argument.type)
+        if not any(one.fits(value) for one in types):
+            raise Refusal(f"Invalid parameter type for '{argument.name}', expected: {types[0].name}")
+    if known != len(given):
+        names = [argument.name for argument in arguments]
+        raise Refusal(f"Parameter '{next(name for name in given if name not in names)}' is unexpected")
 
 
 def echo_of(value: Any) -> Mapping[str, Any]:
@@ -89,14 +106,16 @@ def echo_of(value: Any) -> Mapping[str, Any]:
     return {"id": value["id"]} if isinstance(value, dict) and "id" in value else {}
 
 
-def reply_line(members: Mapping[str, Any], echo: Mapping[str, Any]) -> bytes:
+def tail(echo: Mapping[str, Any]) -> bytes:
+    """How a reply's line ends, behind its first member."""
     if echo:
         try:
-            return wire.encode({**members, **echo})
+            return b", " + wire.encode(echo)[1:]
         except LocalProtocolError:
             pass  # a number beyond all bounds, such as 1e999, cannot be repeated
-    return wire.encode(members)
+    return b"}\n"
 
 
 def refusal_line(refusal: Refusal, echo: Mapping[str, Any]) -> bytes:
-    return reply_line({"error": {"class": refusal.kind, "desc": refusal.description}}, echo)
+    error = wire.encode({"error": {"class": refusal.kind, "desc": refusal.description}})
+    return error[: -len(b"}\n")] + tail(echo)

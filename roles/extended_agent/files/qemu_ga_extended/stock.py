@@ -26,6 +26,7 @@ from .upstream import Upstream
 
 _FREEZING = frozenset(("guest-fsfreeze-freeze", "guest-fsfreeze-freeze-list"))
 _THAWING = "guest-fsfreeze-thaw"
+_CHANGING_STATE = _FREEZING | {_THAWING}
 _STATUS = "guest-fsfreeze-status"
 _INFO = "guest-info"
 
@@ -65,14 +66,15 @@ def read_info(reply: wire.Reply) -> StockInfo:
 
 class Stock:
     """``on_freed`` is called when the stock agent can take the next request, or has gone; ``on_known`` when it has
-    told its commands. ``is_list_frozen``: it told them while file systems were frozen.
+    told its commands. ``is_frozen``: file systems are frozen, or just being frozen, and whatever writes to one may
+    hang. ``is_list_frozen``: it told its commands in that state.
     """
 
     def __init__(self, loop: Loop, path: str, state_directory: str, costs: Costs, log: Log) -> None:
         self._log = log
         # Where the stock agent remembers over a restart that it has frozen file systems (qga/main.c).
         self._state_file = Path(state_directory) / "qga.state.isfrozen"
-        self._is_frozen = False
+        self.is_frozen = False
         self._freeze(self._state_file.exists())
         self.info: StockInfo | None = None
         self.is_list_frozen = False
@@ -81,13 +83,8 @@ class Stock:
         self.on_known: Callable[[], None] = lambda: None
         self.upstream = Upstream(loop, path, costs, log, self)
 
-    @property
-    def is_frozen(self) -> bool:
-        """File systems are frozen, or just being frozen: whatever writes to one may hang."""
-        return self._is_frozen
-
     def _freeze(self, is_frozen: bool) -> None:
-        self._is_frozen = self._log.is_silent = is_frozen
+        self.is_frozen = self._log.is_silent = is_frozen
 
     @property
     def is_free(self) -> bool:
@@ -103,7 +100,7 @@ class Stock:
             self._freeze(True)
 
     def answered(self, command: str, line: Data) -> None:
-        if command == _THAWING or command in _FREEZING:
+        if command in _CHANGING_STATE:
             if isinstance(_reply(line), wire.Returned):
                 self._freeze(command != _THAWING)
             # A freeze that fails has thawed what it had frozen, mostly; a freeze may also have had nothing to freeze.
@@ -126,7 +123,7 @@ class Stock:
             return
         if command == _INFO:
             self.info = read_info(reply)
-            self.is_list_frozen = self._is_frozen
+            self.is_list_frozen = self.is_frozen
             self.on_known()
             return
         if isinstance(reply, wire.Returned):
@@ -134,7 +131,7 @@ class Stock:
         else:
             self._freeze(self._state_file.exists())
         # While file systems are frozen, the stock agent calls nearly all commands disabled.
-        if self.is_list_frozen and not self._is_frozen:
+        if self.is_list_frozen and not self.is_frozen:
             self._questions.append(_INFO)
 
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import random
 import socket
-import time
 from collections import deque
 from typing import Any, Callable, Protocol
 
@@ -34,7 +33,10 @@ _INSPECTED_BYTES = 64 * 1024
 
 
 class Asked:
-    """One request on its way. ``on_reply`` gets the reply's line, ``on_failure`` the reason why none will come."""
+    """One request on its way. ``on_reply`` gets the reply's line, ``on_failure`` the reason why none will come.
+
+    ``is_silent``: it is answered only if it fails, and nothing tells of a success.
+    """
 
     def __init__(
         self,
@@ -43,6 +45,7 @@ class Asked:
         on_failure: Callable[[str], None] | None,
     ) -> None:
         self.command = command
+        self.is_silent = not answers_on_success(command)
         self.on_reply = on_reply
         self.on_failure = on_failure
         self.is_heard = False  # the stock agent has shown that it lives since this was sent, or just before
@@ -50,10 +53,6 @@ class Asked:
     def abandon(self) -> None:
         """Nobody wants the reply any more; it will be taken and dropped."""
         self.on_reply = self.on_failure = None
-
-    def reply(self, line: Data) -> None:
-        if self.on_reply is not None:
-            self.on_reply(line)
 
     def fail(self, reason: str) -> None:
         if self.on_failure is not None:
@@ -65,6 +64,9 @@ class _Sync:
 
     def __init__(self) -> None:
         self.number = random.randrange(1, 2**31)  # noqa: S311  # it tells replies apart and keeps no secret
+
+    def request(self) -> bytes:
+        return wire.encode(wire.request("guest-sync-delimited", {"id": self.number}))
 
 
 class Observer(Protocol):
@@ -120,7 +122,7 @@ class Upstream:
         descriptor = client.detach()
         self._stream = Stream(self._loop, Ends(descriptor, descriptor), _CHUNK, self._received, self._ended)
         self._log.info("connected to the stock agent")
-        self._send_sync(wire.DELIMITER)
+        self._stream.send(wire.DELIMITER + self._expect_sync())
         self._observer.connected()
         return True
 
@@ -182,30 +184,32 @@ class Upstream:
         """Send a request; only while connected and not busy."""
         assert self._stream is not None  # noqa: S101  # the caller's promise
         asked = Asked(command, on_reply, on_failure)
-        is_fresh = time.monotonic() - self._heard_at < _FRESH_SECONDS
-        if self._is_unsettled or not is_fresh:
-            self._send_sync()
+        before = after = b""
+        if self._is_unsettled or self._loop.now - self._heard_at >= _FRESH_SECONDS:
+            before = self._expect_sync()
         else:
             asked.is_heard = True
-        self._stream.send(raw + b"\n")
-        if answers_on_success(command):
-            self._expected.append(asked)
-        else:
+        if asked.is_silent:
             # What comes before the reply to this sync is its error; if nothing does, it has succeeded.
             self._silent = asked
-            self._send_sync()
+            after = self._expect_sync()
+        else:
+            self._expected.append(asked)
+        self._stream.send(b"%b%b\n%b" % (before, raw, after))
         self._observer.sent(command)
         return asked
 
-    def _send_sync(self, prefix: bytes = b"") -> None:
-        assert self._stream is not None  # noqa: S101
+    def _expect_sync(self) -> bytes:
         sync = _Sync()
         self._expected.append(sync)
-        self._stream.send(prefix + wire.encode(wire.request("guest-sync-delimited", {"id": sync.number})))
+        return sync.request()
 
     # ----------------------------------------------------------------------------------------------------- hearing
 
     def _received(self, data: bytes) -> None:
+        if not self._line and not self._is_overlong and data.find(b"\n") == len(data) - 1:
+            self._hear(data)  # nearly always it is one whole line
+            return
         start = 0
         while start < len(data) and self._stream is not None:
             end = data.find(b"\n", start) + 1
@@ -219,13 +223,16 @@ class Upstream:
             if end:
                 line, self._line = self._line, bytearray()
                 is_overlong, self._is_overlong = self._is_overlong, False
-                self._take(bytearray() if is_overlong else line)
-                if not self._expected:
-                    self._observer.freed()
+                self._hear(b"" if is_overlong else line)
 
-    def _take(self, line: bytearray) -> None:
+    def _hear(self, line: Data) -> None:
+        self._take(line)
+        if not self._expected:
+            self._observer.freed()
+
+    def _take(self, line: Data) -> None:
         """One line of the stock agent's; an empty one stands for a line beyond the limit."""
-        self._heard_at = time.monotonic()
+        self._heard_at = self._loop.now
         head = self._expected[0] if self._expected else None
         if isinstance(head, _Sync):
             if _is_answer_to(line, head.number):
@@ -244,15 +251,17 @@ class Upstream:
             self._expected.popleft()
             if _is_reply(line):
                 self._observer.answered(head.command, line)
-                head.reply(line)
+                if head.on_reply is not None:
+                    head.on_reply(line)
             else:
                 self._is_unsettled = True
                 head.fail(f"the stock agent has answered {head.command} with something that is no reply")
 
-    def _take_late(self, line: bytearray) -> None:
+    def _take_late(self, line: Data) -> None:
         if self._silent is not None and _is_error(line):
-            silent, self._silent = self._silent, None
-            silent.reply(line)
+            on_reply, self._silent = self._silent.on_reply, None
+            if on_reply is not None:
+                on_reply(line)
 
     # ----------------------------------------------------------------------------------------------------- leaving
 
@@ -272,30 +281,26 @@ class Upstream:
         self._loop.later(self._costs.farewell_seconds, on_left)
 
 
-def _decoded(line: bytearray) -> Any:
+def _decoded(line: Data) -> Any:
     try:
-        return wire.decode(bytes(line).strip())
+        return wire.decode(bytes(line))
     except RemoteProtocolError:
         return None
 
 
-def _is_answer_to(line: bytearray, number: int) -> bool:
+def _is_answer_to(line: Data, number: int) -> bool:
     # What stands before the 0xFF byte is of no interest, that byte exists to say so.
     _before, delimiter, after = line.rpartition(wire.DELIMITER)
     return bool(delimiter) and _decoded(after) == {"return": number}
 
 
-def _is_reply(line: bytearray) -> bool:
+def _is_reply(line: Data) -> bool:
     if len(line) > _INSPECTED_BYTES:
         return line.startswith(b"{") and line.endswith((b"}\n", b"}\r\n")) and line.isascii()
-    try:
-        wire.read_reply(_decoded(line))
-    except RemoteProtocolError:
-        return False
-    return True
+    return wire.is_reply(line)
 
 
-def _is_error(line: bytearray) -> bool:
+def _is_error(line: Data) -> bool:
     if len(line) > _INSPECTED_BYTES:
         return False
     try:

@@ -26,6 +26,7 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils.wire import (
     Returned,
     decode,
     encode,
+    is_reply,
     read_reply,
     request,
 )
@@ -728,3 +729,85 @@ def test_any_json_value_is_a_reply_or_a_protocol_error(value: Any) -> None:
         except RemoteProtocolError:
             continue
         assert isinstance(reply, (Returned, Refused))
+
+
+@PATIENT
+@given(values)
+def test_what_can_be_read_as_a_reply_is_one(value: Any) -> None:
+    for candidate in (value, {"return": value}, {"error": value}, {"error": {"class": value, "desc": value}}):
+        try:
+            read_reply(candidate)
+        except RemoteProtocolError:
+            assert not is_reply(encode(candidate))
+        else:
+            assert is_reply(encode(candidate))
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        *(b"", b"\n", b"garbage", b'{"return": 1} trailing', b'{"return": 1}{}', b'{"return": 1', b'{"return": NaN}'),
+        *(b'{"return": "\xff"}', b'{"return": [1,]}', b'\xff{"return": 1}', b'{"return": ' + b"[" * 100_000 + b"}"),
+    ],
+    ids=lambda raw: repr(raw[:24]),
+)
+def test_what_is_no_json_is_no_reply(raw: bytes) -> None:
+    assert not is_reply(raw)
+
+
+def test_the_numbers_of_a_reply_may_be_of_any_length() -> None:
+    assert is_reply(b'{"return": ' + b"9" * 1_000_000 + b"}\n")
+
+
+# ------------------------------------------------------------------------------------------------------- plain messages
+
+
+@PATIENT
+@given(values, values, st.sampled_from([b"", b" ", b"\n", b"\r\n\t"]))
+def test_a_plain_message_is_read_as_any_other(name: Any, value: Any, space: bytes) -> None:
+    raw = json.dumps({"execute": name, "arguments": {"a": value}}).encode()
+    for data in (space + raw + space, raw.replace(b'"', b"'"), raw[:-1], raw + raw):
+        assert seen(data) == seen(*drips(data))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        *(
+            b'{"a": 01}',
+            b'{"a": truefalse}',
+            b'{"a": nul}',
+            b'{"a": -}',
+            b'{"a": 1e5}',
+            b'{"a": "\\""}',
+            b'{"a": "\n"}',
+        ),
+        *(
+            b'{"a": {"b": {}}}',
+            b'{"a": {}, "b": {}}',
+            b'{"a": [1]}',
+            b'{"a": 1]',
+            b"{{}",
+            b"{}}",
+            b'{"a": "\xff"}',
+            b"{,:}",
+        ),
+        b"{" + b'"a":1,' * 100 + b"}",
+    ],
+    ids=lambda raw: repr(raw[:24]),
+)
+def test_what_is_nearly_plain_is_no_different(data: bytes) -> None:
+    assert seen(data) == seen(*drips(data))
+
+
+@pytest.mark.parametrize(
+    "data", [b"{" + b" " * 500_000, b'{"' + b"a" * 500_000, b"{" + b'"a",' * 100_000, b"{1" * 100_000]
+)
+def test_time_is_linear_where_a_message_only_begins_as_a_plain_one(data: bytes) -> None:
+    assert wire._PLAIN_MESSAGE.fullmatch(data) is None  # pytest's time limit is the judge
+
+
+def test_limits_hold_for_plain_messages() -> None:
+    assert seen(b'{"a":{}}\n', limits=Limits(nesting=1)) == seen(*drips(b'{"a":{}}\n'), limits=Limits(nesting=1))
+    assert seen(b'{"a":12}\n', limits=Limits(size=7)) == seen(*drips(b'{"a":12}\n'), limits=Limits(size=7))
+    assert seen(b'\n {"a":12}\n', limits=EIGHT_BYTES) == [b'{"a":12}']

@@ -66,9 +66,3 @@ def test_the_discipline_is_read_and_nothing_is_changed(state: int, status: int, 
     kernel = Kernel(state, status=status, maxerror=1500)
     assert kernel_clock(kernel).discipline() == (synchronized, 1_500_000)
     assert kernel.calls == [(0, 0, 0)]
-
-
-def test_the_structure_has_the_size_of_the_kernels() -> None:
-    import ctypes
-
-    assert ctypes.sizeof(clock.Timex) == (208 if ctypes.sizeof(ctypes.c_long) == 8 else 128)

@@ -1,0 +1,82 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Linux's account of its clock, and its way to step it by a difference: clock_adjtime(2), which Python does not have.
+
+Standard library only: the role ``extended_agent`` ships this file into the guest.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import functools
+import os
+import time
+from typing import Any
+
+# include/uapi/linux/timex.h
+ADJ_SETOFFSET = 0x0100
+ADJ_NANO = 0x2000
+STA_UNSYNC = 0x0040
+TIME_ERROR = 5
+
+
+class _Timeval(ctypes.Structure):
+    _fields_ = (("tv_sec", ctypes.c_long), ("tv_usec", ctypes.c_long))
+
+
+class Timex(ctypes.Structure):
+    """struct timex (adjtimex(2)); with ADJ_NANO, ``time.tv_usec`` is in nanoseconds."""
+
+    _fields_ = (
+        ("modes", ctypes.c_uint),
+        ("offset", ctypes.c_long),
+        ("freq", ctypes.c_long),
+        ("maxerror", ctypes.c_long),  # in microseconds, always
+        ("esterror", ctypes.c_long),
+        ("status", ctypes.c_int),
+        ("constant", ctypes.c_long),
+        ("precision", ctypes.c_long),
+        ("tolerance", ctypes.c_long),
+        ("time", _Timeval),
+        ("tick", ctypes.c_long),
+        ("ppsfreq", ctypes.c_long),
+        ("jitter", ctypes.c_long),
+        ("shift", ctypes.c_int),
+        ("stabil", ctypes.c_long),
+        ("jitcnt", ctypes.c_long),
+        ("calcnt", ctypes.c_long),
+        ("errcnt", ctypes.c_long),
+        ("stbcnt", ctypes.c_long),
+        ("tai", ctypes.c_int),
+        ("_reserved", ctypes.c_int * 11),
+    )
+
+
+@functools.lru_cache(maxsize=None)
+def _libcs() -> Any:
+    try:
+        function = ctypes.CDLL(None, use_errno=True).clock_adjtime
+    except AttributeError as error:  # not Linux
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS)) from error
+    function.argtypes = (ctypes.c_int, ctypes.POINTER(Timex))
+    return function
+
+
+def clock_adjtime(timex: Timex) -> int:
+    """Hand it to the kernel, which fills it in; ``modes`` says what to change, 0: nothing. The clock's state.
+
+    :raises OSError: the kernel refuses, or has no such call; then nothing has changed
+    """
+    state: int = _libcs()(time.CLOCK_REALTIME, timex)
+    if state < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+    return state
+
+
+def is_synchronized(state: int, timex: Timex) -> bool:
+    """Whether the kernel says that some service keeps the clock."""
+    return state != TIME_ERROR and not timex.status & STA_UNSYNC

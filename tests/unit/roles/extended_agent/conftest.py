@@ -1,0 +1,130 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The agent's parts around one loop that a test turns by hand: what is ready is done, and nothing is waited for."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.qemu.guest_agent.tests.support.extended_agent import module
+
+SECONDS = 5.0
+# One round brings a byte one step further; nothing here takes more steps.
+ROUNDS = 12
+
+
+class Turned:
+    """A loop, and how to turn it."""
+
+    def __init__(self) -> None:
+        self.loop: Any = module("loop").Loop()
+
+    def settle(self) -> None:
+        """Do whatever is ready, and what becomes ready by that."""
+        for _round in range(ROUNDS):
+            self.loop.soon(self.loop.stop)
+            self.loop.run()
+
+    def until(self, condition: Callable[[], bool]) -> None:
+        """Let it run, timers and all, until that is true."""
+
+        def look() -> None:
+            if condition():
+                self.loop.stop()
+            else:
+                self.loop.later(0.002, look)
+
+        deadline = self.loop.later(SECONDS, lambda: self.loop.stop(1))
+        look()
+        assert self.loop.run() == 0, "it did not come to pass"
+        deadline.cancel()
+
+
+@pytest.fixture
+def turned() -> Iterator[Turned]:
+    turned = Turned()
+    yield turned
+    turned.loop.close()
+
+
+class PlayedStock:
+    """A stock agent on the same loop. It answers from ``answers``, a command that is not there never; syncs always,
+    unless ``is_hanging``.
+    """
+
+    def __init__(self, loop: Any, path: str) -> None:
+        self.path = path
+        self.answers: dict[str, bytes] = {
+            "guest-fsfreeze-status": b'{"return": "thawed"}\n',
+            "guest-info": b'{"return": {"version": "1.2.3", "supported_commands": []}}\n',
+        }
+        self.is_hanging = False
+        self.received = b""
+        self.commands: list[str] = []
+        self._loop = loop
+        self._wire: Any = module("wire")
+        self._decoder = self._wire.Decoder()
+        self._unread: list[bytes] = []
+        self._stream: Any = None
+        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._listener.bind(path)
+        self._listener.listen(1)
+        loop.watch(self._listener.fileno(), self._accept)
+
+    def say(self, data: bytes) -> None:
+        self._stream.send(data)
+
+    def hang_up(self) -> None:
+        self._stream.close()
+
+    def go_on(self) -> None:
+        """Answer what came while it was hanging, too."""
+        self.is_hanging = False
+        unread, self._unread = self._unread, []
+        for data in unread:
+            self._hear(data)
+
+    def close(self) -> None:
+        if self._stream is not None:
+            self._stream.close()
+        self._listener.close()
+
+    def _accept(self, _mask: int) -> None:
+        stream = module("stream")
+        descriptor = self._listener.accept()[0].detach()
+        self._decoder = self._wire.Decoder()
+        self._stream = stream.Stream(
+            self._loop, stream.Ends(descriptor, descriptor), 65536, self._hear, lambda _error: self._stream.close()
+        )
+
+    def _hear(self, data: bytes) -> None:
+        if self.is_hanging:
+            self._unread.append(data)
+            return
+        self.received += data
+        self._decoder.feed(data)
+        for event in self._decoder:
+            if not isinstance(event, self._wire.Message):
+                self.say(b'{"error": {"class": "GenericError", "desc": "JSON parse error"}}\n')
+                continue
+            request = event.decode()
+            command = request["execute"]
+            if command == "guest-sync-delimited":
+                self.say(b"\xff" + self._wire.encode({"return": request["arguments"]["id"]}))
+                continue
+            self.commands.append(command)
+            if command in self.answers:
+                self.say(self.answers[command])
+
+
+@pytest.fixture
+def stock(turned: Turned, tmp_path: Path) -> Iterator[PlayedStock]:
+    played = PlayedStock(turned.loop, str(tmp_path / "stock.sock"))
+    yield played
+    played.close()

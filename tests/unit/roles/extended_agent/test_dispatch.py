@@ -1,0 +1,350 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The queue of requests: who is answered when, and what becomes of a client that does not read or has gone."""
+
+from __future__ import annotations
+
+import gc
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.qemu.guest_agent.tests.support.extended_agent import module
+
+wire = module("wire")
+
+COSTS = module("limits").Costs(
+    waiting_requests=8, slow_seconds=0.03, alive_seconds=0.15, reply_seconds=0.3, request_bytes=10_000
+)
+PING = b'{"execute": "guest-ping"}'
+PONG = {"return": {}}
+EXEC = b'{"execute": "guest-exec"}'
+SYNC = b'{"execute": "guest-sync", "arguments": {"id": 9}}'
+
+
+class Client:
+    """Who reads the replies: ``is_congested`` while it does not."""
+
+    def __init__(self) -> None:
+        self.lines: list[bytes] = []
+        self.is_congested = False
+        self.told: list[str] = []
+
+    def send(self, data: bytes) -> None:
+        self.lines.append(bytes(data))
+
+    def pause(self) -> None:
+        self.told.append("pause")
+
+    def resume(self) -> None:
+        self.told.append("resume")
+
+    @property
+    def replies(self) -> list[Any]:
+        return [json.loads(line.replace(b"\xff", b"")) for line in self.lines]
+
+
+class Clock:
+    """It shows one more at each reading."""
+
+    def __init__(self) -> None:
+        self.readings = 0
+
+    def now_ns(self) -> int:
+        self.readings += 1
+        return self.readings
+
+    def discipline(self) -> tuple[bool, int]:
+        return True, self.readings * 1000
+
+
+class Dispatched:
+    def __init__(self, turned: Any, stock: Any, directory: Path) -> None:
+        self.turned = turned
+        self.stock = stock
+        self.clock = Clock()
+        self.client = Client()
+        log = module("log").Log("/dev/null")
+        self.known = module("stock").Stock(turned.loop, stock.path, str(directory), COSTS, log)
+        policy = module("policy")
+        rules = policy.Policy(policy.Lists(blocked=frozenset(("guest-file-open",))), self.known)
+        context = module("in_front").Context(self.clock, self.known, rules, lambda: None)
+        self.dispatcher = module("dispatch").Dispatcher(turned.loop, context, COSTS, log)
+        self.dispatcher.begin(self.client)
+        assert self.known.upstream.connect()
+        turned.settle()
+        stock.answers["guest-get-users"] = b'{"return": "users"}\n'
+
+    def ask(self, data: bytes) -> list[Any]:
+        """The replies that it has had by then."""
+        self.dispatcher.received(data)
+        self.turned.settle()
+        return self.client.replies
+
+    def until_replies(self, count: int) -> list[Any]:
+        self.turned.until(lambda: len(self.client.lines) >= count)
+        return self.client.replies
+
+
+@pytest.fixture
+def dispatched(turned: Any, stock: Any, tmp_path: Path) -> Dispatched:
+    return Dispatched(turned, stock, tmp_path)
+
+
+# ---------------------------------------------------------------------------------------------------------- the order
+
+
+def test_replies_come_in_the_order_of_the_requests(dispatched: Dispatched) -> None:
+    assert dispatched.ask(EXEC + PING + b"]" + EXEC) == []
+    dispatched.stock.say(b'{"return": 1}\n')
+    dispatched.turned.settle()
+    assert [*map(next, map(iter, dispatched.client.replies))] == ["return", "return", "error"]
+    dispatched.stock.say(b'{"return": 2}\n')
+    dispatched.turned.settle()
+    assert dispatched.client.replies[-1] == {"return": 2}
+    assert dispatched.stock.commands[-2:] == ["guest-exec", "guest-exec"]
+
+
+def test_the_stock_agent_gets_one_request_at_a_time(dispatched: Dispatched) -> None:
+    dispatched.ask(EXEC + EXEC)
+    assert dispatched.stock.commands.count("guest-exec") == 1
+    dispatched.stock.say(b'{"return": 1}\n')
+    dispatched.turned.settle()
+    assert dispatched.stock.commands.count("guest-exec") == 2
+
+
+def test_a_request_may_come_in_pieces(dispatched: Dispatched) -> None:
+    assert dispatched.ask(PING[:9]) == []
+    assert dispatched.ask(PING[9:] + PING[:3]) == [PONG]
+    assert dispatched.ask(PING[3:]) == [PONG, PONG]
+
+
+def test_the_clocks_readings_are_the_first_and_the_last_of_all(dispatched: Dispatched) -> None:
+    (reply,) = dispatched.ask(b'{"execute": "guest-get-clock", "id": {"transmitted": 0}}')
+    assert reply["id"] == {"transmitted": 0}
+    assert reply["return"] == {"synchronized": True, "max-error": 1000, "received": 1, "transmitted": 2}
+
+
+def test_a_refused_command_keeps_its_id(dispatched: Dispatched) -> None:
+    (reply,) = dispatched.ask(b'{"execute": "guest-file-open", "id": [1, null]}')
+    assert reply["id"] == [1, None]
+    assert reply["error"]["class"] == "CommandNotFound"
+    assert "guest-file-open" not in dispatched.stock.commands
+
+
+# ------------------------------------------------------------------------------------------ a stock agent that is slow
+
+
+def test_a_sync_goes_past_a_slow_request_whose_late_reply_is_dropped(dispatched: Dispatched) -> None:
+    assert dispatched.ask(EXEC + SYNC + PING) == []
+    assert dispatched.until_replies(2) == [{"return": 9}, PONG]
+    dispatched.stock.say(b'{"return": "late"}\n')
+    dispatched.turned.settle()
+    assert dispatched.client.replies == [{"return": 9}, PONG]
+    assert dispatched.ask(b'{"execute": "guest-get-users"}')[-1] == {"return": "users"}
+
+
+def test_a_byte_0xff_does_the_same(dispatched: Dispatched) -> None:
+    assert dispatched.ask(EXEC + b"\xff" + PING) == []
+    replies = dispatched.until_replies(2)
+    assert "JSON parse error" in replies[0]["error"]["desc"]
+    assert replies[1] == PONG
+
+
+def test_what_can_be_told_by_its_id_goes_past_a_slow_request(dispatched: Dispatched) -> None:
+    dispatched.ask(EXEC + PING + b'{"execute": "guest-get-clock", "id": "now"}')
+    assert [reply["id"] for reply in dispatched.until_replies(1)] == ["now"]
+    dispatched.stock.say(b'{"return": 1}\n')
+    dispatched.turned.settle()
+    assert dispatched.client.replies[1:] == [{"return": 1}, PONG]
+
+
+def test_a_full_queue_is_not_kept_behind_a_slow_request(dispatched: Dispatched) -> None:
+    # Otherwise a sync that did not fit into it would wait with the rest.
+    dispatched.ask(EXEC + PING * COSTS.waiting_requests)
+    replies = dispatched.until_replies(1 + COSTS.waiting_requests)
+    assert "may still carry it out" in replies[0]["error"]["desc"]
+    assert replies[1:] == [PONG] * COSTS.waiting_requests
+
+
+def test_without_a_reply_there_is_an_error_in_the_end(dispatched: Dispatched) -> None:
+    dispatched.ask(EXEC + PING)
+    replies = dispatched.until_replies(2)
+    assert "may still carry it out" in replies[0]["error"]["desc"]
+    assert replies[1] == PONG
+
+
+def test_behind_an_abandoned_request_others_are_told_that_the_stock_agent_is_busy(dispatched: Dispatched) -> None:
+    dispatched.ask(EXEC + SYNC + b'{"execute": "guest-get-users"}')
+    assert "is busy" in dispatched.until_replies(2)[1]["error"]["desc"]
+
+
+def test_when_the_stock_agent_goes_the_request_fails_and_the_next_one_is_answered(dispatched: Dispatched) -> None:
+    dispatched.ask(b'{"execute": "guest-exec", "id": 4}' + PING)
+    dispatched.stock.hang_up()
+    dispatched.turned.settle()
+    first, second = dispatched.client.replies
+    assert first["id"] == 4
+    assert first["error"]["desc"].startswith("The stock agent has gone before it answered guest-exec")
+    assert second == PONG
+
+
+def test_timers_are_not_made_anew_for_each_request(dispatched: Dispatched, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[float] = []
+    later = dispatched.turned.loop.later
+    monkeypatch.setattr(dispatched.turned.loop, "later", lambda *given: (made.append(given[0]), later(*given))[1])
+    monkeypatch.setattr(dispatched.dispatcher, "_costs", COSTS._replace(slow_seconds=60.0, alive_seconds=60.0))
+    for _request in range(50):
+        dispatched.ask(b'{"execute": "guest-get-users"}')
+    assert len(dispatched.client.lines) == 50
+    assert len(made) == 1
+
+
+# ------------------------------------------------------------------------- commands that are answered only if they fail
+
+
+def test_a_silent_command_holds_nobody_up(dispatched: Dispatched) -> None:
+    assert dispatched.ask(b'{"execute": "guest-shutdown"}' + PING) == [PONG]
+
+
+def test_its_error_is_passed_on_even_behind_other_replies(dispatched: Dispatched) -> None:
+    dispatched.stock.is_hanging = True
+    assert dispatched.ask(b'{"execute": "guest-shutdown", "id": 1}' + PING) == [PONG]
+    dispatched.stock.answers["guest-shutdown"] = b'{"error": {"class": "GenericError", "desc": "no"}, "id": 1}\n'
+    dispatched.stock.go_on()
+    dispatched.turned.settle()
+    assert dispatched.client.replies[1:] == [{"error": {"class": "GenericError", "desc": "no"}, "id": 1}]
+
+
+def test_a_sync_drops_its_error(dispatched: Dispatched) -> None:
+    dispatched.stock.is_hanging = True
+    dispatched.ask(b'{"execute": "guest-shutdown"}' + SYNC)
+    dispatched.stock.answers["guest-shutdown"] = b'{"error": {"class": "GenericError", "desc": "no"}}\n'
+    dispatched.stock.go_on()
+    dispatched.turned.settle()
+    assert dispatched.client.replies == [{"return": 9}]
+
+
+# --------------------------------------------------------------------------------------------------------- the client
+
+
+def test_a_client_that_does_not_read_gets_no_more_until_it_has(dispatched: Dispatched) -> None:
+    dispatched.client.is_congested = True
+    assert dispatched.ask(PING + PING) == []
+    dispatched.client.is_congested = False
+    dispatched.dispatcher.drained()
+    assert dispatched.client.replies == [PONG, PONG]
+
+
+def test_a_full_queue_holds_the_client_back_and_lets_it_go_on(dispatched: Dispatched) -> None:
+    dispatched.ask(EXEC + PING * (COSTS.waiting_requests + 5))
+    assert dispatched.client.told == ["pause"]
+    dispatched.stock.say(b'{"return": 1}\n')
+    dispatched.turned.settle()
+    assert dispatched.client.told == ["pause", "resume"]
+    assert dispatched.client.replies == [{"return": 1}] + [PONG] * (COSTS.waiting_requests + 5)
+
+
+def test_large_requests_fill_the_queue_by_their_size(dispatched: Dispatched) -> None:
+    large = b'{"execute": "guest-exec", "id": "%b"}' % (b"x" * (COSTS.request_bytes - 100))
+    dispatched.ask(EXEC + large)
+    assert dispatched.client.told == []
+    dispatched.ask(large)
+    assert dispatched.client.told == ["pause"]
+
+
+def test_what_a_client_asked_that_has_gone_is_carried_out_and_not_answered(dispatched: Dispatched) -> None:
+    dispatched.ask(EXEC + b'{"execute": "guest-get-users"}')
+    dispatched.dispatcher.hang_up()
+    after = Client()
+    dispatched.dispatcher.begin(after)
+    dispatched.stock.say(b'{"return": 1}\n')
+    dispatched.turned.settle()
+    assert dispatched.stock.commands[-2:] == ["guest-exec", "guest-get-users"]
+    assert dispatched.client.lines == after.lines == []
+    dispatched.ask(PING)
+    assert after.replies == [PONG]
+
+
+def test_the_next_client_does_not_wait_for_what_the_one_before_hangs_on(dispatched: Dispatched) -> None:
+    dispatched.ask(EXEC)
+    dispatched.dispatcher.hang_up()
+    after = Client()
+    dispatched.dispatcher.begin(after)
+    dispatched.ask(PING)
+    dispatched.turned.until(lambda: after.replies == [PONG])
+
+
+def test_half_a_request_of_the_client_before_is_forgotten(dispatched: Dispatched) -> None:
+    dispatched.ask(b'{"execute": "guest-')
+    dispatched.dispatcher.begin(dispatched.client)
+    assert dispatched.ask(PING) == [PONG]
+
+
+def test_a_client_that_was_held_back_and_begins_anew_is_let_go_on(dispatched: Dispatched) -> None:
+    dispatched.ask(EXEC + PING * (COSTS.waiting_requests + 5))
+    dispatched.dispatcher.hang_up()
+    dispatched.dispatcher.begin(dispatched.client)  # a device, whose stream stays the same
+    dispatched.stock.say(b'{"return": 1}\n')
+    dispatched.turned.settle()
+    assert dispatched.client.told == ["pause", "resume"]
+
+
+def test_it_says_when_a_client_that_sends_no_more_has_all_of_its_replies(dispatched: Dispatched) -> None:
+    ended: list[int] = []
+    dispatched.dispatcher.on_all_answered = lambda: ended.append(len(dispatched.client.lines))
+    dispatched.ask(EXEC + PING)
+    dispatched.dispatcher.end()
+    dispatched.turned.settle()
+    assert ended == []
+    dispatched.stock.say(b'{"return": 1}\n')
+    dispatched.turned.settle()
+    assert ended == [2]
+
+
+# --------------------------------------------------------------------------------------------------------------- waste
+
+
+def test_requests_leave_nothing_for_the_garbage_collector(dispatched: Dispatched) -> None:
+    """Whatever only a collection frees grows between two of them, and makes them stop the agent amid a request."""
+    dispatched.stock.answers["guest-get-osinfo"] = b"garbage\n"
+    dispatched.stock.answers["guest-suspend-ram"] = b'{"error": {"class": "GenericError", "desc": "no"}}\n'
+    requests = (
+        PING,
+        SYNC,
+        b'{"execute": "guest-get-clock", "id": 1}',
+        b'{"execute": "guest-get-users", "id": [1]}',
+        b'{"execute": "guest-get-osinfo"}',
+        b'{"execute": "guest-suspend-ram"}',
+        b'{"execute": "guest-shutdown"}',
+        b'{"execute": "guest-info"}',
+        b'{"execute": "guest-file-open"}',
+        b'{"execute": "guest-sync", "arguments": {"id": true}}',
+        b'{"execute": "guest-update-time", "arguments": {"seconds": 0, "nanoseconds": "x"}}',
+        b'{"execute": "guest-get-command-info", "arguments": {"name": "guest-none"}}',
+        b'{"execute": 1, "id": 1e999}',
+        b"[1, 2, 3]",
+        b'{"a": 1, "a": 2}',
+        b'"\\ud800"',
+        b"}",
+        b"\xff",
+        b"[" * 2000 + b"\n",
+    )
+
+    def ask_all() -> None:
+        for request in requests:
+            dispatched.ask(request)
+        dispatched.client.lines.clear()
+
+    ask_all()
+    gc.collect()
+    gc.disable()
+    try:
+        for _round in range(5):
+            ask_all()
+        assert gc.collect() == 0
+    finally:
+        gc.enable()

@@ -1,0 +1,88 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The log: what gets into it, and that it never stands in the agent's way."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from ansible_collections.qemu.guest_agent.tests.support.extended_agent import module
+
+Log = module("log").Log
+
+
+def test_a_line_has_the_stock_agents_form(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    log = Log(str(path), verbose=True)
+    log.error("it broke")
+    log.info("it works")
+    first, second = path.read_text().splitlines()
+    assert re.fullmatch(r"\d{10}\.\d{6}: error: it broke", first)
+    assert re.fullmatch(r"\d{10}\.\d{6}: info: it works", second)
+
+
+def test_only_errors_are_told_unless_more_is_wanted(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    log = Log(str(path))
+    log.info("it works")
+    log.error("it broke")
+    assert [line.split(": ")[1] for line in path.read_text().splitlines()] == ["error"]
+
+
+def test_without_a_file_it_writes_to_standard_error(capsys: pytest.CaptureFixture[str]) -> None:
+    Log().error("it broke")
+    assert capsys.readouterr().err.endswith(": error: it broke\n")
+
+
+def test_it_is_for_its_owner_only_and_is_added_to(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    Log(str(path)).error("first")
+    Log(str(path)).error("second")
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert len(path.read_text().splitlines()) == 2
+
+
+def test_a_log_that_was_moved_away_is_begun_anew(tmp_path: Path) -> None:
+    path, moved = tmp_path / "log", tmp_path / "log.1"
+    log = Log(str(path))
+    log.error("before")
+    path.rename(moved)
+    log.error("between")
+    log.reopen()
+    log.error("after")
+    assert [line.rpartition(" ")[2] for line in moved.read_text().splitlines()] == ["before", "between"]
+    assert path.read_text().endswith("after\n")
+
+
+def test_while_file_systems_are_frozen_it_touches_none(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    log = Log(str(path), verbose=True)
+    path.unlink()
+    log.is_silent = True
+    log.error("it broke")
+    log.info("it works")
+    log.reopen()
+    assert not path.exists()
+
+
+def test_a_full_disk_does_not_end_the_agent() -> None:
+    log = Log("/dev/full")
+    log.error("it broke")
+    log.error("it broke again")
+    with pytest.raises(OSError, match="No space left"):
+        log._file.close()
+
+
+def test_a_name_that_is_no_unicode_can_be_told(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    Log(str(path)).error("no such command \udcff")
+    assert path.read_text().endswith("no such command \\udcff\n")
+
+
+def test_a_log_that_cannot_be_written_is_an_error_at_once() -> None:
+    with pytest.raises(FileNotFoundError):
+        Log("/nonexistent/log")

@@ -1,0 +1,185 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The loop: what it calls, in which order, and when it sleeps."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import socket
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+
+@pytest.fixture
+def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
+    near, far = socket.socketpair()
+    with near, far:
+        yield near, far
+
+
+def test_a_handler_is_called_when_something_has_come_and_not_again_for_the_same(turned: Any, pair: Any) -> None:
+    masks: list[int] = []
+    turned.loop.watch(pair[0].fileno(), masks.append)
+    pair[1].send(b"x")
+    turned.settle()
+    assert len(masks) == 1, "bytes that lie unread must not keep the loop from sleeping"
+    assert masks[0] & select.EPOLLIN
+    pair[1].send(b"y")
+    turned.settle()
+    assert len(masks) == 2
+
+
+def test_a_lasting_end_is_told_once(turned: Any, pair: Any) -> None:
+    masks: list[int] = []
+    turned.loop.watch(pair[0].fileno(), masks.append)
+    pair[1].close()
+    turned.settle()
+    assert len(masks) == 1
+    assert masks[0] & select.EPOLLHUP
+
+
+def test_what_one_handler_no_longer_watches_is_not_handled_in_the_same_round(turned: Any) -> None:
+    called: list[int] = []
+    ends = [socket.socketpair(), socket.socketpair()]
+
+    def first_come(mask: int) -> None:
+        called.append(mask)
+        for near, _far in ends:
+            turned.loop.unwatch(near.fileno())
+
+    for near, far in ends:
+        turned.loop.watch(near.fileno(), first_come)
+        far.send(b"x")
+    turned.settle()
+    assert len(called) == 1
+    for near, far in ends:
+        near.close()
+        far.close()
+
+
+def test_writing_is_told_of_only_while_it_is_wanted(turned: Any, pair: Any) -> None:
+    masks: list[int] = []
+    near = pair[0].fileno()
+    turned.loop.watch(near, masks.append)
+    turned.settle()
+    assert masks == []
+    turned.loop.watch_writing(near, True)
+    turned.settle()
+    assert masks == [select.EPOLLOUT]
+    turned.loop.watch_writing(near, False)
+    turned.settle()
+    assert masks == [select.EPOLLOUT]
+
+
+def test_timers_go_off_in_the_order_of_their_times(turned: Any) -> None:
+    done: list[str] = []
+    turned.loop.later(0.02, lambda: done.append("second"))
+    turned.loop.later(0.01, lambda: done.append("first"))
+    turned.loop.later(0.03, lambda: done.append("third"))
+    turned.until(lambda: len(done) == 3)
+    assert done == ["first", "second", "third"]
+
+
+def test_no_timer_goes_off_early(turned: Any) -> None:
+    began = time.monotonic()
+    turned.loop.later(0.03, turned.loop.stop)
+    turned.loop.run()
+    assert time.monotonic() - began >= 0.03
+
+
+def test_a_timer_can_be_cancelled_even_by_another_one_that_is_due_at_the_same_time(turned: Any) -> None:
+    done: list[str] = []
+    late = turned.loop.later(-1, lambda: done.append("late"))
+
+    def early() -> None:
+        done.append("early")
+        late.cancel()
+
+    turned.loop.later(-2, early)
+    turned.settle()
+    assert done == ["early"]
+
+
+@pytest.mark.parametrize(("seconds", "expected"), [((), -1), ((60,), 60), ((60, 30), 30)])
+def test_it_sleeps_until_the_first_timer_that_was_not_cancelled(
+    turned: Any, monkeypatch: pytest.MonkeyPatch, seconds: tuple[int, ...], expected: int
+) -> None:
+    timeouts: list[float] = []
+
+    class Poll:
+        def poll(self, timeout: float) -> list[Any]:
+            timeouts.append(timeout)
+            turned.loop.stop()
+            return []
+
+        def close(self) -> None:
+            pass
+
+    for value in seconds:
+        turned.loop.later(value, lambda: None)
+    turned.loop.later(1, lambda: None).cancel()
+    monkeypatch.setattr(turned.loop, "_epoll", Poll())
+    turned.loop.run()
+    assert timeouts == [pytest.approx(expected, abs=0.5)]
+
+
+def test_what_is_to_be_done_soon_never_keeps_a_descriptor_waiting(turned: Any, pair: Any) -> None:
+    rounds = 0
+
+    def again() -> None:
+        nonlocal rounds
+        rounds += 1
+        turned.loop.soon(again)
+
+    turned.loop.watch(pair[0].fileno(), lambda _mask: turned.loop.stop())
+    turned.loop.soon(again)
+    pair[1].send(b"x")
+    assert turned.loop.run() == 0
+    assert rounds <= 1
+
+
+def test_now_is_the_time_of_the_awakening(turned: Any, pair: Any) -> None:
+    seen: list[float] = []
+
+    def slow(_mask: int) -> None:
+        seen.append(turned.loop.now)
+        while time.monotonic() <= turned.loop.now:
+            pass
+        seen.append(turned.loop.now)
+        turned.loop.look_at_clock()
+        seen.append(turned.loop.now)
+
+    turned.loop.watch(pair[0].fileno(), slow)
+    before = time.monotonic()
+    pair[1].send(b"x")
+    turned.settle()
+    assert before <= seen[0] == seen[1] < seen[2]
+
+
+def test_a_signal_is_handled_in_the_loop(turned: Any) -> None:
+    seen: list[int] = []
+    before = signal.getsignal(signal.SIGUSR1)
+    try:
+        turned.loop.on_signal(signal.SIGUSR1, lambda: seen.append(1))
+        os.kill(os.getpid(), signal.SIGUSR1)
+        assert seen == [], "a signal must not run anything between two steps of a request"
+        turned.settle()
+        assert seen == [1]
+    finally:
+        os.close(signal.set_wakeup_fd(-1))
+        signal.signal(signal.SIGUSR1, before)
+        os.close(turned.loop._wakeup)
+
+
+def test_it_ends_with_the_status_that_it_is_stopped_with_and_can_go_on(turned: Any) -> None:
+    turned.loop.soon(lambda: turned.loop.stop(3))
+    assert turned.loop.run() == 3
+    turned.loop.soon(turned.loop.stop)
+    assert turned.loop.run() == 0

@@ -1,0 +1,174 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The ends that face the host: clients that come and go, and a device that stays."""
+
+from __future__ import annotations
+
+import gc
+import os
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.qemu.guest_agent.tests.support.extended_agent import module
+
+ports = module("ports")
+stream = module("stream")
+
+PING = b'{"execute": "guest-ping"}'
+PONG = b'{"return": {}}\n'
+
+
+@pytest.fixture
+def dispatcher(turned: Any, stock: Any, tmp_path: Path) -> Any:
+    log, costs, policy = module("log").Log("/dev/null"), module("limits").Costs(), module("policy")
+    known = module("stock").Stock(turned.loop, stock.path, str(tmp_path), costs, log)
+    rules = policy.Policy(policy.Lists(blocked=frozenset(("guest-update-time",))), known)  # the clock is the real one
+    context = module("in_front").Context(module("clock").KernelClock(), known, rules, lambda: None)
+    return module("dispatch").Dispatcher(turned.loop, context, costs, log)
+
+
+class Listening:
+    def __init__(self, turned: Any, dispatcher: Any, path: str) -> None:
+        self.turned = turned
+        self.path = path
+        self.port = ports.ListeningPort(
+            turned.loop, dispatcher, module("log").Log("/dev/null"), lambda: ports.listen_unix(path)
+        )
+        self.port.open()
+
+    def client(self) -> socket.socket:
+        client = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        client.connect(self.path)
+        client.setblocking(False)
+        return client
+
+    def ask(self, client: socket.socket, data: bytes) -> bytes:
+        client.send(data)
+        return self.heard(client)
+
+    def heard(self, client: socket.socket) -> bytes:
+        self.turned.settle()
+        try:
+            return client.recv(65536)
+        except BlockingIOError:
+            return b""
+
+
+@pytest.fixture
+def listening(turned: Any, dispatcher: Any, tmp_path: Path) -> Listening:
+    return Listening(turned, dispatcher, str(tmp_path / "agent.sock"))
+
+
+def test_the_next_client_is_heard_when_the_one_before_has_gone(listening: Listening) -> None:
+    with listening.client() as first, listening.client() as second:
+        assert listening.ask(first, PING) == PONG
+        assert listening.ask(second, PING) == b""
+        first.close()
+        assert listening.heard(second) == PONG
+
+
+def test_a_client_that_sends_no_more_gets_its_replies_and_then_the_end(listening: Listening) -> None:
+    with listening.client() as client:
+        client.send(PING + PING)
+        client.shutdown(socket.SHUT_WR)
+        assert listening.heard(client) == PONG + PONG
+        assert client.recv(1) == b""
+
+
+def test_a_client_that_resets_its_connection_makes_room_for_the_next(listening: Listening) -> None:
+    with listening.client() as first, listening.client() as second:
+        first.send(PING)
+        listening.turned.settle()
+        first.close()  # with a reply unread, which is a reset
+        assert listening.ask(second, PING) == PONG
+
+
+def test_clients_that_come_and_go_leave_nothing_behind(listening: Listening) -> None:
+    def come_and_go() -> None:
+        for request in (PING, b'{"execute": "guest-', b"", b"[]"):
+            with listening.client() as client:
+                listening.ask(client, request)
+            listening.turned.settle()
+
+    come_and_go()
+    gc.collect()
+    gc.disable()
+    try:
+        before = len(os.listdir("/proc/self/fd"))
+        for _round in range(5):
+            come_and_go()
+        assert len(os.listdir("/proc/self/fd")) == before
+        assert gc.collect() == 0
+    finally:
+        gc.enable()
+
+
+def test_closing_it_turns_clients_away(listening: Listening) -> None:
+    with listening.client() as client:
+        assert listening.ask(client, PING) == PONG
+        listening.port.close()
+        assert client.recv(1) == b""
+    with pytest.raises(ConnectionRefusedError):
+        listening.client()
+
+
+class Device:
+    """Two named pipes stand for a device: to its reader, one behaves as a virtio port does."""
+
+    def __init__(self, turned: Any, dispatcher: Any, directory: Path) -> None:
+        self.turned = turned
+        self.paths = (directory / "to-guest", directory / "from-guest")
+        for path in self.paths:
+            os.mkfifo(path)
+        self.port = ports.DevicePort(turned.loop, dispatcher, module("log").Log("/dev/null"), self._open)
+        self.port.open()
+        self.reader = os.open(self.paths[1], os.O_RDONLY | os.O_NONBLOCK)
+        self.writer = -1
+
+    def _open(self) -> Any:
+        to_guest, from_guest = self.paths
+        return stream.Ends(
+            os.open(to_guest, os.O_RDONLY | os.O_NONBLOCK), os.open(from_guest, os.O_RDWR | os.O_NONBLOCK)
+        )
+
+    def connect(self) -> None:
+        self.writer = os.open(self.paths[0], os.O_WRONLY | os.O_NONBLOCK)
+
+    def disconnect(self) -> None:
+        os.close(self.writer)
+        self.turned.settle()
+
+    def ask(self, data: bytes) -> bytes:
+        os.write(self.writer, data)
+        self.turned.settle()
+        try:
+            return os.read(self.reader, 65536)
+        except BlockingIOError:
+            return b""
+
+
+def test_a_device_stays_open_while_its_host_comes_and_goes(turned: Any, dispatcher: Any, tmp_path: Path) -> None:
+    device = Device(turned, dispatcher, tmp_path)
+    for _visit in range(3):
+        device.connect()
+        assert device.ask(PING) == PONG
+        assert device.ask(b'{"execute": "gu') == b""  # half a request, which goes with its host
+        device.disconnect()
+    device.port.close()
+    os.close(device.reader)
+
+
+def test_a_device_that_cannot_be_opened_is_lost_or_tried_again(turned: Any, dispatcher: Any) -> None:
+    def fail() -> Any:
+        raise FileNotFoundError(2, "No such file or directory")
+
+    lost: list[Any] = []
+    log = module("log").Log("/dev/null")
+    ports.DevicePort(turned.loop, dispatcher, log, fail, lost.append).open()
+    assert [str(problem) for problem in lost] == ["the port to the host cannot be used: No such file or directory"]
+    ports.DevicePort(turned.loop, dispatcher, log, fail).open()
+    assert [timer.action.__name__ for timer in turned.loop._timers] == ["open"]

@@ -1,0 +1,249 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Bytes through descriptors: all of them, in order, and every end told, however they come together."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import pty
+import socket
+import sys
+import termios
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from ansible_collections.qemu.guest_agent.tests.support.extended_agent import module
+
+stream = module("stream")
+CHUNK = 16
+
+
+class Watched:
+    """A stream over one end of a pair, with all that it told; ``far`` is the other end."""
+
+    def __init__(self, loop: Any) -> None:
+        self.told: list[Any] = []
+        near, self.far = socket.socketpair()
+        self.far.setblocking(False)
+        descriptor = near.detach()
+        self.stream = stream.Stream(
+            loop,
+            stream.Ends(descriptor, descriptor),
+            CHUNK,
+            self.on_data,
+            self.told.append,
+            lambda: self.told.append("hang-up"),
+            lambda: self.told.append("drained"),
+        )
+
+    def on_data(self, data: bytes) -> None:
+        self.told.append(data)
+
+    @property
+    def data(self) -> bytes:
+        return b"".join(item for item in self.told if isinstance(item, bytes))
+
+    def arrived(self) -> bytes:
+        """What has come out at the far end so far."""
+        data = b""
+        with contextlib.suppress(BlockingIOError):
+            while piece := self.far.recv(1 << 20):
+                data += piece
+        return data
+
+
+@pytest.fixture
+def watched(turned: Any) -> Iterator[Watched]:
+    watched = Watched(turned.loop)
+    yield watched
+    watched.stream.close()
+    watched.far.close()
+
+
+# ------------------------------------------------------------------------------------------------------------- reading
+
+
+@pytest.mark.parametrize("size", [1, CHUNK - 1, CHUNK, CHUNK + 1, 16 * CHUNK, 16 * CHUNK + 1, 60 * CHUNK])
+def test_all_that_was_sent_arrives(turned: Any, watched: Watched, size: int) -> None:
+    sent = os.urandom(size)
+    watched.far.send(sent)
+    turned.settle()
+    assert watched.data == sent
+    watched.far.send(b"more")
+    turned.settle()
+    assert watched.data == sent + b"more"
+
+
+def test_others_have_their_turn_while_one_sends_without_end(turned: Any, watched: Watched) -> None:
+    read_before: list[int] = []
+    watched.far.send(bytes(40 * CHUNK))
+    turned.loop.soon(lambda: turned.loop.soon(lambda: read_before.append(len(watched.data))))
+    turned.settle()
+    assert read_before[0] < 40 * CHUNK
+
+
+def unread(descriptor: int) -> int:
+    return int.from_bytes(fcntl.ioctl(descriptor, termios.FIONREAD, bytes(4)), sys.byteorder)
+
+
+def test_a_device_that_gives_less_than_it_has_is_read_on(turned: Any) -> None:
+    # As a virtio port gives no more than one of the host's buffers at a time, a terminal gives one line.
+    master, slave = pty.openpty()
+    told: list[bytes] = []
+    lines = b"one\ntwo\nthree\n"
+    os.write(master, lines)
+    turned.until(lambda: unread(slave) == len(lines))
+    ends = stream.Stream(turned.loop, stream.Ends(slave, slave), 4096, told.append, lambda _error: None)
+    turned.settle()
+    assert told == [b"one\n", b"two\n", b"three\n"]
+    ends.close()
+    os.close(master)
+
+
+@pytest.mark.parametrize("size", [0, 1, CHUNK, 3 * CHUNK])
+def test_an_end_that_comes_with_the_last_bytes_is_told_behind_them(turned: Any, watched: Watched, size: int) -> None:
+    watched.far.send(bytes(size))
+    watched.far.shutdown(socket.SHUT_WR)
+    turned.settle()
+    assert watched.data == bytes(size)
+    assert watched.told[-1] is None
+    assert "hang-up" not in watched.told, "it still reads"
+
+
+def test_an_end_that_comes_later_is_told_then(turned: Any, watched: Watched) -> None:
+    watched.far.send(b"x")
+    turned.settle()
+    assert watched.told == [b"x"]
+    watched.far.shutdown(socket.SHUT_WR)
+    turned.settle()
+    assert watched.told == [b"x", None]
+
+
+def test_whoever_sent_its_end_still_gets_replies(turned: Any, watched: Watched) -> None:
+    watched.far.shutdown(socket.SHUT_WR)
+    turned.settle()
+    watched.stream.send(b"reply")
+    assert watched.arrived() == b"reply"
+
+
+def test_nothing_is_read_while_paused_and_all_of_it_afterwards(turned: Any, watched: Watched) -> None:
+    watched.stream.pause()
+    watched.far.send(b"one")
+    turned.settle()
+    assert watched.told == []
+    watched.stream.resume()
+    turned.settle()
+    assert watched.told == [b"one"]
+
+
+def test_a_pause_amid_what_is_there_keeps_the_rest_and_the_end(turned: Any, watched: Watched) -> None:
+    watched.stream._on_data = lambda data: (watched.on_data(data), watched.stream.pause())
+    watched.far.send(bytes(2 * CHUNK))
+    watched.far.shutdown(socket.SHUT_WR)
+    turned.settle()
+    assert watched.told == [bytes(CHUNK)]
+    watched.stream.resume()
+    turned.settle()
+    assert watched.told == [bytes(CHUNK)] * 2
+    watched.stream.resume()
+    turned.settle()
+    assert watched.told == [bytes(CHUNK)] * 2 + [None]
+
+
+def test_who_closes_it_on_the_first_bytes_hears_no_more(turned: Any, watched: Watched) -> None:
+    watched.stream._on_data = lambda data: (watched.on_data(data), watched.stream.close())
+    watched.far.send(bytes(3 * CHUNK))
+    turned.settle()
+    assert watched.told == [bytes(CHUNK)]
+
+
+# ------------------------------------------------------------------------------------------------------------- writing
+
+
+def test_what_is_sent_is_written_at_once(watched: Watched) -> None:
+    watched.stream.send(b"one")
+    watched.stream.send(bytearray(b"two"))
+    assert watched.arrived() == b"onetwo"
+    assert watched.stream.is_drained
+
+
+def test_what_the_other_side_does_not_take_waits_and_keeps_its_order(turned: Any, watched: Watched) -> None:
+    pieces = [bytes([index]) * 100_000 for index in range(20)]
+    for piece in pieces:
+        watched.stream.send(piece)
+    assert watched.stream.is_congested
+    assert not watched.stream.is_drained
+    arrived = watched.arrived()  # there is room now, of which nothing has told the stream
+    watched.stream.send(b"last")
+    pieces.append(b"last")
+    for _round in range(100):
+        arrived += watched.arrived()
+        turned.settle()
+    assert arrived == b"".join(pieces)
+    assert watched.told == ["drained"]
+    assert watched.stream.is_drained
+    assert not watched.stream.is_congested
+
+
+def test_a_little_that_waits_is_no_congestion(watched: Watched) -> None:
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(watched.stream._ends.writer, bytes(1000))
+    watched.stream.send(b"x")
+    assert not watched.stream.is_drained
+    assert not watched.stream.is_congested
+
+
+def test_it_sleeps_while_the_other_side_does_not_read(turned: Any, watched: Watched) -> None:
+    watched.stream.send(bytes(4_000_000))
+    turned.settle()
+    unsent = watched.stream._unsent_bytes
+    turned.settle()
+    assert watched.stream._unsent_bytes == unsent
+    assert watched.told == []
+
+
+def test_what_waits_is_forgotten_when_it_is_to_be(turned: Any, watched: Watched) -> None:
+    watched.stream.send(bytes(4_000_000))
+    watched.stream.forget_unsent()
+    watched.arrived()
+    turned.settle()
+    watched.stream.send(b"next")
+    assert watched.arrived() == b"next"
+
+
+def test_a_peer_that_has_gone_is_told_and_writing_to_it_harms_nobody(turned: Any, watched: Watched) -> None:
+    watched.stream.send(bytes(4_000_000))
+    watched.far.close()
+    watched.stream.send(b"more")
+    turned.settle()
+    assert "hang-up" in watched.told
+    assert watched.stream.is_drained
+    watched.stream.send(b"more")
+
+
+def test_a_closed_one_gives_its_descriptor_back_and_takes_nothing(watched: Watched) -> None:
+    descriptor = watched.stream._ends.reader
+    watched.stream.close()
+    watched.stream.close()
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(descriptor)
+    watched.stream.send(b"x")
+    watched.stream.forget_unsent()
+    assert watched.stream.is_drained
+    assert watched.arrived() == b""
+
+
+def test_its_own_end_of_writing_leaves_it_reading(turned: Any, watched: Watched) -> None:
+    watched.stream.send(b"last")
+    watched.stream.end_writing()
+    assert watched.far.recv(100) == b"last"
+    assert watched.far.recv(100) == b""
+    watched.far.send(b"late")
+    turned.settle()
+    assert watched.told == [b"late"]

@@ -1,0 +1,251 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The way to the stock agent: what goes to it, and which of its lines is whose reply."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import pytest
+from ansible_collections.qemu.guest_agent.tests.support.extended_agent import module
+
+upstream = module("upstream")
+
+COSTS = module("limits").Costs(reconnect_seconds=0.01, longest_reconnect_seconds=0.02, farewell_seconds=0.05)
+SYNC = b'{"execute": "guest-sync-delimited"'
+
+
+class Observed:
+    """A way to the played stock agent, and all that it told."""
+
+    def __init__(self, turned: Any, stock: Any, costs: Any = COSTS) -> None:
+        self.turned = turned
+        self.stock = stock
+        self.told: list[tuple[str, ...]] = []
+        self.replies: list[bytes] = []
+        self.failures: list[str] = []
+        self.way = upstream.Upstream(turned.loop, stock.path, costs, module("log").Log("/dev/null"), self)
+
+    def connected(self) -> None:
+        self.told.append(("connected",))
+
+    def sent(self, command: str) -> None:
+        self.told.append(("sent", command))
+
+    def answered(self, command: str, line: bytes) -> None:
+        self.told.append(("answered", command, bytes(line).decode()))
+
+    def freed(self) -> None:
+        self.told.append(("freed",))
+
+    def connect(self) -> None:
+        assert self.way.connect()
+        self.turned.settle()
+        self.told.clear()
+        self.stock.received = b""
+
+    def ask(self, command: str = "guest-exec", raw: bytes | None = None) -> Any:
+        raw = b'{"execute": "%b"}' % command.encode() if raw is None else raw
+        asked = self.way.ask(raw, command, lambda line: self.replies.append(bytes(line)), self.failures.append)
+        self.turned.settle()
+        return asked
+
+
+@pytest.fixture
+def observed(turned: Any, stock: Any) -> Observed:
+    observed = Observed(turned, stock)
+    observed.connect()
+    return observed
+
+
+def test_a_connection_begins_with_what_ends_half_a_request_of_anybody_before(turned: Any, stock: Any) -> None:
+    observed = Observed(turned, stock)
+    assert not observed.way.is_connected
+    assert observed.way.connect()
+    assert observed.way.is_busy, "it owes the reply to the sync"
+    turned.settle()
+    assert stock.received.startswith(b"\xff" + SYNC)
+    assert observed.told == [("connected",), ("freed",)]
+    assert not observed.way.is_busy
+
+
+def test_a_request_passes_and_its_reply_comes_back_as_they_are(observed: Observed) -> None:
+    raw = b"{ 'execute':'guest-exec', \"id\":  1.50 }"
+    line = b'{"return":  {"pid": 1.10, "text": "\\u00E9\\/"},   "id": 1.50}\n'
+    observed.stock.answers["guest-exec"] = line
+    observed.ask(raw=raw)
+    assert observed.stock.received == raw + b"\n"
+    assert observed.replies == [line]
+    assert observed.told == [("sent", "guest-exec"), ("answered", "guest-exec", line.decode()), ("freed",)]
+
+
+def test_a_reply_in_pieces_is_one_reply(observed: Observed) -> None:
+    observed.ask()
+    for piece in (b'{"ret', b'urn": {', b"}}", b"\n"):
+        assert observed.replies == []
+        assert observed.way.is_busy
+        observed.stock.say(piece)
+        observed.turned.settle()
+    assert observed.replies == [b'{"return": {}}\n']
+
+
+def test_a_reply_of_many_reads_is_one_reply(observed: Observed) -> None:
+    line = b'{"return": "' + b"x" * 300_000 + b'"}\n'
+    observed.stock.answers["guest-exec"] = line
+    observed.ask()
+    assert observed.replies == [line]
+
+
+def test_after_a_pause_a_sign_of_life_goes_before_the_request(
+    observed: Observed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    observed.stock.is_hanging = True
+    assert observed.ask().is_heard, "it was heard just now"
+    observed.stock.answers["guest-exec"] = b'{"return": 1}\n'
+    observed.stock.go_on()
+    observed.turned.settle()
+    monkeypatch.setattr(upstream, "_FRESH_SECONDS", 0.0)
+    observed.stock.received = b""
+    observed.stock.is_hanging = True
+    asked = observed.ask()
+    assert not asked.is_heard
+    observed.stock.go_on()
+    observed.turned.settle()
+    assert observed.stock.received.startswith(SYNC)
+    assert asked.is_heard
+    assert len(observed.replies) == 2
+
+
+def test_nobody_gets_the_reply_to_what_was_abandoned_but_it_is_waited_for(observed: Observed) -> None:
+    asked = observed.ask()
+    asked.abandon()
+    assert observed.way.is_busy
+    observed.stock.say(b'{"return": "late"}\n')
+    observed.turned.settle()
+    assert observed.replies == []
+    assert observed.told[-2:] == [("answered", "guest-exec", '{"return": "late"}\n'), ("freed",)]
+
+
+@pytest.mark.parametrize(
+    "garbage", [b"garbage\n", b"\n", b"[]\n", b'{"return": 1}{"return": 2}\n', b'{"return": NaN}\n', b"\xfe\n"]
+)
+def test_what_is_no_reply_becomes_a_failure_and_the_next_reply_is_told_from_it(
+    observed: Observed, garbage: bytes
+) -> None:
+    observed.stock.answers["guest-exec"] = garbage
+    observed.ask()
+    assert observed.replies == []
+    assert observed.failures == ["the stock agent has answered guest-exec with something that is no reply"]
+    observed.stock.received = b""
+    observed.stock.answers["guest-get-users"] = b'{"return": []}\n'
+    observed.ask("guest-get-users")
+    assert observed.stock.received.startswith(SYNC), "more of it might be on its way"
+    assert observed.replies == [b'{"return": []}\n']
+
+
+def test_what_nobody_asked_for_is_dropped(observed: Observed) -> None:
+    observed.stock.say(b'{"return": "what?"}\n')
+    observed.turned.settle()
+    assert observed.told == [("freed",)]
+    observed.stock.answers["guest-exec"] = b'{"return": 1}\n'
+    observed.ask()
+    assert observed.replies == [b'{"return": 1}\n']
+
+
+def test_a_line_beyond_the_limit_costs_no_more_than_the_limit_and_becomes_a_failure(turned: Any, stock: Any) -> None:
+    observed = Observed(turned, stock, COSTS._replace(reply_bytes=100_000))
+    observed.connect()
+    observed.ask()
+    for _piece in range(20):
+        stock.say(b"x" * 50_000)
+        turned.settle()
+        assert len(observed.way._line) <= 100_000
+    stock.say(b"\n")
+    turned.settle()
+    assert len(observed.failures) == 1
+    stock.answers["guest-exec"] = b'{"return": 1}\n'
+    observed.ask()
+    assert observed.replies == [b'{"return": 1}\n']
+
+
+def test_a_command_that_succeeds_silently_is_over_when_the_sync_behind_it_is_answered(observed: Observed) -> None:
+    asked = observed.ask("guest-shutdown")
+    assert asked.is_silent
+    assert observed.stock.received.startswith(b'{"execute": "guest-shutdown"}\n' + SYNC)
+    assert observed.replies == observed.failures == []
+    assert observed.told == [("sent", "guest-shutdown"), ("freed",)]
+    observed.stock.say(b'{"error": {"class": "GenericError", "desc": "too late"}}\n')
+    observed.turned.settle()
+    assert observed.replies == []
+
+
+def test_the_error_of_such_a_command_is_its_reply(observed: Observed) -> None:
+    error = b'{"error": {"class": "GenericError", "desc": "no"}}\n'
+    observed.stock.answers["guest-shutdown"] = error
+    observed.ask("guest-shutdown")
+    assert observed.replies == [error]
+
+
+def test_when_it_goes_every_request_fails_and_its_reason_is_told(observed: Observed) -> None:
+    observed.ask()
+    observed.stock.hang_up()
+    observed.turned.settle()
+    assert observed.failures == ["the stock agent has gone before it answered guest-exec: it has closed the connection"]
+    assert observed.told[-1] == ("freed",)
+    assert not observed.way.is_connected
+    assert observed.way.away_reason == "it has closed the connection"
+
+
+def test_half_a_reply_of_the_connection_before_is_no_part_of_the_next(observed: Observed) -> None:
+    observed.ask()
+    observed.stock.say(b'{"return": "half')
+    observed.turned.settle()
+    observed.stock.hang_up()
+    observed.turned.settle()
+    observed.connect()
+    observed.stock.answers["guest-exec"] = b'{"return": "whole"}\n'
+    observed.ask()
+    assert observed.replies == [b'{"return": "whole"}\n']
+
+
+def test_it_tries_by_itself_until_the_stock_agent_is_back(observed: Observed) -> None:
+    os.rename(observed.stock.path, observed.stock.path + ".away")
+    observed.stock.hang_up()
+    observed.turned.until(lambda: observed.way.away_reason == "No such file or directory")
+    os.rename(observed.stock.path + ".away", observed.stock.path)
+    observed.turned.until(lambda: ("connected",) in observed.told)
+
+
+def test_leaving_waits_until_all_replies_were_taken(observed: Observed) -> None:
+    # The stock agent does not survive a client that leaves some unread.
+    left: list[str] = []
+    observed.stock.is_hanging = True
+    observed.ask()
+    observed.way.leave(lambda: left.append("left"))
+    assert left == []
+    observed.stock.answers["guest-exec"] = b'{"return": 1}\n'
+    observed.stock.go_on()
+    observed.turned.until(lambda: bool(left))
+    assert ("answered", "guest-exec", '{"return": 1}\n') in observed.told
+    assert observed.replies == []
+    assert not observed.way.connect(), "it has left"
+
+
+def test_leaving_does_not_wait_for_one_that_hangs(turned: Any, stock: Any) -> None:
+    observed = Observed(turned, stock)
+    observed.connect()
+    stock.is_hanging = True
+    observed.ask()
+    stock._stream.pause()
+    left: list[str] = []
+    observed.way.leave(lambda: left.append("left"))
+    turned.until(lambda: bool(left))
+
+
+def test_leaving_one_that_is_away_is_immediate(turned: Any, stock: Any) -> None:
+    left: list[str] = []
+    Observed(turned, stock).way.leave(lambda: left.append("left"))
+    assert left == ["left"]
