@@ -2,42 +2,70 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Make a directory hold exactly the files given on standard input, as a JSON object of names and contents.
+"""Bring files to a state, all at once: one by one, as tasks, it would take minutes through a guest agent.
 
-The role sends the agent's package in this one piece: file by file, it would take minutes through a guest agent.
-Usage: lay_out.py DIRECTORY [--dry-run]. What is, or would be, different is printed, one line for each file.
+Usage: lay_out.py [--dry-run]. On standard input stands a JSON object with any of these members:
+
+- ``files``: paths and what they hold; directories on the way are made
+- ``whole``: directories that hold nothing but these files
+- ``absent``: paths of files and directories that are not there
+
+What is, or would be, different is printed, one line for each path.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 from pathlib import Path
+from typing import Mapping, Sequence
 
 # What Python makes beside the files.
 CACHE = "__pycache__"
 
 
-def main(directory: Path, dry_run: bool) -> None:
-    wanted: dict[str, str] = json.load(sys.stdin)
-    present = {path.name for path in directory.iterdir()} - {CACHE} if directory.is_dir() else set()
-    for name in sorted(present - set(wanted)):
-        print(f"removed {name}")
-        if not dry_run:
-            (directory / name).unlink()
-    for name, content in sorted(wanted.items()):
-        path = directory / name
-        if name in present and path.read_bytes() == content.encode():
+def main(files: Mapping[str, str], whole: Sequence[str], absent: Sequence[str], is_dry_run: bool) -> None:
+    for path in sorted([Path(name) for name in absent] + [path for name in whole for path in strangers(name, files)]):
+        if os.path.lexists(path):
+            print(f"removed {path}")
+            if not is_dry_run:
+                remove(path)
+    for name, content in sorted(files.items()):
+        path = Path(name)
+        is_there = path.is_file()
+        if is_there and path.read_bytes() == content.encode():
             continue
-        print(f"{'changed' if name in present else 'created'} {name}")
-        if not dry_run:
-            # Whole or not at all: the agent may start at any moment.
-            part = directory / f".{name}"
-            part.write_text(content, encoding="utf-8")
-            part.chmod(0o644)
-            os.replace(part, path)
+        print(f"{'changed' if is_there else 'created'} {path}")
+        if not is_dry_run:
+            write(path, content)
+
+
+def strangers(directory: str, files: Mapping[str, str]) -> list[Path]:
+    paths = Path(directory).iterdir() if os.path.isdir(directory) else ()
+    return [path for path in paths if str(path) not in files and path.name != CACHE]
+
+
+def remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
+
+
+def write(path: Path, content: str) -> None:
+    missing = [parent for parent in path.parents if not parent.exists()]
+    for parent in reversed(missing):
+        parent.mkdir()
+        parent.chmod(0o755)
+    # Whole or not at all: the agent may start at any moment.
+    part = path.with_name(f".{path.name}.part")
+    part.write_text(content, encoding="utf-8")
+    part.chmod(0o644)
+    os.replace(part, path)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), "--dry-run" in sys.argv[2:])
+    wanted = json.load(sys.stdin)
+    main(wanted.get("files", {}), wanted.get("whole", ()), wanted.get("absent", ()), "--dry-run" in sys.argv[1:])

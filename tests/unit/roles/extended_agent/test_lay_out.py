@@ -5,57 +5,99 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.support.collection import ROOT
 
 SCRIPT = (ROOT / "roles/extended_agent/files/lay_out.py").read_text()
-WANTED = {"same.py": "1\n", "other.py": "new\n", "added.py": "# \u00e4\n"}
-TOLD = ["removed stale.py", "created added.py", "changed other.py"]
 
 
 @pytest.fixture
 def package(tmp_path: Path) -> Path:
+    package = tmp_path / "package"
+    package.mkdir()
     for name, content in {"same.py": "1\n", "other.py": "old\n", "stale.py": ""}.items():
-        (tmp_path / name).write_text(content)
-    (tmp_path / "__pycache__").mkdir()
-    return tmp_path
+        (package / name).write_text(content)
+    (package / "__pycache__").mkdir()
+    return package
 
 
-def lay_out(package: Path, *options: str) -> list[str]:
-    """As the role runs it."""
-    command = [sys.executable, "-c", SCRIPT, str(package), *options]
-    done = subprocess.run(command, input=json.dumps(WANTED), capture_output=True, text=True, check=True)
+@pytest.fixture
+def wanted(package: Path) -> dict[str, Any]:
+    contents = {"same.py": "1\n", "other.py": "new\n", "added.py": "# \u00e4\n", "../new/deep/settings": "a = b\n"}
+    return {
+        "files": {os.path.normpath(package / name): content for name, content in contents.items()},
+        "whole": [str(package)],
+    }
+
+
+@pytest.fixture
+def told(package: Path) -> list[str]:
+    return [
+        f"removed {package}/stale.py",
+        f"created {package.parent}/new/deep/settings",
+        f"created {package}/added.py",
+        f"changed {package}/other.py",
+    ]
+
+
+def lay_out(wanted: dict[str, Any], *options: str) -> list[str]:
+    """As the role runs it, under the umask of a cautious administrator."""
+    command = [sys.executable, "-c", SCRIPT, *options]
+    done = subprocess.run(command, input=json.dumps(wanted), capture_output=True, text=True, check=True, umask=0o077)
     return done.stdout.splitlines()
 
 
-def contents(package: Path) -> dict[str, str]:
-    return {path.name: path.read_text(encoding="utf-8") for path in package.iterdir() if path.is_file()}
+def contents(directory: Path) -> dict[str, str]:
+    return {str(path): path.read_text(encoding="utf-8") for path in directory.rglob("*") if path.is_file()}
 
 
-def test_the_directory_holds_what_is_wanted_and_nothing_else(package: Path) -> None:
-    assert lay_out(package) == TOLD
-    assert contents(package) == WANTED
+def test_the_files_are_as_wanted_and_the_directory_holds_no_others(
+    package: Path, wanted: dict[str, Any], told: list[str]
+) -> None:
+    assert lay_out(wanted) == told
+    assert contents(package.parent) == wanted["files"]
     assert (package / "__pycache__").is_dir()
-    assert {path.stat().st_mode & 0o777 for path in package.glob("[ao]*.py")} == {0o644}
 
 
-def test_a_second_run_does_nothing(package: Path) -> None:
-    lay_out(package)
-    before = {path: path.stat().st_mtime_ns for path in package.iterdir()}
-    assert lay_out(package) == []
-    assert {path: path.stat().st_mtime_ns for path in package.iterdir()} == before
+def test_everybody_may_read_what_was_made(package: Path, wanted: dict[str, Any]) -> None:
+    lay_out(wanted)
+    new = package.parent / "new"
+    assert [path.stat().st_mode & 0o777 for path in (new, new / "deep", new / "deep/settings")] == [0o755, 0o755, 0o644]
 
 
-def test_a_dry_run_tells_the_same_and_does_nothing(package: Path) -> None:
-    before = contents(package)
-    assert lay_out(package, "--dry-run") == TOLD
-    assert contents(package) == before
+def test_a_second_run_does_nothing(package: Path, wanted: dict[str, Any]) -> None:
+    lay_out(wanted)
+    before = {path: path.stat().st_mtime_ns for path in package.parent.rglob("*")}
+    assert lay_out(wanted) == []
+    assert {path: path.stat().st_mtime_ns for path in package.parent.rglob("*")} == before
+
+
+def test_a_dry_run_tells_the_same_and_does_nothing(package: Path, wanted: dict[str, Any], told: list[str]) -> None:
+    before = contents(package.parent)
+    assert lay_out(wanted, "--dry-run") == told
+    assert contents(package.parent) == before
 
 
 def test_a_dry_run_needs_no_directory(tmp_path: Path) -> None:
-    assert lay_out(tmp_path / "none", "--dry-run") == [f"created {name}" for name in sorted(WANTED)]
+    path = str(tmp_path / "none" / "file")
+    assert lay_out({"files": {path: ""}, "whole": [str(tmp_path / "none")]}, "--dry-run") == [f"created {path}"]
+
+
+def test_files_links_and_directories_are_removed(package: Path) -> None:
+    link = package.parent / "link"
+    link.symlink_to(package)
+    absent = [str(package / "same.py"), str(link), str(package / "__pycache__"), str(package / "never")]
+    assert (
+        lay_out({"absent": absent}, "--dry-run")
+        == lay_out({"absent": absent})
+        == [f"removed {path}" for path in sorted(absent[:3])]
+    )
+    assert sorted(path.name for path in package.iterdir()) == ["other.py", "stale.py"]
+    assert lay_out({"absent": absent}) == []
