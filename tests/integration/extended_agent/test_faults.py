@@ -382,6 +382,7 @@ def test_time_commands_are_refused_from_the_freeze_to_the_thaw_and_nothing_is_lo
         assert enabled == {"guest-ping", "guest-info", "guest-sync", "guest-sync-delimited"}
         assert len(agent.read_log()) == logged
         os.kill(agent.pid, signal.SIGTERM)  # refused: who would thaw?
+        assert client.execute("guest-ping") == {"return": {}}  # by the next request, it has been
         assert client.execute("guest-fsfreeze-thaw") == {"return": 1}
         assert "return" in client.execute("guest-get-clock")
 

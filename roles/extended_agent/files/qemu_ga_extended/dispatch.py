@@ -212,13 +212,13 @@ class Dispatcher:
                     self._remove(head)
                     if self._queue:
                         self._loop.look_at_clock()  # setting the hardware clock takes its time
-                elif not self._is_slow or not self._overtake():
+                elif head is self._head and not (self._is_slow and self._overtake()):
                     break
         finally:
             self._is_advancing = False
         if self._queue and not is_congested:
             self._arm()
-        if self._queue or self._is_holding_back or self._is_ending:
+        if self._is_holding_back or self._is_ending or (self._queue and self._is_full):
             self._tell_client()
 
     def _tell_client(self) -> None:
@@ -284,7 +284,8 @@ class Dispatcher:
             self._refuse(waiting, refusal)
             return
         self._send(waiting, b'%b{"return": %b%b' % (delimiter, value, tail))
-        self._log.info("answered " + request.command)
+        if self._log.is_verbose:
+            self._log.info(f"answered {request.command}")
 
     def _refuse(self, waiting: _Waiting, refusal: Refusal) -> None:
         self._send(waiting, requests.refusal_line(refusal, waiting.echo))
@@ -310,10 +311,13 @@ class Dispatcher:
         self._asked_at = now
         waiting.asked = upstream.ask(waiting.raw, command, self._replied, self._failed)
         waiting.raw = b""
+        if self._log.is_verbose:
+            self._log.info(f"passed {command} on")
         if waiting.asked.is_silent:
             self._silent = waiting
-        self._log.info(f"passed {command} on")
-        return waiting.asked.is_silent
+            return True
+        upstream.look()  # if it is answered by that, it is no longer in the queue
+        return False
 
     def _replied(self, line: Data) -> None:
         waiting, self._passed_on = self._passed_on, None

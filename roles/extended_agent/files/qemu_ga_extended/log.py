@@ -13,12 +13,15 @@ from typing import TextIO
 
 
 class Log:
-    """Writes to a file, or to standard error where there is none. ``is_silent`` while file systems are frozen."""
+    """Writes to a file, or to standard error where there is none. ``is_silent`` while file systems are frozen.
+
+    ``is_verbose`` saves the making of a line that is not written.
+    """
 
     def __init__(self, path: str = "", verbose: bool = False) -> None:
         self.is_silent = False
         self._path = path
-        self._verbose = verbose
+        self.is_verbose = verbose
         self._file: TextIO | None = None
         self.reopen()
 
@@ -39,7 +42,7 @@ class Log:
         self._write("error", text)
 
     def info(self, text: str) -> None:
-        if self._verbose:
+        if self.is_verbose:
             self._write("info", text)
 
     def _write(self, level: str, text: str) -> None:

@@ -98,8 +98,9 @@ class Loop:
         """Run until somebody says stop; the status that they gave."""
         handlers = self._handlers
         while self._status is None:
+            waiting = len(self._soon)  # what is added in this round has to wait for the next
             # A negative timeout is none.
-            timeout = 0 if self._soon else -1 if self._next_at == _NEVER else max(self._next_at - self.now, 0)
+            timeout = 0 if waiting else -1 if self._next_at == _NEVER else max(self._next_at - self.now, 0)
             events = self._epoll.poll(timeout)
             self.now = time.monotonic()
             for descriptor, mask in events:
@@ -108,9 +109,8 @@ class Loop:
                     handler(mask)
             if self.now >= self._next_at:
                 self._do_what_is_due()
-            if self._soon:
-                for _action in range(len(self._soon)):
-                    self._soon.popleft()()
+            for _action in range(waiting):
+                self._soon.popleft()()
         status, self._status = self._status, None
         return status
 

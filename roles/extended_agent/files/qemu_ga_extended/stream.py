@@ -63,7 +63,7 @@ class Stream:
         self._will_read = False
         # A socket that gives less than it was asked for is empty (epoll(7)). A virtio port gives what one of the host's
         # buffers holds, and may have another.
-        self._is_empty_below = chunk if stat.S_ISSOCK(os.fstat(ends.reader).st_mode) else 1
+        self._is_empty_when_short = stat.S_ISSOCK(os.fstat(ends.reader).st_mode)
         for descriptor in set(ends):
             os.set_blocking(descriptor, False)
             loop.watch(descriptor, self._on_event)
@@ -123,8 +123,10 @@ class Stream:
                 self._on_end(None)
                 return
             self._on_data(data)
-            if len(data) < self._is_empty_below and not is_ending:
-                return
+            if len(data) < self._chunk and not is_ending:
+                if self._is_empty_when_short:
+                    return
+                break  # most likely it is empty; to find that out can wait until what was read is answered
         self._read_soon()
 
     def _on_event(self, mask: int) -> None:
