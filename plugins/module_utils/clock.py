@@ -33,8 +33,15 @@ _RESOLUTIONS_NS: tuple[int, ...] = (60000000000, *tuple(10**digits for digits in
 # coarse: a step in the middle of one set is over by the next.
 _FRESH_STARTS = 2
 
-# A few readings can suggest that nearly all of a round trip is the way there, or back; it never is.
-_LEAST_SHARE_PERCENT = 15
+# How much of a round trip the way there is: it has to wake a guest that sleeps, and on the way back the host is awake.
+# Against a witness in emulated guests it was 79 to 84 % with the stock agent, and 74 to 82 % with the extended one.
+_WAY_THERE_PERCENT = 77
+
+# So many readings are taken at least, and the rest only as long as one of the last few has narrowed the interval by a
+# tenth or more.
+_LEAST_READINGS = 4
+_READINGS_IN_VAIN = 3
+_WORTHWHILE_PERCENT = 10
 
 # A clock that is read this coarsely, or that stands still between two readings, may tick more seldom than a few quick
 # readings show: Windows' does every 15.625 ms. Its readings are spread over a few of such ticks, or nothing is proved.
@@ -151,25 +158,15 @@ def seen_resolution(readings: Sequence[Reading]) -> int:
     return claimed
 
 
-def likely_offset(readings: Sequence[Reading], agreed: Interval) -> int:
+def likely_offset(agreed: Interval, resolution_ns: int) -> int:
     """Where in the interval the offset most likely is.
 
-    The interval is as wide as the quickest way there and the quickest way back together, and how it divides into the
-    two cannot be told from it. But the way that varies more is usually the longer one: both are made of the same waits
-    for a processor. So the interval is divided as the ways' median deviations from their quickest.
+    The interval is as wide as the quickest way there and the quickest way back together. How it divides into the two
+    cannot be told from it, but is much the same for all guests.
     """
-    if agreed.is_empty or max(each.resolution_ns for each in readings) > agreed.high - agreed.low:
+    if agreed.is_empty or resolution_ns > agreed.high - agreed.low:
         return agreed.middle  # what varies is where in its ticks the clock was read
-    there = _typical_delay([each.interval.high for each in readings])
-    back = _typical_delay([-each.interval.low for each in readings])
-    there_percent = 100 * there // (there + back) if there + back else 50
-    there_percent = max(_LEAST_SHARE_PERCENT, min(there_percent, 100 - _LEAST_SHARE_PERCENT))
-    return agreed.high - (agreed.high - agreed.low) * there_percent // 100
-
-
-def _typical_delay(bounds: Sequence[int]) -> int:
-    """How much later than the quickest the median is."""
-    return median_low(bounds) - min(bounds)
+    return agreed.high - (agreed.high - agreed.low) * _WAY_THERE_PERCENT // 100
 
 
 def stands_still(readings: Sequence[Reading], resolution_ns: int) -> bool:
@@ -199,7 +196,7 @@ def evaluate(readings: Sequence[Reading]) -> Measurement:
         at_resolution = _cut_to(resolution_ns, readings)
         agreed = intersection(at_resolution)
     interval = bridged(agreed) if agreed.is_empty else agreed
-    likely_ns = likely_offset(at_resolution, interval)
+    likely_ns = likely_offset(interval, resolution_ns)
     # Half of the resolution: that much was cut from a reading on average.
     one_way_ns = median_low(each.guest_received_ns + resolution_ns // 2 - each.sent_ns - likely_ns for each in readings)
     return Measurement(
@@ -220,19 +217,36 @@ def _cut_to(resolution_ns: int, readings: Sequence[Reading]) -> list[Reading]:
     ]
 
 
-def measure(read: Callable[[], Reading], exchanges: int) -> Measurement:
-    """Take ``exchanges`` readings, and evaluate them.
+def measure(read: Callable[[], Reading], most: int, least: int = _LEAST_READINGS) -> Measurement:
+    """Take readings, ``most`` at most and ``least`` at least, until more no longer tell more; and evaluate them.
 
     Readings that contradict each other are taken anew a few times: a clock was stepped meanwhile, or a coarse tick
     fell between them. A coarse clock is read for longer, to see its ticks.
     """
     for _start in range(1 + _FRESH_STARTS):
-        measurement = evaluate([read() for _exchange in range(exchanges)])
+        measurement = evaluate(_until_it_narrows_no_more(read, most, least))
         if not measurement.coarse:
             break
     if measurement.coarse or measurement.resolution_ns >= _COARSE_NS:
-        return evaluate(_spread(read, exchanges))
+        return evaluate(_spread(read, most))
     return measurement
+
+
+def _until_it_narrows_no_more(read: Callable[[], Reading], most: int, least: int) -> list[Reading]:
+    readings = [read()]
+    narrowest = intersection(readings)
+    in_vain = 0
+    while len(readings) < most and (len(readings) < least or in_vain < _READINGS_IN_VAIN):
+        readings.append(read())
+        agreed = intersection(readings)
+        if agreed.is_empty:
+            break
+        worthwhile = (narrowest.high - narrowest.low) * (100 - _WORTHWHILE_PERCENT) // 100
+        if agreed.high - agreed.low <= worthwhile:
+            narrowest, in_vain = agreed, 0
+        else:
+            in_vain += 1
+    return readings
 
 
 def _spread(read: Callable[[], Reading], exchanges: int) -> list[Reading]:
@@ -247,7 +261,12 @@ def _spread(read: Callable[[], Reading], exchanges: int) -> list[Reading]:
 
 def reader(agent: GuestAgent) -> Callable[[], Reading]:
     """How to read this guest's clock: with two stamps by the extended agent, with one by the stock one."""
-    return (lambda: _read_extended(agent)) if agent.knows("guest-get-clock") else (lambda: _read_stock(agent))
+    return (lambda: _read_extended(agent)) if agent.knows("guest-get-clock") else stock_reader(agent)
+
+
+def stock_reader(agent: GuestAgent) -> Callable[[], Reading]:
+    """How to read this guest's clock by the stock agent's command, whichever agent it is."""
+    return lambda: _read_stock(agent)
 
 
 # Years 1970 to 2261: what int64 nanoseconds hold. A reading outside is nonsense, and is not computed with.

@@ -6,13 +6,14 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
 from typing import Callable, Mapping, NamedTuple, Optional
 
 from .agent import GuestAgent
 from .channels.base import Arguments
-from .clock import Interval, Measurement, measure, reader
+from .clock import Interval, Measurement, measure, reader, stock_reader
 from .errors import (
     CommandError,
     CommandFailedError,
@@ -54,7 +55,7 @@ _CLOSER_LOOK = 4
 
 @dataclass(frozen=True)
 class ResyncOptions:
-    """How to resync. ``samples`` is the number of exchanges for one measurement.
+    """How to resync. ``samples`` is the most exchanges for one measurement.
 
     ``method``: "auto", "extended" (a delta, applied by the extended agent), "set_time" (an absolute time) or "rtc" (the
     guest takes its hardware clock's). ``attempts`` bounds the steps, ``dry_run`` forbids them.
@@ -155,7 +156,8 @@ class _Run:
         self._reference = reference
         self._options = options
         self._started_ns = time.monotonic_ns()
-        self._read = reader(agent)
+        # The lead of guest-set-time is learnt from a command that goes the same way.
+        self._read = stock_reader(agent) if options.method == "set_time" else reader(agent)
         self._jumps = JumpWatch(reference)
         self._warnings: list[str] = []
         self._step_error: QgaError | None = None
@@ -193,7 +195,7 @@ class _Run:
             except QgaError as lost:
                 return self._finish(before, None, self._may_be_stepped, False, method, attempts, lost)
             right = self._is_right(offset)
-            fine = right and not (_METHODS[method].can_refine and self._can_be_refined(offset))
+            fine = right and abs(offset.likely_ns) <= _METHODS[method].fine_ns(offset)
         changed = not _overlap(before.measurement.interval, offset.measurement.interval)
         if self._step_error is not None and right:
             self._warn(f"the clock was set although the agent reported an error: {self._step_error.message}")
@@ -210,16 +212,16 @@ class _Run:
 
     def _look(self) -> Offset:
         """Measure; more closely if the tolerance lies within the interval."""
-        offset = self._measure(self._options.samples)
+        offset = self._against_reference(measure(self._read, self._options.samples))
         tolerance_ns = self._options.tolerance_ns
         if not is_certainly_within(offset.interval, tolerance_ns) and not is_certainly_beyond(
             offset.interval, tolerance_ns
         ):
-            offset = self._measure(self._options.samples * _CLOSER_LOOK)
+            exchanges = self._options.samples * _CLOSER_LOOK
+            offset = self._against_reference(measure(self._read, exchanges, exchanges))
         return offset
 
-    def _measure(self, exchanges: int) -> Offset:
-        measurement = measure(self._read, exchanges)
+    def _against_reference(self, measurement: Measurement) -> Offset:
         jump_ns = self._jumps.jump_ns()
         if jump_ns:
             self._warn(f"the host's clock was stepped by {_seconds(jump_ns)} meanwhile; its new time counts")
@@ -239,10 +241,6 @@ class _Run:
                 f"the uncertainty is {_seconds(offset.uncertainty_ns)}"
             )
         return abs(offset.ns) <= max(self._options.tolerance_ns, offset.uncertainty_ns)
-
-    @staticmethod
-    def _can_be_refined(offset: Offset) -> bool:
-        return abs(offset.likely_ns) > max(_FINE_NS, offset.uncertainty_ns)
 
     def _choose(self) -> str:
         method = self._options.method
@@ -359,21 +357,22 @@ def _step_from_rtc(agent: GuestAgent, _reference: Reference, _offset: Offset, _o
 
 
 class _Method(NamedTuple):
-    """``can_refine``: another attempt may bring the clock nearer than this one. ``hint`` is for a clock left wrong."""
+    """``fine_ns``: what a step may leave without another attempt to come nearer. ``hint``: for a clock left wrong."""
 
     command: str
     step: _Step
-    can_refine: bool = True
+    fine_ns: Callable[[Offset], float]
     hint: str | None = None
 
 
 _METHODS: Mapping[str, _Method] = {
-    "extended": _Method("guest-update-time", _step_by_delta),
-    "set_time": _Method("guest-set-time", _step_to_time),
+    "extended": _Method("guest-update-time", _step_by_delta, fine_ns=lambda _offset: _FINE_NS),
+    # Each attempt costs a second: what is less than the uncertainty is not worth one.
+    "set_time": _Method("guest-set-time", _step_to_time, fine_ns=lambda offset: max(_FINE_NS, offset.uncertainty_ns)),
     "rtc": _Method(
         "guest-set-time",
         _step_from_rtc,
-        can_refine=False,
+        fine_ns=lambda _offset: math.inf,
         hint="A hardware clock is read in whole seconds: raise tolerance to 1 or more, or use method set_time.",
     ),
 }

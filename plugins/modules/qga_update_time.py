@@ -38,7 +38,7 @@ options:
     default: 3
   samples:
     description:
-      - Exchanges with the agent for one measurement. More of them narrow the uncertainty, slowly.
+      - The most exchanges with the agent for one measurement. It ends before when more of them no longer tell more.
     type: int
     default: 16
   allow_backward:

@@ -205,31 +205,11 @@ class TestTheLikelyOffset:
         measurement = evaluate(take(line, GuestClock(line, offset_ns), journeys, 1))
         assert measurement.interval.low <= measurement.likely_ns <= measurement.interval.high
 
-    def test_it_is_the_middle_where_nothing_varies(self) -> None:
+    def test_it_is_hit_where_the_way_there_takes_as_much_of_the_round_trip_as_it_mostly_does(self) -> None:
         line = TimeLine()
-        measurement = evaluate(take(line, GuestClock(line), [(0, 9_000, 0, 1_000)] * 8, 1))
-        assert measurement.likely_ns == pytest.approx(measurement.interval.middle, abs=1)
-
-    @pytest.mark.parametrize(("forward_ns", "backward_ns"), [(800_000, 200_000), (200_000, 800_000)])
-    def test_the_way_that_varies_more_is_taken_for_the_longer_one(self, forward_ns: int, backward_ns: int) -> None:
-        """Each way takes up to half as long again as its quickest, as on a processor that others use too."""
-        line = TimeLine()
-        shares = (0, 25, 50, 10, 40, 30, 20, 5)
-        journeys = [
-            (0, forward_ns * (100 + there) // 100, 0, backward_ns * (100 + back) // 100)
-            for there, back in zip(shares, reversed(shares), strict=True)
-        ]
-        measurement = evaluate(take(line, GuestClock(line), journeys, 1))
-        # The middle is off by half of what the one way takes longer than the other.
-        off_by = (forward_ns - backward_ns) // 2
-        assert measurement.interval.middle - measurement.likely_ns == pytest.approx(off_by, abs=20_000)
-
-    def test_a_way_that_seems_to_be_all_of_the_round_trip_is_not_believed(self) -> None:
-        line = TimeLine()
-        journeys = [(0, 1_000_000 * number, 0, 1_000_000) for number in (1, 2, 3, 4, 5)]
-        measurement = evaluate(take(line, GuestClock(line), journeys, 1))
-        width = measurement.interval.high - measurement.interval.low
-        assert measurement.likely_ns - measurement.interval.low == pytest.approx(width * 15 // 100, abs=2)
+        clock = GuestClock(line, -20 * SECOND)
+        measurement = evaluate(take(line, clock, [(0, 770_000, 0, 230_000)] * 8, 1))
+        assert measurement.likely_ns == pytest.approx(against_monotonic(line, clock), abs=2_000)
 
     def test_it_is_the_middle_where_the_clock_ticks_more_coarsely_than_the_way_takes(self) -> None:
         line = TimeLine()
@@ -248,14 +228,13 @@ class TestWays:
         clock = GuestClock(line, offset_ns)
         measurement = evaluate(take(line, clock, [(0, forward_ns, 50_000, backward_ns)] * 8, 1))
         assert measurement.round_trip_ns == forward_ns + backward_ns
-        assert abs(measurement.one_way_ns - forward_ns) <= measurement.interval.half_width + 1
-        assert measurement.one_way_ns >= 0
+        error_ns = measurement.likely_ns - against_monotonic(line, clock)
+        assert measurement.one_way_ns == pytest.approx(max(0, forward_ns - error_ns), abs=20_000)
 
     def test_one_way_is_the_median(self) -> None:
         line = TimeLine()
         forwards = (3, 1_009, 2_003, 3_007, 4_001, 5_003, 6_011)
         journeys = [(0, forward, 0, backward) for forward, backward in zip(forwards, reversed(forwards), strict=True)]
-        # There and back vary alike, so the guess is that they divide the quickest, 3 ns, in halves.
         assert evaluate(take(line, GuestClock(line), journeys, 1)).one_way_ns == pytest.approx(3_007, abs=20)
 
     def test_round_trip_is_the_shortest_without_the_agents_own_time(self) -> None:
@@ -276,11 +255,21 @@ class TestMeasuring:
         guest = SimulatedGuest(line, GuestClock(line, -20 * SECOND), commands)
         measurement = measure(reader(GuestAgent(guest, 5.0)), 16)
         extended = commands is EXTENDED_COMMANDS
-        assert len(guest.asked("guest-get-clock")) == (16 if extended else 0)
-        assert len(guest.asked("guest-get-time")) == (0 if extended else 16)
+        asked = {name: len(guest.asked(name)) for name in ("guest-get-clock", "guest-get-time")}
+        assert asked == {"guest-get-clock": 4 if extended else 0, "guest-get-time": 0 if extended else 4}
         assert measurement.resolution_ns == (1 if extended else 1_000)
         assert measurement.round_trip_ns == 500_356
         assert measurement.interval.low <= against_monotonic(line, guest.clock) <= measurement.interval.high
+
+    def test_it_goes_on_as_long_as_that_narrows_the_interval(self, line: TimeLine) -> None:
+        guest = SimulatedGuest(line)
+        ways = iter([1_800_137 - 200_000 * number for number in range(8)] + [400_137] * 92)
+        guest.delays = lambda _command: (next(ways), 200_219)
+        assert measure(reader(GuestAgent(guest, 5.0)), 100).exchanges == 7 + 3  # the first way was that of guest-info
+
+    @pytest.mark.parametrize(("most", "least", "taken"), [(2, 4, 2), (16, 16, 16), (16, 4, 4)])
+    def test_it_takes_as_many_readings_as_it_is_told(self, line: TimeLine, most: int, least: int, taken: int) -> None:
+        assert measure(reader(GuestAgent(SimulatedGuest(line), 5.0)), most, least).exchanges == taken
 
     @pytest.mark.parametrize("step_ns", [-3_600 * SECOND, -MILLISECOND, MILLISECOND, 20 * SECOND])
     @pytest.mark.parametrize("at", [1, 3, 15])
@@ -294,8 +283,8 @@ class TestMeasuring:
             return answer(arguments)
 
         guest.handlers["guest-get-time"] = step_once
-        measurement = measure(reader(GuestAgent(guest, 5.0)), 16)
-        assert len(guest.asked("guest-get-time")) == 32
+        measurement = measure(reader(GuestAgent(guest, 5.0)), 16, 16)
+        assert len(guest.asked("guest-get-time")) == at + 1 + 16
         assert not measurement.coarse
         assert measurement.interval.low <= against_monotonic(line, guest.clock) <= measurement.interval.high
         assert measurement.interval.half_width <= 300 * MICROSECOND

@@ -129,7 +129,7 @@ class TestDeciding:
         report = run(guest)
         asked = [name for name, _arguments in guest.requests]
         until_step = asked.index("guest-set-time") if stepped else len(asked)
-        assert asked[:until_step].count("guest-get-time") == 16 + 64
+        assert asked[:until_step].count("guest-get-time") == 4 + 64
         assert report.changed is stepped
 
     def test_how_certain_an_interval_is(self) -> None:
@@ -309,8 +309,8 @@ class TestSettingATime:
         report = run(guest)
         ((sent_ns, arrived_ns),) = arrivals
         assert sent_ns - (arrived_ns - 300_137) == report.before.measurement.one_way_ns * 120 // 100
-        # The ways differ by 100 us, which nobody can tell from outside: half of it is the error.
-        assert abs(sent_ns - arrived_ns) < 51 * MICROSECOND
+        # Of the round trip, 60 % are the way there here, which nobody can tell from outside; 77 % were expected.
+        assert sent_ns - arrived_ns == pytest.approx(300_137 * 120 // 100 + 85_000 * 120 // 100 - 300_137, abs=2_000)
 
     def test_a_wait_before_the_step_does_not_age_the_time(self, line: TimeLine) -> None:
         guest = stock(line, -20 * SECOND)
@@ -446,7 +446,7 @@ class TestAttempts:
         assert (report.attempts, report.error) == (2, None)
         assert abs(guest.clock.offset_ns()) < 300 * MICROSECOND
 
-    @pytest.mark.parametrize("left_ns", [450 * MICROSECOND, -400 * MICROSECOND])
+    @pytest.mark.parametrize("left_ns", [300 * MICROSECOND, -500 * MICROSECOND])
     def test_half_a_millisecond_is_left(self, line: TimeLine, left_ns: int) -> None:
         guest = stock(line, -20 * SECOND)
         guest.handlers["guest-set-time"] = skewed(guest, [left_ns])
