@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
@@ -44,6 +44,21 @@ class Residuals:
 
 
 @dataclass(frozen=True)
+class ExtendedCorrections:
+    """By the module through the extended agent. ``honest`` as in Corrections."""
+
+    left: Residuals
+    honest: int
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "extended_residual_ms": self.left.left_ms,
+            "extended_correction_s": self.left.seconds,
+            "extended_honest": self.honest,
+        }
+
+
+@dataclass(frozen=True)
 class Corrections:
     """``honest`` counts the corrections whose residual, by the witness, lay within the uncertainty that was claimed."""
 
@@ -71,8 +86,7 @@ def bench_corrections(guest: Guest, say: Callable[[str], None]) -> Corrections:
         nap(guest, ASLEEP_S + random.random())
         correction, entry = correct_by_module(guest)
         ours.append(correction)
-        gap_ns = abs(entry["offset_after_ns"] - correction.after.offset_ns)
-        honest += gap_ns <= entry["uncertainty_after_ns"]
+        honest += _is_honest(correction, entry)
         nap(guest, ASLEEP_S + random.random())
         theirs.append(correct_by_virsh(guest))
         say(
@@ -80,6 +94,26 @@ def bench_corrections(guest: Guest, say: Callable[[str], None]) -> Corrections:
             f"after {entry['attempts']} step(s), virsh {_left_ms(theirs[-1]):.3f} ms"
         )
     return Corrections(_residuals(ours), _residuals(theirs), honest)
+
+
+def bench_extended_corrections(guest: Guest, say: Callable[[str], None]) -> ExtendedCorrections:
+    """The same naps, corrected by the module through the extended agent."""
+    taken, honest = [], 0
+    for number, nap in enumerate(NAPS, 1):
+        nap(guest, ASLEEP_S + random.random())
+        correction, entry = correct_by_module(guest, method="extended")
+        taken.append(correction)
+        honest += _is_honest(correction, entry)
+        say(
+            f"{number} of {len(NAPS)}, {nap.__name__}: left {_left_ms(correction):.3f} ms after {entry['attempts']} "
+            f"step(s) in {correction.seconds:.3f} s"
+        )
+    return ExtendedCorrections(_residuals(taken), honest)
+
+
+def _is_honest(correction: Correction, entry: Mapping[str, Any]) -> bool:
+    gap_ns = abs(entry["offset_after_ns"] - correction.after.offset_ns)
+    return bool(gap_ns <= entry["uncertainty_after_ns"])
 
 
 def _residuals(corrections: Sequence[Correction]) -> Residuals:

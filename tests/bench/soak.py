@@ -12,14 +12,12 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 
-from tests.conftest import make_importable
-
-make_importable()
-
-from tests.support.agent_client import Client  # noqa: E402
-from tests.support.extended_agent import ExtendedAgent  # noqa: E402
-from tests.support.stock_agent import StockAgent  # noqa: E402
+from tests.support.agent_client import Client
+from tests.support.extended_agent import ExtendedAgent
+from tests.support.stock_agent import StockAgent
 
 REQUESTS = (
     b'{"execute": "guest-ping"}',
@@ -35,12 +33,31 @@ REQUESTS = (
 )
 ROUNDS_PER_CLIENT = 50
 ALLOWED_KIB = 512
+# A client's descriptor is closed when the agent sees that it has gone.
+SETTLE_S = 0.2
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("count", type=int, help="number of requests")
-    count: int = parser.parse_args().count
+@dataclass(frozen=True)
+class Soak:
+    """What so many requests left behind."""
+
+    requests: int
+    grown_kib: int
+    leaked_descriptors: int
+
+    @property
+    def is_flat(self) -> bool:
+        return self.grown_kib <= ALLOWED_KIB and self.leaked_descriptors <= 0
+
+    def as_dict(self) -> dict[str, int]:
+        return {
+            "soak_requests": self.requests,
+            "soak_grown_kib": self.grown_kib,
+            "soak_leaked_descriptors": self.leaked_descriptors,
+        }
+
+
+def soak(count: int, say: Callable[[str], None]) -> Soak:
     with StockAgent() as stock, ExtendedAgent(stock.socket) as agent:
 
         def ask(requests: int) -> None:
@@ -50,14 +67,21 @@ def main() -> int:
                         client.ask(request)
 
         ask(2 * len(REQUESTS) * ROUNDS_PER_CLIENT)  # until every path has been taken and every cache is full
+        time.sleep(SETTLE_S)
         start_kib, descriptors = agent.resident_kib(), agent.descriptors()
         for tenth in range(1, 11):
             ask(count // 10)
-            print(f"{count * tenth // 10:>9} requests: {agent.resident_kib()} KiB, {agent.descriptors()} descriptors")
-        time.sleep(0.2)  # the last client's descriptor is closed when the agent sees it gone
-        grown_kib = agent.resident_kib() - start_kib
-        print(f"memory grew by {grown_kib} KiB; {agent.descriptors() - descriptors:+} descriptors")
-        return int(grown_kib > ALLOWED_KIB or agent.descriptors() > descriptors)
+            say(f"{count * tenth // 10:>9} requests: {agent.resident_kib()} KiB, {agent.descriptors()} descriptors")
+        time.sleep(SETTLE_S)
+        return Soak(count, agent.resident_kib() - start_kib, agent.descriptors() - descriptors)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("count", type=int, help="number of requests")
+    done = soak(parser.parse_args().count, print)
+    print(f"memory grew by {done.grown_kib} KiB; {done.leaked_descriptors:+} descriptors")
+    return int(not done.is_flat)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from pathlib import Path
 from tests.support.ansible_run import PlaybookRun, run_playbook
 from tests.support.correction import TASK, correct_by_virsh, save_and_restore
 from tests.support.table import format_table
+from tests.vm.deployment import deploy
 from tests.vm.errors import VmError
 from tests.vm.guest import Guest
 from tests.vm.session import booted_guest, libvirt_session
@@ -55,7 +56,10 @@ class Narrator:
 
 
 def show(guest: Guest, narrator: Narrator) -> list[list[str]]:
-    """Save and restore the guest twice, and correct it by our playbook and by virsh. Returns the table's rows."""
+    """Save and restore the guest three times, and correct it by our playbook, by virsh and with the extended agent.
+
+    Returns the table's rows.
+    """
     narrator.head("The guest is right")
     # It booted with the whole seconds of its hardware clock.
     _play(guest)
@@ -65,15 +69,7 @@ def show(guest: Guest, narrator: Narrator) -> list[list[str]]:
     _sleep(guest, narrator)
 
     narrator.head(f"A playbook sets it right: ansible-playbook {PLAYBOOK.name} -e guest={GUEST} --diff")
-    before = guest.witness.offset()
-    run = _play(guest, "--diff")
-    after = guest.witness.offset()
-    print(_shown_run(run))
-    entry = run.result(TASK)["guest"]
-    claimed_ns = entry["uncertainty_after_ns"]
-    narrator.say(f"the module says: off by {_ms(entry['offset_after_ns'])}, uncertain by ±{_ms(claimed_ns)}")
-    narrator.say(f"the witness says: off by {_shown(after)}")
-    ours = _row("qga_update_time", before, after, _ms(claimed_ns), entry["duration_ns"] / 1e9)
+    ours = _correct(guest, narrator, "qga_update_time, stock agent")
 
     narrator.head("The same playbook again")
     again = _play(guest)
@@ -84,7 +80,40 @@ def show(guest: Guest, narrator: Narrator) -> list[list[str]]:
     _sleep(guest, narrator)
     theirs = correct_by_virsh(guest)
     narrator.say(f"the witness says: off by {_shown(theirs.after)}; virsh says nothing")
-    return [ours, _row("virsh domtime --now", theirs.before, theirs.after, "none", theirs.seconds)]
+    virsh = _row("virsh domtime --now", theirs.before, theirs.after, "none", theirs.seconds)
+
+    narrator.head("The extended agent is put in front of the stock agent, by the role extended_agent")
+    _deploy(guest, narrator)
+
+    narrator.head("Saved, restored, and set right by the same playbook")
+    _sleep(guest, narrator)
+    return [virsh, ours, _correct(guest, narrator, "qga_update_time, extended agent")]
+
+
+def _correct(guest: Guest, narrator: Narrator, what: str) -> list[str]:
+    before = guest.witness.offset()
+    run = _play(guest, "--diff")
+    after = guest.witness.offset()
+    print(_shown_run(run))
+    entry = run.result(TASK)["guest"]
+    claimed_ns = entry["uncertainty_after_ns"]
+    narrator.say(
+        f"the module says: off by {_ms(entry['offset_after_ns'])}, uncertain by ±{_ms(claimed_ns)}; "
+        f"method {entry['method']}"
+    )
+    narrator.say(f"the witness says: off by {_shown(after)}")
+    return _row(what, before, after, _ms(claimed_ns), entry["duration_ns"] / 1e9)
+
+
+def _deploy(guest: Guest, narrator: Narrator) -> None:
+    known = _commands(guest)
+    narrator.say("deploying it through the very agent that it replaces, as the guest has no network ...")
+    deploy(guest)
+    narrator.say(f"it answers, and adds {', '.join(sorted(_commands(guest) - known))}")
+
+
+def _commands(guest: Guest) -> set[str]:
+    return {command["name"] for command in guest.ask("guest-info")["supported_commands"]}
 
 
 def _sleep(guest: Guest, narrator: Narrator) -> None:

@@ -21,6 +21,7 @@ import yaml
 from tests.support.collection import install
 
 _CALLBACKS = Path(__file__).with_name("callback")
+_CONNECTIONS = Path(__file__).with_name("connection")
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,17 @@ class PlaybookRun:
 
 def run_tasks(tasks: Sequence[Mapping[str, Any]], *arguments: str) -> PlaybookRun:
     """Run tasks on this machine in a play of their own. ``arguments`` go to ansible-playbook."""
-    play = {"hosts": "localhost", "gather_facts": False, "tasks": list(tasks)}
+    return _run_play("localhost", tasks, *arguments)
+
+
+def run_tasks_in_guest(domain: str, tasks: Sequence[Mapping[str, Any]], *arguments: str) -> PlaybookRun:
+    """Run tasks as root in a test guest, which has no network: through its guest agent."""
+    reached = ("-i", f"{domain},", "-c", "guest_exec", "-e", "ansible_python_interpreter=/usr/bin/python3")
+    return _run_play(domain, tasks, *reached, *arguments)
+
+
+def _run_play(host: str, tasks: Sequence[Mapping[str, Any]], *arguments: str) -> PlaybookRun:
+    play = {"hosts": host, "gather_facts": False, "tasks": list(tasks)}
     with tempfile.TemporaryDirectory() as directory:
         playbook = Path(directory) / "playbook.yml"
         playbook.write_text(yaml.safe_dump([play]))
@@ -57,7 +68,7 @@ def run_tasks(tasks: Sequence[Mapping[str, Any]], *arguments: str) -> PlaybookRu
 
 
 def run_playbook(playbook: Path, *arguments: str, environment: Mapping[str, str] | None = None) -> PlaybookRun:
-    """Run a playbook file with this interpreter's ansible-playbook, on this machine."""
+    """Run a playbook file with this interpreter's ansible-playbook, here if ``arguments`` do not say else."""
     with tempfile.TemporaryDirectory() as directory:
         records = Path(directory) / "records"
         records.touch()
@@ -71,6 +82,7 @@ def run_playbook(playbook: Path, *arguments: str, environment: Mapping[str, str]
                 "ANSIBLE_COLLECTIONS_PATH": str(install()),
                 "ANSIBLE_CALLBACK_PLUGINS": str(_CALLBACKS),
                 "ANSIBLE_CALLBACKS_ENABLED": "task_records",
+                "ANSIBLE_CONNECTION_PLUGINS": str(_CONNECTIONS),
                 "ANSIBLE_LOCALHOST_WARNING": "false",
                 "QGA_TASK_RECORDS": str(records),
                 **(environment or {}),

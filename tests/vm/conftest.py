@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""One real guest for all tests here: booting one takes half a minute."""
+"""Real guests for the tests here: booting one takes half a minute."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import libvirt
 import pytest
 
+from tests.vm.deployment import deploy
 from tests.vm.guest import Guest
 from tests.vm.session import booted_guest, libvirt_session
 
@@ -23,5 +24,14 @@ def connection() -> Iterator[libvirt.virConnect]:
 
 @pytest.fixture(scope="session")
 def guest(connection: libvirt.virConnect) -> Iterator[Guest]:
+    """A guest with the stock agent alone."""
     with booted_guest(connection, "qga-test") as booted:
+        yield booted
+
+
+@pytest.fixture(scope="module")
+def extended_guest(connection: libvirt.virConnect) -> Iterator[Guest]:
+    """A guest with the extended agent in front of the stock one."""
+    with booted_guest(connection, "qga-extended") as booted:
+        deploy(booted)
         yield booted

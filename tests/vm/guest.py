@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import re
 import shutil
 import subprocess
@@ -13,6 +15,7 @@ import time
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import libvirt
 import libvirt_qemu
@@ -30,6 +33,8 @@ NAME = re.compile(r"qga-[a-z0-9][a-z0-9-]{0,39}")
 SOCKET_PATH_LIMIT = 108
 MEMORY_MIB = 384
 BOOT_DEADLINE_S = 180.0
+# In whole seconds, as libvirt has it. With a set time comes hwclock, which may take two.
+ASK_DEADLINE_S = 30
 # Each try that fails is a line in libvirtd's log.
 RETRY_S = 0.2
 
@@ -140,6 +145,28 @@ class Guest:
                         f"its console is in {self.console_log}."
                     ) from None
             time.sleep(RETRY_S)
+
+    def ask(self, command: str, **arguments: Any) -> Any:
+        """What the guest's agent returns to a command; libvirt.libvirtError if it refuses."""
+        return self.ask_raw(json.dumps({"execute": command, "arguments": arguments}))
+
+    def ask_raw(self, request: str) -> Any:
+        """As ask, for a request in words of one's own."""
+        return json.loads(libvirt_qemu.qemuAgentCommand(self._domain, request, ASK_DEADLINE_S, 0))["return"]
+
+    def sh(self, script: str, deadline_s: float = 60.0) -> str:
+        """The standard output of a shell script that root runs in the guest, started by its agent."""
+        arguments = {"path": "/bin/sh", "arg": ["-c", script], "capture-output": True}
+        process = self.ask("guest-exec", **arguments)["pid"]
+        deadline = time.monotonic() + deadline_s
+        while not (status := self.ask("guest-exec-status", pid=process))["exited"]:
+            if time.monotonic() > deadline:
+                raise VmError(f"In {self.name} this has not ended after {deadline_s:g} s: {script}")
+            time.sleep(RETRY_S)
+        output, errors = (base64.b64decode(status.get(key, "")).decode() for key in ("out-data", "err-data"))
+        if status.get("exitcode") != 0:
+            raise VmError(f"In {self.name} this failed: {script}\n{errors}{output}")
+        return output
 
     def suspend(self) -> None:
         self._domain.suspend()

@@ -1,0 +1,243 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The extended agent on a real guest; a witness in it, independent of both agents, says what became of the clock."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+import libvirt
+import pytest
+
+from tests.support.ansible_run import run_tasks
+from tests.support.correction import MODULE, TASK, correct_by_module, run_module, save_and_restore
+from tests.vm.deployment import STOCK_UNIT, main_pid
+from tests.vm.guest import Guest
+from tests.vm.witness import DRIFT_PPM, Reading
+
+SECOND_NS = 1_000_000_000
+ASLEEP_S = 1.5
+# What a corrected guest on a busy machine may still be off by; how good it usually is, the benchmark tells.
+NEAR_NS = 50_000_000
+ADDED = {"guest-get-clock", "guest-get-command-info", "guest-update-time"}
+# What the page https://wiki.qemu.org/Features/GuestAgent/UsefulCommands proposes, in quotes that libvirt takes.
+SEED_REQUEST = '{ "command": "guest-update-time", "arguments" : { "seconds": 1343862720, "nanoseconds": "123000000" } }'
+SEED_NS = 1343862720_123000000
+
+REFUSED: dict[str, tuple[dict[str, Any], str]] = {
+    "no seconds": ({"nanoseconds": 1}, "'seconds' is missing"),
+    "seconds in a string": ({"seconds": "1795406733"}, "'seconds', expected: integer"),
+    "seconds with a fraction": ({"seconds": 1795406733.5}, "'seconds', expected: integer"),
+    "seconds that are true": ({"seconds": True}, "'seconds', expected: integer"),
+    "a whole second of nanoseconds": ({"seconds": 1795406733, "nanoseconds": 10**9}, "'nanoseconds'"),
+    "negative nanoseconds": ({"seconds": 1795406733, "nanoseconds": -1}, "'nanoseconds'"),
+    "nanoseconds that are no number": ({"seconds": 1795406733, "nanoseconds": "0x10"}, "'nanoseconds'"),
+    "empty nanoseconds": ({"seconds": 1795406733, "nanoseconds": ""}, "'nanoseconds'"),
+    "relative in a string": ({"seconds": 1, "relative": "yes"}, "'relative', expected: boolean"),
+    "an argument too many": ({"seconds": 1795406733, "minutes": 1}, "'minutes' is unexpected"),
+    "a year before 1970": ({"seconds": -1}, "1970 to 2261"),
+    "a year after 2261": ({"seconds": 2**62}, "1970 to 2261"),
+    "back to before 1970": ({"seconds": -4 * 10**9, "relative": True}, "1970 to 2261"),
+}
+
+
+@pytest.fixture(name="guest", scope="module")
+def _guest(extended_guest: Guest) -> Guest:
+    return extended_guest
+
+
+def entry_of(guest: Guest, *arguments: str, **options: Any) -> dict[str, Any]:
+    run = run_module(guest, *arguments, **options)
+    assert run.status == 0, run.output
+    entry: dict[str, Any] = run.result(TASK)["guest"]
+    return entry
+
+
+def moved(before: Reading, after: Reading, elapsed_s: float, by_ns: int) -> bool:
+    """Whether the guest's clock was moved by so much between two readings, as far as both can tell."""
+    unsure_ns = before.uncertainty_ns + after.uncertainty_ns + elapsed_s * DRIFT_PPM * 1000
+    return abs(after.offset_ns - before.offset_ns - by_ns) <= unsure_ns
+
+
+class Set:
+    """What asking the guest's agent to set its clock to a time has to have made of it."""
+
+    def __init__(self, guest: Guest, request: str, time_ns: int) -> None:
+        sent_ns = time.time_ns()
+        self.returned = guest.ask_raw(request)
+        answered_ns = time.time_ns()
+        self.is_done = time_ns <= self.returned["after"] <= time_ns + answered_ns - sent_ns
+        witnessed = guest.witness.offset()
+        # It was set at some time between the two.
+        unsure_ns = witnessed.uncertainty_ns + (time.time_ns() - sent_ns) * DRIFT_PPM // 1_000_000
+        lowest_ns, highest_ns = time_ns - answered_ns, time_ns - sent_ns
+        self.is_witnessed = lowest_ns - unsure_ns <= witnessed.offset_ns <= highest_ns + unsure_ns
+
+
+# ------------------------------------------------------------------------------------------------------- its commands
+
+
+def test_guest_info_is_the_stock_agents_and_complete(guest: Guest) -> None:
+    info = guest.ask("guest-info")
+    commands = {entry["name"]: entry for entry in info["supported_commands"]}
+    assert len(commands) == len(info["supported_commands"])
+    assert info["version"].startswith("7.2")
+    assert info["extended-version"]
+    assert set(commands) > ADDED
+    assert all(commands[name]["enabled"] for name in ADDED)
+    silent = {"guest-shutdown", "guest-suspend-disk", "guest-suspend-ram", "guest-suspend-hybrid"}
+    assert {name for name, entry in commands.items() if not entry["success-response"]} == silent
+
+
+def test_the_details_of_a_command(guest: Guest) -> None:
+    stock = guest.ask("guest-get-command-info", name="guest-shutdown")
+    assert stock["arguments"] == [{"name": "mode", "type": "str", "optional": True}]
+    assert (stock["origin"], stock["enabled"], stock["success-response"]) == ("stock", True, False)
+
+    ours = guest.ask("guest-get-command-info", name="guest-update-time")
+    assert [argument["name"] for argument in ours["arguments"]] == ["seconds", "nanoseconds", "relative", "rtc"]
+    assert (ours["origin"], ours["enabled"], ours["success-response"]) == ("extended", True, True)
+
+    with pytest.raises(libvirt.libvirtError, match="The command guest-nonesuch has not been found"):
+        guest.ask("guest-get-command-info", name="guest-nonesuch")
+
+
+def test_the_clock_that_it_reads_is_the_guests(guest: Guest) -> None:
+    witnessed = guest.witness.offset()
+    sent_ns = time.time_ns()
+    clock = guest.ask("guest-get-clock")
+    answered_ns = time.time_ns()
+    assert clock["received"] <= clock["transmitted"]
+    assert clock["transmitted"] - answered_ns <= witnessed.offset_ns + witnessed.uncertainty_ns
+    assert clock["received"] - sent_ns >= witnessed.offset_ns - witnessed.uncertainty_ns
+    # No time service runs in the guest.
+    assert clock["synchronized"] is False
+    assert clock["max-error"] > 0
+
+
+@pytest.mark.parametrize("nanoseconds", [987654321, "987654321", "000000042", 0])
+def test_an_absolute_time(guest: Guest, nanoseconds: int | str) -> None:
+    arguments = {"seconds": 1935810489, "nanoseconds": nanoseconds}
+    request = json.dumps({"execute": "guest-update-time", "arguments": arguments})
+    done = Set(guest, request, 1935810489 * SECOND_NS + int(nanoseconds))
+    assert done.is_done
+    assert done.is_witnessed
+
+
+def test_the_seed_pages_own_request(guest: Guest) -> None:
+    done = Set(guest, SEED_REQUEST, SEED_NS)
+    assert done.is_done
+    assert done.is_witnessed
+
+
+@pytest.mark.parametrize(
+    ("seconds", "nanoseconds"), [(5, 0), (-5, 0), (0, 1_000_000), (-1, "999000000"), (86400, 1), (-86401, 999999999)]
+)
+def test_a_difference(guest: Guest, seconds: int, nanoseconds: int | str) -> None:
+    delta_ns = seconds * SECOND_NS + int(nanoseconds)
+    begun = time.monotonic()
+    before = guest.witness.offset()
+    returned = guest.ask("guest-update-time", seconds=seconds, nanoseconds=nanoseconds, relative=True)
+    after = guest.witness.offset()
+    assert moved(before, after, time.monotonic() - begun, delta_ns)
+    assert delta_ns <= returned["after"] - returned["before"] < delta_ns + (time.monotonic() - begun) * SECOND_NS
+
+
+@pytest.mark.parametrize("reason", REFUSED)
+def test_what_is_refused_leaves_the_clock_alone(guest: Guest, reason: str) -> None:
+    arguments, words = REFUSED[reason]
+    begun = time.monotonic()
+    before = guest.witness.offset()
+    with pytest.raises(libvirt.libvirtError, match=words):
+        guest.ask("guest-update-time", **arguments)
+    assert moved(before, guest.witness.offset(), time.monotonic() - begun, 0)
+
+
+def test_the_hardware_clock_is_set_only_if_that_is_asked_for(guest: Guest) -> None:
+    def hardware_s() -> int:
+        return int(guest.sh("cat /sys/class/rtc/rtc0/since_epoch"))
+
+    guest.witness.step(-guest.witness.offset().offset_ns)
+    assert abs(hardware_s() - time.time()) < 3
+    guest.ask("guest-update-time", seconds=1000, relative=True)
+    assert abs(hardware_s() - time.time()) < 3
+    assert "rtc-error" not in guest.ask("guest-update-time", seconds=0, relative=True, rtc=True)
+    assert abs(hardware_s() - time.time() - 1000) < 3
+    guest.ask("guest-update-time", seconds=-1000, relative=True, rtc=True)
+    assert abs(hardware_s() - time.time()) < 3
+
+
+# --------------------------------------------------------------------------------------------------- with our module
+
+
+def test_a_restored_guest_gets_its_time_back_by_a_difference(guest: Guest) -> None:
+    save_and_restore(guest, ASLEEP_S)
+    before = guest.witness.offset()
+    foretold = run_module(guest, "--check").result(TASK)
+    assert foretold["changed"]
+    assert foretold["guest"]["method"] == "extended"
+    assert abs(guest.witness.offset().offset_ns - before.offset_ns) < NEAR_NS
+
+    correction, entry = correct_by_module(guest, wait_timeout=60)
+    assert correction.before.offset_ns < -SECOND_NS
+    assert abs(correction.after.offset_ns) < NEAR_NS
+    assert entry["changed"]
+    assert entry["within_tolerance"]
+    assert entry["method"] == "extended"
+    for when, witnessed in (("before", correction.before), ("after", correction.after)):
+        gap_ns = abs(entry[f"offset_{when}_ns"] - witnessed.offset_ns)
+        assert gap_ns <= entry[f"uncertainty_{when}_ns"] + witnessed.uncertainty_ns
+
+    again = entry_of(guest)
+    assert not again["changed"]
+    assert again["attempts"] == 0
+    assert again["method"] is None
+
+
+@pytest.mark.parametrize("method", ["set_time", "extended"])
+def test_a_method_that_is_asked_for_is_used(guest: Guest, method: str) -> None:
+    guest.witness.step(-3 * SECOND_NS)
+    assert entry_of(guest, method=method)["method"] == method
+    assert abs(guest.witness.offset().offset_ns) < NEAR_NS
+
+
+def test_the_module_has_the_hardware_clock_set_too_if_it_is_told_to(guest: Guest) -> None:
+    guest.ask("guest-update-time", seconds=1000, relative=True, rtc=True)
+    result = run_tasks([{"name": TASK, MODULE: {"domain": guest.name, "update_rtc": True}}]).result(TASK)
+    assert result["changed"]
+    assert not [warning for warning in result.get("warnings", []) if "hardware" in warning]
+    assert abs(int(guest.sh("cat /sys/class/rtc/rtc0/since_epoch")) - time.time()) < 3
+
+
+# --------------------------------------------------------------------------------------------- without the stock agent
+
+
+def test_the_clock_is_set_right_while_the_stock_agent_hangs_and_after_it_died(guest: Guest) -> None:
+    stock = main_pid(guest, STOCK_UNIT)
+    fate = f"sleep 1; kill -STOP {stock}; sleep 25; kill -KILL {stock}"
+    guest.sh(f"systemd-run --quiet --collect --no-block sh -c '{fate}'")
+    time.sleep(3)
+    guest.witness.step(-3 * SECOND_NS)
+    with pytest.raises(libvirt.libvirtError, match="The stock agent has not answered guest-get-host-name in time"):
+        guest.ask("guest-get-host-name")
+    entry = entry_of(guest)
+    assert entry["changed"]
+    assert entry["method"] == "extended"
+    assert abs(guest.witness.offset().offset_ns) < NEAR_NS
+
+    deadline = time.monotonic() + 60
+    while True:
+        begun = time.monotonic()
+        before = guest.witness.offset()
+        guest.ask("guest-update-time", seconds=0, nanoseconds=5_000_000, relative=True)
+        assert moved(before, guest.witness.offset(), time.monotonic() - begun, 5_000_000)
+        try:
+            assert guest.ask("guest-get-host-name")["host-name"] == guest.name
+            break
+        except libvirt.libvirtError:
+            assert time.monotonic() < deadline, "the stock agent did not come back"
+    assert main_pid(guest, STOCK_UNIT) != stock
