@@ -17,12 +17,14 @@ import hashlib
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 BUILD = ROOT / "build"
 PACKAGE = Path("ansible_collections/qemu/guest_agent")
+LONGEST_PLAYBOOK_S = 3600
 
 
 def make_importable() -> Path:
@@ -60,17 +62,26 @@ def build() -> Path:
 
 
 def install() -> Path:
-    """Install the built tarball as a user would, if the sources have changed, and return the collections path."""
-    collections_path = BUILD / "installed"
-    stamp = collections_path / ".sources"
-    digest = _digest(_sources())
+    """Install the built tarball as a user would, and return the collections path: one for each state of the sources,
+    since a playbook may run from another one meanwhile.
+    """
+    all_paths = BUILD / "installed"
+    collections_path = all_paths / _digest(_sources())[:16]
     with _build_lock():
-        if not stamp.exists() or stamp.read_text() != digest:
-            shutil.rmtree(collections_path, ignore_errors=True)
+        if not collections_path.exists():
+            _remove_outdated(all_paths)
             tarball = str(build())
-            _run([_tool("ansible-galaxy"), "collection", "install", "--offline", "-p", str(collections_path), tarball])
-            stamp.write_text(digest)
+            part = all_paths / "part"
+            shutil.rmtree(part, ignore_errors=True)
+            _run([_tool("ansible-galaxy"), "collection", "install", "--offline", "-p", str(part), tarball])
+            part.rename(collections_path)
     return collections_path
+
+
+def _remove_outdated(paths: Path) -> None:
+    for path in paths.glob("*"):
+        if time.time() - path.stat().st_mtime > LONGEST_PLAYBOOK_S:
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def _sources() -> list[Path]:
