@@ -27,7 +27,7 @@ bench: .venv/.ready guest-packages ## measure it on a real guest; a table, and b
 # --- Checking it ---
 
 .PHONY: test unit unit-all integration vm sanity lint molecule
-test: lint unit-all sanity integration vm ## lint, unit-all, sanity, integration and vm
+test: lint unit-all sanity integration vm molecule ## lint, unit-all, sanity, integration, vm and molecule
 
 unit: .venv/.ready ## unit tests with branch coverage, ansible-core 2.19
 	$(venv)/pytest --timeout 60 tests/unit --cov --cov-report=term
@@ -43,7 +43,6 @@ integration: .venv/.ready guest-packages ## every channel against stock agents a
 vm: .venv/.ready guest-packages ## real guests: save, suspend, revert, each corrected and checked
 	$(venv)/pytest tests/vm
 
-# Not a part of test yet: three emulated guests take half an hour.
 molecule: .venv/.ready guest-packages ## the role extended_agent on real guests of three Debian releases
 	@$(venv)/python -m tests.support.collection link >/dev/null
 	cd extensions && PATH="$(CURDIR)/$(venv):$$PATH" molecule test -s extended_agent

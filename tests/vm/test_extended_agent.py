@@ -15,7 +15,8 @@ import pytest
 
 from tests.support.ansible_run import run_tasks
 from tests.support.correction import MODULE, TASK, correct_by_module, run_module, save_and_restore
-from tests.vm.deployment import STOCK_UNIT, main_pid
+from tests.vm.deployment import STOCK_UNIT, deploy, main_pid
+from tests.vm.errors import VmError
 from tests.vm.guest import Guest
 from tests.vm.witness import DRIFT_PPM, Reading
 
@@ -241,3 +242,13 @@ def test_the_clock_is_set_right_while_the_stock_agent_hangs_and_after_it_died(gu
         except libvirt.libvirtError:
             assert time.monotonic() < deadline, "the stock agent did not come back"
     assert main_pid(guest, STOCK_UNIT) != stock
+
+
+def test_a_guest_keeps_an_agent_when_the_extended_one_cannot_start_and_gets_it_again(guest: Guest) -> None:
+    with pytest.raises(VmError, match=r"(?s)went back to the stock agent.*ModuleNotFoundError"):
+        deploy(guest, extended_agent_shared_files=[])
+    listed = {command["name"] for command in guest.ask("guest-info")["supported_commands"]}
+    assert "guest-exec" in listed
+    assert not ADDED & listed
+    deploy(guest)
+    assert guest.ask("guest-get-clock")["received"] > 0
