@@ -180,6 +180,11 @@ class Decoder:
         self._begin_value()
         self._state = "start"
 
+    @property
+    def is_idle(self) -> bool:
+        """What was fed has been taken out, to the last byte; what is fed next is read as if it were the first."""
+        return self._state == "start" and not self._buffer and not self.events
+
     def feed(self, data: bytes) -> None:
         if not (self._state == "start" and not self._buffer and self._take_plain(data)):
             self._buffer += data

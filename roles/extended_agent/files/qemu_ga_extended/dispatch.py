@@ -28,6 +28,10 @@ from .upstream import Asked
 _SYNCS = frozenset(("guest-sync", "guest-sync-delimited"))
 # Nesting as in QEMU (qobject/json-streamer.c).
 _NESTING = 1024
+_NO_REQUEST = requests.Request("", {})
+# So much is kept of what clients ask for, of each request with and without its newline.
+_KNOWN_REQUESTS = 128
+_KNOWN_BYTES = 256
 
 
 class Client(Protocol):
@@ -43,46 +47,67 @@ class Client(Protocol):
     def resume(self) -> None: ...
 
 
-class _Waiting:
-    """One request in the queue. ``refusal``: it is answered with that, being no request at all."""
+class _Content:
+    """What the host sent, read. ``refusal``: it is answered with that, being no request or none to pass on.
 
-    __slots__ = (
-        "arrived_at",
-        "asked",
-        "echo",
-        "is_mute",
-        "is_sync",
-        "raw",
-        "received_ns",
-        "refusal",
-        "request",
-        "size",
-    )
+    ``line`` is what goes to the stock agent, ``is_in_front``: it is answered here.
+    """
+
+    __slots__ = ("arguments", "command", "echo", "is_in_front", "is_sync", "line", "refusal", "size")
 
     def __init__(
         self,
         raw: bytes,
-        received_ns: int,
-        arrived_at: float,
-        request: requests.Request | None,
+        request: requests.Request,
         refusal: Refusal | None,
         echo: Mapping[str, Any],
         is_sync: bool,
     ) -> None:
-        self.raw = raw
+        self.line = raw + b"\n"
         self.size = len(raw)
-        self.received_ns = received_ns
-        self.arrived_at = arrived_at
-        self.request = request
+        self.command, self.arguments = request
         self.refusal = refusal
         self.echo = echo
         self.is_sync = is_sync
-        self.is_mute = False  # whoever asked has gone
+        self.is_in_front = self.command in IN_FRONT
+
+
+class _Waiting:
+    """One request in the queue. ``is_mute``: whoever asked has gone."""
+
+    __slots__ = (
+        "arguments",
+        "arrived_at",
+        "asked",
+        "command",
+        "echo",
+        "is_in_front",
+        "is_mute",
+        "is_sync",
+        "line",
+        "received_ns",
+        "refusal",
+        "size",
+    )
+
+    def __init__(self, content: _Content, received_ns: int, arrived_at: float) -> None:
+        # Taken over one by one: a content that outlives its line would hold 16 MiB.
+        self.line = content.line
+        self.size = content.size
+        self.command = content.command
+        self.arguments = content.arguments
+        self.refusal = content.refusal
+        self.echo = content.echo
+        self.is_sync = content.is_sync
+        self.is_in_front = content.is_in_front
+        self.received_ns = received_ns
+        self.arrived_at = arrived_at
+        self.is_mute = False
         self.asked: Asked | None = None
 
     @property
     def may_overtake(self) -> bool:
-        return self.request is not None and self.request.command in IN_FRONT and bool(self.echo)
+        return self.is_in_front and bool(self.echo)
 
 
 class Dispatcher:
@@ -102,6 +127,7 @@ class Dispatcher:
         self._queue: deque[_Waiting] = deque()
         self._queued_bytes = 0
         self._decoder = self._new_decoder()
+        self._known: dict[bytes, _Content] = {}
         self._received_ns = 0
         self._is_ending = False
         self._head: _Waiting | None = None
@@ -125,7 +151,11 @@ class Dispatcher:
 
     def received(self, data: bytes) -> None:
         self._received_ns = self._now_ns()  # before anything else: a client measures with it
-        self._decoder.feed(data)
+        known = self._known.get(data)
+        if known is not None and not self._queue and self._decoder.is_idle:
+            self._enqueue(known)
+        else:
+            self._decoder.feed(data)
         self._advance()
 
     def end(self) -> None:
@@ -160,13 +190,15 @@ class Dispatcher:
         """Queue what was received, as far as there is room; the rest stays with the decoder."""
         events = self._decoder.events
         while events and not self._is_full:
-            waiting = self._read(events.popleft())
-            self._queue.append(waiting)
-            self._queued_bytes += waiting.size
+            self._enqueue(self._read(events.popleft()))
 
-    def _read(self, event: wire.Event) -> _Waiting:
+    def _enqueue(self, content: _Content) -> None:
+        self._queue.append(_Waiting(content, self._received_ns, self._loop.now))
+        self._queued_bytes += content.size
+
+    def _read(self, event: wire.Event) -> _Content:
         raw = b""
-        request: requests.Request | None = None
+        request = _NO_REQUEST
         refusal: Refusal | None = None
         echo: Mapping[str, Any] = {}
         is_sync = False
@@ -177,6 +209,8 @@ class Dispatcher:
                 echo = requests.echo_of(value)
                 request = requests.read_request(value)
                 is_sync = request.command in _SYNCS
+                if request.command not in IN_FRONT:
+                    refusal = self._context.policy.refusal(request.command)  # by fixed lists: it stays so
             except Refusal as error:
                 refusal = error.with_traceback(None)  # it would hold this call's frame, and that one holds it
             except RemoteProtocolError as error:
@@ -186,7 +220,16 @@ class Dispatcher:
             is_sync = True
         else:
             refusal = _parse_error(event.error.message)
-        return _Waiting(raw, self._received_ns, self._loop.now, request, refusal, echo, is_sync)
+        content = _Content(raw, request, refusal, echo, is_sync)
+        if refusal is None and not echo and not request.arguments and len(raw) <= _KNOWN_BYTES:
+            self._get_to_know(raw, content)
+        return content
+
+    def _get_to_know(self, raw: bytes, content: _Content) -> None:
+        """Clients ask the same again and again. What carries no argument need be read only once."""
+        if len(self._known) >= _KNOWN_REQUESTS:
+            self._known.clear()
+        self._known[raw] = self._known[content.line] = content
 
     # ------------------------------------------------------------------------------------------------- emptying it
 
@@ -251,17 +294,16 @@ class Dispatcher:
             self._mute_silent()
         if waiting.asked is not None:
             return self._give_up(waiting, waiting.asked)
-        request, refusal = waiting.request, waiting.refusal
-        if request is not None:
-            refusal = self._context.policy.refusal(request.command)
+        refusal = waiting.refusal
+        if waiting.is_in_front:
+            refusal = self._context.policy.refusal(waiting.command)
         if refusal is not None:
             self._refuse(waiting, refusal)
             return True
-        assert request is not None  # noqa: S101  # it is that or refused
-        if request.command in IN_FRONT:
-            self._carry_out(waiting, request)
+        if waiting.is_in_front:
+            self._carry_out(waiting)
             return True
-        return self._pass_on(waiting, request.command)
+        return self._pass_on(waiting)
 
     def _settle(self, silent: _Waiting) -> None:
         """It has not failed so far; a client that waits for the end need not wait longer."""
@@ -274,18 +316,18 @@ class Dispatcher:
             self._silent.is_mute = True
             self._silent = None
 
-    def _carry_out(self, waiting: _Waiting, request: requests.Request) -> None:
-        delimiter = wire.DELIMITER if request.command == "guest-sync-delimited" else b""
+    def _carry_out(self, waiting: _Waiting) -> None:
+        delimiter = wire.DELIMITER if waiting.command == "guest-sync-delimited" else b""
         tail = requests.tail(waiting.echo)
         try:
             # The value may hold the time at which it was made: from here on, every step counts.
-            value = in_front.carry_out(self._context, request.command, request.arguments, waiting.received_ns)
+            value = in_front.carry_out(self._context, waiting.command, waiting.arguments, waiting.received_ns)
         except Refusal as refusal:
             self._refuse(waiting, refusal)
             return
         self._send(waiting, b'%b{"return": %b%b' % (delimiter, value, tail))
         if self._log.is_verbose:
-            self._log.info(f"answered {request.command}")
+            self._log.info(f"answered {waiting.command}")
 
     def _refuse(self, waiting: _Waiting, refusal: Refusal) -> None:
         self._send(waiting, requests.refusal_line(refusal, waiting.echo))
@@ -296,7 +338,7 @@ class Dispatcher:
 
     # ---------------------------------------------------------------------------------------------- the stock agent
 
-    def _pass_on(self, waiting: _Waiting, command: str) -> bool:
+    def _pass_on(self, waiting: _Waiting) -> bool:
         upstream, now = self._stock.upstream, self._loop.now
         if not upstream.connect():
             self._refuse(waiting, Refusal(f"The stock agent is away: {upstream.away_reason}"))
@@ -309,10 +351,10 @@ class Dispatcher:
             return False
         self._passed_on = waiting
         self._asked_at = now
-        waiting.asked = upstream.ask(waiting.raw, command, self._replied, self._failed)
-        waiting.raw = b""
+        waiting.asked = upstream.ask(waiting.line, waiting.command, self._replied, self._failed)
+        waiting.line = b""
         if self._log.is_verbose:
-            self._log.info(f"passed {command} on")
+            self._log.info(f"passed {waiting.command} on")
         if waiting.asked.is_silent:
             self._silent = waiting
             return True

@@ -19,6 +19,8 @@ Action = Callable[[], None]
 _READING = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET
 _WRITING = _READING | select.EPOLLOUT
 _NEVER = float("inf")
+# Python makes room for so many at each turn. There is a handful of descriptors; what does not fit comes next.
+_EVENTS_AT_ONCE = 8
 
 
 class Timer:
@@ -101,7 +103,7 @@ class Loop:
             waiting = len(self._soon)  # what is added in this round has to wait for the next
             # A negative timeout is none.
             timeout = 0 if waiting else -1 if self._next_at == _NEVER else max(self._next_at - self.now, 0)
-            events = self._epoll.poll(timeout)
+            events = self._epoll.poll(timeout, _EVENTS_AT_ONCE)
             self.now = time.monotonic()
             for descriptor, mask in events:
                 handler = handlers.get(descriptor)  # an earlier one of this round may have closed it

@@ -70,6 +70,8 @@ class Stock:
     hang. ``is_list_frozen``: it told its commands in that state.
     """
 
+    watched = _CHANGING_STATE
+
     def __init__(self, loop: Loop, path: str, state_directory: str, costs: Costs, log: Log) -> None:
         self._log = log
         # Where the stock agent remembers over a restart that it has frozen file systems (qga/main.c).
@@ -88,7 +90,7 @@ class Stock:
 
     @property
     def is_free(self) -> bool:
-        return not self.upstream.is_busy and not self._questions
+        return not self.upstream.expected and not self._questions
 
     # --------------------------------------------------------------------------------------- the way's observer
 
@@ -100,14 +102,13 @@ class Stock:
             self._freeze(True)
 
     def answered(self, command: str, line: Data) -> None:
-        if command in _CHANGING_STATE:
-            if isinstance(_reply(line), wire.Returned):
-                self._freeze(command != _THAWING)
-            # A freeze that fails has thawed what it had frozen, mostly; a freeze may also have had nothing to freeze.
-            self._ask_about_state()
+        if isinstance(_reply(line), wire.Returned):
+            self._freeze(command != _THAWING)
+        # A freeze that fails has thawed what it had frozen, mostly; a freeze may also have had nothing to freeze.
+        self._ask_about_state()
 
     def freed(self) -> None:
-        if self._questions and not self.upstream.is_busy and self.upstream.is_connected:
+        if self._questions and not self.upstream.expected and self.upstream.is_connected:
             command = self._questions.popleft()
             self.upstream.ask(wire.encode(wire.request(command)), command, lambda line: self._learn(command, line))
         if not self.upstream.is_connected:

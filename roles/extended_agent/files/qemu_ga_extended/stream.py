@@ -19,7 +19,7 @@ from .loop import Loop
 _HUNG_UP = select.EPOLLHUP | select.EPOLLERR
 _ENDING = select.EPOLLRDHUP | _HUNG_UP
 # Then others have their turn, however fast this one sends.
-_READS_IN_A_ROW = 16
+_READS_IN_A_ROW = range(16)
 # Who lets more than this lie unread gets no further replies until it has read on.
 CONGESTED = 64 * 1024
 
@@ -50,6 +50,7 @@ class Stream:
     ) -> None:
         self._loop = loop
         self._ends = ends
+        self._reader, self._writer = ends
         self._chunk = chunk
         self._on_data = on_data
         self._on_end = on_end
@@ -109,11 +110,11 @@ class Stream:
         """Read what there is. Nothing tells again of bytes that were left unread, or of an end that was already there
         (``is_ending``).
         """
-        for _read in range(_READS_IN_A_ROW):
+        for _read in _READS_IN_A_ROW:
             if self._is_paused or self._is_closed:
                 return
             try:
-                data = os.read(self._ends.reader, self._chunk)
+                data = os.read(self._reader, self._chunk)
             except BlockingIOError:
                 return
             except OSError as error:
@@ -148,7 +149,7 @@ class Stream:
         if not self._unsent:
             # Nearly always it all goes at once, and the rest of this class has nothing to do.
             try:
-                written = os.write(self._ends.writer, data)
+                written = os.write(self._writer, data)
             except OSError:
                 written = 0  # _write() finds out why
             if written == len(data):
@@ -160,7 +161,7 @@ class Stream:
 
     def end_writing(self) -> None:
         """Tell the peer of a socket that no more will come; its own bytes still do."""
-        with socket.socket(fileno=os.dup(self._ends.writer)) as copy, contextlib.suppress(OSError):
+        with socket.socket(fileno=os.dup(self._writer)) as copy, contextlib.suppress(OSError):
             copy.shutdown(socket.SHUT_WR)
 
     def forget_unsent(self) -> None:
@@ -171,13 +172,13 @@ class Stream:
     def _block(self, is_blocked: bool) -> None:
         if is_blocked != self._is_blocked and not self._is_closed:
             self._is_blocked = is_blocked
-            self._loop.watch_writing(self._ends.writer, is_blocked)
+            self._loop.watch_writing(self._writer, is_blocked)
 
     def _write(self) -> None:
         while self._unsent:
             piece = self._unsent[0]
             try:
-                written = os.write(self._ends.writer, piece)
+                written = os.write(self._writer, piece)
             except BlockingIOError:
                 self._block(True)
                 return

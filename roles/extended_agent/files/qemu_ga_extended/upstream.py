@@ -15,7 +15,7 @@ from __future__ import annotations
 import random
 import socket
 from collections import deque
-from typing import Any, Callable, Protocol
+from typing import AbstractSet, Any, Callable, Protocol
 
 from . import wire
 from .commands import SILENT
@@ -35,20 +35,24 @@ _INSPECTED_BYTES = 64 * 1024
 class Asked:
     """One request on its way. ``on_reply`` gets the reply's line, ``on_failure`` the reason why none will come.
 
-    ``is_silent``: it is answered only if it fails, and nothing tells of a success.
+    ``is_silent``: it is answered only if it fails, and nothing tells of a success. ``is_heard``: the stock agent has
+    shown that it lives since this was sent, or just before.
     """
+
+    __slots__ = ("command", "is_heard", "is_silent", "on_failure", "on_reply")
 
     def __init__(
         self,
         command: str,
         on_reply: Callable[[Data], None] | None,
         on_failure: Callable[[str], None] | None,
+        is_heard: bool,
     ) -> None:
         self.command = command
         self.is_silent = command in SILENT
         self.on_reply = on_reply
         self.on_failure = on_failure
-        self.is_heard = False  # the stock agent has shown that it lives since this was sent, or just before
+        self.is_heard = is_heard
 
     def abandon(self) -> None:
         """Nobody wants the reply any more; it will be taken and dropped."""
@@ -70,7 +74,12 @@ class _Sync:
 
 
 class Observer(Protocol):
-    """Who wants to know what goes to the stock agent and comes back, whether or not anyone waits for it."""
+    """Who wants to know what goes to the stock agent and comes back, whether or not anyone waits for it: of these
+    commands.
+    """
+
+    @property
+    def watched(self) -> AbstractSet[str]: ...
 
     def connected(self) -> None: ...
 
@@ -89,7 +98,7 @@ class Upstream:
         self._log = log
         self._observer = observer
         self._stream: Stream | None = None
-        self._expected: deque[Asked | _Sync] = deque()
+        self.expected: deque[Asked | _Sync] = deque()  # what it still owes a reply to, wanted or not
         self._silent: Asked | None = None  # answers only if it fails
         self._line = bytearray()
         self._is_overlong = False
@@ -146,7 +155,7 @@ class Upstream:
             return
         self._stream.close()
         self._stream = None
-        expected, self._expected = self._expected, deque()
+        expected, self.expected = self.expected, deque()
         self._silent = None
         self._line = bytearray()
         self._is_overlong = self._is_unsettled = False
@@ -162,11 +171,6 @@ class Upstream:
     # ------------------------------------------------------------------------------------------------------ asking
 
     @property
-    def is_busy(self) -> bool:
-        """It still owes a reply, wanted or not."""
-        return bool(self._expected)
-
-    @property
     def is_connected(self) -> bool:
         return self._stream is not None
 
@@ -176,37 +180,36 @@ class Upstream:
 
     def ask(
         self,
-        raw: bytes,
+        line: bytes,
         command: str,
         on_reply: Callable[[Data], None] | None = None,
         on_failure: Callable[[str], None] | None = None,
     ) -> Asked:
-        """Send a request; only while connected and not busy."""
+        """Send a request; only while connected and nothing is expected."""
         assert self._stream is not None  # noqa: S101  # the caller's promise
-        asked = Asked(command, on_reply, on_failure)
-        before = after = b""
-        if self._is_unsettled or self._loop.now - self._heard_at >= _FRESH_SECONDS:
-            before = self._expect_sync()
-        else:
-            asked.is_heard = True
+        is_heard = not self._is_unsettled and self._loop.now - self._heard_at < _FRESH_SECONDS
+        asked = Asked(command, on_reply, on_failure, is_heard)
+        if not is_heard:
+            line = self._expect_sync() + line
         if asked.is_silent:
             # What comes before the reply to this sync is its error; if nothing does, it has succeeded.
             self._silent = asked
-            after = self._expect_sync()
+            line += self._expect_sync()
         else:
-            self._expected.append(asked)
-        self._stream.send(b"%b%b\n%b" % (before, raw, after))
-        self._observer.sent(command)
+            self.expected.append(asked)
+        self._stream.send(line)
+        if command in self._observer.watched:
+            self._observer.sent(command)
         return asked
 
     def look(self) -> None:
         """Take a reply that is there already: on a single processor, the stock agent runs while it is being asked."""
         if self._stream is not None:
-            self._stream.read(is_ending=False)
+            self._stream.read(False)
 
     def _expect_sync(self) -> bytes:
         sync = _Sync()
-        self._expected.append(sync)
+        self.expected.append(sync)
         return sync.request()
 
     # ----------------------------------------------------------------------------------------------------- hearing
@@ -231,36 +234,35 @@ class Upstream:
                 self._hear(b"" if is_overlong else line)
 
     def _hear(self, line: Data) -> None:
-        self._take(line)
-        if not self._expected:
-            self._observer.freed()
-
-    def _take(self, line: Data) -> None:
         """One line of the stock agent's; an empty one stands for a line beyond the limit."""
         self._heard_at = self._loop.now
-        head = self._expected[0] if self._expected else None
-        if isinstance(head, _Sync):
-            if _is_answer_to(line, head.number):
-                self._expected.popleft()
-                self._silent = None
-                self._is_unsettled = False
-                self._backoff = self._costs.reconnect_seconds
-                self._away_reason = ""
-                if self._expected and isinstance(self._expected[0], Asked):
-                    self._expected[0].is_heard = True
-            else:
-                self._take_late(line)
-        elif head is None:
-            self._take_late(line)
-        else:
-            self._expected.popleft()
+        expected = self.expected
+        head = expected[0] if expected else None
+        if isinstance(head, Asked):
+            expected.popleft()
             if _is_reply(line):
-                self._observer.answered(head.command, line)
+                if head.command in self._observer.watched:
+                    self._observer.answered(head.command, line)
                 if head.on_reply is not None:
                     head.on_reply(line)
             else:
                 self._is_unsettled = True
                 head.fail(f"the stock agent has answered {head.command} with something that is no reply")
+        elif head is not None and _is_answer_to(line, head.number):
+            self._take_sync()
+        else:
+            self._take_late(line)
+        if not self.expected:
+            self._observer.freed()
+
+    def _take_sync(self) -> None:
+        self.expected.popleft()
+        self._silent = None
+        self._is_unsettled = False
+        self._backoff = self._costs.reconnect_seconds
+        self._away_reason = ""
+        if self.expected and isinstance(self.expected[0], Asked):
+            self.expected[0].is_heard = True
 
     def _take_late(self, line: Data) -> None:
         if self._silent is not None and _is_error(line):
@@ -278,7 +280,7 @@ class Upstream:
         if self._stream is None:
             on_left()
             return
-        for item in self._expected:
+        for item in self.expected:
             if isinstance(item, Asked):
                 item.abandon()
         # It closes its end, too, once it has answered everything. One that hangs is not waited for.

@@ -190,6 +190,19 @@ def test_events_are_given_once_and_in_order() -> None:
     assert list(decoder) == [Message(b"{}")]
 
 
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [(b"", True), (b" \n", True), (b"{", False), (b'"', False), (b"1", False), (b"\xff", False), (b"\xff\n{}\n", True)],
+)
+def test_a_decoder_is_idle_where_nothing_is_left_in_it(data: bytes, expected: bool) -> None:
+    decoder = Decoder()
+    decoder.feed(data)
+    list(decoder)
+    assert decoder.is_idle is expected
+    decoder.feed(b"[]{}" if expected else data)
+    assert not decoder.is_idle, "events wait in it"
+
+
 def test_a_message_knows_the_limits_it_was_received_under() -> None:
     decoder = Decoder(Limits(values=1))
     decoder.feed(b"[1,2]")

@@ -122,6 +122,60 @@ def test_a_request_may_come_in_pieces(dispatched: Dispatched) -> None:
     assert dispatched.ask(PING[3:]) == [PONG, PONG]
 
 
+# Read once, a request that carries no argument is known by its bytes.
+
+
+@pytest.mark.parametrize("end", [b"", b"\n"])
+def test_a_known_request_is_answered_as_the_first_was(dispatched: Dispatched, end: bytes) -> None:
+    users = b'{"execute": "guest-get-users"}' + end
+    assert dispatched.ask(users) == [{"return": "users"}]
+    assert users in dispatched.dispatcher._known
+    assert dispatched.ask(users) == [{"return": "users"}] * 2
+    assert dispatched.stock.received.endswith(b'{"execute": "guest-get-users"}\n' * 2)
+
+
+@pytest.mark.parametrize(("before", "after"), [(b"[", b"]"), (b'"', b'"'), (b'{"execute": ', b"}")])
+def test_the_bytes_of_a_known_request_within_another_value_are_part_of_that(
+    dispatched: Dispatched, before: bytes, after: bytes
+) -> None:
+    assert dispatched.ask(PING) == dispatched.ask(before) == [PONG]
+    dispatched.ask(PING)
+    dispatched.ask(after + b"\n")
+    assert PONG not in dispatched.client.replies[1:]
+
+
+def test_a_known_request_waits_for_its_turn(dispatched: Dispatched) -> None:
+    assert dispatched.ask(PING) == [PONG]
+    assert dispatched.ask(EXEC) == dispatched.ask(PING) == [PONG]
+    dispatched.stock.say(b'{"return": 1}\n')
+    dispatched.turned.settle()
+    assert dispatched.client.replies == [PONG, {"return": 1}, PONG]
+
+
+def test_a_known_request_is_refused_where_it_is_not_allowed_any_more(dispatched: Dispatched) -> None:
+    clock = b'{"execute": "guest-get-clock"}'
+    assert "return" in dispatched.ask(clock)[-1]
+    dispatched.known.is_frozen = True
+    assert "frozen" in dispatched.ask(clock)[-1]["error"]["desc"]
+
+
+@pytest.mark.parametrize(
+    "request_", [SYNC, b'{"execute": "guest-ping", "id": 1}', b"[]", b'{"execute": "guest-file-open"}']
+)
+def test_what_is_no_plain_request_is_not_remembered(dispatched: Dispatched, request_: bytes) -> None:
+    assert dispatched.ask(request_)
+    assert not dispatched.dispatcher._known
+
+
+def test_few_requests_are_remembered_and_no_long_ones(dispatched: Dispatched) -> None:
+    dispatched.ask(b'{"execute":' + b" " * 300 + b'"guest-ping"}')
+    assert not dispatched.dispatcher._known
+    for spaces in range(200):
+        dispatched.ask(b'{"execute":' + b" " * spaces + b'"guest-ping"}')
+        assert len(dispatched.dispatcher._known) <= 129
+    assert dispatched.client.replies == [PONG] * 201
+
+
 def test_the_clocks_readings_are_the_first_and_the_last_of_all(dispatched: Dispatched) -> None:
     (reply,) = dispatched.ask(b'{"execute": "guest-get-clock", "id": {"transmitted": 0}}')
     assert reply["id"] == {"transmitted": 0}

@@ -27,6 +27,7 @@ class Observed:
         self.told: list[tuple[str, ...]] = []
         self.replies: list[bytes] = []
         self.failures: list[str] = []
+        self.watched = {"guest-exec", "guest-shutdown"}
         self.way = upstream.Upstream(turned.loop, stock.path, costs, module("log").Log("/dev/null"), self)
 
     def connected(self) -> None:
@@ -49,7 +50,7 @@ class Observed:
 
     def ask(self, command: str = "guest-exec", raw: bytes | None = None) -> Any:
         raw = b'{"execute": "%b"}' % command.encode() if raw is None else raw
-        asked = self.way.ask(raw, command, lambda line: self.replies.append(bytes(line)), self.failures.append)
+        asked = self.way.ask(raw + b"\n", command, lambda line: self.replies.append(bytes(line)), self.failures.append)
         self.turned.settle()
         return asked
 
@@ -65,11 +66,11 @@ def test_a_connection_begins_with_what_ends_half_a_request_of_anybody_before(tur
     observed = Observed(turned, stock)
     assert not observed.way.is_connected
     assert observed.way.connect()
-    assert observed.way.is_busy, "it owes the reply to the sync"
+    assert observed.way.expected, "it owes the reply to the sync"
     turned.settle()
     assert stock.received.startswith(b"\xff" + SYNC)
     assert observed.told == [("connected",), ("freed",)]
-    assert not observed.way.is_busy
+    assert not observed.way.expected
 
 
 def test_a_request_passes_and_its_reply_comes_back_as_they_are(observed: Observed) -> None:
@@ -86,7 +87,7 @@ def test_a_reply_in_pieces_is_one_reply(observed: Observed) -> None:
     observed.ask()
     for piece in (b'{"ret', b'urn": {', b"}}", b"\n"):
         assert observed.replies == []
-        assert observed.way.is_busy
+        assert observed.way.expected
         observed.stock.say(piece)
         observed.turned.settle()
     assert observed.replies == [b'{"return": {}}\n']
@@ -122,7 +123,7 @@ def test_after_a_pause_a_sign_of_life_goes_before_the_request(
 def test_nobody_gets_the_reply_to_what_was_abandoned_but_it_is_waited_for(observed: Observed) -> None:
     asked = observed.ask()
     asked.abandon()
-    assert observed.way.is_busy
+    assert observed.way.expected
     observed.stock.say(b'{"return": "late"}\n')
     observed.turned.settle()
     assert observed.replies == []
