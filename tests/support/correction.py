@@ -65,14 +65,26 @@ def run_module(guest: Guest, *arguments: str, **options: Any) -> PlaybookRun:
     return run_tasks([{"name": TASK, MODULE: {"domain": guest.name, "uri": guest.uri, **options}}], *arguments)
 
 
-def correct_by_module(guest: Guest, **options: Any) -> tuple[Correction, dict[str, Any]]:
-    """The seconds are the module's own; the result is the guest's entry in what it returned."""
-    before = guest.witness.offset()
-    run = run_module(guest, **options)
-    after = guest.witness.offset()
+def entry_of(guest: Guest, *arguments: str, **options: Any) -> dict[str, Any]:
+    """The guest's entry in what the module returned."""
+    run = run_module(guest, *arguments, **options)
     if run.status != 0:
         raise RuntimeError(f"the playbook failed:\n{run.output}")
     entry: dict[str, Any] = run.result(TASK)["guest"]
+    return entry
+
+
+def claims(entry: Mapping[str, Any], when: str, witnessed: Reading) -> bool:
+    """Whether the witness lies within what the module claims. The witness is uncertain too, and read a little later."""
+    gap_ns = abs(entry[f"offset_{when}_ns"] - witnessed.offset_ns)
+    return bool(gap_ns <= entry[f"uncertainty_{when}_ns"] + witnessed.uncertainty_ns)
+
+
+def correct_by_module(guest: Guest, **options: Any) -> tuple[Correction, dict[str, Any]]:
+    """The seconds are the module's own; the result is the guest's entry in what it returned."""
+    before = guest.witness.offset()
+    entry = entry_of(guest, **options)
+    after = guest.witness.offset()
     return Correction(before, after, entry["duration_ns"] / 1e9), entry
 
 

@@ -7,34 +7,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import libvirt
 import pytest
 
 from tests.support.ansible_run import run_tasks
-from tests.support.correction import MODULE, NAPS, TASK, correct_by_module, run_module
+from tests.support.correction import MODULE, NAPS, TASK, claims, correct_by_module, entry_of, run_module
 from tests.vm.guest import Guest
 from tests.vm.session import booted_guest
-from tests.vm.witness import Reading
 
 SECOND_NS = 1_000_000_000
 ASLEEP_S = 1.5
 # What an emulated guest on a busy machine may still be off by; how good it usually is, the benchmark tells.
 NEAR_NS = 50_000_000
-
-
-def claims(entry: dict[str, Any], when: str, witnessed: Reading) -> bool:
-    """Whether the witness lies within what the module claims. The witness is uncertain too, and read a little later."""
-    gap_ns = abs(entry[f"offset_{when}_ns"] - witnessed.offset_ns)
-    return bool(gap_ns <= entry[f"uncertainty_{when}_ns"] + witnessed.uncertainty_ns)
-
-
-def entry_of(guest: Guest, *arguments: str, **options: Any) -> dict[str, Any]:
-    run = run_module(guest, *arguments, **options)
-    assert run.status == 0, run.output
-    entry: dict[str, Any] = run.result(TASK)["guest"]
-    return entry
 
 
 @pytest.mark.parametrize("nap", NAPS)
