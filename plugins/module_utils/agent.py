@@ -6,13 +6,12 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Callable, Mapping
 
 from . import wire
-from .channels.base import Arguments, Channel, Deadline, Exchange, Request
+from .channels.base import Arguments, Channel, Exchange, Request
 from .commands import CATALOGUE, FROZEN_ALLOWED, answers_on_success
 from .errors import (
     CommandDisabledError,
@@ -21,11 +20,13 @@ from .errors import (
     CommandNotFoundError,
     ExchangeTimeoutError,
     FrozenError,
+    HypervisorUnavailableError,
     NotConnectedError,
     QgaError,
     RemoteProtocolError,
     UnresponsiveError,
 )
+from .waiting import Deadline, pause
 
 # The pause between two attempts to reach an agent that is not there yet: a guest that boots or wakes needs seconds.
 _RETRY_SECONDS = 0.2
@@ -64,35 +65,35 @@ class GuestAgent:
         self._channel = channel
         self.timeout = timeout
         self._info: AgentInfo | None = None
+        self._has_answered = False
 
-    @property
-    def info(self) -> AgentInfo:
+    async def info(self) -> AgentInfo:
         """What the agent can do, asked for once.
 
         :raises QgaError: as :meth:`call` does; ``guest-info`` itself may be disabled
         """
         if self._info is None:
-            self._info = _read_info(self.call("guest-info"))
+            self._info = _read_info(await self.call("guest-info"))
         return self._info
 
-    def knows(self, name: str) -> bool:
+    async def knows(self, name: str) -> bool:
         """Whether the agent has the command and lets it run. An agent that hides its list is believed to know all."""
         try:
-            return self.info.enabled(name)
+            return (await self.info()).enabled(name)
         except CommandError:
             return name in CATALOGUE and CATALOGUE[name].origin == "stock"
 
-    def require(self, command: str) -> None:
+    async def require(self, command: str) -> None:
         """Make sure that the agent has ``command`` and lets it run, without running it.
 
         :raises CommandError: it has not, or does not
         """
-        if self.knows(command):
+        if await self.knows(command):
             return
-        state = self.info.commands.get(command)
-        raise self._missing(command) if state is None else self._disabled(command)
+        state = (await self.info()).commands.get(command)
+        raise self._missing(command) if state is None else await self._disabled(command)
 
-    def call(
+    async def call(
         self,
         command: str,
         arguments: Arguments | Callable[[int], Arguments] | None = None,
@@ -103,9 +104,9 @@ class GuestAgent:
         :raises CommandError: the agent refused it
         :raises QgaError: the agent could not be asked; see :meth:`Channel.call`
         """
-        return self.exchange(command, arguments, timeout).value
+        return (await self.exchange(command, arguments, timeout)).value
 
-    def exchange(
+    async def exchange(
         self,
         command: str,
         arguments: Arguments | Callable[[int], Arguments] | None = None,
@@ -114,17 +115,19 @@ class GuestAgent:
         """As :meth:`call`, with the stamps of the exchange. Its reply is always a :class:`wire.Returned`."""
         expects_reply = self._expects_reply(command)
         if not expects_reply:
-            self.require(command)  # nobody waits to hear that it is disabled
+            await self.require(command)  # nobody waits to hear that it is disabled
         request = Request(command, {} if arguments is None else arguments, expects_reply)
-        exchange = self._channel.call(request, self.timeout if timeout is None else timeout)
+        exchange = await self._channel.call(request, self.timeout if timeout is None else timeout)
+        self._has_answered = True
         if isinstance(exchange.reply, wire.Refused):
-            raise self._refusal(command, exchange.reply)
+            raise await self._refusal(command, exchange.reply)
         return exchange
 
-    def wait(self, wait_timeout: float) -> None:
+    async def wait(self, wait_timeout: float) -> None:
         """Return as soon as the agent answers a ping; ``wait_timeout`` is in seconds.
 
-        Only what passes by itself is waited for: an agent that is not connected yet, or does not answer yet.
+        Only what passes by itself is waited for: an agent that is not connected yet, or does not answer yet; and for
+        one that has answered before, a hypervisor's daemon that is restarted.
 
         :raises QgaError: it did not, with the last reason
         """
@@ -132,40 +135,45 @@ class GuestAgent:
         while True:
             try:
                 # A last attempt just before the end still gets enough time to be a fair one.
-                self.call("guest-ping", timeout=min(self.timeout, max(deadline.remaining(), 1.0)))
+                await self.call("guest-ping", timeout=min(self.timeout, max(deadline.remaining(), 1.0)))
                 return
             except CommandError:
                 return  # it answers, if only to refuse
+            except HypervisorUnavailableError:
+                if not self._has_answered or deadline.remaining() < _RETRY_SECONDS:
+                    raise
             except (NotConnectedError, UnresponsiveError, ExchangeTimeoutError):
                 if deadline.remaining() < _RETRY_SECONDS:
                     raise
-            time.sleep(_RETRY_SECONDS)
+            await pause(_RETRY_SECONDS)
 
     def _expects_reply(self, command: str) -> bool:
         if self._info is not None and command in self._info.commands:
             return self._info.commands[command].success_response
         return answers_on_success(command)
 
-    def _refusal(self, command: str, refused: wire.Refused) -> CommandError:
+    async def _refusal(self, command: str, refused: wire.Refused) -> CommandError:
         said = f"the agent refused {command}: {refused.description}"
         if refused.kind != "CommandNotFound":
             return CommandFailedError(said, command=command)
         # Only its words tell a disabled command from a missing one (qapi/qmp-dispatch.c, QEMU 10.0.13).
-        return self._disabled(command) if "disabled" in refused.description else self._missing(command)
+        if "disabled" in refused.description:
+            return await self._disabled(command)
+        return self._missing(command)
 
     @staticmethod
     def _missing(command: str) -> CommandError:
         hint = _EXTENDED_HINT if command in CATALOGUE and CATALOGUE[command].origin == "extended" else None
         return CommandNotFoundError(f"the agent does not know {command}", hint, command)
 
-    def _disabled(self, command: str) -> CommandError:
-        if command not in FROZEN_ALLOWED and self._is_frozen():
+    async def _disabled(self, command: str) -> CommandError:
+        if command not in FROZEN_ALLOWED and await self._is_frozen():
             return FrozenError(f"the agent refused {command}: the guest's file systems are frozen", command=command)
         return CommandDisabledError(f"the guest's administrator has disabled {command}", command=command)
 
-    def _is_frozen(self) -> bool:
+    async def _is_frozen(self) -> bool:
         try:
-            return bool(self.call("guest-fsfreeze-status") == "frozen")
+            return bool(await self.call("guest-fsfreeze-status") == "frozen")
         except QgaError:
             return False  # it does not say so: the refusal is the administrator's
 

@@ -12,15 +12,15 @@ clock; :mod:`reference` says what the guest should have shown.
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from statistics import median_low
-from typing import Callable, NamedTuple, Sequence
+from typing import Awaitable, Callable, NamedTuple, Sequence
 
 from .agent import GuestAgent
 from .channels.base import expect_integer
 from .errors import RemoteProtocolError
 from .reference import MAX_SLEW_PPM
+from .waiting import pause
 
 # guest-get-time cuts its reading to microseconds (g_get_real_time in qga/commands.c, QEMU 10.0.13).
 STOCK_RESOLUTION_NS = 1_000
@@ -103,6 +103,9 @@ class Reading:
     def round_trip_ns(self) -> int:
         """Time on the way, both ways, without what the agent spent."""
         return self.received_ns - self.sent_ns - (self.guest_transmitted_ns - self.guest_received_ns)
+
+
+Read = Callable[[], Awaitable[Reading]]  # one exchange
 
 
 @dataclass(frozen=True)
@@ -217,27 +220,27 @@ def _cut_to(resolution_ns: int, readings: Sequence[Reading]) -> list[Reading]:
     ]
 
 
-def measure(read: Callable[[], Reading], most: int, least: int = _LEAST_READINGS) -> Measurement:
+async def measure(read: Read, most: int, least: int = _LEAST_READINGS) -> Measurement:
     """Take readings, ``most`` at most and ``least`` at least, until more no longer tell more; and evaluate them.
 
     Readings that contradict each other are taken anew a few times: a clock was stepped meanwhile, or a coarse tick
     fell between them. A coarse clock is read for longer, to see its ticks.
     """
     for _start in range(1 + _FRESH_STARTS):
-        measurement = evaluate(_until_it_narrows_no_more(read, most, least))
+        measurement = evaluate(await _until_it_narrows_no_more(read, most, least))
         if not measurement.coarse:
             break
     if measurement.coarse or measurement.resolution_ns >= _COARSE_NS:
-        return evaluate(_spread(read, most))
+        return evaluate(await _spread(read, most))
     return measurement
 
 
-def _until_it_narrows_no_more(read: Callable[[], Reading], most: int, least: int) -> list[Reading]:
-    readings = [read()]
+async def _until_it_narrows_no_more(read: Read, most: int, least: int) -> list[Reading]:
+    readings = [await read()]
     narrowest = intersection(readings)
     in_vain = 0
     while len(readings) < most and (len(readings) < least or in_vain < _READINGS_IN_VAIN):
-        readings.append(read())
+        readings.append(await read())
         agreed = intersection(readings)
         if agreed.is_empty:
             break
@@ -249,22 +252,22 @@ def _until_it_narrows_no_more(read: Callable[[], Reading], most: int, least: int
     return readings
 
 
-def _spread(read: Callable[[], Reading], exchanges: int) -> list[Reading]:
-    readings = [read()]
+async def _spread(read: Read, exchanges: int) -> list[Reading]:
+    readings = [await read()]
     while len(readings) < exchanges or (
         readings[-1].received_ns - readings[0].sent_ns < _SPREAD_NS and len(readings) < _MOST_SPREAD
     ):
-        time.sleep(_SPREAD_PAUSE_SECONDS)
-        readings.append(read())
+        await pause(_SPREAD_PAUSE_SECONDS)
+        readings.append(await read())
     return readings
 
 
-def reader(agent: GuestAgent) -> Callable[[], Reading]:
+async def reader(agent: GuestAgent) -> Read:
     """How to read this guest's clock: with two stamps by the extended agent, with one by the stock one."""
-    return (lambda: _read_extended(agent)) if agent.knows("guest-get-clock") else stock_reader(agent)
+    return (lambda: _read_extended(agent)) if await agent.knows("guest-get-clock") else stock_reader(agent)
 
 
-def stock_reader(agent: GuestAgent) -> Callable[[], Reading]:
+def stock_reader(agent: GuestAgent) -> Read:
     """How to read this guest's clock by the stock agent's command, whichever agent it is."""
     return lambda: _read_stock(agent)
 
@@ -280,14 +283,14 @@ def _guest_time(value: object, what: str) -> int:
     return nanoseconds
 
 
-def _read_stock(agent: GuestAgent) -> Reading:
-    exchange = agent.exchange("guest-get-time")
+async def _read_stock(agent: GuestAgent) -> Reading:
+    exchange = await agent.exchange("guest-get-time")
     guest_ns = _guest_time(exchange.value, "the guest's time")
     return Reading(exchange.sent_ns, exchange.received_ns, guest_ns, guest_ns, STOCK_RESOLUTION_NS)
 
 
-def _read_extended(agent: GuestAgent) -> Reading:
-    exchange = agent.exchange("guest-get-clock")
+async def _read_extended(agent: GuestAgent) -> Reading:
+    exchange = await agent.exchange("guest-get-clock")
     received_ns, transmitted_ns = _clock_stamps(exchange.value)
     return Reading(exchange.sent_ns, exchange.received_ns, received_ns, transmitted_ns)
 

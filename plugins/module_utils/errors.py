@@ -90,6 +90,25 @@ class ExchangeTimeoutError(QgaError):
     default_hint = "The agent may still carry the command out. Raise timeout if the guest is merely slow."
 
 
+class OptedOutError(QgaError):
+    code = "opted_out"
+    default_hint = "To allow it, remove the mark from the domain's metadata; docs/fleets.md tells how."
+
+
+class DeadlineError(QgaError):
+    code = "deadline"
+    default_hint = "Raise deadline, or run the task again: guests that are right by now cost little."
+
+
+class GuestsFailedError(QgaError):
+    """Some guests of many; each has its own error in the results."""
+
+    code = "guests_failed"
+    default_hint = (
+        "Each guest's entry in guests tells its reason and what to do; fail_on says when that fails the task."
+    )
+
+
 # The wire: who broke the rules?
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 import re
 import time
-from typing import Any, Callable, Iterable, Mapping, NamedTuple
+from typing import Any, Awaitable, Callable, Iterable, Mapping, NamedTuple
 
 from .agent import GuestAgent
 from .commands import CATALOGUE, Command
@@ -55,11 +55,14 @@ def _member(name: str) -> str:
 _KINDS: Mapping[type, str] = {dict: "an object", list: "a list of objects", str: "a string"}
 
 
-def _ask(command: str, kind: type) -> Callable[[GuestAgent], Any]:
+_Gather = Callable[[GuestAgent], Awaitable[Any]]
+
+
+def _ask(command: str, kind: type) -> _Gather:
     """A gatherer that asks one command, whose reply is an object, a list of objects or a string."""
 
-    def gather(agent: GuestAgent) -> Any:
-        value = agent.call(command)
+    async def gather(agent: GuestAgent) -> Any:
+        value = await agent.call(command)
         items = value if kind is list and isinstance(value, list) else []
         if not isinstance(value, kind) or not all(isinstance(item, dict) for item in items):
             raise RemoteProtocolError(f"the agent returned from {command} something other than {_KINDS[kind]}")
@@ -68,15 +71,15 @@ def _ask(command: str, kind: type) -> Callable[[GuestAgent], Any]:
     return gather
 
 
-def _host_name(agent: GuestAgent) -> str:
-    name = _ask("guest-get-host-name", dict)(agent).get("host_name")
+async def _host_name(agent: GuestAgent) -> str:
+    name = (await _ask("guest-get-host-name", dict)(agent)).get("host_name")
     if not isinstance(name, str):
         raise RemoteProtocolError("the agent returned from guest-get-host-name no host-name")
     return name
 
 
-def _agent(agent: GuestAgent) -> dict[str, Any]:
-    info = agent.info
+async def _agent(agent: GuestAgent) -> dict[str, Any]:
+    info = await agent.info()
     return {
         "version": info.version,
         "kind": "extended" if info.is_extended else "stock",
@@ -84,19 +87,19 @@ def _agent(agent: GuestAgent) -> dict[str, Any]:
     }
 
 
-def _commands(agent: GuestAgent) -> list[dict[str, Any]]:
+async def _commands(agent: GuestAgent) -> list[dict[str, Any]]:
     return [
         {"name": name, "enabled": state.enabled, "success_response": state.success_response}
-        for name, state in sorted(agent.info.commands.items())
+        for name, state in sorted((await agent.info()).commands.items())
     ]
 
 
-def _time(agent: GuestAgent) -> dict[str, Any]:
+async def _time(agent: GuestAgent) -> dict[str, Any]:
     # Only this subset measures; the others should not pay for these imports.
     from .clock import measure, reader
     from .reference import HostReference
 
-    measurement = measure(reader(agent), _TIME_SAMPLES)
+    measurement = await measure(await reader(agent), _TIME_SAMPLES)
     interval = measurement.interval.shifted(-HostReference().base_ns())
     facts: dict[str, Any] = {
         "guest_time_ns": time.monotonic_ns() + measurement.interval.middle,
@@ -105,15 +108,15 @@ def _time(agent: GuestAgent) -> dict[str, Any]:
         "round_trip_ns": measurement.round_trip_ns,
         "resolution_ns": measurement.resolution_ns,
     }
-    if agent.knows("guest-get-clock"):
-        clock = _ask("guest-get-clock", dict)(agent)
+    if await agent.knows("guest-get-clock"):
+        clock = await _ask("guest-get-clock", dict)(agent)
         facts.update((name, clock.get(name)) for name in ("synchronized", "max_error", "source"))
     return facts
 
 
-def _memory(agent: GuestAgent) -> dict[str, Any]:
-    info = _ask("guest-get-memory-block-info", dict)(agent)
-    blocks = _ask("guest-get-memory-blocks", list)(agent)
+async def _memory(agent: GuestAgent) -> dict[str, Any]:
+    info = await _ask("guest-get-memory-block-info", dict)(agent)
+    blocks = await _ask("guest-get-memory-blocks", list)(agent)
     online = sum(1 for block in blocks if block.get("online") is True)
     return {"block_size": info.get("size"), "blocks": len(blocks), "online_blocks": online}
 
@@ -122,7 +125,7 @@ class Subset(NamedTuple):
     """One name in ``gather_subset``, and how its facts are gathered."""
 
     name: str
-    gather: Callable[[GuestAgent], Any]
+    gather: _Gather
     in_min: bool = False
 
 
@@ -178,7 +181,7 @@ def select(gather_subset: Iterable[str]) -> tuple[Subset, ...]:
 _OF_ONE_COMMAND = (CommandError, RemoteProtocolError, ExchangeTimeoutError)
 
 
-def gather(agent: GuestAgent, subsets: Iterable[Subset]) -> dict[str, Any]:
+async def gather(agent: GuestAgent, subsets: Iterable[Subset]) -> dict[str, Any]:
     """The facts by subset name; ``errors`` holds the subsets that could not be had, and why.
 
     An agent that stops answering on the way costs the subsets that are left; they are not asked for one by one.
@@ -191,7 +194,7 @@ def gather(agent: GuestAgent, subsets: Iterable[Subset]) -> dict[str, Any]:
     for subset in subsets:
         if gone is None:
             try:
-                facts[subset.name] = subset.gather(agent)
+                facts[subset.name] = await subset.gather(agent)
                 continue
             except _OF_ONE_COMMAND as error:
                 errors[subset.name] = error.as_dict()
@@ -205,7 +208,7 @@ def gather(agent: GuestAgent, subsets: Iterable[Subset]) -> dict[str, Any]:
     return facts
 
 
-def command_details(agent: GuestAgent, name: str) -> dict[str, Any]:
+async def command_details(agent: GuestAgent, name: str) -> dict[str, Any]:
     """What is known of one agent command; ``details_from`` says by whom.
 
     The extended agent is asked (``guest-get-command-info``). The stock agent tells only whether the command is enabled
@@ -213,12 +216,12 @@ def command_details(agent: GuestAgent, name: str) -> dict[str, Any]:
 
     :raises CommandNotFoundError: neither the agent nor the catalogue knows it
     """
-    if agent.knows("guest-get-command-info"):
-        details = agent.call("guest-get-command-info", {"name": name})
+    if await agent.knows("guest-get-command-info"):
+        details = await agent.call("guest-get-command-info", {"name": name})
         if not isinstance(details, dict):
             raise RemoteProtocolError("the agent returned from guest-get-command-info something other than an object")
         return dict(snake_case(details), present=True, details_from="agent")
-    state = agent.info.commands.get(name)
+    state = (await agent.info()).commands.get(name)
     entry: Command | None = CATALOGUE.get(name)
     if state is None and entry is None:
         raise CommandNotFoundError(

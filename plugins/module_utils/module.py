@@ -6,70 +6,132 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any, Callable
+import math
+import time
+from typing import Any, Callable, Iterable, Mapping, Sequence
 
 from ansible.module_utils.basic import AnsibleModule
 
-from .agent import GuestAgent
+from . import waiting
 from .errors import QgaError
-from .options import Target, check_numbers, target_of
+from .fleet import Attendance, Attended, Guest, Work, attend, converse, count, ended, failed, verdict
+from .options import check_numbers, names_many, target_of
+from .waiting import Deadline
 
 TARGET_SPEC: dict[str, dict[str, Any]] = {
     "domain": {"type": "str"},
+    "domains": {"type": "list", "elements": "str"},
     "uri": {"type": "str", "default": "qemu:///system"},
     "socket": {"type": "path"},
+    "sockets": {"type": "list", "elements": "path"},
     "address": {"type": "str"},
     "vsock": {"type": "str"},
     "timeout": {"type": "float", "default": 5.0},
     "wait_timeout": {"type": "float", "default": 0.0},
+    "exclude": {"type": "list", "elements": "str", "default": []},
+    "skip_unusable": {"type": "bool", "default": False},
+    "allow_empty": {"type": "bool", "default": False},
+    "concurrency": {"type": "int", "default": 20},
+    "deadline": {"type": "float"},
+    "fail_on": {"type": "str", "choices": ["any", "all", "none"], "default": "any"},
 }
 
+# Of a thousand guests with the same trouble, a few warnings say all; each entry has its own.
+_MOST_WARNINGS = 10
 
-@dataclass(frozen=True)
-class Outcome:
-    """What came of one guest: its entry in the results, and what is said beside it."""
-
-    entry: dict[str, Any]
-    changed: bool = False
-    diff: dict[str, str] | None = None
-    warnings: tuple[str, ...] = field(default=())
-    error: QgaError | None = None
+Prepare = Callable[[Mapping[str, Any]], Work]
+Summarize = Callable[[Sequence[Attended]], Mapping[str, Any]]
 
 
-def run(module: AnsibleModule, prepare: Callable[[dict[str, Any]], Callable[[GuestAgent], Outcome]]) -> None:
-    """Do one thing to the guest that the module's options name, and end the module.
+def run(
+    module: AnsibleModule,
+    prepare: Prepare,
+    statuses: Sequence[str],
+    summarize: Summarize = lambda _attended: {},
+    touches_clock: bool = False,
+) -> None:
+    """Do one thing to the guests that the module's options name, and end the module.
 
-    ``prepare`` checks the module's own options before the guest is touched, and returns what is done with its agent.
+    ``prepare`` checks the module's own options before a guest is touched, and returns what is done with an agent.
+    ``statuses`` are what its outcomes may be, ``summarize`` adds to the summary of many guests.
     """
-    target: Target | None = None
+    params = module.params
+    started_ns = time.monotonic_ns()
+    deadline = Deadline(math.inf if params["deadline"] is None else params["deadline"])
+    warnings: tuple[str, ...] = ()
+    attended: Sequence[Attended]
     try:
-        check_numbers(module.params)
-        target = target_of(module.params)
-        work = prepare(module.params)
-        with target.open() as channel:
-            agent = GuestAgent(channel, module.params["timeout"])
-            if module.params["wait_timeout"] > 0:
-                agent.wait(module.params["wait_timeout"])
-            outcome = work(agent)
+        check_numbers(params)
+        is_fleet = names_many(params)
+        work = prepare(params)
+        attendance = Attendance(params["timeout"], params["wait_timeout"], touches_clock)
+        if is_fleet:
+            from .fleet_options import fleet_of  # one guest needs none of it
+
+            with fleet_of(params) as fleet:
+                warnings = fleet.warnings
+                attended = attend(fleet.guests, work, attendance, params["concurrency"], deadline)
+        else:
+            attended = (_attend_one(params, work, attendance),)
     except QgaError as error:
-        outcome = Outcome({"error": error.as_dict()}, error=error)
-    _end(module, target, outcome)
-
-
-def _end(module: AnsibleModule, target: Target | None, outcome: Outcome) -> None:
-    for warning in outcome.warnings:
-        module.warn(warning if target is None else f"{target.name}: {warning}")
-    result: dict[str, Any] = {"changed": outcome.changed}
-    if target is not None:
-        guest = {"name": target.name, **outcome.entry}
-        result.update(guest=guest, guests=[guest])
-    if outcome.diff is not None:
-        result["diff"] = outcome.diff
-    if outcome.error is not None:
-        module.fail_json(msg=sentence(outcome.error), error=outcome.error.as_dict(), **result)
+        _fail(module, error, changed=False)
+        return
+    for warning in (*warnings, *_warnings(attended)):
+        module.warn(warning)
+    result = _result(attended)
+    if is_fleet:
+        result["summary"] = {
+            **count(attended, statuses),
+            **summarize(attended),
+            "duration_ns": time.monotonic_ns() - started_ns,
+        }
+        if module._diff:
+            result["diff"] = [_headed(each) for each in attended if each.outcome.diff is not None]
+        problem: QgaError | None = verdict(attended, params["fail_on"])
+    else:
+        if attended[0].outcome.diff is not None:
+            result["diff"] = attended[0].outcome.diff
+        problem = attended[0].outcome.error
+    if problem is not None:
+        _fail(module, problem, **result)
     else:
         module.exit_json(**result)
+
+
+def _attend_one(params: Mapping[str, Any], work: Work, attendance: Attendance) -> Attended:
+    """
+    :raises InvalidOptionError: the guest's name cannot be one
+    """
+    target = target_of(params)
+    guest = Guest(target.name, target.open)
+    try:
+        return ended(guest, waiting.run(converse(guest.open, work, attendance)))
+    except QgaError as error:
+        return failed(guest, error)
+
+
+def _result(attended: Sequence[Attended]) -> dict[str, Any]:
+    guests = [each.as_dict() for each in attended]
+    result: dict[str, Any] = {"changed": any(each.outcome.changed for each in attended), "guests": guests}
+    if len(guests) == 1:
+        result["guest"] = guests[0]
+    return result
+
+
+def _headed(each: Attended) -> dict[str, str]:
+    return {**(each.outcome.diff or {}), "before_header": each.guest.name, "after_header": each.guest.name}
+
+
+def _warnings(attended: Iterable[Attended]) -> list[str]:
+    found = [f"{each.guest.name}: {warning}" for each in attended for warning in each.outcome.warnings]
+    if len(found) <= _MOST_WARNINGS:
+        return found
+    more = len(found) - _MOST_WARNINGS
+    return [*found[:_MOST_WARNINGS], f"and {more} more warnings of this kind; each guest's entry in guests has its own"]
+
+
+def _fail(module: AnsibleModule, error: QgaError, **result: Any) -> None:
+    module.fail_json(msg=sentence(error), error=error.as_dict(), **result)
 
 
 def sentence(error: QgaError) -> str:

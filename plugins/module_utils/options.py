@@ -59,21 +59,40 @@ _CHANNELS: Mapping[str, Callable[[str, Params], Channel]] = {
 }
 
 
-def target_of(params: Params) -> Target:
-    """The one guest that the options name.
+MANY = ("domains", "sockets")
 
-    :raises InvalidOptionError: they name none or several; opening the channel raises it for a value in a wrong form
+
+def names_many(params: Params) -> bool:
+    """Whether the options name a fleet; exactly one option has to name guests.
+
+    :raises InvalidOptionError: none does, or several
     """
-    given = [option for option in _CHANNELS if params.get(option) is not None]
+    options = (*_CHANNELS, *MANY)
+    given = [option for option in options if params.get(option) is not None]
     if len(given) != 1:
-        what = "no guest is named" if not given else "several guests are named: {}".format(", ".join(given))
-        raise InvalidOptionError(what, "Give exactly one of {}.".format(", ".join(_CHANNELS)))
-    option = given[0]
-    value = params[option]
+        what = "no guest is named" if not given else "several options name guests: {}".format(", ".join(given))
+        raise InvalidOptionError(what, "Give exactly one of {}.".format(", ".join(options)))
+    return given[0] in MANY
+
+
+def require_text(option: str, value: str) -> None:
+    """
+    :raises InvalidOptionError: it is no text that could name something
+    """
     if not value or "\0" in value:
         raise InvalidOptionError(
             f"{option} is empty or has a NUL character in it", f"Give {option} a value, or leave it out."
         )
+
+
+def target_of(params: Params) -> Target:
+    """The one guest that the options name.
+
+    :raises InvalidOptionError: its name cannot be one; opening the channel raises it for a value in a wrong form
+    """
+    option = next(option for option in _CHANNELS if params.get(option) is not None)
+    value = params[option]
+    require_text(option, value)
     return Target(value, lambda: _CHANNELS[option](value, params))
 
 
@@ -93,6 +112,8 @@ _RANGES: Mapping[str, _Range] = {
     "timeout": _Range(0.05, _DAY, " s"),
     "wait_timeout": _Range(0.0, _DAY, " s"),
     "tolerance": _Range(0.0, 366 * _DAY, " s"),
+    "deadline": _Range(0.05, 7 * _DAY, " s"),
+    "concurrency": _Range(1, 1000, ""),
     "utc_offset": _Range(-2 * _DAY, 2 * _DAY, " s"),
     "attempts": _Range(1, 100, ""),
     "samples": _Range(1, 1000, ""),

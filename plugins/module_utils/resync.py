@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass
-from typing import Callable, Mapping, NamedTuple, Optional
+from typing import Awaitable, Callable, Mapping, NamedTuple, Optional
 
 from .agent import GuestAgent
 from .channels.base import Arguments
@@ -31,6 +31,9 @@ SECOND_NS = 1_000_000_000
 # The stock agent runs hwclock inside of guest-set-time, which waits for an edge of the RTC's second: about one second,
 # two on a busy guest (qga/commands-posix.c, QEMU 10.0.13). It has this many seconds on top of an exchange's own limit.
 _HWCLOCK_SECONDS = 5.0
+
+# A hypervisor's daemon that is restarted is back by then, and has found the agents again.
+_RESTART_SECONDS = 15.0
 
 # What a step should leave at most. Tolerance is what is left alone, and wider: a clock that has to be stepped is set as
 # well as can be. The first step after a restore may miss it, on an emulated CPU that translates the agent's code anew.
@@ -137,7 +140,7 @@ def is_certainly_beyond(interval: Interval, tolerance_ns: int) -> bool:
     return interval.low > tolerance_ns or interval.high < -tolerance_ns
 
 
-def resync(agent: GuestAgent, reference: Reference, options: ResyncOptions) -> ResyncReport:
+async def resync(agent: GuestAgent, reference: Reference, options: ResyncOptions) -> ResyncReport:
     """Bring the guest's clock to the reference.
 
     A clock that does not come within tolerance is no exception but the report's ``error``: the figures matter most
@@ -145,7 +148,7 @@ def resync(agent: GuestAgent, reference: Reference, options: ResyncOptions) -> R
 
     :raises QgaError: the guest's clock could not be read
     """
-    return _Run(agent, reference, options).report()
+    return await _Run(agent, reference, options).report()
 
 
 class _Run:
@@ -153,19 +156,21 @@ class _Run:
 
     def __init__(self, agent: GuestAgent, reference: Reference, options: ResyncOptions) -> None:
         self._agent = agent
+        # The lead of guest-set-time is learnt from a command that goes the same way.
+        self._read = stock_reader(agent)
         self._reference = reference
         self._options = options
         self._started_ns = time.monotonic_ns()
-        # The lead of guest-set-time is learnt from a command that goes the same way.
-        self._read = stock_reader(agent) if options.method == "set_time" else reader(agent)
         self._jumps = JumpWatch(reference)
         self._warnings: list[str] = []
         self._step_error: QgaError | None = None
         self._may_be_stepped = False
 
-    def report(self) -> ResyncReport:
+    async def report(self) -> ResyncReport:
         options = self._options
-        before = self._look()
+        if options.method != "set_time":
+            self._read = await reader(self._agent)
+        before = await self._look()
         if abs(before.ns) <= options.tolerance_ns:
             return self._finish(before, None, changed=False, within_tolerance=True)
         if before.ns > 0 and not options.allow_backward:
@@ -175,14 +180,14 @@ class _Run:
             )
             return self._finish(before, None, changed=False, within_tolerance=False)
         try:
-            method = self._choose()
+            method = await self._choose()
         except CommandError as missing:
             return self._finish(before, None, changed=False, within_tolerance=False, error=missing)
         if options.dry_run:
             return self._finish(before, None, changed=True, within_tolerance=False, method=method)
-        return self._step_until_right(before, method)
+        return await self._step_until_right(before, method)
 
-    def _step_until_right(self, before: Offset, method: str) -> ResyncReport:
+    async def _step_until_right(self, before: Offset, method: str) -> ResyncReport:
         options = self._options
         offset = before
         right = fine = False
@@ -190,8 +195,8 @@ class _Run:
         while attempts < options.attempts and not fine:
             attempts += 1
             try:
-                self._step(method, offset)
-                offset = self._look()
+                await self._step(method, offset)
+                offset = await self._look_behind()
             except QgaError as lost:
                 return self._finish(before, None, self._may_be_stepped, False, method, attempts, lost)
             right = self._is_right(offset)
@@ -210,16 +215,24 @@ class _Run:
             error=error,
         )
 
-    def _look(self) -> Offset:
+    async def _look(self) -> Offset:
         """Measure; more closely if the tolerance lies within the interval."""
-        offset = self._against_reference(measure(self._read, self._options.samples))
+        offset = self._against_reference(await measure(self._read, self._options.samples))
         tolerance_ns = self._options.tolerance_ns
         if not is_certainly_within(offset.interval, tolerance_ns) and not is_certainly_beyond(
             offset.interval, tolerance_ns
         ):
             exchanges = self._options.samples * _CLOSER_LOOK
-            offset = self._against_reference(measure(self._read, exchanges, exchanges))
+            offset = self._against_reference(await measure(self._read, exchanges, exchanges))
         return offset
+
+    async def _look_behind(self) -> Offset:
+        """Measure behind a step. What it did is not known yet: a daemon that is restarted just then is waited for."""
+        try:
+            return await self._look()
+        except HypervisorUnavailableError:
+            await self._agent.wait(_RESTART_SECONDS)
+            return await self._look()
 
     def _against_reference(self, measurement: Measurement) -> Offset:
         jump_ns = self._jumps.jump_ns()
@@ -242,22 +255,22 @@ class _Run:
             )
         return abs(offset.ns) <= max(self._options.tolerance_ns, offset.uncertainty_ns)
 
-    def _choose(self) -> str:
+    async def _choose(self) -> str:
         method = self._options.method
         if method == "auto":
-            method = "extended" if self._agent.knows("guest-update-time") else "set_time"
-        self._agent.require(_METHODS[method].command)
+            method = "extended" if await self._agent.knows("guest-update-time") else "set_time"
+        await self._agent.require(_METHODS[method].command)
         return method
 
-    def _step(self, method: str, offset: Offset) -> None:
+    async def _step(self, method: str, offset: Offset) -> None:
         """Step the clock once. Its error is no verdict: the measurement behind it is."""
         self._step_error = None
         before, self._may_be_stepped = self._may_be_stepped, True
         try:
-            warning = _METHODS[method].step(self._agent, self._reference, offset, self._options)
+            warning = await _METHODS[method].step(self._agent, self._reference, offset, self._options)
         except _NO_VERDICT as error:
             self._step_error = error
-            self._await_agent()
+            await self._await_agent()
         except CommandError:
             self._may_be_stepped = before  # refused before it was tried
             raise
@@ -265,10 +278,11 @@ class _Run:
             if warning:
                 self._warn(warning)
 
-    def _await_agent(self) -> None:
+    async def _await_agent(self) -> None:
         """An agent that still sits in hwclock answers nobody; it has as long again to come out of it."""
+        is_restart = isinstance(self._step_error, HypervisorUnavailableError)
         try:
-            self._agent.wait(_HWCLOCK_SECONDS)
+            await self._agent.wait(_RESTART_SECONDS if is_restart else _HWCLOCK_SECONDS)
         except QgaError as silent:
             raise (self._step_error or silent) from silent
 
@@ -324,21 +338,23 @@ def _seconds(nanoseconds: int) -> str:
 
 # ------------------------------------------------------------------------------------------------- the ways of stepping
 
-_Step = Callable[[GuestAgent, Reference, Offset, ResyncOptions], Optional[str]]
+_Step = Callable[[GuestAgent, Reference, Offset, ResyncOptions], Awaitable[Optional[str]]]
 
 
-def _step_by_delta(agent: GuestAgent, _reference: Reference, offset: Offset, options: ResyncOptions) -> str | None:
+async def _step_by_delta(
+    agent: GuestAgent, _reference: Reference, offset: Offset, options: ResyncOptions
+) -> str | None:
     """The extended agent adds the delta in its kernel, so however long the request takes, no error is added."""
     seconds, nanoseconds = divmod(-offset.likely_ns, SECOND_NS)
     arguments: dict[str, object] = {"seconds": seconds, "nanoseconds": nanoseconds, "relative": True}
     if options.update_rtc:
         arguments["rtc"] = True
-    returned = agent.call("guest-update-time", arguments)
+    returned = await agent.call("guest-update-time", arguments)
     rtc_error = returned.get("rtc-error") if isinstance(returned, dict) else None
     return f"the guest's hardware clock was not updated: {rtc_error}" if isinstance(rtc_error, str) else None
 
 
-def _step_to_time(agent: GuestAgent, reference: Reference, offset: Offset, _options: ResyncOptions) -> str | None:
+async def _step_to_time(agent: GuestAgent, reference: Reference, offset: Offset, _options: ResyncOptions) -> str | None:
     """The stock agent sets an absolute time; it is stamped as it leaves, and leads by the usual way to the agent."""
     base_ns = reference.base_ns()
     lead_ns = offset.measurement.one_way_ns * _SETTING_PERCENT // 100
@@ -346,13 +362,15 @@ def _step_to_time(agent: GuestAgent, reference: Reference, offset: Offset, _opti
     def stamped(now_ns: int) -> Arguments:
         return {"time": now_ns + base_ns + lead_ns}
 
-    agent.call("guest-set-time", stamped, timeout=agent.timeout + _HWCLOCK_SECONDS)
+    await agent.call("guest-set-time", stamped, timeout=agent.timeout + _HWCLOCK_SECONDS)
     return None
 
 
-def _step_from_rtc(agent: GuestAgent, _reference: Reference, _offset: Offset, _options: ResyncOptions) -> str | None:
+async def _step_from_rtc(
+    agent: GuestAgent, _reference: Reference, _offset: Offset, _options: ResyncOptions
+) -> str | None:
     """Without a time, the stock agent takes the guest's hardware clock's (``hwclock -s``)."""
-    agent.call("guest-set-time", timeout=agent.timeout + _HWCLOCK_SECONDS)
+    await agent.call("guest-set-time", timeout=agent.timeout + _HWCLOCK_SECONDS)
     return None
 
 

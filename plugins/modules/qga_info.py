@@ -7,10 +7,10 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: qga_info
-short_description: Tell what a QEMU guest and its guest agent are
+short_description: Tell what QEMU guests and their guest agents are
 version_added: 0.1.0
 description:
-  - Gathers facts about a guest from its agent, and about the agent itself.
+  - Gathers facts about a guest from its agent, and about the agent itself; or about all guests of a hypervisor at once.
   - What the agent lacks or refuses is told under C(errors), and does not cost the other facts.
 author:
   - The qemu.guest_agent maintainers (@qemu-guest-agent)
@@ -52,6 +52,19 @@ EXAMPLES = r"""
     domain: web1
     gather_subset: [min, time]
 
+- name: Learn which systems all guests of this hypervisor are
+  qemu.guest_agent.qga_info:
+    domains: ["*"]
+    gather_subset: [min]
+    fail_on: none
+  register: fleet
+
+- name: List the guests without asking any of them
+  qemu.guest_agent.qga_info:
+    domains: ["*"]
+    gather_subset: ["!all"]
+  register: listed
+
 - name: Ask whether a command is allowed
   qemu.guest_agent.qga_info:
     domain: web1
@@ -67,10 +80,26 @@ guests:
   elements: dict
   contains: &guest
     name:
-      description: The guest, as it was addressed.
+      description: The guest, as it was addressed; a domain of many by its name.
       type: str
       returned: always
       sample: web1
+    uuid:
+      description: The domain's UUID.
+      type: str
+      returned: when it was addressed by O(domains) and exists
+      sample: 1e1a6f0c-55d5-4f73-9a3b-2d1c6bd43a1b
+    status:
+      description: What came of the guest in one word, V(gathered), V(skipped) or V(failed).
+      type: str
+      returned: always
+      sample: gathered
+    reason:
+      description: Why the guest was skipped; the same as C(error) of one that failed.
+      type: dict
+      returned: when it was skipped
+      sample: {"code": "not_running", "message": "domain web2 at qemu:///system is shut off",
+               "hint": "Run `virsh start web2` first; an agent answers only while its guest runs."}
     agent:
       description: The agent's version, whether it is the stock agent or the extended one, and how many commands it has.
       type: dict
@@ -189,18 +218,46 @@ guest:
   returned: when exactly one guest was addressed
   type: dict
   contains: *guest
+summary:
+  description: How many guests came to what.
+  returned: with O(domains) or O(sockets)
+  type: dict
+  contains:
+    total:
+      description: All that were addressed.
+      type: int
+      sample: 200
+    gathered:
+      description: Guests that told something.
+      type: int
+      sample: 196
+    skipped:
+      description: Guests that could not be used, and need not have been.
+      type: int
+      sample: 3
+    failed:
+      description: Guests that failed.
+      type: int
+      sample: 1
+    duration_ns:
+      description: How long it all took, in nanoseconds.
+      type: int
+      sample: 1413207731
 error:
-  description: Why the task failed; the same as in the guest's entry.
+  description: Why the task failed. Of one guest, the same as in its entry; of many, how many failed and which.
   returned: on failure
   type: dict
+  sample: {"code": "guests_failed", "message": "1 of 200 guests failed: web3 [unresponsive]",
+           "hint": "Each guest's entry tells its reason and what to do; fail_on says when that fails the task."}
 """
 
-from typing import Any, Callable
+from typing import Any, Mapping
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.qemu.guest_agent.plugins.module_utils.agent import GuestAgent
 from ansible_collections.qemu.guest_agent.plugins.module_utils.facts import command_details, gather, select
-from ansible_collections.qemu.guest_agent.plugins.module_utils.module import TARGET_SPEC, Outcome, run
+from ansible_collections.qemu.guest_agent.plugins.module_utils.fleet import Outcome, Work
+from ansible_collections.qemu.guest_agent.plugins.module_utils.module import TARGET_SPEC, run
 
 ARGUMENT_SPEC: dict[str, dict[str, Any]] = {
     **TARGET_SPEC,
@@ -209,20 +266,23 @@ ARGUMENT_SPEC: dict[str, dict[str, Any]] = {
 }
 
 
-def prepare(params: dict[str, Any]) -> Callable[[GuestAgent], Outcome]:
+GATHERED = "gathered"
+
+
+def prepare(params: Mapping[str, Any]) -> Work:
     command = params["command"]
     subsets = select(params["gather_subset"])
 
-    def work(agent: GuestAgent) -> Outcome:
+    async def work(agent: GuestAgent) -> Outcome:
         if command is not None:
-            return Outcome({"command": command_details(agent, command)})
-        return Outcome(gather(agent, subsets))
+            return Outcome({"command": await command_details(agent, command)}, GATHERED)
+        return Outcome(await gather(agent, subsets), GATHERED)
 
     return work
 
 
 def main() -> None:
-    run(AnsibleModule(argument_spec=ARGUMENT_SPEC, supports_check_mode=True), prepare)
+    run(AnsibleModule(argument_spec=ARGUMENT_SPEC, supports_check_mode=True), prepare, (GATHERED,))
 
 
 if __name__ == "__main__":

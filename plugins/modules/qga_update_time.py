@@ -7,11 +7,13 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: qga_update_time
-short_description: Set a QEMU guest's clock right through its guest agent
+short_description: Set the clocks of QEMU guests right through their guest agents
 version_added: 0.1.0
 description:
   - Measures how far a guest's clock is off, steps it if that is more than O(tolerance), and measures again to prove it.
   - A guest that was paused, saved, snapshotted or migrated wakes with the clock it went to sleep with.
+  - One task does one guest or all guests of a hypervisor.
+  - A domain whose metadata has C(<resync xmlns="urn:qemu.guest_agent:resync" enabled="no"/>) is never touched.
   - Works with the agent that every distribution ships, and better with the extended agent of this collection.
 author:
   - The qemu.guest_agent maintainers (@qemu-guest-agent)
@@ -97,20 +99,52 @@ EXAMPLES = r"""
 - name: Set the clock of a guest without libvirt
   qemu.guest_agent.qga_update_time:
     socket: /var/run/qemu-server/100.qga
+
+- name: Set the clocks of all guests of this hypervisor but the databases
+  qemu.guest_agent.qga_update_time:
+    domains: ["*", "!db*"]
+    wait_timeout: 60
+    fail_on: none
+  register: fleet
+
+- name: Do the same on Proxmox VE
+  qemu.guest_agent.qga_update_time:
+    sockets: [/var/run/qemu-server/*.qga]
 """
 
 RETURN = r"""
 guests:
-  description: One entry for each guest that was addressed.
+  description: One entry for each guest that was addressed, in the order in which they were named.
   returned: when a guest could be named
   type: list
   elements: dict
   contains: &guest
     name:
-      description: The guest, as it was addressed.
+      description: The guest, as it was addressed; a domain of many by its name.
       type: str
       returned: always
       sample: web1
+    uuid:
+      description: The domain's UUID.
+      type: str
+      returned: when it was addressed by O(domains) and exists
+      sample: 1e1a6f0c-55d5-4f73-9a3b-2d1c6bd43a1b
+    status:
+      description: What came of the guest in one word, V(corrected), V(unchanged), V(skipped) or V(failed).
+      type: str
+      returned: always
+      sample: corrected
+    reason:
+      description: Why the guest was skipped; the same as C(error) of one that failed.
+      type: dict
+      returned: when it was skipped
+      sample: {"code": "not_running", "message": "domain web2 at qemu:///system is shut off",
+               "hint": "Run `virsh start web2` first; an agent answers only while its guest runs."}
+    warnings:
+      description: What is to be said of the guest besides.
+      type: list
+      elements: str
+      returned: when there is any
     changed:
       description: Whether its clock was stepped, or would have been in check mode.
       type: bool
@@ -198,17 +232,57 @@ guest:
   returned: when exactly one guest was addressed
   type: dict
   contains: *guest
+summary:
+  description: How many guests came to what.
+  returned: with O(domains) or O(sockets)
+  type: dict
+  contains:
+    total:
+      description: All that were addressed.
+      type: int
+      sample: 200
+    corrected:
+      description: Guests whose clock was stepped, or would have been in check mode.
+      type: int
+      sample: 190
+    unchanged:
+      description: Guests whose clock was right.
+      type: int
+      sample: 6
+    largest_offset_before_ns:
+      description: The offset that was furthest from zero before, with its sign; V(null) if none was measured.
+      type: int
+      sample: -20973581442
+    largest_offset_after_ns:
+      description: The residual that is furthest from zero, with its sign; V(null) if none was measured.
+      type: int
+      sample: -48211
+    skipped:
+      description: Guests that could not be used, and need not have been.
+      type: int
+      sample: 3
+    failed:
+      description: Guests that failed.
+      type: int
+      sample: 1
+    duration_ns:
+      description: How long it all took, in nanoseconds.
+      type: int
+      sample: 1413207731
 error:
-  description: Why the task failed; the same as in the guest's entry.
+  description: Why the task failed. Of one guest, the same as in its entry; of many, how many failed and which.
   returned: on failure
   type: dict
+  sample: {"code": "guests_failed", "message": "1 of 200 guests failed: web3 [unresponsive]",
+           "hint": "Each guest's entry tells its reason and what to do; fail_on says when that fails the task."}
 """
 
-from typing import Any, Callable
+from typing import Any, Mapping, Sequence
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.qemu.guest_agent.plugins.module_utils.agent import GuestAgent
-from ansible_collections.qemu.guest_agent.plugins.module_utils.module import TARGET_SPEC, Outcome, run
+from ansible_collections.qemu.guest_agent.plugins.module_utils.fleet import Attended, Outcome, Work
+from ansible_collections.qemu.guest_agent.plugins.module_utils.module import TARGET_SPEC, run
 from ansible_collections.qemu.guest_agent.plugins.module_utils.resync import resync
 from ansible_collections.qemu.guest_agent.plugins.module_utils.resync_options import reference_of, resync_options
 from ansible_collections.qemu.guest_agent.plugins.module_utils.timestamps import format_instant
@@ -227,29 +301,45 @@ ARGUMENT_SPEC: dict[str, dict[str, Any]] = {
 }
 
 
+CORRECTED, UNCHANGED = "corrected", "unchanged"
+
+
+def largest(attended: Sequence[Attended], figure: str) -> int | None:
+    """The value that is furthest from zero, with its sign; None if no guest has one."""
+    values = [value for each in attended if (value := each.outcome.entry.get(figure)) is not None]
+    return max(values, key=abs, default=None)
+
+
+def summarize(attended: Sequence[Attended]) -> dict[str, int | None]:
+    return {f"largest_{figure}": largest(attended, figure) for figure in ("offset_before_ns", "offset_after_ns")}
+
+
 def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENT_SPEC, supports_check_mode=True)
 
-    def prepare(params: dict[str, Any]) -> Callable[[GuestAgent], Outcome]:
+    def prepare(params: Mapping[str, Any]) -> Work:
         chosen = reference_of(params)
         options = resync_options(params, module.check_mode)
+        if chosen.warning is not None:
+            module.warn(chosen.warning)
 
-        def work(agent: GuestAgent) -> Outcome:
-            report = resync(agent, chosen.reference, options)
+        async def work(agent: GuestAgent) -> Outcome:
+            report = await resync(agent, chosen.reference, options)
             return Outcome(
                 entry=report.as_dict(),
+                status=CORRECTED if report.changed else UNCHANGED,
                 changed=report.changed,
                 diff={
                     "before": f"{format_instant(report.guest_time_before_ns)}\n",
                     "after": f"{format_instant(report.guest_time_after_ns)}\n",
                 },
-                warnings=(() if chosen.warning is None else (chosen.warning,)) + report.warnings,
+                warnings=report.warnings,
                 error=report.error,
             )
 
         return work
 
-    run(module, prepare)
+    run(module, prepare, (CORRECTED, UNCHANGED), summarize, touches_clock=True)
 
 
 if __name__ == "__main__":

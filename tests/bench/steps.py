@@ -20,7 +20,8 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils.agent import Gues
 from ansible_collections.qemu.guest_agent.plugins.module_utils.channels.base import Exchange
 from ansible_collections.qemu.guest_agent.plugins.module_utils.channels.libvirt import LibvirtChannel
 from ansible_collections.qemu.guest_agent.plugins.module_utils.reference import HostReference
-from ansible_collections.qemu.guest_agent.plugins.module_utils.resync import ResyncOptions, resync
+from ansible_collections.qemu.guest_agent.plugins.module_utils.resync import ResyncOptions, ResyncReport, resync
+from ansible_collections.qemu.guest_agent.plugins.module_utils.waiting import run
 
 from tests.vm.errors import VmError
 from tests.vm.guest import Guest
@@ -79,17 +80,18 @@ class TimedAgent(GuestAgent):
         self.exchanges = 0
         self.step_ms = 0.0
 
-    def exchange(self, command: str, *arguments: Any, **options: Any) -> Exchange:
+    async def exchange(self, command: str, *arguments: Any, **options: Any) -> Exchange:
         begun = time.perf_counter_ns()
         try:
-            return super().exchange(command, *arguments, **options)
+            return await super().exchange(command, *arguments, **options)
         finally:
             self.exchanges += 1
             if command in METHODS.values():
                 self.step_ms += (time.perf_counter_ns() - begun) / 1e6
 
-    def close(self) -> None:
-        self._channel.close()
+    async def resync(self, method: str) -> ResyncReport:
+        async with self._channel:
+            return await resync(self, HostReference(), ResyncOptions(method=method, attempts=1))
 
 
 def bench_steps(guest: Guest, say: Callable[[str], None]) -> Steps:
@@ -109,10 +111,7 @@ def _correct(guest: Guest, method: str) -> Spent:
     command_ms = _command_ms(guest, method)
     guest.witness.step(WRONG_BY_NS)
     agent = TimedAgent(guest)
-    try:
-        report = resync(agent, HostReference(), ResyncOptions(method=method, attempts=1))
-    finally:
-        agent.close()
+    report = run(agent.resync(method))
     if report.error is not None:
         raise VmError(f"{guest.name} was not corrected: {report.error.message}")
     return Spent(command_ms, agent.step_ms, report.duration_ns / 1e6, agent.exchanges)

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.qemu.guest_agent.plugins.module_utils import facts
 from ansible_collections.qemu.guest_agent.plugins.module_utils import resync as resync_module
-from ansible_collections.qemu.guest_agent.plugins.module_utils.agent import GuestAgent
 from ansible_collections.qemu.guest_agent.plugins.module_utils.channels.stream import StreamChannel, UnixAddress
 from ansible_collections.qemu.guest_agent.plugins.module_utils.errors import (
     CommandDisabledError,
@@ -29,15 +29,15 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils.errors import (
     RemoteProtocolError,
     UnresponsiveError,
 )
-from ansible_collections.qemu.guest_agent.plugins.module_utils.facts import SUBSETS, command_details, gather
+from ansible_collections.qemu.guest_agent.plugins.module_utils.facts import SUBSETS
 from ansible_collections.qemu.guest_agent.plugins.module_utils.reference import HostReference, Reference
 from ansible_collections.qemu.guest_agent.plugins.module_utils.resync import (
     Offset,
     ResyncOptions,
     ResyncReport,
-    resync,
 )
 
+from tests.support.blocking import Blocking, BlockingAgent, blocking
 from tests.support.fake_agent import (
     BEFORE_1_7,
     EXTENDED,
@@ -62,6 +62,9 @@ from tests.support.fake_agent import (
     listen_unix,
 )
 
+command_details, gather = blocking(facts.command_details), blocking(facts.gather)
+resync = blocking(resync_module.resync)
+
 # The truth is read by two readings of this machine's clocks, and its own clock may be slewed (500 ppm at most).
 READING_NS = 5_000
 SLEW_PPM = 500
@@ -77,9 +80,9 @@ def agent_at(directory: Path, kind: Kind = STOCK, offset_ns: int = BEHIND_NS, **
 
 
 @contextmanager
-def guest(directory: Path, timeout: float = 5.0) -> Iterator[GuestAgent]:
-    with StreamChannel(UnixAddress(str(directory / "agent.sock"))) as channel:
-        yield GuestAgent(channel, timeout)
+def guest(directory: Path, timeout: float = 5.0) -> Iterator[BlockingAgent]:
+    with Blocking(StreamChannel(UnixAddress(str(directory / "agent.sock")))) as channel:
+        yield BlockingAgent(channel, timeout)
 
 
 def corrected(

@@ -277,7 +277,7 @@ def test_all_facts(done: PlaybookRun) -> None:
 
 
 def test_subsets_are_what_was_asked_for(done: PlaybookRun) -> None:
-    assert set(entry(done, "info min")) == {"name", "agent", "hostname", "os", "timezone", "errors"}
+    assert set(entry(done, "info min")) == {"name", "status", "agent", "hostname", "os", "timezone", "errors"}
     assert set(entry(done, "info")) - set(entry(done, "info but")) == {"commands", "network"}
 
 

@@ -17,7 +17,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from ansible_collections.qemu.guest_agent.plugins.module_utils.agent import GuestAgent
+from ansible_collections.qemu.guest_agent.plugins.module_utils import clock, facts
+from ansible_collections.qemu.guest_agent.plugins.module_utils import resync as resync_module
 from ansible_collections.qemu.guest_agent.plugins.module_utils.channels.base import Request
 from ansible_collections.qemu.guest_agent.plugins.module_utils.channels.stream import (
     Address,
@@ -25,7 +26,6 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils.channels.stream i
     TcpAddress,
     UnixAddress,
 )
-from ansible_collections.qemu.guest_agent.plugins.module_utils.clock import measure, reader
 from ansible_collections.qemu.guest_agent.plugins.module_utils.errors import (
     CommandDisabledError,
     CommandFailedError,
@@ -33,13 +33,18 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils.errors import (
     ExchangeTimeoutError,
     UnresponsiveError,
 )
-from ansible_collections.qemu.guest_agent.plugins.module_utils.facts import SUBSETS, gather
+from ansible_collections.qemu.guest_agent.plugins.module_utils.facts import SUBSETS
 from ansible_collections.qemu.guest_agent.plugins.module_utils.reference import HostReference
-from ansible_collections.qemu.guest_agent.plugins.module_utils.resync import ResyncOptions, resync
+from ansible_collections.qemu.guest_agent.plugins.module_utils.resync import ResyncOptions
 
+from tests.support.blocking import Blocking, BlockingAgent, blocking
 from tests.support.fake_agent import SocketServer, listen_tcp
 from tests.support.forwarder import forward_to
 from tests.support.stock_agent import StockAgent
+
+measure, reader = blocking(clock.measure), blocking(clock.reader)
+gather = blocking(facts.gather)
+resync = blocking(resync_module.resync)
 
 PING = Request("guest-ping")
 SLACK = 1.0
@@ -65,9 +70,9 @@ def address(request: pytest.FixtureRequest, stock: StockAgent) -> Iterator[Addre
 
 
 @contextmanager
-def connected(address: Address, timeout: float = 5.0) -> Iterator[GuestAgent]:
-    with StreamChannel(address) as channel:
-        yield GuestAgent(channel, timeout)
+def connected(address: Address, timeout: float = 5.0) -> Iterator[BlockingAgent]:
+    with Blocking(StreamChannel(address)) as channel:
+        yield BlockingAgent(channel, timeout)
 
 
 @contextmanager
@@ -192,7 +197,7 @@ def test_a_client_that_gave_up_does_not_end_the_agent() -> None:
     # Closing with unread bytes would: the agent takes the reset for its own end.
     with StockAgent() as stock:
         with paused(stock):
-            channel = StreamChannel(UnixAddress(stock.socket))
+            channel = Blocking(StreamChannel(UnixAddress(stock.socket)))
             with pytest.raises(UnresponsiveError):
                 channel.call(PING, 0.2)
             os.kill(stock.pid, signal.SIGCONT)
@@ -203,6 +208,6 @@ def test_a_client_that_gave_up_does_not_end_the_agent() -> None:
 
 
 def test_a_silent_command_that_is_refused_does_not_shift_the_replies(stock: StockAgent) -> None:
-    with StreamChannel(UnixAddress(stock.socket)) as channel:
+    with Blocking(StreamChannel(UnixAddress(stock.socket))) as channel:
         channel.call(Request("guest-shutdown", {"mode": "no such mode"}, expects_reply=False), 5.0)
         assert channel.call(Request("guest-sync", {"id": 5}), 5.0).value == 5

@@ -17,6 +17,7 @@ UUID = "1e1a6f0c-55d5-4f73-9a3b-2d1c6bd43a1b"
 RUNNING, PAUSED, SHUT_OFF = 1, 3, 5
 
 NO_DOMAIN = 42
+INTERNAL_ERROR = 1
 
 
 class LibvirtError(Exception):
@@ -55,95 +56,148 @@ def hangs(until: threading.Event) -> Callable[[dict[str, Any]], str]:
     return hang
 
 
+class FakeConnection:
+    """``virConnect``. ``is_broken`` makes it one whose daemon has gone: every call on it or on its domains fails."""
+
+    def __init__(self, hypervisor: FakeLibvirt) -> None:
+        self.hypervisor = hypervisor
+        self.is_broken = False
+        self.alive_error: LibvirtError | None = None
+
+    def require_alive(self) -> None:
+        if self.is_broken:
+            raise LibvirtError(INTERNAL_ERROR, "internal error: client socket is closed")
+
+    def isAlive(self) -> int:  # noqa: N802  # libvirt's name
+        if self.alive_error is not None:
+            raise self.alive_error
+        return int(not self.is_broken)
+
+    def lookupByName(self, name: str) -> FakeDomain:  # noqa: N802
+        self.hypervisor.lookups.append(("name", name))
+        return self._found(name == self.hypervisor.name)
+
+    def lookupByUUIDString(self, text: str) -> FakeDomain:  # noqa: N802
+        self.hypervisor.lookups.append(("uuid", text))
+        return self._found(text.replace("-", "").lower() == UUID.replace("-", ""))
+
+    def close(self) -> None:
+        self.hypervisor.closes += 1
+        self.hypervisor.closed.set()
+        if self.hypervisor.close_waits_for is not None:
+            self.hypervisor.close_waits_for.wait(10)
+        if self.hypervisor.close_error is not None:
+            raise self.hypervisor.close_error
+
+    def _found(self, found: bool) -> FakeDomain:
+        self.require_alive()
+        if self.hypervisor.lookup_error is not None:
+            raise self.hypervisor.lookup_error
+        if not found:
+            raise LibvirtError(NO_DOMAIN, "Domain not found")
+        return FakeDomain(self)
+
+
+class FakeDomain:
+    """``virDomain``."""
+
+    def __init__(self, connection: FakeConnection) -> None:
+        self.connection = connection
+        self._hypervisor = connection.hypervisor
+
+    def state(self) -> list[int]:
+        self.connection.require_alive()
+        if self._hypervisor.state_error is not None:
+            raise self._hypervisor.state_error
+        return [self._hypervisor.run_state, 0]
+
+    def XMLDesc(self, _flags: int) -> str:  # noqa: N802
+        self.connection.require_alive()
+        if self._hypervisor.xml_error is not None:
+            raise self._hypervisor.xml_error
+        return self._hypervisor.xml
+
+    def metadata(self, kind: int, namespace: str, _flags: int) -> str:
+        self.connection.require_alive()
+        self._hypervisor.asked_metadata.append((kind, namespace))
+        if self._hypervisor.metadata_error is not None:
+            raise self._hypervisor.metadata_error
+        return self._hypervisor.metadata
+
+    def setTime(self, value: dict[str, int], flags: int) -> None:  # noqa: N802
+        self.connection.require_alive()
+        self._hypervisor.log.append("setTime")
+        self._hypervisor.set_times.append((value, flags))
+        if self._hypervisor.set_time_error is not None:
+            raise self._hypervisor.set_time_error
+
+
 @dataclass
 class FakeLibvirt:
-    """``libvirt`` and ``libvirt_qemu`` in one, and the hypervisor, connection and domain behind them."""
+    """``libvirt`` and ``libvirt_qemu`` in one, and the hypervisor behind them, which has one domain."""
 
     name: str = "web1"
     run_state: int = RUNNING
     channel_state: str | None = "connected"
     catchup: bool = False
+    metadata: str = "<resync/>"
     replies: dict[str, Callable[[dict[str, Any]], str]] = field(default_factory=dict)
     open_error: LibvirtError | None = None
     lookup_error: LibvirtError | None = None
     state_error: LibvirtError | None = None
     xml_error: LibvirtError | None = None
+    metadata_error: LibvirtError | None = None
     set_time_error: LibvirtError | None = None
     close_error: LibvirtError | None = None
     open_waits_for: threading.Event | None = None
+    close_waits_for: threading.Event | None = None
 
     libvirtError = LibvirtError  # noqa: N815  # libvirt's name
     VIR_DOMAIN_TIME_SYNC = 1
 
     def __post_init__(self) -> None:
         self.uris: list[str] = []
+        self.connections: list[FakeConnection] = []
         self.lookups: list[tuple[str, str]] = []
         self.sent: list[tuple[str, int, int]] = []  # text, timeout, flags
         self.set_times: list[tuple[dict[str, int], int]] = []
+        self.asked_metadata: list[tuple[int, str]] = []
         self.log: list[str] = []
+        self.closes = 0
         self.closed = threading.Event()
 
     @property
     def commands(self) -> list[str]:
         return [json.loads(text)["execute"] for text, _timeout, _flags in self.sent]
 
-    # libvirt
-
-    def open(self, uri: str) -> FakeLibvirt:
-        self.uris.append(uri)
-        if self.open_waits_for is not None:
-            self.open_waits_for.wait(10)
-        if self.open_error is not None:
-            raise self.open_error
-        return self
-
-    # libvirt_qemu
-
-    def qemuAgentCommand(self, _domain: object, text: str, timeout: int, flags: int) -> str:  # noqa: N802
-        self.sent.append((text, timeout, flags))
-        request = json.loads(text)
-        self.log.append(request["execute"])
-        return self.replies.get(request["execute"], agent_says({}))(request)
-
-    # virConnect
-
-    def lookupByName(self, name: str) -> FakeLibvirt:  # noqa: N802
-        self.lookups.append(("name", name))
-        return self._found(name == self.name)
-
-    def lookupByUUIDString(self, text: str) -> FakeLibvirt:  # noqa: N802
-        self.lookups.append(("uuid", text))
-        return self._found(text.replace("-", "").lower() == UUID.replace("-", ""))
-
-    def close(self) -> None:
-        self.closed.set()
-        if self.close_error is not None:
-            raise self.close_error
-
-    # virDomain
-
-    def state(self) -> list[int]:
-        if self.state_error is not None:
-            raise self.state_error
-        return [self.run_state, 0]
-
-    def XMLDesc(self, _flags: int) -> str:  # noqa: N802
-        if self.xml_error is not None:
-            raise self.xml_error
+    @property
+    def xml(self) -> str:
         clock = "<clock><timer name='rtc' tickpolicy='catchup'/></clock>" if self.catchup else "<clock offset='utc'/>"
         state = "" if self.channel_state is None else f" state='{self.channel_state}'"
         target = f"<target type='virtio' name='org.qemu.guest_agent.0'{state}/>"
         return f"<domain>{clock}<devices><channel type='unix'>{target}</channel></devices></domain>"
 
-    def setTime(self, value: dict[str, int], flags: int) -> None:  # noqa: N802
-        self.log.append("setTime")
-        self.set_times.append((value, flags))
-        if self.set_time_error is not None:
-            raise self.set_time_error
+    def break_connections(self) -> None:
+        """The daemon ends, and is there again at once: what was connected to it is not."""
+        for connection in self.connections:
+            connection.is_broken = True
 
-    def _found(self, found: bool) -> FakeLibvirt:
-        if self.lookup_error is not None:
-            raise self.lookup_error
-        if not found:
-            raise LibvirtError(NO_DOMAIN, "Domain not found")
-        return self
+    # libvirt
+
+    def open(self, uri: str) -> FakeConnection:
+        self.uris.append(uri)
+        if self.open_waits_for is not None:
+            self.open_waits_for.wait(10)
+        if self.open_error is not None:
+            raise self.open_error
+        self.connections.append(FakeConnection(self))
+        return self.connections[-1]
+
+    # libvirt_qemu
+
+    def qemuAgentCommand(self, domain: FakeDomain, text: str, timeout: int, flags: int) -> str:  # noqa: N802
+        domain.connection.require_alive()
+        self.sent.append((text, timeout, flags))
+        request = json.loads(text)
+        self.log.append(request["execute"])
+        return self.replies.get(request["execute"], agent_says({}))(request)

@@ -13,9 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from ansible_collections.qemu.guest_agent.plugins.module_utils import agent as agent_module
-from ansible_collections.qemu.guest_agent.plugins.module_utils import clock, facts, reference, resync, resync_options
-from ansible_collections.qemu.guest_agent.plugins.module_utils.channels import base
+from ansible_collections.qemu.guest_agent.plugins.module_utils import facts, reference, resync, resync_options, waiting
 from ansible_collections.qemu.guest_agent.plugins.module_utils.channels.base import Channel, Exchange, Request
 from ansible_collections.qemu.guest_agent.plugins.module_utils.errors import ExchangeTimeoutError
 from ansible_collections.qemu.guest_agent.plugins.module_utils.reference import HostReference
@@ -32,7 +30,7 @@ SECOND = 1_000_000_000
 REALTIME_NS = 1_795_406_706_123_456_789
 MONOTONIC_NS = 5_000_000_777_001
 
-_READERS_OF_TIME: tuple[ModuleType, ...] = (agent_module, base, clock, facts, resync, resync_options)
+_READERS_OF_TIME: tuple[ModuleType, ...] = (facts, resync, resync_options, waiting)
 
 
 class TimeLine:
@@ -53,7 +51,7 @@ class TimeLine:
         return self.now_ns + self.realtime_base_ns
 
     def sleep(self, seconds: float) -> None:
-        self.slept.append(seconds)
+        self.slept.append(round(seconds, 9))  # waiting computes it from two readings, which are as fine as that
         self.now_ns += round(seconds * SECOND)
 
     def step_host(self, by_ns: int) -> None:
@@ -65,8 +63,7 @@ class TimeLine:
     def install(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Have the code under test read this line in place of the machine's clocks."""
         for module in _READERS_OF_TIME:
-            if hasattr(module, "time"):
-                monkeypatch.setattr(module, "time", self)
+            monkeypatch.setattr(module, "time", self)
         monkeypatch.setattr(resync_options, "HostReference", self.reference)
         monkeypatch.setattr(reference, "HostReference", self.reference)
 
@@ -155,7 +152,7 @@ class SimulatedGuest(Channel):
             "guest-update-time": self.update_time,
         }
 
-    def call(self, request: Request, timeout: float) -> Exchange:
+    async def call(self, request: Request, timeout: float) -> Exchange:
         command = request.execute
         forward_ns, backward_ns = self.delays(command)
         sent_ns = self.line.now_ns
@@ -169,7 +166,7 @@ class SimulatedGuest(Channel):
         self.line.now_ns += backward_ns
         return Exchange(reply, sent_ns, self.line.now_ns)
 
-    def close(self) -> None:
+    async def close(self) -> None:
         self.closed += 1
 
     def asked(self, command: str) -> list[dict[str, Any]]:

@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import time
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -57,45 +56,41 @@ class Exchange:
 NO_REPLY = Returned({})  # stands for the success of a command that never answers on success
 
 
-class Deadline:
-    """The end of the time that a whole operation has, however many waits it consists of."""
-
-    def __init__(self, seconds: float) -> None:
-        self._end = time.monotonic() + seconds
-
-    def remaining(self) -> float:
-        """Seconds left; never negative."""
-        return max(0.0, self._end - time.monotonic())
-
-    def expired(self) -> bool:
-        return self.remaining() <= 0.0
-
-
 class Channel(ABC):
-    """Carries requests to one agent, one at a time. Not for use by several threads."""
+    """Carries requests to one agent, one at a time. Not for use by several threads.
+
+    Its coroutines suspend for waits only (:mod:`waiting`).
+    """
 
     @abstractmethod
-    def call(self, request: Request, timeout: float) -> Exchange:
+    async def call(self, request: Request, timeout: float) -> Exchange:
         """Carry one request and wait for its reply, ``timeout`` seconds at most for all of it.
 
         :raises QgaError: the agent could not be reached, did not answer in time, or broke the protocol. An error that
             the agent itself returns is no exception: it is a :class:`Refused` reply.
         """
 
+    async def metadata(self, namespace: str, timeout: float) -> str | None:  # noqa: ARG002  # the contract's
+        """The XML element of that namespace which the host keeps with the guest's definition; None: there is none.
+
+        :raises QgaError: the hypervisor could not be asked
+        """
+        return None
+
     @abstractmethod
-    def close(self) -> None:
+    async def close(self) -> None:
         """Give back what the channel holds. Closing twice is no error."""
 
-    def __enter__(self: ChannelType) -> ChannelType:
+    async def __aenter__(self: ChannelType) -> ChannelType:
         return self
 
-    def __exit__(
+    async def __aexit__(
         self,
         kind: type[BaseException] | None,
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.close()
+        await self.close()
 
 
 def expect_integer(value: Any, what: str) -> int:
@@ -108,4 +103,4 @@ def expect_integer(value: Any, what: str) -> int:
     return value
 
 
-__all__ = ["NO_REPLY", "Arguments", "Channel", "Deadline", "Exchange", "Refused", "Request", "expect_integer"]
+__all__ = ["NO_REPLY", "Arguments", "Channel", "Exchange", "Refused", "Request", "expect_integer"]

@@ -2,67 +2,149 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A time limit for calls that have none of their own."""
+"""A time limit for blocking calls that have none of their own: they run on other threads, and are left behind."""
 
 from __future__ import annotations
 
+import contextlib
+import os
 import queue
 import threading
-from typing import Callable, Optional, Tuple, TypeVar
+import time
+from typing import Callable, Generic, Protocol, TypeVar
+
+from ..waiting import Deadline, received
 
 Result = TypeVar("Result")
 
-_Outcome = Tuple[Optional[object], Optional[BaseException]]
+Job = Callable[[], None]
 
 
 class StillBusyError(Exception):
     """The call did not end in time; it goes on by itself, and its result is dropped."""
 
 
-class BoundedCaller:
-    """Runs blocking calls on a thread of its own, one at a time, and stops waiting for one when its time is up.
+class Workers(Protocol):
+    """Other threads, which do jobs."""
+
+    def submit(self, job: Job) -> None: ...
+
+    def idle_seconds(self) -> float:
+        """How long ago a job last began or ended. Jobs that wait behind this for long wait for threads that hang."""
+
+
+class Worker:
+    """A thread that does one job after the other.
 
     A call into a C library cannot be interrupted. The thread is a daemon, so one that hangs keeps nobody from exiting.
     """
 
     def __init__(self, name: str) -> None:
-        self._calls: queue.SimpleQueue[tuple[Callable[[], object], list[_Outcome], threading.Event] | None]
-        self._calls = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._progressed_at = time.monotonic()
         threading.Thread(target=self._serve, name=name, daemon=True).start()
 
-    def run(self, function: Callable[[], Result], timeout: float) -> Result:
-        """What ``function`` returns or raises.
+    def submit(self, job: Job) -> None:
+        self._jobs.put(job)
 
-        :raises StillBusyError: it, or a call before it that nobody waits for any more, takes longer than ``timeout`` s
-        """
-        outcomes: list[_Outcome] = []
-        done = threading.Event()
-        cancelled = threading.Event()
-        self._calls.put((lambda: None if cancelled.is_set() else function(), outcomes, done))
-        if not done.wait(timeout):
-            cancelled.set()
-            raise StillBusyError
-        result, error = outcomes[0]
-        if error is not None:
-            raise error
-        return result  # type: ignore[return-value]
-
-    def post(self, function: Callable[[], object]) -> None:
-        """Run ``function`` behind the calls before it, and wait for nothing."""
-        self._calls.put((function, [], threading.Event()))
+    def idle_seconds(self) -> float:
+        return time.monotonic() - self._progressed_at
 
     def stop(self) -> None:
-        """End the thread as soon as its present call has ended."""
-        self._calls.put(None)
+        """End the thread behind the jobs that it was given."""
+        self._jobs.put(None)
 
     def _serve(self) -> None:
         while True:
-            call = self._calls.get()
-            if call is None:
+            job = self._jobs.get()
+            if job is None:
                 return
-            function, outcomes, done = call
-            try:
-                outcomes.append((function(), None))
-            except BaseException as error:  # pylint: disable=broad-exception-caught  # raised again by run()
-                outcomes.append((None, error))
-            done.set()
+            self._progressed_at = time.monotonic()
+            job()
+            self._progressed_at = time.monotonic()
+
+
+class BoundedCaller:
+    """Has blocking calls run by other threads, one at a time, and stops waiting for one when its time is up."""
+
+    def __init__(self) -> None:
+        self._bell = _Bell()
+
+    async def run(self, function: Callable[[], Result], timeout: float, workers: Workers) -> Result:
+        """What ``function`` returns or raises. Its time begins when it does: waiting for a free thread does not count.
+
+        :raises StillBusyError: it, or what all threads do before it, takes longer than ``timeout`` s
+        """
+        call = _Call(function, self._bell, timeout)
+        workers.submit(call.perform)
+        try:
+            while not call.is_done:
+                has_rung = await received(self._bell.descriptor, call.deadline) is not None
+                has_begun = call.has_begun  # read before the deadline, which is moved before this is set
+                if not has_rung and call.deadline.expired():
+                    if has_begun or workers.idle_seconds() >= timeout:
+                        raise StillBusyError
+                    call.deadline = Deadline(timeout)
+        finally:
+            call.is_cancelled = True
+        return call.result()
+
+    def close(self) -> None:
+        self._bell.close()
+
+
+class _Call(Generic[Result]):
+    """A call on its way through another thread. What that one writes is seen whole, each being one assignment."""
+
+    def __init__(self, function: Callable[[], Result], bell: _Bell, timeout: float) -> None:
+        self._function = function
+        self._bell = bell
+        self._timeout = timeout
+        self._value: Result | None = None
+        self._error: BaseException | None = None
+        self.deadline = Deadline(timeout)
+        self.has_begun = False
+        self.is_done = False
+        self.is_cancelled = False
+
+    def perform(self) -> None:
+        """On the other thread."""
+        if self.is_cancelled:
+            return
+        self.deadline = Deadline(self._timeout)
+        self.has_begun = True
+        try:
+            self._value = self._function()
+        except BaseException as error:  # pylint: disable=broad-exception-caught  # raised again by result()
+            self._error = error
+        self.is_done = True
+        self._bell.ring()
+
+    def result(self) -> Result:
+        if self._error is not None:
+            raise self._error
+        return self._value  # type: ignore[return-value]  # it is the function's own
+
+
+class _Bell:
+    """Wakes who waits on a descriptor, from another thread. Ringing after it was closed is no error."""
+
+    def __init__(self) -> None:
+        self.descriptor, self._writer = os.pipe()
+        for end in (self.descriptor, self._writer):
+            os.set_blocking(end, False)
+        self._lock = threading.Lock()
+        self._is_open = True
+
+    def ring(self) -> None:
+        # A closed descriptor's number may be another file's by now: who rings late must not write into it.
+        with self._lock, contextlib.suppress(BlockingIOError):
+            if self._is_open:
+                os.write(self._writer, b"\0")
+
+    def close(self) -> None:
+        with self._lock:
+            if self._is_open:
+                self._is_open = False
+                os.close(self.descriptor)
+                os.close(self._writer)

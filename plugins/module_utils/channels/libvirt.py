@@ -10,21 +10,16 @@ and libvirt gives the agent up for good (``qemuAgentIOProcessLine``, src/qemu/qe
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import json
 import math
 import re
-import threading
 import time
-from types import ModuleType
 from typing import Any, Callable, Mapping, NamedTuple, TypeVar
 
 from .. import wire
 from ..errors import (
     ExchangeTimeoutError,
     HypervisorUnavailableError,
-    MissingLibraryError,
     NotConfiguredError,
     NotConnectedError,
     NotFoundError,
@@ -33,31 +28,35 @@ from ..errors import (
     QgaError,
     UnresponsiveError,
 )
-from .base import NO_REPLY, Channel, Deadline, Exchange, Request
+from ..waiting import Deadline
+from .base import NO_REPLY, Channel, Exchange, Request
 from .bounded import BoundedCaller, StillBusyError
+from .hypervisor import NEW, PROVEN, SUSPECT, Lane, Line, known
 
 Result = TypeVar("Result")
 
 # libvirt's error numbers (include/libvirt/virterror.h, libvirt 11.3.0), as numbers since old bindings lack the names.
 _INTERNAL_ERROR = 1
-_SYSTEM_ERROR = 38
 _NO_DOMAIN = 42
-_AUTH_FAILED = 45
 _OPERATION_INVALID = 55
 _OPERATION_TIMEOUT = 68
 _ARGUMENT_UNSUPPORTED = 74
-_AUTH_CANCELLED = 79
-_AUTH_UNAVAILABLE = 80
+_NO_DOMAIN_METADATA = 80
 _AGENT_UNRESPONSIVE = 86
 _ACCESS_DENIED = 88
 _AGENT_UNSYNCED = 97
 _AGENT_COMMAND_TIMEOUT = 112  # since 11.2.0; before it 86
 _AGENT_COMMAND_FAILED = 113  # since 11.2.0; before it 1
 
+_METADATA_ELEMENT = 2  # VIR_DOMAIN_METADATA_ELEMENT
+
 _AGENT_CHANNEL = "org.qemu.guest_agent.0"
 
 # virDomainQemuAgentCommand takes whole seconds, and 0 gives up before the command is sent.
 _SHORTEST_AGENT_TIMEOUT = 1
+
+# A guest of many that does not answer by then has to wait for those that do.
+_PROBE_SECONDS = 1.0
 
 # virDomainState, and what an operator calls it.
 _STATES: Mapping[int, str] = {
@@ -74,6 +73,15 @@ _PAUSED = (3, 7)
 
 # libvirt also takes a UUID without its hyphens (virUUIDParse, src/util/viruuid.c, libvirt 11.3.0).
 _UUID = re.compile(r"[0-9A-Fa-f]{8}(-?[0-9A-Fa-f]{4}){3}-?[0-9A-Fa-f]{12}\Z")
+
+
+def not_running(name: str, uri: str, state: int) -> NotRunningError:
+    """``state`` is a virDomainState."""
+    command = "resume" if state in _PAUSED else "start"
+    return NotRunningError(
+        f"domain {name} at {uri} is {_STATES.get(state, 'not running')}",
+        f"Run `virsh {command} {name}` first; an agent answers only while its guest runs.",
+    )
 
 
 class _ChannelState(NamedTuple):
@@ -93,120 +101,114 @@ def _channel_state(domain_xml: str) -> _ChannelState:
     return _ChannelState(target is not None, None if state is None else state == "connected", catchup is not None)
 
 
-def import_libvirt() -> tuple[ModuleType, ModuleType]:
-    """The modules ``libvirt`` and ``libvirt_qemu``, silenced: they would print every error to standard error.
-
-    :raises MissingLibraryError: they are not installed
-    """
-    try:
-        import libvirt
-        import libvirt_qemu
-    except ImportError as error:
-        raise MissingLibraryError(f"the Python library libvirt-python cannot be imported: {error}") from error
-    libvirt.registerErrorHandler(_remember, None)
-    return libvirt, libvirt_qemu
-
-
-class _LastError(threading.local):
-    """The newest error of each thread, as libvirt-python has it in ``libvirtError.err``."""
-
-    raw: tuple[Any, ...] | None = None
-
-
-_last_error = _LastError()
-
-
-def _remember(_context: object, raw: tuple[Any, ...]) -> None:
-    _last_error.raw = raw
-
-
-def _known(error: Any) -> Any:
-    """``error`` with what libvirt said, which libvirt-python may have lost.
-
-    It reads the thread's last error after the failed call. If Python collects garbage in between, the destructor of an
-    old domain or connection makes a call too, and that one clears the error (``virResetLastError``).
-    """
-    if error.err is None:
-        error.err = _last_error.raw
-    return error
-
-
 class LibvirtChannel(Channel):
-    """The agent of one domain, by name or UUID, on the hypervisor behind a libvirt URI."""
+    """The agent of one domain, by name or UUID, on the hypervisor behind a libvirt URI.
 
-    def __init__(self, domain: str, uri: str) -> None:
-        self._libvirt, self._libvirt_qemu = import_libvirt()
+    ``line`` is a connection that it shares with other domains; without, it has one of its own.
+    """
+
+    def __init__(self, domain: str, uri: str, line: Line | None = None) -> None:
         self._name = domain
         self._uri = uri
-        self._caller = BoundedCaller(f"libvirt {domain}")
+        self._line = Line(uri) if line is None else line
+        self._owns_line = line is None
+        self._libvirt = self._line.libvirt
+        self._caller = BoundedCaller()
         self._connection: Any = None
         self._domain: Any = None
         self._state: _ChannelState | None = None
         self._answered = False
+        self._lane = NEW if self._line.is_shared else PROVEN
 
     def __str__(self) -> str:
         return f"domain {self._name} at {self._uri}"
 
-    def call(self, request: Request, timeout: float) -> Exchange:
-        deadline = Deadline(timeout)
-        if self._domain is None:
-            self._bounded(self._open, deadline, timeout, HypervisorUnavailableError, f"libvirt at {self._uri}")
-        return self._bounded(
-            lambda: self._exchange(request, deadline),
-            deadline,
-            timeout,
-            ExchangeTimeoutError if self._answered else UnresponsiveError,
-            f"the agent of {self}",
-            request.execute,
-        )
-
-    def close(self) -> None:
-        connection, self._connection, self._domain = self._connection, None, None
-        if connection is not None:
-            # On the thread too: closing waits for a call that still hangs.
-            self._caller.post(lambda: self._close_quietly(connection))
-        self._caller.stop()
-
-    def _bounded(
-        self,
-        function: Callable[[], Result],
-        deadline: Deadline,
-        timeout: float,
-        kind: type[QgaError],
-        who: str,
-        what: str = "",
-    ) -> Result:
+    async def call(self, request: Request, timeout: float) -> Exchange:
+        if self._lane is NEW:
+            timeout = await self._probe(timeout)
         try:
-            return self._caller.run(function, deadline.remaining())
+            exchange = await self._bounded(request, timeout, self._lane)
+        except (UnresponsiveError, ExchangeTimeoutError):
+            self._lane = SUSPECT if self._line.is_shared else self._lane
+            raise
+        self._lane = PROVEN
+        return exchange
+
+    async def metadata(self, namespace: str, timeout: float) -> str | None:
+        return await self._on_line(lambda: self._metadata(namespace), timeout, PROVEN, "virDomainGetMetadata")
+
+    async def close(self) -> None:
+        self._connection = self._domain = None
+        self._caller.close()
+        if self._owns_line:
+            self._line.close()
+
+    async def _probe(self, timeout: float) -> float:
+        """Find out quickly whether the agent answers, so that silent ones do not hold up the others.
+
+        :returns: the seconds that are left for its first exchange
+        """
+        self._lane = SUSPECT
+        if timeout <= 2 * _PROBE_SECONDS:
+            return timeout
+        ping = Request("guest-ping")
+        try:
+            # Directly, since a libvirt that takes longer to be connected to is no error yet.
+            await self._caller.run(lambda: self._perform(ping, _PROBE_SECONDS), _PROBE_SECONDS, self._line.workers(NEW))
+        except (StillBusyError, UnresponsiveError, ExchangeTimeoutError):
+            return timeout - _PROBE_SECONDS
+        self._lane = PROVEN
+        return timeout
+
+    async def _bounded(self, request: Request, timeout: float, lane: Lane) -> Exchange:
+        return await self._on_line(lambda: self._perform(request, timeout), timeout, lane, request.execute)
+
+    async def _on_line(self, function: Callable[[], Result], timeout: float, lane: Lane, what: str) -> Result:
+        try:
+            return await self._caller.run(function, timeout, self._line.workers(lane))
         except StillBusyError:
-            raise kind("{} did not answer{} within {:g} s".format(who, what and " " + what, timeout)) from None
+            within = f"within {timeout:g} s"
+            if self._domain is None:
+                raise HypervisorUnavailableError(f"libvirt at {self._uri} did not answer {within}") from None
+            kind = ExchangeTimeoutError if self._answered else UnresponsiveError
+            raise kind(f"the agent of {self} did not answer {what} {within}") from None
 
-    def _close_quietly(self, connection: Any) -> None:
-        # The daemon may have gone already: nothing is left to close then.
-        with contextlib.suppress(self._libvirt.libvirtError):
-            connection.close()
+    # All below runs on a thread of the line.
 
-    # All below runs on the caller's thread.
+    def _perform(self, request: Request, timeout: float) -> Exchange:
+        deadline = Deadline(timeout)
+        self._open()
+        if deadline.expired():
+            raise StillBusyError  # it was given up meanwhile, and must not be carried out behind anybody's back
+        return self._exchange(request, deadline)
 
     def _open(self) -> None:
+        connection = self._line.connection()
+        if self._domain is None or connection is not self._connection:
+            self._domain = self._look_up(connection)
+            self._connection = connection  # not before it was found there: the old domain is of no use on it
+            self._require_running()
+
+    def _metadata(self, namespace: str) -> str | None:
+        self._open()
         try:
-            connection = self._libvirt.open(self._uri)
+            element: str = self._domain.metadata(_METADATA_ELEMENT, namespace, 0)
         except self._libvirt.libvirtError as error:
-            raise self._connection_error(error) from error
-        self._connection = connection
-        self._domain = self._look_up(connection)
-        self._require_running()
+            if known(error).get_error_code() == _NO_DOMAIN_METADATA:
+                return None
+            raise self._agent_error(error, "virDomainGetMetadata") from error
+        return element
 
     def _look_up(self, connection: Any) -> Any:
-        lookups: list[Callable[[], Any]] = [lambda: connection.lookupByName(self._name)]
+        lookups = [connection.lookupByName]
         if _UUID.match(self._name):
-            lookups.insert(0, lambda: connection.lookupByUUIDString(self._name))
+            lookups.insert(0, connection.lookupByUUIDString)
         for look_up in lookups:
             try:
-                return look_up()
+                return look_up(self._name)
             except self._libvirt.libvirtError as error:
-                if _known(error).get_error_code() != _NO_DOMAIN:
-                    raise self._connection_error(error) from error
+                if known(error).get_error_code() != _NO_DOMAIN:
+                    raise self._line.connection_error(error) from error
         raise NotFoundError(f"there is no domain {self._name} at {self._uri}")
 
     def _require_running(self) -> None:
@@ -215,18 +217,14 @@ class LibvirtChannel(Channel):
         except self._libvirt.libvirtError as error:
             raise self._agent_error(error) from error
         if state not in _RUNNING:
-            command = "resume" if state in _PAUSED else "start"
-            raise NotRunningError(
-                f"{self} is {_STATES.get(state, 'not running')}",
-                f"Run `virsh {command} {self._name}` first; an agent answers only while its guest runs.",
-            )
+            raise not_running(self._name, self._uri, state)
 
     def _exchange(self, request: Request, deadline: Deadline) -> Exchange:
         if request.execute == "guest-set-time" and self._channel_state().resets_reinjection:
             return self._set_time(request, deadline)
         if not callable(request.arguments):
             prepared = json.dumps(wire.request(request.execute, request.arguments))
-        agent_command = self._libvirt_qemu.qemuAgentCommand
+        agent_command = self._line.libvirt_qemu.qemuAgentCommand
         limit = max(_SHORTEST_AGENT_TIMEOUT, math.ceil(deadline.remaining()))
         if not request.expects_reply:
             # Syncing first tells a dead agent from one that is busy with what it was told.
@@ -239,7 +237,7 @@ class LibvirtChannel(Channel):
             text = agent_command(self._domain, prepared, limit, 0)
         except self._libvirt.libvirtError as error:
             received_ns = time.monotonic_ns()
-            refusal = _refusal(error, request.execute)
+            refusal = self._refusal(error, request.execute)
             if refusal is not None:
                 self._answered = True
                 return Exchange(refusal, sent_ns, received_ns)
@@ -264,7 +262,7 @@ class LibvirtChannel(Channel):
         try:
             self._domain.setTime({"seconds": seconds, "nseconds": nanoseconds}, flags)
         except self._libvirt.libvirtError as error:
-            refusal = _refusal(error, request.execute)
+            refusal = self._refusal(error, request.execute)
             if refusal is None:
                 raise self._agent_error(error, request.execute) from error
             return Exchange(refusal, sent_ns, time.monotonic_ns())
@@ -278,21 +276,19 @@ class LibvirtChannel(Channel):
                 raise self._agent_error(error) from error
         return self._state
 
-    def _connection_error(self, error: Any) -> QgaError:
-        code = _known(error).get_error_code()
-        reason = error.get_error_message()
-        denied = code == _SYSTEM_ERROR and error.get_int1() in (errno.EACCES, errno.EPERM)
-        if denied or code in (_AUTH_FAILED, _AUTH_CANCELLED, _AUTH_UNAVAILABLE, _ACCESS_DENIED):
-            return PermissionDeniedError(f"libvirt at {self._uri} refused the connection: {reason}")
-        return HypervisorUnavailableError(f"cannot connect to libvirt at {self._uri}: {reason}")
+    def _refusal(self, error: Any, execute: str) -> wire.Refused | None:
+        # Of a connection that broke the agent said nothing, whatever the number.
+        return _refusal(error, execute) if self._line.is_alive(self._connection) else None
 
     def _agent_error(self, error: Any, execute: str = "the request") -> QgaError:
         """What an error of a domain's call means.
 
         Told by the number and by the state of the domain; the text depends on the daemon's language.
         """
-        code = _known(error).get_error_code()
+        code = known(error).get_error_code()
         reason = error.get_error_message()
+        if not self._line.is_alive(self._connection):
+            return HypervisorUnavailableError(f"the connection to libvirt at {self._uri} broke at {execute}: {reason}")
         if code == _OPERATION_INVALID:
             try:
                 self._require_running()
@@ -339,7 +335,7 @@ def _refusal(error: Any, execute: str) -> wire.Refused | None:
     libvirt keeps the agent's description only, behind a sentence of its own (``qemuAgentCheckError``, libvirt 11.3.0).
     The sentence may be translated, quotes and word order included; the command's name and the description are not.
     """
-    code = _known(error).get_error_code()
+    code = known(error).get_error_code()
     if code not in (_AGENT_COMMAND_FAILED, _INTERNAL_ERROR):
         return None
     message = error.get_error_message() or ""

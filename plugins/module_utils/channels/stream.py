@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import os
 import re
-import select
 import socket
 import time
 from collections import deque
@@ -27,14 +26,16 @@ from ..errors import (
     RemoteProtocolError,
     UnresponsiveError,
 )
-from .base import NO_REPLY, Channel, Deadline, Exchange, Request
-from .bounded import BoundedCaller, StillBusyError
-
-_CHUNK = 65536
+from ..waiting import READING, Deadline, Received, is_ready, pause, received, writable
+from .base import NO_REPLY, Channel, Exchange, Request
+from .bounded import BoundedCaller, StillBusyError, Worker
 
 # How long closing waits for a reply that is still under way. A stock agent that listens on a unix socket exits when its
 # client closes with unread bytes (ECONNRESET, `stop_agent` in qga/main.c, QEMU 10.0.13).
 _DRAIN_SECONDS = 0.5
+
+# A unix socket whose queue of clients is full says so at once, and does not tell when there is room.
+_FULL_QUEUE_SECONDS = 0.05
 
 _ONE_CLIENT_HINT = (
     "An agent's socket serves one client at a time: end the other one, or use the domain if libvirt holds the channel. "
@@ -51,8 +52,8 @@ class UnixAddress:
     def __str__(self) -> str:
         return f"socket {self.path}"
 
-    def connect(self, timeout: float) -> socket.socket:
-        return _connect(socket.AF_UNIX, self.path, timeout)
+    async def connect(self, deadline: Deadline) -> socket.socket:
+        return await _connect(socket.AF_UNIX, self.path, deadline)
 
 
 @dataclass(frozen=True)
@@ -64,14 +65,12 @@ class TcpAddress:
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"address {host}:{self.port}"
 
-    def connect(self, timeout: float) -> socket.socket:
-        deadline = Deadline(timeout)
-        found = self._resolved(timeout)
+    async def connect(self, deadline: Deadline) -> socket.socket:
+        found = await self._resolved(deadline)
         while True:
             family, _kind, _protocol, _name, address = found.pop(0)
             try:
-                # 0 would mean not to wait at all.
-                connection = _connect(family, address, max(deadline.remaining(), 0.001))
+                connection = await _connect(family, address, deadline)
             except OSError:
                 if not found or deadline.expired():
                     raise
@@ -79,17 +78,22 @@ class TcpAddress:
                 connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 return connection
 
-    def _resolved(self, timeout: float) -> list[_AddressInfo]:
+    async def _resolved(self, deadline: Deadline) -> list[_AddressInfo]:
         # The resolver has its own, much longer time limits, and no way to change them.
-        resolver = BoundedCaller("resolver")
+        caller, resolver = BoundedCaller(), Worker("resolver")
         try:
-            return resolver.run(lambda: socket.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM), timeout)
+            return await caller.run(
+                lambda: socket.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM),
+                deadline.remaining(),
+                resolver,
+            )
         except StillBusyError:
             raise socket.timeout("the name was not resolved in time") from None
         except UnicodeError as error:  # such as two dots in a row, which cannot be encoded for the resolver
             raise socket.gaierror(socket.EAI_NONAME, "this is no host name") from error
         finally:
             resolver.stop()
+            caller.close()
 
 
 @dataclass(frozen=True)
@@ -100,10 +104,10 @@ class VsockAddress:
     def __str__(self) -> str:
         return f"vsock {self.cid}:{self.port}"
 
-    def connect(self, timeout: float) -> socket.socket:
+    async def connect(self, deadline: Deadline) -> socket.socket:
         if not hasattr(socket, "AF_VSOCK"):
             raise OSError(errno.EAFNOSUPPORT, "this system has no vsock")
-        return _connect(socket.AF_VSOCK, (self.cid, self.port), timeout)
+        return await _connect(socket.AF_VSOCK, (self.cid, self.port), deadline)
 
 
 Address = Union[UnixAddress, TcpAddress, VsockAddress]
@@ -154,11 +158,20 @@ def parse_vsock(value: str) -> VsockAddress:
     return VsockAddress(cid, _port(behind, "vsock", value, _HIGHEST_VSOCK))
 
 
-def _connect(family: int, address: object, timeout: float) -> socket.socket:
+async def _connect(family: int, address: object, deadline: Deadline) -> socket.socket:
     connection = socket.socket(family, socket.SOCK_STREAM)
     try:
-        connection.settimeout(timeout)
-        connection.connect(address)  # type: ignore[arg-type]  # of the family's own shape
+        connection.setblocking(False)
+        number = connection.connect_ex(address)  # type: ignore[arg-type]  # of the family's own shape
+        while number == errno.EAGAIN and not deadline.expired():
+            await pause(min(_FULL_QUEUE_SECONDS, deadline.remaining()))
+            number = connection.connect_ex(address)  # type: ignore[arg-type]
+        if number == errno.EINPROGRESS:
+            if await writable(connection.fileno(), deadline) is None:
+                raise socket.timeout("the connection was not made in time")
+            number = connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if number:
+            raise OSError(number, os.strerror(number))
     except BaseException:
         connection.close()
         raise
@@ -212,16 +225,16 @@ class StreamChannel(Channel):
         self._received_ns = 0
         self._in_sync = False
 
-    def call(self, request: Request, timeout: float) -> Exchange:
+    async def call(self, request: Request, timeout: float) -> Exchange:
         deadline = Deadline(timeout)
-        connection = self._connected(deadline)
+        connection = await self._connected(deadline)
         if not self._in_sync or self._has_unasked(connection):
-            self._sync(connection, deadline, timeout)
+            await self._sync(connection, deadline, timeout)
         self._in_sync = False  # until the reply is here
-        sent_ns = self._send(connection, self._stamped(request), deadline)
+        sent_ns = await self._send(connection, self._stamped(request), deadline)
         if not request.expects_reply:
             return Exchange(NO_REPLY, sent_ns, sent_ns)
-        event = self._next_event(connection, deadline)
+        event = await self._next_event(connection, deadline)
         if event is None:
             raise ExchangeTimeoutError(
                 f"the agent at {self._address} did not answer {request.execute} within {timeout:g} s"
@@ -235,18 +248,18 @@ class StreamChannel(Channel):
         self._in_sync = True
         return Exchange(reply, sent_ns, received_ns)
 
-    def close(self) -> None:
+    async def close(self) -> None:
         connection, self._socket = self._socket, None
         if connection is None:
             return
         try:
-            self._drain(connection)
+            await self._drain(connection)
         except OSError:
             pass  # the peer has gone: nothing left to drain
         finally:
             connection.close()
 
-    def _connected(self, deadline: Deadline) -> socket.socket:
+    async def _connected(self, deadline: Deadline) -> socket.socket:
         if self._socket is not None:
             return self._socket
         if isinstance(self._address, UnixAddress) and len(os.fsencode(self._address.path)) > 107:
@@ -255,10 +268,9 @@ class StreamChannel(Channel):
                 "Use a shorter path, for example through a symbolic link.",
             )
         try:
-            connection = self._address.connect(deadline.remaining() or 0.001)
+            connection = await self._address.connect(deadline)
         except OSError as error:
             raise _connect_error(self._address, error) from error
-        connection.setblocking(False)
         self._socket = connection
         self._decoder = wire.Decoder(self._limits)
         self._received.clear()
@@ -267,13 +279,13 @@ class StreamChannel(Channel):
 
     def _has_unasked(self, connection: socket.socket) -> bool:
         """Whether the peer sent something behind its last reply: it must not be taken for the next one."""
-        return bool(self._received) or _is_ready(connection, select.POLLIN, 0.0)
+        return bool(self._received) or is_ready(connection.fileno(), READING)
 
-    def _sync(self, connection: socket.socket, deadline: Deadline, timeout: float) -> None:
-        awaited, delimited = self._send_sync(connection, "guest-sync-delimited", deadline), True
+    async def _sync(self, connection: socket.socket, deadline: Deadline, timeout: float) -> None:
+        awaited, delimited = await self._send_sync(connection, "guest-sync-delimited", deadline), True
         seen_delimiter = False
         while True:
-            event = self._next_event(connection, deadline)
+            event = await self._next_event(connection, deadline)
             if event is None:
                 raise UnresponsiveError(
                     f"no guest agent answered at {self._address} within {timeout:g} s", _ONE_CLIENT_HINT
@@ -287,12 +299,12 @@ class StreamChannel(Channel):
                     return
                 if delimited and isinstance(reply, wire.Refused) and reply.kind == "CommandNotFound":
                     # Agents before QEMU 1.1 know the plain command only. The 0xFF has reset their parser all the same.
-                    awaited, delimited = self._send_sync(connection, "guest-sync", deadline), False
+                    awaited, delimited = await self._send_sync(connection, "guest-sync", deadline), False
 
-    def _send_sync(self, connection: socket.socket, command: str, deadline: Deadline) -> int:
+    async def _send_sync(self, connection: socket.socket, command: str, deadline: Deadline) -> int:
         # Below 2^53, so that agents which keep numbers as doubles echo it unchanged.
         number = int.from_bytes(os.urandom(8), "big") >> 11
-        self._send(
+        await self._send(
             connection, lambda _now: wire.DELIMITER + wire.encode(wire.request(command, {"id": number})), deadline
         )
         return number
@@ -304,7 +316,7 @@ class StreamChannel(Channel):
         data = wire.encode(wire.request(request.execute, request.arguments))
         return lambda _now: data
 
-    def _send(self, connection: socket.socket, stamped: Callable[[int], bytes], deadline: Deadline) -> int:
+    async def _send(self, connection: socket.socket, stamped: Callable[[int], bytes], deadline: Deadline) -> int:
         """Send all of it; returns the host's monotonic clock just before the first byte left."""
         sent_ns = time.monotonic_ns()
         rest = memoryview(stamped(sent_ns))
@@ -312,35 +324,32 @@ class StreamChannel(Channel):
             try:
                 rest = rest[connection.send(rest) :]
             except (BlockingIOError, InterruptedError):
-                if not self._wait(connection, select.POLLOUT, deadline):
+                if await writable(connection.fileno(), deadline) is None:
                     raise UnresponsiveError(f"the agent at {self._address} does not read what it is sent") from None
             except OSError as error:
                 raise self._lost(error) from error
         return sent_ns
 
-    def _next_event(self, connection: socket.socket, deadline: Deadline) -> wire.Event | None:
+    async def _next_event(self, connection: socket.socket, deadline: Deadline) -> wire.Event | None:
         """The next thing that the peer sent, or None when the deadline has passed."""
         while not self._received:
-            if not self._wait(connection, select.POLLIN, deadline):
+            found = await self._bytes(connection, deadline)
+            if found is None:
                 return None
-            try:
-                data = connection.recv(_CHUNK)
-            except (BlockingIOError, InterruptedError):
-                continue
-            except OSError as error:
-                raise self._lost(error) from error
-            self._received_ns = time.monotonic_ns()
-            if not data:
+            if not found.data:
                 raise self._lost(None)
-            self._decoder.feed(data)
+            self._received_ns = found.at_ns
+            self._decoder.feed(found.data)
             self._received.extend(self._decoder)
         return self._received.popleft() if not deadline.expired() else None
 
-    @staticmethod
-    def _wait(connection: socket.socket, events: int, deadline: Deadline) -> bool:
+    async def _bytes(self, connection: socket.socket, deadline: Deadline) -> Received | None:
         if deadline.expired():
-            return False  # even if there is more: a peer that never stops sending must not stretch the deadline
-        return _is_ready(connection, events, deadline.remaining())
+            return None  # even if there is more: a peer that never stops sending must not stretch the deadline
+        try:
+            return await received(connection.fileno(), deadline)
+        except OSError as error:
+            raise self._lost(error) from error
 
     def _lost(self, error: OSError | None) -> NotConnectedError:
         if self._socket is not None:
@@ -349,19 +358,14 @@ class StreamChannel(Channel):
         reason = "the peer closed the connection" if error is None else (error.strerror or str(error))
         return NotConnectedError(f"lost the agent at {self._address}: {reason}")
 
-    def _drain(self, connection: socket.socket) -> None:
+    async def _drain(self, connection: socket.socket) -> None:
         is_settled = self._in_sync and not self._has_unasked(connection)
         connection.shutdown(socket.SHUT_WR)
         deadline = Deadline(0.0 if is_settled else _DRAIN_SECONDS)
-        while self._wait(connection, select.POLLIN, deadline) and connection.recv(_CHUNK):
-            pass
-
-
-def _is_ready(connection: socket.socket, events: int, seconds: float) -> bool:
-    # poll, not select: a fleet's process holds more descriptors than select can name.
-    poll = select.poll()
-    poll.register(connection, events)
-    return bool(poll.poll(seconds * 1000))
+        while not deadline.expired():
+            found = await received(connection.fileno(), deadline)
+            if found is None or not found.data:
+                return
 
 
 def _reply_or_none(message: wire.Message) -> wire.Reply | None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ansible_collections.qemu.guest_agent.plugins.module_utils.agent import CommandState, GuestAgent
+from ansible_collections.qemu.guest_agent.plugins.module_utils.agent import CommandState
 from ansible_collections.qemu.guest_agent.plugins.module_utils.errors import (
     CommandDisabledError,
     CommandError,
@@ -27,6 +27,7 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils.errors import (
 )
 from ansible_collections.qemu.guest_agent.plugins.module_utils.wire import Refused, Reply, Returned
 
+from tests.support.blocking import BlockingAgent
 from tests.support.simulated_guest import (
     EXTENDED_COMMANDS,
     SECOND,
@@ -52,8 +53,8 @@ def guest(line: TimeLine) -> SimulatedGuest:
 
 
 @pytest.fixture
-def agent(guest: SimulatedGuest) -> GuestAgent:
-    return GuestAgent(guest, 5.0)
+def agent(guest: SimulatedGuest) -> BlockingAgent:
+    return BlockingAgent(guest, 5.0)
 
 
 def informed(guest: SimulatedGuest, value: Any) -> None:
@@ -61,12 +62,12 @@ def informed(guest: SimulatedGuest, value: Any) -> None:
 
 
 class TestInfo:
-    def test_it_is_asked_for_once(self, guest: SimulatedGuest, agent: GuestAgent) -> None:
+    def test_it_is_asked_for_once(self, guest: SimulatedGuest, agent: BlockingAgent) -> None:
         for _time in range(3):
             assert agent.info.version == "10.0.13"
         assert guest.requests == [("guest-info", {})]
 
-    def test_what_each_command_is(self, guest: SimulatedGuest, agent: GuestAgent) -> None:
+    def test_what_each_command_is(self, guest: SimulatedGuest, agent: BlockingAgent) -> None:
         informed(
             guest,
             {
@@ -86,7 +87,7 @@ class TestInfo:
             "guest-from-the-future": CommandState(True, False),
         }
 
-    def test_an_agent_before_1_7_tells_nothing_of_answers(self, guest: SimulatedGuest, agent: GuestAgent) -> None:
+    def test_an_agent_before_1_7_tells_nothing_of_answers(self, guest: SimulatedGuest, agent: BlockingAgent) -> None:
         names = ("guest-ping", "guest-shutdown", "guest-suspend-ram", "guest-from-the-past")
         informed(guest, {"version": "1.5", "supported_commands": [{"name": n, "enabled": True} for n in names]})
         answers = {name: state.success_response for name, state in agent.info.commands.items()}
@@ -98,12 +99,12 @@ class TestInfo:
         }
 
     @pytest.mark.parametrize("value", [None, "true", 1, []])
-    def test_only_true_is_enabled(self, guest: SimulatedGuest, agent: GuestAgent, value: object) -> None:
+    def test_only_true_is_enabled(self, guest: SimulatedGuest, agent: BlockingAgent, value: object) -> None:
         informed(guest, {"version": "9", "supported_commands": [{"name": "guest-ping", "enabled": value}]})
         assert not agent.info.enabled("guest-ping")
 
     @pytest.mark.parametrize("listed", [{}, {"supported_commands": None}, {"supported_commands": {}}])
-    def test_no_list_is_an_empty_one(self, guest: SimulatedGuest, agent: GuestAgent, listed: dict[str, Any]) -> None:
+    def test_no_list_is_an_empty_one(self, guest: SimulatedGuest, agent: BlockingAgent, listed: dict[str, Any]) -> None:
         informed(guest, {"version": "0.14", **listed})
         assert agent.info.commands == {}
 
@@ -120,7 +121,9 @@ class TestInfo:
             {"version": "9", "supported_commands": [{"name": 7}]},
         ],
     )
-    def test_another_shape_breaks_the_protocol(self, guest: SimulatedGuest, agent: GuestAgent, value: object) -> None:
+    def test_another_shape_breaks_the_protocol(
+        self, guest: SimulatedGuest, agent: BlockingAgent, value: object
+    ) -> None:
         informed(guest, value)
         with pytest.raises(RemoteProtocolError, match="guest-info"):
             str(agent.info)
@@ -135,13 +138,13 @@ class TestInfo:
         ],
     )
     def test_which_agent_it_is(self, line: TimeLine, commands: tuple[str, ...], extended: bool) -> None:
-        assert GuestAgent(SimulatedGuest(line, commands=commands), 5.0).info.is_extended is extended
+        assert BlockingAgent(SimulatedGuest(line, commands=commands), 5.0).info.is_extended is extended
 
 
 class TestKnowing:
     @pytest.mark.parametrize("name", ["guest-get-load", "guest-exec"])
     def test_what_is_missing_or_disabled_is_not_known(
-        self, guest: SimulatedGuest, agent: GuestAgent, name: str
+        self, guest: SimulatedGuest, agent: BlockingAgent, name: str
     ) -> None:
         guest.commands["guest-exec"] = {"name": "guest-exec", "enabled": False, "success-response": True}
         assert not agent.knows(name)
@@ -151,40 +154,40 @@ class TestKnowing:
         ("name", "known"), [("guest-get-time", True), ("guest-update-time", False), ("guest-nonsense", False)]
     )
     def test_an_agent_that_hides_its_list_is_believed_to_be_a_stock_one(
-        self, guest: SimulatedGuest, agent: GuestAgent, name: str, known: bool
+        self, guest: SimulatedGuest, agent: BlockingAgent, name: str, known: bool
     ) -> None:
         guest.handlers["guest-info"] = lambda _arguments: disabled("guest-info")
         assert agent.knows(name) is known
 
-    def test_an_agent_that_does_not_answer_is_no_stock_one(self, guest: SimulatedGuest, agent: GuestAgent) -> None:
+    def test_an_agent_that_does_not_answer_is_no_stock_one(self, guest: SimulatedGuest, agent: BlockingAgent) -> None:
         guest.handlers["guest-info"] = guest.times_out()
         with pytest.raises(ExchangeTimeoutError):
             agent.knows("guest-get-time")
 
-    def test_requiring_what_is_there_runs_nothing(self, guest: SimulatedGuest, agent: GuestAgent) -> None:
+    def test_requiring_what_is_there_runs_nothing(self, guest: SimulatedGuest, agent: BlockingAgent) -> None:
         agent.require("guest-set-time")
         assert guest.asked("guest-set-time") == []
 
-    def test_requiring_what_is_disabled(self, guest: SimulatedGuest, agent: GuestAgent) -> None:
+    def test_requiring_what_is_disabled(self, guest: SimulatedGuest, agent: BlockingAgent) -> None:
         guest.commands["guest-set-time"]["enabled"] = False
         with pytest.raises(CommandDisabledError, match="administrator has disabled guest-set-time"):
             agent.require("guest-set-time")
 
-    def test_requiring_what_a_frozen_guest_refuses(self, guest: SimulatedGuest, agent: GuestAgent) -> None:
+    def test_requiring_what_a_frozen_guest_refuses(self, guest: SimulatedGuest, agent: BlockingAgent) -> None:
         guest.commands["guest-set-time"]["enabled"] = False
         guest.handlers["guest-fsfreeze-status"] = lambda _arguments: Returned("frozen")
         with pytest.raises(FrozenError):
             agent.require("guest-set-time")
 
     @pytest.mark.parametrize(("name", "hint"), [("guest-get-load", "too old"), ("guest-update-time", "extended_agent")])
-    def test_requiring_what_is_missing(self, agent: GuestAgent, name: str, hint: str) -> None:
+    def test_requiring_what_is_missing(self, agent: BlockingAgent, name: str, hint: str) -> None:
         with pytest.raises(CommandNotFoundError, match=name) as caught:
             agent.require(name)
         assert hint in caught.value.hint
         assert caught.value.command == name
 
     def test_requiring_what_only_an_extended_agent_has_from_one_that_hides_its_list(
-        self, guest: SimulatedGuest, agent: GuestAgent
+        self, guest: SimulatedGuest, agent: BlockingAgent
     ) -> None:
         guest.handlers["guest-info"] = lambda _arguments: disabled("guest-info")
         with pytest.raises(CommandError):
@@ -192,13 +195,13 @@ class TestKnowing:
 
 
 class TestCalling:
-    def test_it_is_given_the_arguments_and_the_time_limit(self, guest: SimulatedGuest, agent: GuestAgent) -> None:
+    def test_it_is_given_the_arguments_and_the_time_limit(self, guest: SimulatedGuest, agent: BlockingAgent) -> None:
         agent.call("guest-ping")
         agent.call("guest-set-time", {"time": SECOND}, timeout=10.0)
         assert guest.requests == [("guest-ping", {}), ("guest-set-time", {"time": SECOND})]
         assert guest.timeouts == [5.0, 10.0]
 
-    def test_arguments_may_be_made_when_it_is_sent(self, guest: SimulatedGuest, agent: GuestAgent) -> None:
+    def test_arguments_may_be_made_when_it_is_sent(self, guest: SimulatedGuest, agent: BlockingAgent) -> None:
         exchange = agent.exchange("guest-set-time", lambda now_ns: {"time": now_ns})
         assert guest.requests == [("guest-set-time", {"time": exchange.sent_ns})]
         assert exchange.value == {}
@@ -214,7 +217,7 @@ class TestCalling:
         ],
     )
     def test_whether_a_reply_is_expected_is_the_agents_word_before_the_catalogues(
-        self, guest: SimulatedGuest, agent: GuestAgent, name: str, listed: bool | None, expected: bool
+        self, guest: SimulatedGuest, agent: BlockingAgent, name: str, listed: bool | None, expected: bool
     ) -> None:
         guest.commands[name] = {"name": name, "enabled": True, "success-response": listed}
         guest.handlers[name] = lambda _arguments: Returned({})
@@ -236,7 +239,7 @@ class TestRefusals:
         ],
     )
     def test_what_they_mean(
-        self, guest: SimulatedGuest, agent: GuestAgent, refused: Refused, kind: type[QgaError]
+        self, guest: SimulatedGuest, agent: BlockingAgent, refused: Refused, kind: type[QgaError]
     ) -> None:
         guest.handlers["guest-get-time"] = lambda _arguments: refused
         with pytest.raises(CommandError, match="guest-get-time") as caught:
@@ -244,13 +247,13 @@ class TestRefusals:
         assert caught.value.__class__ is kind
         assert caught.value.command == "guest-get-time"
 
-    def test_the_agents_words_are_kept(self, guest: SimulatedGuest, agent: GuestAgent) -> None:
+    def test_the_agents_words_are_kept(self, guest: SimulatedGuest, agent: BlockingAgent) -> None:
         guest.handlers["guest-get-time"] = lambda _arguments: failed("the reason")
         with pytest.raises(CommandFailedError, match="refused guest-get-time: the reason"):
             agent.call("guest-get-time")
 
     def test_a_frozen_guest_is_told_from_an_administrators_block(
-        self, guest: SimulatedGuest, agent: GuestAgent
+        self, guest: SimulatedGuest, agent: BlockingAgent
     ) -> None:
         guest.handlers["guest-get-time"] = lambda _arguments: disabled("guest-get-time")
         guest.handlers["guest-fsfreeze-status"] = lambda _arguments: Returned("frozen")
@@ -260,7 +263,7 @@ class TestRefusals:
 
     @pytest.mark.parametrize("status", [Returned("thawed"), Returned(None), failed("no"), disabled("x")])
     def test_whoever_does_not_say_that_it_is_frozen_is_not(
-        self, guest: SimulatedGuest, agent: GuestAgent, status: Reply
+        self, guest: SimulatedGuest, agent: BlockingAgent, status: Reply
     ) -> None:
         guest.handlers["guest-get-time"] = lambda _arguments: disabled("guest-get-time")
         guest.handlers["guest-fsfreeze-status"] = lambda _arguments: status
@@ -268,7 +271,7 @@ class TestRefusals:
             agent.call("guest-get-time")
 
     def test_what_a_frozen_guest_allows_is_the_administrators_when_refused(
-        self, guest: SimulatedGuest, agent: GuestAgent
+        self, guest: SimulatedGuest, agent: BlockingAgent
     ) -> None:
         guest.handlers["guest-info"] = lambda _arguments: disabled("guest-info")
         guest.handlers["guest-fsfreeze-status"] = lambda _arguments: Returned("frozen")
@@ -276,7 +279,7 @@ class TestRefusals:
             agent.call("guest-info")
         assert guest.asked("guest-fsfreeze-status") == []
 
-    def test_a_refused_status_is_asked_for_once(self, guest: SimulatedGuest, agent: GuestAgent) -> None:
+    def test_a_refused_status_is_asked_for_once(self, guest: SimulatedGuest, agent: BlockingAgent) -> None:
         guest.handlers["guest-fsfreeze-status"] = lambda _arguments: disabled("guest-fsfreeze-status")
         with pytest.raises(CommandDisabledError):
             agent.call("guest-fsfreeze-status")
@@ -298,7 +301,7 @@ def pings(guest: SimulatedGuest, *troubles: QgaError | Reply) -> None:
 
 class TestWaiting:
     def test_an_agent_that_is_there_is_not_waited_for(
-        self, line: TimeLine, guest: SimulatedGuest, agent: GuestAgent
+        self, line: TimeLine, guest: SimulatedGuest, agent: BlockingAgent
     ) -> None:
         agent.wait(60.0)
         assert line.slept == []
@@ -306,7 +309,7 @@ class TestWaiting:
 
     @pytest.mark.parametrize("trouble", [NotConnectedError, UnresponsiveError, ExchangeTimeoutError])
     def test_what_passes_by_itself_is_waited_for(
-        self, line: TimeLine, guest: SimulatedGuest, agent: GuestAgent, trouble: type[QgaError]
+        self, line: TimeLine, guest: SimulatedGuest, agent: BlockingAgent, trouble: type[QgaError]
     ) -> None:
         pings(guest, trouble("not yet"), trouble("not yet"), Returned({}))
         agent.wait(60.0)
@@ -324,20 +327,38 @@ class TestWaiting:
         ],
     )
     def test_anything_else_fails_at_once(
-        self, line: TimeLine, guest: SimulatedGuest, agent: GuestAgent, trouble: type[QgaError]
+        self, line: TimeLine, guest: SimulatedGuest, agent: BlockingAgent, trouble: type[QgaError]
     ) -> None:
         pings(guest, trouble("for good"))
         with pytest.raises(trouble):
             agent.wait(60.0)
         assert line.slept == []
 
-    def test_a_refusal_is_an_answer(self, guest: SimulatedGuest, agent: GuestAgent) -> None:
+    def test_a_hypervisor_that_is_restarted_is_waited_for_where_it_was_there_before(
+        self, line: TimeLine, guest: SimulatedGuest, agent: BlockingAgent
+    ) -> None:
+        agent.call("guest-get-time")
+        pings(guest, HypervisorUnavailableError("restarted"), NotConnectedError("not yet"), Returned({}))
+        agent.wait(60.0)
+        assert line.slept == [0.2, 0.2]
+
+    def test_but_no_longer_than_for_anything_else(
+        self, line: TimeLine, guest: SimulatedGuest, agent: BlockingAgent
+    ) -> None:
+        agent.call("guest-get-time")
+        pings(guest, HypervisorUnavailableError("stopped for good"))
+        began_ns = line.now_ns
+        with pytest.raises(HypervisorUnavailableError, match="for good"):
+            agent.wait(3.0)
+        assert 2.75 <= (line.now_ns - began_ns) / SECOND <= 3.01
+
+    def test_a_refusal_is_an_answer(self, guest: SimulatedGuest, agent: BlockingAgent) -> None:
         pings(guest, disabled("guest-ping"))
         agent.wait(60.0)
 
     @pytest.mark.parametrize("wait_timeout", [0.5, 3.0, 60.0])
     def test_it_ends_in_time_with_the_last_reason(
-        self, line: TimeLine, guest: SimulatedGuest, agent: GuestAgent, wait_timeout: float
+        self, line: TimeLine, guest: SimulatedGuest, agent: BlockingAgent, wait_timeout: float
     ) -> None:
         pings(guest, UnresponsiveError("first"), NotConnectedError("last"))
         began_ns = line.now_ns
@@ -347,7 +368,7 @@ class TestWaiting:
         assert wait_timeout - 0.25 <= taken <= wait_timeout + 0.01
 
     def test_no_ping_may_take_longer_than_is_left_but_each_gets_a_second(
-        self, guest: SimulatedGuest, agent: GuestAgent
+        self, guest: SimulatedGuest, agent: BlockingAgent
     ) -> None:
         pings(guest, NotConnectedError("not yet"))
         with pytest.raises(NotConnectedError):

@@ -7,6 +7,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from ansible_collections.qemu.guest_agent.plugins.module_utils import clock as module
 from ansible_collections.qemu.guest_agent.plugins.module_utils.agent import GuestAgent
 from ansible_collections.qemu.guest_agent.plugins.module_utils.clock import (
     EXTENDED_RESOLUTION_NS,
@@ -16,8 +17,6 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils.clock import (
     bridged,
     evaluate,
     intersection,
-    measure,
-    reader,
     seen_resolution,
 )
 from ansible_collections.qemu.guest_agent.plugins.module_utils.errors import RemoteProtocolError
@@ -25,6 +24,7 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils.wire import Retur
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.support.blocking import blocking
 from tests.support.simulated_guest import (
     EXTENDED_COMMANDS,
     MICROSECOND,
@@ -35,6 +35,8 @@ from tests.support.simulated_guest import (
     SimulatedGuest,
     TimeLine,
 )
+
+measure, reader = blocking(module.measure), blocking(module.reader)
 
 TICK_NS = 15_625_000  # Windows' clock
 
@@ -330,4 +332,4 @@ class TestMeasuring:
     def test_the_ends_of_time_are_taken(self, line: TimeLine, value: int) -> None:
         guest = SimulatedGuest(line)
         guest.handlers["guest-get-time"] = lambda _arguments: Returned(value)
-        assert reader(GuestAgent(guest, 5.0))().guest_received_ns == value
+        assert blocking(reader(GuestAgent(guest, 5.0)))().guest_received_ns == value

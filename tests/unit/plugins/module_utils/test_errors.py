@@ -37,6 +37,9 @@ CODES = {
     "command_failed",
     "not_converged",
     "host_clock_unsynchronized",
+    "opted_out",
+    "deadline",
+    "guests_failed",
     "internal_error",
 }
 FAMILIES = {QgaError, ProtocolError, CommandError}

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
+from ansible_collections.qemu.guest_agent.plugins.module_utils import facts as module
 from ansible_collections.qemu.guest_agent.plugins.module_utils.agent import GuestAgent
 from ansible_collections.qemu.guest_agent.plugins.module_utils.commands import CATALOGUE
 from ansible_collections.qemu.guest_agent.plugins.module_utils.errors import (
@@ -22,13 +23,12 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils.errors import (
 from ansible_collections.qemu.guest_agent.plugins.module_utils.facts import (
     SUBSET_NAMES,
     SUBSETS,
-    command_details,
-    gather,
     select,
     snake_case,
 )
 from ansible_collections.qemu.guest_agent.plugins.module_utils.wire import Reply, Returned
 
+from tests.support.blocking import blocking
 from tests.support.simulated_guest import (
     EXTENDED_COMMANDS,
     MILLISECOND,
@@ -41,6 +41,8 @@ from tests.support.simulated_guest import (
     failed,
     not_found,
 )
+
+command_details, gather = blocking(module.command_details), blocking(module.gather)
 
 # What a guest says, and what becomes of it. The subsets agent, commands and time are tested by themselves.
 REPLIES: Mapping[str, tuple[str, Any, Any]] = {

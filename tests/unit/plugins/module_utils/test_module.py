@@ -79,6 +79,7 @@ class TestUpdateTime:
         assert ended.result["guests"] == [ended.guest]
         assert set(ended.guest) == {
             "name",
+            "status",
             "changed",
             "within_tolerance",
             "method",
@@ -140,7 +141,7 @@ class TestUpdateTime:
         ("arguments", "words"),
         [
             ({}, "No guest is named"),
-            ({"domain": "web1", "socket": "/run/a"}, "Several guests are named: domain, socket"),
+            ({"domain": "web1", "socket": "/run/a"}, "Several options name guests: domain, socket"),
             ({"domain": ""}, "Domain is empty"),
             ({"domain": "web1", "tolerance": -1}, "Tolerance is -1.0 s"),
             ({"domain": "web1", "tolerance": "nan"}, "Tolerance is nan s"),
@@ -173,7 +174,7 @@ class TestInfo:
         assert not ended.failed
         assert ended.result["changed"] is False
         assert ended.result["guests"] == [ended.guest]
-        assert set(ended.guest) == {"name", "agent", "hostname", "os", "errors"}
+        assert set(ended.guest) == {"name", "status", "agent", "hostname", "os", "errors"}
         assert ended.guest["hostname"] == "web1"
         assert ended.guest["errors"]["timezone"]["code"] == "command_not_found"
 
@@ -194,7 +195,7 @@ class TestInfo:
         guest.handlers["guest-info"] = gone
         ended = run(qga_info, capsys, domain="web1")
         assert ended.failed
-        assert ended.guest == {"name": "web1", "error": ended.result["error"]}
+        assert ended.guest == {"name": "web1", "status": "failed", "error": ended.result["error"]}
         assert ended.result["error"]["code"] == "not_connected"
         assert guest.closed == 1
 

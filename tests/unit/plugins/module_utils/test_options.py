@@ -8,7 +8,7 @@ import sys
 from typing import Any
 
 import pytest
-from ansible_collections.qemu.guest_agent.plugins.module_utils.channels import libvirt as libvirt_channel
+from ansible_collections.qemu.guest_agent.plugins.module_utils.channels import hypervisor
 from ansible_collections.qemu.guest_agent.plugins.module_utils.channels.libvirt import LibvirtChannel
 from ansible_collections.qemu.guest_agent.plugins.module_utils.channels.stream import (
     StreamChannel,
@@ -18,8 +18,9 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils.channels.stream i
     parse_vsock,
 )
 from ansible_collections.qemu.guest_agent.plugins.module_utils.errors import InvalidOptionError
-from ansible_collections.qemu.guest_agent.plugins.module_utils.options import check_numbers, target_of
+from ansible_collections.qemu.guest_agent.plugins.module_utils.options import check_numbers, names_many, target_of
 
+from tests.support.blocking import Blocking
 from tests.support.fake_libvirt import FakeLibvirt
 
 # As AnsibleModule fills them in where the user gives none.
@@ -56,30 +57,32 @@ class TestTargets:
     def test_a_stream_is_opened_to_what_is_named(self, option: str, value: str) -> None:
         target = target_of({**NONE_GIVEN, option: value})
         assert target.name == value
-        with target.open() as channel:
+        channel = target.open()
+        with Blocking(channel):
             assert isinstance(channel, StreamChannel)
 
     def test_a_domain_is_opened_at_its_uri(self, monkeypatch: pytest.MonkeyPatch) -> None:
         fake = FakeLibvirt()
-        monkeypatch.setattr(libvirt_channel, "import_libvirt", lambda: (fake, fake))
+        monkeypatch.setattr(hypervisor, "import_libvirt", lambda: (fake, fake))
         target = target_of({**NONE_GIVEN, "domain": "web1", "uri": "qemu+ssh://host/system"})
         assert target.name == "web1"
-        with target.open() as channel:
+        channel = target.open()
+        with Blocking(channel):
             assert isinstance(channel, LibvirtChannel)
             assert str(channel) == "domain web1 at qemu+ssh://host/system"
 
     def test_a_stream_needs_no_libvirt(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(sys.modules, "libvirt", None)
-        target_of({**NONE_GIVEN, "socket": "/run/a"}).open().close()
+        Blocking(target_of({**NONE_GIVEN, "socket": "/run/a"}).open()).close()
 
     def test_none_is_refused(self) -> None:
-        error = refused(target_of, NONE_GIVEN)
+        error = refused(names_many, NONE_GIVEN)
         assert "no guest is named" in error.message
-        assert error.hint == "Give exactly one of domain, socket, address, vsock."
+        assert error.hint == "Give exactly one of domain, socket, address, vsock, domains, sockets."
 
     def test_several_are_refused_by_name(self) -> None:
-        error = refused(target_of, {**NONE_GIVEN, "vsock": "3:1", "domain": "web1"})
-        assert error.message == "several guests are named: domain, vsock"
+        error = refused(names_many, {**NONE_GIVEN, "vsock": "3:1", "domain": "web1"})
+        assert error.message == "several options name guests: domain, vsock"
 
     @pytest.mark.parametrize("option", ["domain", "socket", "address", "vsock"])
     @pytest.mark.parametrize("value", ["", "a\0b", "\0"])

@@ -4,9 +4,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
+from ansible_collections.qemu.guest_agent.plugins.module_utils import resync as module
 from ansible_collections.qemu.guest_agent.plugins.module_utils.agent import GuestAgent
 from ansible_collections.qemu.guest_agent.plugins.module_utils.clock import Interval
 from ansible_collections.qemu.guest_agent.plugins.module_utils.errors import (
@@ -23,10 +25,10 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils.resync import (
     ResyncReport,
     is_certainly_beyond,
     is_certainly_within,
-    resync,
 )
 from ansible_collections.qemu.guest_agent.plugins.module_utils.wire import Reply, Returned
 
+from tests.support.blocking import blocking
 from tests.support.simulated_guest import (
     EXTENDED_COMMANDS,
     MICROSECOND,
@@ -41,6 +43,8 @@ from tests.support.simulated_guest import (
     failed,
     not_found,
 )
+
+resync = blocking(module.resync)
 
 DOCUMENTED = {
     "changed",
@@ -410,6 +414,52 @@ class TestSettingATime:
         report = run(guest)
         assert (report.within_tolerance, report.error) == (True, None)
         assert "rtc-reset-reinjection failed" in report.warnings[0]
+
+
+class TestARestartOfTheHypervisorsDaemon:
+    """What a step did is found out by measuring, and a daemon that is restarted just then is back soon."""
+
+    @pytest.mark.parametrize(("make", "reading"), [(stock, "guest-get-time"), (extended, "guest-get-clock")])
+    @pytest.mark.parametrize("away", [0, 3])
+    def test_behind_the_step_it_is_waited_for(self, line: TimeLine, make: Any, reading: str, away: int) -> None:
+        guest = make(line, -20 * SECOND)
+        breaks(guest, reading, lambda: is_set(guest), 1)
+        breaks(guest, "guest-ping", lambda: True, away)
+        report = run(guest)
+        assert (report.changed, report.within_tolerance, report.attempts, report.error) == (True, True, 1, None)
+        assert line.slept == [0.2] * away
+        assert abs(guest.clock.offset_ns()) < 300 * MICROSECOND
+
+    def test_one_that_stays_away_is_told_and_what_was_done_is_not_known(self, line: TimeLine) -> None:
+        guest = stock(line, -20 * SECOND)
+        breaks(guest, "guest-get-time", lambda: is_set(guest), 1)
+        breaks(guest, "guest-ping", lambda: True, 1000)
+        began_ns = line.now_ns
+        report = run(guest)
+        assert isinstance(report.error, HypervisorUnavailableError)
+        assert (report.changed, report.within_tolerance, report.attempts, report.after) == (True, False, 1, None)
+        assert line.now_ns - began_ns < 20 * SECOND
+
+    def test_before_the_step_it_is_an_exception_at_once(self, line: TimeLine) -> None:
+        guest = stock(line, -20 * SECOND)
+        breaks(guest, "guest-get-time", lambda: True, 1)
+        with pytest.raises(HypervisorUnavailableError):
+            run(guest)
+        assert line.slept == []
+
+
+def breaks(guest: SimulatedGuest, command: str, when: Callable[[], bool], times: int) -> None:
+    """The connection to the hypervisor breaks so many times at that command."""
+    usual = guest.handlers[command]
+    left = [times]
+
+    def handle(arguments: Any) -> Reply:
+        if left[0] and when():
+            left[0] -= 1
+            raise HypervisorUnavailableError("the connection to libvirt broke")
+        return usual(arguments)
+
+    guest.handlers[command] = handle
 
 
 class TestTheHardwareClock:

@@ -4,14 +4,12 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import pytest
 from ansible_collections.qemu.guest_agent.plugins.module_utils.channels.base import (
     NO_REPLY,
     Channel,
-    Deadline,
     Exchange,
     Request,
     expect_integer,
@@ -19,29 +17,18 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils.channels.base imp
 from ansible_collections.qemu.guest_agent.plugins.module_utils.errors import RemoteProtocolError
 from ansible_collections.qemu.guest_agent.plugins.module_utils.wire import Refused, Returned
 
+from tests.support.blocking import Blocking
+
 
 class CountingChannel(Channel):
     def __init__(self) -> None:
         self.closed = 0
 
-    def call(self, request: Request, timeout: float) -> Exchange:  # noqa: ARG002  # the contract's
+    async def call(self, request: Request, timeout: float) -> Exchange:  # noqa: ARG002  # the contract's
         raise RuntimeError("not asked for")
 
-    def close(self) -> None:
+    async def close(self) -> None:
         self.closed += 1
-
-
-def test_a_deadline_ends_once_and_never_turns_negative(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = [100.0]
-    monkeypatch.setattr(time, "monotonic", lambda: now[0])
-    deadline = Deadline(2.5)
-    assert (deadline.remaining(), deadline.expired()) == (2.5, False)
-    now[0] = 102.0
-    assert (deadline.remaining(), deadline.expired()) == (0.5, False)
-    now[0] = 102.5
-    assert (deadline.remaining(), deadline.expired()) == (0.0, True)
-    now[0] = 110.0
-    assert (deadline.remaining(), deadline.expired()) == (0.0, True)
 
 
 def test_arguments_may_be_a_function_of_the_moment_of_sending() -> None:
@@ -57,10 +44,10 @@ def test_the_value_of_an_exchange_is_what_was_returned() -> None:
 
 
 def test_a_channel_is_closed_at_the_end_of_its_block_whatever_happens() -> None:
-    with CountingChannel() as channel:
+    with Blocking(CountingChannel()) as channel:
         assert channel.closed == 0
     assert channel.closed == 1
-    failing = CountingChannel()
+    failing = Blocking(CountingChannel())
     with pytest.raises(RuntimeError, match="not asked for"), failing:
         failing.call(Request("guest-ping"), 1.0)
     assert failing.closed == 1

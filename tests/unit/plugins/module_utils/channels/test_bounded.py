@@ -4,86 +4,286 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
-from ansible_collections.qemu.guest_agent.plugins.module_utils.channels.bounded import BoundedCaller, StillBusyError
+from ansible_collections.qemu.guest_agent.plugins.module_utils.channels import bounded as module
+from ansible_collections.qemu.guest_agent.plugins.module_utils.channels.bounded import (
+    BoundedCaller,
+    StillBusyError,
+    Worker,
+)
+from ansible_collections.qemu.guest_agent.plugins.module_utils.waiting import Deadline
 
-NAME = "bounded caller under test"
+from tests.support.blocking import Blocking
+
+NAME = "worker under test"
+SHORT = 0.05  # s; the limits are tested with real threads
+SLACK = 1.0  # s; a busy machine may take this much longer
 
 
 @pytest.fixture
-def caller() -> Iterator[BoundedCaller]:
-    made = BoundedCaller(NAME)
+def worker() -> Iterator[Worker]:
+    made = Worker(NAME)
     yield made
     made.stop()
 
 
-def test_a_call_returns_what_the_function_returns(caller: BoundedCaller) -> None:
-    assert caller.run(lambda: 42, 5.0) == 42
-    assert caller.run(lambda: "again", 5.0) == "again"
+@pytest.fixture
+def caller() -> Iterator[Blocking]:
+    made = Blocking(BoundedCaller())
+    yield made
+    made.close()
 
 
-def test_a_call_raises_what_the_function_raises(caller: BoundedCaller) -> None:
-    with pytest.raises(ZeroDivisionError):
-        caller.run(lambda: 1 // 0, 5.0)
-    assert caller.run(lambda: 42, 5.0) == 42
+@pytest.fixture
+def released() -> Iterator[threading.Event]:
+    """Lets go of what hangs when the test is over."""
+    event = threading.Event()
+    yield event
+    event.set()
 
 
-def test_calls_run_on_one_thread_which_keeps_nobody_from_exiting(caller: BoundedCaller) -> None:
-    one, other = (caller.run(threading.current_thread, 5.0) for _call in range(2))
-    assert one is other
-    assert one is not threading.current_thread()
-    assert one.daemon
-    assert one.name == NAME
+def hanging(until: threading.Event) -> Callable[[], None]:
+    def hang() -> None:
+        until.wait(30.0)
+
+    return hang
 
 
-def test_a_call_that_takes_too_long_is_left_behind_and_its_result_dropped(caller: BoundedCaller) -> None:
-    release = threading.Event()
-    started = time.monotonic()
-    with pytest.raises(StillBusyError):
-        caller.run(lambda: release.wait(30.0), 0.05)
-    assert time.monotonic() - started < 1.05
-    release.set()
-    assert caller.run(lambda: "the next", 5.0) == "the next"
+def wait_until(is_so: Callable[[], bool]) -> None:
+    deadline = Deadline(5.0)
+    while not is_so():
+        assert not deadline.expired()
+        time.sleep(0.001)
 
 
-def test_a_call_behind_a_hanging_one_gives_up_in_time_and_is_never_run(caller: BoundedCaller) -> None:
-    release = threading.Event()
-    ran: list[str] = []
-    with pytest.raises(StillBusyError):
-        caller.run(lambda: release.wait(30.0), 0.05)
-    with pytest.raises(StillBusyError):
-        caller.run(lambda: ran.append("given up"), 0.05)
-    release.set()
-    caller.run(lambda: ran.append("asked for"), 5.0)
-    assert ran == ["asked for"]
+class TestACall:
+    def test_it_returns_what_the_function_returns(self, caller: Blocking, worker: Worker) -> None:
+        assert caller.run(lambda: 42, 5.0, worker) == 42
+        assert caller.run(lambda: "again", 5.0, worker) == "again"
+
+    def test_it_raises_what_the_function_raises(self, caller: Blocking, worker: Worker) -> None:
+        with pytest.raises(ZeroDivisionError):
+            caller.run(lambda: 1 // 0, 5.0, worker)
+        assert caller.run(lambda: 42, 5.0, worker) == 42
+
+    def test_it_runs_on_the_workers_thread_which_keeps_nobody_from_exiting(
+        self, caller: Blocking, worker: Worker
+    ) -> None:
+        one, other = (caller.run(threading.current_thread, 5.0, worker) for _call in range(2))
+        assert one is other
+        assert one is not threading.current_thread()
+        assert one.daemon
+        assert one.name == NAME
+
+    def test_several_callers_share_a_worker(self, worker: Worker) -> None:
+        callers = [Blocking(BoundedCaller()) for _caller in range(3)]
+        assert len({caller.run(threading.current_thread, 5.0, worker) for caller in callers}) == 1
+        for caller in callers:
+            caller.close()
 
 
-def test_what_is_posted_runs_in_its_turn_and_is_not_waited_for(caller: BoundedCaller) -> None:
-    release = threading.Event()
-    ran: list[str] = []
+class TestALimit:
+    def test_a_call_that_takes_too_long_is_left_behind_and_its_result_dropped(
+        self, caller: Blocking, worker: Worker, released: threading.Event
+    ) -> None:
+        started = time.monotonic()
+        with pytest.raises(StillBusyError):
+            caller.run(hanging(released), SHORT, worker)
+        assert SHORT <= time.monotonic() - started < SHORT + SLACK
+        released.set()
+        assert caller.run(lambda: "the next", 5.0, worker) == "the next"
 
-    def posted() -> None:
-        release.wait(30.0)
-        ran.append("posted")
-        raise ValueError("nobody hears of this")
+    def test_a_call_behind_a_hanging_one_gives_up_in_time_and_is_never_run(
+        self, caller: Blocking, worker: Worker, released: threading.Event
+    ) -> None:
+        ran: list[str] = []
+        with pytest.raises(StillBusyError):
+            caller.run(hanging(released), SHORT, worker)
+        started = time.monotonic()
+        with pytest.raises(StillBusyError):
+            caller.run(lambda: ran.append("given up"), SHORT, worker)
+        assert SHORT <= time.monotonic() - started < SHORT + SLACK
+        released.set()
+        caller.run(lambda: ran.append("asked for"), 5.0, worker)
+        assert ran == ["asked for"]
 
-    caller.post(posted)
-    assert ran == []
-    release.set()
-    caller.run(lambda: ran.append("run"), 5.0)
-    assert ran == ["posted", "run"]
+    def test_waiting_for_a_free_worker_does_not_count_while_other_jobs_make_progress(
+        self, caller: Blocking, worker: Worker
+    ) -> None:
+        for _job in range(15):
+            worker.submit(lambda: time.sleep(SHORT))
+        started = time.monotonic()
+        # Each job takes a tenth of the limit, and all of them together more than it.
+        assert caller.run(lambda: "done", 10 * SHORT, worker) == "done"
+        assert time.monotonic() - started >= 15 * SHORT
+
+    def test_the_time_of_a_call_that_had_to_wait_begins_when_it_does(
+        self, caller: Blocking, worker: Worker, released: threading.Event
+    ) -> None:
+        for _job in range(9):
+            worker.submit(lambda: time.sleep(SHORT))
+        begun: list[float] = []
+
+        def hang() -> None:
+            begun.append(time.monotonic())
+            released.wait(30.0)
+
+        with pytest.raises(StillBusyError):
+            caller.run(hang, 6 * SHORT, worker)
+        assert 6 * SHORT <= time.monotonic() - begun[0] < 6 * SHORT + SLACK
+
+    def test_a_call_that_begins_just_as_its_wait_ends_has_its_time(
+        self, caller: Blocking, worker: Worker, released: threading.Event, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        class JustMissed(Deadline):
+            """Lets the call begin right behind the moment at which it was seen to be over."""
+
+            def expired(self) -> bool:
+                is_over = super().expired()
+                if is_over and not released.is_set():
+                    released.set()
+                    wait_until(lambda: bool(begun))
+                return is_over
+
+        monkeypatch.setattr(module, "Deadline", JustMissed)
+        begun: list[str] = []
+
+        def function() -> str:
+            begun.append("begun")
+            time.sleep(SHORT)
+            return "done"
+
+        worker.submit(hanging(released))
+        assert caller.run(function, 4 * SHORT, worker) == "done"
+
+    def test_what_rings_late_is_not_taken_for_the_next_calls_end(
+        self, caller: Blocking, worker: Worker, released: threading.Event
+    ) -> None:
+        with pytest.raises(StillBusyError):
+            caller.run(hanging(released), SHORT, worker)
+
+        def slow() -> str:
+            time.sleep(2 * SHORT)
+            return "its own"
+
+        released.set()
+        assert caller.run(slow, 5.0, worker) == "its own"
+
+    def test_calls_on_other_threads_are_not_held_up(
+        self, caller: Blocking, worker: Worker, released: threading.Event
+    ) -> None:
+        with pytest.raises(StillBusyError):
+            caller.run(hanging(released), SHORT, worker)
+        other = Worker("another")
+        assert caller.run(lambda: "done", 5.0, other) == "done"
+        other.stop()
 
 
-def test_stopping_ends_the_thread_behind_the_calls_before_it() -> None:
-    caller = BoundedCaller(NAME)
-    thread = caller.run(threading.current_thread, 5.0)
-    ran: list[str] = []
-    caller.post(lambda: ran.append("posted"))
-    caller.stop()
-    thread.join(5.0)
-    assert not thread.is_alive()
-    assert ran == ["posted"]
+class TestAWorker:
+    def test_stopping_ends_the_thread_behind_the_jobs_before_it(self) -> None:
+        worker = Worker(NAME)
+        caller = Blocking(BoundedCaller())
+        thread = caller.run(threading.current_thread, 5.0, worker)
+        caller.close()
+        ran: list[str] = []
+        worker.submit(lambda: time.sleep(SHORT))
+        worker.submit(lambda: ran.append("submitted"))
+        worker.stop()
+        thread.join(5.0)
+        assert not thread.is_alive()
+        assert ran == ["submitted"]
+
+    def test_jobs_that_begin_and_end_are_progress(self, worker: Worker, released: threading.Event) -> None:
+        begun = threading.Event()
+        time.sleep(SHORT)
+        assert worker.idle_seconds() >= SHORT
+
+        def hang() -> None:
+            begun.set()
+            released.wait(30.0)
+
+        worker.submit(hang)
+        assert begun.wait(5.0)
+        at_begin = worker.idle_seconds()
+        assert at_begin < SLACK
+        time.sleep(SHORT)
+        assert worker.idle_seconds() >= at_begin + SHORT
+        released.set()
+        wait_until(lambda: worker.idle_seconds() < SHORT)
+
+
+def open_descriptors() -> set[str]:
+    return set(os.listdir("/proc/self/fd"))
+
+
+class TestClosing:
+    def test_it_frees_both_descriptors_and_may_be_repeated(self) -> None:
+        before = open_descriptors()
+        caller = BoundedCaller()
+        assert len(open_descriptors() - before) == 2
+        caller.close()
+        assert open_descriptors() <= before
+        # The numbers may be others' by now.
+        reader, writer = os.pipe()
+        caller.close()
+        assert {str(reader), str(writer)} <= open_descriptors()
+        os.close(reader)
+        os.close(writer)
+
+    def test_what_rings_behind_it_is_no_error_and_writes_into_no_other_descriptor(
+        self, worker: Worker, released: threading.Event
+    ) -> None:
+        caller = Blocking(BoundedCaller())
+        bell = caller._bell
+        numbers = (bell.descriptor, bell._writer)
+        with pytest.raises(StillBusyError):
+            caller.run(hanging(released), SHORT, worker)
+        caller.close()
+        reader, writer = os.pipe()
+        try:
+            assert (reader, writer) == numbers, "or nothing is proved here"
+            os.set_blocking(reader, False)
+            released.set()
+            assert Blocking(BoundedCaller()).run(lambda: "behind it", 5.0, worker) == "behind it"
+            with pytest.raises(BlockingIOError):
+                os.read(reader, 1)
+        finally:
+            os.close(reader)
+            os.close(writer)
+
+    def test_a_call_that_nobody_waits_for_any_more_is_not_run(
+        self, caller: Blocking, worker: Worker, released: threading.Event
+    ) -> None:
+        ran: list[str] = []
+        worker.submit(hanging(released))
+        conversation = caller.shown.run(lambda: ran.append("run"), 5.0, worker)
+        conversation.send(None)
+        conversation.close()
+        released.set()
+        caller.run(lambda: ran.append("asked for"), 5.0, worker)
+        assert ran == ["asked for"]
+
+
+def test_a_bell_that_nobody_hears_never_blocks_who_rings_it() -> None:
+    bell = module._Bell()
+    try:
+        for _ring in range(100_000):
+            bell.ring()
+        assert os.read(bell.descriptor, 1) == b"\0"
+    finally:
+        bell.close()
+
+
+def test_errors_of_any_kind_reach_the_caller(caller: Blocking, worker: Worker) -> None:
+    def leave() -> Any:
+        raise SystemExit(3)
+
+    with pytest.raises(SystemExit):
+        caller.run(leave, 5.0, worker)
+    assert caller.run(lambda: "the thread lives", 5.0, worker) == "the thread lives"

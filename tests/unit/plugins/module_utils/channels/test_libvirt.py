@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import sys
 import threading
@@ -14,10 +13,18 @@ from typing import Any
 
 import libvirt
 import pytest
-from ansible_collections.qemu.guest_agent.plugins.module_utils.agent import GuestAgent
+from ansible_collections.qemu.guest_agent.plugins.module_utils.channels import hypervisor
 from ansible_collections.qemu.guest_agent.plugins.module_utils.channels import libvirt as module
 from ansible_collections.qemu.guest_agent.plugins.module_utils.channels.base import Request
-from ansible_collections.qemu.guest_agent.plugins.module_utils.channels.libvirt import LibvirtChannel, import_libvirt
+from ansible_collections.qemu.guest_agent.plugins.module_utils.channels.bounded import Job
+from ansible_collections.qemu.guest_agent.plugins.module_utils.channels.hypervisor import (
+    NEW,
+    PROVEN,
+    SUSPECT,
+    Lane,
+    Line,
+)
+from ansible_collections.qemu.guest_agent.plugins.module_utils.channels.libvirt import LibvirtChannel
 from ansible_collections.qemu.guest_agent.plugins.module_utils.errors import (
     CommandDisabledError,
     CommandNotFoundError,
@@ -35,6 +42,7 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils.errors import (
 )
 from ansible_collections.qemu.guest_agent.plugins.module_utils.wire import Refused, Returned
 
+from tests.support.blocking import Blocking, BlockingAgent
 from tests.support.fake_libvirt import (
     PAUSED,
     SHUT_OFF,
@@ -48,19 +56,24 @@ from tests.support.fake_libvirt import (
 
 URI = "qemu:///system"
 PING = Request("guest-ping")
+GET_TIME = Request("guest-get-time")
 SHORT = 0.05  # s; the bounds are tested with real threads
+
+
+def channel_to(domain: str, uri: str = URI, line: Line | None = None) -> Blocking:
+    return Blocking(LibvirtChannel(domain, uri, line))
 
 
 @pytest.fixture
 def fake(monkeypatch: pytest.MonkeyPatch) -> FakeLibvirt:
     fake = FakeLibvirt()
-    monkeypatch.setattr(module, "import_libvirt", lambda: (fake, fake))
+    monkeypatch.setattr(hypervisor, "import_libvirt", lambda: (fake, fake))
     return fake
 
 
 @pytest.fixture
-def channel(fake: FakeLibvirt) -> Iterator[LibvirtChannel]:  # noqa: ARG001  # in place before the channel
-    with LibvirtChannel("web1", URI) as channel:
+def channel(fake: FakeLibvirt) -> Iterator[Blocking]:  # noqa: ARG001  # in place before the channel
+    with channel_to("web1") as channel:
         yield channel
 
 
@@ -72,7 +85,7 @@ def released() -> Iterator[threading.Event]:
     event.set()
 
 
-def error_of(channel: LibvirtChannel, request: Request = PING, timeout: float = 5.0) -> QgaError:
+def error_of(channel: Blocking, request: Request = PING, timeout: float = 5.0) -> QgaError:
     with pytest.raises(QgaError) as caught:
         channel.call(request, timeout)
     assert "\n" not in caught.value.message
@@ -80,7 +93,7 @@ def error_of(channel: LibvirtChannel, request: Request = PING, timeout: float = 
 
 
 class TestAnExchange:
-    def test_a_reply(self, fake: FakeLibvirt, channel: LibvirtChannel) -> None:
+    def test_a_reply(self, fake: FakeLibvirt, channel: Blocking) -> None:
         fake.replies["guest-get-osinfo"] = agent_says({"name": "Debian \u00fc"})
         before_ns = time.monotonic_ns()
         exchange = channel.call(Request("guest-get-osinfo"), 5.0)
@@ -88,30 +101,28 @@ class TestAnExchange:
         assert before_ns <= exchange.sent_ns <= exchange.received_ns <= time.monotonic_ns()
         assert fake.uris == [URI]
 
-    def test_arguments(self, fake: FakeLibvirt, channel: LibvirtChannel) -> None:
+    def test_arguments(self, fake: FakeLibvirt, channel: Blocking) -> None:
         channel.call(Request("guest-file-close", {"handle": 7}), 5.0)
         assert json.loads(fake.sent[0][0]) == {"execute": "guest-file-close", "arguments": {"handle": 7}}
 
-    def test_arguments_that_are_made_at_the_last_moment(self, fake: FakeLibvirt, channel: LibvirtChannel) -> None:
+    def test_arguments_that_are_made_at_the_last_moment(self, fake: FakeLibvirt, channel: Blocking) -> None:
         exchange = channel.call(Request("guest-set-time", lambda now_ns: {"time": now_ns}), 5.0)
         assert json.loads(fake.sent[0][0])["arguments"] == {"time": exchange.sent_ns}
 
     @pytest.mark.parametrize(("timeout", "limit"), [(0.05, 1), (0.9, 1), (4.5, 5), (60.0, 60)])
     def test_libvirt_gets_whole_seconds_and_at_least_one(
-        self, fake: FakeLibvirt, channel: LibvirtChannel, timeout: float, limit: int
+        self, fake: FakeLibvirt, channel: Blocking, timeout: float, limit: int
     ) -> None:
         channel.call(PING, timeout)
         assert fake.sent == [('{"execute": "guest-ping"}', limit, 0)]
 
-    def test_one_connection_serves_many_exchanges(self, fake: FakeLibvirt, channel: LibvirtChannel) -> None:
+    def test_one_connection_serves_many_exchanges(self, fake: FakeLibvirt, channel: Blocking) -> None:
         for _exchange in range(3):
             channel.call(PING, 5.0)
         assert fake.uris == [URI]
         assert len(fake.lookups) == 1
 
-    def test_neither_a_delimiter_nor_a_sync_goes_through_libvirt(
-        self, fake: FakeLibvirt, channel: LibvirtChannel
-    ) -> None:
+    def test_neither_a_delimiter_nor_a_sync_goes_through_libvirt(self, fake: FakeLibvirt, channel: Blocking) -> None:
         fake.catchup = True
         channel.call(PING, 5.0)
         channel.call(Request("guest-set-time", {"time": 1}), 5.0)
@@ -123,20 +134,21 @@ class TestAnExchange:
             assert "sync" not in text
 
     @pytest.mark.parametrize("text", ["", "nonsense", "[]", "{}", '{"return": 1, "error": {}}', '{"return": "\ud800"}'])
-    def test_what_is_no_reply(self, fake: FakeLibvirt, channel: LibvirtChannel, text: str) -> None:
+    def test_what_is_no_reply(self, fake: FakeLibvirt, channel: Blocking, text: str) -> None:
         fake.replies["guest-ping"] = lambda _request: text
         assert isinstance(error_of(channel), RemoteProtocolError)
 
     def test_closing_closes_the_connection_once_and_may_be_repeated(self, fake: FakeLibvirt) -> None:
-        channel = LibvirtChannel("web1", URI)
+        channel = channel_to("web1")
         channel.call(PING, 5.0)
         channel.close()
         assert fake.closed.wait(5)
         channel.close()
+        assert fake.closes == 1
 
     def test_a_connection_that_broke_is_closed_quietly(self, fake: FakeLibvirt) -> None:
         fake.close_error = LibvirtError(38)
-        with LibvirtChannel("web1", URI) as channel:
+        with channel_to("web1") as channel:
             channel.call(PING, 5.0)
         assert fake.closed.wait(5)
 
@@ -152,20 +164,20 @@ class TestLookingUp:
         ],
     )
     def test_by_name_or_by_uuid(self, fake: FakeLibvirt, named: str, lookups: list[str]) -> None:
-        with LibvirtChannel(named, URI) as channel:
+        with channel_to(named) as channel:
             channel.call(PING, 5.0)
         assert [kind for kind, _value in fake.lookups] == lookups
 
     def test_a_name_that_looks_like_a_uuid(self, fake: FakeLibvirt) -> None:
         fake.name = "0" * 32
-        with LibvirtChannel(fake.name, URI) as channel:
+        with channel_to(fake.name) as channel:
             channel.call(PING, 5.0)
         assert [kind for kind, _value in fake.lookups] == ["uuid", "name"]
 
     @pytest.mark.usefixtures("fake")
     @pytest.mark.parametrize("named", ["nosuch", "0" * 32])
     def test_none(self, named: str) -> None:
-        with LibvirtChannel(named, URI) as channel:
+        with channel_to(named) as channel:
             error = error_of(channel)
         assert isinstance(error, NotFoundError)
         assert error.message == f"there is no domain {named} at {URI}"
@@ -183,7 +195,7 @@ class TestLookingUp:
         ],
     )
     def test_a_domain_that_does_not_run(
-        self, fake: FakeLibvirt, channel: LibvirtChannel, state: int, words: str, command: str
+        self, fake: FakeLibvirt, channel: Blocking, state: int, words: str, command: str
     ) -> None:
         fake.run_state = state
         error = error_of(channel)
@@ -203,7 +215,7 @@ class TestConnecting:
             (38, 111, HypervisorUnavailableError),  # ECONNREFUSED
             (45, 0, PermissionDeniedError),
             (79, 0, PermissionDeniedError),
-            (80, 0, PermissionDeniedError),
+            (94, 0, PermissionDeniedError),
             (88, 0, PermissionDeniedError),
             (5, 0, HypervisorUnavailableError),  # no driver for this URI
             (1, 0, HypervisorUnavailableError),
@@ -211,7 +223,7 @@ class TestConnecting:
     )
     @pytest.mark.parametrize("where", ["open_error", "lookup_error"])
     def test_what_can_go_wrong(
-        self, fake: FakeLibvirt, channel: LibvirtChannel, code: int, int1: int, kind: type[QgaError], where: str
+        self, fake: FakeLibvirt, channel: Blocking, code: int, int1: int, kind: type[QgaError], where: str
     ) -> None:
         setattr(fake, where, LibvirtError(code, "Verbindung fehlgeschlagen", int1))
         error = error_of(channel)
@@ -220,7 +232,7 @@ class TestConnecting:
         assert "Verbindung fehlgeschlagen" in error.message
 
     def test_a_hypervisor_that_hangs_is_given_up(
-        self, fake: FakeLibvirt, channel: LibvirtChannel, released: threading.Event
+        self, fake: FakeLibvirt, channel: Blocking, released: threading.Event
     ) -> None:
         fake.open_waits_for = released
         began = time.monotonic()
@@ -230,24 +242,20 @@ class TestConnecting:
         channel.close()
         assert time.monotonic() - began < 2
 
+    def test_what_was_given_up_while_connecting_is_not_sent_later(
+        self, fake: FakeLibvirt, channel: Blocking, released: threading.Event
+    ) -> None:
+        fake.open_waits_for = released
+        error_of(channel, Request("guest-update-time", {"seconds": 20, "relative": True}), SHORT)
+        released.set()
+        channel.call(PING, 5.0)
+        assert fake.commands == ["guest-ping"]
+
     def test_the_python_library_is_missing(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(sys.modules, "libvirt", None)
         with pytest.raises(MissingLibraryError, match="libvirt-python cannot be imported") as caught:
             LibvirtChannel("web1", URI)
         assert "python3-libvirt" in caught.value.hint
-
-    def test_libvirt_is_silenced(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        handlers: list[Any] = []
-
-        class Quiet:
-            @staticmethod
-            def registerErrorHandler(handler: Any, _context: object) -> None:  # noqa: N802  # libvirt's name
-                handlers.append(handler)
-
-        monkeypatch.setitem(sys.modules, "libvirt", Quiet)
-        monkeypatch.setitem(sys.modules, "libvirt_qemu", Quiet)
-        assert import_libvirt() == (Quiet, Quiet)
-        assert handlers[0](None, ()) is None
 
 
 class TestWhatAnErrorMeans:
@@ -280,7 +288,7 @@ class TestWhatAnErrorMeans:
     def test_table(
         self,
         fake: FakeLibvirt,
-        channel: LibvirtChannel,
+        channel: Blocking,
         code: int,
         answered: bool,
         state: str | None,
@@ -297,7 +305,7 @@ class TestWhatAnErrorMeans:
 
     @pytest.mark.parametrize(("state", "words"), [(PAUSED, "paused"), (SHUT_OFF, "shut off")])
     def test_a_domain_that_stopped_meanwhile(
-        self, fake: FakeLibvirt, channel: LibvirtChannel, state: int, words: str
+        self, fake: FakeLibvirt, channel: Blocking, state: int, words: str
     ) -> None:
         channel.call(PING, 5.0)
         fake.run_state = state
@@ -306,17 +314,17 @@ class TestWhatAnErrorMeans:
         assert isinstance(error, NotRunningError)
         assert words in error.message
 
-    def test_a_domain_that_is_gone_meanwhile(self, fake: FakeLibvirt, channel: LibvirtChannel) -> None:
+    def test_a_domain_that_is_gone_meanwhile(self, fake: FakeLibvirt, channel: Blocking) -> None:
         fake.state_error = LibvirtError(42)
         assert isinstance(error_of(channel), NotFoundError)
 
-    def test_a_daemon_that_is_gone_meanwhile(self, fake: FakeLibvirt, channel: LibvirtChannel) -> None:
+    def test_a_daemon_that_is_gone_meanwhile(self, fake: FakeLibvirt, channel: Blocking) -> None:
         channel.call(PING, 5.0)
         fake.replies["guest-ping"] = fails(86)
         fake.xml_error = LibvirtError(38)
         assert isinstance(error_of(channel), ExchangeTimeoutError)
 
-    def test_who_holds_the_agent_gets_a_hint_of_its_own(self, fake: FakeLibvirt, channel: LibvirtChannel) -> None:
+    def test_who_holds_the_agent_gets_a_hint_of_its_own(self, fake: FakeLibvirt, channel: Blocking) -> None:
         fake.replies["guest-ping"] = fails(68, "cannot acquire state change lock (held by agent=other)")
         error = error_of(channel)
         assert "another client" in error.message
@@ -351,7 +359,7 @@ class TestTheAgentsOwnErrors:
     )
     @pytest.mark.parametrize("code", [1, 113])
     def test_of_old_and_new_libvirt_in_any_language(
-        self, fake: FakeLibvirt, channel: LibvirtChannel, code: int, sentence: str, description: str, kind: str
+        self, fake: FakeLibvirt, channel: Blocking, code: int, sentence: str, description: str, kind: str
     ) -> None:
         fake.replies["guest-get-load"] = fails(code, sentence % description)
         exchange = channel.call(Request("guest-get-load"), 5.0)
@@ -365,12 +373,12 @@ class TestTheAgentsOwnErrors:
             "",
         ],
     )
-    def test_113_is_a_refusal_whatever_is_said(self, fake: FakeLibvirt, channel: LibvirtChannel, message: str) -> None:
+    def test_113_is_a_refusal_whatever_is_said(self, fake: FakeLibvirt, channel: Blocking, message: str) -> None:
         fake.replies["guest-ping"] = fails(113, message)
         assert channel.call(PING, 5.0).reply == Refused("GenericError", message)
 
     @pytest.mark.parametrize("message", ["internal error: client socket is closed", "", None])
-    def test_1_is_not(self, fake: FakeLibvirt, channel: LibvirtChannel, message: Any) -> None:
+    def test_1_is_not(self, fake: FakeLibvirt, channel: Blocking, message: Any) -> None:
         fake.replies["guest-ping"] = fails(1, message)
         assert isinstance(error_of(channel), HypervisorUnavailableError)
 
@@ -379,13 +387,13 @@ class TestTheAgentsOwnErrors:
         [(MISSING, CommandNotFoundError), (BLOCKED, CommandDisabledError), (BLOCKED_BEFORE_8, CommandDisabledError)],
     )
     def test_missing_and_disabled_are_told_apart(
-        self, fake: FakeLibvirt, channel: LibvirtChannel, description: str, kind: type[QgaError]
+        self, fake: FakeLibvirt, channel: Blocking, description: str, kind: type[QgaError]
     ) -> None:
         fake.replies["guest-get-load"] = fails(113, f"guest agent command failed: 'guest-get-load': {description}")
         with pytest.raises(kind):
-            GuestAgent(channel, 5.0).call("guest-get-load")
+            BlockingAgent(channel, 5.0).call("guest-get-load")
 
-    def test_a_refusal_is_an_answer(self, fake: FakeLibvirt, channel: LibvirtChannel) -> None:
+    def test_a_refusal_is_an_answer(self, fake: FakeLibvirt, channel: Blocking) -> None:
         fake.replies["guest-get-load"] = fails(113, f"'guest-get-load': {BLOCKED}")
         channel.call(Request("guest-get-load"), 5.0)
         fake.replies["guest-ping"] = fails(86)
@@ -397,7 +405,7 @@ class TestHanging:
     def test_a_call_is_given_up_and_closing_does_not_wait_for_it(
         self, fake: FakeLibvirt, released: threading.Event, answered: bool, kind: type[QgaError]
     ) -> None:
-        channel = LibvirtChannel("web1", URI)
+        channel = channel_to("web1")
         if answered:
             channel.call(PING, 5.0)
         fake.replies["guest-get-time"] = hangs(released)
@@ -412,7 +420,7 @@ class TestHanging:
         assert fake.closed.wait(5), "the connection is closed as soon as the call lets go of it"
 
     def test_the_call_after_it_has_its_own_limit(
-        self, fake: FakeLibvirt, channel: LibvirtChannel, released: threading.Event
+        self, fake: FakeLibvirt, channel: Blocking, released: threading.Event
     ) -> None:
         fake.replies["guest-get-time"] = hangs(released)
         error_of(channel, Request("guest-get-time"), SHORT)
@@ -421,26 +429,267 @@ class TestHanging:
         assert channel.call(PING, 5.0).value == {}
 
 
+class TestAConnectionThatBroke:
+    def test_the_next_call_opens_another_and_looks_the_domain_up_on_it(
+        self, fake: FakeLibvirt, channel: Blocking
+    ) -> None:
+        channel.call(PING, 5.0)
+        fake.break_connections()
+        assert channel.call(PING, 5.0).value == {}
+        assert fake.uris == [URI, URI]
+        assert fake.lookups == [("name", "web1")] * 2
+
+    @pytest.mark.parametrize("code", [1, 38, 55, 86, 112, 113])
+    def test_breaking_in_a_call_is_the_hypervisors_fault_whatever_the_number(
+        self, fake: FakeLibvirt, channel: Blocking, code: int
+    ) -> None:
+        def breaks(_request: dict[str, Any]) -> str:
+            fake.break_connections()
+            raise LibvirtError(code, "'guest-ping': Cannot recv data: Connection reset by peer")
+
+        fake.replies["guest-ping"] = breaks
+        error = error_of(channel)
+        assert error.__class__ is HypervisorUnavailableError
+        assert f"the connection to libvirt at {URI} broke at guest-ping" in error.message
+        assert "Connection reset by peer" in error.message
+        del fake.replies["guest-ping"]
+        assert channel.call(PING, 5.0).value == {}
+
+    def test_whether_it_lives_may_be_an_error_as_well(self, fake: FakeLibvirt, channel: Blocking) -> None:
+        channel.call(PING, 5.0)
+        fake.connections[0].alive_error = LibvirtError(1)
+        channel.call(PING, 5.0)
+        assert fake.uris == [URI, URI]
+
+    def test_a_daemon_that_is_still_away_is_told_and_back_by_the_next_call(
+        self, fake: FakeLibvirt, channel: Blocking
+    ) -> None:
+        channel.call(PING, 5.0)
+        fake.break_connections()
+        fake.open_error = LibvirtError(38, "Failed to connect socket", 111)
+        assert isinstance(error_of(channel), HypervisorUnavailableError)
+        fake.open_error = None
+        assert channel.call(PING, 5.0).value == {}
+
+    def test_a_domain_that_is_not_found_at_once_on_the_new_one_is_looked_up_again(
+        self, fake: FakeLibvirt, channel: Blocking
+    ) -> None:
+        channel.call(PING, 5.0)
+        fake.break_connections()
+        fake.name = "not loaded yet"
+        assert isinstance(error_of(channel), NotFoundError)
+        fake.name = "web1"
+        assert channel.call(PING, 5.0).value == {}
+
+    def test_setting_the_time_on_it_is_no_refusal(self, fake: FakeLibvirt, channel: Blocking) -> None:
+        fake.catchup = True
+        channel.call(Request("guest-set-time", {"time": 1}), 5.0)
+
+        def breaks(_request: dict[str, Any]) -> str:
+            fake.break_connections()
+            return '{"return": {}}'
+
+        fake.replies["guest-ping"] = breaks
+        error = error_of(channel, Request("guest-set-time", {"time": 1}))
+        assert error.__class__ is HypervisorUnavailableError
+        assert "broke at guest-set-time" in error.message
+
+
+class TestMetadata:
+    NAMESPACE = "urn:qemu.guest_agent:resync"
+
+    def test_the_element_is_given_as_it_is(self, fake: FakeLibvirt, channel: Blocking) -> None:
+        fake.metadata = '<resync xmlns="urn:qemu.guest_agent:resync" enabled="no"/>'
+        assert channel.metadata(self.NAMESPACE, 5.0) == fake.metadata
+        assert fake.asked_metadata == [(libvirt.VIR_DOMAIN_METADATA_ELEMENT, self.NAMESPACE)]
+        assert fake.sent == [], "the guest is not asked"
+
+    def test_none(self, fake: FakeLibvirt, channel: Blocking) -> None:
+        fake.metadata_error = LibvirtError(80, "metadata not found: Requested metadata element is not present")
+        assert channel.metadata(self.NAMESPACE, 5.0) is None
+
+    @pytest.mark.parametrize(
+        ("code", "kind"), [(38, HypervisorUnavailableError), (42, NotFoundError), (88, PermissionDeniedError)]
+    )
+    def test_what_can_go_wrong(self, fake: FakeLibvirt, channel: Blocking, code: int, kind: type[QgaError]) -> None:
+        fake.metadata_error = LibvirtError(code)
+        with pytest.raises(QgaError) as caught:
+            channel.metadata(self.NAMESPACE, 5.0)
+        assert caught.value.__class__ is kind
+
+    def test_a_hypervisor_that_hangs_is_given_up(
+        self, fake: FakeLibvirt, channel: Blocking, released: threading.Event
+    ) -> None:
+        fake.open_waits_for = released
+        with pytest.raises(HypervisorUnavailableError, match=r"did not answer within 0\.05 s"):
+            channel.metadata(self.NAMESPACE, SHORT)
+
+
+class Shared:
+    """A line of five threads, and the lanes in which jobs were given to it."""
+
+    def __init__(self) -> None:
+        self.line = Line(URI, 5)
+        self.lanes: list[Lane] = []
+        submit = self.line.submit
+
+        def noted(lane: Lane, job: Job) -> None:
+            self.lanes.append(lane)
+            submit(lane, job)
+
+        self.line.submit = noted  # type: ignore[method-assign]
+
+    def channel(self) -> Blocking:
+        return channel_to("web1", URI, self.line)
+
+
+@pytest.fixture
+def shared(fake: FakeLibvirt) -> Iterator[Shared]:  # noqa: ARG001  # in place before the line
+    made = Shared()
+    yield made
+    made.line.close()
+
+
+class TestSharingALine:
+    """Whether an agent answers is found out quickly, and silent ones have to wait for the others."""
+
+    def test_an_agent_that_answers_is_proven_by_a_ping_and_has_all_of_its_time(
+        self, fake: FakeLibvirt, shared: Shared
+    ) -> None:
+        with shared.channel() as channel:
+            channel.call(GET_TIME, 5.0)
+            channel.call(GET_TIME, 5.0)
+        assert fake.sent == [
+            ('{"execute": "guest-ping"}', 1, 0),
+            ('{"execute": "guest-get-time"}', 5, 0),
+            ('{"execute": "guest-get-time"}', 5, 0),
+        ]
+        assert shared.lanes == [NEW, PROVEN, PROVEN]
+
+    @pytest.mark.parametrize("code", [86, 97, 112])
+    def test_a_silent_one_is_probed_for_a_second_and_its_exchange_has_the_rest(
+        self, fake: FakeLibvirt, shared: Shared, code: int
+    ) -> None:
+        fake.replies["guest-ping"] = fake.replies["guest-get-time"] = fails(code)
+        with shared.channel() as channel:
+            assert error_of(channel, GET_TIME, 5.0).code in ("unresponsive", "timeout")
+            assert shared.lanes == [NEW, SUSPECT]
+            assert [limit for _text, limit, _flags in fake.sent] == [1, 4]
+            error_of(channel, GET_TIME, 5.0)
+        assert shared.lanes == [NEW, SUSPECT, SUSPECT], "it is not probed again"
+        assert fake.sent[-1][1] == 5
+
+    def test_a_slow_one_that_answers_in_the_end_is_proven(self, fake: FakeLibvirt, shared: Shared) -> None:
+        fake.replies["guest-ping"] = fails(86)
+        with shared.channel() as channel:
+            channel.call(GET_TIME, 5.0)
+            channel.call(GET_TIME, 5.0)
+        assert shared.lanes == [NEW, SUSPECT, PROVEN]
+
+    def test_a_proven_one_that_turns_silent_is_suspect(self, fake: FakeLibvirt, shared: Shared) -> None:
+        with shared.channel() as channel:
+            channel.call(GET_TIME, 5.0)
+            fake.replies["guest-get-time"] = fails(86)
+            error_of(channel, GET_TIME, 5.0)
+            error_of(channel, GET_TIME, 5.0)
+        assert shared.lanes == [NEW, PROVEN, PROVEN, SUSPECT]
+
+    def test_a_refusal_proves_it_too(self, fake: FakeLibvirt, shared: Shared) -> None:
+        fake.replies["guest-ping"] = fails(113, "'guest-ping': Command guest-ping has been disabled")
+        with shared.channel() as channel:
+            channel.call(GET_TIME, 5.0)
+        assert shared.lanes == [NEW, PROVEN]
+
+    @pytest.mark.parametrize("timeout", [0.5, 2.0])
+    def test_little_time_is_not_spent_on_a_probe(self, fake: FakeLibvirt, shared: Shared, timeout: float) -> None:
+        with shared.channel() as channel:
+            channel.call(GET_TIME, timeout)
+            channel.call(GET_TIME, timeout)
+        assert fake.commands == ["guest-get-time"] * 2
+        assert shared.lanes == [SUSPECT, PROVEN]
+
+    def test_what_is_no_silence_is_told_at_once(self, fake: FakeLibvirt, shared: Shared) -> None:
+        fake.channel_state = "disconnected"
+        fake.replies["guest-ping"] = fails(86)
+        with shared.channel() as channel:
+            assert isinstance(error_of(channel, GET_TIME), NotConnectedError)
+        assert fake.commands == ["guest-ping"]
+
+    def test_a_libvirt_that_cannot_be_connected_to_is_told_at_once(self, fake: FakeLibvirt, shared: Shared) -> None:
+        fake.open_error = LibvirtError(38, "Failed to connect socket", 111)
+        with shared.channel() as channel:
+            assert isinstance(error_of(channel, GET_TIME), HypervisorUnavailableError)
+        assert len(fake.uris) == 1
+
+    def test_a_libvirt_that_takes_longer_to_connect_to_than_a_probe_is_waited_for(
+        self, fake: FakeLibvirt, shared: Shared, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(module, "_PROBE_SECONDS", SHORT)
+        fake.open_waits_for = threading.Event()
+        threading.Timer(3 * SHORT, fake.open_waits_for.set).start()
+        with shared.channel() as channel:
+            assert channel.call(GET_TIME, 5.0).value == {}
+
+    def test_a_call_that_hangs_has_no_more_than_its_time_for_both(
+        self, fake: FakeLibvirt, shared: Shared, released: threading.Event, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(module, "_PROBE_SECONDS", SHORT)
+        fake.replies["guest-ping"] = fake.replies["guest-get-time"] = hangs(released)
+        began = time.monotonic()
+        with shared.channel() as channel:
+            assert isinstance(error_of(channel, GET_TIME, 6 * SHORT), UnresponsiveError)
+        assert 6 * SHORT <= time.monotonic() - began < 6 * SHORT + 1.0
+        assert fake.commands == ["guest-ping", "guest-get-time"]
+
+    def test_several_channels_share_one_connection_which_outlives_them(self, fake: FakeLibvirt, shared: Shared) -> None:
+        for _channel in range(3):
+            with shared.channel() as channel:
+                channel.call(GET_TIME, 5.0)
+        assert fake.uris == [URI]
+        assert not fake.closed.is_set()
+        shared.line.close()
+        assert fake.closed.wait(5)
+
+    def test_a_connection_that_broke_is_opened_anew_once_for_all_of_them(
+        self, fake: FakeLibvirt, shared: Shared
+    ) -> None:
+        with shared.channel() as one, shared.channel() as other:
+            one.call(GET_TIME, 5.0)
+            other.call(GET_TIME, 5.0)
+            fake.break_connections()
+            one.call(GET_TIME, 5.0)
+            other.call(GET_TIME, 5.0)
+        assert fake.uris == [URI, URI]
+
+    def test_a_line_of_its_own_is_neither_probed_on_nor_suspected(self, fake: FakeLibvirt) -> None:
+        fake.replies["guest-get-time"] = fails(86)
+        with channel_to("web1") as channel:
+            error_of(channel, GET_TIME)
+            error_of(channel, GET_TIME)
+            assert channel._lane is PROVEN
+        assert fake.commands == ["guest-get-time"] * 2
+
+
 class TestWithoutAReply:
     SUSPEND = Request("guest-suspend-ram", expects_reply=False)
 
     @pytest.mark.parametrize("code", [86, 112])
-    def test_silence_is_success(self, fake: FakeLibvirt, channel: LibvirtChannel, code: int) -> None:
+    def test_silence_is_success(self, fake: FakeLibvirt, channel: Blocking, code: int) -> None:
         fake.replies["guest-suspend-ram"] = fails(code)
         assert channel.call(self.SUSPEND, 30.0).value == {}
         assert fake.commands == ["guest-ping", "guest-suspend-ram"]
         assert fake.sent[1][1] == 1, "no longer than need be"
 
-    def test_a_dead_agent_is_found_out_before_it(self, fake: FakeLibvirt, channel: LibvirtChannel) -> None:
+    def test_a_dead_agent_is_found_out_before_it(self, fake: FakeLibvirt, channel: Blocking) -> None:
         fake.replies["guest-ping"] = fails(86)
         assert isinstance(error_of(channel, self.SUSPEND), UnresponsiveError)
         assert fake.commands == ["guest-ping"]
 
-    def test_a_refusal_is_told(self, fake: FakeLibvirt, channel: LibvirtChannel) -> None:
+    def test_a_refusal_is_told(self, fake: FakeLibvirt, channel: Blocking) -> None:
         fake.replies["guest-suspend-ram"] = fails(113, "'guest-suspend-ram': the guest does not support it")
         assert channel.call(self.SUSPEND, 5.0).reply == Refused("GenericError", "the guest does not support it")
 
-    def test_another_error_is_one(self, fake: FakeLibvirt, channel: LibvirtChannel) -> None:
+    def test_another_error_is_one(self, fake: FakeLibvirt, channel: Blocking) -> None:
         fake.replies["guest-suspend-ram"] = fails(55)
         assert isinstance(error_of(channel, self.SUSPEND), NotRunningError)
 
@@ -455,14 +704,14 @@ class TestSettingTheTimeOfAGuestThatCatchesUp:
         [(1_795_406_706_123_456_789, 1_795_406_706, 123_456_789), (999_999_999, 0, 999_999_999), (10**9, 1, 0)],
     )
     def test_libvirt_sets_it_behind_a_ping(
-        self, fake: FakeLibvirt, channel: LibvirtChannel, time_ns: int, seconds: int, nseconds: int
+        self, fake: FakeLibvirt, channel: Blocking, time_ns: int, seconds: int, nseconds: int
     ) -> None:
         exchange = channel.call(Request("guest-set-time", {"time": time_ns}), 5.0)
         assert exchange.reply == Returned({})
         assert fake.log == ["guest-ping", "setTime"]
         assert fake.set_times == [({"seconds": seconds, "nseconds": nseconds}, 0)]
 
-    def test_it_is_stamped_behind_the_ping(self, fake: FakeLibvirt, channel: LibvirtChannel) -> None:
+    def test_it_is_stamped_behind_the_ping(self, fake: FakeLibvirt, channel: Blocking) -> None:
         pinged: list[int] = []
 
         def ping(_request: dict[str, Any]) -> str:
@@ -474,40 +723,38 @@ class TestSettingTheTimeOfAGuestThatCatchesUp:
         ((value, _flags),) = fake.set_times
         assert value["seconds"] * 10**9 + value["nseconds"] == exchange.sent_ns >= pinged[0]
 
-    def test_without_a_time_the_guest_takes_its_hardware_clocks(
-        self, fake: FakeLibvirt, channel: LibvirtChannel
-    ) -> None:
+    def test_without_a_time_the_guest_takes_its_hardware_clocks(self, fake: FakeLibvirt, channel: Blocking) -> None:
         channel.call(Request("guest-set-time"), 5.0)
         assert fake.set_times == [({"seconds": 0, "nseconds": 0}, fake.VIR_DOMAIN_TIME_SYNC)]
 
-    def test_a_dead_agent_is_found_out_before_it(self, fake: FakeLibvirt, channel: LibvirtChannel) -> None:
+    def test_a_dead_agent_is_found_out_before_it(self, fake: FakeLibvirt, channel: Blocking) -> None:
         fake.replies["guest-ping"] = fails(86)
         assert isinstance(error_of(channel, Request("guest-set-time", {"time": 1})), UnresponsiveError)
         assert fake.set_times == []
 
-    def test_the_agents_refusal(self, fake: FakeLibvirt, channel: LibvirtChannel) -> None:
+    def test_the_agents_refusal(self, fake: FakeLibvirt, channel: Blocking) -> None:
         fake.set_time_error = LibvirtError(1, "internal error: 'guest-set-time': hwclock failed")
         reply = channel.call(Request("guest-set-time", {"time": 1}), 5.0).reply
         assert reply == Refused("GenericError", "hwclock failed")
 
-    def test_libvirts_own_error(self, fake: FakeLibvirt, channel: LibvirtChannel) -> None:
+    def test_libvirts_own_error(self, fake: FakeLibvirt, channel: Blocking) -> None:
         fake.set_time_error = LibvirtError(84, "cannot set time: qemu doesn't support rtc-reset-reinjection command")
         error = error_of(channel, Request("guest-set-time", {"time": 1}))
         assert isinstance(error, HypervisorUnavailableError)
         assert "rtc-reset-reinjection" in error.message
 
-    def test_other_guests_get_the_agents_own_command(self, fake: FakeLibvirt, channel: LibvirtChannel) -> None:
+    def test_other_guests_get_the_agents_own_command(self, fake: FakeLibvirt, channel: Blocking) -> None:
         fake.catchup = False
         channel.call(Request("guest-set-time", {"time": 1}), 5.0)
         assert fake.log == ["guest-set-time"]
 
-    def test_the_domains_xml_is_read_once(self, fake: FakeLibvirt, channel: LibvirtChannel) -> None:
+    def test_the_domains_xml_is_read_once(self, fake: FakeLibvirt, channel: Blocking) -> None:
         channel.call(Request("guest-set-time", {"time": 1}), 5.0)
         fake.xml_error = LibvirtError(38)
         channel.call(Request("guest-set-time", {"time": 1}), 5.0)
         assert len(fake.set_times) == 2
 
-    def test_xml_that_cannot_be_read_is_an_error(self, fake: FakeLibvirt, channel: LibvirtChannel) -> None:
+    def test_xml_that_cannot_be_read_is_an_error(self, fake: FakeLibvirt, channel: Blocking) -> None:
         fake.xml_error = LibvirtError(38, "connection lost")
         assert isinstance(error_of(channel, Request("guest-set-time", {"time": 1})), HypervisorUnavailableError)
 
@@ -516,7 +763,7 @@ class TestTheRealLibrary:
     """With libvirt's own test driver, which has a domain but no agents."""
 
     def test_a_driver_without_agents(self) -> None:
-        with LibvirtChannel("test", "test:///default") as channel:
+        with channel_to("test", "test:///default") as channel:
             error = error_of(channel)
         assert isinstance(error, HypervisorUnavailableError)
         assert "guest-ping" in error.message
@@ -524,30 +771,17 @@ class TestTheRealLibrary:
 
     @pytest.mark.parametrize("named", ["nosuch", UUID])
     def test_no_such_domain(self, named: str) -> None:
-        with LibvirtChannel(named, "test:///default") as channel:
-            assert isinstance(error_of(channel), NotFoundError)
-
-    def test_an_error_that_the_binding_lost_is_known_all_the_same(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        look_up = libvirt.virConnect.lookupByName
-
-        def look_up_and_collect_garbage(connection: libvirt.virConnect, name: str) -> libvirt.virDomain:
-            with contextlib.suppress(libvirt.libvirtError):
-                return look_up(connection, name)
-            libvirt.virResetLastError()
-            raise libvirt.libvirtError("virDomainLookupByName() failed")
-
-        monkeypatch.setattr(libvirt.virConnect, "lookupByName", look_up_and_collect_garbage)
-        with LibvirtChannel("nosuch", "test:///default") as channel:
+        with channel_to(named, "test:///default") as channel:
             assert isinstance(error_of(channel), NotFoundError)
 
     @pytest.mark.parametrize("hyphens", [True, False])
     def test_a_domain_by_its_uuid(self, hyphens: bool) -> None:
         text = "6695eb01-f6a4-8304-79aa-97f2502e193f"
-        with LibvirtChannel(text if hyphens else text.replace("-", ""), "test:///default") as channel:
+        with channel_to(text if hyphens else text.replace("-", ""), "test:///default") as channel:
             assert isinstance(error_of(channel), HypervisorUnavailableError)
 
     def test_no_such_driver(self) -> None:
-        with LibvirtChannel("test", "nonsense:///system") as channel:
+        with channel_to("test", "nonsense:///system") as channel:
             error = error_of(channel)
         assert isinstance(error, HypervisorUnavailableError)
         assert "nonsense:///system" in error.message

@@ -14,14 +14,15 @@ import errno
 import os
 import re
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.qemu.guest_agent.plugins.module_utils import wire
+from ansible_collections.qemu.guest_agent.plugins.module_utils import waiting, wire
 from ansible_collections.qemu.guest_agent.plugins.module_utils.channels import stream
 from ansible_collections.qemu.guest_agent.plugins.module_utils.channels.base import Exchange, Request
 from ansible_collections.qemu.guest_agent.plugins.module_utils.channels.stream import (
@@ -41,7 +42,9 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils.errors import (
     RemoteProtocolError,
     UnresponsiveError,
 )
+from ansible_collections.qemu.guest_agent.plugins.module_utils.waiting import Received
 
+from tests.support.blocking import Blocking
 from tests.support.fake_agent import (
     PLAIN_SYNC_ONLY,
     REFUSES_ID,
@@ -75,10 +78,14 @@ SYNC = "guest-sync-delimited"
 SLACK = 1.0
 
 
+def channel_to(address: stream.Address) -> Blocking:
+    return Blocking(StreamChannel(address))
+
+
 @contextmanager
-def agent_and_channel(directory: Path, **what: Any) -> Iterator[tuple[FakeAgent, StreamChannel]]:
+def agent_and_channel(directory: Path, **what: Any) -> Iterator[tuple[FakeAgent, Blocking]]:
     path = directory / "agent.sock"
-    with FakeAgent(listen_unix(path), **what) as agent, StreamChannel(UnixAddress(str(path))) as channel:
+    with FakeAgent(listen_unix(path), **what) as agent, channel_to(UnixAddress(str(path))) as channel:
         yield agent, channel
 
 
@@ -108,7 +115,7 @@ def fault_of(kind: type[QgaError], call: Callable[[], Any]) -> QgaError:
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
 def test_tcp_carries_requests(host: str) -> None:
     with listen_tcp(host) as listener, FakeAgent(listener) as agent:
-        with StreamChannel(TcpAddress(host, listener.getsockname()[1])) as channel:
+        with channel_to(TcpAddress(host, listener.getsockname()[1])) as channel:
             assert channel.call(PING, 5.0).reply == PONG
             assert channel.call(Request("guest-sync", {"id": 7}), 5.0).value == 7
         assert [command for command, _arguments in agent.requests] == [SYNC, "guest-ping", "guest-sync"]
@@ -283,22 +290,25 @@ def test_the_time_limit_is_for_the_whole_exchange(what: str, tmp_path: Path) -> 
 
 
 class EndlessSocket(socket.socket):
-    """Connected to nobody, takes everything and never runs out of white space: no moment without something to read."""
+    """Connected to nobody, and takes everything."""
 
     def send(self, data: Any, *_flags: Any) -> int:
         return len(data)
-
-    def recv(self, size: int, *_flags: Any) -> bytes:
-        return b" " * size
 
     def shutdown(self, _how: int) -> None:
         pass
 
 
 def test_a_peer_that_is_never_out_of_bytes_stretches_no_time_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stream, "_is_ready", lambda *_what: True)
-    monkeypatch.setattr(UnixAddress, "connect", lambda *_what: EndlessSocket(socket.AF_UNIX))
-    channel = StreamChannel(UnixAddress("/run/agent.sock"))
+    async def connect(*_what: Any) -> socket.socket:
+        return EndlessSocket(socket.AF_UNIX)
+
+    # It never runs out of white space: there is no moment without something to read.
+    for module in (stream, waiting):
+        monkeypatch.setattr(module, "is_ready", lambda *_what: True)
+    monkeypatch.setattr(waiting, "outcome_of", lambda _wait: Received(b" " * 65536, time.monotonic_ns()))
+    monkeypatch.setattr(UnixAddress, "connect", connect)
+    channel = channel_to(UnixAddress("/run/agent.sock"))
     with at_most(TIMEOUT):
         fault_of(UnresponsiveError, lambda: channel.call(PING, TIMEOUT))
     with at_most(stream._DRAIN_SECONDS):
@@ -369,7 +379,7 @@ def test_a_server_that_is_no_agent_is_given_up_in_time(what: str, tmp_path: Path
     path = tmp_path / "not-an-agent.sock"
     with (
         SocketServer(listen_unix(path), NOT_AGENTS[what]),
-        StreamChannel(UnixAddress(str(path))) as channel,
+        channel_to(UnixAddress(str(path))) as channel,
         at_most(TIMEOUT),
     ):
         error = fault_of(UnresponsiveError, lambda: channel.call(PING, TIMEOUT))
@@ -403,6 +413,17 @@ def test_a_peer_that_goes_between_two_calls_is_told_and_connected_to_anew(tmp_pa
         assert channel.call(PING, 5.0).reply == PONG
 
 
+def test_a_connection_that_is_reset_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "agent.sock"
+    # Whoever closes a unix socket with bytes in it that it has not read resets the connection.
+    with (
+        SocketServer(listen_unix(path), lambda _server, connection: connection.recv(1)),
+        channel_to(UnixAddress(str(path))) as channel,
+    ):
+        error = fault_of(NotConnectedError, lambda: channel.call(PING, 5.0))
+    assert error.message == f"lost the agent at socket {path}: Connection reset by peer"
+
+
 def test_half_a_reply_of_the_last_connection_does_not_reach_the_next(tmp_path: Path) -> None:
     faults = (On("guest-ping", HangUpAfter(size=5), nth=0),)
     with agent_and_channel(tmp_path, faults=faults) as (_agent, channel):
@@ -428,11 +449,25 @@ def test_closing_waits_for_a_reply_on_the_way(tmp_path: Path) -> None:
 
     path = tmp_path / "agent.sock"
     with SocketServer(listen_unix(path), talk):
-        channel = StreamChannel(UnixAddress(str(path)))
+        channel = channel_to(UnixAddress(str(path)))
         fault_of(UnresponsiveError, lambda: channel.call(PING, 0.1))
         with at_most(stream._DRAIN_SECONDS):
             channel.close()
     assert resets == []
+
+
+def test_closing_what_was_reset_meanwhile_is_no_error(tmp_path: Path) -> None:
+    def talk(server: SocketServer, connection: socket.socket) -> None:
+        connection.recv(1)
+        server.pause(0.2)
+
+    path = tmp_path / "agent.sock"
+    with SocketServer(listen_unix(path), talk):
+        channel = channel_to(UnixAddress(str(path)))
+        fault_of(UnresponsiveError, lambda: channel.call(PING, 0.1))
+        time.sleep(0.3)
+        with at_most(0.0):
+            channel.close()
 
 
 def test_closing_in_sync_waits_for_nothing_and_twice_is_no_error(tmp_path: Path) -> None:
@@ -446,14 +481,14 @@ def test_closing_in_sync_waits_for_nothing_and_twice_is_no_error(tmp_path: Path)
 
 
 def test_closing_what_was_never_connected_is_no_error() -> None:
-    StreamChannel(UnixAddress("/nonexistent")).close()
+    channel_to(UnixAddress("/nonexistent")).close()
 
 
 # ----------------------------------------------------------------------------------------------------- connecting fails
 
 
 def connecting(address: stream.Address) -> Callable[[], Exchange]:
-    return lambda: StreamChannel(address).call(PING, 1.0)
+    return lambda: channel_to(address).call(PING, 1.0)
 
 
 def test_a_missing_socket_is_not_found(tmp_path: Path) -> None:
@@ -532,8 +567,8 @@ def test_what_the_kernel_says_while_connecting_is_told(
     number: int, kind: type[QgaError], hint: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class FailingSocket(socket.socket):
-        def connect(self, _address: Any) -> None:
-            raise OSError(number, os.strerror(number))
+        def connect_ex(self, _address: Any) -> int:
+            return number
 
     monkeypatch.setattr(socket, "socket", FailingSocket)
     error = fault_of(kind, connecting(UnixAddress("/run/agent.sock")))
@@ -551,10 +586,29 @@ def test_a_full_queue_of_clients_is_unresponsive(tmp_path: Path) -> None:
     assert "one client at a time" in error.hint
 
 
+def test_room_in_a_full_queue_of_clients_is_waited_for(tmp_path: Path) -> None:
+    path = tmp_path / "busy.sock"
+    agent = FakeAgent(listen_unix(path))
+    with ExitStack() as stack, channel_to(UnixAddress(str(path))) as channel:
+        for client in (socket.socket(socket.AF_UNIX), socket.socket(socket.AF_UNIX)):
+            stack.enter_context(client).connect(str(path))
+
+        def serve() -> None:
+            stack.pop_all().close()
+            stack.enter_context(agent)
+
+        serving = threading.Timer(0.2, serve)
+        started = time.monotonic()
+        serving.start()
+        assert channel.call(PING, 5.0).reply == PONG
+        assert time.monotonic() - started >= 0.2
+        serving.join()
+
+
 def test_a_second_client_is_told_that_nobody_answers(tmp_path: Path) -> None:
     with agent_and_channel(tmp_path) as (_agent, channel):
         channel.call(PING, 5.0)
-        with StreamChannel(UnixAddress(str(tmp_path / "agent.sock"))) as second, at_most(TIMEOUT):
+        with channel_to(UnixAddress(str(tmp_path / "agent.sock"))) as second, at_most(TIMEOUT):
             error = fault_of(UnresponsiveError, lambda: second.call(PING, TIMEOUT))
         assert "one client at a time" in error.hint
         assert channel.call(PING, 5.0).reply == PONG
@@ -579,7 +633,7 @@ def test_a_name_that_cannot_be_resolved_is_not_found(host: str) -> None:
 def test_a_resolver_that_hangs_is_given_up_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_arguments, **_options: time.sleep(3.0))
     with at_most(0.0):
-        error = fault_of(UnresponsiveError, lambda: StreamChannel(TcpAddress("slow.invalid", 1)).call(PING, 0.2))
+        error = fault_of(UnresponsiveError, lambda: channel_to(TcpAddress("slow.invalid", 1)).call(PING, 0.2))
     assert "was not resolved in time" in error.message
 
 
@@ -591,25 +645,48 @@ def test_all_addresses_of_a_name_are_tried(monkeypatch: pytest.MonkeyPatch) -> N
             for family, host in ((socket.AF_INET6, "::1"), (socket.AF_INET, "127.0.0.1"))
         )
         monkeypatch.setattr(socket, "getaddrinfo", lambda *_arguments, **_options: [v6, v4])
-        with StreamChannel(TcpAddress("both.invalid", port)) as channel:
+        with channel_to(TcpAddress("both.invalid", port)) as channel:
             assert channel.call(PING, 5.0).reply == PONG
 
 
 def test_all_addresses_of_a_name_share_one_time_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     allowed: list[float] = []
 
-    class DroppingSocket(socket.socket):
-        def connect(self, _address: Any) -> None:
-            allowed.append(self.gettimeout() or 0.0)
-            time.sleep(self.gettimeout() or 0.0)
-            raise TimeoutError("timed out")
+    def noted(descriptor: int, deadline: waiting.Deadline) -> waiting.Wait:
+        allowed.append(deadline.remaining())
+        return waiting.writable(descriptor, deadline)
 
-    found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (f"192.0.2.{number}", 1)) for number in range(1, 5)]
-    monkeypatch.setattr(socket, "getaddrinfo", lambda *_arguments, **_options: list(found))
-    monkeypatch.setattr(socket, "socket", DroppingSocket)
-    with at_most(0.3):
-        fault_of(UnresponsiveError, lambda: StreamChannel(TcpAddress("many.invalid", 1)).call(PING, 0.3))
-    assert sum(allowed) < 0.4
+    monkeypatch.setattr(stream, "writable", noted)
+    # It has room for one client; the next gets no answer at all.
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as full, socket.create_connection(full.getsockname()):
+        found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", full.getsockname())] * 4
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_arguments, **_options: list(found))
+        with at_most(0.3):
+            fault_of(UnresponsiveError, lambda: channel_to(TcpAddress("many.invalid", 1)).call(PING, 0.3))
+    assert 0.0 < sum(allowed) < 0.4
+
+
+def test_a_connection_that_is_not_made_leaves_nothing_behind(tmp_path: Path) -> None:
+    path = tmp_path / "busy.sock"
+    with (
+        socket.create_server(("127.0.0.1", 0), backlog=0) as full,
+        socket.create_connection(full.getsockname()),
+        listen_unix(path),
+        socket.socket(socket.AF_UNIX) as one,
+        socket.socket(socket.AF_UNIX) as two,
+    ):
+        one.connect(str(path))
+        two.connect(str(path))
+        before = set(os.listdir("/proc/self/fd"))
+        for address in (
+            TcpAddress(*full.getsockname()),
+            TcpAddress("two..dots", 1),
+            UnixAddress(str(path)),
+            UnixAddress("/nonexistent"),
+        ):
+            with pytest.raises(QgaError):
+                channel_to(address).call(PING, 0.1)
+        assert set(os.listdir("/proc/self/fd")) <= before
 
 
 # ---------------------------------------------------------------------------------------------------------------- vsock
@@ -624,13 +701,13 @@ def test_vsock_carries_requests_to_its_cid_and_port(tmp_path: Path, monkeypatch:
             self.is_vsock = family == socket.AF_VSOCK
             super().__init__(socket.AF_UNIX if self.is_vsock else family, *rest, **named)
 
-        def connect(self, address: Any) -> None:
+        def connect_ex(self, address: Any) -> int:
             addresses.append(address)
-            super().connect(str(path))
+            return super().connect_ex(str(path))
 
     with FakeAgent(listen_unix(path)):
         monkeypatch.setattr(socket, "socket", StandIn)
-        with StreamChannel(VsockAddress(42, 9999)) as channel:
+        with channel_to(VsockAddress(42, 9999)) as channel:
             assert channel.call(PING, 5.0).reply == PONG
     assert addresses == [(42, 9999)]
 
@@ -638,7 +715,7 @@ def test_vsock_carries_requests_to_its_cid_and_port(tmp_path: Path, monkeypatch:
 def test_a_cid_that_no_guest_has_is_told() -> None:
     # Which error it is depends on the kernel's vsock transports: no such device, a reset, or silence.
     with at_most(0.3), pytest.raises((NotFoundError, NotConnectedError, UnresponsiveError)) as caught:
-        StreamChannel(VsockAddress(0x7FFFFFF0, 9999)).call(PING, 0.3)
+        channel_to(VsockAddress(0x7FFFFFF0, 9999)).call(PING, 0.3)
     assert caught.value.message.startswith("cannot connect to vsock 2147483632:9999: ")
 
 

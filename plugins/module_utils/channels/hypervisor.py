@@ -1,0 +1,248 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Connections to libvirt, and the threads that make calls on them.
+
+libvirt's calls block, and some have no time limit. One connection carries five calls at once, and the daemon works on
+twenty for all of its clients together (``max_client_requests`` and ``max_workers``, src/remote/libvirtd.conf.in,
+libvirt 11.3.0). So the calls of a fleet share a few connections, and guests that keep silent may not hold all of their
+threads.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import threading
+import time
+from collections import deque
+from types import ModuleType
+from typing import Any, Mapping, NamedTuple
+
+from ..errors import HypervisorUnavailableError, MissingLibraryError, PermissionDeniedError, QgaError
+from .bounded import Job, Workers
+
+# libvirt's error numbers (include/libvirt/virterror.h, libvirt 11.3.0), as numbers since old bindings lack the names.
+_SYSTEM_ERROR = 38
+_AUTH_FAILED = 45
+_AUTH_CANCELLED = 79
+_AUTH_UNAVAILABLE = 94
+_ACCESS_DENIED = 88
+
+CALLS_PER_CONNECTION = 5
+# Three quarters of what the daemon works on: the rest is for others, or for an administrator who wants to know why.
+FLEET_CONNECTIONS = 3
+
+
+# ------------------------------------------------------------------------------------------------------------ libvirt
+
+
+def import_libvirt() -> tuple[ModuleType, ModuleType]:
+    """The modules ``libvirt`` and ``libvirt_qemu``, silenced: they would print every error to standard error.
+
+    :raises MissingLibraryError: they are not installed
+    """
+    try:
+        import libvirt
+        import libvirt_qemu
+    except ImportError as error:
+        raise MissingLibraryError(f"the Python library libvirt-python cannot be imported: {error}") from error
+    libvirt.registerErrorHandler(_remember, None)
+    return libvirt, libvirt_qemu
+
+
+class _LastError(threading.local):
+    """The newest error of each thread, as libvirt-python has it in ``libvirtError.err``."""
+
+    raw: tuple[Any, ...] | None = None
+
+
+_last_error = _LastError()
+
+
+def _remember(_context: object, raw: tuple[Any, ...]) -> None:
+    _last_error.raw = raw
+
+
+def known(error: Any) -> Any:
+    """``error`` with what libvirt said, which libvirt-python may have lost.
+
+    It reads the thread's last error after the failed call. If Python collects garbage in between, the destructor of an
+    old domain or connection makes a call too, and that one clears the error (``virResetLastError``).
+    """
+    if error.err is None:
+        error.err = _last_error.raw
+    return error
+
+
+# ---------------------------------------------------------------------------------------------------------- the lanes
+
+
+class Lane(NamedTuple):
+    """Jobs of one kind. ``spared`` threads of a line are never taken by them, if it has that many and one more."""
+
+    name: str
+    spared: int
+
+
+# In the order in which free threads take from them.
+PROVEN = Lane("of guests whose agent has answered", 0)
+NEW = Lane("of guests that have not been asked before", 1)
+SUSPECT = Lane("of guests that did not answer", 2)
+_LANES = (PROVEN, NEW, SUSPECT)
+
+
+class Line:
+    """One connection with its threads. It is opened by the first call, and again by the next one after it was lost."""
+
+    def __init__(self, uri: str, calls: int = 1) -> None:
+        self.uri = uri
+        self.libvirt, self.libvirt_qemu = import_libvirt()
+        self.is_shared = calls > 1
+        self._calls = calls
+        self._opening = threading.Lock()
+        self._connection: Any = None
+        # All below is guarded by this.
+        self._changed = threading.Condition()
+        self._jobs: Mapping[Lane, deque[Job]] = {lane: deque() for lane in _LANES}
+        self._busy: dict[Lane, int] = dict.fromkeys(_LANES, 0)
+        self._threads = 0
+        self._is_closed = False
+        self._progressed_at = time.monotonic()
+
+    def workers(self, lane: Lane = PROVEN) -> Workers:
+        return _LaneWorkers(self, lane)
+
+    @property
+    def load(self) -> int:
+        """How many jobs wait or are being done."""
+        with self._changed:
+            return sum(map(len, self._jobs.values())) + sum(self._busy.values())
+
+    def close(self) -> None:
+        """Close the connection behind the calls that are still made on it, and end the threads. Waits for nothing."""
+        with self._changed:
+            if self._is_closed:
+                return
+            self._is_closed = True
+            self._changed.notify_all()
+
+    # On a thread of this line.
+
+    def connection(self) -> Any:
+        """The connection; opened, if there is none that lives.
+
+        :raises QgaError: it cannot be opened
+        """
+        with self._opening:
+            if self._connection is None or not self.is_alive(self._connection):
+                self._connection = None
+                try:
+                    self._connection = self.libvirt.open(self.uri)
+                except self.libvirt.libvirtError as error:
+                    raise self.connection_error(error) from error
+            return self._connection
+
+    def is_alive(self, connection: Any) -> bool:
+        """Whether the daemon at its other end is still there; asks nobody."""
+        try:
+            return bool(connection.isAlive())
+        except self.libvirt.libvirtError:
+            return False
+
+    def connection_error(self, error: Any) -> QgaError:
+        code = known(error).get_error_code()
+        reason = error.get_error_message()
+        denied = code == _SYSTEM_ERROR and error.get_int1() in (errno.EACCES, errno.EPERM)
+        if denied or code in (_AUTH_FAILED, _AUTH_CANCELLED, _AUTH_UNAVAILABLE, _ACCESS_DENIED):
+            return PermissionDeniedError(f"libvirt at {self.uri} refused the connection: {reason}")
+        return HypervisorUnavailableError(f"cannot connect to libvirt at {self.uri}: {reason}")
+
+    # The threads.
+
+    def submit(self, lane: Lane, job: Job) -> None:
+        with self._changed:
+            self._jobs[lane].append(job)
+            waiting, busy = sum(map(len, self._jobs.values())), sum(self._busy.values())
+            if self._threads < self._calls and self._threads - busy < waiting:
+                self._threads += 1
+                threading.Thread(target=self._serve, name=f"libvirt {self.uri}", daemon=True).start()
+            self._changed.notify()
+
+    def idle_seconds(self) -> float:
+        return time.monotonic() - self._progressed_at
+
+    def _serve(self) -> None:
+        while True:
+            with self._changed:
+                lane = self._awaited_lane()
+                if lane is None:
+                    left = self._end_thread()
+                    break
+                job = self._jobs[lane].popleft()
+                self._busy[lane] += 1
+                self._progressed_at = time.monotonic()
+            job()
+            with self._changed:
+                self._busy[lane] -= 1
+                self._progressed_at = time.monotonic()
+                self._changed.notify()
+        if left is not None:
+            # The daemon may have gone already: nothing is left to close then.
+            with contextlib.suppress(self.libvirt.libvirtError):
+                left.close()
+
+    def _awaited_lane(self) -> Lane | None:
+        """The lane of the next job, once there is one that may be done. None: there will be none."""
+        lane = self._next_lane()
+        while lane is None:
+            if self._is_closed and not any(self._jobs.values()):
+                return None
+            self._changed.wait()
+            lane = self._next_lane()
+        return lane
+
+    def _next_lane(self) -> Lane | None:
+        free = self._calls - sum(self._busy.values())
+        for lane in _LANES:
+            if self._jobs[lane] and free > min(lane.spared, self._calls - 1):
+                return lane
+        return None
+
+    def _end_thread(self) -> Any:
+        """:returns: the connection, to be closed by the last thread; closing waits for a call that still hangs"""
+        self._threads -= 1
+        self._changed.notify()
+        if self._threads:
+            return None
+        connection, self._connection = self._connection, None
+        return connection
+
+
+class _LaneWorkers(NamedTuple):
+    """The threads of a line, as its jobs of one kind see them."""
+
+    line: Line
+    lane: Lane
+
+    def submit(self, job: Job) -> None:
+        self.line.submit(self.lane, job)
+
+    def idle_seconds(self) -> float:
+        return self.line.idle_seconds()
+
+
+class Hypervisor:
+    """All lines to one libvirt, for a fleet."""
+
+    def __init__(self, uri: str) -> None:
+        self.lines = tuple(Line(uri, CALLS_PER_CONNECTION) for _connection in range(FLEET_CONNECTIONS))
+
+    def line(self) -> Line:
+        """The one with the least to do."""
+        return min(self.lines, key=lambda line: line.load)
+
+    def close(self) -> None:
+        for line in self.lines:
+            line.close()

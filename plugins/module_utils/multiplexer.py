@@ -1,0 +1,225 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The waiting of many conversations, on one thread.
+
+What arrives is read and stamped before any conversation goes on, and looked for again between any two: how long the
+others compute must not count as the round trip of one. A conversation that only waits is no work, so it makes room for
+the next one: a thousand silent guests take as long as one of them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import resource
+import select
+import time
+from collections import deque
+from typing import Callable, Generic, Iterator, TypeVar, Union
+
+from .waiting import READING, WRITING, Conversation, Received, Wait, outcome_of
+
+Result = TypeVar("Result")
+
+# Who has waited for this long is no longer counted as being worked on.
+_PATIENCE_SECONDS = 0.25
+# A guest takes two descriptors at most, and some are needed for other things.
+_DESCRIPTORS_EACH = 2
+_DESCRIPTORS_KEPT = 64
+_MOST_AT_ONCE = 2000
+# Who was told that the time is up may still give back what it holds.
+_GRACE_SECONDS = 1.0
+
+# One-shot: whoever is not waiting any more is not told of what comes.
+_EPOLL_EVENTS = {READING: select.EPOLLIN | select.EPOLLONESHOT, WRITING: select.EPOLLOUT | select.EPOLLONESHOT}
+
+_Outcome = Union[Received, BaseException, None]
+
+
+class _Task(Generic[Result]):
+    """A conversation under way. ``since`` is when it began to wait; parked: that was long ago."""
+
+    __slots__ = ("conversation", "descriptor", "is_parked", "is_waiting", "number", "since", "wait")
+
+    def __init__(self, number: int, conversation: Conversation[Result]) -> None:
+        self.number = number
+        self.conversation = conversation
+        self.wait = Wait(0.0)
+        self.descriptor = -1
+        self.since = 0.0
+        self.is_waiting = False
+        self.is_parked = False
+
+
+class Multiplexer(Generic[Result]):
+    """Runs conversations, which must raise nothing but what they are thrown.
+
+    ``concurrency`` bounds how many are worked on at the same time. ``on_ended`` is called with a conversation's number
+    and what it returned, as soon as it has ended.
+    """
+
+    def __init__(self, concurrency: int, on_ended: Callable[[int, Result], None]) -> None:
+        self._concurrency = concurrency
+        self._on_ended = on_ended
+        self._epoll = select.epoll()
+        self._tasks: set[_Task[Result]] = set()
+        self._by_descriptor: dict[int, _Task[Result]] = {}
+        self._ready: deque[tuple[_Task[Result], _Outcome]] = deque()
+        self._parked = 0
+        self._look_at = math.inf  # when somebody's wait ends, or somebody's patience
+        self._most = _most_at_once()
+
+    def run(
+        self,
+        conversations: Iterator[Conversation[Result]],
+        until: float = math.inf,
+        time_is_up: Callable[[], Exception] = TimeoutError,
+    ) -> int:
+        """Run them all, begun in their order; how many were begun.
+
+        At ``until``, an instant of the monotonic clock, no more are begun, and ``time_is_up()`` is raised in those that
+        are under way, once. Those that have not ended a moment later are closed, and ``on_ended`` is not called.
+        """
+        begun = 0
+        is_over = False
+        upcoming = next(conversations, None)
+        try:
+            while self._tasks or upcoming is not None:
+                if time.monotonic() >= until:
+                    if is_over:
+                        break
+                    is_over, until = True, time.monotonic() + _GRACE_SECONDS
+                    if upcoming is not None:
+                        upcoming.close()
+                        upcoming = None
+                    self._throw_to_all(time_is_up)
+                if upcoming is not None and self._has_room:
+                    # One at a time: what arrives meanwhile is not to be kept waiting.
+                    self._begin(begun, upcoming)
+                    begun += 1
+                    upcoming = next(conversations, None)
+                may_sleep = bool(self._tasks) and not self._ready and (upcoming is None or not self._has_room)
+                self._take_what_arrived(until if may_sleep else 0.0)
+                if self._ready:
+                    self._go_on(*self._ready.popleft())
+        finally:
+            for task in list(self._tasks):
+                _close(task.conversation)
+            self._epoll.close()
+        return begun
+
+    @property
+    def _has_room(self) -> bool:
+        return len(self._tasks) - self._parked < self._concurrency and len(self._tasks) < self._most
+
+    def _begin(self, number: int, conversation: Conversation[Result]) -> None:
+        task = _Task(number, conversation)
+        self._tasks.add(task)
+        self._go_on(task, None)
+
+    def _go_on(self, task: _Task[Result], outcome: _Outcome) -> None:
+        if task.is_parked:
+            task.is_parked = False
+            self._parked -= 1
+        conversation = task.conversation
+        try:
+            wait = conversation.throw(outcome) if isinstance(outcome, BaseException) else conversation.send(outcome)
+        except StopIteration as ended:
+            self._tasks.discard(task)
+            self._on_ended(task.number, ended.value)
+        except BaseException:
+            self._tasks.discard(task)
+            raise
+        else:
+            self._wait_for(task, wait)
+
+    def _wait_for(self, task: _Task[Result], wait: Wait) -> None:
+        task.since = time.monotonic()
+        task.wait = wait
+        task.is_waiting = True
+        self._look_at = min(self._look_at, wait.until, task.since + _PATIENCE_SECONDS)
+        if not wait.events:
+            return
+        self._by_descriptor[wait.descriptor] = task
+        events = _EPOLL_EVENTS[wait.events]
+        try:
+            if wait.descriptor == task.descriptor:
+                self._epoll.modify(wait.descriptor, events)
+            else:
+                self._epoll.register(wait.descriptor, events)
+        except FileNotFoundError:  # closed and opened anew under the same number
+            self._epoll.register(wait.descriptor, events)
+        except FileExistsError:  # this task has waited for another one in between
+            self._epoll.modify(wait.descriptor, events)
+        task.descriptor = wait.descriptor
+
+    def _take_what_arrived(self, until: float) -> None:
+        """Read what there is; wait for it, at the most until then or until somebody's wait is over."""
+        seconds = max(0.0, min(self._look_at, until) - time.monotonic())
+        for descriptor, _events in self._epoll.poll(seconds):
+            task = self._by_descriptor.get(descriptor)
+            if task is None or not task.is_waiting or task.wait.descriptor != descriptor:
+                continue
+            outcome: _Outcome
+            try:
+                outcome = outcome_of(task.wait)
+            except OSError as error:
+                outcome = error
+            if outcome is None:
+                self._wait_for(task, task.wait)
+            else:
+                self._make_ready(task, outcome)
+        now = time.monotonic()
+        if now >= self._look_at:
+            self._look(now)
+
+    def _make_ready(self, task: _Task[Result], outcome: _Outcome) -> None:
+        task.is_waiting = False
+        self._ready.append((task, outcome))
+
+    def _look(self, now: float) -> None:
+        """Wake those whose wait is over, and count no more on those that have waited for long."""
+        self._look_at = math.inf
+        for task in self._tasks:
+            if not task.is_waiting:
+                continue
+            if task.wait.until <= now:
+                self._make_ready(task, None)
+                continue
+            if not task.is_parked and task.since + _PATIENCE_SECONDS <= now:
+                task.is_parked = True
+                self._parked += 1
+            patience_ends = math.inf if task.is_parked else task.since + _PATIENCE_SECONDS
+            self._look_at = min(self._look_at, task.wait.until, patience_ends)
+
+    def _throw_to_all(self, time_is_up: Callable[[], Exception]) -> None:
+        self._ready.clear()
+        for task in list(self._tasks):
+            task.is_waiting = False
+            self._go_on(task, time_is_up())
+
+
+def _most_at_once() -> int:
+    """How many conversations this process has descriptors for; it allows itself what it may."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _MOST_AT_ONCE * _DESCRIPTORS_EACH + _DESCRIPTORS_KEPT
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        raised = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (raised, hard))
+            soft = raised
+    if soft == resource.RLIM_INFINITY:
+        return _MOST_AT_ONCE
+    return max(1, min(_MOST_AT_ONCE, (soft - _DESCRIPTORS_KEPT) // _DESCRIPTORS_EACH))
+
+
+def _close(conversation: Conversation[Result]) -> None:
+    """End it where it waits. What it awaits while it gives back what it holds is not waited for either."""
+    while True:
+        try:
+            conversation.close()
+            return
+        except RuntimeError:  # it awaited something: the next call ends that, too
+            continue

@@ -1,0 +1,102 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Which guests are meant, out of those that there are: by name, by UUID, by shell pattern, and by what is left out."""
+
+from __future__ import annotations
+
+import re
+from fnmatch import fnmatchcase
+from typing import Callable, Iterable, NamedTuple, Sequence
+
+_MAGIC = re.compile(r"[*?\[]")
+_DIGITS = re.compile(r"([0-9]+)")
+
+
+class Candidate(NamedTuple):
+    """A guest that there is. ``key`` tells it from all others, ``aliases`` are other names for it."""
+
+    name: str
+    key: str
+    aliases: tuple[str, ...] = ()
+
+    def is_called(self, text: str) -> bool:
+        return text == self.name or text in self.aliases
+
+    def matches(self, pattern: str) -> bool:
+        return any(fnmatchcase(name, pattern) for name in (self.name, *self.aliases))
+
+
+class Chosen(NamedTuple):
+    """``candidate`` is None if there is no guest of that name. ``by_name``: it was named itself, not by a pattern."""
+
+    name: str
+    candidate: Candidate | None
+    by_name: bool
+
+
+class Selection(NamedTuple):
+    """``guests`` are in the order in which they were named, those of one pattern by name. ``unmatched`` are patterns
+    that no guest fits, ``repeated`` the names of guests that had been named before.
+    """
+
+    guests: tuple[Chosen, ...]
+    unmatched: tuple[str, ...]
+    repeated: tuple[str, ...]
+
+
+Find = Callable[[str], Sequence[Candidate]]
+
+
+def is_pattern(text: str) -> bool:
+    return _MAGIC.search(text) is not None
+
+
+def natural_key(name: str) -> tuple[tuple[int, int, str], ...]:
+    """For sorting: web2 comes before web10."""
+    return tuple(
+        (1, len(part.lstrip("0")), part.lstrip("0")) if part.isdigit() else (0, 0, part) for part in _DIGITS.split(name)
+    )
+
+
+def choose(
+    wanted: Iterable[str], excluded: Iterable[str], named: Find, matching: Find, everything: str = "*"
+) -> Selection:
+    """The guests that are meant. ``named`` finds the one of a name, ``matching`` all that fit a pattern.
+
+    Of ``wanted``, what has a leading ``!`` is left out; if there is only such, ``everything`` else is meant.
+    """
+    entries = list(wanted)
+    positive = [entry for entry in entries if not entry.startswith("!")]
+    is_left_out = _left_out([entry[1:] for entry in entries if entry.startswith("!")] + list(excluded), named)
+    if entries and not positive:
+        positive = [everything]
+    chosen: dict[str, Chosen] = {}
+    unmatched: list[str] = []
+    repeated: list[str] = []
+    for entry in positive:
+        found = () if entry == everything else named(entry)
+        by_name = bool(found) or not is_pattern(entry)
+        if not by_name:
+            # Names that differ in leading zeros only have the same natural key.
+            found = sorted(matching(entry), key=lambda candidate: (natural_key(candidate.name), candidate.name))
+            unmatched += [] if found else [entry]
+        elif not found and not is_left_out(Candidate(entry, entry)):
+            chosen.setdefault(entry, Chosen(entry, None, True))
+        for candidate in found:
+            if is_left_out(candidate):
+                continue
+            before = chosen.get(candidate.key)
+            if by_name and before is not None and before.by_name:
+                repeated.append(entry)
+            elif by_name or before is None:  # to be named counts for more than to be matched
+                chosen[candidate.key] = Chosen(candidate.name, candidate, by_name)
+    return Selection(tuple(chosen.values()), tuple(unmatched), tuple(repeated))
+
+
+def _left_out(without: Sequence[str], named: Find) -> Callable[[Candidate], bool]:
+    keys = {candidate.key for entry in without for candidate in named(entry)}
+    return lambda candidate: (
+        candidate.key in keys or any(candidate.is_called(entry) or candidate.matches(entry) for entry in without)
+    )

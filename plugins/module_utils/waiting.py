@@ -1,0 +1,135 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Waiting, told apart from who does it.
+
+All that talks to an agent is a coroutine, and suspends for nothing but a :class:`Wait`: for bytes, for room to write,
+or for time to pass. :func:`run` does the waiting for one of them by blocking; :mod:`multiplexer` does it for many at
+once. The code between is the same for one guest and for a thousand.
+
+It is not asyncio: importing that takes as long as resyncing a guest, and its loop leaves other guests' work between the
+arrival of a reply and its stamp.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import time
+from typing import Coroutine, Generator, NamedTuple, Optional, TypeVar
+
+Result = TypeVar("Result")
+
+READING = select.POLLIN
+WRITING = select.POLLOUT
+
+# Nonsense is decoded at some 5 us a byte, and other guests have to wait for it.
+_CHUNK = 4096
+
+
+class Deadline:
+    """The end of the time that a whole operation has, however many waits it consists of."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self.at = time.monotonic() + seconds
+
+    def remaining(self) -> float:
+        """Seconds left; never negative."""
+        return max(0.0, self.at - time.monotonic())
+
+    def expired(self) -> bool:
+        return self.remaining() <= 0.0
+
+
+class Received(NamedTuple):
+    """What a descriptor gave, empty at its end; and the host's monotonic clock right behind the read."""
+
+    data: bytes
+    at_ns: int
+
+
+class Wait(NamedTuple):
+    """One reason to wait. ``until`` is an instant of the monotonic clock in seconds; without ``events``, there is no
+    descriptor and only time is waited for.
+    """
+
+    until: float
+    descriptor: int = -1
+    events: int = 0
+
+    def __await__(self) -> Generator[Wait, Received | None, Received | None]:
+        return (yield self)
+
+
+Conversation = Coroutine[Wait, Optional[Received], Result]
+
+_READY = Received(b"", 0)  # there is room to write
+
+
+def received(descriptor: int, deadline: Deadline) -> Wait:
+    """``await`` it for the next bytes; None: there were none by the deadline.
+
+    :raises OSError: reading failed
+    """
+    return Wait(deadline.at, descriptor, READING)
+
+
+def writable(descriptor: int, deadline: Deadline) -> Wait:
+    """``await`` it until the descriptor takes bytes; None: it did not by the deadline."""
+    return Wait(deadline.at, descriptor, WRITING)
+
+
+def pause(seconds: float) -> Wait:
+    return Wait(time.monotonic() + seconds)
+
+
+def run(conversation: Conversation[Result]) -> Result:
+    """Do the waiting of one conversation by blocking; what it returns or raises."""
+    outcome: Received | BaseException | None = None
+    try:
+        while True:
+            wait = conversation.throw(outcome) if isinstance(outcome, BaseException) else conversation.send(outcome)
+            try:
+                outcome = _block(wait)
+            except BaseException as error:  # pylint: disable=broad-exception-caught  # raised where it is awaited
+                outcome = error
+    except StopIteration as ended:
+        result: Result = ended.value
+        return result
+    finally:
+        conversation.close()
+
+
+def _block(wait: Wait) -> Received | None:
+    if not wait.events:
+        time.sleep(max(0.0, wait.until - time.monotonic()))
+        return None
+    while is_ready(wait.descriptor, wait.events, wait.until):
+        outcome = outcome_of(wait)
+        if outcome is not None or time.monotonic() >= wait.until:
+            return outcome
+    return None
+
+
+def is_ready(descriptor: int, events: int, until: float = 0.0) -> bool:
+    """Whether the descriptor is ready, or becomes so until that instant of the monotonic clock."""
+    # poll, not select: a fleet's process holds more descriptors than select can name.
+    poll = select.poll()
+    poll.register(descriptor, events)
+    return bool(poll.poll(max(0.0, until - time.monotonic()) * 1000))
+
+
+def outcome_of(wait: Wait) -> Received | None:
+    """What comes of a wait whose descriptor is said to be ready. None: it is not, after all.
+
+    :raises OSError: reading failed
+    """
+    if wait.events != READING:
+        return _READY
+    try:
+        data = os.read(wait.descriptor, _CHUNK)
+    except (BlockingIOError, InterruptedError):
+        return None
+    return Received(data, time.monotonic_ns())

@@ -1,0 +1,72 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The collection's coroutines as plain functions: most tests talk to one guest, and may as well block."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, TypeVar
+
+from ansible_collections.qemu.guest_agent.plugins.module_utils import waiting
+from ansible_collections.qemu.guest_agent.plugins.module_utils.agent import AgentInfo, GuestAgent
+from ansible_collections.qemu.guest_agent.plugins.module_utils.channels.base import Channel
+
+BlockingType = TypeVar("BlockingType", bound="Blocking")
+
+
+def blocking(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A coroutine function that is waited for. It may be given :class:`Blocking` views, and gets what they show."""
+
+    @functools.wraps(function)
+    def call(*arguments: Any, **options: Any) -> Any:
+        return waiting.run(function(*map(_shown, arguments), **{name: _shown(each) for name, each in options.items()}))
+
+    return call
+
+
+def _shown(value: Any) -> Any:
+    return value.shown if isinstance(value, Blocking) else value
+
+
+class Blocking:
+    """``shown`` with coroutine methods that are waited for; all else is its own, and set there."""
+
+    shown: Any
+
+    def __init__(self, shown: Any) -> None:
+        object.__setattr__(self, "shown", shown)
+
+    def __getattr__(self, name: str) -> Any:
+        value = getattr(self.shown, name)
+        return blocking(value) if inspect.iscoroutinefunction(value) else value
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        setattr(self.shown, name, value)
+
+    def __str__(self) -> str:
+        return str(self.shown)
+
+    def __enter__(self: BlockingType) -> BlockingType:
+        waiting.run(self.shown.__aenter__())
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        waiting.run(self.shown.__aexit__(kind, error, trace))
+
+
+class BlockingAgent(Blocking):
+    """The agent behind a channel, which may be a view of one."""
+
+    def __init__(self, channel: Channel | Blocking, timeout: float) -> None:
+        super().__init__(GuestAgent(_shown(channel), timeout))
+
+    @property
+    def info(self) -> AgentInfo:
+        return waiting.run(self.shown.info())

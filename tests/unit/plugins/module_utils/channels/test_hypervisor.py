@@ -1,0 +1,499 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import libvirt
+import pytest
+from ansible_collections.qemu.guest_agent.plugins.module_utils.channels import hypervisor as module
+from ansible_collections.qemu.guest_agent.plugins.module_utils.channels import libvirt as channel_module
+from ansible_collections.qemu.guest_agent.plugins.module_utils.channels.base import Request
+from ansible_collections.qemu.guest_agent.plugins.module_utils.channels.bounded import BoundedCaller, StillBusyError
+from ansible_collections.qemu.guest_agent.plugins.module_utils.channels.hypervisor import (
+    NEW,
+    PROVEN,
+    SUSPECT,
+    Hypervisor,
+    Lane,
+    Line,
+    import_libvirt,
+)
+from ansible_collections.qemu.guest_agent.plugins.module_utils.channels.libvirt import LibvirtChannel
+from ansible_collections.qemu.guest_agent.plugins.module_utils.errors import (
+    HypervisorUnavailableError,
+    MissingLibraryError,
+    NotFoundError,
+    PermissionDeniedError,
+    QgaError,
+)
+from ansible_collections.qemu.guest_agent.plugins.module_utils.waiting import Deadline
+
+from tests.support.blocking import Blocking
+from tests.support.fake_libvirt import FakeLibvirt, LibvirtError
+
+URI = "qemu:///system"
+SHORT = 0.05  # s; threads are real here
+SLACK = 1.0  # s; a busy machine may take this much longer
+
+
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch) -> FakeLibvirt:
+    fake = FakeLibvirt()
+    monkeypatch.setattr(module, "import_libvirt", lambda: (fake, fake))
+    return fake
+
+
+@pytest.fixture
+def line(fake: FakeLibvirt) -> Iterator[Line]:  # noqa: ARG001  # in place before the line
+    made = Line(URI, 5)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def caller() -> Iterator[Blocking]:
+    made = Blocking(BoundedCaller())
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def released() -> Iterator[threading.Event]:
+    """Lets go of what hangs when the test is over."""
+    event = threading.Event()
+    yield event
+    event.set()
+
+
+def wait_until(is_so: Callable[[], bool]) -> None:
+    deadline = Deadline(5.0)
+    while not is_so():
+        assert not deadline.expired()
+        time.sleep(0.001)
+
+
+class Jobs:
+    """Jobs that hang until they are let go of, and what became of them."""
+
+    def __init__(self, line: Line) -> None:
+        self._line = line
+        self._lock = threading.Lock()
+        self._let_go: dict[str, threading.Event] = {}
+        self.begun: list[str] = []
+        self.ended: list[str] = []
+        self.threads: set[threading.Thread] = set()
+
+    def submit(self, lane: Lane, *names: str) -> None:
+        for name in names:
+            self._let_go[name] = threading.Event()
+            self._line.submit(lane, self._job(name))
+
+    def _job(self, name: str) -> Callable[[], None]:
+        def job() -> None:
+            with self._lock:
+                self.begun.append(name)
+                self.threads.add(threading.current_thread())
+            self._let_go[name].wait(30.0)
+            with self._lock:
+                self.ended.append(name)
+
+        return job
+
+    def let_go(self, *names: str) -> None:
+        for name in names:
+            self._let_go[name].set()
+            wait_until(lambda name=name: name in self.ended)
+
+    def let_all_go(self) -> None:
+        for event in self._let_go.values():
+            event.set()
+
+    def settle(self, *begun: str) -> None:
+        """These and no others have begun, and no other begins."""
+        wait_until(lambda: len(self.begun) >= len(begun))
+        time.sleep(SHORT)
+        assert sorted(self.begun) == sorted(begun)
+
+
+@pytest.fixture
+def jobs(line: Line) -> Iterator[Jobs]:
+    made = Jobs(line)
+    yield made
+    made.let_all_go()
+
+
+class TestThreads:
+    def test_none_is_started_before_there_is_something_to_do(self, fake: FakeLibvirt) -> None:
+        before = threading.active_count()
+        line = Line(URI, 5)
+        assert threading.active_count() == before
+        assert fake.uris == []
+        line.close()
+
+    def test_one_does_for_one_job_after_the_other(self, line: Line, jobs: Jobs) -> None:
+        for number in range(5):
+            jobs.submit(PROVEN, str(number))
+            jobs.let_go(str(number))
+            wait_until(lambda: line.load == 0)
+        assert len(jobs.threads) == 1
+        (thread,) = jobs.threads
+        assert thread.daemon, "one that hangs keeps nobody from exiting"
+        assert thread.name == f"libvirt {URI}"
+
+    def test_as_many_are_started_as_there_are_jobs_and_no_more_than_the_connection_carries(
+        self, line: Line, jobs: Jobs
+    ) -> None:
+        jobs.submit(PROVEN, "a", "b")
+        jobs.settle("a", "b")
+        assert len(jobs.threads) == 2
+        jobs.submit(PROVEN, "c", "d", "e", "f", "g")
+        jobs.settle("a", "b", "c", "d", "e")
+        assert len(jobs.threads) == 5
+        assert line.load == 7
+        jobs.let_go("c")
+        jobs.settle("a", "b", "c", "d", "e", "f")
+        assert len(jobs.threads) == 5
+
+    @pytest.mark.usefixtures("fake")
+    def test_a_line_of_one_does_one_job_at_a_time_of_whatever_kind(self) -> None:
+        line = Line(URI)
+        assert not line.is_shared
+        jobs = Jobs(line)
+        jobs.submit(SUSPECT, "suspect")
+        jobs.settle("suspect")
+        jobs.submit(NEW, "new")
+        jobs.submit(PROVEN, "proven")
+        jobs.settle("suspect")
+        jobs.let_go("suspect")
+        jobs.settle("suspect", "proven")
+        jobs.let_go("proven")
+        jobs.settle("suspect", "proven", "new")
+        jobs.let_all_go()
+        line.close()
+
+    def test_progress_is_what_begins_and_what_ends(self, line: Line, jobs: Jobs) -> None:
+        time.sleep(SHORT)
+        assert line.workers(NEW).idle_seconds() >= SHORT
+        jobs.submit(NEW, "a")
+        jobs.settle("a")
+        at_begin = line.workers(SUSPECT).idle_seconds()
+        assert at_begin < SLACK
+        time.sleep(SHORT)
+        assert line.idle_seconds() >= at_begin + SHORT
+        jobs.let_go("a")
+        wait_until(lambda: line.idle_seconds() < SHORT)
+
+    def test_a_job_that_waits_behind_hanging_ones_of_its_lane_begins_as_soon_as_one_ends(
+        self, line: Line, jobs: Jobs, caller: Blocking
+    ) -> None:
+        jobs.submit(PROVEN, "a", "b", "c", "d", "e")
+        jobs.settle("a", "b", "c", "d", "e")
+        with pytest.raises(StillBusyError):
+            caller.run(lambda: "too late", SHORT, line.workers(PROVEN))
+        jobs.let_go("a")
+        assert caller.run(lambda: "in time", 5.0, line.workers(PROVEN)) == "in time"
+
+
+class TestLanes:
+    def test_new_ones_never_take_all_threads(self, jobs: Jobs) -> None:
+        jobs.submit(NEW, "a", "b", "c", "d", "e", "f")
+        jobs.settle("a", "b", "c", "d")
+        jobs.submit(PROVEN, "proven")
+        jobs.settle("a", "b", "c", "d", "proven")
+        jobs.let_go("proven")
+        jobs.settle("a", "b", "c", "d", "proven")
+        jobs.let_go("a")
+        jobs.settle("a", "b", "c", "d", "proven", "e")
+
+    def test_suspect_ones_spare_two(self, jobs: Jobs) -> None:
+        jobs.submit(SUSPECT, "a", "b", "c", "d", "e")
+        jobs.settle("a", "b", "c")
+        jobs.submit(NEW, "new", "newer")
+        jobs.settle("a", "b", "c", "new")
+        jobs.submit(PROVEN, "proven")
+        jobs.settle("a", "b", "c", "new", "proven")
+        jobs.let_go("new", "proven")
+        jobs.settle("a", "b", "c", "new", "proven", "newer")
+        jobs.let_go("newer")
+        jobs.let_go("b")
+        jobs.settle("a", "b", "c", "new", "proven", "newer", "d")
+
+    def test_proven_ones_may_take_all(self, jobs: Jobs) -> None:
+        jobs.submit(PROVEN, "a", "b", "c", "d", "e")
+        jobs.settle("a", "b", "c", "d", "e")
+
+    def test_proven_ones_go_first_and_suspect_ones_last(self, jobs: Jobs) -> None:
+        jobs.submit(PROVEN, "1", "2", "3", "4", "5")
+        jobs.settle("1", "2", "3", "4", "5")
+        jobs.submit(SUSPECT, "suspect")
+        jobs.submit(NEW, "new")
+        jobs.submit(PROVEN, "proven", "also proven")
+        jobs.let_go("1", "2")
+        jobs.settle("1", "2", "3", "4", "5", "proven", "also proven")
+        jobs.let_go("3")
+        jobs.settle("1", "2", "3", "4", "5", "proven", "also proven")
+        jobs.let_go("4")
+        jobs.settle("1", "2", "3", "4", "5", "proven", "also proven", "new")
+        jobs.let_go("5", "proven")
+        jobs.settle("1", "2", "3", "4", "5", "proven", "also proven", "new", "suspect")
+        assert jobs.begun[5:] == ["proven", "also proven", "new", "suspect"]
+
+    @pytest.mark.usefixtures("fake")
+    @pytest.mark.parametrize("lane", [PROVEN, NEW, SUSPECT])
+    def test_within_a_lane_who_comes_first_goes_first(self, lane: Lane) -> None:
+        line = Line(URI)
+        ran: list[int] = []
+        for number in range(20):
+            line.submit(lane, lambda number=number: ran.append(number))
+        line.close()
+        wait_until(lambda: line.load == 0)
+        assert ran == list(range(20))
+
+    def test_all_that_was_submitted_is_done_in_the_end(self, line: Line) -> None:
+        ran: list[tuple[Lane, int]] = []
+        for number in range(50):
+            for lane in (SUSPECT, NEW, PROVEN):
+                line.submit(lane, lambda what=(lane, number): ran.append(what))
+        wait_until(lambda: len(ran) == 150)
+        assert len(set(ran)) == 150
+
+
+class TestClosing:
+    def test_the_threads_end(self, line: Line, jobs: Jobs) -> None:
+        jobs.submit(PROVEN, "a", "b", "c")
+        jobs.let_go("a", "b", "c")
+        line.close()
+        for thread in jobs.threads:
+            thread.join(5.0)
+            assert not thread.is_alive()
+
+    def test_the_connection_is_closed_once_behind_the_calls_that_still_run(
+        self, fake: FakeLibvirt, line: Line, jobs: Jobs, caller: Blocking
+    ) -> None:
+        caller.run(line.connection, 5.0, line.workers())
+        jobs.submit(SUSPECT, "a", "b", "c", "waiting")
+        jobs.settle("a", "b", "c")
+        began = time.monotonic()
+        line.close()
+        line.close()
+        assert time.monotonic() - began < SLACK, "closing waits for nothing"
+        jobs.let_go("a", "b")
+        jobs.settle("a", "b", "c", "waiting")
+        jobs.let_go("waiting")
+        time.sleep(SHORT)
+        assert not fake.closed.is_set()
+        jobs.let_go("c")
+        assert fake.closed.wait(5.0)
+        for thread in jobs.threads:
+            thread.join(5.0)
+            assert not thread.is_alive()
+        assert fake.closes == 1
+
+    def test_one_that_was_never_opened_is_not_closed(self, fake: FakeLibvirt, line: Line, jobs: Jobs) -> None:
+        jobs.submit(PROVEN, "a")
+        jobs.let_go("a")
+        line.close()
+        for thread in jobs.threads:
+            thread.join(5.0)
+        assert fake.closes == 0
+
+    def test_a_connection_whose_daemon_has_gone_is_closed_quietly(
+        self, fake: FakeLibvirt, line: Line, caller: Blocking
+    ) -> None:
+        fake.close_error = LibvirtError(38)
+        caller.run(line.connection, 5.0, line.workers())
+        line.close()
+        assert fake.closed.wait(5.0)  # an error on that thread would fail the test
+
+    def test_a_connection_that_cannot_be_closed_at_once_holds_up_nobody(
+        self, fake: FakeLibvirt, line: Line, caller: Blocking, released: threading.Event
+    ) -> None:
+        fake.close_waits_for = released
+        caller.run(line.connection, 5.0, line.workers())
+        line.close()
+        assert fake.closed.wait(5.0)
+        began = time.monotonic()
+        line.close()
+        assert line.load == 0
+        assert time.monotonic() - began < SLACK
+
+
+class TestTheConnection:
+    def test_it_is_opened_by_the_first_call_and_shared_by_all(
+        self, fake: FakeLibvirt, line: Line, caller: Blocking
+    ) -> None:
+        found = [caller.run(line.connection, 5.0, line.workers(lane)) for lane in (NEW, PROVEN, SUSPECT)]
+        assert found == [fake.connections[0]] * 3
+        assert fake.uris == [URI]
+
+    def test_calls_at_the_same_time_open_one(self, fake: FakeLibvirt, line: Line) -> None:
+        fake.open_waits_for = threading.Event()
+        found: list[Any] = []
+        for _call in range(5):
+            line.submit(PROVEN, lambda: found.append(line.connection()))
+        wait_until(lambda: fake.uris == [URI])
+        time.sleep(SHORT)
+        fake.open_waits_for.set()
+        wait_until(lambda: len(found) == 5)
+        assert fake.uris == [URI]
+        assert found == [fake.connections[0]] * 5
+
+    def test_one_that_broke_is_opened_anew_by_the_next_call(
+        self, fake: FakeLibvirt, line: Line, caller: Blocking
+    ) -> None:
+        old = caller.run(line.connection, 5.0, line.workers())
+        assert line.is_alive(old)
+        fake.break_connections()
+        assert not line.is_alive(old)
+        new = caller.run(line.connection, 5.0, line.workers())
+        assert new is not old
+        assert line.is_alive(new)
+        assert caller.run(line.connection, 5.0, line.workers()) is new
+
+    def test_one_that_does_not_say_whether_it_lives_does_not(
+        self, fake: FakeLibvirt, line: Line, caller: Blocking
+    ) -> None:
+        old = caller.run(line.connection, 5.0, line.workers())
+        fake.connections[0].alive_error = LibvirtError(1)
+        assert not line.is_alive(old)
+        assert caller.run(line.connection, 5.0, line.workers()) is not old
+
+    @pytest.mark.parametrize(
+        ("code", "int1", "kind"),
+        [
+            (38, 13, PermissionDeniedError),  # EACCES
+            (38, 1, PermissionDeniedError),  # EPERM
+            (38, 2, HypervisorUnavailableError),  # ENOENT
+            (38, 111, HypervisorUnavailableError),  # ECONNREFUSED
+            (libvirt.VIR_ERR_AUTH_FAILED, 0, PermissionDeniedError),
+            (libvirt.VIR_ERR_AUTH_CANCELLED, 0, PermissionDeniedError),
+            (libvirt.VIR_ERR_AUTH_UNAVAILABLE, 0, PermissionDeniedError),
+            (libvirt.VIR_ERR_ACCESS_DENIED, 0, PermissionDeniedError),
+            (libvirt.VIR_ERR_NO_CONNECT, 0, HypervisorUnavailableError),
+            (libvirt.VIR_ERR_INTERNAL_ERROR, 0, HypervisorUnavailableError),
+        ],
+    )
+    def test_one_that_cannot_be_opened_is_told_by_its_kind_and_tried_again_by_the_next_call(
+        self, fake: FakeLibvirt, line: Line, caller: Blocking, code: int, int1: int, kind: type[QgaError]
+    ) -> None:
+        fake.open_error = LibvirtError(code, "Verbindung fehlgeschlagen", int1)
+        with pytest.raises(QgaError) as caught:
+            caller.run(line.connection, 5.0, line.workers())
+        assert caught.value.__class__ is kind
+        assert URI in caught.value.message
+        assert "Verbindung fehlgeschlagen" in caught.value.message
+        fake.open_error = None
+        assert line.is_alive(caller.run(line.connection, 5.0, line.workers()))
+
+
+class TestAHypervisor:
+    def test_it_has_a_few_lines_of_as_many_calls_as_a_connection_carries(self, fake: FakeLibvirt) -> None:
+        hypervisor = Hypervisor(URI)
+        assert len(hypervisor.lines) == 3
+        for line in hypervisor.lines:
+            assert line.is_shared
+            jobs = Jobs(line)
+            jobs.submit(PROVEN, *"abcdef")
+            jobs.settle(*"abcde")
+            jobs.let_all_go()
+        hypervisor.close()
+        assert fake.uris == [], "nobody has asked for a connection"
+
+    @pytest.mark.usefixtures("fake")
+    def test_who_asks_for_a_line_gets_the_one_with_the_least_to_do(self) -> None:
+        hypervisor = Hypervisor(URI)
+        first, second, third = map(Jobs, hypervisor.lines)
+        first.submit(SUSPECT, *"abcdefg")
+        second.submit(PROVEN, "a")
+        third.submit(NEW, "a", "b")
+        assert hypervisor.line() is hypervisor.lines[1]
+        first.let_all_go()
+        wait_until(lambda: hypervisor.line() is hypervisor.lines[0])
+        second.let_all_go()
+        third.let_all_go()
+        hypervisor.close()
+
+    def test_closing_closes_all_of_their_connections(self, fake: FakeLibvirt, caller: Blocking) -> None:
+        hypervisor = Hypervisor(URI)
+        for line in hypervisor.lines:
+            caller.run(line.connection, 5.0, line.workers())
+        assert fake.uris == [URI] * 3
+        hypervisor.close()
+        hypervisor.close()
+        wait_until(lambda: fake.closes == 3)
+
+
+class TestTheLibrary:
+    def test_it_is_missing(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setitem(sys.modules, "libvirt", None)
+        with pytest.raises(MissingLibraryError, match="libvirt-python cannot be imported") as caught:
+            Line(URI)
+        assert "python3-libvirt" in caught.value.hint
+
+    def test_libvirt_is_silenced(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        handlers: list[Any] = []
+
+        class Quiet:
+            @staticmethod
+            def registerErrorHandler(handler: Any, _context: object) -> None:  # noqa: N802  # libvirt's name
+                handlers.append(handler)
+
+        monkeypatch.setitem(sys.modules, "libvirt", Quiet)
+        monkeypatch.setitem(sys.modules, "libvirt_qemu", Quiet)
+        assert import_libvirt() == (Quiet, Quiet)
+        assert handlers[0](None, ()) is None
+
+    @pytest.mark.parametrize(
+        ("where", "ours", "theirs"),
+        [
+            (module, "_SYSTEM_ERROR", "VIR_ERR_SYSTEM_ERROR"),
+            (module, "_AUTH_FAILED", "VIR_ERR_AUTH_FAILED"),
+            (module, "_AUTH_CANCELLED", "VIR_ERR_AUTH_CANCELLED"),
+            (module, "_AUTH_UNAVAILABLE", "VIR_ERR_AUTH_UNAVAILABLE"),
+            (module, "_ACCESS_DENIED", "VIR_ERR_ACCESS_DENIED"),
+            (channel_module, "_INTERNAL_ERROR", "VIR_ERR_INTERNAL_ERROR"),
+            (channel_module, "_NO_DOMAIN", "VIR_ERR_NO_DOMAIN"),
+            (channel_module, "_OPERATION_INVALID", "VIR_ERR_OPERATION_INVALID"),
+            (channel_module, "_OPERATION_TIMEOUT", "VIR_ERR_OPERATION_TIMEOUT"),
+            (channel_module, "_ARGUMENT_UNSUPPORTED", "VIR_ERR_ARGUMENT_UNSUPPORTED"),
+            (channel_module, "_NO_DOMAIN_METADATA", "VIR_ERR_NO_DOMAIN_METADATA"),
+            (channel_module, "_METADATA_ELEMENT", "VIR_DOMAIN_METADATA_ELEMENT"),
+            (channel_module, "_AGENT_UNRESPONSIVE", "VIR_ERR_AGENT_UNRESPONSIVE"),
+            (channel_module, "_ACCESS_DENIED", "VIR_ERR_ACCESS_DENIED"),
+            (channel_module, "_AGENT_UNSYNCED", "VIR_ERR_AGENT_UNSYNCED"),
+            (channel_module, "_AGENT_COMMAND_TIMEOUT", "VIR_ERR_AGENT_COMMAND_TIMEOUT"),
+            (channel_module, "_AGENT_COMMAND_FAILED", "VIR_ERR_AGENT_COMMAND_FAILED"),
+        ],
+    )
+    def test_the_numbers_are_its_own(self, where: Any, ours: str, theirs: str) -> None:
+        if not hasattr(libvirt, theirs):
+            pytest.skip(f"this libvirt-python has no {theirs}")
+        assert getattr(where, ours) == getattr(libvirt, theirs)
+
+    def test_a_line_to_the_real_one(self, caller: Blocking) -> None:
+        line = Line("test:///default", 5)
+        connection = caller.run(line.connection, 5.0, line.workers())
+        assert line.is_alive(connection)
+        assert caller.run(line.connection, 5.0, line.workers()) is connection
+        line.close()
+
+    def test_an_error_that_the_binding_lost_is_known_all_the_same(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        look_up = libvirt.virConnect.lookupByName
+
+        def look_up_and_collect_garbage(connection: libvirt.virConnect, name: str) -> libvirt.virDomain:
+            with contextlib.suppress(libvirt.libvirtError):
+                return look_up(connection, name)
+            libvirt.virResetLastError()
+            raise libvirt.libvirtError("virDomainLookupByName() failed")
+
+        monkeypatch.setattr(libvirt.virConnect, "lookupByName", look_up_and_collect_garbage)
+        with Blocking(LibvirtChannel("nosuch", "test:///default")) as channel, pytest.raises(NotFoundError):
+            channel.call(Request("guest-ping"), 5.0)
