@@ -6,27 +6,38 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 
 import libvirt
 import pytest
 
+from tests.vm import libvirtd
 from tests.vm.deployment import deploy
 from tests.vm.guest import Guest
 from tests.vm.session import booted_guest, libvirt_session
 
 
 @pytest.fixture(scope="session")
-def connection() -> Iterator[libvirt.virConnect]:
+def running_libvirt() -> Iterator[libvirt.virConnect]:
     with libvirt_session() as opened:
         yield opened
 
 
 @pytest.fixture(scope="session")
-def guest(connection: libvirt.virConnect) -> Iterator[Guest]:
+def guest(running_libvirt: libvirt.virConnect) -> Iterator[Guest]:
     """A guest with the stock agent alone."""
-    with booted_guest(connection, "qga-test") as booted:
+    with booted_guest(running_libvirt, "qga-test") as booted:
         yield booted
+
+
+@pytest.fixture(scope="module")
+def connection(running_libvirt: libvirt.virConnect) -> Iterator[libvirt.virConnect]:  # noqa: ARG001  # it must run
+    """One that no test before has broken by restarting libvirtd."""
+    opened = libvirtd.connect()
+    yield opened
+    with contextlib.suppress(libvirt.libvirtError):
+        opened.close()
 
 
 @pytest.fixture(scope="module")

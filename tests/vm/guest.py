@@ -45,7 +45,7 @@ class Guest:
     uri = libvirtd.URI
 
     def __init__(self, domain: libvirt.virDomain, files: GuestFiles) -> None:
-        self._domain = domain
+        self._handle = domain
         self._files = files
         self.name: str = domain.name()
         self.witness = Witness(files.witness)
@@ -99,6 +99,13 @@ class Guest:
         """Every guest of ours, running or not."""
         found = [(domain, _files_of(domain)) for domain in connection.listAllDomains()]
         return [cls(domain, files) for domain, files in found if files is not None]
+
+    @property
+    def _domain(self) -> libvirt.virDomain:
+        """The domain, found again if libvirtd was restarted meanwhile."""
+        if not self._handle.connect().isAlive():
+            self._handle = libvirtd.connect().lookupByName(self.name)
+        return self._handle
 
     def __enter__(self) -> Guest:
         return self

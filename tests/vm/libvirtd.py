@@ -83,6 +83,27 @@ def stop(say: Callable[[str], None] = print) -> None:
         _record_path().unlink(missing_ok=True)
 
 
+def restart(say: Callable[[str], None] = print) -> None:
+    """Restart libvirtd under its guests, which run on. All connections to it break."""
+    with locked(state_dir() / "libvirtd.lock"):
+        if _is_systemd():
+            say("restarting libvirtd by systemctl")
+            subprocess.run(["systemctl", "restart", "libvirtd"], check=False, stdin=subprocess.DEVNULL)
+        else:
+            ours = [daemon for daemon in _recorded() if daemon.runs() and daemon.name == "libvirtd"]
+            if not ours:
+                raise VmError("libvirtd was not started by these tests, so they do not restart it.")
+            os.kill(ours[0].pid, signal.SIGTERM)
+            _await_end(ours[0])
+            _start(say)
+        _open_by(time.monotonic() + START_DEADLINE_S).close()
+
+
+def _is_systemd() -> bool:
+    # sd_booted(3): this directory exists if and only if systemd is the service manager.
+    return Path("/run/systemd/system").is_dir()
+
+
 def _start(say: Callable[[str], None]) -> None:
     if os.geteuid() != 0:
         raise VmError(
@@ -91,8 +112,7 @@ def _start(say: Callable[[str], None]) -> None:
     programs = {name: shutil.which(name, path=SEARCH_PATH) for name in DAEMONS}
     if None in programs.values() or not shutil.which("qemu-system-x86_64"):
         raise VmError("libvirt or QEMU is not installed: apt-get install libvirt-daemon-system qemu-system-x86.")
-    # sd_booted(3): this directory exists if and only if systemd is the service manager.
-    if Path("/run/systemd/system").is_dir():
+    if _is_systemd():
         say("starting libvirtd by systemctl")
         subprocess.run(["systemctl", "start", "libvirtd"], check=False, stdin=subprocess.DEVNULL)
         return

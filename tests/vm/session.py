@@ -7,13 +7,13 @@
 from __future__ import annotations
 
 import fcntl
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 
 import libvirt
 
 from tests.vm import image, libvirtd, recipe
-from tests.vm.guest import Guest, boot
+from tests.vm.guest import BOOT_DEADLINE_S, Guest, boot
 from tests.vm.paths import state_dir
 
 
@@ -28,7 +28,8 @@ def libvirt_session(say: Callable[[str], None] = print) -> Iterator[libvirt.virC
         try:
             yield connection
         finally:
-            connection.close()
+            with suppress(libvirt.libvirtError):  # libvirtd may have been restarted
+                connection.close()
             if _is_the_last(entry.fileno()):
                 libvirtd.stop(say)
 
@@ -55,3 +56,26 @@ def booted_guest(
         left_behind.destroy()
     with boot(connection, name, image.image_for(recipe.recipe_for(release), say), say, catches_up) as guest:
         yield guest
+
+
+@contextmanager
+def booted_guests(
+    connection: libvirt.virConnect,
+    names: Sequence[str],
+    release: str = recipe.DEFAULT_RELEASE,
+    say: Callable[[str], None] = print,
+) -> Iterator[tuple[Guest, ...]]:
+    """Several guests, which boot side by side."""
+    made = image.image_for(recipe.recipe_for(release), say)
+    with ExitStack() as guests:
+        started = []
+        for name in names:
+            left_behind = Guest.find(connection, name)
+            if left_behind is not None:
+                left_behind.destroy()
+            started.append(guests.enter_context(Guest.create(connection, name, made)))
+        for guest in started:
+            guest.wait_for_agent(BOOT_DEADLINE_S * 2)
+            guest.witness.wait(BOOT_DEADLINE_S)
+            say(f"{guest.name} is up")
+        yield tuple(started)
