@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Callable, Mapping
+from typing import Any, Callable, Mapping, NamedTuple
 
 from . import wire
 from .channels.base import Arguments, Channel, Exchange, Request
@@ -34,8 +34,7 @@ _RETRY_SECONDS = 0.2
 _EXTENDED_HINT = "Only the extended agent has it: deploy it with the role qemu.guest_agent.extended_agent."
 
 
-@dataclass(frozen=True)
-class CommandState:
+class CommandState(NamedTuple):
     """What an agent says of one of its commands in ``guest-info``."""
 
     enabled: bool
@@ -193,7 +192,7 @@ def _read_info(value: Any) -> AgentInfo:
         name = entry["name"]
         success_response = entry.get("success-response")
         commands[name] = CommandState(
-            enabled=entry.get("enabled") is True,
-            success_response=success_response if isinstance(success_response, bool) else answers_on_success(name),
+            entry.get("enabled") is True,
+            success_response if isinstance(success_response, bool) else answers_on_success(name),
         )
     return AgentInfo(value["version"], MappingProxyType(commands))

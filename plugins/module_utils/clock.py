@@ -13,7 +13,6 @@ clock; :mod:`reference` says what the guest should have shown.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from statistics import median_low
 from typing import Awaitable, Callable, NamedTuple, Sequence
 
 from .agent import GuestAgent
@@ -42,6 +41,10 @@ _WAY_THERE_PERCENT = 77
 _LEAST_READINGS = 4
 _READINGS_IN_VAIN = 3
 _WORTHWHILE_PERCENT = 10
+# An interval this narrow is good enough: a fifth of what a step may leave (resync). It takes three readings, as two may
+# not show that a clock stands still.
+_NARROW_ENOUGH_NS = 100_000
+_FEWEST_READINGS = 3
 
 # A clock that is read this coarsely, or that stands still between two readings, may tick more seldom than a few quick
 # readings show: Windows' does every 15.625 ms. Its readings are spread over a few of such ticks, or nothing is proved.
@@ -62,9 +65,13 @@ class Interval(NamedTuple):
         return (self.low + self.high) // 2
 
     @property
+    def width(self) -> int:
+        return self.high - self.low
+
+    @property
     def half_width(self) -> int:
         """Rounded up, so that the middle and it never promise too much."""
-        return (self.high - self.low + 1) // 2
+        return (self.width + 1) // 2
 
     @property
     def is_empty(self) -> bool:
@@ -135,10 +142,13 @@ def intersection(readings: Sequence[Reading]) -> Interval:
     either.
     """
     now_ns = max(reading.received_ns for reading in readings)
-    aged = [
-        reading.interval.widened((now_ns - reading.sent_ns) * MAX_SLEW_PPM // 1_000_000 + 1) for reading in readings
-    ]
+    aged = [reading.interval.widened(_drift(now_ns - reading.sent_ns)) for reading in readings]
     return Interval(max(each.low for each in aged), min(each.high for each in aged))
+
+
+def _drift(elapsed_ns: int) -> int:
+    """How far two clocks can have drifted apart meanwhile; rounded up."""
+    return elapsed_ns * MAX_SLEW_PPM // 1_000_000 + 1
 
 
 def bridged(empty: Interval) -> Interval:
@@ -201,7 +211,8 @@ def evaluate(readings: Sequence[Reading]) -> Measurement:
     interval = bridged(agreed) if agreed.is_empty else agreed
     likely_ns = likely_offset(interval, resolution_ns)
     # Half of the resolution: that much was cut from a reading on average.
-    one_way_ns = median_low(each.guest_received_ns + resolution_ns // 2 - each.sent_ns - likely_ns for each in readings)
+    ways_ns = sorted(each.guest_received_ns + resolution_ns // 2 - each.sent_ns - likely_ns for each in readings)
+    one_way_ns = ways_ns[(len(ways_ns) - 1) // 2]
     return Measurement(
         interval=interval,
         likely_ns=likely_ns,
@@ -220,7 +231,7 @@ def _cut_to(resolution_ns: int, readings: Sequence[Reading]) -> list[Reading]:
     ]
 
 
-async def measure(read: Read, most: int, least: int = _LEAST_READINGS) -> Measurement:
+async def measure(read: Read, most: int, least: int = 1) -> Measurement:
     """Take readings, ``most`` at most and ``least`` at least, until more no longer tell more; and evaluate them.
 
     Readings that contradict each other are taken anew a few times: a clock was stepped meanwhile, or a coarse tick
@@ -237,19 +248,32 @@ async def measure(read: Read, most: int, least: int = _LEAST_READINGS) -> Measur
 
 async def _until_it_narrows_no_more(read: Read, most: int, least: int) -> list[Reading]:
     readings = [await read()]
-    narrowest = intersection(readings)
+    agreed = intersection(readings)
+    narrowest = agreed.width
     in_vain = 0
-    while len(readings) < most and (len(readings) < least or in_vain < _READINGS_IN_VAIN):
+    while len(readings) < most and (len(readings) < least or not _tell_enough(len(readings), agreed, in_vain)):
         readings.append(await read())
-        agreed = intersection(readings)
+        agreed = _narrowed(agreed, readings[-2], readings[-1])
         if agreed.is_empty:
             break
-        worthwhile = (narrowest.high - narrowest.low) * (100 - _WORTHWHILE_PERCENT) // 100
-        if agreed.high - agreed.low <= worthwhile:
-            narrowest, in_vain = agreed, 0
+        if agreed.width <= narrowest * (100 - _WORTHWHILE_PERCENT) // 100:
+            narrowest, in_vain = agreed.width, 0
         else:
             in_vain += 1
     return readings
+
+
+def _tell_enough(count: int, agreed: Interval, in_vain: int) -> bool:
+    if agreed.width <= _NARROW_ENOUGH_NS:
+        return count >= _FEWEST_READINGS
+    return count >= _LEAST_READINGS and in_vain >= _READINGS_IN_VAIN
+
+
+def _narrowed(agreed: Interval, last: Reading, reading: Reading) -> Interval:
+    """What was agreed on as of the last reading, and this one, agree on."""
+    aged = agreed.widened(_drift(reading.received_ns - last.received_ns))
+    own = reading.interval.widened(_drift(reading.received_ns - reading.sent_ns))
+    return Interval(max(aged.low, own.low), min(aged.high, own.high))
 
 
 async def _spread(read: Read, exchanges: int) -> list[Reading]:

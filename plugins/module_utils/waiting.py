@@ -40,7 +40,7 @@ class Deadline:
         return max(0.0, self.at - time.monotonic())
 
     def expired(self) -> bool:
-        return self.remaining() <= 0.0
+        return time.monotonic() >= self.at
 
 
 class Received(NamedTuple):

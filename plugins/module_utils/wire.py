@@ -132,6 +132,9 @@ _STRUCTURE: Mapping[int, tuple[int, int]] = {  # change of (braces, brackets)
 }
 
 
+_BRACKETS = {byte: change for byte, change in _STRUCTURE.items() if any(change)}
+
+
 class Message(NamedTuple):
     """One framed value. ``raw`` is what the peer sent, without the white space around it."""
 
@@ -217,12 +220,38 @@ class Decoder:
                 # What lies between values is never looked at again.
                 del buffer[: self._position]
                 self._position = 0
-            self._advance()
+            elif self._state == "start":
+                self._skim()
+            if self._position < len(buffer) and self._position <= self._limits.size:
+                self._advance()
             if self._in_value and self._position > self._limits.size:
                 self._overflow(f"is longer than {self._limits.size} bytes")
         if not self._in_value:
             buffer.clear()
             self._position = 0
+
+    def _skim(self) -> None:
+        """Go over whole tokens and brackets, as far as that neither ends the value nor breaks a limit.
+
+        It is what ``_advance`` does step by step, in a quarter of the time: lists of objects are mostly brackets.
+        """
+        buffer, run, size, nesting = self._buffer, _TOKENS, self._limits.size, self._limits.nesting
+        position, braces, brackets = self._position, self._braces, self._brackets
+        length = len(buffer)
+        while True:
+            position = run.match(buffer, position, size + 1).end()  # type: ignore[union-attr]  # it matches emptiness
+            if position >= length or position > size:
+                break
+            change = _BRACKETS.get(buffer[position])
+            if change is None:
+                break
+            more_braces, more_brackets = braces + change[0], brackets + change[1]
+            depth = more_braces + more_brackets
+            if more_braces < 0 or more_brackets < 0 or not 0 < depth <= nesting:
+                break
+            braces, brackets = more_braces, more_brackets
+            position += 1
+        self._position, self._braces, self._brackets = position, braces, brackets
 
     def _advance(self) -> None:
         """Take one step through the table, from the byte at the scanner's position."""

@@ -17,7 +17,10 @@ from typing import Any
 import libvirt
 
 from tests.bench.correction import Corrections, ExtendedCorrections, bench_corrections, bench_extended_corrections
+from tests.bench.fleet import TIMEOUT_S, FleetCost, bench_fleet
+from tests.bench.hypervisors import Hypervisors, bench_hypervisors
 from tests.bench.info import InfoCost, bench_info
+from tests.bench.real_fleet import RealFleet, bench_real_fleet
 from tests.bench.resources import IDLE_S, Resources, bench_resources
 from tests.bench.round_trips import (
     GuestRoundTrips,
@@ -50,12 +53,15 @@ class Figures:
     resources: Resources
     native: NativeRoundTrips
     soak: Soak
+    fleet: FleetCost
+    hypervisors: Hypervisors
+    real_fleet: RealFleet
     load_before: tuple[float, ...]
 
     def as_dict(self) -> dict[str, Any]:
-        parts = (self.stock, self.info, self.extended, self.steps, self.round_trips, self.resources, self.native)
+        on_one_guest = (self.stock, self.info, self.extended, self.steps, self.round_trips, self.resources)
         merged: dict[str, Any] = {}
-        for part in (*parts, self.soak):
+        for part in (*on_one_guest, self.native, self.soak, self.fleet, self.hypervisors, self.real_fleet):
             merged.update(part.as_dict())
         return {**merged, "load_before": self.load_before, "load_after": os.getloadavg()}
 
@@ -70,15 +76,31 @@ def main() -> int:
     # What the agent refuses is told by the exception; libvirt would print it as well.
     libvirt.registerErrorHandler(lambda _context, _error: None, None)
     try:
-        with libvirt_session(say) as connection, booted_guest(connection, GUEST, say=say) as guest:
-            stock, info = bench_corrections(guest, say), bench_info(guest, say)
-            say("deploying the extended agent")
-            deploy(guest)
-            extended, steps = bench_extended_corrections(guest, say), bench_steps(guest, say)
-            round_trips, resources = bench_guest_round_trips(guest, say), bench_resources(guest, say)
+        with libvirt_session(say) as connection:
+            with booted_guest(connection, GUEST, say=say) as guest:
+                stock, info = bench_corrections(guest, say), bench_info(guest, say)
+                say("deploying the extended agent")
+                deploy(guest)
+                extended, steps = bench_extended_corrections(guest, say), bench_steps(guest, say)
+                round_trips, resources = bench_guest_round_trips(guest, say), bench_resources(guest, say)
+            real_fleet = bench_real_fleet(connection, say)
         # Without a guest beside them.
-        native = bench_native_round_trips(say)
-        figures = Figures(stock, info, extended, steps, round_trips, resources, native, soak(SOAK_REQUESTS, say), load)
+        native, soaked = bench_native_round_trips(say), soak(SOAK_REQUESTS, say)
+        fleet, hypervisors = bench_fleet(say), bench_hypervisors(say)
+        figures = Figures(
+            stock,
+            info,
+            extended,
+            steps,
+            round_trips,
+            resources,
+            native,
+            soaked,
+            fleet,
+            hypervisors,
+            real_fleet,
+            load,
+        )
     except VmError as error:
         print(error, file=sys.stderr)
         return 1
@@ -114,6 +136,14 @@ def report(figures: Figures) -> None:
     print(format_table(["round trip in the guest, median (ms)", "extended", "stock", "ratio"], _trip_rows(figures)))
     print()
     print(format_table(["the extended agent", "seen", "wanted"], _agent_rows(figures)))
+    print()
+    print(format_table(["simulated guests in one task", "100", "1,000", "10,000"], _size_rows(figures.fleet)))
+    print()
+    print(format_table(["the fleet", "seen", "wanted"], _fleet_rows(figures)))
+    print()
+    print(format_table(["guests", "hypervisors", "seconds", "agents (s)", "report (MiB)"], _shape_rows(figures)))
+    print()
+    print(format_table(["four restored guests at once", "one task", "virsh domtime --now"], _real_rows(figures)))
 
 
 def _correction_rows(steps: Steps) -> list[list[str]]:
@@ -139,6 +169,50 @@ def _trip_rows(figures: Figures) -> list[list[str]]:
         compared = ["-", "-"] if stock is None else [f"{stock:.2f}", f"{trips.ratio(command):.2f}"]
         rows.append([command, f"{extended:.2f}", *compared])
     return rows
+
+
+def _size_rows(fleet: FleetCost) -> list[list[str]]:
+    return [
+        ["one task, median (s)", *(f"{each.task_s:.2f}" for each in fleet.sized)],
+        ["in ping tasks, without the agents' share", *(f"{each.over_ping:.1f}" for each in fleet.sized)],
+        ["worst residual (ms)", *(f"{each.worst_left_ms:.3f}" for each in fleet.sized)],
+        ["peak memory (MiB)", *(f"{each.peak_mib:.0f}" for each in fleet.sized)],
+    ]
+
+
+def _fleet_rows(figures: Figures) -> list[list[str]]:
+    fleet = figures.fleet
+    thousand = fleet.of(1_000)
+    return [
+        ["1,000 guests over a ping task, without the agents' share", f"{thousand.over_ping:.1f}", "at most 3"],
+        ["peak memory with 1,000 guests (MiB)", f"{thousand.peak_mib:.0f}", "at most 150"],
+        ["growth from 1,000 to 10,000 over that from 100 to 1,000", f"{fleet.growth:.2f}", "1"],
+        ["fleet_over_per_guest (200 guests, a task for each)", f"{fleet.fleet_over_per_guest:.0f}", "at least 50"],
+        [f"a tenth dead, in time limits of {TIMEOUT_S:g} s", f"{fleet.dead_costs_timeouts:.2f}", "at most 1"],
+    ]
+
+
+def _shape_rows(figures: Figures) -> list[list[str]]:
+    return [
+        [
+            f"{shape.guests:,}",
+            str(shape.hypervisors),
+            f"{shape.seconds:.1f}",
+            f"{shape.agents_s:.1f}",
+            f"{shape.report_mib:.1f}",
+        ]
+        for shape in figures.hypervisors.shapes
+    ]
+
+
+def _real_rows(figures: Figures) -> list[list[str]]:
+    real = figures.real_fleet
+    return [
+        ["residual, median (ms)", f"{median(real.ours_ms):.3f}", f"{median(real.theirs_ms):.3f}"],
+        ["residual, worst (ms)", f"{max(real.ours_ms):.3f}", f"{max(real.theirs_ms):.3f}"],
+        ["all of them, median (s)", f"{median(real.ours_s):.2f}", f"{median(real.theirs_s):.2f}"],
+        ["witness within what was claimed", f"{real.honest} of {len(real.ours_ms)}", "-"],
+    ]
 
 
 def _agent_rows(figures: Figures) -> list[list[str]]:

@@ -103,7 +103,9 @@ class Guest:
     @property
     def _domain(self) -> libvirt.virDomain:
         """The domain, found again if libvirtd was restarted meanwhile."""
-        if not self._handle.connect().isAlive():
+        try:
+            self._handle.connect().getLibVersion()  # a connection that broke is taken for alive until it is used
+        except libvirt.libvirtError:
             self._handle = libvirtd.connect().lookupByName(self.name)
         return self._handle
 

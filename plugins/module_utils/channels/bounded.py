@@ -29,8 +29,8 @@ class Workers(Protocol):
 
     def submit(self, job: Job) -> None: ...
 
-    def idle_seconds(self) -> float:
-        """How long ago a job last began or ended. Jobs that wait behind this for long wait for threads that hang."""
+    def are_stuck(self, seconds: float) -> bool:
+        """Whether no job has begun or ended for so long: those that wait then wait for threads that hang."""
 
 
 class Worker:
@@ -47,8 +47,8 @@ class Worker:
     def submit(self, job: Job) -> None:
         self._jobs.put(job)
 
-    def idle_seconds(self) -> float:
-        return time.monotonic() - self._progressed_at
+    def are_stuck(self, seconds: float) -> bool:
+        return time.monotonic() - self._progressed_at >= seconds
 
     def stop(self) -> None:
         """End the thread behind the jobs that it was given."""
@@ -82,7 +82,7 @@ class BoundedCaller:
                 has_rung = await received(self._bell.descriptor, call.deadline) is not None
                 has_begun = call.has_begun  # read before the deadline, which is moved before this is set
                 if not has_rung and call.deadline.expired():
-                    if has_begun or workers.idle_seconds() >= timeout:
+                    if has_begun or workers.are_stuck(timeout):
                         raise StillBusyError
                     call.deadline = Deadline(timeout)
         finally:

@@ -35,6 +35,11 @@ CALLS_PER_CONNECTION = 5
 FLEET_CONNECTIONS = 3
 
 
+# libvirt's own limits are in whole seconds: a call that ends by one of them takes up to so much longer than it was
+# meant to, and those that wait for its thread are not to give up just before.
+_OVERTIME_SECONDS = 1.5
+
+
 # ------------------------------------------------------------------------------------------------------------ libvirt
 
 
@@ -170,8 +175,9 @@ class Line:
                 threading.Thread(target=self._serve, name=f"libvirt {self.uri}", daemon=True).start()
             self._changed.notify()
 
-    def idle_seconds(self) -> float:
-        return time.monotonic() - self._progressed_at
+    def are_stuck(self, seconds: float) -> bool:
+        overtime = _OVERTIME_SECONDS if self.is_shared else 0.0
+        return time.monotonic() - self._progressed_at >= seconds + overtime
 
     def _serve(self) -> None:
         while True:
@@ -229,8 +235,8 @@ class _LaneWorkers(NamedTuple):
     def submit(self, job: Job) -> None:
         self.line.submit(self.lane, job)
 
-    def idle_seconds(self) -> float:
-        return self.line.idle_seconds()
+    def are_stuck(self, seconds: float) -> bool:
+        return self.line.are_stuck(seconds)
 
 
 class Hypervisor:

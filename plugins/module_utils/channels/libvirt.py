@@ -124,10 +124,11 @@ class LibvirtChannel(Channel):
         return f"domain {self._name} at {self._uri}"
 
     async def call(self, request: Request, timeout: float) -> Exchange:
-        if self._lane is NEW:
-            timeout = await self._probe(timeout)
+        left = await self._probe(timeout) if self._lane is NEW else timeout
         try:
-            exchange = await self._bounded(request, timeout, self._lane)
+            exchange = await self._on_line(
+                lambda: self._perform(request, left), left, self._lane, request.execute, timeout
+            )
         except (UnresponsiveError, ExchangeTimeoutError):
             self._lane = SUSPECT if self._line.is_shared else self._lane
             raise
@@ -135,7 +136,7 @@ class LibvirtChannel(Channel):
         return exchange
 
     async def metadata(self, namespace: str, timeout: float) -> str | None:
-        return await self._on_line(lambda: self._metadata(namespace), timeout, PROVEN, "virDomainGetMetadata")
+        return await self._on_line(lambda: self._metadata(namespace), timeout, PROVEN, "virDomainGetMetadata", timeout)
 
     async def close(self) -> None:
         self._connection = self._domain = None
@@ -160,12 +161,12 @@ class LibvirtChannel(Channel):
         self._lane = PROVEN
         return timeout
 
-    async def _bounded(self, request: Request, timeout: float, lane: Lane) -> Exchange:
-        return await self._on_line(lambda: self._perform(request, timeout), timeout, lane, request.execute)
-
-    async def _on_line(self, function: Callable[[], Result], timeout: float, lane: Lane, what: str) -> Result:
+    async def _on_line(
+        self, function: Callable[[], Result], left: float, lane: Lane, what: str, timeout: float
+    ) -> Result:
+        """``left`` of ``timeout`` is what is left of the time for it, a probe having taken the rest."""
         try:
-            return await self._caller.run(function, timeout, self._line.workers(lane))
+            return await self._caller.run(function, left, self._line.workers(lane))
         except StillBusyError:
             within = f"within {timeout:g} s"
             if self._domain is None:

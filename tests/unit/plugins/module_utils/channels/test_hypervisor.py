@@ -179,17 +179,23 @@ class TestThreads:
         jobs.let_all_go()
         line.close()
 
-    def test_progress_is_what_begins_and_what_ends(self, line: Line, jobs: Jobs) -> None:
+    def test_progress_is_what_begins_and_what_ends(
+        self, line: Line, jobs: Jobs, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(module, "_OVERTIME_SECONDS", 0.0)
         time.sleep(SHORT)
-        assert line.workers(NEW).idle_seconds() >= SHORT
+        assert line.workers(NEW).are_stuck(SHORT)
         jobs.submit(NEW, "a")
         jobs.settle("a")
-        at_begin = line.workers(SUSPECT).idle_seconds()
-        assert at_begin < SLACK
+        assert not line.workers(SUSPECT).are_stuck(SLACK)
         time.sleep(SHORT)
-        assert line.idle_seconds() >= at_begin + SHORT
+        assert line.are_stuck(SHORT)
         jobs.let_go("a")
-        wait_until(lambda: line.idle_seconds() < SHORT)
+        wait_until(lambda: not line.are_stuck(SHORT))
+
+    def test_a_shared_line_is_given_the_time_by_which_libvirts_own_limits_are_late(self, line: Line) -> None:
+        time.sleep(SHORT)
+        assert not line.are_stuck(SHORT)
 
     def test_a_job_that_waits_behind_hanging_ones_of_its_lane_begins_as_soon_as_one_ends(
         self, line: Line, jobs: Jobs, caller: Blocking

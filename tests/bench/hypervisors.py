@@ -1,0 +1,97 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A fleet behind many hypervisors: resync_fleet on simulated guests, with up to twenty inventory hosts on one machine."""
+
+from __future__ import annotations
+
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tests.support.collection import install
+from tests.support.simulated_fleet import SimulatedFleet, named, profiles
+from tests.vm.errors import VmError
+
+PLAYBOOK = "qemu.guest_agent.resync_fleet"
+# Hypervisors, and guests behind all of them together.
+SHAPES = ((1, 500), (5, 500), (20, 500), (20, 2_000), (20, 10_000))
+SEED = 20261124
+SECOND_NS = 1_000_000_000
+
+
+@dataclass(frozen=True)
+class Shape:
+    """One run of the playbook. ``peak_mib`` is of the largest of its processes."""
+
+    hypervisors: int
+    guests: int
+    seconds: float
+    agents_s: float
+    peak_mib: float
+    worst_left_ms: float
+    report_mib: float
+
+
+@dataclass(frozen=True)
+class Hypervisors:
+    shapes: tuple[Shape, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        return {"hypervisors": [vars(shape) for shape in self.shapes]}
+
+
+def bench_hypervisors(say: Callable[[str], None]) -> Hypervisors:
+    return Hypervisors(tuple(_run(hypervisors, guests, say) for hypervisors, guests in SHAPES))
+
+
+def _run(hypervisors: int, guests: int, say: Callable[[str], None]) -> Shape:
+    with tempfile.TemporaryDirectory(prefix="qga-bench-") as name:
+        directory = Path(name)
+        inventory = directory / "inventory.yml"
+        inventory.write_text(yaml.safe_dump(_inventory(directory, hypervisors)), encoding="utf-8")
+        with SimulatedFleet(directory, named(profiles(guests, SEED), hosts=hypervisors)) as fleet:
+            before_s, begun = fleet.cpu_seconds(), time.monotonic()
+            done = subprocess.run(
+                [Path(sys.executable).with_name("ansible-playbook"), PLAYBOOK, "-i", inventory, "-f", "20"],
+                cwd=directory,
+                env={**os.environ, "ANSIBLE_COLLECTIONS_PATH": str(install()), "ANSIBLE_LOCALHOST_WARNING": "false"},
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            seconds, agents_s = time.monotonic() - begun, fleet.cpu_seconds() - before_s
+            worst_ms = max(abs(offset) for offset in fleet.truths().values()) / 1e6
+        if done.returncode:
+            raise VmError(f"The playbook failed:\n{done.stdout[-3000:]}{done.stderr[-3000:]}")
+        report_mib = (directory / "resync_fleet.html").stat().st_size / 2**20
+    peak_mib = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+    say(
+        f"{guests:,} guests behind {hypervisors} hypervisors: {seconds:.1f} s, of which the agents {agents_s:.1f} s; "
+        f"at worst {worst_ms:.3f} ms left; report {report_mib:.1f} MiB"
+    )
+    return Shape(hypervisors, guests, seconds, agents_s, peak_mib, worst_ms, report_mib)
+
+
+def _inventory(directory: Path, hypervisors: int) -> dict[str, Any]:
+    names = [f"host{number:02}" for number in range(1, hypervisors + 1)]
+    return {
+        "all": {
+            "vars": {
+                "ansible_connection": "local",
+                "ansible_python_interpreter": sys.executable,
+                "qga_become": False,
+            },
+            "hosts": {name: {"qga_sockets": [f"{directory}/{name}/*.qga"]} for name in names},
+        }
+    }
