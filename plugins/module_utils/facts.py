@@ -20,6 +20,7 @@ from .commands import CATALOGUE, Command
 from .errors import (
     CommandError,
     CommandNotFoundError,
+    DeadlineError,
     ExchangeTimeoutError,
     InvalidOptionError,
     QgaError,
@@ -186,7 +187,7 @@ async def gather(agent: GuestAgent, subsets: Iterable[Subset]) -> dict[str, Any]
 
     An agent that stops answering on the way costs the subsets that are left; they are not asked for one by one.
 
-    :raises QgaError: the agent could not be asked for anything
+    :raises QgaError: the agent could not be asked for anything, or the time for all of it is over
     """
     facts: dict[str, Any] = {}
     errors: dict[str, dict[str, str]] = {}
@@ -196,6 +197,8 @@ async def gather(agent: GuestAgent, subsets: Iterable[Subset]) -> dict[str, Any]
             try:
                 facts[subset.name] = await subset.gather(agent)
                 continue
+            except DeadlineError:
+                raise
             except _OF_ONE_COMMAND as error:
                 errors[subset.name] = error.as_dict()
                 continue

@@ -37,7 +37,7 @@ def fleet_of(params: Params) -> Iterator[Fleet]:
     option = "domains" if params.get("domains") is not None else "sockets"
     for name in (option, "exclude"):
         for entry in params[name]:
-            require_text(f"an entry of {name}", entry[1:] if name == option and entry.startswith("!") else entry)
+            require_text(f"an entry of {name}", entry[entry.startswith("!") :])
     if not params[option] and not params["allow_empty"]:
         raise InvalidOptionError(
             f"{option} is an empty list", f"Name guests in {option}, or set allow_empty if there may be none."

@@ -17,6 +17,7 @@ from .clock import Interval, Measurement, measure, reader, stock_reader
 from .errors import (
     CommandError,
     CommandFailedError,
+    DeadlineError,
     ExchangeTimeoutError,
     HypervisorUnavailableError,
     NotConnectedError,
@@ -283,6 +284,8 @@ class _Run:
         is_restart = isinstance(self._step_error, HypervisorUnavailableError)
         try:
             await self._agent.wait(_RESTART_SECONDS if is_restart else _HWCLOCK_SECONDS)
+        except DeadlineError:
+            raise
         except QgaError as silent:
             raise (self._step_error or silent) from silent
 

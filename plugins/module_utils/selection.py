@@ -69,7 +69,9 @@ def choose(
     """
     entries = list(wanted)
     positive = [entry for entry in entries if not entry.startswith("!")]
-    is_left_out = _left_out([entry[1:] for entry in entries if entry.startswith("!")] + list(excluded), named)
+    left_out = [entry for entry in entries if entry.startswith("!")]
+    # An entry of excluded may have the mark too: to leave nothing out for it would be the worst reading.
+    is_left_out = _left_out([entry[entry.startswith("!") :] for entry in (*left_out, *excluded)], named)
     if entries and not positive:
         positive = [everything]
     chosen: dict[str, Chosen] = {}

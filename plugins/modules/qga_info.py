@@ -247,7 +247,7 @@ error:
   description: Why the task failed. Of one guest, the same as in its entry; of many, how many failed and which.
   returned: on failure
   type: dict
-  sample: {"code": "guests_failed", "message": "1 of 200 guests failed: web3 [unresponsive]",
+  sample: {"code": "guests_failed", "message": "1 of 200 guests failed: web3 (unresponsive)",
            "hint": "Each guest's entry tells its reason and what to do; fail_on says when that fails the task."}
 """
 

@@ -273,7 +273,7 @@ error:
   description: Why the task failed. Of one guest, the same as in its entry; of many, how many failed and which.
   returned: on failure
   type: dict
-  sample: {"code": "guests_failed", "message": "1 of 200 guests failed: web3 [unresponsive]",
+  sample: {"code": "guests_failed", "message": "1 of 200 guests failed: web3 (unresponsive)",
            "hint": "Each guest's entry tells its reason and what to do; fail_on says when that fails the task."}
 """
 
@@ -301,7 +301,8 @@ ARGUMENT_SPEC: dict[str, dict[str, Any]] = {
 }
 
 
-CORRECTED, UNCHANGED = "corrected", "unchanged"
+CORRECTED = "corrected"
+UNCHANGED = "unchanged"
 
 
 def largest(attended: Sequence[Attended], figure: str) -> int | None:

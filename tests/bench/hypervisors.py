@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A fleet behind many hypervisors: resync_fleet on simulated guests, with up to twenty inventory hosts on one machine."""
+"""A fleet behind many hypervisors: resync_fleet on simulated guests, with up to twenty hosts on one machine."""
 
 from __future__ import annotations
 

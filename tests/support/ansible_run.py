@@ -69,14 +69,30 @@ def _run_play(host: str, tasks: Sequence[Mapping[str, Any]], *arguments: str) ->
 
 def run_playbook(playbook: Path, *arguments: str, environment: Mapping[str, str] | None = None) -> PlaybookRun:
     """Run a playbook file with this interpreter's ansible-playbook, here if ``arguments`` do not say else."""
-    with tempfile.TemporaryDirectory() as directory:
-        records = Path(directory) / "records"
+    return _run(["-i", "localhost,", "-c", "local", *arguments, str(playbook)], environment)
+
+
+def run_playbook_of_collection(
+    name: str, *arguments: str, inventory: str | Path = "localhost,", directory: Path | None = None
+) -> PlaybookRun:
+    """Run a playbook as a user would, by its full name and from ``directory``; hosts are here if the inventory does not
+    say else.
+    """
+    return _run(["-i", str(inventory), "-c", "local", *arguments, f"qemu.guest_agent.{name}"], directory=directory)
+
+
+def _run(
+    arguments: Sequence[str], environment: Mapping[str, str] | None = None, directory: Path | None = None
+) -> PlaybookRun:
+    with tempfile.TemporaryDirectory() as records_directory:
+        records = Path(records_directory) / "records"
         records.touch()
         done = subprocess.run(
             [
-                *(str(Path(sys.executable).with_name("ansible-playbook")), "-i", "localhost,", "-c", "local"),
-                *("-e", f"ansible_python_interpreter={sys.executable}", *arguments, str(playbook)),
+                str(Path(sys.executable).with_name("ansible-playbook")),
+                *("-e", f"ansible_python_interpreter={sys.executable}", *arguments),
             ],
+            cwd=directory,
             env={
                 **os.environ,
                 "ANSIBLE_COLLECTIONS_PATH": str(install()),

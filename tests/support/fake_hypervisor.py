@@ -14,13 +14,14 @@ import errno
 import json
 import math
 import threading
+import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.support.fake_libvirt import INTERNAL_ERROR, NO_DOMAIN, PAUSED, RUNNING, LibvirtError, agent_says
+from tests.support.fake_libvirt import INTERNAL_ERROR, NO_DOMAIN, PAUSED, RUNNING, SHUT_OFF, LibvirtError, agent_says
 
 SYSTEM_ERROR = 38
 OPERATION_INVALID = 55
@@ -28,11 +29,16 @@ ARGUMENT_UNSUPPORTED = 74
 NO_DOMAIN_METADATA = 80
 AGENT_UNRESPONSIVE = 86
 
-_LISTED = {0: None, 16: RUNNING, 32: PAUSED}  # flags of listAllDomains, and the state that each stands for
+_LISTED = {0: None, 16: RUNNING, 32: PAUSED, 64: SHUT_OFF}  # flags of listAllDomains, and the state of each
 
 
 def uuid_of(name: str) -> str:
     return str(uuid.uuid5(uuid.NAMESPACE_URL, name))
+
+
+def threads_of_lines() -> list[threading.Thread]:
+    """Those that make calls on connections to libvirt."""
+    return [thread for thread in threading.enumerate() if thread.name.startswith("libvirt ")]
 
 
 @dataclass
@@ -184,6 +190,14 @@ class FakeHypervisor:
         with self._lock:
             for connection in self.connections:
                 connection.interrupted.set()
+
+    def wait_until_all_is_given_back(self, seconds: float = 5.0) -> None:
+        """Every connection is closed, once, if it was not lost before; and no thread is left."""
+        until = time.monotonic() + seconds
+        while threads_of_lines() or any(not each.is_closed for each in self.connections if not each.is_broken):
+            assert time.monotonic() < until, f"{threads_of_lines()} of {len(self.connections)} connections are left"
+            time.sleep(0.005)
+        assert len(self.closed) == len(set(self.closed))
 
     @contextlib.contextmanager
     def counted(self, connection: Connection, name: str) -> Iterator[None]:

@@ -149,9 +149,9 @@ class LibvirtChannel(Channel):
 
         :returns: the seconds that are left for its first exchange
         """
-        self._lane = SUSPECT
         if timeout <= 2 * _PROBE_SECONDS:
-            return timeout
+            return timeout  # it takes no longer than a probe would
+        self._lane = SUSPECT
         ping = Request("guest-ping")
         try:
             # Directly, since a libvirt that takes longer to be connected to is no error yet.

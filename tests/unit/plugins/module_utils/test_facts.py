@@ -13,6 +13,7 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils.agent import Gues
 from ansible_collections.qemu.guest_agent.plugins.module_utils.commands import CATALOGUE
 from ansible_collections.qemu.guest_agent.plugins.module_utils.errors import (
     CommandNotFoundError,
+    DeadlineError,
     ExchangeTimeoutError,
     InvalidOptionError,
     NotConnectedError,
@@ -239,6 +240,12 @@ class TestTrouble:
             ("os", "timezone", "load"), "unresponsive"
         )
         assert guest.requests[-1][0] == "guest-get-osinfo"
+
+    def test_when_the_time_for_all_is_over_nothing_is_told_in_part(self, line: TimeLine) -> None:
+        guest = full_guest(line)
+        fails(guest, "guest-get-osinfo", DeadlineError("the deadline of 5 s passed"))
+        with pytest.raises(DeadlineError):
+            facts_of(guest, "hostname", "os", "timezone")
 
 
 class TestSelecting:

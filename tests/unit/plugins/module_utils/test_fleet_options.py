@@ -8,7 +8,6 @@ import os
 import socket
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -28,7 +27,7 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils.errors import (
 from ansible_collections.qemu.guest_agent.plugins.module_utils.fleet_options import Fleet, fleet_of
 
 from tests.support.blocking import Blocking
-from tests.support.fake_hypervisor import Definition, FakeHypervisor, uuid_of
+from tests.support.fake_hypervisor import Definition, FakeHypervisor, threads_of_lines, uuid_of
 from tests.support.fake_libvirt import PAUSED, SHUT_OFF
 
 URI = "qemu:///system"
@@ -77,18 +76,6 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHypervisor]:
     monkeypatch.setattr(hypervisor, "import_libvirt", fake.modules)
     yield fake
     fake.release()
-
-
-def threads_of_libvirt() -> list[str]:
-    return [thread.name for thread in threading.enumerate() if thread.name.startswith("libvirt")]
-
-
-def wait_until_all_is_given_back(fake: FakeHypervisor, seconds: float = 5.0) -> None:
-    until = time.monotonic() + seconds
-    while threads_of_libvirt() or len(fake.closed) < len(fake.connections):
-        assert time.monotonic() < until, (threads_of_libvirt(), len(fake.connections), len(fake.closed))
-        time.sleep(0.005)
-    assert len(fake.closed) == len(set(fake.closed))
 
 
 class TestDomains:
@@ -152,7 +139,7 @@ class TestDomains:
     ) -> None:
         fake.definitions = [Definition(f"web{number}") for number in range(1, count + 1)]
         found(domains=domains)
-        assert fake.calls == {"listAllDomains": 3}
+        assert fake.calls == {"listAllDomains": 4}
         assert len(fake.connections) == 1
 
     @pytest.mark.usefixtures("fake")
@@ -196,7 +183,7 @@ class TestDomains:
         asked = [domain for domain, command in fake.commands if command == "guest-get-time"]
         assert asked == ["web1", "web2", "web10", "odd[1]*"]
         assert len(fake.connections) <= FLEET_CONNECTIONS
-        wait_until_all_is_given_back(fake)
+        fake.wait_until_all_is_given_back()
 
     def test_the_library_is_missing(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(sys.modules, "libvirt", None)
@@ -207,33 +194,33 @@ class TestDomains:
 class TestThatTheHypervisorIsClosed:
     def test_after_the_guests_were_found(self, fake: FakeHypervisor) -> None:
         found(domains=["*"])
-        wait_until_all_is_given_back(fake)
+        fake.wait_until_all_is_given_back()
 
     def test_after_an_error_of_whoever_works_with_them(self, fake: FakeHypervisor) -> None:
         with pytest.raises(ZeroDivisionError), fleet_of({**NONE_GIVEN, "domains": ["*"]}):
             raise ZeroDivisionError
-        wait_until_all_is_given_back(fake)
+        fake.wait_until_all_is_given_back()
 
     def test_after_a_pattern_that_matched_nothing(self, fake: FakeHypervisor) -> None:
         refused(NotFoundError, domains=["x*"])
-        wait_until_all_is_given_back(fake)
+        fake.wait_until_all_is_given_back()
 
     def test_when_it_cannot_be_connected_to(self, fake: FakeHypervisor) -> None:
         fake.go_away()
         assert refused(HypervisorUnavailableError, domains=["*"]).code == "hypervisor_unavailable"
-        wait_until_all_is_given_back(fake)
+        fake.wait_until_all_is_given_back()
 
     def test_when_it_does_not_answer(self, fake: FakeHypervisor) -> None:
         fake.open_waits_for = threading.Event()
         refused(HypervisorUnavailableError, domains=["*"], timeout=0.05)
         fake.open_waits_for.set()
-        wait_until_all_is_given_back(fake)
+        fake.wait_until_all_is_given_back()
 
     @pytest.mark.parametrize("domains", [[], [""]])
     def test_it_is_not_even_opened_for_bad_input(self, fake: FakeHypervisor, domains: list[str]) -> None:
         refused(InvalidOptionError, domains=domains)
         assert fake.connections == []
-        assert threads_of_libvirt() == []
+        assert threads_of_lines() == []
 
 
 @pytest.fixture

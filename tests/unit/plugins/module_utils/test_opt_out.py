@@ -18,7 +18,7 @@ from tests.support.fake_hypervisor import Definition, FakeHypervisor
 
 URI = "qemu:///system"
 
-Allow = Callable[[str | None], None]
+Allow = Callable[..., None]
 
 
 @pytest.fixture

@@ -606,7 +606,7 @@ class TestSharingALine:
             channel.call(GET_TIME, timeout)
             channel.call(GET_TIME, timeout)
         assert fake.commands == ["guest-get-time"] * 2
-        assert shared.lanes == [SUSPECT, PROVEN]
+        assert shared.lanes == [NEW, PROVEN]  # it holds a thread no longer than a probe and its second try would
 
     def test_what_is_no_silence_is_told_at_once(self, fake: FakeLibvirt, shared: Shared) -> None:
         fake.channel_state = "disconnected"

@@ -1,0 +1,559 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Both modules in this process, with many guests: from their arguments to the JSON on standard output."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.qemu.guest_agent.plugins.module_utils import fleet_options, module
+from ansible_collections.qemu.guest_agent.plugins.module_utils.errors import (
+    NotFoundError,
+    NotRunningError,
+    OptedOutError,
+    UnresponsiveError,
+)
+from ansible_collections.qemu.guest_agent.plugins.module_utils.fleet import Guest
+from ansible_collections.qemu.guest_agent.plugins.module_utils.fleet_options import Fleet
+from ansible_collections.qemu.guest_agent.plugins.module_utils.options import Target
+from ansible_collections.qemu.guest_agent.plugins.module_utils.waiting import pause
+from ansible_collections.qemu.guest_agent.plugins.module_utils.wire import Returned
+from ansible_collections.qemu.guest_agent.plugins.modules import qga_info, qga_update_time
+
+from tests.support.module_args import module_args
+from tests.support.simulated_guest import (
+    SECOND,
+    STOCK_COMMANDS,
+    GuestClock,
+    SimulatedGuest,
+    TimeLine,
+)
+
+
+class Ended:
+    def __init__(self, status: object, result: dict[str, Any]) -> None:
+        self.failed = status != 0
+        self.result = result
+        self.guests: dict[str, dict[str, Any]] = {guest["name"]: guest for guest in result.get("guests", [])}
+        self.summary: dict[str, Any] = result.get("summary", {})
+        # ansible-core 2.19 puts objects in place of some warnings' strings.
+        self.warnings = [
+            warning if isinstance(warning, str) else json.dumps(warning) for warning in result.get("warnings", [])
+        ]
+
+    def statuses(self) -> dict[str, str]:
+        return {name: guest["status"] for name, guest in self.guests.items()}
+
+    def said(self, words: str) -> list[str]:
+        return [warning for warning in self.warnings if words in warning]
+
+
+Run = Callable[..., Ended]
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Run:
+    def run(which: Any, **arguments: Any) -> Ended:
+        with module_args(arguments), pytest.raises(SystemExit) as ended:
+            which.main()
+        return Ended(ended.value.code, json.loads(capsys.readouterr().out))
+
+    return run
+
+
+@pytest.fixture
+def line(monkeypatch: pytest.MonkeyPatch) -> TimeLine:
+    line = TimeLine()
+    line.install(monkeypatch)
+    return line
+
+
+class SimulatedFleet:
+    """Guests that ``domains`` finds by their names; ``*`` stands for all of them, which are optional then."""
+
+    def __init__(self, line: TimeLine) -> None:
+        self.line = line
+        self.guests: dict[str, SimulatedGuest] = {}
+        self.problems: dict[str, NotRunningError] = {}
+        self.warnings: tuple[str, ...] = ()
+        self.closed = 0
+
+    def add(self, name: str, offset_ns: int = 0) -> SimulatedGuest:
+        commands = (*STOCK_COMMANDS, "guest-get-host-name", "guest-get-osinfo")
+        guest = SimulatedGuest(self.line, GuestClock(self.line, offset_ns), commands)
+        guest.handlers["guest-get-host-name"] = lambda _arguments: Returned({"host-name": f"{name}.example"})
+        guest.handlers["guest-get-osinfo"] = lambda _arguments: Returned({"id": "debian"})
+        self.guests[name] = guest
+        return guest
+
+    def silence(self, name: str) -> None:
+        def silent(_arguments: Any) -> Any:
+            raise UnresponsiveError(f"the agent of {name} does not answer")
+
+        guest = self.guests[name]
+        guest.handlers.update(dict.fromkeys(guest.handlers, silent))
+
+    @contextlib.contextmanager
+    def find(self, params: fleet_options.Params) -> Iterator[Fleet]:
+        """In place of a finder of fleet_options."""
+        is_pattern = params["domains"] == ["*"]
+        names = list(self.guests) if is_pattern else params["domains"]
+        try:
+            yield Fleet(tuple(self._guest(name, is_pattern) for name in names), self.warnings)
+        finally:
+            self.closed += 1
+
+    def _guest(self, name: str, is_optional: bool) -> Guest:
+        guest = self.guests[name]
+        return Guest(name, lambda: guest, f"uuid-of-{name}", is_optional, self.problems.get(name))
+
+
+@pytest.fixture
+def fleet(line: TimeLine, monkeypatch: pytest.MonkeyPatch) -> SimulatedFleet:
+    """web1 is 20 s behind, web2 is right, db1 is 3 s ahead."""
+    fleet = SimulatedFleet(line)
+    fleet.add("web1", -20 * SECOND)
+    fleet.add("web2")
+    fleet.add("db1", 3 * SECOND)
+    monkeypatch.setitem(fleet_options._FINDERS, "domains", fleet.find)  # type: ignore[arg-type]
+    return fleet
+
+
+FIGURES = {
+    "changed",
+    "within_tolerance",
+    "method",
+    "attempts",
+    "offset_before_ns",
+    "uncertainty_before_ns",
+    "offset_after_ns",
+    "uncertainty_after_ns",
+    "round_trip_ns",
+    "resolution_ns",
+    "guest_time_before_ns",
+    "guest_time_after_ns",
+    "duration_ns",
+}
+
+
+class TestUpdateTime:
+    def test_each_guest_has_its_entry_in_the_order_in_which_they_are_named(
+        self, fleet: SimulatedFleet, run: Run
+    ) -> None:
+        ended = run(qga_update_time, domains=["db1", "web2", "web1"])
+        assert not ended.failed
+        assert ended.result["changed"] is True
+        assert list(ended.statuses().items()) == [("db1", "corrected"), ("web2", "unchanged"), ("web1", "corrected")]
+        for name, entry in ended.guests.items():
+            assert set(entry) - {"warnings"} == {"name", "status", "uuid", *FIGURES}
+            assert entry["uuid"] == f"uuid-of-{name}"
+            assert entry["changed"] is (name != "web2")
+        assert all(abs(guest.clock.offset_ns()) < SECOND // 10 for guest in fleet.guests.values())
+        assert [guest.closed for guest in fleet.guests.values()] == [1, 1, 1]
+        assert fleet.closed == 1
+
+    @pytest.mark.usefixtures("fleet")
+    def test_the_summary_counts_and_has_the_largest_offsets_with_their_signs(self, run: Run) -> None:
+        ended = run(qga_update_time, domains=["*"])
+        duration_ns = ended.summary.pop("duration_ns")
+        assert isinstance(duration_ns, int)
+        assert duration_ns > 0
+        largest_before, largest_after = (ended.summary.pop(f"largest_offset_{when}_ns") for when in ("before", "after"))
+        assert ended.summary == {"total": 3, "corrected": 2, "unchanged": 1, "skipped": 0, "failed": 0}
+        assert largest_before == ended.guests["web1"]["offset_before_ns"]
+        assert abs(largest_before + 20 * SECOND) < SECOND
+        residuals = [entry["offset_after_ns"] for entry in ended.guests.values()]
+        assert largest_after == max((each for each in residuals if each is not None), key=abs)
+
+    def test_an_offset_ahead_may_be_the_largest(self, fleet: SimulatedFleet, run: Run) -> None:
+        fleet.guests["db1"].clock.add(60 * SECOND)
+        assert run(qga_update_time, domains=["*"]).summary["largest_offset_before_ns"] > 60 * SECOND
+
+    @pytest.mark.usefixtures("fleet")
+    def test_a_second_time(self, run: Run) -> None:
+        run(qga_update_time, domains=["*"])
+        ended = run(qga_update_time, domains=["*"])
+        assert ended.result["changed"] is False
+        assert set(ended.statuses().values()) == {"unchanged"}
+        assert ended.summary["largest_offset_after_ns"] is None
+
+    def test_check_mode_touches_nobody(self, fleet: SimulatedFleet, run: Run) -> None:
+        ended = run(qga_update_time, domains=["*"], _ansible_check_mode=True)
+        assert ended.result["changed"] is True
+        assert ended.statuses() == {"web1": "corrected", "web2": "unchanged", "db1": "corrected"}
+        assert ended.summary["corrected"] == 2
+        assert all(guest.asked("guest-set-time") == [] for guest in fleet.guests.values())
+
+    @pytest.mark.parametrize("check_mode", [False, True])
+    def test_diff_mode_has_a_diff_under_the_name_of_each_guest_that_was_measured(
+        self, fleet: SimulatedFleet, run: Run, check_mode: bool
+    ) -> None:
+        fleet.silence("web2")
+        ended = run(qga_update_time, domains=["*"], fail_on="none", _ansible_diff=True, _ansible_check_mode=check_mode)
+        assert [(diff["before_header"], diff["after_header"]) for diff in ended.result["diff"]] == [
+            ("web1", "web1"),
+            ("db1", "db1"),
+        ]
+        for diff in ended.result["diff"]:
+            assert set(diff) == {"before", "after", "before_header", "after_header"}
+            assert re.match(r"2026-11-23T04:0\d:\d\d\.\d+Z\n\Z", diff["before"])
+            assert diff["before"] != diff["after"]
+
+    @pytest.mark.usefixtures("fleet")
+    def test_without_diff_mode_there_is_none(self, run: Run) -> None:
+        assert "diff" not in run(qga_update_time, domains=["*"]).result
+
+    def test_a_clock_that_must_not_be_touched(
+        self, fleet: SimulatedFleet, run: Run, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async def metadata(namespace: str, _timeout: float) -> str:
+            return f'<resync xmlns="{namespace}" enabled="no"/>'
+
+        monkeypatch.setattr(fleet.guests["web1"], "metadata", metadata)
+        skipped = run(qga_update_time, domains=["*"])
+        assert not skipped.failed
+        assert skipped.statuses()["web1"] == "skipped"
+        assert skipped.guests["web1"]["reason"]["code"] == OptedOutError.code
+        assert skipped.summary["skipped"] == 1
+        named = run(qga_update_time, domains=["web1"])
+        assert named.guests["web1"]["error"]["code"] == OptedOutError.code
+        assert fleet.guests["web1"].requests == []
+        assert run(qga_info, domains=["web1"], gather_subset=["os"]).statuses() == {"web1": "gathered"}
+
+    def test_one_that_stays_wrong_keeps_its_figures(self, fleet: SimulatedFleet, run: Run) -> None:
+        fleet.guests["web1"].handlers["guest-set-time"] = lambda _arguments: Returned({})
+        ended = run(qga_update_time, domains=["*"])
+        assert ended.failed
+        assert ended.statuses() == {"web1": "failed", "web2": "unchanged", "db1": "corrected"}
+        assert set(ended.guests["web1"]) - {"warnings"} == {"name", "status", "uuid", "error", *FIGURES}
+        assert ended.guests["web1"]["error"]["code"] == "not_converged"
+        assert ended.result["changed"] is True
+        assert ended.result["msg"].startswith("1 of 3 guests failed: web1 (not_converged) [guests_failed].")
+
+
+class TestInfo:
+    @pytest.mark.usefixtures("fleet")
+    def test_each_guest_has_its_facts(self, run: Run) -> None:
+        ended = run(qga_info, domains=["*"], gather_subset=["hostname", "os"])
+        assert not ended.failed
+        assert ended.result["changed"] is False
+        assert ended.result["guests"][0] == {
+            "name": "web1",
+            "status": "gathered",
+            "uuid": "uuid-of-web1",
+            "hostname": "web1.example",
+            "os": {"id": "debian"},
+            "errors": {},
+        }
+        assert ended.guests["db1"]["hostname"] == "db1.example"
+        del ended.summary["duration_ns"]
+        assert ended.summary == {"total": 3, "gathered": 3, "skipped": 0, "failed": 0}
+        assert "diff" not in ended.result
+
+    def test_listing_without_asking_anybody(self, fleet: SimulatedFleet, run: Run) -> None:
+        ended = run(qga_info, domains=["*"], gather_subset=["!all"])
+        assert ended.statuses() == dict.fromkeys(("web1", "web2", "db1"), "gathered")
+        assert all(guest.requests == [] for guest in fleet.guests.values())
+
+    @pytest.mark.usefixtures("fleet")
+    def test_a_command_of_all_agents(self, run: Run) -> None:
+        ended = run(qga_info, domains=["*"], command="guest-get-time")
+        assert all(entry["command"]["present"] for entry in ended.guests.values())
+
+    def test_one_that_keeps_silent_does_not_hide_the_others(self, fleet: SimulatedFleet, run: Run) -> None:
+        fleet.silence("web1")
+        ended = run(qga_info, domains=["*"], gather_subset=["os"])
+        assert ended.failed
+        assert ended.result["guests"][0] == {
+            "name": "web1",
+            "status": "failed",
+            "uuid": "uuid-of-web1",
+            "error": {
+                "code": "unresponsive",
+                "message": "the agent of web1 does not answer",
+                "hint": UnresponsiveError.default_hint,
+            },
+        }
+        assert ended.statuses() == {"web1": "failed", "web2": "gathered", "db1": "gathered"}
+        assert ended.result["error"]["code"] == "guests_failed"
+
+    def test_a_guest_that_does_not_run(self, fleet: SimulatedFleet, run: Run) -> None:
+        fleet.problems["web2"] = NotRunningError("web2 is shut off")
+        ended = run(qga_info, domains=["*"], gather_subset=["os"])
+        assert not ended.failed
+        assert ended.guests["web2"] == {
+            "name": "web2",
+            "status": "skipped",
+            "uuid": "uuid-of-web2",
+            "reason": {
+                "code": "not_running",
+                "message": "web2 is shut off",
+                "hint": NotRunningError.default_hint,
+            },
+        }
+        assert fleet.guests["web2"].requests == []
+        assert run(qga_info, domains=["web2"], gather_subset=["os"]).failed
+
+
+class TestTheShape:
+    @pytest.mark.usefixtures("fleet")
+    @pytest.mark.parametrize(("domains", "has_guest"), [(["web1"], True), (["web1", "web2"], False), (["*"], False)])
+    @pytest.mark.parametrize("which", [qga_info, qga_update_time])
+    def test_guest_is_the_one_entry_if_there_is_exactly_one(
+        self, which: Any, domains: list[str], has_guest: bool, run: Run
+    ) -> None:
+        ended = run(which, domains=domains)
+        assert ("guest" in ended.result) is has_guest
+        if has_guest:
+            assert ended.result["guests"] == [ended.result["guest"]]
+        assert "summary" in ended.result
+
+    def test_no_guest_at_all(self, fleet: SimulatedFleet, run: Run) -> None:
+        fleet.guests.clear()
+        ended = run(qga_update_time, domains=["*"])
+        assert not ended.failed
+        assert ended.result["guests"] == []
+        assert "guest" not in ended.result
+        assert ended.result["changed"] is False
+        del ended.summary["duration_ns"]
+        assert ended.summary == {
+            "total": 0,
+            "corrected": 0,
+            "unchanged": 0,
+            "skipped": 0,
+            "failed": 0,
+            "largest_offset_before_ns": None,
+            "largest_offset_after_ns": None,
+        }
+
+    @pytest.mark.parametrize(("which", "status"), [(qga_info, "gathered"), (qga_update_time, "corrected")])
+    def test_a_single_guest_has_a_status_and_no_summary(
+        self, fleet: SimulatedFleet, run: Run, monkeypatch: pytest.MonkeyPatch, which: Any, status: str
+    ) -> None:
+        monkeypatch.setattr(module, "target_of", lambda _params: Target("web1", lambda: fleet.guests["web1"]))
+        ended = run(which, domain="web1", _ansible_diff=True)
+        assert ended.result["guest"]["status"] == status
+        assert ended.result["guests"] == [ended.result["guest"]]
+        assert "uuid" not in ended.result["guest"]
+        assert "summary" not in ended.result
+        if which is qga_update_time:
+            assert set(ended.result["diff"]) == {"before", "after"}
+
+    def test_a_single_guest_that_failed_has_the_tasks_error(
+        self, fleet: SimulatedFleet, run: Run, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        fleet.silence("web1")
+        monkeypatch.setattr(module, "target_of", lambda _params: Target("web1", lambda: fleet.guests["web1"]))
+        ended = run(qga_info, domain="web1", fail_on="none")
+        assert ended.failed, "fail_on is for many"
+        assert ended.result["guest"] == {"name": "web1", "status": "failed", "error": ended.result["error"]}
+
+
+class TestFailOn:
+    @pytest.mark.parametrize(
+        ("silent", "fails"),
+        [
+            ([], set()),
+            (["web1"], {"any"}),
+            (["web1", "web2"], {"any"}),
+            (["web1", "web2", "db1"], {"any", "all"}),
+        ],
+    )
+    @pytest.mark.parametrize("fail_on", ["any", "all", "none"])
+    def test_when_the_task_fails(
+        self, fleet: SimulatedFleet, run: Run, fail_on: str, silent: list[str], fails: set[str]
+    ) -> None:
+        for name in silent:
+            fleet.silence(name)
+        ended = run(qga_update_time, domains=["*"], fail_on=fail_on)
+        assert ended.failed is (fail_on in fails)
+        assert ended.summary["failed"] == len(silent)
+        assert len(ended.guests) == 3
+        assert ("error" in ended.result) is ended.failed
+        if ended.failed:
+            assert ended.result["error"]["code"] == "guests_failed"
+            assert ended.result["error"]["message"].startswith(f"{len(silent)} of 3 guests failed: web1 (unresponsive)")
+
+    def test_by_default_any_that_failed(self, fleet: SimulatedFleet, run: Run) -> None:
+        fleet.silence("db1")
+        assert run(qga_info, domains=["*"]).failed
+
+    @pytest.mark.usefixtures("fleet")
+    def test_another_word_is_ansibles_to_refuse(self, run: Run) -> None:
+        ended = run(qga_info, domains=["*"], fail_on="most")
+        assert ended.failed
+        assert "fail_on must be one of" in ended.result["msg"]
+
+
+AHEAD = "was left so"
+
+
+class TestWarnings:
+    @pytest.mark.parametrize(("guests", "told"), [(1, 1), (10, 10), (11, 10), (200, 10)])
+    def test_after_ten_the_rest_is_counted(self, fleet: SimulatedFleet, run: Run, guests: int, told: int) -> None:
+        fleet.guests.clear()
+        for number in range(1, guests + 1):
+            fleet.add(f"web{number}", 5 * SECOND)
+        ended = run(qga_update_time, domains=["*"], allow_backward=False)
+        assert not ended.failed
+        warnings = ended.said(AHEAD)
+        assert len(warnings) == told
+        for number, warning in enumerate(warnings, 1):
+            assert f"web{number}: the guest is " in warning
+        more = f"and {guests - told} more warnings of this kind; each guest's entry in guests has its own"
+        assert len(ended.said("more warnings")) == len(ended.said(more)) == (guests > told)
+        assert all(AHEAD in entry["warnings"][0] for entry in ended.guests.values())
+        assert ended.summary["unchanged"] == guests
+
+    def test_how_they_were_named_is_told_besides(self, fleet: SimulatedFleet, run: Run) -> None:
+        fleet.warnings = ("web1 is named more than once; it is done once",)
+        ended = run(qga_info, domains=["*"])
+        assert ended.said("more than once")
+
+    @pytest.mark.usefixtures("fleet")
+    def test_a_guest_without_any_has_none_in_its_entry(self, run: Run) -> None:
+        ended = run(qga_update_time, domains=["*"], allow_backward=False)
+        assert ["warnings" in ended.guests[name] for name in ("web1", "web2", "db1")] == [False, False, True]
+
+
+class TestHowGuestsAreAttendedTo:
+    def test_the_agents_are_waited_for_first_if_that_is_wanted(self, fleet: SimulatedFleet, run: Run) -> None:
+        run(qga_info, domains=["*"], gather_subset=["os"], wait_timeout=60)
+        for guest in fleet.guests.values():
+            assert [command for command, _arguments in guest.requests] == ["guest-ping", "guest-get-osinfo"]
+
+    def test_the_time_limit_is_each_exchanges(self, fleet: SimulatedFleet, run: Run) -> None:
+        run(qga_info, domains=["*"], gather_subset=["os"], timeout=1.5)
+        assert [guest.timeouts for guest in fleet.guests.values()] == [[1.5]] * 3
+
+    def test_a_defect_that_is_met_with_one_guest_is_that_guests_alone(self, fleet: SimulatedFleet, run: Run) -> None:
+        def defective(_arguments: Any) -> Any:
+            raise ZeroDivisionError("division by zero")
+
+        fleet.guests["web1"].handlers["guest-get-osinfo"] = defective
+        ended = run(qga_info, domains=["*"], gather_subset=["os"])
+        assert ended.statuses() == {"web1": "failed", "web2": "gathered", "db1": "gathered"}
+        assert ended.guests["web1"]["error"]["code"] == "internal_error"
+        assert "Traceback" not in json.dumps(ended.result)
+
+
+class SlowChannel(SimulatedGuest):
+    """A guest whose agent takes its time, of real clocks."""
+
+    async def call(self, request: Any, timeout: float) -> Any:
+        await pause(60.0)
+        return await super().call(request, timeout)
+
+
+class TestTheDeadline:
+    def test_what_is_not_done_by_then_has_failed(self, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+        fleet = SimulatedFleet(TimeLine())  # no module reads it: these are real seconds
+        fleet.add("web1")
+        fleet.guests["web2"] = SlowChannel(fleet.line)
+        fleet.problems["web3"] = NotRunningError("web3 is shut off")
+        fleet.add("web3")
+        monkeypatch.setitem(fleet_options._FINDERS, "domains", fleet.find)  # type: ignore[arg-type]
+        ended = run(qga_info, domains=["*"], gather_subset=["os"], deadline=0.1)
+        assert ended.failed
+        assert ended.statuses() == {"web1": "gathered", "web2": "failed", "web3": "skipped"}
+        assert ended.guests["web2"]["error"]["message"] == "the deadline of 0.1 s passed before it was done"
+        assert ended.result["msg"].startswith("1 of 3 guests failed: web2 (deadline) [guests_failed].")
+
+
+def leave_socket(path: Path) -> None:
+    """As a QEMU does that was killed: it is there, and nobody listens."""
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+
+
+NAMING = ("domain", "domains", "socket", "sockets", "address", "vsock")
+
+
+class TestOptions:
+    @pytest.mark.parametrize("which", [qga_info, qga_update_time])
+    @pytest.mark.parametrize(
+        ("arguments", "words"),
+        [
+            ({}, "No guest is named [invalid_option]. Give exactly one of domain, "),
+            ({"domain": "web1", "domains": ["web2"]}, "Several options name guests: domain, domains [invalid_option]."),
+            ({"domains": ["web1"], "sockets": ["/run/1.qga"]}, "Several options name guests: domains, sockets ["),
+            ({"socket": "/run/1.qga", "sockets": ["/run/*.qga"]}, "Several options name guests: socket, sockets ["),
+            ({"domain": "web1", "domains": []}, "Several options name guests: domain, domains ["),
+            ({"domains": []}, "Domains is an empty list [invalid_option]. Name guests in domains, or set allow_empty"),
+            ({"sockets": []}, "Sockets is an empty list [invalid_option]."),
+            ({"domains": ["web1", ""]}, "An entry of domains is empty or has a NUL character in it [invalid_option]."),
+            ({"domains": ["a\0b"]}, "An entry of domains is empty or has a NUL character in it [invalid_option]."),
+            ({"domains": ["*", "!"]}, "An entry of domains is empty or has a NUL character in it [invalid_option]."),
+            ({"domains": ["*"], "exclude": [""]}, "An entry of exclude is empty or has a NUL character in it ["),
+            ({"sockets": ["!/run/1.qga"]}, "Sockets only says what to leave out [invalid_option]. Add a path or"),
+            ({"domains": ["*"], "concurrency": 0}, "Concurrency is 0 [invalid_option]."),
+            ({"domains": ["*"], "deadline": 0}, "Deadline is 0.0 s [invalid_option]."),
+            ({"domains": ["*"], "deadline": "nan"}, "Deadline is nan s [invalid_option]."),
+        ],
+    )
+    def test_what_contradicts_itself_or_names_nothing_is_refused_before_a_guest_is_touched(
+        self, fleet: SimulatedFleet, run: Run, which: Any, arguments: dict[str, Any], words: str
+    ) -> None:
+        ended = run(which, **arguments)
+        assert ended.failed
+        assert ended.result["msg"].startswith(words)
+        assert "\n" not in ended.result["msg"]
+        assert ended.result["error"]["code"] == "invalid_option"
+        assert ended.result["changed"] is False
+        assert "guests" not in ended.result
+        assert all(guest.requests == [] for guest in fleet.guests.values())
+
+    def test_the_hint_names_all_options_that_name_guests(self, run: Run) -> None:
+        hint = run(qga_info).result["error"]["hint"]
+        assert set(NAMING) <= set(re.findall(r"\w+", hint))
+
+    @pytest.mark.parametrize(
+        ("which", "arguments"),
+        [(qga_update_time, {"tolerance": -1}), (qga_info, {"gather_subset": ["nonsense"]})],
+    )
+    def test_a_modules_own_options_are_checked_before_the_guests_are_looked_for(
+        self, fleet: SimulatedFleet, run: Run, which: Any, arguments: dict[str, Any]
+    ) -> None:
+        ended = run(which, domains=["*"], **arguments)
+        assert ended.result["error"]["code"] == "invalid_option"
+        assert fleet.closed == 0
+
+    def test_a_list_may_be_written_as_a_string(self, fleet: SimulatedFleet, run: Run) -> None:
+        assert list(run(qga_info, domains="web1,db1").guests) == ["web1", "db1"]
+        assert fleet.guests["web2"].requests == []
+
+    def test_patterns_that_match_nothing(self, run: Run, tmp_path: Path) -> None:
+        pattern = f"{tmp_path}/*.qga"
+        ended = run(qga_info, sockets=[pattern])
+        assert ended.failed
+        assert ended.result["error"]["code"] == NotFoundError.code
+        assert ended.result["msg"].startswith(f"No socket matches {pattern} [not_found].")
+        assert "guests" not in ended.result
+        empty = run(qga_info, sockets=[pattern], allow_empty=True)
+        assert not empty.failed
+        assert empty.result["guests"] == []
+
+    def test_sockets_in_the_home_directory(self, run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        monkeypatch.setenv("HOME", str(tmp_path))
+        for name in ("1.qga", "2.qga", "3.qga"):
+            leave_socket(tmp_path / name)
+        nobody_is_asked: dict[str, Any] = {"gather_subset": ["!all"]}
+        ended = run(qga_info, sockets=["~/*.qga", "!~/1.qga"], exclude=["~/2.qga"], **nobody_is_asked)
+        assert list(ended.guests) == [f"{tmp_path}/3.qga"]
+        assert list(run(qga_info, sockets=["~/3.qga"], **nobody_is_asked).guests) == [f"{tmp_path}/3.qga"]
+
+    def test_a_socket_of_a_pattern_where_nobody_listens_is_skipped(self, run: Run, tmp_path: Path) -> None:
+        path = str(tmp_path / "1.qga")
+        leave_socket(tmp_path / "1.qga")
+        assert run(qga_info, sockets=[f"{tmp_path}/*"]).guests[path]["reason"]["code"] == "not_connected"
+        assert run(qga_info, sockets=[path]).guests[path]["error"]["code"] == "not_connected"
+        assert run(qga_info, sockets=[path], skip_unusable=True).statuses() == {path: "skipped"}
