@@ -54,7 +54,8 @@ lint: .venv/.ready ## ruff, mypy, vermin, yamllint, ansible-lint, reuse
 	$(venv)/ruff check
 	$(venv)/ruff format --check
 	@$(venv)/python -m tests.support.collection link >/dev/null
-	$(venv)/mypy -p ansible_collections.qemu.guest_agent.plugins.module_utils
+	$(venv)/mypy -p ansible_collections.qemu.guest_agent.plugins.module_utils \
+	    -p ansible_collections.qemu.guest_agent.plugins.plugin_utils
 	@$(venv)/python -m tests.support.extended_agent >/dev/null
 	MYPYPATH=build/extended_agent $(venv)/mypy -p qemu_ga_extended
 	$(venv)/vermin --quiet --no-tips --violations --target=3.8- plugins roles/extended_agent/files

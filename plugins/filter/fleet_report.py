@@ -1,0 +1,87 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Filters that report what came of a run on many hypervisors: as a page, as totals, as lines."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import Any, Callable, TypeVar
+
+from ansible.errors import AnsibleFilterError
+from ansible.module_utils.parsing.convert_bool import boolean
+from ansible_collections.qemu.guest_agent.plugins.plugin_utils.fleet_report import render, text_summary, totals
+from ansible_collections.qemu.guest_agent.plugins.plugin_utils.fleet_report_format import SECOND_NS
+
+Report = TypeVar("Report")
+
+_LONGEST_TOLERANCE = 366 * 86400.0  # seconds; the module's own limit
+
+
+def fleet_report_html(
+    hypervisors: object,
+    title: object = "Clocks of the fleet",
+    play: object = "",
+    tolerance: object = None,
+    check_mode: object = False,
+    made_at: object = None,
+) -> str:
+    for name, value in (("title", title), ("play", play), ("made_at", "" if made_at is None else made_at)):
+        if not isinstance(value, str):
+            raise AnsibleFilterError(f"fleet_report_html: {name} is a text, not of type {type(value).__name__}")
+    return _reported(
+        "fleet_report_html",
+        render,
+        hypervisors,
+        title=title,
+        play=play,
+        tolerance_ns=None if tolerance is None else _tolerance_ns(tolerance),
+        check_mode=_check_mode(check_mode),
+        made_at=made_at or time.time_ns(),
+    )
+
+
+def fleet_report_totals(hypervisors: object) -> dict[str, int | None]:
+    return _reported("fleet_report_totals", totals, hypervisors)
+
+
+def fleet_report_text(hypervisors: object) -> list[str]:
+    return _reported("fleet_report_text", text_summary, hypervisors)
+
+
+def _reported(name: str, report: Callable[..., Report], hypervisors: object, **arguments: Any) -> Report:
+    try:
+        return report(hypervisors, **arguments)
+    except TypeError as error:
+        raise AnsibleFilterError(f"{name}: {error}") from error
+
+
+def _tolerance_ns(value: Any) -> int:
+    try:
+        # From the command line, a number comes as a text.
+        seconds = math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        seconds = math.nan
+    if not 0.0 <= seconds <= _LONGEST_TOLERANCE:
+        raise AnsibleFilterError(
+            f"fleet_report_html: tolerance is a number of seconds between 0 and {_LONGEST_TOLERANCE:.0f}"
+        )
+    return round(seconds * SECOND_NS)
+
+
+def _check_mode(value: Any) -> bool:
+    try:
+        return bool(boolean(value))
+    except TypeError as error:
+        raise AnsibleFilterError("fleet_report_html: check_mode is a boolean") from error
+
+
+class FilterModule:
+    def filters(self) -> dict[str, Callable[..., Any]]:
+        return {
+            "fleet_report_html": fleet_report_html,
+            "fleet_report_text": fleet_report_text,
+            "fleet_report_totals": fleet_report_totals,
+        }

@@ -1,0 +1,137 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from ansible.errors import AnsibleFilterError
+from ansible_collections.qemu.guest_agent.plugins.filter.fleet_report import FilterModule
+
+from tests.support.collection import ROOT, make_importable
+
+FILTERS = FilterModule().filters()
+html, text, totals = (FILTERS[f"fleet_report_{name}"] for name in ("html", "text", "totals"))
+
+JINJA = "{{ 7 * 191 }}{% set x = 1 %}{# gone #}"
+CALCULATED = str(7 * 191)
+FLEET: list[dict[str, Any]] = [
+    {
+        "host": "hv1",
+        "error": None,
+        "guests": [
+            {"name": "web1", "status": "unchanged", "within_tolerance": True, "offset_before_ns": -1_234},
+            {"name": JINJA, "status": "failed", "error": {"code": "timeout", "message": JINJA, "hint": JINJA}},
+        ],
+    }
+]
+
+
+def test_the_filters_give_what_the_report_gives() -> None:
+    page = html(FLEET, title="Mine", play="Ours", tolerance=0.25, check_mode=True, made_at="today")
+    assert all(told in page for told in ("Mine", "Ours", "±250 ms", "Check mode", "today", "web1"))
+    assert totals(FLEET)["failed"] == 1
+    assert text(FLEET)[-1].startswith("hv1: ")
+
+
+def test_all_but_the_results_has_a_default() -> None:
+    page = html(FLEET)
+    assert "Clocks of the fleet" in page
+    assert " UTC</b>" in page
+    assert "Check mode" not in page
+    assert "tolerance ±" not in page
+
+
+@pytest.mark.parametrize(("tolerance", "shown"), [("0.1", "±100 ms"), (0, "±0 ns"), (2, "±2.00 s")])
+def test_a_tolerance_may_come_from_the_command_line(tolerance: object, shown: str) -> None:
+    assert shown in html(FLEET, tolerance=tolerance)
+
+
+@pytest.mark.parametrize("check_mode", [True, "yes", "true", 1])
+def test_check_mode_may_come_from_the_command_line(check_mode: object) -> None:
+    assert "Check mode" in html(FLEET, check_mode=check_mode)
+
+
+@pytest.mark.parametrize("tolerance", ["far", "", -1, math.nan, math.inf, "nan", 1e300, 10**400, True, [], {}])
+def test_a_tolerance_that_is_none_is_refused_in_a_sentence(tolerance: object) -> None:
+    with pytest.raises(AnsibleFilterError, match="fleet_report_html: tolerance is a number of seconds between 0 and"):
+        html(FLEET, tolerance=tolerance)
+
+
+@pytest.mark.parametrize("check_mode", ["perhaps", [], None])
+def test_a_check_mode_that_is_none_is_refused_in_a_sentence(check_mode: object) -> None:
+    with pytest.raises(AnsibleFilterError, match="fleet_report_html: check_mode is a boolean"):
+        html(FLEET, check_mode=check_mode)
+
+
+@pytest.mark.parametrize("option", ["title", "play", "made_at"])
+def test_a_text_that_is_none_is_refused_in_a_sentence(option: str) -> None:
+    with pytest.raises(AnsibleFilterError, match=f"fleet_report_html: {option} is a text, not of type int"):
+        html(FLEET, **{option: 5})
+
+
+@pytest.mark.parametrize("name", FILTERS)
+@pytest.mark.parametrize("results", [None, "hosts", {"host": "hv1"}, 5])
+def test_results_that_are_none_are_refused_in_a_sentence(name: str, results: object) -> None:
+    with pytest.raises(
+        AnsibleFilterError, match=f"{name}: the results of a fleet are a list with one dict per hypervisor"
+    ):
+        FILTERS[name](results)
+
+
+@pytest.mark.parametrize("name", FILTERS)
+def test_every_filter_is_documented(name: str) -> None:
+    documentation = yaml.safe_load((ROOT / f"plugins/filter/{name}.yml").read_text(encoding="utf-8"))
+    assert documentation["DOCUMENTATION"]["name"] == name
+    code = FILTERS[name].__code__
+    options = set(documentation["DOCUMENTATION"]["options"]) - {"_input"}
+    assert options == set(code.co_varnames[1 : code.co_argcount])
+    examples = yaml.safe_load(documentation["EXAMPLES"])
+    assert f"qemu.guest_agent.{name}" in json.dumps(examples)
+    assert documentation["RETURN"]["_value"]["type"]
+
+
+def test_in_a_play_nothing_that_a_guest_sends_becomes_a_template(tmp_path: Path) -> None:
+    """Through this environment's own ansible-core: results as they were registered, kept as facts, written to files."""
+    (tmp_path / "fleet.json").write_text(json.dumps(FLEET))
+    page = "{{ fleet | qemu.guest_agent.fleet_report_html(tolerance=0.1, check_mode=ansible_check_mode) }}"
+    tasks = [
+        {"ansible.builtin.command": {"argv": ["cat", str(tmp_path / "fleet.json")]}, "register": "ran"},
+        {"ansible.builtin.set_fact": {"fleet": "{{ ran.stdout | from_json }}"}},
+        {"ansible.builtin.set_fact": {"page": page, "lines": "{{ fleet | qemu.guest_agent.fleet_report_text }}"}},
+        {"ansible.builtin.copy": {"content": "{{ page }}", "dest": str(tmp_path / "page.html")}},
+        {"ansible.builtin.copy": {"content": "{{ lines | join('\\n') }}", "dest": str(tmp_path / "lines")}},
+        {"ansible.builtin.assert": {"that": "(fleet | qemu.guest_agent.fleet_report_totals).failed == 1"}},
+        {"ansible.builtin.debug": {"msg": "{{ 'hv1' | qemu.guest_agent.fleet_report_text }}"}, "ignore_errors": True},
+    ]
+    play = {"hosts": "localhost", "gather_facts": False, "tasks": tasks}
+    (tmp_path / "play.yml").write_text(yaml.safe_dump([play]))
+    ran = subprocess.run(
+        [
+            *(str(Path(sys.executable).with_name("ansible-playbook")), "-i", "localhost,", "-c", "local"),
+            *("-e", f"ansible_python_interpreter={sys.executable}", "play.yml"),
+        ],
+        cwd=tmp_path,
+        env={**os.environ, "ANSIBLE_COLLECTIONS_PATH": str(make_importable()), "ANSIBLE_LOCALHOST_WARNING": "false"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    output = ran.stdout + ran.stderr
+    assert ran.returncode == 0, output
+    assert "a list with one dict per hypervisor" in " ".join(output.split())
+    written = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "&#123;&#123; 7 * 191 }}" in written
+    assert "±100 ms" in written
+    lines = (tmp_path / "lines").read_text(encoding="utf-8")
+    assert f"hv1: {JINJA}: timeout: {JINJA}" in lines
+    assert CALCULATED not in written + lines
