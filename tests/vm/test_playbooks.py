@@ -1,0 +1,177 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The playbooks on a real guest under libvirt: restore_guest above all, since only libvirt can restore."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.support.ansible_run import PlaybookRun, run_playbook_of_collection
+from tests.support.correction import claims, entry_of
+from tests.vm.guest import Guest
+
+SECOND_NS = 1_000_000_000
+ASLEEP_S = 2.0
+# What an emulated guest on a busy machine may still be off by; how good it usually is, the benchmark tells.
+NEAR_NS = 50_000_000
+
+
+def restore(domain: str, *variables: str, check: bool = False, inventory: str = "localhost,") -> PlaybookRun:
+    given = [argument for variable in (f"qga_domain={domain}", *variables) for argument in ("-e", variable)]
+    return run_playbook_of_collection("restore_guest", *given, *(["--check"] if check else []), inventory=inventory)
+
+
+@pytest.fixture
+def awake(guest: Guest) -> Iterator[Guest]:
+    """The guest, which runs again afterwards, whatever became of it."""
+    yield guest
+    if not guest.is_running:
+        guest.start()
+        guest.wait_for_agent()
+
+
+# ------------------------------------------------------------------------------------------------------------ restoring
+
+
+@contextmanager
+def saved_to_a_file(guest: Guest, directory: Path) -> Iterator[str]:
+    yield f"qga_save_file={guest.save(directory / 'web1.save')}"
+
+
+@contextmanager
+def saved_by_libvirt(guest: Guest, _directory: Path) -> Iterator[str]:
+    guest.managed_save()
+    yield "qga_managed_save=true"
+
+
+@contextmanager
+def snapshotted(guest: Guest, _directory: Path) -> Iterator[str]:
+    guest.snapshot("calm")
+    try:
+        yield "qga_snapshot=calm"
+    finally:
+        guest.delete_snapshot("calm")
+
+
+Keeper = Callable[[Guest, Path], AbstractContextManager[str]]
+
+
+@pytest.mark.parametrize("keep", [saved_to_a_file, saved_by_libvirt, snapshotted])
+def test_a_guest_is_restored_and_its_clock_proved(keep: Keeper, awake: Guest, tmp_path: Path) -> None:
+    with keep(awake, tmp_path) as source:
+        state, asleep_since = awake.state, time.monotonic()
+        checked = restore(awake.name, source, check=True)
+        assert checked.status == 0, checked.output
+        assert f"{awake.name} would be restored from" in checked.output
+        assert awake.state == state
+
+        time.sleep(ASLEEP_S)
+        run = restore(awake.name, source)
+        slept_ns = (time.monotonic() - asleep_since) * SECOND_NS
+        assert run.status == 0, run.output
+    entry, said = run.result("Set its clock right")["guest"], run.result("Make sure that it is right")["msg"]
+    assert -slept_ns < entry["offset_before_ns"] < -ASLEEP_S * SECOND_NS
+    truth = awake.witness.offset()
+    assert abs(truth.offset_ns) < NEAR_NS
+    assert claims(entry, "after", truth)
+    figures = r"was off by -[\d,]+\.\d{3} ms and is off by [+-]\d+\.\d{3} ms now, uncertain by \d+\.\d{3} ms"
+    assert re.search(f"The clock of {awake.name} {figures}, with a tolerance of 100.000 ms.", said)
+
+
+def test_a_guest_that_slept_while_it_was_paused_runs_afterwards(awake: Guest) -> None:
+    awake.suspend()
+    awake.managed_save()
+    run = restore(awake.name, "qga_managed_save=true")
+    assert run.status == 0, run.output
+    assert awake.is_running
+    assert abs(awake.witness.offset().offset_ns) < NEAR_NS
+
+
+def test_a_clock_that_is_not_right_fails_the_run(awake: Guest) -> None:
+    awake.managed_save()
+    # A guest that is ahead is left alone: the module is content with that, the playbook is not.
+    run = restore(awake.name, "qga_managed_save=true", "qga_allow_backward=false", "qga_utc_offset=-3600")
+    assert run.status == 2
+    assert re.search(r" is off by \+3,\d{3},\d{3}\.\d{3} ms now, ", run.result("Make sure that it is right")["msg"])
+    entry_of(awake)
+
+
+# ------------------------------------------------------------------------------------------------------------- refusing
+
+
+def check_refusal(run: PlaybookRun, words: str) -> None:
+    assert run.status == 2, run.output
+    (line,) = (line for line in run.output.splitlines() if line.startswith("fatal:"))
+    assert words in line
+    assert "Traceback" not in run.output
+    assert "changed=0" in run.output
+
+
+@pytest.mark.parametrize(
+    ("variables", "words"),
+    [
+        ((), "Give one of qga_save_file, qga_managed_save and qga_snapshot"),
+        (("qga_snapshot=calm", "qga_managed_save=true"), "not from qga_managed_save and qga_snapshot at once"),
+        (("qga_managed_save=true",), "is running already: its disk has gone on"),
+        (("qga_save_file=/nonexistent/web1.save",), "is running already: its disk has gone on"),
+        (("qga_snapshot=nonesuch",), "no domain snapshot with matching name 'nonesuch'."),
+        (("qga_snapshot=--current",), "no domain snapshot with matching name '--current'."),
+        (("qga_snapshot=calm", "qga_uri=qemu:///nonesuch"), "unexpected qemu URI path"),
+    ],
+)
+def test_what_cannot_be_restored_is_said_in_a_sentence(guest: Guest, variables: tuple[str, ...], words: str) -> None:
+    before = guest.state
+    check_refusal(restore(guest.name, *variables), words)
+    assert guest.state == before == "running"
+
+
+def test_a_guest_that_does_not_exist(guest: Guest) -> None:
+    check_refusal(restore("qga-nonesuch", "qga_managed_save=true"), "failed to get domain 'qga-nonesuch'")
+    assert guest.is_running
+
+
+def test_a_guest_on_several_hypervisors(guest: Guest) -> None:
+    run = restore(guest.name, "qga_managed_save=true", inventory="hv1,hv2")
+    check_refusal(run, "restored on one hypervisor, and there are 2; name it by -e qga_hosts=NAME.")
+
+
+def test_a_file_of_another_guest_or_of_none(awake: Guest, tmp_path: Path) -> None:
+    saved = awake.save(tmp_path / "web1.save")
+    try:
+        check_refusal(restore("qga-other", f"qga_save_file={saved}"), f"is not of qga-other, but of {awake.name}.")
+        missing = restore(awake.name, f"qga_save_file={tmp_path}/nonesuch.save")
+        check_refusal(missing, "No such file or directory")
+        none = restore(awake.name, "qga_managed_save=true")
+        check_refusal(none, f"virsh cannot restore {awake.name} from its managed save")
+    finally:
+        awake.restore(saved)
+
+
+# --------------------------------------------------------------------------------------------------------------- fleets
+
+
+def test_a_fleet_of_domains(guest: Guest, tmp_path: Path) -> None:
+    guest.witness.step(-3 * SECOND_NS)
+    asked = ("-e", json.dumps({"qga_domains": [guest.name, "qga-nonesuch"]}))
+    resync = run_playbook_of_collection("resync_fleet", *asked, directory=tmp_path)
+    assert resync.status == 2, resync.output
+    assert "(item=the one guest)" in resync.output
+    assert "No hypervisor that answered has qga-nonesuch." in resync.output
+    assert abs(guest.witness.offset().offset_ns) < NEAR_NS
+    report = (tmp_path / "resync_fleet.html").read_text(encoding="utf-8")
+    assert guest.name in report
+    assert "qga-nonesuch" in report
+
+    gather = run_playbook_of_collection("gather_facts", "-e", f"qga_domains={guest.name}", directory=tmp_path)
+    assert gather.status == 0, gather.output
+    (entry,) = json.loads((tmp_path / "guest_facts" / "localhost.json").read_text(encoding="utf-8"))["guests"]
+    assert (entry["name"], entry["status"], entry["os"]["id"]) == (guest.name, "gathered", "debian")
