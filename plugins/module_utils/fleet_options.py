@@ -117,10 +117,14 @@ def _sockets(params: Params) -> Iterator[Fleet]:
         )
 
     def guest(chosen: Chosen) -> Guest:
+        problem = None
+        if not os.path.exists(chosen.name):
+            problem = NotFoundError(f"there is no socket {chosen.name}", "Check the path; QEMU makes it at its start.")
         return Guest(
             chosen.name,
             lambda: StreamChannel(UnixAddress(chosen.name)),
             is_optional=params["skip_unusable"] or not chosen.by_name,
+            problem=problem,
         )
 
     def named(entry: str) -> Sequence[Candidate]:

@@ -261,6 +261,8 @@ class TestSockets:
         paths = [f"{run_dir}/{name}.qga" for name in ("nosuch", "notes", "gone")]
         guests = found(sockets=paths).guests
         assert [guest.name for guest in guests] == paths
+        # What is not there is known before anybody is asked; of what is there, only the kernel knows who listens.
+        assert [getattr(guest.problem, "code", None) for guest in guests] == ["not_found", None, "not_found"]
         with Blocking(guests[0].open()) as channel, pytest.raises(NotFoundError, match=r"nosuch\.qga"):
             channel.call(Request("guest-ping"), 1.0)
 
