@@ -59,6 +59,7 @@ from tests.support.fake_agent import (
     Late,
     On,
     Silent,
+    SilentFrom,
     listen_unix,
 )
 
@@ -259,8 +260,7 @@ def test_a_reply_to_set_time_that_never_comes_is_no_verdict(tmp_path: Path) -> N
 
 @pytest.mark.usefixtures("quick_hwclock")
 def test_an_agent_that_falls_silent_at_set_time_is_an_error_with_the_figures_before(tmp_path: Path) -> None:
-    # The sync, guest-info and the readings are answered.
-    with agent_at(tmp_path, faults=(Silent(after=10),)):
+    with agent_at(tmp_path, faults=(SilentFrom("guest-set-time"),)):
         report = corrected(tmp_path, timeout=0.3, samples=8)
     assert report.error is not None
     assert report.error.code in ("timeout", "unresponsive")

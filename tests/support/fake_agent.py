@@ -444,6 +444,18 @@ class Silent:
         return pieces if sent.number < self.after else ()
 
 
+class SilentFrom:
+    """Answers no more from the first request for ``command`` on."""
+
+    def __init__(self, command: str) -> None:
+        self._command = command
+        self._is_silent = False
+
+    def __call__(self, sent: Sent, pieces: Pieces) -> Pieces:
+        self._is_silent = self._is_silent or sent.command == self._command
+        return () if self._is_silent else pieces
+
+
 @dataclass(frozen=True)
 class HangUpAfter:
     """Closes the connection in place of a reply, after so many others and so many bytes of it."""

@@ -117,7 +117,7 @@ def test_a_dead_guest_costs_its_own_time_and_nothing_else(fleet: dict[str, Guest
     dead = fleet[NAMES[0]]
     pid = dead.sh("pidof qemu-ga").strip()
     # The agent cannot answer the very request that stops it, so it is stopped a little later; and it goes on by itself.
-    dead.sh(f"systemd-run --quiet --collect --no-block sh -c 'sleep 1; kill -STOP {pid}; sleep 45; kill -CONT {pid}'")
+    dead.sh(f"systemd-run --quiet --collect --no-block sh -c 'sleep 1; kill -STOP {pid}; sleep 30; kill -CONT {pid}'")
     for name, each in fleet.items():
         if name != dead.name:
             each.witness.step(-5 * SECOND_NS)
