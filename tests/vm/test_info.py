@@ -66,7 +66,7 @@ def test_what_this_agent_lacks_is_told_and_costs_nothing_else(run: PlaybookRun) 
 
 
 def test_the_least(run: PlaybookRun) -> None:
-    assert set(facts(run, "min")) == {"name", "agent", "hostname", "os", "timezone", "errors"}
+    assert set(facts(run, "min")) == {"name", "status", "agent", "hostname", "os", "timezone", "errors"}
 
 
 def test_all_but_some(run: PlaybookRun) -> None:
