@@ -24,7 +24,7 @@ from .waiting import READING, WRITING, Conversation, Received, Wait, outcome_of
 Result = TypeVar("Result")
 
 # Who has waited for this long is no longer counted as being worked on.
-_PATIENCE_SECONDS = 0.25
+_PATIENCE_SECONDS = 0.05
 # A guest takes two descriptors at most, and some are needed for other things.
 _DESCRIPTORS_EACH = 2
 _DESCRIPTORS_KEPT = 64

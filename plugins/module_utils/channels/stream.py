@@ -34,6 +34,9 @@ from .bounded import BoundedCaller, StillBusyError, Worker
 # How long closing waits for a reply that is still under way. A stock agent that listens on a unix socket exits when its
 # client closes with unread bytes (ECONNRESET, `stop_agent` in qga/main.c, QEMU 10.0.13).
 _DRAIN_SECONDS = 0.5
+# A reply that has not come so long after its request is not likely to come just now.
+_LATE_SECONDS = 1.0
+_SHORTEST_DRAIN_SECONDS = 0.02
 
 # A unix socket whose queue of clients is full says so at once, and does not tell when there is room.
 _FULL_QUEUE_SECONDS = 0.05
@@ -223,6 +226,7 @@ class StreamChannel(Channel):
         self._socket: socket.socket | None = None
         self._decoder = wire.Decoder(limits)
         self._received: deque[wire.Event] = deque()
+        self._sent_ns = 0
         self._received_ns = 0
         self._in_sync = False
 
@@ -324,7 +328,7 @@ class StreamChannel(Channel):
 
     async def _send(self, connection: socket.socket, stamped: Callable[[int], bytes], deadline: Deadline) -> int:
         """Send all of it; returns the host's monotonic clock just before the first byte left."""
-        sent_ns = time.monotonic_ns()
+        sent_ns = self._sent_ns = time.monotonic_ns()
         rest = memoryview(stamped(sent_ns))
         while rest:
             try:
@@ -376,7 +380,8 @@ class StreamChannel(Channel):
         if self._in_sync and not self._has_unasked(connection):
             return
         connection.shutdown(socket.SHUT_WR)
-        deadline = Deadline(_DRAIN_SECONDS)
+        asked_for_seconds = (time.monotonic_ns() - self._sent_ns) / 1e9
+        deadline = Deadline(min(_DRAIN_SECONDS, max(_LATE_SECONDS - asked_for_seconds, _SHORTEST_DRAIN_SECONDS)))
         while not deadline.expired():
             found = await received(connection.fileno(), deadline)
             if found is None or not found.data:

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from ansible_collections.qemu.guest_agent.plugins.module_utils import multiplexer
 from ansible_collections.qemu.guest_agent.plugins.module_utils.multiplexer import Multiplexer
 from ansible_collections.qemu.guest_agent.plugins.module_utils.waiting import (
     Conversation,
@@ -275,7 +276,11 @@ class TimeIsUpError(Exception):
 
 class TestTheEnd:
     @pytest.mark.parametrize("concurrency", [1, 20])
-    def test_what_was_done_counts_and_the_rest_is_told(self, pairs: list[Pair], concurrency: int) -> None:
+    def test_what_was_done_counts_and_the_rest_is_told(
+        self, pairs: list[Pair], concurrency: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(multiplexer, "_PATIENCE_SECONDS", FOREVER)  # who waits makes no room here
+
         async def waits(pair: Pair) -> str:
             try:
                 await receives(pair)
@@ -285,8 +290,9 @@ class TestTheEnd:
 
         pairs[0].theirs.send(b"x")
         ended: dict[int, str] = {}
-        multiplexer: Multiplexer[str] = Multiplexer(concurrency, ended.__setitem__)
-        begun = multiplexer.run((waits(pair) for pair in pairs), time.monotonic() + 0.1, TimeIsUpError)
+        begun = Multiplexer(concurrency, ended.__setitem__).run(
+            (waits(pair) for pair in pairs), time.monotonic() + 0.1, TimeIsUpError
+        )
         assert ended == {0: "done", **dict.fromkeys(range(1, begun), "told")}
         assert begun == (2 if concurrency == 1 else 4)
 

@@ -456,6 +456,18 @@ def test_closing_waits_for_a_reply_on_the_way(tmp_path: Path) -> None:
     assert resets == []
 
 
+def test_closing_does_not_wait_for_a_reply_that_is_long_overdue(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream, "_DRAIN_SECONDS", 30.0)
+    monkeypatch.setattr(stream, "_LATE_SECONDS", 0.1)
+    with FakeAgent(listen_unix(tmp_path / "agent.sock"), faults=(Silent(),)):
+        channel = channel_to(UnixAddress(str(tmp_path / "agent.sock")))
+        fault_of(UnresponsiveError, lambda: channel.call(PING, 0.2))
+        with at_most(0.0):
+            channel.close()
+
+
 def test_closing_what_was_reset_meanwhile_is_no_error(tmp_path: Path) -> None:
     def talk(server: SocketServer, connection: socket.socket) -> None:
         connection.recv(1)
