@@ -51,9 +51,7 @@ def booted_guest(
     catches_up: bool = False,
 ) -> Iterator[Guest]:
     """A guest that answers, of this release; one of that name that an earlier run left behind is destroyed first."""
-    left_behind = Guest.find(connection, name)
-    if left_behind is not None:
-        left_behind.destroy()
+    _clear(connection, name)
     with boot(connection, name, image.image_for(recipe.recipe_for(release), say), say, catches_up) as guest:
         yield guest
 
@@ -65,17 +63,22 @@ def booted_guests(
     release: str = recipe.DEFAULT_RELEASE,
     say: Callable[[str], None] = print,
 ) -> Iterator[tuple[Guest, ...]]:
-    """Several guests, which boot side by side."""
+    """Several guests, which boot side by side; as booted_guest otherwise."""
     made = image.image_for(recipe.recipe_for(release), say)
     with ExitStack() as guests:
         started = []
         for name in names:
-            left_behind = Guest.find(connection, name)
-            if left_behind is not None:
-                left_behind.destroy()
+            _clear(connection, name)
             started.append(guests.enter_context(Guest.create(connection, name, made)))
         for guest in started:
             guest.wait_for_agent(BOOT_DEADLINE_S * 2)
             guest.witness.wait(BOOT_DEADLINE_S)
             say(f"{guest.name} is up")
         yield tuple(started)
+
+
+def _clear(connection: libvirt.virConnect, name: str) -> None:
+    """Destroy a guest of that name which an earlier run left behind."""
+    left_behind = Guest.find(connection, name)
+    if left_behind is not None:
+        left_behind.destroy()
