@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections import deque
 from dataclasses import dataclass
 from typing import Any, Iterator, Mapping, NamedTuple, Pattern, Union
 
@@ -167,17 +166,18 @@ Event = Union[Message, Resync, Malformed]
 
 
 class Decoder:
-    """Cuts a stream of bytes into messages: ``feed`` what was received, then iterate over the events.
+    """Cuts a stream of bytes into messages: ``feed`` what was received, then ask for events until there are no more.
 
-    Iterating takes them out of ``events``; who cannot have all of them yet takes the first ones from there.
+    Bytes are looked at when an event is asked for: who has had enough of a peer does not pay for the rest.
 
-    Memory is bounded by the limit on a message's size plus what was last fed; time is linear in the bytes fed, however
-    they are cut into pieces.
+    Memory is bounded by the limit on a message's size plus what was fed since the last event was None; time is linear
+    in the bytes fed, however they are cut into pieces.
     """
 
     def __init__(self, limits: Limits = Limits()) -> None:
         self._limits = limits
-        self.events: deque[Event] = deque()
+        self._plain: Message | None = None  # taken whole, ahead of the buffer
+        self._found: Event | None = None
         self._buffer = bytearray()
         self._position = 0  # all before it has been scanned
         self._begin_value()
@@ -186,16 +186,21 @@ class Decoder:
     @property
     def is_idle(self) -> bool:
         """What was fed has been taken out, to the last byte; what is fed next is read as if it were the first."""
-        return self._state == "start" and not self._buffer and not self.events
+        return self._state == "start" and not self._buffer and self._plain is None
 
     def feed(self, data: bytes) -> None:
-        if not (self._state == "start" and not self._buffer and self._take_plain(data)):
+        if not (self.is_idle and self._take_plain(data)):
             self._buffer += data
-            self._scan()
+
+    def next_event(self) -> Event | None:
+        """What comes next in the bytes that were fed; None: they hold no more that is whole."""
+        if self._plain is not None:
+            plain, self._plain = self._plain, None
+            return plain
+        return self._scan() if self._buffer else None
 
     def __iter__(self) -> Iterator[Event]:
-        while self.events:
-            yield self.events.popleft()
+        return iter(self.next_event, None)
 
     def _take_plain(self, data: bytes) -> bool:
         """Take a whole message in one match, where the bytes are that and no more."""
@@ -205,7 +210,7 @@ class Decoder:
         raw = match[1]
         if len(raw) > self._limits.size or self._limits.nesting < _PLAIN_NESTING:
             return False
-        self.events.append(Message(raw, self._limits))
+        self._plain = Message(raw, self._limits)
         return True
 
     def _begin_value(self) -> None:
@@ -213,7 +218,7 @@ class Decoder:
         self._braces = 0
         self._brackets = 0
 
-    def _scan(self) -> None:
+    def _scan(self) -> Event | None:
         buffer = self._buffer
         while self._position < len(buffer):
             if not self._in_value:
@@ -226,9 +231,13 @@ class Decoder:
                 self._advance()
             if self._in_value and self._position > self._limits.size:
                 self._overflow(f"is longer than {self._limits.size} bytes")
+            if self._found is not None:
+                found, self._found = self._found, None
+                return found
         if not self._in_value:
             buffer.clear()
             self._position = 0
+        return None
 
     def _skim(self) -> None:
         """Go over whole tokens and brackets, as far as that neither ends the value nor breaks a limit.
@@ -302,7 +311,7 @@ class Decoder:
         if self._position > self._limits.size:
             self._overflow(f"is longer than {self._limits.size} bytes")
         elif not is_open:
-            self.events.append(Message(bytes(self._buffer[: self._position]), self._limits))
+            self._found = Message(bytes(self._buffer[: self._position]), self._limits)
             self._forget()
 
     def _stray(self, byte: int) -> None:
@@ -310,15 +319,15 @@ class Decoder:
         # QEMU recovers after 0xFF as after any other error: what comes next counts from a brace or the like onwards.
         self._state = "recovery"
         if byte == 0xFF:
-            self.events.append(Resync(dropped))
+            self._found = Resync(dropped)
         else:
-            self.events.append(
-                Malformed(RemoteProtocolError(f"the peer sent a stray byte 0x{byte:02X} where JSON does not allow it"))
+            self._found = Malformed(
+                RemoteProtocolError(f"the peer sent a stray byte 0x{byte:02X} where JSON does not allow it")
             )
         self._forget()
 
     def _overflow(self, what: str) -> None:
-        self.events.append(Malformed(RemoteProtocolError(f"the peer sent a message that {what}")))
+        self._found = Malformed(RemoteProtocolError(f"the peer sent a message that {what}"))
         self._state = "overflow"
         self._forget()
 
@@ -416,6 +425,21 @@ def decode(raw: bytes, limits: Limits = Limits()) -> Any:
     except (ValueError, RecursionError) as error:
         raise RemoteProtocolError(f"the peer sent a message that is not JSON: {error}") from error
     return value
+
+
+def whole_message(data: bytes, limits: Limits = Limits()) -> Message:
+    """The one message that the bytes are, from a peer whose messages are cut out by somebody else.
+
+    :raises RemoteProtocolError: they are none, or more than the limits allow
+    """
+    decoder = Decoder(limits)
+    decoder.feed(data + b"\n")  # ends a number
+    event, more = decoder.next_event(), decoder.next_event()
+    if isinstance(event, Malformed):
+        raise event.error
+    if not isinstance(event, Message) or more is not None or not decoder.is_idle:
+        raise RemoteProtocolError("the peer sent something other than one JSON value")
+    return event
 
 
 def encode(message: Any) -> bytes:

@@ -81,7 +81,8 @@ class SimulatedAgent:
         """The client has gone. Half a request of it stays in a stock agent's parser, the extended agent forgets it."""
         if self._decoder is None:
             return
-        self._decoder.events.clear()  # asked for behind what it has hung up on
+        for _event in self._decoder:
+            pass  # asked for behind what it has hung up on
         if self._context is not None or self._decoder.is_idle:
             self._decoder = None
 

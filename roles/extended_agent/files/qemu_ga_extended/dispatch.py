@@ -188,9 +188,11 @@ class Dispatcher:
 
     def _fill(self) -> None:
         """Queue what was received, as far as there is room; the rest stays with the decoder."""
-        events = self._decoder.events
-        while events and not self._is_full:
-            self._enqueue(self._read(events.popleft()))
+        while not self._is_full:
+            event = self._decoder.next_event()
+            if event is None:
+                return
+            self._enqueue(self._read(event))
 
     def _enqueue(self, content: _Content) -> None:
         self._queue.append(_Waiting(content, self._received_ns, self._loop.now))
@@ -241,7 +243,7 @@ class Dispatcher:
         is_congested = False
         try:
             while True:
-                if self._decoder.events:
+                if not self._decoder.is_idle:
                     self._fill()
                 if not self._queue:
                     break

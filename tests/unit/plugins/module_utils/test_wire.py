@@ -429,6 +429,38 @@ def test_white_space_around_a_value_is_not_part_of_its_size(pieces: Callable[[by
     assert seen(*pieces(b" " * 20 + b"12345678" + b" " * 20), limits=EIGHT_BYTES) == [b"12345678"]
 
 
+def test_what_nobody_asks_for_is_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    steps = []
+    advance = wire.Decoder._advance
+    monkeypatch.setattr(wire.Decoder, "_advance", lambda decoder: (steps.append(1), advance(decoder))[1])
+    decoder = wire.Decoder()
+    decoder.feed(b"{}" * 100_000)
+    assert [decoder.next_event(), decoder.next_event()] == [Message(b"{}")] * 2
+    assert len(steps) < 10
+
+
+def test_a_message_taken_whole_comes_before_what_is_fed_behind_it() -> None:
+    decoder = wire.Decoder()
+    decoder.feed(b'{"a": 1}\n')
+    decoder.feed(b'{"b": 2}\n')
+    assert not decoder.is_idle
+    assert [event.raw for event in decoder] == [b'{"a": 1}', b'{"b": 2}']  # type: ignore[union-attr]
+    assert decoder.is_idle
+
+
+@pytest.mark.parametrize("data", [b'{"return": {}}', b' {"return": [1, {"a": [2]}]}\r\n', b"7", b'"x"', b"{]"])
+def test_one_whole_message(data: bytes) -> None:
+    assert wire.whole_message(data).raw == data.strip()
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b" ", b"{", b"{}{}", b"{} x", b'"x', b"\xff{}", b"{}\xff", b"\x00", b"X", b"[" * 20]
+)
+def test_what_is_not_one_whole_message(data: bytes) -> None:
+    with pytest.raises(RemoteProtocolError):
+        wire.whole_message(data, wire.Limits(size=100, nesting=16))
+
+
 def test_all_of_a_line_that_is_too_long_is_one_error() -> None:
     assert seen(b'{"return": [{"a": 1}, {"b": [2, "}"]}]} {} "\n[]', limits=EIGHT_BYTES) == [TOO_LONG, b"[]"]
 
