@@ -26,6 +26,7 @@ from .errors import (
     RemoteProtocolError,
     UnresponsiveError,
 )
+from .untrusted import visible
 from .waiting import Deadline, pause
 
 # The pause between two attempts to reach an agent that is not there yet: a guest that boots or wakes needs seconds.
@@ -152,7 +153,7 @@ class GuestAgent:
         return answers_on_success(command)
 
     async def _refusal(self, command: str, refused: wire.Refused) -> CommandError:
-        said = f"the agent refused {command}: {refused.description}"
+        said = f"the agent refused {command}: {visible(refused.description)}"
         if refused.kind != "CommandNotFound":
             return CommandFailedError(said, command=command)
         # Only its words tell a disabled command from a missing one (qapi/qmp-dispatch.c, QEMU 10.0.13).
@@ -184,15 +185,17 @@ def _read_info(value: Any) -> AgentInfo:
     """
     if not isinstance(value, dict) or not isinstance(value.get("version"), str):
         raise RemoteProtocolError("the agent returned a guest-info without a version")
-    commands: dict[str, CommandState] = {}
     listed = value.get("supported_commands", [])
-    for entry in listed if isinstance(listed, list) else ():
-        if not isinstance(entry, dict) or not isinstance(entry.get("name"), str):
-            raise RemoteProtocolError("the agent returned a guest-info with a command that has no name")
-        name = entry["name"]
-        success_response = entry.get("success-response")
-        commands[name] = CommandState(
-            entry.get("enabled") is True,
-            success_response if isinstance(success_response, bool) else answers_on_success(name),
-        )
-    return AgentInfo(value["version"], MappingProxyType(commands))
+    if not isinstance(listed, list):
+        raise RemoteProtocolError("the agent returned a guest-info whose supported_commands is no list")
+    return AgentInfo(value["version"], MappingProxyType(dict(map(_read_command, listed))))
+
+
+def _read_command(entry: Any) -> tuple[str, CommandState]:
+    if not isinstance(entry, dict) or not isinstance(entry.get("name"), str):
+        raise RemoteProtocolError("the agent returned a guest-info with a command that has no name")
+    name, enabled = entry["name"], entry.get("enabled", False)
+    success_response = entry.get("success-response", answers_on_success(name))
+    if not isinstance(enabled, bool) or not isinstance(success_response, bool):
+        raise RemoteProtocolError("the agent returned a guest-info with a command whose state is no boolean")
+    return name, CommandState(enabled, success_response)

@@ -4,17 +4,16 @@
 
 """Facts about a guest: which subsets there are, which agent commands they take, and what becomes of the replies.
 
-The guest is not trusted: its replies are checked for their shape, and only JSON values with well-formed names leave
-here.
+The guest is not trusted: only what has the shape of the command's reply leaves here (:mod:`reply_shapes`), and no more
+than one guest may reasonably be worth.
 """
 
 from __future__ import annotations
 
-import math
-import re
 import time
 from typing import Any, Awaitable, Callable, Iterable, Mapping, NamedTuple
 
+from . import wire
 from .agent import GuestAgent
 from .commands import CATALOGUE, Command
 from .errors import (
@@ -26,54 +25,33 @@ from .errors import (
     QgaError,
     RemoteProtocolError,
 )
+from .reply_shapes import facts_of
+from .untrusted import visible
 
-# Names as QAPI has them (docs/devel/qapi-code-gen.rst, QEMU 10.0.13); an agent of another make may add members.
-_MEMBER = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}\Z")
+# What one reply may cost. Of a host of containers with 500 interfaces, that list is 250 KiB; no reply of QAPI's nests
+# deeper than seven levels.
+REPLY_LIMITS = wire.Limits(size=2 * 1024 * 1024, nesting=16)
+
+# Bytes of JSON, for all of one guest's facts.
+_MOST_FACTS = 2 * 1024 * 1024
 
 _TIME_SAMPLES = 8
-
-
-def snake_case(value: Any) -> Any:
-    """A reply with its members' names in snake_case, in depth.
-
-    :raises RemoteProtocolError: a name is none of QAPI's, or a number is none of JSON's
-    """
-    if isinstance(value, dict):
-        return {_member(name): snake_case(member) for name, member in value.items()}
-    if isinstance(value, list):
-        return [snake_case(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        raise RemoteProtocolError("the agent returned a number that is out of range")
-    return value
-
-
-def _member(name: str) -> str:
-    if _MEMBER.match(name) is None:
-        raise RemoteProtocolError("the agent returned an object with an ill-formed member name")
-    return name.replace("-", "_").lower()
-
-
-_KINDS: Mapping[type, str] = {dict: "an object", list: "a list of objects", str: "a string"}
 
 
 _Gather = Callable[[GuestAgent], Awaitable[Any]]
 
 
-def _ask(command: str, kind: type) -> _Gather:
-    """A gatherer that asks one command, whose reply is an object, a list of objects or a string."""
+def _ask(command: str) -> _Gather:
+    """A gatherer that asks one command."""
 
     async def gather(agent: GuestAgent) -> Any:
-        value = await agent.call(command)
-        items = value if kind is list and isinstance(value, list) else []
-        if not isinstance(value, kind) or not all(isinstance(item, dict) for item in items):
-            raise RemoteProtocolError(f"the agent returned from {command} something other than {_KINDS[kind]}")
-        return snake_case(value)
+        return facts_of(command, await agent.call(command))
 
     return gather
 
 
 async def _host_name(agent: GuestAgent) -> str:
-    name = (await _ask("guest-get-host-name", dict)(agent)).get("host_name")
+    name = (await _ask("guest-get-host-name")(agent)).get("host_name")
     if not isinstance(name, str):
         raise RemoteProtocolError("the agent returned from guest-get-host-name no host-name")
     return name
@@ -82,7 +60,7 @@ async def _host_name(agent: GuestAgent) -> str:
 async def _agent(agent: GuestAgent) -> dict[str, Any]:
     info = await agent.info()
     return {
-        "version": info.version,
+        "version": visible(info.version),
         "kind": "extended" if info.is_extended else "stock",
         "command_count": len(info.commands),
     }
@@ -90,7 +68,7 @@ async def _agent(agent: GuestAgent) -> dict[str, Any]:
 
 async def _commands(agent: GuestAgent) -> list[dict[str, Any]]:
     return [
-        {"name": name, "enabled": state.enabled, "success_response": state.success_response}
+        {"name": visible(name), "enabled": state.enabled, "success_response": state.success_response}
         for name, state in sorted((await agent.info()).commands.items())
     ]
 
@@ -100,7 +78,8 @@ async def _time(agent: GuestAgent) -> dict[str, Any]:
     from .clock import measure, reader
     from .reference import HostReference
 
-    measurement = await measure(await reader(agent), _TIME_SAMPLES)
+    longest_ns = round(max(1.0, agent.timeout) * 1_000_000_000)
+    measurement = await measure(await reader(agent), _TIME_SAMPLES, longest_ns=longest_ns)
     interval = measurement.interval.shifted(-HostReference().base_ns())
     facts: dict[str, Any] = {
         "guest_time_ns": time.monotonic_ns() + measurement.interval.middle,
@@ -110,14 +89,14 @@ async def _time(agent: GuestAgent) -> dict[str, Any]:
         "resolution_ns": measurement.resolution_ns,
     }
     if await agent.knows("guest-get-clock"):
-        clock = await _ask("guest-get-clock", dict)(agent)
+        clock = await _ask("guest-get-clock")(agent)
         facts.update((name, clock.get(name)) for name in ("synchronized", "max_error", "source"))
     return facts
 
 
 async def _memory(agent: GuestAgent) -> dict[str, Any]:
-    info = await _ask("guest-get-memory-block-info", dict)(agent)
-    blocks = await _ask("guest-get-memory-blocks", list)(agent)
+    info = await _ask("guest-get-memory-block-info")(agent)
+    blocks = await _ask("guest-get-memory-blocks")(agent)
     online = sum(1 for block in blocks if block.get("online") is True)
     return {"block_size": info.get("size"), "blocks": len(blocks), "online_blocks": online}
 
@@ -133,21 +112,21 @@ class Subset(NamedTuple):
 SUBSETS: tuple[Subset, ...] = (
     Subset("agent", _agent, in_min=True),
     Subset("hostname", _host_name, in_min=True),
-    Subset("os", _ask("guest-get-osinfo", dict), in_min=True),
-    Subset("timezone", _ask("guest-get-timezone", dict), in_min=True),
+    Subset("os", _ask("guest-get-osinfo"), in_min=True),
+    Subset("timezone", _ask("guest-get-timezone"), in_min=True),
     Subset("commands", _commands),
     Subset("time", _time),
-    Subset("network", _ask("guest-network-get-interfaces", list)),
-    Subset("routes", _ask("guest-network-get-route", list)),
-    Subset("filesystems", _ask("guest-get-fsinfo", list)),
-    Subset("users", _ask("guest-get-users", list)),
-    Subset("vcpus", _ask("guest-get-vcpus", list)),
+    Subset("network", _ask("guest-network-get-interfaces")),
+    Subset("routes", _ask("guest-network-get-route")),
+    Subset("filesystems", _ask("guest-get-fsinfo")),
+    Subset("users", _ask("guest-get-users")),
+    Subset("vcpus", _ask("guest-get-vcpus")),
     Subset("memory", _memory),
-    Subset("disks", _ask("guest-get-disks", list)),
-    Subset("load", _ask("guest-get-load", dict)),
-    Subset("cpu_stats", _ask("guest-get-cpustats", list)),
-    Subset("disk_stats", _ask("guest-get-diskstats", list)),
-    Subset("freeze", _ask("guest-fsfreeze-status", str)),
+    Subset("disks", _ask("guest-get-disks")),
+    Subset("load", _ask("guest-get-load")),
+    Subset("cpu_stats", _ask("guest-get-cpustats")),
+    Subset("disk_stats", _ask("guest-get-diskstats")),
+    Subset("freeze", _ask("guest-fsfreeze-status")),
 )
 
 _GROUPS: Mapping[str, frozenset[str]] = {
@@ -192,10 +171,13 @@ async def gather(agent: GuestAgent, subsets: Iterable[Subset]) -> dict[str, Any]
     facts: dict[str, Any] = {}
     errors: dict[str, dict[str, str]] = {}
     gone: QgaError | None = None
+    room = _MOST_FACTS
     for subset in subsets:
         if gone is None:
             try:
-                facts[subset.name] = await subset.gather(agent)
+                gathered = await subset.gather(agent)
+                room = _room_behind(gathered, room)
+                facts[subset.name] = gathered
                 continue
             except DeadlineError:
                 raise
@@ -211,6 +193,17 @@ async def gather(agent: GuestAgent, subsets: Iterable[Subset]) -> dict[str, Any]
     return facts
 
 
+def _room_behind(gathered: Any, room: int) -> int:
+    """How many bytes are left behind these facts.
+
+    :raises RemoteProtocolError: there is no room for them
+    """
+    left = room - len(wire.encode(gathered))
+    if left < 0:
+        raise RemoteProtocolError(f"the agent returned more than {_MOST_FACTS} bytes of facts in all")
+    return left
+
+
 async def command_details(agent: GuestAgent, name: str) -> dict[str, Any]:
     """What is known of one agent command; ``details_from`` says by whom.
 
@@ -220,10 +213,8 @@ async def command_details(agent: GuestAgent, name: str) -> dict[str, Any]:
     :raises CommandNotFoundError: neither the agent nor the catalogue knows it
     """
     if await agent.knows("guest-get-command-info"):
-        details = await agent.call("guest-get-command-info", {"name": name})
-        if not isinstance(details, dict):
-            raise RemoteProtocolError("the agent returned from guest-get-command-info something other than an object")
-        return dict(snake_case(details), present=True, details_from="agent")
+        details = facts_of("guest-get-command-info", await agent.call("guest-get-command-info", {"name": name}))
+        return dict(details, present=True, details_from="agent")
     state = (await agent.info()).commands.get(name)
     entry: Command | None = CATALOGUE.get(name)
     if state is None and entry is None:

@@ -25,7 +25,6 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils.facts import (
     SUBSET_NAMES,
     SUBSETS,
     select,
-    snake_case,
 )
 from ansible_collections.qemu.guest_agent.plugins.module_utils.wire import Reply, Returned
 
@@ -132,6 +131,13 @@ class TestSubsets:
             "command_count": len(guest.commands),
         }
 
+    def test_names_and_versions_can_be_shown_whatever_is_in_them(self, line: TimeLine) -> None:
+        guest = full_guest(line)
+        says(guest, "guest-info", {"version": "\x1b[2J", "supported_commands": [{"name": "guest-\u202eping\0"}]})
+        facts = facts_of(guest, "agent", "commands")
+        assert facts["agent"]["version"] == r"\x1b[2J"
+        assert [command["name"] for command in facts["commands"]] == [r"guest-\u202eping\x00"]
+
     def test_the_commands_by_name(self, line: TimeLine) -> None:
         guest = full_guest(line)
         guest.commands["guest-get-load"]["enabled"] = False
@@ -218,6 +224,26 @@ class TestTrouble:
         says(guest, "guest-get-load", {"load1m": float("inf")})
         assert facts_of(guest, "load")["errors"]["load"]["code"] == "protocol_error"
 
+    def test_ten_megabytes_of_text_are_cut(self, line: TimeLine) -> None:
+        guest = full_guest(line)
+        says(guest, "guest-get-host-name", {"host-name": "x" * 10_000_000})
+        assert len(facts_of(guest, "hostname")["hostname"]) < 5000
+
+    def test_what_goes_beyond_a_guests_share_is_left_out_and_the_rest_is_there(self, line: TimeLine) -> None:
+        guest = full_guest(line)
+        says(guest, "guest-get-disks", [{"name": "/dev/vda", "alias": "x" * 4000}] * 600)
+        facts = facts_of(guest)
+        assert set(facts["errors"]) == {"disks"}
+        assert facts["errors"]["disks"]["code"] == "protocol_error"
+        assert facts["disk_stats"] == REPLIES["disk_stats"][2]
+
+    def test_a_refusal_in_ten_megabytes_of_escape_sequences_is_one_short_line(self, line: TimeLine) -> None:
+        guest = full_guest(line)
+        guest.handlers["guest-get-osinfo"] = lambda _arguments: failed("\x1b[2J\u202e\n" * 2_500_000)
+        message = facts_of(guest, "os")["errors"]["os"]["message"]
+        assert message.isprintable()
+        assert len(message) < 1500
+
     def test_one_command_that_times_out(self, line: TimeLine) -> None:
         guest = full_guest(line)
         fails(guest, "guest-get-fsinfo", ExchangeTimeoutError("a dead NFS server"))
@@ -284,43 +310,6 @@ class TestSelecting:
         assert len(SUBSET_NAMES) == 2 + len(SUBSETS)
 
 
-class TestSnakeCase:
-    @pytest.mark.parametrize(
-        ("value", "expected"),
-        [
-            ({"a-b": {"C-d": [{"e-f": None}]}}, {"a_b": {"c_d": [{"e_f": None}]}}),
-            ([1, "x-y", True, 1.5], [1, "x-y", True, 1.5]),
-            ("as-it-is", "as-it-is"),
-            ({"a" * 64: 1}, {"a" * 64: 1}),
-            ({}, {}),
-        ],
-    )
-    def test_names_only(self, value: Any, expected: Any) -> None:
-        assert snake_case(value) == expected
-
-    @pytest.mark.parametrize(
-        "value",
-        [
-            {"": 1},
-            {"-a": 1},
-            {"1a": 1},
-            {"a b": 1},
-            {"a\n": 1},
-            {"a.b": 1},
-            {"_a": 1},
-            {"\u00e4": 1},
-            {"a" * 65: 1},
-            {"a": [{"b!": 1}]},
-            {"a": float("inf")},
-            [float("-inf")],
-            float("nan"),
-        ],
-    )
-    def test_what_may_not_leave(self, value: Any) -> None:
-        with pytest.raises(RemoteProtocolError):
-            snake_case(value)
-
-
 class TestCommandDetails:
     def test_a_stock_command_is_the_catalogues(self, line: TimeLine) -> None:
         guest = full_guest(line)
@@ -381,7 +370,7 @@ class TestCommandDetails:
     def test_an_ill_shaped_answer_of_its(self, line: TimeLine, value: Any) -> None:
         guest = full_guest(line, EXTENDED_COMMANDS)
         says(guest, "guest-get-command-info", value)
-        with pytest.raises(RemoteProtocolError, match="other than an object"):
+        with pytest.raises(RemoteProtocolError, match="where an object belongs"):
             command_details(GuestAgent(guest, 5.0), "guest-ping")
 
     def test_an_unknown_name_is_refused_by_it(self, line: TimeLine) -> None:

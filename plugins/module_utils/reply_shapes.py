@@ -1,0 +1,220 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What agents return, by its shape, and making facts of it.
+
+The guest is not trusted: a playbook that was promised a string must not get a list. Whatever leaves here has the type
+that the schema gives it, and its text can be shown.
+
+Source of the shapes: ``qga/qapi-schema.json`` of QEMU 10.0.13. What QAPI may leave out may be missing here, and so may
+what only some versions have; an agent of another make may add members, whose names must be well-formed.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from typing import Any, Callable, Mapping, Tuple, Union
+
+from .errors import RemoteProtocolError
+from .untrusted import visible
+
+# Names as QAPI has them (docs/devel/qapi-code-gen.rst, QEMU 10.0.13).
+_MEMBER = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}\Z")
+
+# Linux' longest path (PATH_MAX, limits.h); no other text of an agent is as long.
+_LONGEST_TEXT = 4096
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """``name`` is what the type is called in an error."""
+
+    name: str
+    fits: Callable[[Any], bool]
+
+
+# A list of a shape is a tuple with one in it.
+Shape = Union[Leaf, Mapping[str, Any], Tuple[Any, ...]]
+
+
+def _is_integer(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_number(value: Any) -> bool:
+    return _is_integer(value) or (isinstance(value, float) and math.isfinite(value))
+
+
+TEXT = Leaf("a string", lambda value: isinstance(value, str))
+INTEGER = Leaf("an integer", _is_integer)
+NUMBER = Leaf("a number", _is_number)
+FLAG = Leaf("a boolean", lambda value: isinstance(value, bool))
+TEXT_OR_INTEGER = Leaf("a string or an integer", lambda value: isinstance(value, str) or _is_integer(value))
+
+
+def _each(leaf: Leaf, names: str) -> dict[str, Leaf]:
+    return dict.fromkeys(names.split(), leaf)
+
+
+_DISK_ADDRESS: Shape = {
+    "pci-controller": _each(INTEGER, "domain bus slot function"),
+    **_each(INTEGER, "bus target unit"),
+    **_each(TEXT, "bus-type serial dev"),
+    "ccw-address": _each(INTEGER, "cssid ssid subchno devno"),
+}
+
+_ONLINE = _each(FLAG, "online can-offline")
+
+# By the command that returns it.
+SHAPES: Mapping[str, Shape] = {
+    "guest-get-host-name": {"host-name": TEXT},
+    "guest-get-osinfo": _each(
+        TEXT,
+        "kernel-release kernel-version machine id name pretty-name version version-id variant variant-id",
+    ),
+    "guest-get-timezone": {"zone": TEXT, "offset": INTEGER},
+    "guest-network-get-interfaces": (
+        {
+            **_each(TEXT, "name hardware-address"),
+            "ip-addresses": ({**_each(TEXT, "ip-address ip-address-type"), "prefix": INTEGER},),
+            "statistics": _each(
+                INTEGER, "rx-bytes rx-packets rx-errs rx-dropped tx-bytes tx-packets tx-errs tx-dropped"
+            ),
+        },
+    ),
+    "guest-network-get-route": (
+        {
+            **_each(TEXT, "iface destination gateway mask source nexthop"),
+            **_each(INTEGER, "metric irtt flags refcnt use window mtu version"),
+            **_each(TEXT_OR_INTEGER, "desprefixlen srcprefixlen"),
+        },
+    ),
+    "guest-get-fsinfo": (
+        {
+            **_each(TEXT, "name mountpoint type"),
+            **_each(INTEGER, "used-bytes total-bytes total-bytes-privileged"),
+            "disk": (_DISK_ADDRESS,),
+        },
+    ),
+    "guest-get-users": ({**_each(TEXT, "user domain"), "login-time": NUMBER},),
+    "guest-get-vcpus": ({"logical-id": INTEGER, **_ONLINE},),
+    "guest-get-memory-blocks": ({"phys-index": INTEGER, **_ONLINE},),
+    "guest-get-memory-block-info": {"size": INTEGER},
+    "guest-get-disks": (
+        {
+            **_each(TEXT, "name alias"),
+            "partition": FLAG,
+            "dependencies": (TEXT,),
+            "address": _DISK_ADDRESS,
+            "smart": {
+                "type": TEXT,
+                **_each(
+                    INTEGER,
+                    "critical-warning temperature available-spare available-spare-threshold percentage-used"
+                    " data-units-read-lo data-units-read-hi data-units-written-lo data-units-written-hi"
+                    " host-read-commands-lo host-read-commands-hi host-write-commands-lo host-write-commands-hi"
+                    " controller-busy-time-lo controller-busy-time-hi power-cycles-lo power-cycles-hi"
+                    " power-on-hours-lo power-on-hours-hi unsafe-shutdowns-lo unsafe-shutdowns-hi"
+                    " media-errors-lo media-errors-hi number-of-error-log-entries-lo number-of-error-log-entries-hi",
+                ),
+            },
+        },
+    ),
+    "guest-get-load": _each(NUMBER, "load1m load5m load15m"),
+    "guest-get-cpustats": (
+        {
+            "type": TEXT,
+            **_each(INTEGER, "cpu user nice system idle iowait irq softirq steal guest guestnice"),
+        },
+    ),
+    "guest-get-diskstats": (
+        {
+            "name": TEXT,
+            **_each(INTEGER, "major minor"),
+            "stats": _each(
+                INTEGER,
+                "read-sectors read-ios read-merges write-sectors write-ios write-merges discard-sectors discard-ios"
+                " discard-merges flush-ios read-ticks write-ticks discard-ticks flush-ticks ios-pgr total-ticks"
+                " weight-ticks",
+            ),
+        },
+    ),
+    "guest-fsfreeze-status": TEXT,
+    "guest-get-devices": (
+        {
+            **_each(TEXT, "driver-name driver-version"),
+            "driver-date": TEXT_OR_INTEGER,  # a string in the first agents that had it
+            "id": {"type": TEXT, **_each(INTEGER, "vendor-id device-id")},
+        },
+    ),
+    # The extended agent's (commands.py).
+    "guest-get-clock": {
+        **_each(INTEGER, "received transmitted max-error"),
+        "synchronized": FLAG,
+        "source": TEXT,
+    },
+    "guest-get-command-info": {
+        **_each(TEXT, "name since description returns origin"),
+        **_each(FLAG, "enabled success-response"),
+        "arguments": ({**_each(TEXT, "name type"), "optional": FLAG},),
+    },
+}
+
+
+def facts_of(command: str, value: Any) -> Any:
+    """What ``command`` returned, with members' names in snake_case and every text visible.
+
+    :raises RemoteProtocolError: it has not the command's shape
+    """
+    return _read(value, SHAPES[command], f"from {command}")
+
+
+def _read(value: Any, shape: Shape | None, where: str) -> Any:
+    """``shape`` is None for what the schema does not have, which is taken as it comes."""
+    if isinstance(shape, Leaf):
+        if not shape.fits(value):
+            raise RemoteProtocolError(f"the agent returned {where} {_kind(value)} where {shape.name} belongs")
+    elif shape is not None and not isinstance(value, list if isinstance(shape, tuple) else dict):
+        expected = "a list" if isinstance(shape, tuple) else "an object"
+        raise RemoteProtocolError(f"the agent returned {where} {_kind(value)} where {expected} belongs")
+    if isinstance(value, dict):
+        return _members(value, shape if isinstance(shape, Mapping) else {}, where)
+    if isinstance(value, list):
+        item_shape = shape[0] if isinstance(shape, tuple) else None
+        return [_read(item, item_shape, where) for item in value]
+    if isinstance(value, str):
+        return visible(value, _LONGEST_TEXT)
+    if isinstance(value, float) and not math.isfinite(value):
+        raise RemoteProtocolError(f"the agent returned {where} a number that is out of range")
+    return value
+
+
+def _members(value: Mapping[str, Any], shapes: Mapping[str, Any], where: str) -> dict[str, Any]:
+    members: dict[str, Any] = {}
+    for name, member in value.items():
+        if _MEMBER.match(name) is None:
+            raise RemoteProtocolError(f"the agent returned {where} an object with an ill-formed member name")
+        known = shapes.get(name)
+        key = name.replace("-", "_").lower()
+        if key in members:
+            raise RemoteProtocolError(f"the agent returned {where} an object with two members of the name {key}")
+        members[key] = _read(member, known, where if known is None else f"{where} ({name})")
+    return members
+
+
+_KINDS: Mapping[type, str] = {
+    dict: "an object",
+    list: "a list",
+    str: "a string",
+    bool: "a boolean",
+    int: "an integer",
+    float: "a number",
+    type(None): "null",
+}
+
+
+def _kind(value: Any) -> str:
+    return _KINDS[type(value)]

@@ -1,0 +1,111 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from ansible_collections.qemu.guest_agent.plugins.module_utils.commands import CATALOGUE
+from ansible_collections.qemu.guest_agent.plugins.module_utils.errors import RemoteProtocolError
+from ansible_collections.qemu.guest_agent.plugins.module_utils.reply_shapes import SHAPES, Leaf, Shape, facts_of
+
+# One value of each of JSON's types.
+VALUES = (None, True, 7, 1.5, "text", [], {})
+EXAMPLES = {"a string": "text", "an integer": 7, "a number": 1.5, "a boolean": True, "a string or an integer": 7}
+
+
+def example(shape: Shape) -> Any:
+    """A value of the shape, with every member that it may have."""
+    if isinstance(shape, Leaf):
+        return EXAMPLES[shape.name]
+    if isinstance(shape, tuple):
+        return [example(shape[0])]
+    return {name: example(member) for name, member in shape.items()}
+
+
+def is_fit(shape: Shape, value: Any) -> bool:
+    if isinstance(shape, Leaf):
+        return shape.fits(value)
+    return isinstance(value, list if isinstance(shape, tuple) else dict)
+
+
+def spoilt(shape: Shape, value: Any) -> Iterator[Any]:
+    """The value with each of its nodes, one at a time, of each type that does not belong there."""
+    yield from (other for other in VALUES if not is_fit(shape, other))
+    if isinstance(value, list):
+        yield from ([inner] for inner in spoilt(shape[0], value[0]))  # type: ignore[index]
+    if isinstance(value, dict):
+        for name, member in value.items():
+            yield from ({**value, name: inner} for inner in spoilt(shape[name], member))  # type: ignore[index]
+
+
+def test_the_commands_are_the_catalogues() -> None:
+    assert SHAPES.keys() <= CATALOGUE.keys()
+
+
+@pytest.mark.parametrize("command", SHAPES)
+class TestEachCommand:
+    def test_what_has_the_shape_is_taken(self, command: str) -> None:
+        facts_of(command, example(SHAPES[command]))
+
+    def test_members_may_be_missing(self, command: str) -> None:
+        value = example(SHAPES[command])
+        if isinstance(value, dict):
+            assert facts_of(command, {}) == {}
+        if isinstance(value, list):
+            assert facts_of(command, [{}]) == [{}]
+
+    def test_no_node_may_have_another_type(self, command: str) -> None:
+        for value in spoilt(SHAPES[command], example(SHAPES[command])):
+            with pytest.raises(RemoteProtocolError, match=f"from {command}"):
+                facts_of(command, value)
+
+
+def test_the_error_says_where_and_what() -> None:
+    with pytest.raises(RemoteProtocolError) as caught:
+        facts_of("guest-network-get-interfaces", [{"ip-addresses": [{"prefix": "8"}]}])
+    assert caught.value.message == (
+        "the agent returned from guest-network-get-interfaces (ip-addresses) (prefix) a string where an integer belongs"
+    )
+
+
+@pytest.mark.parametrize("number", [float("inf"), float("-inf"), float("nan")])
+@pytest.mark.parametrize("name", ["load1m", "more"])
+def test_a_number_that_json_does_not_have_is_none(number: float, name: str) -> None:
+    with pytest.raises(RemoteProtocolError):
+        facts_of("guest-get-load", {name: number})
+
+
+def test_an_agent_of_another_make_may_add_members() -> None:
+    value = {"id": "debian", "Build-Info": {"C-d": [1, None, "e-f", 1.5]}}
+    assert facts_of("guest-get-osinfo", value) == {"id": "debian", "build_info": {"c_d": [1, None, "e-f", 1.5]}}
+
+
+@pytest.mark.parametrize(
+    "name", ["", "-a", "1a", "a b", "a\n", "a.b", "_a", "__ansible_type", "\u00e4", "a" * 65, "{{ a }}", "a\0"]
+)
+def test_an_ill_formed_name_is_refused_and_not_repeated(name: str) -> None:
+    for value in ({name: 1}, {"id": "debian", "more": [{name: 1}]}):
+        with pytest.raises(RemoteProtocolError, match="ill-formed member name") as caught:
+            facts_of("guest-get-osinfo", value)
+        assert caught.value.message.endswith("an object with an ill-formed member name")
+
+
+@pytest.mark.parametrize("other", ["pretty_name", "Pretty-Name", "PRETTY_NAME"])
+def test_two_members_may_not_become_one(other: str) -> None:
+    with pytest.raises(RemoteProtocolError, match="two members of the name pretty_name"):
+        facts_of("guest-get-osinfo", {"pretty-name": "Debian", other: "Windows"})
+
+
+def test_text_can_be_shown_wherever_it_stands() -> None:
+    value = [{"name": "\x1b[2J", "more": {"b": ["\u202e"]}}]
+    assert facts_of("guest-get-disks", value) == [{"name": r"\x1b[2J", "more": {"b": [r"\u202e"]}}]
+
+
+def test_text_is_no_longer_than_a_path() -> None:
+    path = "/" + "x" * 4095
+    assert facts_of("guest-get-fsinfo", [{"mountpoint": path}]) == [{"mountpoint": path}]
+    assert len(facts_of("guest-get-fsinfo", [{"mountpoint": path * 1000}])[0]["mountpoint"]) == 4097
