@@ -21,12 +21,14 @@ from .errors import RemoteProtocolError
 from .reference import MAX_SLEW_PPM
 from .waiting import pause
 
+MINUTE_NS = 60_000_000_000
+
 # guest-get-time cuts its reading to microseconds (g_get_real_time in qga/commands.c, QEMU 10.0.13).
 STOCK_RESOLUTION_NS = 1_000
 EXTENDED_RESOLUTION_NS = 1
 
 # Steps that clocks are known to be read in: powers of ten, and an agent that knows whole minutes only.
-_RESOLUTIONS_NS: tuple[int, ...] = (60000000000, *tuple(10**digits for digits in range(9, 2, -1)))
+_RESOLUTIONS_NS: tuple[int, ...] = (MINUTE_NS, *tuple(10**digits for digits in range(9, 2, -1)))
 
 # A set of readings that contradict each other is thrown away and taken anew this often before the clock is called
 # coarse: a step in the middle of one set is over by the next.
@@ -108,8 +110,13 @@ class Reading:
 
     @property
     def round_trip_ns(self) -> int:
-        """Time on the way, both ways, without what the agent spent."""
-        return self.received_ns - self.sent_ns - (self.guest_transmitted_ns - self.guest_received_ns)
+        """Time on the way, both ways, without what the agent says it spent; never negative."""
+        return max(0, self.elapsed_ns - (self.guest_transmitted_ns - self.guest_received_ns))
+
+    @property
+    def elapsed_ns(self) -> int:
+        """How long the exchange took on the host."""
+        return self.received_ns - self.sent_ns
 
 
 Read = Callable[[], Awaitable[Reading]]  # one exchange
@@ -211,7 +218,11 @@ def evaluate(readings: Sequence[Reading]) -> Measurement:
     interval = bridged(agreed) if agreed.is_empty else agreed
     likely_ns = likely_offset(interval, resolution_ns)
     # Half of the resolution: that much was cut from a reading on average.
-    ways_ns = sorted(each.guest_received_ns + resolution_ns // 2 - each.sent_ns - likely_ns for each in readings)
+    # No way is longer than its exchange, whatever the guest says.
+    ways_ns = sorted(
+        min(each.elapsed_ns, each.guest_received_ns + resolution_ns // 2 - each.sent_ns - likely_ns)
+        for each in readings
+    )
     one_way_ns = ways_ns[(len(ways_ns) - 1) // 2]
     return Measurement(
         interval=interval,
@@ -231,28 +242,52 @@ def _cut_to(resolution_ns: int, readings: Sequence[Reading]) -> list[Reading]:
     ]
 
 
-async def measure(read: Read, most: int, least: int = 1) -> Measurement:
+async def measure(read: Read, most: int, least: int = 1, longest_ns: int = MINUTE_NS) -> Measurement:
     """Take readings, ``most`` at most and ``least`` at least, until more no longer tell more; and evaluate them.
 
     Readings that contradict each other are taken anew a few times: a clock was stepped meanwhile, or a coarse tick
     fell between them. A coarse clock is read for longer, to see its ticks.
+
+    After ``longest_ns`` no further reading is begun, whatever was to be had: a guest may be slow on purpose.
     """
+    budget = _Budget(read, longest_ns)
     for _start in range(1 + _FRESH_STARTS):
-        measurement = evaluate(await _until_it_narrows_no_more(read, most, least))
-        if not measurement.coarse:
+        measurement = evaluate(await _until_it_narrows_no_more(budget, most, least))
+        if not measurement.coarse or budget.is_spent:
             break
-    if measurement.coarse or measurement.resolution_ns >= _COARSE_NS:
-        return evaluate(await _spread(read, most))
+    if (measurement.coarse or measurement.resolution_ns >= _COARSE_NS) and not budget.is_spent:
+        return evaluate(await _spread(budget, most))
     return measurement
 
 
-async def _until_it_narrows_no_more(read: Read, most: int, least: int) -> list[Reading]:
-    readings = [await read()]
+class _Budget:
+    """Takes readings, and knows when they have taken enough time."""
+
+    def __init__(self, read: Read, longest_ns: int) -> None:
+        self._read = read
+        self._longest_ns = longest_ns
+        self._until_ns: int | None = None
+        self.is_spent = False
+
+    async def read(self) -> Reading:
+        reading = await self._read()
+        if self._until_ns is None:
+            self._until_ns = reading.sent_ns + self._longest_ns
+        self.is_spent = reading.received_ns >= self._until_ns
+        return reading
+
+
+async def _until_it_narrows_no_more(budget: _Budget, most: int, least: int) -> list[Reading]:
+    readings = [await budget.read()]
     agreed = intersection(readings)
     narrowest = agreed.width
     in_vain = 0
-    while len(readings) < most and (len(readings) < least or not _tell_enough(len(readings), agreed, in_vain)):
-        readings.append(await read())
+    while (
+        not budget.is_spent
+        and len(readings) < most
+        and (len(readings) < least or not _tell_enough(len(readings), agreed, in_vain))
+    ):
+        readings.append(await budget.read())
         agreed = _narrowed(agreed, readings[-2], readings[-1])
         if agreed.is_empty:
             break
@@ -276,13 +311,14 @@ def _narrowed(agreed: Interval, last: Reading, reading: Reading) -> Interval:
     return Interval(max(aged.low, own.low), min(aged.high, own.high))
 
 
-async def _spread(read: Read, exchanges: int) -> list[Reading]:
-    readings = [await read()]
-    while len(readings) < exchanges or (
-        readings[-1].received_ns - readings[0].sent_ns < _SPREAD_NS and len(readings) < _MOST_SPREAD
+async def _spread(budget: _Budget, exchanges: int) -> list[Reading]:
+    readings = [await budget.read()]
+    while not budget.is_spent and (
+        len(readings) < exchanges
+        or (readings[-1].received_ns - readings[0].sent_ns < _SPREAD_NS and len(readings) < _MOST_SPREAD)
     ):
         await pause(_SPREAD_PAUSE_SECONDS)
-        readings.append(await read())
+        readings.append(await budget.read())
     return readings
 
 
@@ -322,4 +358,8 @@ async def _read_extended(agent: GuestAgent) -> Reading:
 def _clock_stamps(value: object) -> tuple[int, int]:
     if not isinstance(value, dict):
         raise RemoteProtocolError("the agent returned a guest-get-clock that is no object")
-    return _guest_time(value.get("received"), "received"), _guest_time(value.get("transmitted"), "transmitted")
+    received_ns = _guest_time(value.get("received"), "received")
+    transmitted_ns = _guest_time(value.get("transmitted"), "transmitted")
+    if transmitted_ns < received_ns:
+        raise RemoteProtocolError("the agent returned a guest-get-clock that was transmitted before it was received")
+    return received_ns, transmitted_ns

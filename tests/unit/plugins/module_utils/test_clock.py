@@ -245,6 +245,39 @@ class TestWays:
         assert evaluate(take(line, GuestClock(line), journeys, 1)).round_trip_ns == 300
 
 
+class TestWhatALyingGuestMakesOfIt:
+    """It can say what it likes of its own clock, and nothing that the arithmetic would not stand."""
+
+    times = st.integers(0, 2**63 - 1)
+
+    @settings(deadline=None, max_examples=300)
+    @given(
+        st.lists(st.tuples(durations, durations, times, times), min_size=1, max_size=20),
+        st.sampled_from([1, 1_000]),
+    )
+    def test_any_readings_give_an_interval_and_possible_ways(
+        self, answers: list[tuple[int, int, int, int]], claimed_ns: int
+    ) -> None:
+        readings, now_ns = [], 10**15
+        for pause_ns, elapsed_ns, received, transmitted in answers:
+            now_ns += pause_ns
+            received, transmitted = sorted((received, transmitted))
+            readings.append(Reading(now_ns, now_ns + elapsed_ns, received, transmitted, claimed_ns))
+            now_ns += elapsed_ns
+        measurement = evaluate(readings)
+        assert not measurement.interval.is_empty
+        assert measurement.interval.low <= measurement.likely_ns <= measurement.interval.high
+        assert 0 <= measurement.one_way_ns <= max(reading.elapsed_ns for reading in readings)
+        assert measurement.round_trip_ns >= 0
+        assert measurement.resolution_ns > 0
+
+    def test_to_have_worked_for_longer_than_the_exchange_took_is_a_contradiction(self) -> None:
+        measurement = evaluate([Reading(1_000, 2_000, 10**18, 10**18 + 50_000)])
+        assert measurement.coarse
+        assert measurement.round_trip_ns == 0
+        assert measurement.interval.width >= 49_000
+
+
 class TestMeasuring:
     @pytest.fixture
     def line(self, monkeypatch: pytest.MonkeyPatch) -> TimeLine:
@@ -327,6 +360,29 @@ class TestMeasuring:
         guest.handlers["guest-get-clock"] = lambda _arguments: Returned(value)
         with pytest.raises(RemoteProtocolError, match="no object"):
             measure(reader(GuestAgent(guest, 5.0)), 1)
+
+    def test_a_reply_that_left_before_its_request_came_is_refused(self, line: TimeLine) -> None:
+        guest = SimulatedGuest(line, commands=EXTENDED_COMMANDS)
+        guest.handlers["guest-get-clock"] = lambda _arguments: Returned({"received": 2, "transmitted": 1})
+        with pytest.raises(RemoteProtocolError, match="before it was received"):
+            measure(reader(GuestAgent(guest, 5.0)), 1)
+
+    @pytest.mark.parametrize("tick_ns", [1, 60 * SECOND])
+    @pytest.mark.parametrize("jumps_ns", [0, 3_600 * SECOND])
+    def test_a_guest_that_is_slow_on_purpose_is_not_asked_on(self, line: TimeLine, tick_ns: int, jumps_ns: int) -> None:
+        clock = GuestClock(line, 3 * SECOND, 0, tick_ns)
+        guest = SimulatedGuest(line, clock, delays=lambda _command: (2_400 * MILLISECOND, 2_500 * MILLISECOND))
+        answer = guest.handlers["guest-get-time"]
+
+        def jump(arguments: Any) -> Any:
+            clock.add(jumps_ns)
+            return answer(arguments)
+
+        guest.handlers["guest-get-time"] = jump
+        started_ns = line.now_ns
+        measure(reader(GuestAgent(guest, 5.0)), 64, 64, 5 * SECOND)
+        assert len(guest.asked("guest-get-time")) == 2
+        assert line.now_ns - started_ns < 15 * SECOND
 
     @pytest.mark.parametrize("value", [0, 2**63 - 1])
     def test_the_ends_of_time_are_taken(self, line: TimeLine, value: int) -> None:

@@ -526,6 +526,37 @@ class TestAttempts:
         assert (report.changed, report.within_tolerance, report.attempts) == (True, False, attempts)
         assert report.as_dict()["error"] == report.error.as_dict()
 
+    @pytest.mark.parametrize("ahead_ns", [-8 * SECOND, 8 * SECOND])
+    def test_another_run_that_added_the_same_is_given_time_to_take_it_back(
+        self, line: TimeLine, monkeypatch: pytest.MonkeyPatch, ahead_ns: int
+    ) -> None:
+        guest = extended(line, ahead_ns)
+        monkeypatch.setattr(module.random, "uniform", lambda _low, high: high)
+
+        def step_twice(arguments: Any) -> Reply:
+            guest.clock.add(-ahead_ns)
+            return guest.update_time(arguments)
+
+        def sleep_while_it_is_taken_back(seconds: float) -> None:
+            assert seconds > 0
+            guest.clock.add(ahead_ns)
+            sleep(seconds)
+
+        sleep = line.sleep
+        guest.handlers["guest-update-time"] = step_twice
+        monkeypatch.setattr(line, "sleep", sleep_while_it_is_taken_back)
+        report = run(guest)
+        assert report.error is None
+        assert (report.changed, report.within_tolerance, report.attempts) == (True, True, 1)
+        assert len(guest.asked("guest-update-time")) == 1
+
+    def test_nobody_waits_behind_a_step_that_came_out_right_or_was_the_last(self, line: TimeLine) -> None:
+        run(extended(line, -8 * SECOND))
+        unmoved = extended(line, -8 * SECOND)
+        unmoved.handlers["guest-update-time"] = lambda _arguments: Returned({})
+        run(unmoved, attempts=1)
+        assert line.slept == []
+
     def test_an_agent_that_never_sets_has_changed_nothing(self, line: TimeLine) -> None:
         guest = stock(line, -20 * SECOND)
         guest.handlers["guest-set-time"] = lambda _arguments: Returned({})
