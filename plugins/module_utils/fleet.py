@@ -24,6 +24,7 @@ from .errors import (
     QgaError,
 )
 from .opt_out import require_allowed
+from .untrusted import visible
 from .waiting import Deadline, pause
 
 # A guest that was matched by a pattern, and is like this, is none of those that were meant.
@@ -116,6 +117,14 @@ def failed(guest: Guest, error: QgaError) -> Attended:
     return Attended(guest, "failed", Outcome({"error": error.as_dict()}, error=error))
 
 
+def defect(error: Exception) -> QgaError:
+    """For what nobody foresaw: a guest must not be able to end the module by it."""
+    return QgaError(
+        f"a defect of this collection: {type(error).__name__}: {visible(str(error))}",
+        "Please report it, with what the task was and the version of the agent.",
+    )
+
+
 def ended(guest: Guest, outcome: Outcome) -> Attended:
     return Attended(guest, outcome.status if outcome.error is None else "failed", outcome)
 
@@ -172,7 +181,7 @@ class _Run:
             except QgaError as error:
                 return failed(guest, error)
             except Exception as error:  # pylint: disable=broad-exception-caught  # met with one guest, it is not all's
-                return failed(guest, QgaError(f"a defect of this collection: {type(error).__name__}: {error}"))
+                return failed(guest, defect(error))
             # Guests whose turn comes now would be taken for such without an agent.
             wait_timeout = max(self._attendance.wait_timeout, _RESTART_SECONDS)
             self._attendance = self._attendance._replace(wait_timeout=wait_timeout)

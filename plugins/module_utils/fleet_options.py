@@ -12,7 +12,7 @@ import os
 import stat
 from typing import Callable, Iterator, Mapping, NamedTuple, Sequence
 
-from . import waiting
+from . import waiting, wire
 from .errors import InvalidOptionError, NotFoundError, QgaError
 from .fleet import Guest
 from .options import Params, require_text
@@ -27,8 +27,9 @@ class Fleet(NamedTuple):
 
 
 @contextlib.contextmanager
-def fleet_of(params: Params) -> Iterator[Fleet]:
+def fleet_of(params: Params, limits: wire.Limits) -> Iterator[Fleet]:
     """Find the guests that ``domains`` or ``sockets`` name, and give back at the end what it takes to reach them.
+    ``limits`` are on each message of each of them.
 
     :raises InvalidOptionError: the options contradict each other, or name nothing
     :raises NotFoundError: no guest fits a pattern
@@ -42,7 +43,7 @@ def fleet_of(params: Params) -> Iterator[Fleet]:
         raise InvalidOptionError(
             f"{option} is an empty list", f"Name guests in {option}, or set allow_empty if there may be none."
         )
-    with _FINDERS[option](params) as fleet:
+    with _FINDERS[option](params, limits) as fleet:
         yield fleet
 
 
@@ -60,7 +61,7 @@ def _fleet(selection: Selection, params: Params, where: str, guest: Callable[[Ch
 
 
 @contextlib.contextmanager
-def _domains(params: Params) -> Iterator[Fleet]:
+def _domains(params: Params, limits: wire.Limits) -> Iterator[Fleet]:
     from .channels.domains import list_domains
     from .channels.hypervisor import Hypervisor
     from .channels.libvirt import LibvirtChannel, not_running
@@ -76,7 +77,7 @@ def _domains(params: Params) -> Iterator[Fleet]:
             problem = not_running(chosen.name, uri, by_uuid[chosen.candidate.key].state)
         return Guest(
             chosen.name,
-            lambda: LibvirtChannel(chosen.name, uri, hypervisor.line()),
+            lambda: LibvirtChannel(chosen.name, uri, hypervisor.line(), limits),
             uuid=None if chosen.candidate is None else chosen.candidate.key,
             is_optional=params["skip_unusable"] or not chosen.by_name,
             problem=problem,
@@ -108,7 +109,7 @@ def _domains(params: Params) -> Iterator[Fleet]:
 
 
 @contextlib.contextmanager
-def _sockets(params: Params) -> Iterator[Fleet]:
+def _sockets(params: Params, limits: wire.Limits) -> Iterator[Fleet]:
     from .channels.stream import StreamChannel, UnixAddress
 
     if params["sockets"] and all(entry.startswith("!") for entry in params["sockets"]):
@@ -122,7 +123,7 @@ def _sockets(params: Params) -> Iterator[Fleet]:
             problem = NotFoundError(f"there is no socket {chosen.name}", "Check the path; QEMU makes it at its start.")
         return Guest(
             chosen.name,
-            lambda: StreamChannel(UnixAddress(chosen.name)),
+            lambda: StreamChannel(UnixAddress(chosen.name), limits),
             is_optional=params["skip_unusable"] or not chosen.by_name,
             problem=problem,
         )
@@ -155,7 +156,7 @@ def _is_socket(path: str) -> bool:
         return False
 
 
-_FINDERS: Mapping[str, Callable[[Params], contextlib.AbstractContextManager[Fleet]]] = {
+_FINDERS: Mapping[str, Callable[[Params, wire.Limits], contextlib.AbstractContextManager[Fleet]]] = {
     "domains": _domains,
     "sockets": _sockets,
 }

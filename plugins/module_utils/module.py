@@ -14,9 +14,10 @@ from ansible.module_utils.basic import AnsibleModule
 
 from . import waiting
 from .errors import QgaError
-from .fleet import Attendance, Attended, Guest, Work, attend, converse, count, ended, failed, verdict
+from .fleet import Attendance, Attended, Guest, Work, attend, converse, count, defect, ended, failed, verdict
 from .options import check_numbers, names_many, target_of
 from .waiting import Deadline
+from .wire import Limits
 
 TARGET_SPEC: dict[str, dict[str, Any]] = {
     "domain": {"type": "str"},
@@ -47,13 +48,15 @@ def run(
     module: AnsibleModule,
     prepare: Prepare,
     statuses: Sequence[str],
+    limits: Limits,
     summarize: Summarize = lambda _attended: {},
     touches_clock: bool = False,
 ) -> None:
     """Do one thing to the guests that the module's options name, and end the module.
 
     ``prepare`` checks the module's own options before a guest is touched, and returns what is done with an agent.
-    ``statuses`` are what its outcomes may be, ``summarize`` adds to the summary of many guests.
+    ``statuses`` are what its outcomes may be, ``limits`` are on each message of a guest, and ``summarize`` adds to the
+    summary of many guests.
     """
     params = module.params
     started_ns = time.monotonic_ns()
@@ -68,11 +71,11 @@ def run(
         if is_fleet:
             from .fleet_options import fleet_of  # one guest needs none of it
 
-            with fleet_of(params) as fleet:
+            with fleet_of(params, limits) as fleet:
                 warnings = fleet.warnings
                 attended = attend(fleet.guests, work, attendance, params["concurrency"], deadline)
         else:
-            attended = (_attend_one(params, work, attendance),)
+            attended = (_attend_one(params, limits, work, attendance),)
     except QgaError as error:
         _fail(module, error, changed=False)
         return
@@ -98,16 +101,18 @@ def run(
         module.exit_json(**result)
 
 
-def _attend_one(params: Mapping[str, Any], work: Work, attendance: Attendance) -> Attended:
+def _attend_one(params: Mapping[str, Any], limits: Limits, work: Work, attendance: Attendance) -> Attended:
     """
     :raises InvalidOptionError: the guest's name cannot be one
     """
-    target = target_of(params)
+    target = target_of(params, limits)
     guest = Guest(target.name, target.open)
     try:
         return ended(guest, waiting.run(converse(guest.open, work, attendance)))
     except QgaError as error:
         return failed(guest, error)
+    except Exception as error:  # pylint: disable=broad-exception-caught  # what a guest sent led to it
+        return failed(guest, defect(error))
 
 
 def _result(attended: Sequence[Attended]) -> dict[str, Any]:

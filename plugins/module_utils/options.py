@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Callable, Mapping, NamedTuple
 
+from . import wire
 from .channels.base import Channel
 from .errors import InvalidOptionError
 
@@ -27,31 +28,31 @@ class Target(NamedTuple):
 # A module is compiled anew for every task, so each way to a guest imports only what it needs itself.
 
 
-def _domain(value: str, params: Params) -> Channel:
+def _domain(value: str, params: Params, limits: wire.Limits) -> Channel:
     from .channels.libvirt import LibvirtChannel
 
-    return LibvirtChannel(value, params["uri"])
+    return LibvirtChannel(value, params["uri"], limits=limits)
 
 
-def _socket(value: str, _params: Params) -> Channel:
+def _socket(value: str, _params: Params, limits: wire.Limits) -> Channel:
     from .channels.stream import StreamChannel, UnixAddress
 
-    return StreamChannel(UnixAddress(value))
+    return StreamChannel(UnixAddress(value), limits)
 
 
-def _address(value: str, _params: Params) -> Channel:
+def _address(value: str, _params: Params, limits: wire.Limits) -> Channel:
     from .channels.stream import StreamChannel, parse_address
 
-    return StreamChannel(parse_address(value))
+    return StreamChannel(parse_address(value), limits)
 
 
-def _vsock(value: str, _params: Params) -> Channel:
+def _vsock(value: str, _params: Params, limits: wire.Limits) -> Channel:
     from .channels.stream import StreamChannel, parse_vsock
 
-    return StreamChannel(parse_vsock(value))
+    return StreamChannel(parse_vsock(value), limits)
 
 
-_CHANNELS: Mapping[str, Callable[[str, Params], Channel]] = {
+_CHANNELS: Mapping[str, Callable[[str, Params, wire.Limits], Channel]] = {
     "domain": _domain,
     "socket": _socket,
     "address": _address,
@@ -85,15 +86,15 @@ def require_text(option: str, value: str) -> None:
         )
 
 
-def target_of(params: Params) -> Target:
-    """The one guest that the options name.
+def target_of(params: Params, limits: wire.Limits) -> Target:
+    """The one guest that the options name. ``limits`` are on each of its messages.
 
     :raises InvalidOptionError: its name cannot be one; opening the channel raises it for a value in a wrong form
     """
     option = next(option for option in _CHANNELS if params.get(option) is not None)
     value = params[option]
     require_text(option, value)
-    return Target(value, lambda: _CHANNELS[option](value, params))
+    return Target(value, lambda: _CHANNELS[option](value, params, limits))
 
 
 # ------------------------------------------------------------------------------------------------------------- numbers

@@ -255,7 +255,12 @@ from typing import Any, Mapping
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.qemu.guest_agent.plugins.module_utils.agent import GuestAgent
-from ansible_collections.qemu.guest_agent.plugins.module_utils.facts import command_details, gather, select
+from ansible_collections.qemu.guest_agent.plugins.module_utils.facts import (
+    REPLY_LIMITS,
+    command_details,
+    gather,
+    select,
+)
 from ansible_collections.qemu.guest_agent.plugins.module_utils.fleet import Outcome, Work
 from ansible_collections.qemu.guest_agent.plugins.module_utils.module import TARGET_SPEC, run
 
@@ -282,7 +287,7 @@ def prepare(params: Mapping[str, Any]) -> Work:
 
 
 def main() -> None:
-    run(AnsibleModule(argument_spec=ARGUMENT_SPEC, supports_check_mode=True), prepare, (GATHERED,))
+    run(AnsibleModule(argument_spec=ARGUMENT_SPEC, supports_check_mode=True), prepare, (GATHERED,), REPLY_LIMITS)
 
 
 if __name__ == "__main__":

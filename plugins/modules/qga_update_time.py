@@ -283,7 +283,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.qemu.guest_agent.plugins.module_utils.agent import GuestAgent
 from ansible_collections.qemu.guest_agent.plugins.module_utils.fleet import Attended, Outcome, Work
 from ansible_collections.qemu.guest_agent.plugins.module_utils.module import TARGET_SPEC, run
-from ansible_collections.qemu.guest_agent.plugins.module_utils.resync import resync
+from ansible_collections.qemu.guest_agent.plugins.module_utils.resync import REPLY_LIMITS, resync
 from ansible_collections.qemu.guest_agent.plugins.module_utils.resync_options import reference_of, resync_options
 from ansible_collections.qemu.guest_agent.plugins.module_utils.timestamps import format_instant
 
@@ -340,7 +340,7 @@ def main() -> None:
 
         return work
 
-    run(module, prepare, (CORRECTED, UNCHANGED), summarize, touches_clock=True)
+    run(module, prepare, (CORRECTED, UNCHANGED), REPLY_LIMITS, summarize, touches_clock=True)
 
 
 if __name__ == "__main__":

@@ -26,8 +26,10 @@ from ..errors import (
     NotRunningError,
     PermissionDeniedError,
     QgaError,
+    RemoteProtocolError,
     UnresponsiveError,
 )
+from ..untrusted import visible
 from ..waiting import Deadline
 from .base import NO_REPLY, Channel, Exchange, Request
 from .bounded import BoundedCaller, StillBusyError
@@ -57,6 +59,10 @@ _SHORTEST_AGENT_TIMEOUT = 1
 
 # A guest of many that does not answer by then has to wait for those that do.
 _PROBE_SECONDS = 1.0
+
+# What libvirt-python raises for a reply or an error's text that is not UTF-8. The second, when it first meets it on the
+# way to an error handler.
+_NOT_UTF8 = (UnicodeDecodeError, SystemError)
 
 # virDomainState, and what an operator calls it.
 _STATES: Mapping[int, str] = {
@@ -104,13 +110,15 @@ def _channel_state(domain_xml: str) -> _ChannelState:
 class LibvirtChannel(Channel):
     """The agent of one domain, by name or UUID, on the hypervisor behind a libvirt URI.
 
-    ``line`` is a connection that it shares with other domains; without, it has one of its own.
+    ``line`` is a connection that it shares with other domains; without, it has one of its own. libvirt takes a reply of
+    up to 10 MiB (``QEMU_AGENT_MAX_RESPONSE``); ``limits`` are what is made of it here.
     """
 
-    def __init__(self, domain: str, uri: str, line: Line | None = None) -> None:
+    def __init__(self, domain: str, uri: str, line: Line | None = None, limits: wire.Limits = wire.Limits()) -> None:
         self._name = domain
         self._uri = uri
         self._line = Line(uri) if line is None else line
+        self._limits = limits
         self._owns_line = line is None
         self._libvirt = self._line.libvirt
         self._caller = BoundedCaller()
@@ -236,6 +244,8 @@ class LibvirtChannel(Channel):
             prepared = json.dumps(wire.request(request.execute, request.arguments_at(sent_ns)))
         try:
             text = agent_command(self._domain, prepared, limit, 0)
+        except _NOT_UTF8 as error:
+            raise self._not_utf8(request.execute) from error
         except self._libvirt.libvirtError as error:
             received_ns = time.monotonic_ns()
             refusal = self._refusal(error, request.execute)
@@ -247,7 +257,8 @@ class LibvirtChannel(Channel):
             raise self._agent_error(error, request.execute) from error
         received_ns = time.monotonic_ns()
         self._answered = True
-        return Exchange(wire.read_reply(wire.decode(text.encode("utf-8", "surrogatepass"))), sent_ns, received_ns)
+        message = wire.whole_message(text.encode("utf-8", "surrogatepass"), self._limits)
+        return Exchange(wire.read_reply(message.decode()), sent_ns, received_ns)
 
     def _set_time(self, request: Request, deadline: Deadline) -> Exchange:
         """``guest-set-time`` for a guest whose RTC makes up for lost ticks: they must not be injected on top of it.
@@ -262,6 +273,8 @@ class LibvirtChannel(Channel):
         seconds, nanoseconds = divmod(arguments.get("time", 0), 10**9)
         try:
             self._domain.setTime({"seconds": seconds, "nseconds": nanoseconds}, flags)
+        except _NOT_UTF8 as error:
+            raise self._not_utf8(request.execute) from error
         except self._libvirt.libvirtError as error:
             refusal = self._refusal(error, request.execute)
             if refusal is None:
@@ -277,6 +290,9 @@ class LibvirtChannel(Channel):
                 raise self._agent_error(error) from error
         return self._state
 
+    def _not_utf8(self, execute: str) -> RemoteProtocolError:
+        return RemoteProtocolError(f"the agent of {self} answered {execute} with text that is not UTF-8")
+
     def _refusal(self, error: Any, execute: str) -> wire.Refused | None:
         # Of a connection that broke the agent said nothing, whatever the number.
         return _refusal(error, execute) if self._line.is_alive(self._connection) else None
@@ -287,7 +303,7 @@ class LibvirtChannel(Channel):
         Told by the number and by the state of the domain; the text depends on the daemon's language.
         """
         code = known(error).get_error_code()
-        reason = error.get_error_message()
+        reason = visible(error.get_error_message() or "")  # it may quote the guest
         if not self._line.is_alive(self._connection):
             return HypervisorUnavailableError(f"the connection to libvirt at {self._uri} broke at {execute}: {reason}")
         if code == _OPERATION_INVALID:

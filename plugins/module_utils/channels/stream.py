@@ -14,7 +14,7 @@ import socket
 import time
 from collections import deque
 from dataclasses import dataclass
-from typing import Any, Callable, Iterable, Mapping, Tuple, Union
+from typing import Any, Callable, Mapping, Tuple, Union
 
 from .. import wire
 from ..errors import (
@@ -37,6 +37,11 @@ _DRAIN_SECONDS = 0.5
 # A reply that has not come so long after its request is not likely to come just now.
 _LATE_SECONDS = 1.0
 _SHORTEST_DRAIN_SECONDS = 0.02
+
+# What a peer may send in one exchange before it is given up. Replies that are late, of a client before this one, are
+# few; and with the longest of them, libvirt's 10 MiB, the reply still has room.
+_MOST_UNASKED = 256
+_MOST_BYTES = 24 * 1024 * 1024
 
 # A unix socket whose queue of clients is full says so at once, and does not tell when there is room.
 _FULL_QUEUE_SECONDS = 0.05
@@ -225,13 +230,15 @@ class StreamChannel(Channel):
         self._limits = limits
         self._socket: socket.socket | None = None
         self._decoder = wire.Decoder(limits)
-        self._received: deque[wire.Event] = deque()
+        self._alike: deque[wire.Event] = deque()  # framed ahead of the decoder
+        self._bytes_in_call = 0
         self._sent_ns = 0
         self._received_ns = 0
         self._in_sync = False
 
     async def call(self, request: Request, timeout: float) -> Exchange:
         deadline = Deadline(timeout)
+        self._bytes_in_call = 0
         connection = await self._connected(deadline)
         if not self._in_sync or self._has_unasked(connection):
             await self._sync(connection, deadline, timeout)
@@ -250,7 +257,7 @@ class StreamChannel(Channel):
         if isinstance(event, wire.Resync):
             raise RemoteProtocolError(f"{self._address}: the peer sent 0xFF in place of a reply to {request.execute}")
         received_ns = self._received_ns
-        reply = (_read_alike if is_alike else _read)(event)
+        reply = (_read_alike if is_alike and len(event.raw) <= _LONGEST_ALIKE else _read)(event)
         self._in_sync = True
         return Exchange(reply, sent_ns, received_ns)
 
@@ -279,18 +286,21 @@ class StreamChannel(Channel):
             raise _connect_error(self._address, error) from error
         self._socket = connection
         self._decoder = wire.Decoder(self._limits)
-        self._received.clear()
+        self._alike.clear()
         self._in_sync = False
         return connection
 
     def _has_unasked(self, connection: socket.socket) -> bool:
         """Whether the peer sent something behind its last reply: it must not be taken for the next one."""
-        return bool(self._received) or is_ready(connection.fileno(), READING)
+        if self._alike or is_ready(connection.fileno(), READING):
+            return True
+        # White space behind it is none: the decoder is idle once it has looked.
+        return not self._decoder.is_idle and (self._decoder.next_event() is not None or not self._decoder.is_idle)
 
     async def _sync(self, connection: socket.socket, deadline: Deadline, timeout: float) -> None:
         awaited, delimited = await self._send_sync(connection, "guest-sync-delimited", deadline), True
         seen_delimiter = False
-        while True:
+        for _event in range(_MOST_UNASKED):
             event = await self._next_event(connection, deadline)
             if event is None:
                 raise UnresponsiveError(
@@ -306,6 +316,7 @@ class StreamChannel(Channel):
                 if delimited and isinstance(reply, wire.Refused) and reply.kind == "CommandNotFound":
                     # Agents before QEMU 1.1 know the plain command only. The 0xFF has reset their parser all the same.
                     awaited, delimited = await self._send_sync(connection, "guest-sync", deadline), False
+        raise self._flooded()
 
     async def _send_sync(self, connection: socket.socket, command: str, deadline: Deadline) -> int:
         # Below 2^53, so that agents which keep numbers as doubles echo it unchanged.
@@ -344,22 +355,24 @@ class StreamChannel(Channel):
         self, connection: socket.socket, deadline: Deadline, is_alike: bool = False
     ) -> wire.Event | None:
         """The next thing that the peer sent, or None when the deadline has passed."""
-        while not self._received:
+        while True:
+            event = self._alike.popleft() if self._alike else self._decoder.next_event()
+            if event is not None:
+                return event if not deadline.expired() else None
             found = await self._bytes(connection, deadline)
             if found is None:
                 return None
             if not found.data:
                 raise self._lost(None)
             self._received_ns = found.at_ns
-            if is_alike and self._decoder.is_idle:
-                self._received.extend(_framed(found.data, self._limits) or self._fed(found.data))
+            self._bytes_in_call += len(found.data)
+            if self._bytes_in_call > _MOST_BYTES:
+                raise self._flooded()
+            framed = _framed(found.data, self._limits) if is_alike and self._decoder.is_idle else None
+            if framed is None:
+                self._decoder.feed(found.data)
             else:
-                self._received.extend(self._fed(found.data))
-        return self._received.popleft() if not deadline.expired() else None
-
-    def _fed(self, data: bytes) -> Iterable[wire.Event]:
-        self._decoder.feed(data)
-        return self._decoder
+                self._alike.extend(framed)
 
     async def _bytes(self, connection: socket.socket, deadline: Deadline) -> Received | None:
         if deadline.expired():
@@ -369,10 +382,17 @@ class StreamChannel(Channel):
         except OSError as error:
             raise self._lost(error) from error
 
-    def _lost(self, error: OSError | None) -> NotConnectedError:
+    def _hang_up(self) -> None:
         if self._socket is not None:
             self._socket.close()
             self._socket = None
+
+    def _flooded(self) -> RemoteProtocolError:
+        self._hang_up()
+        return RemoteProtocolError(f"{self._address}: the peer sends without end what it was not asked for")
+
+    def _lost(self, error: OSError | None) -> NotConnectedError:
+        self._hang_up()
         reason = "the peer closed the connection" if error is None else (error.strerror or str(error))
         return NotConnectedError(f"lost the agent at {self._address}: {reason}")
 
@@ -391,6 +411,8 @@ class StreamChannel(Channel):
 # Guests of a fleet answer these in the same words, and long ones: what they are need be found out only once.
 _ALIKE = frozenset(("guest-info",))
 _MOST_ALIKE = 16
+# They are kept, and a guest may send another one at each asking.
+_LONGEST_ALIKE = 32 * 1024
 
 
 @functools.lru_cache(maxsize=_MOST_ALIKE)

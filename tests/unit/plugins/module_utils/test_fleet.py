@@ -43,7 +43,7 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils.fleet import (
 from ansible_collections.qemu.guest_agent.plugins.module_utils.fleet_options import fleet_of
 from ansible_collections.qemu.guest_agent.plugins.module_utils.opt_out import NAMESPACE
 from ansible_collections.qemu.guest_agent.plugins.module_utils.waiting import Deadline, pause
-from ansible_collections.qemu.guest_agent.plugins.module_utils.wire import Returned
+from ansible_collections.qemu.guest_agent.plugins.module_utils.wire import Limits, Returned
 
 from tests.support.fake_hypervisor import Definition, FakeHypervisor, threads_of_lines
 from tests.support.fake_libvirt import PAUSED, SHUT_OFF
@@ -288,7 +288,7 @@ class TestDefects:
         assert found[1].outcome.error.as_dict() == {
             "code": "internal_error",
             "message": "a defect of this collection: ZeroDivisionError: division by zero",
-            "hint": "",
+            "hint": "Please report it, with what the task was and the version of the agent.",
         }
         assert [channel.closed for channel in (first, second, third)] == [1, 1, 1]
 
@@ -588,7 +588,7 @@ class Watched:
     def attend(
         self, domains: list[str], attendance: Attendance, concurrency: int = 20, deadline: float = math.inf
     ) -> None:
-        with fleet_of({**OPTIONS, "domains": domains}) as found:
+        with fleet_of({**OPTIONS, "domains": domains}, Limits()) as found:
             guests = [dataclasses.replace(guest, open=self._watching(guest)) for guest in found.guests]
             ended = attend(guests, ask_several_times, attendance, concurrency, Deadline(deadline))
         self.attended = {each.guest.name: each for each in ended}
@@ -738,7 +738,7 @@ class TestThroughLibvirt:
 
     def test_one_that_was_shut_off_meanwhile_is_skipped_too(self, fake: FakeHypervisor) -> None:
         fake.definitions = [Definition("web1"), Definition("web2")]
-        with fleet_of({**OPTIONS, "domains": ["*"]}) as found:
+        with fleet_of({**OPTIONS, "domains": ["*"]}, Limits()) as found:
             fake.definitions[0].state = SHUT_OFF
             fake.definitions.pop()
             assert [(each.status, code(each)) for each in attended(found.guests)] == [

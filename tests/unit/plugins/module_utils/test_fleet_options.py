@@ -25,6 +25,7 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils.errors import (
     QgaError,
 )
 from ansible_collections.qemu.guest_agent.plugins.module_utils.fleet_options import Fleet, fleet_of
+from ansible_collections.qemu.guest_agent.plugins.module_utils.wire import Limits
 
 from tests.support.blocking import Blocking
 from tests.support.fake_hypervisor import Definition, FakeHypervisor, threads_of_lines, uuid_of
@@ -33,6 +34,7 @@ from tests.support.fake_libvirt import PAUSED, SHUT_OFF
 URI = "qemu:///system"
 
 # As AnsibleModule fills them in where the user gives none.
+LIMITS = Limits(size=1000)
 NONE_GIVEN: dict[str, Any] = {
     "domains": None,
     "uri": URI,
@@ -45,7 +47,7 @@ NONE_GIVEN: dict[str, Any] = {
 
 
 def found(**options: Any) -> Fleet:
-    with fleet_of({**NONE_GIVEN, **options}) as fleet:
+    with fleet_of({**NONE_GIVEN, **options}, LIMITS) as fleet:
         return fleet
 
 
@@ -54,7 +56,7 @@ def names(**options: Any) -> list[str]:
 
 
 def refused(kind: type[QgaError], **options: Any) -> QgaError:
-    with pytest.raises(kind) as caught, fleet_of({**NONE_GIVEN, **options}):
+    with pytest.raises(kind) as caught, fleet_of({**NONE_GIVEN, **options}, LIMITS):
         pytest.fail("there is a fleet")
     assert caught.value.message
     assert "\n" not in caught.value.message
@@ -175,7 +177,7 @@ class TestDomains:
         assert all(guest.is_optional for guest in guests)
 
     def test_a_channel_is_to_the_domain_and_shares_the_connections(self, fake: FakeHypervisor) -> None:
-        with fleet_of({**NONE_GIVEN, "domains": ["web*", uuid_of("odd[1]*")]}) as fleet:
+        with fleet_of({**NONE_GIVEN, "domains": ["web*", uuid_of("odd[1]*")]}, LIMITS) as fleet:
             for guest in fleet.guests:
                 with Blocking(guest.open()) as channel:
                     assert str(channel) == f"domain {guest.name} at {URI}"
@@ -197,7 +199,7 @@ class TestThatTheHypervisorIsClosed:
         fake.wait_until_all_is_given_back()
 
     def test_after_an_error_of_whoever_works_with_them(self, fake: FakeHypervisor) -> None:
-        with pytest.raises(ZeroDivisionError), fleet_of({**NONE_GIVEN, "domains": ["*"]}):
+        with pytest.raises(ZeroDivisionError), fleet_of({**NONE_GIVEN, "domains": ["*"]}, LIMITS):
             raise ZeroDivisionError
         fake.wait_until_all_is_given_back()
 

@@ -47,7 +47,7 @@ def guest(line: TimeLine, monkeypatch: pytest.MonkeyPatch) -> SimulatedGuest:
     guest.handlers["guest-get-host-name"] = lambda _arguments: Returned({"host-name": "web1"})
     guest.handlers["guest-get-osinfo"] = lambda _arguments: Returned({"id": "debian"})
     real = module_module.target_of
-    monkeypatch.setattr(module_module, "target_of", lambda params: Target(real(params).name, lambda: guest))
+    monkeypatch.setattr(module_module, "target_of", lambda *asked: Target(real(*asked).name, lambda: guest))
     return guest
 
 

@@ -103,7 +103,7 @@ class SimulatedFleet:
         guest.handlers.update(dict.fromkeys(guest.handlers, silent))
 
     @contextlib.contextmanager
-    def find(self, params: fleet_options.Params) -> Iterator[Fleet]:
+    def find(self, params: fleet_options.Params, _limits: object) -> Iterator[Fleet]:
         """In place of a finder of fleet_options."""
         is_pattern = params["domains"] == ["*"]
         names = list(self.guests) if is_pattern else params["domains"]
@@ -339,7 +339,7 @@ class TestTheShape:
     def test_a_single_guest_has_a_status_and_no_summary(
         self, fleet: SimulatedFleet, run: Run, monkeypatch: pytest.MonkeyPatch, which: Any, status: str
     ) -> None:
-        monkeypatch.setattr(module, "target_of", lambda _params: Target("web1", lambda: fleet.guests["web1"]))
+        monkeypatch.setattr(module, "target_of", lambda *_asked: Target("web1", lambda: fleet.guests["web1"]))
         ended = run(which, domain="web1", _ansible_diff=True)
         assert ended.result["guest"]["status"] == status
         assert ended.result["guests"] == [ended.result["guest"]]
@@ -352,7 +352,7 @@ class TestTheShape:
         self, fleet: SimulatedFleet, run: Run, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         fleet.silence("web1")
-        monkeypatch.setattr(module, "target_of", lambda _params: Target("web1", lambda: fleet.guests["web1"]))
+        monkeypatch.setattr(module, "target_of", lambda *_asked: Target("web1", lambda: fleet.guests["web1"]))
         ended = run(qga_info, domain="web1", fail_on="none")
         assert ended.failed, "fail_on is for many"
         assert ended.result["guest"] == {"name": "web1", "status": "failed", "error": ended.result["error"]}

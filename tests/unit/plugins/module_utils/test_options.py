@@ -19,11 +19,13 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils.channels.stream i
 )
 from ansible_collections.qemu.guest_agent.plugins.module_utils.errors import InvalidOptionError
 from ansible_collections.qemu.guest_agent.plugins.module_utils.options import check_numbers, names_many, target_of
+from ansible_collections.qemu.guest_agent.plugins.module_utils.wire import Limits
 
 from tests.support.blocking import Blocking
 from tests.support.fake_libvirt import FakeLibvirt
 
 # As AnsibleModule fills them in where the user gives none.
+LIMITS = Limits(size=1000)
 NONE_GIVEN: dict[str, Any] = {
     "domain": None,
     "uri": "qemu:///system",
@@ -55,25 +57,27 @@ class TestTargets:
         ],
     )
     def test_a_stream_is_opened_to_what_is_named(self, option: str, value: str) -> None:
-        target = target_of({**NONE_GIVEN, option: value})
+        target = target_of({**NONE_GIVEN, option: value}, LIMITS)
         assert target.name == value
         channel = target.open()
         with Blocking(channel):
             assert isinstance(channel, StreamChannel)
+            assert channel._limits == LIMITS
 
     def test_a_domain_is_opened_at_its_uri(self, monkeypatch: pytest.MonkeyPatch) -> None:
         fake = FakeLibvirt()
         monkeypatch.setattr(hypervisor, "import_libvirt", lambda: (fake, fake))
-        target = target_of({**NONE_GIVEN, "domain": "web1", "uri": "qemu+ssh://host/system"})
+        target = target_of({**NONE_GIVEN, "domain": "web1", "uri": "qemu+ssh://host/system"}, LIMITS)
         assert target.name == "web1"
         channel = target.open()
         with Blocking(channel):
             assert isinstance(channel, LibvirtChannel)
+            assert channel._limits == LIMITS
             assert str(channel) == "domain web1 at qemu+ssh://host/system"
 
     def test_a_stream_needs_no_libvirt(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(sys.modules, "libvirt", None)
-        Blocking(target_of({**NONE_GIVEN, "socket": "/run/a"}).open()).close()
+        Blocking(target_of({**NONE_GIVEN, "socket": "/run/a"}, LIMITS).open()).close()
 
     def test_none_is_refused(self) -> None:
         error = refused(names_many, NONE_GIVEN)
@@ -87,11 +91,11 @@ class TestTargets:
     @pytest.mark.parametrize("option", ["domain", "socket", "address", "vsock"])
     @pytest.mark.parametrize("value", ["", "a\0b", "\0"])
     def test_empty_values_and_nuls_are_refused(self, option: str, value: str) -> None:
-        assert refused(target_of, {**NONE_GIVEN, option: value}).message.startswith(option)
+        assert refused(target_of, {**NONE_GIVEN, option: value}, LIMITS).message.startswith(option)
 
     @pytest.mark.parametrize(("option", "value"), [("address", "nowhere"), ("vsock", "3")])
     def test_a_value_in_a_wrong_form_is_refused_before_anything_is_opened(self, option: str, value: str) -> None:
-        target = target_of({**NONE_GIVEN, option: value})
+        target = target_of({**NONE_GIVEN, option: value}, LIMITS)
         assert value in refused(target.open).message
 
 

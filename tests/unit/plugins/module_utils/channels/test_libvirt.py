@@ -40,7 +40,7 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils.errors import (
     RemoteProtocolError,
     UnresponsiveError,
 )
-from ansible_collections.qemu.guest_agent.plugins.module_utils.wire import Refused, Returned
+from ansible_collections.qemu.guest_agent.plugins.module_utils.wire import Limits, Refused, Returned
 
 from tests.support.blocking import Blocking, BlockingAgent
 from tests.support.fake_libvirt import (
@@ -100,6 +100,38 @@ class TestAnExchange:
         assert exchange.reply == Returned({"name": "Debian \u00fc"})
         assert before_ns <= exchange.sent_ns <= exchange.received_ns <= time.monotonic_ns()
         assert fake.uris == [URI]
+
+    @pytest.mark.parametrize("error", [UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte"), SystemError()])
+    def test_text_that_libvirt_python_cannot_decode_breaks_the_protocol(
+        self, fake: FakeLibvirt, channel: Blocking, error: Exception
+    ) -> None:
+        def undecodable(_request: dict[str, Any]) -> str:
+            raise error
+
+        fake.replies["guest-ping"] = undecodable
+        assert error_of(channel).message == (
+            "the agent of domain web1 at qemu:///system answered guest-ping with text that is not UTF-8"
+        )
+
+    def test_undecodable_text_behind_the_setting_of_a_clock_too(self, fake: FakeLibvirt, channel: Blocking) -> None:
+        fake.catchup = True
+        fake.set_time_error = UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte")  # type: ignore[assignment]
+        error = error_of(channel, Request("guest-set-time", {"time": 1}))
+        assert error.__class__ is RemoteProtocolError
+
+    @pytest.mark.parametrize("value", ["x" * 1000, 0], ids=["too long", "too deep"])
+    def test_the_limits_are_on_what_libvirt_lets_pass(self, fake: FakeLibvirt, value: Any) -> None:
+        for _level in range(20 if value == 0 else 0):
+            value = [value]
+        fake.replies["guest-ping"] = agent_says(value)
+        with Blocking(LibvirtChannel("web1", URI, limits=Limits(size=500, nesting=16))) as channel:
+            assert error_of(channel).__class__ is RemoteProtocolError
+
+    def test_the_guests_words_in_libvirts_error_are_one_short_line(self, fake: FakeLibvirt, channel: Blocking) -> None:
+        fake.replies["guest-ping"] = fails(38, "\x1b[2J\n" + "x" * 10_000_000)
+        message = error_of(channel).message
+        assert message.isprintable()
+        assert len(message) < 400
 
     def test_arguments(self, fake: FakeLibvirt, channel: Blocking) -> None:
         channel.call(Request("guest-file-close", {"handle": 7}), 5.0)
