@@ -93,6 +93,14 @@ class GuestAgent:
         state = (await self.info()).commands.get(command)
         raise self._missing(command) if state is None else await self._disabled(command)
 
+    def pin(self) -> None:
+        """From now on only this guest is meant; see :meth:`Channel.pin`."""
+        self._channel.pin()
+
+    async def require_same(self) -> None:
+        """Make sure that it is still the guest that was pinned; see :meth:`Channel.require_same`."""
+        await self._channel.require_same(self.timeout)
+
     async def call(
         self,
         command: str,

@@ -80,6 +80,13 @@ class NotConnectedError(QgaError):
     )
 
 
+class GuestReplacedError(QgaError):
+    """Where the guest was, there is another one now, or the same one started anew."""
+
+    code = "replaced"
+    default_hint = "Run the task again: it begins with a new measurement."
+
+
 class UnresponsiveError(QgaError):
     code = "unresponsive"
     default_hint = "Look at the agent's service in the guest; a busy guest may need a longer timeout or a wait_timeout."

@@ -21,6 +21,7 @@ from .errors import (
     CommandFailedError,
     DeadlineError,
     ExchangeTimeoutError,
+    GuestReplacedError,
     HypervisorUnavailableError,
     NotConnectedError,
     NotConvergedError,
@@ -189,6 +190,7 @@ class _Run:
         if options.method != "set_time":
             self._read = await reader(self._agent)
         before = await self._look()
+        self._agent.pin()  # what was measured of one guest is not to be done to another
         if abs(before.ns) <= options.tolerance_ns:
             return self._finish(before, None, changed=False, within_tolerance=True)
         if before.ns > 0 and not options.allow_backward:
@@ -252,10 +254,15 @@ class _Run:
     async def _look_behind(self) -> Offset:
         """Measure behind a step. What it did is not known yet: a daemon that is restarted just then is waited for."""
         try:
-            return await self._look()
+            return await self._look_at_same()
         except HypervisorUnavailableError:
             await self._agent.wait(_RESTART_SECONDS)
-            return await self._look()
+            return await self._look_at_same()
+
+    async def _look_at_same(self) -> Offset:
+        offset = await self._look()
+        await self._agent.require_same()
+        return offset
 
     async def _look_apart(self) -> Offset:
         longest = min(_APART_SECONDS, _APART_LOOKS * self._looked_for_ns / SECOND_NS)
@@ -295,7 +302,11 @@ class _Run:
         self._step_error = None
         before, self._may_be_stepped = self._may_be_stepped, True
         try:
+            await self._agent.require_same()
             warning = await _METHODS[method].step(self._agent, self._reference, offset, self._options)
+        except GuestReplacedError:
+            self._may_be_stepped = before
+            raise
         except _NO_VERDICT as error:
             self._step_error = error
             await self._await_agent()
@@ -311,7 +322,7 @@ class _Run:
         is_restart = isinstance(self._step_error, HypervisorUnavailableError)
         try:
             await self._agent.wait(_RESTART_SECONDS if is_restart else _HWCLOCK_SECONDS)
-        except DeadlineError:
+        except (DeadlineError, GuestReplacedError):
             raise
         except QgaError as silent:
             raise (self._step_error or silent) from silent

@@ -127,6 +127,9 @@ class Domain:
     def UUIDString(self) -> str:  # noqa: N802
         return self.definition.uuid
 
+    def ID(self) -> int:  # noqa: N802
+        return 1
+
     def state(self) -> list[int]:
         with self.connection.call("state"):
             return [self.definition.state, 0]

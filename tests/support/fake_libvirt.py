@@ -104,6 +104,10 @@ class FakeDomain:
     def __init__(self, connection: FakeConnection) -> None:
         self.connection = connection
         self._hypervisor = connection.hypervisor
+        self.number = connection.hypervisor.starts
+
+    def ID(self) -> int:  # noqa: N802  # libvirt's name
+        return self.number
 
     def state(self) -> list[int]:
         self.connection.require_alive()
@@ -138,6 +142,7 @@ class FakeLibvirt:
 
     name: str = "web1"
     run_state: int = RUNNING
+    starts: int = 1  # of the domain
     channel_state: str | None = "connected"
     catchup: bool = False
     metadata: str = "<resync/>"

@@ -77,6 +77,18 @@ class Channel(ABC):
         """
         return None
 
+    def pin(self) -> None:  # noqa: B027  # a channel may have no means to tell guests apart
+        """From now on only the guest of the last call is meant: a call that would reach another one, or the same one
+        started anew, raises :class:`GuestReplacedError`, as far as the channel can tell.
+        """
+
+    async def require_same(self, timeout: float) -> None:  # noqa: B027  # where a connection is to one guest only
+        """Make sure that a call would still reach the guest that was pinned, where a call cannot tell by itself.
+
+        :raises GuestReplacedError: it would not
+        :raises QgaError: the hypervisor could not be asked
+        """
+
     @abstractmethod
     async def close(self) -> None:
         """Give back what the channel holds. Closing twice is no error."""

@@ -19,6 +19,7 @@ from typing import Any, Callable, Mapping, NamedTuple, TypeVar
 from .. import wire
 from ..errors import (
     ExchangeTimeoutError,
+    GuestReplacedError,
     HypervisorUnavailableError,
     NotConfiguredError,
     NotConnectedError,
@@ -126,6 +127,8 @@ class LibvirtChannel(Channel):
         self._domain: Any = None
         self._state: _ChannelState | None = None
         self._answered = False
+        self._id: int | None = None
+        self._is_pinned = False
         self._lane = NEW if self._line.is_shared else PROVEN
 
     def __str__(self) -> str:
@@ -143,8 +146,15 @@ class LibvirtChannel(Channel):
         self._lane = PROVEN
         return exchange
 
+    def pin(self) -> None:
+        self._is_pinned = True
+
     async def metadata(self, namespace: str, timeout: float) -> str | None:
         return await self._on_line(lambda: self._metadata(namespace), timeout, PROVEN, "virDomainGetMetadata", timeout)
+
+    async def require_same(self, timeout: float) -> None:
+        # A domain's object stands for its UUID, whichever start of it that is by now.
+        await self._on_line(self._look_up_again, timeout, PROVEN, "virDomainLookupByName", timeout)
 
     async def close(self) -> None:
         self._connection = self._domain = None
@@ -197,6 +207,7 @@ class LibvirtChannel(Channel):
             self._domain = self._look_up(connection)
             self._connection = connection  # not before it was found there: the old domain is of no use on it
             self._require_running()
+            self._require_same()
 
     def _metadata(self, namespace: str) -> str | None:
         self._open()
@@ -228,6 +239,20 @@ class LibvirtChannel(Channel):
         if state not in _RUNNING:
             raise not_running(self._name, self._uri, state)
 
+    def _look_up_again(self) -> None:
+        self._domain = None
+        self._open()
+
+    def _require_same(self) -> None:
+        try:
+            number: int = self._domain.ID()  # another one after each start
+        except self._libvirt.libvirtError as error:
+            raise self._agent_error(error) from error
+        if self._is_pinned and number != self._id:
+            self._domain = None
+            raise GuestReplacedError(f"{self} was started anew meanwhile")
+        self._id = number
+
     def _exchange(self, request: Request, deadline: Deadline) -> Exchange:
         if request.execute == "guest-set-time" and self._channel_state().resets_reinjection:
             return self._set_time(request, deadline)
@@ -257,6 +282,8 @@ class LibvirtChannel(Channel):
             raise self._agent_error(error, request.execute) from error
         received_ns = time.monotonic_ns()
         self._answered = True
+        if len(text) > self._limits.size:
+            raise RemoteProtocolError(f"the agent of {self} answered {request.execute} with {len(text)} characters")
         message = wire.whole_message(text.encode("utf-8", "surrogatepass"), self._limits)
         return Exchange(wire.read_reply(message.decode()), sent_ns, received_ns)
 

@@ -11,6 +11,7 @@ import functools
 import os
 import re
 import socket
+import struct
 import time
 from collections import deque
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from typing import Any, Callable, Mapping, Tuple, Union
 from .. import wire
 from ..errors import (
     ExchangeTimeoutError,
+    GuestReplacedError,
     InvalidOptionError,
     NotConnectedError,
     NotFoundError,
@@ -54,6 +56,13 @@ _ONE_CLIENT_HINT = (
 _AddressInfo = Tuple[Any, Any, int, str, Any]  # as socket.getaddrinfo has it
 
 
+_UCRED = struct.Struct("iII")
+
+
+def _peer_credentials(connection: socket.socket) -> bytes:
+    return connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
+
+
 @dataclass(frozen=True)
 class UnixAddress:
     path: str
@@ -63,6 +72,15 @@ class UnixAddress:
 
     async def connect(self, deadline: Deadline) -> socket.socket:
         return await _connect(socket.AF_UNIX, self.path, deadline)
+
+    def listener(self, connection: socket.socket) -> tuple[int, ...]:
+        """What tells the socket's file and the process behind it from others that stand in its place later."""
+        try:
+            found = os.stat(self.path)
+        except OSError:
+            return ()  # it has gone since
+        # ucred: process, user and group of who listens, as of then (unix(7)).
+        return (found.st_dev, found.st_ino, *_UCRED.unpack(_peer_credentials(connection)))
 
 
 @dataclass(frozen=True)
@@ -235,6 +253,8 @@ class StreamChannel(Channel):
         self._sent_ns = 0
         self._received_ns = 0
         self._in_sync = False
+        self._listener: tuple[int, ...] | None = None
+        self._is_pinned = False
 
     async def call(self, request: Request, timeout: float) -> Exchange:
         deadline = Deadline(timeout)
@@ -261,6 +281,9 @@ class StreamChannel(Channel):
         self._in_sync = True
         return Exchange(reply, sent_ns, received_ns)
 
+    def pin(self) -> None:
+        self._is_pinned = True
+
     async def close(self) -> None:
         connection, self._socket = self._socket, None
         if connection is None:
@@ -284,6 +307,12 @@ class StreamChannel(Channel):
             connection = await self._address.connect(deadline)
         except OSError as error:
             raise _connect_error(self._address, error) from error
+        if isinstance(self._address, UnixAddress):
+            listener = self._address.listener(connection)
+            if self._is_pinned and listener != self._listener:
+                connection.close()
+                raise GuestReplacedError(f"another guest, or the same one started anew, is at {self._address} now")
+            self._listener = listener
         self._socket = connection
         self._decoder = wire.Decoder(self._limits)
         self._alike.clear()

@@ -28,6 +28,7 @@ CODES = {
     "not_running",
     "not_configured",
     "not_connected",
+    "replaced",
     "unresponsive",
     "timeout",
     "protocol_error",

@@ -16,6 +16,7 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils.errors import (
     CommandFailedError,
     CommandNotFoundError,
     ExchangeTimeoutError,
+    GuestReplacedError,
     HypervisorUnavailableError,
     NotConvergedError,
     UnresponsiveError,
@@ -549,6 +550,28 @@ class TestAttempts:
         assert report.error is None
         assert (report.changed, report.within_tolerance, report.attempts) == (True, True, 1)
         assert len(guest.asked("guest-update-time")) == 1
+
+    @pytest.mark.parametrize("looks", [1, 2])
+    def test_what_was_measured_of_one_guest_is_not_done_to_another(
+        self, line: TimeLine, monkeypatch: pytest.MonkeyPatch, looks: int
+    ) -> None:
+        guest = extended(line, -8 * SECOND)
+        asked: list[str] = []
+
+        async def require_same(_timeout: float) -> None:
+            asked.append("same")
+            if asked.count("same") == looks:
+                raise GuestReplacedError("another guest is there now")
+
+        monkeypatch.setattr(guest, "pin", lambda: asked.append("pin"))
+        monkeypatch.setattr(guest, "require_same", require_same)
+        report = run(guest)
+        assert asked == ["pin", *["same"] * looks]
+        assert report.error is not None
+        assert report.error.code == "replaced"
+        assert report.after is None
+        assert report.changed is (looks == 2)
+        assert len(guest.asked("guest-update-time")) == looks - 1
 
     def test_nobody_waits_behind_a_step_that_came_out_right_or_was_the_last(self, line: TimeLine) -> None:
         run(extended(line, -8 * SECOND))

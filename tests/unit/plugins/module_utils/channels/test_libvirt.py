@@ -29,6 +29,7 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils.errors import (
     CommandDisabledError,
     CommandNotFoundError,
     ExchangeTimeoutError,
+    GuestReplacedError,
     HypervisorUnavailableError,
     MissingLibraryError,
     NotConfiguredError,
@@ -90,6 +91,45 @@ def error_of(channel: Blocking, request: Request = PING, timeout: float = 5.0) -
         channel.call(request, timeout)
     assert "\n" not in caught.value.message
     return caught.value
+
+
+class TestOneGuestOnly:
+    """What was measured of one guest is not to be done to another."""
+
+    def test_a_pinned_guest_is_the_same_as_long_as_it_runs(self, fake: FakeLibvirt, channel: Blocking) -> None:
+        channel.call(PING, 5.0)
+        channel.pin()
+        channel.require_same(5.0)
+        fake.break_connections()
+        channel.call(PING, 5.0)
+        channel.require_same(5.0)
+
+    def test_one_that_was_started_anew_is_another(self, fake: FakeLibvirt, channel: Blocking) -> None:
+        channel.call(PING, 5.0)
+        channel.pin()
+        fake.starts += 1
+        with pytest.raises(GuestReplacedError, match="started anew"):
+            channel.require_same(5.0)
+        assert error_of(channel).__class__ is GuestReplacedError
+
+    def test_behind_a_daemon_that_was_restarted_too(self, fake: FakeLibvirt, channel: Blocking) -> None:
+        channel.call(PING, 5.0)
+        channel.pin()
+        fake.starts += 1
+        fake.break_connections()
+        assert error_of(channel).__class__ is GuestReplacedError
+
+    def test_before_it_is_pinned_it_may_be_started(self, fake: FakeLibvirt, channel: Blocking) -> None:
+        channel.call(PING, 5.0)
+        fake.starts += 1
+        channel.require_same(5.0)
+
+    def test_one_that_is_gone_is_not_found(self, fake: FakeLibvirt, channel: Blocking) -> None:
+        channel.call(PING, 5.0)
+        channel.pin()
+        fake.name = "another"
+        with pytest.raises(NotFoundError):
+            channel.require_same(5.0)
 
 
 class TestAnExchange:

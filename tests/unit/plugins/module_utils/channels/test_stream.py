@@ -33,6 +33,7 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils.channels.stream i
 )
 from ansible_collections.qemu.guest_agent.plugins.module_utils.errors import (
     ExchangeTimeoutError,
+    GuestReplacedError,
     InvalidOptionError,
     LocalProtocolError,
     NotConnectedError,
@@ -55,6 +56,7 @@ from tests.support.fake_agent import (
     FakeAgent,
     Fault,
     Forever,
+    HangUp,
     HangUpAfter,
     Instead,
     Late,
@@ -334,6 +336,27 @@ def test_a_peer_that_floods_is_given_up_long_before_the_time_limit(flood: bytes,
         assert "without end" in error.message
         with at_most(0.1):
             channel.close()
+
+
+def test_a_pinned_guest_may_hang_up_and_answer_again(tmp_path: Path) -> None:
+    with agent_and_channel(tmp_path, faults=(On("guest-get-time", Instead((HangUp(),)), nth=0),)) as (_agent, channel):
+        channel.call(PING, 5.0)
+        channel.pin()
+        fault_of(NotConnectedError, lambda: channel.call(GET_TIME, 5.0))
+        assert channel.call(PING, 5.0).reply == PONG
+
+
+def test_another_socket_in_the_place_of_a_pinned_guests_is_another_guest(tmp_path: Path) -> None:
+    with agent_and_channel(tmp_path, faults=(On("guest-get-time", Instead((HangUp(),)), nth=0),)) as (_agent, channel):
+        channel.call(PING, 5.0)
+        channel.pin()
+        fault_of(NotConnectedError, lambda: channel.call(GET_TIME, 5.0))
+        (tmp_path / "other").mkdir()
+        with agent_and_channel(tmp_path / "other") as (other, _channel):
+            os.rename(tmp_path / "other" / "agent.sock", tmp_path / "agent.sock")
+            error = fault_of(GuestReplacedError, lambda: channel.call(PING, 5.0))
+            assert "another guest" in error.message
+            assert other.received(SYNC) == []
 
 
 def test_half_a_message_behind_a_reply_does_not_spoil_the_next_one(tmp_path: Path) -> None:

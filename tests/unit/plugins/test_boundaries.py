@@ -1,0 +1,88 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What the code on the host cannot do, whatever a guest sends, since it has no means to."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[3]
+SOURCES = sorted((ROOT / "plugins").rglob("*.py"))
+
+SETTING_A_CLOCK = {"clock_settime", "clock_settime_ns", "settimeofday", "adjtimex", "ntp_adjtime", "stime", "adjtime"}
+RUNNING_A_PROGRAM = {
+    *("subprocess", "system", "popen", "Popen", "run_command", "fork", "forkpty", "pty"),
+    *("execv", "execve", "execvp", "execvpe", "execl", "execle", "execlp", "posix_spawn", "posix_spawnp", "startfile"),
+}
+INTERPRETING_TEXT = {
+    *("eval", "exec", "compile", "__import__", "pickle", "marshal", "shelve", "yaml"),
+    *("Templar", "Template", "Environment", "template"),
+}
+# Regular expressions are compiled, and from literals only.
+PARTS_OF_RE = "re"
+
+
+def names(tree: ast.AST) -> Iterator[tuple[str, int]]:
+    """Every name that a file uses, with its line."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name):
+            yield node.id, node.lineno
+        elif isinstance(node, ast.Attribute):
+            if not (isinstance(node.value, ast.Name) and node.value.id == PARTS_OF_RE):
+                yield node.attr, node.lineno
+        elif isinstance(node, ast.alias):
+            yield from ((part, node.lineno) for part in node.name.split("."))
+
+
+def uses(path: Path, forbidden: set[str]) -> list[str]:
+    return [f"{path.name}:{line}: {name}" for name, line in names(ast.parse(path.read_text())) if name in forbidden]
+
+
+def test_all_of_it_is_looked_at() -> None:
+    assert {"wire.py", "resync.py", "qga_info.py", "libvirt.py", "fleet_report.py"} <= {path.name for path in SOURCES}
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT / "plugins")))
+class TestNoFile:
+    def test_can_set_this_machines_clock(self, path: Path) -> None:
+        assert uses(path, SETTING_A_CLOCK) == []
+
+    def test_can_run_a_program(self, path: Path) -> None:
+        assert uses(path, RUNNING_A_PROGRAM) == []
+
+    def test_can_interpret_text(self, path: Path) -> None:
+        assert uses(path, INTERPRETING_TEXT) == []
+
+
+def test_the_kernels_clock_is_asked_in_one_place_and_only_to_tell() -> None:
+    # That it is asked with modes 0 is shown with the other tests of reference.py.
+    users = {path.name for path in SOURCES if uses(path, {"clock_adjtime", "Timex"})}
+    assert users == {"timex.py", "reference.py"}
+    calls = [
+        ast.unparse(node)
+        for node in ast.walk(ast.parse((ROOT / "plugins/module_utils/reference.py").read_text()))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Timex"
+    ]
+    assert calls == ["Timex(modes=0)"]
+
+
+@pytest.mark.parametrize(
+    ("source", "forbidden"),
+    [
+        ("import subprocess", RUNNING_A_PROGRAM),
+        ("from os import system", RUNNING_A_PROGRAM),
+        ("module.run_command('x')", RUNNING_A_PROGRAM),
+        ("time.clock_settime(0, 1)", SETTING_A_CLOCK),
+        ("eval(x)", INTERPRETING_TEXT),
+        ("from ansible.template import Templar", INTERPRETING_TEXT),
+    ],
+)
+def test_it_would_be_found(source: str, forbidden: set[str], tmp_path: Path) -> None:
+    (tmp_path / "a.py").write_text(source)
+    assert uses(tmp_path / "a.py", forbidden)
