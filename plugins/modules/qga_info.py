@@ -37,6 +37,11 @@ attributes:
     support: full
   diff_mode:
     support: none
+notes:
+  - A guest is not trusted. What it says has the types that QEMU's schema gives it, or is a C(protocol_error). In text,
+    what cannot be seen, such as escape sequences and bidirectional marks, is written as its escape, and more than 4096
+    characters are cut.
+  - One reply may have up to 2 MiB, and so may all facts of one guest together.
 seealso:
   - module: qemu.guest_agent.qga_update_time
 """

@@ -80,6 +80,9 @@ attributes:
     support: full
   diff_mode:
     support: full
+notes:
+  - A guest is taken at its word about its own clock. What it can make this module claim, and what it cannot, is in
+    C(docs/measuring.md).
 seealso:
   - module: qemu.guest_agent.qga_info
 """
