@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import random
 import time
@@ -210,7 +211,7 @@ class _Run:
     async def _step_until_right(self, before: Offset, method: str) -> ResyncReport:
         options = self._options
         offset = before
-        right = fine = False
+        right = fine = is_contended = False
         attempts = 0
         while attempts < options.attempts and not fine:
             attempts += 1
@@ -218,11 +219,13 @@ class _Run:
                 await self._step(method, offset)
                 offset = await self._look_behind()
                 if attempts < options.attempts and not self._is_right(offset):
+                    is_contended = True
                     offset = await self._look_apart()
             except QgaError as lost:
                 return self._finish(before, None, self._may_be_stepped, False, method, attempts, lost)
             right = self._is_right(offset)
-            fine = right and abs(offset.likely_ns) <= _METHODS[method].fine_ns(offset)
+            # Where two may be at it, to come nearer would set both going again, in step.
+            fine = right and (is_contended or abs(offset.likely_ns) <= _METHODS[method].fine_ns(offset))
         changed = not _overlap(before.measurement.interval, offset.measurement.interval)
         if self._step_error is not None and right:
             self._warn(f"the clock was set although the agent reported an error: {self._step_error.message}")
@@ -300,13 +303,10 @@ class _Run:
     async def _step(self, method: str, offset: Offset) -> None:
         """Step the clock once. Its error is no verdict: the measurement behind it is."""
         self._step_error = None
+        await self._approach(method)
         before, self._may_be_stepped = self._may_be_stepped, True
         try:
-            await self._agent.require_same()
             warning = await _METHODS[method].step(self._agent, self._reference, offset, self._options)
-        except GuestReplacedError:
-            self._may_be_stepped = before
-            raise
         except _NO_VERDICT as error:
             self._step_error = error
             await self._await_agent()
@@ -316,6 +316,17 @@ class _Run:
         else:
             if warning:
                 self._warn(warning)
+
+    async def _approach(self, method: str) -> None:
+        """Make sure that a step would reach the guest that was measured; and at once, if it carries a time."""
+        try:
+            await self._agent.require_same()
+            if _METHODS[method].carries_time:
+                # Behind another client's hwclock a request waits for a second, and its stamp grows old meanwhile.
+                with contextlib.suppress(CommandError):
+                    await self._agent.call("guest-ping")
+        except HypervisorUnavailableError:
+            await self._agent.wait(_RESTART_SECONDS)
 
     async def _await_agent(self) -> None:
         """An agent that still sits in hwclock answers nobody; it has as long again to come out of it."""
@@ -416,18 +427,26 @@ async def _step_from_rtc(
 
 
 class _Method(NamedTuple):
-    """``fine_ns``: what a step may leave without another attempt to come nearer. ``hint``: for a clock left wrong."""
+    """``fine_ns``: what a step may leave without another attempt to come nearer. ``hint``: for a clock left wrong.
+    ``carries_time``: it is wrong by as long as it takes to get there.
+    """
 
     command: str
     step: _Step
     fine_ns: Callable[[Offset], float]
     hint: str | None = None
+    carries_time: bool = False
 
 
 _METHODS: Mapping[str, _Method] = {
     "extended": _Method("guest-update-time", _step_by_delta, fine_ns=lambda _offset: _FINE_NS),
     # Each attempt costs a second: what is less than the uncertainty is not worth one.
-    "set_time": _Method("guest-set-time", _step_to_time, fine_ns=lambda offset: max(_FINE_NS, offset.uncertainty_ns)),
+    "set_time": _Method(
+        "guest-set-time",
+        _step_to_time,
+        fine_ns=lambda offset: max(_FINE_NS, offset.uncertainty_ns),
+        carries_time=True,
+    ),
     "rtc": _Method(
         "guest-set-time",
         _step_from_rtc,

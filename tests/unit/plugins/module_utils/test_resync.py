@@ -376,7 +376,7 @@ class TestSettingATime:
     def test_an_agent_that_is_busy_behind_a_timeout_is_waited_for(self, line: TimeLine) -> None:
         guest = stock(line, -20 * SECOND)
         guest.handlers["guest-set-time"] = guest.times_out(guest.set_time)
-        pings = iter([UnresponsiveError("busy"), UnresponsiveError("busy"), None])
+        pings = iter([None, UnresponsiveError("busy"), UnresponsiveError("busy"), None])
 
         def ping(_arguments: Any) -> Reply:
             trouble = next(pings)
@@ -391,10 +391,28 @@ class TestSettingATime:
     def test_an_agent_that_is_gone_behind_the_step_is_told_and_what_it_did_is_not_known(self, line: TimeLine) -> None:
         guest = stock(line, -20 * SECOND)
         guest.handlers["guest-set-time"] = guest.times_out()
-        guest.handlers["guest-ping"] = guest.times_out()
+        pings = iter([lambda _arguments: Returned({})])
+        guest.handlers["guest-ping"] = lambda arguments: next(pings, guest.times_out())(arguments)
         report = run(guest)
         assert isinstance(report.error, ExchangeTimeoutError)
         assert (report.changed, report.within_tolerance, report.attempts, report.after) == (True, False, 1, None)
+
+    def test_an_agent_that_is_gone_before_the_step_was_not_stepped(self, line: TimeLine) -> None:
+        guest = stock(line, -20 * SECOND)
+        guest.handlers["guest-ping"] = guest.times_out()
+        report = run(guest)
+        assert isinstance(report.error, ExchangeTimeoutError)
+        assert (report.changed, report.within_tolerance, report.attempts, report.after) == (False, False, 1, None)
+        assert not is_set(guest)
+
+    def test_a_ping_waits_in_the_times_stead_for_another_clients_hwclock(self, line: TimeLine) -> None:
+        guest = stock(line, -20 * SECOND)
+        guest.delays = lambda command: (SECOND if command == "guest-ping" else 300_137, 200_219)
+        assert run(guest).attempts == 1
+        assert [name for name, _arguments in guest.requests if name in ("guest-ping", "guest-set-time")] == [
+            "guest-ping",
+            "guest-set-time",
+        ]
 
     def test_a_refusal_in_a_later_attempt_leaves_what_the_first_one_did(self, line: TimeLine) -> None:
         guest = stock(line, -20 * SECOND)
@@ -425,7 +443,7 @@ class TestARestartOfTheHypervisorsDaemon:
     def test_behind_the_step_it_is_waited_for(self, line: TimeLine, make: Any, reading: str, away: int) -> None:
         guest = make(line, -20 * SECOND)
         breaks(guest, reading, lambda: is_set(guest), 1)
-        breaks(guest, "guest-ping", lambda: True, away)
+        breaks(guest, "guest-ping", lambda: is_set(guest), away)
         report = run(guest)
         assert (report.changed, report.within_tolerance, report.attempts, report.error) == (True, True, 1, None)
         assert line.slept == [0.2] * away
@@ -434,7 +452,7 @@ class TestARestartOfTheHypervisorsDaemon:
     def test_one_that_stays_away_is_told_and_what_was_done_is_not_known(self, line: TimeLine) -> None:
         guest = stock(line, -20 * SECOND)
         breaks(guest, "guest-get-time", lambda: is_set(guest), 1)
-        breaks(guest, "guest-ping", lambda: True, 1000)
+        breaks(guest, "guest-ping", lambda: is_set(guest), 1000)
         began_ns = line.now_ns
         report = run(guest)
         assert isinstance(report.error, HypervisorUnavailableError)
