@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Callable, Mapping, NamedTuple
@@ -96,6 +97,15 @@ class GuestAgent:
     def pin(self) -> None:
         """From now on only this guest is meant; see :meth:`Channel.pin`."""
         self._channel.pin()
+
+    async def come_next(self) -> None:
+        """Return when nothing that another client has asked is under way to the agent, where there may be others.
+
+        :raises QgaError: the agent could not be asked
+        """
+        if self._channel.is_shared:
+            with contextlib.suppress(CommandError):  # whatever it answers, its turn has come
+                await self.call("guest-ping")
 
     async def require_same(self) -> None:
         """Make sure that it is still the guest that was pinned; see :meth:`Channel.require_same`."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, Callable, Mapping, TypeVar
+from typing import Any, Callable, ClassVar, Mapping, TypeVar
 
 from ..errors import RemoteProtocolError
 from ..wire import Refused, Reply, Returned
@@ -59,8 +59,11 @@ NO_REPLY = Returned({})  # stands for the success of a command that never answer
 class Channel(ABC):
     """Carries requests to one agent, one at a time. Not for use by several threads.
 
-    Its coroutines suspend for waits only (:mod:`waiting`).
+    Its coroutines suspend for waits only (:mod:`waiting`). ``is_shared``: other clients may have requests under way to
+    the same agent.
     """
+
+    is_shared: ClassVar[bool] = False
 
     @abstractmethod
     async def call(self, request: Request, timeout: float) -> Exchange:

@@ -115,6 +115,8 @@ class LibvirtChannel(Channel):
     up to 10 MiB (``QEMU_AGENT_MAX_RESPONSE``); ``limits`` are what is made of it here.
     """
 
+    is_shared = True
+
     def __init__(self, domain: str, uri: str, line: Line | None = None, limits: wire.Limits = wire.Limits()) -> None:
         self._name = domain
         self._uri = uri

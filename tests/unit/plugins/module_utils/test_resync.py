@@ -376,7 +376,7 @@ class TestSettingATime:
     def test_an_agent_that_is_busy_behind_a_timeout_is_waited_for(self, line: TimeLine) -> None:
         guest = stock(line, -20 * SECOND)
         guest.handlers["guest-set-time"] = guest.times_out(guest.set_time)
-        pings = iter([None, UnresponsiveError("busy"), UnresponsiveError("busy"), None])
+        pings = iter([UnresponsiveError("busy"), UnresponsiveError("busy"), None])
 
         def ping(_arguments: Any) -> Reply:
             trouble = next(pings)
@@ -391,26 +391,32 @@ class TestSettingATime:
     def test_an_agent_that_is_gone_behind_the_step_is_told_and_what_it_did_is_not_known(self, line: TimeLine) -> None:
         guest = stock(line, -20 * SECOND)
         guest.handlers["guest-set-time"] = guest.times_out()
-        pings = iter([lambda _arguments: Returned({})])
-        guest.handlers["guest-ping"] = lambda arguments: next(pings, guest.times_out())(arguments)
+        guest.handlers["guest-ping"] = guest.times_out()
         report = run(guest)
         assert isinstance(report.error, ExchangeTimeoutError)
         assert (report.changed, report.within_tolerance, report.attempts, report.after) == (True, False, 1, None)
 
-    def test_an_agent_that_is_gone_before_the_step_was_not_stepped(self, line: TimeLine) -> None:
+    def test_an_agent_that_is_gone_before_the_step_was_not_stepped(
+        self, line: TimeLine, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         guest = stock(line, -20 * SECOND)
+        monkeypatch.setattr(guest, "is_shared", True)
         guest.handlers["guest-ping"] = guest.times_out()
         report = run(guest)
         assert isinstance(report.error, ExchangeTimeoutError)
         assert (report.changed, report.within_tolerance, report.attempts, report.after) == (False, False, 1, None)
         assert not is_set(guest)
 
-    def test_a_ping_waits_in_the_times_stead_for_another_clients_hwclock(self, line: TimeLine) -> None:
+    @pytest.mark.parametrize("is_shared", [True, False])
+    def test_a_ping_waits_in_the_times_stead_for_another_clients_hwclock(
+        self, line: TimeLine, monkeypatch: pytest.MonkeyPatch, is_shared: bool
+    ) -> None:
         guest = stock(line, -20 * SECOND)
+        monkeypatch.setattr(guest, "is_shared", is_shared)
         guest.delays = lambda command: (SECOND if command == "guest-ping" else 300_137, 200_219)
         assert run(guest).attempts == 1
         assert [name for name, _arguments in guest.requests if name in ("guest-ping", "guest-set-time")] == [
-            "guest-ping",
+            *["guest-ping"] * is_shared,
             "guest-set-time",
         ]
 
