@@ -42,8 +42,9 @@ REPLY_LIMITS = wire.Limits(size=64 * 1024, nesting=16)
 # two on a busy guest (qga/commands-posix.c, QEMU 10.0.13). It has this many seconds on top of an exchange's own limit.
 _HWCLOCK_SECONDS = 5.0
 
-# A hypervisor's daemon that is restarted is back by then, and has found the agents again.
+# A hypervisor's daemon that is restarted is back by then, and has found the agents again; and an agent in its guest.
 _RESTART_SECONDS = 15.0
+_AGENT_RESTART_SECONDS = 5.0
 
 # What a step should leave at most. Tolerance is what is left alone, and wider: a clock that has to be stepped is set as
 # well as can be. The first step after a restore may miss it, on an emulated CPU that translates the agent's code anew.
@@ -210,9 +211,9 @@ class _Run:
     async def _step_until_right(self, before: Offset, method: str) -> ResyncReport:
         options = self._options
         offset = before
-        right = fine = is_contended = False
+        right = is_done = is_contended = False
         attempts = 0
-        while attempts < options.attempts and not fine:
+        while attempts < options.attempts and not is_done:
             attempts += 1
             try:
                 await self._step(method, offset)
@@ -223,8 +224,10 @@ class _Run:
             except QgaError as lost:
                 return self._finish(before, None, self._may_be_stepped, False, method, attempts, lost)
             right = self._is_right(offset)
-            # Where two may be at it, to come nearer would set both going again, in step.
-            fine = right and (is_contended or abs(offset.likely_ns) <= _METHODS[method].fine_ns(offset))
+            # To come nearer is not worth what it may spoil: where two may be at it, where the agent had trouble, and
+            # where no attempt would be left to mend it.
+            is_risky = is_contended or self._step_error is not None or attempts + 1 >= options.attempts
+            is_done = right and (is_risky or abs(offset.likely_ns) <= _METHODS[method].fine_ns(offset))
         changed = not _overlap(before.measurement.interval, offset.measurement.interval)
         if self._step_error is not None and right:
             self._warn(f"the clock was set although the agent reported an error: {self._step_error.message}")
@@ -254,12 +257,14 @@ class _Run:
         return offset
 
     async def _look_behind(self) -> Offset:
-        """Measure behind a step. What it did is not known yet: a daemon that is restarted just then is waited for."""
+        """Measure behind a step. What it did is not known yet: who is restarted just then is waited for."""
         try:
             return await self._look_at_same()
         except HypervisorUnavailableError:
             await self._agent.wait(_RESTART_SECONDS)
-            return await self._look_at_same()
+        except NotConnectedError:
+            await self._agent.wait(_AGENT_RESTART_SECONDS)
+        return await self._look_at_same()
 
     async def _look_at_same(self) -> Offset:
         offset = await self._look()

@@ -83,17 +83,19 @@ def stop(say: Callable[[str], None] = print) -> None:
         _record_path().unlink(missing_ok=True)
 
 
-def restart(say: Callable[[str], None] = print) -> None:
-    """Restart libvirtd under its guests, which run on. All connections to it break."""
+def restart(say: Callable[[str], None] = print, how: signal.Signals = signal.SIGTERM) -> None:
+    """End libvirtd by this signal and start it again under its guests, which run on. All connections to it break."""
     with locked(state_dir() / "libvirtd.lock"):
         if _is_systemd():
             say("restarting libvirtd by systemctl")
-            subprocess.run(["systemctl", "restart", "libvirtd"], check=False, stdin=subprocess.DEVNULL)
+            kill = ["systemctl", "kill", f"--signal={how.name}", "libvirtd"]
+            for command in (kill, ["systemctl", "restart", "libvirtd"]):
+                subprocess.run(command, check=False, stdin=subprocess.DEVNULL)
         else:
             ours = [daemon for daemon in _recorded() if daemon.runs() and daemon.name == "libvirtd"]
             if not ours:
                 raise VmError("libvirtd was not started by these tests, so they do not restart it.")
-            os.kill(ours[0].pid, signal.SIGTERM)
+            os.kill(ours[0].pid, how)
             _await_end(ours[0])
             _start(say)
         _open_by(time.monotonic() + START_DEADLINE_S).close()
@@ -189,7 +191,9 @@ def _pid_from_file(name: str) -> int | None:
 def _pid_file_lives(name: str) -> bool:
     pid = _pid_from_file(name)
     try:
-        return pid is not None and Path(f"/proc/{pid}/comm").read_text().strip() == name
+        # One that was killed leaves its file behind, and is a zombie where nobody reaps it.
+        alive = pid is not None and _start_ticks(pid) is not None
+        return alive and Path(f"/proc/{pid}/comm").read_text().strip() == name
     except OSError:
         return False
 

@@ -18,6 +18,7 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils.errors import (
     ExchangeTimeoutError,
     GuestReplacedError,
     HypervisorUnavailableError,
+    NotConnectedError,
     NotConvergedError,
     UnresponsiveError,
 )
@@ -441,6 +442,37 @@ class TestSettingATime:
         assert "rtc-reset-reinjection failed" in report.warnings[0]
 
 
+class TestARestartOfTheAgent:
+    def test_behind_the_step_it_is_waited_for(self, line: TimeLine) -> None:
+        guest = extended(line, -20 * SECOND)
+        answer = guest.handlers["guest-get-clock"]
+        away = iter([True])
+
+        def read(arguments: Any) -> Reply:
+            if is_set(guest) and next(away, False):
+                raise NotConnectedError("no guest agent runs")
+            return answer(arguments)
+
+        guest.handlers["guest-get-clock"] = read
+        report = run(guest)
+        assert (report.changed, report.within_tolerance, report.attempts, report.error) == (True, True, 1, None)
+        assert report.after is not None
+
+    def test_one_that_stays_away_is_told_and_what_was_done_is_not_known(self, line: TimeLine) -> None:
+        guest = extended(line, -20 * SECOND)
+        answer = guest.handlers["guest-get-clock"]
+
+        def read(arguments: Any) -> Reply:
+            if is_set(guest):
+                raise NotConnectedError("no guest agent runs")
+            return answer(arguments)
+
+        guest.handlers["guest-get-clock"] = guest.handlers["guest-ping"] = read
+        report = run(guest)
+        assert isinstance(report.error, NotConnectedError)
+        assert (report.changed, report.after) == (True, None)
+
+
 class TestARestartOfTheHypervisorsDaemon:
     """What a step did is found out by measuring, and a daemon that is restarted just then is back soon."""
 
@@ -533,12 +565,26 @@ class TestAttempts:
         guest.handlers["guest-set-time"] = skewed(guest, [3 * MILLISECOND])
         assert run(guest).attempts == 1
 
-    @pytest.mark.parametrize("attempts", [1, 3])
-    def test_refining_is_no_failure_when_attempts_run_out(self, line: TimeLine, attempts: int) -> None:
+    @pytest.mark.parametrize(("attempts", "taken"), [(1, 1), (2, 1), (3, 2), (5, 4)])
+    def test_one_attempt_is_left_to_mend_what_refining_may_spoil(
+        self, line: TimeLine, attempts: int, taken: int
+    ) -> None:
         guest = stock(line, -20 * SECOND)
         guest.handlers["guest-set-time"] = skewed(guest, [-3 * MILLISECOND] * attempts)
         report = run(guest, attempts=attempts)
-        assert (report.attempts, report.within_tolerance, report.error) == (attempts, True, None)
+        assert (report.attempts, report.within_tolerance, report.error) == (taken, True, None)
+
+    def test_an_agent_that_had_trouble_is_not_asked_to_refine(self, line: TimeLine) -> None:
+        guest = stock(line, -20 * SECOND)
+        set_roughly = skewed(guest, [-3 * MILLISECOND])
+
+        def fails_behind(arguments: Any) -> Reply:
+            set_roughly(arguments)
+            return failed("hwclock failed")
+
+        guest.handlers["guest-set-time"] = fails_behind
+        report = run(guest)
+        assert (report.attempts, report.within_tolerance, report.error) == (1, True, None)
 
     @pytest.mark.parametrize("attempts", [1, 2, 3])
     def test_a_clock_that_will_not_come_right_fails_with_the_figures(self, line: TimeLine, attempts: int) -> None:
