@@ -65,6 +65,13 @@ def _complain(text: object) -> None:
     sys.stderr.write(f"qemu-ga-extended: {text}\n")
 
 
+def _origin_of(error: Exception) -> str:
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return "an unknown place" if trace is None else f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}"
+
+
 def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
     try:
         chosen, is_dump = options.read(arguments, environment)
@@ -96,6 +103,9 @@ def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
         _complain(error)
     except OSError as error:
         _complain(f"{error.filename or 'the agent'}: {error.strerror or error}")
+    except Exception as error:
+        # Not its text, which may hold what a request carried, a password or a file.
+        _complain(f"a defect: {type(error).__name__} at {_origin_of(error)}")
     return 1
 
 

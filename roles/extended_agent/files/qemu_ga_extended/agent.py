@@ -22,6 +22,7 @@ from .loop import Loop, Timer
 from .policy import Lists, Policy
 from .ports import Port, PortError
 from .stock import Stock
+from .trust import DistrustError, following
 
 MakePort = Callable[[Loop, Dispatcher, Log, Callable[[PortError], None]], Port]
 
@@ -56,14 +57,19 @@ class Agent:
     def run(self) -> int:
         """Run until a signal ends it; the exit status.
 
-        :raises PortError: the host cannot be reached, or not any more
+        :raises PortError: the host cannot be reached, or not any more; or the stock agent's socket is not to be trusted
         :raises OSError: the process id cannot be written
         """
+        try:
+            self._stock.upstream.require_trusted()
+        except DistrustError as error:
+            raise PortError(f"the stock agent's socket is not used: {error}") from error
         for number in (signal.SIGTERM, signal.SIGINT):
             self.loop.on_signal(number, self.stop)
         self.loop.on_signal(signal.SIGHUP, self._reopen_log)
         if self._pidfile:
-            with open(self._pidfile, "w", encoding="ascii") as file:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | following(self._pidfile)
+            with open(os.open(self._pidfile, flags, 0o644), "w", encoding="ascii") as file:
                 file.write(f"{os.getpid()}\n")
         try:
             self._stock.on_known = self._open

@@ -16,6 +16,7 @@ from collections import deque
 from typing import Any, Callable, Mapping, Protocol
 
 from . import in_front, requests, wire
+from .commands import CATALOGUE
 from .errors import RemoteProtocolError
 from .limits import Costs
 from .log import Log
@@ -329,7 +330,13 @@ class Dispatcher:
             return
         self._send(waiting, b'%b{"return": %b%b' % (delimiter, value, tail))
         if self._log.is_verbose:
-            self._log.info(f"answered {waiting.command}")
+            self._log.info(f"answered {self._name_for_log(waiting.command)}")
+
+    def _name_for_log(self, command: str) -> str:
+        """Any other name is the client's own text: it may be a secret in the wrong place, or forge a line."""
+        info = self._stock.info
+        is_known = command in CATALOGUE or (info is not None and command in info.commands and command.isprintable())
+        return command if is_known else "an unknown command"
 
     def _refuse(self, waiting: _Waiting, refusal: Refusal) -> None:
         self._send(waiting, requests.refusal_line(refusal, waiting.echo))
@@ -356,7 +363,7 @@ class Dispatcher:
         waiting.asked = upstream.ask(waiting.line, waiting.command, self._replied, self._failed)
         waiting.line = b""
         if self._log.is_verbose:
-            self._log.info(f"passed {waiting.command} on")
+            self._log.info(f"passed {self._name_for_log(waiting.command)} on")
         if waiting.asked.is_silent:
             self._silent = waiting
             return True
@@ -385,7 +392,7 @@ class Dispatcher:
         if waited < limit and not (self._is_full and self._is_slow):
             return False
         self._abandon(asked)
-        self._log.error(f"the stock agent did not answer {asked.command} in time")
+        self._log.error(f"the stock agent did not answer {self._name_for_log(asked.command)} in time")
         late = f"The stock agent has not answered {asked.command} in time; it may still carry it out"
         self._refuse(waiting, Refusal(late))
         return True

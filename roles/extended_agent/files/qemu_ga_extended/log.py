@@ -11,6 +11,8 @@ import sys
 import time
 from typing import TextIO
 
+from .trust import following
+
 
 class Log:
     """Writes to a file, or to standard error where there is none. ``is_silent`` while file systems are frozen.
@@ -33,7 +35,8 @@ class Log:
         if not self._path or self.is_silent:
             return
         # A log tells who asked for what and when: that is for its owner only.
-        descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | following(self._path)
+        descriptor = os.open(self._path, flags, 0o600)
         if self._file is not None:
             self._file.close()
         self._file = open(descriptor, "w", encoding="utf-8", errors="backslashreplace")  # noqa: SIM115

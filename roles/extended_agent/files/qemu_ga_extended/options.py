@@ -10,10 +10,11 @@ As there, the file comes first and the command line goes before it, but lists of
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from typing import Any, Mapping, NamedTuple, NoReturn, Sequence
 
-from . import VERSION
+from . import VERSION, trust
 from .policy import IN_FRONT
 
 # Not QGA_CONF: both agents may get the same environment, and must not read the same file.
@@ -92,11 +93,12 @@ _LISTS = frozenset(("block-rpcs", "allow-rpcs"))
 def read_file(path: str) -> dict[str, Any]:
     """The file's values under their keys.
 
-    :raises OptionError: it cannot be read, or holds what is not known
+    :raises OptionError: it cannot be read, somebody else can write it, or it holds what is not known
     """
     try:
-        with open(path, encoding="utf-8") as file:
-            lines = file.read().splitlines()
+        lines = trust.read(path).splitlines()
+    except trust.DistrustError as error:
+        raise OptionError(f"the configuration is not used: {error}") from error
     except (OSError, UnicodeDecodeError) as error:
         raise OptionError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
     values: dict[str, Any] = {}
@@ -186,18 +188,9 @@ def read(arguments: Sequence[str], environment: Mapping[str, str], default_file:
         sys.stdout.write("".join(f"{name}\n" for name in sorted(IN_FRONT)))
         raise SystemExit(0)
     asked = parsed.config or environment.get(CONFIG_VARIABLE)
-    file: dict[str, Any] = {}
-    if asked:
-        file = read_file(asked)
-    else:
-        try:
-            open(default_file, encoding="utf-8").close()
-        except FileNotFoundError:
-            pass  # only the one that nobody asked for may be missing
-        except OSError as error:
-            raise OptionError(f"{default_file} cannot be read: {error.strerror or error}") from error
-        else:
-            file = read_file(default_file)
+    # Only the one that nobody asked for may be missing.
+    path = asked or (default_file if os.path.lexists(default_file) else "")
+    file = read_file(path) if path else {}
     return Invocation(_merged(file, _given(parsed)), parsed.dump_conf)
 
 

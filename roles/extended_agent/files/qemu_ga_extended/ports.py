@@ -151,7 +151,7 @@ def listen_unix(path: str) -> socket.socket:
     try:
         if os.path.lexists(path):
             _remove_stale(path)
-        listener.bind(path)
+        _bind_for_owner(listener, path)
         listener.listen(_BACKLOG)
     except OSError as error:
         listener.close()
@@ -160,6 +160,15 @@ def listen_unix(path: str) -> socket.socket:
         listener.close()
         raise
     return listener
+
+
+def _bind_for_owner(listener: socket.socket, path: str) -> None:
+    """Who connects is the host, and may do everything. There is no other moment to say so: fchmod comes too late."""
+    before = os.umask(0o177)
+    try:
+        listener.bind(path)
+    finally:
+        os.umask(before)
 
 
 def _remove_stale(path: str) -> None:

@@ -12,12 +12,13 @@ that is answered only if it fails goes out before one.
 
 from __future__ import annotations
 
+import contextlib
 import random
 import socket
 from collections import deque
 from typing import AbstractSet, Any, Callable, Protocol
 
-from . import wire
+from . import trust, wire
 from .commands import SILENT
 from .errors import RemoteProtocolError
 from .limits import Costs
@@ -120,10 +121,12 @@ class Upstream:
         client = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         client.setblocking(False)
         try:
+            trust.require_private_socket(self._path)
             client.connect(self._path)
-        except OSError as error:
+            trust.require_trusted_peer(client, self._path)
+        except (OSError, trust.DistrustError) as error:
             client.close()
-            self._be_away(error.strerror or str(error))
+            self._be_away(getattr(error, "strerror", None) or str(error))
             return False
         if self._reconnect is not None:
             self._reconnect.cancel()
@@ -134,6 +137,14 @@ class Upstream:
         self._stream.send(wire.DELIMITER + self._expect_sync())
         self._observer.connected()
         return True
+
+    def require_trusted(self) -> None:
+        """Make sure at the start that nobody else stands in the stock agent's place. It may be away, and come later.
+
+        :raises trust.DistrustError: somebody else does
+        """
+        with contextlib.suppress(OSError):
+            trust.require_private_socket(self._path)
 
     def _be_away(self, reason: str) -> None:
         if self._away_reason != reason:

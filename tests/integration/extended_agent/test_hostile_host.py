@@ -1,0 +1,357 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Whoever holds the host's end of the channel, or sits in the guest beside the agent, may be hostile.
+
+What must not happen: that somebody else's configuration or socket is used, that a secret gets into a log, that a flood
+takes the agent's memory (its unit has MemoryMax=256M) or keeps it from its next client.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.qemu.guest_agent.tests.support.agent_client import Client
+from ansible_collections.qemu.guest_agent.tests.support.extended_agent import ExtendedAgent, package_parent
+from ansible_collections.qemu.guest_agent.tests.support.fake_agent import SocketServer, listen_unix
+from ansible_collections.qemu.guest_agent.tests.support.stock_agent import StockAgent
+
+QUICK = {"slow_seconds": 0.1, "alive_seconds": 0.4, "reply_seconds": 1.0, "start_seconds": 0.3}
+# At its most the agent holds one request of 16 MiB, and what it takes to read it.
+MOST_MIB = 160
+SOMEBODY = 65534
+
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+
+
+# ----------------------------------------------------------------------------------------- what is refused at the start
+
+
+def program(*options: str) -> subprocess.CompletedProcess[str]:
+    """The program, which must not come to life."""
+    return subprocess.run(
+        [sys.executable, "-E", "-s", "-m", "qemu_ga_extended", "--block-rpcs=guest-update-time", *options],
+        cwd=package_parent(),
+        env={"QGA_EXTENDED_CONF": "/dev/null"},
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+    )
+
+
+def widen(path: Path) -> None:
+    path.chmod(0o666)
+
+
+def give_away(path: Path) -> None:
+    os.chown(path, SOMEBODY, -1)
+
+
+def open_directory(path: Path) -> None:
+    path.parent.chmod(0o777)
+
+
+SPOILING: dict[str, tuple[Callable[[Path], None], str]] = {
+    "writable by others": (widen, "may be written by others (mode 0666): chmod go-w it"),
+    "somebody else's": (give_away, f"belongs to user {SOMEBODY}: chown it to root"),
+    "in a directory that others may write": (open_directory, "the directory"),
+}
+SPOILT = [pytest.param(how, marks=as_root if how == "somebody else's" else ()) for how in SPOILING]
+
+
+@pytest.fixture
+def private(tmp_path: Path) -> Path:
+    directory = tmp_path / "private"
+    directory.mkdir(mode=0o700)
+    return directory
+
+
+@pytest.mark.parametrize("how", SPOILT)
+def test_a_configuration_that_others_can_write_is_refused_at_the_start(private: Path, how: str) -> None:
+    spoil, said = SPOILING[how]
+    configuration = private / "agent.conf"
+    configuration.write_text("[general]\nallow-rpcs=guest-exec\n")
+    configuration.chmod(0o600)
+    assert program("-D", "-c", str(configuration)).returncode == 0
+    spoil(configuration)
+    done = program("-D", "-c", str(configuration))
+    assert done.returncode == 2
+    assert done.stderr.startswith("qemu-ga-extended: the configuration is not used: ")
+    assert said in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("how", SPOILT)
+def test_a_private_socket_of_which_others_could_make_theirs_is_refused_at_the_start(private: Path, how: str) -> None:
+    spoil, said = SPOILING[how]
+    path = private / "stock.sock"
+    with listen_unix(path):
+        path.chmod(0o600)
+        spoil(path)
+        done = program("-m", "unix-listen", "-p", str(private / "agent.sock"), "--stock-path", str(path))
+    assert done.returncode == 1
+    assert done.stderr.startswith("qemu-ga-extended: the stock agent's socket is not used: ")
+    assert said in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_socket_that_appears_later_and_is_not_to_be_trusted_is_never_connected_to(private: Path) -> None:
+    path = private / "stock.sock"
+    with ExtendedAgent(str(path), costs={**QUICK, "reconnect_seconds": 0.02}) as agent, listen_unix(path) as listener:
+        path.chmod(0o666)
+        listener.settimeout(0.5)
+        with Client(agent.socket) as client:
+            reply = client.execute("guest-set-user-password", username="u", password="c2VjcmV0", crypted=False)  # noqa: S106
+            assert "may be written by others" in reply["error"]["desc"]
+            assert "return" in client.execute("guest-get-clock")
+        with pytest.raises(TimeoutError):
+            listener.accept()
+        assert agent.read_log().count("may be written by others") == 1
+
+
+def test_its_own_socket_is_for_its_owner_only(private: Path) -> None:
+    with ExtendedAgent(str(private / "none")) as agent:
+        assert os.stat(agent.socket).st_mode & 0o177 == 0
+
+
+@pytest.mark.parametrize(("option", "status"), [("--logfile", 1), ("--pidfile", 1)])
+def test_no_link_is_followed_that_others_can_have_put_there(tmp_path: Path, option: str, status: int) -> None:
+    tmp_path.chmod(0o1777)
+    (tmp_path / "victim").write_text("untouched")
+    (tmp_path / "link").symlink_to(tmp_path / "victim")
+    done = program(option, str(tmp_path / "link"), "-m", "unix-listen", "-p", str(tmp_path / "agent.sock"))
+    assert done.returncode == status
+    assert f"{tmp_path}/link: Too many levels of symbolic links" in done.stderr
+    assert (tmp_path / "victim").read_text() == "untouched"
+
+
+# -------------------------------------------------------------------------------------------------------------- the log
+
+SECRET = "correct-horse-battery-staple"  # noqa: S105  # nobody's
+ENCODED = base64.b64encode(SECRET.encode()).decode()
+# Everything by which a secret passes: what the host sends, and what the guest answers with.
+SECRETIVE: dict[str, dict[str, Any]] = {
+    "guest-set-user-password": {"username": "root", "password": ENCODED, "crypted": False},
+    "guest-ssh-add-authorized-keys": {"username": SECRET, "keys": [SECRET]},
+    "guest-exec": {"path": "/bin/cat", "arg": [SECRET], "env": [SECRET], "input-data": ENCODED, "capture-output": True},
+    "guest-file-open": {"path": f"/nonexistent/{SECRET}"},
+    "guest-file-write": {"handle": 1, "buf-b64": ENCODED},
+    SECRET: {},
+    f"{SECRET}\n1.0: error: forged": {},
+    "guest-ping": {SECRET: SECRET},
+    "guest-sync": {"id": SECRET},
+    "guest-update-time": {"seconds": SECRET},
+    "guest-get-command-info": {"name": SECRET},
+}
+MALFORMED = (
+    f'{{"execute": "{SECRET}"',
+    f'{{"execute": {SECRET}}}',
+    f'["{SECRET}"]',
+    f'{{"{SECRET}": 1}}',
+    f'{{"execute": "guest-ping", "id": "{SECRET}"}}',
+    f"'{SECRET}",
+    f'"{SECRET}\x01"',
+    f'{{"execute": "guest-ping", "execute": "{SECRET}"}}',
+)
+
+
+def say_everything(client: Client) -> list[str]:
+    """Send every secret in every way; what was answered."""
+    said = []
+    for command, arguments in SECRETIVE.items():
+        said.append(json.dumps(client.execute(command, **arguments)))
+    for text in MALFORMED:
+        client.send(text.encode() + b"\n")
+        client.sync(7)
+    return said
+
+
+def is_secret(text: str) -> bool:
+    return SECRET in text or ENCODED in text or "forged" in text
+
+
+class Blabbing:
+    """A stock agent that answers with secrets, in a reply or in something that is none."""
+
+    def __init__(self, directory: Path, answer: bytes) -> None:
+        self.path = directory / "blabbing.sock"
+        self._answer = answer
+        self._server = SocketServer(listen_unix(self.path), self._talk)
+
+    def __enter__(self) -> Blabbing:
+        self._server.__enter__()
+        return self
+
+    def __exit__(self, *arguments: Any) -> None:
+        self._server.__exit__(*arguments)
+
+    def _talk(self, _server: SocketServer, connection: socket.socket) -> None:
+        for line in connection.makefile("rb"):
+            request = json.loads(line.replace(b"\xff", b""))
+            if request["execute"] == "guest-sync-delimited":
+                connection.sendall(b'\xff{"return": %d}\n' % request["arguments"]["id"])
+            else:
+                connection.sendall(self._answer)
+
+
+@contextlib.contextmanager
+def real_stock_agent(_directory: Path) -> Iterator[str]:
+    with StockAgent() as stock:
+        yield stock.socket
+
+
+@contextlib.contextmanager
+def no_stock_agent(directory: Path) -> Iterator[str]:
+    yield str(directory / "none")
+
+
+def blabbing(answer: str) -> Callable[[Path], contextlib.AbstractContextManager[str]]:
+    @contextlib.contextmanager
+    def made(directory: Path) -> Iterator[str]:
+        with Blabbing(directory, answer.encode()) as stock:
+            yield str(stock.path)
+
+    return made
+
+
+STOCKS: dict[str, Callable[[Path], contextlib.AbstractContextManager[str]]] = {
+    "a real one": real_stock_agent,
+    "none": no_stock_agent,
+    "one that answers with it": blabbing(f'{{"return": "{SECRET} {ENCODED}"}}\n'),
+    "one that refuses with it": blabbing(f'{{"error": {{"class": "GenericError", "desc": "{SECRET}"}}}}\n'),
+    "one whose reply is none": blabbing(f'{{"{SECRET}": "{ENCODED}"}}\n'),
+    "one whose reply is no JSON": blabbing(f"{SECRET}\n"),
+    "one that never answers": blabbing(""),
+}
+
+
+@pytest.mark.parametrize("stock", STOCKS)
+def test_no_secret_is_logged_on_any_path_not_even_verbosely(private: Path, stock: str) -> None:
+    with (
+        STOCKS[stock](private) as path,
+        ExtendedAgent(path, costs=QUICK, verbose=True) as agent,
+        Client(agent.socket) as client,
+    ):
+        said = say_everything(client)
+        agent.stop()
+        log = agent.read_log()
+    assert any(is_secret(text) for text in said), "nothing of it came back, so nothing was tried"
+    assert "answered guest-get-command-info" in log or "guest-sync" in log
+    assert not is_secret(log), log
+    assert all(line.split(": ")[1] in ("info", "error") for line in log.splitlines())
+
+
+def test_a_defect_is_told_without_what_led_to_it(private: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    script = (
+        "import sys; from qemu_ga_extended import __main__ as program\n"
+        "class Agent:\n"
+        "    def __init__(self, *arguments): pass\n"
+        f"    def run(self): raise KeyError({SECRET!r})\n"
+        "program.Agent = Agent\n"
+        f"sys.exit(program.main(['-m', 'unix-listen', '-p', {str(private / 'sock')!r}, '-c', '/dev/null'], {{}}))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=package_parent(), timeout=20, check=False)
+    said = capfd.readouterr().err
+    assert done.returncode == 1
+    assert said.startswith("qemu-ga-extended: a defect: KeyError at ")
+    assert SECRET not in said
+
+
+# ----------------------------------------------------------------------------------------------------------- the floods
+
+MIB = 1024 * 1024
+CHUNK = 64 * 1024
+FLOODS: dict[str, bytes] = {
+    "0xFF": b"\xff" * CHUNK,
+    "control characters": b"\x01" * CHUNK,
+    "empty objects": b"{}" * (CHUNK // 2),
+    "closing brackets": b"}]" * (CHUNK // 2),
+    "opening brackets": b"[" * CHUNK,
+    "digits": b"1" * CHUNK,
+    "one string": b'"' + b"x" * (CHUNK - 1),
+    "pings": b'{"execute": "guest-ping"}\n' * (CHUNK // 26),
+    "requests for the stock agent": b'{"execute": "guest-get-host-name"}\n' * (CHUNK // 35),
+    "long ids": b'{"execute": "guest-ping", "id": "' + b"x" * (CHUNK - 40) + b'"}\n',
+    "ids that are six times as long in the reply": b'{"execute": "guest-ping", "id": "'
+    + "\u00e9".encode() * (7 * MIB)
+    + b'"}\n',
+    "ids of many values": b'{"execute": "guest-ping", "id": [' + b"0," * 130_000 + b"0]}\n",
+}
+FLOOD_BYTES = 24 * MIB
+FLOOD_SECONDS = 1.0
+
+
+def flood(path: str, piece: bytes, reads: bool) -> None:
+    """Send it until it is much, or for long; with or without reading what comes back."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection.connect(path)
+        connection.settimeout(0.2)
+        if reads:
+            threading.Thread(target=drain, args=(connection.dup(),), daemon=True).start()
+        sent, deadline = 0, time.monotonic() + FLOOD_SECONDS
+        with contextlib.suppress(TimeoutError, BrokenPipeError, ConnectionResetError):
+            while sent < FLOOD_BYTES and time.monotonic() < deadline:
+                sent += connection.send(piece)
+        connection.shutdown(socket.SHUT_RDWR)  # also what is read on the other thread
+
+
+def drain(connection: socket.socket) -> None:
+    with connection, contextlib.suppress(OSError):
+        connection.settimeout(10.0)
+        while connection.recv(MIB):
+            pass
+
+
+def peak_mib(agent: ExtendedAgent) -> float:
+    status = Path(f"/proc/{agent.pid}/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) / 1024
+
+
+@pytest.fixture(scope="module")
+def beside_a_stock_agent() -> Iterator[ExtendedAgent]:
+    with StockAgent() as stock, ExtendedAgent(stock.socket) as agent:
+        yield agent
+
+
+@pytest.mark.parametrize("reads", [True, False], ids=["reading", "not reading"])
+@pytest.mark.parametrize("what", FLOODS)
+def test_a_flood_takes_little_memory_and_the_next_client_is_served(
+    beside_a_stock_agent: ExtendedAgent, what: str, reads: bool
+) -> None:
+    agent = beside_a_stock_agent
+    flood(agent.socket, FLOODS[what], reads)
+    with Client(agent.socket, 20.0) as client:
+        client.sync(1)
+        assert "return" in client.execute("guest-get-clock")
+        assert "return" in client.execute("guest-get-host-name")
+    assert peak_mib(agent) < MOST_MIB
+
+
+def test_a_thousand_clients_at_once_are_served_one_after_the_other(beside_a_stock_agent: ExtendedAgent) -> None:
+    agent = beside_a_stock_agent
+    before = agent.descriptors()
+    with contextlib.ExitStack() as stack:
+        for _number in range(1000):
+            connection = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+            connection.setblocking(False)
+            # What the queue has no room for is turned away by the kernel.
+            with contextlib.suppress(BlockingIOError):
+                connection.connect(agent.socket)
+        assert agent.descriptors() <= before + 1
+    with Client(agent.socket, 20.0) as client:
+        assert "return" in client.execute("guest-get-clock")
+    assert peak_mib(agent) < MOST_MIB
