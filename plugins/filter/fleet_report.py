@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import math
 import time
-from typing import Any, Callable, TypeVar
+from typing import Any, Callable
 
 from ansible.errors import AnsibleFilterError
 from ansible.module_utils.parsing.convert_bool import boolean
+from ansible_collections.qemu.guest_agent.plugins.plugin_utils.filtering import made
 from ansible_collections.qemu.guest_agent.plugins.plugin_utils.fleet_report import render, text_summary, totals
 from ansible_collections.qemu.guest_agent.plugins.plugin_utils.fleet_report_format import SECOND_NS
-
-Report = TypeVar("Report")
 
 _LONGEST_TOLERANCE = 366 * 86400.0  # seconds; the module's own limit
 
@@ -31,7 +30,7 @@ def fleet_report_html(
     for name, value in (("title", title), ("play", play), ("made_at", "" if made_at is None else made_at)):
         if not isinstance(value, str):
             raise AnsibleFilterError(f"fleet_report_html: {name} is a text, not of type {type(value).__name__}")
-    return _reported(
+    return made(
         "fleet_report_html",
         render,
         hypervisors,
@@ -44,18 +43,11 @@ def fleet_report_html(
 
 
 def fleet_report_totals(hypervisors: object) -> dict[str, int | None]:
-    return _reported("fleet_report_totals", totals, hypervisors)
+    return made("fleet_report_totals", totals, hypervisors)
 
 
 def fleet_report_text(hypervisors: object) -> list[str]:
-    return _reported("fleet_report_text", text_summary, hypervisors)
-
-
-def _reported(name: str, report: Callable[..., Report], hypervisors: object, **arguments: Any) -> Report:
-    try:
-        return report(hypervisors, **arguments)
-    except TypeError as error:
-        raise AnsibleFilterError(f"{name}: {error}") from error
+    return made("fleet_report_text", text_summary, hypervisors)
 
 
 def _tolerance_ns(value: Any) -> int:

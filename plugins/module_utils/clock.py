@@ -114,6 +114,12 @@ class Reading:
         return max(0, self.elapsed_ns - (self.guest_transmitted_ns - self.guest_received_ns))
 
     @property
+    def is_impossible(self) -> bool:
+        """The agent claims to have worked for longer than the exchange took."""
+        claimed_ns = self.guest_transmitted_ns - self.guest_received_ns
+        return claimed_ns > self.elapsed_ns + _drift(self.elapsed_ns) + self.resolution_ns
+
+    @property
     def elapsed_ns(self) -> int:
         """How long the exchange took on the host."""
         return self.received_ns - self.sent_ns
@@ -249,14 +255,20 @@ async def measure(read: Read, most: int, least: int = 1, longest_ns: int = MINUT
     fell between them. A coarse clock is read for longer, to see its ticks.
 
     After ``longest_ns`` no further reading is begun, whatever was to be had: a guest may be slow on purpose.
+
+    :raises RemoteProtocolError: an exchange contradicts itself, again and again
     """
     budget = _Budget(read, longest_ns)
     for _start in range(1 + _FRESH_STARTS):
-        measurement = evaluate(await _until_it_narrows_no_more(budget, most, least))
+        readings = await _until_it_narrows_no_more(budget, most, least)
+        measurement = evaluate(readings)
         if not measurement.coarse or budget.is_spent:
             break
     if (measurement.coarse or measurement.resolution_ns >= _COARSE_NS) and not budget.is_spent:
-        return evaluate(await _spread(budget, most))
+        readings = await _spread(budget, most)
+        measurement = evaluate(readings)
+    if any(reading.is_impossible for reading in readings):
+        raise RemoteProtocolError("the agent claims to have worked for longer than its exchange took")
     return measurement
 
 

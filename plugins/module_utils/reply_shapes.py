@@ -8,7 +8,8 @@ The guest is not trusted: a playbook that was promised a string must not get a l
 that the schema gives it, and its text can be shown.
 
 Source of the shapes: ``qga/qapi-schema.json`` of QEMU 10.0.13. What QAPI may leave out may be missing here, and so may
-what only some versions have; an agent of another make may add members, whose names must be well-formed.
+what only some versions have. A newer agent, or one of another make, may add members: those are taken that are a plain
+value under a well-formed name.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ from typing import Any, Callable, Mapping, Tuple, Union
 from .errors import RemoteProtocolError
 from .untrusted import visible
 
-# Names as QAPI has them (docs/devel/qapi-code-gen.rst, QEMU 10.0.13).
-_MEMBER = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}\Z")
+# Names as QAPI has them (docs/devel/qapi-code-gen.rst, QEMU 10.0.13), and none that Ansible would obey as a variable.
+_MEMBER = re.compile(r"(?!(?i:ansible))[A-Za-z][A-Za-z0-9_-]{0,63}\Z")
 
 # Linux' longest path (PATH_MAX, limits.h); no other text of an agent is as long.
 _LONGEST_TEXT = 4096
@@ -172,24 +173,18 @@ def facts_of(command: str, value: Any) -> Any:
     return _read(value, SHAPES[command], f"from {command}")
 
 
-def _read(value: Any, shape: Shape | None, where: str) -> Any:
-    """``shape`` is None for what the schema does not have, which is taken as it comes."""
+def _read(value: Any, shape: Shape, where: str) -> Any:
     if isinstance(shape, Leaf):
         if not shape.fits(value):
             raise RemoteProtocolError(f"the agent returned {where} {_kind(value)} where {shape.name} belongs")
-    elif shape is not None and not isinstance(value, list if isinstance(shape, tuple) else dict):
-        expected = "a list" if isinstance(shape, tuple) else "an object"
-        raise RemoteProtocolError(f"the agent returned {where} {_kind(value)} where {expected} belongs")
-    if isinstance(value, dict):
-        return _members(value, shape if isinstance(shape, Mapping) else {}, where)
-    if isinstance(value, list):
-        item_shape = shape[0] if isinstance(shape, tuple) else None
-        return [_read(item, item_shape, where) for item in value]
-    if isinstance(value, str):
-        return visible(value, _LONGEST_TEXT)
-    if isinstance(value, float) and not math.isfinite(value):
-        raise RemoteProtocolError(f"the agent returned {where} a number that is out of range")
-    return value
+        return _plain(value, where)
+    if isinstance(shape, tuple):
+        if not isinstance(value, list):
+            raise RemoteProtocolError(f"the agent returned {where} {_kind(value)} where a list belongs")
+        return [_read(item, shape[0], where) for item in value]
+    if not isinstance(value, dict):
+        raise RemoteProtocolError(f"the agent returned {where} {_kind(value)} where an object belongs")
+    return _members(value, shape, where)
 
 
 def _members(value: Mapping[str, Any], shapes: Mapping[str, Any], where: str) -> dict[str, Any]:
@@ -198,11 +193,21 @@ def _members(value: Mapping[str, Any], shapes: Mapping[str, Any], where: str) ->
         if _MEMBER.match(name) is None:
             raise RemoteProtocolError(f"the agent returned {where} an object with an ill-formed member name")
         known = shapes.get(name)
+        if known is None and isinstance(member, (dict, list)):
+            continue
         key = name.replace("-", "_").lower()
         if key in members:
             raise RemoteProtocolError(f"the agent returned {where} an object with two members of the name {key}")
-        members[key] = _read(member, known, where if known is None else f"{where} ({name})")
+        members[key] = _plain(member, where) if known is None else _read(member, known, f"{where} ({name})")
     return members
+
+
+def _plain(value: Any, where: str) -> Any:
+    if isinstance(value, str):
+        return visible(value, _LONGEST_TEXT)
+    if isinstance(value, float) and not math.isfinite(value):
+        raise RemoteProtocolError(f"the agent returned {where} a number that is out of range")
+    return value
 
 
 _KINDS: Mapping[type, str] = {

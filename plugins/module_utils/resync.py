@@ -71,6 +71,9 @@ _MEASURING_SECONDS = 1.0
 _APART_LOOKS = 10
 _APART_SECONDS = 3.0
 
+# What is more uncertain than by an agent that knows whole minutes only, or read more coarsely, was not measured.
+_MOST_UNCERTAIN_NS = 120 * SECOND_NS
+
 # How many more exchanges are worth their time when the interval lies across the tolerance.
 _CLOSER_LOOK = 4
 
@@ -192,6 +195,8 @@ class _Run:
             self._read = await reader(self._agent)
         before = await self._look()
         self._agent.pin()  # what was measured of one guest is not to be done to another
+        if self._proves_nothing(before):
+            return self._finish(before, None, changed=False, within_tolerance=False, error=self._contradiction(before))
         if abs(before.ns) <= options.tolerance_ns:
             return self._finish(before, None, changed=False, within_tolerance=True)
         if before.ns > 0 and not options.allow_backward:
@@ -295,7 +300,21 @@ class _Run:
                 "the tolerance is finer than this guest can be measured: "
                 f"the uncertainty is {_seconds(offset.uncertainty_ns)}"
             )
-        return abs(offset.ns) <= max(self._options.tolerance_ns, offset.uncertainty_ns)
+        return not self._proves_nothing(offset) and abs(offset.ns) <= max(
+            self._options.tolerance_ns, offset.uncertainty_ns
+        )
+
+    def _proves_nothing(self, offset: Offset) -> bool:
+        worst_ns = max(offset.uncertainty_ns, offset.measurement.resolution_ns)
+        return worst_ns > max(self._options.tolerance_ns, _MOST_UNCERTAIN_NS)
+
+    @staticmethod
+    def _contradiction(offset: Offset) -> QgaError:
+        return NotConvergedError(
+            "the guest's clock cannot be measured: "
+            f"its readings contradict each other by {_seconds(offset.measurement.resolution_ns)}",
+            "Something in the guest sets its clock all the time, or its agent does not tell the truth.",
+        )
 
     async def _choose(self) -> str:
         method = self._options.method

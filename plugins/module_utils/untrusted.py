@@ -2,28 +2,40 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Text from a guest, made fit to be shown: on a terminal, in a log, in a sentence of our own.
+"""Text from a guest, made fit to be shown and kept: on a terminal, in a log, in a sentence, in a file of variables.
 
 A terminal carries out what it is sent (ECMA-48), and so do people: bidirectional marks make a text read as another.
-What cannot be seen is written as its escape, so that it can.
+Ansible does not template what a module returns, but whatever it reads from a file: facts that were written to one would
+be carried out there. What cannot be seen, and what would begin a template, is written as its escape.
 """
 
 from __future__ import annotations
 
+import re
 import unicodedata
 
 EXCERPT = 200  # characters; enough of a guest's text for a sentence
+
+# What begins a template in Jinja, also if what is to follow comes with the next text.
+_OPENING = re.compile(r"\{(?=[{%#]|\Z)")
+# Ansible's own header, which changes what does (template/__init__.py, ansible-core 2.17).
+_HEADER = "#jinja2:"
 
 
 def visible(text: str, most: int = EXCERPT) -> str:
     """The text in one line of printable characters, at the most so many of the guest's own.
 
     Control characters, line breaks, bidirectional marks and all else without a shape of its own become ``\\x1b``,
-    ``\\u202e`` and the like. What is longer is cut, and ends in an ellipsis.
+    ``\\u202e`` and the like, and so do braces that would begin a template. What is longer is cut, and ends in an
+    ellipsis.
     """
-    if text.isprintable() and len(text) <= most:
-        return text
-    shown = "".join(map(_visible_character, text[:most]))
+    shown = text[:most]
+    if not shown.isprintable():
+        shown = "".join(map(_visible_character, shown))
+    if "{" in shown:
+        shown = _OPENING.sub(r"\\x7b", shown)
+    if shown and _HEADER.startswith(shown[: len(_HEADER)]):
+        shown = r"\x23" + shown[1:]
     return shown if len(text) <= most else shown + "\u2026"
 
 

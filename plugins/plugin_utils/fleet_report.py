@@ -16,11 +16,11 @@ from datetime import datetime, timedelta, timezone
 from .fleet_report_assets import SCRIPT, STYLE
 from .fleet_report_format import SECOND_NS, UNKNOWN, duration, visible
 from .fleet_report_markup import NOTHING, Html, element, join, text
-from .fleet_report_model import STATUSES, Settings, all_guests, read_fleet, tally
+from .fleet_report_model import FACTS_STATUSES, STATUSES, Settings, all_guests, read_fleet, tally
 from .fleet_report_overview import offsets, tiles, verdict
 from .fleet_report_problems import problems
 from .fleet_report_tables import guests_table, hypervisors_table
-from .fleet_report_text import summary
+from .fleet_report_text import facts_summary, summary
 
 _TITLE = 160
 
@@ -94,6 +94,14 @@ def text_summary(hypervisors: object) -> list[str]:
     :raises TypeError: ``hypervisors`` is no list
     """
     return summary(read_fleet(hypervisors))
+
+
+def facts_text_summary(hypervisors: object) -> list[str]:
+    """As :func:`text_summary`, of a run that gathered facts.
+
+    :raises TypeError: ``hypervisors`` is no list
+    """
+    return facts_summary(read_fleet(hypervisors, FACTS_STATUSES))
 
 
 def _instant(made_at: int | str) -> str:

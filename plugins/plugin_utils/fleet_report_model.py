@@ -16,7 +16,9 @@ from typing import Any, Iterable, Mapping, Sequence
 
 from .fleet_report_format import UNKNOWN, visible
 
+# Of a guest whose clock was to be set right, and of one that was asked for facts.
 STATUSES = ("corrected", "unchanged", "skipped", "failed")
+FACTS_STATUSES = ("gathered", "skipped", "failed")
 # From what needs a look to what does not.
 WORST_FIRST = ("failed", "skipped", "corrected", "unchanged")
 
@@ -147,17 +149,17 @@ def worst_first(guests: Iterable[Guest]) -> list[Guest]:
 # ------------------------------------------------------------------------------------------------------------- reading
 
 
-def read_fleet(hypervisors: object) -> tuple[Hypervisor, ...]:
+def read_fleet(hypervisors: object, statuses: Sequence[str] = STATUSES) -> tuple[Hypervisor, ...]:
     """The results of a run. What has a wrong type becomes unknown; a result that is none counts as failed.
 
     :raises TypeError: it is no list at all
     """
     if not isinstance(hypervisors, (list, tuple)):
         raise TypeError(f"the results of a fleet are a list with one dict per hypervisor, not {_kind(hypervisors)}")
-    return tuple(_read_hypervisor(item) for item in hypervisors)
+    return tuple(_read_hypervisor(item, statuses) for item in hypervisors)
 
 
-def _read_hypervisor(item: object) -> Hypervisor:
+def _read_hypervisor(item: object, statuses: Sequence[str]) -> Hypervisor:
     if not isinstance(item, Mapping):
         return Hypervisor(UNKNOWN, (), Problem(_UNREADABLE, f"its results are {_kind(item)}, not a dict"))
     host = visible(item.get("host"), _NAME)
@@ -167,14 +169,14 @@ def _read_hypervisor(item: object) -> Hypervisor:
         if guests is not None and problem is None:
             problem = Problem(_UNREADABLE, f"its guests are {_kind(guests)}, not a list")
         guests = ()
-    return Hypervisor(host, tuple(_read_guest(entry, host) for entry in guests), problem)
+    return Hypervisor(host, tuple(_read_guest(entry, host, statuses) for entry in guests), problem)
 
 
-def _read_guest(entry: object, host: str) -> Guest:
+def _read_guest(entry: object, host: str, statuses: Sequence[str]) -> Guest:
     known: Mapping[Any, Any] = entry if isinstance(entry, Mapping) else {}
     status = known.get("status")
     problem = _read_problem(known.get("reason" if status == "skipped" else "error"))
-    if not isinstance(status, str) or status not in STATUSES:
+    if not isinstance(status, str) or status not in statuses:
         # It may be anything, so it must not look as if all were well.
         status = "failed"
         problem = problem or Problem(_UNREADABLE, "its result has no status that is known")

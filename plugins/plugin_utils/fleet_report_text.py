@@ -7,27 +7,54 @@
 from __future__ import annotations
 
 import unicodedata
-from typing import Sequence
+from collections import Counter
+from typing import Callable, Sequence
 
 from .fleet_report_format import MINUS, UNKNOWN, signed
-from .fleet_report_model import STATUSES, Guest, Hypervisor, Tally, all_guests, tally
+from .fleet_report_model import FACTS_STATUSES, STATUSES, Guest, Hypervisor, all_guests, tally
 
 _FAILURES = 20
 _SENTENCE = 160
 
-_HEAD = ("hypervisor", "guests", *STATUSES, "largest before", "largest after")
+# The cells behind a hypervisor's name, or behind "total", from its guests.
+Cells = Callable[[Sequence[Guest]], Sequence[str]]
 
 
 def summary(fleet: Sequence[Hypervisor]) -> list[str]:
+    """What came of the clocks."""
+    return _summary(fleet, (*STATUSES, "largest before", "largest after"), _clocks)
+
+
+def facts_summary(fleet: Sequence[Hypervisor]) -> list[str]:
+    """How many guests told of themselves."""
+    return _summary(fleet, FACTS_STATUSES, _facts)
+
+
+def _summary(fleet: Sequence[Hypervisor], titles: Sequence[str], cells: Cells) -> list[str]:
     guests = all_guests(fleet)
+    head = ("hypervisor", "guests", *titles)
     rows = [
-        *((_row(item.host, tally(item.guests)), _remark(item)) for item in fleet),
-        (_row("total", tally(guests)), ""),
+        *(((item.host, f"{len(item.guests):,}", *cells(item.guests)), _remark(item)) for item in fleet),
+        (("total", f"{len(guests):,}", *cells(guests)), ""),
     ]
-    widths = [max(_width(row[column]) for row, _remark in ((_HEAD, ""), *rows)) for column in range(len(_HEAD))]
-    lines = [_line(_HEAD, widths), "  ".join("-" * width for width in widths)]
+    widths = [max(_width(row[column]) for row, _remark in ((head, ""), *rows)) for column in range(len(head))]
+    lines = [_line(head, widths), "  ".join("-" * width for width in widths)]
     lines += [f"{_line(row, widths)}{remark}" for row, remark in rows]
     return lines + _failures(guests)
+
+
+def _clocks(guests: Sequence[Guest]) -> Sequence[str]:
+    counts = tally(guests)
+    return (
+        *(f"{counts.by_status[status]:,}" for status in STATUSES),
+        _offset(counts.largest_before_ns),
+        _offset(counts.largest_after_ns),
+    )
+
+
+def _facts(guests: Sequence[Guest]) -> Sequence[str]:
+    counts = Counter(guest.status for guest in guests)
+    return [f"{counts[status]:,}" for status in FACTS_STATUSES]
 
 
 def _failures(guests: Sequence[Guest]) -> list[str]:
@@ -42,16 +69,6 @@ def _failure(guest: Guest) -> str:
     problem = guest.problem
     code, message = (problem.code, problem.message) if problem is not None else (UNKNOWN, UNKNOWN)
     return f"{guest.host}: {guest.name}: {code}: {_short(message)}"
-
-
-def _row(name: str, counts: Tally) -> Sequence[str]:
-    return (
-        name,
-        f"{counts.total:,}",
-        *(f"{counts.by_status[status]:,}" for status in STATUSES),
-        _offset(counts.largest_before_ns),
-        _offset(counts.largest_after_ns),
-    )
 
 
 def _remark(hypervisor: Hypervisor) -> str:

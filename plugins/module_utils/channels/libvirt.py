@@ -40,6 +40,7 @@ Result = TypeVar("Result")
 
 # libvirt's error numbers (include/libvirt/virterror.h, libvirt 11.3.0), as numbers since old bindings lack the names.
 _INTERNAL_ERROR = 1
+_RPC = 39
 _NO_DOMAIN = 42
 _OPERATION_INVALID = 55
 _OPERATION_TIMEOUT = 68
@@ -352,6 +353,11 @@ class LibvirtChannel(Channel):
                 f"the agent of {self} is held by another client: {reason}",
                 "Wait until the other agent command has ended, and run the task again.",
             )
+        if code == _RPC:
+            # libvirt takes 10 MiB from an agent and passes 4 MiB on (REMOTE_STRING_MAX, src/remote/remote_protocol.x).
+            return RemoteProtocolError(
+                f"the agent of {self} answered {execute} with more than libvirt carries: {reason}"
+            )
         if code in (_AGENT_UNRESPONSIVE, _AGENT_UNSYNCED, _AGENT_COMMAND_TIMEOUT):
             return self._silence(code, execute, reason)
         return HypervisorUnavailableError(f"libvirt at {self._uri} failed at {execute}: {reason}")
@@ -372,6 +378,7 @@ class LibvirtChannel(Channel):
 _COMMAND_NOT_FOUND = re.compile(
     r"[Tt]he command \S+ has (?:not been found|been disabled)|Command \S+ has been disabled"
 )
+_LONGEST_MESSAGE = 4096  # the rest of a longer one is the guest's own text
 _BEHIND_COLON = re.compile("[:\uff1a]\\s*(?P<description>.+)\\Z", re.DOTALL)
 
 
@@ -384,7 +391,7 @@ def _refusal(error: Any, execute: str) -> wire.Refused | None:
     code = known(error).get_error_code()
     if code not in (_AGENT_COMMAND_FAILED, _INTERNAL_ERROR):
         return None
-    message = error.get_error_message() or ""
+    message = (error.get_error_message() or "")[:_LONGEST_MESSAGE]
     found = _BEHIND_COLON.search(message.partition(execute)[2])
     if found is None and code == _INTERNAL_ERROR:
         return None

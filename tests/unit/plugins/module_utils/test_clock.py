@@ -367,6 +367,36 @@ class TestMeasuring:
         with pytest.raises(RemoteProtocolError, match="before it was received"):
             measure(reader(GuestAgent(guest, 5.0)), 1)
 
+    @pytest.mark.parametrize(("earlier", "later"), [(1, 1), (0, 10**15), (10**18, 0)])
+    def test_an_agent_that_worked_for_longer_than_it_was_asked_for_is_refused(
+        self, line: TimeLine, earlier: int, later: int
+    ) -> None:
+        guest = SimulatedGuest(line, commands=EXTENDED_COMMANDS)
+
+        def lie(_arguments: Any) -> Any:
+            now_ns = guest.clock.read()
+            return Returned(
+                {"received": now_ns - earlier * MILLISECOND % now_ns, "transmitted": now_ns + later + SECOND}
+            )
+
+        guest.handlers["guest-get-clock"] = lie
+        with pytest.raises(RemoteProtocolError, match="for longer than its exchange took"):
+            measure(reader(GuestAgent(guest, 5.0)), 16)
+
+    def test_but_not_one_whose_clock_was_set_just_then(self, line: TimeLine) -> None:
+        guest = SimulatedGuest(line, commands=EXTENDED_COMMANDS)
+        answer = guest.handlers["guest-get-clock"]
+        jumps = iter([20 * SECOND])
+
+        def set_meanwhile(arguments: Any) -> Any:
+            value = dict(answer(arguments).value)
+            value["transmitted"] += next(jumps, 0)
+            return Returned(value)
+
+        guest.handlers["guest-get-clock"] = set_meanwhile
+        measurement = measure(reader(GuestAgent(guest, 5.0)), 16)
+        assert not measurement.coarse
+
     @pytest.mark.parametrize("tick_ns", [1, 60 * SECOND])
     @pytest.mark.parametrize("jumps_ns", [0, 3_600 * SECOND])
     def test_a_guest_that_is_slow_on_purpose_is_not_asked_on(self, line: TimeLine, tick_ns: int, jumps_ns: int) -> None:

@@ -237,6 +237,14 @@ class TestTrouble:
         assert facts["errors"]["disks"]["code"] == "protocol_error"
         assert facts["disk_stats"] == REPLIES["disk_stats"][2]
 
+    @pytest.mark.parametrize("name", ["vcpus", "users", "routes"])
+    def test_so_do_many_small_values(self, line: TimeLine, name: str) -> None:
+        guest = full_guest(line)
+        says(guest, REPLIES[name][0], [{}] * 33_000)
+        facts = facts_of(guest)
+        assert set(facts["errors"]) == {name}
+        assert facts["disk_stats"] == REPLIES["disk_stats"][2]
+
     def test_a_refusal_in_ten_megabytes_of_escape_sequences_is_one_short_line(self, line: TimeLine) -> None:
         guest = full_guest(line)
         guest.handlers["guest-get-osinfo"] = lambda _arguments: failed("\x1b[2J\u202e\n" * 2_500_000)

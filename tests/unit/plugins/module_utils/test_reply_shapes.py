@@ -80,17 +80,46 @@ def test_a_number_that_json_does_not_have_is_none(number: float, name: str) -> N
 
 
 def test_an_agent_of_another_make_may_add_members() -> None:
-    value = {"id": "debian", "Build-Info": {"C-d": [1, None, "e-f", 1.5]}}
-    assert facts_of("guest-get-osinfo", value) == {"id": "debian", "build_info": {"c_d": [1, None, "e-f", 1.5]}}
+    value = {"id": "debian", "Build-Info": "e-f", "b": 1, "c": 1.5, "d": None, "e": True}
+    assert facts_of("guest-get-osinfo", value) == {
+        "id": "debian",
+        "build_info": "e-f",
+        "b": 1,
+        "c": 1.5,
+        "d": None,
+        "e": True,
+    }
+
+
+@pytest.mark.parametrize("value", [[], {}, [1], {"a": [[[]]]}])
+def test_but_only_plain_ones(value: Any) -> None:
+    assert facts_of("guest-get-osinfo", {"id": "debian", "more": value}) == {"id": "debian"}
 
 
 @pytest.mark.parametrize(
-    "name", ["", "-a", "1a", "a b", "a\n", "a.b", "_a", "__ansible_type", "\u00e4", "a" * 65, "{{ a }}", "a\0"]
+    "name",
+    [
+        "ansible_host",
+        "Ansible-Connection",
+        "ansible",
+        "",
+        "-a",
+        "1a",
+        "a b",
+        "a\n",
+        "a.b",
+        "_a",
+        "__ansible_type",
+        "\u00e4",
+        "a" * 65,
+        "{{ a }}",
+        "a\0",
+    ],
 )
 def test_an_ill_formed_name_is_refused_and_not_repeated(name: str) -> None:
-    for value in ({name: 1}, {"id": "debian", "more": [{name: 1}]}):
+    for command, value in (("guest-get-osinfo", {name: 1}), ("guest-get-disks", [{"address": {name: 1}}])):
         with pytest.raises(RemoteProtocolError, match="ill-formed member name") as caught:
-            facts_of("guest-get-osinfo", value)
+            facts_of(command, value)
         assert caught.value.message.endswith("an object with an ill-formed member name")
 
 
@@ -101,8 +130,10 @@ def test_two_members_may_not_become_one(other: str) -> None:
 
 
 def test_text_can_be_shown_wherever_it_stands() -> None:
-    value = [{"name": "\x1b[2J", "more": {"b": ["\u202e"]}}]
-    assert facts_of("guest-get-disks", value) == [{"name": r"\x1b[2J", "more": {"b": [r"\u202e"]}}]
+    value = [{"name": "\x1b[2J", "more": "\u202e", "dependencies": ["{{ a }}"]}]
+    assert facts_of("guest-get-disks", value) == [
+        {"name": r"\x1b[2J", "more": r"\u202e", "dependencies": [r"\x7b{ a }}"]}
+    ]
 
 
 def test_text_is_no_longer_than_a_path() -> None:

@@ -643,6 +643,24 @@ class TestAttempts:
         assert report.changed is (looks == 2)
         assert len(guest.asked("guest-update-time")) == looks - 1
 
+    @pytest.mark.parametrize("when", ["at first", "behind the step"])
+    def test_readings_that_prove_nothing_prove_no_right_clock(self, line: TimeLine, when: str) -> None:
+        guest = stock(line, -20 * SECOND)
+        answer = guest.handlers["guest-get-time"]
+        signs = iter([1, -1] * 1000)
+
+        def lie(arguments: Any) -> Reply:
+            honest = answer(arguments)
+            if when == "at first" or is_set(guest):
+                return Returned(honest.value + next(signs) * 10 * 365 * 86400 * SECOND)
+            return honest
+
+        guest.handlers["guest-get-time"] = lie
+        report = resync(GuestAgent(guest, 5.0), line.reference(), ResyncOptions())
+        assert isinstance(report.error, NotConvergedError)
+        assert not report.within_tolerance
+        assert is_set(guest) is (when == "behind the step")
+
     def test_nobody_waits_behind_a_step_that_came_out_right_or_was_the_last(self, line: TimeLine) -> None:
         run(extended(line, -8 * SECOND))
         unmoved = extended(line, -8 * SECOND)

@@ -15,7 +15,11 @@ from hypothesis import strategies as st
     [
         "",
         "web1.example.org",
-        "{{ lookup('pipe', 'id') }}",
+        "{ a }",
+        "a}}",
+        "# a",
+        "#1",
+        "j#",
         "Ger\u00e4t",
         "\u30c7\u30a3\u30b9\u30af",
         r"C:\Windows",
@@ -50,6 +54,30 @@ def test_a_space_of_another_width_is_seen_too(space: str) -> None:
 )
 def test_what_cannot_be_seen_is_written_as_its_escape(text: str, shown: str) -> None:
     assert visible(text) == shown
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("{{ lookup('pipe', 'id') }}", r"\x7b{ lookup('pipe', 'id') }}"),
+        ("a{% if b %}", r"a\x7b% if b %}"),
+        ("{# a #}", r"\x7b# a #}"),
+        ("{{{", r"\x7b\x7b\x7b"),
+        ("a{", r"a\x7b"),
+        ("#jinja2:variable_start_string:'[['", r"\x23jinja2:variable_start_string:'[['"),
+        ("#jin", r"\x23jin"),
+        ("#", r"\x23"),
+    ],
+)
+def test_what_would_begin_a_template_is_too(text: str, shown: str) -> None:
+    assert visible(text) == shown
+
+
+@given(st.text("{%#}jinja2: a", max_size=30), st.text("{%#}jinja2: a", max_size=30))
+def test_no_texts_one_behind_the_other_make_a_template(first: str, second: str) -> None:
+    both = visible(first) + visible(second)
+    assert not any(opening in both for opening in ("{{", "{%", "{#"))
+    assert not both.startswith("#jinja2:")
 
 
 def test_what_is_longer_is_cut_and_says_so() -> None:

@@ -167,6 +167,10 @@ class TestAnExchange:
         with Blocking(LibvirtChannel("web1", URI, limits=Limits(size=500, nesting=16))) as channel:
             assert error_of(channel).__class__ is RemoteProtocolError
 
+    def test_more_than_libvirt_carries_is_the_guests_doing(self, fake: FakeLibvirt, channel: Blocking) -> None:
+        fake.replies["guest-ping"] = fails(39, "Unable to encode message payload")
+        assert error_of(channel).__class__ is RemoteProtocolError
+
     def test_the_guests_words_in_libvirts_error_are_one_short_line(self, fake: FakeLibvirt, channel: Blocking) -> None:
         fake.replies["guest-ping"] = fails(38, "\x1b[2J\n" + "x" * 10_000_000)
         message = error_of(channel).message

@@ -1,0 +1,32 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Filters that make of guests' facts a file to keep, and lines for a terminal."""
+
+from __future__ import annotations
+
+from typing import Any, Callable
+
+from ansible.errors import AnsibleFilterError
+from ansible_collections.qemu.guest_agent.plugins.plugin_utils.filtering import made
+from ansible_collections.qemu.guest_agent.plugins.plugin_utils.fleet_report import facts_text_summary
+from ansible_collections.qemu.guest_agent.plugins.plugin_utils.guest_facts import document
+
+
+def guest_facts_json(guests: object, hypervisor: object) -> str:
+    if not isinstance(hypervisor, str):
+        raise AnsibleFilterError(f"guest_facts_json: hypervisor is a text, not of type {type(hypervisor).__name__}")
+    return made("guest_facts_json", document, hypervisor, guests)
+
+
+def guest_facts_text(hypervisors: object) -> list[str]:
+    return made("guest_facts_text", facts_text_summary, hypervisors)
+
+
+class FilterModule:
+    def filters(self) -> dict[str, Callable[..., Any]]:
+        return {
+            "guest_facts_json": guest_facts_json,
+            "guest_facts_text": guest_facts_text,
+        }
