@@ -26,8 +26,11 @@ bench: .venv/.ready guest-packages ## measure it on a real guest; a table, and b
 
 # --- Checking it ---
 
-.PHONY: test unit unit-all integration vm sanity lint molecule
-test: lint unit-all sanity integration vm molecule ## lint, unit-all, sanity, integration, vm and molecule
+# Seconds of fuzzing, for all targets together.
+SECONDS ?= 16
+
+.PHONY: test unit unit-all integration vm sanity lint molecule fuzz
+test: lint unit-all fuzz sanity integration vm molecule ## lint, unit-all, fuzz, sanity, integration, vm and molecule
 
 unit: .venv/.ready ## unit tests with branch coverage, ansible-core 2.19
 	$(venv)/pytest --timeout 60 tests/unit --cov --cov-report=term
@@ -37,7 +40,7 @@ unit-all: unit $(older_cores:%=unit-%) ## the same, and with ansible-core 2.17 a
 unit-%: .venvs/core-%/.ready
 	.venvs/core-$*/bin/pytest -q --timeout 60 tests/unit
 
-integration: .venv/.ready guest-packages ## every channel against stock agents and fakes, no guest
+integration: .venv/.ready $(older_cores:%=.venvs/core-%/.ready) guest-packages ## every channel against stock agents and fakes, no guest
 	$(venv)/pytest --timeout 120 tests/integration
 
 vm: .venv/.ready guest-packages ## real guests: save, suspend, revert, each corrected and checked
@@ -46,6 +49,9 @@ vm: .venv/.ready guest-packages ## real guests: save, suspend, revert, each corr
 molecule: .venv/.ready guest-packages ## the role extended_agent on real guests of three Debian releases
 	@$(venv)/python -m tests.support.collection link >/dev/null
 	cd extensions && PATH="$(CURDIR)/$(venv):$$PATH" molecule test -s extended_agent
+
+fuzz: .venv/.ready ## make fuzz SECONDS=600: bytes of anybody's making through all that reads bytes
+	@$(venv)/python -m tests.fuzz --seconds $(SECONDS)
 
 sanity: .venv/.ready ## ansible-test sanity
 	@tests/setup/sanity

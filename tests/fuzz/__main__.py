@@ -1,0 +1,71 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""python -m tests.fuzz --seconds 600 [--target NAME]...: fuzz, print a table, and write build/fuzz.json."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import sys
+
+from tests.fuzz import corpus, engines
+from tests.support.collection import BUILD, make_importable
+from tests.support.table import format_table
+
+RESULT = BUILD / "fuzz.json"
+LEAST_SECONDS = 1.0
+
+
+def main(arguments: list[str]) -> int:
+    make_importable()
+    from tests.fuzz.targets import TARGETS
+
+    parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description="Fuzz all that reads a peer's bytes.")
+    parser.add_argument("--seconds", type=float, default=16.0, help="for all targets together (default: %(default)g)")
+    parser.add_argument("--target", choices=TARGETS, action="append", help="only this one; may be repeated")
+    parser.add_argument("--again", metavar="FILE", help="run one --target once with the bytes of a file")
+    chosen = parser.parse_args(arguments)
+    targets = chosen.target or list(TARGETS)
+    if chosen.again is not None:
+        if len(targets) != 1:
+            parser.error("--again needs exactly one --target")
+        with open(chosen.again, "rb") as file:
+            TARGETS[targets[0]](file.read())
+        return 0
+
+    fuzz = engines.engine()
+    seconds = max(LEAST_SECONDS, chosen.seconds / len(targets))
+    results = {}
+    for target in targets:
+        results[target] = fuzz(target, seconds)
+    rows = [
+        (
+            target,
+            done.engine,
+            f"{done.executions:,}",
+            f"{done.executions / done.seconds:,.0f}",
+            str(len(corpus.inputs(target))),
+            f"{done.worst_seconds:.2f}",
+            "a defect" if done.complaint else "",
+        )
+        for target, done in results.items()
+    ]
+    print(format_table(("target", "engine", "executions", "in a second", "kept", "worst (s)", ""), rows))
+    BUILD.mkdir(exist_ok=True)
+    report = {target: {**dataclasses.asdict(done), "crash": repr(done.crash)} for target, done in results.items()}
+    RESULT.write_text(json.dumps(report, indent=2) + "\n")
+    failed = {target: done for target, done in results.items() if done.complaint}
+    for target, done in failed.items():
+        print(f"\n{target} has found a defect:\n{done.complaint}", file=sys.stderr)
+        if done.crash is not None:
+            path = corpus.keep(target, done.crash)
+            print(f"\nby {done.crash!r}", file=sys.stderr)
+            print(f"kept; again: python -m tests.fuzz --target {target} --again {path}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

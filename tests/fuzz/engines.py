@@ -1,0 +1,137 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Who makes the inputs: atheris, led by what the code has not done yet, or hypothesis where that is not to be had."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.fuzz import corpus
+from tests.support.collection import ROOT
+
+LONGEST_INPUT = 8192
+# One input that takes longer is a defect of its own (seconds; this machine may be busy).
+LONGEST_SECONDS = 20
+
+
+@dataclass(frozen=True)
+class Fuzzed:
+    """``crash`` is an input that found a defect, ``complaint`` what was said of it."""
+
+    engine: str
+    executions: int
+    seconds: float
+    worst_seconds: float
+    crash: bytes | None = None
+    complaint: str = ""
+
+
+Engine = Callable[[str, float], Fuzzed]
+
+
+def engine() -> Engine:
+    return by_atheris if importlib.util.find_spec("atheris") is not None else by_hypothesis
+
+
+def by_atheris(target: str, seconds: float) -> Fuzzed:
+    """In a process of its own: libFuzzer never returns."""
+    with tempfile.TemporaryDirectory(prefix="fuzz-") as directory:
+        found, kept = Path(directory, "found"), Path(directory, "kept")
+        for each in (found, kept):
+            each.mkdir()
+        for name, data in corpus.inputs(target).items():
+            (kept / name).write_bytes(data)
+        began = time.monotonic()
+        done = subprocess.run(
+            [
+                *(sys.executable, "-m", "tests.fuzz.under_atheris", target, str(kept)),
+                *(f"-max_total_time={max(1, round(seconds))}", f"-max_len={LONGEST_INPUT}"),
+                *(f"-artifact_prefix={found}/", f"-timeout={LONGEST_SECONDS}"),
+                *("-print_final_stats=1", "-rss_limit_mb=1024"),
+            ],
+            cwd=ROOT,
+            capture_output=True,
+            check=False,
+        )
+        said = done.stderr.decode(errors="replace") + done.stdout.decode(errors="replace")
+        crashes = sorted(found.iterdir())
+        crash = crashes[0].read_bytes() if crashes else None
+        complaint = _complaint(said) if crash is not None or done.returncode else ""
+        return Fuzzed(
+            "atheris",
+            _statistic(said, "number_of_executed_units"),
+            time.monotonic() - began,
+            _statistic(said, "slowest_unit_time_sec"),
+            crash,
+            complaint,
+        )
+
+
+def _statistic(said: str, name: str) -> int:
+    found = re.search(rf"stat::{name}:\s*(\d+)", said)
+    return int(found[1]) if found else 0
+
+
+def _complaint(said: str) -> str:
+    """From the exception on, without libFuzzer's own lines."""
+    begin = said.find("=== Uncaught Python exception")
+    lines = said[max(begin, 0) :].splitlines()
+    return "\n".join(line for line in lines if not line.startswith(("#", "INFO:", "stat::")))[-4000:]
+
+
+def by_hypothesis(target: str, seconds: float) -> Fuzzed:
+    """Kept inputs, spoilt here and there, and bytes of its own making."""
+    from hypothesis import HealthCheck, Phase, given, settings
+    from hypothesis import strategies as st
+
+    from tests.fuzz.targets import TARGETS
+
+    function = TARGETS[target]
+    kept = list(corpus.inputs(target).values()) or [b""]
+    positions = st.integers(0, LONGEST_INPUT)
+    edits = st.lists(st.tuples(positions, st.integers(0, 8), st.binary(max_size=8)), min_size=1, max_size=6)
+
+    def spoil(data: bytes, changes: list[tuple[int, int, bytes]]) -> bytes:
+        for position, removed, added in changes:
+            at = position % (len(data) + 1)
+            data = data[:at] + added + data[at + removed :]
+        return data[:LONGEST_INPUT]
+
+    executions, worst, last = 0, 0.0, b""
+    began = time.monotonic()
+
+    @settings(
+        max_examples=1000,
+        deadline=None,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+        phases=[Phase.generate, Phase.shrink],
+    )
+    @given(st.one_of(st.builds(spoil, st.sampled_from(kept), edits), st.binary(max_size=512)))
+    def try_it(data: bytes) -> None:
+        nonlocal executions, worst, last
+        if time.monotonic() - began >= seconds:
+            return
+        last = data
+        executions += 1
+        before = time.thread_time()
+        function(data)
+        worst = max(worst, time.thread_time() - before)
+
+    try:
+        while time.monotonic() - began < seconds:
+            try_it()
+    except Exception as error:  # whatever it is, it is what was looked for
+        complaint = f"{type(error).__name__}: {error}"
+        return Fuzzed("hypothesis", executions, time.monotonic() - began, worst, last, complaint)
+    return Fuzzed("hypothesis", executions, time.monotonic() - began, worst)

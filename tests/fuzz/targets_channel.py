@@ -1,0 +1,122 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The channels, at whose other end is the input."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from typing import Any
+
+import pytest
+from ansible_collections.qemu.guest_agent.plugins.module_utils import waiting, wire
+from ansible_collections.qemu.guest_agent.plugins.module_utils.channels import hypervisor
+from ansible_collections.qemu.guest_agent.plugins.module_utils.channels import libvirt as libvirt_module
+from ansible_collections.qemu.guest_agent.plugins.module_utils.channels import stream as stream_module
+from ansible_collections.qemu.guest_agent.plugins.module_utils.channels.base import Request
+from ansible_collections.qemu.guest_agent.plugins.module_utils.errors import (
+    NotConnectedError,
+    QgaError,
+    RemoteProtocolError,
+)
+
+from tests.fuzz.targets_replies import require_told
+from tests.support.fake_libvirt import FakeLibvirt, LibvirtError
+
+LIMITS = wire.Limits(size=4096, nesting=16)
+# The number that a channel would make up for its synchronisation, known to the corpus.
+SYNC_ID_BYTES = (4242 << 11).to_bytes(8, "big")
+CALLS = (Request("guest-ping"), Request("guest-info"), Request("guest-get-time"))
+# Long enough for anything that does not hang: a peer that has said all it has to say closes the connection.
+SECONDS = 20.0
+
+
+class _Peer(stream_module.UnixAddress):
+    """Connects to an end that has said everything already, and hangs up behind it."""
+
+    async def connect(self, _deadline: waiting.Deadline) -> socket.socket:
+        ours, theirs = socket.socketpair()
+        theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+        theirs.sendall(_Peer.data)
+        theirs.shutdown(socket.SHUT_WR)
+        _Peer.others.append(theirs)
+        ours.setblocking(False)
+        return ours
+
+    def listener(self, _connection: socket.socket) -> tuple[int, ...]:
+        return ()
+
+    data = b""
+    others: list[socket.socket] = []  # noqa: RUF012  # emptied behind each input
+
+
+def stream(data: bytes) -> None:
+    """All that a peer says, before it is asked and after."""
+    _Peer.data = data[: 64 * 1024]
+
+    async def converse() -> None:
+        channel = stream_module.StreamChannel(_Peer("/run/agent.sock"), LIMITS)
+        try:
+            for request in CALLS:
+                await channel.call(request, SECONDS)
+        finally:
+            await channel.close()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stream_module.os, "urandom", lambda _size: SYNC_ID_BYTES)
+        try:
+            waiting.run(converse())
+        except (RemoteProtocolError, NotConnectedError) as error:
+            require_told(error)
+        finally:
+            for other in _Peer.others:
+                other.close()
+            _Peer.others.clear()
+
+
+class _Line:
+    """A line without threads: the fuzzed parts of the channel are what runs on them."""
+
+    is_shared = False
+
+    def __init__(self, fake: FakeLibvirt) -> None:
+        self.libvirt = self.libvirt_qemu = fake
+        self._fake = fake
+        self._opened: Any = None
+
+    def connection(self) -> Any:
+        self._opened = self._opened or self._fake.open("qemu:///system")
+        return self._opened
+
+    def is_alive(self, _connection: Any) -> bool:
+        return True
+
+    def connection_error(self, error: Any) -> QgaError:
+        raise AssertionError(error)
+
+
+def libvirt(data: bytes) -> None:
+    """A reply that libvirt lets pass, or an error of its that has the agent's words in it: the first byte says which."""
+    fake = FakeLibvirt()
+    kind, text = data[:1], data[1:].decode("utf-8", "replace")
+
+    def answer(_request: dict[str, Any]) -> str:
+        if kind < b"\x80":
+            return text
+        raise LibvirtError(kind[0] - 0x80, text)
+
+    fake.replies["guest-get-osinfo"] = answer
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(hypervisor, "import_libvirt", lambda: (fake, fake))
+        line: Any = _Line(fake)
+        channel = libvirt_module.LibvirtChannel("web1", "qemu:///system", line, LIMITS)
+        with contextlib.closing(channel._caller):
+            try:
+                channel._perform(Request("guest-get-osinfo"), SECONDS)
+            except RemoteProtocolError as error:
+                require_told(error)
+            except QgaError as error:
+                assert kind >= b"\x80"
+                require_told(error)

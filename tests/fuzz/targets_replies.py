@@ -1,0 +1,140 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What is made of replies: facts, and a resync, by an agent that answers with whatever the input says."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from ansible_collections.qemu.guest_agent.plugins.module_utils import facts, reply_shapes, waiting, wire
+from ansible_collections.qemu.guest_agent.plugins.module_utils import resync as resync_module
+from ansible_collections.qemu.guest_agent.plugins.module_utils.agent import GuestAgent
+from ansible_collections.qemu.guest_agent.plugins.module_utils.channels.base import Exchange, Request
+from ansible_collections.qemu.guest_agent.plugins.module_utils.errors import QgaError, RemoteProtocolError
+from ansible_collections.qemu.guest_agent.plugins.module_utils.resync import ResyncOptions
+
+from tests.support.simulated_guest import (
+    EXTENDED_COMMANDS,
+    SECOND,
+    STOCK_COMMANDS,
+    GuestClock,
+    SimulatedGuest,
+    TimeLine,
+)
+
+_COMMANDS = tuple(reply_shapes.SHAPES)
+_FACT_COMMANDS = (*STOCK_COMMANDS, *(command for command in _COMMANDS if command not in EXTENDED_COMMANDS))
+TIMEOUT = 1.0
+# A run may take so many time limits; see docs/measuring.md.
+LONGEST_SECONDS = 60.0
+MOST_EXCHANGES = 2_000
+
+
+def require_presentable(value: Any, depth: int = 0) -> None:
+    """It can be sent as JSON, and shown on any terminal."""
+    assert depth < 30
+    if isinstance(value, dict):
+        for name, member in value.items():
+            assert name.isprintable()
+            require_presentable(member, depth + 1)
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            require_presentable(item, depth + 1)
+    elif isinstance(value, str):
+        assert all(character.isprintable() or character.isspace() for character in value), value
+        assert len(value.splitlines()) <= 1
+    if depth == 0:
+        json.dumps(value, allow_nan=False).encode("utf-8")
+
+
+def require_told(error: QgaError) -> None:
+    """It is one that is documented, in a sentence."""
+    assert error.code != "internal_error", error.message
+    require_presentable(error.as_dict())
+    assert len(error.message) < 2_000
+
+
+def shapes(data: bytes) -> None:
+    """The first byte says which command has returned the rest."""
+    if not data:
+        return
+    command = _COMMANDS[data[0] % len(_COMMANDS)]
+    try:
+        value = wire.whole_message(data[1:], facts.REPLY_LIMITS).decode()
+        require_presentable(reply_shapes.facts_of(command, value))
+    except RemoteProtocolError as error:
+        require_told(error)
+
+
+class _Scripted(SimulatedGuest):
+    """Answers call after call with the lines of the input; honestly where a line is empty, and behind the last one."""
+
+    def __init__(self, line: TimeLine, commands: tuple[str, ...], answers: list[bytes], limits: wire.Limits) -> None:
+        super().__init__(line, GuestClock(line, -20 * SECOND), commands)
+        self._answers = iter(answers)
+        self._limits = limits
+        self.exchanges = 0
+
+    async def call(self, request: Request, timeout: float) -> Exchange:
+        self.exchanges += 1
+        assert self.exchanges < MOST_EXCHANGES
+        answer = next(self._answers, b"")
+        if not answer:
+            return await super().call(request, timeout)
+        forward_ns, backward_ns = self.delays(request.execute)
+        sent_ns = self.line.now_ns
+        wire.encode(wire.request(request.execute, request.arguments_at(sent_ns)))  # it must be one that can be sent
+        self.line.now_ns += forward_ns + backward_ns
+        reply = wire.read_reply(wire.whole_message(answer, self._limits).decode())
+        return Exchange(reply, sent_ns, self.line.now_ns)
+
+
+def _converse(
+    data: bytes, commands: tuple[str, ...], limits: wire.Limits, work: Callable[[_Scripted, GuestAgent], Any]
+) -> None:
+    line = TimeLine()
+    with pytest.MonkeyPatch.context() as patch:
+        line.install(patch)
+        began_ns = line.now_ns
+        guest = _Scripted(line, commands, data.split(b"\n"), limits)
+        try:
+            require_presentable(work(guest, GuestAgent(guest, TIMEOUT)))
+        except QgaError as error:
+            require_told(error)
+        assert line.now_ns - began_ns < LONGEST_SECONDS * SECOND
+
+
+def info(data: bytes) -> None:
+    """Facts of all kinds, and the details of a command, of a guest that answers with the input's lines."""
+
+    def work(_guest: _Scripted, agent: GuestAgent) -> Any:
+        details = waiting.run(facts.command_details(agent, "guest-ping"))
+        return details, waiting.run(facts.gather(agent, facts.SUBSETS))
+
+    _converse(data, _FACT_COMMANDS, facts.REPLY_LIMITS, work)
+
+
+def resync(data: bytes) -> None:
+    """A resync of a guest that answers with the input's lines; the first byte says which agent, and how."""
+    mode, rest = data[:1] or b"\0", data[1:]
+    is_extended, dry_run = mode[0] & 1, bool(mode[0] & 2)
+    options = ResyncOptions(samples=4, dry_run=dry_run)
+
+    def work(guest: _Scripted, agent: GuestAgent) -> Any:
+        report = waiting.run(resync_module.resync(agent, guest.line.reference(), options))
+        if report.error is not None:
+            require_told(report.error)
+        result = report.as_dict()
+        assert not (dry_run and guest.asked("guest-update-time") + guest.asked("guest-set-time"))
+        assert all(
+            isinstance(value, int) for name, value in result.items() if name.endswith("_ns") and value is not None
+        )
+        assert all(result[name] is None or result[name] >= 0 for name in ("uncertainty_before_ns", "round_trip_ns"))
+        return result, report.warnings
+
+    _converse(rest, EXTENDED_COMMANDS if is_extended else STOCK_COMMANDS, resync_module.REPLY_LIMITS, work)
