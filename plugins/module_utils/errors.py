@@ -49,8 +49,14 @@ class MissingLibraryError(QgaError):
 
 
 class HypervisorUnavailableError(QgaError):
+    """``in_call``: its connection broke while a guest's agent was being asked; that guest's answer may have done it."""
+
     code = "hypervisor_unavailable"
     default_hint = "Check the uri, and that the libvirt daemon it names is running and may be reached from here."
+
+    def __init__(self, message: str, hint: str | None = None, in_call: bool = False) -> None:
+        super().__init__(message, hint)
+        self.in_call = in_call
 
 
 class PermissionDeniedError(QgaError):

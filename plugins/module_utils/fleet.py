@@ -34,6 +34,12 @@ _UNUSABLE = (NotRunningError, NotConfiguredError, NotConnectedError, OptedOutErr
 # with a guest can be begun anew: a resync measures first.
 _RESTART_SECONDS = 10.0
 _RETRY_SECONDS = 0.5
+_TURN_SECONDS = 0.05
+
+_AT_ITS_REPLY_HINT = (
+    "The connection broke at this guest's answer, and again when it was tried apart from the others: "
+    "look at the guest's agent and at the daemon's log."
+)
 
 _NAMED_FAILURES = 5
 
@@ -148,6 +154,7 @@ class _Run:
         self._attendance = attendance
         self._deadline = deadline
         self._attended: dict[int, Attended] = {}
+        self._suspect: Guest | None = None
 
     def attend(self, concurrency: int) -> tuple[Attended, ...]:
         from .multiplexer import Multiplexer  # one guest does without
@@ -169,12 +176,19 @@ class _Run:
         if guest.problem is not None:
             return failed(guest, guest.problem)
         patience: Deadline | None = None
+        is_suspect = has_had_turn = False
         while True:
             try:
                 if patience is not None:
                     await pause(_RETRY_SECONDS)  # in here, since the deadline may pass meanwhile
+                if is_suspect:
+                    await self._await_turn(guest)
+                    patience, has_had_turn = patience if has_had_turn else None, True
                 return ended(guest, await converse(guest.open, self._work, self._attendance))
             except HypervisorUnavailableError as error:
+                if error.in_call and is_suspect:
+                    return failed(guest, HypervisorUnavailableError(error.message, _AT_ITS_REPLY_HINT))
+                is_suspect = is_suspect or error.in_call
                 patience = patience or Deadline(_RESTART_SECONDS)
                 if patience.expired():
                     return failed(guest, error)
@@ -182,9 +196,20 @@ class _Run:
                 return failed(guest, error)
             except Exception as error:  # pylint: disable=broad-exception-caught  # met with one guest, it is not all's
                 return failed(guest, defect(error))
+            finally:
+                if self._suspect is guest:
+                    self._suspect = None
             # Guests whose turn comes now would be taken for such without an agent.
             wait_timeout = max(self._attendance.wait_timeout, _RESTART_SECONDS)
             self._attendance = self._attendance._replace(wait_timeout=wait_timeout)
+
+    async def _await_turn(self, guest: Guest) -> None:
+        """The connection broke while this guest and others were asked, and an answer of one of them may have done it.
+        One after the other shows which one.
+        """
+        while self._suspect is not None:
+            await pause(_TURN_SECONDS)
+        self._suspect = guest
 
 
 # ---------------------------------------------------------------------------------------------------------- the verdict

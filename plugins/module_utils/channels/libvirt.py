@@ -40,6 +40,7 @@ Result = TypeVar("Result")
 
 # libvirt's error numbers (include/libvirt/virterror.h, libvirt 11.3.0), as numbers since old bindings lack the names.
 _INTERNAL_ERROR = 1
+_SYSTEM_ERROR = 38
 _RPC = 39
 _NO_DOMAIN = 42
 _OPERATION_INVALID = 55
@@ -61,6 +62,10 @@ _SHORTEST_AGENT_TIMEOUT = 1
 
 # A guest of many that does not answer by then has to wait for those that do.
 _PROBE_SECONDS = 1.0
+
+# No JSON, or nested too deeply; longer than 10 MiB (QEMU_AGENT_MAX_RESPONSE); longer than the 4 MiB that libvirt's own
+# protocol carries (REMOTE_STRING_MAX, src/remote/remote_protocol.x).
+_OF_THE_REPLY = (_INTERNAL_ERROR, _SYSTEM_ERROR, _RPC)
 
 # What libvirt-python raises for a reply or an error's text that is not UTF-8. The second, when it first meets it on the
 # way to an error handler.
@@ -282,7 +287,7 @@ class LibvirtChannel(Channel):
                 return Exchange(refusal, sent_ns, received_ns)
             if not request.expects_reply and error.get_error_code() in (_AGENT_UNRESPONSIVE, _AGENT_COMMAND_TIMEOUT):
                 return Exchange(NO_REPLY, sent_ns, received_ns)
-            raise self._agent_error(error, request.execute) from error
+            raise self._reply_error(error, request.execute) from error
         received_ns = time.monotonic_ns()
         self._answered = True
         if len(text) > self._limits.size:
@@ -327,15 +332,24 @@ class LibvirtChannel(Channel):
         # Of a connection that broke the agent said nothing, whatever the number.
         return _refusal(error, execute) if self._line.is_alive(self._connection) else None
 
+    def _reply_error(self, error: Any, execute: str) -> QgaError:
+        """What an error of an agent command means. Of one that is nobody's in particular the reply was the reason."""
+        found = self._agent_error(error, execute)
+        if isinstance(found, HypervisorUnavailableError) and not found.in_call and _code(error) in _OF_THE_REPLY:
+            reason = visible(error.get_error_message() or "")
+            return RemoteProtocolError(f"libvirt cannot take what the agent of {self} answered to {execute}: {reason}")
+        return found
+
     def _agent_error(self, error: Any, execute: str = "the request") -> QgaError:
         """What an error of a domain's call means.
 
         Told by the number and by the state of the domain; the text depends on the daemon's language.
         """
-        code = known(error).get_error_code()
+        code = _code(error)
         reason = visible(error.get_error_message() or "")  # it may quote the guest
         if not self._line.is_alive(self._connection):
-            return HypervisorUnavailableError(f"the connection to libvirt at {self._uri} broke at {execute}: {reason}")
+            said = f"the connection to libvirt at {self._uri} broke at {execute} of {self._name}: {reason}"
+            return HypervisorUnavailableError(said, in_call=True)
         if code == _OPERATION_INVALID:
             try:
                 self._require_running()
@@ -352,11 +366,6 @@ class LibvirtChannel(Channel):
             return UnresponsiveError(
                 f"the agent of {self} is held by another client: {reason}",
                 "Wait until the other agent command has ended, and run the task again.",
-            )
-        if code == _RPC:
-            # libvirt takes 10 MiB from an agent and passes 4 MiB on (REMOTE_STRING_MAX, src/remote/remote_protocol.x).
-            return RemoteProtocolError(
-                f"the agent of {self} answered {execute} with more than libvirt carries: {reason}"
             )
         if code in (_AGENT_UNRESPONSIVE, _AGENT_UNSYNCED, _AGENT_COMMAND_TIMEOUT):
             return self._silence(code, execute, reason)
@@ -379,7 +388,12 @@ _COMMAND_NOT_FOUND = re.compile(
     r"[Tt]he command \S+ has (?:not been found|been disabled)|Command \S+ has been disabled"
 )
 _LONGEST_MESSAGE = 4096  # the rest of a longer one is the guest's own text
-_BEHIND_COLON = re.compile("[:\uff1a]\\s*(?P<description>.+)\\Z", re.DOTALL)
+_BEHIND_COLON = re.compile("[:\uff1a]\\s*(?P<description>.*)\\Z", re.DOTALL)
+
+
+def _code(error: Any) -> int:
+    number: int = known(error).get_error_code()
+    return number
 
 
 def _refusal(error: Any, execute: str) -> wire.Refused | None:
@@ -388,7 +402,7 @@ def _refusal(error: Any, execute: str) -> wire.Refused | None:
     libvirt keeps the agent's description only, behind a sentence of its own (``qemuAgentCheckError``, libvirt 11.3.0).
     The sentence may be translated, quotes and word order included; the command's name and the description are not.
     """
-    code = known(error).get_error_code()
+    code = _code(error)
     if code not in (_AGENT_COMMAND_FAILED, _INTERNAL_ERROR):
         return None
     message = (error.get_error_message() or "")[:_LONGEST_MESSAGE]

@@ -314,6 +314,56 @@ class TestDefects:
         assert channel.closed == 1
 
 
+class TestAConnectionThatBreaksAtAnAnswer:
+    """All that were asked just then are begun anew, and whose answer did it is found out."""
+
+    broken = HypervisorUnavailableError("the connection broke", in_call=True)
+
+    @pytest.fixture(autouse=True)
+    def _no_pauses(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(fleet, "_RETRY_SECONDS", 0.0)
+        monkeypatch.setattr(fleet, "_TURN_SECONDS", 0.001)
+
+    def test_who_does_it_again_when_tried_apart_has_failed_and_the_others_are_done(self) -> None:
+        hostile = FakeChannel(troubles=[self.broken] * 100)
+        others = [FakeChannel(troubles=[self.broken]) for _number in range(4)]
+        found = attended([hostile.guest("web0"), *(channel.guest("web") for channel in others)])
+        assert [each.status for each in found] == ["failed", *["done"] * 4]
+        assert hostile.opened == 2
+        error = found[0].outcome.error
+        assert error is not None
+        assert error.code == "hypervisor_unavailable"
+        assert "tried apart from the others" in error.hint
+
+    def test_they_are_tried_apart_one_after_the_other(self) -> None:
+        under_way: list[str] = []
+
+        class Watched(FakeChannel):
+            async def call(self, request: Request, timeout: float) -> Exchange:
+                if self.opened == 2:
+                    under_way.append(request.execute)
+                    await pause(0.01)
+                    assert len(under_way) == 1
+                    under_way.pop()
+                return await super().call(request, timeout)
+
+        channels = [Watched(troubles=[self.broken]) for _number in range(5)]
+        found = attended([channel.guest("web") for channel in channels])
+        assert [each.status for each in found] == ["done"] * 5
+
+    def test_a_daemon_that_is_still_away_at_its_turn_is_waited_for(self) -> None:
+        channel = FakeChannel(troubles=[self.broken, HypervisorUnavailableError("cannot connect")])
+        assert attended_alone(channel.guest()).status == "done"
+        assert channel.opened == 3
+
+    def test_one_that_stays_away_is_not_waited_for_for_ever(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(fleet, "_RESTART_SECONDS", 0.05)
+        gone = HypervisorUnavailableError("cannot connect")
+        channels = [FakeChannel(troubles=[self.broken, *[gone] * 10_000]) for _number in range(2)]
+        found = attended([channel.guest("web") for channel in channels])
+        assert [each.status for each in found] == ["failed"] * 2
+
+
 class TestAHypervisorThatIsGone:
     gone = HypervisorUnavailableError("cannot connect")
 

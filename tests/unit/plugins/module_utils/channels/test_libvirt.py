@@ -357,8 +357,8 @@ class TestWhatAnErrorMeans:
             (68, False, "connected", UnresponsiveError),
             (88, False, "connected", PermissionDeniedError),
             (55, False, "connected", NotRunningError),
-            (1, False, "connected", HypervisorUnavailableError),
-            (38, False, "connected", HypervisorUnavailableError),
+            (1, False, "connected", RemoteProtocolError),
+            (38, False, "connected", RemoteProtocolError),
         ],
     )
     def test_table(
@@ -456,7 +456,21 @@ class TestTheAgentsOwnErrors:
     @pytest.mark.parametrize("message", ["internal error: client socket is closed", "", None])
     def test_1_is_not(self, fake: FakeLibvirt, channel: Blocking, message: Any) -> None:
         fake.replies["guest-ping"] = fails(1, message)
-        assert isinstance(error_of(channel), HypervisorUnavailableError)
+        assert isinstance(error_of(channel), RemoteProtocolError)
+
+    def test_1_of_a_connection_that_broke_is_the_hypervisors(self, fake: FakeLibvirt, channel: Blocking) -> None:
+        def breaks(request: dict[str, Any]) -> str:
+            fake.break_connections()
+            return fails(1, "internal error: client socket is closed")(request)
+
+        fake.replies["guest-ping"] = breaks
+        error = error_of(channel)
+        assert isinstance(error, HypervisorUnavailableError)
+        assert error.in_call
+
+    def test_a_refusal_in_no_words_is_one(self, fake: FakeLibvirt, channel: Blocking) -> None:
+        fake.replies["guest-ping"] = fails(1, "internal error: unable to execute QEMU agent command 'guest-ping': ")
+        assert channel.call(PING, 5.0).reply == Refused("GenericError", "")
 
     @pytest.mark.parametrize(
         ("description", "kind"),
