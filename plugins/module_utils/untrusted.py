@@ -16,9 +16,11 @@ import unicodedata
 
 EXCERPT = 200  # characters; enough of a guest's text for a sentence
 
-# What begins a template in Jinja, also if what is to follow comes with the next text.
+# What opens a Jinja expression, statement or comment. A brace at the end would open one together with what a playbook
+# joins to it.
 _OPENING = re.compile(r"\{(?=[{%#]|\Z)")
-# Ansible's own header, which changes what does (template/__init__.py, ansible-core 2.17).
+
+# Behind this, a text says itself what opens an expression in it (ansible.template, JINJA2_OVERRIDE).
 _HEADER = "#jinja2:"
 
 
@@ -32,11 +34,18 @@ def visible(text: str, most: int = EXCERPT) -> str:
     shown = text[:most]
     if not shown.isprintable():
         shown = "".join(map(_visible_character, shown))
-    if "{" in shown:
-        shown = _OPENING.sub(r"\\x7b", shown)
-    if shown and _HEADER.startswith(shown[: len(_HEADER)]):
-        shown = r"\x23" + shown[1:]
+    shown = inert(shown)
     return shown if len(text) <= most else shown + "\u2026"
+
+
+def inert(text: str) -> str:
+    """The text with escapes such as ``\\x7b`` in place of what would begin a template."""
+    if "{" in text:
+        text = _OPENING.sub(r"\\x7b", text)
+    # A piece of the header is the whole of it together with what a playbook joins to it.
+    if text and _HEADER.startswith(text[: len(_HEADER)]):
+        text = r"\x23" + text[1:]
+    return text
 
 
 def _visible_character(character: str) -> str:
