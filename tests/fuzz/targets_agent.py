@@ -15,7 +15,7 @@ _wire, _dispatch, _in_front = module("wire"), module("dispatch"), module("in_fro
 _policy, _stock, _loop, _log, _limits = (module(name) for name in ("policy", "stock", "loop", "log", "limits"))
 _clock = module("clock")
 
-COSTS = _limits.Costs(request_bytes=4096, waiting_requests=8)
+COSTS = _limits.Costs(request_bytes=512, waiting_requests=8)
 
 
 class _Clock:

@@ -25,7 +25,7 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils.errors import (
 from tests.fuzz.targets_replies import require_told
 from tests.support.fake_libvirt import FakeLibvirt, LibvirtError
 
-LIMITS = wire.Limits(size=4096, nesting=16)
+LIMITS = wire.Limits(size=512, nesting=16)
 # The number that a channel would make up for its synchronisation, known to the corpus.
 SYNC_ID_BYTES = (4242 << 11).to_bytes(8, "big")
 CALLS = (Request("guest-ping"), Request("guest-info"), Request("guest-get-time"))
@@ -98,7 +98,7 @@ class _Line:
 
 
 def libvirt(data: bytes) -> None:
-    """A reply that libvirt lets pass, or an error of its that has the agent's words in it: the first byte says which."""
+    """A reply that libvirt lets pass, or an error with the agent's words in it; the first byte says which."""
     fake = FakeLibvirt()
     kind, text = data[:1], data[1:].decode("utf-8", "replace")
 
