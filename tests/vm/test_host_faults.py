@@ -1,0 +1,447 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Faults on the host's side, on a real guest under a real libvirt: each is injected at a chosen moment, and counted.
+
+Whatever becomes of the run that a fault falls into, a plain run behind it ends with the right time and a true report,
+as a witness in the guest has it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import signal
+import threading
+import time
+import xml.etree.ElementTree as ET
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import libvirt
+import pytest
+
+from tests.support.correction import claims, suspend_and_resume
+from tests.support.faults import Ledger
+from tests.support.held_module import HeldModule, Stop
+from tests.support.moments import CONNECTION, IDENTITY, LISTING, READING, STEPPING, Moment
+from tests.vm import libvirtd
+from tests.vm.deployment import STOCK_UNIT, UNIT, main_pid
+from tests.vm.domain_xml import AGENT_PORT
+from tests.vm.errors import VmError
+from tests.vm.guest import BOOT_DEADLINE_S, Guest
+
+SECOND_NS = 1_000_000_000
+BEHIND_NS = -10 * SECOND_NS
+TOLERANCE_NS = SECOND_NS // 10
+# What a corrected guest on a busy machine may still be off by.
+NEAR_NS = 50_000_000
+PATIENCE_SECONDS = 60.0
+# For each exchange: an emulated guest on a busy machine takes its time.
+TIMEOUT_SECONDS = 20
+
+
+# More than the tolerance, whatever comes on top.
+NAP_SECONDS = 0.3
+
+
+@pytest.fixture(scope="module")
+def ledger() -> Iterator[Ledger]:
+    ledger = Ledger("libvirt")
+    yield ledger
+    ledger.write()
+
+
+@pytest.fixture
+def guest(extended_guest: Guest) -> Guest:
+    """The guest with the extended agent, 10 s behind."""
+    put_behind(extended_guest)
+    return extended_guest
+
+
+def put_behind(guest: Guest) -> None:
+    guest.witness.step(BEHIND_NS - guest.witness.offset().offset_ns)
+
+
+def options(guest: Guest, **others: Any) -> dict[str, Any]:
+    return {"domain": guest.name, "uri": guest.uri, "timeout": TIMEOUT_SECONDS, **others}
+
+
+def run(guest: Guest, **others: Any) -> dict[str, Any]:
+    """The guest's entry in what an undisturbed run returns."""
+    with HeldModule(options(guest, **others)) as module:
+        entry: dict[str, Any] = module.result()["guest"]
+    return entry
+
+
+def run_plainly(guest: Guest) -> None:
+    """Run the module once more and once again: it ends right, says what is true, and leaves nothing to be done."""
+    before = guest.witness.offset()
+    entry = run(guest)
+    after = guest.witness.offset()
+    assert abs(after.offset_ns) < NEAR_NS
+    assert "error" not in entry
+    assert entry["within_tolerance"]
+    assert claims(entry, "before", before)
+    assert entry["changed"] is (abs(entry["offset_before_ns"]) > TOLERANCE_NS)
+    if entry["changed"]:
+        assert claims(entry, "after", after)
+    assert run(guest)["changed"] is False
+
+
+def assert_no_lie(guest: Guest, entry: Mapping[str, Any]) -> None:
+    """A run that was disturbed ends with an error, or with a clock that is right."""
+    assert entry.get("within_tolerance", False) is ("error" not in entry)
+    if "error" not in entry:
+        after = guest.witness.offset()
+        assert claims(entry, "after", after)
+        assert abs(after.offset_ns) < NEAR_NS
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def until_set(guest: Guest) -> None:
+    """Until the guest's clock is nearly right, which may happen while it is looked at."""
+
+    def is_set() -> bool:
+        with contextlib.suppress(VmError):
+            return abs(guest.witness.offset(2).offset_ns) < SECOND_NS
+        return False
+
+    until(is_set)
+
+
+# ----------------------------------------------------------------------------------------------- the daemon is killed
+
+
+def kill_daemon() -> None:
+    """And start it anew."""
+    libvirtd.restart(how=signal.SIGKILL)
+
+
+KILLED_AT = {
+    "connected, not looked up yet": Moment(CONNECTION, is_after=True),
+    "before guest-info": Moment("guest-info"),
+    "while measuring": Moment(READING, 1),
+    "between measuring and stepping": Moment(STEPPING),
+    "between stepping and verifying": Moment(STEPPING, is_after=True),
+    "while verifying": Moment(READING, 1, behind=STEPPING),
+}
+
+
+@pytest.mark.parametrize("phase", KILLED_AT)
+def test_the_daemon_is_killed_and_started_anew_while_one_guest_is_set(guest: Guest, phase: str, ledger: Ledger) -> None:
+    with ledger.entry("libvirtd killed, one guest", phase):
+        with HeldModule(options(guest), [Stop(KILLED_AT[phase])]) as module:
+            module.wait()
+            kill_daemon()
+            module.go_on()
+            entry = module.result()["guest"]
+        if "error" in entry:
+            assert entry["error"]["code"] == "hypervisor_unavailable"
+        assert_no_lie(guest, entry)
+        run_plainly(guest)
+
+
+FLEET_KILLED_AT = {"before the list": Moment(LISTING), **KILLED_AT}
+
+
+@pytest.mark.parametrize("phase", FLEET_KILLED_AT)
+def test_the_daemon_is_killed_and_started_anew_while_a_fleet_is_set(guest: Guest, phase: str, ledger: Ledger) -> None:
+    fleet = {"domains": [guest.name], "uri": guest.uri, "timeout": TIMEOUT_SECONDS}
+    with ledger.entry("libvirtd killed, fleet", phase):
+        with HeldModule(fleet, [Stop(FLEET_KILLED_AT[phase])]) as module:
+            module.wait()
+            kill_daemon()
+            module.go_on()
+            result = module.result()
+        if phase.startswith("connected"):  # and it was not known yet who is in the fleet
+            assert result["error"]["code"] == "hypervisor_unavailable"
+        else:
+            assert result["guest"]["status"] == "corrected"
+            assert abs(guest.witness.offset().offset_ns) < NEAR_NS
+        run_plainly(guest)
+
+
+@pytest.mark.parametrize("phase", ["between measuring and stepping", "between stepping and verifying"])
+@pytest.mark.parametrize("named", ["one guest", "fleet"])
+def test_the_daemon_is_killed_and_comes_back_while_the_module_goes_on(
+    guest: Guest, named: str, phase: str, ledger: Ledger
+) -> None:
+    meant = options(guest)
+    if named == "fleet":
+        meant["domains"] = [meant.pop("domain")]
+    with ledger.entry(f"libvirtd killed and coming back, {named}", phase):
+        with HeldModule(meant, [Stop(KILLED_AT[phase])]) as module:
+            module.wait()
+            killer = threading.Thread(target=kill_daemon)
+            killer.start()
+            module.go_on()
+            entry = module.result()["guest"]
+            killer.join()
+        assert entry["within_tolerance"]
+        assert entry["changed"]
+        assert abs(guest.witness.offset().offset_ns) < NEAR_NS
+        run_plainly(guest)
+
+
+def test_the_daemon_is_killed_while_the_stock_agent_sets_the_clock(guest: Guest, ledger: Ledger) -> None:
+    with ledger.entry("libvirtd killed, one guest, stock agent", "in the step"):
+        with HeldModule(options(guest, method="set_time"), [Stop(Moment(STEPPING), is_held=False)]) as module:
+            module.wait()
+            until_set(guest)  # and hwclock takes a second behind that
+            kill_daemon()
+            entry = module.result()["guest"]
+        assert entry["changed"]
+        assert_no_lie(guest, entry)
+        run_plainly(guest)
+
+
+# ---------------------------------------------------------------------------------------------- the module is killed
+
+
+@pytest.mark.parametrize(
+    "phase", ["between measuring and stepping", "between stepping and verifying", "while verifying"]
+)
+def test_the_module_is_killed(guest: Guest, phase: str, ledger: Ledger) -> None:
+    with ledger.entry("module killed, extended agent", phase):
+        with HeldModule(options(guest), [Stop(KILLED_AT[phase])]) as module:
+            module.wait()
+            module.kill()
+        run_plainly(guest)
+
+
+def test_the_module_is_killed_while_the_stock_agent_sets_the_clock(guest: Guest, ledger: Ledger) -> None:
+    with ledger.entry("module killed, stock agent", "in the step"):
+        with HeldModule(options(guest, method="set_time"), [Stop(Moment(STEPPING), is_held=False)]) as module:
+            module.wait()
+            until_set(guest)
+            module.kill()
+        run_plainly(guest)
+
+
+@contextlib.contextmanager
+def deaf(guest: Guest) -> Iterator[None]:
+    """QEMU is stopped: what it is sent stays in the channel, and libvirt takes the guest for running."""
+    pid = int(Path(f"/run/libvirt/qemu/{guest.name}.pid").read_text())
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+@pytest.mark.parametrize("fate", ["killed", "left to go on"])
+def test_a_step_that_lies_in_the_channel_unread_is_carried_out_once(guest: Guest, fate: str, ledger: Ledger) -> None:
+    stops = [Stop(Moment(STEPPING)), Stop(Moment("guest-ping", behind=STEPPING))]
+    with (
+        ledger.entry(f"step unread, module {fate}", "in the step"),
+        HeldModule(options(guest, timeout=3), stops) as module,
+    ):
+        module.wait()
+        with deaf(guest):
+            module.go_on()
+            module.wait()
+            if fate == "killed":
+                module.kill()
+        if fate == "left to go on":
+            module.go_on()
+            entry = module.result()["guest"]
+            assert (entry["attempts"], entry["changed"], entry["within_tolerance"]) == (1, True, True)
+        else:
+            guest.wait_for_agent()
+        assert abs(guest.witness.offset().offset_ns) < NEAR_NS
+        run_plainly(guest)
+
+
+# ------------------------------------------------------------------------------------------------- two modules at once
+
+
+@pytest.mark.parametrize("method", ["extended", "set_time"])
+def test_two_modules_at_once_which_both_measure_before_either_steps(guest: Guest, method: str, ledger: Ledger) -> None:
+    found = guest.witness.offset()
+    stop = Stop(Moment(STEPPING))
+    with (
+        ledger.entry(f"two modules at once, {method}", "both have measured before either steps"),
+        HeldModule(options(guest, method=method), [stop], seed=1) as one,
+        HeldModule(options(guest, method=method), [stop], seed=2) as two,
+    ):
+        for module in (one, two):
+            module.wait()
+        for module in (one, two):
+            module.go_on()
+        for module in (one, two):
+            entry = module.result()["guest"]
+            assert claims(entry, "before", found)
+            assert entry["changed"]
+            assert entry["within_tolerance"]
+        assert abs(guest.witness.offset().offset_ns) < NEAR_NS
+        run_plainly(guest)
+
+
+def test_a_task_and_a_fleet_task_at_once(guest: Guest, ledger: Ledger) -> None:
+    with (
+        ledger.entry("two modules at once, auto", "together"),
+        HeldModule(options(guest), seed=1) as one,
+        HeldModule({"domains": [guest.name], "uri": guest.uri, "timeout": TIMEOUT_SECONDS}, seed=2) as two,
+    ):
+        entries = [module.result()["guest"] for module in (one, two)]
+        assert all(entry["within_tolerance"] for entry in entries)
+        assert any(entry["changed"] for entry in entries)
+        assert abs(guest.witness.offset().offset_ns) < NEAR_NS
+        run_plainly(guest)
+
+
+# -------------------------------------------------------------------------------------------------- the guest is paused
+
+
+@pytest.mark.parametrize("phase", KILLED_AT)
+def test_the_guest_is_paused(guest: Guest, phase: str, ledger: Ledger) -> None:
+    with ledger.entry("guest paused", phase):
+        with HeldModule(options(guest), [Stop(KILLED_AT[phase])]) as module:
+            module.wait()
+            guest.suspend()
+            try:
+                module.go_on()
+                entry = module.result()["guest"]
+                time.sleep(NAP_SECONDS)
+            finally:
+                guest.resume()
+        assert entry["error"]["code"] == "not_running"
+        run_plainly(guest)
+
+
+@pytest.mark.parametrize("phase", KILLED_AT)
+def test_the_guest_is_paused_and_resumed(guest: Guest, phase: str, ledger: Ledger) -> None:
+    """It is further behind then."""
+    with ledger.entry("guest paused and resumed", phase):
+        with HeldModule(options(guest), [Stop(KILLED_AT[phase])]) as module:
+            module.wait()
+            suspend_and_resume(guest, NAP_SECONDS)
+            module.go_on()
+            entry = module.result()["guest"]
+        assert "error" not in entry
+        assert_no_lie(guest, entry)
+        run_plainly(guest)
+
+
+# --------------------------------------------------------------------------------------------- an agent in it is killed
+
+
+AWAY_SECONDS = 5.0
+AWAY_AT = ["while measuring", "between measuring and stepping", "between stepping and verifying", "while verifying"]
+
+
+def kill_in(guest: Guest, unit: str, pid: int) -> None:
+    """Return when it has gone, as far as can be told from here. systemd starts it anew a second later."""
+    with contextlib.suppress(libvirt.libvirtError):  # it may not come to answer
+        guest.ask("guest-exec", path="/bin/sh", arg=["-c", f"kill -KILL {pid}"])
+    if unit == UNIT:
+        deadline = time.monotonic() + AWAY_SECONDS
+        while is_connected(guest) and time.monotonic() < deadline:
+            time.sleep(0.01)
+
+
+def is_connected(guest: Guest) -> bool:
+    """Whether somebody in the guest has the agent's channel open, by libvirt's word."""
+    channel = ET.fromstring(guest._domain.XMLDesc()).find(f"./devices/channel/target[@name='{AGENT_PORT}']")
+    return channel is not None and channel.get("state") == "connected"
+
+
+def settle(guest: Guest) -> None:
+    """Both agents answer, and may be killed once more: systemd would take so many ends for a defect."""
+
+    def answers() -> bool:
+        try:
+            guest.sh(f"systemctl reset-failed {UNIT} {STOCK_UNIT}")
+            return "host-name" in guest.ask("guest-get-host-name")
+        except (libvirt.libvirtError, KeyError):
+            return False
+
+    until(answers)
+
+
+@pytest.mark.parametrize("phase", AWAY_AT)
+@pytest.mark.parametrize(("unit", "method"), [(UNIT, "extended"), (STOCK_UNIT, "set_time")])
+def test_an_agent_in_the_guest_is_killed(guest: Guest, unit: str, method: str, phase: str, ledger: Ledger) -> None:
+    pid = main_pid(guest, unit)
+    with ledger.entry(f"agent killed in the guest, {method}", phase):
+        with HeldModule(options(guest, method=method), [Stop(KILLED_AT[phase])]) as module:
+            module.wait()
+            kill_in(guest, unit, pid)
+            module.go_on()
+            entry = module.result()["guest"]
+        assert_no_lie(guest, entry)
+        settle(guest)
+        assert main_pid(guest, unit) != pid
+        run_plainly(guest)
+
+
+# ---------------------------------------------------------------------------------------- the host's clock is stepped
+
+
+@pytest.mark.parametrize(
+    "phase", ["while measuring", "between measuring and stepping", "between stepping and verifying", "while verifying"]
+)
+def test_the_hosts_clock_is_stepped(guest: Guest, phase: str, ledger: Ledger) -> None:
+    """In the eyes of the module alone."""
+    by_ns = 7 * SECOND_NS
+    with ledger.entry("host's clock stepped forward", phase):
+        with HeldModule(options(guest), [Stop(KILLED_AT[phase], step_host_ns=by_ns)]) as module:
+            entry = module.result()["guest"]
+        after = guest.witness.offset()
+        assert entry["within_tolerance"]
+        assert claims(entry, "after", after._replace(offset_ns=after.offset_ns - by_ns))
+        assert abs(after.offset_ns - by_ns) < NEAR_NS
+        assert any("was stepped by 7.0" in warning for warning in entry["warnings"])
+        run_plainly(guest)
+
+
+# ------------------------------------------------------------------------------------- the guest ends, and starts anew
+
+
+ENDED_AT = {
+    "while measuring": Moment(READING, 1),
+    "between measuring and stepping": Moment(IDENTITY),
+    "between stepping and verifying": Moment(STEPPING, is_after=True),
+    "while verifying": Moment(READING, 1, behind=STEPPING),
+}
+
+
+def test_the_guest_is_destroyed_and_started_anew(guest: Guest, ledger: Ledger) -> None:
+    """One boot for all phases: runs are held in each of them meanwhile."""
+    with contextlib.ExitStack() as held:
+        runs = {}
+        for phase, fate in itertools.product(ENDED_AT, ("destroyed", "started anew")):
+            put_behind(guest)
+            runs[phase, fate] = held.enter_context(HeldModule(options(guest), [Stop(ENDED_AT[phase])]))
+            runs[phase, fate].wait()
+
+        def end(phase: str, fate: str) -> str:
+            """The code of the error that the run ends with."""
+            runs[phase, fate].go_on()
+            code: str = runs[phase, fate].result()["guest"]["error"]["code"]
+            return code
+
+        guest._domain.destroy()
+        for phase in ENDED_AT:
+            with ledger.entry("guest destroyed", phase):
+                assert end(phase, "destroyed") == "not_running"
+        guest.start()
+        guest.witness.wait(BOOT_DEADLINE_S)
+        settle(guest)
+        for phase in ENDED_AT:
+            with ledger.entry("guest destroyed and started anew", phase):
+                # Whatever the clock shows that it was started with, what was measured before is of no use.
+                guest.witness.step(3 * SECOND_NS - guest.witness.offset().offset_ns)
+                assert end(phase, "started anew") == "replaced"
+                assert abs(guest.witness.offset().offset_ns - 3 * SECOND_NS) < NEAR_NS
+                run_plainly(guest)
