@@ -26,14 +26,16 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description="Fuzz all that reads a peer's bytes.")
     parser.add_argument("--seconds", type=float, default=16.0, help="for all targets together (default: %(default)g)")
     parser.add_argument("--target", choices=TARGETS, action="append", help="only this one; may be repeated")
-    parser.add_argument("--again", metavar="FILE", help="run one --target once with the bytes of a file")
+    parser.add_argument("--again", metavar="NAME", help="run one --target once with a kept input")
     chosen = parser.parse_args(arguments)
     targets = chosen.target or list(TARGETS)
     if chosen.again is not None:
         if len(targets) != 1:
             parser.error("--again needs exactly one --target")
-        with open(chosen.again, "rb") as file:
-            TARGETS[targets[0]](file.read())
+        kept = corpus.inputs(targets[0])
+        if chosen.again not in kept:
+            parser.error(f"{targets[0]} has no kept input {chosen.again}; there are {', '.join(kept)}")
+        TARGETS[targets[0]](kept[chosen.again])
         return 0
 
     fuzz = engines.engine()
@@ -61,9 +63,9 @@ def main(arguments: list[str]) -> int:
     for target, done in failed.items():
         print(f"\n{target} has found a defect:\n{done.complaint}", file=sys.stderr)
         if done.crash is not None:
-            path = corpus.keep(target, done.crash)
+            name = corpus.keep(target, done.crash)
             print(f"\nby {done.crash!r}", file=sys.stderr)
-            print(f"kept; again: python -m tests.fuzz --target {target} --again {path}", file=sys.stderr)
+            print(f"kept; again: python -m tests.fuzz --target {target} --again {name}", file=sys.stderr)
     return 1 if failed else 0
 
 

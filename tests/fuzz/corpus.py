@@ -2,11 +2,15 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Inputs that are kept: by their targets, under names that say what they are."""
+"""Inputs that are kept: a file of JSON for each target, under names that say what they are.
+
+A character stands for the byte of the same number, so that the files are text whatever the inputs are.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
 
 DIRECTORY = Path(__file__).with_name("corpus")
@@ -14,13 +18,19 @@ DIRECTORY = Path(__file__).with_name("corpus")
 
 def inputs(target: str) -> dict[str, bytes]:
     """The kept inputs of a target, by name."""
-    directory = DIRECTORY / target
-    return {path.name: path.read_bytes() for path in sorted(directory.iterdir())} if directory.is_dir() else {}
+    path = _path(target)
+    kept: dict[str, str] = json.loads(path.read_text()) if path.exists() else {}
+    return {name: text.encode("latin-1") for name, text in kept.items()}
 
 
-def keep(target: str, data: bytes) -> Path:
-    """Keep what has found a defect. It deserves a better name."""
-    path = DIRECTORY / target / f"found-{hashlib.sha256(data).hexdigest()[:12]}"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(data)
-    return path
+def keep(target: str, data: bytes) -> str:
+    """Keep what has found a defect; its name, which deserves to be a better one."""
+    name = f"found-{hashlib.sha256(data).hexdigest()[:12]}"
+    kept = {**inputs(target), name: data}
+    text = json.dumps({each: kept[each].decode("latin-1") for each in sorted(kept)}, indent=1)
+    _path(target).write_text(text + "\n")
+    return name
+
+
+def _path(target: str) -> Path:
+    return DIRECTORY / f"{target}.json"

@@ -86,6 +86,14 @@ class TestReading:
         file.parent.chmod(0o1777)
         assert trust.read(str(file)) == "text"
 
+    @as_root
+    def test_not_in_somebody_elses_sticky_directory(self, file: Path) -> None:
+        file.parent.chmod(0o1755)
+        os.chown(file.parent, SOMEBODY, -1)
+        assert distrusted(trust.read, str(file)) == (
+            f"the directory {file.parent} belongs to user {SOMEBODY}: chown it to root"
+        )
+
     def test_not_through_a_link_into_such_a_place(self, file: Path) -> None:
         open_directory = file.parent / "open"
         open_directory.mkdir()

@@ -250,3 +250,54 @@ def test_leaving_one_that_is_away_is_immediate(turned: Any, stock: Any) -> None:
     left: list[str] = []
     Observed(turned, stock).way.leave(lambda: left.append("left"))
     assert left == ["left"]
+
+
+@pytest.mark.parametrize(
+    "flood",
+    [
+        b"{}\n" * 50,
+        b'{"return": {}}\n' * 50,
+        b"\n" * 50,
+        b'\xff{"return": 0}\n' * 50,
+        b"x" * 1001,
+        b"x" * 999 + b"\n" * 2,
+    ],
+)
+def test_who_says_too_much_unasked_is_left_alone_for_a_while(turned: Any, stock: Any, flood: bytes) -> None:
+    observed = Observed(turned, stock, COSTS._replace(unasked_lines=49, reply_bytes=1000))
+    observed.connect()
+    stock.say(flood)
+    turned.settle()
+    assert not observed.way.is_connected
+    assert observed.way.away_reason == "it has sent too much that nobody had asked for"
+    turned.until(lambda: observed.way.is_connected)
+
+
+def test_some_of_it_is_passed_over_and_a_reply_starts_the_count_anew(turned: Any, stock: Any) -> None:
+    observed = Observed(turned, stock, COSTS._replace(unasked_lines=49, reply_bytes=1000))
+    observed.connect()
+    stock.answers["guest-exec"] = b'{"return": 1}\n'
+    for _time in range(5):
+        stock.say(b'{"return": {}}\n' * 49)
+        turned.settle()
+        observed.ask()
+    assert observed.replies == [b'{"return": 1}\n'] * 5
+
+
+def test_what_is_left_of_a_flood_is_not_heard_by_the_next_connection(turned: Any, stock: Any) -> None:
+    observed = Observed(turned, stock, COSTS._replace(unasked_lines=9))
+    observed.connect()
+    reconnected: list[bool] = []
+    observed.freed = lambda: reconnected.append(observed.way.connect())  # type: ignore[method-assign]
+    stock.say(b"\n" * 30)
+    turned.settle()
+    assert observed.way.is_connected
+    assert len(reconnected) == 9 + 1 + 1, "behind each line, when it was dropped, and behind the new synchronisation"
+
+
+def test_a_synchronisation_is_told_behind_the_end_of_a_long_reply(observed: Observed) -> None:
+    observed.way._is_unsettled = True
+    observed.stock.answers["guest-exec"] = b'{"return": 1}\n'
+    observed.stock.say(b'{"return": "' + b"x" * 200_000)
+    observed.ask()
+    assert observed.replies == [b'{"return": 1}\n']

@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Union
 
 import pytest
 from ansible_collections.qemu.guest_agent.plugins.module_utils import waiting, wire
@@ -98,7 +98,7 @@ def at_most(seconds: float) -> Iterator[None]:
     assert time.monotonic() - started < seconds + SLACK
 
 
-Kinds = type[QgaError] | tuple[type[QgaError], ...]
+Kinds = Union[type[QgaError], tuple[type[QgaError], ...]]
 
 
 def fault_of(kind: Kinds, call: Callable[[], Any]) -> QgaError:
