@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, Union
+from typing import Any
 
 import pytest
 from ansible_collections.qemu.guest_agent.plugins.module_utils import waiting, wire
@@ -98,10 +98,7 @@ def at_most(seconds: float) -> Iterator[None]:
     assert time.monotonic() - started < seconds + SLACK
 
 
-Kinds = Union[type[QgaError], tuple[type[QgaError], ...]]
-
-
-def fault_of(kind: Kinds, call: Callable[[], Any]) -> QgaError:
+def fault_of(kind: type[QgaError] | tuple[type[QgaError], ...], call: Callable[[], Any]) -> QgaError:
     """The error of exactly this class, or one of these, that the call raises, made of one clear sentence."""
     with pytest.raises(QgaError) as caught:
         call()
@@ -271,7 +268,7 @@ TIMEOUT = 0.3
 ENDLESS_STRING = (b'{"return": "', Forever(b"a" * 4096))
 
 # Faults, and what a ping with a time limit ends in. None of them may take longer than the limit.
-STALLING: dict[str, tuple[tuple[Fault, ...], Kinds]] = {
+STALLING: dict[str, tuple[tuple[Fault, ...], type[QgaError] | tuple[type[QgaError], ...]]] = {
     "never answers": ((Silent(),), UnresponsiveError),
     "never answers after the sync": ((Silent(after=1),), ExchangeTimeoutError),
     "drips the sync": ((Drip(0.05),), UnresponsiveError),
