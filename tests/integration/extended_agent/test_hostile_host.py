@@ -30,7 +30,7 @@ from ansible_collections.qemu.guest_agent.tests.support.fake_agent import Socket
 from ansible_collections.qemu.guest_agent.tests.support.stock_agent import StockAgent
 
 QUICK = {"slow_seconds": 0.1, "alive_seconds": 0.4, "reply_seconds": 1.0, "start_seconds": 0.3}
-# At its most the agent holds one request of 16 MiB, and what it takes to read it.
+# At its most the agent holds a request of 16 MiB and what it takes to read it, or one reply of 64 MiB.
 MOST_MIB = 160
 SOMEBODY = 65534
 
@@ -239,8 +239,28 @@ STOCKS: dict[str, Callable[[Path], contextlib.AbstractContextManager[str]]] = {
 }
 
 
+@pytest.fixture
+def service_manager(private: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
+    """What systemd listens on for messages of its services (sd_notify(3))."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
+        listener.bind(str(private / "notify"))
+        listener.setblocking(False)
+        monkeypatch.setenv("NOTIFY_SOCKET", str(private / "notify"))
+        yield listener
+
+
+def messages_to(service_manager: socket.socket) -> list[bytes]:
+    said = []
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            said.append(service_manager.recv(65536))
+    return said
+
+
 @pytest.mark.parametrize("stock", STOCKS)
-def test_no_secret_is_logged_on_any_path_not_even_verbosely(private: Path, stock: str) -> None:
+def test_no_secret_is_logged_on_any_path_not_even_verbosely(
+    private: Path, stock: str, service_manager: socket.socket
+) -> None:
     with (
         STOCKS[stock](private) as path,
         ExtendedAgent(path, costs=QUICK, verbose=True) as agent,
@@ -253,6 +273,7 @@ def test_no_secret_is_logged_on_any_path_not_even_verbosely(private: Path, stock
     assert "answered guest-get-command-info" in log or "guest-sync" in log
     assert not is_secret(log), log
     assert all(line.split(": ")[1] in ("info", "error") for line in log.splitlines())
+    assert messages_to(service_manager) == [b"READY=1", b"STOPPING=1"]
 
 
 def test_a_defect_is_told_without_what_led_to_it(private: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -355,3 +376,71 @@ def test_a_thousand_clients_at_once_are_served_one_after_the_other(beside_a_stoc
     with Client(agent.socket, 20.0) as client:
         assert "return" in client.execute("guest-get-clock")
     assert peak_mib(agent) < MOST_MIB
+
+
+def test_when_nothing_comes_any_more_it_sleeps(beside_a_stock_agent: ExtendedAgent) -> None:
+    agent = beside_a_stock_agent
+    flood(agent.socket, FLOODS["empty objects"], True)
+    deadline = time.monotonic() + 30.0
+    while True:
+        before = agent.wakeups(), agent.cpu_seconds()
+        time.sleep(0.5)
+        if (agent.wakeups(), agent.cpu_seconds()) == before:
+            break
+        assert time.monotonic() < deadline, "it is still at work"
+
+
+# -------------------------------------------------------------------------------------------- the stock agent's floods
+
+STOCK_FLOODS: dict[str, bytes] = {
+    "a line without an end": b"x" * CHUNK,
+    "0xFF": b"\xff" * CHUNK,
+    "empty lines": b"\n" * CHUNK,
+    "empty objects": b"{}\n" * (CHUNK // 3),
+    "replies that nobody asked for": b'{"return": {}}\n' * (CHUNK // 15),
+    "nested deeply": b"[" * CHUNK + b"\n",
+    "a million digits": b'{"return": ' + b"9" * (16 * CHUNK) + b"}\n",
+    "false synchronisations": b'\xff{"return": 1}\n' * (CHUNK // 16),
+    "the largest replies": b'{"return": "' + b"x" * (65 * MIB) + b'"}\n',
+}
+
+
+class Flooding:
+    """A stock agent that synchronises, or whatever stands in its place, and then never ends to talk."""
+
+    def __init__(self, directory: Path, piece: bytes) -> None:
+        self.path = directory / "flooding.sock"
+        self.is_at_it = threading.Event()
+        self._piece = piece
+        self._server = SocketServer(listen_unix(self.path), self._talk)
+
+    def __enter__(self) -> Flooding:
+        self._server.__enter__()
+        return self
+
+    def __exit__(self, *arguments: Any) -> None:
+        self._server.__exit__(*arguments)
+
+    def _talk(self, _server: SocketServer, connection: socket.socket) -> None:
+        line = connection.makefile("rb").readline().replace(b"\xff", b"")
+        connection.sendall(b'\xff{"return": %d}\n' % json.loads(line)["arguments"]["id"])
+        while True:  # the server ends it by shutting the connection down
+            connection.sendall(self._piece)
+            self.is_at_it.set()
+
+
+@pytest.mark.parametrize("what", STOCK_FLOODS)
+def test_a_stock_agent_that_floods_takes_bounded_memory_and_the_time_commands_live(private: Path, what: str) -> None:
+    with (
+        Flooding(private, STOCK_FLOODS[what]) as stock,
+        ExtendedAgent(str(stock.path), costs=QUICK) as agent,
+        Client(agent.socket, 20.0) as client,
+    ):
+        assert stock.is_at_it.wait(20.0)
+        for number in range(1, 4):
+            client.sync(number)
+            assert "return" in client.execute("guest-get-clock")
+            client.send(b'{"execute": "guest-get-host-name"}\n')  # nobody reads on while its reply comes
+        client.sync(4)
+        assert "return" in client.execute("guest-get-clock")
+        assert peak_mib(agent) < MOST_MIB

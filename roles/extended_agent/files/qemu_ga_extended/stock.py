@@ -29,6 +29,8 @@ _THAWING = "guest-fsfreeze-thaw"
 _CHANGING_STATE = _FREEZING | {_THAWING}
 _STATUS = "guest-fsfreeze-status"
 _INFO = "guest-info"
+# What is read of its replies is far shorter: guest-info has some ten kilobytes.
+_LONGEST_READ = 256 * 1024
 
 
 class StockCommand(NamedTuple):
@@ -137,6 +139,8 @@ class Stock:
 
 
 def _reply(line: Data) -> wire.Reply | None:
+    if len(line) > _LONGEST_READ:
+        return None
     try:
         return wire.read_reply(wire.decode(bytes(line).strip()))
     except RemoteProtocolError:

@@ -34,7 +34,9 @@ def _is_ours(owner: int) -> bool:
 def _require_ours(found: os.stat_result, what: str) -> None:
     if not _is_ours(found.st_uid):
         raise DistrustError(f"{what} belongs to user {found.st_uid}: chown it to root")
-    if found.st_mode & _OTHERS_MAY_WRITE:
+    # In a sticky directory nobody but its owner may rename or remove what is ours.
+    is_sticky_directory = stat.S_ISDIR(found.st_mode) and found.st_mode & stat.S_ISVTX
+    if found.st_mode & _OTHERS_MAY_WRITE and not is_sticky_directory:
         raise DistrustError(f"{what} may be written by others (mode {stat.S_IMODE(found.st_mode):04o}): chmod go-w it")
 
 
@@ -42,16 +44,13 @@ def _require_closed_directories(path: str) -> None:
     """All the way up, from where the path is and from where it leads. Who may rename a directory puts another one in
     its place.
     """
-    for directory in {os.path.dirname(os.path.abspath(path)), os.path.dirname(os.path.realpath(path))}:
+    for directory in (os.path.dirname(os.path.abspath(path)), os.path.dirname(os.path.realpath(path))):
         _require_closed(directory)
 
 
 def _require_closed(directory: str) -> None:
     while True:
-        found = os.stat(directory)
-        # In a sticky directory nobody else may rename or remove what is ours.
-        if not found.st_mode & stat.S_ISVTX:
-            _require_ours(found, f"the directory {directory}")
+        _require_ours(os.stat(directory), f"the directory {directory}")
         parent = os.path.dirname(directory)
         if parent == directory:
             return

@@ -104,6 +104,7 @@ class Upstream:
         self._line = bytearray()
         self._is_overlong = False
         self._is_unsettled = False
+        self._unasked_lines = self._unasked_bytes = 0
         self._heard_at = 0.0
         self._backoff = costs.reconnect_seconds
         self._reconnect: Timer | None = None
@@ -170,6 +171,7 @@ class Upstream:
         self._silent = None
         self._line = bytearray()
         self._is_overlong = self._is_unsettled = False
+        self._unasked_lines = self._unasked_bytes = 0
         if self._on_left is not None:
             self._on_left()
             return
@@ -230,9 +232,15 @@ class Upstream:
             self._hear(data)  # nearly always it is one whole line
             return
         start = 0
-        while start < len(data) and self._stream is not None:
+        stream = self._stream
+        while start < len(data) and self._stream is stream:  # what is left of a connection says nothing of the next
             end = data.find(b"\n", start) + 1
             piece = data[start : end or len(data)]
+            if not (self.expected and isinstance(self.expected[0], Asked)):
+                self._unasked_bytes += len(piece)
+                if self._unasked_bytes > self._costs.reply_bytes:
+                    self._leave_alone()
+                    return
             if len(self._line) + len(piece) > self._costs.reply_bytes:
                 self._line = bytearray()
                 self._is_overlong = True
@@ -250,6 +258,7 @@ class Upstream:
         expected = self.expected
         head = expected[0] if expected else None
         if isinstance(head, Asked):
+            self._unasked_lines = self._unasked_bytes = 0
             expected.popleft()
             if _is_reply(line):
                 if head.command in self._observer.watched:
@@ -263,10 +272,20 @@ class Upstream:
             self._take_sync()
         else:
             self._take_late(line)
+            self._unasked_lines += 1
+            if self._unasked_lines > self._costs.unasked_lines:
+                self._leave_alone()
+                return
         if not self.expected:
             self._observer.freed()
 
+    def _leave_alone(self) -> None:
+        """It talks without being asked. To listen to that would leave no time for the host."""
+        self._backoff = self._costs.longest_reconnect_seconds
+        self._drop("it has sent too much that nobody had asked for")
+
     def _take_sync(self) -> None:
+        self._unasked_lines = self._unasked_bytes = 0
         self.expected.popleft()
         self._silent = None
         self._is_unsettled = False
@@ -307,9 +326,11 @@ def _decoded(line: Data) -> Any:
 
 
 def _is_answer_to(line: Data, number: int) -> bool:
-    # What stands before the 0xFF byte is of no interest, that byte exists to say so.
-    _before, delimiter, after = line.rpartition(wire.DELIMITER)
-    return bool(delimiter) and _decoded(after) == {"return": number}
+    # What stands before the 0xFF byte is of no interest, that byte exists to say so. It may be as long as a reply.
+    position = line.rfind(wire.DELIMITER)
+    if position < 0 or len(line) - position > _INSPECTED_BYTES:
+        return False
+    return bool(_decoded(line[position + 1 :]) == {"return": number})
 
 
 def _is_reply(line: Data) -> bool:
