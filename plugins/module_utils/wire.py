@@ -17,6 +17,7 @@ Standard library only: the role ``extended_agent`` ships this file into the gues
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from dataclasses import dataclass
@@ -341,7 +342,7 @@ class Decoder:
 
 # None of these repeats a group: the matcher would remember every round of it, at a hundred times the text's size.
 _QUOTE = re.compile(r"""\\["'\\]|["']""")
-_STRING_WITHOUT_ESCAPES = re.compile(rb""""[^"]*"|'[^']*'""")
+_STRING_OR_SEPARATOR = re.compile(rb""""[^"]*"|'[^']*'|([,{\[])""")
 _RESPELT_ESCAPES = {r"\\": r"\\", r"\"": r"\"", r"\'": "'"}
 
 
@@ -366,10 +367,11 @@ def _separators(raw: bytes) -> int:
     return raw.count(b",") + raw.count(b"{") + raw.count(b"[")
 
 
-def _separators_outside_strings(raw: bytes) -> int:
+def _has_more_outside_strings(raw: bytes, most: int) -> bool:
     for escape in (rb"\\", rb"\"", rb"\'"):
         raw = raw.replace(escape, b"")
-    return _separators(_STRING_WITHOUT_ESCAPES.sub(b"", raw))
+    found = (match for match in _STRING_OR_SEPARATOR.finditer(raw) if match.lastindex is not None)
+    return next(itertools.islice(found, most, None), None) is not None
 
 
 def _unique_members(members: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -415,7 +417,7 @@ def decode(raw: bytes, limits: Limits = Limits()) -> Any:
     :raises RemoteProtocolError: the peer broke these rules
     """
     is_long = len(raw) > limits.values  # only then can it have so many separators
-    if is_long and _separators(raw) > limits.values and _separators_outside_strings(raw) > limits.values:
+    if is_long and _separators(raw) > limits.values and _has_more_outside_strings(raw, limits.values):
         raise RemoteProtocolError(f"the peer sent a message of more than {limits.values} values")
     try:
         text = raw.decode("utf-8")
