@@ -1,0 +1,12 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Malicious agents, and what stands in for a channel to them.
+
+What an agent does is told apart from how it is carried: ``actions``, ``framing``, ``guest``, ``poisons``, ``lies``,
+``wrong_types``, ``tricks`` and ``agent`` import nothing but each other and the standard library, and run on Python 3.9:
+the same files are shipped into a real guest, where ``in_guest`` plays them on the agent's port.
+
+``python -m tests.hostile`` lists the tricks, and how many cases they make.
+"""

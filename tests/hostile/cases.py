@@ -1,0 +1,107 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Which trick is played through which channel, to which module with which options."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tests.hostile.tricks import DETAILS, HONEST, INFO, LIBVIRT, RESYNC, TRICKS, Trick
+
+UNIX = "unix"
+# They differ from a unix socket in how they are connected to, and in nothing else.
+OTHER_STREAMS = ("tcp", "tcp6", "vsock")
+
+MODULES: Mapping[str, tuple[str, Mapping[str, Any]]] = {
+    RESYNC: ("qga_update_time", {"attempts": 2, "samples": 8, "tolerance": 0.1}),
+    INFO: ("qga_info", {}),
+    DETAILS: ("qga_info", {"command": "guest-set-time"}),
+}
+
+# For agents that take all of it, for those that may, and for those that never do.
+_SHORTEST_SECONDS = 0.2
+_HASTY_SECONDS = 0.5
+_PATIENT_SECONDS = 5.0
+
+# With these, each case through libvirt takes a second or more, and the daemon sees to most of them.
+_SLOW_FAMILIES = ("silent", "endless", "dripping", "syncing")
+_EVERY_NTH_SLOW_ONE = 4
+
+
+@dataclass(frozen=True)
+class Round:
+    """One trick through one channel."""
+
+    channel: str
+    trick: Trick
+
+    def __str__(self) -> str:
+        return f"{self.channel}-{self.trick}"
+
+    @property
+    def module(self) -> str:
+        return MODULES[self.trick.work][0]
+
+    @property
+    def options(self) -> dict[str, Any]:
+        return {**MODULES[self.trick.work][1], "timeout": self.timeout}
+
+    @property
+    def timeout(self) -> float:
+        # libvirt makes trouble of much that a stream's reader takes for what it is.
+        is_quick = self.trick.is_patient and (self.channel != LIBVIRT or self.trick.family != "harmless")
+        if is_quick:
+            return _PATIENT_SECONDS
+        return _SHORTEST_SECONDS if self.trick.family in _SLOW_FAMILIES else _HASTY_SECONDS
+
+
+def rounds() -> Iterator[Round]:
+    """Every trick through a unix socket and nearly all through libvirt; through the other streams, every poison at one
+    place and every lie of one agent.
+    """
+    for trick in TRICKS:
+        yield Round(UNIX, trick)
+    for number, trick in enumerate(TRICKS):
+        if trick.family not in _SLOW_FAMILIES or number % _EVERY_NTH_SLOW_ONE == 0:
+            yield Round(LIBVIRT, trick)
+    for number, channel in enumerate(OTHER_STREAMS):
+        for tricks in _by_poison().values():
+            yield Round(channel, tricks[(number + len(tricks[0].name)) % len(tricks)])
+
+
+def _by_poison() -> dict[tuple[str, str], list[Trick]]:
+    found: dict[tuple[str, str], list[Trick]] = {}
+    for trick in TRICKS:
+        if trick.family == "dense":
+            continue  # what it costs is the same however it came
+        key = str(trick) if trick.family == HONEST else trick.name.rpartition(",")[0] or trick.name
+        found.setdefault((trick.family, key), []).append(trick)
+    return found
+
+
+# ------------------------------------------------------------------------------------------------------- what it takes
+
+# What a step's hwclock is waited for is shorter in these tests (victim.py).
+HWCLOCK_SECONDS = 0.5
+_MEASURING_SECONDS = 1.0
+_APART_SECONDS = 3.0
+_CLOSING_SECONDS = 0.5
+# Commands for all subsets, and the few that go before them.
+_EXCHANGES_FOR_FACTS = 24
+# libvirt's time limits are in whole seconds.
+_LIBVIRT_OVERTIME = 1.5
+
+
+def most_seconds(each: Round) -> float:
+    """What the options allow it to take, by ``docs/measuring.md``: if everything takes as long as it may."""
+    timeout = each.timeout + (_LIBVIRT_OVERTIME if each.channel == LIBVIRT else 0.0)
+    look = 2 * (max(_MEASURING_SECONDS, each.timeout) + timeout)
+    if each.trick.work != RESYNC:
+        return look + _EXCHANGES_FOR_FACTS * timeout + _CLOSING_SECONDS
+    step = 2 * timeout + 2 * HWCLOCK_SECONDS + max(timeout, 1.0)
+    attempt = step + look + _APART_SECONDS + look
+    return 2 * timeout + look + each.options["attempts"] * attempt + _CLOSING_SECONDS

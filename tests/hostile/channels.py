@@ -1,0 +1,76 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A hostile agent behind each of the channels, and the options by which a module reaches it there."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tests.hostile.agent import HostileAgent
+from tests.hostile.libvirt_daemon import Daemon
+from tests.hostile.server import serving
+from tests.hostile.tricks import LIBVIRT
+from tests.support.fake_agent import listen_tcp, listen_unix
+
+_CID, _PORT = 42, 9999
+
+
+@dataclass(frozen=True)
+class Way:
+    """``options`` name the guest; the rest is what a :class:`~tests.hostile.victim.Case` needs besides."""
+
+    options: Mapping[str, Any]
+    stand_ins: Mapping[str, str] = field(default_factory=dict)
+
+
+Reached = Callable[[HostileAgent, Path], contextlib.AbstractContextManager[Way]]
+
+
+@contextlib.contextmanager
+def _unix(agent: HostileAgent, directory: Path) -> Iterator[Way]:
+    path = directory / "agent.sock"
+    with serving(listen_unix(path), agent):
+        yield Way({"socket": str(path)})
+
+
+@contextlib.contextmanager
+def _tcp(agent: HostileAgent, _directory: Path) -> Iterator[Way]:
+    listener = listen_tcp()
+    with serving(listener, agent):
+        yield Way({"address": f"127.0.0.1:{listener.getsockname()[1]}"})
+
+
+@contextlib.contextmanager
+def _tcp6(agent: HostileAgent, _directory: Path) -> Iterator[Way]:
+    listener = listen_tcp("::1")
+    with serving(listener, agent):
+        yield Way({"address": f"[::1]:{listener.getsockname()[1]}"})
+
+
+@contextlib.contextmanager
+def _vsock(agent: HostileAgent, directory: Path) -> Iterator[Way]:
+    path = directory / "agent.sock"
+    with serving(listen_unix(path), agent):
+        yield Way({"vsock": f"{_CID}:{_PORT}"}, {"vsock": str(path)})
+
+
+@contextlib.contextmanager
+def _libvirt(agent: HostileAgent, directory: Path) -> Iterator[Way]:
+    path, daemon = directory / "agent.sock", directory / "libvirt.sock"
+    with serving(listen_unix(path), agent), Daemon(daemon, path):
+        yield Way({"domain": "tenant"}, {"libvirtd": str(daemon)})
+
+
+CHANNELS: Mapping[str, Reached] = {
+    "unix": _unix,
+    "tcp": _tcp,
+    "tcp6": _tcp6,
+    "vsock": _vsock,
+    LIBVIRT: _libvirt,
+}

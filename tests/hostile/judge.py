@@ -1,0 +1,180 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What a module's result must be, whatever the agent did: well-formed, typed, fit to be shown, in time, and true."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from tests.hostile.case import Verdict
+from tests.hostile.cases import Round, most_seconds
+from tests.hostile.guest import Guest
+from tests.hostile.tricks import LIBVIRT, RESYNC
+from tests.support.collection import ROOT
+
+MILLISECOND_NS = 1_000_000
+TOLERANCE_NS = 100 * MILLISECOND_NS
+BEHIND_NS = -3_000 * MILLISECOND_NS
+
+# Two million bytes of JSON are what one guest's facts may be.
+_MOST_OF_A_RESULT = 3 * 1024 * 1024
+# A path of 4096 characters, each of which may be shown as its escape.
+_LONGEST_TEXT = 4096 * 10 + 1
+# A sentence quotes 200 of a guest's characters, some of them a few times.
+_LONGEST_SENTENCE = 6000
+
+# What may be resident above the process's own, in MiB. A message is of 64 KiB with the one module, of 2 MiB with the
+# other; libvirt-python has texts of up to 4 MiB made before anybody can refuse them.
+MOST_MIB: Mapping[str, int] = {"qga_update_time": 10, "qga_info": 48}
+MOST_MIB_BY_LIBVIRT = 24
+
+# A machine with other things to do.
+_SLOW_MACHINE = 2.0
+_SLOW_MACHINE_SECONDS = 10.0
+
+
+def documented_codes() -> frozenset[str]:
+    """By the README, but the one that means a defect of ours."""
+    table = (ROOT / "README.md").read_text(encoding="utf-8").partition("## When it fails")[2].partition("\n## ")[0]
+    return frozenset(re.findall(r"^\| `([a-z_]+)` \|", table, re.MULTILINE)) - {"internal_error"}
+
+
+_DOCUMENTED = documented_codes()
+
+
+def faults(each: Round, guest: Guest, verdict: Verdict, honest: Mapping[str, Any]) -> Iterator[str]:
+    """What is wrong with it. ``honest`` is the entry of an honest guest: what both have has to be of the same types."""
+    if verdict.noise:
+        yield f"a traceback, or other output: {verdict.noise[-2000:]}"
+    if verdict.result is None:
+        yield "no result"
+        return
+    entry = verdict.result.get("guest", {})
+    yield from _untidy(each, verdict)
+    yield from _unfit(verdict.result)
+    yield from mistyped(entry, honest)
+    codes = codes_of(verdict.result)
+    if codes - each.trick.codes_by(each.channel):
+        yield f"codes {sorted(codes)}, of {sorted(each.trick.codes_by(each.channel))}: {verdict.result.get('msg')}"
+    if codes - _DOCUMENTED:
+        yield f"undocumented codes {sorted(codes - _DOCUMENTED)}"
+    is_error = "error" in verdict.result
+    if is_error != (entry.get("status") == "failed") or is_error != bool(verdict.result.get("failed")):
+        yield f"status {entry.get('status')} and error {verdict.result.get('error')}"
+    if not is_error and not each.trick.may_succeed and each.channel != LIBVIRT and _tells_something(entry):
+        yield f"it succeeded: {entry}"
+    if each.trick.work == RESYNC and "offset_before_ns" in entry:
+        yield from _wrong_figures(each, guest, entry)
+
+
+def _tells_something(entry: Mapping[str, Any]) -> bool:
+    """Not errors alone."""
+    return bool(entry.keys() - {"name", "status", "errors"})
+
+
+def _untidy(each: Round, verdict: Verdict) -> Iterator[str]:
+    if verdict.threads_left or verdict.descriptors_left:
+        yield f"left behind: {verdict.threads_left} {verdict.descriptors_left}"
+    longest = most_seconds(each) * _SLOW_MACHINE + _SLOW_MACHINE_SECONDS
+    if verdict.seconds > longest:
+        yield f"{verdict.seconds:.1f} s, of {longest:.1f} s"
+    most = MOST_MIB[each.module] + (MOST_MIB_BY_LIBVIRT if each.channel == LIBVIRT else 0)
+    if verdict.peak_kib > most * 1024:
+        yield f"{verdict.peak_kib / 1024:.1f} MiB, of {most} MiB"
+
+
+def codes_of(result: Mapping[str, Any]) -> set[str]:
+    entry = result.get("guest", {})
+    errors = [result.get("error"), entry.get("error"), *entry.get("errors", {}).values()]
+    return {error["code"] for error in errors if error is not None}
+
+
+def _unfit(result: Mapping[str, Any]) -> Iterator[str]:
+    """Text that is not to be shown, and more of it than is worth showing."""
+    size = len(json.dumps(result))
+    if size > _MOST_OF_A_RESULT:
+        yield f"a result of {size} bytes"
+    # A diff is of lines, and what is in it is made of numbers.
+    for text in _texts({name: member for name, member in result.items() if name != "diff"}):
+        if not text.isprintable():
+            yield f"not to be shown: {text[:200]!r}"
+        if len(text) > _LONGEST_TEXT:
+            yield f"a text of {len(text)} characters: {text[:200]}"
+    entry = result.get("guest", {})
+    for error in (result.get("error"), *entry.get("errors", {}).values()):
+        if error is not None and (len(error["message"]) > _LONGEST_SENTENCE or not error["hint"]):
+            yield f"an error of {len(error['message'])} characters, with the hint {error['hint']!r}"
+    for warning in entry.get("warnings", ()):
+        if len(warning) > _LONGEST_SENTENCE:
+            yield f"a warning of {len(warning)} characters"
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for name, member in value.items():
+            yield name
+            yield from _texts(member)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _texts(item)
+
+
+# ----------------------------------------------------------------------------------------------------------- the types
+
+# These have had two types, each in some versions of the agent (qga/qapi-schema.json); and what may be null.
+_TEXT_OR_INTEGER = frozenset(("desprefixlen", "srcprefixlen", "driver_date"))
+_MAY_BE_NULL = frozenset(
+    ("offset_after_ns", "uncertainty_after_ns", "method", "block_size", "synchronized", "max_error", "source")
+)
+
+
+def mistyped(value: Any, honest: Any, where: str = "") -> Iterator[str]:
+    """Where it is of another type than an honest agent's; what the honest one has not is of no type."""
+    name = where.rpartition(".")[2]
+    if (value is None and name in _MAY_BE_NULL) or honest is None:
+        return
+    if name in _TEXT_OR_INTEGER and type(value) in (str, int):
+        return
+    if isinstance(honest, float) and type(value) in (int, float):
+        return
+    if type(value) is not type(honest):
+        yield f"{where} is {type(value).__name__}, not {type(honest).__name__}: {value!r:.100}"
+    elif isinstance(value, dict):
+        for key in value.keys() & honest.keys():
+            yield from mistyped(value[key], honest[key], f"{where}.{key}")
+    elif isinstance(value, list) and honest:
+        for item in value:
+            yield from mistyped(item, honest[0], where)
+
+
+# --------------------------------------------------------------------------------------------------------- the figures
+
+
+def _wrong_figures(each: Round, guest: Guest, entry: Mapping[str, Any]) -> Iterator[str]:
+    for when in ("before", "after"):
+        offset, unsure = entry[f"offset_{when}_ns"], entry[f"uncertainty_{when}_ns"]
+        if (offset is None) != (unsure is None) or (unsure is not None and unsure < 0):
+            yield f"{when}: {offset} within {unsure}"
+    if entry["round_trip_ns"] < 0 or entry["resolution_ns"] < 0 or entry["attempts"] > each.options["attempts"]:
+        yield f"figures out of range: {entry}"
+    if not each.trick.is_truthful:
+        return
+    before, after = entry["offset_before_ns"], entry["offset_after_ns"]
+    if not _is_near(before, BEHIND_NS, entry["uncertainty_before_ns"]):
+        yield f"it was {BEHIND_NS} ns off, and is said to have been {before} within {entry['uncertainty_before_ns']}"
+    if after is not None and not _is_near(after, guest.offset_ns, entry["uncertainty_after_ns"]):
+        yield f"it is {guest.offset_ns} ns off, and is said to be {after} within {entry['uncertainty_after_ns']}"
+    if entry["within_tolerance"] and abs(guest.offset_ns) > TOLERANCE_NS + (entry["uncertainty_after_ns"] or 0):
+        yield f"it is {guest.offset_ns} ns off, and is said to be right"
+
+
+def _is_near(claimed_ns: int, true_ns: int, unsure_ns: int) -> bool:
+    """The clocks of this machine that both are told by may be slewed against each other meanwhile."""
+    return abs(claimed_ns - true_ns) <= unsure_ns + MILLISECOND_NS

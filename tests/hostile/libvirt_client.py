@@ -1,0 +1,50 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""libvirt-python as the collection uses it, with the stand-in of a daemon in another process."""
+
+from __future__ import annotations
+
+import json
+from multiprocessing.connection import Client
+
+from tests.support.fake_libvirt import FakeDomain, FakeLibvirt, LibvirtError
+
+AUTHKEY = b"hostile"
+
+_SYSTEM_ERROR = 38
+_NO_DOMAIN_METADATA = 80
+
+
+class RemoteLibvirt(FakeLibvirt):
+    """Its domain's agent is reached through the daemon that listens at ``path``."""
+
+    def __init__(self, path: str, name: str = "tenant") -> None:
+        super().__init__(name=name, metadata_error=LibvirtError(_NO_DOMAIN_METADATA))
+        self._path = path
+
+    def modules(self) -> tuple[RemoteLibvirt, RemoteLibvirt]:
+        """In place of ``hypervisor.import_libvirt``."""
+        return self, self
+
+    def qemuAgentCommand(self, domain: FakeDomain, text: str, timeout: int, _flags: int) -> str:  # noqa: N802
+        domain.connection.require_alive()
+        try:
+            with Client(self._path, "AF_UNIX", authkey=AUTHKEY) as daemon:
+                daemon.send((text, timeout))
+                self.channel_state, code, said = daemon.recv()
+        except EOFError:
+            domain.connection.is_broken = True
+            raise LibvirtError(_SYSTEM_ERROR, "End of file while reading data: Input/output error") from None
+        if not code:
+            return str(said, "utf-8")
+        try:
+            raise LibvirtError(code, str(said, "utf-8"))
+        except UnicodeDecodeError as error:
+            # libvirt-python makes the text of an error in a callback, where an exception has no way out.
+            raise SystemError("<built-in function> returned a result with an exception set") from error
+
+
+def execute_of(text: str) -> str:
+    return str(json.loads(text)["execute"])

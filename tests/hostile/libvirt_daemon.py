@@ -1,0 +1,271 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What libvirt's daemon makes of a hostile agent before anything of it reaches its clients.
+
+As ``src/qemu/qemu_agent.c`` of libvirt 9.0 has it, and as it was seen with a hostile agent in a real guest. Replies
+are lines of up to 10 MiB. Garbage, once it is no answer to the first sync of a connection, gives the agent up until it
+opens its port again. What nobody asked for is dropped. A text of more than 4 MiB does not fit into a message to the
+client, and if it is an error's, the client is cut off.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from multiprocessing.connection import Connection, Listener
+from pathlib import Path
+from typing import Any
+
+from tests.hostile.libvirt_client import AUTHKEY, execute_of
+
+_MOST_OF_A_LINE = 10 * 1024 * 1024  # QEMU_AGENT_MAX_RESPONSE
+_MOST_OF_A_TEXT = 4 * 1024 * 1024  # REMOTE_STRING_MAX, src/remote/remote_protocol.x
+_SYNC_SECONDS = 5.0  # QEMU_AGENT_WAIT_TIME
+
+_DEEPEST = 128  # YAJL_MAX_DEPTH, for what is written; what is read may nest deeper
+# Freeing what is nested so deeply takes more than a thread's stack: the daemon dies of it.
+_DEADLY = 500_000
+
+# As lenient as yajl: neither overlong forms nor surrogates are an error.
+_UTF8 = re.compile(rb"(?:[\x00-\x7f]|[\xc0-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|[\xf0-\xf7][\x80-\xbf]{3})*\Z")
+
+_INTERNAL_ERROR = 1
+_SYSTEM_ERROR = 38
+_RPC = 39
+_UNRESPONSIVE = 86
+
+CONNECTED, DISCONNECTED = "connected", "disconnected"
+
+
+class _Failure(Exception):  # noqa: N818  # an error's number and text, on the way to the client
+    """``code`` is a virErrorNumber."""
+
+    def __init__(self, code: int, text: str | bytes) -> None:
+        super().__init__(text)
+        self.code = code
+        self.text = text if isinstance(text, bytes) else text.encode()
+
+
+class Daemon:
+    """One domain, whose agent is at a unix socket. Its clients are served one at a time."""
+
+    def __init__(self, path: Path, agent: Path) -> None:
+        self._agent_path = str(agent)
+        self._listener = Listener(str(path), "AF_UNIX", authkey=AUTHKEY)
+        self._agent: socket.socket | None = None
+        self._buffer = bytearray()
+        self._is_in_sync = False
+        self._is_given_up = False
+        self._stopping = False
+        self._thread = threading.Thread(target=self._serve, name="libvirtd", daemon=True)
+
+    def __enter__(self) -> Daemon:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self._stopping = True
+        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as bell:
+            bell.connect(self._listener.address)  # type: ignore[arg-type]
+        self._thread.join(20.0)
+        self._listener.close()
+        self._hang_up()
+        if self._thread.is_alive():
+            raise RuntimeError("the stand-in for libvirtd did not end")
+
+    def _serve(self) -> None:
+        while not self._stopping:
+            with contextlib.suppress(OSError, EOFError), self._listener.accept() as client:
+                self._answer(client)
+
+    def _answer(self, client: Connection) -> None:
+        text, timeout = client.recv()
+        try:
+            said, code = self._command(text, float(timeout)), 0
+        except _Failure as failure:
+            said, code = failure.text, failure.code
+        if len(said) > _MOST_OF_A_TEXT:
+            if code:
+                return  # it hangs up
+            said, code = b"Unable to encode message payload", _RPC
+        client.send((CONNECTED if self._agent is not None else DISCONNECTED, code, said))
+
+    # ------------------------------------------------------------------------------------------------------- the agent
+
+    def _command(self, text: str, timeout: float) -> bytes:
+        if self._is_given_up:
+            raise _Failure(_UNRESPONSIVE, "QEMU guest agent is not available due to an error")
+        agent = self._connected()
+        try:
+            if not self._is_in_sync:
+                self._sync(agent, time.monotonic() + min(_SYNC_SECONDS, timeout))
+            agent.sendall(text.encode() + b"\n")
+            reply = self._reply(agent, time.monotonic() + timeout)
+        except ConnectionAbortedError:
+            self._hang_up()
+            raise
+        except OSError:
+            self._hang_up()
+            raise _Failure(_UNRESPONSIVE, "Guest agent disappeared while executing command") from None
+        if reply is None:
+            self._is_in_sync = False
+            raise _Failure(_UNRESPONSIVE, "Guest agent is not responding: Guest agent not available for now")
+        if "error" in reply[1]:
+            raise _Failure(
+                _INTERNAL_ERROR,
+                f"internal error: unable to execute QEMU agent command '{execute_of(text)}': "
+                f"{_description(reply[1]['error'])}",
+            )
+        if _depth(reply[1]) > _DEEPEST:
+            raise _Failure(_INTERNAL_ERROR, "internal error: failed to convert virJSONValue to yajl data")
+        return reply[0]
+
+    def _connected(self) -> socket.socket:
+        """A guest that has closed its port opens it again, sooner or later."""
+        if self._agent is None:
+            agent = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            try:
+                agent.connect(self._agent_path)
+            except OSError:
+                agent.close()
+                raise _Failure(_UNRESPONSIVE, "Guest agent is not responding: it is not connected") from None
+            self._agent = agent
+            self._buffer.clear()
+            self._is_in_sync = False
+        return self._agent
+
+    def _hang_up(self) -> None:
+        agent, self._agent = self._agent, None
+        if agent is not None:
+            agent.close()
+
+    def _sync(self, agent: socket.socket, until: float) -> None:
+        number = time.time_ns() // 1_000_000
+        sync = json.dumps({"execute": "guest-sync", "arguments": {"id": number}}).encode() + b"\n"
+        may_be_garbage = True
+        agent.sendall(sync)
+        while True:
+            try:
+                reply = self._reply(agent, until)
+            except _Failure:
+                # What was left over from before is garbage, once.
+                if not may_be_garbage:
+                    raise
+                may_be_garbage, self._is_given_up = False, False
+                agent.sendall(sync)
+                continue
+            if reply is None:
+                raise _Failure(_UNRESPONSIVE, "Guest agent is not responding: Guest agent not available for now")
+            if reply[1].get("return") == number:
+                self._is_in_sync = True
+                return
+
+    def _reply(self, agent: socket.socket, until: float) -> tuple[bytes, dict[str, Any]] | None:
+        """The next line that is a reply; None: there was none in time."""
+        for line in self._lines(agent, until):
+            value = self._parsed(line)
+            if "event" in value or "QMP" in value:
+                continue
+            if "return" not in value and "error" not in value:
+                raise self._given_up(b"Unknown JSON reply '%b'" % line)
+            return line, value
+        return None
+
+    def _lines(self, agent: socket.socket, until: float) -> Iterator[bytes]:
+        while True:
+            while (end := self._end_of_line()) >= 0:
+                line = bytes(self._buffer[:end])
+                del self._buffer[: end + 1]
+                if time.monotonic() >= until:
+                    return
+                yield line
+            if len(self._buffer) >= _MOST_OF_A_LINE:
+                self._is_given_up = True
+                what = f"No complete agent response found in {_MOST_OF_A_LINE} bytes"
+                raise _Failure(_SYSTEM_ERROR, f"{what}: Numerical result out of range")
+            left = until - time.monotonic()
+            if left <= 0:
+                return
+            agent.settimeout(left)
+            try:
+                data = agent.recv(65536)
+            except TimeoutError:
+                return
+            if not data:
+                raise ConnectionError("the guest has closed the port")
+            self._buffer += data
+
+    def _end_of_line(self) -> int:
+        """It is looked for with strstr(3), which sees nothing behind a NUL."""
+        nul = self._buffer.find(b"\0")
+        return self._buffer.find(b"\n", 0, len(self._buffer) if nul < 0 else nul)
+
+    def _parsed(self, line: bytes) -> dict[str, Any]:
+        if not line.isascii() and _UTF8.match(line) is None:
+            raise self._given_up(b"cannot parse json %b: lexical error: invalid bytes in UTF8 string." % line)
+        try:
+            # Numbers stay texts, as in virJSONValue.
+            value = json.loads(
+                line.decode("utf-8", "replace"),
+                parse_float=str,
+                parse_int=_integer,
+                parse_constant=_no_constant,
+                object_pairs_hook=_unique,
+            )
+        except ValueError:
+            raise self._given_up(b"cannot parse json %b: lexical error: invalid char in json text." % line) from None
+        except RecursionError:
+            if len(line) > _DEADLY:
+                raise ConnectionAbortedError("the daemon died") from None
+            raise _Failure(_INTERNAL_ERROR, "internal error: failed to convert virJSONValue to yajl data") from None
+        if not isinstance(value, dict):
+            raise self._given_up(b"Parsed JSON reply '%b' isn't an object" % line)
+        return value
+
+    def _given_up(self, why: bytes) -> _Failure:
+        self._is_given_up = True
+        return _Failure(_INTERNAL_ERROR, b"internal error: " + why)
+
+
+def _depth(value: Any) -> int:
+    depth, level = 0, [value]
+    while level:
+        depth += 1
+        level = [
+            inner
+            for each in level
+            for inner in (each.values() if isinstance(each, dict) else each)
+            if isinstance(inner, (dict, list))
+        ]
+    return depth
+
+
+def _unique(members: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(members)
+    if len(found) != len(members):
+        raise ValueError("client cancelled parse via callback")
+    return found
+
+
+def _integer(digits: str) -> int | str:
+    return int(digits) if len(digits) < 20 else digits
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(name)
+
+
+def _description(error: Any) -> str:
+    """``qemuAgentStringifyError``."""
+    if isinstance(error, dict):
+        for member in ("desc", "class"):
+            if isinstance(error.get(member), str):
+                return str(error[member])
+    return "unknown QEMU command error"

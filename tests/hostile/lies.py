@@ -1,0 +1,315 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What a guest can say about its clock, its agent and what became of a step, in proper replies.
+
+Each makes a :data:`~.actions.Play` for one guest. All else it answers honestly.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from .actions import Action, Asked, Pause, Play, Send
+from .guest import READS, SECOND_NS, STEPS, Guest, encoded
+
+HOUR_NS = 3600 * SECOND_NS
+YEAR_NS = 365 * 24 * HOUR_NS
+MILLISECOND_NS = 1_000_000
+
+# Two stamps, for receiving a request and for sending its reply.
+Stamps = tuple[Any, Any]
+Lie = Callable[[Guest], Play]
+
+
+def _replying(reply: Callable[[Asked], Any], commands: Iterable[str]) -> Play:
+    """What is made up is returned from these commands."""
+    commands = tuple(commands)
+
+    def play(asked: Asked) -> Iterable[Action]:
+        if asked.command in commands:
+            yield Send(encoded({"return": reply(asked)}))
+        else:
+            yield Send(asked.answer())
+
+    return play
+
+
+def _stamped(stamps: Callable[[Guest, int], Stamps]) -> Lie:
+    """``stamps`` are what is read of the clock at the nth time; an agent that has but one to give sends the second."""
+
+    def lie(guest: Guest) -> Play:
+        def reply(asked: Asked) -> Any:
+            received, transmitted = stamps(guest, asked.nth)
+            if asked.command == "guest-get-time":
+                return transmitted
+            return {"received": received, "transmitted": transmitted, "synchronized": True, "max-error": 0}
+
+        return _replying(reply, READS)
+
+    return lie
+
+
+def _constant(value: Any) -> Lie:
+    return _stamped(lambda _guest, _nth: (value, value))
+
+
+def _moved(by_ns: Callable[[int], int]) -> Lie:
+    """The true time, moved at the nth reading by so much."""
+    return _stamped(lambda guest, nth: (guest.now_ns() + by_ns(nth), guest.now_ns() + by_ns(nth)))
+
+
+def _around(before_ns: int, behind_ns: int) -> Lie:
+    """Received so long before, and transmitted so long behind the true time."""
+    return _stamped(lambda guest, _nth: (guest.now_ns() - before_ns, guest.now_ns() + behind_ns))
+
+
+def _slow_and_sure(guest: Guest) -> Play:
+    """It takes 5 ms, and says to have worked for all but a whiff of them: the interval is as narrow as can be."""
+
+    def play(asked: Asked) -> Iterable[Action]:
+        if asked.command not in READS:
+            yield Send(asked.answer())
+            return
+        received_ns = guest.now_ns()
+        yield Pause(0.005)
+        stamps = {"received": received_ns - 50_000, "transmitted": guest.now_ns() + 50_000}
+        stamps.update({"synchronized": True, "max-error": 0})
+        yield Send(encoded({"return": guest.now_ns() if asked.command == "guest-get-time" else stamps}))
+
+    return play
+
+
+def _drunk(guest: Guest) -> Play:
+    dice = random.Random(5)
+    return _moved(lambda _nth: dice.randint(-HOUR_NS, HOUR_NS))(guest)
+
+
+_LATEST = 2**63 - 1
+
+CLOCK: Mapping[str, Lie] = {
+    "it runs backwards": _moved(lambda nth: -nth * SECOND_NS),
+    "it jumps ahead at each reading": _moved(lambda nth: nth * HOUR_NS),
+    "it jumps to and fro": _moved(lambda nth: (-1) ** nth * HOUR_NS),
+    "it jumps once": _moved(lambda nth: HOUR_NS if nth > 2 else 0),
+    "it is right at the first reading only": _moved(lambda nth: 3 * SECOND_NS if nth == 0 else 0),
+    "it creeps away": _moved(lambda nth: nth * MILLISECOND_NS),
+    "it is drunk": _drunk,
+    "it stands still": _constant(1_795_406_706_123_456_789),
+    "it shows 1970": _constant(0),
+    "it shows 1969": _constant(-1),
+    "it shows the year 1678": _constant(-(2**63)),
+    "it shows 2262": _constant(_LATEST),
+    "it shows 2263": _constant(2**63),
+    "it shows the year 10^12": _constant(10**12 * YEAR_NS),
+    "it shows the year minus 10^12": _constant(-(10**12) * YEAR_NS),
+    "it shows a fraction": _constant(1.5),
+    "it shows a second before the end of time": _moved(lambda nth: _LATEST - 1_900_000_000 * SECOND_NS - nth),
+    "it shows true": _constant(True),
+    "it shows a string": _constant("1795406706123456789"),
+    "it shows null": _constant(None),
+    "it shows a list": _constant([1_795_406_706_123_456_789]),
+    "it shows an object": _constant({"seconds": 5}),
+    "transmitted before received": _around(0, -MILLISECOND_NS),
+    "longer at it than it took": _around(SECOND_NS, SECOND_NS),
+    "received before it was sent": _around(50 * MILLISECOND_NS, 0),
+    "transmitted behind its arrival": _around(0, 50 * MILLISECOND_NS),
+    "at it for all of 1970 to 2262": _stamped(lambda _guest, _nth: (0, _LATEST)),
+    "at it since an hour ago": _around(HOUR_NS, 0),
+    "empty by a nanosecond": _around(MILLISECOND_NS, MILLISECOND_NS),
+    "as narrow as can be": _slow_and_sure,
+    "one stamp only": _stamped(lambda guest, _nth: (guest.now_ns(), None)),
+    "stamps of two types": _stamped(lambda guest, _nth: (str(guest.now_ns()), guest.now_ns())),
+}
+
+
+# ----------------------------------------------------------------------------------------------------------- the steps
+
+
+def _on_step(act: Callable[[Guest, Asked], bytes]) -> Lie:
+    """``act`` does, or does not do, what a step asks for, and says what is to be said."""
+
+    def lie(guest: Guest) -> Play:
+        return lambda asked: [Send(act(guest, asked) if asked.command in STEPS else asked.answer())]
+
+    return lie
+
+
+def _done_by(share: Callable[[Guest, int], int]) -> Lie:
+    """The step moves the clock by this in place of what was asked for, in nanoseconds."""
+
+    def act(guest: Guest, asked: Asked) -> bytes:
+        before_ns = guest.offset_ns
+        answer = asked.answer()
+        guest.offset_ns = before_ns + share(guest, guest.offset_ns - before_ns)
+        return answer
+
+    return _on_step(act)
+
+
+def _done_late(seconds: float) -> Lie:
+    def lie(_guest: Guest) -> Play:
+        def play(asked: Asked) -> Iterable[Action]:
+            if asked.command in STEPS:
+                yield Pause(seconds)
+            yield Send(asked.answer())
+
+        return play
+
+    return lie
+
+
+def _saying(reply: Any, is_done: bool) -> Lie:
+    def act(_guest: Guest, asked: Asked) -> bytes:
+        if is_done:
+            asked.answer()
+        return encoded(reply)
+
+    return _on_step(act)
+
+
+def _undone_at_reading(nth: int) -> Lie:
+    """Right at first, and wrong again at a later reading behind the step."""
+
+    def lie(guest: Guest) -> Play:
+        readings = [0]
+
+        def play(asked: Asked) -> Iterable[Action]:
+            if asked.command in STEPS:
+                readings[0] = 1
+            elif asked.command in READS and readings[0]:
+                readings[0] += 1
+                if readings[0] == nth + 2:
+                    guest.offset_ns -= 3 * SECOND_NS
+            yield Send(asked.answer())
+
+        return play
+
+    return lie
+
+
+_FAILED = {"error": {"class": "GenericError", "desc": "hwclock failed to set hardware clock to system time"}}
+
+STEP: Mapping[str, Lie] = {
+    "never done": _done_by(lambda _guest, _by_ns: 0),
+    "done twice": _done_by(lambda _guest, by_ns: 2 * by_ns),
+    "done by half": _done_by(lambda _guest, by_ns: by_ns // 2),
+    "done the other way": _done_by(lambda _guest, by_ns: -by_ns),
+    "done to the end of time": _done_by(lambda guest, _by_ns: _LATEST - guest.now_ns() - 60 * SECOND_NS),
+    "done late": _done_late(0.3),
+    "done, and said to have failed": _saying(_FAILED, is_done=True),
+    "not done, and said to have failed": _saying(_FAILED, is_done=False),
+    "done, and said to be unknown": _saying(
+        {"error": {"class": "CommandNotFound", "desc": "The command has not been found"}}, is_done=True
+    ),
+    "done, and a list is returned": _saying({"return": [1, 2]}, is_done=True),
+    "done, and null is returned": _saying({"return": None}, is_done=True),
+    "done, and a trouble that is an object": _saying({"return": {"rtc-error": {"a": "b"}}}, is_done=True),
+    "done, and a trouble of fifty thousand escapes": _saying(
+        {"return": {"before": 1, "after": "x", "rtc-error": "\x1b[31m" * 10_000}}, is_done=True
+    ),
+    "undone right after": _undone_at_reading(1),
+    "undone in the middle of the verification": _undone_at_reading(2),
+}
+
+
+# Behind these, what was measured is true no more.
+UNTRUE_STEPS = frozenset(("undone right after", "undone in the middle of the verification"))
+
+
+# ------------------------------------------------------------------------------------------------------- the abilities
+
+
+def _saying_of_itself(info: Callable[[dict[str, Any], int], Any]) -> Lie:
+    """``info`` changes what guest-info returns, at the nth asking."""
+
+    def lie(guest: Guest) -> Play:
+        return _replying(lambda asked: info(guest.info(), asked.nth), ["guest-info"])
+
+    return lie
+
+
+def _each_command(**state: Any) -> Lie:
+    return _saying_of_itself(
+        lambda info, _nth: {
+            **info,
+            "supported_commands": [{**command, **state} for command in info["supported_commands"]],
+        }
+    )
+
+
+def _with_commands(count: int, name: Callable[[int], str]) -> Lie:
+    return _saying_of_itself(
+        lambda info, _nth: {
+            **info,
+            "supported_commands": [
+                *info["supported_commands"],
+                *({"name": name(number), "enabled": True, "success-response": True} for number in range(count)),
+            ],
+        }
+    )
+
+
+def _unlike_each_time(info: dict[str, Any], nth: int) -> Any:
+    commands = info["supported_commands"]
+    return {"version": f"{nth}.0", "supported_commands": commands[nth % 3 :: 3 - nth % 2]}
+
+
+INFO: Mapping[str, Lie] = {
+    "a hundred thousand commands": _with_commands(100_000, lambda number: f"guest-{number}"),
+    "five hundred commands": _with_commands(500, lambda number: f"guest-{number}"),
+    "the same command five hundred times": _with_commands(500, lambda _number: "guest-ping"),
+    "a name of sixty thousand characters": _with_commands(1, lambda _number: "x" * 60_000),
+    "names that cannot be shown": _with_commands(50, lambda number: f"\x1b[{number}m\u202e\n"),
+    "an empty name": _with_commands(1, lambda _number: ""),
+    "no commands": _saying_of_itself(lambda info, _nth: {**info, "supported_commands": []}),
+    "no list of commands": _saying_of_itself(lambda info, _nth: {"version": info["version"]}),
+    "no version": _saying_of_itself(lambda info, _nth: {"supported_commands": info["supported_commands"]}),
+    "a version of fifty thousand escapes": _saying_of_itself(lambda info, _nth: {**info, "version": "\x1b" * 9_000}),
+    "another one at each asking": _saying_of_itself(_unlike_each_time),
+    "no command ever answers": _each_command(**{"success-response": False}),
+    "every command is disabled": _each_command(enabled=False),
+    "states that are strings": _each_command(enabled="yes", **{"success-response": "no"}),
+    "a state that is null": _each_command(enabled=None),
+    "only the details of a command": _saying_of_itself(
+        lambda info, _nth: {**info, "supported_commands": [{"name": "guest-get-command-info", "enabled": True}]}
+    ),
+}
+
+
+# ----------------------------------------------------------------------------------------------------------- the facts
+
+# What returns a list.
+_LISTS = ("guest-get-vcpus", "guest-get-users", "guest-get-cpustats", "guest-network-get-route")
+
+
+def _facts(text: Callable[[], str]) -> Lie:
+    """The same JSON text from all commands that return a list: proper, and as costly as can be for its length."""
+
+    def lie(_guest: Guest) -> Play:
+        reply = b'{"return": ' + text().encode() + b"}\n"
+        return lambda asked: [Send(reply if asked.command in _LISTS else asked.answer())]
+
+    return lie
+
+
+DENSE: Mapping[str, Lie] = {
+    "thirty thousand objects": _facts(lambda: "[" + '{"a":0},' * 30_000 + "{}]"),
+    "sixty thousand objects": _facts(lambda: "[" + '{"a":0},' * 60_000 + "{}]"),
+    "a hundred and thirty thousand objects": _facts(lambda: "[" + '{"a":0},' * 130_000 + "{}]"),
+    "sixty thousand lists": _facts(lambda: '[{"a":[' + "[]," * 60_000 + "0]}]"),
+    "a hundred and twenty thousand lists": _facts(lambda: '[{"a":[' + "[]," * 120_000 + "0]}]"),
+    "a hundred thousand members": _facts(
+        lambda: "[{" + ",".join(f'"a{number:x}":0' for number in range(100_000)) + "}]"
+    ),
+    "two hundred thousand strings": _facts(
+        lambda: '[{"a":[' + ",".join(f'"{number:x}"' for number in range(200_000)) + "]}]"
+    ),
+    "a string of two million characters": _facts(lambda: '[{"user":"' + "x" * 2_000_000 + '"}]'),
+    "strings of four thousand characters that cannot be shown": _facts(
+        lambda: "[" + ",".join(['{"user":"' + "\\u202e" * 4_000 + '"}'] * 80) + "]"
+    ),
+}

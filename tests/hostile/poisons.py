@@ -1,0 +1,404 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What can be sent in place of a reply, or around it, whatever was asked: bytes that hurt who reads them carelessly.
+
+Each is a :data:`~.actions.Play`. Those that need the honest answer carry the command out; the others do not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import repeat
+from typing import Any
+
+from .actions import Action, Actions, Asked, Deaf, HangUp, Pause, Play, Send
+from .guest import encoded
+
+# Small enough to be cut anywhere by who reads, and large enough to keep the sender's costs down.
+_CHUNK = 4096
+
+# A read that waits for a fifth of a second is content with a byte every 50 ms.
+DRIP_SECONDS = 0.05
+# So that a short reply in drips still comes in time.
+_QUICK_DRIP_SECONDS = 0.001
+
+MILLION = 1_000_000
+# libvirt takes a line of 10 MiB (QEMU_AGENT_MAX_RESPONSE), and passes on a text of 4 MiB (REMOTE_STRING_MAX).
+_OVER_4_MIB = 5_000_000
+_OVER_10_MIB = 11_000_000
+
+
+# ------------------------------------------------------------------------------------------------------ ways of sending
+
+
+def _endless(unit: bytes, head: bytes = b"") -> Play:
+    """The unit again and again, behind the head."""
+    chunk = unit * max(1, _CHUNK // len(unit))
+
+    def play(_asked: Asked) -> Iterable[Action]:
+        yield Send(head)
+        yield from repeat(Send(chunk))
+
+    return play
+
+
+def _drips(data: Iterable[bytes], seconds: float) -> Actions:
+    for each in data:
+        yield Send(each)
+        yield Pause(seconds)
+
+
+def _endless_drips(unit: bytes, head: bytes = b"") -> Play:
+    def play(_asked: Asked) -> Iterable[Action]:
+        yield Send(head)
+        yield from _drips(repeat(unit), DRIP_SECONDS)
+
+    return play
+
+
+def instead(*data: bytes) -> Play:
+    """These bytes in place of the reply; the command is not carried out."""
+    return lambda _asked: [Send(each) for each in data]
+
+
+def returned(text: str) -> Play:
+    """A reply that returns this JSON text, or what looks like it."""
+    return instead(b'{"return": ' + text.encode() + b"}\n")
+
+
+def returning(value: Any) -> Play:
+    return instead(encoded({"return": value}))
+
+
+def refusing(error: Any) -> Play:
+    return instead(encoded({"error": error}))
+
+
+def before(*data: bytes) -> Play:
+    """These bytes, and then the honest reply."""
+    return lambda asked: [*(Send(each) for each in data), Send(asked.answer())]
+
+
+def behind(*data: bytes, after_s: float = 0.0) -> Play:
+    """The honest reply, and then these bytes."""
+
+    def play(asked: Asked) -> Iterable[Action]:
+        yield Send(asked.answer())
+        if after_s:
+            yield Pause(after_s)
+        yield from (Send(each) for each in data)
+
+    return play
+
+
+def respelt(respell: Callable[[bytes], bytes]) -> Play:
+    """The honest reply in other bytes."""
+    return lambda asked: [Send(respell(asked.answer()))]
+
+
+def cut_after(size: int) -> Play:
+    """So many bytes of the honest reply, and the end."""
+    return lambda asked: [Send(asked.answer()[:size]), HangUp()]
+
+
+def _large(text: Callable[[], str]) -> Play:
+    """As :func:`returned`, but made when it is sent."""
+    return lambda asked: returned(text())(asked)
+
+
+# ------------------------------------------------------------------------------------------------------------ the plays
+
+
+def _silence(_asked: Asked) -> Iterable[Action]:
+    return ()
+
+
+def _deaf(_asked: Asked) -> Iterable[Action]:
+    yield Deaf()
+
+
+def _hang_up(_asked: Asked) -> Iterable[Action]:
+    yield HangUp()
+
+
+def _answer_and_hang_up(asked: Asked) -> Iterable[Action]:
+    yield Send(asked.answer())
+    yield HangUp()
+
+
+def _dripping(asked: Asked) -> Iterable[Action]:
+    answer = asked.answer()
+    # In one piece what is long: the rest is enough to make every read return early.
+    head, tail = answer[:-20], answer[-20:]
+    yield Send(head)
+    yield from _drips((bytes((byte,)) for byte in tail), _QUICK_DRIP_SECONDS)
+
+
+def _slowly_dripping(asked: Asked) -> Iterable[Action]:
+    return _drips((bytes((byte,)) for byte in asked.answer()), DRIP_SECONDS)
+
+
+def _replayed() -> Play:
+    """Each reply is the one that was due to the request before."""
+    last = [encoded({"return": {}})]
+
+    def play(asked: Asked) -> Iterable[Action]:
+        reply, last[0] = last[0], asked.answer()
+        yield Send(reply)
+
+    return play
+
+
+def _frozen_in_time() -> Play:
+    """The first reply to each command for ever."""
+    first: dict[str, bytes] = {}
+    return lambda asked: [Send(first.setdefault(asked.command, asked.answer()))]
+
+
+def _in_advance(asked: Asked) -> Iterable[Action]:
+    """The next reply is sent together with this one, and not when it is asked for."""
+    if asked.nth % 2 == 0:
+        yield Send(asked.answer() * 2)
+
+
+def _nested(opening: str, inner: str, closing: str, depth: int) -> Play:
+    return _large(lambda: opening * depth + inner + closing * depth)
+
+
+def _refused_at_length(size: int) -> Play:
+    return lambda asked: instead(encoded({"error": {"class": "GenericError", "desc": "x" * size}}))(asked)
+
+
+_GENERIC = {"class": "GenericError", "desc": "no"}
+_TINY = b'{"return": {}}\n'
+
+SILENT: Mapping[str, Play] = {
+    "silence": _silence,
+    "never reading": _deaf,
+}
+
+ENDLESS: Mapping[str, Play] = {
+    "an endless string": _endless(b"a", b'{"return": "'),
+    "an endless string of escapes": _endless(b"\\u0061", b'{"return": "'),
+    "an endless array": _endless(b"0,", b'{"return": ['),
+    "an endless array of objects": _endless(b'{"a":0},', b'{"return": ['),
+    "an endless object": _endless(b'"a":0,', b'{"return": {'),
+    "endless digits": _endless(b"1", b'{"return": '),
+    "an endless fraction": _endless(b"1", b'{"return": 0.'),
+    "an endless keyword": _endless(b"t", b'{"return": '),
+    "endless white space in a reply": _endless(b" ", b'{"return": '),
+    "endless white space": _endless(b" "),
+    "endless newlines": _endless(b"\n"),
+    "endless commas": _endless(b","),
+    "endless brackets": _endless(b"["),
+    "endless braces in a reply": _endless(b'{"a":', b'{"return": '),
+    "endless closing braces": _endless(b"}"),
+    "endless quotes": _endless(b"'"),
+    "endless backslashes": _endless(b"\\", b'{"return": "'),
+    "endless 0xFF": _endless(b"\xff"),
+    "endless 0xFF in a reply": _endless(b"\xff", b'{"return": '),
+    "endless 0xFE": _endless(b"\xfe"),
+    "endless bytes that are no UTF-8": _endless(b"\xc3\x28", b'{"return": "'),
+    "endless NUL": _endless(b"\0"),
+    "endless control characters": _endless(b"\x01\x1b\x07\x08"),
+    "endless tiny replies": _endless(_TINY),
+    "endless refusals": _endless(encoded({"error": _GENERIC})),
+    "endless events": _endless(encoded({"event": "RESET", "timestamp": {"seconds": 0}})),
+    "endless replies behind 0xFF": _endless(b"\xff" + _TINY),
+    "endless numbers": _endless(b"1 "),
+}
+
+DRIPPING: Mapping[str, Play] = {
+    "the reply in drips": _slowly_dripping,
+    "an endless string in drips": _endless_drips(b"a", b'{"return": "'),
+    "white space in drips": _endless_drips(b" "),
+    "0xFF in drips": _endless_drips(b"\xff"),
+    "tiny replies in drips": _endless_drips(_TINY),
+}
+
+CLOSING: Mapping[str, Play] = {
+    "hanging up": _hang_up,
+    "half a reply and hanging up": lambda asked: cut_after(len(asked.answer()) // 2)(asked),
+    "a reply without its last byte": cut_after(-1),
+    "a reply without its brace": cut_after(-2),
+    "garbage and hanging up": lambda _asked: [Send(b"\xff{[}\x00"), HangUp()],
+}
+
+# Whole messages that are no proper reply to anything.
+MALFORMED: Mapping[str, Play] = {
+    "arrays nested 14 deep": _nested("[", "", "]", 14),
+    "arrays nested 15 deep": _nested("[", "", "]", 15),
+    "arrays nested 16 deep": _nested("[", "", "]", 16),
+    "arrays nested a thousand deep": _nested("[", "", "]", 1000),
+    "objects nested 15 deep": _nested('{"a":', "0", "}", 15),
+    "objects nested 16 deep": _nested('{"a":', "0", "}", 16),
+    "objects nested a thousand deep": _nested('{"a":', "0", "}", 1000),
+    "closing more than was opened": returned("0" + "}" * 1000),
+    "a number of a thousand digits": returned("7" * 1000),
+    "1e999999": returned("1e999999"),
+    "-1e999999": returned("-1e999999"),
+    "1e-999999": returned("1e-999999"),
+    "NaN": returned("NaN"),
+    "Infinity": returned("Infinity"),
+    "-Infinity": returned("-Infinity"),
+    "a hexadecimal number": returned("0x10"),
+    "leading zeros": returned("0123"),
+    "a duplicate key": returned('{"a": 1, "a": 2}'),
+    "two returns": instead(b'{"return": {}, "return": {}}\n'),
+    "a return and an error": instead(encoded({"return": {}, "error": _GENERIC})),
+    "neither return nor error": instead(b"{}\n"),
+    "a lone surrogate": returned(r'"\ud800"'),
+    "a lone surrogate as a name": returned(r'{"\udfff": 0}'),
+    "surrogates in the wrong order": returned(r'"\udc00\ud800"'),
+    "invalid UTF-8": instead(b'{"return": "\xc3\x28"}\n'),
+    "overlong UTF-8": instead(b'{"return": "\xc0\x80"}\n'),
+    "a surrogate in UTF-8": instead(b'{"return": "\xed\xa0\x80"}\n'),
+    "an escaped NUL": returned(r'"\u0000"'),
+    "a NUL in a string": instead(b'{"return": "\0"}\n'),
+    "a newline in a string": instead(b'{"return": "\n"}\n'),
+    "single quotes": instead(b"{'return': 'it\\'s'}\n"),
+    "a comment": instead(b'{"return": {} /* none */}\n'),
+    "a trailing comma": instead(b'{"return": {},}\n'),
+    "an array": instead(b'[{"return": {}}]\n'),
+    "a string": instead(b'"return"\n'),
+    "a number": instead(b"1\n"),
+    "true": instead(b"true\n"),
+    "null": instead(b"null\n"),
+    "words": instead(b"Debian GNU/Linux 12 tenant ttyS0\r\n\r\nlogin: "),
+    "HTTP": instead(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n"),
+    "an event": instead(encoded({"event": "RESET"})),
+    "a greeting": instead(encoded({"QMP": {"version": {}, "capabilities": []}})),
+    "an error that is null": refusing(None),
+    "an error that is a string": refusing("no"),
+    "an error that is an array": refusing([_GENERIC]),
+    "an error without a description": refusing({"class": "GenericError"}),
+    "a description that is an object": refusing({"class": "GenericError", "desc": {"a": "b"}}),
+    "a description that is a number": refusing({"class": "GenericError", "desc": 5}),
+    "a class that is an object": refusing({"class": {"a": "b"}, "desc": "no"}),
+}
+
+# Whole messages of megabytes.
+HUGE: Mapping[str, Play] = {
+    "arrays nested a million deep": _nested("[", "", "]", MILLION),
+    "objects nested a million deep": _nested('{"a":', "0", "}", MILLION),
+    "both nested, in turn": _nested('[{"a":', "0", "}]", 50_000),
+    "a number of a million digits": _large(lambda: "7" * MILLION),
+    "a negative number of a million digits": _large(lambda: "-" + "7" * MILLION),
+    "a fraction of a million digits": _large(lambda: "0." + "7" * MILLION),
+    "a number of a million zeros": _large(lambda: "1" + "0" * MILLION),
+    "a string of a million characters": _large(lambda: '"' + "x" * MILLION + '"'),
+    "a string of eleven million characters": _large(lambda: '"' + "x" * _OVER_10_MIB + '"'),
+    "a string of a million escapes": _large(lambda: '"' + "\\u0041" * MILLION + '"'),
+    "an array of a million zeros": _large(lambda: "[" + "0," * (MILLION - 1) + "0]"),
+    "an array of a hundred thousand objects": _large(lambda: "[" + '{"a":0},' * 100_000 + "0]"),
+    "an array of a hundred thousand arrays": _large(lambda: "[" + "[]," * 100_000 + "0]"),
+    "an object of thirty thousand members": _large(
+        lambda: "{" + ",".join(f'"a{number}":0' for number in range(30_000)) + "}"
+    ),
+    "a string of five million characters": _large(lambda: '"' + "x" * _OVER_4_MIB + '"'),
+    "a refusal of five million characters": _refused_at_length(_OVER_4_MIB),
+    "a refusal of eleven million characters": _refused_at_length(_OVER_10_MIB),
+}
+
+REFUSING: Mapping[str, Play] = {
+    "a refusal": refusing(_GENERIC),
+    "a refusal in sixty thousand characters": refusing({"class": "GenericError", "desc": "x" * 60_000}),
+    "a refusal that moves the cursor": refusing(
+        {"class": "GenericError", "desc": "\x1b[2J\x1b]0;pwned\x07\r\nok: [x]"}
+    ),
+    "a refusal written from right to left": refusing({"class": "GenericError", "desc": "\u202e\u2066 ko\u0000"}),
+    "a refusal that is a template": refusing({"class": "GenericError", "desc": "{{ lookup('pipe', 'id') }}"}),
+    "an empty refusal": refusing({"class": "", "desc": ""}),
+    "command not found": lambda asked: refusing(
+        {"class": "CommandNotFound", "desc": f"The command {asked.command} has not been found"}
+    )(asked),
+    "command disabled": lambda asked: refusing(
+        {"class": "CommandNotFound", "desc": f"Command {asked.command} has been disabled: the command is not allowed"}
+    )(asked),
+    "frozen": lambda asked: (
+        returning("frozen")
+        if asked.command == "guest-fsfreeze-status"
+        else refusing({"class": "CommandNotFound", "desc": f"Command {asked.command} has been disabled: frozen"})
+    )(asked),
+}
+
+# The honest reply in another form, which a stream's reader takes for what it is.
+HARMLESS: Mapping[str, Play] = {
+    "white space before it": before(b" \r\n\t" * 500),
+    "white space behind it": behind(b" \r\n" * 500),
+    "the reply in quick drips": _dripping,
+    "the reply with an id": respelt(lambda reply: reply.replace(b'{"return"', b'{"id": [{}], "return"', 1)),
+    "the reply with other members": respelt(lambda reply: reply.replace(b'{"return"', b'{"a": {"b": []}, "return"', 1)),
+    "the reply in escapes": respelt(lambda reply: reply.replace(b'"return"', b'"\\u0072eturn"', 1)),
+    "the reply spread over lines": respelt(lambda reply: reply.replace(b": ", b" :\r\n\t ")),
+    "the reply without a newline": respelt(lambda reply: reply.rstrip(b"\n")),
+    "the reply in single quotes": respelt(lambda reply: reply.replace(b'"return"', b"'return'", 1)),
+}
+
+# The honest reply comes too; what else comes must not be taken for it.
+AROUND: Mapping[str, Play] = {
+    "a reply before it": before(_TINY),
+    "a hundred replies before it": before(_TINY * 100),
+    "a thousand replies before it": before(_TINY * 1000),
+    "a refusal before it": before(encoded({"error": _GENERIC})),
+    "a reply with an id before it": before(b'{"return": {}, "id": 5}\n'),
+    "garbage before it": before(b"\x00\x01garbage {[}] "),
+    "half a reply before it": before(b'{"return": "'),
+    "0xFF before it": before(b"\xff"),
+    "0xFF and a reply before it": before(b"\xff" + _TINY),
+    "an event before it": before(encoded({"event": "RESET"})),
+    "a reply behind it": behind(_TINY),
+    "a thousand replies behind it": behind(_TINY * 1000),
+    "a reply somewhat later": behind(_TINY, after_s=0.002),
+    "half a reply behind it": behind(b'{"return": "'),
+    "half a reply somewhat later": behind(b'{"return": "', after_s=0.002),
+    "garbage behind it": behind(b"\x00garbage }"),
+    "0xFF behind it": behind(b"\xff"),
+    "0xFF and a reply behind it": behind(b"\xff" + _TINY),
+    "a closing brace behind it": behind(b"}"),
+    "the reply twice": respelt(lambda reply: reply * 2),
+    "the next reply in advance": _in_advance,
+    "the reply and hanging up": _answer_and_hang_up,
+}
+
+# They keep what came before, so each play of them is made anew.
+REPEATING: Mapping[str, Callable[[], Play]] = {
+    "the reply to the request before": _replayed,
+    "the first reply for ever": _frozen_in_time,
+}
+
+
+def _wrong_id(change: Callable[[Any], Any]) -> Play:
+    """A sync whose answer is not what was asked for; all else is honest."""
+
+    def play(asked: Asked) -> Iterable[Action]:
+        if asked.command.startswith("guest-sync"):
+            yield Send(encoded({"return": change(asked.arguments["id"])}, asked.command))
+        else:
+            yield Send(asked.answer())
+
+    return play
+
+
+SYNCING: Mapping[str, Play] = {
+    "another id": _wrong_id(lambda number: number + 1),
+    "a negative id": _wrong_id(lambda number: -number),
+    "the id beyond 64 bits": _wrong_id(lambda number: number + 2**64),
+    "the id as a fraction": _wrong_id(lambda number: float(number) + 0.5),
+    "the id as a string": _wrong_id(str),
+    "the id in a list": _wrong_id(lambda number: [number]),
+    "the id in an object": _wrong_id(lambda number: {"id": number}),
+    "true for an id": _wrong_id(lambda _number: True),
+    "null for an id": _wrong_id(lambda _number: None),
+    "no delimiter": respelt(lambda reply: reply.replace(b"\xff", b"")),
+    "the delimiter behind the reply": respelt(lambda reply: reply.replace(b"\xff", b"") + b"\xff"),
+    "the delimiter in the reply": respelt(lambda reply: b'{"ret\xffurn": 0}' + reply.replace(b"\xff", b"")),
+    "many delimiters": respelt(lambda reply: reply.replace(b"\xff", b"\xff" * 200)),
+}
+
+
+def chunks(actions: Iterable[Action]) -> Iterator[bytes]:
+    """The bytes alone."""
+    return (action.data for action in actions if isinstance(action, Send))

@@ -1,0 +1,169 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A process that runs the modules against hostile agents, one case after the other, and says what each cost.
+
+It lives as long as its standard input; each line of that is a case, each line of its standard output what came of it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import gc
+import io
+import json
+import os
+import socket
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from types import ModuleType
+from typing import Any
+
+from tests.support.collection import make_importable
+
+make_importable()
+
+from ansible_collections.qemu.guest_agent.plugins.module_utils import resync  # noqa: E402
+from ansible_collections.qemu.guest_agent.plugins.module_utils.channels import hypervisor  # noqa: E402
+from ansible_collections.qemu.guest_agent.plugins.modules import qga_info, qga_update_time  # noqa: E402
+
+from tests.hostile.case import Case, Verdict  # noqa: E402
+from tests.hostile.libvirt_client import RemoteLibvirt  # noqa: E402
+from tests.support.module_args import module_args  # noqa: E402
+
+MODULES: Mapping[str, ModuleType] = {"qga_info": qga_info, "qga_update_time": qga_update_time}
+
+# What a step of a silent agent is waited for; the true one is five seconds, for a hwclock that no hostile agent runs.
+_HWCLOCK_SECONDS = 0.5
+
+_LIBC = ctypes.CDLL(None)
+
+# A call through libvirt that was given up goes on by itself for what is left of its last second.
+_SETTLE_SECONDS = 10.0
+
+
+def run(case: Case, baseline_kib: int = 0) -> Verdict:
+    threads, descriptors = set(threading.enumerate()), _descriptors()
+    _forget_peak()
+    began = time.monotonic()
+    with _in_place(case):
+        output, noise = _printed(case)
+    seconds = time.monotonic() - began
+    result, more = _read(output)
+    _settle(threads, descriptors)
+    peak_kib = _memory("VmHWM") - baseline_kib  # of a call that was given up, the reply may still have come
+    _trim()
+    return Verdict(
+        result,
+        noise + more,
+        seconds,
+        peak_kib,
+        _memory("VmRSS") - baseline_kib,
+        [each.name for each in threading.enumerate() if each not in threads],
+        sorted(_descriptors() - descriptors),
+    )
+
+
+def _printed(case: Case) -> tuple[str, str]:
+    """What the module wrote to its standard output, and a traceback and what it wrote to standard error."""
+    output, errors = io.StringIO(), io.StringIO()
+    trace = ""
+    with contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors), module_args(dict(case.arguments)):
+        try:
+            MODULES[case.module].main()
+        except SystemExit:
+            pass
+        except BaseException:
+            trace = traceback.format_exc()
+    return output.getvalue(), trace + errors.getvalue()
+
+
+def _read(output: str) -> tuple[dict[str, Any] | None, str]:
+    try:
+        result = json.loads(output)
+    except ValueError:
+        return None, output
+    return (result, "") if isinstance(result, dict) else (None, output)
+
+
+@contextlib.contextmanager
+def _in_place(case: Case) -> Iterator[None]:
+    """With what stands in for libvirt and for vsock."""
+    imported, made = hypervisor.import_libvirt, socket.socket
+    if case.libvirtd is not None:
+        hypervisor.import_libvirt = RemoteLibvirt(case.libvirtd).modules
+    if case.vsock is not None:
+        socket.socket = _vsock_at(case.vsock)  # type: ignore[misc]
+    try:
+        yield
+    finally:
+        hypervisor.import_libvirt, socket.socket = imported, made  # type: ignore[misc]
+
+
+def _vsock_at(path: str) -> type[socket.socket]:
+    class StandIn(socket.socket):
+        """Many machines have no loopback for vsock."""
+
+        def __init__(self, family: int = -1, *rest: Any, **named: Any) -> None:
+            self.is_vsock = family == socket.AF_VSOCK
+            super().__init__(socket.AF_UNIX if self.is_vsock else family, *rest, **named)
+
+        def connect_ex(self, address: Any) -> int:
+            return super().connect_ex(path if self.is_vsock else address)
+
+    return StandIn
+
+
+def _descriptors() -> set[str]:
+    """Each with what it stands for: a number may be another file's by now."""
+    found = set()
+    for number in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):
+            found.add(f"{number} {os.readlink(f'/proc/self/fd/{number}')}")
+    return found
+
+
+def _settle(threads: set[threading.Thread], descriptors: set[str]) -> None:
+    until = time.monotonic() + _SETTLE_SECONDS
+    while time.monotonic() < until:
+        gc.collect()
+        if set(threading.enumerate()) <= threads and _descriptors() <= descriptors:
+            return
+        time.sleep(0.005)
+
+
+def _forget_peak() -> None:
+    with open("/proc/self/clear_refs", "w") as refs:
+        refs.write("5")  # proc(5): the peak becomes what is resident now
+
+
+def _trim() -> None:
+    """Give free memory back to the system, as far as the C library can (malloc_trim(3))."""
+    gc.collect()
+    _LIBC.malloc_trim(0)
+
+
+def _memory(what: str) -> int:
+    with open("/proc/self/status") as status:
+        return next(int(line.split()[1]) for line in status if line.startswith(what))
+
+
+def main() -> None:
+    resync._HWCLOCK_SECONDS = _HWCLOCK_SECONDS
+    output = os.fdopen(os.dup(sys.stdout.fileno()), "w")
+    baseline_kib = 0
+    for line in sys.stdin:
+        case = Case(**json.loads(line))
+        print(json.dumps(asdict(run(case, baseline_kib))), file=output, flush=True)
+        # The first case is an honest agent's, and has imported all that there is to import.
+        baseline_kib = baseline_kib or _memory("VmRSS")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,121 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Several processes that run modules, each one case at a time."""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from tests.hostile.agent import HostileAgent, honestly
+from tests.hostile.case import Case, Verdict
+from tests.hostile.channels import CHANNELS
+from tests.hostile.guest import EXTENDED, Guest
+from tests.support.collection import ROOT
+
+_GRACE_SECONDS = 20.0
+# The C library keeps what threads have freed, each in an arena of its own (mallopt(3)); what is used is to be measured.
+_ENVIRONMENT = {"MALLOC_ARENA_MAX": "1"}
+_MOST_KEPT_KIB = 4096
+_WARM_UP = tuple((module, channel) for module in ("qga_info", "qga_update_time") for channel in ("unix", "libvirt"))
+
+
+class Victim:
+    """One process: ``with Victim() as victim: victim.run(case)``. It has met an honest agent when it is ready."""
+
+    def __enter__(self) -> Victim:
+        self._start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop()
+
+    def run(self, case: Case) -> Verdict:
+        verdict = self._ask(case)
+        if verdict.kept_kib > _MOST_KEPT_KIB:
+            # What is free in it would hide what the next case takes.
+            self._stop()
+            self._start()
+        return verdict
+
+    def _start(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.hostile.victim"],
+            cwd=ROOT,
+            env={**os.environ, **_ENVIRONMENT},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for module, channel in _WARM_UP:
+            with reached(HostileAgent(Guest(EXTENDED), honestly), channel, module) as case:
+                verdict = self._ask(case)
+            if verdict.result is None or "error" in verdict.result or verdict.noise:
+                raise RuntimeError(f"{module} failed with an honest agent: {verdict}")
+
+    def _stop(self) -> None:
+        self._process.stdin.close()  # type: ignore[union-attr]  # it has a pipe
+        try:
+            self._process.wait(_GRACE_SECONDS)
+        finally:
+            self._process.kill()
+            self._process.wait()
+            self._process.stdout.close()  # type: ignore[union-attr]
+
+    def _ask(self, case: Case) -> Verdict:
+        assert self._process.stdin is not None and self._process.stdout is not None  # noqa: PT018
+        self._process.stdin.write(json.dumps(asdict(case)) + "\n")
+        self._process.stdin.flush()
+        line = self._process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"the process died of {case}")
+        return Verdict(**json.loads(line))
+
+
+class Victims:
+    """As many as are wanted; each case takes the next one that is free."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self._free: queue.SimpleQueue[Victim] = queue.SimpleQueue()
+
+    def __enter__(self) -> Victims:
+        self._all = ExitStack()
+        with ExitStack() as begun:
+            for _victim in range(self._count):
+                self._free.put(begun.enter_context(Victim()))
+            self._all = begun.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._all.__exit__(kind, error, trace)
+
+    def run(self, case: Case) -> Verdict:
+        victim = self._free.get()
+        try:
+            return victim.run(case)
+        finally:
+            self._free.put(victim)
+
+
+@contextmanager
+def reached(agent: HostileAgent, channel: str, module: str, **options: Any) -> Iterator[Case]:
+    """A case whose guest has this agent, behind this channel."""
+    with tempfile.TemporaryDirectory(prefix="hostile-") as directory, CHANNELS[channel](agent, Path(directory)) as way:
+        yield Case(module, {**way.options, **options}, **way.stand_ins)

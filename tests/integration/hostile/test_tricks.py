@@ -1,0 +1,72 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Every trick of the fixed list through every channel, played to the modules themselves.
+
+What an agent may make them do is at most: fail with a documented code, or return what is well-formed, typed and, as far
+as the agent did not lie, true; in the time that the options allow and in the memory that a message's limit allows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from tests.hostile.agent import HostileAgent, honestly
+from tests.hostile.case import Verdict
+from tests.hostile.cases import MODULES, UNIX, Round, rounds
+from tests.hostile.guest import EXTENDED, Guest
+from tests.hostile.judge import faults
+from tests.hostile.records import Records
+from tests.hostile.victims import Victims, reached
+
+_AT_ONCE = 6
+
+Played = Future[tuple[Guest, Verdict]]
+
+
+def play(victims: Victims, each: Round) -> tuple[Guest, Verdict]:
+    agent = each.trick.agent()
+    with reached(agent, each.channel, each.module, **each.options) as case:
+        return agent.guest, victims.run(case)
+
+
+@pytest.fixture(scope="module")
+def played(request: pytest.FixtureRequest, victims: Victims) -> Iterator[Mapping[Round, Played]]:
+    """All rounds that were chosen, several at a time: most wait for most of their time."""
+    chosen = [
+        item.callspec.params["each"]
+        for item in request.session.items
+        if getattr(item, "module", None) is request.module
+    ]
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        yield {each: pool.submit(play, victims, each) for each in chosen}
+        pool.shutdown(cancel_futures=True)
+
+
+@pytest.fixture(scope="module")
+def honest(victims: Victims) -> dict[str, dict[str, Any]]:
+    """What each module returns of an honest guest."""
+
+    def entry(work: str) -> dict[str, Any]:
+        module, options = MODULES[work]
+        with reached(HostileAgent(Guest(EXTENDED), honestly), UNIX, module, **options) as case:
+            result = victims.run(case).result
+        assert result is not None
+        found: dict[str, Any] = result["guest"]
+        return found
+
+    return {work: entry(work) for work in MODULES}
+
+
+@pytest.mark.parametrize("each", tuple(rounds()), ids=str)
+def test_a_trick_comes_to_nothing(
+    each: Round, played: Mapping[Round, Played], honest: Mapping[str, Any], records: Records
+) -> None:
+    guest, verdict = played[each].result()
+    records.add(each.channel, "tricks", str(each.trick), verdict)
+    assert list(faults(each, guest, verdict, honest[each.trick.work])) == []
