@@ -29,10 +29,7 @@ def outcome(host: str, listed: Entry, batches: Sequence[Entry]) -> Outcome:
     """
     results = [_result(each) for each in (listed, *_items(batches))]
     errors = [_error(each) for each in results if "guests" not in each]
-    away = set(not_here(listed))
-    set_aside = [
-        guest for guest in _guests(listed) if guest.get("status") != "gathered" and guest.get("name") not in away
-    ]
+    set_aside = [guest for guest in _set_aside(listed) if not _is_elsewhere(guest)]
     worked_on = [guest for batch in results[1:] for guest in _guests(batch)]
     lost = [guest for batch in results[1:] if "guests" not in batch for guest in _lost(batch)]
     return {"host": host, "guests": [*set_aside, *worked_on, *lost], "error": errors[0] if errors else None}
@@ -43,23 +40,14 @@ def found(host: str, listed: Entry) -> Outcome:
 
     :raises TypeError: this is no registered result
     """
-    away = not_here(listed)
+    # They were named themselves, and are on another hypervisor or on none.
+    not_here = [guest.get("name") for guest in _set_aside(listed) if _is_elsewhere(guest)]
     return {
         "host": host,
         "answered": "guests" in _result(listed),
-        "count": len(_guests(listed)) - len(away),
-        "not_here": away,
+        "count": len(_guests(listed)) - len(not_here),
+        "not_here": not_here,
     }
-
-
-def not_here(listed: Entry) -> list[Any]:
-    """The guests that were named themselves, and are on another hypervisor or on none."""
-    set_aside = [guest for guest in _guests(listed) if guest.get("status") != "gathered"]
-    return [
-        guest.get("name")
-        for guest in set_aside
-        if any(_mapping(guest.get(why)).get("code") == "not_found" for why in ("reason", "error"))
-    ]
 
 
 def elsewhere(hosts: Iterable[str], everywhere: Sequence[Entry], somewhere: Iterable[Entry]) -> list[Outcome]:
@@ -114,6 +102,15 @@ def _error(result: Entry) -> Outcome:
 
 def _problem(code: str, message: str) -> Outcome:
     return {"code": code, "message": message, "hint": ""}
+
+
+def _set_aside(listed: Entry) -> list[Entry]:
+    """The guests that are not to be worked on."""
+    return [guest for guest in _guests(listed) if guest.get("status") != "gathered"]
+
+
+def _is_elsewhere(guest: Entry) -> bool:
+    return any(_mapping(guest.get(why)).get("code") == "not_found" for why in ("reason", "error"))
 
 
 def _guests(result: Entry) -> list[Entry]:

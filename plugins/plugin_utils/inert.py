@@ -10,15 +10,9 @@ of Ansible, a text in them that looks like a template is one. So no text that go
 
 from __future__ import annotations
 
-import re
 from typing import Any, Mapping
 
-# What opens a Jinja expression, statement or comment. A brace at the end would open one together with what a playbook
-# joins to it.
-_OPENING = re.compile(r"\{(?=[{%#]|\Z)")
-
-# Behind this, a text says itself what opens an expression in it (ansible.template, JINJA2_OVERRIDE).
-_HEADER = "#jinja2:"
+from ..module_utils import untrusted
 
 # The keys that Ansible's own JSON has for vaulted, trusted and typed values (ansible.parsing.ajson, ansible-core 2.18;
 # module_utils/_internal/_json, ansible-core 2.19).
@@ -43,10 +37,7 @@ def inert(value: Any) -> Any:
 
 def _text(value: str) -> str:
     # Ansible has types of its own below str; the unbound method gives a plain one, whatever they override.
-    text = _OPENING.sub(r"\\x7b", str.__str__(value))
-    # A piece of the header is the whole of it together with what a playbook joins to it.
-    begins_header = text.startswith(_HEADER) or (text and _HEADER.startswith(text))
-    return "\\x23" + text[1:] if begins_header else text
+    return untrusted.inert(str.__str__(value))
 
 
 def _key(name: object) -> str:

@@ -18,7 +18,14 @@ from typing import Any
 
 import yaml
 
-from tests.support.collection import install
+from tests.support import terminal
+from tests.support.collection import ROOT, install
+
+# Of each ansible-core that is supported, where its programs are. The environment that the tests run in has the newest.
+CORES: Mapping[str, Path] = {
+    **{version: ROOT / f".venvs/core-{version}/bin" for version in ("2.17", "2.18")},
+    "2.19": Path(sys.executable).parent,
+}
 
 _CALLBACKS = Path(__file__).with_name("callback")
 _CONNECTIONS = Path(__file__).with_name("connection")
@@ -36,7 +43,10 @@ class TaskRecord:
 
 @dataclass(frozen=True)
 class PlaybookRun:
-    """A finished playbook: its exit status, all that it printed, and its tasks in order."""
+    """A finished playbook: its exit status, all that it printed, and its tasks in order.
+
+    Ends of lines are as they were printed only if that was on a terminal.
+    """
 
     status: int
     output: str
@@ -67,46 +77,83 @@ def _run_play(host: str, tasks: Sequence[Mapping[str, Any]], *arguments: str) ->
         return run_playbook(playbook, *arguments)
 
 
-def run_playbook(playbook: Path, *arguments: str, environment: Mapping[str, str] | None = None) -> PlaybookRun:
-    """Run a playbook file with this interpreter's ansible-playbook, here if ``arguments`` do not say else."""
-    return _run(["-i", "localhost,", "-c", "local", *arguments, str(playbook)], environment)
+def run_playbook(
+    playbook: Path,
+    *arguments: str,
+    environment: Mapping[str, str] | None = None,
+    core: str | None = None,
+    on_terminal: bool = False,
+) -> PlaybookRun:
+    """Run a playbook file with this interpreter's ansible-playbook or another ``core``'s, here if ``arguments`` do not
+    say else.
+    """
+    arguments = ("-i", "localhost,", "-c", "local", *arguments, str(playbook))
+    return _run(arguments, environment, core=core, on_terminal=on_terminal)
 
 
 def run_playbook_of_collection(
-    name: str, *arguments: str, inventory: str | Path = "localhost,", directory: Path | None = None
+    name: str,
+    *arguments: str,
+    inventory: str | Path = "localhost,",
+    directory: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+    core: str | None = None,
+    on_terminal: bool = False,
+    within: Sequence[str] = (),
 ) -> PlaybookRun:
     """Run a playbook as a user would, by its full name and from ``directory``; hosts are here if the inventory does not
-    say else.
+    say else. ``within`` is a command that runs the one behind it.
     """
-    return _run(["-i", str(inventory), "-c", "local", *arguments, f"qemu.guest_agent.{name}"], directory=directory)
+    arguments = ("-i", str(inventory), "-c", "local", *arguments, f"qemu.guest_agent.{name}")
+    return _run(arguments, environment, directory, core=core, on_terminal=on_terminal, within=within)
 
 
 def _run(
-    arguments: Sequence[str], environment: Mapping[str, str] | None = None, directory: Path | None = None
+    arguments: Sequence[str],
+    environment: Mapping[str, str] | None = None,
+    directory: Path | None = None,
+    *,
+    core: str | None = None,
+    on_terminal: bool = False,
+    within: Sequence[str] = (),
 ) -> PlaybookRun:
     with tempfile.TemporaryDirectory() as records_directory:
         records = Path(records_directory) / "records"
         records.touch()
-        done = subprocess.run(
-            [
-                str(Path(sys.executable).with_name("ansible-playbook")),
-                *("-e", f"ansible_python_interpreter={sys.executable}", *arguments),
-            ],
-            cwd=directory,
-            env={
-                **os.environ,
-                "ANSIBLE_COLLECTIONS_PATH": str(install()),
-                "ANSIBLE_CALLBACK_PLUGINS": str(_CALLBACKS),
-                "ANSIBLE_CALLBACKS_ENABLED": "task_records",
-                "ANSIBLE_CONNECTION_PLUGINS": str(_CONNECTIONS),
-                "ANSIBLE_LOCALHOST_WARNING": "false",
-                "QGA_TASK_RECORDS": str(records),
-                **(environment or {}),
-            },
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            check=False,
-        )
+        command = [
+            *(*within, str(_program(core)), "-e", f"ansible_python_interpreter={sys.executable}"),
+            *arguments,
+        ]
+        settings = {
+            **os.environ,
+            "ANSIBLE_COLLECTIONS_PATH": str(install()),
+            "ANSIBLE_CALLBACK_PLUGINS": str(_CALLBACKS),
+            "ANSIBLE_CALLBACKS_ENABLED": "task_records",
+            "ANSIBLE_CONNECTION_PLUGINS": str(_CONNECTIONS),
+            "ANSIBLE_LOCALHOST_WARNING": "false",
+            "QGA_TASK_RECORDS": str(records),
+            **(environment or {}),
+        }
+        if on_terminal:
+            status, output = terminal.run(command, settings, directory)
+        else:
+            done = subprocess.run(
+                command,
+                cwd=directory,
+                env=settings,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                check=False,
+            )
+            status, output = done.returncode, done.stdout
         lines = records.read_text(encoding="utf-8").splitlines()
-    return PlaybookRun(done.returncode, done.stdout, tuple(TaskRecord(**json.loads(line)) for line in lines))
+    return PlaybookRun(status, output, tuple(TaskRecord(**json.loads(line)) for line in lines))
+
+
+def _program(core: str | None) -> Path:
+    directory = CORES["2.19"] if core is None else CORES[core]
+    program = directory / "ansible-playbook"
+    if not program.exists():
+        raise RuntimeError(f"there is no ansible-core {core} in {directory.parent}; make unit-all makes it")
+    return program

@@ -17,7 +17,7 @@ import yaml
 from ansible.errors import AnsibleFilterError
 from ansible_collections.qemu.guest_agent.plugins.filter.fleet_report import FilterModule
 
-from tests.support.collection import ROOT, make_importable
+from tests.support.collection import make_importable
 
 FILTERS = FilterModule().filters()
 html, text, totals = (FILTERS[f"fleet_report_{name}"] for name in ("html", "text", "totals"))
@@ -86,18 +86,6 @@ def test_results_that_are_none_are_refused_in_a_sentence(name: str, results: obj
         AnsibleFilterError, match=f"{name}: the results of a fleet are a list with one dict per hypervisor"
     ):
         FILTERS[name](results)
-
-
-@pytest.mark.parametrize("name", FILTERS)
-def test_every_filter_is_documented(name: str) -> None:
-    documentation = yaml.safe_load((ROOT / f"plugins/filter/{name}.yml").read_text(encoding="utf-8"))
-    assert documentation["DOCUMENTATION"]["name"] == name
-    code = FILTERS[name].__code__
-    options = set(documentation["DOCUMENTATION"]["options"]) - {"_input"}
-    assert options == set(code.co_varnames[1 : code.co_argcount])
-    examples = yaml.safe_load(documentation["EXAMPLES"])
-    assert f"qemu.guest_agent.{name}" in json.dumps(examples)
-    assert documentation["RETURN"]["_value"]["type"]
 
 
 def test_in_a_play_nothing_that_a_guest_sends_becomes_a_template(tmp_path: Path) -> None:

@@ -1,0 +1,247 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The playbooks where what they write does not go: the guests have their time, and the run says what is missing."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.support.ansible_run import CORES, PlaybookRun, run_playbook_of_collection
+from tests.support.fake_agent import SECOND_NS
+from tests.support.simulated_fleet import Profile, SimulatedFleet
+from tests.support.small_disk import SmallDisk, may_be_mounted
+
+BEHIND_NS = -3 * SECOND_NS
+NEAR_NS = SECOND_NS // 10
+GUESTS = [f"{hypervisor}/web{number}" for hypervisor in ("hv1", "hv2") for number in (1, 2)]
+*OLDER_CORES, NEWEST_CORE = CORES
+NO_ROOM = "No space left on device"
+OLD = "the report of the day before\n"
+
+on_small_disk = pytest.mark.skipif(
+    not may_be_mounted(),
+    reason="a small disk has to be mounted, which this user may not; the limit on files' size stays",
+)
+
+ONE_HYPERVISOR = ("--limit", "hv1")
+# Each module costs less so.
+ENVIRONMENT = {"ANSIBLE_PIPELINING": "1"}
+
+# Root may write anywhere, unless it lays that privilege down.
+NO_OVERRIDE = "-dac_override,-dac_read_search"
+UNPRIVILEGED = (
+    ("setpriv", f"--bounding-set={NO_OVERRIDE}", f"--inh-caps={NO_OVERRIDE}", "--") if os.geteuid() == 0 else ()
+)
+
+
+@pytest.fixture(scope="module")
+def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimulatedFleet]:
+    profiles = {name: Profile(offset_ns=BEHIND_NS) for name in GUESTS}
+    with SimulatedFleet(tmp_path_factory.mktemp("fleet"), profiles) as running:
+        yield running
+
+
+def set_back(fleet: SimulatedFleet) -> None:
+    fleet.shift({name: BEHIND_NS - offset_ns for name, offset_ns in fleet.truths().items()})
+
+
+@pytest.fixture(autouse=True)
+def _behind(fleet: SimulatedFleet) -> None:
+    set_back(fleet)
+
+
+@pytest.fixture(scope="module")
+def inventory(fleet: SimulatedFleet, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    hosts = {
+        name: {"qga_sockets": [str(Path(fleet.path(f"{name}/web1")).with_name("*.qga"))]} for name in ("hv1", "hv2")
+    }
+    file = tmp_path_factory.mktemp("inventory") / "hypervisors.yml"
+    file.write_text(yaml.safe_dump({"all": {"hosts": hosts}}), encoding="utf-8")
+    return file
+
+
+def complaints(run: PlaybookRun) -> list[str]:
+    """The sentences of all that failed for good, from first to last."""
+    return [
+        task.result["msg"]
+        for task in run.tasks
+        if task.task in ("Say that the report is not written", "Say that they are not written")
+    ]
+
+
+def table(run: PlaybookRun) -> list[str]:
+    return list(run.result("Tell what came of it")["msg"])
+
+
+def content(path: Path) -> dict[str, str]:
+    return {file.name: file.read_text(encoding="utf-8") for file in path.iterdir()}
+
+
+# --------------------------------------------------------------------------------------------------------- resync_fleet
+
+
+def resync(report: Path, inventory: Path, *arguments: str, **how: object) -> PlaybookRun:
+    return run_playbook_of_collection(
+        "resync_fleet", "-e", f"qga_report={report}", *arguments, inventory=inventory, environment=ENVIRONMENT, **how
+    )
+
+
+def only_the_report_is_missing(run: PlaybookRun, report: Path, why: str, fleet: SimulatedFleet) -> None:
+    assert complaints(run) == [f"The report could not be written to {report}: {why}."], run.output
+    assert run.status == 2
+    *hypervisors, total = (line.split()[:3] for line in table(run)[2:])
+    assert hypervisors == [[name, "2", "2"] for name, _guests, _corrected in hypervisors]
+    are_right = [name for name, offset_ns in fleet.truths().items() if abs(offset_ns) < NEAR_NS]
+    assert total == ["total", str(len(are_right)), str(len(are_right))]
+    assert are_right
+
+
+def resync_without_room(disk: SmallDisk, report: Path, fleet: SimulatedFleet, inventory: Path, core: str) -> None:
+    (disk.content / report.name).write_text(OLD, encoding="utf-8")
+    run = resync(report, inventory, core=core, within=disk.within)
+    only_the_report_is_missing(run, report, NO_ROOM, fleet)
+    assert content(disk.content) == {report.name: OLD}
+
+
+@on_small_disk
+@pytest.mark.parametrize("core", OLDER_CORES)
+def test_a_disk_without_room_keeps_the_old_report_whole(
+    core: str, fleet: SimulatedFleet, inventory: Path, tmp_path: Path
+) -> None:
+    with SmallDisk(tmp_path, 16) as disk:
+        resync_without_room(disk, tmp_path / "report.html", fleet, inventory, core)
+
+
+@on_small_disk
+def test_with_room_again_the_report_is_written(fleet: SimulatedFleet, inventory: Path, tmp_path: Path) -> None:
+    with SmallDisk(tmp_path, 16) as disk:
+        resync_without_room(disk, tmp_path / "report.html", fleet, inventory, NEWEST_CORE)
+        disk.remount("size=4m")
+        run = resync(tmp_path / "report.html", inventory, within=disk.within)
+        assert run.status == 0, run.output
+        (report,) = content(disk.content).values()
+        assert "All 4 guests are within tolerance." in report
+        assert report.endswith("</html>\n")
+
+
+@on_small_disk
+def test_a_file_system_that_is_read_only_is_said(fleet: SimulatedFleet, inventory: Path, tmp_path: Path) -> None:
+    with SmallDisk(tmp_path, 4096) as disk:
+        (disk.content / "report.html").write_text(OLD, encoding="utf-8")
+        disk.remount("ro")
+        run = resync(tmp_path / "report.html", inventory, *ONE_HYPERVISOR, within=disk.within)
+        only_the_report_is_missing(run, tmp_path / "report.html", f"Destination {tmp_path} not writable", fleet)
+        assert (disk.content / "report.html").read_text(encoding="utf-8") == OLD
+
+
+def test_a_directory_that_may_not_be_written_to_is_said(fleet: SimulatedFleet, inventory: Path, tmp_path: Path) -> None:
+    tmp_path.chmod(0o555)
+    try:
+        run = resync(tmp_path / "report.html", inventory, *ONE_HYPERVISOR, within=UNPRIVILEGED)
+    finally:
+        tmp_path.chmod(0o755)
+    only_the_report_is_missing(run, tmp_path / "report.html", f"Destination {tmp_path} not writable", fleet)
+
+
+@pytest.mark.parametrize(
+    ("report", "why"),
+    [
+        ("missing/report.html", "Destination directory {0}/missing does not exist"),
+        ("file/report.html", "Not a directory"),
+        ("directory", "it is a directory"),
+    ],
+)
+def test_a_place_that_is_none_is_said(
+    report: str, why: str, fleet: SimulatedFleet, inventory: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text(OLD, encoding="utf-8")
+    (tmp_path / "directory").mkdir()
+    only_the_report_is_missing(
+        resync(tmp_path / report, inventory, *ONE_HYPERVISOR), tmp_path / report, why.format(tmp_path), fleet
+    )
+    assert (tmp_path / "file").read_text(encoding="utf-8") == OLD
+    assert list((tmp_path / "directory").iterdir()) == []
+
+
+def test_a_limit_on_the_size_of_files_is_said(fleet: SimulatedFleet, inventory: Path, tmp_path: Path) -> None:
+    """As little room as on a disk that is nearly full, and it takes no privilege to make it so."""
+    report = tmp_path / "report.html"
+    report.write_text(OLD, encoding="utf-8")
+    missing = [f"/nonexistent/{'x' * 60}{number}.qga" for number in range(1000)]
+    sockets = json.dumps({"qga_sockets": [fleet.path("hv1/web1"), fleet.path("hv1/web2"), *missing]})
+    # More than Ansible writes for itself, and less than so many guests take.
+    run = run_playbook_of_collection(
+        *("resync_fleet", "-e", f"qga_report={report}", *ONE_HYPERVISOR, "-e", sockets),
+        inventory=inventory,
+        environment={**ENVIRONMENT, "QGA_TASK_RECORDS": "/dev/null"},  # or these would be too large first
+        within=("prlimit", "--fsize=500000", "--"),
+    )
+    assert run.status == 2
+    assert f"The report could not be written to {report}: File too large." in run.output
+    assert re.search(r'"hv1 +2 +2 ', run.output)
+    assert re.search(r'"\(nowhere\) +1,000 +0 +0 +0 +1,000 ', run.output)
+    assert all(abs(offset_ns) < NEAR_NS for name, offset_ns in fleet.truths().items() if name.startswith("hv1/"))
+    assert report.read_text(encoding="utf-8") == OLD
+
+
+# --------------------------------------------------------------------------------------------------------- gather_facts
+
+
+def gather(directory: Path, inventory: Path, **how: object) -> PlaybookRun:
+    return run_playbook_of_collection(
+        "gather_facts", "-e", f"qga_directory={directory}", inventory=inventory, environment=ENVIRONMENT, **how
+    )
+
+
+def lacks(run: PlaybookRun) -> list[str]:
+    """The names of the files that the summary says are missing."""
+    assert run.status == 2, run.output
+    (last,) = (line for line in table(run) if line.startswith("The files are in "))
+    return re.findall(r"(\w+\.json)", last)
+
+
+@on_small_disk
+def test_facts_without_room_leave_the_old_ones_whole_until_there_is_room(inventory: Path, tmp_path: Path) -> None:
+    with SmallDisk(tmp_path, 4) as disk:
+        (disk.content / "hv1.json").write_text(OLD, encoding="utf-8")
+        run = gather(tmp_path, inventory, within=disk.within)
+        assert sorted(complaints(run)) == [
+            f"The facts could not be written to {tmp_path / name}: {NO_ROOM}." for name in ("hv1.json", "hv2.json")
+        ], run.output
+        assert lacks(run) == ["hv1.json", "hv2.json"]
+        assert [line.split()[:3] for line in table(run)[2:4]] == [["hv1", "2", "2"], ["hv2", "2", "2"]]
+        assert content(disk.content) == {"hv1.json": OLD}
+
+        disk.remount("size=4m")
+        run = gather(tmp_path, inventory, within=disk.within)
+        assert run.status == 0, run.output
+        facts = {name: json.loads(text) for name, text in content(disk.content).items()}
+        assert {name: len(each["guests"]) for name, each in facts.items()} == {"hv1.json": 2, "hv2.json": 2}
+
+
+def test_one_file_that_cannot_be_written_costs_no_other(inventory: Path, tmp_path: Path) -> None:
+    (tmp_path / "hv1.json").mkdir()
+    run = gather(tmp_path, inventory)
+    assert complaints(run) == [f"The facts could not be written to {tmp_path}/hv1.json: it is a directory."], run.output
+    assert lacks(run) == ["hv1.json"]
+    assert len(json.loads((tmp_path / "hv2.json").read_text(encoding="utf-8"))["guests"]) == 2
+
+
+def test_a_directory_that_cannot_be_made_is_said_for_each_file(inventory: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text(OLD, encoding="utf-8")
+    run = gather(tmp_path / "file", inventory)
+    assert sorted(complaints(run)) == [
+        f"The facts could not be written to {tmp_path}/file/{name}.json: {tmp_path}/file already exists as a file."
+        for name in ("hv1", "hv2")
+    ], run.output
+    assert lacks(run) == ["hv1.json", "hv2.json"]
+    assert content(tmp_path) == {"file": OLD}

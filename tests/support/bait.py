@@ -1,0 +1,176 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Texts that do something to who takes them for more than text, and guests that say nothing else.
+
+Whoever carries one out leaves a file: a canary. The texts are for Jinja, YAML, Ansible's JSON, shells, terminals,
+readers and browsers.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from tests.hostile.actions import Action, Asked, Play, Send
+from tests.hostile.agent import HostileAgent
+from tests.hostile.guest import COMMAND_INFO, EXTENDED, FACTS, STOCK, Guest, encoded
+
+# More than a text may have, and more than a message may.
+_TOO_LONG = 5_000
+_FAR_TOO_LONG = 10_000_000
+
+
+def baits(canaries: Path) -> dict[str, str]:
+    """The texts by a name of letters, after which their canaries are called."""
+
+    def lookup(name: str) -> str:
+        return f"lookup('pipe', 'touch {canaries}/{name}')"
+
+    def header(name: str) -> str:
+        return f"<<lookup(*'pipe|touch {canaries}/{name}'.split('|'))>>"
+
+    own_marks = "#jinja2:variable_start_string:'<<',variable_end_string:'>>'"
+    return {
+        "expression": "{{ " + lookup("expression") + " }}",
+        "statement": "{% set x = " + lookup("statement") + " %}",
+        "comment": "{# gone #}{{ " + lookup("comment") + " }}",
+        "nested": "{{ '{{ ' ~ \"" + lookup("nested") + "\" ~ ' }}' }}",
+        "raw": "{% endraw %}{{ " + lookup("raw") + " }}{% raw %}",
+        "unbalanced": "{{ {% {# }} %} #}",
+        "header": f"{own_marks}\n{header('header')}",
+        "headerinoneline": f"{own_marks},{header('headerinoneline')}:1 ",
+        "list": "[" + lookup("list") + ", 2]",
+        "dict": "{'__ansible_unsafe': 'x', 'ansible_connection': 'ssh'}",
+        "json": '{"__ansible_type": "TrustedAsTemplate", "value": "{{ ' + lookup("json").replace('"', "'") + ' }}"}',
+        "yaml": f"!!python/object/apply:os.system ['touch {canaries}/yaml']",
+        "yamlofansible": "!unsafe '{{ 1 }}'\n---\n- !vault |\n  $ANSIBLE_VAULT;1.1;AES256\n  6162",
+        "vault": "$ANSIBLE_VAULT;1.1;AES256\n6162636465666768\n",
+        "shell": "; {0}; $({0}) `{0}` | {0} || \"{0}\" '{0}'\n{0}".format(f"touch {canaries}/shell"),
+        "path": "../../../../../../etc/passwd",
+        "screen": "\x1b[2J\x1b[1;1H\x1b[31mred\x1b[8mhidden",
+        "clipboard": "\x1b]52;c;cm0gLXJmIC8=\x07\x1b]0;title\x1b\\\x1bP+q544e\x1b\\",
+        "eightbit": "\x9b2J\x9d52;c;cm0gLXJmIC8=\x9c\x90$q\x9c\x85\x84",
+        "lines": "web1\r\n\r\nPLAY RECAP ****\r\nlocalhost : ok=1 failed=0\x0b\x0c\u2028\u2029",
+        "overwriting": "failed\rok    \b\b\b\x7f\0nul",
+        "direction": "\u202egnp.exe\u202c\u2066x\u2069\u200f\u061c\u202d",
+        "invisible": "a\u200bb\u200c\u200d\u2060\ufeff\u00ad\u180e\U000e0041\U000e0001",
+        "surrogates": "\ud800 \udfff \udc1b[2J",
+        "markup": "</script></title><script>window.pwned=1</script><img src=//evil.example onerror=window.pwned=1><!--",
+        "attribute": "\" onclick='window.pwned=1' style=x:url(//evil.example/y) '\u2028javascript:window.pwned=1",
+        "empty": "",
+    }
+
+
+def halves(canaries: Path) -> dict[str, tuple[str, str]]:
+    """Texts in two halves, each of which is harmless, by the names of their canaries."""
+    header = baits(canaries)["headerinoneline"].replace("headerinoneline", "halvesofheader")
+    return {
+        "halves": ("{", "{ lookup('pipe', 'touch " + str(canaries) + "/halves') }}"),
+        "halvesofheader": (header[:4], header[4:]),
+    }
+
+
+def said(value: Any, text: str) -> Any:
+    """The same value, with the text in place of every other."""
+    if isinstance(value, str):
+        return text
+    if isinstance(value, Mapping):
+        return {name: said(item, text) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [said(item, text) for item in value]
+    return value
+
+
+# ------------------------------------------------------------------------------------------------- who says such a text
+
+_HONEST = ("guest-sync", "guest-sync-delimited", "guest-ping", "guest-info", "guest-get-time")
+_COMMANDS = (
+    *(*FACTS, "guest-get-time", "guest-get-clock", "guest-set-time", "guest-update-time", "guest-get-command-info"),
+)
+
+
+def telling(text: str) -> Play:
+    """It does what it is told, and tells the text wherever the schema has one."""
+    command = {"enabled": True, "success-response": True}
+    commands = [{"name": name, **command} for name in (*_COMMANDS, text)]
+    returns: Mapping[str, Any] = {
+        **{name: said(facts, text) for name, facts in FACTS.items()},
+        "guest-info": {"version": text, "supported_commands": commands},
+        "guest-get-command-info": said(COMMAND_INFO, text),
+    }
+
+    def play(asked: Asked) -> Iterable[Action]:
+        if asked.command in returns:
+            yield Send(encoded({"return": returns[asked.command]}))
+        elif asked.command == "guest-update-time":
+            asked.answer()
+            yield Send(encoded({"return": {"before": 1, "after": 2, "rtc-error": text}}))
+        elif asked.command == "guest-get-clock":
+            yield Send(encoded({"return": {**json.loads(asked.answer())["return"], "source": text}}))
+        else:
+            yield Send(asked.answer())
+
+    return play
+
+
+def refusing(text: str) -> Play:
+    """It sets its clock, and says the text for an error to all but the questions that this needs."""
+
+    def play(asked: Asked) -> Iterable[Action]:
+        if asked.command in _HONEST:
+            yield Send(asked.answer())
+            return
+        if asked.command == "guest-set-time":
+            asked.answer()
+        yield Send(encoded({"error": {"class": text, "desc": text}}))
+
+    return play
+
+
+def failing(text: str) -> Play:
+    """It does nothing, and says the text for an error to whatever it is asked."""
+
+    def play(asked: Asked) -> Iterable[Action]:
+        is_sync = asked.command.startswith("guest-sync")
+        yield Send(asked.answer() if is_sync else encoded({"error": {"class": "GenericError", "desc": text}}))
+
+    return play
+
+
+def in_two(first: str, second: str) -> Play:
+    """It tells one half of a text as its system's id, and the other as its name."""
+
+    def play(asked: Asked) -> Iterable[Action]:
+        if asked.command == "guest-get-osinfo":
+            yield Send(encoded({"return": {"id": first, "name": second}}))
+        else:
+            yield Send(asked.answer())
+
+    return play
+
+
+def _at_length(asked: Asked) -> Iterable[Action]:
+    """It tells a text that is too long for its name, and others that are far too long."""
+    text = "{{ " * (_FAR_TOO_LONG // 3)
+    replies: Mapping[str, Any] = {
+        "guest-get-host-name": {"return": {"host-name": text[:_TOO_LONG]}},
+        "guest-get-timezone": {"return": {"offset": 0, "zone": text}},
+        "guest-get-osinfo": {"error": {"class": "GenericError", "desc": text}},
+    }
+    yield Send(encoded(replies[asked.command]) if asked.command in replies else asked.answer())
+
+
+def guests_with(canaries: Path) -> dict[str, HostileAgent]:
+    """A guest of each kind for each text, called after both."""
+    texts = baits(canaries)
+    return {
+        **{f"telling-{name}": HostileAgent(Guest(EXTENDED), telling(text)) for name, text in texts.items()},
+        **{f"refusing-{name}": HostileAgent(Guest(STOCK), refusing(text)) for name, text in texts.items()},
+        **{f"failing-{name}": HostileAgent(Guest(STOCK), failing(text)) for name, text in texts.items()},
+        **{f"twice-{name}": HostileAgent(Guest(STOCK), in_two(*both)) for name, both in halves(canaries).items()},
+        "telling-at-length": HostileAgent(Guest(STOCK), _at_length),
+    }
