@@ -50,14 +50,17 @@ def main(arguments: list[str]) -> int:
             f"{done.executions:,}",
             f"{done.executions / done.seconds:,.0f}",
             str(len(corpus.inputs(target))),
-            f"{done.worst_seconds:.2f}",
+            f"{done.worst_seconds:.3f}",
             "a defect" if done.complaint else "",
         )
         for target, done in results.items()
     ]
     print(format_table(("target", "engine", "executions", "in a second", "kept", "worst (s)", ""), rows))
     BUILD.mkdir(exist_ok=True)
-    report = {target: {**dataclasses.asdict(done), "crash": repr(done.crash)} for target, done in results.items()}
+    report = {
+        target: {**dataclasses.asdict(done), "crash": done.crash and repr(done.crash)}
+        for target, done in results.items()
+    }
     RESULT.write_text(json.dumps(report, indent=2) + "\n")
     failed = {target: done for target, done in results.items() if done.complaint}
     for target, done in failed.items():

@@ -24,9 +24,12 @@ def inputs(target: str) -> dict[str, bytes]:
 
 
 def keep(target: str, data: bytes) -> str:
-    """Keep what has found a defect; its name, which deserves to be a better one."""
-    name = f"found-{hashlib.sha256(data).hexdigest()[:12]}"
-    kept = {**inputs(target), name: data}
+    """Keep what has found a defect; its name, which deserves to be a better one if it was not kept before."""
+    known = inputs(target)
+    name = next(
+        (name for name, each in known.items() if each == data), f"found-{hashlib.sha256(data).hexdigest()[:12]}"
+    )
+    kept = {**known, name: data}
     text = json.dumps({each: kept[each].decode("latin-1") for each in sorted(kept)}, indent=1)
     _path(target).write_text(text + "\n")
     return name

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from tests.fuzz.targets_agent import agent_requests
 from tests.fuzz.targets_channel import libvirt, stream
 from tests.fuzz.targets_replies import info, resync, shapes
+from tests.fuzz.targets_stock import stock_replies
 from tests.fuzz.targets_wire import decoder, messages
 
 Target = Callable[[bytes], None]
@@ -27,4 +28,5 @@ TARGETS: Mapping[str, Target] = {
     "stream": stream,
     "libvirt": libvirt,
     "agent_requests": agent_requests,
+    "stock_replies": stock_replies,
 }

@@ -15,10 +15,12 @@ _wire, _dispatch, _in_front = module("wire"), module("dispatch"), module("in_fro
 _policy, _stock, _loop, _log, _limits = (module(name) for name in ("policy", "stock", "loop", "log", "limits"))
 _clock = module("clock")
 
-COSTS = _limits.Costs(request_bytes=512, waiting_requests=8)
+COSTS = _limits.Costs(request_bytes=128, fancy_bytes=64, waiting_requests=8)
+# Each byte may be an error of its own, with a reply: that takes its time.
+MOST_BYTES = 512
 
 
-class _Clock:
+class Clock:
     """Shows one more at each reading, and refuses no change."""
 
     def __init__(self) -> None:
@@ -41,7 +43,7 @@ class _Clock:
         return _clock.Discipline(synchronized=True, max_error_ns=1)
 
 
-class _Client:
+class Client:
     is_congested = False
 
     def __init__(self) -> None:
@@ -64,13 +66,13 @@ def agent_requests(data: bytes) -> None:
 
     The first byte says how the rest is cut.
     """
-    size, rest = 1 + (data[0] if data else 0), data[1:]
+    size, rest = 1 + (data[0] if data else 0), data[1 : 1 + MOST_BYTES]
     # Nobody listens there: /dev/null is no directory.
     stock = _stock.Stock(_LOOP, "/dev/null/stock.sock", "/nonexistent", COSTS, _LOG)
-    clock = _Clock()
+    clock = Clock()
     policy = _policy.Policy(_policy.Lists(), stock)
     dispatcher = _dispatch.Dispatcher(_LOOP, _in_front.Context(clock, stock, policy, lambda: None), COSTS, _LOG)
-    client = _Client()
+    client = Client()
     ended: list[bool] = []
     dispatcher.on_all_answered = lambda: ended.append(True)
     try:

@@ -2,11 +2,17 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""One target under atheris: python -m tests.fuzz.under_atheris TARGET DIRECTORY [libFuzzer's options]."""
+"""One target under atheris: python -m tests.fuzz.under_atheris TARGET WORST DIRECTORY [libFuzzer's options].
+
+The file WORST gets the processor time of the input that took longest, in seconds; libFuzzer counts whole ones.
+"""
 
 from __future__ import annotations
 
 import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
 
 import atheris
 
@@ -18,10 +24,26 @@ make_importable()
 FOLLOWED = ["ansible_collections.qemu.guest_agent.plugins", "qemu_ga_extended"]
 
 
+def timed(target: Callable[[bytes], None], path: Path) -> Callable[[bytes], None]:
+    worst = 0.0
+
+    def run(data: bytes) -> None:
+        nonlocal worst
+        began = time.thread_time()
+        target(data)
+        took = time.thread_time() - began
+        if took > worst:
+            worst = took
+            path.write_text(f"{took}\n")  # now: libFuzzer ends the process without a word
+
+    return run
+
+
 def main(arguments: list[str]) -> None:
+    name, worst, *others = arguments
     with atheris.instrument_imports(include=FOLLOWED):
         from tests.fuzz.targets import TARGETS
-    atheris.Setup([sys.argv[0], *arguments[1:]], TARGETS[arguments[0]])
+    atheris.Setup([sys.argv[0], *others], timed(TARGETS[name], Path(worst)))
     atheris.Fuzz()
 
 

@@ -31,7 +31,7 @@ from ansible_collections.qemu.guest_agent.tests.support.stock_agent import Stock
 
 QUICK = {"slow_seconds": 0.1, "alive_seconds": 0.4, "reply_seconds": 1.0, "start_seconds": 0.3}
 # At its most the agent holds a request of 16 MiB and what it takes to read it, or one reply of 64 MiB.
-MOST_MIB = 160
+MOST_MIB = 128
 SOMEBODY = 65534
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
@@ -310,6 +310,13 @@ FLOODS: dict[str, bytes] = {
     "ids that are six times as long in the reply": b'{"execute": "guest-ping", "id": "'
     + "\u00e9".encode() * (7 * MIB)
     + b'"}\n',
+    "ids as long as can be": b'{"execute": "guest-ping", "id": "' + b"x" * (15 * MIB) + b'"}\n',
+    "ids that are four times as long in memory": b'{"execute": "guest-ping", "id": "'
+    + b"x" * (15 * MIB)
+    + "\U0001f600".encode()
+    + b'"}\n',
+    "the same by an escape": b'{"execute": "guest-ping", "id": "' + b"x" * (15 * MIB) + b'\\ud83d\\ude00"}\n',
+    "single quotes": b"['" + b'"' * (15 * MIB) + b"']\n",
     "ids of many values": b'{"execute": "guest-ping", "id": [' + b"0," * 130_000 + b"0]}\n",
 }
 FLOOD_BYTES = 24 * MIB
@@ -317,16 +324,16 @@ FLOOD_SECONDS = 1.0
 
 
 def flood(path: str, piece: bytes, reads: bool) -> None:
-    """Send it until it is much, or for long; with or without reading what comes back."""
+    """Send it again and again, until it is much or for long, but once whole; with or without reading the replies."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.connect(path)
-        connection.settimeout(0.2)
+        connection.settimeout(0.5)
         if reads:
             threading.Thread(target=drain, args=(connection.dup(),), daemon=True).start()
         sent, deadline = 0, time.monotonic() + FLOOD_SECONDS
         with contextlib.suppress(TimeoutError, BrokenPipeError, ConnectionResetError):
-            while sent < FLOOD_BYTES and time.monotonic() < deadline:
-                sent += connection.send(piece)
+            while sent < FLOOD_BYTES and (sent < len(piece) or time.monotonic() < deadline):
+                sent += connection.send(memoryview(piece)[sent % len(piece) :])
         connection.shutdown(socket.SHUT_RDWR)  # also what is read on the other thread
 
 

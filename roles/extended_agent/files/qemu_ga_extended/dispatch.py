@@ -208,6 +208,7 @@ class Dispatcher:
         if isinstance(event, wire.Message):
             raw = event.raw
             try:
+                requests.require_affordable(raw, self._costs.fancy_bytes)
                 value = wire.decode(raw, event.limits)
                 echo = requests.echo_of(value)
                 request = requests.read_request(value)

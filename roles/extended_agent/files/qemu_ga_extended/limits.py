@@ -11,16 +11,18 @@ from typing import NamedTuple
 
 class Costs(NamedTuple):
     """
-    ``request_bytes``: the largest request (libvirt's own limit is 4 MiB), and the sum of those that wait.
-    ``waiting_requests``: so many are read ahead. ``reply_bytes``: the stock agent's own limit for its messages, and
-    room for what encoding adds; so much, and ``unasked_lines``, may come between two replies that were asked for: what
-    a former client was owed. ``slow_seconds``: an order of replies is kept for so long; then a synchronisation goes
-    before whatever the stock agent still owes. ``alive_seconds``: the stock agent must say by then that it listens
-    (libvirt waits as long for a sync). ``reply_seconds``: a request's reply must have come by then; freezing file
-    systems under load takes minutes. ``start_seconds``: the host waits so long for the stock agent at the start.
+    ``request_bytes``: the largest request (libvirt's own limit is 4 MiB), and the sum of those that wait; one of more
+    than ``fancy_bytes`` must be plain ASCII. ``waiting_requests``: so many are read ahead. ``reply_bytes``: the stock
+    agent's own limit for its messages, and room for what encoding adds; so much, and ``unasked_lines``, may come
+    between two replies that were asked for: what a former client was owed. ``slow_seconds``: an order of replies is
+    kept for so long; then a synchronisation goes before whatever the stock agent still owes. ``alive_seconds``: the
+    stock agent must say by then that it listens (libvirt waits as long for a sync). ``reply_seconds``: a request's
+    reply must have come by then; freezing file systems under load takes minutes. ``start_seconds``: the host waits so
+    long for the stock agent at the start.
     """
 
     request_bytes: int = 16 * 1024 * 1024
+    fancy_bytes: int = 1024 * 1024
     waiting_requests: int = 64
     reply_bytes: int = 66 * 1024 * 1024
     unasked_lines: int = 256

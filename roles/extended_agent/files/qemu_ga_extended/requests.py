@@ -32,6 +32,19 @@ def _seed_form(value: Mapping[str, Any]) -> Mapping[str, Any]:
     return value
 
 
+def require_affordable(raw: bytes, most: int) -> None:
+    """Make sure that reading a request, and repeating its parts, takes no more than a few times its length.
+
+    Python takes four bytes for each character of a text that has one beyond the first 65,536; QEMU's single quotes are
+    rewritten one by one; and in a reply, two bytes may become six. What is long, programs' input and contents of files,
+    is base64.
+
+    :raises Refusal: it is longer than ``most``, and not plain
+    """
+    if len(raw) > most and not (raw.isascii() and b"'" not in raw and b"\\u" not in raw):
+        raise Refusal(f"JSON parse error, more than {most} bytes with other characters than ASCII, or single quotes")
+
+
 def read_request(value: Any) -> Request:
     """
     :raises Refusal: it is no request

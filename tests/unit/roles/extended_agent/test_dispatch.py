@@ -17,7 +17,12 @@ from ansible_collections.qemu.guest_agent.tests.support.extended_agent import mo
 wire = module("wire")
 
 COSTS = module("limits").Costs(
-    waiting_requests=8, slow_seconds=0.03, alive_seconds=0.15, reply_seconds=0.3, request_bytes=10_000
+    waiting_requests=8,
+    slow_seconds=0.03,
+    alive_seconds=0.15,
+    reply_seconds=0.3,
+    request_bytes=10_000,
+    fancy_bytes=1_000,
 )
 PING = b'{"execute": "guest-ping"}'
 PONG = {"return": {}}
@@ -402,3 +407,19 @@ def test_requests_leave_nothing_for_the_garbage_collector(dispatched: Dispatched
         assert gc.collect() == 0
     finally:
         gc.enable()
+
+
+@pytest.mark.parametrize("fancy", ["\u00e9", "\U0001f600", r"\u00e9", "'"])
+def test_a_long_request_must_be_plain_since_others_take_many_times_their_length(
+    dispatched: Dispatched, fancy: str
+) -> None:
+    short, long = ('{"execute": "guest-ping", "id": "%s%s"}' % ("x" * length, fancy) for length in (900, 1000))  # noqa: UP031
+    assert "return" in dispatched.ask(short.encode())[-1]
+    reply = dispatched.ask(long.encode())[-1]
+    assert reply["error"]["desc"].startswith("JSON parse error, more than 1000 bytes with other characters")
+    assert "id" not in reply
+
+
+def test_a_long_request_that_is_plain_is_read(dispatched: Dispatched) -> None:
+    request = {"execute": "guest-ping", "id": "x/" * 2000}
+    assert dispatched.ask(json.dumps(request).replace("/", r"\/").encode()) == [{"return": {}, "id": "x/" * 2000}]
