@@ -126,8 +126,32 @@ HOSTILE = (
     "<base href=//evil.example><!--",
     "{{ 7 * 7 }}",
     "שלום",
+    "<!--<script>",
+    "--><script>window.pwned=1//",
+    "]]><svg/onload=window.pwned=1>",
+    "javascript:window.pwned=1",
+    "<a href=javascript:window.pwned=1>x</a>",
+    "<a href=//evil.example ping=//evil.example>x</a>",
+    "<img srcset=//evil.example>",
+    "<style>@import '//evil.example';*{display:none}</style>",
+    "<svg><use href=//evil.example#x></svg>",
+    "<math><mtext><style><img src=x onerror=window.pwned=1>",
+    "<template shadowrootmode=open><slot onslotchange=window.pwned=1>",
+    "<noscript><p title='</noscript><img src=x onerror=window.pwned=1>'>",
+    "&lt;script&gt;window.pwned=1&lt;/script&gt;&#x1b;",
+    "';window.pwned=1;//\\",
+    "${window.pwned=1}`",
 )
-DISGUISED = {"\u202etxt.exe": "\\u202etxt.exe", "\x1b[31mred": "\\u001b[31mred", "nul\0": "nul\\u0000"}
+DISGUISED = {
+    "\u202etxt.exe": "\\u202etxt.exe",
+    "\u2066a\u2069\u200f": "\\u2066a\\u2069\\u200f",
+    "\x1b[31mred": "\\u001b[31mred",
+    "\x9b31mred": "\\u009b31mred",
+    "nul\0": "nul\\u0000",
+    "';\u2028window.pwned=1;\u2029//": "';\\u2028window.pwned=1;\\u2029//",
+    "a\u200bb\ufeff": "a\\u200bb\\ufeff",
+    "half \ud800": "half \\ud800",
+}
 
 
 def hostile_fleet() -> Fleet:
@@ -408,9 +432,45 @@ def test_what_guests_send_is_text_and_runs_nothing(browser: Browser) -> None:
     browser.until(lambda: set(browser.column(0)) == {HOSTILE[4]})
     assert browser.run("return window.pwned") is None
     foreign = "script:not(:last-child), img, iframe, link, base, svg[onload], [onerror], [onfocus], [onmouseover], form"
+    foreign += ", a:not([href^='#']), math, template, noscript, use, body style, [ping], [srcset], [onslotchange]"
     assert browser.texts(foreign) == []
     assert browser.complaints() == []
     assert set(browser.requests()) == {(browser.directory / "report.html").as_uri()}
+
+
+@pytest.mark.parametrize("name", ["שלום", "שלום 12", "(שלום)", "سلام-3"])
+def test_a_name_that_is_written_from_right_to_left_turns_nothing_beside_it(browser: Browser, name: str) -> None:
+    dice = random.Random(1)
+    # Without letters, they are written as those before them are.
+    hosts = ("10.0.0.1", "10.0.0.2")
+    browser.open(
+        [{"host": host, "guests": [measured(dice, name, "unchanged", 5, None)], "error": None} for host in hosts]
+    )
+    beside = browser.run(
+        """
+        const places = Array.from(document.querySelectorAll(".chart.rows li"), (row) => {
+          return Array.from(row.children, (part) => part.getBoundingClientRect());
+        });
+        return places.map(([name, host]) => [name.width, host.width, host.left - name.right]);
+        """
+    )
+    assert len(beside) == len(hosts)
+    assert all(name > 0 and host > 0 and apart >= 0 for name, host, apart in beside)
+    note = browser.run(
+        """
+        const text = document.querySelector(".tiles .long span:last-child").firstChild;
+        const places = [arguments[0], " on 10"].map((part) => {
+          const range = document.createRange();
+          const start = text.data.indexOf(part);
+          range.setStart(text, start);
+          range.setEnd(text, start + part.length);
+          return range.getBoundingClientRect();
+        });
+        return [places[0].right, places[1].left];
+        """,
+        name,
+    )
+    assert note[0] <= note[1] + 1
 
 
 def test_mark_up_that_got_in_could_neither_run_nor_reach_anybody(browser: Browser) -> None:

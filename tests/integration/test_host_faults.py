@@ -109,15 +109,16 @@ def assert_true(entry: Mapping[str, Any], before_ns: int, after_ns: int) -> None
         assert (entry["attempts"], entry["method"], entry["offset_after_ns"]) == (0, None, None)
 
 
-def run_plainly(guest: Guest, path: Path, host_ns: int = 0) -> None:
+def run_plainly(guest: Guest, path: Path, host_ns: int = 0) -> dict[str, Any]:
     """Run the module once more and once again: it ends right, and leaves nothing to be done.
 
-    ``host_ns``: the host's clock was stepped by so much, in the eyes of the module.
+    ``host_ns``: the host's clock was stepped by so much, in the eyes of the module. Returns what the first run says.
     """
     before_ns = guest.truth_ns() - host_ns
-    entry = run_here({"socket": str(path)})["guest"]
+    entry: dict[str, Any] = run_here({"socket": str(path)})["guest"]
     assert_true(entry, before_ns, guest.truth_ns() - host_ns)
     assert run_here({"socket": str(path)})["guest"]["changed"] is False
+    return entry
 
 
 def until(condition: Callable[[], bool]) -> None:
@@ -130,27 +131,37 @@ def until(condition: Callable[[], bool]) -> None:
 # ---------------------------------------------------------------------------------------------- the module is killed
 
 
-KILLED_AT = {
-    "before anything is asked": Moment("guest-info"),
-    "while measuring": Moment(READING, 1),
-    "between measuring and stepping": Moment(STEPPING),
-    "between stepping and verifying": Moment(STEPPING, is_after=True),
-    "while verifying": Moment(READING, 1, behind=STEPPING),
-    "at the end": Moment(CLOSING),
+class Kill(NamedTuple):
+    """When the module is killed, and whether its step is carried out all the same."""
+
+    moment: Moment
+    steps: bool
+
+
+KILLS = {
+    "before anything is asked": Kill(Moment("guest-info"), steps=False),
+    "while measuring": Kill(Moment(READING, 1), steps=False),
+    "between measuring and stepping": Kill(Moment(STEPPING), steps=False),
+    "between stepping and verifying": Kill(Moment(STEPPING, is_after=True), steps=True),
+    "while verifying": Kill(Moment(READING, 1, behind=STEPPING), steps=True),
+    "at the end": Kill(Moment(CLOSING), steps=True),
 }
 
 
 @both_agents
-@pytest.mark.parametrize("phase", KILLED_AT)
+@pytest.mark.parametrize("phase", KILLS)
 def test_the_module_is_killed(guest: Guest, phase: str, ledger: Ledger, tmp_path: Path) -> None:
     path = tmp_path / "guest.qga"
+    kill = KILLS[phase]
     steps = guest.steps()
     with ledger.entry(f"module killed, {guest.name} agent", phase), GuestChannel(path, guest.agent_path):
-        with HeldModule({"socket": str(path)}, [Stop(KILLED_AT[phase])]) as run:
+        with HeldModule({"socket": str(path)}, [Stop(kill.moment)]) as run:
             run.wait()
             run.kill()
-        run_plainly(guest, path)
-        assert guest.steps() == steps + 1
+        assert (guest.steps() > steps) is kill.steps
+        rerun = run_plainly(guest, path)
+        # A time that was late on its way leaves something to be done.
+        assert guest.name == "stock" or rerun["changed"] is not kill.steps
 
 
 @both_agents
@@ -170,8 +181,10 @@ def test_the_module_is_killed_while_its_step_or_the_reply_to_it_lies_in_the_chan
             run.kill()
         held.release()
         until(lambda: guest.steps() == steps + 1)
-        run_plainly(guest, path)
-        assert guest.steps() == steps + 1
+        rerun = run_plainly(guest, path)
+        assert guest.steps() == steps + 1 + rerun["attempts"]
+        # A difference is right however late it comes; a time may have grown old.
+        assert guest.name == "stock" or not rerun["changed"]
 
 
 @both_agents
@@ -198,7 +211,7 @@ def test_the_module_is_killed_and_its_step_is_carried_out_while_the_next_one_mea
         assert entry["within_tolerance"]
         # A difference has been added by then, and is not added again; a time was fresh when it was sent.
         assert entry["changed"] is (guest.name == "stock")
-        assert guest.steps() == steps + (2 if guest.name == "stock" else 1)
+        assert guest.steps() == steps + 1 + entry["attempts"]
         run_plainly(guest, path)
 
 
@@ -328,14 +341,13 @@ def test_the_channel_is_lost_and_its_sockets_file_replaced_in_the_middle_of_a_ru
                 entry = run_here({"socket": str(path)})["guest"]
             stepped = guest.steps() - steps, other.steps() - steps_of_other
             # Whichever was stepped at all was stepped by what was measured of it.
-            assert abs(other.truth_ns() - (0 if stepped[1] else other_ns)) < SLACK_NS
-            assert abs(guest.truth_ns() - (0 if stepped[0] else BEHIND_NS)) < SLACK_NS
+            for each, has_stepped, was_ns in zip((guest, other), stepped, (BEHIND_NS, other_ns), strict=True):
+                assert abs(each.truth_ns() - (0 if has_stepped else was_ns)) < TOLERANCE_NS
             if "error" in entry:
                 assert entry.get("changed", False) or not any(stepped)
-            elif abs(entry["offset_before_ns"] - BEHIND_NS) <= entry["uncertainty_before_ns"] + SLACK_NS:
-                assert stepped == (1, 0)
             else:
-                assert stepped == (0, int(other_ns != 0))
+                is_first = abs(entry["offset_before_ns"] - BEHIND_NS) <= entry["uncertainty_before_ns"] + SLACK_NS
+                assert stepped == ((entry["attempts"], 0) if is_first else (0, entry["attempts"]))
                 assert entry["changed"] is any(stepped)
             clear(path)
             with GuestChannel(path, guest.agent_path):
@@ -600,7 +612,7 @@ def test_two_modules_at_once_on_a_channel_that_serves_one(guest: Guest, ledger: 
             entries = [one.result()["guest"], two.result()["guest"]]
         assert [entry["changed"] for entry in entries] == [True, False]
         assert all(entry["within_tolerance"] for entry in entries)
-        assert guest.steps() == steps + 1
+        assert guest.steps() == steps + entries[0]["attempts"]
         run_plainly(guest, path)
 
 

@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -25,11 +26,14 @@ import pytest
 import yaml
 from ansible_collections.qemu.guest_agent.plugins.module_utils.untrusted import visible
 
+from tests.hostile.actions import Play as Speech
 from tests.hostile.agent import HostileAgent
-from tests.hostile.guest import SECOND_NS
+from tests.hostile.guest import SECOND_NS, STOCK, Guest
+from tests.hostile.libvirt_daemon import Daemon
 from tests.hostile.server import serving
 from tests.support.ansible_run import CORES, PlaybookRun, run_playbook, run_playbook_of_collection
-from tests.support.bait import baits, guests_with, halves
+from tests.support.bait import baits, failing, guests_with, halves, refusing
+from tests.support.collection import ROOT
 from tests.support.fake_agent import listen_unix
 from tests.support.terminal import commands_in
 
@@ -538,3 +542,53 @@ def test_the_summaries_show_it_as_text(core: str, acted: dict[str, Acted]) -> No
     lines = acted[core].runs["resync_fleet"].result("Tell what came of it")["msg"]
     assert any(r"\x7b{ lookup(" in line for line in lines)
     assert not any(re.search(r"\{[{%#]", line) for line in lines)
+
+
+# --------------------------------------------------------------------------------------------------------- one restored
+
+# As libvirt's, for a domain that can be restored from its managed save.
+VIRSH = """#!/bin/sh
+case "$*" in
+*dominfo*) printf 'Name: tenant\\nState: shut off\\n' ;;
+*domstate*) echo running ;;
+esac
+"""
+# In place of libvirt-python's two modules. The agent of the one domain is reached through what stands in for a daemon.
+LIBVIRT = """
+import sys
+from tests.hostile.libvirt_client import RemoteLibvirt
+sys.modules["libvirt"] = sys.modules["libvirt_qemu"] = stand_in = RemoteLibvirt({daemon!r})
+stand_in.registerErrorHandler = lambda *_arguments: None
+"""
+
+
+@pytest.mark.parametrize(("speak", "status"), [(refusing, 0), (failing, 2)], ids=["refusing", "failing"])
+def test_a_guest_that_is_restored_may_say_what_it_likes(
+    speak: Callable[[str], Speech], status: int, tmp_path: Path
+) -> None:
+    (tmp_path / "canaries").mkdir()
+    texts = baits(tmp_path / "canaries")
+    text = " ".join(texts[name] for name in ("clipboard", "direction", "lines", "expression"))
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "virsh").write_text(VIRSH)
+    (tmp_path / "bin" / "virsh").chmod(0o755)
+    for module in ("libvirt", "libvirt_qemu"):
+        (tmp_path / f"{module}.py").write_text(LIBVIRT.format(daemon=str(tmp_path / "libvirt.sock")))
+    agent = HostileAgent(Guest(STOCK), speak(text))
+    with (
+        serving(listen_unix(tmp_path / "agent.sock"), agent),
+        Daemon(tmp_path / "libvirt.sock", tmp_path / "agent.sock"),
+    ):
+        run = run_playbook_of_collection(
+            *("restore_guest", "-v", "-e", "qga_domain=tenant qga_managed_save=true qga_wait_timeout=0"),
+            environment={
+                **SETTINGS,
+                "PATH": f"{tmp_path}/bin:{os.environ['PATH']}",
+                "PYTHONPATH": f"{tmp_path}:{ROOT}",
+            },
+            on_terminal=True,
+        )
+    assert run.status == status, run.output
+    assert commands_in(run.output) == []
+    assert r"\x1b]52;c;cm0gLXJmIC8=" in run.output
+    assert list((tmp_path / "canaries").iterdir()) == []

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A record of the faults that were injected, and what became of each: build/faults.json, for all test runs together."""
+"""A record of the faults that were injected, and what became of each: build/faults.json, for all suites together."""
 
 from __future__ import annotations
 
@@ -50,12 +50,12 @@ class Ledger:
             self._entries.append(Injected(self._suite, fault, phase, survived, seconds))
 
     def write(self) -> None:
-        """Put them in place of what an earlier run recorded of the same faults."""
+        """Put them in place of what an earlier run of this suite recorded."""
         try:
             known = [Injected(**entry) for entry in json.loads(self._record.read_text())]
         except FileNotFoundError:
             known = []
-        entries = {(each.suite, each.fault, each.phase): each for each in (*known, *self._entries)}
+        entries = [*(each for each in known if each.suite != self._suite), *self._entries]
         part = self._record.with_suffix(".part")
-        part.write_text(json.dumps([asdict(entries[key]) for key in sorted(entries)], indent=1) + "\n")
+        part.write_text(json.dumps([asdict(entry) for entry in entries], indent=1) + "\n")
         part.replace(self._record)

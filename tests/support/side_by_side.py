@@ -53,7 +53,7 @@ class SharedGuest:
 
     def __init__(self, line: TimeLine, guest: SimulatedGuest) -> None:
         self.guest = guest
-        self._line = line
+        self.line = line
         self._free_at_ns = 0
         self.offsets = [guest.clock.offset_ns()]
 
@@ -62,7 +62,7 @@ class SharedGuest:
         return SharedGuestClient(self, gate)
 
     async def serve(self, request: Request) -> Exchange:
-        line = self._line
+        line = self.line
         sent_ns = line.now_ns
         forward_ns, backward_ns = self.guest.delays(request.execute)
         begun_ns = max(sent_ns, self._free_at_ns)
@@ -80,13 +80,15 @@ class SharedGuest:
 
 
 class SharedGuestClient(Channel):
+    is_shared = True
+
     def __init__(self, shared: SharedGuest, gate: Callable[[Request], bool]) -> None:
         self._shared = shared
         self._gate = gate
 
     async def call(self, request: Request, timeout: float) -> Exchange:  # noqa: ARG002  # the agent is not slow
         while not self._gate(request):
-            await _until(self._shared._line.now_ns + 1_000)
+            await _until(self._shared.line.now_ns + 1_000)
         return await self._shared.serve(request)
 
     async def close(self) -> None:

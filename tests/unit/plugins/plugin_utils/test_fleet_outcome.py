@@ -118,7 +118,7 @@ def test_what_was_not_registered_is_refused(listed: Any, batches: Any) -> None:
         outcome("hv1", listed, batches)
 
 
-# --------------------------------------------------------------------------------------------------------- of all of them
+# ------------------------------------------------------------------------------------------------------- of all of them
 
 
 def seen(host: str, count: int = 1, *not_here: str, answered: bool = True) -> dict[str, Any]:

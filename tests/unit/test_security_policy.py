@@ -1,0 +1,40 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""SECURITY.md names a test for each promise; what it names must be there."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from ansible_collections.qemu.guest_agent.plugins.module_utils import facts, resync
+from ansible_collections.qemu.guest_agent.plugins.module_utils.channels import stream
+
+ROOT = Path(__file__).parents[2]
+POLICY = (ROOT / "SECURITY.md").read_text()
+PROMISES = [
+    line.split(" | ") for line in POLICY.splitlines() if re.match(r"\| .* \| .*`(unit|integration|vm|fuzz)", line)
+]
+MIB = 1024 * 1024
+
+
+def test_there_are_promises() -> None:
+    assert len(PROMISES) > 10
+
+
+@pytest.mark.parametrize("promise", PROMISES, ids=lambda promise: promise[0][2:50])
+def test_each_is_tested_by_what_there_is(promise: list[str]) -> None:
+    named = re.findall(r"`((?:unit|integration|vm|fuzz|hostile)/[^` ]*)`", promise[-1])
+    assert named or "molecule" in promise[-1]
+    for path in named:
+        assert (ROOT / "tests" / path).exists(), path
+
+
+def test_the_bounds_that_it_gives_are_those_of_the_code() -> None:
+    assert resync.REPLY_LIMITS.size == 64 * 1024
+    assert facts.REPLY_LIMITS.size == facts._MOST_BYTES == 2 * MIB
+    assert f"{facts._MOST_VALUES:,} values" in POLICY
+    assert f"after {stream._MOST_UNASKED} messages or {stream._MOST_BYTES // MIB} MiB" in POLICY
