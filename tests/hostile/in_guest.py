@@ -28,6 +28,9 @@ _CHUNK = 4096
 # A port without a host at its other end reads as empty.
 _DISCONNECTED_SECONDS = 0.05
 
+# Without a suffix, what has to lie beside this file.
+SHIPPED = ("__init__", "actions", "agent", "framing", "guest", "in_guest", "lies", "poisons", "tricks")
+
 _BY_NAME = {(trick.work, trick.name): trick for trick in TRICKS}
 
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+import select
 import socket
 import threading
 import time
@@ -35,6 +36,9 @@ _DEADLY = 500_000
 
 # As lenient as yajl: neither overlong forms nor surrogates are an error.
 _UTF8 = re.compile(rb"(?:[\x00-\x7f]|[\xc0-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|[\xf0-\xf7][\x80-\xbf]{3})*\Z")
+
+# Whoever floods without end is asked all the same, in the midst of it.
+_LONGEST_DROP = 0.05
 
 _INTERNAL_ERROR = 1
 _SYSTEM_ERROR = 38
@@ -106,6 +110,7 @@ class Daemon:
         try:
             if not self._is_in_sync:
                 self._sync(agent, time.monotonic() + min(_SYNC_SECONDS, timeout))
+            self._drop_unasked(agent)
             agent.sendall(text.encode() + b"\n")
             reply = self._reply(agent, time.monotonic() + timeout)
         except ConnectionAbortedError:
@@ -123,9 +128,15 @@ class Daemon:
                 f"internal error: unable to execute QEMU agent command '{execute_of(text)}': "
                 f"{_description(reply[1]['error'])}",
             )
-        if _depth(reply[1]) > _DEEPEST:
+        if reply[0].count(b"[") + reply[0].count(b"{") > _DEEPEST and _depth(reply[1]) > _DEEPEST:
             raise _Failure(_INTERNAL_ERROR, "internal error: failed to convert virJSONValue to yajl data")
         return reply[0]
+
+    def _drop_unasked(self, agent: socket.socket) -> None:
+        """What came while nothing was asked for is read as it comes, and is no reply to anything."""
+        until = time.monotonic() + _LONGEST_DROP
+        while time.monotonic() < until and self._reply(agent, 0.0) is not None:
+            pass
 
     def _connected(self) -> socket.socket:
         """A guest that has closed its port opens it again, sooner or later."""
@@ -163,7 +174,7 @@ class Daemon:
                 continue
             if reply is None:
                 raise _Failure(_UNRESPONSIVE, "Guest agent is not responding: Guest agent not available for now")
-            if reply[1].get("return") == number:
+            if reply[1].get("return") == str(number):
                 self._is_in_sync = True
                 return
 
@@ -179,25 +190,22 @@ class Daemon:
         return None
 
     def _lines(self, agent: socket.socket, until: float) -> Iterator[bytes]:
+        is_late = False
         while True:
             while (end := self._end_of_line()) >= 0:
                 line = bytes(self._buffer[:end])
                 del self._buffer[: end + 1]
-                if time.monotonic() >= until:
-                    return
                 yield line
             if len(self._buffer) >= _MOST_OF_A_LINE:
                 self._is_given_up = True
                 what = f"No complete agent response found in {_MOST_OF_A_LINE} bytes"
                 raise _Failure(_SYSTEM_ERROR, f"{what}: Numerical result out of range")
-            left = until - time.monotonic()
-            if left <= 0:
+            if is_late:
                 return
-            agent.settimeout(left)
-            try:
-                data = agent.recv(65536)
-            except TimeoutError:
+            is_late = time.monotonic() >= until  # then what is there is taken, and no more
+            if not select.select([agent], [], [], max(0.0, until - time.monotonic()))[0]:
                 return
+            data = agent.recv(65536)
             if not data:
                 raise ConnectionError("the guest has closed the port")
             self._buffer += data
@@ -215,7 +223,7 @@ class Daemon:
             value = json.loads(
                 line.decode("utf-8", "replace"),
                 parse_float=str,
-                parse_int=_integer,
+                parse_int=str,
                 parse_constant=_no_constant,
                 object_pairs_hook=_unique,
             )
@@ -252,10 +260,6 @@ def _unique(members: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) != len(members):
         raise ValueError("client cancelled parse via callback")
     return found
-
-
-def _integer(digits: str) -> int | str:
-    return int(digits) if len(digits) < 20 else digits
 
 
 def _no_constant(name: str) -> Any:

@@ -105,7 +105,11 @@ def cut_after(size: int) -> Play:
 
 def _large(text: Callable[[], str]) -> Play:
     """As :func:`returned`, but made when it is sent."""
-    return lambda asked: returned(text())(asked)
+
+    def play(asked: Asked) -> Any:
+        return returned(text())(asked)
+
+    return play
 
 
 # ------------------------------------------------------------------------------------------------------------ the plays
@@ -168,7 +172,11 @@ def _nested(opening: str, inner: str, closing: str, depth: int) -> Play:
 
 
 def _refused_at_length(size: int) -> Play:
-    return lambda asked: instead(encoded({"error": {"class": "GenericError", "desc": "x" * size}}))(asked)
+
+    def play(asked: Asked) -> Any:
+        return instead(encoded({"error": {"class": "GenericError", "desc": "x" * size}}))(asked)
+
+    return play
 
 
 _GENERIC = {"class": "GenericError", "desc": "no"}

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -216,11 +217,15 @@ def _honest() -> Iterator[Trick]:
             )
 
 
+def _always(play: Play, _guest: Guest) -> Play:
+    return play
+
+
 def _lying() -> Iterator[Trick]:
     for kind in (STOCK, EXTENDED):
         for name, play in poisons.SYNCING.items():
             for work in (RESYNC, INFO):
-                start = lambda _guest, play=play: play  # noqa: E731  # binds this turn's play
+                start = functools.partial(_always, play)
                 yield Trick(f"{name}, with the {kind} agent", work, kind, start, _SILENT | _BROKEN, "syncing")
         for name, lie in lies.CLOCK.items():
             for work in (RESYNC, INFO):

@@ -56,7 +56,8 @@ class Swap:
         reply = encoded({"return": self.value})
 
         def play(asked: Asked) -> list[Action]:
-            return [Send(reply if asked.command == self.command else asked.answer())]
+            answer = asked.answer()  # what was asked for is done
+            return [Send(reply if asked.command == self.command else answer)]
 
         return play
 

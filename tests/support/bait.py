@@ -153,9 +153,34 @@ def in_two(first: str, second: str) -> Play:
     return play
 
 
+# Names of members that Ansible's own JSON has, and names of variables that steer it.
+KEYS = (
+    *("__ansible_type", "__ansible_unsafe", "__ansible_vault", "_ansible_no_log", "_ansible_verbose_override"),
+    *("ansible_facts", "ansible_host", "ansible_connection", "ansible-connection", "Ansible-Python-Interpreter"),
+)
+
+
+def keyed(key: str, text: str) -> Play:
+    """It tells of its system and its file systems what no agent does, and an object in place of its name."""
+    odd = {key: text}
+    replies: Mapping[str, Any] = {
+        "guest-get-osinfo": {**odd, "id": "debian"},
+        "guest-get-fsinfo": [{**odd, "name": "vda1", "mountpoint": "/", "disk": [{**odd, "bus": 0}]}],
+        "guest-get-host-name": {"host-name": odd},
+        "guest-fsfreeze-status": odd,
+    }
+
+    def play(asked: Asked) -> Iterable[Action]:
+        returned = replies.get(asked.command)
+        yield Send(asked.answer() if returned is None else encoded({"return": returned}))
+
+    return play
+
+
 def _at_length(asked: Asked) -> Iterable[Action]:
     """It tells a text that is too long for its name, and others that are far too long."""
-    text = "{{ " * (_FAR_TOO_LONG // 3)
+    # A template without fault: one that cannot be read would keep those behind it from being carried out.
+    text = "{{ 1 }} ".ljust(_FAR_TOO_LONG, "A")
     replies: Mapping[str, Any] = {
         "guest-get-host-name": {"return": {"host-name": text[:_TOO_LONG]}},
         "guest-get-timezone": {"return": {"offset": 0, "zone": text}},
@@ -172,5 +197,6 @@ def guests_with(canaries: Path) -> dict[str, HostileAgent]:
         **{f"refusing-{name}": HostileAgent(Guest(STOCK), refusing(text)) for name, text in texts.items()},
         **{f"failing-{name}": HostileAgent(Guest(STOCK), failing(text)) for name, text in texts.items()},
         **{f"twice-{name}": HostileAgent(Guest(STOCK), in_two(*both)) for name, both in halves(canaries).items()},
+        **{f"keyed-{key}": HostileAgent(Guest(STOCK), keyed(key, texts["expression"])) for key in KEYS},
         "telling-at-length": HostileAgent(Guest(STOCK), _at_length),
     }

@@ -1,0 +1,105 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Tricks put together at random, with bytes that make no sense: nobody has thought of everything."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.hostile import poisons
+from tests.hostile.actions import Action, Asked, HangUp, Play, Send
+from tests.hostile.agent import HostileAgent, honestly
+from tests.hostile.cases import MODULES, UNIX
+from tests.hostile.guest import EXTENDED, STOCK, Guest
+from tests.hostile.judge import general_faults
+from tests.hostile.records import Records
+from tests.hostile.tricks import LIBVIRT, TRICKS
+from tests.hostile.victims import Victims, reached
+
+# Every code that any trick may come to, and what breaks libvirt's connection.
+_CODES = frozenset(code for trick in TRICKS for code in trick.codes_by(LIBVIRT))
+_SECONDS = 0.1
+# Twice attempted, and measured in seconds each time; a busy machine takes longer.
+_LONGEST_SECONDS = 90.0
+
+_PLAYS: dict[str, Play] = {
+    **poisons.SILENT,
+    **poisons.ENDLESS,
+    **poisons.DRIPPING,
+    **poisons.CLOSING,
+    **poisons.MALFORMED,
+    **poisons.REFUSING,
+    **poisons.HARMLESS,
+    **poisons.AROUND,
+    **poisons.SYNCING,
+}
+_PIECES = [
+    *(b"{", b"}", b"[", b"]", b",", b":", b'"', b"'", b"\\", b"\\u12", b"\\ud800"),
+    *(b'{"return": ', b'{"return": {}}', b'{"error": {"desc": "', b'"class": "GenericError"', b'"id": 1', b'"event"'),
+    *(b"0", b"-", b"1e99", b"9" * 30, b"true", b"null", b"nonsense"),
+    *(b" ", b"\n", b"\r", b"\0", b"\x1b[2J", b"\xff", b"\xfe", b"\xc3", b"\xe2\x80\xae", b"\xed\xa0\x80"),
+]
+
+garbage = st.lists(st.sampled_from(_PIECES) | st.binary(max_size=6), min_size=1, max_size=12).map(b"".join)
+
+
+def _around(data: tuple[bytes, bytes]) -> Play:
+    return lambda asked: [Send(data[0]), Send(asked.answer()), Send(data[1])]
+
+
+def _instead_and_end(data: bytes) -> Play:
+    return lambda _asked: [Send(data), HangUp()]
+
+
+moves: st.SearchStrategy[Play] = st.one_of(
+    st.just(honestly),
+    st.sampled_from(sorted(_PLAYS)).map(_PLAYS.__getitem__),
+    garbage.map(poisons.instead),
+    garbage.map(_instead_and_end),
+    st.tuples(garbage, garbage).map(_around),
+)
+# A few honest replies first, or nothing is ever reached but the sync.
+scripts = st.tuples(st.integers(0, 12), st.lists(moves, min_size=1, max_size=4), st.booleans())
+
+
+def script_of(honest: int, hostile: Sequence[Play], goes_on: bool) -> Callable[[Asked], Iterable[Action]]:
+    """So many honest replies, then each of the hostile plays, and then all of them again or honesty."""
+
+    def play(asked: Asked) -> Iterable[Action]:
+        number = asked.number - honest
+        if number < 0 or (number >= len(hostile) and not goes_on):
+            return honestly(asked)
+        return hostile[number % len(hostile)](asked)
+
+    return play
+
+
+@settings(
+    max_examples=150,
+    derandomize=True,
+    deadline=None,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+@given(
+    script=scripts,
+    kind=st.sampled_from((STOCK, EXTENDED)),
+    channel=st.sampled_from((UNIX, UNIX, UNIX, LIBVIRT)),
+    work=st.sampled_from(sorted(MODULES)),
+)
+def test_tricks_put_together_come_to_nothing(
+    victims: Victims, records: Records, script: Any, kind: str, channel: str, work: str
+) -> None:
+    module, options = MODULES[work]
+    agent = HostileAgent(Guest(kind), script_of(*script))
+    with reached(agent, channel, module, **options, timeout=_SECONDS) as case:
+        verdict = victims.run(case)
+    records.add(channel, "composed", work, verdict)
+    assert list(general_faults(channel, module, verdict, {}, _CODES)) == []
+    assert verdict.seconds < _LONGEST_SECONDS

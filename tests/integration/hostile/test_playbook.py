@@ -1,0 +1,82 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A handful of tricks played to a real playbook, which runs the installed modules. One run plays them all."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.hostile.cases import MODULES
+from tests.hostile.judge import codes_of, documented_codes
+from tests.hostile.server import serving
+from tests.hostile.tricks import HONEST, TRICKS, Trick
+from tests.support.ansible_run import PlaybookRun, run_tasks
+from tests.support.fake_agent import listen_unix
+
+_NAMES = (
+    "an endless string, at the step",
+    "endless tiny replies, at a later reading",
+    "a refusal that moves the cursor, at the step",
+    "a refusal written from right to left, at a later reading",
+    "a refusal that is a template, at the first reading",
+    "objects nested 15 deep, at the first reading",
+    "half a reply and hanging up, at the verification",
+    "at it for all of 1970 to 2262, by the extended agent",
+    "it shows the year 10^12, by the stock agent",
+    "the step done, and a trouble of fifty thousand escapes, by the extended agent",
+    "names that cannot be shown, with the stock agent",
+    "facts of sixty thousand objects",
+    "facts of strings of four thousand characters that cannot be shown",
+    "a refusal that moves the cursor, at all but the sync",
+    "endless 0xFF, at all but the sync",
+    "a refusal that is a template, at the details",
+)
+_CHOSEN: Mapping[str, Trick] = {str(trick): trick for trick in TRICKS if trick.name in _NAMES or trick.family == HONEST}
+
+
+def test_all_that_are_named_are_there() -> None:
+    assert {trick.name for trick in _CHOSEN.values()} >= set(_NAMES)
+
+
+@pytest.fixture(scope="module")
+def run() -> Iterator[PlaybookRun]:
+    tasks = []
+    with ExitStack() as stack:
+        directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="hostile-")))
+        for number, (name, trick) in enumerate(_CHOSEN.items()):
+            path = directory / f"{number}.sock"
+            stack.enter_context(serving(listen_unix(path), trick.agent()))
+            module, options = MODULES[trick.work]
+            tasks.append(
+                {
+                    "name": name,
+                    f"qemu.guest_agent.{module}": {"socket": str(path), "timeout": 5.0, **options},
+                    "ignore_errors": True,
+                }
+            )
+        yield run_tasks(tasks, "-vv", "--diff")
+
+
+def test_the_terminal_stays_clean(run: PlaybookRun) -> None:
+    assert "Traceback" not in run.output
+    assert all(line.isprintable() for line in run.output.splitlines())
+
+
+@pytest.mark.parametrize("name", _CHOSEN)
+def test_a_task_ends_with_a_documented_code_or_a_result(name: str, run: PlaybookRun) -> None:
+    (record,) = (record for record in run.tasks if record.task == name)
+    trick = _CHOSEN[name]
+    assert record.outcome == ("failed" if "error" in record.result else "ok"), record.result
+    found = codes_of(record.result)
+    assert found <= documented_codes()
+    assert found <= trick.codes, record.result
+    if trick.family == HONEST:
+        assert record.outcome == "ok"
+        assert not found
