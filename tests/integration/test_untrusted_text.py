@@ -32,7 +32,7 @@ from tests.hostile.guest import SECOND_NS, STOCK, Guest
 from tests.hostile.libvirt_daemon import Daemon
 from tests.hostile.server import serving
 from tests.support.ansible_run import CORES, PlaybookRun, run_playbook, run_playbook_of_collection
-from tests.support.bait import baits, failing, guests_with, halves, refusing
+from tests.support.bait import KEYS, baits, failing, guests_with, halves, refusing
 from tests.support.collection import ROOT
 from tests.support.fake_agent import listen_unix
 from tests.support.terminal import commands_in
@@ -282,7 +282,7 @@ def of_collection(name: str, place: Ground, *arguments: str) -> PlaybookRun:
     """Run a playbook of the collection on two hypervisors: guests of one tell, those of the other refuse and fail."""
     hosts = {
         "hv1": {"qga_sockets": [place.socket("telling-*")]},
-        "hv2": {"qga_sockets": [place.socket(f"{kind}-*") for kind in ("refusing", "failing", "twice")]},
+        "hv2": {"qga_sockets": [place.socket(f"{kind}-*") for kind in ("refusing", "failing", "twice", "keyed")]},
     }
     inventory = place.directory / "hypervisors.yml"
     inventory.write_text(yaml.safe_dump({"all": {"hosts": hosts}}), encoding="utf-8")
@@ -452,6 +452,15 @@ def test_what_is_too_long_is_cut_and_what_is_far_too_long_refused(core: str, act
     guest = entries(acted[core].runs["a play"], "Ask all")["telling-at-length"]
     assert guest["hostname"].endswith("\u2026")
     assert guest["errors"]["timezone"]["code"] == guest["errors"]["os"]["code"] == "protocol_error"
+
+
+@every_core
+def test_no_fact_has_a_name_that_ansible_obeys(core: str, acted: dict[str, Acted]) -> None:
+    guests = entries(acted[core].runs["a play"], "Ask all")
+    for key in KEYS:
+        guest = guests[f"keyed-{key}"]
+        assert guest["errors"]["hostname"]["code"] == guest["errors"]["freeze"]["code"] == "protocol_error"
+        assert not {name for name in keys(guest) if "ansible" in name.lower()}
 
 
 @every_core
