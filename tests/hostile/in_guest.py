@@ -8,7 +8,8 @@
 
 One order a line on the control port, and one answer a line::
 
-    play WORK NAME   ->  playing     the trick of that name; the agent's port is opened anew for it
+    play WORK NAME   ->  playing     the trick of that name; the agent's port is opened for it
+    rest             ->  resting     the port is closed
     end              ->  ended       the port is closed, and this ends
 """
 
@@ -128,9 +129,12 @@ def main(agent_port: str, control_port: str) -> None:
                 player.stop()
                 os.write(control, b"ended\n")
                 return
-            work, _space, name = what.partition(" ")
-            player.play(work, name)
-            os.write(control, b"playing\n")
+            if order == "rest":
+                player.stop()
+                os.write(control, b"resting\n")
+            else:
+                player.play(*what.split(" ", 1))
+                os.write(control, b"playing\n")
 
 
 if __name__ == "__main__":

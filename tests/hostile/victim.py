@@ -47,6 +47,7 @@ _LIBC = ctypes.CDLL(None)
 
 # A call through libvirt that was given up goes on by itself for what is left of its last second.
 _SETTLE_SECONDS = 60.0
+_POLL_SECONDS = 0.02
 
 
 def run(case: Case, baseline_kib: int = 0) -> Verdict:
@@ -131,12 +132,13 @@ def _descriptors() -> set[str]:
 
 
 def _settle(threads: set[threading.Thread], descriptors: set[str]) -> None:
-    """Wait for what ends by itself."""
+    """Wait for what ends by itself, or as garbage: an error's traceback still holds what it went through."""
     until = time.monotonic() + _SETTLE_SECONDS
     while not (set(threading.enumerate()) <= threads and _descriptors() <= descriptors):
         if time.monotonic() > until:
             return
-        time.sleep(0.005)
+        time.sleep(_POLL_SECONDS)
+        gc.collect()
 
 
 def _forget_peak() -> None:

@@ -38,6 +38,8 @@ SLACK_NS = 1_000_000
 PATIENCE_SECONDS = 30.0
 STEPPING_COMMANDS = ("guest-update-time", "guest-set-time")
 SEEDS = 200
+# In how many of that many pairs one may say that it did not converge: each may step behind the other's last look.
+MOST_UNDECIDED = 1
 # A computed measurement is rounded, and aged.
 DRIFT_NS = 1_000
 
@@ -559,7 +561,7 @@ def test_two_runs_at_once_end_with_the_right_time_and_do_not_lie(
             assert rerun.within_tolerance
             assert rerun.changed is not right
             assert abs(scene.shared.offsets[-1]) <= TOLERANCE_NS
-    assert failed <= SEEDS // 100
+    assert failed <= MOST_UNDECIDED
 
 
 @pytest.mark.parametrize("name", ["extended", "stock"])

@@ -1,0 +1,271 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A tenant who has put an agent of his own in the place of the guest's: the modules and libvirt's daemon outlive it.
+
+The malicious agents of :mod:`tests.hostile` are shipped into one guest, where they play on the agent's port one after
+the other. Which one is told over the witness's port, which is theirs meanwhile.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import dataclasses
+import io
+import socket
+import tarfile
+import time
+import xml.etree.ElementTree as ET
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import libvirt
+import pytest
+
+from tests.hostile.case import Case, Verdict
+from tests.hostile.cases import MODULES
+from tests.hostile.in_guest import SHIPPED
+from tests.hostile.judge import general_faults
+from tests.hostile.records import Records
+from tests.hostile.tricks import INFO, LIBVIRT, RESYNC, TRICKS, Trick
+from tests.hostile.victims import Victim
+from tests.support.ansible_run import run_tasks
+from tests.support.collection import ROOT
+from tests.vm.domain_xml import AGENT_PORT, WITNESS_PORT, GuestFiles
+from tests.vm.guest import Guest
+from tests.vm.paths import state_dir
+from tests.vm.session import booted_guest
+
+NAME = "qga-hostile"
+HONEST = "none, by the extended agent"
+
+# An order is carried out at once; the guest's own work, under emulation, takes a while.
+_ORDER_SECONDS = 60.0
+# What is sent while nobody has the port open is lost, and has to be sent again.
+_ANSWER_SECONDS = 5.0
+_POLL_SECONDS = 0.02
+# Beyond any of its own, in case nobody tells it to end.
+_LONGEST_PLAY_SECONDS = 900
+
+# libvirt knows whole seconds only.
+_SECONDS = 1.0
+_LONGEST_SECONDS = 90.0
+
+# Not among them: what is nested a million levels deep, since libvirt 9.0 dies of it.
+PLAYED: dict[str, tuple[str, ...]] = {
+    RESYNC: (
+        "none, by the stock agent",
+        "silence, at the step",
+        "an endless string, at the step",
+        "endless tiny replies, at a later reading",
+        "1e999999, at a later reading",
+        "a NUL in a string, at a later reading",
+        "invalid UTF-8, at the step",
+        "a refusal that moves the cursor, at the step",
+        "a refusal in sixty thousand characters, at a later reading",
+        "frozen, at the first reading",
+        "a thousand replies before it, at a later reading",
+        "the reply twice, at the step",
+        "at it for all of 1970 to 2262, by the extended agent",
+        "the step never done, by the extended agent",
+        "the step done twice, by the stock agent",
+    ),
+    INFO: (
+        "arrays nested a thousand deep, at a fact",
+        "a duplicate key, at a fact",
+        "a lone surrogate, at a fact",
+        "words, at a fact",
+        "a refusal written from right to left, at all but the sync",
+        "names that cannot be shown, with the extended agent",
+        "facts of thirty thousand objects",
+        "endless 0xFF, at all but the sync",
+        # libvirt passes on 4 MiB at most, takes 10, and hangs up on its client at such a refusal.
+        "a string of five million characters, at all but the sync",
+        "a string of eleven million characters, at all but the sync",
+        "a refusal of five million characters, at guest-info",
+    ),
+}
+_CHOSEN = [trick for trick in TRICKS if trick.name in PLAYED.get(trick.work, ())]
+
+
+class Stage:
+    """Where the tricks are played: ``play`` returns when the agent in the guest is that of the trick."""
+
+    def __init__(self, guest: Guest, domain: libvirt.virDomain) -> None:
+        self.guest = guest
+        self._domain = domain
+        self._path = GuestFiles(state_dir() / "guests" / guest.name).witness
+        self._control = socket.socket(socket.AF_UNIX)
+
+    def __enter__(self) -> Stage:
+        agent, control = (f"/dev/virtio-ports/{port}" for port in (AGENT_PORT, WITNESS_PORT))
+        self.guest.sh(f"mkdir -p /run/kit && echo {_packed()} | base64 -d | tar xz -C /run/kit")
+        script = (
+            "systemctl stop qga-witness qemu-guest-agent; cd /run/kit; "
+            f"timeout {_LONGEST_PLAY_SECONDS} python3 -m hostile.in_guest {agent} {control} 2>/run/kit/log; "
+            "systemctl start qga-witness qemu-guest-agent"
+        )
+        self.guest.sh(f"systemd-run --quiet --collect --no-block sh -c '{script}'")
+        self._control.connect(str(self._path))
+        self._order("rest", b"resting")
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self._order("end", b"ended")
+        self._control.close()
+        self.guest.wait_for_agent()
+        self.guest.witness.wait(_ORDER_SECONDS)
+
+    def play(self, trick: Trick) -> None:
+        # QEMU tells of a port's changes once a second at most: libvirt must see that it was closed, or it would go on
+        # as with the agent before.
+        self._order("rest", b"resting")
+        self._await_channel("disconnected")
+        self._order(f"play {trick.work} {trick.name}", b"playing")
+        self._await_channel("connected")
+
+    def _order(self, order: str, expected: bytes) -> None:
+        """At first it is still the witness that answers, or nobody, and the order is lost."""
+        deadline = time.monotonic() + _ORDER_SECONDS
+        answer = b""
+        while answer != expected:
+            assert time.monotonic() < deadline, f"the player in the guest answers {answer!r} to {order}"
+            self._control.sendall(order.encode() + b"\n")
+            answer = self._answer(expected)
+
+    def _answer(self, expected: bytes) -> bytes:
+        said = b""
+        self._control.settimeout(_ANSWER_SECONDS)
+        with contextlib.suppress(TimeoutError):
+            while not said.endswith(expected + b"\n"):
+                said += self._control.recv(4096)
+        return said.rpartition(b"\n")[0].rpartition(b"\n")[2]
+
+    def _await_channel(self, state: str) -> None:
+        deadline = time.monotonic() + _ORDER_SECONDS
+        while self._channel_state() != state:
+            assert time.monotonic() < deadline, f"libvirt does not say that the agent is {state}"
+            time.sleep(_POLL_SECONDS)
+
+    def _channel_state(self) -> str | None:
+        target = ET.fromstring(self._domain.XMLDesc(0)).find(f"devices/channel/target[@name='{AGENT_PORT}']")
+        assert target is not None
+        return target.get("state")
+
+
+def _packed() -> str:
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz") as tar:
+        for name in SHIPPED:
+            tar.add(ROOT / "tests" / "hostile" / f"{name}.py", f"hostile/{name}.py")
+    return base64.b64encode(packed.getvalue()).decode()
+
+
+# --------------------------------------------------------------------------------------------------------------- tests
+
+
+@pytest.fixture(scope="module", name="guest")
+def _guest(connection: libvirt.virConnect) -> Iterator[Guest]:
+    with booted_guest(connection, NAME) as booted:
+        yield booted
+
+
+@pytest.fixture(scope="module")
+def libvirtd() -> int:
+    """The daemon's process."""
+    return int(Path("/run/libvirtd.pid").read_text())
+
+
+@pytest.fixture(scope="module")
+def records() -> Iterator[Records]:
+    kept = Records()
+    yield kept
+    kept.write()
+
+
+def _play(victim: Victim, stage: Stage, trick: Trick) -> Verdict:
+    module, options = MODULES[trick.work]
+    stage.play(trick)
+    target = {"domain": stage.guest.name, "uri": stage.guest.uri}
+    return victim.run(Case(module, {**options, **target, "timeout": _SECONDS}))
+
+
+@pytest.fixture(scope="module")
+def verdicts(
+    guest: Guest,
+    connection: libvirt.virConnect,
+    libvirtd: int,  # noqa: ARG001  # as it was before
+    records: Records,
+) -> dict[str, Verdict]:
+    """What came of each trick, without a reboot in between."""
+    found = {}
+    with Victim() as victim, Stage(guest, connection.lookupByName(NAME)) as stage:
+        for work in (RESYNC, INFO):
+            # With these, libvirt itself is imported.
+            (honest,) = (trick for trick in TRICKS if trick.work == work and trick.name == HONEST)
+            found[str(honest)] = _play(victim, stage, honest)
+        usual_kib = max(verdict.kept_kib for verdict in found.values())
+        for trick in _CHOSEN:
+            verdict = _play(victim, stage, trick)
+            found[str(trick)] = dataclasses.replace(verdict, peak_kib=verdict.peak_kib - usual_kib)
+            records.add("libvirt in earnest", "tricks", str(trick), found[str(trick)])
+    return found
+
+
+def _entry(verdicts: dict[str, Verdict], name: str) -> dict[str, Any]:
+    result = verdicts[name].result
+    assert result is not None
+    entry: dict[str, Any] = result["guest"]
+    return entry
+
+
+def test_all_tricks_that_are_named_are_there() -> None:
+    assert {trick.name for trick in _CHOSEN} == {name for names in PLAYED.values() for name in names}
+
+
+@pytest.mark.parametrize("trick", _CHOSEN, ids=str)
+def test_a_trick_comes_to_nothing(trick: Trick, verdicts: dict[str, Verdict]) -> None:
+    verdict = verdicts[str(trick)]
+    honest = _entry(verdicts, f"{trick.work}: {HONEST}")
+    assert list(general_faults(LIBVIRT, MODULES[trick.work][0], verdict, honest, trick.codes_by(LIBVIRT))) == []
+    assert verdict.seconds < _LONGEST_SECONDS
+
+
+@pytest.mark.parametrize("work", [RESYNC, INFO])
+def test_an_honest_agent_on_the_same_port_is_believed(work: str, verdicts: dict[str, Verdict]) -> None:
+    entry = _entry(verdicts, f"{work}: {HONEST}")
+    assert entry["status"] in ("corrected", "gathered")
+    assert entry.get("errors", {}) == {}
+
+
+def test_the_daemon_lives(
+    verdicts: dict[str, Verdict],  # noqa: ARG001  # behind all of them
+    libvirtd: int,
+    connection: libvirt.virConnect,
+) -> None:
+    assert Path(f"/proc/{libvirtd}/comm").read_text().strip() == "libvirtd"
+    assert int(Path("/run/libvirtd.pid").read_text()) == libvirtd
+    assert connection.lookupByName(NAME).isActive()
+
+
+def test_the_guests_own_agent_is_served_again(
+    verdicts: dict[str, Verdict],  # noqa: ARG001
+    guest: Guest,
+) -> None:
+    guest.witness.step(-3_000_000_000)
+    target = {"domain": NAME, "uri": guest.uri, "wait_timeout": 60.0}
+    run = run_tasks(
+        [
+            {"name": "clock", "qemu.guest_agent.qga_update_time": target},
+            {"name": "facts", "qemu.guest_agent.qga_info": {**target, "gather_subset": ["min", "users", "time"]}},
+        ]
+    )
+    assert run.status == 0, run.output
+    assert run.result("clock")["guest"]["status"] == "corrected"
+    assert abs(guest.witness.offset().offset_ns) < 50_000_000
+    facts = run.result("facts")["guest"]
+    assert facts["hostname"] == NAME
+    assert facts["agent"]["kind"] == "stock"
