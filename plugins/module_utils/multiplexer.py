@@ -67,9 +67,14 @@ class Multiplexer(Generic[Result]):
         self._tasks: set[_Task[Result]] = set()
         self._by_descriptor: dict[int, _Task[Result]] = {}
         self._ready: deque[tuple[_Task[Result], _Outcome]] = deque()
+        self._added: deque[Conversation[Result]] = deque()
         self._parked = 0
         self._look_at = math.inf  # when somebody's wait ends, or somebody's patience
         self._most = _most_at_once()
+
+    def add(self, conversation: Conversation[Result]) -> None:
+        """Begin it behind those that there are, as soon as there is room. For conversations that run here."""
+        self._added.append(conversation)
 
     def run(
         self,
@@ -86,7 +91,9 @@ class Multiplexer(Generic[Result]):
         is_over = False
         upcoming = next(conversations, None)
         try:
-            while self._tasks or upcoming is not None:
+            while self._tasks or upcoming is not None or (self._added and not is_over):
+                if upcoming is None and self._added and not is_over:
+                    upcoming = self._added.popleft()
                 if time.monotonic() >= until:
                     if is_over:
                         break
@@ -105,8 +112,8 @@ class Multiplexer(Generic[Result]):
                 if self._ready:
                     self._go_on(*self._ready.popleft())
         finally:
-            for task in list(self._tasks):
-                _close(task.conversation)
+            for conversation in (*(task.conversation for task in self._tasks), *self._added):
+                _close(conversation)
             self._epoll.close()
         return begun
 

@@ -117,6 +117,7 @@ class ResyncReport:
 
     ``changed``: the guest's clock was stepped, or would have been in a dry run. ``guest_time_before_ns`` is what the
     guest's clock would show at the end of the run had nothing been done, ``guest_time_after_ns`` what it does show.
+    ``stepped_at_ns`` is when the last step was done, as far as its reply tells, on the host's monotonic clock.
     """
 
     changed: bool
@@ -130,6 +131,7 @@ class ResyncReport:
     duration_ns: int
     warnings: tuple[str, ...] = ()
     error: QgaError | None = None
+    stepped_at_ns: int | None = None
 
     def as_dict(self) -> dict[str, object]:
         """The figures under the names that the modules return."""
@@ -188,6 +190,7 @@ class _Run:
         self._step_error: QgaError | None = None
         self._may_be_stepped = False
         self._looked_for_ns = 0
+        self._stepped_at_ns: int | None = None
 
     async def report(self) -> ResyncReport:
         options = self._options
@@ -337,6 +340,7 @@ class _Run:
             self._may_be_stepped = before  # refused before it was tried
             raise
         else:
+            self._stepped_at_ns = time.monotonic_ns()
             if warning:
                 self._warn(warning)
 
@@ -395,6 +399,7 @@ class _Run:
             duration_ns=now_ns - self._started_ns,
             warnings=tuple(self._warnings),
             error=error,
+            stepped_at_ns=self._stepped_at_ns,
         )
 
     def _warn(self, sentence: str) -> None:

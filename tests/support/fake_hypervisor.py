@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from tests.support.fake_events import ConnectionEvents, HypervisorEvents
 from tests.support.fake_libvirt import INTERNAL_ERROR, NO_DOMAIN, PAUSED, RUNNING, SHUT_OFF, LibvirtError, agent_says
 
 SYSTEM_ERROR = 38
@@ -38,7 +39,12 @@ def uuid_of(name: str) -> str:
 
 def threads_of_lines() -> list[threading.Thread]:
     """Those that make calls on connections to libvirt."""
-    return [thread for thread in threading.enumerate() if thread.name.startswith("libvirt ")]
+    # A process has one event loop, and never gives it back.
+    return [
+        thread
+        for thread in threading.enumerate()
+        if thread.name.startswith("libvirt ") and thread.name != "libvirt events"
+    ]
 
 
 @dataclass
@@ -66,10 +72,11 @@ class Definition:
         return f"<domain><clock offset='utc'/><devices>{channel}</devices></domain>"
 
 
-class Connection:
+class Connection(ConnectionEvents):
     """``virConnect``."""
 
     def __init__(self, hypervisor: FakeHypervisor) -> None:
+        super().__init__()
         self.hypervisor = hypervisor
         self.is_broken = False
         self.is_closed = False
@@ -145,7 +152,7 @@ class Domain:
             return self.definition.metadata
 
 
-class FakeHypervisor:
+class FakeHypervisor(HypervisorEvents):
     """``libvirt`` and ``libvirt_qemu`` in one, and the hypervisor behind them.
 
     ``at_agent_command`` has what happens when the agent command of that number begins, counted from one.
@@ -179,7 +186,9 @@ class FakeHypervisor:
         """The daemon ends, and is there again at once: what was connected to it is not."""
         with self._lock:
             for connection in self.connections:
-                connection.is_broken = True
+                if not connection.is_broken:
+                    connection.is_broken = True
+                    connection.tell_closed()
                 connection.interrupted.set()
 
     def go_away(self, attempts: float = math.inf) -> None:
@@ -187,6 +196,18 @@ class FakeHypervisor:
         with self._lock:
             self._refusals = attempts
         self.break_connections()
+
+    def stop_daemon(self) -> None:
+        """The daemon ends, and is not there again before it is started."""
+        self.go_away()
+
+    def start_daemon(self) -> None:
+        with self._lock:
+            self._refusals = 0
+
+    def domain_of(self, connection: Connection, name: str) -> Domain:
+        defined = next((each for each in self.definitions if each.name == name), None)
+        return Domain(connection, defined or Definition(name))
 
     def release(self) -> None:
         """What hangs comes back, as if its time were up."""

@@ -68,7 +68,7 @@ class BoundedCaller:
     """Has blocking calls run by other threads, one at a time, and stops waiting for one when its time is up."""
 
     def __init__(self) -> None:
-        self._bell = _Bell()
+        self._bell = Bell()
 
     async def run(self, function: Callable[[], Result], timeout: float, workers: Workers) -> Result:
         """What ``function`` returns or raises. Its time begins when it does: waiting for a free thread does not count.
@@ -96,7 +96,7 @@ class BoundedCaller:
 class _Call(Generic[Result]):
     """A call on its way through another thread. What that one writes is seen whole, each being one assignment."""
 
-    def __init__(self, function: Callable[[], Result], bell: _Bell, timeout: float) -> None:
+    def __init__(self, function: Callable[[], Result], bell: Bell, timeout: float) -> None:
         self._function = function
         self._bell = bell
         self._timeout = timeout
@@ -126,7 +126,7 @@ class _Call(Generic[Result]):
         return self._value  # type: ignore[return-value]  # it is the function's own
 
 
-class _Bell:
+class Bell:
     """Wakes who waits on a descriptor, from another thread. Ringing after it was closed is no error."""
 
     def __init__(self) -> None:

@@ -135,6 +135,15 @@ class Line:
 
     # On a thread of this line.
 
+    def disconnect(self) -> None:
+        """Close the connection, if there is one; the next call opens another."""
+        with self._opening:
+            connection, self._connection = self._connection, None
+        if connection is not None:
+            # The daemon may have gone already: nothing is left to close then.
+            with contextlib.suppress(self.libvirt.libvirtError):
+                connection.close()
+
     def connection(self) -> Any:
         """The connection; opened, if there is none that lives.
 
@@ -184,7 +193,9 @@ class Line:
             with self._changed:
                 lane = self._awaited_lane()
                 if lane is None:
-                    left = self._end_thread()
+                    self._threads -= 1
+                    is_last = not self._threads
+                    self._changed.notify()
                     break
                 job = self._jobs[lane].popleft()
                 self._busy[lane] += 1
@@ -194,10 +205,9 @@ class Line:
                 self._busy[lane] -= 1
                 self._progressed_at = time.monotonic()
                 self._changed.notify()
-        if left is not None:
-            # The daemon may have gone already: nothing is left to close then.
-            with contextlib.suppress(self.libvirt.libvirtError):
-                left.close()
+        if is_last:
+            # Closing waits for a call that still hangs.
+            self.disconnect()
 
     def _awaited_lane(self) -> Lane | None:
         """The lane of the next job, once there is one that may be done. None: there will be none."""
@@ -215,15 +225,6 @@ class Line:
             if self._jobs[lane] and free > min(lane.spared, self._calls - 1):
                 return lane
         return None
-
-    def _end_thread(self) -> Any:
-        """:returns: the connection, to be closed by the last thread; closing waits for a call that still hangs"""
-        self._threads -= 1
-        self._changed.notify()
-        if self._threads:
-            return None
-        connection, self._connection = self._connection, None
-        return connection
 
 
 class _LaneWorkers(NamedTuple):

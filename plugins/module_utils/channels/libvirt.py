@@ -97,13 +97,13 @@ def not_running(name: str, uri: str, state: int) -> NotRunningError:
     )
 
 
-class _ChannelState(NamedTuple):
+class ChannelState(NamedTuple):
     configured: bool
     connected: bool | None  # None: this libvirt does not say
     resets_reinjection: bool  # the RTC injects lost ticks, and must be told when the clock is set
 
 
-def _channel_state(domain_xml: str) -> _ChannelState:
+def channel_state(domain_xml: str) -> ChannelState:
     """What the live XML of a domain says about its agent (docs/formatdomain.html, libvirt 11.3.0)."""
     from xml.etree import ElementTree  # seldom needed, and slow to import
 
@@ -111,7 +111,7 @@ def _channel_state(domain_xml: str) -> _ChannelState:
     target = root.find(f"./devices/channel/target[@name='{_AGENT_CHANNEL}']")
     state = None if target is None else target.get("state")
     catchup = root.find("./clock/timer[@name='rtc'][@tickpolicy='catchup']")
-    return _ChannelState(target is not None, None if state is None else state == "connected", catchup is not None)
+    return ChannelState(target is not None, None if state is None else state == "connected", catchup is not None)
 
 
 class LibvirtChannel(Channel):
@@ -133,7 +133,7 @@ class LibvirtChannel(Channel):
         self._caller = BoundedCaller()
         self._connection: Any = None
         self._domain: Any = None
-        self._state: _ChannelState | None = None
+        self._state: ChannelState | None = None
         self._answered = False
         self._id: int | None = None
         self._is_pinned = False
@@ -317,10 +317,10 @@ class LibvirtChannel(Channel):
             return Exchange(refusal, sent_ns, time.monotonic_ns())
         return Exchange(wire.Returned({}), sent_ns, time.monotonic_ns())
 
-    def _channel_state(self) -> _ChannelState:
+    def _channel_state(self) -> ChannelState:
         if self._state is None:
             try:
-                self._state = _channel_state(self._domain.XMLDesc(0))
+                self._state = channel_state(self._domain.XMLDesc(0))
             except self._libvirt.libvirtError as error:
                 raise self._agent_error(error) from error
         return self._state
@@ -373,7 +373,7 @@ class LibvirtChannel(Channel):
 
     def _silence(self, code: int, execute: str, reason: str) -> QgaError:
         try:
-            connected = _channel_state(self._domain.XMLDesc(0)).connected
+            connected = channel_state(self._domain.XMLDesc(0)).connected
         except self._libvirt.libvirtError:
             connected = None
         if connected is False:

@@ -357,3 +357,56 @@ class TestTheEnd:
         run(*(receives(pair, 0.01) for pair in pairs))
         assert set(os.listdir("/proc/self/fd")) == before
         assert threading.active_count() == threads
+
+
+class TestAddedConversations:
+    def run(self, concurrency: int = 20, added: int = 3, **limits: Any) -> list[tuple[int, Any]]:
+        """One that adds others, and then waits for longer than they do."""
+        ended: list[tuple[int, Any]] = []
+        multiplexer: Multiplexer[Any] = Multiplexer(concurrency, lambda number, result: ended.append((number, result)))
+
+        async def adds() -> str:
+            for number in range(added):
+                multiplexer.add(pauses(0.01, f"added {number}"))
+            await pause(0.1)
+            return "first"
+
+        multiplexer.run(iter([adds()]), **limits)
+        return ended
+
+    def test_are_run_beside_the_one_that_adds_them(self) -> None:
+        assert self.run() == [(1, "added 0"), (2, "added 1"), (3, "added 2"), (0, "first")]
+
+    def test_wait_for_their_turn(self) -> None:
+        assert self.run(concurrency=1) == [(1, "added 0"), (2, "added 1"), (3, "added 2"), (0, "first")]
+
+    def test_are_run_though_the_last_of_the_others_has_ended(self) -> None:
+        ended: list[Any] = []
+        multiplexer: Multiplexer[Any] = Multiplexer(1, lambda _number, result: ended.append(result))
+
+        async def adds(left: int) -> int:
+            if left:
+                multiplexer.add(adds(left - 1))
+            return left
+
+        multiplexer.run(iter([adds(3)]))
+        assert ended == [3, 2, 1, 0]
+
+    def test_are_closed_unbegun_when_the_time_is_up(self) -> None:
+        begun: list[int] = []
+
+        async def begins(number: int) -> None:
+            begun.append(number)
+
+        multiplexer: Multiplexer[Any] = Multiplexer(1, lambda _number, _result: None)
+
+        async def adds_when_it_is_late() -> None:
+            with contextlib.suppress(TimeoutError):
+                await pause(FOREVER)
+            conversations.append(begins(1))
+            multiplexer.add(conversations[0])
+
+        conversations: list[Any] = []
+        multiplexer.run(iter([adds_when_it_is_late()]), time.monotonic() + 0.02)
+        assert begun == []
+        assert conversations[0].cr_frame is None

@@ -270,7 +270,7 @@ class TestClosing:
 
 
 def test_a_bell_that_nobody_hears_never_blocks_who_rings_it() -> None:
-    bell = module._Bell()
+    bell = module.Bell()
     try:
         for _ring in range(100_000):
             bell.ring()

@@ -1,0 +1,46 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Why a guest's clock may be stale: libvirt's events, and what each of them says about it."""
+
+from __future__ import annotations
+
+from typing import Mapping
+
+RESUMED = "resumed"
+RESTORED = "restored"
+REVERTED = "reverted"
+MIGRATED = "migrated"
+WOKE_UP = "woke_up"
+
+# Nothing is known to have happened to the guest, but nobody watched until now.
+WATCH_BEGAN = "watch_began"
+WATCH_RESUMED = "watch_resumed"
+OF_A_PASS = frozenset({WATCH_BEGAN, WATCH_RESUMED})
+
+# Its clock is read from its hardware clock while it boots, which QEMU keeps right.
+RESET = "reset"
+
+ALL = (RESUMED, RESTORED, REVERTED, MIGRATED, WOKE_UP, WATCH_BEGAN, WATCH_RESUMED, RESET)
+
+# virDomainEventType, virDomainEventResumedDetailType and virDomainEventStartedDetailType
+# (include/libvirt/libvirt-domain.h, libvirt 11.3.0).
+EVENT_STARTED = 2
+EVENT_SUSPENDED = 3
+EVENT_RESUMED = 4
+EVENT_STOPPED = 5
+EVENT_PMSUSPENDED = 7
+EVENT_CRASHED = 8
+
+OF_RESUMED: Mapping[int, str] = {
+    0: RESUMED,  # unpaused
+    1: MIGRATED,
+    2: REVERTED,  # from a snapshot, or from a file: what it is was said by the start before it
+    3: MIGRATED,  # postcopy: it runs while the rest of it is still on its way
+    4: MIGRATED,  # postcopy failed, and it runs on
+}
+# The guest does not run yet: it is resumed a moment later, or left paused.
+OF_STARTED: Mapping[int, str] = {1: MIGRATED, 2: RESTORED, 3: REVERTED}
+STARTED_BY_BOOT = 0
+STARTED_BY_WAKEUP = 4
