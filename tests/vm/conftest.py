@@ -40,9 +40,9 @@ def connection(running_libvirt: libvirt.virConnect) -> Iterator[libvirt.virConne
         opened.close()
 
 
-@pytest.fixture(scope="module")
-def extended_guest(connection: libvirt.virConnect) -> Iterator[Guest]:
-    """A guest with the extended agent in front of the stock one."""
-    with booted_guest(connection, "qga-extended") as booted:
+@pytest.fixture(scope="session")
+def extended_guest(running_libvirt: libvirt.virConnect) -> Iterator[Guest]:
+    """A guest with the extended agent in front of the stock one; deploying it takes a minute."""
+    with booted_guest(running_libvirt, "qga-extended") as booted:
         deploy(booted)
         yield booted

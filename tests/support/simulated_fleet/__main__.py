@@ -65,7 +65,9 @@ def parse(arguments: list[str]) -> argparse.Namespace:
 
 def main(arguments: list[str]) -> int:
     options = parse(arguments)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # Who starts it in the background may have had it ignore interrupts.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     drawn = profiles(
         options.count, options.seed, stock=options.stock, dead=options.dead, delay_seconds=(options.delay,) * 2
     )
