@@ -89,11 +89,11 @@ class Multiplexer(Generic[Result]):
         """
         begun = 0
         is_over = False
-        upcoming = next(conversations, None)
+        upcoming = self._upcoming(conversations)
         try:
             while self._tasks or upcoming is not None or (self._added and not is_over):
-                if upcoming is None and self._added and not is_over:
-                    upcoming = self._added.popleft()
+                if upcoming is None and not is_over:
+                    upcoming = self._upcoming(conversations)
                 if time.monotonic() >= until:
                     if is_over:
                         break
@@ -106,7 +106,7 @@ class Multiplexer(Generic[Result]):
                     # One at a time: what arrives meanwhile is not to be kept waiting.
                     self._begin(begun, upcoming)
                     begun += 1
-                    upcoming = next(conversations, None)
+                    upcoming = self._upcoming(conversations)
                 may_sleep = bool(self._tasks) and not self._ready and (upcoming is None or not self._has_room)
                 self._take_what_arrived(until if may_sleep else 0.0)
                 if self._ready:
@@ -116,6 +116,10 @@ class Multiplexer(Generic[Result]):
                 _close(conversation)
             self._epoll.close()
         return begun
+
+    def _upcoming(self, conversations: Iterator[Conversation[Result]]) -> Conversation[Result] | None:
+        upcoming = next(conversations, None)
+        return self._added.popleft() if upcoming is None and self._added else upcoming
 
     @property
     def _has_room(self) -> bool:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import itertools
 import socket
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -85,6 +85,13 @@ class Witness:
         """Move the guest's clock, and only the guest's, by a signed amount."""
         with _Conversation(self._path, self._timeout_s) as conversation:
             conversation.step(nanoseconds)
+
+    def first(self, is_wanted: Callable[[Exchange], bool], deadline_s: float) -> Exchange:
+        """Ask without a pause until an exchange is as wanted."""
+        with _Conversation(self._path, deadline_s) as conversation:
+            while not is_wanted(exchange := conversation.exchange()):
+                pass
+        return exchange
 
     def wait(self, deadline_s: float) -> None:
         """Return as soon as the guest answers."""

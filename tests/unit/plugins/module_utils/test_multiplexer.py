@@ -360,25 +360,43 @@ class TestTheEnd:
 
 
 class TestAddedConversations:
-    def run(self, concurrency: int = 20, added: int = 3, **limits: Any) -> list[tuple[int, Any]]:
-        """One that adds others, and then waits for longer than they do."""
+    def run(self, concurrency: int, added: int = 3) -> list[tuple[int, Any]]:
+        """One that adds others, and ends behind them."""
         ended: list[tuple[int, Any]] = []
         multiplexer: Multiplexer[Any] = Multiplexer(concurrency, lambda number, result: ended.append((number, result)))
 
         async def adds() -> str:
             for number in range(added):
                 multiplexer.add(pauses(0.01, f"added {number}"))
-            await pause(0.1)
+            while len(ended) < added:
+                await pause(0.01)
             return "first"
 
-        multiplexer.run(iter([adds()]), **limits)
+        multiplexer.run(iter([adds()]))
         return ended
 
-    def test_are_run_beside_the_one_that_adds_them(self) -> None:
-        assert self.run() == [(1, "added 0"), (2, "added 1"), (3, "added 2"), (0, "first")]
+    @pytest.mark.parametrize("concurrency", [2, 20])
+    def test_are_run_beside_the_one_that_adds_them(self, concurrency: int) -> None:
+        ended = self.run(concurrency)
+        assert sorted(ended[:-1]) == [(1, "added 0"), (2, "added 1"), (3, "added 2")]
+        assert ended[-1] == (0, "first")
 
-    def test_wait_for_their_turn(self) -> None:
-        assert self.run(concurrency=1) == [(1, "added 0"), (2, "added 1"), (3, "added 2"), (0, "first")]
+    def test_are_all_begun_before_anything_is_waited_for(self) -> None:
+        events: list[str] = []
+
+        async def begins() -> None:
+            events.append("begun")
+            await pause(0.05)
+            events.append("ended")
+
+        multiplexer: Multiplexer[Any] = Multiplexer(100, lambda _number, _result: None)
+
+        async def adds() -> None:
+            for _number in range(50):
+                multiplexer.add(begins())
+
+        multiplexer.run(iter([adds()]))
+        assert "ended" not in events[:50]
 
     def test_are_run_though_the_last_of_the_others_has_ended(self) -> None:
         ended: list[Any] = []
