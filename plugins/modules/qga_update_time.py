@@ -288,7 +288,7 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils.fleet import Atte
 from ansible_collections.qemu.guest_agent.plugins.module_utils.module import TARGET_SPEC, run
 from ansible_collections.qemu.guest_agent.plugins.module_utils.resync import REPLY_LIMITS, resync
 from ansible_collections.qemu.guest_agent.plugins.module_utils.resync_options import reference_of, resync_options
-from ansible_collections.qemu.guest_agent.plugins.module_utils.timestamps import format_instant
+from ansible_collections.qemu.guest_agent.plugins.module_utils.resync_outcome import CORRECTED, UNCHANGED, outcome_of
 
 ARGUMENT_SPEC: dict[str, dict[str, Any]] = {
     **TARGET_SPEC,
@@ -302,10 +302,6 @@ ARGUMENT_SPEC: dict[str, dict[str, Any]] = {
     "time": {"type": "str"},
     "update_rtc": {"type": "bool", "default": False},
 }
-
-
-CORRECTED = "corrected"
-UNCHANGED = "unchanged"
 
 
 def largest(attended: Sequence[Attended], figure: str) -> int | None:
@@ -328,18 +324,7 @@ def main() -> None:
             module.warn(chosen.warning)
 
         async def work(agent: GuestAgent) -> Outcome:
-            report = await resync(agent, chosen.reference, options)
-            return Outcome(
-                entry=report.as_dict(),
-                status=CORRECTED if report.changed else UNCHANGED,
-                changed=report.changed,
-                diff={
-                    "before": f"{format_instant(report.guest_time_before_ns)}\n",
-                    "after": f"{format_instant(report.guest_time_after_ns)}\n",
-                },
-                warnings=report.warnings,
-                error=report.error,
-            )
+            return outcome_of(await resync(agent, chosen.reference, options))
 
         return work
 

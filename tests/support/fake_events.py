@@ -31,9 +31,12 @@ class _Loop:
     def __init__(self) -> None:
         self.is_registered = False
         self._due: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        # The collection's code may be here twice, in place and assembled, and each runs the loop on a thread.
+        self._running = threading.Lock()
 
     def run_once(self) -> None:
-        self._due.get()()
+        with self._running:
+            self._due.get()()
 
     def post(self, due: Callable[[], None]) -> None:
         self._due.put(due)

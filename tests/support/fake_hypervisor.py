@@ -51,7 +51,8 @@ def threads_of_lines() -> list[threading.Thread]:
 class Definition:
     """A domain, and how its agent behaves. ``is_silent``: every command takes all of the time that it is given.
 
-    ``channel_state``: "connected", "disconnected", or None without a channel for an agent.
+    ``channel_state``: "connected", "disconnected", or None without a channel for an agent. ``agent``: answers whatever
+    ``replies`` do not.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Definition:
     metadata: str | None = None
     is_silent: bool = False
     replies: dict[str, Callable[[dict[str, Any]], str]] = field(default_factory=dict)
+    agent: Callable[[dict[str, Any]], str] = field(default_factory=lambda: agent_says({}))
 
     def __post_init__(self) -> None:
         self.uuid = self.uuid or uuid_of(self.name)
@@ -243,6 +245,9 @@ class FakeHypervisor(HypervisorEvents):
 
     # libvirt
 
+    def registerErrorHandler(self, _handler: object, _context: object) -> None:  # noqa: N802  # libvirt's name
+        pass
+
     def open(self, _uri: str) -> Connection:
         if self.open_waits_for is not None:
             self.open_waits_for.wait(10)
@@ -276,4 +281,4 @@ class FakeHypervisor(HypervisorEvents):
             domain.connection.require_alive()
             if definition.is_silent:
                 raise LibvirtError(AGENT_UNRESPONSIVE, "Guest agent is not responding: it did not answer in time")
-            return definition.replies.get(request["execute"], agent_says({}))(request)
+            return definition.replies.get(request["execute"], definition.agent)(request)

@@ -44,7 +44,8 @@ def main(files: Mapping[str, str], whole: Sequence[str], absent: Sequence[str], 
 
 def strangers(directory: str, files: Mapping[str, str]) -> list[Path]:
     paths = Path(directory).iterdir() if os.path.isdir(directory) else ()
-    return [path for path in paths if str(path) not in files and path.name != CACHE]
+    known = {*files, *(str(parent) for name in files for parent in Path(name).parents)}
+    return [path for path in paths if str(path) not in known and path.name != CACHE]
 
 
 def remove(path: Path) -> None:

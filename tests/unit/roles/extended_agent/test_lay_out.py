@@ -66,6 +66,16 @@ def test_the_files_are_as_wanted_and_the_directory_holds_no_others(
     assert (package / "__pycache__").is_dir()
 
 
+def test_a_directory_on_the_way_to_a_wanted_file_is_no_stranger(package: Path, wanted: dict[str, Any]) -> None:
+    for path in ("below/deep/kept.py", "below/stale.py", "other/deep/stale.py"):
+        (package / path).parent.mkdir(parents=True, exist_ok=True)
+        (package / path).write_text("")
+    wanted["files"][str(package / "below/deep/kept.py")] = ""
+    told = lay_out({**wanted, "whole": [str(package), str(package / "below")]})
+    assert told[:3] == [f"removed {package}/below/stale.py", f"removed {package}/other", f"removed {package}/stale.py"]
+    assert contents(package.parent) == wanted["files"]
+
+
 def test_everybody_may_read_what_was_made(package: Path, wanted: dict[str, Any]) -> None:
     lay_out(wanted)
     new = package.parent / "new"

@@ -12,9 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from ansible_collections.qemu.guest_agent.tests.support.extended_agent import module
-
-notify = module("notify")
+from ansible_collections.qemu.guest_agent.plugins.module_utils import notify
 
 
 @pytest.fixture
@@ -34,7 +32,7 @@ def test_it_is_told_by_a_socket_with_a_path(
 
 
 def test_it_is_told_by_a_socket_without_a_path(manager: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
-    name = f"qemu-ga-extended-test-{os.getpid()}"
+    name = f"qga-notify-test-{os.getpid()}"
     manager.bind(f"\0{name}")
     monkeypatch.setenv("NOTIFY_SOCKET", f"@{name}")
     notify.notify("WATCHDOG=1")

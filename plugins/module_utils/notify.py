@@ -2,7 +2,10 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Telling systemd that the agent is ready and alive (sd_notify(3)), where systemd asks for it."""
+"""Telling systemd that the service is ready and alive (sd_notify(3)), where systemd asks for it.
+
+Standard library only: the role ``extended_agent`` ships this file into the guest.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,7 @@ def notify(state: str) -> None:
 
 
 def watchdog_seconds() -> float | None:
-    """How often to say that the agent is alive, None if nobody listens: half of what systemd waits."""
+    """How often to say that the service is alive, None if nobody listens: half of what systemd waits."""
     interval = os.environ.get("WATCHDOG_USEC", "")
     if not interval.isdigit() or os.environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
         return None

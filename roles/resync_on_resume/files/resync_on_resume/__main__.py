@@ -1,0 +1,106 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The program: options in, exit status out."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from typing import Mapping, NoReturn, Sequence
+
+from guest_agent.errors import MissingLibraryError
+
+from .config import CONFIG_FILE, Config, ConfigError, read
+from .ending import Ending
+from .log import standard_log
+from .service import Service
+from .single import AlreadyRunningError, only_one, usual_path
+
+# sysexits(3)
+_USAGE = 64
+_UNAVAILABLE = 69
+_SOFTWARE = 70
+_CANNOT_CREATE = 73
+_TEMPORARY_FAILURE = 75
+_CONFIG = 78
+
+
+class _UsageError(Exception):
+    """One sentence on what is wrong with the command line."""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise _UsageError(message)
+
+
+def _parser() -> _Parser:
+    parser = _Parser(
+        prog="resync_on_resume",
+        description="Sets the clock of a guest right whenever it is resumed, restored, reverted or migrated here.",
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("--config", metavar="PATH", default=CONFIG_FILE, help=f"configuration (default: {CONFIG_FILE})")
+    add("--check-config", action="store_true", help="read the configuration, say what is wrong with it, and end")
+    add("--lock", metavar="PATH", help="file that only one service holds (default: lock, in its runtime directory)")
+    return parser
+
+
+def _complain(text: object) -> None:
+    sys.stderr.write(f"qga-resync-on-resume: {text}\n")
+
+
+def _origin_of(error: Exception) -> str:
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return "an unknown place" if trace is None else f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}"
+
+
+def _serve(config: Config, environment: Mapping[str, str]) -> int:
+    ending = Ending()
+    ending.listen()
+    try:
+        Service(config, standard_log(environment), ending).run()
+    except MissingLibraryError as error:
+        _complain(f"{error.message}; install python3-libvirt (libvirt-python) for {sys.executable}")
+        return _UNAVAILABLE
+    except Exception as error:
+        _complain(f"a defect: {type(error).__name__} at {_origin_of(error)}: {error}")
+        return _SOFTWARE
+    return 0
+
+
+def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
+    try:
+        chosen = _parser().parse_args(arguments)
+        config = read(chosen.config)
+    except _UsageError as error:
+        _complain(error)
+        return _USAGE
+    except ConfigError as error:
+        _complain(error)
+        return _CONFIG
+    if chosen.check_config:
+        return 0
+    path = chosen.lock or usual_path(environment)
+    try:
+        with only_one(path):
+            return _serve(config, environment)
+    except AlreadyRunningError as error:
+        _complain(error)
+        return _TEMPORARY_FAILURE
+    except OSError as error:
+        _complain(f"the lock {path} cannot be made: {error.strerror or error}")
+        return _CANNOT_CREATE
+
+
+if __name__ == "__main__":
+    status = main(sys.argv[1:], os.environ)
+    sys.stdout.flush()
+    # Not by way of the interpreter's end: there, libvirt's connections are closed, which waits for a daemon that hangs.
+    os._exit(status)

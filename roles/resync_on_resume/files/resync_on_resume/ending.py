@@ -1,0 +1,39 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""SIGTERM and SIGINT, as something to wait for."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+from guest_agent.waiting import Deadline, received
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+# Nothing has to be looked at by then; it only bounds a wait.
+_LONGEST_WAIT_SECONDS = 3600.0
+
+
+class Ending:
+    """``await wait()`` returns once the service is told to end, by a signal or by :meth:`ask`."""
+
+    def __init__(self) -> None:
+        self._descriptor, self._writer = os.pipe()
+        for end in (self._descriptor, self._writer):
+            os.set_blocking(end, False)
+
+    def listen(self) -> None:
+        """On the main thread: from now on, Python writes each signal's number into the pipe."""
+        signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
+        for number in _SIGNALS:
+            signal.signal(number, lambda _number, _frame: None)
+
+    def ask(self) -> None:
+        os.write(self._writer, b"\0")
+
+    async def wait(self) -> None:
+        while await received(self._descriptor, Deadline(_LONGEST_WAIT_SECONDS)) is None:
+            pass

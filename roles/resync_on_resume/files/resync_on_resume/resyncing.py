@@ -1,0 +1,97 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Seeing to one guest whose clock may be stale: the resync of the module, and what came of it."""
+
+from __future__ import annotations
+
+import time
+from typing import Mapping
+
+from guest_agent.agent import GuestAgent
+from guest_agent.channels.base import Channel
+from guest_agent.channels.hypervisor import Hypervisor
+from guest_agent.channels.libvirt import LibvirtChannel
+from guest_agent.errors import ExchangeTimeoutError, NotFoundError, NotRunningError, QgaError, UnresponsiveError
+from guest_agent.fleet import Attendance, Outcome, converse, defect
+from guest_agent.resync import REPLY_LIMITS, ResyncReport, resync
+from guest_agent.resync_options import reference_of, resync_options
+from guest_agent.resync_outcome import outcome_of
+from guest_agent.watch.news import Stale, WatchedGuest
+
+from .config import Config
+from .host_clock import HostClock
+from .record import Record, of_stale
+
+_SECOND_NS = 1_000_000_000
+
+# Of a guest that was paused or is gone, its agent's silence says nothing.
+_SILENT = (UnresponsiveError, ExchangeTimeoutError)
+_NOT_THERE = (NotRunningError, NotFoundError)
+
+
+class Resyncing:
+    """One guest at a time or many; what it takes to reach them is shared.
+
+    :raises MissingLibraryError: libvirt-python cannot be imported
+    """
+
+    def __init__(self, config: Config, host_clock: HostClock) -> None:
+        self._config = config
+        self._host_clock = host_clock
+        self._options = resync_options(config.resync, dry_run=False)
+        self._hypervisors: Mapping[str, Hypervisor] = {uri: Hypervisor(uri) for uri in config.uris}
+
+    def close(self) -> None:
+        for hypervisor in self._hypervisors.values():
+            hypervisor.close()
+
+    async def see_to(self, stale: Stale) -> Record:
+        report: ResyncReport | None = None
+        try:
+            report = await self._resync(stale)
+            error = report.error
+        except QgaError as failure:
+            error = failure
+        except Exception as surprise:
+            error = defect(surprise)
+        if isinstance(error, _SILENT):
+            error = await self._absence(stale.guest) or error
+        return of_stale(stale, report, error)
+
+    async def _resync(self, stale: Stale) -> ResyncReport:
+        """
+        :raises QgaError: it could not be done
+        """
+        chosen = reference_of(self._config.resync)
+        self._host_clock.tell(chosen.warning)
+        reports: list[ResyncReport] = []
+
+        async def work(agent: GuestAgent) -> Outcome:
+            reports.append(await resync(agent, chosen.reference, self._options))
+            return outcome_of(reports[-1])
+
+        attendance = Attendance(self._config.timeout, self._patience(stale), touches_clock=True)
+        await converse(lambda: self._channel(stale.guest), work, attendance)
+        return reports[-1]
+
+    def _patience(self, stale: Stale) -> float:
+        """Seconds that are left to wait for the agent. The watcher has waited for it before, and may have in vain."""
+        waited = (time.monotonic_ns() - stale.since_ns) / _SECOND_NS
+        patience = self._config.agent_patience
+        return min(patience, max(self._config.timeout, patience - waited))
+
+    async def _absence(self, guest: WatchedGuest) -> QgaError | None:
+        """Why nobody can answer in the guest; None: it runs, as far as can be told."""
+        try:
+            async with self._channel(guest) as channel:
+                await channel.require_same(self._config.timeout)
+        except _NOT_THERE as error:
+            return error
+        except Exception:  # what is known already is the better answer
+            return None
+        return None
+
+    def _channel(self, guest: WatchedGuest) -> Channel:
+        return LibvirtChannel(guest.uuid, guest.uri, self._hypervisors[guest.uri].line(), REPLY_LIMITS)

@@ -1,0 +1,32 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The service before hypervisors of the test's choice."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.resync_service import module
+from tests.support.served import CONFIG, HERE, USUAL, Libvirt, Serve, Served, simulated
+from tests.support.simulated_hypervisor import SimulatedHypervisor
+
+
+@pytest.fixture
+def serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Serve:
+    """``serve("web1", "web2", agent_patience=1)``; or with ``hypervisors`` by uri."""
+
+    def make(
+        *names: str, hypervisors: Mapping[str, SimulatedHypervisor] | None = None, uris: str = HERE, **options: Any
+    ) -> Served:
+        all_of_them = hypervisors or {HERE: simulated(*names)}
+        libvirt = Libvirt(all_of_them)
+        monkeypatch.setattr(module("channels.hypervisor", "guest_agent"), "import_libvirt", lambda: (libvirt, libvirt))
+        return Served(all_of_them, CONFIG.format(**{"uris": uris, **USUAL, **options}), tmp_path)
+
+    return make

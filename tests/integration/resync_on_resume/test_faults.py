@@ -1,0 +1,350 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What goes wrong around a guest that was resumed: one clear line each, and the next guest is served."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.fake_events import settle
+from tests.support.fake_libvirt import PAUSED
+from tests.support.resync_service import module, until
+from tests.support.served import BEHIND_NS, HERE, SECOND_NS, Serve, Served, simulated
+from tests.support.simulated_hypervisor import RESTORED, RESUMED, STARTED, UNPAUSED
+
+SUSPENDED = 3
+STEP = "guest-update-time"
+OPTED_OUT = '<resync xmlns="urn:qemu.guest_agent:resync" enabled="no"/>'
+LONGEST_LEFT_NS = SECOND_NS // 10
+
+
+def assert_next_is_served(service: Served, name: str = "next") -> None:
+    service.wait_for("watching")
+    service.hypervisor.resume([name])
+    record = service.record_of(name)
+    assert record["result"] == "corrected", record
+    assert abs(service.hypervisor.truths()[name]) <= LONGEST_LEFT_NS
+
+
+def steps(service: Served, name: str) -> int:
+    return service.hypervisor.agents[name].commands.get(STEP, 0)
+
+
+def test_a_guest_that_is_resumed_is_corrected_and_all_of_it_is_said(serve: Serve) -> None:
+    with serve("web1") as service:
+        service.wait_for("watching")
+        service.hypervisor.resume(["web1"])
+        (record,) = service.records(1)
+    assert list(record) == [
+        *("guest", "uuid", "uri", "cause", "result", "method", "offset_before_ns", "uncertainty_before_ns"),
+        *("offset_after_ns", "uncertainty_after_ns", "attempts", "duration_ns", "since_resume_ns"),
+    ]
+    assert (record["guest"], record["uri"], record["cause"]) == ("web1", HERE, "resumed")
+    assert (record["result"], record["method"]) == ("corrected", "extended")
+    assert abs(int(record["offset_before_ns"]) + BEHIND_NS) <= LONGEST_LEFT_NS
+    assert abs(service.hypervisor.truths()["web1"]) <= LONGEST_LEFT_NS
+
+
+def test_a_restore_is_one_resync_by_its_cause(serve: Serve) -> None:
+    with serve("web1", "next") as service:
+        service.wait_for("watching")
+        service.hypervisor.restore(["web1"])
+        assert service.record_of("web1")["cause"] == "restored"
+        assert_next_is_served(service)
+        service.records(2)
+
+
+def test_a_reset_needs_none(serve: Serve) -> None:
+    with serve("web1", "next") as service:
+        service.wait_for("watching")
+        service.hypervisor.fire_reboot("web1")
+        record = service.record_of("web1")
+        assert (record["cause"], record["result"]) == ("reset", "not_needed")
+        assert_next_is_served(service)
+    assert steps(service, "web1") == 0
+
+
+# --------------------------------------------------------------------------------------------------------------- guests
+
+
+def test_a_guest_that_is_paused_before_it_could_be_asked_is_withdrawn(serve: Serve) -> None:
+    with serve("web1", "next") as service:
+        service.wait_for("watching")
+        service.hypervisor.fire_lifecycle("web1", STARTED, RESTORED)
+        service.hypervisor.fire_lifecycle("web1", SUSPENDED, 0)
+        record = service.record_of("web1")
+        assert (record["cause"], record["result"], record["became"]) == ("restored", "withdrawn", "paused")
+        assert_next_is_served(service)
+
+
+def test_a_guest_that_is_paused_while_it_is_asked_is_skipped_and_corrected_when_it_goes_on(serve: Serve) -> None:
+    with serve("web1", "next") as service:
+        hypervisor = service.hypervisor
+
+        def pause() -> None:
+            hypervisor.definition("web1").state = PAUSED
+            hypervisor.fire_lifecycle("web1", SUSPENDED, 0)
+
+        hypervisor.at_agent_command[2] = pause
+        service.wait_for("watching")
+        hypervisor.resume(["web1"])
+        record = service.record_of("web1")
+        assert (record["result"], record["error"]) == ("skipped", "not_running"), record
+        assert "paused" in record["message"]
+        assert_next_is_served(service)
+        settle()
+        hypervisor.resume(["web1"])
+        assert service.records(3)[-1]["result"] == "corrected"
+
+
+def test_a_guest_that_falls_silent_because_it_was_paused_is_skipped(serve: Serve) -> None:
+    with serve("web1", "next", agent_patience=0) as service:
+        definition = service.hypervisor.definition("web1")
+
+        def pause() -> None:
+            # It is found to run before it is asked, and its agent keeps silent from then on.
+            definition.is_silent = True
+            service.hypervisor.at_agent_command.clear()
+
+        service.hypervisor.at_agent_command[2] = pause
+        service.wait_for("watching")
+        service.hypervisor.resume(["web1"])
+        until(lambda: definition.is_silent, "the second command")
+        definition.state = PAUSED
+        record = service.record_of("web1")
+        assert (record["result"], record["error"]) == ("skipped", "not_running"), record
+        assert_next_is_served(service)
+
+
+def test_a_guest_that_is_destroyed_between_event_and_resync_is_skipped(serve: Serve) -> None:
+    with serve("web1", "next") as service:
+        service.wait_for("watching")
+        service.hypervisor.definitions.remove(service.hypervisor.definition("web1"))
+        service.hypervisor.fire_lifecycle("web1", RESUMED, UNPAUSED)
+        record = service.record_of("web1")
+        assert (record["result"], record["error"]) == ("skipped", "not_found")
+        assert_next_is_served(service)
+
+
+def test_an_agent_that_never_comes_back_fails_after_the_patience(serve: Serve) -> None:
+    with serve("web1", "next", agent_patience=1.2) as service:
+        service.hypervisor.definition("web1").channel_state = "disconnected"
+        service.wait_for("watching")
+        service.hypervisor.resume(["web1"])
+        assert_next_is_served(service)  # meanwhile
+        record = service.record_of("web1")
+    assert (record["result"], record["error"]) == ("failed", "not_connected")
+    assert record["hint"]
+
+
+def test_an_agent_that_never_answers_fails_after_the_patience(serve: Serve) -> None:
+    with serve("web1", "next", agent_patience=1) as service:
+        service.hypervisor.definition("web1").is_silent = True
+        service.wait_for("watching")
+        service.hypervisor.resume(["web1"])
+        assert_next_is_served(service)  # meanwhile
+        record = service.record_of("web1")
+    assert (record["result"], record["error"]) == ("failed", "unresponsive")
+
+
+def test_an_agent_that_comes_back_in_time_is_waited_for(serve: Serve) -> None:
+    with serve("web1", agent_patience=60) as service:
+        definition = service.hypervisor.definition("web1")
+        definition.channel_state = "disconnected"
+        service.wait_for("watching")
+        service.hypervisor.resume(["web1"])
+        until(lambda: service.hypervisor.calls["qemuAgentCommand"] > 0, "the first command")
+        definition.channel_state = "connected"
+        assert service.record_of("web1")["result"] == "corrected"
+
+
+def test_a_guest_that_opted_out_is_never_stepped(serve: Serve) -> None:
+    with serve("web1", "next") as service:
+        service.hypervisor.definition("web1").metadata = OPTED_OUT
+        service.wait_for("watching")
+        service.hypervisor.resume(["web1"])
+        record = service.record_of("web1")
+        assert (record["result"], record["error"]) == ("skipped", "opted_out")
+        assert_next_is_served(service)
+    assert steps(service, "web1") == 0
+    assert abs(service.hypervisor.truths()["web1"] + BEHIND_NS) <= LONGEST_LEFT_NS
+
+
+def test_a_guest_without_a_port_for_an_agent_is_skipped(serve: Serve) -> None:
+    with serve("web1", "next") as service:
+        service.hypervisor.definition("web1").channel_state = None
+        service.wait_for("watching")
+        service.hypervisor.resume(["web1"])
+        record = service.record_of("web1")
+        assert (record["result"], record["error"]) == ("skipped", "not_configured")
+        assert_next_is_served(service)
+
+
+def test_a_guest_without_an_agent_is_skipped_when_all_are_looked_at(serve: Serve) -> None:
+    with serve("web1", "next", agent_patience=0.2, look_at_start="yes") as service:
+        service.hypervisor.definition("web1").channel_state = "disconnected"
+        record = service.record_of("web1")
+        assert (record["cause"], record["result"], record["error"]) == ("watch_began", "skipped", "not_connected")
+        assert service.record_of("next")["result"] == "corrected"
+
+
+def test_a_defect_that_one_guest_leads_to_is_only_that_ones(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    resyncing = module("resyncing")
+    usual = resyncing.resync
+    met: list[object] = []
+
+    async def resync(*arguments: Any) -> Any:
+        if not met:
+            met.append(arguments)
+            raise ZeroDivisionError("nobody foresaw it")
+        return await usual(*arguments)
+
+    monkeypatch.setattr(resyncing, "resync", resync)
+    with serve("web1", "next") as service:
+        service.wait_for("watching")
+        service.hypervisor.resume(["web1"])
+        record = service.record_of("web1")
+        assert (record["result"], record["error"]) == ("failed", "internal_error")
+        assert "ZeroDivisionError: nobody foresaw it" in record["message"]
+        assert_next_is_served(service)
+
+
+def test_a_guest_that_is_resumed_while_it_is_seen_to_is_seen_to_again_behind_that(serve: Serve) -> None:
+    may_go_on = threading.Event()
+    with serve("web1", "next") as service:
+        service.hypervisor.at_agent_command[1] = lambda: _wait(may_go_on)
+        service.wait_for("watching")
+        service.hypervisor.resume(["web1"])
+        until(lambda: service.hypervisor.calls["qemuAgentCommand"] > 0, "the first command")
+        service.hypervisor.fire_lifecycle("web1", SUSPENDED, 0)
+        service.hypervisor.fire_lifecycle("web1", RESUMED, UNPAUSED)
+        settle()
+        assert_next_is_served(service)  # meanwhile
+        may_go_on.set()
+        _next, first, second = service.records(3)
+    assert [(each["guest"], each["result"]) for each in (first, second)] == [
+        ("web1", "corrected"),
+        ("web1", "unchanged"),
+    ]
+
+
+def test_with_room_for_one_at_a_time_all_are_served(serve: Serve) -> None:
+    names = [f"web{number}" for number in range(8)]
+    with serve(*names, concurrency=1) as service:
+        service.wait_for("watching")
+        service.hypervisor.resume(names)
+        records = service.records(len(names))
+    assert {each["guest"] for each in records} == set(names)
+    assert {each["result"] for each in records} == {"corrected"}
+
+
+def _wait(event: threading.Event) -> None:
+    event.wait(10)
+
+
+# ---------------------------------------------------------------------------------------------------------- hypervisors
+
+
+def test_a_daemon_that_is_restarted_is_told_once_each_way_and_nothing_is_missed(serve: Serve) -> None:
+    with serve("web1", "next") as service:
+        service.wait_for("watching")
+        service.hypervisor.stop_daemon()
+        (lost,) = service.wait_for("lost")
+        assert (lost["uri"], lost["error"]) == (HERE, "hypervisor_unavailable")
+        service.hypervisor.start_daemon()
+        watching = service.wait_for("watching", 2)
+        assert watching[1] == {"uri": HERE, "running": "2"}
+        records = {each["guest"]: each for each in service.records(2)}
+        assert {name: (each["cause"], each["result"]) for name, each in records.items()} == {
+            "web1": ("watch_resumed", "corrected"),
+            "next": ("watch_resumed", "corrected"),
+        }
+        # Nothing is known to have happened to them, and when.
+        assert all("since_resume_ns" not in each for each in records.values())
+    assert len(service.lines("lost")) == 1
+
+
+def test_a_daemon_that_is_not_there_at_the_start_is_waited_for(serve: Serve) -> None:
+    hypervisor = simulated("web1")
+    hypervisor.stop_daemon()
+    with serve(hypervisors={HERE: hypervisor}, look_at_start="yes") as service:
+        service.wait_for("lost")
+        hypervisor.start_daemon()
+        service.wait_for("watching")
+        record = service.record_of("web1")
+    assert (record["cause"], record["result"]) == ("watch_began", "corrected")
+    assert len(service.lines("lost")) == 1
+
+
+def test_a_daemon_that_goes_amid_a_resync_fails_that_one_which_is_corrected_when_it_is_back(serve: Serve) -> None:
+    with serve("web1") as service:
+        service.wait_for("watching")
+        service.hypervisor.at_agent_command[3] = service.hypervisor.stop_daemon
+        service.hypervisor.resume(["web1"])
+        failed = service.record_of("web1")
+        assert (failed["result"], failed["error"]) == ("failed", "hypervisor_unavailable")
+        service.hypervisor.start_daemon()
+        _failed, corrected = service.records(2)
+    assert (corrected["cause"], corrected["result"]) == ("watch_resumed", "corrected")
+
+
+def test_a_hypervisor_that_is_not_there_leaves_the_others_alone(serve: Serve) -> None:
+    there = "qemu+unix:///system?socket=/there"
+    with serve(
+        hypervisors={HERE: simulated("next"), there: simulated("web1")}, uris=f"qemu:///absent {HERE}\n  {there}"
+    ) as service:
+        service.wait_for("watching", 2)
+        (lost,) = service.wait_for("lost")
+        assert lost["uri"] == "qemu:///absent"
+        assert_next_is_served(service)
+
+
+# --------------------------------------------------------------------------------------------------- around the guests
+
+
+def test_the_hosts_own_clock_is_warned_of_when_it_changes_and_not_for_every_guest(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resyncing, options = module("resyncing"), module("resync_options", "guest_agent")
+    is_synchronized = [False]
+    monkeypatch.setattr(
+        resyncing, "reference_of", lambda params: options.reference_of(params, lambda: is_synchronized[0])
+    )
+    names = [f"web{number}" for number in range(4)]
+    with serve(*names) as service:
+        service.wait_for("watching")
+        service.hypervisor.resume(names[:2])
+        service.records(2)
+        is_synchronized[0] = True
+        service.hypervisor.resume(names[2:])
+        service.records(4)
+    said = [line.fields["message"] for line in service.lines("host_clock")]
+    assert said == [
+        "the host's own clock is not synchronised; the guest is given the host's time all the same",
+        "the host's own clock is synchronised again",
+    ]
+
+
+def test_metrics_that_cannot_be_written_are_said_once_and_written_when_they_can_be(
+    serve: Serve, tmp_path: Path
+) -> None:
+    file = tmp_path / "missing" / "qga.prom"
+    with serve("web1", "web2", "next", metrics_file=str(file)) as service:
+        service.wait_for("watching")
+        service.hypervisor.resume(["web1"])
+        (said,) = service.wait_for("metrics")
+        assert said == {"file": str(file), "message": "cannot be written: No such file or directory"}
+        service.hypervisor.resume(["web2"])
+        service.record_of("web2")
+        file.parent.mkdir()
+        assert_next_is_served(service)
+        assert service.wait_for("metrics", 2)[1] == {"file": str(file), "message": "is written again"}
+        corrected = 'qga_resync_total{cause="resumed",result="corrected",code=""} 3\n'
+        until(lambda: corrected in file.read_text(), "all three in the metrics")
+    assert len(service.lines("metrics")) == 2

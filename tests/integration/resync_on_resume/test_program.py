@@ -1,0 +1,251 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The program as systemd starts it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.resync_service import PROGRAM, ServiceProcess, package_parent, until
+from tests.support.simulated_fleet import Profile
+from tests.support.small_disk import SmallDisk, may_be_mounted
+
+SECOND_NS = 1_000_000_000
+BEHIND = Profile(offset_ns=-20 * SECOND_NS)
+LATER = "[watch]\nlook_at_start = no\n"
+# libvirt's own driver for tests has a hypervisor in the process that uses it, with one running guest.
+REAL = "[watch]\nuris = test:///default\n  qemu+unix:///system?socket=/nonexistent/libvirt-sock\n"
+
+# An agent that keeps silent has as long as this to answer, and is not waited for.
+LONG_TIMEOUT = "[resync]\ntimeout = 60\n"
+ENDING_SECONDS = 10.0
+QUIET_SECONDS = 2.0
+MOST_RESIDENT_KIB = 40 * 1024
+
+
+def run(*options: str, environment: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*PROGRAM, *options],
+        cwd=package_parent(),
+        env=environment or {},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+
+
+def config(directory: Path, text: str = "") -> str:
+    path = directory / "given"
+    path.write_text(text)
+    return str(path)
+
+
+# -------------------------------------------------------------------------------------------------------- what is wrong
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            "[watch]\ncolour = red\n",
+            "given: there is no key colour in [watch], only uris, agent_patience, look_at_start",
+        ),
+        ("[wach]\n", "given: there is no section [wach], only [watch], [resync], [metrics]"),
+        ("[resync]\ntolerance = -1\n", "given: [resync] tolerance is -1: Choose between 0 and 31622400 s."),
+        ("uris = x\n", "given cannot be read: File contains no section headers."),
+    ],
+)
+def test_a_configuration_that_is_wrong_is_told_in_one_sentence(tmp_path: Path, text: str, said: str) -> None:
+    for options in ((), ("--check-config",)):
+        done = run("--config", config(tmp_path, text), "--lock", str(tmp_path / "lock"), *options)
+        assert done.returncode == 78
+        assert said in done.stderr
+        assert done.stderr.startswith("qga-resync-on-resume: ")
+        assert done.stderr.count("\n") == 1
+    assert not (tmp_path / "lock").exists()
+
+
+def test_a_configuration_that_is_right_is_checked_in_silence(tmp_path: Path) -> None:
+    done = run("--config", config(tmp_path, REAL), "--check-config")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_a_missing_configuration_and_an_unknown_option_are_told() -> None:
+    done = run("--config", "/nonexistent/conf")
+    assert (done.returncode, done.stderr) == (
+        78,
+        "qga-resync-on-resume: /nonexistent/conf cannot be read: No such file or directory\n",
+    )
+    done = run("--nonsense")
+    assert (done.returncode, done.stderr) == (64, "qga-resync-on-resume: unrecognized arguments: --nonsense\n")
+    assert "--check-config" in run("--help").stdout
+
+
+def test_without_libvirt_python_it_says_what_to_install(tmp_path: Path) -> None:
+    options = ("--config", config(tmp_path), "--lock", str(tmp_path / "lock"))
+    done = subprocess.run(
+        # -S leaves out the directories that it would be in.
+        [sys.executable, "-E", "-s", "-S", "-m", "resync_on_resume", *options],
+        cwd=package_parent(),
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.returncode == 69
+    assert "libvirt-python cannot be imported" in done.stderr
+    assert f"install python3-libvirt (libvirt-python) for {sys.executable}" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_lock_that_cannot_be_made_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    done = run("--config", config(tmp_path), "--lock", str(tmp_path / "file" / "lock"))
+    assert done.returncode == 73
+    assert done.stderr.startswith(f"qga-resync-on-resume: the lock {tmp_path}/file/lock cannot be made: ")
+
+
+def test_a_second_service_says_which_process_is_the_first_and_the_first_goes_on(tmp_path: Path) -> None:
+    with ServiceProcess(tmp_path, LATER, {"web1": BEHIND}) as service:
+        service.wait_for("watching")
+        for options, environment in (
+            (("--lock", str(service.lock)), {}),
+            ((), {"RUNTIME_DIRECTORY": str(service.lock.parent)}),
+        ):
+            done = run("--config", config(tmp_path), *options, environment=environment)
+            assert done.returncode == 75
+            assert done.stderr == (
+                "qga-resync-on-resume: another resync-on-resume service runs already, "
+                f"process {service.process.pid}: it holds {service.lock}\n"
+            )
+        service.ask("resume", ["web1"])
+        service.wait_for("resync")
+        assert service.stop() == 0
+    assert run("--config", config(tmp_path, "[x]\n"), "--lock", str(service.lock)).returncode == 78
+
+
+# ------------------------------------------------------------------------------------------------------------- its life
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_it_at_once_with_0_and_the_metrics_are_written(tmp_path: Path, number: signal.Signals) -> None:
+    metrics = tmp_path / "qga.prom"
+    agents = dict.fromkeys(("web1", "web2"), BEHIND)
+    with ServiceProcess(tmp_path, f"{LATER}{LONG_TIMEOUT}[metrics]\nfile = {metrics}\n", agents) as service:
+        service.wait_for("watching")
+        service.ask("silence", "web2")
+        service.ask("resume", ["web1", "web2"])
+        service.wait_for("resync")
+        until(lambda: service.ask("is_asked", "web2"), "a command to the one that never answers")
+        signalled = time.monotonic()
+        service.process.send_signal(number)
+        assert service.process.wait(20) == 0
+        took = time.monotonic() - signalled
+        assert [line.fields["guest"] for line in service.lines("resync")] == ["web1"]
+    assert took < ENDING_SECONDS
+    assert 'qga_resync_total{cause="resumed",result="corrected",code=""} 1\n' in metrics.read_text()
+
+
+@pytest.fixture
+def manager(tmp_path: Path) -> Iterator[socket.socket]:
+    """What systemd listens on for messages of its services (sd_notify(3))."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
+        listener.bind(str(tmp_path / "notify"))
+        listener.settimeout(20)
+        yield listener
+
+
+def test_systemd_is_told_that_it_is_ready_what_it_does_that_it_lives_and_that_it_ends(
+    tmp_path: Path, manager: socket.socket
+) -> None:
+    environment = {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "600000"}
+    with ServiceProcess(tmp_path, REAL, environment=environment) as service:
+        said = [manager.recv(1000)]
+        while b"READY=1" not in said or said.count(b"WATCHDOG=1") < 3:
+            said.append(manager.recv(1000))
+        # Both have been heard of: one is watched, and one refuses.
+        assert {line.fields["uri"] for line in service.lines("watching") + service.lines("lost")} == {
+            "test:///default",
+            "qemu+unix:///system?socket=/nonexistent/libvirt-sock",
+        }
+        assert service.stop() == 0
+        manager.settimeout(0.1)
+        while said[-1] != b"STOPPING=1":
+            said.append(manager.recv(1000))
+    assert said.count(b"READY=1") == 1
+    assert b"STATUS=watching 1 of 2 hypervisors" in said[: said.index(b"READY=1")]
+
+
+def test_in_the_journal_lines_have_priorities(tmp_path: Path) -> None:
+    with ServiceProcess(tmp_path, REAL, environment={"JOURNAL_STREAM": "8:12345"}) as service:
+        until(lambda: service.read_log().count("\n") == 2, "two lines")
+        watching, lost = sorted(service.read_log().splitlines(), reverse=True)
+        assert service.stop() == 0
+    assert watching == "<6>watching uri=test:///default running=1"
+    assert lost.startswith("<4>lost uri=")
+
+
+def test_idle_it_takes_next_to_nothing(tmp_path: Path) -> None:
+    # Twice: what was compiled by the first is read by the second, as on a hypervisor.
+    for _time in range(2):
+        with ServiceProcess(tmp_path, f"{REAL}[metrics]\nfile = {tmp_path}/qga.prom\n") as service:
+            service.wait_for("watching")
+            service.wait_for("lost")
+            until((tmp_path / "qga.prom").exists, "the metrics")
+            woken, busy = service.wakeups(), service.cpu_seconds()
+            time.sleep(QUIET_SECONDS)
+            woken, busy = service.wakeups() - woken, service.cpu_seconds() - busy
+            resident_kib = service.resident_kib()
+            assert service.stop() == 0
+        (tmp_path / "qga.prom").unlink()
+    assert resident_kib <= MOST_RESIDENT_KIB
+    # The one hypervisor is tried again and again; nobody else has a reason to wake up.
+    assert woken <= 10 * QUIET_SECONDS
+    assert busy <= 0.05 * QUIET_SECONDS
+
+
+# ---------------------------------------------------------------------------------------------------------- a full disk
+
+
+def fill(path: Path) -> None:
+    """Take all of the room that there is on its disk."""
+    with path.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while True:
+            file.write(b"x" * 4096)
+
+
+@pytest.mark.skipif(not may_be_mounted(), reason="needs to mount a small disk")
+def test_a_full_disk_is_said_once_and_the_metrics_are_written_when_there_is_room(tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    names = [f"web{number}" for number in range(3)]
+    with SmallDisk(tmp_path / "disk", 8) as disk:
+        filled = disk.content / "filler"
+        fill(filled)
+        text = f"{LATER}[metrics]\nfile = {tmp_path}/disk/qga.prom\n"
+        with ServiceProcess(tmp_path, text, dict.fromkeys(names, BEHIND), within=disk.within) as service:
+            for number, name in enumerate(names[:2], 1):
+                service.wait_for("watching")
+                service.ask("resume", [name])
+                service.wait_for("resync", number)
+                service.wait_for("metrics")
+            assert sorted(path.name for path in disk.content.iterdir()) == ["filler"]
+            filled.unlink()
+            service.ask("resume", names[2:])
+            said = [line.fields["message"] for line in service.wait_for("metrics", 2)]
+            until(lambda: 'corrected",code=""} 3\n' in (disk.content / "qga.prom").read_text(), "all three")
+            assert service.stop() == 0
+    assert said == ["cannot be written: No space left on device", "is written again"]
+    assert os.listdir(tmp_path / "disk") == []

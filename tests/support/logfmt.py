@@ -1,0 +1,35 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The service's log lines, read back: a word, then ``key=value``, where a value may be a JSON string."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import NamedTuple
+
+_FIELD = re.compile(r' (?P<name>\w+)=(?P<value>"(?:[^"\\]|\\.)*"|[^\s"=]*)')
+
+
+class Line(NamedTuple):
+    event: str
+    fields: dict[str, str]
+
+
+def parse(text: str) -> Line:
+    """
+    :raises ValueError: it is no such line
+    """
+    event, _space, _rest = text.partition(" ")
+    fields: dict[str, str] = {}
+    at = len(event)
+    while at < len(text):
+        found = _FIELD.match(text, at)
+        if found is None:
+            raise ValueError(f"column {at}: {text!r}")
+        value = found["value"]
+        fields[found["name"]] = json.loads(value) if value.startswith('"') else value
+        at = found.end()
+    return Line(event, fields)

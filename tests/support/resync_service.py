@@ -1,0 +1,180 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The service ``resync_on_resume`` for tests: its package assembled as the role lays it out, and run as a process.
+
+``python -m tests.support.resync_service`` assembles it in build/, for mypy.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import ModuleType, TracebackType
+from typing import Any
+
+import yaml
+
+from tests.support.logfmt import Line, parse
+
+ROOT = Path(__file__).resolve().parents[2]
+ROLE = ROOT / "roles" / "resync_on_resume"
+PACKAGE = "resync_on_resume"
+SHARED = "guest_agent"
+PROGRAM = (sys.executable, "-E", "-s", "-m", PACKAGE)
+RUNNER = (sys.executable, "-m", "tests.support.resync_service_runner")
+
+START_SECONDS = 20.0
+GRACE_SECONDS = 10.0
+
+
+def shared_files() -> list[str]:
+    """What the role ships beside the service's own package, by the role's own list."""
+    variables = yaml.safe_load((ROLE / "vars" / "main.yml").read_text())
+    return list(variables["resync_on_resume_shared_files"])
+
+
+def assemble(parent: Path) -> Path:
+    """Put it together below a directory, as it lies on a hypervisor."""
+    for package in (PACKAGE, SHARED):
+        shutil.rmtree(parent / package, ignore_errors=True)
+    (parent / PACKAGE).mkdir(parents=True)
+    for source in sorted((ROLE / "files" / PACKAGE).glob("*.py")):
+        shutil.copy2(source, parent / PACKAGE)
+    for name in shared_files():
+        target = parent / SHARED / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(ROOT / "plugins" / "module_utils" / name, target)
+    return parent
+
+
+_assembled: tempfile.TemporaryDirectory[str] | None = None
+
+
+def package_parent() -> Path:
+    """The directory that one assembled package of this process lies in."""
+    global _assembled
+    if _assembled is None:
+        _assembled = tempfile.TemporaryDirectory(prefix="resync-service-")
+        assemble(Path(_assembled.name))
+    return Path(_assembled.name)
+
+
+def module(name: str, package: str = PACKAGE) -> ModuleType:
+    """One module of the service, or of the files that it shares with the modules."""
+    parent = str(package_parent())
+    if parent not in sys.path:
+        sys.path.insert(0, parent)
+    return importlib.import_module(f"{package}.{name}")
+
+
+def until(condition: Callable[[], bool], what: str, seconds: float = START_SECONDS) -> None:
+    """Wait for it; ``what`` it is for the one who reads that it never came."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"{what} did not come to pass"
+        time.sleep(0.005)
+
+
+class ServiceProcess:
+    """The service with this configuration, in ``place``: ``with ServiceProcess(...) as service: service.lines()``.
+
+    ``profiles``: its guests' agents, simulated together with their hypervisor; None: it has the real libvirt-python.
+    ``within``: the beginning of a command that runs it somewhere else.
+    """
+
+    def __init__(
+        self,
+        place: Path,
+        config: str,
+        profiles: Mapping[str, Any] | None = None,
+        environment: Mapping[str, str] | None = None,
+        within: Sequence[str] = (),
+    ) -> None:
+        self._path = place / "config"
+        self._path.write_text(config, encoding="utf-8")
+        self._log = place / "log"
+        self.lock = place / "lock"
+        own = ("--config", str(self._path), "--lock", str(self.lock))
+        simulated = profiles and json.dumps({name: vars(profile) for name, profile in profiles.items()})
+        command = (*RUNNER, simulated, str(package_parent())) if simulated else PROGRAM
+        directory = ROOT if simulated else package_parent()
+        self._command = (*within, "env", f"--chdir={directory}", *command, *own)
+        self._environment = {**os.environ, **(environment or {})}
+
+    def __enter__(self) -> ServiceProcess:
+        with self._log.open("wb") as log:
+            self.process = subprocess.Popen(
+                self._command,
+                env=self._environment,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+            )
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+    def stop(self) -> int:
+        """End it as systemd does; its exit status."""
+        self.process.terminate()
+        return self.process.wait(GRACE_SECONDS)
+
+    def ask(self, do: str, *arguments: Any) -> Any:
+        """What that method of its simulated hypervisor returns."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write(json.dumps({"do": do, "with": arguments}) + "\n")
+        self.process.stdin.flush()
+        return json.loads(self.process.stdout.readline())
+
+    def read_log(self) -> str:
+        return self._log.read_text(encoding="utf-8")
+
+    def lines(self, event: str) -> list[Line]:
+        return [parse(line) for line in self.read_log().splitlines() if line.startswith(f"{event} ")]
+
+    def wait_for(self, event: str, count: int = 1, seconds: float = START_SECONDS) -> list[Line]:
+        def is_there() -> bool:
+            assert self.process.poll() is None, self.read_log()
+            return self.read_log().count(f"{event} ") >= count and len(self.lines(event)) >= count
+
+        until(is_there, f"{count} of {event}", seconds)
+        return self.lines(event)
+
+    def resident_kib(self) -> int:
+        return int(self._status("VmRSS:"))
+
+    def wakeups(self) -> int:
+        """How often its threads have gone to sleep by themselves so far."""
+        tasks = Path(f"/proc/{self.process.pid}/task")
+        return sum(int(_field(task / "status", "voluntary_ctxt_switches:")) for task in tasks.iterdir())
+
+    def cpu_seconds(self) -> float:
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def _status(self, name: str) -> str:
+        return _field(Path(f"/proc/{self.process.pid}/status"), name)
+
+
+def _field(status: Path, name: str) -> str:
+    return status.read_text().split(f"\n{name}")[1].split()[0]
+
+
+if __name__ == "__main__":
+    print(assemble(ROOT / "build" / "resync_service"))

@@ -1,0 +1,80 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Log lines: one each, and each value read back as what it was."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+
+import pytest
+from ansible_collections.qemu.guest_agent.tests.support.logfmt import parse
+from ansible_collections.qemu.guest_agent.tests.support.resync_service import module
+from hypothesis import given
+from hypothesis import strategies as st
+
+log = module("log")
+
+
+@pytest.mark.parametrize(
+    ("value", "written"),
+    [
+        ("web1", "web1"),
+        ("qemu:///system", "qemu:///system"),
+        (-48211, "-48211"),
+        (r"a\b", r"a\b"),
+        ("größe", "größe"),
+        ("", '""'),
+        ("two words", '"two words"'),
+        ("größe 2", '"größe 2"'),
+        ("a=b", '"a=b"'),
+        ('say "yes"', r'"say \"yes\""'),
+        ("one\nresync guest=web2", r'"one\nresync guest=web2"'),
+        ("a\u202eb", r'"a\u202eb"'),
+        ("\udcff", r'"\udcff"'),
+        ("a\u2028b", r'"a\u2028b"'),
+    ],
+)
+def test_a_value_is_quoted_where_it_has_to_be(value: object, written: str) -> None:
+    assert log.line("resync", [("guest", value)]) == f"resync guest={written}"
+
+
+def test_what_is_none_is_left_out() -> None:
+    assert log.line("resync", [("a", None), ("b", 0), ("c", None)]) == "resync b=0"
+    assert log.line("watching", []) == "watching"
+
+
+@given(st.lists(st.tuples(st.from_regex(r"[a-z_]+", fullmatch=True), st.text()), unique_by=lambda pair: pair[0]))
+def test_whatever_the_values_are_it_is_one_line_that_reads_back(fields: list[tuple[str, str]]) -> None:
+    written = log.line("event", fields)
+    assert len(written.splitlines()) == 1
+    assert written.isprintable()
+    assert parse(written) == ("event", dict(fields))
+
+
+@pytest.mark.parametrize(
+    ("environment", "prefix"),
+    [({"JOURNAL_STREAM": "8:1"}, ("<6>", "<4>")), ({}, ("", "")), ({"JOURNAL_STREAM": ""}, ("", ""))],
+)
+def test_the_journal_is_told_priorities_and_nobody_else(
+    environment: dict[str, str], prefix: tuple[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = log.standard_log(environment)
+    made.info("watching", [("running", 1)])
+    made.warning("lost")
+    assert capsys.readouterr().err == f"{prefix[0]}watching running=1\n{prefix[1]}lost\n"
+
+
+class FullDisk(io.StringIO):
+    def flush(self) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.mark.parametrize("target", [FullDisk(), io.StringIO()], ids=["full", "closed"])
+def test_a_log_that_cannot_be_written_ends_nobody(target: io.StringIO) -> None:
+    if not isinstance(target, FullDisk):
+        target.close()
+    log.Log(target, for_journal=False).info("watching")

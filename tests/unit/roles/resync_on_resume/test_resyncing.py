@@ -1,0 +1,103 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Seeing to one guest: what of the module's resync the service chooses for it."""
+
+from __future__ import annotations
+
+import io
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.qemu.guest_agent.tests.support.resync_service import module
+
+from tests.support.fake_hypervisor import Definition, FakeHypervisor
+
+resyncing, config = module("resyncing"), module("config")
+news, waiting = module("watch.news", "guest_agent"), module("waiting", "guest_agent")
+
+URI = "qemu:///system"
+SECOND_NS = 1_000_000_000
+
+Make = Callable[[str], Any]
+
+
+@pytest.fixture
+def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Make:
+    """With that in the configuration, before a hypervisor with one guest."""
+    hypervisor = FakeHypervisor([Definition("web1")])
+    monkeypatch.setattr(module("channels.hypervisor", "guest_agent"), "import_libvirt", hypervisor.modules)
+
+    def make(text: str) -> Any:
+        (tmp_path / "conf").write_text(text)
+        log = module("log").Log(io.StringIO(), for_journal=False)
+        return resyncing.Resyncing(config.read(str(tmp_path / "conf")), module("host_clock").HostClock(log))
+
+    return make
+
+
+def stale(seconds_ago: float = 0.0) -> Any:
+    since_ns = time.monotonic_ns() - round(seconds_ago * SECOND_NS)
+    return news.Stale(news.WatchedGuest(URI, Definition("web1").uuid, "web1"), "resumed", since_ns)
+
+
+@pytest.mark.parametrize(
+    ("patience", "waited", "least", "most"),
+    [
+        (120, 0, 110, 120),
+        (120, 100, 10, 20),
+        (120, 120, 5, 5),  # the watcher has waited in vain, and it is asked once
+        (120, 3600, 5, 5),
+        (3, 0, 3, 3),
+        (0, 0, 0, 0),
+    ],
+)
+def test_an_agent_is_waited_for_only_once(
+    make: Make, monkeypatch: pytest.MonkeyPatch, patience: float, waited: float, least: float, most: float
+) -> None:
+    attended: list[Any] = []
+
+    async def converse(_open_channel: object, _work: object, attendance: Any) -> None:
+        attended.append(attendance)
+        raise module("errors", "guest_agent").OptedOutError("enough is known")
+
+    monkeypatch.setattr(resyncing, "converse", converse)
+    made = make(f"[watch]\nagent_patience = {patience}\n")
+    waiting.run(made.see_to(stale(waited)))
+    made.close()
+    (attendance,) = attended
+    assert least <= attendance.wait_timeout <= most
+    assert (attendance.timeout, attendance.touches_clock) == (5.0, True)
+
+
+def test_the_options_are_those_of_the_configuration(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen: list[Any] = []
+
+    async def resync(_agent: object, _reference: object, options: Any) -> None:
+        chosen.append(options)
+        raise module("errors", "guest_agent").NotConvergedError("enough is known")
+
+    monkeypatch.setattr(resyncing, "resync", resync)
+    made = make("[resync]\ntolerance = 0.25\nmethod = set_time\nattempts = 2\nsamples = 7\nallow_backward = no\n")
+    waiting.run(made.see_to(stale()))
+    made.close()
+    assert chosen == [
+        module("resync", "guest_agent").ResyncOptions(
+            tolerance_ns=250_000_000, method="set_time", attempts=2, samples=7, allow_backward=False
+        )
+    ]
+
+
+def test_a_host_that_has_to_be_synchronised_and_is_not_steps_nobody(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = module("resync_options", "guest_agent")
+    monkeypatch.setattr(resyncing, "reference_of", lambda params: options.reference_of(params, lambda: False))
+    made = make("[resync]\nrequire_synchronized_host = yes\n")
+    record = waiting.run(made.see_to(stale()))
+    made.close()
+    assert (record.result, record.code) == ("failed", "host_clock_unsynchronized")
