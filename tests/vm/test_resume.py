@@ -1,0 +1,205 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The service ``resync_on_resume`` beside a real libvirt, with real guests that are put to sleep and woken."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import libvirt
+import pytest
+
+from tests.support.resync_service_process import ResyncServiceProcess, SaidLine
+from tests.vm import libvirtd
+from tests.vm.guest import Guest
+
+TOLERANCE_NS = 100_000_000
+# The witness reads later, and the guest's clock drifts.
+RIGHT_NS = 5_000_000
+TIMES = 3
+SNAPSHOT = "before"
+ASLEEP_S = 0.5
+
+Nap = Callable[[Guest], None]
+
+
+@pytest.fixture(scope="module")
+def service(extended_guest: Guest) -> Iterator[ResyncServiceProcess]:
+    with ResyncServiceProcess([extended_guest.uri], watch={"agent_patience": 30}) as running:
+        running.wait_for("watching")
+        running.wait_for("resync", guest=extended_guest.name, cause="watch_began")
+        yield running
+
+
+@pytest.fixture(params=["extended", "stock"])
+def sleeper(request: pytest.FixtureRequest) -> Guest:
+    guest: Guest = request.getfixturevalue("extended_guest" if request.param == "extended" else "guest")
+    return guest
+
+
+def suspend_and_resume(guest: Guest) -> None:
+    guest.suspend()
+    time.sleep(ASLEEP_S)
+    guest.resume()
+
+
+def save_and_restore(guest: Guest) -> None:
+    guest.save()
+    guest.restore()
+
+
+def save_managed_and_start(guest: Guest) -> None:
+    guest.managed_save()
+    guest.start()
+
+
+def revert(guest: Guest) -> None:
+    guest.revert(SNAPSHOT)
+
+
+def lines_of(service: ResyncServiceProcess, guest: Guest, since: int) -> list[SaidLine]:
+    return service.said("resync", since, guest=guest.name)
+
+
+def take(service: ResyncServiceProcess, guest: Guest, nap: Nap, cause: str) -> SaidLine:
+    """One nap, and the one line that it gives."""
+    since = len(service.lines)
+    nap(guest)
+    line = service.wait_for("resync", since, guest=guest.name)
+    assert line.has(cause=cause), line
+    return line
+
+
+@pytest.mark.parametrize(
+    ("nap", "cause"),
+    [(suspend_and_resume, "resumed"), (save_and_restore, "restored"), (save_managed_and_start, "restored")],
+)
+def test_a_guest_that_slept_is_corrected_once_each_time(
+    service: ResyncServiceProcess, sleeper: Guest, nap: Nap, cause: str
+) -> None:
+    since = len(service.lines)
+    for _time in range(TIMES):
+        line = take(service, sleeper, nap, cause)
+        assert line.has(result="corrected"), line
+        assert line.fields["offset_before_ns"] < -ASLEEP_S * 500_000_000
+        assert abs(sleeper.witness.offset().offset_ns) < RIGHT_NS
+    assert len(lines_of(service, sleeper, since)) == TIMES
+
+
+def test_a_guest_that_was_reverted_is_corrected_once_each_time(
+    service: ResyncServiceProcess, extended_guest: Guest
+) -> None:
+    line = take(service, extended_guest, lambda guest: guest.snapshot(SNAPSHOT), "resumed")
+    assert line.fields["result"] in ("corrected", "unchanged")
+    since = len(service.lines)
+    try:
+        for _time in range(TIMES):
+            assert take(service, extended_guest, revert, "reverted").has(result="corrected")
+            assert abs(extended_guest.witness.offset().offset_ns) < RIGHT_NS
+    finally:
+        extended_guest.delete_snapshot(SNAPSHOT)
+    assert len(lines_of(service, extended_guest, since)) == TIMES
+
+
+def test_quick_naps_end_with_the_right_time(service: ResyncServiceProcess, extended_guest: Guest) -> None:
+    extended_guest.witness.step(-7_000_000_000)
+    since = len(service.lines)
+    for _time in range(5):
+        extended_guest.suspend()
+        extended_guest.resume()
+    service.wait_for("resync", since, guest=extended_guest.name, result="corrected")
+    # A last one shows that none is under way any more.
+    since = len(service.lines)
+    suspend_and_resume(extended_guest)
+    service.wait_for("resync", since, guest=extended_guest.name, result="corrected")
+    assert abs(extended_guest.witness.offset().offset_ns) < RIGHT_NS
+
+
+def test_a_guest_that_is_paused_while_its_agent_is_away_is_done_when_it_runs_again(
+    service: ResyncServiceProcess, guest: Guest
+) -> None:
+    guest.sh("systemd-run --quiet --collect --no-block sh -c 'systemctl stop qemu-guest-agent'")
+    wait_until(lambda: not is_connected(guest), "the agent is still connected")
+    since = len(service.lines)
+    suspend_and_resume(guest)
+    guest.suspend()
+    line = service.wait_for("resync", since, guest=guest.name)
+    assert line.has(cause="resumed", result="withdrawn", became="paused"), line
+    guest.resume()
+    guest.witness.wait(30.0)
+    # Nothing in the guest answers now: it is told when patience ends.
+    line = service.wait_for("resync", since + 1, guest=guest.name, seconds=90.0)
+    assert line.has(cause="resumed", result="failed", error="not_connected"), line
+
+
+def test_the_next_guest_is_served_meanwhile(service: ResyncServiceProcess, extended_guest: Guest) -> None:
+    assert take(service, extended_guest, suspend_and_resume, "resumed").has(result="corrected")
+
+
+def test_a_daemon_that_is_killed_is_found_again_and_all_guests_are_looked_at(
+    service: ResyncServiceProcess, extended_guest: Guest
+) -> None:
+    since = len(service.lines)
+    extended_guest.witness.step(-3_000_000_000)
+    libvirtd.restart()
+    service.wait_for("lost", since, error="hypervisor_unavailable")
+    service.wait_for("watching", since)
+    line = service.wait_for("resync", since, guest=extended_guest.name)
+    assert line.has(cause="watch_resumed", result="corrected"), line
+    assert abs(extended_guest.witness.offset().offset_ns) < RIGHT_NS
+    assert len(service.said("lost", since)) == 1
+
+
+def test_a_second_service_by_mistake_says_so_and_does_no_harm(
+    service: ResyncServiceProcess, extended_guest: Guest
+) -> None:
+    """Two that do not see each other's lock: on two machines, for example."""
+    with ResyncServiceProcess([extended_guest.uri]) as second:
+        second.wait_for("resync", guest=extended_guest.name, cause="watch_began", result="unchanged")
+        since, second_since = len(service.lines), len(second.lines)
+        suspend_and_resume(extended_guest)
+        mine = service.wait_for("resync", since, guest=extended_guest.name)
+        others = second.wait_for("resync", second_since, guest=extended_guest.name)
+        assert abs(extended_guest.witness.offset().offset_ns) < RIGHT_NS
+        for line in (mine, others):
+            assert line.fields["result"] in ("corrected", "unchanged"), line
+
+
+def test_a_reset_needs_no_resync(service: ResyncServiceProcess, extended_guest: Guest) -> None:
+    """The last one here, since the guest has to boot."""
+    since = len(service.lines)
+    subprocess.run(["virsh", "--connect", extended_guest.uri, "--quiet", "reset", extended_guest.name], check=True)
+    line = service.wait_for("resync", since, guest=extended_guest.name)
+    assert line.has(cause="reset", result="not_needed"), line
+    extended_guest.wait_for_agent()
+    extended_guest.witness.wait(60.0)
+    # The RTC has whole seconds.
+    assert abs(extended_guest.witness.offset().offset_ns) < 1_500_000_000
+    assert len(lines_of(service, extended_guest, since)) == 1
+
+
+def test_the_metrics_tell_the_same(service: ResyncServiceProcess) -> None:
+    said = len(service.said("resync"))
+
+    def counted() -> int:
+        lines = Path(service.metrics_file).read_text().splitlines()
+        return sum(int(float(line.rpartition(" ")[2])) for line in lines if line.startswith("qga_resync_total{"))
+
+    wait_until(lambda: counted() == said, "the metrics do not count what was said")
+
+
+def is_connected(guest: Guest) -> bool:
+    xml = libvirt.open(guest.uri).lookupByName(guest.name).XMLDesc(0)
+    return "name='org.qemu.guest_agent.0' state='connected'" in xml
+
+
+def wait_until(condition: Callable[[], bool], otherwise: str, seconds: float = 30.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, otherwise
+        time.sleep(0.1)
