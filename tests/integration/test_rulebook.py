@@ -1,0 +1,401 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The rulebooks, run by the real ansible-rulebook with real modules and playbooks, against a hypervisor that is not."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from ansible_collections.qemu.guest_agent.plugins.module_utils.untrusted import visible
+
+from tests.hostile.guest import SECOND_NS, Guest
+from tests.support.ansible_run import CORES, PlaybookRun, run_playbook_of_collection
+from tests.support.bait import baits
+from tests.support.collection import ROOT
+from tests.support.fake_hypervisor import uuid_of
+from tests.support.remote_hypervisor import Hypervisor
+from tests.support.rulebook import DEADLINE_S, Rulebook
+
+SOURCE = ROOT / "extensions/eda/plugins/event_source/libvirt_guest.py"
+URI = "qemu:///system"
+
+# virDomainEventType and details of it, and virConnectDomainEventAgentLifecycleState.
+STARTED, SUSPENDED, RESUMED = 2, 3, 4
+UNPAUSED, RESTORED = 0, 2
+CONNECTED, DISCONNECTED = 1, 2
+
+NEAR_NS = 100_000_000  # the module's tolerance
+OPTED_OUT = '<resync xmlns="urn:qemu.guest_agent:resync" enabled="no"/>'
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    (tmp_path / "canaries").mkdir()
+    return tmp_path
+
+
+@pytest.fixture
+def rulebook(directory: Path) -> Callable[..., Rulebook]:
+    """A rulebook in a process that finds the stand-in for libvirt-python, and prints its events."""
+
+    def made(name: str | Path, *arguments: str, **settings: Any) -> Rulebook:
+        environment = {"PYTHONPATH": f"{directory}:{ROOT}"}
+        return Rulebook(name, directory, "--print-events", *arguments, environment=environment, **settings)
+
+    return made
+
+
+def until(condition: Callable[[], bool], running: Rulebook) -> None:
+    deadline = time.monotonic() + DEADLINE_S
+    while not condition():
+        assert running.is_running, running.output
+        assert time.monotonic() < deadline, running.output
+        time.sleep(0.02)
+
+
+def is_right(guest: Guest) -> bool:
+    return abs(guest.offset_ns) < NEAR_NS
+
+
+def events_of(running: Rulebook, name: str) -> int:
+    return running.output.count(f"'uuid': '{uuid_of(name)}'")
+
+
+def resume(hypervisor: Hypervisor, name: str) -> None:
+    hypervisor.fire("fire_lifecycle", name, SUSPENDED, 0)
+    hypervisor.fire("fire_lifecycle", name, RESUMED, UNPAUSED)
+
+
+def restore(hypervisor: Hypervisor, name: str) -> None:
+    hypervisor.fire("fire_agent", name, DISCONNECTED)
+    hypervisor.fire("fire_lifecycle", name, STARTED, RESTORED)
+    hypervisor.fire("fire_lifecycle", name, RESUMED, UNPAUSED)
+    hypervisor.fire("fire_agent", name, CONNECTED)
+
+
+def no_traces_of(running: Rulebook, directory: Path) -> None:
+    assert "Traceback" not in running.output
+    assert list((directory / "canaries").iterdir()) == []
+
+
+# ---------------------------------------------------------------------------------------------------------- run_module
+
+
+def test_each_resumption_is_one_correction_whatever_the_guest_is_called(
+    directory: Path, rulebook: Callable[..., Rulebook]
+) -> None:
+    texts = baits(directory / "canaries")
+    guests = {name: Guest() for name in ("web1", "[1, 2]", texts["expression"], texts["headerinoneline"])}
+    with (
+        Hypervisor(directory, guests) as hypervisor,
+        rulebook("qemu.guest_agent.resync_on_resume") as running,
+    ):
+        running.wait_for(f"{URI} is watched, running guests: {len(guests)}")
+        for name in guests:
+            restore(hypervisor, name)
+        until(lambda: all(map(is_right, guests.values())), running)
+
+        # It does not matter to the next what came of the last.
+        guests["web1"].offset_ns -= 5 * SECOND_NS
+        resume(hypervisor, "web1")
+        until(lambda: is_right(guests["web1"]), running)
+        assert [events_of(running, name) for name in guests] == [2, 1, 1, 1]
+    no_traces_of(running, directory)
+
+
+def test_a_guest_that_cannot_be_set_right_is_said_and_the_next_is_served(
+    directory: Path, rulebook: Callable[..., Rulebook]
+) -> None:
+    right, not_mine = Guest(), Guest()
+    with (
+        Hypervisor(directory, {"right": right, "not mine": not_mine}) as hypervisor,
+        rulebook("qemu.guest_agent.resync_on_resume") as running,
+    ):
+        hypervisor.metadata["not mine"] = OPTED_OUT
+        running.wait_for("is watched")
+        resume(hypervisor, "not mine")
+        running.wait_for(f"the clock of domain {uuid_of('not mine')} at {URI} is not to be touched")
+        running.wait_for("failed=1")
+        resume(hypervisor, "right")
+        until(lambda: is_right(right), running)
+        assert not_mine.steps == 0
+    no_traces_of(running, directory)
+
+
+def test_a_lost_connection_is_no_end_and_nothing_is_missed(directory: Path, rulebook: Callable[..., Rulebook]) -> None:
+    guests = {name: Guest(offset_ns=0) for name in ("web1", "web2")}
+    with (
+        Hypervisor(directory, guests) as hypervisor,
+        rulebook("qemu.guest_agent.resync_on_resume") as running,
+    ):
+        running.wait_for(f"{URI} is watched")
+        hypervisor.stop_daemon()
+        running.wait_for(f"{URI} is not watched: the connection to libvirt at {URI} was lost")
+        for guest in guests.values():
+            guest.offset_ns -= 5 * SECOND_NS
+        hypervisor.start_daemon()
+        running.wait_for(f"{URI} is watched", times=2)
+        until(lambda: all(map(is_right, guests.values())), running)
+        assert [events_of(running, name) for name in guests] == [1, 1]
+        assert running.output.count("'cause': 'watch_resumed'") == 2
+
+        guests["web1"].offset_ns -= 5 * SECOND_NS
+        resume(hypervisor, "web1")
+        until(lambda: is_right(guests["web1"]), running)
+        assert events_of(running, "web1") == 2
+    no_traces_of(running, directory)
+
+
+def test_when_it_starts_it_looks_at_all_guests_if_it_is_told_to(
+    directory: Path, rulebook: Callable[..., Rulebook]
+) -> None:
+    guests = {"web1": Guest()}
+    with (
+        Hypervisor(directory, guests),
+        rulebook("qemu.guest_agent.resync_on_resume", variables={"qga_look_at_start": True}) as running,
+    ):
+        until(lambda: is_right(guests["web1"]), running)
+        assert running.output.count("'cause': 'watch_began'") == events_of(running, "web1") == 1
+    no_traces_of(running, directory)
+
+
+def test_several_guests_are_worked_on_at_once(directory: Path, rulebook: Callable[..., Rulebook]) -> None:
+    guests = {f"web{number}": Guest() for number in range(3)}
+    with (
+        Hypervisor(directory, guests) as hypervisor,
+        rulebook("qemu.guest_agent.resync_on_resume") as running,
+    ):
+        running.wait_for("is watched")
+        for name in guests:
+            resume(hypervisor, name)
+        running.wait_for("PLAY RECAP")
+        assert running.output[: running.output.index("PLAY RECAP")].count("PLAY [wrapper]") > 1
+
+
+# -------------------------------------------------------------------------------------------------------- run_playbook
+
+# What a user's own tasks find.
+AFTER = [
+    {
+        "name": "Keep what is known",
+        "ansible.builtin.copy":
+        # The filter string keeps ansible-core before 2.19 from taking it for a dictionary.
+        {
+            "content": "{{ [qga_event, qga_clock, qga_guest] | to_json | string }}",
+            "dest": "{{ kept }}/KIND",
+            "mode": "0600",
+        },
+    },
+    {"name": "Show its name", "ansible.builtin.debug": {"msg": "KIND {{ qga_guest }}"}},
+]
+
+
+def tasks_file(path: Path) -> str:
+    path.write_text(yaml.safe_dump(AFTER).replace("KIND", path.stem))
+    return str(path)
+
+
+def kept(directory: Path, kind: str) -> tuple[dict[str, Any], dict[str, Any], str]:
+    event, clock, guest = json.loads((directory / kind).read_text())
+    return event, clock, guest
+
+
+@pytest.fixture
+def own_tasks(directory: Path) -> Mapping[str, Any]:
+    """Variables for the inventory, with tasks that keep what they find."""
+    return {
+        "kept": str(directory),
+        "qga_tasks_after": tasks_file(directory / "after.yml"),
+        "qga_tasks_after_failure": tasks_file(directory / "failure.yml"),
+        "qga_wait_timeout": 0,
+    }
+
+
+def test_a_users_tasks_go_on_with_a_guest_that_is_right(
+    directory: Path, rulebook: Callable[..., Rulebook], own_tasks: Mapping[str, Any]
+) -> None:
+    name = baits(directory / "canaries")["expression"]
+    guest = Guest()
+    with (
+        Hypervisor(directory, {name: guest}) as hypervisor,
+        rulebook("qemu.guest_agent.resync_on_resume_playbook", playbook_variables=own_tasks) as running,
+    ):
+        running.wait_for("is watched")
+        restore(hypervisor, name)
+        until((directory / "after").exists, running)
+        assert is_right(guest)
+        event, clock, shown = kept(directory, "after")
+        assert (event["uuid"], event["uri"], event["cause"]) == (uuid_of(name), URI, "restored")
+        assert shown == event["domain"] == name.replace("{{", "\\x7b{")
+        assert clock["guest"]["changed"]
+        assert clock["guest"]["offset_before_ns"] < -NEAR_NS
+        assert "was off by -" in running.output
+        assert not (directory / "failure").exists()
+    no_traces_of(running, directory)
+
+
+def test_a_users_tasks_go_on_with_a_guest_that_is_not(
+    directory: Path, rulebook: Callable[..., Rulebook], own_tasks: Mapping[str, Any]
+) -> None:
+    right, wrong = Guest(), Guest(offset_ns=10 * SECOND_NS)
+    # So much that a busy machine does not come into it.
+    own = {**own_tasks, "qga_allow_backward": False, "qga_tolerance": 1}
+    with (
+        Hypervisor(directory, {"right": right, "wrong": wrong, "not mine": Guest()}) as hypervisor,
+        rulebook("qemu.guest_agent.resync_on_resume_playbook", playbook_variables=own) as running,
+    ):
+        hypervisor.metadata["not mine"] = OPTED_OUT
+        running.wait_for("is watched")
+        resume(hypervisor, "wrong")
+        running.wait_for("The clock of wrong is not right: it may not be set back")
+        event, clock, shown = kept(directory, "failure")
+        assert (event["domain"], shown) == ("wrong", "wrong")
+        assert not clock["guest"]["within_tolerance"]
+
+        # What must not be touched is no failure, and no reason to go on.
+        (directory / "failure").unlink()
+        resume(hypervisor, "not mine")
+        running.wait_for("not mine is left alone: the clock of domain")
+        resume(hypervisor, "right")
+        until((directory / "after").exists, running)
+        assert kept(directory, "after")[2] == "right"
+        assert not (directory / "failure").exists()
+        assert (wrong.steps, hypervisor.guests["not mine"].steps) == (0, 0)
+    no_traces_of(running, directory)
+
+
+# ---------------------------------------------------------------------------------- the playbook, on every ansible-core
+
+
+@pytest.fixture
+def by_hand(core: str, directory: Path) -> Callable[..., PlaybookRun]:
+    """The playbook, as somebody runs it who tries his tasks."""
+
+    def run(**variables: Any) -> PlaybookRun:
+        given = ("-e", json.dumps({"kept": str(directory), "qga_wait_timeout": 0, **variables}))
+        environment = {"PYTHONPATH": f"{directory}:{ROOT}"}
+        return run_playbook_of_collection("resync_resumed_guest", *given, core=core, environment=environment)
+
+    return run
+
+
+@pytest.mark.parametrize("core", CORES)
+class TestThePlaybook:
+    def test_sets_a_guest_right_and_goes_on(self, by_hand: Callable[..., PlaybookRun], directory: Path) -> None:
+        name = baits(directory / "canaries")["expression"]
+        event = {"domain": visible(name), "uuid": uuid_of(name), "uri": URI, "cause": "resumed"}
+        after = tasks_file(directory / "after.yml")
+        with Hypervisor(directory, {name: Guest()}) as hypervisor:
+            run = by_hand(ansible_eda={"event": {"libvirt_guest": event}}, qga_tasks_after=after)
+            assert is_right(hypervisor.guests[name])
+        assert run.status == 0, run.output
+        found, clock, shown = kept(directory, "after")
+        assert (found, shown) == (event, visible(name))
+        assert clock["guest"]["status"] == "corrected"
+        assert list((directory / "canaries").iterdir()) == []
+
+    def test_leaves_alone_a_guest_that_is_gone(self, by_hand: Callable[..., PlaybookRun], directory: Path) -> None:
+        after, failure = (tasks_file(directory / f"{kind}.yml") for kind in ("after", "failure"))
+        with Hypervisor(directory, {}):
+            run = by_hand(qga_domain="web1", qga_tasks_after=after, qga_tasks_after_failure=failure)
+        assert run.status == 0, run.output
+        assert run.result("Say why the guest is left alone")["msg"].startswith("web1 is left alone: there is no domain")
+        assert not (directory / "after").exists()
+        assert not (directory / "failure").exists()
+
+    def test_fails_behind_the_tasks_for_it(self, by_hand: Callable[..., PlaybookRun], directory: Path) -> None:
+        with Hypervisor(directory, {"web1": Guest()}) as hypervisor:
+            hypervisor.stop_daemon()
+            run = by_hand(qga_domain="web1", qga_tasks_after_failure=tasks_file(directory / "failure.yml"))
+        assert run.status == 2, run.output
+        assert re.search("The clock of web1 is not right: .*cannot connect to libvirt", run.output, re.IGNORECASE)
+        _event, clock, shown = kept(directory, "failure")
+        assert (clock["guest"]["error"]["code"], shown) == ("hypervisor_unavailable", "web1")
+
+    @pytest.mark.parametrize(
+        ("variables", "sentence"),
+        [
+            ({}, "There is no event; name the guest by -e qga_domain=NAME."),
+            ({"qga_domain": "web1", "qga_tasks_after": "after.yml"}, "There is no file of tasks after.yml; name it by"),
+            (
+                {"qga_domain": "web1", "qga_tasks_after_failure": "/nonexistent/a"},
+                "There is no file of tasks /nonexist",
+            ),
+        ],
+    )
+    def test_refuses_what_cannot_be_meant(
+        self, by_hand: Callable[..., PlaybookRun], variables: Mapping[str, Any], sentence: str
+    ) -> None:
+        run = by_hand(**variables)
+        assert run.status == 2
+        assert run.result("Refuse what cannot be meant")["msg"].startswith(sentence)
+
+
+# ------------------------------------------------------------------------------------------------------- what is wrong
+
+
+def test_an_argument_that_cannot_be_meant_ends_it_with_a_sentence(
+    directory: Path, rulebook: Callable[..., Rulebook]
+) -> None:
+    with rulebook("qemu.guest_agent.resync_on_resume", variables={"qga_causes": ["paused"]}) as running:
+        assert running.wait() == 1
+    assert "libvirt_guest knows no cause 'paused'; there are resumed, restored," in running.output
+    no_traces_of(running, directory)
+
+
+# ------------------------------------------------------------------------------------------------- the file, by itself
+
+
+def test_the_source_works_from_a_directory_of_sources(directory: Path, rulebook: Callable[..., Rulebook]) -> None:
+    (directory / "sources").mkdir()
+    shutil.copy(SOURCE, directory / "sources")
+    own = directory / "own.yml"
+    action = {"debug": {"msg": "{{ event.libvirt_guest.domain }} woke up"}}
+    rule = {"name": "r", "condition": 'event.libvirt_guest.cause == "restored"', "action": action}
+    own.write_text(
+        yaml.safe_dump([{"name": "own", "hosts": "all", "sources": [{"libvirt_guest": None}], "rules": [rule]}])
+    )
+    with (
+        Hypervisor(directory, {"web1": Guest()}) as hypervisor,
+        rulebook(own, "-S", str(directory / "sources")) as running,
+    ):
+        running.wait_for("is watched")
+        restore(hypervisor, "web1")
+        running.wait_for("^web1 woke up|msg.*web1 woke up")
+        assert re.search(r"'type': 'libvirt_guest'", running.output)
+
+
+def test_the_source_prints_its_events_if_it_is_run_by_itself(directory: Path) -> None:
+    with (
+        Hypervisor(directory, {"web1": Guest()}) as hypervisor,
+        subprocess.Popen(
+            [sys.executable, str(SOURCE), URI],
+            env={**os.environ, "PYTHONPATH": f"{directory}:{ROOT}"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as process,
+    ):
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stderr.readline() == f"{URI} is watched, running guests: 1\n"
+        restore(hypervisor, "web1")
+        told = json.loads(process.stdout.readline())["libvirt_guest"]
+        assert (told["domain"], told["cause"]) == ("web1", "restored")
+        process.send_signal(signal.SIGINT)
+        assert process.communicate(timeout=DEADLINE_S) == ("", "")
+    assert process.returncode == 0
