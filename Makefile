@@ -51,9 +51,10 @@ integration: .venv/.ready $(older_cores:%=.venvs/core-%/.ready) guest-packages #
 vm: .venv/.ready guest-packages ## real guests: save, suspend, revert, each corrected and checked
 	$(venv)/pytest tests/vm
 
-molecule: .venv/.ready guest-packages ## the role extended_agent on real guests of three Debian releases
+molecule: .venv/.ready guest-packages ## the roles: extended_agent on guests of three Debian releases, resync_on_resume on one
 	@$(venv)/python -m tests.support.collection link >/dev/null
-	cd extensions && PATH="$(CURDIR)/$(venv):$$PATH" molecule test -s extended_agent
+	cd extensions && export PATH="$(CURDIR)/$(venv):$$PATH" && \
+	    molecule test -s extended_agent && molecule test -s resync_on_resume
 
 fuzz: .venv/.ready ## make fuzz SECONDS=600: bytes of anybody's making through all that reads bytes
 	@$(venv)/python -m tests.fuzz --seconds $(SECONDS)
@@ -69,7 +70,11 @@ lint: .venv/.ready ## ruff, mypy, vermin, yamllint, ansible-lint, reuse
 	    -p ansible_collections.qemu.guest_agent.plugins.plugin_utils
 	@$(venv)/python -m tests.support.extended_agent >/dev/null
 	MYPYPATH=build/extended_agent $(venv)/mypy -p qemu_ga_extended
-	$(venv)/vermin --quiet --no-tips --violations --target=3.8- plugins roles/extended_agent/files
+	@$(venv)/python -m tests.support.resync_service >/dev/null
+	MYPYPATH=build/resync_service $(venv)/mypy -p resync_on_resume
+	$(venv)/mypy extensions/eda/plugins/event_source/libvirt_guest.py
+	$(venv)/vermin --quiet --no-tips --violations --target=3.8- plugins extensions/eda/plugins \
+	    roles/extended_agent/files roles/resync_on_resume/files
 	$(venv)/yamllint --strict .
 	PATH="$(CURDIR)/$(venv):$$PATH" ANSIBLE_COLLECTIONS_PATH="$$($(venv)/python -m tests.support.collection install)" \
 	    $(venv)/ansible-lint --offline

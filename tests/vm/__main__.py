@@ -49,10 +49,12 @@ def _up(arguments: argparse.Namespace, say: Say) -> None:
         found = guest.Guest.find(connection, name)
         if found is not None and not found.is_running:
             raise VmError(f"{name} exists and is {found.state}: python -m tests.vm down {name} first.")
-    made = image.image_for(recipe.recipe_for(arguments.release), say)
+    made = image.image_for(recipe.recipe_for(arguments.release, kind=arguments.kind), say)
+    memory_mib = recipe.KIND_MEMORY_MIB[arguments.kind]
     # All at once, and then wait for each: they boot side by side.
     guests = [
-        guest.Guest.find(connection, name) or guest.Guest.create(connection, name, made) for name in arguments.names
+        guest.Guest.find(connection, name) or guest.Guest.create(connection, name, made, memory_mib=memory_mib)
+        for name in arguments.names
     ]
     for started in guests:
         started.wait_for_agent()
@@ -82,7 +84,7 @@ def _list(_arguments: argparse.Namespace, say: Say) -> None:
 def _build(arguments: argparse.Namespace, say: Say) -> None:
     from tests.vm import image, recipe
 
-    say(str(image.image_for(recipe.recipe_for(arguments.release), say).directory))
+    say(str(image.image_for(recipe.recipe_for(arguments.release, kind=arguments.kind), say).directory))
 
 
 def _stop(_arguments: argparse.Namespace, say: Say) -> None:
@@ -93,13 +95,14 @@ def _stop(_arguments: argparse.Namespace, say: Say) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    from tests.vm.recipe import DEFAULT_RELEASE, RELEASE_PACKAGES
+    from tests.vm.recipe import DEFAULT_KIND, DEFAULT_RELEASE, KIND_PACKAGES, RELEASE_PACKAGES
 
     parser = argparse.ArgumentParser(prog="python -m tests.vm", description="Test guests under libvirt.")
     commands = parser.add_subparsers(required=True)
     up = commands.add_parser("up", help="boot guests and wait for their agents")
     up.add_argument("names", nargs="+", metavar="name")
     up.add_argument("--release", choices=RELEASE_PACKAGES, default=DEFAULT_RELEASE)
+    up.add_argument("--kind", choices=KIND_PACKAGES, default=DEFAULT_KIND)
     up.set_defaults(run=_up)
     down = commands.add_parser("down", help="destroy a guest and all its files")
     which = down.add_mutually_exclusive_group(required=True)
@@ -110,6 +113,7 @@ def _parser() -> argparse.ArgumentParser:
     listing.set_defaults(run=_list)
     build = commands.add_parser("build", help="build an image into the cache")
     build.add_argument("release", choices=RELEASE_PACKAGES)
+    build.add_argument("--kind", choices=KIND_PACKAGES, default=DEFAULT_KIND)
     build.set_defaults(run=_build)
     stop = commands.add_parser("stop", help="destroy our guests and end the daemons that we started")
     stop.set_defaults(run=_stop)

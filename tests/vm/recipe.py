@@ -36,6 +36,15 @@ KERNEL = "linux-image-cloud-amd64"
 KERNEL_RELEASES = {"bullseye": "bullseye", "bookworm": "bookworm", "trixie": "bookworm"}
 DEFAULT_RELEASE = "bookworm"
 
+# What a guest of another kind than the plain one has besides, and how much memory it wants then.
+KIND_PACKAGES = {
+    "plain": (),
+    # One that has guests of its own.
+    "hypervisor": ("libvirt-clients", "libvirt-daemon-system", "python3-libvirt", "qemu-system-x86"),
+}
+KIND_MEMORY_MIB = {"plain": 384, "hypervisor": 1024}
+DEFAULT_KIND = "plain"
+
 ENABLED_UNITS = ("qga-witness.service",)
 # Each costs a guest under software emulation a part of a second at boot, or wakes it during a measurement.
 MASKED_UNITS = (
@@ -102,12 +111,13 @@ class Recipe:
         return hashlib.sha256(document.encode()).hexdigest()[:16]
 
 
-def recipe_for(release: str = DEFAULT_RELEASE, guest_root: Path = GUEST_ROOT) -> Recipe:
+def recipe_for(release: str = DEFAULT_RELEASE, guest_root: Path = GUEST_ROOT, kind: str = DEFAULT_KIND) -> Recipe:
     """The recipe of our test guests."""
+    kernel = f"{KERNEL}/{KERNEL_RELEASES[release]}"
     return Recipe(
         release=release,
         kernel_release=KERNEL_RELEASES[release],
-        packages=tuple(sorted((*PACKAGES, *RELEASE_PACKAGES[release], f"{KERNEL}/{KERNEL_RELEASES[release]}"))),
+        packages=tuple(sorted((*PACKAGES, *RELEASE_PACKAGES[release], *KIND_PACKAGES[kind], kernel))),
         files=tuple(_guest_files(guest_root)),
         enabled_units=ENABLED_UNITS,
         masked_units=MASKED_UNITS,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.vm.recipe import RELEASE_PACKAGES, Recipe, recipe_for
+from tests.vm.recipe import DEFAULT_KIND, KIND_MEMORY_MIB, KIND_PACKAGES, RELEASE_PACKAGES, Recipe, recipe_for
 
 
 @pytest.fixture
@@ -61,6 +61,17 @@ def test_every_part_of_the_recipe_changes_the_key(guest_root: Path, change: dict
 
 def test_every_release_has_its_own_image() -> None:
     assert len({recipe_for(release).key for release in RELEASE_PACKAGES}) == len(RELEASE_PACKAGES)
+
+
+def test_every_kind_has_its_own_image_and_its_own_memory() -> None:
+    assert len({recipe_for(kind=kind).key for kind in KIND_PACKAGES}) == len(KIND_PACKAGES)
+    assert set(KIND_MEMORY_MIB) == set(KIND_PACKAGES)
+
+
+def test_other_kinds_add_to_the_plain_one() -> None:
+    plain = set(recipe_for().packages)
+    assert KIND_PACKAGES[DEFAULT_KIND] == ()
+    assert all(set(recipe_for(kind=kind).packages) >= plain for kind in KIND_PACKAGES)
 
 
 def test_the_witness_is_shipped() -> None:
