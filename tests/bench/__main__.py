@@ -22,6 +22,8 @@ from tests.bench.hypervisors import Hypervisors, bench_hypervisors
 from tests.bench.info import InfoCost, bench_info
 from tests.bench.real_fleet import RealFleet, bench_real_fleet
 from tests.bench.resources import IDLE_S, Resources, bench_resources
+from tests.bench.resume import IDLE_S as SERVICE_IDLE_S
+from tests.bench.resume import Resumes, bench_resumes
 from tests.bench.round_trips import (
     GuestRoundTrips,
     NativeRoundTrips,
@@ -51,6 +53,7 @@ class Figures:
     steps: Steps
     round_trips: GuestRoundTrips
     resources: Resources
+    resumes: Resumes
     native: NativeRoundTrips
     soak: Soak
     fleet: FleetCost
@@ -59,7 +62,15 @@ class Figures:
     load_before: tuple[float, ...]
 
     def as_dict(self) -> dict[str, Any]:
-        on_one_guest = (self.stock, self.info, self.extended, self.steps, self.round_trips, self.resources)
+        on_one_guest = (
+            self.stock,
+            self.info,
+            self.extended,
+            self.steps,
+            self.round_trips,
+            self.resources,
+            self.resumes,
+        )
         merged: dict[str, Any] = {}
         for part in (*on_one_guest, self.native, self.soak, self.fleet, self.hypervisors, self.real_fleet):
             merged.update(part.as_dict())
@@ -83,6 +94,7 @@ def main() -> int:
                 deploy(guest)
                 extended, steps = bench_extended_corrections(guest, say), bench_steps(guest, say)
                 round_trips, resources = bench_guest_round_trips(guest, say), bench_resources(guest, say)
+                resumes = bench_resumes(guest, say)
             real_fleet = bench_real_fleet(connection, say)
         # Without a guest beside them.
         native, soaked = bench_native_round_trips(say), soak(SOAK_REQUESTS, say)
@@ -94,6 +106,7 @@ def main() -> int:
             steps,
             round_trips,
             resources,
+            resumes,
             native,
             soaked,
             fleet,
@@ -142,6 +155,10 @@ def report(figures: Figures) -> None:
     print(format_table(["the fleet", "seen", "wanted"], _fleet_rows(figures)))
     print()
     print(format_table(["guests", "hypervisors", "seconds", "agents (s)", "report (MiB)"], _shape_rows(figures)))
+    print()
+    print(format_table(["from resume to right clock", *RESUME_WAYS], _resume_rows(figures.resumes)))
+    print()
+    print(format_table(["what happened", "times", "lines", "as wanted", "ms since the event"], _kind_rows(figures)))
     print()
     print(format_table(["four restored guests at once", "one task", "virsh domtime --now"], _real_rows(figures)))
 
@@ -213,6 +230,31 @@ def _real_rows(figures: Figures) -> list[list[str]]:
         ["all of them, median (s)", f"{median(real.ours_s):.2f}", f"{median(real.theirs_s):.2f}"],
         ["witness within what was claimed", f"{real.honest} of {len(real.ours_ms)}", "-"],
     ]
+
+
+RESUME_WAYS = ("the service", "the rulebook", "virsh domtime --now")
+
+
+def _resume_rows(resumes: Resumes) -> list[list[str]]:
+    ways = (resumes.service, resumes.rulebook, resumes.virsh)
+    return [
+        ["median (ms)", *(f"{median(way.resume_to_correct_ms):.1f}" for way in ways)],
+        ["worst (ms)", *(f"{max(way.resume_to_correct_ms):.1f}" for way in ways)],
+        ["left, median (ms)", *(f"{median(map(abs, way.left_ms)):.3f}" for way in ways)],
+        ["left, worst (ms)", *(f"{max(map(abs, way.left_ms)):.3f}" for way in ways)],
+        ["three round trips and 50 ms (ms)", f"{resumes.limit_ms:.1f}", "-", "-"],
+        ["resident memory (MiB), at most 40", f"{resumes.resident_mib:.1f}", "-", "-"],
+        [f"processor in {SERVICE_IDLE_S:g} s of idleness (ms)", f"{resumes.idle_cpu_ms:.1f}", "-", "-"],
+    ]
+
+
+def _kind_rows(figures: Figures) -> list[list[str]]:
+    rows = []
+    for kind in figures.resumes.kinds:
+        taken = sorted(kind.since_event_ms)
+        spread = f"{median(taken):.1f}, worst {taken[-1]:.1f}" if taken else "-"
+        rows.append([kind.name, str(kind.happened), str(kind.lines), str(kind.as_wanted), spread])
+    return rows
 
 
 def _agent_rows(figures: Figures) -> list[list[str]]:
