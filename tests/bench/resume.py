@@ -153,11 +153,7 @@ def _round_trip_ms(guest: Guest) -> float:
 def _way(guest: Guest, turns: int, say: Callable[[str], None], what: str) -> Way:
     taken, left = [], []
     for _turn in range(turns):
-        guest.suspend()
-        time.sleep(ASLEEP_S + random.random())
-        begun_ns = time.time_ns()
-        guest.resume()
-        taken.append((_stepped_ns(guest) - begun_ns) / 1e6)
+        taken.append(_resume_to_step_ms(guest))
         # virsh's hwclock still goes on; what comes behind it is not asked meanwhile.
         guest.ask("guest-ping")
         left.append(_left_ms(guest))
@@ -166,17 +162,25 @@ def _way(guest: Guest, turns: int, say: Callable[[str], None], what: str) -> Way
     return way
 
 
-def _stepped_ns(guest: Guest) -> int:
-    """When the guest's clock has been stepped, by the host's."""
-    first: list[int] = []
+def _resume_to_step_ms(guest: Guest) -> float:
+    resumed_ns = 0
 
-    def is_stepped(exchange: Exchange) -> bool:
-        offset_ns = (exchange.received - exchange.sent + exchange.transmitted - exchange.answered) // 2
-        first.append(offset_ns)
-        return abs(offset_ns - first[0]) > STEPPED_NS or abs(offset_ns) < STEPPED_NS
+    def nap() -> None:
+        nonlocal resumed_ns
+        guest.suspend()
+        time.sleep(ASLEEP_S + random.random())
+        resumed_ns = time.time_ns()
+        guest.resume()
 
-    exchange = guest.witness.first(is_stepped, DEADLINE_S)
-    return (exchange.sent + exchange.answered) // 2
+    def is_stepped(before: Exchange, exchange: Exchange) -> bool:
+        return _offset_ns(exchange) > _offset_ns(before) - ASLEEP_S * 1e9 + STEPPED_NS
+
+    exchange = guest.witness.behind(nap, is_stepped, DEADLINE_S)
+    return ((exchange.sent + exchange.answered) / 2 - resumed_ns) / 1e6
+
+
+def _offset_ns(exchange: Exchange) -> float:
+    return (exchange.received - exchange.sent + exchange.transmitted - exchange.answered) / 2
 
 
 def _left_ms(guest: Guest) -> float:

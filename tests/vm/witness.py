@@ -86,10 +86,18 @@ class Witness:
         with _Conversation(self._path, self._timeout_s) as conversation:
             conversation.step(nanoseconds)
 
-    def first(self, is_wanted: Callable[[Exchange], bool], deadline_s: float) -> Exchange:
-        """Ask without a pause until an exchange is as wanted."""
+    def behind(
+        self, happening: Callable[[], None], is_wanted: Callable[[Exchange, Exchange], bool], deadline_s: float
+    ) -> Exchange:
+        """Ask, have something happen that leaves the guest's QEMU as it is, and ask again without a pause.
+
+        :returns: the first exchange that is as wanted, seen against the one from before
+        """
         with _Conversation(self._path, deadline_s) as conversation:
-            while not is_wanted(exchange := conversation.exchange()):
+            conversation.exchange()  # waits for the guest to notice that somebody has connected
+            before = conversation.exchange()
+            happening()
+            while not is_wanted(before, exchange := conversation.exchange()):
                 pass
         return exchange
 
