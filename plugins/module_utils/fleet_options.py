@@ -13,7 +13,7 @@ import stat
 from typing import Callable, Iterator, Mapping, NamedTuple, Sequence
 
 from . import waiting, wire
-from .errors import InvalidOptionError, NotFoundError, QgaError
+from .errors import InvalidOptionError, NotFoundError
 from .fleet import Guest
 from .options import Params, require_text
 from .selection import Candidate, Chosen, Selection, choose, is_pattern
@@ -64,42 +64,19 @@ def _fleet(selection: Selection, params: Params, where: str, guest: Callable[[Ch
 def _domains(params: Params, limits: wire.Limits) -> Iterator[Fleet]:
     from .channels.domains import list_domains
     from .channels.hypervisor import Hypervisor
-    from .channels.libvirt import LibvirtChannel, not_running
+    from .domain_fleet import choose_domains, guest_of
 
     uri: str = params["uri"]
     hypervisor = Hypervisor(uri)
 
     def guest(chosen: Chosen) -> Guest:
-        problem: QgaError | None = None
-        if chosen.candidate is None:
-            problem = NotFoundError(f"there is no domain {chosen.name} at {uri}")
-        elif not by_uuid[chosen.candidate.key].is_running:
-            problem = not_running(chosen.name, uri, by_uuid[chosen.candidate.key].state)
-        return Guest(
-            chosen.name,
-            lambda: LibvirtChannel(chosen.name, uri, hypervisor.line(), limits),
-            uuid=None if chosen.candidate is None else chosen.candidate.key,
-            is_optional=params["skip_unusable"] or not chosen.by_name,
-            problem=problem,
-        )
+        domain = None if chosen.candidate is None else by_uuid[chosen.candidate.key]
+        return guest_of(chosen, domain, hypervisor, limits, params["skip_unusable"] or not chosen.by_name)
 
     try:
         domains = waiting.run(list_domains(hypervisor.lines[0], params["timeout"]))
         by_uuid = {domain.uuid: domain for domain in domains}
-        candidates = [Candidate(domain.name, domain.uuid) for domain in domains]
-        by_name = {candidate.name: candidate for candidate in candidates}
-        by_hex = {candidate.key.replace("-", ""): candidate for candidate in candidates}
-
-        def named(entry: str) -> Sequence[Candidate]:
-            found = by_name.get(entry) or by_hex.get(entry.replace("-", "").lower())
-            return () if found is None else (found,)
-
-        selection = choose(
-            params["domains"],
-            params["exclude"],
-            named,
-            lambda pattern: [candidate for candidate in candidates if candidate.matches(pattern)],
-        )
+        selection = choose_domains(domains, params["domains"], params["exclude"])
         yield _fleet(selection, params, f"domain at {uri}", guest)
     finally:
         hypervisor.close()

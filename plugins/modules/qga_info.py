@@ -260,13 +260,9 @@ from typing import Any, Mapping
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.qemu.guest_agent.plugins.module_utils.agent import GuestAgent
-from ansible_collections.qemu.guest_agent.plugins.module_utils.facts import (
-    REPLY_LIMITS,
-    command_details,
-    gather,
-    select,
-)
+from ansible_collections.qemu.guest_agent.plugins.module_utils.facts import REPLY_LIMITS, command_details
 from ansible_collections.qemu.guest_agent.plugins.module_utils.fleet import Outcome, Work
+from ansible_collections.qemu.guest_agent.plugins.module_utils.gathering import GATHERED, gathering
 from ansible_collections.qemu.guest_agent.plugins.module_utils.module import TARGET_SPEC, run
 
 ARGUMENT_SPEC: dict[str, dict[str, Any]] = {
@@ -276,19 +272,14 @@ ARGUMENT_SPEC: dict[str, dict[str, Any]] = {
 }
 
 
-GATHERED = "gathered"
-
-
 def prepare(params: Mapping[str, Any]) -> Work:
     command = params["command"]
-    subsets = select(params["gather_subset"])
+    gather = gathering(params["gather_subset"])
 
-    async def work(agent: GuestAgent) -> Outcome:
-        if command is not None:
-            return Outcome({"command": await command_details(agent, command)}, GATHERED)
-        return Outcome(await gather(agent, subsets), GATHERED)
+    async def tell_of_command(agent: GuestAgent) -> Outcome:
+        return Outcome({"command": await command_details(agent, command)}, GATHERED)
 
-    return work
+    return gather if command is None else tell_of_command
 
 
 def main() -> None:

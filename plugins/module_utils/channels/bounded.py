@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import queue
 import threading
@@ -70,21 +71,25 @@ class BoundedCaller:
     def __init__(self) -> None:
         self._bell = Bell()
 
-    async def run(self, function: Callable[[], Result], timeout: float, workers: Workers) -> Result:
+    async def run(
+        self, function: Callable[[], Result], timeout: float, workers: Workers, until: float = math.inf
+    ) -> Result:
         """What ``function`` returns or raises. Its time begins when it does: waiting for a free thread does not count.
+
+        At ``until``, an instant of the monotonic clock, its time is up even if it has not begun.
 
         :raises StillBusyError: it, or what all threads do before it, takes longer than ``timeout`` s
         """
-        call = _Call(function, self._bell, timeout)
+        call = _Call(function, self._bell, timeout, until)
         workers.submit(call.perform)
         try:
             while not call.is_done:
                 has_rung = await received(self._bell.descriptor, call.deadline) is not None
                 has_begun = call.has_begun  # read before the deadline, which is moved before this is set
                 if not has_rung and call.deadline.expired():
-                    if has_begun or workers.are_stuck(timeout):
+                    if has_begun or time.monotonic() >= until or workers.are_stuck(timeout):
                         raise StillBusyError
-                    call.deadline = Deadline(timeout)
+                    call.deadline = call.new_deadline()
         finally:
             call.is_cancelled = True
         return call.result()
@@ -96,22 +101,26 @@ class BoundedCaller:
 class _Call(Generic[Result]):
     """A call on its way through another thread. What that one writes is seen whole, each being one assignment."""
 
-    def __init__(self, function: Callable[[], Result], bell: Bell, timeout: float) -> None:
+    def __init__(self, function: Callable[[], Result], bell: Bell, timeout: float, until: float) -> None:
         self._function = function
         self._bell = bell
         self._timeout = timeout
+        self._until = until
         self._value: Result | None = None
         self._error: BaseException | None = None
-        self.deadline = Deadline(timeout)
+        self.deadline = self.new_deadline()
         self.has_begun = False
         self.is_done = False
         self.is_cancelled = False
+
+    def new_deadline(self) -> Deadline:
+        return Deadline(min(self._timeout, self._until - time.monotonic()))
 
     def perform(self) -> None:
         """On the other thread."""
         if self.is_cancelled:
             return
-        self.deadline = Deadline(self._timeout)
+        self.deadline = self.new_deadline()
         self.has_begun = True
         try:
             self._value = self._function()

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import math
 import threading
 import time
 from collections import deque
@@ -99,7 +100,10 @@ _LANES = (PROVEN, NEW, SUSPECT)
 
 
 class Line:
-    """One connection with its threads. It is opened by the first call, and again by the next one after it was lost."""
+    """One connection with its threads. It is opened by the first call, and again by the next one after it was lost.
+
+    ``suspects_until`` is the instant of the monotonic clock at which guests that did not answer are given up.
+    """
 
     def __init__(self, uri: str, calls: int = 1) -> None:
         self.uri = uri
@@ -108,6 +112,7 @@ class Line:
         self._calls = calls
         self._opening = threading.Lock()
         self._connection: Any = None
+        self.suspects_until = math.inf
         # All below is guarded by this.
         self._changed = threading.Condition()
         self._jobs: Mapping[Lane, deque[Job]] = {lane: deque() for lane in _LANES}
@@ -244,11 +249,20 @@ class Hypervisor:
     """All lines to one libvirt, for a fleet."""
 
     def __init__(self, uri: str) -> None:
+        self.uri = uri
         self.lines = tuple(Line(uri, CALLS_PER_CONNECTION) for _connection in range(FLEET_CONNECTIONS))
 
     def line(self) -> Line:
         """The one with the least to do."""
         return min(self.lines, key=lambda line: line.load)
+
+    def give_up_suspects_at(self, instant: float) -> None:
+        """Do not wait for silent guests behind that instant of the monotonic clock, whatever time they have left.
+
+        More of them than there are threads would otherwise take turns, each with a time limit of its own.
+        """
+        for line in self.lines:
+            line.suspects_until = instant
 
     def close(self) -> None:
         for line in self.lines:

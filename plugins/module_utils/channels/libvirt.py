@@ -60,6 +60,8 @@ _AGENT_CHANNEL = "org.qemu.guest_agent.0"
 # virDomainQemuAgentCommand takes whole seconds, and 0 gives up before the command is sent.
 _SHORTEST_AGENT_TIMEOUT = 1
 
+_PING = Request("guest-ping")
+
 # A guest of many that does not answer by then has to wait for those that do.
 _PROBE_SECONDS = 1.0
 
@@ -143,10 +145,17 @@ class LibvirtChannel(Channel):
         return f"domain {self._name} at {self._uri}"
 
     async def call(self, request: Request, timeout: float) -> Exchange:
-        left = await self._probe(timeout) if self._lane is NEW else timeout
+        left = timeout
+        if self._lane is NEW and timeout > 2 * _PROBE_SECONDS:  # others take no longer than a probe would
+            pinged = await self._probe()
+            if pinged is None:
+                left = timeout - _PROBE_SECONDS
+            elif request == _PING:
+                return pinged
         try:
+            lane = self._lane
             exchange = await self._on_line(
-                lambda: self._perform(request, left), left, self._lane, request.execute, timeout
+                lambda: self._perform(request, left, self._until(lane)), left, lane, request.execute, timeout
             )
         except (UnresponsiveError, ExchangeTimeoutError):
             self._lane = SUSPECT if self._line.is_shared else self._lane
@@ -170,40 +179,44 @@ class LibvirtChannel(Channel):
         if self._owns_line:
             self._line.close()
 
-    async def _probe(self, timeout: float) -> float:
-        """Find out quickly whether the agent answers, so that silent ones do not hold up the others.
-
-        :returns: the seconds that are left for its first exchange
-        """
-        if timeout <= 2 * _PROBE_SECONDS:
-            return timeout  # it takes no longer than a probe would
+    async def _probe(self) -> Exchange | None:
+        """Find out quickly whether the agent answers; silent ones are not to hold up the others. None: it does not."""
         self._lane = SUSPECT
-        ping = Request("guest-ping")
+        workers = self._line.workers(NEW)
         try:
             # Directly, since a libvirt that takes longer to be connected to is no error yet.
-            await self._caller.run(lambda: self._perform(ping, _PROBE_SECONDS), _PROBE_SECONDS, self._line.workers(NEW))
+            pinged = await self._caller.run(lambda: self._perform(_PING, _PROBE_SECONDS), _PROBE_SECONDS, workers)
         except (StillBusyError, UnresponsiveError, ExchangeTimeoutError):
-            return timeout - _PROBE_SECONDS
+            return None
         self._lane = PROVEN
-        return timeout
+        return pinged
 
     async def _on_line(
         self, function: Callable[[], Result], left: float, lane: Lane, what: str, timeout: float
     ) -> Result:
         """``left`` of ``timeout`` is what is left of the time for it, a probe having taken the rest."""
+        until = self._until(lane)
         try:
-            return await self._caller.run(function, left, self._line.workers(lane))
+            return await self._caller.run(function, left, self._line.workers(lane), until)
         except StillBusyError:
+            if time.monotonic() >= until:
+                raise UnresponsiveError(
+                    f"the agent of {self} did not answer within {_PROBE_SECONDS:g} s, "
+                    "nor within what was left of the time for all silent guests"
+                ) from None
             within = f"within {timeout:g} s"
             if self._domain is None:
                 raise HypervisorUnavailableError(f"libvirt at {self._uri} did not answer {within}") from None
             kind = ExchangeTimeoutError if self._answered else UnresponsiveError
             raise kind(f"the agent of {self} did not answer {what} {within}") from None
 
+    def _until(self, lane: Lane) -> float:
+        return self._line.suspects_until if lane is SUSPECT else math.inf
+
     # All below runs on a thread of the line.
 
-    def _perform(self, request: Request, timeout: float) -> Exchange:
-        deadline = Deadline(timeout)
+    def _perform(self, request: Request, timeout: float, until: float = math.inf) -> Exchange:
+        deadline = Deadline(min(timeout, until - time.monotonic()))
         self._open()
         if deadline.expired():
             raise StillBusyError  # it was given up meanwhile, and must not be carried out behind anybody's back
@@ -270,7 +283,7 @@ class LibvirtChannel(Channel):
         limit = max(_SHORTEST_AGENT_TIMEOUT, math.ceil(deadline.remaining()))
         if not request.expects_reply:
             # Syncing first tells a dead agent from one that is busy with what it was told.
-            self._exchange(Request("guest-ping"), deadline)
+            self._exchange(_PING, deadline)
             limit = _SHORTEST_AGENT_TIMEOUT
         sent_ns = time.monotonic_ns()
         if callable(request.arguments):
@@ -301,7 +314,7 @@ class LibvirtChannel(Channel):
         virDomainSetTime resets the reinjection behind the agent's command (``qemuDomainSetTime``, libvirt 11.3.0). It
         has no time limit of its own, so a ping that has one goes before it.
         """
-        self._exchange(Request("guest-ping"), deadline)
+        self._exchange(_PING, deadline)
         sent_ns = time.monotonic_ns()
         arguments = request.arguments_at(sent_ns)
         flags = 0 if "time" in arguments else self._libvirt.VIR_DOMAIN_TIME_SYNC

@@ -123,6 +123,28 @@ class TestALimit:
         assert caller.run(lambda: "done", 10 * SHORT, worker) == "done"
         assert time.monotonic() - started >= 15 * SHORT
 
+    def test_at_its_instant_it_is_given_up_even_if_it_has_not_begun_and_is_never_run(
+        self, caller: Blocking, worker: Worker
+    ) -> None:
+        ran: list[str] = []
+        # Each job makes progress, so without the instant it would be waited for.
+        for _job in range(30):
+            worker.submit(lambda: time.sleep(SHORT))
+        started = time.monotonic()
+        with pytest.raises(StillBusyError):
+            caller.run(lambda: ran.append("given up"), 10 * SHORT, worker, started + 2 * SHORT)
+        assert 2 * SHORT <= time.monotonic() - started < 2 * SHORT + SLACK
+        caller.run(lambda: ran.append("asked for"), 5.0, worker)
+        assert ran == ["asked for"]
+
+    def test_at_its_instant_it_is_given_up_though_it_has_time_left(
+        self, caller: Blocking, worker: Worker, released: threading.Event
+    ) -> None:
+        started = time.monotonic()
+        with pytest.raises(StillBusyError):
+            caller.run(hanging(released), 20.0, worker, started + SHORT)
+        assert SHORT <= time.monotonic() - started < SHORT + SLACK
+
     def test_the_time_of_a_call_that_had_to_wait_begins_when_it_does(
         self, caller: Blocking, worker: Worker, released: threading.Event
     ) -> None:

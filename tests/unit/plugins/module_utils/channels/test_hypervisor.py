@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import sys
 import threading
 import time
@@ -425,6 +426,14 @@ class TestAHypervisor:
         wait_until(lambda: hypervisor.line() is hypervisor.lines[0])
         second.let_all_go()
         third.let_all_go()
+        hypervisor.close()
+
+    @pytest.mark.usefixtures("fake")
+    def test_silent_guests_of_all_lines_are_given_up_at_the_same_instant(self) -> None:
+        hypervisor = Hypervisor(URI)
+        assert {line.suspects_until for line in hypervisor.lines} == {math.inf}
+        hypervisor.give_up_suspects_at(5.0)
+        assert {line.suspects_until for line in hypervisor.lines} == {5.0}
         hypervisor.close()
 
     def test_closing_closes_all_of_their_connections(self, fake: FakeLibvirt, caller: Blocking) -> None:

@@ -656,6 +656,13 @@ class TestSharingALine:
         ]
         assert shared.lanes == [NEW, PROVEN, PROVEN]
 
+    def test_a_ping_is_its_own_probe(self, fake: FakeLibvirt, shared: Shared) -> None:
+        with shared.channel() as channel:
+            assert channel.call(PING, 5.0).value == {}
+            channel.call(PING, 5.0)
+        assert [text for text, _limit, _flags in fake.sent] == ['{"execute": "guest-ping"}'] * 2
+        assert shared.lanes == [NEW, PROVEN]
+
     @pytest.mark.parametrize("code", [86, 97, 112])
     def test_a_silent_one_is_probed_for_a_second_and_its_exchange_has_the_rest(
         self, fake: FakeLibvirt, shared: Shared, code: int
@@ -668,6 +675,33 @@ class TestSharingALine:
             error_of(channel, GET_TIME, 5.0)
         assert shared.lanes == [NEW, SUSPECT, SUSPECT], "it is not probed again"
         assert fake.sent[-1][1] == 5
+
+    def test_a_silent_one_is_given_up_at_the_instant_that_all_such_have(
+        self, fake: FakeLibvirt, shared: Shared, released: threading.Event
+    ) -> None:
+        fake.replies["guest-ping"] = fails(86)
+        fake.replies["guest-get-time"] = hangs(released)
+        shared.line.suspects_until = time.monotonic() + SHORT
+        started = time.monotonic()
+        with shared.channel() as channel:
+            error = error_of(channel, GET_TIME, 60.0)
+        assert time.monotonic() - started < 30.0
+        assert error.code == "unresponsive"
+        assert "all silent guests" in error.message
+
+    def test_libvirt_is_not_given_more_time_for_it_than_is_left(self, fake: FakeLibvirt, shared: Shared) -> None:
+        fake.replies["guest-ping"] = fails(86)
+        shared.line.suspects_until = time.monotonic() + 20.0
+        with shared.channel() as channel:
+            channel.call(GET_TIME, 60.0)
+        assert fake.sent[-1][1] <= 20
+
+    def test_who_answers_is_not_given_up(self, fake: FakeLibvirt, shared: Shared) -> None:
+        shared.line.suspects_until = time.monotonic()
+        with shared.channel() as channel:
+            channel.call(GET_TIME, 5.0)
+            channel.call(GET_TIME, 5.0)
+        assert fake.commands == ["guest-ping", "guest-get-time", "guest-get-time"]
 
     def test_a_slow_one_that_answers_in_the_end_is_proven(self, fake: FakeLibvirt, shared: Shared) -> None:
         fake.replies["guest-ping"] = fails(86)

@@ -1,0 +1,151 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What an inventory of simulated guests takes, with dead ones among them; and asking them one by one."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import pytest
+from ansible_collections.qemu.guest_agent.plugins.module_utils import waiting
+from ansible_collections.qemu.guest_agent.plugins.module_utils.channels import hypervisor
+from ansible_collections.qemu.guest_agent.plugins.module_utils.channels.libvirt import LibvirtChannel
+from ansible_collections.qemu.guest_agent.plugins.module_utils.errors import QgaError
+from ansible_collections.qemu.guest_agent.plugins.module_utils.fleet import Attendance, converse
+from ansible_collections.qemu.guest_agent.plugins.module_utils.gathering import gathering
+
+from tests.support.hypervisors_by_uri import lay_out
+from tests.support.hypervisors_made import HERE, many
+from tests.support.inventory_run import configured, run_inventory
+from tests.vm.errors import VmError
+
+GUESTS = 200
+DEAD = 20
+TIMEOUT_S = 5.0
+# Of a reply; a real agent's through libvirt takes about as long.
+LATENCY_S = 0.0015
+ROUNDS = 3
+
+
+@dataclass(frozen=True)
+class InventoryCost:
+    """Seconds that ansible-inventory takes in all, by rounds, with and without dead guests, and of nothing at all.
+
+    ``one_by_one_s``: the same facts of the same guests, one guest after the other.
+    """
+
+    dead_s: tuple[float, ...]
+    alive_s: tuple[float, ...]
+    empty_s: tuple[float, ...]
+    one_by_one_s: float
+
+    @property
+    def seconds(self) -> float:
+        return median(self.dead_s)
+
+    @property
+    def wanted_s(self) -> float:
+        """One time limit, and a second for each 100 guests."""
+        return TIMEOUT_S + GUESTS / 100
+
+    @property
+    def over_one_by_one(self) -> float:
+        return self.one_by_one_s / self.seconds
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "inventory_s": self.seconds,
+            "inventory_wanted_s": self.wanted_s,
+            "inventory_alive_s": median(self.alive_s),
+            "inventory_empty_s": median(self.empty_s),
+            "inventory_one_by_one_s": self.one_by_one_s,
+            "inventory_over_one_by_one": self.over_one_by_one,
+        }
+
+    def rows(self) -> list[list[str]]:
+        """For a table of what was seen and what is wanted."""
+        wanted = f"at most {self.wanted_s:g}"
+        return [
+            [f"{GUESTS} guests, {DEAD} of them dead, time limit {TIMEOUT_S:g} s (s)", f"{self.seconds:.2f}", wanted],
+            [f"{GUESTS} guests that answer (s)", f"{median(self.alive_s):.2f}", "-"],
+            ["no guest: ansible-inventory itself (s)", f"{median(self.empty_s):.2f}", "-"],
+            ["the guests with the dead ones, one by one (s)", f"{self.one_by_one_s:.1f}", "-"],
+            ["times faster than one by one", f"{self.over_one_by_one:.1f}", "-"],
+        ]
+
+
+def bench_inventory(say: Callable[[str], None]) -> InventoryCost:
+    with tempfile.TemporaryDirectory(prefix="qga-bench-") as name:
+        directory = Path(name)
+        source = configured(directory, timeout=TIMEOUT_S)
+        dead, alive, empty = (
+            lay_out(directory / what, many, count, silent, LATENCY_S)
+            for what, count, silent in (("dead", GUESTS, DEAD), ("alive", GUESTS, 0), ("empty", 0, 0))
+        )
+        # The first builds and installs the collection.
+        _timed(source, empty, {})
+        rounds = [
+            (
+                _timed(source, dead, {"ok": GUESTS - DEAD, "failed": DEAD}),
+                _timed(source, alive, {"ok": GUESTS}),
+                _timed(source, empty, {}),
+            )
+            for _round in range(ROUNDS)
+        ]
+    dead_s, alive_s, empty_s = zip(*rounds, strict=True)
+    say(f"an inventory of {GUESTS} guests, {DEAD} of them dead: {median(dead_s):.2f} s; now one by one")
+    return InventoryCost(dead_s, alive_s, empty_s, _one_by_one())
+
+
+def _timed(source: Path, stand_in: Path, expected: dict[str, int]) -> float:
+    begun = time.monotonic()
+    run = run_inventory(source, stand_in)
+    seconds = time.monotonic() - begun
+    seen = {status: len(hosts) for status in ("ok", "failed") if (hosts := run.group(f"qga_status_{status}"))}
+    if run.status != 0 or seen != expected:
+        raise VmError(f"The inventory has {seen} in place of {expected}: {run.said[-2000:]}")
+    return seconds
+
+
+def _one_by_one() -> float:
+    """Over one connection, as a loop over the domains would do it."""
+    fake = many(GUESTS, DEAD, LATENCY_S)
+    work = gathering(["min", "network"])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(hypervisor, "import_libvirt", fake.modules)
+        line = hypervisor.Line(HERE)
+        begun = time.monotonic()
+        told = 0
+        for each in fake.by_uri[HERE].definitions:
+            try:
+                waiting.run(converse(_opener(each.name, line), work, Attendance(TIMEOUT_S)))
+                told += 1
+            except QgaError:
+                pass
+        seconds = time.monotonic() - begun
+        line.close()
+    if told != GUESTS - DEAD:
+        raise VmError(f"One by one, {told} guests told something in place of {GUESTS - DEAD}.")
+    return seconds
+
+
+def _opener(name: str, line: hypervisor.Line) -> Callable[[], LibvirtChannel]:
+    return lambda: LibvirtChannel(name, HERE, line)
+
+
+def main() -> None:
+    cost = bench_inventory(print)
+    for row in cost.rows():
+        print(": ".join(row[:2]), f"(wanted: {row[2]})")
+
+
+if __name__ == "__main__":
+    main()

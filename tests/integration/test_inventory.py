@@ -1,0 +1,508 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The inventory plugin in ansible-inventory and ansible-playbook, on every ansible-core that is supported.
+
+libvirt is stood in for. A run costs a second or two, so the tests share some.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import time
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from ansible_collections.qemu.guest_agent.plugins.module_utils.untrusted import visible
+
+from tests.support.ansible_run import CORES, PlaybookRun, run_playbook
+from tests.support.bait import KEYS, baits
+from tests.support.fake_hypervisor import uuid_of
+from tests.support.hypervisors_by_uri import lay_out
+from tests.support.hypervisors_made import HERE, THERE, baited, many, none_at_all, two_hypervisors
+from tests.support.inventory_run import InventoryRun, configured, run_inventory, settings
+from tests.support.terminal import commands_in
+
+NOWHERE = "qemu+tls://nowhere/system"
+
+pytestmark = pytest.mark.timeout(600)
+every_core = pytest.mark.parametrize("core", CORES)
+
+
+def inventory(directory: Path, *arguments: str, core: str = "2.19", **options: Any) -> InventoryRun:
+    """Of the two hypervisors, unless the options say else."""
+    source = configured(directory, **{"uris": [HERE, THERE], "timeout": 1.0, **options})
+    return run_inventory(source, lay_out(directory / "stand-in", two_hypervisors), *arguments, core=core)
+
+
+# ------------------------------------------------------------------------------------------------------ what it is like
+
+
+@pytest.fixture(scope="module")
+def by_core(tmp_path_factory: pytest.TempPathFactory) -> dict[str, InventoryRun]:
+    """With every part of what users may have made of it."""
+    made = {
+        "compose": {"kernel": "qga_os.kernel_release", "twice": "qga_hostname ~ '-' ~ qga_hostname", "bad": "nosuch.x"},
+        "groups": {"webs": "inventory_hostname is defined and qga_name.startswith('web')", "bad": "nosuch.x"},
+        "keyed_groups": [{"key": "qga_os.id", "prefix": "sys"}, {"key": "qga_name[:3]", "separator": ""}],
+        "leading_separator": False,
+        "filters": [{"exclude": "qga_name == 'resting'"}],
+    }
+
+    places = {core: tmp_path_factory.mktemp(f"core-{core}") for core in CORES}
+
+    def run(core: str) -> InventoryRun:
+        return inventory(places[core], core=core, **made)
+
+    with ThreadPoolExecutor(2) as pool:
+        return dict(zip(CORES, pool.map(run, CORES), strict=True))
+
+
+@every_core
+class TestAnInventory:
+    def test_every_domain_is_a_host_with_its_place_and_state(self, core: str, by_core: dict[str, InventoryRun]) -> None:
+        hosts = by_core[core].hosts
+        assert set(hosts) == {"web1@localhost", "web1@hv2", "web2", "lonely", "silent", "agentless", "off"}
+        assert {name: (each["qga_state"], each["qga_agent_status"]) for name, each in hosts.items()} == {
+            **dict.fromkeys(("web1@localhost", "web1@hv2", "web2", "lonely"), ("running", "ok")),
+            "silent": ("running", "failed"),
+            "agentless": ("running", "skipped"),
+            "off": ("shutoff", "skipped"),
+        }
+        assert (hosts["web2"]["qga_uri"], hosts["web2"]["qga_uuid"]) == (HERE, uuid_of("web2"))
+
+    def test_facts_have_the_names_of_qga_info(self, core: str, by_core: dict[str, InventoryRun]) -> None:
+        web2 = by_core[core].hosts["web2"]
+        assert web2["qga_hostname"] == "web2.example"
+        assert web2["qga_os"] == {"id": "fedora", "version_id": "41"}
+        assert web2["qga_agent"] == {"version": "10.0.2", "kind": "stock", "command_count": len(web2_commands())}
+        assert web2["qga_network"][2]["name"] == "ens3"
+        assert web2["qga_errors"] == {}
+
+    def test_one_that_told_nothing_has_its_reason(self, core: str, by_core: dict[str, InventoryRun]) -> None:
+        hosts = by_core[core].hosts
+        codes = {name: hosts[name]["qga_error"]["code"] for name in ("silent", "agentless", "off")}
+        assert codes == {"silent": "unresponsive", "agentless": "not_connected", "off": "not_running"}
+        assert all(set(hosts[name]["qga_error"]) == {"code", "message", "hint"} for name in codes)
+        assert "qga_os" not in hosts["silent"]
+
+    def test_the_address_is_one_that_can_be_reached(self, core: str, by_core: dict[str, InventoryRun]) -> None:
+        hosts = by_core[core].hosts
+        assert hosts["web2"]["ansible_host"] == hosts["web2"]["qga_address"] == "10.1.0.2"
+        assert not {name for name in ("lonely", "silent", "off") if "ansible_host" in hosts[name]}
+        assert "ansible_connection" not in hosts["web2"]
+
+    def test_there_are_groups_by_what_guests_are(self, core: str, by_core: dict[str, InventoryRun]) -> None:
+        run = by_core[core]
+        assert run.group("qga_os_fedora") == run.group("qga_os_version_fedora_41") == {"web2"}
+        assert run.group("qga_state_shutoff") == {"off"}
+        assert run.group("qga_status_failed") == {"silent"}
+        assert run.group("qga_agent_stock") == run.group("qga_status_ok")
+        assert run.group("qga_uri_qemu_tls___hv2_system") == {"web1@hv2"}
+
+    def test_users_make_variables_and_groups_of_it(self, core: str, by_core: dict[str, InventoryRun]) -> None:
+        run = by_core[core]
+        assert run.hosts["web2"]["twice"] == "web2.example-web2.example"
+        assert run.hosts["lonely"]["kernel"].startswith("6.1")
+        assert run.group("webs") == run.group("web") == {"web1@localhost", "web1@hv2", "web2"}
+        assert run.group("sys_fedora") == {"web2"}
+        assert not run.group("bad")
+        assert not any("bad" in variables for variables in run.hosts.values())
+
+    def test_what_is_to_be_known_is_said_in_sentences(self, core: str, by_core: dict[str, InventoryRun]) -> None:
+        said = by_core[core].said
+        assert by_core[core].status == 0
+        assert "Of 1 of 8 guests the agent told nothing: silent (unresponsive)." in said
+        assert "The host name web1 is not free for one domain alone; at qemu+tls://hv2/system it is web1@hv2" in said
+
+
+def web2_commands() -> list[str]:
+    from tests.hostile.guest import FACTS
+
+    return list(FACTS)
+
+
+# -------------------------------------------------------------------------------------------------------------- options
+
+
+class TestOptions:
+    def test_who_is_taken(self, tmp_path: Path) -> None:
+        run = inventory(tmp_path, domains=["web*", "off"], exclude=[uuid_of("web2")], states=["running"])
+        assert set(run.hosts) == {"web1@localhost", "web1@hv2"}
+        assert run.said.count("WARNING") == 2
+
+    def test_what_is_asked_and_how_it_is_called(self, tmp_path: Path) -> None:
+        run = inventory(
+            tmp_path,
+            domains=["web2"],
+            gather_subset=["hostname"],
+            prefix="vm_",
+            hostnames="uuid",
+            group_by=["status"],
+            group_prefix="g_",
+        )
+        (name,) = run.hosts
+        assert name == uuid_of("web2")
+        assert {key for key in run.hosts[name] if not key.startswith("vm_")} == set()
+        assert set(run.hosts[name]) == {
+            f"vm_{key}" for key in ["name", "uuid", "uri", "state", "agent_status", "hostname", "errors"]
+        }
+        assert run.groups - {"ungrouped"} == {"g_status_ok"}
+
+    def test_a_guest_is_reached_through_its_agent(self, tmp_path: Path) -> None:
+        run = inventory(tmp_path, domains=["off"], connection="qga")
+        assert {key: value for key, value in run.hosts["off"].items() if key.startswith("ansible")} == {
+            "ansible_connection": "qemu.guest_agent.qga",
+            "ansible_qga_domain": uuid_of("off"),
+            "ansible_qga_uri": HERE,
+        }
+
+    def test_or_by_whatever_one_likes(self, tmp_path: Path) -> None:
+        run = inventory(tmp_path, domains=["web2"], connection="none", compose={"ansible_host": "qga_address"})
+        assert run.hosts["web2"]["ansible_host"] == "10.1.0.2"
+
+    @pytest.mark.parametrize(
+        ("options", "address"),
+        [
+            ({"address_family": ["ipv6"]}, "2001:db9::2"),
+            ({"address_networks": ["192.168.0.0/16"]}, "192.168.5.2"),
+            ({"address_networks": ["203.0.113.0/24"]}, None),
+            ({"address_interfaces": ["docker0"]}, "172.17.0.1"),
+            ({"address_interfaces": ["!ens3", "!docker*"]}, "192.168.5.2"),
+        ],
+    )
+    def test_the_address_follows_the_rule(self, tmp_path: Path, options: dict[str, Any], address: str | None) -> None:
+        assert inventory(tmp_path, domains=["web2"], **options).hosts["web2"].get("ansible_host") == address
+
+    def test_filters_are_strict_if_that_is_asked_for(self, tmp_path: Path) -> None:
+        filters = [{"include": "qga_os.id == 'fedora'"}, {"exclude": True}]
+        assert set(inventory(tmp_path, filters=filters).hosts) == {"web2"}
+        run = inventory(tmp_path, filters=filters, strict=True)
+        assert run.status != 0
+        assert "the filter \"qga_os.id == 'fedora'\" fails" in run.said.replace("The filter", "the filter")
+
+    @every_core
+    @pytest.mark.parametrize(
+        ("options", "sentence"),
+        [
+            ({"exlude": ["web1"]}, "There is no option exlude [invalid_option]. Did you mean exclude?"),
+            ({"timeout": 0}, "Timeout is 0.0 s [invalid_option]. Choose between 0.05 and 86400 s."),
+            ({"gather_subset": ["osinfo"]}, "Gather_subset has unknown names: osinfo [invalid_option]."),
+            (
+                {"address_networks": ["lan"]},
+                "Address_networks has an entry 'lan', which is no network [invalid_option].",
+            ),
+            ({"uris": []}, "Uris is an empty list [invalid_option]."),
+            (
+                {"strict_agents": True},
+                "Of 1 of 8 guests the agent told nothing: silent (unresponsive) [guests_failed].",
+            ),
+            (
+                {"uris": [NOWHERE]},
+                f"Cannot connect to libvirt at {NOWHERE}: Failed to connect socket: Connection refused",
+            ),
+            ({"uris": [HERE, NOWHERE], "strict_hypervisors": True}, f"Cannot connect to libvirt at {NOWHERE}: "),
+        ],
+    )
+    def test_what_is_wrong_is_said_in_a_sentence(
+        self, core: str, tmp_path: Path, options: dict[str, Any], sentence: str
+    ) -> None:
+        run = inventory(tmp_path, core=core, **options)
+        assert run.status != 0
+        assert sentence in run.said
+        assert "Traceback" not in run.said
+
+    def test_a_hypervisor_that_cannot_be_reached_hides_no_others(self, tmp_path: Path) -> None:
+        run = inventory(tmp_path, uris=[NOWHERE, THERE])
+        assert set(run.hosts) == {"web1", "resting"}
+        assert f"The guests of {NOWHERE} are missing: cannot connect" in run.said
+
+    @pytest.mark.parametrize("arguments", [["--graph", "--vars"], ["--list", "--yaml"], ["--host", "web2"]])
+    def test_it_can_be_shown_in_every_way(self, tmp_path: Path, arguments: list[str]) -> None:
+        run = inventory(tmp_path, *arguments, domains=["web2"])
+        assert run.status == 0
+        assert "web2.example" in run.output
+
+
+# ---------------------------------------------------------------------------------------------------------------- speed
+
+
+@every_core
+def test_dead_guests_cost_one_time_limit_and_not_one_each(core: str, tmp_path: Path) -> None:
+    source = configured(tmp_path, timeout=4.0)
+    stand_in = lay_out(tmp_path / "stand-in", many, 200, 20)
+    started = time.monotonic()
+    run = run_inventory(source, stand_in, core=core)
+    duration = time.monotonic() - started
+    assert len(run.group("qga_status_ok")) == 180
+    assert len(run.group("qga_status_failed")) == 20
+    # One by one, they would take 80 s, and by turns 11 s. The limit and 2 s is what it is meant to take; tests.bench
+    # measures it, and this machine may be busy.
+    assert duration < 30.0
+
+
+# ---------------------------------------------------------------------------------------------------------------- cache
+
+
+@every_core
+class TestCache:
+    def test_what_was_asked_once_is_not_asked_again(self, core: str, tmp_path: Path) -> None:
+        cached = {
+            "cache": True,
+            "cache_plugin": "ansible.builtin.jsonfile",
+            "cache_connection": str(tmp_path / "cache"),
+        }
+        first = inventory(tmp_path, core=core, **cached)
+        source = tmp_path / "libvirt_guests.yml"
+        nobody = lay_out(tmp_path / "nobody", none_at_all)
+        again = run_inventory(source, nobody, core=core)
+        assert (again.status, again.hosts) == (0, first.hosts)
+        assert again.said == first.said
+        # What is made of it may change.
+        configured(tmp_path, uris=[HERE, THERE], timeout=1.0, prefix="vm_", **cached)
+        assert run_inventory(source, nobody, core=core).hosts["web2"]["vm_hostname"] == "web2.example"
+        # Another question has another answer; and who wants a new one gets it.
+        configured(tmp_path, uris=[HERE, THERE], timeout=1.0, domains=["web2"], **cached)
+        assert run_inventory(source, nobody, core=core).status != 0
+        configured(tmp_path, uris=[HERE, THERE], timeout=1.0, **cached)
+        assert run_inventory(source, nobody, "--list", "--flush-cache", core=core).status != 0
+
+    def test_what_is_incomplete_is_not_kept(self, core: str, tmp_path: Path) -> None:
+        cached = {
+            "cache": True,
+            "cache_plugin": "ansible.builtin.jsonfile",
+            "cache_connection": str(tmp_path / "cache"),
+        }
+        inventory(tmp_path, core=core, uris=[HERE, NOWHERE], **cached)
+        assert not list((tmp_path / "cache").glob("*"))
+
+    def test_what_is_none_of_ours_is_asked_for_anew(self, core: str, tmp_path: Path) -> None:
+        cached = {
+            "cache": True,
+            "cache_plugin": "ansible.builtin.jsonfile",
+            "cache_connection": str(tmp_path / "cache"),
+        }
+        first = inventory(tmp_path, core=core, **cached)
+        (kept,) = (tmp_path / "cache").glob("*")
+        kept.write_text(re.sub(r'"running"', '"{{ 6 * 7 }}"', kept.read_text()))
+        again = inventory(tmp_path, core=core, **cached)
+        assert again.status == 0
+        assert {host["qga_state"] for host in again.hosts.values()} == {"running", "shutoff", "paused"}
+        assert set(again.hosts) == set(first.hosts)
+
+
+# ----------------------------------------------------------------------------------------------------------------- bait
+
+CACHED = {"cache": True, "cache_plugin": "ansible.builtin.jsonfile"}
+MADE: dict[str, Any] = {
+    "gather_subset": ["min", "network", "users"],
+    "compose": {
+        "system": "qga_os",
+        "joined": "qga_os.id ~ qga_os.name ~ ' ' ~ qga_hostname",
+        "lists": "[qga_hostname, qga_network]",
+        "first": "qga_network[0].name",
+        "listed": "qga_os.id.split(' ')",
+    },
+    "groups": {"told": "qga_hostname is defined", "bait": "'lookup' in qga_hostname"},
+    "keyed_groups": [
+        {"key": "qga_hostname", "prefix": "host"},
+        {"key": "qga_os.id", "separator": "", "parent_group": "systems"},
+        {"key": "qga_os", "prefix": "pair"},
+    ],
+    "filters": [{"include": "qga_os.id == 'debian'"}, {"exclude": "qga_hostname == 'nobody'"}],
+    "connection": "none",
+}
+
+
+@dataclass(frozen=True)
+class Acted:
+    """What one ansible-core made of the guests' words: lists, of which the first is of what they told and the others
+    are of what was kept of it, and plays.
+    """
+
+    directory: Path
+    lists: tuple[InventoryRun, ...]
+    plays: tuple[PlaybookRun, ...]
+
+    @property
+    def canaries(self) -> list[str]:
+        return [path.name for path in (self.directory / "canaries").iterdir()]
+
+
+NAMED = ("expression", "headerinoneline", "nested", "json")
+
+# All but what is the same for all hosts, such as the groups, which would make it long.
+TOLD = ("qga_name", "qga_hostname", "qga_os", "qga_network", "qga_error", "qga_errors", "system", "joined", "lists")
+
+
+def show(directory: Path) -> Path:
+    """A playbook that shows what there is of hosts, joins it, and fills in a template."""
+    told = f"hostvars[item] | dict2items | selectattr('key', 'in', {list(TOLD)})"
+    loop = {"loop": "{{ groups['all'] }}", "loop_control": {"label": ""}}
+    kept = "{{ groups['all'] | map('extract', hostvars, 'qga_os') | select('defined') | list }}"
+    in_each = "{% for item in groups['all'] %}{{ " + told + " }}{{ hostvars[item].qga_hostname | default }}{% endfor %}"
+    (directory / "all.j2").write_text(in_each + "\n{{ kept }}\n", encoding="utf-8")
+    here = [
+        {"name": "Show each", "ansible.builtin.debug": {"msg": "{{ " + told + " }}"}, **loop},
+        {"name": "Show its name", "ansible.builtin.debug": {"msg": "{{ item }} {{ hostvars[item].joined | default }}"}}
+        | loop,
+        {"name": "Keep", "ansible.builtin.set_fact": {"kept": kept}},
+        {"name": "Show what was kept", "ansible.builtin.debug": {"msg": "{{ kept }} {{ groups }}"}},
+        {"name": "Fill in", "ansible.builtin.template": {"src": "all.j2", "dest": str(directory / "all.txt")}},
+    ]
+    text = "{{ inventory_hostname }} {{ qga_os }} {{ joined }} {{ lists }} {{ first }} {{ system }}"
+    there = [
+        {"name": "Show by name", "ansible.builtin.debug": {"var": "qga_hostname"}},
+        {"name": "Show all", "ansible.builtin.debug": {"msg": "{{ hostvars[inventory_hostname] }}"}},
+        {"name": "Show as text", "ansible.builtin.debug": {"msg": text}},
+        {"name": "Keep", "ansible.builtin.set_fact": {"again": "{{ joined }}{{ qga_os.id }}{{ qga_os.name }}"}},
+        {"name": "Show what was kept", "ansible.builtin.debug": {"msg": "{{ again }} {{ group_names }}"}},
+        {"name": "Run it", "ansible.builtin.command": {"argv": ["echo", "{{ again }}"]}, "changed_when": False},
+    ]
+    names = [*(f"telling-{name}" for name in NAMED), "twice-halves", "twice-halvesofheader"]
+    common = {"gather_facts": False, "connection": "local"}
+    plays = [{"hosts": "localhost", "tasks": here}, {"hosts": ",".join(names), "tasks": there}]
+    playbook = directory / "play.yml"
+    playbook.write_text(yaml.safe_dump([{**common, **each} for each in plays], width=1000), encoding="utf-8")
+    return playbook
+
+
+def act(core: str, directory: Path, is_inert: bool) -> Acted:
+    (directory / "canaries").mkdir()
+    stand_in = lay_out(directory / "stand-in", baited, str(directory / "canaries"), is_inert)
+    source = configured(directory, **MADE, **CACHED, cache_connection=str(directory / "cache"))
+    playbook = show(directory)
+
+    def run_play() -> PlaybookRun:
+        return run_playbook(
+            playbook, "-i", str(source), "--diff", "-v", environment=settings(stand_in), core=core, on_terminal=True
+        )
+
+    ways = [["--list"], ["--list"], *([["--graph", "--vars"], ["--list", "--yaml"]] if is_inert else [])]
+    lists = [run_inventory(source, stand_in, *way, core=core) for way in ways]
+    plays = [run_play()]  # from the cache
+    if not is_inert:
+        for kept in (directory / "cache").iterdir():
+            kept.unlink()
+        plays.append(run_play())
+    return Acted(directory, tuple(lists), tuple(plays))
+
+
+@pytest.fixture(scope="module")
+def acted(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, bool], Acted]:
+    which = {(core, is_inert): tmp_path_factory.mktemp("bait") for core in CORES for is_inert in (True, False)}
+
+    def run(each: tuple[str, bool]) -> Acted:
+        core, is_inert = each
+        return act(core, which[each], is_inert)
+
+    with ThreadPoolExecutor(2) as pool:
+        return dict(zip(which, pool.map(run, which), strict=True))
+
+
+every_layer = pytest.mark.parametrize("is_inert", [True, False], ids=["all layers", "Ansible's marks alone"])
+
+
+@every_core
+@every_layer
+class TestBait:
+    def test_no_word_of_a_guest_is_carried_out(
+        self, core: str, is_inert: bool, acted: Mapping[tuple[str, bool], Acted]
+    ) -> None:
+        assert acted[core, is_inert].canaries == []
+
+    def test_no_run_fails_by_it(self, core: str, is_inert: bool, acted: Mapping[tuple[str, bool], Acted]) -> None:
+        done = acted[core, is_inert]
+        assert [run.status for run in done.lists] == [0] * len(done.lists), done.lists[0].said
+        for play in done.plays:
+            assert play.status == 0, play.output[-3000:]
+            assert {task.outcome for task in play.tasks} == {"ok"}
+
+    def test_a_terminal_is_sent_nothing_that_it_would_obey(
+        self, core: str, is_inert: bool, acted: Mapping[tuple[str, bool], Acted]
+    ) -> None:
+        done = acted[core, is_inert]
+        for text in (*(run.output + run.said for run in done.lists), *(play.output for play in done.plays)):
+            assert commands_in(text) == []
+
+    def test_groups_have_names_of_letters_digits_and_underscores(
+        self, core: str, is_inert: bool, acted: Mapping[tuple[str, bool], Acted]
+    ) -> None:
+        run = acted[core, is_inert].lists[0]
+        # Ansible takes any letters.
+        assert {name for name in run.groups if not re.fullmatch(r"\w+", name)} == set()
+        assert run.group("bait")
+        assert any("lookup" in name for name in run.groups)
+
+    def test_each_word_is_there_as_text(
+        self, core: str, is_inert: bool, acted: Mapping[tuple[str, bool], Acted]
+    ) -> None:
+        done = acted[core, is_inert]
+        texts = baits(done.directory / "canaries")
+        hosts = done.lists[0].hosts
+        shown = {
+            name: visible(text, 4096) if is_inert else None for name, text in texts.items() if name != "surrogates"
+        }
+        for name, text in shown.items():
+            told = hosts[f"telling-{name}"]
+            assert told["qga_errors"] == {}
+            assert told["qga_hostname"] == told["qga_os"]["id"] == told["qga_network"][0]["name"]
+            assert text is None or told["qga_hostname"] == text
+            assert "ansible_host" not in told
+            assert "qga_address" not in told
+            assert told["system"] == told["qga_os"]
+            if name not in ("list", "dict", "json", "empty", "unbalanced"):
+                assert told["first"] == told["qga_hostname"]
+        assert ("{{ lookup" in hosts["telling-expression"]["qga_hostname"]) is not is_inert
+
+    def test_what_is_read_from_the_cache_is_what_was_told(
+        self, core: str, is_inert: bool, acted: Mapping[tuple[str, bool], Acted]
+    ) -> None:
+        told, kept = acted[core, is_inert].lists[:2]
+        # Before ansible-core 2.19, its caches sort what they keep.
+        assert kept.hosts == told.hosts
+        assert {name: kept.group(name) for name in kept.groups} == {name: told.group(name) for name in told.groups}
+
+    def test_only_an_address_is_taken_for_one(
+        self, core: str, is_inert: bool, acted: Mapping[tuple[str, bool], Acted]
+    ) -> None:
+        assert acted[core, is_inert].lists[0].hosts["addressed"]["qga_address"] == "10.1.0.9"
+
+    def test_no_variable_has_a_name_that_ansible_obeys(
+        self, core: str, is_inert: bool, acted: Mapping[tuple[str, bool], Acted]
+    ) -> None:
+        hosts = acted[core, is_inert].lists[0].hosts
+        for key in KEYS:
+            assert {name for name in _keys(hosts[f"keyed-{key}"]) if "ansible" in name.lower()} == set()
+
+
+def _keys(value: Any) -> set[str]:
+    if isinstance(value, dict):
+        return set(value) | _keys(list(value.values()))
+    return {key for item in value for key in _keys(item)} if isinstance(value, list) else set()
+
+
+@every_core
+def test_the_bait_is_taken_where_a_text_is_trusted(core: str, tmp_path: Path) -> None:
+    """Or these tests would prove nothing."""
+    (tmp_path / "canaries").mkdir()
+    text = baits(tmp_path / "canaries")["expression"]
+    source = tmp_path / "hosts.yml"
+    source.write_text(yaml.safe_dump({"all": {"hosts": {"web1": {"qga_hostname": text}}}}), encoding="utf-8")
+    playbook = tmp_path / "play.yml"
+    task = {"ansible.builtin.debug": {"var": "qga_hostname"}}
+    playbook.write_text(
+        yaml.safe_dump([{"hosts": "all", "gather_facts": False, "connection": "local", "tasks": [task]}])
+    )
+    subprocess.run(
+        [CORES[core] / "ansible-playbook", "-i", source, playbook], env=os.environ, capture_output=True, check=True
+    )
+    assert [path.name for path in (tmp_path / "canaries").iterdir()] == ["expression"]

@@ -1,0 +1,79 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A real guest in an inventory, through a real libvirt, on every ansible-core that is supported."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.ansible_run import CORES, run_tasks
+from tests.support.inventory_run import InventoryRun, configured, run_inventory
+from tests.vm.guest import Guest
+
+INFO = "qemu.guest_agent.qga_info"
+ADDRESS = "10.98.76.5"
+# Seconds; an emulated guest on a busy machine.
+PATIENT_S = 20
+
+
+def inventory(directory: Path, guest: Guest, core: str = "2.19", **options: Any) -> InventoryRun:
+    # libvirt-python is the environment's own: nothing stands in for it.
+    source = configured(directory, **{"uris": [guest.uri], "domains": [guest.name], "timeout": PATIENT_S, **options})
+    run = run_inventory(source, directory / "nothing", core=core)
+    assert run.status == 0, run.said
+    return run
+
+
+@pytest.mark.parametrize("core", CORES)
+def test_a_guest_is_a_host_that_tells_what_qga_info_returns(core: str, guest: Guest, tmp_path: Path) -> None:
+    run = inventory(tmp_path, guest, core)
+    variables = run.hosts[guest.name]
+    info = run_tasks([{"name": "ask", INFO: {"domain": guest.name, "gather_subset": ["min", "network"]}}]).result("ask")
+    for subset in ("agent", "hostname", "os", "timezone"):
+        assert variables[f"qga_{subset}"] == info["guest"][subset]
+    assert [each["name"] for each in variables["qga_network"]] == [each["name"] for each in info["guest"]["network"]]
+    assert variables["qga_agent_status"] == "ok"
+    assert run.group("qga_os_debian") == run.group("qga_state_running") == run.group("qga_agent_stock") == {guest.name}
+
+
+def test_one_without_a_network_has_no_address_until_it_has_one(guest: Guest, tmp_path: Path) -> None:
+    assert "ansible_host" not in inventory(tmp_path, guest).hosts[guest.name]
+    guest.sh(f"ip address add {ADDRESS}/32 dev lo")
+    try:
+        assert inventory(tmp_path, guest).hosts[guest.name]["ansible_host"] == ADDRESS
+        refused = inventory(tmp_path, guest, address_networks=["192.0.2.0/24"])
+        assert "ansible_host" not in refused.hosts[guest.name]
+    finally:
+        guest.sh(f"ip address del {ADDRESS}/32 dev lo")
+
+
+def test_a_guest_that_is_paused_is_a_host_that_was_skipped(guest: Guest, tmp_path: Path) -> None:
+    guest.suspend()
+    try:
+        run = inventory(tmp_path, guest, domains=[f"{guest.name}*"], connection="qga")
+    finally:
+        guest.resume()
+    variables = run.hosts[guest.name]
+    assert (variables["qga_state"], variables["qga_agent_status"]) == ("paused", "skipped")
+    assert variables["qga_error"]["code"] == "not_running"
+    assert variables["ansible_qga_domain"] == variables["qga_uuid"]
+
+
+def test_an_agent_that_hangs_costs_its_time_limit_and_is_marked(guest: Guest, tmp_path: Path) -> None:
+    pid = guest.sh("pidof qemu-ga").strip()
+    # The agent cannot answer the very request that stops it, so it is stopped a little later; and it goes on by itself.
+    guest.sh(f"systemd-run --quiet --collect --no-block sh -c 'sleep 1; kill -STOP {pid}; sleep 40; kill -CONT {pid}'")
+    time.sleep(3)
+    started = time.monotonic()
+    run = inventory(tmp_path, guest, timeout=5.0)
+    duration = time.monotonic() - started
+    variables = run.hosts[guest.name]
+    assert (variables["qga_agent_status"], variables["qga_error"]["code"]) == ("failed", "unresponsive")
+    assert duration < 20.0
+    guest.wait_for_agent()
