@@ -43,6 +43,7 @@ unit-%: .venvs/core-%/.ready
 # What imports Ansible; all else is the same on every core.
 unit-on-%: .venvs/core-%/.ready
 	.venvs/core-$*/bin/pytest -q --timeout 60 tests/unit/plugins/filter tests/unit/plugins/plugin_utils \
+	    tests/unit/plugins/connection tests/unit/plugins/inventory \
 	    tests/unit/plugins/module_utils/test_module.py tests/unit/plugins/module_utils/test_module_fleet.py
 
 integration: .venv/.ready $(older_cores:%=.venvs/core-%/.ready) guest-packages ## every channel against stock agents and fakes, no guest
@@ -67,7 +68,9 @@ lint: .venv/.ready ## ruff, mypy, vermin, yamllint, ansible-lint, reuse
 	$(venv)/ruff format --check
 	@$(venv)/python -m tests.support.collection link >/dev/null
 	$(venv)/mypy -p ansible_collections.qemu.guest_agent.plugins.module_utils \
-	    -p ansible_collections.qemu.guest_agent.plugins.plugin_utils
+	    -p ansible_collections.qemu.guest_agent.plugins.plugin_utils \
+	    -p ansible_collections.qemu.guest_agent.plugins.connection \
+	    -p ansible_collections.qemu.guest_agent.plugins.inventory
 	@$(venv)/python -m tests.support.extended_agent >/dev/null
 	MYPYPATH=build/extended_agent $(venv)/mypy -p qemu_ga_extended
 	@$(venv)/python -m tests.support.resync_service >/dev/null

@@ -10,20 +10,24 @@ import json
 import os
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from statistics import median
 from typing import Any
 
 import libvirt
 
+from tests.bench.connection import Connections, bench_connections
+from tests.bench.connection import report as report_connections
 from tests.bench.correction import Corrections, ExtendedCorrections, bench_corrections, bench_extended_corrections
 from tests.bench.fleet import TIMEOUT_S, FleetCost, bench_fleet
 from tests.bench.hypervisors import Hypervisors, bench_hypervisors
 from tests.bench.info import InfoCost, bench_info
+from tests.bench.inventory import InventoryCost, bench_inventory
 from tests.bench.real_fleet import RealFleet, bench_real_fleet
 from tests.bench.resources import IDLE_S, Resources, bench_resources
 from tests.bench.resume import IDLE_S as SERVICE_IDLE_S
 from tests.bench.resume import Resumes, bench_resumes
+from tests.bench.resume_burst import ResumeBurst, bench_resume_burst
 from tests.bench.round_trips import (
     GuestRoundTrips,
     NativeRoundTrips,
@@ -49,6 +53,7 @@ class Figures:
 
     stock: Corrections
     info: InfoCost
+    connections: Connections
     extended: ExtendedCorrections
     steps: Steps
     round_trips: GuestRoundTrips
@@ -57,22 +62,15 @@ class Figures:
     native: NativeRoundTrips
     soak: Soak
     fleet: FleetCost
+    inventory: InventoryCost
+    burst: ResumeBurst
     hypervisors: Hypervisors
     real_fleet: RealFleet
     load_before: tuple[float, ...]
 
     def as_dict(self) -> dict[str, Any]:
-        on_one_guest = (
-            self.stock,
-            self.info,
-            self.extended,
-            self.steps,
-            self.round_trips,
-            self.resources,
-            self.resumes,
-        )
         merged: dict[str, Any] = {}
-        for part in (*on_one_guest, self.native, self.soak, self.fleet, self.hypervisors, self.real_fleet):
+        for part in (getattr(self, field.name) for field in fields(self) if field.name != "load_before"):
             merged.update(part.as_dict())
         return {**merged, "load_before": self.load_before, "load_after": os.getloadavg()}
 
@@ -90,6 +88,7 @@ def main() -> int:
         with libvirt_session(say) as connection:
             with booted_guest(connection, GUEST, say=say) as guest:
                 stock, info = bench_corrections(guest, say), bench_info(guest, say)
+                connections = bench_connections(guest, say)
                 say("deploying the extended agent")
                 deploy(guest)
                 extended, steps = bench_extended_corrections(guest, say), bench_steps(guest, say)
@@ -98,10 +97,12 @@ def main() -> int:
             real_fleet = bench_real_fleet(connection, say)
         # Without a guest beside them.
         native, soaked = bench_native_round_trips(say), soak(SOAK_REQUESTS, say)
-        fleet, hypervisors = bench_fleet(say), bench_hypervisors(say)
+        fleet, hypervisors, inventory = bench_fleet(say), bench_hypervisors(say), bench_inventory(say)
+        burst = bench_resume_burst(say)
         figures = Figures(
             stock,
             info,
+            connections,
             extended,
             steps,
             round_trips,
@@ -110,6 +111,8 @@ def main() -> int:
             native,
             soaked,
             fleet,
+            inventory,
+            burst,
             hypervisors,
             real_fleet,
             load,
@@ -156,9 +159,15 @@ def report(figures: Figures) -> None:
     print()
     print(format_table(["guests", "hypervisors", "seconds", "agents (s)", "report (MiB)"], _shape_rows(figures)))
     print()
+    print(report_connections(figures.connections))
+    print()
+    print(format_table(["the inventory", "seen", "wanted"], figures.inventory.rows()))
+    print()
     print(format_table(["from resume to right clock", *RESUME_WAYS], _resume_rows(figures.resumes)))
     print()
     print(format_table(["what happened", "times", "lines", "as wanted", "ms since the event"], _kind_rows(figures)))
+    print()
+    print(format_table(["simulated guests resumed at once", "seen", "wanted"], figures.burst.rows()))
     print()
     print(format_table(["four restored guests at once", "one task", "virsh domtime --now"], _real_rows(figures)))
 

@@ -28,7 +28,8 @@ CORES: Mapping[str, Path] = {
 }
 
 _CALLBACKS = Path(__file__).with_name("callback")
-_CONNECTIONS = Path(__file__).with_name("connection")
+# Guests have no network.
+CONNECTION = "qemu.guest_agent.qga"
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ def run_tasks(tasks: Sequence[Mapping[str, Any]], *arguments: str) -> PlaybookRu
 
 def run_tasks_in_guest(domain: str, tasks: Sequence[Mapping[str, Any]], *arguments: str) -> PlaybookRun:
     """Run tasks as root in a test guest, which has no network: through its guest agent."""
-    reached = ("-i", f"{domain},", "-c", "guest_exec", "-e", "ansible_python_interpreter=/usr/bin/python3")
+    reached = ("-i", f"{domain},", "-c", CONNECTION, "-e", "ansible_python_interpreter=/usr/bin/python3")
     return _run_play(domain, tasks, *reached, *arguments)
 
 
@@ -129,7 +130,6 @@ def _run(
             "ANSIBLE_COLLECTIONS_PATH": str(install()),
             "ANSIBLE_CALLBACK_PLUGINS": str(_CALLBACKS),
             "ANSIBLE_CALLBACKS_ENABLED": "task_records",
-            "ANSIBLE_CONNECTION_PLUGINS": str(_CONNECTIONS),
             "ANSIBLE_LOCALHOST_WARNING": "false",
             "QGA_TASK_RECORDS": str(records),
             **(environment or {}),

@@ -1,0 +1,375 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+name: qga
+short_description: Run tasks in a guest through its QEMU guest agent
+version_added: 0.1.0
+author:
+  - The qemu.guest_agent maintainers (@qemu-guest-agent)
+description:
+  - Runs commands in a virtual machine, and copies files to and from it, through the QEMU guest agent that runs in it.
+    The guest needs no network, no SSH and no password.
+  - It runs on the hypervisor, or on a machine that can reach its libvirt or the agent's channel.
+  - Commands run as the user of the agent, which is C(root) as a rule; become another one with O(ignore:become).
+  - A command is begun at most once. If a reply of the agent is lost, or the agent is away for a moment, the guest is
+    asked what became of the command.
+notes:
+  - The guest's administrator may have disabled the agent's commands C(guest-exec), C(guest-exec-status),
+    C(guest-file-open), C(guest-file-close), C(guest-file-read), C(guest-file-seek) and C(guest-file-write), as RHEL
+    does by default.
+  - Guests with Windows and PowerShell are supported as an experiment; set C(ansible_shell_type=powershell) for them.
+  - Nothing that a command is given or writes goes into Ansible's log, whatever the verbosity.
+requirements:
+  - libvirt-python on the machine where Ansible runs, if the guest is a libvirt domain
+  - a POSIX shell in the guest
+options:
+  remote_addr:
+    description:
+      - The libvirt domain, if neither O(domain) nor another way is given.
+    type: str
+    default: inventory_hostname
+    vars:
+      - name: inventory_hostname
+      - name: ansible_host
+      - name: delegated_vars['ansible_host']
+  domain:
+    description:
+      - Name or UUID of the libvirt domain, if that is not the host's name.
+      - At most one of O(domain), O(socket), O(address) and O(vsock) is given.
+    type: str
+    vars:
+      - name: ansible_qga_domain
+    env:
+      - name: ANSIBLE_QGA_DOMAIN
+    ini:
+      - section: qga_connection
+        key: domain
+  uri:
+    description:
+      - The libvirt connection to look for the domain at.
+    type: str
+    default: qemu:///system
+    vars:
+      - name: ansible_qga_uri
+    env:
+      - name: ANSIBLE_QGA_URI
+    ini:
+      - section: qga_connection
+        key: uri
+  socket:
+    description:
+      - Path of the unix socket that is the host's end of the agent's channel, for QEMU without libvirt.
+      - Such a socket serves one client at a time. The socket of a domain belongs to libvirt; use O(domain) for it.
+    type: path
+    vars:
+      - name: ansible_qga_socket
+    env:
+      - name: ANSIBLE_QGA_SOCKET
+    ini:
+      - section: qga_connection
+        key: socket
+  address:
+    description:
+      - The host's end of the agent's channel as C(host:port), for a QEMU character device on TCP.
+      - An IPv6 address stands in brackets, as in V([::1]:4444).
+    type: str
+    vars:
+      - name: ansible_qga_address
+    env:
+      - name: ANSIBLE_QGA_ADDRESS
+    ini:
+      - section: qga_connection
+        key: address
+  vsock:
+    description:
+      - An agent that listens on vsock in the guest, as C(cid:port).
+    type: str
+    vars:
+      - name: ansible_qga_vsock
+    env:
+      - name: ANSIBLE_QGA_VSOCK
+    ini:
+      - section: qga_connection
+        key: vsock
+  timeout:
+    description:
+      - Seconds that one exchange with the agent may take, connecting included. It does not limit commands.
+    type: float
+    default: 10
+    vars:
+      - name: ansible_qga_timeout
+    env:
+      - name: ANSIBLE_TIMEOUT
+      - name: ANSIBLE_QGA_TIMEOUT
+    ini:
+      - section: defaults
+        key: timeout
+      - section: qga_connection
+        key: timeout
+    cli:
+      - name: timeout
+  exec_timeout:
+    description:
+      - Seconds that a command may take. One that takes longer is ended in the guest, with all that it has begun, and
+        the task fails.
+      - V(0) is no limit.
+    type: int
+    default: 3600
+    vars:
+      - name: ansible_qga_exec_timeout
+    env:
+      - name: ANSIBLE_QGA_EXEC_TIMEOUT
+    ini:
+      - section: qga_connection
+        key: exec_timeout
+  reconnect_timeout:
+    description:
+      - Seconds to wait for an agent that is away in the middle of a command, such as one that is restarted, or whose
+        guest is paused or frozen for a moment.
+    type: int
+    default: 20
+    vars:
+      - name: ansible_qga_reconnect_timeout
+    env:
+      - name: ANSIBLE_QGA_RECONNECT_TIMEOUT
+    ini:
+      - section: qga_connection
+        key: reconnect_timeout
+  max_output:
+    description:
+      - The MiB that a command may write on its standard output, and on its standard error. One that writes more gets a
+        C(SIGPIPE), and the task fails.
+    type: int
+    default: 64
+    vars:
+      - name: ansible_qga_max_output
+    env:
+      - name: ANSIBLE_QGA_MAX_OUTPUT
+    ini:
+      - section: qga_connection
+        key: max_output
+  executable:
+    description:
+      - The shell in the guest that runs the commands. It takes a command behind C(-c).
+    type: str
+    default: /bin/sh
+    vars:
+      - name: ansible_qga_executable
+    env:
+      - name: ANSIBLE_QGA_EXECUTABLE
+    ini:
+      - section: qga_connection
+        key: executable
+  guest_directories:
+    description:
+      - Directories in the guest of which the first is used that the agent may write to. What commands are given and
+        write is kept there until the task is done, in a directory of its own that only the agent's user can look into.
+    type: list
+    elements: str
+    default: [/run, /var/tmp, /tmp]
+    vars:
+      - name: ansible_qga_guest_directories
+    env:
+      - name: ANSIBLE_QGA_GUEST_DIRECTORIES
+    ini:
+      - section: qga_connection
+        key: guest_directories
+  become_success_timeout:
+    description:
+      - Seconds that becoming another user may take, if there is a password that may be asked for.
+    type: int
+    default: 10
+    vars:
+      - name: ansible_qga_become_success_timeout
+    env:
+      - name: ANSIBLE_QGA_BECOME_SUCCESS_TIMEOUT
+    ini:
+      - section: qga_connection
+        key: become_success_timeout
+  pipelining:
+    description:
+      - Give a module to its interpreter directly, in place of copying it to the guest before. It is quicker by far, and
+        nothing is left in the guest.
+    type: bool
+    default: true
+    vars:
+      - name: ansible_pipelining
+      - name: ansible_qga_pipelining
+    env:
+      - name: ANSIBLE_PIPELINING
+      - name: ANSIBLE_QGA_PIPELINING
+    ini:
+      - section: connection
+        key: pipelining
+      - section: qga_connection
+        key: pipelining
+"""
+
+EXAMPLES = r"""
+# An inventory. The name of a host is that of its domain.
+guests:
+  hosts:
+    web1:
+    web2:
+      ansible_qga_domain: 5fc1e6ba-8a29-4b0a-9a0c-3c2f7ce1a1d0
+    router:
+      ansible_qga_socket: /var/run/qemu-server/104.qga
+  vars:
+    ansible_connection: qemu.guest_agent.qga
+    ansible_qga_uri: qemu:///system
+"""
+
+import os
+import tempfile
+from contextlib import contextmanager, suppress
+from typing import BinaryIO, Iterator
+
+from ansible.errors import AnsibleConnectionFailure, AnsibleError, AnsibleFileNotFound
+from ansible.plugins.connection import ConnectionBase
+from ansible.utils.display import Display
+from ansible_collections.qemu.guest_agent.plugins.module_utils import waiting
+from ansible_collections.qemu.guest_agent.plugins.module_utils.become_dialogue import BecomeDialogue
+from ansible_collections.qemu.guest_agent.plugins.module_utils.connection_options import settings_of
+from ansible_collections.qemu.guest_agent.plugins.module_utils.errors import (
+    CommandFailedError,
+    InvalidOptionError,
+    QgaError,
+)
+from ansible_collections.qemu.guest_agent.plugins.module_utils.exec_errors import OfTheCommandError
+from ansible_collections.qemu.guest_agent.plugins.module_utils.guest_session import GuestSession
+from ansible_collections.qemu.guest_agent.plugins.module_utils.module import sentence
+
+# The task has failed then; after any other error the guest counts as unreachable.
+_FAILURES = (CommandFailedError, InvalidOptionError, OfTheCommandError)
+
+_OPTIONS = (
+    *("remote_addr", "domain", "uri", "socket", "address", "vsock", "timeout", "exec_timeout", "reconnect_timeout"),
+    *("max_output", "executable", "guest_directories", "become_success_timeout"),
+)
+
+display = Display()
+
+
+class Connection(ConnectionBase):  # type: ignore[misc]  # Ansible has no types
+    """Commands by guest-exec, files by guest-file."""
+
+    transport = "qemu.guest_agent.qga"
+    has_pipelining = True
+    has_tty = False
+
+    def __init__(self, *arguments: object, **options: object) -> None:
+        super().__init__(*arguments, **options)
+        self._connected: bool = False
+        self._session: GuestSession | None = None
+        self._is_windows = bool(getattr(self._shell, "_IS_WINDOWS", False))
+        if self._is_windows:
+            self.always_pipeline_modules = True
+            self.has_native_async = True
+            self.module_implementation_preferences = (".ps1", ".exe", "")
+            self.allow_executable = False
+
+    def _connect(self) -> Connection:
+        if not self._connected:
+            with self._told():
+                settings = settings_of({name: self.get_option(name) for name in _OPTIONS})
+                self._say(3, f"connecting to the guest agent of {settings.target.name}")
+                self._session = GuestSession(settings, self._is_windows, self._observe)
+                try:
+                    waiting.run(self._session.connect())
+                except BaseException:
+                    self._hang_up()
+                    raise
+            self._connected = True
+        return self
+
+    def exec_command(self, cmd: str, in_data: bytes | None = None, sudoable: bool = True) -> tuple[int, bytes, bytes]:
+        super().exec_command(cmd, in_data=in_data, sudoable=sudoable)
+        data = in_data or b""
+        self._say(3, f"EXEC a command of {len(cmd)} characters with {len(data)} bytes of input")
+        dialogue = self._dialogue() if sudoable else None
+        with self._told():
+            finished = waiting.run(self._open_session.run(cmd, data, dialogue))
+        errors = finished.errors if dialogue is None else dialogue.without_prompt(finished.errors)
+        self._say(3, f"exit status {finished.status}, {len(finished.output)} and {len(errors)} bytes of output")
+        return finished.status, finished.output, errors + finished.epitaph
+
+    def put_file(self, in_path: str, out_path: str) -> None:
+        super().put_file(in_path, out_path)
+        if not os.path.isfile(in_path):
+            raise AnsibleFileNotFound(f"there is no file {in_path} here", file_name=in_path)
+        with open(in_path, "rb") as file, self._told():
+            size = waiting.run(self._open_session.put(file, self._path(out_path)))
+        self._say(3, f"PUT {size} bytes")
+
+    def fetch_file(self, in_path: str, out_path: str) -> None:
+        super().fetch_file(in_path, out_path)
+        with _replacing(out_path) as file, self._told():
+            waiting.run(self._open_session.fetch(self._path(in_path), file))
+            self._say(3, f"FETCH {file.tell()} bytes")
+
+    def reset(self) -> None:
+        """Begin anew: with a channel of its own, and nothing known of the guest."""
+        self.close()
+
+    def close(self) -> None:
+        if self._connected:
+            self._hang_up()
+        self._connected = False
+
+    @property
+    def _open_session(self) -> GuestSession:
+        if self._session is None:
+            raise AnsibleConnectionFailure("the connection to the guest agent is closed")
+        return self._session
+
+    def _hang_up(self) -> None:
+        session, self._session = self._session, None
+        if session is not None:
+            with suppress(QgaError):
+                waiting.run(session.close())
+
+    def _dialogue(self) -> BecomeDialogue | None:
+        if self.become is None or not self.become.expect_prompt():
+            return None
+        password = self.become.get_option("become_pass", playcontext=self._play_context)
+        return BecomeDialogue(self.become, str(password).encode("utf-8"), self.get_option("become_success_timeout"))
+
+    def _path(self, path: str) -> str:
+        return str(self._shell._unquote(path)) if self._is_windows else path
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """
+        :raises AnsibleConnectionFailure: the guest cannot be reached
+        :raises AnsibleError: it can, and what was asked of it failed
+        """
+        try:
+            yield
+        except QgaError as error:
+            kind = AnsibleError if isinstance(error, _FAILURES) else AnsibleConnectionFailure
+            raise kind(sentence(error)) from None  # its text would stand there twice
+
+    def _observe(self, command: str, seconds: float) -> None:
+        self._say(4, f"{command} was answered after {seconds * 1000:.1f} ms")
+
+    def _say(self, verbosity: int, text: str) -> None:
+        # Never what a command is, is given or writes: passwords are in all three.
+        display.verbose(f"QGA {text}", host=self.get_option("remote_addr"), caplevel=verbosity - 1)
+
+
+@contextmanager
+def _replacing(path: str) -> Iterator[BinaryIO]:
+    """A file that takes the place of the one at ``path`` when it is whole."""
+    descriptor, temporary = tempfile.mkstemp(dir=os.path.dirname(path) or ".", prefix=".qga-")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            yield file
+        os.replace(temporary, path)
+    except BaseException:
+        with suppress(FileNotFoundError):
+            os.unlink(temporary)
+        raise

@@ -1,0 +1,225 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Whole files to and from a guest: under another name until they are whole, and checked."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import re
+import secrets
+import shlex
+import zlib
+from typing import BinaryIO, Callable, Iterator, Mapping, NamedTuple
+
+from .errors import QgaError, RemoteProtocolError
+from .exec_errors import FileMissingError, FileTransferError
+from .guest_files import GuestFile
+from .guest_shell import Finished, GuestShell
+from .untrusted import visible
+
+# What the scripts exit with; anything else is a failure of a program in them, which says so itself.
+_MISSING = 44
+_CHANGED = 45
+_DIRECTORY = 46
+_NOWHERE = 47
+
+# Without a program for it in the guest, the size is all that can be compared.
+_SUM = r"""
+sum() {
+  s=$(wc -c <"$1") && h=$({ sha256sum <"$1" || shasum -a 256 <"$1" || openssl dgst -sha256 -r <"$1"; } 2>/dev/null)
+  s=$((s)) h=${h%% *}
+}
+"""
+
+# A new file gets the mode that any new file gets, one that is there keeps its own. What is no file is written to.
+_MAKE = r"""
+case $p in /*) ;; *) p=$PWD/$p ;; esac
+[ -d "$p" ] && exit 46
+[ -L "$p" ] && p=$(readlink -f "$p")
+[ -d "${p%/*}/" ] || exit 47
+x=${p%/*}/.qga-$t
+(umask 077; : >"$x") || exit
+"""
+_TAKE_OVER = r"""
+sum "$x"
+if [ "$s" != "$size" ] || { [ "$h" ] && [ "$h" != "$hash" ]; }; then rm -f "$x"; exit 45; fi
+if [ -e "$p" ] && ! [ -f "$p" ]; then cat "$x" >"$p"; e=$?; rm -f "$x"; exit $e; fi
+m=$(umask)
+m=$(printf %o $((0666 & ~m)))
+if [ -e "$p" ]; then
+  m=$(stat -c %a "$p" 2>/dev/null) || m=600
+  chown "$(stat -c %u:%g "$p" 2>/dev/null)" "$x" 2>/dev/null
+fi
+chmod "$m" "$x" && mv -f "$x" "$p" || { rm -f "$x"; exit 1; }
+"""
+
+_PUT_WHOLE = _SUM + _MAKE + 'cat >"$x" || { rm -f "$x"; exit 1; }' + _TAKE_OVER
+_PUT_BEGIN = (
+    _MAKE
+    + r"""
+printf '%s\0%s\0' "$x" "$p"
+if [ "$packs" ] && command -v gzip >/dev/null; then (umask 077; : >"$x.z") && printf gzip; fi
+"""
+)
+_PUT_UNPACK = r"""
+if [ "$packed" ]; then gzip -dc <"$x.z" >"$x" || { rm -f "$x" "$x.z"; exit 1; }; rm -f "$x.z"; fi
+"""
+_PUT_END = _SUM + _PUT_UNPACK + _TAKE_OVER
+_PUT_GIVE_UP = 'rm -f "$x" "$x.z"'
+
+# An agent takes a byte apart several times before it writes it: what can be packed gets there in a part of the time.
+# How well a file can be packed is told by its beginning.
+_SAMPLE = 256 * 1024
+_WORTHWHILE = 0.8
+_FASTEST = 1
+_GZIP = 31  # zlib's number for the format
+
+_FETCH = (
+    _SUM
+    + r"""
+case $p in /*) ;; *) p=$PWD/$p ;; esac
+[ -d "$p" ] && exit 46
+[ -e "$p" ] || exit 44
+sum "$p" || exit
+# What has no size, such as the files in /proc, is made anew at each reading.
+[ -s "$p" ] || h=
+printf '%s %s %s\0' "$s" "$h" "$p"
+if [ "$s" -le "$most" ]; then cat "$p"; fi
+"""
+)
+
+
+# Size, SHA-256 or nothing, absolute path.
+_HEAD = re.compile(r"([0-9]{1,18}) ([0-9a-f]{64}|) (/.*)\Z", re.DOTALL)
+
+
+class Source(NamedTuple):
+    """A file on this side: its size and SHA-256, and how to read it from its beginning, in pieces."""
+
+    size: int
+    sha256: str
+    pieces: Callable[[int], Iterator[bytes]]
+
+
+def source_of(file: BinaryIO) -> Source:
+    """``file`` can be read again and again from its beginning."""
+
+    def pieces(size: int) -> Iterator[bytes]:
+        file.seek(0)
+        return iter(lambda: file.read(size), b"")
+
+    digest, total = hashlib.sha256(), 0
+    for piece in pieces(1024 * 1024):
+        digest.update(piece)
+        total += len(piece)
+    return Source(total, digest.hexdigest(), pieces)
+
+
+async def put(shell: GuestShell, source: Source, path: str) -> None:
+    """Make ``path`` in the guest a copy of ``source``.
+
+    :raises FileTransferError: it could not be written there, or is not the same there
+    :raises QgaError: as :meth:`GuestShell.run` and :class:`GuestFile` do
+    """
+    values = {"p": path, "t": secrets.token_hex(8), "size": str(source.size), "hash": source.sha256}
+    piece = shell.limits.request
+    if source.size <= piece // 2:
+        _done(await shell.run(_script(_PUT_WHOLE, values), b"".join(source.pieces(piece))), path)
+        return
+    packs = "packs" if _can_be_packed(source) else ""
+    begun = _done(await shell.run(_script(_PUT_BEGIN, {**values, "packs": packs})), path)
+    names = begun.output.decode("utf-8", "surrogateescape").split("\0")
+    if len(names) != len(("temporary", "target", "packed")):
+        raise RemoteProtocolError("the guest's shell did not say where the file is to be written")
+    temporary, target, packed = names
+    values = {**values, "x": temporary, "p": target, "packed": packed}
+    try:
+        async with GuestFile(shell.agent, temporary + ".z" if packed else temporary, "wb", piece) as file:
+            for data in _packed(source, piece) if packed else source.pieces(piece):
+                await file.write(data)
+        _done(await shell.run(_script(_PUT_END, values)), path)
+    except BaseException:
+        with contextlib.suppress(QgaError):
+            await shell.run(_script(_PUT_GIVE_UP, values))
+        raise
+
+
+async def fetch(shell: GuestShell, path: str, target: BinaryIO) -> None:
+    """Write to ``target`` what is in the file ``path`` of the guest.
+
+    :raises FileMissingError: there is no such file
+    :raises FileTransferError: it could not be read whole
+    :raises QgaError: as :meth:`GuestShell.run` and :class:`GuestFile` do
+    """
+    most = shell.limits.reply
+    read = _done(await shell.run(_script(_FETCH, {"p": path, "most": str(most // 2)})), path)
+    head, _nul, content = read.output.partition(b"\0")
+    found = _HEAD.match(head.decode("utf-8", "surrogateescape"))
+    if found is None:
+        raise RemoteProtocolError("the guest's shell did not say what the file is")
+    size, sha256, full_path = int(found.group(1)), found.group(2), found.group(3)
+    digest, total = hashlib.sha256(), 0
+    if size <= most // 2:
+        digest.update(content)
+        total = len(content)
+        target.write(content)
+    else:
+        async with GuestFile(shell.agent, full_path, "rb", most) as file:
+            # Never more than it said: a file that grows, or a guest that lies, has no end.
+            while total <= size:
+                data = await file.read()
+                if not data:
+                    break
+                digest.update(data)
+                total += len(data)
+                target.write(data)
+    if sha256 and (total != size or digest.hexdigest() != sha256):
+        raise FileTransferError(
+            f"{path} was changed while it was read, or is damaged: {total} bytes came of {size}",
+            "Fetch it again; what changes all the time can be copied in the guest first.",
+        )
+
+
+def _can_be_packed(source: Source) -> bool:
+    sample = next(source.pieces(_SAMPLE), b"")
+    return len(zlib.compress(sample, _FASTEST)) < len(sample) * _WORTHWHILE
+
+
+def _packed(source: Source, size: int) -> Iterator[bytes]:
+    """The file as gzip packs it, in pieces of that size."""
+    packer = zlib.compressobj(_FASTEST, wbits=_GZIP)
+    pending = bytearray()
+    for data in source.pieces(_SAMPLE):
+        pending += packer.compress(data)
+        while len(pending) >= size:
+            yield bytes(pending[:size])
+            del pending[:size]
+    pending += packer.flush()
+    for start in range(0, len(pending), size):
+        yield bytes(pending[start : start + size])
+
+
+def _script(script: str, values: Mapping[str, str]) -> str:
+    return "".join(f"{name}={shlex.quote(value)}\n" for name, value in values.items()) + script
+
+
+def _done(finished: Finished, path: str) -> Finished:
+    """
+    :raises FileMissingError: the script found no such file
+    :raises FileTransferError: it failed
+    """
+    if finished.status == 0:
+        return finished
+    if finished.status == _MISSING:
+        raise FileMissingError(f"there is no file {path} in the guest")
+    if finished.status == _CHANGED:
+        raise FileTransferError(f"{path} did not get across as it is here: its checksum in the guest is another")
+    if finished.status == _DIRECTORY:
+        raise FileTransferError(f"{path} is a directory in the guest", "Name a file.")
+    if finished.status == _NOWHERE:
+        raise FileTransferError(f"there is no directory for {path} in the guest", "Make it first.")
+    said = visible(finished.errors.decode("utf-8", "replace").strip())
+    raise FileTransferError(f"{path} cannot be transferred: {said or f'exit status {finished.status}'}")

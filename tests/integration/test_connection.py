@@ -1,0 +1,336 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The connection plugin in playbooks, over a real stock agent of this machine: its guest is this machine.
+
+All that tasks do stays below a temporary directory.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.support.ansible_run import CORES, PlaybookRun, run_playbook
+from tests.support.core_targets import run_connection_target
+from tests.support.fake_agent import RHEL_BLOCKED
+from tests.support.stock_agent import StockAgent
+
+CONNECTION = "qemu.guest_agent.qga"
+GUEST = "guest1"
+MEGABYTES = 5
+# It is in what a task is given and in what it writes, and must not be in any log.
+SECRET = "hunter2-never-in-a-log"  # noqa: S105  # nobody's
+SHORT_S = 2
+
+
+@pytest.fixture(scope="module")
+def agent() -> Iterator[StockAgent]:
+    with StockAgent() as running:
+        yield running
+
+
+def run(
+    socket_path: str, directory: Path, tasks: Sequence[Mapping[str, Any]], *arguments: str, core: str | None = None
+) -> PlaybookRun:
+    play = {"hosts": GUEST, "gather_facts": False, "tasks": list(tasks)}
+    playbook = directory / "play.yml"
+    playbook.write_text(yaml.safe_dump([play], allow_unicode=True))
+    kept = directory / "kept"
+    kept.mkdir(exist_ok=True)
+    variables = {
+        "ansible_connection": CONNECTION,
+        "ansible_qga_socket": socket_path,
+        "ansible_qga_guest_directories": ["/nonexistent", str(kept)],
+        "ansible_python_interpreter": sys.executable,
+        "ansible_remote_tmp": str(directory / "remote"),
+        "ansible_async_dir": str(directory / "async"),
+    }
+    return run_playbook(playbook, "-i", f"{GUEST},", "-e", json.dumps(variables), *arguments, core=core)
+
+
+# ------------------------------------------------------------------------------------------------------ what must work
+
+
+def tasks_of_all_kinds(directory: Path) -> list[dict[str, Any]]:
+    there = directory / "with space \u4f60"
+    big = directory / "big"
+    return [
+        {"name": "ping", "ansible.builtin.ping": {}},
+        {"name": "ping by a file", "ansible.builtin.ping": {}, "vars": {"ansible_pipelining": False}},
+        {"name": "setup", "ansible.builtin.setup": {"gather_subset": ["!all", "min", "env"]}},
+        {"name": "raw", "ansible.builtin.raw": "echo \u6c49\u8bed; echo oops >&2; exit 3", "failed_when": False},
+        {"name": "signal", "ansible.builtin.raw": "kill -9 $$", "failed_when": False},
+        {"name": "script", "ansible.builtin.script": f"{directory}/script 'an argument'"},
+        {
+            "name": "environment",
+            "ansible.builtin.command": "printenv GREETING",
+            "environment": {"GREETING": "it's \u00fc"},
+        },
+        {"name": "stdin", "ansible.builtin.command": {"cmd": "sha256sum", "stdin": "x" * 300_000}},
+        {"name": "make a directory", "ansible.builtin.file": {"path": str(there), "state": "directory"}},
+        {
+            "name": "copy nothing",
+            "ansible.builtin.copy": {"src": str(directory / "empty"), "dest": str(there / "empty")},
+        },
+        {"name": "copy much", "ansible.builtin.copy": {"src": str(big), "dest": str(there / "big"), "mode": "0640"}},
+        {"name": "copy again", "ansible.builtin.copy": {"src": str(big), "dest": str(there / "big"), "mode": "0640"}},
+        {
+            "name": "fetch much",
+            "ansible.builtin.fetch": {"src": str(there / "big"), "dest": f"{directory}/back", "flat": True},
+        },
+        {
+            "name": "fetch much by a module",
+            "ansible.builtin.slurp": {"src": str(there / "big")},
+            "no_log": True,
+        },
+        {
+            "name": "fetch nothing",
+            "ansible.builtin.fetch": {"src": f"{there}/empty", "dest": f"{directory}/none", "flat": True},
+        },
+        {"name": "async", "ansible.builtin.command": "sh -c 'sleep 1; echo done'", "async": 60, "poll": 1},
+        {"name": "reset", "ansible.builtin.meta": "reset_connection"},
+        {"name": "wait", "ansible.builtin.wait_for_connection": {"timeout": 60}},
+    ]
+
+
+@pytest.mark.parametrize("core", CORES)
+def test_tasks_of_all_kinds(agent: StockAgent, tmp_path: Path, core: str) -> None:
+    (tmp_path / "script").write_text('#!/bin/sh\necho "script: $1"\n')
+    (tmp_path / "empty").touch()
+    content = bytes(range(256)) * (MEGABYTES * 4096)
+    (tmp_path / "big").write_bytes(content)
+
+    done = run(agent.socket, tmp_path, tasks_of_all_kinds(tmp_path), core=core)
+
+    assert done.status == 0, done.output
+    assert "ansible_env" in done.result("setup")["ansible_facts"]
+    raw = done.result("raw")
+    assert (raw["stdout"], raw["stderr"], raw["rc"]) == ("\u6c49\u8bed\n", "oops\n", 3)
+    assert done.result("signal")["rc"] == 128 + 9
+    assert "signal 9 (SIGKILL)" in done.result("signal")["stderr"]
+    assert done.result("script")["stdout"] == "script: an argument\n"
+    assert done.result("environment")["stdout"] == "it's \u00fc"
+    assert done.result("async")["stdout"] == "done"
+    assert [done.result(name)["changed"] for name in ("copy much", "copy again")] == [True, False]
+    assert (tmp_path / "back").read_bytes() == content
+    assert (tmp_path / "none").read_bytes() == b""
+    assert list((tmp_path / "kept").iterdir()) == []
+
+
+def test_ansibles_own_test_of_connection_plugins(agent: StockAgent, tmp_path: Path) -> None:
+    variables = {
+        "ansible_connection": CONNECTION,
+        "ansible_qga_socket": agent.socket,
+        "ansible_python_interpreter": sys.executable,
+    }
+    hosts = {f"guest-{value}": {**variables, "ansible_pipelining": value} for value in ("true", "false")}
+    output = run_connection_target(hosts, tmp_path / "local", str(tmp_path / "remote"))
+    assert output.count("wait_for_connection") >= 1
+
+
+# ------------------------------------------------------------------------------------------------------- another user
+
+# Asks as sudo does, at its own pace; a wrong password is asked for again.
+SHIM = """#!/bin/sh
+prompt=
+while [ $# -gt 0 ]; do
+  case $1 in
+    -p) prompt=$2; shift 2 ;;
+    -u) shift 2 ;;
+    -*) shift ;;
+    *) break ;;
+  esac
+done
+if [ "$prompt" ]; then
+  echo "a lecture" >&2
+  for attempt in 1 2 3; do
+    printf '%s' "$prompt" >&2
+    IFS= read -r answer || exit 1
+    [ "$answer" = "it's \\\\ s\u00fc\\$t" ] && exec "$@"
+    printf '\\nSorry, try again.\\n' >&2
+  done
+  exit 1
+fi
+exec "$@"
+"""
+PASSWORD = "it's \\ s\u00fc$t"  # noqa: S105  # nobody's
+
+
+@pytest.fixture
+def become(tmp_path: Path) -> dict[str, Any]:
+    shim = tmp_path / "shim"
+    shim.write_text(SHIM)
+    shim.chmod(0o755)
+    return {"ansible_become": True, "ansible_become_exe": str(shim), "ansible_become_password": PASSWORD}
+
+
+@pytest.mark.parametrize("core", CORES)
+def test_becoming_another_user_with_a_password(
+    agent: StockAgent, tmp_path: Path, become: dict[str, Any], core: str
+) -> None:
+    tasks = [
+        {"name": "ping", "ansible.builtin.ping": {}, "vars": become},
+        {"name": "raw", "ansible.builtin.raw": "echo out; echo err >&2", "vars": become},
+        {
+            "name": "by a file",
+            "ansible.builtin.command": "echo done",
+            "vars": {**become, "ansible_pipelining": False},
+        },
+    ]
+    done = run(agent.socket, tmp_path, tasks, "-vvvvv", core=core)
+    assert done.status == 0, done.output
+    assert "out" in done.result("raw")["stdout"]
+    assert done.result("raw")["stderr"] == "a lecture\nerr\n"
+    assert done.result("by a file")["stdout"] == "done"
+    assert PASSWORD not in done.output
+
+
+def test_a_password_that_is_not_asked_for_is_not_given(
+    agent: StockAgent, tmp_path: Path, become: dict[str, Any]
+) -> None:
+    free = tmp_path / "free"
+    free.write_text(SHIM.replace('if [ "$prompt" ]', "if false"))
+    free.chmod(0o755)
+    tasks = [{"name": "ping", "ansible.builtin.ping": {}, "vars": {**become, "ansible_become_exe": str(free)}}]
+    done = run(agent.socket, tmp_path, tasks)
+    assert done.status == 0, done.output
+
+
+def test_a_wrong_password_is_told_as_that(agent: StockAgent, tmp_path: Path, become: dict[str, Any]) -> None:
+    tasks = [{"name": "ping", "ansible.builtin.ping": {}, "vars": {**become, "ansible_become_password": "no"}}]
+    done = run(agent.socket, tmp_path, tasks)
+    assert "password was not accepted" in done.result("ping")["msg"]
+    assert done.tasks[0].outcome == "failed"
+
+
+# ---------------------------------------------------------------------------------------------------------- the limits
+
+
+def failure(done: PlaybookRun) -> tuple[str, str]:
+    """How the only task failed, and what was said."""
+    (record,) = done.tasks
+    return record.outcome, re.sub(r"\s+", " ", record.result["msg"])
+
+
+def test_a_command_that_never_ends(agent: StockAgent, tmp_path: Path) -> None:
+    task = {"name": "sleep", "ansible.builtin.raw": f"echo $$ >{tmp_path}/pid; exec sleep 1000"}
+    outcome, said = failure(run(agent.socket, tmp_path, [task], "-e", f"ansible_qga_exec_timeout={SHORT_S}"))
+    assert outcome == "failed"
+    assert f"did not end within {SHORT_S} s, and was ended [exec_timeout]" in said
+    assert is_gone(int((tmp_path / "pid").read_text()))
+
+
+def test_a_task_that_is_given_up(agent: StockAgent, tmp_path: Path) -> None:
+    task = {"name": "sleep", "ansible.builtin.raw": f"echo $$ >{tmp_path}/pid; exec sleep 1000", "timeout": SHORT_S}
+    assert run(agent.socket, tmp_path, [task]).status != 0
+    assert is_gone(int((tmp_path / "pid").read_text()))
+
+
+def test_a_hundred_megabytes_of_output(agent: StockAgent, tmp_path: Path) -> None:
+    task = {"name": "write", "ansible.builtin.raw": "head -c 100000000 /dev/zero"}
+    outcome, said = failure(run(agent.socket, tmp_path, [task]))
+    assert outcome == "failed"
+    assert f"wrote more than {64 * 1048576} bytes" in said
+    assert "fetch" in said
+
+
+def is_gone(process: int) -> bool:
+    """Whether a process has ended, or does soon."""
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        try:
+            state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+        except (FileNotFoundError, ProcessLookupError):
+            return True
+        if state == "Z":
+            return True
+        time.sleep(0.05)
+    return False
+
+
+# ------------------------------------------------------------------------------------------------------ what goes wrong
+
+PING = [{"name": "ping", "ansible.builtin.ping": {}}]
+
+
+def test_rhels_list_of_disabled_commands(tmp_path: Path) -> None:
+    with StockAgent(block_rpcs=RHEL_BLOCKED - {"guest-file-seek", "guest-file-flush"}) as agent:
+        outcome, said = failure(run(agent.socket, tmp_path, PING))
+    assert outcome == "unreachable"
+    assert "has disabled guest-exec, guest-exec-status, guest-file-open" in said
+    assert "/etc/sysconfig/qemu-ga" in said
+
+
+def test_an_agent_that_is_absent(tmp_path: Path) -> None:
+    outcome, said = failure(run(str(tmp_path / "none.sock"), tmp_path, PING))
+    assert outcome == "unreachable"
+    assert "none.sock" in said
+    assert "[not_found]" in said
+
+
+def test_an_agent_that_keeps_silent(tmp_path: Path) -> None:
+    path = tmp_path / "silent.sock"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as silent:
+        silent.bind(str(path))
+        silent.listen(8)
+        outcome, said = failure(run(str(path), tmp_path, PING, "-e", "ansible_qga_timeout=0.5"))
+    assert outcome == "unreachable"
+    assert "[unresponsive]" in said
+
+
+def test_two_ways_to_a_guest(agent: StockAgent, tmp_path: Path) -> None:
+    outcome, said = failure(run(agent.socket, tmp_path, PING, "-e", "ansible_qga_domain=web1"))
+    assert outcome == "failed"
+    assert "everal options name the guest: domain, socket" in said
+
+
+def test_a_file_that_is_not_there(agent: StockAgent, tmp_path: Path) -> None:
+    task = {"name": "fetch", "ansible.builtin.fetch": {"src": str(tmp_path / "none"), "dest": str(tmp_path / "back")}}
+    outcome, said = failure(run(agent.socket, tmp_path, [task], "-e", "ansible_become=false"))
+    assert outcome == "failed"
+    assert "does not exist" in said
+
+
+@pytest.mark.parametrize("core", CORES)
+def test_nothing_secret_is_in_the_log_at_any_verbosity(agent: StockAgent, tmp_path: Path, core: str) -> None:
+    (tmp_path / "file").write_text(SECRET)
+    secret = f"{{{{ lookup('ansible.builtin.file', '{tmp_path}/file') }}}}"  # Ansible shows a task as it is written
+    there = str(tmp_path / "there")
+    tasks = [
+        {"name": "raw", "ansible.builtin.raw": f"echo {secret}; echo {secret} >&2", "no_log": True},
+        {"name": "stdin", "ansible.builtin.command": {"cmd": "cat", "stdin": secret}, "no_log": True},
+        {"name": "copy", "ansible.builtin.copy": {"src": str(tmp_path / "file"), "dest": there}, "no_log": True},
+        {"name": "fetch", "ansible.builtin.fetch": {"src": there, "dest": str(tmp_path / "back")}, "no_log": True},
+        {"name": "fail", "ansible.builtin.raw": f"echo {secret}; exit 1", "no_log": True, "ignore_errors": True},
+    ]
+    done = run(agent.socket, tmp_path, tasks, "-vvvvvv", core=core)
+    assert done.status == 0, done.output
+    assert "guest-exec was answered after" in done.output
+    assert SECRET not in done.output
+
+
+def test_the_documentation_can_be_shown() -> None:
+    from tests.support.collection import install
+
+    program = Path(sys.executable).parent / "ansible-doc"
+    shown = subprocess.run(
+        [str(program), "-t", "connection", CONNECTION],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={"ANSIBLE_COLLECTIONS_PATH": str(install()), "PATH": "/usr/bin:/bin", "HOME": "/nonexistent"},
+    )
+    assert shown.returncode == 0, shown.stderr
+    assert "ansible_qga_domain" in shown.stdout

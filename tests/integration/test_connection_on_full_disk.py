@@ -1,0 +1,54 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A guest's full disk: what the scripts of the connection plugin say of a command then."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from ansible_collections.qemu.guest_agent.plugins.module_utils import guest_scripts
+
+from tests.support.small_disk import SmallDisk, may_be_mounted
+
+pytestmark = pytest.mark.skipif(not may_be_mounted(), reason="no disk may be mounted here")
+
+TOKEN = "0123abcd"  # noqa: S105  # it keeps nobody out
+KIB = 64
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[SmallDisk]:
+    with SmallDisk(tmp_path, KIB) as mounted:
+        yield mounted
+
+
+def run(disk: SmallDisk, place: Path, command: str, before: str = "true") -> str:
+    words = [guest_scripts.RUN, "qga", str(place), "1", TOKEN, "1000000", "", "", "", "/bin/sh", command]
+    done = subprocess.run(
+        [*disk.within, "sh", "-c", f'{before}; exec sh -c "$@"', "sh", *words],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return done.stdout.splitlines()[0]
+
+
+def test_output_that_does_not_fit_is_told_to_be_lost(disk: SmallDisk, tmp_path: Path) -> None:
+    report = run(disk, tmp_path, "head -c 500000 /dev/zero")
+    assert report.split()[:4] == ["qga-report", TOKEN, "1", "done"]
+    assert report.split()[5:] == ["lost", "out", "-"]
+
+
+def test_errors_that_do_not_fit_are_told_to_be_lost(disk: SmallDisk, tmp_path: Path) -> None:
+    assert run(disk, tmp_path, "head -c 500000 /dev/zero >&2").endswith(" lost - err")
+
+
+def test_how_a_command_ended_is_known_on_a_full_disk(disk: SmallDisk, tmp_path: Path) -> None:
+    full = f"head -c 500000 /dev/zero >{tmp_path}/full 2>/dev/null"
+    assert run(disk, tmp_path, "exit 7", full) == f"qga-report {TOKEN} 1 done 7 kept - -"

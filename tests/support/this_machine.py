@@ -1,0 +1,197 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A guest that is this machine: an agent in the process of the test, which runs programs and opens files here.
+
+Whatever it is asked to do must stay below a temporary directory. Faults are rows of what happens to one reply.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import os
+import signal
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import Any, BinaryIO
+
+from ansible_collections.qemu.guest_agent.plugins.module_utils.agent import GuestAgent
+from ansible_collections.qemu.guest_agent.plugins.module_utils.channels.base import Channel, Exchange, Request
+from ansible_collections.qemu.guest_agent.plugins.module_utils.errors import ExchangeTimeoutError, NotConnectedError
+from ansible_collections.qemu.guest_agent.plugins.module_utils.guest_shell import Limits
+from ansible_collections.qemu.guest_agent.plugins.module_utils.wire import Refused, Reply, Returned
+
+# An agent that systemd started has no HOME.
+ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C"}
+
+# Small ones, so that little data needs many exchanges.
+LIMITS = Limits(request=8192, reply=4096, output=65536, exec_timeout=30.0, patience=10.0)
+
+# What becomes of a request: it gets what would do it, and returns the reply or raises what the channel would.
+Fault = Callable[[Callable[[], Reply]], Reply]
+
+
+def lost(perform: Callable[[], Reply]) -> Reply:
+    """It is done, and the reply gets lost."""
+    perform()
+    raise ExchangeTimeoutError("the agent did not answer in time")
+
+
+def undelivered(_perform: Callable[[], Reply]) -> Reply:
+    raise NotConnectedError("no guest agent runs")
+
+
+def refused(description: str, kind: str = "GenericError") -> Fault:
+    return lambda _perform: Refused(kind, description)
+
+
+def frozen(_perform: Callable[[], Reply]) -> Reply:
+    return Refused("CommandNotFound", "Command has been disabled: the command is not allowed")
+
+
+def returning(change: Callable[[Any], Any]) -> Fault:
+    """It is done, and the agent says something else of it."""
+
+    def fault(perform: Callable[[], Reply]) -> Reply:
+        reply = perform()
+        assert isinstance(reply, Returned)
+        return Returned(change(reply.value))
+
+    return fault
+
+
+class ThisMachine(Channel):
+    """``faults`` are by command and by the how many-eth request for it, from 0; None stands for all of them."""
+
+    def __init__(self, faults: Mapping[tuple[str, int | None], Fault] | None = None) -> None:
+        self.faults = dict(faults or {})
+        self.requests: list[tuple[str, Mapping[str, Any]]] = []
+        self.is_frozen = False
+        self.is_closed = False
+        self._processes: dict[int, subprocess.Popen[bytes]] = {}
+        self._files: dict[int, BinaryIO] = {}
+        self._opened = 1000
+
+    async def call(self, request: Request, timeout: float) -> Exchange:  # noqa: ARG002  # it answers at once
+        command, arguments = request.execute, request.arguments_at(0)
+        number = self.count(command)
+        self.requests.append((command, arguments))
+        fault = self.faults.get((command, number), self.faults.get((command, None)))
+        sent_ns = time.monotonic_ns()
+        reply = self._perform(command, arguments) if fault is None else fault(lambda: self._perform(command, arguments))
+        return Exchange(reply, sent_ns, time.monotonic_ns())
+
+    async def close(self) -> None:
+        self.is_closed = True
+
+    def agent(self) -> GuestAgent:
+        return GuestAgent(self, 5.0)
+
+    def count(self, command: str) -> int:
+        return Counter(name for name, _arguments in self.requests)[command]
+
+    def forget(self) -> None:
+        """As an agent that is started anew: the programs run on, and it knows none of them."""
+        self._processes.clear()
+
+    def end_all(self) -> None:
+        """As systemd does with an agent's service: with it go the programs that it started."""
+        for process in self._processes.values():
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        self._processes.clear()
+
+    @property
+    def open_files(self) -> int:
+        return len(self._files)
+
+    @property
+    def known_processes(self) -> int:
+        return len(self._processes)
+
+    # The agent.
+
+    def _perform(self, command: str, arguments: Mapping[str, Any]) -> Reply:
+        if self.is_frozen and not command.startswith("guest-fsfreeze"):
+            return Refused("CommandNotFound", f"Command {command} has been disabled: the agent is in frozen state")
+        try:
+            return Returned(getattr(self, "_" + command.replace("-", "_"))(**_identifiers(arguments)))
+        except OSError as error:
+            return Refused("GenericError", f"failed: {error.strerror}")
+        except KeyError:
+            return Refused("GenericError", "Invalid parameter")
+
+    def _guest_ping(self) -> dict[str, Any]:
+        return {}
+
+    def _guest_fsfreeze_status(self) -> str:
+        return "frozen" if self.is_frozen else "thawed"
+
+    def _guest_exec(self, path: str, arg: list[str], capture_output: bool, input_data: str = "") -> dict[str, Any]:
+        assert capture_output
+        process = subprocess.Popen(
+            [path, *arg],
+            stdin=subprocess.PIPE if input_data else subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=ENVIRONMENT,
+            cwd="/",
+            start_new_session=True,
+        )
+        if process.stdin is not None:
+            with contextlib.suppress(BrokenPipeError):
+                process.stdin.write(base64.b64decode(input_data))
+                process.stdin.close()
+        self._processes[process.pid] = process
+        return {"pid": process.pid}
+
+    def _guest_exec_status(self, pid: int) -> dict[str, Any]:
+        process = self._processes[pid]
+        if process.poll() is None:
+            return {"exited": False}
+        del self._processes[pid]
+        assert process.stdout is not None
+        assert process.stderr is not None
+        with process.stdout as output, process.stderr as errors:
+            ended: dict[str, Any] = {
+                "exited": True,
+                "out-data": _base64(output.read()),
+                "err-data": _base64(errors.read()),
+            }
+        how = {"exitcode": process.returncode} if process.returncode >= 0 else {"signal": -process.returncode}
+        return {**ended, **how}
+
+    def _guest_file_open(self, path: str, mode: str) -> int:
+        self._opened += 1
+        self._files[self._opened] = open(path, mode)  # noqa: SIM115  # until it is closed by its handle
+        return self._opened
+
+    def _guest_file_close(self, handle: int) -> dict[str, Any]:
+        self._files.pop(handle).close()
+        return {}
+
+    def _guest_file_read(self, handle: int, count: int) -> dict[str, Any]:
+        data = self._files[handle].read(count)
+        return {"count": len(data), "buf-b64": _base64(data), "eof": len(data) < count}
+
+    def _guest_file_seek(self, handle: int, offset: int, whence: str) -> dict[str, Any]:
+        position = self._files[handle].seek(offset, {"set": 0, "cur": 1, "end": 2}[whence])
+        return {"position": position, "eof": False}
+
+    def _guest_file_write(self, handle: int, buf_b64: str) -> dict[str, Any]:
+        data = base64.b64decode(buf_b64)
+        self._files[handle].write(data)
+        return {"count": len(data), "eof": False}
+
+
+def _identifiers(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    return {name.replace("-", "_"): value for name, value in arguments.items()}
+
+
+def _base64(data: bytes) -> str:
+    return base64.b64encode(data).decode()

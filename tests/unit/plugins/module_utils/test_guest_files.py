@@ -1,0 +1,206 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.qemu.guest_agent.plugins.module_utils import waiting
+from ansible_collections.qemu.guest_agent.plugins.module_utils.errors import (
+    CommandFailedError,
+    QgaError,
+    RemoteProtocolError,
+)
+from ansible_collections.qemu.guest_agent.plugins.module_utils.exec_errors import FileTransferError
+from ansible_collections.qemu.guest_agent.plugins.module_utils.guest_files import (
+    FileTooLongError,
+    GuestFile,
+    read_file,
+    read_whole,
+    write_file,
+)
+from ansible_collections.qemu.guest_agent.plugins.module_utils.wire import Reply
+
+from tests.support.this_machine import Fault, ThisMachine, lost, refused, returning
+
+DATA = bytes(range(256)) * 5
+PIECE = 100
+
+
+def writing(machine: ThisMachine, path: Path, data: bytes = DATA) -> None:
+    waiting.run(write_file(machine.agent(), str(path), data, PIECE))
+
+
+def whole(machine: ThisMachine, path: Path, limit: int = 1 << 20) -> bytes:
+    return waiting.run(read_whole(machine.agent(), str(path), limit, PIECE))
+
+
+def reading(machine: ThisMachine, path: Path, most: int = 1 << 20) -> bytes:
+    return waiting.run(read_file(machine.agent(), str(path), most, PIECE))
+
+
+def short(perform: Callable[[], Reply]) -> Reply:
+    """The agent says that it wrote less than it was given."""
+    return returning(lambda value: {**value, "count": value["count"] // 2})(perform)
+
+
+def counting(count: Any) -> Fault:
+    return returning(lambda value: {**value, "count": count})
+
+
+class TestWriting:
+    def test_is_done_in_pieces(self, tmp_path: Path) -> None:
+        machine = ThisMachine()
+        writing(machine, tmp_path / "file")
+        assert (tmp_path / "file").read_bytes() == DATA
+        assert machine.count("guest-file-write") == len(DATA) / PIECE + 0.2
+        assert machine.open_files == 0
+
+    def test_nothing_makes_an_empty_file(self, tmp_path: Path) -> None:
+        machine = ThisMachine()
+        writing(machine, tmp_path / "file", b"")
+        assert (tmp_path / "file").read_bytes() == b""
+        assert machine.count("guest-file-write") == 0
+
+    def test_goes_on_behind_what_was_taken(self, tmp_path: Path) -> None:
+        machine = ThisMachine({("guest-file-write", 1): short})
+        writing(machine, tmp_path / "file")
+        sent = [arguments["buf-b64"] for name, arguments in machine.requests if name == "guest-file-write"]
+        # The fake had taken all of it, so the second half is there twice.
+        assert (tmp_path / "file").read_bytes() == DATA[:200] + DATA[150:]
+        assert len(sent) == 14
+
+    def test_fails_when_nothing_is_taken(self, tmp_path: Path) -> None:
+        machine = ThisMachine({("guest-file-write", 1): counting(0)})
+        with pytest.raises(FileTransferError):
+            writing(machine, tmp_path / "file")
+        assert machine.open_files == 0
+
+    @pytest.mark.parametrize("count", [-1, PIECE + 1, True, "100", None, 1.0])
+    def test_believes_no_nonsense(self, tmp_path: Path, count: Any) -> None:
+        machine = ThisMachine({("guest-file-write", 0): counting(count)})
+        with pytest.raises(RemoteProtocolError):
+            writing(machine, tmp_path / "file")
+        assert machine.open_files == 0
+
+    def test_on_a_full_disk_fails_with_the_agents_reason(self, tmp_path: Path) -> None:
+        machine = ThisMachine({("guest-file-write", 2): refused("failed to write: No space left on device")})
+        with pytest.raises(CommandFailedError, match="No space left"):
+            writing(machine, tmp_path / "file")
+        assert machine.open_files == 0
+
+    def test_is_not_done_before_the_file_is_closed(self, tmp_path: Path) -> None:
+        machine = ThisMachine({("guest-file-close", 0): refused("failed to close handle: No space left on device")})
+        with pytest.raises(CommandFailedError, match="No space left"):
+            writing(machine, tmp_path / "file")
+
+    def test_tells_of_the_first_error(self, tmp_path: Path) -> None:
+        faults = {("guest-file-write", 0): refused("the first"), ("guest-file-close", 0): refused("the second")}
+        with pytest.raises(CommandFailedError, match="the first"):
+            writing(ThisMachine(faults), tmp_path / "file")
+
+    def test_where_nothing_may_be_made_fails(self, tmp_path: Path) -> None:
+        with pytest.raises(CommandFailedError, match="No such file"):
+            writing(ThisMachine(), tmp_path / "none" / "file")
+
+
+class TestReadingAllOfIt:
+    @pytest.mark.parametrize("size", [0, 1, PIECE - 1, PIECE, PIECE + 1, 10 * PIECE])
+    def test_takes_what_there_is(self, tmp_path: Path, size: int) -> None:
+        (tmp_path / "file").write_bytes(DATA[:size])
+        machine = ThisMachine()
+        assert whole(machine, tmp_path / "file") == DATA[:size]
+        assert machine.open_files == 0
+
+    def test_takes_one_question_for_a_short_file(self, tmp_path: Path) -> None:
+        (tmp_path / "file").write_bytes(b"short")
+        machine = ThisMachine()
+        whole(machine, tmp_path / "file")
+        assert [name for name, _arguments in machine.requests] == [
+            "guest-file-open",
+            "guest-file-read",
+            "guest-file-close",
+        ]
+
+    def test_does_not_read_what_is_too_long(self, tmp_path: Path) -> None:
+        (tmp_path / "file").write_bytes(DATA)
+        machine = ThisMachine()
+        with pytest.raises(FileTooLongError):
+            whole(machine, tmp_path / "file", len(DATA) - 1)
+        assert machine.count("guest-file-read") == 1
+        assert whole(machine, tmp_path / "file", len(DATA)) == DATA
+
+    def test_of_a_file_that_becomes_shorter_fails(self, tmp_path: Path) -> None:
+        path = tmp_path / "file"
+        path.write_bytes(DATA)
+
+        def cut(perform: Callable[[], Reply]) -> Reply:
+            reply = perform()
+            path.write_bytes(b"")
+            return reply
+
+        with pytest.raises(FileTransferError, match="became shorter"):
+            whole(ThisMachine({("guest-file-seek", 1): cut}), path)
+
+    @pytest.mark.parametrize("position", [-1, None, "7", True, 2**64])
+    def test_believes_no_nonsense(self, tmp_path: Path, position: Any) -> None:
+        (tmp_path / "file").write_bytes(DATA)
+        fault = returning(lambda value: {**value, "position": position})
+        with pytest.raises(RemoteProtocolError):
+            whole(ThisMachine({("guest-file-seek", 0): fault}), tmp_path / "file")
+
+
+class TestReading:
+    @pytest.fixture
+    def path(self, tmp_path: Path) -> Path:
+        path = tmp_path / "file"
+        path.write_bytes(DATA)
+        return path
+
+    def test_is_done_in_pieces(self, path: Path) -> None:
+        machine = ThisMachine()
+        assert reading(machine, path) == DATA
+        assert machine.open_files == 0
+
+    @pytest.mark.parametrize("most", [1, PIECE, PIECE + 1, len(DATA)])
+    def test_ends_at_the_limit(self, path: Path, most: int) -> None:
+        machine = ThisMachine()
+        assert reading(machine, path, most) == DATA[:most]
+        assert machine.count("guest-file-read") == -(-most // PIECE)
+
+    def test_an_empty_file_gives_nothing(self, path: Path) -> None:
+        path.write_bytes(b"")
+        assert reading(ThisMachine(), path) == b""
+
+    @pytest.mark.parametrize("count", [-1, PIECE + 1, PIECE - 1, 0, False, None])
+    def test_believes_no_count_that_is_not_the_datas(self, path: Path, count: Any) -> None:
+        machine = ThisMachine({("guest-file-read", 1): counting(count)})
+        with pytest.raises(RemoteProtocolError):
+            reading(machine, path)
+        assert machine.open_files == 0
+
+    @pytest.mark.parametrize("value", [None, [], "data", {"count": 4}, {"count": 4, "buf-b64": "?"}])
+    def test_believes_no_other_shape(self, path: Path, value: Any) -> None:
+        with pytest.raises(RemoteProtocolError):
+            reading(ThisMachine({("guest-file-read", 0): returning(lambda _value: value)}), path)
+
+    def test_closes_what_it_opened_when_a_reply_is_lost(self, path: Path) -> None:
+        machine = ThisMachine({("guest-file-read", 0): lost})
+        with pytest.raises(QgaError):
+            reading(machine, path)
+        assert machine.open_files == 0
+
+    @pytest.mark.parametrize("handle", [None, "1000", True, 1.0])
+    def test_believes_no_handle_that_is_no_number(self, path: Path, handle: Any) -> None:
+        machine = ThisMachine({("guest-file-open", 0): returning(lambda _value: handle)})
+
+        async def open_it() -> None:
+            async with GuestFile(machine.agent(), str(path), "rb", PIECE):
+                pass
+
+        with pytest.raises(RemoteProtocolError):
+            waiting.run(open_it())

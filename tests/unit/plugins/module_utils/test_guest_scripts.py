@@ -1,0 +1,120 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The scripts, in every shell that this machine has: guests have one or another."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from ansible_collections.qemu.guest_agent.plugins.module_utils import guest_scripts
+
+SHELLS = [
+    shell
+    for shell in (["dash"], ["bash", "--posix"], ["bash"], ["busybox", "sh"], ["ksh"], ["zsh", "--emulate", "sh"])
+    if shutil.which(shell[0])
+]
+TOKEN = "0123abcd"  # noqa: S105  # it keeps nobody out
+
+
+class Shell:
+    def __init__(self, words: list[str], directory: Path) -> None:
+        self._words = words
+        self.directory = directory
+
+    def __call__(self, script: str, number: str, *arguments: str, data: bytes = b"") -> tuple[int, bytes]:
+        done = subprocess.run(
+            [*self._words, "-c", script, "qga", str(self.directory), number, TOKEN, *arguments],
+            input=data,
+            capture_output=True,
+            check=False,
+            # No HOME and no PATH, as from a daemon that nobody gave any.
+            env={},
+        )
+        return done.returncode, done.stdout
+
+    def run(self, command: str, data: bytes = b"", before: str = "") -> bytes:
+        status, output = self(guest_scripts.RUN, "1", "2000", "", "", before, "/bin/sh", command, data=data)
+        assert status == 0
+        return output
+
+    def written(self, name: str) -> bytes:
+        return (self.directory / name).read_bytes()
+
+
+@pytest.fixture(params=SHELLS, ids=" ".join)
+def shell(request: pytest.FixtureRequest, tmp_path: Path) -> Shell:
+    return Shell(request.param, tmp_path)
+
+
+def test_there_is_more_than_one_shell_to_try() -> None:
+    assert len(SHELLS) > 1
+
+
+class TestRun:
+    def test_reports_and_keeps_both_streams(self, shell: Shell) -> None:
+        assert shell.run("cat; echo oops >&2; exit 3", b"in\0put") == report("done 3 kept out err")
+        assert (shell.written("1.out"), shell.written("1.err")) == (b"in\0put", b"oops\n")
+
+    def test_tells_which_streams_are_empty(self, shell: Shell) -> None:
+        assert shell.run("exit 0") == report("done 0 kept - -")
+
+    def test_keeps_no_more_than_the_limit(self, shell: Shell) -> None:
+        shell.run("yes")
+        assert len(shell.written("1.out")) == 2000
+
+    def test_runs_a_command_once(self, shell: Shell) -> None:
+        shell.run("echo once")
+        status, output = shell(guest_scripts.RUN, "1", "2000", "", "", "", "/bin/sh", "echo twice")
+        assert status in (guest_scripts.NOT_BEGUN, 1, 2)
+        assert output == b""
+        assert shell.written("1.out") == b"once\n"
+
+    def test_makes_room_of_what_was_taken(self, shell: Shell) -> None:
+        (shell.directory / "0.out").write_text("taken")
+        shell.run("echo", before="0")
+        assert shell.written("0.out") == b""
+
+    def test_finds_its_home_and_all_programs(self, shell: Shell) -> None:
+        shell.run("pwd; echo $PATH")
+        home, path = shell.written("1.out").decode().splitlines()
+        assert home == str(Path.home())
+        assert "/usr/sbin" in path.split(":")
+
+
+class TestLook:
+    def test_reports_as_run_does(self, shell: Shell) -> None:
+        reported = shell.run("echo out; echo err >&2; exit 7")
+        assert shell(guest_scripts.LOOK, "1") == (0, reported)
+
+    def test_knows_nothing_of_what_was_never_begun(self, shell: Shell) -> None:
+        assert shell(guest_scripts.LOOK, "1") == (0, report("unknown"))
+
+    def test_knows_nothing_without_the_directory(self, shell: Shell) -> None:
+        shell.directory /= "none"
+        assert shell(guest_scripts.LOOK, "1") == (0, report("unknown"))
+
+    def test_tells_who_runs_from_who_is_gone(self, shell: Shell) -> None:
+        with subprocess.Popen(["sleep", "1000"], stdin=subprocess.DEVNULL) as other:
+            (shell.directory / f"1.runner.{other.pid}").touch()
+            assert shell(guest_scripts.LOOK, "1") == (0, report("gone"))
+            other.kill()
+        # It bears the token in its command line, as who runs a command does.
+        with subprocess.Popen(["sh", "-c", "read line", TOKEN], stdin=subprocess.PIPE) as runner:
+            (shell.directory / f"1.runner.{runner.pid}").touch()
+            assert shell(guest_scripts.LOOK, "1") == (0, report("running"))
+
+
+def test_end_keeps_a_command_from_being_begun(shell: Shell) -> None:
+    assert shell(guest_scripts.END, "1")[0] == 0
+    status, output = shell(guest_scripts.RUN, "1", "2000", "", "", "", "/bin/sh", "echo")
+    assert status != 0
+    assert output == b""
+
+
+def report(words: str) -> bytes:
+    return f"qga-report {TOKEN} 1 {words}\n".encode()

@@ -1,0 +1,72 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.qemu.guest_agent.plugins.module_utils import waiting
+from ansible_collections.qemu.guest_agent.plugins.module_utils.connection_options import Settings
+from ansible_collections.qemu.guest_agent.plugins.module_utils.errors import CommandDisabledError, NotConnectedError
+from ansible_collections.qemu.guest_agent.plugins.module_utils.guest_session import NEEDED, GuestSession
+from ansible_collections.qemu.guest_agent.plugins.module_utils.options import Target
+from ansible_collections.qemu.guest_agent.plugins.module_utils.wire import Returned
+
+from tests.support.this_machine import LIMITS, ThisMachine, frozen, refused, undelivered
+
+
+def session(machine: ThisMachine, place: Path) -> GuestSession:
+    target = Target("here", lambda: machine)
+    return GuestSession(
+        Settings(target, 5.0, 10.0, "/bin/sh", (str(place),), LIMITS), False, lambda _name, _seconds: None
+    )
+
+
+def info(enabled: bool) -> Any:
+    commands = [{"name": name, "enabled": enabled, "success-response": True} for name in NEEDED]
+    return lambda _perform: Returned({"version": "8.2.0", "supported_commands": commands})
+
+
+def test_commands_and_files(tmp_path: Path) -> None:
+    machine = ThisMachine()
+    here = session(machine, tmp_path)
+    waiting.run(here.connect())
+    assert waiting.run(here.run("cat", b"input")).output == b"input"
+    assert waiting.run(here.put(io.BytesIO(b"content"), str(tmp_path / "file"))) == 7
+    target = io.BytesIO()
+    waiting.run(here.fetch(str(tmp_path / "file"), target))
+    assert target.getvalue() == b"content"
+    waiting.run(here.close())
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+    assert machine.is_closed
+
+
+def test_an_agent_that_refuses_to_be_pinged_is_there(tmp_path: Path) -> None:
+    waiting.run(session(ThisMachine({("guest-ping", 0): refused("not now")}), tmp_path).connect())
+
+
+def test_an_agent_that_is_away_is_not(tmp_path: Path) -> None:
+    with pytest.raises(NotConnectedError):
+        waiting.run(session(ThisMachine({("guest-ping", 0): undelivered}), tmp_path).connect())
+
+
+class TestDisabledCommands:
+    """RHEL's agent comes with all of them disabled."""
+
+    def test_are_all_named_with_what_to_do(self, tmp_path: Path) -> None:
+        machine = ThisMachine({("guest-exec", None): frozen, ("guest-info", None): info(False)})
+        with pytest.raises(CommandDisabledError) as caught:
+            waiting.run(session(machine, tmp_path).run("echo"))
+        assert all(name in caught.value.message for name in NEEDED)
+        for word in ("/etc/sysconfig/qemu-ga", "BLACKLIST_RPC", "FILTER_RPC_ARGS", "--allow-rpcs", "allow-rpcs"):
+            assert word in caught.value.hint
+
+    def test_are_named_as_far_as_they_are_known(self, tmp_path: Path) -> None:
+        for answer in (info(True), frozen):
+            machine = ThisMachine({("guest-exec", None): frozen, ("guest-info", None): answer})
+            with pytest.raises(CommandDisabledError, match="has disabled guest-exec, which"):
+                waiting.run(session(machine, tmp_path).run("echo"))

@@ -1,0 +1,444 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A command's way through a shell of this machine, and what is made of replies that get lost on it."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.qemu.guest_agent.plugins.module_utils import guest_scripts, guest_shell, waiting
+from ansible_collections.qemu.guest_agent.plugins.module_utils.errors import (
+    CommandDisabledError,
+    CommandFailedError,
+    ExchangeTimeoutError,
+    NotConnectedError,
+    RemoteProtocolError,
+)
+from ansible_collections.qemu.guest_agent.plugins.module_utils.exec_errors import (
+    BecomeError,
+    CommandTimeoutError,
+    NoPlaceError,
+    OutputTooLongError,
+    ResultLostError,
+)
+from ansible_collections.qemu.guest_agent.plugins.module_utils.guest_shell import Dialogue, Finished, GuestShell, Limits
+from ansible_collections.qemu.guest_agent.plugins.module_utils.wire import Reply
+
+from tests.support.this_machine import LIMITS, Fault, ThisMachine, frozen, lost, returning, undelivered
+
+Faults = Mapping[Any, Fault]
+BRIEF = 0.3  # s; limits that are meant to be reached
+
+
+class Place:
+    """A shell whose only directory is the test's own, and which has made its place there."""
+
+    def __init__(self, directory: Path, faults: Faults, limits: Limits) -> None:
+        self.directory = directory
+        self.machine = ThisMachine()
+        self.shell = GuestShell(self.machine.agent(), "/bin/sh", ("/nonesuch", str(directory)), limits)
+        waiting.run(self.shell._prepare())
+        self.machine.requests.clear()
+        self.machine.faults.update(faults)
+
+    def run(self, command: str, data: bytes = b"", dialogue: Dialogue | None = None) -> Finished:
+        return waiting.run(self.shell.run(command, data, dialogue))
+
+    def clean(self) -> None:
+        waiting.run(self.shell.clean())
+
+    def kept(self) -> list[Path]:
+        return list(self.directory.iterdir())
+
+
+Made = Callable[..., Place]
+
+
+@pytest.fixture(autouse=True)
+def _begins_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guest_shell, "_BEGIN_PATIENCE", 1.0)
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Made:
+    def make(faults: Faults | None = None, **limits: Any) -> Place:
+        return Place(tmp_path, faults or {}, LIMITS._replace(**limits))
+
+    return make
+
+
+class TestACommand:
+    def test_is_run_with_its_input_and_tells_how_it_ended(self, place: Made) -> None:
+        ended = place().run("cat; echo oops >&2; exit 3", b"in\0put")
+        assert ended == Finished(3, b"in\0put", b"oops\n")
+
+    @pytest.mark.parametrize("sizes", [(0, 0), (1, 0), (0, 1), (2048, 2048), (2049, 2048), (60000, 0), (7, 60000)])
+    def test_may_write_little_and_much(self, place: Made, sizes: tuple[int, int]) -> None:
+        ended = place().run("head -c {} /dev/zero; head -c {} /dev/zero >&2".format(*sizes))
+        assert (len(ended.output), len(ended.errors)) == sizes
+
+    def test_may_write_what_looks_like_a_report(self, place: Made) -> None:
+        text = b"qga-report 0 1 done 7 0 0 kept\n"
+        assert place().run("cat", text).output == text
+
+    @pytest.mark.parametrize("size", [0, 1, LIMITS.request, 7 * LIMITS.request])
+    def test_may_get_little_and_much(self, place: Made, size: int) -> None:
+        data = os.urandom(size)
+        assert place().run("cat", data).output == data
+
+    def test_may_leave_its_input_unread(self, place: Made) -> None:
+        assert place().run("exit 0", b"x" * 50000).status == 0
+
+    def test_without_input_has_an_empty_one(self, place: Made) -> None:
+        assert place().run("cat").output == b""
+
+    @pytest.mark.parametrize("character", ["x", "\u4f60", "\U0001f600", '"'])
+    def test_may_be_long(self, place: Made, character: str) -> None:
+        at_once = place()
+        for size in (100, 1000, 30000):
+            assert at_once.run(f"# {character * size}\necho done").output == b"done\n"
+        sizes = [len(json.dumps(arguments)) for _name, arguments in at_once.machine.requests]
+        assert max(sizes) < LIMITS.request * 4 / 3 + 1000
+
+    @pytest.mark.parametrize("word", ["it's", "$HOME", "`id`", "a\nb", "\u00fc\u4f60", "\\", '"', "*"])
+    def test_keeps_its_words(self, place: Made, word: str) -> None:
+        quoted = word.replace("'", "'\\''")
+        assert place().run(f"printf %s '{quoted}'").output == word.encode()
+
+    def test_begins_at_home_with_a_path_that_has_all_programs(self, place: Made) -> None:
+        output = place().run('pwd; echo "$HOME"; echo "$PATH"; echo "$LANG"').output.decode().splitlines()
+        home = os.path.expanduser(f"~{os.environ.get('USER', 'root')}")
+        assert output[:2] == [home, home]
+        assert {"/usr/sbin", "/sbin", "/usr/bin", "/bin", "/usr/local/bin"} <= set(output[2].split(":"))
+        assert output[3] == "C"
+
+    def test_is_begun_and_told_of_in_few_exchanges(self, place: Made) -> None:
+        at_once = place()
+        at_once.run("exit", b"little")
+        exchanges = [name for name, _arguments in at_once.machine.requests]
+        assert exchanges[0] == "guest-exec"
+        assert set(exchanges[1:]) == {"guest-exec-status"}
+        at_once.machine.requests.clear()
+        at_once.run("echo")
+        exchanges = [name for name, _arguments in at_once.machine.requests]
+        assert exchanges[-3:] == ["guest-file-open", "guest-file-read", "guest-file-close"]
+        assert set(exchanges[1:-3]) == {"guest-exec-status"}
+
+    @pytest.mark.parametrize(("name", "number"), [("KILL", 9), ("TERM", 15), ("SEGV", 11)])
+    def test_that_a_signal_ended_has_an_epitaph(self, place: Made, name: str, number: int) -> None:
+        ended = place().run(f"echo begun; kill -{name} $$")
+        assert ended.status == 128 + number
+        assert ended.output == b"begun\n"
+        assert f"signal {number} (SIG{name})".encode() in ended.epitaph
+
+    @pytest.mark.parametrize("status", [0, 1, 128, 129, 141, 200, 255])
+    def test_that_ended_by_itself_has_none(self, place: Made, status: int) -> None:
+        ended = place().run(f"exit {status}")
+        assert (ended.status, ended.epitaph) == (status, b"")
+
+    def test_by_a_shell_that_is_not_there_fails_as_such(self, tmp_path: Path) -> None:
+        shell = GuestShell(ThisMachine().agent(), "/bin/nonesuch", (str(tmp_path),), LIMITS)
+        ended = waiting.run(shell.run("echo"))
+        assert ended.status == 127
+        assert b"/bin/nonesuch" in ended.errors
+
+    def test_has_commands_before_and_after_it(self, place: Made) -> None:
+        one = place()
+        assert [one.run(f"echo {number}").output for number in range(3)] == [b"0\n", b"1\n", b"2\n"]
+
+
+class TestWhatIsKeptInTheGuest:
+    def test_can_be_looked_into_by_its_user_only(self, place: Made) -> None:
+        at_once = place()
+        at_once.run("cat", b"x" * 50000)
+        (directory,) = at_once.kept()
+        assert stat.S_IMODE(directory.stat().st_mode) == 0o700
+
+    def test_takes_no_more_room_than_one_command_needs(self, place: Made) -> None:
+        at_once = place()
+        for _time in range(3):
+            at_once.run("cat", b"x" * 50000)
+        sizes = sorted(path.stat().st_size for path in at_once.directory.rglob("*") if path.is_file())
+        assert sizes[-2:] == [0, 50000]
+
+    def test_is_removed_at_the_end(self, place: Made) -> None:
+        at_once = place()
+        at_once.run("echo")
+        assert at_once.kept()
+        at_once.clean()
+        assert at_once.kept() == []
+        assert at_once.machine.known_processes == 0
+
+    def test_is_nothing_before_the_first_command(self, tmp_path: Path) -> None:
+        machine = ThisMachine()
+        waiting.run(GuestShell(machine.agent(), "/bin/sh", (str(tmp_path),), LIMITS).clean())
+        assert machine.requests == []
+
+    def test_has_to_have_a_place(self, tmp_path: Path) -> None:
+        shell = GuestShell(ThisMachine().agent(), "/bin/sh", (str(tmp_path / "none"), "/nonesuch"), LIMITS)
+        with pytest.raises(NoPlaceError, match="/nonesuch"):
+            waiting.run(shell.run("echo"))
+
+
+class TestTooMuchOutput:
+    @pytest.mark.parametrize("stream", [1, 2])
+    def test_ends_the_command(self, place: Made, stream: int) -> None:
+        with pytest.raises(OutputTooLongError, match="65536 bytes"):
+            place().run(f"yes >&{stream}")
+
+    def test_is_one_byte_more_than_the_limit(self, place: Made) -> None:
+        assert len(place().run("head -c 65536 /dev/zero").output) == 65536
+        with pytest.raises(OutputTooLongError):
+            place().run("head -c 65537 /dev/zero")
+
+
+class TestACommandThatNeverEnds:
+    def test_is_ended_with_all_that_it_began(self, place: Made, tmp_path: Path) -> None:
+        at_once = place(exec_timeout=BRIEF)
+        with pytest.raises(CommandTimeoutError, match=r"0\.3 s"):
+            at_once.run(f"sh -c 'echo $$ >{tmp_path}/child; exec sleep 1000' & wait")
+        child = int((tmp_path / "child").read_text())
+        assert has_ended(child)
+        assert at_once.machine.known_processes == 0
+
+    def test_is_ended_even_if_it_does_not_want_to(self, place: Made, tmp_path: Path) -> None:
+        with pytest.raises(CommandTimeoutError):
+            place(exec_timeout=BRIEF).run(f"trap '' TERM; echo $$ >{tmp_path}/child; while :; do sleep 0.05; done")
+        assert has_ended(int((tmp_path / "child").read_text()))
+
+    def test_is_ended_when_the_task_is_given_up(self, place: Made, tmp_path: Path) -> None:
+        def give_up(_perform: Callable[[], Reply]) -> Reply:
+            until((tmp_path / "child").exists)
+            raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            place({("guest-exec-status", 0): give_up}).run(
+                f"echo $$ >{tmp_path}/part; mv {tmp_path}/part {tmp_path}/child; exec sleep 1000"
+            )
+        assert has_ended(int((tmp_path / "child").read_text()))
+
+
+def until(condition: Callable[[], bool]) -> bool:
+    """Whether it comes true soon."""
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        if condition():
+            return True
+        time.sleep(0.01)
+    return False
+
+
+def has_ended(process: int) -> bool:
+    """Whether it ends soon; a zombie has, whoever is to bury it."""
+
+    def is_gone() -> bool:
+        try:
+            return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+        except (FileNotFoundError, ProcessLookupError):
+            return True
+
+    return until(is_gone)
+
+
+class TestAReplyThatGetsLost:
+    @pytest.mark.parametrize(
+        "faults",
+        [
+            pytest.param({("guest-exec", 0): lost}, id="of the begin"),
+            pytest.param({("guest-exec-status", None): lost}, id="of every end"),
+            pytest.param({("guest-exec-status", 0): undelivered}, id="with the agent away"),
+            pytest.param({("guest-exec-status", 0): returning(lambda _value: {"exited": 7})}, id="being nonsense"),
+            pytest.param(
+                {("guest-exec-status", 0): returning(lambda _value: {"exited": True, "exitcode": 0})}, id="being empty"
+            ),
+            pytest.param({("guest-exec-status", 0): frozen, ("guest-exec-status", 1): frozen}, id="being a refusal"),
+        ],
+    )
+    def test_does_not_lose_the_result_or_run_it_twice(self, place: Made, tmp_path: Path, faults: Faults) -> None:
+        if ("guest-exec-status", None) in faults:
+            faults = {("guest-exec-status", number): lost for number in range(3)}
+        at_once = place(faults)
+        ended = at_once.run(f"echo once >>{tmp_path}/log; sleep 0.1; echo out; echo err >&2; exit 5")
+        assert ended == Finished(5, b"out\n", b"err\n")
+        assert (tmp_path / "log").read_text() == "once\n"
+
+    def test_of_much_output_does_not_lose_it(self, place: Made) -> None:
+        assert len(place({("guest-exec-status", 0): lost}).run("sleep 0.1; head -c 50000 /dev/zero").output) == 50000
+
+    def test_still_counts_on_the_time_limit(self, place: Made) -> None:
+        with pytest.raises(CommandTimeoutError):
+            place({("guest-exec-status", 0): lost}, exec_timeout=BRIEF).run("sleep 1000")
+
+    def test_may_be_of_a_command_that_was_never_begun(self, place: Made, tmp_path: Path) -> None:
+        def vanished(_perform: Callable[[], Reply]) -> Reply:
+            raise ExchangeTimeoutError("the agent did not answer guest-exec in time")
+
+        with pytest.raises(ExchangeTimeoutError, match="guest-exec in time"):
+            place({("guest-exec", 0): vanished}).run(f"echo >{tmp_path}/log")
+        assert not (tmp_path / "log").exists()
+
+    def test_with_an_agent_that_stays_away_is_the_agents_trouble(self, place: Made) -> None:
+        faults = {("guest-exec-status", None): undelivered}
+        at_once = place(faults, patience=BRIEF)
+        with pytest.raises(NotConnectedError):
+            at_once.run("echo")
+        asked = len(at_once.machine.requests)
+        at_once.clean()
+        assert len(at_once.machine.requests) == asked  # it would only wait again
+
+    def test_is_no_refusal(self, place: Made) -> None:
+        at_once = place({("guest-exec", 0): frozen})
+        with pytest.raises(CommandDisabledError):
+            at_once.run("echo")
+        assert at_once.machine.count("guest-exec") == 1
+
+    def test_while_a_password_is_waited_for_ends_the_command(self, place: Made) -> None:
+        at_once = place({("guest-file-open", 0): lost})
+        with pytest.raises(ExchangeTimeoutError):
+            at_once.run(f"{ASK}; cat", b"input", Password())
+        assert at_once.machine.known_processes == 0
+
+
+class TestAnAgentThatIsStartedAnew:
+    def test_and_leaves_the_command_alone_loses_nothing(self, place: Made) -> None:
+        at_once = place()
+        at_once.machine.faults[("guest-exec-status", 1)] = lambda perform: (at_once.machine.forget(), perform())[1]
+        assert at_once.run("sleep 0.2; echo out; exit 5") == Finished(5, b"out\n", b"")
+
+    def test_and_takes_the_command_with_it_is_told_as_that(self, place: Made) -> None:
+        at_once = place()
+
+        def take_along(perform: Callable[[], Reply]) -> Reply:
+            until(lambda: any(at_once.directory.glob("*/1.pid.*")))
+            at_once.machine.end_all()
+            return perform()
+
+        at_once.machine.faults[("guest-exec-status", 1)] = take_along
+        with pytest.raises(ResultLostError, match="together with the agent"):
+            at_once.run("sleep 0.5; echo out")
+
+
+class TestAGuestThatIsNotTheSameAnyMore:
+    def test_knows_nothing_of_the_command(self, place: Made) -> None:
+        at_once = place()
+
+        def restore(perform: Callable[[], Reply]) -> Reply:
+            at_once.machine.end_all()
+            for path in at_once.directory.glob("*/1.*"):
+                path.unlink()
+            return perform()
+
+        at_once.machine.faults[("guest-exec-status", 1)] = restore
+        with pytest.raises(ResultLostError, match="started anew or restored"):
+            at_once.run("sleep 0.5; echo out")
+
+    def test_may_have_another_program_of_the_same_number(self, place: Made) -> None:
+        other = returning(lambda _value: {"exited": True, "exitcode": 0, "out-data": "b3V0Cg=="})
+        assert place({("guest-exec-status", 0): other}).run("sleep 0.2; echo mine").output == b"mine\n"
+
+    def test_may_be_frozen_for_a_while(self, place: Made) -> None:
+        at_once = place()
+
+        def freeze(perform: Callable[[], Reply]) -> Reply:
+            at_once.machine.is_frozen = True
+            return perform()
+
+        def thaw(_perform: Callable[[], Reply]) -> Reply:
+            at_once.machine.is_frozen = False
+            return frozen(_perform)
+
+        at_once.machine.faults[("guest-exec-status", 1)] = freeze
+        at_once.machine.faults[("guest-exec", 2)] = thaw
+        assert at_once.run("sleep 0.1; echo out").output == b"out\n"
+
+
+class Password:
+    """Says the password when it is asked for, once; over when the command says so."""
+
+    def __init__(self, timeout: float = 30.0) -> None:
+        self.timeout = timeout
+        self.asked = 0
+
+    def is_over(self, output: bytes) -> bool:
+        return b"become" in output
+
+    def answer(self, output: bytes, errors: bytes) -> bytes | None:
+        if (output + errors).count(b"Password:") == self.asked:
+            return None
+        self.asked += 1
+        if self.asked > 1:
+            raise BecomeError("asked twice")
+        return b"it's \\ s\xc3\xbc$t"
+
+
+ASK = 'printf Password: >&2; IFS= read -r p; [ "$p" = "it\'s \\\\ s\u00fc\\$t" ]'
+
+
+class TestADialogue:
+    def test_gives_the_password_first_and_the_input_behind_it(self, place: Made) -> None:
+        data = os.urandom(50000)
+        ended = place(reply=70000).run(f"{ASK} && echo become && cat", data, Password())
+        assert ended == Finished(0, b"become\n" + data, b"Password:")
+
+    def test_gives_no_password_that_is_not_asked_for(self, place: Made) -> None:
+        ended = place().run("echo become; cat", b"input\n", Password())
+        assert ended.output == b"become\ninput\n"
+
+    @pytest.mark.parametrize("status", [0, 1])
+    def test_of_a_command_that_ends_before_is_no_success(self, place: Made, status: int) -> None:
+        at_once = place()
+        with pytest.raises(BecomeError, match="said: not allowed"):
+            at_once.run(f"echo not allowed >&2; exit {status}", b"input", Password())
+        assert at_once.machine.known_processes == 0
+
+    def test_may_fail_and_ends_the_command(self, place: Made) -> None:
+        at_once = place()
+        with pytest.raises(BecomeError, match="asked twice"):
+            at_once.run(f"{ASK}; {ASK}; cat >{at_once.directory}/log", b"secret", Password())
+        assert at_once.machine.known_processes == 0
+        assert not (at_once.directory / "log").exists()
+
+    def test_may_lead_nowhere(self, place: Made) -> None:
+        with pytest.raises(BecomeError, match=r"within 0\.3 s"):
+            place().run("sleep 1000", b"", Password(BRIEF))
+
+    def test_is_no_reason_to_write_without_end(self, place: Made) -> None:
+        with pytest.raises(OutputTooLongError):
+            place().run("echo become; yes", b"", Password())
+
+    def test_leaves_no_password_behind(self, place: Made) -> None:
+        at_once = place()
+        at_once.run(f"{ASK} && echo become", b"", Password())
+        kept = [path for path in at_once.directory.rglob("*") if path.is_file()]
+        assert kept
+        assert not any("it's" in path.read_text() for path in kept)
+
+
+class TestAReportInNoKnownWay:
+    @pytest.mark.parametrize(
+        "words",
+        [
+            "done",
+            "done 0",
+            "done 0 kept",
+            "done 0 kept - - -",
+            "done 0 whole - -",
+            "done -1 kept - -",
+            "done x kept - -",
+            "done 0 kept ../out -",
+            "done 99999 kept - -",
+        ],
+    )
+    def test_is_no_success(self, place: Made, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(guest_scripts, "RUN", 'echo "qga-report $3 $2 ' + words + '"')
+        with pytest.raises((RemoteProtocolError, ResultLostError, CommandFailedError)):
+            place(patience=BRIEF).run("echo")

@@ -1,0 +1,248 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import io
+import os
+import random
+import stat
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+from ansible_collections.qemu.guest_agent.plugins.module_utils import guest_transfer, waiting
+from ansible_collections.qemu.guest_agent.plugins.module_utils.errors import (
+    CommandFailedError,
+    ExchangeTimeoutError,
+    RemoteProtocolError,
+)
+from ansible_collections.qemu.guest_agent.plugins.module_utils.exec_errors import FileMissingError, FileTransferError
+from ansible_collections.qemu.guest_agent.plugins.module_utils.guest_shell import GuestShell
+from ansible_collections.qemu.guest_agent.plugins.module_utils.guest_transfer import fetch, put, source_of
+from ansible_collections.qemu.guest_agent.plugins.module_utils.wire import Reply
+
+from tests.support.this_machine import LIMITS, Fault, ThisMachine, lost, refused
+
+# Around what fits into one request and one reply, and many of them.
+SIZES = [0, 1, LIMITS.reply // 2, LIMITS.reply // 2 + 1, LIMITS.request // 2, LIMITS.request // 2 + 1, 100_000]
+MUCH = random.Random(1).randbytes(100_000)  # it cannot be packed
+PACKED = b"a line of a log\n" * 10_000
+NAMES = ["file", "with space", "-dash", 'it\'s "quoted" $HOME `id` \\', "\u00fcml\u00e4ut \u4f60", "two\nlines", "*"]
+
+
+class Guest:
+    """A directory for the guest's files; what the shell keeps is in another one."""
+
+    def __init__(self, directory: Path, faults: Mapping[tuple[str, int | None], Fault]) -> None:
+        self.files = directory / "files"
+        self.files.mkdir()
+        kept = directory / "kept"
+        kept.mkdir()
+        self.machine = ThisMachine(faults)
+        self._shell = GuestShell(self.machine.agent(), "/bin/sh", (str(kept),), LIMITS)
+
+    def put(self, data: bytes, path: Path | str) -> None:
+        waiting.run(put(self._shell, source_of(io.BytesIO(data)), str(path)))
+
+    def fetch(self, path: Path | str) -> bytes:
+        target = io.BytesIO()
+        waiting.run(fetch(self._shell, str(path), target))
+        return target.getvalue()
+
+    def names(self) -> list[str]:
+        return sorted(path.name for path in self.files.iterdir())
+
+
+Made = Callable[..., Guest]
+
+
+@pytest.fixture
+def guest(tmp_path: Path) -> Made:
+    return lambda faults=None: Guest(tmp_path, faults or {})
+
+
+class TestPutting:
+    @pytest.mark.parametrize("size", SIZES)
+    def test_files_of_any_size(self, guest: Made, size: int) -> None:
+        here, data = guest(), os.urandom(size)
+        here.put(data, here.files / "file")
+        assert (here.files / "file").read_bytes() == data
+        assert here.names() == ["file"]
+        assert here.machine.open_files == 0
+
+    def test_what_can_be_packed_is(self, guest: Made) -> None:
+        here = guest()
+        here.put(PACKED, here.files / "file")
+        assert (here.files / "file").read_bytes() == PACKED
+        assert here.names() == ["file"]
+        assert here.machine.count("guest-file-write") == 1
+
+    def test_without_a_program_to_unpack_nothing_is_packed(self, guest: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(
+            guest_transfer, "_PUT_BEGIN", guest_transfer._PUT_BEGIN.replace("command -v gzip", "command -v nonesuch")
+        )
+        here = guest()
+        here.put(PACKED, here.files / "file")
+        assert (here.files / "file").read_bytes() == PACKED
+        assert here.machine.count("guest-file-write") > 1
+
+    @pytest.mark.parametrize("size", [1, 100_000])
+    @pytest.mark.parametrize("name", NAMES)
+    def test_files_of_any_name(self, guest: Made, name: str, size: int) -> None:
+        here = guest()
+        here.put(b"x" * size, here.files / name)
+        assert here.names() == [name]
+
+    @pytest.mark.parametrize("size", [1, 100_000])
+    def test_a_new_file_has_the_mode_of_new_files(self, guest: Made, size: int) -> None:
+        here = guest()
+        mask = os.umask(0o027)
+        try:
+            here.put(b"x" * size, here.files / "file")
+        finally:
+            os.umask(mask)
+        assert stat.S_IMODE((here.files / "file").stat().st_mode) == 0o640
+
+    @pytest.mark.parametrize("size", [1, 100_000])
+    @pytest.mark.parametrize("mode", [0o600, 0o755])
+    def test_a_file_in_place_of_another_has_its_mode(self, guest: Made, size: int, mode: int) -> None:
+        here = guest()
+        (here.files / "file").write_text("old")
+        (here.files / "file").chmod(mode)
+        here.put(b"x" * size, here.files / "file")
+        assert (here.files / "file").stat().st_size == size
+        assert stat.S_IMODE((here.files / "file").stat().st_mode) == mode
+
+    def test_is_private_until_it_is_done(self, guest: Made) -> None:
+        here = guest()
+        modes = []
+
+        def look(perform: Callable[[], Reply]) -> Reply:
+            modes.extend(stat.S_IMODE(path.stat().st_mode) for path in here.files.iterdir())
+            return perform()
+
+        here.machine.faults[("guest-file-write", None)] = look
+        here.put(MUCH, here.files / "file")
+        assert set(modes) == {0o600}
+
+    @pytest.mark.parametrize("size", [1, 100_000])
+    def test_through_a_symbolic_link_leaves_the_link(self, guest: Made, size: int) -> None:
+        here = guest()
+        (here.files / "link").symlink_to("file")
+        (here.files / "file").write_text("old")
+        here.put(b"x" * size, here.files / "link")
+        assert (here.files / "link").is_symlink()
+        assert (here.files / "file").stat().st_size == size
+
+    def test_to_what_is_no_file_writes_to_it(self, guest: Made) -> None:
+        guest().put(b"gone", "/dev/null")
+        assert not Path("/dev/null").is_file()
+
+    @pytest.mark.parametrize("size", [1, 100_000])
+    def test_to_a_directory_fails(self, guest: Made, size: int) -> None:
+        here = guest()
+        with pytest.raises(FileTransferError, match="is a directory"):
+            here.put(b"x" * size, here.files)
+
+    @pytest.mark.parametrize("size", [1, 100_000])
+    def test_to_where_there_is_no_directory_fails(self, guest: Made, size: int) -> None:
+        here = guest()
+        with pytest.raises(FileTransferError, match=r"no directory for .*none/file"):
+            here.put(b"x" * size, here.files / "none" / "file")
+
+    def test_that_is_damaged_on_the_way_leaves_the_old_file(self, guest: Made) -> None:
+        here = guest()
+        (here.files / "file").write_text("old")
+
+        def damage(perform: Callable[[], Reply]) -> Reply:
+            reply = perform()
+            (temporary,) = (path for path in here.files.iterdir() if path.name != "file")
+            temporary.write_bytes(b"y" * len(MUCH))
+            return reply
+
+        here.machine.faults[("guest-file-close", 1)] = damage
+        with pytest.raises(FileTransferError, match="its checksum in the guest is another"):
+            here.put(MUCH, here.files / "file")
+        assert (here.files / "file").read_text() == "old"
+        assert here.names() == ["file"]
+
+    @pytest.mark.parametrize("fault", [refused("failed to write: No space left on device"), lost])
+    def test_that_fails_half_way_leaves_nothing(self, guest: Made, fault: Fault) -> None:
+        here = guest({("guest-file-write", 3): fault})
+        with pytest.raises((CommandFailedError, ExchangeTimeoutError)):
+            here.put(MUCH, here.files / "file")
+        assert here.names() == []
+        assert here.machine.open_files == 0
+
+
+class TestFetching:
+    @pytest.mark.parametrize("size", SIZES)
+    def test_files_of_any_size(self, guest: Made, size: int) -> None:
+        here, data = guest(), os.urandom(size)
+        (here.files / "file").write_bytes(data)
+        assert here.fetch(here.files / "file") == data
+        assert here.machine.open_files == 0
+
+    @pytest.mark.parametrize("size", [1, 100_000])
+    @pytest.mark.parametrize("name", NAMES)
+    def test_files_of_any_name(self, guest: Made, name: str, size: int) -> None:
+        here = guest()
+        (here.files / name).write_bytes(b"x" * size)
+        assert here.fetch(here.files / name) == b"x" * size
+
+    def test_a_file_without_a_size(self, guest: Made) -> None:
+        assert guest().fetch("/proc/version") == Path("/proc/version").read_bytes()
+
+    def test_what_is_not_there_fails(self, guest: Made) -> None:
+        here = guest()
+        with pytest.raises(FileMissingError, match=r"no file .*none"):
+            here.fetch(here.files / "none")
+
+    def test_a_directory_fails(self, guest: Made) -> None:
+        here = guest()
+        with pytest.raises(FileTransferError, match="is a directory"):
+            here.fetch(here.files)
+
+    @pytest.mark.parametrize("change", [b"", b"y" * len(MUCH), b"x" * 100_001])
+    def test_what_changes_meanwhile_fails(self, guest: Made, change: bytes) -> None:
+        here = guest()
+        path = here.files / "file"
+        path.write_bytes(MUCH)
+        here.machine.faults[("guest-file-open", 0)] = lambda perform: (path.write_bytes(change), perform())[1]
+        with pytest.raises(FileTransferError, match="changed while it was read"):
+            here.fetch(path)
+        assert here.machine.open_files == 0
+
+    def test_what_never_ends_ends_at_its_size(self, guest: Made) -> None:
+        here = guest()
+        path = here.files / "file"
+        path.write_bytes(MUCH)
+
+        def grow(perform: Callable[[], Reply]) -> Reply:
+            with path.open("ab") as file:
+                file.write(b"y" * LIMITS.reply)
+            return perform()
+
+        here.machine.faults[("guest-file-read", None)] = grow
+        with pytest.raises(FileTransferError):
+            here.fetch(path)
+        assert here.machine.count("guest-file-read") <= 100_000 // LIMITS.reply + 2
+
+
+@pytest.mark.parametrize("head", ["", "7", "-1 %s /x", "7 abc /x", "7 %s x", "x %s /x", "9" * 40 + " %s /x"])
+def test_what_a_guest_says_of_a_file_is_not_just_believed(
+    guest: Made, head: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = head.replace("%s", "0" * 64)
+    monkeypatch.setattr(guest_transfer, "_FETCH", f"printf '%s\\0' '{said}'")
+    with pytest.raises(RemoteProtocolError):
+        guest().fetch("/x")
+
+
+def test_a_source_can_be_read_again() -> None:
+    source = source_of(io.BytesIO(b"abc"))
+    assert (source.size, source.sha256[:8]) == (3, "ba7816bf")
+    for _time in range(2):
+        assert list(source.pieces(2)) == [b"ab", b"c"]
