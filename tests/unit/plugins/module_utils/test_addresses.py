@@ -21,13 +21,13 @@ LO = interface("lo", "127.0.0.1", "::1")
 ETH0 = interface("eth0", "2001:db9::5", "10.0.0.5", "fe80::5")
 ETH1 = interface("eth1", "192.168.7.5", "fd00::7")
 DOCKER = interface("docker0", "172.17.0.1")
-ALL = [LO, DOCKER, ETH0, ETH1]
+ALL = (LO, DOCKER, ETH0, ETH1)
 
 
 def chosen(
     interfaces: Any = ALL, families: tuple[str, ...] = ("ipv4", "ipv6"), networks: Any = (), names: Any = ()
 ) -> str | None:
-    return rule(families, networks, names).choose(interfaces)
+    return rule(families, networks, names).choose(list(interfaces) if isinstance(interfaces, tuple) else interfaces)
 
 
 class TestUsable:

@@ -271,6 +271,20 @@ class TestAReplyThatGetsLost:
         assert ended == Finished(5, b"out\n", b"err\n")
         assert (tmp_path / "log").read_text() == "once\n"
 
+    @pytest.mark.parametrize("command", ["guest-file-open", "guest-file-read", "guest-file-close"])
+    def test_while_the_output_is_read_does_not_lose_it(self, place: Made, command: str) -> None:
+        assert place({(command, 0): lost}).run("echo out").output == b"out\n"
+
+    def test_while_the_output_is_read_may_be_the_last(self, place: Made) -> None:
+        with pytest.raises(NotConnectedError):
+            place({("guest-file-open", None): undelivered}, patience=BRIEF).run("echo out")
+
+    def test_of_a_begin_that_a_password_hangs_on_ends_the_command(self, place: Made) -> None:
+        at_once = place({("guest-exec", 0): lost})
+        with pytest.raises(ExchangeTimeoutError):
+            at_once.run(f"{ASK}; cat", b"input", Password())
+        assert until(lambda: any(at_once.directory.glob("*/1.done.*")))
+
     def test_of_much_output_does_not_lose_it(self, place: Made) -> None:
         assert len(place({("guest-exec-status", 0): lost}).run("sleep 0.1; head -c 50000 /dev/zero").output) == 50000
 
@@ -323,7 +337,7 @@ class TestAnAgentThatIsStartedAnew:
             return perform()
 
         at_once.machine.faults[("guest-exec-status", 1)] = take_along
-        with pytest.raises(ResultLostError, match="together with the agent"):
+        with pytest.raises(ResultLostError, match="together with the agent or the guest"):
             at_once.run("sleep 0.5; echo out")
 
 
@@ -421,6 +435,19 @@ class TestADialogue:
         kept = [path for path in at_once.directory.rglob("*") if path.is_file()]
         assert kept
         assert not any("it's" in path.read_text() for path in kept)
+
+
+class TestAShellThatLooksAfterACommand:
+    def test_may_be_ended_by_a_signal(self, place: Made) -> None:
+        with pytest.raises(ResultLostError, match="signal 9"):
+            place().run("kill -9 $PPID; kill -9 $(ps -o ppid= -p $PPID)")
+
+    def test_may_find_its_directory_gone(self, place: Made) -> None:
+        at_once = place()
+        (directory,) = at_once.kept()
+        directory.rmdir()
+        with pytest.raises(NoPlaceError):
+            at_once.run("echo")
 
 
 class TestAReportInNoKnownWay:

@@ -34,8 +34,8 @@ def exclude(condition: str | bool) -> Filter:
     return include(condition)._replace(is_included=False)
 
 
-def taken(*filters: Filter, is_strict: bool = False, variables: dict[str, Any] = VARIABLES) -> bool:
-    return is_taken(filters, variables, Evaluating()._compose, is_strict)
+def taken(*filters: Filter, is_strict: bool = False, variables: dict[str, Any] | None = None) -> bool:
+    return is_taken(filters, VARIABLES if variables is None else variables, Evaluating()._compose, is_strict)
 
 
 DEBIAN, WINDOWS, FAILING = "os.id == 'debian'", "os.id == 'mswindows'", "nosuch.id == 'x'"
