@@ -168,9 +168,11 @@ options:
     description:
       - Directories in the guest of which the first is used that the agent may write to. What commands are given and
         write is kept there until the task is done, in a directory of its own that only the agent's user can look into.
+      - The first is in memory on Linux. It is not C(/run), where the agent has its own state and stops working if that
+        is full.
     type: list
     elements: str
-    default: [/run, /var/tmp, /tmp]
+    default: [/dev/shm, /var/tmp, /tmp]
     vars:
       - name: ansible_qga_guest_directories
     env:

@@ -95,7 +95,11 @@ fi
 [ -z "$in" ] || : >"$d/$in"
 kept=kept
 [ -e "$r.lost" ] && kept=lost
-for f in "$r".rc.*; do : >"$r.done.${f##*.}.$kept"; report "$r.done.${f##*.}.$kept"; done
+for f in "$r".rc.*; do rc=${f##*.}; done
+[ -e "$r.rc.$rc" ] || { echo "qga-report $t $n gone"; exit; }
+f=$r.done.$rc.$kept
+: >"$f"
+report "$f"
 """
 )
 

@@ -276,9 +276,12 @@ class GuestShell:
                 ended = await end_of(self.agent, process, deadline)
             if ended is None:
                 raise self._too_slow()
-            return _reported(ended, self._token, number)
+            report = _reported(ended, self._token, number)
         except _PASSING as error:
-            return await self._recover(number, deadline, _unknown(error))
+            report = await self._recover(number, deadline, _unknown(error))
+        if report.state != "done":
+            raise ResultLostError("the shell in the guest that ran the command was ended before it was done")
+        return report
 
     async def _recover(self, number: str, deadline: Deadline, unknown: QgaError) -> _Report:
         """Find out what has become of a command whose end, or begin, was not told.
@@ -300,7 +303,7 @@ class GuestShell:
             if report.state == "done":
                 return report
             if report.state == "gone":
-                raise ResultLostError("the command was ended together with the agent that had started it")
+                raise ResultLostError("the command was ended together with the agent or the guest that ran it")
             if report.state == "running":
                 unknown = _unknown(unknown)
                 if deadline.expired():

@@ -321,7 +321,7 @@ def test_nothing_secret_is_in_the_log_at_any_verbosity(agent: StockAgent, tmp_pa
     assert SECRET not in done.output
 
 
-def test_the_documentation_can_be_shown() -> None:
+def test_the_documentation_can_be_shown(tmp_path: Path) -> None:
     from tests.support.collection import install
 
     program = Path(sys.executable).parent / "ansible-doc"
@@ -330,7 +330,7 @@ def test_the_documentation_can_be_shown() -> None:
         capture_output=True,
         text=True,
         check=False,
-        env={"ANSIBLE_COLLECTIONS_PATH": str(install()), "PATH": "/usr/bin:/bin", "HOME": "/nonexistent"},
+        env={"ANSIBLE_COLLECTIONS_PATH": str(install()), "PATH": "/usr/bin:/bin", "HOME": str(tmp_path)},
     )
     assert shown.returncode == 0, shown.stderr
     assert "ansible_qga_domain" in shown.stdout

@@ -53,12 +53,16 @@ class Rulebook:
         program = Path(sys.executable).parent / "ansible-rulebook"
         self._command = [str(program), "-r", str(name), "-i", str(inventory), "--vars", str(variables_file), *arguments]
         self._directory = directory
+        # Whatever is being run when it is ended leaves its files there.
+        temporary = directory / "tmp"
+        temporary.mkdir()
         self._environment = {
             **os.environ,
             "PATH": f"{program.parent}:{os.environ['PATH']}",
             "ANSIBLE_COLLECTIONS_PATH": str(collections),
             "ANSIBLE_LOCALHOST_WARNING": "false",
             "ANSIBLE_NOCOLOR": "true",
+            "TMPDIR": str(temporary),
             **(environment or {}),
         }
         self._changed = threading.Condition()

@@ -106,6 +106,10 @@ class ThisMachine(Channel):
             process.wait()
         self._processes.clear()
 
+    def is_idle(self) -> bool:
+        """Whether all programs that it has not told of have ended as well."""
+        return all(process.poll() is not None for process in self._processes.values())
+
     @property
     def open_files(self) -> int:
         return len(self._files)

@@ -128,7 +128,7 @@ def test_tasks_of_all_kinds(guest: Guest, run: Run, tmp_path: Path) -> None:
     assert done.result("async")["stdout"] == "done"
     assert [done.result(name)["changed"] for name in ("copy much", "copy again")] == [True, False]
     assert (tmp_path / "back").read_bytes() == content
-    assert guest.sh("ls -d /run/qga-* 2>/dev/null || true") == ""
+    assert guest.sh("ls -d /dev/shm/qga-* 2>/dev/null || true") == ""
 
 
 def test_a_guest_by_its_uuid(guest: Guest, run: Run) -> None:
@@ -203,7 +203,9 @@ def test_a_reboot(guest: Guest, run: Run) -> None:
 
 def test_an_agent_that_is_away_and_comes_back(guest: Guest, run: Run) -> None:
     for seconds, action in ((2, "stop"), (20, "start")):
-        guest.sh(f"systemd-run --on-active={seconds} systemctl {action} {STOCK_UNIT}")
+        guest.sh(
+            f"systemd-run --on-active={seconds} --timer-property=AccuracySec=100ms systemctl {action} {STOCK_UNIT}"
+        )
     until(lambda: _is_away(guest))
     outcome, said = failure(run([{"name": "ping", "ansible.builtin.ping": {}}]))
     assert outcome == "unreachable"
@@ -284,7 +286,8 @@ def test_a_command_that_never_ends_and_one_that_writes_too_much(guest: Guest, ru
     until(lambda: guest.sh("kill -0 $(cat /tmp/pid) 2>/dev/null || echo gone") == "gone\n")
     outcome, said = failure(run(raw("head -c 100000000 /dev/zero")))
     assert outcome == "failed"
-    assert "[output_too_long]" in said or "[output_lost]" in said
+    assert "[output_too_long]" in said
+    assert run(raw("true")).status == 0
 
 
 # ------------------------------------------------------------------------------------------------------- the role, last
@@ -295,6 +298,5 @@ def test_the_role_switches_the_agent_under_its_own_feet(guest: Guest, run: Run) 
     done = run(tasks)
     assert done.status == 0, done.output
     assert guest.ask("guest-info")["extended-version"]
-    assert all(record.outcome != "unreachable" for record in done.tasks)
     again = run(tasks)
     assert again.status == 0, again.output

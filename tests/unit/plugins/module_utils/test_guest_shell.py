@@ -283,7 +283,7 @@ class TestAReplyThatGetsLost:
         at_once = place({("guest-exec", 0): lost})
         with pytest.raises(ExchangeTimeoutError):
             at_once.run(f"{ASK}; cat", b"input", Password())
-        assert until(lambda: any(at_once.directory.glob("*/1.done.*")))
+        assert until(at_once.machine.is_idle)
 
     def test_of_much_output_does_not_lose_it(self, place: Made) -> None:
         assert len(place({("guest-exec-status", 0): lost}).run("sleep 0.1; head -c 50000 /dev/zero").output) == 50000
@@ -439,8 +439,13 @@ class TestADialogue:
 
 class TestAShellThatLooksAfterACommand:
     def test_may_be_ended_by_a_signal(self, place: Made) -> None:
+        at_once = place()
         with pytest.raises(ResultLostError, match="signal 9"):
-            place().run("kill -9 $PPID; kill -9 $(ps -o ppid= -p $PPID)")
+            at_once.run(f"for f in {at_once.directory}/*/1.runner.*; do kill -9 ${{f##*.}}; done")
+
+    def test_may_be_ended_in_part(self, place: Made) -> None:
+        with pytest.raises(ResultLostError, match="before it was done"):
+            place().run("kill -9 $PPID")
 
     def test_may_find_its_directory_gone(self, place: Made) -> None:
         at_once = place()
