@@ -35,8 +35,8 @@ OURS = "qemu.guest_agent.qga"
 THEIRS = "community.libvirt.libvirt_qemu"
 # The package that carries community.libvirt; Galaxy is not asked.
 BUNDLE = "ansible==12.*"
-PINGS = 7
-COPIES = 3
+PINGS = 5
+COPIES = 2
 MEGABYTES = 10
 
 # Theirs runs commands without HOME, so that Ansible's own directory would be in the root directory.

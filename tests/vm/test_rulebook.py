@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import libvirt
 import pytest
 import yaml
 
-from tests.support.correction import NAPS
+from tests.support.correction import save_and_restore, suspend_and_resume
 from tests.support.rulebook import DEADLINE_S, Rulebook
 from tests.vm.errors import VmError
 from tests.vm.guest import Guest
@@ -47,12 +48,25 @@ def uuid(guest: Guest, connection: libvirt.virConnect) -> str:
     return found
 
 
-def test_each_time_it_wakes_it_gets_its_time_back_once(guest: Guest, uuid: str, tmp_path: Path) -> None:
+@pytest.fixture
+def snapshot(guest: Guest) -> Iterator[str]:
+    """Taken before anybody listens: while it is, the guest is paused for a moment."""
+    name = "before"
+    guest.snapshot(name)
+    yield name
+    guest.delete_snapshot(name)
+
+
+def test_each_time_it_wakes_it_gets_its_time_back_once(guest: Guest, uuid: str, snapshot: str, tmp_path: Path) -> None:
+    def revert(guest: Guest, _seconds: float) -> None:
+        guest.revert(snapshot)
+        guest.wait_for_agent()
+
     with Rulebook(
         "qemu.guest_agent.resync_on_resume", tmp_path, "--print-events", variables={"qga_uris": guest.uri}
     ) as running:
         running.wait_for(f"{guest.uri} is watched")
-        for number, nap in enumerate(NAPS.values(), start=1):
+        for number, nap in enumerate((suspend_and_resume, save_and_restore, revert), start=1):
             nap(guest, ASLEEP_S)
             until_right(guest, running)
             running.wait_for("PLAY RECAP", times=number)
@@ -79,7 +93,7 @@ def test_a_users_tasks_find_what_was_done(guest: Guest, uuid: str, tmp_path: Pat
         playbook_variables={"qga_tasks_after": str(tasks)},
     ) as running:
         running.wait_for(f"{guest.uri} is watched")
-        NAPS["suspend/resume"](guest, ASLEEP_S)
+        suspend_and_resume(guest, ASLEEP_S)
         until_right(guest, running)
         running.wait_for("PLAY RECAP")
     event, entry = json.loads(kept.read_text())
