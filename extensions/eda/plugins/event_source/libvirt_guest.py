@@ -18,6 +18,7 @@ import json
 import logging
 import math
 import os
+import signal
 import sys
 import time
 from datetime import datetime, timezone
@@ -317,6 +318,8 @@ if __name__ == "__main__":
         async def put(self, item: Any) -> None:
             print(json.dumps(item), flush=True)
 
+    # Who starts it in the background may have had it ignore interrupts.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     with contextlib.suppress(KeyboardInterrupt):
         asyncio.run(main(_PrintingQueue(), {"uris": sys.argv[1:] or None}))
