@@ -5,7 +5,8 @@
 """From a guest's resumption to its right clock: by the service, by virsh fired on the same event, and by a rulebook.
 
 All three are timed in the same way: a witness in the guest is asked without a pause from the resumption on, until its
-clock has been stepped. The service also says itself how long it took from libvirt's event to its step.
+clock has been stepped. That costs an emulated guest much of its processor, so all three are slower by it. Undisturbed,
+the service says itself how long it took from libvirt's event to its step: that is what its limit is for.
 """
 
 from __future__ import annotations
