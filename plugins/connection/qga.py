@@ -240,10 +240,10 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils.errors import (
     CommandFailedError,
     InvalidOptionError,
     QgaError,
+    sentence,
 )
 from ansible_collections.qemu.guest_agent.plugins.module_utils.exec_errors import OfTheCommandError
 from ansible_collections.qemu.guest_agent.plugins.module_utils.guest_session import GuestSession
-from ansible_collections.qemu.guest_agent.plugins.module_utils.module import sentence
 
 # The task has failed then; after any other error the guest counts as unreachable.
 _FAILURES = (CommandFailedError, InvalidOptionError, OfTheCommandError)

@@ -223,8 +223,7 @@ from typing import Any
 
 from ansible.errors import AnsibleParserError
 from ansible.plugins.inventory import BaseInventoryPlugin, Cacheable, Constructable
-from ansible_collections.qemu.guest_agent.plugins.module_utils.errors import QgaError
-from ansible_collections.qemu.guest_agent.plugins.module_utils.module import sentence
+from ansible_collections.qemu.guest_agent.plugins.module_utils.errors import QgaError, sentence
 from ansible_collections.qemu.guest_agent.plugins.module_utils.survey import Survey, failure_of, survey
 from ansible_collections.qemu.guest_agent.plugins.module_utils.untrusted import visible
 from ansible_collections.qemu.guest_agent.plugins.plugin_utils import kept_survey

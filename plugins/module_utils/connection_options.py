@@ -12,9 +12,7 @@ from typing import Any, Mapping, NamedTuple
 from . import wire
 from .errors import InvalidOptionError
 from .guest_shell import Limits
-from .options import Target, check_numbers, target_of
-
-_WAYS = ("domain", "socket", "address", "vsock")
+from .options import ONE, Range, Target, check_numbers, target_of
 
 _KIB = 1024
 _MIB = 1024 * _KIB
@@ -29,11 +27,11 @@ _CARRIED: Mapping[str, tuple[int, int]] = {
 }
 
 _DAY = 86400
-_RANGES: Mapping[str, tuple[int, int]] = {
-    "exec_timeout": (0, 30 * _DAY),
-    "reconnect_timeout": (0, _DAY),
-    "become_success_timeout": (1, _DAY),
-    "max_output": (1, 1024),
+_RANGES: Mapping[str, Range] = {
+    "exec_timeout": Range(0, 30 * _DAY),
+    "reconnect_timeout": Range(0, _DAY),
+    "become_success_timeout": Range(1, _DAY),
+    "max_output": Range(1, 1024),
 }
 
 
@@ -73,24 +71,22 @@ def settings_of(params: Mapping[str, Any]) -> Settings:
 
 
 def _target(params: Mapping[str, Any]) -> tuple[str, Target]:
-    given = [way for way in _WAYS if params[way] is not None]
+    given = [way for way in ONE if params[way] is not None]
     if len(given) > 1:
         raise InvalidOptionError(
             "several options name the guest: {}".format(", ".join(given)),
-            "Give one of {}, or none: then the host's name is that of the domain.".format(", ".join(_WAYS)),
+            "Give one of {}, or none: then the host's name is that of the domain.".format(", ".join(ONE)),
         )
     way = given[0] if given else "domain"
     value = params[way] if given else params["remote_addr"]
     if value is None:
-        raise InvalidOptionError("no guest is named", "Give one of {}.".format(", ".join(_WAYS)))
+        raise InvalidOptionError("no guest is named", "Give one of {}.".format(", ".join(ONE)))
     return way, target_of({way: value, "uri": params["uri"]}, wire.Limits())
 
 
 def _check(params: Mapping[str, Any]) -> None:
     check_numbers({"timeout": params["timeout"]})
-    for option, (lowest, highest) in _RANGES.items():
-        if not lowest <= params[option] <= highest:
-            raise InvalidOptionError(f"{option} is {params[option]}", f"Choose between {lowest} and {highest}.")
+    check_numbers(params, _RANGES)
     for option, paths in (("executable", [params["executable"]]), ("guest_directories", params["guest_directories"])):
         if not paths or not all(path.startswith("/") and "\0" not in path for path in paths):
             raise InvalidOptionError(f"{option} has to be absolute paths in the guest", "Begin each with a slash.")

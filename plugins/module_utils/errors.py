@@ -30,6 +30,12 @@ class QgaError(Exception):
         return {"code": self.code, "message": self.message, "hint": self.hint}
 
 
+def sentence(error: QgaError) -> str:
+    """The error for a reader: what was wrong and where, its code, and what to do."""
+    message = error.message[:1].upper() + error.message[1:]
+    return ("{} [{}]. {}".format(message.rstrip("."), error.code, error.hint)).rstrip()
+
+
 # What the caller asked for cannot be tried.
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import Any, Awaitable, Callable, Iterable, Mapping, NamedTuple, Sequence
+from typing import Any, Awaitable, Callable, Iterable, Mapping, NamedTuple, Sequence, TypeVar
 
 from .agent import GuestAgent
 from .channels.base import Channel
@@ -73,6 +73,7 @@ class Outcome:
     error: QgaError | None = None
 
 
+Result = TypeVar("Result")
 Work = Callable[[GuestAgent], Awaitable[Outcome]]
 
 
@@ -103,8 +104,10 @@ class Attended(NamedTuple):
         return entry
 
 
-async def converse(open_channel: Callable[[], Channel], work: Work, attendance: Attendance) -> Outcome:
-    """Do it to one guest.
+async def converse(
+    open_channel: Callable[[], Channel], work: Callable[[GuestAgent], Awaitable[Result]], attendance: Attendance
+) -> Result:
+    """Do it to one guest; what ``work`` returns.
 
     :raises QgaError: nothing was done to it
     """

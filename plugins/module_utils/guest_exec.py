@@ -11,7 +11,7 @@ import binascii
 from typing import Any, Mapping, NamedTuple
 
 from .agent import GuestAgent
-from .channels.base import expect_integer
+from .channels.base import expect_integer, expect_object
 from .errors import CommandFailedError, RemoteProtocolError
 from .waiting import Deadline, pause
 
@@ -70,7 +70,7 @@ async def start(agent: GuestAgent, program: Program) -> int:
     arguments: dict[str, Any] = {"path": program.path, "arg": list(program.arguments), "capture-output": True}
     if program.input:
         arguments["input-data"] = base64.b64encode(program.input).decode("ascii")
-    started = _object(await agent.call("guest-exec", arguments), "guest-exec")
+    started = expect_object(await agent.call("guest-exec", arguments), "guest-exec")
     return expect_integer(started.get("pid"), "the pid of a process")
 
 
@@ -84,7 +84,7 @@ async def outcome(agent: GuestAgent, process: int) -> Ended | None:
         value = await agent.call("guest-exec-status", {"pid": process})
     except CommandFailedError as error:
         raise UnknownProcessError(error.message, error.hint, error.command) from error
-    status = _object(value, "guest-exec-status")
+    status = expect_object(value, "guest-exec-status")
     if status.get("exited") is not True:
         if status.get("exited") is not False:
             raise RemoteProtocolError("the agent returned a guest-exec-status that does not say whether it has exited")
@@ -135,12 +135,6 @@ def decoded(value: Any, what: str) -> bytes:
         except (binascii.Error, ValueError):
             pass
     raise RemoteProtocolError(f"the agent returned {what} that is no base64")
-
-
-def _object(value: Any, command: str) -> Mapping[str, Any]:
-    if not isinstance(value, dict):
-        raise RemoteProtocolError(f"the agent returned {command} as {type(value).__name__}, not as an object")
-    return value
 
 
 def _integer_if_there(status: Mapping[str, Any], key: str) -> int | None:

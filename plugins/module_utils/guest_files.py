@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import base64
 from types import TracebackType
-from typing import Any, Mapping
+from typing import Any
 
 from .agent import GuestAgent
-from .channels.base import expect_integer
+from .channels.base import expect_integer, expect_object
 from .errors import QgaError, RemoteProtocolError
 from .exec_errors import FileTransferError
 from .guest_exec import decoded
@@ -143,9 +143,7 @@ def _count(returned: Any, command: str, most: int) -> int:
 
 
 def _member(returned: Any, command: str, name: str, most: int) -> int:
-    if not isinstance(returned, Mapping):
-        raise RemoteProtocolError(f"the agent returned {command} as {type(returned).__name__}, not as an object")
-    number = expect_integer(returned.get(name), f"the {name} of {command}")
+    number = expect_integer(expect_object(returned, command).get(name), f"the {name} of {command}")
     if not 0 <= number <= most:
         raise RemoteProtocolError(f"the agent returned {command} with a {name} of {number}, which cannot be")
     return number

@@ -21,8 +21,7 @@ from .exec_errors import BecomeError, CommandTimeoutError, FileTransferError, Ou
 from .guest_exec import Ended, Program, UnknownProcessError, end_of, start
 from .guest_files import GuestFile, write_file
 from .guest_shell import Dialogue, Finished, Limits
-from .guest_transfer import Source
-from .untrusted import visible
+from .guest_transfer import Source, damaged, failed
 from .waiting import Deadline
 
 _OPTIONS = ("-NoProfile", "-NonInteractive", "-ExecutionPolicy", "Unrestricted", "-EncodedCommand")
@@ -73,9 +72,7 @@ class GuestPowerShell:
                 for data in source.pieces(self.limits.request):
                     await file.write(data)
             if await self._sha256(temporary) != source.sha256:
-                raise FileTransferError(
-                    f"{path} did not get across as it is here: its checksum in the guest is another"
-                )
+                raise damaged(path)
             await self._checked(
                 f"Move-Item -Force -LiteralPath {_quoted(temporary)} -Destination {_quoted(path)}", path
             )
@@ -108,8 +105,7 @@ class GuestPowerShell:
     async def _checked(self, command: str, path: str) -> Finished:
         finished = await self.run(f"$ErrorActionPreference = 'Stop'; {command}")
         if finished.status != 0:
-            said = visible(finished.errors.decode("utf-8", "replace").strip())
-            raise FileTransferError(f"{path} cannot be transferred: {said or f'exit status {finished.status}'}")
+            raise failed(finished, path)
         return finished
 
     async def _run(self, program: Program) -> Finished:

@@ -216,10 +216,19 @@ def _done(finished: Finished, path: str) -> Finished:
     if finished.status == _MISSING:
         raise FileMissingError(f"there is no file {path} in the guest")
     if finished.status == _CHANGED:
-        raise FileTransferError(f"{path} did not get across as it is here: its checksum in the guest is another")
+        raise damaged(path)
     if finished.status == _DIRECTORY:
         raise FileTransferError(f"{path} is a directory in the guest", "Name a file.")
     if finished.status == _NOWHERE:
         raise FileTransferError(f"there is no directory for {path} in the guest", "Make it first.")
+    raise failed(finished, path)
+
+
+def failed(finished: Finished, path: str) -> FileTransferError:
+    """What to say of a transfer that a program in the guest gave up."""
     said = visible(finished.errors.decode("utf-8", "replace").strip())
-    raise FileTransferError(f"{path} cannot be transferred: {said or f'exit status {finished.status}'}")
+    return FileTransferError(f"{path} cannot be transferred: {said or f'exit status {finished.status}'}")
+
+
+def damaged(path: str) -> FileTransferError:
+    return FileTransferError(f"{path} did not get across as it is here: its checksum in the guest is another")

@@ -13,7 +13,7 @@ from typing import Any, Callable, Iterable, Mapping, Sequence
 from ansible.module_utils.basic import AnsibleModule
 
 from . import waiting
-from .errors import QgaError
+from .errors import QgaError, sentence
 from .fleet import Attendance, Attended, Guest, Work, attend, converse, count, defect, ended, failed, verdict
 from .options import check_numbers, names_many, target_of
 from .waiting import Deadline
@@ -137,9 +137,3 @@ def _warnings(attended: Iterable[Attended]) -> list[str]:
 
 def _fail(module: AnsibleModule, error: QgaError, **result: Any) -> None:
     module.fail_json(msg=sentence(error), error=error.as_dict(), **result)
-
-
-def sentence(error: QgaError) -> str:
-    """The error for a reader: what was wrong and where, its code, and what to do."""
-    message = error.message[:1].upper() + error.message[1:]
-    return ("{} [{}]. {}".format(message.rstrip("."), error.code, error.hint)).rstrip()

@@ -60,6 +60,7 @@ _CHANNELS: Mapping[str, Callable[[str, Params, wire.Limits], Channel]] = {
 }
 
 
+ONE = tuple(_CHANNELS)
 MANY = ("domains", "sockets")
 
 
@@ -68,7 +69,7 @@ def names_many(params: Params) -> bool:
 
     :raises InvalidOptionError: none does, or several
     """
-    options = (*_CHANNELS, *MANY)
+    options = (*ONE, *MANY)
     given = [option for option in options if params.get(option) is not None]
     if len(given) != 1:
         what = "no guest is named" if not given else "several options name guests: {}".format(", ".join(given))
@@ -91,7 +92,7 @@ def target_of(params: Params, limits: wire.Limits) -> Target:
 
     :raises InvalidOptionError: its name cannot be one; opening the channel raises it for a value in a wrong form
     """
-    option = next(option for option in _CHANNELS if params.get(option) is not None)
+    option = next(option for option in ONE if params.get(option) is not None)
     value = params[option]
     require_text(option, value)
     return Target(value, lambda: _CHANNELS[option](value, params, limits))
@@ -100,33 +101,33 @@ def target_of(params: Params, limits: wire.Limits) -> Target:
 # ------------------------------------------------------------------------------------------------------------- numbers
 
 
-class _Range(NamedTuple):
+class Range(NamedTuple):
     """The values that an option may have; ``unit`` is for the reader."""
 
     lowest: float
     highest: float
-    unit: str
+    unit: str = ""
 
 
 _DAY = 86400.0
-_RANGES: Mapping[str, _Range] = {
-    "timeout": _Range(0.05, _DAY, " s"),
-    "wait_timeout": _Range(0.0, _DAY, " s"),
-    "tolerance": _Range(0.0, 366 * _DAY, " s"),
-    "deadline": _Range(0.05, 7 * _DAY, " s"),
-    "concurrency": _Range(1, 1000, ""),
-    "utc_offset": _Range(-2 * _DAY, 2 * _DAY, " s"),
-    "attempts": _Range(1, 100, ""),
-    "samples": _Range(1, 1000, ""),
+RANGES: Mapping[str, Range] = {
+    "timeout": Range(0.05, _DAY, " s"),
+    "wait_timeout": Range(0.0, _DAY, " s"),
+    "tolerance": Range(0.0, 366 * _DAY, " s"),
+    "deadline": Range(0.05, 7 * _DAY, " s"),
+    "concurrency": Range(1, 1000),
+    "utc_offset": Range(-2 * _DAY, 2 * _DAY, " s"),
+    "attempts": Range(1, 100),
+    "samples": Range(1, 1000),
 }
 
 
-def check_numbers(params: Params) -> None:
-    """Hold the options that are numbers against their ranges.
+def check_numbers(params: Params, ranges: Mapping[str, Range] = RANGES) -> None:
+    """Hold the options that are numbers against their ranges; the usual ones are those of the modules.
 
     :raises InvalidOptionError: one is outside
     """
-    for option, allowed in _RANGES.items():
+    for option, allowed in ranges.items():
         value = params.get(option)
         # Written so that NaN, which compares with nothing, is refused as well.
         if value is not None and not allowed.lowest <= value <= allowed.highest:

@@ -481,3 +481,5 @@ _METHODS: Mapping[str, _Method] = {
         hint="A hardware clock is read in whole seconds: raise tolerance to 1 or more, or use method set_time.",
     ),
 }
+
+METHODS = ("auto", *_METHODS)

@@ -24,6 +24,9 @@ Result = TypeVar("Result")
 READING = select.POLLIN
 WRITING = select.POLLOUT
 
+# For who waits for something that may never come, and then waits again: it only bounds one wait.
+LONG_SECONDS = 3600.0
+
 # Nonsense is decoded at some 5 us a byte, and other guests have to wait for it.
 _CHUNK = 4096
 

@@ -118,4 +118,14 @@ def expect_integer(value: Any, what: str) -> int:
     return value
 
 
-__all__ = ["NO_REPLY", "Arguments", "Channel", "Exchange", "Refused", "Request", "expect_integer"]
+def expect_object(value: Any, command: str) -> Mapping[str, Any]:
+    """``value``, which ``command`` returned, if it is a JSON object.
+
+    :raises RemoteProtocolError: it is not
+    """
+    if not isinstance(value, dict):
+        raise RemoteProtocolError(f"the agent returned {command} as {type(value).__name__}, not as an object")
+    return value
+
+
+__all__ = ["NO_REPLY", "Arguments", "Channel", "Exchange", "Refused", "Request", "expect_integer", "expect_object"]

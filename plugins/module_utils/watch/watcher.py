@@ -13,7 +13,7 @@ from typing import Sequence
 
 from ..channels.bounded import Bell
 from ..errors import QgaError
-from ..waiting import Deadline, received
+from ..waiting import LONG_SECONDS, Deadline, received
 from . import causes
 from .ledger import SECOND_NS, Ledger, SeenGuest
 from .news import Connected, Lost, News, WatchedGuest
@@ -21,9 +21,6 @@ from .source import USUAL_RETRIES, Retries, Source
 
 # To a guest that runs, with an agent that is still on its way: a guest that is restored while the host is busy.
 PATIENCE_SECONDS = 120.0
-
-# Nothing has to be looked at by then; it only bounds a wait.
-_LONGEST_WAIT_SECONDS = 3600.0
 
 
 class Watcher:
@@ -55,7 +52,7 @@ class Watcher:
     async def next(self) -> News:
         """The next thing to tell, whenever there is one."""
         while not self._news:
-            wait_ns = int(_LONGEST_WAIT_SECONDS * SECOND_NS)
+            wait_ns = int(LONG_SECONDS * SECOND_NS)
             for desk in self._desks.values():
                 news, desk_wait_ns = desk.take()
                 self._news.extend(news)

@@ -13,10 +13,9 @@ from typing import Any, Callable, Mapping, NamedTuple
 
 from guest_agent.errors import InvalidOptionError
 from guest_agent.options import check_numbers
+from guest_agent.resync import METHODS
 
 CONFIG_FILE = "/etc/qga-resync-on-resume.conf"
-
-METHODS = ("auto", "extended", "set_time", "rtc")
 
 
 class ConfigError(Exception):

@@ -9,12 +9,9 @@ from __future__ import annotations
 import os
 import signal
 
-from guest_agent.waiting import Deadline, received
+from guest_agent.waiting import LONG_SECONDS, Deadline, received
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
-
-# Nothing has to be looked at by then; it only bounds a wait.
-_LONGEST_WAIT_SECONDS = 3600.0
 
 
 class Ending:
@@ -35,5 +32,5 @@ class Ending:
         os.write(self._writer, b"\0")
 
     async def wait(self) -> None:
-        while await received(self._descriptor, Deadline(_LONGEST_WAIT_SECONDS)) is None:
+        while await received(self._descriptor, Deadline(LONG_SECONDS)) is None:
             pass

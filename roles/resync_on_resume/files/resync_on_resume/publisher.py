@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from guest_agent.channels.bounded import Bell
-from guest_agent.waiting import Deadline, pause, received
+from guest_agent.waiting import LONG_SECONDS, Deadline, pause, received
 
 from . import textfile
 from .log import Log
@@ -15,9 +15,6 @@ from .metrics import Metrics
 
 # At most so often; and what has changed is there by then.
 _PERIOD_SECONDS = 1.0
-
-# Nothing has to be looked at by then; it only bounds a wait.
-_LONGEST_WAIT_SECONDS = 3600.0
 
 
 class Publisher:
@@ -39,7 +36,7 @@ class Publisher:
     async def run(self) -> None:
         """For ever; sleeps while nothing changes."""
         while True:
-            if await received(self._bell.descriptor, Deadline(_LONGEST_WAIT_SECONDS)) is not None:
+            if await received(self._bell.descriptor, Deadline(LONG_SECONDS)) is not None:
                 await pause(_PERIOD_SECONDS)
                 self.write()
 

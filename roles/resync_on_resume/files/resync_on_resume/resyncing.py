@@ -14,10 +14,9 @@ from guest_agent.channels.base import Channel
 from guest_agent.channels.hypervisor import Hypervisor
 from guest_agent.channels.libvirt import LibvirtChannel
 from guest_agent.errors import ExchangeTimeoutError, NotFoundError, NotRunningError, QgaError, UnresponsiveError
-from guest_agent.fleet import Attendance, Outcome, converse, defect
+from guest_agent.fleet import Attendance, converse, defect
 from guest_agent.resync import REPLY_LIMITS, ResyncReport, resync
 from guest_agent.resync_options import reference_of, resync_options
-from guest_agent.resync_outcome import outcome_of
 from guest_agent.watch.news import Stale, WatchedGuest
 
 from .config import Config
@@ -66,15 +65,12 @@ class Resyncing:
         """
         chosen = reference_of(self._config.resync)
         self._host_clock.tell(chosen.warning)
-        reports: list[ResyncReport] = []
 
-        async def work(agent: GuestAgent) -> Outcome:
-            reports.append(await resync(agent, chosen.reference, self._options))
-            return outcome_of(reports[-1])
+        async def work(agent: GuestAgent) -> ResyncReport:
+            return await resync(agent, chosen.reference, self._options)
 
         attendance = Attendance(self._config.timeout, self._patience(stale), touches_clock=True)
-        await converse(lambda: self._channel(stale.guest), work, attendance)
-        return reports[-1]
+        return await converse(lambda: self._channel(stale.guest), work, attendance)
 
     def _patience(self, stale: Stale) -> float:
         """Seconds that are left to wait for the agent. The watcher has waited for it before, and may have in vain."""
