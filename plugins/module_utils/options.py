@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import Any, Callable, Mapping, NamedTuple
 
 from . import wire
@@ -110,16 +111,18 @@ class Range(NamedTuple):
 
 
 _DAY = 86400.0
-RANGES: Mapping[str, Range] = {
-    "timeout": Range(0.05, _DAY, " s"),
-    "wait_timeout": Range(0.0, _DAY, " s"),
-    "tolerance": Range(0.0, 366 * _DAY, " s"),
-    "deadline": Range(0.05, 7 * _DAY, " s"),
-    "concurrency": Range(1, 1000),
-    "utc_offset": Range(-2 * _DAY, 2 * _DAY, " s"),
-    "attempts": Range(1, 100),
-    "samples": Range(1, 1000),
-}
+RANGES: Mapping[str, Range] = MappingProxyType(
+    {
+        "timeout": Range(0.05, _DAY, " s"),
+        "wait_timeout": Range(0.0, _DAY, " s"),
+        "tolerance": Range(0.0, 366 * _DAY, " s"),
+        "deadline": Range(0.05, 7 * _DAY, " s"),
+        "concurrency": Range(1, 1000),
+        "utc_offset": Range(-2 * _DAY, 2 * _DAY, " s"),
+        "attempts": Range(1, 100),
+        "samples": Range(1, 1000),
+    }
+)
 
 
 def check_numbers(params: Params, ranges: Mapping[str, Range] = RANGES) -> None:
