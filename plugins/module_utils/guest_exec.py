@@ -17,9 +17,9 @@ from .waiting import Deadline, pause
 
 # Each question costs the guest a wake-up, and each pause may be what the caller waits for in vain: so a pause is a part
 # of the time that has passed. Seconds.
-_FIRST_PAUSE = 0.002
+_FIRST_PAUSE = 0.004
 _LONGEST_PAUSE = 1.0
-_PART_OF_ELAPSED = 0.125
+_PART_OF_ELAPSED = 0.0625
 
 
 class Program(NamedTuple):

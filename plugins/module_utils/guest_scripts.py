@@ -32,26 +32,8 @@ report() {
 }
 """
 
-# DIRECTORY COMMAND TOKEN LIMIT INPUT ASKS BEFORE SHELL SCRIPT: run a command in a shell.
-#
-# LIMIT: the bytes that are kept of each stream; a command that writes more gets a SIGPIPE. INPUT: the file in the
-# directory that is the command's input, which is emptied behind it; if there is no such name, the input is the script's
-# own. ASKS: not empty, if the command may ask for a password. Then a line in the file "answer" is given to it as its
-# first input, and its own input behind that once there is a file "go". BEFORE: the command whose output is not needed
-# any more.
-#
-# The agent is a daemon, and may lack HOME and a whole PATH. The command leads a session of its own, so that all of it
-# can be ended at once, and the agent's own process group is out of its reach.
-RUN = (
-    r"""
-d=$1 n=$2 t=$3 limit=$4 in=$5 asks=$6 before=$7 sh=$8 cmd=$9
-r=$d/$n
-set -C
-command : >"$r.begun" || exit 97
-set +C
-: >"$r.runner.$$"
-[ -z "$before" ] || { : >"$d/$before.out"; : >"$d/$before.err"; }
-[ -z "$in" ] || exec <"$d/$in"
+# The agent is a daemon, and may lack HOME and a whole PATH.
+ENVIRONMENT = r"""
 for b in /usr/local/sbin /usr/local/bin /usr/sbin /usr/bin /sbin /bin; do
   case :$PATH: in *:$b:*) ;; *) PATH=${PATH:+$PATH:}$b ;; esac
 done
@@ -63,6 +45,29 @@ fi
 export HOME PATH
 cd "$HOME" 2>/dev/null || cd /
 """
+
+# DIRECTORY COMMAND TOKEN LIMIT INPUT ASKS BEFORE SHELL SCRIPT: run a command in a shell.
+#
+# LIMIT: the bytes that are kept of each stream; a command that writes more gets a SIGPIPE. INPUT: the file in the
+# directory that is the command's input, which is emptied behind it; if there is no such name, the input is the script's
+# own. ASKS: not empty, if the command may ask for a password. Then a line in the file "answer" is given to it as its
+# first input, and its own input behind that once there is a file "go". BEFORE: the command whose output is not needed
+# any more.
+#
+# The command leads a session of its own, so that all of it can be ended at once, and the agent's own process group is
+# out of its reach.
+RUN = (
+    r"""
+d=$1 n=$2 t=$3 limit=$4 in=$5 asks=$6 before=$7 sh=$8 cmd=$9
+r=$d/$n
+set -C
+command : >"$r.begun" || exit 97
+set +C
+: >"$r.runner.$$"
+[ -z "$before" ] || { : >"$d/$before.out"; : >"$d/$before.err"; }
+[ -z "$in" ] || exec <"$d/$in"
+"""
+    + ENVIRONMENT
     + _REPORT
     + r"""
 leader=

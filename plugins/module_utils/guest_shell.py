@@ -37,6 +37,7 @@ from .exec_errors import (
 )
 from .guest_exec import Ended, Polling, Program, UnknownProcessError, end_of, execute, outcome, start
 from .guest_files import FileTooLongError, read_file, read_whole, write_file
+from .shell_words import unwrapped
 from .untrusted import visible
 from .waiting import Deadline, pause
 
@@ -172,6 +173,21 @@ class GuestShell:
             await self._end(number, process)
             raise
 
+    async def ask(self, script: str, data: bytes = b"") -> Finished:
+        """Run a short script of ours directly. Its result is as easily lost as a reply, so it has to be one that may be
+        run again.
+
+        :raises CommandTimeoutError: it took too long
+        :raises QgaError: the agent could not be asked
+        """
+        program = Program("/bin/sh", ("-c", guest_scripts.ENVIRONMENT + script, "qga"), data)
+        ended = await execute(self.agent, program, Deadline(self.limits.exec_timeout))
+        if ended is None:
+            raise self._too_slow()
+        if ended.exit_status is None or ended.is_truncated:
+            raise ResultLostError("a short script in the guest was ended before it was done")
+        return Finished(ended.exit_status, ended.output, ended.errors)
+
     async def clean(self) -> None:
         """Remove what is kept in the guest. Should it not answer, it stays there."""
         directory, self._directory = self._directory, None
@@ -205,6 +221,7 @@ class GuestShell:
 
     async def _runner(self, number: str, command: str, data: bytes, asks: bool) -> Program:
         """The program that runs a command. What does not fit into a request is laid down in the guest before."""
+        shell, command = unwrapped(command, self._executable)
         budget = self.limits.request * 4 // 3 - _carried(guest_scripts.RUN)
         if _carried(command) > budget // 2:
             path = await self._lay_down(f"{number}.command", command.encode("utf-8", "surrogateescape"))
@@ -219,7 +236,7 @@ class GuestShell:
         asking = "asks" if asks else ""
         before, self._read = self._read, ""
         return self._script(
-            guest_scripts.RUN, number, limit, input_file, asking, before, self._executable, mark + command, data=data
+            guest_scripts.RUN, number, limit, input_file, asking, before, shell, mark + command, data=data
         )
 
     def _script(self, script: str, number: str, *arguments: str, data: bytes = b"") -> Program:

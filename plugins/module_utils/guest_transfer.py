@@ -29,9 +29,10 @@ _NOWHERE = 47
 # Without a program for it in the guest, the size is all that can be compared.
 _SUM = r"""
 sum() {
-  s=$(wc -c <"$1") && h=$({ sha256sum <"$1" || shasum -a 256 <"$1" || openssl dgst -sha256 -r <"$1"; } 2>/dev/null)
-  s=$((s)) h=${h%% *}
+  h=$({ sha256sum <"$1" || shasum -a 256 <"$1" || openssl dgst -sha256 -r <"$1"; } 2>/dev/null)
+  h=${h%% *}
 }
+size() { s=$(wc -c <"$1") && s=$((s)); }
 """
 
 # A new file gets the mode that any new file gets, one that is there keeps its own. What is no file is written to.
@@ -45,10 +46,10 @@ x=${p%/*}/.qga-$t
 """
 _TAKE_OVER = r"""
 sum "$x"
-if [ "$s" != "$size" ] || { [ "$h" ] && [ "$h" != "$hash" ]; }; then rm -f "$x"; exit 45; fi
+[ "$h" ] || { size "$x"; [ "$s" != "$size" ] || h=$hash; }
+if [ "$h" != "$hash" ]; then rm -f "$x"; exit 45; fi
 if [ -e "$p" ] && ! [ -f "$p" ]; then cat "$x" >"$p"; e=$?; rm -f "$x"; exit $e; fi
-m=$(umask)
-m=$(printf %o $((0666 & ~m)))
+m==rw
 if [ -e "$p" ]; then
   m=$(stat -c %a "$p" 2>/dev/null) || m=600
   chown "$(stat -c %u:%g "$p" 2>/dev/null)" "$x" 2>/dev/null
@@ -83,7 +84,8 @@ _FETCH = (
 case $p in /*) ;; *) p=$PWD/$p ;; esac
 [ -d "$p" ] && exit 46
 [ -e "$p" ] || exit 44
-sum "$p" || exit
+size "$p" || exit
+sum "$p"
 # What has no size, such as the files in /proc, is made anew at each reading.
 [ -s "$p" ] || h=
 printf '%s %s %s\0' "$s" "$h" "$p"
@@ -127,10 +129,10 @@ async def put(shell: GuestShell, source: Source, path: str) -> None:
     values = {"p": path, "t": secrets.token_hex(8), "size": str(source.size), "hash": source.sha256}
     piece = shell.limits.request
     if source.size <= piece // 2:
-        _done(await shell.run(_script(_PUT_WHOLE, values), b"".join(source.pieces(piece))), path)
+        _done(await shell.ask(_script(_PUT_WHOLE, values), b"".join(source.pieces(piece))), path)
         return
     packs = "packs" if _can_be_packed(source) else ""
-    begun = _done(await shell.run(_script(_PUT_BEGIN, {**values, "packs": packs})), path)
+    begun = _done(await shell.ask(_script(_PUT_BEGIN, {**values, "packs": packs})), path)
     names = begun.output.decode("utf-8", "surrogateescape").split("\0")
     if len(names) != len(("temporary", "target", "packed")):
         raise RemoteProtocolError("the guest's shell did not say where the file is to be written")
@@ -140,10 +142,10 @@ async def put(shell: GuestShell, source: Source, path: str) -> None:
         async with GuestFile(shell.agent, temporary + ".z" if packed else temporary, "wb", piece) as file:
             for data in _packed(source, piece) if packed else source.pieces(piece):
                 await file.write(data)
-        _done(await shell.run(_script(_PUT_END, values)), path)
+        _done(await shell.ask(_script(_PUT_END, values)), path)
     except BaseException:
         with contextlib.suppress(QgaError):
-            await shell.run(_script(_PUT_GIVE_UP, values))
+            await shell.ask(_script(_PUT_GIVE_UP, values))
         raise
 
 
@@ -155,7 +157,7 @@ async def fetch(shell: GuestShell, path: str, target: BinaryIO) -> None:
     :raises QgaError: as :meth:`GuestShell.run` and :class:`GuestFile` do
     """
     most = shell.limits.reply
-    read = _done(await shell.run(_script(_FETCH, {"p": path, "most": str(most // 2)})), path)
+    read = _done(await shell.ask(_script(_FETCH, {"p": path, "most": str(most // 2)})), path)
     head, _nul, content = read.output.partition(b"\0")
     found = _HEAD.match(head.decode("utf-8", "surrogateescape"))
     if found is None:

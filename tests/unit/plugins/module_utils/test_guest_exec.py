@@ -141,8 +141,8 @@ class TestWaitingForAnEnd:
         assert line.slept[0] <= 0.005
         assert line.slept[:-1] == sorted(line.slept[:-1])
         assert 0.5 < max(line.slept) <= 1.0
-        # A second of a command costs a few dozen questions, a minute a hundred.
-        assert len(line.slept) < 150
+        # A second of a command costs a few dozen questions, a minute less than two hundred.
+        assert len(line.slept) < 180
 
     def test_does_not_wait_much_longer_than_the_program_runs(self, line: TimeLine) -> None:
         begun = line.monotonic()

@@ -162,7 +162,7 @@ class TestPutting:
             temporary.write_bytes(b"y" * len(MUCH))
             return reply
 
-        here.machine.faults[("guest-file-close", 1)] = damage
+        here.machine.faults[("guest-file-close", 0)] = damage
         with pytest.raises(FileTransferError, match="its checksum in the guest is another"):
             here.put(MUCH, here.files / "file")
         assert (here.files / "file").read_text() == "old"
