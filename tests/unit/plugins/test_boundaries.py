@@ -7,10 +7,12 @@
 from __future__ import annotations
 
 import ast
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).parents[3]
 # All that runs on a controller or a hypervisor.
@@ -19,6 +21,8 @@ SOURCES = sorted(
     for directory in ("plugins", "extensions/eda/plugins", "roles/resync_on_resume/files")
     for path in (ROOT / directory).rglob("*.py")
 )
+
+PROTOCOL = "plugins/module_utils"
 
 SETTING_A_CLOCK = {"clock_settime", "clock_settime_ns", "settimeofday", "adjtimex", "ntp_adjtime", "stime", "adjtime"}
 RUNNING_A_PROGRAM = {
@@ -64,6 +68,46 @@ class TestNoFile:
 
     def test_can_interpret_text(self, path: Path) -> None:
         assert uses(path, INTERPRETING_TEXT) == []
+
+
+def imported(path: Path) -> set[str]:
+    """The modules that a file names in its imports; those beside it with their dots."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            module = "." * node.level + (node.module or "")
+            found.update([module] if node.module else (module + alias.name for alias in node.names))
+    return found
+
+
+def importers(package: str) -> set[str]:
+    """The files of the protocol that import a package, or one in it."""
+    return {
+        str(path.relative_to(ROOT / PROTOCOL))
+        for path in (ROOT / PROTOCOL).rglob("*.py")
+        if any(name.partition(".")[0] == package for name in imported(path))
+    }
+
+
+class TestTheProtocol:
+    def test_meets_ansible_in_one_file(self) -> None:
+        assert importers("ansible") == {"module.py"}
+        assert importers("ansible_collections") == set()
+
+    @pytest.mark.parametrize("package", ["libvirt", "libvirt_qemu"])
+    def test_meets_libvirt_in_one_file(self, package: str) -> None:
+        assert importers(package) == {"channels/hypervisor.py"}
+
+    @pytest.mark.parametrize("role", ["extended_agent", "resync_on_resume"])
+    def test_goes_with_a_role_whole_and_with_nothing_foreign(self, role: str) -> None:
+        shipped = yaml.safe_load((ROOT / "roles" / role / "vars/main.yml").read_text())[f"{role}_shared_files"]
+        names = {name for file in shipped for name in imported(ROOT / PROTOCOL / file)}
+        beside = {name.lstrip(".").replace(".", "/") + ".py" for name in names if name.startswith(".")}
+        foreign = {name.partition(".")[0] for name in names if not name.startswith(".")}
+        assert {Path(name).name for name in beside} <= {Path(name).name for name in shipped}
+        assert foreign <= sys.stdlib_module_names | {"libvirt", "libvirt_qemu"}
 
 
 def test_the_kernels_clock_is_asked_in_one_place_and_only_to_tell() -> None:
