@@ -30,6 +30,7 @@ from tests.support.resync_service_process import ResyncServiceProcess
 from tests.support.rulebook import Rulebook
 from tests.vm.errors import VmError
 from tests.vm.guest import Guest
+from tests.vm.naps import Nap, save_and_restore, save_managed_and_start, suspend_and_resume
 from tests.vm.witness import Exchange
 
 # At least this long, and up to a second more by chance: virsh's error is where in a second it happens to be called.
@@ -235,22 +236,6 @@ def _rulebook(guest: Guest) -> Iterator[None]:
 # ------------------------------------------------------------------------------------------ every kind, again and again
 
 
-def _suspended(guest: Guest) -> None:
-    guest.suspend()
-    time.sleep(ASLEEP_S)
-    guest.resume()
-
-
-def _saved(guest: Guest) -> None:
-    guest.save()
-    guest.restore()
-
-
-def _managed(guest: Guest) -> None:
-    guest.managed_save()
-    guest.start()
-
-
 def _reverted(guest: Guest) -> None:
     guest.revert(SNAPSHOT)
 
@@ -280,10 +265,10 @@ def _as_it_is(_guest: Guest, _service: ResyncServiceProcess) -> Iterator[None]:
 _Around = Callable[[Guest, ResyncServiceProcess], AbstractContextManager[None]]
 
 # What happens, around all of its times, and what the service is to make of it. The reset is last: the guest boots.
-_KINDS: Sequence[tuple[str, Callable[[Guest], None], _Around, Mapping[str, str]]] = (
-    ("suspend/resume", _suspended, _as_it_is, {"cause": "resumed", "result": "corrected"}),
-    ("save/restore", _saved, _as_it_is, {"cause": "restored", "result": "corrected"}),
-    ("managed save/start", _managed, _as_it_is, {"cause": "restored", "result": "corrected"}),
+_KINDS: Sequence[tuple[str, Nap, _Around, Mapping[str, str]]] = (
+    ("suspend/resume", suspend_and_resume, _as_it_is, {"cause": "resumed", "result": "corrected"}),
+    ("save/restore", save_and_restore, _as_it_is, {"cause": "restored", "result": "corrected"}),
+    ("managed save/start", save_managed_and_start, _as_it_is, {"cause": "restored", "result": "corrected"}),
     ("snapshot revert", _reverted, _with_snapshot, {"cause": "reverted", "result": "corrected"}),
     ("reset", _reset, _as_it_is, {"cause": "reset", "result": "not_needed"}),
 )
@@ -293,7 +278,7 @@ def _kind(
     guest: Guest,
     service: ResyncServiceProcess,
     name: str,
-    happen: Callable[[Guest], None],
+    happen: Nap,
     around: _Around,
     wanted: Mapping[str, str],
     say: Callable[[str], None],

@@ -30,6 +30,7 @@ from tests.support.moments import CLOSING, READING, STEPPING, Moment, at
 from tests.support.side_by_side import SharedGuest, jitter, side_by_side
 from tests.support.simulated_fleet import Profile, SimulatedFleet
 from tests.support.simulated_guest import EXTENDED_COMMANDS, STOCK_COMMANDS, GuestClock, SimulatedGuest, TimeLine
+from tests.support.until import until
 
 BEHIND_NS = -10 * SECOND_NS
 TOLERANCE_NS = 100_000_000
@@ -123,13 +124,6 @@ def run_plainly(guest: Guest, path: Path, host_ns: int = 0) -> dict[str, Any]:
     return entry
 
 
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
 # ---------------------------------------------------------------------------------------------- the module is killed
 
 
@@ -182,7 +176,7 @@ def test_the_module_is_killed_while_its_step_or_the_reply_to_it_lies_in_the_chan
             held.wait()
             run.kill()
         held.release()
-        until(lambda: guest.steps() == steps + 1)
+        until(lambda: guest.steps() == steps + 1, "the step was not carried out", PATIENCE_SECONDS)
         rerun = run_plainly(guest, path)
         assert guest.steps() == steps + 1 + rerun["attempts"]
         # A difference is right however late it comes; a time may have grown old.

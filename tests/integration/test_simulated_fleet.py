@@ -13,7 +13,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -26,6 +26,7 @@ from tests.support.collection import ROOT
 from tests.support.fake_agent import MILLISECOND_NS, SECOND_NS
 from tests.support.simulated_fleet import Profile, SimulatedFleet, SimulatedFleetError, named, profiles
 from tests.support.simulated_fleet.faults import FAULTS, GARBAGE, REPLIES_BEFORE_HANGING_UP, SLOW_SECONDS
+from tests.support.until import until
 
 COUNT = 50
 SECONDS = 10.0
@@ -49,13 +50,6 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimulatedFleet]:
     usual = named(profiles(COUNT - len(SPECIAL), 1, stock=0.4), hosts=3)
     with SimulatedFleet(tmp_path_factory.mktemp("fleet"), {**usual, **SPECIAL}) as running:
         yield running
-
-
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + SECONDS
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come to pass"
-        time.sleep(0.005)
 
 
 @contextmanager
@@ -305,6 +299,10 @@ def is_alive(pid: int) -> bool:
     return Path(f"/proc/{pid}").exists()
 
 
+def is_zombie(pid: int) -> bool:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+
+
 def test_stopping_leaves_no_process_and_no_socket(tmp_path: Path) -> None:
     directory = tmp_path / "made" / "for it"
     with SimulatedFleet(directory, {"host1/guest1": Profile(), "guest2": Profile(fault="refuses")}) as running:
@@ -337,7 +335,7 @@ def test_it_goes_with_who_started_it(tmp_path: Path) -> None:
         assert starter.stdout is not None
         pid = int(starter.stdout.readline())
         starter.kill()
-    until(lambda: not is_alive(pid) or Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z")
+    until(lambda: not is_alive(pid) or is_zombie(pid), "the program has not ended")
     assert not (tmp_path / "fleet").exists()
 
 
@@ -346,7 +344,7 @@ def test_its_sockets_go_however_it_ends(tmp_path: Path, number: signal.Signals) 
     with SimulatedFleet(tmp_path / "fleet", {"host1/guest1": Profile()}) as running:
         os.kill(running.pid, number)
         with pytest.raises(SimulatedFleetError, match="has ended"):
-            until(lambda: running.truths() == {})
+            until(lambda: running.truths() == {}, "there are guests left")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -370,7 +368,7 @@ def test_a_name_that_is_none_is_refused_at_once(tmp_path: Path) -> None:
 def test_it_tells_what_it_costs(fleet: SimulatedFleet) -> None:
     before = fleet.cpu_seconds()
     with Client(fleet.path("extended")) as client:
-        until(lambda: client.ask(GET_CLOCK)["return"] and fleet.cpu_seconds() > before)
+        until(lambda: client.ask(GET_CLOCK)["return"] and fleet.cpu_seconds() > before, "it takes no time")
     assert 1_000 < fleet.resident_kib() < 200_000
 
 

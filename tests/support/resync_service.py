@@ -16,8 +16,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import Any
@@ -25,6 +24,7 @@ from typing import Any
 import yaml
 
 from tests.support.logfmt import Line, parse
+from tests.support.until import until
 
 ROOT = Path(__file__).resolve().parents[2]
 ROLE = ROOT / "roles" / "resync_on_resume"
@@ -75,14 +75,6 @@ def module(name: str, package: str = PACKAGE) -> ModuleType:
     if parent not in sys.path:
         sys.path.insert(0, parent)
     return importlib.import_module(f"{package}.{name}")
-
-
-def until(condition: Callable[[], bool], what: str, seconds: float = START_SECONDS) -> None:
-    """Wait for it; ``what`` it is for the one who reads that it never came."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"{what} did not come to pass"
-        time.sleep(0.005)
 
 
 class ServiceProcess:
@@ -153,7 +145,7 @@ class ServiceProcess:
             assert self.process.poll() is None, self.read_log()
             return self.read_log().count(f"{event} ") >= count and len(self.lines(event)) >= count
 
-        until(is_there, f"{count} of {event}", seconds)
+        until(is_there, f"{event} was not said {count} times", seconds)
         return self.lines(event)
 
     def resident_kib(self) -> int:

@@ -13,7 +13,8 @@ from types import TracebackType
 from typing import Any
 
 from tests.support.logfmt import parse
-from tests.support.resync_service import ServiceProcess, until
+from tests.support.resync_service import ServiceProcess
+from tests.support.until import until
 
 
 class SaidLine:
@@ -78,7 +79,7 @@ class ResyncServiceProcess:
             return len(self.said(event, since, **fields)) >= count
 
         try:
-            until(are_there, f"{count} of {event} with {fields}", seconds)
+            until(are_there, f"{event} was not said {count} times with {fields}", seconds)
         except AssertionError as error:
             raise AssertionError(f"{error}, but:\n{self._process.read_log()}") from None
         return self.said(event, since, **fields)[count - 1]

@@ -16,9 +16,10 @@ from typing import Any
 from tests.support.fake_hypervisor import SYSTEM_ERROR
 from tests.support.fake_libvirt import LibvirtError
 from tests.support.logfmt import Line, parse
-from tests.support.resync_service import module, until
+from tests.support.resync_service import module
 from tests.support.simulated_fleet import Profile
 from tests.support.simulated_hypervisor import SimulatedHypervisor
+from tests.support.until import until
 
 SECOND_NS = 1_000_000_000
 BEHIND_NS = 20 * SECOND_NS
@@ -87,7 +88,10 @@ class Served:
         return [line for line in map(parse, whole) if line.event == event]
 
     def wait_for(self, event: str, count: int = 1) -> list[dict[str, str]]:
-        until(lambda: len(self.lines(event)) >= count, f"{count} of {event} in {self._written.getvalue()!r}")
+        until(
+            lambda: len(self.lines(event)) >= count,
+            lambda: f"{event} was not said {count} times in {self._written.getvalue()!r}",
+        )
         return [line.fields for line in self.lines(event)]
 
     def records(self, count: int) -> list[dict[str, str]]:
@@ -97,7 +101,9 @@ class Served:
         return found
 
     def record_of(self, name: str) -> dict[str, str]:
-        until(lambda: any(line.fields["guest"] == name for line in self.lines("resync")), f"a record of {name}")
+        until(
+            lambda: any(line.fields["guest"] == name for line in self.lines("resync")), f"there is no record of {name}"
+        )
         (found,) = (line.fields for line in self.lines("resync") if line.fields["guest"] == name)
         return found
 

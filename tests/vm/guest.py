@@ -21,7 +21,7 @@ import libvirt
 import libvirt_qemu
 
 from tests.vm import libvirtd
-from tests.vm.domain_xml import METADATA_URI, GuestFiles, domain_xml
+from tests.vm.domain_xml import AGENT_PORT, METADATA_URI, GuestFiles, domain_xml
 from tests.vm.errors import VmError
 from tests.vm.image import Image
 from tests.vm.paths import state_dir
@@ -118,6 +118,12 @@ class Guest:
     @property
     def is_running(self) -> bool:
         return self._state() == int(libvirt.VIR_DOMAIN_RUNNING)
+
+    @property
+    def agent_is_connected(self) -> bool:
+        """Whether somebody in the guest has the agent's channel open, by libvirt's word."""
+        target = ET.fromstring(self._domain.XMLDesc()).find(f"./devices/channel/target[@name='{AGENT_PORT}']")
+        return target is not None and target.get("state") == "connected"
 
     @property
     def state(self) -> str:

@@ -16,8 +16,7 @@ import os
 import signal
 import threading
 import time
-import xml.etree.ElementTree as ET
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +27,9 @@ from tests.support.correction import claims, suspend_and_resume
 from tests.support.faults import Ledger
 from tests.support.held_module import HeldModule, Stop
 from tests.support.moments import CONNECTION, IDENTITY, LISTING, READING, STEPPING, Moment
+from tests.support.until import until
 from tests.vm import libvirtd
 from tests.vm.deployment import STOCK_UNIT, UNIT, main_pid
-from tests.vm.domain_xml import AGENT_PORT
 from tests.vm.errors import VmError
 from tests.vm.guest import BOOT_DEADLINE_S, Guest
 
@@ -108,13 +107,6 @@ def assert_no_lie(guest: Guest, entry: Mapping[str, Any]) -> None:
         assert abs(after.offset_ns) < NEAR_NS
 
 
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
 def until_set(guest: Guest) -> None:
     """Until the guest's clock is nearly right, which may happen while it is looked at."""
 
@@ -123,7 +115,7 @@ def until_set(guest: Guest) -> None:
             return abs(guest.witness.offset(2).offset_ns) < SECOND_NS
         return False
 
-    until(is_set)
+    until(is_set, "the clock was not set", PATIENCE_SECONDS)
 
 
 # ----------------------------------------------------------------------------------------------- the daemon is killed
@@ -355,14 +347,8 @@ def kill_in(guest: Guest, unit: str, pid: int) -> None:
         guest.ask("guest-exec", path="/bin/sh", arg=["-c", f"kill -KILL {pid}"])
     if unit == UNIT:
         deadline = time.monotonic() + AWAY_SECONDS
-        while is_connected(guest) and time.monotonic() < deadline:
+        while guest.agent_is_connected and time.monotonic() < deadline:
             time.sleep(0.01)
-
-
-def is_connected(guest: Guest) -> bool:
-    """Whether somebody in the guest has the agent's channel open, by libvirt's word."""
-    channel = ET.fromstring(guest._domain.XMLDesc()).find(f"./devices/channel/target[@name='{AGENT_PORT}']")
-    return channel is not None and channel.get("state") == "connected"
 
 
 def settle(guest: Guest) -> None:
@@ -375,7 +361,7 @@ def settle(guest: Guest) -> None:
         except (libvirt.libvirtError, KeyError):
             return False
 
-    until(answers)
+    until(answers, "the agent does not answer", PATIENCE_SECONDS)
 
 
 @pytest.mark.parametrize("phase", AWAY_AT)

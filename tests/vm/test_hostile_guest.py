@@ -17,7 +17,6 @@ import io
 import socket
 import tarfile
 import time
-import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -34,6 +33,7 @@ from tests.hostile.tricks import INFO, LIBVIRT, RESYNC, TRICKS, Trick
 from tests.hostile.victims import Victim
 from tests.support.ansible_run import run_tasks
 from tests.support.collection import ROOT
+from tests.support.until import until
 from tests.vm.domain_xml import AGENT_PORT, WITNESS_PORT, GuestFiles
 from tests.vm.guest import Guest
 from tests.vm.paths import state_dir
@@ -46,7 +46,6 @@ HONEST = "none, by the extended agent"
 _ORDER_SECONDS = 60.0
 # What is sent while nobody has the port open is lost, and has to be sent again.
 _ANSWER_SECONDS = 5.0
-_POLL_SECONDS = 0.02
 # Beyond any of its own, in case nobody tells it to end.
 _LONGEST_PLAY_SECONDS = 900
 
@@ -94,9 +93,8 @@ _CHOSEN = [trick for trick in TRICKS if trick.name in PLAYED.get(trick.work, ())
 class Stage:
     """Where the tricks are played: ``play`` returns when the agent in the guest is that of the trick."""
 
-    def __init__(self, guest: Guest, domain: libvirt.virDomain) -> None:
+    def __init__(self, guest: Guest) -> None:
         self.guest = guest
-        self._domain = domain
         self._path = GuestFiles(state_dir() / "guests" / guest.name).witness
         self._control = socket.socket(socket.AF_UNIX)
 
@@ -123,9 +121,9 @@ class Stage:
         # QEMU tells of a port's changes once a second at most: libvirt must see that it was closed, or it would go on
         # as with the agent before.
         self._order("rest", b"resting")
-        self._await_channel("disconnected")
+        until(lambda: not self.guest.agent_is_connected, "libvirt does not say that the agent is gone", _ORDER_SECONDS)
         self._order(f"play {trick.work} {trick.name}", b"playing")
-        self._await_channel("connected")
+        until(lambda: self.guest.agent_is_connected, "libvirt does not say that the agent is there", _ORDER_SECONDS)
 
     def _order(self, order: str, expected: bytes) -> None:
         """At first it is still the witness that answers, or nobody, and the order is lost."""
@@ -143,17 +141,6 @@ class Stage:
             while not said.endswith(expected + b"\n"):
                 said += self._control.recv(4096)
         return said.rpartition(b"\n")[0].rpartition(b"\n")[2]
-
-    def _await_channel(self, state: str) -> None:
-        deadline = time.monotonic() + _ORDER_SECONDS
-        while self._channel_state() != state:
-            assert time.monotonic() < deadline, f"libvirt does not say that the agent is {state}"
-            time.sleep(_POLL_SECONDS)
-
-    def _channel_state(self) -> str | None:
-        target = ET.fromstring(self._domain.XMLDesc(0)).find(f"devices/channel/target[@name='{AGENT_PORT}']")
-        assert target is not None
-        return target.get("state")
 
 
 def _packed() -> str:
@@ -196,13 +183,12 @@ def _play(victim: Victim, stage: Stage, trick: Trick) -> Verdict:
 @pytest.fixture(scope="module")
 def verdicts(
     guest: Guest,
-    connection: libvirt.virConnect,
     libvirtd: int,  # noqa: ARG001  # as it was before
     records: Records,
 ) -> dict[str, Verdict]:
     """What came of each trick, without a reboot in between."""
     found = {}
-    with Victim() as victim, Stage(guest, connection.lookupByName(NAME)) as stage:
+    with Victim() as victim, Stage(guest) as stage:
         for work in (RESYNC, INFO):
             # With these, libvirt itself is imported.
             (honest,) = (trick for trick in TRICKS if trick.work == work and trick.name == HONEST)

@@ -7,25 +7,22 @@
 from __future__ import annotations
 
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
-import libvirt
 import pytest
 
 from tests.support.resync_service_process import ResyncServiceProcess, SaidLine
+from tests.support.until import until
 from tests.vm import libvirtd
 from tests.vm.guest import Guest
+from tests.vm.naps import ASLEEP_S, Nap, save_and_restore, save_managed_and_start, suspend_and_resume
 
 TOLERANCE_NS = 100_000_000
 # The witness reads later, and the guest's clock drifts.
 RIGHT_NS = 5_000_000
 TIMES = 3
 SNAPSHOT = "before"
-ASLEEP_S = 0.5
-
-Nap = Callable[[Guest], None]
 
 
 @pytest.fixture(scope="module")
@@ -40,22 +37,6 @@ def service(extended_guest: Guest) -> Iterator[ResyncServiceProcess]:
 def sleeper(request: pytest.FixtureRequest) -> Guest:
     guest: Guest = request.getfixturevalue("extended_guest" if request.param == "extended" else "guest")
     return guest
-
-
-def suspend_and_resume(guest: Guest) -> None:
-    guest.suspend()
-    time.sleep(ASLEEP_S)
-    guest.resume()
-
-
-def save_and_restore(guest: Guest) -> None:
-    guest.save()
-    guest.restore()
-
-
-def save_managed_and_start(guest: Guest) -> None:
-    guest.managed_save()
-    guest.start()
 
 
 def revert(guest: Guest) -> None:
@@ -124,7 +105,7 @@ def test_a_guest_that_is_paused_while_its_agent_is_away_is_done_when_it_runs_aga
     service: ResyncServiceProcess, guest: Guest
 ) -> None:
     guest.sh("systemd-run --quiet --collect --no-block sh -c 'systemctl stop qemu-guest-agent'")
-    wait_until(lambda: not is_connected(guest), "the agent is still connected")
+    until(lambda: not guest.agent_is_connected, "the agent is still connected")
     since = len(service.lines)
     suspend_and_resume(guest)
     guest.suspend()
@@ -190,16 +171,4 @@ def test_the_metrics_tell_the_same(service: ResyncServiceProcess) -> None:
         lines = Path(service.metrics_file).read_text().splitlines()
         return sum(int(float(line.rpartition(" ")[2])) for line in lines if line.startswith("qga_resync_total{"))
 
-    wait_until(lambda: counted() == said, "the metrics do not count what was said")
-
-
-def is_connected(guest: Guest) -> bool:
-    xml = libvirt.open(guest.uri).lookupByName(guest.name).XMLDesc(0)
-    return "name='org.qemu.guest_agent.0' state='connected'" in xml
-
-
-def wait_until(condition: Callable[[], bool], otherwise: str, seconds: float = 30.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, otherwise
-        time.sleep(0.1)
+    until(lambda: counted() == said, "the metrics do not count what was said")

@@ -24,6 +24,8 @@ from ansible_collections.qemu.guest_agent.tests.support.extended_agent import Ex
 from ansible_collections.qemu.guest_agent.tests.support.fake_agent import SocketServer, listen_unix
 from ansible_collections.qemu.guest_agent.tests.support.stock_agent import StockAgent
 
+from tests.support.until import until
+
 # Patience is shorter than in a guest, so that the tests are quick.
 QUICK = {"slow_seconds": 0.1, "alive_seconds": 0.4, "reply_seconds": 3.0, "start_seconds": 0.3}
 HOST_NAME = b'{"execute": "guest-get-host-name"}'
@@ -44,13 +46,6 @@ def time_commands_live(client: Client) -> bool:
     updated = client.execute("guest-update-time", seconds=1, relative=True)
     info = client.execute("guest-info")
     return all("return" in reply for reply in (ping, clock, updated, info))
-
-
-def until(condition: Callable[[], bool], seconds: float = 5.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come to pass"
-        time.sleep(0.02)
 
 
 class Scripted:
@@ -133,7 +128,7 @@ def test_a_killed_stock_agent_is_reported_and_a_new_one_is_found(tmp_path: Path)
             assert "return" in client.ask(HOST_NAME)
             known = client.execute("guest-info")["return"]
             os.kill(first.pid, signal.SIGKILL)
-            until(lambda: "error" in client.ask(HOST_NAME))
+            until(lambda: "error" in client.ask(HOST_NAME), "the stock agent still answers")
             assert time_commands_live(client)
             assert client.execute("guest-info")["return"] == known
             with StockAgent() as second:
@@ -172,7 +167,7 @@ def test_a_stopped_stock_agent_is_noticed_and_comes_back() -> None:
             assert time.monotonic() - began < 2
             assert time_commands_live(client)
             assert "busy" in client.ask(HOST_NAME)["error"]["desc"]
-        until(lambda: "return" in client.ask(HOST_NAME))
+        until(lambda: "return" in client.ask(HOST_NAME), "the stock agent does not answer")
         assert client.is_quiet(0.3), "the late reply to the abandoned request came through"
 
 
@@ -222,7 +217,7 @@ def test_a_new_client_does_not_wait_for_a_hanging_request_of_the_one_before() ->
                 assert time_commands_live(client)
                 assert client.is_quiet(0.2)
         with Client(agent.socket) as client:
-            until(lambda: "return" in client.execute("guest-get-timezone"))
+            until(lambda: "return" in client.execute("guest-get-timezone"), "the stock agent does not answer")
             assert client.is_quiet(0.3)
 
 
@@ -460,7 +455,7 @@ def test_a_thousand_reconnects_leak_no_descriptor() -> None:
                     client.send(HOST_NAME)
         with Client(agent.socket) as client:
             client.sync(1)
-        until(lambda: agent.descriptors() <= before)
+        until(lambda: agent.descriptors() <= before, "it keeps descriptors")
 
 
 def test_an_idle_agent_sleeps() -> None:

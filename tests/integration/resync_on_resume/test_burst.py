@@ -12,8 +12,9 @@ from pathlib import Path
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support.logfmt import Line
-from tests.support.resync_service import ServiceProcess, until
+from tests.support.resync_service import ServiceProcess
 from tests.support.simulated_fleet import named, profiles
+from tests.support.until import until
 
 COUNT = 200
 SEED = 20261124
@@ -35,7 +36,7 @@ def test_200_guests_that_are_restored_in_the_same_second_are_all_corrected_each_
         service.ask("restore", list(fleet))
         lines = service.wait_for("resync", COUNT, SECONDS)
         # They are written a while behind the last of them: what would be told twice has been told by then.
-        until(lambda: metrics.exists() and ALL_CORRECTED in metrics.read_text(), "all of them in the metrics")
+        until(lambda: metrics.exists() and ALL_CORRECTED in metrics.read_text(), "not all of them are in the metrics")
         assert {(line.fields["cause"], line.fields["result"]) for line in lines} == {("restored", "corrected")}
         assert Counter(line.fields["guest"] for line in lines) == dict.fromkeys(fleet, 1)
         truths = service.ask("truths")

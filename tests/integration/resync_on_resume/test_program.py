@@ -18,9 +18,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.resync_service import PROGRAM, ServiceProcess, package_parent, until
+from tests.support.resync_service import PROGRAM, ServiceProcess, package_parent
 from tests.support.simulated_fleet import Profile
 from tests.support.small_disk import SmallDisk, may_be_mounted
+from tests.support.until import until
 
 SECOND_NS = 1_000_000_000
 BEHIND = Profile(offset_ns=-20 * SECOND_NS)
@@ -149,7 +150,7 @@ def test_a_signal_ends_it_at_once_with_0_and_the_metrics_are_written(tmp_path: P
         service.ask("silence", "web2")
         service.ask("resume", ["web1", "web2"])
         service.wait_for("resync")
-        until(lambda: service.ask("is_asked", "web2"), "a command to the one that never answers")
+        until(lambda: service.ask("is_asked", "web2"), "the one that never answers was not asked")
         signalled = time.monotonic()
         service.process.send_signal(number)
         assert service.process.wait(20) == 0
@@ -191,7 +192,7 @@ def test_systemd_is_told_that_it_is_ready_what_it_does_that_it_lives_and_that_it
 
 def test_in_the_journal_lines_have_priorities(tmp_path: Path) -> None:
     with ServiceProcess(tmp_path, REAL, environment={"JOURNAL_STREAM": "8:12345"}) as service:
-        until(lambda: service.read_log().count("\n") == 2, "two lines")
+        until(lambda: service.read_log().count("\n") == 2, "there are not two lines")
         watching, lost = sorted(service.read_log().splitlines(), reverse=True)
         assert service.stop() == 0
     assert watching == "<6>watching uri=test:///default running=1"
@@ -204,7 +205,7 @@ def test_idle_it_takes_next_to_nothing(tmp_path: Path) -> None:
         with ServiceProcess(tmp_path, f"{REAL}[metrics]\nfile = {tmp_path}/qga.prom\n") as service:
             service.wait_for("watching")
             service.wait_for("lost")
-            until((tmp_path / "qga.prom").exists, "the metrics")
+            until((tmp_path / "qga.prom").exists, "there are no metrics")
             woken, busy = service.wakeups(), service.cpu_seconds()
             time.sleep(QUIET_SECONDS)
             woken, busy = service.wakeups() - woken, service.cpu_seconds() - busy
@@ -245,7 +246,10 @@ def test_a_full_disk_is_said_once_and_the_metrics_are_written_when_there_is_room
             filled.unlink()
             service.ask("resume", names[2:])
             said = [line.fields["message"] for line in service.wait_for("metrics", 2)]
-            until(lambda: 'corrected",code=""} 3\n' in (disk.content / "qga.prom").read_text(), "all three")
+            until(
+                lambda: 'corrected",code=""} 3\n' in (disk.content / "qga.prom").read_text(),
+                "not all are counted",
+            )
             assert service.stop() == 0
     assert said == ["cannot be written: No space left on device", "is written again"]
     assert os.listdir(tmp_path / "disk") == []

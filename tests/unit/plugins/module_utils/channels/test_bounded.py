@@ -20,6 +20,7 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils.channels.bounded 
 from ansible_collections.qemu.guest_agent.plugins.module_utils.waiting import Deadline
 
 from tests.support.blocking import Blocking
+from tests.support.until import until
 
 NAME = "worker under test"
 SHORT = 0.05  # s; the limits are tested with real threads
@@ -53,13 +54,6 @@ def hanging(until: threading.Event) -> Callable[[], None]:
         until.wait(30.0)
 
     return hang
-
-
-def wait_until(is_so: Callable[[], bool]) -> None:
-    deadline = Deadline(5.0)
-    while not is_so():
-        assert not deadline.expired()
-        time.sleep(0.001)
 
 
 class TestACall:
@@ -170,7 +164,7 @@ class TestALimit:
                 is_over = super().expired()
                 if is_over and not released.is_set():
                     released.set()
-                    wait_until(lambda: bool(begun))
+                    until(lambda: bool(begun), "it does not begin")
                 return is_over
 
         monkeypatch.setattr(module, "Deadline", JustMissed)
@@ -236,7 +230,7 @@ class TestAWorker:
         time.sleep(SHORT)
         assert worker.are_stuck(SHORT)
         released.set()
-        wait_until(lambda: not worker.are_stuck(SHORT))
+        until(lambda: not worker.are_stuck(SHORT), "it stays stuck")
 
 
 def open_descriptors() -> set[str]:

@@ -35,10 +35,10 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils.errors import (
     PermissionDeniedError,
     QgaError,
 )
-from ansible_collections.qemu.guest_agent.plugins.module_utils.waiting import Deadline
 
 from tests.support.blocking import Blocking
 from tests.support.fake_libvirt import FakeLibvirt, LibvirtError
+from tests.support.until import until
 
 URI = "qemu:///system"
 SHORT = 0.05  # s; threads are real here
@@ -74,13 +74,6 @@ def released() -> Iterator[threading.Event]:
     event.set()
 
 
-def wait_until(is_so: Callable[[], bool]) -> None:
-    deadline = Deadline(5.0)
-    while not is_so():
-        assert not deadline.expired()
-        time.sleep(0.001)
-
-
 class Jobs:
     """Jobs that hang until they are let go of, and what became of them."""
 
@@ -111,7 +104,7 @@ class Jobs:
     def let_go(self, *names: str) -> None:
         for name in names:
             self._let_go[name].set()
-            wait_until(lambda name=name: name in self.ended)
+            until(lambda name=name: name in self.ended, f"{name} does not end")
 
     def let_all_go(self) -> None:
         for event in self._let_go.values():
@@ -119,7 +112,7 @@ class Jobs:
 
     def settle(self, *begun: str) -> None:
         """These and no others have begun, and no other begins."""
-        wait_until(lambda: len(self.begun) >= len(begun))
+        until(lambda: len(self.begun) >= len(begun), "they do not begin")
         time.sleep(SHORT)
         assert sorted(self.begun) == sorted(begun)
 
@@ -143,7 +136,7 @@ class TestThreads:
         for number in range(5):
             jobs.submit(PROVEN, str(number))
             jobs.let_go(str(number))
-            wait_until(lambda: line.load == 0)
+            until(lambda: line.load == 0, "the line is still busy")
         assert len(jobs.threads) == 1
         (thread,) = jobs.threads
         assert thread.daemon, "one that hangs keeps nobody from exiting"
@@ -192,7 +185,7 @@ class TestThreads:
         time.sleep(SHORT)
         assert line.are_stuck(SHORT)
         jobs.let_go("a")
-        wait_until(lambda: not line.are_stuck(SHORT))
+        until(lambda: not line.are_stuck(SHORT), "it stays stuck")
 
     def test_a_shared_line_is_given_the_time_by_which_libvirts_own_limits_are_late(self, line: Line) -> None:
         time.sleep(SHORT)
@@ -261,7 +254,7 @@ class TestLanes:
         for number in range(20):
             line.submit(lane, lambda number=number: ran.append(number))
         line.close()
-        wait_until(lambda: line.load == 0)
+        until(lambda: line.load == 0, "the line is still busy")
         assert ran == list(range(20))
 
     def test_all_that_was_submitted_is_done_in_the_end(self, line: Line) -> None:
@@ -269,7 +262,7 @@ class TestLanes:
         for number in range(50):
             for lane in (SUSPECT, NEW, PROVEN):
                 line.submit(lane, lambda what=(lane, number): ran.append(what))
-        wait_until(lambda: len(ran) == 150)
+        until(lambda: len(ran) == 150, "not all ran")
         assert len(set(ran)) == 150
 
 
@@ -346,10 +339,10 @@ class TestTheConnection:
         found: list[Any] = []
         for _call in range(5):
             line.submit(PROVEN, lambda: found.append(line.connection()))
-        wait_until(lambda: fake.uris == [URI])
+        until(lambda: fake.uris == [URI], "nobody connects")
         time.sleep(SHORT)
         fake.open_waits_for.set()
-        wait_until(lambda: len(found) == 5)
+        until(lambda: len(found) == 5, "not all have a line")
         assert fake.uris == [URI]
         assert found == [fake.connections[0]] * 5
 
@@ -423,7 +416,7 @@ class TestAHypervisor:
         third.submit(NEW, "a", "b")
         assert hypervisor.line() is hypervisor.lines[1]
         first.let_all_go()
-        wait_until(lambda: hypervisor.line() is hypervisor.lines[0])
+        until(lambda: hypervisor.line() is hypervisor.lines[0], "the first line is not given again")
         second.let_all_go()
         third.let_all_go()
         hypervisor.close()
@@ -443,7 +436,7 @@ class TestAHypervisor:
         assert fake.uris == [URI] * 3
         hypervisor.close()
         hypervisor.close()
-        wait_until(lambda: fake.closes == 3)
+        until(lambda: fake.closes == 3, "not all are closed")
 
 
 class TestTheLibrary:

@@ -1,0 +1,28 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Waiting in tests: for a condition, not for a time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+# How soon the end of the wait is noticed; the condition itself may take longer.
+_PAUSE_SECONDS = 0.005
+
+
+def until(condition: Callable[[], object], otherwise: str | Callable[[], str], seconds: float = 30.0) -> None:
+    """Wait for the condition, asked again and again on this thread.
+
+    ``otherwise`` is what to say if it does not come true.
+
+    :raises AssertionError: it has not, ``seconds`` later
+    """
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() >= deadline:
+            said = otherwise if isinstance(otherwise, str) else otherwise()
+            raise AssertionError(f"{said} (for {seconds:g} s)")
+        time.sleep(_PAUSE_SECONDS)

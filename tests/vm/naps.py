@@ -1,0 +1,33 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What leaves a guest with a clock that is behind, each from its beginning to its end."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from tests.vm.guest import Guest
+
+Nap = Callable[[Guest], None]
+
+# A suspended guest's; the others take their time anyway.
+ASLEEP_S = 0.5
+
+
+def suspend_and_resume(guest: Guest) -> None:
+    guest.suspend()
+    time.sleep(ASLEEP_S)
+    guest.resume()
+
+
+def save_and_restore(guest: Guest) -> None:
+    guest.save()
+    guest.restore()
+
+
+def save_managed_and_start(guest: Guest) -> None:
+    guest.managed_save()
+    guest.start()
