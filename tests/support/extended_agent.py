@@ -12,10 +12,8 @@ asked to set, this machine's clock stays as it is.
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -23,56 +21,18 @@ import tempfile
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from types import ModuleType, TracebackType
+from types import TracebackType
 from typing import Any
 
-import yaml
+from tests.support.role_package import ROOT, RolePackage
 
-ROOT = Path(__file__).resolve().parents[2]
-ROLE = ROOT / "roles" / "extended_agent"
-PACKAGE = "qemu_ga_extended"
+PACKAGE = RolePackage("extended_agent", "qemu_ga_extended", shared="qemu_ga_extended")
+module = PACKAGE.module
+package_parent = PACKAGE.parent
 RUNNER = Path(__file__).with_name("extended_agent_runner.py")
 
 START_SECONDS = 15.0
 GRACE_SECONDS = 5.0
-
-
-def shared_files() -> list[str]:
-    """What the role ships beside the agent's own files, by the role's own list."""
-    variables = yaml.safe_load((ROLE / "vars" / "main.yml").read_text())
-    return list(variables["extended_agent_shared_files"])
-
-
-def assemble(parent: Path) -> Path:
-    """Put the package together below a directory, as it lies in a guest."""
-    package = parent / PACKAGE
-    shutil.rmtree(package, ignore_errors=True)
-    package.mkdir(parents=True)
-    for source in sorted((ROLE / "files" / PACKAGE).glob("*.py")):
-        shutil.copy2(source, package)
-    for name in shared_files():
-        shutil.copy2(ROOT / "plugins" / "module_utils" / name, package)
-    return package
-
-
-_assembled: tempfile.TemporaryDirectory[str] | None = None
-
-
-def package_parent() -> Path:
-    """The directory that one assembled package of this process lies in."""
-    global _assembled
-    if _assembled is None:
-        _assembled = tempfile.TemporaryDirectory(prefix="extended-agent-")
-        assemble(Path(_assembled.name))
-    return Path(_assembled.name)
-
-
-def module(name: str) -> ModuleType:
-    """One module of the assembled package."""
-    parent = str(package_parent())
-    if parent not in sys.path:
-        sys.path.insert(0, parent)
-    return importlib.import_module(f"{PACKAGE}.{name}")
 
 
 class ExtendedAgent:
@@ -184,4 +144,4 @@ class ExtendedAgent:
 
 
 if __name__ == "__main__":
-    print(assemble(ROOT / "build" / "extended_agent"))
+    print(PACKAGE.assemble(ROOT / "build" / "extended_agent"))

@@ -9,72 +9,27 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
-import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import ModuleType, TracebackType
+from types import TracebackType
 from typing import Any
 
-import yaml
-
 from tests.support.logfmt import Line, parse
+from tests.support.role_package import ROOT, RolePackage
 from tests.support.until import until
 
-ROOT = Path(__file__).resolve().parents[2]
-ROLE = ROOT / "roles" / "resync_on_resume"
-PACKAGE = "resync_on_resume"
-SHARED = "guest_agent"
-PROGRAM = (sys.executable, "-E", "-s", "-m", PACKAGE)
+PACKAGE = RolePackage("resync_on_resume", "resync_on_resume", shared="guest_agent")
+module = PACKAGE.module
+package_parent = PACKAGE.parent
+PROGRAM = (sys.executable, "-E", "-s", "-m", PACKAGE.name)
 RUNNER = (sys.executable, "-m", "tests.support.resync_service_runner")
 
 START_SECONDS = 20.0
 GRACE_SECONDS = 10.0
-
-
-def shared_files() -> list[str]:
-    """What the role ships beside the service's own package, by the role's own list."""
-    variables = yaml.safe_load((ROLE / "vars" / "main.yml").read_text())
-    return list(variables["resync_on_resume_shared_files"])
-
-
-def assemble(parent: Path) -> Path:
-    """Put it together below a directory, as it lies on a hypervisor."""
-    for package in (PACKAGE, SHARED):
-        shutil.rmtree(parent / package, ignore_errors=True)
-    (parent / PACKAGE).mkdir(parents=True)
-    for source in sorted((ROLE / "files" / PACKAGE).glob("*.py")):
-        shutil.copy2(source, parent / PACKAGE)
-    for name in shared_files():
-        target = parent / SHARED / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(ROOT / "plugins" / "module_utils" / name, target)
-    return parent
-
-
-_assembled: tempfile.TemporaryDirectory[str] | None = None
-
-
-def package_parent() -> Path:
-    """The directory that one assembled package of this process lies in."""
-    global _assembled
-    if _assembled is None:
-        _assembled = tempfile.TemporaryDirectory(prefix="resync-service-")
-        assemble(Path(_assembled.name))
-    return Path(_assembled.name)
-
-
-def module(name: str, package: str = PACKAGE) -> ModuleType:
-    """One module of the service, or of the files that it shares with the modules."""
-    parent = str(package_parent())
-    if parent not in sys.path:
-        sys.path.insert(0, parent)
-    return importlib.import_module(f"{package}.{name}")
 
 
 class ServiceProcess:
@@ -169,4 +124,4 @@ def _field(status: Path, name: str) -> str:
 
 
 if __name__ == "__main__":
-    print(assemble(ROOT / "build" / "resync_service"))
+    print(PACKAGE.assemble(ROOT / "build" / "resync_service"))

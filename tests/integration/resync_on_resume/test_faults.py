@@ -14,9 +14,10 @@ import pytest
 
 from tests.support.fake_events import settle
 from tests.support.fake_libvirt import PAUSED
-from tests.support.resync_service import module, until
+from tests.support.resync_service import module
 from tests.support.served import BEHIND_NS, HERE, SECOND_NS, Serve, Served, simulated
 from tests.support.simulated_hypervisor import RESTORED, RESUMED, STARTED, UNPAUSED
+from tests.support.until import until
 
 SUSPENDED = 3
 STEP = "guest-update-time"

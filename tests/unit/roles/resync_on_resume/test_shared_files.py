@@ -10,12 +10,7 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
-from ansible_collections.qemu.guest_agent.tests.support.resync_service import (
-    PACKAGE,
-    SHARED,
-    package_parent,
-    shared_files,
-)
+from ansible_collections.qemu.guest_agent.tests.support.resync_service import PACKAGE
 
 
 def imported_by(path: Path, root: Path) -> Iterator[Path]:
@@ -25,7 +20,7 @@ def imported_by(path: Path, root: Path) -> Iterator[Path]:
             continue
         if node.level:
             base = path.parents[node.level - 1]
-        elif (node.module or "").split(".")[0] in (PACKAGE, SHARED):
+        elif (node.module or "").split(".")[0] in (PACKAGE.name, PACKAGE.shared):
             base = root
         else:
             continue
@@ -37,8 +32,8 @@ def imported_by(path: Path, root: Path) -> Iterator[Path]:
 
 
 def test_every_import_finds_its_file_and_every_file_is_imported() -> None:
-    root = package_parent()
-    wanted = [root / PACKAGE / "__main__.py"]
+    root = PACKAGE.parent()
+    wanted = [root / PACKAGE.name / "__main__.py"]
     reached: set[Path] = set()
     while wanted:
         path = wanted.pop()
@@ -46,5 +41,5 @@ def test_every_import_finds_its_file_and_every_file_is_imported() -> None:
             assert path.is_file(), f"{path.relative_to(root)} is imported and not shipped"
             reached.add(path)
             wanted.extend(imported_by(path, root))
-    shipped = {root / SHARED / name for name in shared_files() if not name.endswith("__init__.py")}
-    assert {path for path in reached if SHARED in path.parts} == shipped
+    shipped = {root / PACKAGE.shared / name for name in PACKAGE.shared_files() if not name.endswith("__init__.py")}
+    assert {path for path in reached if PACKAGE.shared in path.parts} == shipped
