@@ -19,15 +19,17 @@ from tests.vm.guest import Guest
 from tests.vm.naps import ASLEEP_S, Nap, save_and_restore, save_managed_and_start, suspend_and_resume
 
 TOLERANCE_NS = 100_000_000
-# The witness reads later, and the guest's clock drifts.
-RIGHT_NS = 5_000_000
+# The witness reads later, and an emulated guest's clock drifts on a busy machine; how good it usually is, the benchmark
+# tells.
+RIGHT_NS = 50_000_000
+AGENT_PATIENCE_S = 30
 TIMES = 3
 SNAPSHOT = "before"
 
 
 @pytest.fixture(scope="module")
 def service(extended_guest: Guest) -> Iterator[ResyncServiceProcess]:
-    with ResyncServiceProcess([extended_guest.uri], watch={"agent_patience": 30}) as running:
+    with ResyncServiceProcess([extended_guest.uri], watch={"agent_patience": AGENT_PATIENCE_S}) as running:
         running.wait_for("watching")
         running.wait_for("resync", guest=extended_guest.name, cause="watch_began")
         yield running
@@ -104,7 +106,8 @@ def test_quick_naps_end_with_the_right_time(service: ResyncServiceProcess, exten
 def test_a_guest_that_is_paused_while_its_agent_is_away_is_done_when_it_runs_again(
     service: ResyncServiceProcess, guest: Guest
 ) -> None:
-    guest.sh("systemd-run --quiet --collect --no-block sh -c 'systemctl stop qemu-guest-agent'")
+    away = f"systemctl stop qemu-guest-agent; sleep {2 * AGENT_PATIENCE_S}; systemctl start qemu-guest-agent"
+    guest.sh(f"systemd-run --quiet --collect --no-block sh -c '{away}'")
     until(lambda: not guest.agent_is_connected, "the agent is still connected")
     since = len(service.lines)
     suspend_and_resume(guest)
@@ -116,6 +119,7 @@ def test_a_guest_that_is_paused_while_its_agent_is_away_is_done_when_it_runs_aga
     # Nothing in the guest answers now: it is told when patience ends.
     line = service.wait_for("resync", since + 1, guest=guest.name, seconds=90.0)
     assert line.has(cause="resumed", result="failed", error="not_connected"), line
+    guest.wait_for_agent()
 
 
 def test_the_next_guest_is_served_meanwhile(service: ResyncServiceProcess, extended_guest: Guest) -> None:
