@@ -673,55 +673,59 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHypervisor]:
     fake.wait_until_all_is_given_back()
 
 
+# Of a class, but no methods of it: on Python 3.9, pytest takes no static ones.
+@pytest.fixture(scope="class")
+def silent_hypervisor() -> Iterator[FakeHypervisor]:
+    """Every tenth guest's agent hangs."""
+    fake = FakeHypervisor(
+        [Definition(f"guest{number}", is_silent=f"guest{number}" in SILENT) for number in range(1, GUESTS + 1)]
+    )
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(hypervisor, "import_libvirt", fake.modules)
+        yield fake
+
+
+@pytest.fixture(scope="class")
+def silent_run(silent_hypervisor: FakeHypervisor) -> Watched:  # noqa: ARG001  # in place before the run
+    watched = Watched()
+    watched.attend(["*"], Attendance(3.0))
+    return watched
+
+
 class TestSilentDomains:
     """A hypervisor of which every tenth guest's agent hangs. These tests look at one run, which takes a while."""
 
-    @pytest.fixture(scope="class")
-    @staticmethod
-    def fake() -> Iterator[FakeHypervisor]:
-        fake = FakeHypervisor(
-            [Definition(f"guest{number}", is_silent=f"guest{number}" in SILENT) for number in range(1, GUESTS + 1)]
-        )
-        with pytest.MonkeyPatch.context() as monkeypatch:
-            monkeypatch.setattr(hypervisor, "import_libvirt", fake.modules)
-            yield fake
+    def test_they_fail_and_the_others_are_done(self, silent_run: Watched) -> None:
+        assert silent_run.of("failed") == SILENT
+        assert len(silent_run.of("done")) == GUESTS - len(SILENT)
+        assert silent_run.codes() == {"unresponsive", None}
 
-    @pytest.fixture(scope="class")
-    @staticmethod
-    def run(fake: FakeHypervisor) -> Watched:  # noqa: ARG004  # in place before the run
-        watched = Watched()
-        watched.attend(["*"], Attendance(3.0))
-        return watched
-
-    def test_they_fail_and_the_others_are_done(self, run: Watched) -> None:
-        assert run.of("failed") == SILENT
-        assert len(run.of("done")) == GUESTS - len(SILENT)
-        assert run.codes() == {"unresponsive", None}
-
-    def test_the_others_are_done_while_they_are_still_waited_for(self, run: Watched) -> None:
+    def test_the_others_are_done_while_they_are_still_waited_for(self, silent_run: Watched) -> None:
         healthy = GUESTS - len(SILENT)
-        assert not SILENT & set(run.order[:healthy])
-        assert set(run.order[healthy:]) == SILENT
+        assert not SILENT & set(silent_run.order[:healthy])
+        assert set(silent_run.order[healthy:]) == SILENT
 
-    def test_each_is_begun_once(self, run: Watched) -> None:
-        assert len(run.order) == len(set(run.order)) == GUESTS
+    def test_each_is_begun_once(self, silent_run: Watched) -> None:
+        assert len(silent_run.order) == len(set(silent_run.order)) == GUESTS
 
-    def test_the_daemon_is_never_asked_more_than_it_can_work_on(self, fake: FakeHypervisor, run: Watched) -> None:
-        assert len(run.attended) == GUESTS
-        assert fake.most_calls <= 15
-        assert fake.most_calls_of_a_connection <= 5
-        assert len(fake.connections) == 3
+    def test_the_daemon_is_never_asked_more_than_it_can_work_on(
+        self, silent_hypervisor: FakeHypervisor, silent_run: Watched
+    ) -> None:
+        assert len(silent_run.attended) == GUESTS
+        assert silent_hypervisor.most_calls <= 15
+        assert silent_hypervisor.most_calls_of_a_connection <= 5
+        assert len(silent_hypervisor.connections) == 3
 
-    def test_what_is_said_once_is_not_asked_twice(self, fake: FakeHypervisor, run: Watched) -> None:
-        asked = [domain for domain, _command in fake.commands]
+    def test_what_is_said_once_is_not_asked_twice(self, silent_hypervisor: FakeHypervisor, silent_run: Watched) -> None:
+        asked = [domain for domain, _command in silent_hypervisor.commands]
         # A ping to see whether it answers, and then the work.
-        assert all(asked.count(name) <= 4 for name in run.of("done"))
+        assert all(asked.count(name) <= 4 for name in silent_run.of("done"))
         assert all(asked.count(name) <= 2 for name in SILENT)
-        assert fake.calls["lookupByName"] == fake.calls["state"] == GUESTS
+        assert silent_hypervisor.calls["lookupByName"] == silent_hypervisor.calls["state"] == GUESTS
 
-    @pytest.mark.usefixtures("run")
-    def test_nothing_stays_behind(self, fake: FakeHypervisor) -> None:
-        fake.wait_until_all_is_given_back()
+    @pytest.mark.usefixtures("silent_run")
+    def test_nothing_stays_behind(self, silent_hypervisor: FakeHypervisor) -> None:
+        silent_hypervisor.wait_until_all_is_given_back()
 
 
 class TestThroughLibvirt:

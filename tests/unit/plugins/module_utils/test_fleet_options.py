@@ -228,9 +228,10 @@ class TestThatTheHypervisorIsClosed:
 @pytest.fixture
 def run_dir(tmp_path: Path) -> Iterator[Path]:
     """Three sockets, and what is none: a file, a directory, a link to nowhere."""
-    listeners = [socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) for _name in range(3)]
-    for listener, name in zip(listeners, ("100.qga", "101.qga", "9.qga"), strict=True):
-        listener.bind(str(tmp_path / name))
+    listeners = []
+    for name in ("100.qga", "101.qga", "9.qga"):
+        listeners.append(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+        listeners[-1].bind(str(tmp_path / name))
     (tmp_path / "notes.qga").touch()
     (tmp_path / "old.qga").mkdir()
     (tmp_path / "gone.qga").symlink_to(tmp_path / "nowhere")

@@ -334,7 +334,7 @@ class TestSettingATime:
     def test_it_has_time_for_hwclock(self, line: TimeLine) -> None:
         guest = stock(line, -20 * SECOND)
         run(guest)
-        timeouts = {name: limit for (name, _arguments), limit in zip(guest.requests, guest.timeouts, strict=True)}
+        timeouts = {name: guest.timeouts[number] for number, (name, _arguments) in enumerate(guest.requests)}
         assert timeouts["guest-set-time"] == 10.0
         assert timeouts["guest-get-time"] == 5.0
 
@@ -497,6 +497,24 @@ class TestARestartOfTheHypervisorsDaemon:
         assert (report.changed, report.within_tolerance, report.attempts, report.after) == (True, False, 1, None)
         assert line.now_ns - began_ns < 20 * SECOND
 
+    @pytest.mark.parametrize("away", [0, 3])
+    def test_between_measuring_and_the_step_it_is_waited_for(
+        self, line: TimeLine, monkeypatch: pytest.MonkeyPatch, away: int
+    ) -> None:
+        guest = stock(line, -20 * SECOND)
+        looks = iter([HypervisorUnavailableError("the connection to libvirt broke")])
+
+        async def require_same(_timeout: float) -> None:
+            for error in looks:
+                raise error
+
+        monkeypatch.setattr(guest, "require_same", require_same)
+        breaks(guest, "guest-ping", lambda: True, away)
+        report = run(guest)
+        assert (report.changed, report.within_tolerance, report.attempts, report.error) == (True, True, 1, None)
+        assert line.slept == [0.2] * away
+        assert abs(guest.clock.offset_ns()) < 300 * MICROSECOND
+
     def test_before_the_step_it_is_an_exception_at_once(self, line: TimeLine) -> None:
         guest = stock(line, -20 * SECOND)
         breaks(guest, "guest-get-time", lambda: True, 1)
@@ -642,6 +660,20 @@ class TestAttempts:
         assert report.after is None
         assert report.changed is (looks == 2)
         assert len(guest.asked("guest-update-time")) == looks - 1
+
+    def test_a_guest_that_was_replaced_while_its_agent_was_waited_for_is_told_as_that(self, line: TimeLine) -> None:
+        guest = stock(line, -20 * SECOND)
+        guest.handlers["guest-set-time"] = guest.times_out()
+
+        def is_another(_arguments: Any) -> Reply:
+            raise GuestReplacedError("another guest is there now")
+
+        guest.handlers["guest-ping"] = is_another
+        report = run(guest)
+        assert report.error is not None
+        assert report.error.code == "replaced"
+        assert (report.changed, report.within_tolerance, report.attempts, report.after) == (True, False, 1, None)
+        assert len(guest.asked("guest-set-time")) == 1
 
     @pytest.mark.parametrize("when", ["at first", "behind the step"])
     def test_readings_that_prove_nothing_prove_no_right_clock(self, line: TimeLine, when: str) -> None:

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import datetime, timedelta, timezone
 
 import pytest
 from ansible_collections.qemu.guest_agent.plugins.module_utils.errors import InvalidOptionError
@@ -17,6 +17,7 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils.timestamps import
 from hypothesis import given
 from hypothesis import strategies as st
 
+EPOCH = datetime.fromisoformat("1970-01-01T00:00:00+00:00")
 # 2026-11-23T04:05:06Z
 BASE_NS = 1_795_406_706 * SECOND_NS
 
@@ -34,7 +35,7 @@ def test_seconds_since_1970_keep_their_nanoseconds(epoch_ns: int) -> None:
 @given(st.integers(SECOND_NS // 1000 * 86400, LATEST_NS // 1000 - 10**12), st.integers(-86399, 86399))
 def test_any_zone_is_the_same_instant(microseconds: int, zone_seconds: int) -> None:
     zone = timezone(timedelta(seconds=zone_seconds))
-    instant = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=microseconds)
+    instant = EPOCH + timedelta(microseconds=microseconds)
     assert parse_instant(instant.astimezone(zone).isoformat()) == microseconds * 1_000
 
 

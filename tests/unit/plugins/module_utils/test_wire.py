@@ -127,7 +127,8 @@ garbage = st.lists(st.sampled_from(PIECES_OF_JSON) | st.binary(max_size=4), max_
 def cut(draw: st.DrawFn, whole: st.SearchStrategy[bytes]) -> tuple[bytes, list[bytes]]:
     data = draw(whole)
     points = sorted(draw(st.lists(st.integers(0, len(data)), max_size=8)))
-    return data, [data[start:end] for start, end in zip([0, *points], [*points, len(data)], strict=True)]
+    edges = [0, *points, len(data)]
+    return data, [data[start : edges[number]] for number, start in enumerate(edges[:-1], 1)]
 
 
 # ------------------------------------------------------------------------------------------------------------- framing
