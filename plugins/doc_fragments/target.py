@@ -79,7 +79,7 @@ options:
   deadline:
     description:
       - Of O(domains) or O(sockets), the seconds that all of it may take. A guest that is not done by then fails with
-        the code C(deadline); what was done with the others stands.
+        the code V(deadline); what was done with the others stands.
       - There is no such limit by default; each guest has its own.
     type: float
   fail_on:
@@ -113,6 +113,14 @@ attributes:
   diff_mode:
     support: none
     description: Will return what has changed, or would in C(check_mode), when in diff mode.
+  idempotent:
+    support: full
+    description: When run twice in a row with the same arguments, the second run changes nothing.
+  action_group:
+    support: full
+    description: Use C(group/qemu.guest_agent.qga) in C(module_defaults) to set defaults for this module.
+    membership:
+      - qemu.guest_agent.qga
   platform:
     support: full
     description: The machine where the module runs, which is the hypervisor or can reach it.

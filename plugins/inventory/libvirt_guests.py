@@ -7,7 +7,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 name: libvirt_guests
 short_description: Guests of libvirt hypervisors, with what their guest agents tell
-version_added: 0.1.0
+version_added: 1.0.0
 description:
   - Makes a host of each domain of one or many hypervisors, with facts that its guest agent tells as host variables, and
     with groups by operating system, agent and state.
@@ -183,6 +183,14 @@ notes:
   - Only what was asked is cached, and only if every hypervisor was reached; the rest is made anew from it.
 seealso:
   - module: qemu.guest_agent.qga_info
+  - plugin: qemu.guest_agent.qga
+    plugin_type: connection
+    description: Reaches these guests without a network.
+  - plugin: ansible.builtin.constructed
+    plugin_type: inventory
+    description: What O(compose), O(groups) and O(keyed_groups) can do.
+  - ref: ansible_collections.qemu.guest_agent.docsite.inventory
+    description: Inventories of fleets, and what is to be thought of with them.
 """
 
 EXAMPLES = r"""

@@ -8,10 +8,10 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: qga_info
 short_description: Tell what QEMU guests and their guest agents are
-version_added: 0.1.0
+version_added: 1.0.0
 description:
   - Gathers facts about a guest from its agent, and about the agent itself; or about all guests of a hypervisor at once.
-  - What the agent lacks or refuses is told under C(errors), and does not cost the other facts.
+  - What the agent lacks or refuses is told in RV(guests[].errors), and does not cost the other facts.
 author:
   - The qemu.guest_agent maintainers (@qemu-guest-agent)
 extends_documentation_fragment:
@@ -35,15 +35,28 @@ options:
 attributes:
   check_mode:
     support: full
+    details:
+      - This module changes nothing.
   diff_mode:
-    support: none
+    support: N/A
+    details:
+      - This module changes nothing.
 notes:
-  - A guest is not trusted. What it says has the types that QEMU's schema gives it, or is a C(protocol_error). In text,
+  - A guest is not trusted. What it says has the types that QEMU's schema gives it, or is a V(protocol_error). In text,
     what cannot be seen, such as escape sequences and bidirectional marks, is written as its escape, and more than 4096
     characters are cut.
   - One reply may have up to 2 MiB, and so may all facts of one guest together.
 seealso:
   - module: qemu.guest_agent.qga_update_time
+  - plugin: qemu.guest_agent.libvirt_guests
+    plugin_type: inventory
+    description: Makes an inventory of guests, with the same facts as variables.
+  - plugin: qemu.guest_agent.guest_facts_json
+    plugin_type: filter
+    description: Makes a file of the facts of many guests.
+  - name: QEMU Guest Agent Protocol Reference
+    link: https://www.qemu.org/docs/master/interop/qemu-ga-ref.html
+    description: The agent's commands, and what the members of their replies mean.
 """
 
 EXAMPLES = r"""
@@ -93,131 +106,402 @@ guests:
       description: The domain's UUID.
       type: str
       returned: when it was addressed by O(domains) and exists
-      sample: 1e1a6f0c-55d5-4f73-9a3b-2d1c6bd43a1b
+      sample: 865f09bb-cb14-4026-9cb5-1dc38a71b8b9
     status:
       description: What came of the guest in one word, V(gathered), V(skipped) or V(failed).
       type: str
       returned: always
       sample: gathered
     reason:
-      description: Why the guest was skipped; the same as C(error) of one that failed.
+      description: Why the guest was skipped; the same as RV(guests[].error) of one that failed.
       type: dict
       returned: when it was skipped
       sample: {"code": "not_running", "message": "domain web2 at qemu:///system is shut off",
                "hint": "Run `virsh start web2` first; an agent answers only while its guest runs."}
     agent:
-      description: The agent's version, whether it is the stock agent or the extended one, and how many commands it has.
+      description: What the agent is.
       type: dict
-      returned: subset agent
-      sample: {"command_count": 42, "kind": "stock", "version": "7.2.22"}
+      returned: subset V(agent)
+      contains:
+        version:
+          description: The version of QEMU that the agent is of.
+          type: str
+          sample: 10.0.13
+        kind:
+          description: V(stock) if it is QEMU's own, V(extended) if it is this collection's in front of that.
+          type: str
+          sample: stock
+        command_count:
+          description: How many commands it has, disabled ones included.
+          type: int
+          sample: 43
     hostname:
       description: The guest's host name.
       type: str
-      returned: subset hostname
+      returned: subset V(hostname)
       sample: web1
     os:
-      description: The guest's operating system.
+      description: The guest's operating system. An agent leaves out what it does not know.
       type: dict
-      returned: subset os
-      sample: {"id": "debian", "kernel_release": "6.1.0-40-cloud-amd64", "machine": "x86_64", "version_id": "12"}
+      returned: subset V(os)
+      contains:
+        id:
+          description: The system in one word, as in C(/etc/os-release), or V(mswindows).
+          type: str
+          sample: debian
+        name:
+          description: Its name.
+          type: str
+          sample: Debian GNU/Linux
+        pretty_name:
+          description: Its name and version.
+          type: str
+          sample: Debian GNU/Linux 13 (trixie)
+        version:
+          description: Its version, for people.
+          type: str
+          sample: 13 (trixie)
+        version_id:
+          description: Its version, for programs.
+          type: str
+          sample: "13"
+        variant:
+          description: Its variant, for people.
+          type: str
+          sample: Server Edition
+        variant_id:
+          description: Its variant, for programs.
+          type: str
+          sample: server
+        kernel_release:
+          description: The kernel's release.
+          type: str
+          sample: 6.1.0-50-cloud-amd64
+        kernel_version:
+          description: The kernel's version.
+          type: str
+          sample: "#1 SMP PREEMPT_DYNAMIC Debian 6.1.176-1 (2026-07-02)"
+        machine:
+          description: The machine's architecture.
+          type: str
+          sample: x86_64
     timezone:
-      description: The guest's time zone; C(offset) is in seconds east of UTC.
+      description: The guest's time zone.
       type: dict
-      returned: subset timezone
-      sample: {"offset": 0, "zone": "UTC"}
+      returned: subset V(timezone)
+      contains:
+        zone:
+          description: Its name, if the agent knows it.
+          type: str
+          sample: UTC
+        offset:
+          description: Seconds east of UTC.
+          type: int
+          sample: 0
     commands:
-      description: The agent's commands by name, whether each is enabled, and whether it answers on success.
+      description: The agent's commands, sorted by name.
       type: list
       elements: dict
-      returned: subset commands
-      sample: [{"enabled": true, "name": "guest-ping", "success_response": true}]
+      returned: subset V(commands)
+      contains:
+        name:
+          description: The command's name.
+          type: str
+          sample: guest-exec
+        enabled:
+          description: Whether the guest's administrator allows it.
+          type: bool
+          sample: true
+        success_response:
+          description: Whether the agent answers if it succeeds.
+          type: bool
+          sample: true
     time:
-      description:
-        - The guest's clock, its offset from the host's and the uncertainty of that, in nanoseconds.
-        - The extended agent also tells C(synchronized), C(max_error) and C(source).
+      description: The guest's clock, compared with the host's.
       type: dict
-      returned: subset time
-      sample: {"guest_time_ns": 1795406754194651471, "offset_ns": -48211, "resolution_ns": 1000,
-               "round_trip_ns": 1012904, "uncertainty_ns": 516873}
+      returned: subset V(time)
+      contains:
+        guest_time_ns:
+          description: What the guest's clock showed, in nanoseconds since 1970.
+          type: int
+          sample: 1795543568564057107
+        offset_ns:
+          description: Guest clock minus host clock, in nanoseconds. Negative if the guest is behind.
+          type: int
+          sample: -983834090
+        uncertainty_ns:
+          description: The true offset is no further off than this, in nanoseconds.
+          type: int
+          sample: 819247
+        round_trip_ns:
+          description: The shortest round trip of the measurement, in nanoseconds.
+          type: int
+          sample: 2606861
+        resolution_ns:
+          description: The steps in which the guest's clock could be read, in nanoseconds.
+          type: int
+          sample: 1000
+        synchronized:
+          description: Whether the guest's kernel says that its clock is synchronised.
+          type: bool
+          returned: by the extended agent
+          sample: false
+        max_error:
+          description: The maximum error that the guest's kernel claims, in nanoseconds.
+          type: int
+          returned: by the extended agent
+          sample: 16000000000
+        source:
+          description: What disciplines the guest's clock; V(null) if the agent does not tell.
+          type: str
+          returned: by the extended agent
+          sample: ntp
     network:
-      description: The guest's network interfaces with their addresses and counters.
+      description: The guest's network interfaces.
       type: list
       elements: dict
-      returned: subset network
-      sample: [{"hardware_address": "00:00:00:00:00:00", "name": "lo",
-                "ip_addresses": [{"ip_address": "127.0.0.1", "ip_address_type": "ipv4", "prefix": 8}]}]
+      returned: subset V(network)
+      contains:
+        name:
+          description: The interface's name in the guest.
+          type: str
+          sample: lo
+        hardware_address:
+          description: Its MAC address.
+          type: str
+          sample: 00:00:00:00:00:00
+        ip_addresses:
+          description: Its addresses.
+          type: list
+          elements: dict
+          sample: [{"ip_address": "127.0.0.1", "ip_address_type": "ipv4", "prefix": 8},
+                   {"ip_address": "::1", "ip_address_type": "ipv6", "prefix": 128}]
+        statistics:
+          description: What went through it.
+          type: dict
+          sample: {"rx_bytes": 0, "rx_dropped": 0, "rx_errs": 0, "rx_packets": 0,
+                   "tx_bytes": 0, "tx_dropped": 0, "tx_errs": 0, "tx_packets": 0}
     routes:
       description: The guest's routes; the stock agent has them since 9.1.
       type: list
       elements: dict
-      returned: subset routes
+      returned: subset V(routes)
+      sample: [{"desprefixlen": "0", "destination": "::", "flags": 2097664, "iface": "lo", "metric": -1,
+                "nexthop": "::", "refcnt": 1, "source": "::", "srcprefixlen": "0", "use": 0, "version": 6}]
     filesystems:
-      description: The guest's mounted file systems, with sizes in bytes.
+      description: The guest's mounted file systems.
       type: list
       elements: dict
-      returned: subset filesystems
-      sample: [{"mountpoint": "/", "name": "vda", "total_bytes": 957571072, "type": "ext4", "used_bytes": 548069376}]
+      returned: subset V(filesystems)
+      contains:
+        name:
+          description: The device's name.
+          type: str
+          sample: vda
+        mountpoint:
+          description: Where it is mounted.
+          type: str
+          sample: /
+        type:
+          description: Its type.
+          type: str
+          sample: ext4
+        used_bytes:
+          description: Bytes in use.
+          type: int
+          sample: 307941376
+        total_bytes:
+          description: Bytes in all, for users.
+          type: int
+          sample: 2916290560
+        total_bytes_privileged:
+          description: Bytes in all, for root; the stock agent has it since 9.1.
+          type: int
+          sample: 3094126592
+        disk:
+          description: The disks below it.
+          type: list
+          elements: dict
+          sample: [{"bus": 0, "bus_type": "virtio", "dev": "/dev/vda", "target": 0, "unit": 0,
+                    "pci_controller": {"bus": 0, "domain": 0, "function": 0, "slot": 3}}]
     users:
       description: The users who are logged in.
       type: list
       elements: dict
-      returned: subset users
+      returned: subset V(users)
+      contains:
+        user:
+          description: The user's name.
+          type: str
+          sample: root
+        domain:
+          description: The logon domain, on Windows.
+          type: str
+          sample: EXAMPLE
+        login_time:
+          description: When the user logged in, in seconds since 1970.
+          type: float
+          sample: 1795543571.482126
     vcpus:
       description: The guest's processors.
       type: list
       elements: dict
-      returned: subset vcpus
-      sample: [{"can_offline": false, "logical_id": 0, "online": true}]
+      returned: subset V(vcpus)
+      contains:
+        logical_id:
+          description: The processor's number in the guest.
+          type: int
+          sample: 0
+        online:
+          description: Whether the guest uses it.
+          type: bool
+          sample: true
+        can_offline:
+          description: Whether the guest can do without it.
+          type: bool
+          sample: false
     memory:
-      description: The number of memory blocks, how many of them are online, and the size of one in bytes.
+      description: The guest's memory blocks.
       type: dict
-      returned: subset memory
-      sample: {"block_size": 134217728, "blocks": 3, "online_blocks": 3}
+      returned: subset V(memory)
+      contains:
+        block_size:
+          description: The size of one block in bytes.
+          type: int
+          sample: 134217728
+        blocks:
+          description: How many there are.
+          type: int
+          sample: 3
+        online_blocks:
+          description: How many of them are online.
+          type: int
+          sample: 3
     disks:
       description: The guest's disks and partitions.
       type: list
       elements: dict
-      returned: subset disks
+      returned: subset V(disks)
+      sample: [{"address": {"bus": 0, "bus_type": "virtio", "dev": "/dev/vda", "target": 0, "unit": 0,
+                            "pci_controller": {"bus": 0, "domain": 0, "function": 0, "slot": 3}},
+                "dependencies": [], "name": "/dev/vda", "partition": false}]
     load:
       description: The guest's load averages; the stock agent has them since 10.0.
       type: dict
-      returned: subset load
+      returned: subset V(load)
+      contains:
+        load1m:
+          description: Over a minute.
+          type: float
+          sample: 3.48583984375
+        load5m:
+          description: Over five minutes.
+          type: float
+          sample: 1.16748046875
+        load15m:
+          description: Over a quarter of an hour.
+          type: float
+          sample: 0.41455078125
     cpu_stats:
-      description: The guest's processor time by kind.
+      description: The guest's processor time by kind, in milliseconds since it booted.
       type: list
       elements: dict
-      returned: subset cpu_stats
+      returned: subset V(cpu_stats)
+      sample: [{"cpu": 0, "guest": 0, "guestnice": 0, "idle": 9770, "iowait": 1180, "irq": 0, "nice": 0,
+                "softirq": 1400, "steal": 0, "system": 22140, "type": "linux", "user": 20720}]
     disk_stats:
       description: The guest's disk statistics.
       type: list
       elements: dict
-      returned: subset disk_stats
+      returned: subset V(disk_stats)
+      sample: [{"major": 254, "minor": 0, "name": "vda",
+                "stats": {"discard_ios": 0, "discard_merges": 0, "discard_sectors": 0, "discard_ticks": 0,
+                          "flush_ios": 30, "flush_ticks": 119, "ios_pgr": 0, "read_ios": 1071, "read_merges": 392,
+                          "read_sectors": 94034, "read_ticks": 7471, "total_ticks": 7460, "weight_ticks": 10746,
+                          "write_ios": 179, "write_merges": 203, "write_sectors": 101432, "write_ticks": 3155}}]
     freeze:
       description: Whether the guest's file systems are frozen, V(frozen) or V(thawed).
       type: str
-      returned: subset freeze
+      returned: subset V(freeze)
       sample: thawed
     command:
-      description:
-        - The details of the command that was asked for.
-        - C(details_from) says whether they are the agent's, or the catalogue's of this collection.
+      description: The details of the command that was asked for.
       type: dict
       returned: with O(command)
-      sample: {"arguments": [{"name": "time", "optional": true, "type": "int"}], "description": "Sets the clock.",
-               "details_from": "catalogue", "enabled": true, "name": "guest-set-time", "origin": "stock",
-               "present": true, "returns": "none", "since": "1.5", "success_response": true}
+      contains:
+        name:
+          description: The command's name.
+          type: str
+          sample: guest-set-time
+        present:
+          description: Whether the agent has it.
+          type: bool
+          sample: true
+        enabled:
+          description: Whether the agent has it, and the guest's administrator allows it.
+          type: bool
+          sample: true
+        success_response:
+          description: Whether the agent answers if it succeeds.
+          type: bool
+          sample: true
+        details_from:
+          description: Whose word the details are, that of V(agent) or the V(catalogue) of this collection.
+          type: str
+          sample: catalogue
+        since:
+          description: The version of QEMU that had it first.
+          type: str
+          returned: if it is known
+          sample: "1.5"
+        description:
+          description: What it does.
+          type: str
+          returned: if it is known
+          sample: >-
+            Sets the guest's clock, then its hardware clock; without a time, takes the time from the hardware clock.
+        arguments:
+          description: Its arguments, with QAPI's types.
+          type: list
+          elements: dict
+          returned: if they are known
+          sample: [{"name": "time", "optional": true, "type": "int"}]
+        returns:
+          description: What it returns, as QAPI's type, or V(none).
+          type: str
+          returned: if it is known
+          sample: none
+        origin:
+          description: Whose command it is, V(stock) or V(extended).
+          type: str
+          returned: if it is known
+          sample: stock
     errors:
-      description: The subsets that could not be gathered, with the reason.
+      description: The subsets that could not be gathered, and why, as in RV(guests[].error).
       type: dict
       returned: when facts were gathered
-      sample: {"load": {"code": "command_not_found", "message": "the agent does not know guest-get-load",
-                        "hint": "This agent is too old, or built without that command."}}
+      sample:
+        load:
+          code: command_not_found
+          message: the agent does not know guest-get-load
+          hint: This agent is too old, or built without that command; a newer qemu-guest-agent may have it.
     error:
-      description: Why nothing could be gathered.
+      description: Why the guest failed.
       type: dict
       returned: when it failed
-      sample: {"code": "not_connected", "message": "no guest agent runs in domain web1 at qemu:///system",
-               "hint": "Install and start qemu-guest-agent in the guest."}
+      contains:
+        code:
+          description: One of the documented codes, to be tested by playbooks.
+          type: str
+          sample: not_running
+        message:
+          description: What was wrong, and where.
+          type: str
+          sample: domain web2 at qemu:///system is shut off
+        hint:
+          description: What to do about it.
+          type: str
+          sample: Run `virsh start web2` first; an agent answers only while its guest runs.
 guest:
   description: The one entry of RV(guests), when exactly one guest was addressed.
   returned: when exactly one guest was addressed
@@ -231,29 +515,31 @@ summary:
     total:
       description: All that were addressed.
       type: int
-      sample: 200
+      sample: 2
     gathered:
       description: Guests that told something.
       type: int
-      sample: 196
+      sample: 1
     skipped:
       description: Guests that could not be used, and need not have been.
       type: int
-      sample: 3
+      sample: 1
     failed:
       description: Guests that failed.
       type: int
-      sample: 1
+      sample: 0
     duration_ns:
       description: How long it all took, in nanoseconds.
       type: int
-      sample: 1413207731
+      sample: 613002553
 error:
   description: Why the task failed. Of one guest, the same as in its entry; of many, how many failed and which.
   returned: on failure
   type: dict
-  sample: {"code": "guests_failed", "message": "1 of 200 guests failed: web3 (unresponsive)",
-           "hint": "Each guest's entry tells its reason and what to do; fail_on says when that fails the task."}
+  sample:
+    code: guests_failed
+    message: "1 of 2 guests failed: web2 (not_running)"
+    hint: Each guest's entry in guests tells its reason and what to do; fail_on says when that fails the task.
 """
 
 from typing import Any, Mapping

@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: qga_update_time
 short_description: Set the clocks of QEMU guests right through their guest agents
-version_added: 0.1.0
+version_added: 1.0.0
 description:
   - Measures how far a guest's clock is off, steps it if that is more than O(tolerance), and measures again to prove it.
   - A guest that was paused, saved, snapshotted or migrated wakes with the clock it went to sleep with.
@@ -76,15 +76,29 @@ options:
     type: bool
     default: false
 attributes:
-  check_mode:
-    support: full
   diff_mode:
     support: full
+  idempotent:
+    support: partial
+    details:
+      - A clock that is within O(tolerance) is left alone. With O(tolerance=0) it is stepped every time; with O(time),
+        whenever more than O(tolerance) has gone by since.
 notes:
-  - A guest is taken at its word about its own clock. What it can make this module claim, and what it cannot, is in
-    C(docs/measuring.md).
+  - A guest is taken at its word about its own clock. What it can make this module claim, and what it cannot, is in the
+    guide on measuring.
 seealso:
   - module: qemu.guest_agent.qga_info
+  - ref: ansible_collections.qemu.guest_agent.resync_on_resume_role
+    description: The role that does the same by itself whenever a guest is resumed.
+  - ref: ansible_collections.qemu.guest_agent.extended_agent_role
+    description: The role that puts the extended agent into a guest, for O(method=extended).
+  - plugin: qemu.guest_agent.fleet_report_html
+    plugin_type: filter
+    description: Makes a page of what was done with many guests.
+  - ref: ansible_collections.qemu.guest_agent.docsite.measuring
+    description: How the offset and its uncertainty are found, and what they prove.
+  - ref: ansible_collections.qemu.guest_agent.docsite.fleets
+    description: All guests of a hypervisor in one task.
 """
 
 EXAMPLES = r"""
@@ -131,14 +145,14 @@ guests:
       description: The domain's UUID.
       type: str
       returned: when it was addressed by O(domains) and exists
-      sample: 1e1a6f0c-55d5-4f73-9a3b-2d1c6bd43a1b
+      sample: 865f09bb-cb14-4026-9cb5-1dc38a71b8b9
     status:
       description: What came of the guest in one word, V(corrected), V(unchanged), V(skipped) or V(failed).
       type: str
       returned: always
       sample: corrected
     reason:
-      description: Why the guest was skipped; the same as C(error) of one that failed.
+      description: Why the guest was skipped; the same as RV(guests[].error) of one that failed.
       type: dict
       returned: when it was skipped
       sample: {"code": "not_running", "message": "domain web2 at qemu:///system is shut off",
@@ -148,6 +162,7 @@ guests:
       type: list
       elements: str
       returned: when there is any
+      sample: ["the host's clock was stepped by -0.250013 s meanwhile; its new time counts"]
     changed:
       description: Whether its clock was stepped, or would have been in check mode.
       type: bool
@@ -167,32 +182,34 @@ guests:
       description: How often the clock was stepped.
       type: int
       returned: when its clock was measured
-      sample: 1
+      sample: 2
     offset_before_ns:
       description: Guest clock minus reference as it was found, in nanoseconds. Negative if the guest was behind.
       type: int
       returned: when its clock was measured
-      sample: -20973581442
+      sample: -8797322720
     uncertainty_before_ns:
       description: The true value of RV(guests[].offset_before_ns) was no further off than this, in nanoseconds.
       type: int
       returned: when its clock was measured
-      sample: 571223
+      sample: 1054192
     offset_after_ns:
       description: The residual in nanoseconds, measured after the last step; V(null) if there was none.
       type: int
       returned: when its clock was measured
-      sample: -48211
+      sample: 1098438
     uncertainty_after_ns:
-      description: The true value of RV(guests[].offset_after_ns) is no further off than this, in nanoseconds.
+      description:
+        - The true value of RV(guests[].offset_after_ns) is no further off than this, in nanoseconds; V(null) if there
+          is none.
       type: int
       returned: when its clock was measured
-      sample: 516873
+      sample: 1136352
     round_trip_ns:
       description: The shortest round trip of the last measurement, in nanoseconds.
       type: int
       returned: when its clock was measured
-      sample: 1012904
+      sample: 2894540
     resolution_ns:
       description: The steps in which the guest's clock could be read, in nanoseconds.
       type: int
@@ -202,17 +219,17 @@ guests:
       description: What the guest's clock would show at the end had nothing been done, in nanoseconds since 1970.
       type: int
       returned: when its clock was measured
-      sample: 1795406733221118240
+      sample: 1795543620048960004
     guest_time_after_ns:
       description: What the guest's clock shows at the end, or would in check mode, in nanoseconds since 1970.
       type: int
       returned: when its clock was measured
-      sample: 1795406754194651471
+      sample: 1795543628847381152
     duration_ns:
       description: How long it all took, in nanoseconds.
       type: int
       returned: when its clock was measured
-      sample: 981235887
+      sample: 3511898741
     error:
       description: Why the guest failed.
       type: dict
@@ -221,15 +238,15 @@ guests:
         code:
           description: One of the documented codes, to be tested by playbooks.
           type: str
-          sample: not_connected
+          sample: not_running
         message:
           description: What was wrong, and where.
           type: str
-          sample: no guest agent runs in domain web1 at qemu:///system
+          sample: domain web2 at qemu:///system is shut off
         hint:
           description: What to do about it.
           type: str
-          sample: Install and start qemu-guest-agent in the guest.
+          sample: Run `virsh start web2` first; an agent answers only while its guest runs.
 guest:
   description: The one entry of RV(guests), when exactly one guest was addressed.
   returned: when exactly one guest was addressed
@@ -243,41 +260,43 @@ summary:
     total:
       description: All that were addressed.
       type: int
-      sample: 200
+      sample: 2
     corrected:
       description: Guests whose clock was stepped, or would have been in check mode.
       type: int
-      sample: 190
+      sample: 1
     unchanged:
       description: Guests whose clock was right.
       type: int
-      sample: 6
+      sample: 0
     largest_offset_before_ns:
       description: The offset that was furthest from zero before, with its sign; V(null) if none was measured.
       type: int
-      sample: -20973581442
+      sample: -8797322720
     largest_offset_after_ns:
       description: The residual that is furthest from zero, with its sign; V(null) if none was measured.
       type: int
-      sample: -48211
+      sample: 1098438
     skipped:
       description: Guests that could not be used, and need not have been.
       type: int
-      sample: 3
+      sample: 1
     failed:
       description: Guests that failed.
       type: int
-      sample: 1
+      sample: 0
     duration_ns:
       description: How long it all took, in nanoseconds.
       type: int
-      sample: 1413207731
+      sample: 3761808827
 error:
   description: Why the task failed. Of one guest, the same as in its entry; of many, how many failed and which.
   returned: on failure
   type: dict
-  sample: {"code": "guests_failed", "message": "1 of 200 guests failed: web3 (unresponsive)",
-           "hint": "Each guest's entry tells its reason and what to do; fail_on says when that fails the task."}
+  sample:
+    code: guests_failed
+    message: "1 of 2 guests failed: web2 (not_running)"
+    hint: Each guest's entry in guests tells its reason and what to do; fail_on says when that fails the task.
 """
 
 from typing import Any, Mapping, Sequence

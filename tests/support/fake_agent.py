@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ansible_collections.qemu.guest_agent.plugins.module_utils import wire
 from ansible_collections.qemu.guest_agent.plugins.module_utils.commands import (
@@ -26,6 +26,9 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils.commands import (
     FROZEN_ALLOWED,
     answers_on_success,
 )
+
+if TYPE_CHECKING:
+    from typing import TypeAlias
 
 MICROSECOND_NS = 1_000
 MILLISECOND_NS = 1_000_000
@@ -394,8 +397,9 @@ class HangUp:
     """Close the connection."""
 
 
-Piece = bytes | Pause | Forever | HangUp
-Pieces = tuple[Piece, ...]
+# As texts, for the Python of the oldest guests.
+Piece: TypeAlias = "bytes | Pause | Forever | HangUp"
+Pieces: TypeAlias = "tuple[Piece, ...]"
 
 
 @dataclass(frozen=True)

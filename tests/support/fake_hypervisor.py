@@ -230,7 +230,7 @@ class FakeHypervisor(HypervisorEvents):
         with self._lock:
             self.calls[name] += 1
             self._calls_now[connection] += 1
-            self.most_calls = max(self.most_calls, self._calls_now.total())
+            self.most_calls = max(self.most_calls, sum(self._calls_now.values()))
             self.most_calls_of_a_connection = max(self.most_calls_of_a_connection, self._calls_now[connection])
         try:
             yield

@@ -44,7 +44,7 @@ description:
     one event behind it.
 requirements:
   - libvirt-python, for the interpreter that runs ansible-rulebook
-  - The collection qemu.guest_agent, where Ansible finds it by itself or by ANSIBLE_COLLECTIONS_PATH
+  - The collection qemu.guest_agent, where Ansible finds it by itself or by E(ANSIBLE_COLLECTIONS_PATH)
 options:
   uris:
     description:
@@ -60,7 +60,7 @@ options:
     default: 120
   look_at_start:
     description:
-      - Whether there is an event for each running guest when the source starts, with the cause C(watch_began).
+      - Whether there is an event for each running guest when the source starts, with the cause V(watch_began).
       - If not, events are of what happens from then on. The playbook qemu.guest_agent.resync_fleet does all running
         guests in one run, where events would be a run each.
     type: bool
@@ -68,16 +68,16 @@ options:
   causes:
     description:
       - Events of these causes only; one may be given as a text.
-      - C(resumed), from a pause; C(restored), from a file or a managed save; C(reverted), to a snapshot; C(migrated),
-        to a hypervisor that is watched; C(woke_up), from a sleep that the guest itself had begun; C(watch_resumed),
-        when a lost hypervisor is there again; C(watch_began), for O(look_at_start).
+      - V(resumed), from a pause; V(restored), from a file or a managed save; V(reverted), to a snapshot; V(migrated),
+        to a hypervisor that is watched; V(woke_up), from a sleep that the guest itself had begun; V(watch_resumed),
+        when a lost hypervisor is there again; V(watch_began), for O(look_at_start).
     type: list
     elements: str
     default: [resumed, restored, reverted, migrated, woke_up, watch_began, watch_resumed]
 notes:
-  - An event is C({"libvirt_guest":{...}}) with C(event), which is C(clock_may_be_stale); C(domain), the guest's name;
-    C(uuid) and C(uri), which address it; C(cause), as above; C(heard_at), when libvirt told of it, in ISO 8601 by this
-    machine's clock; and C(age_ns), how many nanoseconds before the event that was.
+  - An event is C({"libvirt_guest":{...}}) with C(event), which is V(clock_may_be_stale); C(domain), the guest's name;
+    C(uuid) and C(uri), which address it; C(cause), one of O(causes); C(heard_at), when libvirt told of it, in ISO 8601
+    by this machine's clock; and C(age_ns), how many nanoseconds before the event that was.
   - Act on C(uuid). C(domain) is for people and for conditions. Where a name has what would begin a template, or what
     cannot be seen, C(domain) has an escape such as C(\x7b) in its place, since Ansible takes texts of an event for
     templates.

@@ -5,10 +5,12 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import jinja2
 import pytest
 import yaml
 from ansible_collections.qemu.guest_agent.plugins.filter import fleet_outcome, fleet_report, guest_facts
@@ -22,16 +24,68 @@ FILTERS: dict[str, Callable[..., Any]] = {
 }
 
 
+# In an example's template, the variable that goes into the filter and what it is called with.
+_EXPRESSION = re.compile(r"\b\w+ \| qemu\.guest_agent\.\w+(\([^)]*\))?")
+
+
+def documentation_of(name: str) -> dict[str, Any]:
+    documentation: dict[str, Any] = yaml.safe_load((ROOT / f"plugins/filter/{name}.yml").read_text(encoding="utf-8"))
+    return documentation
+
+
+def last_example_of(name: str) -> dict[str, Any]:
+    example: dict[str, Any] = yaml.safe_load(documentation_of(name)["EXAMPLES"])[-1]
+    return example
+
+
+def sample_of(name: str) -> Any:
+    returned = documentation_of(name)["RETURN"]["_value"]
+    if "contains" in returned:
+        return {member: each["sample"] for member, each in returned["contains"].items()}
+    return returned["sample"]
+
+
 def test_all_files_with_documentation_are_of_a_filter() -> None:
     assert {path.stem for path in Path(ROOT / "plugins/filter").glob("*.yml")} == set(FILTERS)
 
 
 @pytest.mark.parametrize("name", FILTERS)
 def test_every_filter_is_documented(name: str) -> None:
-    documentation = yaml.safe_load((ROOT / f"plugins/filter/{name}.yml").read_text(encoding="utf-8"))
+    documentation = documentation_of(name)
     assert documentation["DOCUMENTATION"]["name"] == name
     code = FILTERS[name].__code__
     options = set(documentation["DOCUMENTATION"]["options"]) - {"_input"}
     assert options == set(code.co_varnames[1 : code.co_argcount])
     assert f"qemu.guest_agent.{name}" in json.dumps(yaml.safe_load(documentation["EXAMPLES"]))
     assert documentation["RETURN"]["_value"]["type"]
+
+
+@pytest.mark.parametrize("name", ["fleet_elsewhere", "fleet_report_text", "fleet_report_totals", "guest_facts_text"])
+def test_the_sample_is_what_the_last_example_makes(name: str) -> None:
+    environment = jinja2.Environment(autoescape=True)
+    environment.filters[f"qemu.guest_agent.{name}"] = FILTERS[name]
+    example = last_example_of(name)
+    expression = _EXPRESSION.search(json.dumps(example, ensure_ascii=False))
+    assert expression is not None
+    assert environment.compile_expression(expression[0])(**example["vars"]) == sample_of(name)
+
+
+def skipped(name: str, code: str) -> dict[str, Any]:
+    return {"name": name, "status": "skipped", "reason": {"code": code, "message": "", "hint": ""}}
+
+
+def test_the_sample_of_what_was_found_is_of_a_guest_that_is_elsewhere() -> None:
+    listed = {"guests": [{"name": "web1", "status": "gathered"}, skipped("web2", "not_found")]}
+    assert FILTERS["fleet_found"](listed, "hv1") == sample_of("fleet_found")
+
+
+def test_the_sample_of_an_outcome_has_its_keys() -> None:
+    sample = sample_of("fleet_outcome")
+    assert FILTERS["fleet_outcome"]({"guests": sample["guests"]}, "hv1") == {**sample, "error": None}
+    lost = FILTERS["fleet_outcome"]({"unreachable": True, "msg": sample["error"]["message"]}, "hv1")
+    assert lost == {**sample, "guests": []}
+
+
+def test_the_sample_of_a_file_of_facts_is_what_its_guests_make() -> None:
+    sample = sample_of("guest_facts_json")
+    assert FILTERS["guest_facts_json"](json.loads(sample)["guests"], "hv1") == sample

@@ -1,0 +1,280 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What RETURN says of the modules' results is what they return: its keys, its types, and its samples."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Callable, Iterator, Mapping
+from types import ModuleType
+from typing import Any
+
+import pytest
+import yaml
+from ansible_collections.qemu.guest_agent.plugins.module_utils import fleet_options
+from ansible_collections.qemu.guest_agent.plugins.module_utils.errors import CommandNotFoundError, NotRunningError
+from ansible_collections.qemu.guest_agent.plugins.module_utils.facts import SUBSETS
+from ansible_collections.qemu.guest_agent.plugins.module_utils.fleet import Guest
+from ansible_collections.qemu.guest_agent.plugins.module_utils.fleet_options import Fleet
+from ansible_collections.qemu.guest_agent.plugins.module_utils.resync import METHODS
+from ansible_collections.qemu.guest_agent.plugins.module_utils.wire import Returned
+from ansible_collections.qemu.guest_agent.plugins.modules import qga_info, qga_update_time
+
+from tests.support.module_args import module_args
+from tests.support.simulated_guest import EXTENDED_COMMANDS, SECOND, GuestClock, SimulatedGuest, TimeLine
+
+MODULES: Mapping[str, ModuleType] = {"qga_info": qga_info, "qga_update_time": qga_update_time}
+RETURN: Mapping[str, dict[str, Any]] = {name: yaml.safe_load(module.RETURN) for name, module in MODULES.items()}
+# A module's result has these whatever the module is.
+OF_ANSIBLE = {"changed", "failed", "msg", "warnings", "exception", "invocation", "diff"}
+TYPES: Mapping[str, type | tuple[type, ...]] = {
+    "bool": bool,
+    "dict": dict,
+    "float": (int, float),
+    "int": int,
+    "list": list,
+    "str": str,
+}
+# The facts that are the agent's reply to one command, with underscores in place of dashes.
+ASKED = {
+    "os": "guest-get-osinfo",
+    "timezone": "guest-get-timezone",
+    "network": "guest-network-get-interfaces",
+    "routes": "guest-network-get-route",
+    "filesystems": "guest-get-fsinfo",
+    "users": "guest-get-users",
+    "vcpus": "guest-get-vcpus",
+    "disks": "guest-get-disks",
+    "load": "guest-get-load",
+    "cpu_stats": "guest-get-cpustats",
+    "disk_stats": "guest-get-diskstats",
+    "freeze": "guest-fsfreeze-status",
+}
+
+Documented = Mapping[str, Any]
+
+
+def sample_of(documented: Documented) -> Any:
+    """Its sample, made of those of what it contains if it has none itself."""
+    if "sample" in documented:
+        return documented["sample"]
+    sample = {name: sample_of(each) for name, each in documented["contains"].items()}
+    return [sample] if documented["type"] == "list" else sample
+
+
+def differences(documented: Documented, value: Any, where: str) -> Iterator[str]:
+    """Where a value is not as it is documented."""
+    if value is None:
+        if "V(null)" not in str(documented["description"]):
+            yield f"{where} is null"
+        return
+    type_name = documented["type"]
+    if not isinstance(value, TYPES[type_name]) or (type_name in ("int", "float") and isinstance(value, bool)):
+        yield f"{where} is {value!r}, which is no {type_name}"
+        return
+    items = value if isinstance(value, list) else [value]
+    if isinstance(value, list) and not all(isinstance(item, TYPES[documented["elements"]]) for item in items):
+        yield f"{where} has elements that are no {documented['elements']}"
+    elif "contains" in documented:
+        for item in items:
+            yield from differences_of_members(documented["contains"], item, where)
+
+
+def differences_of_members(contains: Mapping[str, Documented], value: Mapping[str, Any], where: str) -> Iterator[str]:
+    for name, member in value.items():
+        if name in contains:
+            yield from differences(contains[name], member, f"{where}.{name}")
+        else:
+            yield f"{where}.{name} is not documented"
+
+
+def leaves(contains: Mapping[str, Documented], where: str = "") -> Iterator[tuple[str, Documented]]:
+    """All that is documented and contains nothing documented."""
+    for name, documented in contains.items():
+        if "contains" in documented:
+            yield from leaves(documented["contains"], f"{where}{name}.")
+        else:
+            yield f"{where}{name}", documented
+
+
+def dashed(value: Any) -> Any:
+    """A fact, as the agent sent it."""
+    if isinstance(value, dict):
+        return {name.replace("_", "-"): dashed(member) for name, member in value.items()}
+    return [dashed(item) for item in value] if isinstance(value, list) else value
+
+
+@pytest.fixture
+def line(monkeypatch: pytest.MonkeyPatch) -> TimeLine:
+    line = TimeLine()
+    line.install(monkeypatch)
+    return line
+
+
+Run = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run a module on the guest web1, which runs, and on web2, which does not; its result."""
+
+    def run(name: str, guest: SimulatedGuest, web2_is_optional: bool = True, **options: Any) -> dict[str, Any]:
+        web2 = Guest("web2", lambda: guest, "uuid-of-web2", web2_is_optional, NotRunningError("web2 is shut off"))
+
+        @contextlib.contextmanager
+        def find(_params: object, _limits: object) -> Iterator[Fleet]:
+            yield Fleet((Guest("web1", lambda: guest, "uuid-of-web1"), web2), ())
+
+        monkeypatch.setitem(fleet_options._FINDERS, "domains", find)  # type: ignore[arg-type]
+        with module_args({"domains": ["web1", "web2"], **options}), pytest.raises(SystemExit):
+            MODULES[name].main()
+        return {key: value for key, value in json.loads(capsys.readouterr().out).items() if key not in OF_ANSIBLE}
+
+    return run
+
+
+def well_informed(line: TimeLine) -> SimulatedGuest:
+    """A guest with the extended agent, which tells what RETURN has as samples."""
+    facts = RETURN["qga_info"]["guests"]["contains"]
+    replies = {
+        **{command: dashed(sample_of(facts[subset])) for subset, command in ASKED.items()},
+        "guest-get-host-name": {"host-name": sample_of(facts["hostname"])},
+        "guest-get-memory-block-info": {"size": sample_of(facts["memory"])["block_size"]},
+        "guest-get-memory-blocks": [{"phys-index": index, "online": True} for index in range(3)],
+        "guest-get-command-info": {
+            name.replace("_", "-"): value
+            for name, value in sample_of(facts["command"]).items()
+            if name not in ("present", "details_from")
+        },
+    }
+    guest = SimulatedGuest(line, GuestClock(line), (*EXTENDED_COMMANDS, *replies))
+    for command, reply in replies.items():
+        guest.handlers[command] = lambda _arguments, reply=reply: Returned(reply)  # type: ignore[misc]
+    return guest
+
+
+def plain(line: TimeLine, ahead_ns: int = 0) -> SimulatedGuest:
+    return SimulatedGuest(line, GuestClock(line, ahead_ns))
+
+
+def stuck(line: TimeLine) -> SimulatedGuest:
+    """A guest whose clock cannot be set."""
+    guest = plain(line, -20 * SECOND)
+    guest.handlers["guest-set-time"] = lambda _arguments: Returned({})
+    return guest
+
+
+def results_of_info(line: TimeLine, run: Run) -> list[dict[str, Any]]:
+    return [
+        run("qga_info", well_informed(line)),
+        run("qga_info", well_informed(line), web2_is_optional=False, fail_on="all"),
+        run("qga_info", well_informed(line), command="guest-set-time"),
+        run("qga_info", plain(line), command="guest-set-time"),
+        run("qga_info", plain(line), web2_is_optional=False),
+    ]
+
+
+def results_of_update_time(line: TimeLine, run: Run) -> list[dict[str, Any]]:
+    return [
+        run("qga_update_time", plain(line)),
+        run("qga_update_time", plain(line, -20 * SECOND)),
+        run("qga_update_time", plain(line, 20 * SECOND), allow_backward=False),
+        run("qga_update_time", stuck(line)),
+    ]
+
+
+RESULTS = {"qga_info": results_of_info, "qga_update_time": results_of_update_time}
+
+
+@pytest.fixture(params=MODULES)
+def name(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+def test_all_that_a_module_returns_is_documented(name: str, line: TimeLine, run: Run) -> None:
+    found = [
+        difference
+        for result in RESULTS[name](line, run)
+        for difference in differences_of_members(RETURN[name], result, name)
+    ]
+    assert found == []
+
+
+def test_all_that_is_documented_is_returned(name: str, line: TimeLine, run: Run) -> None:
+    results = RESULTS[name](line, run)
+    assert {key for result in results for key in result} == set(RETURN[name]) - {"guest"}
+    for key in ("guests", "summary"):
+        members = {
+            member
+            for result in results
+            for entry in (result[key] if isinstance(result[key], list) else [result[key]])
+            for member in entry
+        }
+        assert members == set(RETURN[name][key]["contains"])
+
+
+def test_the_one_guest_is_documented_as_one_of_many(name: str) -> None:
+    assert RETURN[name]["guest"]["contains"] == RETURN[name]["guests"]["contains"]
+
+
+def test_everything_has_a_sample_of_its_type(name: str) -> None:
+    for where, documented in leaves(RETURN[name]):
+        assert "sample" in documented, where
+        assert list(differences(documented, documented["sample"], where)) == []
+
+
+def test_the_samples_of_errors_are_what_errors_say(name: str) -> None:
+    error = sample_of(RETURN[name]["guests"]["contains"]["error"])
+    assert error["code"] == NotRunningError.code
+    reason = sample_of(RETURN[name]["guests"]["contains"]["reason"])
+    assert error == reason
+
+
+def test_a_subset_that_could_not_be_had_tells_the_agents_age() -> None:
+    (error,) = RETURN["qga_info"]["guests"]["contains"]["errors"]["sample"].values()
+    assert error == CommandNotFoundError("the agent does not know guest-get-load").as_dict()
+
+
+def test_the_samples_of_facts_come_out_of_the_module(line: TimeLine, run: Run) -> None:
+    contains = RETURN["qga_info"]["guests"]["contains"]
+    entry = run("qga_info", well_informed(line))["guests"][0]
+    assert entry["errors"] == {}
+    for subset in (*ASKED, "hostname", "memory"):
+        assert entry[subset] == sample_of(contains[subset])
+    for subset in ("agent", "time"):
+        assert set(entry[subset]) == set(contains[subset]["contains"])
+    details = run("qga_info", plain(line), command="guest-set-time")["guests"][0]["command"]
+    assert details == sample_of(contains["command"])
+
+
+def test_every_subset_is_documented() -> None:
+    documented = RETURN["qga_info"]["guests"]["contains"]
+    option = yaml.safe_load(qga_info.DOCUMENTATION)["options"]["gather_subset"]["description"]
+    for subset in SUBSETS:
+        assert documented[subset.name]["returned"] == f"subset V({subset.name})"
+        assert f"V({subset.name})" in " ".join(option)
+
+
+def test_every_method_is_documented() -> None:
+    method = yaml.safe_load(qga_update_time.DOCUMENTATION)["options"]["method"]
+    assert tuple(method["choices"]) == METHODS
+    assert [each for each in METHODS if f"V({each})" not in " ".join(method["description"])] == []
+    attempt = RETURN["qga_update_time"]["guests"]["contains"]["method"]["sample"]
+    assert attempt in METHODS
+
+
+@pytest.mark.parametrize(
+    ("value", "difference"),
+    [
+        ({"guests": [{"name": "web1", "mood": "good"}]}, "result.guests.mood is not documented"),
+        ({"guests": [{"name": 1}]}, "result.guests.name is 1, which is no str"),
+        ({"guests": [{"name": None}]}, "result.guests.name is null"),
+        ({"guests": ["web1"]}, "result.guests has elements that are no dict"),
+        ({"guests": [{"attempts": True}]}, "result.guests.attempts is True, which is no int"),
+    ],
+)
+def test_a_difference_would_be_found(value: dict[str, Any], difference: str) -> None:
+    assert list(differences_of_members(RETURN["qga_update_time"], value, "result")) == [difference]
