@@ -54,6 +54,11 @@ def copy_sources(search_path: Path) -> Path:
 
 def build() -> Path:
     """Build the collection's tarball into build/, from the sources alone, and return it."""
+    with _build_lock():
+        return _build()
+
+
+def _build() -> Path:
     # A clone holds much that build_ignore would have to name (environments, caches, editors' files); a copy does not.
     copy = copy_sources(BUILD / "tarball")
     command = [_tool("ansible-galaxy"), "collection", "build", "--force", "--output-path", str(BUILD), str(copy)]
@@ -70,7 +75,7 @@ def install() -> Path:
     with _build_lock():
         if not collections_path.exists():
             _remove_outdated(all_paths)
-            tarball = str(build())
+            tarball = str(_build())
             part = all_paths / "part"
             shutil.rmtree(part, ignore_errors=True)
             _run([_tool("ansible-galaxy"), "collection", "install", "--offline", "-p", str(part), tarball])

@@ -58,7 +58,7 @@ def running(directory: Path, *options: str) -> Iterator[subprocess.Popen[bytes]]
 
 
 def test_version_and_help() -> None:
-    assert run("-V").stdout == "qemu-ga-extended 0.1.0\n"
+    assert run("-V").stdout == "qemu-ga-extended 1.0.0\n"
     assert "--stock-path" in run("-h").stdout
 
 

@@ -4,4 +4,4 @@
 
 """The extended agent: stands in front of the stock agent, adds time commands, and passes everything else on."""
 
-VERSION = "0.1.0"
+VERSION = "1.0.0"

@@ -80,7 +80,7 @@ def test_frozen_agents_allow_six_stock_commands() -> None:
         ("guest-get-load", "10.0", "GuestLoadAverage", ()),
         (
             "guest-update-time",
-            "0.1.0",
+            "1.0.0",
             "GuestUpdateTime",
             (
                 Argument("seconds", "int"),
@@ -89,7 +89,7 @@ def test_frozen_agents_allow_six_stock_commands() -> None:
                 Argument("rtc", "bool", optional=True),
             ),
         ),
-        ("guest-get-command-info", "0.1.0", "GuestCommandInfo", (Argument("name", "str"),)),
+        ("guest-get-command-info", "1.0.0", "GuestCommandInfo", (Argument("name", "str"),)),
     ],
 )
 def test_entries(name: str, since: str, returns: str, arguments: tuple[Argument, ...]) -> None:

@@ -1,0 +1,61 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# /// script
+# dependencies = ["nox>=2025.02.09", "antsibull-nox>=1.2"]
+# ///
+
+"""The checks by the names that contributors to other collections know: nox --list. Most of it is in antsibull-nox.toml.
+
+What needs this collection's own environments (guests, several versions of ansible-core) is a target of the Makefile,
+and a session here calls it. With uv or pipx, nothing needs to be installed: pipx run noxfile.py --list.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
+try:
+    import antsibull_nox
+    import nox
+except ImportError:
+    sys.exit("nox and antsibull-nox have to be in one environment: pipx run noxfile.py, or .venvs/release/bin/nox")
+
+# Beside the environments that make makes: ignored by git, and removed by "make clean".
+nox.options.envdir = ".venvs/nox"
+
+MAKE_TARGETS: Mapping[str, str] = MappingProxyType(
+    {
+        "make-lint": "ruff, mypy, vermin, yamllint, ansible-lint and reuse, as set up for this collection",
+        "make-unit": "unit tests with branch coverage",
+        "make-unit-all": "unit tests with every supported ansible-core",
+        "make-matrix": "unit tests and sanity on every ansible-core and Python",
+        "make-sanity": "ansible-test sanity, without containers",
+        "make-integration": "every channel against stock agents and fakes, without a guest",
+        "make-vm": "real guests",
+        "make-molecule": "the roles on real guests",
+        "make-docs": "the documentation site",
+        "make-release-check": "the changelog, Galaxy's importer and the tarball",
+    }
+)
+
+
+def calling_make(target: str, description: str) -> Callable[[nox.Session], None]:
+    def session_of(session: nox.Session) -> None:
+        session.run("make", target, *session.posargs, external=True)
+
+    session_of.__doc__ = f"make {target}: {description}"
+    return session_of
+
+
+antsibull_nox.load_antsibull_nox_toml()
+
+for name, what in MAKE_TARGETS.items():
+    nox.session(name=name, python=False, default=False)(calling_make(name.removeprefix("make-"), what))
+
+
+if __name__ == "__main__":
+    nox.main()

@@ -1,0 +1,34 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The collection as it is published: built, and installed into an empty directory."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support import collection
+
+
+@pytest.fixture(scope="session")
+def tarball() -> Path:
+    return collection.build()
+
+
+@pytest.fixture(scope="session")
+def collections_path(tarball: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A collections path with nothing but the collection."""
+    path = tmp_path_factory.mktemp("collections")
+    galaxy = Path(sys.executable).parent / "ansible-galaxy"
+    subprocess.run([galaxy, "collection", "install", "--offline", "-p", path, tarball], check=True, capture_output=True)
+    return path
+
+
+@pytest.fixture(scope="session")
+def installed(collections_path: Path) -> Path:
+    return collections_path / collection.PACKAGE

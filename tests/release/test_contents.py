@@ -1,0 +1,165 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The tarball holds what belongs in it, and nothing else."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+
+import pytest
+
+from tests.support.collection import copy_sources
+
+PYTHON = r"[a-z0-9_]+\.py"
+YAML = r"[a-zA-Z0-9_-]+\.yml"
+TEMPLATE = r"[a-z.-]+\.j2"
+
+# By directory, what the names of its files look like. Whatever is not here does not belong, and each line is needed.
+BELONGS: Mapping[str, str] = {
+    ".": (
+        r"\.ansible-lint|ARCHITECTURE\.md|CHANGELOG\.(md|rst)|CODE_OF_CONDUCT\.md|CONTRIBUTING\.md|COPYING"
+        r"|FILES\.json|MAINTAINERS|MANIFEST\.json|README\.md|REUSE\.toml|SECURITY\.md"
+    ),
+    "LICENSES": r"GPL-3\.0-or-later\.txt",
+    "changelogs": r"changelog\.yaml",
+    "docs/docsite": r"(config|extra-docs|links)\.yml",
+    "docs/docsite/rst": r"[a-z_]+\.rst",
+    "docs/docsite/rst/images": r"[a-z_]+\.(png|svg)",
+    "extensions/eda": r"README\.md|inventory\.yml",
+    "extensions/eda/plugins/event_source": PYTHON,
+    "extensions/eda/rulebooks": YAML,
+    "meta": r"(execution-environment|extensions|runtime)\.yml|ee-(bindep|requirements)\.txt",
+    "playbooks": YAML,
+    "playbooks/tasks": YAML,
+    "playbooks/vars": YAML,
+    "plugins/connection": PYTHON,
+    "plugins/doc_fragments": PYTHON,
+    "plugins/filter": f"{PYTHON}|{YAML}",
+    "plugins/inventory": PYTHON,
+    "plugins/module_utils": PYTHON,
+    "plugins/module_utils/channels": PYTHON,
+    "plugins/module_utils/watch": PYTHON,
+    "plugins/modules": PYTHON,
+    "plugins/plugin_utils": PYTHON,
+    **{
+        f"roles/{role}{below}": pattern
+        for role in ("extended_agent", "resync_on_resume")
+        for below, pattern in (
+            ("", r"README\.md"),
+            ("/defaults", r"main\.yml"),
+            ("/meta", r"(argument_specs|main)\.yml"),
+            ("/tasks", YAML),
+            ("/templates", TEMPLATE),
+            ("/vars", YAML),
+        )
+    },
+    "roles/extended_agent/files": PYTHON,
+    "roles/extended_agent/files/qemu_ga_extended": PYTHON,
+    "roles/resync_on_resume/files/resync_on_resume": PYTHON,
+}
+LEFT_ABOUT = (
+    ".ansible/tmp",
+    ".hypothesis/examples",
+    ".mypy_cache/3.11",
+    ".nox/lint",
+    ".pytest_cache/v",
+    ".ruff_cache/content",
+    ".venv/bin/python",
+    ".venvs/core-2.17/bin/python",
+    "build/installed/file",
+    "changelogs/.plugin-cache.yaml",
+    "changelogs/fragments/1-a-change.yml",
+    "plugins/modules/__pycache__/qga_info.cpython-311.pyc",
+    "qemu-guest_agent-0.9.0.tar.gz",
+    "tests/output/log",
+)
+
+
+def files_in(tarball: Path) -> list[str]:
+    with tarfile.open(tarball) as archive:
+        return sorted(member.name for member in archive if not member.isdir())
+
+
+def belongs(name: str) -> bool:
+    path = PurePosixPath(name)
+    pattern = BELONGS.get(str(path.parent))
+    return pattern is not None and re.fullmatch(pattern, path.name) is not None
+
+
+def test_nothing_is_in_it_that_does_not_belong(tarball: Path) -> None:
+    assert [name for name in files_in(tarball) if not belongs(name)] == []
+
+
+def test_every_directory_that_belongs_is_in_it(tarball: Path) -> None:
+    assert set(BELONGS) - {str(PurePosixPath(name).parent) for name in files_in(tarball)} == set()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("README.md", "CHANGELOG.md", "CHANGELOG.rst", "CODE_OF_CONDUCT.md", "CONTRIBUTING.md", "COPYING"),
+        *("MAINTAINERS", "SECURITY.md", "changelogs/changelog.yaml", "meta/runtime.yml"),
+        *("meta/execution-environment.yml", "meta/ee-bindep.txt", "meta/ee-requirements.txt", "meta/extensions.yml"),
+        *("docs/docsite/links.yml", "LICENSES/GPL-3.0-or-later.txt"),
+    ],
+)
+def test_this_is_in_it(tarball: Path, name: str) -> None:
+    assert name in files_in(tarball)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("notes.txt", "plugins/modules/notes.md", "plugins/modules/qga_info.py.orig", "tests/conftest.py"),
+        *("roles/extended_agent/files/core", "extensions/molecule/extended_agent/converge.yml", "docs/draft.odt"),
+    ],
+)
+def test_a_stray_file_would_be_noticed(name: str) -> None:
+    assert not belongs(name)
+
+
+def test_a_clone_that_was_worked_in_builds_the_same(tarball: Path, tmp_path: Path) -> None:
+    clone = copy_sources(tmp_path)
+    for name in LEFT_ABOUT:
+        path = clone / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("left about")
+    galaxy = Path(sys.executable).parent / "ansible-galaxy"
+    subprocess.run(
+        [galaxy, "collection", "build", "--output-path", tmp_path], cwd=clone, check=True, capture_output=True
+    )
+    assert files_in(tmp_path / tarball.name) == files_in(tarball)
+
+
+def test_every_link_to_a_file_leads_to_one(installed: Path) -> None:
+    pages = sorted(installed.rglob("*.md"))
+    assert len(pages) > 5
+    broken = [
+        f"{page.relative_to(installed)}: {target}"
+        for page in pages
+        for target in re.findall(r"\]\((?!https?:|mailto:|#)([^)#\s]+)", page.read_text())
+        if not (page.parent / target).resolve().exists()
+    ]
+    assert broken == []
+
+
+def test_nothing_in_it_is_a_link_out_of_it(installed: Path) -> None:
+    outside = [path for path in installed.rglob("*") if not path.resolve().is_relative_to(installed.resolve())]
+    assert outside == []
+
+
+def test_it_carries_its_licences(installed: Path, tmp_path: Path) -> None:
+    # reuse looks for a repository above; here is none, and all files count.
+    copy = tmp_path / "copy"
+    shutil.copytree(installed, copy, symlinks=True)
+    reuse = Path(sys.executable).parent / "reuse"
+    done = subprocess.run([reuse, "--root", copy, "lint"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout

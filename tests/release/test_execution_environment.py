@@ -1,0 +1,62 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What ansible-builder takes from the collection for an execution environment."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.support.collection import ROOT
+
+PROGRAMS = ROOT / ".venvs/release/bin"
+TO_BUILD = {"gcc", "libvirt-dev", "pkg-config", "python3-dev"}
+TO_RUN = {"libvirt0"}
+
+
+@pytest.fixture(scope="module")
+def introspected(collections_path: Path) -> dict[str, list[str]]:
+    done = subprocess.run(
+        [PROGRAMS / "ansible-builder", "introspect", collections_path], capture_output=True, text=True, check=True
+    )
+    found: dict[str, list[str]] = yaml.safe_load(done.stdout)
+    return found
+
+
+FROM_HERE = "  # from collection qemu.guest_agent"
+
+
+def test_it_needs_libvirt_python_and_nothing_else(introspected: dict[str, list[str]]) -> None:
+    assert introspected["python"] == [f"libvirt-python>=7.0.0{FROM_HERE}"]
+
+
+def test_it_takes_no_package_of_development(introspected: dict[str, list[str]]) -> None:
+    lines = introspected["system"]
+    assert all(line.endswith(FROM_HERE) for line in lines)
+    assert [line for line in lines if "test" in line] == []
+    families = [sum(f"platform:{family}]" in line for line in lines) for family in ("rpm", "dpkg")]
+    assert families == [5, 5]
+
+
+@pytest.mark.skipif(shutil.which("dpkg-query") is None, reason="bindep chooses by the machine that it runs on")
+@pytest.mark.parametrize(
+    ("profiles", "packages"),
+    [
+        pytest.param(["compile"], TO_BUILD | TO_RUN, id="where-it-is-built"),
+        pytest.param([], TO_RUN, id="where-it-runs"),
+    ],
+)
+def test_packages_on_debian(installed: Path, profiles: list[str], packages: set[str]) -> None:
+    done = subprocess.run(
+        [PROGRAMS / "bindep", "-l", "newline", "-f", installed / "meta/ee-bindep.txt", *profiles],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert set(done.stdout.split()) == packages, done.stderr

@@ -1,0 +1,86 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The workflows on GitHub and the sessions of nox run what a developer runs, and may do no more than they need."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+WORKFLOWS = sorted((ROOT / ".github/workflows").glob("*.yml"))
+MAKEFILE = (ROOT / "Makefile").read_text()
+TARGETS = set(re.findall(r"^([a-z][a-z-]*):(?!=)", MAKEFILE, re.MULTILINE))
+LANES = {
+    word
+    for line in re.findall(r"^with(?:out)?_guests := (.*)$", MAKEFILE, re.MULTILINE)
+    for word in re.sub(r"\$\([^)]*\)", "", line).split()
+}
+
+
+def workflow(path: Path) -> dict[str, Any]:
+    loaded: dict[str, Any] = yaml.safe_load(path.read_text())
+    return loaded
+
+
+def made_by(path: Path) -> set[str]:
+    """The targets that a workflow makes, a matrix resolved."""
+    targets: set[str] = set()
+    for job in workflow(path)["jobs"].values():
+        of_matrix = {row["target"] for row in job.get("strategy", {}).get("matrix", {}).get("include", ())}
+        for step in job["steps"]:
+            for words in re.findall(r"\bmake ([^\n]*)", step.get("run", "")):
+                named = {word for word in words.split() if "=" not in word}
+                targets |= of_matrix if '"$TARGET"' in named else named
+    return targets
+
+
+def exists(target: str) -> bool:
+    return target in TARGETS or re.fullmatch(r"unit-2\.\d+", target) is not None
+
+
+def test_there_are_some() -> None:
+    assert [path.stem for path in WORKFLOWS] == ["release", "sanity", "test"]
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
+class TestEach:
+    def test_makes_targets_that_there_are(self, path: Path) -> None:
+        made = made_by(path)
+        assert made
+        assert {target for target in made if not exists(target)} == set()
+
+    def test_may_do_nothing_but_what_a_job_asks_for(self, path: Path) -> None:
+        loaded = workflow(path)
+        assert loaded["permissions"] == {}
+        asked = {name: job["permissions"] for name, job in loaded["jobs"].items()}
+        beyond_reading = {name for name, permissions in asked.items() if permissions not in ({}, {"contents": "read"})}
+        assert beyond_reading == ({"github"} if path.stem == "release" else set())
+
+    def test_pins_every_action_to_a_commit_and_says_which_version_that_is(self, path: Path) -> None:
+        used = re.findall(r"uses: (.*)$", path.read_text(), re.MULTILINE)
+        assert used
+        assert [one for one in used if not re.fullmatch(r"[\w/-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", one)] == []
+
+    def test_ends_what_hangs(self, path: Path) -> None:
+        assert all(0 < job["timeout-minutes"] <= 120 for job in workflow(path)["jobs"].values())
+
+
+def test_all_of_make_test_runs_on_every_pull_request() -> None:
+    (path,) = (path for path in WORKFLOWS if path.stem == "test")
+    # YAML 1.1 takes the key for a truth value unless it is quoted.
+    assert {"pull_request", "schedule"} <= set(workflow(path)["on"])
+    assert {"lint", "unit", "vm"} <= LANES
+    assert made_by(path) >= LANES
+
+
+def test_every_session_of_nox_that_calls_make_names_a_target_that_there_is() -> None:
+    named = re.findall(r'^        "make-([a-z-]+)":', (ROOT / "noxfile.py").read_text(), re.MULTILINE)
+    assert len(named) > 5
+    assert [target for target in named if target not in TARGETS] == []
