@@ -111,7 +111,7 @@ class ExchangeTimeoutError(QgaError):
 
 class OptedOutError(QgaError):
     code = "opted_out"
-    default_hint = "To allow it, remove the mark from the domain's metadata; docs/fleets.md tells how."
+    default_hint = "To allow it, remove the mark from the domain's metadata; docs/docsite/rst/fleets.rst tells how."
 
 
 class DeadlineError(QgaError):

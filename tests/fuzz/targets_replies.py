@@ -30,7 +30,7 @@ from tests.support.simulated_guest import (
 _COMMANDS = tuple(reply_shapes.SHAPES)
 _FACT_COMMANDS = (*STOCK_COMMANDS, *(command for command in _COMMANDS if command not in EXTENDED_COMMANDS))
 TIMEOUT = 1.0
-# A run may take so many time limits; see docs/measuring.md.
+# A run may take so many time limits; see docs/docsite/rst/measuring.rst.
 LONGEST_SECONDS = 60.0
 MOST_EXCHANGES = 2_000
 

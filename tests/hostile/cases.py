@@ -97,7 +97,7 @@ _LIBVIRT_OVERTIME = 1.5
 
 
 def most_seconds(each: Round) -> float:
-    """What the options allow it to take, by ``docs/measuring.md``: if everything takes as long as it may."""
+    """What the options allow it to take, if everything takes as long as it may (docs/docsite/rst/measuring.rst)."""
     timeout = each.timeout + (_LIBVIRT_OVERTIME if each.channel == LIBVIRT else 0.0)
     look = 2 * (max(_MEASURING_SECONDS, each.timeout) + timeout)
     if each.trick.work != RESYNC:

@@ -1,0 +1,161 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The figure of the guide "measuring": exchanges with a real stock agent, and what they prove together.
+
+``python -m tests.docs.figure record`` takes new readings of an agent on this machine, whose true offset is therefore
+known: it is zero. ``python -m tests.docs.figure draw`` makes the picture of them. Nothing is ever set.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+
+from tests.support.collection import ROOT, make_importable
+
+DATA = Path(__file__).with_name("measurement.yml")
+PICTURE = ROOT / "docs" / "docsite" / "rst" / "images" / "measurement.svg"
+EXCHANGES = 7
+
+# As this file's own.
+_LICENCE = tuple(line[2:] for line in Path(__file__).read_text(encoding="utf-8").splitlines()[:3])
+
+# The picture, in its own units. It has to be readable at a phone's width.
+WIDTH = 560
+_LEFT, _RIGHT = 34, 14
+_TOP, _ROW, _BAR = 60, 30, 16
+_STEPS_US = (5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
+
+
+class Bounds(NamedTuple):
+    """An interval in nanoseconds of offset."""
+
+    low: int
+    high: int
+
+
+def intersections(intervals: Sequence[Bounds]) -> list[Bounds]:
+    """What the first one proves, the first two together, and so on."""
+    agreed = [intervals[0]]
+    for each in intervals[1:]:
+        agreed.append(Bounds(max(agreed[-1].low, each.low), min(agreed[-1].high, each.high)))
+    return agreed
+
+
+def load() -> list[Bounds]:
+    return [Bounds(*each) for each in yaml.safe_load(DATA.read_text(encoding="utf-8"))["intervals_ns"]]
+
+
+def record() -> None:
+    make_importable()
+    from ansible_collections.qemu.guest_agent.plugins.module_utils import clock, options, waiting, wire
+    from ansible_collections.qemu.guest_agent.plugins.module_utils.agent import GuestAgent
+
+    from tests.support.stock_agent import StockAgent, exchange
+
+    async def take(socket: str) -> list[Any]:
+        async with options.target_of({"socket": socket}, wire.Limits()).open() as channel:
+            read = clock.stock_reader(GuestAgent(channel, 5.0))
+            return [await read() for _ in range(EXCHANGES)]
+
+    with StockAgent() as stock:
+        readings = waiting.run(take(stock.socket))
+        version = exchange(stock.socket, "guest-info")["return"]["version"]
+    # Monotonic to time of day: the closest pair of many is within a fraction of a microsecond.
+    pairs = ((time.monotonic_ns(), time.time_ns(), time.monotonic_ns()) for _ in range(1000))
+    before, now, after = min(pairs, key=lambda pair: pair[2] - pair[0])
+    base_ns = now - (before + after) // 2
+    intervals = [each.interval.shifted(-base_ns) for each in readings]
+    lines = [
+        *(f"# {line}" for line in _LICENCE),
+        "",
+        f"# Readings of qemu-ga {version} on the very machine that asked: python -m tests.docs.figure record",
+        "intervals_ns:",
+        *(f"  - [{each.low}, {each.high}]" for each in intervals),
+    ]
+    DATA.write_text("---\n" + "\n".join(lines) + "\n", encoding="utf-8")
+
+
+def draw(intervals: Sequence[Bounds]) -> str:
+    """The picture as SVG: for each exchange what it proves alone, and within that what is proven so far."""
+    agreed = intersections(intervals)
+    low, high = min(each.low for each in intervals), max(each.high for each in intervals)
+    margin = (high - low) // 25
+    scale = (WIDTH - _LEFT - _RIGHT) / (high - low + 2 * margin)
+
+    def x(offset_ns: float) -> float:
+        return round(_LEFT + (offset_ns - low + margin) * scale, 1)
+
+    bottom = _TOP + _ROW * len(intervals)
+    parts = [
+        _text(_LEFT, 20, "Proven by each exchange (pale), and by all so far (dark)", "title"),
+        _text(x(0), 46, "true offset", "truth", "middle"),
+    ]
+    for tick in _ticks(low, high):
+        parts.append(f'<line class="grid" x1="{x(tick)}" x2="{x(tick)}" y1="{_TOP - 6}" y2="{bottom + 4}"/>')
+        parts.append(
+            _text(x(tick), bottom + 22, f"{tick / 1000:+g}".replace("-", "\u2212") if tick else "0", "", "middle")
+        )
+    parts.append(_text((_LEFT + WIDTH - _RIGHT) / 2, bottom + 44, "guest minus host, in microseconds", "", "middle"))
+    for number, (own, so_far) in enumerate(zip(intervals, agreed, strict=True)):
+        top = _TOP + _ROW * number + (_ROW - _BAR) // 2
+        parts.append(_text(_LEFT - 12, top + _BAR - 3, str(number + 1), "", "end"))
+        for kind, bounds in (("own", own), ("agreed", so_far)):
+            width = round(max((bounds.high - bounds.low) * scale, 1.0), 1)
+            parts.append(f'<rect class="{kind}" x="{x(bounds.low)}" y="{top}" width="{width}" height="{_BAR}" rx="2"/>')
+    parts.append(f'<line class="true" x1="{x(0)}" x2="{x(0)}" y1="{_TOP - 8}" y2="{bottom + 4}"/>')
+    last = agreed[-1]
+    middle_us, half_us = (last.low + last.high) / 2000, (last.high - last.low) / 2000
+    told = f"Told: {middle_us:+.1f} \u00b5s, uncertain by {half_us:.1f} \u00b5s".replace("-", "\u2212")
+    parts.append(_text((_LEFT + WIDTH - _RIGHT) / 2, bottom + 72, told, "told", "middle"))
+    height = bottom + 88
+    licence = "\n".join(f"  {line}" for line in _LICENCE)
+    body = "\n".join(f"  {part}" for part in parts)
+    return f"""<?xml version="1.0" encoding="UTF-8"?>
+<!--
+{licence}
+-->
+<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}">
+  <title>Intervals of successive exchanges</title>
+  <style>
+    text {{ font: 14.5px sans-serif; fill: #333 }}
+    .title, .told {{ font-weight: bold }}
+    .truth {{ fill: #b3261e }}
+    .own {{ fill: #b9d3ee }}
+    .agreed {{ fill: #1f5f99 }}
+    .grid {{ stroke: #ddd }}
+    .true {{ stroke: #b3261e; stroke-width: 2; stroke-dasharray: 5 3 }}
+  </style>
+  <rect width="{WIDTH}" height="{height}" rx="6" fill="#fff"/>
+{body}
+</svg>
+"""
+
+
+def _ticks(low: int, high: int) -> list[int]:
+    step = next((each * 1000 for each in _STEPS_US if (high - low) / (each * 1000) <= 7), 10_000_000)
+    return list(range(-(-low // step) * step, high + 1, step))
+
+
+def _text(x: float, y: float, text: str, kind: str = "", anchor: str = "start") -> str:
+    known = f' class="{kind}"' if kind else ""
+    return f'<text{known} x="{round(x, 1)}" y="{y}" text-anchor="{anchor}">{text}</text>'
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.docs.figure", description=__doc__)
+    parser.add_argument("action", choices=("record", "draw"))
+    if parser.parse_args().action == "record":
+        record()
+    PICTURE.write_text(draw(load()), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,269 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The commands that the guides tell people to paste: each is one that its program takes.
+
+What changes nothing is run: with --syntax-check, with --list-hosts, on libvirt's own test driver.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import subprocess
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.docs.examples import (
+    Check,
+    Kind,
+    all_examples,
+    commands_of,
+    kind_of,
+    of_language,
+    to_check,
+    yaml_of,
+)
+from tests.support.ansible_run import CORES, run_playbook
+from tests.support.collection import PACKAGE, ROOT, install
+from tests.support.simulated_fleet import Profile, SimulatedFleet
+from tests.support.stock_agent import find_qemu_ga
+from tests.support.until import until
+
+CONSOLE = to_check(Check.COMMANDS, Check.SERVICE_LOG)
+COMMANDS = [
+    pytest.param(part.strip(), id=f"{example.guide}: {part.strip()}")
+    for example in CONSOLE
+    for command in commands_of(example)
+    for part in command.split(";")
+]
+YAML = of_language("yaml")
+BEHIND_NS = -3_000_000_000
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with the files that the guides tell people to write."""
+    directory = tmp_path_factory.mktemp("pasted")
+    for example in YAML:
+        kind = kind_of(yaml_of(example))
+        if example.guide == "quickstart":
+            (directory / {Kind.PLAYS: "clock.yml", Kind.INVENTORY: "hypervisors.yml"}[kind]).write_text(example.text)  # type: ignore[index]
+        if example.guide == "connection" and kind is Kind.INVENTORY:
+            (directory / "inventory.yml").write_text(example.text)
+    (directory / "nodes.yml").write_text((directory / "hypervisors.yml").read_text())
+    return directory
+
+
+def run(command: list[str], directory: Path, environment: Mapping[str, str] | None = None) -> str:
+    done = subprocess.run(
+        command,
+        cwd=directory,
+        env={**os.environ, "ANSIBLE_COLLECTIONS_PATH": str(install()), "ANSIBLE_NOCOLOR": "1", **(environment or {})},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        stdin=subprocess.DEVNULL,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stdout
+    return done.stdout
+
+
+def of_ansible(program: str) -> str:
+    return str(CORES["2.19"] / program)
+
+
+def check_playbook(words: list[str], place: Path) -> None:
+    run([of_ansible("ansible-playbook"), "--syntax-check", *words[1:]], place)
+
+
+def check_hosts(words: list[str], place: Path) -> None:
+    assert "hosts (" in run([of_ansible("ansible"), "--list-hosts", *words[1:]], place)
+
+
+def check_virsh(words: list[str], place: Path) -> None:
+    """On a hypervisor of libvirt's own making, as far as it has what is asked for."""
+    domain = "test" if "web1" in words else ""
+    words = [domain if word == "web1" else word for word in words[1:]]
+    described = run(["virsh", "help", words[0]], place)
+    for option in (word for word in words[1:] if word.startswith("--")):
+        assert re.search(rf"\s\[?{option}\b", described), option
+    if words[0] in ("list", "suspend", "metadata"):
+        run(["virsh", "--connect", "test:///default", *words], place)
+
+
+def check_options(help_of: list[str]) -> Callable[[list[str], Path], None]:
+    def check(words: list[str], place: Path) -> None:
+        described = run([*help_of, "--help"], place, {"SYSTEMD_PAGER": "", "COLUMNS": "200"})
+        for option in (word for word in words[1:] if re.fullmatch(r"-{1,2}[a-z]\S*", word)):
+            assert re.search(rf"(?<![\w-]){option}(?![\w-])", described), option
+
+    return check
+
+
+def check_rulebook(words: list[str], place: Path) -> None:
+    check_options([of_ansible("ansible-rulebook")])(words, place)
+    name = words[words.index("--rulebook") + 1].rpartition(".")[2]
+    assert (install() / PACKAGE / "extensions" / "eda" / "rulebooks" / f"{name}.yml").exists()
+
+
+def check_galaxy(words: list[str], place: Path) -> None:
+    run([of_ansible("ansible-galaxy"), *words[1:3], "--help"], place)
+    if words[2] == "install":
+        made = {path.name for path in (ROOT / "build").glob("qemu-guest_agent-*.tar.gz")}
+        assert any(Path(name).match(words[3]) for name in made)
+
+
+def check_git(words: list[str], _place: Path) -> None:
+    galaxy = yaml.safe_load((ROOT / "galaxy.yml").read_text(encoding="utf-8"))
+    assert words[1:] == ["clone", galaxy["repository"]]
+
+
+def check_directory(words: list[str], _place: Path) -> None:
+    galaxy = yaml.safe_load((ROOT / "galaxy.yml").read_text(encoding="utf-8"))
+    assert words[1:] == [galaxy["repository"].rpartition("/")[2]]
+
+
+def check_qemu(words: list[str], place: Path) -> None:
+    """QEMU makes a machine of it, which does not run, and offers the socket."""
+    words = [word.replace("/run/vm/", f"{place}/") for word in words]
+    with subprocess.Popen(
+        [*words, "-S", "-display", "none", "-nodefaults"], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    ) as machine:
+        try:
+            until(lambda: (place / "web1.qga").is_socket() or machine.poll() is not None, "there is no socket")
+            assert machine.poll() is None, machine.stderr and machine.stderr.read()
+        finally:
+            machine.terminate()
+
+
+CHECKS: Mapping[str, Callable[[list[str], Path], None]] = {
+    "ansible": check_hosts,
+    "ansible-galaxy": check_galaxy,
+    "ansible-inventory": check_options([str(CORES["2.19"] / "ansible-inventory")]),
+    "ansible-playbook": check_playbook,
+    "ansible-rulebook": check_rulebook,
+    "cd": check_directory,
+    "git": check_git,
+    "journalctl": check_options(["journalctl"]),
+    "qemu-system-x86_64": check_qemu,
+    "sleep": check_options(["sleep"]),
+    "virsh": check_virsh,
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_each_command_is_one_that_its_program_takes(command: str, place: Path) -> None:
+    words = shlex.split(command)
+    CHECKS[words[0]](words, place)
+
+
+def test_ansible_takes_all_playbooks_and_all_tasks(tmp_path: Path) -> None:
+    """In one run, since each would cost its second; a playbook that is wrong is named in what it says."""
+    names = []
+    for number, example in enumerate(YAML):
+        text, kind = example.text, kind_of(yaml_of(example))
+        if kind is Kind.TASKS:
+            text = "- hosts: all\n  tasks:\n" + "".join(f"    {line}\n" for line in text.splitlines())
+        if kind in (Kind.TASKS, Kind.PLAYS):
+            names.append(f"{number}-{example.guide}.yml")
+            (tmp_path / names[-1]).write_text(text)
+    told = run([of_ansible("ansible-playbook"), "-i", "localhost,", "--syntax-check", *names], tmp_path)
+    assert all(f"playbook: {name}" in told for name in names)
+
+
+def test_the_agent_reads_the_configuration(tmp_path: Path) -> None:
+    (example,) = to_check(Check.AGENT_CONFIGURATION)
+    file = tmp_path / "qemu-ga.conf"
+    file.write_text(example.text)
+    told = run([find_qemu_ga(), "--dump-conf"], tmp_path, {"QGA_CONF": str(file)})
+    (blocked,) = re.findall(r"^block-rpcs=(.*)$", example.text, re.MULTILINE)
+    (read,) = re.findall(r"^block-rpcs=(.*)$", told, re.MULTILINE)
+    assert set(read.split(",")) == set(blocked.split(","))
+
+
+# ---------------------------------------------------------------------------------- those that can run here
+
+
+def play_of(guide: str, name: str) -> str:
+    (text,) = (
+        example.text
+        for example in all_examples()
+        if example.guide == guide and example.language == "yaml" and name in example.text
+    )
+    return text
+
+
+@pytest.fixture
+def fleet(tmp_path: Path) -> SimulatedFleet:
+    return SimulatedFleet(tmp_path / "sockets", {name: Profile(offset_ns=BEHIND_NS) for name in ("web1", "101", "db1")})
+
+
+def played(tmp_path: Path, text: str, *arguments: str) -> dict[str, dict[str, object]]:
+    playbook = tmp_path / "example.yml"
+    playbook.write_text(text)
+    run = run_playbook(playbook, "-e", "ansible_become=false", *arguments)
+    assert run.status == 0, run.output
+    return {record.task: record.result for record in run.tasks}
+
+
+def test_the_playbook_of_the_first_five_minutes(fleet: SimulatedFleet, tmp_path: Path) -> None:
+    with fleet:
+        text = play_of("quickstart", "Give a guest its time back").replace("hosts: hypervisors", "hosts: localhost")
+        text = text.replace("domain: web1", f"socket: {fleet.path('web1')}")
+        shown = "Show what was found and what was left"
+        checked = played(tmp_path, text, "--check", "--diff")[shown]["msg"]
+        first = played(tmp_path, text)[shown]["msg"]
+        second = played(tmp_path, text)[shown]["msg"]
+    assert isinstance(checked, list)
+    assert isinstance(first, list)
+    assert isinstance(second, list)
+    assert [checked[0], first[0], second[0]] == ["corrected", "corrected", "unchanged"]
+    assert re.fullmatch(r"before: -3000\.\d+ ms|before: -2999\.\d+ ms", first[1])
+    assert abs(float(first[2].split()[1])) < 50
+
+
+def test_all_guests_of_a_node_of_proxmox_but_one(fleet: SimulatedFleet, tmp_path: Path) -> None:
+    with fleet:
+        text = play_of("without_libvirt", "Give all guests of all nodes").replace(
+            "hosts: proxmox_nodes", "hosts: localhost"
+        )
+        sockets = str(Path(fleet.path("web1")).with_name("*.qga"))
+        text = text.replace("/var/run/qemu-server/*.qga", sockets)
+        summary = played(tmp_path, text)["Show how many were wrong, and by how much"]["fleet.summary"]
+        truths = fleet.truths()
+    assert isinstance(summary, dict)
+    assert summary["corrected"] == 2
+    assert [name for name, offset in truths.items() if abs(offset) > 10**9] == ["101"]
+
+
+def test_all_guests_but_two(fleet: SimulatedFleet, tmp_path: Path) -> None:
+    with fleet:
+        task = yaml.safe_load(play_of("without_libvirt", "- name: All but two"))[0]
+        directory = Path(fleet.path("web1")).parent
+        text = json.dumps([{"hosts": "localhost", "gather_facts": False, "tasks": [task]}])
+        text = text.replace("/run/vm", str(directory)).replace("router.qga", "101.qga")
+        guests = played(tmp_path, text)["All but two"]["guests"]
+    assert isinstance(guests, list)
+    assert [Path(guest["name"]).name for guest in guests] == ["web1.qga"]
+
+
+def test_a_fleet_of_which_some_fail(fleet: SimulatedFleet, tmp_path: Path) -> None:
+    with fleet:
+        tasks = yaml.safe_load(play_of("fleets", "Set all clocks right, and look at the result yourself"))
+        tasks[0]["qemu.guest_agent.qga_update_time"] = {
+            "sockets": [fleet.path("web1"), str(tmp_path / "gone.qga")],
+            "fail_on": "none",
+        }
+        results = played(tmp_path, json.dumps([{"hosts": "localhost", "gather_facts": False, "tasks": tasks}]))
+    shown = results["Show the guests that need a look"]["msg"]
+    assert isinstance(shown, dict)
+    assert [error["code"] for error in shown.values()] == ["not_found"]

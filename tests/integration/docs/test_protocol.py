@@ -1,0 +1,85 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Every exchange on the page about the protocol, byte by byte, with the extended agent in front of a real stock agent.
+
+Its clock is an object in its process: this machine's is never touched.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+
+from tests.docs.examples import Check, Example, to_check
+from tests.support.agent_client import Client
+from tests.support.extended_agent import ExtendedAgent
+from tests.support.stock_agent import StockAgent
+
+EXAMPLES = to_check(Check.PROTOCOL)
+# What an example's caption says of the agent.
+_SETUPS: dict[str, dict[str, Any]] = {
+    "guest-get-clock is in the agent's block-rpcs": {"block_rpcs": ["guest-get-clock"]},
+    "may not set the clock": {"clock": {"denied": True}},
+    "there is none": {"rtc_error": "the hardware clock was not set: No such device"},
+}
+# A time in nanoseconds since 1970. Everything else is the same each time.
+_TIME = re.compile(rb"\b\d{19}\b")
+_VERSION = re.compile(rb'("version": )"[0-9.]+"')
+
+
+@pytest.fixture(scope="module")
+def stock() -> Iterator[StockAgent]:
+    with StockAgent() as running:
+        yield running
+
+
+def told_bytes(line: str) -> bytes:
+    """A line of an example as bytes; 0xFF is written as \\xff there."""
+    return b"\xff".join(part.encode() for part in line.split("\\xff"))
+
+
+def expected(line: str) -> re.Pattern[bytes]:
+    """What a reply may be: "..." stands for others, and times differ."""
+    parts = [re.escape(_normal(part)) for part in told_bytes(line).split(b"...")]
+    return re.compile(b".*".join(parts))
+
+
+def _normal(line: bytes) -> bytes:
+    return _VERSION.sub(rb'\1"V"', _TIME.sub(b"TIME", line))
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.caption)
+def test_the_agent_answers_as_shown(example: Example, stock: StockAgent) -> None:
+    setup = next((setup for words, setup in _SETUPS.items() if words in example.caption), {})
+    assert bool(setup) == ("(here:" in example.caption)
+    with ExitStack() as stack:
+        agent = stack.enter_context(ExtendedAgent(stock.socket, **setup))
+        client = stack.enter_context(Client(agent.socket))
+        client.sync(1)  # the agent has heard of the stock agent by then
+        client.execute("guest-get-timezone")
+        for line in example.text.splitlines():
+            way, text = line[:3], line[3:]
+            assert way in ("-> ", "<- ")
+            if way == "-> ":
+                client.send(told_bytes(text) + b"\n")
+            else:
+                got = client.line()
+                assert expected(text).fullmatch(_normal(got)), got
+        assert client.is_quiet(0.1)
+
+
+def test_the_steps_that_are_shown_are_what_the_figures_say(stock: StockAgent) -> None:
+    """The times that the page shows fit each other: they are from real exchanges."""
+    (example,) = (each for each in EXAMPLES if each.caption == "A difference")
+    before, after = map(int, _TIME.findall(example.text.encode()))
+    step_ns = -21 * 10**9 + 26418558
+    assert 0 <= after - before - step_ns < 10**8
+    with ExtendedAgent(stock.socket) as agent, Client(agent.socket) as client:
+        reply = client.execute("guest-update-time", seconds=-21, nanoseconds=26418558, relative=True)["return"]
+        assert 0 <= reply["after"] - reply["before"] - step_ns < 10**9

@@ -1,0 +1,122 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Every example of the guides is known, and every one in YAML fits what it is for."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+import yaml
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from ansible.plugins.doc_fragments import constructed, inventory_cache
+from ansible_collections.qemu.guest_agent.plugins.connection import qga
+from ansible_collections.qemu.guest_agent.plugins.modules import qga_info, qga_update_time
+from ansible_collections.qemu.guest_agent.plugins.plugin_utils.inventory_options import require_known, settings_of
+
+from tests.docs.examples import (
+    TABLE,
+    Example,
+    Kind,
+    all_examples,
+    kind_of,
+    of_language,
+    read,
+    tasks_of,
+    yaml_of,
+)
+from tests.support.collection import ROOT
+from tests.support.inventory_defaults import DEFAULTS, OPTIONS
+
+COLLECTION = "qemu.guest_agent."
+SPECS = {f"{COLLECTION}qga_info": qga_info.ARGUMENT_SPEC, f"{COLLECTION}qga_update_time": qga_update_time.ARGUMENT_SPEC}
+YAML = of_language("yaml")
+KEYWORDS = {
+    "become", "become_user", "check_mode", "delegate_to", "loop", "name", "register", "vars", "when",
+}  # fmt: skip
+# What every inventory plugin of this kind takes.
+OF_ANSIBLE = {
+    name: option
+    for fragment in (constructed, inventory_cache)
+    for name, option in yaml.safe_load(fragment.ModuleDocFragment.DOCUMENTATION)["options"].items()
+}
+CONNECTION_VARIABLES = {
+    variable["name"]
+    for option in yaml.safe_load(qga.DOCUMENTATION)["options"].values()
+    for variable in option.get("vars", ())
+}
+
+
+def of_kind(kind: Kind) -> list[Any]:
+    return [pytest.param(example, id=example.name) for example in YAML if kind_of(yaml_of(example)) is kind]
+
+
+def modules_of(task: Mapping[str, Any]) -> list[str]:
+    return [key for key in task if key not in KEYWORDS]
+
+
+def test_each_has_a_name_of_its_own() -> None:
+    assert [name for name, count in Counter(example.name for example in all_examples()).items() if count > 1] == []
+
+
+def test_each_that_is_no_yaml_is_in_the_table_and_the_table_has_no_others() -> None:
+    assert {example.name for example in all_examples() if example.language != "yaml"} == set(TABLE)
+
+
+@pytest.mark.parametrize("example", YAML, ids=lambda example: example.name)
+def test_each_in_yaml_has_a_shape_that_is_tested_here(example: Example) -> None:
+    assert kind_of(yaml_of(example)) is not None
+
+
+def test_no_example_hides_from_the_reader_of_examples() -> None:
+    for guide in (ROOT / "docs" / "docsite" / "rst").glob("*.rst"):
+        text = guide.read_text(encoding="utf-8")
+        assert text.count("code-block::") == len(list(read(guide))), guide.name
+        assert "\n::\n" not in text, f"{guide.name}: give it a language"
+        assert "::\n\n  " not in text.replace(":\n\n   - ", ""), f"{guide.name}: give it a language"
+
+
+@pytest.mark.parametrize("example", [*of_kind(Kind.TASKS), *of_kind(Kind.PLAYS)])
+def test_each_task_names_one_module_in_full_and_gives_it_options_that_it_takes(example: Example) -> None:
+    for task in tasks_of(example):
+        (name,) = modules_of(task)
+        assert name.startswith((COLLECTION, "ansible.builtin.")), name
+        if name in SPECS:
+            checked = ArgumentSpecValidator(SPECS[name]).validate(task[name])
+            assert checked.error_messages == []
+
+
+@pytest.mark.parametrize("example", of_kind(Kind.PLAYS))
+def test_each_role_is_one_of_ours_and_takes_the_variables(example: Example) -> None:
+    for play in yaml_of(example):
+        for role in play.get("roles", ()):
+            name = role if isinstance(role, str) else role["role"]
+            specs = ROOT / "roles" / name.removeprefix(COLLECTION) / "meta" / "argument_specs.yml"
+            options = yaml.safe_load(specs.read_text(encoding="utf-8"))["argument_specs"]["main"]["options"]
+            assert set({} if isinstance(role, str) else role.get("vars", {})) <= set(options)
+
+
+@pytest.mark.parametrize("example", of_kind(Kind.INVENTORY))
+def test_each_inventory_uses_variables_that_the_connection_plugin_has(example: Example) -> None:
+    for group in yaml_of(example).values():
+        for variables in (group.get("vars") or {}, *(host or {} for host in group["hosts"].values())):
+            ours = {name for name in variables if name.startswith("ansible_qga_")}
+            assert ours <= CONNECTION_VARIABLES
+            assert variables.get("ansible_connection", "local") in ("local", f"{COLLECTION}qga")
+
+
+@pytest.mark.parametrize("example", of_kind(Kind.SOURCE))
+def test_each_source_of_an_inventory_has_options_that_the_plugin_takes(example: Example) -> None:
+    given = yaml_of(example)
+    require_known(given, {**OPTIONS, **OF_ANSIBLE})
+    settings_of(lambda name: given.get(name, DEFAULTS.get(name)))
+    for name in given:
+        assert (
+            "choices" not in OPTIONS.get(name, ())
+            or OPTIONS[name]["type"] == "list"
+            or (given[name] in OPTIONS[name]["choices"])
+        )

@@ -1,0 +1,90 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What the texts of the guides say of the code is so."""
+
+from __future__ import annotations
+
+import re
+
+from ansible_collections.qemu.guest_agent.plugins.module_utils.clock import Reading
+from ansible_collections.qemu.guest_agent.plugins.module_utils.commands import CATALOGUE
+
+from tests.docs.examples import GUIDES, Check, all_examples, commands_of, to_check
+from tests.support import logfmt
+from tests.support.collection import ROOT
+from tests.support.resync_service import module
+
+
+def the_one(first_line: str) -> str:
+    (text,) = (example.text for example in all_examples() if example.first_line.startswith(first_line))
+    return text
+
+
+def test_the_interval_of_a_measurement() -> None:
+    low, high = re.fullmatch(r"(.*) <= *offset *<= (.*)", the_one("g - t4").strip()).groups()  # type: ignore[union-attr]
+    names = {"g": 1_000_500, "t1": 100, "t4": 900, "resolution": 1000}
+    reading = Reading(names["t1"], names["t4"], names["g"], names["g"], names["resolution"])
+    assert (eval(low, names), eval(high, names)) == reading.interval  # noqa: S307  # our own page
+
+
+def test_the_arithmetic_of_scale() -> None:
+    page = (GUIDES / "scale.rst").read_text(encoding="utf-8")
+    formula = (
+        the_one("seconds = max(")
+        .partition(" = ")[2]
+        .replace("\N{MULTIPLICATION SIGN}", "*")
+        .replace("processors of the controller", "P")
+    )
+    told = re.search(r"1,000 hypervisors of 100 guests.*?max\(42, 250\)", page, re.DOTALL)
+    assert told is not None
+    assert round(eval(formula, {"H": 1000, "F": 50, "t": 2.1, "c": 1, "P": 4, "max": max})) == 250  # noqa: S307
+
+
+def test_the_drawing_names_commands_that_there_are() -> None:
+    drawing = the_one("host ── channel")
+    for name in re.findall(r"guest-[a-z-]+\*?", drawing):
+        assert any(known == name or (name.endswith("*") and known.startswith(name[:-1])) for known in CATALOGUE), name
+
+
+def test_the_channel_is_the_one_that_is_looked_for() -> None:
+    from ansible_collections.qemu.guest_agent.plugins.module_utils.channels.libvirt import channel_state
+
+    channel = the_one('<channel type="unix">')
+    assert channel_state(f"<domain><devices>{channel}</devices></domain>").configured
+
+
+def test_the_lines_of_the_service_are_those_that_it_writes() -> None:
+    (example,) = to_check(Check.SERVICE_LOG)
+    commands = {f"$ {command}" for command in commands_of(example)}
+    watching, resync = (line for line in example.text.splitlines() if line not in commands)
+    log, record = module("log"), module("record")
+    causes, news = (module(name, "guest_agent") for name in ("watch.causes", "watch.news"))
+    assert causes is not None
+    assert watching == log.line("watching", logfmt.parse(watching).fields.items())
+    fields = logfmt.parse(resync).fields
+    since_ns = 5_000_000_000
+
+    class Report:
+        changed, error, warnings = True, None, ()
+        stepped_at_ns = since_ns + int(fields["since_resume_ns"])
+
+        def as_dict(self) -> dict[str, object]:
+            return {
+                name: value if name == "method" else int(value)
+                for name, value in fields.items()
+                if name == "method" or name == "attempts" or name.endswith("_ns")
+            }
+
+    guest = news.WatchedGuest(fields["uri"], fields["uuid"], fields["guest"])
+    made = record.of_stale(news.Stale(guest, fields["cause"], since_ns), Report(), None)
+    assert log.line("resync", made.fields()) == resync
+
+
+def test_outputs_that_were_pasted_have_tasks_and_figures_of_the_playbooks_that_made_them() -> None:
+    known = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "playbooks").rglob("*.yml"))
+    known += "".join(example.text for example in all_examples() if example.language == "yaml")
+    for example in to_check(Check.OUTPUT):
+        for task in re.findall(r"TASK \[(.*?)\]", example.text):
+            assert f"name: {task}" in known, f"{example.name}: {task}"

@@ -1,0 +1,84 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The page on error codes has every code there is, and no other."""
+
+from __future__ import annotations
+
+import importlib
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from ansible_collections.qemu.guest_agent.plugins.module_utils.errors import QgaError
+
+from tests.docs.examples import GUIDES
+from tests.support.collection import ROOT
+
+UTILS = ROOT / "plugins" / "module_utils"
+PAGE = (GUIDES / "troubleshooting.rst").read_text(encoding="utf-8")
+SECTION = re.compile(r"^``(\w+)``\n-+\n\n(.*?)(?=^\.\. _|^[^\n]+\n[=-]+\n|\Z)", re.MULTILINE | re.DOTALL)
+SECTIONS = dict(SECTION.findall(PAGE))
+
+OPTIONS = (
+    *("timeout", "wait_timeout", "fail_on", "deadline", "tolerance", "attempts", "require_synchronized_host"),
+    *("allow_empty", "skip_unusable", "exec_timeout", "max_output", "guest_directories", "gather_subset"),
+)
+
+
+def modules() -> Iterator[str]:
+    """The modules in which an error is defined, as the tree has them."""
+    for path in sorted(UTILS.rglob("*.py")):
+        if re.search(r"^class \w+\(.*Error\):", path.read_text(encoding="utf-8"), re.MULTILINE):
+            yield ".".join(path.relative_to(UTILS).with_suffix("").parts)
+
+
+def kinds(family: type[QgaError]) -> Iterator[type[QgaError]]:
+    yield family
+    for child in family.__subclasses__():
+        yield from kinds(child)
+
+
+def codes() -> set[str]:
+    base = QgaError.__module__.rpartition(".")[0]
+    for name in modules():
+        importlib.import_module(f"{base}.{name}")
+    return {kind.code for kind in kinds(QgaError) if kind.__module__.startswith(base)}
+
+
+def test_it_has_every_code_and_no_other() -> None:
+    assert set(SECTIONS) == codes()
+
+
+def test_codes_are_defined_nowhere_else() -> None:
+    """Roles and event sources use those of the collection."""
+    elsewhere = [
+        path
+        for folder in ("roles", "extensions", "plugins")
+        for path in (ROOT / folder).rglob("*.py")
+        if re.search(r"^    code(: ClassVar\[str\])? = \"", path.read_text(encoding="utf-8"), re.MULTILINE)
+    ]
+    assert {path.name for path in elsewhere} == {"errors.py", "exec_errors.py"}
+
+
+@pytest.mark.parametrize("code", sorted(SECTIONS))
+def test_each_has_a_cause_and_something_to_do(code: str) -> None:
+    assert re.search(r"^:Cause: \S", SECTIONS[code], re.MULTILINE)
+    assert re.search(r"^:What to do: \S", SECTIONS[code], re.MULTILINE)
+
+
+def test_the_options_that_it_names_are_there() -> None:
+    documented = "".join(
+        Path(ROOT / "plugins" / name).read_text(encoding="utf-8")
+        for name in (
+            "doc_fragments/target.py",
+            "modules/qga_update_time.py",
+            "modules/qga_info.py",
+            "connection/qga.py",
+        )
+    )
+    for option in OPTIONS:
+        assert f"``{option}" in PAGE
+        assert f"\n  {option}:\n" in documented
