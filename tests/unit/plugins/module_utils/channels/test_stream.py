@@ -434,11 +434,8 @@ NOT_AGENTS = {"a mail server": banner(b"220 mail.example.org ESMTP Postfix\r\n")
 @pytest.mark.parametrize("what", NOT_AGENTS)
 def test_a_server_that_is_no_agent_is_given_up_in_time(what: str, tmp_path: Path) -> None:
     path = tmp_path / "not-an-agent.sock"
-    with (
-        SocketServer(listen_unix(path), NOT_AGENTS[what]),
-        channel_to(UnixAddress(str(path))) as channel,
-        at_most(TIMEOUT),
-    ):
+    server = SocketServer(listen_unix(path), NOT_AGENTS[what])
+    with server, channel_to(UnixAddress(str(path))) as channel, at_most(TIMEOUT):
         error = fault_of(UnresponsiveError, lambda: channel.call(PING, TIMEOUT))
     assert error.message == f"no guest agent answered at socket {path} within {TIMEOUT:g} s"
 
