@@ -13,7 +13,7 @@ older_cores := 2.17 2.18
 
 .PHONY: help
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # --- Looking at it ---
 
@@ -29,11 +29,32 @@ bench: .venv/.ready guest-packages ## measure it on a real guest; a table, and b
 # Seconds of fuzzing, for all targets together.
 SECONDS ?= 16
 
+# What the figures of a correction rest on.
+covered := wire.py clock.py resync.py agent.py channels/base.py
+
+# Most of the time somebody waits for an emulated guest: what needs none is done beside it. What each step writes is shown
+# when it has ended.
+without_guests := lint unit $(older_cores:%=unit-on-%) fuzz sanity docs release-check integration
+with_guests := vm molecule
+
+.PHONY: matrix
+matrix: .venv/.ready $(older_cores:%=.venvs/core-%/.ready) guest-packages ## unit and sanity on every ansible-core and Python
+	@$(venv)/python -m tests.matrix
+
 .PHONY: test unit unit-all integration vm sanity lint molecule fuzz
-test: lint unit $(older_cores:%=unit-on-%) fuzz sanity integration vm molecule ## all of the following but unit-all
+test: .venv/.ready $(older_cores:%=.venvs/core-%/.ready) guest-packages ## all of the following but unit-all, on two processors
+	@$(MAKE) --no-print-directory --jobs 2 lane-without_guests lane-with_guests
+
+lane-%:
+	@$(MAKE) --no-print-directory --output-sync=target in_a_lane=yes $($*)
+ifdef in_a_lane
+.NOTPARALLEL:
+endif
 
 unit: .venv/.ready ## unit tests with branch coverage, ansible-core 2.19
 	$(venv)/pytest --timeout 60 tests/unit --cov --cov-report=term
+	@$(venv)/coverage report --fail-under=100 $(covered:%=plugins/module_utils/%) || \
+	    { echo "Every line and branch of $(covered) has to be tested." >&2; exit 1; }
 
 unit-all: unit $(older_cores:%=unit-%) ## the same, and with ansible-core 2.17 and 2.18
 
@@ -43,7 +64,7 @@ unit-%: .venvs/core-%/.ready
 # What imports Ansible; all else is the same on every core.
 unit-on-%: .venvs/core-%/.ready
 	.venvs/core-$*/bin/pytest -q --timeout 60 tests/unit/plugins/filter tests/unit/plugins/plugin_utils \
-	    tests/unit/plugins/connection tests/unit/plugins/inventory \
+	    tests/unit/plugins/connection tests/unit/plugins/inventory tests/unit/plugins/modules \
 	    tests/unit/plugins/module_utils/test_module.py tests/unit/plugins/module_utils/test_module_fleet.py
 
 integration: .venv/.ready $(older_cores:%=.venvs/core-%/.ready) guest-packages ## every channel against stock agents and fakes, no guest
@@ -69,6 +90,8 @@ lint: .venv/.ready ## ruff, mypy, vermin, yamllint, ansible-lint, reuse
 	@$(venv)/python -m tests.support.collection link >/dev/null
 	$(venv)/mypy -p ansible_collections.qemu.guest_agent.plugins.module_utils \
 	    -p ansible_collections.qemu.guest_agent.plugins.plugin_utils \
+	    -p ansible_collections.qemu.guest_agent.plugins.modules \
+	    -p ansible_collections.qemu.guest_agent.plugins.filter \
 	    -p ansible_collections.qemu.guest_agent.plugins.connection \
 	    -p ansible_collections.qemu.guest_agent.plugins.inventory
 	@$(venv)/python -m tests.support.extended_agent >/dev/null
@@ -85,9 +108,40 @@ lint: .venv/.ready ## ruff, mypy, vermin, yamllint, ansible-lint, reuse
 
 # --- Making it ---
 
-.PHONY: build clean
+.PHONY: build docs clean
 build: .venv/.ready ## the collection's tarball, in build/
 	@$(venv)/python -m tests.support.collection build
+
+docs: .venvs/docs/.ready ## the documentation site, in build/docs/html; its links are checked
+	@.venvs/docs/bin/python -m tests.docs
+
+# --- Releasing it: CONTRIBUTING.md says how ---
+
+release := .venvs/release/bin
+
+.PHONY: release-check release-lint importer nox changelog
+release-check: release-lint importer ## the changelog, Galaxy's importer, the tarball's contents, execution environments
+	$(venv)/pytest --timeout 300 tests/release
+
+release-lint: .venvs/release/.ready ## the changelog's fragments, and the workflows of GitHub
+	@$(release)/antsibull-changelog lint
+	@$(release)/antsibull-changelog lint-changelog-yaml --strict changelogs/changelog.yaml
+	@$(release)/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	@$(release)/check-jsonschema --quiet --builtin-schema vendor.dependabot .github/dependabot.yml
+	@$(release)/zizmor --offline --quiet --strict-collection .github
+
+importer: .venv/.ready .venvs/importer/.ready ## Galaxy's importer, on the built tarball
+	@tests/setup/importer
+
+nox: .venvs/release/.ready ## make nox SESSION=license-check: one session of noxfile.py; without one, all that are on by default
+	PATH="$(CURDIR)/$(release):$$PATH" $(release)/nox $(SESSION:%=-e %)
+
+# The version has to be new: antsibull-changelog would have changed the record of a released one before it says so.
+changelog: .venvs/release/.ready ## turn the fragments into the changelog of the version in galaxy.yml
+	@version=$$(awk '/^version:/ { print $$2 }' galaxy.yml) && if grep -qx "  $$version:" changelogs/changelog.yaml; then \
+	    echo "$$version is in the changelog already. Set the next version in galaxy.yml." >&2; exit 1; fi
+	@PATH="$(CURDIR)/$(release):$$PATH" $(release)/antsibull-changelog release
+	@rm -f changelogs/.plugin-cache.yaml
 
 clean: ## remove everything that was made here
 	rm -rf build .venv .venvs .ansible .hypothesis
@@ -107,6 +161,15 @@ guest-packages:
 
 .venvs/core-%/.ready: tests/setup/unit.txt | build-packages
 	@tests/setup/venv .venvs/core-$* -r tests/setup/unit.txt 'ansible-core~=$*.0'
+
+.venvs/docs/.ready: tests/setup/docs.txt | build-packages
+	@tests/setup/venv .venvs/docs -r tests/setup/docs.txt
+
+.venvs/release/.ready: tests/setup/release.txt | build-packages
+	@tests/setup/venv .venvs/release -r tests/setup/release.txt
+
+.venvs/importer/.ready: tests/setup/importer.txt | build-packages
+	@tests/setup/venv .venvs/importer -r tests/setup/importer.txt
 
 # Without this, make takes the environments for intermediate files and removes them.
 .PRECIOUS: .venvs/core-%/.ready
