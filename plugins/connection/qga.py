@@ -7,7 +7,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 name: qga
 short_description: Run tasks in a guest through its QEMU guest agent
-version_added: 0.1.0
+version_added: 1.0.0
 author:
   - The qemu.guest_agent maintainers (@qemu-guest-agent)
 description:
@@ -26,6 +26,14 @@ notes:
 requirements:
   - libvirt-python on the machine where Ansible runs, if the guest is a libvirt domain
   - a POSIX shell in the guest
+seealso:
+  - plugin: qemu.guest_agent.libvirt_guests
+    plugin_type: inventory
+    description: Makes an inventory of guests that are reached through this connection.
+  - ref: ansible_collections.qemu.guest_agent.extended_agent_role
+    description: A role that can be run through this connection.
+  - ref: ansible_collections.qemu.guest_agent.docsite.connection
+    description: What works, what becomes of a command whose reply is lost, and what to do if commands are disabled.
 options:
   remote_addr:
     description:
@@ -180,6 +188,22 @@ options:
     ini:
       - section: qga_connection
         key: guest_directories
+  module_cache:
+    description:
+      - Keep the compiled code of Ansible's modules in the guest, so that Python does not compile each module, and all
+        that it imports, anew for each task.
+      - It is in the first usable one of O(guest_directories), in a directory C(qga-code-) with the user's number, which
+        only that user can look into. It stays there behind the task, and takes up to 16 MiB for each user; with the
+        default directories it is in memory, and gone when the guest is started anew.
+    type: bool
+    default: true
+    vars:
+      - name: ansible_qga_module_cache
+    env:
+      - name: ANSIBLE_QGA_MODULE_CACHE
+    ini:
+      - section: qga_connection
+        key: module_cache
   become_success_timeout:
     description:
       - Seconds that becoming another user may take, if there is a password that may be asked for.
@@ -195,7 +219,7 @@ options:
   pipelining:
     description:
       - Give a module to its interpreter directly, in place of copying it to the guest before. It is quicker by far, and
-        nothing is left in the guest.
+        no module is left in the guest.
     type: bool
     default: true
     vars:
@@ -250,7 +274,7 @@ _FAILURES = (CommandFailedError, InvalidOptionError, OfTheCommandError)
 
 _OPTIONS = (
     *("remote_addr", "domain", "uri", "socket", "address", "vsock", "timeout", "exec_timeout", "reconnect_timeout"),
-    *("max_output", "executable", "guest_directories", "become_success_timeout"),
+    *("max_output", "executable", "guest_directories", "module_cache", "become_success_timeout"),
 )
 
 display = Display()

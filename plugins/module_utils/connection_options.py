@@ -44,6 +44,7 @@ class Settings(NamedTuple):
     become_timeout: float
     executable: str
     places: tuple[str, ...]
+    module_cache: bool
     limits: Limits
 
 
@@ -67,6 +68,7 @@ def settings_of(params: Mapping[str, Any]) -> Settings:
         params["become_success_timeout"],
         params["executable"],
         tuple(params["guest_directories"]),
+        params["module_cache"],
         limits,
     )
 

@@ -11,6 +11,9 @@ be a result that is lost. And replies have a limit, but a file can be had in pie
 All scripts take the connection's directory in the guest, the number of the command, and a token that comes back in the
 report: ``qga-report TOKEN COMMAND STATE ...``, the first line on their standard output. They are sparing of programs:
 in a small guest, starting one takes longer than an exchange with its agent.
+
+So RUN makes the directory as well, if there is none yet: it is given several then, behind all else, and takes the first
+one that can be made. Which one it was is in the report, as its number from 0.
 """
 
 from __future__ import annotations
@@ -28,7 +31,7 @@ report() {
   e=-
   [ -s "$r.out" ] && o=out
   [ -s "$r.err" ] && e=err
-  echo "qga-report $t $n done ${f%%.*} ${f#*.} $o $e"
+  echo "qga-report $t $n done ${f%%.*} ${f#*.} $o $e $i"
 }
 """
 
@@ -46,7 +49,7 @@ export HOME PATH
 cd "$HOME" 2>/dev/null || cd /
 """
 
-# DIRECTORY COMMAND TOKEN LIMIT INPUT ASKS BEFORE SHELL SCRIPT: run a command in a shell.
+# DIRECTORY COMMAND TOKEN LIMIT INPUT ASKS BEFORE SHELL SCRIPT [DIRECTORY...]: run a command in a shell.
 #
 # LIMIT: the bytes that are kept of each stream; a command that writes more gets a SIGPIPE. INPUT: the file in the
 # directory that is the command's input, which is emptied behind it; if there is no such name, the input is the script's
@@ -58,8 +61,16 @@ cd "$HOME" 2>/dev/null || cd /
 # out of its reach.
 RUN = (
     r"""
-d=$1 n=$2 t=$3 limit=$4 in=$5 asks=$6 before=$7 sh=$8 cmd=$9
+d=$1 n=$2 t=$3 limit=$4 in=$5 asks=$6 before=$7 sh=$8 cmd=$9 i=0
+shift 9
+for d; do
+  mkdir -m 700 "$d" && break
+  d= i=$((i + 1))
+done
+[ "$d" ] || exit 97
 r=$d/$n
+# The shell that runs the command leaves its process's number.
+[ $# -eq 0 ] || cmd=": >$r.pid.\$\$; $cmd"
 set -C
 command : >"$r.begun" || exit 97
 set +C
@@ -108,10 +119,15 @@ report "$f"
 """
 )
 
-# DIRECTORY COMMAND TOKEN: what has become of a command.
+# DIRECTORY COMMAND TOKEN [DIRECTORY...]: what has become of a command.
 LOOK = (
     r"""
-d=$1 n=$2 t=$3
+d=$1 n=$2 t=$3 i=0
+shift 3
+for d; do
+  [ -d "$d" ] && break
+  i=$((i + 1))
+done
 r=$d/$n
 """
     + _REPORT
@@ -130,9 +146,14 @@ echo "qga-report $t $n $state"
 """
 )
 
-# DIRECTORY COMMAND TOKEN: end a command, and all that it has begun. One that was not begun yet will never be.
+# DIRECTORY COMMAND TOKEN [DIRECTORY...]: end a command, and all that it has begun. One that was not begun yet will
+# never be: where RUN would make its directory, there is one then.
 END = r"""
 d=$1 n=$2
+shift 3
+for d; do
+  mkdir -m 700 "$d" 2>/dev/null || { [ -d "$d" ] && break; }
+done
 r=$d/$n
 [ -d "$d" ] || exit
 set -C
@@ -155,5 +176,5 @@ for f in "$r".pid.*; do
 done
 """
 
-# What goes before the text of a command: the shell that runs it leaves its process's number.
+# What goes before the text of a command, if its directory is known: as RUN has it.
 MARK = ": >{}.pid.$$; "

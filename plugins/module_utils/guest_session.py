@@ -68,7 +68,9 @@ class GuestSession:
         if is_windows:
             self._guest = GuestPowerShell(self._agent, settings.limits)
         else:
-            self._guest = PosixGuest(self._agent, settings.executable, settings.places, settings.limits)
+            self._guest = PosixGuest(
+                self._agent, settings.executable, settings.places, settings.limits, settings.module_cache
+            )
 
     async def connect(self) -> None:
         """

@@ -37,6 +37,7 @@ from .exec_errors import (
 )
 from .guest_exec import Ended, Polling, Program, UnknownProcessError, end_of, execute, outcome, start
 from .guest_files import FileTooLongError, read_file, read_whole, write_file
+from .module_cache import with_cache
 from .shell_words import unwrapped
 from .untrusted import visible
 from .waiting import Deadline, pause
@@ -59,6 +60,9 @@ _RETRY = 0.2
 _BEGIN_PATIENCE = 5.0
 _END_PATIENCE = 5.0
 _CLEAN_PATIENCE = 2.0
+
+# Of these, a shell need not be told where they begin and end.
+_PLAIN = re.compile(r"[A-Za-z0-9_./+-]+")
 
 # What a password prompt stands in is short.
 _MOST_HEARD = 16 * 1024
@@ -119,16 +123,28 @@ class GuestShell:
     """A POSIX shell in the guest behind ``agent``, which has answered before.
 
     ``executable`` is what commands are run by; ``places`` are the directories in the guest of which one may be used.
+    ``caches_modules``: whether compiled code of Ansible's modules is kept in one of them, longer than this shell is.
     """
 
-    def __init__(self, agent: GuestAgent, executable: str, places: tuple[str, ...], limits: Limits) -> None:
+    def __init__(
+        self,
+        agent: GuestAgent,
+        executable: str,
+        places: tuple[str, ...],
+        limits: Limits,
+        caches_modules: bool = False,
+    ) -> None:
         self.agent = agent
         self.limits = limits
         self._executable = executable
         self._places = places
+        self._caches_modules = caches_modules
         self._token = secrets.token_hex(16)
         self._commands = 0
         self._directory: str | None = None
+        # Without a directory, which ones the command that runs may have made; and all that may be left of earlier ones.
+        self._candidates: tuple[str, ...] = ()
+        self._left: tuple[str, ...] = ()
         self._is_lost = False
         self._read = ""  # the last command whose output was taken
 
@@ -145,7 +161,6 @@ class GuestShell:
         self._commands += 1
         number = str(self._commands)
         deadline = Deadline(self.limits.exec_timeout)
-        await self._prepare()
         program = await self._runner(number, command, data, dialogue is not None)
         process: int | None = None
         try:
@@ -156,8 +171,12 @@ class GuestShell:
                     await self._end(number, None)  # nobody would answer what it asks
                     raise
                 report = await self._recover(number, deadline, error)
+            except QgaError:
+                self._candidates = ()  # the agent has refused
+                raise
             else:
                 report = await self._attend(number, process, deadline, dialogue)
+            self._settle(report)
             finished = await self._finish(number, report)
             if dialogue is not None and not dialogue.is_over(finished.output):
                 said = visible(_text(finished.errors).strip()) or "nothing"
@@ -190,11 +209,12 @@ class GuestShell:
 
     async def clean(self) -> None:
         """Remove what is kept in the guest. Should it not answer, it stays there."""
-        directory, self._directory = self._directory, None
-        if directory is None or self._is_lost:
+        left = (*self._left, *self._candidates, *([] if self._directory is None else [self._directory]))
+        self._left, self._candidates, self._directory = (), (), None
+        if not left or self._is_lost:
             return
         with contextlib.suppress(QgaError):
-            await execute(self.agent, Program("rm", ("-rf", directory)), Deadline(_CLEAN_PATIENCE))
+            await execute(self.agent, Program("rm", ("-rf", *left)), Deadline(_CLEAN_PATIENCE))
 
     # Beginning.
 
@@ -204,9 +224,7 @@ class GuestShell:
         :raises NoPlaceError: there is none
         """
         said = ""
-        for place in () if self._directory is not None else self._places:
-            # Who cannot guess its name cannot make it first.
-            path = f"{place}/qga-{secrets.token_hex(16)}"
+        for path in () if self._directory is not None else self._paths():
             deadline = Deadline(self.limits.patience)
             ended = await execute(self.agent, Program("mkdir", ("-m", "700", path)), deadline)
             if ended is None:
@@ -219,10 +237,23 @@ class GuestShell:
             raise NoPlaceError("the guest cannot keep a command in any of {}: {}".format(", ".join(self._places), said))
         return self._directory
 
+    def _paths(self) -> tuple[str, ...]:
+        # Who cannot guess a name cannot make it first.
+        name = f"qga-{secrets.token_hex(16)}"
+        return tuple(f"{place}/{name}" for place in self._places)
+
     async def _runner(self, number: str, command: str, data: bytes, asks: bool) -> Program:
         """The program that runs a command. What does not fit into a request is laid down in the guest before."""
         shell, command = unwrapped(command, self._executable)
+        if self._caches_modules:
+            data = with_cache(command, data, self._places)
         budget = self.limits.request * 4 // 3 - _carried(guest_scripts.RUN)
+        self._left, self._candidates = (*self._left, *self._candidates), ()
+        is_small = _carried(command) <= budget // 2 and len(data) * 4 // 3 <= budget - _carried(command)
+        if self._directory is None and is_small and not asks and all(map(_PLAIN.fullmatch, self._places)):
+            self._candidates = self._paths()
+        else:
+            await self._prepare()
         if _carried(command) > budget // 2:
             path = await self._lay_down(f"{number}.command", command.encode("utf-8", "surrogateescape"))
             command = f". {shlex.quote(path)}"
@@ -231,7 +262,7 @@ class GuestShell:
             input_file = f"{number}.input"
             await self._lay_down(input_file, data)
             data = b""
-        mark = guest_scripts.MARK.format(shlex.quote(f"{self._directory}/{number}"))
+        mark = "" if self._candidates else guest_scripts.MARK.format(shlex.quote(f"{self._directory}/{number}"))
         limit = str(self.limits.output + 1)
         asking = "asks" if asks else ""
         before, self._read = self._read, ""
@@ -240,7 +271,7 @@ class GuestShell:
         )
 
     def _script(self, script: str, number: str, *arguments: str, data: bytes = b"") -> Program:
-        words = ("-c", script, "qga", self._directory or "", number, self._token, *arguments)
+        words = ("-c", script, "qga", self._directory or "", number, self._token, *arguments, *self._candidates)
         return Program("/bin/sh", words, data)
 
     async def _lay_down(self, name: str, data: bytes) -> str:
@@ -328,6 +359,7 @@ class GuestShell:
             elif begin.expired():
                 await self._end(number, None)  # nor may it begin behind anybody's back
                 self._directory = None  # it may be gone as well
+                self._candidates = ()
                 raise unknown
             patience = Deadline(self.limits.patience)
             await polling.pause(deadline)
@@ -338,6 +370,15 @@ class GuestShell:
         if ended is None:
             raise UnresponsiveError("the guest did not say in time what became of the command")
         return _reported(ended, self._token, number)
+
+    def _settle(self, report: _Report) -> None:
+        """
+        :raises RemoteProtocolError: the command is said to have made a directory that it could not
+        """
+        known = self._candidates or (self._directory,)
+        if report.place >= len(known):
+            raise RemoteProtocolError("the guest's shell reported to have made a directory that it was not given")
+        self._directory, self._candidates = known[report.place], ()
 
     async def _finish(self, number: str, report: _Report) -> Finished:
         """
@@ -395,9 +436,10 @@ class _Report(NamedTuple):
     is_kept: bool = True
     output: str = ""
     errors: str = ""
+    place: int = 0
 
 
-_DONE = re.compile(r"(0|[1-9][0-9]{0,2}) (kept|lost) (out|-) (err|-)\Z")
+_DONE = re.compile(r"(0|[1-9][0-9]{0,2}) (kept|lost) (out|-) (err|-) (0|[1-9][0-9]?)\Z")
 
 
 def _reported(ended: Ended, token: str, number: str) -> _Report:
@@ -419,8 +461,8 @@ def _reported(ended: Ended, token: str, number: str) -> _Report:
     found = _DONE.match("".join(words[4:]))
     if found is None:
         raise RemoteProtocolError("the guest's shell reported of the end of a command in no known way")
-    status, kept, output, errors = found.groups()
-    return _Report("done", int(status), kept == "kept", output.strip("-"), errors.strip("-"))
+    status, kept, output, errors, place = found.groups()
+    return _Report("done", int(status), kept == "kept", output.strip("-"), errors.strip("-"), int(place))
 
 
 def _carried(text: str) -> int:

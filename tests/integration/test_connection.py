@@ -10,6 +10,7 @@ All that tasks do stays below a temporary directory.
 from __future__ import annotations
 
 import json
+import os
 import re
 import socket
 import subprocess
@@ -33,6 +34,9 @@ MEGABYTES = 5
 # It is in what a task is given and in what it writes, and must not be in any log.
 SECRET = "hunter2-never-in-a-log"  # noqa: S105  # nobody's
 SHORT_S = 2
+# Where compiled code is kept, and what has Python write it even if whoever runs the tests has it write none.
+CODE = f"qga-code-{os.geteuid()}"
+WRITES = {"PYTHONDONTWRITEBYTECODE": ""}
 
 
 @pytest.fixture(scope="module")
@@ -126,6 +130,25 @@ def test_tasks_of_all_kinds(agent: StockAgent, tmp_path: Path, core: str) -> Non
     assert [done.result(name)["changed"] for name in ("copy much", "copy again")] == [True, False]
     assert (tmp_path / "back").read_bytes() == content
     assert (tmp_path / "none").read_bytes() == b""
+    assert {path.name for path in (tmp_path / "kept").iterdir()} == {CODE}
+
+
+@pytest.mark.parametrize("core", CORES)
+def test_compiled_code_of_modules_is_kept_and_taken(agent: StockAgent, tmp_path: Path, core: str) -> None:
+    tasks = [{"name": name, "ansible.builtin.ping": {}, "environment": WRITES} for name in ("first", "second")]
+    done = run(agent.socket, tmp_path, tasks, core=core)
+    assert done.status == 0, done.output
+    kept = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "kept" / CODE).iterdir()}
+    assert len(kept) > 20
+    more = run(agent.socket, tmp_path, [{**tasks[0], "name": "third"}], core=core)
+    assert more.status == 0, more.output
+    assert {path.name: path.stat().st_mtime_ns for path in (tmp_path / "kept" / CODE).iterdir()} == kept
+
+
+def test_nothing_is_left_if_no_code_is_to_be_kept(agent: StockAgent, tmp_path: Path) -> None:
+    task = {"name": "ping", "ansible.builtin.ping": {}, "environment": WRITES}
+    done = run(agent.socket, tmp_path, [task], "-e", json.dumps({"ansible_qga_module_cache": False}))
+    assert done.status == 0, done.output
     assert list((tmp_path / "kept").iterdir()) == []
 
 
@@ -133,6 +156,7 @@ def test_ansibles_own_test_of_connection_plugins(agent: StockAgent, tmp_path: Pa
     variables = {
         "ansible_connection": CONNECTION,
         "ansible_qga_socket": agent.socket,
+        "ansible_qga_guest_directories": str(tmp_path),
         "ansible_python_interpreter": sys.executable,
     }
     hosts = {f"guest-{value}": {**variables, "ansible_pipelining": value} for value in ("true", "false")}

@@ -42,13 +42,13 @@ def run(disk: SmallDisk, place: Path, command: str, before: str = "true") -> str
 def test_output_that_does_not_fit_is_told_to_be_lost(disk: SmallDisk, tmp_path: Path) -> None:
     report = run(disk, tmp_path, "head -c 500000 /dev/zero")
     assert report.split()[:4] == ["qga-report", TOKEN, "1", "done"]
-    assert report.split()[5:] == ["lost", "out", "-"]
+    assert report.split()[5:] == ["lost", "out", "-", "0"]
 
 
 def test_errors_that_do_not_fit_are_told_to_be_lost(disk: SmallDisk, tmp_path: Path) -> None:
-    assert run(disk, tmp_path, "head -c 500000 /dev/zero >&2").endswith(" lost - err")
+    assert run(disk, tmp_path, "head -c 500000 /dev/zero >&2").endswith(" lost - err 0")
 
 
 def test_how_a_command_ended_is_known_on_a_full_disk(disk: SmallDisk, tmp_path: Path) -> None:
     full = f"head -c 500000 /dev/zero >{tmp_path}/full 2>/dev/null"
-    assert run(disk, tmp_path, "exit 7", full) == f"qga-report {TOKEN} 1 done 7 kept - -"
+    assert run(disk, tmp_path, "exit 7", full) == f"qga-report {TOKEN} 1 done 7 kept - - 0"

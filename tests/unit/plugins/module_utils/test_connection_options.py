@@ -24,6 +24,7 @@ PARAMS: dict[str, Any] = {
     "max_output": 64,
     "executable": "/bin/sh",
     "guest_directories": ["/run", "/var/lib"],
+    "module_cache": True,
     "become_success_timeout": 10,
 }
 

@@ -7,11 +7,14 @@
 from __future__ import annotations
 
 import shutil
+import stat
 import subprocess
 from pathlib import Path
 
 import pytest
 from ansible_collections.qemu.guest_agent.plugins.module_utils import guest_scripts
+
+from tests.support.until import until
 
 SHELLS = [
     shell
@@ -23,12 +26,12 @@ TOKEN = "0123abcd"  # noqa: S105  # it keeps nobody out
 
 class Shell:
     def __init__(self, words: list[str], directory: Path) -> None:
-        self._words = words
+        self.words = words
         self.directory = directory
 
     def __call__(self, script: str, number: str, *arguments: str, data: bytes = b"") -> tuple[int, bytes]:
         done = subprocess.run(
-            [*self._words, "-c", script, "qga", str(self.directory), number, TOKEN, *arguments],
+            [*self.words, "-c", script, "qga", str(self.directory), number, TOKEN, *arguments],
             input=data,
             capture_output=True,
             check=False,
@@ -57,11 +60,11 @@ def test_there_is_more_than_one_shell_to_try() -> None:
 
 class TestRun:
     def test_reports_and_keeps_both_streams(self, shell: Shell) -> None:
-        assert shell.run("cat; echo oops >&2; exit 3", b"in\0put") == report("done 3 kept out err")
+        assert shell.run("cat; echo oops >&2; exit 3", b"in\0put") == report("done 3 kept out err 0")
         assert (shell.written("1.out"), shell.written("1.err")) == (b"in\0put", b"oops\n")
 
     def test_tells_which_streams_are_empty(self, shell: Shell) -> None:
-        assert shell.run("exit 0") == report("done 0 kept - -")
+        assert shell.run("exit 0") == report("done 0 kept - - 0")
 
     def test_keeps_no_more_than_the_limit(self, shell: Shell) -> None:
         shell.run("yes")
@@ -84,6 +87,52 @@ class TestRun:
         home, path = shell.written("1.out").decode().splitlines()
         assert home == str(Path.home())
         assert "/usr/sbin" in path.split(":")
+
+
+class TestWithoutADirectoryYet:
+    """Of several it takes the first one that can be made, and no command begins behind one's back."""
+
+    @pytest.fixture
+    def candidates(self, shell: Shell) -> list[str]:
+        places = [shell.directory / name for name in ("none/one", "two", "three")]
+        shell.directory = Path()  # it is not known
+        return [str(place) for place in places]
+
+    def begin(self, shell: Shell, candidates: list[str], command: str) -> tuple[int, bytes]:
+        return shell(guest_scripts.RUN, "1", "2000", "", "", "", "/bin/sh", command, *candidates)
+
+    def test_run_makes_one(self, shell: Shell, candidates: list[str]) -> None:
+        assert self.begin(shell, candidates, "echo out") == (0, report("done 0 kept out - 1"))
+        assert [Path(path).exists() for path in candidates] == [False, True, False]
+        made = Path(candidates[1])
+        assert stat.S_IMODE(made.stat().st_mode) == 0o700
+        assert (made / "1.out").read_bytes() == b"out\n"
+        assert [path.name.rpartition(".")[0] for path in made.glob("1.pid.*")] == ["1.pid"]
+
+    def test_run_needs_one(self, shell: Shell, candidates: list[str]) -> None:
+        assert self.begin(shell, candidates[:1], "echo out") == (guest_scripts.NOT_BEGUN, b"")
+
+    def test_look_finds_it(self, shell: Shell, candidates: list[str]) -> None:
+        reported = self.begin(shell, candidates, "exit 7")
+        assert shell(guest_scripts.LOOK, "1", *candidates) == reported
+        assert shell(guest_scripts.LOOK, "1", *candidates[:1]) == (0, report("unknown"))
+
+    def test_end_finds_it(self, shell: Shell, candidates: list[str]) -> None:
+        arguments = ["", "1", TOKEN, "2000", "", "", "", "/bin/sh", "sleep 1000", *candidates]
+        made = Path(candidates[1])
+        with subprocess.Popen(
+            [*shell.words, "-c", guest_scripts.RUN, "qga", *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+        ) as runner:
+            until(lambda: any(made.glob("1.pid.*")), "the command was not begun")
+            assert shell(guest_scripts.END, "1", *candidates)[0] == 0
+        assert runner.returncode == 0
+        assert [path.name for path in made.glob("1.done.*")] == ["1.done.143.kept"]
+
+    def test_end_keeps_a_command_from_being_begun(self, shell: Shell, candidates: list[str]) -> None:
+        assert shell(guest_scripts.END, "1", *candidates)[0] == 0
+        assert self.begin(shell, candidates, "echo out") == (guest_scripts.NOT_BEGUN, b"")
 
 
 class TestLook:

@@ -22,7 +22,7 @@ from tests.support.this_machine import LIMITS, ThisMachine, frozen, refused, und
 def session(machine: ThisMachine, place: Path) -> GuestSession:
     target = Target("here", lambda: machine)
     return GuestSession(
-        Settings(target, 5.0, 10.0, "/bin/sh", (str(place),), LIMITS), False, lambda _name, _seconds: None
+        Settings(target, 5.0, 10.0, "/bin/sh", (str(place),), False, LIMITS), False, lambda _name, _seconds: None
     )
 
 

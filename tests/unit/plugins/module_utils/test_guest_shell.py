@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import stat
+import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -21,6 +23,7 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils.errors import (
     CommandFailedError,
     ExchangeTimeoutError,
     NotConnectedError,
+    QgaError,
     RemoteProtocolError,
 )
 from ansible_collections.qemu.guest_agent.plugins.module_utils.exec_errors import (
@@ -40,13 +43,14 @@ BRIEF = 0.3  # s; limits that are meant to be reached
 
 
 class Place:
-    """A shell whose only directory is the test's own, and which has made its place there."""
+    """A shell whose only directory is the test's own, and which has made its place there already, or not."""
 
-    def __init__(self, directory: Path, faults: Faults, limits: Limits) -> None:
+    def __init__(self, directory: Path, faults: Faults, limits: Limits, is_made: bool = True) -> None:
         self.directory = directory
         self.machine = ThisMachine()
         self.shell = GuestShell(self.machine.agent(), "/bin/sh", ("/nonesuch", str(directory)), limits)
-        waiting.run(self.shell._prepare())
+        if is_made:
+            waiting.run(self.shell._prepare())
         self.machine.requests.clear()
         self.machine.faults.update(faults)
 
@@ -68,10 +72,10 @@ def _begins_soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(guest_shell, "_BEGIN_PATIENCE", 1.0)
 
 
-@pytest.fixture
-def place(tmp_path: Path) -> Made:
+@pytest.fixture(params=[False, True], ids=["at once", "prepared"])
+def place(tmp_path: Path, request: pytest.FixtureRequest) -> Made:
     def make(faults: Faults | None = None, **limits: Any) -> Place:
-        return Place(tmp_path, faults or {}, LIMITS._replace(**limits))
+        return Place(tmp_path, faults or {}, LIMITS._replace(**limits), request.param)
 
     return make
 
@@ -120,6 +124,14 @@ class TestACommand:
         assert output[:2] == [home, home]
         assert {"/usr/sbin", "/sbin", "/usr/bin", "/bin", "/usr/local/bin"} <= set(output[2].split(":"))
         assert output[3] == "C"
+
+    @pytest.mark.parametrize("name", ["it's", "with space", "\u4f60", "$HOME", "a;b"])
+    def test_may_be_kept_in_a_directory_of_any_name(self, tmp_path: Path, name: str) -> None:
+        (tmp_path / name).mkdir()
+        shell = GuestShell(ThisMachine().agent(), "/bin/sh", (str(tmp_path / name),), LIMITS)
+        assert waiting.run(shell.run("echo done")).output == b"done\n"
+        waiting.run(shell.clean())
+        assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
     def test_is_begun_and_told_of_in_few_exchanges(self, place: Made) -> None:
         at_once = place()
@@ -170,6 +182,13 @@ class TestWhatIsKeptInTheGuest:
         sizes = sorted(path.stat().st_size for path in at_once.directory.rglob("*") if path.is_file())
         assert sizes[-2:] == [0, 50000]
 
+    def test_is_removed_behind_a_command_that_took_too_long(self, place: Made) -> None:
+        at_once = place(exec_timeout=BRIEF)
+        with pytest.raises(CommandTimeoutError):
+            at_once.run("sleep 1000")
+        at_once.clean()
+        assert at_once.kept() == []
+
     def test_is_removed_at_the_end(self, place: Made) -> None:
         at_once = place()
         at_once.run("echo")
@@ -183,10 +202,27 @@ class TestWhatIsKeptInTheGuest:
         waiting.run(GuestShell(machine.agent(), "/bin/sh", (str(tmp_path),), LIMITS).clean())
         assert machine.requests == []
 
+    def test_is_nothing_if_no_command_may_be_begun(self, tmp_path: Path) -> None:
+        machine = ThisMachine({("guest-exec", None): frozen})
+        shell = GuestShell(machine.agent(), "/bin/sh", (str(tmp_path),), LIMITS)
+        with pytest.raises(QgaError):
+            waiting.run(shell.run("echo"))
+        asked = len(machine.requests)
+        waiting.run(shell.clean())
+        assert len(machine.requests) == asked
+
     def test_has_to_have_a_place(self, tmp_path: Path) -> None:
         shell = GuestShell(ThisMachine().agent(), "/bin/sh", (str(tmp_path / "none"), "/nonesuch"), LIMITS)
         with pytest.raises(NoPlaceError, match="/nonesuch"):
             waiting.run(shell.run("echo"))
+
+    @pytest.mark.parametrize("caches", [True, False])
+    def test_is_compiled_code_of_modules_only_if_that_is_wanted(self, tmp_path: Path, caches: bool) -> None:
+        shell = GuestShell(ThisMachine().agent(), "/bin/sh", (str(tmp_path),), LIMITS, caches)
+        ended = waiting.run(shell.run(sys.executable, b"_ANSIBALLZ_WRAPPER = True\nprint('done')\n"))
+        waiting.run(shell.clean())
+        assert ended == Finished(0, b"done\n", b"")
+        assert [path.name for path in tmp_path.iterdir()] == [f"qga-code-{os.geteuid()}"] * caches
 
 
 class TestTooMuchOutput:
@@ -449,8 +485,9 @@ class TestAShellThatLooksAfterACommand:
 
     def test_may_find_its_directory_gone(self, place: Made) -> None:
         at_once = place()
+        at_once.run("true")
         (directory,) = at_once.kept()
-        directory.rmdir()
+        shutil.rmtree(directory)
         with pytest.raises(NoPlaceError):
             at_once.run("echo")
 
@@ -462,12 +499,16 @@ class TestAReportInNoKnownWay:
             "done",
             "done 0",
             "done 0 kept",
+            "done 0 kept - -",
             "done 0 kept - - -",
-            "done 0 whole - -",
-            "done -1 kept - -",
-            "done x kept - -",
-            "done 0 kept ../out -",
-            "done 99999 kept - -",
+            "done 0 kept - - 7",
+            "done 0 kept - - -1",
+            "done 0 kept - - 0 0",
+            "done 0 whole - - 0",
+            "done -1 kept - - 0",
+            "done x kept - - 0",
+            "done 0 kept ../out - 0",
+            "done 99999 kept - - 0",
         ],
     )
     def test_is_no_success(self, place: Made, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
