@@ -119,6 +119,7 @@ TABLE: Mapping[str, Check] = {
     "connection: $ ansible guests -i inventory.yml -m ansible.builtin.ping": Check.COMMANDS,
     "extended_agent: host ── channel ── extended agent ── private socket ── stock agent": Check.TEXT,
     'extended_agent: $ virsh qemu-agent-command web1 \'{"execute": "guest-get-clock"}\'': Check.COMMANDS,
+    "extended_agent: Such a guest on the same busy machine, twenty seconds late again": Check.OUTPUT,
     "extended_agent: # /etc/qemu/qemu-ga.conf; on RedHat, BLOCK_RPCS or FILTER_RPC_ARGS in": Check.AGENT_CONFIGURATION,
     "fleets: $ virsh metadata web1 --config --live urn:qemu.guest_agent:resync --ke": Check.COMMANDS,
     "fleets: $ virsh metadata web1 --config --live urn:qemu.guest_agent:resync --re": Check.COMMANDS,
