@@ -63,13 +63,13 @@ def record() -> None:
     async def take(socket: str) -> list[Any]:
         async with options.target_of({"socket": socket}, wire.Limits()).open() as channel:
             read = clock.stock_reader(GuestAgent(channel, 5.0))
-            return [await read() for _ in range(EXCHANGES)]
+            return [await read() for _number in range(EXCHANGES)]
 
     with StockAgent() as stock:
         readings = waiting.run(take(stock.socket))
         version = exchange(stock.socket, "guest-info")["return"]["version"]
     # Monotonic to time of day: the closest pair of many is within a fraction of a microsecond.
-    pairs = ((time.monotonic_ns(), time.time_ns(), time.monotonic_ns()) for _ in range(1000))
+    pairs = ((time.monotonic_ns(), time.time_ns(), time.monotonic_ns()) for _number in range(1000))
     before, now, after = min(pairs, key=lambda pair: pair[2] - pair[0])
     base_ns = now - (before + after) // 2
     intervals = [each.interval.shifted(-base_ns) for each in readings]
