@@ -23,7 +23,7 @@ from typing import Any
 
 import yaml
 
-from tests.support.ansible_run import PlaybookRun, run_playbook
+from tests.support.ansible_run import CONNECTION, PlaybookRun, run_playbook
 from tests.support.collection import BUILD, install
 from tests.support.table import format_table
 from tests.vm.errors import VmError
@@ -31,7 +31,6 @@ from tests.vm.guest import Guest
 from tests.vm.lock import locked
 from tests.vm.session import booted_guest, libvirt_session
 
-OURS = "qemu.guest_agent.qga"
 THEIRS = "community.libvirt.libvirt_qemu"
 # The package that carries community.libvirt; Galaxy is not asked.
 BUNDLE = "ansible==12.*"
@@ -42,7 +41,7 @@ MEGABYTES = 10
 # Theirs runs commands without HOME, so that Ansible's own directory would be in the root directory.
 _COMMON = {"ansible_remote_tmp": "/tmp/.ansible"}  # noqa: S108  # the guest's
 _SETTINGS: Mapping[str, Mapping[str, str]] = {
-    OURS: {**_COMMON, "ansible_qga_uri": "qemu:///system"},
+    CONNECTION: {**_COMMON, "ansible_qga_uri": "qemu:///system"},
     THEIRS: {**_COMMON, "ansible_libvirt_uri": "qemu:///system"},
 }
 # A task of each is done over both connections, one behind the other.
@@ -62,7 +61,7 @@ class Connections:
     seconds: Mapping[str, Mapping[str, float | None]]
 
     def ratio(self, task: str) -> float | None:
-        ours, theirs = self.seconds[task][OURS], self.seconds[task][THEIRS]
+        ours, theirs = self.seconds[task][CONNECTION], self.seconds[task][THEIRS]
         return None if ours is None or theirs is None else theirs / ours
 
     def as_dict(self) -> dict[str, Any]:
@@ -87,7 +86,7 @@ def bench_connections(guest: Guest, say: Callable[[str], None]) -> Connections:
                 tasks.extend(_task(name, connection, directory, turn) for connection in _SETTINGS)
         run = _run(guest, tasks, Path(directory))
     figures = Connections({name: _medians(run, name) for name in _ROUNDS})
-    if any(seconds[OURS] is None for seconds in figures.seconds.values()):
+    if any(seconds[CONNECTION] is None for seconds in figures.seconds.values()):
         raise VmError(f"The playbook failed:\n{run.output}")
     told = ", ".join(f"{name} {_said(figures.ratio(name))}" for name in _ROUNDS)
     say(f"as fast as over {THEIRS}: {told}")
@@ -184,7 +183,7 @@ def _rows(figures: Connections) -> list[list[str]]:
 
 
 def report(figures: Connections) -> str:
-    return format_table(["over a connection plugin", OURS, THEIRS, "ratio", "wanted"], _rows(figures))
+    return format_table(["over a connection plugin", CONNECTION, THEIRS, "ratio", "wanted"], _rows(figures))
 
 
 def main() -> None:

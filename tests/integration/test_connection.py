@@ -23,12 +23,11 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.support.ansible_run import CORES, PlaybookRun, run_playbook
+from tests.support.ansible_run import CONNECTION, CORES, PlaybookRun, run_playbook
 from tests.support.core_targets import run_connection_target
 from tests.support.fake_agent import RHEL_BLOCKED
 from tests.support.stock_agent import StockAgent
 
-CONNECTION = "qemu.guest_agent.qga"
 GUEST = "guest1"
 MEGABYTES = 5
 # It is in what a task is given and in what it writes, and must not be in any log.

@@ -19,13 +19,13 @@ import libvirt
 import pytest
 import yaml
 
-from tests.support.ansible_run import PlaybookRun, run_playbook
+from tests.support.ansible_run import CONNECTION, PlaybookRun, run_playbook
 from tests.support.core_targets import run_connection_target
+from tests.support.until import until
 from tests.vm.deployment import ROLE, STOCK_UNIT
 from tests.vm.guest import Guest
 from tests.vm.session import booted_guest
 
-CONNECTION = "qemu.guest_agent.qga"
 PYTHON = "/usr/bin/python3"
 MEGABYTES = 10
 PASSWORD = "it's \\ s\u00fc$t"  # noqa: S105  # nobody's
@@ -73,13 +73,6 @@ def meanwhile(work: Callable[[], PlaybookRun]) -> Iterator[list[PlaybookRun]]:
         yield done
     finally:
         thread.join()
-
-
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
 
 
 def is_there(guest: Guest, path: str) -> bool:
@@ -207,7 +200,7 @@ def test_an_agent_that_is_away_and_comes_back(guest: Guest, run: Run) -> None:
         guest.sh(
             f"systemd-run --on-active={seconds} --timer-property=AccuracySec=100ms systemctl {action} {STOCK_UNIT}"
         )
-    until(lambda: _is_away(guest))
+    until(lambda: _is_away(guest), "the agent is still there", PATIENCE_S)
     outcome, said = failure(run([{"name": "ping", "ansible.builtin.ping": {}}]))
     assert outcome == "unreachable"
     assert "[not_connected]" in said
@@ -224,7 +217,7 @@ def _is_away(guest: Guest) -> bool:
 
 def test_a_guest_that_is_paused_in_the_middle_of_a_command(guest: Guest, run: Run) -> None:
     with meanwhile(lambda: run(raw("touch /tmp/begun; sleep 3; rm /tmp/begun; echo done"))) as done:
-        until(lambda: is_there(guest, "/tmp/begun"))  # noqa: S108  # the guest's
+        until(lambda: is_there(guest, "/tmp/begun"), "the command was not begun", PATIENCE_S)  # noqa: S108  # the guest's
         guest.suspend()
         time.sleep(2)
         guest.resume()
@@ -235,7 +228,7 @@ def test_a_guest_that_is_restored_in_the_middle_of_a_command(guest: Guest, run: 
     guest.snapshot("before")
     try:
         with meanwhile(lambda: run(raw("touch /tmp/begun; sleep 1000"))) as done:
-            until(lambda: is_there(guest, "/tmp/begun"))  # noqa: S108  # the guest's
+            until(lambda: is_there(guest, "/tmp/begun"), "the command was not begun", PATIENCE_S)  # noqa: S108  # the guest's
             guest.revert("before")
         outcome, said = failure(done[0])
         assert outcome == "unreachable"
@@ -257,7 +250,7 @@ def test_a_guest_whose_file_systems_are_frozen(guest: Guest, run: Run) -> None:
 
 def test_a_guest_that_is_frozen_for_a_moment_in_the_middle_of_a_command(guest: Guest, run: Run) -> None:
     with meanwhile(lambda: run(raw("touch /run/begun; sleep 3; rm /run/begun; echo done"))) as done:
-        until(lambda: is_there(guest, "/run/begun"))
+        until(lambda: is_there(guest, "/run/begun"), "the command was not begun", PATIENCE_S)
         guest.ask("guest-fsfreeze-freeze")
         time.sleep(5)
         guest.ask("guest-fsfreeze-thaw")
@@ -284,7 +277,7 @@ def test_a_command_that_never_ends_and_one_that_writes_too_much(guest: Guest, ru
     outcome, said = failure(run(raw("echo $$ >/tmp/pid; exec sleep 1000"), ansible_qga_exec_timeout=3))
     assert outcome == "failed"
     assert "[exec_timeout]" in said
-    until(lambda: guest.sh("kill -0 $(cat /tmp/pid) 2>/dev/null || echo gone") == "gone\n")
+    until(lambda: guest.sh("kill -0 $(cat /tmp/pid) 2>/dev/null || echo gone") == "gone\n", "it lives on", PATIENCE_S)
     outcome, said = failure(run(raw("head -c 100000000 /dev/zero")))
     assert outcome == "failed"
     assert "[output_too_long]" in said

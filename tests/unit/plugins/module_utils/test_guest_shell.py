@@ -11,7 +11,6 @@ import os
 import shutil
 import stat
 import sys
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -37,6 +36,7 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils.guest_shell impor
 from ansible_collections.qemu.guest_agent.plugins.module_utils.wire import Reply
 
 from tests.support.this_machine import LIMITS, Fault, ThisMachine, frozen, lost, returning, undelivered
+from tests.support.until import until
 
 Faults = Mapping[Any, Fault]
 BRIEF = 0.3  # s; limits that are meant to be reached
@@ -243,46 +243,32 @@ class TestACommandThatNeverEnds:
         with pytest.raises(CommandTimeoutError, match=r"0\.3 s"):
             at_once.run(f"sh -c 'echo $$ >{tmp_path}/child; exec sleep 1000' & wait")
         child = int((tmp_path / "child").read_text())
-        assert has_ended(child)
+        until(lambda: is_gone(child), "what the command has begun lives on")
         assert at_once.machine.known_processes == 0
 
     def test_is_ended_even_if_it_does_not_want_to(self, place: Made, tmp_path: Path) -> None:
         with pytest.raises(CommandTimeoutError):
             place(exec_timeout=BRIEF).run(f"trap '' TERM; echo $$ >{tmp_path}/child; while :; do sleep 0.05; done")
-        assert has_ended(int((tmp_path / "child").read_text()))
+        until(lambda: is_gone(int((tmp_path / "child").read_text())), "what the command has begun lives on")
 
     def test_is_ended_when_the_task_is_given_up(self, place: Made, tmp_path: Path) -> None:
         def give_up(_perform: Callable[[], Reply]) -> Reply:
-            until((tmp_path / "child").exists)
+            until((tmp_path / "child").exists, "the command has begun no other")
             raise KeyboardInterrupt
 
         with pytest.raises(KeyboardInterrupt):
             place({("guest-exec-status", 0): give_up}).run(
                 f"echo $$ >{tmp_path}/part; mv {tmp_path}/part {tmp_path}/child; exec sleep 1000"
             )
-        assert has_ended(int((tmp_path / "child").read_text()))
+        until(lambda: is_gone(int((tmp_path / "child").read_text())), "what the command has begun lives on")
 
 
-def until(condition: Callable[[], bool]) -> bool:
-    """Whether it comes true soon."""
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline:
-        if condition():
-            return True
-        time.sleep(0.01)
-    return False
-
-
-def has_ended(process: int) -> bool:
-    """Whether it ends soon; a zombie has, whoever is to bury it."""
-
-    def is_gone() -> bool:
-        try:
-            return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-        except (FileNotFoundError, ProcessLookupError):
-            return True
-
-    return until(is_gone)
+def is_gone(process: int) -> bool:
+    """A zombie is, whoever is to bury it."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return True
 
 
 class TestAReplyThatGetsLost:
@@ -319,7 +305,7 @@ class TestAReplyThatGetsLost:
         at_once = place({("guest-exec", 0): lost})
         with pytest.raises(ExchangeTimeoutError):
             at_once.run(f"{ASK}; cat", b"input", Password())
-        assert until(at_once.machine.is_idle)
+        until(at_once.machine.is_idle, "the agent is still busy")
 
     def test_of_much_output_does_not_lose_it(self, place: Made) -> None:
         assert len(place({("guest-exec-status", 0): lost}).run("sleep 0.1; head -c 50000 /dev/zero").output) == 50000
@@ -368,7 +354,7 @@ class TestAnAgentThatIsStartedAnew:
         at_once = place()
 
         def take_along(perform: Callable[[], Reply]) -> Reply:
-            until(lambda: any(at_once.directory.glob("*/1.pid.*")))
+            until(lambda: any(at_once.directory.glob("*/1.pid.*")), "the command was not begun")
             at_once.machine.end_all()
             return perform()
 
