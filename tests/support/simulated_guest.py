@@ -9,11 +9,19 @@ Nothing here sleeps and nothing is random, so what a test measures can be compar
 
 from __future__ import annotations
 
+import select
 from collections.abc import Callable, Iterable, Mapping
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from ansible_collections.qemu.guest_agent.plugins.module_utils import facts, reference, resync, resync_options, waiting
+from ansible_collections.qemu.guest_agent.plugins.module_utils import (
+    facts,
+    multiplexer,
+    reference,
+    resync,
+    resync_options,
+    waiting,
+)
 from ansible_collections.qemu.guest_agent.plugins.module_utils.channels.base import Channel, Exchange, Request
 from ansible_collections.qemu.guest_agent.plugins.module_utils.errors import ExchangeTimeoutError
 from ansible_collections.qemu.guest_agent.plugins.module_utils.reference import HostReference
@@ -30,7 +38,7 @@ SECOND = 1_000_000_000
 REALTIME_NS = 1_795_406_706_123_456_789
 MONOTONIC_NS = 5_000_000_777_001
 
-_READERS_OF_TIME: tuple[ModuleType, ...] = (facts, resync, resync_options, waiting)
+_READERS_OF_TIME: tuple[ModuleType, ...] = (facts, multiplexer, resync, resync_options, waiting)
 
 
 class TimeLine:
@@ -64,8 +72,24 @@ class TimeLine:
         """Have the code under test read this line in place of the machine's clocks."""
         for module in _READERS_OF_TIME:
             monkeypatch.setattr(module, "time", self)
+        monkeypatch.setattr(multiplexer, "select", SimpleNamespace(epoll=lambda: _Epoll(self)))
         monkeypatch.setattr(resync_options, "HostReference", self.reference)
         monkeypatch.setattr(reference, "HostReference", self.reference)
+
+
+class _Epoll:
+    """``select.epoll`` on a time line: what is not ready at once does not become so by waiting."""
+
+    def __init__(self, line: TimeLine) -> None:
+        self._line = line
+        self._epoll = select.epoll()
+        self.register, self.modify, self.close = self._epoll.register, self._epoll.modify, self._epoll.close
+
+    def poll(self, seconds: float) -> list[tuple[int, int]]:
+        ready = self._epoll.poll(0)
+        if not ready and seconds > 0:
+            self._line.sleep(max(seconds, 1 / SECOND))  # less than a nanosecond would never pass
+        return ready
 
 
 class GuestClock:
