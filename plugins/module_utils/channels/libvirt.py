@@ -31,7 +31,7 @@ from ..errors import (
     UnresponsiveError,
 )
 from ..untrusted import visible
-from ..waiting import Deadline
+from ..waiting import Deadline, pause
 from .base import NO_REPLY, Channel, Exchange, Request
 from .bounded import BoundedCaller, StillBusyError
 from .hypervisor import NEW, PROVEN, SUSPECT, Lane, Line, known
@@ -65,6 +65,15 @@ _PING = Request("guest-ping")
 # A guest of many that does not answer by then has to wait for those that do.
 _PROBE_SECONDS = 1.0
 
+# A daemon that was started under its guests finds their agents one by one: some 20 ms for one guest, longer for many or
+# on a busy host. Until then it says by its record that an agent is connected, and refuses every command for it.
+_REACH_SECONDS = 5.0
+# An agent is waited for longer than that, a whole second at least: it has not been asked.
+_AT_ONCE_NS = 900_000_000
+_REACH_PAUSE_SECONDS = 0.1
+# What a conversation begins with, and what does no harm if it was carried out after all.
+_REPEATABLE = ("guest-ping", "guest-info")
+
 # No JSON, or nested too deeply; longer than 10 MiB (QEMU_AGENT_MAX_RESPONSE); longer than the 4 MiB that libvirt's own
 # protocol carries (REMOTE_STRING_MAX, src/remote/remote_protocol.x).
 _OF_THE_REPLY = (_INTERNAL_ERROR, _SYSTEM_ERROR, _RPC)
@@ -97,6 +106,10 @@ def not_running(name: str, uri: str, state: int) -> NotRunningError:
         f"domain {name} at {uri} is {_STATES.get(state, 'not running')}",
         f"Run `virsh {command} {name}` first; an agent answers only while its guest runs.",
     )
+
+
+class _UnreachedError(UnresponsiveError):
+    """libvirt has the agent for connected, and refused a command for it without asking it."""
 
 
 class ChannelState(NamedTuple):
@@ -145,11 +158,21 @@ class LibvirtChannel(Channel):
         return f"domain {self._name} at {self._uri}"
 
     async def call(self, request: Request, timeout: float) -> Exchange:
-        left = timeout
-        if self._lane is NEW and timeout > 2 * _PROBE_SECONDS:  # others take no longer than a probe would
+        deadline, patience = Deadline(timeout), Deadline(min(timeout, _REACH_SECONDS))
+        while True:
+            try:
+                return await self._call(request, deadline.remaining(), timeout)
+            except _UnreachedError:
+                if request.execute not in _REPEATABLE or patience.remaining() <= _REACH_PAUSE_SECONDS:
+                    raise
+            await pause(_REACH_PAUSE_SECONDS)  # on no thread: those are for guests that can be asked
+
+    async def _call(self, request: Request, left: float, timeout: float) -> Exchange:
+        """``left`` of ``timeout`` is what is left of the time for it."""
+        if self._lane is NEW and left > 2 * _PROBE_SECONDS:  # others take no longer than a probe would
             pinged = await self._probe()
             if pinged is None:
-                left = timeout - _PROBE_SECONDS
+                left -= _PROBE_SECONDS
             elif request == _PING:
                 return pinged
         try:
@@ -157,6 +180,8 @@ class LibvirtChannel(Channel):
             exchange = await self._on_line(
                 lambda: self._perform(request, left, self._until(lane)), left, lane, request.execute, timeout
             )
+        except _UnreachedError:
+            raise  # no thread was held up by it
         except (UnresponsiveError, ExchangeTimeoutError):
             self._lane = SUSPECT if self._line.is_shared else self._lane
             raise
@@ -186,6 +211,9 @@ class LibvirtChannel(Channel):
         try:
             # Directly, since a libvirt that takes longer to be connected to is no error yet.
             pinged = await self._caller.run(lambda: self._perform(_PING, _PROBE_SECONDS), _PROBE_SECONDS, workers)
+        except _UnreachedError:
+            self._lane = NEW
+            raise
         except (StillBusyError, UnresponsiveError, ExchangeTimeoutError):
             return None
         self._lane = PROVEN
@@ -194,7 +222,7 @@ class LibvirtChannel(Channel):
     async def _on_line(
         self, function: Callable[[], Result], left: float, lane: Lane, what: str, timeout: float
     ) -> Result:
-        """``left`` of ``timeout`` is what is left of the time for it, a probe having taken the rest."""
+        """``left`` of ``timeout`` is what is left of the time for it."""
         until = self._until(lane)
         try:
             return await self._caller.run(function, left, self._line.workers(lane), until)
@@ -300,7 +328,8 @@ class LibvirtChannel(Channel):
                 return Exchange(refusal, sent_ns, received_ns)
             if not request.expects_reply and error.get_error_code() in (_AGENT_UNRESPONSIVE, _AGENT_COMMAND_TIMEOUT):
                 return Exchange(NO_REPLY, sent_ns, received_ns)
-            raise self._reply_error(error, request.execute) from error
+            was_asked = received_ns - sent_ns >= _AT_ONCE_NS
+            raise self._reply_error(error, request.execute, was_asked) from error
         received_ns = time.monotonic_ns()
         self._answered = True
         if len(text) > self._limits.size:
@@ -345,16 +374,16 @@ class LibvirtChannel(Channel):
         # Of a connection that broke the agent said nothing, whatever the number.
         return _refusal(error, execute) if self._line.is_alive(self._connection) else None
 
-    def _reply_error(self, error: Any, execute: str) -> QgaError:
+    def _reply_error(self, error: Any, execute: str, was_asked: bool) -> QgaError:
         """What an error of an agent command means. Of one that is nobody's in particular the reply was the reason."""
-        found = self._agent_error(error, execute)
+        found = self._agent_error(error, execute, was_asked)
         if isinstance(found, HypervisorUnavailableError) and not found.in_call and _code(error) in _OF_THE_REPLY:
             reason = visible(error.get_error_message() or "")
             return RemoteProtocolError(f"libvirt cannot take what the agent of {self} answered to {execute}: {reason}")
         return found
 
-    def _agent_error(self, error: Any, execute: str = "the request") -> QgaError:
-        """What an error of a domain's call means.
+    def _agent_error(self, error: Any, execute: str = "the request", was_asked: bool = True) -> QgaError:
+        """What an error of a domain's call means. ``was_asked``: it took as long as an agent is waited for.
 
         Told by the number and by the state of the domain; the text depends on the daemon's language.
         """
@@ -381,16 +410,21 @@ class LibvirtChannel(Channel):
                 "Wait until the other agent command has ended, and run the task again.",
             )
         if code in (_AGENT_UNRESPONSIVE, _AGENT_UNSYNCED, _AGENT_COMMAND_TIMEOUT):
-            return self._silence(code, execute, reason)
+            return self._silence(code, execute, reason, was_asked)
         return HypervisorUnavailableError(f"libvirt at {self._uri} failed at {execute}: {reason}")
 
-    def _silence(self, code: int, execute: str, reason: str) -> QgaError:
+    def _silence(self, code: int, execute: str, reason: str, was_asked: bool) -> QgaError:
         try:
             connected = channel_state(self._domain.XMLDesc(0)).connected
         except self._libvirt.libvirtError:
             connected = None
         if connected is False:
             return NotConnectedError(f"no guest agent runs in {self}")
+        if connected and code == _AGENT_UNRESPONSIVE and not was_asked and not self._answered:
+            return _UnreachedError(
+                f"libvirt takes nothing for the agent of {self}, though it is connected: {reason}",
+                "Restart the agent's service in the guest; the daemon of libvirt has given up the agent that it had.",
+            )
         if code == _AGENT_COMMAND_TIMEOUT or (self._answered and code == _AGENT_UNRESPONSIVE):
             return ExchangeTimeoutError(f"the agent of {self} did not answer {execute} in time: {reason}")
         return UnresponsiveError(f"the agent of {self} does not answer: {reason}")

@@ -69,6 +69,8 @@ def channel_to(domain: str, uri: str = URI, line: Line | None = None) -> Blockin
 def fake(monkeypatch: pytest.MonkeyPatch) -> FakeLibvirt:
     fake = FakeLibvirt()
     monkeypatch.setattr(hypervisor, "import_libvirt", lambda: (fake, fake))
+    # For silent agents the stand-in gives up without the seconds that it takes libvirt.
+    monkeypatch.setattr(module, "_AT_ONCE_NS", 0)
     return fake
 
 
@@ -405,6 +407,74 @@ class TestWhatAnErrorMeans:
         error = error_of(channel)
         assert "another client" in error.message
         assert "Wait until" in error.hint
+
+
+NOT_REACHED = "Guest agent is not responding: QEMU guest agent is not connected"
+
+
+class TestADaemonThatHasNotReachedTheAgentYet:
+    """It was started anew under the guest: by its record the agent is connected, and it refuses at once."""
+
+    @pytest.fixture(autouse=True)
+    def at_once(self, fake: FakeLibvirt, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(module, "_AT_ONCE_NS", 10**9)
+        monkeypatch.setattr(module, "_REACH_PAUSE_SECONDS", 0.001)
+        self.refuse(fake, 3)
+
+    @staticmethod
+    def refuse(fake: FakeLibvirt, times: int) -> None:
+        """What it is asked for the first times."""
+        refusals = iter([fails(86, NOT_REACHED)] * times)
+        commands = ("guest-ping", "guest-info", "guest-exec")
+        fake.replies = dict.fromkeys(commands, lambda request: next(refusals, agent_says({}))(request))
+
+    @pytest.mark.parametrize("command", ["guest-ping", "guest-info"])
+    def test_what_a_conversation_begins_with_waits_for_it(
+        self, fake: FakeLibvirt, channel: Blocking, command: str
+    ) -> None:
+        assert channel.call(Request(command), 20.0).value == {}
+        assert fake.commands == [command] * 4
+
+    def test_in_a_fleet_it_does_not_count_as_silent(self, fake: FakeLibvirt, shared: Shared) -> None:
+        with shared.channel() as channel:
+            assert channel.call(Request("guest-info"), 20.0).value == {}
+        assert fake.commands == ["guest-ping"] * 4 + ["guest-info"]
+        assert shared.lanes == [NEW] * 4 + [PROVEN]
+
+    def test_nor_with_too_little_time_for_a_probe(self, fake: FakeLibvirt, shared: Shared) -> None:
+        with shared.channel() as channel:
+            channel.call(Request("guest-info"), 2.0)
+        assert fake.commands == ["guest-info"] * 4
+        assert shared.lanes == [NEW] * 4
+
+    def test_what_may_have_an_effect_is_not_sent_twice(self, fake: FakeLibvirt, channel: Blocking) -> None:
+        assert isinstance(error_of(channel, Request("guest-exec"), 20.0), UnresponsiveError)
+        assert fake.commands == ["guest-exec"]
+
+    @pytest.mark.parametrize(("timeout", "patience"), [(SHORT, 5.0), (20.0, SHORT)])
+    def test_a_daemon_that_has_given_up_the_agent_is_not_waited_for_longer_than_that(
+        self, fake: FakeLibvirt, channel: Blocking, monkeypatch: pytest.MonkeyPatch, timeout: float, patience: float
+    ) -> None:
+        monkeypatch.setattr(module, "_REACH_SECONDS", patience)
+        self.refuse(fake, 100_000)
+        began = time.monotonic()
+        error = error_of(channel, PING, timeout)
+        assert time.monotonic() - began < SHORT + 1.0
+        assert error.code == "unresponsive"
+        assert "though it is connected" in error.message
+        assert "Restart the agent's service" in error.hint
+
+    def test_one_that_takes_as_long_as_an_agent_is_waited_for_has_asked_it(
+        self, fake: FakeLibvirt, channel: Blocking, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(module, "_AT_ONCE_NS", 0)
+        assert "does not answer" in error_of(channel, PING, 20.0).message
+        assert fake.commands == ["guest-ping"]
+
+    def test_an_agent_that_has_answered_was_reached(self, fake: FakeLibvirt, channel: Blocking) -> None:
+        channel.call(PING, 20.0)
+        self.refuse(fake, 1)
+        assert isinstance(error_of(channel, PING, 20.0), ExchangeTimeoutError)
 
 
 MISSING = "The command guest-get-load has not been found"
