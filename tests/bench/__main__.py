@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import sys
@@ -76,6 +77,7 @@ class Figures:
 
 
 def main() -> int:
+    argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__).parse_args()
     begun = time.monotonic()
 
     def say(text: str) -> None:

@@ -158,7 +158,9 @@ class LibvirtChannel(Channel):
         return f"domain {self._name} at {self._uri}"
 
     async def call(self, request: Request, timeout: float) -> Exchange:
-        deadline, patience = Deadline(timeout), Deadline(min(timeout, _REACH_SECONDS))
+        deadline = Deadline(timeout)
+        # The last try is to be a fair one.
+        patience = Deadline(min(timeout - _SHORTEST_AGENT_TIMEOUT, _REACH_SECONDS))
         while True:
             try:
                 return await self._call(request, deadline.remaining(), timeout)

@@ -451,7 +451,7 @@ class TestADaemonThatHasNotReachedTheAgentYet:
         assert isinstance(error_of(channel, Request("guest-exec"), 20.0), UnresponsiveError)
         assert fake.commands == ["guest-exec"]
 
-    @pytest.mark.parametrize(("timeout", "patience"), [(SHORT, 5.0), (20.0, SHORT)])
+    @pytest.mark.parametrize(("timeout", "patience"), [(0.5, 5.0), (1.0 + SHORT, 5.0), (20.0, SHORT)])
     def test_a_daemon_that_has_given_up_the_agent_is_not_waited_for_longer_than_that(
         self, fake: FakeLibvirt, channel: Blocking, monkeypatch: pytest.MonkeyPatch, timeout: float, patience: float
     ) -> None:
