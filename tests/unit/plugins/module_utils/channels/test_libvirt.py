@@ -425,8 +425,12 @@ class TestADaemonThatHasNotReachedTheAgentYet:
     def refuse(fake: FakeLibvirt, times: int) -> None:
         """What it is asked for the first times."""
         refusals = iter([fails(86, NOT_REACHED)] * times)
-        commands = ("guest-ping", "guest-info", "guest-exec")
-        fake.replies = dict.fromkeys(commands, lambda request: next(refusals, agent_says({}))(request))
+
+        def refuse_or_reply(request: dict[str, Any]) -> str:
+            reply = next(refusals, agent_says({}))
+            return reply(request)
+
+        fake.replies = dict.fromkeys(("guest-ping", "guest-info", "guest-exec"), refuse_or_reply)
 
     @pytest.mark.parametrize("command", ["guest-ping", "guest-info"])
     def test_what_a_conversation_begins_with_waits_for_it(
