@@ -146,7 +146,10 @@ NEITHER_ASKED_NOR_FACTS = ("guest-sync", "guest-sync-delimited", "guest-ping", "
 
 
 def _clock_base_ns() -> int:
-    return time.time_ns() - time.monotonic_ns()
+    """Realtime minus monotonic. A process that loses its processor between two readings would be off by as long."""
+    readings = [(time.monotonic_ns(), time.time_ns(), time.monotonic_ns()) for _reading in range(5)]
+    before_ns, realtime_ns, after_ns = min(readings, key=lambda reading: reading[2] - reading[0])
+    return realtime_ns - (before_ns + after_ns) // 2
 
 
 @dataclass

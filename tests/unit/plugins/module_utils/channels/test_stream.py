@@ -43,6 +43,7 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils.errors import (
     RemoteProtocolError,
     UnresponsiveError,
 )
+from ansible_collections.qemu.guest_agent.plugins.module_utils.reference import HostReference
 from ansible_collections.qemu.guest_agent.plugins.module_utils.waiting import Received
 
 from tests.support.blocking import Blocking
@@ -129,7 +130,7 @@ def test_an_exchange_is_stamped_around_the_time_that_the_agent_took(tmp_path: Pa
         before_ns = time.monotonic_ns()
         exchange = channel.call(GET_TIME, 5.0)
         after_ns = time.monotonic_ns()
-        host_base_ns = time.time_ns() - time.monotonic_ns()
+        host_base_ns = HostReference().base_ns()
     assert before_ns <= exchange.sent_ns < exchange.received_ns <= after_ns
     read_at_ns = exchange.value - host_base_ns - agent.clock.offset_ns()
     # The agent cuts to microseconds; the two readings of this machine's clocks are not at one instant either.
