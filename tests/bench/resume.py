@@ -33,11 +33,12 @@ from tests.vm.guest import Guest
 from tests.vm.naps import Nap, save_and_restore, save_managed_and_start, suspend_and_resume
 from tests.vm.witness import Exchange
 
-# At least this long, and up to a second more by chance: virsh's error is where in a second it happens to be called.
-ASLEEP_S = 1.3
+# At least this long, and up to a second more by chance: virsh's error is where in a second it happens to be called. It
+# is up to a second, and what virsh takes until the guest has it, and must not be taken for no step.
+ASLEEP_S = 2.0
 TURNS = 20
 RULEBOOK_TURNS = 5
-# What tells a clock that was stepped from one that was not; virsh's error is up to a second.
+# What tells a clock that was stepped from one that was not.
 STEPPED_NS = 250_000_000
 # Readings so far apart in time that differ by less are of a clock that is no longer stepped.
 SETTLED_MS = 0.5
@@ -166,16 +167,17 @@ def _way(guest: Guest, turns: int, say: Callable[[str], None], what: str) -> Way
 
 def _resume_to_step_ms(guest: Guest) -> float:
     resumed_ns = 0
+    asleep_s = ASLEEP_S + random.random()
 
     def nap() -> None:
         nonlocal resumed_ns
         guest.suspend()
-        time.sleep(ASLEEP_S + random.random())
+        time.sleep(asleep_s)
         resumed_ns = time.time_ns()
         guest.resume()
 
     def is_stepped(before: Exchange, exchange: Exchange) -> bool:
-        return _offset_ns(exchange) > _offset_ns(before) - ASLEEP_S * 1e9 + STEPPED_NS
+        return _offset_ns(exchange) > _offset_ns(before) - asleep_s * 1e9 + STEPPED_NS
 
     exchange = guest.witness.behind(nap, is_stepped, DEADLINE_S)
     return ((exchange.sent + exchange.answered) / 2 - resumed_ns) / 1e6
