@@ -32,8 +32,8 @@ SECONDS ?= 16
 # What the figures of a correction rest on.
 covered := wire.py clock.py resync.py agent.py channels/base.py
 
-# Most of the time somebody waits for an emulated guest: what needs none is done beside it. What each step writes is shown
-# when it has ended.
+# Most of the time somebody waits for an emulated guest: what needs none is done beside it. What each target writes is
+# shown when it has ended, and what failed is shown again at the end.
 without_guests := lint unit $(older_cores:%=unit-on-%) fuzz sanity docs release-check integration
 with_guests := vm molecule
 
@@ -43,13 +43,7 @@ matrix: .venv/.ready $(older_cores:%=.venvs/core-%/.ready) guest-packages ## uni
 
 .PHONY: test unit unit-all integration vm sanity lint molecule fuzz
 test: .venv/.ready $(older_cores:%=.venvs/core-%/.ready) guest-packages ## all of the following but unit-all, on two processors
-	@$(MAKE) --no-print-directory --jobs 2 lane-without_guests lane-with_guests
-
-lane-%:
-	@$(MAKE) --no-print-directory --output-sync=target in_a_lane=yes $($*)
-ifdef in_a_lane
-.NOTPARALLEL:
-endif
+	@$(venv)/python -m tests.suite '$(without_guests)' '$(with_guests)'
 
 unit: .venv/.ready ## unit tests with branch coverage, ansible-core 2.19
 	$(venv)/pytest --timeout 60 tests/unit --cov --cov-report=term
@@ -68,10 +62,10 @@ unit-on-%: .venvs/core-%/.ready
 	    tests/unit/plugins/module_utils/test_module.py tests/unit/plugins/module_utils/test_module_fleet.py
 
 integration: .venv/.ready $(older_cores:%=.venvs/core-%/.ready) guest-packages ## every channel against stock agents and fakes, no guest
-	$(venv)/pytest --timeout 120 tests/integration
+	$(venv)/pytest --timeout 120 --durations 20 --durations-min 5 tests/integration
 
 vm: .venv/.ready guest-packages ## real guests: save, suspend, revert, each corrected and checked
-	$(venv)/pytest tests/vm
+	$(venv)/pytest --durations 20 --durations-min 5 tests/vm
 
 molecule: .venv/.ready guest-packages ## the roles: extended_agent on guests of three Debian releases, resync_on_resume on one
 	@$(venv)/python -m tests.support.collection link >/dev/null

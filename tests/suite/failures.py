@@ -1,0 +1,23 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What of a log tells why it ended badly."""
+
+from __future__ import annotations
+
+import re
+
+# pytest: the error of each failed test, and the summary that names them all.
+_OF_PYTEST = re.compile(r"E   |FAILED |ERROR ")
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+_WIDTH = 240
+# Enough for some failed tests, and for the end of what another tool says. More is in the log.
+_LINES = 24
+
+
+def failures(log: str) -> list[str]:
+    """The lines that pytest says why with, the last ones if there are many; without any, the log's last lines."""
+    lines = [line.rstrip() for line in _COLOUR.sub("", log).splitlines()]
+    told = [line for line in lines if _OF_PYTEST.match(line)] or [line for line in lines if line]
+    return [line[:_WIDTH] for line in told[-_LINES:]]
