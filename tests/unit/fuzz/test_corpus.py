@@ -30,6 +30,10 @@ def test_hypothesis_can_drive_it(target: str) -> None:
     assert done.executions > 0
 
 
+def test_hypothesis_tries_one_input_however_late_it_is_made() -> None:
+    assert engines.by_hypothesis("decoder", 0.0).executions == 1
+
+
 def test_a_defect_is_found_and_told(monkeypatch: pytest.MonkeyPatch) -> None:
     def defective(data: bytes) -> None:
         assert b"\0" not in data, "a zero"
