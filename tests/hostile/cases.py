@@ -26,6 +26,9 @@ MODULES: Mapping[str, tuple[str, Mapping[str, Any]]] = {
 _SHORTEST_SECONDS = 0.2
 _HASTY_SECONDS = 0.5
 _PATIENT_SECONDS = 5.0
+# Through libvirt a command has a whole second at least, and in less than that a busy machine's daemon may have told
+# nothing, not even which domains there are.
+_SHORTEST_LIBVIRT_SECONDS = 1.0
 
 # With these, each case through libvirt takes a second or more, and the daemon sees to most of them.
 _SLOW_FAMILIES = ("silent", "endless", "dripping", "syncing")
@@ -56,6 +59,8 @@ class Round:
         is_quick = self.trick.is_patient and (self.channel != LIBVIRT or self.trick.family != "harmless")
         if is_quick:
             return _PATIENT_SECONDS
+        if self.channel == LIBVIRT:
+            return _SHORTEST_LIBVIRT_SECONDS
         return _SHORTEST_SECONDS if self.trick.family in _SLOW_FAMILIES else _HASTY_SECONDS
 
 

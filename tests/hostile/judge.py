@@ -49,7 +49,7 @@ _DOCUMENTED = documented_codes()
 
 def faults(each: Round, guest: Guest, verdict: Verdict, honest: Mapping[str, Any]) -> Iterator[str]:
     """What is wrong with a round's result. ``honest`` is the entry of an honest guest."""
-    codes = each.trick.codes_by(each.channel) | _codes_of_a_late_daemon(each, verdict)
+    codes = each.trick.codes_by(each.channel)
     yield from general_faults(each.channel, each.module, verdict, honest, codes)
     longest = most_seconds(each) * _SLOW_MACHINE + _SLOW_MACHINE_SECONDS
     if verdict.seconds > longest:
@@ -91,18 +91,6 @@ def general_faults(
     is_error = "error" in verdict.result
     if is_error != (entry.get("status") == "failed") or is_error != bool(verdict.result.get("failed")):
         yield f"status {entry.get('status')} and error {verdict.result.get('error')}"
-
-
-def _codes_of_a_late_daemon(each: Round, verdict: Verdict) -> frozenset[str]:
-    """A fraction of a second may pass before libvirt itself has answered, on a busy machine, and then that is said."""
-    error = (verdict.result or {}).get("error")
-    is_late = (
-        each.channel == LIBVIRT
-        and each.timeout < 1.0
-        and error is not None
-        and error["message"].endswith(f"did not answer within {each.timeout:g} s")
-    )
-    return frozenset(("hypervisor_unavailable",)) if is_late else frozenset()
 
 
 def _tells_something(entry: Mapping[str, Any]) -> bool:

@@ -184,6 +184,21 @@ class Guest:
             raise VmError(f"In {self.name} this failed: {script}\n{errors}{output}")
         return output
 
+    def leave_running(self, script: str) -> None:
+        """Have root run a shell script, in a unit of its own: it may stop the agent, which takes along what it started.
+        Nobody waits to hear that it was begun, since the agent may not be there any more to say so.
+        """
+        unit = ["--quiet", "--collect", "--no-block", "sh", "-c", script]
+        self.ask("guest-exec", path="systemd-run", arg=unit)
+
+    def answers(self, deadline_s: int = 3) -> bool:
+        """Whether the agent answers a ping within so many whole seconds."""
+        try:
+            libvirt_qemu.qemuAgentCommand(self._domain, '{"execute": "guest-ping"}', deadline_s, 0)
+        except libvirt.libvirtError:
+            return False
+        return True
+
     def suspend(self) -> None:
         self._domain.suspend()
 

@@ -18,6 +18,7 @@ import pytest
 
 from tests.support.ansible_run import run_tasks
 from tests.support.correction import MODULE, TASK, claims
+from tests.support.until import until
 from tests.vm import libvirtd
 from tests.vm.errors import VmError
 from tests.vm.guest import Guest
@@ -116,12 +117,11 @@ def test_names_uuids_and_patterns_name_a_guest_once(fleet: dict[str, Guest]) -> 
 def test_a_dead_guest_costs_its_own_time_and_nothing_else(fleet: dict[str, Guest]) -> None:
     dead = fleet[NAMES[0]]
     pid = dead.sh("pidof qemu-ga").strip()
-    # The agent cannot answer the very request that stops it, so it is stopped a little later; and it goes on by itself.
-    dead.sh(f"systemd-run --quiet --collect --no-block sh -c 'sleep 1; kill -STOP {pid}; sleep 30; kill -CONT {pid}'")
+    dead.leave_running(f"kill -STOP {pid}; sleep 45; kill -CONT {pid}")
     for name, each in fleet.items():
         if name != dead.name:
             each.witness.step(-5 * SECOND_NS)
-    time.sleep(3)
+    until(lambda: not dead.answers(), "the agent still answers")
     result = correct(timeout=10)
     assert statuses(result) == {**dict.fromkeys(fleet, "corrected"), dead.name: "failed"}
     failed = next(entry for entry in result["guests"] if entry["name"] == dead.name)

@@ -106,7 +106,7 @@ class Stage:
             f"timeout {_LONGEST_PLAY_SECONDS} python3 -m hostile.in_guest {agent} {control} 2>/run/kit/log; "
             "systemctl start qga-witness qemu-guest-agent"
         )
-        self.guest.sh(f"systemd-run --quiet --collect --no-block sh -c '{script}'")
+        self.guest.leave_running(script)
         self._control.connect(str(self._path))
         self._order("rest", b"resting")
         return self

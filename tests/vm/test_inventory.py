@@ -14,6 +14,7 @@ import pytest
 
 from tests.support.ansible_run import CORES, run_tasks
 from tests.support.inventory_run import InventoryRun, configured, run_inventory
+from tests.support.until import until
 from tests.vm.guest import Guest
 
 INFO = "qemu.guest_agent.qga_info"
@@ -67,9 +68,8 @@ def test_a_guest_that_is_paused_is_a_host_that_was_skipped(guest: Guest, tmp_pat
 
 def test_an_agent_that_hangs_costs_its_time_limit_and_is_marked(guest: Guest, tmp_path: Path) -> None:
     pid = guest.sh("pidof qemu-ga").strip()
-    # The agent cannot answer the very request that stops it, so it is stopped a little later; and it goes on by itself.
-    guest.sh(f"systemd-run --quiet --collect --no-block sh -c 'sleep 1; kill -STOP {pid}; sleep 40; kill -CONT {pid}'")
-    time.sleep(3)
+    guest.leave_running(f"kill -STOP {pid}; sleep 45; kill -CONT {pid}")
+    until(lambda: not guest.answers(), "the agent still answers")
     started = time.monotonic()
     run = inventory(tmp_path, guest, timeout=5.0)
     duration = time.monotonic() - started

@@ -107,7 +107,7 @@ def test_a_guest_that_is_paused_while_its_agent_is_away_is_done_when_it_runs_aga
     service: ResyncServiceProcess, guest: Guest
 ) -> None:
     away = f"systemctl stop qemu-guest-agent; sleep {2 * AGENT_PATIENCE_S}; systemctl start qemu-guest-agent"
-    guest.sh(f"systemd-run --quiet --collect --no-block sh -c '{away}'")
+    guest.leave_running(away)
     until(lambda: not guest.agent_is_connected, "the agent is still connected")
     since = len(service.lines)
     suspend_and_resume(guest)

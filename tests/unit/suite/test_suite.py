@@ -4,14 +4,13 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+import tests.suite.__main__ as program
 from tests.suite.__main__ import Suite, report
-from tests.support.collection import ROOT
 
 MAKEFILE = """\
 good: ; @echo all is well
@@ -58,8 +57,10 @@ class TestReport:
         assert len(report(suite.run([["good", "also-good"]])).splitlines()) == 4
 
 
-def test_a_target_that_there_is_not_fails_the_whole() -> None:
-    command = [sys.executable, "-m", "tests.suite", "help no-such-target"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 1
-    assert done.stdout.splitlines()[-1].startswith("make: *** No rule to make target 'no-such-target'")
+def test_a_target_that_there_is_not_fails_the_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(program, "LOGS", tmp_path)
+    monkeypatch.setattr(sys, "argv", ["suite", "help no-such-target"])
+    assert program.main() == 1
+    assert capsys.readouterr().out.splitlines()[-1].startswith("make: *** No rule to make target 'no-such-target'")
