@@ -25,7 +25,7 @@ second: ; @until test -p $(DIRECTORY)/met; do sleep 0.01; done; echo beside > $(
 def suite(tmp_path: Path) -> Suite:
     makefile = tmp_path / "Makefile"
     makefile.write_text(MAKEFILE, encoding="utf-8")
-    return Suite(tmp_path / "logs", ("make", "-f", str(makefile), f"DIRECTORY={tmp_path}"))
+    return Suite(tmp_path / "logs", ("make", "--no-print-directory", "-f", str(makefile), f"DIRECTORY={tmp_path}"))
 
 
 class TestTargets:
