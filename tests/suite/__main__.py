@@ -69,7 +69,7 @@ class Suite:
             status = subprocess.run(
                 [*self._make, target],
                 cwd=ROOT,
-                env=_without_job_server(),
+                env=_without_make(),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -95,9 +95,12 @@ def _text(log: Path) -> str:
     return log.read_text(encoding="utf-8", errors="replace")
 
 
-def _without_job_server() -> dict[str, str]:
-    """The make above this one may speak of a job server that it does not lend to what is not a make."""
-    return {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MFLAGS")}
+def _without_make() -> dict[str, str]:
+    """Each target is made as by hand: the make above this one may speak of a job server that it lends to makes only.
+
+    The variables that it was given are in the environment as well.
+    """
+    return {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL")}
 
 
 def main() -> int:
