@@ -805,7 +805,7 @@ class TestThroughLibvirt:
         for each in fake.definitions:
             each.is_silent = each.name in silent
         watched = Watched()
-        watched.attend(["*"], Attendance(FOREVER), deadline=0.7)
+        watched.attend(["*"], Attendance(FOREVER), deadline=5.0)
         assert threads_of_lines(), "they still wait for the hypervisor"
         assert watched.of("failed") == silent
         assert watched.codes() == {"deadline", None}
