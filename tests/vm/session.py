@@ -71,7 +71,7 @@ def booted_guests(
             _clear(connection, name)
             started.append(guests.enter_context(Guest.create(connection, name, made)))
         for guest in started:
-            guest.wait_for_agent(BOOT_DEADLINE_S)
+            guest.wait_for_agent()
             guest.witness.wait(BOOT_DEADLINE_S)
             say(f"{guest.name} is up")
         yield tuple(started)
