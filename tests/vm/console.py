@@ -1,0 +1,40 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What a guest has said on its serial line."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+TAIL_LINES = 12
+# kernel/panic.c of Linux. The time before it depends on how the kernel was configured.
+_PANIC = re.compile(r"Kernel panic - not syncing: (?P<why>.*)")
+# Firmware clears the screen and moves the cursor.
+_TERMINAL = re.compile(r"\x1b(?:\[[0-9;?]*[A-Za-z]|c)")
+
+
+@dataclass(frozen=True)
+class Console:
+    """The file that QEMU appends to. Empty as long as there is none."""
+
+    path: Path
+
+    def panic(self) -> str | None:
+        """Why the kernel gave up, in its words; None if it did not."""
+        found = _PANIC.search(self._text())
+        return found["why"].strip() if found else None
+
+    def tail(self) -> str:
+        """The last lines, to be shown to people."""
+        lines = [line.rstrip() for line in _TERMINAL.sub("", self._text()).splitlines()]
+        return "\n".join([line for line in lines if line][-TAIL_LINES:]) or "(nothing)"
+
+    def _text(self) -> str:
+        try:
+            return self.path.read_text(encoding="utf-8", errors="replace")
+        except FileNotFoundError:
+            return ""
