@@ -31,6 +31,24 @@ def test_of_pytest_the_errors_and_the_summary_are_told() -> None:
     ]
 
 
+MOLECULE = """\
+  \x1b[2m│\x1b[0m TASK [Try what is to fail]
+  \x1b[2m\x1b[31m│\x1b[0m \x1b[0;31m[ERROR]: Task failed: It was to fail, and was rescued.\x1b[0m
+  \x1b[2m│\x1b[0m TASK [See that each is up]
+  \x1b[2m\x1b[31m│\x1b[0m \x1b[0;31m[ERROR]: Task failed: Action failed: qga-mol-x has panicked.\x1b[0m
+  \x1b[2m\x1b[31m│\x1b[0m \x1b[31mOrigin: create.yml:40:7\x1b[0m
+  \x1b[2m│\x1b[0m
+\x1b[31mERROR   \x1b[0m \x1b[32mextended_agent\x1b[0m ➜ create: Executed: Failed
+"""
+
+
+def test_of_molecule_the_task_is_told_that_failed_last() -> None:
+    assert failures(MOLECULE)[:2] == [
+        "[ERROR]: Task failed: Action failed: qga-mol-x has panicked.",
+        "Origin: create.yml:40:7",
+    ]
+
+
 def test_of_other_tools_the_last_lines_are_told_as_they_would_have_been_seen() -> None:
     log = "".join(f"line {number}\n\n" for number in range(100)) + "\x1b[31mfatal\x1b[0m: no such host  \n"
     told = failures(log)
