@@ -185,10 +185,10 @@ class Guest:
         return output
 
     def leave_running(self, script: str) -> None:
-        """Have root run a shell script, in a unit of its own: it may stop the agent, which takes along what it started.
-        Nobody waits to hear that it was begun, since the agent may not be there any more to say so.
+        """Have root run a shell script a second later, in a unit of its own: it may stop the agent, which takes along
+        what it started, and is to have told by then that this one was.
         """
-        unit = ["--quiet", "--collect", "--no-block", "sh", "-c", script]
+        unit = ["--quiet", "--collect", "--no-block", "sh", "-c", f"sleep 1; {script}"]
         self.ask("guest-exec", path="systemd-run", arg=unit)
 
     def answers(self, deadline_s: int = 3) -> bool:

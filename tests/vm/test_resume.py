@@ -106,7 +106,7 @@ def test_quick_naps_end_with_the_right_time(service: ResyncServiceProcess, exten
 def test_a_guest_that_is_paused_while_its_agent_is_away_is_done_when_it_runs_again(
     service: ResyncServiceProcess, guest: Guest
 ) -> None:
-    away = f"sleep 1; systemctl stop qemu-guest-agent; sleep {2 * AGENT_PATIENCE_S}; systemctl start qemu-guest-agent"
+    away = f"systemctl stop qemu-guest-agent; sleep {2 * AGENT_PATIENCE_S}; systemctl start qemu-guest-agent"
     guest.leave_running(away)
     until(lambda: not guest.agent_is_connected, "the agent is still connected")
     since = len(service.lines)
