@@ -142,7 +142,7 @@ class GuestAgent:
         return exchange
 
     async def wait(self, wait_timeout: float) -> None:
-        """Return as soon as the agent answers a ping; ``wait_timeout`` is in seconds.
+        """Return as soon as the agent answers; ``wait_timeout`` is in seconds.
 
         Only what passes by itself is waited for: an agent that is not connected yet, or does not answer yet; and for
         one that has answered before, a hypervisor's daemon that is restarted.
@@ -153,7 +153,7 @@ class GuestAgent:
         while True:
             try:
                 # A last attempt just before the end still gets enough time to be a fair one.
-                await self.call("guest-ping", timeout=min(self.timeout, max(deadline.remaining(), 1.0)))
+                await self._greet(min(self.timeout, max(deadline.remaining(), 1.0)))
                 return
             except CommandError:
                 return  # it answers, if only to refuse
@@ -164,6 +164,15 @@ class GuestAgent:
                 if deadline.remaining() < _RETRY_SECONDS:
                     raise
             await pause(_RETRY_SECONDS)
+
+    async def _greet(self, timeout: float) -> None:
+        """Ask for a sign of life: for what has to be known next anyway, or for a ping if that is known."""
+        if self._info is not None:
+            await self.call("guest-ping", timeout=timeout)
+            return
+        value = await self.call("guest-info", timeout=timeout)
+        with contextlib.suppress(RemoteProtocolError):  # it answers, and whoever needs the list will see
+            self._info = _read_info(value)
 
     def _expects_reply(self, command: str) -> bool:
         if self._info is not None and command in self._info.commands:

@@ -172,11 +172,12 @@ class LibvirtChannel(Channel):
     async def _call(self, request: Request, left: float, timeout: float) -> Exchange:
         """``left`` of ``timeout`` is what is left of the time for it."""
         if self._lane is NEW and left > 2 * _PROBE_SECONDS:  # others take no longer than a probe would
-            pinged = await self._probe()
-            if pinged is None:
+            probe = request if request.execute in _REPEATABLE else _PING
+            answered = await self._probe(probe)
+            if answered is None:
                 left -= _PROBE_SECONDS
-            elif request == _PING:
-                return pinged
+            elif probe is request:
+                return answered
         try:
             lane = self._lane
             exchange = await self._on_line(
@@ -206,20 +207,20 @@ class LibvirtChannel(Channel):
         if self._owns_line:
             self._line.close()
 
-    async def _probe(self) -> Exchange | None:
+    async def _probe(self, request: Request) -> Exchange | None:
         """Find out quickly whether the agent answers; silent ones are not to hold up the others. None: it does not."""
         self._lane = SUSPECT
         workers = self._line.workers(NEW)
         try:
             # Directly, since a libvirt that takes longer to be connected to is no error yet.
-            pinged = await self._caller.run(lambda: self._perform(_PING, _PROBE_SECONDS), _PROBE_SECONDS, workers)
+            exchange = await self._caller.run(lambda: self._perform(request, _PROBE_SECONDS), _PROBE_SECONDS, workers)
         except _UnreachedError:
             self._lane = NEW
             raise
         except (StillBusyError, UnresponsiveError, ExchangeTimeoutError):
             return None
         self._lane = PROVEN
-        return pinged
+        return exchange
 
     async def _on_line(
         self, function: Callable[[], Result], left: float, lane: Lane, what: str, timeout: float

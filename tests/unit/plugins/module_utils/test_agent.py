@@ -292,17 +292,17 @@ class TestRefusals:
         assert len(guest.asked("guest-fsfreeze-status")) == 1
 
 
-def pings(guest: SimulatedGuest, *troubles: QgaError | Reply) -> None:
-    """The agent meets each of these in turn, and the last of them for good."""
+def answers(guest: SimulatedGuest, *troubles: QgaError | Reply) -> None:
+    """To a sign of life, each of these in turn, and the last of them for good."""
     left = list(troubles)
 
-    def ping(_arguments: Any) -> Reply:
+    def answer(_arguments: Any) -> Reply:
         trouble = left.pop(0) if len(left) > 1 else left[0]
         if isinstance(trouble, QgaError):
             raise trouble
         return trouble
 
-    guest.handlers["guest-ping"] = ping
+    guest.handlers["guest-ping"] = guest.handlers["guest-info"] = answer
 
 
 class TestWaiting:
@@ -311,13 +311,29 @@ class TestWaiting:
     ) -> None:
         agent.wait(60.0)
         assert line.slept == []
-        assert guest.requests == [("guest-ping", {})]
+        assert guest.requests == [("guest-info", {})]
+
+    def test_what_it_can_do_is_known_then_and_a_ping_is_enough_the_next_time(
+        self, guest: SimulatedGuest, agent: BlockingAgent
+    ) -> None:
+        agent.wait(60.0)
+        assert agent.knows("guest-get-time")
+        agent.wait(60.0)
+        assert guest.requests == [("guest-info", {}), ("guest-ping", {})]
+
+    def test_a_list_that_is_none_is_a_sign_of_life_and_the_trouble_of_whoever_needs_it(
+        self, guest: SimulatedGuest, agent: BlockingAgent
+    ) -> None:
+        answers(guest, Returned({"version": 7}))
+        agent.wait(60.0)
+        with pytest.raises(RemoteProtocolError, match="without a version"):
+            _ = agent.info
 
     @pytest.mark.parametrize("trouble", [NotConnectedError, UnresponsiveError, ExchangeTimeoutError])
     def test_what_passes_by_itself_is_waited_for(
         self, line: TimeLine, guest: SimulatedGuest, agent: BlockingAgent, trouble: type[QgaError]
     ) -> None:
-        pings(guest, trouble("not yet"), trouble("not yet"), Returned({}))
+        answers(guest, trouble("not yet"), trouble("not yet"), Returned({}))
         agent.wait(60.0)
         assert line.slept == [0.2, 0.2]
 
@@ -335,7 +351,7 @@ class TestWaiting:
     def test_anything_else_fails_at_once(
         self, line: TimeLine, guest: SimulatedGuest, agent: BlockingAgent, trouble: type[QgaError]
     ) -> None:
-        pings(guest, trouble("for good"))
+        answers(guest, trouble("for good"))
         with pytest.raises(trouble):
             agent.wait(60.0)
         assert line.slept == []
@@ -344,7 +360,7 @@ class TestWaiting:
         self, line: TimeLine, guest: SimulatedGuest, agent: BlockingAgent
     ) -> None:
         agent.call("guest-get-time")
-        pings(guest, HypervisorUnavailableError("restarted"), NotConnectedError("not yet"), Returned({}))
+        answers(guest, HypervisorUnavailableError("restarted"), NotConnectedError("not yet"), Returned({}))
         agent.wait(60.0)
         assert line.slept == [0.2, 0.2]
 
@@ -352,31 +368,31 @@ class TestWaiting:
         self, line: TimeLine, guest: SimulatedGuest, agent: BlockingAgent
     ) -> None:
         agent.call("guest-get-time")
-        pings(guest, HypervisorUnavailableError("stopped for good"))
+        answers(guest, HypervisorUnavailableError("stopped for good"))
         began_ns = line.now_ns
         with pytest.raises(HypervisorUnavailableError, match="for good"):
             agent.wait(3.0)
         assert 2.75 <= (line.now_ns - began_ns) / SECOND <= 3.01
 
     def test_a_refusal_is_an_answer(self, guest: SimulatedGuest, agent: BlockingAgent) -> None:
-        pings(guest, disabled("guest-ping"))
+        answers(guest, disabled("guest-info"))
         agent.wait(60.0)
 
     @pytest.mark.parametrize("wait_timeout", [0.5, 3.0, 60.0])
     def test_it_ends_in_time_with_the_last_reason(
         self, line: TimeLine, guest: SimulatedGuest, agent: BlockingAgent, wait_timeout: float
     ) -> None:
-        pings(guest, UnresponsiveError("first"), NotConnectedError("last"))
+        answers(guest, UnresponsiveError("first"), NotConnectedError("last"))
         began_ns = line.now_ns
         with pytest.raises(NotConnectedError, match="last"):
             agent.wait(wait_timeout)
         taken = (line.now_ns - began_ns) / SECOND
         assert wait_timeout - 0.25 <= taken <= wait_timeout + 0.01
 
-    def test_no_ping_may_take_longer_than_is_left_but_each_gets_a_second(
+    def test_no_question_may_take_longer_than_is_left_but_each_gets_a_second(
         self, guest: SimulatedGuest, agent: BlockingAgent
     ) -> None:
-        pings(guest, NotConnectedError("not yet"))
+        answers(guest, NotConnectedError("not yet"))
         with pytest.raises(NotConnectedError):
             agent.wait(8.0)
         assert guest.timeouts[0] == 5.0

@@ -197,7 +197,7 @@ class TestWhatBecomesOfAGuest:
         channel = FakeChannel(troubles)
         each = attended_alone(channel.guest(), attendance=Attendance(5.0, wait_timeout=FOREVER))
         assert each.status == "done"
-        assert [command for command, _timeout in channel.asked] == ["guest-ping"] * 3 + ["guest-get-time"]
+        assert [command for command, _timeout in channel.asked] == ["guest-info"] * 3 + ["guest-get-time"]
         assert attended_alone(FakeChannel(troubles).guest()).status == "failed"
 
 
@@ -384,7 +384,7 @@ class TestAHypervisorThatIsGone:
         assert [command for command, _timeout in channel.asked] == [
             "guest-get-users",
             "guest-get-time",
-            "guest-ping",
+            "guest-info",
             "guest-get-users",
             "guest-get-time",
             "guest-get-fsinfo",
@@ -415,8 +415,8 @@ class TestAHypervisorThatIsGone:
         later = FakeChannel(troubles=[NotConnectedError("not found yet")] * 3)
         found = attended([unlucky.guest("web1"), later.guest("web2", is_optional=True)], concurrency=1)
         assert [each.status for each in found] == ["done", "done"]
-        assert [command for command, _timeout in unlucky.asked] == ["guest-ping", "guest-get-time"]
-        assert [command for command, _timeout in later.asked] == ["guest-ping"] * 4 + ["guest-get-time"]
+        assert [command for command, _timeout in unlucky.asked] == ["guest-info", "guest-get-time"]
+        assert [command for command, _timeout in later.asked] == ["guest-info"] * 4 + ["guest-get-time"]
 
     def test_without_that_they_are_not(self) -> None:
         later = FakeChannel(troubles=[NotConnectedError("none runs")])
