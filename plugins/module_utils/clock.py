@@ -126,6 +126,11 @@ class Reading:
 
 
 Read = Callable[[], Awaitable[Reading]]  # one exchange
+Suffices = Callable[[Interval], bool]  # of what the readings so far agree on
+
+
+def never(_agreed: Interval) -> bool:
+    return False
 
 
 @dataclass(frozen=True)
@@ -248,8 +253,12 @@ def _cut_to(resolution_ns: int, readings: Sequence[Reading]) -> list[Reading]:
     ]
 
 
-async def measure(read: Read, most: int, least: int = 1, longest_ns: int = MINUTE_NS) -> Measurement:
+async def measure(
+    read: Read, most: int, least: int = 1, longest_ns: int = MINUTE_NS, suffices: Suffices = never
+) -> Measurement:
     """Take readings, ``most`` at most and ``least`` at least, until more no longer tell more; and evaluate them.
+
+    What they agree on may suffice before that.
 
     Readings that contradict each other are taken anew a few times: a clock was stepped meanwhile, or a coarse tick
     fell between them. A coarse clock is read for longer, to see its ticks.
@@ -260,7 +269,7 @@ async def measure(read: Read, most: int, least: int = 1, longest_ns: int = MINUT
     """
     budget = _Budget(read, longest_ns)
     for _start in range(1 + _FRESH_STARTS):
-        readings = await _until_it_narrows_no_more(budget, most, least)
+        readings = await _until_it_narrows_no_more(budget, _Enough(most, least, suffices))
         measurement = evaluate(readings)
         if not measurement.coarse or budget.is_spent:
             break
@@ -270,6 +279,21 @@ async def measure(read: Read, most: int, least: int = 1, longest_ns: int = MINUT
     if any(reading.is_impossible for reading in readings):
         raise RemoteProtocolError("the agent claims to have worked for longer than its exchange took")
     return measurement
+
+
+class _Enough(NamedTuple):
+    """How many readings to take at most and at least, and what they may agree on to be enough."""
+
+    most: int
+    least: int
+    suffices: Suffices
+
+    def are(self, count: int, agreed: Interval, in_vain: int) -> bool:
+        if count < self.least:
+            return False
+        if agreed.width <= _NARROW_ENOUGH_NS or self.suffices(agreed):
+            return count >= _FEWEST_READINGS
+        return count >= _LEAST_READINGS and in_vain >= _READINGS_IN_VAIN
 
 
 class _Budget:
@@ -289,16 +313,12 @@ class _Budget:
         return reading
 
 
-async def _until_it_narrows_no_more(budget: _Budget, most: int, least: int) -> list[Reading]:
+async def _until_it_narrows_no_more(budget: _Budget, enough: _Enough) -> list[Reading]:
     readings = [await budget.read()]
     agreed = intersection(readings)
     narrowest = agreed.width
     in_vain = 0
-    while (
-        not budget.is_spent
-        and len(readings) < most
-        and (len(readings) < least or not _tell_enough(len(readings), agreed, in_vain))
-    ):
+    while not (budget.is_spent or len(readings) >= enough.most or enough.are(len(readings), agreed, in_vain)):
         readings.append(await budget.read())
         agreed = _narrowed(agreed, readings[-2], readings[-1])
         if agreed.is_empty:
@@ -308,12 +328,6 @@ async def _until_it_narrows_no_more(budget: _Budget, most: int, least: int) -> l
         else:
             in_vain += 1
     return readings
-
-
-def _tell_enough(count: int, agreed: Interval, in_vain: int) -> bool:
-    if agreed.width <= _NARROW_ENOUGH_NS:
-        return count >= _FEWEST_READINGS
-    return count >= _LEAST_READINGS and in_vain >= _READINGS_IN_VAIN
 
 
 def _narrowed(agreed: Interval, last: Reading, reading: Reading) -> Interval:

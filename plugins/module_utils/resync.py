@@ -15,7 +15,7 @@ from typing import Awaitable, Callable, Mapping, NamedTuple, Optional
 from . import wire
 from .agent import GuestAgent
 from .channels.base import Arguments
-from .clock import Interval, Measurement, measure, reader, stock_reader
+from .clock import Interval, Measurement, Suffices, measure, never, reader, stock_reader
 from .errors import (
     CommandError,
     CommandFailedError,
@@ -196,7 +196,7 @@ class _Run:
         options = self._options
         if options.method != "set_time":
             self._read = await reader(self._agent)
-        before = await self._look()
+        before = await self._look(self._is_off if await self._can_come_nearer() else never)
         self._agent.pin()  # what was measured of one guest is not to be done to another
         if self._proves_nothing(before):
             return self._finish(before, None, changed=False, within_tolerance=False, error=self._contradiction(before))
@@ -250,11 +250,22 @@ class _Run:
             error=error,
         )
 
-    async def _look(self) -> Offset:
+    async def _can_come_nearer(self) -> bool:
+        """Whether a step that was not quite right can be followed by another, for two exchanges' time."""
+        options = self._options
+        is_to_step = options.attempts > 1 and not options.dry_run
+        return is_to_step and options.method in _BY_DELTA and await self._agent.knows("guest-update-time")
+
+    def _is_off(self, against_monotonic: Interval) -> bool:
+        """For certain, so it is stepped as soon as may be: how well is measured behind the step."""
+        offset = against_monotonic.shifted(-self._reference.base_ns())
+        return is_certainly_beyond(offset, self._options.tolerance_ns)
+
+    async def _look(self, suffices: Suffices = never) -> Offset:
         """Measure; more closely if the tolerance lies within the interval."""
         began_ns = time.monotonic_ns()
         longest_ns = round(max(_MEASURING_SECONDS, self._agent.timeout) * SECOND_NS)
-        offset = self._against_reference(await measure(self._read, self._options.samples, longest_ns=longest_ns))
+        offset = self._against_reference(await measure(self._read, self._options.samples, 1, longest_ns, suffices))
         tolerance_ns = self._options.tolerance_ns
         if not is_certainly_within(offset.interval, tolerance_ns) and not is_certainly_beyond(
             offset.interval, tolerance_ns
@@ -483,3 +494,4 @@ _METHODS: Mapping[str, _Method] = {
 }
 
 METHODS = ("auto", *_METHODS)
+_BY_DELTA = ("auto", "extended")  # where the agent can

@@ -302,6 +302,13 @@ class TestMeasuring:
         guest.delays = lambda _command: (next(ways), 200_219)
         assert measure(reader(GuestAgent(guest, 5.0)), 100).exchanges == 7 + 3  # the first way was that of guest-info
 
+    @pytest.mark.parametrize(("least", "taken"), [(1, 3), (4, 4)])
+    def test_what_they_agree_on_may_suffice_but_not_of_two(self, line: TimeLine, least: int, taken: int) -> None:
+        guest = SimulatedGuest(line)
+        guest.delays = lambda _command: (5_000_000, 1_500_000)
+        read = reader(GuestAgent(guest, 5.0))
+        assert measure(read, 16, least, suffices=lambda agreed: agreed.width > 0).exchanges == taken
+
     @pytest.mark.parametrize(("most", "least", "taken"), [(2, 4, 2), (16, 16, 16), (16, 4, 4)])
     def test_it_takes_as_many_readings_as_it_is_told(self, line: TimeLine, most: int, least: int, taken: int) -> None:
         assert measure(reader(GuestAgent(SimulatedGuest(line), 5.0)), most, least).exchanges == taken

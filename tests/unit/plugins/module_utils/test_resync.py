@@ -65,6 +65,10 @@ DOCUMENTED = {
 }
 
 
+# There and back, of a guest that is slow and always the same.
+WAYS = (5_000 * MICROSECOND, 1_500 * MICROSECOND)
+
+
 @pytest.fixture
 def line(monkeypatch: pytest.MonkeyPatch) -> TimeLine:
     line = TimeLine()
@@ -264,6 +268,31 @@ class TestTheExtendedAgent:
         assert arguments["relative"] is True
         assert 0 <= arguments["nanoseconds"] < SECOND
         assert arguments["seconds"] * SECOND + arguments["nanoseconds"] == -report.before.likely_ns
+
+    def test_a_clock_that_is_off_is_stepped_as_soon_as_that_is_certain(self, line: TimeLine) -> None:
+        guest = extended(line, -20 * SECOND)
+        guest.delays = lambda _command: WAYS
+        report = run(guest)
+        assert report.after is not None
+        assert (report.before.measurement.exchanges, report.after.measurement.exchanges) == (3, 4)
+
+    @pytest.mark.parametrize(
+        ("ahead_ns", "options"),
+        [
+            (-20 * SECOND, {"attempts": 1}),
+            (-20 * SECOND, {"dry_run": True}),
+            (-20 * SECOND, {"method": "set_time"}),
+            (-20 * SECOND, {"method": "rtc"}),
+            (0, {}),
+        ],
+        ids=str,
+    )
+    def test_but_not_where_no_second_step_would_mend_the_first(
+        self, line: TimeLine, ahead_ns: int, options: dict[str, Any]
+    ) -> None:
+        guest = extended(line, ahead_ns)
+        guest.delays = lambda _command: WAYS
+        assert run(guest, **options).before.measurement.exchanges == 4
 
     def test_a_slow_way_adds_no_error(self, line: TimeLine) -> None:
         guest = extended(line, -20 * SECOND)
