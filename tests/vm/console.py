@@ -28,6 +28,9 @@ class Console:
         found = _PANIC.search(self._text())
         return found["why"].strip() if found else None
 
+    def has_said(self, text: str) -> bool:
+        return text in self._text()
+
     def tail(self) -> str:
         """The last lines, to be shown to people."""
         lines = [line.rstrip() for line in _TERMINAL.sub("", self._text()).splitlines()]

@@ -38,6 +38,12 @@ def test_its_end_is_shown_without_what_moves_the_cursor(console: Console) -> Non
     assert console.tail().splitlines()[:2] == ["SeaBIOS (version 1.16.2-debian-1.16.2-1)", "Booting from ROM.."]
 
 
+def test_what_somebody_in_the_guest_wrote_is_found(console: Console) -> None:
+    console.path.write_text("Booting from ROM..\r\n214 was stopped\r\n")
+    assert console.has_said("214 was stopped")
+    assert not console.has_said("215 was stopped")
+
+
 def test_its_end_is_short(console: Console) -> None:
     console.path.write_text("".join(f"line {number}\n\n" for number in range(1000)))
     assert console.tail().splitlines() == [f"line {number}" for number in range(1000 - TAIL_LINES, 1000)]

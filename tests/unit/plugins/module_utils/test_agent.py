@@ -327,7 +327,7 @@ class TestWaiting:
         answers(guest, Returned({"version": 7}))
         agent.wait(60.0)
         with pytest.raises(RemoteProtocolError, match="without a version"):
-            _ = agent.info
+            agent.knows("guest-get-time")
 
     @pytest.mark.parametrize("trouble", [NotConnectedError, UnresponsiveError, ExchangeTimeoutError])
     def test_what_passes_by_itself_is_waited_for(

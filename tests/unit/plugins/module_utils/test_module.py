@@ -205,21 +205,23 @@ class TestWaiting:
         self, guest: SimulatedGuest, capsys: pytest.CaptureFixture[str]
     ) -> None:
         run(qga_info, capsys, domain="web1", gather_subset=["os"])
-        assert guest.asked("guest-ping") == []
+        assert [name for name, _arguments in guest.requests][:1] == ["guest-get-osinfo"]
 
-    def test_with_it_the_agent_is_pinged_first(self, guest: SimulatedGuest, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_with_it_the_agent_is_asked_for_a_sign_of_life_first(
+        self, guest: SimulatedGuest, capsys: pytest.CaptureFixture[str]
+    ) -> None:
         troubles = iter([NotConnectedError("booting"), ExchangeTimeoutError("starting"), None])
 
-        def ping(_arguments: Any) -> Any:
+        def answer(_arguments: Any) -> Any:
             trouble = next(troubles)
             if trouble is not None:
                 raise trouble
             return Returned({})
 
-        guest.handlers["guest-ping"] = ping
+        guest.handlers["guest-info"] = answer
         ended = run(qga_info, capsys, domain="web1", gather_subset=["os"], wait_timeout=60)
         assert not ended.failed
-        assert [name for name, _arguments in guest.requests][:4] == ["guest-ping"] * 3 + ["guest-get-osinfo"]
+        assert [name for name, _arguments in guest.requests][:4] == ["guest-info"] * 3 + ["guest-get-osinfo"]
 
 
 @pytest.mark.parametrize(

@@ -429,7 +429,7 @@ class TestHowGuestsAreAttendedTo:
     def test_the_agents_are_waited_for_first_if_that_is_wanted(self, fleet: SimulatedFleet, run: Run) -> None:
         run(qga_info, domains=["*"], gather_subset=["os"], wait_timeout=60)
         for guest in fleet.guests.values():
-            assert [command for command, _arguments in guest.requests] == ["guest-ping", "guest-get-osinfo"]
+            assert [command for command, _arguments in guest.requests] == ["guest-info", "guest-get-osinfo"]
 
     def test_the_time_limit_is_each_exchanges(self, fleet: SimulatedFleet, run: Run) -> None:
         run(qga_info, domains=["*"], gather_subset=["os"], timeout=1.5)
