@@ -296,7 +296,8 @@ async def _until_ready(wait: Wait) -> None:
     ready = loop.create_future()
 
     def be_ready() -> None:
-        if not ready.done():
+        # Both may come, and an interrupt may cancel it at any moment: asking before would be too early.
+        with contextlib.suppress(asyncio.InvalidStateError):
             ready.set_result(None)
 
     timer = loop.call_later(max(0.0, wait.until - time.monotonic()), be_ready)
