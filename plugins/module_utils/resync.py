@@ -251,10 +251,10 @@ class _Run:
         )
 
     async def _can_come_nearer(self) -> bool:
-        """Whether a step that was not quite right can be followed by another, for two exchanges' time."""
-        options = self._options
-        is_to_step = options.attempts > 1 and not options.dry_run
-        return is_to_step and options.method in _BY_DELTA and await self._agent.knows("guest-update-time")
+        """Whether a step that was not quite right can be followed by another, which costs no second of hwclock's."""
+        is_to_step = self._options.attempts > 1 and not self._options.dry_run
+        is_by_delta = is_to_step and await self._method() == "extended"
+        return is_by_delta and await self._agent.knows(_METHODS["extended"].command)
 
     def _is_off(self, against_monotonic: Interval) -> bool:
         """For certain, so it is stepped as soon as may be: how well is measured behind the step."""
@@ -331,11 +331,14 @@ class _Run:
         )
 
     async def _choose(self) -> str:
-        method = self._options.method
-        if method == "auto":
-            method = "extended" if await self._agent.knows("guest-update-time") else "set_time"
+        method = await self._method()
         await self._agent.require(_METHODS[method].command)
         return method
+
+    async def _method(self) -> str:
+        if self._options.method != "auto":
+            return self._options.method
+        return "extended" if await self._agent.knows("guest-update-time") else "set_time"
 
     async def _step(self, method: str, offset: Offset) -> None:
         """Step the clock once. Its error is no verdict: the measurement behind it is."""
@@ -494,4 +497,3 @@ _METHODS: Mapping[str, _Method] = {
 }
 
 METHODS = ("auto", *_METHODS)
-_BY_DELTA = ("auto", "extended")  # where the agent can

@@ -378,6 +378,12 @@ class TestWaiting:
         answers(guest, disabled("guest-info"))
         agent.wait(60.0)
 
+    def test_that_of_a_ping_too(self, guest: SimulatedGuest, agent: BlockingAgent) -> None:
+        agent.wait(60.0)
+        answers(guest, disabled("guest-ping"))
+        agent.wait(60.0)
+        assert guest.asked("guest-ping") == [{}]
+
     @pytest.mark.parametrize("wait_timeout", [0.5, 3.0, 60.0])
     def test_it_ends_in_time_with_the_last_reason(
         self, line: TimeLine, guest: SimulatedGuest, agent: BlockingAgent, wait_timeout: float

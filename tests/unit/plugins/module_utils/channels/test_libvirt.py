@@ -442,8 +442,9 @@ class TestADaemonThatHasNotReachedTheAgentYet:
     def test_in_a_fleet_it_does_not_count_as_silent(self, fake: FakeLibvirt, shared: Shared) -> None:
         with shared.channel() as channel:
             assert channel.call(Request("guest-info"), 20.0).value == {}
-        assert fake.commands == ["guest-info"] * 4
-        assert shared.lanes == [NEW] * 4
+            channel.call(GET_TIME, 20.0)
+        assert fake.commands == ["guest-info"] * 4 + ["guest-get-time"]
+        assert shared.lanes == [NEW] * 4 + [PROVEN]
 
     def test_nor_with_too_little_time_for_a_probe(self, fake: FakeLibvirt, shared: Shared) -> None:
         with shared.channel() as channel:
@@ -735,11 +736,11 @@ class TestSharingALine:
         self, fake: FakeLibvirt, shared: Shared, command: str
     ) -> None:
         with shared.channel() as channel:
-            channel.call(Request(command), 5.0)
+            assert channel.call(Request(command), 5.0).value == {}
             channel.call(PING, 5.0)
-        assert [(json.loads(text)["execute"], limit) for text, limit, _flags in fake.sent] == [
-            (command, 1),
-            ("guest-ping", 5),
+        assert [(text, limit) for text, limit, _flags in fake.sent] == [
+            (f'{{"execute": "{command}"}}', 1),
+            ('{"execute": "guest-ping"}', 5),
         ]
         assert shared.lanes == [NEW, PROVEN]
 
