@@ -76,3 +76,10 @@ def test_other_kinds_add_to_the_plain_one() -> None:
 
 def test_the_witness_is_shipped() -> None:
     assert "usr/lib/qga-test/witness.py" in {file.path for file in recipe_for().files}
+
+
+def test_the_witness_is_started_by_its_device_however_late_that_appears() -> None:
+    unit = next(file.content.decode() for file in recipe_for().files if file.path.endswith("/qga-witness.service"))
+    device = r"dev-virtio\x2dports-org.qemu.guest_agent.witness.device"
+    assert f"WantedBy={device}\n" in unit
+    assert f"BindsTo={device}\n" in unit
