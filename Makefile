@@ -33,7 +33,8 @@ SECONDS ?= 16
 covered := wire.py clock.py resync.py agent.py channels/base.py
 
 # Most of the time somebody waits for an emulated guest: what needs none is done beside it. What each target writes is
-# shown when it has ended, and what failed is shown again at the end.
+# shown when it has ended, and what failed is shown again at the end. "make test" leaves out what says "thorough": checks
+# that take long, and find little that a shorter one beside them does not. Each target by itself leaves out nothing.
 without_guests := lint unit $(older_cores:%=unit-on-%) fuzz sanity docs release-check integration
 with_guests := vm molecule
 
@@ -41,8 +42,14 @@ with_guests := vm molecule
 matrix: .venv/.ready $(older_cores:%=.venvs/core-%/.ready) guest-packages ## unit and sanity on every ansible-core and Python
 	@$(venv)/python -m tests.matrix
 
-.PHONY: test unit unit-all integration vm sanity lint molecule fuzz
-test: .venv/.ready $(older_cores:%=.venvs/core-%/.ready) guest-packages ## all of the following but unit-all, on two processors
+.PHONY: test test-all unit unit-all integration vm sanity lint molecule fuzz
+test: export PYTEST_SELECT = not thorough
+test: export MOLECULE_GUEST = qga-mol-bullseye
+test test-all: .venv/.ready $(older_cores:%=.venvs/core-%/.ready) guest-packages
+test: ## what the following targets check, in half an hour: on two processors, and without what is thorough
+	@$(venv)/python -m tests.suite '$(without_guests)' '$(with_guests)'
+
+test-all: ## all of the following targets but unit-all, and all of each; an hour and more
 	@$(venv)/python -m tests.suite '$(without_guests)' '$(with_guests)'
 
 unit: .venv/.ready ## unit tests with branch coverage, ansible-core 2.19
@@ -62,15 +69,15 @@ unit-on-%: .venvs/core-%/.ready
 	    tests/unit/plugins/module_utils/test_module.py tests/unit/plugins/module_utils/test_module_fleet.py
 
 integration: .venv/.ready $(older_cores:%=.venvs/core-%/.ready) guest-packages ## every channel against stock agents and fakes, no guest
-	$(venv)/pytest --timeout 120 --durations 20 --durations-min 5 tests/integration
+	$(venv)/pytest -m '$(PYTEST_SELECT)' --timeout 120 --durations 20 --durations-min 5 tests/integration
 
 vm: .venv/.ready guest-packages ## real guests: save, suspend, revert, each corrected and checked
-	$(venv)/pytest --durations 20 --durations-min 5 tests/vm
+	$(venv)/pytest -m '$(PYTEST_SELECT)' --durations 20 --durations-min 5 tests/vm
 
 molecule: .venv/.ready guest-packages ## the roles: extended_agent on guests of three Debian releases, resync_on_resume on one
 	@$(venv)/python -m tests.support.collection link >/dev/null
 	cd extensions && export PATH="$(CURDIR)/$(venv):$$PATH" && \
-	    molecule test -s extended_agent && molecule test -s resync_on_resume
+	    molecule test -s extended_agent $(MOLECULE_GUEST:%=-p %) && molecule test -s resync_on_resume
 
 fuzz: .venv/.ready ## make fuzz SECONDS=600: bytes of anybody's making through all that reads bytes
 	@$(venv)/python -m tests.fuzz --seconds $(SECONDS)

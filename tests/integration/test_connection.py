@@ -23,8 +23,9 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.support.ansible_run import CONNECTION, CORES, PlaybookRun, run_playbook
+from tests.support.ansible_run import CONNECTION, PlaybookRun, run_playbook
 from tests.support.core_targets import run_connection_target
+from tests.support.cores import every_core
 from tests.support.fake_agent import RHEL_BLOCKED
 from tests.support.stock_agent import StockAgent
 
@@ -108,7 +109,7 @@ def tasks_of_all_kinds(directory: Path) -> list[dict[str, Any]]:
     ]
 
 
-@pytest.mark.parametrize("core", CORES)
+@every_core
 def test_tasks_of_all_kinds(agent: StockAgent, tmp_path: Path, core: str) -> None:
     (tmp_path / "script").write_text('#!/bin/sh\necho "script: $1"\n')
     (tmp_path / "empty").touch()
@@ -132,7 +133,7 @@ def test_tasks_of_all_kinds(agent: StockAgent, tmp_path: Path, core: str) -> Non
     assert {path.name for path in (tmp_path / "kept").iterdir()} == {CODE}
 
 
-@pytest.mark.parametrize("core", CORES)
+@every_core
 def test_compiled_code_of_modules_is_kept_and_taken(agent: StockAgent, tmp_path: Path, core: str) -> None:
     tasks = [{"name": name, "ansible.builtin.ping": {}, "environment": WRITES} for name in ("first", "second")]
     done = run(agent.socket, tmp_path, tasks, core=core)
@@ -199,7 +200,7 @@ def become(tmp_path: Path) -> dict[str, Any]:
     return {"ansible_become": True, "ansible_become_exe": str(shim), "ansible_become_password": PASSWORD}
 
 
-@pytest.mark.parametrize("core", CORES)
+@every_core
 def test_becoming_another_user_with_a_password(
     agent: StockAgent, tmp_path: Path, become: dict[str, Any], core: str
 ) -> None:
@@ -326,7 +327,7 @@ def test_a_file_that_is_not_there(agent: StockAgent, tmp_path: Path) -> None:
     assert "does not exist" in said
 
 
-@pytest.mark.parametrize("core", CORES)
+@every_core
 def test_nothing_secret_is_in_the_log_at_any_verbosity(agent: StockAgent, tmp_path: Path, core: str) -> None:
     (tmp_path / "file").write_text(SECRET)
     secret = f"{{{{ lookup('ansible.builtin.file', '{tmp_path}/file') }}}}"  # Ansible shows a task as it is written

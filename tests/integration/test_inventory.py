@@ -25,6 +25,7 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils.untrusted import 
 
 from tests.support.ansible_run import CORES, PlaybookRun, run_playbook
 from tests.support.bait import KEYS, baits
+from tests.support.cores import chosen_cores, every_core
 from tests.support.fake_hypervisor import uuid_of
 from tests.support.hypervisors_by_uri import lay_out
 from tests.support.hypervisors_made import HERE, THERE, baited, many, none_at_all, two_hypervisors
@@ -34,7 +35,6 @@ from tests.support.terminal import commands_in
 NOWHERE = "qemu+tls://nowhere/system"
 
 pytestmark = pytest.mark.timeout(600)
-every_core = pytest.mark.parametrize("core", CORES)
 
 
 def inventory(directory: Path, *arguments: str, core: str = "2.19", **options: Any) -> InventoryRun:
@@ -47,7 +47,7 @@ def inventory(directory: Path, *arguments: str, core: str = "2.19", **options: A
 
 
 @pytest.fixture(scope="module")
-def by_core(tmp_path_factory: pytest.TempPathFactory) -> dict[str, InventoryRun]:
+def by_core(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, InventoryRun]:
     """With every part of what users may have made of it."""
     made = {
         "compose": {"kernel": "qga_os.kernel_release", "twice": "qga_hostname ~ '-' ~ qga_hostname", "bad": "nosuch.x"},
@@ -57,13 +57,13 @@ def by_core(tmp_path_factory: pytest.TempPathFactory) -> dict[str, InventoryRun]
         "filters": [{"exclude": "qga_name == 'resting'"}],
     }
 
-    places = {core: tmp_path_factory.mktemp(f"core-{core}") for core in CORES}
+    places = {core: tmp_path_factory.mktemp(f"core-{core}") for core in chosen_cores(request)}
 
     def run(core: str) -> InventoryRun:
         return inventory(places[core], core=core, **made)
 
     with ThreadPoolExecutor(2) as pool:
-        return dict(zip(CORES, pool.map(run, CORES), strict=True))
+        return dict(zip(places, pool.map(run, places), strict=True))
 
 
 @every_core
@@ -397,8 +397,9 @@ def act(core: str, directory: Path, is_inert: bool) -> Acted:
 
 
 @pytest.fixture(scope="module")
-def acted(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, bool], Acted]:
-    which = {(core, is_inert): tmp_path_factory.mktemp("bait") for core in CORES for is_inert in (True, False)}
+def acted(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, bool], Acted]:
+    wanted = [(core, is_inert) for core in chosen_cores(request) for is_inert in (True, False)]
+    which = {each: tmp_path_factory.mktemp("bait") for each in wanted}
 
     def run(each: tuple[str, bool]) -> Acted:
         core, is_inert = each

@@ -23,9 +23,10 @@ import yaml
 from ansible_collections.qemu.guest_agent.plugins.module_utils.untrusted import visible
 
 from tests.hostile.guest import SECOND_NS, Guest
-from tests.support.ansible_run import CORES, PlaybookRun, run_playbook_of_collection
+from tests.support.ansible_run import PlaybookRun, run_playbook_of_collection
 from tests.support.bait import baits
 from tests.support.collection import ROOT
+from tests.support.cores import every_core
 from tests.support.fake_hypervisor import uuid_of
 from tests.support.remote_hypervisor import Hypervisor
 from tests.support.rulebook import DEADLINE_S, Rulebook
@@ -293,7 +294,7 @@ def by_hand(core: str, directory: Path) -> Callable[..., PlaybookRun]:
     return run
 
 
-@pytest.mark.parametrize("core", CORES)
+@every_core
 class TestThePlaybook:
     def test_sets_a_guest_right_and_goes_on(self, by_hand: Callable[..., PlaybookRun], directory: Path) -> None:
         name = baits(directory / "canaries")["expression"]

@@ -31,9 +31,10 @@ from tests.hostile.agent import HostileAgent
 from tests.hostile.guest import SECOND_NS, STOCK, Guest
 from tests.hostile.libvirt_daemon import Daemon
 from tests.hostile.server import serving
-from tests.support.ansible_run import CORES, PlaybookRun, run_playbook, run_playbook_of_collection
+from tests.support.ansible_run import PlaybookRun, run_playbook, run_playbook_of_collection
 from tests.support.bait import KEYS, baits, failing, guests_with, halves, refusing
 from tests.support.collection import ROOT
+from tests.support.cores import chosen_cores, every_core
 from tests.support.fake_agent import listen_unix
 from tests.support.terminal import commands_in
 
@@ -337,13 +338,13 @@ def write_play(path: Path, *plays: Play) -> Path:
 
 
 @pytest.fixture(scope="module")
-def acted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Acted]]:
+def acted(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Acted]]:
     with contextlib.ExitStack() as stack, ThreadPoolExecutor(2) as pool:
-        places = [stack.enter_context(ground(core, tmp_path_factory.mktemp(f"core-{core}"))) for core in CORES]
+        wanted = [(core, tmp_path_factory.mktemp(f"core-{core}")) for core in chosen_cores(request)]
+        places = [stack.enter_context(ground(core, directory)) for core, directory in wanted]
         yield {done.place.core: done for done in pool.map(act, places)}
 
 
-every_core = pytest.mark.parametrize("core", CORES)
 every_run = pytest.mark.parametrize("name", RUNS)
 
 

@@ -6,7 +6,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -84,3 +86,17 @@ def test_every_session_of_nox_that_calls_make_names_a_target_that_there_is() -> 
     named = re.findall(r'^        "make-([a-z-]+)":', (ROOT / "noxfile.py").read_text(), re.MULTILINE)
     assert len(named) > 5
     assert [target for target in named if target not in TARGETS] == []
+
+
+@pytest.mark.parametrize("target", ["integration", "vm"])
+def test_a_target_by_itself_leaves_out_nothing_and_make_test_what_is_thorough(target: str) -> None:
+    def selected(**variables: str) -> str:
+        usual = {name: value for name, value in os.environ.items() if name != "PYTEST_SELECT"}
+        command = ["make", "--just-print", target]
+        said = subprocess.run(command, cwd=ROOT, env=usual | variables, capture_output=True, text=True, check=True)
+        (found,) = re.findall(r"pytest -m '(.*?)'", said.stdout)
+        return found
+
+    (left_out,) = re.findall(r"^test: export PYTEST_SELECT = (.*)$", MAKEFILE, re.MULTILINE)
+    assert selected() == ""
+    assert selected(PYTEST_SELECT=left_out) == left_out == "not thorough"

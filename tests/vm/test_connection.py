@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The connection plugin into a real guest, which has no network card. The last test gives it the extended agent."""
+"""The connection plugin into a real guest, which has no network card."""
 
 from __future__ import annotations
 
@@ -27,19 +27,17 @@ from tests.vm.guest import Guest
 from tests.vm.session import booted_guest
 
 PYTHON = "/usr/bin/python3"
-MEGABYTES = 10
+MEGABYTES = 3
 PASSWORD = "it's \\ s\u00fc$t"  # noqa: S105  # nobody's
 PATIENCE_S = 60.0
 
 
-@pytest.fixture(scope="module")
-def guest(running_libvirt: libvirt.virConnect) -> Iterator[Guest]:
-    with booted_guest(running_libvirt, "qga-connection") as booted:
-        yield booted
+Run = Callable[..., PlaybookRun]
 
 
-@pytest.fixture
-def run(guest: Guest, tmp_path: Path) -> Callable[..., PlaybookRun]:
+def runner_for(guest: Guest, tmp_path: Path) -> Run:
+    """What runs tasks in the guest."""
+
     def run_tasks(tasks: Sequence[Mapping[str, Any]], **variables: Any) -> PlaybookRun:
         play = {"hosts": guest.name, "gather_facts": False, "tasks": list(tasks)}
         playbook = tmp_path / "play.yml"
@@ -50,7 +48,9 @@ def run(guest: Guest, tmp_path: Path) -> Callable[..., PlaybookRun]:
     return run_tasks
 
 
-Run = Callable[..., PlaybookRun]
+@pytest.fixture
+def run(guest: Guest, tmp_path: Path) -> Run:
+    return runner_for(guest, tmp_path)
 
 
 def failure(done: PlaybookRun) -> tuple[str, str]:
@@ -130,6 +130,7 @@ def test_a_guest_by_its_uuid(guest: Guest, run: Run) -> None:
     assert run(raw("hostname"), ansible_qga_domain=uuid, ansible_host="10.0.0.1").status == 0
 
 
+@pytest.mark.thorough
 def test_becoming_root_from_another_user_with_a_password(guest: Guest, run: Run) -> None:
     guest.sh("id tester >/dev/null 2>&1 || useradd --create-home tester")
     by_su = {
@@ -170,6 +171,7 @@ def test_becoming_root_from_another_user_with_a_password(guest: Guest, run: Run)
     assert done.result("down")["stdout"] == "tester"
 
 
+@pytest.mark.thorough
 def test_ansibles_own_test_of_connection_plugins(guest: Guest, tmp_path: Path) -> None:
     variables = {
         "ansible_connection": CONNECTION,
@@ -275,13 +277,16 @@ def test_a_command_that_never_ends_and_one_that_writes_too_much(guest: Guest, ru
     assert run(raw("true")).status == 0
 
 
-# ------------------------------------------------------------------------------------------------------- the role, last
+# ------------------------------------------------------------------------------------------------------------- the role
 
 
-def test_the_role_switches_the_agent_under_its_own_feet(guest: Guest, run: Run) -> None:
+@pytest.mark.thorough
+def test_the_role_switches_the_agent_under_its_own_feet(connection: libvirt.virConnect, tmp_path: Path) -> None:
     tasks = [{"name": "Deploy", "ansible.builtin.include_role": {"name": ROLE}}, *raw("echo done")]
-    done = run(tasks)
-    assert done.status == 0, done.output
-    assert guest.ask("guest-info")["extended-version"]
-    again = run(tasks)
-    assert again.status == 0, again.output
+    with booted_guest(connection, "qga-switched") as guest:
+        run = runner_for(guest, tmp_path)
+        done = run(tasks)
+        assert done.status == 0, done.output
+        assert guest.ask("guest-info")["extended-version"]
+        again = run(tasks)
+        assert again.status == 0, again.output

@@ -238,6 +238,7 @@ def test_the_clock_is_set_right_while_the_stock_agent_hangs_and_after_it_died(gu
     assert main_pid(guest, STOCK_UNIT) != stock
 
 
+@pytest.mark.thorough
 def test_a_guest_keeps_an_agent_when_the_extended_one_cannot_start_and_gets_it_again(guest: Guest) -> None:
     with pytest.raises(VmError, match=r"(?s)went back to the stock agent.*ModuleNotFoundError"):
         deploy(guest, extended_agent_shared_files=[])

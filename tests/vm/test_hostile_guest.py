@@ -21,7 +21,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import libvirt
 import pytest
 
 from tests.hostile.case import Case, Verdict
@@ -37,9 +36,7 @@ from tests.support.until import until
 from tests.vm.domain_xml import AGENT_PORT, WITNESS_PORT, GuestFiles
 from tests.vm.guest import Guest
 from tests.vm.paths import state_dir
-from tests.vm.session import booted_guest
 
-NAME = "qga-hostile"
 HONEST = "none, by the extended agent"
 
 # An order is carried out at once; the guest's own work, under emulation, takes a while.
@@ -154,12 +151,6 @@ def _packed() -> str:
 # --------------------------------------------------------------------------------------------------------------- tests
 
 
-@pytest.fixture(scope="module", name="guest")
-def _guest(connection: libvirt.virConnect) -> Iterator[Guest]:
-    with booted_guest(connection, NAME) as booted:
-        yield booted
-
-
 @pytest.fixture(scope="module")
 def libvirtd() -> int:
     """The daemon's process."""
@@ -230,11 +221,11 @@ def test_an_honest_agent_on_the_same_port_is_believed(work: str, verdicts: dict[
 def test_the_daemon_lives(
     verdicts: dict[str, Verdict],  # noqa: ARG001  # behind all of them
     libvirtd: int,
-    connection: libvirt.virConnect,
+    guest: Guest,
 ) -> None:
     assert Path(f"/proc/{libvirtd}/comm").read_text().strip() == "libvirtd"
     assert int(Path("/run/libvirtd.pid").read_text()) == libvirtd
-    assert connection.lookupByName(NAME).isActive()
+    assert guest.is_running
 
 
 def test_the_guests_own_agent_is_served_again(
@@ -242,7 +233,7 @@ def test_the_guests_own_agent_is_served_again(
     guest: Guest,
 ) -> None:
     guest.witness.step(-3_000_000_000)
-    target = {"domain": NAME, "uri": guest.uri, "wait_timeout": 60.0}
+    target = {"domain": guest.name, "uri": guest.uri, "wait_timeout": 60.0}
     run = run_tasks(
         [
             {"name": "clock", "qemu.guest_agent.qga_update_time": target},
@@ -253,5 +244,5 @@ def test_the_guests_own_agent_is_served_again(
     assert run.result("clock")["guest"]["status"] == "corrected"
     assert abs(guest.witness.offset().offset_ns) < 50_000_000
     facts = run.result("facts")["guest"]
-    assert facts["hostname"] == NAME
+    assert facts["hostname"] == guest.name
     assert facts["agent"]["kind"] == "stock"

@@ -10,9 +10,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-import pytest
-
-from tests.support.ansible_run import CORES, run_tasks
+from tests.support.ansible_run import run_tasks
+from tests.support.cores import every_core
 from tests.support.inventory_run import InventoryRun, configured, run_inventory
 from tests.support.until import until
 from tests.vm.guest import Guest
@@ -31,7 +30,7 @@ def inventory(directory: Path, guest: Guest, core: str = "2.19", **options: Any)
     return run
 
 
-@pytest.mark.parametrize("core", CORES)
+@every_core
 def test_a_guest_is_a_host_that_tells_what_qga_info_returns(core: str, guest: Guest, tmp_path: Path) -> None:
     run = inventory(tmp_path, guest, core)
     variables = run.hosts[guest.name]

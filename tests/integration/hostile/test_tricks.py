@@ -18,13 +18,16 @@ import pytest
 
 from tests.hostile.agent import HostileAgent, honestly
 from tests.hostile.case import Verdict
-from tests.hostile.cases import MODULES, UNIX, Round, rounds
+from tests.hostile.cases import MODULES, OTHER_STREAMS, UNIX, Round, rounds
 from tests.hostile.guest import EXTENDED, Guest
 from tests.hostile.judge import faults
 from tests.hostile.records import Records
+from tests.hostile.tricks import LIBVIRT
 from tests.hostile.victims import Victims, reached
 
 _AT_ONCE = 6
+# All of them go through a unix socket. Of the others, every such one is not thorough.
+_EVERY_NTH = {UNIX: 1, LIBVIRT: 3, **dict.fromkeys(OTHER_STREAMS, 8)}
 
 Played = Future[tuple[Guest, Verdict]]
 
@@ -63,7 +66,11 @@ def honest(victims: Victims) -> dict[str, dict[str, Any]]:
     return {work: entry(work) for work in MODULES}
 
 
-@pytest.mark.parametrize("each", tuple(rounds()), ids=str)
+def marked(number: int, each: Round) -> Any:
+    return pytest.param(each, id=str(each), marks=pytest.mark.thorough if number % _EVERY_NTH[each.channel] else ())
+
+
+@pytest.mark.parametrize("each", [marked(number, each) for number, each in enumerate(rounds())])
 def test_a_trick_comes_to_nothing(
     each: Round, played: Mapping[Round, Played], honest: Mapping[str, Any], records: Records
 ) -> None:
