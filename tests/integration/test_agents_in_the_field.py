@@ -71,6 +71,8 @@ READING_NS = 5_000
 SLEW_PPM = 500
 
 BEHIND_NS = -90 * SECOND_NS
+# What a correction ends with. How much nearer it comes depends on how busy the machine is: the benchmarks tell.
+NEAR_NS = ResyncOptions().tolerance_ns
 
 
 @contextmanager
@@ -131,8 +133,7 @@ def test_resync(name: str, tmp_path: Path) -> None:
     if second is None:
         return
     assert (first.changed, first.method) == (True, row.method)
-    # As near as the agent's own steps allow.
-    assert abs(true_after_ns) <= max(MILLISECOND_NS, 2 * row.kind.set_step_ns, row.kind.tick_ns)
+    assert abs(true_after_ns) <= max(NEAR_NS, 2 * row.kind.set_step_ns, row.kind.tick_ns)
     assert (second.changed, second.attempts, second.error) == (False, 0, None)
     assert_honest(second.before, true_at_last_ns, age_ns)
 
@@ -148,7 +149,7 @@ def test_resync_from_either_side(offset_ns: int, kind: Kind, tmp_path: Path) -> 
     assert_honest(report.after, true_ns, report.duration_ns)
     assert report.changed
     assert report.error is None
-    assert abs(true_ns) < MILLISECOND_NS
+    assert abs(true_ns) < NEAR_NS
 
 
 @pytest.mark.parametrize("kind", [STOCK, EXTENDED, WINDOWS, WINDOWS_TICKING])
@@ -237,7 +238,7 @@ def quick_hwclock(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_slow_hwclock_does_not_spoil_the_time_that_was_set(tmp_path: Path) -> None:
     with agent_at(tmp_path, SLOW_HWCLOCK) as agent:
         report = corrected(tmp_path)
-        assert abs(agent.clock.offset_ns()) < MILLISECOND_NS
+        assert abs(agent.clock.offset_ns()) < NEAR_NS
         assert report.duration_ns >= 300_000_000
 
 
@@ -245,7 +246,7 @@ def test_an_hwclock_slower_than_the_time_limit_is_waited_for(tmp_path: Path) -> 
     with agent_at(tmp_path, Kind(set_seconds=1.2)) as agent:
         report = corrected(tmp_path, timeout=0.3)
         assert report.error is None
-        assert abs(agent.clock.offset_ns()) < MILLISECOND_NS
+        assert abs(agent.clock.offset_ns()) < NEAR_NS
 
 
 @pytest.mark.usefixtures("quick_hwclock")
@@ -253,7 +254,7 @@ def test_a_reply_to_set_time_that_never_comes_is_no_verdict(tmp_path: Path) -> N
     lost = On("guest-set-time", Instead(()))
     with agent_at(tmp_path, faults=(lost,)) as agent:
         report = corrected(tmp_path, timeout=0.3)
-        assert abs(agent.clock.offset_ns()) < MILLISECOND_NS
+        assert abs(agent.clock.offset_ns()) < NEAR_NS
     assert report.error is None
     assert any("although the agent reported an error" in warning for warning in report.warnings)
 
@@ -274,7 +275,7 @@ def test_a_dry_run_changes_nothing_and_tells_what_it_would_do(tmp_path: Path) ->
         true_ns = agent.clock.offset_ns()
     assert (report.changed, report.method, report.attempts, report.after) == (True, "set_time", 0, None)
     assert abs(true_ns - BEHIND_NS) < MILLISECOND_NS
-    assert abs(report.guest_time_after_ns - report.guest_time_before_ns + BEHIND_NS) < MILLISECOND_NS
+    assert abs(report.guest_time_after_ns - report.guest_time_before_ns + BEHIND_NS) < NEAR_NS
 
 
 def test_a_guest_that_is_ahead_is_left_alone_if_it_must_be(tmp_path: Path) -> None:

@@ -623,7 +623,7 @@ def pixels(browser: Browser, screenshot: str) -> dict[str, int]:
     return counts
 
 
-@pytest.mark.parametrize("number", [1, 4, 200, 10_000])
+@pytest.mark.parametrize("number", [1, 4, 200, pytest.param(10_000, marks=pytest.mark.thorough)])
 def test_it_is_worth_looking_at_by_day_and_by_night(browser: Browser, number: int) -> None:
     SCREENSHOTS.mkdir(parents=True, exist_ok=True)
     for width in WIDTHS:

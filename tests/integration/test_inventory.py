@@ -25,7 +25,8 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils.untrusted import 
 
 from tests.support.ansible_run import CORES, PlaybookRun, run_playbook
 from tests.support.bait import KEYS, baits
-from tests.support.cores import chosen_cores, every_core
+from tests.support.chosen import chosen
+from tests.support.cores import every_core, every_core_that_templates
 from tests.support.fake_hypervisor import uuid_of
 from tests.support.hypervisors_by_uri import lay_out
 from tests.support.hypervisors_made import HERE, THERE, baited, many, none_at_all, two_hypervisors
@@ -57,7 +58,7 @@ def by_core(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
         "filters": [{"exclude": "qga_name == 'resting'"}],
     }
 
-    places = {core: tmp_path_factory.mktemp(f"core-{core}") for core in chosen_cores(request)}
+    places = {core: tmp_path_factory.mktemp(f"core-{core}") for (core,) in chosen(request, "core")}
 
     def run(core: str) -> InventoryRun:
         return inventory(places[core], core=core, **made)
@@ -398,8 +399,7 @@ def act(core: str, directory: Path, is_inert: bool) -> Acted:
 
 @pytest.fixture(scope="module")
 def acted(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, bool], Acted]:
-    wanted = [(core, is_inert) for core in chosen_cores(request) for is_inert in (True, False)]
-    which = {each: tmp_path_factory.mktemp("bait") for each in wanted}
+    which = {each: tmp_path_factory.mktemp("bait") for each in chosen(request, "core", "is_inert")}
 
     def run(each: tuple[str, bool]) -> Acted:
         core, is_inert = each
@@ -409,10 +409,16 @@ def acted(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         return dict(zip(which, pool.map(run, which), strict=True))
 
 
-every_layer = pytest.mark.parametrize("is_inert", [True, False], ids=["all layers", "Ansible's marks alone"])
+every_layer = pytest.mark.parametrize(
+    "is_inert",
+    [
+        pytest.param(True, id="all layers"),
+        pytest.param(False, id="Ansible's marks alone", marks=pytest.mark.thorough),
+    ],
+)
 
 
-@every_core
+@every_core_that_templates
 @every_layer
 class TestBait:
     def test_no_word_of_a_guest_is_carried_out(
@@ -491,7 +497,7 @@ def _keys(value: Any) -> set[str]:
     return {key for item in value for key in _keys(item)} if isinstance(value, list) else set()
 
 
-@every_core
+@every_core_that_templates
 def test_the_bait_is_taken_where_a_text_is_trusted(core: str, tmp_path: Path) -> None:
     """Or these tests would prove nothing."""
     (tmp_path / "canaries").mkdir()

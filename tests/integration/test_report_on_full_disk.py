@@ -113,6 +113,7 @@ def resync_without_room(disk: SmallDisk, report: Path, fleet: SimulatedFleet, in
 
 
 @on_small_disk
+@pytest.mark.thorough
 @pytest.mark.parametrize("core", OLDER_CORES)
 def test_a_disk_without_room_keeps_the_old_report_whole(
     core: str, fleet: SimulatedFleet, inventory: Path, tmp_path: Path
@@ -156,8 +157,8 @@ def test_a_directory_that_may_not_be_written_to_is_said(fleet: SimulatedFleet, i
     ("report", "why"),
     [
         ("missing/report.html", "Destination directory {0}/missing does not exist"),
-        ("file/report.html", "Not a directory"),
-        ("directory", "it is a directory"),
+        pytest.param("file/report.html", "Not a directory", marks=pytest.mark.thorough),
+        pytest.param("directory", "it is a directory", marks=pytest.mark.thorough),
     ],
 )
 def test_a_place_that_is_none_is_said(

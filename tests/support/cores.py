@@ -12,13 +12,13 @@ from tests.support.ansible_run import CORES
 
 _OLDEST, *_BETWEEN, _NEWEST = CORES
 
-every_core = pytest.mark.parametrize(
-    "core", [_OLDEST, *(pytest.param(core, marks=pytest.mark.thorough) for core in _BETWEEN), _NEWEST]
-)
+
+def _every_core(*at_least: str) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize(
+        "core", [pytest.param(core, marks=() if core in at_least else pytest.mark.thorough) for core in CORES]
+    )
 
 
-def chosen_cores(request: pytest.FixtureRequest) -> list[str]:
-    """The ones that the chosen tests of a module ask for: a fixture for all of them need work with no others."""
-    items = [item for item in request.session.items if getattr(item, "module", None) is request.module]
-    asked = {item.callspec.params.get("core") for item in items if hasattr(item, "callspec")}
-    return [core for core in CORES if core in asked]
+every_core = _every_core(_NEWEST)
+# Since 2.19, Ansible knows of each text whether it may be a template. Before, it knew which are not.
+every_core_that_templates = _every_core(_OLDEST, _NEWEST)

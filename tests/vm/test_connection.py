@@ -182,6 +182,7 @@ def test_ansibles_own_test_of_connection_plugins(guest: Guest, tmp_path: Path) -
     assert run_connection_target(hosts, tmp_path / "local", "/tmp/ansible-remote")  # noqa: S108  # the guest's
 
 
+@pytest.mark.thorough
 def test_a_reboot(guest: Guest, run: Run) -> None:
     before = guest.sh("cat /proc/sys/kernel/random/boot_id")
     done = run(

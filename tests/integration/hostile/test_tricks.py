@@ -10,6 +10,7 @@ as the agent did not lie, true; in the time that the options allow and in the me
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
@@ -24,10 +25,11 @@ from tests.hostile.judge import faults
 from tests.hostile.records import Records
 from tests.hostile.tricks import LIBVIRT
 from tests.hostile.victims import Victims, reached
+from tests.support.chosen import chosen
 
 _AT_ONCE = 6
-# All of them go through a unix socket. Of the others, every such one is not thorough.
-_EVERY_NTH = {UNIX: 1, LIBVIRT: 3, **dict.fromkeys(OTHER_STREAMS, 8)}
+# About one in so many is not thorough.
+_ONE_IN = {UNIX: 2, LIBVIRT: 4, **dict.fromkeys(OTHER_STREAMS, 8)}
 
 Played = Future[tuple[Guest, Verdict]]
 
@@ -41,13 +43,8 @@ def play(victims: Victims, each: Round) -> tuple[Guest, Verdict]:
 @pytest.fixture(scope="module")
 def played(request: pytest.FixtureRequest, victims: Victims) -> Iterator[Mapping[Round, Played]]:
     """All rounds that were chosen, several at a time: most wait for most of their time."""
-    chosen = [
-        item.callspec.params["each"]
-        for item in request.session.items
-        if getattr(item, "module", None) is request.module
-    ]
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        yield {each: pool.submit(play, victims, each) for each in chosen}
+        yield {each: pool.submit(play, victims, each) for (each,) in chosen(request, "each")}
         pool.shutdown(cancel_futures=True)
 
 
@@ -66,11 +63,15 @@ def honest(victims: Victims) -> dict[str, dict[str, Any]]:
     return {work: entry(work) for work in MODULES}
 
 
-def marked(number: int, each: Round) -> Any:
-    return pytest.param(each, id=str(each), marks=pytest.mark.thorough if number % _EVERY_NTH[each.channel] else ())
+def is_thorough(each: Round) -> bool:
+    """By its name: tricks that are alike follow each other at regular distances."""
+    return zlib.crc32(str(each).encode()) % _ONE_IN[each.channel] != 0
 
 
-@pytest.mark.parametrize("each", [marked(number, each) for number, each in enumerate(rounds())])
+@pytest.mark.parametrize(
+    "each",
+    [pytest.param(each, id=str(each), marks=pytest.mark.thorough if is_thorough(each) else ()) for each in rounds()],
+)
 def test_a_trick_comes_to_nothing(
     each: Round, played: Mapping[Round, Played], honest: Mapping[str, Any], records: Records
 ) -> None:
