@@ -24,7 +24,7 @@ from tests.support.fake_agent import SECOND_NS
 from tests.support.simulated_fleet import Profile, SimulatedFleet
 
 BEHIND_NS = -3 * SECOND_NS
-NEAR_NS = SECOND_NS // 20
+NEAR_NS = SECOND_NS // 10  # the tolerance
 # What guests are called is not to be taken for a template, and what hypervisors are called not for a way out.
 ODD = "hv2/{{ 6 * 7 }}"
 ESCAPING = "../hv2"

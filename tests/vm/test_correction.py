@@ -12,14 +12,12 @@ import libvirt
 import pytest
 
 from tests.support.ansible_run import run_tasks
-from tests.support.correction import MODULE, NAPS, TASK, claims, correct_by_module, entry_of, run_module
+from tests.support.correction import MODULE, NAPS, NEAR_NS, TASK, claims, correct_by_module, entry_of, run_module
 from tests.vm.guest import Guest
 from tests.vm.session import booted_guest
 
 SECOND_NS = 1_000_000_000
 ASLEEP_S = 1.5
-# What an emulated guest on a busy machine may still be off by; how good it usually is, the benchmark tells.
-NEAR_NS = 50_000_000
 
 
 @pytest.mark.parametrize("nap", NAPS)

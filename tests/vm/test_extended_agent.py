@@ -14,7 +14,16 @@ import libvirt
 import pytest
 
 from tests.support.ansible_run import run_tasks
-from tests.support.correction import MODULE, TASK, claims, correct_by_module, entry_of, run_module, save_and_restore
+from tests.support.correction import (
+    MODULE,
+    NEAR_NS,
+    TASK,
+    claims,
+    correct_by_module,
+    entry_of,
+    run_module,
+    save_and_restore,
+)
 from tests.support.until import until
 from tests.vm.deployment import STOCK_UNIT, deploy, main_pid
 from tests.vm.errors import VmError
@@ -23,8 +32,6 @@ from tests.vm.witness import DRIFT_PPM, Reading
 
 SECOND_NS = 1_000_000_000
 ASLEEP_S = 1.5
-# What a corrected guest on a busy machine may still be off by; how good it usually is, the benchmark tells.
-NEAR_NS = 50_000_000
 ADDED = {"guest-get-clock", "guest-get-command-info", "guest-update-time"}
 # What the page https://wiki.qemu.org/Features/GuestAgent/UsefulCommands proposes, in quotes that libvirt takes.
 SEED_REQUEST = '{ "command": "guest-update-time", "arguments" : { "seconds": 1343862720, "nanoseconds": "123000000" } }'

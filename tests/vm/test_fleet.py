@@ -17,7 +17,7 @@ import libvirt
 import pytest
 
 from tests.support.ansible_run import run_tasks
-from tests.support.correction import MODULE, TASK, claims
+from tests.support.correction import MODULE, NEAR_NS, TASK, claims
 from tests.support.until import until
 from tests.vm import libvirtd
 from tests.vm.errors import VmError
@@ -26,8 +26,6 @@ from tests.vm.session import booted_guests
 
 INFO = "qemu.guest_agent.qga_info"
 NAMES = ("qga-fleet-2", "qga-fleet-3", "qga-fleet-10")
-# What emulated guests that share a busy machine may still be off by.
-NEAR_NS = 100_000_000
 # Four of them on two processors may take seconds to answer.
 PATIENT_S = 20
 SECOND_NS = 1_000_000_000

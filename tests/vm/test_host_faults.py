@@ -23,7 +23,7 @@ from typing import Any
 import libvirt
 import pytest
 
-from tests.support.correction import claims, suspend_and_resume
+from tests.support.correction import NEAR_NS, TOLERANCE_NS, claims, suspend_and_resume
 from tests.support.faults import Ledger
 from tests.support.held_module import HeldModule, Stop
 from tests.support.moments import CONNECTION, IDENTITY, LISTING, READING, STEPPING, Moment
@@ -35,9 +35,6 @@ from tests.vm.guest import BOOT_DEADLINE_S, Guest
 
 SECOND_NS = 1_000_000_000
 BEHIND_NS = -10 * SECOND_NS
-TOLERANCE_NS = SECOND_NS // 10
-# What a corrected guest on a busy machine may still be off by.
-NEAR_NS = 50_000_000
 PATIENCE_SECONDS = 60.0
 # For each exchange: an emulated guest on a busy machine takes its time.
 TIMEOUT_SECONDS = 20

@@ -32,6 +32,7 @@ from tests.hostile.tricks import INFO, LIBVIRT, RESYNC, TRICKS, Trick
 from tests.hostile.victims import Victim
 from tests.support.ansible_run import run_tasks
 from tests.support.collection import ROOT
+from tests.support.correction import NEAR_NS
 from tests.support.until import until
 from tests.vm.domain_xml import AGENT_PORT, WITNESS_PORT, GuestFiles
 from tests.vm.guest import Guest
@@ -242,7 +243,7 @@ def test_the_guests_own_agent_is_served_again(
     )
     assert run.status == 0, run.output
     assert run.result("clock")["guest"]["status"] == "corrected"
-    assert abs(guest.witness.offset().offset_ns) < 50_000_000
+    assert abs(guest.witness.offset().offset_ns) < NEAR_NS
     facts = run.result("facts")["guest"]
     assert facts["hostname"] == guest.name
     assert facts["agent"]["kind"] == "stock"

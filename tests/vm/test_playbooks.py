@@ -16,13 +16,11 @@ from pathlib import Path
 import pytest
 
 from tests.support.ansible_run import PlaybookRun, run_playbook_of_collection
-from tests.support.correction import claims, entry_of
+from tests.support.correction import NEAR_NS, claims, entry_of
 from tests.vm.guest import Guest
 
 SECOND_NS = 1_000_000_000
 ASLEEP_S = 2.0
-# What an emulated guest on a busy machine may still be off by; how good it usually is, the benchmark tells.
-NEAR_NS = 50_000_000
 
 
 def restore(domain: str, *variables: str, check: bool = False, inventory: str = "localhost,") -> PlaybookRun:

@@ -12,16 +12,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.correction import NEAR_NS
 from tests.support.resync_service_process import ResyncServiceProcess, SaidLine
 from tests.support.until import until
 from tests.vm import libvirtd
 from tests.vm.guest import Guest
 from tests.vm.naps import ASLEEP_S, Nap, save_and_restore, save_managed_and_start, suspend_and_resume
 
-TOLERANCE_NS = 100_000_000
-# The witness reads later, and an emulated guest's clock drifts on a busy machine; how good it usually is, the benchmark
-# tells.
-RIGHT_NS = 50_000_000
 AGENT_PATIENCE_S = 30
 TIMES = 2
 SNAPSHOT = "before"
@@ -70,7 +67,7 @@ def test_a_guest_that_slept_is_corrected_once_each_time(
         line = take(service, sleeper, nap, cause)
         assert line.has(result="corrected"), line
         assert line.fields["offset_before_ns"] < -ASLEEP_S * 500_000_000
-        assert abs(sleeper.witness.offset().offset_ns) < RIGHT_NS
+        assert abs(sleeper.witness.offset().offset_ns) < NEAR_NS
     assert len(lines_of(service, sleeper, since)) == TIMES
 
 
@@ -83,7 +80,7 @@ def test_a_guest_that_was_reverted_is_corrected_once_each_time(
     try:
         for _time in range(TIMES):
             assert take(service, extended_guest, revert, "reverted").has(result="corrected")
-            assert abs(extended_guest.witness.offset().offset_ns) < RIGHT_NS
+            assert abs(extended_guest.witness.offset().offset_ns) < NEAR_NS
     finally:
         extended_guest.delete_snapshot(SNAPSHOT)
     assert len(lines_of(service, extended_guest, since)) == TIMES
@@ -100,7 +97,7 @@ def test_quick_naps_end_with_the_right_time(service: ResyncServiceProcess, exten
     since = len(service.lines)
     suspend_and_resume(extended_guest)
     service.wait_for("resync", since, guest=extended_guest.name, result="corrected")
-    assert abs(extended_guest.witness.offset().offset_ns) < RIGHT_NS
+    assert abs(extended_guest.witness.offset().offset_ns) < NEAR_NS
 
 
 def test_a_guest_that_is_paused_while_its_agent_is_away_is_done_when_it_runs_again(
@@ -136,7 +133,7 @@ def test_a_daemon_that_is_killed_is_found_again_and_all_guests_are_looked_at(
     service.wait_for("watching", since)
     line = service.wait_for("resync", since, guest=extended_guest.name)
     assert line.has(cause="watch_resumed", result="corrected"), line
-    assert abs(extended_guest.witness.offset().offset_ns) < RIGHT_NS
+    assert abs(extended_guest.witness.offset().offset_ns) < NEAR_NS
     assert len(service.said("lost", since)) == 1
 
 
@@ -150,7 +147,7 @@ def test_a_second_service_by_mistake_says_so_and_does_no_harm(
         suspend_and_resume(extended_guest)
         mine = service.wait_for("resync", since, guest=extended_guest.name)
         others = second.wait_for("resync", second_since, guest=extended_guest.name)
-        assert abs(extended_guest.witness.offset().offset_ns) < RIGHT_NS
+        assert abs(extended_guest.witness.offset().offset_ns) < NEAR_NS
         for line in (mine, others):
             assert line.fields["result"] in ("corrected", "unchanged"), line
 

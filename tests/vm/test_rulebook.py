@@ -15,16 +15,13 @@ import libvirt
 import pytest
 import yaml
 
-from tests.support.correction import save_and_restore, suspend_and_resume
+from tests.support.correction import NEAR_NS, TOLERANCE_NS, save_and_restore, suspend_and_resume
 from tests.support.rulebook import DEADLINE_S, Rulebook
 from tests.vm.errors import VmError
 from tests.vm.guest import Guest
 
 SECOND_NS = 1_000_000_000
 ASLEEP_S = 1.5
-# What is left alone, as the rulebook has it.
-TOLERANCE_NS = 100_000_000
-NEAR_NS = 50_000_000
 
 
 def is_right(guest: Guest) -> bool:
