@@ -46,10 +46,10 @@ matrix: .venv/.ready $(older_cores:%=.venvs/core-%/.ready) guest-packages ## uni
 test: export PYTEST_SELECT = not thorough
 test: export MOLECULE_GUEST = qga-mol-bullseye
 test test-all: .venv/.ready $(older_cores:%=.venvs/core-%/.ready) guest-packages
-test: ## what the following targets check, in half an hour: on two processors, and without what is thorough
+test: ## what the following targets check, but for what is thorough; three quarters of an hour on two processors
 	@$(venv)/python -m tests.suite '$(without_guests)' '$(with_guests)'
 
-test-all: ## all of the following targets but unit-all, and all of each; an hour and more
+test-all: ## all of the following targets but unit-all, and all of each; an hour and a half
 	@$(venv)/python -m tests.suite '$(without_guests)' '$(with_guests)'
 
 unit: .venv/.ready ## unit tests with branch coverage, ansible-core 2.19
