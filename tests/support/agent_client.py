@@ -38,7 +38,10 @@ class Client:
     def line(self) -> bytes:
         """The next line; empty at the end of the stream."""
         while b"\n" not in self._received:
-            data = self.socket.recv(65536)
+            try:
+                data = self.socket.recv(65536)
+            except ConnectionResetError:  # how a Unix socket ends if what was sent to it lay there unread
+                data = b""
             if not data:
                 return b""
             self._received += data
