@@ -47,7 +47,7 @@ gather = blocking(facts.gather)
 resync = blocking(resync_module.resync)
 
 PING = Request("guest-ping")
-SLACK = 1.0
+SLACK = 4.0
 # Two readings of this machine's clock and of its monotonic clock are not at one instant.
 READING_NS = 5_000
 

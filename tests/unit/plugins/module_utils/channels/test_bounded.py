@@ -24,7 +24,7 @@ from tests.support.until import until
 
 NAME = "worker under test"
 SHORT = 0.05  # s; the limits are tested with real threads
-SLACK = 1.0  # s; a busy machine may take this much longer
+SLACK = 4.0  # s; a busy machine may take this much longer, and what is not given up takes longer still
 
 
 @pytest.fixture
@@ -122,13 +122,13 @@ class TestALimit:
     ) -> None:
         ran: list[str] = []
         # Each job makes progress, so without the instant it would be waited for.
-        for _job in range(30):
+        for _job in range(100):
             worker.submit(lambda: time.sleep(SHORT))
         started = time.monotonic()
         with pytest.raises(StillBusyError):
             caller.run(lambda: ran.append("given up"), 10 * SHORT, worker, started + 2 * SHORT)
-        assert 2 * SHORT <= time.monotonic() - started < 2 * SHORT + SLACK
-        caller.run(lambda: ran.append("asked for"), 5.0, worker)
+        assert 2 * SHORT <= time.monotonic() - started < 100 * SHORT  # and not until all have been done
+        caller.run(lambda: ran.append("asked for"), 30.0, worker)
         assert ran == ["asked for"]
 
     def test_at_its_instant_it_is_given_up_though_it_has_time_left(

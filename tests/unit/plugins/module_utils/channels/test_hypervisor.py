@@ -42,7 +42,7 @@ from tests.support.until import until
 
 URI = "qemu:///system"
 SHORT = 0.05  # s; threads are real here
-SLACK = 1.0  # s; a busy machine may take this much longer
+SLACK = 4.0  # s; a busy machine may take this much longer, and what is not given up takes longer still
 
 
 @pytest.fixture

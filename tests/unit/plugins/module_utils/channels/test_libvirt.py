@@ -318,7 +318,7 @@ class TestConnecting:
         assert error.__class__ is HypervisorUnavailableError
         assert error.message == f"libvirt at {URI} did not answer within 0.05 s"
         channel.close()
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < 10
 
     def test_what_was_given_up_while_connecting_is_not_sent_later(
         self, fake: FakeLibvirt, channel: Blocking, released: threading.Event
@@ -464,7 +464,7 @@ class TestADaemonThatHasNotReachedTheAgentYet:
         self.refuse(fake, 100_000)
         began = time.monotonic()
         error = error_of(channel, PING, timeout)
-        assert time.monotonic() - began < SHORT + 1.0
+        assert time.monotonic() - began < SHORT + 3.0
         assert error.code == "unresponsive"
         assert "though it is connected" in error.message
         assert "Restart the agent's service" in error.hint
@@ -579,7 +579,7 @@ class TestHanging:
         assert error.__class__ is kind
         assert error.message == f"the agent of domain web1 at {URI} did not answer guest-get-time within 0.05 s"
         channel.close()
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < 10
         assert not fake.closed.is_set()
         released.set()
         assert fake.closed.wait(5), "the connection is closed as soon as the call lets go of it"
@@ -843,7 +843,7 @@ class TestSharingALine:
         began = time.monotonic()
         with shared.channel() as channel:
             assert isinstance(error_of(channel, GET_TIME, 6 * SHORT), UnresponsiveError)
-        assert 6 * SHORT <= time.monotonic() - began < 6 * SHORT + 1.0
+        assert 6 * SHORT <= time.monotonic() - began < 6 * SHORT + 4.0
         assert fake.commands == ["guest-ping", "guest-get-time"]
 
     def test_several_channels_share_one_connection_which_outlives_them(self, fake: FakeLibvirt, shared: Shared) -> None:
