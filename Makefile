@@ -45,6 +45,7 @@ matrix: .venv/.ready $(older_cores:%=.venvs/core-%/.ready) guest-packages ## uni
 .PHONY: test test-all unit unit-all integration vm sanity lint molecule fuzz
 test: export PYTEST_SELECT = not thorough
 test: export MOLECULE_GUEST = qga-mol-bullseye
+test: export MOLECULE_SKIP = thorough
 test test-all: .venv/.ready $(older_cores:%=.venvs/core-%/.ready) guest-packages
 test: ## what the following targets check, but for what is thorough; three quarters of an hour on two processors
 	@$(venv)/python -m tests.suite '$(without_guests)' '$(with_guests)'
@@ -77,7 +78,7 @@ vm: .venv/.ready guest-packages ## real guests: save, suspend, revert, each corr
 molecule: .venv/.ready guest-packages ## the roles: extended_agent on guests of three Debian releases, resync_on_resume on one
 	@$(venv)/python -m tests.support.collection link >/dev/null
 	cd extensions && export PATH="$(CURDIR)/$(venv):$$PATH" && \
-	    molecule test -s extended_agent $(MOLECULE_GUEST:%=-p %) && molecule test -s resync_on_resume
+	    molecule test -s extended_agent $(MOLECULE_GUEST:%=-p %) && molecule test -s resync_on_resume $(MOLECULE_SKIP:%=-- --skip-tags %)
 
 fuzz: .venv/.ready ## make fuzz SECONDS=600: bytes of anybody's making through all that reads bytes
 	@$(venv)/python -m tests.fuzz --seconds $(SECONDS)
