@@ -47,10 +47,10 @@ test: export PYTEST_SELECT = not thorough
 test: export MOLECULE_GUEST = qga-mol-bullseye
 test: export MOLECULE_SKIP = thorough
 test test-all: .venv/.ready $(older_cores:%=.venvs/core-%/.ready) guest-packages
-test: ## what the following targets check, but for what is thorough; three quarters of an hour on two processors
+test: ## what the following targets check, but for what is thorough; an hour on two processors
 	@$(venv)/python -m tests.suite '$(without_guests)' '$(with_guests)'
 
-test-all: ## all of the following targets but unit-all, and all of each; an hour and a half
+test-all: ## all of the following targets but unit-all, and all of each; two hours
 	@$(venv)/python -m tests.suite '$(without_guests)' '$(with_guests)'
 
 unit: .venv/.ready ## unit tests with branch coverage, ansible-core 2.19
