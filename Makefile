@@ -46,11 +46,9 @@ matrix: .venv/.ready $(older_cores:%=.venvs/core-%/.ready) guest-packages ## uni
 test: export PYTEST_SELECT = not thorough
 test: export MOLECULE_GUEST = qga-mol-bullseye
 test: export MOLECULE_SKIP = thorough
-test test-all: .venv/.ready $(older_cores:%=.venvs/core-%/.ready) guest-packages
 test: ## what the following targets check, but for what is thorough; an hour on two processors
-	@$(venv)/python -m tests.suite '$(without_guests)' '$(with_guests)'
-
-test-all: ## all of the following targets but unit-all, and all of each; two hours
+test-all: ## all of the following targets but unit-all, and all of each
+test test-all: .venv/.ready $(older_cores:%=.venvs/core-%/.ready) guest-packages
 	@$(venv)/python -m tests.suite '$(without_guests)' '$(with_guests)'
 
 unit: .venv/.ready ## unit tests with branch coverage, ansible-core 2.19
