@@ -27,7 +27,7 @@ from tests.vm.guest import Guest
 from tests.vm.session import booted_guest
 
 PYTHON = "/usr/bin/python3"
-MEGABYTES = 3
+MEGABYTES = 10
 PASSWORD = "it's \\ s\u00fc$t"  # noqa: S105  # nobody's
 PATIENCE_S = 60.0
 

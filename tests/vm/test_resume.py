@@ -20,7 +20,7 @@ from tests.vm.guest import Guest
 from tests.vm.naps import ASLEEP_S, Nap, save_and_restore, save_managed_and_start, suspend_and_resume
 
 AGENT_PATIENCE_S = 30
-TIMES = 2
+TIMES = 3
 SNAPSHOT = "before"
 
 
