@@ -41,7 +41,7 @@ from tests.support.collection import BUILD
 from tests.support.table import format_table
 from tests.vm.deployment import deploy
 from tests.vm.errors import VmError
-from tests.vm.session import booted_guest, libvirt_session
+from tests.vm.session import libvirt_session, restored_guest
 
 GUEST = "qga-bench"
 RESULT = BUILD / "bench.json"
@@ -88,7 +88,7 @@ def main() -> int:
     libvirt.registerErrorHandler(lambda _context, _error: None, None)
     try:
         with libvirt_session(say) as connection:
-            with booted_guest(connection, GUEST, say=say) as guest:
+            with restored_guest(connection, GUEST, say=say) as guest:
                 stock, info = bench_corrections(guest, say), bench_info(guest, say)
                 connections = bench_connections(guest, say)
                 say("deploying the extended agent")

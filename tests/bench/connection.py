@@ -29,7 +29,7 @@ from tests.support.table import format_table
 from tests.vm.errors import VmError
 from tests.vm.guest import Guest
 from tests.vm.lock import locked
-from tests.vm.session import booted_guest, libvirt_session
+from tests.vm.session import libvirt_session, restored_guest
 
 THEIRS = "community.libvirt.libvirt_qemu"
 # The package that carries community.libvirt; Galaxy is not asked.
@@ -187,7 +187,7 @@ def report(figures: Connections) -> str:
 
 
 def main() -> None:
-    with libvirt_session() as connection, booted_guest(connection, "qga-bench") as guest:
+    with libvirt_session() as connection, restored_guest(connection, "qga-bench") as guest:
         print(report(bench_connections(guest, print)))
 
 

@@ -17,7 +17,7 @@ from tests.support.ansible_run import run_tasks
 from tests.support.correction import MODULE, TASK, correct_by_virsh
 from tests.vm.errors import VmError
 from tests.vm.guest import Guest
-from tests.vm.session import booted_guests
+from tests.vm.session import restored_guests
 
 NAMES = tuple(f"qga-bench-{number}" for number in range(1, 5))
 ROUNDS = 4
@@ -47,7 +47,7 @@ class RealFleet:
 
 
 def bench_real_fleet(connection: libvirt.virConnect, say: Callable[[str], None]) -> RealFleet:
-    with booted_guests(connection, NAMES, say=say) as guests:
+    with restored_guests(connection, NAMES, say=say) as guests:
         ours_ms: list[float] = []
         ours_s: list[float] = []
         theirs_ms: list[float] = []

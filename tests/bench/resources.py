@@ -11,8 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from tests.bench.switching import restart
-from tests.vm.deployment import STOCK_UNIT, UNIT, main_pid
-from tests.vm.guest import Guest
+from tests.vm.deployment import UNIT, main_pid
+from tests.vm.guest import STOCK_UNIT, Guest
 
 IDLE_S = 20
 # Until what was asked last is over.

@@ -16,7 +16,7 @@ from tests.support.table import format_table
 from tests.vm.deployment import deploy
 from tests.vm.errors import VmError
 from tests.vm.guest import Guest
-from tests.vm.session import booted_guest, libvirt_session
+from tests.vm.session import libvirt_session, restored_guest
 from tests.vm.witness import Reading
 
 GUEST = "qga-demo"
@@ -29,7 +29,7 @@ def main() -> int:
     try:
         with (
             libvirt_session(narrator.say) as connection,
-            booted_guest(connection, GUEST, say=narrator.say) as guest,
+            restored_guest(connection, GUEST, say=narrator.say) as guest,
         ):
             rows = show(guest, narrator)
     except VmError as error:
@@ -61,7 +61,7 @@ def show(guest: Guest, narrator: Narrator) -> list[list[str]]:
     Returns the table's rows.
     """
     narrator.head("The guest is right")
-    # It booted with the whole seconds of its hardware clock.
+    # It was restored, and set right by the witness alone.
     _play(guest)
     narrator.say(f"a witness in the guest says: its clock is off by {_shown(guest.witness.offset())}")
 

@@ -42,24 +42,19 @@ Say = Callable[[str], None]
 
 
 def _up(arguments: argparse.Namespace, say: Say) -> None:
-    from tests.vm import guest, image, libvirtd, recipe
+    from tests.vm import libvirtd
+    from tests.vm.guest import Guest
+    from tests.vm.saved_state import GuestKind, restored
 
     connection = libvirtd.connect(say)
+    kind = GuestKind(arguments.release, arguments.kind)
     for name in arguments.names:
-        found = guest.Guest.find(connection, name)
+        found = Guest.find(connection, name)
         if found is not None and not found.is_running:
             raise VmError(f"{name} exists and is {found.state}: python -m tests.vm down {name} first.")
-    made = image.image_for(recipe.recipe_for(arguments.release, kind=arguments.kind), say)
-    memory_mib = recipe.KIND_MEMORY_MIB[arguments.kind]
-    # All at once, and then wait for each: they boot side by side.
-    guests = [
-        guest.Guest.find(connection, name) or guest.Guest.create(connection, name, made, memory_mib=memory_mib)
-        for name in arguments.names
-    ]
-    for started in guests:
-        started.wait_for_agent()
-        started.witness.wait(guest.BOOT_DEADLINE_S)
-        say(f"{started.name} is up")
+        if found is None:
+            restored(connection, name, kind, say)
+        say(f"{name} is up")
 
 
 def _down(arguments: argparse.Namespace, say: Say) -> None:
@@ -99,7 +94,7 @@ def _parser() -> argparse.ArgumentParser:
 
     parser = argparse.ArgumentParser(prog="python -m tests.vm", description="Test guests under libvirt.")
     commands = parser.add_subparsers(required=True)
-    up = commands.add_parser("up", help="boot guests and wait for their agents")
+    up = commands.add_parser("up", help="start guests from a saved state, and wait for their agents")
     up.add_argument("names", nargs="+", metavar="name")
     up.add_argument("--release", choices=RELEASE_PACKAGES, default=DEFAULT_RELEASE)
     up.add_argument("--kind", choices=KIND_PACKAGES, default=DEFAULT_KIND)

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Real guests for the tests here: booting one takes half a minute."""
+"""Real guests for the tests here, restored from a saved state: each module has guests of its own."""
 
 from __future__ import annotations
 
@@ -13,25 +13,15 @@ import libvirt
 import pytest
 
 from tests.vm import libvirtd
-from tests.vm.deployment import deploy
 from tests.vm.guest import Guest
-from tests.vm.session import booted_guest, libvirt_session
+from tests.vm.saved_state import EXTENDED
+from tests.vm.session import libvirt_session, restored_guest
 
 
 @pytest.fixture(scope="session")
 def running_libvirt() -> Iterator[libvirt.virConnect]:
     with libvirt_session() as opened:
         yield opened
-
-
-# Guests are booted on connections of their own: tests that come before their first use may restart libvirtd.
-
-
-@pytest.fixture(scope="session")
-def guest(running_libvirt: libvirt.virConnect) -> Iterator[Guest]:  # noqa: ARG001  # it must run
-    """A guest with the stock agent alone."""
-    with booted_guest(libvirtd.connect(), "qga-test") as booted:
-        yield booted
 
 
 @pytest.fixture(scope="module")
@@ -43,9 +33,15 @@ def connection(running_libvirt: libvirt.virConnect) -> Iterator[libvirt.virConne
         opened.close()
 
 
-@pytest.fixture(scope="session")
-def extended_guest(running_libvirt: libvirt.virConnect) -> Iterator[Guest]:  # noqa: ARG001  # it must run
-    """A guest with the extended agent in front of the stock one; deploying it takes a minute."""
-    with booted_guest(libvirtd.connect(), "qga-extended") as booted:
-        deploy(booted)
-        yield booted
+@pytest.fixture(scope="module")
+def guest(connection: libvirt.virConnect) -> Iterator[Guest]:
+    """A guest with the stock agent alone."""
+    with restored_guest(connection, "qga-test") as restored:
+        yield restored
+
+
+@pytest.fixture(scope="module")
+def extended_guest(connection: libvirt.virConnect) -> Iterator[Guest]:
+    """A guest with the extended agent in front of the stock one."""
+    with restored_guest(connection, "qga-extended", EXTENDED) as restored:
+        yield restored

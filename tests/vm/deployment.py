@@ -14,7 +14,6 @@ from tests.vm.guest import Guest
 
 ROLE = "qemu.guest_agent.extended_agent"
 UNIT = "qemu-ga-extended.service"
-STOCK_UNIT = "qemu-guest-agent.service"
 
 
 def deploy(guest: Guest, **variables: Any) -> PlaybookRun:

@@ -2,24 +2,26 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""One test guest: boot it, put it to sleep, wake it, throw it away."""
+"""One test guest: boot it, put it to sleep, wake it, destroy it."""
 
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import re
 import shutil
 import subprocess
 import time
 import xml.etree.ElementTree as ET
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import libvirt
 import libvirt_qemu
 
+from tests.support.until import until
 from tests.vm import libvirtd
 from tests.vm.console import Console
 from tests.vm.domain_xml import AGENT_PORT, METADATA_URI, GuestFiles, domain_xml
@@ -28,6 +30,7 @@ from tests.vm.image import Image
 from tests.vm.paths import state_dir
 from tests.vm.witness import Witness
 
+STOCK_UNIT = "qemu-guest-agent.service"
 NAME_PREFIX = "qga-"
 NAME = re.compile(r"qga-[a-z0-9][a-z0-9-]{0,39}")
 # sun_path of unix(7), with its final NUL.
@@ -37,6 +40,8 @@ MEMORY_MIB = 384
 BOOT_DEADLINE_S = 600.0
 # In whole seconds, as libvirt has it. With a set time comes hwclock, which may take two.
 ASK_DEADLINE_S = 30
+# An idle one uses a tenth of this: two programs in it look for the host ten and twenty times a second.
+LOAD_AT_REST = 0.3
 # Each try that fails is a line in libvirtd's log.
 RETRY_S = 0.2
 
@@ -48,7 +53,7 @@ class Guest:
 
     def __init__(self, domain: libvirt.virDomain, files: GuestFiles) -> None:
         self._handle = domain
-        self._files = files
+        self.files = files
         self.name: str = domain.name()
         self.witness = Witness(files.witness)
 
@@ -64,18 +69,9 @@ class Guest:
         catches_up: bool = False,
     ) -> Guest:
         """Define a guest and start it; it has not booted yet on return."""
-        if not NAME.fullmatch(name):
-            raise VmError(f"{name!r} is not a name for a test guest: {NAME_PREFIX} and then a-z, 0-9 and dashes.")
-        files = GuestFiles(state_dir() / "guests" / name)
-        if len(str(files.witness)) >= SOCKET_PATH_LIMIT:
-            raise VmError(f"{files.witness} is too long for a socket: set XDG_STATE_HOME to a shorter path.")
-        if _lookup(connection, name) is not None:
-            raise VmError(f"There is a domain {name} already.")
-        # Left by a guest whose domain was undefined by hand.
-        shutil.rmtree(files.directory, ignore_errors=True)
-        files.directory.mkdir(parents=True)
+        files = new_files(connection, name)
         _make_overlay(image.disk, files.overlay)
-        models = _security_models(connection)
+        models = security_models(connection)
         try:
             domain = connection.defineXML(domain_xml(name, image, files, memory_mib, cpus, models, catches_up))
         except libvirt.libvirtError as error:
@@ -93,13 +89,20 @@ class Guest:
     def find(cls, connection: libvirt.virConnect, name: str) -> Guest | None:
         """A guest of ours that exists already."""
         domain = _lookup(connection, name)
-        files = _files_of(domain) if domain is not None else None
+        files = _record(domain) if domain is not None else None
         return cls(domain, files) if files is not None else None
+
+    @classmethod
+    def clear(cls, connection: libvirt.virConnect, name: str) -> None:
+        """Destroy a guest of ours, if there is one of that name: an earlier run that was killed left it."""
+        left_over = cls.find(connection, name)
+        if left_over is not None:
+            left_over.destroy()
 
     @classmethod
     def all(cls, connection: libvirt.virConnect) -> list[Guest]:
         """Every guest of ours, running or not."""
-        found = [(domain, _files_of(domain)) for domain in connection.listAllDomains()]
+        found = [(domain, _record(domain)) for domain in connection.listAllDomains()]
         return [cls(domain, files) for domain, files in found if files is not None]
 
     @property
@@ -140,11 +143,30 @@ class Guest:
 
     @property
     def console(self) -> Console:
-        return Console(self._files.console)
+        return Console(self.files.console)
 
     def start(self) -> None:
         """Boot, or go on from a managed save."""
         self._domain.create()
+
+    def wait(self, deadline_s: float = BOOT_DEADLINE_S) -> None:
+        """Return as soon as the stock agent and the witness answer."""
+        self.wait_for_agent(deadline_s)
+        self.witness.wait(deadline_s)
+
+    def rest(self, deadline_s: float = BOOT_DEADLINE_S) -> None:
+        """Return as soon as the guest has finished booting and its processor idles."""
+        self.sh("systemctl is-system-running --wait || true; sync", deadline_s)
+        deadline = time.monotonic() + deadline_s
+        while (load := self._load()) > LOAD_AT_REST:
+            if time.monotonic() > deadline:
+                raise VmError(f"{self.name} did not come to rest within {deadline_s:g} s: its load is {load:.2f}.")
+
+    def _load(self) -> float:
+        """Return the part of a processor that QEMU uses, over a second."""
+        began, used_ns = time.monotonic(), self._domain.info()[4]
+        time.sleep(1.0)
+        return (self._domain.info()[4] - used_ns) / 1e9 / (time.monotonic() - began)
 
     def wait_for_agent(self, deadline_s: float = BOOT_DEADLINE_S) -> None:
         """Return as soon as the stock agent answers a ping."""
@@ -184,12 +206,28 @@ class Guest:
             raise VmError(f"In {self.name} this failed: {script}\n{errors}{output}")
         return output
 
-    def leave_running(self, script: str) -> None:
-        """Have root run a shell script a second later, in a unit of its own: it may stop the agent, which takes along
-        what it started, and is to have told by then that this one was.
-        """
-        unit = ["--quiet", "--collect", "--no-block", "sh", "-c", f"sleep 1; {script}"]
-        self.ask("guest-exec", path="systemd-run", arg=unit)
+    @contextlib.contextmanager
+    def agent_stopped(self, unit: str = STOCK_UNIT) -> Iterator[None]:
+        """The process of an agent hangs: it is stopped, and goes on at the end. Returns when it has been stopped."""
+        pid = int(self.sh(f"systemctl show --property=MainPID --value {unit}"))
+        self.witness.start(f"kill -STOP {pid}")
+        try:
+            until(lambda: not self.answers(), f"{unit} in {self.name} still answers")
+            yield
+        finally:
+            self.witness.start(f"kill -CONT {pid}")
+
+    @contextlib.contextmanager
+    def agent_away(self, unit: str = STOCK_UNIT) -> Iterator[None]:
+        """No agent runs: its unit is stopped, and started at the end."""
+        # Nobody asks it meanwhile: qemu-ga 7.2 that is told to end while it is asked something has hung until systemd
+        # killed it, 90 s later. Its handler of SIGTERM calls g_main_loop_quit, which takes a lock (qga/main.c).
+        self.witness.start(f"systemctl stop {unit}")
+        try:
+            until(lambda: not self.agent_is_connected, f"{unit} in {self.name} has not ended", BOOT_DEADLINE_S)
+            yield
+        finally:
+            self.witness.start(f"systemctl start {unit}")
 
     def answers(self, deadline_s: int = 3) -> bool:
         """Whether the agent answers a ping within so many whole seconds."""
@@ -207,13 +245,13 @@ class Guest:
 
     def save(self, path: Path | None = None) -> Path:
         """Write the memory to a file, and stop."""
-        path = path or self._files.saved
+        path = path or self.files.saved
         self._domain.save(str(path))
         return path
 
     def restore(self, path: Path | None = None) -> None:
         """Go on from a file, which is then removed: it must not be used twice on the same disk."""
-        path = path or self._files.saved
+        path = path or self.files.saved
         self._domain.connect().restore(str(path))
         path.unlink()
 
@@ -241,7 +279,7 @@ class Guest:
         self._domain.undefineFlags(
             libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE | libvirt.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
         )
-        shutil.rmtree(self._files.directory, ignore_errors=True)
+        shutil.rmtree(self.files.directory, ignore_errors=True)
 
     def _trouble(self) -> str | None:
         """Why the guest will never answer, if that can be told."""
@@ -254,25 +292,29 @@ class Guest:
         return int(self._domain.state(0)[0])
 
 
-def boot(
-    connection: libvirt.virConnect,
-    name: str,
-    image: Image,
-    say: Callable[[str], None] = print,
-    catches_up: bool = False,
-) -> Guest:
-    """A guest whose agent and witness answer."""
-    begun = time.monotonic()
-    say(f"booting {name}, which takes about half a minute without hardware virtualisation")
-    guest = Guest.create(connection, name, image, catches_up=catches_up)
-    try:
-        guest.wait_for_agent()
-        guest.witness.wait(BOOT_DEADLINE_S)
-    except BaseException:
-        guest.destroy()
-        raise
-    say(f"{name} is up after {time.monotonic() - begun:.1f} s")
-    return guest
+def new_files(connection: libvirt.virConnect, name: str) -> GuestFiles:
+    """Make the directory of a new guest, without what an earlier guest of that name left there.
+
+    :raises VmError: there can be no test guest of that name
+    """
+    if not NAME.fullmatch(name):
+        raise VmError(f"{name!r} is not a name for a test guest: {NAME_PREFIX} and then a-z, 0-9 and dashes.")
+    files = GuestFiles(state_dir() / "guests" / name)
+    if len(str(files.witness)) >= SOCKET_PATH_LIMIT:
+        raise VmError(f"{files.witness} is too long for a socket: set XDG_STATE_HOME to a shorter path.")
+    if _lookup(connection, name) is not None:
+        raise VmError(f"There is a domain {name} already.")
+    # Left by a guest whose domain was undefined by hand.
+    shutil.rmtree(files.directory, ignore_errors=True)
+    files.directory.mkdir(parents=True)
+    return files
+
+
+def files_of(domain: ET.Element) -> GuestFiles | None:
+    """Return our record in a domain's definition, or None: it is not our domain."""
+    record = domain.find(f"metadata/{{{METADATA_URI}}}guest")
+    directory = record.get("directory") if record is not None else None
+    return GuestFiles(Path(directory)) if directory else None
 
 
 def _make_overlay(backing: Path, overlay: Path) -> None:
@@ -291,18 +333,11 @@ def _lookup(connection: libvirt.virConnect, name: str) -> libvirt.virDomain | No
         raise
 
 
-def _files_of(domain: libvirt.virDomain) -> GuestFiles | None:
-    """Our record in a domain's definition, or None: not our domain."""
-    if not domain.name().startswith(NAME_PREFIX):
-        return None
-    try:
-        record = domain.metadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT, METADATA_URI)
-    except libvirt.libvirtError:
-        return None
-    directory = ET.fromstring(record).get("directory")
-    return GuestFiles(Path(directory)) if directory else None
+def _record(domain: libvirt.virDomain) -> GuestFiles | None:
+    return files_of(ET.fromstring(domain.XMLDesc())) if domain.name().startswith(NAME_PREFIX) else None
 
 
-def _security_models(connection: libvirt.virConnect) -> list[str]:
+def security_models(connection: libvirt.virConnect) -> list[str]:
+    """Return the security models of the host, by libvirt's names."""
     capabilities = ET.fromstring(connection.getCapabilities())
     return [model.text or "" for model in capabilities.findall("host/secmodel/model")]

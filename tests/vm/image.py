@@ -17,13 +17,14 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from tests.vm import cache
 from tests.vm.errors import VmError
-from tests.vm.lock import locked
-from tests.vm.paths import cache_dir
 from tests.vm.recipe import Recipe
 
 # The file is sparse; a guest needs about 0.6 GiB.
 DISK_SIZE = "3G"
+# The packages, the root, and the disk made of it, at a time.
+NEEDS_MIB = 2500
 TOOLS = {"mmdebstrap": "mmdebstrap", "mke2fs": "e2fsprogs", "qemu-img": "qemu-utils", "apt-get": "apt"}
 LOG_TAIL_LINES = 15
 
@@ -50,38 +51,30 @@ class Image:
 
 def image_for(recipe: Recipe, say: Callable[[str], None] = print) -> Image:
     """The image of a recipe: from the cache, or built now."""
-    name = f"{recipe.release}-{recipe.key}"
-    image = Image(cache_dir() / name)
-    if image.directory.is_dir():
-        return image
-    # Whoever comes second waits here, and finds the image.
-    with locked(cache_dir() / f"{name}.lock"):
-        if not image.directory.is_dir():
-            begun = time.monotonic()
-            say(f"building the {recipe.release} image (about a minute, then it is cached)")
-            _build(recipe, image.directory)
-            say(f"built {image.directory} in {time.monotonic() - begun:.0f} s")
-    return image
+
+    def build(directory: Path) -> None:
+        begun = time.monotonic()
+        say(f"building the {recipe.release} image (about a minute, then it is cached)")
+        _build(recipe, directory)
+        say(f"built the {recipe.release} image in {time.monotonic() - begun:.0f} s")
+
+    return Image(cache.entry(f"{recipe.release}-{recipe.key}", build, NEEDS_MIB))
 
 
 def _build(recipe: Recipe, target: Path) -> None:
     _require_means()
-    part = target.with_name(f"{target.name}.part")
-    _remove(part)
-    part.mkdir()
-    root = part / "root"
+    root = target / "root"
     log = target.with_name(f"{target.name}.log")
     log.unlink(missing_ok=True)
-    files = part / "files.tar"
+    files = target / "files.tar"
     files.write_bytes(_tar(recipe))
     _run(_mmdebstrap(recipe, root, files), log)
     for stem in ("vmlinuz", "initrd.img"):
         # Debian leaves symbolic links of these names in the root, to the newest kernel.
-        shutil.copyfile(root / stem, part / stem)
-    _run(["mke2fs", "-q", "-t", "ext4", "-L", "root", "-d", str(root), str(part / "disk.raw"), DISK_SIZE], log)
-    _remove(root)
+        shutil.copyfile(root / stem, target / stem)
+    _run(["mke2fs", "-q", "-t", "ext4", "-L", "root", "-d", str(root), str(target / "disk.raw"), DISK_SIZE], log)
+    cache.remove(root)
     files.unlink()
-    part.rename(target)
 
 
 def _require_means() -> None:
@@ -155,13 +148,3 @@ def _run(command: list[str], log: Path) -> None:
     if status != 0:
         tail = "\n".join(log.read_text(errors="replace").splitlines()[-LOG_TAIL_LINES:])
         raise VmError(f"{command[0]} failed with status {status}; the end of its log, {log}:\n{tail}")
-
-
-def _remove(directory: Path) -> None:
-    # A killed mmdebstrap may leave /dev mounted below its root: removing that would empty the machine's own.
-    mounts = [line.split()[1] for line in Path("/proc/self/mounts").read_text().splitlines()]
-    for mount in mounts:
-        if mount.startswith(f"{directory}/"):
-            raise VmError(f"{mount} is still mounted from a build that was cut short: umount it and try again.")
-    if directory.exists():
-        shutil.rmtree(directory)

@@ -33,7 +33,8 @@ QEMU_CONF = Path("/etc/libvirt/qemu.conf")
 # libvirt asks QEMU what it can do with CAP_DAC_OVERRIDE, and then tests whether its own QEMU user may open
 # /dev/kvm. Where only root may (no udev has given the device its group), the two contradict each other and it
 # asks again, for 8 s, at every turn: 70 s for one definition. With root as the QEMU user they agree.
-OUR_QEMU_CONF = 'user = "root"\ngroup = "root"\n'
+# Control groups are the machine's, where two daemons with a domain of the same name would meet.
+OUR_QEMU_CONF = 'user = "root"\ngroup = "root"\ncgroup_controllers = []\n'
 # Lays one file over another in a mount namespace of its own, where nobody else sees it, and becomes the rest.
 WITH_OUR_CONF = 'mount --bind "$1" "$2" && shift 2 && exec "$@"'
 
@@ -101,9 +102,14 @@ def restart(say: Callable[[str], None] = print, how: signal.Signals = signal.SIG
         _open_by(time.monotonic() + START_DEADLINE_S).close()
 
 
+def _is_own() -> bool:
+    """Whether this process has a libvirt of its own (tests/setup/with-guests), which nobody else can have started."""
+    return bool(os.environ.get("QGA_OWN_LIBVIRT"))
+
+
 def _is_systemd() -> bool:
     # sd_booted(3): this directory exists if and only if systemd is the service manager.
-    return Path("/run/systemd/system").is_dir()
+    return Path("/run/systemd/system").is_dir() and not _is_own()
 
 
 def _start(say: Callable[[str], None]) -> None:
@@ -121,7 +127,7 @@ def _start(say: Callable[[str], None]) -> None:
     begun = [daemon for daemon in _recorded() if daemon.runs()]
     running = {daemon.name for daemon in begun}
     for name, program in programs.items():
-        if name not in running and not _pid_file_lives(name):
+        if name not in running and (_is_own() or not _pid_file_lives(name)):
             say(f"starting {name}")
             begun.append(_daemonise(name, str(program)))
             _record(begun)
@@ -131,14 +137,14 @@ def _daemonise(name: str, program: str) -> Daemon:
     log = state_dir() / f"{name}.log"
     with log.open("ab") as output:
         result = subprocess.run(
-            [*_with_our_conf(), program, "--daemon"],
+            [*_with_our_conf(), program, "--daemon", "--pid-file", str(_pid_file(name))],
             check=False,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
             timeout=START_DEADLINE_S,
         )
-    pid = _pid_from_file(name)
+    pid = _pid_from(_pid_file(name))
     ticks = _start_ticks(pid) if pid else None
     if result.returncode != 0 or pid is None or ticks is None:
         raise VmError(f"{name} did not start (status {result.returncode}): see {log}.")
@@ -180,16 +186,27 @@ def _await_end(daemon: Daemon) -> None:
         time.sleep(0.05)
 
 
-def _pid_from_file(name: str) -> int | None:
+def process() -> int | None:
+    """Return the process of libvirtd, whoever started it."""
+    ours = [daemon.pid for daemon in _recorded() if daemon.runs() and daemon.name == "libvirtd"]
+    return ours[0] if ours else _pid_from(Path("/run/libvirtd.pid"))
+
+
+def _pid_file(name: str) -> Path:
+    """Of a daemon that we start. Its own place would be /run, which is the machine's."""
+    return state_dir() / f"{name}.pid"
+
+
+def _pid_from(file: Path) -> int | None:
     # The daemons write the file before their first process returns.
     try:
-        return int(Path(f"/run/{name}.pid").read_text())
+        return int(file.read_text())
     except (OSError, ValueError):
         return None
 
 
 def _pid_file_lives(name: str) -> bool:
-    pid = _pid_from_file(name)
+    pid = _pid_from(Path(f"/run/{name}.pid"))
     try:
         # One that was killed leaves its file behind, and is a zombie where nobody reaps it.
         alive = pid is not None and _start_ticks(pid) is not None

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Where images and the state of guests are kept."""
+"""Where images, saved states and the files of running guests are kept."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 
 def cache_dir() -> Path:
-    """Images: large, and can be built again."""
+    """Images and saved states: large, and can be made again."""
     chosen = os.environ.get("QGA_VM_CACHE")
     return Path(chosen).absolute() if chosen else _xdg("XDG_CACHE_HOME", ".cache") / "images"
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""libvirt for the length of a demo, a benchmark or a test run, and nothing left behind."""
+"""libvirt for the length of a demo, a benchmark or a test run, with nothing left over afterwards."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from contextlib import ExitStack, contextmanager, suppress
 
 import libvirt
 
-from tests.vm import image, libvirtd, recipe
-from tests.vm.guest import BOOT_DEADLINE_S, Guest, boot
+from tests.vm import libvirtd
+from tests.vm.guest import Guest
 from tests.vm.paths import state_dir
+from tests.vm.saved_state import PLAIN, GuestKind, restored
 
 
 @contextmanager
@@ -42,43 +43,18 @@ def _is_the_last(entry: int) -> bool:
     return True
 
 
-@contextmanager
-def booted_guest(
-    connection: libvirt.virConnect,
-    name: str,
-    release: str = recipe.DEFAULT_RELEASE,
-    say: Callable[[str], None] = print,
-    catches_up: bool = False,
-) -> Iterator[Guest]:
-    """A guest that answers, of this release; one of that name that an earlier run left behind is destroyed first."""
-    _clear(connection, name)
-    with boot(connection, name, image.image_for(recipe.recipe_for(release), say), say, catches_up) as guest:
-        yield guest
+def restored_guest(
+    connection: libvirt.virConnect, name: str, kind: GuestKind = PLAIN, say: Callable[[str], None] = print
+) -> Guest:
+    """Return a new guest that answers; one of that name that an earlier run left is destroyed first."""
+    Guest.clear(connection, name)
+    return restored(connection, name, kind, say)
 
 
 @contextmanager
-def booted_guests(
-    connection: libvirt.virConnect,
-    names: Sequence[str],
-    release: str = recipe.DEFAULT_RELEASE,
-    say: Callable[[str], None] = print,
+def restored_guests(
+    connection: libvirt.virConnect, names: Sequence[str], say: Callable[[str], None] = print
 ) -> Iterator[tuple[Guest, ...]]:
-    """Several guests, which boot side by side; as booted_guest otherwise."""
-    made = image.image_for(recipe.recipe_for(release), say)
+    """Several guests; as restored_guest otherwise."""
     with ExitStack() as guests:
-        started = []
-        for name in names:
-            _clear(connection, name)
-            started.append(guests.enter_context(Guest.create(connection, name, made)))
-        for guest in started:
-            guest.wait_for_agent()
-            guest.witness.wait(BOOT_DEADLINE_S)
-            say(f"{guest.name} is up")
-        yield tuple(started)
-
-
-def _clear(connection: libvirt.virConnect, name: str) -> None:
-    """Destroy a guest of that name which an earlier run left behind."""
-    left_behind = Guest.find(connection, name)
-    if left_behind is not None:
-        left_behind.destroy()
+        yield tuple(guests.enter_context(restored_guest(connection, name, say=say)) for name in names)

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import threading
@@ -21,13 +22,13 @@ import yaml
 
 from tests.support.ansible_run import CONNECTION, PlaybookRun, run_playbook
 from tests.support.core_targets import run_connection_target
+from tests.support.tiers import quick
 from tests.support.until import until
-from tests.vm.deployment import ROLE, STOCK_UNIT
+from tests.vm.deployment import ROLE
 from tests.vm.guest import Guest
-from tests.vm.session import booted_guest
+from tests.vm.session import restored_guest
 
 PYTHON = "/usr/bin/python3"
-MEGABYTES = 10
 PASSWORD = "it's \\ s\u00fc$t"  # noqa: S105  # nobody's
 PATIENCE_S = 60.0
 
@@ -82,10 +83,12 @@ def is_there(guest: Guest, path: str) -> bool:
 # ------------------------------------------------------------------------------------------------------ what must work
 
 
-def test_tasks_of_all_kinds(guest: Guest, run: Run, tmp_path: Path) -> None:
+# More than one request holds, or as large as a package.
+@pytest.mark.parametrize("megabytes", quick([1, 10], [1]))
+def test_tasks_of_all_kinds(guest: Guest, run: Run, tmp_path: Path, megabytes: int) -> None:
     (tmp_path / "script").write_text('#!/bin/sh\necho "script: $1"\n')
     (tmp_path / "empty").touch()
-    content = bytes(range(256)) * (MEGABYTES * 4096)
+    content = bytes(range(256)) * (megabytes * 4096)
     (tmp_path / "big").write_bytes(content)
     there = "/root/with space \u4f60"
     done = run(
@@ -130,7 +133,6 @@ def test_a_guest_by_its_uuid(guest: Guest, run: Run) -> None:
     assert run(raw("hostname"), ansible_qga_domain=uuid, ansible_host="10.0.0.1").status == 0
 
 
-@pytest.mark.thorough
 def test_becoming_root_from_another_user_with_a_password(guest: Guest, run: Run) -> None:
     guest.sh("id tester >/dev/null 2>&1 || useradd --create-home tester")
     by_su = {
@@ -182,7 +184,6 @@ def test_ansibles_own_test_of_connection_plugins(guest: Guest, tmp_path: Path) -
     assert run_connection_target(hosts, tmp_path / "local", "/tmp/ansible-remote")  # noqa: S108  # the guest's
 
 
-@pytest.mark.thorough
 def test_a_reboot(guest: Guest, run: Run) -> None:
     before = guest.sh("cat /proc/sys/kernel/random/boot_id")
     done = run(
@@ -199,16 +200,18 @@ def test_a_reboot(guest: Guest, run: Run) -> None:
 
 
 def test_an_agent_that_is_away_and_comes_back(guest: Guest, run: Run) -> None:
-    # It is left in peace meanwhile: qemu-ga 7.2 that is told to end while it is asked something has hung until systemd
-    # killed it, 90 s later. Its handler of SIGTERM calls g_main_loop_quit, which takes a lock (qga/main.c).
-    guest.leave_running(f"systemctl stop {STOCK_UNIT}; sleep 30; systemctl start {STOCK_UNIT}")
-    until(lambda: not guest.agent_is_connected, "the agent is still there", PATIENCE_S)
-    outcome, said = failure(run([{"name": "ping", "ansible.builtin.ping": {}}]))
-    assert outcome == "unreachable"
-    assert "[not_connected]" in said
-    assert run([{"name": "wait", "ansible.builtin.wait_for_connection": {"timeout": 120}}]).status == 0
+    wait = [{"name": "wait", "ansible.builtin.wait_for_connection": {"timeout": 120}}]
+    with contextlib.ExitStack() as away:
+        away.enter_context(guest.agent_away())
+        outcome, said = failure(run([{"name": "ping", "ansible.builtin.ping": {}}]))
+        assert outcome == "unreachable"
+        assert "[not_connected]" in said
+        with meanwhile(lambda: run(wait)) as done:
+            away.close()
+    assert done[0].status == 0
 
 
+@pytest.mark.thorough
 def test_a_guest_that_is_paused_in_the_middle_of_a_command(guest: Guest, run: Run) -> None:
     with meanwhile(lambda: run(raw("touch /tmp/begun; sleep 3; rm /tmp/begun; echo done"))) as done:
         until(lambda: is_there(guest, "/tmp/begun"), "the command was not begun", PATIENCE_S)  # noqa: S108  # the guest's
@@ -218,6 +221,7 @@ def test_a_guest_that_is_paused_in_the_middle_of_a_command(guest: Guest, run: Ru
     assert done[0].result("raw")["stdout"] == "done\n"
 
 
+@pytest.mark.thorough
 def test_a_guest_that_is_restored_in_the_middle_of_a_command(guest: Guest, run: Run) -> None:
     guest.snapshot("before")
     try:
@@ -242,6 +246,7 @@ def test_a_guest_whose_file_systems_are_frozen(guest: Guest, run: Run) -> None:
     assert "[frozen]" in said
 
 
+@pytest.mark.thorough
 def test_a_guest_that_is_frozen_for_a_moment_in_the_middle_of_a_command(guest: Guest, run: Run) -> None:
     with meanwhile(lambda: run(raw("touch /run/begun; sleep 3; rm /run/begun; echo done"))) as done:
         until(lambda: is_there(guest, "/run/begun"), "the command was not begun", PATIENCE_S)
@@ -251,6 +256,7 @@ def test_a_guest_that_is_frozen_for_a_moment_in_the_middle_of_a_command(guest: G
     assert done[0].result("raw")["stdout"] == "done\n"
 
 
+@pytest.mark.thorough
 def test_a_full_disk(guest: Guest, run: Run, tmp_path: Path) -> None:
     guest.sh("mkdir -p /mnt/small && mount -t tmpfs -o size=1m tmpfs /mnt/small")
     try:
@@ -267,6 +273,7 @@ def test_a_full_disk(guest: Guest, run: Run, tmp_path: Path) -> None:
         guest.sh("umount /mnt/small")
 
 
+@pytest.mark.thorough
 def test_a_command_that_never_ends_and_one_that_writes_too_much(guest: Guest, run: Run) -> None:
     outcome, said = failure(run(raw("echo $$ >/tmp/pid; exec sleep 1000"), ansible_qga_exec_timeout=3))
     assert outcome == "failed"
@@ -284,7 +291,7 @@ def test_a_command_that_never_ends_and_one_that_writes_too_much(guest: Guest, ru
 @pytest.mark.thorough
 def test_the_role_switches_the_agent_under_its_own_feet(connection: libvirt.virConnect, tmp_path: Path) -> None:
     tasks = [{"name": "Deploy", "ansible.builtin.include_role": {"name": ROLE}}, *raw("echo done")]
-    with booted_guest(connection, "qga-switched") as guest:
+    with restored_guest(connection, "qga-switched") as guest:
         run = runner_for(guest, tmp_path)
         done = run(tasks)
         assert done.status == 0, done.output

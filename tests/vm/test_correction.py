@@ -14,7 +14,8 @@ import pytest
 from tests.support.ansible_run import run_tasks
 from tests.support.correction import MODULE, NAPS, NEAR_NS, TASK, claims, correct_by_module, entry_of, run_module
 from tests.vm.guest import Guest
-from tests.vm.session import booted_guest
+from tests.vm.saved_state import GuestKind
+from tests.vm.session import restored_guest
 
 SECOND_NS = 1_000_000_000
 ASLEEP_S = 1.5
@@ -101,8 +102,8 @@ def test_a_domain_is_found_by_its_uuid_and_through_any_uri(guest: Guest, connect
 
 @pytest.fixture(scope="module")
 def catching_up(connection: libvirt.virConnect) -> Iterator[Guest]:
-    with booted_guest(connection, "qga-catchup", catches_up=True) as booted:
-        yield booted
+    with restored_guest(connection, "qga-catchup", GuestKind(catches_up=True)) as restored:
+        yield restored
 
 
 def test_a_guest_whose_rtc_catches_up_is_set_through_libvirt(catching_up: Guest) -> None:

@@ -18,11 +18,10 @@ import pytest
 
 from tests.support.ansible_run import run_tasks
 from tests.support.correction import MODULE, NEAR_NS, TASK, claims
-from tests.support.until import until
 from tests.vm import libvirtd
 from tests.vm.errors import VmError
 from tests.vm.guest import Guest
-from tests.vm.session import booted_guests
+from tests.vm.session import restored_guests
 
 INFO = "qemu.guest_agent.qga_info"
 NAMES = ("qga-fleet-2", "qga-fleet-3", "qga-fleet-10")
@@ -34,8 +33,8 @@ MARK = ("urn:qemu.guest_agent:resync", "--key", "qga", "--set", '<resync enabled
 
 @pytest.fixture(scope="module")
 def fleet(guest: Guest, connection: libvirt.virConnect) -> Iterator[dict[str, Guest]]:
-    with booted_guests(connection, NAMES) as booted:
-        yield {each.name: each for each in (guest, *booted)}
+    with restored_guests(connection, NAMES) as restored:
+        yield {each.name: each for each in (guest, *restored)}
 
 
 def correct(**options: Any) -> dict[str, Any]:
@@ -114,13 +113,11 @@ def test_names_uuids_and_patterns_name_a_guest_once(fleet: dict[str, Guest]) -> 
 
 def test_a_dead_guest_costs_its_own_time_and_nothing_else(fleet: dict[str, Guest]) -> None:
     dead = fleet[NAMES[0]]
-    pid = dead.sh("pidof qemu-ga").strip()
-    dead.leave_running(f"kill -STOP {pid}; sleep 45; kill -CONT {pid}")
     for name, each in fleet.items():
         if name != dead.name:
             each.witness.step(-5 * SECOND_NS)
-    until(lambda: not dead.answers(), "the agent still answers")
-    result = correct(timeout=10)
+    with dead.agent_stopped():
+        result = correct(timeout=10)
     assert statuses(result) == {**dict.fromkeys(fleet, "corrected"), dead.name: "failed"}
     failed = next(entry for entry in result["guests"] if entry["name"] == dead.name)
     assert failed["error"]["code"] == "unresponsive"
@@ -130,6 +127,7 @@ def test_a_dead_guest_costs_its_own_time_and_nothing_else(fleet: dict[str, Guest
     dead.wait_for_agent()
 
 
+@pytest.mark.thorough
 def test_a_daemon_that_is_restarted_in_the_middle_costs_no_guest(fleet: dict[str, Guest]) -> None:
     for each in fleet.values():
         each.witness.step(-7 * SECOND_NS)

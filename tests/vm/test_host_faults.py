@@ -27,11 +27,12 @@ from tests.support.correction import NEAR_NS, TOLERANCE_NS, claims, suspend_and_
 from tests.support.faults import Ledger
 from tests.support.held_module import HeldModule, Stop
 from tests.support.moments import CONNECTION, IDENTITY, LISTING, READING, STEPPING, Moment
+from tests.support.tiers import quick
 from tests.support.until import until
 from tests.vm import libvirtd
-from tests.vm.deployment import STOCK_UNIT, UNIT, main_pid
+from tests.vm.deployment import UNIT, main_pid
 from tests.vm.errors import VmError
-from tests.vm.guest import BOOT_DEADLINE_S, Guest
+from tests.vm.guest import BOOT_DEADLINE_S, STOCK_UNIT, Guest
 
 SECOND_NS = 1_000_000_000
 BEHIND_NS = -10 * SECOND_NS
@@ -138,7 +139,7 @@ ONE_KILLED_AT = {"not connected yet": Moment(CONNECTION), **KILLED_AT}
 ONE_CODES = {"not connected yet": ("",)}
 
 
-@pytest.mark.parametrize("phase", ONE_KILLED_AT)
+@pytest.mark.parametrize("phase", quick(ONE_KILLED_AT, ["while measuring"]))
 def test_the_daemon_is_killed_and_started_anew_while_one_guest_is_set(guest: Guest, phase: str, ledger: Ledger) -> None:
     with ledger.entry("libvirtd killed, one guest", phase):
         with HeldModule(options(guest), [Stop(ONE_KILLED_AT[phase])]) as module:
@@ -156,7 +157,7 @@ FLEET_KILLED_AT = {"before the list": Moment(LISTING), **KILLED_AT}
 FLEET_CODES = {"connected, not looked up yet": "hypervisor_unavailable"}
 
 
-@pytest.mark.parametrize("phase", FLEET_KILLED_AT)
+@pytest.mark.parametrize("phase", quick(FLEET_KILLED_AT, ["between measuring and stepping"]))
 def test_the_daemon_is_killed_and_started_anew_while_a_fleet_is_set(guest: Guest, phase: str, ledger: Ledger) -> None:
     fleet = {"domains": [guest.name], "uri": guest.uri, "timeout": TIMEOUT_SECONDS}
     with ledger.entry("libvirtd killed, fleet", phase):
@@ -171,8 +172,11 @@ def test_the_daemon_is_killed_and_started_anew_while_a_fleet_is_set(guest: Guest
         run_plainly(guest)
 
 
-@pytest.mark.parametrize("phase", ["between measuring and stepping", "between stepping and verifying"])
-@pytest.mark.parametrize("named", ["one guest", "fleet"])
+@pytest.mark.parametrize(
+    "phase",
+    quick(["between measuring and stepping", "between stepping and verifying"], ["between stepping and verifying"]),
+)
+@pytest.mark.parametrize("named", quick(["one guest", "fleet"], ["fleet"]))
 def test_the_daemon_is_killed_and_comes_back_while_the_module_goes_on(
     guest: Guest, named: str, phase: str, ledger: Ledger
 ) -> None:
@@ -193,6 +197,7 @@ def test_the_daemon_is_killed_and_comes_back_while_the_module_goes_on(
         run_plainly(guest)
 
 
+@pytest.mark.thorough
 def test_the_daemon_is_killed_while_the_stock_agent_sets_the_clock(guest: Guest, ledger: Ledger) -> None:
     with ledger.entry("libvirtd killed, one guest, stock agent", "in the step"):
         with HeldModule(options(guest, method="set_time"), [Stop(Moment(STEPPING), is_held=False)]) as module:
@@ -208,9 +213,10 @@ def test_the_daemon_is_killed_while_the_stock_agent_sets_the_clock(guest: Guest,
 # ---------------------------------------------------------------------------------------------- the module is killed
 
 
-@pytest.mark.parametrize(
-    "phase", ["between measuring and stepping", "between stepping and verifying", "while verifying"]
-)
+MODULE_KILLED_AT = ["between measuring and stepping", "between stepping and verifying", "while verifying"]
+
+
+@pytest.mark.parametrize("phase", quick(MODULE_KILLED_AT, ["between stepping and verifying"]))
 def test_the_module_is_killed(guest: Guest, phase: str, ledger: Ledger) -> None:
     with ledger.entry("module killed, extended agent", phase):
         with HeldModule(options(guest), [Stop(KILLED_AT[phase])]) as module:
@@ -219,6 +225,7 @@ def test_the_module_is_killed(guest: Guest, phase: str, ledger: Ledger) -> None:
         run_plainly(guest)
 
 
+@pytest.mark.thorough
 def test_the_module_is_killed_while_the_stock_agent_sets_the_clock(guest: Guest, ledger: Ledger) -> None:
     with ledger.entry("module killed, stock agent", "in the step"):
         with HeldModule(options(guest, method="set_time"), [Stop(Moment(STEPPING), is_held=False)]) as module:
@@ -239,7 +246,7 @@ def deaf(guest: Guest) -> Iterator[None]:
         os.kill(pid, signal.SIGCONT)
 
 
-@pytest.mark.parametrize("fate", ["killed", "left to go on"])
+@pytest.mark.parametrize("fate", quick(["killed", "left to go on"], ["killed"]))
 def test_a_step_that_lies_in_the_channel_unread_is_carried_out_once(guest: Guest, fate: str, ledger: Ledger) -> None:
     stops = [Stop(Moment(STEPPING)), Stop(Moment("guest-ping", behind=STEPPING))]
     with (
@@ -265,7 +272,7 @@ def test_a_step_that_lies_in_the_channel_unread_is_carried_out_once(guest: Guest
 # ------------------------------------------------------------------------------------------------- two modules at once
 
 
-@pytest.mark.parametrize("method", ["extended", "set_time"])
+@pytest.mark.parametrize("method", quick(["extended", "set_time"], ["extended"]))
 def test_two_modules_at_once_which_both_measure_before_either_steps(guest: Guest, method: str, ledger: Ledger) -> None:
     found = guest.witness.offset()
     stop = Stop(Moment(STEPPING))
@@ -287,6 +294,7 @@ def test_two_modules_at_once_which_both_measure_before_either_steps(guest: Guest
         run_plainly(guest)
 
 
+@pytest.mark.thorough
 def test_a_task_and_a_fleet_task_at_once(guest: Guest, ledger: Ledger) -> None:
     with (
         ledger.entry("two modules at once, auto", "together"),
@@ -303,7 +311,7 @@ def test_a_task_and_a_fleet_task_at_once(guest: Guest, ledger: Ledger) -> None:
 # -------------------------------------------------------------------------------------------------- the guest is paused
 
 
-@pytest.mark.parametrize("phase", KILLED_AT)
+@pytest.mark.parametrize("phase", quick(KILLED_AT, ["between measuring and stepping"]))
 def test_the_guest_is_paused(guest: Guest, phase: str, ledger: Ledger) -> None:
     with ledger.entry("guest paused", phase):
         with HeldModule(options(guest), [Stop(KILLED_AT[phase])]) as module:
@@ -319,7 +327,7 @@ def test_the_guest_is_paused(guest: Guest, phase: str, ledger: Ledger) -> None:
         run_plainly(guest)
 
 
-@pytest.mark.parametrize("phase", KILLED_AT)
+@pytest.mark.parametrize("phase", quick(KILLED_AT, ["between measuring and stepping"]))
 def test_the_guest_is_paused_and_resumed(guest: Guest, phase: str, ledger: Ledger) -> None:
     """It is further behind then."""
     with ledger.entry("guest paused and resumed", phase):
@@ -363,7 +371,7 @@ def settle(guest: Guest) -> None:
     until(answers, "the agent does not answer", PATIENCE_SECONDS)
 
 
-@pytest.mark.parametrize("phase", AWAY_AT)
+@pytest.mark.parametrize("phase", quick(AWAY_AT, ["between measuring and stepping"]))
 @pytest.mark.parametrize(("unit", "method"), [(UNIT, "extended"), (STOCK_UNIT, "set_time")])
 def test_an_agent_in_the_guest_is_killed(guest: Guest, unit: str, method: str, phase: str, ledger: Ledger) -> None:
     pid = main_pid(guest, unit)
@@ -382,9 +390,7 @@ def test_an_agent_in_the_guest_is_killed(guest: Guest, unit: str, method: str, p
 # ---------------------------------------------------------------------------------------- the host's clock is stepped
 
 
-@pytest.mark.parametrize(
-    "phase", ["while measuring", "between measuring and stepping", "between stepping and verifying", "while verifying"]
-)
+@pytest.mark.parametrize("phase", quick(AWAY_AT, ["between measuring and stepping"]))
 def test_the_hosts_clock_is_stepped(guest: Guest, phase: str, ledger: Ledger) -> None:
     """In the eyes of the module alone."""
     by_ns = 7 * SECOND_NS
@@ -410,6 +416,7 @@ ENDED_AT = {
 }
 
 
+@pytest.mark.thorough
 def test_the_guest_is_destroyed_and_started_anew(guest: Guest, ledger: Ledger) -> None:
     """One boot for all phases: runs are held in each of them meanwhile."""
     with contextlib.ExitStack() as held:

@@ -13,7 +13,6 @@ from typing import Any
 from tests.support.ansible_run import run_tasks
 from tests.support.cores import every_core
 from tests.support.inventory_run import InventoryRun, configured, run_inventory
-from tests.support.until import until
 from tests.vm.guest import Guest
 
 INFO = "qemu.guest_agent.qga_info"
@@ -66,12 +65,10 @@ def test_a_guest_that_is_paused_is_a_host_that_was_skipped(guest: Guest, tmp_pat
 
 
 def test_an_agent_that_hangs_costs_its_time_limit_and_is_marked(guest: Guest, tmp_path: Path) -> None:
-    pid = guest.sh("pidof qemu-ga").strip()
-    guest.leave_running(f"kill -STOP {pid}; sleep 45; kill -CONT {pid}")
-    until(lambda: not guest.answers(), "the agent still answers")
-    started = time.monotonic()
-    run = inventory(tmp_path, guest, timeout=5.0)
-    duration = time.monotonic() - started
+    with guest.agent_stopped():
+        started = time.monotonic()
+        run = inventory(tmp_path, guest, timeout=5.0)
+        duration = time.monotonic() - started
     variables = run.hosts[guest.name]
     assert (variables["qga_agent_status"], variables["qga_error"]["code"]) == ("failed", "unresponsive")
     assert duration < 20.0

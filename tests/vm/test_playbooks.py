@@ -17,6 +17,7 @@ import pytest
 
 from tests.support.ansible_run import PlaybookRun, run_playbook_of_collection
 from tests.support.correction import NEAR_NS, claims, entry_of
+from tests.support.tiers import quick
 from tests.vm.guest import Guest
 
 SECOND_NS = 1_000_000_000
@@ -63,7 +64,7 @@ def snapshotted(guest: Guest, _directory: Path) -> Iterator[str]:
 Keeper = Callable[[Guest, Path], AbstractContextManager[str]]
 
 
-@pytest.mark.parametrize("keep", [saved_to_a_file, saved_by_libvirt, snapshotted])
+@pytest.mark.parametrize("keep", quick([saved_to_a_file, saved_by_libvirt, snapshotted], [saved_to_a_file]))
 def test_a_guest_is_restored_and_its_clock_proved(keep: Keeper, awake: Guest, tmp_path: Path) -> None:
     awake_until = time.monotonic()
     with keep(awake, tmp_path) as source:
@@ -143,6 +144,7 @@ def test_a_guest_on_several_hypervisors(guest: Guest) -> None:
     check_refusal(run, "restored on one hypervisor, and there are 2; name it by -e qga_hosts=NAME.")
 
 
+@pytest.mark.thorough
 def test_a_file_of_another_guest_or_of_none(awake: Guest, tmp_path: Path) -> None:
     saved = awake.save(tmp_path / "web1.save")
     try:

@@ -9,6 +9,7 @@ The other end is guest_root/usr/lib/qga-test/witness.py.
 
 from __future__ import annotations
 
+import base64
 import itertools
 import socket
 import time
@@ -83,8 +84,19 @@ class Witness:
 
     def step(self, nanoseconds: int) -> None:
         """Move the guest's clock, and only the guest's, by a signed amount."""
+        self._order(b"step", b"%d" % nanoseconds)
+
+    def rename(self, name: str) -> None:
+        """Give the guest another host name."""
+        self._order(b"name", name.encode())
+
+    def start(self, script: str) -> None:
+        """Have root run a shell script in the guest, whatever its agent is doing. Nobody waits for it."""
+        self._order(b"start", base64.b64encode(script.encode()))
+
+    def _order(self, verb: bytes, value: bytes) -> None:
         with _Conversation(self._path, self._timeout_s) as conversation:
-            conversation.step(nanoseconds)
+            conversation.order(verb, value)
 
     def behind(
         self, happening: Callable[[], None], is_wanted: Callable[[Exchange, Exchange], bool], deadline_s: float
@@ -151,14 +163,15 @@ class _Conversation:
             if len(words) == 3 and words[0] == number:
                 return Exchange(sent, int(words[1]), int(words[2]), answered)
 
-    def step(self, nanoseconds: int) -> None:
+    def order(self, verb: bytes, value: bytes) -> None:
         number = b"%d" % next(self._ids)
-        self._socket.sendall(b"step %b %d\n" % (number, nanoseconds))
+        self._socket.sendall(b"%b %b %b\n" % (verb, number, value))
         while True:
-            given, _space, outcome = self._line().partition(b" ")
+            given, _space, result = self._line().partition(b" ")
             if given == number:
-                if outcome != b"done":
-                    raise VmError(f"The guest did not step its clock: {outcome.decode(errors='replace')}.")
+                if result != b"done":
+                    reason = result.decode(errors="replace")
+                    raise VmError(f"The guest did not {verb.decode()} {value.decode()}: {reason}.")
                 return
 
     def _line(self) -> bytes:

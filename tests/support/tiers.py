@@ -1,0 +1,24 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Which of a test's parameters every ``make test`` tries: the others are repetition, and wait for ``make test-all``."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from typing import Any
+
+import pytest
+
+
+def quick(values: Iterable[Any], tried: Collection[Any]) -> list[Any]:
+    """Return all values, as parameters: those that are not in ``tried`` are marked as thorough.
+
+    :raises ValueError: one of ``tried`` is not among the values
+    """
+    known = list(values)
+    unknown = [value for value in tried if value not in known]
+    if unknown:
+        raise ValueError(f"not among the parameters: {unknown}")
+    return [value if value in tried else pytest.param(value, marks=pytest.mark.thorough) for value in known]

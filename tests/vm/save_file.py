@@ -1,0 +1,88 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The file that ``virsh save`` writes: the domain's XML, then QEMU's state.
+
+libvirt restores a file under the name and UUID of its XML only, and refuses another XML (``virsh restore --xml``) that
+differs in either. So a second guest from one file needs a copy with other XML in its header.
+
+The format is that of libvirt's src/qemu/qemu_saveimage.h, version 2, in the byte order of the machine::
+
+    magic          16 bytes  "LibvirtQemudSave"
+    version        uint32    2
+    data_len       uint32    bytes from the end of this header to QEMU's state
+    was_running    uint32
+    compressed     uint32
+    cookie_offset  uint32    where the cookie begins, counted as data_len is; 0: there is none
+    unused         14 * uint32
+    the XML, ending in NUL; the cookie, another XML, ending in NUL; NULs up to data_len
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from tests.vm.errors import VmError
+
+MAGIC = b"LibvirtQemudSave"
+VERSION = 2
+_HEADER = struct.Struct("=16s5I56x")
+# No domain of ours comes near it; without it, a damaged file could ask for any amount of memory.
+_LONGEST_DATA = 1 << 20
+
+
+@dataclass(frozen=True)
+class _Head:
+    xml: str
+    cookie: bytes
+    was_running: int
+    compressed: int
+
+    def encode(self) -> bytes:
+        xml = self.xml.encode() + b"\0"
+        data = xml + self.cookie
+        cookie_offset = len(xml) if self.cookie else 0
+        return _HEADER.pack(MAGIC, VERSION, len(data), self.was_running, self.compressed, cookie_offset) + data
+
+
+def read_xml(path: Path) -> str:
+    """Return the XML of the domain that was saved.
+
+    :raises VmError: this is not such a file
+    """
+    with path.open("rb") as file:
+        return _read_head(file, path).xml
+
+
+def copy_with_xml(source: Path, target: Path, edit: Callable[[str], str]) -> None:
+    """Copy a file, with what ``edit`` makes of its XML.
+
+    :raises VmError: this is not such a file
+    """
+    with source.open("rb") as old, target.open("wb", buffering=0) as new:
+        head = _read_head(old, source)
+        new.write(_Head(edit(head.xml), head.cookie, head.was_running, head.compressed).encode())
+        offset, end = old.tell(), os.fstat(old.fileno()).st_size
+        while offset < end:
+            # sendfile(2) returns 0 only at the end of the file.
+            offset += os.sendfile(new.fileno(), old.fileno(), offset, end - offset)
+
+
+def _read_head(file: BinaryIO, path: Path) -> _Head:
+    header = file.read(_HEADER.size)
+    if len(header) < _HEADER.size:
+        raise VmError(f"{path} is not a saved state: it has only {len(header)} bytes.")
+    magic, version, length, was_running, compressed, cookie_offset = _HEADER.unpack(header)
+    if (magic, version) != (MAGIC, VERSION):
+        raise VmError(f"{path} is not a saved state of version {VERSION}: it begins with {magic!r}, version {version}.")
+    data = file.read(length) if length <= _LONGEST_DATA else b""
+    xml, separator, _rest = data.partition(b"\0")
+    if len(data) != length or not separator:
+        raise VmError(f"{path} is damaged: its XML is cut short.")
+    return _Head(xml.decode(), data[cookie_offset:] if cookie_offset else b"", was_running, compressed)
