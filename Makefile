@@ -9,7 +9,15 @@ PYTHON ?= python3
 export PYTHON
 
 venv := .venv/bin
-older_cores := 2.17 2.18
+
+# "make test" sets it to quick: CONTRIBUTING.md has a table of what each tier runs. A target by itself leaves nothing out.
+TIER ?=
+quick := $(filter quick,$(TIER))
+oldest_core := 2.17
+older_cores := $(oldest_core) $(if $(quick),,2.18)
+select := $(if $(quick),-m 'not thorough')
+# More examples than a person waits for.
+export HYPOTHESIS_PROFILE := $(if $(filter all,$(TIER)),thorough,quick)
 
 .PHONY: help
 help: ## this list
@@ -19,10 +27,10 @@ help: ## this list
 
 .PHONY: demo bench
 demo: .venv/.ready guest-packages ## save a real guest, restore it, and give it its time back
-	@$(venv)/python -m tests.demo
+	@tests/setup/with-guests $(venv)/python -m tests.demo
 
 bench: .venv/.ready guest-packages ## measure it on a real guest; a table, and build/bench.json
-	@$(venv)/python -m tests.bench
+	@tests/setup/with-guests $(venv)/python -m tests.bench
 
 # --- Checking it ---
 
@@ -32,34 +40,35 @@ SECONDS ?= 16
 # What the figures of a correction rest on.
 covered := wire.py clock.py resync.py agent.py channels/base.py
 
-# Most of the time somebody waits for an emulated guest: what needs none is done beside it. What each target writes is
-# shown when it has ended, and what failed is shown again at the end. "make test" leaves out what says "thorough": checks
-# that take long, and find little that a shorter one beside them does not. Each target by itself leaves out nothing.
-without_guests := lint unit $(older_cores:%=unit-on-%) fuzz sanity docs release-check integration
-with_guests := vm molecule
+only_in_test_all := $(if $(quick),,fuzz)
+# Three at a time on two processors, since most of them wait now and then; those that take longest come first. The output
+# of each is shown when it has ended.
+checks := vm integration molecule lint unit unit-slow sanity $(older_cores:%=unit-on-%) docs release-check $(only_in_test_all)
+at_once ?= $(shell echo $$(($$(nproc) + 1)))
 
-.PHONY: matrix
-matrix: .venv/.ready $(older_cores:%=.venvs/core-%/.ready) guest-packages ## unit and sanity on every ansible-core and Python
-	@$(venv)/python -m tests.matrix
+.PHONY: checks test test-all unit unit-slow unit-all unit-on-targets integration vm sanity lint molecule fuzz
+test: TIER := quick
+test: ## every capability once, and every check: a quarter of an hour on two processors
+test-all: TIER := all
+test-all: ## the same, and all that repeats itself: an hour
+test test-all: .venv/.ready guest-packages
+	@$(MAKE) TIER=$(TIER) PACKAGES=checked --no-print-directory --keep-going --jobs=$(at_once) --output-sync=target checks
 
-.PHONY: test test-all unit unit-all integration vm sanity lint molecule fuzz
-test: export PYTEST_SELECT = not thorough
-test: export MOLECULE_GUEST = qga-mol-bullseye
-test: export MOLECULE_SKIP = thorough
-test: ## what the following targets check, but for what is thorough; an hour on two processors
-test-all: ## all of the following targets but unit-all, and all of each
-test test-all: .venv/.ready $(older_cores:%=.venvs/core-%/.ready) guest-packages
-	@$(venv)/python -m tests.suite '$(without_guests)' '$(with_guests)'
+checks: $(checks)
 
-unit: .venv/.ready ## unit tests with branch coverage, ansible-core 2.19
-	$(venv)/pytest --timeout 60 tests/unit --cov --cov-report=term
+unit: .venv/.ready ## unit tests with branch coverage, ansible-core 2.19: the first thing to run after a change
+	$(venv)/pytest -n auto -m 'not slow' --timeout 60 tests/unit --cov --cov-report=term
 	@$(venv)/coverage report --fail-under=100 $(covered:%=plugins/module_utils/%) || \
 	    { echo "Every line and branch of $(covered) has to be tested." >&2; exit 1; }
 
-unit-all: unit $(older_cores:%=unit-%) ## the same, and with ansible-core 2.17 and 2.18
+# They wait for most of their time.
+unit-slow: .venv/.ready ## unit tests that start programs, or wait for a real clock
+	$(venv)/pytest -n 4 -m slow --timeout 60 tests/unit
+
+unit-all: unit unit-slow $(older_cores:%=unit-%) ## all of them, and with every older ansible-core
 
 unit-%: .venvs/core-%/.ready
-	.venvs/core-$*/bin/pytest -q --timeout 60 tests/unit
+	.venvs/core-$*/bin/pytest -q -n auto --timeout 60 tests/unit
 
 # What imports Ansible; all else is the same on every core.
 unit-on-%: .venvs/core-%/.ready
@@ -67,22 +76,31 @@ unit-on-%: .venvs/core-%/.ready
 	    tests/unit/plugins/connection tests/unit/plugins/inventory tests/unit/plugins/modules \
 	    tests/unit/plugins/module_utils/test_module.py tests/unit/plugins/module_utils/test_module_fleet.py
 
-integration: .venv/.ready $(older_cores:%=.venvs/core-%/.ready) guest-packages ## every channel against stock agents and fakes, no guest
-	$(venv)/pytest -m '$(PYTEST_SELECT)' --timeout 120 --durations 20 --durations-min 5 tests/integration
+# What runs on hypervisors and in guests, with their Python: make unit-on-targets PYTHON=python3.9
+# Left out: what needs Ansible, and what runs on controllers only, whose Python is 3.11 or newer.
+unit-on-targets: .venvs/targets/.ready
+	PYTHONPYCACHEPREFIX=build/pycache .venvs/targets/bin/python -m compileall -q -f plugins/module_utils plugins/modules roles
+	.venvs/targets/bin/pytest -q -n auto --timeout 120 tests/unit/plugins/module_utils tests/unit/roles \
+	    $(addprefix --ignore=tests/unit/,$(addsuffix .py,$(only_on_controllers)))
+
+only_on_controllers := roles/resync_on_resume/test_templates \
+    $(addprefix plugins/module_utils/test_,module module_fleet addresses module_cache survey)
+
+integration: .venv/.ready $(if $(quick),,$(older_cores:%=.venvs/core-%/.ready)) guest-packages ## every channel against stock agents and fakes, no guest
+	$(venv)/pytest $(select) --timeout 120 --durations 20 --durations-min 5 tests/integration
 
 vm: .venv/.ready guest-packages ## real guests: save, suspend, revert, each corrected and checked
-	$(venv)/pytest -m '$(PYTEST_SELECT)' --durations 20 --durations-min 5 tests/vm
+	tests/setup/with-guests $(venv)/pytest $(select) --durations 20 --durations-min 5 tests/vm
 
 molecule: .venv/.ready guest-packages ## the roles: extended_agent on guests of three Debian releases, resync_on_resume on one
 	@$(venv)/python -m tests.support.collection link >/dev/null
-	cd extensions && export PATH="$(CURDIR)/$(venv):$$PATH" && \
-	    molecule test -s extended_agent $(MOLECULE_GUEST:%=-p %) && molecule test -s resync_on_resume $(MOLECULE_SKIP:%=-- --skip-tags %)
+	PATH="$(CURDIR)/$(venv):$$PATH" tests/setup/with-guests tests/setup/molecule $(or $(TIER),all)
 
 fuzz: .venv/.ready ## make fuzz SECONDS=600: bytes of anybody's making through all that reads bytes
 	@$(venv)/python -m tests.fuzz --seconds $(SECONDS)
 
-sanity: .venv/.ready ## ansible-test sanity
-	@tests/setup/sanity
+sanity: .venv/.ready ## ansible-test sanity, ansible-core 2.19
+	@tests/setup/sanity $(if $(quick),--exclude tests/)
 
 lint: .venv/.ready ## ruff, mypy, vermin, yamllint, ansible-lint, reuse
 	$(venv)/ruff check
@@ -120,8 +138,8 @@ docs: .venvs/docs/.ready ## the documentation site, in build/docs/html; its link
 release := .venvs/release/bin
 
 .PHONY: release-check release-lint importer nox changelog
-release-check: release-lint importer ## the changelog, Galaxy's importer, the tarball's contents, execution environments
-	$(venv)/pytest --timeout 300 tests/release
+release-check: .venv/.ready $(if $(quick),,release-lint importer) ## the changelog, Galaxy's importer, the tarball's contents, execution environments
+	$(venv)/pytest $(select) --timeout 300 tests/release
 
 release-lint: .venvs/release/.ready ## the changelog's fragments, and the workflows of GitHub
 	@$(release)/antsibull-changelog lint
@@ -150,10 +168,11 @@ clean: ## remove everything that was made here
 
 .PHONY: build-packages guest-packages
 build-packages:
-	@tests/setup/system-packages build
+	$(if $(PACKAGES),,@tests/setup/system-packages build)
 
-guest-packages:
-	@tests/setup/system-packages test
+# After the others, since dpkg has one lock. "make test" checks them once, before the targets that need them begin.
+guest-packages: build-packages
+	$(if $(PACKAGES),,@tests/setup/system-packages test)
 
 # The packages come first, but checking them again is no reason to make an environment again.
 .venv/.ready: tests/setup/requirements.txt tests/setup/unit.txt | build-packages
@@ -161,6 +180,9 @@ guest-packages:
 
 .venvs/core-%/.ready: tests/setup/unit.txt | build-packages
 	@tests/setup/venv .venvs/core-$* -r tests/setup/unit.txt 'ansible-core~=$*.0'
+
+.venvs/targets/.ready: tests/setup/unit.txt | build-packages
+	@MINIMUM=3.8 tests/setup/venv .venvs/targets -r tests/setup/unit.txt
 
 .venvs/docs/.ready: tests/setup/docs.txt | build-packages
 	@tests/setup/venv .venvs/docs -r tests/setup/docs.txt

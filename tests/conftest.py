@@ -2,10 +2,19 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Make ``ansible_collections.qemu.guest_agent`` importable for every test, wherever the clone lies."""
+"""What every test needs: the collection, importable wherever the clone lies, and how hard hypothesis tries."""
 
 from __future__ import annotations
+
+import os
+
+from hypothesis import settings
 
 from tests.support.collection import make_importable
 
 make_importable()
+
+# The quick one tries the same examples each time: what fails in a change is the change's fault.
+settings.register_profile("quick", max_examples=50, derandomize=True, deadline=None)
+settings.register_profile("thorough", max_examples=500, deadline=None)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))

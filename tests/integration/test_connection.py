@@ -109,6 +109,7 @@ def tasks_of_all_kinds(directory: Path) -> list[dict[str, Any]]:
     ]
 
 
+@pytest.mark.thorough
 @every_core
 def test_tasks_of_all_kinds(agent: StockAgent, tmp_path: Path, core: str) -> None:
     (tmp_path / "script").write_text('#!/bin/sh\necho "script: $1"\n')
@@ -152,6 +153,7 @@ def test_nothing_is_left_if_no_code_is_to_be_kept(agent: StockAgent, tmp_path: P
     assert list((tmp_path / "kept").iterdir()) == []
 
 
+@pytest.mark.thorough
 def test_ansibles_own_test_of_connection_plugins(agent: StockAgent, tmp_path: Path) -> None:
     variables = {
         "ansible_connection": CONNECTION,
@@ -256,6 +258,7 @@ def test_a_command_that_never_ends(agent: StockAgent, tmp_path: Path) -> None:
     assert is_gone(int((tmp_path / "pid").read_text()))
 
 
+@pytest.mark.thorough
 def test_a_task_that_is_given_up(agent: StockAgent, tmp_path: Path) -> None:
     task = {"name": "sleep", "ansible.builtin.raw": f"echo $$ >{tmp_path}/pid; exec sleep 1000", "timeout": SHORT_S}
     assert run(agent.socket, tmp_path, [task]).status != 0

@@ -161,8 +161,8 @@ def test_a_hypervisor_with_failures_fails_the_run_and_no_other_does(resynced: tu
     ("fail_on", "hosts", "failed"),
     [
         ("all", "hv1,bare", {"bare"}),
-        ("all", "hv1", set()),
-        ("none", "hv1,bare,lost", set()),
+        pytest.param("all", "hv1", set(), marks=pytest.mark.thorough),
+        pytest.param("none", "hv1,bare,lost", set(), marks=pytest.mark.thorough),
     ],
 )
 def test_the_exit_status_is_what_fail_on_says(

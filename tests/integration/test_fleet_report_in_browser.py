@@ -31,6 +31,7 @@ from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import WebDriverWait
 
 from tests.support.collection import BUILD
+from tests.support.tiers import quick
 
 SCREENSHOTS = BUILD / "report"
 SCHEMES = ("light", "dark")
@@ -531,6 +532,7 @@ def test_no_window_is_too_narrow(browser: Browser, fleet: Fleet, width: int) -> 
     assert browser.run("return document.documentElement.scrollWidth") <= width
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("width", [1400, 1180, 900, 700, 390, 320])
 @pytest.mark.parametrize("tolerance_ns", [0, TOLERANCE_NS, 3600 * SECOND_NS])
 def test_labels_of_the_scale_do_not_run_into_each_other(browser: Browser, width: int, tolerance_ns: int) -> None:
@@ -623,7 +625,7 @@ def pixels(browser: Browser, screenshot: str) -> dict[str, int]:
     return counts
 
 
-@pytest.mark.parametrize("number", [1, 4, 200, pytest.param(10_000, marks=pytest.mark.thorough)])
+@pytest.mark.parametrize("number", quick([1, 4, 200, 10_000], [200]))
 def test_it_is_worth_looking_at_by_day_and_by_night(browser: Browser, number: int) -> None:
     SCREENSHOTS.mkdir(parents=True, exist_ok=True)
     for width in WIDTHS:

@@ -26,7 +26,7 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils.untrusted import 
 from tests.support.ansible_run import CORES, PlaybookRun, run_playbook
 from tests.support.bait import KEYS, baits
 from tests.support.chosen import chosen
-from tests.support.cores import every_core, every_core_that_templates
+from tests.support.cores import every_core
 from tests.support.fake_hypervisor import uuid_of
 from tests.support.hypervisors_by_uri import lay_out
 from tests.support.hypervisors_made import HERE, THERE, baited, many, none_at_all, two_hypervisors
@@ -418,7 +418,7 @@ every_layer = pytest.mark.parametrize(
 )
 
 
-@every_core_that_templates
+@every_core
 @every_layer
 class TestBait:
     def test_no_word_of_a_guest_is_carried_out(
@@ -497,7 +497,7 @@ def _keys(value: Any) -> set[str]:
     return {key for item in value for key in _keys(item)} if isinstance(value, list) else set()
 
 
-@every_core_that_templates
+@every_core
 def test_the_bait_is_taken_where_a_text_is_trusted(core: str, tmp_path: Path) -> None:
     """Or these tests would prove nothing."""
     (tmp_path / "canaries").mkdir()

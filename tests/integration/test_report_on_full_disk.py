@@ -134,6 +134,7 @@ def test_with_room_again_the_report_is_written(fleet: SimulatedFleet, inventory:
         assert report.endswith("</html>\n")
 
 
+@pytest.mark.thorough
 @on_small_disk
 def test_a_file_system_that_is_read_only_is_said(fleet: SimulatedFleet, inventory: Path, tmp_path: Path) -> None:
     with SmallDisk(tmp_path, 4096) as disk:
@@ -144,6 +145,7 @@ def test_a_file_system_that_is_read_only_is_said(fleet: SimulatedFleet, inventor
         assert (disk.content / "report.html").read_text(encoding="utf-8") == OLD
 
 
+@pytest.mark.thorough
 def test_a_directory_that_may_not_be_written_to_is_said(fleet: SimulatedFleet, inventory: Path, tmp_path: Path) -> None:
     tmp_path.chmod(0o555)
     try:
@@ -173,6 +175,7 @@ def test_a_place_that_is_none_is_said(
     assert list((tmp_path / "directory").iterdir()) == []
 
 
+@pytest.mark.thorough
 def test_a_limit_on_the_size_of_files_is_said(fleet: SimulatedFleet, inventory: Path, tmp_path: Path) -> None:
     """As little room as on a disk that is nearly full, and it takes no privilege to make it so."""
     report = tmp_path / "report.html"
@@ -210,6 +213,7 @@ def lacks(run: PlaybookRun) -> list[str]:
     return re.findall(r"(\w+\.json)", last)
 
 
+@pytest.mark.thorough
 @on_small_disk
 def test_facts_without_room_leave_the_old_ones_whole_until_there_is_room(inventory: Path, tmp_path: Path) -> None:
     with SmallDisk(tmp_path, 4) as disk:
@@ -229,6 +233,7 @@ def test_facts_without_room_leave_the_old_ones_whole_until_there_is_room(invento
         assert {name: len(each["guests"]) for name, each in facts.items()} == {"hv1.json": 2, "hv2.json": 2}
 
 
+@pytest.mark.thorough
 def test_one_file_that_cannot_be_written_costs_no_other(inventory: Path, tmp_path: Path) -> None:
     (tmp_path / "hv1.json").mkdir()
     run = gather(tmp_path, inventory)

@@ -161,6 +161,7 @@ def test_a_lost_connection_is_no_end_and_nothing_is_missed(directory: Path, rule
     no_traces_of(running, directory)
 
 
+@pytest.mark.thorough
 def test_when_it_starts_it_looks_at_all_guests_if_it_is_told_to(
     directory: Path, rulebook: Callable[..., Rulebook]
 ) -> None:
@@ -174,6 +175,7 @@ def test_when_it_starts_it_looks_at_all_guests_if_it_is_told_to(
     no_traces_of(running, directory)
 
 
+@pytest.mark.thorough
 def test_several_guests_are_worked_on_at_once(directory: Path, rulebook: Callable[..., Rulebook]) -> None:
     guests = {f"web{number}": Guest() for number in range(3)}
     with (
@@ -226,6 +228,7 @@ def own_tasks(directory: Path) -> Mapping[str, Any]:
     }
 
 
+@pytest.mark.thorough
 def test_a_users_tasks_go_on_with_a_guest_that_is_right(
     directory: Path, rulebook: Callable[..., Rulebook], own_tasks: Mapping[str, Any]
 ) -> None:
@@ -249,6 +252,7 @@ def test_a_users_tasks_go_on_with_a_guest_that_is_right(
     no_traces_of(running, directory)
 
 
+@pytest.mark.thorough
 def test_a_users_tasks_go_on_with_a_guest_that_is_not(
     directory: Path, rulebook: Callable[..., Rulebook], own_tasks: Mapping[str, Any]
 ) -> None:
@@ -361,6 +365,7 @@ def test_an_argument_that_cannot_be_meant_ends_it_with_a_sentence(
 # ------------------------------------------------------------------------------------------------- the file, by itself
 
 
+@pytest.mark.thorough
 def test_the_source_works_from_a_directory_of_sources(directory: Path, rulebook: Callable[..., Rulebook]) -> None:
     (directory / "sources").mkdir()
     shutil.copy(SOURCE, directory / "sources")

@@ -35,7 +35,7 @@ from tests.support.ansible_run import PlaybookRun, run_playbook, run_playbook_of
 from tests.support.bait import KEYS, baits, failing, guests_with, halves, refusing
 from tests.support.chosen import chosen
 from tests.support.collection import ROOT
-from tests.support.cores import every_core_that_templates
+from tests.support.cores import every_core
 from tests.support.fake_agent import listen_unix
 from tests.support.terminal import commands_in
 
@@ -376,12 +376,12 @@ def keys(value: Any) -> set[str]:
 # --------------------------------------------------------------------------------------------------- nothing came of it
 
 
-@every_core_that_templates
+@every_core
 def test_no_word_of_a_guest_is_carried_out(core: str, acted: dict[str, Acted]) -> None:
     assert [path.name for path in acted[core].place.canaries.iterdir()] == []
 
 
-@every_core_that_templates
+@every_core
 @every_run
 def test_a_terminal_is_sent_nothing_that_it_would_obey(core: str, name: str, acted: dict[str, Acted]) -> None:
     output = acted[core].runs[name].output
@@ -390,7 +390,7 @@ def test_a_terminal_is_sent_nothing_that_it_would_obey(core: str, name: str, act
     assert r"\x1b]52;c;cm0gLXJmIC8=" in output
 
 
-@every_core_that_templates
+@every_core
 @every_run
 def test_no_play_fails_by_it(core: str, name: str, acted: dict[str, Acted]) -> None:
     run = acted[core].runs[name]
@@ -400,7 +400,7 @@ def test_no_play_fails_by_it(core: str, name: str, acted: dict[str, Acted]) -> N
     assert "Traceback" not in run.output
 
 
-@every_core_that_templates
+@every_core
 def test_the_bait_is_taken_where_a_text_is_trusted(core: str, tmp_path: Path) -> None:
     """Or these tests would prove nothing."""
     canaries = tmp_path / "canaries"
@@ -417,7 +417,7 @@ def test_the_bait_is_taken_where_a_text_is_trusted(core: str, tmp_path: Path) ->
 # ------------------------------------------------------------------------------------------------------ and it was said
 
 
-@every_core_that_templates
+@every_core
 def test_each_word_is_returned_as_text(core: str, acted: dict[str, Acted]) -> None:
     guests = entries(acted[core].runs["a play"], "Ask all")
     subsets = (
@@ -441,7 +441,7 @@ def test_each_word_is_returned_as_text(core: str, acted: dict[str, Acted]) -> No
         assert guest["time"]["source"] == visible(text, LONGEST)
 
 
-@every_core_that_templates
+@every_core
 def test_each_refusal_is_told_as_text(core: str, acted: dict[str, Acted]) -> None:
     guests = entries(acted[core].runs["a play"], "Ask all")
     for name, text in texts_of(acted[core].place).items():
@@ -449,14 +449,14 @@ def test_each_refusal_is_told_as_text(core: str, acted: dict[str, Acted]) -> Non
             assert visible(text) in guest["errors"]["os"]["message"]
 
 
-@every_core_that_templates
+@every_core
 def test_what_is_too_long_is_cut_and_what_is_far_too_long_refused(core: str, acted: dict[str, Acted]) -> None:
     guest = entries(acted[core].runs["a play"], "Ask all")["telling-at-length"]
     assert guest["hostname"].endswith("\u2026")
     assert guest["errors"]["timezone"]["code"] == guest["errors"]["os"]["code"] == "protocol_error"
 
 
-@every_core_that_templates
+@every_core
 def test_no_fact_has_a_name_that_ansible_obeys(core: str, acted: dict[str, Acted]) -> None:
     guests = entries(acted[core].runs["a play"], "Ask all")
     for key in KEYS:
@@ -465,14 +465,14 @@ def test_no_fact_has_a_name_that_ansible_obeys(core: str, acted: dict[str, Acted
         assert not {name for name in keys(guest) if "ansible" in name.lower()}
 
 
-@every_core_that_templates
+@every_core
 def test_the_details_of_a_command_are_text(core: str, acted: dict[str, Acted]) -> None:
     guests = entries(acted[core].runs["a play"], "Ask for details of a command")
     for name, text in texts_of(acted[core].place).items():
         assert guests[f"telling-{name}"]["command"]["description"] == visible(text, LONGEST)
 
 
-@every_core_that_templates
+@every_core
 def test_clocks_are_right_whatever_their_guests_say(core: str, acted: dict[str, Acted]) -> None:
     place, truths_ns = acted[core].place, acted[core].truths_ns
     names = [f"{kind}-{name}" for kind in ("telling", "refusing") for name in texts_of(place)]
@@ -484,7 +484,7 @@ def test_clocks_are_right_whatever_their_guests_say(core: str, acted: dict[str, 
             assert any(visible(text) in warning for warning in guest["warnings"])
 
 
-@every_core_that_templates
+@every_core
 def test_hosts_and_groups_may_bear_such_names(core: str, acted: dict[str, Acted]) -> None:
     place = acted[core].place
     shown = [task.result["msg"] for task in acted[core].runs["a play"].tasks if task.task == "Show who they are"]
@@ -495,7 +495,7 @@ def test_hosts_and_groups_may_bear_such_names(core: str, acted: dict[str, Acted]
 # --------------------------------------------------------------------------------------------------- in files, and back
 
 
-@every_core_that_templates
+@every_core
 @pytest.mark.parametrize("file", ["facts.json", "facts.yml", "guest_facts/hv1.json", "guest_facts/hv2.json"])
 def test_a_file_of_facts_holds_no_template(core: str, file: str, acted: dict[str, Acted]) -> None:
     # JSON is YAML.
@@ -506,7 +506,7 @@ def test_a_file_of_facts_holds_no_template(core: str, file: str, acted: dict[str
     assert any(r"\x7b{ lookup(" in word for word in words(content))
 
 
-@every_core_that_templates
+@every_core
 def test_what_is_read_back_is_what_was_said(core: str, acted: dict[str, Acted]) -> None:
     place = acted[core].place
     read = acted[core].runs["a play"].result("Show what was read")["msg"]
@@ -539,7 +539,7 @@ class Reader(HTMLParser):
         self.text += data
 
 
-@every_core_that_templates
+@every_core
 def test_the_report_shows_it_as_text(core: str, acted: dict[str, Acted]) -> None:
     place = acted[core].place
     page = Reader((place.written / "resync_fleet.html").read_text(encoding="utf-8"))
@@ -548,7 +548,7 @@ def test_the_report_shows_it_as_text(core: str, acted: dict[str, Acted]) -> None
         assert visible(text) in page.text
 
 
-@every_core_that_templates
+@every_core
 def test_the_summaries_show_it_as_text(core: str, acted: dict[str, Acted]) -> None:
     lines = acted[core].runs["resync_fleet"].result("Tell what came of it")["msg"]
     assert any(r"\x7b{ lookup(" in line for line in lines)

@@ -36,7 +36,7 @@ from hypothesis import strategies as st
 # Nothing else is enabled, whatever is generated below.
 HARMLESS = ("guest-ping", "guest-sync", "guest-sync-delimited")
 # A slow machine is no reason to fail.
-PATIENT = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+PATIENT = settings(suppress_health_check=[HealthCheck.too_slow])
 
 
 @pytest.fixture(scope="module")

@@ -15,6 +15,8 @@ import yaml
 
 from tests.support.collection import ROOT
 
+# In an environment that only those need who make a release.
+pytestmark = pytest.mark.thorough
 PROGRAMS = ROOT / ".venvs/release/bin"
 TO_BUILD = {"gcc", "libvirt-dev", "pkg-config", "python3-dev"}
 TO_RUN = {"libvirt0"}

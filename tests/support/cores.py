@@ -9,16 +9,6 @@ from __future__ import annotations
 import pytest
 
 from tests.support.ansible_run import CORES
+from tests.support.tiers import quick
 
-_OLDEST, *_BETWEEN, _NEWEST = CORES
-
-
-def _every_core(*at_least: str) -> pytest.MarkDecorator:
-    return pytest.mark.parametrize(
-        "core", [pytest.param(core, marks=() if core in at_least else pytest.mark.thorough) for core in CORES]
-    )
-
-
-every_core = _every_core(_NEWEST)
-# Since 2.19, Ansible knows of each text whether it may be a template. Before, it knew which are not.
-every_core_that_templates = _every_core(_OLDEST, _NEWEST)
+every_core = pytest.mark.parametrize("core", quick(CORES, [list(CORES)[-1]]))

@@ -19,11 +19,9 @@ ROOT = Path(__file__).parents[2]
 WORKFLOWS = sorted((ROOT / ".github/workflows").glob("*.yml"))
 MAKEFILE = (ROOT / "Makefile").read_text()
 TARGETS = set(re.findall(r"^([a-z][a-z-]*):(?!=)", MAKEFILE, re.MULTILINE))
-LANES = {
-    word
-    for line in re.findall(r"^with(?:out)?_guests := (.*)$", MAKEFILE, re.MULTILINE)
-    for word in re.sub(r"\$\([^)]*\)", "", line).split()
-}
+(checks,) = re.findall(r"^checks := (.*)$", MAKEFILE, re.MULTILINE)
+# Without those that are made of a list of ansible-cores.
+CHECKS = {*re.sub(r"\$\([^)]*\)", "", checks).split(), "fuzz"}
 
 
 def workflow(path: Path) -> dict[str, Any]:
@@ -35,11 +33,12 @@ def made_by(path: Path) -> set[str]:
     """The targets that a workflow makes, a matrix resolved."""
     targets: set[str] = set()
     for job in workflow(path)["jobs"].values():
-        of_matrix = {row["target"] for row in job.get("strategy", {}).get("matrix", {}).get("include", ())}
+        rows = job.get("strategy", {}).get("matrix", {}).get("include", ())
+        of_matrix = {target for row in rows for target in row["targets"].split()}
         for step in job["steps"]:
             for words in re.findall(r"\bmake ([^\n]*)", step.get("run", "")):
                 named = {word for word in words.split() if "=" not in word}
-                targets |= of_matrix if '"$TARGET"' in named else named
+                targets |= of_matrix if "$TARGETS" in named else named
     return targets
 
 
@@ -78,8 +77,8 @@ def test_all_of_make_test_runs_on_every_pull_request() -> None:
     (path,) = (path for path in WORKFLOWS if path.stem == "test")
     # YAML 1.1 takes the key for a truth value unless it is quoted.
     assert {"pull_request", "schedule"} <= set(workflow(path)["on"])
-    assert {"lint", "unit", "vm"} <= LANES
-    assert made_by(path) >= LANES
+    assert {"lint", "unit", "vm"} <= CHECKS
+    assert made_by(path) >= CHECKS
 
 
 def test_every_session_of_nox_that_calls_make_names_a_target_that_there_is() -> None:
@@ -88,15 +87,24 @@ def test_every_session_of_nox_that_calls_make_names_a_target_that_there_is() -> 
     assert [target for target in named if target not in TARGETS] == []
 
 
-@pytest.mark.parametrize("target", ["integration", "vm"])
-def test_a_target_by_itself_leaves_out_nothing_and_make_test_what_is_thorough(target: str) -> None:
-    def selected(**variables: str) -> str:
-        usual = {name: value for name, value in os.environ.items() if name != "PYTEST_SELECT"}
-        command = ["make", "--just-print", target]
-        said = subprocess.run(command, cwd=ROOT, env=usual | variables, capture_output=True, text=True, check=True)
-        (found,) = re.findall(r"pytest -m '(.*?)'", said.stdout)
-        return found
+def printed(*arguments: str) -> str:
+    """What make would do, whatever the make was told that runs these tests."""
+    environment = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MFLAGS", "TIER")}
+    command = ["make", "--just-print", *arguments]
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True).stdout
 
-    (left_out,) = re.findall(r"^test: export PYTEST_SELECT = (.*)$", MAKEFILE, re.MULTILINE)
-    assert selected() == ""
-    assert selected(PYTEST_SELECT=left_out) == left_out == "not thorough"
+
+@pytest.mark.parametrize("target", ["integration", "vm"])
+@pytest.mark.parametrize(("tier", "left_out"), [("", []), ("all", []), ("quick", ["not thorough"])])
+def test_only_the_quick_tier_leaves_something_out(target: str, tier: str, left_out: list[str]) -> None:
+    said = printed(target, f"TIER={tier}")
+    assert re.findall(r"pytest -m '(.*?)'", said) == left_out
+
+
+@pytest.mark.parametrize(("target", "tier"), [("test", "quick"), ("test-all", "all")])
+def test_each_tier_is_a_target(target: str, tier: str) -> None:
+    # Make runs a recursive make even if it is only to print; that one is to print, too.
+    said = printed(target)
+    assert f"TIER={tier} " in said
+    assert ("-m 'not thorough'" in said) is (tier == "quick")
+    assert f"molecule {tier}" in said

@@ -21,7 +21,7 @@ from ansible_collections.qemu.guest_agent.tests.support.stock_agent import Stock
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-PATIENT = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+PATIENT = settings(suppress_health_check=list(HealthCheck))
 SYNC = b'{"execute": "guest-sync-delimited", "arguments": {"id": 7}}'
 PING = b'{"execute": "guest-ping"}'
 

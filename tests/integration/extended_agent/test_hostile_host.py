@@ -28,6 +28,7 @@ from ansible_collections.qemu.guest_agent.tests.support.agent_client import Clie
 from ansible_collections.qemu.guest_agent.tests.support.extended_agent import ExtendedAgent, package_parent
 from ansible_collections.qemu.guest_agent.tests.support.fake_agent import SocketServer, listen_unix
 from ansible_collections.qemu.guest_agent.tests.support.stock_agent import StockAgent
+from ansible_collections.qemu.guest_agent.tests.support.tiers import quick
 
 QUICK = {"slow_seconds": 0.1, "alive_seconds": 0.4, "reply_seconds": 1.0, "start_seconds": 0.3}
 # At its most the agent holds a request of 16 MiB and what it takes to read it, or one reply of 64 MiB.
@@ -355,8 +356,8 @@ def beside_a_stock_agent() -> Iterator[ExtendedAgent]:
         yield agent
 
 
-@pytest.mark.parametrize("reads", [True, False], ids=["reading", "not reading"])
-@pytest.mark.parametrize("what", FLOODS)
+@pytest.mark.parametrize("reads", quick([True, False], [True]), ids=["reading", "not reading"])
+@pytest.mark.parametrize("what", quick(FLOODS, ["0xFF", "opening brackets", "ids as long as can be"]))
 def test_a_flood_takes_little_memory_and_the_next_client_is_served(
     beside_a_stock_agent: ExtendedAgent, what: str, reads: bool
 ) -> None:
@@ -439,7 +440,7 @@ class Flooding:
             self.is_at_it.set()
 
 
-@pytest.mark.parametrize("what", STOCK_FLOODS)
+@pytest.mark.parametrize("what", quick(STOCK_FLOODS, ["a line without an end"]))
 def test_a_stock_agent_that_floods_takes_bounded_memory_and_the_time_commands_live(private: Path, what: str) -> None:
     with (
         Flooding(private, STOCK_FLOODS[what]) as stock,

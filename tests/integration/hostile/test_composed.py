@@ -81,9 +81,9 @@ def script_of(honest: int, hostile: Sequence[Play], goes_on: bool) -> Callable[[
 
 
 @settings(
-    max_examples=150,
+    # Each of them is a run of a module.
+    max_examples=settings.default.max_examples // 3,
     derandomize=True,
-    deadline=None,
     database=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )

@@ -29,7 +29,7 @@ from tests.support.chosen import chosen
 
 _AT_ONCE = 6
 # About one in so many is not thorough.
-_ONE_IN = {UNIX: 2, LIBVIRT: 4, **dict.fromkeys(OTHER_STREAMS, 8)}
+_ONE_IN = {UNIX: 12, LIBVIRT: 24, **dict.fromkeys(OTHER_STREAMS, 48)}
 
 Played = Future[tuple[Guest, Verdict]]
 

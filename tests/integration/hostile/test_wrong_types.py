@@ -86,7 +86,7 @@ _READ_BY_NOBODY = {"guest-get-devices"}
 
 # libvirt syncs by itself, and by another command.
 _PAIRS = [
-    (channel, command)
+    pytest.param(channel, command, marks=pytest.mark.thorough if channel in OTHER_STREAMS else ())
     for channel in _EVERY_NTH
     for command in READERS
     if (channel, command) != (LIBVIRT, "guest-sync-delimited")

@@ -23,6 +23,7 @@ def test_a_kept_input_finds_no_defect(target: str, name: str) -> None:
     TARGETS[target](corpus.inputs(target)[name])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", TARGETS)
 def test_hypothesis_can_drive_it(target: str) -> None:
     done = engines.by_hypothesis(target, 0.2)

@@ -88,6 +88,7 @@ def test_results_that_are_none_are_refused_in_a_sentence(name: str, results: obj
         FILTERS[name](results)
 
 
+@pytest.mark.slow
 def test_in_a_play_nothing_that_a_guest_sends_becomes_a_template(tmp_path: Path) -> None:
     """Through this environment's own ansible-core: results as they were registered, kept as facts, written to files."""
     (tmp_path / "fleet.json").write_text(json.dumps(FLEET))

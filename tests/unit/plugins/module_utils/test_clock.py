@@ -21,7 +21,7 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils.clock import (
 )
 from ansible_collections.qemu.guest_agent.plugins.module_utils.errors import RemoteProtocolError
 from ansible_collections.qemu.guest_agent.plugins.module_utils.wire import Returned
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.blocking import blocking
@@ -81,7 +81,6 @@ def aged(line: TimeLine, reading: Reading) -> int:
 
 
 class TestTheIntervalHoldsTheTruth:
-    @settings(deadline=None, max_examples=400)
     @given(ways, offsets, drifts_ppb, claimed_and_true_resolution)
     def test_for_any_delays_offset_drift_and_resolution(
         self, journeys: list[Way], offset_ns: int, drift_ppb: int, resolutions: tuple[int, int]
@@ -95,7 +94,6 @@ class TestTheIntervalHoldsTheTruth:
         assert not measurement.coarse
         assert measurement.exchanges == len(journeys)
 
-    @settings(deadline=None, max_examples=200)
     @given(ways, offsets, drifts_ppb, claimed_and_true_resolution)
     def test_and_is_no_wider_than_any_one_exchange_explains(
         self, journeys: list[Way], offset_ns: int, drift_ppb: int, resolutions: tuple[int, int]
@@ -108,7 +106,6 @@ class TestTheIntervalHoldsTheTruth:
             explained_ns = (reading.round_trip_ns + measurement.resolution_ns + 1) // 2 + aged(line, reading)
             assert measurement.interval.half_width <= explained_ns
 
-    @settings(deadline=None, max_examples=200)
     @given(ways, offsets, drifts_ppb)
     def test_the_intersection_is_never_wider_than_the_best_aged_interval(
         self, journeys: list[Way], offset_ns: int, drift_ppb: int
@@ -118,7 +115,6 @@ class TestTheIntervalHoldsTheTruth:
         best = min(reading.interval.widened(aged(line, reading)).half_width for reading in readings)
         assert intersection(readings).half_width <= best
 
-    @settings(deadline=None, max_examples=300)
     @given(
         st.integers(0, TICK_NS),
         st.lists(st.tuples(st.integers(0, 3 * TICK_NS), durations, durations, durations), min_size=2, max_size=60),
@@ -200,7 +196,6 @@ class TestParts:
 class TestTheLikelyOffset:
     """A guess where in the interval the offset is; a step goes by it, and what is reported does not."""
 
-    @settings(deadline=None)
     @given(ways, offsets)
     def test_it_never_leaves_the_interval(self, journeys: list[Way], offset_ns: int) -> None:
         line = TimeLine()
@@ -221,7 +216,6 @@ class TestTheLikelyOffset:
 
 
 class TestWays:
-    @settings(deadline=None)
     @given(st.integers(0, 10 * MILLISECOND), st.integers(0, 10 * MILLISECOND), offsets)
     def test_one_way_is_the_way_there_as_far_as_can_be_told(
         self, forward_ns: int, backward_ns: int, offset_ns: int
@@ -250,7 +244,6 @@ class TestWhatALyingGuestMakesOfIt:
 
     times = st.integers(0, 2**63 - 1)
 
-    @settings(deadline=None, max_examples=300)
     @given(
         st.lists(st.tuples(durations, durations, times, times), min_size=1, max_size=20),
         st.sampled_from([1, 1_000]),

@@ -445,6 +445,7 @@ async def linger(_agent: GuestAgent) -> Outcome:
 
 
 class TestTheDeadline:
+    @pytest.mark.slow
     def test_what_is_done_by_then_stands(self) -> None:
         slow = FakeChannel()
 
@@ -692,6 +693,7 @@ def silent_run(silent_hypervisor: FakeHypervisor) -> Watched:  # noqa: ARG001  #
     return watched
 
 
+@pytest.mark.slow
 class TestSilentDomains:
     """A hypervisor of which every tenth guest's agent hangs. These tests look at one run, which takes a while."""
 
@@ -750,6 +752,7 @@ class TestThroughLibvirt:
         watched.attend(["*"], Attendance(3.0))
         assert len(watched.of("done")) == GUESTS
 
+    @pytest.mark.slow
     def test_a_daemon_that_stays_away_costs_those_that_were_not_done(
         self, fake: FakeHypervisor, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -800,6 +803,7 @@ class TestThroughLibvirt:
                 ("skipped", "not_found"),
             ]
 
+    @pytest.mark.slow
     def test_calls_that_hang_are_left_behind_at_the_deadline(self, fake: FakeHypervisor) -> None:
         silent = {each.name for each in fake.definitions[:: GUESTS // 4]}
         for each in fake.definitions:

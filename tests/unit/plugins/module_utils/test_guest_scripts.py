@@ -18,6 +18,8 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils import guest_scri
 
 from tests.support.until import until
 
+pytestmark = pytest.mark.slow
+
 SHELLS = [
     shell
     for shell in (["dash"], ["bash", "--posix"], ["bash"], ["busybox", "sh"], ["ksh"], ["zsh", "--emulate", "sh"])

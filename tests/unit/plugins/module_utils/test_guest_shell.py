@@ -38,6 +38,8 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils.wire import Reply
 from tests.support.this_machine import LIMITS, Fault, ThisMachine, frozen, lost, returning, undelivered
 from tests.support.until import until
 
+pytestmark = pytest.mark.slow
+
 Faults = Mapping[Any, Fault]
 BRIEF = 0.3  # s; limits that are meant to be reached
 
@@ -211,8 +213,8 @@ class TestWhatIsKeptInTheGuest:
         waiting.run(shell.clean())
         assert len(machine.requests) == asked
 
-    def test_has_to_have_a_place(self, tmp_path: Path) -> None:
-        shell = GuestShell(ThisMachine().agent(), "/bin/sh", (str(tmp_path / "none"), "/nonesuch"), LIMITS)
+    def test_has_to_have_a_place(self) -> None:
+        shell = GuestShell(ThisMachine().agent(), "/bin/sh", ("/none", "/nonesuch"), LIMITS)
         with pytest.raises(NoPlaceError, match="/nonesuch"):
             waiting.run(shell.run("echo"))
 

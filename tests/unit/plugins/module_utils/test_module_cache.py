@@ -20,6 +20,8 @@ from typing import NamedTuple
 import pytest
 from ansible_collections.qemu.guest_agent.plugins.module_utils.module_cache import MOST_KEPT, with_cache
 
+pytestmark = pytest.mark.slow
+
 PYTHON = "/usr/bin/python3"
 
 # It tells what a module can see of how it was started, and ends in several ways.

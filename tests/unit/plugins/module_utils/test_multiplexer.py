@@ -251,6 +251,7 @@ class TestConcurrency:
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
+    @pytest.mark.slow
     def test_more_silent_ones_than_descriptors_wait_for_their_turn(self) -> None:
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         in_use = len(os.listdir("/proc/self/fd"))

@@ -61,7 +61,7 @@ def test_a_manager_that_reads_nothing_holds_nobody_up(
     ("microseconds", "process", "expected"),
     [
         ("30000000", None, 15.0),
-        ("30000000", str(os.getpid()), 15.0),
+        pytest.param("30000000", str(os.getpid()), 15.0, id="this process"),
         ("30000000", "1", None),  # it is for another process
         ("0", None, None),
         ("", None, None),

@@ -209,6 +209,7 @@ class TestDefinitionsLeftBehind:
 
 
 class TestSilentGuests:
+    @pytest.mark.slow
     def test_more_of_them_than_may_be_asked_at_once_cost_one_time_limit(self, fake: HypervisorsByUri) -> None:
         names = [f"web{number}" for number in range(200)]
         silent = set(names[::10])

@@ -37,7 +37,7 @@ KIB = 1024
 
 DEFAULT = Limits()
 # A slow machine is no reason to fail.
-PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+PATIENT = settings(suppress_health_check=[HealthCheck.too_slow])
 
 
 # How an event reads in these tests: a message is its bytes, 0xFF the count of what it dropped, the rest a sentence.
@@ -555,6 +555,7 @@ def test_memory_is_bounded_by_the_limit_and_not_by_the_peer(first: bytes, then: 
     assert peak_memory(work) < 2 * (256 * KIB + len(chunk)) + 128 * KIB
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "raw",
     [

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.qemu.guest_agent.plugins.plugin_utils.fleet_report import render, text_summary, totals
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 SECOND_NS = 10**9
@@ -362,7 +362,6 @@ fleets = st.lists(
 
 
 @given(fleets, st.booleans(), st.none() | st.integers(0, 10**18))
-@settings(deadline=None, max_examples=50)
 def test_whatever_comes_there_is_a_page(fleet: list[Any], check_mode: bool, tolerance_ns: int | None) -> None:
     checked(render(fleet, title="t", made_at=0, tolerance_ns=tolerance_ns, check_mode=check_mode))
     assert all(line.isprintable() for line in text_summary(fleet))
@@ -401,6 +400,7 @@ def large_fleet(number: int) -> list[dict[str, Any]]:
     return [host(f"hv{index:03}.example.org", *guests[index::200]) for index in range(200)]
 
 
+@pytest.mark.slow
 def test_ten_thousand_guests_make_a_page_of_a_sane_size_in_seconds() -> None:
     fleet = large_fleet(10_000)
     begun = time.perf_counter()
@@ -411,6 +411,7 @@ def test_ten_thousand_guests_make_a_page_of_a_sane_size_in_seconds() -> None:
     assert checked(source).count("tr") > 10_000
 
 
+@pytest.mark.slow
 def test_ten_thousand_failures_make_a_page_of_a_sane_size() -> None:
     long = "no guest agent runs in this domain at qemu:///system, and the channel is not connected either, it seems"
     source = page(host("hv1", *(failed(f"web{number}", message=long) for number in range(10_000))))

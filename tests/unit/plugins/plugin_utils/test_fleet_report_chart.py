@@ -55,6 +55,7 @@ def test_a_tooltip_tells_name_status_and_figures() -> None:
     assert "<title>web0 on hv1\nto correct\n" in chart([guest(0, -(10**9))], CHECKING)
 
 
+@pytest.mark.slow
 def test_very_many_guests_are_a_few_bytes_each_and_columns_tell_their_names() -> None:
     few, many = chart(fleet(TOOLTIPS_UP_TO), SETTINGS), chart(fleet(10_000), SETTINGS)
     assert len(many) < 2 * len(few)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.qemu.guest_agent.plugins.plugin_utils.inert import inert
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=20)
@@ -57,7 +57,6 @@ def test_no_key_is_one_of_ansibles_own_json(key: str) -> None:
     assert inert({"a": [{key: "x"}]}) == {"a": [{r"\x5f" + key[1:]: "x"}]}
 
 
-@settings(deadline=None)
 @given(DATA)
 def test_all_else_is_as_it_was(value: object) -> None:
     assert not any(opening in text for text in texts(inert(value)) for opening in ("{{", "{%", "{#"))
@@ -65,7 +64,6 @@ def test_all_else_is_as_it_was(value: object) -> None:
         assert inert(value) == value
 
 
-@settings(deadline=None)
 @given(DATA)
 def test_once_is_enough(value: object) -> None:
     assert inert(inert(value)) == inert(value)

@@ -87,6 +87,7 @@ def test_a_client_that_resets_its_connection_makes_room_for_the_next(listening: 
         assert listening.ask(second, PING) == PONG
 
 
+@pytest.mark.slow
 def test_clients_that_come_and_go_leave_nothing_behind(listening: Listening) -> None:
     def come_and_go() -> None:
         for request in (PING, b'{"execute": "guest-', b"", b"[]"):

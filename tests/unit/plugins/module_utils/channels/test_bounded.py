@@ -22,6 +22,8 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils.waiting import De
 from tests.support.blocking import Blocking
 from tests.support.until import until
 
+pytestmark = pytest.mark.slow
+
 NAME = "worker under test"
 SHORT = 0.05  # s; the limits are tested with real threads
 SLACK = 4.0  # s; a busy machine may take this much longer, and what is not given up takes longer still

@@ -191,6 +191,7 @@ class TestThreads:
         time.sleep(SHORT)
         assert not line.are_stuck(SHORT)
 
+    @pytest.mark.slow
     def test_a_job_that_waits_behind_hanging_ones_of_its_lane_begins_as_soon_as_one_ends(
         self, line: Line, jobs: Jobs, caller: Blocking
     ) -> None:

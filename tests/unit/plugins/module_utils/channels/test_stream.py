@@ -237,6 +237,7 @@ def test_requests_carry_no_id_which_old_agents_refuse(tmp_path: Path) -> None:
         assert channel.call(PING, 5.0).reply == PONG
 
 
+@pytest.mark.slow
 def test_after_a_timeout_the_late_reply_is_dropped(tmp_path: Path) -> None:
     late = On("guest-get-time", Late(0.6), nth=0)
     with agent_and_channel(tmp_path, faults=(late,)) as (agent, channel):
@@ -288,6 +289,7 @@ STALLING: dict[str, tuple[tuple[Fault, ...], type[QgaError] | tuple[type[QgaErro
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", STALLING)
 def test_the_time_limit_is_for_the_whole_exchange(what: str, tmp_path: Path) -> None:
     faults, kind = STALLING[what]
@@ -365,6 +367,7 @@ def test_half_a_message_behind_a_reply_does_not_spoil_the_next_one(tmp_path: Pat
         assert len(agent.received(SYNC)) == 2
 
 
+@pytest.mark.slow
 def test_sync_and_request_share_one_time_limit(tmp_path: Path) -> None:
     faults = (On(SYNC, Late(0.5)), On("guest-ping", Late(0.5)))
     with agent_and_channel(tmp_path, faults=faults) as (_agent, channel):
@@ -373,6 +376,7 @@ def test_sync_and_request_share_one_time_limit(tmp_path: Path) -> None:
         assert time.monotonic() - started >= 0.7
 
 
+@pytest.mark.slow
 def test_a_reply_without_end_breaks_the_limit_on_its_size(tmp_path: Path) -> None:
     with agent_and_channel(tmp_path, faults=(On("guest-ping", Instead(ENDLESS_STRING)),)) as (_agent, channel):
         channel._limits = wire.Limits(size=100_000)
@@ -380,6 +384,7 @@ def test_a_reply_without_end_breaks_the_limit_on_its_size(tmp_path: Path) -> Non
     assert "longer than 100000 bytes" in error.message
 
 
+@pytest.mark.slow
 def test_a_peer_that_does_not_read_is_given_up(tmp_path: Path) -> None:
     stuck = (On("guest-get-time", Late(60.0)),)
     with agent_and_channel(tmp_path, faults=stuck) as (_agent, channel):
@@ -631,6 +636,7 @@ CONNECT_ERRORS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "kind", "hint"), CONNECT_ERRORS)
 def test_what_the_kernel_says_while_connecting_is_told(
     number: int, kind: type[QgaError], hint: str, monkeypatch: pytest.MonkeyPatch
@@ -645,6 +651,7 @@ def test_what_the_kernel_says_while_connecting_is_told(
     assert hint in error.hint
 
 
+@pytest.mark.slow
 def test_a_full_queue_of_clients_is_unresponsive(tmp_path: Path) -> None:
     # The kernel takes one client more than the backlog says.
     path = tmp_path / "busy.sock"
@@ -674,6 +681,7 @@ def test_room_in_a_full_queue_of_clients_is_waited_for(tmp_path: Path) -> None:
         serving.join()
 
 
+@pytest.mark.slow
 def test_a_second_client_is_told_that_nobody_answers(tmp_path: Path) -> None:
     with agent_and_channel(tmp_path) as (_agent, channel):
         channel.call(PING, 5.0)
