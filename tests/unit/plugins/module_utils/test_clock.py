@@ -367,6 +367,13 @@ class TestMeasuring:
         with pytest.raises(RemoteProtocolError, match="before it was received"):
             measure(reader(GuestAgent(guest, 5.0)), 1)
 
+    def test_a_reply_may_leave_in_the_nanosecond_in_which_its_request_came(self, line: TimeLine) -> None:
+        guest = SimulatedGuest(line, commands=EXTENDED_COMMANDS)
+        guest.handlers["guest-get-clock"] = lambda _arguments: Returned(
+            {"received": line.now_ns, "transmitted": line.now_ns}
+        )
+        assert measure(reader(GuestAgent(guest, 5.0)), 1).interval.width >= 0
+
     @pytest.mark.parametrize(("earlier", "later"), [(1, 1), (0, 10**15), (10**18, 0)])
     def test_an_agent_that_worked_for_longer_than_it_was_asked_for_is_refused(
         self, line: TimeLine, earlier: int, later: int

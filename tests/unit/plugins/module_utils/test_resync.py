@@ -142,6 +142,25 @@ class TestDeciding:
         assert asked[:until_step].count("guest-get-time") == 4 + 64
         assert report.changed is stepped
 
+    def test_an_offset_of_exactly_the_tolerance_is_left_alone(self, line: TimeLine) -> None:
+        began_ns = line.now_ns
+
+        def found(tolerance_ns: int) -> Any:
+            # Each time the same guest at the same time, so that the same offset is found.
+            line.now_ns = began_ns
+            return run(stock(line, 100 * MILLISECOND), tolerance_ns=tolerance_ns, dry_run=True)
+
+        exactly_ns = found(100 * MILLISECOND).before.ns
+        at, below = found(exactly_ns), found(exactly_ns - 1)
+        assert at.before.ns == below.before.ns == exactly_ns
+        assert (at.within_tolerance, below.within_tolerance) == (True, False)
+
+    def test_intervals_that_touch_have_an_offset_in_common(self) -> None:
+        assert module._overlap(Interval(0, 5), Interval(5, 9))
+        assert module._overlap(Interval(5, 9), Interval(0, 5))
+        assert not module._overlap(Interval(0, 5), Interval(6, 9))
+        assert not module._overlap(Interval(6, 9), Interval(0, 5))
+
     def test_how_certain_an_interval_is(self) -> None:
         assert is_certainly_within(Interval(-10, 10), 10)
         assert not is_certainly_within(Interval(-11, 10), 10)

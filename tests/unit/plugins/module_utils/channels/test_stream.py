@@ -327,7 +327,12 @@ def test_a_peer_that_is_never_out_of_bytes_stretches_no_time_limit(monkeypatch: 
 
 
 @pytest.mark.parametrize(
-    "flood", [b"\xff" * 4096, b"\x00" * 4096, b"}" * 4096, b"{}" * 2048, b'{"return": {}}\n' * 256, b"1 " * 2048]
+    "flood",
+    [
+        *(b"\xff" * 4096, b"\x00" * 4096, b"}" * 4096, b"{}" * 2048, b'{"return": {}}\n' * 256, b"1 " * 2048),
+        # No message ever comes of these: only their number ends it.
+        b" " * 65536,
+    ],
 )
 def test_a_peer_that_floods_is_given_up_long_before_the_time_limit(flood: bytes, tmp_path: Path) -> None:
     with agent_and_channel(tmp_path, faults=(On(SYNC, Instead((Forever(flood),))),)) as (_agent, channel):

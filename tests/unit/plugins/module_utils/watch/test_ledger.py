@@ -165,6 +165,10 @@ class TestWhatHappensToAGuest:
         assert play.go(RESET) == [NotNeeded(WEB, causes.RESET)]
         assert play.go(RESET) == [NotNeeded(WEB, causes.RESET)]
 
+    @pytest.mark.parametrize(("later_ms", "said"), [(1_999, 1), (2_000, 2)])
+    def test_a_reset_two_seconds_after_another_is_a_second_one(self, play: Play, later_ms: int, said: int) -> None:
+        assert play.go([(0, "reset"), (later_ms, "reset")]) == [NotNeeded(WEB, causes.RESET)] * said
+
     def test_events_that_libvirt_may_have_some_day_are_no_cause(self, play: Play) -> None:
         assert play.go([(0, (event, 99)) for event in (0, 1, 2, 6, 9, 77)]) == []
 
