@@ -502,4 +502,4 @@ class TestAReportInNoKnownWay:
     def test_is_no_success(self, place: Made, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(guest_scripts, "RUN", 'echo "qga-report $3 $2 ' + words + '"')
         with pytest.raises((RemoteProtocolError, ResultLostError, CommandFailedError)):
-            place(patience=BRIEF).run("echo")
+            place().run("echo")
