@@ -51,6 +51,8 @@ test: TIER := quick
 test: ## every capability once, and every check: a quarter of an hour on two processors
 test-all: TIER := all
 test-all: ## the same, and all that repeats itself: an hour
+# What the longest ones need is made before: make would begin all others while it is being made.
+test-all: $(older_cores:%=.venvs/core-%/.ready)
 test test-all: .venv/.ready guest-packages
 	@$(MAKE) TIER=$(TIER) PACKAGES=checked --no-print-directory --keep-going --jobs=$(at_once) --output-sync=target checks
 
