@@ -42,6 +42,7 @@ pytestmark = pytest.mark.slow
 
 Faults = Mapping[Any, Fault]
 BRIEF = 0.3  # s; limits that are meant to be reached
+BEGUN = 3.0  # s; such a limit, by which the command has begun however busy the machine is
 
 
 class Place:
@@ -50,9 +51,10 @@ class Place:
     def __init__(self, directory: Path, faults: Faults, limits: Limits, is_made: bool = True) -> None:
         self.directory = directory
         self.machine = ThisMachine()
-        self.shell = GuestShell(self.machine.agent(), "/bin/sh", ("/nonesuch", str(directory)), limits)
+        self.shell = GuestShell(self.machine.agent(), "/bin/sh", ("/nonesuch", str(directory)), LIMITS)
         if is_made:
             waiting.run(self.shell._prepare())
+        self.shell.limits = limits
         self.machine.requests.clear()
         self.machine.faults.update(faults)
 
@@ -241,8 +243,8 @@ class TestTooMuchOutput:
 
 class TestACommandThatNeverEnds:
     def test_is_ended_with_all_that_it_began(self, place: Made, tmp_path: Path) -> None:
-        at_once = place(exec_timeout=BRIEF)
-        with pytest.raises(CommandTimeoutError, match=r"0\.3 s"):
+        at_once = place(exec_timeout=BEGUN)
+        with pytest.raises(CommandTimeoutError, match="3 s"):
             at_once.run(f"sh -c 'echo $$ >{tmp_path}/child; exec sleep 1000' & wait")
         child = int((tmp_path / "child").read_text())
         until(lambda: is_gone(child), "what the command has begun lives on")
@@ -250,7 +252,7 @@ class TestACommandThatNeverEnds:
 
     def test_is_ended_even_if_it_does_not_want_to(self, place: Made, tmp_path: Path) -> None:
         with pytest.raises(CommandTimeoutError):
-            place(exec_timeout=BRIEF).run(f"trap '' TERM; echo $$ >{tmp_path}/child; while :; do sleep 0.05; done")
+            place(exec_timeout=BEGUN).run(f"trap '' TERM; echo $$ >{tmp_path}/child; while :; do sleep 0.05; done")
         until(lambda: is_gone(int((tmp_path / "child").read_text())), "what the command has begun lives on")
 
     def test_is_ended_when_the_task_is_given_up(self, place: Made, tmp_path: Path) -> None:
