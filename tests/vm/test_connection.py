@@ -192,7 +192,7 @@ def test_a_reboot(guest: Guest, run: Run) -> None:
             *raw("true"),
         ]
     )
-    assert done.status == 0, done.output
+    assert done.status == 0, f"{done.output}\nThe end of its console:\n{guest.console.tail()}"
     assert guest.sh("cat /proc/sys/kernel/random/boot_id") != before
 
 
