@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What every test needs: the collection, importable wherever the clone lies, and how hard hypothesis tries."""
+"""The collection, importable for every test wherever the clone lies, and how hard hypothesis tries."""
 
 from __future__ import annotations
 

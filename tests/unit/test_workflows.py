@@ -88,7 +88,7 @@ def test_every_session_of_nox_that_calls_make_names_a_target_that_there_is() -> 
 
 
 def printed(*arguments: str) -> str:
-    """What make would do, whatever the make was told that runs these tests."""
+    """Return what make would run, without the options of the make that runs these tests."""
     environment = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MFLAGS", "TIER")}
     command = ["make", "--just-print", *arguments]
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True).stdout

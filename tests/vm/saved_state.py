@@ -65,7 +65,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class GuestKind:
-    """What distinguishes test guests from each other, but for their names."""
+    """All that distinguishes test guests from each other, except for their names."""
 
     release: str = DEFAULT_RELEASE
     kind: str = DEFAULT_KIND

@@ -30,7 +30,7 @@ flags\t\t: fpu vme {flags}
 
 @dataclasses.dataclass
 class Connection:
-    """What the key asks libvirt for."""
+    """A connection as far as the key uses one."""
 
     version: int = 9_000_000
     models: str = "<secmodel><model>dac</model></secmodel>"
