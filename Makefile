@@ -16,8 +16,7 @@ quick := $(filter quick,$(TIER))
 oldest_core := 2.17
 older_cores := $(oldest_core) $(if $(quick),,2.18)
 select := $(if $(quick),-m 'not thorough')
-# More examples than a person waits for.
-export HYPOTHESIS_PROFILE := $(if $(filter all,$(TIER)),thorough,quick)
+export HYPOTHESIS_PROFILE := $(if $(quick),quick,thorough)
 
 .PHONY: help
 help: ## this list
@@ -57,6 +56,11 @@ test test-all: .venv/.ready guest-packages
 	@$(MAKE) TIER=$(TIER) PACKAGES=checked --no-print-directory --keep-going --jobs=$(at_once) --output-sync=target checks
 
 checks: $(checks)
+
+# By themselves they are for somebody who waits.
+ifeq ($(TIER),)
+unit unit-%: export HYPOTHESIS_PROFILE := quick
+endif
 
 unit: .venv/.ready ## unit tests with branch coverage, ansible-core 2.19: the first thing to run after a change
 	$(venv)/pytest -n auto -m 'not slow' --timeout 60 tests/unit --cov --cov-report=term

@@ -187,7 +187,7 @@ def _await_end(daemon: Daemon) -> None:
 
 
 def process() -> int | None:
-    """Return the process of libvirtd, whoever started it."""
+    """Return the process of libvirtd: ours, or else the machine's."""
     ours = [daemon.pid for daemon in _recorded() if daemon.runs() and daemon.name == "libvirtd"]
     return ours[0] if ours else _pid_from(Path("/run/libvirtd.pid"))
 
