@@ -18,6 +18,7 @@ from .agent import GuestAgent
 from .errors import (
     CommandDisabledError,
     CommandError,
+    CommandFailedError,
     ExchangeTimeoutError,
     FrozenError,
     HypervisorUnavailableError,
@@ -395,10 +396,19 @@ class GuestShell:
         if not stream:
             return b""
         patience = Deadline(self.limits.patience)
+        refusal: CommandFailedError | None = None
         while True:
             try:
+                if refusal is not None and (await self._look(number)).state != "done":
+                    self._directory = None  # it may be gone as well
+                    raise _unknown(refusal)
                 path, limit = f"{self._directory}/{number}.{stream}", self.limits.output
                 return await read_whole(self.agent, path, limit, self.limits.reply)
+            except CommandFailedError as error:
+                # An agent that was started anew knows no file that was open before; a guest, none at all.
+                if refusal is not None:
+                    raise
+                refusal = error
             except FileTooLongError as error:
                 raise OutputTooLongError(f"the command wrote more than {limit} bytes, and was ended there") from error
             except _PASSING:

@@ -95,8 +95,11 @@ class ThisMachine(Channel):
         return Counter(name for name, _arguments in self.requests)[command]
 
     def forget(self) -> None:
-        """As an agent that is started anew: the programs run on, and it knows none of them."""
+        """As an agent that is started anew: the programs run on, and it knows none of them, and no open file."""
         self._processes.clear()
+        for file in self._files.values():
+            file.close()
+        self._files.clear()
 
     def end_all(self) -> None:
         """As systemd does with an agent's service: with it go the programs that it started."""

@@ -35,7 +35,7 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils.exec_errors impor
 from ansible_collections.qemu.guest_agent.plugins.module_utils.guest_shell import Dialogue, Finished, GuestShell, Limits
 from ansible_collections.qemu.guest_agent.plugins.module_utils.wire import Reply
 
-from tests.support.this_machine import LIMITS, Fault, ThisMachine, frozen, lost, returning, undelivered
+from tests.support.this_machine import LIMITS, Fault, ThisMachine, frozen, lost, refused, returning, undelivered
 from tests.support.until import until
 
 pytestmark = pytest.mark.slow
@@ -301,6 +301,11 @@ class TestAReplyThatGetsLost:
     def test_while_the_output_is_read_does_not_lose_it(self, place: Made, command: str) -> None:
         assert place({(command, 0): lost}).run("echo out").output == b"out\n"
 
+    def test_while_the_output_is_read_is_not_a_refusal_to_read_it(self, place: Made) -> None:
+        at_once = place({("guest-file-open", None): refused("too many open files")})
+        with pytest.raises(CommandFailedError, match="too many open files"):
+            at_once.run("echo out")
+
     def test_while_the_output_is_read_may_be_the_last(self, place: Made) -> None:
         with pytest.raises(NotConnectedError):
             place({("guest-file-open", None): undelivered}, patience=BRIEF).run("echo out")
@@ -354,6 +359,12 @@ class TestAnAgentThatIsStartedAnew:
         at_once.machine.faults[("guest-exec-status", 1)] = lambda perform: (at_once.machine.forget(), perform())[1]
         assert at_once.run("sleep 0.2; echo out; exit 5") == Finished(5, b"out\n", b"")
 
+    @pytest.mark.parametrize("command", ["guest-file-read", "guest-file-close"])
+    def test_while_the_output_is_read_loses_nothing(self, place: Made, command: str) -> None:
+        at_once = place()
+        at_once.machine.faults[(command, 0)] = lambda perform: (at_once.machine.forget(), perform())[1]
+        assert at_once.run("echo out; echo err >&2; exit 5") == Finished(5, b"out\n", b"err\n")
+
     def test_and_takes_the_command_with_it_is_told_as_that(self, place: Made) -> None:
         at_once = place()
 
@@ -380,6 +391,21 @@ class TestAGuestThatIsNotTheSameAnyMore:
         at_once.machine.faults[("guest-exec-status", 1)] = restore
         with pytest.raises(ResultLostError, match="started anew or restored"):
             at_once.run("sleep 0.5; echo out")
+
+    @pytest.mark.parametrize("stream", [0, 1])
+    def test_has_nothing_of_what_a_command_wrote_that_had_ended(self, place: Made, stream: int) -> None:
+        at_once = place()
+
+        def start_anew(perform: Callable[[], Reply]) -> Reply:
+            at_once.machine.forget()
+            for path in at_once.kept():
+                shutil.rmtree(path)
+            return perform()
+
+        at_once.machine.faults[("guest-file-open", stream)] = start_anew
+        with pytest.raises(ResultLostError, match="started anew or restored"):
+            at_once.run("echo out; echo err >&2")
+        assert at_once.run("echo out").output == b"out\n"
 
     def test_may_have_another_program_of_the_same_number(self, place: Made) -> None:
         other = returning(lambda _value: {"exited": True, "exitcode": 0, "out-data": "b3V0Cg=="})
