@@ -25,7 +25,7 @@ from tests.support.core_targets import run_connection_target
 from tests.support.tiers import quick
 from tests.support.until import until
 from tests.vm.deployment import ROLE
-from tests.vm.guest import Guest
+from tests.vm.guest import BOOT_DEADLINE_S, Guest
 from tests.vm.session import restored_guest
 
 PYTHON = "/usr/bin/python3"
@@ -184,16 +184,13 @@ def test_ansibles_own_test_of_connection_plugins(guest: Guest, tmp_path: Path) -
     assert run_connection_target(hosts, tmp_path / "local", "/tmp/ansible-remote")  # noqa: S108  # the guest's
 
 
-def test_a_reboot(guest: Guest, run: Run) -> None:
-    before = guest.sh("cat /proc/sys/kernel/random/boot_id")
-    done = run(
-        [
-            {"name": "reboot", "ansible.builtin.reboot": {"reboot_timeout": 300, "reboot_command": "systemctl reboot"}},
-            *raw("true"),
-        ]
-    )
-    assert done.status == 0, f"{done.output}\nThe end of its console:\n{guest.console.tail()}"
-    assert guest.sh("cat /proc/sys/kernel/random/boot_id") != before
+def test_a_reboot(connection: libvirt.virConnect, tmp_path: Path) -> None:
+    reboot = {"reboot_timeout": int(BOOT_DEADLINE_S), "reboot_command": "systemctl reboot"}
+    with restored_guest(connection, "qga-rebooted") as guest:
+        before = guest.sh("cat /proc/sys/kernel/random/boot_id")
+        done = runner_for(guest, tmp_path)([{"name": "reboot", "ansible.builtin.reboot": reboot}, *raw("true")])
+        assert done.status == 0, f"{done.output}\nThe end of its console:\n{guest.console.tail()}"
+        assert guest.sh("cat /proc/sys/kernel/random/boot_id") != before
 
 
 # ------------------------------------------------------------------------------------------------------ what goes wrong
