@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
 import subprocess
 import sys
@@ -60,6 +61,8 @@ def by_atheris(target: str, seconds: float) -> Fuzzed:
                 *("-print_final_stats=1", "-rss_limit_mb=1024"),
             ],
             cwd=ROOT,
+            # libFuzzer ends the process without Python's leave, which so removes none of its temporary directories.
+            env={**os.environ, "TMPDIR": directory},
             capture_output=True,
             check=False,
         )

@@ -121,8 +121,10 @@ def place(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def _made(place: Path) -> None:
+def _made(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     place.mkdir()
+    # A module that is gone at once leaves what Ansible has unpacked of it.
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
 
 
 @pytest.fixture
