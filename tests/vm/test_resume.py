@@ -118,7 +118,7 @@ def test_a_guest_that_is_paused_while_its_agent_is_away_is_done_when_it_runs_aga
         guest.witness.wait(30.0)
         assert take(service, extended_guest, suspend_and_resume, "resumed").has(result="corrected")
         # Nothing in the guest answers now: the service says so when its patience ends.
-        line = service.wait_for("resync", since + 1, guest=guest.name, seconds=90.0)
+        line = service.wait_for("resync", since, count=2, guest=guest.name, seconds=90.0)
         assert line.has(cause="resumed", result="failed", error="not_connected"), line
     guest.wait_for_agent()
 
