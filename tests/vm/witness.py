@@ -190,5 +190,5 @@ class _Conversation:
     def _left(self) -> float:
         left = self._deadline - time.monotonic()
         if left <= 0:
-            raise VmError(f"The witness at {self._path} did not answer in time.")
+            raise VmError(f"The witness at {self._path} does not answer: timed out.")
         return left
