@@ -33,6 +33,9 @@ bench: .venv/.ready guest-packages ## measure it on a real guest; a table, and b
 
 # --- Checking it ---
 
+# Seconds after which a test is taken to hang, and ended: none takes as long, however busy the machine is.
+hangs := 600
+
 # Seconds of fuzzing, for all targets together.
 SECONDS ?= 16
 
@@ -63,22 +66,22 @@ unit unit-%: export HYPOTHESIS_PROFILE := quick
 endif
 
 unit: .venv/.ready ## unit tests with branch coverage, ansible-core 2.19: the first thing to run after a change
-	$(venv)/pytest -n auto -m 'not slow' --timeout 60 tests/unit --cov --cov-report=term
+	$(venv)/pytest -n auto -m 'not slow' --timeout $(hangs) tests/unit --cov --cov-report=term
 	@$(venv)/coverage report --fail-under=100 $(covered:%=plugins/module_utils/%) || \
 	    { echo "Every line and branch of $(covered) has to be tested." >&2; exit 1; }
 
 # They wait for most of their time.
 unit-slow: .venv/.ready ## unit tests that start programs, or wait for a real clock
-	$(venv)/pytest -n 4 -m slow --timeout 60 tests/unit
+	$(venv)/pytest -n 4 -m slow --timeout $(hangs) tests/unit
 
 unit-all: unit unit-slow $(older_cores:%=unit-%) ## all of them, and with every older ansible-core
 
 unit-%: .venvs/core-%/.ready
-	.venvs/core-$*/bin/pytest -q -n auto --timeout 60 tests/unit
+	.venvs/core-$*/bin/pytest -q -n auto --timeout $(hangs) tests/unit
 
 # What imports Ansible; all else is the same on every core.
 unit-on-%: .venvs/core-%/.ready
-	.venvs/core-$*/bin/pytest -q --timeout 60 tests/unit/plugins/filter tests/unit/plugins/plugin_utils \
+	.venvs/core-$*/bin/pytest -q --timeout $(hangs) tests/unit/plugins/filter tests/unit/plugins/plugin_utils \
 	    tests/unit/plugins/connection tests/unit/plugins/inventory tests/unit/plugins/modules \
 	    tests/unit/plugins/module_utils/test_module.py tests/unit/plugins/module_utils/test_module_fleet.py
 
@@ -86,14 +89,14 @@ unit-on-%: .venvs/core-%/.ready
 # Left out: what needs Ansible, and what runs on controllers only, whose Python is 3.11 or newer.
 unit-on-targets: .venvs/targets/.ready
 	PYTHONPYCACHEPREFIX=build/pycache .venvs/targets/bin/python -m compileall -q -f plugins/module_utils plugins/modules roles
-	.venvs/targets/bin/pytest -q -n auto --timeout 120 tests/unit/plugins/module_utils tests/unit/roles \
+	.venvs/targets/bin/pytest -q -n auto --timeout $(hangs) tests/unit/plugins/module_utils tests/unit/roles \
 	    $(addprefix --ignore=tests/unit/,$(addsuffix .py,$(only_on_controllers)))
 
 only_on_controllers := roles/resync_on_resume/test_templates \
     $(addprefix plugins/module_utils/test_,module module_fleet addresses module_cache survey)
 
 integration: .venv/.ready $(if $(quick),,$(older_cores:%=.venvs/core-%/.ready)) guest-packages ## every channel against stock agents and fakes, no guest
-	$(venv)/pytest $(select) --timeout 120 --durations 20 --durations-min 5 tests/integration
+	$(venv)/pytest $(select) --timeout $(hangs) --durations 20 --durations-min 5 tests/integration
 
 vm: .venv/.ready guest-packages ## real guests: save, suspend, revert, each corrected and checked
 	tests/setup/with-guests $(venv)/pytest $(select) --durations 20 --durations-min 5 tests/vm
@@ -145,7 +148,7 @@ release := .venvs/release/bin
 
 .PHONY: release-check release-lint importer nox changelog
 release-check: .venv/.ready $(if $(quick),,release-lint importer) ## the changelog, Galaxy's importer, the tarball's contents, execution environments
-	$(venv)/pytest $(select) --timeout 300 tests/release
+	$(venv)/pytest $(select) --timeout $(hangs) tests/release
 
 release-lint: .venvs/release/.ready ## the changelog's fragments, and the workflows of GitHub
 	@$(release)/antsibull-changelog lint

@@ -165,7 +165,8 @@ def test_becoming_root_from_another_user_with_a_password(guest: Guest, run: Run)
             "become_method": "su",
         },
     ]
-    done = run(tasks)
+    # su is one more program to start, which takes an emulated guest on a busy machine longer than usual patience.
+    done = run(tasks, ansible_qga_become_success_timeout=60)
     assert done.status == 0, done.output
     assert done.result("who")["stdout"] == "root"
     assert done.result("by a file")["stdout"] == "root"
