@@ -98,7 +98,7 @@ only_on_controllers := roles/resync_on_resume/test_templates \
 integration: .venv/.ready $(if $(quick),,$(older_cores:%=.venvs/core-%/.ready)) guest-packages ## every channel against stock agents and fakes, no guest
 	$(venv)/pytest $(select) --timeout $(hangs) --durations 20 --durations-min 5 tests/integration
 
-vm: .venv/.ready guest-packages ## real guests: save, suspend, revert, each corrected and checked
+vm: .venv/.ready $(if $(quick),,$(older_cores:%=.venvs/core-%/.ready)) guest-packages ## real guests: save, suspend, revert, each corrected and checked
 	tests/setup/with-guests $(venv)/pytest $(select) --durations 20 --durations-min 5 tests/vm
 
 molecule: .venv/.ready guest-packages ## the roles: extended_agent on guests of three Debian releases, resync_on_resume on one
