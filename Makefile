@@ -15,6 +15,8 @@ TIER ?=
 quick := $(filter quick,$(TIER))
 oldest_core := 2.17
 older_cores := $(oldest_core) $(if $(quick),,2.18)
+# For the targets whose tests run with each of them, except in the quick tier.
+older_environments := $(if $(quick),,$(older_cores:%=.venvs/core-%/.ready))
 select := $(if $(quick),-m 'not thorough')
 export HYPOTHESIS_PROFILE := $(if $(quick),quick,thorough)
 
@@ -54,7 +56,7 @@ test: ## every capability once, and every check: a quarter of an hour on two pro
 test-all: TIER := all
 test-all: ## the same, and all that repeats itself: an hour
 # What the longest ones need is made before: make would begin all others while it is being made.
-test-all: $(older_cores:%=.venvs/core-%/.ready)
+test-all: $(older_environments)
 test test-all: .venv/.ready guest-packages
 	@$(MAKE) TIER=$(TIER) PACKAGES=checked --no-print-directory --keep-going --jobs=$(at_once) --output-sync=target checks
 
@@ -95,10 +97,10 @@ unit-on-targets: .venvs/targets/.ready
 only_on_controllers := roles/resync_on_resume/test_templates \
     $(addprefix plugins/module_utils/test_,module module_fleet addresses module_cache survey)
 
-integration: .venv/.ready $(if $(quick),,$(older_cores:%=.venvs/core-%/.ready)) guest-packages ## every channel against stock agents and fakes, no guest
+integration: .venv/.ready $(older_environments) guest-packages ## every channel against stock agents and fakes, no guest
 	$(venv)/pytest $(select) --timeout $(hangs) --durations 20 --durations-min 5 tests/integration
 
-vm: .venv/.ready $(if $(quick),,$(older_cores:%=.venvs/core-%/.ready)) guest-packages ## real guests: save, suspend, revert, each corrected and checked
+vm: .venv/.ready $(older_environments) guest-packages ## real guests: save, suspend, revert, each corrected and checked
 	tests/setup/with-guests $(venv)/pytest $(select) --durations 20 --durations-min 5 tests/vm
 
 molecule: .venv/.ready guest-packages ## the roles: extended_agent on guests of three Debian releases, resync_on_resume on one

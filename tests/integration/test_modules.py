@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from ansible_collections.qemu.guest_agent.plugins.module_utils.resync import ResyncOptions
 
 from tests.support.ansible_run import PlaybookRun, TaskRecord, run_tasks
 from tests.support.fake_agent import (
@@ -42,7 +43,7 @@ UPDATE = "qemu.guest_agent.qga_update_time"
 INFO = "qemu.guest_agent.qga_info"
 BEHIND_NS = -90 * SECOND_NS
 # The module's, unless a task says otherwise. How near it comes on a quiet machine, the benchmark tells.
-TOLERANCE_NS = 100_000_000
+TOLERANCE_NS = ResyncOptions().tolerance_ns
 # What is beyond an uncertainty that holds.
 SLACK_NS = 1_000_000
 # What one task may take besides its time limits: enough on a busy machine, too, and not for ever.
@@ -205,7 +206,7 @@ def test_check_mode_tells_what_it_would_do_and_does_nothing(done: PlaybookRun) -
     result, guest = done.result("check"), entry(done, "check")
     assert (result["changed"], guest["changed"], guest["attempts"], guest["method"]) == (True, True, 0, "set_time")
     assert guest["offset_after_ns"] is None
-    # The run after it found the guest as far behind as before.
+    # The run after it found the guest's clock as late as before.
     for found in (guest, entry(done, "update")):
         assert abs(found["offset_before_ns"] - BEHIND_NS) <= found["uncertainty_before_ns"] + SLACK_NS
 

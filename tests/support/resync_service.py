@@ -56,7 +56,8 @@ class ServiceProcess:
         command = (*RUNNER, simulated, str(package_parent())) if simulated else PROGRAM
         directory = ROOT if simulated else package_parent()
         self._command = (*within, "env", f"--chdir={directory}", *command, *own)
-        self._environment = {**os.environ, **(environment or {})}
+        # Killed, it removes none of its temporary directories: they go with the test's.
+        self._environment = {**os.environ, "TMPDIR": str(place), **(environment or {})}
 
     def __enter__(self) -> ServiceProcess:
         with self._log.open("wb") as log:

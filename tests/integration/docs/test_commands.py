@@ -19,6 +19,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from ansible_collections.qemu.guest_agent.plugins.module_utils.resync import ResyncOptions
 
 from tests.docs.examples import (
     Check,
@@ -46,7 +47,7 @@ COMMANDS = [
 YAML = of_language("yaml")
 BEHIND_NS = -3_000_000_000
 # How near the modules come if nothing else is asked of them.
-TOLERANCE_MS = 100
+TOLERANCE_MS = ResyncOptions().tolerance_ns / 1e6
 
 
 @pytest.fixture(scope="module")
