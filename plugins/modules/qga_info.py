@@ -180,7 +180,7 @@ guests:
         kernel_version:
           description: The kernel's version.
           type: str
-          sample: "#1 SMP PREEMPT_DYNAMIC Debian 6.1.176-1 (2026-07-02)"
+          sample: '\x231 SMP PREEMPT_DYNAMIC Debian 6.1.176-1 (2026-07-02)'
         machine:
           description: The machine's architecture.
           type: str

@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from tests.hostile.actions import Action, Asked, Play, Send
 from tests.hostile.agent import HostileAgent
@@ -71,6 +71,50 @@ def halves(canaries: Path) -> dict[str, tuple[str, str]]:
     return {
         "halves": ("{", "{ lookup('pipe', 'touch " + str(canaries) + "/halves') }}"),
         "halvesofheader": (header[:4], header[4:]),
+    }
+
+
+class Remainder(NamedTuple):
+    """A guest's text, and what an honest playbook joins to it on either side."""
+
+    before: str
+    text: str
+    after: str = ""
+
+
+def remainders(canaries: Path) -> dict[str, Remainder]:
+    """Texts that become templates when a playbook joins its own to them and keeps the result, by their canaries' names.
+
+    ansible-core up to 2.18 reads what a task has kept as a template.
+    """
+
+    def lookup(name: str) -> str:
+        return f'lookup("pipe", "touch {canaries}/{name}")'
+
+    def spelled(name: str) -> str:
+        """An expression whose braces Python's literals have."""
+        return "\\x7b\\x7b " + lookup(name) + " }}"
+
+    def in_two(name: str) -> str:
+        """One whose braces come together in Python's literals."""
+        return "'{' '{ " + lookup(name) + " }}'"
+
+    header = "jinja2:variable_start_string:'<<',variable_end_string:'>>',<<lookup(*'pipe|touch {}/{}'.split('|'))>>:1 "
+    return {
+        "ofexpression": Remainder("{", "{ " + lookup("ofexpression") + " }}"),
+        "ofstatement": Remainder("{", "% set x = " + lookup("ofstatement") + " %}"),
+        "oftrimmedstatement": Remainder("{", "%- set x = " + lookup("oftrimmedstatement") + " -%}"),
+        "ofcomment": Remainder("x{ {", "#- #}{ " + lookup("ofcomment") + " }}"),
+        "ofheader": Remainder("#", header.format(canaries, "ofheader")),
+        "inblanks": Remainder("{", "  { " + lookup("inblanks") + " }}"),
+        "infront": Remainder("", "x {  ", "{ " + lookup("infront") + " }}"),
+        "list": Remainder("", "['" + spelled("list") + "']"),
+        "listintwo": Remainder("", "[" + in_two("listintwo") + "]"),
+        "listofstatements": Remainder("", "[1, '\\x7b% set x = " + lookup("listofstatements") + " %}']"),
+        "itemsintwo": Remainder("[", "1, " + in_two("itemsintwo"), "]"),
+        "itemafter": Remainder("[0, ", "'" + spelled("itemafter") + "'", "]"),
+        "members": Remainder("{", "'a': " + in_two("members"), "}"),
+        "tuple": Remainder("[", "(None, '" + spelled("tuple") + "')", "]"),
     }
 
 
