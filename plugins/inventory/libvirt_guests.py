@@ -132,11 +132,18 @@ options:
     description:
       - Shell patterns for the interfaces that an address may be of, in order of preference; C(!) as in
         O(address_networks).
-      - By default those of containers and of guests in the guest are refused.
+      - By default those of containers and of guests in the guest are refused, unless they have the MAC address of one
+        of the domain's own network devices, as the external switch of Hyper-V has.
+      - Patterns of your own take the place of all of these. What they refuse is refused whatever its MAC address.
+      - Of what they allow alike, interfaces with the MAC address of one of the domain's own devices are preferred.
     type: list
     elements: str
-    default: ["!docker*", "!br-*", "!veth*", "!virbr*", "!vnet*", "!podman*", "!cni*", "!flannel*", "!cali*",
-              "!cilium*", "!lxc*", "!lxdbr*"]
+    default: ["!docker*", "!br-[0-9a-f][0-9a-f][0-9a-f][0-9a-f][0-9a-f][0-9a-f]\
+              [0-9a-f][0-9a-f][0-9a-f][0-9a-f][0-9a-f][0-9a-f]",
+              "!veth*", "!podman*", "!nerdctl*", "!virbr*", "!vnet*", "!lxc*", "!lxdbr*", "!incusbr*", "!mpqemubr*",
+              "!vmnet*", "!VMware Network Adapter*", "!vboxnet*", "!VirtualBox Host-Only*", "!vEthernet*", "!kube-*",
+              "!nodelocaldns*", "!cbr0", "!cni*", "!flannel*", "!cali*", "!*.cali*", "!vxlan-v6.calico", "!tunl0",
+              "!cilium*", "!weave*", "!antrea-*", "!ovn*", "!genev_sys_*", "!vxlan_sys_*"]
   group_by:
     description:
       - The kinds of groups to make. An empty list makes none.
@@ -175,7 +182,10 @@ notes:
   - C(ansible_host), and the variable C(address) behind O(prefix), is chosen from what the guest tells of its network.
     Loopback, link-local, multicast, reserved and unspecified addresses are never taken.
     Of those that are allowed, the order of O(address_networks) counts most, then that of O(address_interfaces), then
-    that of O(address_family), then the guest's own order of interfaces and addresses.
+    whether the interface has the MAC address of one of the domain's network devices, then the order of
+    O(address_family), then that of the devices in the domain's definition, then the guest's own order of interfaces and
+    addresses.
+  - A guest may report any address, and any MAC address. O(address_networks) limits what is believed.
   - Beside the facts of M(qemu.guest_agent.qga_info), hosts have the variables C(name), C(uuid), C(uri),
     C(state), C(agent_status), which is V(ok), V(skipped) or V(failed), and, unless it is V(ok), C(error) with C(code),
     C(message) and C(hint), all behind O(prefix).

@@ -5,11 +5,17 @@
 """Which of a guest's addresses it is reached at, by a rule, and in the form that this machine gives it.
 
 The guest tells its addresses, and is not trusted: what is no address of a single other host is none here.
+
+Interfaces of containers, of guests in the guest and of tunnels have addresses as well, which cannot be reached from
+outside. They have many names. What the host knows is the MAC addresses of the devices that it gave the guest: an
+interface with one of them is on the host's network, be it the device itself, or a bond, a bridge, a VLAN or an Open
+vSwitch port that took its MAC address over.
 """
 
 from __future__ import annotations
 
 import ipaddress
+import re
 from fnmatch import fnmatchcase
 from typing import Any, Iterator, Mapping, NamedTuple, Sequence, Union
 
@@ -24,10 +30,24 @@ FAMILIES: Mapping[str, tuple[int, ...]] = {"ipv4": (4,), "ipv6": (6,), "any": (4
 # "This network" (RFC 1122, section 3.2.1.3), of which ipaddress only knows 0.0.0.0.
 _THIS_NETWORK = ipaddress.ip_network("0.0.0.0/8")
 
+# Where the user names no interfaces. Docker's bridges have twelve digits, for which shell patterns have no count.
+DEFAULT_INTERFACES = (
+    *("!docker*", "!br-" + 12 * "[0-9a-f]", "!veth*", "!podman*", "!nerdctl*"),
+    # Of guests in the guest: libvirt, LXC, LXD, Incus, Multipass, VMware, VirtualBox, Hyper-V.
+    *("!virbr*", "!vnet*", "!lxc*", "!lxdbr*", "!incusbr*", "!mpqemubr*"),
+    *("!vmnet*", "!VMware Network Adapter*", "!vboxnet*", "!VirtualBox Host-Only*", "!vEthernet*"),
+    # Of Kubernetes, and of its networks.
+    *("!kube-*", "!nodelocaldns*", "!cbr0", "!cni*", "!flannel*", "!cali*", "!*.cali*", "!vxlan-v6.calico", "!tunl0"),
+    *("!cilium*", "!weave*", "!antrea-*", "!ovn*", "!genev_sys_*", "!vxlan_sys_*"),
+)
+
+_MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}\Z")
+
 
 class Rule(NamedTuple):
     """What is allowed, in order of preference; what has a leading ``!`` is not. Without entries that have none, all
-    else is allowed. ``families`` are names of :data:`FAMILIES`, ``interfaces`` shell patterns.
+    else is allowed. ``families`` are names of :data:`FAMILIES`, ``interfaces`` shell patterns. ``spares_own``: none of
+    the patterns refuses an interface that is known to be on the host's network.
     """
 
     families: tuple[str, ...]
@@ -35,32 +55,39 @@ class Rule(NamedTuple):
     refused_networks: tuple[Network, ...]
     interfaces: tuple[str, ...]
     refused_interfaces: tuple[str, ...]
+    spares_own: bool = False
 
-    def choose(self, interfaces: Any) -> str | None:
-        """The best address of these, as the agent told them; None: there is none that is allowed.
+    def choose(self, interfaces: Any, macs: Sequence[str] = ()) -> str | None:
+        """Return the best address of these, which the agent returned; None: none is allowed. ``macs`` are those of the
+        devices that the host gave the guest, in its order.
 
-        The order of networks counts most, then that of interfaces, then that of families. Of equals it is the first.
+        The order of networks counts most, then that of interfaces, then whether it is one with such a MAC address, then
+        the order of families, then that of ``macs``. Of equals it is the first.
         """
+        own = [mac for mac in map(_mac, macs) if mac]
         ranked = [
             (rank, str(address))
-            for name, address in _told(interfaces)
-            for rank in [self._rank(name, address)]
+            for interface, address in _told(interfaces)
+            for rank in [self._rank(interface, address, own)]
             if rank is not None
         ]
         return min(ranked, key=lambda each: each[0])[1] if ranked else None
 
-    def _rank(self, interface: str, address: Address) -> tuple[int, int, int] | None:
+    def _rank(self, interface: _Interface, address: Address, own: Sequence[str]) -> tuple[int, ...] | None:
         """The lower, the better; None: it is not allowed."""
+        is_own = interface.mac in own
         if any(address in network for network in self.refused_networks):
             return None
-        if any(fnmatchcase(interface, pattern) for pattern in self.refused_interfaces):
+        if any(fnmatchcase(interface.name, pattern) for pattern in self.refused_interfaces) and not (
+            is_own and self.spares_own
+        ):
             return None
-        places = (
-            _place([address in network for network in self.networks]),
-            _place([fnmatchcase(interface, pattern) for pattern in self.interfaces]),
-            _place([address.version in FAMILIES[family] for family in self.families]),
-        )
-        return None if None in places else places  # type: ignore[return-value]  # there is no None in it
+        network = _place([address in network for network in self.networks])
+        pattern = _place([fnmatchcase(interface.name, pattern) for pattern in self.interfaces])
+        family = _place([address.version in FAMILIES[family] for family in self.families])
+        if network is None or pattern is None or family is None:
+            return None
+        return (network, pattern, not is_own, family, own.index(interface.mac) if is_own else 0)
 
 
 def rule(families: Sequence[str], networks: Sequence[str], interfaces: Sequence[str]) -> Rule:
@@ -78,6 +105,7 @@ def rule(families: Sequence[str], networks: Sequence[str], interfaces: Sequence[
         tuple(map(_network, allowed)),
         tuple(map(_network, refused)),
         *_parted(interfaces),
+        spares_own=tuple(interfaces) == DEFAULT_INTERFACES,
     )
 
 
@@ -104,13 +132,26 @@ def _place(fits: Sequence[bool]) -> int | None:
     return next((place for place, does_fit in enumerate(fits) if does_fit), None) if fits else 0
 
 
-def _told(interfaces: Any) -> Iterator[tuple[str, Address]]:
-    """The usable addresses with the names of their interfaces, in the agent's order."""
+class _Interface(NamedTuple):
+    """An interface in the guest, by the guest's word."""
+
+    name: str
+    mac: str
+
+
+def _told(interfaces: Any) -> Iterator[tuple[_Interface, Address]]:
+    """The usable addresses with their interfaces, in the agent's order."""
     for interface in interfaces if isinstance(interfaces, list) else ():
         for told in interface.get("ip_addresses", ()):
             address = usable(told.get("ip_address"))
             if address is not None:
-                yield interface.get("name", ""), address
+                yield _Interface(interface.get("name", ""), _mac(interface.get("hardware_address"))), address
+
+
+def _mac(text: Any) -> str:
+    """Return the MAC address in one spelling; empty: it is not one."""
+    spelled = text.lower().replace("-", ":") if isinstance(text, str) else ""
+    return spelled if _MAC.match(spelled) and spelled.strip("0:") else ""
 
 
 def usable(text: Any) -> Address | None:

@@ -77,6 +77,13 @@ class GuestAgent:
             self._info = _read_info(await self.call("guest-info"))
         return self._info
 
+    async def macs(self) -> tuple[str, ...]:
+        """Return the MAC addresses that the host gave the guest's network devices, in their order; none: not known.
+
+        :raises QgaError: the hypervisor could not be asked
+        """
+        return await self._channel.macs(self.timeout)
+
     async def knows(self, name: str) -> bool:
         """Whether the agent has the command and lets it run. An agent that hides its list is believed to know all."""
         try:

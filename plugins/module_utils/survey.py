@@ -14,15 +14,16 @@ import contextlib
 import math
 import re
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Iterable, Iterator, Mapping, NamedTuple, Sequence, Tuple, Union
 
+from .agent import GuestAgent
 from .channels.domains import Domain, list_domains
 from .channels.hypervisor import Hypervisor
 from .domain_fleet import choose_domains, guest_of
-from .errors import GuestsFailedError, QgaError
+from .errors import GuestsFailedError, HypervisorUnavailableError, QgaError
 from .facts import REPLY_LIMITS
-from .fleet import Attendance, Attended, Work, attend, defect
+from .fleet import Attendance, Attended, Outcome, Work, attend, defect
 from .gathering import gathering
 from .multiplexer import Multiplexer
 from .selection import Chosen
@@ -38,6 +39,9 @@ STATUSES = ("ok", "skipped", "failed")
 _SECONDS_PER_GUEST = 0.0025
 
 _NAMED_FAILURES = 5
+
+# Beside the facts, which have names of subsets.
+_MACS = "macs"
 
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z")
 
@@ -63,7 +67,8 @@ class Question:
 class Surveyed:
     """One domain. ``state`` is one of :data:`STATES`; ``status``, one of :data:`STATUSES`, is the agent's.
 
-    ``facts`` are by subset name, as qga_info returns them; ``error`` is why there are none.
+    ``facts`` are by subset name, as qga_info returns them; ``error`` is why there are none. ``macs`` are the addresses
+    of the domain's network devices, by the hypervisor's word and in its order, if ``facts`` has the guest's network.
     """
 
     uri: str
@@ -73,9 +78,10 @@ class Surveyed:
     status: str
     facts: Mapping[str, Any]
     error: Mapping[str, str] | None = None
+    macs: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
-        return dict(vars(self))
+        return {**vars(self), "macs": list(self.macs)}
 
     @classmethod
     def of_dict(cls, value: Any) -> Surveyed:
@@ -85,9 +91,11 @@ class Surveyed:
         """
         if not isinstance(value, Mapping) or set(value) != set(cls.__dataclass_fields__):
             raise ValueError("these are not the members of a guest")
-        read = cls(**value)
+        if not isinstance(value["macs"], list):
+            raise ValueError("the addresses of a guest are no list")
+        read = cls(**{**value, "macs": tuple(value["macs"])})
         if (
-            not all(isinstance(text, str) for text in (read.uri, read.name))
+            not all(isinstance(text, str) for text in (read.uri, read.name, *read.macs))
             or read.state not in STATES
             or read.status not in STATUSES
             or _UUID.match(str(read.uuid)) is None
@@ -113,7 +121,7 @@ def survey(question: Question) -> Survey:
     :raises MissingLibraryError: libvirt-python is not installed
     :raises QgaError: no hypervisor could be reached, or not all if that is required
     """
-    work = gathering(question.gather_subset)
+    work = _with_macs(gathering(question.gather_subset))
     with _hypervisors(question.uris) as hypervisors:
         listed = _listed(hypervisors, question.timeout)
         lost = {uri: found for uri, found in listed.items() if isinstance(found, QgaError)}
@@ -247,9 +255,29 @@ def _asked(
     return attend(guests, work, Attendance(question.timeout), question.concurrency, Deadline(math.inf))
 
 
+def _with_macs(gathered: Work) -> Work:
+    """Return the same work, that also asks the hypervisor for the devices of guests with facts on their network."""
+
+    async def work(agent: GuestAgent) -> Outcome:
+        outcome = await gathered(agent)
+        if "network" not in outcome.entry:
+            return outcome
+        macs: tuple[str, ...] = ()
+        try:
+            macs = await agent.macs()
+        except HypervisorUnavailableError:
+            raise  # the guest is asked again: without them it may have another address
+        except QgaError:
+            pass  # it was stopped meanwhile; the facts are there
+        return replace(outcome, entry={**outcome.entry, _MACS: macs})
+
+    return work
+
+
 def _surveyed(attended: Attended, meant: _Meant) -> Surveyed:
     is_ok = attended.status not in ("skipped", "failed")
-    entry = attended.outcome.entry
+    entry = dict(attended.outcome.entry)
+    macs = entry.pop(_MACS, ())
     return Surveyed(
         meant.uri,
         meant.domain.name,
@@ -258,6 +286,7 @@ def _surveyed(attended: Attended, meant: _Meant) -> Surveyed:
         "ok" if is_ok else attended.status,
         entry if is_ok else {},
         None if is_ok else entry.get("reason") or entry.get("error"),
+        macs,
     )
 
 

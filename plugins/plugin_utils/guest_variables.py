@@ -38,7 +38,7 @@ CONNECTIONS: Mapping[str, Callable[..., Mapping[str, str]]] = {
 
 def variables_of(guest: Surveyed, prefix: str, rule: Rule, connection: str) -> dict[str, Any]:
     """The variables by name. What the guest has told is untrusted; its address is in this machine's own words."""
-    address = rule.choose(guest.facts.get("network"))
+    address = rule.choose(guest.facts.get("network"), guest.macs)
     known: dict[str, Any] = {
         "uri": guest.uri,
         "uuid": guest.uuid,

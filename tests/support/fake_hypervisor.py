@@ -52,7 +52,7 @@ class Definition:
     """A domain, and how its agent behaves. ``is_silent``: every command takes all of the time that it is given.
 
     ``channel_state``: "connected", "disconnected", or None without a channel for an agent. ``agent``: answers whatever
-    ``replies`` do not.
+    ``replies`` do not. ``macs`` are the addresses of its network devices.
     """
 
     name: str
@@ -60,6 +60,7 @@ class Definition:
     state: int = RUNNING
     channel_state: str | None = "connected"
     metadata: str | None = None
+    macs: tuple[str, ...] = ()
     is_silent: bool = False
     replies: dict[str, Callable[[dict[str, Any]], str]] = field(default_factory=dict)
     agent: Callable[[dict[str, Any]], str] = field(default_factory=lambda: agent_says({}))
@@ -71,7 +72,8 @@ class Definition:
     def xml(self) -> str:
         target = f"<target type='virtio' name='org.qemu.guest_agent.0' state='{self.channel_state}'/>"
         channel = "" if self.channel_state is None else f"<channel type='unix'>{target}</channel>"
-        return f"<domain><clock offset='utc'/><devices>{channel}</devices></domain>"
+        devices = "".join(f"<interface type='network'><mac address='{mac}'/></interface>" for mac in self.macs)
+        return f"<domain><clock offset='utc'/><devices>{devices}{channel}</devices></domain>"
 
 
 class Connection(ConnectionEvents):

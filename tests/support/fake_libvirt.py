@@ -146,6 +146,7 @@ class FakeLibvirt:
     channel_state: str | None = "connected"
     catchup: bool = False
     metadata: str = "<resync/>"
+    macs: tuple[str, ...] = ()
     replies: dict[str, Callable[[dict[str, Any]], str]] = field(default_factory=dict)
     open_error: LibvirtError | None = None
     lookup_error: LibvirtError | None = None
@@ -180,7 +181,8 @@ class FakeLibvirt:
         clock = "<clock><timer name='rtc' tickpolicy='catchup'/></clock>" if self.catchup else "<clock offset='utc'/>"
         state = "" if self.channel_state is None else f" state='{self.channel_state}'"
         target = f"<target type='virtio' name='org.qemu.guest_agent.0'{state}/>"
-        return f"<domain>{clock}<devices><channel type='unix'>{target}</channel></devices></domain>"
+        devices = "".join(f"<interface type='network'><mac address='{mac}'/></interface>" for mac in self.macs)
+        return f"<domain>{clock}<devices>{devices}<channel type='unix'>{target}</channel></devices></domain>"
 
     def break_connections(self) -> None:
         """The daemon ends, and is there again at once: what was connected to it is not."""

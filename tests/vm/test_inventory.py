@@ -10,13 +10,17 @@ import time
 from pathlib import Path
 from typing import Any
 
+import libvirt
+
 from tests.support.ansible_run import run_tasks
 from tests.support.cores import every_core
 from tests.support.inventory_run import InventoryRun, configured, run_inventory
+from tests.support.until import until
 from tests.vm.guest import Guest
 
 INFO = "qemu.guest_agent.qga_info"
-ADDRESS = "10.98.76.5"
+ADDRESS, OF_PODS = "10.98.76.5", "10.128.0.2"
+MAC = "52:54:00:98:76:05"
 # Seconds; an emulated guest on a busy machine.
 PATIENT_S = 20
 
@@ -50,6 +54,27 @@ def test_one_without_a_network_has_no_address_until_it_has_one(guest: Guest, tmp
         assert "ansible_host" not in refused.hosts[guest.name]
     finally:
         guest.sh(f"ip address del {ADDRESS}/32 dev lo")
+
+
+def test_the_address_is_on_the_device_that_the_hypervisor_gave_it(
+    connection: libvirt.virConnect, guest: Guest, tmp_path: Path
+) -> None:
+    """The guest has made an interface of its own before, and a bridge that took the device's MAC address over."""
+    domain = connection.lookupByName(guest.name)
+    device = f"<interface type='user'><mac address='{MAC}'/><model type='virtio'/></interface>"
+    guest.sh(f"ip link add pods0 type bridge; ip address add {OF_PODS}/24 dev pods0; ip link set pods0 up")
+    domain.attachDeviceFlags(device, libvirt.VIR_DOMAIN_AFFECT_LIVE)
+    try:
+        appeared = f"grep -l {MAC} /sys/class/net/*/address | cut -d/ -f5"
+        until(lambda: guest.sh(appeared).strip(), "the guest does not have the device", 60.0)
+        guest.sh(f"ip link add br-ex address {MAC} type bridge; ip address add {ADDRESS}/24 dev br-ex")
+        guest.sh(f"ip link set $({appeared} | grep -v br-ex) up master br-ex; ip link set br-ex up")
+        assert inventory(tmp_path, guest).hosts[guest.name]["ansible_host"] == ADDRESS
+        listed = inventory(tmp_path, guest, address_interfaces=["!br-ex"]).hosts[guest.name]["ansible_host"]
+        assert listed == OF_PODS
+    finally:
+        guest.sh("ip link del br-ex; ip link del pods0")
+        domain.detachDeviceFlags(device, libvirt.VIR_DOMAIN_AFFECT_LIVE)
 
 
 def test_a_guest_that_is_paused_is_a_host_that_was_skipped(guest: Guest, tmp_path: Path) -> None:

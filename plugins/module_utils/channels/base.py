@@ -80,6 +80,14 @@ class Channel(ABC):
         """
         return None
 
+    async def macs(self, timeout: float) -> tuple[str, ...]:  # noqa: ARG002  # the contract's
+        """Return the MAC addresses that the host gave the guest's network devices, in their order and its spelling;
+        none: not known, or not for everybody to see.
+
+        :raises QgaError: the hypervisor could not be asked
+        """
+        return ()
+
     def pin(self) -> None:  # noqa: B027  # a channel may have no means to tell guests apart
         """From now on only the guest of the last call is meant: a call that would reach another one, or the same one
         started anew, raises :class:`GuestReplacedError`, as far as the channel can tell.

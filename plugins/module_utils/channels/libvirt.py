@@ -129,6 +129,14 @@ def channel_state(domain_xml: str) -> ChannelState:
     return ChannelState(target is not None, None if state is None else state == "connected", catchup is not None)
 
 
+def macs_of(domain_xml: str) -> tuple[str, ...]:
+    """Return the MAC addresses of the domain's network devices, in order (docs/formatdomain.html, libvirt 11.3.0)."""
+    from xml.etree import ElementTree
+
+    root = ElementTree.fromstring(domain_xml)  # from libvirt, as above
+    return tuple(mac.get("address", "") for mac in root.iterfind("./devices/interface/mac"))
+
+
 class LibvirtChannel(Channel):
     """The agent of one domain, by name or UUID, on the hypervisor behind a libvirt URI.
 
@@ -196,6 +204,9 @@ class LibvirtChannel(Channel):
 
     async def metadata(self, namespace: str, timeout: float) -> str | None:
         return await self._on_line(lambda: self._metadata(namespace), timeout, PROVEN, "virDomainGetMetadata", timeout)
+
+    async def macs(self, timeout: float) -> tuple[str, ...]:
+        return await self._on_line(self._macs, timeout, PROVEN, "virDomainGetXMLDesc", timeout)
 
     async def require_same(self, timeout: float) -> None:
         # A domain's object stands for its UUID, whichever start of it that is by now.
@@ -270,6 +281,15 @@ class LibvirtChannel(Channel):
                 return None
             raise self._agent_error(error, "virDomainGetMetadata") from error
         return element
+
+    def _macs(self) -> tuple[str, ...]:
+        self._open()
+        try:
+            return macs_of(self._domain.XMLDesc(0))
+        except self._libvirt.libvirtError as error:
+            if self._line.is_alive(self._connection):
+                return ()  # not every user may see it, nor has every driver one
+            raise self._agent_error(error, "virDomainGetXMLDesc") from error
 
     def _look_up(self, connection: Any) -> Any:
         lookups = [connection.lookupByName]

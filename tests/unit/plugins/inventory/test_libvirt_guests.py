@@ -17,7 +17,7 @@ from ansible_collections.qemu.guest_agent.plugins.inventory.libvirt_guests impor
     EXAMPLES,
     InventoryModule,
 )
-from ansible_collections.qemu.guest_agent.plugins.module_utils.addresses import FAMILIES
+from ansible_collections.qemu.guest_agent.plugins.module_utils.addresses import DEFAULT_INTERFACES, FAMILIES
 from ansible_collections.qemu.guest_agent.plugins.module_utils.guest_groups import KINDS
 from ansible_collections.qemu.guest_agent.plugins.module_utils.host_names import SPELLINGS
 from ansible_collections.qemu.guest_agent.plugins.module_utils.survey import STATES
@@ -59,6 +59,13 @@ def test_it_has_the_name_by_which_it_is_called() -> None:
 )
 def test_the_choices_are_those_that_the_code_has(option: str, known: Collection[str]) -> None:
     assert set(OPTIONS[option]["choices"]) == set(known)
+
+
+def test_the_interfaces_that_it_refuses_by_default_are_those_that_the_code_spares_if_they_are_the_guests_own() -> None:
+    assert tuple(DEFAULTS["address_interfaces"]) == DEFAULT_INTERFACES
+    assert settings_of(DEFAULTS.__getitem__).address.spares_own
+    changed = {**DEFAULTS, "address_interfaces": [*DEFAULT_INTERFACES, "!tun*"]}
+    assert not settings_of(changed.__getitem__).address.spares_own
 
 
 def test_a_filter_has_the_members_that_the_code_knows() -> None:

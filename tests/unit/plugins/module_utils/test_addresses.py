@@ -7,14 +7,15 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ansible_collections.qemu.guest_agent.plugins.module_utils.addresses import rule, usable
+from ansible_collections.qemu.guest_agent.plugins.module_utils.addresses import DEFAULT_INTERFACES, rule, usable
 from ansible_collections.qemu.guest_agent.plugins.module_utils.errors import InvalidOptionError
 from hypothesis import given
 from hypothesis import strategies as st
 
 
-def interface(name: str, *addresses: str) -> dict[str, Any]:
-    return {"name": name, "ip_addresses": [{"ip_address": each, "ip_address_type": "ipv4"} for each in addresses]}
+def interface(name: str, *addresses: str, mac: Any = None) -> dict[str, Any]:
+    made = {"name": name, "ip_addresses": [{"ip_address": each, "ip_address_type": "ipv4"} for each in addresses]}
+    return made if mac is None else {**made, "hardware_address": mac}
 
 
 LO = interface("lo", "127.0.0.1", "::1")
@@ -156,3 +157,140 @@ class TestRule:
             rule(families, networks, ())
         assert word in caught.value.message
         assert caught.value.hint
+
+
+FIRST, SECOND, OF_A_POD = "52:54:00:aa:bb:01", "52:54:00:aa:bb:02", "0a:58:0a:80:00:02"
+
+# The nodes and hosts whose agents list an interface that nobody reaches in front of the one that is meant.
+OPENSHIFT = [
+    LO,
+    interface("ens3", mac=FIRST),
+    interface("ovs-system", mac="3e:6b:90:5a:d3:00"),
+    interface("ovn-k8s-mp0", "10.128.0.2", mac=OF_A_POD),
+    interface("br-ex", "169.254.169.2", "192.168.126.11", mac=FIRST),
+]
+KUBERNETES = [
+    LO,
+    interface("kube-ipvs0", "10.96.0.1", mac="aa:00:00:00:00:01"),
+    interface("vxlan.calico", "10.244.1.0", mac="66:00:00:00:00:01"),
+    interface("nodelocaldns", "10.96.0.10"),
+    interface("eth0", "192.168.126.11", mac=FIRST),
+]
+INCUS = [
+    interface("incusbr0", "10.166.11.1", mac="00:16:3e:00:00:01"),
+    interface("enp5s0", "192.168.126.11", mac=FIRST),
+]
+HYPER_V = [
+    interface("vEthernet (Default Switch)", "172.24.96.1", mac="00:15:5D:01:02:03"),
+    interface("vEthernet (External)", "192.168.126.11", mac=FIRST.upper().replace(":", "-")),
+    interface("Loopback Pseudo-Interface 1", "::1", "127.0.0.1"),
+]
+BOND = [
+    interface("eth0", mac=FIRST),
+    interface("docker0", "172.17.0.1", mac="02:42:ac:11:00:01"),
+    interface("wg0", "10.6.0.1"),
+    interface("tailscale0", "100.101.102.103"),
+    interface("bond0.20", "192.168.126.11", mac=FIRST),
+]
+BRIDGED = [interface("podman1", "10.89.0.1", mac=OF_A_POD), interface("vnet0", "192.168.126.11", mac=FIRST)]
+OF_OTHERS = [interface("net0", "10.1.1.1", mac=OF_A_POD), interface("net1", "192.168.126.11", mac=SECOND)]
+FAMILIES_APART = [interface("tun0", "10.8.0.2"), interface("eth0", "2001:db9::5", mac=FIRST)]
+
+
+def by_default(interfaces: list[dict[str, Any]], *macs: str) -> str | None:
+    return rule(("ipv4", "ipv6"), (), DEFAULT_INTERFACES).choose(interfaces, macs)
+
+
+class TestOwnDevices:
+    """Those that the host gave the guest, as against what the guest has made."""
+
+    @pytest.mark.parametrize("returned", [OPENSHIFT, KUBERNETES, INCUS, HYPER_V, BOND, BRIDGED, OF_OTHERS])
+    def test_the_address_is_theirs_whatever_the_interface_is_called(self, returned: list[dict[str, Any]]) -> None:
+        for order in (returned, returned[::-1]):
+            assert by_default(order, FIRST, SECOND) == "192.168.126.11"
+
+    @given(st.permutations([*OPENSHIFT, *KUBERNETES[1:4], *BOND[1:4], *INCUS[:1], *HYPER_V[:1]]))
+    def test_it_does_not_depend_on_what_else_there_is(self, returned: list[dict[str, Any]]) -> None:
+        assert by_default(returned, FIRST) == "192.168.126.11"
+
+    def test_they_come_before_a_preferred_family(self) -> None:
+        assert by_default(FAMILIES_APART, FIRST) == "2001:db9::5"
+
+    def test_of_several_the_family_counts_and_then_the_order_in_the_definition(self) -> None:
+        returned = [interface("a", "fd00::1", "10.0.0.1", mac=FIRST), interface("b", "10.0.0.2", mac=SECOND)]
+        assert by_default(returned, FIRST, SECOND) == "10.0.0.1"
+        assert by_default(returned, SECOND, FIRST) == "10.0.0.2"
+        assert by_default([interface("a", "fd00::1", mac=FIRST), returned[1]], FIRST, SECOND) == "10.0.0.2"
+
+    @pytest.mark.parametrize("mac", ["52-54-00-AA-BB-01", "52:54:00:AA:bb:01"])
+    def test_it_does_not_matter_how_an_address_is_spelled(self, mac: str) -> None:
+        returned = [ETH0, interface("x", "10.9.9.9", mac=mac)]
+        assert (
+            by_default(returned, FIRST) == by_default([ETH0, interface("x", "10.9.9.9", mac=FIRST)], mac) == "10.9.9.9"
+        )
+
+    @pytest.mark.parametrize("mac", [None, 5, "", "52:54:00", "00:00:00:00:00:00", "{{ x }}", ["a"]])
+    def test_what_is_no_address_makes_no_interface_one_of_them(self, mac: Any) -> None:
+        returned = [ETH0, interface("x", "10.9.9.9", mac=mac)]
+        assert by_default(returned, FIRST, str(mac), "") == "10.0.0.5"
+
+    def test_one_without_a_usable_address_leaves_the_choice_to_the_patterns(self) -> None:
+        returned = [interface("ens3", "fe80::1", mac=FIRST), DOCKER, interface("macvlan0", "10.0.0.7", mac=OF_A_POD)]
+        assert by_default(returned, FIRST) == "10.0.0.7"
+
+    @pytest.mark.parametrize(
+        ("names", "address"),
+        [
+            (("!br-*",), "10.128.0.2"),
+            (("ovn*", "*"), "10.128.0.2"),
+            (("ens*",), None),
+            (("*",), "192.168.126.11"),
+            (("!docker*",), "192.168.126.11"),
+            ((), "192.168.126.11"),
+        ],
+    )
+    def test_what_the_user_says_of_interfaces_counts_more(self, names: tuple[str, ...], address: str | None) -> None:
+        assert rule(("ipv4",), (), names).choose(OPENSHIFT, (FIRST,)) == address
+
+    def test_and_so_does_what_they_say_of_networks(self) -> None:
+        by_network = rule(("ipv4",), ("10.128.0.0/14", "0.0.0.0/0"), ())
+        assert by_network.choose(OPENSHIFT, (FIRST,)) == "10.128.0.2"
+        assert rule(("ipv4",), ("!192.168.0.0/16",), DEFAULT_INTERFACES).choose(OPENSHIFT, (FIRST,)) is None
+
+
+class TestDefaultInterfaces:
+    """For guests whose devices the host did not give them, such as passed-through ones."""
+
+    @pytest.mark.parametrize(
+        "name",
+        [
+            *("docker0", "docker_gwbridge", "br-0123456789ab", "veth1a2b3c4", "podman0", "cni-podman0", "nerdctl0"),
+            *("virbr0", "vnet3", "lxcbr0", "lxdbr0", "incusbr0", "mpqemubr0", "vmnet8", "vboxnet0"),
+            *("vEthernet (Default Switch)", "vEthernet (WSL)", "VMware Network Adapter VMnet1"),
+            *(
+                "kube-ipvs0",
+                "kube-bridge",
+                "kube-dummy-if",
+                "nodelocaldns",
+                "cbr0",
+                "cni0",
+                "flannel.1",
+                "flannel-v6.1",
+            ),
+            *("cali0123456789a", "vxlan.calico", "vxlan-v6.calico", "wireguard.cali", "tunl0"),
+            *("cilium_host", "lxc_health", "weave", "antrea-gw0", "ovn-k8s-mp0", "ovn0", "genev_sys_6081"),
+        ],
+    )
+    def test_those_of_containers_and_of_guests_in_the_guest_are_refused(self, name: str) -> None:
+        assert by_default([interface(name, "10.9.9.9")]) is None
+        assert by_default([interface(name, "10.9.9.9"), ETH0]) == "10.0.0.5"
+
+    @pytest.mark.parametrize(
+        "name",
+        [
+            *("br-ex", "br-lan", "br-mgmt", "br-vlan", "br-0123", "br-storage-mgmt", "br0", "bridge0", "vmbr0"),
+            *("eth0", "enp1s0", "ens3", "bond0", "team0", "wlan0", "vtnet0", "Ethernet 2", "eth0.20", "vlan20", "lo"),
+        ],
+    )
+    def test_those_of_networks_are_not(self, name: str) -> None:
+        assert by_default([interface(name, "10.9.9.9")]) == "10.9.9.9"

@@ -61,6 +61,10 @@ def informed(guest: SimulatedGuest, value: Any) -> None:
     guest.handlers["guest-info"] = lambda _arguments: Returned(value)
 
 
+def test_where_the_host_knows_no_devices_of_the_guest_there_are_none(agent: BlockingAgent) -> None:
+    assert agent.macs() == ()
+
+
 class TestInfo:
     def test_it_is_asked_for_once(self, guest: SimulatedGuest, agent: BlockingAgent) -> None:
         for _time in range(3):

@@ -11,9 +11,11 @@ from typing import Any
 
 import pytest
 from ansible_collections.qemu.guest_agent.plugins.module_utils.channels import hypervisor
+from ansible_collections.qemu.guest_agent.plugins.module_utils.channels.libvirt import LibvirtChannel
 from ansible_collections.qemu.guest_agent.plugins.module_utils.errors import (
     HypervisorUnavailableError,
     InvalidOptionError,
+    NotRunningError,
     QgaError,
 )
 from ansible_collections.qemu.guest_agent.plugins.module_utils.survey import (
@@ -25,8 +27,8 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils.survey import (
     survey,
 )
 
-from tests.support.fake_hypervisor import Definition, FakeHypervisor, uuid_of
-from tests.support.fake_libvirt import PAUSED, SHUT_OFF
+from tests.support.fake_hypervisor import Definition, Domain, FakeHypervisor, uuid_of
+from tests.support.fake_libvirt import PAUSED, SHUT_OFF, LibvirtError
 from tests.support.hypervisors_by_uri import HypervisorsByUri, telling
 
 HV1, HV2, NOWHERE = "qemu+tls://hv1/system", "qemu+tls://hv2/system", "qemu+tls://nowhere/system"
@@ -93,6 +95,52 @@ class TestGuests:
         assert set(guests["web1"].facts) == {"agent", "hostname", "os", "timezone", "network", "errors"}
         assert guests["web3"].facts["hostname"] == "third"
         assert guests["db2"].facts == {}
+
+    def test_those_with_facts_on_their_network_have_the_macs_of_their_definition(self, fake: HypervisorsByUri) -> None:
+        macs = ("52:54:00:00:00:02", "52:54:00:00:00:01")
+        for each in fake.by_uri[HV1].definitions:
+            each.macs = macs
+        assert {name: guest.macs for name, guest in by_name(asked()).items() if guest.macs} == {"web1": macs}
+        assert fake.by_uri[HV1].calls["XMLDesc"] <= 3  # of the one, and of those whose agent cannot be asked
+        assert by_name(asked(gather_subset=("min",)))["web1"].macs == ()
+
+    def test_a_definition_that_may_not_be_seen_costs_no_facts(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def refuse(_domain: Any, _flags: int) -> str:
+            raise LibvirtError(88, "access denied")
+
+        monkeypatch.setattr(Domain, "XMLDesc", refuse)
+        web1 = by_name(asked(uris=(HV1,)))["web1"]
+        assert (web1.status, web1.macs) == ("ok", ())
+        assert web1.facts["network"]
+
+    def test_a_connection_that_breaks_meanwhile_costs_neither_facts_nor_addresses(
+        self, fake: HypervisorsByUri, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        hv1, macs, describe = fake.by_uri[HV1], ("52:54:00:00:00:01",), Domain.XMLDesc
+        hv1.definitions = [Definition("web1", replies=telling(), macs=macs)]
+        broken: list[Domain] = []
+
+        def break_once(domain: Domain, flags: int) -> str:
+            if not broken:
+                broken.append(domain)
+                hv1.break_connections()
+            return describe(domain, flags)
+
+        monkeypatch.setattr(Domain, "XMLDesc", break_once)
+        (web1,) = asked(uris=(HV1,)).guests
+        assert (web1.status, web1.macs, len(broken)) == ("ok", macs, 1)
+
+    def test_a_guest_that_is_stopped_meanwhile_keeps_its_facts(
+        self, fake: HypervisorsByUri, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async def stopped(_channel: LibvirtChannel, _timeout: float) -> tuple[str, ...]:
+            raise NotRunningError("domain web1 is shut off")
+
+        fake.by_uri[HV1].definitions = [Definition("web1", replies=telling())]
+        monkeypatch.setattr(LibvirtChannel, "macs", stopped)
+        (web1,) = asked(uris=(HV1,)).guests
+        assert (web1.status, web1.macs) == ("ok", ())
+        assert web1.facts["network"]
 
     def test_they_are_listed_by_hypervisor_and_name(self) -> None:
         assert [guest.name for guest in asked().guests] == ["db1", "web1", "web2", "web10", "db2", "web3"]
@@ -236,7 +284,13 @@ class TestSilentGuests:
 
 
 class TestKeeping:
-    GUEST = Surveyed(HV1, "web1", uuid_of("web1"), "running", "failed", {}, {"code": "timeout"})
+    GUEST = Surveyed(HV1, "web1", uuid_of("web1"), "running", "failed", {}, {"code": "timeout"}, ("52:54:00:00:00:01",))
+
+    def test_one_that_was_kept_without_its_addresses_is_refused(self) -> None:
+        kept = self.GUEST.as_dict()
+        del kept["macs"]
+        with pytest.raises(ValueError, match="a guest"):
+            Surveyed.of_dict(kept)
 
     def test_what_is_read_back_is_what_was_kept(self) -> None:
         assert Surveyed.of_dict(self.GUEST.as_dict()) == self.GUEST
@@ -251,6 +305,8 @@ class TestKeeping:
             {"status": "done"},
             {"facts": []},
             {"error": "x"},
+            {"macs": None},
+            {"macs": [1]},
             {"more": 1},
             None,
         ],

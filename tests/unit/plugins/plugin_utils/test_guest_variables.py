@@ -55,6 +55,12 @@ def test_a_connection_is_made_as_it_was_asked_for(connection: str, made: dict[st
 
 def test_without_an_address_there_is_no_ansible_host() -> None:
     lo = [{"name": "lo", "ip_addresses": [{"ip_address": "127.0.0.1"}]}]
+def test_the_address_is_that_of_a_device_which_the_host_gave_the_guest() -> None:
+    network = [*NETWORK, {"name": "br-ex", "hardware_address": MAC, "ip_addresses": [{"ip_address": "10.0.0.6"}]}]
+    assert variables({"network": network})["qga_address"] == "10.0.0.5"
+    assert variables({"network": network}, macs=(MAC,))["qga_address"] == "10.0.0.6"
+
+
     for facts in ({}, {"network": []}, {"network": lo}):
         found = variables(facts)
         assert "ansible_host" not in found

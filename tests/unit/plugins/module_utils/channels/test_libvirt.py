@@ -48,6 +48,7 @@ from tests.support.fake_libvirt import (
     PAUSED,
     SHUT_OFF,
     UUID,
+    FakeDomain,
     FakeLibvirt,
     LibvirtError,
     agent_says,
@@ -690,6 +691,40 @@ class TestMetadata:
             channel.metadata(self.NAMESPACE, SHORT)
 
 
+class TestMacs:
+    def test_they_are_those_of_the_definition_in_its_order(self, fake: FakeLibvirt, channel: Blocking) -> None:
+        fake.macs = ("52:54:00:00:00:02", "52:54:00:00:00:01")
+        assert channel.macs(5.0) == fake.macs
+        assert fake.sent == [], "the guest is not asked"
+
+    def test_a_domain_without_a_network_has_none(self, channel: Blocking) -> None:
+        assert channel.macs(5.0) == ()
+
+    @pytest.mark.parametrize("code", [3, 38, 42, 88])
+    def test_a_definition_that_is_not_shown_has_none(self, fake: FakeLibvirt, channel: Blocking, code: int) -> None:
+        fake.xml_error = LibvirtError(code)
+        assert channel.macs(5.0) == ()
+
+    def test_a_connection_that_broke_is_an_error(
+        self, fake: FakeLibvirt, channel: Blocking, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def break_off(_domain: FakeDomain, _flags: int) -> str:
+            fake.break_connections()
+            raise LibvirtError(1, "internal error: client socket is closed")
+
+        monkeypatch.setattr(FakeDomain, "XMLDesc", break_off)
+        with pytest.raises(HypervisorUnavailableError, match="broke at virDomainGetXMLDesc") as caught:
+            channel.macs(5.0)
+        assert caught.value.in_call
+
+    def test_other_elements_are_none(self) -> None:
+        interface = "<interface type='direct'><source dev='eth0'/><mac address='52:54:00:00:00:01'/></interface>"
+        hostdev = "<hostdev type='pci'/><interface type='user'/>"
+        channel = "<channel><mac address='52:54:00:00:00:03'/></channel>"
+        xml = f"<domain><devices>{interface}{hostdev}{channel}</devices></domain>"
+        assert module.macs_of(xml) == ("52:54:00:00:00:01",)
+
+
 class Shared:
     """A line of five threads, and the lanes in which jobs were given to it."""
 
@@ -973,6 +1008,10 @@ class TestTheRealLibrary:
         assert isinstance(error, HypervisorUnavailableError)
         assert "guest-ping" in error.message
         assert "not supported by the connection driver" in error.message
+
+    def test_the_addresses_of_a_domains_devices(self) -> None:
+        with channel_to("test", "test:///default") as channel:
+            assert channel.macs(5.0) == ("aa:bb:cc:dd:ee:ff",)
 
     @pytest.mark.parametrize("named", ["nosuch", UUID])
     def test_no_such_domain(self, named: str) -> None:
