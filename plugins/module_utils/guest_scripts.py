@@ -40,6 +40,15 @@ ENVIRONMENT = r"""
 for b in /usr/local/sbin /usr/local/bin /usr/sbin /usr/bin /sbin /bin; do
   case :$PATH: in *:$b:*) ;; *) PATH=${PATH:+$PATH:}$b ;; esac
 done
+# Where NixOS, Guix and pkgsrc have programs.
+for b in /nix/var/nix/profiles/default/bin /run/current-system/sw/bin \
+  /run/current-system/profile/sbin /run/current-system/profile/bin /usr/pkg/sbin /usr/pkg/bin; do
+  case :$PATH: in *:$b:*) ;; *) [ ! -d $b ] || PATH=$PATH:$b ;; esac
+done
+# In front: the sudo and su of the directories above have no setuid bits.
+for b in /run/setuid-programs /run/privileged/bin /run/wrappers/bin; do
+  case :$PATH: in :$b:*) ;; *) [ ! -d $b ] || PATH=$b:$PATH ;; esac
+done
 if [ -z "$HOME" ]; then
   if [ -O /root ] 2>/dev/null; then u=root HOME=/root; else u=$(id -un); eval "HOME=~$u"; fi
   USER=$u LOGNAME=$u

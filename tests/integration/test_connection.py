@@ -23,6 +23,7 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.support import stock_agent
 from tests.support.ansible_run import CONNECTION, PlaybookRun, run_playbook
 from tests.support.core_targets import run_connection_target
 from tests.support.cores import every_core
@@ -346,6 +347,36 @@ def test_nothing_secret_is_in_the_log_at_any_verbosity(agent: StockAgent, tmp_pa
     assert done.status == 0, done.output
     assert "guest-exec was answered after" in done.output
     assert SECRET not in done.output
+
+
+# An agent that has a /run of its own, as NixOS has one: its wrappers have setuid bits, and its system's programs not.
+NIXOS = """#!/bin/sh
+exec unshare --mount sh -c '
+  mount -t tmpfs none /run || exit
+  for place in /run/wrappers/bin /run/current-system/sw/bin; do
+    mkdir -p $place
+    printf "#!/bin/sh\\necho $place\\n" >$place/sudo-or-su
+    chmod 755 $place/sudo-or-su
+  done
+  cp /run/current-system/sw/bin/sudo-or-su /run/current-system/sw/bin/only-there
+  exec "$0" "$@"
+' {qemu_ga} "$@"
+"""
+
+
+def test_programs_are_found_where_nixos_has_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mount = ["mount", "-t", "tmpfs", "none", str(tmp_path)]
+    if subprocess.run(["unshare", "--mount", *mount], capture_output=True, check=False).returncode != 0:
+        pytest.skip("nothing can be mounted here")
+    wrapper = tmp_path / "qemu-ga"
+    wrapper.write_text(NIXOS.format(qemu_ga=stock_agent.find_qemu_ga()))
+    wrapper.chmod(0o755)
+    monkeypatch.setattr(stock_agent, "find_qemu_ga", lambda: str(wrapper))
+    with StockAgent() as nixos:
+        tasks = [{"name": name, "ansible.builtin.raw": name} for name in ("only-there", "sudo-or-su")]
+        done = run(nixos.socket, tmp_path, tasks)
+    assert done.result("only-there")["stdout_lines"] == ["/run/current-system/sw/bin"], done.output
+    assert done.result("sudo-or-su")["stdout_lines"] == ["/run/wrappers/bin"]
 
 
 def test_the_documentation_can_be_shown(tmp_path: Path) -> None:

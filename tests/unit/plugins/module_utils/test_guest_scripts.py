@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import os
 import pwd
+import re
 import shutil
 import stat
 import subprocess
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -91,6 +93,62 @@ class TestRun:
         home, path = shell.written("1.out").decode().splitlines()
         assert home == pwd.getpwuid(os.getuid()).pw_dir  # whatever HOME says here
         assert "/usr/sbin" in path.split(":")
+
+
+# The directories that only some systems have, and what has been put there.
+NIXOS = ("run/wrappers/bin", "run/current-system/sw/bin")
+GUIX = ("run/privileged/bin", "run/current-system/profile/sbin", "run/current-system/profile/bin")
+OLD_GUIX = ("run/setuid-programs", "run/current-system/profile/bin")
+NIX_ELSEWHERE = ("nix/var/nix/profiles/default/bin",)
+NETBSD = ("usr/pkg/sbin", "usr/pkg/bin")
+
+
+class TestPath:
+    """Of systems that have their programs elsewhere. Their directories are made below one that stands for the root."""
+
+    @staticmethod
+    def has(shell: Shell, directories: Iterable[str], path: str = "/store/bin") -> list[str]:
+        """The path with which a command is run there, the root cut off where it was put in."""
+        root = shell.directory / "root"
+        for name in directories:
+            (root / name).mkdir(parents=True)
+        elsewhere = r"(?<=[ :])/(?=nix/|run/|usr/pkg/)"
+        script = re.sub(elsewhere, f"{root}/", guest_scripts.ENVIRONMENT)
+        path = re.sub(elsewhere, f"{root}/", f":{path}")[1:]
+        done = subprocess.run(
+            [*shell.words, "-c", script + 'printf %s "$PATH"'],
+            executable=shutil.which(shell.words[0]),
+            capture_output=True,
+            check=True,
+            env={"PATH": path},
+        )
+        return done.stdout.decode().replace(str(root), "").split(":")
+
+    def test_without_them_it_has_what_all_systems_have(self, shell: Shell) -> None:
+        usual = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"]
+        assert self.has(shell, ()) == ["/store/bin", *usual]
+        assert self.has(shell, (), "/usr/bin:/bin")[:2] == ["/usr/bin", "/bin"]
+
+    @pytest.mark.parametrize("system", [NIXOS, GUIX, OLD_GUIX, NIX_ELSEWHERE, NETBSD], ids=" ".join)
+    def test_it_has_all_that_a_system_has(self, shell: Shell, system: tuple[str, ...]) -> None:
+        path = self.has(shell, system)
+        assert {f"/{name}" for name in system} <= set(path)
+        assert len(path) == len(set(path)) == 7 + len(system)
+
+    @pytest.mark.parametrize(("wrappers", "programs"), [NIXOS, GUIX[::2], OLD_GUIX])
+    @pytest.mark.parametrize("before", ["", "/bin:", "/bin:/run/wrappers/bin:"])
+    def test_programs_with_setuid_bits_come_before_the_same_ones_without(
+        self, shell: Shell, wrappers: str, programs: str, before: str
+    ) -> None:
+        path = self.has(shell, (wrappers, programs), f"{before}/store/bin")
+        assert path[0] == f"/{wrappers}"
+        assert f"/{programs}" in path
+
+    def test_what_it_has_is_not_added_again(self, shell: Shell) -> None:
+        assert self.has(shell, NIXOS, ":".join(f"/{name}" for name in NIXOS))[:3] == [
+            *(f"/{name}" for name in NIXOS),
+            "/usr/local/sbin",
+        ]
 
 
 class TestWithoutADirectoryYet:
