@@ -151,6 +151,8 @@ options:
         status, V(state) is the domain's state, and V(uri) its hypervisor.
     type: list
     elements: str
+      - The agent of a system without C(/etc/os-release) returns no ID. The ID is then derived from the system's name,
+        or from what its kernel reports. V(freebsd) is an example.
     choices: [os, os_version, agent, status, state, uri]
     default: [os, os_version, agent, status, state, uri]
   group_prefix:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from ansible_collections.qemu.guest_agent.plugins.module_utils.guest_groups import KINDS, groups_of
 from ansible_collections.qemu.guest_agent.plugins.module_utils.survey import Surveyed
+from ansible_collections.qemu.guest_agent.plugins.module_utils.untrusted import visible
 
 from tests.support.fake_hypervisor import uuid_of
 
@@ -36,6 +37,43 @@ def test_what_a_guest_has_not_told_makes_no_group(facts: dict[str, Any]) -> None
     assert list(groups_of(guest(**facts), ["os", "os_version", "agent"], "")) == []
 
 
+FREEBSD = {"kernel_version": "FreeBSD 14.1-RELEASE releng/14.1-n267679 GENERIC", "kernel_release": "14.1-RELEASE"}
+
+
+@pytest.mark.parametrize(
+    ("system", "names"),
+    [
+        (FREEBSD, ["os_freebsd", "os_version_freebsd_14.1"]),
+        ({**FREEBSD, "kernel_release": "13.1-RELEASE-p5"}, ["os_freebsd", "os_version_freebsd_13.1"]),
+        ({**FREEBSD, "name": "FreeBSD", "version_id": "14.2"}, ["os_freebsd", "os_version_freebsd_14.2"]),
+        ({**FREEBSD, "id": "opnsense"}, ["os_opnsense"]),
+        (
+            {"kernel_version": "NetBSD 9.3 (GENERIC) #0", "kernel_release": "9.3"},
+            ["os_netbsd", "os_version_netbsd_9.3"],
+        ),
+        ({"kernel_version": "GENERIC.MP#52", "kernel_release": "7.5"}, ["os_openbsd", "os_version_openbsd_7.5"]),
+        (
+            {"kernel_version": "DragonFly v6.4.0-RELEASE #1", "kernel_release": "6.4-RELEASE"},
+            ["os_dragonfly", "os_version_dragonfly_6.4"],
+        ),
+        ({"kernel_version": "Darwin Kernel Version 23.5.0", "kernel_release": "23.5.0"}, ["os_darwin"]),
+        ({"kernel_version": "#1 SMP Fri", "kernel_release": "2.6.32-754.el6.x86_64"}, ["os_linux"]),
+        ({"kernel_version": visible("#101-Ubuntu SMP"), "kernel_release": "5.4.0"}, ["os_linux"]),
+        ({"name": "Oracle Solaris", "version_id": "11.4"}, ["os_oracle_solaris", "os_version_oracle_solaris_11.4"]),
+        ({"pretty_name": "FreeBSD 14.1-RELEASE", **FREEBSD}, ["os_freebsd", "os_version_freebsd_14.1"]),
+        ({"pretty_name": "Gadget OS v3 (x)"}, ["os_gadget_os"]),
+        ({"id": "", "name": "", **FREEBSD}, ["os_freebsd", "os_version_freebsd_14.1"]),
+        ({"id": "mswindows", "version_id": "2019"}, ["os_mswindows", "os_version_mswindows_2019"]),
+        ({"id": "arch"}, ["os_arch"]),
+        ({"kernel_version": "something else", "kernel_release": "1.2"}, []),
+        ({"kernel_version": "FreeBSDish"}, []),
+        ({"kernel_version": 5, "name": ["x"]}, []),
+    ],
+)
+def test_a_system_that_has_no_id_is_known_by_its_name_or_its_kernel(system: dict[str, Any], names: list[str]) -> None:
+    assert list(groups_of(guest(os=system), ["os", "os_version"], "")) == names
+
+
 def test_a_guest_only_chooses_among_groups_of_systems() -> None:
     for lie in ("all", "../x", "state_running", "agent_extended", ""):
         names = groups_of(guest(os={"id": lie, "version_id": lie}), KINDS, "qga_")
@@ -44,5 +82,6 @@ def test_a_guest_only_chooses_among_groups_of_systems() -> None:
 
 
 def test_a_name_has_an_end() -> None:
-    (name,) = groups_of(guest(os={"id": "x" * 4096}), ["os"], "")
-    assert len(name) < 200
+    for member in ("id", "name", "pretty_name"):
+        (name,) = groups_of(guest(os={member: "x" * 4096}), ["os"], "")
+        assert len(name) < 200
