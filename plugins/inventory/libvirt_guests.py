@@ -107,9 +107,11 @@ options:
       - How hosts are reached.
       - V(ssh) sets C(ansible_host) to the guest's address, if one is known and allowed. A host without it is reached by
         its name.
-      - V(qga) reaches guests through their agents with the connection plugin P(qemu.guest_agent.qga#connection), needs
-        no network, and sets C(ansible_connection), C(ansible_qga_domain) and C(ansible_qga_uri).
-      - V(none) sets nothing.
+      - V(qga) sets C(ansible_connection) to the connection plugin P(qemu.guest_agent.qga#connection), which reaches
+        guests through their agents and needs no network.
+      - V(none) sets neither.
+      - C(ansible_qga_domain) and C(ansible_qga_uri) are set in any case. They have no effect on other connections, and
+        let C(ansible -c qemu.guest_agent.qga) reach a guest whose network does not work.
     type: str
     choices: [ssh, qga, none]
     default: ssh
@@ -149,10 +151,10 @@ options:
       - The kinds of groups to make. An empty list makes none.
       - V(os) is the system's ID, V(os_version) that and its version, V(agent) is the agent's kind, V(status) its
         status, V(state) is the domain's state, and V(uri) its hypervisor.
-    type: list
-    elements: str
       - The agent of a system without C(/etc/os-release) returns no ID. The ID is then derived from the system's name,
         or from what its kernel reports. V(freebsd) is an example.
+    type: list
+    elements: str
     choices: [os, os_version, agent, status, state, uri]
     default: [os, os_version, agent, status, state, uri]
   group_prefix:

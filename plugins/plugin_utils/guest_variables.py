@@ -17,22 +17,15 @@ from .untrusted_data import untrusted
 CONNECTION_PLUGIN = "qemu.guest_agent.qga"
 
 
-def _by_ssh(_guest: Surveyed, address: str | None) -> dict[str, str]:
+def _by_ssh(address: str | None) -> dict[str, str]:
     return {} if address is None else {"ansible_host": address}
 
 
-def _by_agent(guest: Surveyed, _address: str | None) -> dict[str, str]:
-    return {
-        "ansible_connection": CONNECTION_PLUGIN,
-        "ansible_qga_domain": guest.uuid,
-        "ansible_qga_uri": guest.uri,
-    }
-
-
-CONNECTIONS: Mapping[str, Callable[..., Mapping[str, str]]] = {
+# By the value of the option, from the guest's address.
+CONNECTIONS: Mapping[str, Callable[[str | None], Mapping[str, str]]] = {
     "ssh": _by_ssh,
-    "qga": _by_agent,
-    "none": lambda _guest, _address: {},
+    "qga": lambda _address: {"ansible_connection": CONNECTION_PLUGIN},
+    "none": lambda _address: {},
 }
 
 
@@ -54,5 +47,8 @@ def variables_of(guest: Surveyed, prefix: str, rule: Rule, connection: str) -> d
     told = {name: untrusted(value) for name, value in guest.facts.items() if name not in known}
     return {
         **{f"{prefix}{name}": value for name, value in {**told, **known}.items()},
-        **CONNECTIONS[connection](guest, address),
+        # Whatever the connection: `-c` on the command line may choose the plugin that reads these.
+        "ansible_qga_domain": guest.uuid,
+        "ansible_qga_uri": guest.uri,
+        **CONNECTIONS[connection](address),
     }

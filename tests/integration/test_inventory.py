@@ -29,7 +29,16 @@ from tests.support.chosen import chosen
 from tests.support.cores import every_core
 from tests.support.fake_hypervisor import uuid_of
 from tests.support.hypervisors_by_uri import lay_out
-from tests.support.hypervisors_made import HERE, THERE, baited, many, none_at_all, two_hypervisors
+from tests.support.hypervisors_made import (
+    HERE,
+    THERE,
+    baited,
+    in_the_field,
+    many,
+    none_at_all,
+    one_that_runs_programs,
+    two_hypervisors,
+)
 from tests.support.inventory_run import InventoryRun, configured, run_inventory, settings
 from tests.support.terminal import commands_in
 
@@ -152,11 +161,61 @@ class TestOptions:
         )
         (name,) = run.hosts
         assert name == uuid_of("web2")
-        assert {key for key in run.hosts[name] if not key.startswith("vm_")} == set()
         assert set(run.hosts[name]) == {
-            f"vm_{key}" for key in ["name", "uuid", "uri", "state", "agent_status", "hostname", "errors"]
+            *(f"vm_{key}" for key in ["name", "uuid", "uri", "state", "agent_status", "hostname", "errors"]),
+            *("ansible_qga_domain", "ansible_qga_uri"),
         }
         assert run.groups - {"ungrouped"} == {"g_status_ok"}
+
+    def test_the_address_is_on_the_network_of_the_host(self, tmp_path: Path) -> None:
+        hosts = run_inventory(configured(tmp_path), lay_out(tmp_path / "stand-in", in_the_field)).hosts
+        names = ("openshift", "hyper-v", "tunnel", "passed-through")
+        assert {name: hosts[name].get("ansible_host") for name in names} == {
+            "openshift": "192.168.126.11",
+            "hyper-v": "192.168.126.12",
+            "tunnel": "192.168.126.13",
+            "passed-through": "192.168.126.14",
+        }
+
+    def test_what_the_host_knows_of_its_devices_is_cached_with_it(self, tmp_path: Path) -> None:
+        cached = {
+            "cache": True,
+            "cache_plugin": "ansible.builtin.jsonfile",
+            "cache_connection": str(tmp_path / "cache"),
+        }
+        source = configured(tmp_path, **cached)
+        first = run_inventory(source, lay_out(tmp_path / "stand-in", in_the_field))
+        again = run_inventory(source, lay_out(tmp_path / "nobody", none_at_all))
+        assert again.hosts == first.hosts
+
+    def test_systems_without_an_id_are_in_groups(self, tmp_path: Path) -> None:
+        run = run_inventory(configured(tmp_path), lay_out(tmp_path / "stand-in", in_the_field))
+        assert run.group("qga_os_freebsd") == run.group("qga_os_version_freebsd_13_1") == {"freebsd"}
+        assert run.group("qga_os_linux") == {"old"}
+
+    @every_core
+    @pytest.mark.parametrize("connection", ["ssh", "none", "qga"])
+    def test_a_host_can_be_reached_through_its_agent_whatever_was_chosen(
+        self, core: str, tmp_path: Path, connection: str
+    ) -> None:
+        source = configured(tmp_path, uris=[THERE], connection=connection, compose={"ansible_host": "qga_address"})
+        stand_in = lay_out(tmp_path / "stand-in", one_that_runs_programs)
+        done = subprocess.run(
+            [
+                *(CORES[core] / "ansible", "-i", source, "-c", "qemu.guest_agent.qga"),
+                "web1",
+                "-m",
+                "raw",
+                "-a",
+                "echo hi",
+            ],
+            env={**os.environ, **settings(stand_in)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "hi" in done.stdout.splitlines()
 
     def test_a_guest_is_reached_through_its_agent(self, tmp_path: Path) -> None:
         run = inventory(tmp_path, domains=["off"], connection="qga")
@@ -488,7 +547,8 @@ class TestBait:
     ) -> None:
         hosts = acted[core, is_inert].lists[0].hosts
         for key in KEYS:
-            assert {name for name in _keys(hosts[f"keyed-{key}"]) if "ansible" in name.lower()} == set()
+            named = {name for name in _keys(hosts[f"keyed-{key}"]) if "ansible" in name.lower()}
+            assert named == {"ansible_qga_domain", "ansible_qga_uri"}  # which no guest has a part in
 
 
 def _keys(value: Any) -> set[str]:

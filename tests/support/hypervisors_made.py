@@ -6,25 +6,32 @@
 
 from __future__ import annotations
 
+import json
 import time
 from pathlib import Path
 from typing import Any
 
+from ansible_collections.qemu.guest_agent.plugins.module_utils import waiting
+from ansible_collections.qemu.guest_agent.plugins.module_utils.channels.base import Request
+from ansible_collections.qemu.guest_agent.plugins.module_utils.wire import Refused
+
 from tests.hostile.guest import FACTS
 from tests.support.bait import KEYS, baits, halves, said
 from tests.support.fake_hypervisor import Definition, FakeHypervisor, uuid_of
-from tests.support.fake_libvirt import PAUSED, SHUT_OFF, fails
+from tests.support.fake_libvirt import PAUSED, SHUT_OFF, LibvirtError, fails
 from tests.support.hypervisors_by_uri import HypervisorsByUri, Reply, telling
+from tests.support.this_machine import ThisMachine
 
 HERE, THERE = "qemu:///system", "qemu+tls://hv2/system"
 
 _COMMAND_FAILED = 113  # VIR_ERR_AGENT_COMMAND_FAILED
 
 
-def interfaces(*addresses: str, name: str = "eth0") -> list[dict[str, Any]]:
+def interfaces(*addresses: str, name: str = "eth0", mac: str = "02:00:00:00:00:01") -> list[dict[str, Any]]:
     return [
         {
             "name": name,
+            "hardware-address": mac,
             "ip-addresses": [{"ip-address": each, "ip-address-type": "ipv4", "prefix": 24} for each in addresses],
         }
     ]
@@ -53,6 +60,58 @@ def two_hypervisors() -> HypervisorsByUri:
     ]
     there = [Definition("web1", uuid=uuid_of("another"), replies=telling()), Definition("resting", state=PAUSED)]
     return HypervisorsByUri({HERE: FakeHypervisor(here), THERE: FakeHypervisor(there)})
+
+
+_MAC = "52:54:00:aa:bb:01"
+
+
+def in_the_field() -> HypervisorsByUri:
+    """Guests whose agents list interfaces that nobody can reach, or do not know the ID of their system."""
+    own: dict[str, Any] = {"macs": (_MAC,)}
+    openshift = [
+        *interfaces(name="ens3", mac=_MAC),
+        *interfaces("10.128.0.2", name="ovn-k8s-mp0"),
+        *interfaces("169.254.169.2", "192.168.126.11", name="br-ex", mac=_MAC),
+    ]
+    hyper_v = [
+        *interfaces("172.24.96.1", name="vEthernet (Default Switch)"),
+        *interfaces("192.168.126.12", name="vEthernet (External)", mac=_MAC.upper().replace(":", "-")),
+    ]
+    tunnel = [
+        *interfaces("100.101.102.103", name="tailscale0"),
+        *interfaces("192.168.126.13", name="bond0.20", mac=_MAC),
+    ]
+    passed_through = [*interfaces("10.96.0.1", name="kube-ipvs0"), *interfaces("192.168.126.14", name="br-ex")]
+    freebsd = {
+        "kernel-release": "13.1-RELEASE-p5",
+        "kernel-version": "FreeBSD 13.1-RELEASE-p5 stable/23.1-n250372-c4ad069e50a SMP",
+        "machine": "amd64",
+    }
+    old = {"kernel-release": "2.6.32-754.el6.x86_64", "kernel-version": "#1 SMP Fri", "machine": "x86_64"}
+    guests = [
+        Definition("openshift", replies=telling(guest_network_get_interfaces=openshift), **own),
+        Definition("hyper-v", replies=telling(guest_network_get_interfaces=hyper_v), **own),
+        Definition("tunnel", replies=telling(guest_network_get_interfaces=tunnel), **own),
+        Definition("passed-through", replies=telling(guest_network_get_interfaces=passed_through)),
+        Definition("freebsd", replies=telling(guest_get_osinfo=freebsd)),
+        Definition("old", replies=telling(guest_get_osinfo=old)),
+    ]
+    return HypervisorsByUri({HERE: FakeHypervisor(guests)})
+
+
+def one_that_runs_programs() -> HypervisorsByUri:
+    """Under a name that is not its address, at a URI that is not the default. Its programs run on this machine."""
+    machine = ThisMachine()
+
+    def agent(request: dict[str, Any]) -> str:
+        asked = Request(request["execute"], request.get("arguments", {}))
+        reply = waiting.run(machine.call(asked, 10.0)).reply
+        if isinstance(reply, Refused):
+            raise LibvirtError(_COMMAND_FAILED, f"unable to execute QEMU agent command '{asked.execute}': {reply}")
+        return json.dumps({"return": reply.value})
+
+    replies = telling(guest_network_get_interfaces=interfaces("192.0.2.1"))
+    return HypervisorsByUri({THERE: FakeHypervisor([Definition("web1", replies=replies, agent=agent)])})
 
 
 def none_at_all() -> HypervisorsByUri:
