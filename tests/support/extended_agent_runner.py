@@ -9,43 +9,104 @@ Its one argument is a JSON object; ``tests.support.extended_agent`` writes it.
 
 from __future__ import annotations
 
+import builtins
+import contextlib
 import json
 import os
+import resource
 import sys
 import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
+
+NOBODY = 65534
 
 
 class FakeSystemClock:
-    """A clock that is off this machine's by what it was told. ``denied``: the kernel refuses to set it."""
+    """A clock that is off this machine's by what it was told. ``denied``: the kernel refuses to set it. ``fails`` has
+    methods by name, and the exception that each raises: its type's name, and its arguments.
+    """
 
-    def __init__(self, discipline: Any, offset_ns: int = 0, denied: bool = False) -> None:
+    def __init__(
+        self,
+        discipline: Any,
+        offset_ns: int = 0,
+        denied: bool = False,
+        fails: Mapping[str, Sequence[Any]] | None = None,
+    ) -> None:
         self._discipline = discipline
         self._offset_ns = offset_ns
         self._denied = denied
+        self._fails = fails or {}
 
     def now_ns(self) -> int:
         return time.time_ns() + self._offset_ns
 
     def set_ns(self, epoch_ns: int) -> None:
+        self._fail("set_ns")
         self._refuse()
         self._offset_ns = epoch_ns - time.time_ns()
 
     def shift_ns(self, delta_ns: int) -> None:
+        self._fail("shift_ns")
         self._refuse()
         self._offset_ns += delta_ns
 
     def discipline(self) -> Any:
+        self._fail("discipline")
         return self._discipline
 
     def _refuse(self) -> None:
         if self._denied:
             raise PermissionError(1, "Operation not permitted")
 
+    def _fail(self, method: str) -> None:
+        if method in self._fails:
+            kind, *arguments = self._fails[method]
+            raise getattr(builtins, kind)(*arguments)
+
+
+@contextlib.contextmanager
+def limited(kind: int, most: int) -> Iterator[None]:
+    before = resource.getrlimit(kind)
+    resource.setrlimit(kind, (most, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(kind, before)
+
+
+@contextlib.contextmanager
+def without_processes() -> Iterator[None]:
+    """No process can be started: root is exempt from that limit, so somebody else has it."""
+    mine = os.getresuid()
+    if os.geteuid() == 0:
+        os.setresuid(NOBODY, NOBODY, 0)
+    try:
+        with limited(resource.RLIMIT_NPROC, 0):
+            yield
+    finally:
+        os.setresuid(*mine)
+
+
+# What the system can lack while the hardware clock is being set.
+SHORTAGES: Mapping[str, Callable[[], contextlib.AbstractContextManager[None]]] = {
+    "": contextlib.nullcontext,
+    "processes": without_processes,
+    "descriptors": lambda: limited(resource.RLIMIT_NOFILE, 0),
+}
+
 
 def main(setup: dict[str, Any]) -> int:
     sys.path.insert(0, setup["package_parent"])
-    from qemu_ga_extended import agent, clock, limits, log, policy, ports, stream
+    from qemu_ga_extended import agent, clock, limits, log, policy, ports, rtc, stream
+
+    def update_rtc() -> str | None:
+        """Go through all that setting a hardware clock takes, except for the hardware."""
+        if setup["rtc_error"] is not None:
+            return str(setup["rtc_error"])
+        with SHORTAGES[setup["rtc_shortage"]]():
+            return rtc.update(lambda: None)
 
     def make_port(loop: Any, dispatcher: Any, own_log: Any, on_lost: Any) -> Any:
         if setup["device"] is None:
@@ -70,7 +131,7 @@ def main(setup: dict[str, Any]) -> int:
         setup["state_directory"],
         policy.Lists(None if allowed is None else frozenset(allowed), frozenset(setup["block_rpcs"])),
         FakeSystemClock(clock.Discipline(synchronized=True, max_error_ns=1_500_000), **setup["clock"]),
-        lambda: setup["rtc_error"],
+        update_rtc,
         log.Log(verbose=setup["verbose"]),
         costs=limits.Costs(**setup["costs"]),
     )

@@ -391,6 +391,70 @@ def test_a_stock_agent_that_was_frozen_before_is_known_to_be(tmp_path: Path) -> 
         os.kill(agent.pid, signal.SIGKILL)  # it does not end while frozen
 
 
+# ----------------------------------------------------------------------------------------------- what the system lacks
+
+
+@pytest.mark.parametrize(
+    ("shortage", "reason"),
+    [("processes", "Resource temporarily unavailable"), ("descriptors", "Too many open files")],
+)
+def test_a_clock_that_was_moved_is_reported_though_the_hardware_clock_cannot_be_set(
+    tmp_path: Path, shortage: str, reason: str
+) -> None:
+    with (
+        ExtendedAgent(str(tmp_path / "none"), costs=QUICK, rtc_shortage=shortage) as agent,
+        Client(agent.socket) as client,
+    ):
+        assert client.execute("guest-ping") == {"return": {}}
+        descriptors = agent.descriptors()
+        for _again in range(3):
+            done = client.execute("guest-update-time", seconds=60, relative=True, rtc=True)["return"]
+            assert done["rtc-error"] == f"the hardware clock was not set: {reason}"
+            assert done["after"] - done["before"] >= 60 * 10**9
+        assert "return" in client.execute("guest-get-clock")
+        assert agent.descriptors() == descriptors
+
+
+@pytest.mark.parametrize(
+    ("command", "method", "failure", "reason"),
+    [
+        (
+            {"execute": "guest-get-clock"},
+            "discipline",
+            ("OSError", 1, "Operation not permitted"),
+            "guest-get-clock failed: Operation not permitted",
+        ),
+        (
+            {"execute": "guest-get-clock"},
+            "discipline",
+            ("OSError", 38, "Function not implemented"),
+            "guest-get-clock failed: Function not implemented",
+        ),
+        ({"execute": "guest-get-clock"}, "discipline", ("MemoryError",), "guest-get-clock failed: out of memory"),
+        (
+            {"execute": "guest-update-time", "arguments": {"seconds": 1, "relative": True}},
+            "shift_ns",
+            ("OSError", 22, "Invalid argument"),
+            "The clock was not set: Invalid argument",
+        ),
+        (
+            {"execute": "guest-update-time", "arguments": {"seconds": 1}},
+            "set_ns",
+            ("MemoryError",),
+            "The clock was not set: out of memory",
+        ),
+    ],
+)
+def test_what_the_kernel_refuses_becomes_a_reply_and_the_agent_lives(
+    tmp_path: Path, command: dict[str, Any], method: str, failure: tuple[Any, ...], reason: str
+) -> None:
+    clock = {"fails": {method: failure}}
+    with ExtendedAgent(str(tmp_path / "none"), costs=QUICK, clock=clock) as agent, Client(agent.socket) as client:
+        reply = client.ask(json.dumps({**command, "id": 3}).encode())
+        assert reply == {"error": {"class": "GenericError", "desc": reason}, "id": 3}
+        assert client.execute("guest-ping") == {"return": {}}
+
+
 # ---------------------------------------------------------------------------------------------------- the host's side
 
 

@@ -13,7 +13,7 @@ from . import VERSION, requests, wire
 from .clock import SECOND_NS, Clock
 from .commands import CATALOGUE, answers_on_success
 from .policy import EXTENDED, IN_FRONT, Policy
-from .refusal import Refusal, not_found
+from .refusal import FAILURES, Refusal, not_found, reason_of
 from .stock import Stock
 
 # Years 1970 to 2261: the last one that 64 bits of nanoseconds hold to its end.
@@ -88,14 +88,22 @@ def _update_time(call: Call) -> dict[str, Any]:
             clock.set_ns(amount_ns)
     except PermissionError as error:
         raise Refusal("The clock was not set: this agent lacks the capability CAP_SYS_TIME") from error
-    except (OSError, OverflowError) as error:
-        raise Refusal(f"The clock was not set: {getattr(error, 'strerror', None) or error}") from error
+    except (*FAILURES, OverflowError) as error:
+        raise Refusal(f"The clock was not set: {reason_of(error)}") from error
     returned: dict[str, Any] = {"before": before_ns, "after": clock.now_ns()}
     if arguments.get("rtc", False):
-        problem = call.context.update_rtc()
+        problem = _rtc_problem(call.context)
         if problem is not None:
             returned["rtc-error"] = problem
     return returned
+
+
+def _rtc_problem(context: Context) -> str | None:
+    """Set the hardware clock. The system's clock has moved by now, and the reply says so whatever comes of this."""
+    try:
+        return context.update_rtc()
+    except FAILURES as error:
+        return f"the hardware clock was not set: {reason_of(error)}"
 
 
 def _names(stock: Stock) -> list[str]:
@@ -169,5 +177,8 @@ def carry_out(context: Context, command: str, arguments: Mapping[str, Any], rece
     :raises Refusal: it was not carried out
     """
     requests.check_arguments(command, arguments)
-    returned = _COMMANDS[command](Call(context, arguments, received_ns))
-    return returned if isinstance(returned, bytes) else wire.encode(returned)[:-1]
+    try:
+        returned = _COMMANDS[command](Call(context, arguments, received_ns))
+        return returned if isinstance(returned, bytes) else wire.encode(returned)[:-1]
+    except FAILURES as error:
+        raise Refusal(f"{command} failed: {reason_of(error)}") from error

@@ -26,3 +26,13 @@ def disabled(command: str, reason: str) -> Refusal:
 
 NOT_ALLOWED = "the command is not allowed"
 FROZEN = "the agent is in frozen state"
+
+# What the system may fail with at any call: its own errors, too little memory, and Python's word for processes and
+# threads that cannot be started.
+FAILURES = (OSError, MemoryError, RuntimeError)
+
+
+def reason_of(error: BaseException) -> str:
+    """Return the system's own words for an error, or Python's. They hold nothing of what a request carried."""
+    words = getattr(error, "strerror", None) or str(error)
+    return words or ("out of memory" if isinstance(error, MemoryError) else type(error).__name__)

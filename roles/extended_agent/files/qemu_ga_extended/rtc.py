@@ -16,6 +16,8 @@ import struct
 import time
 from typing import Callable
 
+from .refusal import FAILURES, reason_of
+
 _DEVICE = "/dev/rtc"
 _ADJTIME = "/etc/adjtime"
 _SECONDS = 1.0
@@ -56,41 +58,79 @@ def write() -> None:
 
 
 def update(action: Callable[[], None] = write, seconds: float = _SECONDS) -> str | None:
-    """Do it, for at most so long. The reason why it was not done, None if it was."""
+    """Do it, for at most so long. Return the reason why it was not done, None if it was.
+
+    Whatever the system lacks for it (a process, a descriptor, memory) is a reason, too: the system's clock has been set
+    by then, and its reply must get out.
+    """
+    try:
+        return _in_child(action, seconds)
+    except FAILURES as error:
+        return f"the hardware clock was not set: {reason_of(error)}"
+
+
+def _in_child(action: Callable[[], None], seconds: float) -> str | None:
     _reap()
     reader, writer = os.pipe2(os.O_CLOEXEC)
-    child = os.fork()
-    if child == 0:
-        _report(action, writer)
-    os.close(writer)
     try:
-        if not select.select([reader], [], [], seconds)[0]:
-            return f"the hardware clock did not answer within {seconds:g} s"
-        report = os.read(reader, 4096).decode(errors="replace")
+        child = _fork(action, writer)
+        try:
+            report = _read(reader, seconds)
+        finally:
+            _end(child)
     finally:
         os.close(reader)
-        os.kill(child, signal.SIGKILL)
-        _abandoned.append(child)
-        _reap()
+    return report
+
+
+def _fork(action: Callable[[], None], writer: int) -> int:
+    """Start the child that does it, and is alone with the pipe's other end."""
+    try:
+        child = os.fork()
+        if child == 0:
+            _report(action, writer)
+        return child
+    finally:
+        os.close(writer)
+
+
+def _read(reader: int, seconds: float) -> str | None:
+    readiness = select.poll()  # select() fails for descriptors from 1024 on
+    readiness.register(reader, select.POLLIN)
+    if not readiness.poll(seconds * 1000):
+        return f"the hardware clock did not answer within {seconds:g} s"
+    report = os.read(reader, 4096).decode(errors="replace")
     return None if report == "done" else report or "setting the hardware clock ended without a result"
 
 
 def _report(action: Callable[[], None], writer: int) -> None:
-    """The child's whole life. It must not run any of its parent's exits."""
-    text = "done"
+    """Be the child, from its beginning to its end. It must not run any of its parent's exits, or outlive this call."""
     try:
-        action()
-    except Exception as error:  # the parent gets every reason
-        text = f"the hardware clock was not set: {getattr(error, 'strerror', None) or error}"
-    with contextlib.suppress(OSError):
+        text = "done"
+        try:
+            action()
+        except Exception as error:  # the parent gets every reason
+            text = f"the hardware clock was not set: {reason_of(error)}"
         os.write(writer, text.encode(errors="replace")[:4096])
-    os._exit(0)
+    finally:
+        os._exit(0)
+
+
+def _end(child: int) -> None:
+    with contextlib.suppress(OSError):
+        os.kill(child, signal.SIGKILL)
+    _abandoned.append(child)
+    _reap()
 
 
 def _reap() -> None:
     """A child that sits in the kernel ends when the kernel lets it; until then it is remembered."""
     for child in list(_abandoned):
-        with contextlib.suppress(ChildProcessError):
+        try:
             if os.waitpid(child, os.WNOHANG)[0] == 0:
                 continue
+        except ChildProcessError:
+            pass  # it is gone already
+        except OSError:
+            continue
         _abandoned.remove(child)

@@ -119,14 +119,9 @@ class Upstream:
             return True
         if self._on_left is not None:
             return False
-        client = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        client.setblocking(False)
         try:
-            trust.require_private_socket(self._path)
-            client.connect(self._path)
-            trust.require_trusted_peer(client, self._path)
+            client = self._trusted_connection()
         except (OSError, trust.DistrustError) as error:
-            client.close()
             self._be_away(getattr(error, "strerror", None) or str(error))
             return False
         if self._reconnect is not None:
@@ -138,6 +133,18 @@ class Upstream:
         self._stream.send(wire.DELIMITER + self._expect_sync())
         self._observer.connected()
         return True
+
+    def _trusted_connection(self) -> socket.socket:
+        client = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            client.setblocking(False)
+            trust.require_private_socket(self._path)
+            client.connect(self._path)
+            trust.require_trusted_peer(client, self._path)
+        except (OSError, trust.DistrustError):
+            client.close()
+            raise
+        return client
 
     def require_trusted(self) -> None:
         """Make sure at the start that nobody else stands in the stock agent's place. It may be away, and come later.

@@ -139,6 +139,40 @@ def test_a_hardware_clock_that_fails_does_not_fail_the_command(known: Any) -> No
     assert "rtc-error" not in update(known, Clock(), "not asked for", seconds=1)
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        BlockingIOError(11, "Resource temporarily unavailable"),
+        OSError(24, "Too many open files"),
+        MemoryError("Cannot allocate memory"),
+        RuntimeError("can't start new thread"),
+    ],
+)
+def test_a_clock_that_has_moved_is_reported_whatever_the_hardware_clock_raises(known: Any, error: Exception) -> None:
+    def fail() -> str | None:
+        raise error
+
+    own_clock = Clock()
+    given = context(known, own_clock)._replace(update_rtc=fail)
+    returned = carry_out(given, "guest-update-time", {"seconds": 5, "rtc": True})
+    words = getattr(error, "strerror", None) or str(error)
+    assert returned == {
+        "before": NOW_NS,
+        "after": 5 * 10**9,
+        "rtc-error": f"the hardware clock was not set: {words}",
+    }
+
+
+@pytest.mark.parametrize("error", [OSError(1, "Operation not permitted"), MemoryError(), RuntimeError("no thread")])
+def test_a_kernel_that_does_not_tell_of_its_clock_is_refused(known: Any, error: Exception) -> None:
+    class Silent(Clock):
+        def discipline(self) -> Any:
+            raise error
+
+    with pytest.raises(refusal.Refusal, match="guest-get-clock failed: "):
+        carry_out(context(known, Silent()), "guest-get-clock", {})
+
+
 def test_the_clock_command_gives_both_readings(known: Any) -> None:
     assert carry_out(context(known, Clock()), "guest-get-clock", {}, NOW_NS - 5) == {
         "received": NOW_NS - 5,

@@ -6,10 +6,14 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
+import resource
 import struct
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from ansible_collections.qemu.guest_agent.tests.support.extended_agent import module
@@ -31,6 +35,81 @@ def test_the_reason_comes_back() -> None:
 
 def test_a_child_that_dies_is_reported() -> None:
     assert rtc.update(lambda: os._exit(3)) == "setting the hardware clock ended without a result"
+
+
+class Failing:
+    """A call of the system's that fails in the end, after the first so many."""
+
+    def __init__(self, error: BaseException, real: Any, after: int = 0) -> None:
+        self._error = error
+        self._real = real
+        self._left = after
+
+    def __call__(self, *arguments: Any) -> Any:
+        self._left -= 1
+        if self._left < 0:
+            raise self._error
+        return self._real(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "said"),
+    [
+        ("fork", BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable"), "Resource temporarily unavailable"),
+        ("fork", OSError(errno.ENOMEM, "Cannot allocate memory"), "Cannot allocate memory"),
+        ("fork", RuntimeError("can't start new process"), "can't start new process"),
+        ("fork", MemoryError(), "out of memory"),
+        ("pipe2", OSError(errno.EMFILE, "Too many open files"), "Too many open files"),
+        ("read", OSError(errno.EIO, "Input/output error"), "Input/output error"),
+    ],
+)
+def test_what_the_system_lacks_is_the_reason_and_leaves_nothing_open(
+    monkeypatch: pytest.MonkeyPatch, call: str, error: BaseException, said: str
+) -> None:
+    before = os.listdir("/proc/self/fd")
+    monkeypatch.setattr(rtc.os, call, Failing(error, getattr(os, call)))
+    assert rtc.update(lambda: None) == f"the hardware clock was not set: {said}"
+    monkeypatch.undo()
+    assert os.listdir("/proc/self/fd") == before
+    assert rtc.update(lambda: None) is None
+
+
+def test_a_child_that_cannot_be_waited_for_does_not_undo_what_was_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rtc.os, "waitpid", Failing(OSError(errno.EINVAL, "Invalid argument"), os.waitpid))
+    assert rtc.update(lambda: None) is None
+    monkeypatch.undo()
+    assert rtc.update(lambda: None) is None
+
+
+def test_a_child_never_becomes_a_second_agent() -> None:
+    def leave() -> None:
+        raise SystemExit(3)
+
+    before = os.getpid()
+    assert rtc.update(leave) == "setting the hardware clock ended without a result"
+    assert os.getpid() == before
+
+
+def test_descriptors_beyond_the_first_thousand_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < 1100:
+        pytest.skip("this machine allows no more than a thousand descriptors")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 1100), hard))
+    pipe = os.pipe2
+
+    def high(flags: int) -> tuple[int, int]:
+        low = pipe(flags)
+        moved = tuple(fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 1030) for descriptor in low)
+        for descriptor in low:
+            os.close(descriptor)
+        return moved[0], moved[1]
+
+    try:
+        monkeypatch.setattr(rtc.os, "pipe2", high)
+        assert rtc.update(lambda: None) is None
+    finally:
+        monkeypatch.undo()
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_a_hardware_clock_that_hangs_costs_no_more_than_its_time() -> None:
