@@ -11,7 +11,7 @@ import socket
 import stat
 import termios
 import tty
-from typing import Callable, Mapping, Protocol
+from typing import Any, Callable, Mapping, Protocol
 
 from .dispatch import Dispatcher
 from .log import Log
@@ -227,8 +227,17 @@ def inherited_listener(environment: Mapping[str, str]) -> socket.socket | None:
     return listener
 
 
+def _is_host(family: int, address: Any) -> bool:
+    """Return whether a client may be the host. A vsock port is open to every program of the guest, too, by the loopback
+    address or by the guest's own (vsock(7)): what they can make an agent do as root is theirs no more than its channel.
+    """
+    return family != socket.AF_VSOCK or address[0] == socket.VMADDR_CID_HOST
+
+
 class ListeningPort(_StreamPort):
-    """A listening socket. As with the stock agent, the next client waits until the one before has gone."""
+    """A listening socket. As with the stock agent, the next client waits until the one before has gone. On vsock, no
+    client but the host gets a turn.
+    """
 
     def __init__(self, loop: Loop, dispatcher: Dispatcher, log: Log, listen: Callable[[], socket.socket]) -> None:
         super().__init__(loop, dispatcher, log)
@@ -237,6 +246,7 @@ class ListeningPort(_StreamPort):
         self._has_ended = False  # the client sends no more
         self._has_hung_up = False  # it does not read either
         self._is_answered = False
+        self._has_turned_away = False
         dispatcher.on_all_answered = self._all_answered
 
     def open(self) -> None:
@@ -255,17 +265,28 @@ class ListeningPort(_StreamPort):
         if self._listener is None or self._stream is not None:
             return
         try:
-            client, _address = self._listener.accept()
+            client, address = self._listener.accept()
         except BlockingIOError:
             return
         except OSError as error:
             self._log.error(f"a client could not be accepted: {error.strerror or error}")
             self._loop.later(_LOOK_AGAIN_SECONDS, self._accept)
             return
+        if not _is_host(self._listener.family, address):
+            client.close()
+            self._turn_away(address)
+            return
         descriptor = client.detach()
         self._has_ended = self._has_hung_up = self._is_answered = False
         self._begin(Ends(descriptor, descriptor), self._ended, self._hung_up, self._drained)
         self._log.info("a client has connected")
+
+    def _turn_away(self, address: Any) -> None:
+        if not self._has_turned_away:  # a line for each client would fill the disk
+            self._has_turned_away = True
+            self._log.error(f"a client with the vsock CID {address[0]} was turned away: only the host is served, CID 2")
+        # One at a time: a flood of them leaves room for timers and the stock agent.
+        self._loop.soon(self._accept)
 
     def _ended(self, error: OSError | None) -> None:
         """The end of file, or a reset: a guest that was restored resets all of its vsock connections."""

@@ -18,6 +18,7 @@ from ansible_collections.qemu.guest_agent.tests.support.extended_agent import mo
 ports = module("ports")
 stream = module("stream")
 
+SECONDS = 5.0
 PING = b'{"execute": "guest-ping"}'
 PONG = b'{"return": {}}\n'
 
@@ -42,6 +43,7 @@ class Listening:
 
     def client(self) -> socket.socket:
         client = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        client.settimeout(SECONDS)  # a queue that nobody takes from is no reason to wait for ever
         client.connect(self.path)
         client.setblocking(False)
         return client
@@ -115,6 +117,79 @@ def test_closing_it_turns_clients_away(listening: Listening) -> None:
         assert client.recv(1) == b""
     with pytest.raises(ConnectionRefusedError):
         listening.client()
+
+
+# -------------------------------------------------------------------------------------------------------------- vsock
+
+HYPERVISOR, LOOPBACK, HOST, ITSELF, OTHER_GUEST, ANY = 0, 1, 2, 3, 52, 2**32 - 1
+
+
+class Vsock:
+    """A listening Unix socket that says it is vsock, and of its clients that they have these CIDs, one after another."""
+
+    family = socket.AF_VSOCK
+
+    def __init__(self, path: str, cids: list[int]) -> None:
+        self._listener = ports.listen_unix(path)
+        self._cids = cids
+
+    def accept(self) -> tuple[socket.socket, tuple[int, int]]:
+        client, _address = self._listener.accept()
+        return client, (self._cids.pop(0), 1024)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._listener, name)
+
+
+class ListeningOnVsock(Listening):
+    def __init__(self, turned: Any, dispatcher: Any, directory: Path, cids: list[int]) -> None:
+        self.turned = turned
+        self.path = str(directory / "agent.sock")
+        self.log = directory / "log"
+        log = module("log").Log(str(self.log))
+        self.port = ports.ListeningPort(turned.loop, dispatcher, log, lambda: Vsock(self.path, cids))
+        self.port.open()
+
+
+@pytest.mark.parametrize("cid", [HYPERVISOR, LOOPBACK, ITSELF, OTHER_GUEST, ANY])
+def test_on_vsock_nobody_but_the_host_is_heard(turned: Any, dispatcher: Any, tmp_path: Path, cid: int) -> None:
+    listening = ListeningOnVsock(turned, dispatcher, tmp_path, [cid, HOST, cid])
+    with listening.client() as stranger, listening.client() as host:
+        stranger.send(PING)
+        turned.settle()
+        with pytest.raises(ConnectionResetError):
+            stranger.recv(1)
+        assert listening.ask(host, PING) == PONG
+    turned.settle()
+    with listening.client() as again:
+        assert listening.heard(again) == b""
+        assert again.recv(1) == b""
+
+
+def test_many_that_are_turned_away_cost_one_line_and_leave_nothing_open(
+    turned: Any, dispatcher: Any, tmp_path: Path
+) -> None:
+    listening = ListeningOnVsock(turned, dispatcher, tmp_path, [LOOPBACK] * 100 + [HOST])
+    turned.settle()
+    before = len(os.listdir("/proc/self/fd"))
+    for _round in range(10):
+        crowd = [listening.client() for _client in range(10)]
+        turned.settle()
+        turned.settle()
+        for client in crowd:
+            client.close()
+    assert len(os.listdir("/proc/self/fd")) == before
+    lines = listening.log.read_text().splitlines()
+    assert [line.partition("error: ")[2] for line in lines] == [
+        "a client with the vsock CID 1 was turned away: only the host is served, CID 2"
+    ]
+    with listening.client() as host:
+        assert listening.ask(host, PING) == PONG
+
+
+def test_on_other_sockets_every_client_is_heard(listening: Listening) -> None:
+    with listening.client() as client:
+        assert listening.ask(client, PING) == PONG
 
 
 class Device:
