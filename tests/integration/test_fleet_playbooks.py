@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import re
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ import pytest
 import yaml
 
 from tests.support.ansible_run import PlaybookRun, run_playbook_of_collection
+from tests.support.cores import every_core
 from tests.support.fake_agent import SECOND_NS
 from tests.support.simulated_fleet import Profile, SimulatedFleet
 
@@ -203,6 +205,61 @@ def test_a_setting_that_cannot_be_meant_is_said(variable: str, says: str, invent
     assert run.status == 2, run.output
     assert says in run.output
     assert "Traceback" not in run.output
+
+
+# ---------------------------------------------------------------------------------------------------------------- modes
+
+
+def mode_of(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+@every_core
+@pytest.mark.parametrize("mode", [0o600, 0o664, 0o440])
+def test_a_report_that_is_there_keeps_its_mode(core: str, mode: int, inventory: Path, tmp_path: Path) -> None:
+    report = tmp_path / "resync_fleet.html"
+    report.write_text("an older one")
+    report.chmod(mode)
+    run = run_playbook_of_collection(
+        *("resync_fleet", "--check", "--limit", "hv1"), inventory=inventory, directory=tmp_path, core=core
+    )
+    assert "Check mode." in report.read_text(encoding="utf-8"), run.output
+    assert mode_of(report) == mode
+
+
+@every_core
+@pytest.mark.parametrize(("directory_mode", "mode"), [(0o700, 0o600), (0o2770, 0o660), (0o750, 0o400)])
+def test_files_of_facts_and_their_directory_keep_their_modes(
+    core: str, directory_mode: int, mode: int, inventory: Path, tmp_path: Path
+) -> None:
+    directory = tmp_path / "guest_facts"
+    directory.mkdir()
+    directory.chmod(directory_mode)
+    (directory / "hv1.json").write_text("{}")
+    (directory / "hv1.json").chmod(mode)
+    run = run_playbook_of_collection(
+        *("gather_facts", "--limit", "hv1"), inventory=inventory, directory=tmp_path, core=core
+    )
+    assert "guests" in json.loads((directory / "hv1.json").read_text(encoding="utf-8")), run.output
+    assert (mode_of(directory), mode_of(directory / "hv1.json")) == (directory_mode, mode)
+
+
+@every_core
+def test_what_the_playbooks_create_has_a_mode_of_its_own(core: str, inventory: Path, tmp_path: Path) -> None:
+    (tmp_path / "private").mkdir(mode=0o700)
+    place = {"inventory": inventory, "directory": tmp_path, "core": core}
+    run_playbook_of_collection(*("gather_facts", "--limit", "hv1", "-e", "qga_directory=private/new/facts"), **place)
+    run_playbook_of_collection(
+        "resync_fleet", "--check", "--limit", "hv1", "-e", "qga_report=private/new.html", **place
+    )
+    found = {str(path.relative_to(tmp_path)): mode_of(path) for path in sorted(tmp_path.rglob("*"))}
+    assert found == {
+        "private": 0o700,
+        "private/new": 0o755,
+        "private/new/facts": 0o755,
+        "private/new/facts/hv1.json": 0o640,
+        "private/new.html": 0o644,
+    }
 
 
 # --------------------------------------------------------------------------------------------------------- gather_facts

@@ -6,7 +6,7 @@
 
 Usage: lay_out.py [--dry-run]. On standard input stands a JSON object with any of these members:
 
-- ``files``: paths and what they hold; directories on the way are made
+- ``files``: paths and what they hold; directories on the way are made. What is there keeps its owner and mode
 - ``whole``: directories that hold nothing but these files
 - ``absent``: paths of files and directories that are not there
 
@@ -18,6 +18,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import stat
 import sys
 from pathlib import Path
 from typing import Mapping, Sequence
@@ -62,8 +63,15 @@ def write(path: Path, content: str) -> None:
         parent.chmod(0o755)
     # Whole or not at all: the agent may start at any moment.
     part = path.with_name(f".{path.name}.part")
+    part.unlink(missing_ok=True)
+    part.touch(0o600)
     part.write_text(content, encoding="utf-8")
-    part.chmod(0o644)
+    if path.is_file():
+        before = path.stat()
+        os.chown(part, before.st_uid, before.st_gid)
+        part.chmod(stat.S_IMODE(before.st_mode))
+    else:
+        part.chmod(0o644)
     os.replace(part, path)
 
 

@@ -8,12 +8,22 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 
 _MODE = 0o644
 
 
+def _mode_of(path: str) -> int:
+    """Return the mode of the file that is there, or the one for a new file."""
+    try:
+        found = os.lstat(path)
+    except OSError:
+        return _MODE
+    return stat.S_IMODE(found.st_mode) if stat.S_ISREG(found.st_mode) else _MODE
+
+
 def write(path: str, text: str) -> None:
-    """Put it there whole, or not at all.
+    """Put it there whole, or not at all. A file that is there keeps its mode.
 
     :raises OSError: it could not be written
     """
@@ -22,11 +32,12 @@ def write(path: str, text: str) -> None:
     unfinished = os.path.join(directory, f".{name}.new")
     with contextlib.suppress(FileNotFoundError):
         os.unlink(unfinished)
-    descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _MODE)
+    mode = _mode_of(path)
+    descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode & _MODE | stat.S_IWUSR)
     try:
         with open(descriptor, "w", encoding="utf-8", errors="backslashreplace") as file:
             file.write(text)
-            os.fchmod(file.fileno(), _MODE)  # whatever the umask
+            os.fchmod(file.fileno(), mode)  # whatever the umask
         os.rename(unfinished, path)
     except OSError:
         with contextlib.suppress(OSError):

@@ -82,6 +82,23 @@ def test_everybody_may_read_what_was_made(package: Path, wanted: dict[str, Any])
     assert [path.stat().st_mode & 0o777 for path in (new, new / "deep", new / "deep/settings")] == [0o755, 0o755, 0o644]
 
 
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o664])
+def test_what_is_there_keeps_its_mode(package: Path, wanted: dict[str, Any], mode: int) -> None:
+    package.chmod(0o700)
+    (package / "other.py").chmod(mode)
+    assert f"changed {package}/other.py" in lay_out(wanted)
+    assert [path.stat().st_mode & 0o777 for path in (package, package / "other.py")] == [0o700, mode]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_what_is_there_keeps_its_owner_and_group(package: Path, wanted: dict[str, Any]) -> None:
+    os.chown(package / "other.py", 0, 65534)
+    (package / "other.py").chmod(0o640)
+    lay_out(wanted)
+    found = (package / "other.py").stat()
+    assert (found.st_uid, found.st_gid, found.st_mode & 0o777) == (0, 65534, 0o640)
+
+
 def test_a_second_run_does_nothing(package: Path, wanted: dict[str, Any]) -> None:
     lay_out(wanted)
     before = {path: path.stat().st_mtime_ns for path in package.parent.rglob("*")}

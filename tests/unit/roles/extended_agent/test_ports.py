@@ -125,7 +125,7 @@ HYPERVISOR, LOOPBACK, HOST, ITSELF, OTHER_GUEST, ANY = 0, 1, 2, 3, 52, 2**32 - 1
 
 
 class Vsock:
-    """A listening Unix socket that says it is vsock, and of its clients that they have these CIDs, one after another."""
+    """A listening Unix socket that says it is vsock, and that its clients have these CIDs, one after another."""
 
     family = socket.AF_VSOCK
 

@@ -28,6 +28,16 @@ def test_it_is_there_whole_for_all_to_read_and_nothing_else_is(tmp_path: Path) -
     assert os.listdir(tmp_path) == ["qga.prom"]
 
 
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o664, 0o400])
+def test_one_that_is_there_keeps_its_mode(tmp_path: Path, mode: int) -> None:
+    path = tmp_path / "qga.prom"
+    path.touch()
+    path.chmod(mode)
+    for text in ("one\n", "two\n"):
+        textfile.write(str(path), text)
+    assert stat.S_IMODE(path.stat().st_mode) == mode
+
+
 def test_who_has_it_open_reads_the_old_one_to_its_end(tmp_path: Path) -> None:
     textfile.write(str(tmp_path / "qga.prom"), "one\n")
     with (tmp_path / "qga.prom").open() as reader:
