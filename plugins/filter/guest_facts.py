@@ -2,13 +2,14 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Filters that make of guests' facts a file to keep, and lines for a terminal."""
+"""Filters that make of guests' facts a file to keep and lines for a terminal, and their texts fit to be shown."""
 
 from __future__ import annotations
 
 from typing import Any, Callable
 
 from ansible.errors import AnsibleFilterError
+from ansible_collections.qemu.guest_agent.plugins.module_utils import untrusted
 from ansible_collections.qemu.guest_agent.plugins.plugin_utils.filtering import made
 from ansible_collections.qemu.guest_agent.plugins.plugin_utils.fleet_report import facts_text_summary
 from ansible_collections.qemu.guest_agent.plugins.plugin_utils.guest_facts import document
@@ -24,9 +25,19 @@ def guest_facts_text(hypervisors: object) -> list[str]:
     return made("guest_facts_text", facts_text_summary, hypervisors)
 
 
+def guest_text(text: object, length: object = untrusted.EXCERPT) -> str:
+    if not isinstance(text, str):
+        raise AnsibleFilterError(f"guest_text: expects a text, not one of type {type(text).__name__}")
+    if not isinstance(length, int) or length < 0:
+        raise AnsibleFilterError(f"guest_text: length expects a number of characters, not {length!r}")
+    # Ansible has types of its own below str; the unbound method gives a plain one, whatever they override.
+    return untrusted.visible(str.__str__(text), length)
+
+
 class FilterModule:
     def filters(self) -> dict[str, Callable[..., Any]]:
         return {
             "guest_facts_json": guest_facts_json,
             "guest_facts_text": guest_facts_text,
+            "guest_text": guest_text,
         }

@@ -60,7 +60,9 @@ def test_every_filter_is_documented(name: str) -> None:
     assert documentation["RETURN"]["_value"]["type"]
 
 
-@pytest.mark.parametrize("name", ["fleet_elsewhere", "fleet_report_text", "fleet_report_totals", "guest_facts_text"])
+@pytest.mark.parametrize(
+    "name", ["fleet_elsewhere", "fleet_report_text", "fleet_report_totals", "guest_facts_text", "guest_text"]
+)
 def test_the_sample_is_what_the_last_example_makes(name: str) -> None:
     environment = jinja2.Environment(autoescape=True)
     environment.filters[f"qemu.guest_agent.{name}"] = FILTERS[name]

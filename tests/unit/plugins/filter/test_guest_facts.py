@@ -11,7 +11,7 @@ from ansible.errors import AnsibleFilterError
 from ansible_collections.qemu.guest_agent.plugins.filter.guest_facts import FilterModule
 
 FILTERS = FilterModule().filters()
-as_json, as_text = FILTERS["guest_facts_json"], FILTERS["guest_facts_text"]
+as_json, as_text, shown = FILTERS["guest_facts_json"], FILTERS["guest_facts_text"], FILTERS["guest_text"]
 
 JINJA = "{{ 7 * 191 }}"
 ERROR = {"code": "timeout", "message": f"\x1b[2J{JINJA}", "hint": ""}
@@ -68,3 +68,28 @@ def test_guests_that_are_none_are_refused_in_a_sentence() -> None:
 def test_a_hypervisor_that_is_no_text_is_refused_in_a_sentence() -> None:
     with pytest.raises(AnsibleFilterError, match="guest_facts_json: hypervisor is a text, not of type int"):
         as_json(GUESTS, 1)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("Debian GNU/Linux", "Debian GNU/Linux"),
+        ("\x1b]0;owned\a\x1b[2J", r"\x1b]0;owned\x07\x1b[2J"),
+        (JINJA, r"\x7b{ 7 * 191 }}"),
+        ("\u202egnp.exe\x9b2J\nnext", r"\u202egnp.exe\x9b2J\nnext"),
+        ("", ""),
+    ],
+)
+def test_a_text_is_shown_as_what_it_is(text: str, said: str) -> None:
+    assert shown(text) == said
+
+
+def test_a_long_text_is_cut() -> None:
+    assert shown("x" * 1000) == "x" * 200 + "\u2026"
+    assert shown("x" * 1000, 4) == shown("x" * 1000, length=4) == "xxxx\u2026"
+
+
+@pytest.mark.parametrize("arguments", [(None,), (b"web1",), (["web1"],), ("web1", "4"), ("web1", -1)])
+def test_what_is_no_text_is_refused_in_a_sentence(arguments: tuple[object, ...]) -> None:
+    with pytest.raises(AnsibleFilterError, match=r"guest_text: .*expects a "):
+        shown(*arguments)

@@ -1,0 +1,221 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The roles on guests whose shell prints what it likes: none of it chooses a file of the controller, is carried out, or
+reaches the terminal as more than text.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.qemu.guest_agent.plugins.module_utils.untrusted import visible
+
+from tests.support.ansible_run import PlaybookRun
+from tests.support.bait import baits
+from tests.support.cores import every_core
+from tests.support.printing_guest import PrintingGuest
+from tests.support.terminal import commands_in
+from tests.support.tiers import quick
+
+ROLES = ("extended_agent", "resync_on_resume")
+DESCRIBE = "os-release"
+PYTHON = "sys.version_info"
+# What no error of Ansible's own says.
+UNCLEAR = ("NoneType", "undefined", "Traceback", "StopIteration", "Unexpected")
+
+every_role = pytest.mark.parametrize("role", ROLES)
+
+
+def described(**changed: str) -> str:
+    """What a Debian guest says of itself, but for what is changed."""
+    said = {"uid": "0", "init": "systemd", "families": "debian", "version": "12", "name": "Debian", "python": "full"}
+    return "".join(f"{key}={value}\n" for key, value in {**said, **changed}.items())
+
+
+def result_of(run: PlaybookRun, task: str) -> dict[str, Any]:
+    """The result of the one task of that name, whichever role has it."""
+    (record,) = (record for record in run.tasks if record.task.rpartition(" : ")[2] == task)
+    return record.result
+
+
+# ---------------------------------------------------------------------------------------------- files of the controller
+
+# From the directory of a role's variables up to the root, and down to what a guest left on the controller.
+UP = "/.." * 40
+PATHS = {
+    "behind a slash": UP + "{planted}",
+    "as if a release": "8" + UP + "{planted}",
+    "without a slash": UP[1:] + "{planted}",
+    "with blanks": "12 " + UP + "{planted}",
+}
+
+
+@every_core
+@every_role
+@pytest.mark.parametrize("mode", ["", "--check"])
+@pytest.mark.parametrize("path", quick(PATHS, ["behind a slash"]))
+def test_no_word_of_a_guest_chooses_a_file_of_the_controller(
+    core: str, role: str, mode: str, path: str, tmp_path: Path
+) -> None:
+    canary = tmp_path / "canary"
+    # As fetch would leave it. The role looks at this variable next.
+    planted = tmp_path / "planted.yml"
+    planted.write_text(f"{role}_state: \"{{{{ lookup('pipe', 'touch {canary}') }}}}\"\n", encoding="utf-8")
+    version = PATHS[path].format(planted=planted.with_suffix(""))
+    guest = PrintingGuest(tmp_path, {DESCRIBE: described(version=version), PYTHON: "version=3.11\n"})
+    run = guest.run_role(role, *filter(None, [mode]), core=core)
+    assert not canary.exists()
+    asked = [task.task for task in run.tasks if task.task.endswith(("Ask how the guest is", "Ask how the host is"))]
+    assert asked, f"the role did not get beyond the place where the file was read: {run.output}"
+
+
+@every_core
+@every_role
+def test_a_family_is_one_of_those_that_are_known(core: str, role: str, tmp_path: Path) -> None:
+    (tmp_path / "planted.yml").write_text(f"{role}_state: planted\n", encoding="utf-8")
+    families = f"{UP}{tmp_path}/planted Debian ../vars/Debian __class__ items"
+    guest = PrintingGuest(tmp_path, {DESCRIBE: described(families=families, name="Odd")})
+    run = guest.run_role(role, core=core)
+    assert "knows the families Debian, RedHat and Suse, but not Odd." in run.output
+
+
+# --------------------------------------------------------------------------------------------------------- the terminal
+
+
+def tricks(canaries: Path) -> dict[str, str]:
+    """One line each."""
+    texts = {name: " ".join(text.split("\n")) for name, text in baits(canaries).items() if name != "surrogates"}
+    return {"owned": "\x1b]0;owned\a\x1b[2J", **{name: text for name, text in texts.items() if text}}
+
+
+@every_core
+@every_role
+def test_a_system_may_be_called_anything(core: str, role: str, tmp_path: Path) -> None:
+    canaries = tmp_path / "canaries"
+    canaries.mkdir()
+    texts = tricks(canaries)
+    names = ("owned", "clipboard", "eightbit", "direction", "expression")
+    for name in names if role == "extended_agent" else names[:1]:
+        # Only str.splitlines() breaks lines elsewhere than a shell does.
+        said = "".join(texts[name].splitlines()[0])
+        guest = PrintingGuest(tmp_path, {DESCRIBE: described(families=said, version=said, name=said)})
+        run = guest.run_role(role, core=core)
+        assert commands_in(run.output) == []
+        assert f"but not {visible(said)}." in result_of(run, "Refuse what the role cannot serve")["msg"]
+    assert list(canaries.iterdir()) == []
+
+
+@every_core
+@every_role
+def test_every_answer_may_be_bait(core: str, role: str, tmp_path: Path) -> None:
+    canaries = tmp_path / "canaries"
+    canaries.mkdir()
+    bait = "\n".join(tricks(canaries).values())
+    lines = "".join(f"{key}={text}\n" for key in ("python", "other", "record", "newer") for text in bait.splitlines())
+    guest = PrintingGuest(
+        tmp_path,
+        # The last line of a key counts.
+        {DESCRIBE: f"{bait}\n{lines}{described()}", "systemctl": f"{bait}\n{lines}", PYTHON: f"{bait}\nversion=3.11\n"},
+        {"systemctl": 3},
+    )
+    run = guest.run_role(role, core=core)
+    assert commands_in(run.output) == []
+    assert "its shell ended with status 3, without a reason." in run.output
+    assert list(canaries.iterdir()) == []
+
+
+@every_core
+@pytest.mark.parametrize(
+    ("verdict", "said"),
+    [
+        ("stock", "The guest went back to the stock agent. "),
+        ("none", "The guest has no agent now. "),
+        ("extendedish", "The guest left no verdict."),
+    ],
+)
+def test_a_verdict_is_shown_as_text(core: str, verdict: str, said: str, tmp_path: Path) -> None:
+    reason = "\x1b]0;owned\a\x9b2J \u202e {{ 6 * 7 }}"
+    guest = PrintingGuest(tmp_path, {"systemd-run": "", "waited": "", "verdict": f"{verdict} {reason}\n"})
+    run = guest.run_role(
+        "extended_agent",
+        core=core,
+        tasks_from="switch",
+        variables={"extended_agent_is_check": False, "extended_agent_wanted": "extended"},
+    )
+    message = result_of(run, "Fail if the agent that was wanted does not stand")["msg"]
+    assert message.startswith(said)
+    assert message.endswith(visible(reason))
+    assert commands_in(run.output) == []
+
+
+# ------------------------------------------------------------------------------------------------------ clear sentences
+
+NOT_ANSWERED = "did not answer what the role"
+UNKNOWN = "knows the families Debian, RedHat and Suse, but not "
+REFUSED = {
+    "nothing": ("", NOT_ANSWERED),
+    "something else": ("Welcome to Guest!\r\nuid\nUID=0\n=\n", NOT_ANSWERED),
+    "a user": (described(uid="1000"), "needs root"),
+    "a user that is no number": (described(uid="0 0"), "needs root"),
+    "another init": (described(init=""), "needs systemd"),
+    "no os-release, as on EL 6": ("uid=0\ninit=systemd\npython=full\n", UNKNOWN + "a system without os-release."),
+    "FreeBSD": (described(families="freebsd ", version="14", name="FreeBSD"), UNKNOWN + "FreeBSD."),
+    "no name": (described(families="", version="", name=""), UNKNOWN + "a system without os-release."),
+}
+
+
+@every_role
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_a_role_cannot_serve_is_refused_in_a_sentence(role: str, case: str, tmp_path: Path) -> None:
+    printed, sentence = REFUSED[case]
+    run = PrintingGuest(tmp_path, {DESCRIBE: printed}).run_role(role)
+    assert sentence in result_of(run, "Refuse what the role cannot serve")["msg"]
+    assert [word for word in UNCLEAR if word in run.output] == []
+
+
+@every_core
+@pytest.mark.parametrize(
+    ("printed", "sentence"),
+    [
+        ("", "/usr/bin/python3 of this host is not there."),
+        ("version=\n", "/usr/bin/python3 of this host is not there."),
+        ("version=3.6\n", "/usr/bin/python3 of this host is 3.6."),
+        ("Illegal instruction\n", "/usr/bin/python3 of this host is not there."),
+        ("version=3.11\x1b[2J\n", "/usr/bin/python3 of this host is not there."),
+        ("version=3.{{ 6 * 7 }}\n", "/usr/bin/python3 of this host is not there."),
+    ],
+)
+def test_a_python_that_says_nothing_is_refused_in_a_sentence(
+    core: str, printed: str, sentence: str, tmp_path: Path
+) -> None:
+    run = PrintingGuest(tmp_path, {DESCRIBE: described(), PYTHON: printed}).run_role("resync_on_resume", core=core)
+    assert result_of(run, "Refuse a Python that is too old")["msg"].endswith(sentence)
+    assert [word for word in UNCLEAR if word in run.output] == []
+
+
+# --------------------------------------------------------------------------------------------------------- and it works
+
+PLAIN, LATER = "/usr/bin/python3", "/usr/bin/python3.11"
+SYSTEMS = {
+    "Debian 12": (described(families="debian ", version="12"), PLAIN, PLAIN),
+    "Ubuntu 24.04": (described(families="ubuntu debian", version="24"), PLAIN, PLAIN),
+    "RHEL 8": (described(families="rhel fedora", version="8"), LATER, PLAIN),
+    "Rocky Linux 9": (described(families="rocky rhel centos fedora", version="9"), PLAIN, PLAIN),
+    "SLES 15": (described(families="sles suse", version="15"), LATER, LATER),
+    "Tumbleweed": (described(families="opensuse-tumbleweed opensuse suse", version="20261130"), PLAIN, PLAIN),
+    "a rolling release without version": (described(families="debian ", version=""), PLAIN, PLAIN),
+}
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+@pytest.mark.parametrize(("role", "place"), [("extended_agent", 1), ("resync_on_resume", 2)])
+def test_a_familys_names_are_those_of_its_release(role: str, place: int, system: str, tmp_path: Path) -> None:
+    guest = PrintingGuest(tmp_path, {DESCRIBE: SYSTEMS[system][0], PYTHON: "version=3.11\n"})
+    run = guest.run_role(role, tasks_from="requirements", show=f"{role}_python")
+    assert result_of(run, "Show")["msg"] == SYSTEMS[system][place], run.output
+    assert json.dumps(result_of(run, "Learn the family's names")["ansible_included_var_files"]).count(".yml") == 1

@@ -1,0 +1,122 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What the roles ask a system first, with files in the place of its os-release."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.support.role_package import ROOT
+
+SCRIPT = (ROOT / "roles/extended_agent/files/describe.sh").read_text(encoding="utf-8")
+SHELLS = [shell for shell in ("sh", "dash", "bash", "busybox", "ksh", "zsh") if shutil.which(shell)]
+
+pytestmark = pytest.mark.slow
+
+
+def describe(directory: Path, shell: str = "sh") -> dict[str, str]:
+    """What is said, by its key. ``etc`` and ``lib`` in the directory stand for the two files."""
+    script = SCRIPT.replace("/usr/lib/os-release", str(directory / "lib")).replace(
+        "/etc/os-release", str(directory / "etc")
+    )
+    command = [shell, "sh", "-c", script] if shell == "busybox" else [shell, "-c", script]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True, cwd=directory)
+    assert done.stderr == ""
+    return dict(line.split("=", 1) for line in done.stdout.splitlines())
+
+
+def system(directory: Path, text: str, shell: str = "sh") -> tuple[str, str, str]:
+    """Families, version and name of a system with such an os-release."""
+    (directory / "etc").write_bytes(text.encode("utf-8"))
+    said = describe(directory, shell)
+    return said["families"], said["version"], said["name"]
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('NAME="Debian GNU/Linux"\nVERSION_ID="12"\nID=debian\n', ("debian ", "12", "Debian GNU/Linux")),
+        (
+            'NAME="Rocky Linux"\nVERSION_ID="9.4"\nID="rocky"\nID_LIKE="rhel centos fedora"\n',
+            ("rocky rhel centos fedora", "9", "Rocky Linux"),
+        ),
+        ("ID=arch\n", ("arch ", "", "")),
+        ("", (" ", "", "")),
+        ("# ID=comment\n\n;\nID=debian", ("debian ", "", "")),  # the last line has no end
+        ('ID=debian\r\nVERSION_ID="11"\r\n', ("debian ", "11", "")),
+        ("ID='debian'\nNAME='It says $HOME \\n'\n", ("debian ", "", "It says $HOME \\n")),
+        ('NAME="A \\"B\\" \\$C \\`D\\` \\\\ \\x"\n', (" ", "", 'A "B" $C `D` \\ \\x')),
+        ("NAME=a\\ b\nVERSION_ID=7\\.5\n", (" ", "7", "a b")),
+        ("ID=first\nID=last\n", ("last ", "", "")),
+        ("PRETTY_NAME=x\nVARIANT_ID=y\nXID=z\n ID=w\n", (" ", "", "")),
+        ("NAME=-n\nID=-e\n", ("-e ", "", "-n")),
+        ("NAME=%s%n\\\\c\n", (" ", "", "%s%n\\c")),
+        ("NAME=\u00c4rger\n", (" ", "", "\u00c4rger")),
+    ],
+)
+def test_os_release_is_read_as_its_manual_says(
+    shell: str, text: str, said: tuple[str, str, str], tmp_path: Path
+) -> None:
+    assert system(tmp_path, text, shell) == said
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+@pytest.mark.parametrize(
+    "text",
+    [
+        "ID=$(touch canary)",
+        'ID="`touch canary`"',
+        "touch canary",
+        "ID=debian; touch canary",
+        'NAME="x"; touch canary; "y"',
+        "NAME='x'$(touch canary)",
+        "exit 0",
+        "set -e\nfalse",
+        "echo() { touch canary; }",
+        "PATH=/nowhere\nprintf=1",
+        "NAME=x\\\ntouch canary",
+    ],
+)
+def test_nothing_that_os_release_says_is_run(shell: str, text: str, tmp_path: Path) -> None:
+    (tmp_path / "etc").write_text(text + "\n", encoding="utf-8")
+    said = describe(tmp_path, shell)
+    assert said["uid"] == str(os.getuid())
+    assert {"families", "version", "name"} <= said.keys()
+    assert not (tmp_path / "canary").exists()
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_a_system_without_os_release_says_what_else_there_is(shell: str, tmp_path: Path) -> None:
+    said = describe(tmp_path, shell)
+    assert said["uid"] == str(os.getuid())
+    assert said.get("python") == "full"
+    assert not {"families", "version", "name"} & said.keys()
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_the_other_place_is_looked_at_where_the_first_has_none(shell: str, tmp_path: Path) -> None:
+    (tmp_path / "lib").write_text("ID=fedora\n", encoding="utf-8")
+    assert describe(tmp_path, shell)["families"] == "fedora "
+    (tmp_path / "etc").write_text("ID=debian\n", encoding="utf-8")
+    assert describe(tmp_path, shell)["families"] == "debian "
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_what_is_no_file_is_passed_over(shell: str, tmp_path: Path) -> None:
+    (tmp_path / "lib").write_text("ID=fedora\n", encoding="utf-8")
+    os.mkfifo(tmp_path / "etc")
+    assert describe(tmp_path, shell)["families"] == "fedora "
+    (tmp_path / "etc").unlink()
+    (tmp_path / "etc").mkdir()
+    assert describe(tmp_path, shell)["families"] == "fedora "
+    (tmp_path / "etc").rmdir()
+    (tmp_path / "etc").symlink_to("nowhere")
+    assert describe(tmp_path, shell)["families"] == "fedora "
