@@ -58,7 +58,7 @@ class Soak:
 
 
 def soak(count: int, say: Callable[[str], None]) -> Soak:
-    with StockAgent() as stock, ExtendedAgent(stock.socket) as agent:
+    with StockAgent(permits_time=True) as stock, ExtendedAgent(stock.socket) as agent:
 
         def ask(requests: int) -> None:
             for first in range(0, requests, len(REQUESTS) * ROUNDS_PER_CLIENT):

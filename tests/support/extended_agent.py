@@ -54,6 +54,7 @@ class ExtendedAgent:
         state_directory: str | None = None,
         device: tuple[str, str] | None = None,
         verbose: bool = False,
+        stock_memory: str = "",
     ) -> None:
         self._directory = tempfile.TemporaryDirectory(prefix="extended-agent-run-")
         directory = Path(self._directory.name)
@@ -72,6 +73,7 @@ class ExtendedAgent:
             "rtc_error": rtc_error,
             "rtc_shortage": rtc_shortage,
             "verbose": verbose,
+            "stock_memory": stock_memory,
         }
 
     def __enter__(self) -> ExtendedAgent:

@@ -134,6 +134,7 @@ def main(setup: dict[str, Any]) -> int:
         update_rtc,
         log.Log(verbose=setup["verbose"]),
         costs=limits.Costs(**setup["costs"]),
+        stock_memory=setup["stock_memory"],
     )
     os.write(setup["ready"], b"ready")
     os.close(setup["ready"])

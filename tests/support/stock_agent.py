@@ -43,6 +43,11 @@ ALWAYS_BLOCKED = frozenset(
     )
 )
 
+# Without CAP_SYS_TIME, neither the clock nor the hardware clock can be set. Who is not root has no capability anyway.
+WITHOUT_CLOCK = (
+    ("setpriv", "--bounding-set=-sys_time", "--inh-caps=-sys_time", "--no-new-privs", "--") if os.geteuid() == 0 else ()
+)
+
 START_SECONDS = 10.0
 # SIGTERM can leave qemu-ga hanging in a futex for good, so the wait for its end is short and bounded.
 GRACE_SECONDS = 2.0
@@ -102,10 +107,17 @@ class StockAgent:
 
     ``allow_rpcs``: nothing but these is enabled. ``block_rpcs``: these are disabled, which goes before allowing.
     Neither may disable ``guest-sync-delimited``: without it nobody can tell that the agent is ready.
+
+    ``permits_time``: ``guest-set-time`` is enabled, as in most guests, in a process that the kernel does not let set
+    any clock.
     """
 
-    def __init__(self, block_rpcs: Iterable[str] = (), allow_rpcs: Iterable[str] = ()) -> None:
-        self._blocked = frozenset(block_rpcs) | ALWAYS_BLOCKED
+    def __init__(
+        self, block_rpcs: Iterable[str] = (), allow_rpcs: Iterable[str] = (), permits_time: bool = False
+    ) -> None:
+        always = ALWAYS_BLOCKED - {"guest-set-time"} if permits_time else ALWAYS_BLOCKED
+        self._powerless = WITHOUT_CLOCK if permits_time else ()
+        self._blocked = frozenset(block_rpcs) | always
         self._allowed = frozenset(allow_rpcs)
 
     def __enter__(self) -> StockAgent:
@@ -127,6 +139,7 @@ class StockAgent:
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
                 [
+                    *self._powerless,
                     qemu_ga,
                     "--method=unix-listen",
                     f"--path={self.socket}",

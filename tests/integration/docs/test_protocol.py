@@ -35,7 +35,7 @@ _VERSION = re.compile(rb'("version": )"[0-9.]+"')
 
 @pytest.fixture(scope="module")
 def stock() -> Iterator[StockAgent]:
-    with StockAgent() as running:
+    with StockAgent(permits_time=True) as running:
         yield running
 
 

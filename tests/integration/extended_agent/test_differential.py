@@ -111,7 +111,8 @@ def test_info_differs_by_our_commands_alone(agents: tuple[str, str]) -> None:
     listed = [entry for entry in extended["supported_commands"] if entry["name"] not in ours]
     assert listed == stock["supported_commands"]
     assert extended["version"] == stock["version"]
-    assert ours < {entry["name"] for entry in extended["supported_commands"] if entry["enabled"]}
+    enabled = {entry["name"] for entry in extended["supported_commands"] if entry["enabled"]}
+    assert ours & enabled == ours - {"guest-update-time"}  # the stock agent may not set the clock, so neither may ours
 
 
 MALFORMED = (

@@ -122,7 +122,7 @@ def test_time_commands_live_without_any_stock_agent(tmp_path: Path) -> None:
 
 def test_a_killed_stock_agent_is_reported_and_a_new_one_is_found(tmp_path: Path) -> None:
     path = tmp_path / "stock.sock"
-    with StockAgent() as first:
+    with StockAgent(permits_time=True) as first:
         path.symlink_to(first.socket)
         with ExtendedAgent(str(path), costs=QUICK) as agent, Client(agent.socket) as client:
             assert "return" in client.ask(HOST_NAME)
@@ -131,7 +131,7 @@ def test_a_killed_stock_agent_is_reported_and_a_new_one_is_found(tmp_path: Path)
             until(lambda: "error" in client.ask(HOST_NAME), "the stock agent still answers")
             assert time_commands_live(client)
             assert client.execute("guest-info")["return"] == known
-            with StockAgent() as second:
+            with StockAgent(permits_time=True) as second:
                 path.unlink()
                 path.symlink_to(second.socket)
                 # The request itself makes it try again: no back-off stands in its way.
@@ -157,7 +157,11 @@ def test_a_request_that_the_stock_agent_dies_of_gets_an_error_and_the_next_one_i
 
 
 def test_a_stopped_stock_agent_is_noticed_and_comes_back() -> None:
-    with StockAgent() as stock, ExtendedAgent(stock.socket, costs=QUICK) as agent, Client(agent.socket) as client:
+    with (
+        StockAgent(permits_time=True) as stock,
+        ExtendedAgent(stock.socket, costs=QUICK) as agent,
+        Client(agent.socket) as client,
+    ):
         assert "return" in client.ask(HOST_NAME)
         time.sleep(1.1)  # after a pause, the agent asks for a sign of life before it trusts in a reply
         with stopped(stock.pid):
@@ -172,7 +176,11 @@ def test_a_stopped_stock_agent_is_noticed_and_comes_back() -> None:
 
 
 def test_a_sync_goes_before_a_hanging_request_and_its_late_reply_never_comes() -> None:
-    with StockAgent() as stock, ExtendedAgent(stock.socket, costs=QUICK) as agent, Client(agent.socket) as client:
+    with (
+        StockAgent(permits_time=True) as stock,
+        ExtendedAgent(stock.socket, costs=QUICK) as agent,
+        Client(agent.socket) as client,
+    ):
         with stopped(stock.pid):
             client.send(HOST_NAME)
             time.sleep(0.2)
@@ -183,7 +191,11 @@ def test_a_sync_goes_before_a_hanging_request_and_its_late_reply_never_comes() -
 
 
 def test_a_plain_sync_does_the_same_as_libvirt_sends_no_other() -> None:
-    with StockAgent() as stock, ExtendedAgent(stock.socket, costs=QUICK) as agent, Client(agent.socket) as client:
+    with (
+        StockAgent(permits_time=True) as stock,
+        ExtendedAgent(stock.socket, costs=QUICK) as agent,
+        Client(agent.socket) as client,
+    ):
         with stopped(stock.pid):
             client.send(HOST_NAME)
             assert client.execute("guest-sync", id=4) == {"return": 4}
@@ -192,7 +204,11 @@ def test_a_plain_sync_does_the_same_as_libvirt_sends_no_other() -> None:
 
 
 def test_a_time_command_with_an_id_goes_before_a_hanging_request() -> None:
-    with StockAgent() as stock, ExtendedAgent(stock.socket, costs=QUICK) as agent, Client(agent.socket) as client:
+    with (
+        StockAgent(permits_time=True) as stock,
+        ExtendedAgent(stock.socket, costs=QUICK) as agent,
+        Client(agent.socket) as client,
+    ):
         with stopped(stock.pid):
             client.send(b'{"execute": "guest-get-host-name", "id": "slow"}')
             assert client.ask(b'{"execute": "guest-get-clock", "id": "now"}')["id"] == "now"
@@ -209,7 +225,7 @@ def test_replies_stay_in_order_while_the_stock_agent_is_only_slow(tmp_path: Path
 
 
 def test_a_new_client_does_not_wait_for_a_hanging_request_of_the_one_before() -> None:
-    with StockAgent() as stock, ExtendedAgent(stock.socket, costs=QUICK) as agent:
+    with StockAgent(permits_time=True) as stock, ExtendedAgent(stock.socket, costs=QUICK) as agent:
         with stopped(stock.pid):
             with Client(agent.socket) as client:
                 client.send(HOST_NAME)
@@ -223,7 +239,7 @@ def test_a_new_client_does_not_wait_for_a_hanging_request_of_the_one_before() ->
 
 def test_a_full_queue_behind_a_hanging_stock_agent_does_not_hide_a_sync() -> None:
     with (
-        StockAgent() as stock,
+        StockAgent(permits_time=True) as stock,
         ExtendedAgent(stock.socket, costs=QUICK) as agent,
         Client(agent.socket) as client,
         stopped(stock.pid),

@@ -97,6 +97,7 @@ def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
             Log(chosen.logfile, chosen.verbose),
             Costs(),
             chosen.pidfile,
+            chosen.stock_memory,
         )
         return agent.run()
     except PortError as error:

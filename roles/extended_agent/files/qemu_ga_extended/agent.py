@@ -19,6 +19,7 @@ from .in_front import Context
 from .limits import Costs
 from .log import Log
 from .loop import Loop, Timer
+from .memory import Memory
 from .policy import Lists, Policy
 from .ports import Port, PortError
 from .stock import Stock
@@ -41,12 +42,13 @@ class Agent:
         log: Log,
         costs: Costs,
         pidfile: str = "",
+        stock_memory: str = "",
     ) -> None:
         self._log = log
         self._pidfile = pidfile
         self._costs = costs
         self.loop = Loop()
-        self._stock = Stock(self.loop, stock_path, state_directory, costs, log)
+        self._stock = Stock(self.loop, stock_path, state_directory, costs, log, Memory(stock_memory, log))
         context = Context(clock, self._stock, Policy(lists, self._stock), update_rtc)
         self._dispatcher = Dispatcher(self.loop, context, costs, log)
         self._port = make_port(self.loop, self._dispatcher, log, self._fail)

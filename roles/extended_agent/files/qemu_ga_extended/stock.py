@@ -4,8 +4,8 @@
 
 """What is known of the stock agent: its version and commands, and whether file systems are frozen.
 
-It is learnt from the replies that pass by, and asked for where they do not say. The list of commands is kept while the
-stock agent is away.
+It is learned from the replies that pass by, and asked for where they do not say. The list of commands is kept while the
+stock agent is away, and remembered for the next start.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from .errors import RemoteProtocolError
 from .limits import Costs
 from .log import Log
 from .loop import Loop
+from .memory import Memory
 from .stream import Data
 from .upstream import Upstream
 
@@ -28,7 +29,8 @@ _FREEZING = frozenset(("guest-fsfreeze-freeze", "guest-fsfreeze-freeze-list"))
 _THAWING = "guest-fsfreeze-thaw"
 _CHANGING_STATE = _FREEZING | {_THAWING}
 _STATUS = "guest-fsfreeze-status"
-_INFO = "guest-info"
+INFO = "guest-info"
+GET_TIME = "guest-get-time"
 # What is read of its replies is far shorter: guest-info has some ten kilobytes.
 _LONGEST_READ = 256 * 1024
 
@@ -39,7 +41,9 @@ class StockCommand(NamedTuple):
 
 
 class StockInfo(NamedTuple):
-    """``guest-info`` of the stock agent. ``refused`` is its error, where it is not allowed to tell."""
+    """``guest-info`` of the stock agent. ``refused`` is its error, where it is not allowed to tell; then ``commands``
+    has no more than what was tried.
+    """
 
     version: str
     commands: Mapping[str, StockCommand]
@@ -74,14 +78,19 @@ class Stock:
 
     watched = _CHANGING_STATE
 
-    def __init__(self, loop: Loop, path: str, state_directory: str, costs: Costs, log: Log) -> None:
+    def __init__(
+        self, loop: Loop, path: str, state_directory: str, costs: Costs, log: Log, memory: Memory | None = None
+    ) -> None:
         self._log = log
+        self._memory = Memory("", log) if memory is None else memory
         # Where the stock agent remembers over a restart that it has frozen file systems (qga/main.c).
         self._state_file = Path(state_directory) / "qga.state.isfrozen"
         self.is_frozen = False
         self._freeze(self._state_file.exists())
-        self.info: StockInfo | None = None
+        remembered = _reply(self._memory.line) if self._memory.line else None
+        self.info = read_info(remembered) if remembered is not None else None
         self.is_list_frozen = False
+        self._is_list_due = False  # what it told while file systems were frozen has to be asked for again
         self._questions: deque[str] = deque()
         self.on_freed: Callable[[], None] = lambda: None
         self.on_known: Callable[[], None] = lambda: None
@@ -97,7 +106,7 @@ class Stock:
     # --------------------------------------------------------------------------------------- the way's observer
 
     def connected(self) -> None:
-        self._questions = deque((_STATUS, _INFO))
+        self._questions = deque((_STATUS, INFO))
 
     def sent(self, command: str) -> None:
         if command in _FREEZING:
@@ -124,18 +133,42 @@ class Stock:
         reply = _reply(line)
         if reply is None:
             return
-        if command == _INFO:
-            self.info = read_info(reply)
-            self.is_list_frozen = self.is_frozen
+        if command == INFO:
+            self._take_info(reply, bytes(line))
+        elif command == GET_TIME:
+            self._take_permission(isinstance(reply, wire.Returned))
+        else:
+            self._take_status(reply)
+
+    def _take_info(self, reply: wire.Reply, line: bytes) -> None:
+        if self.is_frozen:
+            # It calls nearly all commands disabled now. What it said before says more.
+            self._is_list_due = True
+            if self.info is None:
+                self.info, self.is_list_frozen = read_info(reply), True
             self.on_known()
             return
+        self._is_list_due = self.is_list_frozen = False
+        self.info = read_info(reply)
+        self._memory.keep(line)
+        if self.info.refused is None:
+            self.on_known()
+        else:
+            # Reading the time changes nothing, so that can be tried.
+            self._questions.append(GET_TIME)
+
+    def _take_permission(self, is_enabled: bool) -> None:
+        if self.info is not None and self.info.refused is not None and not self.is_frozen:
+            self.info = self.info._replace(commands=MappingProxyType({GET_TIME: StockCommand(is_enabled, True)}))
+        self.on_known()
+
+    def _take_status(self, reply: wire.Reply) -> None:
         if isinstance(reply, wire.Returned):
             self._freeze(reply.value == "frozen")
         else:
             self._freeze(self._state_file.exists())
-        # While file systems are frozen, the stock agent calls nearly all commands disabled.
-        if self.is_list_frozen and not self.is_frozen:
-            self._questions.append(_INFO)
+        if self._is_list_due and not self.is_frozen:
+            self._questions.append(INFO)
 
 
 def _reply(line: Data) -> wire.Reply | None:

@@ -1,0 +1,128 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What is learned of the stock agent, and what is kept of it over freezes, hangs and starts."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.qemu.guest_agent.tests.support.extended_agent import module
+
+FROZEN_ALLOWED = ("guest-ping", "guest-info", "guest-sync", "guest-sync-delimited", "guest-fsfreeze-status")
+LISTED = (*FROZEN_ALLOWED, "guest-get-time", "guest-set-time")
+REFUSED = b'{"error": {"class": "CommandNotFound", "desc": "Command guest-info has been disabled"}}\n'
+DISABLED = b'{"error": {"class": "CommandNotFound", "desc": "Command guest-get-time has been disabled"}}\n'
+
+
+def info(*disabled: str) -> bytes:
+    commands = [{"name": name, "enabled": name not in disabled, "success-response": True} for name in LISTED]
+    return json.dumps({"return": {"version": "1.2.3", "supported_commands": commands}}).encode() + b"\n"
+
+
+IN_FREEZE = info(*set(LISTED).difference(FROZEN_ALLOWED))
+
+
+class Known:
+    """What an extended agent knows of a stock agent that a test plays, with a memory in a file."""
+
+    def __init__(self, turned: Any, played: Any, directory: Path) -> None:
+        log, costs, policy = module("log").Log("/dev/null"), module("limits").Costs(), module("policy")
+        self.turned = turned
+        self.file = directory / "stock.json"
+        memory = module("memory").Memory(str(self.file), log)
+        self.stock = module("stock").Stock(turned.loop, played.path, str(directory), costs, log, memory)
+        self.heard = 0
+        self.stock.on_known = self.hear
+        self.policy = policy.Policy(policy.Lists(), self.stock)
+
+    def hear(self) -> None:
+        self.heard += 1
+
+    def connect(self) -> None:
+        self.stock.upstream.connect()
+        self.turned.settle()
+
+    @property
+    def is_time_settable(self) -> bool:
+        return bool(self.policy.is_enabled("guest-update-time"))
+
+
+@pytest.fixture
+def known(turned: Any, stock: Any, tmp_path: Path) -> Known:
+    return Known(turned, stock, tmp_path)
+
+
+def test_what_it_says_is_kept_for_the_next_start(turned: Any, stock: Any, known: Known, tmp_path: Path) -> None:
+    stock.answers["guest-info"] = info("guest-set-time")
+    known.connect()
+    assert not known.is_time_settable
+    assert known.file.read_bytes() == stock.answers["guest-info"]
+    next_one = Known(turned, stock, tmp_path)  # and not connected
+    assert not next_one.is_time_settable
+    assert next_one.stock.info.version == "1.2.3"
+
+
+def test_what_it_says_while_frozen_is_neither_believed_nor_kept(
+    turned: Any, stock: Any, known: Known, tmp_path: Path
+) -> None:
+    stock.answers["guest-info"] = info("guest-get-time")
+    known.connect()
+    said = known.file.read_bytes()
+    stock.answers.update({"guest-info": IN_FREEZE, "guest-fsfreeze-status": b'{"return": "frozen"}\n'})
+    stock.hang_up()
+    turned.until(lambda: known.stock.upstream.is_connected and known.heard == 2)
+    assert not known.is_time_settable, "file systems are frozen"
+    assert known.file.read_bytes() == said
+    # In the moment after the thaw, what it said before the freeze counts.
+    known.stock.answered("guest-fsfreeze-thaw", b'{"return": 1}\n')
+    assert known.is_time_settable
+    assert not known.policy.is_enabled("guest-get-clock")
+    assert not Known(turned, stock, tmp_path).policy.is_enabled("guest-get-clock")
+
+
+def test_after_a_thaw_it_is_asked_again(turned: Any, stock: Any, known: Known) -> None:
+    stock.answers.update({"guest-info": IN_FREEZE, "guest-fsfreeze-status": b'{"return": "frozen"}\n'})
+    known.connect()
+    assert known.stock.is_list_frozen
+    assert not known.file.exists()
+    stock.answers.update({"guest-info": info("guest-set-time"), "guest-fsfreeze-status": b'{"return": "thawed"}\n'})
+    known.stock.answered("guest-fsfreeze-thaw", b'{"return": 1}\n')
+    known.stock.freed()
+    turned.settle()
+    assert not known.stock.is_list_frozen
+    assert not known.is_time_settable
+    assert known.policy.is_enabled("guest-get-clock")
+    assert known.file.read_bytes() == stock.answers["guest-info"]
+
+
+@pytest.mark.parametrize(("answer", "is_enabled"), [(b'{"return": 1}\n', True), (DISABLED, False)])
+def test_one_that_may_not_tell_its_commands_is_asked_for_the_time(
+    stock: Any, known: Known, answer: bytes, is_enabled: bool
+) -> None:
+    stock.answers.update({"guest-info": REFUSED, "guest-get-time": answer})
+    known.connect()
+    assert known.heard == 1
+    assert known.policy.is_enabled("guest-get-clock") is known.policy.is_enabled("guest-get-time") is is_enabled
+    assert not known.is_time_settable
+    assert known.policy.refusal("guest-info").description == "Command guest-info has been disabled"
+    assert known.policy.is_enabled("guest-ping")
+    assert "guest-set-time" not in stock.commands, "setting the time cannot be tried"
+
+
+def test_it_is_written_only_when_it_has_changed(turned: Any, stock: Any, known: Known) -> None:
+    stock.answers["guest-info"] = info()
+    known.connect()
+    known.file.write_bytes(b"a mark\n")
+    stock.hang_up()
+    turned.until(lambda: known.heard == 2)
+    assert known.file.read_bytes() == b"a mark\n"
+    stock.answers["guest-info"] = info("guest-set-time")
+    stock.hang_up()
+    turned.until(lambda: known.heard == 3)
+    assert known.file.read_bytes() == stock.answers["guest-info"]
+    assert [path.name for path in known.file.parent.iterdir() if path.name.startswith("stock.json")] == ["stock.json"]
