@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import time
 from typing import Any
 
@@ -25,7 +26,7 @@ from tests.support.correction import (
     save_and_restore,
 )
 from tests.support.until import until
-from tests.vm.deployment import deploy, main_pid
+from tests.vm.deployment import UNIT, deploy, main_pid
 from tests.vm.errors import VmError
 from tests.vm.guest import STOCK_UNIT, Guest
 from tests.vm.saved_state import EXTENDED
@@ -248,6 +249,47 @@ def test_the_clock_is_set_right_while_the_stock_agent_hangs_and_after_it_died(gu
         except libvirt.libvirtError:
             assert time.monotonic() < deadline, "the stock agent did not come back"
     assert main_pid(guest, STOCK_UNIT) != stock
+
+
+# ---------------------------------------------------------------------------------------- what the stock agent forbids
+
+FORBIDDING = "[general]\nblock-rpcs=guest-set-time,guest-get-time\nblacklist=guest-set-time,guest-get-time\n"
+
+
+def disabled(guest: Guest) -> set[str] | None:
+    """Which commands for the time are disabled; None while the agent does not say."""
+    try:
+        commands = guest.ask("guest-info")["supported_commands"]
+    except libvirt.libvirtError:
+        return None
+    time_commands = {*ADDED, "guest-get-time"}
+    return {each["name"] for each in commands if each["name"] in time_commands and not each["enabled"]}
+
+
+def test_what_the_stock_agents_configuration_disables_is_disabled_under_every_name(guest: Guest) -> None:
+    forbidden = {"guest-update-time", "guest-get-clock", "guest-get-time"}
+    assert disabled(guest) == set()
+    written = f"mkdir -p /etc/qemu; printf {shlex.quote(FORBIDDING)} >/etc/qemu/qemu-ga.conf"
+    try:
+        guest.witness.start(f"{written}; systemctl restart {STOCK_UNIT}")
+        until(lambda: disabled(guest) == forbidden, "it does not know what is disabled", 60)
+        with pytest.raises(libvirt.libvirtError, match="Command guest-update-time has been disabled"):
+            guest.ask("guest-update-time", seconds=0, relative=True)
+        assert guest.sh("stat -c '%U %a' /var/lib/qemu-ga-extended/agent/stock.json") == "qemu-ga-extended 600\n"
+
+        # One that starts while the stock agent hangs knows it as well.
+        before = main_pid(guest, UNIT)
+        restarted = f"restarted while {before} was stopped"
+        guest.witness.start(
+            f"systemctl kill --signal=STOP {STOCK_UNIT}; systemctl restart {UNIT}; echo {restarted} >/dev/ttyS0"
+        )
+        until(lambda: guest.console.has_said(restarted), "it was not restarted", 90)
+        until(lambda: disabled(guest) is not None, "it does not answer", 60)
+        assert disabled(guest) == forbidden
+    finally:
+        guest.witness.start(f"rm -f /etc/qemu/qemu-ga.conf; systemctl kill --signal=KILL {STOCK_UNIT}")
+        until(lambda: disabled(guest) == set(), "it does not know what is allowed again", 90)
+    until(guest.answers, "the stock agent does not answer", 60)
 
 
 # ------------------------------------------------------------------------------------------------------------ the role

@@ -171,6 +171,7 @@ def test_many_that_are_turned_away_cost_one_line_and_leave_nothing_open(
 ) -> None:
     listening = ListeningOnVsock(turned, dispatcher, tmp_path, [LOOPBACK] * 100 + [HOST])
     turned.settle()
+    gc.collect()  # what earlier tests have left would be closed at any time
     before = len(os.listdir("/proc/self/fd"))
     for _round in range(10):
         crowd = [listening.client() for _client in range(10)]
@@ -178,7 +179,7 @@ def test_many_that_are_turned_away_cost_one_line_and_leave_nothing_open(
         turned.settle()
         for client in crowd:
             client.close()
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(os.listdir("/proc/self/fd")) <= before
     lines = listening.log.read_text().splitlines()
     assert [line.partition("error: ")[2] for line in lines] == [
         "a client with the vsock CID 1 was turned away: only the host is served, CID 2"
