@@ -149,13 +149,15 @@ class Stock:
             self.on_known()
             return
         self._is_list_due = self.is_list_frozen = False
-        self.info = read_info(reply)
+        before, self.info = self.info, read_info(reply)
         self._memory.keep(line)
         if self.info.refused is None:
             self.on_known()
-        else:
-            # Reading the time changes nothing, so that can be tried.
-            self._questions.append(GET_TIME)
+            return
+        # Reading the time changes nothing, so that can be tried. Until then, what came of the last try counts.
+        if before is not None and before.refused is not None:
+            self.info = self.info._replace(commands=before.commands)
+        self._questions.append(GET_TIME)
 
     def _take_permission(self, is_enabled: bool) -> None:
         if self.info is not None and self.info.refused is not None and not self.is_frozen:

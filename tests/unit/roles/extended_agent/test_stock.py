@@ -114,6 +114,16 @@ def test_one_that_may_not_tell_its_commands_is_asked_for_the_time(
     assert "guest-set-time" not in stock.commands, "setting the time cannot be tried"
 
 
+def test_what_came_of_trying_counts_until_it_is_tried_again(turned: Any, stock: Any, known: Known) -> None:
+    stock.answers.update({"guest-info": REFUSED, "guest-get-time": b'{"return": 1}\n'})
+    known.connect()
+    assert known.policy.is_enabled("guest-get-clock")
+    del stock.answers["guest-get-time"]  # it hangs when it is asked
+    stock.hang_up()
+    turned.until(lambda: known.stock.upstream.is_connected and stock.commands.count("guest-get-time") == 2)
+    assert known.policy.is_enabled("guest-get-clock")
+
+
 def test_it_is_written_only_when_it_has_changed(turned: Any, stock: Any, known: Known) -> None:
     stock.answers["guest-info"] = info()
     known.connect()
