@@ -43,7 +43,7 @@ ALWAYS_BLOCKED = frozenset(
     )
 )
 
-# Without CAP_SYS_TIME, neither the clock nor the hardware clock can be set. Who is not root has no capability anyway.
+# Without CAP_SYS_TIME, neither the clock nor the hardware clock can be set. Only root has it to begin with.
 WITHOUT_CLOCK = (
     ("setpriv", "--bounding-set=-sys_time", "--inh-caps=-sys_time", "--no-new-privs", "--") if os.geteuid() == 0 else ()
 )

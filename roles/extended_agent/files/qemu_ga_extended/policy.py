@@ -4,8 +4,9 @@
 
 """Which commands are refused: by this agent's lists, by the stock agent's, and while file systems are frozen.
 
-A command of this agent's needs what its counterpart of the stock agent needs: whoever has disabled ``guest-set-time``
-wants no clock set, under whatever name. An allow list of this agent that names a command is an explicit permission.
+A command of this agent's needs the permission of the stock agent's counterpart: an administrator who has disabled
+``guest-set-time`` wants no clock set, under whatever name. An allow list of this agent that names a command is an
+explicit permission.
 """
 
 from __future__ import annotations

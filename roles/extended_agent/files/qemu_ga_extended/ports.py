@@ -228,8 +228,8 @@ def inherited_listener(environment: Mapping[str, str]) -> socket.socket | None:
 
 
 def _is_host(family: int, address: Any) -> bool:
-    """Return whether a client may be the host. A vsock port is open to every program of the guest, too, by the loopback
-    address or by the guest's own (vsock(7)): what they can make an agent do as root is theirs no more than its channel.
+    """Return whether a client may be the host. Every program in the guest can connect to a vsock port as well, by the
+    loopback address or by the guest's own (vsock(7)), and could have programs run as root.
     """
     return family != socket.AF_VSOCK or address[0] == socket.VMADDR_CID_HOST
 
