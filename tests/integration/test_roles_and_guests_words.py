@@ -130,6 +130,24 @@ def test_every_answer_may_be_bait(core: str, role: str, tmp_path: Path) -> None:
 
 
 @every_core
+@every_role
+@pytest.mark.parametrize("state", ["present", "absent"])
+def test_a_record_is_no_template(core: str, role: str, state: str, tmp_path: Path) -> None:
+    canaries = tmp_path / "canaries"
+    canaries.mkdir()
+    bait = list(tricks(canaries).values())
+    record = {"installed_packages": bait, "metrics": bait, "directories": bait}
+    found = f"channel\nstock\npython\nuser\nlibvirt\nrecord={json.dumps(record)}\n"
+    guest = PrintingGuest(tmp_path, {DESCRIBE: described(), "systemctl": found, PYTHON: "version=3.11\n"})
+    run = guest.run_role(role, core=core, variables={f"{role}_state": state, f"{role}_remove_packages": True})
+    # A module would say what it is told, and this guest runs none.
+    shipped = ("Ship the agent", "Ship the service", "Remove the agent", "Remove the service")
+    assert [task.outcome for task in run.tasks if task.task.rpartition(" : ")[2].startswith(shipped)] == ["failed"]
+    assert commands_in(run.output) == []
+    assert list(canaries.iterdir()) == []
+
+
+@every_core
 @pytest.mark.parametrize(
     ("verdict", "said"),
     [
