@@ -12,7 +12,7 @@ clock; :mod:`reference` says what the guest should have shown.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Awaitable, Callable, NamedTuple, Sequence
 
 from .agent import GuestAgent
@@ -141,7 +141,7 @@ class Measurement:
     ``likely_ns`` is where in it the offset most likely is; it is a guess, good enough to step by but not to report.
     ``one_way_ns`` is the median time from sending a request to the agent's reading the clock, as the guess has it.
     ``coarse``: the guest's clock ticks in steps, or is being slewed, and the interval was widened by what was seen of
-    that.
+    that. ``is_cut_short``: its time was over before it had taken all readings that it was to take.
     """
 
     interval: Interval
@@ -151,6 +151,7 @@ class Measurement:
     resolution_ns: int
     exchanges: int
     coarse: bool
+    is_cut_short: bool = False
 
 
 def intersection(readings: Sequence[Reading]) -> Interval:
@@ -254,11 +255,18 @@ def _cut_to(resolution_ns: int, readings: Sequence[Reading]) -> list[Reading]:
 
 
 async def measure(
-    read: Read, most: int, least: int = 1, longest_ns: int = MINUTE_NS, suffices: Suffices = never
+    read: Read,
+    most: int,
+    least: int = 1,
+    longest_ns: int = MINUTE_NS,
+    suffices: Suffices = never,
+    is_open: Suffices = never,
+    closer: int = 0,
 ) -> Measurement:
     """Take readings, ``most`` at most and ``least`` at least, until more no longer tell more; and evaluate them.
 
-    What they agree on may suffice before that.
+    What they agree on may suffice before that. If it leaves a question open, up to ``closer`` more are taken until it
+    does not.
 
     Readings that contradict each other are taken anew a few times: a clock was stepped meanwhile, or a coarse tick
     fell between them. A coarse clock is read for longer, to see its ticks.
@@ -270,15 +278,18 @@ async def measure(
     budget = _Budget(read, longest_ns)
     for _start in range(1 + _FRESH_STARTS):
         readings = await _until_it_narrows_no_more(budget, _Enough(most, least, suffices))
-        measurement = evaluate(readings)
+        measurement = await _look_closer(budget, readings, is_open, closer)
         if not measurement.coarse or budget.is_spent:
             break
     if (measurement.coarse or measurement.resolution_ns >= _COARSE_NS) and not budget.is_spent:
         readings = await _spread(budget, most)
         measurement = evaluate(readings)
+        if is_open(measurement.interval) and not budget.is_spent:
+            readings += await _spread(budget, closer)
+            measurement = evaluate(readings)
     if any(reading.is_impossible for reading in readings):
         raise RemoteProtocolError("the agent claims to have worked for longer than its exchange took")
-    return measurement
+    return replace(measurement, is_cut_short=budget.is_spent)
 
 
 class _Enough(NamedTuple):
@@ -328,6 +339,19 @@ async def _until_it_narrows_no_more(budget: _Budget, enough: _Enough) -> list[Re
         else:
             in_vain += 1
     return readings
+
+
+async def _look_closer(budget: _Budget, readings: list[Reading], is_open: Suffices, closer: int) -> Measurement:
+    """Add up to ``closer`` readings, as long as what all of them prove leaves the question open."""
+    measurement = evaluate(readings)
+    most = len(readings) + closer
+    while is_open(measurement.interval) and not (measurement.coarse or budget.is_spent or len(readings) >= most):
+        for _reading in range(min(_LEAST_READINGS, most - len(readings))):
+            readings.append(await budget.read())
+            if budget.is_spent:
+                break
+        measurement = evaluate(readings)
+    return measurement
 
 
 def _narrowed(agreed: Interval, last: Reading, reading: Reading) -> Interval:

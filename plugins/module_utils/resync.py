@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import random
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Awaitable, Callable, Mapping, NamedTuple, Optional
 
 from . import wire
@@ -30,7 +30,7 @@ from .errors import (
 )
 from .reference import JumpWatch, Reference
 from .untrusted import visible
-from .waiting import pause
+from .waiting import Turns, pause
 
 SECOND_NS = 1_000_000_000
 
@@ -77,13 +77,27 @@ _MOST_UNCERTAIN_NS = 120 * SECOND_NS
 # How many more exchanges are worth their time when the interval lies across the tolerance.
 _CLOSER_LOOK = 4
 
+# A measurement whose time was over before it was decided is repeated up to this many times. It is slow answers that
+# prove little, and on a busy host it may be the other guests that make them slow: so each time, the pause before it is
+# up to twice as long, and guests of one task are measured again one after the other. One that takes longer than this
+# does not keep the next one waiting.
+_LOOKS_FOR_PROOF = 4
+_TURN_SECONDS = 0.1
+
+_UNPROVEN_HINT = (
+    "Slow answers prove little: run the task again when guest and host are less busy, lower concurrency, or raise "
+    "tolerance above the uncertainty."
+)
+
 
 @dataclass(frozen=True)
 class ResyncOptions:
     """How to resync. ``samples`` is the most exchanges for one measurement.
 
     ``method``: "auto", "extended" (a delta, applied by the extended agent), "set_time" (an absolute time) or "rtc" (the
-    guest takes its hardware clock's). ``attempts`` bounds the steps, ``dry_run`` forbids them.
+    guest takes its hardware clock's). ``attempts`` bounds the steps, ``dry_run`` forbids them. Without
+    ``allow_backward``, only a guest that is certainly late is stepped. ``turns`` are for all guests that are resynced
+    with these options at the same time, on one thread.
     """
 
     tolerance_ns: int = SECOND_NS // 10
@@ -93,6 +107,7 @@ class ResyncOptions:
     allow_backward: bool = True
     update_rtc: bool = False
     dry_run: bool = False
+    turns: Turns = field(default_factory=lambda: Turns(_TURN_SECONDS), compare=False, repr=False)
 
 
 class Offset(NamedTuple):
@@ -115,13 +130,15 @@ class Offset(NamedTuple):
 class ResyncReport:
     """What was found and done. Times are integer nanoseconds.
 
-    ``changed``: the guest's clock was stepped, or would have been in a dry run. ``guest_time_before_ns`` is what the
-    guest's clock would show at the end of the run had nothing been done, ``guest_time_after_ns`` what it does show.
+    ``changed``: the guest's clock was stepped, or would have been in a dry run. ``within_tolerance`` is of the last
+    measurement: None if that proves neither that the clock is within tolerance nor that it is not.
+    ``guest_time_before_ns`` is what the guest's clock would show at the end of the run had nothing been done,
+    ``guest_time_after_ns`` what it does show.
     ``stepped_at_ns`` is when the last step was done, as far as its reply tells, on the host's monotonic clock.
     """
 
     changed: bool
-    within_tolerance: bool
+    within_tolerance: bool | None
     method: str | None
     attempts: int
     before: Offset
@@ -164,6 +181,13 @@ def is_certainly_beyond(interval: Interval, tolerance_ns: int) -> bool:
     return interval.low > tolerance_ns or interval.high < -tolerance_ns
 
 
+def proven_within(interval: Interval, tolerance_ns: int) -> bool | None:
+    """Whether an offset in this interval is within tolerance; None: the interval does not say."""
+    if is_certainly_within(interval, tolerance_ns):
+        return True
+    return False if is_certainly_beyond(interval, tolerance_ns) else None
+
+
 async def resync(agent: GuestAgent, reference: Reference, options: ResyncOptions) -> ResyncReport:
     """Bring the guest's clock to the reference.
 
@@ -190,6 +214,8 @@ class _Run:
         self._step_error: QgaError | None = None
         self._may_be_stepped = False
         self._looked_for_ns = 0
+        self._look_seconds = max(_MEASURING_SECONDS, agent.timeout)
+        self._looks_left = _LOOKS_FOR_PROOF
         self._stepped_at_ns: int | None = None
 
     async def report(self) -> ResyncReport:
@@ -198,53 +224,76 @@ class _Run:
             self._read = await reader(self._agent)
         before = await self._look(self._is_off if await self._can_come_nearer() else never)
         self._agent.pin()  # what was measured of one guest is not to be done to another
+        try:
+            before = await self._look_on(before)
+        except DeadlineError as late:
+            return self._finish(before, None, changed=False, within_tolerance=None, error=late)
         if self._proves_nothing(before):
-            return self._finish(before, None, changed=False, within_tolerance=False, error=self._contradiction(before))
-        if abs(before.ns) <= options.tolerance_ns:
-            return self._finish(before, None, changed=False, within_tolerance=True)
-        if before.ns > 0 and not options.allow_backward:
-            self._warn(
-                f"the guest is {_seconds(before.ns)} ahead and was left so: "
-                "going back is forbidden by allow_backward=false"
-            )
-            return self._finish(before, None, changed=False, within_tolerance=False)
+            return self._finish(before, None, changed=False, within_tolerance=None, error=self._contradiction(before))
+        within = self._within(before)
+        if within or abs(before.ns) < min(options.tolerance_ns, before.uncertainty_ns):
+            error = None if within else self._unproven(before)
+            return self._finish(before, None, changed=False, within_tolerance=within, error=error)
+        if self._is_forbidden(before):
+            return self._leave(before)
         try:
             method = await self._choose()
         except CommandError as missing:
-            return self._finish(before, None, changed=False, within_tolerance=False, error=missing)
+            return self._finish(before, None, changed=False, within_tolerance=within, error=missing)
         if options.dry_run:
-            return self._finish(before, None, changed=True, within_tolerance=False, method=method)
+            return self._finish(before, None, changed=True, within_tolerance=within, method=method)
         return await self._step_until_right(before, method)
+
+    def _leave(self, before: Offset) -> ResyncReport:
+        """The report of a clock that was not stepped because it might have gone back."""
+        self._warn_of_leaving(before)
+        within = self._within(before)
+        error = self._unproven(before) if within is None else None
+        return self._finish(before, None, changed=False, within_tolerance=within, error=error)
 
     async def _step_until_right(self, before: Offset, method: str) -> ResyncReport:
         options = self._options
         offset = before
-        right = is_done = is_contended = False
+        is_done = is_left = is_contended = False
         attempts = 0
         while attempts < options.attempts and not is_done:
             attempts += 1
             try:
+                await self._approach(method)
+                offset = self._against_reference(offset.measurement)  # which may have been stepped meanwhile
+                is_left = self._is_forbidden(offset)
+                if is_left:
+                    attempts -= 1
+                    break
                 await self._step(method, offset)
                 offset = await self._look_behind()
-                if attempts < options.attempts and not self._is_right(offset):
+                if attempts < options.attempts and not self._is_settled(offset):
                     is_contended = True
                     offset = await self._look_apart()
+                offset = await self._look_on(offset)
             except QgaError as lost:
-                return self._finish(before, None, self._may_be_stepped, False, method, attempts, lost)
-            right = self._is_right(offset)
+                # Of a step that nobody has measured, it is not claimed that it helped.
+                within = False if self._may_be_stepped else self._within(before)
+                return self._finish(before, None, self._may_be_stepped, within, method, attempts, lost)
             # To come nearer is not worth what it may spoil: where two may be at it, where the agent had trouble, and
             # where no attempt would be left to mend it.
             is_risky = is_contended or self._step_error is not None or attempts + 1 >= options.attempts
-            is_done = right and (is_risky or abs(offset.likely_ns) <= _METHODS[method].fine_ns(offset))
-        changed = not _overlap(before.measurement.interval, offset.measurement.interval)
-        if self._step_error is not None and right:
+            is_fine = abs(offset.likely_ns) <= _METHODS[method].fine_ns(offset)
+            is_near = is_fine or is_risky or self._lacks_proof(offset) or self._is_forbidden(offset)
+            is_done = is_near and self._is_settled(offset)
+        if not attempts:
+            return self._leave(offset)
+        if is_left:
+            self._warn_of_leaving(offset)
+        error = self._verdict(method, attempts, offset, is_left)
+        if self._step_error is not None and error is None:
             self._warn(f"the clock was set although the agent reported an error: {self._step_error.message}")
-        error = None if right else self._failure(method, attempts, offset)
+        moved = not _overlap(before.measurement.interval, offset.measurement.interval)
         return self._finish(
             before,
             offset,
-            changed=changed or right,
-            within_tolerance=right,
+            changed=moved or self._is_settled(offset),
+            within_tolerance=self._within(offset),
             method=method,
             attempts=attempts,
             error=error,
@@ -261,18 +310,29 @@ class _Run:
         offset = against_monotonic.shifted(-self._reference.base_ns())
         return is_certainly_beyond(offset, self._options.tolerance_ns)
 
+    def _is_open(self, against_monotonic: Interval) -> bool:
+        """Whether the clock is within tolerance is not proven either way."""
+        offset = against_monotonic.shifted(-self._reference.base_ns())
+        return proven_within(offset, self._options.tolerance_ns) is None
+
     async def _look(self, suffices: Suffices = never) -> Offset:
         """Measure; more closely if the tolerance lies within the interval."""
         began_ns = time.monotonic_ns()
-        longest_ns = round(max(_MEASURING_SECONDS, self._agent.timeout) * SECOND_NS)
-        offset = self._against_reference(await measure(self._read, self._options.samples, 1, longest_ns, suffices))
-        tolerance_ns = self._options.tolerance_ns
-        if not is_certainly_within(offset.interval, tolerance_ns) and not is_certainly_beyond(
-            offset.interval, tolerance_ns
-        ):
-            exchanges = self._options.samples * _CLOSER_LOOK
-            offset = self._against_reference(await measure(self._read, exchanges, exchanges, longest_ns))
+        samples = self._options.samples
+        longest_ns = round(self._look_seconds * SECOND_NS)
+        measurement = await measure(self._read, samples, 1, longest_ns, suffices, self._is_open, samples * _CLOSER_LOOK)
         self._looked_for_ns = time.monotonic_ns() - began_ns
+        return self._against_reference(measurement)
+
+    async def _look_on(self, offset: Offset) -> Offset:
+        """Measure again, as long as that may prove what the last measurement had not time enough to prove."""
+        while self._lacks_proof(offset) and offset.measurement.is_cut_short and self._looks_left:
+            longest = _APART_SECONDS * 2 ** (_LOOKS_FOR_PROOF - self._looks_left)
+            self._looks_left -= 1
+            self._look_seconds = _MEASURING_SECONDS
+            await pause(random.uniform(0, longest))  # noqa: S311  # no secret
+            async with self._options.turns.turn():
+                offset = await self._look_behind()
         return offset
 
     async def _look_behind(self) -> Offset:
@@ -307,16 +367,29 @@ class _Run:
         base_ns = self._reference.base_ns()
         return Offset(measurement.interval.shifted(-base_ns), measurement.likely_ns - base_ns, measurement)
 
-    def _is_right(self, offset: Offset) -> bool:
-        # A residual below the uncertainty cannot be told from none; stepping again would only add noise.
-        if offset.uncertainty_ns > self._options.tolerance_ns:
-            self._warn(
-                "the tolerance is finer than this guest can be measured: "
-                f"the uncertainty is {_seconds(offset.uncertainty_ns)}"
-            )
-        return not self._proves_nothing(offset) and abs(offset.ns) <= max(
-            self._options.tolerance_ns, offset.uncertainty_ns
-        )
+    def _within(self, offset: Offset) -> bool | None:
+        return proven_within(offset.interval, self._options.tolerance_ns)
+
+    def _lacks_proof(self, offset: Offset) -> bool:
+        """Nobody asks for a proof of a tolerance of zero: that only has the clock stepped every time."""
+        return self._options.tolerance_ns > 0 and self._within(offset) is None
+
+    def _is_settled(self, offset: Offset) -> bool:
+        """Whether another step can be spared. A residual below the uncertainty cannot be told from none: stepping again
+        would only add noise.
+        """
+        is_at_best = abs(offset.ns) <= offset.uncertainty_ns
+        return not self._proves_nothing(offset) and (self._within(offset) is True or is_at_best)
+
+    def _is_forbidden(self, offset: Offset) -> bool:
+        """Whether a step might take the clock back and must not."""
+        return not self._options.allow_backward and offset.interval.high > 0
+
+    def _warn_of_leaving(self, offset: Offset) -> None:
+        if self._within(offset):
+            return
+        ahead = f"is {_seconds(offset.ns)}" if offset.ns > 0 else f"may be {_seconds(offset.interval.high)}"
+        self._warn(f"the guest {ahead} ahead and was left so: going back is forbidden by allow_backward=false")
 
     def _proves_nothing(self, offset: Offset) -> bool:
         worst_ns = max(offset.uncertainty_ns, offset.measurement.resolution_ns)
@@ -343,7 +416,6 @@ class _Run:
     async def _step(self, method: str, offset: Offset) -> None:
         """Step the clock once. Its error is no verdict: the measurement behind it is."""
         self._step_error = None
-        await self._approach(method)
         before, self._may_be_stepped = self._may_be_stepped, True
         try:
             warning = await _METHODS[method].step(self._agent, self._reference, offset, self._options)
@@ -378,21 +450,43 @@ class _Run:
         except QgaError as silent:
             raise (self._step_error or silent) from silent
 
-    def _failure(self, method: str, attempts: int, offset: Offset) -> QgaError:
+    def _verdict(self, method: str, attempts: int, offset: Offset, is_left: bool) -> QgaError | None:
+        """What is wrong with the clock after so many steps. To be left ahead, as was demanded, is no error."""
+        within = self._within(offset)
+        if within is None and (is_left or self._is_settled(offset)):
+            return self._unproven(offset, attempts)
+        if within or (is_left and self._step_error is None):
+            return None
+        figures = f"the guest's clock is still {_off_by(offset)}{_after(attempts)}"
+        return self._error(figures, _METHODS[method].hint)
+
+    def _unproven(self, offset: Offset, attempts: int = 0) -> QgaError | None:
+        """The error of a clock that may or may not be within tolerance; None if no proof was asked for."""
+        tolerance_ns = self._options.tolerance_ns
+        if offset.uncertainty_ns > tolerance_ns:
+            self._warn(
+                "the tolerance is finer than this guest can be measured: "
+                f"the uncertainty is {_seconds(offset.uncertainty_ns)}"
+            )
+        if not self._lacks_proof(offset):
+            return None
         figures = (
-            f"the guest's clock is still off by {_seconds(offset.ns)} (uncertainty {_seconds(offset.uncertainty_ns)}) "
-            f"after {attempts} attempt{'' if attempts == 1 else 's'}"
+            f"the guest's clock is not proven to be within the tolerance of {_seconds(tolerance_ns)}: "
+            f"it is {_off_by(offset)}{_after(attempts)}"
         )
+        return self._error(figures, _UNPROVEN_HINT)
+
+    def _error(self, figures: str, hint: str | None) -> QgaError:
         if self._step_error is not None:
             return type(self._step_error)(f"{self._step_error.message}, and {figures}", self._step_error.hint)
-        return NotConvergedError(figures, _METHODS[method].hint)
+        return NotConvergedError(figures, hint)
 
     def _finish(
         self,
         before: Offset,
         after: Offset | None,
         changed: bool,
-        within_tolerance: bool,
+        within_tolerance: bool | None,
         method: str | None = None,
         attempts: int = 0,
         error: QgaError | None = None,
@@ -427,6 +521,14 @@ def _overlap(one: Interval, other: Interval) -> bool:
 
 def _seconds(nanoseconds: int) -> str:
     return "%.6f s" % (nanoseconds / SECOND_NS)
+
+
+def _off_by(offset: Offset) -> str:
+    return f"off by {_seconds(offset.ns)} (uncertainty {_seconds(offset.uncertainty_ns)})"
+
+
+def _after(attempts: int) -> str:
+    return f" after {attempts} attempt{'' if attempts == 1 else 's'}" if attempts else ""
 
 
 # ------------------------------------------------------------------------------------------------- the ways of stepping

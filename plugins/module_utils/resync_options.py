@@ -10,7 +10,7 @@ import math
 import time
 from typing import Callable, NamedTuple
 
-from .errors import HostClockUnsynchronizedError
+from .errors import HostClockUnsynchronizedError, InvalidOptionError
 from .options import Params
 from .reference import HostReference, Reference, StatedReference, host_clock_is_synchronized
 from .resync import ResyncOptions
@@ -52,6 +52,17 @@ def reference_of(
     if synchronized is False:
         warning = "the host's own clock is not synchronised; the guest is given the host's time all the same"
     return ChosenReference(reference, warning)
+
+
+def require_consistent(params: Params) -> None:
+    """
+    :raises InvalidOptionError: the options contradict each other
+    """
+    if params["method"] == "rtc" and not params["allow_backward"]:
+        raise InvalidOptionError(
+            "method rtc cannot keep to allow_backward=false: the time of a hardware clock is not known beforehand",
+            "Choose another method, or allow going back.",
+        )
 
 
 def resync_options(params: Params, dry_run: bool) -> ResyncOptions:

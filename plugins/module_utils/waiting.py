@@ -14,10 +14,11 @@ arrival of a reply and its stamp.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import time
-from typing import Coroutine, Generator, NamedTuple, Optional, TypeVar
+from typing import AsyncIterator, Coroutine, Generator, NamedTuple, Optional, TypeVar
 
 Result = TypeVar("Result")
 
@@ -26,6 +27,9 @@ WRITING = select.POLLOUT
 
 # For who waits for something that may never come, and then waits again: it only bounds one wait.
 LONG_SECONDS = 3600.0
+
+# How soon a turn that was given back is taken.
+_NEXT_TURN_SECONDS = 0.01
 
 # Nonsense is decoded at some 5 us a byte, and other guests have to wait for it.
 _CHUNK = 4096
@@ -86,6 +90,35 @@ def writable(descriptor: int, deadline: Deadline) -> Wait:
 
 def pause(seconds: float) -> Wait:
     return Wait(time.monotonic() + seconds)
+
+
+class Turns:
+    """Lets coroutines of one thread go one after the other.
+
+    A turn ends when it is given back, or after ``seconds``: the next one begins then, whatever the last one still does.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._line: list[object] = []
+        self._ends_at = 0.0
+
+    @contextlib.asynccontextmanager
+    async def turn(self) -> AsyncIterator[None]:
+        me = object()
+        self._line.append(me)
+        try:
+            while self._line[0] is not me or time.monotonic() < self._ends_at:
+                # The further back in the line, the more seldom it looks.
+                await pause(_NEXT_TURN_SECONDS * (1 + self._line.index(me)))
+        finally:
+            self._line.remove(me)
+        self._ends_at = ends_at = time.monotonic() + self._seconds
+        try:
+            yield
+        finally:
+            if self._ends_at == ends_at:
+                self._ends_at = 0.0
 
 
 def run(conversation: Conversation[Result]) -> Result:

@@ -306,7 +306,11 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils.agent import Gues
 from ansible_collections.qemu.guest_agent.plugins.module_utils.fleet import Attended, Outcome, Work
 from ansible_collections.qemu.guest_agent.plugins.module_utils.module import TARGET_SPEC, run
 from ansible_collections.qemu.guest_agent.plugins.module_utils.resync import REPLY_LIMITS, resync
-from ansible_collections.qemu.guest_agent.plugins.module_utils.resync_options import reference_of, resync_options
+from ansible_collections.qemu.guest_agent.plugins.module_utils.resync_options import (
+    reference_of,
+    require_consistent,
+    resync_options,
+)
 from ansible_collections.qemu.guest_agent.plugins.module_utils.resync_outcome import CORRECTED, UNCHANGED, outcome_of
 
 ARGUMENT_SPEC: dict[str, dict[str, Any]] = {
@@ -337,6 +341,7 @@ def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENT_SPEC, supports_check_mode=True)
 
     def prepare(params: Mapping[str, Any]) -> Work:
+        require_consistent(params)
         chosen = reference_of(params)
         options = resync_options(params, module.check_mode)
         if chosen.warning is not None:

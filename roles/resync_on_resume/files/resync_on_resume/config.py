@@ -14,6 +14,7 @@ from typing import Any, Callable, Mapping, NamedTuple
 from guest_agent.errors import InvalidOptionError
 from guest_agent.options import check_numbers
 from guest_agent.resync import METHODS
+from guest_agent.resync_options import require_consistent
 
 CONFIG_FILE = "/etc/qga-resync-on-resume.conf"
 
@@ -135,6 +136,10 @@ def read(path: str) -> Config:
         {key: _value(path, section, key, parser.get(section, key, fallback=keys[key].usual)) for key in keys}
         for section, keys in _KEYS.items()
     )
+    try:
+        require_consistent(resync)
+    except InvalidOptionError as error:
+        raise ConfigError(f"{path}: [resync] {error.message}: {error.hint}") from error
     return Config(
         uris=watch["uris"],
         agent_patience=watch["agent_patience"],

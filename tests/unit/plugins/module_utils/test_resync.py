@@ -15,6 +15,7 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils.errors import (
     CommandDisabledError,
     CommandFailedError,
     CommandNotFoundError,
+    DeadlineError,
     ExchangeTimeoutError,
     GuestReplacedError,
     HypervisorUnavailableError,
@@ -29,6 +30,8 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils.resync import (
     is_certainly_within,
 )
 from ansible_collections.qemu.guest_agent.plugins.module_utils.wire import Reply, Returned
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.support.blocking import blocking
 from tests.support.simulated_guest import (
@@ -131,29 +134,29 @@ class TestDeciding:
         again = run(guest)
         assert (again.changed, again.attempts, again.after) == (False, 0, None)
 
-    @pytest.mark.parametrize(("ahead_us", "stepped"), [(99_900, False), (100_200, True), (-99_900, False)])
-    def test_across_the_tolerance_more_exchanges_and_then_the_middle_decide(
-        self, line: TimeLine, ahead_us: int, stepped: bool
+    @pytest.mark.parametrize("ahead_us", [99_900, 100_200, -99_900, -100_200])
+    def test_across_the_tolerance_more_exchanges_are_made_and_what_is_not_proven_within_is_stepped(
+        self, line: TimeLine, ahead_us: int
     ) -> None:
         guest = stock(line, ahead_us * MICROSECOND)
         report = run(guest)
         asked = [name for name, _arguments in guest.requests]
-        until_step = asked.index("guest-set-time") if stepped else len(asked)
-        assert asked[:until_step].count("guest-get-time") == 4 + 64
-        assert report.changed is stepped
+        assert asked[: asked.index("guest-set-time")].count("guest-get-time") == 4 + 64
+        assert (report.changed, report.within_tolerance, report.attempts, report.error) == (True, True, 1, None)
 
-    def test_an_offset_of_exactly_the_tolerance_is_left_alone(self, line: TimeLine) -> None:
+    def test_the_whole_interval_has_to_be_within_tolerance(self, line: TimeLine) -> None:
         began_ns = line.now_ns
 
-        def found(tolerance_ns: int) -> Any:
+        def found(tolerance_ns: int) -> ResyncReport:
             # Each time the same guest at the same time, so that the same offset is found.
             line.now_ns = began_ns
             return run(stock(line, 100 * MILLISECOND), tolerance_ns=tolerance_ns, dry_run=True)
 
-        exactly_ns = found(100 * MILLISECOND).before.ns
-        at, below = found(exactly_ns), found(exactly_ns - 1)
-        assert at.before.ns == below.before.ns == exactly_ns
-        assert (at.within_tolerance, below.within_tolerance) == (True, False)
+        most_ns = found(SECOND).before.interval.high
+        at, below = found(most_ns), found(most_ns - MICROSECOND)
+        assert at.before.interval.high == most_ns
+        assert (at.within_tolerance, at.changed) == (True, False)
+        assert (below.within_tolerance, below.changed, below.error) == (None, True, None)
 
     def test_intervals_that_touch_have_an_offset_in_common(self) -> None:
         assert module._overlap(Interval(0, 5), Interval(5, 9))
@@ -174,7 +177,8 @@ class TestDeciding:
         guest = stock(line, 0)
         for _run in range(2):
             report = run(guest, tolerance_ns=0)
-            assert (report.changed, report.within_tolerance) == (True, True)
+            # Nothing is proven to be within nothing, and nobody asked for it.
+            assert (report.changed, report.within_tolerance, report.error) == (True, None, None)
             assert any("finer than this guest can be measured" in warning for warning in report.warnings)
 
     def test_the_same_warning_is_given_once(self, line: TimeLine) -> None:
@@ -205,6 +209,283 @@ class TestDeciding:
         report = run(guest, utc_offset_ns=3_600 * SECOND)
         assert report.changed
         assert abs(guest.clock.offset_ns() - 3_600 * SECOND) < 300 * MICROSECOND
+
+
+def never_back(guest: SimulatedGuest, *left_ns: int) -> None:
+    """After each step, the clock is off by the next of these. No step may take it back."""
+    left = iter(left_ns)
+
+    def watched(usual: Handler) -> Handler:
+        def handle(arguments: Any) -> Reply:
+            before_ns, began_ns = guest.clock.true_ns(), guest.line.now_ns
+            reply = usual(arguments)
+            assert guest.clock.true_ns() - before_ns >= guest.line.now_ns - began_ns, "it was taken back"
+            guest.clock.add(next(left))
+            return reply
+
+        return handle
+
+    for command in ("guest-set-time", "guest-update-time"):
+        guest.handlers[command] = watched(guest.handlers[command])
+
+
+def steps(guest: SimulatedGuest) -> int:
+    return len(guest.asked("guest-set-time")) + len(guest.asked("guest-update-time"))
+
+
+class TestGoingBackIsForbidden:
+    """It is asked before every step, and not only before the first one."""
+
+    @pytest.mark.parametrize("make", [stock, extended])
+    def test_a_step_that_went_too_far_is_left_within_tolerance_without_a_word(self, line: TimeLine, make: Any) -> None:
+        guest = make(line, -20 * SECOND)
+        never_back(guest, 50 * MILLISECOND)
+        report = run(guest, allow_backward=False)
+        assert (report.changed, report.within_tolerance, report.attempts) == (True, True, 1)
+        assert (report.error, report.warnings) == (None, ())
+
+    @pytest.mark.parametrize("make", [stock, extended])
+    @pytest.mark.parametrize("left_ns", [900 * SECOND, 105 * MILLISECOND])
+    def test_a_step_that_went_too_far_is_left_with_a_warning(self, line: TimeLine, make: Any, left_ns: int) -> None:
+        guest = make(line, -20 * SECOND)
+        never_back(guest, left_ns)
+        report = run(guest, allow_backward=False)
+        assert (report.changed, report.within_tolerance, report.attempts, report.error) == (True, False, 1, None)
+        assert report.after is not None
+        assert report.after.ns == pytest.approx(left_ns, abs=2 * MILLISECOND)
+        (warning,) = report.warnings
+        assert f"{report.after.ns / SECOND:.6f} s ahead" in warning
+        assert "allow_backward=false" in warning
+
+    @pytest.mark.parametrize("make", [stock, extended])
+    def test_a_clock_that_jumps_between_two_attempts_is_left_with_a_warning(
+        self, line: TimeLine, monkeypatch: pytest.MonkeyPatch, make: Any
+    ) -> None:
+        guest = make(line, -20 * SECOND)
+        never_back(guest, -5 * SECOND, 0)
+        sleep = line.sleep
+
+        def sleep_while_another_sets_it(seconds: float) -> None:
+            guest.clock.add(905 * SECOND)
+            sleep(seconds)
+
+        monkeypatch.setattr(line, "sleep", sleep_while_another_sets_it)
+        report = run(guest, allow_backward=False)
+        assert (report.changed, report.within_tolerance, report.attempts, report.error) == (True, False, 1, None)
+        assert "900.0" in report.warnings[0]
+
+    @pytest.mark.parametrize("make", [stock, extended])
+    def test_a_residual_that_is_late_is_stepped_again(self, line: TimeLine, make: Any) -> None:
+        guest = make(line, -20 * SECOND)
+        never_back(guest, -5 * SECOND, 0)
+        report = run(guest, allow_backward=False)
+        assert (report.changed, report.within_tolerance, report.attempts, report.error) == (True, True, 2, None)
+
+    @pytest.mark.parametrize("make", [stock, extended])
+    def test_a_host_that_goes_back_before_the_step_takes_no_guest_along(
+        self, line: TimeLine, monkeypatch: pytest.MonkeyPatch, make: Any
+    ) -> None:
+        guest = make(line, -20 * SECOND)
+        never_back(guest)
+
+        async def require_same(_timeout: float) -> None:
+            line.step_host(-900 * SECOND)
+
+        monkeypatch.setattr(guest, "require_same", require_same)
+        report = run(guest, allow_backward=False)
+        assert (report.changed, report.within_tolerance, report.attempts, report.after) == (False, False, 0, None)
+        assert report.before.ns == pytest.approx(880 * SECOND, abs=2 * MILLISECOND)
+        assert report.error is None
+        assert any("880.0" in warning and "allow_backward=false" in warning for warning in report.warnings)
+
+    def test_a_guest_that_is_right_by_the_hosts_new_time_is_left_without_a_word_of_that(
+        self, line: TimeLine, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        guest = stock(line, -20 * SECOND)
+        steps_of_host = iter([-20_050 * MILLISECOND])
+
+        async def require_same(_timeout: float) -> None:
+            line.step_host(next(steps_of_host, 0))
+
+        monkeypatch.setattr(guest, "require_same", require_same)
+        report = run(guest, allow_backward=False)
+        assert (report.changed, report.within_tolerance, report.error) == (False, True, None)
+        (warning,) = report.warnings
+        assert "host's clock was stepped" in warning
+
+    @pytest.mark.parametrize("make", [stock, extended])
+    def test_a_host_that_goes_back_between_two_attempts_takes_no_guest_along(self, line: TimeLine, make: Any) -> None:
+        guest = make(line, -20 * SECOND)
+        never_back(guest, -5 * SECOND)
+        guest.delays = lambda _command: (line.step_host(-900 * SECOND * (steps(guest) == 1)), WAYS)[1]
+        report = resync(GuestAgent(guest, 5.0), line.reference(), ResyncOptions(allow_backward=False))
+        assert (report.changed, report.attempts) == (True, 1)
+        assert any("allow_backward=false" in warning for warning in report.warnings)
+
+    def test_the_agents_error_is_not_forgotten_over_it(self, line: TimeLine) -> None:
+        guest = stock(line, -20 * SECOND)
+
+        def fails_behind(arguments: Any) -> Reply:
+            guest.set_time(arguments)
+            guest.clock.add(900 * SECOND)
+            return failed("hwclock failed")
+
+        guest.handlers["guest-set-time"] = fails_behind
+        report = run(guest, allow_backward=False)
+        assert (report.changed, report.within_tolerance, report.attempts) == (True, False, 1)
+        assert isinstance(report.error, CommandFailedError)
+        assert "hwclock failed, and the guest's clock is still off by 9" in report.error.message
+
+    @pytest.mark.parametrize("make", [stock, extended])
+    @pytest.mark.parametrize("dry_run", [False, True])
+    def test_a_guest_that_may_be_ahead_is_left(self, line: TimeLine, make: Any, dry_run: bool) -> None:
+        guest = make(line, -10 * MICROSECOND)
+        report = run(guest, tolerance_ns=0, allow_backward=False, dry_run=dry_run)
+        assert (report.changed, report.attempts, report.error) == (False, 0, None)
+        assert any("allow_backward=false" in warning for warning in report.warnings)
+        assert not is_set(guest)
+
+    @pytest.mark.parametrize("make", [stock, extended])
+    @given(
+        ahead_ns=st.integers(-30 * SECOND, 30 * SECOND),
+        left_ns=st.lists(st.integers(-2 * SECOND, 2 * SECOND), min_size=5, max_size=5),
+        attempts=st.integers(1, 5),
+    )
+    def test_no_step_ever_takes_the_clock_back(
+        self, make: Any, ahead_ns: int, left_ns: list[int], attempts: int
+    ) -> None:
+        with pytest.MonkeyPatch.context() as monkeypatch:
+            line = TimeLine()
+            line.install(monkeypatch)
+            guest = make(line, ahead_ns)
+            never_back(guest, *left_ns)
+            report = run(guest, allow_backward=False, attempts=attempts)
+            assert report.attempts == steps(guest)
+            if report.within_tolerance is not True:
+                assert report.error is not None or any("allow_backward" in each for each in report.warnings)
+
+
+SLOW = (200 * MILLISECOND, 120 * MILLISECOND)
+
+
+class TestProof:
+    """That a clock is within tolerance is claimed only if all of the interval is."""
+
+    @pytest.mark.parametrize("make", [stock, extended])
+    @pytest.mark.parametrize(
+        ("ahead_ns", "ways"),
+        [(0, SLOW), (80 * MILLISECOND, SLOW), (-156 * MILLISECOND, SLOW), (0, (2 * SECOND, 2 * SECOND))],
+    )
+    def test_a_clock_that_may_be_right_is_left_alone_and_not_claimed_to_be(
+        self, line: TimeLine, make: Any, ahead_ns: int, ways: tuple[int, int]
+    ) -> None:
+        guest = make(line, ahead_ns)
+        guest.delays = lambda _command: ways
+        report = run(guest)
+        assert report.within_tolerance is report.as_dict()["within_tolerance"] is None
+        assert isinstance(report.error, NotConvergedError)
+        assert report.error.message.startswith("the guest's clock is not proven to be within the tolerance of 0.100000")
+        assert f"(uncertainty {(report.after or report.before).uncertainty_ns / SECOND:.6f} s)" in report.error.message
+        assert "raise tolerance" in report.error.hint
+        (warning,) = report.warnings
+        assert "finer than this guest can be measured" in warning
+
+    @pytest.mark.parametrize("make", [stock, extended])
+    def test_what_a_step_did_is_not_claimed_either(self, line: TimeLine, make: Any) -> None:
+        guest = make(line, -20 * SECOND)
+        guest.delays = lambda _command: SLOW
+        report = run(guest)
+        assert (report.changed, report.within_tolerance, report.attempts) == (True, None, 1)
+        assert report.after is not None
+        assert isinstance(report.error, NotConvergedError)
+        assert report.error.message.endswith("after 1 attempt")
+
+    @pytest.mark.parametrize("make", [stock, extended])
+    @pytest.mark.parametrize("ahead_ns", [0, -20 * SECOND])
+    def test_it_is_measured_on_until_answers_come_sooner(self, line: TimeLine, make: Any, ahead_ns: int) -> None:
+        guest = make(line, ahead_ns)
+        usual = guest.delays
+        quiet_at_ns = line.now_ns + 10 * SECOND
+        guest.delays = lambda command: SLOW if line.now_ns < quiet_at_ns else usual(command)
+        report = run(guest)
+        assert (report.within_tolerance, report.error, report.warnings) == (True, None, ())
+        assert report.changed is (ahead_ns != 0)
+        assert report.attempts == steps(guest)
+        assert line.slept
+
+    def test_but_not_for_ever(self, line: TimeLine) -> None:
+        for answer_ns in (4_900 * MILLISECOND, 300 * MILLISECOND):
+            guest = stock(line, 0)
+            guest.delays = lambda _command, answer_ns=answer_ns: (answer_ns // 2, answer_ns // 2)
+            began_ns = line.now_ns
+            assert run(guest).within_tolerance is None
+            assert line.now_ns - began_ns < 100 * SECOND
+
+    def test_nor_where_more_time_would_prove_no_more(self, line: TimeLine) -> None:
+        guest = stock(line, 0)
+        report = run(guest, tolerance_ns=100 * MICROSECOND)
+        assert (report.within_tolerance, report.changed) == (None, False)
+        assert isinstance(report.error, NotConvergedError)
+        assert len(guest.asked("guest-get-time")) == 4 + 64
+        assert line.slept == []
+
+    @pytest.mark.parametrize(
+        ("tick_ns", "tolerance_ns", "within"),
+        [(15_625_000, 100 * MILLISECOND, True), (MILLISECOND, 5 * MILLISECOND, True), (15_625_000, 100_000, None)],
+    )
+    def test_a_coarse_clock_is_proven_as_far_as_its_ticks_allow(
+        self, line: TimeLine, tick_ns: int, tolerance_ns: int, within: bool | None
+    ) -> None:
+        report = run(stock(line, -20 * SECOND, tick_ns=tick_ns), tolerance_ns=tolerance_ns)
+        assert report.within_tolerance is within
+        assert (report.error is None) is (within is True)
+
+    def test_a_residual_across_the_tolerance_is_stepped_again(self, line: TimeLine) -> None:
+        guest = stock(line, -20 * SECOND)
+        guest.handlers["guest-set-time"] = skewed(guest, [-1_050 * MICROSECOND, 0])
+        report = run(guest, tolerance_ns=MILLISECOND)
+        assert (report.within_tolerance, report.attempts, report.error) == (True, 2, None)
+
+    def test_one_that_stays_there_is_an_error(self, line: TimeLine) -> None:
+        guest = stock(line, -20 * SECOND)
+        guest.handlers["guest-set-time"] = skewed(guest, [-1_050 * MICROSECOND] * 2)
+        report = run(guest, tolerance_ns=MILLISECOND, attempts=2)
+        assert (report.changed, report.within_tolerance, report.attempts) == (True, None, 2)
+        assert isinstance(report.error, NotConvergedError)
+        assert "still off by" in report.error.message
+
+    def test_the_agents_error_comes_first(self, line: TimeLine) -> None:
+        guest = stock(line, -20 * SECOND)
+        guest.delays = lambda _command: SLOW
+        guest.handlers["guest-set-time"] = lambda arguments: guest.set_time(arguments) and failed("hwclock failed")
+        report = run(guest)
+        assert isinstance(report.error, CommandFailedError)
+        assert "hwclock failed, and the guest's clock is not proven to be within" in report.error.message
+        assert (report.changed, report.within_tolerance) == (True, None)
+
+    @pytest.mark.parametrize("ahead_ns", [0, -20 * SECOND])
+    def test_a_deadline_meanwhile_leaves_the_figures(
+        self, line: TimeLine, monkeypatch: pytest.MonkeyPatch, ahead_ns: int
+    ) -> None:
+        guest = extended(line, ahead_ns)
+        guest.delays = lambda _command: SLOW
+
+        def too_late(_seconds: float) -> None:
+            raise DeadlineError("the deadline of 9 s passed before it was done")
+
+        monkeypatch.setattr(line, "sleep", too_late)
+        report = resync(GuestAgent(guest, 5.0), line.reference(), ResyncOptions())
+        assert isinstance(report.error, DeadlineError)
+        assert report.within_tolerance is (None if ahead_ns == 0 else False)
+        assert report.changed is (ahead_ns != 0)
+        assert abs(report.before.ns - ahead_ns) <= report.before.uncertainty_ns
+
+    def test_a_guest_that_must_not_go_back_and_may_be_ahead_is_not_claimed_to_be_right(self, line: TimeLine) -> None:
+        guest = stock(line, 99_900 * MICROSECOND)
+        report = run(guest, allow_backward=False)
+        assert (report.changed, report.within_tolerance) == (False, None)
+        assert isinstance(report.error, NotConvergedError)
+        assert any("allow_backward=false" in warning for warning in report.warnings)
 
 
 class TestDryRun:

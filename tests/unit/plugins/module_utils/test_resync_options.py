@@ -16,6 +16,7 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils.resync import Res
 from ansible_collections.qemu.guest_agent.plugins.module_utils.resync_options import (
     nanoseconds,
     reference_of,
+    require_consistent,
     resync_options,
 )
 
@@ -47,6 +48,16 @@ def line(monkeypatch: pytest.MonkeyPatch) -> TimeLine:
 )
 def test_seconds_become_nanoseconds(seconds: float, expected: int) -> None:
     assert nanoseconds(seconds) == expected
+
+
+class TestOptionsThatContradictEachOther:
+    def test_a_hardware_clock_is_not_taken_where_going_back_is_forbidden(self) -> None:
+        with pytest.raises(InvalidOptionError, match=r"rtc.*allow_backward"):
+            require_consistent({**DEFAULTS, "method": "rtc", "allow_backward": False})
+
+    @pytest.mark.parametrize(("method", "allow_backward"), [("rtc", True), ("set_time", False), ("extended", False)])
+    def test_all_else_may_be_combined(self, method: str, allow_backward: bool) -> None:
+        require_consistent({**DEFAULTS, "method": method, "allow_backward": allow_backward})
 
 
 class TestTheReference:

@@ -12,6 +12,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any, NoReturn
 
 import pytest
@@ -19,8 +20,10 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils import waiting
 from ansible_collections.qemu.guest_agent.plugins.module_utils.waiting import (
     READING,
     WRITING,
+    Conversation,
     Deadline,
     Received,
+    Turns,
     Wait,
     is_ready,
     outcome_of,
@@ -53,6 +56,64 @@ def fill(connection: socket.socket) -> None:
             connection.send(b"x" * 65536)
         except BlockingIOError:
             return
+
+
+class TestTurns:
+    """On a time of their own, which only waiting moves on."""
+
+    @pytest.fixture
+    def now(self, monkeypatch: pytest.MonkeyPatch) -> list[float]:
+        now = [100.0]
+        monkeypatch.setattr(waiting, "time", SimpleNamespace(monotonic=lambda: now[0]))
+        return now
+
+    @staticmethod
+    async def work(turns: Turns, seconds: float, done: list[str], name: str) -> None:
+        async with turns.turn():
+            done.append(f"{name} begins")
+            await pause(seconds)
+            done.append(f"{name} ends")
+
+    @staticmethod
+    def together(now: list[float], conversations: list[Conversation[None]]) -> None:
+        """Go on with whichever is due first, until all have ended."""
+        due = {number: (now[0], each) for number, each in enumerate(conversations)}
+        while due:
+            number = min(due, key=lambda each: (due[each][0], each))
+            now[0] = max(now[0], due[number][0])
+            try:
+                due[number] = (due[number][1].send(None).until, due[number][1])
+            except StopIteration:
+                del due[number]
+
+    def test_one_goes_after_the_other_in_the_order_in_which_they_came(self, now: list[float]) -> None:
+        turns, done = Turns(1.0), list[str]()
+        self.together(now, [self.work(turns, 0.1, done, name) for name in "abc"])
+        assert done == [f"{name} {what}" for name in "abc" for what in ("begins", "ends")]
+        assert now[0] < 100.0 + 3 * 0.1 + 0.1
+
+    def test_who_takes_longer_keeps_nobody_waiting(self, now: list[float]) -> None:
+        turns, done = Turns(1.0), list[str]()
+        self.together(now, [self.work(turns, 60.0 * (name == "slow"), done, name) for name in ("slow", "b", "c")])
+        assert done == ["slow begins", "b begins", "b ends", "c begins", "c ends", "slow ends"]
+
+    def test_a_turn_that_was_too_long_is_not_given_back_for_another_one(self, now: list[float]) -> None:
+        turns, done = Turns(1.0), list[str]()
+        self.together(
+            now, [self.work(turns, seconds, done, name) for name, seconds in (("a", 1.2), ("b", 0.9), ("c", 0.1))]
+        )
+        assert done == ["a begins", "b begins", "a ends", "b ends", "c begins", "c ends"]
+
+    @pytest.mark.parametrize("is_in_turn", [True, False])
+    def test_who_is_ended_makes_room(self, now: list[float], is_in_turn: bool) -> None:
+        turns, done = Turns(1.0), list[str]()
+        first, second = (self.work(turns, 0.5, done, name) for name in ("first", "second"))
+        first.send(None)
+        second.send(None)
+        (first if is_in_turn else second).close()
+        self.together(now, [self.work(turns, 0.1, done, "third"), second if is_in_turn else first])
+        assert "third ends" in done
+        assert ("second ends" if is_in_turn else "first ends") in done
 
 
 class TestADeadline:
