@@ -77,11 +77,13 @@ _MOST_UNCERTAIN_NS = 120 * SECOND_NS
 # How many more exchanges are worth their time when the interval lies across the tolerance.
 _CLOSER_LOOK = 4
 
-# A measurement whose time was over before it was decided is repeated up to this many times. It is slow answers that
-# prove little, and on a busy host it may be the other guests that make them slow: so each time, the pause before it is
-# up to twice as long, and guests of one task are measured again one after the other. One that takes longer than this
-# does not keep the next one waiting.
+# A measurement whose time was over before it was decided is repeated up to this many times, unless two in a row prove
+# no more. It is slow answers that prove little, and on a busy host it may be the other guests that make them slow: so
+# each time, the pause before it is up to twice as long, and guests of one task are measured again one after the other.
+# One that takes longer than this does not keep the next one waiting.
 _LOOKS_FOR_PROOF = 4
+_LOOKS_IN_VAIN = 2
+_NARROWER_PERCENT = 90
 _TURN_SECONDS = 0.1
 
 _UNPROVEN_HINT = (
@@ -326,13 +328,21 @@ class _Run:
 
     async def _look_on(self, offset: Offset) -> Offset:
         """Measure again, as long as that may prove what the last measurement had not time enough to prove."""
-        while self._lacks_proof(offset) and offset.measurement.is_cut_short and self._looks_left:
+        narrow_ns, in_vain = offset.uncertainty_ns * _NARROWER_PERCENT // 100, 0
+        while (
+            self._lacks_proof(offset)
+            and offset.measurement.is_cut_short
+            and self._looks_left
+            and in_vain < _LOOKS_IN_VAIN
+        ):
             longest = _APART_SECONDS * 2 ** (_LOOKS_FOR_PROOF - self._looks_left)
             self._looks_left -= 1
             self._look_seconds = _MEASURING_SECONDS
             await pause(random.uniform(0, longest))  # noqa: S311  # no secret
             async with self._options.turns.turn():
                 offset = await self._look_behind()
+            in_vain = 0 if offset.uncertainty_ns <= narrow_ns else in_vain + 1
+            narrow_ns = min(narrow_ns, offset.uncertainty_ns * _NARROWER_PERCENT // 100)
         return offset
 
     async def _look_behind(self) -> Offset:

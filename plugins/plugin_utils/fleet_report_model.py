@@ -62,7 +62,10 @@ class Offset:
 
 @dataclass(frozen=True)
 class Guest:
-    """What came of one guest. A figure is None where it was not measured."""
+    """What came of one guest. A figure is None where it was not measured.
+
+    ``within``: whether the clock is within tolerance; None where that was not measured, or not proven.
+    """
 
     name: str
     host: str
@@ -80,6 +83,11 @@ class Guest:
     @property
     def measured(self) -> bool:
         return self.before is not None or self.after is not None
+
+    @property
+    def unproven(self) -> bool:
+        """Whether the clock was measured, and may be right or wrong all the same."""
+        return self.measured and self.within is None
 
     @property
     def at_the_end(self) -> Offset | None:

@@ -18,7 +18,7 @@ from .fleet_report_model import STATUSES, Guest, Hypervisor, Settings, Tally
 
 def verdict(fleet: Sequence[Hypervisor], total: Tally, guests: Sequence[Guest], settings: Settings) -> Html:
     """The outcome, with links to what explains it."""
-    trouble = list(_trouble(fleet, total))
+    trouble = list(_trouble(fleet, total, guests))
     if trouble:
         return _told("bad", join(Html(f"{sentence} ") for sentence in trouble))
     if not total.total:
@@ -37,7 +37,7 @@ def verdict(fleet: Sequence[Hypervisor], total: Tally, guests: Sequence[Guest], 
     return _told("good", text(f"{everyone} within tolerance."))
 
 
-def _trouble(fleet: Sequence[Hypervisor], total: Tally) -> Sequence[Html]:
+def _trouble(fleet: Sequence[Hypervisor], total: Tally, guests: Sequence[Guest]) -> Sequence[Html]:
     lost, failed = _lost(fleet), total.by_status["failed"]
     sentences = []
     if lost:
@@ -45,7 +45,16 @@ def _trouble(fleet: Sequence[Hypervisor], total: Tally) -> Sequence[Html]:
         sentences.append(element("a", text(sentence), href="#hypervisors-failed"))
     if failed:
         sentences.append(element("a", text(f"{_of(failed, total.total)} failed."), href="#failed"))
+    unproven = unproven_sentence(guests)
+    if unproven:
+        sentences.append(element("a", text(unproven), href="#guests"))
     return sentences
+
+
+def unproven_sentence(guests: Sequence[Guest]) -> str:
+    """How many of the guests that failed may have right clocks; empty if none."""
+    unproven = sum(guest.unproven for guest in guests if guest.status == "failed")
+    return f"{counted(unproven, 'clock')} {_are(unproven)} not proven right." if unproven else ""
 
 
 def _told(tone: str, sentence: Html) -> Html:

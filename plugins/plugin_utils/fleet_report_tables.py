@@ -141,6 +141,7 @@ _GUEST = (
 )
 
 _WITHIN: Mapping[bool | None, str] = {True: "<td>yes</td>", False: '<td class="off">no</td>', None: _NO_WORDS}
+_UNPROVEN = '<td class="off">unproven</td>'
 
 
 def guests_table(guests: Sequence[Guest], settings: Settings) -> Html:
@@ -168,7 +169,7 @@ def _guest(guest: Guest, settings: Settings) -> Html:
         # Only the last measurement tells whether the clock is within tolerance.
         _offset(guest.before, off if guest.after is None else ""),
         _offset(guest.after, off),
-        _WITHIN[guest.within],
+        _UNPROVEN if guest.unproven else _WITHIN[guest.within],
         _words(_method(guest)),
         _time(guest.round_trip_ns),
         _time(guest.duration_ns),

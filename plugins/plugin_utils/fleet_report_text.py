@@ -12,6 +12,7 @@ from typing import Callable, Sequence
 
 from .fleet_report_format import MINUS, UNKNOWN, signed
 from .fleet_report_model import FACTS_STATUSES, STATUSES, Guest, Hypervisor, all_guests, tally
+from .fleet_report_overview import unproven_sentence
 
 _FAILURES = 20
 _SENTENCE = 160
@@ -62,7 +63,8 @@ def _failures(guests: Sequence[Guest]) -> list[str]:
     lines = [_failure(guest) for guest in failed[:_FAILURES]]
     if len(failed) > _FAILURES:
         lines.append(f"and {len(failed) - _FAILURES:,} more")
-    return lines
+    unproven = unproven_sentence(guests)
+    return [*lines, unproven] if unproven else lines
 
 
 def _failure(guest: Guest) -> str:

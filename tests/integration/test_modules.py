@@ -28,10 +28,13 @@ from tests.support.fake_agent import (
     SET_TIME_DISABLED,
     STOCK,
     WHOLE_MINUTES,
+    Delays,
     FakeAgent,
     FakeClock,
     Late,
     On,
+    Pieces,
+    Sent,
     Silent,
     SocketServer,
     banner,
@@ -42,6 +45,9 @@ from tests.support.fake_agent import (
 UPDATE = "qemu.guest_agent.qga_update_time"
 INFO = "qemu.guest_agent.qga_info"
 BEHIND_NS = -90 * SECOND_NS
+AHEAD_NS = 900 * SECOND_NS
+# An answer that takes this long proves the offset to 0.15 s at best.
+SLOW = Delays(forward=(0.2,), backward=(0.1,))
 # The module's, unless a task says otherwise. How near it comes on a quiet machine, the benchmark tells.
 TOLERANCE_NS = ResyncOptions().tolerance_ns
 # What is beyond an uncertainty that holds.
@@ -58,6 +64,17 @@ class Bad:
     code: str
     says: str
     module: str = UPDATE
+
+
+class Jumps:
+    """The clock jumps as the reply is on its way."""
+
+    def __init__(self, clock: FakeClock, by_ns: int) -> None:
+        self._clock, self._by_ns = clock, by_ns
+
+    def __call__(self, _sent: Sent, pieces: Pieces) -> Pieces:
+        self._clock.step(self._by_ns)
+        return pieces
 
 
 # {dir} is the directory of the sockets.
@@ -108,6 +125,9 @@ BAD: dict[str, Bad] = {
     "a method the agent lacks": Bad(
         {"socket": "{dir}/behind", "method": "extended"}, "command_not_found", "guest-update-time"
     ),
+    "a hardware clock that must not go back": Bad(
+        {"socket": "{dir}/behind", "method": "rtc", "allow_backward": False}, "invalid_option", "allow_backward"
+    ),
     "an agent of whole minutes": Bad(
         {"socket": "{dir}/minutes", "time": "2030-01-01T00:00:20Z"}, "not_converged", "still off by -2"
     ),
@@ -123,6 +143,13 @@ TASKS: list[dict[str, Any]] = [
     {"name": "tcp6", UPDATE: {"address": "[::1]:{tcp6}"}},
     {"name": "stated time", UPDATE: {"socket": "{dir}/stated", "time": "2030-01-02T03:04:05.5+01:00"}},
     {"name": "ahead", UPDATE: {"socket": "{dir}/ahead", "allow_backward": False}},
+    *(
+        {"name": f"too far, {name}", UPDATE: {"socket": f"{{dir}}/too-far-{name}", "allow_backward": False}}
+        for name in ("stock", "extended")
+    ),
+    {"name": "slow ones", UPDATE: {"sockets": ["{dir}/slow-*", "{dir}/stock"], "timeout": 1}},
+    {"name": "one that is slow", UPDATE: {"socket": "{dir}/slow-late", "timeout": 1}},
+    {"name": "slow but wide", UPDATE: {"socket": "{dir}/slow-right", "tolerance": 2}},
     {"name": "wait", UPDATE: {"socket": "{dir}/booting", "timeout": 0.3, "wait_timeout": 20}},
     {"name": "info", INFO: {"socket": "{dir}/info"}},
     {"name": "info min", INFO: {"socket": "{dir}/info", "gather_subset": "min"}, "check_mode": True},
@@ -163,6 +190,14 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PlaybookRun]:
             serving.enter_context(FakeAgent(listen_unix(directory / name), kind, FakeClock(BEHIND_NS)))
         serving.enter_context(FakeAgent(listen_unix(directory / "ahead"), STOCK, FakeClock(5 * SECOND_NS)))
         serving.enter_context(FakeAgent(listen_unix(directory / "silent"), faults=(Silent(),)))
+        for name, kind, command in (("stock", STOCK, "guest-set-time"), ("extended", EXTENDED, "guest-update-time")):
+            clock = FakeClock(BEHIND_NS)
+            jump = On(command, Jumps(clock, AHEAD_NS), nth=0)
+            listener = listen_unix(directory / f"too-far-{name}")
+            serving.enter_context(FakeAgent(listener, kind, clock, faults=(jump,)))
+        for name, offset_ns in (("right", 0), ("late", BEHIND_NS)):
+            listener = listen_unix(directory / f"slow-{name}")
+            serving.enter_context(FakeAgent(listener, EXTENDED, FakeClock(offset_ns), delays=SLOW))
         serving.enter_context(
             FakeAgent(listen_unix(directory / "booting"), STOCK, FakeClock(BEHIND_NS), faults=(booting,))
         )
@@ -266,6 +301,42 @@ def test_a_guest_that_is_ahead_is_left_alone_with_a_warning(done: PlaybookRun) -
     guest = entry(done, "ahead")
     assert (guest["changed"], guest["within_tolerance"], guest["attempts"]) == (False, False, 0)
     assert any("allow_backward=false" in warning for warning in done.result("ahead")["warnings"])
+
+
+@pytest.mark.parametrize("agent", ["stock", "extended"])
+def test_a_guest_that_a_step_took_too_far_is_left_so_with_a_warning(agent: str, done: PlaybookRun) -> None:
+    guest = entry(done, f"too far, {agent}")
+    assert (guest["changed"], guest["within_tolerance"], guest["attempts"]) == (True, False, 1)
+    assert abs(guest["offset_after_ns"] - AHEAD_NS) <= TOLERANCE_NS
+    (warning,) = (each for each in done.result(f"too far, {agent}")["warnings"] if "allow_backward=false" in each)
+    assert "s ahead and was left so" in warning
+
+
+def test_a_clock_that_slow_answers_cannot_prove_right_has_failed_and_nothing_is_claimed(done: PlaybookRun) -> None:
+    late, right, stock = done.result("slow ones")["guests"]
+    assert (late["changed"], right["changed"], stock["status"]) == (True, False, "unchanged")
+    for guest in (late, right):
+        assert (guest["status"], guest["within_tolerance"]) == ("failed", None)
+        assert guest["error"]["code"] == "not_converged"
+        assert "is not proven to be within the tolerance of 0.100000 s: it is off by" in guest["error"]["message"]
+        assert "raise tolerance" in guest["error"]["hint"]
+
+
+def test_fail_on_counts_clocks_that_are_not_proven_right(done: PlaybookRun) -> None:
+    result = done.result("slow ones")
+    assert record_of(done, "slow ones").outcome == "failed"
+    assert (result["summary"]["total"], result["summary"]["failed"], result["summary"]["unchanged"]) == (3, 2, 1)
+    assert "2 of 3 guests failed" in result["msg"]
+    assert "not_converged" in result["msg"]
+    one = done.result("one that is slow")
+    assert record_of(done, "one that is slow").outcome == "failed"
+    assert "is not proven to be within the tolerance" in one["msg"]
+    assert "[not_converged]" in one["msg"]
+
+
+def test_a_tolerance_that_can_be_proven_by_slow_answers_is(done: PlaybookRun) -> None:
+    guest = entry(done, "slow but wide")
+    assert (guest["changed"], guest["within_tolerance"]) == (False, True)
 
 
 # ------------------------------------------------------------------------------------------------------------- qga_info

@@ -402,7 +402,10 @@ class TestProof:
 
     @pytest.mark.parametrize("make", [stock, extended])
     @pytest.mark.parametrize("ahead_ns", [0, -20 * SECOND])
-    def test_it_is_measured_on_until_answers_come_sooner(self, line: TimeLine, make: Any, ahead_ns: int) -> None:
+    def test_it_is_measured_on_until_answers_come_sooner(
+        self, line: TimeLine, monkeypatch: pytest.MonkeyPatch, make: Any, ahead_ns: int
+    ) -> None:
+        monkeypatch.setattr(module.random, "uniform", lambda _low, high: high)
         guest = make(line, ahead_ns)
         usual = guest.delays
         quiet_at_ns = line.now_ns + 10 * SECOND
@@ -413,13 +416,17 @@ class TestProof:
         assert report.attempts == steps(guest)
         assert line.slept
 
-    def test_but_not_for_ever(self, line: TimeLine) -> None:
-        for answer_ns in (4_900 * MILLISECOND, 300 * MILLISECOND):
-            guest = stock(line, 0)
-            guest.delays = lambda _command, answer_ns=answer_ns: (answer_ns // 2, answer_ns // 2)
-            began_ns = line.now_ns
-            assert run(guest).within_tolerance is None
-            assert line.now_ns - began_ns < 100 * SECOND
+    @pytest.mark.parametrize("ways_ns", [[2_450 * MILLISECOND], [x * 100 * MILLISECOND for x in range(24, 1, -1)]])
+    def test_but_not_for_ever(self, line: TimeLine, monkeypatch: pytest.MonkeyPatch, ways_ns: list[int]) -> None:
+        """Not even if each measurement is better than the one before."""
+        monkeypatch.setattr(module.random, "uniform", lambda _low, high: high)
+        guest = stock(line, 0)
+        ways = iter([*ways_ns, *ways_ns[-1:] * 1000])
+        guest.delays = lambda _command: (next(ways),) * 2
+        began_ns = line.now_ns
+        assert run(guest).within_tolerance is None
+        assert len(line.slept) <= 4
+        assert line.now_ns - began_ns < 100 * SECOND
 
     def test_nor_where_more_time_would_prove_no_more(self, line: TimeLine) -> None:
         guest = stock(line, 0)

@@ -73,6 +73,12 @@ def corrected(name: str, before_ns: int = -20_973_581_442, after_ns: int = -48_2
     }
 
 
+def unproven(name: str) -> dict[str, Any]:
+    why = {"code": "not_converged", "message": "the clock is not proven to be within 0.1 s", "hint": "Raise tolerance."}
+    figures = {"uncertainty_after_ns": 156_000_000, "within_tolerance": None}
+    return corrected(name, after_ns=30_000_000, **figures, status="failed", error=why)
+
+
 def unchanged(name: str, before_ns: int = 1_234) -> dict[str, Any]:
     nothing = {"changed": False, "method": None, "attempts": 0, "offset_after_ns": None, "uncertainty_after_ns": None}
     return corrected(name, before_ns, **nothing, status="unchanged")
@@ -280,6 +286,8 @@ def test_many_failures_are_folded_and_none_is_lost() -> None:
             "No guest failed, but 1 of 1 guest is not known to be within tolerance.",
         ),
         ([{}], "1 of 1 guest failed."),
+        ([unproven("a"), corrected("b")], "1 clock is not proven right."),
+        ([unproven("a"), unproven("b"), failed("c")], "2 clocks are not proven right."),
     ],
 )
 def test_the_outcome_is_told_in_a_sentence(guests: list[Any], sentence: str) -> None:
@@ -456,6 +464,27 @@ def test_lines_for_the_terminal() -> None:
         "hv-two: mail1: timeout: no answer within 5 s",
     ]
     assert [line.replace("\u2013", "-") for line in text_summary(fleet)] == expected
+
+
+def test_clocks_that_are_not_proven_right_are_counted_for_the_terminal() -> None:
+    lines = text_summary([host("hv1", corrected("web1"), unproven("web2")), host("hv2", unproven("web3"))])
+    assert lines[-3:] == [
+        "hv1: web2: not_converged: the clock is not proven to be within 0.1 s",
+        "hv2: web3: not_converged: the clock is not proven to be within 0.1 s",
+        "2 clocks are not proven right.",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("guest", "cell"),
+    [
+        (corrected("a"), "<td>yes</td>"),
+        (unproven("a"), '<td class="off">unproven</td>'),
+        (corrected("a", within_tolerance=False), '<td class="off">no</td>'),
+    ],
+)
+def test_the_table_says_whether_a_clock_is_within_tolerance(guest: dict[str, Any], cell: str) -> None:
+    assert cell in page(host("hv1", guest))
 
 
 def test_at_most_twenty_failures_are_listed() -> None:
