@@ -25,7 +25,9 @@ options:
     description:
       - The largest offset, in seconds, that is left alone. A clock that is stepped is set as near as can be, whatever
         the tolerance.
-      - With V(0) the clock is stepped every time.
+      - A guest has failed if its clock is not proven to be within it afterwards, for instance because answers of its
+        agent take longer than that.
+      - With V(0) the clock is stepped every time, and nothing has to be proven.
     type: float
     default: 0.1
   utc_offset:
@@ -45,7 +47,9 @@ options:
     default: 16
   allow_backward:
     description:
-      - Whether a guest that is ahead may be stepped back. If not, it is left alone with a warning.
+      - Whether a guest that is ahead may be stepped back. If not, it is left alone with a warning. That is checked before
+        every step, so it also holds for a guest that a step took too far.
+      - V(false) cannot be combined with O(method=rtc).
     type: bool
     default: true
   require_synchronized_host:
@@ -169,7 +173,11 @@ guests:
       returned: when its clock was measured
       sample: true
     within_tolerance:
-      description: Whether its clock is right now, as far as can be measured.
+      description:
+        - Whether its clock is proven to be within O(tolerance) at the end.
+        - V(null) if it is proven neither that it is nor that it is not; except with O(tolerance=0) and in check mode,
+          the guest has failed then.
+        - V(false) also if an error kept the clock from being measured after a step.
       type: bool
       returned: when its clock was measured
       sample: true
@@ -266,7 +274,7 @@ summary:
       type: int
       sample: 1
     unchanged:
-      description: Guests whose clock was right.
+      description: Guests whose clock was within O(tolerance), or ahead and not to be stepped back.
       type: int
       sample: 0
     largest_offset_before_ns:
@@ -282,7 +290,7 @@ summary:
       type: int
       sample: 1
     failed:
-      description: Guests that failed.
+      description: Guests that failed, those whose clock is not proven to be within O(tolerance) among them.
       type: int
       sample: 0
     duration_ns:

@@ -94,6 +94,7 @@ def _by_poison() -> dict[tuple[str, str], list[Trick]]:
 HWCLOCK_SECONDS = 0.5
 _MEASURING_SECONDS = 1.0
 _APART_SECONDS = 3.0
+_PAUSES_FOR_PROOF = (3.0, 6.0, 12.0, 24.0)
 _CLOSING_SECONDS = 0.5
 # Commands for all subsets, and the few that go before them.
 _EXCHANGES_FOR_FACTS = 24
@@ -104,9 +105,10 @@ _LIBVIRT_OVERTIME = 1.5
 def most_seconds(each: Round) -> float:
     """What the options allow it to take, if everything takes as long as it may (docs/docsite/rst/measuring.rst)."""
     timeout = each.timeout + (_LIBVIRT_OVERTIME if each.channel == LIBVIRT else 0.0)
-    look = 2 * (max(_MEASURING_SECONDS, each.timeout) + timeout)
+    look = max(_MEASURING_SECONDS, each.timeout) + timeout
     if each.trick.work != RESYNC:
         return look + _EXCHANGES_FOR_FACTS * timeout + _CLOSING_SECONDS
     step = 2 * timeout + 2 * HWCLOCK_SECONDS + max(timeout, 1.0)
     attempt = step + look + _APART_SECONDS + look
-    return 2 * timeout + look + each.options["attempts"] * attempt + _CLOSING_SECONDS
+    proof = sum(pause + _MEASURING_SECONDS + timeout for pause in _PAUSES_FOR_PROOF)
+    return 2 * timeout + look + each.options["attempts"] * attempt + proof + _CLOSING_SECONDS

@@ -141,7 +141,10 @@ def _texts(value: Any) -> Iterator[str]:
 # These have had two types, each in some versions of the agent (qga/qapi-schema.json); and what may be null.
 _TEXT_OR_INTEGER = frozenset(("desprefixlen", "srcprefixlen", "driver_date"))
 _MAY_BE_NULL = frozenset(
-    ("offset_after_ns", "uncertainty_after_ns", "method", "block_size", "synchronized", "max_error", "source")
+    (
+        *("offset_after_ns", "uncertainty_after_ns", "within_tolerance", "method"),
+        *("block_size", "synchronized", "max_error", "source"),
+    )
 )
 
 
@@ -183,7 +186,7 @@ def _wrong_figures(each: Round, guest: Guest, entry: Mapping[str, Any]) -> Itera
         yield f"it was {BEHIND_NS} ns off, and is said to have been {before} within {entry['uncertainty_before_ns']}"
     if after is not None and not _is_near(after, guest.offset_ns, entry["uncertainty_after_ns"]):
         yield f"it is {guest.offset_ns} ns off, and is said to be {after} within {entry['uncertainty_after_ns']}"
-    if entry["within_tolerance"] and abs(guest.offset_ns) > TOLERANCE_NS + (entry["uncertainty_after_ns"] or 0):
+    if entry["within_tolerance"] and not _is_near(0, guest.offset_ns, TOLERANCE_NS):
         yield f"it is {guest.offset_ns} ns off, and is said to be right"
 
 

@@ -129,6 +129,12 @@ def test_what_is_no_such_file_is_said_in_one_line(tmp_path: Path, text: str, sai
     assert said in whole
 
 
+def test_a_hardware_clock_is_not_taken_where_going_back_is_forbidden(tmp_path: Path) -> None:
+    said = complaint(tmp_path, "[resync]\nmethod = rtc\nallow_backward = no\n")
+    assert said.startswith("FILE: [resync] method rtc cannot keep to allow_backward=false: ")
+    assert read(tmp_path, "[resync]\nmethod = rtc\n").resync["method"] == "rtc"
+
+
 def test_a_file_that_cannot_be_read_is_said(tmp_path: Path) -> None:
     with pytest.raises(config.ConfigError, match=r"/none cannot be read: No such file or directory\Z"):
         config.read(str(tmp_path / "none"))
