@@ -180,6 +180,31 @@ def test_the_exit_status_is_what_fail_on_says(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_clocks_that_are_not_proven_right_are_failures_and_the_report_says_so(tmp_path: Path) -> None:
+    slow = {"forward_seconds": 0.2, "backward_seconds": 0.1}
+    profiles = {
+        "hv1/slow": Profile(offset_ns=BEHIND_NS, **slow),
+        "hv1/slow-and-right": Profile(**slow),
+        "hv1/right": Profile(offset_ns=BEHIND_NS),
+    }
+    report = tmp_path / "report.html"
+    with SimulatedFleet(tmp_path / "fleet", profiles) as fleet:
+        sockets = str(Path(fleet.path("hv1/slow")).with_name("*.qga"))
+        run = run_playbook_of_collection(
+            *("resync_fleet", "-e", json.dumps({"qga_sockets": [sockets], "qga_timeout": 1})),
+            *("-e", f"qga_report={report}"),
+            inventory="hv1,",
+        )
+    assert run.status == 2, run.output
+    assert table(run)["hv1"][:5] == ["3", "1", "0", "0", "2"]
+    *failures, unproven = table(run)[""]
+    assert [failure.split(": ")[2] for failure in failures] == ["not_converged"] * 2
+    assert unproven == "2 clocks are not proven right."
+    written = report.read_text(encoding="utf-8")
+    assert unproven in written
+    assert written.count('<td class="off">unproven</td>') == 2
+
+
 def test_a_run_that_finds_no_guest_fails(tmp_path: Path) -> None:
     run = run_playbook_of_collection(
         "resync_fleet", "-e", "qga_sockets=/nonexistent/*.qga", inventory="hv1,hv2", directory=tmp_path

@@ -33,11 +33,19 @@ agent_patience = {agent_patience}
 look_at_start = {look_at_start}
 [resync]
 timeout = {timeout}
+allow_backward = {allow_backward}
 concurrency = {concurrency}
 [metrics]
 file = {metrics_file}
 """
-USUAL = {"agent_patience": 5, "look_at_start": "no", "timeout": 1, "concurrency": 20, "metrics_file": ""}
+USUAL = {
+    "agent_patience": 5,
+    "look_at_start": "no",
+    "timeout": 1,
+    "allow_backward": "yes",
+    "concurrency": 20,
+    "metrics_file": "",
+}
 
 
 class Libvirt:

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,45 @@ def test_a_guest_that_is_resumed_is_corrected_and_all_of_it_is_said(serve: Serve
     assert (record["result"], record["method"]) == ("corrected", "extended")
     assert abs(int(record["offset_before_ns"]) + BEHIND_NS) <= LONGEST_LEFT_NS
     assert abs(service.hypervisor.truths()["web1"]) <= LONGEST_LEFT_NS
+
+
+def test_a_guest_that_a_step_took_too_far_is_not_taken_back_where_that_is_forbidden(serve: Serve) -> None:
+    with serve("web1", "next", allow_backward="no") as service:
+        definition = service.hypervisor.definition("web1")
+
+        def step_too_far(request: dict[str, Any]) -> str:
+            answer = definition.agent(request)
+            service.hypervisor.agents["web1"].clock.shift_ns(900 * SECOND_NS)
+            return answer
+
+        definition.replies[STEP] = step_too_far
+        service.wait_for("watching")
+        service.hypervisor.resume(["web1"])
+        record = service.record_of("web1")
+        assert record["attempts"] == "1"
+        assert "s ahead and was left so: going back is forbidden by allow_backward=false" in record["warning"]
+        assert abs(service.hypervisor.truths()["web1"] - 900 * SECOND_NS) <= LONGEST_LEFT_NS
+        assert_next_is_served(service)
+    assert steps(service, "web1") == 1
+
+
+def test_a_clock_that_slow_answers_cannot_prove_right_has_failed(serve: Serve) -> None:
+    with serve("web1", "next") as service:
+        definition = service.hypervisor.definition("web1")
+
+        def late(request: dict[str, Any]) -> str:
+            time.sleep(0.3)
+            return definition.agent(request)
+
+        definition.replies["guest-get-clock"] = late
+        service.wait_for("watching")
+        service.hypervisor.resume(["web1"])
+        assert_next_is_served(service)
+        record = service.record_of("web1")
+        assert (record["result"], record["error"]) == ("failed", "not_converged")
+        assert "is not proven to be within the tolerance of 0.100000 s" in record["message"]
+        assert int(record["uncertainty_after_ns"]) > LONGEST_LEFT_NS
+    assert steps(service, "web1") == 1
 
 
 def test_a_restore_is_one_resync_by_its_cause(serve: Serve) -> None:

@@ -376,7 +376,7 @@ class TestProof:
         ("ahead_ns", "ways"),
         [(0, SLOW), (80 * MILLISECOND, SLOW), (-156 * MILLISECOND, SLOW), (0, (2 * SECOND, 2 * SECOND))],
     )
-    def test_a_clock_that_may_be_right_is_left_alone_and_not_claimed_to_be(
+    def test_a_clock_that_may_be_right_is_not_claimed_to_be(
         self, line: TimeLine, make: Any, ahead_ns: int, ways: tuple[int, int]
     ) -> None:
         guest = make(line, ahead_ns)
