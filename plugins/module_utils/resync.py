@@ -256,15 +256,14 @@ class _Run:
     async def _step_until_right(self, before: Offset, method: str) -> ResyncReport:
         options = self._options
         offset = before
-        is_done = is_left = is_contended = False
+        is_done = is_contended = False
         attempts = 0
         while attempts < options.attempts and not is_done:
             attempts += 1
             try:
                 await self._approach(method)
                 offset = self._against_reference(offset.measurement)  # which may have been stepped meanwhile
-                is_left = self._is_forbidden(offset)
-                if is_left:
+                if self._is_forbidden(offset):
                     attempts -= 1
                     break
                 await self._step(method, offset)
@@ -285,6 +284,7 @@ class _Run:
             is_done = is_near and self._is_settled(offset)
         if not attempts:
             return self._leave(offset)
+        is_left = self._is_forbidden(offset) and not self._is_settled(offset)
         if is_left:
             self._warn_of_leaving(offset)
         error = self._verdict(method, attempts, offset, is_left)

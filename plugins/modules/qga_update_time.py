@@ -27,7 +27,7 @@ options:
         the tolerance.
       - A guest has failed if its clock is not proven to be within it afterwards, for instance because answers of its
         agent take longer than that.
-      - With V(0) the clock is stepped every time, and nothing has to be proven.
+      - With V(0) the clock is stepped every time, and a residual below its uncertainty is no failure.
     type: float
     default: 0.1
   utc_offset:

@@ -532,7 +532,7 @@ class Scene:
             )
         assert report.attempts == steps
         assert report.changed is (steps > 0)
-        assert report.within_tolerance is (report.error is None)
+        assert (report.within_tolerance is True) is (report.error is None)
 
 
 @pytest.mark.parametrize("kind", ["extended", "stock"])

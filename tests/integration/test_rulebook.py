@@ -313,15 +313,6 @@ class TestThePlaybook:
         assert clock["guest"]["status"] == "corrected"
         assert list((directory / "canaries").iterdir()) == []
 
-    def test_asks_for_no_proof_of_a_tolerance_of_zero(
-        self, by_hand: Callable[..., PlaybookRun], directory: Path
-    ) -> None:
-        after = tasks_file(directory / "after.yml")
-        with Hypervisor(directory, {"web1": Guest()}):
-            run = by_hand(qga_domain="web1", qga_tolerance=0, qga_tasks_after=after)
-        assert run.status == 0, run.output
-        assert kept(directory, "after")[1]["guest"]["within_tolerance"] is None
-
     def test_leaves_alone_a_guest_that_is_gone(self, by_hand: Callable[..., PlaybookRun], directory: Path) -> None:
         after, failure = (tasks_file(directory / f"{kind}.yml") for kind in ("after", "failure"))
         with Hypervisor(directory, {}):

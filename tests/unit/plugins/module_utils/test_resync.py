@@ -246,10 +246,13 @@ class TestGoingBackIsForbidden:
 
     @pytest.mark.parametrize("make", [stock, extended])
     @pytest.mark.parametrize("left_ns", [900 * SECOND, 105 * MILLISECOND])
-    def test_a_step_that_went_too_far_is_left_with_a_warning(self, line: TimeLine, make: Any, left_ns: int) -> None:
+    @pytest.mark.parametrize("attempts", [1, 2, 3])
+    def test_a_step_that_went_too_far_is_left_with_a_warning(
+        self, line: TimeLine, make: Any, left_ns: int, attempts: int
+    ) -> None:
         guest = make(line, -20 * SECOND)
         never_back(guest, left_ns)
-        report = run(guest, allow_backward=False)
+        report = run(guest, allow_backward=False, attempts=attempts)
         assert (report.changed, report.within_tolerance, report.attempts, report.error) == (True, False, 1, None)
         assert report.after is not None
         assert report.after.ns == pytest.approx(left_ns, abs=2 * MILLISECOND)
