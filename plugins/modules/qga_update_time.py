@@ -47,8 +47,8 @@ options:
     default: 16
   allow_backward:
     description:
-      - Whether a guest that is ahead may be stepped back. If not, it is left alone with a warning. That is checked before
-        every step, so it also holds for a guest that a step took too far.
+      - Whether a guest that is ahead may be stepped back. If not, it is left alone with a warning. That is checked
+        before every step, so it also holds for a guest that a step took too far.
       - V(false) cannot be combined with O(method=rtc).
     type: bool
     default: true
