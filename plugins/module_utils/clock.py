@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from typing import Awaitable, Callable, NamedTuple, Sequence
 
 from .agent import GuestAgent
-from .channels.base import expect_integer
+from .channels.base import Whole, expect_whole
 from .errors import RemoteProtocolError
 from .reference import MAX_SLEW_PPM
 from .waiting import pause
@@ -92,6 +92,7 @@ class Reading:
 
     ``guest_received_ns`` and ``guest_transmitted_ns`` are the same where the agent gives one reading only.
     ``resolution_ns``: the true time was up to this much later than the reading, since agents cut and never round up.
+    ``rounded_ns``: the number was written this coarsely on top of it, either way (:class:`channels.base.Whole`).
     """
 
     sent_ns: int
@@ -99,13 +100,14 @@ class Reading:
     guest_received_ns: int
     guest_transmitted_ns: int
     resolution_ns: int = EXTENDED_RESOLUTION_NS
+    rounded_ns: int = 0
 
     @property
     def interval(self) -> Interval:
         """What this exchange alone proves about guest clock minus host clock."""
         return Interval(
-            self.guest_transmitted_ns - self.received_ns,
-            self.guest_received_ns + self.resolution_ns - self.sent_ns,
+            self.guest_transmitted_ns - self.rounded_ns - self.received_ns,
+            self.guest_received_ns + self.rounded_ns + self.resolution_ns - self.sent_ns,
         )
 
     @property
@@ -117,7 +119,7 @@ class Reading:
     def is_impossible(self) -> bool:
         """The agent claims to have worked for longer than the exchange took."""
         claimed_ns = self.guest_transmitted_ns - self.guest_received_ns
-        return claimed_ns > self.elapsed_ns + _drift(self.elapsed_ns) + self.resolution_ns
+        return claimed_ns > self.elapsed_ns + _drift(self.elapsed_ns) + self.resolution_ns + 2 * self.rounded_ns
 
     @property
     def elapsed_ns(self) -> int:
@@ -219,16 +221,18 @@ def largest_growth(readings: Sequence[Reading]) -> int:
 
 def evaluate(readings: Sequence[Reading]) -> Measurement:
     """What the readings prove, contradictions bridged."""
+    readings = _as_fine_as_the_finest(readings)
+    span_ns = 2 * readings[0].rounded_ns
     resolution_ns = seen_resolution(readings)
     at_resolution = _cut_to(resolution_ns, readings)
     agreed = intersection(at_resolution)
-    coarse = agreed.is_empty or stands_still(readings, resolution_ns)
+    coarse = agreed.is_empty or stands_still(readings, resolution_ns + span_ns)
     if coarse:
         resolution_ns += max(0, largest_growth(readings))
         at_resolution = _cut_to(resolution_ns, readings)
         agreed = intersection(at_resolution)
     interval = bridged(agreed) if agreed.is_empty else agreed
-    likely_ns = likely_offset(interval, resolution_ns)
+    likely_ns = likely_offset(interval, resolution_ns + span_ns)
     # Half of the resolution: that much was cut from a reading on average.
     # No way is longer than its exchange, whatever the guest says.
     ways_ns = sorted(
@@ -241,17 +245,20 @@ def evaluate(readings: Sequence[Reading]) -> Measurement:
         likely_ns=likely_ns,
         round_trip_ns=min(each.round_trip_ns for each in readings),
         one_way_ns=max(0, one_way_ns),
-        resolution_ns=max(resolution_ns, agreed.low - agreed.high),
+        resolution_ns=max(resolution_ns + span_ns, agreed.low - agreed.high),
         exchanges=len(readings),
         coarse=coarse,
     )
 
 
 def _cut_to(resolution_ns: int, readings: Sequence[Reading]) -> list[Reading]:
-    return [
-        Reading(each.sent_ns, each.received_ns, each.guest_received_ns, each.guest_transmitted_ns, resolution_ns)
-        for each in readings
-    ]
+    return [replace(each, resolution_ns=resolution_ns) for each in readings]
+
+
+def _as_fine_as_the_finest(readings: Sequence[Reading]) -> Sequence[Reading]:
+    """An agent writes all its numbers with as many digits; those that happen to be zeros at the end are not seen."""
+    finest_ns = min(each.rounded_ns for each in readings)
+    return [replace(each, rounded_ns=finest_ns) for each in readings]
 
 
 async def measure(
@@ -386,30 +393,38 @@ def stock_reader(agent: GuestAgent) -> Read:
 _LATEST_NS = 2**63 - 1
 
 
-def _guest_time(value: object, what: str) -> int:
-    nanoseconds = expect_integer(value, what)
-    if not 0 <= nanoseconds <= _LATEST_NS:
+def _guest_time(value: object, what: str) -> Whole:
+    found = expect_whole(value, what)
+    if not 0 <= found.value <= _LATEST_NS:
         raise RemoteProtocolError(f"the agent returned {what} outside of the years 1970 to 2261")
-    return nanoseconds
+    return found
 
 
 async def _read_stock(agent: GuestAgent) -> Reading:
     exchange = await agent.exchange("guest-get-time")
-    guest_ns = _guest_time(exchange.value, "the guest's time")
-    return Reading(exchange.sent_ns, exchange.received_ns, guest_ns, guest_ns, STOCK_RESOLUTION_NS)
+    guest_ns, rounded_ns = _guest_time(exchange.value, "the guest's time")
+    return Reading(exchange.sent_ns, exchange.received_ns, guest_ns, guest_ns, STOCK_RESOLUTION_NS, rounded_ns)
 
 
 async def _read_extended(agent: GuestAgent) -> Reading:
     exchange = await agent.exchange("guest-get-clock")
-    received_ns, transmitted_ns = _clock_stamps(exchange.value)
-    return Reading(exchange.sent_ns, exchange.received_ns, received_ns, transmitted_ns)
+    received, transmitted = _clock_stamps(exchange.value)
+    rounded_ns = max(received.rounded, transmitted.rounded)
+    return Reading(
+        exchange.sent_ns,
+        exchange.received_ns,
+        received.value,
+        transmitted.value,
+        EXTENDED_RESOLUTION_NS,
+        rounded_ns,
+    )
 
 
-def _clock_stamps(value: object) -> tuple[int, int]:
+def _clock_stamps(value: object) -> tuple[Whole, Whole]:
     if not isinstance(value, dict):
         raise RemoteProtocolError("the agent returned a guest-get-clock that is no object")
-    received_ns = _guest_time(value.get("received"), "received")
-    transmitted_ns = _guest_time(value.get("transmitted"), "transmitted")
-    if transmitted_ns < received_ns:
+    received = _guest_time(value.get("received"), "received")
+    transmitted = _guest_time(value.get("transmitted"), "transmitted")
+    if transmitted.value < received.value:
         raise RemoteProtocolError("the agent returned a guest-get-clock that was transmitted before it was received")
-    return received_ns, transmitted_ns
+    return received, transmitted

@@ -19,6 +19,7 @@ import re
 from dataclasses import dataclass
 from typing import Any, Callable, Mapping, Tuple, Union
 
+from .channels.base import whole
 from .errors import RemoteProtocolError
 from .untrusted import visible
 
@@ -31,10 +32,11 @@ _LONGEST_TEXT = 4096
 
 @dataclass(frozen=True)
 class Leaf:
-    """``name`` is what the type is called in an error."""
+    """``name`` is what the type is called in an error; ``read`` makes the fact of a value that fits."""
 
     name: str
     fits: Callable[[Any], bool]
+    read: Callable[[Any], Any] = lambda value: value
 
 
 # A list of a shape is a tuple with one in it.
@@ -42,18 +44,25 @@ Shape = Union[Leaf, Mapping[str, Any], Tuple[Any, ...]]
 
 
 def _is_integer(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+    return whole(value) is not None
+
+
+def _integer(value: Any) -> Any:
+    found = whole(value)
+    return value if found is None else found.value
 
 
 def _is_number(value: Any) -> bool:
-    return _is_integer(value) or (isinstance(value, float) and math.isfinite(value))
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 TEXT = Leaf("a string", lambda value: isinstance(value, str))
-INTEGER = Leaf("an integer", _is_integer)
+INTEGER = Leaf("an integer", _is_integer, _integer)
 NUMBER = Leaf("a number", _is_number)
 FLAG = Leaf("a boolean", lambda value: isinstance(value, bool))
-TEXT_OR_INTEGER = Leaf("a string or an integer", lambda value: isinstance(value, str) or _is_integer(value))
+TEXT_OR_INTEGER = Leaf("a string or an integer", lambda value: isinstance(value, str) or _is_integer(value), _integer)
 
 
 def _each(leaf: Leaf, names: str) -> dict[str, Leaf]:
@@ -166,7 +175,12 @@ SHAPES: Mapping[str, Shape] = {
 
 
 def facts_of(command: str, value: Any) -> Any:
-    """What ``command`` returned, with members' names in snake_case and every text visible.
+    """Return what ``command`` returned, with members' names in snake_case and every text visible.
+
+    A null counts as absent: a member or an item of a list that is null is left out, and a null in the place of the list
+    is an empty one (as agents written in Go have it). So are members left out that cannot be facts: with an ill-formed
+    name, such as QAPI's downstream ``__org.example_more``, or unknown and not a plain value. A value of the wrong type
+    spoils the whole reply, wherever it is: then the others may mean something else as well.
 
     :raises RemoteProtocolError: it has not the command's shape
     """
@@ -177,11 +191,12 @@ def _read(value: Any, shape: Shape, where: str) -> Any:
     if isinstance(shape, Leaf):
         if not shape.fits(value):
             raise RemoteProtocolError(f"the agent returned {where} {_kind(value)} where {shape.name} belongs")
-        return _plain(value, where)
+        return _plain(shape.read(value), where)
     if isinstance(shape, tuple):
-        if not isinstance(value, list):
+        items = [] if value is None else value
+        if not isinstance(items, list):
             raise RemoteProtocolError(f"the agent returned {where} {_kind(value)} where a list belongs")
-        return [_read(item, shape[0], where) for item in value]
+        return [_read(item, shape[0], where) for item in items if item is not None]
     if not isinstance(value, dict):
         raise RemoteProtocolError(f"the agent returned {where} {_kind(value)} where an object belongs")
     return _members(value, shape, where)
@@ -190,10 +205,8 @@ def _read(value: Any, shape: Shape, where: str) -> Any:
 def _members(value: Mapping[str, Any], shapes: Mapping[str, Any], where: str) -> dict[str, Any]:
     members: dict[str, Any] = {}
     for name, member in value.items():
-        if _MEMBER.match(name) is None:
-            raise RemoteProtocolError(f"the agent returned {where} an object with an ill-formed member name")
         known = shapes.get(name)
-        if known is None and isinstance(member, (dict, list)):
+        if member is None or not _is_fact(name, member, known):
             continue
         key = name.replace("-", "_").lower()
         if key in members:
@@ -202,24 +215,29 @@ def _members(value: Mapping[str, Any], shapes: Mapping[str, Any], where: str) ->
     return members
 
 
+def _is_fact(name: str, member: Any, known: Shape | None) -> bool:
+    return _MEMBER.match(name) is not None and (known is not None or not isinstance(member, (dict, list)))
+
+
 def _plain(value: Any, where: str) -> Any:
     if isinstance(value, str):
         return visible(value, _LONGEST_TEXT)
-    if isinstance(value, float) and not math.isfinite(value):
-        raise RemoteProtocolError(f"the agent returned {where} a number that is out of range")
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise RemoteProtocolError(f"the agent returned {where} a number that is out of range")
+        return float(value)  # of the plain type, which whatever keeps facts can write
     return value
 
 
-_KINDS: Mapping[type, str] = {
-    dict: "an object",
-    list: "a list",
-    str: "a string",
-    bool: "a boolean",
-    int: "an integer",
-    float: "a number",
-    type(None): "null",
-}
+_KINDS: tuple[tuple[type, str], ...] = (
+    (dict, "an object"),
+    (list, "a list"),
+    (str, "a string"),
+    (bool, "a boolean"),
+    (int, "an integer"),
+    (float, "a number"),
+)
 
 
 def _kind(value: Any) -> str:
-    return _KINDS[type(value)]
+    return next((name for kind, name in _KINDS if isinstance(value, kind)), "null")

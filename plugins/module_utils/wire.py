@@ -385,12 +385,36 @@ def _integer(digits: str) -> int | float:
     return int(digits) if len(digits) <= _LONGEST_INTEGER else float(digits)
 
 
+# A double gives back all the digits of a number that is no longer (DBL_DIG, float.h).
+_DOUBLE_DIGITS = 15
+
+
+class WholeFloat(float):
+    """A number with a fraction or an exponent of which the double is a whole one, and the ``text`` that it was written
+    as: that may have fewer digits than the double, or more.
+    """
+
+    __slots__ = ("text",)
+    text: str
+
+
+def _number(text: str) -> float:
+    number = float(text)
+    if len(text) <= _DOUBLE_DIGITS or not number.is_integer():
+        return number
+    whole = WholeFloat(number)
+    whole.text = text
+    return whole
+
+
 def _no_constant(name: str) -> Any:
     raise ValueError(f"{name} is no JSON value")
 
 
 # Made once: json.loads() and json.dumps() make them anew at each call that has options.
-_READER = json.JSONDecoder(parse_int=_integer, parse_constant=_no_constant, object_pairs_hook=_unique_members)
+_READER = json.JSONDecoder(
+    parse_int=_integer, parse_float=_number, parse_constant=_no_constant, object_pairs_hook=_unique_members
+)
 _CHECKER = json.JSONDecoder(parse_int=float, parse_constant=_no_constant)
 _WRITER = json.JSONEncoder(allow_nan=False)
 

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
@@ -20,7 +21,7 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils.clock import (
     seen_resolution,
 )
 from ansible_collections.qemu.guest_agent.plugins.module_utils.errors import RemoteProtocolError
-from ansible_collections.qemu.guest_agent.plugins.module_utils.wire import Returned
+from ansible_collections.qemu.guest_agent.plugins.module_utils.wire import Reply, Returned, decode
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -70,6 +71,28 @@ def take(line: TimeLine, clock: GuestClock, journeys: list[Way], claimed_ns: int
         line.now_ns += backward_ns
         readings.append(Reading(sent_ns, line.now_ns, received, transmitted, claimed_ns))
     return readings
+
+
+def rewritten(reply: Reply, write: Callable[[int], str]) -> Reply:
+    """The reply as an agent sends it that writes its times in another way."""
+    assert isinstance(reply, Returned)
+    if isinstance(reply.value, int):
+        return Returned(decode(write(reply.value).encode()))
+    times = {name: decode(write(reply.value[name]).encode()) for name in ("received", "transmitted")}
+    return Returned({**reply.value, **times})
+
+
+# How agents write nanoseconds that they keep as a double, and how far apart such numbers are.
+WRITTEN: Mapping[str, tuple[Callable[[int], str], int]] = {
+    "17 digits": (lambda time_ns: f"{float(time_ns):.16e}", 256),
+    "17 digits, E": (lambda time_ns: f"{float(time_ns):.16E}", 256),
+    "all digits": (lambda time_ns: f"{float(time_ns):.1f}", 256),
+    "as many as tell it apart": (lambda time_ns: repr(float(time_ns)), 256),
+    "16 digits": (lambda time_ns: f"{float(time_ns):.16g}", 1_000),
+    "15 digits": (lambda time_ns: f"{float(time_ns):.15g}", 10_000),
+    "14 digits": (lambda time_ns: f"{float(time_ns):.14g}", 100_000),
+    "10 digits": (lambda time_ns: f"{float(time_ns):.10g}", 1_000_000_000),
+}
 
 
 def against_monotonic(line: TimeLine, clock: GuestClock) -> int:
@@ -343,7 +366,7 @@ class TestMeasuring:
         assert measurement.interval.low <= against_monotonic(line, clock) <= measurement.interval.high
 
     @pytest.mark.parametrize(
-        "value", [-1, 2**63, 10**30, True, False, 1.5, 1e18, "1795406706000000000", None, [], {}, [1]]
+        "value", [-1, 2**63, 10**30, True, False, 1.5, 1e19, -0.0, "1795406706000000000", None, [], {}, [1]]
     )
     @pytest.mark.parametrize("member", ["time", "received", "transmitted"])
     def test_what_is_no_time_is_refused(self, line: TimeLine, value: object, member: str) -> None:
@@ -353,6 +376,26 @@ class TestMeasuring:
         guest.handlers["guest-get-clock"] = lambda _arguments: Returned(clock)
         with pytest.raises(RemoteProtocolError, match="the agent returned"):
             measure(reader(GuestAgent(guest, 5.0)), 1)
+
+    @pytest.mark.parametrize("written", WRITTEN)
+    @pytest.mark.parametrize("commands", [STOCK_COMMANDS, EXTENDED_COMMANDS], ids=["stock", "extended"])
+    def test_a_clock_written_as_a_double_is_as_fine_as_its_digits(
+        self, line: TimeLine, commands: tuple[str, ...], written: str
+    ) -> None:
+        write, least_ns = WRITTEN[written]
+        clock = GuestClock(line, 3 * SECOND)
+        guest = SimulatedGuest(line, clock, commands, delays=lambda _command: (40_137, 20_219))
+        as_integers = dict(guest.handlers)
+        for command in ("guest-get-time", "guest-get-clock"):
+            guest.handlers[command] = lambda arguments, command=command: rewritten(
+                as_integers[command](arguments), write
+            )
+        for _phase in range(50):
+            line.now_ns += 12_345_677
+            measurement = measure(reader(GuestAgent(guest, 5.0)), 4)
+            assert measurement.interval.low <= against_monotonic(line, clock) <= measurement.interval.high
+            assert measurement.resolution_ns >= least_ns
+        assert measurement.resolution_ns <= 2 * least_ns + 2 * STOCK_RESOLUTION_NS
 
     @pytest.mark.parametrize("value", [None, 1, [], "now"])
     def test_a_clock_that_is_no_object_is_refused(self, line: TimeLine, value: object) -> None:

@@ -198,6 +198,7 @@ class TestTrouble:
                 for name, (_command, good, _fact) in REPLIES.items()
                 for value in (None, 1, True, "text", {"a": []}, [1], [{}, "x"], [[]])
                 if value.__class__ is not good.__class__ or isinstance(value, list)
+                if value is not None or not isinstance(good, list)  # an empty one
             ),
             ("hostname", {"a": []}),
             ("hostname", {"host-name": 7}),
@@ -212,12 +213,12 @@ class TestTrouble:
         assert facts["errors"][name]["code"] == "protocol_error"
         assert command in facts["errors"][name]["message"]
 
-    def test_a_hostile_member_name(self, line: TimeLine) -> None:
+    def test_a_hostile_member_name_is_left_out(self, line: TimeLine) -> None:
         guest = full_guest(line)
         says(guest, "guest-get-osinfo", {"id": "debian", "{{ lookup('pipe', 'id') }}": 1})
         facts = facts_of(guest, "min")
-        assert facts["errors"]["os"]["code"] == "protocol_error"
-        assert "lookup" not in facts["errors"]["os"]["message"]
+        assert facts["os"] == {"id": "debian"}
+        assert "lookup" not in str(facts)
 
     def test_a_number_beyond_json(self, line: TimeLine) -> None:
         guest = full_guest(line)

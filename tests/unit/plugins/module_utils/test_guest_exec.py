@@ -110,7 +110,7 @@ class TestAnOutcome:
             {"exited": True},
             {"exited": True, "exitcode": "0"},
             {"exited": True, "exitcode": True},
-            {"exited": True, "signal": 9.0},
+            {"exited": True, "signal": 9.5},
             {"exited": True, "exitcode": 0, "out-data": 1},
             {"exited": True, "exitcode": 0, "out-data": "&&&&"},
             {"exited": True, "exitcode": 0, "err-data": "YQ"},

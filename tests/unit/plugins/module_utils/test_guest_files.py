@@ -80,7 +80,7 @@ class TestWriting:
             writing(machine, tmp_path / "file")
         assert machine.open_files == 0
 
-    @pytest.mark.parametrize("count", [-1, PIECE + 1, True, "100", None, 1.0])
+    @pytest.mark.parametrize("count", [-1, PIECE + 1, True, "100", None, 1.5])
     def test_believes_no_nonsense(self, tmp_path: Path, count: Any) -> None:
         machine = ThisMachine({("guest-file-write", 0): counting(count)})
         with pytest.raises(RemoteProtocolError):
@@ -194,7 +194,7 @@ class TestReading:
             reading(machine, path)
         assert machine.open_files == 0
 
-    @pytest.mark.parametrize("handle", [None, "1000", True, 1.0])
+    @pytest.mark.parametrize("handle", [None, "1000", True, 1.5])
     def test_believes_no_handle_that_is_no_number(self, path: Path, handle: Any) -> None:
         machine = ThisMachine({("guest-file-open", 0): returning(lambda _value: handle)})
 

@@ -24,6 +24,7 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils.wire import (
     Refused,
     Resync,
     Returned,
+    WholeFloat,
     decode,
     encode,
     is_reply,
@@ -641,6 +642,24 @@ def test_integers_of_more_digits_than_64_bits_need_are_doubles(digits: str) -> N
     value = decode(digits.encode())
     assert value == float(digits)
     assert isinstance(value, float)
+
+
+@pytest.mark.parametrize("raw", [b"1.7959817427148229E+18", b"-1795981742714822912.0", b"5.00000000000000000001"])
+def test_a_whole_number_that_is_a_double_is_one_and_knows_how_it_was_written(raw: bytes) -> None:
+    value = decode(raw)
+    assert isinstance(value, WholeFloat)
+    assert (value, value.text) == (float(raw), raw.decode())
+    assert encode(value) == encode(float(raw))
+
+
+@pytest.mark.parametrize("raw", [b"1.5", b"1e-3", b"1e400", b"1795981742.0", b"1795981742714.125"])
+def test_other_doubles_are_plain_ones(raw: bytes) -> None:
+    assert decode(raw).__class__ is float
+
+
+def test_a_double_of_a_million_digits_costs_no_more_than_its_bytes() -> None:
+    assert decode(b"1" + b"0" * 100 + b"." + b"0" * 1_000_000) == 1e100
+    assert decode(b"1." + b"3" * 1_000_000) == pytest.approx(4 / 3)
 
 
 def test_a_number_of_a_million_digits_is_a_double() -> None:
