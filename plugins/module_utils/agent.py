@@ -23,17 +23,31 @@ from .errors import (
     FrozenError,
     HypervisorUnavailableError,
     NotConnectedError,
+    NotSupportedError,
     QgaError,
     RemoteProtocolError,
     UnresponsiveError,
 )
+from .refusals import Meaning, meaning_of
 from .untrusted import visible
 from .waiting import Deadline, pause
 
 # The pause between two attempts to reach an agent that is not there yet: a guest that boots or wakes needs seconds.
 _RETRY_SECONDS = 0.2
 
+# The pause between two attempts at what a frozen guest refuses. A backup freezes for seconds.
+_FROZEN_SECONDS = 0.5
+
 _EXTENDED_HINT = "Only the extended agent has it: deploy it with the role qemu.guest_agent.extended_agent."
+
+# qemu-ga 5.0 to 9.0 looks for /sbin/hwclock before it sets anything (qga/commands-posix.c); Debian 12 and 13 and Ubuntu
+# 24.04 have it in a package that is not always installed.
+_UNSUPPORTED_HINTS: Mapping[str, str] = {
+    "guest-set-time": (
+        "The guest has no /sbin/hwclock: install util-linux-extra in it (`apt install util-linux-extra`), or use the "
+        "extended agent (role qemu.guest_agent.extended_agent), which needs none."
+    ),
+}
 
 
 class CommandState(NamedTuple):
@@ -60,11 +74,16 @@ class AgentInfo:
 
 
 class GuestAgent:
-    """The agent behind a channel. ``timeout`` is in seconds, for each exchange."""
+    """The agent behind a channel.
 
-    def __init__(self, channel: Channel, timeout: float) -> None:
+    ``timeout`` is in seconds, for each exchange. ``frozen_patience`` is how many seconds a command that the agent refuses
+    because the guest's file systems are frozen is repeated: it was not carried out, and a backup thaws them soon.
+    """
+
+    def __init__(self, channel: Channel, timeout: float, frozen_patience: float = 0.0) -> None:
         self._channel = channel
         self.timeout = timeout
+        self._frozen_patience = frozen_patience
         self._info: AgentInfo | None = None
         self._has_answered = False
 
@@ -142,10 +161,29 @@ class GuestAgent:
         if not expects_reply:
             await self.require(command)  # nobody waits to hear that it is disabled
         request = Request(command, {} if arguments is None else arguments, expects_reply)
-        exchange = await self._channel.call(request, self.timeout if timeout is None else timeout)
+        patience = Deadline(self._frozen_patience)
+        is_disabled = False
+        while True:
+            try:
+                return await self._exchange(request, self.timeout if timeout is None else timeout)
+            except FrozenError:
+                if patience.remaining() < _FROZEN_SECONDS:
+                    raise
+                is_disabled = False
+            except CommandDisabledError:
+                # It may have been thawed before it could be asked whether it is frozen.
+                if is_disabled or not self._frozen_patience:
+                    raise
+                is_disabled = True
+                continue
+            await self._channel.let_go()  # what froze them needs the agent to thaw them
+            await pause(_FROZEN_SECONDS)
+
+    async def _exchange(self, request: Request, timeout: float) -> Exchange:
+        exchange = await self._channel.call(request, timeout)
         self._has_answered = True
         if isinstance(exchange.reply, wire.Refused):
-            raise await self._refusal(command, exchange.reply)
+            raise await self._refusal(request.execute, exchange.reply)
         return exchange
 
     async def wait(self, wait_timeout: float) -> None:
@@ -187,13 +225,17 @@ class GuestAgent:
         return answers_on_success(command)
 
     async def _refusal(self, command: str, refused: wire.Refused) -> CommandError:
-        said = f"the agent refused {command}: {visible(refused.description)}"
-        if refused.kind != "CommandNotFound":
-            return CommandFailedError(said, command=command)
-        # Only its words tell a disabled command from a missing one (qapi/qmp-dispatch.c, QEMU 10.0.13).
-        if "disabled" in refused.description:
+        meaning = meaning_of(refused)
+        if meaning is Meaning.DISABLED:
             return await self._disabled(command)
-        return self._missing(command)
+        if meaning is Meaning.FROZEN:
+            return self._frozen(command)
+        if meaning is Meaning.MISSING:
+            return self._missing(command)
+        said = f"the agent refused {command}: {visible(refused.description)}"
+        if meaning is Meaning.UNSUPPORTED:
+            return NotSupportedError(said, _UNSUPPORTED_HINTS.get(command), command)
+        return CommandFailedError(said, command=command)
 
     @staticmethod
     def _missing(command: str) -> CommandError:
@@ -202,8 +244,12 @@ class GuestAgent:
 
     async def _disabled(self, command: str) -> CommandError:
         if command not in FROZEN_ALLOWED and await self._is_frozen():
-            return FrozenError(f"the agent refused {command}: the guest's file systems are frozen", command=command)
+            return self._frozen(command)
         return CommandDisabledError(f"the guest's administrator has disabled {command}", command=command)
+
+    @staticmethod
+    def _frozen(command: str) -> CommandError:
+        return FrozenError(f"the agent refused {command}: the guest's file systems are frozen", command=command)
 
     async def _is_frozen(self) -> bool:
         try:
@@ -215,21 +261,29 @@ class GuestAgent:
 def _read_info(value: Any) -> AgentInfo:
     """``GuestAgentInfo`` (qga/qapi-schema.json, QEMU 10.0.13). Agents before 1.7 have no ``success-response``.
 
+    A null counts as absent.
+
     :raises RemoteProtocolError: it has another shape
     """
     if not isinstance(value, dict) or not isinstance(value.get("version"), str):
         raise RemoteProtocolError("the agent returned a guest-info without a version")
-    listed = value.get("supported_commands", [])
+    listed = _member(value, "supported_commands", [])
     if not isinstance(listed, list):
         raise RemoteProtocolError("the agent returned a guest-info whose supported_commands is no list")
-    return AgentInfo(value["version"], MappingProxyType(dict(map(_read_command, listed))))
+    entries = [entry for entry in listed if entry is not None]
+    return AgentInfo(value["version"], MappingProxyType(dict(map(_read_command, entries))))
 
 
 def _read_command(entry: Any) -> tuple[str, CommandState]:
     if not isinstance(entry, dict) or not isinstance(entry.get("name"), str):
         raise RemoteProtocolError("the agent returned a guest-info with a command that has no name")
-    name, enabled = entry["name"], entry.get("enabled", False)
-    success_response = entry.get("success-response", answers_on_success(name))
+    name, enabled = entry["name"], _member(entry, "enabled", False)
+    success_response = _member(entry, "success-response", answers_on_success(name))
     if not isinstance(enabled, bool) or not isinstance(success_response, bool):
         raise RemoteProtocolError("the agent returned a guest-info with a command whose state is no boolean")
     return name, CommandState(enabled, success_response)
+
+
+def _member(value: Mapping[str, Any], name: str, default: Any) -> Any:
+    member = value.get(name)
+    return default if member is None else member

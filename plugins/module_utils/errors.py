@@ -176,6 +176,13 @@ class FrozenError(CommandError):
     default_hint = "Thaw the guest's file systems (virsh domfsthaw) and run the task again."
 
 
+class NotSupportedError(CommandError):
+    """The agent has the command, and cannot carry it out in this guest; asking again does not help."""
+
+    code = "not_supported"
+    default_hint = "This guest's system lacks what the command needs, or its agent cannot do it on this system."
+
+
 class CommandFailedError(CommandError):
     code = "command_failed"
     default_hint = "The reason is the agent's own; look at its log in the guest."

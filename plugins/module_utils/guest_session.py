@@ -63,7 +63,7 @@ class GuestSession:
 
     def __init__(self, settings: Settings, is_windows: bool, observe: Callable[[str, float], None]) -> None:
         self._channel: Channel = ObservedChannel(settings.target.open(), observe)
-        self._agent = GuestAgent(self._channel, settings.timeout)
+        self._agent = GuestAgent(self._channel, settings.timeout, settings.limits.patience)
         self._guest: Guest
         if is_windows:
             self._guest = GuestPowerShell(self._agent, settings.limits)

@@ -25,6 +25,7 @@ from .errors import (
     HypervisorUnavailableError,
     NotConnectedError,
     NotConvergedError,
+    NotSupportedError,
     QgaError,
     UnresponsiveError,
 )
@@ -56,6 +57,7 @@ _NO_VERDICT = (
     ExchangeTimeoutError,
     UnresponsiveError,
     NotConnectedError,
+    NotSupportedError,
     HypervisorUnavailableError,
 )
 
@@ -268,7 +270,8 @@ class _Run:
                     break
                 await self._step(method, offset)
                 offset = await self._look_behind()
-                if attempts < options.attempts and not self._is_settled(offset):
+                is_refused = isinstance(self._step_error, NotSupportedError)  # another attempt would be, too
+                if attempts < options.attempts and not is_refused and not self._is_settled(offset):
                     is_contended = True
                     offset = await self._look_apart()
                 offset = await self._look_on(offset)
@@ -281,7 +284,7 @@ class _Run:
             is_risky = is_contended or self._step_error is not None or attempts + 1 >= options.attempts
             is_fine = abs(offset.likely_ns) <= _METHODS[method].fine_ns(offset)
             is_near = is_fine or is_risky or self._lacks_proof(offset) or self._is_forbidden(offset)
-            is_done = is_near and self._is_settled(offset)
+            is_done = is_refused or (is_near and self._is_settled(offset))
         if not attempts:
             return self._leave(offset)
         is_left = self._is_forbidden(offset) and not self._is_settled(offset)

@@ -17,18 +17,31 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from ansible_collections.qemu.guest_agent.plugins.module_utils.guest_session import NEEDED
 
 from tests.support import stock_agent
 from tests.support.ansible_run import CONNECTION, PlaybookRun, run_playbook
 from tests.support.core_targets import run_connection_target
 from tests.support.cores import every_core
-from tests.support.fake_agent import RHEL_BLOCKED
+from tests.support.fake_agent import (
+    BEFORE_1_2,
+    BEFORE_4_2,
+    RHEL_BLOCKED,
+    STOCK,
+    FakeAgent,
+    Kind,
+    Pieces,
+    Sent,
+    listen_unix,
+)
 from tests.support.stock_agent import StockAgent
+from tests.support.this_machine import ThisMachine
 
 GUEST = "guest1"
 MEGABYTES = 5
@@ -299,6 +312,43 @@ def test_rhels_list_of_disabled_commands(tmp_path: Path) -> None:
     assert outcome == "unreachable"
     assert "has disabled guest-exec, guest-exec-status, guest-file-open" in said
     assert "/etc/sysconfig/qemu-ga" in said
+
+
+FREEZING = (
+    ("guest-ping", 0),  # before the first command
+    ("guest-exec", 0),  # while it runs
+    ("guest-exec-status", 1),
+    ("guest-file-open", 1),
+    ("guest-file-write", 0),
+    ("guest-file-read", 1),
+)
+
+
+@pytest.mark.parametrize("kind", [BEFORE_4_2, BEFORE_1_2, STOCK], ids=["before 4.2", "before 1.2", "stock"])
+def test_a_backup_that_freezes_the_guest_fails_no_task(kind: Kind, tmp_path: Path) -> None:
+    """It does so again and again, for a second, wherever a task is just then."""
+    machine = ThisMachine()
+
+    def freeze(sent: Sent, pieces: Pieces) -> Pieces:
+        if (sent.command, sent.nth) in FREEZING:
+            agent.freeze(1.0)
+        return pieces
+
+    path, source, there, back = (tmp_path / name for name in ("agent.sock", "source", "there", "back"))
+    source.write_bytes(os.urandom(3_000_000))
+    tasks = [
+        {"name": "run", "ansible.builtin.raw": f"echo once >>{tmp_path}/log; sleep 0.5; echo done"},
+        {"name": "put", "ansible.builtin.copy": {"src": str(source), "dest": str(there)}},
+        {"name": "fetch", "ansible.builtin.fetch": {"src": str(there), "dest": str(back), "flat": True}},
+    ]
+    kind = replace(kind, commands=kind.commands | set(NEEDED))
+    with FakeAgent(listen_unix(path), kind, faults=(freeze,), perform=machine.perform) as agent:
+        done = run(str(path), tmp_path, tasks)
+    assert done.status == 0, done.output
+    assert done.result("run")["stdout"] == "done\n"
+    assert (tmp_path / "log").read_text() == "once\n"
+    assert back.read_bytes() == source.read_bytes()
+    assert len(agent.received("guest-fsfreeze-status")) >= len(FREEZING)
 
 
 def test_an_agent_that_is_absent(tmp_path: Path) -> None:

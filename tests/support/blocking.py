@@ -64,8 +64,8 @@ class Blocking:
 class BlockingAgent(Blocking):
     """The agent behind a channel, which may be a view of one."""
 
-    def __init__(self, channel: Channel | Blocking, timeout: float) -> None:
-        super().__init__(GuestAgent(_shown(channel), timeout))
+    def __init__(self, channel: Channel | Blocking, timeout: float, frozen_patience: float = 0.0) -> None:
+        super().__init__(GuestAgent(_shown(channel), timeout, frozen_patience))
 
     @property
     def info(self) -> AgentInfo:

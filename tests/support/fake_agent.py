@@ -11,6 +11,7 @@ setting it changes that object and nothing else. The agents met in the field are
 from __future__ import annotations
 
 import contextlib
+import re
 import socket
 import threading
 import time
@@ -121,6 +122,17 @@ RHEL_BLOCKED = frozenset(
 )
 
 
+# What agents say when they refuse a command, by what they mean and since which version of QEMU.
+REFUSED_WORDS: Mapping[str, str] = {
+    "disabled since 0.15": "The command {} has been disabled for this instance",
+    "disabled since 6.1": "Command {} has been disabled: the command is not allowed",
+    "frozen since 6.1": "Command {} has been disabled: the agent is in frozen state",
+    "frozen, of another make": "Command not allowed while filesystem is frozen",
+    "missing": "The command {} has not been found",
+    "unsupported": "this feature or command is not currently supported",
+}
+
+
 @dataclass(frozen=True)
 class Kind:
     """What an agent is and does when nothing goes wrong.
@@ -128,6 +140,8 @@ class Kind:
     ``read_step_ns`` and ``set_step_ns`` are what it cuts times to. ``set_error`` is what guest-set-time answers
     although the clock was set, ``set_seconds`` how long it takes to answer. ``claims_only``: it says that it has set
     the clock, and has not. ``rtc_offset_ns`` is the hardware clock's offset; None: there is no hardware clock.
+    ``disabled_as`` is the class and the words of what is disabled or frozen. ``unsupported`` are commands that it has
+    and cannot carry out. ``number_digits``: it keeps numbers as doubles, and writes as many digits of them.
     """
 
     version: str = "10.0.13"
@@ -143,6 +157,9 @@ class Kind:
     set_error: str = ""
     claims_only: bool = False
     rtc_offset_ns: int | None = 0
+    disabled_as: tuple[str, str] = ("CommandNotFound", REFUSED_WORDS["disabled since 6.1"])
+    unsupported: frozenset[str] = frozenset()
+    number_digits: int | None = None
 
     def enabled(self, command: str) -> bool:
         return command not in self.disabled and (not self.is_frozen or command in FROZEN_ALLOWED)
@@ -171,6 +188,14 @@ SET_TIME_DISABLED = Kind(disabled=frozenset(("guest-set-time",)))
 GET_TIME_DISABLED = Kind(disabled=frozenset(("guest-get-time",)))
 INFO_DISABLED = Kind(disabled=frozenset(("guest-info",)))
 FROZEN = Kind(is_frozen=True)
+# How agents refuse in the field. Some Windows builds still have the class of the first ones.
+BEFORE_4_2 = Kind(version="2.12.0", disabled_as=("GenericError", REFUSED_WORDS["disabled since 0.15"]))
+BEFORE_1_2 = Kind(version="1.1.0", disabled_as=("CommandDisabled", REFUSED_WORDS["disabled since 0.15"]))
+# Debian 12 and 13 and Ubuntu 24.04 without util-linux-extra: it looks for /sbin/hwclock before it sets anything.
+NO_HWCLOCK = Kind(version="7.2.22", unsupported=frozenset(("guest-set-time",)))
+# Agents built on cJSON.
+CJSON = Kind(number_digits=17)
+CJSON_15 = Kind(number_digits=15)
 LIAR = Kind(claims_only=True)
 
 
@@ -207,6 +232,26 @@ FIELD: Mapping[str, FieldRow] = {
     "get-time disabled": FieldRow(GET_TIME_DISABLED, code="command_disabled", is_readable=False),
     "info disabled": FieldRow(INFO_DISABLED),
     "frozen": FieldRow(FROZEN, code="frozen", is_readable=False),
+    **{
+        f"{what}, {when}": FieldRow(replace(kind, **change), code=code, is_readable=False)
+        for when, kind in (("before 4.2", BEFORE_4_2), ("before 1.2", BEFORE_1_2))
+        for what, change, code in (
+            ("get-time disabled", {"disabled": frozenset(("guest-get-time",))}, "command_disabled"),
+            ("frozen", {"is_frozen": True}, "frozen"),
+        )
+    },
+    "frozen, of another make": FieldRow(
+        replace(FROZEN, disabled_as=("GenericError", REFUSED_WORDS["frozen, of another make"])),
+        code="frozen",
+        is_readable=False,
+    ),
+    "set-time disabled, before 4.2": FieldRow(
+        replace(BEFORE_4_2, disabled=frozenset(("guest-set-time",))), code="command_disabled"
+    ),
+    "no hwclock": FieldRow(NO_HWCLOCK, code="not_supported"),
+    "cJSON": FieldRow(CJSON, resolution_ns=256),
+    "cJSON, 15 digits": FieldRow(CJSON_15, resolution_ns=10 * MICROSECOND_NS),
+    "cJSON, extended": FieldRow(replace(EXTENDED, number_digits=15), method="extended", resolution_ns=256),
     "liar": FieldRow(LIAR, code="not_converged"),
 }
 
@@ -355,7 +400,27 @@ _HANDLERS: Mapping[str, Callable[[_Act], Any]] = {
 }
 
 
-def _answer(message: Any, act: Callable[[Mapping[str, Any]], _Act], kind: Kind) -> dict[str, Any] | None:
+Perform = Callable[[str, Mapping[str, Any]], wire.Reply]
+
+
+def _performs_nothing(command: str, _arguments: Mapping[str, Any]) -> wire.Reply:
+    return wire.Refused("GenericError", f"this fake does not do {command}")
+
+
+def _returned(
+    command: str, arguments: Mapping[str, Any], act: Callable[[Mapping[str, Any]], _Act], perform: Perform
+) -> Any:
+    if command in _HANDLERS:
+        return _HANDLERS[command](act(arguments))
+    done = perform(command, arguments)
+    if isinstance(done, wire.Refused):
+        raise _RefusedError(done.description, done.kind)
+    return done.value
+
+
+def _answer(
+    message: Any, act: Callable[[Mapping[str, Any]], _Act], kind: Kind, perform: Perform
+) -> dict[str, Any] | None:
     """The reply to one decoded request, None for a command that succeeds in silence."""
     if not isinstance(message, dict) or not isinstance(message.get("execute"), str):
         return {"error": {"class": "GenericError", "desc": "QMP input lacks member 'execute'"}}
@@ -366,10 +431,11 @@ def _answer(message: Any, act: Callable[[Mapping[str, Any]], _Act], kind: Kind) 
         if command not in kind.commands:
             raise _RefusedError(f"The command {command} has not been found", "CommandNotFound")
         if not kind.enabled(command):
-            raise _RefusedError(f"Command {command} has been disabled: the command is not allowed", "CommandNotFound")
-        if command not in _HANDLERS:
-            raise _RefusedError(f"this fake does not do {command}")
-        reply = {"return": _HANDLERS[command](act(message.get("arguments", {})))}
+            kind_of_refusal, words = kind.disabled_as
+            raise _RefusedError(words.format(command), kind_of_refusal)
+        if command in kind.unsupported:
+            raise _RefusedError(REFUSED_WORDS["unsupported"])
+        reply = {"return": _returned(command, message.get("arguments", {}), act, perform)}
         if not answers_on_success(command):
             return None
     except _RefusedError as refused:
@@ -523,6 +589,15 @@ class Delays:
     backward: tuple[float, ...] = (0.0,)
 
 
+_NUMBER = re.compile(rb"(?<=[ \[])-?[0-9]+(?=[,}\]])")
+
+
+def _as_double(number: bytes, digits: int) -> bytes:
+    """As cJSON writes a number: what fits into an int in full."""
+    value = float(number)
+    return b"%d" % int(value) if abs(value) < 2**31 else b"%.*g" % (digits, value)
+
+
 # ------------------------------------------------------------------------------------------------------------- serving
 
 
@@ -598,6 +673,7 @@ class FakeAgent:
     """An agent of some kind with a clock, behind a listening socket: ``with FakeAgent(listener, kind, clock):``.
 
     ``greeting`` is sent to whoever connects. ``requests`` are the commands that arrived, with their arguments.
+    ``perform`` carries out what no fake can, such as starting programs.
     """
 
     def __init__(
@@ -608,8 +684,11 @@ class FakeAgent:
         faults: tuple[Fault, ...] = (),
         delays: Delays = Delays(),
         greeting: Pieces = (),
+        perform: Perform = _performs_nothing,
     ) -> None:
         self.kind = kind
+        self._perform = perform
+        self._frozen_until = 0.0
         self.clock = FakeClock(tick_ns=kind.tick_ns) if clock is None else clock
         self.requests: list[tuple[str, Mapping[str, Any]]] = []
         self.connections = 0
@@ -633,6 +712,10 @@ class FakeAgent:
         """The arguments of the requests for one command."""
         return [arguments for name, arguments in self.requests if name == command]
 
+    def freeze(self, seconds: float) -> None:
+        """As a backup does from within the guest, or by a client before this one."""
+        self._frozen_until = time.monotonic() + seconds
+
     def _talk(self, server: SocketServer, connection: socket.socket) -> None:
         self.connections += 1
         if not self._send(server, connection, self._greeting):
@@ -653,10 +736,12 @@ class FakeAgent:
         self.requests.append((command, message.get("arguments", {}) if isinstance(message, dict) else {}))
         server.pause(self._delays.forward[number % len(self._delays.forward)])
         received_ns = self.clock.read()
+        kind = self.kind if time.monotonic() >= self._frozen_until else replace(self.kind, is_frozen=True)
         answer = _answer(
             message,
-            lambda arguments: _Act(self.kind, self.clock, arguments, received_ns, server.pause),
-            self.kind,
+            lambda arguments: _Act(kind, self.clock, arguments, received_ns, server.pause),
+            kind,
+            self._perform,
         )
         backward = Pause(self._delays.backward[number % len(self._delays.backward)])
         pieces: Pieces = (backward, self._encoded(command, answer)) if answer is not None else ()
@@ -664,10 +749,14 @@ class FakeAgent:
             pieces = fault(Sent(command, number, nth), pieces)
         return pieces
 
-    @staticmethod
-    def _encoded(command: str, answer: Mapping[str, Any]) -> bytes:
+    def _encoded(self, command: str, answer: Mapping[str, Any]) -> bytes:
         delimited = command == "guest-sync-delimited" and "return" in answer
-        return (wire.DELIMITER if delimited else b"") + wire.encode(answer)
+        return (wire.DELIMITER if delimited else b"") + self._written(answer)
+
+    def _written(self, answer: Mapping[str, Any]) -> bytes:
+        data = wire.encode(answer)
+        digits = self.kind.number_digits
+        return data if digits is None else _NUMBER.sub(lambda found: _as_double(found.group(), digits), data)
 
     @staticmethod
     def _send(server: SocketServer, connection: socket.socket, pieces: Pieces) -> bool:

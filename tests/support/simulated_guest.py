@@ -164,6 +164,7 @@ class SimulatedGuest(Channel):
         self.timeouts: list[float] = []
         self.expected_replies: list[bool] = []
         self.closed = 0
+        self.let_gos = 0
         self.handlers: dict[str, Handler] = {
             "guest-ping": lambda _arguments: Returned({}),
             "guest-info": lambda _arguments: Returned(
@@ -189,6 +190,9 @@ class SimulatedGuest(Channel):
         reply = not_found(command) if handler is None or command not in self.commands else handler(arguments)
         self.line.now_ns += backward_ns
         return Exchange(reply, sent_ns, self.line.now_ns)
+
+    async def let_go(self) -> None:
+        self.let_gos += 1
 
     async def close(self) -> None:
         self.closed += 1

@@ -71,7 +71,9 @@ class ThisMachine(Channel):
         self.faults = dict(faults or {})
         self.requests: list[tuple[str, Mapping[str, Any]]] = []
         self.is_frozen = False
+        self.frozen_as = Refused("CommandNotFound", "Command {} has been disabled: the agent is in frozen state")
         self.is_closed = False
+        self.let_gos = 0
         self._processes: dict[int, subprocess.Popen[bytes]] = {}
         self._files: dict[int, BinaryIO] = {}
         self._opened = 1000
@@ -82,8 +84,11 @@ class ThisMachine(Channel):
         self.requests.append((command, arguments))
         fault = self.faults.get((command, number), self.faults.get((command, None)))
         sent_ns = time.monotonic_ns()
-        reply = self._perform(command, arguments) if fault is None else fault(lambda: self._perform(command, arguments))
+        reply = self.perform(command, arguments) if fault is None else fault(lambda: self.perform(command, arguments))
         return Exchange(reply, sent_ns, time.monotonic_ns())
+
+    async def let_go(self) -> None:
+        self.let_gos += 1
 
     async def close(self) -> None:
         self.is_closed = True
@@ -123,9 +128,9 @@ class ThisMachine(Channel):
 
     # The agent.
 
-    def _perform(self, command: str, arguments: Mapping[str, Any]) -> Reply:
+    def perform(self, command: str, arguments: Mapping[str, Any]) -> Reply:
         if self.is_frozen and not command.startswith("guest-fsfreeze"):
-            return Refused("CommandNotFound", f"Command {command} has been disabled: the agent is in frozen state")
+            return Refused(self.frozen_as.kind, self.frozen_as.description.format(command))
         try:
             return Returned(getattr(self, "_" + command.replace("-", "_"))(**_identifiers(arguments)))
         except OSError as error:

@@ -16,7 +16,7 @@ import re
 import time
 from typing import Any, Callable, Mapping, NamedTuple, TypeVar
 
-from .. import wire
+from .. import refusals, wire
 from ..errors import (
     ExchangeTimeoutError,
     GuestReplacedError,
@@ -453,10 +453,6 @@ class LibvirtChannel(Channel):
         return UnresponsiveError(f"the agent of {self} does not answer: {reason}")
 
 
-# What qemu-ga says of a command that it does not have, or that is disabled (qapi/qmp-dispatch.c, QEMU 10.0.13).
-_COMMAND_NOT_FOUND = re.compile(
-    r"[Tt]he command \S+ has (?:not been found|been disabled)|Command \S+ has been disabled"
-)
 _LONGEST_MESSAGE = 4096  # the rest of a longer one is the guest's own text
 _BEHIND_COLON = re.compile("[:\uff1a]\\s*(?P<description>.*)\\Z", re.DOTALL)
 
@@ -479,6 +475,4 @@ def _refusal(error: Any, execute: str) -> wire.Refused | None:
     found = _BEHIND_COLON.search(message.partition(execute)[2])
     if found is None and code == _INTERNAL_ERROR:
         return None
-    description = message if found is None else found.group("description")
-    kind = "CommandNotFound" if _COMMAND_NOT_FOUND.search(description) else "GenericError"
-    return wire.Refused(kind, description)
+    return refusals.from_words(message if found is None else found.group("description"))

@@ -23,5 +23,8 @@ class ObservedChannel(Channel):
         self._observe(request.execute, (exchange.received_ns - exchange.sent_ns) / 1e9)
         return exchange
 
+    async def let_go(self) -> None:
+        await self._channel.let_go()
+
     async def close(self) -> None:
         await self._channel.close()

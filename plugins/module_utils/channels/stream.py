@@ -19,7 +19,11 @@ from typing import Any, Callable, Mapping, Tuple, Union
 
 from .. import wire
 from ..errors import (
+    CommandDisabledError,
+    CommandError,
+    CommandNotFoundError,
     ExchangeTimeoutError,
+    FrozenError,
     GuestReplacedError,
     InvalidOptionError,
     NotConnectedError,
@@ -29,6 +33,8 @@ from ..errors import (
     RemoteProtocolError,
     UnresponsiveError,
 )
+from ..refusals import Meaning, command_named, meaning_of
+from ..untrusted import visible
 from ..waiting import READING, Deadline, Received, is_ready, pause, received, writable
 from .base import NO_REPLY, Channel, Exchange, Request
 from .bounded import BoundedCaller, StillBusyError, Worker
@@ -44,6 +50,14 @@ _SHORTEST_DRAIN_SECONDS = 0.02
 # few; and with the longest of them, libvirt's 10 MiB, the reply still has room.
 _MOST_UNASKED = 256
 _MOST_BYTES = 24 * 1024 * 1024
+
+# The delimited one first: it makes up for whatever stood in the pipe.
+_DELIMITED = "guest-sync-delimited"
+_PLAIN = "guest-sync"
+
+# An error in words that we do not know, with nothing behind it for so long, is the answer to the sync. The stock agent
+# complains of the 0xFF byte as well, and answers the sync right behind that.
+_DOUBT_SECONDS = 0.5
 
 # A unix socket whose queue of clients is full says so at once, and does not tell when there is room.
 _FULL_QUEUE_SECONDS = 0.05
@@ -284,6 +298,9 @@ class StreamChannel(Channel):
     def pin(self) -> None:
         self._is_pinned = True
 
+    async def let_go(self) -> None:
+        await self.close()
+
     async def close(self) -> None:
         connection, self._socket = self._socket, None
         if connection is None:
@@ -327,29 +344,50 @@ class StreamChannel(Channel):
         return not self._decoder.is_idle and (self._decoder.next_event() is not None or not self._decoder.is_idle)
 
     async def _sync(self, connection: socket.socket, deadline: Deadline, timeout: float) -> None:
-        awaited, delimited = await self._send_sync(connection, "guest-sync-delimited", deadline), True
-        seen_delimiter = False
+        """Bring both ends to where the next reply is the next request's.
+
+        Agents before QEMU 1.1 have the plain command only, and an administrator may have disabled either.
+
+        :raises CommandError: the agent refuses both commands
+        """
+        refused = await self._refusal_of_sync(_DELIMITED, connection, deadline, timeout)
+        if refused is not None:
+            refused = await self._refusal_of_sync(_PLAIN, connection, deadline, timeout)
+        if refused is not None:
+            raise _unsynced(self._address, refused)
+        self._in_sync = True
+
+    async def _refusal_of_sync(
+        self, command: str, connection: socket.socket, deadline: Deadline, timeout: float
+    ) -> wire.Refused | None:
+        """Sync by this command. None: the connection is in sync."""
+        awaited = await self._send_sync(connection, command, deadline)
+        is_marked = command != _DELIMITED  # behind the delimiter there is nothing of another request
+        doubtful: wire.Refused | None = None
         for _event in range(_MOST_UNASKED):
-            event = await self._next_event(connection, deadline)
+            patience = deadline if doubtful is None else Deadline(min(deadline.remaining(), _DOUBT_SECONDS))
+            event = await self._next_event(connection, patience)
             if event is None:
+                if doubtful is not None and not deadline.expired():
+                    return doubtful
                 raise UnresponsiveError(
                     f"no guest agent answered at {self._address} within {timeout:g} s", _ONE_CLIENT_HINT
                 )
             if isinstance(event, wire.Resync):
-                seen_delimiter = True
+                is_marked = True
             elif isinstance(event, wire.Message):
                 reply = _reply_or_none(event)
-                if reply == wire.Returned(awaited) and (seen_delimiter or not delimited):
-                    self._in_sync = True
-                    return
-                if delimited and isinstance(reply, wire.Refused) and reply.kind == "CommandNotFound":
-                    # Agents before QEMU 1.1 know the plain command only. The 0xFF has reset their parser all the same.
-                    awaited, delimited = await self._send_sync(connection, "guest-sync", deadline), False
+                if reply == wire.Returned(awaited) and is_marked:
+                    return None
+                if isinstance(reply, wire.Refused):
+                    if _refuses(reply, command):
+                        return reply
+                    doubtful = reply
         raise self._flooded()
 
     async def _send_sync(self, connection: socket.socket, command: str, deadline: Deadline) -> int:
-        # Below 2^53, so that agents which keep numbers as doubles echo it unchanged.
-        number = int.from_bytes(os.urandom(8), "big") >> 11
+        # Agents that keep numbers as doubles may print 15 digits of them, or what fits into an int (cJSON).
+        number = int.from_bytes(os.urandom(4), "big") >> 1
         await self._send(
             connection, lambda _now: wire.DELIMITER + wire.encode(wire.request(command, {"id": number})), deadline
         )
@@ -465,6 +503,27 @@ _read_alike = functools.lru_cache(maxsize=_MOST_ALIKE)(_read)
 def _encoded(execute: str) -> bytes:
     """A request without arguments: a measurement sends the same one again and again."""
     return wire.encode(wire.request(execute))
+
+
+def _refuses(refused: wire.Refused, command: str) -> bool:
+    """Whether it certainly is a refusal of the command, and not of something that was asked before."""
+    return command_named(refused) in (None, command) and meaning_of(refused) is not Meaning.FAILED
+
+
+# What it means that an agent cannot be synced with.
+_UNSYNCED: Mapping[Meaning, type[CommandError]] = {
+    Meaning.MISSING: CommandNotFoundError,
+    Meaning.FROZEN: FrozenError,
+}
+
+
+def _unsynced(address: Address, refused: wire.Refused) -> CommandError:
+    names = f"{_DELIMITED} and {_PLAIN}"
+    return _UNSYNCED.get(meaning_of(refused), CommandDisabledError)(
+        f"the agent at {address} refuses {names}, and every connection begins with one of them: "
+        f"{visible(refused.description)}",
+        command=names,
+    )
 
 
 def _reply_or_none(message: wire.Message) -> wire.Reply | None:

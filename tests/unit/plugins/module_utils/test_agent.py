@@ -20,6 +20,7 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils.errors import (
     NotConnectedError,
     NotFoundError,
     NotRunningError,
+    NotSupportedError,
     PermissionDeniedError,
     QgaError,
     RemoteProtocolError,
@@ -106,6 +107,24 @@ class TestInfo:
         informed(guest, {"version": "9", "supported_commands": [{"name": "guest-ping"}]})
         assert not agent.info.enabled("guest-ping")
 
+    def test_null_is_absent(self, guest: SimulatedGuest, agent: BlockingAgent) -> None:
+        listed = [
+            None,
+            {"name": "guest-ping", "enabled": True, "success-response": None, "since": None},
+            {"name": "guest-shutdown", "enabled": True, "success-response": None},
+            {"name": "guest-exec", "enabled": None},
+        ]
+        informed(guest, {"version": "1.0-go", "supported_commands": listed})
+        assert agent.info.commands == {
+            "guest-ping": CommandState(True, True),
+            "guest-shutdown": CommandState(True, False),
+            "guest-exec": CommandState(False, True),
+        }
+
+    def test_a_list_that_is_null_is_an_empty_one(self, guest: SimulatedGuest, agent: BlockingAgent) -> None:
+        informed(guest, {"version": "1.0-go", "supported_commands": None})
+        assert agent.info.commands == {}
+
     def test_no_list_is_an_empty_one(self, guest: SimulatedGuest, agent: BlockingAgent) -> None:
         informed(guest, {"version": "0.14"})
         assert agent.info.commands == {}
@@ -121,11 +140,11 @@ class TestInfo:
             {"version": "9", "supported_commands": ["guest-ping"]},
             {"version": "9", "supported_commands": [{}]},
             {"version": "9", "supported_commands": [{"name": 7}]},
-            *({"version": "9", "supported_commands": listed} for listed in (None, {}, "guest-ping", 1)),
+            *({"version": "9", "supported_commands": listed} for listed in ({}, "guest-ping", 1)),
             *(
                 {"version": "9", "supported_commands": [{"name": "guest-ping", member: value}]}
                 for member in ("enabled", "success-response")
-                for value in (None, "true", 1, 1.0, [], {})
+                for value in ("true", 1, 1.0, [], {})
             ),
         ],
     )
@@ -246,6 +265,13 @@ class TestRefusals:
             (disabled("guest-get-time"), CommandDisabledError),
             (Refused("CommandNotFound", "The command X has been disabled for this instance"), CommandDisabledError),
             (Refused("SomethingElse", "whatever"), CommandFailedError),
+            (Refused("GenericError", "The command X has been disabled for this instance"), CommandDisabledError),
+            (Refused("CommandDisabled", "The command X has been disabled for this instance"), CommandDisabledError),
+            (Refused("GenericError", "The command guest-get-time has not been found"), CommandNotFoundError),
+            (Refused("GenericError", "Command not allowed while filesystem is frozen"), FrozenError),
+            (Refused("CommandNotFound", "Command X has been disabled: the agent is in frozen state"), FrozenError),
+            (failed("this feature or command is not currently supported"), NotSupportedError),
+            (Refused("Unsupported", "nope"), NotSupportedError),
         ],
     )
     def test_what_they_mean(
@@ -256,6 +282,27 @@ class TestRefusals:
             agent.call("guest-get-time")
         assert caught.value.__class__ is kind
         assert caught.value.command == "guest-get-time"
+
+    @pytest.mark.parametrize(
+        ("command", "hint"), [("guest-set-time", "apt install util-linux-extra"), ("guest-get-time", "system lacks")]
+    )
+    def test_what_a_guest_does_not_support_says_what_to_do(
+        self, guest: SimulatedGuest, agent: BlockingAgent, command: str, hint: str
+    ) -> None:
+        guest.handlers[command] = lambda _arguments: failed("this feature or command is not currently supported")
+        with pytest.raises(NotSupportedError, match=f"refused {command}: this feature") as caught:
+            agent.call(command)
+        assert hint in caught.value.hint
+
+    @pytest.mark.parametrize("kind", ["GenericError", "CommandDisabled", "CommandNotFound"])
+    def test_a_frozen_guest_is_asked_whether_it_is_whatever_the_class(
+        self, guest: SimulatedGuest, agent: BlockingAgent, kind: str
+    ) -> None:
+        words = "The command guest-get-time has been disabled for this instance"
+        guest.handlers["guest-get-time"] = lambda _arguments: Refused(kind, words)
+        guest.handlers["guest-fsfreeze-status"] = lambda _arguments: Returned("frozen")
+        with pytest.raises(FrozenError):
+            agent.call("guest-get-time")
 
     def test_the_agents_words_are_kept(self, guest: SimulatedGuest, agent: BlockingAgent) -> None:
         guest.handlers["guest-get-time"] = lambda _arguments: failed("the reason")
@@ -294,6 +341,60 @@ class TestRefusals:
         with pytest.raises(CommandDisabledError):
             agent.call("guest-fsfreeze-status")
         assert len(guest.asked("guest-fsfreeze-status")) == 1
+
+
+class TestAFrozenGuest:
+    """``frozen_patience`` is for those whose work must not fail because a backup is made."""
+
+    def frozen_until(self, guest: SimulatedGuest, seconds: float) -> None:
+        thawed_ns = guest.line.now_ns + round(seconds * SECOND)
+
+        def is_frozen() -> bool:
+            return guest.line.now_ns < thawed_ns
+
+        guest.handlers["guest-get-time"] = lambda _arguments: (
+            Refused("GenericError", "The command guest-get-time has been disabled for this instance")
+            if is_frozen()
+            else Returned(1)
+        )
+        guest.handlers["guest-fsfreeze-status"] = lambda _arguments: Returned("frozen" if is_frozen() else "thawed")
+
+    def test_is_waited_for_and_what_it_refused_is_asked_again(self, line: TimeLine, guest: SimulatedGuest) -> None:
+        self.frozen_until(guest, 4.0)
+        assert BlockingAgent(guest, 5.0, frozen_patience=20.0).call("guest-get-time") == 1
+        assert sum(line.slept) >= 3.5
+        assert set(line.slept) == {0.5}
+
+    def test_can_be_thawed_by_another_client_meanwhile(self, line: TimeLine, guest: SimulatedGuest) -> None:
+        self.frozen_until(guest, 1.2)
+        BlockingAgent(guest, 5.0, frozen_patience=20.0).call("guest-get-time")
+        assert guest.let_gos == len(line.slept) == 3
+
+    def test_is_not_waited_for_longer_than_that(self, line: TimeLine, guest: SimulatedGuest) -> None:
+        self.frozen_until(guest, 1000.0)
+        with pytest.raises(FrozenError):
+            BlockingAgent(guest, 5.0, frozen_patience=3.0).call("guest-get-time")
+        assert 2.5 <= sum(line.slept) <= 3.0
+
+    def test_may_be_thawed_before_it_can_be_asked_whether_it_is(self, line: TimeLine, guest: SimulatedGuest) -> None:
+        refusals = [Refused("GenericError", "The command guest-get-time has been disabled for this instance")]
+        guest.handlers["guest-get-time"] = lambda _arguments: refusals.pop() if refusals else Returned(1)
+        assert BlockingAgent(guest, 5.0, frozen_patience=20.0).call("guest-get-time") == 1
+        assert line.slept == []
+
+    def test_is_told_at_once_to_all_others(self, line: TimeLine, guest: SimulatedGuest, agent: BlockingAgent) -> None:
+        self.frozen_until(guest, 1.0)
+        with pytest.raises(FrozenError):
+            agent.call("guest-get-time")
+        assert line.slept == []
+        assert guest.let_gos == 0
+
+    def test_is_not_one_that_has_a_command_disabled(self, line: TimeLine, guest: SimulatedGuest) -> None:
+        guest.handlers["guest-get-time"] = lambda _arguments: disabled("guest-get-time")
+        with pytest.raises(CommandDisabledError):
+            BlockingAgent(guest, 5.0, frozen_patience=20.0).call("guest-get-time")
+        assert line.slept == []
+        assert len(guest.asked("guest-get-time")) == 2
 
 
 def answers(guest: SimulatedGuest, *troubles: QgaError | Reply) -> None:

@@ -36,6 +36,7 @@ CODES = {
     "command_disabled",
     "frozen",
     "command_failed",
+    "not_supported",
     "not_converged",
     "host_clock_unsynchronized",
     "opted_out",

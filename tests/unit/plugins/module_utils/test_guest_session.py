@@ -5,24 +5,31 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.qemu.guest_agent.plugins.module_utils import waiting
+from ansible_collections.qemu.guest_agent.plugins.module_utils import agent, waiting
 from ansible_collections.qemu.guest_agent.plugins.module_utils.connection_options import Settings
-from ansible_collections.qemu.guest_agent.plugins.module_utils.errors import CommandDisabledError, NotConnectedError
+from ansible_collections.qemu.guest_agent.plugins.module_utils.errors import (
+    CommandDisabledError,
+    FrozenError,
+    NotConnectedError,
+)
 from ansible_collections.qemu.guest_agent.plugins.module_utils.guest_session import NEEDED, GuestSession
+from ansible_collections.qemu.guest_agent.plugins.module_utils.guest_shell import Limits
 from ansible_collections.qemu.guest_agent.plugins.module_utils.options import Target
-from ansible_collections.qemu.guest_agent.plugins.module_utils.wire import Returned
+from ansible_collections.qemu.guest_agent.plugins.module_utils.wire import Refused, Reply, Returned
 
+from tests.support.fake_agent import REFUSED_WORDS
 from tests.support.this_machine import LIMITS, ThisMachine, frozen, refused, undelivered
 
 
-def session(machine: ThisMachine, place: Path) -> GuestSession:
+def session(machine: ThisMachine, place: Path, limits: Limits = LIMITS) -> GuestSession:
     target = Target("here", lambda: machine)
     return GuestSession(
-        Settings(target, 5.0, 10.0, "/bin/sh", (str(place),), False, LIMITS), False, lambda _name, _seconds: None
+        Settings(target, 5.0, 10.0, "/bin/sh", (str(place),), False, limits), False, lambda _name, _seconds: None
     )
 
 
@@ -70,3 +77,62 @@ class TestDisabledCommands:
             machine = ThisMachine({("guest-exec", None): frozen, ("guest-info", None): answer})
             with pytest.raises(CommandDisabledError, match="has disabled guest-exec, which"):
                 waiting.run(session(machine, tmp_path).run("echo"))
+
+
+class TestABackupThatFreezesTheGuest:
+    """It is over within seconds; what the agent refuses meanwhile was not carried out, and is asked again."""
+
+    @pytest.fixture(autouse=True)
+    def _quick(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(agent, "_FROZEN_SECONDS", 0.01)
+
+    @pytest.mark.parametrize(
+        ("kind", "words"),
+        [
+            ("GenericError", REFUSED_WORDS["disabled since 0.15"]),
+            ("CommandDisabled", REFUSED_WORDS["disabled since 0.15"]),
+            ("CommandNotFound", REFUSED_WORDS["disabled since 6.1"]),
+            ("CommandNotFound", REFUSED_WORDS["frozen since 6.1"]),
+        ],
+    )
+    @pytest.mark.parametrize("command", NEEDED)
+    def test_fails_no_task_wherever_it_begins(self, tmp_path: Path, command: str, kind: str, words: str) -> None:
+        machine = ThisMachine()
+        machine.frozen_as = Refused(kind, words)
+        refusals = 0
+
+        def freeze(perform: Callable[[], Reply]) -> Reply:
+            machine.is_frozen = True
+            return perform()
+
+        def thaw(perform: Callable[[], Reply]) -> Reply:
+            nonlocal refusals
+            refusals += 1
+            reply = perform()
+            machine.is_frozen = refusals < 3  # thawed at last before anybody can ask whether it is frozen
+            return reply
+
+        machine.faults[(command, 0)] = freeze
+        for number in (1, 2, 3):
+            machine.faults[(command, number)] = thaw
+        here = session(machine, tmp_path)
+        ended = waiting.run(here.run(f"echo once >>{tmp_path}/log; cat; head -c 20000 /dev/zero", b"x" * 20_000))
+        assert (ended.status, len(ended.output)) == (0, 40_000)
+        assert (tmp_path / "log").read_text() == "once\n"
+        waiting.run(here.put(io.BytesIO(b"content"), str(tmp_path / "file")))
+        target = io.BytesIO()
+        waiting.run(here.fetch(str(tmp_path / "file"), target))
+        assert target.getvalue() == b"content"
+        waiting.run(here.close())
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "log"]
+        assert refusals == 3
+        assert machine.let_gos >= 3
+
+    def test_is_told_if_it_does_not_end(self, tmp_path: Path) -> None:
+        machine = ThisMachine()
+        machine.is_frozen = True
+        here = session(machine, tmp_path, LIMITS._replace(patience=0.1))
+        with pytest.raises(FrozenError):
+            waiting.run(here.run("echo"))
+        assert machine.count("guest-exec") > 1
+        assert machine.known_processes == 0

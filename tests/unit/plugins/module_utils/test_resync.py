@@ -21,6 +21,7 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils.errors import (
     HypervisorUnavailableError,
     NotConnectedError,
     NotConvergedError,
+    NotSupportedError,
     UnresponsiveError,
 )
 from ansible_collections.qemu.guest_agent.plugins.module_utils.resync import (
@@ -50,6 +51,8 @@ from tests.support.simulated_guest import (
 )
 
 resync = blocking(module.resync)
+
+UNSUPPORTED = "this feature or command is not currently supported"
 
 DOCUMENTED = {
     "changed",
@@ -700,6 +703,35 @@ class TestSettingATime:
         assert "off by -19.9999" in report.error.message
         assert "after 3 attempts" in report.error.message
         assert (report.changed, report.within_tolerance, report.attempts) == (False, False, 3)
+
+    @pytest.mark.parametrize("method", ["auto", "set_time", "rtc"])
+    def test_what_the_guest_does_not_support_is_tried_once(self, line: TimeLine, method: str) -> None:
+        guest = stock(line, -20 * SECOND)
+        guest.handlers["guest-set-time"] = lambda _arguments: failed(UNSUPPORTED)
+        report = run(guest, method=method, tolerance_ns=SECOND)
+        assert isinstance(report.error, NotSupportedError)
+        assert "off by -19.9999" in report.error.message
+        assert "after 1 attempt" in report.error.message
+        assert "util-linux-extra" in report.error.hint
+        assert (report.changed, report.within_tolerance, report.attempts) == (False, False, 1)
+        assert len(guest.asked("guest-set-time")) == 1
+        assert line.slept == []
+
+    @pytest.mark.parametrize(("off_ns", "right"), [(0, True), (-SECOND, False)])
+    def test_what_is_called_unsupported_behind_the_setting_is_measured(
+        self, line: TimeLine, off_ns: int, right: bool
+    ) -> None:
+        guest = stock(line, -20 * SECOND)
+
+        def set_all_the_same(arguments: Any) -> Reply:
+            guest.set_time({"time": arguments["time"] + off_ns})
+            return failed(UNSUPPORTED)
+
+        guest.handlers["guest-set-time"] = set_all_the_same
+        report = run(guest)
+        assert (report.changed, report.within_tolerance, report.attempts) == (True, right, 1)
+        assert (report.error is None) is right
+        assert ("the clock was set although" in " ".join(report.warnings)) is right
 
     @pytest.mark.parametrize("was_set", [True, False])
     def test_a_timeout_is_measured(self, line: TimeLine, was_set: bool) -> None:

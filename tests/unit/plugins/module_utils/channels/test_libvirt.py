@@ -29,6 +29,7 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils.errors import (
     CommandDisabledError,
     CommandNotFoundError,
     ExchangeTimeoutError,
+    FrozenError,
     GuestReplacedError,
     HypervisorUnavailableError,
     MissingLibraryError,
@@ -36,6 +37,7 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils.errors import (
     NotConnectedError,
     NotFoundError,
     NotRunningError,
+    NotSupportedError,
     PermissionDeniedError,
     QgaError,
     RemoteProtocolError,
@@ -486,6 +488,11 @@ class TestADaemonThatHasNotReachedTheAgentYet:
 MISSING = "The command guest-get-load has not been found"
 BLOCKED = "Command guest-get-load has been disabled: the command is not allowed"
 BLOCKED_BEFORE_8 = "The command guest-get-load has been disabled for this instance"
+# What libvirt writes for an agent's class without words.
+DISABLED_BY_CLASS = "The command has been disabled for this instance"
+MISSING_BY_CLASS = "The command has not been found"
+FROZEN = "Command guest-get-load has been disabled: the agent is in frozen state"
+UNSUPPORTED = "this feature or command is not currently supported"
 
 
 class TestTheAgentsOwnErrors:
@@ -495,6 +502,10 @@ class TestTheAgentsOwnErrors:
             (MISSING, "CommandNotFound"),
             (BLOCKED, "CommandNotFound"),
             (BLOCKED_BEFORE_8, "CommandNotFound"),
+            (DISABLED_BY_CLASS, "CommandNotFound"),
+            (MISSING_BY_CLASS, "CommandNotFound"),
+            (FROZEN, "CommandNotFound"),
+            (UNSUPPORTED, "GenericError"),
             ("failed to open /proc/loadavg: No such file", "GenericError"),
             ("'guest-x': two: colons", "GenericError"),
         ],
@@ -550,9 +561,17 @@ class TestTheAgentsOwnErrors:
 
     @pytest.mark.parametrize(
         ("description", "kind"),
-        [(MISSING, CommandNotFoundError), (BLOCKED, CommandDisabledError), (BLOCKED_BEFORE_8, CommandDisabledError)],
+        [
+            (MISSING, CommandNotFoundError),
+            (MISSING_BY_CLASS, CommandNotFoundError),
+            (BLOCKED, CommandDisabledError),
+            (BLOCKED_BEFORE_8, CommandDisabledError),
+            (DISABLED_BY_CLASS, CommandDisabledError),
+            (FROZEN, FrozenError),
+            (UNSUPPORTED, NotSupportedError),
+        ],
     )
-    def test_missing_and_disabled_are_told_apart(
+    def test_what_they_mean_is_told_by_their_words(
         self, fake: FakeLibvirt, channel: Blocking, description: str, kind: type[QgaError]
     ) -> None:
         fake.replies["guest-get-load"] = fails(113, f"guest agent command failed: 'guest-get-load': {description}")
@@ -976,6 +995,13 @@ class TestSettingTheTimeOfAGuestThatCatchesUp:
         fake.set_time_error = LibvirtError(1, "internal error: 'guest-set-time': hwclock failed")
         reply = channel.call(Request("guest-set-time", {"time": 1}), 5.0).reply
         assert reply == Refused("GenericError", "hwclock failed")
+
+    def test_that_the_guest_does_not_support_it(self, fake: FakeLibvirt, channel: Blocking) -> None:
+        said = f"internal error: unable to execute QEMU agent command 'guest-set-time': {UNSUPPORTED}"
+        fake.set_time_error = LibvirtError(1, said)
+        with pytest.raises(NotSupportedError) as caught:
+            BlockingAgent(channel, 5.0).call("guest-set-time", {"time": 1})
+        assert "util-linux-extra" in caught.value.hint
 
     def test_libvirts_own_error(self, fake: FakeLibvirt, channel: Blocking) -> None:
         fake.set_time_error = LibvirtError(84, "cannot set time: qemu doesn't support rtc-reset-reinjection command")

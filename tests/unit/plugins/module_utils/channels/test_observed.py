@@ -28,6 +28,12 @@ def test_what_was_not_answered_is_not_told_of() -> None:
         waiting.run(channel.call(Request("guest-ping"), 5.0))
 
 
+def test_it_lets_go_of_what_it_watches() -> None:
+    machine = ThisMachine()
+    waiting.run(ObservedChannel(machine, pytest.fail).let_go())
+    assert machine.let_gos == 1
+
+
 def test_it_closes_what_it_watches() -> None:
     machine = ThisMachine()
     waiting.run(ObservedChannel(machine, pytest.fail).close())

@@ -32,7 +32,10 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils.channels.stream i
     VsockAddress,
 )
 from ansible_collections.qemu.guest_agent.plugins.module_utils.errors import (
+    CommandDisabledError,
+    CommandNotFoundError,
     ExchangeTimeoutError,
+    FrozenError,
     GuestReplacedError,
     InvalidOptionError,
     LocalProtocolError,
@@ -49,6 +52,7 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils.waiting import Re
 from tests.support.blocking import Blocking
 from tests.support.fake_agent import (
     PLAIN_SYNC_ONLY,
+    REFUSED_WORDS,
     REFUSES_ID,
     Before,
     Behind,
@@ -60,6 +64,7 @@ from tests.support.fake_agent import (
     HangUp,
     HangUpAfter,
     Instead,
+    Kind,
     Late,
     On,
     Pause,
@@ -230,6 +235,92 @@ def test_an_agent_without_the_delimited_sync_is_synced_plainly(tmp_path: Path) -
     with agent_and_channel(tmp_path, kind=PLAIN_SYNC_ONLY, greeting=STALE["an old reply"]) as (agent, channel):
         assert channel.call(Request("guest-sync", {"id": 9}), 5.0).value == 9
         assert [command for command, _arguments in agent.requests] == [SYNC, "guest-sync", "guest-sync"]
+
+
+BOTH_SYNCS = frozenset((SYNC, "guest-sync"))
+REFUSING = {
+    "before 1.2": ("CommandDisabled", REFUSED_WORDS["disabled since 0.15"], CommandDisabledError),
+    "before 4.2": ("GenericError", REFUSED_WORDS["disabled since 0.15"], CommandDisabledError),
+    "since 6.1": ("CommandNotFound", REFUSED_WORDS["disabled since 6.1"], CommandDisabledError),
+    "without a name": ("CommandNotFound", "The command has been disabled for this instance", CommandDisabledError),
+    "missing": ("CommandNotFound", REFUSED_WORDS["missing"], CommandNotFoundError),
+    "missing, in other words": ("CommandNotFound", "unknown", CommandNotFoundError),
+    "unsupported": ("GenericError", REFUSED_WORDS["unsupported"], CommandDisabledError),
+    "frozen": ("GenericError", REFUSED_WORDS["frozen, of another make"], FrozenError),
+    "in unknown words": ("GenericError", "no way", CommandDisabledError),
+}
+
+
+@pytest.mark.parametrize("how", REFUSING)
+def test_an_agent_that_refuses_to_be_synced_with_is_told_at_once_with_the_commands(how: str, tmp_path: Path) -> None:
+    kind_of_refusal, words, error = REFUSING[how]
+    kind = Kind(disabled=BOTH_SYNCS, disabled_as=(kind_of_refusal, words))
+    with agent_and_channel(tmp_path, kind=kind) as (agent, channel), at_most(1.5):
+        refusal = fault_of(error, lambda: channel.call(PING, 60.0))
+    assert "refuses guest-sync-delimited and guest-sync" in refusal.message
+    assert str(tmp_path) in refusal.message
+    assert [command for command, _arguments in agent.requests] == [SYNC, "guest-sync"]
+
+
+@pytest.mark.parametrize("how", REFUSING)
+def test_one_sync_that_is_allowed_is_enough(how: str, tmp_path: Path) -> None:
+    kind_of_refusal, words, _error = REFUSING[how]
+    kind = Kind(disabled=frozenset((SYNC,)), disabled_as=(kind_of_refusal, words))
+    with agent_and_channel(tmp_path, kind=kind) as (agent, channel), at_most(1.5):
+        assert channel.call(PING, 60.0).reply == PONG
+    assert [command for command, _arguments in agent.requests] == [SYNC, "guest-sync", "guest-ping"]
+
+
+@pytest.mark.parametrize("refused", ["guest-exec", "guest-get-time"])
+def test_a_late_refusal_of_another_clients_request_is_none_of_the_sync(refused: str, tmp_path: Path) -> None:
+    words = REFUSED_WORDS["disabled since 6.1"].format(refused)
+    late = wire.encode({"error": {"class": "CommandNotFound", "desc": words}})
+    with agent_and_channel(tmp_path, greeting=(late,)) as (agent, channel):
+        assert channel.call(PING, 5.0).reply == PONG
+    assert [command for command, _arguments in agent.requests] == [SYNC, "guest-ping"]
+
+
+def test_an_agent_that_complains_and_then_takes_its_time_is_synced_with(tmp_path: Path) -> None:
+    # The complaint of the 0xFF byte is taken for a refusal, until the answer comes.
+    faults = (On(SYNC, Late(3 * stream._DOUBT_SECONDS), nth=0),)
+    with agent_and_channel(tmp_path, faults=faults) as (_agent, channel):
+        assert channel.call(PING, 60.0).reply == PONG
+        assert channel.call(Request("guest-sync", {"id": 7}), 5.0).value == 7
+
+
+def test_an_agent_that_complains_and_says_nothing_more_is_unresponsive(tmp_path: Path) -> None:
+    with agent_and_channel(tmp_path, faults=(Silent(),)) as (_agent, channel), at_most(0.3):
+        fault_of(UnresponsiveError, lambda: channel.call(PING, 0.3))
+
+
+@pytest.mark.parametrize("kind", [PLAIN_SYNC_ONLY, Kind()], ids=["plain", "delimited"])
+def test_the_number_of_a_sync_is_kept_by_agents_of_little_precision(kind: Kind, tmp_path: Path) -> None:
+    numbers = []
+    for _connection in range(50):
+        (tmp_path / "agent.sock").unlink(missing_ok=True)
+        with agent_and_channel(tmp_path, kind=kind) as (agent, channel):
+            channel.call(PING, 5.0)
+        numbers += [arguments["id"] for command, arguments in agent.requests if command in BOTH_SYNCS]
+    assert all(0 <= number < 2**31 for number in numbers)
+    assert max(numbers) > 2**24  # and still one that no other client has
+
+
+@pytest.mark.parametrize("digits", [6, 10, 15, 17])
+def test_an_agent_that_keeps_numbers_as_doubles_is_synced_with(digits: int, tmp_path: Path) -> None:
+    for _connection in range(20):
+        (tmp_path / "agent.sock").unlink(missing_ok=True)
+        with agent_and_channel(tmp_path, kind=Kind(number_digits=digits)) as (_agent, channel):
+            assert channel.call(PING, 5.0).reply == PONG
+
+
+def test_a_channel_that_is_let_go_serves_other_clients_and_syncs_anew(tmp_path: Path) -> None:
+    with agent_and_channel(tmp_path) as (agent, channel):
+        assert channel.call(PING, 5.0).reply == PONG
+        channel.let_go()
+        with channel_to(UnixAddress(str(tmp_path / "agent.sock"))) as other:
+            assert other.call(PING, 5.0).reply == PONG
+        assert channel.call(PING, 5.0).reply == PONG
+    assert agent.connections == 3
 
 
 def test_requests_carry_no_id_which_old_agents_refuse(tmp_path: Path) -> None:

@@ -1,0 +1,98 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import pytest
+from ansible_collections.qemu.guest_agent.plugins.module_utils.refusals import (
+    Meaning,
+    command_named,
+    from_words,
+    meaning_of,
+)
+from ansible_collections.qemu.guest_agent.plugins.module_utils.wire import Refused
+
+from tests.support.fake_agent import REFUSED_WORDS
+
+CLASSES = ("GenericError", "CommandNotFound", "CommandDisabled", "Unsupported", "SomethingElse", "")
+
+
+@pytest.mark.parametrize("kind", CLASSES)
+@pytest.mark.parametrize(
+    ("words", "meaning"),
+    [
+        (REFUSED_WORDS["disabled since 0.15"], Meaning.DISABLED),
+        (REFUSED_WORDS["disabled since 6.1"], Meaning.DISABLED),
+        ("Command {} has been disabled", Meaning.DISABLED),
+        ("The command has been disabled for this instance", Meaning.DISABLED),
+        ("command {} is disabled", Meaning.DISABLED),
+        ("Command {} not allowed", Meaning.DISABLED),
+        (REFUSED_WORDS["frozen since 6.1"], Meaning.FROZEN),
+        (REFUSED_WORDS["frozen, of another make"], Meaning.FROZEN),
+        (REFUSED_WORDS["unsupported"], Meaning.UNSUPPORTED),
+        ("This feature or command is not currently supported", Meaning.UNSUPPORTED),
+        ("suspend-to-disk not supported by OS", Meaning.UNSUPPORTED),
+        ("the requested suspend mode is not supported by the guest", Meaning.UNSUPPORTED),
+        (REFUSED_WORDS["missing"], Meaning.MISSING),
+        ("The command has not been found", Meaning.MISSING),
+        ("Command {} not found", Meaning.MISSING),
+    ],
+)
+def test_words_decide_whatever_the_class(kind: str, words: str, meaning: Meaning) -> None:
+    refused = Refused(kind, words.format("guest-get-time"))
+    assert meaning_of(refused) is meaning
+    assert command_named(refused) == ("guest-get-time" if "{}" in words else None)
+
+
+@pytest.mark.parametrize(
+    ("kind", "meaning"),
+    [
+        ("CommandNotFound", Meaning.MISSING),
+        ("CommandDisabled", Meaning.DISABLED),
+        ("Unsupported", Meaning.UNSUPPORTED),
+        ("GenericError", Meaning.FAILED),
+        ("QgaCommandFailed", Meaning.FAILED),
+        ("", Meaning.FAILED),
+    ],
+)
+@pytest.mark.parametrize("words", ["", "no", "unbekannter Befehl: guest-get-time"])
+def test_the_class_decides_where_the_words_say_nothing(kind: str, words: str, meaning: Meaning) -> None:
+    assert meaning_of(Refused(kind, words)) is meaning
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "failed to open file '/the command x has been disabled' (mode: 'r'): No such file or directory",
+        "failed to open file '/x not supported by the guest' (mode: 'r'): No such file or directory",
+        "Guest agent command failed, error was 'Command x has been disabled'",
+        "failed to trim /: Operation not supported",
+        'Failed to execute child process "frozen" (No such file or directory)',
+        "child process has failed to set hardware clock to system time: hwclock: Cannot access the Hardware Clock",
+        "Invalid parameter 'pid'",
+        "x" * 100_000 + " has been disabled",
+    ],
+)
+def test_what_an_agent_says_of_its_work_is_no_refusal_of_the_command(words: str) -> None:
+    assert meaning_of(Refused("GenericError", words)) is Meaning.FAILED
+    assert from_words(words) == Refused("GenericError", words)
+
+
+@pytest.mark.parametrize(
+    ("words", "kind"),
+    [
+        ("The command guest-x has not been found", "CommandNotFound"),
+        ("The command guest-x has been disabled for this instance", "CommandNotFound"),
+        ("Command guest-x has been disabled: the agent is in frozen state", "CommandNotFound"),
+        ("this feature or command is not currently supported", "GenericError"),
+        ("", "GenericError"),
+    ],
+)
+def test_words_alone_get_the_class_that_new_agents_have_for_them(words: str, kind: str) -> None:
+    assert from_words(words) == Refused(kind, words)
+
+
+@pytest.mark.parametrize("words", ["JSON parse error, stray 'x'", "Commander X", "", "x" * 100_000])
+def test_words_may_name_no_command(words: str) -> None:
+    assert command_named(Refused("GenericError", words)) is None
