@@ -137,7 +137,7 @@ options:
   reconnect_timeout:
     description:
       - Seconds to wait for an agent that is away in the middle of a command, such as one that is restarted, or whose
-        guest is paused or frozen for a moment.
+        guest is paused or frozen for a moment. A frozen guest is waited for before a command or a file as well.
     type: int
     default: 20
     vars:

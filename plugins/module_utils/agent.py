@@ -76,8 +76,8 @@ class AgentInfo:
 class GuestAgent:
     """The agent behind a channel.
 
-    ``timeout`` is in seconds, for each exchange. ``frozen_patience`` is how many seconds a command that the agent refuses
-    because the guest's file systems are frozen is repeated: it was not carried out, and a backup thaws them soon.
+    ``timeout`` is in seconds, for each exchange. For ``frozen_patience`` seconds, a command is repeated that the agent
+    refuses because the guest's file systems are frozen: it was not carried out, and a backup thaws them soon.
     """
 
     def __init__(self, channel: Channel, timeout: float, frozen_patience: float = 0.0) -> None:

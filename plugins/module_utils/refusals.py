@@ -13,13 +13,13 @@ from __future__ import annotations
 
 import re
 from enum import Enum
-from typing import NamedTuple, Optional, Pattern
+from typing import NamedTuple, Pattern
 
 from .wire import Refused
 
 
 class Meaning(Enum):
-    """``DISABLED`` may also be said while file systems are frozen, in the same words: ``guest-fsfreeze-status`` tells."""
+    """``DISABLED`` may also mean that file systems are frozen, which ``guest-fsfreeze-status`` reports."""
 
     FROZEN = "frozen"
     DISABLED = "disabled"
@@ -31,7 +31,7 @@ class Meaning(Enum):
 class _Row(NamedTuple):
     """A refusal of this class (None: of any) that begins with these words has the meaning."""
 
-    kind: Optional[str]
+    kind: str | None
     words: Pattern[str]
     meaning: Meaning
 

@@ -26,7 +26,7 @@ HONEST = "none"
 _SILENT = frozenset(("unresponsive", "timeout"))
 _GONE = frozenset(("not_connected",))
 _BROKEN = frozenset(("protocol_error",))
-_REFUSED = frozenset(("command_failed", "command_not_found", "command_disabled", "frozen"))
+_REFUSED = frozenset(("command_failed", "command_not_found", "command_disabled", "frozen", "not_supported"))
 _WRONG = frozenset(("not_converged",))
 
 _EVERY = _SILENT | _GONE | _BROKEN | _REFUSED | _WRONG

@@ -12,15 +12,22 @@ from __future__ import annotations
 import re
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
-from ansible_collections.qemu.guest_agent.plugins.module_utils import facts
+from ansible_collections.qemu.guest_agent.plugins.module_utils import facts, wire
 from ansible_collections.qemu.guest_agent.plugins.module_utils import resync as resync_module
-from ansible_collections.qemu.guest_agent.plugins.module_utils.channels.stream import StreamChannel, UnixAddress
+from ansible_collections.qemu.guest_agent.plugins.module_utils.channels import hypervisor
+from ansible_collections.qemu.guest_agent.plugins.module_utils.channels.libvirt import LibvirtChannel
+from ansible_collections.qemu.guest_agent.plugins.module_utils.channels.stream import (
+    StreamChannel,
+    TcpAddress,
+    UnixAddress,
+)
 from ansible_collections.qemu.guest_agent.plugins.module_utils.errors import (
     CommandDisabledError,
     FrozenError,
@@ -39,12 +46,15 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils.resync import (
 
 from tests.support.blocking import Blocking, BlockingAgent, blocking
 from tests.support.fake_agent import (
+    BEFORE_1_2,
     BEFORE_1_7,
+    BEFORE_4_2,
     EXTENDED,
     EXTENDED_NO_RTC,
     FIELD,
     MILLISECOND_NS,
     MINUTE_NS,
+    NO_HWCLOCK,
     NO_RTC,
     SECOND_NS,
     SLOW_HWCLOCK,
@@ -60,8 +70,10 @@ from tests.support.fake_agent import (
     On,
     Silent,
     SilentFrom,
+    listen_tcp,
     listen_unix,
 )
+from tests.support.fake_libvirt import FakeLibvirt, answers_by
 
 command_details, gather = blocking(facts.command_details), blocking(facts.gather)
 resync = blocking(resync_module.resync)
@@ -136,6 +148,146 @@ def test_resync(name: str, tmp_path: Path) -> None:
     assert abs(true_after_ns) <= max(NEAR_NS, 2 * row.kind.set_step_ns, row.kind.tick_ns)
     assert (second.changed, second.attempts, second.error) == (False, 0, None)
     assert_honest(second.before, true_at_last_ns, age_ns)
+
+
+# ------------------------------------------------------------------------------------------------ whichever the channel
+
+WAYS = ("unix", "tcp", "libvirt")
+# What they refuse and how they write numbers must be read in the same way through all channels.
+IN_OTHER_WORDS = tuple(
+    name for name in FIELD if re.search("before|disabled|frozen|hwclock|cJSON|plain", name) and name != "slow hwclock"
+)
+
+
+@contextmanager
+def guest_through(way: str, directory: Path, kind: Kind, **what: Any) -> Iterator[tuple[FakeAgent, BlockingAgent]]:
+    path = directory / "agent.sock"
+    with listen_tcp() if way == "tcp" else listen_unix(path) as listener, pytest.MonkeyPatch.context() as patch:
+        fake = FakeLibvirt(answer=answers_by(path))
+        patch.setattr(hypervisor, "import_libvirt", lambda: (fake, fake))
+        channels = {
+            "unix": lambda: StreamChannel(UnixAddress(str(path))),
+            "tcp": lambda: StreamChannel(TcpAddress("127.0.0.1", listener.getsockname()[1])),
+            "libvirt": lambda: LibvirtChannel("web1", "qemu:///system"),
+        }
+        agent = FakeAgent(listener, kind, FakeClock(BEHIND_NS), **what)
+        with agent, Blocking(channels[way]()) as channel:
+            yield agent, BlockingAgent(channel, 5.0)
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("name", IN_OTHER_WORDS)
+def test_what_becomes_of_a_guest_does_not_depend_on_the_way_to_it(name: str, way: str, tmp_path: Path) -> None:
+    row = FIELD[name]
+    with guest_through(way, tmp_path, row.kind) as (fake, agent):
+        if not row.is_readable:
+            with pytest.raises(QgaError) as caught:
+                resync(agent, HostReference(), ResyncOptions())
+            assert caught.value.code == row.code
+            return
+        report = resync(agent, HostReference(), ResyncOptions())
+        true_ns = fake.clock.offset_ns()
+    assert_honest(report.before, BEHIND_NS, report.duration_ns)
+    assert report.before.measurement.resolution_ns >= row.resolution_ns
+    assert (report.error.code if report.error else "") == row.code
+    assert (abs(true_ns) <= NEAR_NS) is report.within_tolerance is (not row.code)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_guest_without_hwclock_is_asked_once_to_set_its_clock_and_says_what_it_lacks(
+    way: str, tmp_path: Path
+) -> None:
+    with guest_through(way, tmp_path, NO_HWCLOCK) as (fake, agent):
+        report = resync(agent, HostReference(), ResyncOptions())
+        assert len(fake.received("guest-set-time")) == 1
+    assert report.error is not None
+    assert report.error.code == "not_supported"
+    assert "install util-linux-extra" in report.error.hint
+    assert "extended agent" in report.error.hint
+    assert (report.changed, report.attempts) == (False, 1)
+    assert report.after is not None  # measured all the same
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_facts_that_the_guests_system_does_not_support_are_called_that(way: str, tmp_path: Path) -> None:
+    kind = Kind(unsupported=frozenset(("guest-get-vcpus", "guest-get-fsinfo", "guest-get-disks")))
+    with guest_through(way, tmp_path, kind) as (_fake, agent):
+        facts = gather(agent, SUBSETS)
+    assert {name: error["code"] for name, error in facts["errors"].items()} == dict.fromkeys(
+        ("filesystems", "vcpus", "disks"), "not_supported"
+    )
+
+
+class Odd(NamedTuple):
+    """What ``command`` returns, and the facts that it stands for."""
+
+    command: str
+    subset: str
+    value: Any
+    facts: Any
+
+
+INTERFACES = "guest-network-get-interfaces"
+ETH0 = {"name": "eth0", "hardware-address": "52:54:00:00:00:01"}
+ADDRESS = {"ip-address": "192.0.2.7", "ip-address-type": "ipv4"}
+# As agents written in Go, built on cJSON, or built downstream return them.
+ODD: Mapping[str, Odd] = {
+    "null members": Odd(
+        INTERFACES,
+        "network",
+        [
+            {"name": "lo", "hardware-address": None, "ip-addresses": None},
+            {**ETH0, "ip-addresses": [{**ADDRESS, "prefix": None}, None], "statistics": None},
+        ],
+        [
+            {"name": "lo"},
+            {
+                "name": "eth0",
+                "hardware_address": "52:54:00:00:00:01",
+                "ip_addresses": [{"ip_address": "192.0.2.7", "ip_address_type": "ipv4"}],
+            },
+        ],
+    ),
+    "a null list": Odd("guest-get-users", "users", None, []),
+    "a null item": Odd("guest-get-fsinfo", "filesystems", [None, {"mountpoint": "/"}], [{"mountpoint": "/"}]),
+    "downstream members": Odd(
+        "guest-get-osinfo", "os", {"id": "rhel", "__com.redhat_x": {"a": 1}, "__com.redhat_y": 1}, {"id": "rhel"}
+    ),
+    "numbers as doubles": Odd(
+        INTERFACES,
+        "network",
+        [{"name": "eth0", "statistics": {"rx-bytes": 1.5e3, "tx-bytes": 12884901888.0}}],
+        [{"name": "eth0", "statistics": {"rx_bytes": 1500, "tx_bytes": 12884901888}}],
+    ),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("what", ODD)
+def test_an_odd_value_does_not_cost_the_others(what: str, way: str, tmp_path: Path) -> None:
+    odd = ODD[what]
+    faults = (On(odd.command, Instead((wire.encode({"return": odd.value}),))),)
+    with guest_through(way, tmp_path, STOCK, faults=faults) as (_fake, agent):
+        facts = gather(agent, SUBSETS)
+    assert facts["errors"] == {}
+    assert facts[odd.subset] == odd.facts
+
+
+@pytest.mark.parametrize("way", ["unix", "tcp"])
+@pytest.mark.parametrize("name", ["stock", "before 4.2", "before 1.2"])
+def test_an_agent_that_refuses_to_be_synced_with_is_told_at_once(name: str, way: str, tmp_path: Path) -> None:
+    kinds = {"stock": STOCK, "before 4.2": BEFORE_4_2, "before 1.2": BEFORE_1_2}
+    kind = replace(kinds[name], disabled=frozenset(("guest-sync-delimited", "guest-sync")))
+    with guest_through(way, tmp_path, kind) as (fake, agent):
+        started = time.monotonic()
+        agent.timeout = 60.0
+        with pytest.raises(CommandDisabledError, match="guest-sync-delimited and guest-sync"):
+            resync(agent, HostReference(), ResyncOptions())
+        assert time.monotonic() - started < 30.0
+        assert {command for command, _arguments in fake.requests} == {"guest-sync-delimited", "guest-sync"}
+
+
+# --------------------------------------------------------------------------------------- wherever the clock is, and how
 
 
 @pytest.mark.parametrize("offset_ns", [-86400 * SECOND_NS, -SECOND_NS // 2, SECOND_NS // 2, 3600 * SECOND_NS])

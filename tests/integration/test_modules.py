@@ -13,7 +13,7 @@ import math
 import re
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -21,8 +21,11 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils.resync import Res
 
 from tests.support.ansible_run import PlaybookRun, TaskRecord, run_tasks
 from tests.support.fake_agent import (
+    BEFORE_4_2,
+    CJSON_15,
     EXTENDED,
     FROZEN,
+    NO_HWCLOCK,
     NO_RTC,
     SECOND_NS,
     SET_TIME_DISABLED,
@@ -122,6 +125,14 @@ BAD: dict[str, Bad] = {
     ),
     "a frozen guest": Bad({"socket": "{dir}/frozen"}, "frozen", "guest-get-time"),
     "a set-time that is disabled": Bad({"socket": "{dir}/disabled"}, "command_disabled", "guest-set-time"),
+    "a frozen guest before 4.2": Bad({"socket": "{dir}/frozen-before-4.2"}, "frozen", "guest-get-time"),
+    "a get-time that was disabled before 4.2": Bad(
+        {"socket": "{dir}/disabled-before-4.2"}, "command_disabled", "guest-get-time"
+    ),
+    "a guest without hwclock": Bad({"socket": "{dir}/no-hwclock"}, "not_supported", "install util-linux-extra"),
+    "an agent that refuses to be synced with": Bad(
+        {"socket": "{dir}/unsynced"}, "command_disabled", "guest-sync-delimited and guest-sync"
+    ),
     "a method the agent lacks": Bad(
         {"socket": "{dir}/behind", "method": "extended"}, "command_not_found", "guest-update-time"
     ),
@@ -139,6 +150,7 @@ TASKS: list[dict[str, Any]] = [
     {"name": "update again", UPDATE: {"socket": "{dir}/stock"}, "diff": True},
     {"name": "extended", UPDATE: {"socket": "{dir}/extended", "tolerance": 0.001}},
     {"name": "no RTC", UPDATE: {"socket": "{dir}/no-rtc"}},
+    {"name": "cJSON", UPDATE: {"socket": "{dir}/cjson"}},
     {"name": "tcp", UPDATE: {"address": "127.0.0.1:{tcp}"}},
     {"name": "tcp6", UPDATE: {"address": "[::1]:{tcp6}"}},
     {"name": "stated time", UPDATE: {"socket": "{dir}/stated", "time": "2030-01-02T03:04:05.5+01:00"}},
@@ -183,6 +195,11 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PlaybookRun]:
         "minutes": WHOLE_MINUTES,
         "stated": STOCK,
         "info": STOCK,
+        "cjson": CJSON_15,
+        "no-hwclock": NO_HWCLOCK,
+        "frozen-before-4.2": replace(BEFORE_4_2, is_frozen=True),
+        "disabled-before-4.2": replace(BEFORE_4_2, disabled=frozenset(("guest-get-time",))),
+        "unsynced": replace(BEFORE_4_2, disabled=frozenset(("guest-sync", "guest-sync-delimited"))),
     }
     booting = On("guest-sync-delimited", Late(1.0), nth=0)
     with ExitStack() as serving:
@@ -276,6 +293,18 @@ def test_the_extended_agent_is_given_a_delta(done: PlaybookRun) -> None:
     guest = entry(done, "extended")
     assert (guest["method"], guest["changed"], guest["resolution_ns"]) == ("extended", True, 1)
     assert abs(guest["offset_after_ns"]) <= TOLERANCE_NS
+
+
+def test_an_agent_that_writes_its_time_as_a_double_is_set_right(done: PlaybookRun) -> None:
+    guest = entry(done, "cJSON")
+    assert (guest["method"], guest["changed"], guest["within_tolerance"]) == ("set_time", True, True)
+    assert 10_000 <= guest["resolution_ns"] < SLACK_NS
+
+
+def test_a_guest_without_hwclock_is_asked_once(done: PlaybookRun) -> None:
+    guest = record_of(done, "a guest without hwclock").result["guest"]
+    assert (guest["attempts"], guest["changed"]) == (1, False)
+    assert "apt install util-linux-extra" in guest["error"]["hint"]
 
 
 def test_without_an_rtc_the_agents_error_is_a_warning(done: PlaybookRun) -> None:

@@ -10,7 +10,10 @@ import json
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
+
+from tests.support.agent_client import Client
 
 UUID = "1e1a6f0c-55d5-4f73-9a3b-2d1c6bd43a1b"
 
@@ -54,6 +57,22 @@ def hangs(until: threading.Event) -> Callable[[dict[str, Any]], str]:
         return '{"return": {}}'
 
     return hang
+
+
+def answers_by(path: Path) -> Callable[[dict[str, Any]], str]:
+    """What the agent on a socket answers, with its errors in libvirt's words (``qemuAgentCheckError``)."""
+
+    def ask(request: dict[str, Any]) -> str:
+        with Client(str(path)) as client:
+            client.send(json.dumps(request).encode())
+            text = client.line().decode()
+        reply = json.loads(text)
+        if "error" in reply:
+            said = f"unable to execute QEMU agent command '{request['execute']}': {reply['error']['desc']}"
+            raise LibvirtError(INTERNAL_ERROR, f"internal error: {said}")
+        return text
+
+    return ask
 
 
 class FakeConnection:
@@ -148,6 +167,7 @@ class FakeLibvirt:
     metadata: str = "<resync/>"
     macs: tuple[str, ...] = ()
     replies: dict[str, Callable[[dict[str, Any]], str]] = field(default_factory=dict)
+    answer: Callable[[dict[str, Any]], str] = field(default_factory=lambda: agent_says({}))  # to all others
     open_error: LibvirtError | None = None
     lookup_error: LibvirtError | None = None
     state_error: LibvirtError | None = None
@@ -207,4 +227,4 @@ class FakeLibvirt:
         self.sent.append((text, timeout, flags))
         request = json.loads(text)
         self.log.append(request["execute"])
-        return self.replies.get(request["execute"], agent_says({}))(request)
+        return self.replies.get(request["execute"], self.answer)(request)

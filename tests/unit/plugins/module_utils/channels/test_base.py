@@ -105,10 +105,15 @@ def test_the_number_that_was_meant_is_within_what_it_was_rounded_by(digits: int,
         assert abs(found.value - meant) <= found.rounded
 
 
-NOT_WHOLE = [b"1.5", b"-0.0", b"0.5e0", b"15e-1", b"1e400", b"-0e5", b"5.00000000000000000001", b"1.8446744073709551616e19", b"-1e19"]
+NOT_WHOLE = [
+    *(b"1.5", b"0.5e0", b"15e-1", b"5.00000000000000000001", b"1795406754194651471.5"),
+    *(b"-0.0", b"-0e5"),
+    *(b"1e400", b"-1e19", b"1.8446744073709551616e19"),
+    b"1" + b"0" * 15 + b"." + b"0" * 60,
+]
 
 
-@pytest.mark.parametrize("raw", [*NOT_WHOLE, b"1795406754194651471.5", b"1" + b"0" * 15 + b"." + b"0" * 60])
+@pytest.mark.parametrize("raw", NOT_WHOLE)
 def test_what_is_no_whole_number_in_range_is_refused(raw: bytes) -> None:
     with pytest.raises(RemoteProtocolError, match="the time as float, not as an integer"):
         expect_integer(decode(raw), "the time")

@@ -251,7 +251,9 @@ REFUSING = {
 }
 
 
-@pytest.mark.parametrize("how", REFUSING)
+@pytest.mark.parametrize(
+    "how", [pytest.param(how, marks=pytest.mark.slow) if how == "in unknown words" else how for how in REFUSING]
+)
 def test_an_agent_that_refuses_to_be_synced_with_is_told_at_once_with_the_commands(how: str, tmp_path: Path) -> None:
     kind_of_refusal, words, error = REFUSING[how]
     kind = Kind(disabled=BOTH_SYNCS, disabled_as=(kind_of_refusal, words))
@@ -262,7 +264,9 @@ def test_an_agent_that_refuses_to_be_synced_with_is_told_at_once_with_the_comman
     assert [command for command, _arguments in agent.requests] == [SYNC, "guest-sync"]
 
 
-@pytest.mark.parametrize("how", REFUSING)
+@pytest.mark.parametrize(
+    "how", [pytest.param(how, marks=pytest.mark.slow) if how == "in unknown words" else how for how in REFUSING]
+)
 def test_one_sync_that_is_allowed_is_enough(how: str, tmp_path: Path) -> None:
     kind_of_refusal, words, _error = REFUSING[how]
     kind = Kind(disabled=frozenset((SYNC,)), disabled_as=(kind_of_refusal, words))
@@ -280,6 +284,7 @@ def test_a_late_refusal_of_another_clients_request_is_none_of_the_sync(refused: 
     assert [command for command, _arguments in agent.requests] == [SYNC, "guest-ping"]
 
 
+@pytest.mark.slow
 def test_an_agent_that_complains_and_then_takes_its_time_is_synced_with(tmp_path: Path) -> None:
     # The complaint of the 0xFF byte is taken for a refusal, until the answer comes.
     faults = (On(SYNC, Late(3 * stream._DOUBT_SECONDS), nth=0),)
