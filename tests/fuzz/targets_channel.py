@@ -27,7 +27,7 @@ from tests.support.fake_libvirt import FakeLibvirt, LibvirtError
 
 LIMITS = wire.Limits(size=512, nesting=16)
 # The number that a channel would make up for its synchronisation, known to the corpus.
-SYNC_ID_BYTES = (4242 << 11).to_bytes(8, "big")
+SYNC_ID_BYTES = (4242 << 1).to_bytes(4, "big")
 CALLS = (Request("guest-ping"), Request("guest-info"), Request("guest-get-time"))
 # Long enough for anything that does not hang: a peer that has said all it has to say closes the connection.
 SECONDS = 20.0
