@@ -163,9 +163,20 @@ def test_what_the_administrator_blocks_is_called_disabled(command: str) -> None:
         assert agent.call("guest-sync", {"id": 3}) == 3
 
 
-def test_the_plain_sync_is_not_needed() -> None:
-    with StockAgent(block_rpcs=["guest-sync"]) as stock, connected(UnixAddress(stock.socket)) as agent:
+@pytest.mark.parametrize("blocked", ["guest-sync", "guest-sync-delimited"])
+def test_one_of_the_two_syncs_is_enough(blocked: str) -> None:
+    with StockAgent(block_rpcs=[blocked]) as stock, connected(UnixAddress(stock.socket)) as agent:
         assert agent.call("guest-ping") == {}
+
+
+def test_an_agent_that_refuses_both_syncs_is_told_at_once_and_lives_on() -> None:
+    with StockAgent(block_rpcs=["guest-sync", "guest-sync-delimited"]) as stock:
+        for _client in range(3):
+            with connected(UnixAddress(stock.socket), timeout=60.0) as agent:
+                started = time.monotonic()
+                with pytest.raises(CommandDisabledError, match="refuses guest-sync-delimited and guest-sync"):
+                    agent.call("guest-ping")
+                assert time.monotonic() - started < 60.0 / 2
 
 
 def test_an_agent_that_is_stopped_is_unresponsive_in_time_and_works_again(stock: StockAgent) -> None:

@@ -75,7 +75,18 @@ def stock_commands() -> frozenset[str]:
 
 
 def exchange(path: str, command: str, timeout: float = 5.0) -> dict[str, Any]:
-    """Ask one question without arguments over a connection of its own and return the reply.
+    """Ask one question without arguments over a connection of its own and return the reply."""
+    received = _answered(path, command, timeout)
+    # What stands before the 0xFF byte is the agent's complaint about our own 0xFF, or late replies.
+    replies = [json.loads(line) for line in received.rpartition(b"\xff")[2].splitlines()]
+    if len(replies) != 2 or replies[0] != {"return": SYNC_ID}:
+        raise StockAgentError(f"the agent on {path} did not answer {command} as expected: {received!r}")
+    reply: dict[str, Any] = replies[1]
+    return reply
+
+
+def _answered(path: str, command: str, timeout: float) -> bytes:
+    """All that the agent answers to one question.
 
     Begins with 0xFF and a sync, as the parser may hold half a request of the client before. Half-closes and
     then reads to the end, as a client that closes with replies unread makes qemu-ga exit.
@@ -92,21 +103,14 @@ def exchange(path: str, command: str, timeout: float = 5.0) -> dict[str, Any]:
             client.settimeout(max(deadline - time.monotonic(), 0.001))
             chunk = client.recv(65536)
             if not chunk:
-                break
+                return received
             received += chunk
-    # What stands before the 0xFF byte is the agent's complaint about our own 0xFF, or late replies.
-    replies = [json.loads(line) for line in received.rpartition(b"\xff")[2].splitlines()]
-    if len(replies) != 2 or replies[0] != {"return": SYNC_ID}:
-        raise StockAgentError(f"the agent on {path} did not answer {command} as expected: {received!r}")
-    reply: dict[str, Any] = replies[1]
-    return reply
 
 
 class StockAgent:
     """A stock agent with a private socket and state directory: ``with StockAgent() as agent: agent.socket``.
 
     ``allow_rpcs``: nothing but these is enabled. ``block_rpcs``: these are disabled, which goes before allowing.
-    Neither may disable ``guest-sync-delimited``: without it nobody can tell that the agent is ready.
 
     ``permits_time``: ``guest-set-time`` is enabled, as in most guests, in a process that the kernel does not let set
     any clock.
@@ -130,8 +134,6 @@ class StockAgent:
         blocked = self._blocked & known
         if self._allowed:
             blocked |= known - self._allowed
-        if "guest-sync-delimited" in blocked:
-            raise StockAgentError("guest-sync-delimited must stay enabled: it shows that the agent is ready.")
         self._directory = tempfile.TemporaryDirectory(prefix="stock-agent-")
         directory = Path(self._directory.name)
         self.socket = str(directory / "agent.sock")
@@ -169,8 +171,8 @@ class StockAgent:
         return self._process.pid
 
     def _wait_until_ready(self) -> None:
-        # A connect alone proves nothing, it may only have been queued; an agent that answers a sync is ready.
-        # The second command's reply does not matter: it may well be blocked.
+        # A connect alone proves nothing, it may only have been queued; an agent that answers is ready. What it answers
+        # does not matter: all of it may be blocked.
         deadline = time.monotonic() + START_SECONDS
         while True:
             status = self._process.poll()
@@ -180,8 +182,8 @@ class StockAgent:
             if remaining <= 0:
                 raise StockAgentError(f"qemu-ga did not answer within {START_SECONDS:g} s: {self._read_log()}")
             try:
-                exchange(self.socket, "guest-ping", remaining)
-                return
+                if _answered(self.socket, "guest-ping", remaining):
+                    return
             except (FileNotFoundError, ConnectionError):
                 time.sleep(0.02)
             except TimeoutError:
