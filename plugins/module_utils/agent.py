@@ -247,9 +247,9 @@ class GuestAgent:
             return self._frozen(command)
         return CommandDisabledError(f"the guest's administrator has disabled {command}", command=command)
 
-    @staticmethod
-    def _frozen(command: str) -> CommandError:
-        return FrozenError(f"the agent refused {command}: the guest's file systems are frozen", command=command)
+    def _frozen(self, command: str) -> CommandError:
+        said = f"the agent refused {command}: the guest's file systems are frozen"
+        return FrozenError(said, self._channel.thaw_hint, command)
 
     async def _is_frozen(self) -> bool:
         try:

@@ -11,8 +11,9 @@ from typing import Iterable, Sequence
 from . import wire
 from .channels.domains import Domain
 from .channels.hypervisor import Hypervisor
-from .channels.libvirt import LibvirtChannel, not_running
-from .errors import NotFoundError, QgaError
+from .channels.libvirt import LibvirtChannel
+from .channels.virsh import not_found, not_running
+from .errors import QgaError
 from .fleet import Guest
 from .selection import Candidate, Chosen, Selection, choose
 
@@ -42,7 +43,7 @@ def guest_of(
     uri = hypervisor.uri
     problem: QgaError | None = None
     if domain is None:
-        problem = NotFoundError(f"there is no domain {chosen.name} at {uri}")
+        problem = not_found(chosen.name, uri)
     elif not domain.is_running:
         problem = not_running(chosen.name, uri, domain.state)
     return Guest(

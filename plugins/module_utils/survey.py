@@ -20,6 +20,7 @@ from typing import Any, Iterable, Iterator, Mapping, NamedTuple, Sequence, Tuple
 from .agent import GuestAgent
 from .channels.domains import Domain, list_domains
 from .channels.hypervisor import Hypervisor
+from .channels.libvirt_numbers import STATE_NAMES, state_name
 from .domain_fleet import choose_domains, guest_of
 from .errors import GuestsFailedError, HypervisorUnavailableError, QgaError
 from .facts import REPLY_LIMITS
@@ -29,8 +30,7 @@ from .multiplexer import Multiplexer
 from .selection import Chosen
 from .waiting import Deadline
 
-# virDomainState (include/libvirt/libvirt-domain.h, libvirt 11.3.0), in its order.
-STATES = ("nostate", "running", "blocked", "paused", "shutdown", "shutoff", "crashed", "pmsuspended")
+STATES = STATE_NAMES
 
 STATUSES = ("ok", "skipped", "failed")
 
@@ -187,8 +187,8 @@ class _Meant(NamedTuple):
 
     @property
     def state(self) -> str:
-        """One of :data:`STATES`; a newer libvirt may have more."""
-        return STATES[self.domain.state] if 0 < self.domain.state < len(STATES) else STATES[0]
+        """One of :data:`STATES`."""
+        return state_name(self.domain.state)
 
 
 def _meant(question: Question, by_uri: Mapping[str, Sequence[Domain]]) -> tuple[tuple[_Meant, ...], tuple[str, ...]]:

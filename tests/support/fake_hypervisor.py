@@ -22,7 +22,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tests.support.fake_events import ConnectionEvents, HypervisorEvents
-from tests.support.fake_libvirt import INTERNAL_ERROR, NO_DOMAIN, PAUSED, RUNNING, SHUT_OFF, LibvirtError, agent_says
+from tests.support.fake_libvirt import (
+    BLOCKED,
+    INTERNAL_ERROR,
+    NO_DOMAIN,
+    PAUSED,
+    RUNNING,
+    SHUT_OFF,
+    LibvirtError,
+    agent_says,
+)
 
 SYSTEM_ERROR = 38
 OPERATION_INVALID = 55
@@ -272,7 +281,7 @@ class FakeHypervisor(HypervisorEvents):
                 happens = self.at_agent_command.get(len(self.commands))
             if happens is not None:
                 happens()
-            if definition.state != RUNNING:
+            if definition.state not in (RUNNING, BLOCKED):
                 raise LibvirtError(OPERATION_INVALID, "Requested operation is not valid: domain is not running")
             if definition.channel_state is None:
                 raise LibvirtError(ARGUMENT_UNSUPPORTED, "argument unsupported: QEMU guest agent is not configured")

@@ -17,7 +17,7 @@ from tests.support.agent_client import Client
 
 UUID = "1e1a6f0c-55d5-4f73-9a3b-2d1c6bd43a1b"
 
-RUNNING, PAUSED, SHUT_OFF = 1, 3, 5
+RUNNING, BLOCKED, PAUSED, SHUT_OFF = 1, 2, 3, 5
 
 NO_DOMAIN = 42
 INTERNAL_ERROR = 1
@@ -28,16 +28,16 @@ class LibvirtError(Exception):
 
     def __init__(self, code: int, message: str = "said in whatever language", int1: int = 0) -> None:
         super().__init__(message)
-        self.err = (code, 0, message, 2, None, None, None, int1, 0)
+        self.err: tuple[Any, ...] = (code, 0, message, 2, None, None, None, int1, 0)
 
     def get_error_code(self) -> int:
-        return self.err[0]
+        return int(self.err[0])
 
     def get_error_message(self) -> str:
-        return self.err[2]
+        return str(self.err[2])
 
     def get_int1(self) -> int:
-        return self.err[7]
+        return int(self.err[7])
 
 
 def agent_says(value: Any) -> Callable[[dict[str, Any]], str]:
@@ -163,6 +163,7 @@ class FakeLibvirt:
     run_state: int = RUNNING
     starts: int = 1  # of the domain
     channel_state: str | None = "connected"
+    has_channel: bool = True
     catchup: bool = False
     metadata: str = "<resync/>"
     macs: tuple[str, ...] = ()
@@ -202,7 +203,8 @@ class FakeLibvirt:
         state = "" if self.channel_state is None else f" state='{self.channel_state}'"
         target = f"<target type='virtio' name='org.qemu.guest_agent.0'{state}/>"
         devices = "".join(f"<interface type='network'><mac address='{mac}'/></interface>" for mac in self.macs)
-        return f"<domain>{clock}<devices>{devices}<channel type='unix'>{target}</channel></devices></domain>"
+        channel = f"<channel type='unix'>{target}</channel>" if self.has_channel else ""
+        return f"<domain>{clock}<devices>{devices}{channel}</devices></domain>"
 
     def break_connections(self) -> None:
         """The daemon ends, and is there again at once: what was connected to it is not."""

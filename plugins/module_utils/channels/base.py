@@ -75,6 +75,11 @@ class Channel(ABC):
             the agent itself returns is no exception: it is a :class:`Refused` reply.
         """
 
+    @property
+    def thaw_hint(self) -> str | None:
+        """How to thaw the guest's file systems, as the hint of a :class:`FrozenError`; None: its usual one."""
+        return None
+
     async def metadata(self, namespace: str, timeout: float) -> str | None:  # noqa: ARG002  # the contract's
         """The XML element of that namespace which the host keeps with the guest's definition; None: there is none.
 

@@ -6,16 +6,12 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, Iterator, NamedTuple
 
 from ..errors import HypervisorUnavailableError
 from .bounded import BoundedCaller, StillBusyError
 from .hypervisor import Line
-
-# virConnectListAllDomainsFlags, and the virDomainState that each stands for. Asking for the lists takes four calls
-# however many domains there are; only those in rarer states are asked for theirs one by one.
-_LISTED_STATES = ((16, 1), (32, 3), (64, 5))  # running, paused, shut off
-_NO_STATE = 0
+from .libvirt_numbers import LISTED_STATES, NO_STATE, is_running
 
 
 class Domain(NamedTuple):
@@ -27,7 +23,7 @@ class Domain(NamedTuple):
 
     @property
     def is_running(self) -> bool:
-        return self.state == 1
+        return is_running(self.state)
 
 
 async def list_domains(line: Line, timeout: float) -> tuple[Domain, ...]:
@@ -47,19 +43,26 @@ async def list_domains(line: Line, timeout: float) -> tuple[Domain, ...]:
 def _list(line: Line) -> tuple[Domain, ...]:
     connection = line.connection()
     try:
-        states = {
-            domain.UUIDString(): state for flag, state in _LISTED_STATES for domain in connection.listAllDomains(flag)
-        }
         return tuple(
-            Domain(domain.name(), domain.UUIDString(), states.get(domain.UUIDString()) or _state(line, domain))
-            for domain in connection.listAllDomains(0)
+            Domain(domain.name(), domain.UUIDString(), state) for domain, state in with_states(line, connection)
         )
     except line.libvirt.libvirtError as error:
         raise line.connection_error(error) from error
+
+
+def with_states(line: Line, connection: Any) -> Iterator[tuple[Any, int]]:
+    """Yield all domains of the line's ``connection``, as libvirt-python has them, each with its virDomainState.
+
+    It takes four calls however many there are; only those in rarer states are asked for theirs one by one.
+    """
+    states = {domain.UUIDString(): state for flag, state in LISTED_STATES for domain in connection.listAllDomains(flag)}
+    for domain in connection.listAllDomains(0):
+        state = states.get(domain.UUIDString())
+        yield domain, _state(line, domain) if state is None else state
 
 
 def _state(line: Line, domain: Any) -> int:
     try:
         return int(domain.state()[0])
     except line.libvirt.libvirtError:
-        return _NO_STATE  # it has gone since it was listed
+        return NO_STATE  # it has gone since it was listed

@@ -21,15 +21,20 @@ from collections import deque
 from types import ModuleType
 from typing import Any, Mapping, NamedTuple
 
-from ..errors import HypervisorUnavailableError, MissingLibraryError, PermissionDeniedError, QgaError
+from ..errors import (
+    HypervisorUnavailableError,
+    MissingLibraryError,
+    NotConfiguredError,
+    PermissionDeniedError,
+    QgaError,
+)
+from . import libvirt_numbers as numbers
 from .bounded import Job, Workers
 
-# libvirt's error numbers (include/libvirt/virterror.h, libvirt 11.3.0), as numbers since old bindings lack the names.
-_SYSTEM_ERROR = 38
-_AUTH_FAILED = 45
-_AUTH_CANCELLED = 79
-_AUTH_UNAVAILABLE = 94
-_ACCESS_DENIED = 88
+_REFUSED = (numbers.AUTH_FAILED, numbers.AUTH_CANCELLED, numbers.AUTH_UNAVAILABLE, numbers.ACCESS_DENIED)
+
+# Said by drivers that lack a function: of what is called here, QEMU's lacks none.
+_UNSUPPORTED = (numbers.NO_SUPPORT, numbers.OPERATION_UNSUPPORTED)
 
 CALLS_PER_CONNECTION = 5
 # Three quarters of what the daemon works on: the rest is for others, or for an administrator who wants to know why.
@@ -72,14 +77,25 @@ def _remember(_context: object, raw: tuple[Any, ...]) -> None:
 
 
 def known(error: Any) -> Any:
-    """``error`` with what libvirt said, which libvirt-python may have lost.
+    """Return ``error`` with what libvirt said, which libvirt-python may have lost, and which may be very long.
 
-    It reads the thread's last error after the failed call. If Python collects garbage in between, the destructor of an
-    old domain or connection makes a call too, and that one clears the error (``virResetLastError``).
+    libvirt-python reads the thread's last error after the failed call. If Python collects garbage in between, the
+    destructor of an old domain or connection makes a call too, and that one clears the error (``virResetLastError``).
+
+    libvirt quotes what it cannot read: of a reply of 4 MiB, it returns two copies, and each takes up to 16 MiB as a
+    Python text. An error lives for as long as one that was raised from it, so it is cut here, for all who hold it.
     """
     if error.err is None:
         error.err = _last_error.raw
     return error
+
+
+def without_agents(uri: str, reason: str) -> NotConfiguredError:
+    """Return the error for a hypervisor whose guests have no agents, as far as libvirt knows."""
+    return NotConfiguredError(
+        f"libvirt's driver for {uri} has no guest agents: {reason}",
+        "Name the uri of a hypervisor that runs QEMU, such as qemu:///system, or the agent's own socket or address.",
+    )
 
 
 # ---------------------------------------------------------------------------------------------------------- the lanes
@@ -167,14 +183,16 @@ class Line:
         """Whether the daemon at its other end is still there; asks nobody."""
         try:
             return bool(connection.isAlive())
-        except self.libvirt.libvirtError:
-            return False
+        except self.libvirt.libvirtError as error:
+            return known(error).get_error_code() in _UNSUPPORTED  # a driver that cannot tell
 
     def connection_error(self, error: Any) -> QgaError:
         code = known(error).get_error_code()
         reason = error.get_error_message()
-        denied = code == _SYSTEM_ERROR and error.get_int1() in (errno.EACCES, errno.EPERM)
-        if denied or code in (_AUTH_FAILED, _AUTH_CANCELLED, _AUTH_UNAVAILABLE, _ACCESS_DENIED):
+        if code in _UNSUPPORTED:
+            return without_agents(self.uri, reason)
+        denied = code == numbers.SYSTEM_ERROR and error.get_int1() in (errno.EACCES, errno.EPERM)
+        if denied or code in _REFUSED:
             return PermissionDeniedError(f"libvirt at {self.uri} refused the connection: {reason}")
         return HypervisorUnavailableError(f"cannot connect to libvirt at {self.uri}: {reason}")
 

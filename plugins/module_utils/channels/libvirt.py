@@ -14,7 +14,7 @@ import json
 import math
 import re
 import time
-from typing import Any, Callable, Mapping, NamedTuple, TypeVar
+from typing import Any, Callable, NamedTuple, TypeVar
 
 from .. import refusals, wire
 from ..errors import (
@@ -32,33 +32,21 @@ from ..errors import (
 )
 from ..untrusted import visible
 from ..waiting import Deadline, pause
+from . import libvirt_numbers as numbers
 from .base import NO_REPLY, Channel, Exchange, Request
 from .bounded import BoundedCaller, StillBusyError
-from .hypervisor import NEW, PROVEN, SUSPECT, Lane, Line, known
+from .hypervisor import NEW, PROVEN, SUSPECT, Lane, Line, known, without_agents
+from .virsh import list_hint, not_found, not_running, virsh
 
 Result = TypeVar("Result")
-
-# libvirt's error numbers (include/libvirt/virterror.h, libvirt 11.3.0), as numbers since old bindings lack the names.
-_INTERNAL_ERROR = 1
-_SYSTEM_ERROR = 38
-_RPC = 39
-_NO_DOMAIN = 42
-_OPERATION_INVALID = 55
-_OPERATION_TIMEOUT = 68
-_ARGUMENT_UNSUPPORTED = 74
-_NO_DOMAIN_METADATA = 80
-_AGENT_UNRESPONSIVE = 86
-_ACCESS_DENIED = 88
-_AGENT_UNSYNCED = 97
-_AGENT_COMMAND_TIMEOUT = 112  # since 11.2.0; before it 86
-_AGENT_COMMAND_FAILED = 113  # since 11.2.0; before it 1
-
-_METADATA_ELEMENT = 2  # VIR_DOMAIN_METADATA_ELEMENT
 
 _AGENT_CHANNEL = "org.qemu.guest_agent.0"
 
 # virDomainQemuAgentCommand takes whole seconds, and 0 gives up before the command is sent.
 _SHORTEST_AGENT_TIMEOUT = 1
+
+# What libvirt says of an agent that did not answer a command.
+_SILENCE = (numbers.AGENT_UNRESPONSIVE, numbers.AGENT_COMMAND_TIMEOUT)
 
 _PING = Request("guest-ping")
 
@@ -76,36 +64,25 @@ _REPEATABLE = ("guest-ping", "guest-info")
 
 # No JSON, or nested too deeply; longer than 10 MiB (QEMU_AGENT_MAX_RESPONSE); longer than the 4 MiB that libvirt's own
 # protocol carries (REMOTE_STRING_MAX, src/remote/remote_protocol.x).
-_OF_THE_REPLY = (_INTERNAL_ERROR, _SYSTEM_ERROR, _RPC)
+_OF_THE_REPLY = (numbers.INTERNAL_ERROR, numbers.SYSTEM_ERROR, numbers.RPC)
+
+# Not of QEMU's driver, as an answer to an agent command: others, such as those for lxc:///, xen:/// and
+# test:///default, have none (src/libvirt-qemu.c, libvirt 11.3.0).
+_OF_A_DRIVER_WITHOUT_AGENTS = (
+    numbers.NO_SUPPORT,
+    numbers.INVALID_ARG,
+    numbers.OPERATION_FAILED,
+    numbers.OPERATION_DENIED,
+    numbers.OPERATION_UNSUPPORTED,
+)
 
 # What libvirt-python raises for a reply or an error's text that is not UTF-8. The second, when it first meets it on the
 # way to an error handler.
 _NOT_UTF8 = (UnicodeDecodeError, SystemError)
 
-# virDomainState, and what an operator calls it.
-_STATES: Mapping[int, str] = {
-    0: "in no known state",
-    3: "paused",
-    4: "shutting down",
-    5: "shut off",
-    6: "crashed",
-    7: "suspended by its power management",
-}
-_RUNNING = (1, 2)
-_PAUSED = (3, 7)
-
 
 # libvirt also takes a UUID without its hyphens (virUUIDParse, src/util/viruuid.c, libvirt 11.3.0).
 _UUID = re.compile(r"[0-9A-Fa-f]{8}(-?[0-9A-Fa-f]{4}){3}-?[0-9A-Fa-f]{12}\Z")
-
-
-def not_running(name: str, uri: str, state: int) -> NotRunningError:
-    """``state`` is a virDomainState."""
-    command = "resume" if state in _PAUSED else "start"
-    return NotRunningError(
-        f"domain {name} at {uri} is {_STATES.get(state, 'not running')}",
-        f"Run `virsh {command} {name}` first; an agent answers only while its guest runs.",
-    )
 
 
 class _UnreachedError(UnresponsiveError):
@@ -202,6 +179,10 @@ class LibvirtChannel(Channel):
     def pin(self) -> None:
         self._is_pinned = True
 
+    @property
+    def thaw_hint(self) -> str:
+        return f"Run {virsh(self._uri, 'domfsthaw', self._name)} and the task again."
+
     async def metadata(self, namespace: str, timeout: float) -> str | None:
         return await self._on_line(lambda: self._metadata(namespace), timeout, PROVEN, "virDomainGetMetadata", timeout)
 
@@ -275,9 +256,9 @@ class LibvirtChannel(Channel):
     def _metadata(self, namespace: str) -> str | None:
         self._open()
         try:
-            element: str = self._domain.metadata(_METADATA_ELEMENT, namespace, 0)
+            element: str = self._domain.metadata(numbers.METADATA_ELEMENT, namespace, 0)
         except self._libvirt.libvirtError as error:
-            if known(error).get_error_code() == _NO_DOMAIN_METADATA:
+            if known(error).get_error_code() == numbers.NO_DOMAIN_METADATA:
                 return None
             raise self._agent_error(error, "virDomainGetMetadata") from error
         return element
@@ -299,16 +280,18 @@ class LibvirtChannel(Channel):
             try:
                 return look_up(self._name)
             except self._libvirt.libvirtError as error:
-                if known(error).get_error_code() != _NO_DOMAIN:
+                if known(error).get_error_code() != numbers.NO_DOMAIN:
                     raise self._line.connection_error(error) from error
-        raise NotFoundError(f"there is no domain {self._name} at {self._uri}")
+        raise not_found(self._name, self._uri)
 
     def _require_running(self) -> None:
         try:
             state = self._domain.state()[0]
         except self._libvirt.libvirtError as error:
-            raise self._agent_error(error) from error
-        if state not in _RUNNING:
+            if _code(error) == numbers.NO_DOMAIN:
+                raise self._gone(error) from error
+            raise self._line.connection_error(error) from error
+        if not numbers.is_running(state):
             raise not_running(self._name, self._uri, state)
 
     def _look_up_again(self) -> None:
@@ -349,7 +332,7 @@ class LibvirtChannel(Channel):
             if refusal is not None:
                 self._answered = True
                 return Exchange(refusal, sent_ns, received_ns)
-            if not request.expects_reply and error.get_error_code() in (_AGENT_UNRESPONSIVE, _AGENT_COMMAND_TIMEOUT):
+            if not request.expects_reply and _code(error) in _SILENCE:
                 return Exchange(NO_REPLY, sent_ns, received_ns)
             was_asked = received_ns - sent_ns >= _AT_ONCE_NS
             raise self._reply_error(error, request.execute, was_asked) from error
@@ -415,26 +398,41 @@ class LibvirtChannel(Channel):
         if not self._line.is_alive(self._connection):
             said = f"the connection to libvirt at {self._uri} broke at {execute} of {self._name}: {reason}"
             return HypervisorUnavailableError(said, in_call=True)
-        if code == _OPERATION_INVALID:
+        if code == numbers.OPERATION_INVALID:
             try:
                 self._require_running()
             except QgaError as stopped:
                 return stopped
             return NotRunningError(f"{self} cannot take {execute}: {reason}")
-        if code == _NO_DOMAIN:
-            return NotFoundError(f"{self} is gone: {reason}")
-        if code == _ARGUMENT_UNSUPPORTED:
+        if code == numbers.NO_DOMAIN:
+            return self._gone(error)
+        if code == numbers.ARGUMENT_UNSUPPORTED:
             return NotConfiguredError(f"{self} has no guest agent channel")
-        if code == _ACCESS_DENIED:
+        if code == numbers.ACCESS_DENIED:
             return PermissionDeniedError(f"libvirt does not allow agent commands to {self}: {reason}")
-        if code == _OPERATION_TIMEOUT:
+        if code == numbers.OPERATION_TIMEOUT:
             return UnresponsiveError(
                 f"the agent of {self} is held by another client: {reason}",
                 "Wait until the other agent command has ended, and run the task again.",
             )
-        if code in (_AGENT_UNRESPONSIVE, _AGENT_UNSYNCED, _AGENT_COMMAND_TIMEOUT):
+        if code in (numbers.AGENT_UNRESPONSIVE, numbers.AGENT_UNSYNCED, numbers.AGENT_COMMAND_TIMEOUT):
             return self._silence(code, execute, reason, was_asked)
+        if not self._answered and code in _OF_A_DRIVER_WITHOUT_AGENTS:
+            return without_agents(self._uri, reason)
+        if not self._answered and self._lacks_channel():
+            return NotConfiguredError(f"{self} has no guest agent channel: {reason}")
         return HypervisorUnavailableError(f"libvirt at {self._uri} failed at {execute}: {reason}")
+
+    def _gone(self, error: Any) -> NotFoundError:
+        reason = visible(error.get_error_message() or "")
+        return NotFoundError(f"{self} is gone: {reason}", list_hint(self._uri))
+
+    def _lacks_channel(self) -> bool:
+        """Return whether the domain certainly has no channel for an agent."""
+        try:
+            return not channel_state(self._domain.XMLDesc(0)).configured
+        except self._libvirt.libvirtError:
+            return False
 
     def _silence(self, code: int, execute: str, reason: str, was_asked: bool) -> QgaError:
         try:
@@ -443,12 +441,12 @@ class LibvirtChannel(Channel):
             connected = None
         if connected is False:
             return NotConnectedError(f"no guest agent runs in {self}")
-        if connected and code == _AGENT_UNRESPONSIVE and not was_asked and not self._answered:
+        if connected and code == numbers.AGENT_UNRESPONSIVE and not was_asked and not self._answered:
             return _UnreachedError(
                 f"libvirt takes nothing for the agent of {self}, though it is connected: {reason}",
                 "Restart the agent's service in the guest; the daemon of libvirt has given up the agent that it had.",
             )
-        if code == _AGENT_COMMAND_TIMEOUT or (self._answered and code == _AGENT_UNRESPONSIVE):
+        if code == numbers.AGENT_COMMAND_TIMEOUT or (self._answered and code == numbers.AGENT_UNRESPONSIVE):
             return ExchangeTimeoutError(f"the agent of {self} did not answer {execute} in time: {reason}")
         return UnresponsiveError(f"the agent of {self} does not answer: {reason}")
 
@@ -469,10 +467,10 @@ def _refusal(error: Any, execute: str) -> wire.Refused | None:
     The sentence may be translated, quotes and word order included; the command's name and the description are not.
     """
     code = _code(error)
-    if code not in (_AGENT_COMMAND_FAILED, _INTERNAL_ERROR):
+    if code not in (numbers.AGENT_COMMAND_FAILED, numbers.INTERNAL_ERROR):
         return None
     message = (error.get_error_message() or "")[:_LONGEST_MESSAGE]
     found = _BEHIND_COLON.search(message.partition(execute)[2])
-    if found is None and code == _INTERNAL_ERROR:
+    if found is None and code == numbers.INTERNAL_ERROR:
         return None
     return refusals.from_words(message if found is None else found.group("description"))

@@ -26,5 +26,9 @@ class ObservedChannel(Channel):
     async def let_go(self) -> None:
         await self._channel.let_go()
 
+    @property
+    def thaw_hint(self) -> str | None:
+        return self._channel.thaw_hint
+
     async def close(self) -> None:
         await self._channel.close()

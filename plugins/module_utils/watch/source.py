@@ -10,8 +10,10 @@ import contextlib
 import threading
 from typing import Any, Callable, NamedTuple, Protocol, Sequence
 
+from ..channels.domains import with_states
 from ..channels.hypervisor import Line
 from ..channels.libvirt import channel_state
+from ..channels.libvirt_numbers import is_running
 from ..errors import HypervisorUnavailableError, QgaError
 from . import event_loop
 from .ledger import SeenGuest
@@ -22,7 +24,6 @@ _REBOOT = 1
 _AGENT_LIFECYCLE = 18
 
 _AGENT_CONNECTED = 1  # virConnectDomainEventAgentLifecycleState
-_RUNNING = 16  # VIR_CONNECT_LIST_DOMAINS_RUNNING
 
 # A daemon on another machine that is gone without a word is noticed within this many seconds times this many probes.
 _KEEPALIVE = (5, 3)
@@ -91,7 +92,7 @@ class Source:
             retry_seconds = min(2 * retry_seconds, self._retries.longest)
 
     def _pass(self, connection: Any) -> None:
-        running = self._libvirt_call(connection.listAllDomains, _RUNNING)
+        running = self._libvirt_call(self._running, connection)
         seen = [found for domain in running if (found := self._look_at(domain)) is not None]
         self._tell(self._listener.on_connected, len(running), seen)
 
@@ -126,6 +127,9 @@ class Source:
             return function(*arguments)
         except self._libvirt.libvirtError as error:
             raise self._line.connection_error(error) from error
+
+    def _running(self, connection: Any) -> list[Any]:
+        return [domain for domain, state in with_states(self._line, connection) if is_running(state)]
 
     def _look_at(self, domain: Any) -> SeenGuest | None:
         """None: it has no port for an agent, or is gone by now."""

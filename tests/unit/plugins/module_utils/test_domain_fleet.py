@@ -45,8 +45,17 @@ def test_one_that_runs_is_reached_through_one_of_the_hypervisors_lines(hyperviso
 def test_one_that_is_not_there_or_does_not_run_has_a_problem(hypervisor: Hypervisor) -> None:
     absent = guest_of(Chosen("web1", None, True), None, hypervisor, Limits(), is_optional=False)
     assert isinstance(absent.problem, NotFoundError)
+    assert "`virsh list --all`" in absent.problem.hint
     assert absent.uuid is None
     off = guest_of(
         Chosen("web1", Candidate("web1", WEB1.uuid), False), WEB1._replace(state=SHUT_OFF), hypervisor, Limits(), True
     )
     assert isinstance(off.problem, NotRunningError)
+    assert off.problem.hint.startswith("Run `virsh start web1` first;")
+
+
+@pytest.mark.parametrize("state", range(9))
+def test_one_that_runs_or_is_blocked_has_none(hypervisor: Hypervisor, state: int) -> None:
+    chosen = Chosen("web1", Candidate("web1", WEB1.uuid), False)
+    guest = guest_of(chosen, WEB1._replace(state=state), hypervisor, Limits(), is_optional=True)
+    assert (guest.problem is None) is (state in (1, 2))

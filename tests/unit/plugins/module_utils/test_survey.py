@@ -153,6 +153,13 @@ class TestGuests:
         }
         assert found["web1"].uuid == uuid_of("web1")
 
+    @pytest.mark.parametrize("state", range(9))
+    def test_one_that_runs_or_is_blocked_is_asked(self, fake: HypervisorsByUri, state: int) -> None:
+        fake.by_uri[HV1].definitions[0].state = state
+        web1 = by_name(asked())["web1"]
+        assert web1.state == (STATES[state] if state < len(STATES) else "nostate")
+        assert web1.status == ("ok" if state in (1, 2) else "skipped")
+
     def test_only_those_in_one_of_the_states(self) -> None:
         assert {guest.name for guest in asked(states=("paused", "shutoff")).guests} == {"db1", "db2"}
 

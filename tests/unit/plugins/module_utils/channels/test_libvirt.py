@@ -266,13 +266,13 @@ class TestLookingUp:
     @pytest.mark.parametrize(
         ("state", "words", "command"),
         [
-            (0, "in no known state", "start"),
-            (PAUSED, "paused", "resume"),
-            (4, "shutting down", "start"),
-            (SHUT_OFF, "shut off", "start"),
-            (6, "crashed", "start"),
-            (7, "suspended by its power management", "resume"),
-            (99, "not running", "start"),
+            (0, "in no known state", "`virsh domstate --reason web1`"),
+            (PAUSED, "paused", "`virsh resume web1`"),
+            (4, "shutting down", "Wait"),
+            (SHUT_OFF, "shut off", "`virsh start web1`"),
+            (6, "crashed", "`virsh reset web1`"),
+            (7, "suspended by its power management", "`virsh dompmwakeup web1`"),
+            (99, "not running", "`virsh domstate --reason web1`"),
         ],
     )
     def test_a_domain_that_does_not_run(
@@ -282,8 +282,37 @@ class TestLookingUp:
         error = error_of(channel)
         assert isinstance(error, NotRunningError)
         assert words in error.message
-        assert f"virsh {command} web1" in error.hint
+        assert command in error.hint
         assert fake.sent == []
+
+    @pytest.mark.parametrize("state", [1, 2])
+    def test_a_domain_that_is_blocked_runs(self, fake: FakeLibvirt, channel: Blocking, state: int) -> None:
+        fake.run_state = state
+        assert channel.call(PING, 5.0).value == {}
+
+    @pytest.mark.parametrize("code", [1, 38, 55, 68, 86])
+    def test_a_state_that_libvirt_does_not_tell_is_its_own_error(
+        self, fake: FakeLibvirt, channel: Blocking, code: int
+    ) -> None:
+        fake.state_error = LibvirtError(code, "nichts zu machen")
+        error = error_of(channel)
+        assert isinstance(error, HypervisorUnavailableError)
+        assert "nichts zu machen" in error.message
+
+    @pytest.mark.parametrize("code", [1, 38, 55, 68, 86])
+    def test_nor_after_an_agent_command_that_a_stopped_guest_does_not_take(
+        self, fake: FakeLibvirt, channel: Blocking, code: int
+    ) -> None:
+        channel.call(PING, 5.0)
+        fake.replies["guest-ping"] = fails(55)
+        fake.state_error = LibvirtError(code, "nichts zu machen")
+        error = error_of(channel)
+        assert isinstance(error, HypervisorUnavailableError)
+        assert "nichts zu machen" in error.message
+
+    def test_the_hint_for_one_that_is_not_there_names_the_uri(self) -> None:
+        with channel_to("nosuch", "test:///default") as channel:
+            assert "`virsh -c test:///default list --all`" in error_of(channel).hint
 
 
 class TestConnecting:
@@ -362,6 +391,13 @@ class TestWhatAnErrorMeans:
             (68, False, "connected", UnresponsiveError),
             (88, False, "connected", PermissionDeniedError),
             (55, False, "connected", NotRunningError),
+            (3, False, "connected", NotConfiguredError),
+            (8, False, "connected", NotConfiguredError),
+            (9, False, "connected", NotConfiguredError),
+            (29, False, "connected", NotConfiguredError),
+            (84, False, "connected", NotConfiguredError),
+            # A driver has no other functions once an agent has answered through it.
+            (84, True, "connected", HypervisorUnavailableError),
             (1, False, "connected", RemoteProtocolError),
             (38, False, "connected", RemoteProtocolError),
         ],
@@ -383,6 +419,14 @@ class TestWhatAnErrorMeans:
         assert error.__class__ is kind
         assert "web1" in error.message or URI in error.message
         assert error.hint
+
+    @pytest.mark.parametrize("code", [1, 2, 38, 39, 74])
+    def test_a_domain_without_a_channel_is_not_configured_whatever_the_number(
+        self, fake: FakeLibvirt, channel: Blocking, code: int
+    ) -> None:
+        fake.has_channel = False
+        fake.replies["guest-ping"] = fails(code, "Cannot find program 536903815 version 1")
+        assert error_of(channel).__class__ is NotConfiguredError
 
     @pytest.mark.parametrize(("state", "words"), [(PAUSED, "paused"), (SHUT_OFF, "shut off")])
     def test_a_domain_that_stopped_meanwhile(
@@ -678,6 +722,24 @@ class TestAConnectionThatBroke:
         error = error_of(channel, Request("guest-set-time", {"time": 1}))
         assert error.__class__ is HypervisorUnavailableError
         assert "broke at guest-set-time" in error.message
+
+
+class TestAFrozenGuest:
+    @pytest.mark.parametrize(
+        ("name", "uri", "command"),
+        [
+            ("web1", URI, "virsh domfsthaw web1"),
+            ("my web", "qemu:///session", "virsh -c qemu:///session domfsthaw 'my web'"),
+        ],
+    )
+    def test_the_hint_has_the_command_that_thaws_it(self, fake: FakeLibvirt, name: str, uri: str, command: str) -> None:
+        fake.name = name
+        disabled = "Command guest-get-time has been disabled: the agent is in frozen state"
+        fake.replies["guest-get-time"] = fails(113, f"unable to execute 'guest-get-time': {disabled}")
+        fake.replies["guest-fsfreeze-status"] = agent_says("frozen")
+        with channel_to(name, uri) as channel, pytest.raises(FrozenError) as caught:
+            BlockingAgent(channel, 5.0).call("guest-get-time")
+        assert f"`{command}`" in caught.value.hint
 
 
 class TestMetadata:
@@ -1031,9 +1093,21 @@ class TestTheRealLibrary:
     def test_a_driver_without_agents(self) -> None:
         with channel_to("test", "test:///default") as channel:
             error = error_of(channel)
-        assert isinstance(error, HypervisorUnavailableError)
-        assert "guest-ping" in error.message
+        assert isinstance(error, NotConfiguredError)
+        assert error.message.startswith("libvirt's driver for test:///default has no guest agents: ")
         assert "not supported by the connection driver" in error.message
+        assert "qemu:///system" in error.hint
+
+    def test_a_domain_that_is_paused_there(self) -> None:
+        domain = libvirt.open("test:///default").lookupByName("test")
+        domain.suspend()
+        try:
+            with channel_to("test", "test:///default") as channel:
+                error = error_of(channel)
+        finally:
+            domain.resume()
+        assert isinstance(error, NotRunningError)
+        assert error.hint.startswith("Run `virsh -c test:///default resume test` first;")
 
     def test_the_addresses_of_a_domains_devices(self) -> None:
         with channel_to("test", "test:///default") as channel:
@@ -1048,7 +1122,7 @@ class TestTheRealLibrary:
     def test_a_domain_by_its_uuid(self, hyphens: bool) -> None:
         text = "6695eb01-f6a4-8304-79aa-97f2502e193f"
         with channel_to(text if hyphens else text.replace("-", ""), "test:///default") as channel:
-            assert isinstance(error_of(channel), HypervisorUnavailableError)
+            assert isinstance(error_of(channel), NotConfiguredError)
 
     def test_no_such_driver(self) -> None:
         with channel_to("test", "nonsense:///system") as channel:

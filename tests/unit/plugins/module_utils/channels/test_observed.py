@@ -7,6 +7,7 @@ from __future__ import annotations
 import pytest
 from ansible_collections.qemu.guest_agent.plugins.module_utils import waiting
 from ansible_collections.qemu.guest_agent.plugins.module_utils.channels.base import Request
+from ansible_collections.qemu.guest_agent.plugins.module_utils.channels.libvirt import LibvirtChannel
 from ansible_collections.qemu.guest_agent.plugins.module_utils.channels.observed import ObservedChannel
 from ansible_collections.qemu.guest_agent.plugins.module_utils.errors import NotConnectedError
 
@@ -38,3 +39,9 @@ def test_it_closes_what_it_watches() -> None:
     machine = ThisMachine()
     waiting.run(ObservedChannel(machine, pytest.fail).close())
     assert machine.is_closed
+
+
+def test_what_thaws_its_guest_is_said_by_what_it_watches() -> None:
+    assert ObservedChannel(ThisMachine(), pytest.fail).thaw_hint is None
+    watched = LibvirtChannel("my web", "test:///default")
+    assert ObservedChannel(watched, pytest.fail).thaw_hint == watched.thaw_hint

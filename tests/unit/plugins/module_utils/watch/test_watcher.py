@@ -135,6 +135,16 @@ class TestAtTheStart:
         assert found == {(guest("web"), causes.WATCH_BEGAN), (guest("db"), causes.WATCH_BEGAN)}
         assert told_nothing(watcher)
 
+    @pytest.mark.parametrize("state", range(9))
+    def test_a_guest_that_is_blocked_runs(self, here: FakeHypervisor, make: MakeWatcher, state: int) -> None:
+        here.definitions = [Definition("web", state=state)]
+        watcher = make()
+        is_running = state in (1, 2)
+        assert told(watcher) == Connected(HERE, int(is_running))
+        if is_running:
+            assert stale(told(watcher)) == (guest("web"), causes.WATCH_BEGAN)
+        assert told_nothing(watcher)
+
     def test_no_guest_is_told_of_if_that_is_not_wanted(self, here: FakeHypervisor, make: MakeWatcher) -> None:
         here.definitions = [Definition("web")]
         watcher = make(passes_at_start=False)

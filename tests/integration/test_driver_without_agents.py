@@ -1,0 +1,128 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Hypervisors whose guests have no agents as far as libvirt knows, such as lxc:///, xen:/// and test:///default.
+
+The last one is real: libvirt's own driver for tests, with one running domain.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.qemu.guest_agent.plugins.module_utils.channels import hypervisor
+
+from tests.hostile import victim
+from tests.hostile.case import Case
+from tests.support.cores import every_core
+from tests.support.fake_hypervisor import Definition, FakeHypervisor
+from tests.support.fake_libvirt import LibvirtError, fails
+from tests.support.inventory_run import configured, run_inventory
+from tests.support.resync_service import ServiceProcess
+
+REAL = "test:///default"
+UUID = "6695eb01-f6a4-8304-79aa-97f2502e193f"
+
+# Without the ten seconds for which a daemon that is restarted is waited for.
+AT_ONCE_SECONDS = 5.0
+
+# libvirt's numbers for what a driver does not do.
+CODES = {
+    3: "this function is not supported by the connection driver: virDomainQemuAgentCommand",
+    84: "Operation not supported: guest agents",
+    29: "operation forbidden: guest agents",
+    8: "invalid argument: no QEMU driver",
+    9: "operation failed: no QEMU driver",
+}
+
+MODULES = ("qga_update_time", "qga_info")
+
+
+def run(module: str, **options: Any) -> dict[str, Any]:
+    began = time.monotonic()
+    verdict = victim.run(Case(module, {"fail_on": "none", **options}))
+    assert verdict.noise == ""
+    assert verdict.result is not None
+    assert time.monotonic() - began < AT_ONCE_SECONDS
+    return verdict.result
+
+
+def entries(result: dict[str, Any]) -> dict[str, tuple[str, str]]:
+    """The status of each guest, and the code of its error or reason."""
+    return {
+        each["name"]: (each["status"], each.get("error", each.get("reason", {})).get("code"))
+        for each in result["guests"]
+    }
+
+
+@pytest.mark.parametrize("module", MODULES)
+class TestTheModules:
+    def test_one_guest_is_not_configured(self, module: str) -> None:
+        for named in ("test", UUID):
+            error = run(module, domain=named, uri=REAL)["error"]
+            assert error["code"] == "not_configured"
+            assert error["message"].startswith(f"libvirt's driver for {REAL} has no guest agents")
+            assert "qemu:///system" in error["hint"]
+
+    def test_nor_is_one_that_is_waited_for(self, module: str) -> None:
+        assert run(module, domain="test", uri=REAL, wait_timeout=60)["error"]["code"] == "not_configured"
+
+    def test_nor_is_one_of_many(self, module: str) -> None:
+        result = run(module, domains=["test"], uri=REAL)
+        assert entries(result) == {"test": ("failed", "not_configured")}
+
+    @pytest.mark.parametrize("options", [{"domains": ["*"]}, {"domains": ["test"], "skip_unusable": True}])
+    def test_a_pattern_skips_it(self, module: str, options: dict[str, Any]) -> None:
+        result = run(module, uri=REAL, **options)
+        assert entries(result) == {"test": ("skipped", "not_configured")}
+        assert result["summary"]["skipped"] == 1
+
+    @pytest.mark.parametrize("code", CODES)
+    def test_whichever_number_a_driver_has_for_it(
+        self, module: str, code: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        fake = FakeHypervisor(Definition(name, agent=fails(code, CODES[code])) for name in ("one", "two"))
+        monkeypatch.setattr(hypervisor, "import_libvirt", fake.modules)
+        result = run(module, domains=["one", "t*"], uri="lxc:///")
+        assert entries(result) == {"one": ("failed", "not_configured"), "two": ("skipped", "not_configured")}
+
+    @pytest.mark.parametrize("code", [3, 84])
+    def test_nor_has_one_that_keeps_no_metadata(self, module: str, code: int, monkeypatch: pytest.MonkeyPatch) -> None:
+        def metadata(*_arguments: object) -> str:
+            raise LibvirtError(code, "this function is not supported by the connection driver: virDomainGetMetadata")
+
+        fake = FakeHypervisor([Definition("one", agent=fails(code, CODES[code]))])
+        monkeypatch.setattr("tests.support.fake_hypervisor.Domain.metadata", metadata)
+        monkeypatch.setattr(hypervisor, "import_libvirt", fake.modules)
+        assert entries(run(module, domains=["*"], uri="vbox:///session")) == {"one": ("skipped", "not_configured")}
+
+    def test_one_that_has_no_domains_at_all_is_an_error_of_the_task(
+        self, module: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        fake = FakeHypervisor()
+        fake.list_error = LibvirtError(3, "this function is not supported by the connection driver")
+        monkeypatch.setattr(hypervisor, "import_libvirt", fake.modules)
+        assert run(module, domains=["*"], uri="interface:///system")["error"]["code"] == "not_configured"
+
+
+@every_core
+def test_in_an_inventory_its_domains_are_skipped_by_patterns_and_failed_by_name(core: str, tmp_path: Path) -> None:
+    for domains, status in ((["*"], "skipped"), (["test"], "failed")):
+        source = configured(tmp_path / status, uris=[REAL], timeout=5.0, domains=domains)
+        done = run_inventory(source, tmp_path, core=core)
+        assert done.status == 0, done.said
+        host = done.hosts["test"]
+        assert (host["qga_state"], host["qga_agent_status"]) == ("running", status)
+        assert host["qga_error"]["code"] == "not_configured"
+
+
+def test_the_service_watches_it_and_has_nothing_to_say_of_its_domains(tmp_path: Path) -> None:
+    with ServiceProcess(tmp_path, f"[watch]\nuris = {REAL}\n") as service:
+        (watching,) = service.wait_for("watching")
+        assert watching.fields["running"] == "1"
+        assert service.stop() == 0
+        assert service.lines("resync") == service.lines("lost") == []
