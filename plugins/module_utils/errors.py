@@ -9,7 +9,9 @@ Standard library only: the role ``extended_agent`` ships this file into the gues
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, TypeVar
+
+ErrorType = TypeVar("ErrorType", bound=BaseException)
 
 
 class QgaError(Exception):
@@ -28,6 +30,15 @@ class QgaError(Exception):
 
     def as_dict(self) -> dict[str, str]:
         return {"code": self.code, "message": self.message, "hint": self.hint}
+
+
+def detached(error: ErrorType) -> ErrorType:
+    """Return ``error`` without its traceback, cause and context.
+
+    For errors that are kept: these hold everything that the code worked on when it failed, a guest's reply included.
+    """
+    error.__traceback__ = error.__cause__ = error.__context__ = None
+    return error
 
 
 def sentence(error: QgaError) -> str:

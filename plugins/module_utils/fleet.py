@@ -22,6 +22,7 @@ from .errors import (
     NotRunningError,
     OptedOutError,
     QgaError,
+    detached,
 )
 from .opt_out import require_allowed
 from .untrusted import visible
@@ -71,6 +72,10 @@ class Outcome:
     diff: Mapping[str, str] | None = None
     warnings: tuple[str, ...] = ()
     error: QgaError | None = None
+
+    def __post_init__(self) -> None:
+        if self.error is not None:
+            detached(self.error)  # a thousand of them are kept
 
 
 Result = TypeVar("Result")

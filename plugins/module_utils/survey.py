@@ -22,7 +22,7 @@ from .channels.domains import Domain, list_domains
 from .channels.hypervisor import Hypervisor
 from .channels.libvirt_numbers import STATE_NAMES, state_name
 from .domain_fleet import choose_domains, guest_of
-from .errors import GuestsFailedError, HypervisorUnavailableError, QgaError
+from .errors import GuestsFailedError, HypervisorUnavailableError, QgaError, detached
 from .facts import REPLY_LIMITS
 from .fleet import Attendance, Attended, Outcome, Work, attend, defect
 from .gathering import gathering
@@ -168,7 +168,7 @@ def _listed(hypervisors: Mapping[str, Hypervisor], timeout: float) -> Mapping[st
         try:
             return await list_domains(hypervisor.lines[0], timeout)
         except QgaError as error:
-            return error
+            return detached(error)
         except Exception as error:  # pylint: disable=broad-exception-caught  # it is not the others' trouble
             return defect(error)
 

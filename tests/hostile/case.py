@@ -14,13 +14,15 @@ from typing import Any
 @dataclass(frozen=True)
 class Case:
     """``arguments`` are a module's. ``libvirtd`` is the socket of the daemon behind ``domain``, ``vsock`` the unix
-    socket that stands in for all vsock ports.
+    socket that stands in for all vsock ports. ``hypervisors``: a function of tests.support.hypervisors_made with its
+    arguments, which makes those behind ``domains``.
     """
 
     module: str
     arguments: Mapping[str, Any]
     libvirtd: str | None = None
     vsock: str | None = None
+    hypervisors: tuple[Any, ...] | None = None
 
 
 @dataclass(frozen=True)

@@ -35,6 +35,7 @@ from ansible_collections.qemu.guest_agent.plugins.modules import qga_info, qga_u
 
 from tests.hostile.case import Case, Verdict  # noqa: E402
 from tests.hostile.libvirt_client import RemoteLibvirt  # noqa: E402
+from tests.support import hypervisors_made  # noqa: E402
 from tests.support.module_args import module_args  # noqa: E402
 
 MODULES: Mapping[str, ModuleType] = {"qga_info": qga_info, "qga_update_time": qga_update_time}
@@ -97,15 +98,20 @@ def _read(output: str) -> tuple[dict[str, Any] | None, str]:
 @contextlib.contextmanager
 def _in_place(case: Case) -> Iterator[None]:
     """With what stands in for libvirt and for vsock."""
-    imported, made = hypervisor.import_libvirt, socket.socket
+    imported, usual = hypervisor.import_libvirt, socket.socket
     if case.libvirtd is not None:
         hypervisor.import_libvirt = RemoteLibvirt(case.libvirtd).modules
+    if case.hypervisors is not None:
+        made, *arguments = case.hypervisors
+        libvirt: Any = getattr(hypervisors_made, made)(*arguments)
+        libvirt.registerErrorHandler(hypervisor._remember, None)
+        hypervisor.import_libvirt = libvirt.modules
     if case.vsock is not None:
         socket.socket = _vsock_at(case.vsock)  # type: ignore[misc]
     try:
         yield
     finally:
-        hypervisor.import_libvirt, socket.socket = imported, made  # type: ignore[misc]
+        hypervisor.import_libvirt, socket.socket = imported, usual  # type: ignore[misc]
 
 
 def _vsock_at(path: str) -> type[socket.socket]:

@@ -33,7 +33,13 @@ _WARM_UP = tuple((module, channel) for module in ("qga_info", "qga_update_time")
 
 
 class Victim:
-    """One process: ``with Victim() as victim: victim.run(case)``. It has met an honest agent when it is ready."""
+    """One process: ``with Victim() as victim: victim.run(case)``. It has met an honest agent when it is ready.
+
+    ``is_usual``: its C library keeps memory as it does for everybody.
+    """
+
+    def __init__(self, is_usual: bool = False) -> None:
+        self._environment = {**os.environ, **({} if is_usual else _ENVIRONMENT)}
 
     def __enter__(self) -> Victim:
         self._start()
@@ -56,7 +62,7 @@ class Victim:
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.hostile.victim"],
             cwd=ROOT,
-            env={**os.environ, **_ENVIRONMENT},
+            env=self._environment,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

@@ -31,6 +31,7 @@ from tests.support.fake_libvirt import (
     SHUT_OFF,
     LibvirtError,
     agent_says,
+    as_texts,
 )
 
 SYSTEM_ERROR = 38
@@ -188,6 +189,7 @@ class FakeHypervisor(HypervisorEvents):
         self.commands: list[tuple[str, str]] = []  # domain, command
         self._calls_now: Counter[Connection] = Counter()
         self._refusals = 0.0
+        self._error_handler: Callable[[tuple[Any, ...]], None] = lambda _raw: None
         # Guards all of the above that is written by calls.
         self._lock = threading.Lock()
 
@@ -256,8 +258,8 @@ class FakeHypervisor(HypervisorEvents):
 
     # libvirt
 
-    def registerErrorHandler(self, _handler: object, _context: object) -> None:  # noqa: N802  # libvirt's name
-        pass
+    def registerErrorHandler(self, handler: Callable[..., None], context: object) -> None:  # noqa: N802  # libvirt's
+        self._error_handler = lambda raw: handler(context, raw)
 
     def open(self, _uri: str) -> Connection:
         if self.open_waits_for is not None:
@@ -292,4 +294,11 @@ class FakeHypervisor(HypervisorEvents):
             domain.connection.require_alive()
             if definition.is_silent:
                 raise LibvirtError(AGENT_UNRESPONSIVE, "Guest agent is not responding: it did not answer in time")
-            return definition.replies.get(request["execute"], definition.agent)(request)
+            try:
+                return definition.replies.get(request["execute"], definition.agent)(request)
+            except LibvirtError as error:
+                raw = error.err
+                self._error_handler(as_texts(raw))
+                error.err = as_texts(raw)
+                error.args = (error.err[2],)
+                raise

@@ -6,9 +6,10 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,47 @@ def fails(code: int, message: str = "said in whatever language") -> Callable[[di
         raise LibvirtError(code, message)
 
     return fail
+
+
+# ---------------------------------------------------------------------------------------------- as long as texts may be
+
+_MOST_BYTES = 4 * 1024 * 1024  # REMOTE_STRING_MAX, src/remote/remote_protocol.x
+# One character of this kind has all others of a Python text take four bytes each.
+_WIDE = "\U0001f600".encode()
+
+
+@functools.lru_cache(maxsize=1)  # one that tests need, and not all that there are
+def _at_length(head: bytes, tail: bytes = b"") -> bytes:
+    return head + b"a" * (_MOST_BYTES - len(head) - len(_WIDE) - len(tail)) + _WIDE + tail
+
+
+def _replies_at_length(tail: bytes) -> Callable[[dict[str, Any]], str]:
+    return lambda _request: str(_at_length(b'{"return": "', tail), "utf-8")  # libvirt-python makes a new one each time
+
+
+def _fails_at_length(reason: bytes) -> Callable[[dict[str, Any]], str]:
+    def fail(_request: dict[str, Any]) -> str:
+        text = _at_length(b"internal error: " + reason)
+        error = LibvirtError(INTERNAL_ERROR)
+        error.err = (*error.err[:2], text, error.err[3], "%s", text, *error.err[6:])  # as virRaiseErrorFull() has it
+        raise error
+
+    return fail
+
+
+# What becomes of an agent's words on their way through libvirt and libvirt-python: 16 MiB each, or several times that.
+# An error's are still bytes; :func:`as_texts` is libvirt-python's part.
+AT_LENGTH: Mapping[str, Callable[[dict[str, Any]], str]] = {
+    "a reply": _replies_at_length(b'"}'),
+    "a reply that is not UTF-8": _replies_at_length(b'\xff"}'),
+    "no JSON": _fails_at_length(b"cannot parse json "),
+    "a refusal": _fails_at_length(b"unable to execute QEMU agent command 'guest-info': "),
+}
+
+
+def as_texts(raw: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The parts of an error, as libvirt-python makes them anew for everybody who asks for them."""
+    return tuple(str(part, "utf-8") if isinstance(part, bytes) else part for part in raw)
 
 
 def hangs(until: threading.Event) -> Callable[[dict[str, Any]], str]:

@@ -40,8 +40,9 @@ class HypervisorsByUri:
         """In place of ``hypervisor.import_libvirt``."""
         return self, self
 
-    def registerErrorHandler(self, *_arguments: object) -> None:  # noqa: N802
-        pass
+    def registerErrorHandler(self, handler: Callable[..., None], context: object) -> None:  # noqa: N802
+        for each in self.by_uri.values():
+            each.registerErrorHandler(handler, context)
 
     def open(self, uri: str) -> Connection:
         if uri not in self.by_uri:

@@ -18,7 +18,7 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils.wire import Refus
 from tests.hostile.guest import FACTS
 from tests.support.bait import KEYS, baits, halves, said
 from tests.support.fake_hypervisor import Definition, FakeHypervisor, uuid_of
-from tests.support.fake_libvirt import PAUSED, SHUT_OFF, LibvirtError, fails
+from tests.support.fake_libvirt import AT_LENGTH, PAUSED, SHUT_OFF, LibvirtError, fails
 from tests.support.hypervisors_by_uri import HypervisorsByUri, Reply, telling
 from tests.support.this_machine import ThisMachine
 
@@ -135,6 +135,15 @@ def many(count: int, silent: int, latency_s: float = 0.0) -> HypervisorsByUri:
             )
         }
     )
+
+
+def long_winded(count: int, what: str, is_late: bool) -> HypervisorsByUri:
+    """So many guests that answer at length, ``is_late``: once they have told what they can; ``what`` is a key of
+    AT_LENGTH.
+    """
+    replies = {"guest-info": telling(guest_get_time=0)["guest-info"]} if is_late else {}
+    guests = [Definition(f"web{number}", replies=replies, agent=AT_LENGTH[what]) for number in range(count)]
+    return HypervisorsByUri({HERE: FakeHypervisor(guests)})
 
 
 def _after(seconds: float, reply: Reply) -> Reply:

@@ -94,7 +94,8 @@ class ServiceProcess:
         return self._log.read_text(encoding="utf-8")
 
     def lines(self, event: str) -> list[Line]:
-        return [parse(line) for line in self.read_log().splitlines() if line.startswith(f"{event} ")]
+        whole, _newline, _part = self.read_log().rpartition("\n")
+        return [parse(line) for line in whole.splitlines() if line.startswith(f"{event} ")]
 
     def wait_for(self, event: str, count: int = 1, seconds: float = START_SECONDS) -> list[Line]:
         def is_there() -> bool:
@@ -106,6 +107,10 @@ class ServiceProcess:
 
     def resident_kib(self) -> int:
         return int(self._status("VmRSS:"))
+
+    def peak_kib(self) -> int:
+        """The most that it has had of the machine's memory so far."""
+        return int(self._status("VmHWM:"))
 
     def wakeups(self) -> int:
         """How often its threads have gone to sleep by themselves so far."""

@@ -15,7 +15,7 @@ from typing import Any
 from tests.support.fake_agent import Pause
 from tests.support.fake_events import AGENT_CONNECTED
 from tests.support.fake_hypervisor import RUNNING, Definition, FakeHypervisor
-from tests.support.fake_libvirt import INTERNAL_ERROR, LibvirtError
+from tests.support.fake_libvirt import AT_LENGTH, INTERNAL_ERROR, PAUSED, LibvirtError
 from tests.support.simulated_fleet.agent import SimulatedAgent
 from tests.support.simulated_fleet.clock import SimulatedClock, host_epoch_ns
 from tests.support.simulated_fleet.profile import Profile
@@ -24,6 +24,7 @@ from tests.support.simulated_fleet.reading import Reader
 # Events and their details: VIR_DOMAIN_EVENT_RESUMED_UNPAUSED, VIR_DOMAIN_EVENT_STARTED_RESTORED.
 RESUMED, UNPAUSED = 4, 0
 STARTED, RESTORED = 2, 2
+SUSPENDED = 3
 
 
 class AgentBehindLibvirt:
@@ -75,6 +76,15 @@ class SimulatedHypervisor(FakeHypervisor):
     def silence(self, name: str) -> None:
         """Its agent keeps every reply from now on."""
         self.definition(name).is_silent = True
+
+    def pause(self, names: Iterable[str]) -> None:
+        for name in names:
+            self.definition(name).state = PAUSED
+            self.fire_lifecycle(name, SUSPENDED, 0)
+
+    def answer_at_length(self, name: str, what: str) -> None:
+        """Its agent answers everything so from now on; ``what`` is a key of AT_LENGTH."""
+        self.definition(name).agent = AT_LENGTH[what]
 
     def truths(self) -> dict[str, int]:
         """How far off each clock is, in nanoseconds."""

@@ -62,6 +62,7 @@ class Worker:
                 return
             self._progressed_at = time.monotonic()
             job()
+            del job  # not to be held until the next one comes
             self._progressed_at = time.monotonic()
 
 
@@ -102,7 +103,7 @@ class _Call(Generic[Result]):
     """A call on its way through another thread. What that one writes is seen whole, each being one assignment."""
 
     def __init__(self, function: Callable[[], Result], bell: Bell, timeout: float, until: float) -> None:
-        self._function = function
+        self._function: Callable[[], Result] | None = function
         self._bell = bell
         self._timeout = timeout
         self._until = until
@@ -117,22 +118,32 @@ class _Call(Generic[Result]):
         return Deadline(min(self._timeout, self._until - time.monotonic()))
 
     def perform(self) -> None:
-        """On the other thread."""
-        if self.is_cancelled:
+        """Run the function once, on the other thread."""
+        function, self._function = self._function, None
+        if self.is_cancelled or function is None:
             return
         self.deadline = self.new_deadline()
         self.has_begun = True
         try:
-            self._value = self._function()
+            value = function()
         except BaseException as error:  # pylint: disable=broad-exception-caught  # raised again by result()
-            self._error = error
+            if not self.is_cancelled:
+                self._error = error
+        else:
+            if not self.is_cancelled:
+                self._value = value
         self.is_done = True
         self._bell.ring()
 
     def result(self) -> Result:
-        if self._error is not None:
-            raise self._error
-        return self._value  # type: ignore[return-value]  # it is the function's own
+        """Hand over what the function returned or raised; nothing of it is held here any more."""
+        error, self._error = self._error, None
+        if error is None:
+            return self._value  # type: ignore[return-value]  # it is the function's own
+        try:
+            raise error
+        finally:
+            del error  # its traceback holds this frame, and would be held by it
 
 
 class Bell:

@@ -30,6 +30,7 @@ from ..errors import (
 )
 from . import libvirt_numbers as numbers
 from .bounded import Job, Workers
+from .large_texts import LARGE_TEXTS
 
 _REFUSED = (numbers.AUTH_FAILED, numbers.AUTH_CANCELLED, numbers.AUTH_UNAVAILABLE, numbers.ACCESS_DENIED)
 
@@ -40,6 +41,9 @@ CALLS_PER_CONNECTION = 5
 # Three quarters of what the daemon works on: the rest is for others, or for an administrator who wants to know why.
 FLEET_CONNECTIONS = 3
 
+
+# Of what libvirt says, in characters: the rest of a longer message is a guest's own text.
+LONGEST_MESSAGE = 4096
 
 # libvirt's own limits are in whole seconds: a call that ends by one of them takes up to so much longer than it was
 # meant to, and those that wait for its thread are not to give up just before.
@@ -73,7 +77,7 @@ _last_error = _LastError()
 
 
 def _remember(_context: object, raw: tuple[Any, ...]) -> None:
-    _last_error.raw = raw
+    _last_error.raw = _cut(raw)
 
 
 def known(error: Any) -> Any:
@@ -85,9 +89,13 @@ def known(error: Any) -> Any:
     libvirt quotes what it cannot read: of a reply of 4 MiB, it returns two copies, and each takes up to 16 MiB as a
     Python text. An error lives for as long as one that was raised from it, so it is cut here, for all who hold it.
     """
-    if error.err is None:
-        error.err = _last_error.raw
+    error.err = _last_error.raw if error.err is None else _cut(error.err)
+    error.args = _cut(error.args)
     return error
+
+
+def _cut(parts: tuple[Any, ...]) -> tuple[Any, ...]:
+    return tuple(part[:LONGEST_MESSAGE] if isinstance(part, str) else part for part in parts)
 
 
 def without_agents(uri: str, reason: str) -> NotConfiguredError:
@@ -224,6 +232,7 @@ class Line:
                 self._busy[lane] += 1
                 self._progressed_at = time.monotonic()
             job()
+            del job  # not to be held until the next one comes
             with self._changed:
                 self._busy[lane] -= 1
                 self._progressed_at = time.monotonic()
@@ -269,6 +278,8 @@ class Hypervisor:
     def __init__(self, uri: str) -> None:
         self.uri = uri
         self.lines = tuple(Line(uri, CALLS_PER_CONNECTION) for _connection in range(FLEET_CONNECTIONS))
+        self._is_closed = False
+        LARGE_TEXTS.begin()
 
     def line(self) -> Line:
         """The one with the least to do."""
@@ -285,3 +296,6 @@ class Hypervisor:
     def close(self) -> None:
         for line in self.lines:
             line.close()
+        if not self._is_closed:
+            self._is_closed = True
+            LARGE_TEXTS.end()

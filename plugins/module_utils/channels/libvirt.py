@@ -10,9 +10,11 @@ and libvirt gives the agent up for good (``qemuAgentIOProcessLine``, src/qemu/qe
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import re
+import threading
 import time
 from typing import Any, Callable, NamedTuple, TypeVar
 
@@ -80,6 +82,10 @@ _OF_A_DRIVER_WITHOUT_AGENTS = (
 # way to an error handler.
 _NOT_UTF8 = (UnicodeDecodeError, SystemError)
 
+# Decoding a message takes up to 0.2 us a byte, and many times its size in memory: longer ones than this, in bytes, are
+# decoded one at a time, which leaves time and memory to the other guests of a fleet.
+_LONG = 64 * 1024
+_decoding_at_length = threading.Lock()
 
 # libvirt also takes a UUID without its hyphens (virUUIDParse, src/util/viruuid.c, libvirt 11.3.0).
 _UUID = re.compile(r"[0-9A-Fa-f]{8}(-?[0-9A-Fa-f]{4}){3}-?[0-9A-Fa-f]{12}\Z")
@@ -323,14 +329,15 @@ class LibvirtChannel(Channel):
         if callable(request.arguments):
             prepared = json.dumps(wire.request(request.execute, request.arguments_at(sent_ns)))
         try:
-            text = agent_command(self._domain, prepared, limit, 0)
-        except _NOT_UTF8 as error:
-            raise self._not_utf8(request.execute) from error
+            text = self._readable(request.execute, agent_command, self._domain, prepared, limit, 0)
         except self._libvirt.libvirtError as error:
             received_ns = time.monotonic_ns()
+            length = len(error.get_error_message() or "")
             refusal = self._refusal(error, request.execute)
             if refusal is not None:
                 self._answered = True
+                if length > self._limits.size:
+                    raise self._too_long(request.execute, length) from error
                 return Exchange(refusal, sent_ns, received_ns)
             if not request.expects_reply and _code(error) in _SILENCE:
                 return Exchange(NO_REPLY, sent_ns, received_ns)
@@ -338,10 +345,29 @@ class LibvirtChannel(Channel):
             raise self._reply_error(error, request.execute, was_asked) from error
         received_ns = time.monotonic_ns()
         self._answered = True
-        if len(text) > self._limits.size:
-            raise RemoteProtocolError(f"the agent of {self} answered {request.execute} with {len(text)} characters")
-        message = wire.whole_message(text.encode("utf-8", "surrogatepass"), self._limits)
-        return Exchange(wire.read_reply(message.decode()), sent_ns, received_ns)
+        length = len(text)
+        if length > self._limits.size:
+            del text  # the error's traceback would hold it
+            raise self._too_long(request.execute, length)
+        data = text.encode("utf-8", "surrogatepass")
+        del text
+        with _decoding_at_length if len(data) > _LONG else contextlib.nullcontext():
+            reply = wire.read_reply(wire.whole_message(data, self._limits).decode())
+        return Exchange(reply, sent_ns, received_ns)
+
+    def _too_long(self, execute: str, length: int) -> RemoteProtocolError:
+        return RemoteProtocolError(f"the agent of {self} answered {execute} with {length} characters")
+
+    def _readable(self, execute: str, function: Callable[..., Result], *arguments: Any) -> Result:
+        """Return what libvirt's function returns.
+
+        :raises RemoteProtocolError: the agent answered with text that is not UTF-8
+        """
+        with contextlib.suppress(*_NOT_UTF8):  # here, since they hold all of the text
+            return function(*arguments)
+        # libvirt, too, keeps an error and the text in it until the next call of the same thread.
+        self._line.is_alive(self._connection)
+        raise RemoteProtocolError(f"the agent of {self} answered {execute} with text that is not UTF-8")
 
     def _set_time(self, request: Request, deadline: Deadline) -> Exchange:
         """``guest-set-time`` for a guest whose RTC makes up for lost ticks: they must not be injected on top of it.
@@ -355,9 +381,8 @@ class LibvirtChannel(Channel):
         flags = 0 if "time" in arguments else self._libvirt.VIR_DOMAIN_TIME_SYNC
         seconds, nanoseconds = divmod(arguments.get("time", 0), 10**9)
         try:
-            self._domain.setTime({"seconds": seconds, "nseconds": nanoseconds}, flags)
-        except _NOT_UTF8 as error:
-            raise self._not_utf8(request.execute) from error
+            value = {"seconds": seconds, "nseconds": nanoseconds}
+            self._readable(request.execute, self._domain.setTime, value, flags)
         except self._libvirt.libvirtError as error:
             refusal = self._refusal(error, request.execute)
             if refusal is None:
@@ -372,9 +397,6 @@ class LibvirtChannel(Channel):
             except self._libvirt.libvirtError as error:
                 raise self._agent_error(error) from error
         return self._state
-
-    def _not_utf8(self, execute: str) -> RemoteProtocolError:
-        return RemoteProtocolError(f"the agent of {self} answered {execute} with text that is not UTF-8")
 
     def _refusal(self, error: Any, execute: str) -> wire.Refused | None:
         # Of a connection that broke the agent said nothing, whatever the number.
@@ -451,7 +473,6 @@ class LibvirtChannel(Channel):
         return UnresponsiveError(f"the agent of {self} does not answer: {reason}")
 
 
-_LONGEST_MESSAGE = 4096  # the rest of a longer one is the guest's own text
 _BEHIND_COLON = re.compile("[:\uff1a]\\s*(?P<description>.*)\\Z", re.DOTALL)
 
 
@@ -469,7 +490,7 @@ def _refusal(error: Any, execute: str) -> wire.Refused | None:
     code = _code(error)
     if code not in (numbers.AGENT_COMMAND_FAILED, numbers.INTERNAL_ERROR):
         return None
-    message = (error.get_error_message() or "")[:_LONGEST_MESSAGE]
+    message = error.get_error_message() or ""
     found = _BEHIND_COLON.search(message.partition(execute)[2])
     if found is None and code == numbers.INTERNAL_ERROR:
         return None

@@ -12,7 +12,7 @@ from collections import deque
 from typing import Sequence
 
 from ..channels.bounded import Bell
-from ..errors import QgaError
+from ..errors import QgaError, detached
 from ..waiting import LONG_SECONDS, Deadline, received
 from . import causes
 from .ledger import SECOND_NS, Ledger, SeenGuest
@@ -112,7 +112,7 @@ class _Desk:
     def on_lost(self, error: QgaError) -> None:
         with self._lock:
             if not isinstance(self._link, Lost):
-                self._say(Lost(self._uri, error))
+                self._say(Lost(self._uri, detached(error)))
         self._bell.ring()
 
     def _say(self, link: Connected | Lost) -> None:

@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 from ansible_collections.qemu.guest_agent.plugins.module_utils.channels import hypervisor
 
-from tests.hostile import poisons, victim
+from tests.hostile import poisons
+from tests.hostile import victim as in_process
 from tests.hostile.actions import Action, Asked, Pause, Play, Send
 from tests.hostile.agent import HostileAgent
 from tests.hostile.case import Case, Verdict
@@ -24,7 +25,7 @@ from tests.hostile.guest import EXTENDED, SECOND_NS, Guest
 from tests.hostile.judge import codes_of
 from tests.hostile.records import Records
 from tests.hostile.server import serving
-from tests.hostile.victims import Victims
+from tests.hostile.victims import Victim, Victims
 from tests.support.fake_agent import listen_unix
 from tests.support.fake_hypervisor import Definition, Domain, FakeHypervisor
 from tests.support.fake_libvirt import LibvirtError
@@ -186,6 +187,49 @@ def test_what_hostile_guests_make_the_host_keep_is_bounded_for_each(
     assert verdict.peak_kib < most_mib * 1024
 
 
+LONG_WINDED = 50
+MOST_OF_A_FLEET_KIB = 64 * 1024
+MOST_KEPT_KIB = 32 * 1024  # room for a reply that the C library keeps
+
+
+@pytest.mark.parametrize(
+    ("module", "what", "is_late"),
+    [
+        ("qga_update_time", "a reply", False),
+        ("qga_update_time", "no JSON", False),
+        ("qga_info", "a reply", True),
+        *(
+            pytest.param(*each, marks=pytest.mark.thorough)
+            for each in (
+                ("qga_update_time", "a reply that is not UTF-8", False),
+                ("qga_update_time", "a refusal", False),
+                ("qga_update_time", "a reply", True),
+                ("qga_update_time", "no JSON", True),
+                ("qga_info", "no JSON", False),
+                ("qga_info", "a refusal", True),
+                ("qga_info", "a reply that is not UTF-8", True),
+            )
+        ),
+    ],
+)
+def test_what_fifty_guests_answer_at_length_through_libvirt_is_neither_kept_nor_held_all_at_once(
+    module: str, what: str, is_late: bool, records: Records
+) -> None:
+    arguments = {"timeout": 60.0, "fail_on": "none", "domains": ["*"]}
+    subset = {"gather_subset": ["hostname", "os"]} if module == "qga_info" else {}
+    case = Case(module, {**arguments, **subset}, hypervisors=("long_winded", LONG_WINDED, what, is_late))
+    with Victim(is_usual=True) as victim:
+        verdict = victim.run(case)
+    records.add("libvirt", f"long-winded fleets, {module}", f"{what}, {'late' if is_late else 'at once'}", verdict)
+    assert verdict.noise == ""
+    assert verdict.result is not None
+    assert len(verdict.result["guests"]) == LONG_WINDED
+    for entry in verdict.result["guests"]:
+        assert codes_of({"guest": entry}) <= {"protocol_error", "command_failed"}, entry
+    assert verdict.peak_kib < MOST_OF_A_FLEET_KIB
+    assert verdict.kept_kib < MOST_KEPT_KIB
+
+
 # ----------------------------------------------------------------------------------------------------------- libvirt's
 
 
@@ -215,7 +259,7 @@ def test_a_guest_that_breaks_libvirts_connection_costs_the_others_nothing(
     hostile = {f"breaker{number}": Guest(EXTENDED) for number in range(breakers)}
     fake = Breakable(_definition(name, guest) for name, guest in {**hostile, **guests}.items())
     monkeypatch.setattr(hypervisor, "import_libvirt", fake.modules)
-    verdict = victim.run(Case("qga_update_time", {**RESYNC, "timeout": 5.0, "domains": ["*"]}))
+    verdict = in_process.run(Case("qga_update_time", {**RESYNC, "timeout": 5.0, "domains": ["*"]}))
     entries = _entries(verdict)
     for name, guest in guests.items():
         assert entries[name]["status"] == "corrected", entries[name]

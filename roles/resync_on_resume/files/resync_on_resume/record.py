@@ -16,6 +16,7 @@ from guest_agent.errors import (
     NotRunningError,
     OptedOutError,
     QgaError,
+    detached,
 )
 from guest_agent.resync import ResyncReport
 from guest_agent.resync_outcome import status_of
@@ -90,7 +91,7 @@ def of_stale(stale: Stale, report: ResyncReport | None, error: QgaError | None) 
         stale.cause,
         status_of(report) if error is None and report is not None else _failed(stale.cause, error),
         report,
-        error,
+        None if error is None else detached(error),
         None if stepped_at_ns is None else stepped_at_ns - stale.since_ns,
     )
 

@@ -99,3 +99,18 @@ def test_a_hint_can_be_left_out_on_purpose() -> None:
 def test_an_agents_refusal_names_the_command() -> None:
     assert CommandFailedError("no", command="guest-ping").command == "guest-ping"
     assert isinstance(CommandFailedError("no"), CommandError)
+
+
+def test_a_detached_error_holds_nothing_but_what_it_says() -> None:
+    def fail() -> None:
+        try:
+            raise ValueError("a long text")
+        except ValueError as cause:
+            raise RemoteProtocolError("said", "do this") from cause
+
+    try:
+        fail()
+    except RemoteProtocolError as error:
+        kept = errors.detached(error)
+    assert (kept.__traceback__, kept.__cause__, kept.__context__) == (None, None, None)
+    assert kept.as_dict() == {"code": "protocol_error", "message": "said", "hint": "do this"}

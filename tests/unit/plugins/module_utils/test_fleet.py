@@ -27,6 +27,7 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils.errors import (
     NotRunningError,
     OptedOutError,
     QgaError,
+    RemoteProtocolError,
     UnresponsiveError,
 )
 from ansible_collections.qemu.guest_agent.plugins.module_utils.fleet import (
@@ -167,6 +168,25 @@ class TestWhatBecomesOfAGuest:
         assert each.outcome.error is error
         assert each.as_dict() == {"name": "web1", "status": "failed", "error": error.as_dict()}
         assert channel.closed == 1
+
+    def test_its_error_is_kept_without_what_the_code_worked_on(self) -> None:
+        async def fail(agent: GuestAgent) -> Outcome:
+            try:
+                await agent.call("guest-get-time")
+                raise ValueError("a long text")
+            except ValueError as error:
+                raise RemoteProtocolError("nonsense") from error
+
+        async def report(agent: GuestAgent) -> Outcome:
+            try:
+                return await fail(agent)
+            except RemoteProtocolError as error:
+                return Outcome(error.as_dict(), error=error)
+
+        for work in (fail, report):
+            error = attended_alone(FakeChannel().guest(), work).outcome.error
+            assert isinstance(error, RemoteProtocolError)
+            assert (error.__traceback__, error.__cause__, error.__context__) == (None, None, None)
 
     def test_work_that_says_so_has_failed_and_keeps_its_figures(self) -> None:
         error = NotConvergedError("still off")

@@ -130,3 +130,16 @@ def test_a_guest_that_was_paused_or_stopped_before_it_could_be_asked() -> None:
 def test_a_guest_that_needs_nothing() -> None:
     made = record.of_not_needed(news.NotNeeded(GUEST, "reset"))
     assert line(made) == f"resync {NAMED} cause=reset result=not_needed"
+
+
+def test_its_error_holds_nothing_but_what_it_says() -> None:
+    def fail() -> None:
+        try:
+            raise ValueError("a long text")
+        except ValueError as error:
+            raise errors.RemoteProtocolError("nonsense") from error
+
+    with pytest.raises(errors.RemoteProtocolError) as caught:
+        fail()
+    error = record.of_stale(stale(), None, caught.value).error
+    assert (error.__traceback__, error.__cause__, error.__context__) == (None, None, None)

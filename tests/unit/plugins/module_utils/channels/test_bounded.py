@@ -4,10 +4,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import os
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -82,6 +86,67 @@ class TestACall:
         assert len({caller.run(threading.current_thread, 5.0, worker) for caller in callers}) == 1
         for caller in callers:
             caller.close()
+
+
+class Thing:
+    """Something that a job has, and that can be looked for when it is done."""
+
+
+@pytest.fixture
+def uncollected() -> Iterator[None]:
+    """Nothing is let go of but by those who held it."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.usefixtures("uncollected")
+class TestWhatIsDone:
+    def test_a_worker_holds_nothing_of_a_job(self, worker: Worker) -> None:
+        thing = Thing()
+        held = weakref.ref(thing)
+        worker.submit(partial(id, thing))
+        del thing
+        until(lambda: held() is None, "the idle thread holds its last job")
+
+    def test_what_a_call_returned_is_its_receivers_alone(self, caller: Blocking, worker: Worker) -> None:
+        held = weakref.ref(caller.run(Thing, 5.0, worker))
+        until(lambda: held() is None, "it is held after it was let go of")
+
+    def test_so_is_what_it_raised(self, caller: Blocking, worker: Worker) -> None:
+        thing = Thing()
+        held = weakref.ref(thing)
+
+        def fail(thing: Thing) -> None:
+            raise ValueError(thing)
+
+        function = partial(fail, thing)
+        del thing
+        with contextlib.suppress(ValueError):
+            caller.run(function, 5.0, worker)
+        del function
+        until(lambda: held() is None, "it is held after it was let go of")
+
+    @pytest.mark.parametrize("is_error", [False, True])
+    def test_what_comes_of_a_call_that_was_given_up_is_dropped(
+        self, caller: Blocking, worker: Worker, released: threading.Event, is_error: bool
+    ) -> None:
+        made: list[weakref.ref[Thing]] = []
+
+        def late() -> Thing:
+            released.wait(30.0)
+            thing = Thing()
+            made.append(weakref.ref(thing))
+            if is_error:
+                raise ValueError(thing)
+            return thing
+
+        with pytest.raises(StillBusyError) as kept:
+            caller.run(late, SHORT, worker)
+        released.set()
+        until(lambda: bool(made) and made[0]() is None, "the late result is held")
+        assert kept.value.__traceback__ is not None
 
 
 class TestALimit:

@@ -9,7 +9,9 @@ import math
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import libvirt
@@ -395,6 +397,17 @@ class TestTheConnection:
         assert line.is_alive(caller.run(line.connection, 5.0, line.workers()))
 
 
+def test_the_threads_of_a_line_hold_nothing_of_a_job_that_is_done(line: Line) -> None:
+    class Thing:
+        pass
+
+    thing = Thing()
+    held = weakref.ref(thing)
+    line.submit(PROVEN, partial(id, thing))
+    del thing
+    until(lambda: held() is None, "an idle thread holds its last job")
+
+
 class TestAHypervisor:
     def test_it_has_a_few_lines_of_as_many_calls_as_a_connection_carries(self, fake: FakeLibvirt) -> None:
         hypervisor = Hypervisor(URI)
@@ -466,6 +479,13 @@ class TestTheLibrary:
         assert line.is_alive(connection)
         assert caller.run(line.connection, 5.0, line.workers()) is connection
         line.close()
+
+    def test_what_an_error_says_is_cut_for_all_who_hold_it(self) -> None:
+        error = LibvirtError(1, "a" * 10_000)
+        error.err = (*error.err[:4], "%s", "b" * 10_000, *error.err[6:])
+        assert module.known(error) is error
+        assert error.err == (1, 0, "a" * 4096, 2, "%s", "b" * 4096, None, 0, 0)
+        assert str(error) == "a" * 4096
 
     def test_a_driver_that_cannot_tell_whether_it_lives_does(self, fake: FakeLibvirt, caller: Blocking) -> None:
         line = Line(URI)

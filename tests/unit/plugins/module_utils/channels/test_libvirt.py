@@ -9,6 +9,8 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from traceback import walk_tb
+from types import ModuleType
 from typing import Any
 
 import libvirt
@@ -656,6 +658,92 @@ class TestHanging:
         error_of(channel, PING, SHORT)
         released.set()
         assert channel.call(PING, 5.0).value == {}
+
+
+class Text(str):
+    """A text that can be looked for after it was let go of."""
+
+
+def _held(value: Any) -> list[Text]:
+    """All of it that an error can be followed to: its cause, its context, and what the frames of its traceback hold."""
+    found: list[Text] = []
+    seen: set[int] = set()
+    wanted = [value]
+    while wanted:
+        each = wanted.pop()
+        if id(each) in seen or isinstance(each, ModuleType):
+            continue
+        seen.add(id(each))
+        if isinstance(each, Text):
+            found.append(each)
+        if isinstance(each, BaseException):
+            wanted += [each.__cause__, each.__context__, *each.args, vars(each), getattr(each, "object", None)]
+            wanted += [frame.f_locals for frame, _line in walk_tb(each.__traceback__)]
+        elif isinstance(each, dict):
+            wanted += each.values()
+        elif isinstance(each, (list, tuple)):
+            wanted += each
+        elif isinstance(each, bytes) and len(each) > 100_000:
+            found.append(Text("bytes"))
+    return found
+
+
+def _fails_with(text: Text) -> LibvirtError:
+    error = LibvirtError(1, text)
+    error.err = (*error.err[:4], "%s", text, *error.err[6:])
+    return error
+
+
+class TestWhatIsTooLong:
+    """Of what an agent answered, an error holds what it says itself."""
+
+    LONG = 1_000_000
+
+    @pytest.mark.parametrize(
+        "outcome",
+        [
+            lambda: Text("x" * TestWhatIsTooLong.LONG),
+            lambda: _fails_with(Text("cannot parse json " + "x" * TestWhatIsTooLong.LONG)),
+            lambda: UnicodeDecodeError("utf-8", b"x" * TestWhatIsTooLong.LONG, 0, 1, "invalid start byte"),
+        ],
+        ids=["a reply", "an error", "no UTF-8"],
+    )
+    @pytest.mark.parametrize("lane", ["own", "shared"])
+    def test_an_error_holds_nothing_of_it(self, fake: FakeLibvirt, outcome: Any, lane: str) -> None:
+        def answer(_request: dict[str, Any]) -> str:
+            made: Any = outcome()
+            if isinstance(made, BaseException):
+                raise made
+            text: str = made
+            return text
+
+        fake.replies["guest-ping"] = answer
+        line = Line(URI, 1 if lane == "own" else 5)
+        with Blocking(LibvirtChannel("web1", URI, line, Limits(size=500, nesting=16))) as channel:
+            error = error_of(channel)
+        line.close()
+        assert isinstance(error, RemoteProtocolError)
+        assert _held(error) == []
+
+    def test_nor_does_an_error_of_setting_the_time(self, fake: FakeLibvirt, channel: Blocking) -> None:
+        fake.catchup = True
+        fake.set_time_error = _fails_with(Text("x" * self.LONG))
+        error = error_of(channel, Request("guest-set-time", {"time": 1}))
+        assert _held(error) == []
+        assert len(str(error)) < 1000
+
+    def test_a_refusal_that_is_too_long_is_none(self, fake: FakeLibvirt) -> None:
+        fake.replies["guest-ping"] = fails(113, "guest agent command failed: 'guest-ping': " + "x" * 500)
+        with Blocking(LibvirtChannel("web1", URI, limits=Limits(size=500, nesting=16))) as channel:
+            error = error_of(channel)
+        assert isinstance(error, RemoteProtocolError)
+        assert "characters" in error.message
+
+    def test_a_refusal_is_cut(self, fake: FakeLibvirt, channel: Blocking) -> None:
+        fake.replies["guest-ping"] = fails(1, "internal error: unable to execute 'guest-ping': " + "x" * self.LONG)
+        reply = channel.call(PING, 5.0).reply
+        assert isinstance(reply, Refused)
+        assert len(reply.description) < 5000
 
 
 class TestAConnectionThatBroke:

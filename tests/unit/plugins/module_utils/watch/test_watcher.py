@@ -184,6 +184,12 @@ class TestAtTheStart:
         assert told(watcher) == Connected(HERE, 1)
         assert stale(told(watcher)) == (guest("web"), causes.WATCH_BEGAN)
 
+    def test_an_error_that_is_told_holds_nothing_else(self, here: FakeHypervisor, make: MakeWatcher) -> None:
+        here.open_error = LibvirtError(38, "Failed to connect socket")
+        lost = told(make())
+        assert isinstance(lost, Lost)
+        assert (lost.error.__traceback__, lost.error.__cause__, lost.error.__context__) == (None, None, None)
+
     def test_without_libvirt_python_it_says_so(self, monkeypatch: pytest.MonkeyPatch) -> None:
         def nowhere() -> tuple[ModuleType, ModuleType]:
             raise MissingLibraryError("cannot be imported")
