@@ -12,7 +12,11 @@ from typing import Iterator, Sequence
 
 
 class Histogram:
-    """``bounds`` are the largest values of each bucket, ascending; one more takes what is above."""
+    """``bounds`` are the largest values of each bucket, ascending; one more takes what is above.
+
+    In the sum, what is above the last of them counts as that one: a guest claims what it likes, and one that claims
+    centuries would be all that is seen of the sum and of averages. How many there were is in the last bucket.
+    """
 
     def __init__(self, bounds: Sequence[float]) -> None:
         self._bounds = tuple(bounds)
@@ -21,7 +25,7 @@ class Histogram:
 
     def observe(self, value: float) -> None:
         self._counts[bisect_left(self._bounds, value)] += 1
-        self.sum += value
+        self.sum += min(value, self._bounds[-1])
 
     @property
     def count(self) -> int:

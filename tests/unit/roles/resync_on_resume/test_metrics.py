@@ -65,6 +65,32 @@ def test_offsets_and_residuals_count_whatever_their_sign() -> None:
     assert found["qga_resync_resume_to_corrected_seconds_sum"][()] == pytest.approx(0.08)
 
 
+CENTURY_NS = 100 * 365 * 86400 * 10**9
+
+
+@pytest.mark.parametrize("claimed_ns", [CENTURY_NS, -2 * CENTURY_NS, 2**62])
+def test_what_one_guest_claims_is_not_all_that_is_seen_of_the_sums(claimed_ns: int) -> None:
+    counted = metrics.Metrics(())
+    for _guest in range(99):
+        counted.add(record_of("corrected", report=report(-20_000_000_000, 50_000), resume_to_step_ns=80_000_000))
+    honest = read(counted)
+    error = errors.NotConvergedError("why")
+    counted.add(record_of("failed", report=report(claimed_ns, claimed_ns), error=error, resume_to_step_ns=1))
+    counted.add(record_of("corrected", report=report(1, 1), resume_to_step_ns=abs(claimed_ns)))
+    found = read(counted)
+    for name, most in (
+        ("qga_resync_offset_found_seconds", 2592000),
+        ("qga_resync_residual_seconds", 1),
+        ("qga_resync_resume_to_corrected_seconds", 120),
+    ):
+        assert found[f"{name}_sum"][()] - honest[f"{name}_sum"][()] <= most + 0.001
+        # It is seen where it belongs.
+        last_bound = f"{most:.10g}"
+        beyond = found[f"{name}_bucket"]["+Inf",] - found[f"{name}_bucket"][last_bound,]
+        assert beyond == 1
+        assert honest[f"{name}_bucket"]["+Inf",] == honest[f"{name}_bucket"][last_bound,]
+
+
 def test_a_guest_that_was_stepped_and_is_not_right_is_not_corrected() -> None:
     counted = metrics.Metrics(())
     error = errors.NotConvergedError("why")
