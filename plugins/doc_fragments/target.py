@@ -72,8 +72,8 @@ options:
       - Of O(domains) or O(sockets), how many guests are worked on at the same time.
       - A guest that keeps silent for a twentieth of a second is only waited for, and no longer counts. So dead guests
         take no one's place, and cost their own time limits side by side.
-      - Through libvirt no more than 15 calls are under way at the same time, whatever is given here. Its daemon works
-        on 20 for all of its clients.
+      - Through libvirt no more than 15 calls are under way at the same time, whatever is given here, and four more
+        while slow guests hold those up. Its daemon works on 20 for all of its clients.
     type: int
     default: 20
   deadline:

@@ -71,13 +71,15 @@ options:
   timeout:
     description:
       - Seconds that one exchange with an agent may take, and that a hypervisor may take to list its domains.
-      - All guests that keep silent have this time together, and a quarter of a second more for each 100 guests.
+      - All guests that keep silent, or take longer than a second for an answer, have this time together, and a quarter
+        of a second more for each 100 guests.
     type: float
     default: 5
   concurrency:
     description:
       - How many guests are asked at the same time. Those that keep silent do not count. No more than 15 calls are under
-        way at one hypervisor, whatever is given here; its daemon works on 20 for all of its clients.
+        way at one hypervisor, whatever is given here, and four more while slow guests hold those up; its daemon works
+        on 20 for all of its clients.
     type: int
     default: 20
   strict_agents:

@@ -7,11 +7,17 @@
 What arrives is read and stamped before any conversation goes on, and looked for again between any two: how long the
 others compute must not count as the round trip of one. A conversation that only waits is no work, so it makes room for
 the next one: a thousand silent guests take as long as one of them.
+
+A guest cannot keep others waiting by what it sends, either. An operation, which all waits with one deadline belong to,
+is no longer counted as work when it has lasted for a while, be it that nothing comes, a byte now and then, or more than
+can be read. And of those that can go on, the one goes first that has taken the least computing so far.
 """
 
 from __future__ import annotations
 
 import contextlib
+import heapq
+import itertools
 import math
 import resource
 import select
@@ -23,8 +29,15 @@ from .waiting import READING, WRITING, Conversation, Received, Wait, outcome_of
 
 Result = TypeVar("Result")
 
-# Who has waited for this long is no longer counted as being worked on.
+# What has lasted for this long is no longer counted as being worked on.
 _PATIENCE_SECONDS = 0.05
+# Nor is what has waited for so long in all, by whatever number of answers that are each a little slow.
+_MOST_WAITED_SECONDS = 0.5
+# Computing is compared in steps of this; what has taken the same is served in turn. An honest resync takes some 5 ms.
+_STEP_SECONDS = 0.002
+# Of what has taken so much, less is read at once: whatever it is, it is decoded within 2 ms.
+_COSTLY_SECONDS = 0.02
+_COSTLY_CHUNK = 512
 # A guest takes two descriptors at most, and some are needed for other things.
 _DESCRIPTORS_EACH = 2
 _DESCRIPTORS_KEPT = 64
@@ -39,9 +52,22 @@ _Outcome = Union[Received, BaseException, None]
 
 
 class _Task(Generic[Result]):
-    """A conversation under way. ``since`` is when it began to wait; parked: that was long ago."""
+    """A conversation under way. ``since`` is when the operation that it waits for began; parked: that was long ago.
+    ``computed`` is for how many seconds it has kept the thread so far, and ``waited`` for how many it has waited.
+    """
 
-    __slots__ = ("conversation", "descriptor", "is_parked", "is_waiting", "number", "since", "wait")
+    __slots__ = (
+        "computed",
+        "conversation",
+        "descriptor",
+        "is_parked",
+        "is_waiting",
+        "number",
+        "since",
+        "wait",
+        "wait_began_at",
+        "waited",
+    )
 
     def __init__(self, number: int, conversation: Conversation[Result]) -> None:
         self.number = number
@@ -49,6 +75,9 @@ class _Task(Generic[Result]):
         self.wait = Wait(0.0)
         self.descriptor = -1
         self.since = 0.0
+        self.computed = 0.0
+        self.waited = 0.0
+        self.wait_began_at = 0.0
         self.is_waiting = False
         self.is_parked = False
 
@@ -66,7 +95,9 @@ class Multiplexer(Generic[Result]):
         self._epoll = select.epoll()
         self._tasks: set[_Task[Result]] = set()
         self._by_descriptor: dict[int, _Task[Result]] = {}
-        self._ready: deque[tuple[_Task[Result], _Outcome]] = deque()
+        # First those that have computed for the fewest steps, then the oldest.
+        self._ready: list[tuple[int, int, _Task[Result], _Outcome]] = []
+        self._order = itertools.count()
         self._added: deque[Conversation[Result]] = deque()
         self._parked = 0
         self._look_at = math.inf  # when somebody's wait ends, or somebody's patience
@@ -110,7 +141,8 @@ class Multiplexer(Generic[Result]):
                 may_sleep = bool(self._tasks) and not self._ready and (upcoming is None or not self._has_room)
                 self._take_what_arrived(until if may_sleep else 0.0)
                 if self._ready:
-                    self._go_on(*self._ready.popleft())
+                    _steps, _number, task, outcome = heapq.heappop(self._ready)
+                    self._go_on(task, outcome)
         finally:
             for conversation in (*(task.conversation for task in self._tasks), *self._added):
                 _close(conversation)
@@ -127,30 +159,53 @@ class Multiplexer(Generic[Result]):
 
     def _begin(self, number: int, conversation: Conversation[Result]) -> None:
         task = _Task(number, conversation)
+        task.since = time.monotonic()
         self._tasks.add(task)
         self._go_on(task, None)
 
     def _go_on(self, task: _Task[Result], outcome: _Outcome) -> None:
-        if task.is_parked:
-            task.is_parked = False
-            self._parked -= 1
         conversation = task.conversation
+        began_at = time.monotonic()
         try:
             wait = conversation.throw(outcome) if isinstance(outcome, BaseException) else conversation.send(outcome)
         except StopIteration as ended:
-            self._tasks.discard(task)
+            self._forget(task)
             self._on_ended(task.number, ended.value)
         except BaseException:
-            self._tasks.discard(task)
+            self._forget(task)
             raise
         else:
+            now = time.monotonic()
+            task.computed += now - began_at
+            if task.waited >= _MOST_WAITED_SECONDS:
+                self._park(task)
+            elif wait.until != task.wait.until:
+                self._count(task)
+                task.since = now
+            task.wait_began_at = now
             self._wait_for(task, wait)
 
+    def _forget(self, task: _Task[Result]) -> None:
+        self._count(task)
+        self._tasks.discard(task)
+
+    def _count(self, task: _Task[Result]) -> None:
+        """As worked on."""
+        if task.is_parked:
+            task.is_parked = False
+            self._parked -= 1
+
+    def _park(self, task: _Task[Result]) -> None:
+        """It makes room for another one."""
+        if not task.is_parked:
+            task.is_parked = True
+            self._parked += 1
+
     def _wait_for(self, task: _Task[Result], wait: Wait) -> None:
-        task.since = time.monotonic()
         task.wait = wait
         task.is_waiting = True
-        self._look_at = min(self._look_at, wait.until, task.since + _PATIENCE_SECONDS)
+        patience_ends = math.inf if task.is_parked else task.since + _PATIENCE_SECONDS
+        self._look_at = min(self._look_at, wait.until, patience_ends)
         if not wait.events:
             return
         self._by_descriptor[wait.descriptor] = task
@@ -175,7 +230,8 @@ class Multiplexer(Generic[Result]):
                 continue
             outcome: _Outcome
             try:
-                outcome = outcome_of(task.wait)
+                is_costly = task.computed >= _COSTLY_SECONDS
+                outcome = outcome_of(task.wait, _COSTLY_CHUNK) if is_costly else outcome_of(task.wait)
             except OSError as error:
                 outcome = error
             if outcome is None:
@@ -188,22 +244,21 @@ class Multiplexer(Generic[Result]):
 
     def _make_ready(self, task: _Task[Result], outcome: _Outcome) -> None:
         task.is_waiting = False
-        self._ready.append((task, outcome))
+        task.waited += time.monotonic() - task.wait_began_at
+        steps = int(task.computed / _STEP_SECONDS)
+        heapq.heappush(self._ready, (steps, next(self._order), task, outcome))
 
     def _look(self, now: float) -> None:
-        """Wake those whose wait is over, and count no more on those that have waited for long."""
+        """Wake those whose wait is over, and count no more on those whose operation has lasted for long."""
         self._look_at = math.inf
         for task in self._tasks:
-            if not task.is_waiting:
-                continue
-            if task.wait.until <= now:
+            if task.is_waiting and task.wait.until <= now:
                 self._make_ready(task, None)
-                continue
-            if not task.is_parked and task.since + _PATIENCE_SECONDS <= now:
-                task.is_parked = True
-                self._parked += 1
+            elif not task.is_parked and task.since + _PATIENCE_SECONDS <= now:
+                self._park(task)
+            wait_ends = task.wait.until if task.is_waiting else math.inf
             patience_ends = math.inf if task.is_parked else task.since + _PATIENCE_SECONDS
-            self._look_at = min(self._look_at, task.wait.until, patience_ends)
+            self._look_at = min(self._look_at, wait_ends, patience_ends)
 
     def _throw_to_all(self, time_is_up: Callable[[], Exception]) -> None:
         self._ready.clear()

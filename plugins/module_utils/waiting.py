@@ -31,7 +31,7 @@ LONG_SECONDS = 3600.0
 # How soon a turn that was given back is taken.
 _NEXT_TURN_SECONDS = 0.01
 
-# Nonsense is decoded at some 5 us a byte, and other guests have to wait for it.
+# Nonsense is decoded at some 2 us a byte, and other guests have to wait for it.
 _CHUNK = 4096
 
 
@@ -157,15 +157,15 @@ def is_ready(descriptor: int, events: int, until: float = 0.0) -> bool:
     return bool(poll.poll(max(0.0, until - time.monotonic()) * 1000))
 
 
-def outcome_of(wait: Wait) -> Received | None:
-    """What comes of a wait whose descriptor is said to be ready. None: it is not, after all.
+def outcome_of(wait: Wait, most: int = _CHUNK) -> Received | None:
+    """What comes of a wait whose descriptor is said to be ready, ``most`` bytes of it. None: it is not, after all.
 
     :raises OSError: reading failed
     """
     if wait.events != READING:
         return _READY
     try:
-        data = os.read(wait.descriptor, _CHUNK)
+        data = os.read(wait.descriptor, most)
     except (BlockingIOError, InterruptedError):
         return None
     return Received(data, time.monotonic_ns())

@@ -6,20 +6,30 @@
 
 libvirt's calls block, and some have no time limit. One connection carries five calls at once, and the daemon works on
 twenty for all of its clients together (``max_client_requests`` and ``max_workers``, src/remote/libvirtd.conf.in,
-libvirt 11.3.0). So the calls of a fleet share a few connections, and guests that keep silent may not hold all of their
-threads.
+libvirt 11.3.0). So the calls of a fleet share a few connections, and no guest can be made to give a thread back. What
+keeps guests from holding up others:
+
+- A guest is *new* until its agent has answered for the first time, and is asked for a second only. Then it is *proven*.
+- A *suspect* is a guest that others must be kept from: it did not answer within that second, or its answers have taken
+  too long together, or a connection broke while its agent was being asked (see ``runner.py``). It stays one: a guest
+  that answers quickly now and then would hold up others in between.
+- A call of a suspect never takes one of a line's last threads, and of the suspects the one goes first that has held
+  threads for the shortest time.
+- The calls of others that find their line held up are made by the *reserve*: threads with a connection each, so that
+  an answer at which libvirt hangs up breaks nothing but its own. Suspects that may have broken one are asked there.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import heapq
+import itertools
 import math
 import threading
 import time
-from collections import deque
 from types import ModuleType
-from typing import Any, Mapping, NamedTuple
+from typing import Any, Mapping, NamedTuple, Sequence
 
 from ..errors import (
     HypervisorUnavailableError,
@@ -40,6 +50,11 @@ _UNSUPPORTED = (numbers.NO_SUPPORT, numbers.OPERATION_UNSUPPORTED)
 CALLS_PER_CONNECTION = 5
 # Three quarters of what the daemon works on: the rest is for others, or for an administrator who wants to know why.
 FLEET_CONNECTIONS = 3
+# With what new guests may hold of the others, one more than fifteen: that many silent guests leave a thread free.
+RESERVE_THREADS = 4
+
+# A call that takes longer holds its thread up, as far as others are concerned.
+_HELD_UP_SECONDS = 0.1
 
 
 # Of what libvirt says, in characters: the rest of a longer message is a guest's own text.
@@ -119,34 +134,57 @@ class Lane(NamedTuple):
 # In the order in which free threads take from them.
 PROVEN = Lane("of guests whose agent has answered", 0)
 NEW = Lane("of guests that have not been asked before", 1)
-SUSPECT = Lane("of guests that did not answer", 2)
+SUSPECT = Lane("of guests that others must be kept from", 2)
 _LANES = (PROVEN, NEW, SUSPECT)
+_LANES_OF_RESERVE = (PROVEN, NEW)
+
+
+class _Waiting(NamedTuple):
+    """A job in its lane: first the one whose guest has ``held`` threads for the least seconds, then the oldest."""
+
+    held: float
+    number: int
+    job: Job
+
+
+_here = threading.local()
+
+
+def line_of_this_thread(line: Line) -> Line:
+    """The line whose thread this is, by whose connection its calls are made: the job may be another line's."""
+    found: Line = getattr(_here, "line", line)
+    return found
 
 
 class Line:
     """One connection with its threads. It is opened by the first call, and again by the next one after it was lost.
 
-    ``suspects_until`` is the instant of the monotonic clock at which guests that did not answer are given up.
+    ``suspects_until`` is the instant of the monotonic clock at which guests that did not answer are given up. The
+    ``reserve`` makes the calls for which it has no thread.
     """
 
-    def __init__(self, uri: str, calls: int = 1) -> None:
+    def __init__(self, uri: str, calls: int = 1, reserve: Reserve | None = None) -> None:
         self.uri = uri
         self.libvirt, self.libvirt_qemu = import_libvirt()
         self.is_shared = calls > 1
+        self.reserve = reserve
         self._calls = calls
         self._opening = threading.Lock()
-        self._connection: Any = None
+        self._connections: dict[int, Any] = {}  # by what _whose says
         self.suspects_until = math.inf
         # All below is guarded by this.
         self._changed = threading.Condition()
-        self._jobs: Mapping[Lane, deque[Job]] = {lane: deque() for lane in _LANES}
+        self._jobs: Mapping[Lane, list[_Waiting]] = {lane: [] for lane in _LANES}
+        self._numbers = itertools.count()
         self._busy: dict[Lane, int] = dict.fromkeys(_LANES, 0)
+        self._began_at: dict[int, float] = {}  # by thread
         self._threads = 0
         self._is_closed = False
         self._progressed_at = time.monotonic()
 
-    def workers(self, lane: Lane = PROVEN) -> Workers:
-        return _LaneWorkers(self, lane)
+    def workers(self, lane: Lane = PROVEN, held: float = 0.0) -> Workers:
+        """``held`` is for how many seconds the guest's calls have held threads so far."""
+        return _LaneWorkers(self, lane, held)
 
     @property
     def load(self) -> int:
@@ -167,8 +205,9 @@ class Line:
     def disconnect(self) -> None:
         """Close the connection, if there is one; the next call opens another."""
         with self._opening:
-            connection, self._connection = self._connection, None
-        if connection is not None:
+            connections = list(self._connections.values())
+            self._connections.clear()
+        for connection in connections:
             # The daemon may have gone already: nothing is left to close then.
             with contextlib.suppress(self.libvirt.libvirtError):
                 connection.close()
@@ -178,14 +217,20 @@ class Line:
 
         :raises QgaError: it cannot be opened
         """
+        whose = self._whose()
         with self._opening:
-            if self._connection is None or not self.is_alive(self._connection):
-                self._connection = None
+            connection = self._connections.pop(whose, None)
+            if connection is None or not self.is_alive(connection):
                 try:
-                    self._connection = self.libvirt.open(self.uri)
+                    connection = self.libvirt.open(self.uri)
                 except self.libvirt.libvirtError as error:
                     raise self.connection_error(error) from error
-            return self._connection
+            self._connections[whose] = connection
+            return connection
+
+    def _whose(self) -> int:
+        """Which of its connections this thread uses."""
+        return 0
 
     def is_alive(self, connection: Any) -> bool:
         """Whether the daemon at its other end is still there; asks nobody."""
@@ -206,57 +251,126 @@ class Line:
 
     # The threads.
 
-    def submit(self, lane: Lane, job: Job) -> None:
+    def submit(self, lane: Lane, job: Job, held: float = 0.0) -> None:
         with self._changed:
-            self._jobs[lane].append(job)
+            heapq.heappush(self._jobs[lane], _Waiting(held, next(self._numbers), job))
             waiting, busy = sum(map(len, self._jobs.values())), sum(self._busy.values())
             if self._threads < self._calls and self._threads - busy < waiting:
-                self._threads += 1
-                threading.Thread(target=self._serve, name=f"libvirt {self.uri}", daemon=True).start()
+                self._start_thread()
             self._changed.notify()
+            has_to_wait = waiting > self._calls - busy - self._spared(lane)
+        if has_to_wait and self.reserve is not None:
+            self.reserve.look_around()
 
     def are_stuck(self, seconds: float) -> bool:
         overtime = _OVERTIME_SECONDS if self.is_shared else 0.0
         return time.monotonic() - self._progressed_at >= seconds + overtime
 
+    def job_held_up(self) -> tuple[Lane, Job] | None:
+        """For another line's thread: a job that waits for threads which calls have held for long."""
+        since = time.monotonic() - _HELD_UP_SECONDS
+        with self._changed:
+            held_up = sum(began_at <= since for began_at in self._began_at.values())
+            for lane in _LANES_OF_RESERVE:
+                if self._jobs[lane] and held_up >= self._calls - self._spared(lane):
+                    self._progressed_at = time.monotonic()
+                    return lane, heapq.heappop(self._jobs[lane]).job
+        return None
+
+    def has_waiting(self) -> bool:
+        """Whether there is a job that may have to be taken from it."""
+        with self._changed:
+            return any(self._jobs[lane] for lane in _LANES_OF_RESERVE)
+
+    def _start_thread(self) -> None:
+        self._threads += 1
+        threading.Thread(target=self._serve, name=f"libvirt {self.uri}", daemon=True).start()
+
     def _serve(self) -> None:
+        _here.line = self
+        thread = threading.get_ident()
         while True:
             with self._changed:
-                lane = self._awaited_lane()
-                if lane is None:
+                taken = self._awaited_job()
+                if taken is None:
                     self._threads -= 1
                     is_last = not self._threads
                     self._changed.notify()
                     break
-                job = self._jobs[lane].popleft()
+                lane, job = taken
                 self._busy[lane] += 1
-                self._progressed_at = time.monotonic()
+                self._progressed_at = self._began_at[thread] = time.monotonic()
             job()
-            del job  # not to be held until the next one comes
+            del taken, job  # an idle thread keeps nothing of what it did
             with self._changed:
                 self._busy[lane] -= 1
+                del self._began_at[thread]
                 self._progressed_at = time.monotonic()
                 self._changed.notify()
         if is_last:
             # Closing waits for a call that still hangs.
             self.disconnect()
 
-    def _awaited_lane(self) -> Lane | None:
-        """The lane of the next job, once there is one that may be done. None: there will be none."""
-        lane = self._next_lane()
-        while lane is None:
-            if self._is_closed and not any(self._jobs.values()):
-                return None
-            self._changed.wait()
-            lane = self._next_lane()
-        return lane
+    def _awaited_job(self) -> tuple[Lane, Job] | None:
+        """The next job, once there is one that may be done, and its lane. None: there will be none."""
+        while True:
+            taken = self._next_job()
+            if taken is not None or (self._is_closed and not any(self._jobs.values())):
+                return taken
+            self._changed.wait(self._longest_wait())
 
-    def _next_lane(self) -> Lane | None:
-        free = self._calls - sum(self._busy.values())
+    def _next_job(self) -> tuple[Lane, Job] | None:
         for lane in _LANES:
-            if self._jobs[lane] and free > min(lane.spared, self._calls - 1):
-                return lane
+            if self._jobs[lane] and self._may_take(lane):
+                return lane, heapq.heappop(self._jobs[lane]).job
         return None
+
+    def _may_take(self, lane: Lane) -> bool:
+        return self._calls - sum(self._busy.values()) > self._spared(lane)
+
+    def _spared(self, lane: Lane) -> int:
+        return min(lane.spared, self._calls - 1)
+
+    def _longest_wait(self) -> float | None:
+        return None
+
+
+class Reserve(Line):
+    """Threads that each have a connection of their own, and take from the ``lines`` what is held up there."""
+
+    def __init__(self, uri: str) -> None:
+        super().__init__(uri, RESERVE_THREADS)
+        self.lines: Sequence[Line] = ()
+
+    def look_around(self) -> None:
+        """A job of one of the lines has to wait."""
+        with self._changed:
+            self._provide_idle_thread(sum(self._busy.values()))
+            self._changed.notify()
+
+    def _provide_idle_thread(self, busy: int) -> None:
+        if busy == self._threads < self._calls and not self._is_closed:
+            self._start_thread()
+
+    def _next_job(self) -> tuple[Lane, Job] | None:
+        taken = super()._next_job()
+        if taken is None and not self._is_closed:
+            held_up = (line.job_held_up() for line in self.lines)
+            taken = next(filter(None, held_up), None)
+            if taken is not None:  # another one may wait as well
+                self._provide_idle_thread(sum(self._busy.values()) + 1)
+        return taken
+
+    def _whose(self) -> int:
+        return threading.get_ident()
+
+    def _spared(self, lane: Lane) -> int:
+        # The others' is to be done, whoever they are: new ones of which some are silent, too.
+        return 0 if lane in _LANES_OF_RESERVE else super()._spared(lane)
+
+    def _longest_wait(self) -> float | None:
+        is_needed = not self._is_closed and any(line.has_waiting() for line in self.lines)
+        return _HELD_UP_SECONDS / 2 if is_needed else None
 
 
 class _LaneWorkers(NamedTuple):
@@ -264,9 +378,10 @@ class _LaneWorkers(NamedTuple):
 
     line: Line
     lane: Lane
+    held: float
 
     def submit(self, job: Job) -> None:
-        self.line.submit(self.lane, job)
+        self.line.submit(self.lane, job, self.held)
 
     def are_stuck(self, seconds: float) -> bool:
         return self.line.are_stuck(seconds)
@@ -277,7 +392,9 @@ class Hypervisor:
 
     def __init__(self, uri: str) -> None:
         self.uri = uri
-        self.lines = tuple(Line(uri, CALLS_PER_CONNECTION) for _connection in range(FLEET_CONNECTIONS))
+        self.reserve = Reserve(uri)
+        self.lines = tuple(Line(uri, CALLS_PER_CONNECTION, self.reserve) for _connection in range(FLEET_CONNECTIONS))
+        self.reserve.lines = self.lines
         self._is_closed = False
         LARGE_TEXTS.begin()
 
@@ -290,11 +407,11 @@ class Hypervisor:
 
         More of them than there are threads would otherwise take turns, each with a time limit of its own.
         """
-        for line in self.lines:
+        for line in (*self.lines, self.reserve):
             line.suspects_until = instant
 
     def close(self) -> None:
-        for line in self.lines:
+        for line in (*self.lines, self.reserve):
             line.close()
         if not self._is_closed:
             self._is_closed = True

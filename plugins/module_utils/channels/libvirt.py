@@ -37,7 +37,7 @@ from ..waiting import Deadline, pause
 from . import libvirt_numbers as numbers
 from .base import NO_REPLY, Channel, Exchange, Request
 from .bounded import BoundedCaller, StillBusyError
-from .hypervisor import NEW, PROVEN, SUSPECT, Lane, Line, known, without_agents
+from .hypervisor import NEW, PROVEN, SUSPECT, Lane, Line, known, line_of_this_thread, without_agents
 from .virsh import list_hint, not_found, not_running, virsh
 
 Result = TypeVar("Result")
@@ -54,6 +54,10 @@ _PING = Request("guest-ping")
 
 # A guest of many that does not answer by then has to wait for those that do.
 _PROBE_SECONDS = 1.0
+# As does one whose answers have taken longer than that in all: some sixty exchanges of a resync, on a busy host.
+_MOST_HELD_SECONDS = 0.25
+# The stock agent answers when its hwclock has ended: after half a second to a second (QEMU 7.2 and 10.0), or two.
+_USUAL_SECONDS: Mapping[str, float] = {"guest-set-time": 2.0}
 
 # A daemon that was started under its guests finds their agents one by one: some 20 ms for one guest, longer for many or
 # on a busy host. Until then it says by its record that an agent is connected, and refuses every command for it.
@@ -144,6 +148,9 @@ class LibvirtChannel(Channel):
         self._id: int | None = None
         self._is_pinned = False
         self._lane = NEW if self._line.is_shared else PROVEN
+        self._held = 0.0  # seconds for which its calls have held threads, apart from what is usual
+        self._is_late = False  # an answer took longer than a probe
+        self._is_silent = False  # it did not answer what it was asked last
 
     def __str__(self) -> str:
         return f"domain {self._name} at {self._uri}"
@@ -158,6 +165,10 @@ class LibvirtChannel(Channel):
             except _UnreachedError:
                 if request.execute not in _REPEATABLE or patience.remaining() <= _REACH_PAUSE_SECONDS:
                     raise
+            except HypervisorUnavailableError as broken:
+                if broken.in_call:  # maybe at this agent's answer: from now on, nobody else's call is on its connection
+                    self._line = self._line.reserve or self._line
+                raise
             await pause(_REACH_PAUSE_SECONDS)  # on no thread: those are for guests that can be asked
 
     async def _call(self, request: Request, left: float, timeout: float) -> Exchange:
@@ -177,10 +188,16 @@ class LibvirtChannel(Channel):
         except _UnreachedError:
             raise  # no thread was held up by it
         except (UnresponsiveError, ExchangeTimeoutError):
+            self._is_silent = True
             self._lane = SUSPECT if self._line.is_shared else self._lane
             raise
-        self._lane = PROVEN
+        self._answered_in_time()
         return exchange
+
+    def _answered_in_time(self) -> None:
+        self._is_silent = False
+        is_slow = self._line.is_shared and self._held > _MOST_HELD_SECONDS
+        self._lane = SUSPECT if is_slow else PROVEN
 
     def pin(self) -> None:
         self._is_pinned = True
@@ -207,7 +224,7 @@ class LibvirtChannel(Channel):
 
     async def _probe(self, request: Request) -> Exchange | None:
         """Find out quickly whether the agent answers; silent ones are not to hold up the others. None: it does not."""
-        self._lane = SUSPECT
+        self._lane, self._is_silent = SUSPECT, True
         workers = self._line.workers(NEW)
         try:
             # Directly, since a libvirt that takes longer to be connected to is no error yet.
@@ -217,7 +234,7 @@ class LibvirtChannel(Channel):
             raise
         except (StillBusyError, UnresponsiveError, ExchangeTimeoutError):
             return None
-        self._lane = PROVEN
+        self._answered_in_time()
         return exchange
 
     async def _on_line(
@@ -226,7 +243,7 @@ class LibvirtChannel(Channel):
         """``left`` of ``timeout`` is what is left of the time for it."""
         until = self._until(lane)
         try:
-            return await self._caller.run(function, left, self._line.workers(lane), until)
+            return await self._caller.run(function, left, self._line.workers(lane, self._held), until)
         except StillBusyError:
             if time.monotonic() >= until:
                 raise UnresponsiveError(
@@ -240,7 +257,8 @@ class LibvirtChannel(Channel):
             raise kind(f"the agent of {self} did not answer {what} {within}") from None
 
     def _until(self, lane: Lane) -> float:
-        return self._line.suspects_until if lane is SUSPECT else math.inf
+        is_to_be_given_up = lane is SUSPECT and (self._is_silent or self._is_late)
+        return self._line.suspects_until if is_to_be_given_up else math.inf
 
     # All below runs on a thread of the line.
 
@@ -249,10 +267,16 @@ class LibvirtChannel(Channel):
         self._open()
         if deadline.expired():
             raise StillBusyError  # it was given up meanwhile, and must not be carried out behind anybody's back
-        return self._exchange(request, deadline)
+        began_at = time.monotonic()
+        try:
+            return self._exchange(request, deadline)
+        finally:
+            held = time.monotonic() - began_at - _USUAL_SECONDS.get(request.execute, 0.0)
+            self._held += max(0.0, held)
+            self._is_late = self._is_late or held >= _PROBE_SECONDS
 
     def _open(self) -> None:
-        connection = self._line.connection()
+        connection = line_of_this_thread(self._line).connection()
         if self._domain is None or connection is not self._connection:
             self._domain = self._look_up(connection)
             self._connection = connection  # not before it was found there: the old domain is of no use on it
@@ -419,7 +443,7 @@ class LibvirtChannel(Channel):
         reason = visible(error.get_error_message() or "")  # it may quote the guest
         if not self._line.is_alive(self._connection):
             said = f"the connection to libvirt at {self._uri} broke at {execute} of {self._name}: {reason}"
-            return HypervisorUnavailableError(said, in_call=True)
+            return HypervisorUnavailableError(said, in_call=execute.startswith("guest-"))
         if code == numbers.OPERATION_INVALID:
             try:
                 self._require_running()

@@ -218,6 +218,53 @@ class TestConcurrency:
         assert ended[0] == (4, "last")
         assert len(ended) == 5
 
+    def test_who_gets_a_byte_now_and_then_makes_room_for_others(self, pairs: list[Pair]) -> None:
+        """It is one operation, which has one deadline."""
+
+        async def gets_drips() -> int:
+            deadline, count = Deadline(FOREVER), 0
+            while True:
+                found = await received(pairs[0].ours.fileno(), deadline)
+                assert found is not None
+                if found.data == b"x":
+                    return count
+                count += 1
+
+        is_over = threading.Event()
+
+        def drip() -> None:
+            while not is_over.wait(0.005):
+                pairs[0].theirs.send(b".")
+            pairs[0].theirs.send(b"x")
+
+        async def ends_it() -> str:
+            is_over.set()
+            return "last"
+
+        dripping = threading.Thread(target=drip)
+        dripping.start()
+        ended = run(gets_drips(), ends_it(), concurrency=1)
+        dripping.join()
+        assert ended[0] == (1, "last")
+        assert ended[1][1] > 2
+
+    def test_who_has_waited_for_long_in_all_makes_room_for_others(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(multiplexer, "_MOST_WAITED_SECONDS", 0.1)
+        is_over: list[bool] = []
+
+        async def is_always_a_little_late() -> int:
+            count = 0
+            while not is_over:
+                await pause(0.01)
+                count += 1
+            return count
+
+        async def ends_it() -> None:
+            is_over.append(True)
+
+        ended = run(is_always_a_little_late(), ends_it(), concurrency=1)
+        assert [number for number, _result in ended] == [1, 0]
+
     def test_they_are_begun_in_their_order(self) -> None:
         begun = []
 
@@ -269,6 +316,48 @@ class TestConcurrency:
         assert len(most) == 20
         assert max(most) - in_use <= 2 * 8 + 4
         assert resource.getrlimit(resource.RLIMIT_NOFILE) == (soft, hard)
+
+
+class TestComputing:
+    """Whatever a guest sends: who has it decoded lets go first whoever has computed less."""
+
+    @staticmethod
+    def compute(seconds: float) -> None:
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            pass
+
+    def test_who_has_computed_the_least_goes_on_first(self, pairs: list[Pair]) -> None:
+        order: list[str] = []
+
+        async def reads(name: str, pair: Pair, seconds: float, times: int) -> None:
+            deadline = Deadline(FOREVER)
+            for _time in range(times):
+                await received(pair.ours.fileno(), deadline)
+                order.append(name)
+                self.compute(seconds)
+
+        for pair in pairs[:3]:
+            pair.theirs.send(b"x" * 100_000)
+        costly = [reads("costly", pair, 0.01, 20) for pair in pairs[:2]]
+        run(*costly, reads("cheap", pairs[2], 0.0, 20), concurrency=20)
+        last_cheap = max(number for number, name in enumerate(order) if name == "cheap")
+        assert order[:last_cheap].count("costly") <= 4
+
+    def test_who_has_computed_a_lot_is_given_less_at_a_time(self, pairs: list[Pair]) -> None:
+        sizes: list[int] = []
+
+        async def reads() -> None:
+            deadline = Deadline(FOREVER)
+            for _time in range(4):
+                found = await received(pairs[0].ours.fileno(), deadline)
+                assert found is not None
+                sizes.append(len(found.data))
+                self.compute(0.01)
+
+        pairs[0].theirs.send(b"x" * 100_000)
+        run(reads())
+        assert (sizes[0], sizes[-1]) == (4096, 512)
 
 
 class TimeIsUpError(Exception):

@@ -268,6 +268,92 @@ class TestLanes:
         until(lambda: len(ran) == 150, "not all ran")
         assert len(set(ran)) == 150
 
+    def test_of_suspects_the_one_goes_first_that_has_held_threads_for_the_shortest_time(
+        self, line: Line, jobs: Jobs
+    ) -> None:
+        jobs.submit(SUSPECT, "a", "b", "c")
+        jobs.settle("a", "b", "c")
+        ran: list[str] = []
+        for name, held in (("long", 9.0), ("short", 0.5), ("longer", 20.0), ("as short", 0.5)):
+            line.workers(SUSPECT, held).submit(lambda name=name: ran.append(name))
+        jobs.let_go("a")
+        until(lambda: len(ran) == 4, "not all ran")
+        assert ran == ["short", "as short", "long", "longer"]
+
+
+class TestTheReserve:
+    """Of a hypervisor whose first line is the only one that is used."""
+
+    @pytest.fixture
+    def hypervisor(self, fake: FakeLibvirt) -> Iterator[Hypervisor]:  # noqa: ARG002  # in place before it
+        made = Hypervisor(URI)
+        yield made
+        made.close()
+
+    @pytest.fixture
+    def line(self, hypervisor: Hypervisor) -> Line:
+        return hypervisor.lines[0]
+
+    def test_is_of_no_use_while_no_thread_is_held_up(self, hypervisor: Hypervisor, line: Line) -> None:
+        ran: list[int] = []
+        for number in range(200):
+            line.submit(PROVEN, lambda number=number: ran.append(number))
+        until(lambda: len(ran) == 200, "not all ran")
+        assert hypervisor.reserve._connections == {}
+
+    @pytest.mark.parametrize(("lane", "held"), [(PROVEN, "abcde"), (NEW, "abcd")])
+    def test_makes_the_calls_of_others_when_long_calls_hold_all_threads_that_they_might_have(
+        self, jobs: Jobs, lane: Lane, held: str
+    ) -> None:
+        jobs.submit(PROVEN, *held)
+        jobs.settle(*held)
+        jobs.submit(lane, "one", "other", "third")
+        until(lambda: {"one", "other", "third"} <= set(jobs.begun), "they do not begin")
+
+    def test_makes_no_call_of_a_suspect(self, jobs: Jobs) -> None:
+        jobs.submit(SUSPECT, "a", "b", "c")
+        jobs.settle("a", "b", "c")
+        jobs.submit(SUSPECT, "d")
+        time.sleep(3 * module._HELD_UP_SECONDS)
+        jobs.settle("a", "b", "c")
+
+    def test_is_bounded(self, jobs: Jobs) -> None:
+        jobs.submit(PROVEN, *"abcde")
+        jobs.settle(*"abcde")
+        jobs.submit(PROVEN, *"fghijk")
+        until(lambda: len(jobs.begun) == 9, "they do not begin")
+        time.sleep(3 * module._HELD_UP_SECONDS)
+        assert len(jobs.begun) == 9
+        jobs.let_go("a")
+        until(lambda: len(jobs.begun) == 10, "the next one does not begin")
+
+    def test_has_a_connection_for_each_thread_which_breaks_alone(
+        self, fake: FakeLibvirt, hypervisor: Hypervisor, released: threading.Event
+    ) -> None:
+        found: list[Any] = []
+
+        def connect() -> None:
+            found.append(hypervisor.reserve.connection())
+            released.wait(10)
+
+        for _thread in range(module.RESERVE_THREADS):
+            hypervisor.reserve.submit(NEW, connect)
+        until(lambda: len(found) == module.RESERVE_THREADS, "they do not begin")
+        assert len(set(map(id, found))) == module.RESERVE_THREADS
+        found[0].is_broken = True
+        assert [hypervisor.reserve.is_alive(each) for each in found] == [False, True, True, True]
+        assert len(fake.uris) == module.RESERVE_THREADS
+
+    def test_calls_are_made_on_its_own_connections_whichever_line_they_are_of(
+        self, fake: FakeLibvirt, line: Line, jobs: Jobs
+    ) -> None:
+        jobs.submit(PROVEN, *"abcde")
+        jobs.settle(*"abcde")
+        with Blocking(LibvirtChannel("web1", URI, line)) as channel:
+            assert channel.call(Request("guest-ping"), 1.5).value == {}
+        assert line._connections == {}
+        assert len(fake.uris) == 1
+
 
 class TestClosing:
     def test_the_threads_end(self, line: Line, jobs: Jobs) -> None:

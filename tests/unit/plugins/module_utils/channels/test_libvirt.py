@@ -902,9 +902,9 @@ class Shared:
         self.lanes: list[Lane] = []
         submit = self.line.submit
 
-        def noted(lane: Lane, job: Job) -> None:
+        def noted(lane: Lane, job: Job, held: float = 0.0) -> None:
             self.lanes.append(lane)
-            submit(lane, job)
+            submit(lane, job, held)
 
         self.line.submit = noted  # type: ignore[method-assign]
 
@@ -1002,6 +1002,86 @@ class TestSharingALine:
             error_of(channel, GET_TIME, 5.0)
             error_of(channel, GET_TIME, 5.0)
         assert shared.lanes == [NEW, PROVEN, PROVEN, SUSPECT]
+
+    @pytest.mark.slow
+    def test_a_proven_one_that_answers_later_than_a_probe_would_is_suspect_for_good(
+        self, fake: FakeLibvirt, shared: Shared
+    ) -> None:
+        def late(_request: dict[str, Any]) -> str:
+            time.sleep(1.05)
+            return '{"return": 1}'
+
+        with shared.channel() as channel:
+            channel.call(PING, 5.0)
+            fake.replies["guest-get-time"] = late
+            channel.call(GET_TIME, 5.0)
+            fake.replies["guest-get-time"] = agent_says(1)
+            channel.call(GET_TIME, 5.0)
+            channel.call(GET_TIME, 5.0)
+            assert shared.lanes == [NEW, PROVEN, SUSPECT, SUSPECT]
+            # And it is given up with those that do not answer at all.
+            shared.line.suspects_until = time.monotonic()
+            assert "all silent guests" in error_of(channel, GET_TIME, 5.0).message
+
+    def test_one_whose_answers_take_long_together_is_suspect_too_and_not_given_up(
+        self, fake: FakeLibvirt, shared: Shared, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(module, "_MOST_HELD_SECONDS", 2 * SHORT)
+
+        def a_little_late(_request: dict[str, Any]) -> str:
+            time.sleep(SHORT)
+            return '{"return": 1}'
+
+        fake.replies["guest-get-time"] = a_little_late
+        shared.line.suspects_until = time.monotonic()
+        with shared.channel() as channel:
+            for _time in range(5):
+                channel.call(GET_TIME, 5.0)
+        assert shared.lanes == [NEW, PROVEN, PROVEN, SUSPECT, SUSPECT, SUSPECT]
+
+    def test_one_that_sets_its_hardware_clock_as_usual_is_none(
+        self, fake: FakeLibvirt, shared: Shared, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(module, "_MOST_HELD_SECONDS", SHORT)
+
+        def hwclock(_request: dict[str, Any]) -> str:
+            time.sleep(3 * SHORT)
+            return '{"return": {}}'
+
+        fake.replies["guest-set-time"] = hwclock
+        with shared.channel() as channel:
+            channel.call(Request("guest-set-time", {"time": 1}), 5.0)
+            channel.call(GET_TIME, 5.0)
+        assert shared.lanes == [NEW, PROVEN, PROVEN]
+
+    def test_one_that_was_asked_when_the_connection_broke_is_asked_over_another_from_then_on(
+        self, fake: FakeLibvirt
+    ) -> None:
+        found = hypervisor.Hypervisor(URI)
+        with channel_to("web1", URI, found.lines[0]) as channel:
+            channel.call(PING, 5.0)
+
+            def breaks(_request: dict[str, Any]) -> str:
+                fake.break_connections()
+                raise LibvirtError(38, "End of file while reading data")
+
+            fake.replies["guest-get-time"] = breaks
+            broken = error_of(channel, GET_TIME)
+            assert isinstance(broken, HypervisorUnavailableError)
+            assert broken.in_call
+            assert channel._line is found.reserve
+            channel.call(PING, 5.0)
+        found.close()
+
+    def test_a_connection_that_breaks_at_something_else_was_not_broken_by_it(
+        self, fake: FakeLibvirt, channel: Blocking
+    ) -> None:
+        channel.call(PING, 5.0)
+        fake.metadata_error = LibvirtError(38, "End of file while reading data")
+        fake.connections[-1].alive_error = LibvirtError(38)
+        with pytest.raises(HypervisorUnavailableError) as caught:
+            channel.metadata("urn:x", 5.0)
+        assert not caught.value.in_call
 
     def test_a_refusal_proves_it_too(self, fake: FakeLibvirt, shared: Shared) -> None:
         fake.replies["guest-ping"] = fails(113, "'guest-ping': Command guest-ping has been disabled")
