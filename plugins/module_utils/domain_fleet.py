@@ -14,7 +14,7 @@ from .channels.hypervisor import Hypervisor
 from .channels.libvirt import LibvirtChannel
 from .channels.virsh import not_found, not_running
 from .errors import QgaError
-from .fleet import Guest
+from .runner import Guest
 from .selection import Candidate, Chosen, Selection, choose
 
 
@@ -52,4 +52,5 @@ def guest_of(
         uuid=None if domain is None else domain.uuid,
         is_optional=is_optional,
         problem=problem,
+        open_apart=lambda: LibvirtChannel(chosen.name, uri, hypervisor.reserve, limits),
     )

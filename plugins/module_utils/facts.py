@@ -21,6 +21,7 @@ from .errors import (
     CommandNotFoundError,
     DeadlineError,
     ExchangeTimeoutError,
+    HypervisorUnavailableError,
     InvalidOptionError,
     QgaError,
     RemoteProtocolError,
@@ -181,8 +182,8 @@ async def gather(agent: GuestAgent, subsets: Iterable[Subset]) -> dict[str, Any]
                 room = room.behind(gathered)
                 facts[subset.name] = gathered
                 continue
-            except DeadlineError:
-                raise
+            except (DeadlineError, HypervisorUnavailableError):
+                raise  # it may be another guest's doing: all is asked again
             except _OF_ONE_COMMAND as error:
                 errors[subset.name] = error.as_dict()
                 continue

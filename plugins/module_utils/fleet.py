@@ -8,14 +8,12 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import Any, Awaitable, Callable, Iterable, Mapping, NamedTuple, Sequence, TypeVar
+from typing import Any, Awaitable, Callable, Iterable, Mapping, NamedTuple, Sequence
 
 from .agent import GuestAgent
-from .channels.base import Channel
 from .errors import (
     DeadlineError,
     GuestsFailedError,
-    HypervisorUnavailableError,
     NotConfiguredError,
     NotConnectedError,
     NotFoundError,
@@ -24,39 +22,14 @@ from .errors import (
     QgaError,
     detached,
 )
-from .opt_out import require_allowed
+from .runner import Attendance, Guest, Runner
 from .untrusted import visible
-from .waiting import Deadline, pause
+from .waiting import Deadline
 
 # A guest that was matched by a pattern, and is like this, is none of those that were meant.
 _UNUSABLE = (NotRunningError, NotConfiguredError, NotConnectedError, OptedOutError, NotFoundError)
 
-# A daemon that is restarted is back within seconds, and has found the agents again some seconds later. What is done
-# with a guest can be begun anew: a resync measures first.
-_RESTART_SECONDS = 10.0
-_RETRY_SECONDS = 0.5
-_TURN_SECONDS = 0.05
-
-_AT_ITS_REPLY_HINT = (
-    "The connection broke at this guest's answer, and again when it was tried apart from the others: "
-    "look at the guest's agent and at the daemon's log."
-)
-
 _NAMED_FAILURES = 5
-
-
-@dataclass(frozen=True)
-class Guest:
-    """One guest of a fleet, and how to open the channel to its agent.
-
-    ``is_optional``: if it cannot be used, it is left out instead of failing. ``problem``: that is known already.
-    """
-
-    name: str
-    open: Callable[[], Channel]
-    uuid: str | None = None
-    is_optional: bool = False
-    problem: QgaError | None = None
 
 
 @dataclass(frozen=True)
@@ -78,18 +51,7 @@ class Outcome:
             detached(self.error)  # a thousand of them are kept
 
 
-Result = TypeVar("Result")
 Work = Callable[[GuestAgent], Awaitable[Outcome]]
-
-
-class Attendance(NamedTuple):
-    """How each guest is attended to. ``timeout`` is in seconds for each exchange, ``wait_timeout`` for an agent to
-    answer at all. ``touches_clock``: a mark in the guest's definition may forbid it.
-    """
-
-    timeout: float
-    wait_timeout: float = 0.0
-    touches_clock: bool = False
 
 
 class Attended(NamedTuple):
@@ -107,22 +69,6 @@ class Attended(NamedTuple):
         if self.outcome.warnings:
             entry["warnings"] = list(self.outcome.warnings)
         return entry
-
-
-async def converse(
-    open_channel: Callable[[], Channel], work: Callable[[GuestAgent], Awaitable[Result]], attendance: Attendance
-) -> Result:
-    """Do it to one guest; what ``work`` returns.
-
-    :raises QgaError: nothing was done to it
-    """
-    async with open_channel() as channel:
-        if attendance.touches_clock:
-            await require_allowed(channel, attendance.timeout)
-        agent = GuestAgent(channel, attendance.timeout)
-        if attendance.wait_timeout > 0:
-            await agent.wait(attendance.wait_timeout)
-        return await work(agent)
 
 
 def failed(guest: Guest, error: QgaError) -> Attended:
@@ -162,7 +108,7 @@ class _Run:
         self._attendance = attendance
         self._deadline = deadline
         self._attended: dict[int, Attended] = {}
-        self._suspect: Guest | None = None
+        self._runner = Runner()
 
     def attend(self, concurrency: int) -> tuple[Attended, ...]:
         from .multiplexer import Multiplexer  # one guest does without
@@ -183,41 +129,12 @@ class _Run:
     async def _attend(self, guest: Guest) -> Attended:
         if guest.problem is not None:
             return failed(guest, guest.problem)
-        patience: Deadline | None = None
-        is_suspect = has_had_turn = False
-        while True:
-            try:
-                if patience is not None:
-                    await pause(_RETRY_SECONDS)  # in here, since the deadline may pass meanwhile
-                if is_suspect:
-                    await self._await_turn(guest)
-                    patience, has_had_turn = patience if has_had_turn else None, True
-                return ended(guest, await converse(guest.open, self._work, self._attendance))
-            except HypervisorUnavailableError as error:
-                if error.in_call and is_suspect:
-                    return failed(guest, HypervisorUnavailableError(error.message, _AT_ITS_REPLY_HINT))
-                is_suspect = is_suspect or error.in_call
-                patience = patience or Deadline(_RESTART_SECONDS)
-                if patience.expired():
-                    return failed(guest, error)
-            except QgaError as error:
-                return failed(guest, error)
-            except Exception as error:  # pylint: disable=broad-exception-caught  # met with one guest, it is not all's
-                return failed(guest, defect(error))
-            finally:
-                if self._suspect is guest:
-                    self._suspect = None
-            # Guests whose turn comes now would be taken for such without an agent.
-            wait_timeout = max(self._attendance.wait_timeout, _RESTART_SECONDS)
-            self._attendance = self._attendance._replace(wait_timeout=wait_timeout)
-
-    async def _await_turn(self, guest: Guest) -> None:
-        """The connection broke while this guest and others were asked, and an answer of one of them may have done it.
-        One after the other shows which one.
-        """
-        while self._suspect is not None:
-            await pause(_TURN_SECONDS)
-        self._suspect = guest
+        try:
+            return ended(guest, await self._runner.run(guest, self._work, self._attendance))
+        except QgaError as error:
+            return failed(guest, error)
+        except Exception as error:  # pylint: disable=broad-exception-caught  # met with one guest, it is not all's
+            return failed(guest, defect(error))
 
 
 # ---------------------------------------------------------------------------------------------------------- the verdict

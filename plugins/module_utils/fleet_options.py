@@ -14,8 +14,8 @@ from typing import Callable, Iterator, Mapping, NamedTuple, Sequence
 
 from . import waiting, wire
 from .errors import InvalidOptionError, NotFoundError
-from .fleet import Guest
 from .options import Params, require_text
+from .runner import Guest
 from .selection import Candidate, Chosen, Selection, choose, is_pattern
 
 

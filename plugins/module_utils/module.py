@@ -14,8 +14,9 @@ from ansible.module_utils.basic import AnsibleModule
 
 from . import waiting
 from .errors import QgaError, sentence
-from .fleet import Attendance, Attended, Guest, Work, attend, converse, count, defect, ended, failed, verdict
+from .fleet import Attended, Work, attend, count, defect, ended, failed, verdict
 from .options import check_numbers, names_many, target_of
+from .runner import Attendance, Guest, converse
 from .waiting import Deadline
 from .wire import Limits
 

@@ -24,9 +24,10 @@ from .channels.libvirt_numbers import STATE_NAMES, state_name
 from .domain_fleet import choose_domains, guest_of
 from .errors import GuestsFailedError, HypervisorUnavailableError, QgaError, detached
 from .facts import REPLY_LIMITS
-from .fleet import Attendance, Attended, Outcome, Work, attend, defect
+from .fleet import Attended, Outcome, Work, attend, defect
 from .gathering import gathering
 from .multiplexer import Multiplexer
+from .runner import Attendance
 from .selection import Chosen
 from .waiting import Deadline
 

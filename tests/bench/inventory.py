@@ -19,8 +19,8 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils import waiting
 from ansible_collections.qemu.guest_agent.plugins.module_utils.channels import hypervisor
 from ansible_collections.qemu.guest_agent.plugins.module_utils.channels.libvirt import LibvirtChannel
 from ansible_collections.qemu.guest_agent.plugins.module_utils.errors import QgaError
-from ansible_collections.qemu.guest_agent.plugins.module_utils.fleet import Attendance, converse
 from ansible_collections.qemu.guest_agent.plugins.module_utils.gathering import gathering
+from ansible_collections.qemu.guest_agent.plugins.module_utils.runner import Attendance, converse
 
 from tests.support.hypervisors_by_uri import lay_out
 from tests.support.hypervisors_made import HERE, many

@@ -62,7 +62,8 @@ class Definition:
     """A domain, and how its agent behaves. ``is_silent``: every command takes all of the time that it is given.
 
     ``channel_state``: "connected", "disconnected", or None without a channel for an agent. ``agent``: answers whatever
-    ``replies`` do not. ``macs`` are the addresses of its network devices.
+    ``replies`` do not. ``macs`` are the addresses of its network devices. ``takes`` has the seconds that a request
+    takes. ``breaks``: whether the daemon hangs up on its client at the answer.
     """
 
     name: str
@@ -74,6 +75,8 @@ class Definition:
     is_silent: bool = False
     replies: dict[str, Callable[[dict[str, Any]], str]] = field(default_factory=dict)
     agent: Callable[[dict[str, Any]], str] = field(default_factory=lambda: agent_says({}))
+    takes: Callable[[dict[str, Any]], float] = lambda _request: 0.0
+    breaks: Callable[[dict[str, Any]], bool] = lambda _request: False
 
     def __post_init__(self) -> None:
         self.uuid = self.uuid or uuid_of(self.name)
@@ -169,7 +172,8 @@ class Domain:
 class FakeHypervisor(HypervisorEvents):
     """``libvirt`` and ``libvirt_qemu`` in one, and the hypervisor behind them.
 
-    ``at_agent_command`` has what happens when the agent command of that number begins, counted from one.
+    ``at_agent_command`` has what happens when the agent command of that number begins, counted from one; ``at_break``
+    what happens to the connection over which an answer comes that breaks it.
     """
 
     libvirtError = LibvirtError  # noqa: N815  # libvirt's name
@@ -181,6 +185,7 @@ class FakeHypervisor(HypervisorEvents):
         self.list_error: LibvirtError | None = None
         self.open_waits_for: threading.Event | None = None
         self.at_agent_command: dict[int, Callable[[], None]] = {}
+        self.at_break: Callable[[Connection], None] = self.hang_up
         self.connections: list[Connection] = []
         self.closed: list[Connection] = []
         self.calls: Counter[str] = Counter()
@@ -206,6 +211,13 @@ class FakeHypervisor(HypervisorEvents):
                     connection.tell_closed()
                 connection.interrupted.set()
 
+    def hang_up(self, connection: Connection) -> None:
+        """The daemon closes this one connection, whatever calls are under way on it."""
+        with self._lock:
+            connection.is_broken = True
+            connection.tell_closed()
+            connection.interrupted.set()
+
     def go_away(self, attempts: float = math.inf) -> None:
         """The daemon ends, and is there again after that many attempts to connect to it."""
         with self._lock:
@@ -215,6 +227,11 @@ class FakeHypervisor(HypervisorEvents):
     def stop_daemon(self) -> None:
         """The daemon ends, and is not there again before it is started."""
         self.go_away()
+
+    def refuse(self) -> None:
+        """The daemon takes no other connection before it is started; those that there are stay."""
+        with self._lock:
+            self._refusals = math.inf
 
     def start_daemon(self) -> None:
         with self._lock:
@@ -289,10 +306,14 @@ class FakeHypervisor(HypervisorEvents):
                 raise LibvirtError(ARGUMENT_UNSUPPORTED, "argument unsupported: QEMU guest agent is not configured")
             if definition.channel_state != "connected":
                 raise LibvirtError(AGENT_UNRESPONSIVE, "Guest agent is not responding: it is not connected")
-            if definition.is_silent:
-                domain.connection.interrupted.wait(timeout)
+            seconds = math.inf if definition.is_silent else definition.takes(request)
+            if seconds:
+                domain.connection.interrupted.wait(min(seconds, timeout))
             domain.connection.require_alive()
-            if definition.is_silent:
+            if definition.breaks(request):
+                self.at_break(domain.connection)
+                raise LibvirtError(SYSTEM_ERROR, "End of file while reading data: Input/output error")
+            if seconds >= timeout:
                 raise LibvirtError(AGENT_UNRESPONSIVE, "Guest agent is not responding: it did not answer in time")
             try:
                 return definition.replies.get(request["execute"], definition.agent)(request)

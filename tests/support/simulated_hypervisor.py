@@ -66,12 +66,28 @@ class SimulatedHypervisor(FakeHypervisor):
             self.definition(name).state = RUNNING
             self.fire_lifecycle(name, RESUMED, UNPAUSED)
 
+    def suspend(self, names: Iterable[str]) -> None:
+        for name in names:
+            self.definition(name).state = PAUSED
+            self.fire_lifecycle(name, SUSPENDED, 0)
+
     def restore(self, names: Iterable[str]) -> None:
         """All that libvirt tells of it: that it was started, that it runs, and that its agent is there."""
         for name in names:
             self.fire_lifecycle(name, STARTED, RESTORED)
             self.resume([name])
             self.fire_agent(name, AGENT_CONNECTED)
+
+    def break_at(self, names: Iterable[str], command: str, is_deadly: bool = False) -> None:
+        """At each of their answers to that command, the daemon hangs up on its client, or ends and is started anew."""
+        for name in names:
+            self.definition(name).breaks = lambda request: request["execute"] == command
+        self.at_break = (lambda _connection: self.break_connections()) if is_deadly else self.hang_up
+
+    def slow_down(self, names: Iterable[str], seconds: float) -> None:
+        """Each of their answers takes so long."""
+        for name in names:
+            self.definition(name).takes = lambda _request: seconds
 
     def silence(self, name: str) -> None:
         """Its agent keeps every reply from now on."""

@@ -16,7 +16,7 @@ import math
 import re
 import threading
 import time
-from typing import Any, Callable, NamedTuple, TypeVar
+from typing import Any, Callable, Mapping, NamedTuple, TypeVar
 
 from .. import refusals, wire
 from ..errors import (

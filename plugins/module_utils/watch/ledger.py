@@ -23,6 +23,9 @@ _BURST_NS = 2 * SECOND_NS
 # From a start to the resumption that follows it. A guest of many GiB that is reverted took less.
 _TO_BE_RESUMED_NS = 10 * SECOND_NS
 
+# A hypervisor that is watched all the while may still not have taken another connection.
+_UNREACHED_NS = 10 * SECOND_NS
+
 _PAUSED = "paused"
 _STOPPED = "stopped"
 _ENDED = {
@@ -200,6 +203,16 @@ class Ledger:
         """When something is to be told without anything having happened before. None: never."""
         waiting = [state.pending for state in self._pending.values() if not state.is_busy]
         return min((pending.told_by_ns for pending in waiting if pending is not None), default=None)
+
+    def put_back(self, stale: Stale, now_ns: int) -> None:
+        """What was told of the guest came to nothing, since its hypervisor could not be reached: it is told again after
+        a while, or after the next pass, which shows that it can be.
+        """
+        state = self._states.get(stale.guest.uuid)
+        if state is not None and not state.is_gone and state.pending is None:
+            told_by_ns = now_ns + _UNREACHED_NS
+            self._expect(state, _Pending(stale.cause, stale.since_ns, is_running=False, told_by_ns=told_by_ns))
+        self.done(stale.guest.uuid)
 
     def done(self, uuid: str) -> None:
         """What was told of the guest has been worked on; if more has happened since, that is told next."""

@@ -93,7 +93,7 @@ class Source:
 
     def _pass(self, connection: Any) -> None:
         running = self._libvirt_call(self._running, connection)
-        seen = [found for domain in running if (found := self._look_at(domain)) is not None]
+        seen = [found for domain in running if (found := self._look_at(connection, domain)) is not None]
         self._tell(self._listener.on_connected, len(running), seen)
 
     @contextlib.contextmanager
@@ -131,11 +131,16 @@ class Source:
     def _running(self, connection: Any) -> list[Any]:
         return [domain for domain, state in with_states(self._line, connection) if is_running(state)]
 
-    def _look_at(self, domain: Any) -> SeenGuest | None:
-        """None: it has no port for an agent, or is gone by now."""
+    def _look_at(self, connection: Any, domain: Any) -> SeenGuest | None:
+        """None: it has no port for an agent, or is gone by now.
+
+        :raises QgaError: the connection was lost, and nothing is known of the guest
+        """
         try:
             state = channel_state(domain.XMLDesc(0))
-        except self._libvirt.libvirtError:
+        except self._libvirt.libvirtError as error:
+            if not self._line.is_alive(connection):
+                raise self._line.connection_error(error) from error
             return None
         return SeenGuest(domain.UUIDString(), domain.name(), state.connected) if state.configured else None
 

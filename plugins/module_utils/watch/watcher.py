@@ -16,7 +16,7 @@ from ..errors import QgaError, detached
 from ..waiting import LONG_SECONDS, Deadline, received
 from . import causes
 from .ledger import SECOND_NS, Ledger, SeenGuest
-from .news import Connected, Lost, News, WatchedGuest
+from .news import Connected, Lost, News, Stale, WatchedGuest
 from .source import USUAL_RETRIES, Retries, Source
 
 # To a guest that runs, with an agent that is still on its way: a guest that is restored while the host is busy.
@@ -63,6 +63,10 @@ class Watcher:
 
     def done(self, guest: WatchedGuest) -> None:
         self._desks[guest.uri].done(guest.uuid)
+
+    def put_back(self, stale: Stale) -> None:
+        """In place of :meth:`done`: its hypervisor could not be reached. It is told again when that may have passed."""
+        self._desks[stale.guest.uri].put_back(stale)
 
     def close(self) -> None:
         for source in self._sources:
@@ -125,6 +129,8 @@ class _Desk:
         with self._lock:
             news: list[News] = [] if self._is_link_told or self._link is None else [self._link]
             self._is_link_told = True
+            if isinstance(self._link, Lost):
+                return news, None  # no guest can be asked; all are looked at when the connection is made again
             news += self._ledger.take(now_ns)
             next_ns = self._ledger.next_ns()
         return news, None if next_ns is None else next_ns - now_ns
@@ -132,4 +138,12 @@ class _Desk:
     def done(self, uuid: str) -> None:
         with self._lock:
             self._ledger.done(uuid)
+        self._bell.ring()
+
+    def put_back(self, stale: Stale) -> None:
+        with self._lock:
+            if isinstance(self._link, Lost):
+                self._ledger.done(stale.guest.uuid)  # all are looked at when the connection is made again
+            else:
+                self._ledger.put_back(stale, time.monotonic_ns())
         self._bell.ring()

@@ -10,6 +10,7 @@ from typing import Iterator, Mapping, NamedTuple
 
 from guest_agent.errors import (
     GuestReplacedError,
+    HypervisorUnavailableError,
     NotConfiguredError,
     NotConnectedError,
     NotFoundError,
@@ -58,6 +59,11 @@ class Record(NamedTuple):
     error: QgaError | None = None
     resume_to_step_ns: int | None = None
     became: str | None = None
+
+    @property
+    def is_to_be_done_again(self) -> bool:
+        """Whether it came to nothing for a reason that passes by itself, and is not the guest's."""
+        return isinstance(self.error, HypervisorUnavailableError) and not self.error.in_call
 
     @property
     def code(self) -> str:

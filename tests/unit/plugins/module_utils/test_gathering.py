@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from ansible_collections.qemu.guest_agent.plugins.module_utils.channels.stream import StreamChannel, UnixAddress
 from ansible_collections.qemu.guest_agent.plugins.module_utils.errors import InvalidOptionError
-from ansible_collections.qemu.guest_agent.plugins.module_utils.fleet import Attendance, converse
 from ansible_collections.qemu.guest_agent.plugins.module_utils.gathering import GATHERED, gathering
+from ansible_collections.qemu.guest_agent.plugins.module_utils.runner import Attendance, converse
 from ansible_collections.qemu.guest_agent.plugins.module_utils.waiting import run
 
 from tests.support.fake_agent import FakeAgent, listen_unix

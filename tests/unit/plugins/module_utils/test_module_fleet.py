@@ -22,9 +22,9 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils.errors import (
     OptedOutError,
     UnresponsiveError,
 )
-from ansible_collections.qemu.guest_agent.plugins.module_utils.fleet import Guest
 from ansible_collections.qemu.guest_agent.plugins.module_utils.fleet_options import Fleet
 from ansible_collections.qemu.guest_agent.plugins.module_utils.options import Target
+from ansible_collections.qemu.guest_agent.plugins.module_utils.runner import Guest
 from ansible_collections.qemu.guest_agent.plugins.module_utils.waiting import pause
 from ansible_collections.qemu.guest_agent.plugins.module_utils.wire import Returned
 from ansible_collections.qemu.guest_agent.plugins.modules import qga_info, qga_update_time

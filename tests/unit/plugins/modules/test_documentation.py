@@ -17,9 +17,9 @@ import yaml
 from ansible_collections.qemu.guest_agent.plugins.module_utils import fleet_options
 from ansible_collections.qemu.guest_agent.plugins.module_utils.errors import CommandNotFoundError, NotRunningError
 from ansible_collections.qemu.guest_agent.plugins.module_utils.facts import SUBSETS
-from ansible_collections.qemu.guest_agent.plugins.module_utils.fleet import Guest
 from ansible_collections.qemu.guest_agent.plugins.module_utils.fleet_options import Fleet
 from ansible_collections.qemu.guest_agent.plugins.module_utils.resync import METHODS
+from ansible_collections.qemu.guest_agent.plugins.module_utils.runner import Guest
 from ansible_collections.qemu.guest_agent.plugins.module_utils.wire import Returned
 from ansible_collections.qemu.guest_agent.plugins.modules import qga_info, qga_update_time
 

@@ -143,3 +143,10 @@ def test_its_error_holds_nothing_but_what_it_says() -> None:
         fail()
     error = record.of_stale(stale(), None, caught.value).error
     assert (error.__traceback__, error.__cause__, error.__context__) == (None, None, None)
+
+
+def test_only_what_no_guest_did_is_to_be_done_again() -> None:
+    away = errors.HypervisorUnavailableError("cannot connect")
+    broken = errors.HypervisorUnavailableError("the connection broke at its answer", in_call=True)
+    for error, is_to_be_done_again in ((away, True), (broken, False), (errors.UnresponsiveError("why"), False)):
+        assert record.of_stale(stale("resumed"), None, error).is_to_be_done_again == is_to_be_done_again

@@ -61,11 +61,11 @@ def test_an_agent_is_waited_for_only_once(
 ) -> None:
     attended: list[Any] = []
 
-    async def converse(_open_channel: object, _work: object, attendance: Any) -> None:
+    async def run(_runner: object, _guest: object, _work: object, attendance: Any) -> None:
         attended.append(attendance)
         raise module("errors", "guest_agent").OptedOutError("enough is known")
 
-    monkeypatch.setattr(resyncing, "converse", converse)
+    monkeypatch.setattr(resyncing.Runner, "run", run)
     made = make(f"[watch]\nagent_patience = {patience}\n")
     waiting.run(made.see_to(stale(waited)))
     made.close()

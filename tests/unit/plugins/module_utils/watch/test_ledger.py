@@ -102,6 +102,53 @@ def causes_of(news: Sequence[News]) -> list[str]:
     return [each.cause for each in news if isinstance(each, Stale)]
 
 
+class TestWhatIsPutBack:
+    """Its hypervisor could not be reached."""
+
+    @pytest.fixture
+    def play(self) -> Play:
+        return Play(is_worked_on_at_once=False)
+
+    @staticmethod
+    def told(play: Play) -> Stale:
+        (stale,) = play.go(RESUME)
+        assert isinstance(stale, Stale)
+        return stale
+
+    def test_is_told_again_after_a_while(self, play: Play) -> None:
+        stale = self.told(play)
+        play.ledger.put_back(stale, play.now_ns)
+        assert play.take() == []
+        before_ns = play.now_ns
+        assert play.wait() == [stale]
+        assert play.now_ns > before_ns
+
+    def test_is_told_again_as_soon_as_all_guests_are_looked_at(self, play: Play) -> None:
+        stale = self.told(play)
+        play.ledger.put_back(stale, play.now_ns)
+        assert play.look(causes.WATCH_RESUMED, SeenGuest(WEB.uuid, WEB.name, True)) == [stale]
+
+    def test_is_what_has_happened_meanwhile(self, play: Play) -> None:
+        stale = self.told(play)
+        play.go(SUSPEND, RESUME)
+        play.ledger.put_back(stale, play.now_ns)
+        (again,) = play.take()
+        assert isinstance(again, Stale)
+        assert again.since_ns > stale.since_ns
+
+    def test_is_withdrawn_when_the_guest_is_paused(self, play: Play) -> None:
+        play.ledger.put_back(self.told(play), play.now_ns)
+        assert play.go(SUSPEND) == [Withdrawn(WEB, causes.RESUMED, "paused")]
+        assert play.ledger.next_ns() is None
+
+    def test_is_forgotten_with_the_guest(self, play: Play) -> None:
+        stale = self.told(play)
+        play.go(DESTROY)
+        play.ledger.put_back(stale, play.now_ns)
+        assert play.take() == []
+        assert len(play.ledger) == 0
+
+
 class TestWhatHappensToAGuest:
     @pytest.mark.parametrize(
         ("before", "happening", "cause"),

@@ -18,7 +18,7 @@ import pytest
 from ansible_collections.qemu.guest_agent.plugins.module_utils.channels import hypervisor
 from ansible_collections.qemu.guest_agent.plugins.module_utils.errors import MissingLibraryError
 from ansible_collections.qemu.guest_agent.plugins.module_utils.multiplexer import Multiplexer
-from ansible_collections.qemu.guest_agent.plugins.module_utils.watch import causes
+from ansible_collections.qemu.guest_agent.plugins.module_utils.watch import causes, ledger
 from ansible_collections.qemu.guest_agent.plugins.module_utils.watch.news import (
     Connected,
     Lost,
@@ -32,7 +32,7 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils.watch.source impo
 from ansible_collections.qemu.guest_agent.plugins.module_utils.watch.watcher import Watcher
 
 from tests.support.fake_events import AGENT_CONNECTED, AGENT_DISCONNECTED, settle
-from tests.support.fake_hypervisor import PAUSED, SYSTEM_ERROR, Definition, FakeHypervisor, uuid_of
+from tests.support.fake_hypervisor import PAUSED, SYSTEM_ERROR, Connection, Definition, FakeHypervisor, uuid_of
 from tests.support.fake_libvirt import LibvirtError
 
 HERE = "test:///here"
@@ -271,6 +271,65 @@ class TestALostConnection:
             watcher.done(guest(name))
         fire(here, "web", (3, 0), UNPAUSED)
         assert stale(told(watcher)) == (guest("web"), causes.RESUMED)
+
+    def test_leaves_what_is_put_back_to_the_look_at_all_guests(self, here: FakeHypervisor, make: MakeWatcher) -> None:
+        here.definitions = [Definition("web")]
+        watcher = make(passes_at_start=False)
+        assert told(watcher) == Connected(HERE, 1)
+        fire(here, "web", UNPAUSED)
+        news = told(watcher)
+        assert isinstance(news, Stale)
+        here.stop_daemon()
+        assert isinstance(told(watcher), Lost)
+        watcher.put_back(news)
+        assert told_nothing(watcher)
+        here.start_daemon()
+        assert told(watcher) == Connected(HERE, 1)
+        assert stale(told(watcher)) == (guest("web"), causes.WATCH_RESUMED)
+
+    def test_is_no_reason_to_put_off_what_is_put_back_for_another_reason(
+        self, here: FakeHypervisor, make: MakeWatcher, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(ledger, "_UNREACHED_NS", 50_000_000)
+        here.definitions = [Definition("web")]
+        watcher = make(passes_at_start=False)
+        assert told(watcher) == Connected(HERE, 1)
+        fire(here, "web", UNPAUSED)
+        news = told(watcher)
+        assert isinstance(news, Stale)
+        watcher.put_back(news)
+        assert told(watcher) == news
+
+    def test_tells_of_no_guest_until_it_is_made_again(self, here: FakeHypervisor, make: MakeWatcher) -> None:
+        here.definitions = [Definition("web", channel_state="disconnected")]
+        watcher = make(patience=0.05)
+        assert told(watcher) == Connected(HERE, 1)
+        here.stop_daemon()
+        assert isinstance(told(watcher), Lost)
+        assert told_nothing(watcher)
+        here.start_daemon()
+        assert told(watcher) == Connected(HERE, 1)
+        assert isinstance(told(watcher), Stale)
+
+    def test_while_guests_are_looked_at_one_by_one_withdraws_none(
+        self, here: FakeHypervisor, make: MakeWatcher, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        here.definitions = [Definition("web"), Definition("db")]
+        usual, looks = Connection.call, iter([False, True])
+
+        def call(connection: Connection, name: str) -> Any:
+            if name == "XMLDesc" and next(looks, False):
+                here.break_connections()
+            return usual(connection, name)
+
+        monkeypatch.setattr(Connection, "call", call)
+        watcher = make()
+        assert isinstance(told(watcher), Lost)
+        assert told(watcher) == Connected(HERE, 2)
+        assert {stale(told(watcher)), stale(told(watcher))} == {
+            (guest("web"), causes.WATCH_BEGAN),
+            (guest("db"), causes.WATCH_BEGAN),
+        }
 
     def test_is_made_again_however_often(self, here: FakeHypervisor, make: MakeWatcher) -> None:
         watcher = make()

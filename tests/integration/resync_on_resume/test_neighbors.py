@@ -1,0 +1,174 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The service, and guests at whose answers libvirt's daemon hangs up or ends: the others all end corrected."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from tests.support.fake_hypervisor import Connection
+from tests.support.resync_service import ServiceProcess, module
+from tests.support.served import BEHIND_NS, HERE, Serve, simulated
+from tests.support.simulated_fleet import Profile
+from tests.support.tiers import quick
+from tests.support.until import until
+
+LATER = "[watch]\nlook_at_start = no\n"
+HONEST = tuple(f"web{number}" for number in range(8))
+BREAKERS = ("evil0", "evil1", "evil2")
+BEHIND = Profile(offset_ns=-BEHIND_NS)
+LONGEST_LEFT_NS = 100_000_000
+# So that some answer is always awaited when a connection breaks.
+IN_FLIGHT_SECONDS = 0.02
+# In a resync's order.
+PHASES = ("guest-info", "guest-get-clock", "guest-update-time")
+CAUSES = ("resumed", "watch_resumed")
+
+
+def results_of(service: ServiceProcess, names: tuple[str, ...]) -> dict[str, list[str]]:
+    """By guest, in the order in which they were logged."""
+    found: dict[str, list[str]] = {name: [] for name in names}
+    for line in service.lines("resync"):
+        if line.fields["guest"] in found:
+            found[line.fields["guest"]].append(line.fields["result"])
+    return found
+
+
+def wait_until_corrected(service: ServiceProcess, names: tuple[str, ...], seconds: float = 30.0) -> None:
+    until(
+        lambda: all(set(each) & {"corrected", "unchanged"} for each in results_of(service, names).values()),
+        lambda: f"not all are corrected: {service.read_log()}",
+        seconds,
+    )
+    truths = service.ask("truths")
+    assert max(abs(truths[name]) for name in names) <= LONGEST_LEFT_NS
+
+
+@pytest.mark.parametrize("is_deadly", [False, True])
+@pytest.mark.parametrize("breakers", [1, 3])
+@pytest.mark.parametrize("phase", quick(PHASES, PHASES[1:2]))
+def test_guests_that_are_resumed_at_the_same_time_as_breaking_ones_are_all_corrected(
+    tmp_path: Path, phase: str, breakers: int, is_deadly: bool
+) -> None:
+    evil = BREAKERS[:breakers]
+    with ServiceProcess(tmp_path, LATER, dict.fromkeys((*evil, *HONEST), BEHIND)) as service:
+        service.wait_for("watching")
+        service.ask("break_at", evil, phase, is_deadly)
+        service.ask("slow_down", HONEST, IN_FLIGHT_SECONDS)
+        service.ask("resume", [*evil, *HONEST])
+        wait_until_corrected(service, HONEST)
+        until(lambda: all(results_of(service, evil).values()), service.read_log)
+        assert service.stop() == 0
+        if not is_deadly:  # nothing is said of what was done again
+            assert "failed" not in {each for found in results_of(service, HONEST).values() for each in found}
+        assert all(line.fields["cause"] in CAUSES for line in service.lines("resync"))
+
+
+def test_a_breaking_guest_that_is_resumed_again_and_again_costs_no_other_one(tmp_path: Path) -> None:
+    (evil, *_others) = BREAKERS
+    with ServiceProcess(tmp_path, LATER, dict.fromkeys((evil, *HONEST), BEHIND)) as service:
+        service.wait_for("watching")
+        service.ask("break_at", [evil], "guest-get-clock")
+        service.ask("slow_down", HONEST, IN_FLIGHT_SECONDS)
+        for time, name in enumerate(HONEST, 1):
+            service.ask("suspend", [evil])
+            service.ask("resume", [evil, name])
+            until(
+                lambda time=time: len(results_of(service, (evil,))[evil]) >= time,
+                lambda: f"it was not seen to: {service.read_log()}",
+            )
+        wait_until_corrected(service, HONEST)
+        assert service.stop() == 0
+        assert results_of(service, HONEST) == {name: ["corrected"] for name in HONEST}
+        assert set(results_of(service, (evil,))[evil]) == {"failed"}
+
+
+def test_breaking_guests_do_not_spoil_the_look_at_all_guests(tmp_path: Path) -> None:
+    """The service starts before guests of which some break the connection, whatever they are asked."""
+    with ServiceProcess(tmp_path, LATER, dict.fromkeys((*BREAKERS, *HONEST), BEHIND)) as service:
+        service.wait_for("watching")
+        service.ask("break_at", BREAKERS, "guest-info", True)
+        service.ask("slow_down", HONEST, IN_FLIGHT_SECONDS)
+        # The daemon comes back, and all guests are looked at.
+        service.ask("break_connections")
+        wait_until_corrected(service, HONEST)
+        # It ends at a few answers of each: beside others, apart, and alone for three times at the most.
+        until(lambda: all(results_of(service, BREAKERS).values()), service.read_log)
+        service.ask("resume", ["web0"])
+        until(lambda: len(results_of(service, HONEST)["web0"]) > 1, service.read_log)
+        assert len(service.lines("lost")) <= 1 + 5 * len(BREAKERS)
+        assert service.stop() == 0
+
+
+def test_a_connection_that_breaks_while_all_guests_are_looked_at_withdraws_none(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hypervisor = simulated(*HONEST)
+    usual, calls = Connection.call, Counter[str]()
+
+    def call(connection: Connection, name: str) -> object:
+        calls[name] += 1
+        if name == "XMLDesc" and calls[name] == 3:
+            hypervisor.break_connections()
+        return usual(connection, name)
+
+    monkeypatch.setattr(Connection, "call", call)
+    with serve(hypervisors={HERE: hypervisor}, look_at_start="yes") as service:
+        records = service.wait_for("resync", len(HONEST))
+    assert {(each["guest"], each["result"]) for each in records} == {(name, "corrected") for name in HONEST}
+
+
+def test_a_connection_that_another_guest_breaks_at_the_mark_makes_no_suspect(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usual, calls = Connection.call, Counter[str]()
+
+    def call(connection: Connection, name: str) -> object:
+        calls[name] += 1
+        if name == "metadata" and calls[name] in (1, 2, 4):
+            connection.hypervisor.hang_up(connection)
+        return usual(connection, name)
+
+    monkeypatch.setattr(Connection, "call", call)
+    with serve(*HONEST) as service:
+        service.wait_for("watching")
+        service.hypervisor.resume(HONEST)
+        records = service.records(len(HONEST))
+        assert {each["result"] for each in records} == {"corrected"}
+        assert calls["metadata"] > len(HONEST)
+
+
+def test_what_failed_since_no_connection_could_be_made_is_done_again_though_nothing_else_happens(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The daemon is watched all the while, and takes no other connection for a time."""
+    monkeypatch.setattr(module("runner", "guest_agent"), "_RESTART_SECONDS", 0.2)
+    monkeypatch.setattr(module("runner", "guest_agent"), "_RETRY_SECONDS", 0.05)
+    monkeypatch.setattr(module("watch.ledger", "guest_agent"), "_UNREACHED_NS", 300_000_000)
+    with serve("web1") as service:
+        service.wait_for("watching")
+        service.hypervisor.refuse()
+        service.hypervisor.resume(["web1"])
+        failed = service.wait_for("resync")[0]
+        assert (failed["cause"], failed["result"], failed["error"]) == ("resumed", "failed", "hypervisor_unavailable")
+        service.hypervisor.start_daemon()
+        until(lambda: service.lines("resync")[-1].fields["result"] == "corrected", "it is not done again")
+        assert service.lines("resync")[-1].fields["cause"] == "resumed"
+    assert service.lines("lost") == []
+
+
+@pytest.mark.parametrize("seconds", [0.9, 4.0])
+def test_slow_guests_that_are_resumed_at_the_same_time_hold_up_no_other_one(tmp_path: Path, seconds: float) -> None:
+    slow = tuple(f"slow{number}" for number in range(15))
+    with ServiceProcess(tmp_path, LATER, dict.fromkeys((*slow, *HONEST), BEHIND)) as service:
+        service.wait_for("watching")
+        service.ask("slow_down", slow, seconds)
+        service.ask("resume", [*slow, *HONEST])
+        wait_until_corrected(service, HONEST, 4.0)
+        # They are still at it.
+        assert not any(map(len, results_of(service, slow).values()))
