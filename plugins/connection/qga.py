@@ -71,7 +71,9 @@ options:
   socket:
     description:
       - Path of the unix socket that is the host's end of the agent's channel, for QEMU without libvirt.
-      - Such a socket serves one client at a time. The socket of a domain belongs to libvirt; use O(domain) for it.
+      - Such a socket serves one client at a time. The connection releases it at least once a second while a command
+        runs, so that other clients are served as well.
+      - The socket of a domain belongs to libvirt; use O(domain) for it.
     type: path
     vars:
       - name: ansible_qga_socket
@@ -122,8 +124,10 @@ options:
       - name: timeout
   exec_timeout:
     description:
-      - Seconds that a command may take. One that takes longer is ended in the guest, with all that it has begun, and
-        the task fails.
+      - Seconds that a command may take, the transfer of its input included. A command that takes longer is ended in the
+        guest, with all that it has begun, and the task fails. The output of a command that ended in time has to be read
+        by then as well, or within 5 seconds after its end.
+      - This is also the limit for copying one file to or from the guest.
       - V(0) is no limit.
     type: int
     default: 3600
@@ -137,7 +141,9 @@ options:
   reconnect_timeout:
     description:
       - Seconds to wait for an agent that is away in the middle of a command, such as one that is restarted, or whose
-        guest is paused or frozen for a moment. A frozen guest is waited for before a command or a file as well.
+        guest is paused or frozen for a moment; or whose O(socket), O(address) or O(vsock) is in use by another client.
+      - A frozen guest is waited for before a command or a file as well.
+      - Once O(exec_timeout) has passed, this is 5 seconds at most.
     type: int
     default: 20
     vars:
@@ -160,6 +166,21 @@ options:
     ini:
       - section: qga_connection
         key: max_output
+  max_fetch:
+    description:
+      - The largest file, in MiB, that is fetched from the guest. With a larger one the task fails, and nothing of it is
+        kept. It also fails where a file turns out to be larger than the guest said.
+      - It keeps a guest from filling the disk of the machine where Ansible runs. Raise it for files that you know to be
+        large; they also have to get across within O(exec_timeout).
+    type: int
+    default: 1024
+    vars:
+      - name: ansible_qga_max_fetch
+    env:
+      - name: ANSIBLE_QGA_MAX_FETCH
+    ini:
+      - section: qga_connection
+        key: max_fetch
   executable:
     description:
       - The shell in the guest that runs the commands. It takes a command behind C(-c).
@@ -206,7 +227,8 @@ options:
         key: module_cache
   become_success_timeout:
     description:
-      - Seconds that becoming another user may take, if there is a password that may be asked for.
+      - Seconds that becoming another user may take, if there is a password that may be asked for. A guest cannot extend
+        them, whatever it sends.
     type: int
     default: 10
     vars:
@@ -251,8 +273,9 @@ guests:
 
 import os
 import tempfile
+import threading
 from contextlib import contextmanager, suppress
-from typing import BinaryIO, Iterator
+from typing import BinaryIO, Callable, Iterator, TypeVar
 
 from ansible.errors import AnsibleConnectionFailure, AnsibleError, AnsibleFileNotFound
 from ansible.plugins.connection import ConnectionBase
@@ -274,10 +297,17 @@ _FAILURES = (CommandFailedError, InvalidOptionError, OfTheCommandError)
 
 _OPTIONS = (
     *("remote_addr", "domain", "uri", "socket", "address", "vsock", "timeout", "exec_timeout", "reconnect_timeout"),
-    *("max_output", "executable", "guest_directories", "module_cache", "become_success_timeout"),
+    *("max_output", "max_fetch", "executable", "guest_directories", "module_cache", "become_success_timeout"),
 )
 
 display = Display()
+
+Result = TypeVar("Result")
+
+# These serve one client at a time. When nothing was asked for so many seconds, others may have them: between two polls
+# of an async task, or two attempts of one that is retried.
+_ONE_CLIENT = ("socket", "address", "vsock")
+_IDLE = 1.0
 
 
 class Connection(ConnectionBase):  # type: ignore[misc]  # Ansible has no types
@@ -291,6 +321,7 @@ class Connection(ConnectionBase):  # type: ignore[misc]  # Ansible has no types
         super().__init__(*arguments, **options)
         self._connected: bool = False
         self._session: GuestSession | None = None
+        self._idle = IdleTimer(_IDLE, self._let_go)
         self._is_windows = bool(getattr(self._shell, "_IS_WINDOWS", False))
         if self._is_windows:
             self.always_pipeline_modules = True
@@ -305,7 +336,7 @@ class Connection(ConnectionBase):  # type: ignore[misc]  # Ansible has no types
                 self._say(3, f"connecting to the guest agent of {settings.target.name}")
                 self._session = GuestSession(settings, self._is_windows, self._observe)
                 try:
-                    waiting.run(self._session.connect())
+                    self._wait_for(self._session.connect())
                 except BaseException:
                     self._hang_up()
                     raise
@@ -318,7 +349,7 @@ class Connection(ConnectionBase):  # type: ignore[misc]  # Ansible has no types
         self._say(3, f"EXEC a command of {len(cmd)} characters with {len(data)} bytes of input")
         dialogue = self._dialogue() if sudoable else None
         with self._told():
-            finished = waiting.run(self._open_session.run(cmd, data, dialogue))
+            finished = self._wait_for(self._open_session.run(cmd, data, dialogue))
         errors = finished.errors if dialogue is None else dialogue.without_prompt(finished.errors)
         self._say(3, f"exit status {finished.status}, {len(finished.output)} and {len(errors)} bytes of output")
         return finished.status, finished.output, errors + finished.epitaph
@@ -328,13 +359,13 @@ class Connection(ConnectionBase):  # type: ignore[misc]  # Ansible has no types
         if not os.path.isfile(in_path):
             raise AnsibleFileNotFound(f"there is no file {in_path} here", file_name=in_path)
         with open(in_path, "rb") as file, self._told():
-            size = waiting.run(self._open_session.put(file, self._path(out_path)))
+            size = self._wait_for(self._open_session.put(file, self._path(out_path)))
         self._say(3, f"PUT {size} bytes")
 
     def fetch_file(self, in_path: str, out_path: str) -> None:
         super().fetch_file(in_path, out_path)
         with _replacing(out_path) as file, self._told():
-            waiting.run(self._open_session.fetch(self._path(in_path), file))
+            self._wait_for(self._open_session.fetch(self._path(in_path), file))
             self._say(3, f"FETCH {file.tell()} bytes")
 
     def reset(self) -> None:
@@ -352,11 +383,21 @@ class Connection(ConnectionBase):  # type: ignore[misc]  # Ansible has no types
             raise AnsibleConnectionFailure("the connection to the guest agent is closed")
         return self._session
 
-    def _hang_up(self) -> None:
-        session, self._session = self._session, None
-        if session is not None:
+    def _wait_for(self, conversation: waiting.Conversation[Result]) -> Result:
+        with self._idle.busy(restarts=any(self.get_option(name) is not None for name in _ONE_CLIENT)):
+            return waiting.run(conversation)
+
+    def _let_go(self) -> None:
+        if self._session is not None:
             with suppress(QgaError):
-                waiting.run(session.close())
+                waiting.run(self._session.let_go())
+
+    def _hang_up(self) -> None:
+        with self._idle.busy():
+            session, self._session = self._session, None
+            if session is not None:
+                with suppress(QgaError):
+                    waiting.run(session.close())
 
     def _dialogue(self) -> BecomeDialogue | None:
         if self.become is None or not self.become.expect_prompt():
@@ -385,6 +426,39 @@ class Connection(ConnectionBase):  # type: ignore[misc]  # Ansible has no types
     def _say(self, verbosity: int, text: str) -> None:
         # Never what a command is, is given or writes: passwords are in all three.
         display.verbose(f"QGA {text}", host=self.get_option("remote_addr"), caplevel=verbosity - 1)
+
+
+class IdleTimer:
+    """Does something once, on a thread of its own, when nothing else was done for so many seconds."""
+
+    def __init__(self, seconds: float, action: Callable[[], None]) -> None:
+        self._seconds = seconds
+        self._action = action
+        self._lock = threading.Lock()
+        self._timer: threading.Timer | None = None
+
+    @contextmanager
+    def busy(self, restarts: bool = False) -> Iterator[None]:
+        """While something is done, the action is not; behind it, the seconds are counted anew if ``restarts``."""
+        with self._lock:
+            self._stop()
+            try:
+                yield
+            finally:
+                if restarts:
+                    self._timer = threading.Timer(self._seconds, self._act)
+                    self._timer.daemon = True
+                    self._timer.start()
+
+    def _stop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _act(self) -> None:
+        with self._lock:
+            if self._timer is threading.current_thread():
+                self._action()
 
 
 @contextmanager

@@ -38,6 +38,9 @@ _RETRY_SECONDS = 0.2
 # The pause between two attempts at what a frozen guest refuses. A backup freezes for seconds.
 _FROZEN_SECONDS = 0.5
 
+# An attempt just before the end of a longer operation still gets enough time to be a fair one.
+_FAIR_SECONDS = 1.0
+
 _EXTENDED_HINT = "Only the extended agent has it: deploy it with the role qemu.guest_agent.extended_agent."
 
 # qemu-ga 5.0 to 9.0 looks for /sbin/hwclock before it sets anything (qga/commands-posix.c); Debian 12 and 13 and Ubuntu
@@ -120,6 +123,12 @@ class GuestAgent:
         state = (await self.info()).commands.get(command)
         raise self._missing(command) if state is None else await self._disabled(command)
 
+    def within(self, deadline: Deadline) -> float:
+        """The seconds that an exchange may take which is part of a longer operation: ``timeout``, or what is left until
+        the deadline, and a second even at the end.
+        """
+        return min(self.timeout, max(deadline.remaining(), _FAIR_SECONDS))
+
     def pin(self) -> None:
         """From now on only this guest is meant; see :meth:`Channel.pin`."""
         self._channel.pin()
@@ -132,6 +141,14 @@ class GuestAgent:
         if self._channel.is_shared:
             with contextlib.suppress(CommandError):  # whatever it answers, its turn has come
                 await self.call("guest-ping")
+
+    async def let_go(self, held: float = 0.0) -> None:
+        """Leave the agent to others for a while, see :meth:`Channel.let_go`."""
+        await self._channel.let_go(held)
+
+    async def regain(self, timeout: float) -> None:
+        """Have the agent back, see :meth:`Channel.regain`."""
+        await self._channel.regain(timeout)
 
     async def require_same(self) -> None:
         """Make sure that it is still the guest that was pinned; see :meth:`Channel.require_same`."""
@@ -197,8 +214,7 @@ class GuestAgent:
         deadline = Deadline(wait_timeout)
         while True:
             try:
-                # A last attempt just before the end still gets enough time to be a fair one.
-                await self._greet(min(self.timeout, max(deadline.remaining(), 1.0)))
+                await self._greet(self.within(deadline))
                 return
             except CommandError:
                 return  # it answers, if only to refuse

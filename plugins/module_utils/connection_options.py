@@ -33,6 +33,7 @@ _RANGES: Mapping[str, Range] = {
     "reconnect_timeout": Range(0, _DAY),
     "become_success_timeout": Range(1, _DAY),
     "max_output": Range(1, 1024),
+    "max_fetch": Range(1, _MIB),
 }
 
 
@@ -62,6 +63,8 @@ def settings_of(params: Mapping[str, Any]) -> Settings:
         exec_timeout=params["exec_timeout"] or math.inf,
         patience=params["reconnect_timeout"],
     )
+    if params.get("max_fetch") is not None:
+        limits = limits._replace(fetch=params["max_fetch"] * _MIB)
     return Settings(
         target,
         params["timeout"],

@@ -20,6 +20,12 @@ class CommandTimeoutError(OfTheCommandError):
     default_hint = "Raise exec_timeout (0 is no limit), or run what takes so long with async."
 
 
+class TransferTimeoutError(CommandTimeoutError):
+    """A file did not get across in the time that there was for it."""
+
+    default_hint = "Raise exec_timeout (0 is no limit), if the guest is merely slow."
+
+
 class ResultLostError(QgaError):
     """The command was started, and nobody knows what became of it: it must not be taken for done, or for not done."""
 

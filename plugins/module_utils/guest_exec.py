@@ -8,18 +8,28 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 from typing import Any, Mapping, NamedTuple
 
 from .agent import GuestAgent
 from .channels.base import expect_integer, expect_object
-from .errors import CommandFailedError, RemoteProtocolError
-from .waiting import Deadline, pause
+from .errors import CommandFailedError, QgaError, RemoteProtocolError
+from .waiting import NEVER, Deadline, pause
 
 # Each question costs the guest a wake-up, and each pause may be what the caller waits for in vain: so a pause is a part
 # of the time that has passed. Seconds.
 _FIRST_PAUSE = 0.004
 _LONGEST_PAUSE = 1.0
 _PART_OF_ELAPSED = 0.0625
+
+# What could not be asked is asked again after so many seconds.
+RETRY = 0.2
+
+# Where an agent's socket serves one client at a time, others may have it in pauses of that length; and in any pause if
+# it was held for so many seconds, since the next client stands in line. Proxmox VE gives its guest-ping three
+# (qga_check_running in PVE/QemuServer/Agent.pm of qemu-server), and a backup skips its freeze if there is no answer.
+_LONG_PAUSE = 0.125
+_MOST_HELD = 1.0
 
 
 class Program(NamedTuple):
@@ -49,20 +59,43 @@ class UnknownProcessError(CommandFailedError):
 
 
 class Polling:
-    """The pauses between questions: short at first, and longer the longer it takes."""
+    """The pauses between questions: short at first, and longer the longer it takes.
 
-    def __init__(self) -> None:
+    In the longer ones ``shared`` is left to its other clients, if it is given, and at least once a second. One that has
+    it after the pause is waited for, up to ``patience`` seconds.
+    """
+
+    def __init__(self, shared: GuestAgent | None = None, patience: float = 0.0) -> None:
         self._begun = Deadline(0.0)
+        self._shared = shared
+        self._patience = patience
 
     async def pause(self, deadline: Deadline) -> None:
-        """Pause until the next question is due, or until the deadline."""
+        """Pause until the next question is due, or until the deadline.
+
+        :raises QgaError: the agent was let go of, and could not be had back
+        """
         elapsed = Deadline(0.0).at - self._begun.at
         seconds = min(max(_FIRST_PAUSE, elapsed * _PART_OF_ELAPSED), _LONGEST_PAUSE)
+        await self._rest(seconds, deadline, 0.0 if seconds >= _LONG_PAUSE else _MOST_HELD)
+
+    async def retry(self, deadline: Deadline) -> None:
+        """Pause before a question that was not answered, or was refused, is asked again. A client that has frozen the
+        guest needs the agent to thaw it.
+        """
+        with contextlib.suppress(QgaError):  # the next question shows it
+            await self._rest(RETRY, deadline, 0.0)
+
+    async def _rest(self, seconds: float, deadline: Deadline, held: float) -> None:
+        if self._shared is not None:
+            await self._shared.let_go(held)
         await pause(min(seconds, deadline.remaining()))
+        if self._shared is not None:
+            await self._shared.regain(max(self._shared.within(deadline), min(self._patience, deadline.remaining())))
 
 
-async def start(agent: GuestAgent, program: Program) -> int:
-    """Start a program; its process in the guest.
+async def start(agent: GuestAgent, program: Program, deadline: Deadline = NEVER) -> int:
+    """Start a program, by the deadline; its process in the guest.
 
     :raises CommandError: the agent does not start programs, or there is no such program
     :raises QgaError: the agent could not be asked; the program may have been started then
@@ -70,18 +103,18 @@ async def start(agent: GuestAgent, program: Program) -> int:
     arguments: dict[str, Any] = {"path": program.path, "arg": list(program.arguments), "capture-output": True}
     if program.input:
         arguments["input-data"] = base64.b64encode(program.input).decode("ascii")
-    started = expect_object(await agent.call("guest-exec", arguments), "guest-exec")
+    started = expect_object(await agent.call("guest-exec", arguments, agent.within(deadline)), "guest-exec")
     return expect_integer(started.get("pid"), "the pid of a process")
 
 
-async def outcome(agent: GuestAgent, process: int) -> Ended | None:
-    """How the process ended. None: it has not. The agent tells of an end only once.
+async def outcome(agent: GuestAgent, process: int, deadline: Deadline = NEVER) -> Ended | None:
+    """How the process ended. None: it has not. The agent tells of an end only once; it has to answer by the deadline.
 
     :raises UnknownProcessError: the agent does not know it
     :raises QgaError: the agent could not be asked
     """
     try:
-        value = await agent.call("guest-exec-status", {"pid": process})
+        value = await agent.call("guest-exec-status", {"pid": process}, agent.within(deadline))
     except CommandFailedError as error:
         raise UnknownProcessError(error.message, error.hint, error.command) from error
     status = expect_object(value, "guest-exec-status")
@@ -107,19 +140,22 @@ async def execute(agent: GuestAgent, program: Program, deadline: Deadline) -> En
 
     :raises QgaError: as :func:`start` and :func:`outcome` do
     """
-    process = await start(agent, program)
+    process = await start(agent, program, deadline)
     return await end_of(agent, process, deadline)
 
 
-async def end_of(agent: GuestAgent, process: int, deadline: Deadline) -> Ended | None:
+async def end_of(agent: GuestAgent, process: int, deadline: Deadline, patience: float | None = None) -> Ended | None:
     """How the process ended. None: it has not, by the deadline.
 
-    :raises QgaError: as :func:`outcome` does
+    With ``patience``, others may have the agent meanwhile, see :class:`Polling`: only where an answer that is lost, or
+    a refusal because they have frozen the guest, is not the end.
+
+    :raises QgaError: as :func:`outcome` and :meth:`Polling.pause` do
     """
-    polling = Polling()
+    polling = Polling() if patience is None else Polling(agent, patience)
     while True:
         await polling.pause(deadline)
-        ended = await outcome(agent, process)
+        ended = await outcome(agent, process, deadline)
         if ended is not None or deadline.expired():
             return ended
 

@@ -63,6 +63,7 @@ class GuestSession:
 
     def __init__(self, settings: Settings, is_windows: bool, observe: Callable[[str, float], None]) -> None:
         self._channel: Channel = ObservedChannel(settings.target.open(), observe)
+        self._patience = max(settings.timeout, settings.limits.patience)
         self._agent = GuestAgent(self._channel, settings.timeout, settings.limits.patience)
         self._guest: Guest
         if is_windows:
@@ -83,6 +84,7 @@ class GuestSession:
         """
         :raises QgaError: as :meth:`Guest.run` does
         """
+        await self._regain()
         return await self._allowed(self._guest.run(command, data, dialogue))
 
     async def put(self, file: BinaryIO, path: str) -> int:
@@ -91,6 +93,7 @@ class GuestSession:
         :raises QgaError: as :meth:`Guest.put` does
         """
         source = source_of(file)
+        await self._regain()
         await self._allowed(self._guest.put(source, path))
         return source.size
 
@@ -99,14 +102,27 @@ class GuestSession:
 
         :raises QgaError: as :meth:`Guest.fetch` does
         """
+        await self._regain()
         await self._allowed(self._guest.fetch(path, target))
+
+    async def let_go(self) -> None:
+        """Leave the agent to others until it is needed; see :meth:`Channel.let_go`."""
+        await self._channel.let_go()
 
     async def close(self) -> None:
         """Leave nothing in the guest, as far as it listens, and close the channel."""
         try:
-            await self._guest.clean()
+            with contextlib.suppress(QgaError):
+                await self._regain()
+                await self._guest.clean()
         finally:
             await self._channel.close()
+
+    async def _regain(self) -> None:
+        """
+        :raises QgaError: others have the agent, and do not let it go
+        """
+        await self._channel.regain(self._patience)
 
     async def _allowed(self, work: Conversation[Result]) -> Result:
         """

@@ -35,13 +35,14 @@ from .exec_errors import (
     OutputLostError,
     OutputTooLongError,
     ResultLostError,
+    TransferTimeoutError,
 )
-from .guest_exec import Ended, Polling, Program, UnknownProcessError, end_of, execute, outcome, start
+from .guest_exec import RETRY, Ended, Polling, Program, UnknownProcessError, end_of, execute, outcome, start
 from .guest_files import FileTooLongError, read_file, read_whole, write_file
 from .module_cache import with_cache
 from .shell_words import unwrapped
 from .untrusted import visible
-from .waiting import Deadline, pause
+from .waiting import NEVER, Deadline
 
 # The reply may have been lost, or the agent is only away for a moment: what became of the command can be asked.
 _UNHEARD = (
@@ -57,10 +58,12 @@ _UNHEARD = (
 _PASSING = (*_UNHEARD, CommandDisabledError, FrozenError, UnknownProcessError)
 
 # Seconds.
-_RETRY = 0.2
 _BEGIN_PATIENCE = 5.0
 _END_PATIENCE = 5.0
 _CLEAN_PATIENCE = 2.0
+# What a command that ended in time has written may still be read for so long after that time. And if the agent is away
+# when it is over, that is how long it is waited for, to end the command.
+_GRACE = 5.0
 
 # Of these, a shell need not be told where they begin and end.
 _PLAIN = re.compile(r"[A-Za-z0-9_./+-]+")
@@ -73,8 +76,9 @@ class Limits(NamedTuple):
     """``request`` and ``reply`` are the bytes of input, output or a file that one exchange carries at the most; on the
     wire, as base64, they are a third more.
 
-    ``output`` is for each stream of a command. ``exec_timeout`` is in seconds, infinite for none; ``patience`` is how
-    long an agent may be away in the middle of a command.
+    ``output`` is for each stream of a command, ``fetch`` for a file that is fetched; both are in bytes.
+    ``exec_timeout`` is for all of a command, or for a file, in seconds, and infinite for none; ``patience`` is how long
+    an agent may be away in the middle of a command.
     """
 
     request: int
@@ -82,6 +86,7 @@ class Limits(NamedTuple):
     output: int
     exec_timeout: float
     patience: float
+    fetch: int = 1024**3
 
 
 # Of these it is likely that a status above 128 stands for them; the others are exit statuses of programs, too.
@@ -148,42 +153,50 @@ class GuestShell:
         self._left: tuple[str, ...] = ()
         self._is_lost = False
         self._read = ""  # the last command whose output was taken
+        self._deadline = NEVER  # of the command that runs
 
     async def run(self, command: str, data: bytes = b"", dialogue: Dialogue | None = None) -> Finished:
         """Run a command to its end, with ``data`` for its input.
 
-        :raises CommandTimeoutError: it took too long, and was ended
+        :raises CommandTimeoutError: it took too long, and was ended; or what it wrote did not come in time
         :raises ResultLostError: what came of it cannot be known
         :raises OutputTooLongError: it wrote more than the limit
+        :raises FileTransferError: the guest withholds what it wrote
         :raises OutputLostError: the guest could not keep what it wrote
         :raises NoPlaceError: no directory could be made for it
         :raises QgaError: the agent could not be asked
         """
         self._commands += 1
         number = str(self._commands)
-        deadline = Deadline(self.limits.exec_timeout)
-        program = await self._runner(number, command, data, dialogue is not None)
+        deadline = self._deadline = Deadline(self.limits.exec_timeout)
+        try:
+            program = await self._runner(number, command, data, dialogue is not None)
+        except TransferTimeoutError as error:
+            raise self._too_slow() from error
+        report = await self._carry_out(number, program, deadline, dialogue)
+        self._settle(report)
+        finished = await self._finish(number, report, Deadline(max(deadline.remaining(), _GRACE)))
+        if dialogue is not None and not dialogue.is_over(finished.output):
+            said = visible(_text(finished.errors).strip()) or "nothing"
+            raise BecomeError(f"the command ended before it was another user's, and said: {said}")
+        return finished
+
+    async def _carry_out(self, number: str, program: Program, deadline: Deadline, dialogue: Dialogue | None) -> _Report:
+        """Start a command and wait for its end; what does not end in time is ended."""
         process: int | None = None
         try:
             try:
-                process = await start(self.agent, program)
+                process = await start(self.agent, program, deadline)
             except _UNHEARD as error:
                 if dialogue is not None:
                     await self._end(number, None)  # nobody would answer what it asks
                     raise
-                report = await self._recover(number, deadline, error)
+                return await self._recover(number, deadline, error)
             except QgaError:
                 self._candidates = ()  # the agent has refused
                 raise
-            else:
-                report = await self._attend(number, process, deadline, dialogue)
-            self._settle(report)
-            finished = await self._finish(number, report)
-            if dialogue is not None and not dialogue.is_over(finished.output):
-                said = visible(_text(finished.errors).strip()) or "nothing"
-                raise BecomeError(f"the command ended before it was another user's, and said: {said}")
-            return finished
-        except (BecomeError, CommandTimeoutError):
+            return await self._attend(number, process, deadline, dialogue)
+        except CommandTimeoutError:
             await self._end(number, process)
             raise
         except QgaError:
@@ -193,15 +206,15 @@ class GuestShell:
             await self._end(number, process)
             raise
 
-    async def ask(self, script: str, data: bytes = b"") -> Finished:
+    async def ask(self, script: str, data: bytes = b"", deadline: Deadline | None = None) -> Finished:
         """Run a short script of ours directly. Its result is as easily lost as a reply, so it has to be one that may be
-        run again.
+        run again. Without a deadline it has ``exec_timeout``.
 
         :raises CommandTimeoutError: it took too long
         :raises QgaError: the agent could not be asked
         """
         program = Program("/bin/sh", ("-c", guest_scripts.ENVIRONMENT + script, "qga"), data)
-        ended = await execute(self.agent, program, Deadline(self.limits.exec_timeout))
+        ended = await execute(self.agent, program, deadline or Deadline(self.limits.exec_timeout))
         if ended is None:
             raise self._too_slow()
         if ended.exit_status is None or ended.is_truncated:
@@ -226,7 +239,7 @@ class GuestShell:
         """
         said = ""
         for path in () if self._directory is not None else self._paths():
-            deadline = Deadline(self.limits.patience)
+            deadline = Deadline(min(self.limits.patience, self._deadline.remaining()))
             ended = await execute(self.agent, Program("mkdir", ("-m", "700", path)), deadline)
             if ended is None:
                 raise UnresponsiveError("the guest did not make a directory in time")
@@ -277,36 +290,48 @@ class GuestShell:
 
     async def _lay_down(self, name: str, data: bytes) -> str:
         path = f"{self._directory}/{name}"
-        await write_file(self.agent, path, data, self.limits.request)
+        await write_file(self.agent, path, data, self.limits.request, self._deadline)
         return path
 
     # Talking to it.
 
-    async def _converse(self, path: str, process: int, dialogue: Dialogue) -> Ended | None:
+    async def _converse(self, path: str, process: int, dialogue: Dialogue, whole: Deadline) -> Ended | None:
         """Answer what the command asks, and let it have its input. How it ended, if it did not get that far.
 
+        :raises BecomeError: it took too long, however much the guest has sent meanwhile
+        :raises CommandTimeoutError: the time for the ``whole`` command is over
         :raises QgaError: as :meth:`Dialogue.answer` does
         """
-        deadline = Deadline(dialogue.timeout)
+        deadline = Deadline(min(dialogue.timeout, whole.remaining()))
         polling = Polling()
-        while True:
-            await polling.pause(deadline)
-            output, errors = [await self._heard(f"{path}.{name}") for name in ("out", "err")]
-            if dialogue.is_over(output):
-                await write_file(self.agent, f"{path}.go", b"", self.limits.request)
-                return None
-            ended = await outcome(self.agent, process)
-            if ended is not None:
-                return ended
-            answer = dialogue.answer(output, errors)
-            if answer is not None:
-                await write_file(self.agent, f"{path}.answer", answer + b"\n", self.limits.request)
-            if deadline.expired():
-                raise BecomeError(f"nothing came of becoming another user within {dialogue.timeout:g} s")
-
-    async def _heard(self, path: str) -> bytes:
+        cause: QgaError | None = None
         try:
-            return await read_file(self.agent, path, _MOST_HEARD, _MOST_HEARD)
+            while not deadline.expired():
+                await polling.pause(deadline)
+                output, errors = [await self._heard(f"{path}.{name}", deadline) for name in ("out", "err")]
+                if dialogue.is_over(output):
+                    await self._say(f"{path}.go", b"", deadline)
+                    return None
+                ended = await outcome(self.agent, process, deadline)
+                if ended is not None:
+                    return ended
+                answer = dialogue.answer(output, errors)
+                if answer is not None:
+                    await self._say(f"{path}.answer", answer + b"\n", deadline)
+        except (ExchangeTimeoutError, TransferTimeoutError, UnresponsiveError) as error:
+            if not deadline.expired():
+                raise
+            cause = error
+        if whole.expired():
+            raise self._too_slow() from cause
+        raise BecomeError(f"nothing came of becoming another user within {dialogue.timeout:g} s") from cause
+
+    async def _say(self, path: str, data: bytes, deadline: Deadline) -> None:
+        await write_file(self.agent, path, data, self.limits.request, deadline)
+
+    async def _heard(self, path: str, deadline: Deadline) -> bytes:
+        try:
+            return await read_file(self.agent, path, _MOST_HEARD, _MOST_HEARD, deadline)
         except CommandError:
             return b""  # it is not there yet
 
@@ -316,13 +341,15 @@ class GuestShell:
         ended = None
         if dialogue is not None:
             try:
-                ended = await self._converse(f"{self._directory}/{number}", process, dialogue)
-            except _PASSING:
-                await self._end(number, process)
+                ended = await self._converse(f"{self._directory}/{number}", process, dialogue, deadline)
+            except CommandTimeoutError:
+                raise  # and it is ended as any other
+            except QgaError:
+                await self._end(number, process)  # nobody would answer what it asks
                 raise
         try:
             if ended is None:
-                ended = await end_of(self.agent, process, deadline)
+                ended = await end_of(self.agent, process, deadline, self.limits.patience)
             if ended is None:
                 raise self._too_slow()
             report = _reported(ended, self._token, number)
@@ -337,17 +364,18 @@ class GuestShell:
 
         :raises QgaError: ``unknown``, if the guest knows nothing of it; or the agent does not come back
         """
-        patience = Deadline(self.limits.patience)
+        last = Deadline(deadline.remaining() + _GRACE)
+        patience = self._patience(last)
         begin = Deadline(_BEGIN_PATIENCE)
-        polling = Polling()
+        polling = Polling(self.agent, self.limits.patience)
         while True:
             try:
-                report = await self._look(number)
+                report = await self._look(number, last)
             except _PASSING as another:
-                if patience.remaining() < _RETRY:
+                if patience.remaining() < RETRY:
                     self._is_lost = True
                     raise another from unknown
-                await pause(_RETRY)
+                await polling.retry(patience)
                 continue
             if report.state == "done":
                 return report
@@ -362,12 +390,17 @@ class GuestShell:
                 self._directory = None  # it may be gone as well
                 self._candidates = ()
                 raise unknown
-            patience = Deadline(self.limits.patience)
-            await polling.pause(deadline)
+            patience = self._patience(last)
+            with contextlib.suppress(*_PASSING):  # the next look shows it
+                await polling.pause(deadline)
 
-    async def _look(self, number: str) -> _Report:
+    def _patience(self, deadline: Deadline) -> Deadline:
+        """How long an agent that is away is waited for, if not beyond that."""
+        return Deadline(min(self.limits.patience, deadline.remaining()))
+
+    async def _look(self, number: str, deadline: Deadline) -> _Report:
         program = self._script(guest_scripts.LOOK, number)
-        ended = await execute(self.agent, program, Deadline(self.limits.patience))
+        ended = await execute(self.agent, program, self._patience(deadline))
         if ended is None:
             raise UnresponsiveError("the guest did not say in time what became of the command")
         return _reported(ended, self._token, number)
@@ -381,29 +414,37 @@ class GuestShell:
             raise RemoteProtocolError("the guest's shell reported to have made a directory that it was not given")
         self._directory, self._candidates = known[report.place], ()
 
-    async def _finish(self, number: str, report: _Report) -> Finished:
+    async def _finish(self, number: str, report: _Report, deadline: Deadline) -> Finished:
         """
-        :raises QgaError: what the command wrote cannot be had whole
+        :raises CommandTimeoutError: what the command wrote is not here by the deadline
+        :raises QgaError: it cannot be had whole
         """
-        output, errors = [await self._written(number, stream) for stream in (report.output, report.errors)]
+        streams = (report.output, report.errors)
+        try:
+            output, errors = [await self._written(number, stream, deadline) for stream in streams]
+        except TransferTimeoutError as error:
+            raise CommandTimeoutError(
+                f"the command ended, but its output was not read within {self.limits.exec_timeout:g} s"
+            ) from error
         self._read = number
         if not report.is_kept:
             raise OutputLostError("the guest could not keep what the command wrote: a disk may be full there")
         return Finished(report.status, output, errors)
 
-    async def _written(self, number: str, stream: str) -> bytes:
+    async def _written(self, number: str, stream: str, deadline: Deadline) -> bytes:
         """What the command wrote to a stream; nothing, if it has no name."""
         if not stream:
             return b""
-        patience = Deadline(self.limits.patience)
+        patience = self._patience(deadline)
+        polling = Polling(self.agent, self.limits.patience)
         refusal: CommandFailedError | None = None
         while True:
             try:
-                if refusal is not None and (await self._look(number)).state != "done":
+                if refusal is not None and (await self._look(number, deadline)).state != "done":
                     self._directory = None  # it may be gone as well
                     raise _unknown(refusal)
                 path, limit = f"{self._directory}/{number}.{stream}", self.limits.output
-                return await read_whole(self.agent, path, limit, self.limits.reply)
+                return await read_whole(self.agent, path, limit, self.limits.reply, deadline)
             except CommandFailedError as error:
                 # An agent that was started anew knows no file that was open before; a guest, none at all.
                 if refusal is not None:
@@ -412,10 +453,10 @@ class GuestShell:
             except FileTooLongError as error:
                 raise OutputTooLongError(f"the command wrote more than {limit} bytes, and was ended there") from error
             except _PASSING:
-                if patience.remaining() < _RETRY:
+                if patience.remaining() < RETRY:
                     self._is_lost = True
                     raise
-            await pause(_RETRY)
+            await polling.retry(patience)
 
     def _too_slow(self) -> CommandTimeoutError:
         return CommandTimeoutError(f"the command did not end within {self.limits.exec_timeout:g} s, and was ended")

@@ -17,8 +17,12 @@ from typing import BinaryIO, Callable, Iterator, Mapping, NamedTuple
 from .errors import QgaError, RemoteProtocolError
 from .exec_errors import FileMissingError, FileTransferError
 from .guest_files import GuestFile
-from .guest_shell import Finished, GuestShell
+from .guest_shell import Finished, GuestShell, Limits
 from .untrusted import visible
+from .waiting import Deadline
+
+# Seconds that taking back half a file may last.
+_GIVE_UP_PATIENCE = 5.0
 
 # What the scripts exit with; anything else is a failure of a program in them, which says so itself.
 _MISSING = 44
@@ -121,68 +125,84 @@ def source_of(file: BinaryIO) -> Source:
 
 
 async def put(shell: GuestShell, source: Source, path: str) -> None:
-    """Make ``path`` in the guest a copy of ``source``.
+    """Make ``path`` in the guest a copy of ``source``. All of it has ``exec_timeout``.
 
     :raises FileTransferError: it could not be written there, or is not the same there
-    :raises QgaError: as :meth:`GuestShell.run` and :class:`GuestFile` do
+    :raises CommandTimeoutError: it took too long
+    :raises QgaError: as :meth:`GuestShell.ask` and :class:`GuestFile` do
     """
+    deadline = Deadline(shell.limits.exec_timeout)
     values = {"p": path, "t": secrets.token_hex(8), "size": str(source.size), "hash": source.sha256}
     piece = shell.limits.request
     if source.size <= piece // 2:
-        _done(await shell.ask(_script(_PUT_WHOLE, values), b"".join(source.pieces(piece))), path)
+        _done(await shell.ask(_script(_PUT_WHOLE, values), b"".join(source.pieces(piece)), deadline), path)
         return
     packs = "packs" if _can_be_packed(source) else ""
-    begun = _done(await shell.ask(_script(_PUT_BEGIN, {**values, "packs": packs})), path)
+    begun = _done(await shell.ask(_script(_PUT_BEGIN, {**values, "packs": packs}), deadline=deadline), path)
     names = begun.output.decode("utf-8", "surrogateescape").split("\0")
     if len(names) != len(("temporary", "target", "packed")):
         raise RemoteProtocolError("the guest's shell did not say where the file is to be written")
     temporary, target, packed = names
     values = {**values, "x": temporary, "p": target, "packed": packed}
     try:
-        async with GuestFile(shell.agent, temporary + ".z" if packed else temporary, "wb", piece) as file:
+        async with GuestFile(shell.agent, temporary + ".z" if packed else temporary, "wb", piece, deadline) as file:
             for data in _packed(source, piece) if packed else source.pieces(piece):
                 await file.write(data)
-        _done(await shell.ask(_script(_PUT_END, values)), path)
+        _done(await shell.ask(_script(_PUT_END, values), deadline=deadline), path)
     except BaseException:
         with contextlib.suppress(QgaError):
-            await shell.ask(_script(_PUT_GIVE_UP, values))
+            await shell.ask(_script(_PUT_GIVE_UP, values), deadline=Deadline(_GIVE_UP_PATIENCE))
         raise
 
 
 async def fetch(shell: GuestShell, path: str, target: BinaryIO) -> None:
-    """Write to ``target`` what is in the file ``path`` of the guest.
+    """Write to ``target`` what is in the file ``path`` of the guest, and never more than a byte above the size that it
+    is said to have. All of it has ``exec_timeout``.
 
     :raises FileMissingError: there is no such file
-    :raises FileTransferError: it could not be read whole
-    :raises QgaError: as :meth:`GuestShell.run` and :class:`GuestFile` do
+    :raises FileTransferError: it could not be read whole, or is longer than the limit
+    :raises CommandTimeoutError: it took too long
+    :raises QgaError: as :meth:`GuestShell.ask` and :class:`GuestFile` do
     """
+    deadline = Deadline(shell.limits.exec_timeout)
     most = shell.limits.reply
-    read = _done(await shell.ask(_script(_FETCH, {"p": path, "most": str(most // 2)})), path)
+    script = _script(_FETCH, {"p": path, "most": str(most // 2)})
+    read = _done(await shell.ask(script, deadline=deadline), path)
     head, _nul, content = read.output.partition(b"\0")
     found = _HEAD.match(head.decode("utf-8", "surrogateescape"))
     if found is None:
         raise RemoteProtocolError("the guest's shell did not say what the file is")
     size, sha256, full_path = int(found.group(1)), found.group(2), found.group(3)
-    digest, total = hashlib.sha256(), 0
+    if size > shell.limits.fetch:
+        raise too_long(path, size, shell.limits)
     if size <= most // 2:
-        digest.update(content)
-        total = len(content)
+        # What has no size, and so no checksum either, may have become a little longer at the second reading.
+        if len(content) > (size if sha256 else most):
+            raise changed(path, len(content), size)
         target.write(content)
+        total, digest = len(content), hashlib.sha256(content).hexdigest()
+        is_whole = not sha256 or total == size
     else:
-        async with GuestFile(shell.agent, full_path, "rb", most) as file:
-            # Never more than it said: a file that grows, or a guest that lies, has no end.
-            while total <= size:
-                data = await file.read()
-                if not data:
-                    break
-                digest.update(data)
-                total += len(data)
-                target.write(data)
-    if sha256 and (total != size or digest.hexdigest() != sha256):
-        raise FileTransferError(
-            f"{path} was changed while it was read, or is damaged: {total} bytes came of {size}",
-            "Fetch it again; what changes all the time can be copied in the guest first.",
-        )
+        async with GuestFile(shell.agent, full_path, "rb", most, deadline) as file:
+            total, digest = await copied(file, target, size)
+        is_whole = total == size
+    if not is_whole or (sha256 and digest != sha256):
+        raise changed(path, total, size)
+
+
+async def copied(file: GuestFile, target: BinaryIO, size: int) -> tuple[int, str]:
+    """Copy a file to its end, or to one byte above ``size``: what grows, or is a lie, has no end. How many bytes came,
+    and their SHA-256.
+
+    :raises QgaError: as :meth:`GuestFile.read` does
+    """
+    digest, total = hashlib.sha256(), 0
+    while total <= size and not file.is_at_end:
+        data = await file.read(size + 1 - total)
+        digest.update(data)
+        total += len(data)
+        target.write(data)
+    return total, digest.hexdigest()
 
 
 def _can_be_packed(source: Source) -> bool:
@@ -224,6 +244,20 @@ def _done(finished: Finished, path: str) -> Finished:
     if finished.status == _NOWHERE:
         raise FileTransferError(f"there is no directory for {path} in the guest", "Make it first.")
     raise failed(finished, path)
+
+
+def changed(path: str, total: int, size: int) -> FileTransferError:
+    return FileTransferError(
+        f"{path} was changed while it was read, or is damaged: {total} bytes came of {size}",
+        "Fetch it again; what changes all the time can be copied in the guest first.",
+    )
+
+
+def too_long(path: str, size: int, limits: Limits) -> FileTransferError:
+    return FileTransferError(
+        f"{path} has {size} bytes in the guest, and max_fetch allows {limits.fetch}",
+        "Raise max_fetch, or fetch a part of it, or a compressed copy.",
+    )
 
 
 def failed(finished: Finished, path: str) -> FileTransferError:

@@ -15,6 +15,7 @@ arrival of a reply and its stamp.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import select
 import time
@@ -48,6 +49,10 @@ class Deadline:
 
     def expired(self) -> bool:
         return time.monotonic() >= self.at
+
+
+# For an operation that is part of no longer one.
+NEVER = Deadline(math.inf)
 
 
 class Received(NamedTuple):

@@ -9,14 +9,17 @@ All that tasks do stays below a temporary directory.
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import re
 import socket
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,30 +27,41 @@ from typing import Any
 import pytest
 import yaml
 from ansible_collections.qemu.guest_agent.plugins.module_utils.guest_session import NEEDED
+from ansible_collections.qemu.guest_agent.plugins.module_utils.wire import Reply, Returned
 
 from tests.support import stock_agent
+from tests.support.agent_client import Client
 from tests.support.ansible_run import CONNECTION, PlaybookRun, run_playbook
 from tests.support.core_targets import run_connection_target
 from tests.support.cores import every_core
 from tests.support.fake_agent import (
     BEFORE_1_2,
     BEFORE_4_2,
+    FROZEN,
     RHEL_BLOCKED,
     STOCK,
     FakeAgent,
     Kind,
+    Late,
+    On,
     Pieces,
     Sent,
+    SocketServer,
     listen_unix,
 )
+from tests.support.fake_agent import Fault as WireFault
+from tests.support.forwarder import forward_to
+from tests.support.guest_channel import GuestChannel
 from tests.support.stock_agent import StockAgent
-from tests.support.this_machine import ThisMachine
+from tests.support.this_machine import Fault, ThisMachine, returning
+from tests.support.until import until
 
 GUEST = "guest1"
 MEGABYTES = 5
 # It is in what a task is given and in what it writes, and must not be in any log.
 SECRET = "hunter2-never-in-a-log"  # noqa: S105  # nobody's
 SHORT_S = 2
+PATIENCE_S = 60.0
 # Where compiled code is kept, and what has Python write it even if whoever runs the tests has it write none.
 CODE = f"qga-code-{os.geteuid()}"
 WRITES = {"PYTHONDONTWRITEBYTECODE": ""}
@@ -301,6 +315,315 @@ def is_gone(process: int) -> bool:
     return False
 
 
+# ------------------------------------------------------------------- an agent that returns less than it was asked for
+
+MUCH = 300_000
+
+
+@contextmanager
+def at_most(agent: StockAgent, path: Path, count: int) -> Iterator[None]:
+    """A socket behind which the stock agent reads no more of a file at a time, whatever it is asked for."""
+
+    def change(sent: bytes) -> bytes:
+        return re.sub(
+            rb'"guest-file-read".*?"count": ?[0-9]+',
+            lambda found: re.sub(rb"[0-9]+\Z", lambda asked: str(min(int(asked[0]), count)).encode(), found[0]),
+            sent,
+        )
+
+    with SocketServer(listen_unix(path), forward_to(agent.socket, change)):
+        yield
+
+
+@pytest.mark.parametrize("count", [49152, 4096])
+def test_output_and_files_are_whole_however_little_comes_at_a_time(
+    agent: StockAgent, tmp_path: Path, count: int
+) -> None:
+    content = os.urandom(MUCH)
+    (tmp_path / "file").write_bytes(content)
+    tasks = [
+        {
+            "name": "write",
+            "ansible.builtin.raw": f"yes '' | head -c {MUCH}; yes | head -c {MUCH} >&2",
+        },
+        {
+            "name": "fetch",
+            "ansible.builtin.fetch": {"src": f"{tmp_path}/file", "dest": f"{tmp_path}/back", "flat": True},
+        },
+    ]
+    with at_most(agent, tmp_path / "a.sock", count):
+        done = run(str(tmp_path / "a.sock"), tmp_path, tasks)
+    assert done.status == 0, done.output
+    assert done.result("write")["stdout"] == "\n" * MUCH
+    assert done.result("write")["stderr"] == "y\n" * (MUCH // 2)
+    assert (tmp_path / "back").read_bytes() == content
+
+
+def test_a_password_prompt_is_seen_however_little_comes_at_a_time(
+    agent: StockAgent, tmp_path: Path, become: dict[str, Any]
+) -> None:
+    task = {"name": "raw", "ansible.builtin.raw": "echo out", "vars": become}
+    with at_most(agent, tmp_path / "a.sock", 5):
+        done = run(str(tmp_path / "a.sock"), tmp_path, [task])
+    assert done.status == 0, done.output
+    assert "out" in done.result("raw")["stdout"]
+
+
+# -------------------------------------------------------------------------------- a guest that takes without an end
+
+
+@contextmanager
+def hostile(path: Path, *on_the_wire: WireFault) -> Iterator[ThisMachine]:
+    """This machine behind an agent that lies as its ``faults`` say."""
+    machine = ThisMachine()
+    with FakeAgent(listen_unix(path), faults=on_the_wire, perform=machine.reply_to):
+        yield machine
+
+
+def endless(size: int) -> Fault:
+    """There is always so much more of a file."""
+    data = base64.b64encode(b"x" * size).decode()
+    return returning(lambda _value: {"count": size, "buf-b64": data, "eof": False})
+
+
+def of_file(machine: ThisMachine, begin: Path, fault: Fault) -> Fault:
+    """Only for what is done to a file whose path begins so."""
+
+    def only(perform: Callable[[], Reply]) -> Reply:
+        opened = [arguments["path"] for command, arguments in machine.requests if command == "guest-file-open"][-1]
+        return (fault if opened.startswith(str(begin)) else lambda perform: perform())(perform)
+
+    return only
+
+
+OUTPUT = {"name": "write", "ansible.builtin.raw": "head -c 100000 /dev/zero"}
+LARGE = returning(lambda value: {**value, "position": 10_000_000})
+
+
+@pytest.mark.parametrize("piece", [1, 2, 100])
+def test_output_in_pieces_of_a_few_bytes_is_given_up(tmp_path: Path, piece: int) -> None:
+    with hostile(tmp_path / "a.sock") as machine:
+        machine.faults = {("guest-file-read", None): endless(piece), ("guest-file-seek", None): LARGE}
+        outcome, said = failure(run(str(tmp_path / "a.sock"), tmp_path, [OUTPUT]))
+    assert outcome == "failed"
+    assert "a few bytes at a time" in said
+    assert machine.count("guest-file-read") < 300
+
+
+def test_output_that_does_not_come_in_time_is_given_up(tmp_path: Path) -> None:
+    # Each piece is as large as an honest agent's may be, and each exchange soon done.
+    with hostile(tmp_path / "a.sock", On("guest-file-read", Late(0.1))) as machine:
+        machine.faults = {("guest-file-read", None): endless(512), ("guest-file-seek", None): LARGE}
+        limit = ("-e", f"ansible_qga_exec_timeout={SHORT_S}")
+        outcome, said = failure(run(str(tmp_path / "a.sock"), tmp_path, [OUTPUT], *limit))
+    assert outcome == "failed"
+    assert f"its output was not read within {SHORT_S} s [exec_timeout]" in said
+    assert machine.count("guest-file-read") < (SHORT_S + 6) / 0.1
+
+
+@pytest.mark.parametrize("piece", [1, 300])
+def test_becoming_another_user_has_its_time_whatever_the_guest_sends(
+    tmp_path: Path, become: dict[str, Any], piece: int
+) -> None:
+    task = {"name": "ping", "ansible.builtin.raw": "echo", "vars": become}
+    with hostile(tmp_path / "a.sock", On("guest-file-read", Late(0.2))) as machine:
+        machine.faults = {("guest-file-read", None): endless(piece)}
+        limit = ("-e", f"ansible_qga_become_success_timeout={SHORT_S}")
+        outcome, said = failure(run(str(tmp_path / "a.sock"), tmp_path, [task], *limit))
+    assert outcome == "failed"
+    assert f"within {SHORT_S} s [become_failed]" in said
+    assert machine.count("guest-file-read") < (SHORT_S + 2) / 0.2
+
+
+def fetching(directory: Path, size: int) -> dict[str, Any]:
+    (directory / "file").write_bytes(b"x" * size)
+    return {
+        "name": "fetch",
+        "ansible.builtin.fetch": {"src": f"{directory}/file", "dest": f"{directory}/back", "flat": True},
+    }
+
+
+@pytest.mark.parametrize("size", [300_000, 700_000])
+def test_no_more_of_a_file_is_fetched_than_it_is_said_to_have(tmp_path: Path, size: int) -> None:
+    with hostile(tmp_path / "a.sock") as machine:
+
+        def as_asked(_perform: Callable[[], Reply]) -> Reply:
+            count = machine.requests[-1][1]["count"]
+            return endless(count)(lambda: Returned({}))
+
+        machine.faults = {("guest-file-read", None): of_file(machine, tmp_path / "file", as_asked)}
+        outcome, said = failure(run(str(tmp_path / "a.sock"), tmp_path, [fetching(tmp_path, size)]))
+    assert outcome == "failed"
+    assert f"was changed while it was read, or is damaged: {size + 1} bytes came of {size}" in said
+    assert not (tmp_path / "back").exists()
+
+
+@pytest.mark.parametrize("size", [0, 100])
+def test_no_more_of_a_small_file_is_fetched_than_it_is_said_to_have(tmp_path: Path, size: int) -> None:
+    def lengthen(value: dict[str, Any]) -> dict[str, Any]:
+        head = base64.b64decode(value.get("out-data", "")).partition(b"\0")[0]
+        longer = base64.b64encode(head + b"\0" + b"x" * 1_000_000).decode()
+        return {**value, "out-data": longer} if head.endswith(b"/file") else value
+
+    with hostile(tmp_path / "a.sock") as machine:
+        machine.faults = {("guest-exec-status", None): returning(lengthen)}
+        outcome, said = failure(run(str(tmp_path / "a.sock"), tmp_path, [fetching(tmp_path, size)]))
+    assert outcome == "failed"
+    assert f"1000000 bytes came of {size}" in said
+    assert not (tmp_path / "back").exists()
+
+
+def test_a_file_above_the_limit_is_not_fetched(agent: StockAgent, tmp_path: Path) -> None:
+    task = fetching(tmp_path, 1024 * 1024 + 1)
+    outcome, said = failure(run(agent.socket, tmp_path, [task], "-e", "ansible_qga_max_fetch=1"))
+    assert outcome == "failed"
+    assert "has 1048577 bytes in the guest, and max_fetch allows 1048576 [file_transfer]" in said
+    assert not (tmp_path / "back").exists()
+    done = run(agent.socket, tmp_path, [task], "-e", "ansible_qga_max_fetch=2")
+    assert done.status == 0, done.output
+
+
+def test_a_guest_that_takes_a_file_byte_by_byte_is_given_up(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(os.urandom(MUCH))
+    task = {"name": "copy", "ansible.builtin.copy": {"src": f"{tmp_path}/file", "dest": f"{tmp_path}/there"}}
+    with hostile(tmp_path / "a.sock") as machine:
+        little = returning(lambda value: {**value, "count": 1})
+        machine.faults = {("guest-file-write", None): of_file(machine, tmp_path / "remote", little)}
+        outcome, said = failure(run(str(tmp_path / "a.sock"), tmp_path, [task]))
+    assert outcome == "failed"
+    assert "a few bytes at a time" in said
+    assert machine.count("guest-file-write") < 300
+
+
+def test_fetching_a_file_has_its_time_for_all_of_it(tmp_path: Path) -> None:
+    with hostile(tmp_path / "a.sock", On("guest-file-read", Late(0.1))) as machine:
+        machine.faults = {("guest-file-read", None): of_file(machine, tmp_path / "file", endless(300))}
+        limit = ("-e", "ansible_qga_exec_timeout=5")
+        outcome, said = failure(run(str(tmp_path / "a.sock"), tmp_path, [fetching(tmp_path, MUCH)], *limit))
+    assert outcome == "failed"
+    assert f"{tmp_path}/file was not transferred within 5 s [exec_timeout]" in said
+    assert machine.count("guest-file-read") < 100
+
+
+def test_putting_a_file_has_its_time_for_all_of_it(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(os.urandom(MUCH))
+    task = {"name": "copy", "ansible.builtin.copy": {"src": f"{tmp_path}/file", "dest": f"{tmp_path}/there"}}
+    with hostile(tmp_path / "a.sock", On("guest-file-write", Late(0.1))) as machine:
+        little = returning(lambda value: {**value, "count": 300})
+        machine.faults = {("guest-file-write", None): of_file(machine, tmp_path / "remote", little)}
+        limit = ("-e", "ansible_qga_exec_timeout=5")
+        outcome, said = failure(run(str(tmp_path / "a.sock"), tmp_path, [task], *limit))
+    assert outcome == "failed"
+    assert "was not transferred within 5 s [exec_timeout]" in said
+    assert machine.count("guest-file-write") < 100
+
+
+# --------------------------------------------------------------------- others that need the same agent meanwhile
+
+
+class Task(threading.Thread):
+    """A playbook that runs while the test does other things."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__()
+        self._arguments = arguments
+        self.done: PlaybookRun | None = None
+
+    def run(self) -> None:
+        self.done = run(*self._arguments)
+
+    def result(self) -> PlaybookRun:
+        self.join()
+        assert self.done is not None
+        return self.done
+
+
+def waits_for(go: Path) -> str:
+    """A command that has begun when there is a file beside ``go``, and ends when there is that one."""
+    return f"echo >{go}.begun; until [ -e {go} ]; do sleep 0.05; done; echo done"
+
+
+@pytest.fixture
+def channel(agent: StockAgent, tmp_path: Path) -> Iterator[str]:
+    """A socket as QEMU has it, with the stock agent behind it."""
+    path = tmp_path / "104.qga"
+    with GuestChannel(path, agent.socket):
+        yield str(path)
+
+
+def ask(path: str) -> None:
+    """As any other client does: it connects, asks and goes."""
+    with Client(path, PATIENCE_S) as client:
+        client.sync(1)
+        assert client.execute("guest-ping") == {"return": {}}
+
+
+@pytest.mark.parametrize("kind", ["raw", "become"])
+def test_another_client_gets_in_while_a_command_runs(
+    channel: str, tmp_path: Path, become: dict[str, Any], kind: str
+) -> None:
+    go = tmp_path / "go"
+    task = {"name": "wait", "ansible.builtin.raw": waits_for(go), "vars": become if kind == "become" else {}}
+    playbook = Task(channel, tmp_path, [task])
+    playbook.start()
+    until(Path(f"{go}.begun").exists, "the command was not begun")
+    for _time in range(3):
+        ask(channel)
+    go.touch()
+    done = playbook.result()
+    assert done.status == 0, done.output
+    assert "done" in done.result("wait")["stdout"]
+
+
+def test_another_client_gets_in_between_two_polls_of_an_async_task(channel: str, tmp_path: Path) -> None:
+    go = tmp_path / "go"
+    task = {"name": "wait", "ansible.builtin.shell": waits_for(go), "async": 300, "poll": 3}
+    playbook = Task(channel, tmp_path, [task])
+    playbook.start()
+    until(Path(f"{go}.begun").exists, "the command was not begun")
+    ask(channel)
+    go.touch()
+    done = playbook.result()
+    assert done.status == 0, done.output
+    assert done.result("wait")["stdout"] == "done"
+
+
+def test_a_client_that_freezes_the_guest_can_thaw_it(tmp_path: Path) -> None:
+    go, path = tmp_path / "go", tmp_path / "104.qga"
+    task = {"name": "wait", "ansible.builtin.raw": waits_for(go)}
+    with FakeAgent(listen_unix(path), perform=ThisMachine().reply_to) as agent:
+        playbook = Task(str(path), tmp_path, [task], "-e", f"ansible_qga_reconnect_timeout={PATIENCE_S:.0f}")
+        playbook.start()
+        until(Path(f"{go}.begun").exists, "the command was not begun")
+        agent.kind = FROZEN
+        asked = len(agent.requests)
+        until(lambda: ("guest-fsfreeze-status", {}) in agent.requests[asked:], "the connection did not notice it")
+        with Client(str(path), PATIENCE_S / 2) as other:
+            other.sync(1)
+            assert other.execute("guest-fsfreeze-status") == {"return": "frozen"}
+            agent.kind = STOCK
+        go.touch()
+        done = playbook.result()
+    assert done.status == 0, done.output
+    assert done.result("wait")["stdout"] == "done\n"
+
+
+def test_a_client_that_keeps_the_socket_for_a_while_is_waited_for(channel: str, tmp_path: Path) -> None:
+    go = tmp_path / "go"
+    playbook = Task(
+        channel, tmp_path, [{"name": "wait", "ansible.builtin.raw": waits_for(go)}], "-e", "ansible_qga_timeout=1"
+    )
+    playbook.start()
+    until(Path(f"{go}.begun").exists, "the command was not begun")
+    with Client(channel, PATIENCE_S) as other:
+        other.sync(1)
+        go.touch()
+        time.sleep(3.0)  # longer than an exchange may take, and shorter than reconnect_timeout
+    done = playbook.result()
+    assert done.status == 0, done.output
+    assert done.result("wait")["stdout"] == "done\n"
+
+
 # ------------------------------------------------------------------------------------------------------ what goes wrong
 
 PING = [{"name": "ping", "ansible.builtin.ping": {}}]
@@ -342,7 +665,7 @@ def test_a_backup_that_freezes_the_guest_fails_no_task(kind: Kind, tmp_path: Pat
         {"name": "fetch", "ansible.builtin.fetch": {"src": str(there), "dest": str(back), "flat": True}},
     ]
     kind = replace(kind, commands=kind.commands | set(NEEDED))
-    with FakeAgent(listen_unix(path), kind, faults=(freeze,), perform=machine.perform) as agent:
+    with FakeAgent(listen_unix(path), kind, faults=(freeze,), perform=machine.reply_to) as agent:
         done = run(str(path), tmp_path, tasks)
     assert done.status == 0, done.output
     assert done.result("run")["stdout"] == "done\n"

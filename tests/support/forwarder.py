@@ -15,8 +15,10 @@ from tests.support.fake_agent import SocketServer
 _CHUNK = 65536
 
 
-def forward_to(path: str) -> Callable[[SocketServer, socket.socket], None]:
-    """What a :class:`SocketServer` does to forward its client to a unix socket, end of file included."""
+def forward_to(path: str, change: Callable[[bytes], bytes] = bytes) -> Callable[[SocketServer, socket.socket], None]:
+    """What a :class:`SocketServer` does to forward its client to a unix socket, end of file included. ``change`` is
+    made to what the client sends, as it comes.
+    """
 
     def talk(_server: SocketServer, client: socket.socket) -> None:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as agent:
@@ -26,7 +28,7 @@ def forward_to(path: str) -> Callable[[SocketServer, socket.socket], None]:
                 for source in select.select(list(destinations), [], [])[0]:
                     data = source.recv(_CHUNK)
                     if data:
-                        destinations[source].sendall(data)
+                        destinations[source].sendall(change(data) if source is client else data)
                     else:
                         destinations.pop(source).shutdown(socket.SHUT_WR)
 

@@ -19,6 +19,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any, BinaryIO
 
+from ansible_collections.qemu.guest_agent.plugins.module_utils import waiting
 from ansible_collections.qemu.guest_agent.plugins.module_utils.agent import GuestAgent
 from ansible_collections.qemu.guest_agent.plugins.module_utils.channels.base import Channel, Exchange, Request
 from ansible_collections.qemu.guest_agent.plugins.module_utils.errors import ExchangeTimeoutError, NotConnectedError
@@ -70,6 +71,8 @@ class ThisMachine(Channel):
     def __init__(self, faults: Mapping[tuple[str, int | None], Fault] | None = None) -> None:
         self.faults = dict(faults or {})
         self.requests: list[tuple[str, Mapping[str, Any]]] = []
+        self.timeouts: list[float] = []
+        self.most_read = 2**31  # bytes of a file at a time, whatever it is asked for
         self.is_frozen = False
         self.frozen_as = Refused("CommandNotFound", "Command {} has been disabled: the agent is in frozen state")
         self.is_closed = False
@@ -78,13 +81,14 @@ class ThisMachine(Channel):
         self._files: dict[int, BinaryIO] = {}
         self._opened = 1000
 
-    async def call(self, request: Request, timeout: float) -> Exchange:  # noqa: ARG002  # it answers at once
+    async def call(self, request: Request, timeout: float) -> Exchange:
         command, arguments = request.execute, request.arguments_at(0)
         number = self.count(command)
         self.requests.append((command, arguments))
+        self.timeouts.append(timeout)
         fault = self.faults.get((command, number), self.faults.get((command, None)))
         sent_ns = time.monotonic_ns()
-        reply = self.perform(command, arguments) if fault is None else fault(lambda: self.perform(command, arguments))
+        reply = self._perform(command, arguments) if fault is None else fault(lambda: self._perform(command, arguments))
         return Exchange(reply, sent_ns, time.monotonic_ns())
 
     async def let_go(self) -> None:
@@ -92,6 +96,10 @@ class ThisMachine(Channel):
 
     async def close(self) -> None:
         self.is_closed = True
+
+    def reply_to(self, command: str, arguments: Mapping[str, Any]) -> Reply:
+        """As :meth:`call`, for an agent that is this machine's on a socket."""
+        return waiting.run(self.call(Request(command, arguments), 0.0)).reply
 
     def agent(self) -> GuestAgent:
         return GuestAgent(self, 5.0)
@@ -128,7 +136,7 @@ class ThisMachine(Channel):
 
     # The agent.
 
-    def perform(self, command: str, arguments: Mapping[str, Any]) -> Reply:
+    def _perform(self, command: str, arguments: Mapping[str, Any]) -> Reply:
         if self.is_frozen and not command.startswith("guest-fsfreeze"):
             return Refused(self.frozen_as.kind, self.frozen_as.description.format(command))
         try:
@@ -188,6 +196,7 @@ class ThisMachine(Channel):
         return {}
 
     def _guest_file_read(self, handle: int, count: int) -> dict[str, Any]:
+        count = min(count, self.most_read)
         data = self._files[handle].read(count)
         return {"count": len(data), "buf-b64": _base64(data), "eof": len(data) < count}
 

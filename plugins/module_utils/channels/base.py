@@ -107,8 +107,18 @@ class Channel(ABC):
         :raises QgaError: the hypervisor could not be asked
         """
 
-    async def let_go(self) -> None:  # noqa: B027  # where other clients are served as well
-        """Leave the agent to its other clients until the next call, where it serves one client at a time."""
+    async def let_go(self, held: float = 0.0) -> None:  # noqa: B027  # where other clients are served as well
+        """Leave the agent to its other clients until the next call, where it serves one client at a time. One that was
+        held for less than so many seconds is kept.
+
+        A call has it back by itself. :meth:`regain` does so as well, and may wait longer.
+        """
+
+    async def regain(self, timeout: float) -> None:  # noqa: B027  # what was not let go of is here
+        """Have the agent back, if it was let go of. A client that has it is waited for, up to ``timeout`` seconds.
+
+        :raises QgaError: it could not be had
+        """
 
     @abstractmethod
     async def close(self) -> None:

@@ -23,8 +23,11 @@ class ObservedChannel(Channel):
         self._observe(request.execute, (exchange.received_ns - exchange.sent_ns) / 1e9)
         return exchange
 
-    async def let_go(self) -> None:
-        await self._channel.let_go()
+    async def let_go(self, held: float = 0.0) -> None:
+        await self._channel.let_go(held)
+
+    async def regain(self, timeout: float) -> None:
+        await self._channel.regain(timeout)
 
     @property
     def thaw_hint(self) -> str | None:

@@ -269,6 +269,8 @@ class StreamChannel(Channel):
         self._in_sync = False
         self._listener: tuple[int, ...] | None = None
         self._is_pinned = False
+        self._is_let_go = False
+        self._held_since = 0.0
 
     async def call(self, request: Request, timeout: float) -> Exchange:
         deadline = Deadline(timeout)
@@ -298,8 +300,21 @@ class StreamChannel(Channel):
     def pin(self) -> None:
         self._is_pinned = True
 
-    async def let_go(self) -> None:
-        await self.close()
+    async def let_go(self, held: float = 0.0) -> None:
+        is_due = self._socket is not None and time.monotonic() - self._held_since >= held
+        # With a reply under way, the next client would get it.
+        if is_due and self._in_sync:
+            await self.close()
+            self._is_let_go = True
+
+    async def regain(self, timeout: float) -> None:
+        if not self._is_let_go:
+            return
+        deadline = Deadline(timeout)
+        connection = await self._connected(deadline)
+        if not self._in_sync:
+            await self._sync(connection, deadline, timeout)
+        self._is_let_go = False
 
     async def close(self) -> None:
         connection, self._socket = self._socket, None
@@ -331,6 +346,7 @@ class StreamChannel(Channel):
                 raise GuestReplacedError(f"another guest, or the same one started anew, is at {self._address} now")
             self._listener = listener
         self._socket = connection
+        self._held_since = time.monotonic()
         self._decoder = wire.Decoder(self._limits)
         self._alike.clear()
         self._in_sync = False

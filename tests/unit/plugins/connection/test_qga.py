@@ -36,7 +36,9 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils.exec_errors impor
     OutputTooLongError,
     ResultLostError,
 )
-from ansible_collections.qemu.guest_agent.plugins.module_utils.guest_shell import Finished
+from ansible_collections.qemu.guest_agent.plugins.module_utils.guest_shell import Finished, Limits
+
+from tests.support.until import until
 
 SECRET = "hunter2"  # noqa: S105  # nobody's
 OPTIONS: dict[str, Any] = {
@@ -51,6 +53,7 @@ class Session:
         self.error = error
         self.asked: list[tuple[Any, ...]] = []
         self.is_closed = False
+        self.lent = 0
 
     async def connect(self) -> None:
         self._do("connect")
@@ -66,6 +69,11 @@ class Session:
     async def fetch(self, path: str, target: BinaryIO) -> None:
         target.write(b"half of it")
         self._do("fetch", path)
+
+    async def let_go(self) -> None:
+        self.lent += 1
+        if self.error is not None:
+            raise self.error
 
     async def close(self) -> None:
         self.is_closed = True
@@ -251,3 +259,70 @@ class TestTheOptions:
 
     def test_that_are_read_are_those(self) -> None:
         assert {*qga._OPTIONS, "pipelining"} == set(OPTIONS)
+
+
+def test_the_largest_fetch_is_the_documented_one_if_nobody_says() -> None:
+    assert Limits(1, 1, 1, 1.0, 1.0).fetch == OPTIONS["max_fetch"] * 1024 * 1024
+
+
+class TestAnIdleConnection:
+    """Where the agent serves one client at a time."""
+
+    @pytest.fixture
+    def over_a_socket(self, plugin: Made, monkeypatch: pytest.MonkeyPatch) -> Made:
+        monkeypatch.setitem(OPTIONS, "socket", "/run/104.qga")
+        monkeypatch.setattr(qga, "_IDLE", 0.01)
+        return plugin
+
+    def test_over_a_socket_is_lent_and_used_again(self, over_a_socket: Made) -> None:
+        session = Session()
+        connection = over_a_socket(session)
+        for number in range(1, 4):
+            connection.exec_command("echo")
+            until(lambda number=number: session.lent == number, "it was not lent")
+        assert session.asked.count(("connect",)) == 1
+
+    def test_over_libvirt_has_no_timer(self, plugin: Made) -> None:
+        connection = plugin(Session())
+        connection.exec_command("echo")
+        assert connection._idle._timer is None
+
+    def test_that_is_closed_has_no_timer_any_more(self, over_a_socket: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(qga, "_IDLE", 3600.0)
+        connection = over_a_socket(Session())
+        connection.exec_command("echo")
+        timer = connection._idle._timer
+        assert timer is not None
+        connection.close()
+        timer.join()
+        assert connection._idle._timer is None
+
+    def test_that_cannot_be_lent_is_no_error(self, over_a_socket: Made) -> None:
+        session = Session()
+        connection = over_a_socket(session)
+        connection.exec_command("echo")
+        session.error = NotConnectedError("it has gone")
+        connection._let_go()
+        connection.close()
+        connection._let_go()
+
+
+class TestATimerOfIdleness:
+    def test_does_nothing_behind_the_begin_of_something_else(self) -> None:
+        acted: list[str] = []
+        timer = qga.IdleTimer(0.0, lambda: acted.append("acted"))
+        with timer.busy(restarts=True):
+            pass
+        first = timer._timer
+        with timer.busy():
+            acted.clear()
+        assert first is not None
+        first.join()
+        assert acted == []
+
+    def test_counts_anew_behind_what_fails_as_well(self) -> None:
+        acted: list[str] = []
+        timer = qga.IdleTimer(0.0, lambda: acted.append("acted"))
+        with pytest.raises(KeyError), timer.busy(restarts=True):
+            raise KeyError
+        until(lambda: acted == ["acted"], "nothing was done when it was idle")

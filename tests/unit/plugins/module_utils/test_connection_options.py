@@ -22,6 +22,7 @@ PARAMS: dict[str, Any] = {
     "exec_timeout": 3600,
     "reconnect_timeout": 20,
     "max_output": 64,
+    "max_fetch": 1024,
     "executable": "/bin/sh",
     "guest_directories": ["/run", "/var/lib"],
     "module_cache": True,
@@ -58,6 +59,11 @@ def test_output_is_in_mebibytes() -> None:
     assert settings(max_output=1).limits.output == 1048576
 
 
+def test_the_largest_fetch_is_in_mebibytes() -> None:
+    assert settings(max_fetch=1).limits.fetch == 1048576
+    assert settings(max_fetch=1048576).limits.fetch == 1 << 40
+
+
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "two ways": ({"domain": "web1", "socket": "/run/104.qga"}, "domain, socket"),
     "no way": ({"remote_addr": None}, "no guest is named"),
@@ -67,6 +73,8 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "time below zero": ({"exec_timeout": -1}, "exec_timeout is -1"),
     "patience below zero": ({"reconnect_timeout": -1}, "reconnect_timeout is -1"),
     "no output": ({"max_output": 0}, "max_output is 0"),
+    "nothing to fetch": ({"max_fetch": 0}, "max_fetch is 0"),
+    "more than any disk has": ({"max_fetch": 1048577}, "max_fetch is 1048577"),
     "no time for a password": ({"become_success_timeout": 0}, "become_success_timeout is 0"),
     "a shell on the path": ({"executable": "sh"}, "executable has to be"),
     "no places": ({"guest_directories": []}, "guest_directories has to be"),

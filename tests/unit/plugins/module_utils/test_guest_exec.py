@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import base64
+import itertools
 from typing import Any
 
 import pytest
@@ -13,10 +14,13 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils.agent import Gues
 from ansible_collections.qemu.guest_agent.plugins.module_utils.errors import (
     CommandDisabledError,
     CommandFailedError,
+    QgaError,
     RemoteProtocolError,
+    UnresponsiveError,
 )
 from ansible_collections.qemu.guest_agent.plugins.module_utils.guest_exec import (
     Ended,
+    Polling,
     Program,
     UnknownProcessError,
     end_of,
@@ -160,6 +164,81 @@ class TestWaitingForAnEnd:
         assert waiting.run(end_of(GuestAgent(machine, 5.0), 1, Deadline(0.5))) is None
         assert line.monotonic() - begun == pytest.approx(0.5)
         assert machine.count("guest-exec-status") == len(line.slept)
+
+    def test_leaves_each_question_what_is_left(self, line: TimeLine) -> None:
+        machine = canned({"exited": False})
+        waiting.run(end_of(GuestAgent(machine, 5.0), 1, Deadline(8.0)))
+        assert max(machine.timeouts) == 5.0
+        assert machine.timeouts == sorted(machine.timeouts, reverse=True)
+        assert machine.timeouts[-1] == 1.0  # a fair one even at the end
+        assert line.slept
+
+
+class Lent(ThisMachine):
+    """Says what becomes of it."""
+
+    def __init__(self, line: TimeLine) -> None:
+        super().__init__({("guest-exec-status", None): lambda _perform: Returned({"exited": False})})
+        self.line = line
+        self.lent = [line.monotonic()]
+        self.regained: list[float] = []
+        self.error: QgaError | None = None
+
+    async def let_go(self, held: float = 0.0) -> None:
+        if self.line.monotonic() - self.lent[-1] >= held:
+            self.lent.append(self.line.monotonic())
+
+    async def regain(self, timeout: float) -> None:
+        if len(self.regained) < len(self.lent) - 1:
+            self.regained.append(timeout)
+            if self.error is not None:
+                raise self.error
+
+
+class TestAnAgentThatOthersNeedMeanwhile:
+    @pytest.fixture
+    def line(self, monkeypatch: pytest.MonkeyPatch) -> TimeLine:
+        line = TimeLine()
+        line.install(monkeypatch)
+        return line
+
+    def test_is_lent_every_second(self, line: TimeLine) -> None:
+        lent = Lent(line)
+        waiting.run(end_of(GuestAgent(lent, 5.0), 1, Deadline(60.0), patience=20.0))
+        assert lent.lent[1] - lent.lent[0] >= 1.0  # a short program is looked after without
+        assert max(behind - before for before, behind in itertools.pairwise(lent.lent)) <= 1.1
+        assert len(lent.regained) == len(lent.lent) - 1
+
+    def test_is_not_lent_if_that_is_not_wanted(self, line: TimeLine) -> None:
+        lent = Lent(line)
+        waiting.run(end_of(GuestAgent(lent, 5.0), 1, Deadline(60.0)))
+        assert len(lent.lent) == 1
+
+    def test_is_waited_for_as_long_as_there_is_patience_and_time(self, line: TimeLine) -> None:
+        lent = Lent(line)
+        waiting.run(end_of(GuestAgent(lent, 5.0), 1, Deadline(60.0), patience=20.0))
+        assert max(lent.regained) == 20.0
+        assert min(lent.regained) <= 1.0
+
+    def test_may_not_come_back(self, line: TimeLine) -> None:
+        lent = Lent(line)
+        lent.error = UnresponsiveError("others have it")
+        with pytest.raises(UnresponsiveError):
+            waiting.run(end_of(GuestAgent(lent, 5.0), 1, Deadline(60.0), patience=20.0))
+
+    def test_is_lent_before_a_question_is_asked_again(self, line: TimeLine) -> None:
+        lent = Lent(line)
+        lent.error = UnresponsiveError("others have it")
+        waiting.run(Polling(GuestAgent(lent, 5.0), 20.0).retry(Deadline(60.0)))  # and that is no error
+        assert len(lent.lent) == 2
+        assert lent.regained == [20.0]
+
+    def test_is_not_lent_in_short_pauses(self, line: TimeLine) -> None:
+        lent = Lent(line)
+        polling = Polling(GuestAgent(lent, 5.0), 20.0)
+        for _time in range(20):
+            waiting.run(polling.pause(Deadline(60.0)))
+        assert len(lent.lent) == 1
 
 
 def test_what_is_no_base64_is_named() -> None:

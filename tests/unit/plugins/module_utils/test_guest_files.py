@@ -4,6 +4,9 @@
 
 from __future__ import annotations
 
+import base64
+import time
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +18,10 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils.errors import (
     QgaError,
     RemoteProtocolError,
 )
-from ansible_collections.qemu.guest_agent.plugins.module_utils.exec_errors import FileTransferError
+from ansible_collections.qemu.guest_agent.plugins.module_utils.exec_errors import (
+    FileTransferError,
+    TransferTimeoutError,
+)
 from ansible_collections.qemu.guest_agent.plugins.module_utils.guest_files import (
     FileTooLongError,
     GuestFile,
@@ -23,6 +29,7 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils.guest_files impor
     read_whole,
     write_file,
 )
+from ansible_collections.qemu.guest_agent.plugins.module_utils.waiting import Deadline
 from ansible_collections.qemu.guest_agent.plugins.module_utils.wire import Reply
 
 from tests.support.this_machine import Fault, ThisMachine, lost, refused, returning
@@ -204,3 +211,176 @@ class TestReading:
 
         with pytest.raises(RemoteProtocolError):
             waiting.run(open_it())
+
+
+# How agents say that a file has come to its end, by what the stock one would say.
+ENDS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
+    "as fread does": lambda value: value,
+    "by an empty piece": lambda value: {**value, "eof": False},
+    "by an empty piece, without eof": lambda value: {name: value[name] for name in ("count", "buf-b64")},
+    "by an empty piece, with a null": lambda value: {**value, "eof": None},
+    "with an empty piece only": lambda value: {**value, "eof": value["count"] == 0},
+}
+
+
+@pytest.mark.parametrize("most", [1, 7, PIECE // 2, PIECE - 1, PIECE])
+@pytest.mark.parametrize("size", [0, 1, PIECE, 3 * PIECE, 3 * PIECE + 7])
+@pytest.mark.parametrize("end", ENDS.values(), ids=ENDS)
+class TestAnAgentThatReturnsLessThanItIsAskedFor:
+    @pytest.fixture
+    def machine(self, most: int, end: Callable[[dict[str, Any]], dict[str, Any]]) -> ThisMachine:
+        machine = ThisMachine({("guest-file-read", None): returning(end)})
+        machine.most_read = most
+        return machine
+
+    def test_returns_all_of_a_file(self, tmp_path: Path, machine: ThisMachine, size: int) -> None:
+        data = DATA[: min(size, 200 * machine.most_read)]
+        (tmp_path / "file").write_bytes(data)
+        assert whole(machine, tmp_path / "file") == data
+
+    def test_returns_as_much_as_is_wanted(self, tmp_path: Path, machine: ThisMachine, size: int) -> None:
+        data = DATA[: min(size, 200 * machine.most_read)]
+        (tmp_path / "file").write_bytes(data)
+        assert reading(machine, tmp_path / "file", 2 * PIECE + 3) == data[: 2 * PIECE + 3]
+
+
+def test_the_end_may_be_told_with_the_last_bytes_of_a_full_piece(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(DATA[: 2 * PIECE])
+    at_once = returning(lambda value: {**value, "eof": True})
+    machine = ThisMachine({("guest-file-read", 1): at_once})
+    assert whole(machine, tmp_path / "file") == DATA[: 2 * PIECE]
+    assert machine.count("guest-file-read") == 2
+
+
+@pytest.mark.parametrize("eof", [0, 1, "false", [], {}])
+def test_an_end_that_is_no_boolean_is_not_believed(tmp_path: Path, eof: Any) -> None:
+    (tmp_path / "file").write_bytes(DATA)
+    with pytest.raises(RemoteProtocolError):
+        whole(ThisMachine({("guest-file-read", 0): returning(lambda value: {**value, "eof": eof})}), tmp_path / "file")
+
+
+def endless(size: int) -> Fault:
+    data = base64.b64encode(b"x" * size).decode()
+    return returning(lambda _value: {"count": size, "buf-b64": data, "eof": False})
+
+
+class TestAGuestThatComesToNoEnd:
+    """What it is asked for is large, so that it could return more."""
+
+    LARGE = 64 * 1024
+
+    def machine(self, directory: Path, piece: int, said: int = 10_000_000) -> ThisMachine:
+        (directory / "file").write_bytes(DATA)
+        size = returning(lambda value: {**value, "position": said})
+        return ThisMachine({("guest-file-read", None): endless(piece), ("guest-file-seek", None): size})
+
+    @pytest.mark.parametrize("piece", [1, 2, 100, 255])
+    def test_is_given_up_if_it_returns_a_few_bytes_at_a_time(self, tmp_path: Path, piece: int) -> None:
+        machine = self.machine(tmp_path, piece)
+        for read in (read_whole, read_file):
+            machine.requests.clear()
+            with pytest.raises(FileTransferError, match="a few bytes at a time"):
+                waiting.run(read(machine.agent(), str(tmp_path / "file"), 10_000_000, self.LARGE))
+            assert machine.count("guest-file-read") < 300
+            assert machine.open_files == 0
+
+    @pytest.mark.parametrize("piece", [256, 1000, 4096])
+    def test_may_return_little(self, tmp_path: Path, piece: int) -> None:
+        machine = self.machine(tmp_path, piece)
+        data = waiting.run(read_file(machine.agent(), str(tmp_path / "file"), 1_000 * piece, self.LARGE))
+        assert data == b"x" * (1_000 * piece)
+
+    def test_may_return_a_few_bytes_now_and_then(self, tmp_path: Path) -> None:
+        machine = self.machine(tmp_path, 300)
+        machine.faults.update({("guest-file-read", 4 * number): endless(1) for number in range(200)})
+        data = waiting.run(read_file(machine.agent(), str(tmp_path / "file"), 100 * 901, self.LARGE))
+        assert data == b"x" * (100 * 901)
+
+    @pytest.mark.parametrize("said", [0, 100, 5000])
+    def test_gets_no_further_than_the_size_that_it_said(self, tmp_path: Path, said: int) -> None:
+        machine = self.machine(tmp_path, 1000, said)
+        with pytest.raises((FileTransferError, RemoteProtocolError)):
+            waiting.run(read_whole(machine.agent(), str(tmp_path / "file"), 1 << 20, self.LARGE))
+        assert machine.count("guest-file-read") <= 1 + said / 1000 + 1
+
+    @pytest.mark.parametrize("taken", [1, 2, 255])
+    def test_is_given_up_if_it_takes_a_few_bytes_at_a_time(self, tmp_path: Path, taken: int) -> None:
+        machine = ThisMachine({("guest-file-write", None): counting(taken)})
+        with pytest.raises(FileTransferError, match="a few bytes at a time"):
+            waiting.run(write_file(machine.agent(), str(tmp_path / "file"), b"x" * 200_000, self.LARGE))
+        assert machine.count("guest-file-write") < 300
+        assert machine.open_files == 0
+
+
+class TestTheDeadlineOfAFile:
+    @pytest.fixture
+    def path(self, tmp_path: Path) -> Path:
+        (tmp_path / "file").write_bytes(DATA)
+        return tmp_path / "file"
+
+    @pytest.mark.parametrize("command", ["guest-file-read", "guest-file-seek"])
+    def test_is_for_all_of_it(self, path: Path, command: str) -> None:
+        deadline = Deadline(0.1)
+
+        def slowly(perform: Callable[[], Reply]) -> Reply:
+            time.sleep(0.03)
+            return perform()
+
+        machine = ThisMachine({("guest-file-read", None): slowly, (command, None): slowly})
+        with pytest.raises(TransferTimeoutError, match=r"within 0\.1 s"):
+            waiting.run(read_whole(machine.agent(), str(path), 1 << 20, 1, deadline))
+        assert machine.count("guest-file-read") <= 4
+        assert machine.open_files == 0
+
+    def test_is_for_writing_as_well(self, tmp_path: Path) -> None:
+        machine = ThisMachine({("guest-file-write", None): lambda perform: (time.sleep(0.03), perform())[1]})
+        with pytest.raises(TransferTimeoutError):
+            waiting.run(write_file(machine.agent(), str(tmp_path / "file"), DATA, 1, Deadline(0.1)))
+        assert machine.count("guest-file-write") <= 4
+        assert machine.open_files == 0
+
+    def test_before_the_first_exchange_asks_for_nothing(self, path: Path) -> None:
+        machine = ThisMachine()
+        with pytest.raises(TransferTimeoutError):
+            waiting.run(read_file(machine.agent(), str(path), 1, PIECE, Deadline(0.0)))
+        assert machine.requests == []
+
+    def test_is_each_exchanges_too(self, path: Path) -> None:
+        machine = ThisMachine()
+        waiting.run(read_whole(machine.agent(), str(path), 1 << 20, PIECE, Deadline(2.0)))
+        assert max(machine.timeouts) <= 2.0
+
+    def test_in_the_middle_of_an_exchange_is_told_as_that(self, path: Path) -> None:
+        deadline = Deadline(0.1)
+
+        def late(perform: Callable[[], Reply]) -> Reply:
+            time.sleep(0.2)
+            return lost(perform)
+
+        machine = ThisMachine({("guest-file-read", 2): late})
+        with pytest.raises(TransferTimeoutError):
+            waiting.run(read_file(machine.agent(), str(path), 1 << 20, PIECE, deadline))
+        assert machine.open_files == 0
+
+
+def test_what_is_read_costs_its_size_and_not_that_of_its_pieces(tmp_path: Path) -> None:
+    size = 50_000
+    (tmp_path / "file").write_bytes(b"x" * size)
+    machine = ThisMachine()
+    machine.requests = _Forgetful()
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        data = waiting.run(read_whole(machine.agent(), str(tmp_path / "file"), 1 << 20, 2))
+        peak = tracemalloc.get_traced_memory()[1] - before
+    finally:
+        tracemalloc.stop()
+    assert len(data) == size
+    assert peak < 5 * size + 100_000
+
+
+class _Forgetful(list):  # type: ignore[type-arg]
+    """Requests that the fake does not keep."""
+
+    def append(self, _item: Any) -> None:
+        pass

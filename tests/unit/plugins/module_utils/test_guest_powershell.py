@@ -13,9 +13,15 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from ansible_collections.qemu.guest_agent.plugins.module_utils import waiting
+from ansible_collections.qemu.guest_agent.plugins.module_utils import guest_powershell, waiting
 from ansible_collections.qemu.guest_agent.plugins.module_utils.agent import GuestAgent
 from ansible_collections.qemu.guest_agent.plugins.module_utils.channels.base import Channel, Exchange, Request
+from ansible_collections.qemu.guest_agent.plugins.module_utils.errors import (
+    ExchangeTimeoutError,
+    NotConnectedError,
+    QgaError,
+    UnresponsiveError,
+)
 from ansible_collections.qemu.guest_agent.plugins.module_utils.exec_errors import (
     BecomeError,
     CommandTimeoutError,
@@ -42,6 +48,9 @@ class Windows(Channel):
         self.programs: list[tuple[str, list[str], bytes]] = []
         self._ends = ends
         self._open: list[str] = []
+        self._positions: dict[int, int] = {}
+        self.disabled: set[str] = set()
+        self.is_endless = False
 
     async def call(self, request: Request, timeout: float) -> Exchange:  # noqa: ARG002  # it answers at once
         return Exchange(self._reply(request.execute, request.arguments_at(0)), 0, 0)
@@ -53,6 +62,8 @@ class Windows(Channel):
         return [script_of(arguments) for _path, arguments, _data in self.programs]
 
     def _reply(self, command: str, arguments: Any) -> Reply:
+        if command in self.disabled:
+            return Refused("CommandNotFound", f"Command {command} has been disabled: the command is not allowed")
         if command == "guest-exec":
             data = base64.b64decode(arguments.get("input-data", ""))
             self.programs.append((arguments["path"], arguments["arg"], data))
@@ -71,9 +82,16 @@ class Windows(Channel):
             self.files[self._open[arguments["handle"]]] += data
             return Returned({"count": len(data), "eof": False})
         if command == "guest-file-read":
-            path = self._open[arguments["handle"]]
-            data, self.files[path] = self.files[path][: arguments["count"]], self.files[path][arguments["count"] :]
+            handle, count = arguments["handle"], arguments["count"]
+            begin = self._positions.get(handle, 0)
+            data = b"x" * count if self.is_endless else self.files[self._open[handle]][begin : begin + count]
+            self._positions[handle] = begin + len(data)
             return Returned({"count": len(data), "buf-b64": base64.b64encode(data).decode(), "eof": False})
+        if command == "guest-file-seek":
+            handle = arguments["handle"]
+            begin = len(self.files[self._open[handle]]) if arguments["whence"] == "end" else 0
+            self._positions[handle] = begin + arguments["offset"]
+            return Returned({"position": self._positions[handle], "eof": False})
         return Returned({})
 
 
@@ -87,6 +105,18 @@ def shell(windows: Windows) -> GuestPowerShell:
 
 def text(output: str) -> dict[str, Any]:
     return {"exitcode": 0, "out-data": base64.b64encode(output.encode()).decode()}
+
+
+def in_turn(answers: list[Any]) -> Callable[[str], Any]:
+    """What becomes of a program at each question for it; errors are the channel's."""
+
+    def ends(_script: str) -> Any:
+        answer = answers.pop(0)
+        if isinstance(answer, QgaError):
+            raise answer
+        return answer
+
+    return ends
 
 
 class TestACommand:
@@ -127,6 +157,34 @@ class TestACommand:
         with pytest.raises(ResultLostError):
             waiting.run(shell(Windows(lambda _script: Refused("GenericError", "no such pid"))).run(BUILT))
 
+    @pytest.mark.parametrize(
+        "away",
+        [
+            Refused("CommandNotFound", "Command guest-exec-status has been disabled: the agent is in frozen state"),
+            NotConnectedError("the agent is being restarted"),
+            UnresponsiveError("another client has the socket"),
+        ],
+        ids=["frozen", "away", "taken"],
+    )
+    def test_is_found_again_when_the_agent_is(self, away: Refused | QgaError) -> None:
+        answers = [away, {"exited": False}, away, text("done")]
+
+        assert waiting.run(shell(Windows(in_turn(answers))).run(BUILT)) == Finished(0, b"done", b"")
+
+    def test_is_not_found_again_in_time(self) -> None:
+        def ends(_script: str) -> Any:
+            raise NotConnectedError("no guest agent runs")
+
+        here = GuestPowerShell(GuestAgent(Windows(ends), 5.0), LIMITS._replace(patience=0.3))
+        with pytest.raises(NotConnectedError):
+            waiting.run(here.run(BUILT))
+
+    def test_whose_end_was_told_in_a_lost_reply_is_lost(self) -> None:
+        answers = [ExchangeTimeoutError("no answer in time"), Refused("GenericError", "no such pid")]
+
+        with pytest.raises(ResultLostError):
+            waiting.run(shell(Windows(in_turn(answers))).run(BUILT))
+
     def test_that_never_ends_is_bounded(self) -> None:
         limits = LIMITS._replace(exec_timeout=0.05)
         here = GuestPowerShell(GuestAgent(Windows(lambda _script: {"exited": False}), 5.0), limits)
@@ -160,6 +218,55 @@ class TestAFile:
         target = io.BytesIO()
         waiting.run(shell(windows).fetch(PATH, target))
         assert target.getvalue() == data
+
+    def test_is_fetched_from_an_agent_that_does_not_say_its_size(self) -> None:
+        data = b"x" * 50_000
+        windows = Windows(lambda _script: text(hashlib.sha256(data).hexdigest()))
+        windows.files[PATH] = data
+        windows.disabled = {"guest-file-seek"}
+        target = io.BytesIO()
+        waiting.run(shell(windows).fetch(PATH, target))
+        assert target.getvalue() == data
+
+    def test_that_never_ends_ends_at_its_size(self) -> None:
+        windows = Windows()
+        windows.files[PATH], windows.is_endless = b"x" * 50_000, True
+        target = io.BytesIO()
+        with pytest.raises(FileTransferError, match="changed"):
+            waiting.run(shell(windows).fetch(PATH, target))
+        assert len(target.getvalue()) == 50_001
+
+    def test_that_never_ends_and_has_no_size_ends_at_the_limit(self) -> None:
+        windows = Windows()
+        windows.files[PATH], windows.is_endless = b"", True
+        windows.disabled = {"guest-file-seek"}
+        here = GuestPowerShell(GuestAgent(windows, 5.0), LIMITS._replace(fetch=10_000))
+        target = io.BytesIO()
+        with pytest.raises(FileTransferError, match="max_fetch allows 10000"):
+            waiting.run(here.fetch(PATH, target))
+        assert len(target.getvalue()) == 10_001
+
+    def test_above_the_limit_is_not_fetched(self) -> None:
+        windows = Windows()
+        windows.files[PATH] = b"x" * 50_000
+        here, target = GuestPowerShell(GuestAgent(windows, 5.0), LIMITS._replace(fetch=49_999)), io.BytesIO()
+        with pytest.raises(FileTransferError, match="50000 bytes in the guest, and max_fetch allows 49999"):
+            waiting.run(here.fetch(PATH, target))
+        assert target.getvalue() == b""
+
+    @pytest.mark.parametrize("what", ["put", "fetch", "run"])
+    def test_has_its_time_for_all_of_it(self, what: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(guest_powershell, "_REMOVAL_PATIENCE", 0.05)
+        windows = Windows(lambda _script: {"exited": False})
+        windows.files[PATH] = b"x" * 50_000
+        here = GuestPowerShell(GuestAgent(windows, 5.0), LIMITS._replace(exec_timeout=0.05))
+        does: dict[str, Callable[[], Any]] = {
+            "put": lambda: here.put(source_of(io.BytesIO(b"data")), PATH),
+            "fetch": lambda: here.fetch(PATH, io.BytesIO()),
+            "run": lambda: here.run(BUILT, b"x" * 50_000),
+        }
+        with pytest.raises(CommandTimeoutError):
+            waiting.run(does[what]())
 
     def test_that_changed_meanwhile_is_no_success(self) -> None:
         windows = Windows(lambda _script: text("0" * 64))

@@ -5,12 +5,15 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from ansible_collections.qemu.guest_agent.plugins.module_utils import agent, waiting
+from ansible_collections.qemu.guest_agent.plugins.module_utils.channels.base import Request
+from ansible_collections.qemu.guest_agent.plugins.module_utils.channels.stream import StreamChannel, UnixAddress
 from ansible_collections.qemu.guest_agent.plugins.module_utils.connection_options import Settings
 from ansible_collections.qemu.guest_agent.plugins.module_utils.errors import (
     CommandDisabledError,
@@ -22,7 +25,8 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils.guest_shell impor
 from ansible_collections.qemu.guest_agent.plugins.module_utils.options import Target
 from ansible_collections.qemu.guest_agent.plugins.module_utils.wire import Refused, Reply, Returned
 
-from tests.support.fake_agent import REFUSED_WORDS
+from tests.support.blocking import Blocking
+from tests.support.fake_agent import REFUSED_WORDS, FakeAgent, listen_unix
 from tests.support.this_machine import LIMITS, ThisMachine, frozen, refused, undelivered
 
 
@@ -59,6 +63,50 @@ def test_an_agent_that_refuses_to_be_pinged_is_there(tmp_path: Path) -> None:
 def test_an_agent_that_is_away_is_not(tmp_path: Path) -> None:
     with pytest.raises(NotConnectedError):
         waiting.run(session(ThisMachine({("guest-ping", 0): undelivered}), tmp_path).connect())
+
+
+class TestASocketForOneClient:
+    @pytest.fixture
+    def here(self, tmp_path: Path) -> Iterator[tuple[FakeAgent, GuestSession]]:
+        path = tmp_path / "agent.sock"
+        target = Target("here", lambda: StreamChannel(UnixAddress(str(path))))
+        limits = LIMITS._replace(patience=30.0)
+        settings = Settings(target, 1.0, 10.0, "/bin/sh", (str(tmp_path),), False, limits)
+        with FakeAgent(listen_unix(path), perform=ThisMachine().reply_to) as agent:
+            session = GuestSession(settings, False, lambda _name, _seconds: None)
+            waiting.run(session.connect())
+            yield agent, session
+            waiting.run(session.close())
+
+    @pytest.fixture
+    def other(self, tmp_path: Path) -> Blocking:
+        return Blocking(StreamChannel(UnixAddress(str(tmp_path / "agent.sock"))))
+
+    def test_is_lent_and_had_back(self, here: tuple[FakeAgent, GuestSession], other: Blocking) -> None:
+        agent, session = here
+        waiting.run(session.let_go())
+        other.call(Request("guest-ping"), 5.0)
+        other.close()
+        assert waiting.run(session.run("echo out")).output == b"out\n"
+        assert agent.connections == 3
+
+    @pytest.mark.parametrize("what", ["run", "put", "fetch"])
+    def test_is_waited_for_longer_than_for_an_exchange(
+        self, here: tuple[FakeAgent, GuestSession], other: Blocking, what: str, tmp_path: Path
+    ) -> None:
+        _agent, session = here
+        (tmp_path / "file").write_bytes(b"content")
+        waiting.run(session.let_go())
+        other.call(Request("guest-ping"), 5.0)
+        leaving = threading.Timer(1.5, other.close)
+        leaving.start()
+        does: dict[str, Callable[[], Any]] = {
+            "run": lambda: session.run("echo out"),
+            "put": lambda: session.put(io.BytesIO(b"content"), str(tmp_path / "there")),
+            "fetch": lambda: session.fetch(str(tmp_path / "file"), io.BytesIO()),
+        }
+        waiting.run(does[what]())
+        leaving.join()
 
 
 class TestDisabledCommands:

@@ -11,6 +11,7 @@ import os
 import shutil
 import stat
 import sys
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -24,10 +25,12 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils.errors import (
     NotConnectedError,
     QgaError,
     RemoteProtocolError,
+    UnresponsiveError,
 )
 from ansible_collections.qemu.guest_agent.plugins.module_utils.exec_errors import (
     BecomeError,
     CommandTimeoutError,
+    FileTransferError,
     NoPlaceError,
     OutputTooLongError,
     ResultLostError,
@@ -425,6 +428,113 @@ class TestAGuestThatIsNotTheSameAnyMore:
         at_once.machine.faults[("guest-exec-status", 1)] = freeze
         at_once.machine.faults[("guest-exec", 2)] = thaw
         assert at_once.run("sleep 0.1; echo out").output == b"out\n"
+
+
+def late(seconds: float) -> Fault:
+    """It is done, and the reply takes longer than an exchange may."""
+
+    def fault(perform: Callable[[], Reply]) -> Reply:
+        time.sleep(seconds)
+        return lost(perform)
+
+    return fault
+
+
+class TestTheTimeForACommand:
+    """It is for all of it, whatever the guest does meanwhile."""
+
+    @pytest.fixture(autouse=True)
+    def _graceless(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(guest_shell, "_GRACE", BRIEF)
+
+    def test_is_not_stretched_by_an_agent_that_is_away(self, place: Made) -> None:
+        at_once = place({("guest-exec-status", None): lost}, exec_timeout=BRIEF, patience=FOR_EVER)
+        with pytest.raises((ExchangeTimeoutError, UnresponsiveError)):
+            at_once.run("sleep 1000")
+
+    def test_is_not_stretched_by_one_that_comes_and_goes(self, place: Made) -> None:
+        away = {("guest-exec-status", number): lost for number in range(0, 1000, 2)}
+        at_once = place(away, exec_timeout=BRIEF, patience=FOR_EVER)
+        with pytest.raises((CommandTimeoutError, ExchangeTimeoutError, UnresponsiveError)):
+            at_once.run("sleep 1000")
+
+    def test_is_not_stretched_by_what_it_wrote(self, place: Made) -> None:
+        at_once = place({("guest-file-read", None): slowly}, exec_timeout=BEGUN, reply=300)
+        with pytest.raises(CommandTimeoutError, match="ended, but its output was not read within 3 s"):
+            at_once.run("head -c 60000 /dev/zero")
+        assert at_once.machine.count("guest-file-read") <= (BEGUN + BRIEF) / SLOW + 2
+        assert at_once.machine.open_files == 0
+
+    def test_is_not_stretched_by_an_agent_that_refuses_what_it_wrote(self, place: Made) -> None:
+        at_once = place({("guest-file-open", None): undelivered}, exec_timeout=BEGUN, patience=FOR_EVER)
+        with pytest.raises(NotConnectedError):
+            at_once.run("echo out")
+
+    def test_is_not_stretched_by_what_it_is_given(self, place: Made) -> None:
+        little = returning(lambda value: {**value, "count": min(value["count"], 300)})
+        at_once = place({("guest-file-write", None): lambda perform: little(lambda: slowly(perform))}, exec_timeout=1.0)
+        with pytest.raises(CommandTimeoutError):
+            at_once.run("cat", b"x" * 100_000)
+        assert at_once.machine.count("guest-file-write") <= 1.0 / SLOW + 2
+
+    def test_leaves_what_ended_in_time_a_moment(self, place: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(guest_shell, "_GRACE", 30.0)
+        at_once = place({("guest-file-open", None): late_open(BEGUN)}, exec_timeout=BEGUN)
+        assert at_once.run("echo out").output == b"out\n"
+
+    def test_of_a_dialogue_is_not_stretched_by_what_is_heard(self, place: Made) -> None:
+        at_once = place({("guest-file-read", None): slowly})
+        at_once.machine.most_read = 300
+        with pytest.raises(BecomeError, match=r"within 3 s"):
+            at_once.run("head -c 10000 /dev/zero; sleep 1000", b"", Password(BEGUN))
+        assert at_once.machine.count("guest-file-read") <= BEGUN / SLOW + 2
+        until(at_once.machine.is_idle, "the command lives on")
+
+    def test_of_a_dialogue_is_not_stretched_by_replies_that_do_not_come(self, place: Made) -> None:
+        at_once = place({("guest-file-open", None): late(2 * BRIEF)})
+        with pytest.raises(BecomeError, match=r"within 0\.3 s"):
+            at_once.run("sleep 1000", b"", Password(BRIEF))
+        until(at_once.machine.is_idle, "the command lives on")
+
+    def test_of_a_dialogue_is_a_part_of_the_whole(self, place: Made) -> None:
+        at_once = place(exec_timeout=BEGUN)
+        with pytest.raises(CommandTimeoutError):
+            at_once.run("sleep 1000", b"", Password(FOR_EVER))
+        until(at_once.machine.is_idle, "the command lives on")
+
+    @pytest.mark.parametrize("command", ["guest-file-read", "guest-file-write"])
+    def test_is_not_the_only_limit_of_a_dialogue(self, place: Made, command: str) -> None:
+        refusal = refused("failed: No space left on device")
+        at_once = place({(command, None): refusal if command == "guest-file-write" else endless})
+        with pytest.raises((CommandFailedError, FileTransferError)):
+            at_once.run(f"{ASK}; sleep 1000", b"", Password())
+        until(at_once.machine.is_idle, "the command lives on")
+
+
+FOR_EVER = 100_000.0  # s
+SLOW = 0.05  # s
+
+
+def slowly(perform: Callable[[], Reply]) -> Reply:
+    time.sleep(SLOW)
+    return perform()
+
+
+def late_open(seconds: float) -> Fault:
+    """The first file of all is opened late."""
+    seen: list[str] = []
+
+    def fault(perform: Callable[[], Reply]) -> Reply:
+        if not seen:
+            seen.append("once")
+            time.sleep(seconds)
+        return perform()
+
+    return fault
+
+
+def endless(perform: Callable[[], Reply]) -> Reply:
+    return returning(lambda _value: {"count": 1, "buf-b64": "eA==", "eof": False})(perform)
 
 
 class Password:

@@ -4,12 +4,15 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import os
 import random
 import stat
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from ansible_collections.qemu.guest_agent.plugins.module_utils import guest_transfer, waiting
@@ -18,12 +21,16 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils.errors import (
     ExchangeTimeoutError,
     RemoteProtocolError,
 )
-from ansible_collections.qemu.guest_agent.plugins.module_utils.exec_errors import FileMissingError, FileTransferError
+from ansible_collections.qemu.guest_agent.plugins.module_utils.exec_errors import (
+    CommandTimeoutError,
+    FileMissingError,
+    FileTransferError,
+)
 from ansible_collections.qemu.guest_agent.plugins.module_utils.guest_shell import GuestShell
 from ansible_collections.qemu.guest_agent.plugins.module_utils.guest_transfer import fetch, put, source_of
-from ansible_collections.qemu.guest_agent.plugins.module_utils.wire import Reply
+from ansible_collections.qemu.guest_agent.plugins.module_utils.wire import Reply, Returned
 
-from tests.support.this_machine import LIMITS, Fault, ThisMachine, lost, refused
+from tests.support.this_machine import LIMITS, Fault, ThisMachine, lost, refused, returning
 
 # Around what fits into one request and one reply, and many of them.
 SIZES = [0, 1, LIMITS.reply // 2, LIMITS.reply // 2 + 1, LIMITS.request // 2, LIMITS.request // 2 + 1, 100_000]
@@ -43,11 +50,14 @@ class Guest:
         self.machine = ThisMachine(faults)
         self._shell = GuestShell(self.machine.agent(), "/bin/sh", (str(kept),), LIMITS)
 
+    def limit(self, **changed: Any) -> None:
+        self._shell.limits = self._shell.limits._replace(**changed)
+
     def put(self, data: bytes, path: Path | str) -> None:
         waiting.run(put(self._shell, source_of(io.BytesIO(data)), str(path)))
 
-    def fetch(self, path: Path | str) -> bytes:
-        target = io.BytesIO()
+    def fetch(self, path: Path | str, target: io.BytesIO | None = None) -> bytes:
+        target = io.BytesIO() if target is None else target
         waiting.run(fetch(self._shell, str(path), target))
         return target.getvalue()
 
@@ -229,6 +239,113 @@ class TestFetching:
         with pytest.raises(FileTransferError):
             here.fetch(path)
         assert here.machine.count("guest-file-read") <= 100_000 // LIMITS.reply + 2
+
+
+def as_asked(machine: ThisMachine) -> Fault:
+    """A file that has as much as is asked for, always."""
+
+    def fault(_perform: Callable[[], Reply]) -> Reply:
+        count = machine.requests[-1][1]["count"]
+        return Returned({"count": count, "buf-b64": base64.b64encode(b"x" * count).decode(), "eof": False})
+
+    return fault
+
+
+def slowly(perform: Callable[[], Reply]) -> Reply:
+    time.sleep(0.05)
+    return perform()
+
+
+class TestAGuestThatComesToNoEnd:
+    @pytest.mark.parametrize("size", [LIMITS.reply, 100_000])
+    def test_has_no_more_fetched_than_it_said(self, guest: Made, size: int) -> None:
+        here, target = guest(), io.BytesIO()
+        (here.files / "file").write_bytes(b"x" * size)
+        here.machine.faults[("guest-file-read", None)] = as_asked(here.machine)
+        with pytest.raises(FileTransferError, match=f"{size + 1} bytes came of {size}"):
+            here.fetch(here.files / "file", target)
+        assert len(target.getvalue()) == size + 1
+
+    @pytest.mark.parametrize("size", [0, 1, 1000])
+    def test_has_nothing_written_that_was_not_said(
+        self, guest: Made, size: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        here = guest()
+        for hash_, content in (("0" * 64, size + 1), ("", LIMITS.reply + 1)):
+            script = f"printf '%s %s %s\\0' {size} '{hash_}' /x; head -c {content} /dev/zero"
+            monkeypatch.setattr(guest_transfer, "_FETCH", script)
+            target = io.BytesIO()
+            with pytest.raises(FileTransferError, match=f"{content} bytes came of {size}"):
+                here.fetch("/x", target)
+            assert target.getvalue() == b""
+
+    @pytest.mark.parametrize("size", [LIMITS.fetch + 1, 10**17])
+    def test_is_not_begun_with_above_the_limit(self, guest: Made, size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(guest_transfer, "_FETCH", f"printf '%s %s %s\\0' {size} '' /x")
+        here = guest()
+        with pytest.raises(FileTransferError, match="max_fetch allows") as caught:
+            here.fetch("/x")
+        assert "Raise max_fetch" in caught.value.hint
+        assert here.machine.count("guest-file-open") == 0
+
+    def test_may_have_what_the_limit_allows(self, guest: Made) -> None:
+        here = guest()
+        (here.files / "file").write_bytes(MUCH)
+        here.limit(fetch=len(MUCH))
+        assert here.fetch(here.files / "file") == MUCH
+        here.limit(fetch=len(MUCH) - 1)
+        with pytest.raises(FileTransferError, match="max_fetch"):
+            here.fetch(here.files / "file")
+
+    def test_ends_without_a_byte_and_without_a_sum_is_not_whole(
+        self, guest: Made, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        here = guest()
+        (here.files / "file").write_bytes(MUCH)
+        monkeypatch.setattr(guest_transfer, "_FETCH", f"printf '%s %s %s\\0' {len(MUCH)} '' {here.files}/file")
+        nothing = returning(lambda _value: {"count": 0, "buf-b64": "", "eof": False})
+        here.machine.faults[("guest-file-read", 3)] = nothing
+        with pytest.raises(FileTransferError, match=f"{3 * LIMITS.reply} bytes came of {len(MUCH)}"):
+            here.fetch(here.files / "file")
+
+
+@pytest.mark.slow
+class TestTheTimeForAFile:
+    def test_is_for_all_that_is_written(self, guest: Made) -> None:
+        here = guest({("guest-file-write", None): lambda perform: returning(little)(lambda: slowly(perform))})
+        here.limit(exec_timeout=1.0)
+        with pytest.raises(CommandTimeoutError, match="within 1 s"):
+            here.put(MUCH, here.files / "file")
+        assert here.machine.count("guest-file-write") <= 1.0 / 0.05 + 1
+        assert here.names() == []
+
+    def test_is_for_all_that_is_read(self, guest: Made) -> None:
+        here = guest({("guest-file-read", None): slowly})
+        (here.files / "file").write_bytes(MUCH)
+        here.machine.most_read = 300
+        here.limit(exec_timeout=1.0)
+        with pytest.raises(CommandTimeoutError, match="within 1 s"):
+            here.fetch(here.files / "file")
+        assert here.machine.count("guest-file-read") <= 1.0 / 0.05 + 1
+        assert here.machine.open_files == 0
+
+    def test_is_for_what_a_script_does_in_the_guest(self, guest: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(guest_transfer, "_FETCH", "exec sleep 1000")
+        here = guest()
+        here.limit(exec_timeout=0.5)
+        with pytest.raises(CommandTimeoutError):
+            here.fetch("/x")
+
+    def test_is_not_begun_anew_to_take_back_what_was_put(self, guest: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(guest_transfer, "_PUT_GIVE_UP", "exec sleep 1000")
+        monkeypatch.setattr(guest_transfer, "_GIVE_UP_PATIENCE", 0.5)
+        here = guest({("guest-file-write", 1): refused("failed to write: No space left on device")})
+        with pytest.raises(CommandFailedError, match="No space left"):
+            here.put(MUCH, here.files / "file")
+
+
+def little(value: Any) -> Any:
+    return {**value, "count": min(value["count"], 300)}
 
 
 @pytest.mark.parametrize("head", ["", "7", "-1 %s /x", "7 abc /x", "7 %s x", "x %s /x", "9" * 40 + " %s /x"])

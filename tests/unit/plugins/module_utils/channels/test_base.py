@@ -64,6 +64,13 @@ def test_a_channel_is_closed_at_the_end_of_its_block_whatever_happens() -> None:
     assert failing.closed == 1
 
 
+def test_a_channel_that_others_can_use_as_well_is_not_lent() -> None:
+    channel = Blocking(CountingChannel())
+    channel.let_go()
+    channel.regain(1.0)
+    assert channel.closed == 0
+
+
 @pytest.mark.parametrize("value", [0, -(2**63), 2**63 - 1])
 def test_integers_are_taken_as_they_are(value: int) -> None:
     assert expect_integer(value, "the time") == value

@@ -659,6 +659,104 @@ def test_closing_what_was_never_connected_is_no_error() -> None:
     channel_to(UnixAddress("/nonexistent")).close()
 
 
+# -------------------------------------------------------------------------------------------------------------- lending
+
+
+def test_what_is_lent_serves_another_client_and_is_had_back_by_the_next_call(tmp_path: Path) -> None:
+    with agent_and_channel(tmp_path) as (agent, channel):
+        channel.call(PING, 5.0)
+        channel.let_go()
+        with channel_to(UnixAddress(str(tmp_path / "agent.sock"))) as other:
+            assert other.call(PING, 5.0).reply == PONG
+        assert channel.call(PING, 5.0).reply == PONG
+        assert agent.connections == 3
+
+
+def test_having_it_back_waits_for_the_other_client_and_costs_one_exchange(tmp_path: Path) -> None:
+    with agent_and_channel(tmp_path) as (agent, channel):
+        channel.call(PING, 5.0)
+        channel.let_go()
+        other = channel_to(UnixAddress(str(tmp_path / "agent.sock")))
+        other.call(PING, 5.0)
+        leaving = threading.Timer(0.3, other.close)
+        leaving.start()
+        channel.regain(30.0)
+        leaving.join()
+        asked = len(agent.requests)
+        assert channel.call(PING, 5.0).reply == PONG
+        assert [command for command, _arguments in agent.requests[asked - 1 :]] == [SYNC, "guest-ping"]
+
+
+@pytest.mark.slow
+def test_having_it_back_has_its_time(tmp_path: Path) -> None:
+    with (
+        agent_and_channel(tmp_path) as (_agent, channel),
+        channel_to(UnixAddress(str(tmp_path / "agent.sock"))) as other,
+    ):
+        channel.call(PING, 5.0)
+        channel.let_go()
+        other.call(PING, 5.0)
+        with at_most(TIMEOUT):
+            error = fault_of(UnresponsiveError, lambda: channel.regain(TIMEOUT))
+        assert "one client at a time" in error.hint
+        other.close()
+        channel.regain(5.0)
+        assert channel.call(PING, 5.0).reply == PONG
+
+
+def test_it_is_not_lent_before_it_was_held_for_long_enough(tmp_path: Path) -> None:
+    with agent_and_channel(tmp_path) as (agent, channel):
+        channel.call(PING, 5.0)
+        channel.let_go(3600.0)
+        channel.call(PING, 5.0)
+        assert agent.connections == 1
+        time.sleep(0.01)
+        channel.let_go(0.01)
+        channel.regain(5.0)
+        channel.let_go(3600.0)
+        channel.call(PING, 5.0)
+        assert agent.connections == 2
+
+
+def test_what_was_never_lent_is_not_connected_to(tmp_path: Path) -> None:
+    with agent_and_channel(tmp_path) as (agent, channel):
+        channel.let_go()
+        channel.regain(5.0)
+        assert agent.connections == 0
+        channel.call(PING, 5.0)
+        channel.regain(5.0)
+        assert agent.connections == 1
+
+
+def test_with_a_reply_on_the_way_it_is_not_lent(tmp_path: Path) -> None:
+    with agent_and_channel(tmp_path, faults=(On("guest-ping", Late(0.3), nth=0),)) as (agent, channel):
+        fault_of(ExchangeTimeoutError, lambda: channel.call(PING, 0.1))
+        channel.let_go()
+        assert channel.call(PING, 5.0).reply == PONG
+        assert agent.connections == 1
+
+
+def test_a_call_that_has_it_back_leaves_nothing_to_be_had_back(tmp_path: Path) -> None:
+    with agent_and_channel(tmp_path) as (agent, channel):
+        channel.call(PING, 5.0)
+        channel.let_go()
+        channel.call(PING, 5.0)
+        channel.regain(5.0)
+        assert [command for command, _arguments in agent.requests] == [SYNC, "guest-ping"] * 2
+
+
+def test_where_it_was_lent_another_guest_is_not_taken_for_the_same(tmp_path: Path) -> None:
+    path = tmp_path / "agent.sock"
+    channel = channel_to(UnixAddress(str(path)))
+    with FakeAgent(listen_unix(path)):
+        channel.call(PING, 5.0)
+        channel.pin()
+        channel.let_go()
+    path.rename(tmp_path / "left.sock")  # so that the next one is another file
+    with FakeAgent(listen_unix(path)):
+        fault_of(GuestReplacedError, lambda: channel.regain(5.0))
+
+
 # ----------------------------------------------------------------------------------------------------- connecting fails
 
 
