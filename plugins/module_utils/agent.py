@@ -30,7 +30,7 @@ from .errors import (
 )
 from .refusals import Meaning, meaning_of
 from .untrusted import visible
-from .waiting import Deadline, pause
+from .waiting import NEVER, Deadline, pause
 
 # The pause between two attempts to reach an agent that is not there yet: a guest that boots or wakes needs seconds.
 _RETRY_SECONDS = 0.2
@@ -159,30 +159,34 @@ class GuestAgent:
         command: str,
         arguments: Arguments | Callable[[int], Arguments] | None = None,
         timeout: float | None = None,
+        deadline: Deadline = NEVER,
     ) -> Any:
         """What ``command`` returns; ``{}`` from commands that return nothing.
+
+        ``timeout`` is in seconds, in place of the usual one; ``deadline`` is that of what the command is part of.
 
         :raises CommandError: the agent refused it
         :raises QgaError: the agent could not be asked; see :meth:`Channel.call`
         """
-        return (await self.exchange(command, arguments, timeout)).value
+        return (await self.exchange(command, arguments, timeout, deadline)).value
 
     async def exchange(
         self,
         command: str,
         arguments: Arguments | Callable[[int], Arguments] | None = None,
         timeout: float | None = None,
+        deadline: Deadline = NEVER,
     ) -> Exchange:
         """As :meth:`call`, with the stamps of the exchange. Its reply is always a :class:`wire.Returned`."""
         expects_reply = self._expects_reply(command)
         if not expects_reply:
             await self.require(command)  # nobody waits to hear that it is disabled
         request = Request(command, {} if arguments is None else arguments, expects_reply)
-        patience = Deadline(self._frozen_patience)
+        patience = Deadline(min(self._frozen_patience, deadline.remaining()))
         is_disabled = False
         while True:
             try:
-                return await self._exchange(request, self.timeout if timeout is None else timeout)
+                return await self._exchange(request, self.within(deadline) if timeout is None else timeout)
             except FrozenError:
                 if patience.remaining() < _FROZEN_SECONDS:
                     raise

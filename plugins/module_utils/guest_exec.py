@@ -103,7 +103,7 @@ async def start(agent: GuestAgent, program: Program, deadline: Deadline = NEVER)
     arguments: dict[str, Any] = {"path": program.path, "arg": list(program.arguments), "capture-output": True}
     if program.input:
         arguments["input-data"] = base64.b64encode(program.input).decode("ascii")
-    started = expect_object(await agent.call("guest-exec", arguments, agent.within(deadline)), "guest-exec")
+    started = expect_object(await agent.call("guest-exec", arguments, deadline=deadline), "guest-exec")
     return expect_integer(started.get("pid"), "the pid of a process")
 
 
@@ -114,7 +114,7 @@ async def outcome(agent: GuestAgent, process: int, deadline: Deadline = NEVER) -
     :raises QgaError: the agent could not be asked
     """
     try:
-        value = await agent.call("guest-exec-status", {"pid": process}, agent.within(deadline))
+        value = await agent.call("guest-exec-status", {"pid": process}, deadline=deadline)
     except CommandFailedError as error:
         raise UnknownProcessError(error.message, error.hint, error.command) from error
     status = expect_object(value, "guest-exec-status")

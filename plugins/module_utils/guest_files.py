@@ -54,7 +54,7 @@ class GuestFile:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            await self._agent.call("guest-file-close", {"handle": self._handle}, self._agent.within(self._deadline))
+            await self._agent.call("guest-file-close", {"handle": self._handle}, deadline=self._deadline)
         except QgaError:
             # What was written may reach the disk only now. After another error, that one tells more.
             if error is None:
@@ -117,7 +117,7 @@ class GuestFile:
         if self._deadline.expired():
             raise self._late()
         try:
-            return await self._agent.call(command, arguments, self._agent.within(self._deadline))
+            return await self._agent.call(command, arguments, deadline=self._deadline)
         except (ExchangeTimeoutError, UnresponsiveError) as error:
             if self._deadline.expired():
                 raise self._late() from error

@@ -29,6 +29,7 @@ from typing import Awaitable, Callable, NamedTuple, TypeVar
 
 from .agent import GuestAgent
 from .channels.base import Channel, Exchange, Request
+from .channels.forwarding import ForwardingChannel
 from .errors import HypervisorUnavailableError, QgaError
 from .opt_out import require_allowed
 from .waiting import Deadline, pause
@@ -237,35 +238,16 @@ class _Turns:
         self._is_taken = False
 
 
-class _GuardedChannel(Channel):
+class _GuardedChannel(ForwardingChannel):
     """A guest's channel. Its exchanges are made by the runner."""
 
     def __init__(self, channel: Channel, standing: _Standing, runner: Runner) -> None:
-        self._channel = channel
+        super().__init__(channel)
         self._standing = standing
         self._runner = runner
 
-    @property
-    def is_shared(self) -> bool:  # type: ignore[override]  # as the one that it stands for
-        return self._channel.is_shared
-
-    def __str__(self) -> str:
-        return str(self._channel)
-
     async def call(self, request: Request, timeout: float) -> Exchange:
         return await self._runner.exchange(self._channel, self._standing, request, timeout)
-
-    async def metadata(self, namespace: str, timeout: float) -> str | None:
-        return await self._channel.metadata(namespace, timeout)
-
-    def pin(self) -> None:
-        self._channel.pin()
-
-    async def require_same(self, timeout: float) -> None:
-        await self._channel.require_same(timeout)
-
-    async def close(self) -> None:
-        await self._channel.close()
 
 
 __all__ = ["Attendance", "Guest", "Runner", "converse"]

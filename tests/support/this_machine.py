@@ -91,7 +91,7 @@ class ThisMachine(Channel):
         reply = self._perform(command, arguments) if fault is None else fault(lambda: self._perform(command, arguments))
         return Exchange(reply, sent_ns, time.monotonic_ns())
 
-    async def let_go(self) -> None:
+    async def let_go(self, held: float = 0.0) -> None:  # noqa: ARG002  # it has no other clients
         self.let_gos += 1
 
     async def close(self) -> None:

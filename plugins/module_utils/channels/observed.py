@@ -9,29 +9,17 @@ from __future__ import annotations
 from typing import Callable
 
 from .base import Channel, Exchange, Request
+from .forwarding import ForwardingChannel
 
 
-class ObservedChannel(Channel):
-    """``observe`` is told the name of each command that was answered, and the seconds that took, and no more."""
+class ObservedChannel(ForwardingChannel):
+    """``observe`` gets the name of each command that was answered, and the seconds that took, and no more."""
 
     def __init__(self, channel: Channel, observe: Callable[[str, float], None]) -> None:
-        self._channel = channel
+        super().__init__(channel)
         self._observe = observe
 
     async def call(self, request: Request, timeout: float) -> Exchange:
-        exchange = await self._channel.call(request, timeout)
+        exchange = await super().call(request, timeout)
         self._observe(request.execute, (exchange.received_ns - exchange.sent_ns) / 1e9)
         return exchange
-
-    async def let_go(self, held: float = 0.0) -> None:
-        await self._channel.let_go(held)
-
-    async def regain(self, timeout: float) -> None:
-        await self._channel.regain(timeout)
-
-    @property
-    def thaw_hint(self) -> str | None:
-        return self._channel.thaw_hint
-
-    async def close(self) -> None:
-        await self._channel.close()
