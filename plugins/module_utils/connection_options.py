@@ -11,7 +11,7 @@ from typing import Any, Mapping, NamedTuple
 
 from . import wire
 from .errors import InvalidOptionError
-from .guest_shell import Limits
+from .guest_shell import Limits, is_text
 from .options import ONE, Range, Target, check_numbers, target_of
 
 _KIB = 1024
@@ -96,3 +96,6 @@ def _check(params: Mapping[str, Any]) -> None:
     for option, paths in (("executable", [params["executable"]]), ("guest_directories", params["guest_directories"])):
         if not paths or not all(path.startswith("/") and "\0" not in path for path in paths):
             raise InvalidOptionError(f"{option} has to be absolute paths in the guest", "Begin each with a slash.")
+    # The agent opens files there, and JSON carries Unicode only.
+    if not all(map(is_text, params["guest_directories"])):
+        raise InvalidOptionError("guest_directories has a path that is not UTF-8", "Name one that is, or a link to it.")

@@ -10,8 +10,7 @@ import contextlib
 import json
 import re
 import secrets
-import shlex
-from typing import NamedTuple, Protocol
+from typing import Mapping, NamedTuple, Protocol
 
 from . import guest_scripts
 from .agent import GuestAgent
@@ -31,6 +30,7 @@ from .errors import (
 from .exec_errors import (
     BecomeError,
     CommandTimeoutError,
+    FileTransferError,
     NoPlaceError,
     OutputLostError,
     OutputTooLongError,
@@ -38,7 +38,7 @@ from .exec_errors import (
     TransferTimeoutError,
 )
 from .guest_exec import RETRY, Ended, Polling, Program, UnknownProcessError, end_of, execute, outcome, start
-from .guest_files import FileTooLongError, read_file, read_whole, write_file
+from .guest_files import FileTooLongError, GuestFile, read_file, read_whole, write_file
 from .module_cache import with_cache
 from .shell_words import unwrapped
 from .untrusted import visible
@@ -65,8 +65,12 @@ _CLEAN_PATIENCE = 2.0
 # when it is over, that is how long it is waited for, to end the command.
 _GRACE = 5.0
 
-# Of these, a shell need not be told where they begin and end.
-_PLAIN = re.compile(r"[A-Za-z0-9_./+-]+")
+# The bytes of a script's words besides the command: numbers, secrets, paths.
+_WORDS = 1024
+
+# How often RUN looks for an answer, at the most, and how much longer than the dialogue it does. 1/s, and seconds.
+_LOOKS = 20
+_DIALOGUE_PATIENCE = 10.0
 
 # What a password prompt stands in is short.
 _MOST_HEARD = 16 * 1024
@@ -147,10 +151,13 @@ class GuestShell:
         self._caches_modules = caches_modules
         self._token = secrets.token_hex(16)
         self._commands = 0
+        self._aliases = 0
         self._directory: str | None = None
-        # Without a directory, which ones the command that runs may have made; and all that may be left of earlier ones.
-        self._candidates: tuple[str, ...] = ()
-        self._left: tuple[str, ...] = ()
+        # How the names of what is laid down begin: for the command that runs, and for the next one; empty for none.
+        self._laid = ""
+        self._drop = ""
+        self._next_drop = ""
+        self._is_used = False
         self._is_lost = False
         self._read = ""  # the last command whose output was taken
         self._deadline = NEVER  # of the command that runs
@@ -170,7 +177,7 @@ class GuestShell:
         number = str(self._commands)
         deadline = self._deadline = Deadline(self.limits.exec_timeout)
         try:
-            program = await self._runner(number, command, data, dialogue is not None)
+            program = await self._runner(number, command, data, dialogue)
         except TransferTimeoutError as error:
             raise self._too_slow() from error
         report = await self._carry_out(number, program, deadline, dialogue)
@@ -186,15 +193,12 @@ class GuestShell:
         process: int | None = None
         try:
             try:
-                process = await start(self.agent, program, deadline)
+                process = await self._start(program, deadline)
             except _UNHEARD as error:
                 if dialogue is not None:
                     await self._end(number, None)  # nobody would answer what it asks
                     raise
                 return await self._recover(number, deadline, error)
-            except QgaError:
-                self._candidates = ()  # the agent has refused
-                raise
             return await self._attend(number, process, deadline, dialogue)
         except CommandTimeoutError:
             await self._end(number, process)
@@ -206,92 +210,146 @@ class GuestShell:
             await self._end(number, process)
             raise
 
-    async def ask(self, script: str, data: bytes = b"", deadline: Deadline | None = None) -> Finished:
-        """Run a short script of ours directly. Its result is as easily lost as a reply, so it has to be one that may be
-        run again. Without a deadline it has ``exec_timeout``.
+    async def ask(
+        self, script: str, values: Mapping[str, str], data: bytes = b"", deadline: Deadline | None = None
+    ) -> Finished:
+        """Run a short script of ours directly, with these variables. Its result is as easily lost as a reply, so it has
+        to be one that may be run again. Without a deadline it has ``exec_timeout``.
 
-        :raises CommandTimeoutError: it took too long
+        :raises CommandTimeoutError: it took too long, and was ended
         :raises QgaError: the agent could not be asked
         """
-        program = Program("/bin/sh", ("-c", guest_scripts.ENVIRONMENT + script, "qga"), data)
-        ended = await execute(self.agent, program, deadline or Deadline(self.limits.exec_timeout))
-        if ended is None:
-            raise self._too_slow()
+        program = _script(guest_scripts.ASKED + script, guest_scripts.line_of(values), data)
+        deadline = deadline or Deadline(self.limits.exec_timeout)
+        process = await start(self.agent, program, deadline)
+        try:
+            ended = await end_of(self.agent, process, deadline)
+            if ended is None:
+                raise self._too_slow()
+        except CommandTimeoutError:
+            await self._stop(process)
+            raise
+        except QgaError:
+            raise
+        except BaseException:
+            await self._stop(process)
+            raise
         if ended.exit_status is None or ended.is_truncated:
             raise ResultLostError("a short script in the guest was ended before it was done")
         return Finished(ended.exit_status, ended.output, ended.errors)
 
+    async def alias(self, path: str, deadline: Deadline) -> str:
+        """Return a path by which the agent can open what is at ``path``: JSON carries Unicode only, and a path may have
+        any bytes.
+
+        :raises FileTransferError: it cannot be linked to
+        :raises QgaError: the agent could not be asked
+        """
+        if is_text(path):
+            return path
+        self._aliases += 1
+        link = f"{self._aliases}.link"
+        values = {"p": path, "d": await self._prepare(), "t": self._token, "link": link}
+        made = await self.ask(guest_scripts.LINK, values, deadline=deadline)
+        if made.status != 0:
+            said = visible(_text(made.errors).strip())
+            raise FileTransferError(f"{visible(path)} cannot be opened by a link: {said}")
+        return f"{self._directory}/{link}"
+
     async def clean(self) -> None:
         """Remove what is kept in the guest. Should it not answer, it stays there."""
-        left = (*self._left, *self._candidates, *([] if self._directory is None else [self._directory]))
-        self._left, self._candidates, self._directory = (), (), None
-        if not left or self._is_lost:
+        is_used, self._is_used, self._directory, self._drop = self._is_used, False, None, ""
+        if not is_used or self._is_lost:
             return
         with contextlib.suppress(QgaError):
-            await execute(self.agent, Program("rm", ("-rf", *left)), Deadline(_CLEAN_PATIENCE))
+            words = guest_scripts.line_of({"t": self._token}, self._places)
+            await execute(self.agent, _script(guest_scripts.CLEAN, words), Deadline(_CLEAN_PATIENCE))
 
     # Beginning.
 
+    async def _start(self, program: Program, deadline: Deadline) -> int:
+        """Start a program that makes the directory, if there is none.
+
+        :raises QgaError: as :func:`start` does
+        """
+        try:
+            process = await start(self.agent, program, deadline)
+        except _UNHEARD:
+            self._is_used = True
+            raise
+        self._is_used = True
+        return process
+
     async def _prepare(self) -> str:
-        """The connection's directory in the guest, which only its agent's user can look into.
+        """The connection's directory in the guest, which only its agent's user can look into, with the files that
+        something can be laid down in for the next command.
 
         :raises NoPlaceError: there is none
         """
-        said = ""
-        for path in () if self._directory is not None else self._paths():
-            deadline = Deadline(min(self.limits.patience, self._deadline.remaining()))
-            ended = await execute(self.agent, Program("mkdir", ("-m", "700", path)), deadline)
-            if ended is None:
-                raise UnresponsiveError("the guest did not make a directory in time")
-            if ended.exit_status == 0:
-                self._directory = path
-                break
-            said = visible(_text(ended.errors).strip())
+        if self._directory is not None and self._drop:
+            return self._directory
+        deadline = self._patience(self._deadline)
+        process = await self._start(self._program(guest_scripts.PREPARE, "0", self._dropping()), deadline)
+        ended = await end_of(self.agent, process, deadline)
+        if ended is None:
+            await self._stop(process)
+            raise UnresponsiveError("the guest did not make a directory in time")
+        try:
+            report = _reported(ended, self._token, "0")
+        except NoPlaceError as error:
+            places = ", ".join(map(visible, self._places))
+            raise NoPlaceError(f"{error.message} (of {places})") from error
+        self._settle(report)
         if self._directory is None:
-            raise NoPlaceError("the guest cannot keep a command in any of {}: {}".format(", ".join(self._places), said))
+            raise RemoteProtocolError("the guest's shell did not report which directory it made")
         return self._directory
 
-    def _paths(self) -> tuple[str, ...]:
-        # Who cannot guess a name cannot make it first.
-        name = f"qga-{secrets.token_hex(16)}"
-        return tuple(f"{place}/{name}" for place in self._places)
-
-    async def _runner(self, number: str, command: str, data: bytes, asks: bool) -> Program:
+    async def _runner(self, number: str, command: str, data: bytes, dialogue: Dialogue | None) -> Program:
         """The program that runs a command. What does not fit into a request is laid down in the guest before."""
         shell, command = unwrapped(command, self._executable)
         if self._caches_modules:
             data = with_cache(command, data, self._places)
-        budget = self.limits.request * 4 // 3 - _carried(guest_scripts.RUN)
-        self._left, self._candidates = (*self._left, *self._candidates), ()
-        is_small = _carried(command) <= budget // 2 and len(data) * 4 // 3 <= budget - _carried(command)
-        if self._directory is None and is_small and not asks and all(map(_PLAIN.fullmatch, self._places)):
-            self._candidates = self._paths()
-        else:
+        script = guest_scripts.RUN if dialogue is None else guest_scripts.RUN_ASKING
+        budget = self.limits.request - len(json.dumps(script)) * 3 // 4 - _WORDS
+        size = len(guest_scripts.quoted(command).encode("utf-8", "surrogateescape"))
+        lays_command = size > budget // 2
+        lays_input = len(data) > (budget if lays_command else budget - size)
+        self._laid = ""
+        if lays_command or lays_input or dialogue is not None:
             await self._prepare()
-        if _carried(command) > budget // 2:
-            path = await self._lay_down(f"{number}.command", command.encode("utf-8", "surrogateescape"))
-            command = f". {shlex.quote(path)}"
-        input_file = ""
-        if len(data) * 4 // 3 > budget - _carried(command):
-            input_file = f"{number}.input"
-            await self._lay_down(input_file, data)
+            self._laid = self._drop
+        if lays_command:
+            await self._lay_down("command", command.encode("utf-8", "surrogateescape"), self._deadline)
+            command = ""
+        if lays_input:
+            await self._lay_down("input", data, self._deadline)
             data = b""
-        mark = "" if self._candidates else guest_scripts.MARK.format(shlex.quote(f"{self._directory}/{number}"))
-        limit = str(self.limits.output + 1)
-        asking = "asks" if asks else ""
         before, self._read = self._read, ""
-        return self._script(
-            guest_scripts.RUN, number, limit, input_file, asking, before, shell, mark + command, data=data
-        )
+        values = {
+            **self._dropping(),
+            "limit": str(self.limits.output + 1),
+            "laid": self._laid,
+            "stdin": "laid" if lays_input else "",
+            "rounds": "" if dialogue is None else str(int((dialogue.timeout + _DIALOGUE_PATIENCE) * _LOOKS)),
+            "before": before,
+            "sh": shell,
+            "cmd": command,
+        }
+        return self._program(script, number, values, data)
 
-    def _script(self, script: str, number: str, *arguments: str, data: bytes = b"") -> Program:
-        words = ("-c", script, "qga", self._directory or "", number, self._token, *arguments, *self._candidates)
-        return Program("/bin/sh", words, data)
+    def _dropping(self) -> dict[str, str]:
+        self._drop, self._next_drop = "", secrets.token_hex(16)
+        return {"drop": self._next_drop, "spare": secrets.token_hex(16)}
 
-    async def _lay_down(self, name: str, data: bytes) -> str:
-        path = f"{self._directory}/{name}"
-        await write_file(self.agent, path, data, self.limits.request, self._deadline)
-        return path
+    def _program(self, script: str, number: str, values: Mapping[str, str] | None = None, data: bytes = b"") -> Program:
+        known = {"d": self._directory or "", "n": number, "t": self._token}
+        return _script(script, guest_scripts.line_of({**known, **(values or {})}, self._places), data)
+
+    async def _lay_down(self, kind: str, data: bytes, deadline: Deadline) -> None:
+        # Only into a file that is there: its name is a secret of the directory's, which nobody else can have made.
+        path = f"{self._directory}/{self._laid}.{kind}"
+        async with GuestFile(self.agent, path, "r+b", self.limits.request, deadline) as file:
+            await file.write(data)
 
     # Talking to it.
 
@@ -310,24 +368,21 @@ class GuestShell:
                 await polling.pause(deadline)
                 output, errors = [await self._heard(f"{path}.{name}", deadline) for name in ("out", "err")]
                 if dialogue.is_over(output):
-                    await self._say(f"{path}.go", b"", deadline)
+                    await write_file(self.agent, f"{path}.go", b"", self.limits.request, deadline)
                     return None
                 ended = await outcome(self.agent, process, deadline)
                 if ended is not None:
                     return ended
                 answer = dialogue.answer(output, errors)
                 if answer is not None:
-                    await self._say(f"{path}.answer", answer + b"\n", deadline)
+                    await self._lay_down("answer", answer + b"\n", deadline)
         except (ExchangeTimeoutError, TransferTimeoutError, UnresponsiveError) as error:
             if not deadline.expired():
                 raise
             cause = error
         if whole.expired():
             raise self._too_slow() from cause
-        raise BecomeError(f"nothing came of becoming another user within {dialogue.timeout:g} s") from cause
-
-    async def _say(self, path: str, data: bytes, deadline: Deadline) -> None:
-        await write_file(self.agent, path, data, self.limits.request, deadline)
+        raise BecomeError(f"privilege escalation timed out after {dialogue.timeout:g} s") from cause
 
     async def _heard(self, path: str, deadline: Deadline) -> bytes:
         try:
@@ -388,7 +443,6 @@ class GuestShell:
             elif begin.expired():
                 await self._end(number, None)  # nor may it begin behind anybody's back
                 self._directory = None  # it may be gone as well
-                self._candidates = ()
                 raise unknown
             patience = self._patience(last)
             with contextlib.suppress(*_PASSING):  # the next look shows it
@@ -399,7 +453,7 @@ class GuestShell:
         return Deadline(min(self.limits.patience, deadline.remaining()))
 
     async def _look(self, number: str, deadline: Deadline) -> _Report:
-        program = self._script(guest_scripts.LOOK, number)
+        program = self._program(guest_scripts.LOOK, number)
         ended = await execute(self.agent, program, self._patience(deadline))
         if ended is None:
             raise UnresponsiveError("the guest did not say in time what became of the command")
@@ -409,10 +463,11 @@ class GuestShell:
         """
         :raises RemoteProtocolError: the command is said to have made a directory that it could not
         """
-        known = self._candidates or (self._directory,)
-        if report.place >= len(known):
+        if report.place >= len(self._places):
             raise RemoteProtocolError("the guest's shell reported to have made a directory that it was not given")
-        self._directory, self._candidates = known[report.place], ()
+        if self._directory is None:
+            self._directory = f"{self._places[report.place]}/{report.name}"
+        self._drop = self._next_drop
 
     async def _finish(self, number: str, report: _Report, deadline: Deadline) -> Finished:
         """
@@ -464,9 +519,29 @@ class GuestShell:
     async def _end(self, number: str, process: int | None) -> None:
         """End a command, and have the agent forget it; as far as it listens."""
         with contextlib.suppress(QgaError):
-            await execute(self.agent, self._script(guest_scripts.END, number), Deadline(_END_PATIENCE))
+            await execute(self.agent, self._program(guest_scripts.END, number), Deadline(_END_PATIENCE))
             if process is not None:
                 await end_of(self.agent, process, Deadline(_END_PATIENCE))
+
+    async def _stop(self, process: int) -> None:
+        """End a program that was started directly, and all that it has begun."""
+        with contextlib.suppress(QgaError):
+            words = guest_scripts.line_of({"process": str(process)})
+            await execute(self.agent, _script(guest_scripts.STOP, words), Deadline(_END_PATIENCE))
+            await end_of(self.agent, process, Deadline(_END_PATIENCE))
+
+
+def _script(script: str, words: bytes, data: bytes = b"") -> Program:
+    return Program("/bin/sh", ("-c", script, "qga"), words + data)
+
+
+def is_text(path: str) -> bool:
+    """Whether JSON can carry a path, of whose bytes those that are not UTF-8 are surrogates (:func:`os.fsdecode`)."""
+    try:
+        path.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _unknown(error: QgaError) -> QgaError:
@@ -480,7 +555,10 @@ def _unknown(error: QgaError) -> QgaError:
 
 
 class _Report(NamedTuple):
-    """What a script says of a command. ``output`` and ``errors`` are the names of streams, if they are not empty."""
+    """What a script says of a command. ``output`` and ``errors`` are the names of streams, if they are not empty.
+
+    ``name`` is that of the directory, in the place of that number.
+    """
 
     state: str
     status: int = 0
@@ -488,9 +566,12 @@ class _Report(NamedTuple):
     output: str = ""
     errors: str = ""
     place: int = 0
+    name: str = ""
 
 
-_DONE = re.compile(r"(0|[1-9][0-9]{0,2}) (kept|lost) (out|-) (err|-) (0|[1-9][0-9]?)\Z")
+_WHERE = r"(0|[1-9][0-9]?) (qga-[A-Za-z0-9]{1,64})\Z"
+_READY = re.compile(_WHERE)
+_DONE = re.compile(r"(0|[1-9][0-9]{0,2}) (kept|lost) (out|-) (err|-) " + _WHERE)
 
 
 def _reported(ended: Ended, token: str, number: str) -> _Report:
@@ -507,18 +588,18 @@ def _reported(ended: Ended, token: str, number: str) -> _Report:
     words = _text(ended.output[:1000]).rstrip("\n").split(" ", 4)
     if words[:3] != [guest_scripts.REPORT, token, number] or len(words) < 4:
         raise UnknownProcessError(f"the guest's shell did not report as it should; it said: {said}")
+    if words[3] == "ready":
+        ready = _READY.match("".join(words[4:]))
+        if ready is None:
+            raise RemoteProtocolError("the guest's shell reported of a directory in no known way")
+        return _Report("ready", place=int(ready.group(1)), name=ready.group(2))
     if words[3] != "done":
         return _Report(words[3])
     found = _DONE.match("".join(words[4:]))
     if found is None:
         raise RemoteProtocolError("the guest's shell reported of the end of a command in no known way")
-    status, kept, output, errors, place = found.groups()
-    return _Report("done", int(status), kept == "kept", output.strip("-"), errors.strip("-"), int(place))
-
-
-def _carried(text: str) -> int:
-    """The bytes that a text is on the wire, where what is not ASCII takes six and more."""
-    return len(json.dumps(text))
+    status, kept, output, errors, place, name = found.groups()
+    return _Report("done", int(status), kept == "kept", output.strip("-"), errors.strip("-"), int(place), name)
 
 
 def _text(data: bytes) -> str:

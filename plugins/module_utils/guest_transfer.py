@@ -10,7 +10,6 @@ import contextlib
 import hashlib
 import re
 import secrets
-import shlex
 import zlib
 from typing import BinaryIO, Callable, Iterator, Mapping, NamedTuple
 
@@ -29,6 +28,17 @@ _MISSING = 44
 _CHANGED = 45
 _DIRECTORY = 46
 _NOWHERE = 47
+_LOOP = 48
+_NO_FILE = 49
+_REFUSALS: Mapping[int, tuple[str, str]] = {
+    _DIRECTORY: ("{} is a directory in the guest", "Name a file."),
+    _NOWHERE: ("there is no directory for {} in the guest", "Make it first."),
+    _LOOP: ("{} leads through too many symbolic links in the guest", "Remove the links that lead to each other."),
+    _NO_FILE: (
+        "{} is not a regular file in the guest",
+        "Name a regular file; a command in the guest can read from, or write to, what is none.",
+    ),
+}
 
 # Without a program for it in the guest, the size is all that can be compared.
 _SUM = r"""
@@ -39,41 +49,83 @@ sum() {
 size() { s=$(wc -c <"$1") && s=$((s)); }
 """
 
-# A new file gets the mode that any new file gets, one that is there keeps its own. What is no file is written to.
-_MAKE = r"""
+# What a path leads to, link by link: `readlink -f` is not everywhere, and says nothing where a directory is missing.
+_TARGET = r"""
 case $p in /*) ;; *) p=$PWD/$p ;; esac
 [ -d "$p" ] && exit 46
-[ -L "$p" ] && p=$(readlink -f "$p")
-[ -d "${p%/*}/" ] || exit 47
-x=${p%/*}/.qga-$t
-(umask 077; : >"$x") || exit
+k=0
+while [ -L "$p" ]; do
+  k=$((k + 1))
+  [ $k -le 40 ] || exit 48
+  l=$(readlink "$p" && echo .) || exit
+  l=${l%??}
+  case $l in /*) p=$l ;; *) p=${p%/*}/$l ;; esac
+  [ -d "$p" ] && exit 46
+done
+g=${p%/*}
+[ -d "$g/" ] || exit 47
+if [ -p "$p" ] || [ -S "$p" ]; then exit 49; fi
 """
+
+# The file is made beside its place, if nobody else can exchange it there for another one while it is written, which
+# would be given its content, mode and owner; else in a directory of ours there. Its own name is not to be guessed from
+# the directory's: the agent opens it by both. All else that is done to it is done in that directory, whatever the
+# directory's name leads to by then.
+_BESIDE = r"""
+beside() {
+  cd "$g/" && [ -O . ] && case $(ls -ld .) in d????-??-* | d????????[tT]*) ;; *) false ;; esac
+}
+leave() {
+  rm -f "$x" "$x.z"
+  case $g in */".qga-$beside") cd / && rmdir "$g" ;; esac
+}
+"""
+_MAKE = r"""
+beside || { g=$g/.qga-$beside && mkdir -m 700 "$g" && enter "$g" || exit; }
+umask 077
+set -C
+: >"$x" || exit
+set +C
+"""
+_REENTER = r"""
+beside && [ -f "$x" ] || exit
+"""
+
+# A new file gets the mode that any new file gets, one that is there keeps its own, and its owner; where these cannot be
+# had, it is written to. What is no file is written to as well.
 _TAKE_OVER = r"""
 sum "$x"
 [ "$h" ] || { size "$x"; [ "$s" != "$size" ] || h=$hash; }
-if [ "$h" != "$hash" ]; then rm -f "$x"; exit 45; fi
-if [ -e "$p" ] && ! [ -f "$p" ]; then cat "$x" >"$p"; e=$?; rm -f "$x"; exit $e; fi
-m==rw
-if [ -e "$p" ]; then
-  m=$(stat -c %a "$p" 2>/dev/null) || m=600
-  chown "$(stat -c %u:%g "$p" 2>/dev/null)" "$x" 2>/dev/null
+if [ "$h" != "$hash" ]; then leave; exit 45; fi
+e=0
+if [ ! -e "$p" ]; then
+  umask 022
+  chmod =rw "$x" && mv -f "$x" "$p" || e=1
+else
+  set -- $([ ! -f "$p" ] || stat -c '%a %u:%g' "$p" 2>/dev/null || stat -f '%Mp%Lp %u:%g' "$p" 2>/dev/null)
+  if [ $# -eq 2 ] && chown "$2" "$x" 2>/dev/null && chmod "$1" "$x"; then mv -f "$x" "$p" || e=1
+  else cat "$x" >"$p" || e=1
+  fi
 fi
-chmod "$m" "$x" && mv -f "$x" "$p" || { rm -f "$x"; exit 1; }
+leave
+exit $e
 """
 
-_PUT_WHOLE = _SUM + _MAKE + 'cat >"$x" || { rm -f "$x"; exit 1; }' + _TAKE_OVER
+_PUT_WHOLE = _SUM + _TARGET + _BESIDE + _MAKE + 'cat >"$x" || { leave; exit 1; }' + _TAKE_OVER
 _PUT_BEGIN = (
-    _MAKE
+    _TARGET
+    + _BESIDE
+    + _MAKE
     + r"""
-printf '%s\0%s\0' "$x" "$p"
-if [ "$packs" ] && command -v gzip >/dev/null; then (umask 077; : >"$x.z") && printf gzip; fi
+printf '%s\0%s\0' "$g" "$p"
+if [ "$packs" ] && command -v gzip >/dev/null; then : >"$x.z" && printf gzip; fi
 """
 )
 _PUT_UNPACK = r"""
-if [ "$packed" ]; then gzip -dc <"$x.z" >"$x" || { rm -f "$x" "$x.z"; exit 1; }; rm -f "$x.z"; fi
+if [ "$packed" ]; then gzip -dc <"$x.z" >"$x" || { leave; exit 1; }; fi
 """
-_PUT_END = _SUM + _PUT_UNPACK + _TAKE_OVER
-_PUT_GIVE_UP = 'rm -f "$x" "$x.z"'
+_PUT_END = _SUM + _BESIDE + _REENTER + _PUT_UNPACK + _TAKE_OVER
+_PUT_GIVE_UP = _BESIDE + _REENTER + "leave"
 
 # An agent takes a byte apart several times before it writes it: what can be packed gets there in a part of the time.
 # How well a file can be packed is told by its beginning.
@@ -88,6 +140,7 @@ _FETCH = (
 case $p in /*) ;; *) p=$PWD/$p ;; esac
 [ -d "$p" ] && exit 46
 [ -e "$p" ] || exit 44
+[ -f "$p" ] || exit 49
 size "$p" || exit
 sum "$p"
 # What has no size, such as the files in /proc, is made anew at each reading.
@@ -132,26 +185,34 @@ async def put(shell: GuestShell, source: Source, path: str) -> None:
     :raises QgaError: as :meth:`GuestShell.ask` and :class:`GuestFile` do
     """
     deadline = Deadline(shell.limits.exec_timeout)
-    values = {"p": path, "t": secrets.token_hex(8), "size": str(source.size), "hash": source.sha256}
+    values = {
+        "p": path,
+        "beside": secrets.token_hex(8),
+        "x": f".qga-{secrets.token_hex(16)}",
+        "size": str(source.size),
+        "hash": source.sha256,
+    }
     piece = shell.limits.request
     if source.size <= piece // 2:
-        _done(await shell.ask(_script(_PUT_WHOLE, values), b"".join(source.pieces(piece)), deadline), path)
+        _done(await shell.ask(_PUT_WHOLE, values, b"".join(source.pieces(piece)), deadline), path)
         return
     packs = "packs" if _can_be_packed(source) else ""
-    begun = _done(await shell.ask(_script(_PUT_BEGIN, {**values, "packs": packs}), deadline=deadline), path)
+    begun = _done(await shell.ask(_PUT_BEGIN, {**values, "packs": packs}, deadline=deadline), path)
     names = begun.output.decode("utf-8", "surrogateescape").split("\0")
-    if len(names) != len(("temporary", "target", "packed")):
+    if len(names) != len(("directory", "target", "packed")):
         raise RemoteProtocolError("the guest's shell did not say where the file is to be written")
-    temporary, target, packed = names
-    values = {**values, "x": temporary, "p": target, "packed": packed}
+    directory, target, packed = names
+    values = {**values, "g": directory, "p": target, "packed": packed}
     try:
-        async with GuestFile(shell.agent, temporary + ".z" if packed else temporary, "wb", piece, deadline) as file:
+        temporary = await shell.alias("{}/{}{}".format(directory, values["x"], ".z" if packed else ""), deadline)
+        # Not "wb": it is there, unless its directory was exchanged for another one.
+        async with GuestFile(shell.agent, temporary, "r+b", piece, deadline) as file:
             for data in _packed(source, piece) if packed else source.pieces(piece):
                 await file.write(data)
-        _done(await shell.ask(_script(_PUT_END, values), deadline=deadline), path)
+        _done(await shell.ask(_PUT_END, values, deadline=deadline), path)
     except BaseException:
         with contextlib.suppress(QgaError):
-            await shell.ask(_script(_PUT_GIVE_UP, values), deadline=Deadline(_GIVE_UP_PATIENCE))
+            await shell.ask(_PUT_GIVE_UP, values, deadline=Deadline(_GIVE_UP_PATIENCE))
         raise
 
 
@@ -166,8 +227,7 @@ async def fetch(shell: GuestShell, path: str, target: BinaryIO) -> None:
     """
     deadline = Deadline(shell.limits.exec_timeout)
     most = shell.limits.reply
-    script = _script(_FETCH, {"p": path, "most": str(most // 2)})
-    read = _done(await shell.ask(script, deadline=deadline), path)
+    read = _done(await shell.ask(_FETCH, {"p": path, "most": str(most // 2)}, deadline=deadline), path)
     head, _nul, content = read.output.partition(b"\0")
     found = _HEAD.match(head.decode("utf-8", "surrogateescape"))
     if found is None:
@@ -183,7 +243,7 @@ async def fetch(shell: GuestShell, path: str, target: BinaryIO) -> None:
         total, digest = len(content), hashlib.sha256(content).hexdigest()
         is_whole = not sha256 or total == size
     else:
-        async with GuestFile(shell.agent, full_path, "rb", most, deadline) as file:
+        async with GuestFile(shell.agent, await shell.alias(full_path, deadline), "rb", most, deadline) as file:
             total, digest = await copied(file, target, size)
         is_whole = total == size
     if not is_whole or (sha256 and digest != sha256):
@@ -224,10 +284,6 @@ def _packed(source: Source, size: int) -> Iterator[bytes]:
         yield bytes(pending[start : start + size])
 
 
-def _script(script: str, values: Mapping[str, str]) -> str:
-    return "".join(f"{name}={shlex.quote(value)}\n" for name, value in values.items()) + script
-
-
 def _done(finished: Finished, path: str) -> Finished:
     """
     :raises FileMissingError: the script found no such file
@@ -236,26 +292,25 @@ def _done(finished: Finished, path: str) -> Finished:
     if finished.status == 0:
         return finished
     if finished.status == _MISSING:
-        raise FileMissingError(f"there is no file {path} in the guest")
+        raise FileMissingError(f"there is no file {visible(path)} in the guest")
     if finished.status == _CHANGED:
         raise damaged(path)
-    if finished.status == _DIRECTORY:
-        raise FileTransferError(f"{path} is a directory in the guest", "Name a file.")
-    if finished.status == _NOWHERE:
-        raise FileTransferError(f"there is no directory for {path} in the guest", "Make it first.")
+    if finished.status in _REFUSALS:
+        said, hint = _REFUSALS[finished.status]
+        raise FileTransferError(said.format(visible(path)), hint)
     raise failed(finished, path)
 
 
 def changed(path: str, total: int, size: int) -> FileTransferError:
     return FileTransferError(
-        f"{path} was changed while it was read, or is damaged: {total} bytes came of {size}",
+        f"{visible(path)} was changed while it was read, or is damaged: {total} bytes came of {size}",
         "Fetch it again; what changes all the time can be copied in the guest first.",
     )
 
 
 def too_long(path: str, size: int, limits: Limits) -> FileTransferError:
     return FileTransferError(
-        f"{path} has {size} bytes in the guest, and max_fetch allows {limits.fetch}",
+        f"{visible(path)} has {size} bytes in the guest, and max_fetch allows {limits.fetch}",
         "Raise max_fetch, or fetch a part of it, or a compressed copy.",
     )
 
@@ -263,8 +318,8 @@ def too_long(path: str, size: int, limits: Limits) -> FileTransferError:
 def failed(finished: Finished, path: str) -> FileTransferError:
     """What to say of a transfer that a program in the guest gave up."""
     said = visible(finished.errors.decode("utf-8", "replace").strip())
-    return FileTransferError(f"{path} cannot be transferred: {said or f'exit status {finished.status}'}")
+    return FileTransferError(f"{visible(path)} cannot be transferred: {said or f'exit status {finished.status}'}")
 
 
 def damaged(path: str) -> FileTransferError:
-    return FileTransferError(f"{path} did not get across as it is here: its checksum in the guest is another")
+    return FileTransferError(f"{visible(path)} did not get across as it is here: its checksum in the guest is another")

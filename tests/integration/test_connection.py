@@ -10,10 +10,13 @@ All that tasks do stays below a temporary directory.
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
 import re
+import signal
 import socket
+import stat
 import subprocess
 import sys
 import threading
@@ -26,6 +29,9 @@ from typing import Any
 
 import pytest
 import yaml
+from ansible.errors import AnsibleConnectionFailure, AnsibleError
+from ansible.playbook.play_context import PlayContext
+from ansible_collections.qemu.guest_agent.plugins.connection import qga
 from ansible_collections.qemu.guest_agent.plugins.module_utils.guest_session import NEEDED
 from ansible_collections.qemu.guest_agent.plugins.module_utils.wire import Reply, Returned
 
@@ -54,6 +60,7 @@ from tests.support.forwarder import forward_to
 from tests.support.guest_channel import GuestChannel
 from tests.support.stock_agent import StockAgent
 from tests.support.this_machine import Fault, ThisMachine, returning
+from tests.support.tiers import quick
 from tests.support.until import until
 
 GUEST = "guest1"
@@ -267,6 +274,139 @@ def test_a_wrong_password_is_told_as_that(agent: StockAgent, tmp_path: Path, bec
     done = run(agent.socket, tmp_path, tasks)
     assert "password was not accepted" in done.result("ping")["msg"]
     assert done.tasks[0].outcome == "failed"
+
+
+def test_a_controller_that_is_killed_leaves_nothing_that_waits_for_it(
+    agent: StockAgent, tmp_path: Path, become: dict[str, Any]
+) -> None:
+    """It is killed between the question and the answer, with all that it has begun itself."""
+    from tests.support.collection import install
+
+    shim = Path(become["ansible_become_exe"])
+    shim.write_text(shim.read_text().replace("IFS= read", f"echo $$ >{tmp_path}/asked; exec sleep 1000; IFS= read"))
+    playbook = tmp_path / "play.yml"
+    task = {"name": "ping", "ansible.builtin.ping": {}, "vars": become}
+    playbook.write_text(yaml.safe_dump([{"hosts": GUEST, "gather_facts": False, "tasks": [task]}]))
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    variables = {
+        "ansible_connection": CONNECTION,
+        "ansible_qga_socket": agent.socket,
+        "ansible_qga_guest_directories": [str(kept)],
+        "ansible_qga_become_success_timeout": SHORT_S,
+    }
+    with subprocess.Popen(
+        [
+            str(Path(sys.executable).parent / "ansible-playbook"),
+            *("-i", f"{GUEST},", "-e", json.dumps(variables), str(playbook)),
+        ],
+        env={**os.environ, "ANSIBLE_COLLECTIONS_PATH": str(install()), "QGA_TEST": str(tmp_path)},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+    ):
+        until((tmp_path / "asked").exists, "nothing was asked", 60.0)
+        # Ansible's workers have sessions of their own.
+        for path in Path("/proc").glob("[0-9]*/environ"):
+            with contextlib.suppress(OSError):
+                if f"QGA_TEST={tmp_path}\0".encode() in path.read_bytes():
+                    os.kill(int(path.parent.name), signal.SIGKILL)
+    (runner,) = kept.glob("*/1.runner.*")
+    assert is_gone(int(runner.suffix[1:]))
+    assert is_gone(int((tmp_path / "asked").read_text()))
+    assert list(kept.glob("*/1.done.*"))
+
+
+# ----------------------------------------------------------------------------------------------------------- the modes
+
+
+@pytest.mark.parametrize("umask", quick([0o077, 0, 0o027], [0o077]))
+def test_files_have_the_modes_that_a_login_gives_them(tmp_path: Path, umask: int) -> None:
+    (tmp_path / "small").write_text("small")
+    (tmp_path / "big").write_bytes(os.urandom(300_000))
+    there = tmp_path / "there"
+    become = {"become": True, "become_method": "ansible.builtin.su", "become_user": "root"}
+    made = "umask; : >{0}; mkdir {0}.d"
+    tasks = [
+        {"name": "directory", "ansible.builtin.file": {"path": str(there), "state": "directory"}},
+        {"name": "small", "ansible.builtin.copy": {"src": f"{tmp_path}/small", "dest": f"{there}/small"}},
+        {"name": "big", "ansible.builtin.copy": {"src": f"{tmp_path}/big", "dest": f"{there}/big"}},
+        {"name": "raw", "ansible.builtin.raw": made.format(there / "raw")},
+        {"name": "module", "ansible.builtin.shell": made.format(there / "module")},
+        {"name": "file", "ansible.builtin.shell": made.format(there / "file"), "vars": {"ansible_pipelining": False}},
+        {"name": "become", "ansible.builtin.shell": made.format(there / "become"), **become},
+    ]
+    with StockAgent(umask=umask) as agent:
+        done = run(agent.socket, tmp_path, tasks)
+    assert done.status == 0, done.output
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (there, *there.iterdir())}
+    assert len(modes) == 11
+    assert modes == {name: 0o755 if name == "there" or name.endswith(".d") else 0o644 for name in modes}
+
+
+# ----------------------------------------------------------------------------------------------------------- the bytes
+
+NOT_UTF_8 = os.fsdecode(b"caf\xe9")
+
+
+@pytest.fixture
+def connection(agent: StockAgent, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[qga.Connection]:
+    """The connection plugin by itself: a playbook is UTF-8, but what an action finds in a guest may be anything."""
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    defaults = {name: option.get("default") for name, option in yaml.safe_load(qga.DOCUMENTATION)["options"].items()}
+    given = {"socket": agent.socket, "guest_directories": [str(kept)], "exec_timeout": 20}
+    monkeypatch.setattr(qga.Connection, "get_option", lambda _self, name, **_others: {**defaults, **given}[name])
+    connected = qga.Connection(PlayContext(), "/dev/null")
+    yield connected
+    connected.close()
+    assert {path.name for path in kept.iterdir()} <= {CODE}
+
+
+@pytest.mark.parametrize("length", [0, 80_000])
+def test_a_command_that_is_not_utf_8_is_run(connection: qga.Connection, length: int) -> None:
+    command = f"printf %s '{NOT_UTF_8}'" + f"\n# {'x' * length}" * bool(length)
+    assert connection.exec_command(command, sudoable=False) == (0, os.fsencode(NOT_UTF_8), b"")
+
+
+@pytest.mark.parametrize("size", [10, 800_000])
+def test_a_file_whose_name_is_not_utf_8_is_put_and_fetched(
+    connection: qga.Connection, tmp_path: Path, size: int
+) -> None:
+    content = os.urandom(size)
+    (tmp_path / "here").write_bytes(content)
+    (tmp_path / NOT_UTF_8).mkdir()
+    path = str(tmp_path / NOT_UTF_8 / NOT_UTF_8)
+    connection.put_file(str(tmp_path / "here"), path)
+    assert os.listdir(tmp_path / NOT_UTF_8) == [NOT_UTF_8]
+    connection.fetch_file(path, str(tmp_path / "back"))
+    assert (tmp_path / "back").read_bytes() == content
+
+
+def test_a_file_that_is_not_there_is_named_whatever_its_bytes(connection: qga.Connection, tmp_path: Path) -> None:
+    with pytest.raises(AnsibleError, match=r"no file .*/caf\\udce9 in the guest \[file_missing\]"):
+        connection.fetch_file(str(tmp_path / NOT_UTF_8), str(tmp_path / "back"))
+
+
+def test_what_no_program_can_be_given_fails_the_task(connection: qga.Connection) -> None:
+    with pytest.raises(AnsibleError, match="NUL") as caught:
+        connection.exec_command("echo a\0b", sudoable=False)
+    assert not isinstance(caught.value, AnsibleConnectionFailure)
+
+
+@pytest.mark.parametrize("name", ["fifo", "/dev/zero", "socket"])
+def test_what_is_no_file_is_not_fetched(connection: qga.Connection, tmp_path: Path, name: str) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    with socket.socket(socket.AF_UNIX) as one:
+        one.bind(str(tmp_path / "socket"))
+    with pytest.raises(AnsibleError, match="is not a regular file") as caught:
+        connection.fetch_file(str(tmp_path / name), str(tmp_path / "back"))
+    assert not isinstance(caught.value, AnsibleConnectionFailure)
+    assert not (tmp_path / "back").exists()
+
+
+def test_a_file_without_a_size_is_fetched(connection: qga.Connection, tmp_path: Path) -> None:
+    connection.fetch_file("/proc/version", str(tmp_path / "back"))
+    assert (tmp_path / "back").read_bytes() == Path("/proc/version").read_bytes()
 
 
 # ---------------------------------------------------------------------------------------------------------- the limits

@@ -27,28 +27,29 @@ def disk(tmp_path: Path) -> Iterator[SmallDisk]:
         yield mounted
 
 
-def run(disk: SmallDisk, place: Path, command: str, before: str = "true") -> str:
-    words = [guest_scripts.RUN, "qga", str(place), "1", TOKEN, "1000000", "", "", "", "/bin/sh", command]
+def run(disk: SmallDisk, place: Path, command: str, before: str = "true") -> list[str]:
+    """Return the words of the report, without the name of the directory that was made."""
+    values = {"limit": "1000000", "stdin": "", "before": "", "sh": "/bin/sh", "cmd": command}
+    known = {"d": "", "n": "1", "t": TOKEN, "drop": "next", "spare": "f00d", "laid": ""}
     done = subprocess.run(
-        [*disk.within, "sh", "-c", f'{before}; exec sh -c "$@"', "sh", *words],
-        stdin=subprocess.DEVNULL,
+        [*disk.within, "sh", "-c", f'{before}; exec sh -c "$@"', "sh", guest_scripts.RUN, "qga"],
+        input=guest_scripts.line_of({**known, **values}, [str(place)]),
         capture_output=True,
-        text=True,
         check=True,
     )
-    return done.stdout.splitlines()[0]
+    return done.stdout.decode().splitlines()[0].split()[:-1]
 
 
 def test_output_that_does_not_fit_is_told_to_be_lost(disk: SmallDisk, tmp_path: Path) -> None:
     report = run(disk, tmp_path, "head -c 500000 /dev/zero")
-    assert report.split()[:4] == ["qga-report", TOKEN, "1", "done"]
-    assert report.split()[5:] == ["lost", "out", "-", "0"]
+    assert report[:4] == ["qga-report", TOKEN, "1", "done"]
+    assert report[5:] == ["lost", "out", "-", "0"]
 
 
 def test_errors_that_do_not_fit_are_told_to_be_lost(disk: SmallDisk, tmp_path: Path) -> None:
-    assert run(disk, tmp_path, "head -c 500000 /dev/zero >&2").endswith(" lost - err 0")
+    assert run(disk, tmp_path, "head -c 500000 /dev/zero >&2")[-4:] == ["lost", "-", "err", "0"]
 
 
 def test_how_a_command_ended_is_known_on_a_full_disk(disk: SmallDisk, tmp_path: Path) -> None:
     full = f"head -c 500000 /dev/zero >{tmp_path}/full 2>/dev/null"
-    assert run(disk, tmp_path, "exit 7", full) == f"qga-report {TOKEN} 1 done 7 kept - - 0"
+    assert run(disk, tmp_path, "exit 7", full) == ["qga-report", TOKEN, "1", "done", "7", "kept", "-", "-", "0"]

@@ -113,14 +113,19 @@ class StockAgent:
     ``allow_rpcs``: nothing but these is enabled. ``block_rpcs``: these are disabled, which goes before allowing.
 
     ``permits_time``: ``guest-set-time`` is enabled, as in most guests, in a process that the kernel does not let set
-    any clock.
+    any clock. ``umask`` is the agent's, which the programs that it starts inherit; without it, that of the tests.
     """
 
     def __init__(
-        self, block_rpcs: Iterable[str] = (), allow_rpcs: Iterable[str] = (), permits_time: bool = False
+        self,
+        block_rpcs: Iterable[str] = (),
+        allow_rpcs: Iterable[str] = (),
+        permits_time: bool = False,
+        umask: int | None = None,
     ) -> None:
         always = ALWAYS_BLOCKED - {"guest-set-time"} if permits_time else ALWAYS_BLOCKED
         self._powerless = WITHOUT_CLOCK if permits_time else ()
+        self._umask = -1 if umask is None else umask  # as subprocess.Popen has it
         self._blocked = frozenset(block_rpcs) | always
         self._allowed = frozenset(allow_rpcs)
 
@@ -138,28 +143,40 @@ class StockAgent:
         directory = Path(self._directory.name)
         self.socket = str(directory / "agent.sock")
         self._log = directory / "log"
+        self._words = [
+            *self._powerless,
+            qemu_ga,
+            "--method=unix-listen",
+            f"--statedir={directory}",
+            f"--block-rpcs={','.join(sorted(blocked))}",
+        ]
+        self._start(self.socket)
+        return self
+
+    def restart(self) -> None:
+        """Start it anew on the same socket. What it has begun goes on; it knows nothing of that any more."""
+        self._end()
+        # It removes its socket's path before it listens there, and clients are not to see that.
+        path = f"{self.socket}.new"
+        self._start(path)
+        os.replace(path, self.socket)
+
+    def _start(self, path: str) -> None:
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
-                [
-                    *self._powerless,
-                    qemu_ga,
-                    "--method=unix-listen",
-                    f"--path={self.socket}",
-                    f"--statedir={directory}",
-                    f"--block-rpcs={','.join(sorted(blocked))}",
-                ],
+                [*self._words, f"--path={path}"],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 # A file that does not exist: the machine's own configuration must not reach into the tests.
-                env={**os.environ, "QGA_CONF": str(directory / "no.conf")},
+                env={**os.environ, "QGA_CONF": str(self._log.with_name("no.conf"))},
+                umask=self._umask,
             )
         try:
-            self._wait_until_ready()
+            self._wait_until_ready(path)
         except BaseException:
             self._stop()
             raise
-        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -170,7 +187,7 @@ class StockAgent:
     def pid(self) -> int:
         return self._process.pid
 
-    def _wait_until_ready(self) -> None:
+    def _wait_until_ready(self, path: str) -> None:
         # A connect alone proves nothing, it may only have been queued; an agent that answers is ready. What it answers
         # does not matter: all of it may be blocked.
         deadline = time.monotonic() + START_SECONDS
@@ -182,7 +199,7 @@ class StockAgent:
             if remaining <= 0:
                 raise StockAgentError(f"qemu-ga did not answer within {START_SECONDS:g} s: {self._read_log()}")
             try:
-                if _answered(self.socket, "guest-ping", remaining):
+                if _answered(path, "guest-ping", remaining):
                     return
             except (FileNotFoundError, ConnectionError):
                 time.sleep(0.02)
@@ -193,10 +210,13 @@ class StockAgent:
         return self._log.read_text(errors="replace").strip() or "it wrote nothing"
 
     def _stop(self) -> None:
+        self._end()
+        self._directory.cleanup()
+
+    def _end(self) -> None:
         self._process.terminate()
         try:
             self._process.wait(GRACE_SECONDS)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-        self._directory.cleanup()

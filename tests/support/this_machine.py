@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import json
 import os
 import signal
 import subprocess
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, BinaryIO
 
 from ansible_collections.qemu.guest_agent.plugins.module_utils import waiting
@@ -78,6 +80,7 @@ class ThisMachine(Channel):
         self.is_closed = False
         self.let_gos = 0
         self._processes: dict[int, subprocess.Popen[bytes]] = {}
+        self._groups: list[int] = []
         self._files: dict[int, BinaryIO] = {}
         self._opened = 1000
 
@@ -126,6 +129,10 @@ class ThisMachine(Channel):
         """Whether all programs that it has not told of have ended as well."""
         return all(process.poll() is not None for process in self._processes.values())
 
+    def groups(self) -> list[int]:
+        """The programs that it was asked to start of whose process group, which each leads, something runs."""
+        return [group for group in self._groups if _runs(group)]
+
     @property
     def open_files(self) -> int:
         return len(self._files)
@@ -137,6 +144,10 @@ class ThisMachine(Channel):
     # The agent.
 
     def _perform(self, command: str, arguments: Mapping[str, Any]) -> Reply:
+        try:
+            json.dumps(arguments, ensure_ascii=False).encode("utf-8")
+        except UnicodeEncodeError:
+            return Refused("GenericError", "JSON parse error, invalid UTF-8 sequence in string")
         if self.is_frozen and not command.startswith("guest-fsfreeze"):
             return Refused(self.frozen_as.kind, self.frozen_as.description.format(command))
         try:
@@ -168,6 +179,7 @@ class ThisMachine(Channel):
                 process.stdin.write(base64.b64decode(input_data))
                 process.stdin.close()
         self._processes[process.pid] = process
+        self._groups.append(process.pid)
         return {"pid": process.pid}
 
     def _guest_exec_status(self, pid: int) -> dict[str, Any]:
@@ -208,6 +220,15 @@ class ThisMachine(Channel):
         data = base64.b64decode(buf_b64)
         self._files[handle].write(data)
         return {"count": len(data), "eof": False}
+
+
+def _runs(group: int) -> bool:
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            state, _parent, its_group = path.read_text().rpartition(")")[2].split()[:3]
+            if int(its_group) == group and state != "Z":
+                return True
+    return False
 
 
 def _identifiers(arguments: Mapping[str, Any]) -> dict[str, Any]:

@@ -78,6 +78,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "no time for a password": ({"become_success_timeout": 0}, "become_success_timeout is 0"),
     "a shell on the path": ({"executable": "sh"}, "executable has to be"),
     "no places": ({"guest_directories": []}, "guest_directories has to be"),
+    "a place that is not UTF-8": ({"guest_directories": ["/run", "/caf\udce9"]}, "not UTF-8"),
     "a relative place": ({"guest_directories": ["/run", "tmp"]}, "guest_directories has to be"),
 }
 

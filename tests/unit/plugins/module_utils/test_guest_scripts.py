@@ -9,7 +9,9 @@ from __future__ import annotations
 import os
 import pwd
 import re
+import secrets
 import shutil
+import signal
 import stat
 import subprocess
 from collections.abc import Iterable
@@ -17,6 +19,7 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.qemu.guest_agent.plugins.module_utils import guest_scripts
+from ansible_collections.qemu.guest_agent.plugins.module_utils.errors import InvalidOptionError
 
 from tests.support.until import until
 
@@ -27,32 +30,64 @@ SHELLS = [
     for shell in (["dash"], ["bash", "--posix"], ["bash"], ["busybox", "sh"], ["ksh"], ["zsh", "--emulate", "sh"])
     if shutil.which(shell[0])
 ]
-TOKEN = "0123abcd"  # noqa: S105  # it keeps nobody out
+TOKEN = "0123456789abcdef"  # noqa: S105  # it keeps nobody out
+NEXT = "fedcba9876543210"
+NOBODY = 65534
+PATIENCE_S = 60.0
+# As on BSD and macOS: the scripts look for it by its name.
+WITHOUT_SETSID = ("command -v setsid", "command -v nonesuch")
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file to another user")
 
 
 class Shell:
-    def __init__(self, words: list[str], directory: Path) -> None:
-        self.words = words
-        self.directory = directory
+    """A shell that runs the scripts as an agent's programs, in the directory, or one that they make in the places."""
 
-    def __call__(self, script: str, number: str, *arguments: str, data: bytes = b"") -> tuple[int, bytes]:
+    def __init__(self, words: list[str], place: Path) -> None:
+        # By its path: the environment that it is run in has no PATH.
+        self.words = [shutil.which(words[0]) or words[0], *words[1:]]
+        self.places = [str(place)]
+        self.directory: Path | None = place / "qga-mine"
+        self.directory.mkdir(0o700)
+
+    def line(self, **values: str) -> bytes:
+        known = {"d": str(self.directory or ""), "n": "1", "t": TOKEN, "drop": NEXT, "spare": "f00d", "laid": ""}
+        return guest_scripts.line_of({**known, **values}, self.places)
+
+    def started(self, script: str, **values: str) -> subprocess.Popen[bytes]:
+        """A script that goes on while the test does. It has no more input than its line."""
+        process = subprocess.Popen(
+            [*self.words, "-c", script, "qga"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={}
+        )
+        assert process.stdin is not None
+        process.stdin.write(self.line(**values))
+        process.stdin.close()
+        return process
+
+    def __call__(self, script: str, data: bytes = b"", **values: str) -> tuple[int, bytes]:
         done = subprocess.run(
-            [*self.words, "-c", script, "qga", str(self.directory), number, TOKEN, *arguments],
-            input=data,
+            [*self.words, "-c", script, "qga"],
+            input=self.line(**values) + data,
             capture_output=True,
             check=False,
+            timeout=PATIENCE_S,
             # No HOME and no PATH, as from a daemon that nobody gave any.
             env={},
         )
         return done.returncode, done.stdout
 
     def run(self, command: str, data: bytes = b"", before: str = "") -> bytes:
-        status, output = self(guest_scripts.RUN, "1", "2000", "", "", before, "/bin/sh", command, data=data)
+        status, output = self(guest_scripts.RUN, data, **running(command, before=before))
         assert status == 0
         return output
 
     def written(self, name: str) -> bytes:
+        assert self.directory is not None
         return (self.directory / name).read_bytes()
+
+
+def running(command: str, **values: str) -> dict[str, str]:
+    return {"limit": "2000", "stdin": "", "rounds": "", "before": "", "sh": "/bin/sh", "cmd": command, **values}
 
 
 @pytest.fixture(params=SHELLS, ids=" ".join)
@@ -60,17 +95,64 @@ def shell(request: pytest.FixtureRequest, tmp_path: Path) -> Shell:
     return Shell(request.param, tmp_path)
 
 
+@pytest.fixture
+def placed(shell: Shell, tmp_path: Path) -> Shell:
+    """A shell that has no directory yet."""
+    assert shell.directory is not None
+    shell.directory.rmdir()
+    shell.directory = None
+    shell.places = [str(tmp_path / "none"), str(tmp_path), "/tmp"]  # noqa: S108  # none is made there
+    return shell
+
+
+def made(shell: Shell) -> Path:
+    (directory,) = Path(shell.places[1]).glob("qga-*")
+    return directory
+
+
 def test_there_is_more_than_one_shell_to_try() -> None:
     assert len(SHELLS) > 1
 
 
+class TestItsWords:
+    @pytest.mark.parametrize(
+        "value",
+        [
+            b"",
+            b"two\nlines\n\n",
+            b'it\'s "quoted" $HOME `id` \\ \\n ~ * ; #',
+            b"-n",
+            "\u00fc\u4f60".encode(),
+            bytes(range(1, 256)),
+        ],
+    )
+    def test_are_any_bytes_and_the_input_follows_them(self, shell: Shell, value: bytes) -> None:
+        script = guest_scripts.WORDS + """printf '%s|' "$v" "$@"; cat"""
+        word = value.decode("utf-8", "surrogateescape")
+        shell.places = [word, "last"]
+        status, output = shell(script, b"in\0put\n", v=word)
+        assert (status, output) == (0, value + b"|" + value + b"|last|in\0put\n")
+
+    def test_are_no_words_if_they_are_not_whole(self, shell: Shell) -> None:
+        line = shell.line(**running("echo done")).rstrip(b"\n")
+        done = subprocess.run(
+            [*shell.words, "-c", guest_scripts.RUN, "qga"], input=line, capture_output=True, check=False
+        )
+        assert done.returncode != 0
+        assert done.stdout == b""
+
+    def test_cannot_have_a_nul(self) -> None:
+        with pytest.raises(InvalidOptionError, match="NUL"):
+            guest_scripts.line_of({"p": "/a\0b"})
+
+
 class TestRun:
     def test_reports_and_keeps_both_streams(self, shell: Shell) -> None:
-        assert shell.run("cat; echo oops >&2; exit 3", b"in\0put") == report("done 3 kept out err 0")
+        assert shell.run("cat; echo oops >&2; exit 3", b"in\0put") == report("done 3 kept out err 0 qga-mine")
         assert (shell.written("1.out"), shell.written("1.err")) == (b"in\0put", b"oops\n")
 
     def test_tells_which_streams_are_empty(self, shell: Shell) -> None:
-        assert shell.run("exit 0") == report("done 0 kept - - 0")
+        assert shell.run("exit 0") == report("done 0 kept - - 0 qga-mine")
 
     def test_keeps_no_more_than_the_limit(self, shell: Shell) -> None:
         shell.run("yes")
@@ -78,12 +160,13 @@ class TestRun:
 
     def test_runs_a_command_once(self, shell: Shell) -> None:
         shell.run("echo once")
-        status, output = shell(guest_scripts.RUN, "1", "2000", "", "", "", "/bin/sh", "echo twice")
+        status, output = shell(guest_scripts.RUN, **running("echo twice"))
         assert status in (guest_scripts.NOT_BEGUN, 1, 2)
         assert output == b""
         assert shell.written("1.out") == b"once\n"
 
     def test_makes_room_of_what_was_taken(self, shell: Shell) -> None:
+        assert shell.directory is not None
         (shell.directory / "0.out").write_text("taken")
         shell.run("echo", before="0")
         assert shell.written("0.out") == b""
@@ -93,6 +176,28 @@ class TestRun:
         home, path = shell.written("1.out").decode().splitlines()
         assert home == pwd.getpwuid(os.getuid()).pw_dir  # whatever HOME says here
         assert "/usr/sbin" in path.split(":")
+
+    @pytest.mark.parametrize("mask", [0o077, 0o027, 0o002, 0])
+    def test_gives_the_command_a_logins_umask_and_keeps_its_own_files_private(self, shell: Shell, mask: int) -> None:
+        before = os.umask(mask)
+        try:
+            shell.run("umask")
+        finally:
+            os.umask(before)
+        assert int(shell.written("1.out"), 8) == 0o022
+        assert shell.directory is not None
+        assert {stat.S_IMODE(path.stat().st_mode) for path in shell.directory.iterdir()} == {0o600}
+
+    def test_takes_what_was_laid_down_for_it(self, shell: Shell) -> None:
+        assert shell(guest_scripts.PREPARE) == (0, report("ready 0 qga-mine", "1"))
+        assert shell.directory is not None
+        (shell.directory / f"{NEXT}.command").write_bytes(b"cat; echo \xff")
+        (shell.directory / f"{NEXT}.input").write_text("input ")
+        laid = running("", laid=NEXT, stdin="laid", drop="another")
+        assert shell(guest_scripts.RUN, **laid) == (0, report("done 0 kept out - 0 qga-mine"))
+        assert shell.written("1.out") == b"input \xff\n"
+        assert shell.written(f"{NEXT}.input") == b""
+        assert shell.written("another.answer") == b""
 
 
 # The directories that only some systems have, and what has been put there.
@@ -152,80 +257,331 @@ class TestPath:
 
 
 class TestWithoutADirectoryYet:
-    """Of several it takes the first one that can be made, and no command begins behind one's back."""
+    """Of several places it takes the first one that it can, and no command begins where that is not wanted any more."""
+
+    def test_run_makes_one(self, placed: Shell) -> None:
+        status, output = placed(guest_scripts.RUN, **running("echo out"))
+        directory = made(placed)
+        assert (status, output) == (0, report(f"done 0 kept out - 1 {directory.name}"))
+        assert stat.S_IMODE(directory.stat().st_mode) == 0o700
+        assert (directory / "1.out").read_bytes() == b"out\n"
+        assert len(list(directory.glob("1.pid.*"))) == 1
+
+    def test_run_makes_one_without_mktemp(self, placed: Shell) -> None:
+        script = guest_scripts.RUN.replace("command -v mktemp", "command -v nonesuch")
+        assert placed(script, **running("echo out")) == (0, report("done 0 kept out - 1 qga-f00d"))
+
+    def test_run_needs_one(self, placed: Shell) -> None:
+        placed.places = placed.places[:1]
+        assert placed(guest_scripts.RUN, **running("echo out")) == (guest_scripts.NOT_BEGUN, b"")
+
+    def test_look_finds_it(self, placed: Shell) -> None:
+        reported = placed(guest_scripts.RUN, **running("exit 7"))
+        assert placed(guest_scripts.LOOK) == reported
+        assert placed(guest_scripts.LOOK, n="2") == (0, report("unknown", "2"))
+        assert placed(guest_scripts.LOOK, t="another") == (0, report("unknown").replace(TOKEN.encode(), b"another"))
+
+    def test_end_finds_it(self, placed: Shell) -> None:
+        with placed.started(guest_scripts.RUN, **running("sleep 1000")) as runner:
+            until(lambda: any(Path(placed.places[1]).glob("*/1.pid.*")), "the command was not begun")
+            assert placed(guest_scripts.END)[0] == 0
+        assert runner.returncode == 0
+        assert [path.name for path in made(placed).glob("1.done.*")] == ["1.done.143.kept"]
+
+    def test_end_keeps_a_command_from_being_begun(self, placed: Shell) -> None:
+        assert placed(guest_scripts.END)[0] == 0
+        assert placed(guest_scripts.RUN, **running("echo out")) == (guest_scripts.NOT_BEGUN, b"")
+        assert placed(guest_scripts.RUN, **running("echo out"), n="2")[0] == 0
+
+    def test_clean_removes_all_that_were_made(self, placed: Shell) -> None:
+        (Path(placed.places[1]) / "qga-another").mkdir()
+        placed(guest_scripts.END)
+        placed(guest_scripts.RUN, **running("echo out"), n="2")
+        placed(guest_scripts.PREPARE)
+        placed(guest_scripts.CLEAN)
+        assert [path.name for path in Path(placed.places[1]).iterdir()] == ["qga-another"]
+
+
+# ---------------------------------------------------------------------------------------------------------- other users
+
+
+def _of_another_user(directory: Path) -> None:
+    for path in (directory, *directory.iterdir()):
+        os.chown(path, NOBODY, NOBODY)
+
+
+def _open_to_others(directory: Path) -> None:
+    directory.chmod(0o777)
+
+
+def _a_link(directory: Path) -> None:
+    target = directory.with_name("target")
+    directory.rename(target)
+    directory.symlink_to(target)
+
+
+class TestADirectoryThatIsNotOurs:
+    """It has all that one of ours has, and even the token is known: a command that was done, and one that runs."""
+
+    @pytest.fixture(
+        params=[pytest.param(_of_another_user, marks=needs_root), pytest.param(_a_link)],
+        ids=["another user's", "a link"],
+    )
+    def forged(self, shell: Shell, request: pytest.FixtureRequest) -> Iterable[tuple[Shell, Path, int]]:
+        assert shell.directory is not None
+        directory = shell.directory
+        with subprocess.Popen(["sleep", "1000"], stdin=subprocess.DEVNULL, start_new_session=True) as victim:
+            names = [TOKEN, "1.begun", "1.done.0.kept", f"1.pid..{victim.pid}", f"1.runner..{victim.pid}"]
+            for name in (*names, f"{NEXT}.input"):
+                (directory / name).touch()
+            (directory / "1.out").write_text("forged")
+            request.param(directory)
+            yield shell, directory, victim.pid
+            victim.kill()
+
+    @pytest.mark.parametrize("is_known", [True, False])
+    def test_is_believed_nothing(self, forged: tuple[Shell, Path, int], is_known: bool) -> None:
+        shell, directory, victim = forged
+        before = sorted(path.name for path in directory.iterdir())
+        if not is_known:
+            shell.directory = None
+        assert shell(guest_scripts.LOOK) == (0, report("unknown"))
+        assert shell(guest_scripts.END)[0] == 0
+        shell(guest_scripts.CLEAN)
+        assert sorted(path.name for path in directory.iterdir()) == before
+        os.kill(victim, 0)
+        assert Path(f"/proc/{victim}/stat").read_text().rpartition(")")[2].split()[0] == "S"
+
+    def test_has_nothing_begun_in_it(self, forged: tuple[Shell, Path, int]) -> None:
+        shell, _directory, _victim = forged
+        for script in (guest_scripts.RUN, guest_scripts.RUN_ASKING, guest_scripts.PREPARE):
+            laid = running("", laid=NEXT, stdin="laid", rounds="1")
+            assert shell(script, **laid, n="2") == (guest_scripts.NOT_BEGUN, b"")
+
+    def test_is_one_that_others_may_look_into_as_well(self, shell: Shell) -> None:
+        assert shell.directory is not None
+        (shell.directory / "1.begun").touch()
+        (shell.directory / "1.done.0.kept").touch()
+        _open_to_others(shell.directory)
+        assert shell(guest_scripts.LOOK) == (0, report("unknown"))
+        assert shell(guest_scripts.PREPARE) == (guest_scripts.NOT_BEGUN, b"")
+
+
+class TestAProcessThatIsNotOurs:
+    """Its number is that of one that was ours: it was used again."""
+
+    def test_does_not_run_a_command(self, shell: Shell) -> None:
+        assert shell.directory is not None
+        with subprocess.Popen(["sleep", "1000"], stdin=subprocess.DEVNULL) as other:
+            recorded = shell.directory / f"1.runner.7.{other.pid}"
+            recorded.touch()
+            assert shell(guest_scripts.LOOK) == (0, report("gone"))
+            recorded.rename(shell.directory / f"1.runner.{began(other.pid)}.{other.pid}")
+            assert shell(guest_scripts.LOOK) == (0, report("running"))
+            other.kill()
+
+    @pytest.mark.parametrize("leads", [True, False])
+    def test_is_not_ended(self, shell: Shell, leads: bool) -> None:
+        assert shell.directory is not None
+        (shell.directory / "1.begun").touch()
+        with subprocess.Popen(["sleep", "1000"], stdin=subprocess.DEVNULL, start_new_session=leads) as other:
+            recorded = shell.directory / f"1.pid.7.{other.pid}"
+            recorded.touch()
+            assert shell(guest_scripts.END)[0] == 0
+            assert other.poll() is None
+            recorded.rename(shell.directory / f"1.pid.{began(other.pid)}.{other.pid}")
+            assert shell(guest_scripts.END)[0] == 0
+        assert other.returncode == -signal.SIGTERM
+
+
+def began(process: int) -> str:
+    return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[19]
+
+
+class TestWhatOthersCanRead:
+    """Every argument list in a guest, and nothing that a command inherits."""
 
     @pytest.fixture
-    def candidates(self, shell: Shell) -> list[str]:
-        places = [shell.directory / name for name in ("none/one", "two", "three")]
-        shell.directory = Path()  # it is not known
-        return [str(place) for place in places]
+    def programs(self, tmp_path: Path) -> Path:
+        """A directory for PATH whose programs keep how they were called, and the log that they keep it in."""
+        directory = tmp_path / "programs"
+        directory.mkdir()
+        for name in ("mktemp", "mkdir", "ls", "head", "dd", "cat", "sleep", "setsid", "rm", "id"):
+            program = directory / name
+            program.write_text(f'#!/bin/sh\necho "{name} $*" >>{tmp_path}/log\nexec {shutil.which(name)} "$@"\n')
+            program.chmod(0o755)
+        return directory
 
-    def begin(self, shell: Shell, candidates: list[str], command: str) -> tuple[int, bytes]:
-        return shell(guest_scripts.RUN, "1", "2000", "", "", "", "/bin/sh", command, *candidates)
+    def called(self, shell: Shell, programs: Path, script: str, **values: str) -> list[str]:
+        """How programs were called by a script."""
+        log = programs.parent / "log"
+        log.write_text("")
+        subprocess.run(
+            [*shell.words, "-c", script, "qga"],
+            input=shell.line(**values),
+            check=False,
+            timeout=PATIENCE_S,
+            # Names that the scripts have variables of, as well.
+            env={"PATH": str(programs), **dict.fromkeys(("t", "d", "drop", "laid", "spare"), "the agent's")},
+        )
+        return log.read_text().splitlines()
 
-    def test_run_makes_one(self, shell: Shell, candidates: list[str]) -> None:
-        assert self.begin(shell, candidates, "echo out") == (0, report("done 0 kept out - 1"))
-        assert [Path(path).exists() for path in candidates] == [False, True, False]
-        made = Path(candidates[1])
-        assert stat.S_IMODE(made.stat().st_mode) == 0o700
-        assert (made / "1.out").read_bytes() == b"out\n"
-        assert [path.name.rpartition(".")[0] for path in made.glob("1.pid.*")] == ["1.pid"]
+    @pytest.mark.parametrize("asking", [True, False])
+    def test_has_no_name_that_gives_power(self, placed: Shell, programs: Path, asking: bool) -> None:
+        # While it runs, all other programs of the script do.
+        everything = r"cat /proc/*/cmdline 2>/dev/null | tr '\0' '\n'; env; pwd"
+        script = guest_scripts.RUN_ASKING if asking else guest_scripts.RUN
+        scripts = {script: running(everything, rounds="5", limit="9000000"), guest_scripts.LOOK: {}}
+        scripts.update({guest_scripts.END: {"n": "3"}, guest_scripts.PREPARE: {}})
+        calls = [call for script, values in scripts.items() for call in self.called(placed, programs, script, **values)]
+        assert [call for call in calls if call.startswith("mktemp -d")]
+        directories = list(Path(placed.places[1]).glob("qga-*"))
+        (written,) = [directory / "1.out" for directory in directories if (directory / "1.out").exists()]
+        seen = "\n".join(calls) + written.read_text()
+        assert guest_scripts.RUN.strip().splitlines()[0] in seen
+        for secret in (TOKEN, NEXT, "f00d", *(directory.name for directory in directories)):
+            assert secret not in seen
 
-    def test_run_needs_one(self, shell: Shell, candidates: list[str]) -> None:
-        assert self.begin(shell, candidates[:1], "echo out") == (guest_scripts.NOT_BEGUN, b"")
+    def test_names_a_directory_only_to_remove_it(self, shell: Shell, programs: Path) -> None:
+        assert shell.directory is not None
+        (shell.directory / TOKEN).touch()
+        assert self.called(shell, programs, guest_scripts.CLEAN) == [f"rm -rf {shell.directory}"]
+        assert not shell.directory.exists()
 
-    def test_look_finds_it(self, shell: Shell, candidates: list[str]) -> None:
-        reported = self.begin(shell, candidates, "exit 7")
-        assert shell(guest_scripts.LOOK, "1", *candidates) == reported
-        assert shell(guest_scripts.LOOK, "1", *candidates[:1]) == (0, report("unknown"))
 
-    def test_end_finds_it(self, shell: Shell, candidates: list[str]) -> None:
-        arguments = ["", "1", TOKEN, "2000", "", "", "", "/bin/sh", "sleep 1000", *candidates]
-        made = Path(candidates[1])
-        with subprocess.Popen(
-            [*shell.words, "-c", guest_scripts.RUN, "qga", *arguments],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-        ) as runner:
-            until(lambda: any(made.glob("1.pid.*")), "the command was not begun")
-            assert shell(guest_scripts.END, "1", *candidates)[0] == 0
-        assert runner.returncode == 0
-        assert [path.name for path in made.glob("1.done.*")] == ["1.done.143.kept"]
-
-    def test_end_keeps_a_command_from_being_begun(self, shell: Shell, candidates: list[str]) -> None:
-        assert shell(guest_scripts.END, "1", *candidates)[0] == 0
-        assert self.begin(shell, candidates, "echo out") == (guest_scripts.NOT_BEGUN, b"")
+# -------------------------------------------------------------------------------------------------- what becomes of one
 
 
 class TestLook:
     def test_reports_as_run_does(self, shell: Shell) -> None:
         reported = shell.run("echo out; echo err >&2; exit 7")
-        assert shell(guest_scripts.LOOK, "1") == (0, reported)
+        assert shell(guest_scripts.LOOK) == (0, reported)
 
     def test_knows_nothing_of_what_was_never_begun(self, shell: Shell) -> None:
-        assert shell(guest_scripts.LOOK, "1") == (0, report("unknown"))
+        assert shell(guest_scripts.LOOK) == (0, report("unknown"))
 
     def test_knows_nothing_without_the_directory(self, shell: Shell) -> None:
+        assert shell.directory is not None
         shell.directory /= "none"
-        assert shell(guest_scripts.LOOK, "1") == (0, report("unknown"))
+        assert shell(guest_scripts.LOOK) == (0, report("unknown"))
 
-    def test_tells_who_runs_from_who_is_gone(self, shell: Shell) -> None:
-        with subprocess.Popen(["sleep", "1000"], stdin=subprocess.DEVNULL) as other:
-            (shell.directory / f"1.runner.{other.pid}").touch()
-            assert shell(guest_scripts.LOOK, "1") == (0, report("gone"))
-            other.kill()
-        # It bears the token in its command line, as who runs a command does.
-        with subprocess.Popen(["sh", "-c", "read line", TOKEN], stdin=subprocess.PIPE) as runner:
-            (shell.directory / f"1.runner.{runner.pid}").touch()
-            assert shell(guest_scripts.LOOK, "1") == (0, report("running"))
+    def test_tells_who_runs(self, shell: Shell) -> None:
+        assert shell.directory is not None
+        directory = shell.directory
+        with shell.started(guest_scripts.RUN, **running("sleep 1000")) as runner:
+            until(lambda: any(directory.glob("1.pid.*")), "the command was not begun")
+            assert shell(guest_scripts.LOOK) == (0, report("running"))
+            shell(guest_scripts.END)
+            runner.wait()
 
 
 def test_end_keeps_a_command_from_being_begun(shell: Shell) -> None:
-    assert shell(guest_scripts.END, "1")[0] == 0
-    status, output = shell(guest_scripts.RUN, "1", "2000", "", "", "", "/bin/sh", "echo")
+    assert shell(guest_scripts.END)[0] == 0
+    status, output = shell(guest_scripts.RUN, **running("echo"))
     assert status != 0
     assert output == b""
 
 
-def report(words: str) -> bytes:
-    return f"qga-report {TOKEN} 1 {words}\n".encode()
+class TestEnd:
+    """With a session of the command's own, or a process group, or neither."""
+
+    @pytest.fixture(params=[True, False], ids=["setsid", "no setsid"])
+    def script(self, request: pytest.FixtureRequest) -> str:
+        return guest_scripts.RUN if request.param else guest_scripts.RUN.replace(*WITHOUT_SETSID)
+
+    @pytest.mark.parametrize(
+        "command",
+        [
+            "sleep 1000",
+            "sleep 1000 | sleep 1000 | cat",
+            "sh -c 'sleep 1000; true'; true",
+            "trap '' TERM; while :; do sleep 0.1; done",
+            "sleep 1000 & wait",
+        ],
+    )
+    def test_ends_the_command_and_all_that_it_began(self, shell: Shell, script: str, command: str) -> None:
+        assert shell.directory is not None
+        directory = shell.directory
+        mark = secrets.token_hex(8)
+        with shell.started(script, **running(f"QGA_TEST={mark}; export QGA_TEST; : >{directory}/on; {command}")):
+            until(lambda: (directory / "on").exists() and any(directory.glob("1.pid.*")), "the command was not begun")
+            until(lambda: processes_with(mark), "the command has begun nothing")
+            assert shell(guest_scripts.END)[0] == 0
+        assert processes_with(mark) == []
+        assert len(list(directory.glob("1.done.*"))) == 1
+
+    def test_lets_a_command_be_what_it_is_otherwise(self, shell: Shell, script: str) -> None:
+        status, output = shell(script, b"in\0put", **running("cat; echo oops >&2; kill -9 $$"))
+        assert (status, output) == (0, report("done 137 kept out err 0 qga-mine"))
+        assert shell.written("1.out") == b"in\0put"
+        assert shell.written("1.err").startswith(b"oops\n")
+
+
+def processes_with(mark: str) -> list[int]:
+    """All processes whose environment has the mark; one that has ended has none."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/environ"):
+        try:
+            if f"QGA_TEST={mark}".encode() in path.read_bytes():
+                found.append(int(path.parent.name))
+        except OSError:
+            continue
+    return found
+
+
+class TestACommandThatAsks:
+    def test_ends_by_itself_if_nobody_answers(self, shell: Shell) -> None:
+        shell(guest_scripts.PREPARE)
+        mark = secrets.token_hex(8)
+        command = f"QGA_TEST={mark}; export QGA_TEST; echo begun; printf Password: >&2; IFS= read -r p; sleep 1000"
+        asking = running(command, laid=NEXT, rounds="10", drop="another")
+        assert shell(guest_scripts.RUN_ASKING, **asking) == (0, report("done 143 kept out err 0 qga-mine"))
+        assert shell.written("1.out") == b"begun\n"
+        assert shell.written("1.err").startswith(b"Password:")
+        assert processes_with(mark) == []
+
+    def test_gets_the_answer_and_then_its_input(self, shell: Shell) -> None:
+        shell(guest_scripts.PREPARE)
+        assert shell.directory is not None
+        (shell.directory / f"{NEXT}.answer").write_bytes(b"it's \\n \xff\n")
+        (shell.directory / "1.go").touch()
+        asking = running("IFS= read -r p; printf '%s\\n' \"$p\"; cat", laid=NEXT, rounds="100", drop="another")
+        assert shell(guest_scripts.RUN_ASKING, b"in\0put", **asking)[0] == 0
+        assert shell.written("1.out") == b"it's \\n \xff\nin\0put"
+        assert shell.written(f"{NEXT}.answer") == b""
+
+    def test_may_close_a_stream_and_costs_nothing_while_it_waits(self, shell: Shell, tmp_path: Path) -> None:
+        shell(guest_scripts.PREPARE)
+        counter = tmp_path / "dd"
+        script = guest_scripts.RUN_ASKING.replace("$(dd bs", f"$(echo >>{counter}; dd bs")
+        asking = running("exec 2>&-; sleep 1", laid=NEXT, rounds="100", drop="another")
+        assert shell(script, **asking)[0] == 0
+        assert len(counter.read_text()) < 5
+
+
+class TestStop:
+    def test_ends_a_program_of_the_agents_and_all_that_it_began(self, shell: Shell) -> None:
+        mark = secrets.token_hex(8)
+        with subprocess.Popen(
+            ["sh", "-c", "sleep 1000 | { sleep 1000; true; }; true"],
+            stdin=subprocess.DEVNULL,
+            env={**os.environ, "QGA_TEST": mark},
+        ) as program:
+            until(lambda: len(processes_with(mark)) >= 4, "it has not begun all")
+            shell(guest_scripts.STOP, process=str(program.pid))
+        assert program.returncode == -signal.SIGTERM
+        assert processes_with(mark) == []
+
+    def test_leaves_other_programs_alone(self, shell: Shell, tmp_path: Path) -> None:
+        parent = ["sh", "-c", f"sleep 1000 & echo $! >{tmp_path}/part; mv {tmp_path}/part {tmp_path}/pid; wait"]
+        with subprocess.Popen(parent, stdin=subprocess.DEVNULL, start_new_session=True) as other:
+            until((tmp_path / "pid").exists, "it was not begun")
+            process = (tmp_path / "pid").read_text().strip()
+            shell(guest_scripts.STOP, process=process)
+            assert Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] == "S"
+            os.killpg(other.pid, signal.SIGKILL)
+
+
+def report(words: str, number: str = "") -> bytes:
+    number = number or "1"
+    return f"qga-report {TOKEN} {number} {words}\n".encode()

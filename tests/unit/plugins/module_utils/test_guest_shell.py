@@ -22,6 +22,7 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils.errors import (
     CommandDisabledError,
     CommandFailedError,
     ExchangeTimeoutError,
+    InvalidOptionError,
     NotConnectedError,
     QgaError,
     RemoteProtocolError,
@@ -120,10 +121,46 @@ class TestACommand:
         sizes = [len(json.dumps(arguments)) for _name, arguments in at_once.machine.requests]
         assert max(sizes) < LIMITS.request * 4 / 3 + 1000
 
-    @pytest.mark.parametrize("word", ["it's", "$HOME", "`id`", "a\nb", "\u00fc\u4f60", "\\", '"', "*"])
-    def test_keeps_its_words(self, place: Made, word: str) -> None:
+    @pytest.mark.parametrize(
+        "word", ["it's", "$HOME", "`id`", "a\nb", "\u00fc\u4f60", "\\", '"', "*", "\udcff caf\udce9", "\udc81\udc88"]
+    )
+    @pytest.mark.parametrize("length", [0, 30_000])
+    def test_keeps_its_words(self, place: Made, word: str, length: int) -> None:
         quoted = word.replace("'", "'\\''")
-        assert place().run(f"printf %s '{quoted}'").output == word.encode()
+        command = f"printf %s '{quoted}'" + f"\n# {'x' * length}" * bool(length)
+        assert place().run(command).output == os.fsencode(word)
+
+    def test_cannot_have_a_nul(self, place: Made) -> None:
+        with pytest.raises(InvalidOptionError, match="NUL"):
+            place().run("echo a\0b")
+
+    @pytest.mark.parametrize("mask", [0o077, 0o027, 0])
+    @pytest.mark.parametrize("size", [0, 30_000])
+    @pytest.mark.parametrize("asks", [False, True])
+    def test_makes_files_as_a_login_does_whatever_the_agents_umask(
+        self, place: Made, tmp_path: Path, mask: int, size: int, asks: bool
+    ) -> None:
+        at_once = place()
+        before = os.umask(mask)
+        try:
+            at_once.run(
+                f"echo become; : >{tmp_path}/file; mkdir {tmp_path}/directory",
+                b"x" * size,
+                Password() if asks else None,
+            )
+        finally:
+            os.umask(before)
+        modes = [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("file", "directory")]
+        assert modes == [0o644, 0o755]
+        private = [*tmp_path.glob("qga-*"), *tmp_path.glob("qga-*/*")]
+        assert {stat.S_IMODE(path.stat().st_mode) for path in private} == {0o700, 0o600}
+
+    def test_inherits_nothing_of_the_connections(self, place: Made) -> None:
+        at_once = place()
+        for size in (0, 30_000):
+            environment = at_once.run(f"env; exit\n# {'x' * size}").output.decode()
+            assert "qga" not in environment.lower()
+            assert at_once.shell._token not in environment
 
     def test_begins_at_home_with_a_path_that_has_all_programs(self, place: Made) -> None:
         output = place().run('pwd; echo "$HOME"; echo "$PATH"; echo "$LANG"').output.decode().splitlines()
@@ -203,6 +240,22 @@ class TestWhatIsKeptInTheGuest:
         at_once.clean()
         assert at_once.kept() == []
         assert at_once.machine.known_processes == 0
+
+    def test_is_trusted_only_as_long_as_it_is_the_one_that_was_made(self, place: Made) -> None:
+        """It was removed, and another user has made one of its name, with all files in it whose names can be known."""
+        at_once = place()
+        at_once.run("true")
+        (directory,) = at_once.kept()
+        shutil.rmtree(directory)
+        directory.mkdir(0o777)
+        directory.chmod(0o777)
+        for name in ("2.input", "2.command", "2.answer", "1.out", "2.begun", "2.done.0.kept"):
+            (directory / name).touch()
+        for data, dialogue in ((b"", None), (b"x" * 50_000, None), (b"", Password())):
+            with pytest.raises((NoPlaceError, CommandFailedError)):
+                at_once.run("echo become", data, dialogue)
+        assert {path.stat().st_size for path in directory.iterdir()} == {0}
+        assert len(list(directory.iterdir())) == 6
 
     def test_is_nothing_before_the_first_command(self, tmp_path: Path) -> None:
         machine = ThisMachine()

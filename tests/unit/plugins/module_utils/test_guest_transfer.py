@@ -5,9 +5,11 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import io
 import os
 import random
+import socket
 import stat
 import time
 from collections.abc import Callable, Mapping
@@ -30,13 +32,30 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils.guest_shell impor
 from ansible_collections.qemu.guest_agent.plugins.module_utils.guest_transfer import fetch, put, source_of
 from ansible_collections.qemu.guest_agent.plugins.module_utils.wire import Reply, Returned
 
-from tests.support.this_machine import LIMITS, Fault, ThisMachine, lost, refused, returning
+from tests.support.this_machine import ENVIRONMENT, LIMITS, Fault, ThisMachine, lost, refused, returning
+from tests.support.until import until
 
 # Around what fits into one request and one reply, and many of them.
 SIZES = [0, 1, LIMITS.reply // 2, LIMITS.reply // 2 + 1, LIMITS.request // 2, LIMITS.request // 2 + 1, 100_000]
 MUCH = random.Random(1).randbytes(100_000)  # it cannot be packed
 PACKED = b"a line of a log\n" * 10_000
-NAMES = ["file", "with space", "-dash", 'it\'s "quoted" $HOME `id` \\', "\u00fcml\u00e4ut \u4f60", "two\nlines", "*"]
+NAMES = [
+    *("file", "with space", "-dash", 'it\'s "quoted" $HOME `id` \\', "\u00fcml\u00e4ut \u4f60", "two\nlines", "*"),
+    # Not UTF-8: a byte by itself, Latin-1, and all that no shell may mistake for its own marks.
+    *(os.fsdecode(name) for name in (b"\xff", b"caf\xe9", bytes(range(128, 256)))),
+]
+NOBODY = 65534
+# As far as it is used: GNU's says what BSD's would.
+BSD_STAT = """#!/bin/sh
+[ "$1" = -f ] || { echo "stat: illegal option -- c" >&2; exit 1; }
+[ "$2" = "%Mp%Lp %u:%g" ] || exit 1
+/usr/bin/stat -c "0%a %u:%g" "$3"
+"""
+
+
+def _make_socket(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as one:
+        one.bind(str(path))
 
 
 class Guest:
@@ -106,24 +125,47 @@ class TestPutting:
         assert here.names() == [name]
 
     @pytest.mark.parametrize("size", [1, 100_000])
-    def test_a_new_file_has_the_mode_of_new_files(self, guest: Made, size: int) -> None:
+    @pytest.mark.parametrize("mask", [0o077, 0o027, 0o022, 0o002, 0])
+    def test_a_new_file_has_the_mode_that_a_login_gives_whatever_the_agents_umask(
+        self, guest: Made, size: int, mask: int
+    ) -> None:
         here = guest()
-        mask = os.umask(0o027)
+        before = os.umask(mask)
         try:
             here.put(b"x" * size, here.files / "file")
         finally:
-            os.umask(mask)
-        assert stat.S_IMODE((here.files / "file").stat().st_mode) == 0o640
+            os.umask(before)
+        assert stat.S_IMODE((here.files / "file").stat().st_mode) == 0o644
 
     @pytest.mark.parametrize("size", [1, 100_000])
-    @pytest.mark.parametrize("mode", [0o600, 0o755])
-    def test_a_file_in_place_of_another_has_its_mode(self, guest: Made, size: int, mode: int) -> None:
+    @pytest.mark.parametrize("mode", [0o600, 0o755, 0o4755])
+    @pytest.mark.parametrize(
+        "stat_program",
+        [
+            pytest.param(None, id="GNU"),
+            pytest.param(BSD_STAT, id="BSD"),
+            pytest.param("#!/bin/sh\nexit 1\n", id="none"),
+        ],
+    )
+    def test_a_file_in_place_of_another_has_its_mode_and_its_owner(
+        self, guest: Made, size: int, mode: int, stat_program: str | None, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         here = guest()
         (here.files / "file").write_text("old")
+        if os.geteuid() == 0:
+            os.chown(here.files / "file", NOBODY, NOBODY)
         (here.files / "file").chmod(mode)
+        owner = (here.files / "file").stat().st_uid
+        if stat_program is not None:
+            program = here.files.parent / "stat"
+            program.write_text(stat_program)
+            program.chmod(0o755)
+            monkeypatch.setitem(ENVIRONMENT, "PATH", f"{program.parent}:{ENVIRONMENT['PATH']}")
         here.put(b"x" * size, here.files / "file")
-        assert (here.files / "file").stat().st_size == size
-        assert stat.S_IMODE((here.files / "file").stat().st_mode) == mode
+        now = (here.files / "file").stat()
+        assert (now.st_size, now.st_uid) == (size, owner)
+        assert stat.S_IMODE(now.st_mode) & 0o777 == mode & 0o777
+        assert here.names() == ["file"]
 
     def test_is_private_until_it_is_done(self, guest: Made) -> None:
         here = guest()
@@ -145,6 +187,88 @@ class TestPutting:
         here.put(b"x" * size, here.files / "link")
         assert (here.files / "link").is_symlink()
         assert (here.files / "file").stat().st_size == size
+
+    @pytest.mark.parametrize("size", [1, 100_000])
+    @pytest.mark.parametrize("target", ["new", "../files/new", "{}/new", "second"])
+    def test_through_a_link_to_nothing_makes_what_it_leads_to(self, guest: Made, size: int, target: str) -> None:
+        here = guest()
+        (here.files / "link").symlink_to(target.format(here.files))
+        (here.files / "second").symlink_to("new")
+        here.put(b"x" * size, here.files / "link")
+        assert here.names() == ["link", "new", "second"]
+        assert (here.files / "link").is_symlink()
+        assert (here.files / "new").stat().st_size == size
+
+    @pytest.mark.parametrize("size", [1, 100_000])
+    def test_through_a_link_to_where_there_is_no_directory_fails(self, guest: Made, size: int) -> None:
+        here = guest()
+        (here.files / "link").symlink_to("none/file")
+        before = sorted(os.listdir("/"))
+        with pytest.raises(FileTransferError, match=r"no directory for .*link"):
+            here.put(b"x" * size, here.files / "link")
+        assert here.names() == ["link"]
+        assert sorted(os.listdir("/")) == before
+
+    @pytest.mark.parametrize("size", [1, 100_000])
+    @pytest.mark.parametrize("target", ["link", "other"])
+    def test_through_links_that_lead_to_each_other_fails(self, guest: Made, size: int, target: str) -> None:
+        here = guest()
+        (here.files / "link").symlink_to(target)
+        (here.files / "other").symlink_to("link")
+        with pytest.raises(FileTransferError, match=r"link leads through too many symbolic links"):
+            here.put(b"x" * size, here.files / "link")
+
+    @pytest.mark.parametrize("size", [1, 100_000])
+    @pytest.mark.parametrize("make", [os.mkfifo, _make_socket])
+    def test_to_what_waits_for_a_reader_fails(self, guest: Made, size: int, make: Callable[[Path], None]) -> None:
+        here = guest()
+        make(here.files / "file")
+        with pytest.raises(FileTransferError, match="is not a regular file"):
+            here.put(b"x" * size, here.files / "file")
+
+    @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a directory to another user")
+    @pytest.mark.parametrize("size", [1, 100_000])
+    @pytest.mark.parametrize(("owner", "mode"), [(NOBODY, 0o755), (0, 0o777), (0, 0o775), (0, 0o1777)])
+    def test_is_not_given_away_where_others_may_exchange_it(
+        self, guest: Made, size: int, owner: int, mode: int
+    ) -> None:
+        """The other user puts a link to a file of root's in place of whatever turns up."""
+        here = guest()
+        precious = here.files.parent / "precious"
+        precious.write_text("precious")
+        precious.chmod(0o600)
+        (here.files / "file").write_text("old")
+        os.chown(here.files / "file", NOBODY, NOBODY)
+        (here.files / "file").chmod(0o666)
+        os.chown(here.files, owner, owner)
+        here.files.chmod(mode)
+        exchanged: set[str] = set()
+
+        def exchange(perform: Callable[[], Reply]) -> Reply:
+            reply = perform()
+            for path in [] if mode & stat.S_ISVTX else list(here.files.iterdir()):
+                if path.name == "file" or path.name in exchanged:
+                    continue
+                exchanged.add(path.name)
+                is_directory = path.is_dir()
+                path.rename(here.files.parent / f"moved-{path.name}")
+                if not is_directory:
+                    path.symlink_to(precious)
+                    continue
+                # It cannot be looked into: its own name is all that there is to guess by.
+                path.mkdir()
+                os.chown(path, NOBODY, NOBODY)
+                for name in (path.name, path.stem, f"{path.name}.z", f"{path.stem}.z"):
+                    if not (path / name).is_symlink():
+                        (path / name).symlink_to(precious)
+            return reply
+
+        for command in ("guest-exec-status", "guest-file-open", "guest-file-write", "guest-file-close"):
+            here.machine.faults[(command, None)] = exchange
+        with contextlib.suppress(FileTransferError, CommandFailedError):
+            here.put(MUCH[:size], here.files / "file")
+        assert precious.read_text() == "precious"
+        assert (precious.stat().st_uid, stat.S_IMODE(precious.stat().st_mode)) == (0, 0o600)
 
     def test_to_what_is_no_file_writes_to_it(self, guest: Made) -> None:
         guest().put(b"gone", "/dev/null")
@@ -204,6 +328,41 @@ class TestFetching:
 
     def test_a_file_without_a_size(self, guest: Made) -> None:
         assert guest().fetch("/proc/version") == Path("/proc/version").read_bytes()
+
+    @pytest.mark.parametrize("path", ["/dev/zero", "/dev/null"])
+    def test_a_device_fails(self, guest: Made, path: str) -> None:
+        with pytest.raises(FileTransferError, match=f"{path} is not a regular file"):
+            guest().fetch(path)
+
+    @pytest.mark.parametrize("make", [os.mkfifo, _make_socket])
+    def test_what_waits_for_a_writer_fails(self, guest: Made, make: Callable[[Path], None]) -> None:
+        here = guest()
+        make(here.files / "file")
+        with pytest.raises(FileTransferError, match="is not a regular file"):
+            here.fetch(here.files / "file")
+
+    def test_what_takes_too_long_is_ended_with_all_that_it_began(
+        self, guest: Made, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        # As a file on a server that does not answer.
+        monkeypatch.setattr(guest_transfer, "_FETCH", "sleep 1000 | sh -c 'sleep 1000; true'; true")
+        here = guest()
+        here.limit(exec_timeout=1.0)
+        with pytest.raises(CommandTimeoutError, match="was ended"):
+            here.fetch("/x")
+        assert here.machine.known_processes == 0
+        until(lambda: not here.machine.groups(), "what the script began lives on")
+
+    def test_that_is_given_up_ends_what_was_begun(self, guest: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(guest_transfer, "_FETCH", "sleep 1000; true")
+
+        def give_up(_perform: Callable[[], Reply]) -> Reply:
+            raise KeyboardInterrupt
+
+        here = guest({("guest-exec-status", 0): give_up})
+        with pytest.raises(KeyboardInterrupt):
+            here.fetch("/x")
+        until(lambda: not here.machine.groups(), "what the script began lives on")
 
     def test_what_is_not_there_fails(self, guest: Made) -> None:
         here = guest()

@@ -1,0 +1,195 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The connection plugin over a real stock agent, while another user of the guest is after it.
+
+The user looks through all argument lists for names in the places that the connection uses, makes each first if that is
+possible, and forges there what the connection believes. The agent is started anew in the middle of the command, so that
+what became of it has to be found again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.support.ansible_run import CONNECTION, PlaybookRun, run_playbook
+from tests.support.stock_agent import StockAgent
+from tests.support.until import until
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+
+NOBODY = 65534
+GUEST = "guest1"
+PLACES = ("first", "second")
+PATIENCE_S = 60.0
+# The user's own shell script would be too slow, so it is Python: one that every user may run.
+PYTHON = next((path for path in ("/usr/bin/python3", "/usr/local/bin/python3") if os.path.exists(path)), sys.executable)
+
+# PLACE VICTIM: forge whatever is named, in any argument list, below the place. The victim is a process of another user.
+# New processes are looked at as soon as they are there: their numbers follow each other.
+ATTACK = r"""
+import os, re, sys
+
+place, victim = sys.argv[1:]
+os.umask(0)
+named = re.compile(re.escape(place).encode() + rb"/[A-Za-z0-9._/-]+")
+loadavg = os.open("/proc/loadavg", os.O_RDONLY)
+names = set()
+
+def newest():
+    return int(os.pread(loadavg, 100, 0).split()[-1])
+
+def forge(name):
+    # Whatever the name of a secret may be, if it was seen.
+    for other in re.findall("[0-9a-f]{32}", name) + ["1.begun", "1.done.0.kept", "1.pid." + victim, "1.pid.." + victim]:
+        try:
+            os.close(os.open(os.path.join(name, other), os.O_CREAT | os.O_WRONLY, 0o666))
+        except OSError:
+            pass
+    try:
+        with open(os.path.join(name, "1.out"), "w") as file:
+            file.write("forged")
+    except OSError:
+        pass
+
+seen = newest()
+print("ready", flush=True)
+while True:
+    last = newest()
+    # A process becomes another program after it is there: the last ones are looked at again.
+    for process in range(max(seen - 4, 2), last + 3):
+        try:
+            file = os.open("/proc/%d/cmdline" % process, os.O_RDONLY)
+        except OSError:
+            continue
+        try:
+            said = os.read(file, 131072)
+        except OSError:
+            said = b""
+        os.close(file)
+        for name in named.findall(said):
+            name = name.decode()
+            if name in names or name.count("/") > place.count("/") + 1:
+                continue
+            names.add(name)
+            try:
+                os.mkdir(name)
+            except OSError:
+                continue
+            forge(name)
+    seen = last
+"""
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """A directory with two in it that are as /tmp is: everybody may write to them."""
+    with tempfile.TemporaryDirectory(prefix="qga-place-", dir="/var/tmp") as name:  # others can reach it there
+        os.chmod(name, 0o755)  # noqa: S103  # others have to reach what is in it
+        for each in PLACES:
+            os.mkdir(f"{name}/{each}")
+            os.chmod(f"{name}/{each}", 0o1777)  # noqa: S103  # as /tmp has it
+        yield Path(name)
+
+
+@contextmanager
+def attacked(place: Path, victim: int) -> Iterator[None]:
+    # Not in the second one: there the command is to find a place, and to be looked for in the first.
+    with subprocess.Popen(
+        [PYTHON, "-I", "-c", ATTACK, str(place / PLACES[0]), str(victim)],
+        stdout=subprocess.PIPE,
+        user=NOBODY,
+        group=NOBODY,
+        extra_groups=[],
+        cwd="/",
+    ) as attacker:
+        try:
+            assert attacker.stdout is not None
+            assert attacker.stdout.readline() == b"ready\n"
+            yield
+        finally:
+            attacker.kill()
+
+
+@contextmanager
+def meanwhile(work: Callable[[], PlaybookRun]) -> Iterator[list[PlaybookRun]]:
+    """Work that goes on while the block is run; what came of it stands in the list after it."""
+    done: list[PlaybookRun] = []
+    thread = threading.Thread(target=lambda: done.append(work()))
+    thread.start()
+    try:
+        yield done
+    finally:
+        thread.join()
+
+
+def run(agent: StockAgent, place: Path, directory: Path, *tasks: Mapping[str, Any], **variables: Any) -> PlaybookRun:
+    playbook = directory / "play.yml"
+    playbook.write_text(yaml.safe_dump([{"hosts": GUEST, "gather_facts": False, "tasks": list(tasks)}]))
+    given = {
+        "ansible_connection": CONNECTION,
+        "ansible_qga_socket": agent.socket,
+        "ansible_qga_guest_directories": [str(place / name) for name in PLACES],
+        "ansible_python_interpreter": sys.executable,
+        "ansible_remote_tmp": str(directory / "remote"),
+        **variables,
+    }
+    return run_playbook(playbook, "-i", f"{GUEST},", "-e", json.dumps(given))
+
+
+@pytest.mark.parametrize("attempt", [0, pytest.param(1, marks=pytest.mark.thorough)])
+def test_what_became_of_a_command_is_not_forged(place: Path, tmp_path: Path, attempt: int) -> None:  # noqa: ARG001
+    on, off = tmp_path / "on", tmp_path / "off"
+    command = f": >{on}; until [ -e {off} ]; do sleep 0.1; done; echo real; exit 7"
+    task = {"name": "raw", "ansible.builtin.raw": command, "failed_when": False}
+    with StockAgent() as agent, subprocess.Popen(["sleep", "1000"], stdin=subprocess.DEVNULL) as victim:
+        with attacked(place, victim.pid), meanwhile(lambda: run(agent, place, tmp_path, task)) as done:
+            until(on.exists, "the command was not begun", PATIENCE_S)
+            agent.restart()
+            off.touch()
+        assert victim.poll() is None
+        victim.kill()
+    result = done[0].result("raw")
+    assert (result.get("stdout"), result.get("rc")) == ("real\n", 7), done[0].output
+
+
+def test_nothing_is_run_from_another_users_directory(place: Path, tmp_path: Path) -> None:
+    """Much input, a long command, and the first one is lost with the agent."""
+    content = "x" * 300_000
+    tasks = [
+        {"name": "stdin", "ansible.builtin.command": {"cmd": "sha256sum", "stdin": content}},
+        {"name": "long", "ansible.builtin.raw": f"# {content[:90_000]}\necho done"},
+        {"name": "copy", "ansible.builtin.copy": {"content": content, "dest": str(place / PLACES[0] / "copied")}},
+    ]
+    with StockAgent() as agent, attacked(place, os.getpid()):
+        done = run(agent, place, tmp_path, *tasks)
+    assert done.status == 0, done.output
+    assert done.result("long")["stdout"] == "done\n"
+    assert (place / PLACES[0] / "copied").read_text() == content
+    for path in place.glob("*/*"):
+        if path.stat().st_uid == NOBODY:
+            assert not [other.name for other in path.rglob("*") if other.stat().st_uid == 0]
+
+
+def test_a_command_that_takes_too_long_takes_nobody_with_it(place: Path, tmp_path: Path) -> None:
+    task = {"name": "raw", "ansible.builtin.raw": f"echo $$ >{tmp_path}/pid; exec sleep 1000"}
+    with StockAgent() as agent, subprocess.Popen(["sleep", "1000"], stdin=subprocess.DEVNULL) as victim:
+        with attacked(place, victim.pid):
+            done = run(agent, place, tmp_path, task, ansible_qga_exec_timeout=2)
+        assert victim.poll() is None
+        victim.kill()
+    assert "[exec_timeout]" in done.result("raw")["msg"]
+    assert not Path("/proc", (tmp_path / "pid").read_text().strip()).exists()
