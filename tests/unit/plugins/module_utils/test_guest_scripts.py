@@ -57,7 +57,7 @@ class Shell:
     def started(self, script: str, **values: str) -> subprocess.Popen[bytes]:
         """A script that goes on while the test does. It has no more input than its line."""
         process = subprocess.Popen(
-            [*self.words, "-c", script, "qga"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={}
+            [*self.words, "-c", script, "qga"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, env={}
         )
         assert process.stdin is not None
         process.stdin.write(self.line(**values))
