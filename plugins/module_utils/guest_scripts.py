@@ -114,7 +114,7 @@ place() {
   else make "$@" || exit 97
   fi
 }
-drop() { : >"$drop.command"; : >"$drop.input"; : >"$drop.answer"; }
+drop() { for f in command input answer go; do : >"$drop.$f"; done; }
 """
 
 # Find the directory in which the command was begun.
@@ -304,8 +304,9 @@ keep() { head -c "$limit" >"$n.$1" 2>/dev/null || : >"$n.lost"; }
 """
 
 # If the command may ask for a password: a line in the file "answer" is given to it as its first input, and its own
-# input after that once there is a file "go". rounds: how often to look for that, 20 times a second; after so many the
-# controller is gone, and the command is ended. Output is kept as it comes, since a question has no end of a line.
+# input after that once there is something in the file "go". rounds: how often to look for that, 20 times a second;
+# after so many the controller is gone, and the command is ended. Output is kept as it comes, since a question has no
+# end of a line.
 _RUN_ASKING = (
     _IS_OURS
     + _END_ALL
@@ -315,7 +316,7 @@ feed() {
     r=0
     until [ -e "$n.over" ]; do
       if [ -s "$laid.answer" ] && IFS= read -r a <"$laid.answer"; then cat <"$laid.answer"; : >"$laid.answer"; fi
-      [ -e "$n.go" ] && exec cat
+      [ -s "$laid.go" ] && exec cat
       r=$((r + 1))
       if [ $r -gt "$rounds" ]; then end_command; break; fi
       sleep 0.05 2>/dev/null || { sleep 1; r=$((r + 19)); }
@@ -329,7 +330,7 @@ feed() {
 }
 keep() {
   {
-    until [ -e "$n.go" ] || [ -e "$n.over" ]; do
+    until [ -s "$laid.go" ] || [ -e "$n.over" ]; do
       a=$(dd bs=4096 count=1 2>&1 >&4) || : >"$n.lost"
       case $a in 0+0*) break ;; esac
     done

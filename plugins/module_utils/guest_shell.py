@@ -38,7 +38,7 @@ from .exec_errors import (
     TransferTimeoutError,
 )
 from .guest_exec import RETRY, Ended, Polling, Program, UnknownProcessError, end_of, execute, outcome, start
-from .guest_files import FileTooLongError, GuestFile, read_file, read_whole, write_file
+from .guest_files import FileTooLongError, GuestFile, read_file, read_whole
 from .module_cache import with_cache
 from .shell_words import unwrapped
 from .untrusted import visible
@@ -368,7 +368,7 @@ class GuestShell:
                 await polling.pause(deadline)
                 output, errors = [await self._heard(f"{path}.{name}", deadline) for name in ("out", "err")]
                 if dialogue.is_over(output):
-                    await write_file(self.agent, f"{path}.go", b"", self.limits.request, deadline)
+                    await self._lay_down("go", b"\n", deadline)
                     return None
                 ended = await outcome(self.agent, process, deadline)
                 if ended is not None:
@@ -382,7 +382,7 @@ class GuestShell:
             cause = error
         if whole.expired():
             raise self._too_slow() from cause
-        raise BecomeError(f"privilege escalation timed out after {dialogue.timeout:g} s") from cause
+        raise BecomeError(f"nothing came of becoming another user within {dialogue.timeout:g} s") from cause
 
     async def _heard(self, path: str, deadline: Deadline) -> bytes:
         try:

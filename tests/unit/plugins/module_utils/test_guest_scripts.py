@@ -544,7 +544,7 @@ class TestACommandThatAsks:
         shell(guest_scripts.PREPARE)
         assert shell.directory is not None
         (shell.directory / f"{NEXT}.answer").write_bytes(b"it's \\n \xff\n")
-        (shell.directory / "1.go").touch()
+        (shell.directory / f"{NEXT}.go").write_bytes(b"\n")
         asking = running("IFS= read -r p; printf '%s\\n' \"$p\"; cat", laid=NEXT, rounds="100", drop="another")
         assert shell(guest_scripts.RUN_ASKING, b"in\0put", **asking)[0] == 0
         assert shell.written("1.out") == b"it's \\n \xff\nin\0put"
