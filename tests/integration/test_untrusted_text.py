@@ -309,7 +309,8 @@ def read_back(place: Ground) -> Path:
     (in_group / "facts.json").write_bytes(files[0].read_bytes())
     # A guest's facts are variables of a host.
     entries = [entry for file in files for entry in json.loads(file.read_text(encoding="utf-8"))["guests"]]
-    hosts = {f"guest{number}": {"facts": entry} for number, entry in enumerate(entries) if "os" in entry}
+    whole = [entry for entry in entries if "name" in entry.get("os", {})]
+    hosts = {f"guest{number}": {"facts": entry} for number, entry in enumerate(whole)}
     (directory / "inventory" / "hosts.json").write_text(json.dumps({"all": {"hosts": hosts}}))
     seen = ["{{ facts }}", "{{ facts.hostname }} {{ facts.os.name }}", "{{ whole }}"]
     return write_play(

@@ -19,6 +19,7 @@ import pytest
 from tests.support.collection import copy_sources
 
 PYTHON = r"[a-z0-9_]+\.py"
+SHELL = r"[a-z0-9_]+\.sh"
 YAML = r"[a-zA-Z0-9_-]+\.yml"
 TEMPLATE = r"[a-z.-]+\.j2"
 
@@ -61,7 +62,7 @@ BELONGS: Mapping[str, str] = {
             ("/vars", YAML),
         )
     },
-    "roles/extended_agent/files": PYTHON,
+    "roles/extended_agent/files": rf"{PYTHON}|{SHELL}",
     "roles/extended_agent/files/qemu_ga_extended": PYTHON,
     "roles/resync_on_resume/files/resync_on_resume": PYTHON,
 }
