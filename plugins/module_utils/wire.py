@@ -400,7 +400,8 @@ class WholeFloat(float):
 
 def _number(text: str) -> float:
     number = float(text)
-    if len(text) <= _DOUBLE_DIGITS or not number.is_integer():
+    # A fraction that is too small for a double is zero to it, however short it is written.
+    if (number and len(text) <= _DOUBLE_DIGITS) or not number.is_integer():
         return number
     whole = WholeFloat(number)
     whole.text = text
