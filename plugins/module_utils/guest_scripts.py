@@ -130,12 +130,17 @@ find_it() {
 """
 
 # When a process began (proc(5), "starttime"), so that another one of its number is not taken for it; nothing without
-# /proc. Its state.
+# /proc. Its state. A process may give itself any name, with a line's end in it, too: what follows the name is what
+# follows the last parenthesis of the last line.
 _BEGAN = r"""
-began() {
+stat_of() {
   s=
-  { read -r s <"/proc/$1/stat"; } 2>/dev/null
-  set -- ${s##*) }
+  { while IFS= read -r line; do s=$line; done <"/proc/$1/stat"; } 2>/dev/null
+  s=${s##*) }
+}
+began() {
+  stat_of "$1"
+  set -- $s
   began=${20-} state=${1-}
 }
 """
@@ -155,11 +160,11 @@ is_ours() {
 _END_ALL = r"""
 processes() {
   if [ -r /proc/self/stat ]; then
-    for f in /proc/[0-9]*/stat; do
-      { read -r s <"$f"; } 2>/dev/null || continue
-      q=${s%% *}
-      set -- ${s##*) }
-      echo "$q $2 $3"
+    for q in /proc/[0-9]*; do
+      q=${q#/proc/}
+      stat_of "$q"
+      set -- $s
+      [ "${3-}" ] && echo "$q $2 $3"
     done
   else
     ps -A -o pid= -o ppid= -o pgid=

@@ -10,10 +10,12 @@ import os
 import pwd
 import re
 import secrets
+import shlex
 import shutil
 import signal
 import stat
 import subprocess
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -509,6 +511,38 @@ class TestEnd:
             assert shell(guest_scripts.END)[0] == 0
         assert processes_with(mark) == []
         assert len(list(directory.glob("1.done.*"))) == 1
+
+    def test_ends_what_has_given_itself_an_unreadable_name(self, shell: Shell, script: str, tmp_path: Path) -> None:
+        """And has left the command's session and group."""
+        program = (
+            "import ctypes, os, time\n"
+            "ctypes.CDLL(None).prctl(15, b'a\\nb) S 1 1', 0, 0, 0)\n"
+            f"os.fork() or (os.setsid(), open({str(tmp_path / 'on')!r}, 'w'))\n"
+            "time.sleep(30)"
+        )
+        mark = secrets.token_hex(8)
+        command = f"QGA_TEST={mark} exec {shlex.join([sys.executable, '-c', program])}"
+        with shell.started(script, **running(command)):
+            until((tmp_path / "on").exists, "the command was not begun")
+            assert shell(guest_scripts.END)[0] == 0
+            assert processes_with(mark) == []
+
+    def test_ends_nothing_that_another_user_names(self, shell: Shell, script: str, tmp_path: Path) -> None:
+        """By names of processes, which their parents and groups were read from."""
+        assert shell.directory is not None
+        directory = shell.directory
+        with subprocess.Popen(["sleep", "60"]) as other, shell.started(script, **running("sleep 1000")):
+            until(lambda: any(directory.glob("1.pid.*")), "the command was not begun")
+            (process,) = [path.name.rpartition(".")[2] for path in directory.glob("1.pid.*")]
+            for listed in ("self", process, str(other.pid)):
+                (tmp_path / "proc" / listed).mkdir(parents=True)
+                (tmp_path / "proc" / listed / "stat").write_bytes(Path(f"/proc/{listed}/stat").read_bytes())
+            for number, name in enumerate([") S 1\n", f") S {other.pid} {process}\n"]):
+                (tmp_path / "proc" / f"0{number}").mkdir()
+                (tmp_path / "proc" / f"0{number}" / "stat").write_text(f"0{number} ({name}) S 1 1 0")
+            assert shell(guest_scripts.END.replace("/proc/", f"{tmp_path}/proc/"))[0] == 0
+            assert other.poll() is None
+            other.kill()
 
     def test_lets_a_command_be_what_it_is_otherwise(self, shell: Shell, script: str) -> None:
         status, output = shell(script, b"in\0put", **running("cat; echo oops >&2; kill -9 $$"))
