@@ -118,7 +118,7 @@ _PUT_BEGIN = (
     + _MAKE
     + r"""
 printf '%s\0%s\0' "$g" "$p"
-if [ "$packs" ] && command -v gzip >/dev/null; then : >"$x.z" && printf gzip; fi
+if [ "$packs" ] && command -v gzip >/dev/null && (set -C; : >"$x.z"); then printf gzip; fi
 """
 )
 _PUT_UNPACK = r"""

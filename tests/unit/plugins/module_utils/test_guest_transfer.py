@@ -270,6 +270,25 @@ class TestPutting:
         assert precious.read_text() == "precious"
         assert (precious.stat().st_uid, stat.S_IMODE(precious.stat().st_mode)) == (0, 0o600)
 
+    @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file to another user")
+    @pytest.mark.parametrize("is_link", [True, False])
+    def test_takes_nothing_that_another_user_has_made_beside_it(
+        self, guest: Made, monkeypatch: pytest.MonkeyPatch, is_link: bool
+    ) -> None:
+        """In a directory like /tmp, as soon as the first of its names is to be seen there."""
+        here = guest()
+        here.files.chmod(0o1777)
+        precious = here.files.parent / "precious"
+        precious.touch()
+        os.chown(precious, NOBODY, NOBODY)
+        make = f"ln {'-s' if is_link else ''} {precious} \"$x.z\""
+        begin = guest_transfer._PUT_BEGIN.replace("printf '", f"{make}\nprintf '", 1)
+        monkeypatch.setattr(guest_transfer, "_PUT_BEGIN", begin)
+        here.put(PACKED, here.files / "file")
+        assert (here.files / "file").read_bytes() == PACKED
+        assert precious.read_bytes() == b""
+        assert here.names() == ["file"]
+
     def test_to_what_is_no_file_writes_to_it(self, guest: Made) -> None:
         guest().put(b"gone", "/dev/null")
         assert not Path("/dev/null").is_file()
