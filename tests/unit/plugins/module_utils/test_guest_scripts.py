@@ -531,13 +531,13 @@ class TestEnd:
         """By names of processes, which their parents and groups were read from."""
         assert shell.directory is not None
         directory = shell.directory
-        with subprocess.Popen(["sleep", "60"]) as other, shell.started(script, **running("sleep 1000")):
+        with subprocess.Popen(["sleep", "60"]) as other, shell.started(script, **running("exec sleep 60")):
             until(lambda: any(directory.glob("1.pid.*")), "the command was not begun")
             (process,) = [path.name.rpartition(".")[2] for path in directory.glob("1.pid.*")]
             for listed in ("self", process, str(other.pid)):
                 (tmp_path / "proc" / listed).mkdir(parents=True)
                 (tmp_path / "proc" / listed / "stat").write_bytes(Path(f"/proc/{listed}/stat").read_bytes())
-            for number, name in enumerate([") S 1\n", f") S {other.pid} {process}\n"]):
+            for number, name in enumerate([") S 1\n", f") S {other.pid} {process}\n", ") S\n"]):
                 (tmp_path / "proc" / f"0{number}").mkdir()
                 (tmp_path / "proc" / f"0{number}" / "stat").write_text(f"0{number} ({name}) S 1 1 0")
             assert shell(guest_scripts.END.replace("/proc/", f"{tmp_path}/proc/"))[0] == 0

@@ -281,7 +281,7 @@ class TestPutting:
         precious = here.files.parent / "precious"
         precious.touch()
         os.chown(precious, NOBODY, NOBODY)
-        make = f"ln {'-s' if is_link else ''} {precious} \"$x.z\""
+        make = f'ln {"-s" if is_link else ""} {precious} "$x.z"'
         begin = guest_transfer._PUT_BEGIN.replace("printf '", f"{make}\nprintf '", 1)
         monkeypatch.setattr(guest_transfer, "_PUT_BEGIN", begin)
         here.put(PACKED, here.files / "file")
