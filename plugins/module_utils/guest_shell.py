@@ -42,7 +42,7 @@ from .guest_files import FileTooLongError, GuestFile, read_file, read_whole
 from .module_cache import with_cache
 from .shell_words import unwrapped
 from .untrusted import visible
-from .waiting import NEVER, Deadline
+from .waiting import Deadline
 
 # The reply may have been lost, or the agent is only away for a moment: what became of the command can be asked.
 _UNHEARD = (
@@ -160,7 +160,6 @@ class GuestShell:
         self._is_used = False
         self._is_lost = False
         self._read = ""  # the last command whose output was taken
-        self._deadline = NEVER  # of the command that runs
 
     async def run(self, command: str, data: bytes = b"", dialogue: Dialogue | None = None) -> Finished:
         """Run a command to its end, with ``data`` for its input.
@@ -175,9 +174,9 @@ class GuestShell:
         """
         self._commands += 1
         number = str(self._commands)
-        deadline = self._deadline = Deadline(self.limits.exec_timeout)
+        deadline = Deadline(self.limits.exec_timeout)
         try:
-            program = await self._runner(number, command, data, dialogue)
+            program = await self._runner(number, command, data, dialogue, deadline)
         except TransferTimeoutError as error:
             raise self._too_slow() from error
         report = await self._carry_out(number, program, deadline, dialogue)
@@ -249,7 +248,7 @@ class GuestShell:
             return path
         self._aliases += 1
         link = f"{self._aliases}.link"
-        values = {"p": path, "d": await self._prepare(), "t": self._token, "link": link}
+        values = {"p": path, "d": await self._prepare(deadline), "t": self._token, "link": link}
         made = await self.ask(guest_scripts.LINK, values, deadline=deadline)
         if made.status != 0:
             said = visible(_text(made.errors).strip())
@@ -280,7 +279,7 @@ class GuestShell:
         self._is_used = True
         return process
 
-    async def _prepare(self) -> str:
+    async def _prepare(self, whole: Deadline) -> str:
         """The connection's directory in the guest, which only its agent's user can look into, with the files that
         something can be laid down in for the next command.
 
@@ -288,7 +287,7 @@ class GuestShell:
         """
         if self._directory is not None and self._drop:
             return self._directory
-        deadline = self._patience(self._deadline)
+        deadline = self._patience(whole)
         process = await self._start(self._program(guest_scripts.PREPARE, "0", self._dropping()), deadline)
         ended = await end_of(self.agent, process, deadline)
         if ended is None:
@@ -304,7 +303,9 @@ class GuestShell:
             raise RemoteProtocolError("the guest's shell did not report which directory it made")
         return self._directory
 
-    async def _runner(self, number: str, command: str, data: bytes, dialogue: Dialogue | None) -> Program:
+    async def _runner(
+        self, number: str, command: str, data: bytes, dialogue: Dialogue | None, deadline: Deadline
+    ) -> Program:
         """The program that runs a command. What does not fit into a request is laid down in the guest before."""
         shell, command = unwrapped(command, self._executable)
         if self._caches_modules:
@@ -316,13 +317,13 @@ class GuestShell:
         lays_input = len(data) > (budget if lays_command else budget - size)
         self._laid = ""
         if lays_command or lays_input or dialogue is not None:
-            await self._prepare()
+            await self._prepare(deadline)
             self._laid = self._drop
         if lays_command:
-            await self._lay_down("command", command.encode("utf-8", "surrogateescape"), self._deadline)
+            await self._lay_down("command", command.encode("utf-8", "surrogateescape"), deadline)
             command = ""
         if lays_input:
-            await self._lay_down("input", data, self._deadline)
+            await self._lay_down("input", data, deadline)
             data = b""
         before, self._read = self._read, ""
         values = {

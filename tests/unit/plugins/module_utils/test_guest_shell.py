@@ -57,7 +57,7 @@ class Place:
         self.machine = ThisMachine()
         self.shell = GuestShell(self.machine.agent(), "/bin/sh", ("/nonesuch", str(directory)), LIMITS)
         if is_made:
-            waiting.run(self.shell._prepare())
+            waiting.run(self.shell._prepare(waiting.NEVER))
         self.shell.limits = limits
         self.machine.requests.clear()
         self.machine.faults.update(faults)

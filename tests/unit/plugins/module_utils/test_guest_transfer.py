@@ -72,6 +72,9 @@ class Guest:
     def limit(self, **changed: Any) -> None:
         self._shell.limits = self._shell.limits._replace(**changed)
 
+    def run(self, command: str) -> None:
+        waiting.run(self._shell.run(command))
+
     def put(self, data: bytes, path: Path | str) -> None:
         waiting.run(put(self._shell, source_of(io.BytesIO(data)), str(path)))
 
@@ -506,6 +509,17 @@ class TestTheTimeForAFile:
             here.fetch(here.files / "file")
         assert here.machine.count("guest-file-read") <= 1.0 / 0.05 + 1
         assert here.machine.open_files == 0
+
+    def test_is_not_that_of_a_command_before(self, guest: Made) -> None:
+        here = guest({("guest-exec", 0): refused("no memory")})
+        here.limit(exec_timeout=0.2)
+        with pytest.raises(CommandFailedError):
+            here.run("true")
+        here.limit(exec_timeout=30.0)
+        time.sleep(0.3)
+        name = os.fsdecode(b"caf\xe9")
+        here.put(MUCH, here.files / name)
+        assert here.fetch(here.files / name) == MUCH
 
     def test_is_for_what_a_script_does_in_the_guest(self, guest: Made, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(guest_transfer, "_FETCH", "exec sleep 1000")
