@@ -65,6 +65,9 @@ _CLEAN_PATIENCE = 2.0
 # when it is over, that is how long it is waited for, to end the command.
 _GRACE = 5.0
 
+# The longest command that is an argument: Linux takes 128 KiB for each (MAX_ARG_STRLEN, execve(2)).
+_MOST_ARGUMENT = 96 * 1024
+
 # The bytes of a script's words besides the command: numbers, secrets, paths.
 _WORDS = 1024
 
@@ -313,7 +316,7 @@ class GuestShell:
         script = guest_scripts.RUN if dialogue is None else guest_scripts.RUN_ASKING
         budget = self.limits.request - len(json.dumps(script)) * 3 // 4 - _WORDS
         size = len(guest_scripts.quoted(command).encode("utf-8", "surrogateescape"))
-        lays_command = size > budget // 2
+        lays_command = size > min(budget // 2, _MOST_ARGUMENT)
         lays_input = len(data) > (budget if lays_command else budget - size)
         self._laid = ""
         if lays_command or lays_input or dialogue is not None:
@@ -340,10 +343,11 @@ class GuestShell:
 
     def _dropping(self) -> dict[str, str]:
         self._drop, self._next_drop = "", secrets.token_hex(16)
-        return {"drop": self._next_drop, "spare": secrets.token_hex(16)}
+        return {"drop": self._next_drop}
 
     def _program(self, script: str, number: str, values: Mapping[str, str] | None = None, data: bytes = b"") -> Program:
-        known = {"d": self._directory or "", "n": number, "t": self._token}
+        spare = secrets.token_hex(16)
+        known = {"d": self._directory or "", "n": number, "t": self._token, "spare": spare}
         return _script(script, guest_scripts.line_of({**known, **(values or {})}, self._places), data)
 
     async def _lay_down(self, kind: str, data: bytes, deadline: Deadline) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import stat
 import sys
@@ -121,6 +122,10 @@ class TestACommand:
         sizes = [len(json.dumps(arguments)) for _name, arguments in at_once.machine.requests]
         assert max(sizes) < LIMITS.request * 4 / 3 + 1000
 
+    def test_may_be_longer_than_an_argument(self, place: Made) -> None:
+        at_once = place(request=1024 * 1024)
+        assert at_once.run("echo done\n# {}".format("x" * 200_000)).output == b"done\n"
+
     @pytest.mark.parametrize(
         "word", ["it's", "$HOME", "`id`", "a\nb", "\u00fc\u4f60", "\\", '"', "*", "\udcff caf\udce9", "\udc81\udc88"]
     )
@@ -225,6 +230,18 @@ class TestWhatIsKeptInTheGuest:
             at_once.run("cat", b"x" * 50000)
         sizes = sorted(path.stat().st_size for path in at_once.directory.rglob("*") if path.is_file())
         assert sizes[-2:] == [0, 50000]
+
+    def test_has_no_name_to_guess_without_mktemp_either(self, place: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+        for name in ("RUN", "END"):
+            script = getattr(guest_scripts, name).replace("command -v mktemp", "command -v nonesuch")
+            monkeypatch.setattr(guest_scripts, name, script)
+        never_begun = place({("guest-exec", 0): undelivered})
+        before = never_begun.kept()
+        with pytest.raises(NotConnectedError):
+            never_begun.run("true")
+        names = [path.name for path in never_begun.kept() if path not in before]
+        assert all(re.fullmatch("qga-[0-9a-f]{32}", name) for name in names)
+        assert bool(names) is not bool(before)
 
     def test_is_removed_behind_a_command_that_took_too_long(self, place: Made) -> None:
         at_once = place(exec_timeout=BRIEF)
