@@ -125,7 +125,10 @@ _PUT_UNPACK = r"""
 if [ "$packed" ]; then gzip -dc <"$x.z" >"$x" || { leave; exit 1; }; fi
 """
 _PUT_END = _SUM + _BESIDE + _REENTER + _PUT_UNPACK + _TAKE_OVER
-_PUT_GIVE_UP = _BESIDE + _REENTER + "leave"
+# Where it was begun may not have been heard.
+_PUT_GIVE_UP = (
+    _BESIDE + '[ "$g" ] || {' + _TARGET + 'beside && [ -f "$x" ] || g=$g/.qga-$beside\n}\n' + _REENTER + "leave"
+)
 
 # An agent takes a byte apart several times before it writes it: what can be packed gets there in a part of the time.
 # How well a file can be packed is told by its beginning.
@@ -187,23 +190,24 @@ async def put(shell: GuestShell, source: Source, path: str) -> None:
     deadline = Deadline(shell.limits.exec_timeout)
     values = {
         "p": path,
+        "g": "",
         "beside": secrets.token_hex(8),
         "x": f".qga-{secrets.token_hex(16)}",
         "size": str(source.size),
         "hash": source.sha256,
     }
     piece = shell.limits.request
-    if source.size <= piece // 2:
-        _done(await shell.ask(_PUT_WHOLE, values, b"".join(source.pieces(piece)), deadline), path)
-        return
-    packs = "packs" if _can_be_packed(source) else ""
-    begun = _done(await shell.ask(_PUT_BEGIN, {**values, "packs": packs}, deadline=deadline), path)
-    names = begun.output.decode("utf-8", "surrogateescape").split("\0")
-    if len(names) != len(("directory", "target", "packed")):
-        raise RemoteProtocolError("the guest's shell did not say where the file is to be written")
-    directory, target, packed = names
-    values = {**values, "g": directory, "p": target, "packed": packed}
     try:
+        if source.size <= piece // 2:
+            _done(await shell.ask(_PUT_WHOLE, values, b"".join(source.pieces(piece)), deadline), path)
+            return
+        packs = "packs" if _can_be_packed(source) else ""
+        begun = _done(await shell.ask(_PUT_BEGIN, {**values, "packs": packs}, deadline=deadline), path)
+        names = begun.output.decode("utf-8", "surrogateescape").split("\0")
+        if len(names) != len(("directory", "target", "packed")):
+            raise RemoteProtocolError("the guest's shell did not say where the file is to be written")
+        directory, target, packed = names
+        values = {**values, "g": directory, "p": target, "packed": packed}
         temporary = await shell.alias("{}/{}{}".format(directory, values["x"], ".z" if packed else ""), deadline)
         # Not "wb": it is there, unless its directory was exchanged for another one.
         async with GuestFile(shell.agent, temporary, "r+b", piece, deadline) as file:

@@ -332,6 +332,21 @@ class TestPutting:
         assert here.names() == []
         assert here.machine.open_files == 0
 
+    @pytest.mark.parametrize("command", ["guest-exec", "guest-exec-status"])
+    @pytest.mark.parametrize("mode", [0o755, 0o777])
+    def test_that_fails_as_it_is_begun_leaves_nothing(self, guest: Made, command: str, mode: int) -> None:
+        def begun(perform: Callable[[], Reply]) -> Reply:
+            with contextlib.suppress(ExchangeTimeoutError):
+                lost(perform)
+            until(here.machine.is_idle, "it was not begun")
+            raise ExchangeTimeoutError("the agent did not answer in time")
+
+        here = guest({(command, 0): begun})
+        here.files.chmod(mode)
+        with pytest.raises(ExchangeTimeoutError):
+            here.put(MUCH, here.files / "file")
+        assert here.names() == []
+
 
 class TestFetching:
     @pytest.mark.parametrize("size", SIZES)
