@@ -273,7 +273,8 @@ class GuestAgent:
 
     async def _is_frozen(self) -> bool:
         try:
-            return bool(await self.call("guest-fsfreeze-status") == "frozen")
+            # Not as a call: what it is asked for has its time, and is not to be repeated for another such.
+            return bool((await self._exchange(Request("guest-fsfreeze-status"), self.timeout)).value == "frozen")
         except QgaError:
             return False  # it does not say so: the refusal is the administrator's
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ansible_collections.qemu.guest_agent.plugins.module_utils.agent import CommandState
+from ansible_collections.qemu.guest_agent.plugins.module_utils.agent import CommandState, GuestAgent
 from ansible_collections.qemu.guest_agent.plugins.module_utils.errors import (
     CommandDisabledError,
     CommandError,
@@ -26,6 +26,7 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils.errors import (
     RemoteProtocolError,
     UnresponsiveError,
 )
+from ansible_collections.qemu.guest_agent.plugins.module_utils.waiting import Deadline, run
 from ansible_collections.qemu.guest_agent.plugins.module_utils.wire import Refused, Reply, Returned
 
 from tests.support.blocking import BlockingAgent
@@ -380,6 +381,18 @@ class TestAFrozenGuest:
         refusals = [Refused("GenericError", "The command guest-get-time has been disabled for this instance")]
         guest.handlers["guest-get-time"] = lambda _arguments: refusals.pop() if refusals else Returned(1)
         assert BlockingAgent(guest, 5.0, frozen_patience=20.0).call("guest-get-time") == 1
+        assert line.slept == []
+
+    @pytest.mark.parametrize(
+        "words", ["Command X has been disabled: the agent is in frozen state", "Command X has been disabled"]
+    )
+    def test_who_says_so_when_asked_whether_it_is_outlives_no_deadline(
+        self, line: TimeLine, guest: SimulatedGuest, words: str
+    ) -> None:
+        guest.handlers["guest-get-time"] = lambda _arguments: disabled("guest-get-time")
+        guest.handlers["guest-fsfreeze-status"] = lambda _arguments: Refused("GenericError", words)
+        with pytest.raises(CommandDisabledError):
+            run(GuestAgent(guest, 5.0, frozen_patience=60.0).call("guest-get-time", deadline=Deadline(5.0)))
         assert line.slept == []
 
     def test_is_told_at_once_to_all_others(self, line: TimeLine, guest: SimulatedGuest, agent: BlockingAgent) -> None:
