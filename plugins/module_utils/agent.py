@@ -81,6 +81,7 @@ class GuestAgent:
 
     ``timeout`` is in seconds, for each exchange. For ``frozen_patience`` seconds, a command is repeated that the agent
     refuses because the guest's file systems are frozen: it was not carried out, and a backup thaws them soon.
+    ``has_answered``: a command, if only to refuse it.
     """
 
     def __init__(self, channel: Channel, timeout: float, frozen_patience: float = 0.0) -> None:
@@ -88,7 +89,7 @@ class GuestAgent:
         self.timeout = timeout
         self._frozen_patience = frozen_patience
         self._info: AgentInfo | None = None
-        self._has_answered = False
+        self.has_answered = False
 
     async def info(self) -> AgentInfo:
         """What the agent can do, asked for once.
@@ -202,7 +203,7 @@ class GuestAgent:
 
     async def _exchange(self, request: Request, timeout: float) -> Exchange:
         exchange = await self._channel.call(request, timeout)
-        self._has_answered = True
+        self.has_answered = True
         if isinstance(exchange.reply, wire.Refused):
             raise await self._refusal(request.execute, exchange.reply)
         return exchange
@@ -223,7 +224,7 @@ class GuestAgent:
             except CommandError:
                 return  # it answers, if only to refuse
             except HypervisorUnavailableError:
-                if not self._has_answered or deadline.remaining() < _RETRY_SECONDS:
+                if not self.has_answered or deadline.remaining() < _RETRY_SECONDS:
                     raise
             except (NotConnectedError, UnresponsiveError, ExchangeTimeoutError):
                 if deadline.remaining() < _RETRY_SECONDS:

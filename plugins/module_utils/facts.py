@@ -185,6 +185,8 @@ async def gather(agent: GuestAgent, subsets: Iterable[Subset]) -> dict[str, Any]
             except (DeadlineError, HypervisorUnavailableError):
                 raise  # it may be another guest's doing: all is asked again
             except _OF_ONE_COMMAND as error:
+                if isinstance(error, CommandError) and not agent.has_answered:
+                    raise  # it refuses what every connection to it begins with
                 errors[subset.name] = error.as_dict()
                 continue
             except QgaError as error:

@@ -133,6 +133,9 @@ BAD: dict[str, Bad] = {
     "an agent that refuses to be synced with": Bad(
         {"socket": "{dir}/unsynced"}, "command_disabled", "guest-sync-delimited and guest-sync"
     ),
+    "the facts of one that does": Bad(
+        {"socket": "{dir}/unsynced"}, "command_disabled", "guest-sync-delimited and guest-sync", INFO
+    ),
     "a method the agent lacks": Bad(
         {"socket": "{dir}/behind", "method": "extended"}, "command_not_found", "guest-update-time"
     ),

@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 from ansible_collections.qemu.guest_agent.plugins.module_utils import facts as module
 from ansible_collections.qemu.guest_agent.plugins.module_utils.agent import GuestAgent
+from ansible_collections.qemu.guest_agent.plugins.module_utils.channels.base import Exchange, Request
 from ansible_collections.qemu.guest_agent.plugins.module_utils.commands import CATALOGUE
 from ansible_collections.qemu.guest_agent.plugins.module_utils.errors import (
+    CommandDisabledError,
     CommandNotFoundError,
     DeadlineError,
     ExchangeTimeoutError,
@@ -245,6 +247,24 @@ class TestTrouble:
         facts = facts_of(guest)
         assert set(facts["errors"]) == {name}
         assert facts["disk_stats"] == REPLIES["disk_stats"][2]
+
+    def test_an_agent_that_refuses_to_be_synced_with_tells_nothing(
+        self, line: TimeLine, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async def call(_request: Request, _timeout: float) -> Exchange:
+            raise CommandDisabledError("it refuses guest-sync-delimited and guest-sync")
+
+        guest = SimulatedGuest(line)
+        monkeypatch.setattr(guest, "call", call)
+        with pytest.raises(CommandDisabledError, match="guest-sync"):
+            gather(GuestAgent(guest, 5.0), select(["min"]))
+
+    def test_an_agent_that_refuses_everything_else_tells_that(self, line: TimeLine) -> None:
+        facts = facts_of(SimulatedGuest(line, commands=()), "agent", "hostname")
+        assert {name: error["code"] for name, error in facts["errors"].items()} == {
+            "agent": "command_not_found",
+            "hostname": "command_not_found",
+        }
 
     def test_a_refusal_in_ten_megabytes_of_escape_sequences_is_one_short_line(self, line: TimeLine) -> None:
         guest = full_guest(line)
