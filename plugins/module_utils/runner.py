@@ -125,7 +125,7 @@ class Runner:
     def __init__(self) -> None:
         self._turns = _Turns()
         self._breaks = 0  # that all of them have seen
-        self._breakers: dict[str, str] = {}  # what they broke, by UUID, in the order in which they were found out
+        self._suspects: dict[str, _Standing] = {}  # as they were left, by UUID, in the order of their last run
         self._was_away_at = -math.inf
 
     async def run(
@@ -137,7 +137,8 @@ class Runner:
             otherwise it could not be made again for a while, and that is not the guest's doing
         :raises QgaError: nothing was done to it
         """
-        standing = _Standing(_ALONE if guest.uuid in self._breakers else _SHARED, guest.open_apart is not None)
+        known = self._suspects.get(guest.uuid or "")
+        standing = _Standing(_SHARED if known is None else known.way, guest.open_apart is not None)
         patience: Deadline | None = None
         while True:
             breaks = standing.breaks
@@ -147,10 +148,10 @@ class Runner:
                 # As it is kept while the daemon is waited for: without what its frames hold.
                 lost = HypervisorUnavailableError(error.message, error.hint, error.in_call)
             else:
-                self._remember(guest, standing.broke)
+                self._remember(guest, standing, is_suspect=breaks != standing.breaks)
                 return result
             if standing.broke is not None:
-                self._remember(guest, standing.broke)
+                self._remember(guest, standing, is_suspect=True)
                 raise _verdict(standing.broke)
             self._was_away_at = time.monotonic()
             patience = Deadline(_RESTART_SECONDS) if patience is None or breaks != standing.breaks else patience
@@ -160,17 +161,21 @@ class Runner:
 
     def verdict(self, guest: Guest) -> HypervisorUnavailableError | None:
         """What is to be said of a guest at whose last answer the connection broke, at nobody else's."""
-        broke = self._breakers.get(guest.uuid or "")
-        return None if broke is None else _verdict(broke)
+        known = self._suspects.get(guest.uuid or "")
+        return None if known is None or known.broke is None else _verdict(known.broke)
 
-    def _remember(self, guest: Guest, broke: str | None) -> None:
-        """It would break the others' connection again whenever something is done to it."""
+    def _remember(self, guest: Guest, standing: _Standing, is_suspect: bool) -> None:
+        """It might break the others' connection again whenever something is done to it.
+
+        Work that goes on after such a break returns a result all the same. If its guest were no suspect the next time,
+        it could never be found out.
+        """
         uuid = guest.uuid or ""
-        self._breakers.pop(uuid, None)
-        if uuid and broke is not None:
-            self._breakers[uuid] = broke
-            if len(self._breakers) > _MOST_REMEMBERED:
-                del self._breakers[next(iter(self._breakers))]
+        self._suspects.pop(uuid, None)
+        if uuid and is_suspect:
+            self._suspects[uuid] = standing
+            if len(self._suspects) > _MOST_REMEMBERED:
+                del self._suspects[next(iter(self._suspects))]
 
     def _patient(self, attendance: Attendance) -> Attendance:
         """After a restart of the daemon, guests would be taken for such without an agent."""

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import pytest
@@ -90,13 +90,13 @@ async def work(agent: GuestAgent) -> str:
     return "done"
 
 
-def run(runner: Runner, *plays: Play) -> list[Any]:
+def run(runner: Runner, *plays: Play, doing: Callable[[GuestAgent], Awaitable[str]] = work) -> list[Any]:
     """What came of each: what it returned, or the error."""
     ended: dict[int, Any] = {}
 
     async def run_one(play: Play) -> Any:
         try:
-            return await runner.run(play.guest, work, ATTENDANCE)
+            return await runner.run(play.guest, doing, ATTENDANCE)
         except QgaError as error:
             return error
 
@@ -104,8 +104,8 @@ def run(runner: Runner, *plays: Play) -> list[Any]:
     return [ended[number] for number in range(len(plays))]
 
 
-def run_one(runner: Runner, play: Play) -> Any:
-    (result,) = run(runner, play)
+def run_one(runner: Runner, play: Play, doing: Callable[[GuestAgent], Awaitable[str]] = work) -> Any:
+    (result,) = run(runner, play, doing=doing)
     return result
 
 
@@ -173,6 +173,36 @@ class TestASuspect:
         again = Play()
         assert run_one(runner, again) == "done"
         assert again.ways == ["shared"]
+
+
+async def absorbing_work(agent: GuestAgent) -> str:
+    """Goes on after a break, as a resync does whose step broke the connection."""
+    try:
+        return await work(agent)
+    except HypervisorUnavailableError:
+        return "broken"
+
+
+class TestASuspectWhoseBreakTheWorkGotOver:
+    def test_is_asked_in_the_next_way_each_time_until_it_is_found_out(self) -> None:
+        runner = Runner()
+        ways = []
+        for _time in range(3):
+            assert runner.verdict(Play().guest) is None
+            play = Play(troubles=[BROKEN])
+            assert run_one(runner, play, absorbing_work) == "broken"
+            ways += play.ways
+        assert ways == ["shared", "apart", "apart"]
+        assert runner.verdict(Play().guest) is not None
+
+    def test_is_none_any_more_when_it_broke_nothing(self) -> None:
+        runner = Runner()
+        ways = []
+        for troubles in ([BROKEN], [], []):
+            play = Play(troubles=troubles)
+            run_one(runner, play, absorbing_work)
+            ways += play.ways
+        assert ways == ["shared", "apart", "shared"]
 
 
 def test_what_a_daemon_that_stays_away_ends_is_not_the_guests_doing(monkeypatch: pytest.MonkeyPatch) -> None:
