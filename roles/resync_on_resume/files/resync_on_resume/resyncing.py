@@ -14,7 +14,14 @@ from guest_agent.agent import GuestAgent
 from guest_agent.channels.base import Channel
 from guest_agent.channels.hypervisor import Hypervisor, Line
 from guest_agent.channels.libvirt import LibvirtChannel
-from guest_agent.errors import ExchangeTimeoutError, NotFoundError, NotRunningError, QgaError, UnresponsiveError
+from guest_agent.errors import (
+    ExchangeTimeoutError,
+    HypervisorUnavailableError,
+    NotFoundError,
+    NotRunningError,
+    QgaError,
+    UnresponsiveError,
+)
 from guest_agent.fleet import defect
 from guest_agent.resync import REPLY_LIMITS, ResyncReport, resync
 from guest_agent.resync_options import reference_of, resync_options
@@ -87,8 +94,11 @@ class Resyncing:
         if verdict is not None and stale.cause in OF_A_PASS:
             raise verdict  # it would be asked because of what its answer has done
         report = await runner.run(guest, work, attendance)
-        verdict = runner.verdict(guest)
-        return report if verdict is None else replace(report, error=verdict)
+        error = runner.verdict(guest) or report.error
+        if isinstance(error, HypervisorUnavailableError) and error is report.error:
+            # It broke while this guest was asked, and that was not found out to be its doing.
+            error = HypervisorUnavailableError(error.message, error.hint)
+        return replace(report, error=error)
 
     def _patience(self, stale: Stale) -> float:
         """Seconds that are left to wait for the agent. The watcher has waited for it before, and may have in vain."""

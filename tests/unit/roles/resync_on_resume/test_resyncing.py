@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -101,3 +102,24 @@ def test_a_host_that_has_to_be_synchronised_and_is_not_steps_nobody(
     record = waiting.run(made.see_to(stale()))
     made.close()
     assert (record.result, record.code) == ("failed", "host_clock_unsynchronized")
+
+
+@pytest.mark.parametrize("in_call", [False, True])
+def test_a_break_that_is_not_found_out_to_be_the_guests_doing_is_to_be_done_again(
+    make: Make, monkeypatch: pytest.MonkeyPatch, in_call: bool
+) -> None:
+    broken = module("errors", "guest_agent").HypervisorUnavailableError("it broke", in_call=in_call)
+
+    report = module("resync", "guest_agent").ResyncReport(
+        False, None, None, 0, before=None, after=None, guest_time_before_ns=0, guest_time_after_ns=0, duration_ns=0
+    )
+
+    async def resync(*_arguments: object) -> Any:
+        return replace(report, error=broken)
+
+    monkeypatch.setattr(resyncing, "resync", resync)
+    made = make("")
+    record = waiting.run(made.see_to(stale()))
+    made.close()
+    assert record.code == "hypervisor_unavailable"
+    assert record.is_to_be_done_again
