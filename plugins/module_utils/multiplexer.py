@@ -35,6 +35,8 @@ _PATIENCE_SECONDS = 0.05
 _MOST_WAITED_SECONDS = 0.5
 # Computing is compared in steps of this; what has taken the same is served in turn. An honest resync takes some 5 ms.
 _STEP_SECONDS = 0.002
+# Of what it waits, this share makes up for computing: one that lasts for days would come after all others otherwise.
+_MADE_UP_FOR = 0.02
 # Of what has taken so much, less is read at once: whatever it is, it is decoded within 2 ms.
 _COSTLY_SECONDS = 0.02
 _COSTLY_CHUNK = 512
@@ -53,7 +55,8 @@ _Outcome = Union[Received, BaseException, None]
 
 class _Task(Generic[Result]):
     """A conversation under way. ``since`` is when the operation that it waits for began; parked: that was long ago.
-    ``computed`` is for how many seconds it has kept the thread so far, and ``waited`` for how many it has waited.
+    ``computed`` is for how many seconds it has kept the thread so far, less what it has made up for, and ``waited`` for
+    how many it has waited.
     """
 
     __slots__ = (
@@ -244,7 +247,9 @@ class Multiplexer(Generic[Result]):
 
     def _make_ready(self, task: _Task[Result], outcome: _Outcome) -> None:
         task.is_waiting = False
-        task.waited += time.monotonic() - task.wait_began_at
+        waited = time.monotonic() - task.wait_began_at
+        task.waited += waited
+        task.computed = max(0.0, task.computed - waited * _MADE_UP_FOR)
         steps = int(task.computed / _STEP_SECONDS)
         heapq.heappush(self._ready, (steps, next(self._order), task, outcome))
 

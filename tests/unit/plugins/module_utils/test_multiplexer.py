@@ -344,6 +344,24 @@ class TestComputing:
         last_cheap = max(number for number, name in enumerate(order) if name == "cheap")
         assert order[:last_cheap].count("costly") <= 4
 
+    def test_who_lasts_for_long_does_not_come_after_all_that_are_new(self) -> None:
+        order: list[str] = []
+
+        async def lasts() -> None:
+            self.compute(0.006)
+            await pause(0.5)
+            order.append("lasting")
+
+        async def is_new() -> None:
+            await pause(0.5)
+            for _time in range(10):
+                order.append("new")
+                self.compute(0.001)
+                await pause(0.0)
+
+        run(lasts(), *(is_new() for _each in range(20)), concurrency=50)
+        assert order.index("lasting") <= 21
+
     def test_who_has_computed_a_lot_is_given_less_at_a_time(self, pairs: list[Pair]) -> None:
         sizes: list[int] = []
 
