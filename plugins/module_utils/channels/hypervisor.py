@@ -242,7 +242,8 @@ class Line:
     def connection_error(self, error: Any) -> QgaError:
         code = known(error).get_error_code()
         reason = error.get_error_message()
-        if code in _UNSUPPORTED:
+        # The second, of a libvirt that was built without the URI's driver, such as that for hyperv://.
+        if code in _UNSUPPORTED or code == numbers.CONFIG_UNSUPPORTED:
             return without_agents(self.uri, reason)
         denied = code == numbers.SYSTEM_ERROR and error.get_int1() in (errno.EACCES, errno.EPERM)
         if denied or code in _REFUSED:

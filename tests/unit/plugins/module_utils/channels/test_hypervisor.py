@@ -581,7 +581,7 @@ class TestTheLibrary:
             assert line.is_alive(connection) is lives
         line.close()
 
-    @pytest.mark.parametrize("code", [3, 84])
+    @pytest.mark.parametrize("code", [3, 84, 67])
     def test_a_driver_that_has_no_domains_has_no_agents(self, fake: FakeLibvirt, caller: Blocking, code: int) -> None:
         line = Line("interface:///system")
         fake.open_error = LibvirtError(code, "not supported by the connection driver: virConnectListAllDomains")
