@@ -82,6 +82,9 @@ _OF_A_DRIVER_WITHOUT_AGENTS = (
     numbers.OPERATION_UNSUPPORTED,
 )
 
+# Named, in whatever language, by what libvirt forbids over its socket for reading only (virCheckReadOnlyGoto).
+_AGENT_CALL = "virDomainQemuAgentCommand"
+
 # What libvirt-python raises for a reply or an error's text that is not UTF-8. The second, when it first meets it on the
 # way to an error handler.
 _NOT_UTF8 = (UnicodeDecodeError, SystemError)
@@ -463,6 +466,11 @@ class LibvirtChannel(Channel):
             )
         if code in (numbers.AGENT_UNRESPONSIVE, numbers.AGENT_UNSYNCED, numbers.AGENT_COMMAND_TIMEOUT):
             return self._silence(code, execute, reason, was_asked)
+        if code == numbers.OPERATION_DENIED and _AGENT_CALL in reason:
+            return PermissionDeniedError(
+                f"the connection to libvirt at {self._uri} is for reading only: {reason}",
+                "Name a uri that does not lead to libvirt's socket for reading only, libvirt-sock-ro.",
+            )
         if not self._answered and code in _OF_A_DRIVER_WITHOUT_AGENTS:
             return without_agents(self._uri, reason)
         if not self._answered and self._lacks_channel():

@@ -422,6 +422,12 @@ class TestWhatAnErrorMeans:
         assert "web1" in error.message or URI in error.message
         assert error.hint
 
+    def test_a_connection_for_reading_only_may_not_ask_an_agent(self, fake: FakeLibvirt, channel: Blocking) -> None:
+        fake.replies["guest-ping"] = fails(29, "verboten: nur lesen, nicht virDomainQemuAgentCommand")
+        error = error_of(channel)
+        assert error.__class__ is PermissionDeniedError
+        assert "for reading only" in error.message
+
     @pytest.mark.parametrize("code", [1, 2, 38, 39, 74])
     def test_a_domain_without_a_channel_is_not_configured_whatever_the_number(
         self, fake: FakeLibvirt, channel: Blocking, code: int
