@@ -15,8 +15,9 @@ keeps guests from holding up others:
   that answers quickly now and then would hold up others in between.
 - A call of a suspect never takes one of a line's last threads, and of the suspects the one goes first that has held
   threads for the shortest time.
-- The calls of others that find their line held up are made by the *reserve*: threads with a connection each, so that
-  an answer at which libvirt hangs up breaks nothing but its own. Suspects that may have broken one are asked there.
+- The calls of others that find their line held up are made by an idle thread of another one, or by the *reserve*:
+  threads with a connection each, so that an answer at which libvirt hangs up breaks nothing but its own. Suspects that
+  may have broken one are asked there.
 """
 
 from __future__ import annotations
@@ -160,7 +161,8 @@ class Line:
     """One connection with its threads. It is opened by the first call, and again by the next one after it was lost.
 
     ``suspects_until`` is the instant of the monotonic clock at which guests that did not answer are given up. The
-    ``reserve`` makes the calls for which it has no thread.
+    ``reserve`` makes the calls for which it has no thread, and so do its ``peers``: lines whose idle threads make each
+    other's calls that are held up.
     """
 
     def __init__(self, uri: str, calls: int = 1, reserve: Reserve | None = None) -> None:
@@ -168,6 +170,7 @@ class Line:
         self.libvirt, self.libvirt_qemu = import_libvirt()
         self.is_shared = calls > 1
         self.reserve = reserve
+        self.peers: Sequence[Line] = ()
         self._calls = calls
         self._opening = threading.Lock()
         self._connections: dict[int, Any] = {}  # by what _whose says
@@ -260,28 +263,44 @@ class Line:
                 self._start_thread()
             self._changed.notify()
             has_to_wait = waiting > self._calls - busy - self._spared(lane)
-        if has_to_wait and self.reserve is not None:
-            self.reserve.look_around()
+        if has_to_wait:
+            for line in self.peers:
+                line.look_around()
 
     def are_stuck(self, seconds: float) -> bool:
         overtime = _OVERTIME_SECONDS if self.is_shared else 0.0
         return time.monotonic() - self._progressed_at >= seconds + overtime
 
-    def job_held_up(self) -> tuple[Lane, Job] | None:
-        """For another line's thread: a job that waits for threads which calls have held for long."""
+    def job_held_up(self, lane: Lane) -> Job | None:
+        """For another line's thread: a job that waits for threads which calls have held for long.
+
+        That thread has its own line's lock. So this one's is not waited for: two lines may look at each other.
+        """
         since = time.monotonic() - _HELD_UP_SECONDS
-        with self._changed:
+        if not self._jobs[lane] or not self._changed.acquire(blocking=False):
+            return None
+        try:
             held_up = sum(began_at <= since for began_at in self._began_at.values())
-            for lane in _LANES_OF_RESERVE:
-                if self._jobs[lane] and held_up >= self._calls - self._spared(lane):
-                    self._progressed_at = time.monotonic()
-                    return lane, heapq.heappop(self._jobs[lane]).job
-        return None
+            if not self._jobs[lane] or held_up < self._calls - self._spared(lane):
+                return None
+            self._progressed_at = time.monotonic()
+            return heapq.heappop(self._jobs[lane]).job
+        finally:
+            self._changed.release()
 
     def has_waiting(self) -> bool:
         """Whether there is a job that may have to be taken from it."""
+        return any(self._jobs[lane] for lane in _LANES_OF_RESERVE)
+
+    def look_around(self) -> None:
+        """A job of one of its peers has to wait."""
         with self._changed:
-            return any(self._jobs[lane] for lane in _LANES_OF_RESERVE)
+            self._provide_idle_thread(sum(self._busy.values()))
+            self._changed.notify()
+
+    def _provide_idle_thread(self, busy: int) -> None:
+        if busy == self._threads < self._calls and not self._is_closed:
+            self._start_thread()
 
     def _start_thread(self) -> None:
         self._threads += 1
@@ -324,6 +343,15 @@ class Line:
         for lane in _LANES:
             if self._jobs[lane] and self._may_take(lane):
                 return lane, heapq.heappop(self._jobs[lane]).job
+        return None if self._is_closed else self._job_of_peers()
+
+    def _job_of_peers(self) -> tuple[Lane, Job] | None:
+        for lane in filter(self._may_take, _LANES_OF_RESERVE):
+            for line in self.peers:
+                job = line.job_held_up(lane)
+                if job is not None:  # another one may wait as well
+                    self._provide_idle_thread(sum(self._busy.values()) + 1)
+                    return lane, job
         return None
 
     def _may_take(self, lane: Lane) -> bool:
@@ -333,34 +361,15 @@ class Line:
         return min(lane.spared, self._calls - 1)
 
     def _longest_wait(self) -> float | None:
-        return None
+        is_needed = not self._is_closed and any(line.has_waiting() for line in self.peers)
+        return _HELD_UP_SECONDS / 2 if is_needed else None
 
 
 class Reserve(Line):
-    """Threads that each have a connection of their own, and take from the ``lines`` what is held up there."""
+    """Threads that each have a connection of their own, for what is held up elsewhere."""
 
     def __init__(self, uri: str) -> None:
         super().__init__(uri, RESERVE_THREADS)
-        self.lines: Sequence[Line] = ()
-
-    def look_around(self) -> None:
-        """A job of one of the lines has to wait."""
-        with self._changed:
-            self._provide_idle_thread(sum(self._busy.values()))
-            self._changed.notify()
-
-    def _provide_idle_thread(self, busy: int) -> None:
-        if busy == self._threads < self._calls and not self._is_closed:
-            self._start_thread()
-
-    def _next_job(self) -> tuple[Lane, Job] | None:
-        taken = super()._next_job()
-        if taken is None and not self._is_closed:
-            held_up = (line.job_held_up() for line in self.lines)
-            taken = next(filter(None, held_up), None)
-            if taken is not None:  # another one may wait as well
-                self._provide_idle_thread(sum(self._busy.values()) + 1)
-        return taken
 
     def _whose(self) -> int:
         return threading.get_ident()
@@ -368,10 +377,6 @@ class Reserve(Line):
     def _spared(self, lane: Lane) -> int:
         # The others' is to be done, whoever they are: new ones of which some are silent, too.
         return 0 if lane in _LANES_OF_RESERVE else super()._spared(lane)
-
-    def _longest_wait(self) -> float | None:
-        is_needed = not self._is_closed and any(line.has_waiting() for line in self.lines)
-        return _HELD_UP_SECONDS / 2 if is_needed else None
 
 
 class _LaneWorkers(NamedTuple):
@@ -395,7 +400,8 @@ class Hypervisor:
         self.uri = uri
         self.reserve = Reserve(uri)
         self.lines = tuple(Line(uri, CALLS_PER_CONNECTION, self.reserve) for _connection in range(FLEET_CONNECTIONS))
-        self.reserve.lines = self.lines
+        for line in (*self.lines, self.reserve):
+            line.peers = tuple(other for other in (self.reserve, *self.lines) if other is not line)
         self._is_closed = False
         LARGE_TEXTS.begin()
 

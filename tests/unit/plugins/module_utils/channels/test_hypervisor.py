@@ -317,15 +317,26 @@ class TestTheReserve:
         time.sleep(3 * module._HELD_UP_SECONDS)
         jobs.settle("a", "b", "c")
 
-    def test_is_bounded(self, jobs: Jobs) -> None:
+    def test_is_bounded_and_so_are_the_other_lines(self, jobs: Jobs) -> None:
+        most = module.FLEET_CONNECTIONS * module.CALLS_PER_CONNECTION + module.RESERVE_THREADS
+        names = [str(number) for number in range(most + 2)]
+        jobs.submit(PROVEN, *names)
+        until(lambda: len(jobs.begun) == most, "they do not begin")
+        time.sleep(3 * module._HELD_UP_SECONDS)
+        assert len(jobs.begun) == most
+        jobs.let_go(jobs.begun[0])
+        until(lambda: len(jobs.begun) == most + 1, "the next one does not begin")
+
+    def test_is_helped_by_idle_threads_of_other_lines_when_long_calls_hold_all_of_its_own(
+        self, hypervisor: Hypervisor, jobs: Jobs, released: threading.Event
+    ) -> None:
+        for _thread in range(module.RESERVE_THREADS):
+            hypervisor.reserve.submit(PROVEN, lambda: released.wait(10))
         jobs.submit(PROVEN, *"abcde")
         jobs.settle(*"abcde")
-        jobs.submit(PROVEN, *"fghijk")
-        until(lambda: len(jobs.begun) == 9, "they do not begin")
-        time.sleep(3 * module._HELD_UP_SECONDS)
-        assert len(jobs.begun) == 9
-        jobs.let_go("a")
-        until(lambda: len(jobs.begun) == 10, "the next one does not begin")
+        jobs.submit(PROVEN, "one", "other")
+        jobs.submit(NEW, "third")
+        until(lambda: {"one", "other", "third"} <= set(jobs.begun), "they do not begin")
 
     def test_has_a_connection_for_each_thread_which_breaks_alone(
         self, fake: FakeLibvirt, hypervisor: Hypervisor, released: threading.Event
