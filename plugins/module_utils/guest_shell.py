@@ -433,6 +433,8 @@ class GuestShell:
                 report = await self._look(number, last)
             except _PASSING as another:
                 if patience.remaining() < RETRY:
+                    if deadline.expired():
+                        await self._end(number, None)  # the agent may hear what it does not answer
                     self._is_lost = True
                     raise another from unknown
                 await polling.retry(patience)

@@ -510,6 +510,14 @@ def late(seconds: float) -> Fault:
     return fault
 
 
+def _runs(file: Path) -> bool:
+    """Whether the process whose number is in the file runs; a zombie does not."""
+    try:
+        return Path(f"/proc/{int(file.read_text())}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
 class TestTheTimeForACommand:
     """It is for all of it, whatever the guest does meanwhile."""
 
@@ -517,16 +525,18 @@ class TestTheTimeForACommand:
     def _graceless(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(guest_shell, "_GRACE", BRIEF)
 
-    def test_is_not_stretched_by_an_agent_that_is_away(self, place: Made) -> None:
+    def test_is_not_stretched_by_an_agent_that_is_away(self, place: Made, tmp_path: Path) -> None:
         at_once = place({("guest-exec-status", None): lost}, exec_timeout=BRIEF, patience=FOR_EVER)
         with pytest.raises((ExchangeTimeoutError, UnresponsiveError)):
-            at_once.run("sleep 1000")
+            at_once.run(f"echo $$ >{tmp_path}/process; exec sleep 1000")
+        until(lambda: not _runs(tmp_path / "process"), "the command runs on")
 
-    def test_is_not_stretched_by_one_that_comes_and_goes(self, place: Made) -> None:
+    def test_is_not_stretched_by_one_that_comes_and_goes(self, place: Made, tmp_path: Path) -> None:
         away = {("guest-exec-status", number): lost for number in range(0, 1000, 2)}
         at_once = place(away, exec_timeout=BRIEF, patience=FOR_EVER)
         with pytest.raises((CommandTimeoutError, ExchangeTimeoutError, UnresponsiveError)):
-            at_once.run("sleep 1000")
+            at_once.run(f"echo $$ >{tmp_path}/process; exec sleep 1000")
+        until(lambda: not _runs(tmp_path / "process"), "the command runs on")
 
     def test_is_not_stretched_by_what_it_wrote(self, place: Made) -> None:
         at_once = place({("guest-file-read", None): slowly}, exec_timeout=BEGUN, reply=300)
