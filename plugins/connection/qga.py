@@ -439,7 +439,7 @@ class IdleTimer:
 
     @contextmanager
     def busy(self, restarts: bool = False) -> Iterator[None]:
-        """While something is done, the action is not; behind it, the seconds are counted anew if ``restarts``."""
+        """While something is done, the action is not; afterwards, the seconds are counted anew if ``restarts``."""
         with self._lock:
             self._stop()
             try:

@@ -13,7 +13,16 @@ from typing import Any, Mapping, NamedTuple
 
 from .agent import GuestAgent
 from .channels.base import expect_integer, expect_object
-from .errors import CommandFailedError, QgaError, RemoteProtocolError
+from .errors import (
+    CommandFailedError,
+    ExchangeTimeoutError,
+    HypervisorUnavailableError,
+    NotConnectedError,
+    NotRunningError,
+    QgaError,
+    RemoteProtocolError,
+    UnresponsiveError,
+)
 from .waiting import NEVER, Deadline, pause
 
 # Each question costs the guest a wake-up, and each pause may be what the caller waits for in vain: so a pause is a part
@@ -21,6 +30,15 @@ from .waiting import NEVER, Deadline, pause
 _FIRST_PAUSE = 0.004
 _LONGEST_PAUSE = 1.0
 _PART_OF_ELAPSED = 0.0625
+
+# The agent is away, perhaps only for a moment; or its reply was lost.
+AWAY = (
+    ExchangeTimeoutError,
+    HypervisorUnavailableError,
+    NotConnectedError,
+    NotRunningError,
+    UnresponsiveError,
+)
 
 # What could not be asked is asked again after so many seconds.
 RETRY = 0.2
@@ -108,7 +126,7 @@ async def start(agent: GuestAgent, program: Program, deadline: Deadline = NEVER)
 
 
 async def outcome(agent: GuestAgent, process: int, deadline: Deadline = NEVER) -> Ended | None:
-    """How the process ended. None: it has not. The agent tells of an end only once; it has to answer by the deadline.
+    """How the process ended. None: it has not. The agent reports an end only once; it has to answer by the deadline.
 
     :raises UnknownProcessError: the agent does not know it
     :raises QgaError: the agent could not be asked

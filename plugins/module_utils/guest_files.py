@@ -41,7 +41,7 @@ class GuestFile:
         self._piece = piece
         self._deadline = deadline
         self._handle = -1
-        self._position = 0  # behind what was read
+        self._position = 0  # after what was read
         self._small = 0
         self.is_at_end = False
 
@@ -92,8 +92,8 @@ class GuestFile:
         """The next piece, of at most so many bytes; empty: there are no more.
 
         It may be shorter than what was asked for: ``count`` is a maximum, and only ``eof`` says that it was the last
-        (``guest-file-read`` in qga/qapi-schema.json, QEMU 10.0.13). A piece without a byte is behind the last as well,
-        as for ``read(2)``.
+        (``guest-file-read`` in qga/qapi-schema.json, QEMU 10.0.13). A piece without a byte comes after the last as
+        well, as for ``read(2)``.
 
         :raises FileTransferError: the guest gives too little at a time
         :raises TransferTimeoutError: it did not give it by the deadline

@@ -18,33 +18,20 @@ from .agent import GuestAgent
 from .errors import (
     CommandDisabledError,
     CommandError,
-    ExchangeTimeoutError,
     FrozenError,
-    HypervisorUnavailableError,
-    NotConnectedError,
-    NotRunningError,
     QgaError,
     RemoteProtocolError,
-    UnresponsiveError,
 )
 from .exec_errors import BecomeError, CommandTimeoutError, FileTransferError, OutputTooLongError, ResultLostError
-from .guest_exec import RETRY, Ended, Polling, Program, UnknownProcessError, outcome, start
+from .guest_exec import AWAY, RETRY, Ended, Polling, Program, UnknownProcessError, outcome, start
 from .guest_files import GuestFile, write_file
 from .guest_shell import Dialogue, Finished, Limits
 from .guest_transfer import Source, copied, damaged, failed, too_long
 from .waiting import Deadline
 
-# The agent is away for a moment, or others have frozen the guest. If it told of an end in a reply that was lost, it
+# The agent is away for a moment, or others have frozen the guest. If it reported an end in a reply that was lost, it
 # says so when it is asked again: it does not know the process any more.
-_PASSING = (
-    CommandDisabledError,
-    ExchangeTimeoutError,
-    FrozenError,
-    HypervisorUnavailableError,
-    NotConnectedError,
-    NotRunningError,
-    UnresponsiveError,
-)
+_PASSING = (*AWAY, CommandDisabledError, FrozenError)
 
 _OPTIONS = ("-NoProfile", "-NonInteractive", "-ExecutionPolicy", "Unrestricted", "-EncodedCommand")
 # Seconds that removing what is not needed any more may last.

@@ -20,9 +20,6 @@ from .errors import (
     CommandFailedError,
     ExchangeTimeoutError,
     FrozenError,
-    HypervisorUnavailableError,
-    NotConnectedError,
-    NotRunningError,
     QgaError,
     RemoteProtocolError,
     UnresponsiveError,
@@ -37,7 +34,7 @@ from .exec_errors import (
     ResultLostError,
     TransferTimeoutError,
 )
-from .guest_exec import RETRY, Ended, Polling, Program, UnknownProcessError, end_of, execute, outcome, start
+from .guest_exec import AWAY, RETRY, Ended, Polling, Program, UnknownProcessError, end_of, execute, outcome, start
 from .guest_files import FileTooLongError, GuestFile, read_file, read_whole
 from .module_cache import with_cache
 from .shell_words import unwrapped
@@ -45,14 +42,7 @@ from .untrusted import visible
 from .waiting import Deadline
 
 # The reply may have been lost, or the agent is only away for a moment: what became of the command can be asked.
-_UNHEARD = (
-    ExchangeTimeoutError,
-    HypervisorUnavailableError,
-    NotConnectedError,
-    NotRunningError,
-    RemoteProtocolError,
-    UnresponsiveError,
-)
+_UNHEARD = (*AWAY, RemoteProtocolError)
 # What passes as well, once a command was begun. Who is frozen may have been thawed before it could be asked, and seems
 # to have the commands disabled then.
 _PASSING = (*_UNHEARD, CommandDisabledError, FrozenError, UnknownProcessError)

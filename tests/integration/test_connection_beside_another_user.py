@@ -16,8 +16,7 @@ import os
 import subprocess
 import sys
 import tempfile
-import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ import pytest
 import yaml
 
 from tests.support.ansible_run import CONNECTION, PlaybookRun, run_playbook
+from tests.support.meanwhile import meanwhile
 from tests.support.stock_agent import StockAgent
 from tests.support.until import until
 
@@ -122,18 +122,6 @@ def attacked(place: Path, victim: int) -> Iterator[None]:
             yield
         finally:
             attacker.kill()
-
-
-@contextmanager
-def meanwhile(work: Callable[[], PlaybookRun]) -> Iterator[list[PlaybookRun]]:
-    """Work that goes on while the block is run; what came of it stands in the list after it."""
-    done: list[PlaybookRun] = []
-    thread = threading.Thread(target=lambda: done.append(work()))
-    thread.start()
-    try:
-        yield done
-    finally:
-        thread.join()
 
 
 def run(agent: StockAgent, place: Path, directory: Path, *tasks: Mapping[str, Any], **variables: Any) -> PlaybookRun:

@@ -9,10 +9,8 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +20,7 @@ import yaml
 
 from tests.support.ansible_run import CONNECTION, PlaybookRun, run_playbook
 from tests.support.core_targets import run_connection_target
+from tests.support.meanwhile import meanwhile
 from tests.support.tiers import quick
 from tests.support.until import until
 from tests.vm.deployment import ROLE
@@ -62,18 +61,6 @@ def failure(done: PlaybookRun) -> tuple[str, str]:
 
 def raw(command: str) -> list[dict[str, Any]]:
     return [{"name": "raw", "ansible.builtin.raw": command}]
-
-
-@contextmanager
-def meanwhile(work: Callable[[], PlaybookRun]) -> Iterator[list[PlaybookRun]]:
-    """Work that goes on while the block is run; what came of it stands in the list behind it."""
-    done: list[PlaybookRun] = []
-    thread = threading.Thread(target=lambda: done.append(work()))
-    thread.start()
-    try:
-        yield done
-    finally:
-        thread.join()
 
 
 def is_there(guest: Guest, path: str) -> bool:

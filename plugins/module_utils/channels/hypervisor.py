@@ -375,7 +375,7 @@ class Reserve(Line):
         return threading.get_ident()
 
     def _spared(self, lane: Lane) -> int:
-        # The others' is to be done, whoever they are: new ones of which some are silent, too.
+        # The others' is to be done, also if they are new and some of them silent.
         return 0 if lane in _LANES_OF_RESERVE else super()._spared(lane)
 
 

@@ -55,8 +55,8 @@ _MOST_BYTES = 24 * 1024 * 1024
 _DELIMITED = "guest-sync-delimited"
 _PLAIN = "guest-sync"
 
-# An error in words that we do not know, with nothing behind it for so long, is the answer to the sync. The stock agent
-# complains of the 0xFF byte as well, and answers the sync right behind that.
+# An error in words that we do not know, with nothing after it for so long, is the answer to the sync. The stock agent
+# complains of the 0xFF byte as well, and answers the sync right after that.
 _DOUBT_SECONDS = 0.5
 
 # A unix socket whose queue of clients is full says so at once, and does not tell when there is room.
@@ -378,7 +378,7 @@ class StreamChannel(Channel):
     ) -> wire.Refused | None:
         """Sync by this command. None: the connection is in sync."""
         awaited = await self._send_sync(connection, command, deadline)
-        is_marked = command != _DELIMITED  # behind the delimiter there is nothing of another request
+        is_marked = command != _DELIMITED  # after the delimiter there is nothing of another request
         doubtful: wire.Refused | None = None
         for _event in range(_MOST_UNASKED):
             patience = deadline if doubtful is None else Deadline(min(deadline.remaining(), _DOUBT_SECONDS))

@@ -295,7 +295,8 @@ class TestTurns:
         assert sum(name.startswith("slow") for name in order[:last_prompt]) <= 2 * slow
 
     def test_who_fails_at_its_turn_gives_it_back(self) -> None:
-        broken = Play("evil", [BROKEN] * 2, has_way_apart=False)
+        # On a busy machine, others' connections may break at its first turns: the third one is its own in any case.
+        broken = Play("evil", [BROKEN] * 4, has_way_apart=False)
         silent = Play("silent", [BROKEN, UnresponsiveError("silent")], has_way_apart=False)
         results = run(Runner(), broken, silent, Play("web1", [BROKEN], has_way_apart=False))
         assert [getattr(each, "code", each) for each in results] == ["hypervisor_unavailable", "unresponsive", "done"]
