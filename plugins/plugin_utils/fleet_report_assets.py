@@ -590,7 +590,7 @@ footer dd {
   .guests tr {
     display: grid;
     grid-template-columns:
-      minmax(0, 12fr) minmax(0, 12fr) minmax(0, 9.6fr) minmax(0, 14fr) minmax(0, 14fr) minmax(0, 6fr)
+      minmax(0, 11fr) minmax(0, 11fr) minmax(0, 9.6fr) minmax(0, 14fr) minmax(0, 14fr) minmax(0, 8fr)
       minmax(0, 8.6fr) minmax(0, 8fr) minmax(0, 6.2fr) minmax(0, 9.6fr);
     height: 27px;
   }

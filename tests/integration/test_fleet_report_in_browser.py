@@ -532,6 +532,24 @@ def test_no_window_is_too_narrow(browser: Browser, fleet: Fleet, width: int) -> 
     assert browser.run("return document.documentElement.scrollWidth") <= width
 
 
+@pytest.mark.parametrize("width", WIDTHS)
+def test_what_is_said_of_the_tolerance_is_never_cut_off(browser: Browser, width: int) -> None:
+    dice = random.Random(1)
+    guests = [
+        {**measured(dice, f"web{number}", "corrected", 5, 5), "within_tolerance": within}
+        for number, within in enumerate((True, False, None))
+    ]
+    browser.look(width=width)
+    browser.open([{"host": "hv1", "guests": guests, "error": None}])
+    cells = browser.run(
+        """
+        const cells = Array.from(document.querySelectorAll(".guests tbody td:nth-child(6)"));
+        return cells.map((cell) => [cell.textContent, cell.scrollWidth <= cell.clientWidth]);
+        """
+    )
+    assert sorted(cells) == [["no", True], ["unproven", True], ["yes", True]]
+
+
 @pytest.mark.thorough
 @pytest.mark.parametrize("width", [1400, 1180, 900, 700, 390, 320])
 @pytest.mark.parametrize("tolerance_ns", [0, TOLERANCE_NS, 3600 * SECOND_NS])
