@@ -15,8 +15,8 @@ TIER ?=
 quick := $(filter quick,$(TIER))
 oldest_core := 2.17
 older_cores := $(oldest_core) $(if $(quick),,2.18)
-# For the targets whose tests run with each of them, except in the quick tier.
-older_environments := $(if $(quick),,$(older_cores:%=.venvs/core-%/.ready))
+# For the targets whose tests run with each of them.
+older_environments := $(older_cores:%=.venvs/core-%/.ready)
 select := $(if $(quick),-m 'not thorough')
 export HYPOTHESIS_PROFILE := $(if $(quick),quick,thorough)
 
@@ -56,6 +56,7 @@ test: ## every capability once, and every check: a quarter of an hour on two pro
 test-all: TIER := all
 test-all: ## the same, and all that repeats itself: an hour
 # What the longest ones need is made before: make would begin all others while it is being made.
+test: .venvs/core-$(oldest_core)/.ready
 test-all: $(older_environments)
 test test-all: .venv/.ready guest-packages
 	@$(MAKE) TIER=$(TIER) PACKAGES=checked --no-print-directory --keep-going --jobs=$(at_once) --output-sync=target checks

@@ -32,13 +32,13 @@ from tests.hostile.guest import SECOND_NS, STOCK, Guest
 from tests.hostile.libvirt_daemon import Daemon
 from tests.hostile.server import serving
 from tests.support.ansible_run import PlaybookRun, run_playbook, run_playbook_of_collection
-from tests.support.bait import KEYS, Remainder, baits, failing, guests_with, halves, in_two, refusing, remainders
+from tests.support.bait import KEYS, baits, failing, guests_with, halves, refusing
 from tests.support.chosen import chosen
 from tests.support.collection import ROOT
 from tests.support.cores import every_core
 from tests.support.fake_agent import listen_unix
+from tests.support.plays import Task, play, write_play
 from tests.support.terminal import commands_in
-from tests.support.tiers import quick
 
 # Ansible's own colours would be commands to the terminal, too.
 SETTINGS = {"ANSIBLE_NOCOLOR": "1", "ANSIBLE_PIPELINING": "1"}
@@ -47,9 +47,6 @@ BEHIND_NS = -3 * SECOND_NS
 
 # Seconds. The first test waits for fifteen playbooks to run: a minute on an idle machine, which this need not be.
 pytestmark = pytest.mark.timeout(900)
-
-Play = dict[str, Any]
-Task = dict[str, Any]
 
 
 # ----------------------------------------------------------------------------------------------------------- the ground
@@ -235,10 +232,6 @@ def of_hosts() -> list[Task]:
     ]
 
 
-def play(hosts: str, *tasks: Task) -> Play:
-    return {"hosts": hosts, "gather_facts": False, "connection": "local", "tasks": list(tasks)}
-
-
 # ------------------------------------------------------------------------------------------------------------- the runs
 
 OWN_PLAYS = ("a play", "a play, with -vvv")
@@ -335,11 +328,6 @@ def read_back(place: Ground) -> Path:
     )
 
 
-def write_play(path: Path, *plays: Play) -> Path:
-    path.write_text(yaml.safe_dump(list(plays), width=1000), encoding="utf-8")
-    return path
-
-
 @pytest.fixture(scope="module")
 def acted(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Acted]]:
     with contextlib.ExitStack() as stack, ThreadPoolExecutor(2) as pool:
@@ -414,66 +402,6 @@ def test_the_bait_is_taken_where_a_text_is_trusted(core: str, tmp_path: Path) ->
     playbook = write_play(tmp_path / "play.yml", play("localhost", read, *show))
     output = run_playbook(playbook, environment=SETTINGS, core=core).output
     assert {path.name for path in canaries.iterdir()} == set(texts), output
-
-
-def complete(texts: Mapping[str, Remainder], kept: Path) -> Play:
-    """A play that joins its own texts to those of a file, keeps the results, and uses them."""
-    joined = {
-        f"{how}_{name}": f"{{{{ {before!r} ~ (texts.{name}{trimmed}) ~ {after!r} }}}}"
-        for name, (before, _text, after) in texts.items()
-        for how, trimmed in (("plain", ""), ("trimmed", " | trim"))
-    }
-    return play(
-        "localhost",
-        {"name": "Read", "ansible.builtin.include_vars": str(kept)},
-        *({"name": "Keep", "ansible.builtin.set_fact": {name: text}} for name, text in joined.items()),
-        *(
-            {"name": "Keep again", "ansible.builtin.set_fact": {f"{name}_again": f"{{{{ {name} }}}}"}}
-            for name in joined
-        ),
-        *({"name": "Show", "ansible.builtin.debug": {"var": f"{name}_again"}} for name in joined),
-    )
-
-
-@every_core
-def test_no_playbook_completes_what_a_guest_begins(core: str, tmp_path: Path) -> None:
-    """Texts are kept in a file, read back, joined to the playbook's own and kept again."""
-    (tmp_path / "canaries").mkdir()
-    (tmp_path / "guests").mkdir()
-    texts = remainders(tmp_path / "canaries")
-    kept = tmp_path / "kept.json"
-    write = {
-        "content": "{{ {'texts': dict(fleet.guests | map(attribute='name') | map('basename') | map('splitext')"
-        " | map('first') | zip(fleet.guests | map(attribute='os.name')))} | to_json | string }}",
-        "dest": str(kept),
-    }
-    with contextlib.ExitStack() as stack:
-        for name, each in texts.items():
-            agent = HostileAgent(Guest(STOCK), in_two(name, each.text))
-            stack.enter_context(serving(listen_unix(tmp_path / "guests" / f"{name}.qga"), agent))
-        ask = {"sockets": [str(tmp_path / "guests" / "*.qga")], "gather_subset": ["os"]}
-        keep = play(
-            "localhost",
-            {"name": "Ask", "qemu.guest_agent.qga_info": ask, "register": "fleet"},
-            {"name": "Write", "ansible.builtin.copy": write},
-        )
-        playbook = write_play(tmp_path / "play.yml", keep, complete(texts, kept))
-        run = run_playbook(playbook, environment=SETTINGS, core=core)
-    assert run.status == 0, run.output[-3000:]
-    assert [path.name for path in (tmp_path / "canaries").iterdir()] == []
-    written = json.loads(kept.read_text(encoding="utf-8"))["texts"]
-    assert written == {name: visible(each.text) for name, each in texts.items()}
-
-
-@pytest.mark.parametrize("core", quick(["2.17", "2.18"], ["2.18"]))
-def test_a_playbook_completes_what_a_guest_begins_where_nothing_is_escaped(core: str, tmp_path: Path) -> None:
-    """Or the test before this one would prove nothing. ansible-core 2.19 does not template what was kept."""
-    (tmp_path / "canaries").mkdir()
-    texts = remainders(tmp_path / "canaries")
-    kept = tmp_path / "kept.json"
-    kept.write_text(json.dumps({"texts": {name: each.text for name, each in texts.items()}}), encoding="utf-8")
-    run = run_playbook(write_play(tmp_path / "play.yml", complete(texts, kept)), environment=SETTINGS, core=core)
-    assert {path.name for path in (tmp_path / "canaries").iterdir()} == set(texts), run.output[-3000:]
 
 
 # ------------------------------------------------------------------------------------------------------ and it was said

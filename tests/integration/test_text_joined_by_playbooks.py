@@ -1,0 +1,90 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Text of a guest that a playbook joins to its own, keeps, and uses: it never becomes a template.
+
+ansible-core up to 2.18 reads what a task has kept as a template, so an older one runs these tests in every tier.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+from ansible_collections.qemu.guest_agent.plugins.module_utils.untrusted import visible
+
+from tests.hostile.agent import HostileAgent
+from tests.hostile.guest import STOCK, Guest
+from tests.hostile.server import serving
+from tests.support.ansible_run import CORES, run_playbook
+from tests.support.bait import Remainder, in_two, remainders
+from tests.support.cores import NEWEST, OLDEST
+from tests.support.fake_agent import listen_unix
+from tests.support.plays import Play, play, write_play
+from tests.support.tiers import quick
+
+ENVIRONMENT = {"ANSIBLE_PIPELINING": "1"}
+
+
+def complete(texts: Mapping[str, Remainder], kept: Path) -> Play:
+    """A play that joins its own texts to those of a file, keeps the results, and uses them."""
+    joined = {
+        f"{how}_{name}": f"{{{{ {before!r} ~ (texts.{name}{trimmed}) ~ {after!r} }}}}"
+        for name, (before, _text, after) in texts.items()
+        for how, trimmed in (("plain", ""), ("trimmed", " | trim"))
+    }
+    return play(
+        "localhost",
+        {"name": "Read", "ansible.builtin.include_vars": str(kept)},
+        *({"name": "Keep", "ansible.builtin.set_fact": {name: text}} for name, text in joined.items()),
+        *(
+            {"name": "Keep again", "ansible.builtin.set_fact": {f"{name}_again": f"{{{{ {name} }}}}"}}
+            for name in joined
+        ),
+        *({"name": "Show", "ansible.builtin.debug": {"var": f"{name}_again"}} for name in joined),
+    )
+
+
+@pytest.mark.parametrize("core", quick(CORES, [OLDEST]))
+def test_no_playbook_completes_what_a_guest_begins(core: str, tmp_path: Path) -> None:
+    """Texts are kept in a file, read back, joined to the playbook's own and kept again."""
+    (tmp_path / "canaries").mkdir()
+    (tmp_path / "guests").mkdir()
+    texts = remainders(tmp_path / "canaries")
+    kept = tmp_path / "kept.json"
+    write = {
+        "content": "{{ {'texts': dict(fleet.guests | map(attribute='name') | map('basename') | map('splitext')"
+        " | map('first') | zip(fleet.guests | map(attribute='os.name')))} | to_json | string }}",
+        "dest": str(kept),
+    }
+    with contextlib.ExitStack() as stack:
+        for name, each in texts.items():
+            agent = HostileAgent(Guest(STOCK), in_two(name, each.text))
+            stack.enter_context(serving(listen_unix(tmp_path / "guests" / f"{name}.qga"), agent))
+        ask = {"sockets": [str(tmp_path / "guests" / "*.qga")], "gather_subset": ["os"]}
+        keep = play(
+            "localhost",
+            {"name": "Ask", "qemu.guest_agent.qga_info": ask, "register": "fleet"},
+            {"name": "Write", "ansible.builtin.copy": write},
+        )
+        playbook = write_play(tmp_path / "play.yml", keep, complete(texts, kept))
+        run = run_playbook(playbook, environment=ENVIRONMENT, core=core)
+    assert run.status == 0, run.output[-3000:]
+    assert [path.name for path in (tmp_path / "canaries").iterdir()] == []
+    written = json.loads(kept.read_text(encoding="utf-8"))["texts"]
+    assert written == {name: visible(each.text) for name, each in texts.items()}
+
+
+@pytest.mark.parametrize("core", quick([core for core in CORES if core != NEWEST], [OLDEST]))
+def test_a_playbook_completes_what_a_guest_begins_where_nothing_is_escaped(core: str, tmp_path: Path) -> None:
+    """Or the test before this one would prove nothing. ansible-core 2.19 does not template what was kept."""
+    (tmp_path / "canaries").mkdir()
+    texts = remainders(tmp_path / "canaries")
+    kept = tmp_path / "kept.json"
+    kept.write_text(json.dumps({"texts": {name: each.text for name, each in texts.items()}}), encoding="utf-8")
+    run = run_playbook(write_play(tmp_path / "play.yml", complete(texts, kept)), environment=ENVIRONMENT, core=core)
+    assert {path.name for path in (tmp_path / "canaries").iterdir()} == set(texts), run.output[-3000:]
