@@ -200,6 +200,7 @@ class GuestAgent:
                 continue
             await self._channel.let_go()  # what froze them needs the agent to thaw them
             await pause(_FROZEN_SECONDS)
+            await self._channel.regain(max(self.within(deadline), patience.remaining()))
 
     async def _exchange(self, request: Request, timeout: float) -> Exchange:
         exchange = await self._channel.call(request, timeout)

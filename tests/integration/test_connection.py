@@ -757,6 +757,32 @@ def test_a_client_that_freezes_the_guest_can_thaw_it(tmp_path: Path) -> None:
     assert done.result("wait")["stdout"] == "done\n"
 
 
+@pytest.mark.parametrize("command", ["guest-exec", "guest-file-open", "guest-file-write"])
+def test_a_client_that_keeps_the_socket_of_a_frozen_guest_is_waited_for(command: str, tmp_path: Path) -> None:
+    """The guest is frozen from just before that command on."""
+    path, source, there = (tmp_path / name for name in ("104.qga", "source", "there"))
+    source.write_bytes(os.urandom(100_000))
+
+    def freeze(sent: Sent, pieces: Pieces) -> Pieces:
+        if (sent.command, sent.nth) == (command, 0):
+            agent.kind = FROZEN
+        return pieces
+
+    tasks = [{"name": "put", "ansible.builtin.copy": {"src": str(source), "dest": str(there)}}]
+    patience = {"ansible_qga_timeout": 1, "ansible_qga_reconnect_timeout": PATIENCE_S}
+    with FakeAgent(listen_unix(path), STOCK, faults=(freeze,), perform=ThisMachine().reply_to) as agent:
+        playbook = Task(str(path), tmp_path, tasks, "-e", json.dumps(patience))
+        playbook.start()
+        until(lambda: agent.received("guest-fsfreeze-status"), "the connection did not notice it")
+        with Client(str(path), PATIENCE_S / 2) as other:
+            other.sync(1)
+            time.sleep(3.0)
+            agent.kind = STOCK
+        done = playbook.result()
+    assert done.status == 0, done.output
+    assert there.read_bytes() == source.read_bytes()
+
+
 def test_a_client_that_keeps_the_socket_for_a_while_is_waited_for(channel: str, tmp_path: Path) -> None:
     go = tmp_path / "go"
     playbook = Task(
