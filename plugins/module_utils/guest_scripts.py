@@ -103,7 +103,10 @@ make() {
   for p; do
     if command -v mktemp >/dev/null; then d=$(mktemp -d "$p/qga-XXXXXXXXXX")
     else d=$p/qga-$spare && mkdir -m 700 "$d"
-    fi && cd "$d" && : >"$t" && return
+    fi && cd "$d" && {
+      command : >"$t" && return
+      cd / && rmdir "$d"
+    }
     i=$((i + 1))
   done
   d=
@@ -171,7 +174,7 @@ processes() {
   fi
 }
 family() {
-  all=" $1 " g=$1 more=y
+  g=$1 more=y
   list=$(processes)
   while [ "$more" ]; do
     more=
@@ -192,8 +195,9 @@ lives() {
   return 1
 }
 end_all() {
-  family "$1"
+  all=" $1 "
   for how in TERM KILL; do
+    family "$1"
     { kill "-$how" "-$1"; for q in $all; do kill "-$how" "$q"; done; } 2>/dev/null
     k=0
     while lives; do

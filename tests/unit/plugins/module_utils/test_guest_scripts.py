@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pwd
 import re
@@ -16,7 +17,7 @@ import signal
 import stat
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -273,6 +274,13 @@ class TestWithoutADirectoryYet:
         script = guest_scripts.RUN.replace("command -v mktemp", "command -v nonesuch")
         assert placed(script, **running("echo out")) == (0, report("done 0 kept out - 1 qga-f00d"))
 
+    @pytest.mark.parametrize("mktemp", ["mktemp", "nonesuch"])
+    def test_run_leaves_none_that_nothing_fits_into(self, placed: Shell, mktemp: str) -> None:
+        """On a disk where the directory was the last thing that there was room for."""
+        script = guest_scripts.RUN.replace("command -v mktemp", f"command -v {mktemp}")
+        assert placed(script, **running("echo out"), t="none/token") == (guest_scripts.NOT_BEGUN, b"")
+        assert list(Path(placed.places[1]).iterdir()) == []
+
     def test_run_needs_one(self, placed: Shell) -> None:
         placed.places = placed.places[:1]
         assert placed(guest_scripts.RUN, **running("echo out")) == (guest_scripts.NOT_BEGUN, b"")
@@ -329,17 +337,16 @@ class TestADirectoryThatIsNotOurs:
         params=[pytest.param(_of_another_user, marks=needs_root), pytest.param(_a_link)],
         ids=["another user's", "a link"],
     )
-    def forged(self, shell: Shell, request: pytest.FixtureRequest) -> Iterable[tuple[Shell, Path, int]]:
+    def forged(self, shell: Shell, request: pytest.FixtureRequest) -> Iterator[tuple[Shell, Path, int]]:
         assert shell.directory is not None
         directory = shell.directory
-        with subprocess.Popen(["sleep", "1000"], stdin=subprocess.DEVNULL, start_new_session=True) as victim:
+        with bystander(leads=True) as victim:
             names = [TOKEN, "1.begun", "1.done.0.kept", f"1.pid..{victim.pid}", f"1.runner..{victim.pid}"]
             for name in (*names, f"{NEXT}.input"):
                 (directory / name).touch()
             (directory / "1.out").write_text("forged")
             request.param(directory)
             yield shell, directory, victim.pid
-            victim.kill()
 
     @pytest.mark.parametrize("is_known", [True, False])
     def test_is_believed_nothing(self, forged: tuple[Shell, Path, int], is_known: bool) -> None:
@@ -351,8 +358,7 @@ class TestADirectoryThatIsNotOurs:
         assert shell(guest_scripts.END)[0] == 0
         shell(guest_scripts.CLEAN)
         assert sorted(path.name for path in directory.iterdir()) == before
-        os.kill(victim, 0)
-        assert Path(f"/proc/{victim}/stat").read_text().rpartition(")")[2].split()[0] == "S"
+        assert lives(victim)
 
     def test_has_nothing_begun_in_it(self, forged: tuple[Shell, Path, int]) -> None:
         shell, _directory, _victim = forged
@@ -374,30 +380,48 @@ class TestAProcessThatIsNotOurs:
 
     def test_does_not_run_a_command(self, shell: Shell) -> None:
         assert shell.directory is not None
-        with subprocess.Popen(["sleep", "1000"], stdin=subprocess.DEVNULL) as other:
+        with bystander(leads=False) as other:
             recorded = shell.directory / f"1.runner.7.{other.pid}"
             recorded.touch()
             assert shell(guest_scripts.LOOK) == (0, report("gone"))
             recorded.rename(shell.directory / f"1.runner.{began(other.pid)}.{other.pid}")
             assert shell(guest_scripts.LOOK) == (0, report("running"))
-            other.kill()
 
     @pytest.mark.parametrize("leads", [True, False])
     def test_is_not_ended(self, shell: Shell, leads: bool) -> None:
         assert shell.directory is not None
         (shell.directory / "1.begun").touch()
-        with subprocess.Popen(["sleep", "1000"], stdin=subprocess.DEVNULL, start_new_session=leads) as other:
+        with bystander(leads) as other:
             recorded = shell.directory / f"1.pid.7.{other.pid}"
             recorded.touch()
             assert shell(guest_scripts.END)[0] == 0
             assert other.poll() is None
             recorded.rename(shell.directory / f"1.pid.{began(other.pid)}.{other.pid}")
             assert shell(guest_scripts.END)[0] == 0
-        assert other.returncode == -signal.SIGTERM
+            assert other.wait(PATIENCE_S) == -signal.SIGTERM
+
+
+@contextlib.contextmanager
+def bystander(leads: bool) -> Iterator[subprocess.Popen[bytes]]:
+    """A process, perhaps with a session of its own, that nothing has to do with."""
+    with subprocess.Popen(["sleep", "1000"], stdin=subprocess.DEVNULL, start_new_session=leads) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def stat_of(process: int) -> list[str]:
+    """What proc(5) lists of a process after its name, beginning with its state."""
+    return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+
+
+def lives(process: int) -> bool:
+    return stat_of(process)[0] != "Z"
 
 
 def began(process: int) -> str:
-    return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[19]
+    return stat_of(process)[19]
 
 
 class TestWhatOthersCanRead:
@@ -512,6 +536,22 @@ class TestEnd:
         assert processes_with(mark) == []
         assert len(list(directory.glob("1.done.*"))) == 1
 
+    @pytest.mark.skipif(not shutil.which("setsid"), reason="there is no setsid")
+    def test_ends_what_it_begins_to_outlive_its_end(self, shell: Shell, script: str) -> None:
+        """When it gets the signal, in a session of its own, which is not there when it is looked for the first time."""
+        assert shell.directory is not None
+        directory = shell.directory
+        mark = secrets.token_hex(8)
+        command = (
+            f"QGA_TEST={mark}; export QGA_TEST; trap ': >{directory}/more; setsid sleep 1000 >/dev/null 2>&1 &' TERM; "
+            f": >{directory}/on; while :; do sleep 0.1; done"
+        )
+        with shell.started(script, **running(command)):
+            until(lambda: (directory / "on").exists() and any(directory.glob("1.pid.*")), "the command was not begun")
+            assert shell(guest_scripts.END)[0] == 0
+        assert (directory / "more").exists()
+        assert processes_with(mark) == []
+
     def test_ends_what_has_given_itself_an_unreadable_name(self, shell: Shell, script: str, tmp_path: Path) -> None:
         """And has left the command's session and group."""
         program = (
@@ -531,7 +571,7 @@ class TestEnd:
         """By names of processes, which their parents and groups were read from."""
         assert shell.directory is not None
         directory = shell.directory
-        with subprocess.Popen(["sleep", "60"]) as other, shell.started(script, **running("exec sleep 60")):
+        with bystander(leads=False) as other, shell.started(script, **running("exec sleep 60")):
             until(lambda: any(directory.glob("1.pid.*")), "the command was not begun")
             (process,) = [path.name.rpartition(".")[2] for path in directory.glob("1.pid.*")]
             for listed in ("self", process, str(other.pid)):
@@ -542,7 +582,6 @@ class TestEnd:
                 (tmp_path / "proc" / f"0{number}" / "stat").write_text(f"0{number} ({name}) S 1 1 0")
             assert shell(guest_scripts.END.replace("/proc/", f"{tmp_path}/proc/"))[0] == 0
             assert other.poll() is None
-            other.kill()
 
     def test_lets_a_command_be_what_it_is_otherwise(self, shell: Shell, script: str) -> None:
         status, output = shell(script, b"in\0put", **running("cat; echo oops >&2; kill -9 $$"))
@@ -609,11 +648,13 @@ class TestStop:
     def test_leaves_other_programs_alone(self, shell: Shell, tmp_path: Path) -> None:
         parent = ["sh", "-c", f"sleep 1000 & echo $! >{tmp_path}/part; mv {tmp_path}/part {tmp_path}/pid; wait"]
         with subprocess.Popen(parent, stdin=subprocess.DEVNULL, start_new_session=True) as other:
-            until((tmp_path / "pid").exists, "it was not begun")
-            process = (tmp_path / "pid").read_text().strip()
-            shell(guest_scripts.STOP, process=process)
-            assert Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] == "S"
-            os.killpg(other.pid, signal.SIGKILL)
+            try:
+                until((tmp_path / "pid").exists, "it was not begun")
+                process = (tmp_path / "pid").read_text().strip()
+                shell(guest_scripts.STOP, process=process)
+                assert lives(int(process))
+            finally:
+                os.killpg(other.pid, signal.SIGKILL)
 
 
 def report(words: str, number: str = "") -> bytes:
