@@ -285,6 +285,8 @@ class GuestShell:
         ended = await end_of(self.agent, process, deadline)
         if ended is None:
             await self._stop(process)
+            if whole.expired():
+                raise TransferTimeoutError(f"the guest did not make a directory within {whole.seconds:g} s")
             raise UnresponsiveError("the guest did not make a directory in time")
         try:
             report = _reported(ended, self._token, "0")

@@ -46,6 +46,7 @@ from tests.support.until import until
 pytestmark = pytest.mark.slow
 
 Faults = Mapping[Any, Fault]
+FOR_EVER = 100_000.0  # s
 BRIEF = 0.3  # s; limits that are meant to be reached
 BEGUN = 3.0  # s; such a limit, by which the command has begun however busy the machine is
 
@@ -557,6 +558,25 @@ class TestTheTimeForACommand:
             at_once.run("cat", b"x" * 100_000)
         assert at_once.machine.count("guest-file-write") <= 1.0 / SLOW + 2
 
+    @pytest.mark.parametrize(
+        ("exec_timeout", "patience", "error"),
+        [(BRIEF, FOR_EVER, CommandTimeoutError), (FOR_EVER, BRIEF, UnresponsiveError)],
+    )
+    def test_is_for_the_directory_as_well(
+        self,
+        exec_timeout: float,
+        patience: float,
+        error: type[Exception],
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        monkeypatch.setattr(guest_scripts, "PREPARE", "exec sleep 1000")
+        limits = LIMITS._replace(exec_timeout=exec_timeout, patience=patience)
+        place = Place(tmp_path, {}, limits, is_made=False)
+        with pytest.raises(error):
+            place.run("cat", b"x" * 100_000)
+        until(place.machine.is_idle, "the script lives on")
+
     def test_leaves_what_ended_in_time_a_moment(self, place: Made, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(guest_shell, "_GRACE", 30.0)
         at_once = place({("guest-file-open", None): late_open(BEGUN)}, exec_timeout=BEGUN)
@@ -591,7 +611,6 @@ class TestTheTimeForACommand:
         until(at_once.machine.is_idle, "the command lives on")
 
 
-FOR_EVER = 100_000.0  # s
 SLOW = 0.05  # s
 
 
