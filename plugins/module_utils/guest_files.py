@@ -15,6 +15,7 @@ from .channels.base import expect_integer, expect_object
 from .errors import ExchangeTimeoutError, QgaError, RemoteProtocolError, UnresponsiveError
 from .exec_errors import FileTransferError, TransferTimeoutError
 from .guest_exec import decoded
+from .untrusted import visible
 from .waiting import NEVER, Deadline
 
 # An agent may carry less than it is asked to: some buffer 48 KiB, and 4 KiB is what it reads if nobody says how many
@@ -37,6 +38,7 @@ class GuestFile:
     def __init__(self, agent: GuestAgent, path: str, mode: str, piece: int, deadline: Deadline = NEVER) -> None:
         self._agent = agent
         self._path = path
+        self._shown = visible(path)  # a guest may have said where it is
         self._mode = mode
         self._piece = piece
         self._deadline = deadline
@@ -72,7 +74,7 @@ class GuestFile:
             arguments = {"handle": self._handle, "buf-b64": base64.b64encode(piece).decode("ascii")}
             written = _count(await self._ask("guest-file-write", arguments), "guest-file-write", len(piece))
             if not written:
-                raise FileTransferError(f"the guest takes no more than a part of {self._path}")
+                raise FileTransferError(f"the guest takes no more than a part of {self._shown}")
             self._require_progress(written, len(piece))
             rest = rest[written:]
 
@@ -124,13 +126,13 @@ class GuestFile:
             raise
 
     def _late(self) -> TransferTimeoutError:
-        return TransferTimeoutError(f"{self._path} was not transferred within {self._deadline.seconds:g} s")
+        return TransferTimeoutError(f"{self._shown} was not transferred within {self._deadline.seconds:g} s")
 
     def _require_progress(self, carried: int, asked: int) -> None:
         self._small += carried < min(asked, _LEAST_BYTES)
         if self._small > _MOST_SMALL:
             raise FileTransferError(
-                f"the guest's agent transfers {self._path} only a few bytes at a time", _WITHHELD_HINT
+                f"the guest's agent transfers {self._shown} only a few bytes at a time", _WITHHELD_HINT
             )
 
 
@@ -157,12 +159,13 @@ async def read_whole(agent: GuestAgent, path: str, limit: int, piece: int, deadl
         content = bytearray(await file.read())
         size = len(content) if file.is_at_end else await file.size()
         if size > limit:
-            raise FileTooLongError(f"{path} has {size} bytes")
+            raise FileTooLongError(f"{visible(path)} has {size} bytes")
         # One byte more than it should have, if it has: a guest that never comes to an end is noticed at once.
         while len(content) <= size and not file.is_at_end:
             content += await file.read(size + 1 - len(content))
     if len(content) != size:
-        raise FileTransferError(f"{path} became {'longer' if len(content) > size else 'shorter'} while it was read")
+        change = "longer" if len(content) > size else "shorter"
+        raise FileTransferError(f"{visible(path)} became {change} while it was read")
     return bytes(content)
 
 

@@ -27,6 +27,7 @@ from .guest_exec import AWAY, RETRY, Ended, Polling, Program, UnknownProcessErro
 from .guest_files import GuestFile, write_file
 from .guest_shell import Dialogue, Finished, Limits
 from .guest_transfer import Source, copied, damaged, failed, too_long
+from .untrusted import visible
 from .waiting import Deadline
 
 # The agent is away for a moment, or others have frozen the guest. If it reported an end in a reply that was lost, it
@@ -112,7 +113,7 @@ class GuestPowerShell:
         if total > self.limits.fetch:
             raise too_long(path, total, self.limits)
         if total > most or await self._sha256(path, deadline) != digest:
-            raise FileTransferError(f"{path} was changed while it was read, or is damaged")
+            raise FileTransferError(f"{visible(path)} was changed while it was read, or is damaged")
 
     async def _sha256(self, path: str, deadline: Deadline) -> str:
         script = f"(Get-FileHash -Algorithm SHA256 -LiteralPath {_quoted(path)}).Hash"

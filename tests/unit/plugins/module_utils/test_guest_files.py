@@ -29,6 +29,7 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils.guest_files impor
     read_whole,
     write_file,
 )
+from ansible_collections.qemu.guest_agent.plugins.module_utils.untrusted import visible
 from ansible_collections.qemu.guest_agent.plugins.module_utils.waiting import Deadline
 from ansible_collections.qemu.guest_agent.plugins.module_utils.wire import Reply
 
@@ -57,6 +58,41 @@ def short(perform: Callable[[], Reply]) -> Reply:
 
 def counting(count: Any) -> Fault:
     return returning(lambda value: {**value, "count": count})
+
+
+class TestAPathThatAGuestHasChosen:
+    """Its sentences are for a terminal."""
+
+    @pytest.mark.parametrize(
+        "name", ["\x1b]0;owned\x07", "a\nfatal: [db1]: all is well", "\u202egnp", "\x9b2J", "{{ 1 }}"]
+    )
+    @pytest.mark.parametrize(
+        ("fault", "action"),
+        [
+            (("guest-file-write", counting(0)), writing),
+            (("guest-file-write", returning(lambda value: {**value, "count": 1})), writing),
+            (("guest-file-seek", returning(lambda value: {**value, "position": 1 << 40})), whole),
+            (("guest-file-seek", returning(lambda value: {**value, "position": 9999})), whole),
+            (("guest-file-seek", returning(lambda value: {**value, "position": 101})), whole),
+        ],
+        ids=["takes nothing", "takes a byte", "too long", "shorter", "longer"],
+    )
+    def test_is_shown_as_text(
+        self, fault: tuple[str, Fault], action: Callable[[ThisMachine, Path], object], name: str, tmp_path: Path
+    ) -> None:
+        path = tmp_path / name
+        path.write_bytes(DATA)
+        with pytest.raises(FileTransferError) as caught:
+            action(ThisMachine({(fault[0], None): fault[1]}), path)
+        assert visible(str(path)) in caught.value.message
+        assert caught.value.message.isprintable()
+        assert "{{" not in caught.value.message
+
+    def test_is_shown_as_text_where_it_came_too_late(self, tmp_path: Path) -> None:
+        path = f"{tmp_path}/\x1b[2J"
+        with pytest.raises(TransferTimeoutError) as caught:
+            waiting.run(read_file(ThisMachine().agent(), path, 1, PIECE, Deadline(0.0)))
+        assert visible(path) in caught.value.message
 
 
 class TestWriting:
