@@ -272,10 +272,9 @@ guests:
 """
 
 import os
-import tempfile
 import threading
 from contextlib import contextmanager, suppress
-from typing import BinaryIO, Callable, Iterator, TypeVar
+from typing import Callable, Iterator, TypeVar
 
 from ansible.errors import AnsibleConnectionFailure, AnsibleError, AnsibleFileNotFound
 from ansible.plugins.connection import ConnectionBase
@@ -291,6 +290,7 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils.errors import (
 )
 from ansible_collections.qemu.guest_agent.plugins.module_utils.exec_errors import OfTheCommandError
 from ansible_collections.qemu.guest_agent.plugins.module_utils.guest_session import GuestSession
+from ansible_collections.qemu.guest_agent.plugins.plugin_utils.replaced_file import replaced
 
 # The task has failed then; after any other error the guest counts as unreachable.
 _FAILURES = (CommandFailedError, InvalidOptionError, OfTheCommandError)
@@ -364,9 +364,13 @@ class Connection(ConnectionBase):  # type: ignore[misc]  # Ansible has no types
 
     def fetch_file(self, in_path: str, out_path: str) -> None:
         super().fetch_file(in_path, out_path)
-        with _replacing(out_path) as file, self._told():
-            self._wait_for(self._open_session.fetch(self._path(in_path), file))
-            self._say(3, f"FETCH {file.tell()} bytes")
+        try:
+            with replaced(out_path) as file, self._told():
+                self._wait_for(self._open_session.fetch(self._path(in_path), file))
+                size = f"{file.tell()} bytes" if file.seekable() else "a stream"
+        except OSError as error:
+            raise AnsibleError(f"{out_path} cannot be written on the controller: {error.strerror or error}") from error
+        self._say(3, f"FETCH {size}")
 
     def reset(self) -> None:
         """Begin anew: with a channel of its own, and nothing known of the guest."""
@@ -459,17 +463,3 @@ class IdleTimer:
         with self._lock:
             if self._timer is threading.current_thread():
                 self._action()
-
-
-@contextmanager
-def _replacing(path: str) -> Iterator[BinaryIO]:
-    """A file that takes the place of the one at ``path`` when it is whole."""
-    descriptor, temporary = tempfile.mkstemp(dir=os.path.dirname(path) or ".", prefix=".qga-")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            yield file
-        os.replace(temporary, path)
-    except BaseException:
-        with suppress(FileNotFoundError):
-            os.unlink(temporary)
-        raise

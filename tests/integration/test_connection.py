@@ -59,6 +59,7 @@ from tests.support.fake_agent import Fault as WireFault
 from tests.support.forwarder import forward_to
 from tests.support.guest_channel import GuestChannel
 from tests.support.stock_agent import StockAgent
+from tests.support.terminal import commands_in
 from tests.support.this_machine import Fault, ThisMachine, returning
 from tests.support.tiers import quick
 from tests.support.until import until
@@ -350,6 +351,49 @@ def test_files_have_the_modes_that_a_login_gives_them(tmp_path: Path, umask: int
     modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (there, *there.iterdir())}
     assert len(modes) == 11
     assert modes == {name: 0o755 if name == "there" or name.endswith(".d") else 0o644 for name in modes}
+
+
+def test_fetched_files_have_the_modes_that_a_local_connection_gives_them(agent: StockAgent, tmp_path: Path) -> None:
+    (tmp_path / "source").write_bytes(os.urandom(300_000))
+    modes = {}
+    for connection in (CONNECTION, "local"):
+        here = tmp_path / connection
+        here.mkdir()
+        (here / "old").touch()
+        (here / "old").chmod(0o664)
+        (here / "link").symlink_to("old")
+        fetch = [
+            {"ansible.builtin.fetch": {"src": f"{tmp_path}/source", "dest": f"{here}/{name}", "flat": True}}
+            for name in ("new", "old", "link")
+        ]
+        done = run(agent.socket, tmp_path, fetch, "-e", f"ansible_connection={connection}")
+        assert done.status == 0, done.output
+        modes[connection] = {path.name: path.lstat().st_mode for path in here.iterdir()}
+    assert len(modes["local"]) == 3
+    assert modes[CONNECTION] == modes["local"]
+
+
+def test_a_path_that_a_guest_has_chosen_is_shown_as_text(tmp_path: Path) -> None:
+    """It says that the file is there, and gives a byte of it at a time."""
+    asked, named = tmp_path / "file", tmp_path / "\x1b]0;owned\x07\x1b[2J\nfatal: [db1]: all is well"
+    for path in (asked, named):
+        path.write_bytes(os.urandom(300_000))
+
+    def lie(value: dict[str, Any]) -> dict[str, Any]:
+        said = base64.b64decode(value.get("out-data", ""))
+        if bytes(asked) in said:
+            machine.most_read = 1
+        return {**value, "out-data": base64.b64encode(said.replace(bytes(asked), bytes(named))).decode()}
+
+    machine = ThisMachine({("guest-exec-status", None): returning(lie)})
+    fetch = {"src": str(asked), "dest": f"{tmp_path}/back", "flat": True}
+    with FakeAgent(listen_unix(tmp_path / "agent.sock"), STOCK, perform=machine.reply_to):
+        done = run(str(tmp_path / "agent.sock"), tmp_path, [{"ansible.builtin.fetch": fetch}])
+    outcome, said = failure(done)
+    assert outcome == "failed"
+    assert "only a few bytes at a time" in said
+    assert commands_in(done.output) == []
+    assert "\nfatal: [db1]" not in done.output
 
 
 # ----------------------------------------------------------------------------------------------------------- the bytes

@@ -187,6 +187,12 @@ class TestFiles:
         assert (tmp_path / "file").read_text() == "old"
         assert len(list(tmp_path.iterdir())) == 1
 
+    def test_that_cannot_be_written_here_fail_the_task(self, plugin: Made, tmp_path: Path) -> None:
+        for path in (tmp_path, tmp_path / "none" / "file"):
+            with pytest.raises(AnsibleError, match=f"^{path} cannot be written on the controller: ") as caught:
+                plugin(Session()).fetch_file("/there", str(path))
+            assert not isinstance(caught.value, AnsibleConnectionFailure)
+
 
 UNREACHABLE = [
     CommandDisabledError("x"),
