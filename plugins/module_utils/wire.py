@@ -513,15 +513,15 @@ def request(execute: str, arguments: Mapping[str, Any] | None = None) -> dict[st
 
 
 def read_reply(value: Any) -> Reply:
-    """What a decoded reply says.
+    """What a decoded reply says. A member that is null is absent, except as what was returned.
 
     :raises RemoteProtocolError: it has not the shape of a reply
     """
     if isinstance(value, dict):
         error = value.get("error")
-        if "return" in value and "error" not in value:
+        if "return" in value and error is None:
             return Returned(value["return"])
-        if "return" not in value and isinstance(error, dict) and isinstance(error.get("desc"), str):
+        if value.get("return") is None and isinstance(error, dict) and isinstance(error.get("desc"), str):
             kind = error.get("class")
             return Refused(kind if isinstance(kind, str) else "GenericError", error["desc"])
     raise RemoteProtocolError("the peer sent a JSON value that is not an agent's reply")
@@ -533,7 +533,7 @@ def is_reply(raw: bytes | bytearray) -> bool:
     """
     try:
         value = _whole(_CHECKER, raw.decode("utf-8"))
-        if not (isinstance(value, dict) and "return" in value and "error" not in value):
+        if not (isinstance(value, dict) and "return" in value and value.get("error") is None):
             read_reply(value)
     except (ValueError, RecursionError, RemoteProtocolError):
         return False

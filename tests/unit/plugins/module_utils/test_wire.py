@@ -755,6 +755,7 @@ def test_a_request_keeps_its_arguments_when_the_callers_change() -> None:
 def test_a_return(value: Any) -> None:
     assert read_reply({"return": value}) == Returned(value)
     assert read_reply({"return": value, "id": 5, "future": None}) == Returned(value)
+    assert read_reply({"return": value, "error": None}) == Returned(value)
 
 
 @pytest.mark.parametrize(
@@ -764,11 +765,13 @@ def test_a_return(value: Any) -> None:
         ({"class": "GenericError", "desc": "no", "data": {}}, "GenericError"),
         ({"desc": "no"}, "GenericError"),
         ({"class": 5, "desc": "no"}, "GenericError"),
+        ({"class": None, "desc": "no"}, "GenericError"),
     ],
 )
 def test_a_refusal(error: dict[str, Any], kind: str) -> None:
     assert read_reply({"error": error}) == Refused(kind, "no")
     assert read_reply({"error": error, "id": None}) == Refused(kind, "no")
+    assert read_reply({"error": error, "return": None}) == Refused(kind, "no")
 
 
 @pytest.mark.parametrize(
@@ -777,7 +780,8 @@ def test_a_refusal(error: dict[str, Any], kind: str) -> None:
         *(None, True, 1, "return", [], ["return"], [{"return": 1}], {}, {"id": 1}, {"event": "RESUME"}),
         *({"error": None}, {"error": "no"}, {"error": {}}, {"error": {"class": "GenericError"}}),
         *({"error": {"desc": None}}, {"error": {"desc": ["no"]}}),
-        *({"return": 1, "error": None}, {"return": None, "error": {"class": "GenericError", "desc": "no"}}),
+        *({"return": 1, "error": False}, {"return": {}, "error": {"class": "GenericError", "desc": "no"}}),
+        *({"return": None, "error": "no"}, {"return": None, "error": {"desc": None}}),
     ],
     ids=repr,
 )
@@ -800,7 +804,9 @@ def test_any_json_value_is_a_reply_or_a_protocol_error(value: Any) -> None:
 @PATIENT
 @given(values)
 def test_what_can_be_read_as_a_reply_is_one(value: Any) -> None:
-    for candidate in (value, {"return": value}, {"error": value}, {"error": {"class": value, "desc": value}}):
+    said = {"class": value, "desc": value}
+    nulls = ({"return": value, "error": None}, {"return": None, "error": said})
+    for candidate in (value, {"return": value}, {"error": value}, {"error": said}, *nulls):
         try:
             read_reply(candidate)
         except RemoteProtocolError:
