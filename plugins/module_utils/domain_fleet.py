@@ -45,7 +45,7 @@ def guest_of(
     if domain is None:
         problem = not_found(chosen.name, uri)
     elif not domain.is_running:
-        problem = not_running(chosen.name, uri, domain.state)
+        problem = not_running(chosen.name, uri, domain.state, domain.uuid)
     return Guest(
         chosen.name,
         lambda: LibvirtChannel(chosen.name, uri, hypervisor.line(), limits),

@@ -170,6 +170,9 @@ class FakeDomain:
     def ID(self) -> int:  # noqa: N802  # libvirt's name
         return self.number
 
+    def UUIDString(self) -> str:  # noqa: N802
+        return UUID
+
     def state(self) -> list[int]:
         self.connection.require_alive()
         if self._hypervisor.state_error is not None:

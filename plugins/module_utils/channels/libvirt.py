@@ -38,7 +38,7 @@ from . import libvirt_numbers as numbers
 from .base import NO_REPLY, Channel, Exchange, Request
 from .bounded import BoundedCaller, StillBusyError
 from .hypervisor import NEW, PROVEN, SUSPECT, Lane, Line, known, line_of_this_thread, without_agents
-from .virsh import list_hint, not_found, not_running, virsh
+from .virsh import list_hint, not_found, not_running, unmistakable, virsh
 
 Result = TypeVar("Result")
 
@@ -120,11 +120,15 @@ def channel_state(domain_xml: str) -> ChannelState:
 
 
 def macs_of(domain_xml: str) -> tuple[str, ...]:
-    """Return the MAC addresses of the domain's network devices, in order (docs/formatdomain.html, libvirt 11.3.0)."""
+    """Return the MAC addresses of the domain's network devices, in order (docs/formatdomain.html, libvirt 11.3.0).
+
+    Without those of user-mode networks: nobody reaches the guest by an address there.
+    """
     from xml.etree import ElementTree
 
     root = ElementTree.fromstring(domain_xml)  # from libvirt, as above
-    return tuple(mac.get("address", "") for mac in root.iterfind("./devices/interface/mac"))
+    reachable = (device for device in root.iterfind("./devices/interface") if device.get("type") != "user")
+    return tuple(mac.get("address", "") for device in reachable for mac in device.iterfind("mac"))
 
 
 class LibvirtChannel(Channel):
@@ -207,7 +211,8 @@ class LibvirtChannel(Channel):
 
     @property
     def thaw_hint(self) -> str:
-        return f"Run {virsh(self._uri, 'domfsthaw', self._name)} and the task again."
+        name = self._name if self._domain is None else unmistakable(self._name, self._domain.UUIDString())
+        return f"Run {virsh(self._uri, 'domfsthaw', name)} and the task again."
 
     async def metadata(self, namespace: str, timeout: float) -> str | None:
         return await self._on_line(lambda: self._metadata(namespace), timeout, PROVEN, "virDomainGetMetadata", timeout)
@@ -325,7 +330,7 @@ class LibvirtChannel(Channel):
                 raise self._gone(error) from error
             raise self._line.connection_error(error) from error
         if not numbers.is_running(state):
-            raise not_running(self._name, self._uri, state)
+            raise not_running(self._name, self._uri, state, self._domain.UUIDString())
 
     def _look_up_again(self) -> None:
         self._domain = None

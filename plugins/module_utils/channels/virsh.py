@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from typing import Mapping
 
@@ -14,6 +15,10 @@ from . import libvirt_numbers as numbers
 
 # What virsh connects to by itself, for root (virConnectGetDefaultURI, src/libvirt.c, libvirt 11.3.0).
 _DEFAULT_URIS = ("", "qemu:///system")
+
+# What virsh takes for the number of a running domain, if there is one (virshLookupDomainInternal, tools/virsh-util.c,
+# libvirt 11.3.0).
+_LIKE_A_NUMBER = re.compile(r"\s*\+?[0-9]+\Z")
 
 _STATES: Mapping[int, str] = {
     numbers.NO_STATE: "in no known state",
@@ -49,6 +54,11 @@ def virsh(uri: str, command: str, domain: str | None = None) -> str:
     return f"`{' '.join(words)}`"
 
 
+def unmistakable(name: str, uuid: str) -> str:
+    """Return what virsh finds that domain by and never another one: its name, or its UUID if the name is a number."""
+    return uuid if _LIKE_A_NUMBER.match(name) else name
+
+
 def list_hint(uri: str) -> str:
     """Return the hint for a domain that is not there."""
     return f"Check the name; {virsh(uri, 'list --all')} shows the domains that the hypervisor knows."
@@ -59,14 +69,14 @@ def not_found(name: str, uri: str) -> NotFoundError:
     return NotFoundError(f"there is no domain {name} at {uri}", list_hint(uri))
 
 
-def not_running(name: str, uri: str, state: int) -> NotRunningError:
+def not_running(name: str, uri: str, state: int, uuid: str) -> NotRunningError:
     """Return the error for a domain that does not run, whose hint has the commands that it takes.
 
     ``state`` is a virDomainState.
     """
     return NotRunningError(
         f"domain {name} at {uri} is {_STATES.get(state, 'not running')}",
-        f"{_remedy(name, uri, state)}; an agent answers only while its guest runs.",
+        f"{_remedy(unmistakable(name, uuid), uri, state)}; an agent answers only while its guest runs.",
     )
 
 

@@ -824,6 +824,7 @@ class TestAFrozenGuest:
         [
             ("web1", URI, "virsh domfsthaw web1"),
             ("my web", "qemu:///session", "virsh -c qemu:///session domfsthaw 'my web'"),
+            ("7", URI, f"virsh domfsthaw {UUID}"),
         ],
     )
     def test_the_hint_has_the_command_that_thaws_it(self, fake: FakeLibvirt, name: str, uri: str, command: str) -> None:
@@ -891,6 +892,13 @@ class TestMacs:
         with pytest.raises(HypervisorUnavailableError, match="broke at virDomainGetXMLDesc") as caught:
             channel.macs(5.0)
         assert not caught.value.in_call  # no agent was asked
+
+    @pytest.mark.parametrize("backend", ["", "<backend type='passt'/>"])
+    def test_a_device_on_a_user_mode_network_has_none(self, backend: str) -> None:
+        """Nobody reaches the guest by its address there."""
+        user = f"<interface type='user'>{backend}<mac address='52:54:00:00:00:01'/></interface>"
+        bridge = "<interface type='bridge'><mac address='52:54:00:00:00:02'/></interface>"
+        assert module.macs_of(f"<domain><devices>{user}{bridge}</devices></domain>") == ("52:54:00:00:00:02",)
 
     def test_other_elements_are_none(self) -> None:
         interface = "<interface type='direct'><source dev='eth0'/><mac address='52:54:00:00:00:01'/></interface>"

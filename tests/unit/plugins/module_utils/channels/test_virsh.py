@@ -12,9 +12,15 @@ import shutil
 import subprocess
 
 import pytest
-from ansible_collections.qemu.guest_agent.plugins.module_utils.channels.virsh import not_found, not_running, virsh
+from ansible_collections.qemu.guest_agent.plugins.module_utils.channels.virsh import (
+    not_found,
+    not_running,
+    unmistakable,
+    virsh,
+)
 
 SYSTEM = "qemu:///system"
+UUID = "5fc1e6ba-8a29-4b0a-9a0c-3c2f7ce1a1d0"
 NAMES = [
     "web1",
     "two words",
@@ -84,7 +90,7 @@ class TestADomainThatDoesNotRun:
         ],
     )
     def test_its_state_and_what_has_it_run_again(self, state: int, words: str, hint: str) -> None:
-        error = not_running("web1", SYSTEM, state)
+        error = not_running("web1", SYSTEM, state, UUID)
         assert error.code == "not_running"
         assert error.message == f"domain web1 at {SYSTEM} is {words}"
         assert error.hint.startswith(hint)
@@ -92,13 +98,38 @@ class TestADomainThatDoesNotRun:
 
     @pytest.mark.parametrize("state", [0, 3, 5, 6, 7, 99])
     def test_each_command_is_quoted_and_has_the_uri(self, state: int) -> None:
-        hint = not_running("my web", "qemu:///session", state).hint
+        hint = not_running("my web", "qemu:///session", state, UUID).hint
         commands = re.findall(r"`([^`]*)`", hint)
         assert commands
         for command in commands:
             words = shlex.split(command)
             assert words[:3] == ["virsh", "-c", "qemu:///session"]
             assert words[-1] == "my web"
+
+    @pytest.mark.parametrize("name", ["1", "007", "+7", " 7", "99999999999"])
+    @pytest.mark.parametrize("state", [0, 3, 5, 6, 7, 99])
+    def test_one_called_like_a_number_is_named_by_its_uuid(self, name: str, state: int) -> None:
+        """virsh takes it for the number of a running domain, and would stop that one."""
+        error = not_running(name, SYSTEM, state, UUID)
+        assert error.message.startswith(f"domain {name} at {SYSTEM} is ")
+        commands = re.findall(r"`([^`]*)`", error.hint)
+        assert commands
+        assert {shlex.split(command)[-1] for command in commands} == {UUID}
+
+    @pytest.mark.parametrize("name", ["web1", "1a", "0x1", "-1", "1.0", "7 "])
+    def test_every_other_one_is_named_by_its_name(self, name: str) -> None:
+        assert unmistakable(name, UUID) == name
+
+    @pytest.mark.skipif(shutil.which("virsh") is None, reason="virsh is not installed")
+    @pytest.mark.parametrize(
+        ("name", "is_number"), [("1", True), ("+1", True), (" 1", True), ("1 ", False), ("1a", False)]
+    )
+    def test_virsh_takes_such_a_name_for_a_number(self, name: str, is_number: bool) -> None:
+        """The only domain of its test driver has the number 1."""
+        words = ["virsh", "-c", "test:///default", "domstate", name]
+        said = subprocess.run(words, capture_output=True, text=True, check=False, env={"LC_ALL": "C.UTF-8"})
+        assert (said.returncode == 0) == is_number
+        assert (unmistakable(name, UUID) == UUID) == is_number
 
 
 def test_one_that_is_not_there_can_be_looked_for_where_it_was() -> None:
