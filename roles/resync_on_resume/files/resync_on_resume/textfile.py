@@ -11,6 +11,9 @@ import os
 import stat
 
 _MODE = 0o644
+# The file that is there may be from whoever owns the directory, and this one belongs to root: it gets no setuid bit, is
+# not executable, and only its owner and group may write to it.
+_KEPT = 0o664
 
 
 def _mode_of(path: str) -> int:
@@ -19,11 +22,11 @@ def _mode_of(path: str) -> int:
         found = os.lstat(path)
     except OSError:
         return _MODE
-    return stat.S_IMODE(found.st_mode) if stat.S_ISREG(found.st_mode) else _MODE
+    return stat.S_IMODE(found.st_mode) & _KEPT if stat.S_ISREG(found.st_mode) else _MODE
 
 
 def write(path: str, text: str) -> None:
-    """Put it there whole, or not at all. A file that is there keeps its mode.
+    """Put it there whole, or not at all. A file that is there keeps its mode, within ``_KEPT``.
 
     :raises OSError: it could not be written
     """

@@ -38,6 +38,19 @@ def test_one_that_is_there_keeps_its_mode(tmp_path: Path, mode: int) -> None:
     assert stat.S_IMODE(path.stat().st_mode) == mode
 
 
+@pytest.mark.parametrize(
+    ("mode", "kept"),
+    [(0o6777, 0o664), (0o4755, 0o644), (0o2750, 0o640), (0o1777, 0o664), (0o666, 0o664), (0o602, 0o600)],
+)
+def test_special_bits_execution_and_writing_by_others_are_not_kept(tmp_path: Path, mode: int, kept: int) -> None:
+    path = tmp_path / "qga.prom"
+    path.touch()
+    path.chmod(mode)
+    for text in ("one\n", "two\n"):
+        textfile.write(str(path), text)
+        assert stat.S_IMODE(path.stat().st_mode) == kept
+
+
 def test_who_has_it_open_reads_the_old_one_to_its_end(tmp_path: Path) -> None:
     textfile.write(str(tmp_path / "qga.prom"), "one\n")
     with (tmp_path / "qga.prom").open() as reader:
