@@ -5,7 +5,8 @@
 """A guest that prints what a test wants, in place of what it is asked to run: the shell of a host on this machine.
 
 It runs nothing but what describes a system, with an os-release of the test's. So a role may believe that it is root on
-a system of any kind, and changes nothing here.
+a system of any kind, and changes nothing here. With ``runs_modules``, which is for roles in check mode, it runs modules
+as well.
 """
 
 from __future__ import annotations
@@ -26,10 +27,15 @@ _SHELL = """#!/bin/sh
 # {shell} -c COMMAND
 case $2 in
 {cases}
+{modules}
 true) exit 0 ;;
 *) exit 1 ;;
 esac
 """
+
+
+# How Ansible runs a module that it sends through a pipe.
+_MODULES = '*"&& sleep 0"*) exec /bin/sh -c "$2" ;;'
 
 
 class PrintingGuest:
@@ -38,7 +44,11 @@ class PrintingGuest:
     """
 
     def __init__(
-        self, directory: Path, printed: Mapping[str, str | bytes], statuses: Mapping[str, int] | None = None
+        self,
+        directory: Path,
+        printed: Mapping[str, str | bytes],
+        statuses: Mapping[str, int] | None = None,
+        runs_modules: bool = False,
     ) -> None:
         cases = []
         for number, (word, text) in enumerate(printed.items()):
@@ -49,7 +59,8 @@ class PrintingGuest:
             )
         self._directory = directory
         self.shell = directory / "shell"
-        self.shell.write_text(_SHELL.format(shell=self.shell, cases="\n".join(cases)))
+        modules = _MODULES if runs_modules else ""
+        self.shell.write_text(_SHELL.format(shell=self.shell, cases="\n".join(cases), modules=modules))
         self.shell.chmod(0o755)
 
     def run_role(

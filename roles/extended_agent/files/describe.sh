@@ -38,6 +38,6 @@ for file in /etc/os-release /usr/lib/os-release; do
         break
     fi
 done
-# Debian's python3-minimal lacks json and ctypes.
-python3 -c 'import ctypes, json, sysconfig' >/dev/null 2>&1 && echo python=full
+# Debian's python3-minimal lacks json and ctypes. With -I, no file of the working directory stands in for them.
+python3 -I -c 'import ctypes, json, sysconfig' >/dev/null 2>&1 && echo python=full
 true

@@ -110,6 +110,14 @@ def test_the_other_place_is_looked_at_where_the_first_has_none(shell: str, tmp_p
 
 
 @pytest.mark.parametrize("shell", SHELLS)
+@pytest.mark.parametrize("module", ["json", "ctypes", "sysconfig"])
+def test_no_python_of_the_working_directory_is_run(shell: str, module: str, tmp_path: Path) -> None:
+    (tmp_path / f"{module}.py").write_text("open('canary', 'w')\n", encoding="utf-8")
+    assert describe(tmp_path, shell)["python"] == "full"
+    assert not (tmp_path / "canary").exists()
+
+
+@pytest.mark.parametrize("shell", SHELLS)
 def test_what_is_no_file_is_passed_over(shell: str, tmp_path: Path) -> None:
     (tmp_path / "lib").write_text("ID=fedora\n", encoding="utf-8")
     os.mkfifo(tmp_path / "etc")

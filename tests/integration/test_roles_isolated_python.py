@@ -1,0 +1,68 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The system's Python, which the roles run as root: a file of the working directory, which may be the home of the user
+that Ansible logs in as, is not imported.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.support.collection import ROOT
+from tests.support.cores import every_core
+from tests.support.printing_guest import PrintingGuest
+
+DEBIAN = "uid=0\ninit=systemd\nfamilies=debian\nversion=12\nname=Debian\npython=full\n"
+FOUND = "version=3.11\nchannel\npython\nstock\nuser\nlibvirt\nfront\n"
+SHIPPING = {
+    ("extended_agent", "present"): "Ship the agent, its configuration, and what systemd must know",
+    ("extended_agent", "absent"): "Remove the agent and all that belongs to it",
+    ("resync_on_resume", "present"): "Ship the service",
+    ("resync_on_resume", "absent"): "Remove the service and all that belongs to it",
+}
+
+
+@every_core
+@pytest.mark.parametrize(("role", "state"), SHIPPING)
+@pytest.mark.parametrize("name", ["json", "pathlib", "typing"])
+def test_no_file_of_the_working_directory_is_imported(
+    core: str, role: str, state: str, name: str, tmp_path: Path
+) -> None:
+    # With a connection to this machine, tasks run where the playbook is.
+    canary = tmp_path / "canary"
+    (tmp_path / f"{name}.py").write_text(f"open({str(canary)!r}, 'w')\n", encoding="utf-8")
+    guest = PrintingGuest(
+        tmp_path, {"os-release": DEBIAN, "sys.version_info": FOUND, "systemctl": FOUND}, runs_modules=True
+    )
+    run = guest.run_role(role, "--check", "-e", f"{role}_state={state}", core=core)
+    (shipped,) = (task for task in run.tasks if task.task.endswith(f": {SHIPPING[role, state]}"))
+    assert shipped.result["rc"] == 0, run.output
+    assert not canary.exists()
+
+
+# What stands between Python and its first option where a template or a list of arguments runs it.
+PUNCTUATION = str.maketrans("", "", "\"'{}[],")
+OWN = {"qemu_ga_extended", "resync_on_resume"}
+
+
+def runs_of_python(line: str) -> list[list[str]]:
+    """Return the words after each Python in the line that is given an option."""
+    rests = re.split(r"\$python\b|\b(?:\w+_)?python3?\b", line)[1:]
+    words = [rest.translate(PUNCTUATION).removeprefix(" | quote").split() for rest in rests]
+    return [run for run in words if run and re.fullmatch("-[A-Za-z]", run[0])]
+
+
+@pytest.mark.parametrize("role", ["extended_agent", "resync_on_resume"])
+def test_python_is_isolated_wherever_a_role_runs_it(role: str) -> None:
+    directory = ROOT / "roles" / role
+    files = [path for part in ("tasks", "templates", "vars") for path in (directory / part).iterdir()]
+    lines = [line for path in [*files, *directory.glob("files/*.sh")] for line in path.read_text().splitlines()]
+    runs = [run for line in lines if not line.lstrip().startswith("#") for run in runs_of_python(line)]
+    assert len(runs) >= 5
+    # The directory of the role's own package is the working directory, and root's.
+    assert [run for run in runs if run[0] != "-I" and not OWN & set(run)] == []
