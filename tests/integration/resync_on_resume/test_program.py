@@ -65,6 +65,7 @@ def config(directory: Path, text: str = "") -> str:
             "given: there is no key colour in [watch], only uris, agent_patience, look_at_start",
         ),
         ("[wach]\n", "given: there is no section [wach], only [watch], [resync], [metrics]"),
+        ("[watch]\nuris = q\n", "given: [watch] uris is q: q is not the URI of a hypervisor, such as qemu:///system"),
         ("[resync]\ntolerance = -1\n", "given: [resync] tolerance is -1: Choose between 0 and 31622400 s."),
         ("uris = x\n", "given cannot be read: File contains no section headers."),
     ],

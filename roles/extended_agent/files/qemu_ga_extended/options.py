@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 from typing import Any, Mapping, NamedTuple, NoReturn, Sequence
 
@@ -27,6 +28,11 @@ _DEFAULT_PATHS: Mapping[str, str] = {
     "unix-listen": "",
     "vsock-listen": "",
 }
+
+
+# As QEMU's schemas name commands (valid_name in scripts/qapi/expr.py), except that one letter is no name: a text
+# that was taken for a list becomes a list of letters.
+_COMMAND = re.compile(r"(__[a-z0-9.-]+_)?(x-)?[a-z][a-z0-9_-]+", re.IGNORECASE | re.ASCII)
 
 
 class OptionError(Exception):
@@ -68,7 +74,12 @@ def _flag(value: str) -> bool:
 
 
 def _commands(value: str) -> frozenset[str]:
-    return frozenset(name.strip() for name in value.split(",") if name.strip())
+    names = frozenset(name.strip() for name in value.split(",") if name.strip())
+    # As qemu-ga, but for what is no command of any version. To ignore it would allow what was to be blocked.
+    wrong = sorted(name for name in names if not _COMMAND.fullmatch(name))
+    if wrong:
+        raise OptionError(f"expects names of commands, such as guest-exec, not {', '.join(map(repr, wrong))}")
+    return names
 
 
 def _method(value: str) -> str:

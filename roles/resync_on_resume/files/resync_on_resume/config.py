@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import configparser
+import re
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Callable, Mapping, NamedTuple
@@ -41,10 +42,17 @@ class Config:
 # ------------------------------------------------------------------------------------------------------------- values
 
 
+# libvirt takes qemu:/system for qemu:///system. What has no scheme can only be an alias from its configuration.
+_URI = re.compile(r"[a-z][a-z0-9+.-]*:/", re.IGNORECASE | re.ASCII)
+
+
 def _uris(text: str) -> tuple[str, ...]:
     found = tuple(dict.fromkeys(text.split()))
     if not found:
         raise ValueError("expects the URI of a hypervisor, such as qemu:///system")
+    wrong = [uri for uri in found if not _URI.match(uri)]
+    if wrong:
+        raise ValueError(f"{wrong[0]} is not the URI of a hypervisor, such as qemu:///system")
     return found
 
 

@@ -7,7 +7,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import yaml
 from ansible_collections.qemu.guest_agent.tests.support.extended_agent import module
+
+from tests.support.collection import ROOT
 
 options = module("options")
 
@@ -24,10 +27,11 @@ def test_without_any_option_it_stands_where_the_stock_agent_stood() -> None:
 def test_the_command_line_goes_before_the_file_and_lists_add_up(tmp_path: Path) -> None:
     file = tmp_path / "conf"
     file.write_text(
-        "# a comment\n[general]\ndaemon=false\nverbose = true\nmethod=unix-listen\npath=/a\nblock-rpcs=a, b\n"
+        "# a comment\n[general]\ndaemon=false\nverbose = true\nmethod=unix-listen\npath=/a\n"
+        "block-rpcs=guest-a, guest-b\n"
     )
-    assert read("-p", "/b", "-b", "c", "-b", "d", default_file=str(file)) == options.Options(
-        method="unix-listen", path="/b", verbose=True, block_rpcs=frozenset("abcd")
+    assert read("-p", "/b", "-b", "guest-c", "-b", "guest-d", default_file=str(file)) == options.Options(
+        method="unix-listen", path="/b", verbose=True, block_rpcs=frozenset(f"guest-{letter}" for letter in "abcd")
     )
 
 
@@ -41,6 +45,14 @@ def test_the_command_line_goes_before_the_file_and_lists_add_up(tmp_path: Path) 
         ("[other]\nverbose=true\n", "line 2: expects"),
         ("[general]\nverbose\n", "line 2: expects"),
         ("[general]\ndaemon=true\n", "line 2: there is no option 'daemon'"),
+        (
+            "[general]\nblock-rpcs=g,u,e,guest-ping\n",
+            "line 2: block-rpcs expects names of commands, such as guest-exec, not 'e', 'g', 'u'",
+        ),
+        (
+            "[general]\nverbose=true\nallow-rpcs=guest-exec guest-ping\n",
+            "line 3: allow-rpcs expects names of commands, such as guest-exec, not 'guest-exec guest-ping'",
+        ),
     ],
 )
 def test_a_line_that_is_wrong_is_named(tmp_path: Path, text: str, said: str) -> None:
@@ -65,6 +77,28 @@ def test_a_dump_reads_back(tmp_path: Path) -> None:
 def test_an_empty_allow_list_allows_nothing() -> None:
     assert read("-a", "").allow_rpcs == frozenset()
     assert read().allow_rpcs is None
+
+
+@pytest.mark.parametrize("option", ["--block-rpcs", "--allow-rpcs"])
+@pytest.mark.parametrize(
+    "name", ["g", "7", "-", "guest-exec;guest-ping", '["guest-exec"', "guest-\u00e9xec", "guest exec"]
+)
+def test_what_can_name_no_command_is_an_error(option: str, name: str) -> None:
+    with pytest.raises(options.OptionError) as caught:
+        read(f"{option}=guest-ping,{name}")
+    assert str(caught.value) == f"{option} expects names of commands, such as guest-exec, not {name!r}"
+
+
+@pytest.mark.parametrize(
+    "name", ["guest-of-another-version", "__com.redhat_guest-exec", "x-guest-exec", "guest_EXEC", "ok"]
+)
+def test_commands_of_any_version_may_be_named(name: str) -> None:
+    assert read("-b", f"guest-ping, {name},").block_rpcs == {"guest-ping", name}
+
+
+def test_the_role_refuses_the_same_names() -> None:
+    variables = yaml.safe_load((ROOT / "roles/extended_agent/vars/main.yml").read_text())
+    assert variables["extended_agent_command"] == f"(?i){options._COMMAND.pattern}$"
 
 
 def test_help_lists_our_own_commands(capsys: pytest.CaptureFixture[str]) -> None:

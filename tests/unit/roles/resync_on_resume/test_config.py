@@ -96,6 +96,22 @@ file = /var/lib/node exporter/qga.prom
         ("[metrics]\npath = /x", "FILE: there is no key path in [metrics], only file"),
         ("[watch]\nURIs = x", "FILE: there is no key URIs in [watch], only uris, agent_patience, look_at_start"),
         ("[watch]\nuris =", "FILE: [watch] uris is empty: expects the URI of a hypervisor, such as qemu:///system"),
+        (
+            "[watch]\nuris = q e m u",
+            "FILE: [watch] uris is q e m u: q is not the URI of a hypervisor, such as qemu:///system",
+        ),
+        (
+            "[watch]\nuris = qemu:///system alias",
+            "FILE: [watch] uris is qemu:///system alias: alias is not the URI of a hypervisor, such as qemu:///system",
+        ),
+        (
+            "[watch]\nuris = other:16514",
+            "FILE: [watch] uris is other:16514: other:16514 is not the URI of a hypervisor, such as qemu:///system",
+        ),
+        (
+            "[watch]\nuris = ://other/system",
+            "FILE: [watch] uris is ://other/system: ://other/system is not the URI of a hypervisor, such as qemu:///system",
+        ),
         ("[watch]\nagent_patience = soon", "FILE: [watch] agent_patience is soon: expects a number of seconds"),
         ("[watch]\nagent_patience = -1", "FILE: [watch] agent_patience is -1: Choose between 0 and 86400 s."),
         ("[watch]\nlook_at_start = maybe", "FILE: [watch] look_at_start is maybe: expects yes or no"),
@@ -112,6 +128,13 @@ file = /var/lib/node exporter/qga.prom
 )
 def test_what_is_wrong_is_said_with_section_and_key(tmp_path: Path, text: str, said: str) -> None:
     assert complaint(tmp_path, text) == said
+
+
+@pytest.mark.parametrize(
+    "uri", ["test:///default", "qemu:/system", "QEMU:///system", "qemu+libssh2://root@[::1]:22/system", "xen:///"]
+)
+def test_every_driver_and_transport_has_its_uris(tmp_path: Path, uri: str) -> None:
+    assert read(tmp_path, f"[watch]\nuris = {uri}\n").uris == (uri,)
 
 
 @pytest.mark.parametrize(
