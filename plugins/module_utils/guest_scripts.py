@@ -79,11 +79,15 @@ done
 for b in /run/setuid-programs /run/privileged/bin /run/wrappers/bin; do
   case :$PATH: in :$b:*) ;; *) [ ! -d $b ] || PATH=$b:$PATH ;; esac
 done
-if [ -z "$HOME" ]; then
-  if [ -O /root ] 2>/dev/null; then u=root HOME=/root; else u=$(id -un); eval "HOME=~$u"; fi
-  USER=$u LOGNAME=$u
-  export USER LOGNAME
-fi
+# What starts daemons may give them / for HOME: FreeBSD's rc and service(8), and the kernel of Linux its init.
+case $HOME in
+  '' | /)
+    if [ -O /root ] 2>/dev/null; then u=root HOME=/root; else u=$(id -un); eval "HOME=~$u"; fi
+    case $HOME in /*) ;; *) HOME=/ ;; esac
+    USER=$u LOGNAME=$u
+    export USER LOGNAME
+    ;;
+esac
 export HOME PATH
 cd "$HOME" 2>/dev/null || cd /
 """

@@ -259,6 +259,39 @@ class TestPath:
         ]
 
 
+class TestHome:
+    """As a daemon has it from what started it: nothing, the kernel's or rc's ``/``, or a real one."""
+
+    @staticmethod
+    def found(shell: Shell, script: str, **environment: str) -> list[str]:
+        done = subprocess.run(
+            [*shell.words, "-c", script + 'printf "%s\\n" "$HOME" ~ "$PWD" "${USER-none}" "${LOGNAME-none}"'],
+            capture_output=True,
+            check=True,
+            text=True,
+            env=environment,
+        )
+        return done.stdout.splitlines()
+
+    @pytest.mark.parametrize("environment", [{}, {"HOME": ""}, {"HOME": "/"}], ids=str)
+    def test_is_looked_up_where_the_agent_has_none(self, shell: Shell, environment: dict[str, str]) -> None:
+        user = pwd.getpwuid(os.getuid())
+        found = self.found(shell, guest_scripts.ENVIRONMENT, **environment)
+        assert found == [*[user.pw_dir] * 3, *[user.pw_name] * 2]
+
+    def test_that_the_agent_has_is_kept(self, shell: Shell, tmp_path: Path) -> None:
+        found = self.found(shell, guest_scripts.ENVIRONMENT, HOME=str(tmp_path), USER="who")
+        assert found == [*[str(tmp_path)] * 3, "who", "none"]
+
+    @pytest.mark.parametrize("environment", [{}, {"HOME": ""}, {"HOME": "/"}], ids=str)
+    @pytest.mark.parametrize("name", ["", "nobody-of-that-name"])
+    def test_of_a_user_who_has_none_is_the_root(self, shell: Shell, environment: dict[str, str], name: str) -> None:
+        script = guest_scripts.ENVIRONMENT.replace("-O /root", "-O /none").replace("id -un", f"echo {name}")
+        home, *same = self.found(shell, script, **environment)[:3]
+        assert same == [home] * 2
+        assert home in ("/", pwd.getpwuid(os.getuid()).pw_dir)  # bash knows whose home it is without a name
+
+
 class TestWithoutADirectoryYet:
     """Of several places it takes the first one that it can, and no command begins where that is not wanted any more."""
 
