@@ -92,11 +92,12 @@ export HOME PATH
 cd "$HOME" 2>/dev/null || cd /
 """
 
-# Enter a directory that was made before, if it is ours. Where the token is, nobody else can have made it.
+# Enter a directory that was made before, if it is ours. Where the token is, nobody else can have made it. Below a
+# directory with the setgid bit it has that, too, and lets nobody in by it.
 ENTER = r"""
 enter() {
   [ ! -L "$1" ] && cd "$1" 2>/dev/null && [ -O . ] && {
-    [ -e "$t" ] || case $(ls -ld . 2>/dev/null) in drwx------*) ;; *) false ;; esac
+    [ -e "$t" ] || case $(ls -ld . 2>/dev/null) in drwx--[-S]---*) ;; *) false ;; esac
   }
 }
 """

@@ -24,15 +24,12 @@ import pytest
 from ansible_collections.qemu.guest_agent.plugins.module_utils import guest_scripts
 from ansible_collections.qemu.guest_agent.plugins.module_utils.errors import InvalidOptionError
 
+from tests.support.acl import has_default_acl, set_default_acl
+from tests.support.shells import SHELLS
 from tests.support.until import until
 
 pytestmark = pytest.mark.slow
 
-SHELLS = [
-    shell
-    for shell in (["dash"], ["bash", "--posix"], ["bash"], ["busybox", "sh"], ["ksh"], ["zsh", "--emulate", "sh"])
-    if shutil.which(shell[0])
-]
 TOKEN = "0123456789abcdef"  # noqa: S105  # it keeps nobody out
 NEXT = "fedcba9876543210"
 NOBODY = 65534
@@ -314,6 +311,35 @@ class TestWithoutADirectoryYet:
         assert placed(script, **running("echo out"), t="none/token") == (guest_scripts.NOT_BEGUN, b"")
         assert list(Path(placed.places[1]).iterdir()) == []
 
+    @pytest.mark.parametrize("mktemp", ["mktemp", "nonesuch"])
+    @pytest.mark.parametrize("mode", [0o2755, 0o2775, 0o3777])
+    def test_it_is_used_below_a_setgid_directory(self, placed: Shell, mode: int, mktemp: str) -> None:
+        Path(placed.places[1]).chmod(mode)
+        self.check_use(placed, mktemp)
+
+    @pytest.mark.parametrize("mktemp", ["mktemp", "nonesuch"])
+    @pytest.mark.parametrize("group", [0, 5, 7])
+    def test_is_private_whatever_a_default_acl_grants(self, placed: Shell, group: int, mktemp: str) -> None:
+        set_default_acl(Path(placed.places[1]), group=group, others=5, users={NOBODY: 7})
+        self.check_use(placed, mktemp)
+        assert has_default_acl(made(placed))
+
+    @staticmethod
+    def check_use(shell: Shell, mktemp: str) -> None:
+        run = guest_scripts.RUN.replace("command -v mktemp", f"command -v {mktemp}")
+        status, output = shell(run, **running("echo out"))
+        directory = made(shell)
+        assert (status, output) == (0, report(f"done 0 kept out - 1 {directory.name}"))
+        assert stat.S_IMODE(directory.stat().st_mode) & 0o777 == 0o700
+        assert shell(guest_scripts.LOOK) == (0, output)
+        assert shell(guest_scripts.RUN, **running("echo more"), n="2", d=str(directory))[0] == 0
+        assert shell(guest_scripts.PREPARE, d=str(directory))[0] == 0
+        # And a directory in which there is no token, as one for a file that is put.
+        (directory / TOKEN).unlink()
+        assert shell(guest_scripts.LOOK) == (0, report("unknown"))
+        enter = guest_scripts.ASKED + 'enter "$d" && pwd'
+        assert shell(enter, d=str(directory)) == (0, f"{directory}\n".encode())
+
     def test_run_needs_one(self, placed: Shell) -> None:
         placed.places = placed.places[:1]
         assert placed(guest_scripts.RUN, **running("echo out")) == (guest_scripts.NOT_BEGUN, b"")
@@ -351,10 +377,6 @@ class TestWithoutADirectoryYet:
 def _of_another_user(directory: Path) -> None:
     for path in (directory, *directory.iterdir()):
         os.chown(path, NOBODY, NOBODY)
-
-
-def _open_to_others(directory: Path) -> None:
-    directory.chmod(0o777)
 
 
 def _a_link(directory: Path) -> None:
@@ -399,11 +421,12 @@ class TestADirectoryThatIsNotOurs:
             laid = running("", laid=NEXT, stdin="laid", rounds="1")
             assert shell(script, **laid, n="2") == (guest_scripts.NOT_BEGUN, b"")
 
-    def test_is_one_that_others_may_look_into_as_well(self, shell: Shell) -> None:
+    @pytest.mark.parametrize("mode", [0o777, 0o2777, 0o2710, 0o2720, 0o3770, 0o701])
+    def test_is_one_that_others_may_look_into_as_well(self, shell: Shell, mode: int) -> None:
         assert shell.directory is not None
         (shell.directory / "1.begun").touch()
         (shell.directory / "1.done.0.kept").touch()
-        _open_to_others(shell.directory)
+        shell.directory.chmod(mode)
         assert shell(guest_scripts.LOOK) == (0, report("unknown"))
         assert shell(guest_scripts.PREPARE) == (guest_scripts.NOT_BEGUN, b"")
 
