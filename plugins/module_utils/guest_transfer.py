@@ -49,86 +49,111 @@ sum() {
 size() { s=$(wc -c <"$1") && s=$((s)); }
 """
 
-# What a path leads to, link by link: `readlink -f` is not everywhere, and says nothing where a directory is missing.
-_TARGET = r"""
+_ABSOLUTE = r"""
 case $p in /*) ;; *) p=$PWD/$p ;; esac
-[ -d "$p" ] && exit 46
-k=0
-while [ -L "$p" ]; do
-  k=$((k + 1))
-  [ $k -le 40 ] || exit 48
-  l=$(readlink "$p" && echo .) || exit
-  l=${l%??}
-  case $l in /*) p=$l ;; *) p=${p%/*}/$l ;; esac
-  [ -d "$p" ] && exit 46
-done
-g=${p%/*}
-[ -d "$g/" ] || exit 47
-if [ -p "$p" ] || [ -S "$p" ]; then exit 49; fi
 """
 
-# The file is made beside its place, if nobody else can exchange it there for another one while it is written, which
-# would be given its content, mode and owner; else in a directory of ours there. Its own name is not to be guessed from
-# the directory's: the agent opens it by both. All else that is done to it is done in that directory, whatever the
-# directory's name leads to by then.
-_BESIDE = r"""
-beside() {
-  cd "$g/" && [ -O . ] && case $(ls -ld .) in d????-??-* | d????????[tT]*) ;; *) false ;; esac
-}
+# What a path leads to, link by link: `readlink -f` is not everywhere, and says nothing where a directory is missing.
+_TARGET = (
+    _ABSOLUTE
+    + r"""
+[ -d "$p" ] && exit 46
+q=$p k=0
+while [ -L "$q" ]; do
+  k=$((k + 1))
+  [ $k -le 40 ] || exit 48
+  l=$(readlink "$q" && echo .) || exit
+  l=${l%??}
+  case $l in /*) q=$l ;; *) q=${q%/*}/$l ;; esac
+  [ -d "$q" ] && exit 46
+done
+g=${q%/*}
+[ -d "$g/" ] || exit 47
+if [ -p "$q" ] || [ -S "$q" ]; then exit 49; fi
+g=$g/.qga-$beside
+"""
+)
+
+_LEAVE = r"""
 leave() {
-  rm -f "$x" "$x.z"
-  case $g in */".qga-$beside") cd / && rmdir "$g" ;; esac
+  for f in "$x" "$x.z"; do [ ! -e "$f" ] || rm -f "$f"; done
+  cd / && rmdir "$g"
 }
 """
+
+# The file is made in a directory of ours beside its place. Nobody can exchange it there for another one while it is
+# written, which would be given its content, mode and owner; and nobody can read it, whatever a default ACL grants. Its
+# own name is not to be guessed from the directory's: the agent opens it by both. All else that is done to it is done in
+# that directory, whatever the directory's name leads to by then. A new file has the mode, the group and the ACL that
+# any new file gets there: the directory inherits what decides on that, but for the setgid bit, which busybox's `mkdir`
+# clears.
+#
+# Where the path is a link, the kernel is asked first: it may refuse to follow another user's (fs.protected_symlinks).
 _MAKE = r"""
-beside || { g=$g/.qga-$beside && mkdir -m 700 "$g" && enter "$g" || exit; }
-umask 077
+if [ -L "$p" ] && [ -e "$q" ]; then (: >>"$p") || exit; fi
+mkdir -m 700 "$g" || exit
+enter "$g" || {
+  echo "the directory $g is not private" >&2
+  cd /
+  rmdir "$g"
+  exit 1
+}
+[ -g . ] || [ ! -g .. ] || chmod g+s .
 set -C
-: >"$x" || exit
+command : >"$x" || { leave; exit 1; }
 set +C
 """
 _REENTER = r"""
-beside && [ -f "$x" ] || exit
+enter "$g" && [ -f "$x" ] || exit
 """
 
-# A new file gets the mode that any new file gets, one that is there keeps its own, and its owner; where these cannot be
-# had, it is written to. What is no file is written to as well.
+# A new file is moved to its place. One that is there keeps all that it has, as with scp: its mode, owner, ACL, label,
+# extended attributes and other names. It is replaced only if another file can be made like it, which takes GNU's `cp`,
+# and if nobody else can exchange it meanwhile, whose attributes would be taken from another file then. Otherwise it is
+# written to. So is what a link leads to, since the kernel has to follow the link, and what is not a regular file.
 _TAKE_OVER = r"""
 sum "$x"
 [ "$h" ] || { size "$x"; [ "$s" != "$size" ] || h=$hash; }
 if [ "$h" != "$hash" ]; then leave; exit 45; fi
 e=0
-if [ ! -e "$p" ]; then
-  umask 022
-  chmod =rw "$x" && mv -f "$x" "$p" || e=1
-else
-  set -- $([ ! -f "$p" ] || stat -c '%a %u:%g' "$p" 2>/dev/null || stat -f '%Mp%Lp %u:%g' "$p" 2>/dev/null)
-  if [ $# -eq 2 ] && chown "$2" "$x" 2>/dev/null && chmod "$1" "$x"; then mv -f "$x" "$p" || e=1
-  else cat "$x" >"$p" || e=1
-  fi
+alike() {
+  set -f
+  [ -f "$p" ] && [ -O .. ] && case $(ls -ld ..) in d????-??-*) ;; *) false ;; esac || return
+  set -- $(ls -ldn "$p")
+  [ "${2-}" = 1 ] || return
+  case $1 in *[+@]) return 1 ;; *.) chcon --reference="$p" "$x" || return ;; esac
+  had="$1 $3 $4"
+  # `cp` does not fail if the agent's user may not give a file away.
+  cp --attributes-only --preserve=mode,ownership,xattr "$p" "$x" && set -- $(ls -ldn "$x") && [ "$1 $3 $4" = "$had" ]
+} 2>/dev/null
+write() {
+  { cat "$x" || { echo "only a part of the new content was written to the file" >&2; false; }; } >"$p" || e=1
+}
+if [ -L "$p" ]; then write
+elif [ ! -e "$p" ]; then mv -f "$x" "$p" || e=1
+elif alike && mv -f "$x" "$p" 2>/dev/null; then :
+else write
 fi
 leave
 exit $e
 """
 
-_PUT_WHOLE = _SUM + _TARGET + _BESIDE + _MAKE + 'cat >"$x" || { leave; exit 1; }' + _TAKE_OVER
+_PUT_WHOLE = _SUM + _TARGET + _LEAVE + _MAKE + 'cat >"$x" || { leave; exit 1; }' + _TAKE_OVER
 _PUT_BEGIN = (
     _TARGET
-    + _BESIDE
+    + _LEAVE
     + _MAKE
     + r"""
-printf '%s\0%s\0' "$g" "$p"
+printf '%s\0%s\0' "$g" "$q"
 if [ "$packs" ] && command -v gzip >/dev/null && (set -C; : >"$x.z"); then printf gzip; fi
 """
 )
 _PUT_UNPACK = r"""
 if [ "$packed" ]; then gzip -dc <"$x.z" >"$x" || { leave; exit 1; }; fi
 """
-_PUT_END = _SUM + _BESIDE + _REENTER + _PUT_UNPACK + _TAKE_OVER
+_PUT_END = _SUM + _LEAVE + _ABSOLUTE + _REENTER + _PUT_UNPACK + _TAKE_OVER
 # Where it was begun may not have been heard.
-_PUT_GIVE_UP = (
-    _BESIDE + '[ "$g" ] || {' + _TARGET + 'beside && [ -f "$x" ] || g=$g/.qga-$beside\n}\n' + _REENTER + "leave"
-)
+_PUT_GIVE_UP = _LEAVE + '[ "$g" ] || {' + _TARGET + '}\nenter "$g" && leave'
 
 # An agent takes a byte apart several times before it writes it: what can be packed gets there in a part of the time.
 # How well a file can be packed is told by its beginning.
@@ -139,8 +164,8 @@ _GZIP = 31  # zlib's number for the format
 
 _FETCH = (
     _SUM
+    + _ABSOLUTE
     + r"""
-case $p in /*) ;; *) p=$PWD/$p ;; esac
 [ -d "$p" ] && exit 46
 [ -e "$p" ] || exit 44
 [ -f "$p" ] || exit 49
@@ -191,6 +216,7 @@ async def put(shell: GuestShell, source: Source, path: str) -> None:
     values = {
         "p": path,
         "g": "",
+        "t": "",
         "beside": secrets.token_hex(8),
         "x": f".qga-{secrets.token_hex(16)}",
         "size": str(source.size),
@@ -207,7 +233,12 @@ async def put(shell: GuestShell, source: Source, path: str) -> None:
         if len(names) != len(("directory", "target", "packed")):
             raise RemoteProtocolError("the guest's shell did not say where the file is to be written")
         directory, target, packed = names
-        values = {**values, "g": directory, "p": target, "packed": packed}
+        # It is to be opened there, and nowhere else.
+        place, slash, _name = target.rpartition("/")
+        is_known = target.startswith("/") and packed in ("", "gzip")
+        if not is_known or directory != f"{place}{slash}.qga-{values['beside']}":
+            raise RemoteProtocolError("the guest's shell did not report a directory beside the file to write to")
+        values = {**values, "g": directory, "packed": packed}
         temporary = await shell.alias("{}/{}{}".format(directory, values["x"], ".z" if packed else ""), deadline)
         # Not "wb": it is there, unless its directory was exchanged for another one.
         async with GuestFile(shell.agent, temporary, "r+b", piece, deadline) as file:

@@ -36,6 +36,7 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils.guest_session imp
 from ansible_collections.qemu.guest_agent.plugins.module_utils.wire import Reply, Returned
 
 from tests.support import stock_agent
+from tests.support.acl import access_acl, set_acl
 from tests.support.agent_client import Client
 from tests.support.ansible_run import CONNECTION, PlaybookRun, run_playbook
 from tests.support.core_targets import run_connection_target
@@ -444,6 +445,29 @@ def test_what_no_program_can_be_given_fails_the_task(connection: qga.Connection)
     with pytest.raises(AnsibleError, match="NUL") as caught:
         connection.exec_command("echo a\0b", sudoable=False)
     assert not isinstance(caught.value, AnsibleConnectionFailure)
+
+
+@pytest.mark.parametrize("size", [10, 800_000])
+@pytest.mark.parametrize("mode", [0o755, 0o2755, 0o2775, 0o3777])
+def test_a_file_is_put_into_a_directory_of_any_mode(
+    connection: qga.Connection, tmp_path: Path, size: int, mode: int
+) -> None:
+    """A new one, and in place of one that has another name and an ACL."""
+    content = os.urandom(size)
+    (tmp_path / "here").write_bytes(content)
+    there = tmp_path / "there"
+    there.mkdir()
+    there.chmod(mode)
+    (there / "old").write_text("old")
+    os.link(there / "old", tmp_path / "another name")
+    set_acl(there / "old", owner=6, group=4, others=0, users={65534: 6})
+    before = access_acl(there / "old")
+    for name in ("new", "old"):
+        connection.put_file(str(tmp_path / "here"), str(there / name))
+        assert (there / name).read_bytes() == content
+    assert sorted(os.listdir(there)) == ["new", "old"]
+    assert (tmp_path / "another name").read_bytes() == content
+    assert access_acl(there / "old") == before
 
 
 @pytest.mark.parametrize("name", ["fifo", "/dev/zero", "socket"])
