@@ -11,6 +11,6 @@ import pytest
 from tests.support.ansible_run import CORES
 from tests.support.tiers import quick
 
-OLDEST, *_, NEWEST = CORES
+OLDEST, *_others, NEWEST = CORES
 
 every_core = pytest.mark.parametrize("core", quick(CORES, [NEWEST]))

@@ -108,9 +108,8 @@ def test_a_detached_error_holds_nothing_but_what_it_says() -> None:
         except ValueError as cause:
             raise RemoteProtocolError("said", "do this") from cause
 
-    try:
+    with pytest.raises(RemoteProtocolError) as caught:
         fail()
-    except RemoteProtocolError as error:
-        kept = errors.detached(error)
+    kept = errors.detached(caught.value)
     assert (kept.__traceback__, kept.__cause__, kept.__context__) == (None, None, None)
     assert kept.as_dict() == {"code": "protocol_error", "message": "said", "hint": "do this"}
