@@ -16,13 +16,15 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from ansible.playbook.play_context import PlayContext
+from ansible_collections.qemu.guest_agent.plugins.connection import qga
 
 from tests.support.ansible_run import CONNECTION, PlaybookRun, run_playbook
 from tests.support.meanwhile import meanwhile
@@ -154,22 +156,65 @@ def test_what_became_of_a_command_is_not_forged(place: Path, tmp_path: Path, att
     assert (result.get("stdout"), result.get("rc")) == ("real\n", 7), done[0].output
 
 
-def test_nothing_is_run_from_another_users_directory(place: Path, tmp_path: Path) -> None:
-    """Much input, a long command, and the first one is lost with the agent."""
-    content = "x" * 300_000
-    tasks = [
-        {"name": "stdin", "ansible.builtin.command": {"cmd": "sha256sum", "stdin": content}},
-        {"name": "long", "ansible.builtin.raw": f"# {content[:90_000]}\necho done"},
-        {"name": "copy", "ansible.builtin.copy": {"content": content, "dest": str(place / PLACES[0] / "copied")}},
-    ]
+def _put(guest: qga.Connection, looks: str, file: Path) -> tuple[int, bytes, bytes]:
+    guest.put_file(str(file), f"{file}.put")
+    return guest.exec_command(looks, sudoable=False)
+
+
+# What a connection does once it has looked for its directory by its name. The command that ends each looks at what lies
+# in the user's directories meanwhile.
+LATER: Mapping[str, Callable[[qga.Connection, str, Path], tuple[int, bytes, bytes]]] = {
+    "much input": lambda guest, looks, _file: guest.exec_command(
+        f"cat >/dev/null; {looks}", in_data=b"x" * 300_000, sudoable=False
+    ),
+    "a long command": lambda guest, looks, _file: guest.exec_command(f"# {'x' * 90_000}\n{looks}", sudoable=False),
+    "a file": _put,
+}
+# The user makes the directory first in most attempts, and not in all.
+ATTEMPTS = 4
+
+
+@pytest.fixture
+def guest(place: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[StockAgent], qga.Connection]:
+    """The connection plugin by itself: to Ansible, each task may be another connection."""
+    defaults = {name: option.get("default") for name, option in yaml.safe_load(qga.DOCUMENTATION)["options"].items()}
+
+    def connected(agent: StockAgent) -> qga.Connection:
+        directories = [str(place / name) for name in PLACES]
+        given = {**defaults, "socket": agent.socket, "guest_directories": directories, "exec_timeout": PATIENCE_S}
+        monkeypatch.setattr(qga.Connection, "get_option", lambda _self, name, **_others: given[name])
+        return qga.Connection(PlayContext(), "/dev/null")
+
+    return connected
+
+
+@pytest.mark.parametrize("later", LATER)
+def test_nothing_later_is_laid_down_in_another_users_directory(
+    place: Path, tmp_path: Path, guest: Callable[[StockAgent], qga.Connection], later: str
+) -> None:
+    """The agent is lost during the first command, so that the directory is looked for by its name from then on."""
+    looks = f"find {place} -mindepth 2 -user {NOBODY} -prune -exec find {{}} -user 0 \\;"
+    file = tmp_path / "file"
+    file.write_bytes(b"x" * 300_000)
     with StockAgent() as agent, attacked(place, os.getpid()):
-        done = run(agent, place, tmp_path, *tasks)
-    assert done.status == 0, done.output
-    assert done.result("long")["stdout"] == "done\n"
-    assert (place / PLACES[0] / "copied").read_text() == content
-    for path in place.glob("*/*"):
-        if path.stat().st_uid == NOBODY:
-            assert not [other.name for other in path.rglob("*") if other.stat().st_uid == 0]
+        for attempt in range(ATTEMPTS):
+            on, off = tmp_path / f"on{attempt}", tmp_path / f"off{attempt}"
+            connected = guest(agent)
+            waits = f": >{on}; until [ -e {off} ]; do sleep 0.1; done; echo real"
+            with meanwhile(lambda: connected.exec_command(waits, sudoable=False)) as first:  # noqa: B023  # it ends here
+                until(on.exists, "the command was not begun", PATIENCE_S)
+                agent.restart()
+                off.touch()
+            found = LATER[later](connected, looks, file)
+            connected.close()
+            assert found == (0, b"", b"")
+            assert _of_root_in_nobodys(place) == []
+            assert first == [(0, b"real\n", b"")]
+
+
+def _of_root_in_nobodys(place: Path) -> list[Path]:
+    made = [path for path in place.glob("*/*") if path.stat().st_uid == NOBODY]
+    return [path for directory in made for path in directory.rglob("*") if path.stat().st_uid == 0]
 
 
 def test_a_command_that_takes_too_long_takes_nobody_with_it(place: Path, tmp_path: Path) -> None:
