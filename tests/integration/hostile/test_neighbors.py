@@ -75,6 +75,13 @@ def breaking(at: int, seconds: float = 0.0) -> Behavior:
     return {"breaks": _from(at, True, False), "takes": _from(at, seconds, 0.0)}
 
 
+def breaking_once(at: int, seconds: float, then: float) -> Behavior:
+    """Every answer after that one takes the time ``then``."""
+    asked, answered = itertools.count(1), itertools.count(1)
+    times = {**dict.fromkeys(range(1, at), 0.0), at: seconds}
+    return {"takes": lambda _request: times.get(next(asked), then), "breaks": lambda _request: next(answered) == at}
+
+
 def loud(size: int) -> Behavior:
     text = json.dumps({"return": {"received": 1, "transmitted": 2, "more": "a" * size}})
     return {"replies": {}, "agent": lambda _request: text}
@@ -93,6 +100,10 @@ BEHAVIORS: Mapping[str, Callable[[int], Behavior]] = {
     "breaking": lambda _number: breaking(at=3),
     "breaking one after the other": lambda number: breaking(at=number + 1),
     "breaking late": lambda _number: breaking(at=2, seconds=0.8),
+    # Whoever was asked when the connection broke is asked again, one after the other: a turn must not last as they do.
+    "breaking once, and slow from then on": lambda number: (
+        breaking_once(at=2, seconds=0.8, then=3.0) if number < 3 else slow(3.0, after=2)
+    ),
     "loud": lambda _number: loud(60_000),
     "very loud": lambda _number: loud(3_000_000),
     "mixed": lambda number: [slow(4.0, after=number % 4), breaking(at=number), loud(60_000)][number % 3],
