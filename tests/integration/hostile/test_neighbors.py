@@ -220,7 +220,7 @@ PLAYS: Mapping[str, Play] = {
     "a little slowly": _slowly(0.1),
     "blown up": _blown_up,
 }
-SHORT_PLAYS = ("endless white space", "the reply in drips", "a little slowly")
+SHORT_PLAYS = ("endless white space", "an endless string", "the reply in drips", "a little slowly")
 
 
 def _behind_sync(hostile: Play) -> Play:
@@ -248,6 +248,11 @@ def _others(play: Play) -> Iterator[list[str]]:
 def test_honest_sockets_are_corrected_within_seconds(
     tmp_path: Path, victims: Victims, name: str, concurrency: int
 ) -> None:
+    """They are meant to be done within a second of when they would be alone, which is a tenth of a second here.
+
+    The deadline stands in for that second: fifteen floods come from this very machine, and one at a time they cost the
+    honest guests 1.3 to 1.5 s of its time if it does nothing else. A flood that keeps its place costs a timeout.
+    """
     profiles = {f"guest{number:02}": Profile(offset_ns=-(number + 2) * SECOND_NS) for number in range(HONEST)}
     with SimulatedFleet(tmp_path, profiles) as fleet, _others(_behind_sync(PLAYS[name])) as others:
         options = {**MODULES["qga_update_time"], "concurrency": concurrency, "sockets": [*others, *fleet.paths]}
