@@ -503,6 +503,56 @@ def test_a_command_that_never_ends(agent: StockAgent, tmp_path: Path) -> None:
     assert is_gone(int((tmp_path / "pid").read_text()))
 
 
+def wrap_agent(wrapper: str, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have stock agents started by this script, which mounts what they are to see."""
+    mount = ["mount", "-t", "tmpfs", "none", str(directory)]
+    if subprocess.run(["unshare", "--mount", *mount], capture_output=True, check=False).returncode != 0:
+        pytest.skip("nothing can be mounted here")
+    program = directory / "qemu-ga"
+    program.write_text(wrapper.format(directory=directory, qemu_ga=stock_agent.find_qemu_ga()))
+    program.chmod(0o755)
+    monkeypatch.setattr(stock_agent, "find_qemu_ga", lambda: str(program))
+
+
+# An agent that finds every program of this machine but setsid: BSD and macOS have none.
+WITHOUT_SETSID = """#!/bin/sh
+exec unshare --mount sh -c '
+  for place in /bin /usr/bin; do
+    [ ! -L $place ] || continue
+    mkdir -p "$0/all$place" "$0/but$place" &&
+      mount --bind $place "$0/all$place" &&
+      ln -sf "$0/all$place"/* "$0/but$place/" &&
+      rm -f "$0/but$place/setsid" &&
+      mount --bind "$0/but$place" $place || exit
+  done
+  exec "$@"
+' {directory} {qemu_ga} "$@"
+"""
+UNENDING = {
+    "itself": "echo $$ >{pid}; exec sleep 1000",
+    "with a child": "sh -c 'echo $$ >{pid}; exec sleep 1000'; true",
+    "with a child in the background": "sh -c 'echo $$ >{pid}; exec sleep 1000' & wait",
+    "in a pipe": "sh -c 'echo $$ >{pid}; exec sleep 1000' | cat",
+}
+
+
+@pytest.mark.parametrize("command", quick(UNENDING, ["with a child"]))
+def test_a_command_that_never_ends_is_ended_without_setsid(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    wrap_agent(WITHOUT_SETSID, tmp_path, monkeypatch)
+    pid = tmp_path / "pid"
+    tasks = [
+        {"name": "look", "ansible.builtin.raw": "command -v setsid", "failed_when": False},
+        {"name": "sleep", "ansible.builtin.raw": UNENDING[command].format(pid=pid)},
+    ]
+    with StockAgent() as bsd:
+        done = run(bsd.socket, tmp_path, tasks, "-e", f"ansible_qga_exec_timeout={SHORT_S}")
+        assert done.result("look")["stdout"] == "", done.output
+        assert "[exec_timeout]" in done.result("sleep")["msg"]
+        assert is_gone(int(pid.read_text()))
+
+
 @pytest.mark.thorough
 def test_a_task_that_is_given_up(agent: StockAgent, tmp_path: Path) -> None:
     task = {"name": "sleep", "ansible.builtin.raw": f"echo $$ >{tmp_path}/pid; exec sleep 1000", "timeout": SHORT_S}
@@ -981,13 +1031,7 @@ exec unshare --mount sh -c '
 
 
 def test_programs_are_found_where_nixos_has_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    mount = ["mount", "-t", "tmpfs", "none", str(tmp_path)]
-    if subprocess.run(["unshare", "--mount", *mount], capture_output=True, check=False).returncode != 0:
-        pytest.skip("nothing can be mounted here")
-    wrapper = tmp_path / "qemu-ga"
-    wrapper.write_text(NIXOS.format(qemu_ga=stock_agent.find_qemu_ga()))
-    wrapper.chmod(0o755)
-    monkeypatch.setattr(stock_agent, "find_qemu_ga", lambda: str(wrapper))
+    wrap_agent(NIXOS, tmp_path, monkeypatch)
     with StockAgent() as nixos:
         tasks = [{"name": name, "ansible.builtin.raw": name} for name in ("only-there", "sudo-or-su")]
         done = run(nixos.socket, tmp_path, tasks)
