@@ -1015,28 +1015,38 @@ def test_nothing_secret_is_in_the_log_at_any_verbosity(agent: StockAgent, tmp_pa
     assert SECRET not in done.output
 
 
-# An agent that has a /run of its own, as NixOS has one: its wrappers have setuid bits, and its system's programs not.
-NIXOS = """#!/bin/sh
+# An agent that has a /run of its own, as NixOS and Guix have one: programs with setuid bits are in one directory, and
+# those of the system, without them, in another.
+OWN_RUN = """#!/bin/sh
 exec unshare --mount sh -c '
   mount -t tmpfs none /run || exit
-  for place in /run/wrappers/bin /run/current-system/sw/bin; do
+  for place in PRIVILEGED SYSTEM; do
     mkdir -p $place
     printf "#!/bin/sh\\necho $place\\n" >$place/sudo-or-su
     chmod 755 $place/sudo-or-su
   done
-  cp /run/current-system/sw/bin/sudo-or-su /run/current-system/sw/bin/only-there
+  cp SYSTEM/sudo-or-su SYSTEM/only-there
   exec "$0" "$@"
 ' {qemu_ga} "$@"
 """
+PLACES = {
+    "NixOS": ("/run/wrappers/bin", "/run/current-system/sw/bin"),
+    "Guix": ("/run/privileged/bin", "/run/current-system/profile/bin"),
+    "Guix, setuid programs only": ("/run/setuid-programs", "/run/current-system/profile/sbin"),
+}
 
 
-def test_programs_are_found_where_nixos_has_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    wrap_agent(NIXOS, tmp_path, monkeypatch)
-    with StockAgent() as nixos:
+@pytest.mark.parametrize("system", PLACES)
+def test_programs_are_found_where_some_systems_have_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, system: str
+) -> None:
+    privileged, others = PLACES[system]
+    wrap_agent(OWN_RUN.replace("PRIVILEGED", privileged).replace("SYSTEM", others), tmp_path, monkeypatch)
+    with StockAgent() as elsewhere:
         tasks = [{"name": name, "ansible.builtin.raw": name} for name in ("only-there", "sudo-or-su")]
-        done = run(nixos.socket, tmp_path, tasks)
-    assert done.result("only-there")["stdout_lines"] == ["/run/current-system/sw/bin"], done.output
-    assert done.result("sudo-or-su")["stdout_lines"] == ["/run/wrappers/bin"]
+        done = run(elsewhere.socket, tmp_path, tasks)
+    assert done.result("only-there")["stdout_lines"] == [others], done.output
+    assert done.result("sudo-or-su")["stdout_lines"] == [privileged]
 
 
 def test_the_documentation_can_be_shown(tmp_path: Path) -> None:
