@@ -14,7 +14,6 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils.channels import h
 from tests.hostile import victim
 from tests.hostile.case import Case
 from tests.support.fake_hypervisor import Definition, FakeHypervisor
-from tests.support.tiers import quick
 
 # virDomainState, and whether its agent can be asked.
 STATES = {0: False, 1: True, 2: True, 3: False, 4: False, 5: False, 6: False, 7: False}
@@ -24,7 +23,7 @@ def _facts(_request: dict[str, Any]) -> str:
     return '{"return": {"version": "10.0", "supported_commands": []}}'
 
 
-@pytest.mark.parametrize("state", quick(STATES, (1, 2, 7)))
+@pytest.mark.parametrize("state", STATES)
 @pytest.mark.parametrize(
     "named", [{"domain": "web1"}, {"domains": ["web1"]}, {"domains": ["web*"]}], ids=["one", "by name", "by pattern"]
 )
