@@ -2,10 +2,12 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Whether a domain runs, to the modules: the same whichever option names it."""
+"""Whether a domain runs, to the modules, and what to run if it does not: the same whichever option names it."""
 
 from __future__ import annotations
 
+import re
+import shlex
 from typing import Any
 
 import pytest
@@ -41,3 +43,38 @@ def test_however_a_domain_is_named_it_runs_or_does_not(
     else:
         assert entry["status"] == ("skipped" if named.get("domains") == ["web*"] else "failed")
         assert entry.get("error", entry.get("reason"))["code"] == "not_running"
+
+
+THERE = "qemu+tls://hv2/system"
+NAMES = ("my web", "it's web1", "web1; reboot", "$(reboot)")
+# By virDomainState, what virsh takes to have a domain run again.
+COMMANDS = {3: ["resume"], 5: ["start"], 6: ["reset", "destroy", "start"], 7: ["dompmwakeup"]}
+
+
+@pytest.mark.parametrize("state", COMMANDS)
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("option", ["domain", "domains"])
+def test_the_commands_of_a_hint_can_be_run_as_they_stand(
+    option: str, name: str, state: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake = FakeHypervisor([Definition(name, state=state, agent=_facts)])
+    monkeypatch.setattr(hypervisor, "import_libvirt", fake.modules)
+    arguments = {"uri": THERE, option: [name] if option == "domains" else name}
+    verdict = victim.run(Case("qga_info", {"gather_subset": ["agent"], "fail_on": "none", **arguments}))
+    assert verdict.result is not None
+    (entry,) = verdict.result["guests"]
+    assert entry["error"]["code"] == "not_running"
+    shown = [shlex.split(words) for words in re.findall("`(.*?)`", entry["error"]["hint"])]
+    assert shown == [["virsh", "-c", THERE, command, name] for command in COMMANDS[state]]
+
+
+@pytest.mark.parametrize("option", ["domain", "domains"])
+def test_a_domain_that_is_shutting_down_needs_no_command(option: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = FakeHypervisor([Definition("my web", state=4)])
+    monkeypatch.setattr(hypervisor, "import_libvirt", fake.modules)
+    arguments = {option: ["my web"] if option == "domains" else "my web"}
+    verdict = victim.run(Case("qga_info", {"gather_subset": ["agent"], "fail_on": "none", **arguments}))
+    assert verdict.result is not None
+    (entry,) = verdict.result["guests"]
+    assert "`" not in entry["error"]["hint"]
+    assert entry["error"]["hint"].startswith("Wait until it has shut down")
