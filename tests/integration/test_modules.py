@@ -22,6 +22,7 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils.resync import Res
 from tests.support.ansible_run import PlaybookRun, TaskRecord, run_tasks
 from tests.support.fake_agent import (
     BEFORE_4_2,
+    CJSON,
     CJSON_15,
     EXTENDED,
     FROZEN,
@@ -154,6 +155,9 @@ TASKS: list[dict[str, Any]] = [
     {"name": "extended", UPDATE: {"socket": "{dir}/extended", "tolerance": 0.001}},
     {"name": "no RTC", UPDATE: {"socket": "{dir}/no-rtc"}},
     {"name": "cJSON", UPDATE: {"socket": "{dir}/cjson"}},
+    {"name": "cJSON, 17 digits", UPDATE: {"socket": "{dir}/cjson-17"}},
+    {"name": "cJSON, 17 digits, extended", UPDATE: {"socket": "{dir}/cjson-17-extended"}},
+    {"name": "the time of cJSON, 17 digits", INFO: {"socket": "{dir}/cjson-17-read", "gather_subset": "time"}},
     {"name": "tcp", UPDATE: {"address": "127.0.0.1:{tcp}"}},
     {"name": "tcp6", UPDATE: {"address": "[::1]:{tcp6}"}},
     {"name": "stated time", UPDATE: {"socket": "{dir}/stated", "time": "2030-01-02T03:04:05.5+01:00"}},
@@ -199,6 +203,9 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PlaybookRun]:
         "stated": STOCK,
         "info": STOCK,
         "cjson": CJSON_15,
+        "cjson-17": CJSON,
+        "cjson-17-extended": replace(EXTENDED, number_digits=CJSON.number_digits),
+        "cjson-17-read": CJSON,
         "no-hwclock": NO_HWCLOCK,
         "frozen-before-4.2": replace(BEFORE_4_2, is_frozen=True),
         "disabled-before-4.2": replace(BEFORE_4_2, disabled=frozenset(("guest-get-time",))),
@@ -298,10 +305,21 @@ def test_the_extended_agent_is_given_a_delta(done: PlaybookRun) -> None:
     assert abs(guest["offset_after_ns"]) <= TOLERANCE_NS
 
 
-def test_an_agent_that_writes_its_time_as_a_double_is_set_right(done: PlaybookRun) -> None:
-    guest = entry(done, "cJSON")
-    assert (guest["method"], guest["changed"], guest["within_tolerance"]) == ("set_time", True, True)
-    assert 10_000 <= guest["resolution_ns"] < SLACK_NS
+# With 17 digits, the number that a sync echoes is the one that was sent, whichever it is; with 15, it has to be small.
+@pytest.mark.parametrize(
+    ("task", "method", "resolution_ns"),
+    [
+        ("cJSON", "set_time", 10_000),
+        ("cJSON, 17 digits", "set_time", 256),
+        ("cJSON, 17 digits, extended", "extended", 256),
+    ],
+)
+def test_an_agent_that_writes_its_time_as_a_double_is_set_right(
+    task: str, method: str, resolution_ns: int, done: PlaybookRun
+) -> None:
+    guest = entry(done, task)
+    assert (guest["method"], guest["changed"], guest["within_tolerance"]) == (method, True, True)
+    assert resolution_ns <= guest["resolution_ns"] < SLACK_NS
 
 
 def test_a_guest_without_hwclock_is_asked_once(done: PlaybookRun) -> None:
@@ -381,6 +399,12 @@ def test_all_facts(done: PlaybookRun) -> None:
     assert guest["agent"]["kind"] == "stock"
     assert guest["os"]["kernel_release"] == "6.1.0"
     assert guest["network"][0]["ip_addresses"][0]["ip_address"] == "127.0.0.1"
+    assert abs(guest["time"]["offset_ns"] - BEHIND_NS) <= guest["time"]["uncertainty_ns"] + SLACK_NS
+
+
+def test_a_time_that_is_written_as_a_double_is_read(done: PlaybookRun) -> None:
+    guest = entry(done, "the time of cJSON, 17 digits")
+    assert guest["errors"] == {}
     assert abs(guest["time"]["offset_ns"] - BEHIND_NS) <= guest["time"]["uncertainty_ns"] + SLACK_NS
 
 
