@@ -9,6 +9,7 @@ reaches the terminal as more than text.
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -169,6 +170,42 @@ def test_a_verdict_is_shown_as_text(core: str, verdict: str, said: str, tmp_path
     assert message.startswith(said)
     assert message.endswith(visible(reason))
     assert commands_in(run.output) == []
+
+
+# -------------------------------------------------------------------------------------------------------- what is run
+
+# {canary} is a file that is not to be made.
+OS_RELEASES = {
+    "a substitution": "ID=$(touch {canary})",
+    "backticks in quotes": 'ID=debian\nNAME="`touch {canary}`"',
+    "a command": "ID=debian\ntouch {canary}",
+    "a command after an assignment": "ID=debian; touch {canary}",
+    "a function": "echo() {{ touch {canary}; }}",
+    "a trap": "ID=debian\ntrap 'touch {canary}' EXIT",
+}
+# The shell of a guest with such an os-release: it really runs what describes a system, here, and nothing else.
+SHELL = """#!/bin/sh
+script=$(printf '%s\\n' "$2" | sed 's#/etc/os-release#{release}#g')
+case $2 in
+*os-release*) exec /bin/sh -c "$script" ;;
+true) exit 0 ;;
+*) exit 1 ;;
+esac
+"""
+
+
+@every_role
+@pytest.mark.parametrize("text", OS_RELEASES)
+def test_nothing_that_os_release_says_is_run(role: str, text: str, tmp_path: Path) -> None:
+    canary, release = tmp_path / "canary", tmp_path / "os-release"
+    release.write_text(OS_RELEASES[text].format(canary=canary) + "\n", encoding="utf-8")
+    guest = PrintingGuest(tmp_path, {})
+    guest.shell.write_text(SHELL.format(release=release), encoding="utf-8")
+    run = guest.run_role(role)
+    (asked,) = [task for task in run.tasks if task.task.endswith(("Ask what the guest is", "Ask what the host is"))]
+    assert f"uid={os.getuid()}" in asked.result["stdout_lines"], run.output
+    assert not canary.exists()
+    assert any(line.startswith("families=") for line in asked.result["stdout_lines"]), "os-release was not read"
 
 
 # ------------------------------------------------------------------------------------------------------ clear sentences
