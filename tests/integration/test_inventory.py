@@ -199,15 +199,27 @@ class TestOptions:
         self, core: str, tmp_path: Path, connection: str
     ) -> None:
         source = configured(tmp_path, uris=[THERE], connection=connection, compose={"ansible_host": "qga_address"})
-        stand_in = lay_out(tmp_path / "stand-in", one_that_runs_programs)
+        self.assert_reached(source, lay_out(tmp_path / "stand-in", one_that_runs_programs), core)
+
+    @pytest.mark.parametrize(
+        ("name", "uri"),
+        [("my web", THERE), ("10.9.8.7", HERE), ("-web", "qemu+ssh://root@hv2:2222/system?keyfile=/k&no_verify=1")],
+        ids=["blanks", "another address", "a dash"],
+    )
+    @pytest.mark.parametrize("hostnames", ["name", "uuid"])
+    def test_or_whatever_it_is_called_and_wherever_it_is(
+        self, tmp_path: Path, name: str, uri: str, hostnames: str
+    ) -> None:
+        source = configured(tmp_path, uris=[uri], connection="ssh", hostnames=hostnames)
+        self.assert_reached(source, lay_out(tmp_path / "stand-in", one_that_runs_programs, name, uri))
+
+    @staticmethod
+    def assert_reached(source: Path, stand_in: Path, core: str = "2.19") -> None:
+        """An inventory of one guest is used with ``-c qemu.guest_agent.qga``, whatever it was made for."""
         done = subprocess.run(
             [
                 *(CORES[core] / "ansible", "-i", source, "-c", "qemu.guest_agent.qga"),
-                "web1",
-                "-m",
-                "raw",
-                "-a",
-                "echo hi",
+                *("all", "-m", "raw", "-a", "echo hi"),
             ],
             env={**os.environ, **settings(stand_in)},
             capture_output=True,

@@ -99,8 +99,8 @@ def in_the_field() -> HypervisorsByUri:
     return HypervisorsByUri({HERE: FakeHypervisor(guests)})
 
 
-def one_that_runs_programs() -> HypervisorsByUri:
-    """Under a name that is not its address, at a URI that is not the default. Its programs run on this machine."""
+def one_that_runs_programs(name: str = "web1", uri: str = THERE) -> HypervisorsByUri:
+    """Under a name that is not its address. Its programs run on this machine."""
     machine = ThisMachine()
 
     def agent(request: dict[str, Any]) -> str:
@@ -111,7 +111,7 @@ def one_that_runs_programs() -> HypervisorsByUri:
         return json.dumps({"return": reply.value})
 
     replies = telling(guest_network_get_interfaces=interfaces("192.0.2.1"))
-    return HypervisorsByUri({THERE: FakeHypervisor([Definition("web1", replies=replies, agent=agent)])})
+    return HypervisorsByUri({uri: FakeHypervisor([Definition(name, replies=replies, agent=agent)])})
 
 
 def none_at_all() -> HypervisorsByUri:
