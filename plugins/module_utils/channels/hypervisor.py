@@ -10,11 +10,12 @@ libvirt 11.3.0). So the calls of a fleet share a few connections, and no guest c
 keeps guests from holding up others:
 
 - A guest is *new* until its agent has answered for the first time, and is asked for a second only. Then it is *proven*.
-- A *suspect* is a guest that others must be kept from: it did not answer within that second, or its answers have taken
-  too long together, or a connection broke while its agent was being asked (see ``runner.py``). It stays one: a guest
-  that answers quickly now and then would hold up others in between.
-- A call of a suspect never takes one of a line's last threads, and of the suspects the one goes first that has held
-  threads for the shortest time.
+- A *suspect* is a guest that others must be kept from: an answer took it too long, or a connection broke while its
+  agent was being asked (see ``runner.py``). It stays one: a guest that answers quickly now and then would hold up
+  others in between. A *slow* guest is one whose answers have taken too long only together: on a busy host, or over a
+  long way, all guests may be slow.
+- A call of a suspect never takes one of a line's last threads, and a call of a slow guest never the last one. In each
+  lane the one goes first that has held threads for the shortest time.
 - The calls of others that find their line held up are made by an idle thread of another one, or by the *reserve*:
   threads with a connection each, so that an answer at which libvirt hangs up breaks nothing but its own. Suspects that
   may have broken one are asked there.
@@ -135,9 +136,10 @@ class Lane(NamedTuple):
 # In the order in which free threads take from them.
 PROVEN = Lane("of guests whose agent has answered", 0)
 NEW = Lane("of guests that have not been asked before", 1)
+SLOW = Lane("of guests whose answers have taken long together", 1)
 SUSPECT = Lane("of guests that others must be kept from", 2)
-_LANES = (PROVEN, NEW, SUSPECT)
-_LANES_OF_RESERVE = (PROVEN, NEW)
+_LANES = (PROVEN, NEW, SLOW, SUSPECT)
+_LANES_OF_RESERVE = (PROVEN, NEW, SLOW)
 
 
 class _Waiting(NamedTuple):

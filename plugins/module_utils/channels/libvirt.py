@@ -37,7 +37,7 @@ from ..waiting import Deadline, pause
 from . import libvirt_numbers as numbers
 from .base import NO_REPLY, Channel, Exchange, Request
 from .bounded import BoundedCaller, StillBusyError
-from .hypervisor import NEW, PROVEN, SUSPECT, Lane, Line, known, line_of_this_thread, without_agents
+from .hypervisor import NEW, PROVEN, SLOW, SUSPECT, Lane, Line, known, line_of_this_thread, without_agents
 from .virsh import list_hint, not_found, not_running, unmistakable, virsh
 
 Result = TypeVar("Result")
@@ -54,7 +54,8 @@ _PING = Request("guest-ping")
 
 # A guest of many that does not answer by then has to wait for those that do.
 _PROBE_SECONDS = 1.0
-# As does one whose answers have taken longer than that in all: some sixty exchanges of a resync, on a busy host.
+# As does one with an answer that has taken longer than that. One whose answers have taken longer only together waits
+# for all but those: some sixty exchanges of a resync take less, on a busy host.
 _MOST_HELD_SECONDS = 0.25
 # The stock agent answers when its hwclock has ended: after half a second to a second (QEMU 7.2 and 10.0), or two.
 _USUAL_SECONDS: Mapping[str, float] = {"guest-set-time": 2.0}
@@ -122,13 +123,13 @@ def channel_state(domain_xml: str) -> ChannelState:
 def macs_of(domain_xml: str) -> tuple[str, ...]:
     """Return the MAC addresses of the domain's network devices, in order (docs/formatdomain.html, libvirt 11.3.0).
 
-    Without those of user-mode networks: nobody reaches the guest by an address there.
+    Those on user-mode networks come last: nobody else reaches the guest by an address there.
     """
     from xml.etree import ElementTree
 
     root = ElementTree.fromstring(domain_xml)  # from libvirt, as above
-    reachable = (device for device in root.iterfind("./devices/interface") if device.get("type") != "user")
-    return tuple(mac.get("address", "") for device in reachable for mac in device.iterfind("mac"))
+    devices = sorted(root.iterfind("./devices/interface"), key=lambda device: device.get("type") == "user")
+    return tuple(mac.get("address", "") for device in devices for mac in device.iterfind("mac"))
 
 
 class LibvirtChannel(Channel):
@@ -156,7 +157,7 @@ class LibvirtChannel(Channel):
         self._is_pinned = False
         self._lane = NEW if self._line.is_shared else PROVEN
         self._held = 0.0  # seconds for which its calls have held threads, apart from what is usual
-        self._is_late = False  # an answer took longer than a probe
+        self._longest = 0.0  # of these, for one call
         self._is_silent = False  # it did not answer what it was asked last
 
     def __str__(self) -> str:
@@ -203,8 +204,9 @@ class LibvirtChannel(Channel):
 
     def _answered_in_time(self) -> None:
         self._is_silent = False
-        is_slow = self._line.is_shared and self._held > _MOST_HELD_SECONDS
-        self._lane = SUSPECT if is_slow else PROVEN
+        self._lane = PROVEN
+        if self._line.is_shared and self._held > _MOST_HELD_SECONDS:
+            self._lane = SUSPECT if self._longest > _MOST_HELD_SECONDS else SLOW
 
     def pin(self) -> None:
         self._is_pinned = True
@@ -265,7 +267,7 @@ class LibvirtChannel(Channel):
             raise kind(f"the agent of {self} did not answer {what} {within}") from None
 
     def _until(self, lane: Lane) -> float:
-        is_to_be_given_up = lane is SUSPECT and (self._is_silent or self._is_late)
+        is_to_be_given_up = lane is SUSPECT and (self._is_silent or self._longest >= _PROBE_SECONDS)
         return self._line.suspects_until if is_to_be_given_up else math.inf
 
     # All below runs on a thread of the line.
@@ -281,7 +283,7 @@ class LibvirtChannel(Channel):
         finally:
             held = time.monotonic() - began_at - _USUAL_SECONDS.get(request.execute, 0.0)
             self._held += max(0.0, held)
-            self._is_late = self._is_late or held >= _PROBE_SECONDS
+            self._longest = max(self._longest, held)
 
     def _open(self) -> None:
         connection = line_of_this_thread(self._line).connection()

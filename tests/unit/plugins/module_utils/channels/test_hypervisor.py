@@ -22,6 +22,7 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils.channels.bounded 
 from ansible_collections.qemu.guest_agent.plugins.module_utils.channels.hypervisor import (
     NEW,
     PROVEN,
+    SLOW,
     SUSPECT,
     Hypervisor,
     Lane,
@@ -206,8 +207,9 @@ class TestThreads:
 
 
 class TestLanes:
-    def test_new_ones_never_take_all_threads(self, jobs: Jobs) -> None:
-        jobs.submit(NEW, "a", "b", "c", "d", "e", "f")
+    @pytest.mark.parametrize("lane", [NEW, SLOW])
+    def test_new_and_slow_ones_never_take_all_threads(self, jobs: Jobs, lane: Lane) -> None:
+        jobs.submit(lane, "a", "b", "c", "d", "e", "f")
         jobs.settle("a", "b", "c", "d")
         jobs.submit(PROVEN, "proven")
         jobs.settle("a", "b", "c", "d", "proven")
@@ -237,6 +239,7 @@ class TestLanes:
         jobs.submit(PROVEN, "1", "2", "3", "4", "5")
         jobs.settle("1", "2", "3", "4", "5")
         jobs.submit(SUSPECT, "suspect")
+        jobs.submit(SLOW, "slow")
         jobs.submit(NEW, "new")
         jobs.submit(PROVEN, "proven", "also proven")
         jobs.let_go("1", "2")
@@ -245,12 +248,14 @@ class TestLanes:
         jobs.settle("1", "2", "3", "4", "5", "proven", "also proven")
         jobs.let_go("4")
         jobs.settle("1", "2", "3", "4", "5", "proven", "also proven", "new")
-        jobs.let_go("5", "proven")
-        jobs.settle("1", "2", "3", "4", "5", "proven", "also proven", "new", "suspect")
-        assert jobs.begun[5:] == ["proven", "also proven", "new", "suspect"]
+        jobs.let_go("5")
+        jobs.settle("1", "2", "3", "4", "5", "proven", "also proven", "new", "slow")
+        jobs.let_go("proven", "also proven")
+        jobs.settle("1", "2", "3", "4", "5", "proven", "also proven", "new", "slow", "suspect")
+        assert jobs.begun[5:] == ["proven", "also proven", "new", "slow", "suspect"]
 
     @pytest.mark.usefixtures("fake")
-    @pytest.mark.parametrize("lane", [PROVEN, NEW, SUSPECT])
+    @pytest.mark.parametrize("lane", [PROVEN, NEW, SLOW, SUSPECT])
     def test_within_a_lane_who_comes_first_goes_first(self, lane: Lane) -> None:
         line = Line(URI)
         ran: list[int] = []
@@ -263,19 +268,20 @@ class TestLanes:
     def test_all_that_was_submitted_is_done_in_the_end(self, line: Line) -> None:
         ran: list[tuple[Lane, int]] = []
         for number in range(50):
-            for lane in (SUSPECT, NEW, PROVEN):
+            for lane in (SUSPECT, SLOW, NEW, PROVEN):
                 line.submit(lane, lambda what=(lane, number): ran.append(what))
-        until(lambda: len(ran) == 150, "not all ran")
-        assert len(set(ran)) == 150
+        until(lambda: len(ran) == 200, "not all ran")
+        assert len(set(ran)) == 200
 
-    def test_of_suspects_the_one_goes_first_that_has_held_threads_for_the_shortest_time(
-        self, line: Line, jobs: Jobs
+    @pytest.mark.parametrize(("lane", "held"), [(SUSPECT, "abc"), (SLOW, "abcd")])
+    def test_within_a_lane_the_one_goes_first_that_has_held_threads_for_the_shortest_time(
+        self, line: Line, jobs: Jobs, lane: Lane, held: str
     ) -> None:
-        jobs.submit(SUSPECT, "a", "b", "c")
-        jobs.settle("a", "b", "c")
+        jobs.submit(lane, *held)
+        jobs.settle(*held)
         ran: list[str] = []
-        for name, held in (("long", 9.0), ("short", 0.5), ("longer", 20.0), ("as short", 0.5)):
-            line.workers(SUSPECT, held).submit(lambda name=name: ran.append(name))
+        for name, seconds in (("long", 9.0), ("short", 0.5), ("longer", 20.0), ("as short", 0.5)):
+            line.workers(lane, seconds).submit(lambda name=name: ran.append(name))
         jobs.let_go("a")
         until(lambda: len(ran) == 4, "not all ran")
         assert ran == ["short", "as short", "long", "longer"]
@@ -301,7 +307,7 @@ class TestTheReserve:
         until(lambda: len(ran) == 200, "not all ran")
         assert hypervisor.reserve._connections == {}
 
-    @pytest.mark.parametrize(("lane", "held"), [(PROVEN, "abcde"), (NEW, "abcd")])
+    @pytest.mark.parametrize(("lane", "held"), [(PROVEN, "abcde"), (NEW, "abcd"), (SLOW, "abcd")])
     def test_makes_the_calls_of_others_when_long_calls_hold_all_threads_that_they_might_have(
         self, jobs: Jobs, lane: Lane, held: str
     ) -> None:
@@ -430,8 +436,8 @@ class TestTheConnection:
     def test_it_is_opened_by_the_first_call_and_shared_by_all(
         self, fake: FakeLibvirt, line: Line, caller: Blocking
     ) -> None:
-        found = [caller.run(line.connection, 5.0, line.workers(lane)) for lane in (NEW, PROVEN, SUSPECT)]
-        assert found == [fake.connections[0]] * 3
+        found = [caller.run(line.connection, 5.0, line.workers(lane)) for lane in (NEW, PROVEN, SLOW, SUSPECT)]
+        assert found == [fake.connections[0]] * 4
         assert fake.uris == [URI]
 
     def test_calls_at_the_same_time_open_one(self, fake: FakeLibvirt, line: Line) -> None:
