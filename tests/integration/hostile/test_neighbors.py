@@ -100,7 +100,7 @@ BEHAVIORS: Mapping[str, Callable[[int], Behavior]] = {
     "breaking": lambda _number: breaking(at=3),
     "breaking one after the other": lambda number: breaking(at=number + 1),
     "breaking late": lambda _number: breaking(at=2, seconds=0.8),
-    # Whoever was asked when the connection broke is asked again, one after the other: a turn must not last as they do.
+    # All that were asked when the connection broke are asked again, one after the other: a turn must not last as long.
     "breaking once, and slow from then on": lambda number: (
         breaking_once(at=2, seconds=0.8, then=3.0) if number < 3 else slow(3.0, after=2)
     ),

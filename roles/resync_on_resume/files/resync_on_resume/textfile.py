@@ -11,8 +11,8 @@ import os
 import stat
 
 _MODE = 0o644
-# The file that is there may be from whoever owns the directory, and this one belongs to root: it gets no setuid bit, is
-# not executable, and only its owner and group may write to it.
+# The owner of the directory may have made the file that is there, and this one belongs to root: it gets no setuid bit,
+# is not executable, and only its owner and group may write to it.
 _KEPT = 0o664
 
 

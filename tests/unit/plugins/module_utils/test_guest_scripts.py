@@ -468,7 +468,7 @@ def bystander(leads: bool) -> Iterator[subprocess.Popen[bytes]]:
 
 
 def stat_of(process: int) -> list[str]:
-    """What proc(5) lists of a process after its name, beginning with its state."""
+    """Return the fields of proc(5) after the process's name, beginning with its state."""
     return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
 
 
