@@ -110,8 +110,8 @@ BEHAVIORS: Mapping[str, Callable[[int], Behavior]] = {
 }
 # They are waited for: each of their answers is in time.
 UNNOTICED = ("just not as slow as is noticed at once", "a little slow")
-# All that were asked just then are suspects, and share two threads with the slow ones among them.
-FAR_TOO_MANY = "breaking once, and slow from then on"
+# At each break, all that were being asked are begun anew.
+BREAKING = tuple(name for name in BEHAVIORS if name.startswith("breaking") or name == "mixed")
 SHORT = ("slow when they have answered once", "just not as slow as is noticed at once", "breaking late", "mixed")
 
 
@@ -180,7 +180,7 @@ def test_honest_domains_are_corrected_within_seconds(
     assert made.fake.most_calls_of_a_connection <= 5
 
 
-@pytest.mark.parametrize("behavior", quick([name for name in BEHAVIORS if name != FAR_TOO_MANY], SHORT[:1]))
+@pytest.mark.parametrize("behavior", quick([name for name in BEHAVIORS if name not in BREAKING], SHORT[:1]))
 def test_honest_domains_far_away_are_corrected_within_seconds(make: MakeHypervisor, behavior: str) -> None:
     """Alone they take 0.6 s. Fifteen calls that are held up leave four of nineteen to them: a second and a half."""
     made = make(behavior, True, takes=0.05)
