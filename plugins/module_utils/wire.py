@@ -513,7 +513,7 @@ def request(execute: str, arguments: Mapping[str, Any] | None = None) -> dict[st
 
 
 def read_reply(value: Any) -> Reply:
-    """What a decoded reply says. A member that is null is absent, except as what was returned.
+    """Return what a decoded reply says. Members that are null count as absent, except for ``return``.
 
     :raises RemoteProtocolError: it has not the shape of a reply
     """

@@ -10,8 +10,8 @@ libvirt 11.3.0). So the calls of a fleet share a few connections, and no guest c
 keeps guests from holding up others:
 
 - A guest is *new* until its agent has answered for the first time, and is asked for a second only. Then it is *proven*.
-- A *suspect* is a guest that others must be kept from: an answer took it too long, or a connection broke while its
-  agent was being asked (see ``runner.py``). It stays one: a guest that answers quickly now and then would hold up
+- A *suspect* is a guest that others must be kept from: one of its answers took too long, or a connection broke while
+  its agent was being asked (see ``runner.py``). It stays one: a guest that answers quickly now and then would hold up
   others in between. A *slow* guest is one whose answers have taken too long only together: on a busy host, or over a
   long way, all guests may be slow.
 - A call of a suspect never takes one of a line's last threads, and a call of a slow guest never the last one. In each

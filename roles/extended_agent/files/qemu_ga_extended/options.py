@@ -30,8 +30,8 @@ _DEFAULT_PATHS: Mapping[str, str] = {
 }
 
 
-# As QEMU's schemas name commands (valid_name in scripts/qapi/expr.py), except that one letter is no name: a text
-# that was taken for a list becomes a list of letters.
+# As QEMU's schemas name commands (valid_name in scripts/qapi/expr.py), but never a single letter: a text that was
+# taken for a list becomes a list of letters.
 _COMMAND = re.compile(r"(__[a-z0-9.-]+_)?(x-)?[a-z][a-z0-9_-]+", re.IGNORECASE | re.ASCII)
 
 
@@ -75,7 +75,7 @@ def _flag(value: str) -> bool:
 
 def _commands(value: str) -> frozenset[str]:
     names = frozenset(name.strip() for name in value.split(",") if name.strip())
-    # As qemu-ga, but for what is no command of any version. To ignore it would allow what was to be blocked.
+    # As qemu-ga, except for what is not a command of any version. To ignore it would allow what was to be blocked.
     wrong = sorted(name for name in names if not _COMMAND.fullmatch(name))
     if wrong:
         raise OptionError(f"expects names of commands, such as guest-exec, not {', '.join(map(repr, wrong))}")

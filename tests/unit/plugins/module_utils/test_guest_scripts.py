@@ -25,6 +25,7 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils import guest_scri
 from ansible_collections.qemu.guest_agent.plugins.module_utils.errors import InvalidOptionError
 
 from tests.support.acl import has_default_acl, set_default_acl
+from tests.support.processes import is_gone, stat_of
 from tests.support.shells import SHELLS
 from tests.support.until import until
 
@@ -413,7 +414,7 @@ class TestADirectoryThatIsNotOurs:
         assert shell(guest_scripts.END)[0] == 0
         shell(guest_scripts.CLEAN)
         assert sorted(path.name for path in directory.iterdir()) == before
-        assert lives(victim)
+        assert not is_gone(victim)
 
     def test_has_nothing_begun_in_it(self, forged: tuple[Shell, Path, int]) -> None:
         shell, _directory, _victim = forged
@@ -465,15 +466,6 @@ def bystander(leads: bool) -> Iterator[subprocess.Popen[bytes]]:
             yield process
         finally:
             process.kill()
-
-
-def stat_of(process: int) -> list[str]:
-    """Return the fields of proc(5) after the process's name, beginning with its state."""
-    return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
-
-
-def lives(process: int) -> bool:
-    return stat_of(process)[0] != "Z"
 
 
 def began(process: int) -> str:
@@ -708,7 +700,7 @@ class TestStop:
                 until((tmp_path / "pid").exists, "it was not begun")
                 process = (tmp_path / "pid").read_text().strip()
                 shell(guest_scripts.STOP, process=process)
-                assert lives(int(process))
+                assert not is_gone(int(process))
             finally:
                 os.killpg(other.pid, signal.SIGKILL)
 

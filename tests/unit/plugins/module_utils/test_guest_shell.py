@@ -40,6 +40,7 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils.exec_errors impor
 from ansible_collections.qemu.guest_agent.plugins.module_utils.guest_shell import Dialogue, Finished, GuestShell, Limits
 from ansible_collections.qemu.guest_agent.plugins.module_utils.wire import Reply
 
+from tests.support.processes import is_gone
 from tests.support.this_machine import LIMITS, Fault, ThisMachine, frozen, lost, refused, returning, undelivered
 from tests.support.until import until
 
@@ -341,14 +342,6 @@ class TestACommandThatNeverEnds:
         until(lambda: is_gone(int((tmp_path / "child").read_text())), "what the command has begun lives on")
 
 
-def is_gone(process: int) -> bool:
-    """A zombie is, whoever is to bury it."""
-    try:
-        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return True
-
-
 class TestAReplyThatGetsLost:
     @pytest.mark.parametrize(
         "faults",
@@ -512,11 +505,8 @@ def late(seconds: float) -> Fault:
 
 
 def _runs(file: Path) -> bool:
-    """Whether the process whose number is in the file runs; a zombie does not."""
-    try:
-        return Path(f"/proc/{int(file.read_text())}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
+    """Whether the process whose number is in the file runs; without the file, none does."""
+    return file.exists() and not is_gone(int(file.read_text()))
 
 
 class TestTheTimeForACommand:

@@ -1041,38 +1041,34 @@ class TestSharingALine:
             shared.line.suspects_until = time.monotonic()
             assert "all silent guests" in error_of(channel, GET_TIME, 5.0).message
 
-    @pytest.mark.slow
-    def test_one_whose_answers_take_long_only_together_is_slow(
-        self, fake: FakeLibvirt, shared: Shared, monkeypatch: pytest.MonkeyPatch
+    @pytest.mark.parametrize(
+        ("most", "each", "lanes"),
+        [
+            pytest.param(0.4, 0.21, [PROVEN, PROVEN, SLOW, SLOW, SLOW], id="only together", marks=pytest.mark.slow),
+            pytest.param(SHORT, 2 * SHORT, [PROVEN, SUSPECT, SUSPECT], id="a single one"),
+        ],
+    )
+    def test_one_whose_answers_take_long_has_to_wait_and_is_not_given_up(
+        self,
+        fake: FakeLibvirt,
+        shared: Shared,
+        monkeypatch: pytest.MonkeyPatch,
+        most: float,
+        each: float,
+        lanes: list[Lane],
     ) -> None:
-        monkeypatch.setattr(module, "_MOST_HELD_SECONDS", 0.4)
-
-        def a_little_late(_request: dict[str, Any]) -> str:
-            time.sleep(0.21)
-            return '{"return": 1}'
-
-        fake.replies["guest-get-time"] = a_little_late
-        shared.line.suspects_until = time.monotonic()  # it is not given up
-        with shared.channel() as channel:
-            for _time in range(5):
-                channel.call(GET_TIME, 5.0)
-        assert shared.lanes == [NEW, PROVEN, PROVEN, SLOW, SLOW, SLOW]
-
-    def test_one_with_a_single_answer_that_takes_as_long_is_suspect_and_not_given_up(
-        self, fake: FakeLibvirt, shared: Shared, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(module, "_MOST_HELD_SECONDS", SHORT)
+        monkeypatch.setattr(module, "_MOST_HELD_SECONDS", most)
 
         def late(_request: dict[str, Any]) -> str:
-            time.sleep(2 * SHORT)
+            time.sleep(each)
             return '{"return": 1}'
 
         fake.replies["guest-get-time"] = late
         shared.line.suspects_until = time.monotonic()
         with shared.channel() as channel:
-            for _time in range(3):
+            for _lane in lanes:
                 channel.call(GET_TIME, 5.0)
-        assert shared.lanes == [NEW, PROVEN, SUSPECT, SUSPECT]
+        assert shared.lanes == [NEW, *lanes]
 
     def test_one_that_sets_its_hardware_clock_as_usual_is_none(
         self, fake: FakeLibvirt, shared: Shared, monkeypatch: pytest.MonkeyPatch

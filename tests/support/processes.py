@@ -1,0 +1,22 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What Linux knows of a process of this machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def stat_of(process: int) -> list[str]:
+    """Return the fields of proc(5) after the process's name, beginning with its state."""
+    return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+
+
+def is_gone(process: int) -> bool:
+    """Return whether the process has ended; a zombie has."""
+    try:
+        return stat_of(process)[0] == "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return True
