@@ -10,11 +10,13 @@ Usage: lay_out.py [--dry-run]. On standard input stands a JSON object with any o
 - ``whole``: directories that hold nothing but these files
 - ``absent``: paths of files and directories that are not there
 
-What is, or would be, different is printed, one line for each path.
+What is, or would be, different is printed, one line for each path. If the directory of one of them cannot be written,
+that is the error, with ``--dry-run`` as well, and nothing is changed.
 """
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -28,19 +30,31 @@ CACHE = "__pycache__"
 
 
 def main(files: Mapping[str, str], whole: Sequence[str], absent: Sequence[str], is_dry_run: bool) -> None:
-    for path in sorted([Path(name) for name in absent] + [path for name in whole for path in strangers(name, files)]):
-        if os.path.lexists(path):
-            print(f"removed {path}")
-            if not is_dry_run:
-                remove(path)
-    for name, content in sorted(files.items()):
-        path = Path(name)
-        is_there = path.is_file()
-        if is_there and path.read_bytes() == content.encode():
-            continue
-        print(f"{'changed' if is_there else 'created'} {path}")
+    candidates = [Path(name) for name in absent] + [path for name in whole for path in strangers(name, files)]
+    removed = [path for path in sorted(candidates) if os.path.lexists(path)]
+    written = [Path(name) for name, content in sorted(files.items()) if not is_as_wanted(Path(name), content)]
+    for path in (*removed, *written):
+        require_writable(path)
+    for path in removed:
+        print(f"removed {path}")
         if not is_dry_run:
-            write(path, content)
+            remove(path)
+    for path in written:
+        print(f"{'changed' if path.is_file() else 'created'} {path}")
+        if not is_dry_run:
+            write(path, files[str(path)])
+
+
+def is_as_wanted(path: Path, content: str) -> bool:
+    return path.is_file() and path.read_bytes() == content.encode()
+
+
+def require_writable(path: Path) -> None:
+    """Raise OSError unless what is, or would be, the path's directory can be written."""
+    directory = next(parent for parent in path.parents if parent.exists())
+    if not os.access(directory, os.W_OK | os.X_OK):
+        is_read_only = os.statvfs(directory).f_flag & os.ST_RDONLY
+        raise OSError(errno.EROFS if is_read_only else errno.EACCES, "", str(directory))
 
 
 def strangers(directory: str, files: Mapping[str, str]) -> list[Path]:
@@ -77,4 +91,7 @@ def write(path: Path, content: str) -> None:
 
 if __name__ == "__main__":
     wanted = json.load(sys.stdin)
-    main(wanted.get("files", {}), wanted.get("whole", ()), wanted.get("absent", ()), "--dry-run" in sys.argv[1:])
+    try:
+        main(wanted.get("files", {}), wanted.get("whole", ()), wanted.get("absent", ()), "--dry-run" in sys.argv[1:])
+    except OSError as error:
+        sys.exit(f"{error.filename or 'a file'} cannot be written: {os.strerror(error.errno or errno.EIO)}.")
