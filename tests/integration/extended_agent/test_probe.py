@@ -6,10 +6,12 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -17,6 +19,8 @@ from tests.support.collection import ROOT
 from tests.support.stock_agent import StockAgent
 
 PROBE = ROOT / "roles/extended_agent/files/probe.py"
+# The probe itself gives up after 30 s.
+SECONDS = 60.0
 
 
 @pytest.fixture
@@ -38,6 +42,39 @@ def test_an_agent_that_lacks_the_command(agent: StockAgent) -> None:
     done = probe(agent.socket, "guest-get-clock")
     assert done.returncode == 1
     assert done.stderr.startswith(f"The agent on {agent.socket} did not answer: it answered guest-get-clock with")
+
+
+@pytest.mark.parametrize("lists", [{"block_rpcs": ["guest-sync-delimited"]}, {"allow_rpcs": ["guest-get-osinfo"]}])
+def test_an_agent_whose_lists_do_not_permit_to_synchronize_has_answered(lists: dict[str, list[str]]) -> None:
+    with StockAgent(**lists) as restricted:
+        assert probe(restricted.socket).returncode == 0
+        assert probe(restricted.socket, "guest-get-osinfo").returncode == 0
+        done = probe(restricted.socket, "guest-get-clock")
+    assert done.returncode == 1
+    assert "it answered guest-get-clock with" in done.stderr
+
+
+# QEMU 10.0, 4.1 and 1.1 (qapi/qmp-dispatch.c).
+REFUSALS = {
+    "not allowed": ("CommandNotFound", "Command guest-sync-delimited has been disabled: the command is not allowed"),
+    "not enabled": ("GenericError", "The command guest-sync-delimited has been disabled for this instance"),
+    "disabled": ("CommandDisabled", "The command guest-sync-delimited has been disabled for this instance"),
+    "unknown": ("CommandNotFound", "The command guest-sync-delimited has not been found"),
+}
+
+
+@pytest.mark.parametrize("refusal", REFUSALS)
+def test_every_agents_words_for_that_are_known(refusal: str, tmp_path: Path) -> None:
+    kind, description = REFUSALS[refusal]
+    stray = {"error": {"class": "GenericError", "desc": "JSON parse error, stray '\\uFFFD'"}}
+    lines = [json.dumps(stray), "no JSON", json.dumps({"error": {"class": kind, "desc": description}})]
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "agent.sock"))
+        listener.listen()
+        command = [sys.executable, "-E", "-s", "-S", str(PROBE), str(tmp_path / "agent.sock")]
+        with subprocess.Popen(command) as running, listener.accept()[0] as client:
+            client.sendall("".join(f"{line}\n" for line in lines).encode())
+            assert running.wait(SECONDS) == 0
 
 
 def test_half_a_request_of_somebody_else_is_no_hindrance(agent: StockAgent) -> None:
