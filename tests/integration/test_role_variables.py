@@ -140,8 +140,9 @@ def test_a_wrong_list_keeps_nobody_from_removing_the_agent(tmp_path: Path) -> No
 def test_packages_are_removed_only_where_that_was_asked_for(
     core: str, value: str, removes: bool, tmp_path: Path
 ) -> None:
-    record = json.dumps({"installed_packages": ["no-such-package"]})
-    guest = PrintingGuest(tmp_path, {**ANSWERS, "record=": f"record={record}\n"}, runs_modules=True)
+    record = json.dumps({"installed_packages": ["qemu-guest-agent"]})
+    found = f"path=/etc/qemu-ga-extended.conf\nuser\nkept\nrecord={record}\n"
+    guest = PrintingGuest(tmp_path, {**ANSWERS, "record=": found, "removed": "removed it\n"})
     values = {"extended_agent_state": "absent", "extended_agent_remove_packages": value}
     run = guest.run_role("extended_agent", "--check", *given(values), core=core)
     done = [task.task.rpartition(" : ")[2] for task in run.tasks]

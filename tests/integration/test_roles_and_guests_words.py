@@ -142,7 +142,7 @@ def test_a_record_is_no_template(core: str, role: str, state: str, tmp_path: Pat
     guest = PrintingGuest(tmp_path, {DESCRIBE: described(), "systemctl": found, PYTHON: "version=3.11\n"})
     run = guest.run_role(role, core=core, variables={f"{role}_state": state, f"{role}_remove_packages": True})
     # A module would say what it is told, and this guest runs none.
-    shipped = ("Ship the agent", "Ship the service", "Remove the agent", "Remove the service")
+    shipped = ("Fail if that is not in its place", "Ship the service", "Fail if something could", "Remove the service")
     assert [task.outcome for task in run.tasks if task.task.rpartition(" : ")[2].startswith(shipped)] == ["failed"]
     assert commands_in(run.output) == []
     assert list(canaries.iterdir()) == []
@@ -164,7 +164,12 @@ def test_a_verdict_is_shown_as_text(core: str, verdict: str, said: str, tmp_path
         "extended_agent",
         core=core,
         tasks_from="switch",
-        variables={"extended_agent_is_check": False, "extended_agent_wanted": "extended"},
+        variables={
+            "extended_agent_is_check": False,
+            "extended_agent_wanted": "extended",
+            "extended_agent_stock_unit": "qemu-guest-agent.service",
+            "extended_agent_python": PLAIN,
+        },
     )
     message = result_of(run, "Fail if the agent that was wanted does not stand")["msg"]
     assert message.startswith(said)

@@ -21,7 +21,6 @@ DEBIAN = "uid=0\ninit=systemd\nfamilies=debian\nversion=12\nname=Debian\npython=
 FOUND = "version=3.11\nchannel\npython\nstock\nuser\nlibvirt\nfront\n"
 SHIPPING = {
     ("extended_agent", "present"): "Ship the agent, its configuration, and what systemd must know",
-    ("extended_agent", "absent"): "Remove the agent and all that belongs to it",
     ("resync_on_resume", "present"): "Ship the service",
     ("resync_on_resume", "absent"): "Remove the service and all that belongs to it",
 }
