@@ -122,7 +122,7 @@ class Upstream:
         try:
             client = self._trusted_connection()
         except (OSError, trust.DistrustError) as error:
-            self._be_away(getattr(error, "strerror", None) or str(error))
+            self._be_away(_unreachable(error, self._path))
             return False
         if self._reconnect is not None:
             self._reconnect.cancel()
@@ -323,6 +323,13 @@ class Upstream:
         # It closes its end, too, once it has answered everything. One that hangs is not waited for.
         self._stream.end_writing()
         self._loop.later(self._costs.farewell_seconds, on_left)
+
+
+def _unreachable(error: Exception, path: str) -> str:
+    """Return why it cannot be connected to, for the host's operator as well as for the log."""
+    if isinstance(error, (FileNotFoundError, ConnectionRefusedError)):
+        return f"it is not running (nothing listens on {path}). Start the service qemu-guest-agent in the guest"
+    return getattr(error, "strerror", None) or str(error)
 
 
 def _decoded(line: Data) -> Any:
