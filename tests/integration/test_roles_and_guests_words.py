@@ -258,6 +258,58 @@ def test_a_python_that_says_nothing_is_refused_in_a_sentence(
     assert [word for word in UNCLEAR if word in run.output] == []
 
 
+@every_core
+@pytest.mark.parametrize("mode", ["", "--check"])
+def test_a_read_only_usr_that_lacks_a_package_is_refused_in_a_sentence(core: str, mode: str, tmp_path: Path) -> None:
+    found = "channel\npython\nwritable=/var/lib/qemu-ga-extended/lib\n"
+    guest = PrintingGuest(tmp_path, {DESCRIBE: described(), "systemctl": found})
+    run = guest.run_role("extended_agent", *filter(None, [mode]), core=core)
+    assert "The guest lacks qemu-guest-agent, and its /usr is read-only." in run.output
+    assert "Install the packages" not in run.output
+
+
+@every_core
+@pytest.mark.parametrize(
+    ("found", "directory"),
+    [
+        ("", "/usr/lib/qemu-ga-extended"),
+        ("writable={usr}\nwritable={var}\n", "/usr/lib/qemu-ga-extended"),
+        ("writable={var}\n", "/var/lib/qemu-ga-extended/lib"),
+        ("writable={usr}\nwritable={var}\ndirectory={var}\n", "/var/lib/qemu-ga-extended/lib"),
+        ("writable={var}\nbehind={usr}\ndirectory={usr}\n", "/usr/lib/qemu-ga-extended"),
+        ("writable={var}\ndirectory={usr}\n", "/var/lib/qemu-ga-extended/lib"),
+        ("writable={usr}\ndirectory=/etc\nwritable=/etc\nbehind=/etc\n", "/usr/lib/qemu-ga-extended"),
+    ],
+)
+def test_the_agents_directory_can_be_written_or_is_the_one_in_use(
+    core: str, found: str, directory: str, tmp_path: Path
+) -> None:
+    answer = found.format(usr="/usr/lib/qemu-ga-extended", var="/var/lib/qemu-ga-extended/lib")
+    guest = PrintingGuest(tmp_path, {DESCRIBE: described(), "systemctl": f"channel\npython\nstock\n{answer}"})
+    run = guest.run_role("extended_agent", core=core)
+    (chosen,) = (task for task in run.tasks if ": Choose the directory" in task.task)
+    assert chosen.result["ansible_facts"]["extended_agent_chosen_directory"] == directory
+
+
+@every_core
+def test_of_the_stock_unit_only_settings_of_its_own_life_are_taken_over(core: str, tmp_path: Path) -> None:
+    lines = [
+        "IgnoreOnIsolate = True",
+        "Conflicts=shutdown.target rescue@x\\x2d.target",
+        "ExecStart=/bin/sh",
+        "Before={{ 6 * 7 }}",
+        "Before=$(touch x)",
+    ]
+    found = "".join(f"life {line}\n" for line in lines)
+    guest = PrintingGuest(tmp_path, {DESCRIBE: described(), "systemctl": f"channel\npython\nstock\n{found}"})
+    run = guest.run_role("extended_agent", core=core)
+    (chosen,) = (task for task in run.tasks if ": Choose the directory" in task.task)
+    assert chosen.result["ansible_facts"]["extended_agent_stock_life"] == [
+        "IgnoreOnIsolate=True",
+        "Conflicts=shutdown.target rescue@x\\x2d.target",
+    ]
+
+
 # --------------------------------------------------------------------------------------------------------- and it works
 
 PLAIN, LATER = "/usr/bin/python3", "/usr/bin/python3.11"

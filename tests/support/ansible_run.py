@@ -59,9 +59,11 @@ class PlaybookRun:
         return record.result
 
 
-def run_tasks(tasks: Sequence[Mapping[str, Any]], *arguments: str) -> PlaybookRun:
+def run_tasks(
+    tasks: Sequence[Mapping[str, Any]], *arguments: str, environment: Mapping[str, str] | None = None
+) -> PlaybookRun:
     """Run tasks on this machine in a play of their own. ``arguments`` go to ansible-playbook."""
-    return _run_play("localhost", tasks, *arguments)
+    return _run_play("localhost", tasks, *arguments, environment=environment)
 
 
 def run_tasks_in_guest(domain: str, tasks: Sequence[Mapping[str, Any]], *arguments: str) -> PlaybookRun:
@@ -70,12 +72,14 @@ def run_tasks_in_guest(domain: str, tasks: Sequence[Mapping[str, Any]], *argumen
     return _run_play(domain, tasks, *reached, *arguments)
 
 
-def _run_play(host: str, tasks: Sequence[Mapping[str, Any]], *arguments: str) -> PlaybookRun:
+def _run_play(
+    host: str, tasks: Sequence[Mapping[str, Any]], *arguments: str, environment: Mapping[str, str] | None = None
+) -> PlaybookRun:
     play = {"hosts": host, "gather_facts": False, "tasks": list(tasks)}
     with tempfile.TemporaryDirectory() as directory:
         playbook = Path(directory) / "playbook.yml"
         playbook.write_text(yaml.safe_dump([play]))
-        return run_playbook(playbook, *arguments)
+        return run_playbook(playbook, *arguments, environment=environment)
 
 
 def run_playbook(

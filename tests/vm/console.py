@@ -31,6 +31,9 @@ class Console:
     def has_said(self, text: str) -> bool:
         return text in self._text()
 
+    def search(self, pattern: re.Pattern[str]) -> re.Match[str] | None:
+        return pattern.search(self._text())
+
     def tail(self) -> str:
         """The last lines, to be shown to people."""
         lines = [line.rstrip() for line in _TERMINAL.sub("", self._text()).splitlines()]

@@ -1,0 +1,129 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A stock agent that is stopped or removed with the extended agent in front of it: it stays so, the host gets nothing
+from it, and the extended agent can still be removed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import libvirt
+import pytest
+
+from tests.support.until import until
+from tests.vm.deployment import ROLE, UNIT
+from tests.vm.guest import STOCK_UNIT, Guest
+from tests.vm.saved_state import EXTENDED, GuestKind
+from tests.vm.session import restored_guest
+from tests.vm.witness_shell import root, run_role
+
+AWAY = (
+    r"The stock agent is away: it is not running \(nothing listens on /run/qemu-ga-extended/stock\.sock\)\. "
+    "Start the service qemu-guest-agent in the guest"
+)
+# Each, and what an administrator does to have the stock agent again.
+ENDS = {
+    "stopped": (f"systemctl stop {STOCK_UNIT}", f"systemctl start {STOCK_UNIT}"),
+    "masked": (f"systemctl mask --now {STOCK_UNIT}", f"systemctl unmask {STOCK_UNIT}; systemctl start {STOCK_UNIT}"),
+    "disabled": (f"systemctl disable --now {STOCK_UNIT}", f"systemctl start {STOCK_UNIT}"),
+}
+LEFT = "find /etc /usr/lib /var/lib /run -xdev -path '*qemu-ga-extended*'; grep qemu-ga-extended /etc/passwd /etc/group"
+
+
+@pytest.fixture(name="guest")
+def _guest(connection: libvirt.virConnect) -> Iterator[Guest]:
+    with restored_guest(connection, "qga-stopped", EXTENDED) as restored:
+        yield restored
+
+
+def delegates(guest: Guest) -> bool:
+    """Whether the stock agent answers; the extended one always does."""
+    try:
+        guest.ask("guest-get-host-name")
+    except libvirt.libvirtError:
+        return False
+    return True
+
+
+def assert_only_the_extended_agent_answers(guest: Guest) -> None:
+    until(guest.answers, "the extended agent does not answer", 90)
+    assert guest.ask("guest-get-clock")["received"] > 0
+    for command, arguments in (("guest-get-host-name", {}), ("guest-exec", {"path": "/bin/true"})):
+        with pytest.raises(libvirt.libvirtError, match=AWAY):
+            guest.ask(command, **arguments)
+    assert root(guest.files, f"systemctl is-active {STOCK_UNIT} || true").strip() == "inactive"
+
+
+def is_stopped_and_started(guest: Guest, end: str) -> None:
+    stop, start = ENDS[end]
+    root(guest.files, stop)
+    assert_only_the_extended_agent_answers(guest)
+    # What connects anew must not start it either.
+    root(guest.files, f"systemctl restart {UNIT}")
+    assert_only_the_extended_agent_answers(guest)
+    root(guest.files, start)
+    until(lambda: delegates(guest), "the stock agent is not back", 60)
+
+
+def test_a_stock_agent_that_is_stopped_stays_so_until_it_is_started(guest: Guest) -> None:
+    is_stopped_and_started(guest, "stopped")
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("release", ["bullseye", "bookworm", "trixie"])
+def test_however_it_is_stopped_it_stays_so(connection: libvirt.virConnect, release: str) -> None:
+    with restored_guest(connection, f"qga-stopped-{release}", GuestKind(release, is_extended=True)) as guest:
+        for end in ENDS:
+            is_stopped_and_started(guest, end)
+        # As an upgrade of its package does.
+        root(guest.files, "/var/lib/dpkg/info/qemu-guest-agent.postinst configure 1")
+        until(lambda: delegates(guest), "the stock agent is not back after the upgrade of its package", 60)
+        for _time in range(3):
+            root(guest.files, f"systemctl kill --signal=KILL {STOCK_UNIT}")
+            until(lambda: delegates(guest), "the stock agent is not back after it was killed", 60)
+
+
+@pytest.mark.thorough
+def test_a_removed_stock_agent_does_not_come_back_and_the_extended_one_can_be_removed(
+    guest: Guest, tmp_path: Path
+) -> None:
+    root(guest.files, "dpkg --remove qemu-guest-agent")
+    assert_only_the_extended_agent_answers(guest)
+
+    guest.witness.start("systemctl --no-block start reboot.target")
+    until(lambda: not guest.answers(1), "it does not go down", 90)
+    until(guest.answers, "it is not back after the reboot", 300)
+    guest.witness.wait(120)
+    assert_only_the_extended_agent_answers(guest)
+
+    # Nor is Python needed, nor all that the role has made. The witness has imported what it needs.
+    root(
+        guest.files,
+        "mv /usr/bin/python3 /usr/bin/python3.away; rm -r /usr/lib/qemu-ga-extended/switch /var/lib/dpkg/lock*",
+    )
+    foreseen = run_role(guest.files, ROLE, tmp_path, "--check", extended_agent_state="absent")
+    assert foreseen.status == 0, foreseen.output
+    removed = run_role(guest.files, ROLE, tmp_path, extended_agent_state="absent")
+    assert removed.status == 0, removed.output
+    assert root(guest.files, f"{LEFT}; true") == ""
+    again = run_role(guest.files, ROLE, tmp_path, extended_agent_state="absent")
+    assert again.status == 0, again.output
+    assert not [task for task in again.tasks if task.outcome == "changed"]
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("end", ["stopped", "masked"])
+def test_a_stock_agent_that_was_stopped_stays_so_when_the_extended_one_is_removed(
+    guest: Guest, end: str, tmp_path: Path
+) -> None:
+    stop, start = ENDS[end]
+    root(guest.files, stop)
+    removed = run_role(guest.files, ROLE, tmp_path, extended_agent_state="absent")
+    assert removed.status == 0, removed.output
+    assert root(guest.files, f"{LEFT}; systemctl is-active {STOCK_UNIT}; true") == "inactive\n"
+    root(guest.files, start)
+    until(lambda: delegates(guest), "the stock agent does not answer", 60)
