@@ -276,9 +276,9 @@ def test_a_read_only_usr_that_lacks_a_package_is_refused_in_a_sentence(core: str
         ("writable={usr}\nwritable={var}\n", "/usr/lib/qemu-ga-extended"),
         ("writable={var}\n", "/var/lib/qemu-ga-extended/lib"),
         ("writable={usr}\nwritable={var}\ndirectory={var}\n", "/var/lib/qemu-ga-extended/lib"),
-        ("writable={var}\nbehind={usr}\ndirectory={usr}\n", "/usr/lib/qemu-ga-extended"),
+        ("writable={var}\nmoved={usr}\ndirectory={usr}\n", "/usr/lib/qemu-ga-extended"),
         ("writable={var}\ndirectory={usr}\n", "/var/lib/qemu-ga-extended/lib"),
-        ("writable={usr}\ndirectory=/etc\nwritable=/etc\nbehind=/etc\n", "/usr/lib/qemu-ga-extended"),
+        ("writable={usr}\ndirectory=/etc\nwritable=/etc\nmoved=/etc\n", "/usr/lib/qemu-ga-extended"),
     ],
 )
 def test_the_agents_directory_can_be_written_or_is_the_one_in_use(
