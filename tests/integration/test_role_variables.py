@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
+from ansible_collections.qemu.guest_agent.plugins.module_utils.guest_session import NEEDED
 
 from tests.support import extended_agent, resync_service
 from tests.support.collection import ROOT
@@ -20,6 +22,7 @@ from tests.support.printing_guest import PrintingGuest
 DEBIAN = "uid=0\ninit=systemd\nfamilies=debian\nversion=12\nname=Debian\npython=full\n"
 ANSWERS = {"os-release": DEBIAN, "sys.version_info": "version=3.11\n"}
 LISTS = ("extended_agent_block_rpcs", "extended_agent_allow_rpcs")
+ROLE_VARIABLES = yaml.safe_load((ROOT / "roles/extended_agent/vars/main.yml").read_text())
 
 
 def given(values: dict[str, str] | str) -> list[str]:
@@ -120,6 +123,30 @@ def test_what_can_name_no_command_is_refused_before_anything_changes(
         "extended_agent_block_rpcs and extended_agent_allow_rpcs expect names of commands, such as guest-exec, "
         f"and not {wrong}."
     )
+
+
+@every_core
+@pytest.mark.parametrize(
+    ("values", "refused"),
+    [
+        ({"extended_agent_block_rpcs": "guest-file-seek,guest-exec"}, "guest-exec, guest-file-seek"),
+        (
+            {"extended_agent_allow_rpcs": "guest-ping,guest-exec,guest-exec-status"},
+            "guest-file-open, guest-file-close, ",
+        ),
+        ({"extended_agent_block_rpcs": "guest-info", "extended_agent_allow_rpcs": ",".join(NEEDED)}, ""),
+    ],
+)
+def test_lists_that_would_cut_the_play_off_are_refused_before_anything_changes(
+    core: str, values: dict[str, str], refused: str, tmp_path: Path
+) -> None:
+    assert tuple(ROLE_VARIABLES["extended_agent_connection_needs"]) == NEEDED
+    guest = PrintingGuest(tmp_path, ANSWERS)
+    for connection, is_refused in (("ssh", False), ("qemu.guest_agent.qga", bool(refused))):
+        # This guest is reached in another way, but the role knows no more than this of the connection.
+        run = guest.run_role("extended_agent", *given({**values, "extended_agent_connection": connection}), core=core)
+        assert ("could not come back to it" in run.output) is is_refused, run.output
+        assert not is_refused or refused in run.output
 
 
 def test_a_wrong_list_keeps_nobody_from_removing_the_agent(tmp_path: Path) -> None:
