@@ -303,8 +303,8 @@ def test_of_the_stock_unit_only_settings_of_its_own_life_are_taken_over(core: st
     found = "".join(f"life {line}\n" for line in lines)
     guest = PrintingGuest(tmp_path, {DESCRIBE: described(), "systemctl": f"channel\npython\nstock\n{found}"})
     run = guest.run_role("extended_agent", core=core)
-    (chosen,) = (task for task in run.tasks if ": Choose the directory" in task.task)
-    assert chosen.result["ansible_facts"]["extended_agent_stock_life"] == [
+    (taken,) = (task for task in run.tasks if task.task.endswith(": Take that over"))
+    assert taken.result["ansible_facts"]["extended_agent_stock_life"] == [
         "IgnoreOnIsolate=True",
         "Conflicts=shutdown.target rescue@x\\x2d.target",
     ]
