@@ -117,15 +117,20 @@ def test_a_dry_run_needs_no_directory(tmp_path: Path) -> None:
     assert lay_out({"files": {path: ""}, "whole": [str(tmp_path / "none")]}, "--dry-run") == [f"created {path}"]
 
 
+def lay_out_read_only(directory: Path, wanted: dict[str, Any], *options: str) -> subprocess.CompletedProcess[str]:
+    """As lay_out, while the directory is on a read-only file system."""
+    read_only = 'mount --bind "$0" "$0" && mount -o remount,bind,ro "$0" && exec "$@"'
+    words = ["unshare", "--mount", "sh", "-c", read_only, str(directory), sys.executable, "-c", SCRIPT, *options]
+    return subprocess.run(words, input=json.dumps(wanted), capture_output=True, text=True, check=False)
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount")
 @pytest.mark.parametrize("options", [(), ("--dry-run",)])
 def test_a_directory_that_cannot_be_written_is_an_error_before_anything_changes(
     package: Path, wanted: dict[str, Any], options: tuple[str, ...]
 ) -> None:
     before = contents(package.parent)
-    read_only = 'mount --bind "$0" "$0" && mount -o remount,bind,ro "$0" && exec "$@"'
-    words = ["unshare", "--mount", "sh", "-c", read_only, str(package), sys.executable, "-c", SCRIPT, *options]
-    done = subprocess.run(words, input=json.dumps(wanted), capture_output=True, text=True, check=False)
+    done = lay_out_read_only(package, wanted, *options)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == f"{package} cannot be written: Read-only file system.\n"
     assert contents(package.parent) == before
@@ -136,9 +141,7 @@ def test_a_directory_that_cannot_be_written_does_not_matter_where_nothing_change
     package: Path, wanted: dict[str, Any]
 ) -> None:
     lay_out(wanted)
-    read_only = 'mount --bind "$0" "$0" && mount -o remount,bind,ro "$0" && exec "$@"'
-    words = ["unshare", "--mount", "sh", "-c", read_only, str(package), sys.executable, "-c", SCRIPT]
-    done = subprocess.run(words, input=json.dumps(wanted), capture_output=True, text=True, check=False)
+    done = lay_out_read_only(package, wanted)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
