@@ -292,7 +292,7 @@ def test_the_agents_directory_can_be_written_or_is_the_one_in_use(
 
 
 @every_core
-def test_of_the_stock_unit_only_settings_of_its_own_life_are_taken_over(core: str, tmp_path: Path) -> None:
+def test_only_settings_of_the_stock_units_own_life_are_taken_over(core: str, tmp_path: Path) -> None:
     lines = [
         "IgnoreOnIsolate = True",
         "Conflicts=shutdown.target rescue@x\\x2d.target",
