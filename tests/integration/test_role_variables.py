@@ -125,7 +125,6 @@ def test_what_can_name_no_command_is_refused_before_anything_changes(
     )
 
 
-@every_core
 @pytest.mark.parametrize(
     ("values", "refused"),
     [
@@ -138,13 +137,13 @@ def test_what_can_name_no_command_is_refused_before_anything_changes(
     ],
 )
 def test_lists_that_would_cut_the_play_off_are_refused_before_anything_changes(
-    core: str, values: dict[str, str], refused: str, tmp_path: Path
+    values: dict[str, str], refused: str, tmp_path: Path
 ) -> None:
     assert tuple(ROLE_VARIABLES["extended_agent_connection_needs"]) == NEEDED
     guest = PrintingGuest(tmp_path, ANSWERS)
     for connection, is_refused in (("ssh", False), ("qemu.guest_agent.qga", bool(refused))):
         # This guest is reached in another way, but the role knows no more than this of the connection.
-        run = guest.run_role("extended_agent", *given({**values, "extended_agent_connection": connection}), core=core)
+        run = guest.run_role("extended_agent", *given({**values, "extended_agent_connection": connection}))
         assert ("could not come back to it" in run.output) is is_refused, run.output
         assert not is_refused or refused in run.output
 

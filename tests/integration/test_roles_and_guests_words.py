@@ -258,17 +258,15 @@ def test_a_python_that_says_nothing_is_refused_in_a_sentence(
     assert [word for word in UNCLEAR if word in run.output] == []
 
 
-@every_core
 @pytest.mark.parametrize("mode", ["", "--check"])
-def test_a_read_only_usr_that_lacks_a_package_is_refused_in_a_sentence(core: str, mode: str, tmp_path: Path) -> None:
+def test_a_read_only_usr_that_lacks_a_package_is_refused_in_a_sentence(mode: str, tmp_path: Path) -> None:
     found = "channel\npython\nwritable=/var/lib/qemu-ga-extended/lib\n"
     guest = PrintingGuest(tmp_path, {DESCRIBE: described(), "systemctl": found})
-    run = guest.run_role("extended_agent", *filter(None, [mode]), core=core)
+    run = guest.run_role("extended_agent", *filter(None, [mode]))
     assert "The guest lacks qemu-guest-agent, and its /usr is read-only." in run.output
     assert "Install the packages" not in run.output
 
 
-@every_core
 @pytest.mark.parametrize(
     ("found", "directory"),
     [
@@ -281,12 +279,10 @@ def test_a_read_only_usr_that_lacks_a_package_is_refused_in_a_sentence(core: str
         ("writable={usr}\ndirectory=/etc\nwritable=/etc\nmoved=/etc\n", "/usr/lib/qemu-ga-extended"),
     ],
 )
-def test_the_agents_directory_can_be_written_or_is_the_one_in_use(
-    core: str, found: str, directory: str, tmp_path: Path
-) -> None:
+def test_the_agents_directory_can_be_written_or_is_the_one_in_use(found: str, directory: str, tmp_path: Path) -> None:
     answer = found.format(usr="/usr/lib/qemu-ga-extended", var="/var/lib/qemu-ga-extended/lib")
     guest = PrintingGuest(tmp_path, {DESCRIBE: described(), "systemctl": f"channel\npython\nstock\n{answer}"})
-    run = guest.run_role("extended_agent", core=core)
+    run = guest.run_role("extended_agent")
     (chosen,) = (task for task in run.tasks if ": Choose the directory" in task.task)
     assert chosen.result["ansible_facts"]["extended_agent_chosen_directory"] == directory
 
