@@ -55,13 +55,24 @@ class Guest:
         self._path = f"{program.parent}:{os.environ['PATH']}"
         self._script = directory / "switch"
         text = scripts.read_text()
-        for placeholder, place in (("/work", self.work), ("/dropin", self.dropin), ("/link", self.link)):
-            text = text.replace(f"/placeholder{placeholder}", str(place))
+        (directory / "channel").touch()
+        self._python = directory / "python"
+        self.probe_says("")
+        (program.parent / "systemd-run").symlink_to("/bin/true")
+        places = {"work": self.work, "dropin": self.dropin, "link": self.link, "python": self._python}
+        for name, place in {**places, "channel": directory / "channel"}.items():
+            text = text.replace(f"/placeholder/{name}", str(place))
         self._script.write_text(text)
 
     def says(self, **answers: str) -> None:
         for name, answer in answers.items():
             (self._answers / name).write_text(answer + "\n")
+
+    def probe_says(self, reason: str) -> None:
+        """Have the probe fail with this reason, or succeed without one."""
+        status = 1 if reason else 0
+        self._python.write_text(f"#!/bin/sh\ncase $* in *probe.py*) echo {reason!r} >&2; exit {status} ;; esac\n")
+        self._python.chmod(0o755)
 
     def switch(self, what: str) -> list[str]:
         """Return what systemctl was asked for that changes something."""
@@ -87,6 +98,8 @@ def _scripts(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "extended_agent_switch_directory": "/placeholder/work",
         "extended_agent_stock_dropin": "/placeholder/dropin",
         "extended_agent_wanted_link": "/placeholder/link",
+        "extended_agent_python": "/placeholder/python",
+        "extended_agent_channel": "/placeholder/channel",
     }
     guest = PrintingGuest(directory, {"os-release": DEBIAN})
     template = ROOT / "roles/extended_agent/templates/switch.j2"
@@ -208,3 +221,19 @@ def test_a_stock_agent_that_does_not_start_is_reported(guest: Guest) -> None:
     assert guest.verdict.startswith(
         "none The channel was given back to the stock agent. The stock agent does not start"
     )
+
+
+# ------------------------------------------------------------------------------------------------------ the rehearsal
+
+
+def test_the_reason_of_the_probe_is_the_verdicts(guest: Guest) -> None:
+    guest.dropin.unlink()
+    guest.says(active="inactive")
+    guest.probe_says("The agent on a socket did not answer: it answered guest-get-clock with a riddle")
+    asked = guest.switch("extended")
+    assert guest.verdict.startswith(
+        "stock The extended agent did not answer when it was tried out: "
+        "The agent on a socket did not answer: it answered guest-get-clock with a riddle"
+    )
+    # Nothing has been touched.
+    assert not [line for line in asked if STOCK in line or UNIT in line]
