@@ -89,7 +89,7 @@ def test_where_usr_is_read_only_it_goes_elsewhere_and_is_found_there(guest: Gues
     again = deploy(guest)
     assert not [each for each in again.tasks if each.outcome == "changed"]
     # By what is recorded, too: it could go to /usr now.
-    root(guest.files, "umount /usr")
+    root(guest.files, "mount -o remount,bind,rw /usr")
     again = deploy(guest)
     assert not [each for each in again.tasks if each.outcome == "changed"]
     deploy(guest, extended_agent_state="absent")
