@@ -140,6 +140,36 @@ def test_a_killed_stock_agent_is_reported_and_a_new_one_is_found(tmp_path: Path)
                 assert "return" in client.ask(HOST_NAME)
 
 
+def test_a_request_waits_for_a_stock_agent_that_is_restarting() -> None:
+    patient = {**QUICK, "alive_seconds": 60.0, "return_seconds": 60.0}
+    with (
+        StockAgent(permits_time=True) as stock,
+        ExtendedAgent(stock.socket, costs=patient) as agent,
+        Client(agent.socket) as client,
+    ):
+        assert "return" in client.ask(HOST_NAME)
+        os.kill(stock.pid, signal.SIGKILL)
+        until(lambda: "the stock agent is away" in agent.read_log(), "it has not noticed")
+        restarting = threading.Thread(target=stock.restart)
+        restarting.start()
+        try:
+            assert "return" in client.ask(HOST_NAME)
+        finally:
+            restarting.join()
+
+
+def test_a_request_does_not_wait_long_for_a_stock_agent_that_stays_away() -> None:
+    costs = {**QUICK, "alive_seconds": 60.0, "return_seconds": 0.3}
+    with (
+        StockAgent(permits_time=True) as stock,
+        ExtendedAgent(stock.socket, costs=costs) as agent,
+        Client(agent.socket) as client,
+    ):
+        os.kill(stock.pid, signal.SIGKILL)
+        until(lambda: "the stock agent is away" in agent.read_log(), "it has not noticed")
+        assert "it is not running" in client.ask(HOST_NAME)["error"]["desc"]
+
+
 def test_a_request_that_the_stock_agent_dies_of_gets_an_error_and_the_next_one_is_answered(tmp_path: Path) -> None:
     def answer(request: dict[str, Any]) -> list[bytes | float]:
         return [b"HANG UP"] if request["execute"] == "guest-exec" else [b'{"return": 1}\n']

@@ -351,6 +351,8 @@ class Dispatcher:
     def _pass_on(self, waiting: _Waiting) -> bool:
         upstream, now = self._stock.upstream, self._loop.now
         if not upstream.connect():
+            if now < upstream.may_return_until and now - waiting.arrived_at < self._costs.alive_seconds:
+                return False
             self._refuse(waiting, Refusal(f"The stock agent is away: {upstream.away_reason}"))
             return True
         if not self._stock.is_free:
@@ -426,6 +428,8 @@ class Dispatcher:
         deadlines = [self._head_since + self._costs.slow_seconds]
         if head.asked is None:
             deadlines.append(head.arrived_at + self._costs.alive_seconds)
+            if self._loop.now < (returns_by := self._stock.upstream.may_return_until):
+                deadlines.append(returns_by)
         else:
             deadlines += (self._asked_at + self._costs.alive_seconds, self._asked_at + self._costs.reply_seconds)
         # A timer of a request before this one looks soon enough, and then arms the next: most never need one.

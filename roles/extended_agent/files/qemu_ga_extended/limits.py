@@ -17,8 +17,9 @@ class Costs(NamedTuple):
     between two replies that were asked for: what a former client was owed. ``slow_seconds``: an order of replies is
     kept for so long; then a synchronisation goes before whatever the stock agent still owes. ``alive_seconds``: the
     stock agent must say by then that it listens (libvirt waits as long for a sync). ``reply_seconds``: a request's
-    reply must have come by then; freezing file systems under load takes minutes. ``start_seconds``: the host waits so
-    long for the stock agent at the start.
+    reply must have come by then; freezing file systems under load takes minutes. ``return_seconds``: requests wait so
+    long for a stock agent that has gone, since a crash is followed by a restart after a second. ``start_seconds``: the
+    host waits so long for the stock agent at the start.
     """
 
     request_bytes: int = 16 * 1024 * 1024
@@ -29,6 +30,7 @@ class Costs(NamedTuple):
     slow_seconds: float = 0.5
     alive_seconds: float = 5.0
     reply_seconds: float = 600.0
+    return_seconds: float = 3.0
     start_seconds: float = 2.0
     reconnect_seconds: float = 0.1  # doubled at each failure
     longest_reconnect_seconds: float = 5.0

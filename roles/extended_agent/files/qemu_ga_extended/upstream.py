@@ -109,6 +109,7 @@ class Upstream:
         self._backoff = costs.reconnect_seconds
         self._reconnect: Timer | None = None
         self._away_reason = "it has not been reached yet"
+        self._lost_at = float("-inf")
         self._on_left: Callable[[], None] | None = None
 
     # -------------------------------------------------------------------------------------------------- connecting
@@ -174,6 +175,7 @@ class Upstream:
             return
         self._stream.close()
         self._stream = None
+        self._lost_at = self._loop.now
         expected, self.expected = self.expected, deque()
         self._silent = None
         self._line = bytearray()
@@ -193,6 +195,11 @@ class Upstream:
     @property
     def is_connected(self) -> bool:
         return self._stream is not None
+
+    @property
+    def may_return_until(self) -> float:
+        """Until when, on the loop's clock, a stock agent that has gone may just be restarting."""
+        return self._lost_at + self._costs.return_seconds
 
     @property
     def away_reason(self) -> str:
