@@ -106,6 +106,10 @@ def stock_replies(data: bytes) -> None:
             _settle(loop)
             dispatcher.received(b'{"execute": "%b", "id": %d}' % (command.encode(), number))
         _settle(loop)
+        # One that goes amid a shutdown has its time.
+        loop.now += COSTS.alive_seconds
+        dispatcher.drained()
+        _settle(loop)
         played.close()
         loop.unwatch(listener.fileno())
         listener.close()

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from ansible_collections.qemu.guest_agent.tests.support.agent_client import answers
+from ansible_collections.qemu.guest_agent.tests.support.agent_client import Client, answers
 from ansible_collections.qemu.guest_agent.tests.support.extended_agent import ExtendedAgent
 from ansible_collections.qemu.guest_agent.tests.support.stock_agent import StockAgent
 from hypothesis import HealthCheck, given, settings
@@ -227,6 +227,47 @@ def test_many_pipelined_requests_are_all_answered_in_order(agents: tuple[str, st
 def test_a_sync_does_not_swallow_the_reply_before_it(agents: tuple[str, str]) -> None:
     assert len(compare(agents, b'{"execute": "guest-get-osinfo"}' + SYNC)) == 2
     assert len(compare(agents, b'{"execute": "guest-get-osinfo"}\xff' + SYNC)) == 3
+
+
+# A sync goes to the stock agent in front of a command that comes after a pause. Only then could its reply be taken for
+# that to the sync after the command.
+PAUSE_SECONDS = 1.1
+SILENT = ("guest-shutdown", "guest-suspend-disk", "guest-suspend-ram", "guest-suspend-hybrid")
+AFTER_IT = (
+    b"",
+    PING,
+    b'{"execute": "guest-ping", "id": "after"}',
+    b'{"execute": "guest-get-host-name", "id": "after"}',
+    b'{"execute": "guest-sync", "arguments": {"id": 8}}',
+    SYNC,
+    b"\xff" + SYNC,
+    b"]",
+    b'{"execute": "guest-suspend-ram", "id": "again"}',
+)
+
+
+@pytest.mark.parametrize("after", AFTER_IT)
+def test_the_error_of_a_command_without_success_response_comes_in_its_turn(
+    agents: tuple[str, str], after: bytes
+) -> None:
+    for command in SILENT:  # all of them are blocked here
+        replies = compare(agents, json.dumps({"execute": command, "id": 1}).encode() + after)
+        assert replies[0][1]["id"] == 1
+        assert command in replies[0][1]["error"]["desc"]
+
+
+@pytest.mark.parametrize("command", SILENT)
+def test_that_error_comes_after_a_pause_as_well(agents: tuple[str, str], command: str) -> None:
+    with Client(agents[1]) as client:
+        assert "return" in client.execute("guest-get-host-name")
+        assert client.is_quiet(PAUSE_SECONDS)
+        client.send(json.dumps({"execute": command, "arguments": {}}).encode())
+        assert command in client.reply()["error"]["desc"]
+
+
+def test_that_error_repeats_a_long_id(agents: tuple[str, str]) -> None:
+    request = {"execute": "guest-shutdown", "id": "x" * 100_000}
+    assert compare(agents, json.dumps(request).encode() + PING)[1] == (False, {"return": {}})
 
 
 JSON_VALUES = st.recursive(

@@ -295,7 +295,7 @@ def test_a_reply_that_never_comes_becomes_an_error(tmp_path: Path) -> None:
 # --------------------------------------------------------------------------------------- what the stock agent answers
 
 
-def test_commands_without_a_reply_are_not_waited_for_and_their_error_is_passed_on(tmp_path: Path) -> None:
+def test_commands_without_a_reply_hold_nobody_up_and_their_error_comes_in_its_turn(tmp_path: Path) -> None:
     def answer(request: dict[str, Any]) -> list[bytes | float]:
         if request["execute"] == "guest-suspend-ram":
             return [0.2, b'{"error": {"class": "GenericError", "desc": "no"}, "id": 3}\n']
@@ -309,8 +309,8 @@ def test_commands_without_a_reply_are_not_waited_for_and_their_error_is_passed_o
         client.send(b'{"execute": "guest-shutdown"}')
         assert client.ask(HOST_NAME) == {"return": 1}
         client.send(b'{"execute": "guest-suspend-ram", "id": 3}')
-        assert client.execute("guest-ping") == {"return": {}}
-        assert client.reply() == {"error": {"class": "GenericError", "desc": "no"}, "id": 3}
+        assert client.execute("guest-ping") == {"error": {"class": "GenericError", "desc": "no"}, "id": 3}
+        assert client.reply() == {"return": {}}
         client.send(b'{"execute": "guest-suspend-ram", "id": 3}')
         client.sync(1)
         assert client.is_quiet(0.4), "an error from before the sync came through"

@@ -4,10 +4,22 @@
 
 """From the host's bytes to replies: one queue, in the order of the requests, as the stock agent keeps it.
 
+Theory of operation
+-------------------
+A request stands in the queue until it is answered. One at the head is answered here, or refused, or passed on; then it
+waits for the stock agent, and all others wait for it. A request that is answered only if it fails (guest-shutdown,
+guest-suspend-*) waits like any other: it leaves the queue with its error, or without a reply once the stock agent has
+shown that it has succeeded (upstream.py). So what the host sends after it neither overtakes nor drops its error.
+
 The order ends where keeping it would make the time commands hang. Once the request at the head of the queue has waited
 for the stock agent for ``slow_seconds``, a synchronisation (0xFF, guest-sync, guest-sync-delimited) or a new client
 makes all before it abandoned: their replies are dropped, whenever they come. And a command answered here that has an
-``id``, by which its reply can be told, goes before its turn.
+``id``, by which its reply can be told, goes before its turn. So while a guest that suspends blocks its stock agent, a
+host that synchronizes gets an answer, and after the resumption nothing of the suspension is left in the queue.
+
+A shutdown ends the stock agent before the guest, perhaps before it has shown that the shutdown has succeeded. An error
+would be wrong then. So when it goes while it carries out guest-shutdown, there is an error only if this agent is still
+there ``alive_seconds`` later.
 """
 
 from __future__ import annotations
@@ -30,6 +42,7 @@ _SYNCS = frozenset(("guest-sync", "guest-sync-delimited"))
 # Nesting as in QEMU (qobject/json-streamer.c).
 _NESTING = 1024
 _NO_REQUEST = requests.Request("", {})
+_ENDING_THE_STOCK_AGENT = "guest-shutdown"
 # So much is kept of what clients ask for, of each request with and without its newline.
 _KNOWN_REQUESTS = 128
 _KNOWN_BYTES = 256
@@ -137,7 +150,6 @@ class Dispatcher:
         self._timer: Timer | None = None
         self._is_advancing = False
         self._passed_on: _Waiting | None = None  # whose reply the stock agent owes; there is one at a time
-        self._silent: _Waiting | None = None  # passed on, and answered only if it fails
 
     # ------------------------------------------------------------------------------------------------ from the port
 
@@ -148,7 +160,6 @@ class Dispatcher:
             self._is_holding_back = False
         self._decoder = self._new_decoder()
         self._is_ending = False
-        self._mute_silent()
 
     def received(self, data: bytes) -> None:
         self._received_ns = self._now_ns()  # before anything else: a client measures with it
@@ -162,16 +173,12 @@ class Dispatcher:
     def end(self) -> None:
         """The client sends no more, but still wants its replies."""
         self._is_ending = True
-        silent = self._silent
-        if silent is not None:
-            self._loop.later(self._costs.slow_seconds, lambda: self._settle(silent))
         self._advance()
 
     def hang_up(self) -> None:
         """Nobody is there to read replies."""
         for waiting in self._queue:
             waiting.is_mute = True
-        self._mute_silent()
         self._advance()
 
     def drained(self) -> None:
@@ -275,7 +282,7 @@ class Dispatcher:
                 self._client.pause()
             else:
                 self._client.resume()
-        if self._is_ending and not self._queue and (self._silent is None or self._stock.is_free):
+        if self._is_ending and not self._queue:
             self._is_ending = False
             self.on_all_answered()
 
@@ -294,8 +301,6 @@ class Dispatcher:
 
     def _finish(self, waiting: _Waiting) -> bool:
         """Answer it, or pass it on; false: not yet."""
-        if waiting.is_sync:
-            self._mute_silent()
         if waiting.asked is not None:
             return self._give_up(waiting, waiting.asked)
         refusal = waiting.refusal
@@ -308,17 +313,6 @@ class Dispatcher:
             self._carry_out(waiting)
             return True
         return self._pass_on(waiting)
-
-    def _settle(self, silent: _Waiting) -> None:
-        """It has not failed so far; a client that waits for the end need not wait longer."""
-        if silent is self._silent:
-            self._mute_silent()
-            self._advance()
-
-    def _mute_silent(self) -> None:
-        if self._silent is not None:
-            self._silent.is_mute = True
-            self._silent = None
 
     def _carry_out(self, waiting: _Waiting) -> None:
         delimiter = wire.DELIMITER if waiting.command == "guest-sync-delimited" else b""
@@ -363,25 +357,31 @@ class Dispatcher:
             return False
         self._passed_on = waiting
         self._asked_at = now
-        waiting.asked = upstream.ask(waiting.line, waiting.command, self._replied, self._failed)
+        is_silent = not self._stock.answers_on_success(waiting.command)
+        waiting.asked = upstream.ask(waiting.line, waiting.command, self._replied, self._failed, is_silent)
         waiting.line = b""
         if self._log.is_verbose:
             self._log.info(f"passed {self._name_for_log(waiting.command)} on")
-        if waiting.asked.is_silent:
-            self._silent = waiting
-            return True
         upstream.look()  # if it is answered by that, it is no longer in the queue
         return False
 
     def _replied(self, line: Data) -> None:
         waiting, self._passed_on = self._passed_on, None
         assert waiting is not None  # noqa: S101  # it is what was asked
-        self._send(waiting, line)
+        if line:
+            self._send(waiting, line)
         if waiting is self._head:
             self._remove(waiting)
+        if self._stock.upstream.expected:
+            self._advance()  # what is answered here does not wait for a closing sync
 
     def _failed(self, reason: str) -> None:
         assert self._passed_on is not None  # noqa: S101
+        asked, has_gone = self._passed_on.asked, not self._stock.upstream.is_connected
+        if has_gone and asked is not None and asked.is_heard and asked.command == _ENDING_THE_STOCK_AGENT:
+            asked.is_heard = False  # so its limit is ``alive_seconds``, from now on
+            self._asked_at = self._loop.now
+            return
         refusal = Refusal(reason[0].upper() + reason[1:])
         self._replied(requests.refusal_line(refusal, self._passed_on.echo))
 

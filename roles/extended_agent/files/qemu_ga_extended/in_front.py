@@ -11,7 +11,7 @@ from typing import Any, Callable, Mapping, NamedTuple
 
 from . import VERSION, requests, wire
 from .clock import SECOND_NS, Clock
-from .commands import CATALOGUE, answers_on_success
+from .commands import CATALOGUE
 from .policy import EXTENDED, IN_FRONT, Policy
 from .refusal import FAILURES, Refusal, not_found, reason_of
 from .stock import Stock
@@ -112,12 +112,6 @@ def _names(stock: Stock) -> list[str]:
     return known + sorted(IN_FRONT.difference(known))
 
 
-def _answers_on_success(stock: Stock, command: str) -> bool:
-    if stock.info is not None and command in stock.info.commands:
-        return stock.info.commands[command].success_response
-    return answers_on_success(command)
-
-
 def _info(call: Call) -> dict[str, Any]:
     stock, policy = call.context.stock, call.context.policy
     return {
@@ -129,7 +123,7 @@ def _info(call: Call) -> dict[str, Any]:
             {
                 "name": name,
                 "enabled": policy.is_enabled(name),
-                "success-response": _answers_on_success(stock, name),
+                "success-response": stock.answers_on_success(name),
             }
             for name in _names(stock)
         ],
@@ -145,7 +139,7 @@ def _get_command_info(call: Call) -> dict[str, Any]:
     return {
         "name": name,
         "enabled": call.context.policy.is_enabled(name),
-        "success-response": _answers_on_success(stock, name),
+        "success-response": stock.answers_on_success(name),
         # A stock agent newer than the catalogue has commands of which no more is known.
         "since": known.since if known else "",
         "description": known.description if known else "",

@@ -103,6 +103,13 @@ class Stock:
     def is_free(self) -> bool:
         return not self.upstream.expected and not self._questions
 
+    def answers_on_success(self, command: str) -> bool:
+        """Return whether a command has a reply when it succeeds. One that this version knows to have none has none,
+        whatever an agent lists.
+        """
+        known = self.info.commands.get(command) if self.info is not None else None
+        return answers_on_success(command) and (known is None or known.success_response)
+
     # --------------------------------------------------------------------------------------- the way's observer
 
     def connected(self) -> None:

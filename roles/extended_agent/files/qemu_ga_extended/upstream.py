@@ -4,22 +4,58 @@
 
 """The way to the stock agent: its private socket, one request at a time, each reply as the bytes that came.
 
-A connection begins with 0xFF and guest-sync-delimited, since the stock agent's parser may hold half a request of a
-former client. After a pause, or after a reply that was none, the next request goes out behind another
-guest-sync-delimited: its reply shows that the stock agent lives, and where the replies to that request begin. A request
-that is answered only if it fails goes out before one.
+Theory of operation
+-------------------
+The stock agent answers strictly in order, so all that is known of it is one queue, ``expected``: what it still owes a
+reply to, wanted or not. Two kinds of things stand in it:
+
+- a sync: a request of this agent's own, with a number that comes back. Its reply shows that the stock agent lives, and
+  that whatever was sent before it has been dealt with.
+- an asked request, one at a time: another may go out when the queue is empty.
+
+What is sent, and so appended to the queue:
+
+==============================================  ============================================
+at the beginning of a connection                0xFF, sync
+a request, shortly after a line was heard       request
+a request after a pause, or after a reply that  sync, request
+was none
+a request that is answered only if it fails     opening sync, request, closing sync (never less)
+==============================================  ============================================
+
+0xFF is needed because the stock agent's parser may hold half a request of a former client.
+
+What a line means is decided by the first thing in the queue:
+
+====================  ======================================  ================================================
+first in the queue    line                                    meaning
+====================  ======================================  ================================================
+sync                  its number, or its refusal              it is answered, and the next one's turn comes
+sync, or nothing      anything else                           nobody asked for it: dropped, and counted
+request               a reply                                 the request's
+request               anything else                           the request fails, and a sync goes before the next
+request, answered     its closing sync's number, or refusal   the request has succeeded; both are answered
+only if it fails
+====================  ======================================  ================================================
+
+So no sync but the closing one ends a request that is answered only if it fails, and its error is never taken for that
+of another one.
+
+A sync is guest-sync-delimited or, once the stock agent has refused that, guest-sync (``_SYNCS``). A refusal is an
+answer as well: it comes in its turn, and it begins with words that no other command's error begins with. Where both are
+refused, the refusals serve as syncs for the rest of the connection.
 """
 
 from __future__ import annotations
 
 import contextlib
 import random
+import re
 import socket
 from collections import deque
 from typing import AbstractSet, Any, Callable, Protocol
 
 from . import trust, wire
-from .commands import SILENT
 from .errors import RemoteProtocolError
 from .limits import Costs
 from .log import Log
@@ -31,13 +67,19 @@ _CHUNK = 64 * 1024
 _FRESH_SECONDS = 1.0
 # A reply this long is passed on by its outer form; a shorter one is looked at whole.
 _INSPECTED_BYTES = 64 * 1024
+# In the order in which they are tried. The reply to the first begins with 0xFF, whatever came before it.
+_DELIMITED = "guest-sync-delimited"
+_SYNCS = (_DELIMITED, "guest-sync")
+# The words for a command that is disabled, or unknown: those of QEMU 10.0 (qapi/qmp-dispatch.c), those up to 4.1.
+_REFUSAL = re.compile(r"(?:The c|C)ommand (\S+) has (?:been disabled|not been found)")
 
 
 class Asked:
-    """One request on its way. ``on_reply`` gets the reply's line, ``on_failure`` the reason why none will come.
+    """One request on its way. ``on_reply`` gets the reply's line, or an empty one if the request has succeeded and that
+    is not answered; ``on_failure`` gets the reason why no reply will come.
 
-    ``is_silent``: it is answered only if it fails, and nothing tells of a success. ``is_heard``: the stock agent has
-    shown that it lives since this was sent, or just before.
+    ``is_silent``: it is answered only if it fails. ``is_heard``: the stock agent has shown that it lives since this was
+    sent, or just before.
     """
 
     __slots__ = ("command", "is_heard", "is_silent", "on_failure", "on_reply")
@@ -47,10 +89,11 @@ class Asked:
         command: str,
         on_reply: Callable[[Data], None] | None,
         on_failure: Callable[[str], None] | None,
+        is_silent: bool,
         is_heard: bool,
     ) -> None:
         self.command = command
-        self.is_silent = command in SILENT
+        self.is_silent = is_silent
         self.on_reply = on_reply
         self.on_failure = on_failure
         self.is_heard = is_heard
@@ -65,13 +108,36 @@ class Asked:
 
 
 class _Sync:
-    """A guest-sync-delimited on its way."""
+    """A guest-sync-delimited or guest-sync on its way."""
 
-    def __init__(self) -> None:
+    __slots__ = ("command", "number")
+
+    def __init__(self, command: str) -> None:
+        self.command = command
         self.number = random.randrange(1, 2**31)  # noqa: S311  # it tells replies apart and keeps no secret
 
     def request(self) -> bytes:
-        return wire.encode(wire.request("guest-sync-delimited", {"id": self.number}))
+        return wire.encode(wire.request(self.command, {"id": self.number}))
+
+    def is_returned(self, line: Data) -> bool:
+        """Return whether the line ends with the number's return. What stands in front of that is of no interest: it
+        may be the end of a reply that was not waited for.
+        """
+        position = line.rfind(wire.DELIMITER if self.command == _DELIMITED else b"{")
+        if position < 0 or len(line) - position > _INSPECTED_BYTES:
+            return False
+        return bool(_decoded(line[position:].lstrip(wire.DELIMITER)) == {"return": self.number})
+
+    def is_refused(self, line: Data) -> bool:
+        """Return whether the line is the refusal of this command."""
+        if len(line) > _INSPECTED_BYTES or self.command.encode() not in line:
+            return False
+        try:
+            reply = wire.read_reply(_decoded(line))
+        except RemoteProtocolError:
+            return False
+        match = _REFUSAL.match(reply.description) if isinstance(reply, wire.Refused) else None
+        return match is not None and match[1] == self.command
 
 
 class Observer(Protocol):
@@ -100,7 +166,8 @@ class Upstream:
         self._observer = observer
         self._stream: Stream | None = None
         self.expected: deque[Asked | _Sync] = deque()  # what it still owes a reply to, wanted or not
-        self._silent: Asked | None = None  # answers only if it fails
+        self._sync_command = _DELIMITED
+        self._has_no_sync = False  # it was logged that all are refused
         self._line = bytearray()
         self._is_overlong = False
         self._is_unsettled = False
@@ -131,6 +198,7 @@ class Upstream:
         descriptor = client.detach()
         self._stream = Stream(self._loop, Ends(descriptor, descriptor), _CHUNK, self._received, self._ended)
         self._log.info("connected to the stock agent")
+        self._sync_command = _DELIMITED
         self._stream.send(wire.DELIMITER + self._expect_sync())
         self._observer.connected()
         return True
@@ -177,7 +245,6 @@ class Upstream:
         self._stream = None
         self._lost_at = self._loop.now
         expected, self.expected = self.expected, deque()
-        self._silent = None
         self._line = bytearray()
         self._is_overlong = self._is_unsettled = False
         self._unasked_lines = self._unasked_bytes = 0
@@ -211,19 +278,18 @@ class Upstream:
         command: str,
         on_reply: Callable[[Data], None] | None = None,
         on_failure: Callable[[str], None] | None = None,
+        is_silent: bool = False,
     ) -> Asked:
         """Send a request; only while connected and nothing is expected."""
         assert self._stream is not None  # noqa: S101  # the caller's promise
-        is_heard = not self._is_unsettled and self._loop.now - self._heard_at < _FRESH_SECONDS
-        asked = Asked(command, on_reply, on_failure, is_heard)
+        is_fresh = not self._is_unsettled and self._loop.now - self._heard_at < _FRESH_SECONDS
+        is_heard = is_fresh and not is_silent
+        asked = Asked(command, on_reply, on_failure, is_silent, is_heard)
         if not is_heard:
             line = self._expect_sync() + line
-        if asked.is_silent:
-            # What comes before the reply to this sync is its error; if nothing does, it has succeeded.
-            self._silent = asked
+        self.expected.append(asked)
+        if is_silent:
             line += self._expect_sync()
-        else:
-            self.expected.append(asked)
         self._stream.send(line)
         if command in self._observer.watched:
             self._observer.sent(command)
@@ -235,7 +301,7 @@ class Upstream:
             self._stream.read(False)
 
     def _expect_sync(self) -> bytes:
-        sync = _Sync()
+        sync = _Sync(self._sync_command)
         self.expected.append(sync)
         return sync.request()
 
@@ -274,7 +340,10 @@ class Upstream:
         if isinstance(head, Asked):
             self._unasked_lines = self._unasked_bytes = 0
             expected.popleft()
-            if _is_reply(line):
+            if head.is_silent and self._take_sync(line):
+                if head.on_reply is not None:
+                    head.on_reply(b"")
+            elif _is_reply(line):
                 if head.command in self._observer.watched:
                     self._observer.answered(head.command, line)
                 if head.on_reply is not None:
@@ -282,10 +351,7 @@ class Upstream:
             else:
                 self._is_unsettled = True
                 head.fail(f"the stock agent has answered {head.command} with something that is no reply")
-        elif head is not None and _is_answer_to(line, head.number):
-            self._take_sync()
-        else:
-            self._take_late(line)
+        elif head is None or not self._take_sync(line):
             self._unasked_lines += 1
             if self._unasked_lines > self._costs.unasked_lines:
                 self._leave_alone()
@@ -298,21 +364,42 @@ class Upstream:
         self._backoff = self._costs.longest_reconnect_seconds
         self._drop("it has sent too much that nobody had asked for")
 
-    def _take_sync(self) -> None:
-        self._unasked_lines = self._unasked_bytes = 0
+    def _take_sync(self, line: Data) -> bool:
+        """Take the answer to the sync at the head of the queue; false: the line is not that."""
+        sync = self.expected[0]
+        assert isinstance(sync, _Sync)  # noqa: S101  # the caller knows
+        is_returned = sync.is_returned(line)
+        if not (is_returned or sync.is_refused(line)):
+            return False
         self.expected.popleft()
-        self._silent = None
+        self._unasked_lines = self._unasked_bytes = 0
         self._is_unsettled = False
         self._backoff = self._costs.reconnect_seconds
         self._away_reason = ""
+        if is_returned:
+            self._has_no_sync = False
+        else:
+            self._choose_another(sync.command)
         if self.expected and isinstance(self.expected[0], Asked):
             self.expected[0].is_heard = True
+        return True
 
-    def _take_late(self, line: Data) -> None:
-        if self._silent is not None and _is_error(line):
-            on_reply, self._silent = self._silent.on_reply, None
-            if on_reply is not None:
-                on_reply(line)
+    def _choose_another(self, refused: str) -> None:
+        """Use the next kind of sync after this one, from now on. At the beginning of a connection it is tried at once:
+        whether there is one at all is to be known at the start.
+        """
+        if refused != self._sync_command:
+            return  # it was sent before that became known
+        following = _SYNCS[_SYNCS.index(refused) + 1 :]
+        if following:
+            self._sync_command = following[0]
+            self._log.info(f"the stock agent refuses {refused}: {following[0]} is used instead")
+            if not self.expected and self._stream is not None:
+                self._stream.send(self._expect_sync())
+        elif not self._has_no_sync:
+            self._has_no_sync = True
+            refused = " and ".join(_SYNCS)
+            self._log.error(f"the stock agent refuses {refused}: its replies are matched by their order")
 
     # ----------------------------------------------------------------------------------------------------- leaving
 
@@ -346,24 +433,7 @@ def _decoded(line: Data) -> Any:
         return None
 
 
-def _is_answer_to(line: Data, number: int) -> bool:
-    # What stands before the 0xFF byte is of no interest, that byte exists to say so. It may be as long as a reply.
-    position = line.rfind(wire.DELIMITER)
-    if position < 0 or len(line) - position > _INSPECTED_BYTES:
-        return False
-    return bool(_decoded(line[position + 1 :]) == {"return": number})
-
-
 def _is_reply(line: Data) -> bool:
     if len(line) > _INSPECTED_BYTES:
         return line.startswith(b"{") and line.endswith((b"}\n", b"}\r\n")) and line.isascii()
     return wire.is_reply(line)
-
-
-def _is_error(line: Data) -> bool:
-    if len(line) > _INSPECTED_BYTES:
-        return False
-    try:
-        return isinstance(wire.read_reply(_decoded(line)), wire.Refused)
-    except RemoteProtocolError:
-        return False

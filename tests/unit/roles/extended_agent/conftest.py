@@ -53,9 +53,15 @@ def turned() -> Iterator[Turned]:
     turned.loop.close()
 
 
+def disabled(command: str) -> bytes:
+    """What qemu-ga 10.0 answers for a command that its lists do not allow."""
+    words = f"Command {command} has been disabled: the command is not allowed"
+    return b'{"error": {"class": "CommandNotFound", "desc": "%b"}}\n' % words.encode()
+
+
 class PlayedStock:
     """A stock agent on the same loop. It answers from ``answers``, a command that is not there never; syncs always,
-    unless ``is_hanging``.
+    unless ``is_hanging`` or they are ``disabled``.
     """
 
     def __init__(self, loop: Any, path: str) -> None:
@@ -64,6 +70,7 @@ class PlayedStock:
             "guest-fsfreeze-status": b'{"return": "thawed"}\n',
             "guest-info": b'{"return": {"version": "1.2.3", "supported_commands": []}}\n',
         }
+        self.disabled: set[str] = set()
         self.is_hanging = False
         self.received = b""
         self.commands: list[str] = []
@@ -115,8 +122,12 @@ class PlayedStock:
                 continue
             request = event.decode()
             command = request["execute"]
-            if command == "guest-sync-delimited":
-                self.say(b"\xff" + self._wire.encode({"return": request["arguments"]["id"]}))
+            if command in self.disabled:
+                self.say(disabled(command))
+                continue
+            if command in ("guest-sync-delimited", "guest-sync"):
+                delimiter = b"\xff" if command == "guest-sync-delimited" else b""
+                self.say(delimiter + self._wire.encode({"return": request["arguments"]["id"]}))
                 continue
             self.commands.append(command)
             if command in self.answers:

@@ -271,22 +271,124 @@ def test_a_silent_command_holds_nobody_up(dispatched: Dispatched) -> None:
     assert dispatched.ask(b'{"execute": "guest-shutdown"}' + PING) == [PONG]
 
 
-def test_its_error_is_passed_on_even_behind_other_replies(dispatched: Dispatched) -> None:
-    dispatched.stock.is_hanging = True
-    assert dispatched.ask(b'{"execute": "guest-shutdown", "id": 1}' + PING) == [PONG]
-    dispatched.stock.answers["guest-shutdown"] = b'{"error": {"class": "GenericError", "desc": "no"}, "id": 1}\n'
-    dispatched.stock.go_on()
-    dispatched.turned.settle()
-    assert dispatched.client.replies[1:] == [{"error": {"class": "GenericError", "desc": "no"}, "id": 1}]
+SHUTDOWN = b'{"execute": "guest-shutdown", "id": 1}'
+ERROR = {"error": {"class": "GenericError", "desc": "no"}, "id": 1}
+AFTER_IT: dict[str, tuple[bytes, list[Any]]] = {
+    "a command answered here": (PING, [PONG]),
+    "one with an id": (b'{"execute": "guest-ping", "id": 2}', [{"return": {}, "id": 2}]),
+    "one that is passed on": (b'{"execute": "guest-get-users"}', [{"return": "users"}]),
+    "a sync": (SYNC, [{"return": 9}]),
+    "the byte 0xFF": (b"\xff", [{"error": {"class": "GenericError", "desc": "JSON parse error, stray '\ufffd'"}}]),
+    "what is refused": (b"[]", [{"error": {"class": "GenericError", "desc": "QMP input must be a JSON object"}}]),
+    "the same again": (SHUTDOWN, [ERROR]),
+}
 
 
-def test_a_sync_drops_its_error(dispatched: Dispatched) -> None:
+@pytest.mark.parametrize("what", AFTER_IT)
+def test_its_error_comes_in_front_of_the_replies_to_what_was_sent_after_it(dispatched: Dispatched, what: str) -> None:
+    sent, replies = AFTER_IT[what]
     dispatched.stock.is_hanging = True
-    dispatched.ask(b'{"execute": "guest-shutdown"}' + SYNC)
-    dispatched.stock.answers["guest-shutdown"] = b'{"error": {"class": "GenericError", "desc": "no"}}\n'
+    assert dispatched.ask(SHUTDOWN + sent) == []
+    dispatched.stock.answers["guest-shutdown"] = json.dumps(ERROR).encode() + b"\n"
     dispatched.stock.go_on()
     dispatched.turned.settle()
-    assert dispatched.client.replies == [{"return": 9}]
+    assert dispatched.client.replies == [ERROR, *replies]
+
+
+@pytest.mark.parametrize("what", AFTER_IT)
+def test_when_it_succeeds_the_others_are_answered_at_once(dispatched: Dispatched, what: str) -> None:
+    sent, replies = AFTER_IT[what]
+    assert dispatched.ask(SHUTDOWN + sent) == ([] if sent == SHUTDOWN else replies)
+    assert dispatched.known.is_free
+
+
+def test_what_is_answered_here_does_not_wait_for_the_closing_sync_after_an_error(dispatched: Dispatched) -> None:
+    dispatched.stock.is_hanging = True
+    dispatched.ask(SHUTDOWN + PING)
+    opening = json.loads(dispatched.stock._unread[0].splitlines()[0])["arguments"]["id"]
+    dispatched.stock.say(b'\xff{"return": %d}\n' % opening + json.dumps(ERROR).encode() + b"\n")
+    dispatched.turned.settle()
+    assert dispatched.client.replies == [ERROR, PONG]
+
+
+def test_while_the_stock_agent_hangs_it_has_an_error_in_the_end(dispatched: Dispatched) -> None:
+    dispatched.stock.is_hanging = True
+    dispatched.ask(SHUTDOWN)
+    (reply,) = dispatched.until_replies(1)
+    assert "The stock agent has not answered guest-shutdown in time; it may still" in reply["error"]["desc"]
+    assert reply["id"] == 1
+    dispatched.stock.answers["guest-shutdown"] = json.dumps(ERROR).encode() + b"\n"
+    dispatched.stock.go_on()
+    dispatched.turned.settle()
+    assert len(dispatched.client.lines) == 1, "it has two replies"
+
+
+def test_a_sync_goes_past_one_that_hangs_and_its_late_error_is_dropped(dispatched: Dispatched) -> None:
+    dispatched.stock.is_hanging = True
+    assert dispatched.ask(SHUTDOWN + SYNC + PING) == []
+    assert dispatched.until_replies(2) == [{"return": 9}, PONG]
+    dispatched.stock.answers["guest-shutdown"] = json.dumps(ERROR).encode() + b"\n"
+    dispatched.stock.go_on()
+    dispatched.turned.settle()
+    assert dispatched.client.replies == [{"return": 9}, PONG]
+
+
+def test_a_client_that_sends_no_more_waits_until_it_has_succeeded(dispatched: Dispatched) -> None:
+    ended: list[int] = []
+    dispatched.dispatcher.on_all_answered = lambda: ended.append(len(dispatched.client.lines))
+    dispatched.stock.is_hanging = True
+    dispatched.ask(SHUTDOWN)
+    dispatched.dispatcher.end()
+    dispatched.turned.settle()
+    assert ended == []
+    dispatched.stock.go_on()
+    dispatched.turned.settle()
+    assert ended == [0]
+
+
+def test_a_stock_agent_that_is_ended_by_the_shutdown_makes_no_error(dispatched: Dispatched) -> None:
+    dispatched.stock.is_hanging = True
+    dispatched.ask(SHUTDOWN)
+    opening = json.loads(dispatched.stock._unread[0].splitlines()[0])["arguments"]["id"]
+    dispatched.stock.say(b'\xff{"return": %d}\n' % opening)
+    dispatched.turned.settle()
+    dispatched.stock.hang_up()
+    dispatched.turned.settle()
+    assert dispatched.client.replies == []
+    # Unless this agent outlives it.
+    (reply,) = dispatched.until_replies(1)
+    assert "has not answered guest-shutdown in time" in reply["error"]["desc"]
+
+
+@pytest.mark.parametrize("command", ["guest-suspend-ram", "guest-suspend-disk", "guest-suspend-hybrid"])
+def test_one_that_goes_amid_a_suspension_makes_an_error(dispatched: Dispatched, command: str) -> None:
+    dispatched.stock.is_hanging = True
+    dispatched.ask(b'{"execute": "%b"}' % command.encode())
+    opening = json.loads(dispatched.stock._unread[0].splitlines()[0])["arguments"]["id"]
+    dispatched.stock.say(b'\xff{"return": %d}\n' % opening)
+    dispatched.turned.settle()
+    dispatched.stock.hang_up()
+    dispatched.turned.settle()
+    (reply,) = dispatched.client.replies
+    assert f"has gone before it answered {command}" in reply["error"]["desc"]
+
+
+def test_one_that_goes_before_it_has_begun_makes_an_error(dispatched: Dispatched) -> None:
+    dispatched.stock.is_hanging = True
+    dispatched.ask(SHUTDOWN)
+    dispatched.stock.hang_up()
+    dispatched.turned.settle()
+    (reply,) = dispatched.client.replies
+    assert "has gone before it answered guest-shutdown" in reply["error"]["desc"]
+
+
+def test_a_command_that_the_stock_agent_lists_as_silent_is_silent(dispatched: Dispatched) -> None:
+    info = module("stock").read_info(
+        wire.Returned({"supported_commands": [{"name": "guest-nap", "enabled": True, "success-response": False}]})
+    )
+    dispatched.known.info = info
+    assert dispatched.ask(b'{"execute": "guest-nap"}' + PING) == [PONG]
+    assert dispatched.known.is_free
 
 
 # --------------------------------------------------------------------------------------------------------- the client

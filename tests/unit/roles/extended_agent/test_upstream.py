@@ -7,6 +7,9 @@
 from __future__ import annotations
 
 import os
+import re
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,14 +24,15 @@ SYNC = b'{"execute": "guest-sync-delimited"'
 class Observed:
     """A way to the played stock agent, and all that it told."""
 
-    def __init__(self, turned: Any, stock: Any, costs: Any = COSTS) -> None:
+    def __init__(self, turned: Any, stock: Any, costs: Any = COSTS, log: Any = None) -> None:
+        log = log or module("log").Log("/dev/null")
         self.turned = turned
         self.stock = stock
         self.told: list[tuple[str, ...]] = []
         self.replies: list[bytes] = []
         self.failures: list[str] = []
         self.watched = {"guest-exec", "guest-shutdown"}
-        self.way = upstream.Upstream(turned.loop, stock.path, costs, module("log").Log("/dev/null"), self)
+        self.way = upstream.Upstream(turned.loop, stock.path, costs, log, self)
 
     def connected(self) -> None:
         self.told.append(("connected",))
@@ -48,11 +52,15 @@ class Observed:
         self.told.clear()
         self.stock.received = b""
 
-    def ask(self, command: str = "guest-exec", raw: bytes | None = None) -> Any:
+    def ask(self, command: str = "guest-exec", raw: bytes | None = None, is_silent: bool = False) -> Any:
         raw = b'{"execute": "%b"}' % command.encode() if raw is None else raw
-        asked = self.way.ask(raw + b"\n", command, lambda line: self.replies.append(bytes(line)), self.failures.append)
+        replied = lambda line: self.replies.append(bytes(line))  # noqa: E731
+        asked = self.way.ask(raw + b"\n", command, replied, self.failures.append, is_silent)
         self.turned.settle()
         return asked
+
+    def shut_down(self) -> Any:
+        return self.ask("guest-shutdown", is_silent=True)
 
 
 @pytest.fixture
@@ -172,22 +180,214 @@ def test_a_line_beyond_the_limit_costs_no_more_than_the_limit_and_becomes_a_fail
     assert observed.replies == [b'{"return": 1}\n']
 
 
-def test_a_command_that_succeeds_silently_is_over_when_the_sync_behind_it_is_answered(observed: Observed) -> None:
-    asked = observed.ask("guest-shutdown")
-    assert asked.is_silent
-    assert observed.stock.received.startswith(b'{"execute": "guest-shutdown"}\n' + SYNC)
-    assert observed.replies == observed.failures == []
+# ------------------------------------------------------------------------- commands that are answered only if they fail
+
+ERROR = b'{"error": {"class": "GenericError", "desc": "no"}}\n'
+NO_REPLY = b""
+
+
+def sync_numbers(received: bytes) -> list[int]:
+    return [int(number) for number in re.findall(rb'"id": (\d+)', received)]
+
+
+def test_a_silent_command_goes_out_between_two_syncs(observed: Observed) -> None:
+    observed.shut_down()
+    first, second, third = observed.stock.received.splitlines()
+    assert first.startswith(SYNC)
+    assert second == b'{"execute": "guest-shutdown"}'
+    assert third.startswith(SYNC)
+
+
+def test_it_has_succeeded_when_nothing_came_in_front_of_the_closing_syncs_reply(observed: Observed) -> None:
+    observed.shut_down()
+    assert observed.replies == [NO_REPLY]
+    assert observed.failures == []
     assert observed.told == [("sent", "guest-shutdown"), ("freed",)]
-    observed.stock.say(b'{"error": {"class": "GenericError", "desc": "too late"}}\n')
+    observed.stock.say(ERROR)
     observed.turned.settle()
+    assert observed.replies == [NO_REPLY]
+
+
+def test_the_opening_syncs_reply_does_not_end_it(observed: Observed) -> None:
+    observed.stock.is_hanging = True
+    asked = observed.shut_down()
+    assert not asked.is_heard
+    opening, closing = sync_numbers(observed.stock._unread[0])
+    observed.stock.say(b'\xff{"return": %d}\n' % opening)
+    observed.turned.settle()
+    assert asked.is_heard
     assert observed.replies == []
+    assert observed.way.expected
+    observed.stock.say(ERROR)
+    observed.turned.settle()
+    assert observed.replies == [ERROR]
+    assert observed.way.expected, "the closing sync is still owed"
+    observed.stock.say(b'\xff{"return": %d}\n' % closing)
+    observed.turned.settle()
+    assert not observed.way.expected
 
 
-def test_the_error_of_such_a_command_is_its_reply(observed: Observed) -> None:
-    error = b'{"error": {"class": "GenericError", "desc": "no"}}\n'
+@pytest.mark.parametrize("is_fresh", [True, False])
+def test_its_error_is_its_reply(observed: Observed, monkeypatch: pytest.MonkeyPatch, is_fresh: bool) -> None:
+    monkeypatch.setattr(upstream, "_FRESH_SECONDS", 60.0 if is_fresh else 0.0)
+    observed.stock.answers["guest-shutdown"] = ERROR
+    observed.shut_down()
+    assert observed.replies == [ERROR]
+    assert not observed.way.expected
+
+
+@pytest.mark.parametrize("end", [b'"}\n', b'"}\r\n'])
+def test_an_error_that_repeats_a_long_id_is_its_reply(observed: Observed, end: bytes) -> None:
+    error = ERROR[: -len(b"}\n")] + b', "id": "' + b"x" * 200_000 + end
     observed.stock.answers["guest-shutdown"] = error
-    observed.ask("guest-shutdown")
+    observed.shut_down()
     assert observed.replies == [error]
+
+
+def test_it_has_one_reply_however_much_is_said(observed: Observed) -> None:
+    observed.stock.answers["guest-shutdown"] = ERROR * 5
+    observed.shut_down()
+    assert observed.replies == [ERROR]
+    assert not observed.way.expected
+
+
+def test_what_is_no_reply_makes_it_fail(observed: Observed) -> None:
+    observed.stock.answers["guest-shutdown"] = b"garbage\n"
+    observed.shut_down()
+    assert observed.failures == ["the stock agent has answered guest-shutdown with something that is no reply"]
+    assert observed.replies == []
+    assert not observed.way.expected
+
+
+def test_when_the_stock_agent_goes_it_fails(observed: Observed) -> None:
+    observed.stock.is_hanging = True
+    observed.shut_down()
+    observed.stock.hang_up()
+    observed.turned.settle()
+    assert observed.failures == [
+        "the stock agent has gone before it answered guest-shutdown: it has closed the connection"
+    ]
+
+
+# -------------------------------------------------------------------------------------------- syncs that are refused
+
+SYNCS = ("guest-sync-delimited", "guest-sync")
+
+
+def logged(directory: Path) -> list[str]:
+    return [line.split(": ", 1)[1] for line in (directory / "log").read_text().splitlines()]
+
+
+@pytest.fixture
+def logging(turned: Any, stock: Any, tmp_path: Path) -> Observed:
+    return Observed(turned, stock, log=module("log").Log(str(tmp_path / "log"), verbose=True))
+
+
+def test_where_the_delimited_sync_is_refused_the_plain_one_is_used(
+    logging: Observed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logging.stock.disabled = {"guest-sync-delimited"}
+    assert logging.way.connect()
+    logging.turned.settle()
+    assert not logging.way.expected
+    monkeypatch.setattr(upstream, "_FRESH_SECONDS", 0.0)
+    logging.stock.received = b""
+    logging.stock.answers["guest-exec"] = b'{"return": 1}\n'
+    logging.ask()
+    assert logging.stock.received.startswith(b'{"execute": "guest-sync", ')
+    assert logging.replies == [b'{"return": 1}\n']
+    assert logged(tmp_path) == [
+        "info: connected to the stock agent",
+        "info: the stock agent refuses guest-sync-delimited: guest-sync is used instead",
+    ]
+
+
+def test_where_both_are_refused_that_is_logged_once_and_requests_pass(
+    logging: Observed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logging.stock.disabled = set(SYNCS)
+    monkeypatch.setattr(upstream, "_FRESH_SECONDS", 0.0)
+    logging.stock.answers["guest-exec"] = b'{"return": 1}\n'
+    for _connection in range(3):
+        logging.turned.until(logging.way.connect)
+        logging.turned.settle()
+        logging.ask()
+        logging.ask()
+        logging.stock.hang_up()
+        logging.turned.settle()
+    assert logging.replies == [b'{"return": 1}\n'] * 6
+    refusals = [line for line in logged(tmp_path) if line.startswith("error") and "refuses" in line]
+    assert refusals == [f"error: the stock agent refuses {' and '.join(SYNCS)}: its replies are matched by their order"]
+
+
+@pytest.mark.parametrize("refused", [SYNCS[:1], SYNCS])
+@pytest.mark.parametrize("answer", [NO_REPLY, ERROR])
+def test_a_silent_command_is_settled_by_whatever_answers_the_closing_sync(
+    logging: Observed, refused: tuple[str, ...], answer: bytes
+) -> None:
+    logging.stock.disabled = set(refused)
+    logging.connect()
+    if answer:
+        logging.stock.answers["guest-shutdown"] = answer
+    logging.shut_down()
+    assert logging.replies == [answer]
+    assert not logging.way.expected
+
+
+@pytest.mark.parametrize("words", ["Parameter 'Command guest-sync has been disabled: x' is unexpected", "guest-sync"])
+def test_an_error_that_only_names_a_sync_does_not_answer_it(logging: Observed, words: str) -> None:
+    logging.stock.disabled = set(SYNCS)
+    logging.connect()
+    error = b'{"error": {"class": "GenericError", "desc": "%b"}}\n' % words.encode()
+    logging.stock.answers["guest-shutdown"] = error
+    logging.shut_down()
+    assert logging.replies == [error]
+    assert not logging.way.expected
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "Command guest-sync-delimited has been disabled: the command is not allowed",
+        "Command guest-sync-delimited has been disabled: the agent is in frozen state",
+        "The command guest-sync-delimited has been disabled for this instance",
+        "The command guest-sync-delimited has not been found",
+    ],
+)
+def test_every_versions_refusal_is_known(logging: Observed, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    refusal = b'{"error": {"class": "CommandDisabled", "desc": "%b"}}\n' % words.encode()
+    monkeypatch.setattr(sys.modules[type(logging.stock).__module__], "disabled", lambda _command: refusal)
+    logging.stock.disabled = {"guest-sync-delimited"}
+    logging.connect()
+    assert not logging.way.expected
+    assert logging.way._sync_command == "guest-sync"
+
+
+def test_what_was_refused_is_tried_anew_by_the_next_connection(logging: Observed) -> None:
+    logging.stock.disabled = set(SYNCS)
+    logging.connect()
+    logging.stock.disabled = set()
+    logging.stock.hang_up()
+    logging.turned.settle()
+    logging.connect()
+    logging.shut_down()
+    assert logging.stock.received.count(SYNC) == 2
+
+
+def test_a_sync_that_is_refused_amid_a_connection_is_answered_by_that(
+    observed: Observed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # qemu-ga 10.0 allows all syncs while file systems are frozen, and goes by its lists after the thaw.
+    monkeypatch.setattr(upstream, "_FRESH_SECONDS", 0.0)
+    observed.stock.disabled = {"guest-sync-delimited"}
+    observed.stock.answers["guest-exec"] = b'{"return": 1}\n'
+    observed.ask()
+    observed.ask()
+    assert observed.replies == [b'{"return": 1}\n'] * 2
+    assert observed.stock.received.count(b'"guest-sync"') == 1
+
+
+# ------------------------------------------------------------------------------------------------ coming and going
 
 
 def test_when_it_goes_every_request_fails_and_its_reason_is_told(observed: Observed) -> None:
