@@ -13,7 +13,7 @@ import argparse
 import os
 import re
 import sys
-from typing import Any, Mapping, NamedTuple, NoReturn, Sequence
+from typing import Any, Iterable, Mapping, NamedTuple, NoReturn, Sequence
 
 from . import VERSION, trust
 from .policy import IN_FRONT
@@ -73,7 +73,12 @@ def _flag(value: str) -> bool:
     return value == "true"
 
 
-def _commands(value: str) -> frozenset[str]:
+def _commands(value: str) -> frozenset[str] | None:
+    """Read one list; None: the text is empty, which is not a list. A text of separators is a list without names, and
+    allows nothing (split_list and ga_command_is_allowed, qga/main.c, QEMU 10.0.13; its dumps have empty texts).
+    """
+    if not value:
+        return None
     names = frozenset(name.strip() for name in value.split(",") if name.strip())
     # As qemu-ga, except for what is not a command of any version. To ignore it would allow what was to be blocked.
     wrong = sorted(name for name in names if not _COMMAND.fullmatch(name))
@@ -103,6 +108,8 @@ _KEYS: Mapping[str, Any] = {
     "allow-rpcs": _commands,
 }
 _LISTS = frozenset(("block-rpcs", "allow-rpcs"))
+# How a list without names is written. An allow list must not become none.
+_NO_NAMES: Mapping[str, str] = {"block-rpcs": "", "allow-rpcs": ","}
 
 
 def read_file(path: str) -> dict[str, Any]:
@@ -169,6 +176,12 @@ def _parser() -> _Parser:
     return parser
 
 
+def _joined(lists: Iterable[frozenset[str] | None]) -> frozenset[str] | None:
+    """Add lists up; None if none of them is one."""
+    given = [names for names in lists if names is not None]
+    return frozenset().union(*given) if given else None
+
+
 def _given(arguments: argparse.Namespace) -> dict[str, Any]:
     """What the command line says, under the file's keys."""
     given: dict[str, Any] = {}
@@ -177,7 +190,7 @@ def _given(arguments: argparse.Namespace) -> dict[str, Any]:
         if value is None:
             continue
         try:
-            given[key] = read(",".join(value)) if key in _LISTS else value if value is True else read(value)
+            given[key] = _joined(map(read, value)) if key in _LISTS else value if value is True else read(value)
         except OptionError as error:
             raise OptionError(f"--{key} {error}") from error
     return given
@@ -185,8 +198,9 @@ def _given(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def _merged(file: Mapping[str, Any], given: Mapping[str, Any]) -> Options:
     values = {**file, **given}
-    for key in _LISTS & set(file) & set(given):
-        values[key] = file[key] | given[key]
+    for key in _LISTS:
+        values[key] = _joined((file.get(key), given.get(key)))
+    values["block-rpcs"] = values["block-rpcs"] or frozenset()
     options = Options(**{key.replace("-", "_"): value for key, value in values.items()})
     path = options.path or _DEFAULT_PATHS[options.method]
     return options._replace(path=path)
@@ -220,6 +234,6 @@ def dump(options: Options) -> str:
         if isinstance(value, bool):
             value = "true" if value else "false"
         elif isinstance(value, frozenset):
-            value = ",".join(sorted(value))
+            value = ",".join(sorted(value)) or _NO_NAMES[key]
         lines.append(f"{key}={value}")
     return "\n".join(lines) + "\n"

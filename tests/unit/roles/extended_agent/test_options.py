@@ -74,9 +74,53 @@ def test_a_dump_reads_back(tmp_path: Path) -> None:
     assert read("-c", str(tmp_path / "conf")) == chosen
 
 
-def test_an_empty_allow_list_allows_nothing() -> None:
-    assert read("-a", "").allow_rpcs == frozenset()
-    assert read().allow_rpcs is None
+# As qemu-ga 10.0.13 does, which was tried with each.
+ALLOWED: dict[str, tuple[tuple[str, ...], str, frozenset[str] | None]] = {
+    "no list": ((), "", None),
+    "an empty text": (("-a", ""), "", None),
+    "two empty texts": (("-a", "", "-a", ""), "", None),
+    "an empty text in the file": ((), "allow-rpcs=\n", None),
+    "a blank text in the file": ((), "allow-rpcs=  \n", None),
+    "a separator": (("-a", ","), "", frozenset()),
+    "a separator in the file": ((), "allow-rpcs=,\n", frozenset()),
+    "a blank text": (("-a", " "), "", frozenset()),
+    "an empty text after a list": (("-a", ""), "allow-rpcs=guest-ping\n", frozenset(("guest-ping",))),
+    "an empty text in front of a list": (("-a", "", "-a", "guest-ping"), "", frozenset(("guest-ping",))),
+    "a list after an empty text in the file": (("-a", "guest-ping"), "allow-rpcs=\n", frozenset(("guest-ping",))),
+    "separators around a name": (("-a", ",,guest-ping,"), "", frozenset(("guest-ping",))),
+}
+
+
+@pytest.mark.parametrize("case", ALLOWED)
+def test_an_empty_text_is_not_a_list_and_a_list_without_names_allows_nothing(tmp_path: Path, case: str) -> None:
+    arguments, lines, allowed = ALLOWED[case]
+    file = tmp_path / "conf"
+    file.write_text(f"[general]\n{lines}")
+    chosen = read(*arguments, default_file=str(file))
+    assert chosen.allow_rpcs == allowed
+    assert chosen.block_rpcs == frozenset()
+    file.write_text(options.dump(chosen))
+    assert read("-c", str(file)) == chosen
+
+
+@pytest.mark.parametrize(
+    ("arguments", "lines"), [(("-b", ""), ""), (("-b", ","), ""), ((), "block-rpcs=\n"), ((), "block-rpcs=,\n")]
+)
+def test_a_block_list_without_names_blocks_nothing(tmp_path: Path, arguments: tuple[str, ...], lines: str) -> None:
+    file = tmp_path / "conf"
+    file.write_text(f"[general]\n{lines}")
+    assert read(*arguments, default_file=str(file)).block_rpcs == frozenset()
+
+
+def test_a_dump_of_the_stock_agents_is_read(tmp_path: Path) -> None:
+    # What qemu-ga 10.0.13 writes with -D and no other option.
+    (tmp_path / "conf").write_text(
+        "[general]\ndaemon=false\nmethod=virtio-serial\npath=/dev/virtio-ports/org.qemu.guest_agent.0\n"
+        "pidfile=/var/run/qemu-ga.pid\nstatedir=/var/run\nverbose=false\nretry-path=false\nblock-rpcs=\nallow-rpcs=\n"
+    )
+    chosen = read("-c", str(tmp_path / "conf"))
+    assert chosen.allow_rpcs is None
+    assert chosen.block_rpcs == frozenset()
 
 
 @pytest.mark.parametrize("option", ["--block-rpcs", "--allow-rpcs"])
