@@ -74,6 +74,12 @@ def stock_commands() -> frozenset[str]:
     return frozenset(line.strip() for line in listing.stdout.splitlines() if line.strip().startswith("guest-"))
 
 
+def stock_version() -> str:
+    """The version of the installed qemu-ga, as guest-info gives it."""
+    said = subprocess.run([find_qemu_ga(), "-V"], capture_output=True, text=True, timeout=START_SECONDS, check=True)
+    return said.stdout.split()[-1]
+
+
 def exchange(path: str, command: str, timeout: float = 5.0) -> dict[str, Any]:
     """Ask one question without arguments over a connection of its own and return the reply."""
     received = _answered(path, command, timeout)

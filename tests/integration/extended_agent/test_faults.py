@@ -22,7 +22,7 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils import wire
 from ansible_collections.qemu.guest_agent.tests.support.agent_client import Client, answers
 from ansible_collections.qemu.guest_agent.tests.support.extended_agent import ExtendedAgent
 from ansible_collections.qemu.guest_agent.tests.support.fake_agent import SocketServer, listen_unix
-from ansible_collections.qemu.guest_agent.tests.support.stock_agent import StockAgent
+from ansible_collections.qemu.guest_agent.tests.support.stock_agent import StockAgent, stock_version
 
 from tests.support.until import until
 
@@ -290,6 +290,60 @@ def test_a_reply_that_never_comes_becomes_an_error(tmp_path: Path) -> None:
     ):
         assert "may still carry it out" in client.ask(HOST_NAME)["error"]["desc"]
         assert client.is_quiet(2.0), "the late reply came through"
+
+
+# ---------------------------------------------------------------------------------- a stock agent that refuses a sync
+
+SYNCS = ("guest-sync-delimited", "guest-sync")
+NO_SYNC = "the stock agent refuses guest-sync-delimited and guest-sync: its replies are matched by their order"
+SHUTDOWN = b'{"execute": "guest-shutdown"}'  # blocked in every stock agent that a test starts
+PAUSE_SECONDS = 1.1  # after it, a sync goes in front of a request
+
+
+@pytest.mark.parametrize("refused", [SYNCS[:1], SYNCS[1:], SYNCS])
+def test_requests_pass_whichever_syncs_are_refused(refused: tuple[str, ...]) -> None:
+    with (
+        StockAgent(block_rpcs=refused, permits_time=True) as stock,
+        ExtendedAgent(stock.socket, costs=QUICK) as agent,
+        Client(agent.socket) as client,
+    ):
+        assert client.execute("guest-info")["return"]["version"] == stock_version()
+        assert "return" in client.ask(HOST_NAME)
+        assert client.is_quiet(PAUSE_SECONDS)
+        assert "return" in client.ask(HOST_NAME)
+        assert "guest-shutdown" in client.ask(SHUTDOWN + HOST_NAME)["error"]["desc"]
+        assert "return" in client.reply()
+        assert agent.read_log().count(NO_SYNC) == (refused == SYNCS)
+
+
+@pytest.mark.parametrize("refused", [SYNCS[:1], SYNCS])
+def test_one_that_hangs_is_noticed_whichever_syncs_it_refuses(refused: tuple[str, ...]) -> None:
+    with (
+        StockAgent(block_rpcs=refused, permits_time=True) as stock,
+        ExtendedAgent(stock.socket, costs=QUICK) as agent,
+        Client(agent.socket) as client,
+    ):
+        assert "return" in client.ask(HOST_NAME)
+        assert client.is_quiet(PAUSE_SECONDS)
+        with stopped(stock.pid):
+            assert "in time" in client.ask(HOST_NAME)["error"]["desc"]
+            assert time_commands_live(client)
+        until(lambda: "return" in client.ask(HOST_NAME), "the stock agent does not answer")
+        assert client.is_quiet(0.3), "the late reply to the abandoned request came through"
+
+
+def test_a_silent_command_has_an_error_while_the_stock_agent_hangs() -> None:
+    with (
+        StockAgent(permits_time=True) as stock,
+        ExtendedAgent(stock.socket, costs=QUICK) as agent,
+        Client(agent.socket) as client,
+    ):
+        assert "return" in client.ask(HOST_NAME)  # it was heard just now, and that says nothing
+        with stopped(stock.pid):
+            assert "The stock agent has not answered guest-shutdown in time" in client.ask(SHUTDOWN)["error"]["desc"]
+            assert time_commands_live(client)
+        assert client.is_quiet(0.3), "the late error came through"
+        until(lambda: "return" in client.ask(HOST_NAME), "the stock agent does not answer")
 
 
 # --------------------------------------------------------------------------------------- what the stock agent answers

@@ -17,14 +17,18 @@ from typing import Any
 import pytest
 from ansible_collections.qemu.guest_agent.tests.support.agent_client import Client
 from ansible_collections.qemu.guest_agent.tests.support.extended_agent import ExtendedAgent
-from ansible_collections.qemu.guest_agent.tests.support.stock_agent import StockAgent
+from ansible_collections.qemu.guest_agent.tests.support.stock_agent import StockAgent, stock_version
 
 from tests.support.until import until
 
 QUICK = {"slow_seconds": 0.1, "alive_seconds": 0.4, "reply_seconds": 3.0, "start_seconds": 0.3}
 STEP = {"seconds": 1, "relative": True}
-# The commands that are answered in front and are more than a sign of life, with arguments.
+SIGNS_OF_LIFE = ("guest-ping", "guest-sync", "guest-sync-delimited")
+# The commands that are answered in front, with arguments.
 ASKED: dict[str, dict[str, Any]] = {
+    "guest-ping": {},
+    "guest-sync": {"id": 1},
+    "guest-sync-delimited": {"id": 2},
     "guest-get-time": {},
     "guest-get-clock": {},
     "guest-update-time": STEP,
@@ -32,7 +36,9 @@ ASKED: dict[str, dict[str, Any]] = {
     "guest-get-command-info": {"name": "guest-ping"},
 }
 REASONS = ("", ": the command is not allowed")
-NEEDED = ("guest-sync-delimited", "guest-sync", "guest-ping")
+# Refused where the stock agent does not list its commands: what else it has disabled is not known then.
+UNTOLD = {"guest-info", "guest-get-command-info", "guest-update-time"}
+TIME = {"guest-update-time", "guest-get-time", "guest-get-clock"}
 
 
 def refused(client: Client) -> set[str]:
@@ -62,9 +68,18 @@ BLOCKED: dict[str, tuple[tuple[str, ...], set[str]]] = {
         {"guest-update-time", "guest-get-time", "guest-get-clock"},
     ),
     # What else is disabled is not known then. Reading the time is tried.
-    "telling its commands": (("guest-info",), {"guest-info", "guest-get-command-info", "guest-update-time"}),
-    "telling its commands, and reading the time": (("guest-info", "guest-get-time"), set(ASKED)),
+    "telling its commands": (("guest-info",), UNTOLD),
+    "telling its commands, and reading the time": (
+        ("guest-info", "guest-get-time"),
+        {*UNTOLD, "guest-get-time", "guest-get-clock"},
+    ),
     "something else": (("guest-exec", "guest-file-open"), set()),
+    "a sign of life": (("guest-ping",), {"guest-ping"}),
+    "the plain sync": (("guest-sync",), {"guest-sync"}),
+    "the delimited sync": (("guest-sync-delimited",), {"guest-sync-delimited"}),
+    "all signs of life": (SIGNS_OF_LIFE, {*SIGNS_OF_LIFE}),
+    "telling its commands, and a sign of life": (("guest-info", "guest-ping"), {*UNTOLD, "guest-ping"}),
+    "telling its commands, and all signs of life": (("guest-info", *SIGNS_OF_LIFE), {*UNTOLD, *SIGNS_OF_LIFE}),
 }
 
 
@@ -77,26 +92,34 @@ def test_what_is_disabled_there_is_disabled_under_every_name(case: str) -> None:
         Client(agent.socket) as client,
     ):
         assert refused(client) == expected
-        assert client.execute("guest-ping") == {"return": {}}
+        assert "return" in client.execute("guest-get-host-name")
 
 
 @pytest.mark.parametrize(
     ("allowed", "expected"),
     [
-        (("guest-info",), {"guest-update-time", "guest-get-time", "guest-get-clock"}),
-        (("guest-info", "guest-set-time"), {"guest-get-time", "guest-get-clock"}),
-        (("guest-info", "guest-get-time"), {"guest-update-time"}),
-        (("guest-set-time", "guest-get-time"), {"guest-info", "guest-get-command-info", "guest-update-time"}),
+        ((*SIGNS_OF_LIFE, "guest-info"), TIME),
+        ((*SIGNS_OF_LIFE, "guest-info", "guest-set-time"), {"guest-get-time", "guest-get-clock"}),
+        ((*SIGNS_OF_LIFE, "guest-info", "guest-get-time"), {"guest-update-time"}),
+        ((*SIGNS_OF_LIFE, "guest-set-time", "guest-get-time"), UNTOLD),
+        (SIGNS_OF_LIFE, UNTOLD | TIME),
+        (("guest-sync", "guest-ping"), UNTOLD | TIME | {"guest-sync-delimited"}),
+        (("guest-sync", "guest-ping", "guest-info"), TIME | {"guest-sync-delimited"}),
+        (("guest-sync-delimited", "guest-info"), TIME | {"guest-sync", "guest-ping"}),
+        (("guest-info",), {*TIME, *SIGNS_OF_LIFE}),
         ((), set(ASKED)),
     ],
 )
 def test_an_allow_list_there_holds_here(allowed: tuple[str, ...], expected: set[str]) -> None:
     with (
-        StockAgent(allow_rpcs=(*NEEDED, *allowed), permits_time=True) as stock,
+        StockAgent(allow_rpcs=(*allowed, "guest-get-osinfo"), permits_time=True) as stock,
         ExtendedAgent(stock.socket) as agent,
         Client(agent.socket) as client,
     ):
         assert refused(client) == expected
+        assert "return" in client.execute("guest-get-osinfo")
+        if "guest-info" in allowed:
+            assert client.execute("guest-info")["return"]["version"] == stock_version()
 
 
 @pytest.mark.parametrize(
@@ -112,7 +135,7 @@ def test_an_allow_list_here_that_names_a_command_is_a_permission(
 ) -> None:
     with (
         StockAgent(block_rpcs=("guest-set-time", "guest-get-time")) as stock,
-        ExtendedAgent(stock.socket, allow_rpcs=(*NEEDED, *allowed), block_rpcs=blocked) as agent,
+        ExtendedAgent(stock.socket, allow_rpcs=(*SIGNS_OF_LIFE, *allowed), block_rpcs=blocked) as agent,
         Client(agent.socket) as client,
     ):
         assert refused(client) == expected
@@ -121,7 +144,7 @@ def test_an_allow_list_here_that_names_a_command_is_a_permission(
 def test_an_allow_list_here_permits_what_an_agent_that_tells_nothing_may_have_disabled() -> None:
     with (
         StockAgent(block_rpcs=("guest-info",)) as stock,
-        ExtendedAgent(stock.socket, allow_rpcs=(*NEEDED, *ASKED)) as agent,
+        ExtendedAgent(stock.socket, allow_rpcs=ASKED) as agent,
         Client(agent.socket) as client,
     ):
         assert refused(client) == {"guest-info"}
@@ -150,7 +173,7 @@ def test_what_is_disabled_stays_so_while_the_stock_agent_hangs_and_when_it_has_g
     [
         ((), set()),
         (("guest-set-time", "guest-get-time"), {"guest-update-time", "guest-get-time", "guest-get-clock"}),
-        (("guest-info",), set(ASKED)),  # reading the time cannot be tried now
+        (("guest-info",), UNTOLD | TIME),  # nothing can be tried now
     ],
 )
 def test_an_extended_agent_that_starts_without_it_knows_what_was_disabled(

@@ -23,7 +23,7 @@ from .log import Log
 from .loop import Loop
 from .memory import Memory
 from .stream import Data
-from .upstream import Upstream
+from .upstream import DELIMITED, Upstream
 
 _FREEZING = frozenset(("guest-fsfreeze-freeze", "guest-fsfreeze-freeze-list"))
 _THAWING = "guest-fsfreeze-thaw"
@@ -31,6 +31,9 @@ _CHANGING_STATE = _FREEZING | {_THAWING}
 _STATUS = "guest-fsfreeze-status"
 INFO = "guest-info"
 GET_TIME = "guest-get-time"
+# They change nothing, so where guest-info is refused, they can be tried. What becomes of guest-sync-delimited is known
+# from the beginning of the connection.
+_TRIED: Mapping[str, Mapping[str, int]] = {GET_TIME: {}, "guest-ping": {}, "guest-sync": {"id": 1}}
 # What is read of its replies is far shorter: guest-info has some ten kilobytes.
 _LONGEST_READ = 256 * 1024
 
@@ -128,7 +131,8 @@ class Stock:
     def freed(self) -> None:
         if self._questions and not self.upstream.expected and self.upstream.is_connected:
             command = self._questions.popleft()
-            self.upstream.ask(wire.encode(wire.request(command)), command, lambda line: self._learn(command, line))
+            request = wire.request(command, _TRIED.get(command))
+            self.upstream.ask(wire.encode(request), command, lambda line: self._learn(command, line))
         if not self.upstream.is_connected:
             self._questions.clear()
         self.on_freed()
@@ -142,8 +146,8 @@ class Stock:
             return
         if command == INFO:
             self._take_info(reply, bytes(line))
-        elif command == GET_TIME:
-            self._take_permission(isinstance(reply, wire.Returned))
+        elif command in _TRIED:
+            self._take_permission(command, isinstance(reply, wire.Returned))
         else:
             self._take_status(reply)
 
@@ -161,15 +165,18 @@ class Stock:
         if self.info.refused is None:
             self.on_known()
             return
-        # Reading the time changes nothing, so that can be tried. Until then, what came of the last try counts.
+        # Until others have been made, the last tries count.
         if before is not None and before.refused is not None:
             self.info = self.info._replace(commands=before.commands)
-        self._questions.append(GET_TIME)
+        self._take_permission(DELIMITED, DELIMITED not in self.upstream.refused_syncs)
+        self._questions.extend(_TRIED)
 
-    def _take_permission(self, is_enabled: bool) -> None:
+    def _take_permission(self, command: str, is_enabled: bool) -> None:
         if self.info is not None and self.info.refused is not None and not self.is_frozen:
-            self.info = self.info._replace(commands=MappingProxyType({GET_TIME: StockCommand(is_enabled, True)}))
-        self.on_known()
+            commands = {**self.info.commands, command: StockCommand(is_enabled, True)}
+            self.info = self.info._replace(commands=MappingProxyType(commands))
+        if command == [*_TRIED][-1]:
+            self.on_known()
 
     def _take_status(self, reply: wire.Reply) -> None:
         if isinstance(reply, wire.Returned):

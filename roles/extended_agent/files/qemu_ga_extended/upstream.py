@@ -68,8 +68,8 @@ _FRESH_SECONDS = 1.0
 # A reply this long is passed on by its outer form; a shorter one is looked at whole.
 _INSPECTED_BYTES = 64 * 1024
 # In the order in which they are tried. The reply to the first begins with 0xFF, whatever came before it.
-_DELIMITED = "guest-sync-delimited"
-_SYNCS = (_DELIMITED, "guest-sync")
+DELIMITED = "guest-sync-delimited"
+_SYNCS = (DELIMITED, "guest-sync")
 # The words for a command that is disabled, or unknown: those of QEMU 10.0 (qapi/qmp-dispatch.c), those up to 4.1.
 _REFUSAL = re.compile(r"(?:The c|C)ommand (\S+) has (?:been disabled|not been found)")
 
@@ -123,7 +123,7 @@ class _Sync:
         """Return whether the line ends with the number's return. What stands in front of that is of no interest: it
         may be the end of a reply that was not waited for.
         """
-        position = line.rfind(wire.DELIMITER if self.command == _DELIMITED else b"{")
+        position = line.rfind(wire.DELIMITER if self.command == DELIMITED else b"{")
         if position < 0 or len(line) - position > _INSPECTED_BYTES:
             return False
         return bool(_decoded(line[position:].lstrip(wire.DELIMITER)) == {"return": self.number})
@@ -166,7 +166,8 @@ class Upstream:
         self._observer = observer
         self._stream: Stream | None = None
         self.expected: deque[Asked | _Sync] = deque()  # what it still owes a reply to, wanted or not
-        self._sync_command = _DELIMITED
+        self._sync_command = DELIMITED
+        self.refused_syncs: set[str] = set()  # on this connection, as far as it is known
         self._has_no_sync = False  # it was logged that all are refused
         self._line = bytearray()
         self._is_overlong = False
@@ -198,7 +199,8 @@ class Upstream:
         descriptor = client.detach()
         self._stream = Stream(self._loop, Ends(descriptor, descriptor), _CHUNK, self._received, self._ended)
         self._log.info("connected to the stock agent")
-        self._sync_command = _DELIMITED
+        self._sync_command = DELIMITED
+        self.refused_syncs.clear()
         self._stream.send(wire.DELIMITER + self._expect_sync())
         self._observer.connected()
         return True
@@ -379,6 +381,7 @@ class Upstream:
         if is_returned:
             self._has_no_sync = False
         else:
+            self.refused_syncs.add(sync.command)
             self._choose_another(sync.command)
         if self.expected and isinstance(self.expected[0], Asked):
             self.expected[0].is_heard = True

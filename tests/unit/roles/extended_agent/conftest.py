@@ -16,7 +16,7 @@ from ansible_collections.qemu.guest_agent.tests.support.extended_agent import mo
 
 SECONDS = 5.0
 # One round brings a byte one step further; nothing here takes more steps.
-ROUNDS = 12
+ROUNDS = 20
 
 
 class Turned:

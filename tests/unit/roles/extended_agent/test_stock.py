@@ -14,6 +14,7 @@ import pytest
 from ansible_collections.qemu.guest_agent.tests.support.extended_agent import module
 
 FROZEN_ALLOWED = ("guest-ping", "guest-info", "guest-sync", "guest-sync-delimited", "guest-fsfreeze-status")
+PING = "guest-ping"
 LISTED = (*FROZEN_ALLOWED, "guest-get-time", "guest-set-time")
 REFUSED = b'{"error": {"class": "CommandNotFound", "desc": "Command guest-info has been disabled"}}\n'
 DISABLED = b'{"error": {"class": "CommandNotFound", "desc": "Command guest-get-time has been disabled"}}\n'
@@ -104,7 +105,7 @@ def test_after_a_thaw_it_is_asked_again(turned: Any, stock: Any, known: Known) -
 def test_one_that_may_not_tell_its_commands_is_asked_for_the_time(
     stock: Any, known: Known, answer: bytes, is_enabled: bool
 ) -> None:
-    stock.answers.update({"guest-info": REFUSED, "guest-get-time": answer})
+    stock.answers.update({"guest-info": REFUSED, "guest-get-time": answer, "guest-ping": b'{"return": {}}\n'})
     known.connect()
     assert known.heard == 1
     assert known.policy.is_enabled("guest-get-clock") is known.policy.is_enabled("guest-get-time") is is_enabled
@@ -112,6 +113,16 @@ def test_one_that_may_not_tell_its_commands_is_asked_for_the_time(
     assert known.policy.refusal("guest-info").description == "Command guest-info has been disabled"
     assert known.policy.is_enabled("guest-ping")
     assert "guest-set-time" not in stock.commands, "setting the time cannot be tried"
+
+
+@pytest.mark.parametrize("refused", [("guest-ping",), ("guest-sync",), ("guest-sync-delimited",), ("guest-sync", PING)])
+def test_such_a_one_is_tried_with_all_that_changes_nothing(stock: Any, known: Known, refused: tuple[str, ...]) -> None:
+    stock.answers.update({"guest-info": REFUSED, "guest-get-time": b'{"return": 1}\n', PING: b'{"return": {}}\n'})
+    stock.disabled = set(refused)
+    known.connect()
+    assert known.heard == 1
+    tried = {"guest-ping", "guest-sync", "guest-sync-delimited", "guest-get-time"}
+    assert {command for command in tried if not known.policy.is_enabled(command)} == set(refused)
 
 
 def test_what_came_of_trying_counts_until_it_is_tried_again(turned: Any, stock: Any, known: Known) -> None:
