@@ -14,6 +14,7 @@ import base64
 import contextlib
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -368,6 +369,46 @@ def test_a_flood_takes_little_memory_and_the_next_client_is_served(
         assert "return" in client.execute("guest-get-clock")
         assert "return" in client.execute("guest-get-host-name")
     assert peak_mib(agent) < MOST_MIB
+
+
+# What a socket holds of a client that has gone.
+LEFT_BYTES = 200_000
+
+
+@contextlib.contextmanager
+def stopped(pid: int) -> Iterator[None]:
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+@pytest.mark.parametrize("error", quick([b"}", b"\x01", b"\xff", b"{}", b"1 "], [b"}"]))
+def test_what_a_client_has_left_is_gone_through_quickly_and_the_next_one_is_served(
+    beside_a_stock_agent: ExtendedAgent, error: bytes
+) -> None:
+    agent = beside_a_stock_agent
+    left = error * (LEFT_BYTES // len(error))
+
+    def cost(reads: bool) -> float:
+        """Return the seconds of processor time until the next client is served."""
+        before = agent.cpu_seconds()
+        with stopped(agent.pid), Client(agent.socket, 60.0) as client:
+            client.socket.setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                client.socket.send(left)
+            if reads:
+                os.kill(agent.pid, signal.SIGCONT)
+                client.socket.setblocking(True)
+                client.socket.shutdown(socket.SHUT_WR)
+                drain(client.socket.dup())
+        with Client(agent.socket, 60.0) as client:
+            client.sync(1)
+        return agent.cpu_seconds() - before
+
+    # Errors that are made and read take four times as long and more.
+    assert cost(reads=False) < cost(reads=True) / 2
 
 
 def test_a_thousand_clients_at_once_are_served_one_after_the_other(beside_a_stock_agent: ExtendedAgent) -> None:

@@ -41,6 +41,7 @@ from .upstream import Asked
 _SYNCS = frozenset(("guest-sync", "guest-sync-delimited"))
 # Nesting as in QEMU (qobject/json-streamer.c).
 _NESTING = 1024
+_SHORTEST_REQUEST = len('{"execute":""}')
 _NO_REQUEST = requests.Request("", {})
 _ENDING_THE_STOCK_AGENT = "guest-shutdown"
 # So much is kept of what clients ask for, of each request with and without its newline.
@@ -144,6 +145,7 @@ class Dispatcher:
         self._known: dict[bytes, _Content] = {}
         self._received_ns = 0
         self._is_ending = False
+        self._is_deserted = False
         self._head: _Waiting | None = None
         self._head_since = 0.0
         self._asked_at = 0.0
@@ -159,7 +161,7 @@ class Dispatcher:
             self._client = client
             self._is_holding_back = False
         self._decoder = self._new_decoder()
-        self._is_ending = False
+        self._is_ending = self._is_deserted = False
 
     def received(self, data: bytes) -> None:
         self._received_ns = self._now_ns()  # before anything else: a client measures with it
@@ -175,8 +177,9 @@ class Dispatcher:
         self._is_ending = True
         self._advance()
 
-    def hang_up(self) -> None:
-        """Nobody is there to read replies."""
+    def hang_up(self, is_for_good: bool = False) -> None:
+        """Nobody is there to read replies. ``is_for_good``: nor to what is still received, until a client begins."""
+        self._is_deserted = is_for_good
         for waiting in self._queue:
             waiting.is_mute = True
         self._advance()
@@ -200,10 +203,14 @@ class Dispatcher:
             event = self._decoder.next_event()
             if event is None:
                 return
+            if self._is_deserted and not _may_be_request(event):
+                continue  # nobody reads its error, and there may be hundreds of thousands
             self._enqueue(self._read(event))
 
     def _enqueue(self, content: _Content) -> None:
-        self._queue.append(_Waiting(content, self._received_ns, self._loop.now))
+        waiting = _Waiting(content, self._received_ns, self._loop.now)
+        waiting.is_mute = self._is_deserted
+        self._queue.append(waiting)
         self._queued_bytes += content.size
 
     def _read(self, event: wire.Event) -> _Content:
@@ -446,6 +453,10 @@ class Dispatcher:
     def _look_again(self) -> None:
         self._timer = None
         self._advance()
+
+
+def _may_be_request(event: wire.Event) -> bool:
+    return isinstance(event, wire.Message) and len(event.raw) >= _SHORTEST_REQUEST
 
 
 def _parse_error(what: str) -> Refusal:

@@ -300,7 +300,7 @@ class ListeningPort(_StreamPort):
     def _hung_up(self) -> None:
         # What it asked for is still carried out, as far as it was read; the next client need not wait for that.
         self._has_hung_up = True
-        self._dispatcher.hang_up()
+        self._dispatcher.hang_up(is_for_good=True)
         if self._has_ended:
             self._close_client()
 

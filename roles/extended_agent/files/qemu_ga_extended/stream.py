@@ -18,8 +18,8 @@ from .loop import Loop
 
 _HUNG_UP = select.EPOLLHUP | select.EPOLLERR
 _ENDING = select.EPOLLRDHUP | _HUNG_UP
-# Then others have their turn, however fast this one sends.
-_READS_IN_A_ROW = range(16)
+# Then others have their turn, however fast this one sends, and a hang-up is noticed.
+_READS_IN_A_ROW = range(4)
 # Who lets more than this lie unread gets no further replies until it has read on.
 CONGESTED = 64 * 1024
 
@@ -133,11 +133,12 @@ class Stream:
     def _on_event(self, mask: int) -> None:
         if mask & select.EPOLLOUT and self._unsent:
             self._write()
-        if mask & ~select.EPOLLOUT:
-            self.read(bool(mask & _ENDING))
         if mask & _HUNG_UP and not self._is_closed:
+            # In front of the reading: what is still to be read may be much, and nobody waits for its replies.
             self.forget_unsent()
             self._on_hang_up()
+        if mask & ~select.EPOLLOUT:
+            self.read(bool(mask & _ENDING))
 
     # ------------------------------------------------------------------------------------------------------- writing
 

@@ -73,6 +73,28 @@ def test_the_next_client_is_heard_when_the_one_before_has_gone(listening: Listen
         assert listening.heard(second) == PONG
 
 
+@pytest.mark.parametrize("error", [b"}", b"\x01", b"\xff", b"{}", b"1 ", b'"\xc0"'])
+def test_no_errors_are_made_for_a_client_that_has_gone_and_its_requests_are_carried_out(
+    listening: Listening, stock: Any, monkeypatch: pytest.MonkeyPatch, error: bytes
+) -> None:
+    made: list[Any] = []
+    monkeypatch.setattr(module("requests"), "refusal_line", lambda *given: made.append(given) or b"")
+    with listening.client() as client:
+        client.send(error * 1000 + b'{"execute": "guest-exec"}' + error * 1000)
+    with listening.client() as after:
+        listening.turned.until(lambda: "guest-exec" in stock.commands)
+        stock.say(b'{"return": 1}\n')
+        assert listening.ask(after, PING) == PONG
+    assert made == []
+
+
+def test_the_next_client_gets_its_errors(listening: Listening) -> None:
+    with listening.client() as client:
+        client.send(b"}" * 10)
+    with listening.client() as after:
+        assert b"JSON parse error" in listening.ask(after, b"}")
+
+
 def test_a_client_that_sends_no_more_gets_its_replies_and_then_the_end(listening: Listening) -> None:
     with listening.client() as client:
         client.send(PING + PING)

@@ -68,6 +68,13 @@ def watched(turned: Any) -> Iterator[Watched]:
 # ------------------------------------------------------------------------------------------------------------- reading
 
 
+def test_a_hang_up_is_reported_in_front_of_what_is_still_to_be_read(turned: Any, watched: Watched) -> None:
+    watched.far.send(b"the last")
+    watched.far.close()
+    turned.settle()
+    assert watched.told[:2] == ["hang-up", b"the last"]
+
+
 @pytest.mark.parametrize("size", [1, CHUNK - 1, CHUNK, CHUNK + 1, 16 * CHUNK, 16 * CHUNK + 1, 60 * CHUNK])
 def test_all_that_was_sent_arrives(turned: Any, watched: Watched, size: int) -> None:
     sent = os.urandom(size)
