@@ -441,6 +441,33 @@ def test_a_request_beyond_the_limit_becomes_an_error_and_the_next_one_is_answere
         assert client.execute("guest-ping") == {"return": {}}
 
 
+# In a request whose id is a list: the brace, the bracket, and the comma after the command.
+OTHER_VALUES = 3
+
+
+def with_values(count: int) -> bytes:
+    items = count - OTHER_VALUES + 1
+    return b'{"execute": "guest-ping", "id": [' + b", ".join([b"0"] * items) + b"]}"
+
+
+def test_a_request_of_more_values_than_the_limit_becomes_an_error_without_its_id() -> None:
+    with StockAgent() as stock, ExtendedAgent(stock.socket) as agent, Client(agent.socket) as client:
+        assert "return" in client.ask(with_values(262_144))
+        reply = client.ask(with_values(262_145))
+        assert "more than 262144 values" in reply["error"]["desc"]
+        assert "id" not in reply
+        assert client.execute("guest-ping") == {"return": {}}
+
+
+@pytest.mark.parametrize("number", ["1e999", "-1e999", "[1e999]"])
+def test_an_id_beyond_the_range_of_a_double_is_not_repeated(number: str) -> None:
+    with StockAgent() as stock, ExtendedAgent(stock.socket) as agent, Client(agent.socket) as client:
+        assert client.ask(f'{{"execute": "guest-ping", "id": {number}}}'.encode()) == {"return": {}}
+        passed_on = client.ask(f'{{"execute": "guest-get-host-name", "id": {number}}}'.encode())
+        assert "something that is no reply" in passed_on["error"]["desc"], "the stock agent repeats it as inf"
+        assert "return" in client.ask(HOST_NAME)
+
+
 # --------------------------------------------------------------------------------------------------------- freezing
 
 
