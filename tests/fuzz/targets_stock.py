@@ -106,13 +106,13 @@ def stock_replies(data: bytes) -> None:
             _settle(loop)
             dispatcher.received(b'{"execute": "%b", "id": %d}' % (command.encode(), number))
         _settle(loop)
-        # One that goes amid a shutdown has its time.
-        loop.now += COSTS.alive_seconds
-        dispatcher.drained()
-        _settle(loop)
         played.close()
         loop.unwatch(listener.fileno())
         listener.close()
+        _settle(loop)
+        # A stock agent that goes amid a shutdown has its time.
+        loop.now += COSTS.alive_seconds
+        dispatcher.drained()
         _settle(loop)
         assert len(stock.upstream._line) <= COSTS.reply_bytes
         assert stock.upstream._stream is None or not stock.upstream.expected, "somebody would wait for ever"

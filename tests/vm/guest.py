@@ -243,6 +243,20 @@ class Guest:
     def resume(self) -> None:
         self._domain.resume()
 
+    def shut_down_by_agent(self) -> None:
+        """As ``virsh shutdown --mode agent``; libvirt.libvirtError if the agent refuses."""
+        self._domain.shutdownFlags(libvirt.VIR_DOMAIN_SHUTDOWN_GUEST_AGENT)
+
+    def suspend_to_memory(self) -> None:
+        """As ``virsh dompmsuspend GUEST mem``: by the agent. Returns when the guest sleeps, and can be woken."""
+        self._domain.pMSuspendForDuration(libvirt.VIR_NODE_SUSPEND_TARGET_MEM, 0)
+        asleep = int(libvirt.VIR_DOMAIN_PMSUSPENDED)
+        until(lambda: self._state() == asleep, f"{self.name} does not sleep")
+
+    def wake_up(self) -> None:
+        """From ``suspend_to_memory``; it may take a moment until the guest runs."""
+        self._domain.pMWakeup()
+
     def save(self, path: Path | None = None) -> Path:
         """Write the memory to a file, and stop."""
         path = path or self.files.saved

@@ -292,7 +292,69 @@ def test_what_the_stock_agents_configuration_disables_is_disabled_under_every_na
     until(guest.answers, "the stock agent does not answer", 60)
 
 
+REFUSING = (
+    "guest-shutdown",
+    "guest-suspend-disk",
+    "guest-suspend-ram",
+    "guest-suspend-hybrid",
+    "guest-sync-delimited",
+)
+# Not the minute that libvirt gives a shutdown.
+AT_ONCE_S = 15.0
+
+
+def enabled(guest: Guest) -> set[str]:
+    """The commands that are enabled; none while the agent does not list them."""
+    try:
+        return {each["name"] for each in guest.ask("guest-info")["supported_commands"] if each["enabled"]}
+    except libvirt.libvirtError:
+        return set()
+
+
+def test_a_refused_shutdown_or_suspension_fails_at_once_with_the_reason_and_no_sync_is_needed(guest: Guest) -> None:
+    assert enabled(guest) >= {*REFUSING}
+    names = ",".join(REFUSING)
+    written = f"[general]\nblock-rpcs={names}\nblacklist={names}\n"
+    try:
+        guest.witness.start(
+            f"mkdir -p /etc/qemu; printf {shlex.quote(written)} >/etc/qemu/qemu-ga.conf; systemctl restart {STOCK_UNIT}"
+        )
+        until(lambda: "guest-ping" in enabled(guest), "it does not list its commands", 60)
+        until(lambda: not enabled(guest) & {*REFUSING}, "it does not know what is disabled", 60)
+        for command, ask in (("shutdown", guest.shut_down_by_agent), ("suspend-ram", guest.suspend_to_memory)):
+            begun = time.monotonic()
+            with pytest.raises(libvirt.libvirtError, match=f"ommand guest-{command} has been disabled"):
+                ask()
+            assert time.monotonic() - begun < AT_ONCE_S
+            assert guest.answers()
+        # The stock agent refuses guest-sync-delimited, and what is passed on is answered all the same.
+        assert guest.ask("guest-get-host-name")["host-name"] == guest.name
+        assert guest.ask("guest-info")["version"].startswith("7.2")
+    finally:
+        guest.witness.start(f"rm -f /etc/qemu/qemu-ga.conf; systemctl kill --signal=KILL {STOCK_UNIT}")
+        until(lambda: enabled(guest) >= {*REFUSING}, "it does not know what is allowed again", 90)
+    until(guest.answers, "the stock agent does not answer", 60)
+
+
+def test_after_a_suspension_both_agents_answer(guest: Guest) -> None:
+    guest.suspend_to_memory()
+    guest.wake_up()
+    guest.wait_for_agent(60)
+    assert guest.ask("guest-get-host-name")["host-name"] == guest.name
+
+
 # ------------------------------------------------------------------------------------------------------------ the role
+
+
+@pytest.mark.thorough
+def test_a_shutdown_by_the_agent_ends_the_guest_or_fails_with_the_reason(connection: libvirt.virConnect) -> None:
+    with restored_guest(connection, "qga-shut-down", EXTENDED) as guest:
+        # Without logind, which test guests boot sooner without, shutdown(8) refuses to plan one.
+        with pytest.raises(libvirt.libvirtError, match="child process has failed to shutdown"):
+            guest.shut_down_by_agent()
+        guest.sh("systemctl unmask systemd-logind; systemctl daemon-reload; systemctl start systemd-logind")
+        guest.shut_down_by_agent()
+        until(lambda: guest.state == "shut off", "it does not end", 120)
 
 
 def test_its_role_removes_it_and_the_stock_agent_is_there_alone(connection: libvirt.virConnect) -> None:
