@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import select
 import socket
@@ -18,6 +19,9 @@ from .loop import Loop
 
 _HUNG_UP = select.EPOLLHUP | select.EPOLLERR
 _ENDING = select.EPOLLRDHUP | _HUNG_UP
+# How writing to a socket fails when the peer takes no more. There need not be a hang-up: not if it has shut down its
+# reading side only.
+_NOBODY_READS = (errno.EPIPE, errno.ECONNRESET)
 # Then others have their turn, however fast this one sends, and a hang-up is noticed.
 _READS_IN_A_ROW = range(4)
 # Who lets more than this lie unread gets no further replies until it has read on.
@@ -61,6 +65,7 @@ class Stream:
         self._is_blocked = False
         self._is_paused = False
         self._is_closed = False
+        self._is_unread = False  # for good
         self._will_read = False
         # A socket that gives less than it was asked for is empty (epoll(7)). A virtio port gives what one of the host's
         # buffers holds, and may have another.
@@ -144,7 +149,7 @@ class Stream:
 
     def send(self, data: Data) -> None:
         """Write it now or when the other side takes it. It must not be changed afterwards."""
-        if self._is_closed:
+        if self._is_closed or self._is_unread:
             return
         written = 0
         if not self._unsent:
@@ -159,6 +164,10 @@ class Stream:
         self._unsent_bytes += len(data) - written
         if not self._is_blocked:
             self._write()
+
+    def _hang_up_later(self) -> None:
+        if not self._is_closed:
+            self._on_hang_up()
 
     def end_writing(self) -> None:
         """Tell the peer of a socket that no more will come; its own bytes still do."""
@@ -183,9 +192,12 @@ class Stream:
             except BlockingIOError:
                 self._block(True)
                 return
-            except OSError:
+            except OSError as error:
                 # Reading will tell how it ended; whatever else is unsent has nobody to go to.
                 self.forget_unsent()
+                if error.errno in _NOBODY_READS and not self._is_unread:
+                    self._is_unread = True
+                    self._loop.soon(self._hang_up_later)
                 return
             self._unsent_bytes -= written
             if written < len(piece):

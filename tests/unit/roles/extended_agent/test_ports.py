@@ -73,6 +73,18 @@ def test_the_next_client_is_heard_when_the_one_before_has_gone(listening: Listen
         assert listening.heard(second) == PONG
 
 
+def test_few_errors_are_made_for_a_client_that_does_not_take_them(
+    listening: Listening, stock: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Any] = []
+    monkeypatch.setattr(module("requests"), "refusal_line", lambda *given: made.append(given) or b"an error")
+    with listening.client() as client:
+        client.shutdown(socket.SHUT_RD)
+        client.send(b"}" * 100_000 + b'{"execute": "guest-exec"}')
+        listening.turned.until(lambda: "guest-exec" in stock.commands)
+    assert len(made) < 20_000, "only until writing one has failed"
+
+
 @pytest.mark.parametrize("error", [b"}", b"\x01", b"\xff", b"{}", b"1 ", b'"\xc0"'])
 def test_no_errors_are_made_for_a_client_that_has_gone_and_its_requests_are_carried_out(
     listening: Listening, stock: Any, monkeypatch: pytest.MonkeyPatch, error: bytes

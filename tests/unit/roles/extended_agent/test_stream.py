@@ -68,6 +68,26 @@ def watched(turned: Any) -> Iterator[Watched]:
 # ------------------------------------------------------------------------------------------------------------- reading
 
 
+def test_one_that_takes_no_more_has_hung_up_and_is_written_to_once(
+    turned: Any, watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watched.far.shutdown(socket.SHUT_RD)
+    turned.settle()
+    written: list[bytes] = []
+    write = os.write
+    monkeypatch.setattr(stream.os, "write", lambda to, data: (written.append(bytes(data)), write(to, data))[1])
+    for _time in range(3):
+        watched.stream.send(b"a reply")
+    assert watched.told == [], "not within the call"
+    turned.settle()
+    watched.stream.send(b"a reply")
+    assert watched.told == ["hang-up"]
+    assert len(written) <= 2
+    watched.far.send(b"more")
+    turned.settle()
+    assert watched.data == b"more"
+
+
 def test_a_hang_up_is_reported_in_front_of_what_is_still_to_be_read(turned: Any, watched: Watched) -> None:
     watched.far.send(b"the last")
     watched.far.close()
