@@ -319,6 +319,30 @@ def test_any_value_gets_the_same_reply(agents: tuple[str, str], message: Any) ->
     assert extended == stock
 
 
+PIPELINED = (
+    PING,
+    SYNC,
+    b'{"execute": "guest-ping", "id": 1}',
+    b'{"execute": "guest-sync", "arguments": {"id": 8}}',
+    b'{"execute": "guest-get-host-name"}',
+    b'{"execute": "guest-get-timezone", "id": 2}',
+    b'{"execute": "guest-nonesuch"}',
+    b'{"execute": "guest-shutdown"}',
+    b'{"execute": "guest-suspend-ram", "id": 3}',
+    b"[]",
+    b"}",
+    b"\xff{}",
+)
+
+
+@PATIENT
+@given(requests=st.lists(st.sampled_from(PIPELINED), max_size=10))
+def test_any_requests_at_once_get_the_same_replies_in_the_same_order(
+    agents: tuple[str, str], requests: list[bytes]
+) -> None:
+    compare(agents, b"".join(requests))
+
+
 @PATIENT
 @given(fragments=st.lists(FRAGMENTS, max_size=12))
 def test_any_bytes_get_as_many_errors(agents: tuple[str, str], fragments: list[bytes]) -> None:

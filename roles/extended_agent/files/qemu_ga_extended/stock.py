@@ -16,7 +16,7 @@ from types import MappingProxyType
 from typing import Callable, Mapping, NamedTuple
 
 from . import wire
-from .commands import answers_on_success
+from .commands import SILENT, answers_on_success
 from .errors import RemoteProtocolError
 from .limits import Costs
 from .log import Log
@@ -111,7 +111,7 @@ class Stock:
         whatever an agent lists.
         """
         known = self.info.commands.get(command) if self.info is not None else None
-        return answers_on_success(command) and (known is None or known.success_response)
+        return command not in SILENT and (known is None or known.success_response)
 
     # --------------------------------------------------------------------------------------- the way's observer
 

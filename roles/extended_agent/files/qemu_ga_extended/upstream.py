@@ -15,13 +15,13 @@ reply to, wanted or not. Two kinds of things stand in it:
 
 What is sent, and so appended to the queue:
 
-==============================================  ============================================
+==============================================  ===================================
 at the beginning of a connection                0xFF, sync
 a request, shortly after a line was heard       request
 a request after a pause, or after a reply that  sync, request
 was none
-a request that is answered only if it fails     opening sync, request, closing sync (never less)
-==============================================  ============================================
+a request that is answered only if it fails     opening sync, request, closing sync
+==============================================  ===================================
 
 0xFF is needed because the stock agent's parser may hold half a request of a former client.
 

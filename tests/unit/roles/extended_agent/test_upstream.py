@@ -495,7 +495,11 @@ def test_what_is_left_of_a_flood_is_not_heard_by_the_next_connection(turned: Any
     assert len(reconnected) == 9 + 1 + 1, "behind each line, when it was dropped, and behind the new synchronisation"
 
 
-def test_a_synchronisation_is_told_behind_the_end_of_a_long_reply(observed: Observed) -> None:
+@pytest.mark.parametrize("refused", [(), SYNCS[:1]])
+def test_a_sync_is_found_after_the_end_of_a_long_reply(turned: Any, stock: Any, refused: tuple[str, ...]) -> None:
+    stock.disabled = set(refused)
+    observed = Observed(turned, stock)
+    observed.connect()
     observed.way._is_unsettled = True
     observed.stock.answers["guest-exec"] = b'{"return": 1}\n'
     observed.stock.say(b'{"return": "' + b"x" * 200_000)
