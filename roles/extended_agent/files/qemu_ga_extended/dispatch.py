@@ -228,7 +228,7 @@ class Dispatcher:
                 request = requests.read_request(value)
                 is_sync = request.command in _SYNCS
                 if request.command not in IN_FRONT:
-                    refusal = self._context.policy.refusal(request.command)  # by fixed lists: it stays so
+                    refusal = self._context.policy.refusal(request.command)  # by fixed lists: one stays one
             except Refusal as error:
                 refusal = error.with_traceback(None)  # it would hold this call's frame, and that one holds it
             except RemoteProtocolError as error:

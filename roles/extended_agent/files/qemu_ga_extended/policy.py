@@ -14,7 +14,7 @@ from __future__ import annotations
 from typing import Mapping, NamedTuple
 
 from .commands import CATALOGUE, FROZEN_ALLOWED
-from .refusal import FROZEN, NOT_ALLOWED, Refusal, disabled
+from .refusal import FROZEN, NOT_ALLOWED, Refusal, disabled, not_found
 from .stock import GET_TIME, INFO, Stock
 
 # What is answered here although the stock agent has it, too: these must live when it does not.
@@ -57,10 +57,15 @@ class Policy:
         if self._stock.is_frozen and command in IN_FRONT and command not in FROZEN_ALLOWED:
             return disabled(command, FROZEN)
         if not self._lists.admit(command):
-            return disabled(command, NOT_ALLOWED)
+            return not_found(command) if self._is_lacking(command) else disabled(command, NOT_ALLOWED)
         if command not in IN_FRONT or (command in EXTENDED and self._lists.name(command)):
             return None
         return self._stock_refusal(command)
+
+    def _is_lacking(self, command: str) -> bool:
+        """Return whether neither agent has the command: as qemu-ga, a list refuses only what there is."""
+        info = self._stock.info
+        return info is not None and info.refused is None and command not in info.commands and command not in IN_FRONT
 
     def _stock_refusal(self, command: str) -> Refusal | None:
         """Its administrator's word holds for what is answered in its place, and for what does the same."""

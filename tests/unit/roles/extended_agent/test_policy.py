@@ -56,6 +56,21 @@ def lists(allowed: Any = None, blocked: Any = ()) -> Any:
     return policy.Lists(None if allowed is None else frozenset(allowed), frozenset(blocked))
 
 
+def test_a_list_refuses_what_there_is_and_what_neither_agent_has_is_not_found() -> None:
+    for which in (lists(allowed=["guest-ping"]), lists(blocked=["guest-exec", "guest-lacking", "guest-get-clock"])):
+        rules = policy.Policy(which, listing(guest_exec=True, guest_ping=True))
+        assert "has been disabled" in str(rules.refusal("guest-exec"))
+        assert "has been disabled" in str(rules.refusal("guest-get-clock"))
+        assert "has not been found" in str(rules.refusal("guest-lacking"))
+
+
+def test_a_list_refuses_everything_it_may_while_the_stock_agents_commands_are_not_known() -> None:
+    not_told = SimpleNamespace(refused=SimpleNamespace(), commands={})
+    for info in (None, not_told):
+        stock = SimpleNamespace(info=info, is_frozen=False, is_list_frozen=False)
+        assert "has been disabled" in str(policy.Policy(lists(allowed=["guest-ping"]), stock).refusal("guest-lacking"))
+
+
 def test_every_command_of_ours_has_a_counterpart() -> None:
     assert {command: policy.COUNTERPARTS[command] for command in policy.EXTENDED} == COUNTERPARTS
 
