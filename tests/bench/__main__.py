@@ -35,7 +35,7 @@ from tests.bench.round_trips import (
     bench_guest_round_trips,
     bench_native_round_trips,
 )
-from tests.bench.soak import Soak, soak
+from tests.bench.soak import Soak, SoakError, soak
 from tests.bench.steps import Steps, bench_steps
 from tests.support.collection import BUILD
 from tests.support.table import format_table
@@ -119,7 +119,7 @@ def main() -> int:
             real_fleet,
             load,
         )
-    except VmError as error:
+    except (VmError, SoakError) as error:
         print(error, file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -286,7 +286,10 @@ def _agent_rows(figures: Figures) -> list[list[str]]:
         ["resident memory (MiB)", f"{resources.resident_mib:.1f}", "at most 20"],
         [f"wake-ups in {IDLE_S} s of idleness", str(resources.wake_ups), "0"],
         ["  with systemd's watchdog", str(resources.wake_ups_with_watchdog), "-"],
-        [f"grown after {left.requests:,} requests (KiB)", str(left.grown_kib), "flat"],
+        # Otherwise it would have raised an error.
+        [f"replies to {left.requests:,} mixed requests, in order", f"{left.requests:,}", "one each"],
+        ["resident after them, on this machine (MiB)", f"{left.resident_kib / 1024:.1f}", "at most 20"],
+        ["grown by them (KiB)", str(left.grown_kib), "flat"],
         ["descriptors leaked by them", str(left.leaked_descriptors), "0"],
     ]
 

@@ -2,46 +2,69 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Ask the extended agent many mixed things, on this machine and with a fake clock; memory and descriptors stay flat.
+"""Ask the extended agent many mixed things, on this machine and with a fake clock.
 
-``python -m tests.bench.soak 100000`` prints a line per tenth, and ends with 1 if memory grew or a descriptor leaked.
+Each request gets one reply, in order, and memory and descriptors stay flat. ``python -m tests.bench.soak 100000``
+prints a line per tenth, and ends with 1 if memory grew, a descriptor leaked or a reply was wrong.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
+import json
+import socket
 import sys
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from tests.support.agent_client import Client
-from tests.support.extended_agent import ExtendedAgent
+from tests.support.extended_agent import PATIENT, ExtendedAgent
 from tests.support.stock_agent import StockAgent
 
-REQUESTS = (
-    b'{"execute": "guest-ping"}',
-    b'{"execute": "guest-get-host-name", "id": [1, {"a": null}]}',
-    b'{"execute": "guest-get-clock"}',
-    b'{"command": "guest-update-time", "arguments": {"seconds": 0, "nanoseconds": "1", "relative": true}}',
-    b'{"execute": "guest-info"}',
-    b'{"execute": "guest-get-osinfo"}',
-    b'{"execute": "guest-no-such-command"}',
-    b'{"execute": "guest-sync", "arguments": {"id": true}}',
-    b"[1, 2, 3]",
-    b'{"execute": "guest-get-command-info", "arguments": {"name": "guest-exec"}}',
+
+@dataclass(frozen=True)
+class Kind:
+    """A request, and what it is answered with: "return", or an error's class."""
+
+    request: dict[str, Any]
+    answer: str = "return"
+
+
+NOT_FOUND, GENERIC = "CommandNotFound", "GenericError"
+KINDS = (
+    Kind({"execute": "guest-ping"}),
+    Kind({"execute": "guest-get-host-name"}),
+    Kind({"execute": "guest-get-clock"}),
+    Kind({"command": "guest-update-time", "arguments": {"seconds": 0, "nanoseconds": "1", "relative": True}}),
+    # Answered only if it fails: here, the stock agent refuses it.
+    Kind({"execute": "guest-shutdown", "arguments": {"mode": "halt"}}, NOT_FOUND),
+    Kind({"execute": "guest-info"}),
+    Kind({"execute": "guest-get-osinfo"}),
+    Kind({"execute": "guest-no-such-command"}, NOT_FOUND),
+    Kind({"execute": "guest-sync", "arguments": {"id": True}}, GENERIC),
+    Kind({"execute": "guest-suspend-ram"}, NOT_FOUND),
+    Kind({"execute": "guest-file-close", "arguments": {"handle": 1}}, GENERIC),
+    Kind({"no": "command"}, GENERIC),
+    Kind({"execute": "guest-get-command-info", "arguments": {"name": "guest-exec"}}),
 )
-ROUNDS_PER_CLIENT = 50
+REQUESTS_PER_CLIENT = 500
+# So many are sent before their replies are read: more than the agent reads ahead.
+PIPELINED = 100
 ALLOWED_KIB = 512
-# A client's descriptor is closed when the agent sees that it has gone.
-SETTLE_S = 0.2
+
+
+class SoakError(Exception):
+    """A reply is missing, wrong, or one too many."""
 
 
 @dataclass(frozen=True)
 class Soak:
-    """What so many requests left behind."""
+    """What so many requests left behind, each with one reply."""
 
     requests: int
+    resident_kib: int
     grown_kib: int
     leaked_descriptors: int
 
@@ -52,35 +75,82 @@ class Soak:
     def as_dict(self) -> dict[str, int]:
         return {
             "soak_requests": self.requests,
+            "soak_resident_kib": self.resident_kib,
             "soak_grown_kib": self.grown_kib,
             "soak_leaked_descriptors": self.leaked_descriptors,
         }
 
 
+def numbered() -> Iterator[tuple[int | None, Kind]]:
+    """All kinds by turns, without an id and with one."""
+    # Their number is odd, so each kind has an id every other time.
+    for number, kind in enumerate(itertools.cycle(KINDS)):
+        yield (number if number % 2 else None), kind
+
+
+def converse(path: str, requests: list[tuple[int | None, Kind]]) -> None:
+    """Send them as one client does, and read to the end.
+
+    :raises SoakError: there is not one fitting reply for each, in order
+    """
+    with Client(path, seconds=PATIENT["alive_seconds"]) as client:
+        for first in range(0, len(requests), PIPELINED):
+            some = requests[first : first + PIPELINED]
+            client.send(b"".join(_encoded(*each) for each in some))
+            for identity, kind in some:
+                _check(client.reply(), identity, kind)
+        client.socket.shutdown(socket.SHUT_WR)
+        if line := client.line():
+            raise SoakError(f"a reply too many: {line!r}")
+
+
+def _encoded(identity: int | None, kind: Kind) -> bytes:
+    return json.dumps(kind.request if identity is None else {**kind.request, "id": identity}).encode()
+
+
+def _check(reply: dict[str, Any], identity: int | None, kind: Kind) -> None:
+    answer = "return" if "return" in reply else reply["error"]["class"]
+    if (reply.get("id"), answer) != (identity, kind.answer):
+        raise SoakError(f"{kind.request} with id {identity} was answered with {reply}")
+
+
 def soak(count: int, say: Callable[[str], None]) -> Soak:
-    with StockAgent(permits_time=True) as stock, ExtendedAgent(stock.socket) as agent:
+    """
+    :raises SoakError: as ``converse``
+    """
+    requests = numbered()
+    with StockAgent(permits_time=True) as stock, ExtendedAgent(stock.socket, costs=PATIENT) as agent:
 
-        def ask(requests: int) -> None:
-            for first in range(0, requests, len(REQUESTS) * ROUNDS_PER_CLIENT):
-                with Client(agent.socket) as client:
-                    for request in REQUESTS * min(ROUNDS_PER_CLIENT, (requests - first) // len(REQUESTS)):
-                        client.ask(request)
+        def ask(number: int) -> None:
+            while number > 0:
+                some = list(itertools.islice(requests, min(number, REQUESTS_PER_CLIENT)))
+                converse(agent.socket, some)
+                number -= len(some)
 
-        ask(2 * len(REQUESTS) * ROUNDS_PER_CLIENT)  # until every path has been taken and every cache is full
-        time.sleep(SETTLE_S)
-        start_kib, descriptors = agent.resident_kib(), agent.descriptors()
+        def held() -> tuple[int, int]:
+            """Return its KiB and descriptors while one client is there; the one before has then been let go."""
+            with Client(agent.socket) as client:
+                client.execute("guest-ping")
+                return agent.resident_kib(), agent.descriptors()
+
+        ask(2 * REQUESTS_PER_CLIENT)  # until every path has been taken and every cache is full
+        start_kib, start_descriptors = held()
         for tenth in range(1, 11):
             ask(count // 10)
             say(f"{count * tenth // 10:>9} requests: {agent.resident_kib()} KiB, {agent.descriptors()} descriptors")
-        time.sleep(SETTLE_S)
-        return Soak(count, agent.resident_kib() - start_kib, agent.descriptors() - descriptors)
+        resident_kib, descriptors = held()
+        return Soak(count, resident_kib, resident_kib - start_kib, descriptors - start_descriptors)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("count", type=int, help="number of requests")
-    done = soak(parser.parse_args().count, print)
-    print(f"memory grew by {done.grown_kib} KiB; {done.leaked_descriptors:+} descriptors")
+    try:
+        done = soak(parser.parse_args().count, print)
+    except SoakError as error:
+        print(error, file=sys.stderr)
+        return 1
+    print(f"one reply each; memory grew by {done.grown_kib} KiB; {done.leaked_descriptors:+} descriptors")
     return int(not done.is_flat)
 
 

@@ -33,6 +33,8 @@ RUNNER = Path(__file__).with_name("extended_agent_runner.py")
 
 START_SECONDS = 15.0
 GRACE_SECONDS = 5.0
+# A request that takes long lets others past it, and becomes an error. With these limits, no order depends on speed.
+PATIENT = {"slow_seconds": 60.0, "alive_seconds": 60.0}
 
 
 class ExtendedAgent:
@@ -131,6 +133,15 @@ class ExtendedAgent:
         """How often it has gone to sleep by itself so far."""
         status = Path(f"/proc/{self.pid}/status").read_text()
         return int(status.split("\nvoluntary_ctxt_switches:")[1].split()[0])
+
+    def sleeps_without_end(self) -> bool:
+        """Return whether it waits in epoll_wait(2) without a timeout: only a descriptor can wake it then."""
+        try:
+            # proc(5): the call's number and its arguments; the number depends on the architecture.
+            call, *arguments = Path(f"/proc/{self.pid}/syscall").read_text().split()
+        except ProcessLookupError:
+            return False
+        return call.isdigit() and int(arguments[3], 16) & 0xFFFFFFFF == 0xFFFFFFFF
 
     def _wait_until_listening(self) -> None:
         deadline = time.monotonic() + START_SECONDS

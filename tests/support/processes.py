@@ -2,11 +2,25 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What Linux knows of a process of this machine."""
+"""Processes of this machine."""
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
+from collections.abc import Iterator
 from pathlib import Path
+
+
+@contextlib.contextmanager
+def stopped(process: int) -> Iterator[None]:
+    """Stop the process meanwhile, as one that hangs."""
+    os.kill(process, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(process, signal.SIGCONT)
 
 
 def stat_of(process: int) -> list[str]:

@@ -20,6 +20,8 @@ import pytest
 from ansible_collections.qemu.guest_agent.tests.support.extended_agent import ExtendedAgent
 from ansible_collections.qemu.guest_agent.tests.support.stock_agent import StockAgent
 
+from tests.support.until import until
+
 
 class Host:
     """The host's side: connected between ``with Host(...)`` and its end."""
@@ -104,7 +106,4 @@ def test_it_sleeps_while_the_host_is_connected_and_silent(agent: ExtendedAgent, 
     with host.connected():
         host.send(b'{"execute": "guest-ping"}')
         host.reply()
-        time.sleep(1.5)
-        wakeups = agent.wakeups()
-        time.sleep(2)
-        assert agent.wakeups() == wakeups
+        until(agent.sleeps_without_end, "it has set itself a timer")

@@ -13,7 +13,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,20 +24,12 @@ from ansible_collections.qemu.guest_agent.tests.support.extended_agent import Ex
 from ansible_collections.qemu.guest_agent.tests.support.fake_agent import SocketServer, listen_unix
 from ansible_collections.qemu.guest_agent.tests.support.stock_agent import StockAgent, stock_version
 
+from tests.support.processes import stopped
 from tests.support.until import until
 
 # Patience is shorter than in a guest, so that the tests are quick.
 QUICK = {"slow_seconds": 0.1, "alive_seconds": 0.4, "reply_seconds": 3.0, "start_seconds": 0.3}
 HOST_NAME = b'{"execute": "guest-get-host-name"}'
-
-
-@contextlib.contextmanager
-def stopped(pid: int) -> Iterator[None]:
-    os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        os.kill(pid, signal.SIGCONT)
 
 
 def time_commands_live(client: Client) -> bool:
@@ -651,16 +643,6 @@ def test_a_thousand_reconnects_leak_no_descriptor() -> None:
         until(lambda: agent.descriptors() <= before, "it keeps descriptors")
 
 
-def test_an_idle_agent_sleeps() -> None:
-    with StockAgent() as stock, ExtendedAgent(stock.socket) as agent, Client(agent.socket) as client:
-        assert "return" in client.ask(HOST_NAME)
-        time.sleep(1)
-        wakeups = agent.wakeups()
-        time.sleep(2)
-        assert agent.wakeups() == wakeups
-        assert agent.resident_kib() <= 20 * 1024
-
-
 def test_it_leaves_in_order_and_the_stock_agent_lives_on() -> None:
     with StockAgent() as stock:
         with ExtendedAgent(stock.socket) as agent, Client(agent.socket) as client:
@@ -668,19 +650,3 @@ def test_it_leaves_in_order_and_the_stock_agent_lives_on() -> None:
             client.send(b'{"execute": "guest-info"}' + HOST_NAME)
             assert agent.stop() == 0
         assert answers(stock.socket, b'{"execute": "guest-ping"}') == [b'{"return": {}}']
-
-
-def test_mixed_requests_in_number_leave_memory_and_descriptors_as_they_were() -> None:
-    requests = (HOST_NAME, b'{"execute": "guest-ping"}', b'{"execute": "guest-get-clock"}', b"[]", b'{"execute": "x"}')
-    with StockAgent() as stock, ExtendedAgent(stock.socket) as agent, Client(agent.socket) as client:
-
-        def ask(rounds: int) -> None:
-            for _round in range(rounds):
-                for request in requests:
-                    client.ask(request)
-
-        ask(200)
-        before_kib, descriptors = agent.resident_kib(), agent.descriptors()
-        ask(1000)
-        assert agent.resident_kib() - before_kib < 512
-        assert agent.descriptors() == descriptors

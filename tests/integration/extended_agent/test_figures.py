@@ -1,0 +1,69 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The agent's figures: one reply to each request, at most 20 MiB of memory, and no wake-up while it is idle."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from ansible_collections.qemu.guest_agent.tests.support.agent_client import Client
+from ansible_collections.qemu.guest_agent.tests.support.extended_agent import ExtendedAgent
+from ansible_collections.qemu.guest_agent.tests.support.stock_agent import StockAgent
+
+from tests.bench.soak import KINDS, NOT_FOUND, Kind, SoakError, converse, soak
+from tests.support.tiers import quick
+from tests.support.until import until
+
+MOST_RESIDENT_KIB = 20 * 1024
+# What an idle agent next to a busy one is compared over.
+REQUESTS_MEANWHILE = 2000
+
+
+@pytest.mark.parametrize("count", quick([10_000, 100_000], tried=[10_000]))
+def test_each_of_many_mixed_requests_gets_one_reply_in_order_and_memory_stays_as_it_was(count: int) -> None:
+    done = soak(count, lambda _text: None)
+    assert done.is_flat, done
+    assert done.resident_kib <= MOST_RESIDENT_KIB
+
+
+@pytest.mark.parametrize(
+    "wrong", [Kind(KINDS[0].request, NOT_FOUND), Kind({"execute": "guest-no-such-command"})], ids=["error", "return"]
+)
+def test_a_reply_of_another_kind_is_noticed(wrong: Kind) -> None:
+    with StockAgent() as stock, ExtendedAgent(stock.socket) as agent:
+        converse(agent.socket, [(None, KINDS[0]), (1, KINDS[1])])
+        with pytest.raises(SoakError, match="was answered with"):
+            converse(agent.socket, [(None, KINDS[0]), (1, wrong)])
+
+
+LAST: dict[str, dict[str, Any]] = {
+    "nothing": {},
+    "answered in front": {"execute": "guest-get-clock"},
+    "passed on": {"execute": "guest-get-host-name"},
+    "refused by the stock agent": {"execute": "guest-exec-status", "arguments": {"pid": 0}},
+    "without success-response": {"execute": "guest-shutdown"},
+    "an error of the parser": {"wrong": 1},
+}
+
+
+@pytest.mark.parametrize("last", LAST)
+@pytest.mark.parametrize("is_connected", [True, False], ids=["connected", "gone"])
+def test_an_idle_agent_never_wakes(last: str, is_connected: bool) -> None:
+    """Whatever came last: it waits for its descriptors alone, while another agent works through many requests."""
+    with StockAgent() as stock, ExtendedAgent(stock.socket) as agent, Client(agent.socket) as client:
+        if LAST[last]:
+            client.ask(json.dumps(LAST[last]).encode())
+        if not is_connected:
+            client.socket.close()
+        until(agent.sleeps_without_end, "it has set itself a timer")
+        wakeups = agent.wakeups()
+        with StockAgent() as busy, Client(busy.socket) as other:
+            for _request in range(REQUESTS_MEANWHILE):
+                other.ask(b'{"execute": "guest-sync", "arguments": {"id": 1}}')
+        assert agent.sleeps_without_end()
+        assert agent.wakeups() == wakeups
+        assert agent.resident_kib() <= MOST_RESIDENT_KIB
