@@ -81,6 +81,14 @@ class Client:
         return False
 
 
+def said(line: bytes) -> tuple[bool, Any]:
+    """Return whether 0xFF came first, and the reply; of an error that parsing made, only the class is a promise."""
+    reply = json.loads(line.removeprefix(b"\xff"))
+    if "JSON parse error" in reply.get("error", {}).get("desc", ""):
+        reply["error"]["desc"] = "JSON parse error"
+    return line.startswith(b"\xff"), reply
+
+
 def answers(path: str, *pieces: bytes) -> list[bytes]:
     """All lines that the pieces are answered with, by an agent that sees a half-closed connection."""
     with Client(path) as client:

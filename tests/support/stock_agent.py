@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from types import TracebackType
 
 ALWAYS_BLOCKED = frozenset(
@@ -120,6 +120,7 @@ class StockAgent:
 
     ``permits_time``: ``guest-set-time`` is enabled, as in most guests, in a process that the kernel does not let set
     any clock. ``umask`` is the agent's, which the programs that it starts inherit; without it, that of the tests.
+    ``environment`` is added to the tests' own. ``verbose``: it logs what it is sent.
     """
 
     def __init__(
@@ -128,10 +129,14 @@ class StockAgent:
         allow_rpcs: Iterable[str] = (),
         permits_time: bool = False,
         umask: int | None = None,
+        environment: Mapping[str, str] | None = None,
+        verbose: bool = False,
     ) -> None:
         always = ALWAYS_BLOCKED - {"guest-set-time"} if permits_time else ALWAYS_BLOCKED
         self._powerless = WITHOUT_CLOCK if permits_time else ()
         self._umask = -1 if umask is None else umask  # as subprocess.Popen has it
+        self._options = ["--verbose"] if verbose else []
+        self._environment = dict(environment or {})
         self._blocked = frozenset(block_rpcs) | always
         self._allowed = frozenset(allow_rpcs)
 
@@ -155,6 +160,7 @@ class StockAgent:
             "--method=unix-listen",
             f"--statedir={directory}",
             f"--block-rpcs={','.join(sorted(blocked))}",
+            *self._options,
         ]
         self._start(self.socket)
         return self
@@ -175,7 +181,7 @@ class StockAgent:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 # A file that does not exist: the machine's own configuration must not reach into the tests.
-                env={**os.environ, "QGA_CONF": str(self._log.with_name("no.conf"))},
+                env={**os.environ, **self._environment, "QGA_CONF": str(self._log.with_name("no.conf"))},
                 umask=self._umask,
             )
         try:
@@ -193,6 +199,9 @@ class StockAgent:
     def pid(self) -> int:
         return self._process.pid
 
+    def has_ended(self) -> bool:
+        return self._process.poll() is not None
+
     def _wait_until_ready(self, path: str) -> None:
         # A connect alone proves nothing, it may only have been queued; an agent that answers is ready. What it answers
         # does not matter: all of it may be blocked.
@@ -200,10 +209,10 @@ class StockAgent:
         while True:
             status = self._process.poll()
             if status is not None:
-                raise StockAgentError(f"qemu-ga ended with status {status} at its start: {self._read_log()}")
+                raise StockAgentError(f"qemu-ga ended with status {status} at its start: {self.read_log()}")
             remaining = deadline - time.monotonic()
             if remaining <= 0:
-                raise StockAgentError(f"qemu-ga did not answer within {START_SECONDS:g} s: {self._read_log()}")
+                raise StockAgentError(f"qemu-ga did not answer within {START_SECONDS:g} s: {self.read_log()}")
             try:
                 if _answered(path, "guest-ping", remaining):
                     return
@@ -212,7 +221,7 @@ class StockAgent:
             except TimeoutError:
                 continue
 
-    def _read_log(self) -> str:
+    def read_log(self) -> str:
         return self._log.read_text(errors="replace").strip() or "it wrote nothing"
 
     def _stop(self) -> None:

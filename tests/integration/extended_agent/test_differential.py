@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from ansible_collections.qemu.guest_agent.tests.support.agent_client import Client, answers
+from ansible_collections.qemu.guest_agent.tests.support.agent_client import Client, answers, said
 from ansible_collections.qemu.guest_agent.tests.support.extended_agent import ExtendedAgent
 from ansible_collections.qemu.guest_agent.tests.support.stock_agent import StockAgent
 from hypothesis import HealthCheck, given, settings
@@ -31,14 +31,6 @@ def agents() -> Iterator[tuple[str, str]]:
     """The stock agent's socket, and the extended agent's."""
     with StockAgent() as stock, StockAgent() as behind, ExtendedAgent(behind.socket) as extended:
         yield stock.socket, extended.socket
-
-
-def said(line: bytes) -> tuple[bool, Any]:
-    """Whether 0xFF came first, and the reply; of an error that parsing made only the class is a promise."""
-    reply = json.loads(line.removeprefix(b"\xff"))
-    if "JSON parse error" in reply.get("error", {}).get("desc", ""):
-        reply["error"]["desc"] = "JSON parse error"
-    return line.startswith(b"\xff"), reply
 
 
 def compare(agents: tuple[str, str], *pieces: bytes) -> list[tuple[bool, Any]]:
