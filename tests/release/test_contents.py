@@ -20,6 +20,7 @@ from tests.support.collection import copy_sources
 
 PYTHON = r"[a-z0-9_]+\.py"
 SHELL = r"[a-z0-9_]+\.sh"
+CIL = r"[a-z0-9-]+\.cil"
 YAML = r"[a-zA-Z0-9_-]+\.yml"
 TEMPLATE = r"[a-z.-]+\.j2"
 
@@ -62,7 +63,7 @@ BELONGS: Mapping[str, str] = {
             ("/vars", YAML),
         )
     },
-    "roles/extended_agent/files": rf"{PYTHON}|{SHELL}",
+    "roles/extended_agent/files": rf"{PYTHON}|{SHELL}|{CIL}",
     "roles/extended_agent/files/qemu_ga_extended": PYTHON,
     "roles/resync_on_resume/files/resync_on_resume": PYTHON,
 }

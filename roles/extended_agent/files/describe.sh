@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # shellcheck shell=sh
 
-# Describe this system, in lines of key=value: uid, init, families, version, name, python.
+# Describe this system, in lines of key=value: uid, init, families, version, name, selinux, python.
 # The roles run it through "raw", for any POSIX shell.
 
 # os-release(5) is read as data. A shell that sourced it would run what it says, as root, and would end where it is
@@ -38,6 +38,10 @@ for file in /etc/os-release /usr/lib/os-release; do
         break
     fi
 done
+# The kernel has this file where SELinux is enabled, enforcing or not.
+if test -e /sys/fs/selinux/enforce; then
+    if (PATH=$PATH:/usr/sbin:/sbin && command -v semodule >/dev/null); then echo selinux=managed; else echo selinux=enabled; fi
+fi
 # Debian's python3-minimal lacks json and ctypes. With -I, no file of the working directory stands in for them.
 python3 -I -c 'import ctypes, json, sysconfig' >/dev/null 2>&1 && echo python=full
 true

@@ -22,10 +22,18 @@ pytestmark = pytest.mark.slow
 
 
 def describe(directory: Path, shell: str = "sh") -> dict[str, str]:
-    """What is said, by its key. ``etc`` and ``lib`` in the directory stand for the two files."""
-    script = SCRIPT.replace("/usr/lib/os-release", str(directory / "lib")).replace(
-        "/etc/os-release", str(directory / "etc")
-    )
+    """What is said, by its key. ``etc`` and ``lib`` in the directory stand for the two files, ``enforce`` for the
+    kernel's file, and ``sbin`` for the directories of administrators.
+    """
+    places = {
+        "/usr/lib/os-release": "lib",
+        "/etc/os-release": "etc",
+        "/sys/fs/selinux/enforce": "enforce",
+        "/usr/sbin:/sbin": "sbin",
+    }
+    script = SCRIPT
+    for place, name in places.items():
+        script = script.replace(place, str(directory / name))
     command = [shell, "sh", "-c", script] if shell == "busybox" else [shell, "-c", script]
     done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True, cwd=directory)
     assert done.stderr == ""
@@ -128,3 +136,20 @@ def test_what_is_no_file_is_passed_over(shell: str, tmp_path: Path) -> None:
     (tmp_path / "etc").rmdir()
     (tmp_path / "etc").symlink_to("nowhere")
     assert describe(tmp_path, shell)["families"] == "fedora "
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_selinux_is_reported_where_the_kernel_has_it_enabled_and_whether_its_modules_can_be_managed(
+    shell: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    for name in ("id", "sed", "python3", shell):
+        (programs / name).symlink_to(shutil.which(name) or name)
+    monkeypatch.setenv("PATH", str(programs))
+    assert "selinux" not in describe(tmp_path, shell)
+    (tmp_path / "enforce").write_text("0")
+    assert describe(tmp_path, shell)["selinux"] == "enabled"
+    (tmp_path / "sbin").mkdir()
+    (tmp_path / "sbin" / "semodule").touch(mode=0o755)
+    assert describe(tmp_path, shell)["selinux"] == "managed"

@@ -1,0 +1,145 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The SELinux module of the extended agent's role, by what the role runs in a guest. No guest here has SELinux."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.ansible_run import PlaybookRun
+from tests.support.collection import ROOT
+from tests.support.cores import every_core
+from tests.support.printing_guest import PrintingGuest
+from tests.support.tiers import quick
+
+MODULE = (ROOT / "roles/extended_agent/files/qemu-ga-extended.cil").read_text(encoding="utf-8")
+OPTION = {"extended_agent_selinux_module": True}
+TASK = "Bring the SELinux module to its state"
+# Runs the script of that task with a stand-in for semodule, which keeps what it installs.
+SHELL = """#!/bin/sh
+case $2 in
+*is_installed*) PATH={programs}:$PATH exec /bin/sh -c "$2" ;;
+true) exit 0 ;;
+*) exit 1 ;;
+esac
+"""
+SEMODULE = """#!/bin/sh
+case $* in
+"--list-modules=full") test ! -e {store}/module || echo "400 qemu-ga-extended cil" ;;
+"-X 400 --cil -E qemu-ga-extended") cp {store}/module qemu-ga-extended.cil ;;
+"-X 400 -i qemu-ga-extended.cil") {installs} ;;
+"-X 400 -r qemu-ga-extended") rm {store}/module ;;
+*) exit 64 ;;
+esac
+"""
+REFUSAL = "Failed to resolve allow statement at /var/lib/selinux/x/tmp/modules/400/qemu-ga-extended/cil:11"
+
+
+def described(**changed: str) -> str:
+    """What a guest of the RHEL family says of itself."""
+    said = {"uid": "0", "init": "systemd", "families": "rhel", "version": "9", "name": "RHEL", "python": "full"}
+    return "".join(f"{key}={value}\n" for key, value in {**said, **changed}.items())
+
+
+def named(run: PlaybookRun, task: str) -> list[Any]:
+    return [record for record in run.tasks if record.task.rpartition(" : ")[2] == task]
+
+
+def bring(directory: Path, wanted: bool, check: bool, core: str | None = None, installs: str = "") -> PlaybookRun:
+    """Run that task as the role does, for a guest with semodule."""
+    programs = directory / "programs"
+    programs.mkdir(exist_ok=True)
+    store = shlex.quote(str(directory))
+    semodule = programs / "semodule"
+    semodule.write_text(SEMODULE.format(store=store, installs=installs or f"cp qemu-ga-extended.cil {store}/module"))
+    semodule.chmod(0o755)
+    guest = PrintingGuest(directory, {})
+    guest.shell.write_text(SHELL.format(programs=shlex.quote(str(programs))), encoding="utf-8")
+    variables = {"extended_agent_module_wanted": wanted, "extended_agent_is_check": check}
+    return guest.run_role("extended_agent", core=core, tasks_from="selinux", variables=variables)
+
+
+@every_core
+def test_the_module_gets_into_the_policy_letter_by_letter_and_out_of_it_again(core: str, tmp_path: Path) -> None:
+    for wanted in (True, False):
+        for is_first in (True, False):
+            run = bring(tmp_path, wanted, check=False, core=core)
+            assert run.status == 0, run.output
+            (done,) = named(run, TASK)
+            assert done.result["changed"] is is_first
+        assert (tmp_path / "module").exists() is wanted
+        if wanted:
+            assert (tmp_path / "module").read_text(encoding="utf-8") == MODULE
+
+
+def test_a_check_changes_nothing(tmp_path: Path) -> None:
+    (done,) = named(bring(tmp_path, wanted=True, check=True), TASK)
+    assert done.result["changed"]
+    assert not (tmp_path / "module").exists()
+
+
+def test_a_policy_that_refuses_the_module_fails_the_role_with_its_words(tmp_path: Path) -> None:
+    run = bring(tmp_path, wanted=True, check=False, installs=f"echo '{REFUSAL}' >&2; exit 1")
+    (failed,) = named(run, "Fail if that could not be done")
+    assert failed.outcome == "failed"
+    sentence = "The SELinux module qemu-ga-extended could not be installed, and nothing has changed hands: "
+    assert failed.result["msg"] == sentence + REFUSAL
+
+
+@every_core
+@pytest.mark.parametrize("selinux", quick(["enabled", "managed", ""], ["enabled"]))
+def test_without_semodule_the_option_is_refused_in_a_sentence(core: str, selinux: str, tmp_path: Path) -> None:
+    guest = PrintingGuest(tmp_path, {"os-release": described(selinux=selinux)})
+    refusals = named(
+        guest.run_role("extended_agent", core=core, tasks_from="requirements", variables=OPTION),
+        "Refuse what the role cannot serve",
+    )
+    assert [record.outcome for record in refusals] == (["failed"] if selinux == "enabled" else [])
+    if selinux == "enabled":
+        assert refusals[0].result["msg"] == (
+            "SELinux is enabled in the guest, and without semodule its module cannot be installed. Install the package "
+            "policycoreutils, or do not set extended_agent_selinux_module."
+        )
+
+
+def test_the_role_has_the_module_installed_before_the_channel_changes_hands(tmp_path: Path) -> None:
+    assert roles_wish(tmp_path, {"extended_agent_selinux_module": "yes"}) == "yes"
+
+
+def test_the_role_has_the_module_removed_where_it_is_not_wanted_or_the_agent_is_not(tmp_path: Path) -> None:
+    assert roles_wish(tmp_path, {"extended_agent_selinux_module": "no"}) == "no"
+    assert roles_wish(tmp_path, {**OPTION, "extended_agent_state": "absent"}) == "no"
+
+
+@pytest.mark.parametrize("state", quick(["present", "absent"], ["present"]))
+def test_guests_without_selinux_are_not_even_asked(state: str, tmp_path: Path) -> None:
+    assert roles_wish(tmp_path, {**OPTION, "extended_agent_state": state}, selinux="") is None
+
+
+def roles_wish(directory: Path, variables: dict[str, Any], selinux: str = "managed") -> str | None:
+    """Return what the role wants of the module, yes or no, in a check; None if it looks after no module."""
+    # The first word that fits counts.
+    printed = {
+        "os-release": described(selinux=selinux),
+        "wanted=yes": "yes",
+        "wanted=no": "no",
+        "systemctl": "channel\nstock\npython\nwritable=/usr/lib/qemu-ga-extended\n",
+    }
+    guest = PrintingGuest(directory, printed, runs_modules=True)
+    run = guest.run_role("extended_agent", "--check", variables=variables)
+    assert run.status == 0, run.output
+    found = named(run, TASK)
+    if not found:
+        return None
+    names = [record.task.rpartition(" : ")[2] for record in run.tasks]
+    hand_over = "Say that the channel would change hands"
+    assert variables.get("extended_agent_state") == "absent" or names.index(TASK) < names.index(hand_over)
+    (record,) = found
+    text: str = record.result["stdout"]
+    return text

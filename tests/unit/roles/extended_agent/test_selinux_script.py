@@ -1,0 +1,123 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The script that installs and removes the SELinux module, with a stand-in for semodule(8)."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.support.role_package import ROOT
+
+SCRIPT = (ROOT / "roles/extended_agent/files/selinux.sh").read_text(encoding="utf-8")
+SHELLS = [shell for shell in ("sh", "dash", "bash", "busybox", "ksh", "zsh") if shutil.which(shell)]
+MODULE = '; it\'s a "module"\n(type a_t)\n\\n $HOME `id`\n'
+# As semodule(8) of policycoreutils 3.4 does it: the file's name is the module's, and CIL is kept as it is.
+SEMODULE = """#!/bin/sh
+store={store}
+echo "$*" >>"$store/calls"
+case $* in
+"--list-modules=full")
+    test ! -e "$store/$(cat "$store/name")" || echo "400 $(cat "$store/name") cil"
+    echo "100 $(cat "$store/name")-too pp"
+    echo "100 base             pp"
+    ;;
+"-X 400 --cil -E "*) cp "$store/$5" "$5.cil" ;;
+"-X 400 -i "*) test -e "$4" && ! test -e "$store/refuses" && cp "$4" "$store/${{4%.cil}}" ;;
+"-X 400 -r "*) rm "$store/$4" ;;
+*) exit 64 ;;
+esac || {{ echo "semodule:  Failed!" >&2; exit 1; }}
+"""
+
+pytestmark = pytest.mark.slow
+
+
+class System:
+    """``installed``: what its policy has as the module."""
+
+    def __init__(self, directory: Path, installed: str | None = None, has_semodule: bool = True) -> None:
+        self.store = directory / "store"
+        self.store.mkdir()
+        self._module = self.store / "a-name"
+        (self.store / "name").write_text("a-name")
+        if installed is not None:
+            self._module.write_text(installed)
+        programs = directory / "programs"
+        programs.mkdir()
+        for name in ("sh", "cat", "cp", "rm", "cmp", "grep", "mktemp", "dash", "bash", "busybox", "ksh", "zsh"):
+            if found := shutil.which(name):
+                (programs / name).symlink_to(found)
+        if has_semodule:
+            (programs / "semodule").write_text(SEMODULE.format(store=shlex.quote(str(self.store))))
+            (programs / "semodule").chmod(0o755)
+        self._programs = programs
+        self._temporary = directory / "temporary"
+        self._temporary.mkdir()
+
+    def bring(self, wanted: bool, check: bool = False, shell: str = "sh") -> subprocess.CompletedProcess[str]:
+        head = f"wanted={'yes' if wanted else 'no'} check={'yes' if check else 'no'}\n"
+        head += f"name=a-name\nmodule={shlex.quote(MODULE)}\n"
+        script = head + SCRIPT.replace(":/usr/sbin:/sbin", "")
+        command = [shell, "sh", "-c", script] if shell == "busybox" else [shell, "-c", script]
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+            env={"PATH": str(self._programs), "TMPDIR": str(self._temporary)},
+        )
+        assert list(self._temporary.iterdir()) == []
+        return done
+
+    @property
+    def module(self) -> str | None:
+        return self._module.read_text() if self._module.exists() else None
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+@pytest.mark.parametrize("wanted", [True, False])
+@pytest.mark.parametrize("installed", [None, MODULE, "; another version\n"], ids=["none", "same", "other"])
+def test_the_module_is_brought_to_the_state_that_is_wanted(
+    tmp_path: Path, shell: str, wanted: bool, installed: str | None
+) -> None:
+    meant = MODULE if wanted else None
+    system = System(tmp_path, installed)
+    done = system.bring(wanted, shell=shell)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.stdout == "changed\n") == (installed != meant)
+    assert system.module == meant
+    again = system.bring(wanted, shell=shell)
+    assert (again.returncode, again.stdout) == (0, "")
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_a_check_reports_the_change_and_makes_none(tmp_path: Path, wanted: bool) -> None:
+    before = None if wanted else MODULE
+    system = System(tmp_path, before)
+    done = system.bring(wanted, check=True)
+    assert (done.returncode, done.stdout) == (0, "changed\n")
+    assert system.module == before
+
+
+def test_what_the_policy_refuses_is_an_error_with_semodules_words(tmp_path: Path) -> None:
+    system = System(tmp_path)
+    (system.store / "refuses").touch()
+    done = system.bring(wanted=True)
+    assert done.returncode != 0
+    assert "semodule:  Failed!" in done.stderr
+    assert system.module is None
+
+
+def test_without_semodule_a_removal_has_nothing_to_do_and_an_installation_fails(tmp_path: Path) -> None:
+    system = System(tmp_path, has_semodule=False)
+    removed = system.bring(wanted=False)
+    assert (removed.returncode, removed.stdout, removed.stderr) == (0, "", "")
+    installed = system.bring(wanted=True)
+    assert (installed.returncode, installed.stdout, installed.stderr) == (1, "", "there is no semodule\n")
