@@ -214,6 +214,9 @@ class Dispatcher:
         self._queued_bytes += content.size
 
     def _read(self, event: wire.Event) -> _Content:
+        known = self._known.get(event.raw) if isinstance(event, wire.Message) else None
+        if known is not None:
+            return known
         raw = b""
         request = _NO_REQUEST
         refusal: Refusal | None = None

@@ -49,6 +49,7 @@ refused, the refusals serve as syncs for the rest of the connection.
 from __future__ import annotations
 
 import contextlib
+import os
 import random
 import re
 import socket
@@ -298,8 +299,11 @@ class Upstream:
         return asked
 
     def look(self) -> None:
-        """Take a reply that is there already: on a single processor, the stock agent runs while it is being asked."""
+        """Take a reply that is there already. The stock agent, which was just woken, runs first if it has to share this
+        processor: then one wake-up of this agent is spared.
+        """
         if self._stream is not None:
+            os.sched_yield()
             self._stream.read(False)
 
     def _expect_sync(self) -> bytes:
