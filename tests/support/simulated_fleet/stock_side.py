@@ -32,6 +32,9 @@ class KnownStock:
     is_frozen: bool
     is_list_frozen: bool = False
 
+    def answers_on_success(self, command: str) -> bool:
+        return bool(_stock.Stock.answers_on_success(self, command))
+
 
 class StockSide(NamedTuple):
     """``kind``: how it answers. ``known`` and ``policy``: what the extended agent in front of it goes by.
