@@ -21,8 +21,9 @@ before this catalogue. The catalogue answers where the agent is silent (before 1
 
 The types that only the extended agent returns (``*`` = may be absent):
 
-- ``GuestUpdateTime``: before: int (ns), after: int (ns), *rtc-error: str
-- ``GuestClock``: received: int (ns), transmitted: int (ns), synchronized: bool, max-error: int (ns), *source: str
+- ``GuestUpdateTime``: before: int (ns), after: int (ns), *duration: int (ns), *rtc-error: str
+- ``GuestClock``: received: int (ns), transmitted: int (ns), synchronized: bool, max-error: int (ns),
+  *slewing: int (ns), *slewable: bool, *source: str
 - ``GuestCommandInfo``: name: str, enabled: bool, success-response: bool, since: str, description: str,
   arguments: [{name: str, type: str, optional: bool}], returns: str, origin: str ("stock" or "extended")
 
@@ -410,15 +411,15 @@ _TABLE: tuple[Command, ...] = (
         "guest-update-time",
         "1.0.0",
         "GuestUpdateTime",
-        "seconds: int, *nanoseconds: int | str, *relative: bool, *rtc: bool",
-        "Sets the guest's clock to an absolute time, or moves it by a difference, in one step of the kernel.",
+        "seconds: int, *nanoseconds: int | str, *relative: bool, *slew: bool, *rtc: bool",
+        "Sets the guest's clock to an absolute time, or moves it by a difference, in one step or gradually.",
     ),
     _extended(
         "guest-get-clock",
         "1.0.0",
         "GuestClock",
         "",
-        "Returns the guest's time on receipt and on reply, and tells whether its clock is synchronised.",
+        "Returns the guest's time on receipt and on reply, and whether its clock is synchronized or being slewed.",
     ),
     _extended(
         "guest-get-command-info",

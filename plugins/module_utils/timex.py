@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Linux's account of its clock, and its way to step it by a difference: clock_adjtime(2), which Python does not have.
+"""Linux's account of its clock, and its ways to move it by a difference: clock_adjtime(2), which Python does not have.
 
 Standard library only: the role ``extended_agent`` ships this file into the guest.
 """
@@ -19,8 +19,18 @@ from typing import Any
 # include/uapi/linux/timex.h
 ADJ_SETOFFSET = 0x0100
 ADJ_NANO = 0x2000
+ADJ_OFFSET_SINGLESHOT = 0x8001  # adjtime(3): replaces what is left of the slew before it
+ADJ_OFFSET_SS_READ = 0xA001  # needs no capability; all but ``offset`` is filled in as for 0
+STA_PLL = 0x0001
+STA_FLL = 0x0008
 STA_UNSYNC = 0x0040
 TIME_ERROR = 5
+
+
+# kernel/time/ntp.c, MAX_TICKADJ: 500 microseconds a second, in either direction (Linux 6.1).
+SLEW_PPM = 500
+# This one is ours, since it takes 1,000 seconds: the kernel has none.
+MOST_SLEWED_NS = 500_000_000
 
 
 class _Timeval(ctypes.Structure):
@@ -32,7 +42,7 @@ class Timex(ctypes.Structure):
 
     _fields_ = (
         ("modes", ctypes.c_uint),
-        ("offset", ctypes.c_long),
+        ("offset", ctypes.c_long),  # in microseconds with the two modes of adjtime(3)
         ("freq", ctypes.c_long),
         ("maxerror", ctypes.c_long),  # in microseconds, always
         ("esterror", ctypes.c_long),
@@ -80,3 +90,15 @@ def clock_adjtime(timex: Timex) -> int:
 def is_synchronized(state: int, timex: Timex) -> bool:
     """Whether the kernel says that some service keeps the clock."""
     return state != TIME_ERROR and not timex.status & STA_UNSYNC
+
+
+def is_disciplined(state: int, timex: Timex) -> bool:
+    """Whether a time service steers the clock: it says so itself, or has switched on the kernel's own control loop."""
+    return is_synchronized(state, timex) or bool(timex.status & (STA_PLL | STA_FLL))
+
+
+def slew_duration_ns(delta_ns: int) -> int:
+    """Return the time that the kernel takes for a slew. It begins and ends with a second of the guest's clock, so the
+    end may be up to two seconds later.
+    """
+    return abs(delta_ns) * (1_000_000 // SLEW_PPM)

@@ -22,9 +22,14 @@ from typing import Any
 NOBODY = 65534
 
 
+SLEW_PPM = 500
+
+
 class FakeSystemClock:
-    """A clock that is off this machine's by what it was told. ``denied``: the kernel refuses to set it. ``fails`` has
-    methods by name, and the exception that each raises: its type's name, and its arguments.
+    """A clock that is off this machine's by what it was told, and slews as Linux does, without its whole seconds.
+
+    ``denied``: the kernel refuses to set it. ``disciplined``: a time service steers it. ``fails`` has methods by name,
+    and the exception that each raises: its type's name, and its arguments.
     """
 
     def __init__(
@@ -32,29 +37,49 @@ class FakeSystemClock:
         discipline: Any,
         offset_ns: int = 0,
         denied: bool = False,
+        disciplined: bool = False,
         fails: Mapping[str, Sequence[Any]] | None = None,
     ) -> None:
         self._discipline = discipline
         self._offset_ns = offset_ns
         self._denied = denied
+        self._disciplined = disciplined
         self._fails = fails or {}
+        self._slew_ns = 0
+        self._slewing_since_ns = 0
 
     def now_ns(self) -> int:
-        return time.time_ns() + self._offset_ns
+        return time.time_ns() + self._offset_ns + self._slewed_ns()
 
     def set_ns(self, epoch_ns: int) -> None:
         self._fail("set_ns")
         self._refuse()
-        self._offset_ns = epoch_ns - time.time_ns()
+        self._offset_ns, self._slew_ns = epoch_ns - time.time_ns(), 0
 
     def shift_ns(self, delta_ns: int) -> None:
         self._fail("shift_ns")
         self._refuse()
-        self._offset_ns += delta_ns
+        self._offset_ns += delta_ns + self._slewed_ns()
+        self._slew_ns = 0
+
+    def slew_ns(self, delta_ns: int) -> None:
+        self._fail("slew_ns")
+        self._refuse()
+        self._offset_ns += self._slewed_ns()
+        self._slew_ns, self._slewing_since_ns = delta_ns, time.monotonic_ns()
 
     def discipline(self) -> Any:
         self._fail("discipline")
-        return self._discipline
+        return self._discipline(
+            synchronized=self._disciplined,
+            max_error_ns=1_500_000,
+            slewing_ns=self._slew_ns - self._slewed_ns(),
+            is_disciplined=self._disciplined,
+        )
+
+    def _slewed_ns(self) -> int:
+        most_ns = (time.monotonic_ns() - self._slewing_since_ns) * SLEW_PPM // 1_000_000
+        return max(-most_ns, min(most_ns, self._slew_ns))
 
     def _refuse(self) -> None:
         if self._denied:
@@ -130,7 +155,7 @@ def main(setup: dict[str, Any]) -> int:
         setup["stock_socket"],
         setup["state_directory"],
         policy.Lists(None if allowed is None else frozenset(allowed), frozenset(setup["block_rpcs"])),
-        FakeSystemClock(clock.Discipline(synchronized=True, max_error_ns=1_500_000), **setup["clock"]),
+        FakeSystemClock(clock.Discipline, **setup["clock"]),
         update_rtc,
         log.Log(verbose=setup["verbose"]),
         costs=limits.Costs(**setup["costs"]),

@@ -104,7 +104,7 @@ def test_the_details_of_a_command(guest: Guest) -> None:
     assert (stock["origin"], stock["enabled"], stock["success-response"]) == ("stock", True, False)
 
     ours = guest.ask("guest-get-command-info", name="guest-update-time")
-    assert [argument["name"] for argument in ours["arguments"]] == ["seconds", "nanoseconds", "relative", "rtc"]
+    assert [argument["name"] for argument in ours["arguments"]] == ["seconds", "nanoseconds", "relative", "slew", "rtc"]
     assert (ours["origin"], ours["enabled"], ours["success-response"]) == ("extended", True, True)
 
     with pytest.raises(libvirt.libvirtError, match="The command guest-nonesuch has not been found"):

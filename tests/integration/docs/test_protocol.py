@@ -26,6 +26,7 @@ EXAMPLES = to_check(Check.PROTOCOL)
 _SETUPS: dict[str, dict[str, Any]] = {
     "guest-get-clock is in the agent's block-rpcs": {"block_rpcs": ["guest-get-clock"]},
     "may not set the clock": {"clock": {"denied": True}},
+    "one disciplines the clock": {"clock": {"disciplined": True}},
     "there is none": {"rtc_error": "the hardware clock was not set: No such device"},
 }
 # A time in nanoseconds since 1970. Everything else is the same each time.

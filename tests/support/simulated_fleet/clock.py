@@ -12,6 +12,7 @@ from typing import Any
 
 from tests.support.extended_agent import module
 from tests.support.fake_agent import SECOND_NS, _host_base_ns
+from tests.support.slewing import Slew
 
 host_epoch_ns = _host_base_ns  # this machine's clock minus its monotonic clock
 # What a kernel says whose clock nothing keeps (NTP_PHASE_LIMIT in include/linux/timex.h).
@@ -25,7 +26,7 @@ class SimulatedClock:
     It runs on this machine's monotonic clock. ``stepped_ns`` is the sum of all steps so far.
     """
 
-    __slots__ = ("_drift_ppb", "_epoch_ns", "_monotonic_ns", "_started_ns", "_tick_ns", "stepped_ns")
+    __slots__ = ("_drift_ppb", "_epoch_ns", "_monotonic_ns", "_slew", "_started_ns", "_tick_ns", "stepped_ns")
 
     def __init__(
         self,
@@ -42,6 +43,7 @@ class SimulatedClock:
         self._epoch_ns = (host_epoch_ns() if epoch_ns is None else epoch_ns) + offset_ns
         self._drift_ppb = round(drift_ppm * 1000)
         self._tick_ns = tick_ns
+        self._slew = Slew()
         self.stepped_ns = 0
 
     def now_ns(self) -> int:
@@ -52,11 +54,20 @@ class SimulatedClock:
         self.shift_ns(epoch_ns - self._at(self._monotonic_ns()))
 
     def shift_ns(self, delta_ns: int) -> None:
+        self._end_slew()
         self._epoch_ns += delta_ns
         self.stepped_ns += delta_ns
 
+    def slew_ns(self, delta_ns: int) -> None:
+        self._end_slew()
+        self._slew = Slew(delta_ns, self._monotonic_ns())
+
     def discipline(self) -> Any:
-        return _UNKEPT
+        return _UNKEPT._replace(slewing_ns=self._slew.left_ns(self._monotonic_ns()))
+
+    def _end_slew(self) -> None:
+        self._epoch_ns += self._slew.done_ns(self._monotonic_ns())
+        self._slew = Slew()
 
     def offset_ns(self, epoch_ns: int | None = None) -> int:
         """The truth: how far it is off this machine's clock, ticks aside. Who asks many clocks gives them one epoch."""
@@ -65,4 +76,4 @@ class SimulatedClock:
 
     def _at(self, monotonic_ns: int) -> int:
         drifted_ns = (monotonic_ns - self._started_ns) * self._drift_ppb // _BILLION
-        return self._epoch_ns + monotonic_ns + drifted_ns
+        return self._epoch_ns + monotonic_ns + drifted_ns + self._slew.done_ns(monotonic_ns)

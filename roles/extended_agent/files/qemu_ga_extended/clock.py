@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The guest's clock: reading it, setting it, moving it, and asking the kernel how well it is kept."""
+"""The guest's clock: reading it, setting it, moving it at once or gradually, and asking the kernel how it is kept."""
 
 from __future__ import annotations
 
@@ -10,27 +10,45 @@ import ctypes
 import time
 from typing import Callable, NamedTuple, Protocol
 
-from .timex import ADJ_NANO, ADJ_SETOFFSET, Timex, clock_adjtime, is_synchronized
+from .timex import (
+    ADJ_NANO,
+    ADJ_OFFSET_SINGLESHOT,
+    ADJ_OFFSET_SS_READ,
+    ADJ_SETOFFSET,
+    Timex,
+    clock_adjtime,
+    is_disciplined,
+    is_synchronized,
+)
 
 SECOND_NS = 1_000_000_000
 _MICROSECOND_NS = 1_000
 
 
 class Discipline(NamedTuple):
-    """What the kernel says of its clock: whether some service keeps it, and how far off it may be at most."""
+    """The kernel's account of its clock: whether some service keeps it, and how far off it may be at most.
+
+    ``slewing_ns``: what a slew still has to add, negative if it takes away; 0 without one. The kernel counts the
+    microseconds of a second as done when that second begins. ``is_disciplined``: a time service steers the clock, so a
+    slew would be at odds with it.
+    """
 
     synchronized: bool
     max_error_ns: int
+    slewing_ns: int = 0
+    is_disciplined: bool = False
 
 
 class Clock(Protocol):
-    """Setting raises OSError where the kernel refuses; then nothing has changed."""
+    """Changing it raises OSError where the kernel refuses; then nothing has changed. A step ends a slew."""
 
     def now_ns(self) -> int: ...
 
     def set_ns(self, epoch_ns: int) -> None: ...
 
     def shift_ns(self, delta_ns: int) -> None: ...
+
+    def slew_ns(self, delta_ns: int) -> None: ...
 
     def discipline(self) -> Discipline: ...
 
@@ -66,8 +84,21 @@ class KernelClock:
         timex.time.tv_usec = nanoseconds
         self._adjtime(timex)
 
+    def slew_ns(self, delta_ns: int) -> None:
+        """Have the kernel add to the clock gradually, to the nearest microsecond, in place of what is left of a slew.
+
+        Both ways of stepping end it: they call ntp_clear() (kernel/time/timekeeping.c, Linux 6.1).
+        """
+        microseconds = (delta_ns + _MICROSECOND_NS // 2) // _MICROSECOND_NS
+        self._adjtime(Timex(modes=ADJ_OFFSET_SINGLESHOT, offset=microseconds))
+
     def discipline(self) -> Discipline:
         reading = self._reading
-        reading.modes = 0
+        reading.modes = ADJ_OFFSET_SS_READ
         state = self._adjtime(reading)
-        return Discipline(is_synchronized(state, reading), reading.maxerror * _MICROSECOND_NS)
+        return Discipline(
+            is_synchronized(state, reading),
+            reading.maxerror * _MICROSECOND_NS,
+            reading.offset * _MICROSECOND_NS,
+            is_disciplined(state, reading),
+        )

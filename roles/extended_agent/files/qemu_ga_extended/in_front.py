@@ -15,6 +15,7 @@ from .commands import CATALOGUE
 from .policy import EXTENDED, IN_FRONT, Policy
 from .refusal import FAILURES, Refusal, not_found, reason_of
 from .stock import Stock
+from .timex import MOST_SLEWED_NS, slew_duration_ns
 
 # Years 1970 to 2261: the last one that 64 bits of nanoseconds hold to its end.
 _TIMES_NS = range(9_214_646_400 * SECOND_NS)
@@ -54,11 +55,15 @@ def _get_time(call: Call) -> int:
 
 def _get_clock(call: Call) -> bytes:
     clock = call.context.clock
-    synchronized, max_error_ns = clock.discipline()
+    synchronized, max_error_ns, slewing_ns, is_disciplined = clock.discipline()
     # The readings bound the host's measurement, so nothing but this line is between the last one and its reply.
-    return b'{"synchronized": %b, "max-error": %d, "received": %d, "transmitted": %d}' % (
+    return (
+        b'{"synchronized": %b, "max-error": %d, "slewing": %d, "slewable": %b, "received": %d, "transmitted": %d}'
+    ) % (
         b"true" if synchronized else b"false",
         max_error_ns,
+        slewing_ns,
+        b"false" if is_disciplined else b"true",
         call.received_ns,
         clock.now_ns(),
     )
@@ -77,12 +82,16 @@ def _nanoseconds(given: Any) -> int:
 def _update_time(call: Call) -> dict[str, Any]:
     clock, arguments = call.context.clock, call.arguments
     amount_ns = arguments["seconds"] * SECOND_NS + _nanoseconds(arguments.get("nanoseconds", 0))
-    is_relative = arguments.get("relative", False)
+    is_relative, is_slew = arguments.get("relative", False), arguments.get("slew", False)
+    if is_slew:
+        _check_slew(clock, arguments, amount_ns)
     before_ns = clock.now_ns()
     if (before_ns + amount_ns if is_relative else amount_ns) not in _TIMES_NS:
         raise Refusal("The resulting time is not within the years 1970 to 2261")
     try:
-        if is_relative:
+        if is_slew:
+            clock.slew_ns(amount_ns)
+        elif is_relative:
             clock.shift_ns(amount_ns)
         else:
             clock.set_ns(amount_ns)
@@ -91,11 +100,27 @@ def _update_time(call: Call) -> dict[str, Any]:
     except (*FAILURES, OverflowError) as error:
         raise Refusal(f"The clock was not set: {reason_of(error)}") from error
     returned: dict[str, Any] = {"before": before_ns, "after": clock.now_ns()}
+    if is_slew:
+        returned["duration"] = slew_duration_ns(amount_ns)
     if arguments.get("rtc", False):
         problem = _rtc_problem(call.context)
         if problem is not None:
             returned["rtc-error"] = problem
     return returned
+
+
+def _check_slew(clock: Clock, arguments: Mapping[str, Any], delta_ns: int) -> None:
+    """
+    :raises Refusal: the clock cannot be slewed like that
+    """
+    if not arguments.get("relative", False):
+        raise Refusal("Parameter 'slew' expects 'relative'")
+    if arguments.get("rtc", False):
+        raise Refusal("Parameter 'slew' excludes 'rtc'")  # the time to write is only there at the end of the slew
+    if abs(delta_ns) > MOST_SLEWED_NS:
+        raise Refusal("Parameter 'slew' expects a difference of half a second at most")
+    if clock.discipline().is_disciplined:
+        raise Refusal("The clock was not slewed: another time service disciplines it")
 
 
 def _rtc_problem(context: Context) -> str | None:

@@ -86,6 +86,7 @@ def test_frozen_agents_allow_six_stock_commands() -> None:
                 Argument("seconds", "int"),
                 Argument("nanoseconds", "int | str", optional=True),
                 Argument("relative", "bool", optional=True),
+                Argument("slew", "bool", optional=True),
                 Argument("rtc", "bool", optional=True),
             ),
         ),

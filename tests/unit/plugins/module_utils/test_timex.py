@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Asking the kernel about its clock. Nothing here has ``modes`` other than 0: nothing is changed."""
+"""Asking the kernel about its clock. Nothing here has ``modes`` that change anything."""
 
 from __future__ import annotations
 
@@ -33,6 +33,12 @@ def test_this_machines_kernel_fills_it_in() -> None:
     assert reading.time.tv_sec > 0
 
 
+def test_this_machines_kernel_fills_it_in_with_what_is_left_of_a_slew_as_well() -> None:
+    reading, usual = Timex(modes=module.ADJ_OFFSET_SS_READ), Timex(modes=0)
+    assert clock_adjtime(reading) == clock_adjtime(usual)
+    assert (reading.tick, reading.status) == (usual.tick, usual.status)
+
+
 def test_a_refusal_tells_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     class Library:
         def __init__(self, *_arguments: object, **_options: object) -> None:
@@ -61,3 +67,25 @@ def test_a_system_without_it_is_an_error_like_any_other(monkeypatch: pytest.Monk
 )
 def test_a_clock_is_kept_unless_the_state_or_the_status_denies_it(state: int, status: int, synchronized: bool) -> None:
     assert module.is_synchronized(state, Timex(status=status)) is synchronized
+
+
+@pytest.mark.parametrize(
+    ("state", "status", "disciplined"),
+    [
+        (0, 0x2000, True),  # as chrony leaves it
+        (0, 0x2001, True),  # as ntpd and systemd-timesyncd do
+        (5, 0x0041, True),
+        (5, 0x0049, True),
+        (5, 0x0040, False),
+        (5, 0x2040, False),
+    ],
+)
+def test_a_clock_is_disciplined_if_it_is_kept_or_the_kernels_loop_is_on(
+    state: int, status: int, disciplined: bool
+) -> None:
+    assert module.is_disciplined(state, Timex(status=status)) is disciplined
+
+
+@pytest.mark.parametrize(("delta_ns", "duration_ns"), [(0, 0), (1, 2_000), (-200_000_000, 400 * 10**9)])
+def test_a_slew_takes_two_thousand_times_as_long_as_what_it_adds(delta_ns: int, duration_ns: int) -> None:
+    assert module.slew_duration_ns(delta_ns) == duration_ns

@@ -17,11 +17,13 @@ clock = module("clock")
 class Kernel:
     def __init__(self, state: int = 0, **fields: int) -> None:
         self.calls: list[Any] = []
+        self.offsets: list[int] = []
         self._state = state
         self._fields = fields
 
     def adjtime(self, timex: Any) -> int:
         self.calls.append((timex.modes, timex.time.tv_sec, timex.time.tv_usec))
+        self.offsets.append(timex.offset)
         for name, value in self._fields.items():
             setattr(timex, name, value)
         return self._state
@@ -64,5 +66,33 @@ def test_an_absolute_time_is_set_to_the_nanosecond() -> None:
 )
 def test_the_discipline_is_read_and_nothing_is_changed(state: int, status: int, synchronized: bool) -> None:
     kernel = Kernel(state, status=status, maxerror=1500)
-    assert kernel_clock(kernel).discipline() == (synchronized, 1_500_000)
-    assert kernel.calls == [(0, 0, 0)]
+    assert kernel_clock(kernel).discipline()[:2] == (synchronized, 1_500_000)
+    assert kernel.calls == [(0xA001, 0, 0)]
+
+
+@pytest.mark.parametrize(("left_us", "slewing_ns"), [(0, 0), (-199_500, -199_500_000), (7, 7_000)])
+@pytest.mark.parametrize(("status", "disciplined"), [(0x0040, False), (0x0041, True), (0x0048, True), (0x2000, True)])
+def test_what_is_left_of_a_slew_and_whether_one_is_possible_come_along(
+    left_us: int, slewing_ns: int, status: int, disciplined: bool
+) -> None:
+    kernel = Kernel(5 if status & 0x0040 else 0, status=status, offset=left_us)
+    assert kernel_clock(kernel).discipline()[2:] == (slewing_ns, disciplined)
+
+
+@pytest.mark.parametrize(
+    ("delta_ns", "microseconds"),
+    [
+        (-200_000_000, -200_000),
+        (200_000_000, 200_000),
+        (0, 0),
+        (499, 0),
+        (500, 1),
+        (-1_400, -1),
+        (-1_600, -2),
+        (-500_000_000, -500_000),
+    ],
+)
+def test_a_slew_is_one_request_in_whole_microseconds(delta_ns: int, microseconds: int) -> None:
+    kernel = Kernel()
+    kernel_clock(kernel).slew_ns(delta_ns)
+    assert (kernel.calls, kernel.offsets) == ([(0x8001, 0, 0)], [microseconds])

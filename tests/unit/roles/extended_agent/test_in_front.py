@@ -28,6 +28,7 @@ class Clock:
     def __init__(self, error: OSError | None = None) -> None:
         self.reading_ns = NOW_NS
         self.steps: list[tuple[str, int]] = []
+        self.kept = clock.Discipline(False, 2_000)
         self._error = error
 
     def now_ns(self) -> int:
@@ -39,8 +40,11 @@ class Clock:
     def shift_ns(self, delta_ns: int) -> None:
         self._step("shift", delta_ns, self.reading_ns + delta_ns)
 
+    def slew_ns(self, delta_ns: int) -> None:
+        self._step("slew", delta_ns, self.reading_ns)
+
     def discipline(self) -> Any:
-        return clock.Discipline(True, 2_000)
+        return self.kept
 
     def _step(self, kind: str, amount_ns: int, result_ns: int) -> None:
         if self._error:
@@ -114,6 +118,17 @@ def test_the_clock_is_stepped_once_by_what_was_asked(
         ({"seconds": 1, "relative": 1}, "Invalid parameter type for 'relative', expected: boolean"),
         ({"seconds": 1, "rtc": "yes"}, "Invalid parameter type for 'rtc', expected: boolean"),
         ({"seconds": 1, "other": 1}, "Parameter 'other' is unexpected"),
+        ({"seconds": 0, "slew": 1, "relative": True}, "Invalid parameter type for 'slew', expected: boolean"),
+        ({"seconds": 0, "slew": True}, "Parameter 'slew' expects 'relative'"),
+        ({"seconds": 0, "slew": True, "relative": False}, "Parameter 'slew' expects 'relative'"),
+        ({"seconds": 0, "slew": True, "relative": True, "rtc": True}, "Parameter 'slew' excludes 'rtc'"),
+        *(
+            (
+                {"seconds": seconds, "nanoseconds": nanoseconds, "slew": True, "relative": True},
+                "Parameter 'slew' expects a difference of half a second at most",
+            )
+            for seconds, nanoseconds in ((0, 500_000_001), (-1, 499_999_999), (1, 0), (-2, 0), (2**62, 0))
+        ),
         ({"seconds": -1}, "The resulting time is not within the years 1970 to 2261"),
         ({"seconds": 9_214_646_400}, "The resulting time is not within the years 1970 to 2261"),
         ({"seconds": 2**63 - 1, "relative": True}, "The resulting time is not within the years 1970 to 2261"),
@@ -128,9 +143,53 @@ def test_what_is_wrong_is_refused_before_the_clock_is_touched(known: Any, argume
     assert own_clock.steps == []
 
 
+@pytest.mark.parametrize(
+    ("seconds", "nanoseconds", "delta_ns"),
+    [
+        (0, 500_000_000, 500_000_000),
+        (-1, 500_000_000, -500_000_000),
+        (-1, "800000000", -200_000_000),
+        (0, 0, 0),
+    ],
+)
+def test_a_slew_is_begun_once_and_its_duration_returned(
+    known: Any, seconds: int, nanoseconds: int | str, delta_ns: int
+) -> None:
+    own_clock = Clock()
+    returned = update(known, own_clock, seconds=seconds, nanoseconds=nanoseconds, relative=True, slew=True)
+    assert own_clock.steps == [("slew", delta_ns)]
+    assert returned == {"before": NOW_NS, "after": NOW_NS, "duration": abs(delta_ns) * 2000}
+
+
+def test_without_a_slew_no_duration_is_returned(known: Any) -> None:
+    own_clock = Clock()
+    assert "duration" not in update(known, own_clock, seconds=1, relative=True, slew=False)
+    assert own_clock.steps == [("shift", 10**9)]
+
+
+def test_what_is_left_of_a_slew_is_returned_with_the_clock(known: Any) -> None:
+    own_clock = Clock()
+    own_clock.kept = clock.Discipline(False, 2_000, -199_500_000, is_disciplined=True)
+    returned = carry_out(context(known, own_clock), "guest-get-clock", {})
+    assert (returned["slewing"], returned["slewable"]) == (-199_500_000, False)
+
+
+def test_a_clock_that_a_time_service_disciplines_is_not_slewed_but_may_be_stepped(known: Any) -> None:
+    own_clock = Clock()
+    own_clock.kept = clock.Discipline(False, 2_000, is_disciplined=True)
+    with pytest.raises(refusal.Refusal) as caught:
+        update(known, own_clock, seconds=0, nanoseconds=1, relative=True, slew=True)
+    assert caught.value.description == "The clock was not slewed: another time service disciplines it"
+    assert own_clock.steps == []
+    update(known, own_clock, seconds=1, relative=True)
+    assert own_clock.steps == [("shift", 10**9)]
+
+
 def test_without_the_capability_there_is_a_clear_error(known: Any) -> None:
     with pytest.raises(refusal.Refusal, match="lacks the capability CAP_SYS_TIME"):
         update(known, Clock(PermissionError(1, "Operation not permitted")), seconds=1)
+    with pytest.raises(refusal.Refusal, match="lacks the capability CAP_SYS_TIME"):
+        update(known, Clock(PermissionError(1, "Operation not permitted")), seconds=0, relative=True, slew=True)
 
 
 def test_a_hardware_clock_that_fails_does_not_fail_the_command(known: Any) -> None:
@@ -177,8 +236,10 @@ def test_the_clock_command_gives_both_readings(known: Any) -> None:
     assert carry_out(context(known, Clock()), "guest-get-clock", {}, NOW_NS - 5) == {
         "received": NOW_NS - 5,
         "transmitted": NOW_NS,
-        "synchronized": True,
+        "synchronized": False,
         "max-error": 2_000,
+        "slewing": 0,
+        "slewable": True,
     }
 
 

@@ -89,3 +89,17 @@ def test_the_truth_is_against_this_machines_clock() -> None:
 
 def test_nothing_keeps_it() -> None:
     assert clock_and_time()[0].discipline() == module("clock").Discipline(False, 16 * SECOND_NS)
+
+
+def test_a_slew_goes_on_with_the_time_and_a_step_ends_it() -> None:
+    clock, monotonic = clock_and_time()
+    before_ns = clock.offset_ns(0)
+    clock.slew_ns(-SECOND_NS // 1000)
+    assert clock.offset_ns(0) == before_ns
+    assert clock.discipline().slewing_ns == -SECOND_NS // 1000
+    monotonic.reading_ns += SECOND_NS
+    assert clock.offset_ns(0) == before_ns - 500_000
+    assert clock.discipline().slewing_ns == -500_000
+    clock.shift_ns(0)
+    monotonic.reading_ns += SECOND_NS
+    assert (clock.offset_ns(0), clock.discipline().slewing_ns) == (before_ns - 500_000, 0)
