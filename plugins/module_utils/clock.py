@@ -13,12 +13,13 @@ clock; :mod:`reference` says what the guest should have shown.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Awaitable, Callable, NamedTuple, Sequence
+from typing import Awaitable, Callable, Mapping, NamedTuple, Sequence
 
 from .agent import GuestAgent
 from .channels.base import Whole, expect_whole
 from .errors import RemoteProtocolError
 from .reference import MAX_SLEW_PPM
+from .timex import SLEW_PPM
 from .waiting import pause
 
 MINUTE_NS = 60_000_000_000
@@ -86,6 +87,15 @@ class Interval(NamedTuple):
         return Interval(self.low - by, self.high + by)
 
 
+class Slew(NamedTuple):
+    """A guest's kernel on slewing: what is left to be added to the clock (negative: taken away; 0: no slew is under
+    way), and whether a slew would be begun. No time service disciplines the clock then.
+    """
+
+    left_ns: int
+    is_possible: bool
+
+
 @dataclass(frozen=True)
 class Reading:
     """One exchange that read the guest's clock: the host's monotonic stamps around the guest's own.
@@ -93,6 +103,7 @@ class Reading:
     ``guest_received_ns`` and ``guest_transmitted_ns`` are the same where the agent gives one reading only.
     ``resolution_ns``: the true time was up to this much later than the reading, since agents cut and never round up.
     ``rounded_ns``: the number was written this coarsely on top of it, either way (:class:`channels.base.Whole`).
+    ``slew``: None, if the agent does not slew clocks.
     """
 
     sent_ns: int
@@ -101,6 +112,14 @@ class Reading:
     guest_transmitted_ns: int
     resolution_ns: int = EXTENDED_RESOLUTION_NS
     rounded_ns: int = 0
+    slew: Slew | None = None
+
+    @property
+    def drift_ppm(self) -> int:
+        """The most by which the two clocks drift apart. One that the kernel slews at the full rate has its own error
+        on top, and the host's clock may be slewed as well.
+        """
+        return 2 * MAX_SLEW_PPM if self.slew is not None and self.slew.left_ns else MAX_SLEW_PPM
 
     @property
     def interval(self) -> Interval:
@@ -119,7 +138,8 @@ class Reading:
     def is_impossible(self) -> bool:
         """The agent claims to have worked for longer than the exchange took."""
         claimed_ns = self.guest_transmitted_ns - self.guest_received_ns
-        return claimed_ns > self.elapsed_ns + _drift(self.elapsed_ns) + self.resolution_ns + 2 * self.rounded_ns
+        most_ns = self.elapsed_ns + _drift(self.elapsed_ns, self.drift_ppm)
+        return claimed_ns > most_ns + self.resolution_ns + 2 * self.rounded_ns
 
     @property
     def elapsed_ns(self) -> int:
@@ -143,7 +163,8 @@ class Measurement:
     ``likely_ns`` is where in it the offset most likely is; it is a guess, good enough to step by but not to report.
     ``one_way_ns`` is the median time from sending a request to the agent's reading the clock, as the guess has it.
     ``coarse``: the guest's clock ticks in steps, or is being slewed, and the interval was widened by what was seen of
-    that. ``is_cut_short``: its time was over before it had taken all readings that it was to take.
+    that. ``is_cut_short``: its time was over before it had taken all readings that it was to take. ``slew`` is that of
+    the last reading.
     """
 
     interval: Interval
@@ -154,6 +175,7 @@ class Measurement:
     exchanges: int
     coarse: bool
     is_cut_short: bool = False
+    slew: Slew | None = None
 
 
 def intersection(readings: Sequence[Reading]) -> Interval:
@@ -163,13 +185,14 @@ def intersection(readings: Sequence[Reading]) -> Interval:
     either.
     """
     now_ns = max(reading.received_ns for reading in readings)
-    aged = [reading.interval.widened(_drift(now_ns - reading.sent_ns)) for reading in readings]
+    ppm = max(reading.drift_ppm for reading in readings)
+    aged = [reading.interval.widened(_drift(now_ns - reading.sent_ns, ppm)) for reading in readings]
     return Interval(max(each.low for each in aged), min(each.high for each in aged))
 
 
-def _drift(elapsed_ns: int) -> int:
+def _drift(elapsed_ns: int, ppm: int) -> int:
     """How far two clocks can have drifted apart meanwhile; rounded up."""
-    return elapsed_ns * MAX_SLEW_PPM // 1_000_000 + 1
+    return elapsed_ns * ppm // 1_000_000 + 1
 
 
 def bridged(empty: Interval) -> Interval:
@@ -248,6 +271,7 @@ def evaluate(readings: Sequence[Reading]) -> Measurement:
         resolution_ns=max(resolution_ns + span_ns, agreed.low - agreed.high),
         exchanges=len(readings),
         coarse=coarse,
+        slew=readings[-1].slew,
     )
 
 
@@ -363,8 +387,9 @@ async def _look_closer(budget: _Budget, readings: list[Reading], is_open: Suffic
 
 def _narrowed(agreed: Interval, last: Reading, reading: Reading) -> Interval:
     """What was agreed on as of the last reading, and this one, agree on."""
-    aged = agreed.widened(_drift(reading.received_ns - last.received_ns))
-    own = reading.interval.widened(_drift(reading.received_ns - reading.sent_ns))
+    ppm = max(last.drift_ppm, reading.drift_ppm)
+    aged = agreed.widened(_drift(reading.received_ns - last.received_ns, ppm))
+    own = reading.interval.widened(_drift(reading.received_ns - reading.sent_ns, ppm))
     return Interval(max(aged.low, own.low), min(aged.high, own.high))
 
 
@@ -391,6 +416,8 @@ def stock_reader(agent: GuestAgent) -> Read:
 
 # Years 1970 to 2261: what int64 nanoseconds hold. A reading outside is nonsense, and is not computed with.
 _LATEST_NS = 2**63 - 1
+# Its duration is to fit, too.
+_MOST_LEFT_NS = _LATEST_NS * SLEW_PPM // 1_000_000
 
 
 def _guest_time(value: object, what: str) -> Whole:
@@ -417,6 +444,7 @@ async def _read_extended(agent: GuestAgent) -> Reading:
         transmitted.value,
         EXTENDED_RESOLUTION_NS,
         rounded_ns,
+        _slew(exchange.value),
     )
 
 
@@ -428,3 +456,17 @@ def _clock_stamps(value: object) -> tuple[Whole, Whole]:
     if transmitted.value < received.value:
         raise RemoteProtocolError("the agent returned a guest-get-clock that was transmitted before it was received")
     return received, transmitted
+
+
+def _slew(value: Mapping[str, object]) -> Slew | None:
+    """The two members that agents before the collection's first release with slewing lack. A null counts as absent."""
+    left = value.get("slewing")
+    if left is None:
+        return None
+    left_ns = expect_whole(left, "slewing").value
+    if abs(left_ns) > _MOST_LEFT_NS:
+        raise RemoteProtocolError("the agent returned slewing that would take more than 292 years")
+    is_possible = value.get("slewable")
+    if is_possible is not None and not isinstance(is_possible, bool):
+        raise RemoteProtocolError("the agent returned slewable that is not a boolean")
+    return Slew(left_ns, bool(is_possible))

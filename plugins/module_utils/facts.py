@@ -93,7 +93,7 @@ async def _time(agent: GuestAgent) -> dict[str, Any]:
     }
     if await agent.knows("guest-get-clock"):
         clock = await _ask("guest-get-clock")(agent)
-        facts.update((name, clock.get(name)) for name in ("synchronized", "max_error", "source"))
+        facts.update((name, clock.get(name)) for name in ("synchronized", "max_error", "source", "slewing", "slewable"))
     return facts
 
 

@@ -36,13 +36,14 @@ _NAMED_FAILURES = 5
 class Outcome:
     """What came of one guest: its entry in the results, and what is said beside it.
 
-    ``status`` is for a guest that did not fail, in one word.
+    ``status`` is for a guest that did not fail, in one word, ``message`` a sentence for a task that succeeds.
     """
 
     entry: Mapping[str, Any]
     status: str = "done"
     changed: bool = False
     diff: Mapping[str, str] | None = None
+    message: str | None = None
     warnings: tuple[str, ...] = ()
     error: QgaError | None = None
 

@@ -38,8 +38,8 @@ TARGET_SPEC: dict[str, dict[str, Any]] = {
     "fail_on": {"type": "str", "choices": ["any", "all", "none"], "default": "any"},
 }
 
-# Of a thousand guests with the same trouble, a few warnings say all; each entry has its own.
-_MOST_WARNINGS = 10
+# Of a thousand guests with the same trouble, a few sentences say all; each entry has its own.
+_MOST_SENTENCES = 10
 
 Prepare = Callable[[Mapping[str, Any]], Work]
 Summarize = Callable[[Sequence[Attended]], Mapping[str, Any]]
@@ -99,7 +99,7 @@ def run(
     if problem is not None:
         _fail(module, problem, **result)
     else:
-        module.exit_json(**result)
+        module.exit_json(**result, **_message(attended))
 
 
 def _attend_one(params: Mapping[str, Any], limits: Limits, work: Work, attendance: Attendance) -> Attended:
@@ -124,16 +124,25 @@ def _result(attended: Sequence[Attended]) -> dict[str, Any]:
     return result
 
 
+def _message(attended: Iterable[Attended]) -> dict[str, str]:
+    """``msg`` of a task that succeeded, if there is something to say."""
+    found = [f"{each.guest.name}: {each.outcome.message}" for each in attended if each.outcome.message is not None]
+    return {"msg": "; ".join(_capped(found, "guests"))} if found else {}
+
+
 def _headed(each: Attended) -> dict[str, str]:
     return {**(each.outcome.diff or {}), "before_header": each.guest.name, "after_header": each.guest.name}
 
 
 def _warnings(attended: Iterable[Attended]) -> list[str]:
     found = [f"{each.guest.name}: {warning}" for each in attended for warning in each.outcome.warnings]
-    if len(found) <= _MOST_WARNINGS:
+    return _capped(found, "warnings of this kind; each guest's entry in guests has its own")
+
+
+def _capped(found: list[str], what: str) -> list[str]:
+    if len(found) <= _MOST_SENTENCES:
         return found
-    more = len(found) - _MOST_WARNINGS
-    return [*found[:_MOST_WARNINGS], f"and {more} more warnings of this kind; each guest's entry in guests has its own"]
+    return [*found[:_MOST_SENTENCES], f"and {len(found) - _MOST_SENTENCES} more {what}"]
 
 
 def _fail(module: AnsibleModule, error: QgaError, **result: Any) -> None:

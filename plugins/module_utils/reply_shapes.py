@@ -162,8 +162,8 @@ SHAPES: Mapping[str, Shape] = {
     ),
     # The extended agent's (commands.py).
     "guest-get-clock": {
-        **_each(INTEGER, "received transmitted max-error"),
-        "synchronized": FLAG,
+        **_each(INTEGER, "received transmitted max-error slewing"),
+        **_each(FLAG, "synchronized slewable"),
         "source": TEXT,
     },
     "guest-get-command-info": {

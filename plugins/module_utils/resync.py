@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Giving one guest the right time: measure, decide, step, verify, report."""
+"""Giving one guest the right time: measure, decide, step or slew, verify, report."""
 
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ from .errors import (
     UnresponsiveError,
 )
 from .reference import JumpWatch, Reference
+from .timex import MOST_SLEWED_NS, SLEW_PPM, slew_duration_ns
 from .untrusted import visible
 from .waiting import Turns, pause
 
@@ -50,6 +51,9 @@ _AGENT_RESTART_SECONDS = 5.0
 # What a step should leave at most. Tolerance is what is left alone, and wider: a clock that has to be stepped is set as
 # well as can be. The first step after a restore may miss it, on an emulated CPU that translates the agent's code anew.
 _FINE_NS = 500_000
+
+# The kernel counts what it slews within a second as done when that second begins, and in whole microseconds.
+_SLEW_GRAIN_NS = SECOND_NS // 1_000_000 * SLEW_PPM + 1_000
 
 # The clock may have been set all the same. A hypervisor may fail in what it does behind the setting.
 _NO_VERDICT = (
@@ -99,16 +103,17 @@ class ResyncOptions:
     """How to resync. ``samples`` is the most exchanges for one measurement.
 
     ``method``: "auto", "extended" (a delta, applied by the extended agent), "set_time" (an absolute time) or "rtc" (the
-    guest takes its hardware clock's). ``attempts`` bounds the steps, ``dry_run`` forbids them. Without
-    ``allow_backward``, only a guest that is certainly late is stepped. ``turns`` are for all guests that are resynced
-    with these options at the same time, on one thread.
+    guest takes its hardware clock's). ``attempts`` bounds the steps, ``dry_run`` forbids them. ``backward``: with all
+    but "step", only a guest that is certainly late is stepped; one that is ahead is left so ("leave"), or its kernel
+    slews its clock if that is possible ("slew"). ``turns`` are for all guests that are resynced with these options at
+    the same time, on one thread.
     """
 
     tolerance_ns: int = SECOND_NS // 10
     method: str = "auto"
     attempts: int = 3
     samples: int = 16
-    allow_backward: bool = True
+    backward: str = "step"
     update_rtc: bool = False
     dry_run: bool = False
     turns: Turns = field(default_factory=lambda: Turns(_TURN_SECONDS), compare=False, repr=False)
@@ -134,7 +139,9 @@ class Offset(NamedTuple):
 class ResyncReport:
     """What was found and done. Times are integer nanoseconds.
 
-    ``changed``: the guest's clock was stepped, or would have been in a dry run. ``within_tolerance`` is of the last
+    ``changed``: the guest's clock was stepped, or a slew of it begun; or that would have been done in a dry run.
+    ``slewing_ns``: what is left of a slew at the end, or would be begun in a dry run; 0: the clock is not being slewed,
+    as far as its agent reports that. ``within_tolerance`` is of the last
     measurement: None if that proves neither that the clock is within tolerance nor that it is not.
     ``guest_time_before_ns`` is what the guest's clock would show at the end of the run had nothing been done,
     ``guest_time_after_ns`` what it does show.
@@ -153,6 +160,7 @@ class ResyncReport:
     warnings: tuple[str, ...] = ()
     error: QgaError | None = None
     stepped_at_ns: int | None = None
+    slewing_ns: int = 0
 
     def as_dict(self) -> dict[str, object]:
         """The figures under the names that the modules return."""
@@ -168,6 +176,7 @@ class ResyncReport:
             "uncertainty_after_ns": None if self.after is None else self.after.uncertainty_ns,
             "round_trip_ns": latest.measurement.round_trip_ns,
             "resolution_ns": latest.measurement.resolution_ns,
+            "slewing": self._slewing(),
             "guest_time_before_ns": self.guest_time_before_ns,
             "guest_time_after_ns": self.guest_time_after_ns,
             "duration_ns": self.duration_ns,
@@ -175,6 +184,17 @@ class ResyncReport:
         if self.error is not None:
             result["error"] = self.error.as_dict()
         return result
+
+    def _slewing(self) -> dict[str, object] | None:
+        if not self.slewing_ns:
+            return None
+        duration_ns = slew_duration_ns(self.slewing_ns)
+        return {
+            "left": self.slewing_ns / SECOND_NS,
+            "left_ns": self.slewing_ns,
+            "duration": duration_ns / SECOND_NS,
+            "duration_ns": duration_ns,
+        }
 
 
 def is_certainly_within(interval: Interval, tolerance_ns: int) -> bool:
@@ -220,6 +240,7 @@ class _Run:
         self._looked_for_ns = 0
         self._look_seconds = max(_MEASURING_SECONDS, agent.timeout)
         self._looks_left = _LOOKS_FOR_PROOF
+        self._slews = 0
         self._stepped_at_ns: int | None = None
 
     async def report(self) -> ResyncReport:
@@ -234,12 +255,16 @@ class _Run:
             return self._finish(before, None, changed=False, within_tolerance=None, error=late)
         if self._proves_nothing(before):
             return self._finish(before, None, changed=False, within_tolerance=None, error=self._contradiction(before))
+        if self._glides_off(before):
+            if options.backward == "slew":
+                return await self._slew_or_leave(before)
+            self._warn_of_gliding(before)
         within = self._within(before)
         if within or abs(before.ns) < min(options.tolerance_ns, before.uncertainty_ns):
             error = None if within else self._unproven(before)
             return self._finish(before, None, changed=False, within_tolerance=within, error=error)
         if self._is_forbidden(before):
-            return self._leave(before)
+            return await self._slew_or_leave(before)
         try:
             method = await self._choose()
         except CommandError as missing:
@@ -248,9 +273,112 @@ class _Run:
             return self._finish(before, None, changed=True, within_tolerance=within, method=method)
         return await self._step_until_right(before, method)
 
-    def _leave(self, before: Offset) -> ResyncReport:
+    async def _slew_or_leave(self, before: Offset) -> ResyncReport:
         """The report of a clock that was not stepped because it might have gone back."""
-        self._warn_of_leaving(before)
+        if self._options.backward != "slew":
+            return self._leave(before)
+        within = self._within(before)
+        if self._ends_right(before):
+            return self._finish(before, None, changed=False, within_tolerance=within)
+        obstacle = await self._obstacle(before)
+        if obstacle is not None:
+            return self._leave(before, obstacle)
+        if self._options.dry_run:
+            planned_ns = -before.likely_ns
+            return self._finish(before, None, True, within, method="extended", planned_slew_ns=planned_ns)
+        return await self._finish_by_slewing(before, before, "extended")
+
+    async def _finish_by_slewing(
+        self, before: Offset, offset: Offset, method: str, attempts: int = 0, is_stepped: bool = False
+    ) -> ResyncReport:
+        """The report of a clock that is certainly ahead, maybe after some steps."""
+        try:
+            offset, obstacle = await self._slew(offset)
+        except QgaError as lost:
+            changed = is_stepped or self._may_be_stepped
+            return self._finish(before, None, changed, self._within(offset), method, attempts + self._slews, lost)
+        attempts += self._slews
+        is_under_way = self._ends_right(offset)
+        if obstacle is not None:
+            self._warn_of_leaving(offset, obstacle)
+        error = None if is_under_way else self._verdict(method, attempts, offset, obstacle is not None)
+        if self._step_error is not None and error is None:
+            self._warn(f"the clock is being slewed although the agent reported an error: {self._step_error.message}")
+        return self._finish(
+            before,
+            offset,
+            changed=is_stepped or (is_under_way and self._slews > 0),
+            within_tolerance=self._within(offset),
+            method=method,
+            attempts=attempts,
+            error=error,
+        )
+
+    async def _slew(self, offset: Offset) -> tuple[Offset, str | None]:
+        """Have the kernel slew the clock, unless a slew that is under way ends right. The last measurement, and what
+        kept the clock from being slewed.
+
+        :raises QgaError: the guest was lost meanwhile
+        """
+        while self._slews < self._options.attempts and not self._ends_right(offset):
+            obstacle = await self._obstacle(offset)
+            if obstacle is not None:
+                if self._slews:
+                    self._step_error = None  # a slew was refused for this reason, which came up meanwhile
+                return offset, obstacle
+            await self._approach(_SLEW)
+            offset = self._against_reference(offset.measurement)  # which may have been stepped meanwhile
+            self._slews += 1
+            await self._step(_SLEW, offset)
+            offset = await self._look_behind()
+        return offset, None
+
+    async def _obstacle(self, offset: Offset) -> str | None:
+        """Return why the clock cannot be slewed, None if it can."""
+        slew = offset.measurement.slew
+        if self._options.method not in ("auto", "extended"):
+            return f"method {self._options.method} does not slew"
+        if slew is None or not await self._agent.knows(_SLEW.command):
+            return "its agent does not slew clocks"
+        if not slew.is_possible:
+            return "a time service in the guest disciplines its clock"
+        if abs(offset.likely_ns) > MOST_SLEWED_NS:
+            return f"at most {MOST_SLEWED_NS / SECOND_NS:g} s is slewed"
+        if offset.interval.low <= 0 and not self._glides_off(offset):
+            return "it may be late as well"
+        return None
+
+    def _ends_right(self, offset: Offset) -> bool:
+        """Return whether a slew is under way, or was begun here, that leaves the clock within tolerance."""
+        slew = offset.measurement.slew
+        is_begun = self._slews > 0 and self._step_error is None
+        if slew is None or not (slew.left_ns or is_begun):
+            return False
+        return not self._is_beyond_after(slew.left_ns, offset)
+
+    def _glides_off(self, offset: Offset) -> bool:
+        """Return whether the clock is within tolerance, and a slew is under way that takes it out: the guest slept,
+        or the host's clock was stepped meanwhile.
+        """
+        slew = offset.measurement.slew
+        if slew is None or not slew.left_ns or not self._within(offset):
+            return False
+        return self._is_beyond_after(slew.left_ns, offset)
+
+    def _is_beyond_after(self, slewed_ns: int, offset: Offset) -> bool:
+        return is_certainly_beyond(offset.interval.shifted(slewed_ns), self._options.tolerance_ns + _SLEW_GRAIN_NS)
+
+    def _warn_of_gliding(self, offset: Offset) -> None:
+        slew = offset.measurement.slew
+        if slew is not None:
+            end_ns = offset.ns + slew.left_ns
+            self._warn(f"the guest's clock is being slewed, and will be off by {_seconds(end_ns)} at the end of that")
+
+    def _leave(self, before: Offset, obstacle: str = "") -> ResyncReport:
+        """The report of a clock that was neither stepped nor slewed."""
+        if self._glides_off(before):
+            self._warn_of_gliding(before)
+        self._warn_of_leaving(before, obstacle)
         within = self._within(before)
         error = self._unproven(before) if within is None else None
         return self._finish(before, None, changed=False, within_tolerance=within, error=error)
@@ -263,12 +391,12 @@ class _Run:
         while attempts < options.attempts and not is_done:
             attempts += 1
             try:
-                await self._approach(method)
+                await self._approach(_METHODS[method])
                 offset = self._against_reference(offset.measurement)  # which may have been stepped meanwhile
                 if self._is_forbidden(offset):
                     attempts -= 1
                     break
-                await self._step(method, offset)
+                await self._step(_METHODS[method], offset)
                 offset = await self._look_behind()
                 is_refused = isinstance(self._step_error, NotSupportedError)  # another attempt would be, too
                 if attempts < options.attempts and not is_refused and not self._is_settled(offset):
@@ -286,14 +414,16 @@ class _Run:
             is_near = is_fine or is_risky or self._lacks_proof(offset) or self._is_forbidden(offset)
             is_done = is_refused or (is_near and self._is_settled(offset))
         if not attempts:
-            return self._leave(offset)
+            return await self._slew_or_leave(offset)
         is_left = self._is_forbidden(offset) and not self._is_settled(offset)
+        moved = not _overlap(before.measurement.interval, offset.measurement.interval)
+        if is_left and options.backward == "slew":
+            return await self._finish_by_slewing(before, offset, method, attempts, moved)
         if is_left:
             self._warn_of_leaving(offset)
         error = self._verdict(method, attempts, offset, is_left)
         if self._step_error is not None and error is None:
             self._warn(f"the clock was set although the agent reported an error: {self._step_error.message}")
-        moved = not _overlap(before.measurement.interval, offset.measurement.interval)
         return self._finish(
             before,
             offset,
@@ -313,6 +443,8 @@ class _Run:
     def _is_off(self, against_monotonic: Interval) -> bool:
         """For certain, so it is stepped as soon as may be: how well is measured behind the step."""
         offset = against_monotonic.shifted(-self._reference.base_ns())
+        if self._options.backward == "slew" and offset.high > 0:
+            return False  # no step follows, and a slew is too slow for a second one to make up for what the first left
         return is_certainly_beyond(offset, self._options.tolerance_ns)
 
     def _is_open(self, against_monotonic: Interval) -> bool:
@@ -396,13 +528,14 @@ class _Run:
 
     def _is_forbidden(self, offset: Offset) -> bool:
         """Whether a step might take the clock back and must not."""
-        return not self._options.allow_backward and offset.interval.high > 0
+        return self._options.backward != "step" and offset.interval.high > 0
 
-    def _warn_of_leaving(self, offset: Offset) -> None:
+    def _warn_of_leaving(self, offset: Offset, obstacle: str = "") -> None:
         if self._within(offset):
             return
         ahead = f"is {_seconds(offset.ns)}" if offset.ns > 0 else f"may be {_seconds(offset.interval.high)}"
-        self._warn(f"the guest {ahead} ahead and was left so: going back is forbidden by allow_backward=false")
+        rule = f"backward={self._options.backward} forbids stepping it back"
+        self._warn(f"the guest {ahead} ahead and was left so: {rule}{f', and {obstacle}' if obstacle else ''}")
 
     def _proves_nothing(self, offset: Offset) -> bool:
         worst_ns = max(offset.uncertainty_ns, offset.measurement.resolution_ns)
@@ -426,12 +559,12 @@ class _Run:
             return self._options.method
         return "extended" if await self._agent.knows("guest-update-time") else "set_time"
 
-    async def _step(self, method: str, offset: Offset) -> None:
-        """Step the clock once. Its error is no verdict: the measurement behind it is."""
+    async def _step(self, way: _Method, offset: Offset) -> None:
+        """Step the clock once, or begin a slew. Its error is no verdict: the measurement behind it is."""
         self._step_error = None
         before, self._may_be_stepped = self._may_be_stepped, True
         try:
-            warning = await _METHODS[method].step(self._agent, self._reference, offset, self._options)
+            warning = await way.step(self._agent, self._reference, offset, self._options)
         except _NO_VERDICT as error:
             self._step_error = error
             await self._await_agent()
@@ -439,15 +572,16 @@ class _Run:
             self._may_be_stepped = before  # refused before it was tried
             raise
         else:
-            self._stepped_at_ns = time.monotonic_ns()
+            if not way.is_gradual:
+                self._stepped_at_ns = time.monotonic_ns()
             if warning:
                 self._warn(warning)
 
-    async def _approach(self, method: str) -> None:
+    async def _approach(self, way: _Method) -> None:
         """Make sure that a step would reach the guest that was measured; and at once, if it carries a time."""
         try:
             await self._agent.require_same()
-            if _METHODS[method].carries_time:
+            if way.carries_time:
                 # Behind another client's hwclock a request waits for a second, and its stamp grows old meanwhile.
                 await self._agent.come_next()
         except HypervisorUnavailableError:
@@ -503,11 +637,13 @@ class _Run:
         method: str | None = None,
         attempts: int = 0,
         error: QgaError | None = None,
+        planned_slew_ns: int = 0,
     ) -> ResyncReport:
         now_ns = time.monotonic_ns()
         # Against the monotonic clock: the reference may have been stepped since it was compared with.
         untouched = before.measurement.interval.middle
-        planned = self._reference.base_ns() if changed else untouched
+        planned = self._reference.base_ns() if changed and not planned_slew_ns else untouched
+        slew = (after or before).measurement.slew
         return ResyncReport(
             changed=changed,
             within_tolerance=within_tolerance,
@@ -521,6 +657,7 @@ class _Run:
             warnings=tuple(self._warnings),
             error=error,
             stepped_at_ns=self._stepped_at_ns,
+            slewing_ns=planned_slew_ns or (0 if slew is None else slew.left_ns),
         )
 
     def _warn(self, sentence: str) -> None:
@@ -562,6 +699,16 @@ async def _step_by_delta(
     return f"the guest's hardware clock was not updated: {visible(rtc_error)}" if isinstance(rtc_error, str) else None
 
 
+async def _slew_by_delta(
+    agent: GuestAgent, _reference: Reference, offset: Offset, options: ResyncOptions
+) -> str | None:
+    """The extended agent has its kernel add the delta little by little, in place of what is left of another slew."""
+    seconds, nanoseconds = divmod(-offset.likely_ns, SECOND_NS)
+    arguments = {"seconds": seconds, "nanoseconds": nanoseconds, "relative": True, "slew": True}
+    await agent.call("guest-update-time", arguments)
+    return "the guest's hardware clock was not updated: a slew takes its time" if options.update_rtc else None
+
+
 async def _step_to_time(agent: GuestAgent, reference: Reference, offset: Offset, _options: ResyncOptions) -> str | None:
     """The stock agent sets an absolute time; it is stamped as it leaves, and leads by the usual way to the agent."""
     base_ns = reference.base_ns()
@@ -584,7 +731,7 @@ async def _step_from_rtc(
 
 class _Method(NamedTuple):
     """``fine_ns``: what a step may leave without another attempt to come nearer. ``hint``: for a clock left wrong.
-    ``carries_time``: it is wrong by as long as it takes to get there.
+    ``carries_time``: it is wrong by as long as it takes to get there. ``is_gradual``: the clock gets there later.
     """
 
     command: str
@@ -592,6 +739,7 @@ class _Method(NamedTuple):
     fine_ns: Callable[[Offset], float]
     hint: str | None = None
     carries_time: bool = False
+    is_gradual: bool = False
 
 
 _METHODS: Mapping[str, _Method] = {
@@ -612,3 +760,8 @@ _METHODS: Mapping[str, _Method] = {
 }
 
 METHODS = ("auto", *_METHODS)
+
+_SLEW = _Method("guest-update-time", _slew_by_delta, fine_ns=lambda _offset: math.inf, is_gradual=True)
+
+# How a clock that is ahead may come back.
+BACKWARD = ("step", "slew", "leave")

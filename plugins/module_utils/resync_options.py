@@ -58,10 +58,11 @@ def require_consistent(params: Params) -> None:
     """
     :raises InvalidOptionError: the options contradict each other
     """
-    if params["method"] == "rtc" and not params["allow_backward"]:
+    if params["method"] == "rtc" and params["backward"] != "step":
         raise InvalidOptionError(
-            "method rtc cannot keep to allow_backward=false: the time of a hardware clock is not known beforehand",
-            "Choose another method, or allow going back.",
+            f"method rtc cannot keep to backward={params['backward']}: "
+            "the time of a hardware clock is not known beforehand",
+            "Choose another method, or backward=step.",
         )
 
 
@@ -71,7 +72,7 @@ def resync_options(params: Params, dry_run: bool) -> ResyncOptions:
         method=params["method"],
         attempts=params["attempts"],
         samples=params["samples"],
-        allow_backward=params["allow_backward"],
+        backward=params["backward"],
         update_rtc=params["update_rtc"],
         dry_run=dry_run,
     )

@@ -93,7 +93,7 @@ def is_synchronized(state: int, timex: Timex) -> bool:
 
 
 def is_disciplined(state: int, timex: Timex) -> bool:
-    """Whether a time service steers the clock: it says so itself, or has switched on the kernel's own control loop."""
+    """Return whether a time service steers the clock: it says so, or the kernel's own control loop is on."""
     return is_synchronized(state, timex) or bool(timex.status & (STA_PLL | STA_FLL))
 
 

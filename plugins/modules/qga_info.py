@@ -256,6 +256,20 @@ guests:
           type: str
           returned: by the extended agent
           sample: ntp
+        slewing:
+          description:
+            - What a slew still has to add to the guest's clock, in nanoseconds. Negative if it glides back.
+            - V(null) if the agent does not slew clocks.
+          type: int
+          returned: by the extended agent
+          sample: 0
+        slewable:
+          description:
+            - Whether the clock can be slewed, since no time service disciplines it.
+            - V(null) if the agent does not slew clocks.
+          type: bool
+          returned: by the extended agent
+          sample: true
     network:
       description: The guest's network interfaces.
       type: list

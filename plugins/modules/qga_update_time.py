@@ -11,6 +11,7 @@ short_description: Set the clocks of QEMU guests right through their guest agent
 version_added: 1.0.0
 description:
   - Measures how far a guest's clock is off, steps it if that is more than O(tolerance), and measures again to prove it.
+  - With O(backward=slew), a clock that is ahead by up to half a second is slewed in place of that.
   - A guest that was paused, saved, snapshotted or migrated wakes with the clock it went to sleep with.
   - One task does one guest or all guests of a hypervisor.
   - A domain whose metadata has C(<resync xmlns="urn:qemu.guest_agent:resync" enabled="no"/>) is never touched.
@@ -45,13 +46,20 @@ options:
       - The most exchanges with the agent for one measurement. It ends before when more of them no longer tell more.
     type: int
     default: 16
-  allow_backward:
+  backward:
     description:
-      - Whether a guest that is ahead may be stepped back. If not, it is left alone with a warning. That is checked
-        before every step, so it also holds for a guest that a step took too far.
-      - V(false) cannot be combined with O(method=rtc).
-    type: bool
-    default: true
+      - How a clock that is ahead may go back. This is checked before every step, so it also holds for a guest that a
+        step took too far. A clock that is late is always stepped, and that ends a slew.
+      - V(step) steps it.
+      - V(slew) has the guest's kernel slow the clock down by 500 ppm, so that it glides back and never runs backward.
+        That takes 400 s for 0.2 s. It needs the extended agent, a clock that is certainly ahead by at most half a
+        second, and no time service that disciplines the clock. Otherwise the clock is left alone with a warning that
+        has the reason; it is never stepped back.
+      - V(leave) leaves it alone with a warning.
+      - Only V(step) can be combined with O(method=rtc).
+    type: str
+    choices: [step, slew, leave]
+    default: step
   require_synchronized_host:
     description:
       - Fail if the kernel does not say that the host's own clock is synchronised. Otherwise this is a warning.
@@ -75,7 +83,7 @@ options:
     type: str
   update_rtc:
     description:
-      - With O(method=extended), also write the time to the guest's hardware clock.
+      - With O(method=extended), also write the time to the guest's hardware clock. That is not done with a slew.
       - The stock agent always does so.
     type: bool
     default: false
@@ -85,8 +93,8 @@ attributes:
   idempotent:
     support: partial
     details:
-      - A clock that is within O(tolerance) is left alone. With O(tolerance=0) it is stepped every time; with O(time),
-        whenever more than O(tolerance) has gone by since.
+      - A clock that is within O(tolerance) is left alone, and so is one that is being slewed and will be within it.
+        With O(tolerance=0) it is stepped every time; with O(time), whenever more than O(tolerance) has gone by since.
 notes:
   - A guest is taken at its word about its own clock. What it can make this module claim, and what it cannot, is in the
     guide on measuring.
@@ -151,7 +159,7 @@ guests:
       returned: when it was addressed by O(domains) and exists
       sample: 865f09bb-cb14-4026-9cb5-1dc38a71b8b9
     status:
-      description: What came of the guest in one word, V(corrected), V(unchanged), V(skipped) or V(failed).
+      description: What came of the guest in one word, V(corrected), V(unchanged), V(slewing), V(skipped) or V(failed).
       type: str
       returned: always
       sample: corrected
@@ -168,7 +176,7 @@ guests:
       returned: when there is any
       sample: ["the host's clock was stepped by -0.250013 s meanwhile; its new time counts"]
     changed:
-      description: Whether its clock was stepped, or would have been in check mode.
+      description: Whether its clock was stepped or a slew was begun, or that would have been done in check mode.
       type: bool
       returned: when its clock was measured
       sample: true
@@ -178,6 +186,7 @@ guests:
         - V(null) if it is proven neither that it is nor that it is not; except with O(tolerance=0) and in check mode,
           the guest has failed then.
         - V(false) also if an error kept the clock from being measured after a step.
+        - A clock that is being slewed, and will be within O(tolerance) at the end of that, is no failure.
       type: bool
       returned: when its clock was measured
       sample: true
@@ -187,7 +196,7 @@ guests:
       returned: when its clock was measured
       sample: set_time
     attempts:
-      description: How often the clock was stepped.
+      description: How often the clock was stepped or a slew was begun.
       type: int
       returned: when its clock was measured
       sample: 2
@@ -223,6 +232,29 @@ guests:
       type: int
       returned: when its clock was measured
       sample: 1000
+    slewing:
+      description:
+        - What is left of a slew of its clock at the end, or would be in check mode; V(null) without one.
+        - The C(msg) of the task says it in a sentence.
+      type: dict
+      returned: when its clock was measured
+      contains:
+        left:
+          description: What is still to be added to the clock, in seconds. Negative if it glides back.
+          type: float
+          sample: -0.2
+        left_ns:
+          description: RV(guests[].slewing.left) in nanoseconds.
+          type: int
+          sample: -200000000
+        duration:
+          description: How long that takes, in seconds.
+          type: float
+          sample: 400.0
+        duration_ns:
+          description: RV(guests[].slewing.duration) in nanoseconds.
+          type: int
+          sample: 400000000000
     guest_time_before_ns:
       description: What the guest's clock would show at the end had nothing been done, in nanoseconds since 1970.
       type: int
@@ -277,6 +309,10 @@ summary:
       description: Guests whose clock was within O(tolerance), or ahead and not to be stepped back.
       type: int
       sample: 0
+    slewing:
+      description: Guests whose clock is being slewed and not within O(tolerance) yet, or would be in check mode.
+      type: int
+      sample: 0
     largest_offset_before_ns:
       description: The offset that was furthest from zero before, with its sign; V(null) if none was measured.
       type: int
@@ -319,7 +355,12 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils.resync_options im
     require_consistent,
     resync_options,
 )
-from ansible_collections.qemu.guest_agent.plugins.module_utils.resync_outcome import CORRECTED, UNCHANGED, outcome_of
+from ansible_collections.qemu.guest_agent.plugins.module_utils.resync_outcome import (
+    CORRECTED,
+    SLEWING,
+    UNCHANGED,
+    outcome_of,
+)
 
 ARGUMENT_SPEC: dict[str, dict[str, Any]] = {
     **TARGET_SPEC,
@@ -327,7 +368,7 @@ ARGUMENT_SPEC: dict[str, dict[str, Any]] = {
     "utc_offset": {"type": "float", "default": 0.0},
     "attempts": {"type": "int", "default": 3},
     "samples": {"type": "int", "default": 16},
-    "allow_backward": {"type": "bool", "default": True},
+    "backward": {"type": "str", "choices": ["step", "slew", "leave"], "default": "step"},
     "require_synchronized_host": {"type": "bool", "default": False},
     "method": {"type": "str", "choices": ["auto", "extended", "set_time", "rtc"], "default": "auto"},
     "time": {"type": "str"},
@@ -360,7 +401,7 @@ def main() -> None:
 
         return work
 
-    run(module, prepare, (CORRECTED, UNCHANGED), REPLY_LIMITS, summarize, touches_clock=True)
+    run(module, prepare, (CORRECTED, UNCHANGED, SLEWING), REPLY_LIMITS, summarize, touches_clock=True)
 
 
 if __name__ == "__main__":

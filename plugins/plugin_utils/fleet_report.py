@@ -30,6 +30,7 @@ _GLOSSARY = (
     ("before", "as the guest was found"),
     ("after", "measured again once the clock was stepped; a dash: it was not stepped, or could not be read"),
     ("tolerance", "the largest offset that is left alone"),
+    ("slewing", "the guest's kernel slows its clock down or speeds it up, until it is within tolerance"),
     ("unproven", "the uncertainty reaches beyond the tolerance: the clock may be within it or not"),
 )
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)

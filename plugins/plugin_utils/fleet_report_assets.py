@@ -25,6 +25,7 @@ STYLE = """
   --skipped: #a3660a;
   --corrected: #1d63c9;
   --unchanged: #65717e;
+  --slewing: #7a4bc0;
   --failed-tint: #fdecee;
   --skipped-tint: #fdf3e1;
   --good-tint: #e7f4ec;
@@ -48,6 +49,7 @@ STYLE = """
     --skipped: #e5ac4d;
     --corrected: #6aa9ff;
     --unchanged: #8794a3;
+    --slewing: #b797f5;
     --failed-tint: #361a1e;
     --skipped-tint: #33270f;
     --good-tint: #12301f;
@@ -103,6 +105,9 @@ code {
 }
 .unchanged {
   --own: var(--unchanged);
+}
+.slewing {
+  --own: var(--slewing);
 }
 .any {
   --own: var(--dim);
@@ -600,6 +605,11 @@ footer dd {
   }
 }
 
+@media (min-width: 1061px) {
+  .tiles.more {
+    grid-template-columns: repeat(9, minmax(0, 1fr));
+  }
+}
 @media (max-width: 1060px) {
   .tiles {
     grid-template-columns: repeat(4, minmax(0, 1fr));

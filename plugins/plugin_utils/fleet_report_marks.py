@@ -33,6 +33,7 @@ _MARKS: Mapping[str, Callable[[str, float, float, str, Html], Html]] = {
     "skipped": _outline("M0 {m}L{r} {r}H{m}Z"),
     "corrected": _disc,
     "unchanged": _disc,
+    "slewing": _disc,
     "any": _disc,
 }
 

@@ -17,10 +17,12 @@ from typing import Any, Iterable, Mapping, Sequence
 from .fleet_report_format import UNKNOWN, visible
 
 # Of a guest whose clock was to be set right, and of one that was asked for facts.
-STATUSES = ("corrected", "unchanged", "skipped", "failed")
+STATUSES = ("corrected", "unchanged", "slewing", "skipped", "failed")
 FACTS_STATUSES = ("gathered", "skipped", "failed")
 # From what needs a look to what does not.
-WORST_FIRST = ("failed", "skipped", "corrected", "unchanged")
+WORST_FIRST = ("failed", "skipped", "slewing", "corrected", "unchanged")
+# Shown where there are any: few are asked for.
+_RARE = ("slewing",)
 
 _LARGEST_NS = 2**63 - 1  # QAPI's integers end there
 _LARGEST_COUNT = 10**6
@@ -85,6 +87,11 @@ class Guest:
         return self.before is not None or self.after is not None
 
     @property
+    def is_slewing(self) -> bool:
+        """Return whether the clock glides, and will be within tolerance at the end of that."""
+        return self.status == "slewing"
+
+    @property
     def unproven(self) -> bool:
         """Whether the clock was measured, and may be right or wrong all the same."""
         return self.measured and self.within is None
@@ -94,7 +101,7 @@ class Guest:
         """Where the clock stood when the run was over; None: nobody knows."""
         if self.after is not None:
             return self.after
-        return self.before if self.status in ("skipped", "unchanged") else None
+        return self.before if self.status in ("skipped", "unchanged", "slewing") else None
 
 
 @dataclass(frozen=True)
@@ -124,6 +131,11 @@ class Tally:
     def largest_after_ns(self) -> int | None:
         guest = self.largest_after
         return None if guest is None or guest.after is None else guest.after.ns
+
+
+def shown(statuses: Sequence[str], total: Tally) -> tuple[str, ...]:
+    """Return those of the statuses that have a place in the report on these guests."""
+    return tuple(status for status in statuses if status not in _RARE or total.by_status[status])
 
 
 def tally(guests: Sequence[Guest]) -> Tally:

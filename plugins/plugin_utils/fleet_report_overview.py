@@ -11,7 +11,7 @@ from typing import Sequence
 from .fleet_report_chart import chart, legend
 from .fleet_report_format import UNKNOWN, counted, signed
 from .fleet_report_markup import Html, element, join, text
-from .fleet_report_model import STATUSES, Guest, Hypervisor, Settings, Tally
+from .fleet_report_model import STATUSES, Guest, Hypervisor, Settings, Tally, shown
 
 # -------------------------------------------------------------------------------------------------------------- verdict
 
@@ -29,9 +29,13 @@ def verdict(fleet: Sequence[Hypervisor], total: Tally, guests: Sequence[Guest], 
         return _told("fair", element("a", text(sentence), href="#skipped"))
     if settings.check_mode and wrong:
         return _told("fair", text(f"{_of(wrong, total.total)} would be corrected.".capitalize()))
-    beyond = sum(guest.within is not True for guest in guests)
+    beyond = sum(guest.within is not True and not guest.is_slewing for guest in guests)
     if beyond:
         sentence = f"No guest failed, but {_of(beyond, total.total)} {_are(beyond)} not known to be within tolerance."
+        return _told("fair", text(sentence))
+    gliding = total.by_status["slewing"]
+    if gliding:
+        sentence = f"No guest failed, and {_of(gliding, total.total)} {_are(gliding)} being slewed into tolerance."
         return _told("fair", text(sentence))
     everyone = "The guest is" if total.total == 1 else f"All {total.total:,} guests are"
     return _told("good", text(f"{everyone} within tolerance."))
@@ -85,11 +89,11 @@ def tiles(fleet: Sequence[Hypervisor], total: Tally, guests: Sequence[Guest], se
     return element(
         "ul",
         _tile("Guests", f"{total.total:,}", _but(unmeasured, total.total, "measured")),
-        *(_status(status, total, settings) for status in STATUSES),
+        *(_status(status, total, settings) for status in shown(STATUSES, total)),
         _largest("Largest before", total.largest_before, total.largest_before_ns),
         _largest("Largest after", total.largest_after, total.largest_after_ns),
         _tile("Hypervisors", f"{len(fleet):,}", _but(_lost(fleet), len(fleet), "worked on")),
-        class_="tiles",
+        class_="tiles more" if total.by_status["slewing"] else "tiles",
     )
 
 

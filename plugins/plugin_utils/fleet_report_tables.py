@@ -10,7 +10,19 @@ from typing import Iterable, Mapping, NamedTuple, Sequence
 
 from .fleet_report_format import UNKNOWN, duration, signed, with_uncertainty
 from .fleet_report_markup import NOTHING, Html, element, empty, escape, text
-from .fleet_report_model import WORST_FIRST, Guest, Hypervisor, Offset, Problem, Settings, Tally, tally, worst_first
+from .fleet_report_model import (
+    WORST_FIRST,
+    Guest,
+    Hypervisor,
+    Offset,
+    Problem,
+    Settings,
+    Tally,
+    all_guests,
+    shown,
+    tally,
+    worst_first,
+)
 
 # A name of more characters than this may not fit its column.
 _WIDE = 18
@@ -80,14 +92,8 @@ def _offset(offset: Offset | None, kind: str) -> str:
 
 # ---------------------------------------------------------------------------------------------------------- hypervisors
 
-_HYPERVISOR = (
-    Column("hypervisor"),
-    Column("guests", numeric=True),
-    Column(""),
-    *(Column(status, numeric=True) for status in WORST_FIRST),
-    Column("largest before", numeric=True),
-    Column("largest after", numeric=True),
-)
+_HYPERVISOR = (Column("hypervisor"), Column("guests", numeric=True), Column(""))
+_LARGEST = (Column("largest before", numeric=True), Column("largest after", numeric=True))
 
 
 def hypervisors_table(fleet: Sequence[Hypervisor], settings: Settings) -> Html:
@@ -95,18 +101,20 @@ def hypervisors_table(fleet: Sequence[Hypervisor], settings: Settings) -> Html:
         return NOTHING
     tallies = [(hypervisor, tally(hypervisor.guests)) for hypervisor in fleet]
     tallies.sort(key=lambda item: (item[0].problem is None, -item[1].by_status["failed"], item[0].host))
-    columns = [column._replace(title=settings.label(column.title).capitalize()) for column in _HYPERVISOR]
-    rows = [_hypervisor(hypervisor, counts) for hypervisor, counts in tallies]
+    statuses = shown(WORST_FIRST, tally(all_guests(fleet)))
+    titles = (*_HYPERVISOR, *(Column(status, numeric=True) for status in statuses), *_LARGEST)
+    columns = [column._replace(title=settings.label(column.title).capitalize()) for column in titles]
+    rows = [_hypervisor(hypervisor, counts, statuses) for hypervisor, counts in tallies]
     return element("section", element("h2", text("Hypervisors")), _table("hypervisors", columns, rows))
 
 
-def _hypervisor(hypervisor: Hypervisor, counts: Tally) -> Html:
+def _hypervisor(hypervisor: Hypervisor, counts: Tally, statuses: Sequence[str]) -> Html:
     problem = hypervisor.problem
     cells = (
         _name(hypervisor.host) if problem is None else _name(hypervisor.host, ' class="off"', problem.message),
         _count(counts.total),
         _spread(counts) if counts.total or problem is None else f'<td class="bar off">{escape(problem.code)}</td>',
-        *(_count(counts.by_status[status], " off" if status == "failed" else "") for status in WORST_FIRST),
+        *(_count(counts.by_status[status], " off" if status == "failed" else "") for status in statuses),
         _size(counts.largest_before_ns),
         _size(counts.largest_after_ns),
     )
@@ -142,6 +150,7 @@ _GUEST = (
 
 _WITHIN: Mapping[bool | None, str] = {True: "<td>yes</td>", False: '<td class="off">no</td>', None: _NO_WORDS}
 _UNPROVEN = '<td class="off">unproven</td>'
+_NOT_YET = "<td>not yet</td>"
 
 
 def guests_table(guests: Sequence[Guest], settings: Settings) -> Html:
@@ -161,7 +170,7 @@ def guests_table(guests: Sequence[Guest], settings: Settings) -> Html:
 
 
 def _guest(guest: Guest, settings: Settings) -> Html:
-    off = " off" if guest.within is False else ""
+    off = " off" if guest.within is False and not guest.is_slewing else ""
     cells = (
         _name(guest.name, title="" if guest.uuid == UNKNOWN else guest.uuid),
         _words(guest.host),
@@ -169,13 +178,19 @@ def _guest(guest: Guest, settings: Settings) -> Html:
         # Only the last measurement tells whether the clock is within tolerance.
         _offset(guest.before, off if guest.after is None else ""),
         _offset(guest.after, off),
-        _UNPROVEN if guest.unproven else _WITHIN[guest.within],
+        _within(guest),
         _words(_method(guest)),
         _time(guest.round_trip_ns),
         _time(guest.duration_ns),
         _code(guest.problem),
     )
     return Html("<tr>{}</tr>".format("".join(cells)))
+
+
+def _within(guest: Guest) -> str:
+    if guest.is_slewing:
+        return _NOT_YET
+    return _UNPROVEN if guest.unproven else _WITHIN[guest.within]
 
 
 def _method(guest: Guest) -> str:

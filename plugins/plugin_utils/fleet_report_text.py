@@ -11,7 +11,7 @@ from collections import Counter
 from typing import Callable, Sequence
 
 from .fleet_report_format import MINUS, UNKNOWN, signed
-from .fleet_report_model import FACTS_STATUSES, STATUSES, Guest, Hypervisor, all_guests, tally
+from .fleet_report_model import FACTS_STATUSES, STATUSES, Guest, Hypervisor, all_guests, shown, tally
 from .fleet_report_overview import unproven_sentence
 
 _FAILURES = 20
@@ -23,7 +23,8 @@ Cells = Callable[[Sequence[Guest]], Sequence[str]]
 
 def summary(fleet: Sequence[Hypervisor]) -> list[str]:
     """What came of the clocks."""
-    return _summary(fleet, (*STATUSES, "largest before", "largest after"), _clocks)
+    statuses = shown(STATUSES, tally(all_guests(fleet)))
+    return _summary(fleet, (*statuses, "largest before", "largest after"), lambda guests: _clocks(guests, statuses))
 
 
 def facts_summary(fleet: Sequence[Hypervisor]) -> list[str]:
@@ -44,10 +45,10 @@ def _summary(fleet: Sequence[Hypervisor], titles: Sequence[str], cells: Cells) -
     return lines + _failures(guests)
 
 
-def _clocks(guests: Sequence[Guest]) -> Sequence[str]:
+def _clocks(guests: Sequence[Guest], statuses: Sequence[str]) -> Sequence[str]:
     counts = tally(guests)
     return (
-        *(f"{counts.by_status[status]:,}" for status in STATUSES),
+        *(f"{counts.by_status[status]:,}" for status in statuses),
         _offset(counts.largest_before_ns),
         _offset(counts.largest_after_ns),
     )

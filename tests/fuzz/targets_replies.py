@@ -123,7 +123,8 @@ def resync(data: bytes) -> None:
     """A resync of a guest that answers with the input's lines; the first byte says which agent, and how."""
     mode, rest = data[:1] or b"\0", data[1:]
     is_extended, dry_run = mode[0] & 1, bool(mode[0] & 2)
-    options = ResyncOptions(samples=4, dry_run=dry_run)
+    backward = resync_module.BACKWARD[(mode[0] >> 2) % len(resync_module.BACKWARD)]
+    options = ResyncOptions(samples=4, dry_run=dry_run, backward=backward)
 
     def work(guest: _Scripted, agent: GuestAgent) -> Any:
         report = waiting.run(resync_module.resync(agent, guest.line.reference(), options))

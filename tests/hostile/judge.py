@@ -143,7 +143,7 @@ _TEXT_OR_INTEGER = frozenset(("desprefixlen", "srcprefixlen", "driver_date"))
 _MAY_BE_NULL = frozenset(
     (
         *("offset_after_ns", "uncertainty_after_ns", "within_tolerance", "method"),
-        *("block_size", "synchronized", "max_error", "source"),
+        *("block_size", "synchronized", "max_error", "source", "slewing", "slewable"),
     )
 )
 

@@ -99,6 +99,8 @@ HONEST: dict[str, Any] = {
         "transmitted": _THEN_NS + 1000,
         "synchronized": True,
         "max-error": 500,
+        "slewing": 0,
+        "slewable": True,
         "source": "host-message",
     },
     "guest-set-time": {},

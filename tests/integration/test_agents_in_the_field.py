@@ -432,10 +432,37 @@ def test_a_dry_run_changes_nothing_and_tells_what_it_would_do(tmp_path: Path) ->
 
 def test_a_guest_that_is_ahead_is_left_alone_if_it_must_be(tmp_path: Path) -> None:
     with agent_at(tmp_path, offset_ns=5 * SECOND_NS) as agent:
-        report = corrected(tmp_path, allow_backward=False)
+        report = corrected(tmp_path, backward="leave")
         assert agent.received("guest-set-time") == []
     assert (report.changed, report.within_tolerance, report.error) == (False, False, None)
-    assert "allow_backward=false" in report.warnings[0]
+    assert "backward=leave" in report.warnings[0]
+
+
+def test_a_guest_that_is_ahead_glides_back_and_a_second_run_changes_nothing(tmp_path: Path) -> None:
+    with agent_at(tmp_path, EXTENDED, offset_ns=SECOND_NS // 5) as agent:
+        first = corrected(tmp_path, backward="slew")
+        second = corrected(tmp_path, backward="slew")
+        (request,) = agent.received("guest-update-time")
+        assert (request["relative"], request["slew"]) == (True, True)
+    assert (first.changed, first.within_tolerance, first.error) == (True, False, None)
+    assert (second.changed, second.within_tolerance, second.error) == (False, False, None)
+    assert first.slewing_ns < second.slewing_ns < 0
+
+
+@pytest.mark.parametrize(
+    ("kind", "reason"),
+    [
+        (Kind(), "its agent does not slew"),
+        (replace(EXTENDED, slews=False), "its agent does not slew"),
+        (replace(EXTENDED, is_disciplined=True), "a time service"),
+    ],
+)
+def test_a_guest_that_is_ahead_is_left_alone_if_it_cannot_glide(tmp_path: Path, kind: Kind, reason: str) -> None:
+    with agent_at(tmp_path, kind, offset_ns=SECOND_NS // 5) as agent:
+        report = corrected(tmp_path, backward="slew")
+        assert agent.received("guest-set-time") + agent.received("guest-update-time") == []
+    assert (report.changed, report.within_tolerance, report.error) == (False, False, None)
+    assert reason in report.warnings[0]
 
 
 def test_the_hardware_clock_method(tmp_path: Path) -> None:

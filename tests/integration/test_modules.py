@@ -141,7 +141,7 @@ BAD: dict[str, Bad] = {
         {"socket": "{dir}/behind", "method": "extended"}, "command_not_found", "guest-update-time"
     ),
     "a hardware clock that must not go back": Bad(
-        {"socket": "{dir}/behind", "method": "rtc", "allow_backward": False}, "invalid_option", "allow_backward"
+        {"socket": "{dir}/behind", "method": "rtc", "backward": "leave"}, "invalid_option", "backward=leave"
     ),
     "an agent of whole minutes": Bad(
         {"socket": "{dir}/minutes", "time": "2030-01-01T00:00:20Z"}, "not_converged", "still off by -2"
@@ -161,9 +161,9 @@ TASKS: list[dict[str, Any]] = [
     {"name": "tcp", UPDATE: {"address": "127.0.0.1:{tcp}"}},
     {"name": "tcp6", UPDATE: {"address": "[::1]:{tcp6}"}},
     {"name": "stated time", UPDATE: {"socket": "{dir}/stated", "time": "2030-01-02T03:04:05.5+01:00"}},
-    {"name": "ahead", UPDATE: {"socket": "{dir}/ahead", "allow_backward": False}},
+    {"name": "ahead", UPDATE: {"socket": "{dir}/ahead", "backward": "leave"}},
     *(
-        {"name": f"too far, {name}", UPDATE: {"socket": f"{{dir}}/too-far-{name}", "allow_backward": False}}
+        {"name": f"too far, {name}", UPDATE: {"socket": f"{{dir}}/too-far-{name}", "backward": "leave"}}
         for name in ("stock", "extended")
     ),
     {"name": "slow ones", UPDATE: {"sockets": ["{dir}/slow-*", "{dir}/stock"], "timeout": 1}},
@@ -350,7 +350,7 @@ def test_a_stated_time_takes_the_hosts_place(done: PlaybookRun) -> None:
 def test_a_guest_that_is_ahead_is_left_alone_with_a_warning(done: PlaybookRun) -> None:
     guest = entry(done, "ahead")
     assert (guest["changed"], guest["within_tolerance"], guest["attempts"]) == (False, False, 0)
-    assert any("allow_backward=false" in warning for warning in done.result("ahead")["warnings"])
+    assert any("backward=leave" in warning for warning in done.result("ahead")["warnings"])
 
 
 @pytest.mark.parametrize("agent", ["stock", "extended"])
@@ -358,7 +358,7 @@ def test_a_guest_that_a_step_took_too_far_is_left_so_with_a_warning(agent: str, 
     guest = entry(done, f"too far, {agent}")
     assert (guest["changed"], guest["within_tolerance"], guest["attempts"]) == (True, False, 1)
     assert abs(guest["offset_after_ns"] - AHEAD_NS) <= TOLERANCE_NS
-    (warning,) = (each for each in done.result(f"too far, {agent}")["warnings"] if "allow_backward=false" in each)
+    (warning,) = (each for each in done.result(f"too far, {agent}")["warnings"] if "backward=leave" in each)
     assert "s ahead and was left so" in warning
 
 

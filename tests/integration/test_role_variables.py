@@ -180,7 +180,7 @@ def test_packages_are_removed_only_where_that_was_asked_for(
 
 HERE = ("qemu:///system", "lxc:///system")
 THERE = ("qemu:///system", "qemu+tls://other.example/system")
-FLAGS = ("look_at_start", "allow_backward", "require_synchronized_host")
+FLAGS = ("look_at_start", "require_synchronized_host")
 SERVICES: dict[str, tuple[dict[str, str] | str, tuple[str, ...], bool]] = {
     "texts": ({"uris": "qemu:///system,lxc:///system", **dict.fromkeys(FLAGS, "y")}, HERE, True),
     "with blanks": ({"uris": "qemu:///system, lxc:///system ", **dict.fromkeys(FLAGS, "No")}, HERE, False),
@@ -190,7 +190,7 @@ SERVICES: dict[str, tuple[dict[str, str] | str, tuple[str, ...], bool]] = {
     "lists": (
         (
             '{"resync_on_resume_uris": ["qemu:///system", "qemu+tls://other.example/system"],'
-            ' "resync_on_resume_look_at_start": false, "resync_on_resume_allow_backward": "false",'
+            ' "resync_on_resume_look_at_start": false, "resync_on_resume_backward": "slew",'
             ' "resync_on_resume_require_synchronized_host": 0}'
         ),
         THERE,

@@ -258,7 +258,7 @@ def test_a_users_tasks_go_on_with_a_guest_that_is_not(
 ) -> None:
     right, wrong = Guest(), Guest(offset_ns=10 * SECOND_NS)
     # So much that a busy machine does not come into it.
-    own = {**own_tasks, "qga_allow_backward": False, "qga_tolerance": 1}
+    own = {**own_tasks, "qga_backward": "leave", "qga_tolerance": 1}
     with (
         Hypervisor(directory, {"right": right, "wrong": wrong, "not mine": Guest()}) as hypervisor,
         rulebook("qemu.guest_agent.resync_on_resume_playbook", playbook_variables=own) as running,

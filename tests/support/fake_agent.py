@@ -28,6 +28,8 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils.commands import (
     answers_on_success,
 )
 
+from tests.support.slewing import Slew, refusal
+
 if TYPE_CHECKING:
     from typing import TypeAlias
 
@@ -55,6 +57,7 @@ class FakeClock:
         self._tick_ns = tick_ns
         self._started_ns = time.monotonic_ns()
         self._base_ns = _host_base_ns() + self._started_ns + offset_ns
+        self._slew = Slew()
 
     def now_ns(self) -> int:
         """What the clock would show if it had no ticks."""
@@ -66,14 +69,28 @@ class FakeClock:
 
     def set(self, epoch_ns: int) -> None:
         with self._lock:
-            self._base_ns += epoch_ns - self._at(time.monotonic_ns())
+            now_ns = time.monotonic_ns()
+            self._add(now_ns, epoch_ns - self._at(now_ns))
 
     def step(self, delta_ns: int) -> tuple[int, int]:
         """Add to the clock at one instant; its readings before and after."""
         with self._lock:
-            before_ns = self._at(time.monotonic_ns())
-            self._base_ns += delta_ns
+            now_ns = time.monotonic_ns()
+            before_ns = self._at(now_ns)
+            self._add(now_ns, delta_ns)
             return before_ns, before_ns + delta_ns
+
+    def slew(self, delta_ns: int) -> int:
+        """Add to the clock gradually; its reading now."""
+        with self._lock:
+            now_ns = time.monotonic_ns()
+            self._add(now_ns, 0)
+            self._slew = Slew(delta_ns, now_ns)
+            return self._at(now_ns)
+
+    def slewing_ns(self) -> int:
+        with self._lock:
+            return self._slew.left_ns(time.monotonic_ns())
 
     def offset_ns(self) -> int:
         """How far the clock is off this machine's, now: the truth that measurements are held against."""
@@ -81,9 +98,15 @@ class FakeClock:
             now_ns = time.monotonic_ns()
             return self._at(now_ns) - now_ns - _host_base_ns()
 
+    def _add(self, monotonic_ns: int, delta_ns: int) -> None:
+        """A step ends a slew."""
+        self._base_ns += self._slew.done_ns(monotonic_ns) + delta_ns
+        self._slew = Slew()
+
     def _at(self, monotonic_ns: int) -> int:
         elapsed_ns = monotonic_ns - self._started_ns
-        return self._base_ns + elapsed_ns + int(elapsed_ns * self._rate_ppm / 1_000_000)
+        drifted_ns = int(elapsed_ns * self._rate_ppm / 1_000_000)
+        return self._base_ns + elapsed_ns + drifted_ns + self._slew.done_ns(monotonic_ns)
 
 
 def _host_base_ns() -> int:
@@ -142,6 +165,7 @@ class Kind:
     the clock, and has not. ``rtc_offset_ns`` is the hardware clock's offset; None: there is no hardware clock.
     ``disabled_as`` is the class and the words of what is disabled or frozen. ``unsupported`` are commands that it has
     and cannot carry out. ``number_digits``: it keeps numbers as doubles, and writes as many digits of them.
+    ``slews``: an extended agent that can slew its clock; ``is_disciplined``: a time service in its guest is against it.
     """
 
     version: str = "10.0.13"
@@ -160,6 +184,8 @@ class Kind:
     disabled_as: tuple[str, str] = ("CommandNotFound", REFUSED_WORDS["disabled since 6.1"])
     unsupported: frozenset[str] = frozenset()
     number_digits: int | None = None
+    slews: bool = True
+    is_disciplined: bool = False
 
     def enabled(self, command: str) -> bool:
         return command not in self.disabled and (not self.is_frozen or command in FROZEN_ALLOWED)
@@ -347,6 +373,8 @@ def _update_time(act: _Act) -> dict[str, Any]:
     if not 0 <= nanoseconds < SECOND_NS:
         raise _RefusedError("Parameter 'nanoseconds' is not within 0 to 999999999")
     amount_ns = act.integer("seconds") * SECOND_NS + nanoseconds
+    if act.arguments.get("slew"):
+        return _slew(act, amount_ns)
     delta_ns = amount_ns if act.arguments.get("relative") else amount_ns - act.clock.now_ns()
     before_ns, after_ns = act.clock.step(delta_ns)
     returned: dict[str, Any] = {"before": before_ns, "after": after_ns}
@@ -355,8 +383,20 @@ def _update_time(act: _Act) -> dict[str, Any]:
     return returned
 
 
+def _slew(act: _Act, delta_ns: int) -> dict[str, Any]:
+    refused = refusal(act.arguments, delta_ns, act.kind.is_disciplined)
+    if not act.kind.slews:
+        refused = "Parameter 'slew' is unexpected"
+    if refused is not None:
+        raise _RefusedError(refused)
+    now_ns = act.clock.slew(delta_ns)
+    return {"before": now_ns, "after": now_ns, "duration": abs(delta_ns) * 2000}
+
+
 def _get_clock(act: _Act) -> dict[str, Any]:
+    slewing = {"slewing": act.clock.slewing_ns(), "slewable": not act.kind.is_disciplined} if act.kind.slews else {}
     return {
+        **slewing,
         "received": act.received_ns,
         "transmitted": act.clock.read(),
         "synchronized": False,

@@ -33,7 +33,7 @@ agent_patience = {agent_patience}
 look_at_start = {look_at_start}
 [resync]
 timeout = {timeout}
-allow_backward = {allow_backward}
+backward = {backward}
 concurrency = {concurrency}
 [metrics]
 file = {metrics_file}
@@ -42,7 +42,7 @@ USUAL = {
     "agent_patience": 5,
     "look_at_start": "no",
     "timeout": 1,
-    "allow_backward": "yes",
+    "backward": "step",
     "concurrency": 20,
     "metrics_file": "",
 }

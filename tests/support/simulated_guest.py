@@ -27,6 +27,8 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils.errors import Exc
 from ansible_collections.qemu.guest_agent.plugins.module_utils.reference import HostReference
 from ansible_collections.qemu.guest_agent.plugins.module_utils.wire import Refused, Reply, Returned
 
+from tests.support.slewing import Slew, refusal
+
 if TYPE_CHECKING:
     import pytest
 
@@ -102,15 +104,26 @@ class GuestClock:
         self.set(line.time_ns() + ahead_ns)
 
     def set(self, value_ns: int) -> None:
+        """Step it, which ends a slew."""
         self._since_ns = self._line.now_ns
         self._value_ns = value_ns
+        self._slew = Slew()
 
     def add(self, delta_ns: int) -> None:
         self.set(self.true_ns() + delta_ns)
 
+    def slew(self, delta_ns: int) -> None:
+        self.add(0)
+        self._slew = Slew(delta_ns, self._line.now_ns)
+
+    @property
+    def slewing_ns(self) -> int:
+        return self._slew.left_ns(self._line.now_ns)
+
     def true_ns(self) -> int:
         elapsed_ns = self._line.now_ns - self._since_ns
-        return self._value_ns + elapsed_ns + elapsed_ns * self.drift_ppb // SECOND
+        drifted_ns = elapsed_ns * self.drift_ppb // SECOND
+        return self._value_ns + elapsed_ns + drifted_ns + self._slew.done_ns(self._line.now_ns)
 
     def read(self) -> int:
         """What a program in the guest gets: cut to the clock's tick."""
@@ -160,6 +173,8 @@ class SimulatedGuest(Channel):
         self.delays = delays
         self.hwclock_ns = SECOND  # how long guest-set-time takes behind the setting
         self.rtc_ahead_ns = 0  # the hardware clock against the host
+        self.slews = True  # the extended agent of the first days does not
+        self.is_disciplined = False  # by a time service
         self.requests: list[tuple[str, dict[str, Any]]] = []
         self.timeouts: list[float] = []
         self.expected_replies: list[bool] = []
@@ -215,6 +230,7 @@ class SimulatedGuest(Channel):
     def get_clock(self, _arguments: Mapping[str, Any]) -> Reply:
         received_ns = self.clock.read()
         self.line.now_ns += 50_023
+        slewing = {"slewing": self.clock.slewing_ns, "slewable": not self.is_disciplined} if self.slews else {}
         return Returned(
             {
                 "received": received_ns,
@@ -222,17 +238,28 @@ class SimulatedGuest(Channel):
                 "synchronized": False,
                 "max-error": 16 * SECOND,
                 "source": "none",
+                **slewing,
             }
         )
 
     def update_time(self, arguments: Mapping[str, Any]) -> Reply:
         before_ns = self.clock.read()
         moved_ns = arguments["seconds"] * SECOND + arguments.get("nanoseconds", 0)
+        if "slew" in arguments:
+            return self._slew(arguments, moved_ns)
         if arguments.get("relative"):
             self.clock.add(moved_ns)
         else:
             self.clock.set(moved_ns)
         return Returned({"before": before_ns, "after": self.clock.read()})
+
+    def _slew(self, arguments: Mapping[str, Any], moved_ns: int) -> Reply:
+        refused = refusal(arguments, moved_ns, self.is_disciplined) if self.slews else "Parameter 'slew' is unexpected"
+        if refused is not None:
+            return failed(refused)
+        self.clock.slew(moved_ns)
+        now_ns = self.clock.read()
+        return Returned({"before": now_ns, "after": now_ns, "duration": abs(moved_ns) * 2000})
 
     def times_out(self, then: Handler | None = None) -> Handler:
         """A handler that keeps its reply, after having done what ``then`` does."""

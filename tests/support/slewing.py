@@ -28,7 +28,7 @@ class Slew(NamedTuple):
 
 
 def refusal(arguments: Mapping[str, object], delta_ns: int, is_disciplined: bool) -> str | None:
-    """Why the extended agent refuses such a slew; None if it does not."""
+    """Return why the extended agent refuses such a slew, None if it does not."""
     if not arguments.get("relative"):
         return "Parameter 'slew' expects 'relative'"
     if arguments.get("rtc"):

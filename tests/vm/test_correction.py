@@ -55,10 +55,10 @@ def test_check_mode_tells_what_it_would_do_and_does_not_do_it(guest: Guest) -> N
 def test_a_guest_that_is_ahead_goes_back_only_if_it_may(guest: Guest) -> None:
     entry_of(guest)
     guest.witness.step(5 * SECOND_NS)
-    forbidden = run_module(guest, allow_backward=False).result(TASK)
+    forbidden = run_module(guest, backward="leave").result(TASK)
     assert not forbidden["changed"]
     assert not forbidden["guest"]["within_tolerance"]
-    assert any("allow_backward" in warning for warning in forbidden["warnings"])
+    assert any("backward=leave" in warning for warning in forbidden["warnings"])
 
     assert entry_of(guest)["changed"]
     assert abs(guest.witness.offset().offset_ns) < NEAR_NS

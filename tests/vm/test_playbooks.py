@@ -99,7 +99,7 @@ def test_a_guest_that_slept_while_it_was_paused_runs_afterwards(awake: Guest) ->
 def test_a_clock_that_is_not_right_fails_the_run(awake: Guest) -> None:
     awake.managed_save()
     # A guest that is ahead is left alone: the module is content with that, the playbook is not.
-    run = restore(awake.name, "qga_managed_save=true", "qga_allow_backward=false", "qga_utc_offset=-3600")
+    run = restore(awake.name, "qga_managed_save=true", "qga_backward=leave", "qga_utc_offset=-3600")
     assert run.status == 2
     assert re.search(r" is off by \+3,\d{3},\d{3}\.\d{3} ms now, ", run.result("Make sure that it is right")["msg"])
     entry_of(awake)

@@ -53,8 +53,22 @@ def test_a_guest_that_is_resumed_is_corrected_and_all_of_it_is_said(serve: Serve
     assert abs(service.hypervisor.truths()["web1"]) <= LONGEST_LEFT_NS
 
 
+def test_a_guest_that_is_ahead_glides_back_where_that_is_wanted(serve: Serve) -> None:
+    with serve("web1", "next", backward="slew") as service:
+        service.wait_for("watching")
+        clock = service.hypervisor.agents["web1"].clock
+        clock.shift_ns(BEHIND_NS + 200_000_000)
+        service.hypervisor.resume(["web1"])
+        record = service.record_of("web1")
+        assert (record["result"], record["method"], record["attempts"]) == ("slewing", "extended", "1")
+        assert abs(int(record["slewing_ns"]) + 200_000_000) <= LONGEST_LEFT_NS
+        assert "since_resume_ns" not in record
+        assert -200_000_000 - LONGEST_LEFT_NS < clock.discipline().slewing_ns < 0
+        assert_next_is_served(service)
+
+
 def test_a_guest_that_a_step_took_too_far_is_not_taken_back_where_that_is_forbidden(serve: Serve) -> None:
-    with serve("web1", "next", allow_backward="no") as service:
+    with serve("web1", "next", backward="leave") as service:
         definition = service.hypervisor.definition("web1")
 
         def step_too_far(request: dict[str, Any]) -> str:
@@ -67,7 +81,7 @@ def test_a_guest_that_a_step_took_too_far_is_not_taken_back_where_that_is_forbid
         service.hypervisor.resume(["web1"])
         record = service.record_of("web1")
         assert record["attempts"] == "1"
-        assert "s ahead and was left so: going back is forbidden by allow_backward=false" in record["warning"]
+        assert "s ahead and was left so: backward=leave forbids stepping it back" in record["warning"]
         assert abs(service.hypervisor.truths()["web1"] - 900 * SECOND_NS) <= LONGEST_LEFT_NS
         assert_next_is_served(service)
     assert steps(service, "web1") == 1

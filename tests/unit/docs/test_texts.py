@@ -68,6 +68,7 @@ def test_the_lines_of_the_service_are_those_that_it_writes() -> None:
 
     class Report:
         changed, error, warnings = True, None, ()
+        within_tolerance, slewing_ns = True, 0
         stepped_at_ns = since_ns + int(fields["since_resume_ns"])
 
         def as_dict(self) -> dict[str, object]:

@@ -10,11 +10,11 @@ import configparser
 import re
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Callable, Mapping, NamedTuple
+from typing import Any, Callable, Mapping, NamedTuple, Sequence
 
 from guest_agent.errors import InvalidOptionError
 from guest_agent.options import check_numbers
-from guest_agent.resync import METHODS
+from guest_agent.resync import BACKWARD, METHODS
 from guest_agent.resync_options import require_consistent
 
 CONFIG_FILE = "/etc/qga-resync-on-resume.conf"
@@ -77,10 +77,13 @@ def _count(text: str) -> int:
         raise ValueError("expects a whole number") from None
 
 
-def _method(text: str) -> str:
-    if text not in METHODS:
-        raise ValueError(f"expects one of {', '.join(METHODS)}")
-    return text
+def _one_of(choices: Sequence[str]) -> Callable[[str], str]:
+    def read(text: str) -> str:
+        if text not in choices:
+            raise ValueError(f"expects one of {', '.join(choices)}")
+        return text
+
+    return read
 
 
 def _path(text: str) -> str:
@@ -105,10 +108,10 @@ _KEYS: Mapping[str, Mapping[str, _Key]] = {
     },
     "resync": {
         "tolerance": _Key(_seconds, "0.1", "tolerance"),
-        "method": _Key(_method, "auto"),
+        "method": _Key(_one_of(METHODS), "auto"),
         "attempts": _Key(_count, "3", "attempts"),
         "samples": _Key(_count, "16", "samples"),
-        "allow_backward": _Key(_flag, "yes"),
+        "backward": _Key(_one_of(BACKWARD), "step"),
         "require_synchronized_host": _Key(_flag, "no"),
         "timeout": _Key(_seconds, "5", "timeout"),
         "concurrency": _Key(_count, "20", "concurrency"),

@@ -10,6 +10,8 @@ import time
 from collections import Counter
 from typing import Iterable, Iterator, Sequence
 
+from guest_agent.resync_outcome import SLEWING
+
 from .histogram import Histogram
 from .record import Record
 
@@ -49,7 +51,7 @@ class Metrics:
         report = record.report
         if report is not None:
             self._offset_found.observe(abs(report.before.ns) / _SECOND_NS)
-            if report.after is not None:
+            if report.after is not None and record.result != SLEWING:
                 self._residual.observe(abs(report.after.ns) / _SECOND_NS)
         if record.resume_to_step_ns is not None and record.error is None:
             self._resume_to_corrected.observe(record.resume_to_step_ns / _SECOND_NS)

@@ -81,6 +81,7 @@ class Record(NamedTuple):
         if self.report is not None:
             figures: Mapping[str, object] = self.report.as_dict()
             yield from ((name, figures[name]) for name in _FIGURES)
+            yield "slewing_ns", self.report.slewing_ns or None
             yield "since_resume_ns", self.resume_to_step_ns
         if self.error is not None:
             yield from (("error", self.error.code), ("message", self.error.message))

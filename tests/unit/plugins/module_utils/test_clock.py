@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,7 +15,9 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils.clock import (
     EXTENDED_RESOLUTION_NS,
     STOCK_RESOLUTION_NS,
     Interval,
+    Measurement,
     Reading,
+    Slew,
     bridged,
     evaluate,
     intersection,
@@ -174,6 +177,85 @@ def test_a_known_step_is_seen_and_is_no_contradiction(tick_ns: int) -> None:
     assert not measurement.coarse
     assert measurement.resolution_ns == tick_ns
     assert measurement.interval.low <= against_monotonic(line, clock) <= measurement.interval.high
+
+
+class TestSlewing:
+    """The kernel slews at 500 ppm, and both clocks have errors of their own."""
+
+    @given(ways, offsets, st.integers(-990_000, 990_000))
+    def test_the_interval_holds_the_truth_of_a_clock_that_is_being_slewed(
+        self, journeys: list[Way], offset_ns: int, drift_ppb: int
+    ) -> None:
+        line = TimeLine()
+        clock = GuestClock(line, offset_ns, drift_ppb)
+        slew = Slew(-1 if drift_ppb < 0 else 1, is_possible=True)
+        readings = [replace(each, slew=slew) for each in take(line, clock, journeys, 1)]
+        measurement = evaluate(readings)
+        low, high = measurement.interval
+        assert low <= against_monotonic(line, clock) <= high
+        assert not measurement.coarse
+        assert measurement.slew == slew
+
+    def test_without_a_slew_the_interval_is_as_narrow_as_ever(self) -> None:
+        line = TimeLine()
+        readings = take(line, GuestClock(line), [(0, 300_000, 50_000, 200_000), (10 * SECOND, 900_000, 0, 900_000)], 1)
+        none, idle, under_way = (
+            evaluate([replace(each, slew=slew) for each in readings]).interval
+            for slew in (None, Slew(0, is_possible=True), Slew(-5, is_possible=True))
+        )
+        assert none == idle
+        assert under_way.width - idle.width > 0
+
+    @pytest.mark.parametrize(
+        ("members", "slew"),
+        [
+            ({}, None),
+            ({"slewing": None, "slewable": None}, None),
+            ({"slewable": True}, None),
+            ({"slewing": 0, "slewable": True}, Slew(0, is_possible=True)),
+            ({"slewing": -5, "slewable": False}, Slew(-5, is_possible=False)),
+            ({"slewing": -5.0, "slewable": None}, Slew(-5, is_possible=False)),
+            ({"slewing": 2**63 // 2000}, Slew(2**63 // 2000, is_possible=False)),
+        ],
+    )
+    def test_what_an_agent_reports_of_it(
+        self, monkeypatch: pytest.MonkeyPatch, members: dict[str, object], slew: Slew | None
+    ) -> None:
+        assert self.measured(monkeypatch, members).slew == slew
+
+    @pytest.mark.parametrize(
+        ("members", "said"),
+        [
+            ({"slewing": "0"}, "slewing as str"),
+            ({"slewing": True}, "slewing as bool"),
+            ({"slewing": 0.5}, "slewing as float"),
+            ({"slewing": [0]}, "slewing as list"),
+            ({"slewing": -(2**63) // 2000 - 1}, "slewing that would take more than 292 years"),
+            ({"slewing": 0, "slewable": 1}, "slewable that is not a boolean"),
+        ],
+    )
+    def test_what_is_nothing_of_the_kind_is_refused(
+        self, monkeypatch: pytest.MonkeyPatch, members: dict[str, object], said: str
+    ) -> None:
+        with pytest.raises(RemoteProtocolError, match=said):
+            self.measured(monkeypatch, members)
+
+    @staticmethod
+    def measured(monkeypatch: pytest.MonkeyPatch, members: dict[str, object]) -> Measurement:
+        line = TimeLine()
+        line.install(monkeypatch)
+        guest = SimulatedGuest(line, commands=EXTENDED_COMMANDS)
+        guest.slews = False
+
+        def get_clock(arguments: Any) -> Any:
+            usual = guest.get_clock(arguments)
+            assert isinstance(usual, Returned)
+            return Returned({**usual.value, **members})
+
+        guest.handlers["guest-get-clock"] = get_clock
+        agent = GuestAgent(guest, 5.0)
+        measurement: Measurement = measure(reader(agent), 4)
+        return measurement
 
 
 class TestParts:

@@ -162,6 +162,7 @@ class TestSubsets:
     def test_time_by_the_extended_agent(self, line: TimeLine) -> None:
         facts = facts_of(full_guest(line, EXTENDED_COMMANDS), "time")["time"]
         assert (facts["synchronized"], facts["max_error"], facts["source"]) == (False, 16 * SECOND, "none")
+        assert (facts["slewing"], facts["slewable"]) == (0, True)
         assert abs(facts["offset_ns"] + 20 * SECOND) <= facts["uncertainty_ns"]
 
 

@@ -23,6 +23,7 @@ from ansible_collections.qemu.guest_agent.plugins.modules import qga_info, qga_u
 
 from tests.support.module_args import module_args
 from tests.support.simulated_guest import (
+    EXTENDED_COMMANDS,
     SECOND,
     STOCK_COMMANDS,
     GuestClock,
@@ -90,6 +91,7 @@ class TestUpdateTime:
             "uncertainty_after_ns",
             "round_trip_ns",
             "resolution_ns",
+            "slewing",
             "guest_time_before_ns",
             "guest_time_after_ns",
             "duration_ns",
@@ -120,9 +122,33 @@ class TestUpdateTime:
         assert ended.guest["attempts"] == 3
         assert ended.result["changed"] is False
 
+    @pytest.mark.parametrize("check_mode", [False, True])
+    def test_a_clock_that_glides_is_said_in_a_sentence(
+        self, line: TimeLine, guest: SimulatedGuest, capsys: pytest.CaptureFixture[str], check_mode: bool
+    ) -> None:
+        guest.clock.add(20 * SECOND + SECOND // 5)
+        guest.commands.update(SimulatedGuest(line, commands=EXTENDED_COMMANDS).commands)
+        ended = run(qga_update_time, capsys, domain="web1", backward="slew", _ansible_check_mode=check_mode)
+        assert not ended.failed
+        assert ended.result["changed"] is True
+        assert (ended.guest["status"], ended.guest["within_tolerance"]) == ("slewing", False)
+        verb = "would glide" if check_mode else "glides"
+        assert ended.result["msg"] == f"web1: its clock {verb} back by 0.200 s within 400 s"
+
+        guest.clock.slew(-SECOND // 5)
+        again = run(qga_update_time, capsys, domain="web1", backward="slew", _ansible_check_mode=check_mode)
+        assert (again.result["changed"], again.guest["status"]) == (False, "slewing")
+        assert again.result["msg"] == "web1: its clock glides back by 0.200 s within 400 s"
+
+    def test_without_such_a_clock_there_is_no_sentence(
+        self, guest: SimulatedGuest, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert guest.clock.slewing_ns == 0
+        assert "msg" not in run(qga_update_time, capsys, domain="web1").result
+
     def test_warnings_name_the_guest(self, guest: SimulatedGuest, capsys: pytest.CaptureFixture[str]) -> None:
         guest.clock.add(40 * SECOND)
-        ended = run(qga_update_time, capsys, domain="web1", allow_backward=False)
+        ended = run(qga_update_time, capsys, domain="web1", backward="leave")
         assert not ended.failed
         assert has_warning(ended, "web1: the guest is 20.0000")
 

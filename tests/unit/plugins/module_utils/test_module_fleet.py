@@ -31,6 +31,7 @@ from ansible_collections.qemu.guest_agent.plugins.modules import qga_info, qga_u
 
 from tests.support.module_args import module_args
 from tests.support.simulated_guest import (
+    EXTENDED_COMMANDS,
     SECOND,
     STOCK_COMMANDS,
     GuestClock,
@@ -139,6 +140,7 @@ FIGURES = {
     "uncertainty_after_ns",
     "round_trip_ns",
     "resolution_ns",
+    "slewing",
     "guest_time_before_ns",
     "guest_time_after_ns",
     "duration_ns",
@@ -168,7 +170,7 @@ class TestUpdateTime:
         assert isinstance(duration_ns, int)
         assert duration_ns > 0
         largest_before, largest_after = (ended.summary.pop(f"largest_offset_{when}_ns") for when in ("before", "after"))
-        assert ended.summary == {"total": 3, "corrected": 2, "unchanged": 1, "skipped": 0, "failed": 0}
+        assert ended.summary == {"total": 3, "corrected": 2, "unchanged": 1, "slewing": 0, "skipped": 0, "failed": 0}
         assert largest_before == ended.guests["web1"]["offset_before_ns"]
         assert abs(largest_before + 20 * SECOND) < SECOND
         residuals = [entry["offset_after_ns"] for entry in ended.guests.values()]
@@ -329,6 +331,7 @@ class TestTheShape:
             "total": 0,
             "corrected": 0,
             "unchanged": 0,
+            "slewing": 0,
             "skipped": 0,
             "failed": 0,
             "largest_offset_before_ns": None,
@@ -403,7 +406,7 @@ class TestWarnings:
         fleet.guests.clear()
         for number in range(1, guests + 1):
             fleet.add(f"web{number}", 5 * SECOND)
-        ended = run(qga_update_time, domains=["*"], allow_backward=False)
+        ended = run(qga_update_time, domains=["*"], backward="leave")
         assert not ended.failed
         warnings = ended.said(AHEAD)
         assert len(warnings) == told
@@ -414,6 +417,22 @@ class TestWarnings:
         assert all(AHEAD in entry["warnings"][0] for entry in ended.guests.values())
         assert ended.summary["unchanged"] == guests
 
+    @pytest.mark.parametrize("guests", [2, 11])
+    def test_clocks_that_glide_are_said_and_counted(self, fleet: SimulatedFleet, run: Run, guests: int) -> None:
+        fleet.guests.clear()
+        for number in range(1, guests + 1):
+            fleet.add(f"web{number}", SECOND // 4)
+            guest = fleet.guests[f"web{number}"]
+            guest.commands.update(SimulatedGuest(guest.line, commands=EXTENDED_COMMANDS).commands)
+        ended = run(qga_update_time, domains=["*"], backward="slew")
+        assert not ended.failed
+        assert set(ended.statuses().values()) == {"slewing"}
+        assert (ended.summary["slewing"], ended.summary["corrected"]) == (guests, 0)
+        sentences = ended.result["msg"].split("; ")
+        assert sentences[0] == "web1: its clock glides back by 0.250 s within 500 s"
+        assert len(sentences) == min(guests, 11)
+        assert sentences[10:] == (["and 1 more guests"] if guests == 11 else [])
+
     def test_how_they_were_named_is_told_besides(self, fleet: SimulatedFleet, run: Run) -> None:
         fleet.warnings = ("web1 is named more than once; it is done once",)
         ended = run(qga_info, domains=["*"])
@@ -421,7 +440,7 @@ class TestWarnings:
 
     @pytest.mark.usefixtures("fleet")
     def test_a_guest_without_any_has_none_in_its_entry(self, run: Run) -> None:
-        ended = run(qga_update_time, domains=["*"], allow_backward=False)
+        ended = run(qga_update_time, domains=["*"], backward="leave")
         assert ["warnings" in ended.guests[name] for name in ("web1", "web2", "db1")] == [False, False, True]
 
 

@@ -28,7 +28,7 @@ DEFAULTS: dict[str, Any] = {
     "method": "auto",
     "attempts": 3,
     "samples": 16,
-    "allow_backward": True,
+    "backward": "step",
     "update_rtc": False,
     "require_synchronized_host": False,
     "time": None,
@@ -51,13 +51,16 @@ def test_seconds_become_nanoseconds(seconds: float, expected: int) -> None:
 
 
 class TestOptionsThatContradictEachOther:
-    def test_a_hardware_clock_is_not_taken_where_going_back_is_forbidden(self) -> None:
-        with pytest.raises(InvalidOptionError, match=r"rtc.*allow_backward"):
-            require_consistent({**DEFAULTS, "method": "rtc", "allow_backward": False})
+    @pytest.mark.parametrize("backward", ["slew", "leave"])
+    def test_a_hardware_clock_is_not_taken_where_a_step_back_is_forbidden(self, backward: str) -> None:
+        with pytest.raises(InvalidOptionError, match=f"rtc.*backward={backward}"):
+            require_consistent({**DEFAULTS, "method": "rtc", "backward": backward})
 
-    @pytest.mark.parametrize(("method", "allow_backward"), [("rtc", True), ("set_time", False), ("extended", False)])
-    def test_all_else_may_be_combined(self, method: str, allow_backward: bool) -> None:
-        require_consistent({**DEFAULTS, "method": method, "allow_backward": allow_backward})
+    @pytest.mark.parametrize(
+        ("method", "backward"), [("rtc", "step"), ("set_time", "leave"), ("extended", "leave"), ("set_time", "slew")]
+    )
+    def test_all_else_may_be_combined(self, method: str, backward: str) -> None:
+        require_consistent({**DEFAULTS, "method": method, "backward": backward})
 
 
 class TestTheReference:
@@ -108,7 +111,7 @@ def test_the_options_of_a_resync() -> None:
         "method": "rtc",
         "attempts": 5,
         "samples": 2,
-        "allow_backward": False,
+        "backward": "slew",
         "update_rtc": True,
     }
-    assert resync_options(params, dry_run=True) == ResyncOptions(10_000_000, "rtc", 5, 2, False, True, True)
+    assert resync_options(params, dry_run=True) == ResyncOptions(10_000_000, "rtc", 5, 2, "slew", True, True)

@@ -160,6 +160,10 @@ def plain(line: TimeLine, ahead_ns: int = 0) -> SimulatedGuest:
     return SimulatedGuest(line, GuestClock(line, ahead_ns))
 
 
+def slewable(line: TimeLine, ahead_ns: int) -> SimulatedGuest:
+    return SimulatedGuest(line, GuestClock(line, ahead_ns), EXTENDED_COMMANDS)
+
+
 def stuck(line: TimeLine) -> SimulatedGuest:
     """A guest whose clock cannot be set."""
     guest = plain(line, -20 * SECOND)
@@ -181,8 +185,9 @@ def results_of_update_time(line: TimeLine, run: Run) -> list[dict[str, Any]]:
     return [
         run("qga_update_time", plain(line)),
         run("qga_update_time", plain(line, -20 * SECOND)),
-        run("qga_update_time", plain(line, 20 * SECOND), allow_backward=False),
+        run("qga_update_time", plain(line, 20 * SECOND), backward="leave"),
         run("qga_update_time", stuck(line)),
+        run("qga_update_time", slewable(line, SECOND // 5), backward="slew"),
     ]
 
 

@@ -84,6 +84,11 @@ def unchanged(name: str, before_ns: int = 1_234) -> dict[str, Any]:
     return corrected(name, before_ns, **nothing, status="unchanged")
 
 
+def slewing(name: str, before_ns: int = 200_000_000, **other: Any) -> dict[str, Any]:
+    figures = {"within_tolerance": False, "method": "extended", "status": "slewing", **other}
+    return corrected(name, before_ns, after_ns=before_ns - 5_000, **figures)
+
+
 def failed(
     name: str, code: str = "not_connected", message: str = "no agent", hint: str = "Install it."
 ) -> dict[str, Any]:
@@ -285,6 +290,16 @@ def test_many_failures_are_folded_and_none_is_lost() -> None:
             [corrected("a", within_tolerance=None)],
             "No guest failed, but 1 of 1 guest is not known to be within tolerance.",
         ),
+        (
+            [corrected("a"), slewing("b"), slewing("c", within_tolerance=None)],
+            "No guest failed, and 2 of 3 guests are being slewed into tolerance.",
+        ),
+        ([slewing("a"), failed("b")], "1 of 2 guests failed."),
+        ([slewing("a"), skipped("b")], "No guest failed, but 1 of 2 guests was skipped."),
+        (
+            [slewing("a"), unchanged("b"), corrected("c", within_tolerance=False)],
+            "No guest failed, but 1 of 3 guests is not known to be within tolerance.",
+        ),
         ([{}], "1 of 1 guest failed."),
         ([unproven("a"), corrected("b")], "1 clock is not proven right."),
         ([unproven("a"), unproven("b"), failed("c")], "2 clocks are not proven right."),
@@ -440,6 +455,7 @@ def test_totals() -> None:
         "total": 5,
         "corrected": 2,
         "unchanged": 1,
+        "slewing": 0,
         "skipped": 1,
         "failed": 1,
         "largest_offset_before_ns": -5,
@@ -464,6 +480,36 @@ def test_lines_for_the_terminal() -> None:
         "hv-two: mail1: timeout: no answer within 5 s",
     ]
     assert [line.replace("\u2013", "-") for line in text_summary(fleet)] == expected
+
+
+def test_guests_that_are_being_slewed_have_a_column_of_their_own_where_there_are_any() -> None:
+    fleet = [host("hv1", corrected("web1"), slewing("db1")), host("hv2", slewing("db2", -150_000_000))]
+    assert [line.replace("\u2013", "-") for line in text_summary(fleet)] == [
+        "hypervisor  guests  corrected  unchanged  slewing  skipped  failed  largest before  largest after",
+        "----------  ------  ---------  ---------  -------  -------  ------  --------------  -------------",
+        "hv1              2          1          0        1        0       0         -21.0 s        +200 ms",
+        "hv2              1          0          0        1        0       0         -150 ms        -150 ms",
+        "total            3          1          0        2        0       0         -21.0 s        +200 ms",
+    ]
+    assert totals(fleet)["slewing"] == 2
+
+
+def test_guests_that_are_being_slewed_are_shown_as_such_and_not_as_wrong() -> None:
+    shown = checked(page(host("hv1", corrected("web1"), slewing("db1"))))
+    assert '<td class="s slewing">slewing</td>' in page(host("hv1", slewing("db1")))
+    assert "<td>not yet</td>" in page(host("hv1", slewing("db1", within_tolerance=None)))
+    assert not [each for _tag, each in shown.elements if "off" in each.get("class", "").split()]
+    # A tile, a heading of the table, and an entry of the legend.
+    assert ("li", {"class": "slewing", "title": "50 %"}) in shown.elements
+    assert "Slewing" in shown.words
+    assert "slewing 1" in shown.text
+
+
+def test_without_such_guests_nothing_is_said_of_slewing_but_in_the_glossary() -> None:
+    source = page(host("hv1", corrected("web1")))
+    assert "Slewing" not in checked(source).words
+    assert 'class="tiles more"' not in source
+    assert 'class="tiles more"' in page(host("hv1", slewing("db1")))
 
 
 def test_clocks_that_are_not_proven_right_are_counted_for_the_terminal() -> None:

@@ -160,7 +160,7 @@ def test_a_clock_that_was_left_alone_stands_where_it_stood() -> None:
     alone = {**CORRECTED, "offset_after_ns": None, "uncertainty_after_ns": None}
     ends = {status: read(**{**alone, "status": status}).at_the_end for status in STATUSES}
     before = Offset(-20_973_581_442, 571_223)
-    assert ends == {"corrected": None, "unchanged": before, "skipped": before, "failed": None}
+    assert ends == {"corrected": None, "unchanged": before, "slewing": before, "skipped": before, "failed": None}
 
 
 def test_what_needs_a_look_comes_first() -> None:

@@ -39,7 +39,7 @@ def test_an_empty_file_means_what_is_usual(tmp_path: Path) -> None:
         "method": "auto",
         "attempts": 3,
         "samples": 16,
-        "allow_backward": True,
+        "backward": "step",
         "require_synchronized_host": False,
         "update_rtc": False,
     }
@@ -61,7 +61,7 @@ tolerance = 1e-3
 method = set_time
 attempts = 1
 samples = 8
-allow_backward = off
+backward = slew
 require_synchronized_host = true
 timeout = 2.5
 concurrency = 5
@@ -82,7 +82,7 @@ file = /var/lib/node exporter/qga.prom
         "method": "set_time",
         "attempts": 1,
         "samples": 8,
-        "allow_backward": False,
+        "backward": "slew",
         "require_synchronized_host": True,
         "update_rtc": False,
     }
@@ -120,7 +120,8 @@ file = /var/lib/node exporter/qga.prom
         ("[resync]\nattempts = 1.5", "FILE: [resync] attempts is 1.5: expects a whole number"),
         ("[resync]\nattempts = 0", "FILE: [resync] attempts is 0: Choose between 1 and 100."),
         ("[resync]\nsamples = 1001", "FILE: [resync] samples is 1001: Choose between 1 and 1000."),
-        ("[resync]\nallow_backward =", "FILE: [resync] allow_backward is empty: expects yes or no"),
+        ("[resync]\nbackward =", "FILE: [resync] backward is empty: expects one of step, slew, leave"),
+        ("[resync]\nbackward = no", "FILE: [resync] backward is no: expects one of step, slew, leave"),
         ("[resync]\ntimeout = 0", "FILE: [resync] timeout is 0: Choose between 0.05 and 86400 s."),
         ("[resync]\nconcurrency = 0", "FILE: [resync] concurrency is 0: Choose between 1 and 1000."),
         ("[metrics]\nfile = qga.prom", "FILE: [metrics] file is qga.prom: expects a path from the root, or nothing"),
@@ -153,8 +154,9 @@ def test_what_is_no_such_file_is_said_in_one_line(tmp_path: Path, text: str, sai
 
 
 def test_a_hardware_clock_is_not_taken_where_going_back_is_forbidden(tmp_path: Path) -> None:
-    said = complaint(tmp_path, "[resync]\nmethod = rtc\nallow_backward = no\n")
-    assert said.startswith("FILE: [resync] method rtc cannot keep to allow_backward=false: ")
+    for backward in ("leave", "slew"):
+        said = complaint(tmp_path, f"[resync]\nmethod = rtc\nbackward = {backward}\n")
+        assert said.startswith(f"FILE: [resync] method rtc cannot keep to backward={backward}: ")
     assert read(tmp_path, "[resync]\nmethod = rtc\n").resync["method"] == "rtc"
 
 

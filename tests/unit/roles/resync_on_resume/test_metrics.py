@@ -100,6 +100,15 @@ def test_a_guest_that_was_stepped_and_is_not_right_is_not_corrected() -> None:
     assert found["qga_resync_residual_seconds_count"][()] == 1
 
 
+def test_a_guest_that_is_being_slewed_has_no_residual() -> None:
+    counted = metrics.Metrics(())
+    counted.add(record_of("slewing", report=report(200_000_000, 199_000_000)))
+    found = read(counted)
+    assert found["qga_resync_total"] == {("restored", "slewing", ""): 1}
+    assert found["qga_resync_offset_found_seconds_count"][()] == 1
+    assert found["qga_resync_residual_seconds_count"][()] == 0
+
+
 def test_hypervisors_and_what_is_in_progress_are_told() -> None:
     counted = metrics.Metrics(["test:///default"])
     uri = 'qemu+ssh://a/system?x="\\\n'

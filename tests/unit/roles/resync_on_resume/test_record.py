@@ -30,6 +30,8 @@ class Report:
 
     def __init__(self, **figures: Any) -> None:
         self.changed = True
+        self.within_tolerance: bool | None = True
+        self.slewing_ns = 0
         self.error = None
         self.warnings: tuple[str, ...] = ()
         self.stepped_at_ns: int | None = STEPPED_NS
@@ -68,6 +70,19 @@ def test_a_guest_that_was_right() -> None:
     assert made.resume_to_step_ns is None
     assert "since_resume_ns" not in line(made)
     assert "offset_after_ns" not in line(made)
+
+
+@pytest.mark.parametrize("changed", [True, False])
+def test_a_guest_whose_clock_glides(changed: bool) -> None:
+    given = {"changed": changed, "within_tolerance": False, "slewing_ns": -200_000_000, "stepped_at_ns": None}
+    made = record.of_stale(stale("resumed"), Report(**given), None)
+    assert (made.result, made.priority, made.resume_to_step_ns) == ("slewing", log.INFO, None)
+    assert line(made).endswith(" slewing_ns=-200000000")
+
+
+def test_a_guest_whose_clock_glides_within_tolerance_is_right() -> None:
+    made = record.of_stale(stale("resumed"), Report(changed=False, slewing_ns=-200_000_000), None)
+    assert made.result == "unchanged"
 
 
 @pytest.mark.parametrize("cause", sorted(causes.OF_A_PASS))

@@ -83,12 +83,12 @@ def test_the_options_are_those_of_the_configuration(make: Make, monkeypatch: pyt
         raise module("errors", "guest_agent").NotConvergedError("enough is known")
 
     monkeypatch.setattr(resyncing, "resync", resync)
-    made = make("[resync]\ntolerance = 0.25\nmethod = set_time\nattempts = 2\nsamples = 7\nallow_backward = no\n")
+    made = make("[resync]\ntolerance = 0.25\nmethod = set_time\nattempts = 2\nsamples = 7\nbackward = leave\n")
     waiting.run(made.see_to(stale()))
     made.close()
     assert chosen == [
         module("resync", "guest_agent").ResyncOptions(
-            tolerance_ns=250_000_000, method="set_time", attempts=2, samples=7, allow_backward=False
+            tolerance_ns=250_000_000, method="set_time", attempts=2, samples=7, backward="leave"
         )
     ]
 

@@ -21,7 +21,7 @@ ROLE = ROOT / "roles/resync_on_resume"
 DEFAULTS = yaml.safe_load((ROLE / "defaults/main.yml").read_text())
 VARIABLES = yaml.safe_load((ROLE / "vars/main.yml").read_text())
 # What templates take the variables of these kinds from.
-CONVERTED = ("watched", "looks_at_start", "allows_backward", "requires_synchronized_host")
+CONVERTED = ("watched", "looks_at_start", "requires_synchronized_host")
 OTHERS = {
     "uris": ["qemu:///system", "qemu+tls://other.example/system?pkipath=/etc/pki/a%20b"],
     "agent_patience": 7.5,
@@ -30,7 +30,7 @@ OTHERS = {
     "method": "set_time",
     "attempts": 9,
     "samples": 99,
-    "allow_backward": False,
+    "backward": "leave",
     "require_synchronized_host": True,
     "timeout": 0.25,
     "concurrency": 1,
@@ -85,7 +85,7 @@ def test_the_configuration_says_what_the_variables_say(changed: dict[str, Any]) 
         "method": resync["method"],
         "attempts": resync.getint("attempts"),
         "samples": resync.getint("samples"),
-        "allow_backward": resync.getboolean("allow_backward"),
+        "backward": resync["backward"],
         "require_synchronized_host": resync.getboolean("require_synchronized_host"),
         "timeout": resync.getfloat("timeout"),
         "concurrency": resync.getint("concurrency"),
@@ -96,7 +96,7 @@ def test_the_configuration_says_what_the_variables_say(changed: dict[str, Any]) 
 
 def test_what_came_from_the_command_line_as_text_means_the_same() -> None:
     assert configured(look_at_start="false", attempts="4") == configured(look_at_start=False, attempts=4)
-    assert configured(allow_backward="y") == configured(allow_backward=True)
+    assert configured(require_synchronized_host="y") == configured(require_synchronized_host=True)
     assert configured(uris=", ".join(OTHERS["uris"])) == configured(uris=OTHERS["uris"])
 
 

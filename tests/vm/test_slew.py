@@ -1,0 +1,241 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Slewing by Linux's own kernel, in a real guest; a witness in it, independent of both agents, reads the clock."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping
+
+import libvirt
+import pytest
+
+from tests.support.ansible_run import run_playbook_of_collection
+from tests.support.correction import TASK, entry_of, run_module
+from tests.support.tiers import quick
+from tests.support.until import until
+from tests.vm.guest import Guest
+from tests.vm.witness import Reading
+
+SECOND_NS = 1_000_000_000
+SLEW_PPM = 500
+# An emulated guest on a busy machine is read this much later than it should be, at worst.
+NEAR_NS = 2_000_000
+
+# Reads the clock all the time until it is ended, and keeps the smallest growth from one reading to the next.
+WATCHER = """
+import signal, sys, time
+def end(*_):
+    open("/run/growth", "w").write(str(least))
+    sys.exit()
+least = 10**9
+signal.signal(signal.SIGTERM, end)
+last = time.time_ns()
+open("/run/watching", "w").close()
+while True:
+    now = time.time_ns()
+    least, last = min(least, now - last), now
+    time.sleep(0.002)
+"""
+# adjtimex(2) with ADJ_STATUS, as a time service switches on the kernel's control loop (include/uapi/linux/timex.h).
+SET_STATUS = (
+    "import ctypes; b = (ctypes.c_long * 26)(0x10); ctypes.c_int.from_buffer(b, 40).value = {status}; "
+    "assert ctypes.CDLL(None).adjtimex(b) >= 0"
+)
+
+
+@pytest.fixture(name="guest")
+def _guest(extended_guest: Guest) -> Iterator[Guest]:
+    """It begins with the host's time and without a slew, and leaves none."""
+    extended_guest.witness.step(-extended_guest.witness.offset().offset_ns)
+    yield extended_guest
+    extended_guest.witness.step(-extended_guest.witness.offset().offset_ns)
+
+
+def slew(guest: Guest, delta_ns: int) -> int:
+    """Have the agent slew the clock; the duration that it replies."""
+    seconds, nanoseconds = divmod(delta_ns, SECOND_NS)
+    reply = guest.ask("guest-update-time", seconds=seconds, nanoseconds=nanoseconds, relative=True, slew=True)
+    assert 0 <= reply["after"] - reply["before"] < SECOND_NS // 10
+    duration_ns: int = reply["duration"]
+    return duration_ns
+
+
+def slewing_ns(guest: Guest) -> int:
+    left_ns: int = guest.ask("guest-get-clock")["slewing"]
+    return left_ns
+
+
+def passed(since: float, seconds: float) -> None:
+    until(lambda: time.monotonic() >= since + seconds, "the host's clock stands still", seconds + 30)
+
+
+def sampled(guest: Guest, every_s: float, deadline_s: float) -> list[tuple[float, Reading]]:
+    """Return the host's monotonic time and what the witness reads, every so often until the kernel has nothing left."""
+    taken: list[tuple[float, Reading]] = []
+    begun = time.monotonic()
+    while True:
+        now = time.monotonic()
+        taken.append((now, guest.witness.offset()))
+        if slewing_ns(guest) == 0:
+            return taken
+        assert now < begun + deadline_s, f"{slewing_ns(guest)} ns are left after {deadline_s} s"
+        passed(now, every_s)
+
+
+def rate_ppm(earlier: tuple[float, Reading], later: tuple[float, Reading]) -> float:
+    gained_ns = later[1].offset_ns - earlier[1].offset_ns
+    return gained_ns / (later[0] - earlier[0]) / 1000
+
+
+@pytest.fixture
+def smallest_growth(guest: Guest) -> Iterator[Callable[[], int]]:
+    """Watch the clock in the guest; the function ends that, and returns the smallest growth between two readings."""
+    guest.sh("rm -f /run/watching /run/growth")
+    guest.witness.start(f"exec python3 -c '{WATCHER}' & echo $! >/run/watcher")
+    until(lambda: guest.sh("ls /run/watching || true"), "the watcher does not start")
+
+    def end() -> int:
+        guest.sh("kill -TERM $(cat /run/watcher) || true")
+        until(lambda: guest.sh("cat /run/growth || true"), "the watcher does not end")
+        return int(guest.sh("cat /run/growth"))
+
+    yield end
+    guest.sh("kill -TERM $(cat /run/watcher) 2>/dev/null || true")
+
+
+@pytest.mark.parametrize("delta_ms", quick([-200, 200, -10], [-10]))
+def test_the_clock_glides_at_500_ppm_and_never_runs_backward(
+    guest: Guest, smallest_growth: Callable[[], int], delta_ms: int
+) -> None:
+    delta_ns = delta_ms * 1_000_000
+    before = guest.witness.offset()
+    begun = time.monotonic()
+    duration_ns = slew(guest, delta_ns)
+    assert duration_ns == abs(delta_ns) * 1_000_000 // SLEW_PPM
+    seconds = duration_ns / SECOND_NS
+    taken = sampled(guest, min(10.0, seconds / 10), seconds + 60)
+    # What the kernel counts as done when a second of the clock begins, it does within that second.
+    ended = time.monotonic()
+    passed(ended, 1.5)
+    after = guest.witness.offset()
+    growth_ns = smallest_growth()
+    # The first second may pass before it begins, and after the last reading but one it may have ended.
+    rate = rate_ppm(taken[1], taken[-2])
+    print(
+        f"slew of {delta_ms:+d} ms: {rate:+.1f} ppm over {taken[-2][0] - taken[1][0]:.0f} s, {len(taken)} readings, "
+        f"ended {ended - begun:.1f} s after the request, "
+        f"moved by {(after.offset_ns - before.offset_ns) / 1e6:+.3f} ms, uncertainty {after.uncertainty_ns} ns, "
+        f"smallest growth {growth_ns} ns"
+    )
+    assert growth_ns > 0
+    assert rate * (1 if delta_ns > 0 else -1) == pytest.approx(SLEW_PPM, rel=0.05)
+    assert abs(after.offset_ns - before.offset_ns - delta_ns) < NEAR_NS + abs(delta_ns) // 20
+    assert seconds - 1 <= ended - begun
+
+
+def test_a_slew_replaces_what_is_left_of_the_one_before_it(guest: Guest) -> None:
+    slew(guest, -200_000_000)
+    until(lambda: -200_000_000 < slewing_ns(guest) < 0, "it does not begin")
+    slew(guest, 5_000_000)
+    assert 0 < slewing_ns(guest) <= 5_000_000
+    slew(guest, 0)
+    assert slewing_ns(guest) == 0
+
+
+STEPS: Mapping[str, Callable[[Guest], object]] = {
+    "by a difference": lambda guest: guest.ask("guest-update-time", seconds=1, relative=True),
+    "to a time": lambda guest: guest.ask("guest-update-time", seconds=int(time.time())),
+    "by the stock agent": lambda guest: guest.ask("guest-set-time", time=time.time_ns()),
+    "by another program": lambda guest: guest.witness.step(SECOND_NS),
+}
+
+
+@pytest.mark.parametrize("way", quick(STEPS, ["by a difference", "to a time"]))
+def test_a_step_ends_a_slew(guest: Guest, way: str) -> None:
+    slew(guest, -200_000_000)
+    until(lambda: -200_000_000 < slewing_ns(guest) < 0, "it does not begin")
+    STEPS[way](guest)
+    assert slewing_ns(guest) == 0
+    earlier = time.monotonic(), guest.witness.offset()
+    passed(earlier[0], 6.0)
+    later = time.monotonic(), guest.witness.offset()
+    assert abs(rate_ppm(earlier, later)) < SLEW_PPM / 2
+
+
+@pytest.mark.parametrize("status", [0x0001, 0x0008])
+def test_a_clock_that_a_time_service_disciplines_is_not_slewed(guest: Guest, status: int) -> None:
+    guest.sh(f"python3 -c '{SET_STATUS.format(status=status | 0x40)}'")
+    assert guest.ask("guest-get-clock")["slewable"] is False
+    with pytest.raises(libvirt.libvirtError, match="another time service disciplines it"):
+        slew(guest, -1_000_000)
+    assert slewing_ns(guest) == 0
+    guest.sh(f"python3 -c '{SET_STATUS.format(status=0x40)}'")
+    assert guest.ask("guest-get-clock")["slewable"] is True
+
+
+# ----------------------------------------------------------------------------------------------------- with our module
+
+
+def test_a_guest_that_is_ahead_glides_back_and_a_second_run_changes_nothing(guest: Guest) -> None:
+    guest.witness.step(200_000_000)
+    foretold = entry_of(guest, "--check", backward="slew")
+    assert (foretold["changed"], foretold["status"], foretold["attempts"]) == (True, "slewing", 0)
+    assert slewing_ns(guest) == 0
+
+    before = time.monotonic(), guest.witness.offset()
+    run = run_module(guest, backward="slew")
+    assert run.status == 0, run.output
+    result = run.result(TASK)
+    entry = result["guest"]
+    assert (entry["changed"], entry["status"], entry["within_tolerance"]) == (True, "slewing", False)
+    assert (entry["method"], entry["attempts"]) == ("extended", 1)
+    assert "error" not in entry
+    assert entry["slewing"]["left_ns"] == pytest.approx(-200_000_000, abs=NEAR_NS)
+    assert entry["slewing"]["duration"] == pytest.approx(400, abs=5)
+    assert "its clock glides back by 0.1" in result["msg"] or "its clock glides back by 0.2" in result["msg"]
+
+    until(lambda: slewing_ns(guest) > -198_000_000, "it does not begin")
+    again = entry_of(guest, backward="slew")
+    assert (again["changed"], again["status"], again["attempts"]) == (False, "slewing", 0)
+    assert entry["slewing"]["left_ns"] < again["slewing"]["left_ns"] < 0
+    now = time.monotonic(), guest.witness.offset()
+    assert -SLEW_PPM * 1.1 < rate_ppm(before, now) < 0
+
+    # A run that may step it back ends the slew.
+    stepped = entry_of(guest)
+    assert (stepped["changed"], stepped["status"], stepped["slewing"]) == (True, "corrected", None)
+    assert slewing_ns(guest) == 0
+
+
+def test_a_guest_that_is_late_is_stepped_and_glides_no_more(guest: Guest) -> None:
+    slew(guest, -200_000_000)
+    guest.suspend()
+    paused = time.monotonic()
+    passed(paused, 1.0)
+    guest.resume()
+    entry = entry_of(guest, backward="slew")
+    assert (entry["changed"], entry["status"], entry["within_tolerance"]) == (True, "corrected", True)
+    assert slewing_ns(guest) == 0
+
+
+def test_a_guest_that_is_too_far_ahead_is_left_with_the_reason(guest: Guest) -> None:
+    guest.witness.step(2 * SECOND_NS)
+    run = run_module(guest, backward="slew")
+    assert run.status == 0, run.output
+    assert not run.result(TASK)["changed"]
+    assert any("at most 0.5 s is slewed" in warning for warning in run.result(TASK)["warnings"])
+    assert guest.witness.offset().offset_ns > SECOND_NS
+
+
+def test_a_resumed_guest_that_glides_is_no_failure_of_the_playbook(guest: Guest) -> None:
+    guest.witness.step(200_000_000)
+    given = ("-e", f"qga_domain={guest.name}", "-e", f"qga_uri={guest.uri}", "-e", "qga_backward=slew")
+    run = run_playbook_of_collection("resync_resumed_guest", *given, inventory="localhost,")
+    assert run.status == 0, run.output
+    said = run.result("Make sure that it is right")["msg"]
+    assert re.search(r"is off by \+\d+\.\d{3} ms now\. It glides by -\d+\.\d{3} ms within \d+ s\.$", said), said
+    assert slewing_ns(guest) < 0
