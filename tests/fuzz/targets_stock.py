@@ -22,7 +22,8 @@ _wire, _dispatch, _in_front = module("wire"), module("dispatch"), module("in_fro
 _policy, _stock, _loop, _log, _limits = (module(name) for name in ("policy", "stock", "loop", "log", "limits"))
 _stream, _commands = module("stream"), module("commands")
 
-COSTS = _limits.Costs(reply_bytes=512, unasked_lines=8)
+# No request waits for a stock agent that has gone, since no time passes here.
+COSTS = _limits.Costs(reply_bytes=512, unasked_lines=8, return_seconds=0.0)
 # In this order, each when the one before is settled: some are watched, one is answered only if it fails.
 ASKED = (
     "guest-get-host-name",
