@@ -27,6 +27,12 @@ DISK_SIZE = "3G"
 NEEDS_MIB = 2500
 TOOLS = {"mmdebstrap": "mmdebstrap", "mke2fs": "e2fsprogs", "qemu-img": "qemu-utils", "apt-get": "apt"}
 LOG_TAIL_LINES = 15
+# How a service is enabled in a root that is not running, by its init.
+ENABLE = {
+    "systemd": 'systemctl --root="$1" enable {}.service',
+    "sysvinit": 'chroot "$1" update-rc.d {} defaults',
+    "openrc": 'chroot "$1" rc-update add {} default',
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,8 +93,8 @@ def _require_means() -> None:
 
 def _mmdebstrap(recipe: Recipe, root: Path, files: Path) -> list[str]:
     mirror = debian_mirror()
-    units = [f'systemctl --root="$1" enable {shlex.join(recipe.enabled_units)}']
-    units += [f'systemctl --root="$1" mask {shlex.join(recipe.masked_units)}'] if recipe.masked_units else []
+    services = [ENABLE[recipe.init].format(shlex.quote(name)) for name in recipe.enabled_services]
+    services += [f'systemctl --root="$1" mask {shlex.join(recipe.masked_units)}'] if recipe.masked_units else []
     return [
         "mmdebstrap",
         "--mode=root",
@@ -100,7 +106,7 @@ def _mmdebstrap(recipe: Recipe, root: Path, files: Path) -> list[str]:
         "--dpkgopt=path-exclude=/usr/share/locale/*",
         # Before the kernel is installed, so that its initrd is made by our settings.
         f"--essential-hook=tar-in {shlex.quote(str(files))} /",
-        *(f"--customize-hook={command}" for command in units),
+        *(f"--customize-hook={command}" for command in services),
         # Empty, not missing or "uninitialized": systemd then makes an id without the long first-boot set-up.
         '--customize-hook=: > "$1/etc/machine-id"',
         recipe.release,
@@ -135,7 +141,7 @@ def _tar(recipe: Recipe) -> bytes:
         for file in recipe.files:
             member = tarfile.TarInfo(file.path)
             member.size = len(file.content)
-            member.mode = 0o644
+            member.mode = 0o755 if file.is_executable else 0o644
             archive.addfile(member, io.BytesIO(file.content))
     return buffer.getvalue()
 

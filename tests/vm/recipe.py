@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import stat
 from pathlib import Path
 
 # Raise it when image.py changes what it makes of the same recipe.
@@ -21,10 +22,13 @@ PACKAGES = (
     "kmod",
     "python3",
     "qemu-guest-agent",
-    "systemd",
-    "systemd-sysv",
     "udev",
 )
+INIT_PACKAGES = {
+    "systemd": ("systemd", "systemd-sysv"),
+    "sysvinit": ("sysv-rc", "sysvinit-core"),
+    "openrc": ("openrc", "sysvinit-core"),
+}
 # The stock agent's guest-set-time runs /sbin/hwclock, which moved out of util-linux after bullseye.
 RELEASE_PACKAGES = {
     "bullseye": (),
@@ -41,11 +45,18 @@ KIND_PACKAGES = {
     "plain": (),
     # One that has guests of its own.
     "hypervisor": ("libvirt-clients", "libvirt-daemon-system", "python3-libvirt", "qemu-system-x86"),
+    # The plain one without systemd.
+    "sysvinit": (),
+    "openrc": (),
 }
-KIND_MEMORY_MIB = {"plain": 384, "hypervisor": 1024}
+KIND_MEMORY_MIB = {"plain": 384, "hypervisor": 1024, "sysvinit": 384, "openrc": 384}
 DEFAULT_KIND = "plain"
+DEFAULT_INIT = "systemd"
+# The program that is process 1 and starts the services, where it is not systemd.
+KIND_INITS = {"sysvinit": "sysvinit", "openrc": "openrc"}
 
-ENABLED_UNITS = ("qga-witness.service",)
+# By their names without the suffix that systemd's units have.
+ENABLED_SERVICES = ("qga-witness",)
 # Each costs a guest under software emulation a part of a second at boot, or wakes it during a measurement.
 MASKED_UNITS = (
     "apt-daily-upgrade.timer",
@@ -82,6 +93,8 @@ MASKED_UNITS = (
 )
 
 GUEST_ROOT = Path(__file__).parent / "guest_root"
+# What a guest without systemd has besides.
+INIT_SCRIPTS_ROOT = Path(__file__).parent / "guest_root_initd"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,6 +103,7 @@ class GuestFile:
 
     path: str
     content: bytes
+    is_executable: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,9 +112,11 @@ class Recipe:
 
     release: str
     kernel_release: str
+    init: str
     packages: tuple[str, ...]
     files: tuple[GuestFile, ...]
-    enabled_units: tuple[str, ...]
+    enabled_services: tuple[str, ...]
+    # systemd's only.
     masked_units: tuple[str, ...]
     version: int
 
@@ -114,20 +130,24 @@ class Recipe:
 def recipe_for(release: str = DEFAULT_RELEASE, guest_root: Path = GUEST_ROOT, kind: str = DEFAULT_KIND) -> Recipe:
     """The recipe of our test guests."""
     kernel = f"{KERNEL}/{KERNEL_RELEASES[release]}"
+    init = KIND_INITS.get(kind, DEFAULT_INIT)
+    has_systemd = init == DEFAULT_INIT
+    packages = (*PACKAGES, *INIT_PACKAGES[init], *RELEASE_PACKAGES[release], *KIND_PACKAGES[kind], kernel)
     return Recipe(
         release=release,
         kernel_release=KERNEL_RELEASES[release],
-        packages=tuple(sorted((*PACKAGES, *RELEASE_PACKAGES[release], *KIND_PACKAGES[kind], kernel))),
-        files=tuple(_guest_files(guest_root)),
-        enabled_units=ENABLED_UNITS,
-        masked_units=MASKED_UNITS,
+        init=init,
+        packages=tuple(sorted(packages)),
+        files=(*_guest_files(guest_root), *(() if has_systemd else _guest_files(INIT_SCRIPTS_ROOT))),
+        enabled_services=ENABLED_SERVICES,
+        masked_units=MASKED_UNITS if has_systemd else (),
         version=VERSION,
     )
 
 
 def _guest_files(guest_root: Path) -> list[GuestFile]:
     return [
-        GuestFile(str(path.relative_to(guest_root)), path.read_bytes())
+        GuestFile(str(path.relative_to(guest_root)), path.read_bytes(), bool(path.stat().st_mode & stat.S_IXUSR))
         for path in sorted(guest_root.rglob("*"))
         if path.is_file() and "__pycache__" not in path.parts
     ]

@@ -9,7 +9,18 @@ from pathlib import Path
 
 import pytest
 
-from tests.vm.recipe import DEFAULT_KIND, KIND_MEMORY_MIB, KIND_PACKAGES, RELEASE_PACKAGES, Recipe, recipe_for
+from tests.vm.image import ENABLE
+from tests.vm.recipe import (
+    DEFAULT_INIT,
+    DEFAULT_KIND,
+    INIT_PACKAGES,
+    KIND_INITS,
+    KIND_MEMORY_MIB,
+    KIND_PACKAGES,
+    RELEASE_PACKAGES,
+    Recipe,
+    recipe_for,
+)
 
 
 @pytest.fixture
@@ -48,7 +59,8 @@ def test_compiled_python_beside_a_shipped_file_does_not_count(guest_root: Path) 
         {"release": "trixie"},
         {"kernel_release": "bullseye"},
         {"packages": ("udev",)},
-        {"enabled_units": ()},
+        {"init": "openrc"},
+        {"enabled_services": ()},
         {"masked_units": ()},
         {"version": 0},
     ],
@@ -69,9 +81,26 @@ def test_every_kind_has_its_own_image_and_its_own_memory() -> None:
 
 
 def test_other_kinds_add_to_the_plain_one() -> None:
-    plain = set(recipe_for().packages)
+    plain = set(recipe_for().packages) - set(INIT_PACKAGES[DEFAULT_INIT])
     assert KIND_PACKAGES[DEFAULT_KIND] == ()
     assert all(set(recipe_for(kind=kind).packages) >= plain for kind in KIND_PACKAGES)
+
+
+def test_a_guest_has_one_init_and_the_way_to_enable_services_is_known_for_it() -> None:
+    for kind in KIND_PACKAGES:
+        recipe = recipe_for(kind=kind)
+        others = set().union(*(INIT_PACKAGES[init] for init in INIT_PACKAGES)) - set(INIT_PACKAGES[recipe.init])
+        assert not others & set(recipe.packages)
+        assert recipe.init == KIND_INITS.get(kind, DEFAULT_INIT)
+        assert recipe.init in ENABLE
+        assert bool(recipe.masked_units) == (recipe.init == DEFAULT_INIT)
+
+
+@pytest.mark.parametrize("kind", KIND_INITS)
+def test_without_systemd_the_witness_has_an_init_script(kind: str) -> None:
+    script = next(file for file in recipe_for(kind=kind).files if file.path == "etc/init.d/qga-witness")
+    assert script.is_executable
+    assert b"/usr/lib/qga-test/witness.py" in script.content
 
 
 def test_the_witness_is_shipped() -> None:
