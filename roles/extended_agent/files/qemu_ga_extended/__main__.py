@@ -10,7 +10,7 @@ import os
 import sys
 from typing import Callable, Mapping, Sequence
 
-from . import options, rtc
+from . import options, privileges, rtc
 from .agent import Agent, MakePort
 from .clock import KernelClock
 from .dispatch import Dispatcher
@@ -79,10 +79,12 @@ def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
             sys.stdout.write(options.dump(chosen))
             return 0
         make_port = port_maker(chosen, environment)
+        if chosen.user:
+            privileges.drop(chosen.user)
     except options.OptionError as error:
         _complain(error)
         return 2
-    except PortError as error:
+    except (PortError, privileges.PrivilegeError) as error:
         _complain(error)
         return 1
     sys.setrecursionlimit(_RECURSION)

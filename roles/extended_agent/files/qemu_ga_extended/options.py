@@ -41,13 +41,15 @@ class OptionError(Exception):
 
 class Options(NamedTuple):
     """``stock_path`` is the private socket that the stock agent listens on, ``stock_memory`` the file that keeps what
-    it said of its commands; the other names are qemu-ga's.
+    it said of its commands, ``user`` the user that the agent becomes at its start (empty: it stays what it is); the
+    other names are qemu-ga's.
     """
 
     method: str = "virtio-serial"
     path: str = ""
     stock_path: str = "/run/qemu-ga-extended/stock.sock"
     stock_memory: str = ""
+    user: str = ""
     logfile: str = ""
     pidfile: str = ""
     statedir: str = "/run"
@@ -99,6 +101,7 @@ _KEYS: Mapping[str, Any] = {
     "path": _text,
     "stock-path": _text,
     "stock-memory": _text,
+    "user": _text,
     "logfile": _text,
     "pidfile": _text,
     "statedir": _text,
@@ -162,6 +165,7 @@ def _parser() -> _Parser:
     add("-p", "--path", help="device or socket of the transport; vsock-listen takes CID:PORT")
     add("--stock-path", metavar="PATH", help=f"socket of the stock agent (default: {Options().stock_path})")
     add("--stock-memory", metavar="PATH", help="file to keep the stock agent's list of commands in (default: none)")
+    add("--user", metavar="NAME", help="become this user, with CAP_SYS_TIME alone (default: stay the same)")
     add("-l", "--logfile", metavar="PATH", help="log file (default: standard error)")
     add("-f", "--pidfile", metavar="PATH", help="file to write the process id to (default: none)")
     add("-t", "--statedir", metavar="DIR", help=f"the stock agent's state directory (default: {Options().statedir})")

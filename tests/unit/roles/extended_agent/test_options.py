@@ -69,7 +69,8 @@ def test_a_file_that_is_no_text_is_an_error(tmp_path: Path) -> None:
 
 
 def test_a_dump_reads_back(tmp_path: Path) -> None:
-    chosen = read("-m", "vsock-listen", "-p", "3:1024", "-r", "-a", "guest-ping", "-l", "/log", "-f", "/pid")
+    paths = ("-l", "/log", "-f", "/pid", "--user", "agent")
+    chosen = read("-m", "vsock-listen", "-p", "3:1024", "-r", "-a", "guest-ping", *paths)
     (tmp_path / "conf").write_text(options.dump(chosen))
     assert read("-c", str(tmp_path / "conf")) == chosen
 

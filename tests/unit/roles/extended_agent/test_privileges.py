@@ -1,0 +1,189 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import pwd
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from ansible_collections.qemu.guest_agent.tests.support.extended_agent import module, package_parent
+
+privileges = module("privileges")
+
+USER = "nobody"
+ENTRY = pwd.getpwnam(USER)
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+
+
+class Libc:
+    """A C library whose kernel has 41 capabilities. ``refused`` fails with EPERM; ``stays`` is ignored by it."""
+
+    def __init__(self, refused: str = "", stays: str = "", capabilities: int = 41) -> None:
+        self.done: list[str] = []
+        self._refused = refused
+        self._stays = stays
+        self._capabilities = capabilities
+        self._sets: Any = ((0xFFFFFFFF, 0xFFFFFFFF, 0), (0x1FF, 0x1FF, 0))
+        self._no_new_privileges = 0
+
+    def _does(self, name: str) -> bool:
+        self.done.append(name)
+        return name != self._stays
+
+    def _error(self, number: int) -> int:
+        ctypes.set_errno(number)
+        return -1
+
+    def prctl(self, option: ctypes.c_int, argument: ctypes.c_ulong, *_rest: ctypes.c_ulong) -> int:
+        name = f"prctl {option.value}"
+        if name == self._refused:
+            return self._error(errno.EPERM)
+        if option.value == privileges.PR_CAPBSET_DROP and argument.value >= self._capabilities:
+            return self._error(errno.EINVAL)
+        if option.value == privileges.PR_GET_NO_NEW_PRIVS:
+            return self._no_new_privileges
+        if self._does(name) and option.value == privileges.PR_SET_NO_NEW_PRIVS:
+            self._no_new_privileges = argument.value
+        return 0
+
+    def capset(self, _header: Any, sets: Any) -> int:
+        if self._refused == "capset":
+            return self._error(errno.EPERM)
+        if self._does("capset"):
+            self._sets = tuple((half.effective, half.permitted, half.inheritable) for half in sets)
+        return 0
+
+    def capget(self, _header: Any, sets: Any) -> int:
+        for half, (effective, permitted, inheritable) in zip(sets, self._sets, strict=True):
+            half.effective, half.permitted, half.inheritable = effective, permitted, inheritable
+        return -1 if self._refused == "capget" else 0
+
+
+class System:
+    """The functions of the module os, for a process of root's. ``stays`` is ignored by it."""
+
+    def __init__(self, stays: str = "", uid: int = 0) -> None:
+        self._stays = stays
+        self._uid = uid
+        self.users = (uid,) * 3
+        self.groups = (0,) * 3
+        self.others = [0, 4]
+
+    def geteuid(self) -> int:
+        return self._uid
+
+    def setgroups(self, groups: list[int]) -> None:
+        self.others = self.others if self._stays == "setgroups" else groups
+
+    def setresgid(self, *groups: int) -> None:
+        self.groups = self.groups if self._stays == "setresgid" else groups  # type: ignore[assignment]
+
+    def setresuid(self, *users: int) -> None:
+        self.users = self.users if self._stays == "setresuid" else users  # type: ignore[assignment]
+
+    def getresuid(self) -> tuple[int, ...]:
+        return self.users
+
+    def getresgid(self) -> tuple[int, ...]:
+        return self.groups
+
+    def getgroups(self) -> list[int]:
+        return self.others
+
+
+def drop(user: str = USER, library: Libc | None = None, system: System | None = None) -> None:
+    privileges.drop(user, lambda: library or Libc(), system or System())
+
+
+def test_every_capability_but_one_leaves_the_bounding_set_while_it_is_root() -> None:
+    library, system = Libc(capabilities=41), System()
+    drop(library=library, system=system)
+    assert library.done.count(f"prctl {privileges.PR_CAPBSET_DROP}") == 40
+    assert (system.users, system.groups, system.others) == ((ENTRY.pw_uid,) * 3, (ENTRY.pw_gid,) * 3, [])
+
+
+@pytest.mark.parametrize("refused", ["prctl 8", "prctl 24", "prctl 38", "prctl 39", "capset", "capget"])
+def test_a_step_that_is_refused_is_an_error(refused: str) -> None:
+    with pytest.raises(privileges.PrivilegeError, match="could not become 'nobody' with CAP_SYS_TIME alone"):
+        drop(library=Libc(refused=refused))
+
+
+@pytest.mark.parametrize("stays", ["prctl 38", "capset"])
+def test_a_step_of_the_kernels_without_effect_is_an_error(stays: str) -> None:
+    with pytest.raises(privileges.PrivilegeError, match="afterward"):
+        drop(library=Libc(stays=stays))
+
+
+@pytest.mark.parametrize("stays", ["setgroups", "setresgid", "setresuid"])
+def test_a_change_of_users_without_effect_is_an_error(stays: str) -> None:
+    with pytest.raises(privileges.PrivilegeError, match="afterward"):
+        drop(system=System(stays=stays))
+
+
+def test_a_kernel_that_knows_too_few_capabilities_is_not_believed() -> None:
+    with pytest.raises(privileges.PrivilegeError, match="prctl 24"):
+        drop(library=Libc(capabilities=20))
+
+
+def test_a_c_library_without_the_functions_is_an_error() -> None:
+    with pytest.raises(privileges.PrivilegeError, match="prctl"):
+        privileges.drop(USER, lambda: SimpleNamespace(), System())
+
+
+@pytest.mark.parametrize(
+    ("user", "system", "said"),
+    [
+        ("no-such-user", System(), "there is no user 'no-such-user'"),
+        ("root", System(), "'root' is root"),
+        (USER, System(uid=1000), "only root can become"),
+    ],
+)
+def test_what_cannot_be_dropped_to_is_refused_before_anything_is_done(user: str, system: System, said: str) -> None:
+    library = Libc()
+    with pytest.raises(privileges.PrivilegeError, match=said):
+        drop(user, library, system)
+    assert library.done == []
+
+
+SHOW = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from qemu_ga_extended import privileges
+privileges.drop(sys.argv[2])
+print(open("/proc/self/status").read())
+"""
+
+
+@needs_root
+@pytest.mark.slow
+def test_a_process_of_roots_becomes_the_user_and_keeps_one_capability() -> None:
+    command = [sys.executable, "-I", "-c", SHOW, str(package_parent()), USER]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    status = dict(line.split(":\t", 1) for line in done.stdout.splitlines() if ":\t" in line)
+    sys_time = f"{1 << privileges.CAP_SYS_TIME:016x}"
+    assert [status[key] for key in ("CapEff", "CapPrm", "CapBnd")] == [sys_time] * 3
+    assert [status[key] for key in ("CapInh", "CapAmb")] == [f"{0:016x}"] * 2
+    assert status["Uid"].split() == [str(ENTRY.pw_uid)] * 4
+    assert status["Gid"].split() == [str(ENTRY.pw_gid)] * 4
+    assert status["Groups"].split() == []
+    assert status["NoNewPrivs"] == "1"
+
+
+@needs_root
+@pytest.mark.slow
+def test_the_agent_does_not_start_if_it_cannot_become_the_user(tmp_path: Path) -> None:
+    arguments = ["--config=/dev/null", "--method=unix-listen", f"--path={tmp_path}/agent.sock", "--user=no-such-user"]
+    command = [sys.executable, "-E", "-s", "-S", "-m", "qemu_ga_extended", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60, cwd=package_parent())
+    assert done.returncode == 1
+    assert "there is no user 'no-such-user'" in done.stderr
+    assert not (tmp_path / "agent.sock").exists()
