@@ -30,7 +30,14 @@ plain() {
 }
 
 echo "uid=$(id -u)"
-test ! -d /run/systemd/system || echo init=systemd
+# The one that runs: others may be installed besides it. OpenRC runs on top of several programs that are process 1.
+if test -d /run/systemd/system; then
+    echo init=systemd
+elif test -e /run/openrc/softlevel; then
+    echo init=openrc
+elif test "$(cat /proc/1/comm 2>/dev/null)" = init && /sbin/init --version 2>/dev/null | grep -q '^SysV init'; then
+    echo init=sysvinit
+fi
 for file in /etc/os-release /usr/lib/os-release; do
     if test -f "$file" && test -r "$file"; then
         read_os_release <"$file"

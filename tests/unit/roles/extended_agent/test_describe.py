@@ -18,21 +18,25 @@ from tests.support.role_package import ROOT
 SCRIPT = (ROOT / "roles/extended_agent/files/describe.sh").read_text(encoding="utf-8")
 SHELLS = [shell for shell in ("sh", "dash", "bash", "busybox", "ksh", "zsh") if shutil.which(shell)]
 
+PLACES = {
+    "/usr/lib/os-release": "lib",
+    "/etc/os-release": "etc",
+    "/sys/fs/selinux/enforce": "enforce",
+    "/usr/sbin:/sbin": "sbin",
+    "/run/systemd/system": "systemd",
+    "/run/openrc/softlevel": "softlevel",
+    "/proc/1/comm": "comm",
+    "/sbin/init": "init",
+}
+
 pytestmark = pytest.mark.slow
 
 
 def describe(directory: Path, shell: str = "sh") -> dict[str, str]:
-    """What is said, by its key. ``etc`` and ``lib`` in the directory stand for the two files, ``enforce`` for the
-    kernel's file, and ``sbin`` for the directories of administrators.
-    """
-    places = {
-        "/usr/lib/os-release": "lib",
-        "/etc/os-release": "etc",
-        "/sys/fs/selinux/enforce": "enforce",
-        "/usr/sbin:/sbin": "sbin",
-    }
+    """What is said, by its key. Each place that the script looks at has a name in the directory (``PLACES``)."""
     script = SCRIPT
-    for place, name in places.items():
+    for place, name in PLACES.items():
+        assert place in script
         script = script.replace(place, str(directory / name))
     command = [shell, "sh", "-c", script] if shell == "busybox" else [shell, "-c", script]
     done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True, cwd=directory)
@@ -153,3 +157,45 @@ def test_selinux_is_reported_where_the_kernel_has_it_enabled_and_whether_its_mod
     (tmp_path / "sbin").mkdir()
     (tmp_path / "sbin" / "semodule").touch(mode=0o755)
     assert describe(tmp_path, shell)["selinux"] == "managed"
+
+
+# ---------------------------------------------------------------------------------------------------------- its init
+
+
+def has_systemd(directory: Path) -> None:
+    (directory / "systemd").mkdir()
+
+
+def has_openrc(directory: Path) -> None:
+    (directory / "softlevel").write_text("default")
+
+
+def runs_init(directory: Path, version: str) -> None:
+    (directory / "comm").write_text("init\n")
+    (directory / "init").write_text(f"#!/bin/sh\necho '{version}'\n")
+    (directory / "init").chmod(0o755)
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_the_init_that_runs_is_named(shell: str, tmp_path: Path) -> None:
+    assert "init" not in describe(tmp_path, shell)
+    runs_init(tmp_path, "SysV init version: 3.06")
+    assert describe(tmp_path, shell)["init"] == "sysvinit"
+    has_openrc(tmp_path)
+    assert describe(tmp_path, shell)["init"] == "openrc"
+    has_systemd(tmp_path)
+    assert describe(tmp_path, shell)["init"] == "systemd"
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+@pytest.mark.parametrize("version", ["init (upstart 1.12.1)", "init: must be run as PID 1", ""])
+def test_another_program_of_the_name_init_is_not_named(shell: str, version: str, tmp_path: Path) -> None:
+    runs_init(tmp_path, version)
+    assert "init" not in describe(tmp_path, shell)
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_an_init_that_is_installed_and_does_not_run_is_not_named(shell: str, tmp_path: Path) -> None:
+    runs_init(tmp_path, "SysV init version: 3.06")
+    (tmp_path / "comm").write_text("runit\n")
+    assert "init" not in describe(tmp_path, shell)
