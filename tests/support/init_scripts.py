@@ -1,0 +1,109 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The shell programs that the role extended_agent has for guests without systemd, outside a guest.
+
+Every path of theirs lies below a directory of the test's. They run in the shells of this machine, and in busybox with
+nothing but its own commands, as in Alpine.
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+import shutil
+import subprocess
+import textwrap
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from ansible.plugins.filter import core as filters
+
+from tests.support.role_package import ROOT
+
+TEMPLATES = ROOT / "roles/extended_agent/templates"
+# As in Debian. The one of Alpine is made of variables that OpenRC's own program reads.
+STOCK_SCRIPT = """\
+#!/bin/sh
+[ -r {root}/etc/default/qemu-guest-agent ] && . {root}/etc/default/qemu-guest-agent
+echo "$1" >>{root}/stock.calls
+case $1 in
+    start) {qemu_ga} -d -t {root}/run -f {root}/run/qemu-ga.pid -m "${{TRANSPORT%%:*}}" -p "${{TRANSPORT#*:}}" ;;
+    stop) test ! -e {root}/run/qemu-ga.pid || kill "$(cat {root}/run/qemu-ga.pid)" ;;
+esac
+"""
+
+
+@dataclass(frozen=True)
+class Userland:
+    """A shell, and the commands that it finds."""
+
+    name: str
+    shell: tuple[str, ...]
+    path: str
+
+    def environment(self) -> dict[str, str]:
+        return {**os.environ, "PATH": self.path}
+
+
+def userlands(directory: Path) -> dict[str, Userland]:
+    """Return those of this machine by their names; busybox's commands are made links below ``directory``."""
+    found = {name: Userland(name, (name,), os.environ["PATH"]) for name in ("dash", "bash") if shutil.which(name)}
+    busybox = shutil.which("busybox")
+    if busybox:
+        directory.mkdir()
+        for applet in subprocess.run([busybox, "--list"], capture_output=True, text=True, check=True).stdout.split():
+            (directory / applet).symlink_to(busybox)
+        found["busybox"] = Userland("busybox", (busybox, "sh"), str(directory))
+    return found
+
+
+def rendered(template: str, root: Path, **changed: Any) -> str:
+    """Return a template as it would be in a guest, with its paths below ``root``."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        trim_blocks=True,
+        keep_trailing_newline=True,
+        undefined=jinja2.StrictUndefined,
+        autoescape=False,  # noqa: S701  # as Ansible does it
+    )
+    environment.filters.update(filters.FilterModule().filters())
+    values: Mapping[str, Any] = {
+        "channel": f"{root}/dev/channel",
+        "config": f"{root}/etc/qemu-ga-extended.conf",
+        "directory": f"{root}/lib",
+        "init_script": f"{root}/etc/init.d/qemu-ga-extended",
+        "python": f"{root}/bin/agent",
+        "state_directory": "agent",
+        "stock_script": f"{root}/etc/init.d/qemu-guest-agent",
+        "stock_settings": f"{root}/var/stock.sh",
+        "stock_socket": f"{root}/run/extended/stock.sock",
+        "switch_directory": f"{root}/run/switch",
+        "user": getpass.getuser(),
+        **changed,
+    }
+    text = environment.get_template(template).render(
+        {f"extended_agent_{name}": value for name, value in values.items()}
+    )
+    for path in ("/dev/rtc0", "/run/qemu-ga.pid", "/run/openrc", "/etc/conf.d/", "/etc/default/"):
+        text = text.replace(path, f"{root}{path}")
+    return text.replace("/var/lib/agent", f"{root}/var/agent")
+
+
+def make_root(root: Path) -> None:
+    """Make the directories that a guest has, and the init script of a stock agent."""
+    for name in ("bin", "dev", "etc/init.d", "etc/default", "lib", "run", "var"):
+        (root / name).mkdir(parents=True)
+    (root / "dev/channel").touch()
+    (root / "lib/stock.sh").write_text(rendered("stock.sh.j2", root))
+    program(root / "etc/init.d/qemu-guest-agent", STOCK_SCRIPT.format(root=root, qemu_ga=shutil.which("qemu-ga")))
+
+
+def program(path: Path, text: str) -> None:
+    """Make a program of a shell's."""
+    path.write_text(textwrap.dedent(text))
+    path.chmod(0o755)

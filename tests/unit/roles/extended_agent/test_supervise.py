@@ -1,0 +1,244 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The supervisor of guests without systemd: the stock agent is a real one, the extended agent a program that sleeps."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.init_scripts import Userland, make_root, program, rendered, userlands
+from tests.support.processes import is_gone
+from tests.support.until import until
+
+pytestmark = pytest.mark.slow
+
+OURSELVES = pwd.getpwuid(os.geteuid()).pw_name
+# Only root can give a file away.
+USER = "nobody" if OURSELVES == "root" else OURSELVES
+AGENT = "#!/bin/sh\necho start $* >>{root}/agent.calls\n{body}\n"
+SLEEPS = "exec sleep 600"
+ENDS = "echo it cannot be >&2; exit 1"
+
+
+class Guest:
+    """A directory in the place of a guest, with a supervisor in it."""
+
+    def __init__(self, root: Path, userland: Userland) -> None:
+        self.root = root
+        self._userland = userland
+        make_root(root)
+        self.behave(SLEEPS)
+        program(root / "lib/switch", f"echo $1 >>{root}/switch.calls\n")
+        text = rendered("supervise.j2", root, user=USER).replace("poll_seconds=2", "poll_seconds=0.1")
+        (root / "lib/supervise").write_text(text)
+        self._processes: list[subprocess.Popen[bytes]] = []
+
+    def behave(self, body: str) -> None:
+        """Have the agent do that from its next start on."""
+        program(self.root / "bin/agent", AGENT.format(root=self.root, body=body))
+
+    def supervise(self, is_up: Callable[[], object] | None = None) -> subprocess.Popen[bytes]:
+        command = [*self._userland.shell, str(self.root / "lib/supervise")]
+        with (self.root / "supervise.log").open("ab") as log:
+            process = subprocess.Popen(command, env=self._userland.environment(), stdout=log, stderr=log)
+        self._processes.append(process)
+        until(is_up or (lambda: self.number("run/extended/agent.pid")), self.log)
+        return process
+
+    def kill_agent(self) -> None:
+        """Return when another one runs."""
+        before = self.number("run/extended/agent.pid")
+        os.kill(before, signal.SIGKILL)
+        until(lambda: self.number("run/extended/agent.pid") not in (0, before), self.log)
+
+    def stock(self, action: str) -> None:
+        subprocess.run([str(self.root / "etc/init.d/qemu-guest-agent"), action], check=True)
+
+    def redirect(self) -> None:
+        """Put the stock agent on the private socket, as the switch does it."""
+        (self.root / "etc/default/qemu-guest-agent").write_text(f". {self.root}/lib/stock.sh\n")
+        self.stock("start")
+        until(self.stock_answers, "the stock agent does not listen")
+
+    def stock_answers(self) -> bool:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+            try:
+                client.connect(str(self.socket))
+            except OSError:
+                return False
+        return True
+
+    @property
+    def socket(self) -> Path:
+        return self.root / "run/extended/stock.sock"
+
+    def lines(self, name: str) -> list[str]:
+        file = self.root / name
+        return file.read_text().splitlines() if file.exists() else []
+
+    def number(self, name: str) -> int:
+        return int((self.lines(name) or ["0"])[0] or 0)
+
+    def log(self) -> str:
+        return "\n".join(self.lines("supervise.log") + self.lines("run/extended/last-words"))
+
+    def close(self) -> None:
+        for process in self._processes:
+            process.terminate()
+            process.wait(30)
+        for name in ("run/qemu-ga.pid", "run/extended/agent.pid"):
+            if number := self.number(name):
+                os.kill(number, signal.SIGKILL)
+
+
+@pytest.fixture(name="guest", params=["dash", "bash", "busybox"])
+def _guest(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Guest]:
+    found = userlands(tmp_path / "applets")
+    if request.param not in found:
+        pytest.skip(f"this machine has no {request.param}")
+    guest = Guest(tmp_path / "g", found[request.param])
+    yield guest
+    guest.close()
+
+
+def owner(path: Path) -> str:
+    """Return the name of its owner, or nothing if it is not there."""
+    try:
+        return pwd.getpwuid(path.stat().st_uid).pw_name
+    except FileNotFoundError:
+        return ""
+
+
+def test_the_agent_runs_as_its_user_with_the_devices_until_the_supervisor_is_ended(guest: Guest) -> None:
+    (guest.root / "dev/rtc0").touch()
+    supervisor = guest.supervise()
+    until(lambda: guest.lines("agent.calls"), guest.log)
+    expected = f"start -E -s -S -m qemu_ga_extended --config {guest.root}/etc/qemu-ga-extended.conf --user {USER}"
+    assert guest.lines("agent.calls") == [expected]
+    assert [owner(guest.root / name) for name in ("dev/channel", "dev/rtc0", "var/agent")] == [USER] * 3
+    assert (guest.root / "var/agent").stat().st_mode & 0o777 == 0o700
+    agent = guest.number("run/extended/agent.pid")
+    supervisor.terminate()
+    assert supervisor.wait(30) == 0
+    assert is_gone(agent)
+    assert [owner(guest.root / name) for name in ("dev/channel", "dev/rtc0")] == [OURSELVES] * 2
+    assert not (guest.root / "run/extended/agent.pid").exists()
+
+
+def test_an_agent_that_was_killed_is_started_again(guest: Guest) -> None:
+    guest.supervise()
+    guest.kill_agent()
+    assert guest.lines("switch.calls") == []
+
+
+def test_an_agent_that_ignores_sigterm_is_killed(guest: Guest) -> None:
+    text = (guest.root / "lib/supervise").read_text().replace("grace_seconds=10", "grace_seconds=1")
+    (guest.root / "lib/supervise").write_text(text)
+    guest.behave("trap '' TERM; while :; do sleep 1; done")
+    supervisor = guest.supervise()
+    until(lambda: guest.lines("agent.calls"), guest.log)
+    agent = guest.number("run/extended/agent.pid")
+    supervisor.terminate()
+    assert supervisor.wait(30) == 0
+    until(lambda: is_gone(agent), "it runs")
+
+
+def test_the_fifth_end_hands_the_channel_back_and_nothing_is_started_any_more(guest: Guest) -> None:
+    guest.behave(ENDS)
+    guest.supervise()
+    until(lambda: guest.lines("switch.calls"), guest.log)
+    assert len(guest.lines("agent.calls")) == 5
+    time.sleep(1)  # several of its rounds
+    assert guest.lines("switch.calls") == ["fallback"]
+    assert len(guest.lines("agent.calls")) == 5
+    assert guest.lines("run/extended/last-words") == ["it cannot be"] * 5
+
+
+def test_a_switch_that_is_under_way_hands_the_channel_back_by_itself(guest: Guest) -> None:
+    (guest.root / "run/switch").mkdir()
+    (guest.root / "run/switch/pid").write_text(f"{os.getpid()}\n")
+    guest.behave(ENDS)
+    guest.supervise()
+    until(lambda: len(guest.lines("agent.calls")) > 6, guest.log)
+    assert guest.lines("switch.calls") == []
+
+
+def test_without_the_channel_there_is_no_agent_and_that_is_not_a_failure(guest: Guest) -> None:
+    (guest.root / "dev/channel").rename(guest.root / "dev/hidden")
+    round_of_its = "        mind_agent\n"
+    text = (guest.root / "lib/supervise").read_text()
+    assert round_of_its in text
+    counted = text.replace(round_of_its, f"{round_of_its} echo >>{guest.root}/rounds\n")
+    (guest.root / "lib/supervise").write_text(counted)
+    guest.supervise(lambda: len(guest.lines("rounds")) > 6)
+    assert guest.lines("agent.calls") == guest.lines("switch.calls") == []
+    (guest.root / "dev/hidden").rename(guest.root / "dev/channel")
+    until(lambda: guest.lines("agent.calls"), guest.log)
+
+
+@pytest.mark.parametrize("process", ["killed", "crashed"])
+def test_a_stock_agent_that_died_is_started_again_and_its_socket_is_the_agents(guest: Guest, process: str) -> None:
+    guest.redirect()
+    guest.supervise()
+    until(lambda: owner(guest.socket) == USER, guest.log)
+    assert guest.socket.stat().st_mode & 0o777 == 0o600
+    before = guest.number("run/qemu-ga.pid")
+    os.kill(before, {"killed": signal.SIGKILL, "crashed": signal.SIGABRT}[process])
+    until(lambda: guest.number("run/qemu-ga.pid") not in (0, before), guest.log)
+    until(guest.stock_answers, guest.log)
+    until(lambda: owner(guest.socket) == USER and guest.socket.stat().st_mode & 0o777 == 0o600, guest.log)
+    assert guest.lines("stock.calls") == ["start", "start"]
+
+
+def test_a_stock_agent_that_its_administrator_has_stopped_stays_stopped_until_it_is_started(guest: Guest) -> None:
+    guest.redirect()
+    guest.supervise()
+    guest.stock("stop")
+    until(lambda: not (guest.root / "run/qemu-ga.pid").exists(), "it runs")
+    # It is looked at before the agent that ended is started again.
+    for _round in range(3):
+        guest.kill_agent()
+    assert guest.lines("stock.calls") == ["start", "stop"]
+    guest.stock("start")
+    until(lambda: owner(guest.socket) == USER, guest.log)
+
+
+def test_a_stock_agent_without_an_init_script_is_left_alone(guest: Guest) -> None:
+    guest.redirect()
+    guest.supervise()
+    (guest.root / "etc/init.d/qemu-guest-agent").unlink()
+    os.kill(guest.number("run/qemu-ga.pid"), signal.SIGKILL)
+    for _round in range(3):
+        guest.kill_agent()
+    assert "not found" not in guest.log()
+    (guest.root / "run/qemu-ga.pid").unlink()
+
+
+def test_the_agent_that_a_killed_supervisor_has_left_is_ended_first(guest: Guest) -> None:
+    guest.behave("while :; do sleep 1; done")
+    supervisor = guest.supervise()
+    left = guest.number("run/extended/agent.pid")
+    supervisor.kill()
+    supervisor.wait(30)
+    assert not is_gone(left)
+    guest.supervise()
+    until(lambda: is_gone(left), guest.log)
+    until(lambda: guest.number("run/extended/agent.pid") not in (0, left), guest.log)
+
+
+def test_the_lines_that_are_kept_are_few(guest: Guest) -> None:
+    guest.behave(f"seq 1 190 >&2; {SLEEPS}")
+    guest.supervise()
+    until(lambda: "190" in guest.lines("run/extended/last-words"), guest.log)
+    assert len(guest.lines("run/extended/last-words")) <= 20

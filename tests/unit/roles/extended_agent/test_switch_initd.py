@@ -1,0 +1,191 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""How the switch moves a stock agent where no systemd runs: a line in the configuration of its init script."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.init_scripts import Userland, make_root, program, rendered, userlands
+from tests.support.until import until
+
+pytestmark = pytest.mark.slow
+
+
+class Guest:
+    """A directory in the place of a guest."""
+
+    def __init__(self, root: Path, userland: Userland) -> None:
+        self.root = root
+        self._userland = userland
+        make_root(root)
+        program(root / "bin/update-rc.d", "exit 0")
+        program(root / "bin/rc-update", "exit 0")
+        (root / "functions").write_text(
+            f"python={root}/bin/agent rehearsal=rehearsal settle_seconds=0\n" + rendered("switch-initd.sh.j2", root)
+        )
+
+    def call(self, *functions: str) -> subprocess.CompletedProcess[str]:
+        script = f"set -u; . {self.root}/functions; {'; '.join(functions)}"
+        environment = self._userland.environment()
+        environment["PATH"] = f"{self.root}/bin:{environment['PATH']}"
+        command = [*self._userland.shell, "-c", script]
+        return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
+
+    def is_true(self, function: str) -> bool:
+        done = self.call(function)
+        assert done.stderr == ""
+        return done.returncode == 0
+
+    @property
+    def settings(self) -> Path:
+        """Debian's, which most of these tests are about."""
+        return self.root / "etc/default/qemu-guest-agent"
+
+    def use_openrc_script(self) -> Path:
+        """Have a stock script that is written for OpenRC; its configuration."""
+        program(
+            self.root / "etc/init.d/qemu-guest-agent",
+            f'#!/sbin/openrc-run\n# it is not run here\necho "$1" >>{self.root}/stock.calls\n',
+        )
+        return self.root / "etc/conf.d/qemu-guest-agent"
+
+    def pid(self) -> int:
+        return int((self.root / "run/qemu-ga.pid").read_text())
+
+    def close(self) -> None:
+        if self.is_true("stock_agent_runs"):
+            os.kill(self.pid(), signal.SIGKILL)
+
+
+@pytest.fixture(name="guest", params=["dash", "bash", "busybox"])
+def _guest(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Guest]:
+    found = userlands(tmp_path / "applets")
+    if request.param not in found:
+        pytest.skip(f"this machine has no {request.param}")
+    guest = Guest(tmp_path / "g", found[request.param])
+    yield guest
+    guest.close()
+
+
+BEFORE = {"nothing": None, "settings": "DAEMON_ARGS=-v\n", "a last line without an end": "DAEMON_ARGS=-v"}
+
+
+@pytest.mark.parametrize("before", BEFORE)
+def test_the_line_comes_and_goes_and_all_else_stays(guest: Guest, before: str) -> None:
+    text = BEFORE[before]
+    if text is not None:
+        guest.settings.write_text(text)
+        guest.settings.chmod(0o640)
+    assert not guest.is_true("stock_agent_is_redirected")
+    guest.call("redirect_stock_agent", "redirect_stock_agent")
+    assert guest.is_true("stock_agent_is_redirected")
+    lines = guest.settings.read_text().splitlines()
+    assert len([line for line in lines if line.endswith("# qemu-ga-extended")]) == 1
+    assert lines[-1].endswith("# qemu-ga-extended")
+    assert lines[:-1] == (text or "").splitlines()
+    assert guest.call(f". {guest.settings}", 'echo "$TRANSPORT $GA_METHOD $GA_PATH"').stdout.split() == [
+        f"unix-listen:{guest.root}/run/extended/stock.sock",
+        "unix-listen",
+        f"{guest.root}/run/extended/stock.sock",
+    ]
+
+    guest.call("undo_redirection")
+    if text is None:
+        assert not guest.settings.exists()
+    else:
+        assert guest.settings.read_text().rstrip("\n") == text.rstrip("\n")
+        assert guest.settings.stat().st_mode & 0o777 == 0o640
+    assert sorted(path.name for path in (guest.root / "etc/default").iterdir()) == (
+        [] if text is None else ["qemu-guest-agent"]
+    )
+    assert not (guest.root / "var/stock.sh").exists()
+
+
+def test_a_configuration_that_is_a_link_stays_one(guest: Guest) -> None:
+    target = guest.root / "var/kept-elsewhere"
+    target.write_text("DAEMON_ARGS=-v\n")
+    guest.settings.symlink_to(target)
+    guest.call("redirect_stock_agent")
+    assert "# qemu-ga-extended" in target.read_text()
+    guest.call("undo_redirection")
+    assert guest.settings.is_symlink()
+    assert target.read_text() == "DAEMON_ARGS=-v\n"
+
+
+def test_an_older_redirection_is_not_the_wanted_one(guest: Guest) -> None:
+    guest.call("redirect_stock_agent")
+    (guest.root / "lib/stock.sh").write_text("TRANSPORT=unix-listen:/elsewhere\n")
+    assert not guest.is_true("stock_agent_is_redirected")
+
+
+def test_a_script_of_openrcs_has_its_configuration_elsewhere_and_both_are_cleaned_up(guest: Guest) -> None:
+    guest.call("redirect_stock_agent")
+    configuration = guest.use_openrc_script()
+    assert not guest.is_true("stock_agent_is_redirected")
+    guest.call("redirect_stock_agent")
+    assert "# qemu-ga-extended" in configuration.read_text()
+    assert not guest.settings.exists()
+    guest.call("undo_redirection")
+    assert not configuration.exists()
+
+
+@pytest.mark.parametrize("action", ["start", "restart", "force-reload", "stop", "status"])
+def test_the_stock_script_leaves_a_note_whether_it_is_wanted(guest: Guest, action: str) -> None:
+    guest.call("redirect_stock_agent")
+    wanted = guest.root / "run/extended/stock.wanted"
+    source = f'set -- {action}; . "{guest.settings}"'
+    for was_wanted in (False, True):
+        wanted.parent.mkdir(parents=True, exist_ok=True)
+        wanted.touch() if was_wanted else wanted.unlink(missing_ok=True)
+        guest.call(source)
+        expected = {"stop": False, "status": was_wanted}.get(action, True)
+        assert wanted.exists() == expected
+        assert guest.is_true("stock_agent_is_wanted") == expected
+
+
+def test_openrc_says_whether_its_own_service_is_wanted(guest: Guest) -> None:
+    guest.use_openrc_script()
+    assert not guest.is_true("stock_agent_is_wanted")
+    (guest.root / "run/openrc/started").mkdir(parents=True)
+    (guest.root / "run/openrc/started/qemu-guest-agent").touch()
+    assert guest.is_true("stock_agent_is_wanted")
+
+
+def test_a_stock_agent_is_left_alone_if_it_was_stopped_after_it_was_moved_or_is_gone(guest: Guest) -> None:
+    assert not guest.is_true("stock_agent_is_left_alone")
+    guest.call("redirect_stock_agent", "start_stock_agent")
+    until(lambda: (guest.root / "run/qemu-ga.pid").exists(), "it does not run")
+    assert not guest.is_true("stock_agent_is_left_alone")
+    guest.call("stop_stock_agent")
+    assert guest.is_true("stock_agent_is_left_alone")
+    (guest.root / "etc/init.d/qemu-guest-agent").unlink()
+    guest.call("undo_redirection")
+    assert guest.is_true("stock_agent_is_left_alone")
+
+
+def test_a_stock_agent_that_hangs_is_killed(guest: Guest) -> None:
+    guest.call("redirect_stock_agent", "start_stock_agent")
+    until(lambda: (guest.root / "run/qemu-ga.pid").exists(), "it does not run")
+    os.kill(guest.pid(), signal.SIGSTOP)  # SIGTERM waits, too
+    assert guest.is_true("stop_stock_agent; ! stock_agent_runs")
+
+
+@pytest.mark.parametrize("content", ["", "x", "99999999", "our own"])
+def test_a_number_that_is_another_processs_is_not_the_stock_agents(guest: Guest, content: str) -> None:
+    (guest.root / "run/qemu-ga.pid").write_text(str(os.getpid()) if content == "our own" else content)
+    assert not guest.is_true("stock_agent_runs")
+
+
+def test_withdrawing_does_without_everything_that_may_be_missing(guest: Guest) -> None:
+    (guest.root / "etc/init.d/qemu-guest-agent").unlink()
+    done = guest.call("withdraw")
+    assert done.stderr == ""
