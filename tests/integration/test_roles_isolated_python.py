@@ -20,7 +20,7 @@ from tests.support.printing_guest import PrintingGuest
 DEBIAN = "uid=0\ninit=systemd\nfamilies=debian\nversion=12\nname=Debian\npython=full\n"
 FOUND = "version=3.11\nchannel\npython\nstock\nuser\nlibvirt\nfront\n"
 SHIPPING = {
-    ("extended_agent", "present"): "Ship the agent, its configuration, and what systemd must know",
+    ("extended_agent", "present"): "Ship the agent, its configuration, and what the init must know",
     ("resync_on_resume", "present"): "Ship the service",
     ("resync_on_resume", "absent"): "Remove the service and all that belongs to it",
 }

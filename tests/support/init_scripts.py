@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import getpass
 import os
+import re
 import shutil
 import subprocess
 import textwrap
@@ -89,8 +90,10 @@ def rendered(template: str, root: Path, **changed: Any) -> str:
     text = environment.get_template(template).render(
         {f"extended_agent_{name}": value for name, value in values.items()}
     )
-    for path in ("/dev/rtc0", "/run/qemu-ga.pid", "/run/openrc", "/etc/conf.d/", "/etc/default/"):
+    for path in ("/dev/rtc0", "/run/qemu-ga.pid", "/run/openrc", "/run/$service.pid", "/etc/conf.d/", "/etc/default/"):
         text = text.replace(path, f"{root}{path}")
+    # A test chooses the commands.
+    text = re.sub("^PATH=.*", "", text, flags=re.MULTILINE)
     return text.replace("/var/lib/agent", f"{root}/var/agent")
 
 

@@ -102,7 +102,7 @@ class Guest:
                 os.kill(number, signal.SIGKILL)
 
 
-@pytest.fixture(name="guest", params=["dash", "bash", "busybox"])
+@pytest.fixture(name="guest", params=["dash", "busybox", pytest.param("bash", marks=pytest.mark.thorough)])
 def _guest(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Guest]:
     found = userlands(tmp_path / "applets")
     if request.param not in found:

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -66,7 +67,7 @@ class Guest:
             os.kill(self.pid(), signal.SIGKILL)
 
 
-@pytest.fixture(name="guest", params=["dash", "bash", "busybox"])
+@pytest.fixture(name="guest", params=["dash", "busybox", pytest.param("bash", marks=pytest.mark.thorough)])
 def _guest(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Guest]:
     found = userlands(tmp_path / "applets")
     if request.param not in found:
@@ -183,6 +184,36 @@ def test_a_stock_agent_that_hangs_is_killed(guest: Guest) -> None:
 def test_a_number_that_is_another_processs_is_not_the_stock_agents(guest: Guest, content: str) -> None:
     (guest.root / "run/qemu-ga.pid").write_text(str(os.getpid()) if content == "our own" else content)
     assert not guest.is_true("stock_agent_runs")
+
+
+def test_what_runs_is_ended_though_its_init_script_is_missing(guest: Guest) -> None:
+    (guest.root / "run/extended").mkdir()
+    left = {
+        name: subprocess.Popen(["sh", "-c", "sleep 600; :", own], start_new_session=True)
+        for name, own in (
+            ("run/qemu-ga-extended.pid", "qemu-ga-extended"),
+            ("run/extended/agent.pid", "qemu_ga_extended"),
+        )
+    }
+    with another_program() as other:
+        for name, process in left.items():
+            (guest.root / name).write_text(f"{process.pid}\n")
+        guest.call("withdraw")
+        assert [process.wait(30) for process in left.values()] == [-signal.SIGTERM] * 2
+        (guest.root / "run/extended/agent.pid").write_text(f"{other.pid}\n")
+        guest.call("withdraw")
+        assert other.poll() is None
+    assert not (guest.root / "run/qemu-ga-extended.pid").exists()
+    for process in left.values():
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+@contextlib.contextmanager
+def another_program() -> Iterator[subprocess.Popen[bytes]]:
+    with subprocess.Popen(["sleep", "600"]) as process:
+        yield process
+        process.kill()
 
 
 def test_withdrawing_does_without_everything_that_may_be_missing(guest: Guest) -> None:

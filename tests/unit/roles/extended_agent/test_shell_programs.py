@@ -1,0 +1,52 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The shell programs that the role makes for each init: none has what a guest's shell would stumble over."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.support.init_scripts import rendered
+
+pytestmark = pytest.mark.slow
+
+PROGRAMS = [
+    ("switch.j2", "systemd"),
+    ("switch.j2", "sysvinit"),
+    ("supervise.j2", "sysvinit"),
+    ("stock.sh.j2", "sysvinit"),
+    ("qemu-ga-extended.sysvinit.j2", "sysvinit"),
+    ("qemu-ga-extended.openrc.j2", "openrc"),
+]
+CHECKERS = {
+    "dash": ("dash", "-n"),
+    "busybox": ("busybox", "sh", "-n"),
+    # The first line of OpenRC's script names a program that is not a shell.
+    "shellcheck": ("shellcheck", "--shell=sh", "--severity=warning"),
+}
+
+
+@pytest.mark.parametrize("checker", CHECKERS)
+@pytest.mark.parametrize(("template", "init"), PROGRAMS)
+def test_it_is_posix(template: str, init: str, checker: str, tmp_path: Path) -> None:
+    command = CHECKERS[checker]
+    if shutil.which(command[0]) is None:
+        pytest.skip(f"this machine has no {command[0]}")
+    systemd = {
+        "dropin": "d",
+        "fallback_unit": "f",
+        "socket_unit": "s",
+        "stock_dropin": "d",
+        "stock_unit": "u",
+        "unit": "e",
+        "wanted_link": "l",
+    }
+    text = rendered(template, tmp_path, guest={"init": init}, confirm_seconds=120, **systemd)
+    done = subprocess.run([*command, "/dev/stdin"], input=text, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr

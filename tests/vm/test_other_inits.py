@@ -1,0 +1,242 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The role extended_agent in guests without systemd: sysvinit, and OpenRC with either kind of init script."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator
+
+import libvirt
+import pytest
+
+from tests.support.ansible_run import run_tasks_in_guest
+from tests.support.correction import NEAR_NS, entry_of
+from tests.support.until import until
+from tests.vm.deployment import ROLE, deploy
+from tests.vm.errors import VmError
+from tests.vm.guest import BOOT_DEADLINE_S, Guest
+from tests.vm.saved_state import GuestKind
+from tests.vm.session import restored_guest
+
+ADDED = {"guest-get-clock", "guest-get-command-info", "guest-update-time"}
+SECOND_NS = 1_000_000_000
+STOCK = "/etc/init.d/qemu-guest-agent"
+STOCK_PIDFILE = "/run/qemu-ga.pid"
+AGENT_PIDFILE = "/run/qemu-ga-extended/agent.pid"
+WAIT_S = 90.0
+# What Alpine's script comes to, for Debian's program: the variables are those of community/qemu in Alpine's aports.
+ALPINES_SCRIPT = """\
+#!/sbin/openrc-run
+name="QEMU Guest Agent"
+pidfile="/run/qemu-ga.pid"
+command="/usr/sbin/qemu-ga"
+command_args="-m ${GA_METHOD:-virtio-serial} -p ${GA_PATH:-/dev/virtio-ports/org.qemu.guest_agent.0} -l /var/log/a -d"
+"""
+thorough = pytest.mark.thorough
+
+
+@pytest.fixture(name="guest", scope="module", params=["sysvinit", pytest.param("openrc", marks=thorough)])
+def _guest(request: pytest.FixtureRequest, connection: libvirt.virConnect) -> Iterator[Guest]:
+    """One in which the role has put the extended agent in front."""
+    with restored_guest(connection, f"qga-{request.param}", GuestKind(kind=request.param, is_extended=True)) as guest:
+        yield guest
+
+
+def commands(guest: Guest) -> set[str]:
+    """Return what the guest's agent offers, or nothing while none answers."""
+    try:
+        return {command["name"] for command in guest.ask("guest-info")["supported_commands"]}
+    except libvirt.libvirtError:
+        return set()
+
+
+def is_in_front(guest: Guest) -> bool:
+    return commands(guest) >= {"guest-exec", *ADDED}
+
+
+def stands_alone(guest: Guest) -> bool:
+    return "guest-exec" in (found := commands(guest)) and not found & ADDED
+
+
+def stock_runs(guest: Guest) -> bool:
+    """Return whether what only the stock agent answers is answered."""
+    try:
+        return bool(guest.ask("guest-get-host-name")["host-name"])
+    except libvirt.libvirtError:
+        return False
+
+
+def number(guest: Guest, pidfile: str) -> int:
+    """Return the process that a file names, or 0 while the guest does not say."""
+    try:
+        return int(guest.sh(f"cat {pidfile}"))
+    except (libvirt.libvirtError, VmError):
+        return 0
+
+
+def answers_for_the_clock(guest: Guest) -> bool:
+    try:
+        return "received" in guest.ask("guest-get-clock")
+    except libvirt.libvirtError:
+        return False
+
+
+def changed_by_another_run(guest: Guest) -> list[str]:
+    """Return the tasks of the role that have changed something."""
+    run = deploy(guest)
+    return [record.task for record in run.tasks if record.result.get("changed")]
+
+
+def test_a_clock_is_set_right_through_it(guest: Guest) -> None:
+    assert is_in_front(guest)
+    guest.witness.step(-3 * SECOND_NS)
+    entry = entry_of(guest)
+    assert (entry["changed"], entry["method"]) == (True, "extended")
+    assert abs(guest.witness.offset().offset_ns) < NEAR_NS
+    assert "rtc-error" not in guest.ask("guest-update-time", seconds=0, relative=True, rtc=True)
+
+
+def test_it_runs_as_its_user_with_one_capability_and_leaves_the_private_socket_to_nobody_else(guest: Guest) -> None:
+    status = guest.sh(f"cat /proc/$(cat {AGENT_PIDFILE})/status")
+    held = {line.split()[0]: line.split()[1] for line in status.splitlines() if line.startswith(("Cap", "NoNew"))}
+    assert held == {
+        **dict.fromkeys(("CapInh:", "CapAmb:"), f"{0:016x}"),
+        **dict.fromkeys(("CapPrm:", "CapEff:", "CapBnd:"), f"{1 << 25:016x}"),
+        "NoNewPrivs:": "1",
+    }
+    paths = "/run/qemu-ga-extended/stock.sock /var/lib/qemu-ga-extended/agent/stock.json"
+    assert guest.sh(f"stat -c '%U %a' {paths}") == "qemu-ga-extended 600\n" * 2
+
+
+def test_a_stock_agent_that_was_killed_comes_back(guest: Guest) -> None:
+    before = number(guest, STOCK_PIDFILE)
+    guest.witness.start(f"kill -KILL {before}")
+    until(lambda: not stock_runs(guest), "it was not killed")
+    until(lambda: stock_runs(guest), "it did not come back", WAIT_S)
+    assert number(guest, STOCK_PIDFILE) != before
+
+
+def test_an_extended_agent_that_was_killed_comes_back(guest: Guest) -> None:
+    before = number(guest, AGENT_PIDFILE)
+    guest.witness.start(f"kill -KILL {before}")
+    until(lambda: number(guest, AGENT_PIDFILE) not in (0, before), "it did not come back", WAIT_S)
+    assert is_in_front(guest)
+
+
+@thorough
+def test_a_stock_agent_that_its_administrator_stops_stays_stopped_until_it_is_started(guest: Guest) -> None:
+    guest.witness.start(f"{STOCK} stop")
+    until(lambda: not stock_runs(guest), "it was not stopped", WAIT_S)
+    looked = "the supervisor has looked again"
+    # Several rounds of the supervisor: it starts the extended agent again meanwhile.
+    guest.witness.start(f"kill -KILL $(cat {AGENT_PIDFILE}); sleep 8; echo {looked} >/dev/ttyS0")
+    until(lambda: guest.console.has_said(looked), "the guest does not go on", WAIT_S)
+    until(lambda: answers_for_the_clock(guest), "the clock is not answered for")
+    with pytest.raises(libvirt.libvirtError, match="stock agent is away: it is not running"):
+        guest.ask("guest-get-host-name")
+    guest.witness.start(f"{STOCK} start")
+    until(lambda: stock_runs(guest), "it was not started", WAIT_S)
+
+
+@thorough
+def test_a_second_run_changes_nothing(guest: Guest) -> None:
+    before = number(guest, AGENT_PIDFILE), number(guest, STOCK_PIDFILE)
+    assert changed_by_another_run(guest) == []
+    assert (number(guest, AGENT_PIDFILE), number(guest, STOCK_PIDFILE)) == before
+
+
+@thorough
+def test_both_agents_are_in_their_places_after_a_reboot(guest: Guest) -> None:
+    booted = guest.sh("cat /proc/sys/kernel/random/boot_id")
+    guest.witness.start("reboot")
+    until(lambda: not guest.agent_is_connected, "the guest does not go down", BOOT_DEADLINE_S)
+    guest.wait()
+    until(lambda: is_in_front(guest) and stock_runs(guest), "the agents are not in their places", WAIT_S)
+    assert guest.sh("cat /proc/sys/kernel/random/boot_id") != booted
+    assert changed_by_another_run(guest) == []
+
+
+@thorough
+def test_a_guest_keeps_an_agent_when_the_extended_one_cannot_start_and_gets_it_again(guest: Guest) -> None:
+    with pytest.raises(VmError, match=r"(?s)went back to the stock agent.*ModuleNotFoundError"):
+        deploy(guest, extended_agent_shared_files=[])
+    assert stands_alone(guest)
+    deploy(guest)
+    assert is_in_front(guest)
+
+
+@thorough
+def test_an_agent_that_does_not_stay_up_hands_the_channel_back(guest: Guest) -> None:
+    package = "/usr/lib/qemu-ga-extended/qemu_ga_extended"
+    guest.witness.start(f"sed -i '1s/^/import no_such_module\\n/' {package}/loop.py; kill -KILL $(cat {AGENT_PIDFILE})")
+    until(lambda: stands_alone(guest), "the channel was not handed back", WAIT_S)
+    assert (
+        guest.sh("cat /proc/[0-9]*/cmdline | tr '\\0' '\\n' | grep -c '[q]emu-ga-extended/supervise' || true") == "0\n"
+    )
+    deploy(guest)
+    assert is_in_front(guest)
+
+
+@thorough
+def test_a_switch_that_nobody_confirms_is_undone(guest: Guest) -> None:
+    own, work = "/usr/lib/qemu-ga-extended/switch", "/run/qemu-ga-extended-switch"
+    guest.sh(f"rm -rf {work}; mkdir {work}; sed s/confirm_seconds=120/confirm_seconds=3/ {own} >{work}/switch")
+    guest.witness.start(f"/bin/sh {work}/switch extended; echo {work} has ended >/dev/ttyS0")
+    until(lambda: guest.console.has_said(f"{work} has ended"), "the switch has not ended", 2 * WAIT_S)
+    assert stands_alone(guest)
+    assert "Nobody reached the guest within 3 seconds" in guest.sh(f"cat {work}/verdict")
+    guest.witness.start(f": >{work}/confirmed; /bin/sh {own} extended")
+    until(lambda: is_in_front(guest), "it was not put in front again", WAIT_S)
+
+
+@thorough
+def test_the_role_says_beforehand_what_it_would_do_and_does_nothing(guest: Guest) -> None:
+    before = number(guest, AGENT_PIDFILE)
+    task = {
+        "name": "Check",
+        "ansible.builtin.include_role": {"name": ROLE},
+        "vars": {"extended_agent_verbose": True},
+    }
+    run = run_tasks_in_guest(guest.name, [task], "--check")
+    assert run.status == 0, run.output
+    (shipped,) = (record for record in run.tasks if ": Ship the agent" in record.task)
+    assert shipped.result["stdout_lines"] == ["changed /etc/qemu-ga-extended.conf"]
+    assert number(guest, AGENT_PIDFILE) == before
+
+
+# What changes the guest for good comes last.
+def test_its_role_removes_it_and_the_stock_agent_is_there_alone(guest: Guest) -> None:
+    deploy(guest, extended_agent_state="absent")
+    assert stands_alone(guest)
+    assert (
+        guest.sh("find /etc /usr/lib /var/lib /run -xdev -path '*qemu-ga-extended*'; ls /etc/init.d | grep ext || true")
+        == ""
+    )
+    assert "qemu-ga-extended" not in guest.sh(
+        "cat /etc/passwd /etc/group /etc/default/* /etc/conf.d/* 2>/dev/null || true"
+    )
+
+
+@thorough
+def test_a_stock_agent_with_a_script_of_openrcs_own(connection: libvirt.virConnect) -> None:
+    with restored_guest(connection, "qga-alpine", GuestKind(kind="openrc")) as guest:
+        script = base64.b64encode(ALPINES_SCRIPT.encode()).decode()
+        guest.witness.start(f"{STOCK} stop; echo {script} | base64 -d >{STOCK}; {STOCK} zap; {STOCK} start")
+        until(lambda: "status: started" in status(guest), "the stock agent does not run", WAIT_S)
+        deploy(guest)
+        assert is_in_front(guest)
+        assert "# qemu-ga-extended" in guest.sh("cat /etc/conf.d/qemu-guest-agent")
+        test_a_stock_agent_that_was_killed_comes_back(guest)
+        test_a_stock_agent_that_its_administrator_stops_stays_stopped_until_it_is_started(guest)
+        test_a_second_run_changes_nothing(guest)
+        test_its_role_removes_it_and_the_stock_agent_is_there_alone(guest)
+
+
+def status(guest: Guest) -> str:
+    try:
+        return guest.sh("rc-service qemu-guest-agent status")
+    except (libvirt.libvirtError, VmError):
+        return ""
