@@ -28,6 +28,7 @@ import pytest
 from ansible_collections.qemu.guest_agent.tests.support.agent_client import Client
 from ansible_collections.qemu.guest_agent.tests.support.extended_agent import ExtendedAgent, package_parent
 from ansible_collections.qemu.guest_agent.tests.support.fake_agent import SocketServer, listen_unix
+from ansible_collections.qemu.guest_agent.tests.support.processes import stopped
 from ansible_collections.qemu.guest_agent.tests.support.stock_agent import StockAgent
 from ansible_collections.qemu.guest_agent.tests.support.tiers import quick
 
@@ -373,15 +374,6 @@ def test_a_flood_takes_little_memory_and_the_next_client_is_served(
 
 # What a socket holds of a client that has gone.
 LEFT_BYTES = 200_000
-
-
-@contextlib.contextmanager
-def stopped(pid: int) -> Iterator[None]:
-    os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        os.kill(pid, signal.SIGCONT)
 
 
 @pytest.mark.parametrize("error", quick([b"}", b"\x01", b"\xff", b"{}", b"1 "], [b"}"]))
