@@ -360,19 +360,15 @@ class _Run:
         """Return whether the clock is within tolerance, and a slew is under way that takes it out: the guest slept,
         or the host's clock was stepped meanwhile.
         """
-        slew = offset.measurement.slew
-        if slew is None or not slew.left_ns or not self._within(offset):
-            return False
-        return self._is_beyond_after(slew.left_ns, offset)
+        left_ns = _left_to_slew_ns(offset)
+        return bool(left_ns and self._within(offset)) and self._is_beyond_after(left_ns, offset)
 
     def _is_beyond_after(self, slewed_ns: int, offset: Offset) -> bool:
         return is_certainly_beyond(offset.interval.shifted(slewed_ns), self._options.tolerance_ns + _SLEW_GRAIN_NS)
 
     def _warn_of_gliding(self, offset: Offset) -> None:
-        slew = offset.measurement.slew
-        if slew is not None:
-            end_ns = offset.ns + slew.left_ns
-            self._warn(f"the guest's clock is being slewed, and will be off by {_seconds(end_ns)} at the end of that")
+        end_ns = offset.ns + _left_to_slew_ns(offset)
+        self._warn(f"the guest's clock is being slewed, and will be off by {_seconds(end_ns)} at the end of that")
 
     def _leave(self, before: Offset, obstacle: str = "") -> ResyncReport:
         """The report of a clock that was neither stepped nor slewed."""
@@ -643,7 +639,6 @@ class _Run:
         # Against the monotonic clock: the reference may have been stepped since it was compared with.
         untouched = before.measurement.interval.middle
         planned = self._reference.base_ns() if changed and not planned_slew_ns else untouched
-        slew = (after or before).measurement.slew
         return ResyncReport(
             changed=changed,
             within_tolerance=within_tolerance,
@@ -657,7 +652,7 @@ class _Run:
             warnings=tuple(self._warnings),
             error=error,
             stepped_at_ns=self._stepped_at_ns,
-            slewing_ns=planned_slew_ns or (0 if slew is None else slew.left_ns),
+            slewing_ns=planned_slew_ns or _left_to_slew_ns(after or before),
         )
 
     def _warn(self, sentence: str) -> None:
@@ -667,6 +662,12 @@ class _Run:
 
 def _overlap(one: Interval, other: Interval) -> bool:
     return one.low <= other.high and other.low <= one.high
+
+
+def _left_to_slew_ns(offset: Offset) -> int:
+    """Return what a slew that is under way still adds to the clock; 0 if the agent reports none."""
+    slew = offset.measurement.slew
+    return 0 if slew is None else slew.left_ns
 
 
 def _seconds(nanoseconds: int) -> str:
