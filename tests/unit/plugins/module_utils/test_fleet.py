@@ -354,7 +354,8 @@ class TestAConnectionThatBreaksAtAnAnswer:
         others = [FakeChannel(troubles=[self.broken]) for _number in range(4)]
         found = attended([hostile.guest("web0"), *(channel.guest("web") for channel in others)])
         assert [each.status for each in found] == ["failed", *["done"] * 4]
-        assert hostile.opened == 2
+        # A turn proves nothing while other connections are still breaking, which takes longer on a busy machine.
+        assert 2 <= hostile.opened <= 1 + runner._MOST_BREAKS_ALONE
         error = found[0].outcome.error
         assert error is not None
         assert error.code == "hypervisor_unavailable"
