@@ -40,7 +40,7 @@ class Guest:
         make_root(root)
         self.behave(SLEEPS)
         program(root / "lib/switch", f"echo $1 >>{root}/switch.calls\n")
-        text = rendered("supervise.j2", root, user=USER).replace("poll_seconds=2", "poll_seconds=0.1")
+        text = rendered("supervise.j2", root, user=USER).replace("poll_seconds=1", "poll_seconds=0.1")
         (root / "lib/supervise").write_text(text)
         self._processes: list[subprocess.Popen[bytes]] = []
 
@@ -100,6 +100,15 @@ class Guest:
         for name in ("run/qemu-ga.pid", "run/extended/agent.pid"):
             if number := self.number(name):
                 os.kill(number, signal.SIGKILL)
+        until(lambda: not self.processes(), lambda: f"left: {self.processes()}")
+
+    def processes(self) -> list[int]:
+        """Return what runs of the supervisor and of what it has started."""
+        return [
+            int(path.parent.name)
+            for path in Path("/proc").glob("[0-9]*/cmdline")
+            if str(self.root).encode() in command_line(path) and not is_gone(int(path.parent.name))
+        ]
 
 
 @pytest.fixture(name="guest", params=["dash", "busybox", pytest.param("bash", marks=pytest.mark.thorough)])
@@ -110,6 +119,13 @@ def _guest(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Guest]:
     guest = Guest(tmp_path / "g", found[request.param])
     yield guest
     guest.close()
+
+
+def command_line(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return b""
 
 
 def owner(path: Path) -> str:
@@ -235,6 +251,18 @@ def test_the_agent_that_a_killed_supervisor_has_left_is_ended_first(guest: Guest
     guest.supervise()
     until(lambda: is_gone(left), guest.log)
     until(lambda: guest.number("run/extended/agent.pid") not in (0, left), guest.log)
+
+
+def test_agents_that_are_killed_before_they_have_begun_leave_nothing_that_waits_for_their_log(guest: Guest) -> None:
+    # The reader of a pipe that no writer has opened, as such an agent leaves it.
+    text = (guest.root / "lib/supervise").read_text()
+    opened = '</dev/null >"$run/log" 2>&1 &'
+    assert opened in text
+    (guest.root / "lib/supervise").write_text(text.replace(opened, "</dev/null >/dev/null 2>&1 &"))
+    guest.supervise()
+    guest.kill_agent()
+    guest.kill_agent()
+    until(lambda: len(guest.processes()) <= 3, lambda: f"left: {guest.processes()}")
 
 
 def test_the_lines_that_are_kept_are_few(guest: Guest) -> None:
