@@ -96,6 +96,7 @@ unit-on-targets: .venvs/targets/.ready
 	    $(addprefix --ignore=tests/unit/,$(addsuffix .py,$(only_on_controllers)))
 
 only_on_controllers := roles/resync_on_resume/test_templates \
+    $(addprefix roles/extended_agent/test_,shell_programs supervise switch_initd) \
     $(addprefix plugins/module_utils/test_,module module_fleet addresses module_cache survey)
 
 integration: .venv/.ready $(older_environments) guest-packages ## every channel against stock agents and fakes, no guest

@@ -556,7 +556,7 @@ class _Run:
         return "extended" if await self._agent.knows("guest-update-time") else "set_time"
 
     async def _step(self, way: _Method, offset: Offset) -> None:
-        """Step the clock once, or begin a slew. Its error is no verdict: the measurement behind it is."""
+        """Step the clock once, or begin a slew. Its error is not a verdict: the measurement after it is."""
         self._step_error = None
         before, self._may_be_stepped = self._may_be_stepped, True
         try:

@@ -61,7 +61,7 @@ class SoakError(Exception):
 
 @dataclass(frozen=True)
 class Soak:
-    """What so many requests left behind, each with one reply."""
+    """The memory and descriptors that remain after so many requests, each with one reply."""
 
     requests: int
     resident_kib: int

@@ -26,7 +26,7 @@ SLEW_PPM = 500
 
 
 class FakeSystemClock:
-    """A clock that is off this machine's by what it was told, and slews as Linux does, without its whole seconds.
+    """A clock with a given offset from this machine's, which slews as Linux does, without its whole seconds.
 
     ``denied``: the kernel refuses to set it. ``disciplined``: a time service steers it. ``fails`` has methods by name,
     and the exception that each raises: its type's name, and its arguments.

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
+import pytest
 from ansible.plugins.filter import core as filters
 
 from tests.support.role_package import ROOT
@@ -51,16 +52,23 @@ class Userland:
         return {**os.environ, "PATH": self.path}
 
 
-def userlands(directory: Path) -> dict[str, Userland]:
-    """Return those of this machine by their names; busybox's commands are made links below ``directory``."""
-    found = {name: Userland(name, (name,), os.environ["PATH"]) for name in ("dash", "bash") if shutil.which(name)}
-    busybox = shutil.which("busybox")
-    if busybox:
-        directory.mkdir()
-        for applet in subprocess.run([busybox, "--list"], capture_output=True, text=True, check=True).stdout.split():
-            (directory / applet).symlink_to(busybox)
-        found["busybox"] = Userland("busybox", (busybox, "sh"), str(directory))
-    return found
+# For tests that are repeated in each.
+USERLANDS = ["dash", "busybox", pytest.param("bash", marks=pytest.mark.thorough)]
+
+
+def userland(name: str, directory: Path) -> Userland:
+    """Return one of ``USERLANDS``, or skip the test if this machine lacks it. busybox's commands become links in
+    ``directory``.
+    """
+    shell = shutil.which(name)
+    if shell is None:
+        pytest.skip(f"this machine has no {name}")
+    if name != "busybox":
+        return Userland(name, (name,), os.environ["PATH"])
+    directory.mkdir()
+    for applet in subprocess.run([shell, "--list"], capture_output=True, text=True, check=True).stdout.split():
+        (directory / applet).symlink_to(shell)
+    return Userland(name, (shell, "sh"), str(directory))
 
 
 def rendered(template: str, root: Path, **changed: Any) -> str:

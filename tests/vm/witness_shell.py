@@ -65,7 +65,7 @@ def root(files: GuestFiles, script: str, deadline_s: float = DEADLINE_S) -> str:
 
 
 def run_role(files: GuestFiles, role: str, directory: Path, *arguments: str, **variables: Any) -> PlaybookRun:
-    """Run a role in the guest, as far as it is done by ``raw``. ``directory`` is for the stand-in for a shell."""
+    """Run those parts of a role that use ``raw`` in the guest. ``directory`` is for the stand-in for a shell."""
     shell = directory / "witness-shell"
     words = shlex.join([sys.executable, "-m", "tests.vm.witness_shell", str(files.directory)])
     shell.write_text(f'#!/bin/sh\ncd {shlex.quote(str(ROOT))} && exec {words} "$2"\n', encoding="utf-8")

@@ -168,7 +168,7 @@ class Upstream:
         self._stream: Stream | None = None
         self.expected: deque[Asked | _Sync] = deque()  # what it still owes a reply to, wanted or not
         self._sync_command = DELIMITED
-        self.refused_syncs: set[str] = set()  # on this connection, as far as it is known
+        self.refused_syncs: set[str] = set()  # those known on this connection
         self._has_no_sync = False  # it was logged that all are refused
         self._line = bytearray()
         self._is_overlong = False

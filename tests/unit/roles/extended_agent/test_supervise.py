@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.init_scripts import Userland, make_root, program, rendered, userlands
+from tests.support.init_scripts import USERLANDS, Userland, make_root, program, rendered, userland
 from tests.support.processes import is_gone
 from tests.support.until import until
 
@@ -111,12 +111,9 @@ class Guest:
         ]
 
 
-@pytest.fixture(name="guest", params=["dash", "busybox", pytest.param("bash", marks=pytest.mark.thorough)])
+@pytest.fixture(name="guest", params=USERLANDS)
 def _guest(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Guest]:
-    found = userlands(tmp_path / "applets")
-    if request.param not in found:
-        pytest.skip(f"this machine has no {request.param}")
-    guest = Guest(tmp_path / "g", found[request.param])
+    guest = Guest(tmp_path / "g", userland(request.param, tmp_path / "applets"))
     yield guest
     guest.close()
 
