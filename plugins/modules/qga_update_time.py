@@ -129,6 +129,11 @@ EXAMPLES = r"""
   qemu.guest_agent.qga_update_time:
     socket: /var/run/qemu-server/100.qga
 
+- name: Let the clock of a database glide back if it is ahead, and step it only forward
+  qemu.guest_agent.qga_update_time:
+    domain: db1
+    backward: slew
+
 - name: Set the clocks of all guests of this hypervisor but the databases
   qemu.guest_agent.qga_update_time:
     domains: ["*", "!db*"]
