@@ -269,8 +269,8 @@ class _Run:
             method = await self._choose()
         except CommandError as missing:
             return self._finish(before, None, changed=False, within_tolerance=within, error=missing)
-        if options.dry_run:
-            return self._finish(before, None, changed=True, within_tolerance=within, method=method)
+        if options.dry_run:  # the step would end a slew that is under way
+            return self._finish(before, None, changed=True, within_tolerance=within, method=method, planned_slew_ns=0)
         return await self._step_until_right(before, method)
 
     async def _slew_or_leave(self, before: Offset) -> ResyncReport:
@@ -633,7 +633,7 @@ class _Run:
         method: str | None = None,
         attempts: int = 0,
         error: QgaError | None = None,
-        planned_slew_ns: int = 0,
+        planned_slew_ns: int | None = None,
     ) -> ResyncReport:
         now_ns = time.monotonic_ns()
         # Against the monotonic clock: the reference may have been stepped since it was compared with.
@@ -652,7 +652,7 @@ class _Run:
             warnings=tuple(self._warnings),
             error=error,
             stepped_at_ns=self._stepped_at_ns,
-            slewing_ns=planned_slew_ns or _left_to_slew_ns(after or before),
+            slewing_ns=_left_to_slew_ns(after or before) if planned_slew_ns is None else planned_slew_ns,
         )
 
     def _warn(self, sentence: str) -> None:

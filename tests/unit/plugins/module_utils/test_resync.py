@@ -30,6 +30,7 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils.resync import (
     is_certainly_beyond,
     is_certainly_within,
 )
+from ansible_collections.qemu.guest_agent.plugins.module_utils.resync_outcome import message_of, status_of
 from ansible_collections.qemu.guest_agent.plugins.module_utils.wire import Reply, Returned
 from hypothesis import given
 from hypothesis import strategies as st
@@ -509,6 +510,14 @@ class TestSlewing:
         again = run(guest, backward="slew", dry_run=True)
         assert figures(again) == (False, False, None, 0)
         assert again.slewing_ns < 0
+
+    @pytest.mark.parametrize("backward", ["step", "slew", "leave"])
+    def test_a_dry_run_of_a_step_reports_no_slew(self, line: TimeLine, backward: str) -> None:
+        guest = extended(line, -SECOND)
+        guest.clock.slew(100 * MILLISECOND)
+        report = run(guest, backward=backward, dry_run=True)
+        assert (report.changed, report.slewing_ns) == (True, 0)  # the step would end it
+        assert (status_of(report), message_of(report)) == ("corrected", None)
 
     def test_a_slew_that_does_not_end_right_is_replaced(self, line: TimeLine) -> None:
         guest = extended(line, 400 * MILLISECOND)
