@@ -178,6 +178,15 @@ def test_a_verdict_is_shown_as_text(core: str, verdict: str, said: str, tmp_path
     assert commands_in(run.output) == []
 
 
+def test_the_verdict_is_waited_for_on_where_a_module_cannot_run(tmp_path: Path) -> None:
+    guest = PrintingGuest(tmp_path, {"waited": ""})  # it runs commands, and no modules: it has no Python
+    lost = json.dumps({"extended_agent_waited": {"unreachable": True}})
+    settings = {"extended_agent_try": 1, "extended_agent_confirm_timeout": 1}
+    run = guest.run_role("extended_agent", "-e", lost, tasks_from="verdict", variables=settings)
+    assert result_of(run, "Reach the guest again")["msg"].startswith("timed out")
+    assert run.status == 0, run.output
+
+
 # -------------------------------------------------------------------------------------------------------- what is run
 
 # {canary} is a file that is not to be made.
