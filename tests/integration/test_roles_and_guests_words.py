@@ -187,6 +187,32 @@ def test_the_verdict_is_waited_for_on_where_a_module_cannot_run(tmp_path: Path) 
     assert run.status == 0, run.output
 
 
+@pytest.mark.parametrize(
+    ("verdict", "mode", "is_confirmed"),
+    [
+        ("extended\n", "", True),
+        ("extended\n", "--check", False),
+        ("stock Nobody reached the guest.\n", "", False),
+        (None, "", False),
+    ],
+)
+def test_a_switch_of_an_interrupted_run_is_confirmed_by_the_next_run(
+    verdict: str | None, mode: str, is_confirmed: bool, tmp_path: Path
+) -> None:
+    work = tmp_path / "work"
+    work.mkdir()
+    if verdict is not None:
+        (work / "verdict").write_text(verdict)
+    guest = PrintingGuest(tmp_path, {DESCRIBE: described()})
+    # What names this file is really run, here.
+    case = f'*{work}/confirmed*) exec /bin/sh -c "$2" ;;\n'
+    guest.shell.write_text(guest.shell.read_text().replace("true) exit 0", f"{case}true) exit 0"))
+    places = {"extended_agent_switch_directory": str(work), "extended_agent_directories": [str(tmp_path / "lib")]}
+    run = guest.run_role("extended_agent", "-e", json.dumps(places), *filter(None, [mode]))
+    assert result_of(run, "Ask how the guest is")["rc"] == 0
+    assert (work / "confirmed").exists() is is_confirmed
+
+
 # -------------------------------------------------------------------------------------------------------- what is run
 
 # {canary} is a file that is not to be made.
