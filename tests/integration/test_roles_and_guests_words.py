@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from tests.support.cores import every_core
 from tests.support.printing_guest import PrintingGuest
 from tests.support.terminal import commands_in
 from tests.support.tiers import quick
+from tests.support.until import until
 
 ROLES = ("extended_agent", "resync_on_resume")
 DESCRIBE = "os-release"
@@ -211,6 +213,42 @@ def test_a_switch_of_an_interrupted_run_is_confirmed_by_the_next_run(
     run = guest.run_role("extended_agent", "-e", json.dumps(places), *filter(None, [mode]))
     assert result_of(run, "Ask how the guest is")["rc"] == 0
     assert (work / "confirmed").exists() is is_confirmed
+
+
+@pytest.mark.parametrize("init", ["systemd", "sysvinit"])
+@pytest.mark.parametrize("is_under_way", [True, False])
+def test_a_switch_is_not_started_beside_another(init: str, is_under_way: bool, tmp_path: Path) -> None:
+    work, programs = tmp_path / "work", tmp_path / "bin"
+    work.mkdir()
+    programs.mkdir()
+    # It is not the program that would be started that matters here, but whether.
+    stub = f'#!/bin/sh\necho "$0 $*" >>{tmp_path}/calls\n'
+    texts = {"systemctl": f"#!/bin/sh\nexit {0 if is_under_way else 3}\n", "sleep": "#!/bin/sh\n"}
+    for name, text in {"setsid": stub, "systemd-run": stub, **texts}.items():
+        (programs / name).write_text(text)
+        (programs / name).chmod(0o755)
+    guest = PrintingGuest(tmp_path, {"waited=0; until": "", "verdict &&": "none\n"})
+    case = f'*{work}/switch*) PATH={programs}:$PATH exec /bin/sh -c "$2" ;;\n'
+    guest.shell.write_text(guest.shell.read_text().replace("true) exit 0", f"{case}true) exit 0"))
+    with subprocess.Popen(["/bin/sh", "-c", "read -r line", "qemu-ga-extended-switch"], stdin=subprocess.PIPE) as other:
+        (work / "pid").write_text(f"{other.pid if is_under_way else os.getpid()}\n")
+        settings = {
+            "extended_agent_is_check": False,
+            "extended_agent_guest": {"init": init},
+            "extended_agent_wanted": "extended",
+            "extended_agent_stock_unit": "qemu-guest-agent.service",
+            "extended_agent_python": PLAIN,
+        }
+        places = json.dumps({"extended_agent_switch_directory": str(work)})
+        run = guest.run_role("extended_agent", "-e", places, tasks_from="switch", variables=settings)
+    started = result_of(run, "Start the switch, apart from everything that it stops")
+    if is_under_way:
+        assert "Another switch is under way." in result_of(run, "Fail if it did not start")["msg"]
+        assert (work / "pid").exists()
+        assert not (tmp_path / "calls").exists()
+    else:
+        assert started["rc"] == 0
+        until((tmp_path / "calls").exists, run.output)
 
 
 # -------------------------------------------------------------------------------------------------------- what is run
