@@ -180,11 +180,22 @@ def test_the_fifth_end_hands_the_channel_back_and_nothing_is_started_any_more(gu
 
 def test_a_switch_that_is_under_way_hands_the_channel_back_by_itself(guest: Guest) -> None:
     (guest.root / "run/switch").mkdir()
-    (guest.root / "run/switch/pid").write_text(f"{os.getpid()}\n")
-    guest.behave(ENDS)
-    guest.supervise()
-    until(lambda: len(guest.lines("agent.calls")) > 6, guest.log)
-    assert guest.lines("switch.calls") == []
+    with subprocess.Popen(["/bin/sh", "-c", "read -r line", "switch"], stdin=subprocess.PIPE) as switch:
+        (guest.root / "run/switch/pid").write_text(f"{switch.pid}\n")
+        guest.behave(ENDS)
+        guest.supervise()
+        until(lambda: len(guest.lines("agent.calls")) > 6, guest.log)
+        assert guest.lines("switch.calls") == []
+
+
+def test_another_process_with_the_number_of_a_switch_that_has_ended_keeps_nothing_from_it(guest: Guest) -> None:
+    (guest.root / "run/switch").mkdir()
+    with subprocess.Popen(["/bin/sh", "-c", "read -r line", "other"], stdin=subprocess.PIPE) as other:
+        (guest.root / "run/switch/pid").write_text(f"{other.pid}\n")
+        guest.behave(ENDS)
+        guest.supervise()
+        until(lambda: guest.lines("switch.calls"), guest.log)
+    assert guest.lines("switch.calls") == ["fallback"]
 
 
 def test_without_the_channel_there_is_no_agent_and_that_is_not_a_failure(guest: Guest) -> None:
