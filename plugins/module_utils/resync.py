@@ -241,6 +241,7 @@ class _Run:
         self._look_seconds = max(_MEASURING_SECONDS, agent.timeout)
         self._looks_left = _LOOKS_FOR_PROOF
         self._slews = 0
+        self._has_begun_slew = False
         self._stepped_at_ns: int | None = None
 
     async def report(self) -> ResyncReport:
@@ -307,7 +308,7 @@ class _Run:
         return self._finish(
             before,
             offset,
-            changed=is_stepped or (is_under_way and self._slews > 0),
+            changed=is_stepped or self._has_begun_slew or (is_under_way and self._slews > 0),
             within_tolerance=self._within(offset),
             method=method,
             attempts=attempts,
@@ -330,6 +331,7 @@ class _Run:
             offset = self._against_reference(offset.measurement)  # which may have been stepped meanwhile
             self._slews += 1
             await self._step(_SLEW, offset)
+            self._has_begun_slew = self._has_begun_slew or self._step_error is None
             offset = await self._look_behind()
         return offset, None
 

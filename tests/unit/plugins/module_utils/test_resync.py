@@ -594,6 +594,23 @@ class TestSlewing:
         assert any("a time service in the guest" in each for each in report.warnings)
         assert report.error is None
 
+    @pytest.mark.parametrize("is_refused", [False, True])
+    @pytest.mark.parametrize(("stepped_ns", "is_error"), [(-250 * MILLISECOND, True), (-400 * MILLISECOND, False)])
+    def test_a_slew_that_was_begun_is_a_change_whatever_came_of_it(
+        self, line: TimeLine, stepped_ns: int, is_error: bool, is_refused: bool
+    ) -> None:
+        guest = extended(line, 200 * MILLISECOND)
+
+        def host_is_stepped(arguments: Any) -> Reply:
+            line.step_host(stepped_ns)
+            return failed("no") if is_refused else guest.update_time(arguments)
+
+        guest.handlers["guest-update-time"] = host_is_stepped
+        # Too far for another slew, or that would be one too many.
+        report = run(guest, backward="slew", attempts=1 if is_error else 2)
+        assert figures(report) == (not is_refused, False, "extended", 1)
+        assert (report.error is not None) is is_error
+
     def test_a_reply_that_is_lost_is_no_verdict(self, line: TimeLine) -> None:
         guest = extended(line, 200 * MILLISECOND)
         guest.handlers["guest-update-time"] = guest.times_out(guest.update_time)
