@@ -420,6 +420,21 @@ def test_only_settings_of_the_stock_units_own_life_are_taken_over(core: str, tmp
     ]
 
 
+def test_a_setting_of_several_lines_is_taken_over_whole(tmp_path: Path) -> None:
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    unit = "[Unit]\nConflicts=a.service \\\n    b.service\\\n c.service\nIgnoreOnIsolate=True\n"
+    (programs / "systemctl").write_text(f"#!/bin/sh\ncat <<'END'\n{unit}END\n")
+    (programs / "systemctl").chmod(0o755)
+    guest = PrintingGuest(tmp_path, {DESCRIBE: described(), "LoadState": "channel\npython\nstock\n"})
+    case = f'*"systemctl cat"*) PATH={programs}:$PATH exec /bin/sh -c "$2" ;;\n'
+    guest.shell.write_text(guest.shell.read_text().replace("true) exit 0", f"{case}true) exit 0"))
+    taken = result_of(guest.run_role("extended_agent"), "Take that over")["ansible_facts"]["extended_agent_stock_life"]
+    conflicts, isolation = taken
+    assert conflicts.split() == ["Conflicts=a.service", "b.service", "c.service"]
+    assert isolation == "IgnoreOnIsolate=True"
+
+
 # --------------------------------------------------------------------------------------------------------- and it works
 
 PLAIN, LATER = "/usr/bin/python3", "/usr/bin/python3.11"
