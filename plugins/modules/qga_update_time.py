@@ -191,7 +191,7 @@ guests:
         - V(null) if it is proven neither that it is nor that it is not; except with O(tolerance=0) and in check mode,
           the guest has failed then.
         - V(false) also if an error kept the clock from being measured after a step.
-        - A clock that is being slewed, and will be within O(tolerance) at the end of that, is no failure.
+        - A clock that is being slewed, and will be within O(tolerance) at the end of that, has not failed.
       type: bool
       returned: when its clock was measured
       sample: true

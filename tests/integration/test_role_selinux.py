@@ -42,7 +42,7 @@ REFUSAL = "Failed to resolve allow statement at /var/lib/selinux/x/tmp/modules/4
 
 
 def described(**changed: str) -> str:
-    """What a guest of the RHEL family says of itself."""
+    """Return the answers of a guest of the RHEL family."""
     said = {"uid": "0", "init": "systemd", "families": "rhel", "version": "9", "name": "RHEL", "python": "full"}
     return "".join(f"{key}={value}\n" for key, value in {**said, **changed}.items())
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What clients ask of an agent, as cases: each is one client's dialog, which notes all that comes back.
+"""The requests of clients to an agent, as cases: each is one client's dialog, which notes all that comes back.
 
 ``UPSTREAM`` has what QEMU's own cases for its agent check (tests/unit/test-qga.c in QEMU 10.0), written anew, and
 ``OTHERS`` has more in which clients differ. Nothing here acts on this machine: what would is blocked in every stock

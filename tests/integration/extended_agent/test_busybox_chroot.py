@@ -98,7 +98,7 @@ class Alpinelike:
         return self.root.with_name("log").read_text() + (words.read_text() if words.exists() else "")
 
     def ask(self, command: str) -> Any:
-        """Return the reply; empty if there is no agent."""
+        """Return the reply; empty if the agent does not answer."""
         try:
             with Client(self.socket) as client:
                 line = client.ask(b'{"execute": "%b"}' % command.encode())

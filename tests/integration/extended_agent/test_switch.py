@@ -59,7 +59,7 @@ class Guest:
         self._python = directory / "python"
         self.probe_says("")
         (program.parent / "systemd-run").symlink_to("/bin/true")
-        places = {"work": self.work, "dropin": self.dropin, "link": self.link, "python": self._python}
+        places = {"switch": self.work, "dropin": self.dropin, "link": self.link, "python": self._python}
         for name, place in {**places, "channel": directory / "channel"}.items():
             text = text.replace(f"/placeholder/{name}", str(place))
         self._script.write_text(text)
@@ -95,7 +95,7 @@ class Guest:
 def _scripts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("switch")
     places: dict[str, Any] = {
-        "extended_agent_switch_directory": "/placeholder/work",
+        "extended_agent_switch_directory": "/placeholder/switch",
         "extended_agent_stock_dropin": "/placeholder/dropin",
         "extended_agent_wanted_link": "/placeholder/link",
         "extended_agent_python": "/placeholder/python",

@@ -68,7 +68,7 @@ ANYTHING = Lists()
 
 @dataclass(frozen=True)
 class Arrangement:
-    """What a stock agent alone has as its lists, and where an extended agent in front of another has them."""
+    """The lists of a stock agent alone, and where an extended agent in front of another has them."""
 
     name: str
     alone: Lists
