@@ -42,7 +42,7 @@ hangs := 600
 SECONDS ?= 16
 
 # What the figures of a correction rest on.
-covered := wire.py clock.py resync.py agent.py channels/base.py
+covered := _protocol/framing.py _clock/measuring.py _clock/resync.py _agent.py _channels/base.py
 
 only_in_test_all := $(if $(quick),,fuzz)
 # Three at a time on two processors, since most of them wait now and then; those that take longest come first. The output
@@ -97,7 +97,7 @@ unit-on-targets: .venvs/targets/.ready
 
 only_on_controllers := roles/resync_on_resume/test_templates \
     $(addprefix roles/extended_agent/test_,shell_programs supervise switch_initd) \
-    $(addprefix plugins/module_utils/test_,module module_fleet addresses module_cache survey)
+    $(addprefix plugins/module_utils/test_,module module_fleet)
 
 integration: .venv/.ready $(older_environments) guest-packages ## every channel against stock agents and fakes, no guest
 	$(venv)/pytest $(select) --timeout $(hangs) --durations 20 --durations-min 5 tests/integration

@@ -279,18 +279,18 @@ from typing import Callable, Iterator, TypeVar
 from ansible.errors import AnsibleConnectionFailure, AnsibleError, AnsibleFileNotFound
 from ansible.plugins.connection import ConnectionBase
 from ansible.utils.display import Display
-from ansible_collections.qemu.guest_agent.plugins.module_utils import waiting
-from ansible_collections.qemu.guest_agent.plugins.module_utils.become_dialogue import BecomeDialogue
-from ansible_collections.qemu.guest_agent.plugins.module_utils.connection_options import settings_of
-from ansible_collections.qemu.guest_agent.plugins.module_utils.errors import (
+from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import (
     CommandFailedError,
     InvalidOptionError,
     QgaError,
     sentence,
 )
-from ansible_collections.qemu.guest_agent.plugins.module_utils.exec_errors import OfTheCommandError
-from ansible_collections.qemu.guest_agent.plugins.module_utils.guest_session import GuestSession
-from ansible_collections.qemu.guest_agent.plugins.plugin_utils.replaced_file import replaced
+from ansible_collections.qemu.guest_agent.plugins.module_utils._event_loop import tasks
+from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.become import BecomeDialogue
+from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.errors import OfTheCommandError
+from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.options import settings_of
+from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.session import GuestSession
+from ansible_collections.qemu.guest_agent.plugins.plugin_utils._replaced_file import replaced
 
 # The task has failed then; after any other error the guest counts as unreachable.
 _FAILURES = (CommandFailedError, InvalidOptionError, OfTheCommandError)
@@ -387,21 +387,21 @@ class Connection(ConnectionBase):  # type: ignore[misc]  # Ansible has no types
             raise AnsibleConnectionFailure("the connection to the guest agent is closed")
         return self._session
 
-    def _wait_for(self, conversation: waiting.Conversation[Result]) -> Result:
+    def _wait_for(self, conversation: tasks.Conversation[Result]) -> Result:
         with self._idle.busy(restarts=any(self.get_option(name) is not None for name in _ONE_CLIENT)):
-            return waiting.run(conversation)
+            return tasks.run(conversation)
 
     def _let_go(self) -> None:
         if self._session is not None:
             with suppress(QgaError):
-                waiting.run(self._session.let_go())
+                tasks.run(self._session.let_go())
 
     def _hang_up(self) -> None:
         with self._idle.busy():
             session, self._session = self._session, None
             if session is not None:
                 with suppress(QgaError):
-                    waiting.run(session.close())
+                    tasks.run(session.close())
 
     def _dialogue(self) -> BecomeDialogue | None:
         if self.become is None or not self.become.expect_prompt():

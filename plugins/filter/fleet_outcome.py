@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import Any, Callable
 
-from ansible_collections.qemu.guest_agent.plugins.plugin_utils.filtering import made
-from ansible_collections.qemu.guest_agent.plugins.plugin_utils.fleet_outcome import elsewhere, found, outcome
+from ansible_collections.qemu.guest_agent.plugins.plugin_utils._filter_errors import made
+from ansible_collections.qemu.guest_agent.plugins.plugin_utils._report.outcome import elsewhere, found, outcome
 
 
 def fleet_outcome(listed: Any, host: Any, batches: Any = ()) -> dict[str, Any]:

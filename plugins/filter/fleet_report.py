@@ -12,9 +12,9 @@ from typing import Any, Callable
 
 from ansible.errors import AnsibleFilterError
 from ansible.module_utils.parsing.convert_bool import boolean
-from ansible_collections.qemu.guest_agent.plugins.plugin_utils.filtering import made
-from ansible_collections.qemu.guest_agent.plugins.plugin_utils.fleet_report import render, text_summary, totals
-from ansible_collections.qemu.guest_agent.plugins.plugin_utils.fleet_report_format import SECOND_NS
+from ansible_collections.qemu.guest_agent.plugins.plugin_utils._filter_errors import made
+from ansible_collections.qemu.guest_agent.plugins.plugin_utils._report.format import SECOND_NS
+from ansible_collections.qemu.guest_agent.plugins.plugin_utils._report.page import render, text_summary, totals
 
 _LONGEST_TOLERANCE = 366 * 86400.0  # seconds; the module's own limit
 

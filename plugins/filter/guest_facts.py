@@ -9,10 +9,10 @@ from __future__ import annotations
 from typing import Any, Callable
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.qemu.guest_agent.plugins.module_utils import untrusted
-from ansible_collections.qemu.guest_agent.plugins.plugin_utils.filtering import made
-from ansible_collections.qemu.guest_agent.plugins.plugin_utils.fleet_report import facts_text_summary
-from ansible_collections.qemu.guest_agent.plugins.plugin_utils.guest_facts import document
+from ansible_collections.qemu.guest_agent.plugins.module_utils import _untrusted as untrusted
+from ansible_collections.qemu.guest_agent.plugins.plugin_utils._filter_errors import made
+from ansible_collections.qemu.guest_agent.plugins.plugin_utils._report.facts_file import document
+from ansible_collections.qemu.guest_agent.plugins.plugin_utils._report.page import facts_text_summary
 
 
 def guest_facts_json(guests: object, hypervisor: object) -> str:

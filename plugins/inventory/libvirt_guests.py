@@ -247,21 +247,21 @@ from typing import Any
 
 from ansible.errors import AnsibleParserError
 from ansible.plugins.inventory import BaseInventoryPlugin, Cacheable, Constructable
-from ansible_collections.qemu.guest_agent.plugins.module_utils.errors import QgaError, sentence
-from ansible_collections.qemu.guest_agent.plugins.module_utils.survey import Survey, failure_of, survey
-from ansible_collections.qemu.guest_agent.plugins.module_utils.untrusted import visible
-from ansible_collections.qemu.guest_agent.plugins.plugin_utils import kept_survey
-from ansible_collections.qemu.guest_agent.plugins.plugin_utils.guest_inventory import (
+from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import QgaError, sentence
+from ansible_collections.qemu.guest_agent.plugins.module_utils._untrusted import visible
+from ansible_collections.qemu.guest_agent.plugins.plugin_utils._inventory import cache as surveys
+from ansible_collections.qemu.guest_agent.plugins.plugin_utils._inventory.hosts import (
     Constructed,
     Host,
     hosts_of,
     populate,
 )
-from ansible_collections.qemu.guest_agent.plugins.plugin_utils.inventory_options import (
+from ansible_collections.qemu.guest_agent.plugins.plugin_utils._inventory.options import (
     Settings,
     require_known,
     settings_of,
 )
+from ansible_collections.qemu.guest_agent.plugins.plugin_utils._inventory.survey import Survey, failure_of, survey
 
 _LONGEST_WARNING = 1000
 
@@ -296,13 +296,13 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):  # type: i
         """What the cache has, if it is asked and has it; what the hypervisors and guests tell otherwise."""
         if not self.get_option("cache"):
             return survey(settings.question)
-        key = f"{self.get_cache_key(path)}_{kept_survey.digest(settings.question)}"
-        kept = kept_survey.read(self._cache.get(key)) if may_read else None
+        key = f"{self.get_cache_key(path)}_{surveys.digest(settings.question)}"
+        kept = surveys.read(self._cache.get(key)) if may_read else None
         if kept is not None:
             return kept
         found = survey(settings.question)
         if found.is_complete:
-            self._cache[key] = kept_survey.written(found)
+            self._cache[key] = surveys.written(found)
         return found
 
     def _constructed(self, is_strict: bool) -> Constructed:

@@ -559,11 +559,11 @@ error:
 from typing import Any, Mapping
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.qemu.guest_agent.plugins.module_utils.agent import GuestAgent
-from ansible_collections.qemu.guest_agent.plugins.module_utils.facts import REPLY_LIMITS, command_details
-from ansible_collections.qemu.guest_agent.plugins.module_utils.fleet import Outcome, Work
-from ansible_collections.qemu.guest_agent.plugins.module_utils.gathering import GATHERED, gathering
-from ansible_collections.qemu.guest_agent.plugins.module_utils.module import TARGET_SPEC, run
+from ansible_collections.qemu.guest_agent.plugins.module_utils._agent import GuestAgent
+from ansible_collections.qemu.guest_agent.plugins.module_utils._facts.gathering import GATHERED, gathering
+from ansible_collections.qemu.guest_agent.plugins.module_utils._facts.subsets import REPLY_LIMITS, command_details
+from ansible_collections.qemu.guest_agent.plugins.module_utils._fleet.results import Outcome, Work
+from ansible_collections.qemu.guest_agent.plugins.module_utils._module import TARGET_SPEC, run
 
 ARGUMENT_SPEC: dict[str, dict[str, Any]] = {
     **TARGET_SPEC,

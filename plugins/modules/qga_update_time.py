@@ -351,21 +351,21 @@ error:
 from typing import Any, Mapping, Sequence
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.qemu.guest_agent.plugins.module_utils.agent import GuestAgent
-from ansible_collections.qemu.guest_agent.plugins.module_utils.fleet import Attended, Outcome, Work
-from ansible_collections.qemu.guest_agent.plugins.module_utils.module import TARGET_SPEC, run
-from ansible_collections.qemu.guest_agent.plugins.module_utils.resync import REPLY_LIMITS, resync
-from ansible_collections.qemu.guest_agent.plugins.module_utils.resync_options import (
+from ansible_collections.qemu.guest_agent.plugins.module_utils._agent import GuestAgent
+from ansible_collections.qemu.guest_agent.plugins.module_utils._clock.options import (
     reference_of,
     require_consistent,
     resync_options,
 )
-from ansible_collections.qemu.guest_agent.plugins.module_utils.resync_outcome import (
+from ansible_collections.qemu.guest_agent.plugins.module_utils._clock.outcome import (
     CORRECTED,
     SLEWING,
     UNCHANGED,
     outcome_of,
 )
+from ansible_collections.qemu.guest_agent.plugins.module_utils._clock.resync import REPLY_LIMITS, resync
+from ansible_collections.qemu.guest_agent.plugins.module_utils._fleet.results import Attended, Outcome, Work
+from ansible_collections.qemu.guest_agent.plugins.module_utils._module import TARGET_SPEC, run
 
 ARGUMENT_SPEC: dict[str, dict[str, Any]] = {
     **TARGET_SPEC,

@@ -15,12 +15,12 @@ from statistics import median
 from typing import Any
 
 import pytest
-from ansible_collections.qemu.guest_agent.plugins.module_utils import waiting
-from ansible_collections.qemu.guest_agent.plugins.module_utils.channels import hypervisor
-from ansible_collections.qemu.guest_agent.plugins.module_utils.channels.libvirt import LibvirtChannel
-from ansible_collections.qemu.guest_agent.plugins.module_utils.errors import QgaError
-from ansible_collections.qemu.guest_agent.plugins.module_utils.gathering import gathering
-from ansible_collections.qemu.guest_agent.plugins.module_utils.runner import Attendance, converse
+from ansible_collections.qemu.guest_agent.plugins.module_utils._channels.libvirt import LibvirtChannel
+from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import QgaError
+from ansible_collections.qemu.guest_agent.plugins.module_utils._event_loop import tasks
+from ansible_collections.qemu.guest_agent.plugins.module_utils._facts.gathering import gathering
+from ansible_collections.qemu.guest_agent.plugins.module_utils._fleet.runner import Attendance, converse
+from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor import connections
 
 from tests.support.hypervisors_by_uri import lay_out
 from tests.support.hypervisors_made import HERE, many
@@ -120,13 +120,13 @@ def _one_by_one() -> float:
     fake = many(GUESTS, DEAD, LATENCY_S)
     work = gathering(["min", "network"])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(hypervisor, "import_libvirt", fake.modules)
-        line = hypervisor.Line(HERE)
+        patch.setattr(connections, "import_libvirt", fake.modules)
+        line = connections.Line(HERE)
         begun = time.monotonic()
         told = 0
         for each in fake.by_uri[HERE].definitions:
             try:
-                waiting.run(converse(_opener(each.name, line), work, Attendance(TIMEOUT_S)))
+                tasks.run(converse(_opener(each.name, line), work, Attendance(TIMEOUT_S)))
                 told += 1
             except QgaError:
                 pass
@@ -137,7 +137,7 @@ def _one_by_one() -> float:
     return seconds
 
 
-def _opener(name: str, line: hypervisor.Line) -> Callable[[], LibvirtChannel]:
+def _opener(name: str, line: connections.Line) -> Callable[[], LibvirtChannel]:
     return lambda: LibvirtChannel(name, HERE, line)
 
 

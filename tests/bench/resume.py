@@ -24,7 +24,7 @@ from statistics import median
 from typing import Any
 
 import libvirt
-from ansible_collections.qemu.guest_agent.plugins.module_utils.watch import event_loop
+from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor import events
 
 from tests.support.resync_service_process import ResyncServiceProcess
 from tests.support.rulebook import Rulebook
@@ -209,7 +209,7 @@ class VirshOnResume:
         self._running: list[subprocess.Popen[bytes]] = []
 
     def __enter__(self) -> VirshOnResume:
-        event_loop.start(libvirt)
+        events.start(libvirt)
         self._connection = libvirt.open(self._guest.uri)
         self._number = self._connection.domainEventRegisterAny(None, _LIFECYCLE, self._on_event, None)
         return self

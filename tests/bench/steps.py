@@ -16,12 +16,12 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
-from ansible_collections.qemu.guest_agent.plugins.module_utils.agent import GuestAgent
-from ansible_collections.qemu.guest_agent.plugins.module_utils.channels.base import Exchange
-from ansible_collections.qemu.guest_agent.plugins.module_utils.channels.libvirt import LibvirtChannel
-from ansible_collections.qemu.guest_agent.plugins.module_utils.reference import HostReference
-from ansible_collections.qemu.guest_agent.plugins.module_utils.resync import ResyncOptions, ResyncReport, resync
-from ansible_collections.qemu.guest_agent.plugins.module_utils.waiting import run
+from ansible_collections.qemu.guest_agent.plugins.module_utils._agent import GuestAgent
+from ansible_collections.qemu.guest_agent.plugins.module_utils._channels.base import Exchange
+from ansible_collections.qemu.guest_agent.plugins.module_utils._channels.libvirt import LibvirtChannel
+from ansible_collections.qemu.guest_agent.plugins.module_utils._clock.reference import HostReference
+from ansible_collections.qemu.guest_agent.plugins.module_utils._clock.resync import ResyncOptions, ResyncReport, resync
+from ansible_collections.qemu.guest_agent.plugins.module_utils._event_loop.tasks import run
 
 from tests.vm.errors import VmError
 from tests.vm.guest import Guest

@@ -55,18 +55,21 @@ def load() -> list[Bounds]:
 
 def record() -> None:
     make_importable()
-    from ansible_collections.qemu.guest_agent.plugins.module_utils import clock, options, waiting, wire
-    from ansible_collections.qemu.guest_agent.plugins.module_utils.agent import GuestAgent
+    from ansible_collections.qemu.guest_agent.plugins.module_utils import _targets as targets
+    from ansible_collections.qemu.guest_agent.plugins.module_utils._agent import GuestAgent
+    from ansible_collections.qemu.guest_agent.plugins.module_utils._clock import measuring
+    from ansible_collections.qemu.guest_agent.plugins.module_utils._event_loop import tasks
+    from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol import framing
 
     from tests.support.stock_agent import StockAgent, exchange
 
     async def take(socket: str) -> list[Any]:
-        async with options.target_of({"socket": socket}, wire.Limits()).open() as channel:
-            read = clock.stock_reader(GuestAgent(channel, 5.0))
+        async with targets.target_of({"socket": socket}, framing.Limits()).open() as channel:
+            read = measuring.stock_reader(GuestAgent(channel, 5.0))
             return [await read() for _number in range(EXCHANGES)]
 
     with StockAgent() as stock:
-        readings = waiting.run(take(stock.socket))
+        readings = tasks.run(take(stock.socket))
         version = exchange(stock.socket, "guest-info")["return"]["version"]
     # Monotonic to time of day: the closest pair of many is within a fraction of a microsecond.
     pairs = ((time.monotonic_ns(), time.time_ns(), time.monotonic_ns()) for _number in range(1000))

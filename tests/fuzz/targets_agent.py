@@ -11,7 +11,7 @@ from typing import Any
 
 from tests.support.extended_agent import module
 
-_wire, _dispatch, _in_front = module("wire"), module("dispatch"), module("in_front")
+_wire, _dispatch, _in_front = module("_protocol.framing", "guest_agent"), module("dispatch"), module("in_front")
 _policy, _stock, _loop, _log, _limits = (module(name) for name in ("policy", "stock", "loop", "log", "limits"))
 _clock = module("clock")
 

@@ -11,21 +11,22 @@ import socket
 from typing import Any
 
 import pytest
-from ansible_collections.qemu.guest_agent.plugins.module_utils import waiting, wire
-from ansible_collections.qemu.guest_agent.plugins.module_utils.channels import hypervisor
-from ansible_collections.qemu.guest_agent.plugins.module_utils.channels import libvirt as libvirt_module
-from ansible_collections.qemu.guest_agent.plugins.module_utils.channels import stream as stream_module
-from ansible_collections.qemu.guest_agent.plugins.module_utils.channels.base import Request
-from ansible_collections.qemu.guest_agent.plugins.module_utils.errors import (
+from ansible_collections.qemu.guest_agent.plugins.module_utils._channels import libvirt as libvirt_module
+from ansible_collections.qemu.guest_agent.plugins.module_utils._channels import stream as stream_module
+from ansible_collections.qemu.guest_agent.plugins.module_utils._channels.base import Request
+from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import (
     NotConnectedError,
     QgaError,
     RemoteProtocolError,
 )
+from ansible_collections.qemu.guest_agent.plugins.module_utils._event_loop import tasks
+from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor import connections
+from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol import framing
 
 from tests.fuzz.targets_replies import require_told
 from tests.support.fake_libvirt import FakeLibvirt, LibvirtError
 
-LIMITS = wire.Limits(size=512, nesting=16)
+LIMITS = framing.Limits(size=512, nesting=16)
 # The number that a channel would make up for its synchronisation, known to the corpus.
 SYNC_ID_BYTES = (4242 << 1).to_bytes(4, "big")
 CALLS = (Request("guest-ping"), Request("guest-info"), Request("guest-get-time"))
@@ -36,7 +37,7 @@ SECONDS = 20.0
 class _Peer(stream_module.UnixAddress):
     """Connects to an end that has said everything already, and hangs up behind it."""
 
-    async def connect(self, _deadline: waiting.Deadline) -> socket.socket:
+    async def connect(self, _deadline: tasks.Deadline) -> socket.socket:
         ours, theirs = socket.socketpair()
         theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
         theirs.sendall(_Peer.data)
@@ -67,7 +68,7 @@ def stream(data: bytes) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(stream_module.os, "urandom", lambda _size: SYNC_ID_BYTES)
         try:
-            waiting.run(converse())
+            tasks.run(converse())
         except (RemoteProtocolError, NotConnectedError) as error:
             require_told(error)
         finally:
@@ -109,7 +110,7 @@ def libvirt(data: bytes) -> None:
 
     fake.replies["guest-get-osinfo"] = answer
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(hypervisor, "import_libvirt", lambda: (fake, fake))
+        patch.setattr(connections, "import_libvirt", lambda: (fake, fake))
         line: Any = _Line(fake)
         channel = libvirt_module.LibvirtChannel("web1", "qemu:///system", line, LIMITS)
         with contextlib.closing(channel._caller):

@@ -11,12 +11,15 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from ansible_collections.qemu.guest_agent.plugins.module_utils import facts, reply_shapes, waiting, wire
-from ansible_collections.qemu.guest_agent.plugins.module_utils import resync as resync_module
-from ansible_collections.qemu.guest_agent.plugins.module_utils.agent import GuestAgent
-from ansible_collections.qemu.guest_agent.plugins.module_utils.channels.base import Exchange, Request
-from ansible_collections.qemu.guest_agent.plugins.module_utils.errors import QgaError, RemoteProtocolError
-from ansible_collections.qemu.guest_agent.plugins.module_utils.resync import ResyncOptions
+from ansible_collections.qemu.guest_agent.plugins.module_utils._agent import GuestAgent
+from ansible_collections.qemu.guest_agent.plugins.module_utils._channels.base import Exchange, Request
+from ansible_collections.qemu.guest_agent.plugins.module_utils._clock import resync as resync_module
+from ansible_collections.qemu.guest_agent.plugins.module_utils._clock.resync import ResyncOptions
+from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import QgaError, RemoteProtocolError
+from ansible_collections.qemu.guest_agent.plugins.module_utils._event_loop import tasks
+from ansible_collections.qemu.guest_agent.plugins.module_utils._facts import shapes as reply_shapes
+from ansible_collections.qemu.guest_agent.plugins.module_utils._facts import subsets
+from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol import framing
 
 from tests.support.simulated_guest import (
     EXTENDED_COMMANDS,
@@ -65,7 +68,7 @@ def shapes(data: bytes) -> None:
         return
     command = _COMMANDS[data[0] % len(_COMMANDS)]
     try:
-        value = wire.whole_message(data[1:], facts.REPLY_LIMITS).decode()
+        value = framing.whole_message(data[1:], subsets.REPLY_LIMITS).decode()
         require_presentable(reply_shapes.facts_of(command, value))
     except RemoteProtocolError as error:
         require_told(error)
@@ -74,7 +77,7 @@ def shapes(data: bytes) -> None:
 class _Scripted(SimulatedGuest):
     """Answers call after call with the lines of the input; honestly where a line is empty, and behind the last one."""
 
-    def __init__(self, line: TimeLine, commands: tuple[str, ...], answers: list[bytes], limits: wire.Limits) -> None:
+    def __init__(self, line: TimeLine, commands: tuple[str, ...], answers: list[bytes], limits: framing.Limits) -> None:
         super().__init__(line, GuestClock(line, -20 * SECOND), commands)
         self._answers = iter(answers)
         self._limits = limits
@@ -88,14 +91,16 @@ class _Scripted(SimulatedGuest):
             return await super().call(request, timeout)
         forward_ns, backward_ns = self.delays(request.execute)
         sent_ns = self.line.now_ns
-        wire.encode(wire.request(request.execute, request.arguments_at(sent_ns)))  # it must be one that can be sent
+        framing.encode(
+            framing.request(request.execute, request.arguments_at(sent_ns))
+        )  # it must be one that can be sent
         self.line.now_ns += forward_ns + backward_ns
-        reply = wire.read_reply(wire.whole_message(answer, self._limits).decode())
+        reply = framing.read_reply(framing.whole_message(answer, self._limits).decode())
         return Exchange(reply, sent_ns, self.line.now_ns)
 
 
 def _converse(
-    data: bytes, commands: tuple[str, ...], limits: wire.Limits, work: Callable[[_Scripted, GuestAgent], Any]
+    data: bytes, commands: tuple[str, ...], limits: framing.Limits, work: Callable[[_Scripted, GuestAgent], Any]
 ) -> None:
     line = TimeLine()
     with pytest.MonkeyPatch.context() as patch:
@@ -113,10 +118,10 @@ def info(data: bytes) -> None:
     """Facts of all kinds, and the details of a command, of a guest that answers with the input's lines."""
 
     def work(_guest: _Scripted, agent: GuestAgent) -> Any:
-        details = waiting.run(facts.command_details(agent, "guest-ping"))
-        return details, waiting.run(facts.gather(agent, facts.SUBSETS))
+        details = tasks.run(subsets.command_details(agent, "guest-ping"))
+        return details, tasks.run(subsets.gather(agent, subsets.SUBSETS))
 
-    _converse(data, _FACT_COMMANDS, facts.REPLY_LIMITS, work)
+    _converse(data, _FACT_COMMANDS, subsets.REPLY_LIMITS, work)
 
 
 def resync(data: bytes) -> None:
@@ -127,7 +132,7 @@ def resync(data: bytes) -> None:
     options = ResyncOptions(samples=4, dry_run=dry_run, backward=backward)
 
     def work(guest: _Scripted, agent: GuestAgent) -> Any:
-        report = waiting.run(resync_module.resync(agent, guest.line.reference(), options))
+        report = tasks.run(resync_module.resync(agent, guest.line.reference(), options))
         if report.error is not None:
             require_told(report.error)
         result = report.as_dict()

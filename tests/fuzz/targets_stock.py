@@ -18,9 +18,9 @@ from typing import Any
 from tests.fuzz.targets_agent import Client, Clock
 from tests.support.extended_agent import module
 
-_wire, _dispatch, _in_front = module("wire"), module("dispatch"), module("in_front")
+_wire, _dispatch, _in_front = module("_protocol.framing", "guest_agent"), module("dispatch"), module("in_front")
 _policy, _stock, _loop, _log, _limits = (module(name) for name in ("policy", "stock", "loop", "log", "limits"))
-_stream, _commands = module("stream"), module("commands")
+_stream, _commands = module("stream"), module("_protocol.commands", "guest_agent")
 
 # No request waits for a stock agent that has gone, since no time passes here.
 COSTS = _limits.Costs(reply_bytes=512, unasked_lines=8, return_seconds=0.0)

@@ -8,19 +8,19 @@ from __future__ import annotations
 
 from typing import Any
 
-from ansible_collections.qemu.guest_agent.plugins.module_utils import wire
-from ansible_collections.qemu.guest_agent.plugins.module_utils.errors import LocalProtocolError, RemoteProtocolError
+from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import LocalProtocolError, RemoteProtocolError
+from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol import framing
 
 # Small, so that an input reaches them.
-LIMITS = wire.Limits(size=64, nesting=6, values=24)
+LIMITS = framing.Limits(size=64, nesting=6, values=24)
 # Reading a value does not look at its depth, cutting it out of a stream does. Python's own limit is far below this.
 DEEPEST = 100_000
 
 
-def _seen(event: wire.Event) -> tuple[object, ...]:
-    if isinstance(event, wire.Message):
+def _seen(event: framing.Event) -> tuple[object, ...]:
+    if isinstance(event, framing.Message):
         return ("message", event.raw)
-    if isinstance(event, wire.Malformed):
+    if isinstance(event, framing.Malformed):
         return ("malformed", event.error.message)
     return ("resync", event.dropped)
 
@@ -31,10 +31,10 @@ def decoder(data: bytes) -> None:
     The first bytes say where the rest is cut.
     """
     cuts, rest = data[:4], data[4:]
-    whole = wire.Decoder(LIMITS)
+    whole = framing.Decoder(LIMITS)
     whole.feed(rest)
     expected = [_seen(event) for event in whole]
-    pieces = wire.Decoder(LIMITS)
+    pieces = framing.Decoder(LIMITS)
     events = []
     position = 0
     sizes = [1 + cut % 17 for cut in cuts] or [1]
@@ -53,26 +53,26 @@ def decoder(data: bytes) -> None:
 def messages(data: bytes) -> None:
     """Any bytes are a value or a protocol error; a value can be sent again; and a reply passes for one either way."""
     try:
-        value = wire.decode(data, wire.Limits(values=1000))
+        value = framing.decode(data, framing.Limits(values=1000))
     except RemoteProtocolError:
-        wire.is_reply(data)
+        framing.is_reply(data)
         return
     try:
-        again = wire.encode(value)
+        again = framing.encode(value)
     except LocalProtocolError:
         assert _holds_an_infinity(value)
     else:
         assert again.isascii()
         assert again.count(b"\n") == 1
-        assert wire.decode(again) == value
-        assert wire.whole_message(again, wire.Limits(nesting=DEEPEST)).decode() == value
+        assert framing.decode(again) == value
+        assert framing.whole_message(again, framing.Limits(nesting=DEEPEST)).decode() == value
     try:
-        wire.read_reply(value)
+        framing.read_reply(value)
     except RemoteProtocolError:
         pass
     else:
         # What QEMU takes beyond JSON, single quotes, no agent sends.
-        assert wire.is_reply(data) or b"'" in data
+        assert framing.is_reply(data) or b"'" in data
 
 
 def _holds_an_infinity(value: Any) -> bool:

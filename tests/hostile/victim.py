@@ -29,8 +29,8 @@ from tests.support.collection import make_importable
 
 make_importable()
 
-from ansible_collections.qemu.guest_agent.plugins.module_utils import resync  # noqa: E402
-from ansible_collections.qemu.guest_agent.plugins.module_utils.channels import hypervisor  # noqa: E402
+from ansible_collections.qemu.guest_agent.plugins.module_utils._clock import resync  # noqa: E402
+from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor import connections  # noqa: E402
 from ansible_collections.qemu.guest_agent.plugins.modules import qga_info, qga_update_time  # noqa: E402
 
 from tests.hostile.case import Case, Verdict  # noqa: E402
@@ -98,20 +98,20 @@ def _read(output: str) -> tuple[dict[str, Any] | None, str]:
 @contextlib.contextmanager
 def _in_place(case: Case) -> Iterator[None]:
     """With what stands in for libvirt and for vsock."""
-    imported, usual = hypervisor.import_libvirt, socket.socket
+    imported, usual = connections.import_libvirt, socket.socket
     if case.libvirtd is not None:
-        hypervisor.import_libvirt = RemoteLibvirt(case.libvirtd).modules
+        connections.import_libvirt = RemoteLibvirt(case.libvirtd).modules
     if case.hypervisors is not None:
         made, *arguments = case.hypervisors
         libvirt: Any = getattr(hypervisors_made, made)(*arguments)
-        libvirt.registerErrorHandler(hypervisor._remember, None)
-        hypervisor.import_libvirt = libvirt.modules
+        libvirt.registerErrorHandler(connections._remember, None)
+        connections.import_libvirt = libvirt.modules
     if case.vsock is not None:
         socket.socket = _vsock_at(case.vsock)  # type: ignore[misc]
     try:
         yield
     finally:
-        hypervisor.import_libvirt, socket.socket = imported, usual  # type: ignore[misc]
+        connections.import_libvirt, socket.socket = imported, usual  # type: ignore[misc]
 
 
 def _vsock_at(path: str) -> type[socket.socket]:

@@ -19,16 +19,16 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from ansible_collections.qemu.guest_agent.plugins.module_utils import facts, wire
-from ansible_collections.qemu.guest_agent.plugins.module_utils import resync as resync_module
-from ansible_collections.qemu.guest_agent.plugins.module_utils.channels import hypervisor
-from ansible_collections.qemu.guest_agent.plugins.module_utils.channels.libvirt import LibvirtChannel
-from ansible_collections.qemu.guest_agent.plugins.module_utils.channels.stream import (
+from ansible_collections.qemu.guest_agent.plugins.module_utils._channels.libvirt import LibvirtChannel
+from ansible_collections.qemu.guest_agent.plugins.module_utils._channels.stream import (
     StreamChannel,
     TcpAddress,
     UnixAddress,
 )
-from ansible_collections.qemu.guest_agent.plugins.module_utils.errors import (
+from ansible_collections.qemu.guest_agent.plugins.module_utils._clock import resync as resync_module
+from ansible_collections.qemu.guest_agent.plugins.module_utils._clock.reference import HostReference, Reference
+from ansible_collections.qemu.guest_agent.plugins.module_utils._clock.resync import Offset, ResyncOptions, ResyncReport
+from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import (
     CommandDisabledError,
     FrozenError,
     NotConnectedError,
@@ -36,13 +36,10 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils.errors import (
     RemoteProtocolError,
     UnresponsiveError,
 )
-from ansible_collections.qemu.guest_agent.plugins.module_utils.facts import SUBSETS
-from ansible_collections.qemu.guest_agent.plugins.module_utils.reference import HostReference, Reference
-from ansible_collections.qemu.guest_agent.plugins.module_utils.resync import (
-    Offset,
-    ResyncOptions,
-    ResyncReport,
-)
+from ansible_collections.qemu.guest_agent.plugins.module_utils._facts import subsets
+from ansible_collections.qemu.guest_agent.plugins.module_utils._facts.subsets import SUBSETS
+from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor import connections
+from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol import framing
 
 from tests.support.blocking import Blocking, BlockingAgent, blocking
 from tests.support.fake_agent import (
@@ -75,7 +72,7 @@ from tests.support.fake_agent import (
 )
 from tests.support.fake_libvirt import FakeLibvirt, answers_by
 
-command_details, gather = blocking(facts.command_details), blocking(facts.gather)
+command_details, gather = blocking(subsets.command_details), blocking(subsets.gather)
 resync = blocking(resync_module.resync)
 
 # The truth is read by two readings of this machine's clocks, and its own clock may be slewed (500 ppm at most).
@@ -164,7 +161,7 @@ def guest_through(way: str, directory: Path, kind: Kind, **what: Any) -> Iterato
     path = directory / "agent.sock"
     with listen_tcp() if way == "tcp" else listen_unix(path) as listener, pytest.MonkeyPatch.context() as patch:
         fake = FakeLibvirt(answer=answers_by(path))
-        patch.setattr(hypervisor, "import_libvirt", lambda: (fake, fake))
+        patch.setattr(connections, "import_libvirt", lambda: (fake, fake))
         channels = {
             "unix": lambda: StreamChannel(UnixAddress(str(path))),
             "tcp": lambda: StreamChannel(TcpAddress("127.0.0.1", listener.getsockname()[1])),
@@ -266,7 +263,7 @@ ODD: Mapping[str, Odd] = {
 @pytest.mark.parametrize("what", ODD)
 def test_an_odd_value_does_not_cost_the_others(what: str, way: str, tmp_path: Path) -> None:
     odd = ODD[what]
-    faults = (On(odd.command, Instead((wire.encode({"return": odd.value}),))),)
+    faults = (On(odd.command, Instead((framing.encode({"return": odd.value}),))),)
     with guest_through(way, tmp_path, STOCK, faults=faults) as (_fake, agent):
         facts = gather(agent, SUBSETS)
     assert facts["errors"] == {}

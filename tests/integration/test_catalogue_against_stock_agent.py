@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.qemu.guest_agent.plugins.module_utils.commands import CATALOGUE, answers_on_success
+from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.commands import CATALOGUE, answers_on_success
 from ansible_collections.qemu.guest_agent.tests.support.stock_agent import (
     ALWAYS_BLOCKED,
     StockAgent,

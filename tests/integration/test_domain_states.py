@@ -11,7 +11,7 @@ import shlex
 from typing import Any
 
 import pytest
-from ansible_collections.qemu.guest_agent.plugins.module_utils.channels import hypervisor
+from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor import connections
 
 from tests.hostile import victim
 from tests.hostile.case import Case
@@ -33,7 +33,7 @@ def test_however_a_domain_is_named_it_runs_or_does_not(
     named: dict[str, Any], state: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fake = FakeHypervisor([Definition("web1", state=state, agent=_facts)])
-    monkeypatch.setattr(hypervisor, "import_libvirt", fake.modules)
+    monkeypatch.setattr(connections, "import_libvirt", fake.modules)
     verdict = victim.run(Case("qga_info", {"gather_subset": ["agent"], "fail_on": "none", **named}))
     assert verdict.result is not None
     (entry,) = verdict.result["guests"]
@@ -58,7 +58,7 @@ def test_the_commands_of_a_hint_can_be_run_as_they_stand(
     option: str, name: str, state: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fake = FakeHypervisor([Definition(name, state=state, agent=_facts)])
-    monkeypatch.setattr(hypervisor, "import_libvirt", fake.modules)
+    monkeypatch.setattr(connections, "import_libvirt", fake.modules)
     arguments = {"uri": THERE, option: [name] if option == "domains" else name}
     verdict = victim.run(Case("qga_info", {"gather_subset": ["agent"], "fail_on": "none", **arguments}))
     assert verdict.result is not None
@@ -71,7 +71,7 @@ def test_the_commands_of_a_hint_can_be_run_as_they_stand(
 @pytest.mark.parametrize("option", ["domain", "domains"])
 def test_a_domain_that_is_shutting_down_needs_no_command(option: str, monkeypatch: pytest.MonkeyPatch) -> None:
     fake = FakeHypervisor([Definition("my web", state=4)])
-    monkeypatch.setattr(hypervisor, "import_libvirt", fake.modules)
+    monkeypatch.setattr(connections, "import_libvirt", fake.modules)
     arguments = {option: ["my web"] if option == "domains" else "my web"}
     verdict = victim.run(Case("qga_info", {"gather_subset": ["agent"], "fail_on": "none", **arguments}))
     assert verdict.result is not None

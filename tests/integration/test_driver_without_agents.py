@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.qemu.guest_agent.plugins.module_utils.channels import hypervisor
+from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor import connections
 
 from tests.hostile import victim
 from tests.hostile.case import Case
@@ -86,7 +86,7 @@ class TestTheModules:
         self, module: str, code: int, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         fake = FakeHypervisor(Definition(name, agent=fails(code, CODES[code])) for name in ("one", "two"))
-        monkeypatch.setattr(hypervisor, "import_libvirt", fake.modules)
+        monkeypatch.setattr(connections, "import_libvirt", fake.modules)
         result = run(module, domains=["one", "t*"], uri="lxc:///")
         assert entries(result) == {"one": ("failed", "not_configured"), "two": ("skipped", "not_configured")}
 
@@ -97,7 +97,7 @@ class TestTheModules:
 
         fake = FakeHypervisor([Definition("one", agent=fails(code, CODES[code]))])
         monkeypatch.setattr("tests.support.fake_hypervisor.Domain.metadata", metadata)
-        monkeypatch.setattr(hypervisor, "import_libvirt", fake.modules)
+        monkeypatch.setattr(connections, "import_libvirt", fake.modules)
         assert entries(run(module, domains=["*"], uri="vbox:///session")) == {"one": ("skipped", "not_configured")}
 
     def test_one_that_has_no_domains_at_all_is_an_error_of_the_task(
@@ -105,7 +105,7 @@ class TestTheModules:
     ) -> None:
         fake = FakeHypervisor()
         fake.list_error = LibvirtError(3, "this function is not supported by the connection driver")
-        monkeypatch.setattr(hypervisor, "import_libvirt", fake.modules)
+        monkeypatch.setattr(connections, "import_libvirt", fake.modules)
         assert run(module, domains=["*"], uri="interface:///system")["error"]["code"] == "not_configured"
 
 

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.qemu.guest_agent.plugins.plugin_utils.fleet_report import render
+from ansible_collections.qemu.guest_agent.plugins.plugin_utils._report.page import render
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By

@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from ansible_collections.qemu.guest_agent.plugins.module_utils import resync, resync_options, waiting
-from ansible_collections.qemu.guest_agent.plugins.module_utils.agent import GuestAgent
-from ansible_collections.qemu.guest_agent.plugins.module_utils.channels.base import Request
+from ansible_collections.qemu.guest_agent.plugins.module_utils._agent import GuestAgent
+from ansible_collections.qemu.guest_agent.plugins.module_utils._channels.base import Request
+from ansible_collections.qemu.guest_agent.plugins.module_utils._clock import options, resync
+from ansible_collections.qemu.guest_agent.plugins.module_utils._event_loop import tasks
 
 from tests.support.fake_agent import EXTENDED, SECOND_NS, SLOW_HWCLOCK, FakeAgent, FakeClock, listen_unix
 from tests.support.faults import Ledger
@@ -357,8 +358,8 @@ def test_the_channel_is_lost_and_its_sockets_file_replaced_in_the_middle_of_a_ru
 def host(monkeypatch: pytest.MonkeyPatch) -> HostClock:
     """The host's clock in the eyes of the module. This machine's is never touched."""
     host = HostClock()
-    real = resync_options.HostReference
-    monkeypatch.setattr(resync_options, "HostReference", functools.partial(real, realtime_ns=host.time_ns))
+    real = options.HostReference
+    monkeypatch.setattr(options, "HostReference", functools.partial(real, realtime_ns=host.time_ns))
     return host
 
 
@@ -517,7 +518,7 @@ class Scene:
             return may_be_sent
 
         async def conversation(run: int) -> resync.ResyncReport:
-            await waiting.pause(delays_s[run])
+            await tasks.pause(delays_s[run])
             agent = GuestAgent(self.shared.client(gate(run)), 5.0)
             return await resync.resync(agent, self.line.reference(), resync.ResyncOptions())
 

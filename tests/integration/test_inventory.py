@@ -21,7 +21,7 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible_collections.qemu.guest_agent.plugins.module_utils.untrusted import visible
+from ansible_collections.qemu.guest_agent.plugins.module_utils._untrusted import visible
 
 from tests.support.ansible_run import CORES, PlaybookRun, run_playbook
 from tests.support.bait import KEYS, baits

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible_collections.qemu.guest_agent.plugins.module_utils.guest_session import NEEDED
+from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.session import NEEDED
 
 from tests.support import extended_agent, resync_service
 from tests.support.collection import ROOT

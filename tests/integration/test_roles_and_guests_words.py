@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.qemu.guest_agent.plugins.module_utils.untrusted import visible
+from ansible_collections.qemu.guest_agent.plugins.module_utils._untrusted import visible
 
 from tests.support.ansible_run import PlaybookRun
 from tests.support.bait import baits

@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible_collections.qemu.guest_agent.plugins.module_utils.untrusted import visible
+from ansible_collections.qemu.guest_agent.plugins.module_utils._untrusted import visible
 
 from tests.hostile.guest import SECOND_NS, Guest
 from tests.support.ansible_run import PlaybookRun, run_playbook_of_collection

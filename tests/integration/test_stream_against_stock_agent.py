@@ -17,33 +17,34 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from ansible_collections.qemu.guest_agent.plugins.module_utils import clock, facts
-from ansible_collections.qemu.guest_agent.plugins.module_utils import resync as resync_module
-from ansible_collections.qemu.guest_agent.plugins.module_utils.channels.base import Request
-from ansible_collections.qemu.guest_agent.plugins.module_utils.channels.stream import (
+from ansible_collections.qemu.guest_agent.plugins.module_utils._channels.base import Request
+from ansible_collections.qemu.guest_agent.plugins.module_utils._channels.stream import (
     Address,
     StreamChannel,
     TcpAddress,
     UnixAddress,
 )
-from ansible_collections.qemu.guest_agent.plugins.module_utils.errors import (
+from ansible_collections.qemu.guest_agent.plugins.module_utils._clock import measuring
+from ansible_collections.qemu.guest_agent.plugins.module_utils._clock import resync as resync_module
+from ansible_collections.qemu.guest_agent.plugins.module_utils._clock.reference import HostReference
+from ansible_collections.qemu.guest_agent.plugins.module_utils._clock.resync import ResyncOptions
+from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import (
     CommandDisabledError,
     CommandFailedError,
     CommandNotFoundError,
     ExchangeTimeoutError,
     UnresponsiveError,
 )
-from ansible_collections.qemu.guest_agent.plugins.module_utils.facts import SUBSETS
-from ansible_collections.qemu.guest_agent.plugins.module_utils.reference import HostReference
-from ansible_collections.qemu.guest_agent.plugins.module_utils.resync import ResyncOptions
+from ansible_collections.qemu.guest_agent.plugins.module_utils._facts import subsets
+from ansible_collections.qemu.guest_agent.plugins.module_utils._facts.subsets import SUBSETS
 
 from tests.support.blocking import Blocking, BlockingAgent, blocking
 from tests.support.fake_agent import SocketServer, listen_tcp
 from tests.support.forwarder import forward_to
 from tests.support.stock_agent import StockAgent
 
-measure, reader = blocking(clock.measure), blocking(clock.reader)
-gather = blocking(facts.gather)
+measure, reader = blocking(measuring.measure), blocking(measuring.reader)
+gather = blocking(subsets.gather)
 resync = blocking(resync_module.resync)
 
 PING = Request("guest-ping")

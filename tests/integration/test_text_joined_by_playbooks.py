@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-from ansible_collections.qemu.guest_agent.plugins.module_utils.untrusted import visible
+from ansible_collections.qemu.guest_agent.plugins.module_utils._untrusted import visible
 
 from tests.hostile.agent import HostileAgent
 from tests.hostile.guest import STOCK, Guest

@@ -24,7 +24,7 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible_collections.qemu.guest_agent.plugins.module_utils.untrusted import visible
+from ansible_collections.qemu.guest_agent.plugins.module_utils._untrusted import visible
 
 from tests.hostile.actions import Play as Speech
 from tests.hostile.agent import HostileAgent

@@ -16,8 +16,8 @@ import socket
 from collections.abc import Iterator
 
 import pytest
-from ansible_collections.qemu.guest_agent.plugins.module_utils.errors import RemoteProtocolError
-from ansible_collections.qemu.guest_agent.plugins.module_utils.wire import (
+from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import RemoteProtocolError
+from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.framing import (
     DELIMITER,
     Decoder,
     Event,

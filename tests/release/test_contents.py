@@ -47,10 +47,14 @@ BELONGS: Mapping[str, str] = {
     "plugins/filter": f"{PYTHON}|{YAML}",
     "plugins/inventory": PYTHON,
     "plugins/module_utils": PYTHON,
-    "plugins/module_utils/channels": PYTHON,
-    "plugins/module_utils/watch": PYTHON,
+    **{
+        f"plugins/module_utils/_{wing}": PYTHON
+        for wing in ("channels", "clock", "event_loop", "facts", "fleet", "hypervisor", "linux", "protocol", "watch")
+    },
+    "plugins/module_utils/_watch/sources": PYTHON,
     "plugins/modules": PYTHON,
     "plugins/plugin_utils": PYTHON,
+    **{f"plugins/plugin_utils/_{wing}": PYTHON for wing in ("connection", "inventory", "report", "report/chart")},
     **{
         f"roles/{role}{below}": pattern
         for role in ("extended_agent", "resync_on_resume")

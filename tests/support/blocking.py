@@ -12,9 +12,9 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, TypeVar
 
-from ansible_collections.qemu.guest_agent.plugins.module_utils import waiting
-from ansible_collections.qemu.guest_agent.plugins.module_utils.agent import AgentInfo, GuestAgent
-from ansible_collections.qemu.guest_agent.plugins.module_utils.channels.base import Channel
+from ansible_collections.qemu.guest_agent.plugins.module_utils._agent import AgentInfo, GuestAgent
+from ansible_collections.qemu.guest_agent.plugins.module_utils._channels.base import Channel
+from ansible_collections.qemu.guest_agent.plugins.module_utils._event_loop import tasks
 
 BlockingType = TypeVar("BlockingType", bound="Blocking")
 
@@ -24,7 +24,7 @@ def blocking(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(function)
     def call(*arguments: Any, **options: Any) -> Any:
-        return waiting.run(function(*map(_shown, arguments), **{name: _shown(each) for name, each in options.items()}))
+        return tasks.run(function(*map(_shown, arguments), **{name: _shown(each) for name, each in options.items()}))
 
     return call
 
@@ -52,13 +52,13 @@ class Blocking:
         return str(self.shown)
 
     def __enter__(self: BlockingType) -> BlockingType:
-        waiting.run(self.shown.__aenter__())
+        tasks.run(self.shown.__aenter__())
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        waiting.run(self.shown.__aexit__(kind, error, trace))
+        tasks.run(self.shown.__aexit__(kind, error, trace))
 
 
 class BlockingAgent(Blocking):
@@ -69,4 +69,4 @@ class BlockingAgent(Blocking):
 
     @property
     def info(self) -> AgentInfo:
-        return waiting.run(self.shown.info())
+        return tasks.run(self.shown.info())

@@ -21,8 +21,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol
 
-from ansible_collections.qemu.guest_agent.plugins.module_utils import wire
-from ansible_collections.qemu.guest_agent.plugins.module_utils.commands import (
+from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol import framing
+from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.commands import (
     CATALOGUE,
     FROZEN_ALLOWED,
     answers_on_success,
@@ -440,11 +440,11 @@ _HANDLERS: Mapping[str, Callable[[_Act], Any]] = {
 }
 
 
-Perform = Callable[[str, Mapping[str, Any]], wire.Reply]
+Perform = Callable[[str, Mapping[str, Any]], framing.Reply]
 
 
-def _performs_nothing(command: str, _arguments: Mapping[str, Any]) -> wire.Reply:
-    return wire.Refused("GenericError", f"this fake does not do {command}")
+def _performs_nothing(command: str, _arguments: Mapping[str, Any]) -> framing.Reply:
+    return framing.Refused("GenericError", f"this fake does not do {command}")
 
 
 def _returned(
@@ -453,7 +453,7 @@ def _returned(
     if command in _HANDLERS:
         return _HANDLERS[command](act(arguments))
     done = perform(command, arguments)
-    if isinstance(done, wire.Refused):
+    if isinstance(done, framing.Refused):
         raise _RefusedError(done.description, done.kind)
     return done.value
 
@@ -736,7 +736,7 @@ class FakeAgent:
         self._delays = delays
         self._greeting = greeting
         # One for the agent's life: half a request of a client that has gone stays in a real agent's parser, too.
-        self._decoder = wire.Decoder()
+        self._decoder = framing.Decoder()
         self._server = SocketServer(listener, self._talk)
 
     def __enter__(self) -> FakeAgent:
@@ -766,10 +766,10 @@ class FakeAgent:
                 if not self._send(server, connection, self._reply(server, event)):
                     return
 
-    def _reply(self, server: SocketServer, event: wire.Event) -> Pieces:
-        if not isinstance(event, wire.Message):
+    def _reply(self, server: SocketServer, event: framing.Event) -> Pieces:
+        if not isinstance(event, framing.Message):
             # The real agent complains of a 0xFF byte as of any other stray one, before it obeys it.
-            return (wire.encode({"error": {"class": "GenericError", "desc": "JSON parse error, stray '\ufffd'"}}),)
+            return (framing.encode({"error": {"class": "GenericError", "desc": "JSON parse error, stray '\ufffd'"}}),)
         message = event.decode()
         command = message.get("execute", "") if isinstance(message, dict) else ""
         number, nth = len(self.requests), len(self.received(command))
@@ -791,10 +791,10 @@ class FakeAgent:
 
     def _encoded(self, command: str, answer: Mapping[str, Any]) -> bytes:
         delimited = command == "guest-sync-delimited" and "return" in answer
-        return (wire.DELIMITER if delimited else b"") + self._written(answer)
+        return (framing.DELIMITER if delimited else b"") + self._written(answer)
 
     def _written(self, answer: Mapping[str, Any]) -> bytes:
-        data = wire.encode(answer)
+        data = framing.encode(answer)
         digits = self.kind.number_digits
         return data if digits is None else _NUMBER.sub(lambda found: _as_double(found.group(), digits), data)
 

@@ -21,7 +21,7 @@ from tests.support.collection import make_importable
 
 make_importable()
 
-from ansible_collections.qemu.guest_agent.plugins.module_utils import resync_options  # noqa: E402
+from ansible_collections.qemu.guest_agent.plugins.module_utils._clock import options  # noqa: E402
 
 from tests.support.host_clock import HostClock  # noqa: E402
 from tests.support.module_args import module_args  # noqa: E402
@@ -34,7 +34,7 @@ def main(setup: dict[str, Any]) -> None:
     random.seed(setup["seed"])
     reader, writer = setup["ends"]
     host = HostClock()
-    resync_options.HostReference = functools.partial(resync_options.HostReference, realtime_ns=host.time_ns)
+    options.HostReference = functools.partial(options.HostReference, realtime_ns=host.time_ns)
 
     def tell(number: int, is_held: bool) -> None:
         os.write(writer, b"%d\n" % number)

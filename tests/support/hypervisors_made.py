@@ -11,9 +11,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.qemu.guest_agent.plugins.module_utils import waiting
-from ansible_collections.qemu.guest_agent.plugins.module_utils.channels.base import Request
-from ansible_collections.qemu.guest_agent.plugins.module_utils.wire import Refused
+from ansible_collections.qemu.guest_agent.plugins.module_utils._channels.base import Request
+from ansible_collections.qemu.guest_agent.plugins.module_utils._event_loop import tasks
+from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.framing import Refused
 
 from tests.hostile.guest import FACTS
 from tests.support.bait import KEYS, baits, halves, said
@@ -105,7 +105,7 @@ def one_that_runs_programs(name: str = "web1", uri: str = THERE) -> HypervisorsB
 
     def agent(request: dict[str, Any]) -> str:
         asked = Request(request["execute"], request.get("arguments", {}))
-        reply = waiting.run(machine.call(asked, 10.0)).reply
+        reply = tasks.run(machine.call(asked, 10.0)).reply
         if isinstance(reply, Refused):
             raise LibvirtError(_COMMAND_FAILED, f"unable to execute QEMU agent command '{asked.execute}': {reply}")
         return json.dumps({"return": reply.value})
@@ -159,7 +159,7 @@ def baited(canaries: str, is_inert: bool = True) -> HypervisorsByUri:
     own marks are all that there is.
     """
     if not is_inert:
-        from ansible_collections.qemu.guest_agent.plugins.module_utils import untrusted
+        from ansible_collections.qemu.guest_agent.plugins.module_utils import _untrusted as untrusted
 
         untrusted.inert = lambda text: text
     texts = baits(Path(canaries))

@@ -15,8 +15,9 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from ansible_collections.qemu.guest_agent.plugins.module_utils.channels import domains, hypervisor, libvirt, stream
-from ansible_collections.qemu.guest_agent.plugins.module_utils.channels.base import Channel, Exchange, Request
+from ansible_collections.qemu.guest_agent.plugins.module_utils._channels import libvirt, stream
+from ansible_collections.qemu.guest_agent.plugins.module_utils._channels.base import Channel, Exchange, Request
+from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor import connections, domains
 
 # What is no agent command, and can be waited for as well.
 LISTING = "list the domains"
@@ -95,7 +96,7 @@ def at(actions: Mapping[Moment, Action]) -> Iterator[None]:
             wrapped.enter_context(_replaced(libvirt.LibvirtChannel, name, _around_async(function, what, clapper)))
         wrapped.enter_context(_replaced(domains, "list_domains", _around_async(domains.list_domains, LISTING, clapper)))
         wrapped.enter_context(
-            _replaced(hypervisor.Line, "connection", _around(hypervisor.Line.connection, CONNECTION, clapper))
+            _replaced(connections.Line, "connection", _around(connections.Line.connection, CONNECTION, clapper))
         )
         yield
 

@@ -12,8 +12,8 @@ import random
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
-from ansible_collections.qemu.guest_agent.plugins.module_utils.channels.base import Channel, Exchange, Request
-from ansible_collections.qemu.guest_agent.plugins.module_utils.waiting import Wait
+from ansible_collections.qemu.guest_agent.plugins.module_utils._channels.base import Channel, Exchange, Request
+from ansible_collections.qemu.guest_agent.plugins.module_utils._event_loop.tasks import Wait
 
 from tests.support.simulated_guest import SECOND, Delays, SimulatedGuest, TimeLine
 

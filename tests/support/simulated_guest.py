@@ -14,18 +14,13 @@ from collections.abc import Callable, Iterable, Mapping
 from types import ModuleType, SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from ansible_collections.qemu.guest_agent.plugins.module_utils import (
-    facts,
-    multiplexer,
-    reference,
-    resync,
-    resync_options,
-    waiting,
-)
-from ansible_collections.qemu.guest_agent.plugins.module_utils.channels.base import Channel, Exchange, Request
-from ansible_collections.qemu.guest_agent.plugins.module_utils.errors import ExchangeTimeoutError
-from ansible_collections.qemu.guest_agent.plugins.module_utils.reference import HostReference
-from ansible_collections.qemu.guest_agent.plugins.module_utils.wire import Refused, Reply, Returned
+from ansible_collections.qemu.guest_agent.plugins.module_utils._channels.base import Channel, Exchange, Request
+from ansible_collections.qemu.guest_agent.plugins.module_utils._clock import options, reference, resync
+from ansible_collections.qemu.guest_agent.plugins.module_utils._clock.reference import HostReference
+from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import ExchangeTimeoutError
+from ansible_collections.qemu.guest_agent.plugins.module_utils._event_loop import multiplexer, tasks
+from ansible_collections.qemu.guest_agent.plugins.module_utils._facts import subsets
+from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.framing import Refused, Reply, Returned
 
 from tests.support.slewing import Slew, refusal
 
@@ -40,7 +35,7 @@ SECOND = 1_000_000_000
 REALTIME_NS = 1_795_406_706_123_456_789
 MONOTONIC_NS = 5_000_000_777_001
 
-_READERS_OF_TIME: tuple[ModuleType, ...] = (facts, multiplexer, resync, resync_options, waiting)
+_READERS_OF_TIME: tuple[ModuleType, ...] = (subsets, multiplexer, resync, options, tasks)
 
 
 class TimeLine:
@@ -75,7 +70,7 @@ class TimeLine:
         for module in _READERS_OF_TIME:
             monkeypatch.setattr(module, "time", self)
         monkeypatch.setattr(multiplexer, "select", SimpleNamespace(epoll=lambda: _Epoll(self)))
-        monkeypatch.setattr(resync_options, "HostReference", self.reference)
+        monkeypatch.setattr(options, "HostReference", self.reference)
         monkeypatch.setattr(reference, "HostReference", self.reference)
 
 

@@ -21,12 +21,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from ansible_collections.qemu.guest_agent.plugins.module_utils import waiting
-from ansible_collections.qemu.guest_agent.plugins.module_utils.agent import GuestAgent
-from ansible_collections.qemu.guest_agent.plugins.module_utils.channels.base import Channel, Exchange, Request
-from ansible_collections.qemu.guest_agent.plugins.module_utils.errors import ExchangeTimeoutError, NotConnectedError
-from ansible_collections.qemu.guest_agent.plugins.module_utils.guest_shell import Limits
-from ansible_collections.qemu.guest_agent.plugins.module_utils.wire import Refused, Reply, Returned
+from ansible_collections.qemu.guest_agent.plugins.module_utils._agent import GuestAgent
+from ansible_collections.qemu.guest_agent.plugins.module_utils._channels.base import Channel, Exchange, Request
+from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import ExchangeTimeoutError, NotConnectedError
+from ansible_collections.qemu.guest_agent.plugins.module_utils._event_loop import tasks
+from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.framing import Refused, Reply, Returned
+from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.shell import Limits
 
 # An agent that systemd started has no HOME.
 ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C"}
@@ -102,7 +102,7 @@ class ThisMachine(Channel):
 
     def reply_to(self, command: str, arguments: Mapping[str, Any]) -> Reply:
         """As :meth:`call`, for an agent that is this machine's on a socket."""
-        return waiting.run(self.call(Request(command, arguments), 0.0)).reply
+        return tasks.run(self.call(Request(command, arguments), 0.0)).reply
 
     def agent(self) -> GuestAgent:
         return GuestAgent(self, 5.0)

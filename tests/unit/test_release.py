@@ -117,7 +117,7 @@ def test_the_extended_agent_says_the_same_version() -> None:
 
 
 def test_its_commands_are_since_a_release() -> None:
-    catalogue = (ROOT / "plugins/module_utils/commands.py").read_text()
+    catalogue = (ROOT / "plugins/module_utils/_protocol/commands.py").read_text()
     since = re.findall(r'_extended\(\s*"[a-z-]+",\s*"([\d.]+)"', catalogue)
     assert len(since) == 3
     assert set(since) <= {*RELEASES, GALAXY["version"]}

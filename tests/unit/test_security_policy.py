@@ -10,8 +10,9 @@ import re
 from pathlib import Path
 
 import pytest
-from ansible_collections.qemu.guest_agent.plugins.module_utils import facts, resync
-from ansible_collections.qemu.guest_agent.plugins.module_utils.channels import stream
+from ansible_collections.qemu.guest_agent.plugins.module_utils._channels import stream
+from ansible_collections.qemu.guest_agent.plugins.module_utils._clock import resync
+from ansible_collections.qemu.guest_agent.plugins.module_utils._facts import subsets
 
 ROOT = Path(__file__).parents[2]
 POLICY = (ROOT / "SECURITY.md").read_text()
@@ -35,6 +36,6 @@ def test_each_is_tested_by_what_there_is(promise: list[str]) -> None:
 
 def test_the_bounds_that_it_gives_are_those_of_the_code() -> None:
     assert resync.REPLY_LIMITS.size == 64 * 1024
-    assert facts.REPLY_LIMITS.size == facts._MOST_BYTES == 2 * MIB
-    assert f"{facts._MOST_VALUES:,} values" in POLICY
+    assert subsets.REPLY_LIMITS.size == subsets._MOST_BYTES == 2 * MIB
+    assert f"{subsets._MOST_VALUES:,} values" in POLICY
     assert f"after {stream._MOST_UNASKED} messages or {stream._MOST_BYTES // MIB} MiB" in POLICY

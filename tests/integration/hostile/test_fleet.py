@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.qemu.guest_agent.plugins.module_utils.channels import hypervisor
+from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor import connections
 
 from tests.hostile import poisons
 from tests.hostile import victim as in_process
@@ -258,7 +258,7 @@ def test_a_guest_that_breaks_libvirts_connection_costs_the_others_nothing(
     guests = {f"web{number}": Guest(EXTENDED, -(number + 2) * SECOND_NS) for number in range(HONEST)}
     hostile = {f"breaker{number}": Guest(EXTENDED) for number in range(breakers)}
     fake = Breakable(_definition(name, guest) for name, guest in {**hostile, **guests}.items())
-    monkeypatch.setattr(hypervisor, "import_libvirt", fake.modules)
+    monkeypatch.setattr(connections, "import_libvirt", fake.modules)
     verdict = in_process.run(Case("qga_update_time", {**RESYNC, "timeout": 5.0, "domains": ["*"]}))
     entries = _entries(verdict)
     for name, guest in guests.items():

@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.qemu.guest_agent.plugins.module_utils.channels import hypervisor
-from ansible_collections.qemu.guest_agent.plugins.module_utils.survey import STATES, Question, survey
+from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor import connections
+from ansible_collections.qemu.guest_agent.plugins.plugin_utils._inventory.survey import STATES, Question, survey
 
 from tests.hostile import poisons, victim
 from tests.hostile.actions import Action, Asked, Pause, Play, Send
@@ -145,7 +145,7 @@ def make(monkeypatch: pytest.MonkeyPatch) -> Iterator[MakeHypervisor]:
 
     def hypervisor_of(behavior: str, are_honest_last: bool, takes: float = 0.0) -> Hypervisor:
         made.append(Hypervisor(BEHAVIORS[behavior], are_honest_last, takes))
-        monkeypatch.setattr(hypervisor, "import_libvirt", made[-1].fake.modules)
+        monkeypatch.setattr(connections, "import_libvirt", made[-1].fake.modules)
         return made[-1]
 
     yield hypervisor_of

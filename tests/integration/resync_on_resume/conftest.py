@@ -26,7 +26,9 @@ def serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Serve:
     ) -> Served:
         all_of_them = hypervisors or {HERE: simulated(*names)}
         libvirt = Libvirt(all_of_them)
-        monkeypatch.setattr(module("channels.hypervisor", "guest_agent"), "import_libvirt", lambda: (libvirt, libvirt))
+        monkeypatch.setattr(
+            module("_hypervisor.connections", "guest_agent"), "import_libvirt", lambda: (libvirt, libvirt)
+        )
         return Served(all_of_them, CONFIG.format(**{"uris": uris, **USUAL, **options}), tmp_path)
 
     return make

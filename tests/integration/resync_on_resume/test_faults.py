@@ -366,7 +366,7 @@ def test_a_hypervisor_that_is_not_there_leaves_the_others_alone(serve: Serve) ->
 def test_the_hosts_own_clock_is_warned_of_when_it_changes_and_not_for_every_guest(
     serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    resyncing, options = module("resyncing"), module("resync_options", "guest_agent")
+    resyncing, options = module("resyncing"), module("_clock.options", "guest_agent")
     is_synchronized = [False]
     monkeypatch.setattr(
         resyncing, "reference_of", lambda params: options.reference_of(params, lambda: is_synchronized[0])

@@ -147,9 +147,9 @@ def test_what_failed_since_no_connection_could_be_made_is_done_again_though_noth
     serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The daemon is watched all the while, and takes no other connection for a time."""
-    monkeypatch.setattr(module("runner", "guest_agent"), "_RESTART_SECONDS", 0.2)
-    monkeypatch.setattr(module("runner", "guest_agent"), "_RETRY_SECONDS", 0.05)
-    monkeypatch.setattr(module("watch.ledger", "guest_agent"), "_UNREACHED_NS", 300_000_000)
+    monkeypatch.setattr(module("_fleet.runner", "guest_agent"), "_RESTART_SECONDS", 0.2)
+    monkeypatch.setattr(module("_fleet.runner", "guest_agent"), "_RETRY_SECONDS", 0.05)
+    monkeypatch.setattr(module("_watch.ledger", "guest_agent"), "_UNREACHED_NS", 300_000_000)
     with serve("web1") as service:
         service.wait_for("watching")
         service.hypervisor.refuse()

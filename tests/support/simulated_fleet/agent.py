@@ -20,10 +20,10 @@ from tests.support.simulated_fleet.reading import Asked, Reader
 
 in_front: Any = module("in_front")
 requests: Any = module("requests")
-wire: Any = module("wire")
+wire: Any = module("_protocol.framing", "guest_agent")
 _IN_FRONT: frozenset[str] = module("policy").IN_FRONT
 _Refusal: Any = module("refusal").Refusal
-_answers_on_success: Any = module("commands").answers_on_success
+_answers_on_success: Any = module("_protocol.commands", "guest_agent").answers_on_success
 
 _INFO = "guest-info"
 _SETTING = "guest-set-time"

@@ -17,11 +17,11 @@ from tests.support.extended_agent import module
 from tests.support.fake_agent import _FACTS, SECOND_NS, STOCK, Kind
 from tests.support.simulated_fleet.clock import SimulatedClock
 
-_commands: Any = module("commands")
+_commands: Any = module("_protocol.commands", "guest_agent")
 _refusal: Any = module("refusal")
 _requests: Any = module("requests")
 _stock: Any = module("stock")
-_wire: Any = module("wire")
+_wire: Any = module("_protocol.framing", "guest_agent")
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.plugins.doc_fragments import constructed, inventory_cache
 from ansible_collections.qemu.guest_agent.plugins.connection import qga
 from ansible_collections.qemu.guest_agent.plugins.modules import qga_info, qga_update_time
-from ansible_collections.qemu.guest_agent.plugins.plugin_utils.inventory_options import require_known, settings_of
+from ansible_collections.qemu.guest_agent.plugins.plugin_utils._inventory.options import require_known, settings_of
 
 from tests.docs.examples import (
     TABLE,

@@ -11,7 +11,7 @@ import re
 from typing import Any
 
 import pytest
-from ansible_collections.qemu.guest_agent.plugins.module_utils.commands import CATALOGUE
+from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.commands import CATALOGUE
 
 from tests.docs.examples import Check, Example, to_check
 

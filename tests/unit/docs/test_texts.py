@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import re
 
-from ansible_collections.qemu.guest_agent.plugins.module_utils.clock import Reading
-from ansible_collections.qemu.guest_agent.plugins.module_utils.commands import CATALOGUE
+from ansible_collections.qemu.guest_agent.plugins.module_utils._clock.measuring import Reading
+from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.commands import CATALOGUE
 
 from tests.docs.examples import GUIDES, Check, all_examples, commands_of, to_check
 from tests.support import logfmt
@@ -49,7 +49,7 @@ def test_the_drawing_names_commands_that_there_are() -> None:
 
 
 def test_the_channel_is_the_one_that_is_looked_for() -> None:
-    from ansible_collections.qemu.guest_agent.plugins.module_utils.channels.libvirt import channel_state
+    from ansible_collections.qemu.guest_agent.plugins.module_utils._channels.libvirt import channel_state
 
     channel = the_one('<channel type="unix">')
     assert channel_state(f"<domain><devices>{channel}</devices></domain>").configured
@@ -60,7 +60,7 @@ def test_the_lines_of_the_service_are_those_that_it_writes() -> None:
     commands = {f"$ {command}" for command in commands_of(example)}
     watching, resync = (line for line in example.text.splitlines() if line not in commands)
     log, record = module("log"), module("record")
-    causes, news = (module(name, "guest_agent") for name in ("watch.causes", "watch.news"))
+    causes, news = (module(name, "guest_agent") for name in ("_watch.causes", "_watch.news"))
     assert causes is not None
     assert watching == log.line("watching", logfmt.parse(watching).fields.items())
     fields = logfmt.parse(resync).fields

@@ -12,12 +12,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from ansible_collections.qemu.guest_agent.plugins.module_utils.errors import QgaError
+from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import QgaError
 
 from tests.docs.examples import GUIDES
 from tests.support.collection import ROOT
 
-UTILS = ROOT / "plugins" / "module_utils"
+PLUGINS = ROOT / "plugins"
 PAGE = (GUIDES / "troubleshooting.rst").read_text(encoding="utf-8")
 SECTION = re.compile(r"^``(\w+)``\n-+\n\n(.*?)(?=^\.\. _|^[^\n]+\n[=-]+\n|\Z)", re.MULTILINE | re.DOTALL)
 SECTIONS = dict(SECTION.findall(PAGE))
@@ -30,9 +30,9 @@ OPTIONS = (
 
 def modules() -> Iterator[str]:
     """The modules in which an error is defined, as the tree has them."""
-    for path in sorted(UTILS.rglob("*.py")):
+    for path in sorted([*PLUGINS.glob("module_utils/**/*.py"), *PLUGINS.glob("plugin_utils/**/*.py")]):
         if re.search(r"^class \w+\(.*Error\):", path.read_text(encoding="utf-8"), re.MULTILINE):
-            yield ".".join(path.relative_to(UTILS).with_suffix("").parts)
+            yield ".".join(path.relative_to(PLUGINS).with_suffix("").parts)
 
 
 def kinds(family: type[QgaError]) -> Iterator[type[QgaError]]:
@@ -42,7 +42,7 @@ def kinds(family: type[QgaError]) -> Iterator[type[QgaError]]:
 
 
 def codes() -> set[str]:
-    base = QgaError.__module__.rpartition(".")[0]
+    base = QgaError.__module__.partition(".module_utils")[0]
     for name in modules():
         importlib.import_module(f"{base}.{name}")
     return {kind.code for kind in kinds(QgaError) if kind.__module__.startswith(base)}
@@ -60,7 +60,10 @@ def test_codes_are_defined_nowhere_else() -> None:
         for path in (ROOT / folder).rglob("*.py")
         if re.search(r"^    code(: ClassVar\[str\])? = \"", path.read_text(encoding="utf-8"), re.MULTILINE)
     ]
-    assert {path.name for path in elsewhere} == {"errors.py", "exec_errors.py"}
+    assert [str(path.relative_to(PLUGINS)) for path in sorted(elsewhere)] == [
+        "module_utils/_errors.py",
+        "plugin_utils/_connection/errors.py",
+    ]
 
 
 @pytest.mark.parametrize("code", sorted(SECTIONS))

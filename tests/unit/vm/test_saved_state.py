@@ -99,7 +99,7 @@ class TestTheKey:
             "roles/extended_agent/tasks/switch.yml",
             "roles/extended_agent/templates/switch.j2",
             "roles/extended_agent/defaults/main.yml",
-            "plugins/module_utils/wire.py",
+            "plugins/module_utils/_protocol/framing.py",
         ],
     )
     def test_of_a_deployed_agent_has_every_file_that_gets_into_the_guest(self, role: Path, name: str) -> None:
@@ -114,7 +114,9 @@ class TestTheKey:
         (role / "roles/extended_agent/templates/new.j2").touch()
         assert key(EXTENDED) != before
 
-    @pytest.mark.parametrize("name", ["plugins/module_utils/fleet.py", "roles/extended_agent/files/__pycache__/x.pyc"])
+    @pytest.mark.parametrize(
+        "name", ["plugins/module_utils/_fleet/results.py", "roles/extended_agent/files/__pycache__/x.pyc"]
+    )
     def test_of_a_deployed_agent_has_no_other_files(self, role: Path, name: str) -> None:
         before = key(EXTENDED)
         (role / name).parent.mkdir(exist_ok=True)

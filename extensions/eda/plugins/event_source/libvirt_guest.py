@@ -5,7 +5,7 @@
 """An event source of ansible-rulebook: guests of libvirt that woke with a stale clock.
 
 ansible-rulebook runs this file by its path and without its package, so it finds the rest of its collection by itself.
-All watching is done there, in ``module_utils/watch``.
+All watching is done there, in ``module_utils/_watch``.
 """
 
 from __future__ import annotations
@@ -28,8 +28,13 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, Callable, Iterator, Mapping, NamedTuple
 
 if TYPE_CHECKING:
-    from ansible_collections.qemu.guest_agent.plugins.module_utils.waiting import Conversation, Received, Result, Wait
-    from ansible_collections.qemu.guest_agent.plugins.module_utils.watch.news import News, Stale
+    from ansible_collections.qemu.guest_agent.plugins.module_utils._event_loop.tasks import (
+        Conversation,
+        Received,
+        Result,
+        Wait,
+    )
+    from ansible_collections.qemu.guest_agent.plugins.module_utils._watch.news import News, Stale
 
 DOCUMENTATION = r"""
 ---
@@ -238,14 +243,14 @@ def _load_core() -> _Core:
         spec = ModuleSpec(_PACKAGE, None, is_package=True)
         spec.submodule_search_locations = [str(_module_utils())]
         sys.modules[_PACKAGE] = importlib.util.module_from_spec(spec)
-    names = ("watch.causes", "errors", "watch.news", "untrusted", "waiting", "watch.watcher")
+    names = ("_watch.causes", "_errors", "_watch.news", "_untrusted", "_event_loop.tasks", "_watch.watcher")
     return _Core(*(importlib.import_module(f"{_PACKAGE}.{name}") for name in names))
 
 
 def _module_utils() -> Path:
     places = list(_places())
     for place in places:
-        if (place / _MODULE_UTILS / "watch" / "watcher.py").is_file():
+        if (place / _MODULE_UTILS / "_watch" / "watcher.py").is_file():
             return place / _MODULE_UTILS
     searched = ", ".join(dict.fromkeys(map(str, places)))
     raise RuntimeError(
@@ -273,7 +278,7 @@ def _places() -> Iterator[Path]:
 
 
 async def _waited_for(conversation: Conversation[Result], outcome_of: Callable[[Wait], Received | None]) -> Result:
-    """Do the waiting of one conversation, as ``module_utils/waiting.py`` does by blocking."""
+    """Do the waiting of one conversation, as ``module_utils/_event_loop/tasks.py`` does by blocking."""
     outcome: Received | None = None
     try:
         while True:

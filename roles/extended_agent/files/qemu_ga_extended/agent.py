@@ -12,7 +12,8 @@ import os
 import signal
 from typing import Callable
 
-from . import notify
+from guest_agent._linux import systemd
+
 from .clock import Clock
 from .dispatch import Dispatcher
 from .in_front import Context
@@ -92,7 +93,7 @@ class Agent:
         """Leave in order. While file systems are frozen, nothing ends either agent: who would thaw them?"""
         if self._stock.is_frozen:
             return
-        notify.notify("STOPPING=1")
+        systemd.notify("STOPPING=1")
         self._port.close()
         self._stock.upstream.leave(self.loop.stop)
 
@@ -111,13 +112,13 @@ class Agent:
         except PortError as error:
             self._fail(error)
             return
-        notify.notify("READY=1")
-        seconds = notify.watchdog_seconds()
+        systemd.notify("READY=1")
+        seconds = systemd.watchdog_seconds()
         if seconds is not None:
             self._be_alive(seconds)
 
     def _be_alive(self, seconds: float) -> None:
-        notify.notify("WATCHDOG=1")
+        systemd.notify("WATCHDOG=1")
         self.loop.later(seconds, lambda: self._be_alive(seconds))
 
     def _fail(self, problem: PortError) -> None:

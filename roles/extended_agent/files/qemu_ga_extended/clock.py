@@ -10,7 +10,7 @@ import ctypes
 import time
 from typing import Callable, NamedTuple, Protocol
 
-from .timex import (
+from guest_agent._linux.timex import (
     ADJ_NANO,
     ADJ_OFFSET_SINGLESHOT,
     ADJ_OFFSET_SS_READ,

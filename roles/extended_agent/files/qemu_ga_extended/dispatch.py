@@ -27,9 +27,11 @@ from __future__ import annotations
 from collections import deque
 from typing import Any, Callable, Mapping, Protocol
 
-from . import in_front, requests, wire
-from .commands import CATALOGUE
-from .errors import RemoteProtocolError
+from guest_agent._errors import RemoteProtocolError
+from guest_agent._protocol import framing
+from guest_agent._protocol.commands import CATALOGUE
+
+from . import in_front, requests
 from .limits import Costs
 from .log import Log
 from .loop import Loop, Timer
@@ -194,8 +196,8 @@ class Dispatcher:
 
     # -------------------------------------------------------------------------------------------------- filling it
 
-    def _new_decoder(self) -> wire.Decoder:
-        return wire.Decoder(wire.Limits(size=self._costs.request_bytes, nesting=_NESTING))
+    def _new_decoder(self) -> framing.Decoder:
+        return framing.Decoder(framing.Limits(size=self._costs.request_bytes, nesting=_NESTING))
 
     def _fill(self) -> None:
         """Queue what was received, as far as there is room; the rest stays with the decoder."""
@@ -213,8 +215,8 @@ class Dispatcher:
         self._queue.append(waiting)
         self._queued_bytes += content.size
 
-    def _read(self, event: wire.Event) -> _Content:
-        known = self._known.get(event.raw) if isinstance(event, wire.Message) else None
+    def _read(self, event: framing.Event) -> _Content:
+        known = self._known.get(event.raw) if isinstance(event, framing.Message) else None
         if known is not None:
             return known
         raw = b""
@@ -222,11 +224,11 @@ class Dispatcher:
         refusal: Refusal | None = None
         echo: Mapping[str, Any] = {}
         is_sync = False
-        if isinstance(event, wire.Message):
+        if isinstance(event, framing.Message):
             raw = event.raw
             try:
                 requests.require_affordable(raw, self._costs.fancy_bytes)
-                value = wire.decode(raw, event.limits)
+                value = framing.decode(raw, event.limits)
                 echo = requests.echo_of(value)
                 request = requests.read_request(value)
                 is_sync = request.command in _SYNCS
@@ -236,7 +238,7 @@ class Dispatcher:
                 refusal = error.with_traceback(None)  # it would hold this call's frame, and that one holds it
             except RemoteProtocolError as error:
                 refusal = _parse_error(error.message)
-        elif isinstance(event, wire.Resync):
+        elif isinstance(event, framing.Resync):
             refusal = _parse_error("stray '\ufffd'")
             is_sync = True
         else:
@@ -325,7 +327,7 @@ class Dispatcher:
         return self._pass_on(waiting)
 
     def _carry_out(self, waiting: _Waiting) -> None:
-        delimiter = wire.DELIMITER if waiting.command == "guest-sync-delimited" else b""
+        delimiter = framing.DELIMITER if waiting.command == "guest-sync-delimited" else b""
         tail = requests.tail(waiting.echo)
         try:
             # The value may hold the time at which it was made: from here on, every step counts.
@@ -458,8 +460,8 @@ class Dispatcher:
         self._advance()
 
 
-def _may_be_request(event: wire.Event) -> bool:
-    return isinstance(event, wire.Message) and len(event.raw) >= _SHORTEST_REQUEST
+def _may_be_request(event: framing.Event) -> bool:
+    return isinstance(event, framing.Message) and len(event.raw) >= _SHORTEST_REQUEST
 
 
 def _parse_error(what: str) -> Refusal:

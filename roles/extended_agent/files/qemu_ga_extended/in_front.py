@@ -9,13 +9,15 @@ from __future__ import annotations
 import re
 from typing import Any, Callable, Mapping, NamedTuple
 
-from . import VERSION, requests, wire
+from guest_agent._linux.timex import MOST_SLEWED_NS, slew_duration_ns
+from guest_agent._protocol import framing
+from guest_agent._protocol.commands import CATALOGUE
+
+from . import VERSION, requests
 from .clock import SECOND_NS, Clock
-from .commands import CATALOGUE
 from .policy import EXTENDED, IN_FRONT, Policy
 from .refusal import FAILURES, Refusal, not_found, reason_of
 from .stock import Stock
-from .timex import MOST_SLEWED_NS, slew_duration_ns
 
 # Years 1970 to 2261: the last one that 64 bits of nanoseconds hold to its end.
 _TIMES_NS = range(9_214_646_400 * SECOND_NS)
@@ -198,6 +200,6 @@ def carry_out(context: Context, command: str, arguments: Mapping[str, Any], rece
     requests.check_arguments(command, arguments)
     try:
         returned = _COMMANDS[command](Call(context, arguments, received_ns))
-        return returned if isinstance(returned, bytes) else wire.encode(returned)[:-1]
+        return returned if isinstance(returned, bytes) else framing.encode(returned)[:-1]
     except FAILURES as error:
         raise Refusal(f"{command} failed: {reason_of(error)}") from error

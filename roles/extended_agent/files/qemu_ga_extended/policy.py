@@ -13,7 +13,8 @@ from __future__ import annotations
 
 from typing import Mapping, NamedTuple
 
-from .commands import CATALOGUE, FROZEN_ALLOWED
+from guest_agent._protocol.commands import CATALOGUE, FROZEN_ALLOWED
+
 from .refusal import FROZEN, NOT_ALLOWED, Refusal, disabled, not_found
 from .stock import GET_TIME, INFO, Stock
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 import functools
 from typing import Any, Callable, Mapping, NamedTuple
 
-from . import wire
-from .commands import CATALOGUE
-from .errors import LocalProtocolError
+from guest_agent._errors import LocalProtocolError
+from guest_agent._protocol import framing
+from guest_agent._protocol.commands import CATALOGUE
+
 from .refusal import Refusal
 
 _INT64 = range(-(2**63), 2**63)
@@ -123,12 +124,12 @@ def tail(echo: Mapping[str, Any]) -> bytes:
     """How a reply's line ends, behind its first member."""
     if echo:
         try:
-            return b", " + wire.encode(echo)[1:]
+            return b", " + framing.encode(echo)[1:]
         except LocalProtocolError:
             pass  # a number beyond all bounds, such as 1e999, cannot be repeated
     return b"}\n"
 
 
 def refusal_line(refusal: Refusal, echo: Mapping[str, Any]) -> bytes:
-    error = wire.encode({"error": {"class": refusal.kind, "desc": refusal.description}})
+    error = framing.encode({"error": {"class": refusal.kind, "desc": refusal.description}})
     return error[: -len(b"}\n")] + tail(echo)

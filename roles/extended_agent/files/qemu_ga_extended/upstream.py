@@ -56,8 +56,10 @@ import socket
 from collections import deque
 from typing import AbstractSet, Any, Callable, Protocol
 
-from . import trust, wire
-from .errors import RemoteProtocolError
+from guest_agent._errors import RemoteProtocolError
+from guest_agent._protocol import framing
+
+from . import trust
 from .limits import Costs
 from .log import Log
 from .loop import Loop, Timer
@@ -118,26 +120,26 @@ class _Sync:
         self.number = random.randrange(1, 2**31)  # noqa: S311  # it tells replies apart and keeps no secret
 
     def request(self) -> bytes:
-        return wire.encode(wire.request(self.command, {"id": self.number}))
+        return framing.encode(framing.request(self.command, {"id": self.number}))
 
     def is_returned(self, line: Data) -> bool:
         """Return whether the line ends with the number's return. What stands in front of that is of no interest: it
         may be the end of a reply that was not waited for.
         """
-        position = line.rfind(wire.DELIMITER if self.command == DELIMITED else b"{")
+        position = line.rfind(framing.DELIMITER if self.command == DELIMITED else b"{")
         if position < 0 or len(line) - position > _INSPECTED_BYTES:
             return False
-        return bool(_decoded(line[position:].lstrip(wire.DELIMITER)) == {"return": self.number})
+        return bool(_decoded(line[position:].lstrip(framing.DELIMITER)) == {"return": self.number})
 
     def is_refused(self, line: Data) -> bool:
         """Return whether the line is the refusal of this command."""
         if len(line) > _INSPECTED_BYTES or self.command.encode() not in line:
             return False
         try:
-            reply = wire.read_reply(_decoded(line))
+            reply = framing.read_reply(_decoded(line))
         except RemoteProtocolError:
             return False
-        match = _REFUSAL.match(reply.description) if isinstance(reply, wire.Refused) else None
+        match = _REFUSAL.match(reply.description) if isinstance(reply, framing.Refused) else None
         return match is not None and match[1] == self.command
 
 
@@ -202,7 +204,7 @@ class Upstream:
         self._log.info("connected to the stock agent")
         self._sync_command = DELIMITED
         self.refused_syncs.clear()
-        self._stream.send(wire.DELIMITER + self._expect_sync())
+        self._stream.send(framing.DELIMITER + self._expect_sync())
         self._observer.connected()
         return True
 
@@ -435,7 +437,7 @@ def _unreachable(error: Exception, path: str) -> str:
 
 def _decoded(line: Data) -> Any:
     try:
-        return wire.decode(bytes(line))
+        return framing.decode(bytes(line))
     except RemoteProtocolError:
         return None
 
@@ -443,4 +445,4 @@ def _decoded(line: Data) -> Any:
 def _is_reply(line: Data) -> bool:
     if len(line) > _INSPECTED_BYTES:
         return line.startswith(b"{") and line.endswith((b"}\n", b"}\r\n")) and line.isascii()
-    return wire.is_reply(line)
+    return framing.is_reply(line)

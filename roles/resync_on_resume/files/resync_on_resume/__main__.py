@@ -11,7 +11,7 @@ import os
 import sys
 from typing import Mapping, NoReturn, Sequence
 
-from guest_agent.errors import MissingLibraryError
+from guest_agent._errors import MissingLibraryError
 
 from .config import CONFIG_FILE, Config, ConfigError, read
 from .ending import Ending

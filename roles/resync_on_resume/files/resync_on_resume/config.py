@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Callable, Mapping, NamedTuple, Sequence
 
-from guest_agent.errors import InvalidOptionError
-from guest_agent.options import check_numbers
-from guest_agent.resync import BACKWARD, METHODS
-from guest_agent.resync_options import require_consistent
+from guest_agent._clock.options import require_consistent
+from guest_agent._clock.resync import BACKWARD, METHODS
+from guest_agent._errors import InvalidOptionError
+from guest_agent._targets import check_numbers
 
 CONFIG_FILE = "/etc/qga-resync-on-resume.conf"
 

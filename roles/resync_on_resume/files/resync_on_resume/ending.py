@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import signal
 
-from guest_agent.waiting import LONG_SECONDS, Deadline, received
+from guest_agent._event_loop.tasks import LONG_SECONDS, Deadline, received
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 

@@ -6,8 +6,8 @@
 
 from __future__ import annotations
 
-from guest_agent.channels.bounded import Bell
-from guest_agent.waiting import LONG_SECONDS, Deadline, pause, received
+from guest_agent._event_loop.tasks import LONG_SECONDS, Deadline, pause, received
+from guest_agent._event_loop.threads import Bell
 
 from . import textfile
 from .log import Log

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from typing import Iterator, Mapping, NamedTuple
 
-from guest_agent.errors import (
+from guest_agent._clock.outcome import status_of
+from guest_agent._clock.resync import ResyncReport
+from guest_agent._errors import (
     GuestReplacedError,
     HypervisorUnavailableError,
     NotConfiguredError,
@@ -19,10 +21,8 @@ from guest_agent.errors import (
     QgaError,
     detached,
 )
-from guest_agent.resync import ResyncReport
-from guest_agent.resync_outcome import status_of
-from guest_agent.watch import causes
-from guest_agent.watch.news import NotNeeded, Stale, WatchedGuest, Withdrawn
+from guest_agent._watch import causes
+from guest_agent._watch.news import NotNeeded, Stale, WatchedGuest, Withdrawn
 
 from .log import INFO, WARNING
 

@@ -10,11 +10,12 @@ import time
 from dataclasses import replace
 from typing import Mapping
 
-from guest_agent.agent import GuestAgent
-from guest_agent.channels.base import Channel
-from guest_agent.channels.hypervisor import Hypervisor, Line
-from guest_agent.channels.libvirt import LibvirtChannel
-from guest_agent.errors import (
+from guest_agent._agent import GuestAgent
+from guest_agent._channels.base import Channel
+from guest_agent._channels.libvirt import LibvirtChannel
+from guest_agent._clock.options import reference_of, resync_options
+from guest_agent._clock.resync import REPLY_LIMITS, ResyncReport, resync
+from guest_agent._errors import (
     ExchangeTimeoutError,
     HypervisorUnavailableError,
     NotFoundError,
@@ -22,12 +23,11 @@ from guest_agent.errors import (
     QgaError,
     UnresponsiveError,
 )
-from guest_agent.fleet import defect
-from guest_agent.resync import REPLY_LIMITS, ResyncReport, resync
-from guest_agent.resync_options import reference_of, resync_options
-from guest_agent.runner import Attendance, Guest, Runner
-from guest_agent.watch.causes import OF_A_PASS
-from guest_agent.watch.news import Stale, WatchedGuest
+from guest_agent._fleet.results import defect
+from guest_agent._fleet.runner import Attendance, Guest, Runner
+from guest_agent._hypervisor.connections import Hypervisor, Line
+from guest_agent._watch.causes import OF_A_PASS
+from guest_agent._watch.news import Stale, WatchedGuest
 
 from .config import Config
 from .host_clock import HostClock

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from typing import Any, Callable, Iterator, Mapping
 
-from guest_agent.multiplexer import Multiplexer
-from guest_agent.notify import watchdog_seconds
-from guest_agent.waiting import Conversation
-from guest_agent.watch.news import Connected, Lost, NotNeeded, Stale, Withdrawn
-from guest_agent.watch.watcher import Watcher
+from guest_agent._event_loop.multiplexer import Multiplexer
+from guest_agent._event_loop.tasks import Conversation
+from guest_agent._linux.systemd import watchdog_seconds
+from guest_agent._watch.news import Connected, Lost, NotNeeded, Stale, Withdrawn
+from guest_agent._watch.watcher import Watcher
 
 from . import record
 from .config import Config

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import Iterable
 
-from guest_agent.notify import notify
-from guest_agent.waiting import pause
+from guest_agent._event_loop.tasks import pause
+from guest_agent._linux.systemd import notify
 
 # A hypervisor that does not even refuse must not keep the others' service from being ready. systemd waits for longer.
 _LONGEST_START_SECONDS = 30.0

@@ -21,7 +21,7 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible_collections.qemu.guest_agent.plugins.module_utils.watch import event_loop
+from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor import events
 
 from tests.support.collection import ROOT
 from tests.support.fake_events import AGENT_CONNECTED, settle
@@ -60,8 +60,8 @@ def hypervisor(source: Mapping[str, Any], monkeypatch: pytest.MonkeyPatch) -> Fa
     for name in ("libvirt", "libvirt_qemu"):
         monkeypatch.setitem(sys.modules, name, fake)
     # The source has a copy of the collection's modules. Two of them would both run the one loop of this process.
-    event_loop.start(fake)
-    monkeypatch.setattr(sys.modules[f"{source['_PACKAGE']}.watch.event_loop"], "_is_started", True)
+    events.start(fake)
+    monkeypatch.setattr(sys.modules[f"{source['_PACKAGE']}._hypervisor.events"], "_is_started", True)
     return fake
 
 
@@ -407,12 +407,12 @@ def alone(tmp_path: Path) -> Path:
     return Path(shutil.copy(SOURCE, directory))
 
 
-WATCHER = Path("ansible_collections/qemu/guest_agent/plugins/module_utils/watch/watcher.py")
+WATCHER = Path("ansible_collections/qemu/guest_agent/plugins/module_utils/_watch/watcher.py")
 
 
 class TestItFindsItsCollection:
     def test_in_a_checkout(self) -> None:
-        assert found_by(SOURCE) == (str(ROOT / "plugins/module_utils/watch/watcher.py"), [])
+        assert found_by(SOURCE) == (str(ROOT / "plugins/module_utils/_watch/watcher.py"), [])
 
     def test_where_it_is_installed_before_all_others(self, installed: Path) -> None:
         source = installed / "ansible_collections/qemu/guest_agent" / SOURCE.relative_to(ROOT)
@@ -421,7 +421,7 @@ class TestItFindsItsCollection:
     def test_by_a_link_to_it(self, tmp_path: Path) -> None:
         link = tmp_path / SOURCE.name
         link.symlink_to(SOURCE)
-        assert found_by(link)[0] == str(ROOT / "plugins/module_utils/watch/watcher.py")
+        assert found_by(link)[0] == str(ROOT / "plugins/module_utils/_watch/watcher.py")
 
     def test_where_python_finds_it(self, alone: Path, installed: Path) -> None:
         assert found_by(alone, PYTHONPATH=str(installed))[0] == str(installed / WATCHER)

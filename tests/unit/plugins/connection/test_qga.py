@@ -15,7 +15,7 @@ import yaml
 from ansible.errors import AnsibleConnectionFailure, AnsibleError, AnsibleFileNotFound
 from ansible.playbook.play_context import PlayContext
 from ansible_collections.qemu.guest_agent.plugins.connection import qga
-from ansible_collections.qemu.guest_agent.plugins.module_utils.errors import (
+from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import (
     CommandDisabledError,
     CommandFailedError,
     ExchangeTimeoutError,
@@ -26,7 +26,7 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils.errors import (
     NotRunningError,
     QgaError,
 )
-from ansible_collections.qemu.guest_agent.plugins.module_utils.exec_errors import (
+from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.errors import (
     BecomeError,
     CommandTimeoutError,
     FileMissingError,
@@ -36,7 +36,7 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils.exec_errors impor
     OutputTooLongError,
     ResultLostError,
 )
-from ansible_collections.qemu.guest_agent.plugins.module_utils.guest_shell import Finished, Limits
+from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.shell import Finished, Limits
 
 from tests.support.until import until
 

@@ -17,16 +17,16 @@ from ansible_collections.qemu.guest_agent.plugins.inventory.libvirt_guests impor
     EXAMPLES,
     InventoryModule,
 )
-from ansible_collections.qemu.guest_agent.plugins.module_utils.addresses import DEFAULT_INTERFACES, FAMILIES
-from ansible_collections.qemu.guest_agent.plugins.module_utils.guest_groups import KINDS
-from ansible_collections.qemu.guest_agent.plugins.module_utils.host_names import SPELLINGS
-from ansible_collections.qemu.guest_agent.plugins.module_utils.survey import STATES
-from ansible_collections.qemu.guest_agent.plugins.plugin_utils.guest_variables import CONNECTIONS
-from ansible_collections.qemu.guest_agent.plugins.plugin_utils.inventory_options import (
+from ansible_collections.qemu.guest_agent.plugins.plugin_utils._inventory.addresses import DEFAULT_INTERFACES, FAMILIES
+from ansible_collections.qemu.guest_agent.plugins.plugin_utils._inventory.groups import KINDS
+from ansible_collections.qemu.guest_agent.plugins.plugin_utils._inventory.names import SPELLINGS
+from ansible_collections.qemu.guest_agent.plugins.plugin_utils._inventory.options import (
     FILTERS,
     require_known,
     settings_of,
 )
+from ansible_collections.qemu.guest_agent.plugins.plugin_utils._inventory.survey import STATES
+from ansible_collections.qemu.guest_agent.plugins.plugin_utils._inventory.variables import CONNECTIONS
 
 from tests.support.inventory_defaults import DEFAULTS, OPTIONS
 

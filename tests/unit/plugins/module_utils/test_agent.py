@@ -7,8 +7,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ansible_collections.qemu.guest_agent.plugins.module_utils.agent import CommandState, GuestAgent
-from ansible_collections.qemu.guest_agent.plugins.module_utils.errors import (
+from ansible_collections.qemu.guest_agent.plugins.module_utils._agent import CommandState, GuestAgent
+from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import (
     CommandDisabledError,
     CommandError,
     CommandFailedError,
@@ -26,8 +26,8 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils.errors import (
     RemoteProtocolError,
     UnresponsiveError,
 )
-from ansible_collections.qemu.guest_agent.plugins.module_utils.waiting import Deadline, run
-from ansible_collections.qemu.guest_agent.plugins.module_utils.wire import Refused, Reply, Returned
+from ansible_collections.qemu.guest_agent.plugins.module_utils._event_loop.tasks import Deadline, run
+from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.framing import Refused, Reply, Returned
 
 from tests.support.blocking import BlockingAgent
 from tests.support.simulated_guest import (

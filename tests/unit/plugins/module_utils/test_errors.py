@@ -7,8 +7,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from ansible_collections.qemu.guest_agent.plugins.module_utils import errors
-from ansible_collections.qemu.guest_agent.plugins.module_utils.errors import (
+from ansible_collections.qemu.guest_agent.plugins.module_utils import _errors as errors
+from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import (
     CommandError,
     CommandFailedError,
     InvalidOptionError,

@@ -15,18 +15,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.qemu.guest_agent.plugins.module_utils import fleet_options, module
-from ansible_collections.qemu.guest_agent.plugins.module_utils.errors import (
+from ansible_collections.qemu.guest_agent.plugins.module_utils import _module as module
+from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import (
     NotFoundError,
     NotRunningError,
     OptedOutError,
     UnresponsiveError,
 )
-from ansible_collections.qemu.guest_agent.plugins.module_utils.fleet_options import Fleet
-from ansible_collections.qemu.guest_agent.plugins.module_utils.options import Target
-from ansible_collections.qemu.guest_agent.plugins.module_utils.runner import Guest
-from ansible_collections.qemu.guest_agent.plugins.module_utils.waiting import pause
-from ansible_collections.qemu.guest_agent.plugins.module_utils.wire import Returned
+from ansible_collections.qemu.guest_agent.plugins.module_utils._event_loop.tasks import pause
+from ansible_collections.qemu.guest_agent.plugins.module_utils._fleet import finding
+from ansible_collections.qemu.guest_agent.plugins.module_utils._fleet.finding import Fleet
+from ansible_collections.qemu.guest_agent.plugins.module_utils._fleet.runner import Guest
+from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.framing import Returned
+from ansible_collections.qemu.guest_agent.plugins.module_utils._targets import Target
 from ansible_collections.qemu.guest_agent.plugins.modules import qga_info, qga_update_time
 
 from tests.support.module_args import module_args
@@ -104,7 +105,7 @@ class SimulatedFleet:
         guest.handlers.update(dict.fromkeys(guest.handlers, silent))
 
     @contextlib.contextmanager
-    def find(self, params: fleet_options.Params, _limits: object) -> Iterator[Fleet]:
+    def find(self, params: finding.Params, _limits: object) -> Iterator[Fleet]:
         """In place of a finder of fleet_options."""
         is_pattern = params["domains"] == ["*"]
         names = list(self.guests) if is_pattern else params["domains"]
@@ -125,7 +126,7 @@ def fleet(line: TimeLine, monkeypatch: pytest.MonkeyPatch) -> SimulatedFleet:
     fleet.add("web1", -20 * SECOND)
     fleet.add("web2")
     fleet.add("db1", 3 * SECOND)
-    monkeypatch.setitem(fleet_options._FINDERS, "domains", fleet.find)  # type: ignore[arg-type]
+    monkeypatch.setitem(finding._FINDERS, "domains", fleet.find)  # type: ignore[arg-type]
     return fleet
 
 
@@ -480,7 +481,7 @@ class TestTheDeadline:
         fleet.guests["web2"] = SlowChannel(fleet.line)
         fleet.problems["web3"] = NotRunningError("web3 is shut off")
         fleet.add("web3")
-        monkeypatch.setitem(fleet_options._FINDERS, "domains", fleet.find)  # type: ignore[arg-type]
+        monkeypatch.setitem(finding._FINDERS, "domains", fleet.find)  # type: ignore[arg-type]
         ended = run(qga_info, domains=["*"], gather_subset=["os"], deadline=0.1)
         assert ended.failed
         assert ended.statuses() == {"web1": "gathered", "web2": "failed", "web3": "skipped"}

@@ -8,7 +8,7 @@ import ast
 from typing import Any
 
 import pytest
-from ansible_collections.qemu.guest_agent.plugins.module_utils.untrusted import EXCERPT, visible
+from ansible_collections.qemu.guest_agent.plugins.module_utils._untrusted import EXCERPT, visible
 from hypothesis import assume, given
 from hypothesis import strategies as st
 

@@ -14,13 +14,13 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible_collections.qemu.guest_agent.plugins.module_utils import fleet_options
-from ansible_collections.qemu.guest_agent.plugins.module_utils.errors import CommandNotFoundError, NotRunningError
-from ansible_collections.qemu.guest_agent.plugins.module_utils.facts import SUBSETS
-from ansible_collections.qemu.guest_agent.plugins.module_utils.fleet_options import Fleet
-from ansible_collections.qemu.guest_agent.plugins.module_utils.resync import METHODS
-from ansible_collections.qemu.guest_agent.plugins.module_utils.runner import Guest
-from ansible_collections.qemu.guest_agent.plugins.module_utils.wire import Returned
+from ansible_collections.qemu.guest_agent.plugins.module_utils._clock.resync import METHODS
+from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import CommandNotFoundError, NotRunningError
+from ansible_collections.qemu.guest_agent.plugins.module_utils._facts.subsets import SUBSETS
+from ansible_collections.qemu.guest_agent.plugins.module_utils._fleet import finding
+from ansible_collections.qemu.guest_agent.plugins.module_utils._fleet.finding import Fleet
+from ansible_collections.qemu.guest_agent.plugins.module_utils._fleet.runner import Guest
+from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.framing import Returned
 from ansible_collections.qemu.guest_agent.plugins.modules import qga_info, qga_update_time
 
 from tests.support.module_args import module_args
@@ -128,7 +128,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
         def find(_params: object, _limits: object) -> Iterator[Fleet]:
             yield Fleet((Guest("web1", lambda: guest, "uuid-of-web1"), web2), ())
 
-        monkeypatch.setitem(fleet_options._FINDERS, "domains", find)  # type: ignore[arg-type]
+        monkeypatch.setitem(finding._FINDERS, "domains", find)  # type: ignore[arg-type]
         with module_args({"domains": ["web1", "web2"], **options}), pytest.raises(SystemExit):
             MODULES[name].main()
         return {key: value for key, value in json.loads(capsys.readouterr().out).items() if key not in OF_ANSIBLE}

@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Any
 
 import pytest
-from ansible_collections.qemu.guest_agent.plugins.plugin_utils.inert import inert
+from ansible_collections.qemu.guest_agent.plugins.plugin_utils._inert import inert
 from hypothesis import given
 from hypothesis import strategies as st
 

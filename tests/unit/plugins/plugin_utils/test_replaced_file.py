@@ -9,7 +9,7 @@ import stat
 from pathlib import Path
 
 import pytest
-from ansible_collections.qemu.guest_agent.plugins.plugin_utils.replaced_file import replaced
+from ansible_collections.qemu.guest_agent.plugins.plugin_utils._replaced_file import replaced
 
 NOBODY = 65534
 

@@ -75,7 +75,7 @@ class PlayedStock:
         self.received = b""
         self.commands: list[str] = []
         self._loop = loop
-        self._wire: Any = module("wire")
+        self._wire: Any = module("_protocol.framing", "guest_agent")
         self._decoder = self._wire.Decoder()
         self._unread: list[bytes] = []
         self._stream: Any = None

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from ansible_collections.qemu.guest_agent.tests.support.extended_agent import module
 
-wire = module("wire")
+wire = module("_protocol.framing", "guest_agent")
 
 COSTS = module("limits").Costs(
     waiting_requests=8,

@@ -18,7 +18,7 @@ policy = module("policy")
 refusal = module("refusal")
 clock = module("clock")
 stock = module("stock")
-wire = module("wire")
+wire = module("_protocol.framing", "guest_agent")
 
 NOW_NS = 1_795_406_754_123_456_789
 LAST_NS = 9_214_646_400 * 10**9 - 1
@@ -256,7 +256,7 @@ def test_info_of_an_old_stock_agent_gets_what_it_lacks(known: Any) -> None:
 
 @pytest.mark.parametrize("name", ["guest-update-time", "guest-ping", "guest-info"])
 def test_one_commands_details(known: Any, name: str) -> None:
-    entry = module("commands").CATALOGUE[name]
+    entry = module("_protocol.commands", "guest_agent").CATALOGUE[name]
     details = carry_out(context(known, Clock()), "guest-get-command-info", {"name": name})
     assert details == {
         "name": name,

@@ -45,7 +45,7 @@ class Turned:
         self.wait = self._conversation.send(outcome)
 
 
-RUNG = module("waiting", "guest_agent").Received(b"\0", 0)
+RUNG = module("_event_loop.tasks", "guest_agent").Received(b"\0", 0)
 
 
 def test_many_changes_are_one_file_a_while_later(tmp_path: Path) -> None:

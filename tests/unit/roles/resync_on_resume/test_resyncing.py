@@ -19,7 +19,7 @@ from ansible_collections.qemu.guest_agent.tests.support.resync_service import mo
 from tests.support.fake_hypervisor import Definition, FakeHypervisor
 
 resyncing, config = module("resyncing"), module("config")
-news, waiting = module("watch.news", "guest_agent"), module("waiting", "guest_agent")
+news, waiting = module("_watch.news", "guest_agent"), module("_event_loop.tasks", "guest_agent")
 
 URI = "qemu:///system"
 SECOND_NS = 1_000_000_000
@@ -31,7 +31,7 @@ Make = Callable[[str], Any]
 def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Make:
     """With that in the configuration, before a hypervisor with one guest."""
     hypervisor = FakeHypervisor([Definition("web1")])
-    monkeypatch.setattr(module("channels.hypervisor", "guest_agent"), "import_libvirt", hypervisor.modules)
+    monkeypatch.setattr(module("_hypervisor.connections", "guest_agent"), "import_libvirt", hypervisor.modules)
 
     def make(text: str) -> Any:
         (tmp_path / "conf").write_text(text)
@@ -64,7 +64,7 @@ def test_an_agent_is_waited_for_only_once(
 
     async def run(_runner: object, _guest: object, _work: object, attendance: Any) -> None:
         attended.append(attendance)
-        raise module("errors", "guest_agent").OptedOutError("enough is known")
+        raise module("_errors", "guest_agent").OptedOutError("enough is known")
 
     monkeypatch.setattr(resyncing.Runner, "run", run)
     made = make(f"[watch]\nagent_patience = {patience}\n")
@@ -80,14 +80,14 @@ def test_the_options_are_those_of_the_configuration(make: Make, monkeypatch: pyt
 
     async def resync(_agent: object, _reference: object, options: Any) -> None:
         chosen.append(options)
-        raise module("errors", "guest_agent").NotConvergedError("enough is known")
+        raise module("_errors", "guest_agent").NotConvergedError("enough is known")
 
     monkeypatch.setattr(resyncing, "resync", resync)
     made = make("[resync]\ntolerance = 0.25\nmethod = set_time\nattempts = 2\nsamples = 7\nbackward = leave\n")
     waiting.run(made.see_to(stale()))
     made.close()
     assert chosen == [
-        module("resync", "guest_agent").ResyncOptions(
+        module("_clock.resync", "guest_agent").ResyncOptions(
             tolerance_ns=250_000_000, method="set_time", attempts=2, samples=7, backward="leave"
         )
     ]
@@ -96,7 +96,7 @@ def test_the_options_are_those_of_the_configuration(make: Make, monkeypatch: pyt
 def test_a_host_that_has_to_be_synchronised_and_is_not_steps_nobody(
     make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    options = module("resync_options", "guest_agent")
+    options = module("_clock.options", "guest_agent")
     monkeypatch.setattr(resyncing, "reference_of", lambda params: options.reference_of(params, lambda: False))
     made = make("[resync]\nrequire_synchronized_host = yes\n")
     record = waiting.run(made.see_to(stale()))
@@ -108,9 +108,9 @@ def test_a_host_that_has_to_be_synchronised_and_is_not_steps_nobody(
 def test_a_break_that_is_not_found_out_to_be_the_guests_doing_is_to_be_done_again(
     make: Make, monkeypatch: pytest.MonkeyPatch, in_call: bool
 ) -> None:
-    broken = module("errors", "guest_agent").HypervisorUnavailableError("it broke", in_call=in_call)
+    broken = module("_errors", "guest_agent").HypervisorUnavailableError("it broke", in_call=in_call)
 
-    report = module("resync", "guest_agent").ResyncReport(
+    report = module("_clock.resync", "guest_agent").ResyncReport(
         False, None, None, 0, before=None, after=None, guest_time_before_ns=0, guest_time_after_ns=0, duration_ns=0
     )
 

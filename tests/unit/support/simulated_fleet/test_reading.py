@@ -9,7 +9,7 @@ from __future__ import annotations
 from tests.support.extended_agent import module
 from tests.support.simulated_fleet.reading import Asked, Reader
 
-wire = module("wire")
+wire = module("_protocol.framing", "guest_agent")
 
 
 def read(reader: Reader, data: bytes) -> list[Asked]:

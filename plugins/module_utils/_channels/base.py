@@ -1,0 +1,232 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The contract of a channel: what carries one request to an agent and its reply back."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Callable, ClassVar, Mapping, NamedTuple, TypeVar
+
+from .._errors import RemoteProtocolError
+from .._protocol.framing import Refused, Reply, Returned, WholeFloat
+
+ChannelType = TypeVar("ChannelType", bound="Channel")
+
+Arguments = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Request:
+    """One command and its arguments.
+
+    ``arguments`` may be a function: a channel calls it at the last moment before it sends, with the host's monotonic
+    clock in nanoseconds, so that a time that is sent is as fresh as can be. ``expects_reply`` is false for commands
+    that never answer on success (``success-response`` in QEMU's schema).
+    """
+
+    execute: str
+    arguments: Arguments | Callable[[int], Arguments] = field(default_factory=dict)
+    expects_reply: bool = True
+
+    def arguments_at(self, now_ns: int) -> Arguments:
+        return self.arguments(now_ns) if callable(self.arguments) else self.arguments
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """One request and its reply, stamped with the host's monotonic clock in nanoseconds.
+
+    ``sent_ns`` is read as late before sending, and ``received_ns`` as early after receiving, as the channel can.
+    """
+
+    reply: Reply
+    sent_ns: int
+    received_ns: int
+
+    @property
+    def value(self) -> Any:
+        """What the agent returned; None if it refused."""
+        return self.reply.value if isinstance(self.reply, Returned) else None
+
+
+NO_REPLY = Returned({})  # stands for the success of a command that never answers on success
+
+
+class Channel(ABC):
+    """Carries requests to one agent, one at a time. Not for use by several threads.
+
+    Its coroutines suspend for waits only (:mod:`waiting`). ``is_shared``: other clients may have requests under way to
+    the same agent.
+    """
+
+    is_shared: ClassVar[bool] = False
+
+    @abstractmethod
+    async def call(self, request: Request, timeout: float) -> Exchange:
+        """Carry one request and wait for its reply, ``timeout`` seconds at most for all of it.
+
+        :raises CommandError: the agent refuses what every connection to it has to begin with
+        :raises QgaError: the agent could not be reached, did not answer in time, or broke the protocol. An error that
+            the agent itself returns is no exception: it is a :class:`Refused` reply.
+        """
+
+    @property
+    def thaw_hint(self) -> str | None:
+        """How to thaw the guest's file systems, as the hint of a :class:`FrozenError`; None: its usual one."""
+        return None
+
+    async def metadata(self, namespace: str, timeout: float) -> str | None:  # noqa: ARG002  # the contract's
+        """The XML element of that namespace which the host keeps with the guest's definition; None: there is none.
+
+        :raises QgaError: the hypervisor could not be asked
+        """
+        return None
+
+    async def macs(self, timeout: float) -> tuple[str, ...]:  # noqa: ARG002  # the contract's
+        """Return the MAC addresses that the host gave the guest's network devices, in their order and its spelling;
+        none: not known, or not for everybody to see.
+
+        :raises QgaError: the hypervisor could not be asked
+        """
+        return ()
+
+    def pin(self) -> None:  # noqa: B027  # a channel may have no means to tell guests apart
+        """From now on only the guest of the last call is meant: a call that would reach another one, or the same one
+        started anew, raises :class:`GuestReplacedError`, as far as the channel can tell.
+        """
+
+    async def require_same(self, timeout: float) -> None:  # noqa: B027  # where a connection is to one guest only
+        """Make sure that a call would still reach the guest that was pinned, where a call cannot tell by itself.
+
+        :raises GuestReplacedError: it would not
+        :raises QgaError: the hypervisor could not be asked
+        """
+
+    async def let_go(self, held: float = 0.0) -> None:  # noqa: B027  # where other clients are served as well
+        """Leave the agent to its other clients until the next call, where it serves one client at a time. One that was
+        held for less than so many seconds is kept.
+
+        A call has it back by itself. :meth:`regain` does so as well, and may wait longer.
+        """
+
+    async def regain(self, timeout: float) -> None:  # noqa: B027  # what was not let go of is here
+        """Have the agent back, if it was let go of. A client that has it is waited for, up to ``timeout`` seconds.
+
+        :raises QgaError: it could not be had
+        """
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Give back what the channel holds. Closing twice is no error."""
+
+    async def __aenter__(self: ChannelType) -> ChannelType:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+
+class Whole(NamedTuple):
+    """A whole number as a peer wrote it; the one that it meant may be ``rounded`` away from it, either way."""
+
+    value: int
+    rounded: int = 0
+
+
+# What QAPI's integers may be (int64 and uint64), and one more at the upper end, which no double is.
+_LOWEST, _HIGHEST = -(2**63), 2**64
+# No agent writes a number longer; and it bounds what reading the digits costs.
+_LONGEST_NUMBER = 64
+_DOUBLE_BITS = 53
+
+
+def whole(value: object) -> Whole | None:
+    """Return the whole number that a peer wrote, as an integer or as a double such as ``5.0`` or ``1.8e+18``.
+
+    Agents that keep numbers as doubles write them with 15 or 17 digits (cJSON). A double holds 53 bits, and the digits
+    that were not written are not known either. None: it is no number, not whole, minus zero, or out of QAPI's range.
+    """
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, int):
+        return Whole(value)
+    if not isinstance(value, float) or not value.is_integer() or not _LOWEST <= value < _HIGHEST:
+        return None
+    text = value.text if isinstance(value, WholeFloat) else repr(float(value))
+    unit = _last_digits_unit(text)
+    if unit is None:
+        return None
+    bits = math.frexp(value)[1] - _DOUBLE_BITS
+    return Whole(int(value), unit // 2 + (2**bits if bits > 0 else 0))
+
+
+def _last_digits_unit(text: str) -> int | None:
+    """Return what the last digit counts that is written and not zero. None: it is a fraction, or the number minus zero.
+
+    Only for numbers of which the double is whole and in range: any exponent of others may be too large to compute.
+    """
+    mantissa, _e, exponent = text.lower().partition("e")
+    integer, _point, fraction = mantissa.partition(".")
+    digits = integer + fraction
+    significant = digits.rstrip("0")
+    if significant in ("", "-"):
+        return None if significant else 1
+    if len(text) > _LONGEST_NUMBER:
+        return None
+    power = int(exponent or "0") - len(fraction) + len(digits) - len(significant)
+    return 10**power if power >= 0 else None
+
+
+def expect_whole(value: object, what: str) -> Whole:
+    """``value`` if it is a whole number (:func:`whole`); a peer's bool is none.
+
+    :raises RemoteProtocolError: it is not
+    """
+    found = whole(value)
+    if found is None:
+        kind = "float" if isinstance(value, float) else type(value).__name__
+        raise RemoteProtocolError(f"the agent returned {what} as {kind}, not as an integer")
+    return found
+
+
+def expect_integer(value: object, what: str) -> int:
+    """As :func:`expect_whole`, where it does not matter how finely the number is written.
+
+    :raises RemoteProtocolError: it is none
+    """
+    return expect_whole(value, what).value
+
+
+def expect_object(value: Any, command: str) -> Mapping[str, Any]:
+    """``value``, which ``command`` returned, if it is a JSON object; members that are null are left out.
+
+    :raises RemoteProtocolError: it is not
+    """
+    if not isinstance(value, dict):
+        raise RemoteProtocolError(f"the agent returned {command} as {type(value).__name__}, not as an object")
+    return {name: member for name, member in value.items() if member is not None}
+
+
+__all__ = [
+    "NO_REPLY",
+    "Arguments",
+    "Channel",
+    "Exchange",
+    "Refused",
+    "Request",
+    "Whole",
+    "expect_integer",
+    "expect_object",
+    "expect_whole",
+    "whole",
+]

@@ -1,0 +1,552 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The channels that are sockets: unix, TCP and vsock."""
+
+from __future__ import annotations
+
+import errno
+import functools
+import os
+import re
+import socket
+import struct
+import time
+from collections import deque
+from dataclasses import dataclass
+from typing import Any, Callable, Mapping, Tuple, Union
+
+from .._errors import (
+    CommandDisabledError,
+    CommandError,
+    CommandNotFoundError,
+    ExchangeTimeoutError,
+    FrozenError,
+    GuestReplacedError,
+    InvalidOptionError,
+    NotConnectedError,
+    NotFoundError,
+    PermissionDeniedError,
+    QgaError,
+    RemoteProtocolError,
+    UnresponsiveError,
+)
+from .._event_loop.tasks import READING, Deadline, Received, is_ready, pause, received, writable
+from .._event_loop.threads import BoundedCaller, StillBusyError, Worker
+from .._protocol import framing
+from .._refusals import Meaning, command_named, meaning_of
+from .._untrusted import visible
+from .base import NO_REPLY, Channel, Exchange, Request
+
+# How long closing waits for a reply that is still under way. A stock agent that listens on a unix socket exits when its
+# client closes with unread bytes (ECONNRESET, `stop_agent` in qga/main.c, QEMU 10.0.13).
+_DRAIN_SECONDS = 0.5
+# A reply that has not come so long after its request is not likely to come just now.
+_LATE_SECONDS = 1.0
+_SHORTEST_DRAIN_SECONDS = 0.02
+
+# What a peer may send in one exchange before it is given up. Replies that are late, of a client before this one, are
+# few; and with the longest of them, libvirt's 10 MiB, the reply still has room.
+_MOST_UNASKED = 256
+_MOST_BYTES = 24 * 1024 * 1024
+
+# The delimited one first: it makes up for whatever stood in the pipe.
+_DELIMITED = "guest-sync-delimited"
+_PLAIN = "guest-sync"
+
+# An error in words that we do not know, with nothing after it for so long, is the answer to the sync. The stock agent
+# complains of the 0xFF byte as well, and answers the sync right after that.
+_DOUBT_SECONDS = 0.5
+
+# A unix socket whose queue of clients is full says so at once, and does not tell when there is room.
+_FULL_QUEUE_SECONDS = 0.05
+
+_ONE_CLIENT_HINT = (
+    "An agent's socket serves one client at a time: end the other one, or use the domain if libvirt holds the channel. "
+    "While a guest boots or wakes, wait_timeout waits for it."
+)
+
+_AddressInfo = Tuple[Any, Any, int, str, Any]  # as socket.getaddrinfo has it
+
+
+_UCRED = struct.Struct("iII")
+
+
+def _peer_credentials(connection: socket.socket) -> bytes:
+    return connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
+
+
+@dataclass(frozen=True)
+class UnixAddress:
+    path: str
+
+    def __str__(self) -> str:
+        return f"socket {self.path}"
+
+    async def connect(self, deadline: Deadline) -> socket.socket:
+        return await _connect(socket.AF_UNIX, self.path, deadline)
+
+    def listener(self, connection: socket.socket) -> tuple[int, ...]:
+        """What tells the socket's file and the process behind it from others that stand in its place later."""
+        try:
+            found = os.stat(self.path)
+        except OSError:
+            return ()  # it has gone since
+        # ucred: process, user and group of who listens, as of then (unix(7)).
+        return (found.st_dev, found.st_ino, *_UCRED.unpack(_peer_credentials(connection)))
+
+
+@dataclass(frozen=True)
+class TcpAddress:
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"address {host}:{self.port}"
+
+    async def connect(self, deadline: Deadline) -> socket.socket:
+        found = await self._resolved(deadline)
+        while True:
+            family, _kind, _protocol, _name, address = found.pop(0)
+            try:
+                connection = await _connect(family, address, deadline)
+            except OSError:
+                if not found or deadline.expired():
+                    raise
+            else:
+                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                return connection
+
+    async def _resolved(self, deadline: Deadline) -> list[_AddressInfo]:
+        # The resolver has its own, much longer time limits, and no way to change them.
+        caller, resolver = BoundedCaller(), Worker("resolver")
+        try:
+            return await caller.run(
+                lambda: socket.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM),
+                deadline.remaining(),
+                resolver,
+            )
+        except StillBusyError:
+            raise socket.timeout("the name was not resolved in time") from None
+        except UnicodeError as error:  # such as two dots in a row, which cannot be encoded for the resolver
+            raise socket.gaierror(socket.EAI_NONAME, "this is no host name") from error
+        finally:
+            resolver.stop()
+            caller.close()
+
+
+@dataclass(frozen=True)
+class VsockAddress:
+    cid: int
+    port: int
+
+    def __str__(self) -> str:
+        return f"vsock {self.cid}:{self.port}"
+
+    async def connect(self, deadline: Deadline) -> socket.socket:
+        if not hasattr(socket, "AF_VSOCK"):
+            raise OSError(errno.EAFNOSUPPORT, "this system has no vsock")
+        return await _connect(socket.AF_VSOCK, (self.cid, self.port), deadline)
+
+
+Address = Union[UnixAddress, TcpAddress, VsockAddress]
+
+
+_UINT32 = re.compile(r"[0-9]{1,10}\Z")
+_HIGHEST_VSOCK = 2**32 - 2  # the number above it means "any" (vsock(7))
+
+
+def _number(text: str, highest: int) -> int | None:
+    return int(text) if _UINT32.match(text) and 0 < int(text) <= highest else None
+
+
+def _port(text: str, option: str, value: str, highest: int) -> int:
+    port = _number(text, highest)
+    if port is None:
+        raise InvalidOptionError(
+            f"{option} {value} does not end in a port", f"Write a number from 1 to {highest} behind the last colon."
+        )
+    return port
+
+
+def parse_address(value: str) -> TcpAddress:
+    """``host:port``, or ``[address]:port`` for IPv6.
+
+    :raises InvalidOptionError: it is neither
+    """
+    found = re.match(r"(?:\[(?P<v6>[^\]]+)\]|(?P<host>[^:\[\]]+)):(?P<port>.*)\Z", value)
+    if found is None:
+        raise InvalidOptionError(
+            f"address {value} is not of the form host:port", "Put an IPv6 address in brackets: [::1]:4444."
+        )
+    return TcpAddress(found.group("v6") or found.group("host"), _port(found.group("port"), "address", value, 65535))
+
+
+def parse_vsock(value: str) -> VsockAddress:
+    """``cid:port``, both of them 32-bit numbers.
+
+    :raises InvalidOptionError: it is not
+    """
+    before, colon, behind = value.partition(":")
+    cid = _number(before, _HIGHEST_VSOCK)
+    if not colon or cid is None:
+        raise InvalidOptionError(
+            f"vsock {value} is not of the form cid:port",
+            "The cid is in the domain's <vsock> element, or in guest-cid= of QEMU's command line.",
+        )
+    return VsockAddress(cid, _port(behind, "vsock", value, _HIGHEST_VSOCK))
+
+
+async def _connect(family: int, address: object, deadline: Deadline) -> socket.socket:
+    connection = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        connection.setblocking(False)
+        number = connection.connect_ex(address)  # type: ignore[arg-type]  # of the family's own shape
+        while number == errno.EAGAIN and not deadline.expired():
+            await pause(min(_FULL_QUEUE_SECONDS, deadline.remaining()))
+            number = connection.connect_ex(address)  # type: ignore[arg-type]
+        if number == errno.EINPROGRESS:
+            if await writable(connection.fileno(), deadline) is None:
+                raise socket.timeout("the connection was not made in time")
+            number = connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if number:
+            raise OSError(number, os.strerror(number))
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+# What went wrong while connecting, by errno; anything else is "not connected".
+_CONNECT_ERRORS: Mapping[int, type[QgaError]] = {
+    errno.ENOENT: NotFoundError,
+    errno.ENOTDIR: NotFoundError,
+    errno.ENODEV: NotFoundError,  # vsock: no guest has this cid
+    errno.EACCES: PermissionDeniedError,
+    errno.EPERM: PermissionDeniedError,
+    errno.EAGAIN: UnresponsiveError,  # unix: the listener's queue is full
+    errno.ETIMEDOUT: UnresponsiveError,
+}
+
+_CONNECT_HINTS: Mapping[type[QgaError], str | None] = {
+    NotFoundError: "Check the socket, address or vsock option against the guest's configuration; the guest must run.",
+    PermissionDeniedError: None,
+    UnresponsiveError: _ONE_CLIENT_HINT,
+    NotConnectedError: "Nothing listens there: check that the guest runs and that this is its agent's channel.",
+}
+
+
+def _connect_error(address: Address, error: OSError) -> QgaError:
+    if isinstance(error, socket.gaierror):
+        kind: type[QgaError] = NotFoundError
+    elif isinstance(error, socket.timeout):
+        kind = UnresponsiveError
+    else:
+        kind = _CONNECT_ERRORS.get(error.errno or 0, NotConnectedError)
+    reason = error.strerror or str(error)
+    return kind(f"cannot connect to {address}: {reason}", _CONNECT_HINTS[kind])
+
+
+class StreamChannel(Channel):
+    """A channel over a stream socket. Connects on the first call, and again after the peer has gone.
+
+    A connection begins with 0xFF and ``guest-sync-delimited``; all up to the 0xFF byte of the reply is dropped, so that
+    neither half a request of the client before nor a reply that was meant for it can do harm. The same is done after
+    a timeout: the late reply is dropped then.
+    """
+
+    def __init__(self, address: Address, limits: framing.Limits = framing.USUAL_LIMITS) -> None:
+        self._address = address
+        self._limits = limits
+        self._socket: socket.socket | None = None
+        self._decoder = framing.Decoder(limits)
+        self._alike: deque[framing.Event] = deque()  # framed ahead of the decoder
+        self._bytes_in_call = 0
+        self._sent_ns = 0
+        self._received_ns = 0
+        self._in_sync = False
+        self._listener: tuple[int, ...] | None = None
+        self._is_pinned = False
+        self._is_let_go = False
+        self._held_since = 0.0
+
+    async def call(self, request: Request, timeout: float) -> Exchange:
+        deadline = Deadline(timeout)
+        self._bytes_in_call = 0
+        connection = await self._connected(deadline)
+        if not self._in_sync or self._has_unasked(connection):
+            await self._sync(connection, deadline, timeout)
+        self._in_sync = False  # until the reply is here
+        sent_ns = await self._send(connection, self._stamped(request), deadline)
+        if not request.expects_reply:
+            return Exchange(NO_REPLY, sent_ns, sent_ns)
+        is_alike = request.execute in _ALIKE
+        event = await self._next_event(connection, deadline, is_alike)
+        if event is None:
+            raise ExchangeTimeoutError(
+                f"the agent at {self._address} did not answer {request.execute} within {timeout:g} s"
+            )
+        if isinstance(event, framing.Malformed):
+            raise RemoteProtocolError(f"{self._address}: {event.error.message}")
+        if isinstance(event, framing.Resync):
+            raise RemoteProtocolError(f"{self._address}: the peer sent 0xFF in place of a reply to {request.execute}")
+        received_ns = self._received_ns
+        reply = (_read_alike if is_alike and len(event.raw) <= _LONGEST_ALIKE else _read)(event)
+        self._in_sync = True
+        return Exchange(reply, sent_ns, received_ns)
+
+    def pin(self) -> None:
+        self._is_pinned = True
+
+    async def let_go(self, held: float = 0.0) -> None:
+        is_due = self._socket is not None and time.monotonic() - self._held_since >= held
+        # With a reply under way, the next client would get it.
+        if is_due and self._in_sync:
+            await self.close()
+            self._is_let_go = True
+
+    async def regain(self, timeout: float) -> None:
+        if not self._is_let_go:
+            return
+        deadline = Deadline(timeout)
+        connection = await self._connected(deadline)
+        if not self._in_sync:
+            await self._sync(connection, deadline, timeout)
+        self._is_let_go = False
+
+    async def close(self) -> None:
+        connection, self._socket = self._socket, None
+        if connection is None:
+            return
+        try:
+            await self._drain(connection)
+        except OSError:
+            pass  # the peer has gone: nothing left to drain
+        finally:
+            connection.close()
+
+    async def _connected(self, deadline: Deadline) -> socket.socket:
+        if self._socket is not None:
+            return self._socket
+        if isinstance(self._address, UnixAddress) and len(os.fsencode(self._address.path)) > 107:
+            raise InvalidOptionError(
+                f"the socket path {self._address.path} is longer than the 107 bytes that a unix socket may have",
+                "Use a shorter path, for example through a symbolic link.",
+            )
+        try:
+            connection = await self._address.connect(deadline)
+        except OSError as error:
+            raise _connect_error(self._address, error) from error
+        if isinstance(self._address, UnixAddress):
+            listener = self._address.listener(connection)
+            if self._is_pinned and listener != self._listener:
+                connection.close()
+                raise GuestReplacedError(f"another guest, or the same one started anew, is at {self._address} now")
+            self._listener = listener
+        self._socket = connection
+        self._held_since = time.monotonic()
+        self._decoder = framing.Decoder(self._limits)
+        self._alike.clear()
+        self._in_sync = False
+        return connection
+
+    def _has_unasked(self, connection: socket.socket) -> bool:
+        """Whether the peer sent something behind its last reply: it must not be taken for the next one."""
+        if self._alike or is_ready(connection.fileno(), READING):
+            return True
+        # White space behind it is none: the decoder is idle once it has looked.
+        return not self._decoder.is_idle and (self._decoder.next_event() is not None or not self._decoder.is_idle)
+
+    async def _sync(self, connection: socket.socket, deadline: Deadline, timeout: float) -> None:
+        """Bring both ends to where the next reply is the next request's.
+
+        Agents before QEMU 1.1 have the plain command only, and an administrator may have disabled either.
+
+        :raises CommandError: the agent refuses both commands
+        """
+        refused = await self._refusal_of_sync(_DELIMITED, connection, deadline, timeout)
+        if refused is not None:
+            refused = await self._refusal_of_sync(_PLAIN, connection, deadline, timeout)
+        if refused is not None:
+            raise _unsynced(self._address, refused)
+        self._in_sync = True
+
+    async def _refusal_of_sync(
+        self, command: str, connection: socket.socket, deadline: Deadline, timeout: float
+    ) -> framing.Refused | None:
+        """Sync by this command. None: the connection is in sync."""
+        awaited = await self._send_sync(connection, command, deadline)
+        is_marked = command != _DELIMITED  # after the delimiter there is nothing of another request
+        doubtful: framing.Refused | None = None
+        for _event in range(_MOST_UNASKED):
+            patience = deadline if doubtful is None else Deadline(min(deadline.remaining(), _DOUBT_SECONDS))
+            event = await self._next_event(connection, patience)
+            if event is None:
+                if doubtful is not None and not deadline.expired():
+                    return doubtful
+                raise UnresponsiveError(
+                    f"no guest agent answered at {self._address} within {timeout:g} s", _ONE_CLIENT_HINT
+                )
+            if isinstance(event, framing.Resync):
+                is_marked = True
+            elif isinstance(event, framing.Message):
+                reply = _reply_or_none(event)
+                if reply == framing.Returned(awaited) and is_marked:
+                    return None
+                if isinstance(reply, framing.Refused):
+                    if _refuses(reply, command):
+                        return reply
+                    doubtful = reply
+        raise self._flooded()
+
+    async def _send_sync(self, connection: socket.socket, command: str, deadline: Deadline) -> int:
+        # Agents that keep numbers as doubles may print 15 digits of them, or what fits into an int (cJSON).
+        number = int.from_bytes(os.urandom(4), "big") >> 1
+        await self._send(
+            connection,
+            lambda _now: framing.DELIMITER + framing.encode(framing.request(command, {"id": number})),
+            deadline,
+        )
+        return number
+
+    @staticmethod
+    def _stamped(request: Request) -> Callable[[int], bytes]:
+        if callable(request.arguments):
+            return lambda now_ns: framing.encode(framing.request(request.execute, request.arguments_at(now_ns)))
+        data = (
+            _encoded(request.execute)
+            if not request.arguments
+            else framing.encode(framing.request(request.execute, request.arguments))
+        )
+        return lambda _now: data
+
+    async def _send(self, connection: socket.socket, stamped: Callable[[int], bytes], deadline: Deadline) -> int:
+        """Send all of it; returns the host's monotonic clock just before the first byte left."""
+        sent_ns = self._sent_ns = time.monotonic_ns()
+        rest = memoryview(stamped(sent_ns))
+        while rest:
+            try:
+                rest = rest[connection.send(rest) :]
+            except (BlockingIOError, InterruptedError):
+                if await writable(connection.fileno(), deadline) is None:
+                    raise UnresponsiveError(f"the agent at {self._address} does not read what it is sent") from None
+            except OSError as error:
+                raise self._lost(error) from error
+        return sent_ns
+
+    async def _next_event(
+        self, connection: socket.socket, deadline: Deadline, is_alike: bool = False
+    ) -> framing.Event | None:
+        """The next thing that the peer sent, or None when the deadline has passed."""
+        while True:
+            event = self._alike.popleft() if self._alike else self._decoder.next_event()
+            if event is not None:
+                return event if not deadline.expired() else None
+            found = await self._bytes(connection, deadline)
+            if found is None:
+                return None
+            if not found.data:
+                raise self._lost(None)
+            self._received_ns = found.at_ns
+            self._bytes_in_call += len(found.data)
+            if self._bytes_in_call > _MOST_BYTES:
+                raise self._flooded()
+            framed = _framed(found.data, self._limits) if is_alike and self._decoder.is_idle else None
+            if framed is None:
+                self._decoder.feed(found.data)
+            else:
+                self._alike.extend(framed)
+
+    async def _bytes(self, connection: socket.socket, deadline: Deadline) -> Received | None:
+        if deadline.expired():
+            return None  # even if there is more: a peer that never stops sending must not stretch the deadline
+        try:
+            return await received(connection.fileno(), deadline)
+        except OSError as error:
+            raise self._lost(error) from error
+
+    def _hang_up(self) -> None:
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+    def _flooded(self) -> RemoteProtocolError:
+        self._hang_up()
+        return RemoteProtocolError(f"{self._address}: the peer sends without end what it was not asked for")
+
+    def _lost(self, error: OSError | None) -> NotConnectedError:
+        self._hang_up()
+        reason = "the peer closed the connection" if error is None else (error.strerror or str(error))
+        return NotConnectedError(f"lost the agent at {self._address}: {reason}")
+
+    async def _drain(self, connection: socket.socket) -> None:
+        if self._in_sync and not self._has_unasked(connection):
+            return
+        connection.shutdown(socket.SHUT_WR)
+        asked_for_seconds = (time.monotonic_ns() - self._sent_ns) / 1e9
+        deadline = Deadline(min(_DRAIN_SECONDS, max(_LATE_SECONDS - asked_for_seconds, _SHORTEST_DRAIN_SECONDS)))
+        while not deadline.expired():
+            found = await received(connection.fileno(), deadline)
+            if found is None or not found.data:
+                return
+
+
+# Guests of a fleet answer these in the same words, and long ones: what they are need be found out only once.
+_ALIKE = frozenset(("guest-info",))
+_MOST_ALIKE = 16
+# They are kept, and a guest may send another one at each asking.
+_LONGEST_ALIKE = 32 * 1024
+
+
+@functools.lru_cache(maxsize=_MOST_ALIKE)
+def _framed(data: bytes, limits: framing.Limits) -> tuple[framing.Event, ...] | None:
+    """The events in bytes that are read as if they were the first; None if they leave something unfinished."""
+    decoder = framing.Decoder(limits)
+    decoder.feed(data)
+    events = tuple(decoder)
+    return events if decoder.is_idle else None
+
+
+def _read(message: framing.Message) -> framing.Reply:
+    return framing.read_reply(message.decode())
+
+
+# The replies are shared by all that got the same one, and not to be changed.
+_read_alike = functools.lru_cache(maxsize=_MOST_ALIKE)(_read)
+
+
+@functools.lru_cache(maxsize=64)
+def _encoded(execute: str) -> bytes:
+    """A request without arguments: a measurement sends the same one again and again."""
+    return framing.encode(framing.request(execute))
+
+
+def _refuses(refused: framing.Refused, command: str) -> bool:
+    """Whether it certainly is a refusal of the command, and not of something that was asked before."""
+    return command_named(refused) in (None, command) and meaning_of(refused) is not Meaning.FAILED
+
+
+# What it means that an agent cannot be synced with.
+_UNSYNCED: Mapping[Meaning, type[CommandError]] = {
+    Meaning.MISSING: CommandNotFoundError,
+    Meaning.FROZEN: FrozenError,
+}
+
+
+def _unsynced(address: Address, refused: framing.Refused) -> CommandError:
+    names = f"{_DELIMITED} and {_PLAIN}"
+    return _UNSYNCED.get(meaning_of(refused), CommandDisabledError)(
+        f"the agent at {address} refuses {names}, and every connection begins with one of them: "
+        f"{visible(refused.description)}",
+        command=names,
+    )
+
+
+def _reply_or_none(message: framing.Message) -> framing.Reply | None:
+    """What a message says if it is a reply at all; before the sync anything may arrive."""
+    try:
+        return framing.read_reply(message.decode())
+    except RemoteProtocolError:
+        return None

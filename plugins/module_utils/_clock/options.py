@@ -1,0 +1,78 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The options of a resync as typed values: the clock to compare with, and how to step."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import Callable, NamedTuple
+
+from .._errors import HostClockUnsynchronizedError, InvalidOptionError
+from .._targets import Params
+from .reference import HostReference, Reference, StatedReference, host_clock_is_synchronized
+from .resync import ResyncOptions
+from .timestamps import SECOND_NS, parse_instant
+
+
+def nanoseconds(seconds: float) -> int:
+    return math.floor(seconds * SECOND_NS + 0.5)
+
+
+class ChosenReference(NamedTuple):
+    """The reference, and what is to be said of it."""
+
+    reference: Reference
+    warning: str | None = None
+
+
+def reference_of(
+    params: Params, is_synchronized: Callable[[], bool | None] = host_clock_is_synchronized
+) -> ChosenReference:
+    """The clock that the options compare the guest's with.
+
+    :raises InvalidOptionError: ``time`` is no instant
+    :raises HostClockUnsynchronizedError: ``require_synchronized_host``, and it is not
+    """
+    utc_offset_ns = nanoseconds(params.get("utc_offset") or 0.0)
+    stated = params.get("time")
+    if stated is not None:
+        return ChosenReference(StatedReference(parse_instant(stated) + utc_offset_ns, time.monotonic_ns()))
+    reference = HostReference(utc_offset_ns)
+    synchronized = is_synchronized()
+    if params.get("require_synchronized_host") and not synchronized:
+        raise HostClockUnsynchronizedError(
+            "the host's own clock is not synchronised"
+            if synchronized is False
+            else "the host's kernel does not tell whether its clock is synchronised"
+        )
+    warning = None
+    if synchronized is False:
+        warning = "the host's own clock is not synchronised; the guest is given the host's time all the same"
+    return ChosenReference(reference, warning)
+
+
+def require_consistent(params: Params) -> None:
+    """
+    :raises InvalidOptionError: the options contradict each other
+    """
+    if params["method"] == "rtc" and params["backward"] != "step":
+        raise InvalidOptionError(
+            f"method rtc cannot keep to backward={params['backward']}: "
+            "the time of a hardware clock is not known beforehand",
+            "Choose another method, or backward=step.",
+        )
+
+
+def resync_options(params: Params, dry_run: bool) -> ResyncOptions:
+    return ResyncOptions(
+        tolerance_ns=nanoseconds(params["tolerance"]),
+        method=params["method"],
+        attempts=params["attempts"],
+        samples=params["samples"],
+        backward=params["backward"],
+        update_rtc=params["update_rtc"],
+        dry_run=dry_run,
+    )

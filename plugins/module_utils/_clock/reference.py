@@ -1,0 +1,95 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The time that guests are given: the host's, or one that the user states.
+
+Exchanges are stamped with the host's monotonic clock, which nobody can step. A reference turns such a stamp into the
+time that the guest should have shown at that instant. So a step of the host's clock during a run cannot spoil a
+measurement; it only moves the reference, which is noticed.
+"""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Callable
+
+from .._linux.timex import Timex, clock_adjtime, is_synchronized
+
+# The kernel slews a clock by at most this rate (MAXFREQ in include/linux/timex.h; adjtime(3) has the same limit).
+MAX_SLEW_PPM = 500
+
+# Two readings of the host's clock that differ by more than this, beyond all slewing, mean that it was stepped.
+_JUMP_NS = 1_000_000
+
+_BEST_OF = 3
+
+
+class Reference(ABC):
+    """What the guest's clock is compared with. All values are integer nanoseconds."""
+
+    @abstractmethod
+    def base_ns(self) -> int:
+        """What to add to a stamp of the host's monotonic clock to get the time that is right for the guest, now."""
+
+
+@dataclass(frozen=True)
+class HostReference(Reference):
+    """The host's clock, plus ``utc_offset_ns`` for guests whose system clock is to differ from UTC."""
+
+    utc_offset_ns: int = 0
+    realtime_ns: Callable[[], int] = time.time_ns
+    monotonic_ns: Callable[[], int] = time.monotonic_ns
+
+    def base_ns(self) -> int:
+        # A pre-emption between the two readings would count as an error: take the tightest of a few.
+        def bracket() -> tuple[int, int]:
+            before = self.monotonic_ns()
+            realtime = self.realtime_ns()
+            after = self.monotonic_ns()
+            return after - before, realtime - (before + after) // 2
+
+        return min(bracket() for _attempt in range(_BEST_OF))[1] + self.utc_offset_ns
+
+
+@dataclass(frozen=True)
+class StatedReference(Reference):
+    """A time stated by the user for the instant ``at_monotonic_ns``, which runs on with the monotonic clock."""
+
+    epoch_ns: int
+    at_monotonic_ns: int
+
+    def base_ns(self) -> int:
+        return self.epoch_ns - self.at_monotonic_ns
+
+
+class JumpWatch:
+    """Notices that a reference was stepped while it was in use."""
+
+    def __init__(self, reference: Reference, monotonic_ns: Callable[[], int] = time.monotonic_ns) -> None:
+        self._reference = reference
+        self._monotonic_ns = monotonic_ns
+        self._base_ns = reference.base_ns()
+        self._at_ns = monotonic_ns()
+
+    def jump_ns(self) -> int:
+        """By how much the reference was stepped since the last call; 0 if it was not."""
+        base_ns, at_ns = self._reference.base_ns(), self._monotonic_ns()
+        moved_ns = base_ns - self._base_ns
+        allowed_ns = _JUMP_NS + (at_ns - self._at_ns) * MAX_SLEW_PPM // 1_000_000
+        self._base_ns, self._at_ns = base_ns, at_ns
+        return moved_ns if abs(moved_ns) > allowed_ns else 0
+
+
+def host_clock_is_synchronized() -> bool | None:
+    """Whether the kernel says that the host's clock is disciplined by a time service; None where it cannot say.
+
+    Only reads (``modes`` is 0): the clock is never touched.
+    """
+    timex = Timex(modes=0)
+    try:
+        return is_synchronized(clock_adjtime(timex), timex)
+    except OSError:
+        return None

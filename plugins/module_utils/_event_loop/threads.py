@@ -1,0 +1,170 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A time limit for blocking calls that have none of their own: they run on other threads, and are left behind."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import queue
+import threading
+import time
+from typing import Callable, Generic, Protocol, TypeVar
+
+from .tasks import Deadline, received
+
+Result = TypeVar("Result")
+
+Job = Callable[[], None]
+
+
+class StillBusyError(Exception):
+    """The call did not end in time; it goes on by itself, and its result is dropped."""
+
+
+class Workers(Protocol):
+    """Other threads, which do jobs."""
+
+    def submit(self, job: Job) -> None: ...
+
+    def are_stuck(self, seconds: float) -> bool:
+        """Whether no job has begun or ended for so long: those that wait then wait for threads that hang."""
+
+
+class Worker:
+    """A thread that does one job after the other.
+
+    A call into a C library cannot be interrupted. The thread is a daemon, so one that hangs keeps nobody from exiting.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._progressed_at = time.monotonic()
+        threading.Thread(target=self._serve, name=name, daemon=True).start()
+
+    def submit(self, job: Job) -> None:
+        self._jobs.put(job)
+
+    def are_stuck(self, seconds: float) -> bool:
+        return time.monotonic() - self._progressed_at >= seconds
+
+    def stop(self) -> None:
+        """End the thread behind the jobs that it was given."""
+        self._jobs.put(None)
+
+    def _serve(self) -> None:
+        while True:
+            job = self._jobs.get()
+            if job is None:
+                return
+            self._progressed_at = time.monotonic()
+            job()
+            del job  # not to be held until the next one comes
+            self._progressed_at = time.monotonic()
+
+
+class BoundedCaller:
+    """Has blocking calls run by other threads, one at a time, and stops waiting for one when its time is up."""
+
+    def __init__(self) -> None:
+        self._bell = Bell()
+
+    async def run(
+        self, function: Callable[[], Result], timeout: float, workers: Workers, until: float = math.inf
+    ) -> Result:
+        """What ``function`` returns or raises. Its time begins when it does: waiting for a free thread does not count.
+
+        At ``until``, an instant of the monotonic clock, its time is up even if it has not begun.
+
+        :raises StillBusyError: it, or what all threads do before it, takes longer than ``timeout`` s
+        """
+        call = _Call(function, self._bell, timeout, until)
+        workers.submit(call.perform)
+        try:
+            while not call.is_done:
+                has_rung = await received(self._bell.descriptor, call.deadline) is not None
+                has_begun = call.has_begun  # read before the deadline, which is moved before this is set
+                if not has_rung and call.deadline.expired():
+                    if has_begun or time.monotonic() >= until or workers.are_stuck(timeout):
+                        raise StillBusyError
+                    call.deadline = call.new_deadline()
+        finally:
+            call.is_cancelled = True
+        return call.result()
+
+    def close(self) -> None:
+        self._bell.close()
+
+
+class _Call(Generic[Result]):
+    """A call on its way through another thread. What that one writes is seen whole, each being one assignment."""
+
+    def __init__(self, function: Callable[[], Result], bell: Bell, timeout: float, until: float) -> None:
+        self._function: Callable[[], Result] | None = function
+        self._bell = bell
+        self._timeout = timeout
+        self._until = until
+        self._value: Result | None = None
+        self._error: BaseException | None = None
+        self.deadline = self.new_deadline()
+        self.has_begun = False
+        self.is_done = False
+        self.is_cancelled = False
+
+    def new_deadline(self) -> Deadline:
+        return Deadline(min(self._timeout, self._until - time.monotonic()))
+
+    def perform(self) -> None:
+        """Run the function once, on the other thread."""
+        function, self._function = self._function, None
+        if self.is_cancelled or function is None:
+            return
+        self.deadline = self.new_deadline()
+        self.has_begun = True
+        try:
+            value = function()
+        except BaseException as error:  # pylint: disable=broad-exception-caught  # raised again by result()
+            if not self.is_cancelled:
+                self._error = error
+        else:
+            if not self.is_cancelled:
+                self._value = value
+        self.is_done = True
+        self._bell.ring()
+
+    def result(self) -> Result:
+        """Hand over what the function returned or raised; nothing of it is held here any more."""
+        error, self._error = self._error, None
+        if error is None:
+            return self._value  # type: ignore[return-value]  # it is the function's own
+        try:
+            raise error
+        finally:
+            del error  # its traceback holds this frame, and would be held by it
+
+
+class Bell:
+    """Wakes who waits on a descriptor, from another thread. Ringing after it was closed is no error."""
+
+    def __init__(self) -> None:
+        self.descriptor, self._writer = os.pipe()
+        for end in (self.descriptor, self._writer):
+            os.set_blocking(end, False)
+        self._lock = threading.Lock()
+        self._is_open = True
+
+    def ring(self) -> None:
+        # A closed descriptor's number may be another file's by now: who rings late must not write into it.
+        with self._lock, contextlib.suppress(BlockingIOError):
+            if self._is_open:
+                os.write(self._writer, b"\0")
+
+    def close(self) -> None:
+        with self._lock:
+            if self._is_open:
+                self._is_open = False
+                os.close(self.descriptor)
+                os.close(self._writer)

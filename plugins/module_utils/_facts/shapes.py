@@ -1,0 +1,243 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What agents return, by its shape, and making facts of it.
+
+The guest is not trusted: a playbook that was promised a string must not get a list. Whatever leaves here has the type
+that the schema gives it, and its text can be shown.
+
+Source of the shapes: ``qga/qapi-schema.json`` of QEMU 10.0.13. What QAPI may leave out may be missing here, and so may
+what only some versions have. A newer agent, or one of another make, may add members: those are taken that are a plain
+value under a well-formed name.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from typing import Any, Callable, Mapping, Tuple, Union
+
+from .._channels.base import whole
+from .._errors import RemoteProtocolError
+from .._untrusted import visible
+
+# Names as QAPI has them (docs/devel/qapi-code-gen.rst, QEMU 10.0.13), and none that Ansible would obey as a variable.
+_MEMBER = re.compile(r"(?!(?i:ansible))[A-Za-z][A-Za-z0-9_-]{0,63}\Z")
+
+# Linux' longest path (PATH_MAX, limits.h); no other text of an agent is as long.
+_LONGEST_TEXT = 4096
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """``name`` is what the type is called in an error; ``read`` makes the fact of a value that fits."""
+
+    name: str
+    fits: Callable[[Any], bool]
+    read: Callable[[Any], Any] = lambda value: value
+
+
+# A list of a shape is a tuple with one in it.
+Shape = Union[Leaf, Mapping[str, Any], Tuple[Any, ...]]
+
+
+def _is_integer(value: Any) -> bool:
+    return whole(value) is not None
+
+
+def _integer(value: Any) -> Any:
+    found = whole(value)
+    return value if found is None else found.value
+
+
+def _is_number(value: Any) -> bool:
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+TEXT = Leaf("a string", lambda value: isinstance(value, str))
+INTEGER = Leaf("an integer", _is_integer, _integer)
+NUMBER = Leaf("a number", _is_number)
+FLAG = Leaf("a boolean", lambda value: isinstance(value, bool))
+TEXT_OR_INTEGER = Leaf("a string or an integer", lambda value: isinstance(value, str) or _is_integer(value), _integer)
+
+
+def _each(leaf: Leaf, names: str) -> dict[str, Leaf]:
+    return dict.fromkeys(names.split(), leaf)
+
+
+_DISK_ADDRESS: Shape = {
+    "pci-controller": _each(INTEGER, "domain bus slot function"),
+    **_each(INTEGER, "bus target unit"),
+    **_each(TEXT, "bus-type serial dev"),
+    "ccw-address": _each(INTEGER, "cssid ssid subchno devno"),
+}
+
+_ONLINE = _each(FLAG, "online can-offline")
+
+# By the command that returns it.
+SHAPES: Mapping[str, Shape] = {
+    "guest-get-host-name": {"host-name": TEXT},
+    "guest-get-osinfo": _each(
+        TEXT,
+        "kernel-release kernel-version machine id name pretty-name version version-id variant variant-id",
+    ),
+    "guest-get-timezone": {"zone": TEXT, "offset": INTEGER},
+    "guest-network-get-interfaces": (
+        {
+            **_each(TEXT, "name hardware-address"),
+            "ip-addresses": ({**_each(TEXT, "ip-address ip-address-type"), "prefix": INTEGER},),
+            "statistics": _each(
+                INTEGER, "rx-bytes rx-packets rx-errs rx-dropped tx-bytes tx-packets tx-errs tx-dropped"
+            ),
+        },
+    ),
+    "guest-network-get-route": (
+        {
+            **_each(TEXT, "iface destination gateway mask source nexthop"),
+            **_each(INTEGER, "metric irtt flags refcnt use window mtu version"),
+            **_each(TEXT_OR_INTEGER, "desprefixlen srcprefixlen"),
+        },
+    ),
+    "guest-get-fsinfo": (
+        {
+            **_each(TEXT, "name mountpoint type"),
+            **_each(INTEGER, "used-bytes total-bytes total-bytes-privileged"),
+            "disk": (_DISK_ADDRESS,),
+        },
+    ),
+    "guest-get-users": ({**_each(TEXT, "user domain"), "login-time": NUMBER},),
+    "guest-get-vcpus": ({"logical-id": INTEGER, **_ONLINE},),
+    "guest-get-memory-blocks": ({"phys-index": INTEGER, **_ONLINE},),
+    "guest-get-memory-block-info": {"size": INTEGER},
+    "guest-get-disks": (
+        {
+            **_each(TEXT, "name alias"),
+            "partition": FLAG,
+            "dependencies": (TEXT,),
+            "address": _DISK_ADDRESS,
+            "smart": {
+                "type": TEXT,
+                **_each(
+                    INTEGER,
+                    "critical-warning temperature available-spare available-spare-threshold percentage-used"
+                    " data-units-read-lo data-units-read-hi data-units-written-lo data-units-written-hi"
+                    " host-read-commands-lo host-read-commands-hi host-write-commands-lo host-write-commands-hi"
+                    " controller-busy-time-lo controller-busy-time-hi power-cycles-lo power-cycles-hi"
+                    " power-on-hours-lo power-on-hours-hi unsafe-shutdowns-lo unsafe-shutdowns-hi"
+                    " media-errors-lo media-errors-hi number-of-error-log-entries-lo number-of-error-log-entries-hi",
+                ),
+            },
+        },
+    ),
+    "guest-get-load": _each(NUMBER, "load1m load5m load15m"),
+    "guest-get-cpustats": (
+        {
+            "type": TEXT,
+            **_each(INTEGER, "cpu user nice system idle iowait irq softirq steal guest guestnice"),
+        },
+    ),
+    "guest-get-diskstats": (
+        {
+            "name": TEXT,
+            **_each(INTEGER, "major minor"),
+            "stats": _each(
+                INTEGER,
+                "read-sectors read-ios read-merges write-sectors write-ios write-merges discard-sectors discard-ios"
+                " discard-merges flush-ios read-ticks write-ticks discard-ticks flush-ticks ios-pgr total-ticks"
+                " weight-ticks",
+            ),
+        },
+    ),
+    "guest-fsfreeze-status": TEXT,
+    "guest-get-devices": (
+        {
+            **_each(TEXT, "driver-name driver-version"),
+            "driver-date": TEXT_OR_INTEGER,  # a string in the first agents that had it
+            "id": {"type": TEXT, **_each(INTEGER, "vendor-id device-id")},
+        },
+    ),
+    # The extended agent's (commands.py).
+    "guest-get-clock": {
+        **_each(INTEGER, "received transmitted max-error slewing"),
+        **_each(FLAG, "synchronized slewable"),
+        "source": TEXT,
+    },
+    "guest-get-command-info": {
+        **_each(TEXT, "name since description returns origin"),
+        **_each(FLAG, "enabled success-response"),
+        "arguments": ({**_each(TEXT, "name type"), "optional": FLAG},),
+    },
+}
+
+
+def facts_of(command: str, value: Any) -> Any:
+    """Return what ``command`` returned, with members' names in snake_case and every text visible.
+
+    A null counts as absent: a member or an item of a list that is null is left out, and a null in the place of the list
+    is an empty one (as agents written in Go have it). So are members left out that cannot be facts: with an ill-formed
+    name, such as QAPI's downstream ``__org.example_more``, or unknown and not a plain value. A value of the wrong type
+    spoils the whole reply, wherever it is: then the others may mean something else as well.
+
+    :raises RemoteProtocolError: it has not the command's shape
+    """
+    return _read(value, SHAPES[command], f"from {command}")
+
+
+def _read(value: Any, shape: Shape, where: str) -> Any:
+    if isinstance(shape, Leaf):
+        if not shape.fits(value):
+            raise RemoteProtocolError(f"the agent returned {where} {_kind(value)} where {shape.name} belongs")
+        return _plain(shape.read(value), where)
+    if isinstance(shape, tuple):
+        items = [] if value is None else value
+        if not isinstance(items, list):
+            raise RemoteProtocolError(f"the agent returned {where} {_kind(value)} where a list belongs")
+        return [_read(item, shape[0], where) for item in items if item is not None]
+    if not isinstance(value, dict):
+        raise RemoteProtocolError(f"the agent returned {where} {_kind(value)} where an object belongs")
+    return _members(value, shape, where)
+
+
+def _members(value: Mapping[str, Any], shapes: Mapping[str, Any], where: str) -> dict[str, Any]:
+    members: dict[str, Any] = {}
+    for name, member in value.items():
+        known = shapes.get(name)
+        if member is None or not _is_fact(name, member, known):
+            continue
+        key = name.replace("-", "_").lower()
+        if key in members:
+            raise RemoteProtocolError(f"the agent returned {where} an object with two members of the name {key}")
+        members[key] = _plain(member, where) if known is None else _read(member, known, f"{where} ({name})")
+    return members
+
+
+def _is_fact(name: str, member: Any, known: Shape | None) -> bool:
+    return _MEMBER.match(name) is not None and (known is not None or not isinstance(member, (dict, list)))
+
+
+def _plain(value: Any, where: str) -> Any:
+    if isinstance(value, str):
+        return visible(value, _LONGEST_TEXT)
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise RemoteProtocolError(f"the agent returned {where} a number that is out of range")
+        return float(value)  # of the plain type, which whatever keeps facts can write
+    return value
+
+
+_KINDS: tuple[tuple[type, str], ...] = (
+    (dict, "an object"),
+    (list, "a list"),
+    (str, "a string"),
+    (bool, "a boolean"),
+    (int, "an integer"),
+    (float, "a number"),
+)
+
+
+def _kind(value: Any) -> str:
+    return next((name for kind, name in _KINDS if isinstance(value, kind)), "null")

@@ -1,0 +1,264 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Facts about a guest: which subsets there are, which agent commands they take, and what becomes of the replies.
+
+The guest is not trusted: only what has the shape of the command's reply leaves here (:mod:`shapes`), and no more
+than one guest may reasonably be worth.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Awaitable, Callable, Iterable, Mapping, NamedTuple
+
+from .._agent import GuestAgent
+from .._errors import (
+    CommandError,
+    CommandNotFoundError,
+    DeadlineError,
+    ExchangeTimeoutError,
+    HypervisorUnavailableError,
+    InvalidOptionError,
+    QgaError,
+    RemoteProtocolError,
+)
+from .._protocol import framing
+from .._protocol.commands import CATALOGUE, Command
+from .._untrusted import visible
+from .shapes import facts_of
+
+# What one reply may cost. Of a host of containers with 500 interfaces, that list is 250 KiB and 10,000 values; the
+# memory blocks of 2 TiB are 64,000. No reply of QAPI's nests deeper than seven levels.
+REPLY_LIMITS = framing.Limits(size=2 * 1024 * 1024, nesting=16, values=64 * 1024)
+
+# For all facts of one guest: values, of which the least takes forty times as much memory as it does bytes in JSON; and
+# those bytes.
+_MOST_VALUES = 32 * 1024
+_MOST_BYTES = 2 * 1024 * 1024
+
+_TIME_SAMPLES = 8
+
+
+_Gather = Callable[[GuestAgent], Awaitable[Any]]
+
+
+def _ask(command: str) -> _Gather:
+    """A gatherer that asks one command."""
+
+    async def gather(agent: GuestAgent) -> Any:
+        return facts_of(command, await agent.call(command))
+
+    return gather
+
+
+async def _host_name(agent: GuestAgent) -> str:
+    name = (await _ask("guest-get-host-name")(agent)).get("host_name")
+    if not isinstance(name, str):
+        raise RemoteProtocolError("the agent returned from guest-get-host-name no host-name")
+    return name
+
+
+async def _agent(agent: GuestAgent) -> dict[str, Any]:
+    info = await agent.info()
+    return {
+        "version": visible(info.version),
+        "kind": "extended" if info.is_extended else "stock",
+        "command_count": len(info.commands),
+    }
+
+
+async def _commands(agent: GuestAgent) -> list[dict[str, Any]]:
+    return [
+        {"name": visible(name), "enabled": state.enabled, "success_response": state.success_response}
+        for name, state in sorted((await agent.info()).commands.items())
+    ]
+
+
+async def _time(agent: GuestAgent) -> dict[str, Any]:
+    # Only this subset measures; the others should not pay for these imports.
+    from .._clock.measuring import measure, reader
+    from .._clock.reference import HostReference
+
+    longest_ns = round(max(1.0, agent.timeout) * 1_000_000_000)
+    measurement = await measure(await reader(agent), _TIME_SAMPLES, longest_ns=longest_ns)
+    interval = measurement.interval.shifted(-HostReference().base_ns())
+    facts: dict[str, Any] = {
+        "guest_time_ns": time.monotonic_ns() + measurement.interval.middle,
+        "offset_ns": interval.middle,
+        "uncertainty_ns": interval.half_width,
+        "round_trip_ns": measurement.round_trip_ns,
+        "resolution_ns": measurement.resolution_ns,
+    }
+    if await agent.knows("guest-get-clock"):
+        clock = await _ask("guest-get-clock")(agent)
+        facts.update((name, clock.get(name)) for name in ("synchronized", "max_error", "source", "slewing", "slewable"))
+    return facts
+
+
+async def _memory(agent: GuestAgent) -> dict[str, Any]:
+    info = await _ask("guest-get-memory-block-info")(agent)
+    blocks = await _ask("guest-get-memory-blocks")(agent)
+    online = sum(1 for block in blocks if block.get("online") is True)
+    return {"block_size": info.get("size"), "blocks": len(blocks), "online_blocks": online}
+
+
+class Subset(NamedTuple):
+    """One name in ``gather_subset``, and how its facts are gathered."""
+
+    name: str
+    gather: _Gather
+    in_min: bool = False
+
+
+SUBSETS: tuple[Subset, ...] = (
+    Subset("agent", _agent, in_min=True),
+    Subset("hostname", _host_name, in_min=True),
+    Subset("os", _ask("guest-get-osinfo"), in_min=True),
+    Subset("timezone", _ask("guest-get-timezone"), in_min=True),
+    Subset("commands", _commands),
+    Subset("time", _time),
+    Subset("network", _ask("guest-network-get-interfaces")),
+    Subset("routes", _ask("guest-network-get-route")),
+    Subset("filesystems", _ask("guest-get-fsinfo")),
+    Subset("users", _ask("guest-get-users")),
+    Subset("vcpus", _ask("guest-get-vcpus")),
+    Subset("memory", _memory),
+    Subset("disks", _ask("guest-get-disks")),
+    Subset("load", _ask("guest-get-load")),
+    Subset("cpu_stats", _ask("guest-get-cpustats")),
+    Subset("disk_stats", _ask("guest-get-diskstats")),
+    Subset("freeze", _ask("guest-fsfreeze-status")),
+)
+
+_GROUPS: Mapping[str, frozenset[str]] = {
+    "all": frozenset(subset.name for subset in SUBSETS),
+    "min": frozenset(subset.name for subset in SUBSETS if subset.in_min),
+    **{subset.name: frozenset((subset.name,)) for subset in SUBSETS},
+}
+
+SUBSET_NAMES: tuple[str, ...] = tuple(_GROUPS)
+
+
+def select(gather_subset: Iterable[str]) -> tuple[Subset, ...]:
+    """The subsets that are meant: what is named, less what is named with ``!``; all, if only ``!`` is used.
+
+    :raises InvalidOptionError: a name is unknown
+    """
+    names = list(gather_subset)
+    unknown = sorted(name for name in names if name.lstrip("!") not in _GROUPS or name.startswith("!!"))
+    if unknown:
+        raise InvalidOptionError(
+            "gather_subset has unknown names: {}".format(", ".join(unknown)),
+            "Choose from {}, each with or without a leading '!'.".format(", ".join(SUBSET_NAMES)),
+        )
+    wanted = {each for name in names if not name.startswith("!") for each in _GROUPS[name]}
+    unwanted = {each for name in names if name.startswith("!") for each in _GROUPS[name[1:]]}
+    if not any(not name.startswith("!") for name in names):
+        wanted = set(_GROUPS["all"])
+    return tuple(subset for subset in SUBSETS if subset.name in wanted - unwanted)
+
+
+# One command's trouble; the agent answers others all the same.
+_OF_ONE_COMMAND = (CommandError, RemoteProtocolError, ExchangeTimeoutError)
+
+
+async def gather(agent: GuestAgent, subsets: Iterable[Subset]) -> dict[str, Any]:
+    """The facts by subset name; ``errors`` holds the subsets that could not be had, and why.
+
+    An agent that stops answering on the way costs the subsets that are left; they are not asked for one by one.
+
+    :raises QgaError: the agent could not be asked for anything, or the time for all of it is over
+    """
+    facts: dict[str, Any] = {}
+    errors: dict[str, dict[str, str]] = {}
+    gone: QgaError | None = None
+    room = _Room(_MOST_VALUES, _MOST_BYTES)
+    for subset in subsets:
+        if gone is None:
+            try:
+                gathered = await subset.gather(agent)
+                room = room.behind(gathered)
+                facts[subset.name] = gathered
+                continue
+            except (DeadlineError, HypervisorUnavailableError):
+                raise  # it may be another guest's doing: all is asked again
+            except _OF_ONE_COMMAND as error:
+                if isinstance(error, CommandError) and not agent.has_answered:
+                    raise  # it refuses what every connection to it begins with
+                errors[subset.name] = error.as_dict()
+                continue
+            except QgaError as error:
+                if not facts:
+                    raise
+                gone = error
+        errors[subset.name] = gone.as_dict()
+    facts["errors"] = errors
+    return facts
+
+
+class _Room(NamedTuple):
+    """What is left for the facts of one guest."""
+
+    values: int
+    size: int
+
+    def behind(self, gathered: Any) -> _Room:
+        """
+        :raises RemoteProtocolError: there is no room for these
+        """
+        left = _Room(self.values - _count(gathered), self.size - len(framing.encode(gathered)))
+        if min(left) < 0:
+            raise RemoteProtocolError(
+                f"the agent returned more than {_MOST_VALUES} values or {_MOST_BYTES} bytes in all"
+            )
+        return left
+
+
+def _count(value: Any) -> int:
+    if isinstance(value, dict):
+        return 1 + sum(map(_count, value.values()))
+    return 1 + sum(map(_count, value)) if isinstance(value, list) else 1
+
+
+async def command_details(agent: GuestAgent, name: str) -> dict[str, Any]:
+    """What is known of one agent command; ``details_from`` says by whom.
+
+    The extended agent is asked (``guest-get-command-info``). The stock agent tells only whether the command is enabled
+    and answers on success; the rest is the catalogue's.
+
+    :raises CommandNotFoundError: neither the agent nor the catalogue knows it
+    """
+    if await agent.knows("guest-get-command-info"):
+        details = facts_of("guest-get-command-info", await agent.call("guest-get-command-info", {"name": name}))
+        return dict(details, present=True, details_from="agent")
+    state = (await agent.info()).commands.get(name)
+    entry: Command | None = CATALOGUE.get(name)
+    if state is None and entry is None:
+        raise CommandNotFoundError(
+            f"neither the agent nor the catalogue knows a command {name}",
+            "Check the spelling; gather_subset=commands lists what this agent has.",
+            name,
+        )
+    details = {"name": name, "present": state is not None, "enabled": state is not None and state.enabled}
+    if entry is not None:
+        details.update(_described(entry))
+    if state is not None:
+        details["success_response"] = state.success_response
+    details["details_from"] = "agent" if entry is None else "catalogue"
+    return details
+
+
+def _described(entry: Command) -> dict[str, str | bool | list[dict[str, str | bool]]]:
+    return {
+        "success_response": entry.success_response,
+        "since": entry.since,
+        "description": entry.description,
+        "arguments": [
+            {"name": argument.name, "type": argument.type, "optional": argument.optional}
+            for argument in entry.arguments
+        ],
+        "returns": entry.returns,
+        "origin": entry.origin,
+    }

@@ -1,0 +1,56 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The domains of one hypervisor as the guests of a fleet: which are meant, and how each of them is reached."""
+
+from __future__ import annotations
+
+from typing import Iterable, Sequence
+
+from .._channels.libvirt import LibvirtChannel
+from .._errors import QgaError
+from .._hypervisor.connections import Hypervisor
+from .._hypervisor.domains import Domain
+from .._hypervisor.virsh import not_found, not_running
+from .._protocol import framing
+from .runner import Guest
+from .selection import Candidate, Chosen, Selection, choose
+
+
+def choose_domains(domains: Iterable[Domain], wanted: Iterable[str], excluded: Iterable[str]) -> Selection:
+    """The domains that are meant, by name, by UUID in any spelling, or by a pattern of names. A candidate's key is its
+    domain's UUID.
+    """
+    candidates = [Candidate(domain.name, domain.uuid) for domain in domains]
+    by_name = {candidate.name: candidate for candidate in candidates}
+    by_hex = {candidate.key.replace("-", ""): candidate for candidate in candidates}
+
+    def named(entry: str) -> Sequence[Candidate]:
+        found = by_name.get(entry) or by_hex.get(entry.replace("-", "").lower())
+        return () if found is None else (found,)
+
+    def matching(pattern: str) -> Sequence[Candidate]:
+        return [candidate for candidate in candidates if candidate.matches(pattern)]
+
+    return choose(wanted, excluded, named, matching)
+
+
+def guest_of(
+    chosen: Chosen, domain: Domain | None, hypervisor: Hypervisor, limits: framing.Limits, is_optional: bool
+) -> Guest:
+    """The guest that was chosen; of one that is not there, or does not run, that is its problem."""
+    uri = hypervisor.uri
+    problem: QgaError | None = None
+    if domain is None:
+        problem = not_found(chosen.name, uri)
+    elif not domain.is_running:
+        problem = not_running(chosen.name, uri, domain.state, domain.uuid)
+    return Guest(
+        chosen.name,
+        lambda: LibvirtChannel(chosen.name, uri, hypervisor.line(), limits),
+        uuid=None if domain is None else domain.uuid,
+        is_optional=is_optional,
+        problem=problem,
+        open_apart=lambda: LibvirtChannel(chosen.name, uri, hypervisor.reserve, limits),
+    )

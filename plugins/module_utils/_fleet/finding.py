@@ -1,0 +1,140 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The options that name many guests, and the guests that they name."""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+import os
+import stat
+from typing import Callable, Iterator, Mapping, NamedTuple, Sequence
+
+from .._errors import InvalidOptionError, NotFoundError
+from .._event_loop import tasks
+from .._protocol import framing
+from .._targets import Params, require_text
+from .runner import Guest
+from .selection import Candidate, Chosen, Selection, choose, is_pattern
+
+
+class Fleet(NamedTuple):
+    """The guests that were found, and what is to be said of how they were named."""
+
+    guests: tuple[Guest, ...]
+    warnings: tuple[str, ...] = ()
+
+
+@contextlib.contextmanager
+def fleet_of(params: Params, limits: framing.Limits) -> Iterator[Fleet]:
+    """Find the guests that ``domains`` or ``sockets`` name, and give back at the end what it takes to reach them.
+    ``limits`` are on each message of each of them.
+
+    :raises InvalidOptionError: the options contradict each other, or name nothing
+    :raises NotFoundError: no guest fits a pattern
+    :raises QgaError: the hypervisor cannot be asked
+    """
+    option = "domains" if params.get("domains") is not None else "sockets"
+    for name in (option, "exclude"):
+        for entry in params[name]:
+            require_text(f"an entry of {name}", entry[entry.startswith("!") :])
+    if not params[option] and not params["allow_empty"]:
+        raise InvalidOptionError(
+            f"{option} is an empty list", f"Name guests in {option}, or set allow_empty if there may be none."
+        )
+    with _FINDERS[option](params, limits) as fleet:
+        yield fleet
+
+
+def _fleet(selection: Selection, params: Params, where: str, guest: Callable[[Chosen], Guest]) -> Fleet:
+    if selection.unmatched and not params["allow_empty"]:
+        raise NotFoundError(
+            f"no {where} matches {', '.join(selection.unmatched)}",
+            "Correct the pattern, or set allow_empty if there may be none.",
+        )
+    warnings = tuple(f"{name} is named more than once; it is done once" for name in selection.repeated)
+    return Fleet(tuple(guest(chosen) for chosen in selection.guests), warnings)
+
+
+# ---------------------------------------------------------------------------------------------------------- by libvirt
+
+
+@contextlib.contextmanager
+def _domains(params: Params, limits: framing.Limits) -> Iterator[Fleet]:
+    from .._hypervisor.connections import Hypervisor
+    from .._hypervisor.domains import list_domains
+    from .domains import choose_domains, guest_of
+
+    uri: str = params["uri"]
+    hypervisor = Hypervisor(uri)
+
+    def guest(chosen: Chosen) -> Guest:
+        domain = None if chosen.candidate is None else by_uuid[chosen.candidate.key]
+        return guest_of(chosen, domain, hypervisor, limits, params["skip_unusable"] or not chosen.by_name)
+
+    try:
+        domains = tasks.run(list_domains(hypervisor.lines[0], params["timeout"]))
+        by_uuid = {domain.uuid: domain for domain in domains}
+        selection = choose_domains(domains, params["domains"], params["exclude"])
+        yield _fleet(selection, params, f"domain at {uri}", guest)
+    finally:
+        hypervisor.close()
+
+
+# ---------------------------------------------------------------------------------------------------- by unix sockets
+
+
+@contextlib.contextmanager
+def _sockets(params: Params, limits: framing.Limits) -> Iterator[Fleet]:
+    from .._channels.stream import StreamChannel, UnixAddress
+
+    if params["sockets"] and all(entry.startswith("!") for entry in params["sockets"]):
+        raise InvalidOptionError(
+            "sockets only says what to leave out", "Add a path or a pattern, such as /var/run/qemu-server/*.qga."
+        )
+
+    def guest(chosen: Chosen) -> Guest:
+        problem = None
+        if not os.path.exists(chosen.name):
+            problem = NotFoundError(f"there is no socket {chosen.name}", "Check the path; QEMU makes it at its start.")
+        return Guest(
+            chosen.name,
+            lambda: StreamChannel(UnixAddress(chosen.name), limits),
+            is_optional=params["skip_unusable"] or not chosen.by_name,
+            problem=problem,
+        )
+
+    def named(entry: str) -> Sequence[Candidate]:
+        return () if is_pattern(entry) and not os.path.lexists(entry) else (_candidate(entry),)
+
+    def matching(pattern: str) -> Sequence[Candidate]:
+        return [_candidate(path) for path in glob.glob(pattern) if _is_socket(path)]
+
+    wanted = ["!" + _expanded(entry[1:]) if entry.startswith("!") else entry for entry in params["sockets"]]
+    excluded = [_expanded(entry) for entry in params["exclude"]]
+    yield _fleet(choose(wanted, excluded, named, matching), params, "socket", guest)
+
+
+def _expanded(path: str) -> str:
+    """As Ansible does it for options that are paths; what is left out is none to it."""
+    return os.path.expanduser(os.path.expandvars(path))
+
+
+def _candidate(path: str) -> Candidate:
+    real = os.path.realpath(path)
+    return Candidate(path, real, (os.path.basename(path), real))
+
+
+def _is_socket(path: str) -> bool:
+    try:
+        return stat.S_ISSOCK(os.stat(path).st_mode)
+    except OSError:
+        return False
+
+
+_FINDERS: Mapping[str, Callable[[Params, framing.Limits], contextlib.AbstractContextManager[Fleet]]] = {
+    "domains": _domains,
+    "sockets": _sockets,
+}

@@ -1,0 +1,68 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Which domains a hypervisor has."""
+
+from __future__ import annotations
+
+from typing import Any, Iterator, NamedTuple
+
+from .._errors import HypervisorUnavailableError
+from .._event_loop.threads import BoundedCaller, StillBusyError
+from .connections import Line
+from .numbers import LISTED_STATES, NO_STATE, is_running
+
+
+class Domain(NamedTuple):
+    """``state`` is a virDomainState."""
+
+    name: str
+    uuid: str
+    state: int
+
+    @property
+    def is_running(self) -> bool:
+        return is_running(self.state)
+
+
+async def list_domains(line: Line, timeout: float) -> tuple[Domain, ...]:
+    """All domains, running or not.
+
+    :raises QgaError: libvirt cannot be asked
+    """
+    caller = BoundedCaller()
+    try:
+        return await caller.run(lambda: _list(line), timeout, line.workers())
+    except StillBusyError:
+        raise HypervisorUnavailableError(f"libvirt at {line.uri} did not answer within {timeout:g} s") from None
+    finally:
+        caller.close()
+
+
+def _list(line: Line) -> tuple[Domain, ...]:
+    connection = line.connection()
+    try:
+        return tuple(
+            Domain(domain.name(), domain.UUIDString(), state) for domain, state in with_states(line, connection)
+        )
+    except line.libvirt.libvirtError as error:
+        raise line.connection_error(error) from error
+
+
+def with_states(line: Line, connection: Any) -> Iterator[tuple[Any, int]]:
+    """Yield all domains of the line's ``connection``, as libvirt-python has them, each with its virDomainState.
+
+    It takes four calls however many there are; only those in rarer states are asked for theirs one by one.
+    """
+    states = {domain.UUIDString(): state for flag, state in LISTED_STATES for domain in connection.listAllDomains(flag)}
+    for domain in connection.listAllDomains(0):
+        state = states.get(domain.UUIDString())
+        yield domain, _state(line, domain) if state is None else state
+
+
+def _state(line: Line, domain: Any) -> int:
+    try:
+        return int(domain.state()[0])
+    except line.libvirt.libvirtError:
+        return NO_STATE  # it has gone since it was listed

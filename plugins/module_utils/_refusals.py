@@ -1,0 +1,90 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What an agent means by a refusal, whichever channel it came through.
+
+Agents' error classes say little: a disabled command is ``CommandDisabled`` in QEMU 0.15 to 1.1, ``GenericError`` from
+1.2 to 4.1 and ``CommandNotFound`` since 4.2, and libvirt drops the class. Their words are much the same in all versions
+(``qapi/qmp-dispatch.c`` and ``qerror.h``), so the words decide, and the class only where they say nothing.
+"""
+
+from __future__ import annotations
+
+import re
+from enum import Enum
+from typing import NamedTuple, Pattern
+
+from ._protocol.framing import Refused
+
+
+class Meaning(Enum):
+    """``DISABLED`` may also mean that file systems are frozen, which ``guest-fsfreeze-status`` reports."""
+
+    FROZEN = "frozen"
+    DISABLED = "disabled"
+    UNSUPPORTED = "unsupported"
+    MISSING = "missing"
+    FAILED = "failed"
+
+
+class _Row(NamedTuple):
+    """A refusal of this class (None: of any) that begins with these words has the meaning."""
+
+    kind: str | None
+    words: Pattern[str]
+    meaning: Meaning
+
+
+def _words(pattern: str) -> Pattern[str]:
+    return re.compile(pattern, re.IGNORECASE | re.DOTALL)
+
+
+_ANY_WORDS = _words("")
+
+# libvirt writes "The command has been disabled for this instance" for a class without words (qemuAgentStringifyError).
+_COMMAND = r"(?:the )?command(?: (?!(?:has|is|was|not) )(?P<command>\S+))? "
+_IS_DISABLED = _COMMAND + r"(?:is |has been )?(?:disabled|not allowed)\b"
+
+# The first that fits counts.
+_ROWS = (
+    # "Command X has been disabled: the agent is in frozen state" (qga/main.c, before QEMU 10.0); other agents:
+    # "Command not allowed while filesystem is frozen".
+    _Row(None, _words(_IS_DISABLED + r".*\bfrozen\b"), Meaning.FROZEN),
+    _Row(None, _words(_IS_DISABLED), Meaning.DISABLED),
+    _Row(None, _words(_COMMAND + r"(?:has |was |is )?not (?:been )?found\b"), Meaning.MISSING),
+    # QERR_UNSUPPORTED, and what guest-suspend-ram and its like say (qga/commands-posix.c and commands-win32.c).
+    _Row(None, _words(r"this feature or command is not currently supported"), Meaning.UNSUPPORTED),
+    _Row(None, _words(r"[^:'\"/]*\bnot supported by (?:the )?(?:OS|guest)\b"), Meaning.UNSUPPORTED),
+    _Row("CommandNotFound", _words(r".*\bdisabled\b"), Meaning.DISABLED),
+    _Row("CommandNotFound", _ANY_WORDS, Meaning.MISSING),
+    _Row("CommandDisabled", _ANY_WORDS, Meaning.DISABLED),
+    _Row("Unsupported", _ANY_WORDS, Meaning.UNSUPPORTED),
+)
+
+# The longest name of a command and the sentence around it are far shorter; the rest is the guest's own text.
+_LONGEST_WORDS = 1024
+
+# QEMU 10.0.13 has this class for what it does not have and for what is disabled, for whichever reason.
+_NOT_FOUND = frozenset((Meaning.FROZEN, Meaning.DISABLED, Meaning.MISSING))
+
+
+def meaning_of(refused: Refused) -> Meaning:
+    """Return what the refusal means, by its words and by its class."""
+    words = refused.description[:_LONGEST_WORDS]
+    return next(
+        (row.meaning for row in _ROWS if row.kind in (None, refused.kind) and row.words.match(words)), Meaning.FAILED
+    )
+
+
+def command_named(refused: Refused) -> str | None:
+    """Return the command that the refusal names; None: it names none."""
+    words = refused.description[:_LONGEST_WORDS]
+    found = re.match(_COMMAND, words, re.IGNORECASE)
+    return None if found is None else found["command"]
+
+
+def from_words(description: str) -> Refused:
+    """Return a refusal of which only the words are known, with the class that QEMU 10.0.13 has for them."""
+    refused = Refused("GenericError", description)
+    return Refused("CommandNotFound", description) if meaning_of(refused) in _NOT_FOUND else refused

@@ -1,0 +1,140 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The options that the modules share, as typed values. What is wrong with one is said in one sentence."""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+from typing import Any, Callable, Mapping, NamedTuple
+
+from ._channels.base import Channel
+from ._errors import InvalidOptionError
+from ._protocol import framing
+
+Params = Mapping[str, Any]
+
+
+# ------------------------------------------------------------------------------------------------------------- targets
+
+
+class Target(NamedTuple):
+    """The guest that is addressed, and how to open the channel to its agent."""
+
+    name: str
+    open: Callable[[], Channel]
+
+
+# A module is compiled anew for every task, so each way to a guest imports only what it needs itself.
+
+
+def _domain(value: str, params: Params, limits: framing.Limits) -> Channel:
+    from ._channels.libvirt import LibvirtChannel
+
+    return LibvirtChannel(value, params["uri"], limits=limits)
+
+
+def _socket(value: str, _params: Params, limits: framing.Limits) -> Channel:
+    from ._channels.stream import StreamChannel, UnixAddress
+
+    return StreamChannel(UnixAddress(value), limits)
+
+
+def _address(value: str, _params: Params, limits: framing.Limits) -> Channel:
+    from ._channels.stream import StreamChannel, parse_address
+
+    return StreamChannel(parse_address(value), limits)
+
+
+def _vsock(value: str, _params: Params, limits: framing.Limits) -> Channel:
+    from ._channels.stream import StreamChannel, parse_vsock
+
+    return StreamChannel(parse_vsock(value), limits)
+
+
+_CHANNELS: Mapping[str, Callable[[str, Params, framing.Limits], Channel]] = {
+    "domain": _domain,
+    "socket": _socket,
+    "address": _address,
+    "vsock": _vsock,
+}
+
+
+ONE = tuple(_CHANNELS)
+MANY = ("domains", "sockets")
+
+
+def names_many(params: Params) -> bool:
+    """Whether the options name a fleet; exactly one option has to name guests.
+
+    :raises InvalidOptionError: none does, or several
+    """
+    options = (*ONE, *MANY)
+    given = [option for option in options if params.get(option) is not None]
+    if len(given) != 1:
+        what = "no guest is named" if not given else "several options name guests: {}".format(", ".join(given))
+        raise InvalidOptionError(what, "Give exactly one of {}.".format(", ".join(options)))
+    return given[0] in MANY
+
+
+def require_text(option: str, value: str) -> None:
+    """
+    :raises InvalidOptionError: it is no text that could name something
+    """
+    if not value or "\0" in value:
+        raise InvalidOptionError(
+            f"{option} is empty or has a NUL character in it", f"Give {option} a value, or leave it out."
+        )
+
+
+def target_of(params: Params, limits: framing.Limits) -> Target:
+    """The one guest that the options name. ``limits`` are on each of its messages.
+
+    :raises InvalidOptionError: its name cannot be one; opening the channel raises it for a value in a wrong form
+    """
+    option = next(option for option in ONE if params.get(option) is not None)
+    value = params[option]
+    require_text(option, value)
+    return Target(value, lambda: _CHANNELS[option](value, params, limits))
+
+
+# ------------------------------------------------------------------------------------------------------------- numbers
+
+
+class Range(NamedTuple):
+    """The values that an option may have; ``unit`` is for the reader."""
+
+    lowest: float
+    highest: float
+    unit: str = ""
+
+
+_DAY = 86400.0
+RANGES: Mapping[str, Range] = MappingProxyType(
+    {
+        "timeout": Range(0.05, _DAY, " s"),
+        "wait_timeout": Range(0.0, _DAY, " s"),
+        "tolerance": Range(0.0, 366 * _DAY, " s"),
+        "deadline": Range(0.05, 7 * _DAY, " s"),
+        "concurrency": Range(1, 1000),
+        "utc_offset": Range(-2 * _DAY, 2 * _DAY, " s"),
+        "attempts": Range(1, 100),
+        "samples": Range(1, 1000),
+    }
+)
+
+
+def check_numbers(params: Params, ranges: Mapping[str, Range] = RANGES) -> None:
+    """Hold the options that are numbers against their ranges; the usual ones are those of the modules.
+
+    :raises InvalidOptionError: one is outside
+    """
+    for option, allowed in ranges.items():
+        value = params.get(option)
+        # Written so that NaN, which compares with nothing, is refused as well.
+        if value is not None and not allowed.lowest <= value <= allowed.highest:
+            raise InvalidOptionError(
+                f"{option} is {value}{allowed.unit}",
+                f"Choose between {allowed.lowest:.10g} and {allowed.highest:.10g}{allowed.unit}.",
+            )

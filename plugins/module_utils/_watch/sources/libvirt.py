@@ -1,0 +1,163 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""One hypervisor that is watched: its connection, made again whenever it is lost, and what it tells of its guests."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from typing import Any, Callable, NamedTuple, Protocol, Sequence
+
+from ..._channels.libvirt import channel_state
+from ..._errors import HypervisorUnavailableError, QgaError
+from ..._hypervisor import events
+from ..._hypervisor.connections import Line
+from ..._hypervisor.domains import with_states
+from ..._hypervisor.numbers import is_running
+from ..ledger import SeenGuest
+
+# virDomainEventID (include/libvirt/libvirt-domain.h, libvirt 11.3.0), as numbers since old bindings lack the names.
+_LIFECYCLE = 0
+_REBOOT = 1
+_AGENT_LIFECYCLE = 18
+
+_AGENT_CONNECTED = 1  # virConnectDomainEventAgentLifecycleState
+
+# A daemon on another machine that is gone without a word is noticed within this many seconds times this many probes.
+_KEEPALIVE = (5, 3)
+
+_FIRST_RETRY_SECONDS = 0.25
+_LONGEST_RETRY_SECONDS = 30.0
+
+
+class Listener(Protocol):
+    """Who is told, on threads of libvirt and of the source. Must not block, and must not raise."""
+
+    def on_lifecycle(self, uuid: str, name: str, event: int, detail: int) -> None: ...
+
+    def on_agent(self, uuid: str, name: str, is_connected: bool) -> None: ...
+
+    def on_reboot(self, uuid: str, name: str) -> None: ...
+
+    def on_connected(self, running: int, seen: Sequence[SeenGuest]) -> None: ...
+
+    def on_lost(self, error: QgaError) -> None: ...
+
+
+class Retries(NamedTuple):
+    """How long to wait before a hypervisor is tried again, in seconds: twice as long each time, up to the longest."""
+
+    first: float = _FIRST_RETRY_SECONDS
+    longest: float = _LONGEST_RETRY_SECONDS
+
+
+USUAL_RETRIES = Retries()
+
+
+class Source:
+    """Watches one hypervisor from a thread of its own until it is closed."""
+
+    def __init__(self, uri: str, listener: Listener, retries: Retries = USUAL_RETRIES) -> None:
+        self._uri = uri
+        self._line = Line(uri)
+        self._libvirt = self._line.libvirt
+        self._listener = listener
+        self._retries = retries
+        self._closing = threading.Event()
+        self._lost = threading.Event()  # or closing
+        events.start(self._libvirt)
+        threading.Thread(target=self._watch, name=f"libvirt watch {uri}", daemon=True).start()
+
+    def close(self) -> None:
+        """Tell of nothing more. Waits for nothing."""
+        self._closing.set()
+        self._lost.set()
+
+    def _watch(self) -> None:
+        retry_seconds = self._retries.first
+        while not self._closing.is_set():
+            self._lost.clear()
+            try:
+                with self._connected() as connection:
+                    self._pass(connection)
+                    retry_seconds = self._retries.first
+                    self._lost.wait()
+                error: QgaError = HypervisorUnavailableError(f"the connection to libvirt at {self._uri} was lost")
+            except QgaError as failure:
+                error = failure
+            self._tell(self._listener.on_lost, error)
+            self._closing.wait(retry_seconds)
+            retry_seconds = min(2 * retry_seconds, self._retries.longest)
+
+    def _pass(self, connection: Any) -> None:
+        running = self._libvirt_call(self._running, connection)
+        seen = [found for domain in running if (found := self._look_at(connection, domain)) is not None]
+        self._tell(self._listener.on_connected, len(running), seen)
+
+    @contextlib.contextmanager
+    def _connected(self) -> Any:
+        """
+        :raises QgaError: it cannot be connected to
+        """
+        connection = self._line.connection()
+        registered: list[int] = []
+        try:
+            with contextlib.suppress(self._libvirt.libvirtError):  # some drivers have none
+                connection.setKeepAlive(*_KEEPALIVE)
+            connection.registerCloseCallback(self._on_closed, None)
+            for event, callback in (
+                (_LIFECYCLE, self._on_lifecycle),
+                (_AGENT_LIFECYCLE, self._on_agent),
+                (_REBOOT, self._on_reboot),
+            ):
+                registered.append(self._libvirt_call(connection.domainEventRegisterAny, None, event, callback, None))
+            yield connection
+        finally:
+            for number in registered:
+                with contextlib.suppress(self._libvirt.libvirtError):
+                    connection.domainEventDeregisterAny(number)
+            with contextlib.suppress(self._libvirt.libvirtError):
+                connection.unregisterCloseCallback()
+            self._line.disconnect()
+
+    def _libvirt_call(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        try:
+            return function(*arguments)
+        except self._libvirt.libvirtError as error:
+            raise self._line.connection_error(error) from error
+
+    def _running(self, connection: Any) -> list[Any]:
+        return [domain for domain, state in with_states(self._line, connection) if is_running(state)]
+
+    def _look_at(self, connection: Any, domain: Any) -> SeenGuest | None:
+        """None: it has no port for an agent, or is gone by now.
+
+        :raises QgaError: the connection was lost, and nothing is known of the guest
+        """
+        try:
+            state = channel_state(domain.XMLDesc(0))
+        except self._libvirt.libvirtError as error:
+            if not self._line.is_alive(connection):
+                raise self._line.connection_error(error) from error
+            return None
+        return SeenGuest(domain.UUIDString(), domain.name(), state.connected) if state.configured else None
+
+    def _tell(self, what: Callable[..., None], *of: Any) -> None:
+        if not self._closing.is_set():
+            what(*of)
+
+    # On the event loop's thread, where nothing may be asked of libvirt.
+
+    def _on_closed(self, _connection: Any, _reason: int, _opaque: object) -> None:
+        self._lost.set()
+
+    def _on_lifecycle(self, _connection: Any, domain: Any, event: int, detail: int, _opaque: object) -> None:
+        self._tell(self._listener.on_lifecycle, domain.UUIDString(), domain.name(), event, detail)
+
+    def _on_agent(self, _connection: Any, domain: Any, state: int, _reason: int, _opaque: object) -> None:
+        self._tell(self._listener.on_agent, domain.UUIDString(), domain.name(), state == _AGENT_CONNECTED)
+
+    def _on_reboot(self, _connection: Any, domain: Any, _opaque: object) -> None:
+        self._tell(self._listener.on_reboot, domain.UUIDString(), domain.name())

@@ -1,0 +1,101 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The options of the connection plugin, as typed values."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Mapping, NamedTuple
+
+from ...module_utils._errors import InvalidOptionError
+from ...module_utils._protocol import framing
+from ...module_utils._targets import ONE, Range, Target, check_numbers, target_of
+from .shell import Limits, is_text
+
+_KIB = 1024
+_MIB = 1024 * _KIB
+
+# What one exchange may carry. All but vsock go through a virtio port: behind QEMU 7.2 a line of 256 KiB never arrives,
+# and the agent is deaf from then on. On the way back, libvirt takes 4 MiB.
+_VIRTIO = (96 * _KIB, 512 * _KIB)
+_CARRIED: Mapping[str, tuple[int, int]] = {
+    "domain": _VIRTIO,
+    "socket": _VIRTIO,
+    "address": _VIRTIO,
+    "vsock": (_MIB, _MIB),
+}
+
+_DAY = 86400
+_RANGES: Mapping[str, Range] = {
+    "exec_timeout": Range(0, 30 * _DAY),
+    "reconnect_timeout": Range(0, _DAY),
+    "become_success_timeout": Range(1, _DAY),
+    "max_output": Range(1, 1024),
+    "max_fetch": Range(1, _MIB),
+}
+
+
+class Settings(NamedTuple):
+    """``timeout`` and ``become_timeout`` are in seconds."""
+
+    target: Target
+    timeout: float
+    become_timeout: float
+    executable: str
+    places: tuple[str, ...]
+    module_cache: bool
+    limits: Limits
+
+
+def settings_of(params: Mapping[str, Any]) -> Settings:
+    """
+    :raises InvalidOptionError: a value cannot be used
+    """
+    way, target = _target(params)
+    _check(params)
+    request, reply = _CARRIED[way]
+    limits = Limits(
+        request=request,
+        reply=reply,
+        output=params["max_output"] * _MIB,
+        exec_timeout=params["exec_timeout"] or math.inf,
+        patience=params["reconnect_timeout"],
+    )
+    if params.get("max_fetch") is not None:
+        limits = limits._replace(fetch=params["max_fetch"] * _MIB)
+    return Settings(
+        target,
+        params["timeout"],
+        params["become_success_timeout"],
+        params["executable"],
+        tuple(params["guest_directories"]),
+        params["module_cache"],
+        limits,
+    )
+
+
+def _target(params: Mapping[str, Any]) -> tuple[str, Target]:
+    given = [way for way in ONE if params[way] is not None]
+    if len(given) > 1:
+        raise InvalidOptionError(
+            "several options name the guest: {}".format(", ".join(given)),
+            "Give one of {}, or none: then the host's name is that of the domain.".format(", ".join(ONE)),
+        )
+    way = given[0] if given else "domain"
+    value = params[way] if given else params["remote_addr"]
+    if value is None:
+        raise InvalidOptionError("no guest is named", "Give one of {}.".format(", ".join(ONE)))
+    return way, target_of({way: value, "uri": params["uri"]}, framing.Limits())
+
+
+def _check(params: Mapping[str, Any]) -> None:
+    check_numbers({"timeout": params["timeout"]})
+    check_numbers(params, _RANGES)
+    for option, paths in (("executable", [params["executable"]]), ("guest_directories", params["guest_directories"])):
+        if not paths or not all(path.startswith("/") and "\0" not in path for path in paths):
+            raise InvalidOptionError(f"{option} has to be absolute paths in the guest", "Begin each with a slash.")
+    # The agent opens files there, and JSON carries Unicode only.
+    if not all(map(is_text, params["guest_directories"])):
+        raise InvalidOptionError("guest_directories has a path that is not UTF-8", "Name one that is, or a link to it.")

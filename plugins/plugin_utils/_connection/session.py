@@ -1,0 +1,142 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""One guest to run commands in and to copy files to and from: its channel, its agent and its shell."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import BinaryIO, Callable, Protocol, TypeVar
+
+from ...module_utils._agent import GuestAgent
+from ...module_utils._channels.base import Channel
+from ...module_utils._errors import CommandDisabledError, CommandError, QgaError
+from ...module_utils._event_loop.tasks import Conversation
+from .observed import ObservedChannel
+from .options import Settings
+from .powershell import GuestPowerShell
+from .shell import Dialogue, Finished, GuestShell
+from .transfer import Source, fetch, put, source_of
+
+Result = TypeVar("Result")
+
+NEEDED = (
+    "guest-exec",
+    "guest-exec-status",
+    "guest-file-open",
+    "guest-file-close",
+    "guest-file-read",
+    "guest-file-seek",
+    "guest-file-write",
+)
+
+_DISABLED_HINT = (
+    "Allow them inside the guest and restart its agent: in /etc/sysconfig/qemu-ga take them out of BLACKLIST_RPC or "
+    "BLOCK_RPCS, or add them to --allow-rpcs in FILTER_RPC_ARGS, whichever is there; without that file, see block-rpcs "
+    "and allow-rpcs in /etc/qemu/qemu-ga.conf."
+)
+
+
+class Guest(Protocol):
+    """What a guest of one kind of system does; the errors are those of :class:`GuestShell` and its like."""
+
+    async def run(self, command: str, data: bytes, dialogue: Dialogue | None) -> Finished: ...
+
+    async def put(self, source: Source, path: str) -> None: ...
+
+    async def fetch(self, path: str, target: BinaryIO) -> None: ...
+
+    async def clean(self) -> None: ...
+
+
+class PosixGuest(GuestShell):
+    async def put(self, source: Source, path: str) -> None:
+        await put(self, source, path)
+
+    async def fetch(self, path: str, target: BinaryIO) -> None:
+        await fetch(self, path, target)
+
+
+class GuestSession:
+    """``observe`` is told of each exchange, as :class:`ObservedChannel` does it."""
+
+    def __init__(self, settings: Settings, is_windows: bool, observe: Callable[[str, float], None]) -> None:
+        self._channel: Channel = ObservedChannel(settings.target.open(), observe)
+        self._patience = max(settings.timeout, settings.limits.patience)
+        self._agent = GuestAgent(self._channel, settings.timeout, settings.limits.patience)
+        self._guest: Guest
+        if is_windows:
+            self._guest = GuestPowerShell(self._agent, settings.limits)
+        else:
+            self._guest = PosixGuest(
+                self._agent, settings.executable, settings.places, settings.limits, settings.module_cache
+            )
+
+    async def connect(self) -> None:
+        """
+        :raises QgaError: the agent does not answer
+        """
+        with contextlib.suppress(CommandError):  # it answers, if only to refuse
+            await self._agent.call("guest-ping")
+
+    async def run(self, command: str, data: bytes = b"", dialogue: Dialogue | None = None) -> Finished:
+        """
+        :raises QgaError: as :meth:`Guest.run` does
+        """
+        await self._regain()
+        return await self._allowed(self._guest.run(command, data, dialogue))
+
+    async def put(self, file: BinaryIO, path: str) -> int:
+        """Make ``path`` in the guest a copy of ``file``; its size.
+
+        :raises QgaError: as :meth:`Guest.put` does
+        """
+        source = source_of(file)
+        await self._regain()
+        await self._allowed(self._guest.put(source, path))
+        return source.size
+
+    async def fetch(self, path: str, target: BinaryIO) -> None:
+        """Write to ``target`` what is in the file ``path`` of the guest.
+
+        :raises QgaError: as :meth:`Guest.fetch` does
+        """
+        await self._regain()
+        await self._allowed(self._guest.fetch(path, target))
+
+    async def let_go(self) -> None:
+        """Leave the agent to others until it is needed; see :meth:`Channel.let_go`."""
+        await self._channel.let_go()
+
+    async def close(self) -> None:
+        """Leave nothing in the guest, as far as it listens, and close the channel."""
+        try:
+            with contextlib.suppress(QgaError):
+                await self._regain()
+                await self._guest.clean()
+        finally:
+            await self._channel.close()
+
+    async def _regain(self) -> None:
+        """
+        :raises QgaError: others have the agent, and do not let it go
+        """
+        await self._channel.regain(self._patience)
+
+    async def _allowed(self, work: Conversation[Result]) -> Result:
+        """
+        :raises CommandDisabledError: with all that is disabled and needed, where only the first of it was met
+        """
+        try:
+            return await work
+        except CommandDisabledError as error:
+            disabled = [error.command]
+            with contextlib.suppress(QgaError):
+                info = await self._agent.info()
+                disabled = [name for name in NEEDED if not info.enabled(name)] or disabled
+            raise CommandDisabledError(
+                "the guest's administrator has disabled {}, which this connection needs".format(", ".join(disabled)),
+                _DISABLED_HINT,
+                error.command,
+            ) from error

@@ -1,0 +1,360 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Whole files to and from a guest: under another name until they are whole, and checked."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import re
+import secrets
+import zlib
+from typing import BinaryIO, Callable, Iterator, Mapping, NamedTuple
+
+from ...module_utils._errors import QgaError, RemoteProtocolError
+from ...module_utils._event_loop.tasks import Deadline
+from ...module_utils._untrusted import visible
+from .errors import FileMissingError, FileTransferError
+from .files import GuestFile
+from .shell import Finished, GuestShell, Limits
+
+# Seconds that taking back half a file may last.
+_GIVE_UP_PATIENCE = 5.0
+
+# What the scripts exit with; anything else is a failure of a program in them, which says so itself.
+_MISSING = 44
+_CHANGED = 45
+_DIRECTORY = 46
+_NOWHERE = 47
+_LOOP = 48
+_NO_FILE = 49
+_REFUSALS: Mapping[int, tuple[str, str]] = {
+    _DIRECTORY: ("{} is a directory in the guest", "Name a file."),
+    _NOWHERE: ("there is no directory for {} in the guest", "Make it first."),
+    _LOOP: ("{} leads through too many symbolic links in the guest", "Remove the links that lead to each other."),
+    _NO_FILE: (
+        "{} is not a regular file in the guest",
+        "Name a regular file; a command in the guest can read from, or write to, what is none.",
+    ),
+}
+
+# Without a program for it in the guest, the size is all that can be compared.
+_SUM = r"""
+sum() {
+  h=$({ sha256sum <"$1" || shasum -a 256 <"$1" || openssl dgst -sha256 -r <"$1"; } 2>/dev/null)
+  h=${h%% *}
+}
+size() { s=$(wc -c <"$1") && s=$((s)); }
+"""
+
+_ABSOLUTE = r"""
+case $p in /*) ;; *) p=$PWD/$p ;; esac
+"""
+
+# What a path leads to, link by link: `readlink -f` is not everywhere, and says nothing where a directory is missing.
+_TARGET = (
+    _ABSOLUTE
+    + r"""
+[ -d "$p" ] && exit 46
+q=$p k=0
+while [ -L "$q" ]; do
+  k=$((k + 1))
+  [ $k -le 40 ] || exit 48
+  l=$(readlink "$q" && echo .) || exit
+  l=${l%??}
+  case $l in /*) q=$l ;; *) q=${q%/*}/$l ;; esac
+  [ -d "$q" ] && exit 46
+done
+g=${q%/*}
+[ -d "$g/" ] || exit 47
+if [ -p "$q" ] || [ -S "$q" ]; then exit 49; fi
+g=$g/.qga-$beside
+"""
+)
+
+_LEAVE = r"""
+leave() {
+  for f in "$x" "$x.z"; do [ ! -e "$f" ] || rm -f "$f"; done
+  cd / && rmdir "$g"
+}
+"""
+
+# The file is made in a directory of ours beside its place. Nobody can exchange it there for another one while it is
+# written, which would be given its content, mode and owner; and nobody can read it, whatever a default ACL grants. Its
+# own name is not to be guessed from the directory's: the agent opens it by both. All else that is done to it is done in
+# that directory, whatever the directory's name leads to by then. A new file has the mode, the group and the ACL that
+# any new file gets there: the directory inherits what decides on that, but for the setgid bit, which busybox's `mkdir`
+# clears.
+#
+# Where the path is a link, the kernel is asked first: it may refuse to follow another user's (fs.protected_symlinks).
+_MAKE = r"""
+if [ -L "$p" ] && [ -e "$q" ]; then (: >>"$p") || exit; fi
+mkdir -m 700 "$g" || exit
+enter "$g" || {
+  echo "the directory $g is not private" >&2
+  cd /
+  rmdir "$g"
+  exit 1
+}
+[ -g . ] || [ ! -g .. ] || chmod g+s .
+set -C
+command : >"$x" || { leave; exit 1; }
+set +C
+"""
+_REENTER = r"""
+enter "$g" && [ -f "$x" ] || exit
+"""
+
+# A new file is moved to its place. One that is there keeps all that it has, as with scp: its mode, owner, ACL, label,
+# extended attributes and other names. It is replaced only if another file can be made like it, which takes GNU's `cp`,
+# and if nobody else can exchange it meanwhile, whose attributes would be taken from another file then. Otherwise it is
+# written to. So is what a link leads to, since the kernel has to follow the link, and what is not a regular file.
+_TAKE_OVER = r"""
+sum "$x"
+[ "$h" ] || { size "$x"; [ "$s" != "$size" ] || h=$hash; }
+if [ "$h" != "$hash" ]; then leave; exit 45; fi
+e=0
+alike() {
+  set -f
+  [ -f "$p" ] && [ -O .. ] && case $(ls -ld ..) in d????-??-*) ;; *) false ;; esac || return
+  set -- $(ls -ldn "$p")
+  [ "${2-}" = 1 ] || return
+  case $1 in *[+@]) return 1 ;; *.) chcon --reference="$p" "$x" || return ;; esac
+  had="$1 $3 $4"
+  # `cp` does not fail if the agent's user may not give a file away.
+  cp --attributes-only --preserve=mode,ownership,xattr "$p" "$x" && set -- $(ls -ldn "$x") && [ "$1 $3 $4" = "$had" ]
+} 2>/dev/null
+write() {
+  { cat "$x" || { echo "only a part of the new content was written to the file" >&2; false; }; } >"$p" || e=1
+}
+if [ -L "$p" ]; then write
+elif [ ! -e "$p" ]; then mv -f "$x" "$p" || e=1
+elif alike && mv -f "$x" "$p" 2>/dev/null; then :
+else write
+fi
+leave
+exit $e
+"""
+
+_PUT_WHOLE = _SUM + _TARGET + _LEAVE + _MAKE + 'cat >"$x" || { leave; exit 1; }' + _TAKE_OVER
+_PUT_BEGIN = (
+    _TARGET
+    + _LEAVE
+    + _MAKE
+    + r"""
+printf '%s\0%s\0' "$g" "$q"
+if [ "$packs" ] && command -v gzip >/dev/null && (set -C; : >"$x.z"); then printf gzip; fi
+"""
+)
+_PUT_UNPACK = r"""
+if [ "$packed" ]; then gzip -dc <"$x.z" >"$x" || { leave; exit 1; }; fi
+"""
+_PUT_END = _SUM + _LEAVE + _ABSOLUTE + _REENTER + _PUT_UNPACK + _TAKE_OVER
+# Where it was begun may not have been heard.
+_PUT_GIVE_UP = _LEAVE + '[ "$g" ] || {' + _TARGET + '}\nenter "$g" && leave'
+
+# An agent takes a byte apart several times before it writes it: what can be packed gets there in a part of the time.
+# How well a file can be packed is told by its beginning.
+_SAMPLE = 256 * 1024
+_WORTHWHILE = 0.8
+_FASTEST = 1
+_GZIP = 31  # zlib's number for the format
+
+_FETCH = (
+    _SUM
+    + _ABSOLUTE
+    + r"""
+[ -d "$p" ] && exit 46
+[ -e "$p" ] || exit 44
+[ -f "$p" ] || exit 49
+size "$p" || exit
+sum "$p"
+# What has no size, such as the files in /proc, is made anew at each reading.
+[ -s "$p" ] || h=
+printf '%s %s %s\0' "$s" "$h" "$p"
+if [ "$s" -le "$most" ]; then cat "$p"; fi
+"""
+)
+
+
+# Size, SHA-256 or nothing, absolute path.
+_HEAD = re.compile(r"([0-9]{1,18}) ([0-9a-f]{64}|) (/.*)\Z", re.DOTALL)
+
+
+class Source(NamedTuple):
+    """A file on this side: its size and SHA-256, and how to read it from its beginning, in pieces."""
+
+    size: int
+    sha256: str
+    pieces: Callable[[int], Iterator[bytes]]
+
+
+def source_of(file: BinaryIO) -> Source:
+    """``file`` can be read again and again from its beginning."""
+
+    def pieces(size: int) -> Iterator[bytes]:
+        file.seek(0)
+        return iter(lambda: file.read(size), b"")
+
+    digest, total = hashlib.sha256(), 0
+    for piece in pieces(1024 * 1024):
+        digest.update(piece)
+        total += len(piece)
+    return Source(total, digest.hexdigest(), pieces)
+
+
+async def put(shell: GuestShell, source: Source, path: str) -> None:
+    """Make ``path`` in the guest a copy of ``source``. All of it has ``exec_timeout``.
+
+    :raises FileTransferError: it could not be written there, or is not the same there
+    :raises CommandTimeoutError: it took too long
+    :raises QgaError: as :meth:`GuestShell.ask` and :class:`GuestFile` do
+    """
+    deadline = Deadline(shell.limits.exec_timeout)
+    values = {
+        "p": path,
+        "g": "",
+        "t": "",
+        "beside": secrets.token_hex(8),
+        "x": f".qga-{secrets.token_hex(16)}",
+        "size": str(source.size),
+        "hash": source.sha256,
+    }
+    piece = shell.limits.request
+    try:
+        if source.size <= piece // 2:
+            _done(await shell.ask(_PUT_WHOLE, values, b"".join(source.pieces(piece)), deadline), path)
+            return
+        packs = "packs" if _can_be_packed(source) else ""
+        begun = _done(await shell.ask(_PUT_BEGIN, {**values, "packs": packs}, deadline=deadline), path)
+        names = begun.output.decode("utf-8", "surrogateescape").split("\0")
+        if len(names) != len(("directory", "target", "packed")):
+            raise RemoteProtocolError("the guest's shell did not say where the file is to be written")
+        directory, target, packed = names
+        # It is to be opened there, and nowhere else.
+        place, slash, _name = target.rpartition("/")
+        is_known = target.startswith("/") and packed in ("", "gzip")
+        if not is_known or directory != f"{place}{slash}.qga-{values['beside']}":
+            raise RemoteProtocolError("the guest's shell did not report a directory beside the file to write to")
+        values = {**values, "g": directory, "packed": packed}
+        temporary = await shell.alias("{}/{}{}".format(directory, values["x"], ".z" if packed else ""), deadline)
+        # Not "wb": it is there, unless its directory was exchanged for another one.
+        async with GuestFile(shell.agent, temporary, "r+b", piece, deadline) as file:
+            for data in _packed(source, piece) if packed else source.pieces(piece):
+                await file.write(data)
+        _done(await shell.ask(_PUT_END, values, deadline=deadline), path)
+    except BaseException:
+        with contextlib.suppress(QgaError):
+            await shell.ask(_PUT_GIVE_UP, values, deadline=Deadline(_GIVE_UP_PATIENCE))
+        raise
+
+
+async def fetch(shell: GuestShell, path: str, target: BinaryIO) -> None:
+    """Write to ``target`` what is in the file ``path`` of the guest, and never more than a byte above the size that it
+    is said to have. All of it has ``exec_timeout``.
+
+    :raises FileMissingError: there is no such file
+    :raises FileTransferError: it could not be read whole, or is longer than the limit
+    :raises CommandTimeoutError: it took too long
+    :raises QgaError: as :meth:`GuestShell.ask` and :class:`GuestFile` do
+    """
+    deadline = Deadline(shell.limits.exec_timeout)
+    most = shell.limits.reply
+    read = _done(await shell.ask(_FETCH, {"p": path, "most": str(most // 2)}, deadline=deadline), path)
+    head, _nul, content = read.output.partition(b"\0")
+    found = _HEAD.match(head.decode("utf-8", "surrogateescape"))
+    if found is None:
+        raise RemoteProtocolError("the guest's shell did not say what the file is")
+    size, sha256, full_path = int(found.group(1)), found.group(2), found.group(3)
+    if size > shell.limits.fetch:
+        raise too_long(path, size, shell.limits)
+    if size <= most // 2:
+        # What has no size, and so no checksum either, may have become a little longer at the second reading.
+        if len(content) > (size if sha256 else most):
+            raise changed(path, len(content), size)
+        target.write(content)
+        total, digest = len(content), hashlib.sha256(content).hexdigest()
+        is_whole = not sha256 or total == size
+    else:
+        async with GuestFile(shell.agent, await shell.alias(full_path, deadline), "rb", most, deadline) as file:
+            total, digest = await copied(file, target, size)
+        is_whole = total == size
+    if not is_whole or (sha256 and digest != sha256):
+        raise changed(path, total, size)
+
+
+async def copied(file: GuestFile, target: BinaryIO, size: int) -> tuple[int, str]:
+    """Copy a file to its end, or to one byte above ``size``: what grows, or is a lie, has no end. How many bytes came,
+    and their SHA-256.
+
+    :raises QgaError: as :meth:`GuestFile.read` does
+    """
+    digest, total = hashlib.sha256(), 0
+    while total <= size and not file.is_at_end:
+        data = await file.read(size + 1 - total)
+        digest.update(data)
+        total += len(data)
+        target.write(data)
+    return total, digest.hexdigest()
+
+
+def _can_be_packed(source: Source) -> bool:
+    sample = next(source.pieces(_SAMPLE), b"")
+    return len(zlib.compress(sample, _FASTEST)) < len(sample) * _WORTHWHILE
+
+
+def _packed(source: Source, size: int) -> Iterator[bytes]:
+    """The file as gzip packs it, in pieces of that size."""
+    packer = zlib.compressobj(_FASTEST, wbits=_GZIP)
+    pending = bytearray()
+    for data in source.pieces(_SAMPLE):
+        pending += packer.compress(data)
+        while len(pending) >= size:
+            yield bytes(pending[:size])
+            del pending[:size]
+    pending += packer.flush()
+    for start in range(0, len(pending), size):
+        yield bytes(pending[start : start + size])
+
+
+def _done(finished: Finished, path: str) -> Finished:
+    """
+    :raises FileMissingError: the script found no such file
+    :raises FileTransferError: it failed
+    """
+    if finished.status == 0:
+        return finished
+    if finished.status == _MISSING:
+        raise FileMissingError(f"there is no file {visible(path)} in the guest")
+    if finished.status == _CHANGED:
+        raise damaged(path)
+    if finished.status in _REFUSALS:
+        said, hint = _REFUSALS[finished.status]
+        raise FileTransferError(said.format(visible(path)), hint)
+    raise failed(finished, path)
+
+
+def changed(path: str, total: int, size: int) -> FileTransferError:
+    return FileTransferError(
+        f"{visible(path)} was changed while it was read, or is damaged: {total} bytes came of {size}",
+        "Fetch it again; what changes all the time can be copied in the guest first.",
+    )
+
+
+def too_long(path: str, size: int, limits: Limits) -> FileTransferError:
+    return FileTransferError(
+        f"{visible(path)} has {size} bytes in the guest, and max_fetch allows {limits.fetch}",
+        "Raise max_fetch, or fetch a part of it, or a compressed copy.",
+    )
+
+
+def failed(finished: Finished, path: str) -> FileTransferError:
+    """What to say of a transfer that a program in the guest gave up."""
+    said = visible(finished.errors.decode("utf-8", "replace").strip())
+    return FileTransferError(f"{visible(path)} cannot be transferred: {said or f'exit status {finished.status}'}")
+
+
+def damaged(path: str) -> FileTransferError:
+    return FileTransferError(f"{visible(path)} did not get across as it is here: its checksum in the guest is another")

@@ -1,0 +1,140 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The options of the inventory plugin, as typed values. What is wrong with one is said in one sentence."""
+
+from __future__ import annotations
+
+import re
+from difflib import get_close_matches
+from typing import Any, Callable, Iterable, Mapping, NamedTuple
+
+from ...module_utils._errors import InvalidOptionError
+from ...module_utils._facts import subsets
+from ...module_utils._targets import check_numbers, require_text
+from . import addresses
+from .survey import Question
+
+_PREFIX = re.compile(r"(?!(?i:ansible))[A-Za-z_][A-Za-z0-9_]*\Z", re.ASCII)
+_GROUP_PREFIX = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)?\Z", re.ASCII)
+
+_DOCUMENTATION = "`ansible-doc -t inventory qemu.guest_agent.libvirt_guests` shows which there are."
+
+FILTERS = ("include", "exclude")
+
+# As Ansible leaves it in what it read from the file.
+_OF_ANSIBLE = ("plugin",)
+
+
+class Filter(NamedTuple):
+    """Whether guests of which ``condition`` is true are taken or left out."""
+
+    is_included: bool
+    condition: Any
+
+
+class Settings(NamedTuple):
+    """Whom to ask for what, and what to make of it."""
+
+    question: Question
+    prefix: str
+    hostnames: str
+    connection: str
+    address: addresses.Rule
+    group_by: tuple[str, ...]
+    group_prefix: str
+    filters: tuple[Filter, ...]
+    is_strict_on_agents: bool
+
+
+def require_known(given: Iterable[Any], options: Iterable[str]) -> None:
+    """Ansible itself passes over options that a plugin does not have.
+
+    :raises InvalidOptionError: there is such a one
+    """
+    known = sorted(option for option in options if not option.startswith("_"))
+    for option in given:
+        if option not in known and option not in _OF_ANSIBLE:
+            near = get_close_matches(str(option), known, 1)
+            raise InvalidOptionError(
+                f"there is no option {option}",
+                f"Did you mean {near[0]}?" if near else _DOCUMENTATION,
+            )
+
+
+def settings_of(option: Callable[[str], Any]) -> Settings:
+    """
+    :raises InvalidOptionError: an option has a value that it cannot have
+    """
+    gather_subset = _texts(option, "gather_subset")
+    subsets.select(gather_subset)
+    numbers = {"timeout": option("timeout"), "concurrency": option("concurrency")}
+    check_numbers(numbers)
+    return Settings(
+        question=Question(
+            uris=_some(option, "uris"),
+            wanted=_some(option, "domains"),
+            excluded=_texts(option, "exclude"),
+            states=_some(option, "states"),
+            gather_subset=gather_subset,
+            timeout=float(numbers["timeout"]),
+            concurrency=int(numbers["concurrency"]),
+            is_strict=option("strict_hypervisors"),
+        ),
+        prefix=_matching(option, "prefix", _PREFIX, "and does not begin with ansible"),
+        hostnames=str(option("hostnames")),
+        connection=str(option("connection")),
+        address=addresses.rule(
+            _some(option, "address_family"), _texts(option, "address_networks"), _texts(option, "address_interfaces")
+        ),
+        group_by=_texts(option, "group_by"),
+        group_prefix=_matching(option, "group_prefix", _GROUP_PREFIX, "or is empty"),
+        filters=tuple(map(_filter, option("filters"))),
+        is_strict_on_agents=option("strict_agents"),
+    )
+
+
+def _texts(option: Callable[[str], Any], name: str) -> tuple[str, ...]:
+    return tuple(_text(name, entry) for entry in option(name))
+
+
+def _text(name: str, entry: Any) -> str:
+    # YAML takes 101 and 1e3 for numbers, which are as good as names.
+    if isinstance(entry, bool) or not isinstance(entry, (str, int, float)):
+        raise InvalidOptionError(
+            f"an entry of {name} is {'empty' if entry is None else f'of type {type(entry).__name__}'}",
+            f"Give {name} a list of texts, and put an entry in quotes that YAML takes for something else.",
+        )
+    # The unbound method gives a plain text, whatever Ansible has marked it with.
+    text = str.__str__(entry) if isinstance(entry, str) else str(entry)
+    require_text(f"an entry of {name}", text[text.startswith("!") :])
+    return text
+
+
+def _some(option: Callable[[str], Any], name: str) -> tuple[str, ...]:
+    values = _texts(option, name)
+    if not values:
+        raise InvalidOptionError(f"{name} is an empty list", f"Give {name} a value, or leave it out.")
+    return values
+
+
+def _matching(option: Callable[[str], Any], name: str, form: re.Pattern[str], what_else: str) -> str:
+    value = str.__str__(option(name))
+    if not form.match(value):
+        raise InvalidOptionError(
+            f"{name} is {value!r}",
+            f"Choose one that begins in a letter or an underscore, has only those and digits, {what_else}.",
+        )
+    return value
+
+
+def _filter(entry: Any) -> Filter:
+    if isinstance(entry, Mapping) and len(entry) == 1:
+        ((kind, condition),) = entry.items()
+        if kind in FILTERS and isinstance(condition, (str, bool)):
+            return Filter(kind == "include", condition)
+    raise InvalidOptionError(
+        f"an entry of filters is {entry!r}",
+        "Each entry has one member, include or exclude, with a condition such as `qga_os.id == 'debian'`.",
+    )

@@ -1,0 +1,294 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""All guests of one or many hypervisors: which there are, in which state, and what their agents tell.
+
+A hypervisor that cannot be reached hides none of the others' guests, and a guest that keeps silent costs the whole
+survey no more than one time limit.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import re
+import time
+from dataclasses import dataclass, replace
+from typing import Any, Iterable, Iterator, Mapping, NamedTuple, Sequence, Tuple, Union
+
+from ...module_utils._agent import GuestAgent
+from ...module_utils._errors import GuestsFailedError, HypervisorUnavailableError, QgaError, detached
+from ...module_utils._event_loop.multiplexer import Multiplexer
+from ...module_utils._event_loop.tasks import Deadline
+from ...module_utils._facts.gathering import gathering
+from ...module_utils._facts.subsets import REPLY_LIMITS
+from ...module_utils._fleet.domains import choose_domains, guest_of
+from ...module_utils._fleet.results import Attended, Outcome, Work, attend, defect
+from ...module_utils._fleet.runner import Attendance
+from ...module_utils._fleet.selection import Chosen
+from ...module_utils._hypervisor.connections import Hypervisor
+from ...module_utils._hypervisor.domains import Domain, list_domains
+from ...module_utils._hypervisor.numbers import STATE_NAMES, state_name
+
+STATES = STATE_NAMES
+
+STATUSES = ("ok", "skipped", "failed")
+
+# For silent guests in all, beside one time limit. They wait while the others are asked, which takes longer if there are
+# more of them.
+_SECONDS_PER_GUEST = 0.0025
+
+_NAMED_FAILURES = 5
+
+# Beside the facts, which have names of subsets.
+_MACS = "macs"
+
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z")
+
+
+@dataclass(frozen=True)
+class Question:
+    """Who is asked for what. ``wanted`` and ``excluded`` are entries as of the modules' ``domains`` and ``exclude``.
+
+    ``is_strict``: a hypervisor that cannot be reached is an error. ``timeout`` is in seconds for each exchange.
+    """
+
+    uris: tuple[str, ...]
+    wanted: tuple[str, ...]
+    excluded: tuple[str, ...]
+    states: tuple[str, ...]
+    gather_subset: tuple[str, ...]
+    timeout: float
+    concurrency: int
+    is_strict: bool = False
+
+
+@dataclass(frozen=True)
+class Surveyed:
+    """One domain. ``state`` is one of :data:`STATES`; ``status``, one of :data:`STATUSES`, is the agent's.
+
+    ``facts`` are by subset name, as qga_info returns them; ``error`` is why there are none. ``macs`` are the addresses
+    of the domain's network devices, by the hypervisor's word and in its order, if ``facts`` has the guest's network.
+    """
+
+    uri: str
+    name: str
+    uuid: str
+    state: str
+    status: str
+    facts: Mapping[str, Any]
+    error: Mapping[str, str] | None = None
+    macs: tuple[str, ...] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        return {**vars(self), "macs": list(self.macs)}
+
+    @classmethod
+    def of_dict(cls, value: Any) -> Surveyed:
+        """What :meth:`as_dict` gave, after it was kept somewhere.
+
+        :raises ValueError: it is something else
+        """
+        if not isinstance(value, Mapping) or set(value) != set(cls.__dataclass_fields__):
+            raise ValueError("these are not the members of a guest")
+        if not isinstance(value["macs"], list):
+            raise ValueError("the addresses of a guest are no list")
+        read = cls(**{**value, "macs": tuple(value["macs"])})
+        if (
+            not all(isinstance(text, str) for text in (read.uri, read.name, *read.macs))
+            or read.state not in STATES
+            or read.status not in STATUSES
+            or _UUID.match(str(read.uuid)) is None
+            or not isinstance(read.facts, Mapping)
+            or not isinstance(read.error, (Mapping, type(None)))
+        ):
+            raise ValueError("a member of a guest has another type")
+        return read
+
+
+@dataclass(frozen=True)
+class Survey:
+    """``is_complete``: every hypervisor told which domains it has. ``warnings`` are sentences."""
+
+    guests: tuple[Surveyed, ...]
+    warnings: tuple[str, ...] = ()
+    is_complete: bool = True
+
+
+def survey(question: Question) -> Survey:
+    """
+    :raises InvalidOptionError: there is no subset of such a name
+    :raises MissingLibraryError: libvirt-python is not installed
+    :raises QgaError: no hypervisor could be reached, or not all if that is required
+    """
+    work = _with_macs(gathering(question.gather_subset))
+    with _hypervisors(question.uris) as hypervisors:
+        listed = _listed(hypervisors, question.timeout)
+        lost = {uri: found for uri, found in listed.items() if isinstance(found, QgaError)}
+        if lost and (question.is_strict or len(lost) == len(hypervisors)):
+            raise next(iter(lost.values()))
+        domains = {uri: found for uri, found in listed.items() if not isinstance(found, QgaError)}
+        meant, warnings = _meant(question, domains)
+        attended = _asked(question, hypervisors, meant, work)
+    unreached = tuple(f"The guests of {uri} are missing: {error.message}. {error.hint}" for uri, error in lost.items())
+    guests = tuple(_surveyed(each, which) for each, which in zip(attended, meant))
+    return Survey(guests, (*unreached, *warnings), is_complete=not lost)
+
+
+def failure_of(guests: Sequence[Surveyed]) -> GuestsFailedError | None:
+    """What to say of the guests that failed, in one sentence; None: there is none."""
+    bad = [guest for guest in guests if guest.status == "failed"]
+    if not bad:
+        return None
+    named = ", ".join(f"{guest.name} ({(guest.error or {}).get('code', '')})" for guest in bad[:_NAMED_FAILURES])
+    more = f" and {len(bad) - _NAMED_FAILURES} more" if len(bad) > _NAMED_FAILURES else ""
+    return GuestsFailedError(
+        f"of {len(bad)} of {len(guests)} guests the agent told nothing: {named}{more}",
+        "Look at their agents, or leave out strict_agents to have such guests without facts.",
+    )
+
+
+# ---------------------------------------------------------------------------------------------- which domains there are
+
+
+@contextlib.contextmanager
+def _hypervisors(uris: Iterable[str]) -> Iterator[Mapping[str, Hypervisor]]:
+    with contextlib.ExitStack() as stack:
+        yield {uri: stack.enter_context(contextlib.closing(Hypervisor(uri))) for uri in dict.fromkeys(uris)}
+
+
+# What a hypervisor has, or why it does not tell.
+_Listed = Union[Tuple[Domain, ...], QgaError]
+
+
+def _listed(hypervisors: Mapping[str, Hypervisor], timeout: float) -> Mapping[str, _Listed]:
+    """By URI; they are asked side by side."""
+
+    async def list_one(hypervisor: Hypervisor) -> _Listed:
+        try:
+            return await list_domains(hypervisor.lines[0], timeout)
+        except QgaError as error:
+            return detached(error)
+        except Exception as error:  # pylint: disable=broad-exception-caught  # it is not the others' trouble
+            return defect(error)
+
+    found: dict[int, _Listed] = {}
+    multiplexer: Multiplexer[_Listed] = Multiplexer(len(hypervisors), found.__setitem__)
+    multiplexer.run(map(list_one, hypervisors.values()))
+    return {uri: found[number] for number, uri in enumerate(hypervisors)}
+
+
+class _Meant(NamedTuple):
+    """A domain that was chosen, and where it is."""
+
+    uri: str
+    chosen: Chosen
+    domain: Domain
+
+    @property
+    def state(self) -> str:
+        """One of :data:`STATES`."""
+        return state_name(self.domain.state)
+
+
+def _meant(question: Question, by_uri: Mapping[str, Sequence[Domain]]) -> tuple[tuple[_Meant, ...], tuple[str, ...]]:
+    """The domains that are meant, and what is to be said of how they were named."""
+    left_behind, warnings = _left_behind(by_uri)
+    found: list[_Meant] = []
+    missed: list[set[str]] = []
+    repeated: dict[str, None] = {}
+    for uri, domains in by_uri.items():
+        by_uuid = {domain.uuid: domain for domain in domains}
+        selection = choose_domains(domains, question.wanted, question.excluded)
+        found += [
+            _Meant(uri, chosen, by_uuid[chosen.candidate.key])
+            for chosen in selection.guests
+            if chosen.candidate is not None
+        ]
+        missed.append({*selection.unmatched, *(each.name for each in selection.guests if each.candidate is None)})
+        repeated.update(dict.fromkeys(selection.repeated))
+    # What one hypervisor does not have, another one may.
+    for entry in [entry for entry in question.wanted if all(entry in each for each in missed)]:
+        warnings.append(f"The entry {entry} of domains fits no domain at {', '.join(by_uri)}.")
+    warnings += [f"{name} is named more than once in domains; it is one host." for name in repeated]
+    return (
+        tuple(
+            each for each in found if (each.uri, each.domain.uuid) not in left_behind and each.state in question.states
+        ),
+        tuple(warnings),
+    )
+
+
+def _left_behind(by_uri: Mapping[str, Sequence[Domain]]) -> tuple[set[tuple[str, str]], list[str]]:
+    """Definitions that stayed behind when their guest went elsewhere: of the same UUID, one runs and others do not."""
+    places: dict[str, list[tuple[str, Domain]]] = {}
+    for uri, domains in by_uri.items():
+        for domain in domains:
+            places.setdefault(domain.uuid, []).append((uri, domain))
+    left: set[tuple[str, str]] = set()
+    warnings = []
+    for uuid, several in places.items():
+        running = [uri for uri, domain in several if domain.is_running]
+        if len(several) > 1 and len(running) == 1:
+            others = [uri for uri, domain in several if not domain.is_running]
+            left.update((uri, uuid) for uri in others)
+            warnings.append(
+                f"Domain {several[0][1].name} runs at {running[0]}; "
+                f"its definition at {', '.join(others)} does not run, has the same UUID, and is left out."
+            )
+    return left, warnings
+
+
+# ----------------------------------------------------------------------------------------------- what their agents tell
+
+
+def _asked(
+    question: Question, hypervisors: Mapping[str, Hypervisor], meant: Sequence[_Meant], work: Work
+) -> Sequence[Attended]:
+    guests = [
+        guest_of(each.chosen, each.domain, hypervisors[each.uri], REPLY_LIMITS, not each.chosen.by_name)
+        for each in meant
+    ]
+    patience = time.monotonic() + question.timeout + len(guests) * _SECONDS_PER_GUEST
+    for hypervisor in hypervisors.values():
+        hypervisor.give_up_suspects_at(patience)
+    return attend(guests, work, Attendance(question.timeout), question.concurrency, Deadline(math.inf))
+
+
+def _with_macs(gathered: Work) -> Work:
+    """Return the same work, that also asks the hypervisor for the devices of guests with facts on their network."""
+
+    async def work(agent: GuestAgent) -> Outcome:
+        outcome = await gathered(agent)
+        if "network" not in outcome.entry:
+            return outcome
+        macs: tuple[str, ...] = ()
+        try:
+            macs = await agent.macs()
+        except HypervisorUnavailableError:
+            raise  # the guest is asked again: without them it may have another address
+        except QgaError:
+            pass  # it was stopped meanwhile; the facts are there
+        return replace(outcome, entry={**outcome.entry, _MACS: macs})
+
+    return work
+
+
+def _surveyed(attended: Attended, meant: _Meant) -> Surveyed:
+    is_ok = attended.status not in ("skipped", "failed")
+    entry = dict(attended.outcome.entry)
+    macs = entry.pop(_MACS, ())
+    return Surveyed(
+        meant.uri,
+        meant.domain.name,
+        meant.domain.uuid,
+        meant.state,
+        "ok" if is_ok else attended.status,
+        entry if is_ok else {},
+        None if is_ok else entry.get("reason") or entry.get("error"),
+        macs,
+    )
+
+
+__all__ = ["STATES", "STATUSES", "Question", "Survey", "Surveyed", "failure_of", "survey"]

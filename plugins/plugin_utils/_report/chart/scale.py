@@ -1,0 +1,122 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A scale for offsets from nanoseconds to years: logarithmic to both sides, behind to the left and ahead to the right.
+
+It is linear between minus and plus ``floor_ns``, as a logarithm has no zero. All positions are percent of the width, so
+that the chart needs no script to fit any window.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Iterable, Sequence
+
+from ..format import MINUS, SECOND_NS
+
+# How wide the linear part is on either side of zero, in decades.
+_LINEAR = 0.6
+# Room for half a label at both ends, in percent.
+_MARGIN = 3.0
+# The tolerance is shown whole, but not if it is so wide that it would leave no room for the offsets.
+_WIDEST_TOLERANCE = 1000
+
+_DAY_NS = 86400 * SECOND_NS
+_TICKS: Sequence[tuple[int, str]] = (
+    *((10**power, f"{10**power} ns") for power in range(3)),
+    *((10 ** (power + 3), f"{10**power} µs") for power in range(3)),
+    *((10 ** (power + 6), f"{10**power} ms") for power in range(3)),
+    (SECOND_NS, "1 s"),
+    (10 * SECOND_NS, "10 s"),
+    (60 * SECOND_NS, "1 min"),
+    (600 * SECOND_NS, "10 min"),
+    (3600 * SECOND_NS, "1 h"),
+    *((10**power * _DAY_NS, f"{10**power:,} d") for power in range(6)),
+)
+
+# Widths of the scale in pixels that labels are chosen for, the narrowest first. The page's style shows these labels in
+# windows that are wide enough to give the scale this width.
+_WIDTHS = (185, 250, 480, 950)
+_LABEL = 48  # pixels that one label takes
+_OVERHANG = 14  # pixels that it may stand out at an end of the scale
+
+
+@dataclass(frozen=True)
+class Tick:
+    """``level`` 0: there is room for the label on every screen; 1: on all but the smallest; and so on; 4: on none."""
+
+    percent: float
+    label: str
+    level: int
+
+
+@dataclass(frozen=True)
+class Scale:
+    """``behind`` and ``ahead``: decades from the floor to the left and the right end."""
+
+    floor_ns: int
+    behind: float
+    ahead: float
+
+    @classmethod
+    def of(cls, offsets_ns: Iterable[int], tolerance_ns: int | None) -> Scale:
+        """The scale that shows all of these offsets, and where the tolerance ends."""
+        offsets = list(offsets_ns)
+        sizes = sorted(abs(ns) for ns in offsets if ns)
+        floor_ns = _floor(sizes, tolerance_ns)
+        tolerance = 0 if tolerance_ns is None else tolerance_ns
+        largest = sizes[-1] if sizes else tolerance
+        # Three times: so that the band is seen to end.
+        least = min(3 * tolerance, largest * _WIDEST_TOLERANCE)
+        behind = max([least, *(-ns for ns in offsets)])
+        ahead = max([least, *offsets])
+        return cls(floor_ns, _decades(behind, floor_ns), _decades(ahead, floor_ns))
+
+    def percent(self, ns: float) -> float:
+        """Where that offset is; what is beyond an end is at the end."""
+        size = abs(ns) / self.floor_ns
+        decades = size * _LINEAR if size < 1 else _LINEAR + math.log10(size)
+        along = math.copysign(decades, ns) + self.behind + _LINEAR
+        whole = self.behind + self.ahead + 2 * _LINEAR
+        return _MARGIN + min(1.0, max(0.0, along / whole)) * (100 - 2 * _MARGIN)
+
+    def ticks(self) -> list[Tick]:
+        """Zero, and every step that a person would count in, from left to right."""
+        # The ends are named before what lies between.
+        steps = [(size, label) for size, label in reversed(_TICKS) if size >= self.floor_ns]
+        places = [(0.0, "0")]
+        places += [(-float(size), MINUS + label) for size, label in steps if self._reaches(size, self.behind)]
+        places += [(float(size), "+" + label) for size, label in steps if self._reaches(size, self.ahead)]
+        levels = _levels([self.percent(ns) for ns, _label in places])
+        ticks = [Tick(self.percent(ns), label, level) for (ns, label), level in zip(places, levels)]
+        return sorted(ticks, key=lambda tick: tick.percent)
+
+    def _reaches(self, size: int, decades: float) -> bool:
+        return math.log10(size / self.floor_ns) <= decades
+
+
+def _floor(sizes: Sequence[int], tolerance_ns: int | None) -> int:
+    """The power of ten below nearly all sizes; a few that happen to be next to nothing do not stretch the scale."""
+    small = sizes[len(sizes) // 20] if sizes else (tolerance_ns or SECOND_NS) // 100
+    return int("1" + "0" * (len(str(small)) - 1))
+
+
+def _decades(size: int, floor_ns: int) -> float:
+    # A tenth of a decade more, so that no mark sits on the very end.
+    return max(0.4, math.log10(size / floor_ns) + 0.1) if size else 0.4
+
+
+def _levels(places: Sequence[float]) -> list[int]:
+    """For each place, in order of importance: the first of the widths at which its label fits beside the others."""
+    levels = [len(_WIDTHS)] * len(places)
+    for level, width in enumerate(_WIDTHS):
+        apart = 100 * _LABEL / width
+        inset = 100 * (_LABEL / 2 - _OVERHANG) / width
+        for number, place in enumerate(places):
+            shown = (other for other, its in zip(places, levels) if its <= level)
+            fits = inset <= place <= 100 - inset and all(abs(place - other) >= apart for other in shown)
+            if fits and levels[number] > level:
+                levels[number] = level
+    return levels

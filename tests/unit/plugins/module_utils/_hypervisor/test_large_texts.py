@@ -1,0 +1,59 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import ctypes
+import sys
+from collections.abc import Iterator
+
+import pytest
+from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor.connections import Hypervisor
+from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor.large_texts import LargeTexts
+
+LONGER = 30.0  # s
+
+
+@pytest.fixture(autouse=True)
+def usual() -> Iterator[float]:
+    seconds = sys.getswitchinterval()
+    yield seconds
+    sys.setswitchinterval(seconds)
+
+
+def test_threads_have_longer_turns_as_long_as_anybody_needs_it(usual: float) -> None:
+    texts = LargeTexts()
+    texts.begin()
+    texts.begin()
+    assert sys.getswitchinterval() == LONGER
+    texts.end()
+    assert sys.getswitchinterval() == LONGER
+    texts.end()
+    assert sys.getswitchinterval() == usual
+
+
+def test_longer_turns_that_somebody_else_wants_are_left(usual: float) -> None:
+    sys.setswitchinterval(60.0)
+    texts = LargeTexts()
+    texts.begin()
+    assert sys.getswitchinterval() == 60.0
+    texts.end()
+    assert sys.getswitchinterval() == 60.0 != usual
+
+
+def test_a_c_library_without_mallopt_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ctypes, "CDLL", lambda _name: object())
+    texts = LargeTexts()
+    texts.begin()
+    texts.end()
+
+
+def test_a_fleets_hypervisor_needs_it_until_it_is_closed_however_often(usual: float) -> None:
+    hypervisors = [Hypervisor("test:///default") for _number in range(2)]
+    assert sys.getswitchinterval() == LONGER
+    for hypervisor in hypervisors:
+        assert sys.getswitchinterval() == LONGER
+        hypervisor.close()
+        hypervisor.close()
+    assert sys.getswitchinterval() == usual

@@ -1,0 +1,405 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Modules as Ansible makes them, run by Python with and without kept code: what comes of them is the same."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.module_cache import MOST_KEPT, with_cache
+
+pytestmark = pytest.mark.slow
+
+PYTHON = "/usr/bin/python3"
+
+# It tells what a module can see of how it was started, and ends in several ways.
+TELLTALE = '''#!/usr/bin/python
+import inspect
+import os
+import sys
+
+import __main__
+from ansible.module_utils.basic import AnsibleModule
+
+
+class Telltale:
+    """It has a module."""
+
+
+def main():
+    module = AnsibleModule(argument_spec={"how": {}})
+    if module.params["how"] == "raise":
+        raise RuntimeError("on purpose")
+    if module.params["how"] == "exit":
+        os._exit(7)
+    module.exit_json(
+        name=__name__,
+        names=sorted(vars(__main__)),
+        started=sorted(vars(sys.modules["__main__"])),
+        arguments=sys.argv,
+        input=sys.stdin.read(),
+        source=inspect.getsource(AnsibleModule.exit_json),
+        module=Telltale.__module__,
+        file=main.__code__.co_filename,
+        utils=inspect.getsourcefile(AnsibleModule),
+        path=sys.path,
+        open=len(os.listdir("/proc/self/fd")),
+        mask=os.umask(0o22),
+    )
+
+
+if __name__ == "__main__":
+    main()
+'''
+
+
+class Outcome(NamedTuple):
+    status: int
+    output: str
+    errors: str
+
+
+# A directory, and the time.
+_EACH_RUNS_OWN = re.compile(r'(?<=_payload_)[a-z0-9_]{8}|(?<="start": ")[^"]*|(?<="delta": ")[^"]*|(?<="end": ")[^"]*')
+
+
+class Payloads:
+    """What Ansible would give to Python, by the module's name and arguments."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        (directory / "library").mkdir()
+        (directory / "library/telltale.py").write_text(TELLTALE)
+        (directory / "library/warned.py").write_text(TELLTALE.replace("on purpose", r"\d"))
+        self._made: dict[tuple[str, ...], bytes] = {}
+
+    def __call__(self, module: str, *arguments: str) -> bytes:
+        key = (module, *arguments)
+        if key not in self._made:
+            self._made[key] = self._make(module, *arguments)
+        return self._made[key]
+
+    def _make(self, module: str, *arguments: str) -> bytes:
+        kept = self._directory / f"kept-{len(self._made)}"
+        words = [str(Path(sys.executable).with_name("ansible")), "localhost", "-c", "local", "-m", module]
+        subprocess.run(
+            [*words, "-a", " ".join(arguments), "-e", f"ansible_python_interpreter={sys.executable}"],
+            env={
+                **os.environ,
+                "ANSIBLE_KEEP_REMOTE_FILES": "true",
+                "ANSIBLE_REMOTE_TEMP": str(kept),
+                "ANSIBLE_LIBRARY": str(self._directory / "library"),
+                "ANSIBLE_LOCALHOST_WARNING": "false",
+            },
+            capture_output=True,
+            check=False,  # some are meant to fail
+        )
+        (payload,) = kept.glob(f"*/AnsiballZ_{module}.py")
+        return payload.read_bytes()
+
+
+@pytest.fixture(scope="module")
+def payload(tmp_path_factory: pytest.TempPathFactory) -> Payloads:
+    return Payloads(tmp_path_factory.mktemp("payloads"))
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    return tmp_path / "place"
+
+
+@pytest.fixture(autouse=True)
+def _made(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place.mkdir()
+    # A module that is gone at once leaves what Ansible has unpacked of it.
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+
+
+@pytest.fixture
+def cache(place: Path) -> Path:
+    return place / f"qga-code-{os.geteuid()}"
+
+
+def cached(data: bytes, place: Path) -> bytes:
+    changed = with_cache(PYTHON, data, ("/nonesuch", str(place)))
+    assert changed != data
+    return changed
+
+
+def run(data: bytes, python: str = sys.executable, *options: str) -> Outcome:
+    # As an agent starts it, not as a test suite does, which may keep Python from writing compiled code.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    done = subprocess.run([python, *options], input=data, capture_output=True, check=False, env=environment)
+    output, errors = [_EACH_RUNS_OWN.sub("", stream.decode()) for stream in (done.stdout, done.stderr)]
+    return Outcome(done.returncode, output, errors)
+
+
+CALLS = {
+    "one that does nothing": ("ping",),
+    "one that runs a program": ("command", "/bin/sh", "-c", "'echo out; echo err >&2; exit 3'"),
+    "one that fails": ("ping", "data=crash"),
+    "one that looks about": ("telltale", "how=look"),
+    "one that raises": ("telltale", "how=raise"),
+    "one that is gone at once": ("telltale", "how=exit"),
+}
+
+
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+def test_what_comes_of_a_module_is_the_same(payload: Payloads, place: Path, cache: Path, call: tuple[str, ...]) -> None:
+    data = payload(*call)
+    plain = run(data)
+    assert [run(cached(data, place)) for _time in range(2)] == [plain] * 2
+    assert len(list(cache.iterdir())) > 20
+
+
+def pythons() -> list[str]:
+    """Also such as Ansible does not support: they say so as ever."""
+    directories = [*os.get_exec_path(), *map(str, Path.home().glob(".pyenv/versions/*/bin"))]
+    names = ("python2.7", *(f"python3.{minor}" for minor in range(6, 20)))
+    found = {name: shutil.which(name, path=os.pathsep.join(directories)) for name in names}
+    return [path for path in found.values() if path is not None]
+
+
+@pytest.mark.parametrize("python", pythons())
+def test_it_is_so_under_all_pythons_there_are(payload: Payloads, place: Path, python: str) -> None:
+    data = payload("ping")
+    plain = run(data, python)
+    assert [run(cached(data, place), python) for _time in range(2)] == [plain] * 2
+
+
+def test_each_python_has_code_of_its_own(payload: Payloads, place: Path, cache: Path) -> None:
+    data = cached(payload("ping"), place)
+    run(data)
+    one = set(cache.iterdir())
+    run(data, sys.executable, "-O")
+    assert len(set(cache.iterdir())) == 2 * len(one)
+
+
+def test_lines_keep_their_numbers(payload: Payloads, place: Path) -> None:
+    data = payload("ping")
+    assert cached(data, place).count(b"\n") == data.count(b"\n")
+
+
+def test_code_is_taken_from_where_it_is_kept(payload: Payloads, place: Path, cache: Path) -> None:
+    data = cached(payload("ping"), place)
+    run(data)
+    before = {path: path.stat().st_ino for path in cache.iterdir()}
+    run(data)
+    assert {path: path.stat().st_ino for path in cache.iterdir()} == before
+    # Nothing is compiled any more: it runs without the compiler, too.
+    broken = b"import zipimport; zipimport._compile_source = lambda pathname, source: 1 / 0; "
+    assert run(payload("ping").replace(b"_ANSIBALLZ", broken + b"_ANSIBALLZ", 1)).status != 0
+    assert run(data.replace(b"exec(", broken + b"exec(", 1)).status == 0
+
+
+def test_who_is_warned_is_warned_each_time(payload: Payloads, place: Path) -> None:
+    data = payload("warned", "how=look")
+    plain = run(data, sys.executable, "-Walways")
+    assert plain.errors.count("invalid escape sequence") >= 1
+    assert [run(cached(data, place), sys.executable, "-Walways") for _time in range(2)] == [plain] * 2
+
+
+def test_another_module_finds_what_it_has_in_common(payload: Payloads, place: Path, cache: Path) -> None:
+    run(cached(payload("ping"), place))
+    of_one = len(list(cache.iterdir()))
+    run(cached(payload("telltale", "how=look"), place))
+    assert len(list(cache.iterdir())) - of_one <= 3
+
+
+class TestWhatIsKept:
+    def test_is_for_its_user_only(self, payload: Payloads, place: Path, cache: Path) -> None:
+        run(cached(payload("ping"), place))
+        assert stat.S_IMODE(cache.stat().st_mode) == 0o700
+        assert {stat.S_IMODE(path.stat().st_mode) for path in cache.iterdir()} == {0o600}
+
+    def test_has_nothing_of_what_the_task_was_given(self, payload: Payloads, place: Path, cache: Path) -> None:
+        run(cached(payload("ping", "data=hunter2"), place))
+        contents = [path.read_bytes() for path in cache.iterdir()]
+        assert any(b"AnsibleModule" in content for content in contents)
+        assert not any(b"hunter2" in content for content in contents)
+
+    def test_bears_nothing_but_whole_files(self, payload: Payloads, place: Path, cache: Path) -> None:
+        run(cached(payload("ping"), place))
+        assert all(re.fullmatch("[0-9a-f]{64}", path.name) for path in cache.iterdir())
+
+    @pytest.mark.parametrize(
+        "damage",
+        [
+            lambda _content: b"",
+            lambda content: content[:20],
+            lambda content: content[:-1],
+            lambda content: content + b"x",
+            lambda content: content[:40] + bytes([content[40] ^ 1]) + content[41:],
+            lambda content: b"\0" * len(content),
+        ],
+        ids=["empty", "no code", "truncated", "longer", "another bit", "nothing but zeros"],
+    )
+    def test_is_made_anew_if_it_is_damaged(
+        self, payload: Payloads, place: Path, cache: Path, damage: Callable[[bytes], bytes]
+    ) -> None:
+        data = payload("ping")
+        run(cached(data, place))
+        whole = {path: path.read_bytes() for path in cache.iterdir()}
+        for path, content in whole.items():
+            path.write_bytes(damage(content))
+        assert run(cached(data, place)) == run(data)
+        assert {path.read_bytes()[:4] for path in whole} != {b"\0\0\0\0"}
+        assert all(path.read_bytes() != damage(content) for path, content in whole.items())
+
+    def test_is_not_taken_under_another_name(self, payload: Payloads, place: Path, cache: Path) -> None:
+        data = payload("ping")
+        run(cached(data, place))
+        names = sorted(cache.iterdir())
+        contents = [path.read_bytes() for path in names]
+        for path, content in zip(names, contents[1:] + contents[:1], strict=True):
+            path.write_bytes(content)
+        assert run(cached(data, place)) == run(data)
+
+    def test_is_bounded(self, payload: Payloads, place: Path, cache: Path) -> None:
+        cache.mkdir(0o700)
+        with (cache / "much").open("wb") as much:
+            much.truncate(MOST_KEPT - 100_000)
+        assert run(cached(payload("ping"), place)).status == 0
+        sizes = [path.stat().st_size for path in cache.iterdir()]
+        assert len(sizes) > 1
+        assert sum(sizes) <= MOST_KEPT
+
+    def test_is_nothing_if_python_is_not_to_write_any(self, payload: Payloads, place: Path, cache: Path) -> None:
+        assert run(cached(payload("ping"), place), sys.executable, "-B").status == 0
+        assert list(cache.iterdir()) == []
+
+
+class TestWhatSomebodyElseMayHaveMade:
+    """Code that could be another's is not run, and nothing is written there."""
+
+    @pytest.fixture
+    def planted(self, payload: Payloads, place: Path, cache: Path) -> dict[Path, bytes]:
+        """Whole and right, so that only its owner and mode speak against it."""
+        run(cached(payload("ping"), place))
+        return {path: path.read_bytes() for path in cache.iterdir()}
+
+    def is_untouched(self, planted: dict[Path, bytes], data: bytes, place: Path) -> bool:
+        """By the times at which they were read: none was."""
+        for path in planted:
+            os.utime(path, (1, time.time()))
+        assert run(cached(data, place)).status == 0
+        return all(path.stat().st_atime == 1 for path in planted)
+
+    def test_but_ones_own_is(self, payload: Payloads, place: Path, planted: dict[Path, bytes]) -> None:
+        assert not self.is_untouched(planted, payload("ping"), place)
+
+    @pytest.mark.parametrize("mode", [0o770, 0o707, 0o755, 0o710, 0o701])
+    def test_a_directory_that_others_may_look_into(
+        self, payload: Payloads, place: Path, cache: Path, planted: dict[Path, bytes], mode: int
+    ) -> None:
+        cache.chmod(mode)
+        assert self.is_untouched(planted, payload("ping"), place)
+
+    def test_a_link_to_a_directory(
+        self, payload: Payloads, place: Path, cache: Path, planted: dict[Path, bytes], tmp_path: Path
+    ) -> None:
+        elsewhere = tmp_path / "elsewhere"
+        cache.rename(elsewhere)
+        cache.symlink_to(elsewhere)
+        moved = {elsewhere / path.name: content for path, content in planted.items()}
+        assert self.is_untouched(moved, payload("ping"), place)
+
+    @pytest.mark.parametrize("mode", [0o620, 0o602, 0o666])
+    def test_a_file_that_others_may_write(
+        self, payload: Payloads, place: Path, planted: dict[Path, bytes], mode: int
+    ) -> None:
+        inodes = {path: path.stat().st_ino for path in planted}
+        for path in planted:
+            path.chmod(mode)
+        run(cached(payload("ping"), place))
+        assert all(path.stat().st_ino != inode for path, inode in inodes.items())
+        assert {stat.S_IMODE(path.stat().st_mode) for path in planted} == {0o600}
+
+    def test_a_link_to_a_file(self, payload: Payloads, place: Path, planted: dict[Path, bytes], tmp_path: Path) -> None:
+        for path in planted:
+            path.rename(tmp_path / path.name)
+            path.symlink_to(tmp_path / path.name)
+        run(cached(payload("ping"), place))
+        assert not any((tmp_path / path.name).stat().st_nlink == 0 for path in planted)
+
+    @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+    def test_a_directory_or_a_file_of_another_user(
+        self, payload: Payloads, place: Path, cache: Path, planted: dict[Path, bytes]
+    ) -> None:
+        os.chown(cache, 12345, 12345)
+        assert self.is_untouched(planted, payload("ping"), place)
+        os.chown(cache, 0, 0)
+        inodes = {path: path.stat().st_ino for path in planted}
+        for path in planted:
+            os.chown(path, 12345, 12345)
+        run(cached(payload("ping"), place))
+        assert all(path.stat().st_ino != inode for path, inode in inodes.items())
+
+
+class TestWhereItCannotBe:
+    def test_without_a_place_modules_run_as_ever(self, payload: Payloads, tmp_path: Path) -> None:
+        data = payload("ping")
+        assert run(cached(data, tmp_path / "none")) == run(data)
+
+    def test_a_file_in_its_place(self, payload: Payloads, place: Path, cache: Path) -> None:
+        cache.write_text("mine")
+        data = payload("ping")
+        assert run(cached(data, place)) == run(data)
+        assert cache.read_text() == "mine"
+
+
+class TestWhatIsLeftAsItIs:
+    @pytest.mark.parametrize(
+        "data",
+        [
+            b"",
+            b"print(1)\n",
+            b"import os\n_ANSIBALLZ_WRAPPER = True\n",
+            b'"""text"""\n_ANSIBALLZ_WRAPPER = True\n',
+            b"# _ANSIBALLZ_WRAPPER = True\n",
+            b"  _ANSIBALLZ_WRAPPER = True\n",
+            b"_ANSIBALLZ_WRAPPER = Truely\n",
+            b"from __future__ import annotations, division\n_ANSIBALLZ_WRAPPER = True\n",
+        ],
+    )
+    def test_input_that_ansible_did_not_make(self, data: bytes) -> None:
+        assert with_cache(PYTHON, data, ("/dev/shm",)) == data  # noqa: S108  # nothing is run
+
+    @pytest.mark.parametrize(
+        "command", ["cat", "/bin/sh", "/usr/bin/python3 -c pass", "python3 script", "mypython3", ""]
+    )
+    def test_input_of_what_is_no_mere_python(self, payload: Payloads, command: str) -> None:
+        data = payload("ping")
+        assert with_cache(command, data, ("/dev/shm",)) == data  # noqa: S108  # nothing is run
+
+    @pytest.mark.parametrize(
+        "command",
+        [
+            PYTHON,
+            "python3.11",
+            "/usr/libexec/platform-python",
+            "LANG=C /usr/bin/python3",
+            "sudo -H -S -n -u root /bin/sh -c 'echo BECOME-SUCCESS-x ; /usr/bin/python3'",
+            "/usr/bin/env python3",
+        ],
+    )
+    def test_but_python_by_any_of_its_names_has_it(self, payload: Payloads, command: str) -> None:
+        assert with_cache(command, payload("ping"), ("/x",)) != payload("ping")
+
+    def test_an_old_python_runs_it_all_the_same(self, payload: Payloads, place: Path) -> None:
+        """One whose zipimport is another."""
+        data = cached(payload("ping"), place).replace(b"_compile_source", b"_compile_nothing")
+        assert run(data) == run(payload("ping"))
+        assert not any(place.iterdir())

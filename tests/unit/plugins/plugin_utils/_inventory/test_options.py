@@ -1,0 +1,65 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import InvalidOptionError
+from ansible_collections.qemu.guest_agent.plugins.plugin_utils._inventory.options import (
+    Filter,
+    Settings,
+    require_known,
+    settings_of,
+)
+
+from tests.support.inventory_defaults import DEFAULTS
+
+
+def settings(**options: Any) -> Settings:
+    return settings_of({**DEFAULTS, **options}.__getitem__)
+
+
+def test_options_become_typed_values() -> None:
+    made = settings(domains=["web*", 101], concurrency=5, filters=[{"include": "x"}, {"exclude": True}])
+    assert made.question.wanted == ("web*", "101")
+    assert made.question.concurrency == 5
+    assert made.filters == (Filter(True, "x"), Filter(False, True))
+
+
+def test_a_group_may_be_without_a_prefix() -> None:
+    assert settings(group_prefix="").group_prefix == ""
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        *({"uris": []}, {"domains": []}, {"states": []}, {"address_family": []}),
+        *({"uris": [""]}, {"domains": ["!"]}, {"exclude": ["a\0b"]}, {"domains": [None]}, {"uris": [{"a": 1}]}),
+        *({"domains": [True]}, {"gather_subset": ["nosuch"]}, {"timeout": 0.0}, {"timeout": float("nan")}),
+        *({"concurrency": 0}, {"concurrency": 100000}, {"address_networks": ["lan"]}, {"address_family": ["ipx"]}),
+        *({"prefix": ""}, {"prefix": "1x"}, {"prefix": "a-b"}, {"prefix": "ansible_"}, {"prefix": "Ansible"}),
+        *({"prefix": "\u00e4_"}, {"group_prefix": "a b"}, {"group_prefix": "1"}),
+        *({"filters": ["x"]}, {"filters": [{"take": "x"}]}, {"filters": [{"include": "x", "exclude": "y"}]}),
+        *({"filters": [{"include": 5}]}, {"filters": [{}]}),
+    ],
+)
+def test_a_value_that_cannot_be_is_told_in_a_sentence(options: dict[str, Any]) -> None:
+    with pytest.raises(InvalidOptionError) as caught:
+        settings(**options)
+    (name,) = options
+    assert name in caught.value.message
+    assert "\n" not in caught.value.message
+    assert caught.value.hint.endswith((".", "?"))
+
+
+def test_an_option_that_there_is_not_is_told_with_the_nearest_one() -> None:
+    require_known(["plugin", "uris"], ["uris", "domains"])
+    with pytest.raises(InvalidOptionError, match="exlude") as caught:
+        require_known(["exlude"], ["exclude", "uris"])
+    assert caught.value.hint == "Did you mean exclude?"
+    with pytest.raises(InvalidOptionError) as caught:
+        require_known(["zzz"], ["exclude", "uris"])
+    assert "ansible-doc" in caught.value.hint

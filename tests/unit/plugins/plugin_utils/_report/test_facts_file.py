@@ -1,0 +1,44 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from ansible_collections.qemu.guest_agent.plugins.plugin_utils._report.facts_file import document
+
+GUESTS = [
+    {"name": "web2", "status": "gathered", "hostname": "two", "agent": {"version": "10.0.13", "kind": "stock"}},
+    {"name": "web1", "status": "failed", "error": {"code": "timeout", "message": "{{ 6 * 7 }}", "hint": ""}},
+]
+
+
+def test_it_is_json_in_which_guests_and_keys_are_sorted() -> None:
+    text = document("hv1", GUESTS)
+    content = json.loads(text)
+    assert text == json.dumps(content, indent=4, sort_keys=True) + "\n"
+    assert content["hypervisor"] == "hv1"
+    assert [guest["name"] for guest in content["guests"]] == ["web1", "web2"]
+    assert content["guests"][1] == GUESTS[0]
+
+
+def test_no_text_in_it_begins_a_template() -> None:
+    content = json.loads(document("{{ hv1 }}", GUESTS))
+    assert content["hypervisor"] == r"\x7b{ hv1 }}"
+    assert content["guests"][0]["error"]["message"] == r"\x7b{ 6 * 7 }}"
+
+
+def test_it_is_ascii_so_that_it_can_be_shown_as_a_difference() -> None:
+    assert document("hv1", [{"name": "\u202egnp.exe \x9b2J \ud800 gr\u00fcn"}]).isascii()
+
+
+def test_a_hypervisor_may_have_no_guests() -> None:
+    assert json.loads(document("hv1", ())) == {"hypervisor": "hv1", "guests": []}
+
+
+@pytest.mark.parametrize("guests", [None, {"web1": {}}, "web1", ["web1"], [{}, None]])
+def test_what_are_no_guests_is_refused(guests: object) -> None:
+    with pytest.raises(TypeError, match="the guests of a hypervisor are a list of dicts"):
+        document("hv1", guests)

@@ -1,0 +1,174 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+from ansible_collections.qemu.guest_agent.plugins.plugin_utils._report.format import UNKNOWN
+from ansible_collections.qemu.guest_agent.plugins.plugin_utils._report.model import (
+    STATUSES,
+    WORST_FIRST,
+    Guest,
+    Offset,
+    Problem,
+    all_guests,
+    read_fleet,
+    tally,
+    worst_first,
+)
+from hypothesis import given
+from hypothesis import strategies as st
+
+CORRECTED = {
+    "name": "web1",
+    "uuid": "1e1a6f0c-55d5-4f73-9a3b-2d1c6bd43a1b",
+    "status": "corrected",
+    "changed": True,
+    "within_tolerance": True,
+    "method": "set_time",
+    "attempts": 1,
+    "offset_before_ns": -20_973_581_442,
+    "uncertainty_before_ns": 571_223,
+    "offset_after_ns": -48_211,
+    "uncertainty_after_ns": 516_873,
+    "round_trip_ns": 1_012_904,
+    "duration_ns": 981_235_887,
+}
+ERROR = {"code": "not_running", "message": "domain web1 is shut off", "hint": "Start it."}
+
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=8,
+)
+entries = st.dictionaries(st.sampled_from([*CORRECTED, "error", "reason"]), anything | st.sampled_from(STATUSES))
+hypervisors = st.fixed_dictionaries(
+    {}, optional={"host": anything, "error": anything, "guests": st.lists(entries | anything)}
+)
+
+
+def read(**entry: Any) -> Guest:
+    """The guest that comes of one entry."""
+    ((guest,),) = (item.guests for item in read_fleet([{"host": "hv1", "guests": [entry], "error": None}]))
+    return guest
+
+
+def test_a_good_entry_keeps_all_its_figures() -> None:
+    assert read(**CORRECTED) == Guest(
+        name="web1",
+        host="hv1",
+        uuid="1e1a6f0c-55d5-4f73-9a3b-2d1c6bd43a1b",
+        status="corrected",
+        within=True,
+        method="set_time",
+        attempts=1,
+        before=Offset(-20_973_581_442, 571_223),
+        after=Offset(-48_211, 516_873),
+        round_trip_ns=1_012_904,
+        duration_ns=981_235_887,
+        problem=None,
+    )
+
+
+@given(st.lists(hypervisors | anything, max_size=4))
+def test_whatever_comes_is_read_and_nothing_is_lost(items: list[Any]) -> None:
+    fleet = read_fleet(items)
+    assert len(fleet) == len(items)
+    for item, hypervisor in zip(items, fleet, strict=True):
+        given_guests = item.get("guests") if isinstance(item, dict) else None
+        assert len(hypervisor.guests) == (len(given_guests) if isinstance(given_guests, list) else 0)
+    counts = tally(all_guests(fleet))
+    assert sum(counts.by_status.values()) == counts.total
+
+
+@pytest.mark.parametrize(
+    "value",
+    [None, "5", 5.0, math.nan, math.inf, True, [], {}, b"5", 2**63, -(2**63), 10**5000],
+    ids=lambda value: f"{type(value).__name__}",
+)
+def test_a_figure_of_a_wrong_type_is_unknown(value: object) -> None:
+    figures = {name: value for name in CORRECTED if name.endswith("_ns")}
+    guest = read(**{**CORRECTED, **figures, "attempts": value, "within_tolerance": 1, "method": 7, "name": value})
+    assert (guest.before, guest.after, guest.round_trip_ns, guest.duration_ns) == (None, None, None, None)
+    assert (guest.attempts, guest.within, guest.method) == (None, None, UNKNOWN)
+
+
+def test_an_uncertainty_is_not_negative() -> None:
+    assert read(**{**CORRECTED, "uncertainty_before_ns": -1}).before == Offset(-20_973_581_442, None)
+
+
+@pytest.mark.parametrize(
+    "entry", [None, 7, "web1", [], {}, {"name": "web1"}, {"status": "fine"}, {"status": ["failed"]}]
+)
+def test_an_entry_without_status_counts_as_failed(entry: object) -> None:
+    (hypervisor,) = read_fleet([{"host": "hv1", "guests": [entry]}])
+    (guest,) = hypervisor.guests
+    assert guest.status == "failed"
+    assert guest.problem is not None
+    assert guest.problem.code == "unreadable_result"
+
+
+def test_the_error_is_of_the_failed_and_the_reason_of_the_skipped() -> None:
+    expected = Problem("not_running", "domain web1 is shut off", "Start it.")
+    assert read(status="failed", error=ERROR).problem == expected
+    assert read(status="skipped", reason=ERROR).problem == expected
+    assert read(status="failed", reason=ERROR).problem == Problem(UNKNOWN, UNKNOWN)
+    assert read(**{**CORRECTED, "error": None}).problem is None
+
+
+@pytest.mark.parametrize("error", ["not_running", 5, ["code"], {"code": 5, "message": None, "hint": []}, {}])
+def test_an_error_of_a_wrong_type_is_an_unknown_one(error: object) -> None:
+    assert read(status="failed", error=error).problem == Problem(UNKNOWN, UNKNOWN)
+
+
+@pytest.mark.parametrize("results", [None, "hosts", {"host": "hv1"}, 5, b"x"])
+def test_what_is_no_list_is_refused_in_a_sentence(results: object) -> None:
+    with pytest.raises(TypeError, match=r"^the results of a fleet are a list with one dict per hypervisor, not "):
+        read_fleet(results)
+
+
+@pytest.mark.parametrize(
+    ("item", "says"),
+    [
+        ("hv1", "its results are of type str, not a dict"),
+        (None, "its results are nothing, not a dict"),
+        ({"host": "hv1", "guests": "web1"}, "its guests are of type str, not a list"),
+    ],
+)
+def test_a_hypervisor_that_cannot_be_read_is_told(item: object, says: str) -> None:
+    (hypervisor,) = read_fleet([item])
+    assert hypervisor.problem == Problem("unreadable_result", says)
+
+
+def test_a_hypervisor_without_guests_is_no_problem() -> None:
+    (hypervisor,) = read_fleet([{"host": "hv1", "guests": None, "error": None}])
+    assert (hypervisor.guests, hypervisor.problem) == ((), None)
+
+
+def test_the_largest_offset_keeps_its_sign() -> None:
+    guests = [read(**{**CORRECTED, "offset_before_ns": ns, "offset_after_ns": -ns}) for ns in (5, -9, 7)]
+    counts = tally(guests)
+    assert (counts.largest_before_ns, counts.largest_after_ns) == (-9, 9)
+    assert tally([]).largest_before_ns is None
+
+
+def test_a_clock_that_was_left_alone_stands_where_it_stood() -> None:
+    alone = {**CORRECTED, "offset_after_ns": None, "uncertainty_after_ns": None}
+    ends = {status: read(**{**alone, "status": status}).at_the_end for status in STATUSES}
+    before = Offset(-20_973_581_442, 571_223)
+    assert ends == {"corrected": None, "unchanged": before, "slewing": before, "skipped": before, "failed": None}
+
+
+def test_what_needs_a_look_comes_first() -> None:
+    guests = [
+        read(**{**CORRECTED, "status": status, "name": name, "offset_before_ns": ns})
+        for status in STATUSES
+        for name, ns in (("b", 1), ("a", 1), ("c", -2), ("d", None))
+    ]
+    ordered = worst_first(guests)
+    assert [guest.status for guest in ordered[::4]] == list(WORST_FIRST)
+    assert [guest.name for guest in ordered[:4]] == ["c", "a", "b", "d"]

@@ -1,0 +1,166 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from ansible_collections.qemu.guest_agent.plugins.plugin_utils._report.outcome import elsewhere, found, outcome
+
+NOT_FOUND = {"code": "not_found", "message": "no domain web9", "hint": "Check the name."}
+OFF = {"code": "not_running", "message": "web3 is shut off", "hint": "Start it."}
+TIMEOUT = {"code": "deadline", "message": "the deadline passed", "hint": ""}
+
+
+def guest(name: str, status: str = "gathered", **other: Any) -> dict[str, Any]:
+    return {"name": name, "status": status, **other}
+
+
+def listing(*guests: dict[str, Any], **other: Any) -> dict[str, Any]:
+    """What a task registers that lists guests."""
+    return {"changed": False, "failed": False, "guests": list(guests), **other}
+
+
+def batch(*guests: dict[str, Any]) -> dict[str, Any]:
+    """What a turn of the loop registers."""
+    return {"changed": True, "qga_batch": [guest(each["name"]) for each in guests], "guests": list(guests)}
+
+
+def broken(*names: str, **other: Any) -> dict[str, Any]:
+    """What a turn of the loop registers that failed as a whole."""
+    return {"failed": True, "qga_batch": [guest(name, uuid=name * 2) for name in names], **other}
+
+
+# -------------------------------------------------------------------------------------------------- of one hypervisor
+
+
+def test_guests_are_those_that_were_worked_on_and_those_that_were_set_aside() -> None:
+    corrected, off = guest("web1", "corrected", offset_before_ns=-1), guest("web3", "skipped", reason=OFF)
+    made = outcome("hv1", listing(guest("web1"), off), [batch(corrected)])
+    assert made == {"host": "hv1", "guests": [off, corrected], "error": None}
+
+
+def test_batches_keep_their_order() -> None:
+    names = [f"web{number}" for number in range(6)]
+    batches = [batch(*(guest(name, "unchanged") for name in names[at : at + 2])) for at in (0, 2, 4)]
+    made = outcome("hv1", listing(*map(guest, names)), batches)
+    assert [each["name"] for each in made["guests"]] == names
+
+
+@pytest.mark.parametrize("why", ["reason", "error"])
+def test_guests_that_are_elsewhere_are_none_of_this_hypervisors(why: str) -> None:
+    listed = listing(guest("web1"), guest("web9", "failed", **{why: NOT_FOUND}))
+    assert [each["name"] for each in outcome("hv1", listed, [batch(guest("web1", "unchanged"))])["guests"]] == ["web1"]
+    assert found("hv1", listed) == {"host": "hv1", "answered": True, "count": 1, "not_here": ["web9"]}
+
+
+def test_a_listing_that_failed_is_the_hypervisors_error() -> None:
+    error = {"code": "hypervisor_unavailable", "message": "refused", "hint": "Check the uri."}
+    listed = {"failed": True, "msg": "Refused [hypervisor_unavailable]. Check the uri.", "error": error}
+    assert outcome("hv1", listed, []) == {"host": "hv1", "guests": [], "error": error}
+    assert found("hv1", listed) == {"host": "hv1", "answered": False, "count": 0, "not_here": []}
+
+
+def test_guests_of_a_batch_that_failed_as_a_whole_share_its_error() -> None:
+    listed = listing(*map(guest, ("web1", "web2", "web3")))
+    made = outcome("hv1", listed, [batch(guest("web1", "unchanged")), broken("web2", "web3", error=TIMEOUT)])
+    assert made["error"] == TIMEOUT
+    assert made["guests"][1:] == [
+        {"name": name, "uuid": name * 2, "status": "failed", "error": TIMEOUT} for name in ("web2", "web3")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("registered", "code", "message"),
+    [
+        ({"unreachable": True, "msg": "Failed to connect"}, "unreachable", "Failed to connect"),
+        ({"failed": True, "msg": "Task failed: MODULE FAILURE"}, "module_failed", "MODULE FAILURE"),
+        ({"failed": True}, "module_failed", "the task gave no result"),
+        ({"failed": True, "msg": ["a", "b"]}, "module_failed", "the task gave no result"),
+        (
+            {"failed": True, "msg": "one\nTraceback:\x1b[2J {{ x }}"},
+            "module_failed",
+            r"one\nTraceback:\x1b[2J \x7b{ x }}",
+        ),
+        ({"skipped": True}, "module_failed", "the task gave no result"),
+    ],
+)
+def test_what_ansible_says_of_a_task_is_an_error_that_can_be_shown(
+    registered: dict[str, Any], code: str, message: str
+) -> None:
+    assert outcome("hv1", registered, [])["error"] == {"code": code, "message": message, "hint": ""}
+
+
+def test_a_long_message_is_cut() -> None:
+    assert len(outcome("hv1", {"failed": True, "msg": "x" * 10**6}, [])["error"]["message"]) == 1001
+
+
+def test_the_first_error_stands_for_all() -> None:
+    made = outcome("hv1", listing(guest("a"), guest("b")), [broken("a", msg="first"), broken("b", msg="second")])
+    assert made["error"]["message"] == "first"
+    assert [each["error"]["message"] for each in made["guests"]] == ["first", "second"]
+
+
+def test_what_is_in_a_result_besides_is_left_alone() -> None:
+    strange = [guest("web1", "gathered", error="odd"), {"status": None}, {"name": ["a list"], "status": "skipped"}]
+    made = outcome("hv1", listing(*strange), [])
+    assert made["guests"] == strange[1:]
+
+
+@pytest.mark.parametrize(
+    ("listed", "batches"),
+    [(None, []), ("text", []), ([], []), (listing(), "text"), (listing(), ["text"]), ({"guests": "text"}, [])],
+)
+def test_what_was_not_registered_is_refused(listed: Any, batches: Any) -> None:
+    with pytest.raises(TypeError, match="registered"):
+        outcome("hv1", listed, batches)
+
+
+# ------------------------------------------------------------------------------------------------------- of all of them
+
+
+def seen(host: str, count: int = 1, *not_here: str, answered: bool = True) -> dict[str, Any]:
+    return {"host": host, "answered": answered, "count": count, "not_here": list(not_here)}
+
+
+def test_nothing_is_said_if_all_is_there() -> None:
+    assert elsewhere(["hv1", "hv2"], [seen("hv1"), seen("hv2", 0)], []) == []
+
+
+def test_a_hypervisor_of_which_nothing_is_known_was_stopped() -> None:
+    first, second = elsewhere(["hv3", "hv1", "hv2"], [seen("hv1")], [])
+    assert [first["host"], second["host"]] == ["hv2", "hv3"]
+    assert first["error"]["code"] == "stopped"
+    assert first["guests"] == []
+
+
+@pytest.mark.parametrize("somewhere", [[{"name": "web9"}], [{"name": "db1", "uuid": "web9"}]])
+def test_a_guest_may_be_on_another_hypervisor(somewhere: list[dict[str, Any]]) -> None:
+    assert elsewhere(["hv1", "hv2"], [seen("hv1", 1, "web9"), seen("hv2")], somewhere) == []
+
+
+def test_a_guest_that_is_on_none_has_failed() -> None:
+    everywhere = [seen("hv1", 0, "web9", "web8"), seen("hv2", 0, "web9", "web8")]
+    (nowhere,) = elsewhere(["hv1", "hv2"], everywhere, [{"name": "web7"}])
+    assert (nowhere["host"], nowhere["error"]) == ("(nowhere)", None)
+    assert [(each["name"], each["status"], each["error"]["code"]) for each in nowhere["guests"]] == [
+        ("web8", "failed", "not_found"),
+        ("web9", "failed", "not_found"),
+    ]
+
+
+def test_a_run_that_finds_no_guest_at_all_has_failed() -> None:
+    (nowhere,) = elsewhere(["hv1", "hv2"], [seen("hv1", 0), seen("hv2", 0)], [])
+    assert nowhere["error"] == {"code": "not_found", "message": "no guest was found at all", "hint": ""}
+
+
+def test_hypervisors_that_did_not_answer_are_no_reason_to_say_that() -> None:
+    assert elsewhere(["hv1"], [seen("hv1", 0, answered=False)], []) == []
+    assert elsewhere([], [], []) == []
+
+
+def test_what_is_no_list_is_refused() -> None:
+    with pytest.raises(TypeError, match="registered results"):
+        elsewhere(["hv1"], [{"host": "hv1", "not_here": "web9"}], [])
