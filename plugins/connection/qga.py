@@ -282,10 +282,10 @@ from ansible.utils.display import Display
 from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import (
     CommandFailedError,
     InvalidOptionError,
-    QgaError,
     sentence,
 )
 from ansible_collections.qemu.guest_agent.plugins.module_utils._event_loop import tasks
+from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.errors import QgaError
 from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.become import BecomeDialogue
 from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.errors import OfTheCommandError
 from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.options import settings_of

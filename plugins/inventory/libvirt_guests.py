@@ -247,7 +247,8 @@ from typing import Any
 
 from ansible.errors import AnsibleParserError
 from ansible.plugins.inventory import BaseInventoryPlugin, Cacheable, Constructable
-from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import QgaError, sentence
+from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import sentence
+from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.errors import QgaError
 from ansible_collections.qemu.guest_agent.plugins.module_utils._untrusted import visible
 from ansible_collections.qemu.guest_agent.plugins.plugin_utils._inventory import cache as surveys
 from ansible_collections.qemu.guest_agent.plugins.plugin_utils._inventory.hosts import (

@@ -22,13 +22,12 @@ from ._errors import (
     HypervisorUnavailableError,
     NotConnectedError,
     NotSupportedError,
-    QgaError,
-    RemoteProtocolError,
     UnresponsiveError,
 )
 from ._event_loop.tasks import NEVER, Deadline, pause
 from ._protocol import framing
 from ._protocol.commands import CATALOGUE, FROZEN_ALLOWED, answers_on_success
+from ._protocol.errors import QgaError, RemoteProtocolError
 from ._refusals import Meaning, meaning_of
 from ._untrusted import visible
 

@@ -2,34 +2,18 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""One tree of errors. Each class has a stable ``code`` that playbooks may test, and says what to do next.
+"""The errors of the host's side, from options and hypervisors to clocks: one tree, with those of the protocol.
 
-Standard library only: the role ``extended_agent`` ships this file into the guest.
+Each class has a stable ``code`` that playbooks may test, and a hint that says what to do.
 """
 
 from __future__ import annotations
 
-from typing import ClassVar, TypeVar
+from typing import TypeVar
+
+from ._protocol.errors import QgaError
 
 ErrorType = TypeVar("ErrorType", bound=BaseException)
-
-
-class QgaError(Exception):
-    """Base of everything that this collection raises on purpose.
-
-    ``message`` is one sentence: what was wrong, and where. ``hint`` is one sentence: what to do about it.
-    """
-
-    code: ClassVar[str] = "internal_error"
-    default_hint: ClassVar[str] = ""
-
-    def __init__(self, message: str, hint: str | None = None) -> None:
-        super().__init__(message)
-        self.message = message
-        self.hint = self.default_hint if hint is None else hint
-
-    def as_dict(self) -> dict[str, str]:
-        return {"code": self.code, "message": self.message, "hint": self.hint}
 
 
 def detached(error: ErrorType) -> ErrorType:
@@ -137,25 +121,6 @@ class GuestsFailedError(QgaError):
     default_hint = (
         "Each guest's entry in guests tells its reason and what to do; fail_on says when that fails the task."
     )
-
-
-# The wire: who broke the rules?
-
-
-class ProtocolError(QgaError):
-    code = "protocol_error"
-
-
-class LocalProtocolError(ProtocolError):
-    """This end tried to send what the protocol cannot carry."""
-
-    default_hint = "This is a defect of the caller; please report it."
-
-
-class RemoteProtocolError(ProtocolError):
-    """The peer sent what the protocol does not allow, or more than the limits allow."""
-
-    default_hint = "Check that the address is a guest agent's, and that no other program writes to its channel."
 
 
 # The agent understood, and said no.

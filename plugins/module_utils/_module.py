@@ -12,11 +12,12 @@ from typing import Any, Callable, Iterable, Mapping, Sequence
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ._errors import QgaError, sentence
+from ._errors import sentence
 from ._event_loop import tasks
 from ._event_loop.tasks import Deadline
 from ._fleet.results import Attended, Work, attend, count, defect, ended, failed, verdict
 from ._fleet.runner import Attendance, Guest, converse
+from ._protocol.errors import QgaError
 from ._protocol.framing import Limits
 from ._targets import check_numbers, names_many, target_of
 

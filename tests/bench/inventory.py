@@ -16,11 +16,11 @@ from typing import Any
 
 import pytest
 from ansible_collections.qemu.guest_agent.plugins.module_utils._channels.libvirt import LibvirtChannel
-from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import QgaError
 from ansible_collections.qemu.guest_agent.plugins.module_utils._event_loop import tasks
 from ansible_collections.qemu.guest_agent.plugins.module_utils._facts.gathering import gathering
 from ansible_collections.qemu.guest_agent.plugins.module_utils._fleet.runner import Attendance, converse
 from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor import connections
+from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.errors import QgaError
 
 from tests.support.hypervisors_by_uri import lay_out
 from tests.support.hypervisors_made import HERE, many

@@ -14,14 +14,11 @@ import pytest
 from ansible_collections.qemu.guest_agent.plugins.module_utils._channels import libvirt as libvirt_module
 from ansible_collections.qemu.guest_agent.plugins.module_utils._channels import stream as stream_module
 from ansible_collections.qemu.guest_agent.plugins.module_utils._channels.base import Request
-from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import (
-    NotConnectedError,
-    QgaError,
-    RemoteProtocolError,
-)
+from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import NotConnectedError
 from ansible_collections.qemu.guest_agent.plugins.module_utils._event_loop import tasks
 from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor import connections
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol import framing
+from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.errors import QgaError, RemoteProtocolError
 
 from tests.fuzz.targets_replies import require_told
 from tests.support.fake_libvirt import FakeLibvirt, LibvirtError

@@ -15,11 +15,11 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._agent import Gue
 from ansible_collections.qemu.guest_agent.plugins.module_utils._channels.base import Exchange, Request
 from ansible_collections.qemu.guest_agent.plugins.module_utils._clock import resync as resync_module
 from ansible_collections.qemu.guest_agent.plugins.module_utils._clock.resync import ResyncOptions
-from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import QgaError, RemoteProtocolError
 from ansible_collections.qemu.guest_agent.plugins.module_utils._event_loop import tasks
 from ansible_collections.qemu.guest_agent.plugins.module_utils._facts import shapes as reply_shapes
 from ansible_collections.qemu.guest_agent.plugins.module_utils._facts import subsets
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol import framing
+from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.errors import QgaError, RemoteProtocolError
 
 from tests.support.simulated_guest import (
     EXTENDED_COMMANDS,

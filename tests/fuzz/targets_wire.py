@@ -8,8 +8,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import LocalProtocolError, RemoteProtocolError
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol import framing
+from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.errors import (
+    LocalProtocolError,
+    RemoteProtocolError,
+)
 
 # Small, so that an input reaches them.
 LIMITS = framing.Limits(size=64, nesting=6, values=24)

@@ -32,14 +32,13 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import (
     CommandDisabledError,
     FrozenError,
     NotConnectedError,
-    QgaError,
-    RemoteProtocolError,
     UnresponsiveError,
 )
 from ansible_collections.qemu.guest_agent.plugins.module_utils._facts import subsets
 from ansible_collections.qemu.guest_agent.plugins.module_utils._facts.subsets import SUBSETS
 from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor import connections
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol import framing
+from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.errors import QgaError, RemoteProtocolError
 
 from tests.support.blocking import Blocking, BlockingAgent, blocking
 from tests.support.fake_agent import (

@@ -16,7 +16,7 @@ import socket
 from collections.abc import Iterator
 
 import pytest
-from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import RemoteProtocolError
+from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.errors import RemoteProtocolError
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.framing import (
     DELIMITER,
     Decoder,

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Callable, ClassVar, Mapping, NamedTuple, TypeVar
 
-from .._errors import RemoteProtocolError
+from .._protocol.errors import RemoteProtocolError
 from .._protocol.framing import Refused, Reply, Returned, WholeFloat
 
 ChannelType = TypeVar("ChannelType", bound="Channel")

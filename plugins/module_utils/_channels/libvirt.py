@@ -28,8 +28,6 @@ from .._errors import (
     NotFoundError,
     NotRunningError,
     PermissionDeniedError,
-    QgaError,
-    RemoteProtocolError,
     UnresponsiveError,
 )
 from .._event_loop.tasks import Deadline, pause
@@ -38,6 +36,7 @@ from .._hypervisor import numbers
 from .._hypervisor.connections import NEW, PROVEN, SLOW, SUSPECT, Lane, Line, known, line_of_this_thread, without_agents
 from .._hypervisor.virsh import list_hint, not_found, not_running, unmistakable, virsh
 from .._protocol import framing
+from .._protocol.errors import QgaError, RemoteProtocolError
 from .._untrusted import visible
 from .base import NO_REPLY, Channel, Exchange, Request
 

@@ -28,13 +28,12 @@ from .._errors import (
     NotConnectedError,
     NotFoundError,
     PermissionDeniedError,
-    QgaError,
-    RemoteProtocolError,
     UnresponsiveError,
 )
 from .._event_loop.tasks import READING, Deadline, Received, is_ready, pause, received, writable
 from .._event_loop.threads import BoundedCaller, StillBusyError, Worker
 from .._protocol import framing
+from .._protocol.errors import QgaError, RemoteProtocolError
 from .._refusals import Meaning, command_named, meaning_of
 from .._untrusted import visible
 from .base import NO_REPLY, Channel, Exchange, Request

@@ -24,12 +24,12 @@ from .._errors import (
     NotConnectedError,
     NotConvergedError,
     NotSupportedError,
-    QgaError,
     UnresponsiveError,
 )
 from .._event_loop.tasks import Turns, pause
 from .._linux.timex import MOST_SLEWED_NS, SLEW_PPM, slew_duration_ns
 from .._protocol import framing
+from .._protocol.errors import QgaError
 from .._untrusted import visible
 from .measuring import Interval, Measurement, Suffices, measure, never, reader, stock_reader
 from .reference import JumpWatch, Reference

@@ -21,11 +21,10 @@ from .._errors import (
     ExchangeTimeoutError,
     HypervisorUnavailableError,
     InvalidOptionError,
-    QgaError,
-    RemoteProtocolError,
 )
 from .._protocol import framing
 from .._protocol.commands import CATALOGUE, Command
+from .._protocol.errors import QgaError, RemoteProtocolError
 from .._untrusted import visible
 from .shapes import facts_of
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 from typing import Iterable, Sequence
 
 from .._channels.libvirt import LibvirtChannel
-from .._errors import QgaError
 from .._hypervisor.connections import Hypervisor
 from .._hypervisor.domains import Domain
 from .._hypervisor.virsh import not_found, not_running
 from .._protocol import framing
+from .._protocol.errors import QgaError
 from .runner import Guest
 from .selection import Candidate, Chosen, Selection, choose
 

@@ -19,10 +19,10 @@ from .._errors import (
     NotFoundError,
     NotRunningError,
     OptedOutError,
-    QgaError,
     detached,
 )
 from .._event_loop.tasks import Deadline
+from .._protocol.errors import QgaError
 from .._untrusted import visible
 from .runner import Attendance, Guest, Runner
 

@@ -30,8 +30,9 @@ from typing import Awaitable, Callable, NamedTuple, TypeVar
 from .._agent import GuestAgent
 from .._channels.base import Channel, Exchange, Request
 from .._channels.forwarding import ForwardingChannel
-from .._errors import HypervisorUnavailableError, QgaError
+from .._errors import HypervisorUnavailableError
 from .._event_loop.tasks import Deadline, pause
+from .._protocol.errors import QgaError
 from .opt_out import require_allowed
 
 # A daemon that is restarted is back within seconds, and has found the agents again some seconds later. What is done

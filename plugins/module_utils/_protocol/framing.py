@@ -23,7 +23,7 @@ import re
 from dataclasses import dataclass
 from typing import Any, Iterator, Mapping, NamedTuple, Pattern, Union
 
-from .._errors import LocalProtocolError, RemoteProtocolError
+from .errors import LocalProtocolError, RemoteProtocolError
 
 DELIMITER = b"\xff"
 

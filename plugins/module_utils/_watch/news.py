@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple, Union
 
-from .._errors import QgaError
+from .._protocol.errors import QgaError
 
 
 class WatchedGuest(NamedTuple):

@@ -11,9 +11,10 @@ import time
 from collections import deque
 from typing import Sequence
 
-from .._errors import QgaError, detached
+from .._errors import detached
 from .._event_loop.tasks import LONG_SECONDS, Deadline, received
 from .._event_loop.threads import Bell
+from .._protocol.errors import QgaError
 from . import causes
 from .ledger import SECOND_NS, Ledger, SeenGuest
 from .news import Connected, Lost, News, Stale, WatchedGuest

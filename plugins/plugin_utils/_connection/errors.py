@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from ...module_utils._errors import QgaError
+from ...module_utils._protocol.errors import QgaError
 
 
 class OfTheCommandError(QgaError):

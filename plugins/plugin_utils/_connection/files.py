@@ -12,8 +12,9 @@ from typing import Any, Mapping
 
 from ...module_utils._agent import GuestAgent
 from ...module_utils._channels.base import expect_integer, expect_object
-from ...module_utils._errors import ExchangeTimeoutError, QgaError, RemoteProtocolError, UnresponsiveError
+from ...module_utils._errors import ExchangeTimeoutError, UnresponsiveError
 from ...module_utils._event_loop.tasks import NEVER, Deadline
+from ...module_utils._protocol.errors import QgaError, RemoteProtocolError
 from ...module_utils._untrusted import visible
 from .errors import FileTransferError, TransferTimeoutError
 from .programs import decoded

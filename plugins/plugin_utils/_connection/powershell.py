@@ -15,8 +15,9 @@ import secrets
 from typing import BinaryIO
 
 from ...module_utils._agent import GuestAgent
-from ...module_utils._errors import CommandDisabledError, CommandError, FrozenError, QgaError, RemoteProtocolError
+from ...module_utils._errors import CommandDisabledError, CommandError, FrozenError
 from ...module_utils._event_loop.tasks import Deadline
+from ...module_utils._protocol.errors import QgaError, RemoteProtocolError
 from ...module_utils._untrusted import visible
 from .errors import BecomeError, CommandTimeoutError, FileTransferError, OutputTooLongError, ResultLostError
 from .files import GuestFile, write_file

@@ -19,11 +19,10 @@ from ...module_utils._errors import (
     HypervisorUnavailableError,
     NotConnectedError,
     NotRunningError,
-    QgaError,
-    RemoteProtocolError,
     UnresponsiveError,
 )
 from ...module_utils._event_loop.tasks import NEVER, Deadline, pause
+from ...module_utils._protocol.errors import QgaError, RemoteProtocolError
 
 # Each question costs the guest a wake-up, and each pause may be what the caller waits for in vain: so a pause is a part
 # of the time that has passed. Seconds.

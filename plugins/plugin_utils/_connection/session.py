@@ -11,8 +11,9 @@ from typing import BinaryIO, Callable, Protocol, TypeVar
 
 from ...module_utils._agent import GuestAgent
 from ...module_utils._channels.base import Channel
-from ...module_utils._errors import CommandDisabledError, CommandError, QgaError
+from ...module_utils._errors import CommandDisabledError, CommandError
 from ...module_utils._event_loop.tasks import Conversation
+from ...module_utils._protocol.errors import QgaError
 from .observed import ObservedChannel
 from .options import Settings
 from .powershell import GuestPowerShell

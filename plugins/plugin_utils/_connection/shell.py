@@ -19,11 +19,10 @@ from ...module_utils._errors import (
     CommandFailedError,
     ExchangeTimeoutError,
     FrozenError,
-    QgaError,
-    RemoteProtocolError,
     UnresponsiveError,
 )
 from ...module_utils._event_loop.tasks import Deadline
+from ...module_utils._protocol.errors import QgaError, RemoteProtocolError
 from ...module_utils._untrusted import visible
 from . import shell_scripts
 from .errors import (

@@ -13,8 +13,8 @@ import secrets
 import zlib
 from typing import BinaryIO, Callable, Iterator, Mapping, NamedTuple
 
-from ...module_utils._errors import QgaError, RemoteProtocolError
 from ...module_utils._event_loop.tasks import Deadline
+from ...module_utils._protocol.errors import QgaError, RemoteProtocolError
 from ...module_utils._untrusted import visible
 from .errors import FileMissingError, FileTransferError
 from .files import GuestFile

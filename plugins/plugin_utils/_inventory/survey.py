@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Iterable, Iterator, Mapping, NamedTuple, Sequence, Tuple, Union
 
 from ...module_utils._agent import GuestAgent
-from ...module_utils._errors import GuestsFailedError, HypervisorUnavailableError, QgaError, detached
+from ...module_utils._errors import GuestsFailedError, HypervisorUnavailableError, detached
 from ...module_utils._event_loop.multiplexer import Multiplexer
 from ...module_utils._event_loop.tasks import Deadline
 from ...module_utils._facts.gathering import gathering
@@ -30,6 +30,7 @@ from ...module_utils._fleet.selection import Chosen
 from ...module_utils._hypervisor.connections import Hypervisor
 from ...module_utils._hypervisor.domains import Domain, list_domains
 from ...module_utils._hypervisor.numbers import STATE_NAMES, state_name
+from ...module_utils._protocol.errors import QgaError
 
 STATES = STATE_NAMES
 

@@ -14,7 +14,7 @@ from tests.support.extended_agent import module
 requests: Any = module("requests")
 wire: Any = module("_protocol.framing", "guest_agent")
 _Refusal: Any = module("refusal").Refusal
-_RemoteProtocolError: Any = module("_errors", "guest_agent").RemoteProtocolError
+_RemoteProtocolError: Any = module("_protocol.errors", "guest_agent").RemoteProtocolError
 
 # As in the in-guest agent (dispatch.py).
 _KNOWN_REQUESTS = 128

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import QgaError
+from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.errors import QgaError
 
 from tests.docs.examples import GUIDES
 from tests.support.collection import ROOT
@@ -62,6 +62,7 @@ def test_codes_are_defined_nowhere_else() -> None:
     ]
     assert [str(path.relative_to(PLUGINS)) for path in sorted(elsewhere)] == [
         "module_utils/_errors.py",
+        "module_utils/_protocol/errors.py",
         "plugin_utils/_connection/errors.py",
     ]
 

@@ -11,11 +11,12 @@ import threading
 from typing import Any, Callable, NamedTuple, Protocol, Sequence
 
 from ..._channels.libvirt import channel_state
-from ..._errors import HypervisorUnavailableError, QgaError
+from ..._errors import HypervisorUnavailableError
 from ..._hypervisor import events
 from ..._hypervisor.connections import Line
 from ..._hypervisor.domains import with_states
 from ..._hypervisor.numbers import is_running
+from ..._protocol.errors import QgaError
 from ..ledger import SeenGuest
 
 # virDomainEventID (include/libvirt/libvirt-domain.h, libvirt 11.3.0), as numbers since old bindings lack the names.

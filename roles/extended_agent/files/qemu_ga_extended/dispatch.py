@@ -27,9 +27,9 @@ from __future__ import annotations
 from collections import deque
 from typing import Any, Callable, Mapping, Protocol
 
-from guest_agent._errors import RemoteProtocolError
 from guest_agent._protocol import framing
 from guest_agent._protocol.commands import CATALOGUE
+from guest_agent._protocol.errors import RemoteProtocolError
 
 from . import in_front, requests
 from .limits import Costs

@@ -9,9 +9,9 @@ from __future__ import annotations
 import functools
 from typing import Any, Callable, Mapping, NamedTuple
 
-from guest_agent._errors import LocalProtocolError
 from guest_agent._protocol import framing
 from guest_agent._protocol.commands import CATALOGUE
+from guest_agent._protocol.errors import LocalProtocolError
 
 from .refusal import Refusal
 

@@ -15,9 +15,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Callable, Mapping, NamedTuple
 
-from guest_agent._errors import RemoteProtocolError
 from guest_agent._protocol import framing
 from guest_agent._protocol.commands import SILENT, answers_on_success
+from guest_agent._protocol.errors import RemoteProtocolError
 
 from .limits import Costs
 from .log import Log

@@ -56,8 +56,8 @@ import socket
 from collections import deque
 from typing import AbstractSet, Any, Callable, Protocol
 
-from guest_agent._errors import RemoteProtocolError
 from guest_agent._protocol import framing
+from guest_agent._protocol.errors import RemoteProtocolError
 
 from . import trust
 from .limits import Costs

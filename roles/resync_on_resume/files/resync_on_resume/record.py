@@ -18,9 +18,9 @@ from guest_agent._errors import (
     NotFoundError,
     NotRunningError,
     OptedOutError,
-    QgaError,
     detached,
 )
+from guest_agent._protocol.errors import QgaError
 from guest_agent._watch import causes
 from guest_agent._watch.news import NotNeeded, Stale, WatchedGuest, Withdrawn
 

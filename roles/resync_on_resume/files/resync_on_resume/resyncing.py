@@ -20,12 +20,12 @@ from guest_agent._errors import (
     HypervisorUnavailableError,
     NotFoundError,
     NotRunningError,
-    QgaError,
     UnresponsiveError,
 )
 from guest_agent._fleet.results import defect
 from guest_agent._fleet.runner import Attendance, Guest, Runner
 from guest_agent._hypervisor.connections import Hypervisor, Line
+from guest_agent._protocol.errors import QgaError
 from guest_agent._watch.causes import OF_A_PASS
 from guest_agent._watch.news import Stale, WatchedGuest
 

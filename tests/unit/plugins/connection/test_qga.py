@@ -24,8 +24,8 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import (
     NotConnectedError,
     NotFoundError,
     NotRunningError,
-    QgaError,
 )
+from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.errors import QgaError
 from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.errors import (
     BecomeError,
     CommandTimeoutError,

@@ -22,11 +22,10 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import (
     NotRunningError,
     NotSupportedError,
     PermissionDeniedError,
-    QgaError,
-    RemoteProtocolError,
     UnresponsiveError,
 )
 from ansible_collections.qemu.guest_agent.plugins.module_utils._event_loop.tasks import Deadline, run
+from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.errors import QgaError, RemoteProtocolError
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.framing import Refused, Reply, Returned
 
 from tests.support.blocking import BlockingAgent

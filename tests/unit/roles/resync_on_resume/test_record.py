@@ -152,9 +152,9 @@ def test_its_error_holds_nothing_but_what_it_says() -> None:
         try:
             raise ValueError("a long text")
         except ValueError as error:
-            raise errors.RemoteProtocolError("nonsense") from error
+            raise errors.CommandFailedError("nonsense") from error
 
-    with pytest.raises(errors.RemoteProtocolError) as caught:
+    with pytest.raises(errors.CommandFailedError) as caught:
         fail()
     error = record.of_stale(stale(), None, caught.value).error
     assert (error.__traceback__, error.__cause__, error.__context__) == (None, None, None)

@@ -16,8 +16,8 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._channels.base im
     expect_object,
     whole,
 )
-from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import RemoteProtocolError
 from ansible_collections.qemu.guest_agent.plugins.module_utils._event_loop import tasks
+from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.errors import RemoteProtocolError
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.framing import Refused, Returned, decode
 from hypothesis import given
 from hypothesis import strategies as st

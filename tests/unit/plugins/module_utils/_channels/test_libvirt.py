@@ -32,8 +32,6 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import (
     NotRunningError,
     NotSupportedError,
     PermissionDeniedError,
-    QgaError,
-    RemoteProtocolError,
     UnresponsiveError,
 )
 from ansible_collections.qemu.guest_agent.plugins.module_utils._event_loop.threads import Job
@@ -46,6 +44,7 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor.conne
     Lane,
     Line,
 )
+from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.errors import QgaError, RemoteProtocolError
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.framing import Limits, Refused, Returned
 
 from tests.support.blocking import Blocking, BlockingAgent

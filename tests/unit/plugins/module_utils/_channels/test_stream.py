@@ -38,17 +38,19 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import (
     FrozenError,
     GuestReplacedError,
     InvalidOptionError,
-    LocalProtocolError,
     NotConnectedError,
     NotFoundError,
     PermissionDeniedError,
-    QgaError,
-    RemoteProtocolError,
     UnresponsiveError,
 )
 from ansible_collections.qemu.guest_agent.plugins.module_utils._event_loop import tasks
 from ansible_collections.qemu.guest_agent.plugins.module_utils._event_loop.tasks import Received
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol import framing
+from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.errors import (
+    LocalProtocolError,
+    QgaError,
+    RemoteProtocolError,
+)
 
 from tests.support.blocking import Blocking
 from tests.support.fake_agent import (

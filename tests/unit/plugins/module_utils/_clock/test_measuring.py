@@ -23,7 +23,7 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._clock.measuring 
     intersection,
     seen_resolution,
 )
-from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import RemoteProtocolError
+from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.errors import RemoteProtocolError
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.framing import Reply, Returned, decode
 from hypothesis import given
 from hypothesis import strategies as st

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import RemoteProtocolError
 from ansible_collections.qemu.guest_agent.plugins.module_utils._facts.shapes import SHAPES, Leaf, Shape, facts_of
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.commands import CATALOGUE
+from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.errors import RemoteProtocolError
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.framing import decode
 
 # One value of each of JSON's types; null is absent.

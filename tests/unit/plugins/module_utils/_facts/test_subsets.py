@@ -17,13 +17,12 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import (
     ExchangeTimeoutError,
     InvalidOptionError,
     NotConnectedError,
-    QgaError,
-    RemoteProtocolError,
     UnresponsiveError,
 )
 from ansible_collections.qemu.guest_agent.plugins.module_utils._facts import subsets as module
 from ansible_collections.qemu.guest_agent.plugins.module_utils._facts.subsets import SUBSET_NAMES, SUBSETS, select
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.commands import CATALOGUE
+from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.errors import QgaError, RemoteProtocolError
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.framing import Reply, Returned
 
 from tests.support.blocking import blocking

@@ -20,11 +20,11 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import (
     MissingLibraryError,
     NotFoundError,
     NotRunningError,
-    QgaError,
 )
 from ansible_collections.qemu.guest_agent.plugins.module_utils._fleet.finding import Fleet, fleet_of
 from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor import connections
 from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor.connections import FLEET_CONNECTIONS
+from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.errors import QgaError
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.framing import Limits
 
 from tests.support.blocking import Blocking

@@ -24,8 +24,6 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import (
     NotFoundError,
     NotRunningError,
     OptedOutError,
-    QgaError,
-    RemoteProtocolError,
     UnresponsiveError,
 )
 from ansible_collections.qemu.guest_agent.plugins.module_utils._event_loop import multiplexer
@@ -44,6 +42,7 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._fleet.results im
 )
 from ansible_collections.qemu.guest_agent.plugins.module_utils._fleet.runner import Attendance, Guest
 from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor import connections
+from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.errors import QgaError, RemoteProtocolError
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.framing import Limits, Returned
 
 from tests.support.fake_hypervisor import Definition, FakeHypervisor, threads_of_lines

@@ -12,13 +12,13 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._agent import Gue
 from ansible_collections.qemu.guest_agent.plugins.module_utils._channels.base import Channel, Exchange, Request
 from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import (
     HypervisorUnavailableError,
-    QgaError,
     UnresponsiveError,
 )
 from ansible_collections.qemu.guest_agent.plugins.module_utils._event_loop.multiplexer import Multiplexer
 from ansible_collections.qemu.guest_agent.plugins.module_utils._event_loop.tasks import pause
 from ansible_collections.qemu.guest_agent.plugins.module_utils._fleet import runner as module
 from ansible_collections.qemu.guest_agent.plugins.module_utils._fleet.runner import Attendance, Guest, Runner
+from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.errors import QgaError
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.framing import Returned
 
 ATTENDANCE = Attendance(timeout=5.0)

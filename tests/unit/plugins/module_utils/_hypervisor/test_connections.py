@@ -24,7 +24,6 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import (
     NotConfiguredError,
     NotFoundError,
     PermissionDeniedError,
-    QgaError,
 )
 from ansible_collections.qemu.guest_agent.plugins.module_utils._event_loop.threads import BoundedCaller, StillBusyError
 from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor import connections as module
@@ -38,6 +37,7 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor.conne
     Line,
     import_libvirt,
 )
+from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.errors import QgaError
 
 from tests.support.blocking import Blocking
 from tests.support.fake_libvirt import FakeLibvirt, LibvirtError

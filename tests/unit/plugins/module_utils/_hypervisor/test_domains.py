@@ -13,11 +13,11 @@ import pytest
 from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import (
     HypervisorUnavailableError,
     PermissionDeniedError,
-    QgaError,
 )
 from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor import connections
 from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor.connections import Line
 from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor.domains import Domain, list_domains
+from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.errors import QgaError
 
 from tests.support.blocking import blocking
 from tests.support.fake_hypervisor import SYSTEM_ERROR, Definition, FakeHypervisor, uuid_of

@@ -13,8 +13,11 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import pytest
-from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import LocalProtocolError, RemoteProtocolError
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol import framing
+from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.errors import (
+    LocalProtocolError,
+    RemoteProtocolError,
+)
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.framing import (
     DELIMITER,
     Decoder,

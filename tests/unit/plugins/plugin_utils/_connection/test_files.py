@@ -12,13 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import (
-    CommandFailedError,
-    QgaError,
-    RemoteProtocolError,
-)
+from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import CommandFailedError
 from ansible_collections.qemu.guest_agent.plugins.module_utils._event_loop import tasks
 from ansible_collections.qemu.guest_agent.plugins.module_utils._event_loop.tasks import Deadline
+from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.errors import QgaError, RemoteProtocolError
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.framing import Reply
 from ansible_collections.qemu.guest_agent.plugins.module_utils._untrusted import visible
 from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.errors import (

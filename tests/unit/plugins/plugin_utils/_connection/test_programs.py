@@ -13,12 +13,11 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._agent import Gue
 from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import (
     CommandDisabledError,
     CommandFailedError,
-    QgaError,
-    RemoteProtocolError,
     UnresponsiveError,
 )
 from ansible_collections.qemu.guest_agent.plugins.module_utils._event_loop import tasks
 from ansible_collections.qemu.guest_agent.plugins.module_utils._event_loop.tasks import Deadline
+from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.errors import QgaError, RemoteProtocolError
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.framing import Refused, Reply, Returned
 from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection import programs
 from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.programs import (

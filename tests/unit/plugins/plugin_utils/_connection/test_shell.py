@@ -24,11 +24,10 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import (
     ExchangeTimeoutError,
     InvalidOptionError,
     NotConnectedError,
-    QgaError,
-    RemoteProtocolError,
     UnresponsiveError,
 )
 from ansible_collections.qemu.guest_agent.plugins.module_utils._event_loop import tasks
+from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.errors import QgaError, RemoteProtocolError
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.framing import Reply
 from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection import shell, shell_scripts
 from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.errors import (

@@ -15,9 +15,9 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import (
     HypervisorUnavailableError,
     InvalidOptionError,
     NotRunningError,
-    QgaError,
 )
 from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor import connections
+from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.errors import QgaError
 from ansible_collections.qemu.guest_agent.plugins.plugin_utils._inventory.survey import (
     STATES,
     Question,
