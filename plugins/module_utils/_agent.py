@@ -25,7 +25,7 @@ from ._errors import (
     UnresponsiveError,
 )
 from ._event_loop.tasks import NEVER, Deadline, pause
-from ._protocol import framing
+from ._protocol import messages
 from ._protocol.commands import CATALOGUE, FROZEN_ALLOWED, answers_on_success
 from ._protocol.errors import QgaError, RemoteProtocolError
 from ._refusals import Meaning, meaning_of
@@ -204,7 +204,7 @@ class GuestAgent:
     async def _exchange(self, request: Request, timeout: float) -> Exchange:
         exchange = await self._channel.call(request, timeout)
         self.has_answered = True
-        if isinstance(exchange.reply, framing.Refused):
+        if isinstance(exchange.reply, messages.Refused):
             raise await self._refusal(request.execute, exchange.reply)
         return exchange
 
@@ -245,7 +245,7 @@ class GuestAgent:
             return self._info.commands[command].success_response
         return answers_on_success(command)
 
-    async def _refusal(self, command: str, refused: framing.Refused) -> CommandError:
+    async def _refusal(self, command: str, refused: messages.Refused) -> CommandError:
         meaning = meaning_of(refused)
         if meaning is Meaning.DISABLED:
             return await self._disabled(command)

@@ -18,7 +18,7 @@ from ._event_loop.tasks import Deadline
 from ._fleet.results import Attended, Work, attend, count, defect, ended, failed, verdict
 from ._fleet.runner import Attendance, Guest, converse
 from ._protocol.errors import QgaError
-from ._protocol.framing import Limits
+from ._protocol.values import Limits
 from ._targets import check_numbers, names_many, target_of
 
 TARGET_SPEC: dict[str, dict[str, Any]] = {

@@ -11,7 +11,7 @@ from typing import Any, Callable, Mapping, NamedTuple
 
 from ._channels.base import Channel
 from ._errors import InvalidOptionError
-from ._protocol import framing
+from ._protocol import values
 
 Params = Mapping[str, Any]
 
@@ -29,31 +29,31 @@ class Target(NamedTuple):
 # A module is compiled anew for every task, so each way to a guest imports only what it needs itself.
 
 
-def _domain(value: str, params: Params, limits: framing.Limits) -> Channel:
+def _domain(value: str, params: Params, limits: values.Limits) -> Channel:
     from ._channels.libvirt import LibvirtChannel
 
     return LibvirtChannel(value, params["uri"], limits=limits)
 
 
-def _socket(value: str, _params: Params, limits: framing.Limits) -> Channel:
+def _socket(value: str, _params: Params, limits: values.Limits) -> Channel:
     from ._channels.stream import StreamChannel, UnixAddress
 
     return StreamChannel(UnixAddress(value), limits)
 
 
-def _address(value: str, _params: Params, limits: framing.Limits) -> Channel:
+def _address(value: str, _params: Params, limits: values.Limits) -> Channel:
     from ._channels.stream import StreamChannel, parse_address
 
     return StreamChannel(parse_address(value), limits)
 
 
-def _vsock(value: str, _params: Params, limits: framing.Limits) -> Channel:
+def _vsock(value: str, _params: Params, limits: values.Limits) -> Channel:
     from ._channels.stream import StreamChannel, parse_vsock
 
     return StreamChannel(parse_vsock(value), limits)
 
 
-_CHANNELS: Mapping[str, Callable[[str, Params, framing.Limits], Channel]] = {
+_CHANNELS: Mapping[str, Callable[[str, Params, values.Limits], Channel]] = {
     "domain": _domain,
     "socket": _socket,
     "address": _address,
@@ -88,7 +88,7 @@ def require_text(option: str, value: str) -> None:
         )
 
 
-def target_of(params: Params, limits: framing.Limits) -> Target:
+def target_of(params: Params, limits: values.Limits) -> Target:
     """The one guest that the options name. ``limits`` are on each of its messages.
 
     :raises InvalidOptionError: its name cannot be one; opening the channel raises it for a value in a wrong form

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
+from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol import values
 
 from tests.support.collection import ROOT, make_importable
 
@@ -59,12 +60,11 @@ def record() -> None:
     from ansible_collections.qemu.guest_agent.plugins.module_utils._agent import GuestAgent
     from ansible_collections.qemu.guest_agent.plugins.module_utils._clock import measuring
     from ansible_collections.qemu.guest_agent.plugins.module_utils._event_loop import tasks
-    from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol import framing
 
     from tests.support.stock_agent import StockAgent, exchange
 
     async def take(socket: str) -> list[Any]:
-        async with targets.target_of({"socket": socket}, framing.Limits()).open() as channel:
+        async with targets.target_of({"socket": socket}, values.Limits()).open() as channel:
             read = measuring.stock_reader(GuestAgent(channel, 5.0))
             return [await read() for _number in range(EXCHANGES)]
 

@@ -11,7 +11,8 @@ from typing import Any
 
 from tests.support.extended_agent import module
 
-_wire, _dispatch, _in_front = module("_protocol.framing", "guest_agent"), module("dispatch"), module("in_front")
+_framing, _values = module("_protocol.framing", "guest_agent"), module("_protocol.values", "guest_agent")
+_dispatch, _in_front = module("dispatch"), module("in_front")
 _policy, _stock, _loop, _log, _limits = (module(name) for name in ("policy", "stock", "loop", "log", "limits"))
 _clock = module("clock")
 
@@ -88,7 +89,7 @@ def agent_requests(data: bytes) -> None:
     finally:
         for timer in list(_LOOP._timers):
             timer.cancel()
-    counted = _wire.Decoder(_wire.Limits(size=COSTS.request_bytes, nesting=1024))
+    counted = _framing.Decoder(_values.Limits(size=COSTS.request_bytes, nesting=1024))
     counted.feed(rest)
     assert len(client.sent) == sum(1 for _event in counted), "not one reply for each"
     for line in client.sent:

@@ -17,13 +17,13 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._channels.base im
 from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import NotConnectedError
 from ansible_collections.qemu.guest_agent.plugins.module_utils._event_loop import tasks
 from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor import connections
-from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol import framing
+from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol import values
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.errors import QgaError, RemoteProtocolError
 
 from tests.fuzz.targets_replies import require_told
 from tests.support.fake_libvirt import FakeLibvirt, LibvirtError
 
-LIMITS = framing.Limits(size=512, nesting=16)
+LIMITS = values.Limits(size=512, nesting=16)
 # The number that a channel would make up for its synchronisation, known to the corpus.
 SYNC_ID_BYTES = (4242 << 1).to_bytes(4, "big")
 CALLS = (Request("guest-ping"), Request("guest-info"), Request("guest-get-time"))

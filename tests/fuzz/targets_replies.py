@@ -18,7 +18,7 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._clock.resync imp
 from ansible_collections.qemu.guest_agent.plugins.module_utils._event_loop import tasks
 from ansible_collections.qemu.guest_agent.plugins.module_utils._facts import shapes as reply_shapes
 from ansible_collections.qemu.guest_agent.plugins.module_utils._facts import subsets
-from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol import framing
+from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol import framing, messages, values
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.errors import QgaError, RemoteProtocolError
 
 from tests.support.simulated_guest import (
@@ -77,7 +77,7 @@ def shapes(data: bytes) -> None:
 class _Scripted(SimulatedGuest):
     """Answers call after call with the lines of the input; honestly where a line is empty, and behind the last one."""
 
-    def __init__(self, line: TimeLine, commands: tuple[str, ...], answers: list[bytes], limits: framing.Limits) -> None:
+    def __init__(self, line: TimeLine, commands: tuple[str, ...], answers: list[bytes], limits: values.Limits) -> None:
         super().__init__(line, GuestClock(line, -20 * SECOND), commands)
         self._answers = iter(answers)
         self._limits = limits
@@ -91,16 +91,16 @@ class _Scripted(SimulatedGuest):
             return await super().call(request, timeout)
         forward_ns, backward_ns = self.delays(request.execute)
         sent_ns = self.line.now_ns
-        framing.encode(
-            framing.request(request.execute, request.arguments_at(sent_ns))
+        values.encode(
+            messages.request(request.execute, request.arguments_at(sent_ns))
         )  # it must be one that can be sent
         self.line.now_ns += forward_ns + backward_ns
-        reply = framing.read_reply(framing.whole_message(answer, self._limits).decode())
+        reply = messages.read_reply(framing.whole_message(answer, self._limits).decode())
         return Exchange(reply, sent_ns, self.line.now_ns)
 
 
 def _converse(
-    data: bytes, commands: tuple[str, ...], limits: framing.Limits, work: Callable[[_Scripted, GuestAgent], Any]
+    data: bytes, commands: tuple[str, ...], limits: values.Limits, work: Callable[[_Scripted, GuestAgent], Any]
 ) -> None:
     line = TimeLine()
     with pytest.MonkeyPatch.context() as patch:

@@ -18,7 +18,9 @@ from typing import Any
 from tests.fuzz.targets_agent import Client, Clock
 from tests.support.extended_agent import module
 
-_wire, _dispatch, _in_front = module("_protocol.framing", "guest_agent"), module("dispatch"), module("in_front")
+_framing, _values = module("_protocol.framing", "guest_agent"), module("_protocol.values", "guest_agent")
+_messages: Any = module("_protocol.messages", "guest_agent")
+_dispatch, _in_front = module("dispatch"), module("in_front")
 _policy, _stock, _loop, _log, _limits = (module(name) for name in ("policy", "stock", "loop", "log", "limits"))
 _stream, _commands = module("stream"), module("_protocol.commands", "guest_agent")
 
@@ -59,12 +61,12 @@ class _Played:
     def _accept(self, _mask: int) -> None:
         self.close()
         descriptor = self._listener.accept()[0].detach()
-        decoder = _wire.Decoder()
+        decoder = _framing.Decoder()
 
         def hear(data: bytes) -> None:
             decoder.feed(data)
             for event in decoder:
-                if isinstance(event, _wire.Message) and self._connection is stream:
+                if isinstance(event, _framing.Message) and self._connection is stream:
                     self._answer(event.decode())
 
         stream = _stream.Stream(self._loop, _stream.Ends(descriptor, descriptor), 65536, hear, lambda _error: None)
@@ -77,9 +79,9 @@ class _Played:
         elif line:
             self._connection.send(b"" if line == SILENCE else line.replace(b"\r", b"\n") + b"\n")
         elif request["execute"] == "guest-sync-delimited":
-            self._connection.send(b"\xff" + _wire.encode({"return": request["arguments"]["id"]}))
+            self._connection.send(b"\xff" + _values.encode({"return": request["arguments"]["id"]}))
         else:
-            self._connection.send(_wire.encode({"return": "honest"}))
+            self._connection.send(_values.encode({"return": "honest"}))
 
 
 def stock_replies(data: bytes) -> None:
@@ -125,7 +127,7 @@ def stock_replies(data: bytes) -> None:
     assert len(ASKED) - len(silent) <= len(client.sent) <= len(ASKED), "not one reply for each"
     for line in client.sent:
         assert line.count(b"\n") == 1
-        assert _wire.is_reply(line)
+        assert _messages.is_reply(line)
         json.loads(line)
 
 

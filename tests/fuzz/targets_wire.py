@@ -8,14 +8,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol import framing
+from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol import framing, values
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.errors import (
     LocalProtocolError,
     RemoteProtocolError,
 )
+from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.messages import is_reply, read_reply
 
 # Small, so that an input reaches them.
-LIMITS = framing.Limits(size=64, nesting=6, values=24)
+LIMITS = values.Limits(size=64, nesting=6, values=24)
 # Reading a value does not look at its depth, cutting it out of a stream does. Python's own limit is far below this.
 DEEPEST = 100_000
 
@@ -56,26 +57,26 @@ def decoder(data: bytes) -> None:
 def messages(data: bytes) -> None:
     """Any bytes are a value or a protocol error; a value can be sent again; and a reply passes for one either way."""
     try:
-        value = framing.decode(data, framing.Limits(values=1000))
+        value = values.decode(data, values.Limits(values=1000))
     except RemoteProtocolError:
-        framing.is_reply(data)
+        is_reply(data)
         return
     try:
-        again = framing.encode(value)
+        again = values.encode(value)
     except LocalProtocolError:
         assert _holds_an_infinity(value)
     else:
         assert again.isascii()
         assert again.count(b"\n") == 1
-        assert framing.decode(again) == value
-        assert framing.whole_message(again, framing.Limits(nesting=DEEPEST)).decode() == value
+        assert values.decode(again) == value
+        assert framing.whole_message(again, values.Limits(nesting=DEEPEST)).decode() == value
     try:
-        framing.read_reply(value)
+        read_reply(value)
     except RemoteProtocolError:
         pass
     else:
         # What QEMU takes beyond JSON, single quotes, no agent sends.
-        assert framing.is_reply(data) or b"'" in data
+        assert is_reply(data) or b"'" in data
 
 
 def _holds_an_infinity(value: Any) -> bool:

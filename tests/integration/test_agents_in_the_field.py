@@ -37,7 +37,7 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import (
 from ansible_collections.qemu.guest_agent.plugins.module_utils._facts import subsets
 from ansible_collections.qemu.guest_agent.plugins.module_utils._facts.subsets import SUBSETS
 from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor import connections
-from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol import framing
+from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol import values
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.errors import QgaError, RemoteProtocolError
 
 from tests.support.blocking import Blocking, BlockingAgent, blocking
@@ -262,7 +262,7 @@ ODD: Mapping[str, Odd] = {
 @pytest.mark.parametrize("what", ODD)
 def test_an_odd_value_does_not_cost_the_others(what: str, way: str, tmp_path: Path) -> None:
     odd = ODD[what]
-    faults = (On(odd.command, Instead((framing.encode({"return": odd.value}),))),)
+    faults = (On(odd.command, Instead((values.encode({"return": odd.value}),))),)
     with guest_through(way, tmp_path, STOCK, faults=faults) as (_fake, agent):
         facts = gather(agent, SUBSETS)
     assert facts["errors"] == {}

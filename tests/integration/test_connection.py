@@ -32,7 +32,7 @@ import yaml
 from ansible.errors import AnsibleConnectionFailure, AnsibleError
 from ansible.playbook.play_context import PlayContext
 from ansible_collections.qemu.guest_agent.plugins.connection import qga
-from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.framing import Reply, Returned
+from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.messages import Reply, Returned
 from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.session import NEEDED
 
 from tests.support import stock_agent

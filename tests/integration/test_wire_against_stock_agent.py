@@ -22,13 +22,15 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.framing
     Decoder,
     Event,
     Message,
+)
+from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.messages import (
     Refused,
     Reply,
     Returned,
-    encode,
     read_reply,
     request,
 )
+from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.values import encode
 from ansible_collections.qemu.guest_agent.tests.support.stock_agent import StockAgent
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st

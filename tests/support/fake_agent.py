@@ -21,7 +21,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol
 
-from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol import framing
+from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol import framing, messages, values
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.commands import (
     CATALOGUE,
     FROZEN_ALLOWED,
@@ -440,11 +440,11 @@ _HANDLERS: Mapping[str, Callable[[_Act], Any]] = {
 }
 
 
-Perform = Callable[[str, Mapping[str, Any]], framing.Reply]
+Perform = Callable[[str, Mapping[str, Any]], messages.Reply]
 
 
-def _performs_nothing(command: str, _arguments: Mapping[str, Any]) -> framing.Reply:
-    return framing.Refused("GenericError", f"this fake does not do {command}")
+def _performs_nothing(command: str, _arguments: Mapping[str, Any]) -> messages.Reply:
+    return messages.Refused("GenericError", f"this fake does not do {command}")
 
 
 def _returned(
@@ -453,7 +453,7 @@ def _returned(
     if command in _HANDLERS:
         return _HANDLERS[command](act(arguments))
     done = perform(command, arguments)
-    if isinstance(done, framing.Refused):
+    if isinstance(done, messages.Refused):
         raise _RefusedError(done.description, done.kind)
     return done.value
 
@@ -769,7 +769,7 @@ class FakeAgent:
     def _reply(self, server: SocketServer, event: framing.Event) -> Pieces:
         if not isinstance(event, framing.Message):
             # The real agent complains of a 0xFF byte as of any other stray one, before it obeys it.
-            return (framing.encode({"error": {"class": "GenericError", "desc": "JSON parse error, stray '\ufffd'"}}),)
+            return (values.encode({"error": {"class": "GenericError", "desc": "JSON parse error, stray '\ufffd'"}}),)
         message = event.decode()
         command = message.get("execute", "") if isinstance(message, dict) else ""
         number, nth = len(self.requests), len(self.received(command))
@@ -794,7 +794,7 @@ class FakeAgent:
         return (framing.DELIMITER if delimited else b"") + self._written(answer)
 
     def _written(self, answer: Mapping[str, Any]) -> bytes:
-        data = framing.encode(answer)
+        data = values.encode(answer)
         digits = self.kind.number_digits
         return data if digits is None else _NUMBER.sub(lambda found: _as_double(found.group(), digits), data)
 

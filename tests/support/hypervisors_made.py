@@ -13,7 +13,7 @@ from typing import Any
 
 from ansible_collections.qemu.guest_agent.plugins.module_utils._channels.base import Request
 from ansible_collections.qemu.guest_agent.plugins.module_utils._event_loop import tasks
-from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.framing import Refused
+from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.messages import Refused
 
 from tests.hostile.guest import FACTS
 from tests.support.bait import KEYS, baits, halves, said

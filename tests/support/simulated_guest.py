@@ -20,7 +20,7 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._clock.reference 
 from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import ExchangeTimeoutError
 from ansible_collections.qemu.guest_agent.plugins.module_utils._event_loop import multiplexer, tasks
 from ansible_collections.qemu.guest_agent.plugins.module_utils._facts import subsets
-from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.framing import Refused, Reply, Returned
+from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.messages import Refused, Reply, Returned
 
 from tests.support.slewing import Slew, refusal
 

@@ -25,7 +25,7 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._agent import Gue
 from ansible_collections.qemu.guest_agent.plugins.module_utils._channels.base import Channel, Exchange, Request
 from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import ExchangeTimeoutError, NotConnectedError
 from ansible_collections.qemu.guest_agent.plugins.module_utils._event_loop import tasks
-from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.framing import Refused, Reply, Returned
+from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.messages import Refused, Reply, Returned
 from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.shell import Limits
 
 # An agent that systemd started has no HOME.

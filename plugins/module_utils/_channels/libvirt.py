@@ -35,7 +35,7 @@ from .._event_loop.threads import BoundedCaller, StillBusyError
 from .._hypervisor import numbers
 from .._hypervisor.connections import NEW, PROVEN, SLOW, SUSPECT, Lane, Line, known, line_of_this_thread, without_agents
 from .._hypervisor.virsh import list_hint, not_found, not_running, unmistakable, virsh
-from .._protocol import framing
+from .._protocol import framing, messages, values
 from .._protocol.errors import QgaError, RemoteProtocolError
 from .._untrusted import visible
 from .base import NO_REPLY, Channel, Exchange, Request
@@ -142,7 +142,7 @@ class LibvirtChannel(Channel):
     is_shared = True
 
     def __init__(
-        self, domain: str, uri: str, line: Line | None = None, limits: framing.Limits = framing.USUAL_LIMITS
+        self, domain: str, uri: str, line: Line | None = None, limits: values.Limits = values.USUAL_LIMITS
     ) -> None:
         self._name = domain
         self._uri = uri
@@ -354,7 +354,7 @@ class LibvirtChannel(Channel):
         if request.execute == "guest-set-time" and self._channel_state().resets_reinjection:
             return self._set_time(request, deadline)
         if not callable(request.arguments):
-            prepared = json.dumps(framing.request(request.execute, request.arguments))
+            prepared = json.dumps(messages.request(request.execute, request.arguments))
         agent_command = self._line.libvirt_qemu.qemuAgentCommand
         limit = max(_SHORTEST_AGENT_TIMEOUT, math.ceil(deadline.remaining()))
         if not request.expects_reply:
@@ -363,7 +363,7 @@ class LibvirtChannel(Channel):
             limit = _SHORTEST_AGENT_TIMEOUT
         sent_ns = time.monotonic_ns()
         if callable(request.arguments):
-            prepared = json.dumps(framing.request(request.execute, request.arguments_at(sent_ns)))
+            prepared = json.dumps(messages.request(request.execute, request.arguments_at(sent_ns)))
         try:
             text = self._readable(request.execute, agent_command, self._domain, prepared, limit, 0)
         except self._libvirt.libvirtError as error:
@@ -388,7 +388,7 @@ class LibvirtChannel(Channel):
         data = text.encode("utf-8", "surrogatepass")
         del text
         with _decoding_at_length if len(data) > _LONG else contextlib.nullcontext():
-            reply = framing.read_reply(framing.whole_message(data, self._limits).decode())
+            reply = messages.read_reply(framing.whole_message(data, self._limits).decode())
         return Exchange(reply, sent_ns, received_ns)
 
     def _too_long(self, execute: str, length: int) -> RemoteProtocolError:
@@ -424,7 +424,7 @@ class LibvirtChannel(Channel):
             if refusal is None:
                 raise self._agent_error(error, request.execute) from error
             return Exchange(refusal, sent_ns, time.monotonic_ns())
-        return Exchange(framing.Returned({}), sent_ns, time.monotonic_ns())
+        return Exchange(messages.Returned({}), sent_ns, time.monotonic_ns())
 
     def _channel_state(self) -> ChannelState:
         if self._state is None:
@@ -434,7 +434,7 @@ class LibvirtChannel(Channel):
                 raise self._agent_error(error) from error
         return self._state
 
-    def _refusal(self, error: Any, execute: str) -> framing.Refused | None:
+    def _refusal(self, error: Any, execute: str) -> messages.Refused | None:
         # Of a connection that broke the agent said nothing, whatever the number.
         return _refusal(error, execute) if self._line.is_alive(self._connection) else None
 
@@ -522,7 +522,7 @@ def _code(error: Any) -> int:
     return number
 
 
-def _refusal(error: Any, execute: str) -> framing.Refused | None:
+def _refusal(error: Any, execute: str) -> messages.Refused | None:
     """The agent's own error, if that is what libvirt reports.
 
     libvirt keeps the agent's description only, behind a sentence of its own (``qemuAgentCheckError``, libvirt 11.3.0).

@@ -32,7 +32,7 @@ from .._errors import (
 )
 from .._event_loop.tasks import READING, Deadline, Received, is_ready, pause, received, writable
 from .._event_loop.threads import BoundedCaller, StillBusyError, Worker
-from .._protocol import framing
+from .._protocol import framing, messages, values
 from .._protocol.errors import QgaError, RemoteProtocolError
 from .._refusals import Meaning, command_named, meaning_of
 from .._untrusted import visible
@@ -256,7 +256,7 @@ class StreamChannel(Channel):
     a timeout: the late reply is dropped then.
     """
 
-    def __init__(self, address: Address, limits: framing.Limits = framing.USUAL_LIMITS) -> None:
+    def __init__(self, address: Address, limits: values.Limits = values.USUAL_LIMITS) -> None:
         self._address = address
         self._limits = limits
         self._socket: socket.socket | None = None
@@ -374,11 +374,11 @@ class StreamChannel(Channel):
 
     async def _refusal_of_sync(
         self, command: str, connection: socket.socket, deadline: Deadline, timeout: float
-    ) -> framing.Refused | None:
+    ) -> messages.Refused | None:
         """Sync by this command. None: the connection is in sync."""
         awaited = await self._send_sync(connection, command, deadline)
         is_marked = command != _DELIMITED  # after the delimiter there is nothing of another request
-        doubtful: framing.Refused | None = None
+        doubtful: messages.Refused | None = None
         for _event in range(_MOST_UNASKED):
             patience = deadline if doubtful is None else Deadline(min(deadline.remaining(), _DOUBT_SECONDS))
             event = await self._next_event(connection, patience)
@@ -392,9 +392,9 @@ class StreamChannel(Channel):
                 is_marked = True
             elif isinstance(event, framing.Message):
                 reply = _reply_or_none(event)
-                if reply == framing.Returned(awaited) and is_marked:
+                if reply == messages.Returned(awaited) and is_marked:
                     return None
-                if isinstance(reply, framing.Refused):
+                if isinstance(reply, messages.Refused):
                     if _refuses(reply, command):
                         return reply
                     doubtful = reply
@@ -405,7 +405,7 @@ class StreamChannel(Channel):
         number = int.from_bytes(os.urandom(4), "big") >> 1
         await self._send(
             connection,
-            lambda _now: framing.DELIMITER + framing.encode(framing.request(command, {"id": number})),
+            lambda _now: framing.DELIMITER + values.encode(messages.request(command, {"id": number})),
             deadline,
         )
         return number
@@ -413,11 +413,11 @@ class StreamChannel(Channel):
     @staticmethod
     def _stamped(request: Request) -> Callable[[int], bytes]:
         if callable(request.arguments):
-            return lambda now_ns: framing.encode(framing.request(request.execute, request.arguments_at(now_ns)))
+            return lambda now_ns: values.encode(messages.request(request.execute, request.arguments_at(now_ns)))
         data = (
             _encoded(request.execute)
             if not request.arguments
-            else framing.encode(framing.request(request.execute, request.arguments))
+            else values.encode(messages.request(request.execute, request.arguments))
         )
         return lambda _now: data
 
@@ -500,7 +500,7 @@ _LONGEST_ALIKE = 32 * 1024
 
 
 @functools.lru_cache(maxsize=_MOST_ALIKE)
-def _framed(data: bytes, limits: framing.Limits) -> tuple[framing.Event, ...] | None:
+def _framed(data: bytes, limits: values.Limits) -> tuple[framing.Event, ...] | None:
     """The events in bytes that are read as if they were the first; None if they leave something unfinished."""
     decoder = framing.Decoder(limits)
     decoder.feed(data)
@@ -508,8 +508,8 @@ def _framed(data: bytes, limits: framing.Limits) -> tuple[framing.Event, ...] | 
     return events if decoder.is_idle else None
 
 
-def _read(message: framing.Message) -> framing.Reply:
-    return framing.read_reply(message.decode())
+def _read(message: framing.Message) -> messages.Reply:
+    return messages.read_reply(message.decode())
 
 
 # The replies are shared by all that got the same one, and not to be changed.
@@ -519,10 +519,10 @@ _read_alike = functools.lru_cache(maxsize=_MOST_ALIKE)(_read)
 @functools.lru_cache(maxsize=64)
 def _encoded(execute: str) -> bytes:
     """A request without arguments: a measurement sends the same one again and again."""
-    return framing.encode(framing.request(execute))
+    return values.encode(messages.request(execute))
 
 
-def _refuses(refused: framing.Refused, command: str) -> bool:
+def _refuses(refused: messages.Refused, command: str) -> bool:
     """Whether it certainly is a refusal of the command, and not of something that was asked before."""
     return command_named(refused) in (None, command) and meaning_of(refused) is not Meaning.FAILED
 
@@ -534,7 +534,7 @@ _UNSYNCED: Mapping[Meaning, type[CommandError]] = {
 }
 
 
-def _unsynced(address: Address, refused: framing.Refused) -> CommandError:
+def _unsynced(address: Address, refused: messages.Refused) -> CommandError:
     names = f"{_DELIMITED} and {_PLAIN}"
     return _UNSYNCED.get(meaning_of(refused), CommandDisabledError)(
         f"the agent at {address} refuses {names}, and every connection begins with one of them: "
@@ -543,9 +543,9 @@ def _unsynced(address: Address, refused: framing.Refused) -> CommandError:
     )
 
 
-def _reply_or_none(message: framing.Message) -> framing.Reply | None:
+def _reply_or_none(message: framing.Message) -> messages.Reply | None:
     """What a message says if it is a reply at all; before the sync anything may arrive."""
     try:
-        return framing.read_reply(message.decode())
+        return messages.read_reply(message.decode())
     except RemoteProtocolError:
         return None

@@ -16,10 +16,10 @@ from dataclasses import dataclass, replace
 from typing import Awaitable, Callable, Mapping, NamedTuple, Sequence
 
 from .._agent import GuestAgent
-from .._channels.base import Whole, expect_whole
 from .._event_loop.tasks import pause
 from .._linux.timex import SLEW_PPM
 from .._protocol.errors import RemoteProtocolError
+from .._protocol.numbers import Whole, expect_whole
 from .reference import MAX_SLEW_PPM
 
 MINUTE_NS = 60_000_000_000

@@ -28,7 +28,7 @@ from .._errors import (
 )
 from .._event_loop.tasks import Turns, pause
 from .._linux.timex import MOST_SLEWED_NS, SLEW_PPM, slew_duration_ns
-from .._protocol import framing
+from .._protocol import values
 from .._protocol.errors import QgaError
 from .._untrusted import visible
 from .measuring import Interval, Measurement, Suffices, measure, never, reader, stock_reader
@@ -38,7 +38,7 @@ SECOND_NS = 1_000_000_000
 
 # What one reply may cost. The longest is that to guest-info, some 6 KiB; of a thousand guests, all may send as much as
 # they can at the same time.
-REPLY_LIMITS = framing.Limits(size=64 * 1024, nesting=16)
+REPLY_LIMITS = values.Limits(size=64 * 1024, nesting=16)
 
 # The stock agent runs hwclock inside of guest-set-time, which waits for an edge of the RTC's second: about one second,
 # two on a busy guest (qga/commands-posix.c, QEMU 10.0.13). It has this many seconds on top of an exchange's own limit.

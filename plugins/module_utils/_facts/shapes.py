@@ -19,8 +19,8 @@ import re
 from dataclasses import dataclass
 from typing import Any, Callable, Mapping, Tuple, Union
 
-from .._channels.base import whole
 from .._protocol.errors import RemoteProtocolError
+from .._protocol.numbers import whole
 from .._untrusted import visible
 
 # Names as QAPI has them (docs/devel/qapi-code-gen.rst, QEMU 10.0.13), and none that Ansible would obey as a variable.

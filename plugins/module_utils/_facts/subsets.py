@@ -22,15 +22,15 @@ from .._errors import (
     HypervisorUnavailableError,
     InvalidOptionError,
 )
-from .._protocol import framing
 from .._protocol.commands import CATALOGUE, Command
 from .._protocol.errors import QgaError, RemoteProtocolError
+from .._protocol.values import Limits, encode
 from .._untrusted import visible
 from .shapes import facts_of
 
 # What one reply may cost. Of a host of containers with 500 interfaces, that list is 250 KiB and 10,000 values; the
 # memory blocks of 2 TiB are 64,000. No reply of QAPI's nests deeper than seven levels.
-REPLY_LIMITS = framing.Limits(size=2 * 1024 * 1024, nesting=16, values=64 * 1024)
+REPLY_LIMITS = Limits(size=2 * 1024 * 1024, nesting=16, values=64 * 1024)
 
 # For all facts of one guest: values, of which the least takes forty times as much memory as it does bytes in JSON; and
 # those bytes.
@@ -207,7 +207,7 @@ class _Room(NamedTuple):
         """
         :raises RemoteProtocolError: there is no room for these
         """
-        left = _Room(self.values - _count(gathered), self.size - len(framing.encode(gathered)))
+        left = _Room(self.values - _count(gathered), self.size - len(encode(gathered)))
         if min(left) < 0:
             raise RemoteProtocolError(
                 f"the agent returned more than {_MOST_VALUES} values or {_MOST_BYTES} bytes in all"

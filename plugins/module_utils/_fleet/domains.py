@@ -12,7 +12,7 @@ from .._channels.libvirt import LibvirtChannel
 from .._hypervisor.connections import Hypervisor
 from .._hypervisor.domains import Domain
 from .._hypervisor.virsh import not_found, not_running
-from .._protocol import framing
+from .._protocol import values
 from .._protocol.errors import QgaError
 from .runner import Guest
 from .selection import Candidate, Chosen, Selection, choose
@@ -37,7 +37,7 @@ def choose_domains(domains: Iterable[Domain], wanted: Iterable[str], excluded: I
 
 
 def guest_of(
-    chosen: Chosen, domain: Domain | None, hypervisor: Hypervisor, limits: framing.Limits, is_optional: bool
+    chosen: Chosen, domain: Domain | None, hypervisor: Hypervisor, limits: values.Limits, is_optional: bool
 ) -> Guest:
     """The guest that was chosen; of one that is not there, or does not run, that is its problem."""
     uri = hypervisor.uri

@@ -14,7 +14,7 @@ from typing import Callable, Iterator, Mapping, NamedTuple, Sequence
 
 from .._errors import InvalidOptionError, NotFoundError
 from .._event_loop import tasks
-from .._protocol import framing
+from .._protocol import values
 from .._targets import Params, require_text
 from .runner import Guest
 from .selection import Candidate, Chosen, Selection, choose, is_pattern
@@ -28,7 +28,7 @@ class Fleet(NamedTuple):
 
 
 @contextlib.contextmanager
-def fleet_of(params: Params, limits: framing.Limits) -> Iterator[Fleet]:
+def fleet_of(params: Params, limits: values.Limits) -> Iterator[Fleet]:
     """Find the guests that ``domains`` or ``sockets`` name, and give back at the end what it takes to reach them.
     ``limits`` are on each message of each of them.
 
@@ -62,7 +62,7 @@ def _fleet(selection: Selection, params: Params, where: str, guest: Callable[[Ch
 
 
 @contextlib.contextmanager
-def _domains(params: Params, limits: framing.Limits) -> Iterator[Fleet]:
+def _domains(params: Params, limits: values.Limits) -> Iterator[Fleet]:
     from .._hypervisor.connections import Hypervisor
     from .._hypervisor.domains import list_domains
     from .domains import choose_domains, guest_of
@@ -87,7 +87,7 @@ def _domains(params: Params, limits: framing.Limits) -> Iterator[Fleet]:
 
 
 @contextlib.contextmanager
-def _sockets(params: Params, limits: framing.Limits) -> Iterator[Fleet]:
+def _sockets(params: Params, limits: values.Limits) -> Iterator[Fleet]:
     from .._channels.stream import StreamChannel, UnixAddress
 
     if params["sockets"] and all(entry.startswith("!") for entry in params["sockets"]):
@@ -134,7 +134,7 @@ def _is_socket(path: str) -> bool:
         return False
 
 
-_FINDERS: Mapping[str, Callable[[Params, framing.Limits], contextlib.AbstractContextManager[Fleet]]] = {
+_FINDERS: Mapping[str, Callable[[Params, values.Limits], contextlib.AbstractContextManager[Fleet]]] = {
     "domains": _domains,
     "sockets": _sockets,
 }

@@ -2,10 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Linux's account of its clock, and its ways to move it by a difference: clock_adjtime(2), which Python does not have.
-
-Standard library only: the role ``extended_agent`` ships this file into the guest.
-"""
+"""Linux's record of its clock, and its ways to move it by a difference: clock_adjtime(2), which Python lacks."""
 
 from __future__ import annotations
 

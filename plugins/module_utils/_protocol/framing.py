@@ -2,49 +2,27 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The guest agent's wire: bytes to messages and back, for both of its ends. No I/O, no clock, no threads.
+"""Framing: cuts a stream of bytes into messages, for both ends of the wire. No I/O, no clock, no threads.
 
-The wire carries JSON values one behind the other. A newline ends a value only by accident: an agent's request may come
+The wire carries JSON values one after the other. A newline ends a value only by accident: an agent's request may come
 without one, and two may come back to back. So values are told apart as QEMU does it, with its lexer's state table and
 its way of counting brackets (``qobject/json-lexer.c`` and ``qobject/json-streamer.c``, QEMU 10.0.13), its recovery from
 nonsense included: what is an error for the stock agent is the same number of errors here.
 
 One addition to JSON: the byte 0xFF is never part of a value, and drops all that came before it. Either end may send it
 to force the other one into a known state (``docs/interop/qmp-spec.rst``, "QGA Synchronization").
-
-Standard library only: the role ``extended_agent`` ships this file into the guest.
 """
 
 from __future__ import annotations
 
-import itertools
-import json
 import re
 from dataclasses import dataclass
 from typing import Any, Iterator, Mapping, NamedTuple, Pattern, Union
 
-from .errors import LocalProtocolError, RemoteProtocolError
+from .errors import RemoteProtocolError
+from .values import USUAL_LIMITS, Limits, decode
 
 DELIMITER = b"\xff"
-
-# An integer of more characters than this is outside of QEMU's range (-2^63 .. 2^64-1), and QEMU makes it a double. It
-# also keeps int() away from numbers of a million digits, for which it takes quadratic time.
-_LONGEST_INTEGER = len("18446744073709551615")
-
-
-class Limits(NamedTuple):
-    """What one message may cost its receiver.
-
-    ``size`` is in bytes (libvirt's own limit for a reply is 10 MiB, ``QEMU_AGENT_MAX_RESPONSE``), ``nesting`` counts
-    braces and brackets together, ``values`` bounds the objects that decoding makes.
-    """
-
-    size: int = 10 * 1024 * 1024
-    nesting: int = 512
-    values: int = 256 * 1024
-
-
-USUAL_LIMITS = Limits()
 
 
 # ---------------------------------------------------------------------------------------------------------- the lexer
@@ -343,119 +321,6 @@ class Decoder:
 
 # --------------------------------------------------------------------------------------------------- decode and encode
 
-# None of these repeats a group: the matcher would remember every round of it, at a hundred times the text's size.
-_QUOTE = re.compile(r"""\\["'\\]|["']""")
-_STRING_OR_SEPARATOR = re.compile(rb""""[^"]*"|'[^']*'|([,{\[])""")
-_RESPELT_ESCAPES = {r"\\": r"\\", r"\"": r"\"", r"\'": "'"}
-
-
-def _standard_quotes(text: str) -> str:
-    """QEMU also takes single-quoted strings, and \\' in either kind; turn them into what JSON has."""
-    quote = ""  # the one that began the string which the match lies in
-
-    def respell(match: re.Match[str]) -> str:
-        nonlocal quote
-        found = match.group()
-        if found in _RESPELT_ESCAPES:
-            return _RESPELT_ESCAPES[found]
-        if quote and found != quote:
-            return r"\"" if found == '"' else found
-        quote = "" if quote else found
-        return '"'
-
-    return _QUOTE.sub(respell, text)
-
-
-def _separators(raw: bytes) -> int:
-    return raw.count(b",") + raw.count(b"{") + raw.count(b"[")
-
-
-def _has_more_outside_strings(raw: bytes, most: int) -> bool:
-    for escape in (rb"\\", rb"\"", rb"\'"):
-        raw = raw.replace(escape, b"")
-    found = (match for match in _STRING_OR_SEPARATOR.finditer(raw) if match.lastindex is not None)
-    return next(itertools.islice(found, most, None), None) is not None
-
-
-def _unique_members(members: list[tuple[str, Any]]) -> dict[str, Any]:
-    result = dict(members)
-    if len(result) != len(members):
-        raise ValueError("duplicate key")
-    return result
-
-
-def _integer(digits: str) -> int | float:
-    return int(digits) if len(digits) <= _LONGEST_INTEGER else float(digits)
-
-
-# A double gives back all the digits of a number that is no longer (DBL_DIG, float.h).
-_DOUBLE_DIGITS = 15
-
-
-class WholeFloat(float):
-    """A number with a fraction or an exponent of which the double is a whole one, and the ``text`` that it was written
-    as: that may have fewer digits than the double, or more.
-    """
-
-    __slots__ = ("text",)
-    text: str
-
-
-def _number(text: str) -> float:
-    number = float(text)
-    # A fraction that is too small for a double is zero to it, however short it is written.
-    if (number and len(text) <= _DOUBLE_DIGITS) or not number.is_integer():
-        return number
-    whole = WholeFloat(number)
-    whole.text = text
-    return whole
-
-
-def _no_constant(name: str) -> Any:
-    raise ValueError(f"{name} is no JSON value")
-
-
-# Made once: json.loads() and json.dumps() make them anew at each call that has options.
-_READER = json.JSONDecoder(
-    parse_int=_integer, parse_float=_number, parse_constant=_no_constant, object_pairs_hook=_unique_members
-)
-_CHECKER = json.JSONDecoder(parse_int=float, parse_constant=_no_constant)
-_WRITER = json.JSONEncoder(allow_nan=False)
-
-
-def _whole(decoder: json.JSONDecoder, text: str) -> Any:
-    text = text.strip(" \t\r\n")
-    value, end = decoder.raw_decode(text)
-    if end != len(text):
-        raise json.JSONDecodeError("Extra data", text, end)
-    return value
-
-
-def _refuse_lone_surrogates(value: Any) -> None:
-    # They are the one thing that json accepts and UTF-8 cannot carry.
-    json.dumps(value, ensure_ascii=False).encode("utf-8")
-
-
-def decode(raw: bytes, limits: Limits = USUAL_LIMITS) -> Any:
-    """The value of one framed message, read as QEMU reads it: UTF-8 only, no duplicate keys, no lone surrogates.
-
-    It differs in two things. Unicode's noncharacters (U+FFFE) pass, since they are valid UTF-8 and JSON; and NUL as the
-    bytes C0 80 does not, since it is not.
-
-    :raises RemoteProtocolError: the peer broke these rules
-    """
-    is_long = len(raw) > limits.values  # only then can it have so many separators
-    if is_long and _separators(raw) > limits.values and _has_more_outside_strings(raw, limits.values):
-        raise RemoteProtocolError(f"the peer sent a message of more than {limits.values} values")
-    try:
-        text = raw.decode("utf-8")
-        value = _whole(_READER, _standard_quotes(text) if "'" in text else text)
-        if "\\u" in text:
-            _refuse_lone_surrogates(value)
-    except (ValueError, RecursionError) as error:
-        raise RemoteProtocolError(f"the peer sent a message that is not JSON: {error}") from error
-    return value
-
 
 def whole_message(data: bytes, limits: Limits = USUAL_LIMITS) -> Message:
     """The one message that the bytes are, from a peer whose messages are cut out by somebody else.
@@ -472,72 +337,4 @@ def whole_message(data: bytes, limits: Limits = USUAL_LIMITS) -> Message:
     return event
 
 
-def encode(message: Any) -> bytes:
-    """One message as bytes: pure ASCII and one line, as the stock agent writes (``qga/main.c``, QEMU 10.0.13).
-
-    :raises LocalProtocolError: JSON cannot carry the message
-    """
-    try:
-        text = _WRITER.encode(message)
-        if "\\ud" in text:
-            _refuse_lone_surrogates(message)
-        return text.encode("ascii") + b"\n"
-    except (TypeError, ValueError, RecursionError) as error:
-        raise LocalProtocolError(f"this message cannot be sent: {error}") from error
-
-
 # ------------------------------------------------------------------------------------------------ requests and replies
-
-
-@dataclass(frozen=True)
-class Returned:
-    """The agent carried the command out; ``value`` is what it returned, ``{}`` where a command returns nothing."""
-
-    value: Any
-
-
-@dataclass(frozen=True)
-class Refused:
-    """The agent's error; ``kind`` is "GenericError" or "CommandNotFound", the only two that qemu-ga uses."""
-
-    kind: str
-    description: str
-
-
-Reply = Union[Returned, Refused]
-
-
-def request(execute: str, arguments: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """The request object. It carries no ``id``: replies come in order, and old agents refuse one."""
-    message: dict[str, Any] = {"execute": execute}
-    if arguments:
-        message["arguments"] = dict(arguments)
-    return message
-
-
-def read_reply(value: Any) -> Reply:
-    """Return what a decoded reply says. Members that are null count as absent, except for ``return``.
-
-    :raises RemoteProtocolError: it has not the shape of a reply
-    """
-    if isinstance(value, dict):
-        error = value.get("error")
-        if "return" in value and error is None:
-            return Returned(value["return"])
-        if value.get("return") is None and isinstance(error, dict) and isinstance(error.get("desc"), str):
-            kind = error.get("class")
-            return Refused(kind if isinstance(kind, str) else "GenericError", error["desc"])
-    raise RemoteProtocolError("the peer sent a JSON value that is not an agent's reply")
-
-
-def is_reply(raw: bytes | bytearray) -> bool:
-    """Whether it is one reply and can be passed on: all that ``read_reply(decode(raw))`` asks for, except that it does
-    not look for duplicate keys and lone surrogates. No object and no number of it costs a call.
-    """
-    try:
-        value = _whole(_CHECKER, raw.decode("utf-8"))
-        if not (isinstance(value, dict) and "return" in value and value.get("error") is None):
-            read_reply(value)
-    except (ValueError, RecursionError, RemoteProtocolError):
-        return False
-    return True

@@ -11,10 +11,11 @@ from types import TracebackType
 from typing import Any, Mapping
 
 from ...module_utils._agent import GuestAgent
-from ...module_utils._channels.base import expect_integer, expect_object
 from ...module_utils._errors import ExchangeTimeoutError, UnresponsiveError
 from ...module_utils._event_loop.tasks import NEVER, Deadline
 from ...module_utils._protocol.errors import QgaError, RemoteProtocolError
+from ...module_utils._protocol.messages import expect_object
+from ...module_utils._protocol.numbers import expect_integer
 from ...module_utils._untrusted import visible
 from .errors import FileTransferError, TransferTimeoutError
 from .programs import decoded

@@ -10,7 +10,7 @@ import math
 from typing import Any, Mapping, NamedTuple
 
 from ...module_utils._errors import InvalidOptionError
-from ...module_utils._protocol import framing
+from ...module_utils._protocol import values
 from ...module_utils._targets import ONE, Range, Target, check_numbers, target_of
 from .shell import Limits, is_text
 
@@ -87,7 +87,7 @@ def _target(params: Mapping[str, Any]) -> tuple[str, Target]:
     value = params[way] if given else params["remote_addr"]
     if value is None:
         raise InvalidOptionError("no guest is named", "Give one of {}.".format(", ".join(ONE)))
-    return way, target_of({way: value, "uri": params["uri"]}, framing.Limits())
+    return way, target_of({way: value, "uri": params["uri"]}, values.Limits())
 
 
 def _check(params: Mapping[str, Any]) -> None:

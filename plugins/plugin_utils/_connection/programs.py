@@ -12,7 +12,6 @@ import contextlib
 from typing import Any, Mapping, NamedTuple
 
 from ...module_utils._agent import GuestAgent
-from ...module_utils._channels.base import expect_integer, expect_object
 from ...module_utils._errors import (
     CommandFailedError,
     ExchangeTimeoutError,
@@ -23,6 +22,8 @@ from ...module_utils._errors import (
 )
 from ...module_utils._event_loop.tasks import NEVER, Deadline, pause
 from ...module_utils._protocol.errors import QgaError, RemoteProtocolError
+from ...module_utils._protocol.messages import expect_object
+from ...module_utils._protocol.numbers import expect_integer
 
 # Each question costs the guest a wake-up, and each pause may be what the caller waits for in vain: so a pause is a part
 # of the time that has passed. Seconds.

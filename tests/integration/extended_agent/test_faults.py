@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol import framing
+from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol import framing, values
 from ansible_collections.qemu.guest_agent.tests.support.agent_client import Client, answers
 from ansible_collections.qemu.guest_agent.tests.support.extended_agent import ExtendedAgent
 from ansible_collections.qemu.guest_agent.tests.support.fake_agent import SocketServer, listen_unix
@@ -80,11 +80,11 @@ class Scripted:
     def _reply(self, request: dict[str, Any]) -> list[bytes | float]:
         command = request["execute"]
         if command == "guest-sync-delimited":
-            return [b"\xff" + framing.encode({"return": request["arguments"]["id"]})]
+            return [b"\xff" + values.encode({"return": request["arguments"]["id"]})]
         if command == "guest-fsfreeze-status" and "scripted" not in request:
-            return [framing.encode({"return": "thawed"})]
+            return [values.encode({"return": "thawed"})]
         if command == "guest-info":
-            return [framing.encode({"return": {"version": "1.2.3", "supported_commands": []}})]
+            return [values.encode({"return": {"version": "1.2.3", "supported_commands": []}})]
         return self._answer(request)
 
 
@@ -474,7 +474,7 @@ def test_time_commands_are_refused_from_the_freeze_to_the_thaw_and_nothing_is_lo
     class Freezing(Scripted):
         def _reply(self, request: dict[str, Any]) -> list[bytes | float]:
             if request["execute"] == "guest-fsfreeze-status" and len(self.requests) > 4:
-                return [framing.encode({"return": next(status)})]
+                return [values.encode({"return": next(status)})]
             return super()._reply(request)
 
     with (

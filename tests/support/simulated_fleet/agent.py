@@ -20,7 +20,8 @@ from tests.support.simulated_fleet.reading import Asked, Reader
 
 in_front: Any = module("in_front")
 requests: Any = module("requests")
-wire: Any = module("_protocol.framing", "guest_agent")
+framing: Any = module("_protocol.framing", "guest_agent")
+values: Any = module("_protocol.values", "guest_agent")
 _IN_FRONT: frozenset[str] = module("policy").IN_FRONT
 _Refusal: Any = module("refusal").Refusal
 _answers_on_success: Any = module("_protocol.commands", "guest_agent").answers_on_success
@@ -29,7 +30,7 @@ _INFO = "guest-info"
 _SETTING = "guest-set-time"
 _STEPPING = frozenset((_SETTING, "guest-update-time"))
 # As in QEMU (qobject/json-streamer.c).
-_LIMITS: Any = wire.Limits(nesting=1024)
+_LIMITS: Any = values.Limits(nesting=1024)
 
 
 @functools.cache
@@ -100,7 +101,7 @@ class SimulatedAgent:
         if known is not None and (decoder is None or decoder.is_idle):
             return (known,)
         if decoder is None:
-            decoder = self._decoder = wire.Decoder(_LIMITS)
+            decoder = self._decoder = framing.Decoder(_LIMITS)
         decoder.feed(data)
         return map(self._reader.read, decoder)
 
@@ -127,7 +128,7 @@ class SimulatedAgent:
             return (requests.refusal_line(error, echo),)
         if not _answers_on_success(command):
             return ()
-        delimiter = wire.DELIMITER if command == "guest-sync-delimited" else b""
+        delimiter = framing.DELIMITER if command == "guest-sync-delimited" else b""
         line = b'%b{"return": %b%b' % (delimiter, value, requests.tail(echo))
         if command == _SETTING and self.profile.set_seconds:
             return Pause(self.profile.set_seconds), line

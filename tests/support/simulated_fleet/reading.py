@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 from tests.support.extended_agent import module
 
 requests: Any = module("requests")
-wire: Any = module("_protocol.framing", "guest_agent")
+framing: Any = module("_protocol.framing", "guest_agent")
+values: Any = module("_protocol.values", "guest_agent")
 _Refusal: Any = module("refusal").Refusal
 _RemoteProtocolError: Any = module("_protocol.errors", "guest_agent").RemoteProtocolError
 
@@ -41,13 +42,13 @@ class Reader:
         self.known: dict[bytes, Asked] = {}
 
     def read(self, event: Any) -> Asked:
-        if isinstance(event, wire.Malformed):
+        if isinstance(event, framing.Malformed):
             return _no_request(f"JSON parse error, {event.error.message}", {})
-        if isinstance(event, wire.Resync):
+        if isinstance(event, framing.Resync):
             # The real agents complain of a 0xFF byte as of any other stray one, before they obey it.
             return _no_request("JSON parse error, stray '\ufffd'", {})
         try:
-            value = wire.decode(event.raw, event.limits)
+            value = values.decode(event.raw, event.limits)
         except _RemoteProtocolError as error:
             return _no_request(f"JSON parse error, {error.message}", {})
         echo = requests.echo_of(value)

@@ -21,7 +21,7 @@ _commands: Any = module("_protocol.commands", "guest_agent")
 _refusal: Any = module("refusal")
 _requests: Any = module("requests")
 _stock: Any = module("stock")
-_wire: Any = module("_protocol.framing", "guest_agent")
+_values: Any = module("_protocol.values", "guest_agent")
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Call(NamedTuple):
 
 
 def _encoded(value: Any) -> bytes:
-    encoded: bytes = _wire.encode(value)
+    encoded: bytes = _values.encode(value)
     return encoded[:-1]
 
 

@@ -27,7 +27,7 @@ from __future__ import annotations
 from collections import deque
 from typing import Any, Callable, Mapping, Protocol
 
-from guest_agent._protocol import framing
+from guest_agent._protocol import framing, values
 from guest_agent._protocol.commands import CATALOGUE
 from guest_agent._protocol.errors import RemoteProtocolError
 
@@ -197,7 +197,7 @@ class Dispatcher:
     # -------------------------------------------------------------------------------------------------- filling it
 
     def _new_decoder(self) -> framing.Decoder:
-        return framing.Decoder(framing.Limits(size=self._costs.request_bytes, nesting=_NESTING))
+        return framing.Decoder(values.Limits(size=self._costs.request_bytes, nesting=_NESTING))
 
     def _fill(self) -> None:
         """Queue what was received, as far as there is room; the rest stays with the decoder."""
@@ -228,7 +228,7 @@ class Dispatcher:
             raw = event.raw
             try:
                 requests.require_affordable(raw, self._costs.fancy_bytes)
-                value = framing.decode(raw, event.limits)
+                value = values.decode(raw, event.limits)
                 echo = requests.echo_of(value)
                 request = requests.read_request(value)
                 is_sync = request.command in _SYNCS

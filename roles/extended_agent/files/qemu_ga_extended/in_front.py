@@ -10,7 +10,7 @@ import re
 from typing import Any, Callable, Mapping, NamedTuple
 
 from guest_agent._linux.timex import MOST_SLEWED_NS, slew_duration_ns
-from guest_agent._protocol import framing
+from guest_agent._protocol import values
 from guest_agent._protocol.commands import CATALOGUE
 
 from . import VERSION, requests
@@ -200,6 +200,6 @@ def carry_out(context: Context, command: str, arguments: Mapping[str, Any], rece
     requests.check_arguments(command, arguments)
     try:
         returned = _COMMANDS[command](Call(context, arguments, received_ns))
-        return returned if isinstance(returned, bytes) else framing.encode(returned)[:-1]
+        return returned if isinstance(returned, bytes) else values.encode(returned)[:-1]
     except FAILURES as error:
         raise Refusal(f"{command} failed: {reason_of(error)}") from error

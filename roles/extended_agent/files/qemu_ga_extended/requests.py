@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 from typing import Any, Callable, Mapping, NamedTuple
 
-from guest_agent._protocol import framing
+from guest_agent._protocol import values
 from guest_agent._protocol.commands import CATALOGUE
 from guest_agent._protocol.errors import LocalProtocolError
 
@@ -124,12 +124,12 @@ def tail(echo: Mapping[str, Any]) -> bytes:
     """How a reply's line ends, behind its first member."""
     if echo:
         try:
-            return b", " + framing.encode(echo)[1:]
+            return b", " + values.encode(echo)[1:]
         except LocalProtocolError:
             pass  # a number beyond all bounds, such as 1e999, cannot be repeated
     return b"}\n"
 
 
 def refusal_line(refusal: Refusal, echo: Mapping[str, Any]) -> bytes:
-    error = framing.encode({"error": {"class": refusal.kind, "desc": refusal.description}})
+    error = values.encode({"error": {"class": refusal.kind, "desc": refusal.description}})
     return error[: -len(b"}\n")] + tail(echo)

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Callable, Mapping, NamedTuple
 
-from guest_agent._protocol import framing
+from guest_agent._protocol import messages, values
 from guest_agent._protocol.commands import SILENT, answers_on_success
 from guest_agent._protocol.errors import RemoteProtocolError
 
@@ -51,12 +51,12 @@ class StockInfo(NamedTuple):
 
     version: str
     commands: Mapping[str, StockCommand]
-    refused: framing.Refused | None = None
+    refused: messages.Refused | None = None
 
 
-def read_info(reply: framing.Reply) -> StockInfo:
+def read_info(reply: messages.Reply) -> StockInfo:
     """What a reply to guest-info says; entries that are none are left out."""
-    if isinstance(reply, framing.Refused):
+    if isinstance(reply, messages.Refused):
         return StockInfo("", MappingProxyType({}), reply)
     value = reply.value if isinstance(reply.value, dict) else {}
     version, listed = value.get("version"), value.get("supported_commands")
@@ -124,7 +124,7 @@ class Stock:
             self._freeze(True)
 
     def answered(self, command: str, line: Data) -> None:
-        if isinstance(_reply(line), framing.Returned):
+        if isinstance(_reply(line), messages.Returned):
             self._freeze(command != _THAWING)
         # A freeze that fails has thawed what it had frozen, mostly; a freeze may also have had nothing to freeze.
         self._ask_about_state()
@@ -132,8 +132,8 @@ class Stock:
     def freed(self) -> None:
         if self._questions and not self.upstream.expected and self.upstream.is_connected:
             command = self._questions.popleft()
-            request = framing.request(command, _TRIED.get(command))
-            self.upstream.ask(framing.encode(request), command, lambda line: self._learn(command, line))
+            request = messages.request(command, _TRIED.get(command))
+            self.upstream.ask(values.encode(request), command, lambda line: self._learn(command, line))
         if not self.upstream.is_connected:
             self._questions.clear()
         self.on_freed()
@@ -148,11 +148,11 @@ class Stock:
         if command == INFO:
             self._take_info(reply, bytes(line))
         elif command in _TRIED:
-            self._take_permission(command, isinstance(reply, framing.Returned))
+            self._take_permission(command, isinstance(reply, messages.Returned))
         else:
             self._take_status(reply)
 
-    def _take_info(self, reply: framing.Reply, line: bytes) -> None:
+    def _take_info(self, reply: messages.Reply, line: bytes) -> None:
         if self.is_frozen:
             # It calls nearly all commands disabled now. What it said before says more.
             self._is_list_due = True
@@ -179,8 +179,8 @@ class Stock:
         if command == [*_TRIED][-1]:
             self.on_known()
 
-    def _take_status(self, reply: framing.Reply) -> None:
-        if isinstance(reply, framing.Returned):
+    def _take_status(self, reply: messages.Reply) -> None:
+        if isinstance(reply, messages.Returned):
             self._freeze(reply.value == "frozen")
         else:
             self._freeze(self._state_file.exists())
@@ -188,10 +188,10 @@ class Stock:
             self._questions.append(INFO)
 
 
-def _reply(line: Data) -> framing.Reply | None:
+def _reply(line: Data) -> messages.Reply | None:
     if len(line) > _LONGEST_READ:
         return None
     try:
-        return framing.read_reply(framing.decode(bytes(line).strip()))
+        return messages.read_reply(values.decode(bytes(line).strip()))
     except RemoteProtocolError:
         return None

@@ -56,7 +56,7 @@ import socket
 from collections import deque
 from typing import AbstractSet, Any, Callable, Protocol
 
-from guest_agent._protocol import framing
+from guest_agent._protocol import framing, messages, values
 from guest_agent._protocol.errors import RemoteProtocolError
 
 from . import trust
@@ -120,7 +120,7 @@ class _Sync:
         self.number = random.randrange(1, 2**31)  # noqa: S311  # it tells replies apart and keeps no secret
 
     def request(self) -> bytes:
-        return framing.encode(framing.request(self.command, {"id": self.number}))
+        return values.encode(messages.request(self.command, {"id": self.number}))
 
     def is_returned(self, line: Data) -> bool:
         """Return whether the line ends with the number's return. What stands in front of that is of no interest: it
@@ -136,10 +136,10 @@ class _Sync:
         if len(line) > _INSPECTED_BYTES or self.command.encode() not in line:
             return False
         try:
-            reply = framing.read_reply(_decoded(line))
+            reply = messages.read_reply(_decoded(line))
         except RemoteProtocolError:
             return False
-        match = _REFUSAL.match(reply.description) if isinstance(reply, framing.Refused) else None
+        match = _REFUSAL.match(reply.description) if isinstance(reply, messages.Refused) else None
         return match is not None and match[1] == self.command
 
 
@@ -437,7 +437,7 @@ def _unreachable(error: Exception, path: str) -> str:
 
 def _decoded(line: Data) -> Any:
     try:
-        return framing.decode(bytes(line))
+        return values.decode(bytes(line))
     except RemoteProtocolError:
         return None
 
@@ -445,4 +445,4 @@ def _decoded(line: Data) -> Any:
 def _is_reply(line: Data) -> bool:
     if len(line) > _INSPECTED_BYTES:
         return line.startswith(b"{") and line.endswith((b"}\n", b"}\r\n")) and line.isascii()
-    return framing.is_reply(line)
+    return messages.is_reply(line)

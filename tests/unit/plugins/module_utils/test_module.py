@@ -14,7 +14,7 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils import _module as
 from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import ExchangeTimeoutError, NotConnectedError
 from ansible_collections.qemu.guest_agent.plugins.module_utils._module import sentence
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.errors import QgaError
-from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.framing import Returned
+from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.messages import Returned
 from ansible_collections.qemu.guest_agent.plugins.module_utils._targets import Target
 from ansible_collections.qemu.guest_agent.plugins.modules import qga_info, qga_update_time
 

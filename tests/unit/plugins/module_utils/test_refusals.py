@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import pytest
-from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.framing import Refused
+from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.messages import Refused
 from ansible_collections.qemu.guest_agent.plugins.module_utils._refusals import (
     Meaning,
     command_named,

@@ -18,7 +18,7 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._channels.stream 
 )
 from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import InvalidOptionError
 from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor import connections
-from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.framing import Limits
+from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.values import Limits
 from ansible_collections.qemu.guest_agent.plugins.module_utils._targets import check_numbers, names_many, target_of
 
 from tests.support.blocking import Blocking

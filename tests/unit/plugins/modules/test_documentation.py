@@ -20,7 +20,7 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._facts.subsets im
 from ansible_collections.qemu.guest_agent.plugins.module_utils._fleet import finding
 from ansible_collections.qemu.guest_agent.plugins.module_utils._fleet.finding import Fleet
 from ansible_collections.qemu.guest_agent.plugins.module_utils._fleet.runner import Guest
-from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.framing import Returned
+from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.messages import Returned
 from ansible_collections.qemu.guest_agent.plugins.modules import qga_info, qga_update_time
 
 from tests.support.module_args import module_args

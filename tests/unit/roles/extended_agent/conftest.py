@@ -75,8 +75,9 @@ class PlayedStock:
         self.received = b""
         self.commands: list[str] = []
         self._loop = loop
-        self._wire: Any = module("_protocol.framing", "guest_agent")
-        self._decoder = self._wire.Decoder()
+        self._framing: Any = module("_protocol.framing", "guest_agent")
+        self._encode: Any = module("_protocol.values", "guest_agent").encode
+        self._decoder = self._framing.Decoder()
         self._unread: list[bytes] = []
         self._stream: Any = None
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -105,7 +106,7 @@ class PlayedStock:
     def _accept(self, _mask: int) -> None:
         stream = module("stream")
         descriptor = self._listener.accept()[0].detach()
-        self._decoder = self._wire.Decoder()
+        self._decoder = self._framing.Decoder()
         self._stream = stream.Stream(
             self._loop, stream.Ends(descriptor, descriptor), 65536, self._hear, lambda _error: self._stream.close()
         )
@@ -117,7 +118,7 @@ class PlayedStock:
         self.received += data
         self._decoder.feed(data)
         for event in self._decoder:
-            if not isinstance(event, self._wire.Message):
+            if not isinstance(event, self._framing.Message):
                 self.say(b'{"error": {"class": "GenericError", "desc": "JSON parse error"}}\n')
                 continue
             request = event.decode()
@@ -127,7 +128,7 @@ class PlayedStock:
                 continue
             if command in ("guest-sync-delimited", "guest-sync"):
                 delimiter = b"\xff" if command == "guest-sync-delimited" else b""
-                self.say(delimiter + self._wire.encode({"return": request["arguments"]["id"]}))
+                self.say(delimiter + self._encode({"return": request["arguments"]["id"]}))
                 continue
             self.commands.append(command)
             if command in self.answers:

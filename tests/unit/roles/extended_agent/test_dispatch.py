@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from ansible_collections.qemu.guest_agent.tests.support.extended_agent import module
 
-wire = module("_protocol.framing", "guest_agent")
+messages = module("_protocol.messages", "guest_agent")
 
 COSTS = module("limits").Costs(
     waiting_requests=8,
@@ -386,7 +386,7 @@ def test_one_that_goes_before_it_has_begun_makes_an_error(dispatched: Dispatched
 
 def test_a_command_that_the_stock_agent_lists_as_silent_is_silent(dispatched: Dispatched) -> None:
     info = module("stock").read_info(
-        wire.Returned({"supported_commands": [{"name": "guest-nap", "enabled": True, "success-response": False}]})
+        messages.Returned({"supported_commands": [{"name": "guest-nap", "enabled": True, "success-response": False}]})
     )
     dispatched.known.info = info
     assert dispatched.ask(b'{"execute": "guest-nap"}' + PING) == [PONG]

@@ -18,7 +18,7 @@ policy = module("policy")
 refusal = module("refusal")
 clock = module("clock")
 stock = module("stock")
-wire = module("_protocol.framing", "guest_agent")
+messages = module("_protocol.messages", "guest_agent")
 
 NOW_NS = 1_795_406_754_123_456_789
 LAST_NS = 9_214_646_400 * 10**9 - 1
@@ -245,7 +245,7 @@ def test_the_clock_command_gives_both_readings(known: Any) -> None:
 
 def test_info_of_an_old_stock_agent_gets_what_it_lacks(known: Any) -> None:
     listed = [{"name": "guest-shutdown", "enabled": True}, {"name": "guest-new", "enabled": False}]
-    known.info = stock.read_info(wire.Returned({"version": "1.6.0", "supported_commands": listed}))
+    known.info = stock.read_info(messages.Returned({"version": "1.6.0", "supported_commands": listed}))
     info = carry_out(context(known, Clock()), "guest-info", {})
     assert info["version"] == "1.6.0"
     assert info["supported_commands"][:2] == [
@@ -278,9 +278,9 @@ def test_a_command_that_the_guest_lacks_is_not_found(known: Any) -> None:
 
 def test_what_the_stock_agents_administrator_blocked_stays_blocked(known: Any) -> None:
     listed = [{"name": "guest-get-time", "enabled": False, "success-response": True}]
-    known.info = stock.read_info(wire.Returned({"version": "9.0.0", "supported_commands": listed}))
+    known.info = stock.read_info(messages.Returned({"version": "9.0.0", "supported_commands": listed}))
     rules = policy.Policy(policy.Lists(), known)
     assert rules.refusal("guest-get-time").kind == "CommandNotFound"
     assert rules.refusal("guest-get-clock").kind == "CommandNotFound"
-    known.info = stock.read_info(wire.Refused("CommandNotFound", "Command guest-info has been disabled"))
+    known.info = stock.read_info(messages.Refused("CommandNotFound", "Command guest-info has been disabled"))
     assert rules.refusal("guest-info").description == "Command guest-info has been disabled"

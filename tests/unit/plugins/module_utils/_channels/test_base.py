@@ -12,13 +12,16 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._channels.base im
     Channel,
     Exchange,
     Request,
-    expect_integer,
-    expect_object,
-    whole,
 )
 from ansible_collections.qemu.guest_agent.plugins.module_utils._event_loop import tasks
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.errors import RemoteProtocolError
-from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.framing import Refused, Returned, decode
+from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.messages import (
+    Refused,
+    Returned,
+    expect_object,
+)
+from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.numbers import expect_integer, whole
+from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.values import decode
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -45,7 +45,8 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor.conne
     Line,
 )
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.errors import QgaError, RemoteProtocolError
-from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.framing import Limits, Refused, Returned
+from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.messages import Refused, Returned
+from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.values import Limits
 
 from tests.support.blocking import Blocking, BlockingAgent
 from tests.support.fake_libvirt import (

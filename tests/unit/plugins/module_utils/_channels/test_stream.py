@@ -45,7 +45,7 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import (
 )
 from ansible_collections.qemu.guest_agent.plugins.module_utils._event_loop import tasks
 from ansible_collections.qemu.guest_agent.plugins.module_utils._event_loop.tasks import Received
-from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol import framing
+from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol import messages, values
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.errors import (
     LocalProtocolError,
     QgaError,
@@ -82,7 +82,7 @@ from tests.support.fake_agent import (
 
 PING = Request("guest-ping")
 GET_TIME = Request("guest-get-time")
-PONG = framing.Returned({})
+PONG = messages.Returned({})
 SYNC = "guest-sync-delimited"
 
 # A busy machine may take this much longer than a time limit; what is not given up takes longer still.
@@ -165,7 +165,7 @@ def test_arguments_are_made_just_before_sending(tmp_path: Path) -> None:
 def test_a_refusal_is_a_reply_and_leaves_the_channel_in_sync(tmp_path: Path) -> None:
     with agent_and_channel(tmp_path) as (agent, channel):
         reply = channel.call(Request("guest-nonsense"), 5.0).reply
-        assert reply == framing.Refused("CommandNotFound", "The command guest-nonsense has not been found")
+        assert reply == messages.Refused("CommandNotFound", "The command guest-nonsense has not been found")
         assert channel.call(PING, 5.0).reply == PONG
         assert len(agent.received(SYNC)) == 1
 
@@ -230,7 +230,7 @@ def test_a_sync_reply_with_anothers_number_is_skipped(tmp_path: Path) -> None:
 def test_a_right_number_counts_only_behind_the_delimiter(tmp_path: Path) -> None:
     # As an agent would echo it that does not know what "delimited" means.
     with agent_and_channel(tmp_path) as (agent, channel):
-        agent._encoded = lambda _command, answer: framing.encode(answer)  # type: ignore[method-assign]
+        agent._encoded = lambda _command, answer: values.encode(answer)  # type: ignore[method-assign]
         fault_of(UnresponsiveError, lambda: channel.call(PING, 0.3))
 
 
@@ -281,7 +281,7 @@ def test_one_sync_that_is_allowed_is_enough(how: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("refused", ["guest-exec", "guest-get-time"])
 def test_a_late_refusal_of_another_clients_request_is_none_of_the_sync(refused: str, tmp_path: Path) -> None:
     words = REFUSED_WORDS["disabled since 6.1"].format(refused)
-    late = framing.encode({"error": {"class": "CommandNotFound", "desc": words}})
+    late = values.encode({"error": {"class": "CommandNotFound", "desc": words}})
     with agent_and_channel(tmp_path, greeting=(late,)) as (agent, channel):
         assert channel.call(PING, 5.0).reply == PONG
     assert [command for command, _arguments in agent.requests] == [SYNC, "guest-ping"]
@@ -483,7 +483,7 @@ def test_sync_and_request_share_one_time_limit(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_reply_without_end_breaks_the_limit_on_its_size(tmp_path: Path) -> None:
     with agent_and_channel(tmp_path, faults=(On("guest-ping", Instead(ENDLESS_STRING)),)) as (_agent, channel):
-        channel._limits = framing.Limits(size=100_000)
+        channel._limits = values.Limits(size=100_000)
         error = fault_of(RemoteProtocolError, lambda: channel.call(PING, 10.0))
     assert "longer than 100000 bytes" in error.message
 

@@ -24,7 +24,8 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._clock.measuring 
     seen_resolution,
 )
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.errors import RemoteProtocolError
-from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.framing import Reply, Returned, decode
+from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.messages import Reply, Returned
+from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.values import decode
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -31,7 +31,7 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import (
     NotSupportedError,
     UnresponsiveError,
 )
-from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.framing import Reply, Returned
+from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.messages import Reply, Returned
 from hypothesis import given
 from hypothesis import strategies as st
 

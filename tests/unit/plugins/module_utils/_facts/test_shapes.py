@@ -11,7 +11,7 @@ import pytest
 from ansible_collections.qemu.guest_agent.plugins.module_utils._facts.shapes import SHAPES, Leaf, Shape, facts_of
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.commands import CATALOGUE
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.errors import RemoteProtocolError
-from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.framing import decode
+from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.values import decode
 
 # One value of each of JSON's types; null is absent.
 VALUES = (True, 7, 1.5, "text", [], {})

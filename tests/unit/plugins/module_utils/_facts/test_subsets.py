@@ -23,7 +23,7 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._facts import sub
 from ansible_collections.qemu.guest_agent.plugins.module_utils._facts.subsets import SUBSET_NAMES, SUBSETS, select
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.commands import CATALOGUE
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.errors import QgaError, RemoteProtocolError
-from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.framing import Reply, Returned
+from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.messages import Reply, Returned
 
 from tests.support.blocking import blocking
 from tests.support.simulated_guest import (

@@ -25,7 +25,7 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._fleet.finding im
 from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor import connections
 from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor.connections import FLEET_CONNECTIONS
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.errors import QgaError
-from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.framing import Limits
+from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.values import Limits
 
 from tests.support.blocking import Blocking
 from tests.support.fake_hypervisor import Definition, FakeHypervisor, threads_of_lines, uuid_of

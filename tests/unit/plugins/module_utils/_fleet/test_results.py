@@ -43,7 +43,8 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._fleet.results im
 from ansible_collections.qemu.guest_agent.plugins.module_utils._fleet.runner import Attendance, Guest
 from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor import connections
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.errors import QgaError, RemoteProtocolError
-from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.framing import Limits, Returned
+from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.messages import Returned
+from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.values import Limits
 
 from tests.support.fake_hypervisor import Definition, FakeHypervisor, threads_of_lines
 from tests.support.fake_libvirt import PAUSED, SHUT_OFF

@@ -19,7 +19,7 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._event_loop.tasks
 from ansible_collections.qemu.guest_agent.plugins.module_utils._fleet import runner as module
 from ansible_collections.qemu.guest_agent.plugins.module_utils._fleet.runner import Attendance, Guest, Runner
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.errors import QgaError
-from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.framing import Returned
+from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.messages import Returned
 
 ATTENDANCE = Attendance(timeout=5.0)
 BROKEN = HypervisorUnavailableError("the connection broke", in_call=True)

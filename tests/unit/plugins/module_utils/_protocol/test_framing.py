@@ -21,18 +21,22 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.errors 
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.framing import (
     DELIMITER,
     Decoder,
-    Limits,
     Malformed,
     Message,
-    Refused,
     Resync,
+)
+from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.messages import (
+    Refused,
     Returned,
-    WholeFloat,
-    decode,
-    encode,
     is_reply,
     read_reply,
     request,
+)
+from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.values import (
+    Limits,
+    WholeFloat,
+    decode,
+    encode,
 )
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -79,7 +83,7 @@ scalars = (
     | st.floats(allow_nan=False, allow_infinity=False)
     | texts
 )
-values = st.recursive(
+json_values = st.recursive(
     scalars,
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(texts, inner, max_size=4),
     max_leaves=12,
@@ -110,7 +114,7 @@ def tokens(value: Any, ascii_only: bool) -> Iterable[str]:
 @st.composite
 def spelt_values(draw: st.DrawFn) -> tuple[Any, bytes, bytes]:
     """A value, its bytes with white space anywhere inside, and what must follow them at the least."""
-    value = draw(values)
+    value = draw(json_values)
     text = ""
     for token in tokens(value, draw(st.booleans())):
         text += token + draw(white_space)
@@ -463,7 +467,7 @@ def test_one_whole_message(data: bytes) -> None:
 )
 def test_what_is_not_one_whole_message(data: bytes) -> None:
     with pytest.raises(RemoteProtocolError):
-        framing.whole_message(data, framing.Limits(size=100, nesting=16))
+        framing.whole_message(data, Limits(size=100, nesting=16))
 
 
 def test_all_of_a_line_that_is_too_long_is_one_error() -> None:
@@ -698,7 +702,7 @@ def test_a_duplicate_key_is_called_one() -> None:
 
 
 @PATIENT
-@given(values)
+@given(json_values)
 def test_what_is_encoded_is_one_line_of_ascii_and_one_message(value: Any) -> None:
     line = encode(value)
     assert line.endswith(b"\n")
@@ -794,7 +798,7 @@ def test_what_is_no_reply(value: Any) -> None:
 
 
 @PATIENT
-@given(values)
+@given(json_values)
 def test_any_json_value_is_a_reply_or_a_protocol_error(value: Any) -> None:
     for candidate in (value, {"return": value}, {"error": value}, {"error": {"class": value, "desc": value}}):
         try:
@@ -805,7 +809,7 @@ def test_any_json_value_is_a_reply_or_a_protocol_error(value: Any) -> None:
 
 
 @PATIENT
-@given(values)
+@given(json_values)
 def test_what_can_be_read_as_a_reply_is_one(value: Any) -> None:
     said = {"class": value, "desc": value}
     nulls = ({"return": value, "error": None}, {"return": None, "error": said})
@@ -838,7 +842,7 @@ def test_the_numbers_of_a_reply_may_be_of_any_length() -> None:
 
 
 @PATIENT
-@given(values, values, st.sampled_from([b"", b" ", b"\n", b"\r\n\t"]))
+@given(json_values, json_values, st.sampled_from([b"", b" ", b"\n", b"\r\n\t"]))
 def test_a_plain_message_is_read_as_any_other(name: Any, value: Any, space: bytes) -> None:
     raw = json.dumps({"execute": name, "arguments": {"a": value}}).encode()
     for data in (space + raw + space, raw.replace(b'"', b"'"), raw[:-1], raw + raw):

@@ -16,7 +16,7 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import Co
 from ansible_collections.qemu.guest_agent.plugins.module_utils._event_loop import tasks
 from ansible_collections.qemu.guest_agent.plugins.module_utils._event_loop.tasks import Deadline
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.errors import QgaError, RemoteProtocolError
-from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.framing import Reply
+from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.messages import Reply
 from ansible_collections.qemu.guest_agent.plugins.module_utils._untrusted import visible
 from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.errors import (
     FileTransferError,

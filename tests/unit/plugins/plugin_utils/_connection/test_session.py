@@ -20,7 +20,7 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import (
     NotConnectedError,
 )
 from ansible_collections.qemu.guest_agent.plugins.module_utils._event_loop import tasks
-from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.framing import Refused, Reply, Returned
+from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.messages import Refused, Reply, Returned
 from ansible_collections.qemu.guest_agent.plugins.module_utils._targets import Target
 from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.options import Settings
 from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.session import NEEDED, GuestSession

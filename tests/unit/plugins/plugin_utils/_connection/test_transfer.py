@@ -23,7 +23,7 @@ import pytest
 from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import CommandFailedError, ExchangeTimeoutError
 from ansible_collections.qemu.guest_agent.plugins.module_utils._event_loop import tasks
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.errors import RemoteProtocolError
-from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.framing import Reply, Returned
+from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.messages import Reply, Returned
 from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection import shell, transfer
 from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.errors import (
     CommandTimeoutError,
