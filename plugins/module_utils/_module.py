@@ -19,7 +19,8 @@ from ._fleet.results import Attended, Work, attend, count, defect, ended, failed
 from ._fleet.runner import Attendance, Guest, converse
 from ._protocol.errors import QgaError
 from ._protocol.values import Limits
-from ._targets import check_numbers, names_many, target_of
+from ._ranges import check_numbers
+from ._targets import names_many, target_of
 
 TARGET_SPEC: dict[str, dict[str, Any]] = {
     "domain": {"type": "str"},

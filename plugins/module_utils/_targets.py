@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-from types import MappingProxyType
 from typing import Any, Callable, Mapping, NamedTuple
 
 from ._channels.base import Channel
@@ -36,19 +35,22 @@ def _domain(value: str, params: Params, limits: values.Limits) -> Channel:
 
 
 def _socket(value: str, _params: Params, limits: values.Limits) -> Channel:
-    from ._channels.stream import StreamChannel, UnixAddress
+    from ._channels.addresses import UnixAddress
+    from ._channels.stream import StreamChannel
 
     return StreamChannel(UnixAddress(value), limits)
 
 
 def _address(value: str, _params: Params, limits: values.Limits) -> Channel:
-    from ._channels.stream import StreamChannel, parse_address
+    from ._channels.addresses import parse_address
+    from ._channels.stream import StreamChannel
 
     return StreamChannel(parse_address(value), limits)
 
 
 def _vsock(value: str, _params: Params, limits: values.Limits) -> Channel:
-    from ._channels.stream import StreamChannel, parse_vsock
+    from ._channels.addresses import parse_vsock
+    from ._channels.stream import StreamChannel
 
     return StreamChannel(parse_vsock(value), limits)
 
@@ -100,41 +102,3 @@ def target_of(params: Params, limits: values.Limits) -> Target:
 
 
 # ------------------------------------------------------------------------------------------------------------- numbers
-
-
-class Range(NamedTuple):
-    """The values that an option may have; ``unit`` is for the reader."""
-
-    lowest: float
-    highest: float
-    unit: str = ""
-
-
-_DAY = 86400.0
-RANGES: Mapping[str, Range] = MappingProxyType(
-    {
-        "timeout": Range(0.05, _DAY, " s"),
-        "wait_timeout": Range(0.0, _DAY, " s"),
-        "tolerance": Range(0.0, 366 * _DAY, " s"),
-        "deadline": Range(0.05, 7 * _DAY, " s"),
-        "concurrency": Range(1, 1000),
-        "utc_offset": Range(-2 * _DAY, 2 * _DAY, " s"),
-        "attempts": Range(1, 100),
-        "samples": Range(1, 1000),
-    }
-)
-
-
-def check_numbers(params: Params, ranges: Mapping[str, Range] = RANGES) -> None:
-    """Hold the options that are numbers against their ranges; the usual ones are those of the modules.
-
-    :raises InvalidOptionError: one is outside
-    """
-    for option, allowed in ranges.items():
-        value = params.get(option)
-        # Written so that NaN, which compares with nothing, is refused as well.
-        if value is not None and not allowed.lowest <= value <= allowed.highest:
-            raise InvalidOptionError(
-                f"{option} is {value}{allowed.unit}",
-                f"Choose between {allowed.lowest:.10g} and {allowed.highest:.10g}{allowed.unit}.",
-            )

@@ -560,8 +560,9 @@ from typing import Any, Mapping
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.qemu.guest_agent.plugins.module_utils._agent import GuestAgent
+from ansible_collections.qemu.guest_agent.plugins.module_utils._facts.command_details import command_details
 from ansible_collections.qemu.guest_agent.plugins.module_utils._facts.gathering import GATHERED, gathering
-from ansible_collections.qemu.guest_agent.plugins.module_utils._facts.subsets import REPLY_LIMITS, command_details
+from ansible_collections.qemu.guest_agent.plugins.module_utils._facts.subsets import REPLY_LIMITS
 from ansible_collections.qemu.guest_agent.plugins.module_utils._fleet.results import Outcome, Work
 from ansible_collections.qemu.guest_agent.plugins.module_utils._module import TARGET_SPEC, run
 

@@ -19,8 +19,10 @@ from typing import Any
 from ansible_collections.qemu.guest_agent.plugins.module_utils._agent import GuestAgent
 from ansible_collections.qemu.guest_agent.plugins.module_utils._channels.base import Exchange
 from ansible_collections.qemu.guest_agent.plugins.module_utils._channels.libvirt import LibvirtChannel
+from ansible_collections.qemu.guest_agent.plugins.module_utils._clock.methods import ResyncOptions
 from ansible_collections.qemu.guest_agent.plugins.module_utils._clock.reference import HostReference
-from ansible_collections.qemu.guest_agent.plugins.module_utils._clock.resync import ResyncOptions, ResyncReport, resync
+from ansible_collections.qemu.guest_agent.plugins.module_utils._clock.report import ResyncReport
+from ansible_collections.qemu.guest_agent.plugins.module_utils._clock.resync import resync
 from ansible_collections.qemu.guest_agent.plugins.module_utils._event_loop.tasks import run
 
 from tests.vm.errors import VmError

@@ -11,6 +11,7 @@ import socket
 from typing import Any
 
 import pytest
+from ansible_collections.qemu.guest_agent.plugins.module_utils._channels import addresses
 from ansible_collections.qemu.guest_agent.plugins.module_utils._channels import libvirt as libvirt_module
 from ansible_collections.qemu.guest_agent.plugins.module_utils._channels import stream as stream_module
 from ansible_collections.qemu.guest_agent.plugins.module_utils._channels.base import Request
@@ -31,7 +32,7 @@ CALLS = (Request("guest-ping"), Request("guest-info"), Request("guest-get-time")
 SECONDS = 20.0
 
 
-class _Peer(stream_module.UnixAddress):
+class _Peer(addresses.UnixAddress):
     """Connects to an end that has said everything already, and hangs up behind it."""
 
     async def connect(self, _deadline: tasks.Deadline) -> socket.socket:

@@ -13,11 +13,12 @@ from typing import Any
 import pytest
 from ansible_collections.qemu.guest_agent.plugins.module_utils._agent import GuestAgent
 from ansible_collections.qemu.guest_agent.plugins.module_utils._channels.base import Exchange, Request
+from ansible_collections.qemu.guest_agent.plugins.module_utils._clock import methods
 from ansible_collections.qemu.guest_agent.plugins.module_utils._clock import resync as resync_module
-from ansible_collections.qemu.guest_agent.plugins.module_utils._clock.resync import ResyncOptions
+from ansible_collections.qemu.guest_agent.plugins.module_utils._clock.methods import ResyncOptions
 from ansible_collections.qemu.guest_agent.plugins.module_utils._event_loop import tasks
+from ansible_collections.qemu.guest_agent.plugins.module_utils._facts import command_details, subsets
 from ansible_collections.qemu.guest_agent.plugins.module_utils._facts import shapes as reply_shapes
-from ansible_collections.qemu.guest_agent.plugins.module_utils._facts import subsets
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol import framing, messages, values
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.errors import QgaError, RemoteProtocolError
 
@@ -118,7 +119,7 @@ def info(data: bytes) -> None:
     """Facts of all kinds, and the details of a command, of a guest that answers with the input's lines."""
 
     def work(_guest: _Scripted, agent: GuestAgent) -> Any:
-        details = tasks.run(subsets.command_details(agent, "guest-ping"))
+        details = tasks.run(command_details.command_details(agent, "guest-ping"))
         return details, tasks.run(subsets.gather(agent, subsets.SUBSETS))
 
     _converse(data, _FACT_COMMANDS, subsets.REPLY_LIMITS, work)
@@ -128,7 +129,7 @@ def resync(data: bytes) -> None:
     """A resync of a guest that answers with the input's lines; the first byte says which agent, and how."""
     mode, rest = data[:1] or b"\0", data[1:]
     is_extended, dry_run = mode[0] & 1, bool(mode[0] & 2)
-    backward = resync_module.BACKWARD[(mode[0] >> 2) % len(resync_module.BACKWARD)]
+    backward = methods.BACKWARD[(mode[0] >> 2) % len(methods.BACKWARD)]
     options = ResyncOptions(samples=4, dry_run=dry_run, backward=backward)
 
     def work(guest: _Scripted, agent: GuestAgent) -> Any:

@@ -29,7 +29,7 @@ from tests.support.collection import make_importable
 
 make_importable()
 
-from ansible_collections.qemu.guest_agent.plugins.module_utils._clock import resync  # noqa: E402
+from ansible_collections.qemu.guest_agent.plugins.module_utils._clock import methods  # noqa: E402
 from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor import connections  # noqa: E402
 from ansible_collections.qemu.guest_agent.plugins.modules import qga_info, qga_update_time  # noqa: E402
 
@@ -165,7 +165,7 @@ def _memory(what: str) -> int:
 
 
 def main() -> None:
-    resync._HWCLOCK_SECONDS = _HWCLOCK_SECONDS
+    methods.HWCLOCK_SECONDS = _HWCLOCK_SECONDS
     output = os.fdopen(os.dup(sys.stdout.fileno()), "w")
     baseline_kib = 0
     for line in sys.stdin:

@@ -19,15 +19,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from ansible_collections.qemu.guest_agent.plugins.module_utils._channels.addresses import TcpAddress, UnixAddress
 from ansible_collections.qemu.guest_agent.plugins.module_utils._channels.libvirt import LibvirtChannel
-from ansible_collections.qemu.guest_agent.plugins.module_utils._channels.stream import (
-    StreamChannel,
-    TcpAddress,
-    UnixAddress,
-)
+from ansible_collections.qemu.guest_agent.plugins.module_utils._channels.stream import StreamChannel
 from ansible_collections.qemu.guest_agent.plugins.module_utils._clock import resync as resync_module
+from ansible_collections.qemu.guest_agent.plugins.module_utils._clock.methods import ResyncOptions
 from ansible_collections.qemu.guest_agent.plugins.module_utils._clock.reference import HostReference, Reference
-from ansible_collections.qemu.guest_agent.plugins.module_utils._clock.resync import Offset, ResyncOptions, ResyncReport
+from ansible_collections.qemu.guest_agent.plugins.module_utils._clock.report import Offset, ResyncReport
 from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import (
     CommandDisabledError,
     FrozenError,
@@ -35,6 +33,7 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import (
     UnresponsiveError,
 )
 from ansible_collections.qemu.guest_agent.plugins.module_utils._facts import subsets
+from ansible_collections.qemu.guest_agent.plugins.module_utils._facts.command_details import command_details
 from ansible_collections.qemu.guest_agent.plugins.module_utils._facts.subsets import SUBSETS
 from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor import connections
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol import values
@@ -71,7 +70,7 @@ from tests.support.fake_agent import (
 )
 from tests.support.fake_libvirt import FakeLibvirt, answers_by
 
-command_details, gather = blocking(subsets.command_details), blocking(subsets.gather)
+details_of, gather = blocking(command_details), blocking(subsets.gather)
 resync = blocking(resync_module.resync)
 
 # The truth is read by two readings of this machine's clocks, and its own clock may be slewed (500 ppm at most).
@@ -530,7 +529,7 @@ def test_all_facts_of_a_stock_agent(tmp_path: Path) -> None:
 def test_the_extended_agent_tells_more_of_its_clock_and_its_commands(tmp_path: Path) -> None:
     with agent_at(tmp_path, EXTENDED), guest(tmp_path) as agent:
         facts = gather(agent, SUBSETS)
-        details = command_details(agent, "guest-update-time")
+        details = details_of(agent, "guest-update-time")
     assert facts["agent"]["kind"] == "extended"
     assert facts["time"]["source"] == "host-message"
     assert facts["time"]["resolution_ns"] == 1

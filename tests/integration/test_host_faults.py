@@ -19,7 +19,8 @@ from typing import Any, NamedTuple
 import pytest
 from ansible_collections.qemu.guest_agent.plugins.module_utils._agent import GuestAgent
 from ansible_collections.qemu.guest_agent.plugins.module_utils._channels.base import Request
-from ansible_collections.qemu.guest_agent.plugins.module_utils._clock import options, resync
+from ansible_collections.qemu.guest_agent.plugins.module_utils._clock import methods, options, resync
+from ansible_collections.qemu.guest_agent.plugins.module_utils._clock.report import ResyncReport
 from ansible_collections.qemu.guest_agent.plugins.module_utils._event_loop import tasks
 
 from tests.support.fake_agent import EXTENDED, SECOND_NS, SLOW_HWCLOCK, FakeAgent, FakeClock, listen_unix
@@ -501,7 +502,7 @@ class Scene:
         self.drawn = drawn
         self.steps_by_run: list[int] = []
 
-    def run(self, delays_s: Sequence[float], is_in_step: bool) -> list[resync.ResyncReport]:
+    def run(self, delays_s: Sequence[float], is_in_step: bool) -> list[ResyncReport]:
         """Each begins behind its delay. ``is_in_step``: nobody steps before all have measured."""
         runs = range(len(delays_s))
         self.steps_by_run = [0 for _run in runs]
@@ -517,15 +518,15 @@ class Scene:
 
             return may_be_sent
 
-        async def conversation(run: int) -> resync.ResyncReport:
+        async def conversation(run: int) -> ResyncReport:
             await tasks.pause(delays_s[run])
             agent = GuestAgent(self.shared.client(gate(run)), 5.0)
-            return await resync.resync(agent, self.line.reference(), resync.ResyncOptions())
+            return await resync.resync(agent, self.line.reference(), methods.ResyncOptions())
 
         at_the_gate: set[int] = set()
         return side_by_side(self.line, [conversation(run) for run in runs])
 
-    def assert_no_lie(self, report: resync.ResyncReport, steps: int) -> None:
+    def assert_no_lie(self, report: ResyncReport, steps: int) -> None:
         """What a run says was true at some time of it, and it says that it has stepped if it has."""
         for offset in (report.before, *filter(None, (report.after,))):
             assert any(

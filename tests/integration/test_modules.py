@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
-from ansible_collections.qemu.guest_agent.plugins.module_utils._clock.resync import ResyncOptions
+from ansible_collections.qemu.guest_agent.plugins.module_utils._clock.methods import ResyncOptions
 
 from tests.support.ansible_run import PlaybookRun, TaskRecord, run_tasks
 from tests.support.fake_agent import (

@@ -17,17 +17,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from ansible_collections.qemu.guest_agent.plugins.module_utils._channels.base import Request
-from ansible_collections.qemu.guest_agent.plugins.module_utils._channels.stream import (
+from ansible_collections.qemu.guest_agent.plugins.module_utils._channels.addresses import (
     Address,
-    StreamChannel,
     TcpAddress,
     UnixAddress,
 )
+from ansible_collections.qemu.guest_agent.plugins.module_utils._channels.base import Request
+from ansible_collections.qemu.guest_agent.plugins.module_utils._channels.stream import StreamChannel
 from ansible_collections.qemu.guest_agent.plugins.module_utils._clock import measuring
 from ansible_collections.qemu.guest_agent.plugins.module_utils._clock import resync as resync_module
+from ansible_collections.qemu.guest_agent.plugins.module_utils._clock.methods import ResyncOptions
 from ansible_collections.qemu.guest_agent.plugins.module_utils._clock.reference import HostReference
-from ansible_collections.qemu.guest_agent.plugins.module_utils._clock.resync import ResyncOptions
 from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import (
     CommandDisabledError,
     CommandFailedError,

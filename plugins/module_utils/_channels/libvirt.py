@@ -16,7 +16,7 @@ import math
 import re
 import threading
 import time
-from typing import Any, Callable, Mapping, NamedTuple, TypeVar
+from typing import Any, Callable, Mapping, TypeVar
 
 from .. import _refusals as refusals
 from .._errors import (
@@ -34,6 +34,7 @@ from .._event_loop.tasks import Deadline, pause
 from .._event_loop.threads import BoundedCaller, StillBusyError
 from .._hypervisor import numbers
 from .._hypervisor.connections import NEW, PROVEN, SLOW, SUSPECT, Lane, Line, known, line_of_this_thread, without_agents
+from .._hypervisor.domains import ChannelState, channel_state, macs_of
 from .._hypervisor.virsh import list_hint, not_found, not_running, unmistakable, virsh
 from .._protocol import framing, messages, values
 from .._protocol.errors import QgaError, RemoteProtocolError
@@ -42,7 +43,6 @@ from .base import NO_REPLY, Channel, Exchange, Request
 
 Result = TypeVar("Result")
 
-_AGENT_CHANNEL = "org.qemu.guest_agent.0"
 
 # virDomainQemuAgentCommand takes whole seconds, and 0 gives up before the command is sent.
 _SHORTEST_AGENT_TIMEOUT = 1
@@ -101,35 +101,6 @@ _UUID = re.compile(r"[0-9A-Fa-f]{8}(-?[0-9A-Fa-f]{4}){3}-?[0-9A-Fa-f]{12}\Z")
 
 class _UnreachedError(UnresponsiveError):
     """libvirt has the agent for connected, and refused a command for it without asking it."""
-
-
-class ChannelState(NamedTuple):
-    configured: bool
-    connected: bool | None  # None: this libvirt does not say
-    resets_reinjection: bool  # the RTC injects lost ticks, and must be told when the clock is set
-
-
-def channel_state(domain_xml: str) -> ChannelState:
-    """What the live XML of a domain says about its agent (docs/formatdomain.html, libvirt 11.3.0)."""
-    from xml.etree import ElementTree  # seldom needed, and slow to import
-
-    root = ElementTree.fromstring(domain_xml)  # from libvirt, which made it: not from the guest
-    target = root.find(f"./devices/channel/target[@name='{_AGENT_CHANNEL}']")
-    state = None if target is None else target.get("state")
-    catchup = root.find("./clock/timer[@name='rtc'][@tickpolicy='catchup']")
-    return ChannelState(target is not None, None if state is None else state == "connected", catchup is not None)
-
-
-def macs_of(domain_xml: str) -> tuple[str, ...]:
-    """Return the MAC addresses of the domain's network devices, in order (docs/formatdomain.html, libvirt 11.3.0).
-
-    Those on user-mode networks come last: nobody else reaches the guest by an address there.
-    """
-    from xml.etree import ElementTree
-
-    root = ElementTree.fromstring(domain_xml)  # from libvirt, as above
-    devices = sorted(root.iterfind("./devices/interface"), key=lambda device: device.get("type") == "user")
-    return tuple(mac.get("address", "") for device in devices for mac in device.iterfind("mac"))
 
 
 class LibvirtChannel(Channel):

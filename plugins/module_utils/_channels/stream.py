@@ -6,16 +6,12 @@
 
 from __future__ import annotations
 
-import errno
 import functools
 import os
-import re
 import socket
-import struct
 import time
 from collections import deque
-from dataclasses import dataclass
-from typing import Any, Callable, Mapping, Tuple, Union
+from typing import Callable, Mapping
 
 from .._errors import (
     CommandDisabledError,
@@ -26,16 +22,14 @@ from .._errors import (
     GuestReplacedError,
     InvalidOptionError,
     NotConnectedError,
-    NotFoundError,
-    PermissionDeniedError,
     UnresponsiveError,
 )
-from .._event_loop.tasks import READING, Deadline, Received, is_ready, pause, received, writable
-from .._event_loop.threads import BoundedCaller, StillBusyError, Worker
+from .._event_loop.tasks import READING, Deadline, Received, is_ready, received, writable
 from .._protocol import framing, messages, values
-from .._protocol.errors import QgaError, RemoteProtocolError
+from .._protocol.errors import RemoteProtocolError
 from .._refusals import Meaning, command_named, meaning_of
 from .._untrusted import visible
+from .addresses import ONE_CLIENT_HINT, Address, UnixAddress, connect_error
 from .base import NO_REPLY, Channel, Exchange, Request
 
 # How long closing waits for a reply that is still under way. A stock agent that listens on a unix socket exits when its
@@ -57,195 +51,6 @@ _PLAIN = "guest-sync"
 # An error in words that we do not know, with nothing after it for so long, is the answer to the sync. The stock agent
 # complains of the 0xFF byte as well, and answers the sync right after that.
 _DOUBT_SECONDS = 0.5
-
-# A unix socket whose queue of clients is full says so at once, and does not tell when there is room.
-_FULL_QUEUE_SECONDS = 0.05
-
-_ONE_CLIENT_HINT = (
-    "An agent's socket serves one client at a time: end the other one, or use the domain if libvirt holds the channel. "
-    "While a guest boots or wakes, wait_timeout waits for it."
-)
-
-_AddressInfo = Tuple[Any, Any, int, str, Any]  # as socket.getaddrinfo has it
-
-
-_UCRED = struct.Struct("iII")
-
-
-def _peer_credentials(connection: socket.socket) -> bytes:
-    return connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
-
-
-@dataclass(frozen=True)
-class UnixAddress:
-    path: str
-
-    def __str__(self) -> str:
-        return f"socket {self.path}"
-
-    async def connect(self, deadline: Deadline) -> socket.socket:
-        return await _connect(socket.AF_UNIX, self.path, deadline)
-
-    def listener(self, connection: socket.socket) -> tuple[int, ...]:
-        """What tells the socket's file and the process behind it from others that stand in its place later."""
-        try:
-            found = os.stat(self.path)
-        except OSError:
-            return ()  # it has gone since
-        # ucred: process, user and group of who listens, as of then (unix(7)).
-        return (found.st_dev, found.st_ino, *_UCRED.unpack(_peer_credentials(connection)))
-
-
-@dataclass(frozen=True)
-class TcpAddress:
-    host: str
-    port: int
-
-    def __str__(self) -> str:
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"address {host}:{self.port}"
-
-    async def connect(self, deadline: Deadline) -> socket.socket:
-        found = await self._resolved(deadline)
-        while True:
-            family, _kind, _protocol, _name, address = found.pop(0)
-            try:
-                connection = await _connect(family, address, deadline)
-            except OSError:
-                if not found or deadline.expired():
-                    raise
-            else:
-                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                return connection
-
-    async def _resolved(self, deadline: Deadline) -> list[_AddressInfo]:
-        # The resolver has its own, much longer time limits, and no way to change them.
-        caller, resolver = BoundedCaller(), Worker("resolver")
-        try:
-            return await caller.run(
-                lambda: socket.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM),
-                deadline.remaining(),
-                resolver,
-            )
-        except StillBusyError:
-            raise socket.timeout("the name was not resolved in time") from None
-        except UnicodeError as error:  # such as two dots in a row, which cannot be encoded for the resolver
-            raise socket.gaierror(socket.EAI_NONAME, "this is no host name") from error
-        finally:
-            resolver.stop()
-            caller.close()
-
-
-@dataclass(frozen=True)
-class VsockAddress:
-    cid: int
-    port: int
-
-    def __str__(self) -> str:
-        return f"vsock {self.cid}:{self.port}"
-
-    async def connect(self, deadline: Deadline) -> socket.socket:
-        if not hasattr(socket, "AF_VSOCK"):
-            raise OSError(errno.EAFNOSUPPORT, "this system has no vsock")
-        return await _connect(socket.AF_VSOCK, (self.cid, self.port), deadline)
-
-
-Address = Union[UnixAddress, TcpAddress, VsockAddress]
-
-
-_UINT32 = re.compile(r"[0-9]{1,10}\Z")
-_HIGHEST_VSOCK = 2**32 - 2  # the number above it means "any" (vsock(7))
-
-
-def _number(text: str, highest: int) -> int | None:
-    return int(text) if _UINT32.match(text) and 0 < int(text) <= highest else None
-
-
-def _port(text: str, option: str, value: str, highest: int) -> int:
-    port = _number(text, highest)
-    if port is None:
-        raise InvalidOptionError(
-            f"{option} {value} does not end in a port", f"Write a number from 1 to {highest} behind the last colon."
-        )
-    return port
-
-
-def parse_address(value: str) -> TcpAddress:
-    """``host:port``, or ``[address]:port`` for IPv6.
-
-    :raises InvalidOptionError: it is neither
-    """
-    found = re.match(r"(?:\[(?P<v6>[^\]]+)\]|(?P<host>[^:\[\]]+)):(?P<port>.*)\Z", value)
-    if found is None:
-        raise InvalidOptionError(
-            f"address {value} is not of the form host:port", "Put an IPv6 address in brackets: [::1]:4444."
-        )
-    return TcpAddress(found.group("v6") or found.group("host"), _port(found.group("port"), "address", value, 65535))
-
-
-def parse_vsock(value: str) -> VsockAddress:
-    """``cid:port``, both of them 32-bit numbers.
-
-    :raises InvalidOptionError: it is not
-    """
-    before, colon, behind = value.partition(":")
-    cid = _number(before, _HIGHEST_VSOCK)
-    if not colon or cid is None:
-        raise InvalidOptionError(
-            f"vsock {value} is not of the form cid:port",
-            "The cid is in the domain's <vsock> element, or in guest-cid= of QEMU's command line.",
-        )
-    return VsockAddress(cid, _port(behind, "vsock", value, _HIGHEST_VSOCK))
-
-
-async def _connect(family: int, address: object, deadline: Deadline) -> socket.socket:
-    connection = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        connection.setblocking(False)
-        number = connection.connect_ex(address)  # type: ignore[arg-type]  # of the family's own shape
-        while number == errno.EAGAIN and not deadline.expired():
-            await pause(min(_FULL_QUEUE_SECONDS, deadline.remaining()))
-            number = connection.connect_ex(address)  # type: ignore[arg-type]
-        if number == errno.EINPROGRESS:
-            if await writable(connection.fileno(), deadline) is None:
-                raise socket.timeout("the connection was not made in time")
-            number = connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-        if number:
-            raise OSError(number, os.strerror(number))
-    except BaseException:
-        connection.close()
-        raise
-    return connection
-
-
-# What went wrong while connecting, by errno; anything else is "not connected".
-_CONNECT_ERRORS: Mapping[int, type[QgaError]] = {
-    errno.ENOENT: NotFoundError,
-    errno.ENOTDIR: NotFoundError,
-    errno.ENODEV: NotFoundError,  # vsock: no guest has this cid
-    errno.EACCES: PermissionDeniedError,
-    errno.EPERM: PermissionDeniedError,
-    errno.EAGAIN: UnresponsiveError,  # unix: the listener's queue is full
-    errno.ETIMEDOUT: UnresponsiveError,
-}
-
-_CONNECT_HINTS: Mapping[type[QgaError], str | None] = {
-    NotFoundError: "Check the socket, address or vsock option against the guest's configuration; the guest must run.",
-    PermissionDeniedError: None,
-    UnresponsiveError: _ONE_CLIENT_HINT,
-    NotConnectedError: "Nothing listens there: check that the guest runs and that this is its agent's channel.",
-}
-
-
-def _connect_error(address: Address, error: OSError) -> QgaError:
-    if isinstance(error, socket.gaierror):
-        kind: type[QgaError] = NotFoundError
-    elif isinstance(error, socket.timeout):
-        kind = UnresponsiveError
-    else:
-        kind = _CONNECT_ERRORS.get(error.errno or 0, NotConnectedError)
-    reason = error.strerror or str(error)
-    return kind(f"cannot connect to {address}: {reason}", _CONNECT_HINTS[kind])
 
 
 class StreamChannel(Channel):
@@ -337,7 +142,7 @@ class StreamChannel(Channel):
         try:
             connection = await self._address.connect(deadline)
         except OSError as error:
-            raise _connect_error(self._address, error) from error
+            raise connect_error(self._address, error) from error
         if isinstance(self._address, UnixAddress):
             listener = self._address.listener(connection)
             if self._is_pinned and listener != self._listener:
@@ -386,7 +191,7 @@ class StreamChannel(Channel):
                 if doubtful is not None and not deadline.expired():
                     return doubtful
                 raise UnresponsiveError(
-                    f"no guest agent answered at {self._address} within {timeout:g} s", _ONE_CLIENT_HINT
+                    f"no guest agent answered at {self._address} within {timeout:g} s", ONE_CLIENT_HINT
                 )
             if isinstance(event, framing.Resync):
                 is_marked = True

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import math
 import time
-from typing import Callable, NamedTuple
+from typing import Any, Callable, Mapping, NamedTuple
 
 from .._errors import HostClockUnsynchronizedError, InvalidOptionError
-from .._targets import Params
+from .methods import ResyncOptions
 from .reference import HostReference, Reference, StatedReference, host_clock_is_synchronized
-from .resync import ResyncOptions
 from .timestamps import SECOND_NS, parse_instant
 
 
@@ -29,7 +28,7 @@ class ChosenReference(NamedTuple):
 
 
 def reference_of(
-    params: Params, is_synchronized: Callable[[], bool | None] = host_clock_is_synchronized
+    params: Mapping[str, Any], is_synchronized: Callable[[], bool | None] = host_clock_is_synchronized
 ) -> ChosenReference:
     """The clock that the options compare the guest's with.
 
@@ -54,7 +53,7 @@ def reference_of(
     return ChosenReference(reference, warning)
 
 
-def require_consistent(params: Params) -> None:
+def require_consistent(params: Mapping[str, Any]) -> None:
     """
     :raises InvalidOptionError: the options contradict each other
     """
@@ -66,7 +65,7 @@ def require_consistent(params: Params) -> None:
         )
 
 
-def resync_options(params: Params, dry_run: bool) -> ResyncOptions:
+def resync_options(params: Mapping[str, Any], dry_run: bool) -> ResyncOptions:
     return ResyncOptions(
         tolerance_ns=nanoseconds(params["tolerance"]),
         method=params["method"],

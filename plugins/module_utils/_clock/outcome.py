@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from .._fleet.results import Outcome
 from .._linux.timex import slew_duration_ns
-from .resync import ResyncReport
+from .report import ResyncReport
 from .timestamps import SECOND_NS, format_instant
 
 CORRECTED = "corrected"

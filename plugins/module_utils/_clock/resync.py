@@ -6,14 +6,10 @@
 
 from __future__ import annotations
 
-import math
 import random
 import time
-from dataclasses import dataclass, field
-from typing import Awaitable, Callable, Mapping, NamedTuple, Optional
 
 from .._agent import GuestAgent
-from .._channels.base import Arguments
 from .._errors import (
     CommandError,
     CommandFailedError,
@@ -26,31 +22,26 @@ from .._errors import (
     NotSupportedError,
     UnresponsiveError,
 )
-from .._event_loop.tasks import Turns, pause
-from .._linux.timex import MOST_SLEWED_NS, SLEW_PPM, slew_duration_ns
+from .._event_loop.tasks import pause
+from .._linux.timex import MOST_SLEWED_NS, SLEW_PPM
 from .._protocol import values
 from .._protocol.errors import QgaError
-from .._untrusted import visible
-from .measuring import Interval, Measurement, Suffices, measure, never, reader, stock_reader
+from .intervals import Interval, Measurement
+from .measuring import Suffices, measure, never, reader, stock_reader
+from .methods import HWCLOCK_SECONDS, METHODS, SLEW, Method, ResyncOptions
 from .reference import JumpWatch, Reference
-
-SECOND_NS = 1_000_000_000
+from .report import Offset, ResyncReport
+from .timestamps import SECOND_NS
 
 # What one reply may cost. The longest is that to guest-info, some 6 KiB; of a thousand guests, all may send as much as
 # they can at the same time.
 REPLY_LIMITS = values.Limits(size=64 * 1024, nesting=16)
 
-# The stock agent runs hwclock inside of guest-set-time, which waits for an edge of the RTC's second: about one second,
-# two on a busy guest (qga/commands-posix.c, QEMU 10.0.13). It has this many seconds on top of an exchange's own limit.
-_HWCLOCK_SECONDS = 5.0
 
 # A hypervisor's daemon that is restarted is back by then, and has found the agents again; and an agent in its guest.
 _RESTART_SECONDS = 15.0
 _AGENT_RESTART_SECONDS = 5.0
 
-# What a step should leave at most. Tolerance is what is left alone, and wider: a clock that has to be stepped is set as
-# well as can be. The first step after a restore may miss it, on an emulated CPU that translates the agent's code anew.
-_FINE_NS = 500_000
 
 # The kernel counts what it slews within a second as done when that second begins, and in whole microseconds.
 _SLEW_GRAIN_NS = SECOND_NS // 1_000_000 * SLEW_PPM + 1_000
@@ -65,9 +56,6 @@ _NO_VERDICT = (
     HypervisorUnavailableError,
 )
 
-# guest-set-time does more than guest-get-time before it acts: it reads a number and looks at the local time zone. On
-# emulated guests with qemu-ga 7.2 that was a fifth of the way there. Where the way is short, so is the error.
-_SETTING_PERCENT = 120
 
 # A measurement is given one time limit of an exchange, but no less than this, which a coarse clock takes.
 _MEASURING_SECONDS = 1.0
@@ -90,111 +78,11 @@ _CLOSER_LOOK = 4
 _LOOKS_FOR_PROOF = 4
 _LOOKS_IN_VAIN = 2
 _NARROWER_PERCENT = 90
-_TURN_SECONDS = 0.1
 
 _UNPROVEN_HINT = (
     "Slow answers prove little: run the task again when guest and host are less busy, lower concurrency, or raise "
     "tolerance above the uncertainty."
 )
-
-
-@dataclass(frozen=True)
-class ResyncOptions:
-    """How to resync. ``samples`` is the most exchanges for one measurement.
-
-    ``method``: "auto", "extended" (a delta, applied by the extended agent), "set_time" (an absolute time) or "rtc" (the
-    guest takes its hardware clock's). ``attempts`` bounds the steps, ``dry_run`` forbids them. ``backward``: with all
-    but "step", only a guest that is certainly late is stepped; one that is ahead is left so ("leave"), or its kernel
-    slews its clock if that is possible ("slew"). ``turns`` are for all guests that are resynced with these options at
-    the same time, on one thread.
-    """
-
-    tolerance_ns: int = SECOND_NS // 10
-    method: str = "auto"
-    attempts: int = 3
-    samples: int = 16
-    backward: str = "step"
-    update_rtc: bool = False
-    dry_run: bool = False
-    turns: Turns = field(default_factory=lambda: Turns(_TURN_SECONDS), compare=False, repr=False)
-
-
-class Offset(NamedTuple):
-    """A measurement seen against the reference: guest clock minus the time that it should show."""
-
-    interval: Interval
-    likely_ns: int
-    measurement: Measurement
-
-    @property
-    def ns(self) -> int:
-        return self.interval.middle
-
-    @property
-    def uncertainty_ns(self) -> int:
-        return self.interval.half_width
-
-
-@dataclass(frozen=True)
-class ResyncReport:
-    """What was found and done. Times are integer nanoseconds.
-
-    ``changed``: the guest's clock was stepped, or a slew of it begun; or that would have been done in a dry run.
-    ``slewing_ns``: what is left of a slew at the end, or would be begun in a dry run; 0: the clock is not being slewed,
-    as far as its agent reports that. ``within_tolerance`` is of the last
-    measurement: None if that proves neither that the clock is within tolerance nor that it is not.
-    ``guest_time_before_ns`` is what the guest's clock would show at the end of the run had nothing been done,
-    ``guest_time_after_ns`` what it does show.
-    ``stepped_at_ns`` is when the last step was done, as far as its reply tells, on the host's monotonic clock.
-    """
-
-    changed: bool
-    within_tolerance: bool | None
-    method: str | None
-    attempts: int
-    before: Offset
-    after: Offset | None
-    guest_time_before_ns: int
-    guest_time_after_ns: int
-    duration_ns: int
-    warnings: tuple[str, ...] = ()
-    error: QgaError | None = None
-    stepped_at_ns: int | None = None
-    slewing_ns: int = 0
-
-    def as_dict(self) -> dict[str, object]:
-        """The figures under the names that the modules return."""
-        latest = self.after or self.before
-        result: dict[str, object] = {
-            "changed": self.changed,
-            "within_tolerance": self.within_tolerance,
-            "method": self.method,
-            "attempts": self.attempts,
-            "offset_before_ns": self.before.ns,
-            "uncertainty_before_ns": self.before.uncertainty_ns,
-            "offset_after_ns": None if self.after is None else self.after.ns,
-            "uncertainty_after_ns": None if self.after is None else self.after.uncertainty_ns,
-            "round_trip_ns": latest.measurement.round_trip_ns,
-            "resolution_ns": latest.measurement.resolution_ns,
-            "slewing": self._slewing(),
-            "guest_time_before_ns": self.guest_time_before_ns,
-            "guest_time_after_ns": self.guest_time_after_ns,
-            "duration_ns": self.duration_ns,
-        }
-        if self.error is not None:
-            result["error"] = self.error.as_dict()
-        return result
-
-    def _slewing(self) -> dict[str, object] | None:
-        if not self.slewing_ns:
-            return None
-        duration_ns = slew_duration_ns(self.slewing_ns)
-        return {
-            "left": self.slewing_ns / SECOND_NS,
-            "left_ns": self.slewing_ns,
-            "duration": duration_ns / SECOND_NS,
-            "duration_ns": duration_ns,
-        }
 
 
 def is_certainly_within(interval: Interval, tolerance_ns: int) -> bool:
@@ -327,10 +215,10 @@ class _Run:
                 if self._slews:
                     self._step_error = None  # a slew was refused for this reason, which came up meanwhile
                 return offset, obstacle
-            await self._approach(_SLEW)
+            await self._approach(SLEW)
             offset = self._against_reference(offset.measurement)  # which may have been stepped meanwhile
             self._slews += 1
-            await self._step(_SLEW, offset)
+            await self._step(SLEW, offset)
             self._has_begun_slew = self._has_begun_slew or self._step_error is None
             offset = await self._look_behind()
         return offset, None
@@ -340,7 +228,7 @@ class _Run:
         slew = offset.measurement.slew
         if self._options.method not in ("auto", "extended"):
             return f"method {self._options.method} does not slew"
-        if slew is None or not await self._agent.knows(_SLEW.command):
+        if slew is None or not await self._agent.knows(SLEW.command):
             return "its agent does not slew clocks"
         if not slew.is_possible:
             return "a time service in the guest disciplines its clock"
@@ -389,12 +277,12 @@ class _Run:
         while attempts < options.attempts and not is_done:
             attempts += 1
             try:
-                await self._approach(_METHODS[method])
+                await self._approach(METHODS[method])
                 offset = self._against_reference(offset.measurement)  # which may have been stepped meanwhile
                 if self._is_forbidden(offset):
                     attempts -= 1
                     break
-                await self._step(_METHODS[method], offset)
+                await self._step(METHODS[method], offset)
                 offset = await self._look_behind()
                 is_refused = isinstance(self._step_error, NotSupportedError)  # another attempt would be, too
                 if attempts < options.attempts and not is_refused and not self._is_settled(offset):
@@ -408,7 +296,7 @@ class _Run:
             # To come nearer is not worth what it may spoil: where two may be at it, where the agent had trouble, and
             # where no attempt would be left to mend it.
             is_risky = is_contended or self._step_error is not None or attempts + 1 >= options.attempts
-            is_fine = abs(offset.likely_ns) <= _METHODS[method].fine_ns(offset)
+            is_fine = abs(offset.likely_ns) <= METHODS[method].fine_ns(offset)
             is_near = is_fine or is_risky or self._lacks_proof(offset) or self._is_forbidden(offset)
             is_done = is_refused or (is_near and self._is_settled(offset))
         if not attempts:
@@ -436,7 +324,7 @@ class _Run:
         """Whether a step that was not quite right can be followed by another, which costs no second of hwclock's."""
         is_to_step = self._options.attempts > 1 and not self._options.dry_run
         is_by_delta = is_to_step and await self._method() == "extended"
-        return is_by_delta and await self._agent.knows(_METHODS["extended"].command)
+        return is_by_delta and await self._agent.knows(METHODS["extended"].command)
 
     def _is_off(self, against_monotonic: Interval) -> bool:
         """For certain, so it is stepped as soon as may be: how well is measured behind the step."""
@@ -549,7 +437,7 @@ class _Run:
 
     async def _choose(self) -> str:
         method = await self._method()
-        await self._agent.require(_METHODS[method].command)
+        await self._agent.require(METHODS[method].command)
         return method
 
     async def _method(self) -> str:
@@ -557,7 +445,7 @@ class _Run:
             return self._options.method
         return "extended" if await self._agent.knows("guest-update-time") else "set_time"
 
-    async def _step(self, way: _Method, offset: Offset) -> None:
+    async def _step(self, way: Method, offset: Offset) -> None:
         """Step the clock once, or begin a slew. Its error is not a verdict: the measurement after it is."""
         self._step_error = None
         before, self._may_be_stepped = self._may_be_stepped, True
@@ -575,7 +463,7 @@ class _Run:
             if warning:
                 self._warn(warning)
 
-    async def _approach(self, way: _Method) -> None:
+    async def _approach(self, way: Method) -> None:
         """Make sure that a step would reach the guest that was measured; and at once, if it carries a time."""
         try:
             await self._agent.require_same()
@@ -589,7 +477,7 @@ class _Run:
         """An agent that still sits in hwclock answers nobody; it has as long again to come out of it."""
         is_restart = isinstance(self._step_error, HypervisorUnavailableError)
         try:
-            await self._agent.wait(_RESTART_SECONDS if is_restart else _HWCLOCK_SECONDS)
+            await self._agent.wait(_RESTART_SECONDS if is_restart else HWCLOCK_SECONDS)
         except (DeadlineError, GuestReplacedError):
             raise
         except QgaError as silent:
@@ -603,7 +491,7 @@ class _Run:
         if within or (is_left and self._step_error is None):
             return None
         figures = f"the guest's clock is still {_off_by(offset)}{_after(attempts)}"
-        return self._error(figures, _METHODS[method].hint)
+        return self._error(figures, METHODS[method].hint)
 
     def _unproven(self, offset: Offset, attempts: int = 0) -> QgaError | None:
         """The error of a clock that may or may not be within tolerance; None if no proof was asked for."""
@@ -685,86 +573,3 @@ def _after(attempts: int) -> str:
 
 
 # ------------------------------------------------------------------------------------------------- the ways of stepping
-
-_Step = Callable[[GuestAgent, Reference, Offset, ResyncOptions], Awaitable[Optional[str]]]
-
-
-async def _step_by_delta(
-    agent: GuestAgent, _reference: Reference, offset: Offset, options: ResyncOptions
-) -> str | None:
-    """The extended agent adds the delta in its kernel, so however long the request takes, no error is added."""
-    seconds, nanoseconds = divmod(-offset.likely_ns, SECOND_NS)
-    arguments: dict[str, object] = {"seconds": seconds, "nanoseconds": nanoseconds, "relative": True}
-    if options.update_rtc:
-        arguments["rtc"] = True
-    returned = await agent.call("guest-update-time", arguments)
-    rtc_error = returned.get("rtc-error") if isinstance(returned, dict) else None
-    return f"the guest's hardware clock was not updated: {visible(rtc_error)}" if isinstance(rtc_error, str) else None
-
-
-async def _slew_by_delta(
-    agent: GuestAgent, _reference: Reference, offset: Offset, options: ResyncOptions
-) -> str | None:
-    """The extended agent has its kernel add the delta little by little, in place of what is left of another slew."""
-    seconds, nanoseconds = divmod(-offset.likely_ns, SECOND_NS)
-    arguments = {"seconds": seconds, "nanoseconds": nanoseconds, "relative": True, "slew": True}
-    await agent.call("guest-update-time", arguments)
-    return "the guest's hardware clock was not updated: a slew takes its time" if options.update_rtc else None
-
-
-async def _step_to_time(agent: GuestAgent, reference: Reference, offset: Offset, _options: ResyncOptions) -> str | None:
-    """The stock agent sets an absolute time; it is stamped as it leaves, and leads by the usual way to the agent."""
-    base_ns = reference.base_ns()
-    lead_ns = offset.measurement.one_way_ns * _SETTING_PERCENT // 100
-
-    def stamped(now_ns: int) -> Arguments:
-        return {"time": now_ns + base_ns + lead_ns}
-
-    await agent.call("guest-set-time", stamped, timeout=agent.timeout + _HWCLOCK_SECONDS)
-    return None
-
-
-async def _step_from_rtc(
-    agent: GuestAgent, _reference: Reference, _offset: Offset, _options: ResyncOptions
-) -> str | None:
-    """Without a time, the stock agent takes the guest's hardware clock's (``hwclock -s``)."""
-    await agent.call("guest-set-time", timeout=agent.timeout + _HWCLOCK_SECONDS)
-    return None
-
-
-class _Method(NamedTuple):
-    """``fine_ns``: what a step may leave without another attempt to come nearer. ``hint``: for a clock left wrong.
-    ``carries_time``: it is wrong by as long as it takes to get there. ``is_gradual``: the clock gets there later.
-    """
-
-    command: str
-    step: _Step
-    fine_ns: Callable[[Offset], float]
-    hint: str | None = None
-    carries_time: bool = False
-    is_gradual: bool = False
-
-
-_METHODS: Mapping[str, _Method] = {
-    "extended": _Method("guest-update-time", _step_by_delta, fine_ns=lambda _offset: _FINE_NS),
-    # Each attempt costs a second: what is less than the uncertainty is not worth one.
-    "set_time": _Method(
-        "guest-set-time",
-        _step_to_time,
-        fine_ns=lambda offset: max(_FINE_NS, offset.uncertainty_ns),
-        carries_time=True,
-    ),
-    "rtc": _Method(
-        "guest-set-time",
-        _step_from_rtc,
-        fine_ns=lambda _offset: math.inf,
-        hint="A hardware clock is read in whole seconds: raise tolerance to 1 or more, or use method set_time.",
-    ),
-}
-
-METHODS = ("auto", *_METHODS)
-
-_SLEW = _Method("guest-update-time", _slew_by_delta, fine_ns=lambda _offset: math.inf, is_gradual=True)
-
-# How a clock that is ahead may come back.
-BACKWARD = ("step", "slew", "leave")

@@ -16,13 +16,11 @@ from typing import Any, Awaitable, Callable, Iterable, Mapping, NamedTuple
 from .._agent import GuestAgent
 from .._errors import (
     CommandError,
-    CommandNotFoundError,
     DeadlineError,
     ExchangeTimeoutError,
     HypervisorUnavailableError,
     InvalidOptionError,
 )
-from .._protocol.commands import CATALOGUE, Command
 from .._protocol.errors import QgaError, RemoteProtocolError
 from .._protocol.values import Limits, encode
 from .._untrusted import visible
@@ -219,45 +217,3 @@ def _count(value: Any) -> int:
     if isinstance(value, dict):
         return 1 + sum(map(_count, value.values()))
     return 1 + sum(map(_count, value)) if isinstance(value, list) else 1
-
-
-async def command_details(agent: GuestAgent, name: str) -> dict[str, Any]:
-    """What is known of one agent command; ``details_from`` says by whom.
-
-    The extended agent is asked (``guest-get-command-info``). The stock agent tells only whether the command is enabled
-    and answers on success; the rest is the catalogue's.
-
-    :raises CommandNotFoundError: neither the agent nor the catalogue knows it
-    """
-    if await agent.knows("guest-get-command-info"):
-        details = facts_of("guest-get-command-info", await agent.call("guest-get-command-info", {"name": name}))
-        return dict(details, present=True, details_from="agent")
-    state = (await agent.info()).commands.get(name)
-    entry: Command | None = CATALOGUE.get(name)
-    if state is None and entry is None:
-        raise CommandNotFoundError(
-            f"neither the agent nor the catalogue knows a command {name}",
-            "Check the spelling; gather_subset=commands lists what this agent has.",
-            name,
-        )
-    details = {"name": name, "present": state is not None, "enabled": state is not None and state.enabled}
-    if entry is not None:
-        details.update(_described(entry))
-    if state is not None:
-        details["success_response"] = state.success_response
-    details["details_from"] = "agent" if entry is None else "catalogue"
-    return details
-
-
-def _described(entry: Command) -> dict[str, str | bool | list[dict[str, str | bool]]]:
-    return {
-        "success_response": entry.success_response,
-        "since": entry.since,
-        "description": entry.description,
-        "arguments": [
-            {"name": argument.name, "type": argument.type, "optional": argument.optional}
-            for argument in entry.arguments
-        ],
-        "returns": entry.returns,
-        "origin": entry.origin,
-    }

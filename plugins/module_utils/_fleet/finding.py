@@ -88,7 +88,8 @@ def _domains(params: Params, limits: values.Limits) -> Iterator[Fleet]:
 
 @contextlib.contextmanager
 def _sockets(params: Params, limits: values.Limits) -> Iterator[Fleet]:
-    from .._channels.stream import StreamChannel, UnixAddress
+    from .._channels.addresses import UnixAddress
+    from .._channels.stream import StreamChannel
 
     if params["sockets"] and all(entry.startswith("!") for entry in params["sockets"]):
         raise InvalidOptionError(

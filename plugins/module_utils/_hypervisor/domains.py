@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Which domains a hypervisor has."""
+"""The domains of a hypervisor: listing them, and what the XML of one says (docs/formatdomain.html, libvirt 11.3.0)."""
 
 from __future__ import annotations
 
@@ -66,3 +66,35 @@ def _state(line: Line, domain: Any) -> int:
         return int(domain.state()[0])
     except line.libvirt.libvirtError:
         return NO_STATE  # it has gone since it was listed
+
+
+_AGENT_CHANNEL = "org.qemu.guest_agent.0"
+
+
+class ChannelState(NamedTuple):
+    configured: bool
+    connected: bool | None  # None: this libvirt does not say
+    resets_reinjection: bool  # the RTC injects lost ticks, and must be told when the clock is set
+
+
+def channel_state(domain_xml: str) -> ChannelState:
+    """What the live XML of a domain says about its agent."""
+    from xml.etree import ElementTree  # seldom needed, and slow to import
+
+    root = ElementTree.fromstring(domain_xml)  # from libvirt, which made it: not from the guest
+    target = root.find(f"./devices/channel/target[@name='{_AGENT_CHANNEL}']")
+    state = None if target is None else target.get("state")
+    catchup = root.find("./clock/timer[@name='rtc'][@tickpolicy='catchup']")
+    return ChannelState(target is not None, None if state is None else state == "connected", catchup is not None)
+
+
+def macs_of(domain_xml: str) -> tuple[str, ...]:
+    """Return the MAC addresses of the domain's network devices, in order.
+
+    Those on user-mode networks come last: nobody else reaches the guest by an address there.
+    """
+    from xml.etree import ElementTree
+
+    root = ElementTree.fromstring(domain_xml)  # from libvirt, as above
+    devices = sorted(root.iterfind("./devices/interface"), key=lambda device: device.get("type") == "user")
+    return tuple(mac.get("address", "") for device in devices for mac in device.iterfind("mac"))

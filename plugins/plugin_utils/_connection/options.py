@@ -11,7 +11,8 @@ from typing import Any, Mapping, NamedTuple
 
 from ...module_utils._errors import InvalidOptionError
 from ...module_utils._protocol import values
-from ...module_utils._targets import ONE, Range, Target, check_numbers, target_of
+from ...module_utils._ranges import Range, check_numbers
+from ...module_utils._targets import ONE, Target, target_of
 from .shell import Limits, is_text
 
 _KIB = 1024

@@ -12,7 +12,8 @@ from typing import Any, Callable, Iterable, Mapping, NamedTuple
 
 from ...module_utils._errors import InvalidOptionError
 from ...module_utils._facts import subsets
-from ...module_utils._targets import check_numbers, require_text
+from ...module_utils._ranges import check_numbers
+from ...module_utils._targets import require_text
 from . import addresses
 from .survey import Question
 

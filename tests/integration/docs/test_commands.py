@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from ansible_collections.qemu.guest_agent.plugins.module_utils._clock.resync import ResyncOptions
+from ansible_collections.qemu.guest_agent.plugins.module_utils._clock.methods import ResyncOptions
 
 from tests.docs.examples import (
     Check,

@@ -11,10 +11,12 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from ansible_collections.qemu.guest_agent.plugins.module_utils._channels.stream import StreamChannel, UnixAddress
+from ansible_collections.qemu.guest_agent.plugins.module_utils._channels.addresses import UnixAddress
+from ansible_collections.qemu.guest_agent.plugins.module_utils._channels.stream import StreamChannel
 from ansible_collections.qemu.guest_agent.plugins.module_utils._clock import resync as module
+from ansible_collections.qemu.guest_agent.plugins.module_utils._clock.methods import ResyncOptions
 from ansible_collections.qemu.guest_agent.plugins.module_utils._clock.reference import HostReference
-from ansible_collections.qemu.guest_agent.plugins.module_utils._clock.resync import ResyncOptions, ResyncReport
+from ansible_collections.qemu.guest_agent.plugins.module_utils._clock.report import ResyncReport
 
 from tests.support.agent_client import Client
 from tests.support.blocking import Blocking, BlockingAgent, blocking

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from itertools import pairwise
 
-from ansible_collections.qemu.guest_agent.plugins.module_utils._clock.measuring import Interval
+from ansible_collections.qemu.guest_agent.plugins.module_utils._clock.intervals import Interval
 
 from tests.docs.figure import PICTURE, Bounds, draw, intersections, load
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from ansible_collections.qemu.guest_agent.plugins.module_utils._clock.measuring import Reading
+from ansible_collections.qemu.guest_agent.plugins.module_utils._clock.intervals import Reading
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.commands import CATALOGUE
 
 from tests.docs.examples import GUIDES, Check, all_examples, commands_of, to_check
@@ -49,7 +49,7 @@ def test_the_drawing_names_commands_that_there_are() -> None:
 
 
 def test_the_channel_is_the_one_that_is_looked_for() -> None:
-    from ansible_collections.qemu.guest_agent.plugins.module_utils._channels.libvirt import channel_state
+    from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor.domains import channel_state
 
     channel = the_one('<channel type="unix">')
     assert channel_state(f"<domain><devices>{channel}</devices></domain>").configured

@@ -10,11 +10,10 @@ import contextlib
 import threading
 from typing import Any, Callable, NamedTuple, Protocol, Sequence
 
-from ..._channels.libvirt import channel_state
 from ..._errors import HypervisorUnavailableError
 from ..._hypervisor import events
 from ..._hypervisor.connections import Line
-from ..._hypervisor.domains import with_states
+from ..._hypervisor.domains import channel_state, with_states
 from ..._hypervisor.numbers import is_running
 from ..._protocol.errors import QgaError
 from ..ledger import SeenGuest

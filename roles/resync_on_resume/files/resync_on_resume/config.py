@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Callable, Mapping, NamedTuple, Sequence
 
+from guest_agent._clock.methods import BACKWARD, METHOD_CHOICES
 from guest_agent._clock.options import require_consistent
-from guest_agent._clock.resync import BACKWARD, METHODS
 from guest_agent._errors import InvalidOptionError
-from guest_agent._targets import check_numbers
+from guest_agent._ranges import check_numbers
 
 CONFIG_FILE = "/etc/qga-resync-on-resume.conf"
 
@@ -108,7 +108,7 @@ _KEYS: Mapping[str, Mapping[str, _Key]] = {
     },
     "resync": {
         "tolerance": _Key(_seconds, "0.1", "tolerance"),
-        "method": _Key(_one_of(METHODS), "auto"),
+        "method": _Key(_one_of(METHOD_CHOICES), "auto"),
         "attempts": _Key(_count, "3", "attempts"),
         "samples": _Key(_count, "16", "samples"),
         "backward": _Key(_one_of(BACKWARD), "step"),

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Iterator, Mapping, NamedTuple
 
 from guest_agent._clock.outcome import status_of
-from guest_agent._clock.resync import ResyncReport
+from guest_agent._clock.report import ResyncReport
 from guest_agent._errors import (
     GuestReplacedError,
     HypervisorUnavailableError,

@@ -14,7 +14,8 @@ from guest_agent._agent import GuestAgent
 from guest_agent._channels.base import Channel
 from guest_agent._channels.libvirt import LibvirtChannel
 from guest_agent._clock.options import reference_of, resync_options
-from guest_agent._clock.resync import REPLY_LIMITS, ResyncReport, resync
+from guest_agent._clock.report import ResyncReport
+from guest_agent._clock.resync import REPLY_LIMITS, resync
 from guest_agent._errors import (
     ExchangeTimeoutError,
     HypervisorUnavailableError,

@@ -8,18 +8,19 @@ import sys
 from typing import Any
 
 import pytest
-from ansible_collections.qemu.guest_agent.plugins.module_utils._channels.libvirt import LibvirtChannel
-from ansible_collections.qemu.guest_agent.plugins.module_utils._channels.stream import (
-    StreamChannel,
+from ansible_collections.qemu.guest_agent.plugins.module_utils._channels.addresses import (
     TcpAddress,
     VsockAddress,
     parse_address,
     parse_vsock,
 )
+from ansible_collections.qemu.guest_agent.plugins.module_utils._channels.libvirt import LibvirtChannel
+from ansible_collections.qemu.guest_agent.plugins.module_utils._channels.stream import StreamChannel
 from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import InvalidOptionError
 from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor import connections
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.values import Limits
-from ansible_collections.qemu.guest_agent.plugins.module_utils._targets import check_numbers, names_many, target_of
+from ansible_collections.qemu.guest_agent.plugins.module_utils._ranges import check_numbers
+from ansible_collections.qemu.guest_agent.plugins.module_utils._targets import names_many, target_of
 
 from tests.support.blocking import Blocking
 from tests.support.fake_libvirt import FakeLibvirt

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible_collections.qemu.guest_agent.plugins.module_utils._clock.resync import METHODS
+from ansible_collections.qemu.guest_agent.plugins.module_utils._clock.methods import METHOD_CHOICES
 from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import CommandNotFoundError, NotRunningError
 from ansible_collections.qemu.guest_agent.plugins.module_utils._facts.subsets import SUBSETS
 from ansible_collections.qemu.guest_agent.plugins.module_utils._fleet import finding
@@ -265,10 +265,10 @@ def test_every_subset_is_documented() -> None:
 
 def test_every_method_is_documented() -> None:
     method = yaml.safe_load(qga_update_time.DOCUMENTATION)["options"]["method"]
-    assert tuple(method["choices"]) == METHODS
-    assert [each for each in METHODS if f"V({each})" not in " ".join(method["description"])] == []
+    assert tuple(method["choices"]) == METHOD_CHOICES
+    assert [each for each in METHOD_CHOICES if f"V({each})" not in " ".join(method["description"])] == []
     attempt = RETURN["qga_update_time"]["guests"]["contains"]["method"]["sample"]
-    assert attempt in METHODS
+    assert attempt in METHOD_CHOICES
 
 
 @pytest.mark.parametrize(

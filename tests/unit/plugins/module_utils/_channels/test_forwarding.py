@@ -7,9 +7,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from ansible_collections.qemu.guest_agent.plugins.module_utils._channels.addresses import UnixAddress
 from ansible_collections.qemu.guest_agent.plugins.module_utils._channels.base import Channel, Request
 from ansible_collections.qemu.guest_agent.plugins.module_utils._channels.forwarding import ForwardingChannel
-from ansible_collections.qemu.guest_agent.plugins.module_utils._channels.stream import StreamChannel, UnixAddress
+from ansible_collections.qemu.guest_agent.plugins.module_utils._channels.stream import StreamChannel
 from ansible_collections.qemu.guest_agent.plugins.module_utils._event_loop import tasks
 
 from tests.support.fake_agent import FakeAgent, listen_unix

@@ -35,7 +35,7 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import (
     UnresponsiveError,
 )
 from ansible_collections.qemu.guest_agent.plugins.module_utils._event_loop.threads import Job
-from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor import connections
+from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor import connections, domains
 from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor.connections import (
     NEW,
     PROVEN,
@@ -901,7 +901,7 @@ class TestMacs:
         others = [
             f"<interface type='bridge'><mac address='52:54:00:00:00:0{number}'/></interface>" for number in (3, 2)
         ]
-        found = module.macs_of(f"<domain><devices>{user}{''.join(others)}</devices></domain>")
+        found = domains.macs_of(f"<domain><devices>{user}{''.join(others)}</devices></domain>")
         assert [mac[-1] for mac in found] == ["3", "2", "1"]
 
     def test_other_elements_are_none(self) -> None:
@@ -909,7 +909,7 @@ class TestMacs:
         hostdev = "<hostdev type='pci'/><interface type='user'/>"
         channel = "<channel><mac address='52:54:00:00:00:03'/></channel>"
         xml = f"<domain><devices>{interface}{hostdev}{channel}</devices></domain>"
-        assert module.macs_of(xml) == ("52:54:00:00:00:01",)
+        assert domains.macs_of(xml) == ("52:54:00:00:00:01",)
 
 
 class Shared:

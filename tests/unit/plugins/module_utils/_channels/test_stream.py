@@ -22,14 +22,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.qemu.guest_agent.plugins.module_utils._channels import stream
-from ansible_collections.qemu.guest_agent.plugins.module_utils._channels.base import Exchange, Request
-from ansible_collections.qemu.guest_agent.plugins.module_utils._channels.stream import (
-    StreamChannel,
+from ansible_collections.qemu.guest_agent.plugins.module_utils._channels import addresses, stream
+from ansible_collections.qemu.guest_agent.plugins.module_utils._channels.addresses import (
     TcpAddress,
     UnixAddress,
     VsockAddress,
 )
+from ansible_collections.qemu.guest_agent.plugins.module_utils._channels.base import Exchange, Request
+from ansible_collections.qemu.guest_agent.plugins.module_utils._channels.stream import StreamChannel
 from ansible_collections.qemu.guest_agent.plugins.module_utils._clock.reference import HostReference
 from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import (
     CommandDisabledError,
@@ -89,7 +89,7 @@ SYNC = "guest-sync-delimited"
 SLACK = 3.0
 
 
-def channel_to(address: stream.Address) -> Blocking:
+def channel_to(address: addresses.Address) -> Blocking:
     return Blocking(StreamChannel(address))
 
 
@@ -763,7 +763,7 @@ def test_where_it_was_lent_another_guest_is_not_taken_for_the_same(tmp_path: Pat
 # ----------------------------------------------------------------------------------------------------- connecting fails
 
 
-def connecting(address: stream.Address) -> Callable[[], Exchange]:
+def connecting(address: addresses.Address) -> Callable[[], Exchange]:
     return lambda: channel_to(address).call(PING, 1.0)
 
 
@@ -935,7 +935,7 @@ def test_all_addresses_of_a_name_share_one_time_limit(monkeypatch: pytest.Monkey
         allowed.append(deadline.remaining())
         return tasks.writable(descriptor, deadline)
 
-    monkeypatch.setattr(stream, "writable", noted)
+    monkeypatch.setattr(addresses, "writable", noted)
     # It has room for one client; the next gets no answer at all.
     with socket.create_server(("127.0.0.1", 0), backlog=0) as full, socket.create_connection(full.getsockname()):
         found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", full.getsockname())] * 4

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from ansible_collections.qemu.guest_agent.plugins.module_utils._agent import GuestAgent
 from ansible_collections.qemu.guest_agent.plugins.module_utils._clock import measuring as module
-from ansible_collections.qemu.guest_agent.plugins.module_utils._clock.measuring import (
+from ansible_collections.qemu.guest_agent.plugins.module_utils._clock.intervals import (
     EXTENDED_RESOLUTION_NS,
     STOCK_RESOLUTION_NS,
     Interval,

@@ -7,6 +7,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from ansible_collections.qemu.guest_agent.plugins.module_utils._clock.methods import ResyncOptions
 from ansible_collections.qemu.guest_agent.plugins.module_utils._clock.options import (
     nanoseconds,
     reference_of,
@@ -14,7 +15,6 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._clock.options im
     resync_options,
 )
 from ansible_collections.qemu.guest_agent.plugins.module_utils._clock.reference import StatedReference
-from ansible_collections.qemu.guest_agent.plugins.module_utils._clock.resync import ResyncOptions
 from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import (
     HostClockUnsynchronizedError,
     InvalidOptionError,

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from ansible_collections.qemu.guest_agent.plugins.module_utils._agent import GuestAgent
 from ansible_collections.qemu.guest_agent.plugins.module_utils._clock import resync as module
-from ansible_collections.qemu.guest_agent.plugins.module_utils._clock.measuring import Interval
+from ansible_collections.qemu.guest_agent.plugins.module_utils._clock.intervals import Interval
+from ansible_collections.qemu.guest_agent.plugins.module_utils._clock.methods import ResyncOptions
 from ansible_collections.qemu.guest_agent.plugins.module_utils._clock.outcome import message_of, status_of
+from ansible_collections.qemu.guest_agent.plugins.module_utils._clock.report import ResyncReport
 from ansible_collections.qemu.guest_agent.plugins.module_utils._clock.resync import (
-    ResyncOptions,
-    ResyncReport,
     is_certainly_beyond,
     is_certainly_within,
 )

@@ -7,7 +7,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from ansible_collections.qemu.guest_agent.plugins.module_utils._channels.stream import StreamChannel, UnixAddress
+from ansible_collections.qemu.guest_agent.plugins.module_utils._channels.addresses import UnixAddress
+from ansible_collections.qemu.guest_agent.plugins.module_utils._channels.stream import StreamChannel
 from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import InvalidOptionError
 from ansible_collections.qemu.guest_agent.plugins.module_utils._event_loop.tasks import run
 from ansible_collections.qemu.guest_agent.plugins.module_utils._facts.gathering import GATHERED, gathering

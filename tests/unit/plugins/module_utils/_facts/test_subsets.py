@@ -20,6 +20,7 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import (
     UnresponsiveError,
 )
 from ansible_collections.qemu.guest_agent.plugins.module_utils._facts import subsets as module
+from ansible_collections.qemu.guest_agent.plugins.module_utils._facts.command_details import command_details
 from ansible_collections.qemu.guest_agent.plugins.module_utils._facts.subsets import SUBSET_NAMES, SUBSETS, select
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.commands import CATALOGUE
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.errors import QgaError, RemoteProtocolError
@@ -39,7 +40,7 @@ from tests.support.simulated_guest import (
     not_found,
 )
 
-command_details, gather = blocking(module.command_details), blocking(module.gather)
+details_of, gather = blocking(command_details), blocking(module.gather)
 
 # What a guest says, and what becomes of it. The subsets agent, commands and time are tested by themselves.
 REPLIES: Mapping[str, tuple[str, Any, Any]] = {
@@ -339,7 +340,7 @@ class TestCommandDetails:
     def test_a_stock_command_is_the_catalogues(self, line: TimeLine) -> None:
         guest = full_guest(line)
         guest.commands["guest-set-time"]["enabled"] = False
-        details = command_details(GuestAgent(guest, 5.0), "guest-set-time")
+        details = details_of(GuestAgent(guest, 5.0), "guest-set-time")
         assert details == {
             "name": "guest-set-time",
             "present": True,
@@ -356,16 +357,16 @@ class TestCommandDetails:
     def test_what_the_agent_says_of_answers_goes_before_the_catalogue(self, line: TimeLine) -> None:
         guest = full_guest(line)
         guest.commands["guest-ping"]["success-response"] = False
-        assert command_details(GuestAgent(guest, 5.0), "guest-ping")["success_response"] is False
+        assert details_of(GuestAgent(guest, 5.0), "guest-ping")["success_response"] is False
 
     def test_a_command_that_the_agent_lacks(self, line: TimeLine) -> None:
-        details = command_details(GuestAgent(full_guest(line), 5.0), "guest-exec")
+        details = details_of(GuestAgent(full_guest(line), 5.0), "guest-exec")
         assert (details["present"], details["enabled"], details["details_from"]) == (False, False, "catalogue")
 
     def test_a_command_that_only_the_agent_knows(self, line: TimeLine) -> None:
         guest = full_guest(line)
         guest.commands["guest-novel"] = {"name": "guest-novel", "enabled": True, "success-response": True}
-        assert command_details(GuestAgent(guest, 5.0), "guest-novel") == {
+        assert details_of(GuestAgent(guest, 5.0), "guest-novel") == {
             "name": "guest-novel",
             "present": True,
             "enabled": True,
@@ -375,13 +376,13 @@ class TestCommandDetails:
 
     def test_a_command_that_nobody_knows(self, line: TimeLine) -> None:
         with pytest.raises(CommandNotFoundError, match="guest-nonsense") as caught:
-            command_details(GuestAgent(full_guest(line), 5.0), "guest-nonsense")
+            details_of(GuestAgent(full_guest(line), 5.0), "guest-nonsense")
         assert "spelling" in caught.value.hint
 
     def test_the_extended_agent_is_asked(self, line: TimeLine) -> None:
         guest = full_guest(line, EXTENDED_COMMANDS)
         says(guest, "guest-get-command-info", {"name": "guest-ping", "success-response": True, "since": "0.15.0"})
-        details = command_details(GuestAgent(guest, 5.0), "guest-ping")
+        details = details_of(GuestAgent(guest, 5.0), "guest-ping")
         assert guest.asked("guest-get-command-info") == [{"name": "guest-ping"}]
         assert details == {
             "name": "guest-ping",
@@ -396,10 +397,10 @@ class TestCommandDetails:
         guest = full_guest(line, EXTENDED_COMMANDS)
         says(guest, "guest-get-command-info", value)
         with pytest.raises(RemoteProtocolError, match="where an object belongs"):
-            command_details(GuestAgent(guest, 5.0), "guest-ping")
+            details_of(GuestAgent(guest, 5.0), "guest-ping")
 
     def test_an_unknown_name_is_refused_by_it(self, line: TimeLine) -> None:
         guest = full_guest(line, EXTENDED_COMMANDS)
         guest.handlers["guest-get-command-info"] = lambda _arguments: not_found("guest-nonsense")
         with pytest.raises(CommandNotFoundError):
-            command_details(GuestAgent(guest, 5.0), "guest-nonsense")
+            details_of(GuestAgent(guest, 5.0), "guest-nonsense")

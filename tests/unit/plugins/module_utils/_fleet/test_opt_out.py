@@ -7,8 +7,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import pytest
+from ansible_collections.qemu.guest_agent.plugins.module_utils._channels.addresses import UnixAddress
 from ansible_collections.qemu.guest_agent.plugins.module_utils._channels.libvirt import LibvirtChannel
-from ansible_collections.qemu.guest_agent.plugins.module_utils._channels.stream import StreamChannel, UnixAddress
+from ansible_collections.qemu.guest_agent.plugins.module_utils._channels.stream import StreamChannel
 from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import HypervisorUnavailableError, OptedOutError
 from ansible_collections.qemu.guest_agent.plugins.module_utils._fleet.opt_out import NAMESPACE, require_allowed
 from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor import connections

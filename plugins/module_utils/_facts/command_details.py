@@ -1,0 +1,56 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The details of one agent command, from the catalogue and from this guest's agent."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .._agent import GuestAgent
+from .._errors import CommandNotFoundError
+from .._protocol.commands import CATALOGUE, Command
+from .shapes import facts_of
+
+
+async def command_details(agent: GuestAgent, name: str) -> dict[str, Any]:
+    """What is known of one agent command; ``details_from`` says by whom.
+
+    The extended agent is asked (``guest-get-command-info``). The stock agent tells only whether the command is enabled
+    and answers on success; the rest is the catalogue's.
+
+    :raises CommandNotFoundError: neither the agent nor the catalogue knows it
+    """
+    if await agent.knows("guest-get-command-info"):
+        details = facts_of("guest-get-command-info", await agent.call("guest-get-command-info", {"name": name}))
+        return dict(details, present=True, details_from="agent")
+    state = (await agent.info()).commands.get(name)
+    entry: Command | None = CATALOGUE.get(name)
+    if state is None and entry is None:
+        raise CommandNotFoundError(
+            f"neither the agent nor the catalogue knows a command {name}",
+            "Check the spelling; gather_subset=commands lists what this agent has.",
+            name,
+        )
+    details = {"name": name, "present": state is not None, "enabled": state is not None and state.enabled}
+    if entry is not None:
+        details.update(_described(entry))
+    if state is not None:
+        details["success_response"] = state.success_response
+    details["details_from"] = "agent" if entry is None else "catalogue"
+    return details
+
+
+def _described(entry: Command) -> dict[str, str | bool | list[dict[str, str | bool]]]:
+    return {
+        "success_response": entry.success_response,
+        "since": entry.since,
+        "description": entry.description,
+        "arguments": [
+            {"name": argument.name, "type": argument.type, "optional": argument.optional}
+            for argument in entry.arguments
+        ],
+        "returns": entry.returns,
+        "origin": entry.origin,
+    }
