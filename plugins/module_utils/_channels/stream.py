@@ -94,7 +94,7 @@ class StreamChannel(Channel):
             )
         if isinstance(event, framing.Malformed):
             raise RemoteProtocolError(f"{self._address}: {event.error.message}")
-        if isinstance(event, framing.Resync):
+        if isinstance(event, framing.Delimiter):
             raise RemoteProtocolError(f"{self._address}: the peer sent 0xFF in place of a reply to {request.execute}")
         received_ns = self._received_ns
         reply = (_read_alike if is_alike and len(event.raw) <= _LONGEST_ALIKE else _read)(event)
@@ -193,7 +193,7 @@ class StreamChannel(Channel):
                 raise UnresponsiveError(
                     f"no guest agent answered at {self._address} within {timeout:g} s", ONE_CLIENT_HINT
                 )
-            if isinstance(event, framing.Resync):
+            if isinstance(event, framing.Delimiter):
                 is_marked = True
             elif isinstance(event, framing.Message):
                 reply = _reply_or_none(event)

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Any, Iterator, Mapping, NamedTuple, Pattern, Union
+from typing import Any, Callable, Iterator, Mapping, NamedTuple, Pattern, Union
 
 from .errors import RemoteProtocolError
 from .values import USUAL_LIMITS, Limits, decode
@@ -31,13 +31,13 @@ DELIMITER = b"\xff"
 class _State(NamedTuple):
     """One row of the lexer's table.
 
-    ``run`` matches the bytes that stay in the state, ``step`` gives the next state for others. Where ``ends_token`` is
-    true, any other byte ends the token and is looked at again from the start state; all else is an error.
+    ``run`` matches the bytes that stay in the state. ``step`` has what any other byte leads to, a state or one of the
+    actions below, and ``otherwise`` the action for bytes that are not in it.
     """
 
     run: Pattern[bytes]
     step: Mapping[int, str]
-    ends_token: bool = False
+    otherwise: str = "stray"
 
 
 def _steps(**classes: bytes) -> dict[int, str]:
@@ -65,55 +65,48 @@ _STATES: Mapping[str, _State] = {
     ),
     "double_quoted": _State(
         re.compile(rb'(?:[^"\\\x00-\x1f\xfe\xff]+|\\[\x20-\xfd]){0,256}'),
-        _steps(double_quoted_escape=b"\\", end_of_string=b'"'),
+        _steps(double_quoted_escape=b"\\", end_string=b'"'),
     ),
     "single_quoted": _State(
         re.compile(rb"(?:[^'\\\x00-\x1f\xfe\xff]+|\\[\x20-\xfd]){0,256}"),
-        _steps(single_quoted_escape=b"\\", end_of_string=b"'"),
+        _steps(single_quoted_escape=b"\\", end_string=b"'"),
     ),
     "double_quoted_escape": _State(_NOTHING, _steps(double_quoted=bytes(range(0x20, 0xFE)))),
     "single_quoted_escape": _State(_NOTHING, _steps(single_quoted=bytes(range(0x20, 0xFE)))),
     "sign": _State(_NOTHING, _steps(zero=b"0", digits=b"123456789")),
-    "zero": _State(_NOTHING, _steps(mantissa=b".", error=_DIGITS), ends_token=True),
-    "digits": _State(_RUN_OF_DIGITS, _steps(mantissa=b".", exponent=b"eE"), ends_token=True),
+    "zero": _State(_NOTHING, _steps(mantissa=b".", stray=_DIGITS), otherwise="end_token"),
+    "digits": _State(_RUN_OF_DIGITS, _steps(mantissa=b".", exponent=b"eE"), otherwise="end_token"),
     "mantissa": _State(_NOTHING, _steps(mantissa_digits=_DIGITS)),
-    "mantissa_digits": _State(_RUN_OF_DIGITS, _steps(exponent=b"eE"), ends_token=True),
+    "mantissa_digits": _State(_RUN_OF_DIGITS, _steps(exponent=b"eE"), otherwise="end_token"),
     "exponent": _State(_NOTHING, _steps(exponent_sign=b"+-", exponent_digits=_DIGITS)),
     "exponent_sign": _State(_NOTHING, _steps(exponent_digits=_DIGITS)),
-    "exponent_digits": _State(_RUN_OF_DIGITS, {}, ends_token=True),
-    "keyword": _State(re.compile(rb"[a-z]*"), {}, ends_token=True),
+    "exponent_digits": _State(_RUN_OF_DIGITS, {}, otherwise="end_token"),
+    "keyword": _State(re.compile(rb"[a-z]*"), {}, otherwise="end_token"),
     # After an error everything is skipped up to a byte from which a fresh start is promising; it is looked at again.
-    "recovery": _State(re.compile(rb"[^\x00-\x08\x0a-\x1f\xfe\xff{}\[\],:]*"), {}),
+    "recovery": _State(re.compile(rb"[^\x00-\x08\x0a-\x1f\xfe\xff{}\[\],:]*"), {}, otherwise="look_again"),
     # After a broken limit the tail of the same message must not become errors of its own: skip to the line's end.
-    "overflow": _State(re.compile(rb"[^\x00-\x08\x0a-\x1f\xfe\xff]*"), {}),
+    "overflow": _State(re.compile(rb"[^\x00-\x08\x0a-\x1f\xfe\xff]*"), {}, otherwise="look_again"),
 }
 
 # Whole tokens inside of a container, many at a time: the same language as the table, at the speed of one match.
-_STRING_OR_SCALAR = rb"""
-    "[^"\\\x00-\x1f\xfe\xff]*" | (?: true | false | null | -?(?:0|[1-9][0-9]*) ) (?=[ \t\r\n,:\]}])
-"""
-_TOKENS = re.compile(rb"(?: [ \t\r\n,:]+ |" + _STRING_OR_SCALAR + rb"){0,256}", re.VERBOSE)
-
-# A whole plain message, as nearly all are: an object, with at most one object in it. No repeated group begins as the
-# one behind it does, or repeats a repetition: where this does not match, that must be known in linear time.
-_FEW_TOKENS = rb"(?: [ \t\r\n,:] |" + _STRING_OR_SCALAR + rb"){0,64}"
-_PLAIN_MESSAGE = re.compile(
-    rb"[ \t\r\n]*( \{" + _FEW_TOKENS + rb"(?: \{" + _FEW_TOKENS + rb"\}" + _FEW_TOKENS + rb")? \} )[ \t\r\n]*",
+_TOKENS = re.compile(
+    rb"""(?:
+        [ \t\r\n,:]+
+      | "[^"\\\x00-\x1f\xfe\xff]*"
+      | (?: true | false | null | -?(?:0|[1-9][0-9]*) ) (?=[ \t\r\n,:\]}])
+    ){0,256}""",
     re.VERBOSE,
 )
-_PLAIN_NESTING = 2
 
-_STRUCTURE: Mapping[int, tuple[int, int]] = {  # change of (braces, brackets)
+_BRACKETS: Mapping[int, tuple[int, int]] = {  # change of (braces, brackets)
     ord("{"): (1, 0),
     ord("}"): (-1, 0),
     ord("["): (0, 1),
     ord("]"): (0, -1),
-    ord(","): (0, 0),
-    ord(":"): (0, 0),
 }
 
 
-_BRACKETS = {byte: change for byte, change in _STRUCTURE.items() if any(change)}
+# -------------------------------------------------------------------------------------------------------- the decoder
 
 
 class Message(NamedTuple):
@@ -131,7 +124,7 @@ class Message(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Resync:
+class Delimiter:
     """The peer sent 0xFF; ``dropped`` bytes of an unfinished value were forgotten."""
 
     dropped: int
@@ -144,149 +137,124 @@ class Malformed:
     error: RemoteProtocolError
 
 
-Event = Union[Message, Resync, Malformed]
+Event = Union[Message, Delimiter, Malformed]
 
 
 class Decoder:
     """Cuts a stream of bytes into messages: ``feed`` what was received, then ask for events until there are no more.
 
-    Bytes are looked at when an event is asked for: who has had enough of a peer does not pay for the rest.
+    Theory of operation. The buffer begins with the value that is being read; ``_position`` is how far it has been read.
+    Each step looks at one byte: the row of ``_STATES`` for the present state has what the byte leads to.
 
+    ============== ===================================================================================================
+    another state  go there, past the byte; a value has begun
+    ``structure``  past the byte; count the bracket (none for a comma or a colon), then as ``end_string``
+    ``end_string`` past the byte; the token has ended, and the value with it if no bracket is open: a :class:`Message`
+    ``end_token``  the same, but the byte is not the token's: look at it again, from the start
+    ``look_again`` nothing was skipped that may begin a value: look at the byte again, from the start
+    ``stray``      past the byte; drop the value: a :class:`Delimiter` for 0xFF, else a :class:`Malformed`; recover
+    ============== ===================================================================================================
+
+    A value that breaks a limit is dropped as well, as a :class:`Malformed`, and skipped to the end of its line. Inside
+    of a value ``_skip_tokens`` goes ahead of the table, with the same result.
+
+    Bytes are looked at when an event is asked for, so a caller that has had enough of a peer does not pay for the rest.
     Memory is bounded by the limit on a message's size plus what was fed since the last event was None; time is linear
     in the bytes fed, however they are cut into pieces.
     """
 
     def __init__(self, limits: Limits = USUAL_LIMITS) -> None:
         self._limits = limits
-        self._plain: Message | None = None  # taken whole, ahead of the buffer
         self._found: Event | None = None
         self._buffer = bytearray()
-        self._position = 0  # all before it has been scanned
-        self._begin_value()
+        self._position = 0
         self._state = "start"
-
-    @property
-    def is_idle(self) -> bool:
-        """What was fed has been taken out, to the last byte; what is fed next is read as if it were the first."""
-        return self._state == "start" and not self._buffer and self._plain is None
-
-    def feed(self, data: bytes) -> None:
-        if not (self.is_idle and self._take_plain(data)):
-            self._buffer += data
-
-    def next_event(self) -> Event | None:
-        """What comes next in the bytes that were fed; None: they hold no more that is whole."""
-        if self._plain is not None:
-            plain, self._plain = self._plain, None
-            return plain
-        return self._scan() if self._buffer else None
-
-    def __iter__(self) -> Iterator[Event]:
-        return iter(self.next_event, None)
-
-    def _take_plain(self, data: bytes) -> bool:
-        """Take a whole message in one match, where the bytes are that and no more."""
-        match = _PLAIN_MESSAGE.fullmatch(data)
-        if match is None:
-            return False
-        raw = match[1]
-        if len(raw) > self._limits.size or self._limits.nesting < _PLAIN_NESTING:
-            return False
-        self._plain = Message(raw, self._limits)
-        return True
+        self._begin_value()
 
     def _begin_value(self) -> None:
+        del self._buffer[: self._position]
+        self._position = 0
         self._in_value = False
         self._braces = 0
         self._brackets = 0
 
-    def _scan(self) -> Event | None:
-        buffer = self._buffer
-        while self._position < len(buffer):
+    @property
+    def is_idle(self) -> bool:
+        """All that was fed has been taken out, to the last byte; what is fed next is read as if it were the first."""
+        return self._state == "start" and not self._buffer
+
+    def feed(self, data: bytes) -> None:
+        self._buffer += data
+
+    def next_event(self) -> Event | None:
+        """What comes next in the bytes that were fed; None: they hold no more that is whole."""
+        while self._position < len(self._buffer):
             if not self._in_value:
-                # What lies between values is never looked at again.
-                del buffer[: self._position]
-                self._position = 0
+                self._begin_value()  # what lies between values is never looked at again
             elif self._state == "start":
-                self._skim()
-            if self._position < len(buffer) and self._position <= self._limits.size:
-                self._advance()
+                self._skip_tokens()
+            if self._position < len(self._buffer) and self._position <= self._limits.size:
+                self._step()
             if self._in_value and self._position > self._limits.size:
                 self._overflow(f"is longer than {self._limits.size} bytes")
             if self._found is not None:
                 found, self._found = self._found, None
                 return found
         if not self._in_value:
-            buffer.clear()
-            self._position = 0
+            self._begin_value()
         return None
 
-    def _skim(self) -> None:
-        """Go over whole tokens and brackets, as far as that neither ends the value nor breaks a limit.
+    def __iter__(self) -> Iterator[Event]:
+        return iter(self.next_event, None)
 
-        It is what ``_advance`` does step by step, in a quarter of the time: lists of objects are mostly brackets.
+    def _skip_tokens(self) -> None:
+        """Go over whole tokens and brackets, up to what would end the value or break a limit.
+
+        It takes a quarter of the time that the steps would take: lists of objects are mostly brackets.
         """
-        buffer, run, size, nesting = self._buffer, _TOKENS, self._limits.size, self._limits.nesting
+        buffer, size, nesting = self._buffer, self._limits.size, self._limits.nesting
         position, braces, brackets = self._position, self._braces, self._brackets
         length = len(buffer)
         while True:
-            position = run.match(buffer, position, size + 1).end()  # type: ignore[union-attr]  # it matches emptiness
-            if position >= length or position > size:
-                break
-            change = _BRACKETS.get(buffer[position])
+            position = _TOKENS.match(buffer, position, size + 1).end()  # type: ignore[union-attr]  # it matches emptiness
+            change = _BRACKETS.get(buffer[position]) if position < length and position <= size else None
             if change is None:
                 break
             more_braces, more_brackets = braces + change[0], brackets + change[1]
-            depth = more_braces + more_brackets
-            if more_braces < 0 or more_brackets < 0 or not 0 < depth <= nesting:
+            if more_braces < 0 or more_brackets < 0 or not 0 < more_braces + more_brackets <= nesting:
                 break
             braces, brackets = more_braces, more_brackets
             position += 1
         self._position, self._braces, self._brackets = position, braces, brackets
 
-    def _advance(self) -> None:
-        """Take one step through the table, from the byte at the scanner's position."""
-        buffer = self._buffer
-        state = _STATES[self._state]
-        at_start = self._state == "start"
-        run = _TOKENS if at_start and self._in_value else state.run
+    def _step(self) -> None:
+        """Go over the run of the present state, or else take one step through the table."""
+        row = _STATES[self._state]
         # No run goes further than to the first byte over the limit: how the bytes were cut must not matter.
-        last = self._limits.size + 1
-        end = run.match(buffer, self._position, last).end()  # type: ignore[union-attr]  # all of them match emptiness
+        end = row.run.match(self._buffer, self._position, self._limits.size + 1).end()  # type: ignore[union-attr]  # as above
         if end > self._position:
             self._position = end
             return
-        byte = buffer[end]
-        following = state.step.get(byte)
-        if following == "structure":
-            self._position += 1
-            self._in_value = True
-            self._count(byte)
-        elif following == "end_of_string":
-            self._position += 1
-            self._end_token()
-        elif following is not None and following != "error":
-            self._position += 1
-            self._in_value = True
-            self._state = following
-        elif self._state in ("recovery", "overflow"):
-            self._state = "start"
-        elif following is None and state.ends_token:
-            self._end_token()
+        byte = self._buffer[end]
+        following = row.step.get(byte, row.otherwise)
+        if following in _STATES:
+            self._position, self._state, self._in_value = end + 1, following, True
         else:
-            self._position += 1
-            self._stray(byte)
+            takes_byte, act = _ACTIONS[following]
+            self._position += takes_byte
+            act(self, byte)
 
-    def _count(self, byte: int) -> None:
-        braces, brackets = _STRUCTURE[byte]
+    def _structure(self, byte: int) -> None:
+        self._in_value = True
+        braces, brackets = _BRACKETS.get(byte, (0, 0))
         self._braces += braces
         self._brackets += brackets
         if self._braces + self._brackets > self._limits.nesting:
             self._overflow(f"is nested deeper than {self._limits.nesting} levels")
         else:
-            self._end_token()
+            self._end_token(byte)
 
-    def _end_token(self) -> None:
+    def _end_token(self, _byte: int) -> None:
         self._state = "start"
         # As QEMU counts, `{]` is complete (and an error when it is decoded), and so is a lone `}` or `:`.
         is_open = (self._braces > 0 or self._brackets > 0) and self._braces >= 0 and self._brackets >= 0
@@ -294,32 +262,37 @@ class Decoder:
             self._overflow(f"is longer than {self._limits.size} bytes")
         elif not is_open:
             self._found = Message(bytes(self._buffer[: self._position]), self._limits)
-            self._forget()
+            self._begin_value()
+
+    def _look_again(self, _byte: int) -> None:
+        self._state = "start"
 
     def _stray(self, byte: int) -> None:
         dropped = self._position - 1 if self._in_value else 0
         # QEMU recovers after 0xFF as after any other error: what comes next counts from a brace or the like onwards.
         self._state = "recovery"
         if byte == 0xFF:
-            self._found = Resync(dropped)
+            self._found = Delimiter(dropped)
         else:
             self._found = Malformed(
                 RemoteProtocolError(f"the peer sent a stray byte 0x{byte:02X} where JSON does not allow it")
             )
-        self._forget()
+        self._begin_value()
 
     def _overflow(self, what: str) -> None:
         self._found = Malformed(RemoteProtocolError(f"the peer sent a message that {what}"))
         self._state = "overflow"
-        self._forget()
-
-    def _forget(self) -> None:
-        del self._buffer[: self._position]
-        self._position = 0
         self._begin_value()
 
 
-# --------------------------------------------------------------------------------------------------- decode and encode
+# What each action does, and whether the byte belongs to what it ends.
+_ACTIONS: Mapping[str, tuple[bool, Callable[[Decoder, int], None]]] = {
+    "structure": (True, Decoder._structure),
+    "end_string": (True, Decoder._end_token),
+    "end_token": (False, Decoder._end_token),
+    "look_again": (False, Decoder._look_again),
+    "stray": (True, Decoder._stray),
+}
 
 
 def whole_message(data: bytes, limits: Limits = USUAL_LIMITS) -> Message:
@@ -335,6 +308,3 @@ def whole_message(data: bytes, limits: Limits = USUAL_LIMITS) -> Message:
     if not isinstance(event, Message) or more is not None or not decoder.is_idle:
         raise RemoteProtocolError("the peer sent something other than one JSON value")
     return event
-
-
-# ------------------------------------------------------------------------------------------------ requests and replies

@@ -44,7 +44,7 @@ class Reader:
     def read(self, event: Any) -> Asked:
         if isinstance(event, framing.Malformed):
             return _no_request(f"JSON parse error, {event.error.message}", {})
-        if isinstance(event, framing.Resync):
+        if isinstance(event, framing.Delimiter):
             # The real agents complain of a 0xFF byte as of any other stray one, before they obey it.
             return _no_request("JSON parse error, stray '\ufffd'", {})
         try:

@@ -238,7 +238,7 @@ class Dispatcher:
                 refusal = error.with_traceback(None)  # it would hold this call's frame, and that one holds it
             except RemoteProtocolError as error:
                 refusal = _parse_error(error.message)
-        elif isinstance(event, framing.Resync):
+        elif isinstance(event, framing.Delimiter):
             refusal = _parse_error("stray '\ufffd'")
             is_sync = True
         else:

@@ -1,0 +1,81 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""JSON of all kinds, for Hypothesis: values, how they may be spelled, and bytes that only look like it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+
+# A slow machine is no reason to fail.
+PATIENT = settings(suppress_health_check=[HealthCheck.too_slow])
+
+# What has a meaning in JSON, and one character of each length in UTF-8.
+texts = st.text("a1 \"'\\/{}[],:\0\n\x7fé€😀", max_size=8)
+scalars = (
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**64 - 1)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | texts
+)
+json_values = st.recursive(
+    scalars,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(texts, inner, max_size=4),
+    max_leaves=12,
+)
+# No newline: nothing in the framing may rest on it.
+white_space = st.text(" \t\r", max_size=2)
+
+
+def tokens(value: Any, ascii_only: bool) -> Iterable[str]:
+    if isinstance(value, list):
+        yield "["
+        for index, item in enumerate(value):
+            yield from "," * (index > 0)
+            yield from tokens(item, ascii_only)
+        yield "]"
+    elif isinstance(value, dict):
+        yield "{"
+        for index, (key, item) in enumerate(value.items()):
+            yield from "," * (index > 0)
+            yield json.dumps(key, ensure_ascii=ascii_only)
+            yield ":"
+            yield from tokens(item, ascii_only)
+        yield "}"
+    else:
+        yield json.dumps(value, ensure_ascii=ascii_only)
+
+
+@st.composite
+def spelt_values(draw: st.DrawFn) -> tuple[Any, bytes, bytes]:
+    """A value, its bytes with white space anywhere inside, and what must follow them at the least."""
+    value = draw(json_values)
+    text = ""
+    for token in tokens(value, draw(st.booleans())):
+        text += token + draw(white_space)
+    needs_delimiter = not isinstance(value, (str, list, dict))
+    return value, text.strip(" \t\r").encode(), b" " if needs_delimiter else b""
+
+
+PIECES_OF_JSON = [
+    *(b"{", b"}", b"[", b"]", b",", b":", b'"', b"'", b"\\", b"\\u12"),
+    *(b'"a"', b"'b'", b'"\\n"', b"'\\''", b'"\xc3\xa9"', b'"\xc3"', b'{"execute":"guest-ping"}'),
+    *(b"0", b"12", b"-", b"-1", b"1.5", b"1.", b"2e5", b"2e", b"2e+", b"true", b"null", b"nonsense"),
+    *(b" ", b"\t", b"\r", b"\n", b"\xff", b"\xfe", b"\x80", b"\x00", b"G", b"%"),
+]
+garbage = st.lists(st.sampled_from(PIECES_OF_JSON) | st.binary(max_size=4), max_size=40).map(b"".join)
+
+
+@st.composite
+def cut(draw: st.DrawFn, whole: st.SearchStrategy[bytes]) -> tuple[bytes, list[bytes]]:
+    data = draw(whole)
+    points = sorted(draw(st.lists(st.integers(0, len(data)), max_size=8)))
+    edges = [0, *points, len(data)]
+    return data, [data[start : edges[number]] for number, start in enumerate(edges[:-1], 1)]

@@ -1,0 +1,211 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""JSON values as QEMU reads and writes them."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.errors import (
+    LocalProtocolError,
+    RemoteProtocolError,
+)
+from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.framing import Decoder, Message
+from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.values import (
+    Limits,
+    WholeFloat,
+    decode,
+    encode,
+)
+from hypothesis import given
+
+from tests.support.json_strategies import PATIENT, json_values, texts
+from tests.support.peak_memory import peak_memory
+
+KIB = 1024
+
+
+@pytest.mark.parametrize(
+    ("raw", "value"),
+    [
+        (b"''", ""),
+        (b"'a'", "a"),
+        (b"{'execute': 'guest-ping'}", {"execute": "guest-ping"}),
+        (b"'say \"hi\"'", 'say "hi"'),
+        (b"'say \\\"hi\\\"'", 'say "hi"'),
+        (b"'it\\'s'", "it's"),
+        (b'"it\\\'s"', "it's"),
+        (b'"it\'s"', "it's"),
+        (b"['\\\\', '\\n\\u00e9', \"'\"]", ["\\", "\né", "'"]),
+        (b"['\\\\\\'']", ["\\'"]),
+        (b'"\\/\\b\\f\\n\\r\\t\\u0000"', "/\b\f\n\r\t\x00"),
+        (b'"\xc3\xa9 \\u00E9 \\ud83d\\ude00"', "é é 😀"),
+        (b'"\\\\ud800"', "\\ud800"),
+        (b'"\\ufffe"', "\ufffe"),
+        (b"[1e3, 0.5, -0]", [1000.0, 0.5, 0]),
+        (b"1e999", float("inf")),
+    ],
+)
+def test_strings_and_numbers(raw: bytes, value: Any) -> None:
+    assert decode(raw) == value
+
+
+@PATIENT
+@given(texts)
+def test_either_kind_of_quotes_gives_the_same(text: str) -> None:
+    body = json.dumps(text)[1:-1]
+    single = body.replace('\\"', '"').replace("'", "\\'")
+    assert decode(f"'{single}'".encode()) == text
+
+
+@pytest.mark.parametrize("integer", [0, -1, 2**53 + 1, 2**63 - 1, -(2**63), 2**63, 2**64 - 1], ids=str)
+def test_integers_are_exact(integer: int) -> None:
+    value = decode(str(integer).encode())
+    assert value == integer
+    assert isinstance(value, int)
+
+
+@pytest.mark.parametrize("digits", ["1" + "0" * 20, "-1" + "0" * 19, "9" * 30])
+def test_integers_of_more_digits_than_64_bits_need_are_doubles(digits: str) -> None:
+    value = decode(digits.encode())
+    assert value == float(digits)
+    assert isinstance(value, float)
+
+
+@pytest.mark.parametrize("raw", [b"1.7959817427148229E+18", b"-1795981742714822912.0", b"5.00000000000000000001"])
+def test_a_whole_number_that_is_a_double_is_one_and_knows_how_it_was_written(raw: bytes) -> None:
+    value = decode(raw)
+    assert isinstance(value, WholeFloat)
+    assert (value, value.text) == (float(raw), raw.decode())
+    assert encode(value) == encode(float(raw))
+
+
+@pytest.mark.parametrize("raw", [b"1.5", b"1e-3", b"1e400", b"1795981742.0", b"1795981742714.125"])
+def test_other_doubles_are_plain_ones(raw: bytes) -> None:
+    assert decode(raw).__class__ is float
+
+
+def test_a_double_of_a_million_digits_costs_no_more_than_its_bytes() -> None:
+    assert decode(b"1" + b"0" * 100 + b"." + b"0" * 1_000_000) == 1e100
+    assert decode(b"1." + b"3" * 1_000_000) == pytest.approx(4 / 3)
+
+
+def test_a_number_of_a_million_digits_is_a_double() -> None:
+    # int() would take seconds for it, or refuse it.
+    assert decode(b"9" * 1_000_000) == float("inf")
+    assert decode(b"[-" + b"9" * 1_000_000 + b"]") == [float("-inf")]
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        *(b"", b" ", b"NaN", b"Infinity", b"[-Infinity]", b"nonsense", b"TRUE", b"01", b"1.", b".5", b"+1", b"1 2"),
+        *(b"[1,]", b"[,1]", b'{"a":1,}', b"{1:2}", b'{"a"}', b"{'a' 1}", b"'", b'"', b"'a\"", b"\\'", b"['\\q']"),
+        *(b'"\\x41"', b'"\\u12g4"', b'"\\u12"', b'"a\nb"', b"'\x00'", b"\xef\xbb\xbf{}"),
+        *(b'"\xff"', b'"\xc3"', b'"\x80"', b'"\xc0\x80"', b'"\xed\xa0\x80"', b'"\xf4\x90\x80\x80"'),
+        *(b'"\\ud800"', b'"\\udc00"', b'"\\ude00\\ud83d"', b'"\\ud83dx"', b'{"\\ud800": 1}', b"[{'a': '\\uDBFF'}]"),
+        *(b'{"a":1,"a":1}', b"{\"a\":1,'a':2}", b'{"a":1,"\\u0061":2}', b'[{"b":{"a":1,"c":0,"a":2}}]'),
+        b"[" * 100_000 + b"]" * 100_000,
+    ],
+    ids=lambda raw: repr(raw[:24]),
+)
+def test_what_is_not_json(raw: bytes) -> None:
+    with pytest.raises(RemoteProtocolError, match=r"^the peer sent a message that is not JSON: "):
+        decode(raw)
+
+
+def test_a_duplicate_key_is_called_one() -> None:
+    with pytest.raises(RemoteProtocolError, match="duplicate key"):
+        decode(b'{"a":1,"a":1}')
+
+
+@pytest.mark.parametrize("raw", [b"[1,2]", b'[{"a":1}]', b"[[[]]]", b'{"a":1,"b":2,"c":3}'])
+def test_number_of_values(raw: bytes) -> None:
+    assert decode(raw, Limits(values=3)) == json.loads(raw)
+    with pytest.raises(RemoteProtocolError, match=r"^the peer sent a message of more than 1 values$"):
+        decode(raw, Limits(values=1))
+
+
+def test_number_of_values_at_the_limit() -> None:
+    assert decode(b"[1,2,3]", Limits(values=3)) == [1, 2, 3]
+    with pytest.raises(RemoteProtocolError, match="more than 3 values"):
+        decode(b"[1,2,3,4]", Limits(values=3))
+
+
+@pytest.mark.parametrize(
+    ("raw", "value"),
+    [
+        (b'[",,,{[["]', [",,,{[["]),
+        (b"[',,,{[[']", [",,,{[["]),
+        (b'["\\",,,","\\\\"]', ['",,,', "\\"]),
+        (b"['\\',,,','\\\\']", ["',,,", "\\"]),
+        (b"['\",,,']", ['",,,']),
+        (b'["\',,,"]', ["',,,"]),
+        (b'["\\\\\\",,,"]', ['\\",,,']),
+    ],
+)
+def test_what_stands_in_strings_are_no_values(raw: bytes, value: list[str]) -> None:
+    assert decode(raw, Limits(values=2)) == value
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"['" + b"a" * (256 * KIB) + b"']",
+        b"['" + b"\\'" * (128 * KIB) + b"']",
+        b"['" + b'"' * (256 * KIB) + b"']",
+        b'["' + b"," * (256 * KIB) + b'"]',
+        b'["' + b'\\",' * (85 * KIB) + b'"]',
+    ],
+    ids=["single-quoted", "escaped apostrophes", "quotation marks", "commas", "escaped quotation marks"],
+)
+def test_memory_for_decoding_is_a_small_multiple_of_the_messages_size(raw: bytes) -> None:
+    assert peak_memory(lambda: decode(raw)) < 16 * len(raw)
+
+
+@PATIENT
+@given(json_values)
+def test_what_is_encoded_is_one_line_of_ascii_and_one_message(value: Any) -> None:
+    line = encode(value)
+    assert line.endswith(b"\n")
+    assert line.count(b"\n") == 1
+    assert line.isascii()
+    decoder = Decoder()
+    decoder.feed(line)
+    assert list(decoder) == [Message(line[:-1])]
+    assert repr(decode(line[:-1])) == repr(value)
+
+
+def test_encode_escapes_all_but_printable_ascii() -> None:
+    assert encode({"return": "é\x7f😀\xff"}) == b'{"return": "\\u00e9\\u007f\\ud83d\\ude00\\u00ff"}\n'
+
+
+def circular() -> list[Any]:
+    value: list[Any] = []
+    value.append(value)
+    return value
+
+
+def nested(depth: int) -> list[Any]:
+    value: list[Any] = []
+    for _level in range(depth):
+        value = [value]
+    return value
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        *(float("nan"), float("inf"), {"a": [float("-inf")]}, {1, 2}, b"bytes", {"a": b"bytes"}, {b"a": 1}, object()),
+        *("\ud800", {"a": ["\udcff"]}, {"\udcff": 1}, circular(), nested(100_000)),
+    ],
+    ids=lambda message: type(message).__name__,
+)
+def test_what_cannot_be_sent_is_the_callers_fault(message: Any) -> None:
+    with pytest.raises(LocalProtocolError, match=r"^this message cannot be sent: ."):
+        encode(message)
