@@ -1,0 +1,294 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Connecting to the addresses of agents, and what it means that it fails.
+
+vsock has no loopback transport on many machines (it is a kernel module), so a unix socket stands in for its sockets
+here: what is tested is the address that the channel hands to the kernel, and the errors that come back.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.qemu.guest_agent.plugins.module_utils._channels import addresses
+from ansible_collections.qemu.guest_agent.plugins.module_utils._channels.addresses import (
+    TcpAddress,
+    UnixAddress,
+    VsockAddress,
+)
+from ansible_collections.qemu.guest_agent.plugins.module_utils._channels.base import Exchange
+from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import (
+    InvalidOptionError,
+    NotConnectedError,
+    NotFoundError,
+    PermissionDeniedError,
+    UnresponsiveError,
+)
+from ansible_collections.qemu.guest_agent.plugins.module_utils._event_loop import tasks
+from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.errors import (
+    QgaError,
+)
+
+from tests.support.fake_agent import (
+    FakeAgent,
+    listen_tcp,
+    listen_unix,
+)
+from tests.support.stream_channels import (
+    PING,
+    PONG,
+    TIMEOUT,
+    agent_and_channel,
+    at_most,
+    channel_to,
+    fault_of,
+)
+
+
+def connecting(address: addresses.Address) -> Callable[[], Exchange]:
+    return lambda: channel_to(address).call(PING, 1.0)
+
+
+def test_a_missing_socket_is_not_found(tmp_path: Path) -> None:
+    path = tmp_path / "missing.sock"
+    error = fault_of(NotFoundError, connecting(UnixAddress(str(path))))
+    assert error.message == f"cannot connect to socket {path}: No such file or directory"
+    assert "Check the socket" in error.hint
+
+
+def test_a_socket_below_a_file_is_not_found(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    fault_of(NotFoundError, connecting(UnixAddress(str(tmp_path / "file" / "agent.sock"))))
+
+
+def test_a_regular_file_is_not_connected_to(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    error = fault_of(NotConnectedError, connecting(UnixAddress(str(tmp_path / "file"))))
+    assert "Connection refused" in error.message
+    assert "Nothing listens there" in error.hint
+
+
+def test_a_socket_left_behind_is_not_connected_to(tmp_path: Path) -> None:
+    listen_unix(tmp_path / "left.sock").close()
+    fault_of(NotConnectedError, connecting(UnixAddress(str(tmp_path / "left.sock"))))
+
+
+def test_too_long_a_path_is_told_before_it_is_tried(tmp_path: Path) -> None:
+    path = f"{tmp_path}/{'x' * 108}"
+    error = fault_of(InvalidOptionError, connecting(UnixAddress(path)))
+    assert "107 bytes" in error.message
+    assert "symbolic link" in error.hint
+    longest = "/" + "x" * 106
+    fault_of(NotFoundError, connecting(UnixAddress(longest)))
+    fault_of(InvalidOptionError, connecting(UnixAddress("/" + "é" * 54)))  # 109 bytes
+
+
+@pytest.fixture
+def nobody(closed_socket: Path) -> Iterator[None]:  # noqa: ARG001  # which root has to make
+    """Root may connect to everything, so it is somebody else meanwhile."""
+    before = os.geteuid()
+    if before == 0:
+        os.seteuid(65534)
+    yield
+    os.seteuid(before)
+
+
+@pytest.fixture
+def closed_socket(tmp_path: Path) -> Iterator[Path]:
+    path = tmp_path / "closed.sock"
+    with listen_unix(path):
+        path.chmod(0)
+        yield path
+
+
+@pytest.mark.usefixtures("nobody")
+def test_permission_denied_names_become(closed_socket: Path) -> None:
+    error = fault_of(PermissionDeniedError, connecting(UnixAddress(str(closed_socket))))
+    assert error.message == f"cannot connect to socket {closed_socket}: Permission denied"
+    assert "become" in error.hint
+
+
+CONNECT_ERRORS = [
+    (errno.EACCES, PermissionDeniedError, "become"),
+    (errno.EPERM, PermissionDeniedError, "become"),
+    (errno.ENODEV, NotFoundError, "vsock"),
+    (errno.EAGAIN, UnresponsiveError, "one client at a time"),
+    (errno.ETIMEDOUT, UnresponsiveError, "one client at a time"),
+    (errno.ECONNRESET, NotConnectedError, "Nothing listens there"),
+    (errno.EHOSTUNREACH, NotConnectedError, "Nothing listens there"),
+    (errno.EAFNOSUPPORT, NotConnectedError, "Nothing listens there"),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "kind", "hint"), CONNECT_ERRORS)
+def test_what_the_kernel_says_while_connecting_is_told(
+    number: int, kind: type[QgaError], hint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class FailingSocket(socket.socket):
+        def connect_ex(self, _address: Any) -> int:
+            return number
+
+    monkeypatch.setattr(socket, "socket", FailingSocket)
+    error = fault_of(kind, connecting(UnixAddress("/run/agent.sock")))
+    assert error.message == f"cannot connect to socket /run/agent.sock: {os.strerror(number)}"
+    assert hint in error.hint
+
+
+@pytest.mark.slow
+def test_a_full_queue_of_clients_is_unresponsive(tmp_path: Path) -> None:
+    # The kernel takes one client more than the backlog says.
+    path = tmp_path / "busy.sock"
+    with listen_unix(path), socket.socket(socket.AF_UNIX) as one, socket.socket(socket.AF_UNIX) as two:
+        one.connect(str(path))
+        two.connect(str(path))
+        error = fault_of(UnresponsiveError, connecting(UnixAddress(str(path))))
+    assert "one client at a time" in error.hint
+
+
+def test_room_in_a_full_queue_of_clients_is_waited_for(tmp_path: Path) -> None:
+    path = tmp_path / "busy.sock"
+    agent = FakeAgent(listen_unix(path))
+    with ExitStack() as stack, channel_to(UnixAddress(str(path))) as channel:
+        for client in (socket.socket(socket.AF_UNIX), socket.socket(socket.AF_UNIX)):
+            stack.enter_context(client).connect(str(path))
+
+        def serve() -> None:
+            stack.pop_all().close()
+            stack.enter_context(agent)
+
+        serving = threading.Timer(0.2, serve)
+        started = time.monotonic()
+        serving.start()
+        assert channel.call(PING, 5.0).reply == PONG
+        assert time.monotonic() - started >= 0.2
+        serving.join()
+
+
+@pytest.mark.slow
+def test_a_second_client_is_told_that_nobody_answers(tmp_path: Path) -> None:
+    with agent_and_channel(tmp_path) as (_agent, channel):
+        channel.call(PING, 5.0)
+        with channel_to(UnixAddress(str(tmp_path / "agent.sock"))) as second, at_most(TIMEOUT):
+            error = fault_of(UnresponsiveError, lambda: second.call(PING, TIMEOUT))
+        assert "one client at a time" in error.hint
+        assert channel.call(PING, 5.0).reply == PONG
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_a_tcp_port_that_refuses_is_not_connected(host: str) -> None:
+    with listen_tcp(host) as listener:
+        port = listener.getsockname()[1]
+    error = fault_of(NotConnectedError, connecting(TcpAddress(host, port)))
+    shown = f"[{host}]" if ":" in host else host
+    assert error.message == f"cannot connect to address {shown}:{port}: Connection refused"
+
+
+@pytest.mark.parametrize("host", ["no-such-host.invalid", "two..dots", "x" * 300, "9999.1.1.1"])
+def test_a_name_that_cannot_be_resolved_is_not_found(host: str) -> None:
+    with at_most(1.0):
+        error = fault_of(NotFoundError, connecting(TcpAddress(host, 4444)))
+    assert error.message.startswith(f"cannot connect to address {host}:4444: ")
+
+
+def test_a_resolver_that_hangs_is_given_up_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_arguments, **_options: time.sleep(3.0))
+    with at_most(0.0):
+        error = fault_of(UnresponsiveError, lambda: channel_to(TcpAddress("slow.invalid", 1)).call(PING, 0.2))
+    assert "was not resolved in time" in error.message
+
+
+def test_all_addresses_of_a_name_are_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    with listen_tcp() as listener, FakeAgent(listener):
+        port = listener.getsockname()[1]
+        v6, v4 = (
+            (family, socket.SOCK_STREAM, 6, "", (host, port))
+            for family, host in ((socket.AF_INET6, "::1"), (socket.AF_INET, "127.0.0.1"))
+        )
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_arguments, **_options: [v6, v4])
+        with channel_to(TcpAddress("both.invalid", port)) as channel:
+            assert channel.call(PING, 5.0).reply == PONG
+
+
+def test_all_addresses_of_a_name_share_one_time_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    allowed: list[float] = []
+
+    def noted(descriptor: int, deadline: tasks.Deadline) -> tasks.Wait:
+        allowed.append(deadline.remaining())
+        return tasks.writable(descriptor, deadline)
+
+    monkeypatch.setattr(addresses, "writable", noted)
+    # It has room for one client; the next gets no answer at all.
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as full, socket.create_connection(full.getsockname()):
+        found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", full.getsockname())] * 4
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_arguments, **_options: list(found))
+        with at_most(0.3):
+            fault_of(UnresponsiveError, lambda: channel_to(TcpAddress("many.invalid", 1)).call(PING, 0.3))
+    assert 0.0 < sum(allowed) < 0.4
+
+
+def test_a_connection_that_is_not_made_leaves_nothing_behind(tmp_path: Path) -> None:
+    path = tmp_path / "busy.sock"
+    with (
+        socket.create_server(("127.0.0.1", 0), backlog=0) as full,
+        socket.create_connection(full.getsockname()),
+        listen_unix(path),
+        socket.socket(socket.AF_UNIX) as one,
+        socket.socket(socket.AF_UNIX) as two,
+    ):
+        one.connect(str(path))
+        two.connect(str(path))
+        before = set(os.listdir("/proc/self/fd"))
+        for address in (
+            TcpAddress(*full.getsockname()),
+            TcpAddress("two..dots", 1),
+            UnixAddress(str(path)),
+            UnixAddress("/nonexistent"),
+        ):
+            with pytest.raises(QgaError):
+                channel_to(address).call(PING, 0.1)
+        assert set(os.listdir("/proc/self/fd")) <= before
+
+
+def test_vsock_carries_requests_to_its_cid_and_port(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "agent.sock"
+    addresses: list[Any] = []
+
+    class StandIn(socket.socket):
+        def __init__(self, family: int = -1, *rest: Any, **named: Any) -> None:
+            self.is_vsock = family == socket.AF_VSOCK
+            super().__init__(socket.AF_UNIX if self.is_vsock else family, *rest, **named)
+
+        def connect_ex(self, address: Any) -> int:
+            addresses.append(address)
+            return super().connect_ex(str(path))
+
+    with FakeAgent(listen_unix(path)):
+        monkeypatch.setattr(socket, "socket", StandIn)
+        with channel_to(VsockAddress(42, 9999)) as channel:
+            assert channel.call(PING, 5.0).reply == PONG
+    assert addresses == [(42, 9999)]
+
+
+def test_a_cid_that_no_guest_has_is_told() -> None:
+    # Which error it is depends on the kernel's vsock transports: no such device, a reset, or silence.
+    with at_most(0.3), pytest.raises((NotFoundError, NotConnectedError, UnresponsiveError)) as caught:
+        channel_to(VsockAddress(0x7FFFFFF0, 9999)).call(PING, 0.3)
+    assert caught.value.message.startswith("cannot connect to vsock 2147483632:9999: ")
+
+
+def test_a_system_without_vsock_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(socket, "AF_VSOCK")
+    error = fault_of(NotConnectedError, connecting(VsockAddress(42, 9999)))
+    assert error.message == "cannot connect to vsock 42:9999: this system has no vsock"

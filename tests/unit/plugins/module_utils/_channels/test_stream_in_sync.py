@@ -1,0 +1,219 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""How a stream channel is brought into sync with its agent."""
+
+from __future__ import annotations
+
+import socket
+import time
+from pathlib import Path
+
+import pytest
+from ansible_collections.qemu.guest_agent.plugins.module_utils._channels.addresses import (
+    UnixAddress,
+)
+from ansible_collections.qemu.guest_agent.plugins.module_utils._channels.base import Request
+from ansible_collections.qemu.guest_agent.plugins.module_utils._channels.stream import TIMINGS
+from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import (
+    CommandDisabledError,
+    CommandNotFoundError,
+    ExchangeTimeoutError,
+    FrozenError,
+    UnresponsiveError,
+)
+from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol import values
+
+from tests.support.fake_agent import (
+    PLAIN_SYNC_ONLY,
+    REFUSED_WORDS,
+    REFUSES_ID,
+    Before,
+    Behind,
+    Instead,
+    Kind,
+    Late,
+    On,
+    Pause,
+    Piece,
+    Silent,
+)
+from tests.support.stream_channels import (
+    GET_TIME,
+    PING,
+    PONG,
+    SYNC,
+    agent_and_channel,
+    at_most,
+    channel_to,
+    fault_of,
+)
+
+STALE: dict[str, tuple[Piece, ...]] = {
+    "half a reply": (b'{"return": {"a": "',),
+    "an old reply": (b'{"return": {"stale": true}}\n',),
+    "an old refusal": (b'{"error": {"class": "CommandNotFound", "desc": "The command x has not been found"}}\n',),
+    "another's delimited sync": (b'\xff{"return": 4242}\n',),
+    "another's sync": (b'{"return": 4242}\n',),
+    "a boot message": (b"[    0.000000] Linux version 6.1.0 (gcc) #1 SMP\r\n",),
+    "brackets without end": (b"[" * 5000,),
+    "no JSON at all": (bytes(range(256)),),
+}
+
+
+@pytest.mark.parametrize("what", STALE)
+def test_what_stands_in_the_pipe_at_first_does_no_harm(what: str, tmp_path: Path) -> None:
+    with agent_and_channel(tmp_path, greeting=STALE[what]) as (_agent, channel):
+        assert channel.call(PING, 5.0).reply == PONG
+        assert channel.call(Request("guest-sync", {"id": 9}), 5.0).value == 9
+
+
+def test_half_a_request_of_the_client_before_does_no_harm(tmp_path: Path) -> None:
+    with agent_and_channel(tmp_path) as (_agent, channel):
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as other:
+            other.connect(str(tmp_path / "agent.sock"))
+            other.sendall(b'{"execute": "guest-set-time", "arguments": {"a')
+        assert channel.call(PING, 5.0).reply == PONG
+
+
+def test_a_sync_reply_with_anothers_number_is_skipped(tmp_path: Path) -> None:
+    wrong_first = On(SYNC, Before((b'\xff{"return": 1}\n', b'{"return": {}}\n')), nth=0)
+    with agent_and_channel(tmp_path, faults=(wrong_first,)) as (_agent, channel):
+        assert channel.call(Request("guest-sync", {"id": 9}), 5.0).value == 9
+
+
+def test_a_right_number_counts_only_behind_the_delimiter(tmp_path: Path) -> None:
+    # As an agent would echo it that does not know what "delimited" means.
+    with agent_and_channel(tmp_path) as (agent, channel):
+        agent._encoded = lambda _command, answer: values.encode(answer)  # type: ignore[method-assign]
+        fault_of(UnresponsiveError, lambda: channel.call(PING, 0.3))
+
+
+def test_an_agent_without_the_delimited_sync_is_synced_plainly(tmp_path: Path) -> None:
+    with agent_and_channel(tmp_path, kind=PLAIN_SYNC_ONLY, greeting=STALE["an old reply"]) as (agent, channel):
+        assert channel.call(Request("guest-sync", {"id": 9}), 5.0).value == 9
+        assert [command for command, _arguments in agent.requests] == [SYNC, "guest-sync", "guest-sync"]
+
+
+BOTH_SYNCS = frozenset((SYNC, "guest-sync"))
+REFUSING = {
+    "before 1.2": ("CommandDisabled", REFUSED_WORDS["disabled since 0.15"], CommandDisabledError),
+    "before 4.2": ("GenericError", REFUSED_WORDS["disabled since 0.15"], CommandDisabledError),
+    "since 6.1": ("CommandNotFound", REFUSED_WORDS["disabled since 6.1"], CommandDisabledError),
+    "without a name": ("CommandNotFound", "The command has been disabled for this instance", CommandDisabledError),
+    "missing": ("CommandNotFound", REFUSED_WORDS["missing"], CommandNotFoundError),
+    "missing, in other words": ("CommandNotFound", "unknown", CommandNotFoundError),
+    "unsupported": ("GenericError", REFUSED_WORDS["unsupported"], CommandDisabledError),
+    "frozen": ("GenericError", REFUSED_WORDS["frozen, of another make"], FrozenError),
+    "in unknown words": ("GenericError", "no way", CommandDisabledError),
+}
+
+
+@pytest.mark.parametrize(
+    "how", [pytest.param(how, marks=pytest.mark.slow) if how == "in unknown words" else how for how in REFUSING]
+)
+def test_an_agent_that_refuses_to_be_synced_with_is_told_at_once_with_the_commands(how: str, tmp_path: Path) -> None:
+    kind_of_refusal, words, error = REFUSING[how]
+    kind = Kind(disabled=BOTH_SYNCS, disabled_as=(kind_of_refusal, words))
+    with agent_and_channel(tmp_path, kind=kind) as (agent, channel), at_most(1.5):
+        refusal = fault_of(error, lambda: channel.call(PING, 60.0))
+    assert "refuses guest-sync-delimited and guest-sync" in refusal.message
+    assert str(tmp_path) in refusal.message
+    assert [command for command, _arguments in agent.requests] == [SYNC, "guest-sync"]
+
+
+@pytest.mark.parametrize(
+    "how", [pytest.param(how, marks=pytest.mark.slow) if how == "in unknown words" else how for how in REFUSING]
+)
+def test_one_sync_that_is_allowed_is_enough(how: str, tmp_path: Path) -> None:
+    kind_of_refusal, words, _error = REFUSING[how]
+    kind = Kind(disabled=frozenset((SYNC,)), disabled_as=(kind_of_refusal, words))
+    with agent_and_channel(tmp_path, kind=kind) as (agent, channel), at_most(1.5):
+        assert channel.call(PING, 60.0).reply == PONG
+    assert [command for command, _arguments in agent.requests] == [SYNC, "guest-sync", "guest-ping"]
+
+
+@pytest.mark.parametrize("refused", ["guest-exec", "guest-get-time"])
+def test_a_late_refusal_of_another_clients_request_is_none_of_the_sync(refused: str, tmp_path: Path) -> None:
+    words = REFUSED_WORDS["disabled since 6.1"].format(refused)
+    late = values.encode({"error": {"class": "CommandNotFound", "desc": words}})
+    with agent_and_channel(tmp_path, greeting=(late,)) as (agent, channel):
+        assert channel.call(PING, 5.0).reply == PONG
+    assert [command for command, _arguments in agent.requests] == [SYNC, "guest-ping"]
+
+
+@pytest.mark.slow
+def test_an_agent_that_complains_and_then_takes_its_time_is_synced_with(tmp_path: Path) -> None:
+    # The complaint of the 0xFF byte is taken for a refusal, until the answer comes.
+    faults = (On(SYNC, Late(3 * TIMINGS.doubt), nth=0),)
+    with agent_and_channel(tmp_path, faults=faults) as (_agent, channel):
+        assert channel.call(PING, 60.0).reply == PONG
+        assert channel.call(Request("guest-sync", {"id": 7}), 5.0).value == 7
+
+
+def test_an_agent_that_complains_and_says_nothing_more_is_unresponsive(tmp_path: Path) -> None:
+    with agent_and_channel(tmp_path, faults=(Silent(),)) as (_agent, channel), at_most(0.3):
+        fault_of(UnresponsiveError, lambda: channel.call(PING, 0.3))
+
+
+@pytest.mark.parametrize("kind", [PLAIN_SYNC_ONLY, Kind()], ids=["plain", "delimited"])
+def test_the_number_of_a_sync_is_kept_by_agents_of_little_precision(kind: Kind, tmp_path: Path) -> None:
+    numbers = []
+    for _connection in range(50):
+        (tmp_path / "agent.sock").unlink(missing_ok=True)
+        with agent_and_channel(tmp_path, kind=kind) as (agent, channel):
+            channel.call(PING, 5.0)
+        numbers += [arguments["id"] for command, arguments in agent.requests if command in BOTH_SYNCS]
+    assert all(0 <= number < 2**31 for number in numbers)
+    assert max(numbers) > 2**24  # and still one that no other client has
+
+
+@pytest.mark.parametrize("digits", [6, 10, 15, 17])
+def test_an_agent_that_keeps_numbers_as_doubles_is_synced_with(digits: int, tmp_path: Path) -> None:
+    for _connection in range(20):
+        (tmp_path / "agent.sock").unlink(missing_ok=True)
+        with agent_and_channel(tmp_path, kind=Kind(number_digits=digits)) as (_agent, channel):
+            assert channel.call(PING, 5.0).reply == PONG
+
+
+def test_a_channel_that_is_let_go_serves_other_clients_and_syncs_anew(tmp_path: Path) -> None:
+    with agent_and_channel(tmp_path) as (agent, channel):
+        assert channel.call(PING, 5.0).reply == PONG
+        channel.let_go()
+        with channel_to(UnixAddress(str(tmp_path / "agent.sock"))) as other:
+            assert other.call(PING, 5.0).reply == PONG
+        assert channel.call(PING, 5.0).reply == PONG
+    assert agent.connections == 3
+
+
+def test_requests_carry_no_id_which_old_agents_refuse(tmp_path: Path) -> None:
+    with agent_and_channel(tmp_path, kind=REFUSES_ID) as (_agent, channel):
+        assert channel.call(PING, 5.0).reply == PONG
+
+
+@pytest.mark.slow
+def test_after_a_timeout_the_late_reply_is_dropped(tmp_path: Path) -> None:
+    late = On("guest-get-time", Late(0.6), nth=0)
+    with agent_and_channel(tmp_path, faults=(late,)) as (agent, channel):
+        with at_most(0.2):
+            error = fault_of(ExchangeTimeoutError, lambda: channel.call(GET_TIME, 0.2))
+        assert "did not answer guest-get-time within 0.2 s" in error.message
+        assert channel.call(PING, 5.0).reply == PONG
+        assert len(agent.received(SYNC)) == 2
+        assert agent.connections == 1
+
+
+def test_a_second_reply_to_one_request_is_not_taken_for_the_next_ones(tmp_path: Path) -> None:
+    twice = On("guest-get-time", Instead((b'{"return": 1}\n{"return": 2}\n',)))
+    with agent_and_channel(tmp_path, faults=(twice,)) as (_agent, channel):
+        channel.call(GET_TIME, 5.0)
+        assert channel.call(PING, 5.0).reply == PONG
+
+
+def test_a_reply_that_nobody_asked_for_is_not_taken_for_the_next_ones(tmp_path: Path) -> None:
+    afterthought = On("guest-get-time", Behind((Pause(0.1), b'{"return": 1}\n')))
+    with agent_and_channel(tmp_path, faults=(afterthought,)) as (_agent, channel):
+        channel.call(GET_TIME, 5.0)
+        time.sleep(0.3)
+        assert channel.call(PING, 5.0).reply == PONG
