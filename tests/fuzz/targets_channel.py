@@ -78,6 +78,7 @@ def stream(data: bytes) -> None:
 class _Line:
     """A line without threads: the fuzzed parts of the channel are what runs on them."""
 
+    uri = "qemu:///system"
     is_shared = False
 
     def __init__(self, fake: FakeLibvirt) -> None:
@@ -86,7 +87,7 @@ class _Line:
         self._opened: Any = None
 
     def connection(self) -> Any:
-        self._opened = self._opened or self._fake.open("qemu:///system")
+        self._opened = self._opened or self._fake.open(self.uri)
         return self._opened
 
     def is_alive(self, _connection: Any) -> bool:

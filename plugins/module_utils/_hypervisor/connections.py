@@ -6,19 +6,11 @@
 
 libvirt's calls block, and some have no time limit. One connection carries five calls at once, and the daemon works on
 twenty for all of its clients together (``max_client_requests`` and ``max_workers``, src/remote/libvirtd.conf.in,
-libvirt 11.3.0). So the calls of a fleet share a few connections, and no guest can be made to give a thread back. What
-keeps guests from holding up others:
+libvirt 11.3.0). So the calls of a fleet share a few connections, and ``lanes.py`` has whose call gets a thread.
 
-- A guest is *new* until its agent has answered for the first time, and is asked for a second only. Then it is *proven*.
-- A *suspect* is a guest that others must be kept from: one of its answers took too long, or a connection broke while
-  its agent was being asked (see ``_fleet/runner.py``). It stays one: a guest that answers quickly now and then would
-  hold up others in between. A *slow* guest is one whose answers have taken too long only together: on a busy host, or
-  over a long way, all guests may be slow.
-- A call of a suspect never takes one of a line's last threads, and a call of a slow guest never the last one. In each
-  lane the one goes first that has held threads for the shortest time.
-- The calls of others that find their line held up are made by an idle thread of another one, or by the *reserve*:
-  threads with a connection each, so that an answer at which libvirt hangs up breaks nothing but its own. Suspects that
-  may have broken one are asked there.
+Calls that find their line held up are made by an idle thread of another one, or by the *reserve*: threads with a
+connection each, so that an answer at which libvirt hangs up breaks nothing but its own. Suspects that may have broken
+one are asked there.
 """
 
 from __future__ import annotations
@@ -37,6 +29,7 @@ from .._errors import HypervisorUnavailableError, MissingLibraryError, NotConfig
 from .._event_loop.threads import Job, Workers
 from .._protocol.errors import QgaError
 from . import numbers
+from .lanes import LANES, LANES_OF_RESERVE, PROVEN, Lane
 from .large_texts import LARGE_TEXTS
 
 _REFUSED = (numbers.AUTH_FAILED, numbers.AUTH_CANCELLED, numbers.AUTH_UNAVAILABLE, numbers.ACCESS_DENIED)
@@ -118,23 +111,7 @@ def without_agents(uri: str, reason: str) -> NotConfiguredError:
     )
 
 
-# ---------------------------------------------------------------------------------------------------------- the lanes
-
-
-class Lane(NamedTuple):
-    """Jobs of one kind. ``spared`` threads of a line are never taken by them, if it has that many and one more."""
-
-    name: str
-    spared: int
-
-
-# In the order in which free threads take from them.
-PROVEN = Lane("of guests whose agent has answered", 0)
-NEW = Lane("of guests that have not been asked before", 1)
-SLOW = Lane("of guests whose answers have taken long together", 1)
-SUSPECT = Lane("of guests that others must be kept from", 2)
-_LANES = (PROVEN, NEW, SLOW, SUSPECT)
-_LANES_OF_RESERVE = (PROVEN, NEW, SLOW)
+# ---------------------------------------------------------------------------------------------------------- the lines
 
 
 class _Waiting(NamedTuple):
@@ -174,9 +151,9 @@ class Line:
         self.suspects_until = math.inf
         # All below is guarded by this.
         self._changed = threading.Condition()
-        self._jobs: Mapping[Lane, list[_Waiting]] = {lane: [] for lane in _LANES}
+        self._jobs: Mapping[Lane, list[_Waiting]] = {lane: [] for lane in LANES}
         self._numbers = itertools.count()
-        self._busy: dict[Lane, int] = dict.fromkeys(_LANES, 0)
+        self._busy: dict[Lane, int] = dict.fromkeys(LANES, 0)
         self._began_at: dict[int, float] = {}  # by thread
         self._threads = 0
         self._is_closed = False
@@ -287,7 +264,7 @@ class Line:
 
     def has_waiting(self) -> bool:
         """Whether there is a job that may have to be taken from it."""
-        return any(self._jobs[lane] for lane in _LANES_OF_RESERVE)
+        return any(self._jobs[lane] for lane in LANES_OF_RESERVE)
 
     def look_around(self) -> None:
         """A job of one of its peers has to wait."""
@@ -337,13 +314,13 @@ class Line:
             self._changed.wait(self._longest_wait())
 
     def _next_job(self) -> tuple[Lane, Job] | None:
-        for lane in _LANES:
+        for lane in LANES:
             if self._jobs[lane] and self._may_take(lane):
                 return lane, heapq.heappop(self._jobs[lane]).job
         return None if self._is_closed else self._job_of_peers()
 
     def _job_of_peers(self) -> tuple[Lane, Job] | None:
-        for lane in filter(self._may_take, _LANES_OF_RESERVE):
+        for lane in filter(self._may_take, LANES_OF_RESERVE):
             for line in self.peers:
                 job = line.job_held_up(lane)
                 if job is not None:  # another one may wait as well
@@ -373,7 +350,7 @@ class Reserve(Line):
 
     def _spared(self, lane: Lane) -> int:
         # The others' is to be done, also if they are new and some of them silent.
-        return 0 if lane in _LANES_OF_RESERVE else super()._spared(lane)
+        return 0 if lane in LANES_OF_RESERVE else super()._spared(lane)
 
 
 class _LaneWorkers(NamedTuple):

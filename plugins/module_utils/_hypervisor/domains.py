@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from typing import Any, Iterator, NamedTuple
 
-from .._errors import HypervisorUnavailableError
+from .._errors import HypervisorUnavailableError, NotFoundError
 from .._event_loop.threads import BoundedCaller, StillBusyError
-from .connections import Line
-from .numbers import LISTED_STATES, NO_STATE, is_running
+from .._untrusted import visible
+from .connections import Line, known
+from .numbers import LISTED_STATES, NO_DOMAIN, NO_STATE, is_running
+from .virsh import list_hint, not_running
 
 
 class Domain(NamedTuple):
@@ -66,6 +68,26 @@ def _state(line: Line, domain: Any) -> int:
         return int(domain.state()[0])
     except line.libvirt.libvirtError:
         return NO_STATE  # it has gone since it was listed
+
+
+def gone(name: str, uri: str, reason: str) -> NotFoundError:
+    """Return the error for a domain that was there before."""
+    return NotFoundError(f"domain {name} at {uri} is gone: {reason}", list_hint(uri))
+
+
+def require_running(line: Line, domain: Any, name: str) -> None:
+    """Make sure that an agent in the domain can answer.
+
+    :raises QgaError: it does not run, is gone, or libvirt cannot be asked
+    """
+    try:
+        state = domain.state()[0]
+    except line.libvirt.libvirtError as error:
+        if known(error).get_error_code() == NO_DOMAIN:
+            raise gone(name, line.uri, visible(error.get_error_message() or "")) from error
+        raise line.connection_error(error) from error
+    if not is_running(state):
+        raise not_running(name, line.uri, state, domain.UUIDString())
 
 
 _AGENT_CHANNEL = "org.qemu.guest_agent.0"

@@ -1,0 +1,256 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The calls of libvirt for one domain. They block, so they are made on a thread of a line.
+
+libvirt syncs with the agent by itself. A 0xFF byte must never go through it: the agent's answer begins with 0xFF then,
+and libvirt gives the agent up for good (``qemuAgentIOProcessLine``, src/qemu/qemu_agent.c, libvirt 11.3.0).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import re
+import threading
+import time
+from typing import Any, Callable, TypeVar
+
+from .._errors import GuestReplacedError
+from .._event_loop.tasks import Deadline
+from .._hypervisor import numbers
+from .._hypervisor.connections import Line, known, line_of_this_thread
+from .._hypervisor.domains import ChannelState, channel_state, macs_of, require_running
+from .._hypervisor.virsh import not_found
+from .._protocol import framing, messages, values
+from .._protocol.errors import QgaError, RemoteProtocolError
+from .base import NO_REPLY, Exchange, Request
+from .libvirt_errors import Failure, code_of, meaning, reason_of, refusal
+
+Result = TypeVar("Result")
+
+# virDomainQemuAgentCommand takes whole seconds, and 0 gives up before the command is sent.
+SHORTEST_AGENT_TIMEOUT = 1
+
+PING = Request("guest-ping")
+
+# What libvirt says of an agent that did not answer a command.
+_SILENCE = (numbers.AGENT_UNRESPONSIVE, numbers.AGENT_COMMAND_TIMEOUT)
+
+# What libvirt-python raises for a reply or an error's text that is not UTF-8. The second, when it first meets it on the
+# way to an error handler.
+_NOT_UTF8 = (UnicodeDecodeError, SystemError)
+
+# Decoding a message takes up to 0.2 us a byte, and many times its size in memory: longer ones than this, in bytes, are
+# decoded one at a time, which leaves time and memory to the other guests of a fleet.
+_LONG = 64 * 1024
+_decoding_at_length = threading.Lock()
+
+# libvirt also takes a UUID without its hyphens (virUUIDParse, src/util/viruuid.c, libvirt 11.3.0).
+_UUID = re.compile(r"[0-9A-Fa-f]{8}(-?[0-9A-Fa-f]{4}){3}-?[0-9A-Fa-f]{12}\Z")
+
+
+class DomainCalls:
+    """One domain, by name or UUID. It is looked up by :meth:`open`, and again after the connection broke.
+
+    ``at_once`` is in seconds: a call that fails sooner was not carried to the agent. ``has_answered``: the agent, if
+    only to refuse.
+    """
+
+    def __init__(self, name: str, line: Line, limits: values.Limits, at_once: float) -> None:
+        self.name = name
+        self._line = line
+        self._limits = limits
+        self._at_once_ns = int(at_once * 1e9)
+        self._error = line.libvirt.libvirtError
+        self._connection: Any = None
+        self.domain: Any = None
+        self._state: ChannelState | None = None
+        self._id: int | None = None
+        self.is_pinned = False
+        self.has_answered = False
+
+    def __str__(self) -> str:
+        return f"domain {self.name} at {self._line.uri}"
+
+    def forget(self) -> None:
+        self._connection = self.domain = None
+
+    # ------------------------------------------------------------------------------------------------------ the domain
+
+    def open(self) -> None:
+        """Have the domain on the connection of this thread's line.
+
+        :raises QgaError: there is none, it does not run, or it is not the one that was pinned
+        """
+        connection = line_of_this_thread(self._line).connection()
+        if self.domain is None or connection is not self._connection:
+            self.domain = self._look_up(connection)
+            self._connection = connection  # not before it was found there: the old domain is of no use on it
+            require_running(self._line, self.domain, self.name)
+            self._require_same()
+
+    def look_up_again(self) -> None:
+        self.domain = None
+        self.open()
+
+    def _look_up(self, connection: Any) -> Any:
+        lookups = [connection.lookupByName]
+        if _UUID.match(self.name):
+            lookups.insert(0, connection.lookupByUUIDString)
+        for look_up in lookups:
+            try:
+                return look_up(self.name)
+            except self._error as error:
+                if code_of(error) != numbers.NO_DOMAIN:
+                    raise self._line.connection_error(error) from error
+        raise not_found(self.name, self._line.uri)
+
+    def _require_same(self) -> None:
+        try:
+            number: int = self.domain.ID()  # another one after each start
+        except self._error as error:
+            raise self._meaning(error) from error
+        if self.is_pinned and number != self._id:
+            self.domain = None
+            raise GuestReplacedError(f"{self} was started anew meanwhile")
+        self._id = number
+
+    def metadata(self, namespace: str) -> str | None:
+        self.open()
+        try:
+            element: str = self.domain.metadata(numbers.METADATA_ELEMENT, namespace, 0)
+        except self._error as error:
+            if known(error).get_error_code() == numbers.NO_DOMAIN_METADATA:
+                return None
+            raise self._meaning(error, "virDomainGetMetadata") from error
+        return element
+
+    def macs(self) -> tuple[str, ...]:
+        self.open()
+        try:
+            return macs_of(self.domain.XMLDesc(0))
+        except self._error as error:
+            if self._line.is_alive(self._connection):
+                return ()  # not every user may see it, nor has every driver one
+            raise self._meaning(error, "virDomainGetXMLDesc") from error
+
+    def _channel_state(self) -> ChannelState:
+        if self._state is None:
+            try:
+                self._state = channel_state(self.domain.XMLDesc(0))
+            except self._error as error:
+                raise self._meaning(error) from error
+        return self._state
+
+    # ------------------------------------------------------------------------------------------------------- the agent
+
+    def exchange(self, request: Request, deadline: Deadline) -> Exchange:
+        """Carry a request and wait for its reply, until the deadline and less than a second more."""
+        if request.execute == "guest-set-time" and self._channel_state().resets_reinjection:
+            return self._set_time(request, deadline)
+        if request.expects_reply:
+            limit = max(SHORTEST_AGENT_TIMEOUT, math.ceil(deadline.remaining()))
+        else:
+            # Syncing first tells a dead agent from one that is busy with what it was told.
+            self.exchange(PING, deadline)
+            limit = SHORTEST_AGENT_TIMEOUT
+        if not callable(request.arguments):
+            prepared = json.dumps(messages.request(request.execute, request.arguments))
+        sent_ns = time.monotonic_ns()
+        if callable(request.arguments):
+            prepared = json.dumps(messages.request(request.execute, request.arguments_at(sent_ns)))
+        try:
+            text = self._readable(
+                request.execute, self._line.libvirt_qemu.qemuAgentCommand, self.domain, prepared, limit, 0
+            )
+        except self._error as error:
+            return self._failed(error, request, sent_ns, time.monotonic_ns())
+        received_ns = time.monotonic_ns()
+        self.has_answered = True
+        length = len(text)
+        if length > self._limits.size:
+            del text  # the error's traceback would hold it
+            raise self._too_long(request.execute, length)
+        data = text.encode("utf-8", "surrogatepass")
+        del text
+        with _decoding_at_length if len(data) > _LONG else contextlib.nullcontext():
+            reply = messages.read_reply(framing.whole_message(data, self._limits).decode())
+        return Exchange(reply, sent_ns, received_ns)
+
+    def _failed(self, error: Any, request: Request, sent_ns: int, received_ns: int) -> Exchange:
+        """The exchange that ended in this error: the agent's refusal, or the silence of a command that has no reply.
+
+        :raises QgaError: it is neither
+        """
+        length = len(error.get_error_message() or "")  # before it is cut
+        refused = self._refusal(error, request.execute)
+        if refused is not None:
+            self.has_answered = True
+            if length > self._limits.size:
+                raise self._too_long(request.execute, length) from error
+            return Exchange(refused, sent_ns, received_ns)
+        if not request.expects_reply and code_of(error) in _SILENCE:
+            return Exchange(NO_REPLY, sent_ns, received_ns)
+        was_asked = received_ns - sent_ns >= self._at_once_ns
+        raise self._meaning(error, request.execute, is_of_reply=True, was_asked=was_asked) from error
+
+    def _set_time(self, request: Request, deadline: Deadline) -> Exchange:
+        """``guest-set-time`` for a guest whose RTC makes up for lost ticks: they must not be injected on top of it.
+
+        virDomainSetTime resets the reinjection after the agent's command (``qemuDomainSetTime``, libvirt 11.3.0). It
+        has no time limit of its own, so a ping that has one goes before it.
+        """
+        self.exchange(PING, deadline)
+        sent_ns = time.monotonic_ns()
+        arguments = request.arguments_at(sent_ns)
+        flags = 0 if "time" in arguments else self._line.libvirt.VIR_DOMAIN_TIME_SYNC
+        seconds, nanoseconds = divmod(arguments.get("time", 0), 10**9)
+        reply: messages.Reply = messages.Returned({})
+        try:
+            value = {"seconds": seconds, "nseconds": nanoseconds}
+            self._readable(request.execute, self.domain.setTime, value, flags)
+        except self._error as error:
+            refused = self._refusal(error, request.execute)
+            if refused is None:
+                raise self._meaning(error, request.execute) from error
+            reply = refused
+        return Exchange(reply, sent_ns, time.monotonic_ns())
+
+    def _readable(self, execute: str, function: Callable[..., Result], *arguments: Any) -> Result:
+        """Return what libvirt's function returns.
+
+        :raises RemoteProtocolError: the agent answered with text that is not UTF-8
+        """
+        with contextlib.suppress(*_NOT_UTF8):  # here, since they hold all of the text
+            return function(*arguments)
+        # libvirt, too, keeps an error and the text in it until the next call of the same thread.
+        self._line.is_alive(self._connection)
+        raise RemoteProtocolError(f"the agent of {self} answered {execute} with text that is not UTF-8")
+
+    def _too_long(self, execute: str, length: int) -> RemoteProtocolError:
+        return RemoteProtocolError(f"the agent of {self} answered {execute} with {length} characters")
+
+    def _refusal(self, error: Any, execute: str) -> messages.Refused | None:
+        # Of a connection that broke the agent said nothing, whatever the number.
+        return refusal(error, execute) if self._line.is_alive(self._connection) else None
+
+    def _meaning(
+        self, error: Any, what: str = "the request", is_of_reply: bool = False, was_asked: bool = True
+    ) -> QgaError:
+        return meaning(
+            Failure(
+                self._line,
+                self._connection,
+                self.domain,
+                self.name,
+                code_of(error),
+                reason_of(error),
+                what,
+                is_of_reply,
+                was_asked,
+                self.has_answered,
+            )
+        )

@@ -1,0 +1,228 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What it means that a call of libvirt for a domain failed.
+
+libvirt's error number decides, and what else is known of the domain; the text depends on the daemon's language. An
+agent that refuses a command is such an error as well. ``meaning`` has the order in which the tables here are asked.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Callable, Mapping, NamedTuple
+
+from .. import _refusals as refusals
+from .._errors import (
+    ExchangeTimeoutError,
+    HypervisorUnavailableError,
+    NotConfiguredError,
+    NotConnectedError,
+    NotRunningError,
+    PermissionDeniedError,
+    UnresponsiveError,
+)
+from .._hypervisor import numbers
+from .._hypervisor.connections import Line, known, without_agents
+from .._hypervisor.domains import ChannelState, channel_state, gone, require_running
+from .._protocol.errors import QgaError, RemoteProtocolError
+from .._protocol.messages import Refused
+from .._untrusted import visible
+
+
+class UnreachedError(UnresponsiveError):
+    """libvirt has the agent for connected, and refused a command for it without asking it."""
+
+
+class Failure(NamedTuple):
+    """A call that failed, and what is known of it and of its domain.
+
+    ``what`` is the agent command, or libvirt's function. ``is_of_reply``: the agent's reply may be the reason.
+    ``was_asked``: it took as long as an agent is waited for. ``has_answered``: the agent, before this call.
+    """
+
+    line: Line
+    connection: Any
+    domain: Any
+    name: str
+    code: int
+    reason: str  # fit to be shown: it may quote the guest
+    what: str
+    is_of_reply: bool
+    was_asked: bool
+    has_answered: bool
+
+    def __str__(self) -> str:
+        return f"domain {self.name} at {self.line.uri}"
+
+    def channel(self) -> ChannelState | None:
+        """What libvirt says of the agent's channel; None: nothing."""
+        try:
+            return channel_state(self.domain.XMLDesc(0))
+        except self.line.libvirt.libvirtError:
+            return None
+
+
+def code_of(error: Any) -> int:
+    number: int = known(error).get_error_code()
+    return number
+
+
+def reason_of(error: Any) -> str:
+    return visible(error.get_error_message() or "")
+
+
+def meaning(failure: Failure) -> QgaError:
+    """The error that a failed call is to its caller.
+
+    A connection that broke comes first, whatever the number; then what the number says by itself; then what it says of
+    a driver, a domain or a reply that were in doubt.
+    """
+    if not failure.line.is_alive(failure.connection):
+        broke = f"the connection to libvirt at {failure.line.uri} broke at {failure.what} of {failure.name}"
+        return HypervisorUnavailableError(f"{broke}: {failure.reason}", in_call=failure.what.startswith("guest-"))
+    if failure.code in _BY_NUMBER:
+        return _BY_NUMBER[failure.code](failure)
+    found = (explain(failure) for explain in _OTHERWISE)
+    return next(filter(None, found), None) or HypervisorUnavailableError(
+        f"libvirt at {failure.line.uri} failed at {failure.what}: {failure.reason}"
+    )
+
+
+# ---------------------------------------------------------------------------------------------- by the number by itself
+
+
+def _stopped(failure: Failure) -> QgaError:
+    try:
+        require_running(failure.line, failure.domain, failure.name)
+    except QgaError as stopped:
+        return stopped
+    return NotRunningError(f"{failure} cannot take {failure.what}: {failure.reason}")
+
+
+def _gone(failure: Failure) -> QgaError:
+    return gone(failure.name, failure.line.uri, failure.reason)
+
+
+def _without_channel(failure: Failure) -> QgaError:
+    return NotConfiguredError(f"{failure} has no guest agent channel")
+
+
+def _denied(failure: Failure) -> QgaError:
+    return PermissionDeniedError(f"libvirt does not allow agent commands to {failure}: {failure.reason}")
+
+
+def _held(failure: Failure) -> QgaError:
+    return UnresponsiveError(
+        f"the agent of {failure} is held by another client: {failure.reason}",
+        "Wait until the other agent command has ended, and run the task again.",
+    )
+
+
+def _silent(failure: Failure) -> QgaError:
+    """Libvirt before 11.2.0 has one number for all kinds of silence: the state of the channel tells them apart."""
+    channel = failure.channel()
+    is_connected = None if channel is None else channel.connected
+    is_unresponsive = failure.code == numbers.AGENT_UNRESPONSIVE
+    if is_connected is False:
+        return NotConnectedError(f"no guest agent runs in {failure}")
+    if is_connected and is_unresponsive and not failure.was_asked and not failure.has_answered:
+        return UnreachedError(
+            f"libvirt takes nothing for the agent of {failure}, though it is connected: {failure.reason}",
+            "Restart the agent's service in the guest; the daemon of libvirt has given up the agent that it had.",
+        )
+    if failure.code == numbers.AGENT_COMMAND_TIMEOUT or (failure.has_answered and is_unresponsive):
+        return ExchangeTimeoutError(f"the agent of {failure} did not answer {failure.what} in time: {failure.reason}")
+    return UnresponsiveError(f"the agent of {failure} does not answer: {failure.reason}")
+
+
+_BY_NUMBER: Mapping[int, Callable[[Failure], QgaError]] = {
+    numbers.OPERATION_INVALID: _stopped,
+    numbers.NO_DOMAIN: _gone,
+    numbers.ARGUMENT_UNSUPPORTED: _without_channel,
+    numbers.ACCESS_DENIED: _denied,
+    numbers.OPERATION_TIMEOUT: _held,
+    numbers.AGENT_UNRESPONSIVE: _silent,
+    numbers.AGENT_UNSYNCED: _silent,
+    numbers.AGENT_COMMAND_TIMEOUT: _silent,
+}
+
+
+# ------------------------------------------------------------------------------------ numbers that may mean many things
+
+# Named, in whatever language, by what libvirt forbids over its socket for reading only (virCheckReadOnlyGoto).
+_AGENT_CALL = "virDomainQemuAgentCommand"
+
+# Not of QEMU's driver, as an answer to an agent command: others, such as those for lxc:///, xen:/// and
+# test:///default, have none (src/libvirt-qemu.c, libvirt 11.3.0).
+_OF_A_DRIVER_WITHOUT_AGENTS = (
+    numbers.NO_SUPPORT,
+    numbers.INVALID_ARG,
+    numbers.OPERATION_FAILED,
+    numbers.OPERATION_DENIED,
+    numbers.OPERATION_UNSUPPORTED,
+)
+
+# No JSON, or nested too deeply; longer than 10 MiB (QEMU_AGENT_MAX_RESPONSE); longer than the 4 MiB that libvirt's own
+# protocol carries (REMOTE_STRING_MAX, src/remote/remote_protocol.x).
+_OF_THE_REPLY = (numbers.INTERNAL_ERROR, numbers.SYSTEM_ERROR, numbers.RPC)
+
+
+def _for_reading_only(failure: Failure) -> QgaError | None:
+    if failure.code != numbers.OPERATION_DENIED or _AGENT_CALL not in failure.reason:
+        return None
+    return PermissionDeniedError(
+        f"the connection to libvirt at {failure.line.uri} is for reading only: {failure.reason}",
+        "Name a uri that does not lead to libvirt's socket for reading only, libvirt-sock-ro.",
+    )
+
+
+def _driver_without_agents(failure: Failure) -> QgaError | None:
+    if failure.has_answered or failure.code not in _OF_A_DRIVER_WITHOUT_AGENTS:
+        return None
+    return without_agents(failure.line.uri, failure.reason)
+
+
+def _channel_not_there(failure: Failure) -> QgaError | None:
+    channel = None if failure.has_answered else failure.channel()
+    if channel is None or channel.configured:
+        return None
+    return NotConfiguredError(f"{failure} has no guest agent channel: {failure.reason}")
+
+
+def _unfit_reply(failure: Failure) -> QgaError | None:
+    if not failure.is_of_reply or failure.code not in _OF_THE_REPLY:
+        return None
+    answered = f"libvirt cannot take what the agent of {failure} answered to {failure.what}"
+    return RemoteProtocolError(f"{answered}: {failure.reason}")
+
+
+# The first that explains it counts.
+_OTHERWISE: tuple[Callable[[Failure], QgaError | None], ...] = (
+    _for_reading_only,
+    _driver_without_agents,
+    _channel_not_there,
+    _unfit_reply,
+)
+
+
+# ------------------------------------------------------------------------------------------------ the agent's own error
+
+_AFTER_COLON = re.compile("[:\uff1a]\\s*(?P<description>.*)\\Z", re.DOTALL)
+
+
+def refusal(error: Any, execute: str) -> Refused | None:
+    """The agent's own error, if that is what libvirt reports.
+
+    libvirt keeps the agent's description only, after a sentence of its own (``qemuAgentCheckError``, libvirt 11.3.0).
+    The sentence may be translated, quotes and word order included; the command's name and the description are not.
+    """
+    code = code_of(error)
+    if code not in (numbers.AGENT_COMMAND_FAILED, numbers.INTERNAL_ERROR):
+        return None
+    message = error.get_error_message() or ""
+    found = _AFTER_COLON.search(message.partition(execute)[2])
+    if found is None and code == numbers.INTERNAL_ERROR:
+        return None
+    return refusals.from_words(message if found is None else found.group("description"))

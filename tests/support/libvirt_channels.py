@@ -1,0 +1,53 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Channels through a libvirt that is a stand-in, for tests that wait for them by blocking."""
+
+from __future__ import annotations
+
+import pytest
+from ansible_collections.qemu.guest_agent.plugins.module_utils._channels.base import Request
+from ansible_collections.qemu.guest_agent.plugins.module_utils._channels.libvirt import LibvirtChannel, Timings
+from ansible_collections.qemu.guest_agent.plugins.module_utils._event_loop.threads import Job
+from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor.connections import Line
+from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor.lanes import Lane
+from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.errors import QgaError
+
+from tests.support.blocking import Blocking
+
+URI = "qemu:///system"
+PING = Request("guest-ping")
+GET_TIME = Request("guest-get-time")
+SHORT = 0.05  # s; the bounds are tested with real threads
+# For silent agents the stand-in gives up without the seconds that it takes libvirt.
+AT_ONCE = Timings(at_once=0.0)
+
+
+def channel_to(domain: str, uri: str = URI, line: Line | None = None, timings: Timings = AT_ONCE) -> Blocking:
+    return Blocking(LibvirtChannel(domain, uri, line, timings=timings))
+
+
+def error_of(channel: Blocking, request: Request = PING, timeout: float = 5.0) -> QgaError:
+    with pytest.raises(QgaError) as caught:
+        channel.call(request, timeout)
+    assert "\n" not in caught.value.message
+    return caught.value
+
+
+class Shared:
+    """A line of five threads, and the lanes in which jobs were given to it."""
+
+    def __init__(self) -> None:
+        self.line = Line(URI, 5)
+        self.lanes: list[Lane] = []
+        submit = self.line.submit
+
+        def noted(lane: Lane, job: Job, held: float = 0.0) -> None:
+            self.lanes.append(lane)
+            submit(lane, job, held)
+
+        self.line.submit = noted  # type: ignore[method-assign]
+
+    def channel(self, timings: Timings = AT_ONCE) -> Blocking:
+        return channel_to("web1", URI, self.line, timings)

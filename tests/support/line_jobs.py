@@ -1,0 +1,67 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Jobs for the threads of a line to libvirt."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor.connections import (
+    Line,
+)
+from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor.lanes import (
+    Lane,
+)
+
+from tests.support.until import until
+
+URI = "qemu:///system"
+SHORT = 0.05  # s; threads are real here
+SLACK = 4.0  # s; a busy machine may take this much longer, and what is not given up takes longer still
+
+
+class Jobs:
+    """Jobs that hang until they are let go of, and what became of them."""
+
+    def __init__(self, line: Line) -> None:
+        self._line = line
+        self._lock = threading.Lock()
+        self._let_go: dict[str, threading.Event] = {}
+        self.begun: list[str] = []
+        self.ended: list[str] = []
+        self.threads: set[threading.Thread] = set()
+
+    def submit(self, lane: Lane, *names: str) -> None:
+        for name in names:
+            self._let_go[name] = threading.Event()
+            self._line.submit(lane, self._job(name))
+
+    def _job(self, name: str) -> Callable[[], None]:
+        def job() -> None:
+            with self._lock:
+                self.begun.append(name)
+                self.threads.add(threading.current_thread())
+            self._let_go[name].wait(30.0)
+            with self._lock:
+                self.ended.append(name)
+
+        return job
+
+    def let_go(self, *names: str) -> None:
+        for name in names:
+            self._let_go[name].set()
+            until(lambda name=name: name in self.ended, f"{name} does not end")
+
+    def let_all_go(self) -> None:
+        for event in self._let_go.values():
+            event.set()
+
+    def settle(self, *begun: str) -> None:
+        """These and no others have begun, and no other begins."""
+        until(lambda: len(self.begun) >= len(begun), "they do not begin")
+        time.sleep(SHORT)
+        assert sorted(self.begun) == sorted(begun)

@@ -1,0 +1,47 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Channels through a libvirt that is a stand-in."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor import connections
+
+from tests.support.blocking import Blocking
+from tests.support.fake_libvirt import (
+    FakeLibvirt,
+)
+from tests.support.libvirt_channels import Shared, channel_to
+
+
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch) -> FakeLibvirt:
+    fake = FakeLibvirt()
+    monkeypatch.setattr(connections, "import_libvirt", lambda: (fake, fake))
+    return fake
+
+
+@pytest.fixture
+def channel(fake: FakeLibvirt) -> Iterator[Blocking]:  # noqa: ARG001  # in place before the channel
+    with channel_to("web1") as channel:
+        yield channel
+
+
+@pytest.fixture
+def released() -> Iterator[threading.Event]:
+    """Lets go of what hangs when the test is over."""
+    event = threading.Event()
+    yield event
+    event.set()
+
+
+@pytest.fixture
+def shared(fake: FakeLibvirt) -> Iterator[Shared]:  # noqa: ARG001  # in place before the line
+    made = Shared()
+    yield made
+    made.line.close()

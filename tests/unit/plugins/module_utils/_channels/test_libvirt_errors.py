@@ -1,0 +1,383 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What libvirt's errors mean, and what they hold."""
+
+from __future__ import annotations
+
+from traceback import walk_tb
+from types import ModuleType
+from typing import Any
+
+import pytest
+from ansible_collections.qemu.guest_agent.plugins.module_utils._channels.base import Request
+from ansible_collections.qemu.guest_agent.plugins.module_utils._channels.libvirt import LibvirtChannel
+from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import (
+    CommandDisabledError,
+    CommandNotFoundError,
+    ExchangeTimeoutError,
+    FrozenError,
+    HypervisorUnavailableError,
+    NotConfiguredError,
+    NotConnectedError,
+    NotFoundError,
+    NotRunningError,
+    NotSupportedError,
+    PermissionDeniedError,
+    UnresponsiveError,
+)
+from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor.connections import Line
+from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.errors import QgaError, RemoteProtocolError
+from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.messages import Refused
+from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.values import Limits
+
+from tests.support.blocking import Blocking, BlockingAgent
+from tests.support.fake_libvirt import (
+    PAUSED,
+    SHUT_OFF,
+    FakeLibvirt,
+    LibvirtError,
+    fails,
+)
+from tests.support.libvirt_channels import PING, URI, error_of
+
+
+class TestWhatAnErrorMeans:
+    """libvirt's number, whether the agent has answered before, and the channel's state make one of our codes."""
+
+    @pytest.mark.parametrize(
+        ("code", "answered", "state", "kind"),
+        [
+            # Old libvirt has 86 for all of these, told apart by the rest.
+            (86, False, "disconnected", NotConnectedError),
+            (86, True, "disconnected", NotConnectedError),
+            (86, False, "connected", UnresponsiveError),
+            (86, True, "connected", ExchangeTimeoutError),
+            (86, False, None, UnresponsiveError),
+            (97, False, "connected", UnresponsiveError),
+            (97, True, "connected", UnresponsiveError),
+            # 11.2 and later tell a command's timeout apart.
+            (112, False, "connected", ExchangeTimeoutError),
+            (112, True, "connected", ExchangeTimeoutError),
+            (112, True, "disconnected", NotConnectedError),
+            (74, False, None, NotConfiguredError),
+            (42, True, "connected", NotFoundError),
+            (68, False, "connected", UnresponsiveError),
+            (88, False, "connected", PermissionDeniedError),
+            (55, False, "connected", NotRunningError),
+            (3, False, "connected", NotConfiguredError),
+            (8, False, "connected", NotConfiguredError),
+            (9, False, "connected", NotConfiguredError),
+            (29, False, "connected", NotConfiguredError),
+            (84, False, "connected", NotConfiguredError),
+            # A driver has no other functions once an agent has answered through it.
+            (84, True, "connected", HypervisorUnavailableError),
+            (1, False, "connected", RemoteProtocolError),
+            (38, False, "connected", RemoteProtocolError),
+        ],
+    )
+    def test_table(
+        self,
+        fake: FakeLibvirt,
+        channel: Blocking,
+        code: int,
+        answered: bool,
+        state: str | None,
+        kind: type[QgaError],
+    ) -> None:
+        if answered:
+            channel.call(PING, 5.0)
+        fake.channel_state = state
+        fake.replies["guest-ping"] = fails(code, "in einer anderen Sprache")
+        error = error_of(channel)
+        assert error.__class__ is kind
+        assert "web1" in error.message or URI in error.message
+        assert error.hint
+
+    def test_a_connection_for_reading_only_may_not_ask_an_agent(self, fake: FakeLibvirt, channel: Blocking) -> None:
+        fake.replies["guest-ping"] = fails(29, "verboten: nur lesen, nicht virDomainQemuAgentCommand")
+        error = error_of(channel)
+        assert error.__class__ is PermissionDeniedError
+        assert "for reading only" in error.message
+
+    @pytest.mark.parametrize("code", [1, 2, 38, 39, 74])
+    def test_a_domain_without_a_channel_is_not_configured_whatever_the_number(
+        self, fake: FakeLibvirt, channel: Blocking, code: int
+    ) -> None:
+        fake.has_channel = False
+        fake.replies["guest-ping"] = fails(code, "Cannot find program 536903815 version 1")
+        assert error_of(channel).__class__ is NotConfiguredError
+
+    @pytest.mark.parametrize(("state", "words"), [(PAUSED, "paused"), (SHUT_OFF, "shut off")])
+    def test_a_domain_that_stopped_meanwhile(
+        self, fake: FakeLibvirt, channel: Blocking, state: int, words: str
+    ) -> None:
+        channel.call(PING, 5.0)
+        fake.run_state = state
+        fake.replies["guest-ping"] = fails(55)
+        error = error_of(channel)
+        assert isinstance(error, NotRunningError)
+        assert words in error.message
+
+    def test_a_domain_that_is_gone_meanwhile(self, fake: FakeLibvirt, channel: Blocking) -> None:
+        fake.state_error = LibvirtError(42)
+        assert isinstance(error_of(channel), NotFoundError)
+
+    def test_a_daemon_that_is_gone_meanwhile(self, fake: FakeLibvirt, channel: Blocking) -> None:
+        channel.call(PING, 5.0)
+        fake.replies["guest-ping"] = fails(86)
+        fake.xml_error = LibvirtError(38)
+        assert isinstance(error_of(channel), ExchangeTimeoutError)
+
+    def test_who_holds_the_agent_gets_a_hint_of_its_own(self, fake: FakeLibvirt, channel: Blocking) -> None:
+        fake.replies["guest-ping"] = fails(68, "cannot acquire state change lock (held by agent=other)")
+        error = error_of(channel)
+        assert "another client" in error.message
+        assert "Wait until" in error.hint
+
+
+MISSING = "The command guest-get-load has not been found"
+BLOCKED = "Command guest-get-load has been disabled: the command is not allowed"
+BLOCKED_BEFORE_8 = "The command guest-get-load has been disabled for this instance"
+# What libvirt writes for an agent's class without words.
+DISABLED_BY_CLASS = "The command has been disabled for this instance"
+MISSING_BY_CLASS = "The command has not been found"
+FROZEN = "Command guest-get-load has been disabled: the agent is in frozen state"
+UNSUPPORTED = "this feature or command is not currently supported"
+
+
+class TestTheAgentsOwnErrors:
+    @pytest.mark.parametrize(
+        ("description", "kind"),
+        [
+            (MISSING, "CommandNotFound"),
+            (BLOCKED, "CommandNotFound"),
+            (BLOCKED_BEFORE_8, "CommandNotFound"),
+            (DISABLED_BY_CLASS, "CommandNotFound"),
+            (MISSING_BY_CLASS, "CommandNotFound"),
+            (FROZEN, "CommandNotFound"),
+            (UNSUPPORTED, "GenericError"),
+            ("failed to open /proc/loadavg: No such file", "GenericError"),
+            ("'guest-x': two: colons", "GenericError"),
+        ],
+    )
+    @pytest.mark.parametrize(
+        "sentence",
+        [
+            "guest agent command failed: unable to execute QEMU agent command 'guest-get-load': %s",
+            "internal error: unable to execute QEMU agent command 'guest-get-load': %s",
+            "interner Fehler: QEMU-Agent-Befehl 'guest-get-load' konnte nicht ausgef\u00fchrt werden: %s",
+            "erreur interne\u00a0: impossible d'ex\u00e9cuter \u00ab\u00a0guest-get-load\u00a0\u00bb\u00a0: %s",
+            "\u5185\u90e8\u30a8\u30e9\u30fc\uff1a'guest-get-load' \u3092\u5b9f\u884c\u4e0d\u53ef\uff1a%s",
+        ],
+    )
+    @pytest.mark.parametrize("code", [1, 113])
+    def test_of_old_and_new_libvirt_in_any_language(
+        self, fake: FakeLibvirt, channel: Blocking, code: int, sentence: str, description: str, kind: str
+    ) -> None:
+        fake.replies["guest-get-load"] = fails(code, sentence % description)
+        exchange = channel.call(Request("guest-get-load"), 5.0)
+        assert exchange.reply == Refused(kind, description)
+
+    @pytest.mark.parametrize(
+        "message",
+        [
+            "unable to execute QEMU agent command 'guest-ping'",
+            "in an order of words that we do not know",
+            "",
+        ],
+    )
+    def test_113_is_a_refusal_whatever_is_said(self, fake: FakeLibvirt, channel: Blocking, message: str) -> None:
+        fake.replies["guest-ping"] = fails(113, message)
+        assert channel.call(PING, 5.0).reply == Refused("GenericError", message)
+
+    @pytest.mark.parametrize("message", ["internal error: client socket is closed", "", None])
+    def test_1_is_not(self, fake: FakeLibvirt, channel: Blocking, message: Any) -> None:
+        fake.replies["guest-ping"] = fails(1, message)
+        assert isinstance(error_of(channel), RemoteProtocolError)
+
+    def test_1_of_a_connection_that_broke_is_the_hypervisors(self, fake: FakeLibvirt, channel: Blocking) -> None:
+        def breaks(request: dict[str, Any]) -> str:
+            fake.break_connections()
+            return fails(1, "internal error: client socket is closed")(request)
+
+        fake.replies["guest-ping"] = breaks
+        error = error_of(channel)
+        assert isinstance(error, HypervisorUnavailableError)
+        assert error.in_call
+
+    def test_a_refusal_in_no_words_is_one(self, fake: FakeLibvirt, channel: Blocking) -> None:
+        fake.replies["guest-ping"] = fails(1, "internal error: unable to execute QEMU agent command 'guest-ping': ")
+        assert channel.call(PING, 5.0).reply == Refused("GenericError", "")
+
+    @pytest.mark.parametrize(
+        ("description", "kind"),
+        [
+            (MISSING, CommandNotFoundError),
+            (MISSING_BY_CLASS, CommandNotFoundError),
+            (BLOCKED, CommandDisabledError),
+            (BLOCKED_BEFORE_8, CommandDisabledError),
+            (DISABLED_BY_CLASS, CommandDisabledError),
+            (FROZEN, FrozenError),
+            (UNSUPPORTED, NotSupportedError),
+        ],
+    )
+    def test_what_they_mean_is_told_by_their_words(
+        self, fake: FakeLibvirt, channel: Blocking, description: str, kind: type[QgaError]
+    ) -> None:
+        fake.replies["guest-get-load"] = fails(113, f"guest agent command failed: 'guest-get-load': {description}")
+        with pytest.raises(kind):
+            BlockingAgent(channel, 5.0).call("guest-get-load")
+
+    def test_a_refusal_is_an_answer(self, fake: FakeLibvirt, channel: Blocking) -> None:
+        fake.replies["guest-get-load"] = fails(113, f"'guest-get-load': {BLOCKED}")
+        channel.call(Request("guest-get-load"), 5.0)
+        fake.replies["guest-ping"] = fails(86)
+        assert isinstance(error_of(channel), ExchangeTimeoutError)
+
+
+class Text(str):
+    """A text that can be looked for after it was let go of."""
+
+
+def _held(value: Any) -> list[Text]:
+    """All of it that an error can be followed to: its cause, its context, and what the frames of its traceback hold."""
+    found: list[Text] = []
+    seen: set[int] = set()
+    wanted = [value]
+    while wanted:
+        each = wanted.pop()
+        if id(each) in seen or isinstance(each, ModuleType):
+            continue
+        seen.add(id(each))
+        if isinstance(each, Text):
+            found.append(each)
+        if isinstance(each, BaseException):
+            wanted += [each.__cause__, each.__context__, *each.args, vars(each), getattr(each, "object", None)]
+            wanted += [frame.f_locals for frame, _line in walk_tb(each.__traceback__)]
+        elif isinstance(each, dict):
+            wanted += each.values()
+        elif isinstance(each, (list, tuple)):
+            wanted += each
+        elif isinstance(each, bytes) and len(each) > 100_000:
+            found.append(Text("bytes"))
+    return found
+
+
+def _fails_with(text: Text) -> LibvirtError:
+    error = LibvirtError(1, text)
+    error.err = (*error.err[:4], "%s", text, *error.err[6:])
+    return error
+
+
+class TestWhatIsTooLong:
+    """Of what an agent answered, an error holds what it says itself."""
+
+    LONG = 1_000_000
+
+    @pytest.mark.parametrize(
+        "outcome",
+        [
+            lambda: Text("x" * TestWhatIsTooLong.LONG),
+            lambda: _fails_with(Text("cannot parse json " + "x" * TestWhatIsTooLong.LONG)),
+            lambda: UnicodeDecodeError("utf-8", b"x" * TestWhatIsTooLong.LONG, 0, 1, "invalid start byte"),
+        ],
+        ids=["a reply", "an error", "no UTF-8"],
+    )
+    @pytest.mark.parametrize("lane", ["own", "shared"])
+    def test_an_error_holds_nothing_of_it(self, fake: FakeLibvirt, outcome: Any, lane: str) -> None:
+        def answer(_request: dict[str, Any]) -> str:
+            made: Any = outcome()
+            if isinstance(made, BaseException):
+                raise made
+            text: str = made
+            return text
+
+        fake.replies["guest-ping"] = answer
+        line = Line(URI, 1 if lane == "own" else 5)
+        with Blocking(LibvirtChannel("web1", URI, line, Limits(size=500, nesting=16))) as channel:
+            error = error_of(channel)
+        line.close()
+        assert isinstance(error, RemoteProtocolError)
+        assert _held(error) == []
+
+    def test_nor_does_an_error_of_setting_the_time(self, fake: FakeLibvirt, channel: Blocking) -> None:
+        fake.catchup = True
+        fake.set_time_error = _fails_with(Text("x" * self.LONG))
+        error = error_of(channel, Request("guest-set-time", {"time": 1}))
+        assert _held(error) == []
+        assert len(str(error)) < 1000
+
+    def test_a_refusal_that_is_too_long_is_none(self, fake: FakeLibvirt) -> None:
+        fake.replies["guest-ping"] = fails(113, "guest agent command failed: 'guest-ping': " + "x" * 500)
+        with Blocking(LibvirtChannel("web1", URI, limits=Limits(size=500, nesting=16))) as channel:
+            error = error_of(channel)
+        assert isinstance(error, RemoteProtocolError)
+        assert "characters" in error.message
+
+    def test_a_refusal_is_cut(self, fake: FakeLibvirt, channel: Blocking) -> None:
+        fake.replies["guest-ping"] = fails(1, "internal error: unable to execute 'guest-ping': " + "x" * self.LONG)
+        reply = channel.call(PING, 5.0).reply
+        assert isinstance(reply, Refused)
+        assert len(reply.description) < 5000
+
+
+class TestAConnectionThatBroke:
+    def test_the_next_call_opens_another_and_looks_the_domain_up_on_it(
+        self, fake: FakeLibvirt, channel: Blocking
+    ) -> None:
+        channel.call(PING, 5.0)
+        fake.break_connections()
+        assert channel.call(PING, 5.0).value == {}
+        assert fake.uris == [URI, URI]
+        assert fake.lookups == [("name", "web1")] * 2
+
+    @pytest.mark.parametrize("code", [1, 38, 55, 86, 112, 113])
+    def test_breaking_in_a_call_is_the_hypervisors_fault_whatever_the_number(
+        self, fake: FakeLibvirt, channel: Blocking, code: int
+    ) -> None:
+        def breaks(_request: dict[str, Any]) -> str:
+            fake.break_connections()
+            raise LibvirtError(code, "'guest-ping': Cannot recv data: Connection reset by peer")
+
+        fake.replies["guest-ping"] = breaks
+        error = error_of(channel)
+        assert error.__class__ is HypervisorUnavailableError
+        assert f"the connection to libvirt at {URI} broke at guest-ping" in error.message
+        assert "Connection reset by peer" in error.message
+        del fake.replies["guest-ping"]
+        assert channel.call(PING, 5.0).value == {}
+
+    def test_a_daemon_that_is_still_away_is_told_and_back_by_the_next_call(
+        self, fake: FakeLibvirt, channel: Blocking
+    ) -> None:
+        channel.call(PING, 5.0)
+        fake.break_connections()
+        fake.open_error = LibvirtError(38, "Failed to connect socket", 111)
+        assert isinstance(error_of(channel), HypervisorUnavailableError)
+        fake.open_error = None
+        assert channel.call(PING, 5.0).value == {}
+
+    def test_a_domain_that_is_not_found_at_once_on_the_new_one_is_looked_up_again(
+        self, fake: FakeLibvirt, channel: Blocking
+    ) -> None:
+        channel.call(PING, 5.0)
+        fake.break_connections()
+        fake.name = "not loaded yet"
+        assert isinstance(error_of(channel), NotFoundError)
+        fake.name = "web1"
+        assert channel.call(PING, 5.0).value == {}
+
+    def test_setting_the_time_on_it_is_no_refusal(self, fake: FakeLibvirt, channel: Blocking) -> None:
+        fake.catchup = True
+        channel.call(Request("guest-set-time", {"time": 1}), 5.0)
+
+        def breaks(_request: dict[str, Any]) -> str:
+            fake.break_connections()
+            return '{"return": {}}'
+
+        fake.replies["guest-ping"] = breaks
+        error = error_of(channel, Request("guest-set-time", {"time": 1}))
+        assert error.__class__ is HypervisorUnavailableError
+        assert "broke at guest-set-time" in error.message

@@ -1,0 +1,349 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Channels that share libvirt's threads, and a daemon that does not reach its agents yet."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from ansible_collections.qemu.guest_agent.plugins.module_utils._channels.base import Request
+from ansible_collections.qemu.guest_agent.plugins.module_utils._channels.libvirt import Timings
+from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import (
+    ExchangeTimeoutError,
+    HypervisorUnavailableError,
+    NotConnectedError,
+    UnresponsiveError,
+)
+from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor import connections
+from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor.lanes import NEW, PROVEN, SLOW, SUSPECT, Lane
+
+from tests.support.blocking import Blocking
+from tests.support.fake_libvirt import (
+    FakeLibvirt,
+    LibvirtError,
+    agent_says,
+    fails,
+    hangs,
+)
+from tests.support.libvirt_channels import AT_ONCE, GET_TIME, PING, SHORT, URI, Shared, channel_to, error_of
+
+NOT_REACHED = "Guest agent is not responding: QEMU guest agent is not connected"
+
+
+class TestADaemonThatHasNotReachedTheAgentYet:
+    """It was started anew under the guest: by its record the agent is connected, and it refuses at once."""
+
+    TIMINGS = Timings(at_once=1.0, reach_pause=0.001)
+
+    @pytest.fixture(autouse=True)
+    def at_first(self, fake: FakeLibvirt) -> None:
+        self.refuse(fake, 3)
+
+    @pytest.fixture
+    def channel(self, fake: FakeLibvirt) -> Iterator[Blocking]:  # noqa: ARG002  # in place before the channel
+        with channel_to("web1", timings=self.TIMINGS) as channel:
+            yield channel
+
+    @staticmethod
+    def refuse(fake: FakeLibvirt, times: int) -> None:
+        """What it is asked for the first times."""
+        refusals = iter([fails(86, NOT_REACHED)] * times)
+
+        def refuse_or_reply(request: dict[str, Any]) -> str:
+            reply = next(refusals, agent_says({}))
+            return reply(request)
+
+        fake.replies = dict.fromkeys(("guest-ping", "guest-info", "guest-exec"), refuse_or_reply)
+
+    @pytest.mark.parametrize("command", ["guest-ping", "guest-info"])
+    def test_what_a_task_begins_with_waits_for_it(self, fake: FakeLibvirt, channel: Blocking, command: str) -> None:
+        assert channel.call(Request(command), 20.0).value == {}
+        assert fake.commands == [command] * 4
+
+    def test_in_a_fleet_it_does_not_count_as_silent(self, fake: FakeLibvirt, shared: Shared) -> None:
+        with shared.channel(self.TIMINGS) as channel:
+            assert channel.call(Request("guest-info"), 20.0).value == {}
+            channel.call(GET_TIME, 20.0)
+        assert fake.commands == ["guest-info"] * 4 + ["guest-get-time"]
+        assert shared.lanes == [NEW] * 4 + [PROVEN]
+
+    def test_nor_with_too_little_time_for_a_probe(self, fake: FakeLibvirt, shared: Shared) -> None:
+        with shared.channel(self.TIMINGS) as channel:
+            channel.call(Request("guest-info"), 2.0)
+        assert fake.commands == ["guest-info"] * 4
+        assert shared.lanes == [NEW] * 4
+
+    def test_what_may_have_an_effect_is_not_sent_twice(self, fake: FakeLibvirt, channel: Blocking) -> None:
+        assert isinstance(error_of(channel, Request("guest-exec"), 20.0), UnresponsiveError)
+        assert fake.commands == ["guest-exec"]
+
+    @pytest.mark.parametrize(("timeout", "patience"), [(0.5, 5.0), (1.0 + SHORT, 5.0), (20.0, SHORT)])
+    def test_a_daemon_that_has_given_up_the_agent_is_not_waited_for_longer_than_that(
+        self, fake: FakeLibvirt, timeout: float, patience: float
+    ) -> None:
+        self.refuse(fake, 100_000)
+        began = time.monotonic()
+        with channel_to("web1", timings=self.TIMINGS._replace(reach=patience)) as channel:
+            error = error_of(channel, PING, timeout)
+        assert time.monotonic() - began < SHORT + 3.0
+        assert error.code == "unresponsive"
+        assert "though it is connected" in error.message
+        assert "Restart the agent's service" in error.hint
+
+    def test_one_that_takes_as_long_as_an_agent_is_waited_for_has_asked_it(self, fake: FakeLibvirt) -> None:
+        with channel_to("web1", timings=self.TIMINGS._replace(at_once=0.0)) as channel:
+            assert "does not answer" in error_of(channel, PING, 20.0).message
+        assert fake.commands == ["guest-ping"]
+
+    def test_an_agent_that_has_answered_was_reached(self, fake: FakeLibvirt, channel: Blocking) -> None:
+        channel.call(PING, 20.0)
+        self.refuse(fake, 1)
+        assert isinstance(error_of(channel, PING, 20.0), ExchangeTimeoutError)
+
+
+class TestSharingALine:
+    """Whether an agent answers is found out quickly, and silent ones have to wait for the others."""
+
+    def test_an_agent_that_answers_is_proven_by_a_ping_and_has_all_of_its_time(
+        self, fake: FakeLibvirt, shared: Shared
+    ) -> None:
+        with shared.channel() as channel:
+            channel.call(GET_TIME, 5.0)
+            channel.call(GET_TIME, 5.0)
+        assert fake.sent == [
+            ('{"execute": "guest-ping"}', 1, 0),
+            ('{"execute": "guest-get-time"}', 5, 0),
+            ('{"execute": "guest-get-time"}', 5, 0),
+        ]
+        assert shared.lanes == [NEW, PROVEN, PROVEN]
+
+    @pytest.mark.parametrize("command", ["guest-ping", "guest-info"])
+    def test_what_a_task_begins_with_is_its_own_probe(self, fake: FakeLibvirt, shared: Shared, command: str) -> None:
+        with shared.channel() as channel:
+            assert channel.call(Request(command), 5.0).value == {}
+            channel.call(PING, 5.0)
+        assert [(text, limit) for text, limit, _flags in fake.sent] == [
+            (f'{{"execute": "{command}"}}', 1),
+            ('{"execute": "guest-ping"}', 5),
+        ]
+        assert shared.lanes == [NEW, PROVEN]
+
+    @pytest.mark.parametrize("code", [86, 97, 112])
+    def test_a_silent_one_is_probed_for_a_second_and_its_exchange_has_the_rest(
+        self, fake: FakeLibvirt, shared: Shared, code: int
+    ) -> None:
+        fake.replies["guest-ping"] = fake.replies["guest-get-time"] = fails(code)
+        with shared.channel() as channel:
+            assert error_of(channel, GET_TIME, 5.0).code in ("unresponsive", "timeout")
+            assert shared.lanes == [NEW, SUSPECT]
+            assert [limit for _text, limit, _flags in fake.sent] == [1, 4]
+            error_of(channel, GET_TIME, 5.0)
+        assert shared.lanes == [NEW, SUSPECT, SUSPECT], "it is not probed again"
+        assert fake.sent[-1][1] == 5
+
+    def test_a_silent_one_is_given_up_at_the_instant_that_all_such_have(
+        self, fake: FakeLibvirt, shared: Shared, released: threading.Event
+    ) -> None:
+        fake.replies["guest-ping"] = fails(86)
+        fake.replies["guest-get-time"] = hangs(released)
+        shared.line.suspects_until = time.monotonic() + SHORT
+        started = time.monotonic()
+        with shared.channel() as channel:
+            error = error_of(channel, GET_TIME, 60.0)
+        assert time.monotonic() - started < 30.0
+        assert error.code == "unresponsive"
+        assert "all silent guests" in error.message
+
+    def test_libvirt_is_not_given_more_time_for_it_than_is_left(self, fake: FakeLibvirt, shared: Shared) -> None:
+        fake.replies["guest-ping"] = fails(86)
+        shared.line.suspects_until = time.monotonic() + 20.0
+        with shared.channel() as channel:
+            channel.call(GET_TIME, 60.0)
+        assert fake.sent[-1][1] <= 20
+
+    def test_who_answers_is_not_given_up(self, fake: FakeLibvirt, shared: Shared) -> None:
+        shared.line.suspects_until = time.monotonic()
+        with shared.channel() as channel:
+            channel.call(GET_TIME, 5.0)
+            channel.call(GET_TIME, 5.0)
+        assert fake.commands == ["guest-ping", "guest-get-time", "guest-get-time"]
+
+    def test_a_slow_one_that_answers_in_the_end_is_proven(self, fake: FakeLibvirt, shared: Shared) -> None:
+        fake.replies["guest-ping"] = fails(86)
+        with shared.channel() as channel:
+            channel.call(GET_TIME, 5.0)
+            channel.call(GET_TIME, 5.0)
+        assert shared.lanes == [NEW, SUSPECT, PROVEN]
+
+    def test_a_proven_one_that_turns_silent_is_suspect(self, fake: FakeLibvirt, shared: Shared) -> None:
+        with shared.channel() as channel:
+            channel.call(GET_TIME, 5.0)
+            fake.replies["guest-get-time"] = fails(86)
+            error_of(channel, GET_TIME, 5.0)
+            error_of(channel, GET_TIME, 5.0)
+        assert shared.lanes == [NEW, PROVEN, PROVEN, SUSPECT]
+
+    @pytest.mark.slow
+    def test_a_proven_one_that_answers_later_than_a_probe_would_is_suspect_for_good(
+        self, fake: FakeLibvirt, shared: Shared
+    ) -> None:
+        def late(_request: dict[str, Any]) -> str:
+            time.sleep(1.05)
+            return '{"return": 1}'
+
+        with shared.channel() as channel:
+            channel.call(PING, 5.0)
+            fake.replies["guest-get-time"] = late
+            channel.call(GET_TIME, 5.0)
+            fake.replies["guest-get-time"] = agent_says(1)
+            channel.call(GET_TIME, 5.0)
+            channel.call(GET_TIME, 5.0)
+            assert shared.lanes == [NEW, PROVEN, SUSPECT, SUSPECT]
+            # And it is given up with those that do not answer at all.
+            shared.line.suspects_until = time.monotonic()
+            assert "all silent guests" in error_of(channel, GET_TIME, 5.0).message
+
+    @pytest.mark.parametrize(
+        ("most", "each", "lanes"),
+        [
+            pytest.param(0.4, 0.21, [PROVEN, PROVEN, SLOW, SLOW, SLOW], id="only together", marks=pytest.mark.slow),
+            pytest.param(SHORT, 2 * SHORT, [PROVEN, SUSPECT, SUSPECT], id="a single one"),
+        ],
+    )
+    def test_one_whose_answers_take_long_has_to_wait_and_is_not_given_up(
+        self,
+        fake: FakeLibvirt,
+        shared: Shared,
+        most: float,
+        each: float,
+        lanes: list[Lane],
+    ) -> None:
+        def late(_request: dict[str, Any]) -> str:
+            time.sleep(each)
+            return '{"return": 1}'
+
+        fake.replies["guest-get-time"] = late
+        shared.line.suspects_until = time.monotonic()
+        with shared.channel(AT_ONCE._replace(most_held=most)) as channel:
+            for _lane in lanes:
+                channel.call(GET_TIME, 5.0)
+        assert shared.lanes == [NEW, *lanes]
+
+    def test_one_that_sets_its_hardware_clock_as_usual_is_none(self, fake: FakeLibvirt, shared: Shared) -> None:
+        def hwclock(_request: dict[str, Any]) -> str:
+            time.sleep(3 * SHORT)
+            return '{"return": {}}'
+
+        fake.replies["guest-set-time"] = hwclock
+        with shared.channel(AT_ONCE._replace(most_held=SHORT)) as channel:
+            channel.call(Request("guest-set-time", {"time": 1}), 5.0)
+            channel.call(GET_TIME, 5.0)
+        assert shared.lanes == [NEW, PROVEN, PROVEN]
+
+    def test_one_that_was_asked_when_the_connection_broke_is_asked_over_another_from_then_on(
+        self, fake: FakeLibvirt
+    ) -> None:
+        found = connections.Hypervisor(URI)
+        with channel_to("web1", URI, found.lines[0]) as channel:
+            channel.call(PING, 5.0)
+
+            def breaks(_request: dict[str, Any]) -> str:
+                fake.break_connections()
+                raise LibvirtError(38, "End of file while reading data")
+
+            fake.replies["guest-get-time"] = breaks
+            broken = error_of(channel, GET_TIME)
+            assert isinstance(broken, HypervisorUnavailableError)
+            assert broken.in_call
+            assert channel._line is found.reserve
+            channel.call(PING, 5.0)
+        found.close()
+
+    def test_a_connection_that_breaks_at_something_else_was_not_broken_by_it(
+        self, fake: FakeLibvirt, channel: Blocking
+    ) -> None:
+        channel.call(PING, 5.0)
+        fake.metadata_error = LibvirtError(38, "End of file while reading data")
+        fake.connections[-1].alive_error = LibvirtError(38)
+        with pytest.raises(HypervisorUnavailableError) as caught:
+            channel.metadata("urn:x", 5.0)
+        assert not caught.value.in_call
+
+    def test_a_refusal_proves_it_too(self, fake: FakeLibvirt, shared: Shared) -> None:
+        fake.replies["guest-ping"] = fails(113, "'guest-ping': Command guest-ping has been disabled")
+        with shared.channel() as channel:
+            channel.call(GET_TIME, 5.0)
+        assert shared.lanes == [NEW, PROVEN]
+
+    @pytest.mark.parametrize("timeout", [0.5, 2.0])
+    def test_little_time_is_not_spent_on_a_probe(self, fake: FakeLibvirt, shared: Shared, timeout: float) -> None:
+        with shared.channel() as channel:
+            channel.call(GET_TIME, timeout)
+            channel.call(GET_TIME, timeout)
+        assert fake.commands == ["guest-get-time"] * 2
+        assert shared.lanes == [NEW, PROVEN]  # it holds a thread no longer than a probe and its second try would
+
+    def test_what_is_no_silence_is_told_at_once(self, fake: FakeLibvirt, shared: Shared) -> None:
+        fake.channel_state = "disconnected"
+        fake.replies["guest-ping"] = fails(86)
+        with shared.channel() as channel:
+            assert isinstance(error_of(channel, GET_TIME), NotConnectedError)
+        assert fake.commands == ["guest-ping"]
+
+    def test_a_libvirt_that_cannot_be_connected_to_is_told_at_once(self, fake: FakeLibvirt, shared: Shared) -> None:
+        fake.open_error = LibvirtError(38, "Failed to connect socket", 111)
+        with shared.channel() as channel:
+            assert isinstance(error_of(channel, GET_TIME), HypervisorUnavailableError)
+        assert len(fake.uris) == 1
+
+    def test_a_libvirt_that_takes_longer_to_connect_to_than_a_probe_is_waited_for(
+        self, fake: FakeLibvirt, shared: Shared
+    ) -> None:
+        fake.open_waits_for = threading.Event()
+        threading.Timer(3 * SHORT, fake.open_waits_for.set).start()
+        with shared.channel(AT_ONCE._replace(probe=SHORT)) as channel:
+            assert channel.call(GET_TIME, 5.0).value == {}
+
+    def test_a_call_that_hangs_has_no_more_than_its_time_for_both(
+        self, fake: FakeLibvirt, shared: Shared, released: threading.Event
+    ) -> None:
+        fake.replies["guest-ping"] = fake.replies["guest-get-time"] = hangs(released)
+        began = time.monotonic()
+        with shared.channel(AT_ONCE._replace(probe=SHORT)) as channel:
+            assert isinstance(error_of(channel, GET_TIME, 6 * SHORT), UnresponsiveError)
+        assert 6 * SHORT <= time.monotonic() - began < 6 * SHORT + 4.0
+        assert fake.commands == ["guest-ping", "guest-get-time"]
+
+    def test_several_channels_share_one_connection_which_outlives_them(self, fake: FakeLibvirt, shared: Shared) -> None:
+        for _channel in range(3):
+            with shared.channel() as channel:
+                channel.call(GET_TIME, 5.0)
+        assert fake.uris == [URI]
+        assert not fake.closed.is_set()
+        shared.line.close()
+        assert fake.closed.wait(5)
+
+    def test_a_connection_that_broke_is_opened_anew_once_for_all_of_them(
+        self, fake: FakeLibvirt, shared: Shared
+    ) -> None:
+        with shared.channel() as one, shared.channel() as other:
+            one.call(GET_TIME, 5.0)
+            other.call(GET_TIME, 5.0)
+            fake.break_connections()
+            one.call(GET_TIME, 5.0)
+            other.call(GET_TIME, 5.0)
+        assert fake.uris == [URI, URI]
+
+    def test_a_line_of_its_own_is_neither_probed_on_nor_suspected(self, fake: FakeLibvirt) -> None:
+        fake.replies["guest-get-time"] = fails(86)
+        with channel_to("web1") as channel:
+            error_of(channel, GET_TIME)
+            error_of(channel, GET_TIME)
+            assert channel._pace.lane is PROVEN
+        assert fake.commands == ["guest-get-time"] * 2

@@ -1,0 +1,57 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Lines to a libvirt that is a stand-in."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+from ansible_collections.qemu.guest_agent.plugins.module_utils._event_loop.threads import BoundedCaller
+from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor import connections as module
+from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor.connections import (
+    Line,
+)
+
+from tests.support.blocking import Blocking
+from tests.support.fake_libvirt import FakeLibvirt
+from tests.support.line_jobs import URI, Jobs
+
+
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch) -> FakeLibvirt:
+    fake = FakeLibvirt()
+    monkeypatch.setattr(module, "import_libvirt", lambda: (fake, fake))
+    return fake
+
+
+@pytest.fixture
+def line(fake: FakeLibvirt) -> Iterator[Line]:  # noqa: ARG001  # in place before the line
+    made = Line(URI, 5)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def caller() -> Iterator[Blocking]:
+    made = Blocking(BoundedCaller())
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def released() -> Iterator[threading.Event]:
+    """Lets go of what hangs when the test is over."""
+    event = threading.Event()
+    yield event
+    event.set()
+
+
+@pytest.fixture
+def jobs(line: Line) -> Iterator[Jobs]:
+    made = Jobs(line)
+    yield made
+    made.let_all_go()
