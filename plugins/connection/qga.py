@@ -387,9 +387,9 @@ class Connection(ConnectionBase):  # type: ignore[misc]  # Ansible has no types
             raise AnsibleConnectionFailure("the connection to the guest agent is closed")
         return self._session
 
-    def _wait_for(self, conversation: tasks.Conversation[Result]) -> Result:
+    def _wait_for(self, task: tasks.Task[Result]) -> Result:
         with self._idle.busy(restarts=any(self.get_option(name) is not None for name in _ONE_CLIENT)):
-            return tasks.run(conversation)
+            return tasks.run(task)
 
     def _let_go(self) -> None:
         if self._session is not None:

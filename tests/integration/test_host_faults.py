@@ -518,13 +518,13 @@ class Scene:
 
             return may_be_sent
 
-        async def conversation(run: int) -> ResyncReport:
+        async def resync_of(run: int) -> ResyncReport:
             await tasks.pause(delays_s[run])
             agent = GuestAgent(self.shared.client(gate(run)), 5.0)
             return await resync.resync(agent, self.line.reference(), methods.ResyncOptions())
 
         at_the_gate: set[int] = set()
-        return side_by_side(self.line, [conversation(run) for run in runs])
+        return side_by_side(self.line, [resync_of(run) for run in runs])
 
     def assert_no_lie(self, report: ResyncReport, steps: int) -> None:
         """What a run says was true at some time of it, and it says that it has stepped if it has."""

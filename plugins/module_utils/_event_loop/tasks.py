@@ -2,11 +2,11 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Waiting, told apart from who does it.
+"""Tasks: waiting, apart from the event loop that does it.
 
-All that talks to an agent is a coroutine, and suspends for nothing but a :class:`Wait`: for bytes, for room to write,
-or for time to pass. :func:`run` does the waiting for one of them by blocking; :mod:`multiplexer` does it for many at
-once. The code between is the same for one guest and for a thousand.
+All that talks to an agent is a *task*: a coroutine that suspends for nothing but a :class:`Wait`, for bytes, for room
+to write, or for time to pass. :func:`run` does the waiting for one of them by blocking, ``multiplexer.py`` for many at
+once, and ``in_asyncio.py`` in the loop of asyncio. The code between is the same for one guest and for a thousand.
 
 It is not asyncio: importing that takes as long as resyncing a guest, and its loop leaves other guests' work between the
 arrival of a reply and its stamp.
@@ -26,7 +26,7 @@ Result = TypeVar("Result")
 READING = select.POLLIN
 WRITING = select.POLLOUT
 
-# For who waits for something that may never come, and then waits again: it only bounds one wait.
+# For a task that waits for something that may never come, and then waits again: it only bounds one wait.
 LONG_SECONDS = 3600.0
 
 # How soon a turn that was given back is taken.
@@ -56,7 +56,7 @@ NEVER = Deadline(math.inf)
 
 
 class Received(NamedTuple):
-    """What a descriptor gave, empty at its end; and the host's monotonic clock right behind the read."""
+    """What a descriptor gave, empty at its end; and the host's monotonic clock right after the read."""
 
     data: bytes
     at_ns: int
@@ -75,7 +75,7 @@ class Wait(NamedTuple):
         return (yield self)
 
 
-Conversation = Coroutine[Wait, Optional[Received], Result]
+Task = Coroutine[Wait, Optional[Received], Result]
 
 _READY = Received(b"", 0)  # there is room to write
 
@@ -126,21 +126,21 @@ class Turns:
                 self._ends_at = 0.0
 
 
-def run(conversation: Conversation[Result]) -> Result:
-    """Do the waiting of one conversation by blocking; what it returns or raises."""
-    outcome: Received | BaseException | None = None
+def run(task: Task[Result]) -> Result:
+    """Do the waiting of one task by blocking; return or raise what it does."""
+    answer: Received | BaseException | None = None
     try:
         while True:
-            wait = conversation.throw(outcome) if isinstance(outcome, BaseException) else conversation.send(outcome)
+            wait = task.throw(answer) if isinstance(answer, BaseException) else task.send(answer)
             try:
-                outcome = _block(wait)
+                answer = _block(wait)
             except BaseException as error:  # pylint: disable=broad-exception-caught  # raised where it is awaited
-                outcome = error
+                answer = error
     except StopIteration as ended:
         result: Result = ended.value
         return result
     finally:
-        conversation.close()
+        task.close()
 
 
 def _block(wait: Wait) -> Received | None:
@@ -148,9 +148,9 @@ def _block(wait: Wait) -> Received | None:
         time.sleep(max(0.0, wait.until - time.monotonic()))
         return None
     while is_ready(wait.descriptor, wait.events, wait.until):
-        outcome = outcome_of(wait)
-        if outcome is not None or time.monotonic() >= wait.until:
-            return outcome
+        answer = answer_to(wait)
+        if answer is not None or time.monotonic() >= wait.until:
+            return answer
     return None
 
 
@@ -162,8 +162,8 @@ def is_ready(descriptor: int, events: int, until: float = 0.0) -> bool:
     return bool(poll.poll(max(0.0, until - time.monotonic()) * 1000))
 
 
-def outcome_of(wait: Wait, most: int = _CHUNK) -> Received | None:
-    """What comes of a wait whose descriptor is said to be ready, ``most`` bytes of it. None: it is not, after all.
+def answer_to(wait: Wait, most: int = _CHUNK) -> Received | None:
+    """Return what a wait is answered with whose descriptor is said to be ready, ``most`` bytes of it. None: it is not.
 
     :raises OSError: reading failed
     """

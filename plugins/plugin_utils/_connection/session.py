@@ -12,7 +12,7 @@ from typing import BinaryIO, Callable, Protocol, TypeVar
 from ...module_utils._agent import GuestAgent
 from ...module_utils._channels.base import Channel
 from ...module_utils._errors import CommandDisabledError, CommandError
-from ...module_utils._event_loop.tasks import Conversation
+from ...module_utils._event_loop.tasks import Task
 from ...module_utils._protocol.errors import QgaError
 from .observed import ObservedChannel
 from .options import Settings
@@ -125,7 +125,7 @@ class GuestSession:
         """
         await self._channel.regain(self._patience)
 
-    async def _allowed(self, work: Conversation[Result]) -> Result:
+    async def _allowed(self, work: Task[Result]) -> Result:
         """
         :raises CommandDisabledError: with all that is disabled and needed, where only the first of it was met
         """

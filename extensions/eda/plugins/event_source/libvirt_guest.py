@@ -25,15 +25,9 @@ from datetime import datetime, timezone
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Callable, Iterator, Mapping, NamedTuple
+from typing import TYPE_CHECKING, Any, Iterator, Mapping, NamedTuple
 
 if TYPE_CHECKING:
-    from ansible_collections.qemu.guest_agent.plugins.module_utils._event_loop.tasks import (
-        Conversation,
-        Received,
-        Result,
-        Wait,
-    )
     from ansible_collections.qemu.guest_agent.plugins.module_utils._watch.news import News, Stale
 
 DOCUMENTATION = r"""
@@ -126,7 +120,7 @@ async def main(queue: asyncio.Queue[Any], args: dict[str, Any]) -> None:
         ) from None
     try:
         while True:
-            news = await _waited_for(watcher.next(), core.waiting.outcome_of)
+            news = await core.in_asyncio.run(watcher.next())
             if not isinstance(news, core.news.Stale):
                 _say(news, core)
                 continue
@@ -232,9 +226,9 @@ class _Core(NamedTuple):
 
     causes: ModuleType
     errors: ModuleType
+    in_asyncio: ModuleType
     news: ModuleType
     untrusted: ModuleType
-    waiting: ModuleType
     watcher: ModuleType
 
 
@@ -243,7 +237,7 @@ def _load_core() -> _Core:
         spec = ModuleSpec(_PACKAGE, None, is_package=True)
         spec.submodule_search_locations = [str(_module_utils())]
         sys.modules[_PACKAGE] = importlib.util.module_from_spec(spec)
-    names = ("_watch.causes", "_errors", "_watch.news", "_untrusted", "_event_loop.tasks", "_watch.watcher")
+    names = ("_watch.causes", "_errors", "_event_loop.in_asyncio", "_watch.news", "_untrusted", "_watch.watcher")
     return _Core(*(importlib.import_module(f"{_PACKAGE}.{name}") for name in names))
 
 
@@ -272,48 +266,6 @@ def _places() -> Iterator[Path]:
     for path in (os.environ.get("ANSIBLE_COLLECTIONS_PATH") or usual).split(os.pathsep):
         if path:
             yield Path(path).expanduser() / _COLLECTION
-
-
-# --------------------------------------------------------------------------------------- the waiting, in asyncio's loop
-
-
-async def _waited_for(conversation: Conversation[Result], outcome_of: Callable[[Wait], Received | None]) -> Result:
-    """Do the waiting of one conversation, as ``module_utils/_event_loop/tasks.py`` does by blocking."""
-    outcome: Received | None = None
-    try:
-        while True:
-            wait = conversation.send(outcome)
-            await _until_ready(wait)
-            outcome = outcome_of(wait) if wait.events else None
-    except StopIteration as ended:
-        result: Result = ended.value
-        return result
-    finally:
-        conversation.close()
-
-
-async def _until_ready(wait: Wait) -> None:
-    """Until there is something to read, or the time is up.
-
-    Not by asyncio.wait_for, which before Python 3.12 could lose a cancellation.
-    """
-    loop = asyncio.get_running_loop()
-    ready = loop.create_future()
-
-    def be_ready() -> None:
-        # Both may come, and an interrupt may cancel it at any moment: asking before would be too early.
-        with contextlib.suppress(asyncio.InvalidStateError):
-            ready.set_result(None)
-
-    timer = loop.call_later(max(0.0, wait.until - time.monotonic()), be_ready)
-    if wait.events:
-        loop.add_reader(wait.descriptor, be_ready)
-    try:
-        await ready
-    finally:
-        timer.cancel()
-        if wait.events:
-            loop.remove_reader(wait.descriptor)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any, Callable, Iterator, Mapping
 
 from guest_agent._event_loop.multiplexer import Multiplexer
-from guest_agent._event_loop.tasks import Conversation
+from guest_agent._event_loop.tasks import Task
 from guest_agent._linux.systemd import watchdog_seconds
 from guest_agent._watch.news import Connected, Lost, NotNeeded, Stale, Withdrawn
 from guest_agent._watch.watcher import Watcher
@@ -43,13 +43,13 @@ class Service:
         self._state = State(config.uris)
         self._resyncing = Resyncing(config, HostClock(log))
         self._watcher = Watcher(config.uris, config.agent_patience, config.look_at_start)
-        # One more, since the watch is a conversation, too. Others that sleep do not count.
+        # One more, since the watch is a task, too. Others that sleep do not count.
         self._multiplexer: Multiplexer[None] = Multiplexer(config.concurrency + 1, lambda _number, _result: None)
 
     def run(self) -> None:
         """Until it is told to end. A resync that is under way then is left as it is: the next start looks at all."""
         try:
-            self._multiplexer.run(self._conversations())
+            self._multiplexer.run(self._tasks())
         except _EndedError:
             pass
         finally:
@@ -58,7 +58,7 @@ class Service:
             self._resyncing.close()
             self._publisher.write()
 
-    def _conversations(self) -> Iterator[Conversation[None]]:
+    def _tasks(self) -> Iterator[Task[None]]:
         yield self._end()
         yield self._watch()
         yield self._publisher.run()

@@ -43,7 +43,7 @@ class State:
 
 
 async def be_alive(seconds: float) -> None:
-    """Say so every so many seconds, for as long as conversations go on."""
+    """Say so every so many seconds, for as long as tasks go on."""
     while True:
         notify("WATCHDOG=1")
         await pause(seconds)

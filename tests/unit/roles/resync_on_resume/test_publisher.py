@@ -34,15 +34,15 @@ class Turned:
         self.text = Text()
         self.said = io.StringIO()
         self.publisher = publisher.Publisher(path, self.text, module("log").Log(self.said, for_journal=False))
-        self._conversation: Any = self.publisher.run()
-        self.wait = self._conversation.send(None)
+        self._task: Any = self.publisher.run()
+        self.wait = self._task.send(None)
 
     def is_awaited(self) -> bool:
         """Whether it waits for a change, not for time to pass."""
         return bool(self.wait.events)
 
     def go_on(self, outcome: Any = None) -> None:
-        self.wait = self._conversation.send(outcome)
+        self.wait = self._task.send(outcome)
 
 
 RUNG = module("_event_loop.tasks", "guest_agent").Received(b"\0", 0)

@@ -20,13 +20,13 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._event_loop impor
 from ansible_collections.qemu.guest_agent.plugins.module_utils._event_loop.tasks import (
     READING,
     WRITING,
-    Conversation,
     Deadline,
     Received,
+    Task,
     Turns,
     Wait,
+    answer_to,
     is_ready,
-    outcome_of,
     pause,
     received,
     run,
@@ -75,9 +75,9 @@ class TestTurns:
             done.append(f"{name} ends")
 
     @staticmethod
-    def together(now: list[float], conversations: list[Conversation[None]]) -> None:
+    def together(now: list[float], waiting: list[Task[None]]) -> None:
         """Go on with whichever is due first, until all have ended."""
-        due = {number: (now[0], each) for number, each in enumerate(conversations)}
+        due = {number: (now[0], each) for number, each in enumerate(waiting)}
         while due:
             number = min(due, key=lambda each: (due[each][0], each))
             now[0] = max(now[0], due[number][0])
@@ -135,7 +135,7 @@ class TestADeadline:
 
 
 class TestWhatIsWaitedFor:
-    """A wait says what for and until when, and leaves the waiting to whoever runs the conversation."""
+    """A wait says what for and until when, and leaves the waiting to the event loop."""
 
     @pytest.fixture(autouse=True)
     def _now(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -153,41 +153,46 @@ class TestWhatIsWaitedFor:
         assert wait() == expected
 
     def test_awaiting_it_hands_it_over_and_gives_what_is_sent_back(self) -> None:
-        async def conversation() -> bytes:
-            found = await received(7, Deadline(2.0))
-            assert found is not None
-            return found.data
-
-        conversing = conversation()
-        assert conversing.send(None) == Wait(102.0, 7, READING)
+        task = waiting(received(7, Deadline(2.0)))
+        assert task.send(None) == Wait(102.0, 7, READING)
         with pytest.raises(StopIteration) as ended:
-            conversing.send(Received(b"reply", 1))
-        assert ended.value.value == b"reply"
+            task.send(Received(b"reply", 1))
+        assert ended.value.value == Received(b"reply", 1)
+
+
+async def pausing(seconds: float, value: Any = None) -> Any:
+    """A task that waits for so long, and returns ``value`` or raises it."""
+    await pause(seconds)
+    if isinstance(value, Exception):
+        raise value
+    return value
+
+
+async def waiting(wait: Wait) -> Received | None:
+    return await wait
+
+
+def reading(descriptor: int, seconds: float) -> Received | None:
+    return run(waiting(received(descriptor, Deadline(seconds))))
+
+
+def writing(descriptor: int, seconds: float) -> Received | None:
+    return run(waiting(writable(descriptor, Deadline(seconds))))
 
 
 class TestRunning:
-    def test_it_returns_what_the_conversation_does(self) -> None:
-        async def conversation() -> str:
-            await pause(0.0)
-            return "done"
+    def test_it_returns_what_the_task_does_or_raises_it(self) -> None:
+        assert run(pausing(0.0, "done")) == "done"
+        with pytest.raises(ZeroDivisionError, match="its own"):
+            run(pausing(0.0, ZeroDivisionError("its own")))
 
-        assert run(conversation()) == "done"
-
-    def test_a_conversation_that_waits_for_nothing(self) -> None:
-        async def conversation() -> str:
+    def test_a_task_that_waits_for_nothing(self) -> None:
+        async def at_once() -> str:
             return "at once"
 
-        assert run(conversation()) == "at once"
+        assert run(at_once()) == "at once"
 
-    def test_it_raises_what_the_conversation_does(self) -> None:
-        async def conversation() -> NoReturn:
-            await pause(0.0)
-            raise ZeroDivisionError("its own")
-
-        with pytest.raises(ZeroDivisionError, match="its own"):
-            run(conversation())
-
-    def test_conversations_call_each_other(self, ends: Ends) -> None:
+    def test_tasks_call_each_other(self, ends: Ends) -> None:
         here, there = ends
 
         async def inner() -> bytes:
@@ -202,36 +207,11 @@ class TestRunning:
 
         assert run(outer()) == [b"one", b"two"]
 
-    def test_a_pause_takes_as_long_as_it_says(self) -> None:
-        async def conversation() -> object:
-            return await pause(SHORT)
-
+    @pytest.mark.parametrize(("seconds", "least"), [(SHORT, SHORT), (0.0, 0.0), (-1.0, 0.0)])
+    def test_a_pause_takes_as_long_as_it_says(self, seconds: float, least: float) -> None:
         started = time.monotonic()
-        assert run(conversation()) is None
-        assert SHORT <= time.monotonic() - started < SHORT + SLACK
-
-    @pytest.mark.parametrize("seconds", [0.0, -1.0])
-    def test_a_pause_that_is_over_takes_no_time(self, seconds: float) -> None:
-        async def conversation() -> object:
-            return await pause(seconds)
-
-        started = time.monotonic()
-        assert run(conversation()) is None
-        assert time.monotonic() - started < SLACK
-
-
-def reading(descriptor: int, seconds: float) -> Received | None:
-    async def conversation() -> Received | None:
-        return await received(descriptor, Deadline(seconds))
-
-    return run(conversation())
-
-
-def writing(descriptor: int, seconds: float) -> Received | None:
-    async def conversation() -> Received | None:
-        return await writable(descriptor, Deadline(seconds))
-
-    return run(conversation())
+        assert run(pausing(seconds)) is None
+        assert least <= time.monotonic() - started < least + SLACK
 
 
 class TestReading:
@@ -284,7 +264,7 @@ class TestReading:
 
         monkeypatch.setattr(os, "read", fail)
 
-        async def conversation() -> OSError | None:
+        async def goes_on() -> OSError | None:
             caught = None
             try:
                 await received(here.fileno(), Deadline(5.0))
@@ -293,9 +273,9 @@ class TestReading:
             await pause(0.0)  # it goes on
             return caught
 
-        assert run(conversation()) is reset
+        assert run(goes_on()) is reset
 
-    def test_an_error_that_is_not_caught_there_leaves_the_conversation(self) -> None:
+    def test_an_error_that_is_not_caught_there_leaves_the_task(self) -> None:
         reader, writer = os.pipe()
         os.close(reader)
         os.close(writer)
@@ -368,12 +348,12 @@ class TestWriting:
 
 
 class Interrupted:
-    """Conversations that note how they end, and a signal that interrupts whatever is waited for."""
+    """A task that notes how it ends, and a signal that interrupts whatever is waited for."""
 
     def __init__(self) -> None:
         self.notes: list[str] = []
 
-    async def conversation(self) -> None:
+    async def task(self) -> None:
         try:
             await pause(5.0)
             self.notes.append("not interrupted")
@@ -395,7 +375,7 @@ class TestBeingInterrupted:
         try:
             signal.setitimer(signal.ITIMER_REAL, SHORT)
             with pytest.raises(KeyboardInterrupt):
-                run(interrupted.conversation())
+                run(interrupted.task())
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0.0)
             signal.signal(signal.SIGALRM, before)
@@ -439,11 +419,11 @@ class TestParts:
         finally:
             os.close(high)
 
-    def test_an_outcome(self, ends: Ends) -> None:
+    def test_an_answer(self, ends: Ends) -> None:
         here, there = ends
-        assert outcome_of(writable(here.fileno(), Deadline(1.0))) is not None
-        assert outcome_of(received(here.fileno(), Deadline(1.0))) is None
+        assert answer_to(writable(here.fileno(), Deadline(1.0))) is not None
+        assert answer_to(received(here.fileno(), Deadline(1.0))) is None
         there.send(b"x" * 100_000)
-        piece = outcome_of(received(here.fileno(), Deadline(1.0)))
+        piece = answer_to(received(here.fileno(), Deadline(1.0)))
         assert piece is not None
         assert 0 < len(piece.data) <= 4096, "whoever sends much does not keep the others waiting for long"

@@ -344,9 +344,9 @@ class TestClosing:
     ) -> None:
         ran: list[str] = []
         worker.submit(hanging(released))
-        conversation = caller.shown.run(lambda: ran.append("run"), 5.0, worker)
-        conversation.send(None)
-        conversation.close()
+        task = caller.shown.run(lambda: ran.append("run"), 5.0, worker)
+        task.send(None)
+        task.close()
         released.set()
         caller.run(lambda: ran.append("asked for"), 5.0, worker)
         assert ran == ["asked for"]

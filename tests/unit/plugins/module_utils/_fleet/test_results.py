@@ -8,6 +8,7 @@ import dataclasses
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import pytest
@@ -505,7 +506,8 @@ class TestTheDeadline:
         assert other.opened == 0
 
     def test_a_guest_that_does_not_let_go(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(multiplexer, "_GRACE_SECONDS", 0.05)
+        soon = partial(multiplexer.Multiplexer, timings=multiplexer.Timings(grace=0.05))
+        monkeypatch.setattr(multiplexer, "Multiplexer", soon)
         channel = FakeChannel()
 
         async def stubborn(agent: GuestAgent) -> Outcome:
