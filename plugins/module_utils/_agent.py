@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import Any, Callable, Mapping, NamedTuple
 
 from ._channels.base import Arguments, Channel, Exchange, Request
+from ._channels.refusals import Meaning, meaning_of
 from ._errors import (
     CommandDisabledError,
     CommandError,
@@ -28,7 +29,6 @@ from ._event_loop.tasks import NEVER, Deadline, pause
 from ._protocol import messages
 from ._protocol.commands import CATALOGUE, FROZEN_ALLOWED, answers_on_success
 from ._protocol.errors import QgaError, RemoteProtocolError
-from ._refusals import Meaning, meaning_of
 from ._untrusted import visible
 
 # The pause between two attempts to reach an agent that is not there yet: a guest that boots or wakes needs seconds.
@@ -53,7 +53,7 @@ _UNSUPPORTED_HINTS: Mapping[str, str] = {
 
 
 class CommandState(NamedTuple):
-    """What an agent says of one of its commands in ``guest-info``."""
+    """A command as an agent lists it in ``guest-info``."""
 
     enabled: bool
     success_response: bool
@@ -91,7 +91,7 @@ class GuestAgent:
         self.has_answered = False
 
     async def info(self) -> AgentInfo:
-        """What the agent can do, asked for once.
+        """Return what the agent can do, asked for once.
 
         :raises QgaError: as :meth:`call` does; ``guest-info`` itself may be disabled
         """
@@ -121,7 +121,7 @@ class GuestAgent:
         if await self.knows(command):
             return
         state = (await self.info()).commands.get(command)
-        raise self._missing(command) if state is None else await self._disabled(command)
+        raise _missing(self._channel, command) if state is None else await self._disabled(command)
 
     def within(self, deadline: Deadline) -> float:
         """The seconds that an exchange may take which is part of a longer operation: ``timeout``, or what is left until
@@ -161,7 +161,7 @@ class GuestAgent:
         timeout: float | None = None,
         deadline: Deadline = NEVER,
     ) -> Any:
-        """What ``command`` returns; ``{}`` from commands that return nothing.
+        """Return what ``command`` does; ``{}`` from commands that return nothing.
 
         ``timeout`` is in seconds, in place of the usual one; ``deadline`` is that of what the command is part of.
 
@@ -177,7 +177,7 @@ class GuestAgent:
         timeout: float | None = None,
         deadline: Deadline = NEVER,
     ) -> Exchange:
-        """As :meth:`call`, with the stamps of the exchange. Its reply is always a :class:`wire.Returned`."""
+        """As :meth:`call`, with the stamps of the exchange. Its reply is always a :class:`messages.Returned`."""
         expects_reply = self._expects_reply(command)
         if not expects_reply:
             await self.require(command)  # nobody waits to hear that it is disabled
@@ -249,28 +249,12 @@ class GuestAgent:
         meaning = meaning_of(refused)
         if meaning is Meaning.DISABLED:
             return await self._disabled(command)
-        if meaning is Meaning.FROZEN:
-            return self._frozen(command)
-        if meaning is Meaning.MISSING:
-            return self._missing(command)
-        said = f"the agent refused {command}: {visible(refused.description)}"
-        if meaning is Meaning.UNSUPPORTED:
-            return NotSupportedError(said, _UNSUPPORTED_HINTS.get(command), command)
-        return CommandFailedError(said, command=command)
-
-    @staticmethod
-    def _missing(command: str) -> CommandError:
-        hint = _EXTENDED_HINT if command in CATALOGUE and CATALOGUE[command].origin == "extended" else None
-        return CommandNotFoundError(f"the agent does not know {command}", hint, command)
+        return _REFUSALS[meaning](self._channel, command, refused.description)
 
     async def _disabled(self, command: str) -> CommandError:
         if command not in FROZEN_ALLOWED and await self._is_frozen():
-            return self._frozen(command)
+            return _frozen(self._channel, command)
         return CommandDisabledError(f"the guest's administrator has disabled {command}", command=command)
-
-    def _frozen(self, command: str) -> CommandError:
-        said = f"the agent refused {command}: the guest's file systems are frozen"
-        return FrozenError(said, self._channel.thaw_hint, command)
 
     async def _is_frozen(self) -> bool:
         try:
@@ -278,6 +262,36 @@ class GuestAgent:
             return bool((await self._exchange(Request("guest-fsfreeze-status"), self.timeout)).value == "frozen")
         except QgaError:
             return False  # it does not say so: the refusal is the administrator's
+
+
+# What a refusal is to its caller, by its meaning. Whether a command is disabled because the guest is frozen has to be
+# asked.
+
+
+def _missing(_channel: Channel, command: str, _words: str = "") -> CommandError:
+    hint = _EXTENDED_HINT if command in CATALOGUE and CATALOGUE[command].origin == "extended" else None
+    return CommandNotFoundError(f"the agent does not know {command}", hint, command)
+
+
+def _frozen(channel: Channel, command: str, _words: str = "") -> CommandError:
+    said = f"the agent refused {command}: the guest's file systems are frozen"
+    return FrozenError(said, channel.thaw_hint, command)
+
+
+def _unsupported(_channel: Channel, command: str, words: str) -> CommandError:
+    return NotSupportedError(f"the agent refused {command}: {visible(words)}", _UNSUPPORTED_HINTS.get(command), command)
+
+
+def _failed(_channel: Channel, command: str, words: str) -> CommandError:
+    return CommandFailedError(f"the agent refused {command}: {visible(words)}", command=command)
+
+
+_REFUSALS: Mapping[Meaning, Callable[[Channel, str, str], CommandError]] = {
+    Meaning.FROZEN: _frozen,
+    Meaning.MISSING: _missing,
+    Meaning.UNSUPPORTED: _unsupported,
+    Meaning.FAILED: _failed,
+}
 
 
 def _read_info(value: Any) -> AgentInfo:

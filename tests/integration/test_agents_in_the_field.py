@@ -2,53 +2,44 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Resyncing, and gathering facts from, every agent met in the field, through a real socket.
-
-The fakes' clocks are objects whose true offset is known, so every offset that is reported is held against the truth.
-"""
+"""Resyncing every agent met in the field, with every offset that is reported held against the truth."""
 
 from __future__ import annotations
 
 import re
-import threading
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import pytest
-from ansible_collections.qemu.guest_agent.plugins.module_utils._channels.addresses import TcpAddress, UnixAddress
-from ansible_collections.qemu.guest_agent.plugins.module_utils._channels.libvirt import LibvirtChannel
-from ansible_collections.qemu.guest_agent.plugins.module_utils._channels.stream import StreamChannel
+from ansible_collections.qemu.guest_agent.plugins.module_utils._clock import methods
 from ansible_collections.qemu.guest_agent.plugins.module_utils._clock import resync as resync_module
 from ansible_collections.qemu.guest_agent.plugins.module_utils._clock.methods import ResyncOptions
-from ansible_collections.qemu.guest_agent.plugins.module_utils._clock.reference import HostReference, Reference
-from ansible_collections.qemu.guest_agent.plugins.module_utils._clock.report import Offset, ResyncReport
+from ansible_collections.qemu.guest_agent.plugins.module_utils._clock.reference import HostReference
 from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import (
     CommandDisabledError,
     FrozenError,
-    NotConnectedError,
-    UnresponsiveError,
 )
-from ansible_collections.qemu.guest_agent.plugins.module_utils._facts import subsets
-from ansible_collections.qemu.guest_agent.plugins.module_utils._facts.command_details import command_details
-from ansible_collections.qemu.guest_agent.plugins.module_utils._facts.subsets import SUBSETS
-from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor import connections
-from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol import values
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.errors import QgaError, RemoteProtocolError
 
-from tests.support.blocking import Blocking, BlockingAgent, blocking
+from tests.support.agents_in_the_field import (
+    BEHIND_NS,
+    NEAR_NS,
+    READING_NS,
+    agent_at,
+    assert_honest,
+    corrected,
+    guest_through,
+    mid_minute,
+    resync,
+)
 from tests.support.fake_agent import (
     BEFORE_1_2,
-    BEFORE_1_7,
     BEFORE_4_2,
     EXTENDED,
     EXTENDED_NO_RTC,
     FIELD,
     MILLISECOND_NS,
-    MINUTE_NS,
     NO_HWCLOCK,
     NO_RTC,
     SECOND_NS,
@@ -57,60 +48,11 @@ from tests.support.fake_agent import (
     WINDOWS,
     WINDOWS_TICKING,
     Delays,
-    FakeAgent,
-    FakeClock,
     Instead,
     Kind,
-    Late,
     On,
-    Silent,
     SilentFrom,
-    listen_tcp,
-    listen_unix,
 )
-from tests.support.fake_libvirt import FakeLibvirt, answers_by
-
-details_of, gather = blocking(command_details), blocking(subsets.gather)
-resync = blocking(resync_module.resync)
-
-# The truth is read by two readings of this machine's clocks, and its own clock may be slewed (500 ppm at most).
-READING_NS = 5_000
-SLEW_PPM = 500
-
-BEHIND_NS = -90 * SECOND_NS
-# What a correction ends with. How much nearer it comes depends on how busy the machine is: the benchmarks tell.
-NEAR_NS = ResyncOptions().tolerance_ns
-
-
-@contextmanager
-def agent_at(directory: Path, kind: Kind = STOCK, offset_ns: int = BEHIND_NS, **what: Any) -> Iterator[FakeAgent]:
-    clock = FakeClock(offset_ns, rate_ppm=what.pop("rate_ppm", 0.0), tick_ns=kind.tick_ns)
-    with FakeAgent(listen_unix(directory / "agent.sock"), kind, clock, **what) as agent:
-        yield agent
-
-
-@contextmanager
-def guest(directory: Path, timeout: float = 5.0) -> Iterator[BlockingAgent]:
-    with Blocking(StreamChannel(UnixAddress(str(directory / "agent.sock")))) as channel:
-        yield BlockingAgent(channel, timeout)
-
-
-def corrected(
-    directory: Path, reference: Reference | None = None, timeout: float = 5.0, **options: Any
-) -> ResyncReport:
-    with guest(directory, timeout) as agent:
-        return resync(agent, HostReference() if reference is None else reference, ResyncOptions(**options))
-
-
-def assert_honest(offset: Offset, true_ns: int, age_ns: int) -> None:
-    """The truth lies within what was reported, but for what the clocks may have drifted since."""
-    allowed_ns = offset.uncertainty_ns + READING_NS + age_ns * SLEW_PPM // 1_000_000
-    assert abs(offset.ns - true_ns) <= allowed_ns, (offset, true_ns)
-
-
-def mid_minute() -> HostReference:
-    """A reference whose time is half a minute past a whole one, so that cutting to minutes is surely far off."""
-    return HostReference(utc_offset_ns=30 * SECOND_NS - time.time_ns() % MINUTE_NS)
 
 
 @pytest.mark.parametrize("name", FIELD)
@@ -154,22 +96,6 @@ IN_OTHER_WORDS = tuple(
 )
 
 
-@contextmanager
-def guest_through(way: str, directory: Path, kind: Kind, **what: Any) -> Iterator[tuple[FakeAgent, BlockingAgent]]:
-    path = directory / "agent.sock"
-    with listen_tcp() if way == "tcp" else listen_unix(path) as listener, pytest.MonkeyPatch.context() as patch:
-        fake = FakeLibvirt(answer=answers_by(path))
-        patch.setattr(connections, "import_libvirt", lambda: (fake, fake))
-        channels = {
-            "unix": lambda: StreamChannel(UnixAddress(str(path))),
-            "tcp": lambda: StreamChannel(TcpAddress("127.0.0.1", listener.getsockname()[1])),
-            "libvirt": lambda: LibvirtChannel("web1", "qemu:///system"),
-        }
-        agent = FakeAgent(listener, kind, FakeClock(BEHIND_NS), **what)
-        with agent, Blocking(channels[way]()) as channel:
-            yield agent, BlockingAgent(channel, 5.0)
-
-
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("name", IN_OTHER_WORDS)
 def test_what_becomes_of_a_guest_does_not_depend_on_the_way_to_it(name: str, way: str, tmp_path: Path) -> None:
@@ -201,71 +127,6 @@ def test_a_guest_without_hwclock_is_asked_once_to_set_its_clock_and_says_what_it
     assert "extended agent" in report.error.hint
     assert (report.changed, report.attempts) == (False, 1)
     assert report.after is not None  # measured all the same
-
-
-@pytest.mark.parametrize("way", WAYS)
-def test_facts_that_the_guests_system_does_not_support_are_called_that(way: str, tmp_path: Path) -> None:
-    kind = Kind(unsupported=frozenset(("guest-get-vcpus", "guest-get-fsinfo", "guest-get-disks")))
-    with guest_through(way, tmp_path, kind) as (_fake, agent):
-        facts = gather(agent, SUBSETS)
-    assert {name: error["code"] for name, error in facts["errors"].items()} == dict.fromkeys(
-        ("filesystems", "vcpus", "disks"), "not_supported"
-    )
-
-
-class Odd(NamedTuple):
-    """What ``command`` returns, and the facts that it stands for."""
-
-    command: str
-    subset: str
-    value: Any
-    facts: Any
-
-
-INTERFACES = "guest-network-get-interfaces"
-ETH0 = {"name": "eth0", "hardware-address": "52:54:00:00:00:01"}
-ADDRESS = {"ip-address": "192.0.2.7", "ip-address-type": "ipv4"}
-# As agents written in Go, built on cJSON, or built downstream return them.
-ODD: Mapping[str, Odd] = {
-    "null members": Odd(
-        INTERFACES,
-        "network",
-        [
-            {"name": "lo", "hardware-address": None, "ip-addresses": None},
-            {**ETH0, "ip-addresses": [{**ADDRESS, "prefix": None}, None], "statistics": None},
-        ],
-        [
-            {"name": "lo"},
-            {
-                "name": "eth0",
-                "hardware_address": "52:54:00:00:00:01",
-                "ip_addresses": [{"ip_address": "192.0.2.7", "ip_address_type": "ipv4"}],
-            },
-        ],
-    ),
-    "a null list": Odd("guest-get-users", "users", None, []),
-    "a null item": Odd("guest-get-fsinfo", "filesystems", [None, {"mountpoint": "/"}], [{"mountpoint": "/"}]),
-    "downstream members": Odd(
-        "guest-get-osinfo", "os", {"id": "rhel", "__com.redhat_x": {"a": 1}, "__com.redhat_y": 1}, {"id": "rhel"}
-    ),
-    "numbers as doubles": Odd(
-        INTERFACES,
-        "network",
-        [{"name": "eth0", "statistics": {"rx-bytes": 1.5e3, "tx-bytes": 12884901888.0}}],
-        [{"name": "eth0", "statistics": {"rx_bytes": 1500, "tx_bytes": 12884901888}}],
-    ),
-}
-
-
-@pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("what", ODD)
-def test_an_odd_value_does_not_cost_the_others(what: str, way: str, tmp_path: Path) -> None:
-    odd = ODD[what]
-    faults = (On(odd.command, Instead((values.encode({"return": odd.value}),))),)
-    with guest_through(way, tmp_path, STOCK, faults=faults) as (_fake, agent):
-        facts = gather(agent, SUBSETS)
-    assert facts["errors"] == {}
-    assert facts[odd.subset] == odd.facts
 
 
 @pytest.mark.parametrize("way", ["unix", "tcp"])
@@ -379,7 +240,8 @@ def test_a_frozen_guest_is_told_from_a_forbidden_command(tmp_path: Path) -> None
 
 @pytest.fixture
 def quick_hwclock(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(resync_module, "_HWCLOCK_SECONDS", 0.5)
+    for module in (methods, resync_module):
+        monkeypatch.setattr(module, "HWCLOCK_SECONDS", 0.5)
 
 
 def test_a_slow_hwclock_does_not_spoil_the_time_that_was_set(tmp_path: Path) -> None:
@@ -507,128 +369,3 @@ def test_a_time_that_is_none_is_the_agents_fault(what: str, tmp_path: Path) -> N
     faults = (On("guest-get-time", Instead((NONSENSE[what],))),)
     with agent_at(tmp_path, faults=faults), pytest.raises(RemoteProtocolError):
         corrected(tmp_path)
-
-
-# ---------------------------------------------------------------------------------------------------------------- facts
-
-EVERYTHING = {subset.name for subset in SUBSETS}
-
-
-def test_all_facts_of_a_stock_agent(tmp_path: Path) -> None:
-    with agent_at(tmp_path), guest(tmp_path) as agent:
-        facts = gather(agent, SUBSETS)
-    assert facts["errors"] == {}
-    assert set(facts) == EVERYTHING | {"errors"}
-    assert facts["agent"]["kind"] == "stock"
-    assert facts["hostname"] == "fake1"
-    assert facts["network"][0]["ip_addresses"][0]["ip_address_type"] == "ipv4"
-    assert facts["memory"] == {"block_size": 134217728, "blocks": 2, "online_blocks": 1}
-    assert abs(facts["time"]["offset_ns"] - BEHIND_NS) <= facts["time"]["uncertainty_ns"] + READING_NS
-
-
-def test_the_extended_agent_tells_more_of_its_clock_and_its_commands(tmp_path: Path) -> None:
-    with agent_at(tmp_path, EXTENDED), guest(tmp_path) as agent:
-        facts = gather(agent, SUBSETS)
-        details = details_of(agent, "guest-update-time")
-    assert facts["agent"]["kind"] == "extended"
-    assert facts["time"]["source"] == "host-message"
-    assert facts["time"]["resolution_ns"] == 1
-    assert (details["details_from"], details["origin"], details["enabled"]) == ("agent", "extended", True)
-
-
-@pytest.mark.parametrize("name", FIELD)
-def test_facts_of_every_agent_are_had_or_explained(name: str, tmp_path: Path) -> None:
-    row = FIELD[name]
-    with agent_at(tmp_path, row.kind), guest(tmp_path) as agent:
-        facts = gather(agent, SUBSETS)
-    errors = facts.pop("errors")
-    assert set(facts) | set(errors) == EVERYTHING
-    assert not set(facts) & set(errors)
-    missing = "frozen" if row.kind.is_frozen else "command_not_found"
-    for subset, error in errors.items():
-        disabled = subset in ("agent", "commands") if "guest-info" in row.kind.disabled else subset == "time"
-        assert error["code"] == ("command_disabled" if disabled and not row.kind.is_frozen else missing), subset
-    if row.is_readable:
-        offset_ns, uncertainty_ns = facts["time"]["offset_ns"], facts["time"]["uncertainty_ns"]
-        assert abs(offset_ns - BEHIND_NS) <= uncertainty_ns + READING_NS
-
-
-def test_an_agent_before_1_7_has_its_success_responses_from_the_catalogue(tmp_path: Path) -> None:
-    with agent_at(tmp_path, BEFORE_1_7), guest(tmp_path) as agent:
-        assert agent.info.commands["guest-ping"].success_response is True
-        assert agent.info.commands["guest-shutdown"].success_response is False
-        assert agent.call("guest-shutdown", timeout=0.5) == {}
-        assert agent.call("guest-ping") == {}
-
-
-def test_one_fact_that_hangs_does_not_cost_the_others(tmp_path: Path) -> None:
-    faults = (On("guest-get-fsinfo", Late(0.6)),)
-    with agent_at(tmp_path, faults=faults), guest(tmp_path, timeout=0.4) as agent:
-        facts = gather(agent, SUBSETS)
-    assert {name: error["code"] for name, error in facts["errors"].items()} == {"filesystems": "timeout"}
-    assert facts["freeze"] == "thawed"
-
-
-# -------------------------------------------------------------------------------------------------------------- waiting
-
-
-@contextmanager
-def appearing(directory: Path, seconds: float) -> Iterator[None]:
-    """A socket that refuses at first, as QEMU's does between a client that left and an agent that comes."""
-    path = directory / "agent.sock"
-    listen_unix(path).close()
-    over = threading.Event()
-
-    def serve() -> None:
-        time.sleep(seconds)
-        with FakeAgent(listen_unix(directory / "new.sock")):
-            (directory / "new.sock").rename(path)  # at once: a missing socket is not waited for
-            over.wait(30.0)
-
-    thread = threading.Thread(target=serve)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()
-
-
-def test_an_agent_that_appears_is_waited_for(tmp_path: Path) -> None:
-    with appearing(tmp_path, 1.0), guest(tmp_path) as agent:
-        started = time.monotonic()
-        agent.wait(10.0)
-        assert time.monotonic() - started > 0.7
-        assert agent.call("guest-ping") == {}
-
-
-def test_an_agent_that_answers_late_is_waited_for(tmp_path: Path) -> None:
-    # The guest boots: the channel is there, and its agent answers the first sync only after a second.
-    faults = (On("guest-sync-delimited", Late(1.0), nth=0),)
-    with agent_at(tmp_path, faults=faults), guest(tmp_path, timeout=0.3) as agent:
-        agent.wait(10.0)
-        assert agent.call("guest-ping") == {}
-
-
-def test_waiting_ends_in_time_with_the_last_reason(tmp_path: Path) -> None:
-    listen_unix(tmp_path / "agent.sock").close()
-    with guest(tmp_path) as agent:
-        started = time.monotonic()
-        with pytest.raises(NotConnectedError, match="Connection refused"):
-            agent.wait(0.5)
-        assert time.monotonic() - started < 10.0
-    (tmp_path / "agent.sock").unlink()
-    with agent_at(tmp_path, faults=(Silent(),)), guest(tmp_path, timeout=0.3) as agent:
-        started = time.monotonic()
-        with pytest.raises(UnresponsiveError):
-            agent.wait(0.5)
-        assert time.monotonic() - started < 10.0
-
-
-def test_a_missing_socket_fails_at_once_however_long_one_would_wait(tmp_path: Path) -> None:
-    with guest(tmp_path) as agent:
-        started = time.monotonic()
-        with pytest.raises(QgaError) as caught:
-            agent.wait(30.0)
-        assert caught.value.code == "not_found"
-        assert time.monotonic() - started < 10.0

@@ -10,12 +10,8 @@ import threading
 import time
 from collections.abc import Callable
 
-from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor.connections import (
-    Line,
-)
-from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor.lanes import (
-    Lane,
-)
+from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor.connections import Line
+from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor.lanes import Lane
 
 from tests.support.until import until
 

@@ -15,15 +15,11 @@ from typing import Any
 
 import pytest
 from ansible_collections.qemu.guest_agent.plugins.module_utils._channels import addresses
-from ansible_collections.qemu.guest_agent.plugins.module_utils._channels.addresses import (
-    UnixAddress,
-)
+from ansible_collections.qemu.guest_agent.plugins.module_utils._channels.addresses import UnixAddress
 from ansible_collections.qemu.guest_agent.plugins.module_utils._channels.base import Request
 from ansible_collections.qemu.guest_agent.plugins.module_utils._channels.stream import TIMINGS, StreamChannel, Timings
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol import messages
-from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.errors import (
-    QgaError,
-)
+from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.errors import QgaError
 
 from tests.support.blocking import Blocking
 from tests.support.fake_agent import (

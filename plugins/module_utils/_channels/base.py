@@ -58,7 +58,7 @@ NO_REPLY = Returned({})  # stands for the success of a command that never answer
 class Channel(ABC):
     """Carries requests to one agent, one at a time. Not for use by several threads.
 
-    Its coroutines suspend for waits only (:mod:`waiting`). ``is_shared``: other clients may have requests under way to
+    Its coroutines are tasks (``_event_loop/tasks.py``). ``is_shared``: other clients may have requests under way to
     the same agent.
     """
 
@@ -132,3 +132,45 @@ class Channel(ABC):
         trace: TracebackType | None,
     ) -> None:
         await self.close()
+
+
+class ForwardingChannel(Channel):
+    """Passes everything on to ``channel``: for a channel that adds something to the calls of another one."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+
+    @property
+    def is_shared(self) -> bool:  # type: ignore[override]  # as the one that it stands for
+        return self._channel.is_shared
+
+    @property
+    def thaw_hint(self) -> str | None:
+        return self._channel.thaw_hint
+
+    def __str__(self) -> str:
+        return str(self._channel)
+
+    async def call(self, request: Request, timeout: float) -> Exchange:
+        return await self._channel.call(request, timeout)
+
+    async def metadata(self, namespace: str, timeout: float) -> str | None:
+        return await self._channel.metadata(namespace, timeout)
+
+    async def macs(self, timeout: float) -> tuple[str, ...]:
+        return await self._channel.macs(timeout)
+
+    def pin(self) -> None:
+        self._channel.pin()
+
+    async def require_same(self, timeout: float) -> None:
+        await self._channel.require_same(timeout)
+
+    async def let_go(self, held: float = 0.0) -> None:
+        await self._channel.let_go(held)
+
+    async def regain(self, timeout: float) -> None:
+        await self._channel.regain(timeout)
+
+    async def close(self) -> None:
+        await self._channel.close()

@@ -13,7 +13,6 @@ from __future__ import annotations
 import re
 from typing import Any, Callable, Mapping, NamedTuple
 
-from .. import _refusals as refusals
 from .._errors import (
     ExchangeTimeoutError,
     HypervisorUnavailableError,
@@ -29,6 +28,7 @@ from .._hypervisor.domains import ChannelState, channel_state, gone, require_run
 from .._protocol.errors import QgaError, RemoteProtocolError
 from .._protocol.messages import Refused
 from .._untrusted import visible
+from . import refusals
 
 
 class UnreachedError(UnresponsiveError):

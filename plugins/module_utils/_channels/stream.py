@@ -52,10 +52,10 @@ from .._errors import (
 from .._event_loop.tasks import READING, Deadline, Received, is_ready, received, writable
 from .._protocol import framing, messages, values
 from .._protocol.errors import RemoteProtocolError
-from .._refusals import Meaning, command_named, meaning_of
 from .._untrusted import visible
 from .addresses import ONE_CLIENT_HINT, Address, UnixAddress, connect_error
 from .base import NO_REPLY, Channel, Exchange, Request
+from .refusals import Meaning, command_named, meaning_of
 
 
 class Timings(NamedTuple):

@@ -14,13 +14,7 @@ import time
 from typing import Any, Awaitable, Callable, Iterable, Mapping, NamedTuple
 
 from .._agent import GuestAgent
-from .._errors import (
-    CommandError,
-    DeadlineError,
-    ExchangeTimeoutError,
-    HypervisorUnavailableError,
-    InvalidOptionError,
-)
+from .._errors import CommandError, DeadlineError, ExchangeTimeoutError, HypervisorUnavailableError, InvalidOptionError
 from .._protocol.errors import QgaError, RemoteProtocolError
 from .._protocol.values import Limits, encode
 from .._untrusted import visible

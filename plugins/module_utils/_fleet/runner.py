@@ -28,8 +28,7 @@ from dataclasses import dataclass
 from typing import Awaitable, Callable, NamedTuple, TypeVar
 
 from .._agent import GuestAgent
-from .._channels.base import Channel, Exchange, Request
-from .._channels.forwarding import ForwardingChannel
+from .._channels.base import Channel, Exchange, ForwardingChannel, Request
 from .._errors import HypervisorUnavailableError
 from .._event_loop.tasks import Deadline, pause
 from .._protocol.errors import QgaError

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from typing import Callable
 
-from ...module_utils._channels.base import Channel, Exchange, Request
-from ...module_utils._channels.forwarding import ForwardingChannel
+from ...module_utils._channels.base import Channel, Exchange, ForwardingChannel, Request
 
 
 class ObservedChannel(ForwardingChannel):

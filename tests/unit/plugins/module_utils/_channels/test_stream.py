@@ -14,10 +14,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.qemu.guest_agent.plugins.module_utils._channels import stream
-from ansible_collections.qemu.guest_agent.plugins.module_utils._channels.addresses import (
-    TcpAddress,
-    UnixAddress,
-)
+from ansible_collections.qemu.guest_agent.plugins.module_utils._channels.addresses import TcpAddress, UnixAddress
 from ansible_collections.qemu.guest_agent.plugins.module_utils._channels.base import Request
 from ansible_collections.qemu.guest_agent.plugins.module_utils._channels.stream import TIMINGS
 from ansible_collections.qemu.guest_agent.plugins.module_utils._clock.reference import HostReference

@@ -11,9 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from ansible_collections.qemu.guest_agent.plugins.module_utils._channels.addresses import (
-    UnixAddress,
-)
+from ansible_collections.qemu.guest_agent.plugins.module_utils._channels.addresses import UnixAddress
 from ansible_collections.qemu.guest_agent.plugins.module_utils._channels.base import Request
 from ansible_collections.qemu.guest_agent.plugins.module_utils._channels.stream import TIMINGS
 from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import (

@@ -14,10 +14,7 @@ import time
 from typing import Any
 
 import pytest
-from ansible_collections.qemu.guest_agent.plugins.module_utils._event_loop.multiplexer import (
-    Multiplexer,
-    Timings,
-)
+from ansible_collections.qemu.guest_agent.plugins.module_utils._event_loop.multiplexer import Multiplexer, Timings
 from ansible_collections.qemu.guest_agent.plugins.module_utils._event_loop.tasks import (
     Deadline,
     pause,

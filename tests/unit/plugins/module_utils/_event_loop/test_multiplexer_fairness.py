@@ -13,16 +13,8 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from ansible_collections.qemu.guest_agent.plugins.module_utils._event_loop.multiplexer import (
-    Multiplexer,
-    Timings,
-)
-from ansible_collections.qemu.guest_agent.plugins.module_utils._event_loop.tasks import (
-    Deadline,
-    Task,
-    pause,
-    received,
-)
+from ansible_collections.qemu.guest_agent.plugins.module_utils._event_loop.multiplexer import Multiplexer, Timings
+from ansible_collections.qemu.guest_agent.plugins.module_utils._event_loop.tasks import Deadline, Task, pause, received
 
 from tests.support.many_tasks import FOREVER, Pair, pauses, receives, run
 

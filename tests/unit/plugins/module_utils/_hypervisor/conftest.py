@@ -12,9 +12,7 @@ from collections.abc import Iterator
 import pytest
 from ansible_collections.qemu.guest_agent.plugins.module_utils._event_loop.threads import BoundedCaller
 from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor import connections as module
-from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor.connections import (
-    Line,
-)
+from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor.connections import Line
 
 from tests.support.blocking import Blocking
 from tests.support.fake_libvirt import FakeLibvirt

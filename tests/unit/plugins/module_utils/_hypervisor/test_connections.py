@@ -30,12 +30,7 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor.conne
     Line,
     import_libvirt,
 )
-from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor.lanes import (
-    NEW,
-    PROVEN,
-    SLOW,
-    SUSPECT,
-)
+from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor.lanes import NEW, PROVEN, SLOW, SUSPECT
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.errors import QgaError
 
 from tests.support.blocking import Blocking

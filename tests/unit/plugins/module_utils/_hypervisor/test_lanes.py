@@ -10,9 +10,7 @@ import math
 from typing import Any
 
 import pytest
-from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor.connections import (
-    Line,
-)
+from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor.connections import Line
 from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor.lanes import (
     NEW,
     PROVEN,

@@ -18,17 +18,8 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._channels.base im
 from ansible_collections.qemu.guest_agent.plugins.module_utils._channels.libvirt import LibvirtChannel
 from ansible_collections.qemu.guest_agent.plugins.module_utils._event_loop.threads import StillBusyError
 from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor import connections as module
-from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor.connections import (
-    Hypervisor,
-    Line,
-)
-from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor.lanes import (
-    NEW,
-    PROVEN,
-    SLOW,
-    SUSPECT,
-    Lane,
-)
+from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor.connections import Hypervisor, Line
+from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor.lanes import NEW, PROVEN, SLOW, SUSPECT, Lane
 
 from tests.support.blocking import Blocking
 from tests.support.fake_libvirt import FakeLibvirt, LibvirtError

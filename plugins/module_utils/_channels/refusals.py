@@ -15,7 +15,7 @@ import re
 from enum import Enum
 from typing import NamedTuple, Pattern
 
-from ._protocol.messages import Refused
+from .._protocol.messages import Refused
 
 
 class Meaning(Enum):

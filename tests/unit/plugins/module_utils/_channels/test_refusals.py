@@ -5,13 +5,13 @@
 from __future__ import annotations
 
 import pytest
-from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.messages import Refused
-from ansible_collections.qemu.guest_agent.plugins.module_utils._refusals import (
+from ansible_collections.qemu.guest_agent.plugins.module_utils._channels.refusals import (
     Meaning,
     command_named,
     from_words,
     meaning_of,
 )
+from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.messages import Refused
 
 from tests.support.fake_agent import REFUSED_WORDS
 

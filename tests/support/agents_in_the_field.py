@@ -1,0 +1,99 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Agents as they are met in the field, through a real socket or a stand-in for libvirt.
+
+The fakes' clocks are objects whose true offset is known, so every offset that is reported is held against the truth.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.qemu.guest_agent.plugins.module_utils._channels.addresses import TcpAddress, UnixAddress
+from ansible_collections.qemu.guest_agent.plugins.module_utils._channels.libvirt import LibvirtChannel
+from ansible_collections.qemu.guest_agent.plugins.module_utils._channels.stream import StreamChannel
+from ansible_collections.qemu.guest_agent.plugins.module_utils._clock import resync as resync_module
+from ansible_collections.qemu.guest_agent.plugins.module_utils._clock.methods import ResyncOptions
+from ansible_collections.qemu.guest_agent.plugins.module_utils._clock.reference import HostReference, Reference
+from ansible_collections.qemu.guest_agent.plugins.module_utils._clock.report import Offset, ResyncReport
+from ansible_collections.qemu.guest_agent.plugins.module_utils._facts import subsets
+from ansible_collections.qemu.guest_agent.plugins.module_utils._facts.command_details import command_details
+from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor import connections
+
+from tests.support.blocking import Blocking, BlockingAgent, blocking
+from tests.support.fake_agent import (
+    MINUTE_NS,
+    SECOND_NS,
+    STOCK,
+    FakeAgent,
+    FakeClock,
+    Kind,
+    listen_tcp,
+    listen_unix,
+)
+from tests.support.fake_libvirt import FakeLibvirt, answers_by
+
+details_of, gather = blocking(command_details), blocking(subsets.gather)
+resync = blocking(resync_module.resync)
+
+# The truth is read by two readings of this machine's clocks, and its own clock may be slewed (500 ppm at most).
+READING_NS = 5_000
+SLEW_PPM = 500
+
+BEHIND_NS = -90 * SECOND_NS
+# What a correction ends with. How much nearer it comes depends on how busy the machine is: the benchmarks tell.
+NEAR_NS = ResyncOptions().tolerance_ns
+
+
+@contextmanager
+def agent_at(directory: Path, kind: Kind = STOCK, offset_ns: int = BEHIND_NS, **what: Any) -> Iterator[FakeAgent]:
+    clock = FakeClock(offset_ns, rate_ppm=what.pop("rate_ppm", 0.0), tick_ns=kind.tick_ns)
+    with FakeAgent(listen_unix(directory / "agent.sock"), kind, clock, **what) as agent:
+        yield agent
+
+
+@contextmanager
+def guest(directory: Path, timeout: float = 5.0) -> Iterator[BlockingAgent]:
+    with Blocking(StreamChannel(UnixAddress(str(directory / "agent.sock")))) as channel:
+        yield BlockingAgent(channel, timeout)
+
+
+def corrected(
+    directory: Path, reference: Reference | None = None, timeout: float = 5.0, **options: Any
+) -> ResyncReport:
+    with guest(directory, timeout) as agent:
+        return resync(agent, HostReference() if reference is None else reference, ResyncOptions(**options))
+
+
+def assert_honest(offset: Offset, true_ns: int, age_ns: int) -> None:
+    """The truth lies within what was reported, but for what the clocks may have drifted since."""
+    allowed_ns = offset.uncertainty_ns + READING_NS + age_ns * SLEW_PPM // 1_000_000
+    assert abs(offset.ns - true_ns) <= allowed_ns, (offset, true_ns)
+
+
+def mid_minute() -> HostReference:
+    """A reference whose time is half a minute past a whole one, so that cutting to minutes is surely far off."""
+    return HostReference(utc_offset_ns=30 * SECOND_NS - time.time_ns() % MINUTE_NS)
+
+
+@contextmanager
+def guest_through(way: str, directory: Path, kind: Kind, **what: Any) -> Iterator[tuple[FakeAgent, BlockingAgent]]:
+    path = directory / "agent.sock"
+    with listen_tcp() if way == "tcp" else listen_unix(path) as listener, pytest.MonkeyPatch.context() as patch:
+        fake = FakeLibvirt(answer=answers_by(path))
+        patch.setattr(connections, "import_libvirt", lambda: (fake, fake))
+        channels = {
+            "unix": lambda: StreamChannel(UnixAddress(str(path))),
+            "tcp": lambda: StreamChannel(TcpAddress("127.0.0.1", listener.getsockname()[1])),
+            "libvirt": lambda: LibvirtChannel("web1", "qemu:///system"),
+        }
+        agent = FakeAgent(listener, kind, FakeClock(BEHIND_NS), **what)
+        with agent, Blocking(channels[way]()) as channel:
+            yield agent, BlockingAgent(channel, 5.0)
