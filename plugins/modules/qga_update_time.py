@@ -357,13 +357,14 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._clock.options im
     require_consistent,
     resync_options,
 )
-from ansible_collections.qemu.guest_agent.plugins.module_utils._clock.outcome import (
+from ansible_collections.qemu.guest_agent.plugins.module_utils._clock.report import (
     CORRECTED,
     SLEWING,
     UNCHANGED,
-    outcome_of,
+    ResyncReport,
 )
 from ansible_collections.qemu.guest_agent.plugins.module_utils._clock.resync import REPLY_LIMITS, resync
+from ansible_collections.qemu.guest_agent.plugins.module_utils._clock.timestamps import format_instant
 from ansible_collections.qemu.guest_agent.plugins.module_utils._fleet.results import Attended, Outcome, Work
 from ansible_collections.qemu.guest_agent.plugins.module_utils._module import TARGET_SPEC, run
 
@@ -379,6 +380,21 @@ ARGUMENT_SPEC: dict[str, dict[str, Any]] = {
     "time": {"type": "str"},
     "update_rtc": {"type": "bool", "default": False},
 }
+
+
+def outcome_of(report: ResyncReport) -> Outcome:
+    return Outcome(
+        entry=report.as_dict(),
+        status=report.status,
+        changed=report.changed,
+        diff={
+            "before": f"{format_instant(report.guest_time_before_ns)}\n",
+            "after": f"{format_instant(report.guest_time_after_ns)}\n",
+        },
+        message=report.message,
+        warnings=report.warnings,
+        error=report.error,
+    )
 
 
 def largest(attended: Sequence[Attended], figure: str) -> int | None:

@@ -15,7 +15,13 @@ from types import ModuleType, SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from ansible_collections.qemu.guest_agent.plugins.module_utils._channels.base import Channel, Exchange, Request
-from ansible_collections.qemu.guest_agent.plugins.module_utils._clock import options, reference, resync
+from ansible_collections.qemu.guest_agent.plugins.module_utils._clock import (
+    offsets,
+    options,
+    reference,
+    resync,
+    stepping,
+)
 from ansible_collections.qemu.guest_agent.plugins.module_utils._clock.reference import HostReference
 from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import ExchangeTimeoutError
 from ansible_collections.qemu.guest_agent.plugins.module_utils._event_loop import multiplexer, tasks
@@ -35,7 +41,7 @@ SECOND = 1_000_000_000
 REALTIME_NS = 1_795_406_706_123_456_789
 MONOTONIC_NS = 5_000_000_777_001
 
-_READERS_OF_TIME: tuple[ModuleType, ...] = (subsets, multiplexer, resync, options, tasks)
+_READERS_OF_TIME: tuple[ModuleType, ...] = (subsets, multiplexer, offsets, options, resync, stepping, tasks)
 
 
 class TimeLine:

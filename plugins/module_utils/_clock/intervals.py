@@ -55,6 +55,9 @@ class Interval(NamedTuple):
     def is_empty(self) -> bool:
         return self.low > self.high
 
+    def overlaps(self, other: Interval) -> bool:
+        return self.low <= other.high and other.low <= self.high
+
     def shifted(self, by: int) -> Interval:
         return Interval(self.low + by, self.high + by)
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What a resync found and did, and the figures under the names that the modules return."""
+"""The findings of a resync, and the figures under the names that the modules return."""
 
 from __future__ import annotations
 
@@ -30,10 +30,25 @@ class Offset(NamedTuple):
     def uncertainty_ns(self) -> int:
         return self.interval.half_width
 
+    @property
+    def left_to_slew_ns(self) -> int:
+        """What a slew that is under way still adds to the clock; 0 if the agent reports none."""
+        slew = self.measurement.slew
+        return 0 if slew is None else slew.left_ns
+
+
+def in_seconds(nanoseconds: int) -> str:
+    return "%.6f s" % (nanoseconds / SECOND_NS)
+
+
+CORRECTED = "corrected"
+UNCHANGED = "unchanged"
+SLEWING = "slewing"
+
 
 @dataclass(frozen=True)
 class ResyncReport:
-    """What was found and done. Times are integer nanoseconds.
+    """Times are integer nanoseconds.
 
     ``changed``: the guest's clock was stepped, or a slew of it begun; or that would have been done in a dry run.
     ``slewing_ns``: what is left of a slew at the end, or would be begun in a dry run; 0: the clock is not being slewed,
@@ -57,6 +72,24 @@ class ResyncReport:
     error: QgaError | None = None
     stepped_at_ns: int | None = None
     slewing_ns: int = 0
+
+    @property
+    def status(self) -> str:
+        """In one word, for a report without an error."""
+        if self.slewing_ns and not self.within_tolerance:
+            return SLEWING
+        return CORRECTED if self.changed else UNCHANGED
+
+    @property
+    def message(self) -> str | None:
+        """The slew that is under way, or would be begun in a dry run; None if there is none."""
+        if not self.slewing_ns or self.error is not None:
+            return None
+        is_planned = self.changed and self.after is None
+        verb = "would glide" if is_planned else "glides"
+        way = "back" if self.slewing_ns < 0 else "forward"
+        seconds, duration = (ns / SECOND_NS for ns in (abs(self.slewing_ns), slew_duration_ns(self.slewing_ns)))
+        return f"its clock {verb} {way} by {seconds:.3f} s within {duration:.0f} s"
 
     def as_dict(self) -> dict[str, object]:
         """The figures under the names that the modules return."""

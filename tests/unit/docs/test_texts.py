@@ -67,7 +67,7 @@ def test_the_lines_of_the_service_are_those_that_it_writes() -> None:
     since_ns = 5_000_000_000
 
     class Report:
-        changed, error, warnings = True, None, ()
+        status, changed, error, warnings = "corrected", True, None, ()
         within_tolerance, slewing_ns = True, 0
         stepped_at_ns = since_ns + int(fields["since_resume_ns"])
 

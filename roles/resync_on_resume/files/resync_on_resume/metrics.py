@@ -10,7 +10,7 @@ import time
 from collections import Counter
 from typing import Iterable, Iterator, Sequence
 
-from guest_agent._clock.outcome import SLEWING
+from guest_agent._clock.report import SLEWING
 
 from .histogram import Histogram
 from .record import Record

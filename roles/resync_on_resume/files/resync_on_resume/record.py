@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import Iterator, Mapping, NamedTuple
 
-from guest_agent._clock.outcome import status_of
 from guest_agent._clock.report import ResyncReport
 from guest_agent._errors import (
     GuestReplacedError,
@@ -96,7 +95,7 @@ def of_stale(stale: Stale, report: ResyncReport | None, error: QgaError | None) 
     return Record(
         stale.guest,
         stale.cause,
-        status_of(report) if error is None and report is not None else _failed(stale.cause, error),
+        report.status if error is None and report is not None else _failed(stale.cause, error),
         report,
         None if error is None else detached(error),
         None if stepped_at_ns is None else stepped_at_ns - stale.since_ns,

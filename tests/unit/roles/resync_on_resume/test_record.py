@@ -28,6 +28,8 @@ def stale(cause: str = "restored") -> Any:
 class Report:
     """Of a resync, as far as a record looks at it."""
 
+    status = module("_clock.report", "guest_agent").ResyncReport.status
+
     def __init__(self, **figures: Any) -> None:
         self.changed = True
         self.within_tolerance: bool | None = True

@@ -35,13 +35,6 @@ DEFAULTS: dict[str, Any] = {
 }
 
 
-@pytest.fixture
-def line(monkeypatch: pytest.MonkeyPatch) -> TimeLine:
-    line = TimeLine()
-    line.install(monkeypatch)
-    return line
-
-
 @pytest.mark.parametrize(
     ("seconds", "expected"),
     [(0.0, 0), (0.1, 100_000_000), (-0.1, -100_000_000), (1e-9, 1), (0.3, 300_000_000), (3600.0, 3600 * SECOND)],

@@ -1,0 +1,149 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Measuring one guest against the reference: at first, after a step, and again for proof.
+
+A measurement has one exchange's timeout. Slow answers may leave it undecided at the end of that. Then it is repeated:
+
+- up to four times, unless two in a row prove no more than the best so far;
+- after a random pause, up to twice as long each time, because it may be the other guests that make the answers slow;
+- by one guest of a task after the other, for the same reason.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from typing import Callable
+
+from .._agent import GuestAgent
+from .._errors import HypervisorUnavailableError, NotConnectedError
+from .._event_loop.tasks import pause
+from .intervals import Interval, Measurement
+from .measuring import Read, Suffices, measure, never
+from .methods import ResyncOptions
+from .reference import JumpWatch, Reference
+from .report import Offset, in_seconds
+from .timestamps import SECOND_NS
+from .tolerance import Criteria, is_certainly_beyond, within
+
+# A hypervisor's daemon that is restarted is back by then, and has found the agents again; and an agent in its guest.
+RESTART_SECONDS = 15.0
+_AGENT_RESTART_SECONDS = 5.0
+
+# A measurement is given one exchange's timeout, but no less than this, which a coarse clock takes.
+_MEASURING_SECONDS = 1.0
+
+# How many times ``samples`` may be added when the interval lies across the tolerance.
+_CLOSER = 4
+
+# Another run that measured the same guest at the same time has added the same delta. After a step that came out wrong,
+# the pause before the next measurement is up to this many times as long as the last one took: two runs in step would
+# swing the clock for ever.
+_APART = 10
+_APART_SECONDS = 3.0
+
+# See above. A measurement for proof that takes longer than the turn of ``ResyncOptions.turns`` does not keep the next
+# guest waiting.
+_MOST_FOR_PROOF = 4
+_MOST_IN_VAIN = 2
+_NARROWER_PERCENT = 90
+
+
+class Gauge:
+    """Measures one guest's offset. ``read`` takes one reading, ``warn`` takes a sentence."""
+
+    def __init__(
+        self,
+        agent: GuestAgent,
+        reference: Reference,
+        options: ResyncOptions,
+        criteria: Criteria,
+        warn: Callable[[str], object],
+        read: Read,
+    ) -> None:
+        self._read = read
+        self._agent = agent
+        self._reference = reference
+        self._options = options
+        self._criteria = criteria
+        self._warn = warn
+        self._jumps = JumpWatch(reference)
+        self._longest_seconds = max(_MEASURING_SECONDS, agent.timeout)
+        self._took_ns = 0
+        self._left_for_proof = _MOST_FOR_PROOF
+
+    async def measure(self, suffices: Suffices = never) -> Offset:
+        """Measure; with more exchanges if the tolerance lies within the interval."""
+        began_ns = time.monotonic_ns()
+        samples, longest_ns = self._options.samples, round(self._longest_seconds * SECOND_NS)
+        measurement = await measure(self._read, samples, 1, longest_ns, suffices, self._is_open, samples * _CLOSER)
+        self._took_ns = time.monotonic_ns() - began_ns
+        return self.against_reference(measurement)
+
+    async def measure_for_proof(self, offset: Offset) -> Offset:
+        """Measure again, as long as that may prove what the last measurement had not enough time to prove."""
+        narrow_ns, in_vain = offset.uncertainty_ns * _NARROWER_PERCENT // 100, 0
+        while (
+            self._criteria.lacks_proof(offset)
+            and offset.measurement.is_cut_short
+            and self._left_for_proof
+            and in_vain < _MOST_IN_VAIN
+        ):
+            longest = _APART_SECONDS * 2 ** (_MOST_FOR_PROOF - self._left_for_proof)
+            self._left_for_proof -= 1
+            self._longest_seconds = _MEASURING_SECONDS
+            await pause(random.uniform(0, longest))  # noqa: S311  # no secret
+            async with self._options.turns.turn():
+                offset = await self.measure_after_step()
+            in_vain = 0 if offset.uncertainty_ns <= narrow_ns else in_vain + 1
+            narrow_ns = min(narrow_ns, offset.uncertainty_ns * _NARROWER_PERCENT // 100)
+        return offset
+
+    async def measure_after_step(self) -> Offset:
+        """Measure the same guest. The effect of the step is not known yet, so a restart just then is waited for."""
+        try:
+            return await self._measure_same()
+        except HypervisorUnavailableError:
+            await self._agent.wait(RESTART_SECONDS)
+        except NotConnectedError:
+            await self._agent.wait(_AGENT_RESTART_SECONDS)
+        return await self._measure_same()
+
+    async def measure_apart(self) -> Offset:
+        """Measure after a random pause, so that two runs at the same guest fall out of step."""
+        longest = min(_APART_SECONDS, _APART * self._took_ns / SECOND_NS)
+        await pause(random.uniform(0, longest))  # noqa: S311  # no secret
+        return await self.measure_after_step()
+
+    async def _measure_same(self) -> Offset:
+        offset = await self.measure()
+        await self._agent.require_same()
+        return offset
+
+    def is_off(self, against_monotonic: Interval) -> bool:
+        """Whether the clock is certainly off. Then it is stepped at once: the measurement after the step is the one
+        that has to be good.
+        """
+        offset = against_monotonic.shifted(-self._reference.base_ns())
+        if self._options.backward == "slew" and offset.high > 0:
+            return False  # no step follows, and a slew is too slow for a second one to make up for what the first left
+        return is_certainly_beyond(offset, self._options.tolerance_ns)
+
+    def _is_open(self, against_monotonic: Interval) -> bool:
+        offset = against_monotonic.shifted(-self._reference.base_ns())
+        return within(offset, self._options.tolerance_ns) is None
+
+    def against_reference(self, measurement: Measurement) -> Offset:
+        """Return the offset by the reference's time of now, which may have been stepped since the measurement."""
+        jump_ns = self._jumps.jump_ns()
+        if jump_ns:
+            self._warn(f"the host's clock was stepped by {in_seconds(jump_ns)} meanwhile; its new time counts")
+        if measurement.coarse:
+            self._warn(
+                "the guest's clock is coarse or being slewed: "
+                f"its readings differ by {in_seconds(measurement.resolution_ns)}"
+            )
+        base_ns = self._reference.base_ns()
+        return Offset(measurement.interval.shifted(-base_ns), measurement.likely_ns - base_ns, measurement)

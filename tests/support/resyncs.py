@@ -1,0 +1,150 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Resyncs of simulated guests, each held against the truth; and guests whose steps go wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ansible_collections.qemu.guest_agent.plugins.module_utils._agent import GuestAgent
+from ansible_collections.qemu.guest_agent.plugins.module_utils._clock import resync as module
+from ansible_collections.qemu.guest_agent.plugins.module_utils._clock.methods import ResyncOptions
+from ansible_collections.qemu.guest_agent.plugins.module_utils._clock.report import ResyncReport
+from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import (
+    HypervisorUnavailableError,
+)
+from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.messages import Reply
+
+from .blocking import blocking
+from .simulated_guest import (
+    EXTENDED_COMMANDS,
+    MICROSECOND,
+    GuestClock,
+    Handler,
+    SimulatedGuest,
+    TimeLine,
+)
+
+resync = blocking(module.resync)
+
+
+DOCUMENTED = {
+    "changed",
+    "within_tolerance",
+    "method",
+    "attempts",
+    "offset_before_ns",
+    "uncertainty_before_ns",
+    "offset_after_ns",
+    "uncertainty_after_ns",
+    "round_trip_ns",
+    "resolution_ns",
+    "slewing",
+    "guest_time_before_ns",
+    "guest_time_after_ns",
+    "duration_ns",
+}
+
+
+# There and back, of a guest that is slow and always the same.
+WAYS = (5_000 * MICROSECOND, 1_500 * MICROSECOND)
+
+
+def stock(line: TimeLine, ahead_ns: int, **clock: int) -> SimulatedGuest:
+    return SimulatedGuest(line, GuestClock(line, ahead_ns, **clock))
+
+
+def extended(line: TimeLine, ahead_ns: int, **clock: int) -> SimulatedGuest:
+    return SimulatedGuest(line, GuestClock(line, ahead_ns, **clock), EXTENDED_COMMANDS)
+
+
+def run(guest: SimulatedGuest, utc_offset_ns: int = 0, **options: Any) -> ResyncReport:
+    report = resync(GuestAgent(guest, 5.0), guest.line.reference(utc_offset_ns), ResyncOptions(**options))
+    assert_honest(guest, report, utc_offset_ns)
+    return report
+
+
+def assert_honest(guest: SimulatedGuest, report: ResyncReport, utc_offset_ns: int = 0) -> None:
+    """The last measurement holds the truth, and the dictionary has exactly what is documented."""
+    result = report.as_dict()
+    assert set(result) == (DOCUMENTED if report.error is None else DOCUMENTED | {"error"})
+    assert all(value.__class__ is int for name, value in result.items() if name.endswith("_ns") and value is not None)
+    if report.after is not None or not report.attempts:
+        latest = report.after or report.before
+        truth_ns = guest.clock.offset_ns() - utc_offset_ns
+        assert abs(latest.ns - truth_ns) <= latest.uncertainty_ns
+
+
+def is_set(guest: SimulatedGuest) -> bool:
+    return bool(guest.asked("guest-set-time") or guest.asked("guest-update-time"))
+
+
+def steps(guest: SimulatedGuest) -> int:
+    return len(guest.asked("guest-set-time")) + len(guest.asked("guest-update-time"))
+
+
+def slews(guest: SimulatedGuest) -> int:
+    return sum("slew" in arguments for arguments in guest.asked("guest-update-time"))
+
+
+def figures(report: ResyncReport) -> tuple[bool, bool | None, str | None, int]:
+    return report.changed, report.within_tolerance, report.method, report.attempts
+
+
+def never_back(guest: SimulatedGuest, *left_ns: int) -> None:
+    """After each step, the clock is off by the next of these. No step may take it back."""
+    left = iter(left_ns)
+
+    def watched(usual: Handler) -> Handler:
+        def handle(arguments: Any) -> Reply:
+            before_ns, began_ns = guest.clock.true_ns(), guest.line.now_ns
+            reply = usual(arguments)
+            assert guest.clock.true_ns() - before_ns >= guest.line.now_ns - began_ns, "it was taken back"
+            guest.clock.add(next(left))
+            return reply
+
+        return handle
+
+    for command in ("guest-set-time", "guest-update-time"):
+        guest.handlers[command] = watched(guest.handlers[command])
+
+
+def skewed(guest: SimulatedGuest, by_ns: list[int]) -> Handler:
+    """guest-set-time as on a guest that needs longer than usual: each call is off by the next of these."""
+    errors = iter(by_ns)
+
+    def handle(arguments: Any) -> Reply:
+        reply = guest.set_time(arguments)
+        guest.clock.add(next(errors))
+        return reply
+
+    return handle
+
+
+def breaks(guest: SimulatedGuest, command: str, when: Callable[[], bool], times: int) -> None:
+    """The connection to the hypervisor breaks so many times at that command."""
+    usual = guest.handlers[command]
+    left = [times]
+
+    def handle(arguments: Any) -> Reply:
+        if left[0] and when():
+            left[0] -= 1
+            raise HypervisorUnavailableError("the connection to libvirt broke")
+        return usual(arguments)
+
+    guest.handlers[command] = handle
+
+
+def after(guest: SimulatedGuest, command: str, effect: Callable[[], object], reply: Reply | None = None) -> None:
+    """The guest does ``command``, then the effect comes; in place of its own reply, maybe, it sends another one."""
+    usual = guest.handlers[command]
+
+    def handle(arguments: Any) -> Reply:
+        own = usual(arguments)
+        effect()
+        return own if reply is None else reply
+
+    guest.handlers[command] = handle
