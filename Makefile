@@ -88,7 +88,7 @@ unit-%: .venvs/core-%/.ready
 unit-on-%: .venvs/core-%/.ready
 	.venvs/core-$*/bin/pytest -q --timeout $(hangs) tests/unit/plugins/filter tests/unit/plugins/plugin_utils \
 	    tests/unit/plugins/connection tests/unit/plugins/inventory tests/unit/plugins/modules \
-	    tests/unit/plugins/module_utils/test_module.py tests/unit/plugins/module_utils/test_module_fleet.py
+	    tests/unit/plugins/module_utils/test_module*.py
 
 # What runs on hypervisors and in guests, with their Python: make unit-on-targets PYTHON=python3.9
 # Left out: what needs Ansible, and what runs on controllers only, whose Python is 3.11 or newer.

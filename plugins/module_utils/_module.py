@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What the modules share: the options that name a guest, and the form of results. The only file here on Ansible."""
+"""The modules' common part: the options that name a guest, and the form of results. Only this file uses Ansible."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from ansible.module_utils.basic import AnsibleModule
 from ._errors import sentence
 from ._event_loop import tasks
 from ._event_loop.tasks import Deadline
-from ._fleet.results import Attended, Work, attend, count, defect, ended, failed, verdict
-from ._fleet.runner import Attendance, Guest, converse
+from ._fleet.results import GuestResult, Work, count, failure, internal_error, verdict
+from ._fleet.runner import RunOptions, run_all, with_agent
 from ._protocol.errors import QgaError
 from ._protocol.values import Limits
 from ._ranges import check_numbers
@@ -44,7 +44,7 @@ TARGET_SPEC: dict[str, dict[str, Any]] = {
 _MOST_SENTENCES = 10
 
 Prepare = Callable[[Mapping[str, Any]], Work]
-Summarize = Callable[[Sequence[Attended]], Mapping[str, Any]]
+Summarize = Callable[[Sequence[GuestResult]], Mapping[str, Any]]
 
 
 def run(
@@ -52,92 +52,92 @@ def run(
     prepare: Prepare,
     statuses: Sequence[str],
     limits: Limits,
-    summarize: Summarize = lambda _attended: {},
+    summarize: Summarize = lambda _results: {},
     touches_clock: bool = False,
 ) -> None:
     """Do one thing to the guests that the module's options name, and end the module.
 
-    ``prepare`` checks the module's own options before a guest is touched, and returns what is done with an agent.
-    ``statuses`` are what its outcomes may be, ``limits`` are on each message of a guest, and ``summarize`` adds to the
-    summary of many guests.
+    ``prepare`` checks the module's own options before a guest is touched, and returns the work. ``statuses`` are those
+    that its results may have, ``limits`` are on each message of a guest, and ``summarize`` adds to the summary of many
+    guests.
     """
     params = module.params
     started_ns = time.monotonic_ns()
     deadline = Deadline(math.inf if params["deadline"] is None else params["deadline"])
     warnings: tuple[str, ...] = ()
-    attended: Sequence[Attended]
+    results: Sequence[GuestResult]
     try:
         check_numbers(params)
         is_fleet = names_many(params)
         work = prepare(params)
-        attendance = Attendance(params["timeout"], params["wait_timeout"], touches_clock)
+        options = RunOptions(params["timeout"], params["wait_timeout"], touches_clock)
         if is_fleet:
             from ._fleet.finding import fleet_of  # one guest needs none of it
 
             with fleet_of(params, limits) as fleet:
                 warnings = fleet.warnings
-                attended = attend(fleet.guests, work, attendance, params["concurrency"], deadline)
+                results = run_all(fleet.guests, work, options, params["concurrency"], deadline)
         else:
-            attended = (_attend_one(params, limits, work, attendance),)
+            results = (_run_one(params, limits, work, options),)
     except QgaError as error:
         _fail(module, error, changed=False)
         return
-    for warning in (*warnings, *_warnings(attended)):
+    for warning in (*warnings, *_warnings(results)):
         module.warn(warning)
-    result = _result(attended)
+    result = _result(results)
     if is_fleet:
         result["summary"] = {
-            **count(attended, statuses),
-            **summarize(attended),
+            **count(results, statuses),
+            **summarize(results),
             "duration_ns": time.monotonic_ns() - started_ns,
         }
         if module._diff:
-            result["diff"] = [_headed(each) for each in attended if each.outcome.diff is not None]
-        problem: QgaError | None = verdict(attended, params["fail_on"])
+            result["diff"] = [_headed(each) for each in results if each.diff is not None]
+        problem: QgaError | None = verdict(results, params["fail_on"])
     else:
-        if attended[0].outcome.diff is not None:
-            result["diff"] = attended[0].outcome.diff
-        problem = attended[0].outcome.error
+        if results[0].diff is not None:
+            result["diff"] = results[0].diff
+        problem = results[0].error
     if problem is not None:
         _fail(module, problem, **result)
     else:
-        module.exit_json(**result, **_message(attended))
+        module.exit_json(**result, **_message(results))
 
 
-def _attend_one(params: Mapping[str, Any], limits: Limits, work: Work, attendance: Attendance) -> Attended:
+def _run_one(params: Mapping[str, Any], limits: Limits, work: Work, options: RunOptions) -> GuestResult:
     """
     :raises InvalidOptionError: the guest's name cannot be one
     """
     target = target_of(params, limits)
-    guest = Guest(target.name, target.open)
     try:
-        return ended(guest, tasks.run(converse(guest.open, work, attendance)))
+        result = tasks.run(with_agent(target.open, work, options))
     except QgaError as error:
-        return failed(guest, error)
+        result = failure(error)
     except Exception as error:  # pylint: disable=broad-exception-caught  # what a guest sent led to it
-        return failed(guest, defect(error))
+        result = failure(internal_error(error))
+    return result.of(target.name, None)
 
 
-def _result(attended: Sequence[Attended]) -> dict[str, Any]:
-    guests = [each.as_dict() for each in attended]
-    result: dict[str, Any] = {"changed": any(each.outcome.changed for each in attended), "guests": guests}
+def _result(results: Sequence[GuestResult]) -> dict[str, Any]:
+    guests = [each.as_dict() for each in results]
+    result: dict[str, Any] = {"changed": any(each.changed for each in results), "guests": guests}
     if len(guests) == 1:
         result["guest"] = guests[0]
     return result
 
 
-def _message(attended: Iterable[Attended]) -> dict[str, str]:
+def _message(results: Iterable[GuestResult]) -> dict[str, str]:
     """``msg`` of a task that succeeded, if there is something to say."""
-    found = [f"{each.guest.name}: {each.outcome.message}" for each in attended if each.outcome.message is not None]
+    found = [f"{each.name}: {each.message}" for each in results if each.message is not None]
     return {"msg": "; ".join(_capped(found, "guests"))} if found else {}
 
 
-def _headed(each: Attended) -> dict[str, str]:
-    return {**(each.outcome.diff or {}), "before_header": each.guest.name, "after_header": each.guest.name}
+def _headed(each: GuestResult) -> dict[str, str]:
+    return {**(each.diff or {}), "before_header": each.name, "after_header": each.name}
 
 
-def _warnings(attended: Iterable[Attended]) -> list[str]:
-    found = [f"{each.guest.name}: {warning}" for each in attended for warning in each.outcome.warnings]
+def _warnings(results: Iterable[GuestResult]) -> list[str]:
+    found = [f"{each.name}: {warning}" for each in results for warning in each.warnings]
     return _capped(found, "warnings of this kind; each guest's entry in guests has its own")
 
 

@@ -561,9 +561,8 @@ from typing import Any, Mapping
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.qemu.guest_agent.plugins.module_utils._agent import GuestAgent
 from ansible_collections.qemu.guest_agent.plugins.module_utils._facts.command_details import command_details
-from ansible_collections.qemu.guest_agent.plugins.module_utils._facts.gathering import GATHERED, gathering
-from ansible_collections.qemu.guest_agent.plugins.module_utils._facts.subsets import REPLY_LIMITS
-from ansible_collections.qemu.guest_agent.plugins.module_utils._fleet.results import Outcome, Work
+from ansible_collections.qemu.guest_agent.plugins.module_utils._facts.subsets import GATHERED, REPLY_LIMITS, gathering
+from ansible_collections.qemu.guest_agent.plugins.module_utils._fleet.results import GuestResult, Work
 from ansible_collections.qemu.guest_agent.plugins.module_utils._module import TARGET_SPEC, run
 
 ARGUMENT_SPEC: dict[str, dict[str, Any]] = {
@@ -577,10 +576,10 @@ def prepare(params: Mapping[str, Any]) -> Work:
     command = params["command"]
     gather = gathering(params["gather_subset"])
 
-    async def tell_of_command(agent: GuestAgent) -> Outcome:
-        return Outcome({"command": await command_details(agent, command)}, GATHERED)
+    async def describe_command(agent: GuestAgent) -> GuestResult:
+        return GuestResult({"command": await command_details(agent, command)}, GATHERED)
 
-    return gather if command is None else tell_of_command
+    return gather if command is None else describe_command
 
 
 def main() -> None:

@@ -365,7 +365,7 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._clock.report imp
 )
 from ansible_collections.qemu.guest_agent.plugins.module_utils._clock.resync import REPLY_LIMITS, resync
 from ansible_collections.qemu.guest_agent.plugins.module_utils._clock.timestamps import format_instant
-from ansible_collections.qemu.guest_agent.plugins.module_utils._fleet.results import Attended, Outcome, Work
+from ansible_collections.qemu.guest_agent.plugins.module_utils._fleet.results import GuestResult, Work
 from ansible_collections.qemu.guest_agent.plugins.module_utils._module import TARGET_SPEC, run
 
 ARGUMENT_SPEC: dict[str, dict[str, Any]] = {
@@ -382,8 +382,8 @@ ARGUMENT_SPEC: dict[str, dict[str, Any]] = {
 }
 
 
-def outcome_of(report: ResyncReport) -> Outcome:
-    return Outcome(
+def result_of(report: ResyncReport) -> GuestResult:
+    return GuestResult(
         entry=report.as_dict(),
         status=report.status,
         changed=report.changed,
@@ -397,14 +397,14 @@ def outcome_of(report: ResyncReport) -> Outcome:
     )
 
 
-def largest(attended: Sequence[Attended], figure: str) -> int | None:
+def largest(results: Sequence[GuestResult], figure: str) -> int | None:
     """The value that is furthest from zero, with its sign; None if no guest has one."""
-    values = [value for each in attended if (value := each.outcome.entry.get(figure)) is not None]
+    values = [value for each in results if (value := each.entry.get(figure)) is not None]
     return max(values, key=abs, default=None)
 
 
-def summarize(attended: Sequence[Attended]) -> dict[str, int | None]:
-    return {f"largest_{figure}": largest(attended, figure) for figure in ("offset_before_ns", "offset_after_ns")}
+def summarize(results: Sequence[GuestResult]) -> dict[str, int | None]:
+    return {f"largest_{figure}": largest(results, figure) for figure in ("offset_before_ns", "offset_after_ns")}
 
 
 def main() -> None:
@@ -417,8 +417,8 @@ def main() -> None:
         if chosen.warning is not None:
             module.warn(chosen.warning)
 
-        async def work(agent: GuestAgent) -> Outcome:
-            return outcome_of(await resync(agent, chosen.reference, options))
+        async def work(agent: GuestAgent) -> GuestResult:
+            return result_of(await resync(agent, chosen.reference, options))
 
         return work
 

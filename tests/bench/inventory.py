@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 from ansible_collections.qemu.guest_agent.plugins.module_utils._channels.libvirt import LibvirtChannel
 from ansible_collections.qemu.guest_agent.plugins.module_utils._event_loop import tasks
-from ansible_collections.qemu.guest_agent.plugins.module_utils._facts.gathering import gathering
-from ansible_collections.qemu.guest_agent.plugins.module_utils._fleet.runner import Attendance, converse
+from ansible_collections.qemu.guest_agent.plugins.module_utils._facts.subsets import gathering
+from ansible_collections.qemu.guest_agent.plugins.module_utils._fleet.runner import RunOptions, with_agent
 from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor import connections
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.errors import QgaError
 
@@ -126,7 +126,7 @@ def _one_by_one() -> float:
         told = 0
         for each in fake.by_uri[HERE].definitions:
             try:
-                tasks.run(converse(_opener(each.name, line), work, Attendance(TIMEOUT_S)))
+                tasks.run(with_agent(_opener(each.name, line), work, RunOptions(TIMEOUT_S)))
                 told += 1
             except QgaError:
                 pass

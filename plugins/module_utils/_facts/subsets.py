@@ -14,7 +14,14 @@ import time
 from typing import Any, Awaitable, Callable, Iterable, Mapping, NamedTuple
 
 from .._agent import GuestAgent
-from .._errors import CommandError, DeadlineError, ExchangeTimeoutError, HypervisorUnavailableError, InvalidOptionError
+from .._errors import (
+    CommandError,
+    DeadlineError,
+    ExchangeTimeoutError,
+    HypervisorUnavailableError,
+    InvalidOptionError,
+)
+from .._fleet.results import GuestResult, Work
 from .._protocol.errors import QgaError, RemoteProtocolError
 from .._protocol.values import Limits, encode
 from .._untrusted import visible
@@ -152,6 +159,22 @@ def select(gather_subset: Iterable[str]) -> tuple[Subset, ...]:
 
 
 # One command's trouble; the agent answers others all the same.
+GATHERED = "gathered"
+
+
+def gathering(gather_subset: Iterable[str]) -> Work:
+    """The work that gathers these facts of a guest.
+
+    :raises InvalidOptionError: there is no subset of such a name
+    """
+    subsets = select(gather_subset)
+
+    async def work(agent: GuestAgent) -> GuestResult:
+        return GuestResult(await gather(agent, subsets), GATHERED)
+
+    return work
+
+
 _OF_ONE_COMMAND = (CommandError, RemoteProtocolError, ExchangeTimeoutError)
 
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The domains of one hypervisor as the guests of a fleet: which are meant, and how each of them is reached."""
+"""The domains of one hypervisor as guests: selecting them, and reaching each of them."""
 
 from __future__ import annotations
 
@@ -15,13 +15,11 @@ from .._hypervisor.virsh import not_found, not_running
 from .._protocol import values
 from .._protocol.errors import QgaError
 from .runner import Guest
-from .selection import Candidate, Chosen, Selection, choose
+from .selection import Candidate, Selected, Selection, select
 
 
-def choose_domains(domains: Iterable[Domain], wanted: Iterable[str], excluded: Iterable[str]) -> Selection:
-    """The domains that are meant, by name, by UUID in any spelling, or by a pattern of names. A candidate's key is its
-    domain's UUID.
-    """
+def select_domains(domains: Iterable[Domain], wanted: Iterable[str], excluded: Iterable[str]) -> Selection:
+    """Select domains by name, UUID in any spelling, or pattern of names. A candidate's key is its domain's UUID."""
     candidates = [Candidate(domain.name, domain.uuid) for domain in domains]
     by_name = {candidate.name: candidate for candidate in candidates}
     by_hex = {candidate.key.replace("-", ""): candidate for candidate in candidates}
@@ -33,24 +31,24 @@ def choose_domains(domains: Iterable[Domain], wanted: Iterable[str], excluded: I
     def matching(pattern: str) -> Sequence[Candidate]:
         return [candidate for candidate in candidates if candidate.matches(pattern)]
 
-    return choose(wanted, excluded, named, matching)
+    return select(wanted, excluded, named, matching)
 
 
 def guest_of(
-    chosen: Chosen, domain: Domain | None, hypervisor: Hypervisor, limits: values.Limits, is_optional: bool
+    selected: Selected, domain: Domain | None, hypervisor: Hypervisor, limits: values.Limits, is_optional: bool
 ) -> Guest:
-    """The guest that was chosen; of one that is not there, or does not run, that is its problem."""
+    """The selected guest. That it is not there, or does not run, is its problem."""
     uri = hypervisor.uri
     problem: QgaError | None = None
     if domain is None:
-        problem = not_found(chosen.name, uri)
+        problem = not_found(selected.name, uri)
     elif not domain.is_running:
-        problem = not_running(chosen.name, uri, domain.state, domain.uuid)
+        problem = not_running(selected.name, uri, domain.state, domain.uuid)
     return Guest(
-        chosen.name,
-        lambda: LibvirtChannel(chosen.name, uri, hypervisor.line(), limits),
+        selected.name,
+        lambda: LibvirtChannel(selected.name, uri, hypervisor.line(), limits),
         uuid=None if domain is None else domain.uuid,
         is_optional=is_optional,
         problem=problem,
-        open_apart=lambda: LibvirtChannel(chosen.name, uri, hypervisor.reserve, limits),
+        open_apart=lambda: LibvirtChannel(selected.name, uri, hypervisor.reserve, limits),
     )

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The options that name many guests, and the guests that they name."""
+"""The options that select many guests, and finding these."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from .._event_loop import tasks
 from .._protocol import values
 from .._targets import Params, require_text
 from .runner import Guest
-from .selection import Candidate, Chosen, Selection, choose, is_pattern
+from .selection import Candidate, Selected, Selection, is_pattern, select
 
 
 class Fleet(NamedTuple):
-    """The guests that were found, and what is to be said of how they were named."""
+    """The selected guests, and warnings about the selection."""
 
     guests: tuple[Guest, ...]
     warnings: tuple[str, ...] = ()
@@ -44,18 +44,18 @@ def fleet_of(params: Params, limits: values.Limits) -> Iterator[Fleet]:
         raise InvalidOptionError(
             f"{option} is an empty list", f"Name guests in {option}, or set allow_empty if there may be none."
         )
-    with _FINDERS[option](params, limits) as fleet:
+    with FINDERS[option](params, limits) as fleet:
         yield fleet
 
 
-def _fleet(selection: Selection, params: Params, where: str, guest: Callable[[Chosen], Guest]) -> Fleet:
+def _fleet(selection: Selection, params: Params, where: str, guest: Callable[[Selected], Guest]) -> Fleet:
     if selection.unmatched and not params["allow_empty"]:
         raise NotFoundError(
             f"no {where} matches {', '.join(selection.unmatched)}",
             "Correct the pattern, or set allow_empty if there may be none.",
         )
     warnings = tuple(f"{name} is named more than once; it is done once" for name in selection.repeated)
-    return Fleet(tuple(guest(chosen) for chosen in selection.guests), warnings)
+    return Fleet(tuple(guest(selected) for selected in selection.guests), warnings)
 
 
 # ---------------------------------------------------------------------------------------------------------- by libvirt
@@ -65,19 +65,19 @@ def _fleet(selection: Selection, params: Params, where: str, guest: Callable[[Ch
 def _domains(params: Params, limits: values.Limits) -> Iterator[Fleet]:
     from .._hypervisor.connections import Hypervisor
     from .._hypervisor.domains import list_domains
-    from .domains import choose_domains, guest_of
+    from .domains import guest_of, select_domains
 
     uri: str = params["uri"]
     hypervisor = Hypervisor(uri)
 
-    def guest(chosen: Chosen) -> Guest:
-        domain = None if chosen.candidate is None else by_uuid[chosen.candidate.key]
-        return guest_of(chosen, domain, hypervisor, limits, params["skip_unusable"] or not chosen.by_name)
+    def guest(selected: Selected) -> Guest:
+        domain = None if selected.candidate is None else by_uuid[selected.candidate.key]
+        return guest_of(selected, domain, hypervisor, limits, params["skip_unusable"] or not selected.by_name)
 
     try:
         domains = tasks.run(list_domains(hypervisor.lines[0], params["timeout"]))
         by_uuid = {domain.uuid: domain for domain in domains}
-        selection = choose_domains(domains, params["domains"], params["exclude"])
+        selection = select_domains(domains, params["domains"], params["exclude"])
         yield _fleet(selection, params, f"domain at {uri}", guest)
     finally:
         hypervisor.close()
@@ -96,14 +96,15 @@ def _sockets(params: Params, limits: values.Limits) -> Iterator[Fleet]:
             "sockets only says what to leave out", "Add a path or a pattern, such as /var/run/qemu-server/*.qga."
         )
 
-    def guest(chosen: Chosen) -> Guest:
+    def guest(selected: Selected) -> Guest:
         problem = None
-        if not os.path.exists(chosen.name):
-            problem = NotFoundError(f"there is no socket {chosen.name}", "Check the path; QEMU makes it at its start.")
+        if not os.path.exists(selected.name):
+            hint = "Check the path; QEMU makes it at its start."
+            problem = NotFoundError(f"there is no socket {selected.name}", hint)
         return Guest(
-            chosen.name,
-            lambda: StreamChannel(UnixAddress(chosen.name), limits),
-            is_optional=params["skip_unusable"] or not chosen.by_name,
+            selected.name,
+            lambda: StreamChannel(UnixAddress(selected.name), limits),
+            is_optional=params["skip_unusable"] or not selected.by_name,
             problem=problem,
         )
 
@@ -115,11 +116,11 @@ def _sockets(params: Params, limits: values.Limits) -> Iterator[Fleet]:
 
     wanted = ["!" + _expanded(entry[1:]) if entry.startswith("!") else entry for entry in params["sockets"]]
     excluded = [_expanded(entry) for entry in params["exclude"]]
-    yield _fleet(choose(wanted, excluded, named, matching), params, "socket", guest)
+    yield _fleet(select(wanted, excluded, named, matching), params, "socket", guest)
 
 
 def _expanded(path: str) -> str:
-    """As Ansible does it for options that are paths; what is left out is none to it."""
+    """As Ansible does it for options that are paths. With a leading ``!``, an entry is none to it."""
     return os.path.expanduser(os.path.expandvars(path))
 
 
@@ -135,7 +136,7 @@ def _is_socket(path: str) -> bool:
         return False
 
 
-_FINDERS: Mapping[str, Callable[[Params, values.Limits], contextlib.AbstractContextManager[Fleet]]] = {
+FINDERS: Mapping[str, Callable[[Params, values.Limits], contextlib.AbstractContextManager[Fleet]]] = {
     "domains": _domains,
     "sockets": _sockets,
 }

@@ -2,22 +2,26 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The runner: does one thing to each of many guests, whether they are all known at first or come over time.
+"""The runner: does the same work on each of many guests, whether they are all known at first or come over time.
 
-Guests share connections to libvirt, and libvirt's daemon parses an agent's answer before anything here does: at some
-answers it hangs up, or ends. Then all calls that are under way fail, and none of them says whose answer it was. Each
-guest that was being asked just then is a suspect, and what is done to it is begun anew:
+Theory of operation
+-------------------
+One guest never holds up or hides the others. Its work is begun anew when its connection to the hypervisor is lost; all
+work can be, since a resync measures first. A round of the work ends in one of these (``Runner.run``):
 
-=======  ===================================================  ===================================================
-way      connections                                          when the connection breaks at its answer
-=======  ===================================================  ===================================================
-shared   shared with other guests                             it is a suspect: apart, or alone without such a way
-apart    of the reserve: no other guest's call is on them     the daemon may have ended at another's answer: alone
-alone    as apart; no other such suspect is asked meanwhile   it failed; at the third time, if others' broke as well
-=======  ===================================================  ===================================================
+==========================================  =========================================================================
+end of a round                              action
+==========================================  =========================================================================
+a result                                    return it; a break that the work survived keeps the guest a suspect
+an error that is not about the hypervisor   raise it
+the guest is guilty (``suspects.py``)       remember that, and raise the verdict
+the connection broke during an exchange     begin anew at once, in the suspect's next way
+there is no connection                      begin anew after a pause, for as long as a restart of the daemon takes
+                                            since the last break; then raise the error
+==========================================  =========================================================================
 
-A turn of those that are asked alone lasts one exchange, and goes to the one whose turns have been the shortest so far:
-a guest that answers slowly holds up others once, and not for as long as its work takes.
+After a restart of its daemon, a hypervisor has no agent connected for a while. Until that has settled, each agent is
+waited for, or it would be taken for one that does not run.
 """
 
 from __future__ import annotations
@@ -25,37 +29,21 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass
-from typing import Awaitable, Callable, NamedTuple, TypeVar
+from typing import Awaitable, Callable, NamedTuple, Sequence, TypeVar
 
 from .._agent import GuestAgent
-from .._channels.base import Channel, Exchange, ForwardingChannel, Request
-from .._errors import HypervisorUnavailableError
+from .._channels.base import Channel
+from .._errors import DeadlineError, HypervisorUnavailableError
 from .._event_loop.tasks import Deadline, pause
 from .._protocol.errors import QgaError
 from .opt_out import require_allowed
+from .results import GuestResult, Work, failure, internal_error
+from .suspects import SHARED, USUAL, Exchanges, Suspicion, Timings, WatchedChannel
 
-# A daemon that is restarted is back within seconds, and has found the agents again some seconds later. What is done
-# with a guest can be begun anew: a resync measures first.
-_RESTART_SECONDS = 10.0
-_RETRY_SECONDS = 0.5
-# The daemon is still there, most likely.
-_SUSPECT_RETRY_SECONDS = 0.02
-_TURN_SECONDS = 0.01
-# A daemon that ends breaks all connections, and then a suspect's turn proves nothing. But not so often: any other guest
-# may have done it twice, and is asked alone from then on.
-_MOST_BREAKS_ALONE = 3
-# For how long agents may still have to be found again.
-_SETTLING_SECONDS = 60.0
-
-# They are remembered for as long as there are no more of them.
+# Suspects are remembered for as long as there are no more of them.
 _MOST_REMEMBERED = 1000
 
-_AT_ITS_REPLY_HINT = (
-    "The connection broke at this guest's answer, and again when it was tried apart from the others: "
-    "look at the guest's agent and at the daemon's log."
-)
-
-Result = TypeVar("Result")
+T = TypeVar("T")
 OpenChannel = Callable[[], Channel]
 
 
@@ -64,7 +52,7 @@ class Guest:
     """One guest of many, and how to open the channel to its agent.
 
     ``open_apart`` opens one whose connection carries no other guest's call; None: there is no such way.
-    ``is_optional``: if it cannot be used, it is left out instead of failing. ``problem``: that is known already.
+    ``is_optional``: if it cannot be used, it is skipped instead of failing. ``problem``: that is known already.
     """
 
     name: str
@@ -75,9 +63,9 @@ class Guest:
     open_apart: OpenChannel | None = None
 
 
-class Attendance(NamedTuple):
-    """How each guest is attended to. ``timeout`` is in seconds for each exchange, ``wait_timeout`` for an agent to
-    answer at all. ``touches_clock``: a mark in the guest's definition may forbid it.
+class RunOptions(NamedTuple):
+    """``timeout`` is in seconds for each exchange, ``wait_timeout`` for an agent to answer at all. ``touches_clock``: a
+    mark in the guest's definition may forbid the work.
     """
 
     timeout: float
@@ -85,174 +73,123 @@ class Attendance(NamedTuple):
     touches_clock: bool = False
 
 
-async def converse(
-    open_channel: OpenChannel, work: Callable[[GuestAgent], Awaitable[Result]], attendance: Attendance
-) -> Result:
-    """Do it to one guest; what ``work`` returns.
+async def with_agent(open_channel: OpenChannel, work: Callable[[GuestAgent], Awaitable[T]], options: RunOptions) -> T:
+    """Return what ``work`` returns for the agent of one guest.
 
     :raises QgaError: nothing was done to it
     """
     async with open_channel() as channel:
-        if attendance.touches_clock:
-            await require_allowed(channel, attendance.timeout)
-        agent = GuestAgent(channel, attendance.timeout)
-        if attendance.wait_timeout > 0:
-            await agent.wait(attendance.wait_timeout)
+        if options.touches_clock:
+            await require_allowed(channel, options.timeout)
+        agent = GuestAgent(channel, options.timeout)
+        if options.wait_timeout > 0:
+            await agent.wait(options.wait_timeout)
         return await work(agent)
 
 
-_SHARED, _APART, _ALONE = "shared", "apart", "alone"
-
-
-class _Standing:
-    """What a guest is taken for while something is done to it. ``had`` is for how many seconds it has had turns."""
-
-    def __init__(self, way: str, has_way_apart: bool) -> None:
-        self.way = way
-        self.had = 0.0
-        self.breaks = 0  # that it has seen
-        self.breaks_alone = 0
-        self.broke: str | None = None  # what is to be said of it, once it was found out
-        self._after_shared = _APART if has_way_apart else _ALONE
-
-    def suspect(self) -> None:
-        self.way = self._after_shared if self.way == _SHARED else _ALONE
-
-
 class Runner:
-    """Works through guests, and knows which are suspects. There is one for a run, or for a hypervisor of a service."""
+    """Works through guests, and remembers suspects. There is one for a run, or for a hypervisor of a service."""
 
-    def __init__(self) -> None:
-        self._turns = _Turns()
-        self._breaks = 0  # that all of them have seen
-        self._suspects: dict[str, _Standing] = {}  # as they were left, by UUID, in the order of their last run
+    def __init__(self, timings: Timings = USUAL, most_remembered: int = _MOST_REMEMBERED) -> None:
+        self._timings = timings
+        self._most_remembered = most_remembered
+        self._exchanges = Exchanges(timings)
+        self._suspects: dict[str, Suspicion] = {}  # as they were left, by UUID, in the order of their last run
         self._was_away_at = -math.inf
 
-    async def run(
-        self, guest: Guest, work: Callable[[GuestAgent], Awaitable[Result]], attendance: Attendance
-    ) -> Result:
-        """Do it to one guest, as :func:`converse` does, and begin it anew when its connection is lost.
+    async def run(self, guest: Guest, work: Callable[[GuestAgent], Awaitable[T]], options: RunOptions) -> T:
+        """Do the work on one guest, as :func:`with_agent` does, by the table above.
 
-        :raises HypervisorUnavailableError: ``in_call``, the connection broke at its answer, and at nobody else's;
-            otherwise it could not be made again for a while, and that is not the guest's doing
+        :raises HypervisorUnavailableError: ``in_call``, the guest is guilty; otherwise the connection could not be made
+            again for a while, and that is not the guest's doing
         :raises QgaError: nothing was done to it
         """
         known = self._suspects.get(guest.uuid or "")
-        standing = _Standing(_SHARED if known is None else known.way, guest.open_apart is not None)
+        suspicion = Suspicion(SHARED if known is None else known.way, guest.open_apart is not None)
         patience: Deadline | None = None
         while True:
-            breaks = standing.breaks
+            breaks = suspicion.breaks
             try:
-                result = await converse(lambda: self._open(guest, standing), work, self._patient(attendance))
+                result = await with_agent(lambda: self._open(guest, suspicion), work, self._patient(options))
             except HypervisorUnavailableError as error:
                 # As it is kept while the daemon is waited for: without what its frames hold.
                 lost = HypervisorUnavailableError(error.message, error.hint, error.in_call)
             else:
-                self._remember(guest, standing, is_suspect=breaks != standing.breaks)
+                # Work that survives a break returns a result all the same. If its guest were no suspect the next time,
+                # it could never be found out.
+                self._remember(guest, suspicion, is_suspect=breaks != suspicion.breaks)
                 return result
-            if standing.broke is not None:
-                self._remember(guest, standing, is_suspect=True)
-                raise _verdict(standing.broke)
+            guilty = suspicion.verdict()
+            if guilty is not None:
+                self._remember(guest, suspicion, is_suspect=True)
+                raise guilty
             self._was_away_at = time.monotonic()
-            patience = Deadline(_RESTART_SECONDS) if patience is None or breaks != standing.breaks else patience
+            if patience is None or breaks != suspicion.breaks:
+                patience = Deadline(self._timings.restart)
             if patience.expired():
                 raise HypervisorUnavailableError(lost.message, lost.hint)
-            await pause(_SUSPECT_RETRY_SECONDS if lost.in_call else _RETRY_SECONDS)
+            await pause(self._timings.suspect_retry if lost.in_call else self._timings.retry)
 
     def verdict(self, guest: Guest) -> HypervisorUnavailableError | None:
-        """What is to be said of a guest at whose last answer the connection broke, at nobody else's."""
+        """The error of a guest that was found guilty in its last run."""
         known = self._suspects.get(guest.uuid or "")
-        return None if known is None or known.broke is None else _verdict(known.broke)
+        return None if known is None else known.verdict()
 
-    def _remember(self, guest: Guest, standing: _Standing, is_suspect: bool) -> None:
-        """It might break the others' connection again whenever something is done to it.
-
-        Work that goes on after such a break returns a result all the same. If its guest were no suspect the next time,
-        it could never be found out.
-        """
+    def _remember(self, guest: Guest, suspicion: Suspicion, is_suspect: bool) -> None:
         uuid = guest.uuid or ""
         self._suspects.pop(uuid, None)
         if uuid and is_suspect:
-            self._suspects[uuid] = standing
-            if len(self._suspects) > _MOST_REMEMBERED:
+            self._suspects[uuid] = suspicion
+            if len(self._suspects) > self._most_remembered:
                 del self._suspects[next(iter(self._suspects))]
 
-    def _patient(self, attendance: Attendance) -> Attendance:
-        """After a restart of the daemon, guests would be taken for such without an agent."""
-        if time.monotonic() - self._was_away_at > _SETTLING_SECONDS:
-            return attendance
-        return attendance._replace(wait_timeout=max(attendance.wait_timeout, _RESTART_SECONDS))
+    def _patient(self, options: RunOptions) -> RunOptions:
+        if time.monotonic() - self._was_away_at > self._timings.settling:
+            return options
+        return options._replace(wait_timeout=max(options.wait_timeout, self._timings.restart))
 
-    def _open(self, guest: Guest, standing: _Standing) -> Channel:
-        open_apart = guest.open_apart or guest.open
-        return _GuardedChannel(guest.open() if standing.way == _SHARED else open_apart(), standing, self)
+    def _open(self, guest: Guest, suspicion: Suspicion) -> Channel:
+        open_channel = guest.open if suspicion.way == SHARED else guest.open_apart or guest.open
+        return WatchedChannel(open_channel(), suspicion, self._exchanges)
 
-    async def exchange(self, channel: Channel, standing: _Standing, request: Request, timeout: float) -> Exchange:
-        """Have the exchange in the way that the guest's standing asks for, which may be another one afterwards."""
-        if standing.broke is not None:
-            raise _verdict(standing.broke)
-        if standing.way != _ALONE:
-            return await self._watched(channel, standing, request, timeout)
-        await self._turns.take(standing)
-        began_at = time.monotonic()
+
+def run_all(
+    guests: Sequence[Guest],
+    work: Work,
+    options: RunOptions,
+    concurrency: int,
+    deadline: Deadline,
+    timings: Timings = USUAL,
+) -> tuple[GuestResult, ...]:
+    """Do the work on all guests; return the result of each, in their order.
+
+    ``concurrency`` is how many are worked on at the same time. Those that are not done at the ``deadline`` have failed.
+    """
+    from .._event_loop.multiplexer import Multiplexer  # one guest does without
+
+    runner = Runner(timings)
+    results: dict[int, GuestResult] = {}
+
+    def late(before: str) -> DeadlineError:
+        return DeadlineError(f"the deadline of {deadline.seconds:g} s passed before {before}")
+
+    async def run_one(guest: Guest) -> GuestResult:
+        if guest.problem is not None:
+            return failure(guest.problem, guest.is_optional)
         try:
-            return await self._watched(channel, standing, request, timeout)
-        finally:
-            standing.had += time.monotonic() - began_at
-            self._turns.give_back()
+            return await runner.run(guest, work, options)
+        except Exception as error:  # pylint: disable=broad-exception-caught  # met with one guest, it is not all's
+            return failure(error if isinstance(error, QgaError) else internal_error(error), guest.is_optional)
 
-    async def _watched(self, channel: Channel, standing: _Standing, request: Request, timeout: float) -> Exchange:
-        breaks = self._breaks
-        try:
-            return await channel.call(request, timeout)
-        except HypervisorUnavailableError as error:
-            if not error.in_call:
-                raise
-            self._breaks += 1
-            standing.breaks += 1
-            if standing.way == _ALONE:
-                await pause(_SUSPECT_RETRY_SECONDS)
-                standing.breaks_alone += 1
-                if self._breaks == breaks + 1 or standing.breaks_alone == _MOST_BREAKS_ALONE:
-                    standing.broke = error.message
-            standing.suspect()
-            raise
+    def result_of(number: int, guest: Guest) -> GuestResult:
+        if number in results:
+            return results[number]
+        problem = guest.problem or late("it came to an end" if number < begun else "it was begun")
+        return failure(problem, guest.is_optional)
+
+    multiplexer: Multiplexer[GuestResult] = Multiplexer(concurrency, results.__setitem__)
+    begun = multiplexer.run(map(run_one, guests), deadline.at, lambda: late("it was done"))
+    return tuple(result_of(number, guest).of(guest.name, guest.uuid) for number, guest in enumerate(guests))
 
 
-def _verdict(broke: str) -> HypervisorUnavailableError:
-    return HypervisorUnavailableError(broke, _AT_ITS_REPLY_HINT, in_call=True)
-
-
-class _Turns:
-    """Only one exchange at a time; the guest that has had the least of them goes next."""
-
-    def __init__(self) -> None:
-        self._waiting: list[_Standing] = []
-        self._is_taken = False
-
-    async def take(self, standing: _Standing) -> None:
-        self._waiting.append(standing)
-        try:
-            while self._is_taken or min(self._waiting, key=lambda each: each.had) is not standing:
-                await pause(_TURN_SECONDS)
-        finally:
-            self._waiting.remove(standing)
-        self._is_taken = True
-
-    def give_back(self) -> None:
-        self._is_taken = False
-
-
-class _GuardedChannel(ForwardingChannel):
-    """A guest's channel. Its exchanges are made by the runner."""
-
-    def __init__(self, channel: Channel, standing: _Standing, runner: Runner) -> None:
-        super().__init__(channel)
-        self._standing = standing
-        self._runner = runner
-
-    async def call(self, request: Request, timeout: float) -> Exchange:
-        return await self._runner.exchange(self._channel, self._standing, request, timeout)
-
-
-__all__ = ["Attendance", "Guest", "Runner", "converse"]
+__all__ = ["Guest", "RunOptions", "Runner", "Timings", "run_all", "with_agent"]

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Which guests are meant, out of those that there are: by name, by UUID, by shell pattern, and by what is left out."""
+"""Selecting guests out of those that there are: by name, by UUID, by shell pattern, and by exclusion."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _DIGITS = re.compile(r"([0-9]+)")
 
 
 class Candidate(NamedTuple):
-    """A guest that there is. ``key`` tells it from all others, ``aliases`` are other names for it."""
+    """A guest that can be selected. ``key`` tells it from all others, ``aliases`` are other names for it."""
 
     name: str
     key: str
@@ -28,7 +28,7 @@ class Candidate(NamedTuple):
         return any(fnmatchcase(name, pattern) for name in (self.name, *self.aliases))
 
 
-class Chosen(NamedTuple):
+class Selected(NamedTuple):
     """``candidate`` is None if there is no guest of that name. ``by_name``: it was named itself, not by a pattern."""
 
     name: str
@@ -41,7 +41,7 @@ class Selection(NamedTuple):
     that no guest fits, ``repeated`` the names of guests that had been named before.
     """
 
-    guests: tuple[Chosen, ...]
+    guests: tuple[Selected, ...]
     unmatched: tuple[str, ...]
     repeated: tuple[str, ...]
 
@@ -60,12 +60,12 @@ def natural_key(name: str) -> tuple[tuple[int, int, str], ...]:
     )
 
 
-def choose(
+def select(
     wanted: Iterable[str], excluded: Iterable[str], named: Find, matching: Find, everything: str = "*"
 ) -> Selection:
-    """The guests that are meant. ``named`` finds the one of a name, ``matching`` all that fit a pattern.
+    """Select guests. ``named`` finds the one of a name, ``matching`` all that fit a pattern.
 
-    Of ``wanted``, what has a leading ``!`` is left out; if there is only such, ``everything`` else is meant.
+    An entry of ``wanted`` with a leading ``!`` excludes; if there are only such, ``everything`` else is selected.
     """
     entries = list(wanted)
     positive = [entry for entry in entries if not entry.startswith("!")]
@@ -74,7 +74,7 @@ def choose(
     is_left_out = _left_out([entry[entry.startswith("!") :] for entry in (*left_out, *excluded)], named)
     if entries and not positive:
         positive = [everything]
-    chosen: dict[str, Chosen] = {}
+    selected: dict[str, Selected] = {}
     unmatched: list[str] = []
     repeated: list[str] = []
     for entry in positive:
@@ -85,16 +85,16 @@ def choose(
             found = sorted(matching(entry), key=lambda candidate: (natural_key(candidate.name), candidate.name))
             unmatched += [] if found else [entry]
         elif not found and not is_left_out(Candidate(entry, entry)):
-            chosen.setdefault(entry, Chosen(entry, None, True))
+            selected.setdefault(entry, Selected(entry, None, True))
         for candidate in found:
             if is_left_out(candidate):
                 continue
-            before = chosen.get(candidate.key)
+            before = selected.get(candidate.key)
             if by_name and before is not None and before.by_name:
                 repeated.append(entry)
             elif by_name or before is None:  # to be named counts for more than to be matched
-                chosen[candidate.key] = Chosen(candidate.name, candidate, by_name)
-    return Selection(tuple(chosen.values()), tuple(unmatched), tuple(repeated))
+                selected[candidate.key] = Selected(candidate.name, candidate, by_name)
+    return Selection(tuple(selected.values()), tuple(unmatched), tuple(repeated))
 
 
 def _left_out(without: Sequence[str], named: Find) -> Callable[[Candidate], bool]:

@@ -21,12 +21,11 @@ from ...module_utils._agent import GuestAgent
 from ...module_utils._errors import GuestsFailedError, HypervisorUnavailableError, detached
 from ...module_utils._event_loop.multiplexer import Multiplexer
 from ...module_utils._event_loop.tasks import Deadline
-from ...module_utils._facts.gathering import gathering
-from ...module_utils._facts.subsets import REPLY_LIMITS
-from ...module_utils._fleet.domains import choose_domains, guest_of
-from ...module_utils._fleet.results import Attended, Outcome, Work, attend, defect
-from ...module_utils._fleet.runner import Attendance
-from ...module_utils._fleet.selection import Chosen
+from ...module_utils._facts.subsets import REPLY_LIMITS, gathering
+from ...module_utils._fleet.domains import guest_of, select_domains
+from ...module_utils._fleet.results import GuestResult, Work, internal_error
+from ...module_utils._fleet.runner import RunOptions, run_all
+from ...module_utils._fleet.selection import Selected
 from ...module_utils._hypervisor.connections import Hypervisor
 from ...module_utils._hypervisor.domains import Domain, list_domains
 from ...module_utils._hypervisor.numbers import STATE_NAMES, state_name
@@ -131,9 +130,9 @@ def survey(question: Question) -> Survey:
             raise next(iter(lost.values()))
         domains = {uri: found for uri, found in listed.items() if not isinstance(found, QgaError)}
         meant, warnings = _meant(question, domains)
-        attended = _asked(question, hypervisors, meant, work)
+        results = _asked(question, hypervisors, meant, work)
     unreached = tuple(f"The guests of {uri} are missing: {error.message}. {error.hint}" for uri, error in lost.items())
-    guests = tuple(_surveyed(each, which) for each, which in zip(attended, meant))
+    guests = tuple(_surveyed(each, which) for each, which in zip(results, meant))
     return Survey(guests, (*unreached, *warnings), is_complete=not lost)
 
 
@@ -172,7 +171,7 @@ def _listed(hypervisors: Mapping[str, Hypervisor], timeout: float) -> Mapping[st
         except QgaError as error:
             return detached(error)
         except Exception as error:  # pylint: disable=broad-exception-caught  # it is not the others' trouble
-            return defect(error)
+            return internal_error(error)
 
     found: dict[int, _Listed] = {}
     multiplexer: Multiplexer[_Listed] = Multiplexer(len(hypervisors), found.__setitem__)
@@ -181,10 +180,10 @@ def _listed(hypervisors: Mapping[str, Hypervisor], timeout: float) -> Mapping[st
 
 
 class _Meant(NamedTuple):
-    """A domain that was chosen, and where it is."""
+    """A domain that was selected, and where it is."""
 
     uri: str
-    chosen: Chosen
+    selected: Selected
     domain: Domain
 
     @property
@@ -201,11 +200,11 @@ def _meant(question: Question, by_uri: Mapping[str, Sequence[Domain]]) -> tuple[
     repeated: dict[str, None] = {}
     for uri, domains in by_uri.items():
         by_uuid = {domain.uuid: domain for domain in domains}
-        selection = choose_domains(domains, question.wanted, question.excluded)
+        selection = select_domains(domains, question.wanted, question.excluded)
         found += [
-            _Meant(uri, chosen, by_uuid[chosen.candidate.key])
-            for chosen in selection.guests
-            if chosen.candidate is not None
+            _Meant(uri, selected, by_uuid[selected.candidate.key])
+            for selected in selection.guests
+            if selected.candidate is not None
         ]
         missed.append({*selection.unmatched, *(each.name for each in selection.guests if each.candidate is None)})
         repeated.update(dict.fromkeys(selection.repeated))
@@ -246,24 +245,24 @@ def _left_behind(by_uri: Mapping[str, Sequence[Domain]]) -> tuple[set[tuple[str,
 
 def _asked(
     question: Question, hypervisors: Mapping[str, Hypervisor], meant: Sequence[_Meant], work: Work
-) -> Sequence[Attended]:
+) -> Sequence[GuestResult]:
     guests = [
-        guest_of(each.chosen, each.domain, hypervisors[each.uri], REPLY_LIMITS, not each.chosen.by_name)
+        guest_of(each.selected, each.domain, hypervisors[each.uri], REPLY_LIMITS, not each.selected.by_name)
         for each in meant
     ]
     patience = time.monotonic() + question.timeout + len(guests) * _SECONDS_PER_GUEST
     for hypervisor in hypervisors.values():
         hypervisor.give_up_suspects_at(patience)
-    return attend(guests, work, Attendance(question.timeout), question.concurrency, Deadline(math.inf))
+    return run_all(guests, work, RunOptions(question.timeout), question.concurrency, Deadline(math.inf))
 
 
 def _with_macs(gathered: Work) -> Work:
     """Return the same work, that also asks the hypervisor for the devices of guests with facts on their network."""
 
-    async def work(agent: GuestAgent) -> Outcome:
-        outcome = await gathered(agent)
-        if "network" not in outcome.entry:
-            return outcome
+    async def work(agent: GuestAgent) -> GuestResult:
+        result = await gathered(agent)
+        if "network" not in result.entry:
+            return result
         macs: tuple[str, ...] = ()
         try:
             macs = await agent.macs()
@@ -271,21 +270,21 @@ def _with_macs(gathered: Work) -> Work:
             raise  # the guest is asked again: without them it may have another address
         except QgaError:
             pass  # it was stopped meanwhile; the facts are there
-        return replace(outcome, entry={**outcome.entry, _MACS: macs})
+        return replace(result, entry={**result.entry, _MACS: macs})
 
     return work
 
 
-def _surveyed(attended: Attended, meant: _Meant) -> Surveyed:
-    is_ok = attended.status not in ("skipped", "failed")
-    entry = dict(attended.outcome.entry)
+def _surveyed(result: GuestResult, meant: _Meant) -> Surveyed:
+    is_ok = result.status not in ("skipped", "failed")
+    entry = dict(result.entry)
     macs = entry.pop(_MACS, ())
     return Surveyed(
         meant.uri,
         meant.domain.name,
         meant.domain.uuid,
         meant.state,
-        "ok" if is_ok else attended.status,
+        "ok" if is_ok else result.status,
         entry if is_ok else {},
         None if is_ok else entry.get("reason") or entry.get("error"),
         macs,

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Seeing to one guest whose clock may be stale: the resync of the module, and what came of it."""
+"""Resyncing one guest whose clock may be stale, as the module does, and making a record of that."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from guest_agent._errors import (
     NotRunningError,
     UnresponsiveError,
 )
-from guest_agent._fleet.results import defect
-from guest_agent._fleet.runner import Attendance, Guest, Runner
+from guest_agent._fleet.results import internal_error
+from guest_agent._fleet.runner import Guest, Runner, RunOptions
 from guest_agent._hypervisor.connections import Hypervisor, Line
 from guest_agent._protocol.errors import QgaError
 from guest_agent._watch.causes import OF_A_PASS
@@ -66,7 +66,7 @@ class Resyncing:
         except QgaError as failure:
             error = failure
         except Exception as surprise:
-            error = defect(surprise)
+            error = internal_error(surprise)
         if isinstance(error, _SILENT):
             error = await self._absence(stale.guest) or error
         return of_stale(stale, report, error)
@@ -81,7 +81,7 @@ class Resyncing:
         async def work(agent: GuestAgent) -> ResyncReport:
             return await resync(agent, chosen.reference, self._options)
 
-        attendance = Attendance(self._config.timeout, self._patience(stale), touches_clock=True)
+        options = RunOptions(self._config.timeout, self._patience(stale), touches_clock=True)
         watched = stale.guest
         hypervisor = self._hypervisors[watched.uri]
         guest = Guest(
@@ -94,7 +94,7 @@ class Resyncing:
         verdict = runner.verdict(guest)
         if verdict is not None and stale.cause in OF_A_PASS:
             raise verdict  # it would be asked because of what its answer has done
-        report = await runner.run(guest, work, attendance)
+        report = await runner.run(guest, work, options)
         error = runner.verdict(guest) or report.error
         if isinstance(error, HypervisorUnavailableError) and error is report.error:
             # It broke while this guest was asked, and that was not found out to be its doing.

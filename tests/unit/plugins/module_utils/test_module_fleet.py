@@ -6,129 +6,26 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 import re
-import socket
-from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 from ansible_collections.qemu.guest_agent.plugins.module_utils import _module as module
 from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import (
-    NotFoundError,
     NotRunningError,
     OptedOutError,
     UnresponsiveError,
 )
-from ansible_collections.qemu.guest_agent.plugins.module_utils._event_loop.tasks import pause
-from ansible_collections.qemu.guest_agent.plugins.module_utils._fleet import finding
-from ansible_collections.qemu.guest_agent.plugins.module_utils._fleet.finding import Fleet
-from ansible_collections.qemu.guest_agent.plugins.module_utils._fleet.runner import Guest
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.messages import Returned
 from ansible_collections.qemu.guest_agent.plugins.module_utils._targets import Target
 from ansible_collections.qemu.guest_agent.plugins.modules import qga_info, qga_update_time
 
-from tests.support.module_args import module_args
+from tests.support.module_fleet import Run, SimulatedFleet
 from tests.support.simulated_guest import (
     EXTENDED_COMMANDS,
     SECOND,
-    STOCK_COMMANDS,
-    GuestClock,
     SimulatedGuest,
-    TimeLine,
 )
-
-
-class Ended:
-    def __init__(self, status: object, result: dict[str, Any]) -> None:
-        self.failed = status != 0
-        self.result = result
-        self.guests: dict[str, dict[str, Any]] = {guest["name"]: guest for guest in result.get("guests", [])}
-        self.summary: dict[str, Any] = result.get("summary", {})
-        # ansible-core 2.19 puts objects in place of some warnings' strings.
-        self.warnings = [
-            warning if isinstance(warning, str) else json.dumps(warning) for warning in result.get("warnings", [])
-        ]
-
-    def statuses(self) -> dict[str, str]:
-        return {name: guest["status"] for name, guest in self.guests.items()}
-
-    def said(self, words: str) -> list[str]:
-        return [warning for warning in self.warnings if words in warning]
-
-
-Run = Callable[..., Ended]
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    def run(which: Any, **arguments: Any) -> Ended:
-        with module_args(arguments), pytest.raises(SystemExit) as ended:
-            which.main()
-        return Ended(ended.value.code, json.loads(capsys.readouterr().out))
-
-    return run
-
-
-@pytest.fixture
-def line(monkeypatch: pytest.MonkeyPatch) -> TimeLine:
-    line = TimeLine()
-    line.install(monkeypatch)
-    return line
-
-
-class SimulatedFleet:
-    """Guests that ``domains`` finds by their names; ``*`` stands for all of them, which are optional then."""
-
-    def __init__(self, line: TimeLine) -> None:
-        self.line = line
-        self.guests: dict[str, SimulatedGuest] = {}
-        self.problems: dict[str, NotRunningError] = {}
-        self.warnings: tuple[str, ...] = ()
-        self.closed = 0
-
-    def add(self, name: str, offset_ns: int = 0) -> SimulatedGuest:
-        commands = (*STOCK_COMMANDS, "guest-get-host-name", "guest-get-osinfo")
-        guest = SimulatedGuest(self.line, GuestClock(self.line, offset_ns), commands)
-        guest.handlers["guest-get-host-name"] = lambda _arguments: Returned({"host-name": f"{name}.example"})
-        guest.handlers["guest-get-osinfo"] = lambda _arguments: Returned({"id": "debian"})
-        self.guests[name] = guest
-        return guest
-
-    def silence(self, name: str) -> None:
-        def silent(_arguments: Any) -> Any:
-            raise UnresponsiveError(f"the agent of {name} does not answer")
-
-        guest = self.guests[name]
-        guest.handlers.update(dict.fromkeys(guest.handlers, silent))
-
-    @contextlib.contextmanager
-    def find(self, params: finding.Params, _limits: object) -> Iterator[Fleet]:
-        """In place of a finder of fleet_options."""
-        is_pattern = params["domains"] == ["*"]
-        names = list(self.guests) if is_pattern else params["domains"]
-        try:
-            yield Fleet(tuple(self._guest(name, is_pattern) for name in names), self.warnings)
-        finally:
-            self.closed += 1
-
-    def _guest(self, name: str, is_optional: bool) -> Guest:
-        guest = self.guests[name]
-        return Guest(name, lambda: guest, f"uuid-of-{name}", is_optional, self.problems.get(name))
-
-
-@pytest.fixture
-def fleet(line: TimeLine, monkeypatch: pytest.MonkeyPatch) -> SimulatedFleet:
-    """web1 is 20 s behind, web2 is right, db1 is 3 s ahead."""
-    fleet = SimulatedFleet(line)
-    fleet.add("web1", -20 * SECOND)
-    fleet.add("web2")
-    fleet.add("db1", 3 * SECOND)
-    monkeypatch.setitem(finding._FINDERS, "domains", fleet.find)  # type: ignore[arg-type]
-    return fleet
-
 
 FIGURES = {
     "changed",
@@ -181,14 +78,6 @@ class TestUpdateTime:
         fleet.guests["db1"].clock.add(60 * SECOND)
         assert run(qga_update_time, domains=["*"]).summary["largest_offset_before_ns"] > 60 * SECOND
 
-    @pytest.mark.usefixtures("fleet")
-    def test_a_second_time(self, run: Run) -> None:
-        run(qga_update_time, domains=["*"])
-        ended = run(qga_update_time, domains=["*"])
-        assert ended.result["changed"] is False
-        assert set(ended.statuses().values()) == {"unchanged"}
-        assert ended.summary["largest_offset_after_ns"] is None
-
     def test_check_mode_touches_nobody(self, fleet: SimulatedFleet, run: Run) -> None:
         ended = run(qga_update_time, domains=["*"], _ansible_check_mode=True)
         assert ended.result["changed"] is True
@@ -210,10 +99,6 @@ class TestUpdateTime:
             assert set(diff) == {"before", "after", "before_header", "after_header"}
             assert re.match(r"2026-11-23T04:0\d:\d\d\.\d+Z\n\Z", diff["before"])
             assert diff["before"] != diff["after"]
-
-    @pytest.mark.usefixtures("fleet")
-    def test_without_diff_mode_there_is_none(self, run: Run) -> None:
-        assert "diff" not in run(qga_update_time, domains=["*"]).result
 
     def test_a_clock_that_must_not_be_touched(
         self, fleet: SimulatedFleet, run: Run, monkeypatch: pytest.MonkeyPatch
@@ -266,11 +151,6 @@ class TestInfo:
         ended = run(qga_info, domains=["*"], gather_subset=["!all"])
         assert ended.statuses() == dict.fromkeys(("web1", "web2", "db1"), "gathered")
         assert all(guest.requests == [] for guest in fleet.guests.values())
-
-    @pytest.mark.usefixtures("fleet")
-    def test_a_command_of_all_agents(self, run: Run) -> None:
-        ended = run(qga_info, domains=["*"], command="guest-get-time")
-        assert all(entry["command"]["present"] for entry in ended.guests.values())
 
     def test_one_that_keeps_silent_does_not_hide_the_others(self, fleet: SimulatedFleet, run: Run) -> None:
         fleet.silence("web1")
@@ -387,10 +267,6 @@ class TestFailOn:
             assert ended.result["error"]["code"] == "guests_failed"
             assert ended.result["error"]["message"].startswith(f"{len(silent)} of 3 guests failed: web1 (unresponsive)")
 
-    def test_by_default_any_that_failed(self, fleet: SimulatedFleet, run: Run) -> None:
-        fleet.silence("db1")
-        assert run(qga_info, domains=["*"]).failed
-
     @pytest.mark.usefixtures("fleet")
     def test_another_word_is_ansibles_to_refuse(self, run: Run) -> None:
         ended = run(qga_info, domains=["*"], fail_on="most")
@@ -443,137 +319,3 @@ class TestWarnings:
     def test_a_guest_without_any_has_none_in_its_entry(self, run: Run) -> None:
         ended = run(qga_update_time, domains=["*"], backward="leave")
         assert ["warnings" in ended.guests[name] for name in ("web1", "web2", "db1")] == [False, False, True]
-
-
-class TestHowGuestsAreAttendedTo:
-    def test_the_agents_are_waited_for_first_if_that_is_wanted(self, fleet: SimulatedFleet, run: Run) -> None:
-        run(qga_info, domains=["*"], gather_subset=["os"], wait_timeout=60)
-        for guest in fleet.guests.values():
-            assert [command for command, _arguments in guest.requests] == ["guest-info", "guest-get-osinfo"]
-
-    def test_the_time_limit_is_each_exchanges(self, fleet: SimulatedFleet, run: Run) -> None:
-        run(qga_info, domains=["*"], gather_subset=["os"], timeout=1.5)
-        assert [guest.timeouts for guest in fleet.guests.values()] == [[1.5]] * 3
-
-    def test_a_defect_that_is_met_with_one_guest_is_that_guests_alone(self, fleet: SimulatedFleet, run: Run) -> None:
-        def defective(_arguments: Any) -> Any:
-            raise ZeroDivisionError("division by zero")
-
-        fleet.guests["web1"].handlers["guest-get-osinfo"] = defective
-        ended = run(qga_info, domains=["*"], gather_subset=["os"])
-        assert ended.statuses() == {"web1": "failed", "web2": "gathered", "db1": "gathered"}
-        assert ended.guests["web1"]["error"]["code"] == "internal_error"
-        assert "Traceback" not in json.dumps(ended.result)
-
-
-class SlowChannel(SimulatedGuest):
-    """A guest whose agent takes its time, of real clocks."""
-
-    async def call(self, request: Any, timeout: float) -> Any:
-        await pause(60.0)
-        return await super().call(request, timeout)
-
-
-class TestTheDeadline:
-    def test_what_is_not_done_by_then_has_failed(self, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-        fleet = SimulatedFleet(TimeLine())  # no module reads it: these are real seconds
-        fleet.add("web1")
-        fleet.guests["web2"] = SlowChannel(fleet.line)
-        fleet.problems["web3"] = NotRunningError("web3 is shut off")
-        fleet.add("web3")
-        monkeypatch.setitem(finding._FINDERS, "domains", fleet.find)  # type: ignore[arg-type]
-        ended = run(qga_info, domains=["*"], gather_subset=["os"], deadline=0.1)
-        assert ended.failed
-        assert ended.statuses() == {"web1": "gathered", "web2": "failed", "web3": "skipped"}
-        assert ended.guests["web2"]["error"]["message"] == "the deadline of 0.1 s passed before it was done"
-        assert ended.result["msg"].startswith("1 of 3 guests failed: web2 (deadline) [guests_failed].")
-
-
-def leave_socket(path: Path) -> None:
-    """As a QEMU does that was killed: it is there, and nobody listens."""
-    with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(str(path))
-
-
-NAMING = ("domain", "domains", "socket", "sockets", "address", "vsock")
-
-
-class TestOptions:
-    @pytest.mark.parametrize("which", [qga_info, qga_update_time])
-    @pytest.mark.parametrize(
-        ("arguments", "words"),
-        [
-            ({}, "No guest is named [invalid_option]. Give exactly one of domain, "),
-            ({"domain": "web1", "domains": ["web2"]}, "Several options name guests: domain, domains [invalid_option]."),
-            ({"domains": ["web1"], "sockets": ["/run/1.qga"]}, "Several options name guests: domains, sockets ["),
-            ({"socket": "/run/1.qga", "sockets": ["/run/*.qga"]}, "Several options name guests: socket, sockets ["),
-            ({"domain": "web1", "domains": []}, "Several options name guests: domain, domains ["),
-            ({"domains": []}, "Domains is an empty list [invalid_option]. Name guests in domains, or set allow_empty"),
-            ({"sockets": []}, "Sockets is an empty list [invalid_option]."),
-            ({"domains": ["web1", ""]}, "An entry of domains is empty or has a NUL character in it [invalid_option]."),
-            ({"domains": ["a\0b"]}, "An entry of domains is empty or has a NUL character in it [invalid_option]."),
-            ({"domains": ["*", "!"]}, "An entry of domains is empty or has a NUL character in it [invalid_option]."),
-            ({"domains": ["*"], "exclude": [""]}, "An entry of exclude is empty or has a NUL character in it ["),
-            ({"sockets": ["!/run/1.qga"]}, "Sockets only says what to leave out [invalid_option]. Add a path or"),
-            ({"domains": ["*"], "concurrency": 0}, "Concurrency is 0 [invalid_option]."),
-            ({"domains": ["*"], "deadline": 0}, "Deadline is 0.0 s [invalid_option]."),
-            ({"domains": ["*"], "deadline": "nan"}, "Deadline is nan s [invalid_option]."),
-        ],
-    )
-    def test_what_contradicts_itself_or_names_nothing_is_refused_before_a_guest_is_touched(
-        self, fleet: SimulatedFleet, run: Run, which: Any, arguments: dict[str, Any], words: str
-    ) -> None:
-        ended = run(which, **arguments)
-        assert ended.failed
-        assert ended.result["msg"].startswith(words)
-        assert "\n" not in ended.result["msg"]
-        assert ended.result["error"]["code"] == "invalid_option"
-        assert ended.result["changed"] is False
-        assert "guests" not in ended.result
-        assert all(guest.requests == [] for guest in fleet.guests.values())
-
-    def test_the_hint_names_all_options_that_name_guests(self, run: Run) -> None:
-        hint = run(qga_info).result["error"]["hint"]
-        assert set(NAMING) <= set(re.findall(r"\w+", hint))
-
-    @pytest.mark.parametrize(
-        ("which", "arguments"),
-        [(qga_update_time, {"tolerance": -1}), (qga_info, {"gather_subset": ["nonsense"]})],
-    )
-    def test_a_modules_own_options_are_checked_before_the_guests_are_looked_for(
-        self, fleet: SimulatedFleet, run: Run, which: Any, arguments: dict[str, Any]
-    ) -> None:
-        ended = run(which, domains=["*"], **arguments)
-        assert ended.result["error"]["code"] == "invalid_option"
-        assert fleet.closed == 0
-
-    def test_a_list_may_be_written_as_a_string(self, fleet: SimulatedFleet, run: Run) -> None:
-        assert list(run(qga_info, domains="web1,db1").guests) == ["web1", "db1"]
-        assert fleet.guests["web2"].requests == []
-
-    def test_patterns_that_match_nothing(self, run: Run, tmp_path: Path) -> None:
-        pattern = f"{tmp_path}/*.qga"
-        ended = run(qga_info, sockets=[pattern])
-        assert ended.failed
-        assert ended.result["error"]["code"] == NotFoundError.code
-        assert ended.result["msg"].startswith(f"No socket matches {pattern} [not_found].")
-        assert "guests" not in ended.result
-        empty = run(qga_info, sockets=[pattern], allow_empty=True)
-        assert not empty.failed
-        assert empty.result["guests"] == []
-
-    def test_sockets_in_the_home_directory(self, run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-        monkeypatch.setenv("HOME", str(tmp_path))
-        for name in ("1.qga", "2.qga", "3.qga"):
-            leave_socket(tmp_path / name)
-        nobody_is_asked: dict[str, Any] = {"gather_subset": ["!all"]}
-        ended = run(qga_info, sockets=["~/*.qga", "!~/1.qga"], exclude=["~/2.qga"], **nobody_is_asked)
-        assert list(ended.guests) == [f"{tmp_path}/3.qga"]
-        assert list(run(qga_info, sockets=["~/3.qga"], **nobody_is_asked).guests) == [f"{tmp_path}/3.qga"]
-
-    def test_a_socket_of_a_pattern_where_nobody_listens_is_skipped(self, run: Run, tmp_path: Path) -> None:
-        path = str(tmp_path / "1.qga")
-        leave_socket(tmp_path / "1.qga")
-        assert run(qga_info, sockets=[f"{tmp_path}/*"]).guests[path]["reason"]["code"] == "not_connected"
-        assert run(qga_info, sockets=[path]).guests[path]["error"]["code"] == "not_connected"
-        assert run(qga_info, sockets=[path], skip_unusable=True).statuses() == {path: "skipped"}

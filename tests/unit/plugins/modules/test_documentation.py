@@ -128,7 +128,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
         def find(_params: object, _limits: object) -> Iterator[Fleet]:
             yield Fleet((Guest("web1", lambda: guest, "uuid-of-web1"), web2), ())
 
-        monkeypatch.setitem(finding._FINDERS, "domains", find)  # type: ignore[arg-type]
+        monkeypatch.setitem(finding.FINDERS, "domains", find)  # type: ignore[arg-type]
         with module_args({"domains": ["web1", "web2"], **options}), pytest.raises(SystemExit):
             MODULES[name].main()
         return {key: value for key, value in json.loads(capsys.readouterr().out).items() if key not in OF_ANSIBLE}

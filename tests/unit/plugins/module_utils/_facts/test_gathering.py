@@ -11,21 +11,21 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._channels.address
 from ansible_collections.qemu.guest_agent.plugins.module_utils._channels.stream import StreamChannel
 from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import InvalidOptionError
 from ansible_collections.qemu.guest_agent.plugins.module_utils._event_loop.tasks import run
-from ansible_collections.qemu.guest_agent.plugins.module_utils._facts.gathering import GATHERED, gathering
-from ansible_collections.qemu.guest_agent.plugins.module_utils._fleet.runner import Attendance, converse
+from ansible_collections.qemu.guest_agent.plugins.module_utils._facts.subsets import GATHERED, gathering
+from ansible_collections.qemu.guest_agent.plugins.module_utils._fleet.runner import RunOptions, with_agent
 
 from tests.support.fake_agent import FakeAgent, listen_unix
 
 
-def test_what_came_of_a_guest_are_its_facts(tmp_path: Path) -> None:
+def test_the_result_of_a_guest_is_its_facts(tmp_path: Path) -> None:
     with FakeAgent(listen_unix(tmp_path / "agent")):
-        outcome = run(
-            converse(
-                lambda: StreamChannel(UnixAddress(str(tmp_path / "agent"))), gathering(["hostname"]), Attendance(5.0)
+        result = run(
+            with_agent(
+                lambda: StreamChannel(UnixAddress(str(tmp_path / "agent"))), gathering(["hostname"]), RunOptions(5.0)
             )
         )
-    assert (outcome.status, outcome.error) == (GATHERED, None)
-    assert set(outcome.entry) == {"hostname", "errors"}
+    assert (result.status, result.error) == (GATHERED, None)
+    assert set(result.entry) == {"hostname", "errors"}
 
 
 def test_a_subset_that_there_is_not_is_refused_before_anybody_is_asked() -> None:

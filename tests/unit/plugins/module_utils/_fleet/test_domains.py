@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import NotFoundError, NotRunningError
-from ansible_collections.qemu.guest_agent.plugins.module_utils._fleet.domains import choose_domains, guest_of
-from ansible_collections.qemu.guest_agent.plugins.module_utils._fleet.selection import Candidate, Chosen
+from ansible_collections.qemu.guest_agent.plugins.module_utils._fleet.domains import guest_of, select_domains
+from ansible_collections.qemu.guest_agent.plugins.module_utils._fleet.selection import Candidate, Selected
 from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor import connections as module
 from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor.connections import Hypervisor
 from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor.domains import Domain
@@ -30,25 +30,25 @@ def hypervisor(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hypervisor]:
 
 
 def test_domains_are_chosen_by_name_uuid_and_pattern() -> None:
-    selection = choose_domains([WEB1, WEB2, DB1], ["web*", uuid_of("db1").upper(), "nosuch", "x*"], ["web2"])
-    assert [chosen.name for chosen in selection.guests] == ["web1", "db1", "nosuch"]
+    selection = select_domains([WEB1, WEB2, DB1], ["web*", uuid_of("db1").upper(), "nosuch", "x*"], ["web2"])
+    assert [selected.name for selected in selection.guests] == ["web1", "db1", "nosuch"]
     assert selection.unmatched == ("x*",)
 
 
 def test_one_that_runs_is_reached_through_one_of_the_hypervisors_lines(hypervisor: Hypervisor) -> None:
-    chosen = Chosen("web1", Candidate("web1", WEB1.uuid), True)
-    guest = guest_of(chosen, WEB1, hypervisor, Limits(), is_optional=True)
+    selected = Selected("web1", Candidate("web1", WEB1.uuid), True)
+    guest = guest_of(selected, WEB1, hypervisor, Limits(), is_optional=True)
     assert (guest.name, guest.uuid, guest.is_optional, guest.problem) == ("web1", WEB1.uuid, True, None)
     assert str(guest.open()) == "domain web1 at qemu:///system"
 
 
 def test_one_that_is_not_there_or_does_not_run_has_a_problem(hypervisor: Hypervisor) -> None:
-    absent = guest_of(Chosen("web1", None, True), None, hypervisor, Limits(), is_optional=False)
+    absent = guest_of(Selected("web1", None, True), None, hypervisor, Limits(), is_optional=False)
     assert isinstance(absent.problem, NotFoundError)
     assert "`virsh list --all`" in absent.problem.hint
     assert absent.uuid is None
     off = guest_of(
-        Chosen("web1", Candidate("web1", WEB1.uuid), False), WEB1._replace(state=SHUT_OFF), hypervisor, Limits(), True
+        Selected("web1", Candidate("web1", WEB1.uuid), False), WEB1._replace(state=SHUT_OFF), hypervisor, Limits(), True
     )
     assert isinstance(off.problem, NotRunningError)
     assert off.problem.hint.startswith("Run `virsh start web1` first;")
@@ -56,6 +56,6 @@ def test_one_that_is_not_there_or_does_not_run_has_a_problem(hypervisor: Hypervi
 
 @pytest.mark.parametrize("state", range(9))
 def test_one_that_runs_or_is_blocked_has_none(hypervisor: Hypervisor, state: int) -> None:
-    chosen = Chosen("web1", Candidate("web1", WEB1.uuid), False)
-    guest = guest_of(chosen, WEB1._replace(state=state), hypervisor, Limits(), is_optional=True)
+    selected = Selected("web1", Candidate("web1", WEB1.uuid), False)
+    guest = guest_of(selected, WEB1._replace(state=state), hypervisor, Limits(), is_optional=True)
     assert (guest.problem is None) is (state in (1, 2))

@@ -10,11 +10,11 @@ from random import Random
 import pytest
 from ansible_collections.qemu.guest_agent.plugins.module_utils._fleet.selection import (
     Candidate,
-    Chosen,
+    Selected,
     Selection,
-    choose,
     is_pattern,
     natural_key,
+    select,
 )
 from hypothesis import given
 from hypothesis import strategies as st
@@ -36,11 +36,11 @@ def selected(wanted: Sequence[str], there: Iterable[Candidate], excluded: Sequen
         by_name = [guest for guest in guests if guest.name == entry]
         return by_name or [guest for guest in guests if guest.key == entry.lower()]
 
-    return choose(wanted, excluded, named, lambda pattern: [guest for guest in guests if guest.matches(pattern)])
+    return select(wanted, excluded, named, lambda pattern: [guest for guest in guests if guest.matches(pattern)])
 
 
 def names(selection: Selection) -> list[str]:
-    return [chosen.name for chosen in selection.guests]
+    return [selected.name for selected in selection.guests]
 
 
 WEB = candidates("web10", "db1", "web2", "web1", "cache")
@@ -55,11 +55,11 @@ class TestNames:
         assert selected([], WEB, ["web1"]) == Selection((), (), ())
 
     def test_by_uuid_it_is_the_guest_of_that_name(self) -> None:
-        assert selected([uuid_of("web1")], WEB).guests == (Chosen("web1", WEB[3], by_name=True),)
+        assert selected([uuid_of("web1")], WEB).guests == (Selected("web1", WEB[3], by_name=True),)
 
     def test_one_that_does_not_exist_is_chosen_without_a_guest(self) -> None:
         selection = selected(["web1", "nosuch"], WEB)
-        assert selection.guests == (Chosen("web1", WEB[3], by_name=True), Chosen("nosuch", None, by_name=True))
+        assert selection.guests == (Selected("web1", WEB[3], by_name=True), Selected("nosuch", None, by_name=True))
         assert selection.unmatched == ()
 
     def test_one_that_does_not_exist_and_is_named_twice_is_one(self) -> None:
@@ -68,7 +68,7 @@ class TestNames:
     @pytest.mark.parametrize("name", ["web[1]", "web*", "web?", "[", "**"])
     def test_one_with_a_patterns_characters_in_it_may_be_named_exactly(self, name: str) -> None:
         there = [*WEB, *candidates(name)]
-        assert selected([name], there).guests == (Chosen(name, there[-1], by_name=True),)
+        assert selected([name], there).guests == (Selected(name, there[-1], by_name=True),)
 
     def test_the_name_counts_before_the_uuid(self) -> None:
         impostor = Candidate(uuid_of("web1"), "another", ())
@@ -93,7 +93,7 @@ class TestPatterns:
         selection = selected([pattern], WEB)
         assert names(selection) == found
         assert selection.unmatched == (() if found else (pattern,))
-        assert not any(chosen.by_name for chosen in selection.guests)
+        assert not any(selected.by_name for selected in selection.guests)
 
     def test_the_guests_of_each_come_in_the_order_of_the_patterns(self) -> None:
         assert names(selected(["web1*", "c*", "*"], WEB)) == ["web1", "web10", "cache", "db1", "web2"]
@@ -157,7 +157,7 @@ class TestLeavingOut:
         assert names(selected(["web1"], WEB, ["db1"])) == ["web1"]
 
     def test_all_others_are_matched_and_not_named(self) -> None:
-        assert not any(chosen.by_name for chosen in selected(["!web1"], WEB).guests)
+        assert not any(selected.by_name for selected in selected(["!web1"], WEB).guests)
 
     def test_all_others_where_there_are_none_at_all(self) -> None:
         assert selected(["!web1"], []).unmatched == ("*",)
@@ -170,7 +170,7 @@ class TestLeavingOut:
     def test_another_spelling_of_the_same_guest(self) -> None:
         link, real = Candidate("/run/link.qga", "/srv/1.qga"), Candidate("/srv/1.qga", "/srv/1.qga")
         named = {link.name: (link,), real.name: (real,)}
-        assert choose([link.name], [real.name], lambda entry: named.get(entry, ()), lambda _pattern: ()).guests == ()
+        assert select([link.name], [real.name], lambda entry: named.get(entry, ()), lambda _pattern: ()).guests == ()
 
     @pytest.mark.parametrize("excluded", ["nosuch", "no*", "*"])
     def test_one_that_does_not_exist(self, excluded: str) -> None:
@@ -202,14 +202,14 @@ class TestRepeats:
 
     def test_to_be_named_counts_for_more_than_to_be_matched(self) -> None:
         for wanted in (["web1", "web*"], ["web*", "web1"]):
-            assert {chosen.name: chosen.by_name for chosen in selected(wanted, WEB).guests} == {
+            assert {selected.name: selected.by_name for selected in selected(wanted, WEB).guests} == {
                 "web1": True,
                 "web2": False,
                 "web10": False,
             }
 
     def test_one_that_is_left_out_is_none(self) -> None:
-        assert selected(["web1", "web1", "!web1", "db1"], WEB) == Selection((Chosen("db1", WEB[1], True),), (), ())
+        assert selected(["web1", "web1", "!web1", "db1"], WEB) == Selection((Selected("db1", WEB[1], True),), (), ())
 
 
 class TestNaturalOrder:
@@ -248,7 +248,7 @@ class TestProperties:
     @given(ENTRIES, THERE, EXCLUDED)
     def test_no_guest_comes_twice(self, wanted: list[str], there: list[Candidate], excluded: list[str]) -> None:
         guests = selected(wanted, there, excluded).guests
-        found = [chosen.name if chosen.candidate is None else chosen.candidate.key for chosen in guests]
+        found = [selected.name if selected.candidate is None else selected.candidate.key for selected in guests]
         assert len(found) == len(set(found))
 
     @given(ENTRIES, THERE, EXCLUDED)
@@ -256,10 +256,10 @@ class TestProperties:
         self, wanted: list[str], there: list[Candidate], excluded: list[str]
     ) -> None:
         without = [entry[1:] for entry in wanted if entry.startswith("!")] + excluded
-        for chosen in selected(wanted, there, excluded).guests:
-            assert chosen.name not in without
-            assert chosen.candidate is None or uuid_of(chosen.name) not in without
-            assert not any(Candidate(chosen.name, "").matches(entry) for entry in without)
+        for each in selected(wanted, there, excluded).guests:
+            assert each.name not in without
+            assert each.candidate is None or uuid_of(each.name) not in without
+            assert not any(Candidate(each.name, "").matches(entry) for entry in without)
 
     @given(ENTRIES, THERE, EXCLUDED, st.randoms(use_true_random=False))
     def test_the_order_in_which_the_hypervisor_lists_its_guests_makes_no_difference(
@@ -270,7 +270,7 @@ class TestProperties:
 
     @given(THERE, NAMES)
     def test_what_is_chosen_and_what_is_left_out_are_all(self, there: list[Candidate], entry: str) -> None:
-        left = {chosen.name for chosen in selected(["!" + entry], there).guests}
+        left = {selected.name for selected in selected(["!" + entry], there).guests}
         out = {guest.name for guest in there if guest.name == entry or guest.matches(entry)}
         assert left | out == {guest.name for guest in there}
         assert not left & out
@@ -278,6 +278,6 @@ class TestProperties:
     @given(ENTRIES, THERE)
     def test_a_name_without_a_guest_is_told_or_left_out(self, wanted: list[str], there: list[Candidate]) -> None:
         known = {guest.name for guest in there} | {guest.key for guest in there}
-        for chosen in selected(wanted, there).guests:
-            assert (chosen.candidate is None) == (chosen.name not in known)
-            assert chosen.by_name or chosen.candidate is not None
+        for each in selected(wanted, there).guests:
+            assert (each.candidate is None) == (each.name not in known)
+            assert each.by_name or each.candidate is not None
