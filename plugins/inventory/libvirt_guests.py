@@ -95,9 +95,8 @@ options:
   hostnames:
     description:
       - What hosts are called. In V(name@host), the host is that of the URI, or C(localhost).
-      - Two guests never become one host. If they have the same name, both are called V(name@host) instead, if those are
-        the same as well, C(name@URI), and then C(UUID@URI). If it is V(uuid), C(UUID@host) and C(UUID@URI). A warning
-        tells of them.
+      - Two guests never become one host. Guests that would have the same name are called C(name@URI) instead, with a
+        warning. A guest that would share that name as well is left out with a warning.
       - A guest whose name is that of a group, or stands for this machine as V(localhost) does, is called so as well.
       - If of several domains with one UUID one runs, and the others do not, these are definitions that stayed behind
         when the guest was moved. They are left out with a warning.
@@ -250,19 +249,22 @@ from ansible.plugins.inventory import BaseInventoryPlugin, Cacheable, Constructa
 from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import sentence
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.errors import QgaError
 from ansible_collections.qemu.guest_agent.plugins.module_utils._untrusted import visible
-from ansible_collections.qemu.guest_agent.plugins.plugin_utils._inventory import cache as surveys
 from ansible_collections.qemu.guest_agent.plugins.plugin_utils._inventory.hosts import (
     Constructed,
     Host,
     hosts_of,
     populate,
 )
+from ansible_collections.qemu.guest_agent.plugins.plugin_utils._inventory.listing import (
+    Listing,
+    failure_of,
+    list_guests,
+)
 from ansible_collections.qemu.guest_agent.plugins.plugin_utils._inventory.options import (
     Settings,
     require_known,
     settings_of,
 )
-from ansible_collections.qemu.guest_agent.plugins.plugin_utils._inventory.survey import Survey, failure_of, survey
 
 _LONGEST_WARNING = 1000
 
@@ -280,7 +282,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):  # type: i
         try:
             require_known(given, self._options)
             settings = settings_of(self.get_option)
-            found = self._survey(settings, path, cache)
+            found = self._listing(settings, path, cache)
             problem = failure_of(found.guests)
             if problem is not None and settings.is_strict_on_agents:
                 raise problem
@@ -293,17 +295,17 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):  # type: i
             self.display.warning(visible(warning[:1].upper() + warning[1:], _LONGEST_WARNING))
         populate(inventory, hosts, settings, self._sanitize_group_name, self._constructed(is_strict))
 
-    def _survey(self, settings: Settings, path: str, may_read: bool) -> Survey:
-        """What the cache has, if it is asked and has it; what the hypervisors and guests tell otherwise."""
+    def _listing(self, settings: Settings, path: str, may_read: bool) -> Listing:
+        """From the cache, if that is asked and has it."""
         if not self.get_option("cache"):
-            return survey(settings.question)
-        key = f"{self.get_cache_key(path)}_{surveys.digest(settings.question)}"
-        kept = surveys.read(self._cache.get(key)) if may_read else None
+            return list_guests(settings.query)
+        key = f"{self.get_cache_key(path)}_{settings.query.digest()}"
+        kept = Listing.of_dict(self._cache.get(key)) if may_read else None
         if kept is not None:
             return kept
-        found = survey(settings.question)
+        found = list_guests(settings.query)
         if found.is_complete:
-            self._cache[key] = surveys.written(found)
+            self._cache[key] = found.as_dict()
         return found
 
     def _constructed(self, is_strict: bool) -> Constructed:

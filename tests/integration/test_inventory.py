@@ -80,9 +80,9 @@ def by_core(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 class TestAnInventory:
     def test_every_domain_is_a_host_with_its_place_and_state(self, core: str, by_core: dict[str, InventoryRun]) -> None:
         hosts = by_core[core].hosts
-        assert set(hosts) == {"web1@localhost", "web1@hv2", "web2", "lonely", "silent", "agentless", "off"}
+        assert set(hosts) == {f"web1@{HERE}", f"web1@{THERE}", "web2", "lonely", "silent", "agentless", "off"}
         assert {name: (each["qga_state"], each["qga_agent_status"]) for name, each in hosts.items()} == {
-            **dict.fromkeys(("web1@localhost", "web1@hv2", "web2", "lonely"), ("running", "ok")),
+            **dict.fromkeys((f"web1@{HERE}", f"web1@{THERE}", "web2", "lonely"), ("running", "ok")),
             "silent": ("running", "failed"),
             "agentless": ("running", "skipped"),
             "off": ("shutoff", "skipped"),
@@ -116,13 +116,13 @@ class TestAnInventory:
         assert run.group("qga_state_shutoff") == {"off"}
         assert run.group("qga_status_failed") == {"silent"}
         assert run.group("qga_agent_stock") == run.group("qga_status_ok")
-        assert run.group("qga_uri_qemu_tls___hv2_system") == {"web1@hv2"}
+        assert run.group("qga_uri_qemu_tls___hv2_system") == {f"web1@{THERE}"}
 
     def test_users_make_variables_and_groups_of_it(self, core: str, by_core: dict[str, InventoryRun]) -> None:
         run = by_core[core]
         assert run.hosts["web2"]["twice"] == "web2.example-web2.example"
         assert run.hosts["lonely"]["kernel"].startswith("6.1")
-        assert run.group("webs") == run.group("web") == {"web1@localhost", "web1@hv2", "web2"}
+        assert run.group("webs") == run.group("web") == {f"web1@{HERE}", f"web1@{THERE}", "web2"}
         assert run.group("sys_fedora") == {"web2"}
         assert not run.group("bad")
         assert not any("bad" in variables for variables in run.hosts.values())
@@ -131,7 +131,7 @@ class TestAnInventory:
         said = by_core[core].said
         assert by_core[core].status == 0
         assert "Of 1 of 8 guests the agent told nothing: silent (unresponsive)." in said
-        assert "The host name web1 is not free for one domain alone; at qemu+tls://hv2/system it is web1@hv2" in said
+        assert f"The host name web1 is not free for one domain alone; at {THERE} it is web1@{THERE}" in said
 
 
 def web2_commands() -> list[str]:
@@ -146,7 +146,7 @@ def web2_commands() -> list[str]:
 class TestOptions:
     def test_who_is_taken(self, tmp_path: Path) -> None:
         run = inventory(tmp_path, domains=["web*", "off"], exclude=[uuid_of("web2")], states=["running"])
-        assert set(run.hosts) == {"web1@localhost", "web1@hv2"}
+        assert set(run.hosts) == {f"web1@{HERE}", f"web1@{THERE}"}
         assert run.said.count("WARNING") == 2
 
     def test_what_is_asked_and_how_it_is_called(self, tmp_path: Path) -> None:

@@ -2,9 +2,9 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Which of a guest's addresses it is reached at, by a rule, and in the form that this machine gives it.
+"""Choosing the address at which a guest is reached, by a rule, in this machine's own form.
 
-The guest tells its addresses, and is not trusted: what is no address of a single other host is none here.
+The guest reports its addresses, and is not trusted: only what can be an address of a single other host is one.
 
 Interfaces of containers, of guests in the guest and of tunnels have addresses as well, which cannot be reached from
 outside. They have many names. What the host knows is the MAC addresses of the devices that it gave the guest: an
@@ -67,7 +67,7 @@ class Rule(NamedTuple):
         own = [mac for mac in map(_mac, macs) if mac]
         ranked = [
             (rank, str(address))
-            for interface, address in _told(interfaces)
+            for interface, address in _reported(interfaces)
             for rank in [self._rank(interface, address, own)]
             if rank is not None
         ]
@@ -133,17 +133,17 @@ def _place(fits: Sequence[bool]) -> int | None:
 
 
 class _Interface(NamedTuple):
-    """An interface in the guest, by the guest's word."""
+    """An interface as the guest reports it."""
 
     name: str
     mac: str
 
 
-def _told(interfaces: Any) -> Iterator[tuple[_Interface, Address]]:
+def _reported(interfaces: Any) -> Iterator[tuple[_Interface, Address]]:
     """The usable addresses with their interfaces, in the agent's order."""
     for interface in interfaces if isinstance(interfaces, list) else ():
-        for told in interface.get("ip_addresses", ()):
-            address = usable(told.get("ip_address"))
+        for entry in interface.get("ip_addresses", ()):
+            address = usable(entry.get("ip_address"))
             if address is not None:
                 yield _Interface(interface.get("name", ""), _mac(interface.get("hardware_address"))), address
 
@@ -156,7 +156,7 @@ def _mac(text: Any) -> str:
 
 def usable(text: Any) -> Address | None:
     """The address that this is, if it may be one of another host's own; None otherwise."""
-    # Behind a percent sign, an IPv6 address has whatever text one likes (RFC 4007, section 11).
+    # After a percent sign, an IPv6 address has whatever text one likes (RFC 4007, section 11).
     if not isinstance(text, str) or "%" in text:
         return None
     try:

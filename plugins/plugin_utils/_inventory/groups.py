@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The groups that a guest belongs to, by what it is.
+"""The groups that a guest belongs to, by kind.
 
 Each has its kind in its name, so a guest that lies about its system only gets into another group of systems.
 """
@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from typing import Callable, Iterable, Iterator, Mapping, NamedTuple, Pattern
 
-from .survey import Surveyed
+from .listing import ListedGuest
 
 # Characters of a guest's own in the name of a group.
 _LONGEST = 100
@@ -45,7 +45,7 @@ class _System(NamedTuple):
     version: str
 
 
-def _system(guest: Surveyed) -> _System:
+def _system(guest: ListedGuest) -> _System:
     facts = guest.facts.get("os") or {}
     texts = {name: text for name, text in facts.items() if isinstance(text, str)}
     if texts.get("id"):
@@ -62,8 +62,8 @@ def _joined(*parts: str) -> str:
     return "_".join(part[:_LONGEST] for part in parts) if all(parts) else ""
 
 
-# What is behind the kind in the name of the group; nothing: the guest is in none.
-KINDS: Mapping[str, Callable[[Surveyed], str]] = {
+# What follows the kind in the name of the group; nothing: the guest is in none.
+KINDS: Mapping[str, Callable[[ListedGuest], str]] = {
     "os": lambda guest: _joined(_system(guest).id),
     "os_version": lambda guest: _joined(*_system(guest)),
     "agent": lambda guest: str((guest.facts.get("agent") or {}).get("kind", "")),
@@ -73,7 +73,7 @@ KINDS: Mapping[str, Callable[[Surveyed], str]] = {
 }
 
 
-def groups_of(guest: Surveyed, kinds: Iterable[str], prefix: str) -> Iterator[str]:
+def groups_of(guest: ListedGuest, kinds: Iterable[str], prefix: str) -> Iterator[str]:
     """The names, with whatever characters the guest told."""
     for kind in kinds:
         value = KINDS[kind](guest)

@@ -2,32 +2,37 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Making hosts and groups of the guests that were found."""
+"""Making hosts and groups of the listed guests: their variables, and which of them the filters leave."""
 
 from __future__ import annotations
 
-from typing import Any, Callable, Container, Iterable, NamedTuple, Sequence
+from typing import Any, Callable, Container, Iterable, Mapping, NamedTuple, Sequence
 
 from ansible import constants
+from ansible.module_utils.parsing.convert_bool import boolean
 
-from .filters import Evaluate, is_taken
+from ...module_utils._errors import InvalidOptionError
+from ...module_utils._untrusted import visible
+from .._untrusted import untrusted
 from .groups import groups_of
-from .names import Located, name_hosts
-from .options import Settings
-from .survey import Surveyed
-from .variables import variables_of
+from .listing import ListedGuest
+from .names import LONGEST, Located, name_hosts
+from .options import CONNECTIONS, Filter, Settings
+
+# The value of an expression with these variables; it may raise whatever it likes.
+Evaluate = Callable[[str, Mapping[str, Any]], Any]
 
 
 class Host(NamedTuple):
     """A guest under its name in the inventory, and its variables."""
 
     name: str
-    guest: Surveyed
+    guest: ListedGuest
     variables: dict[str, Any]
 
 
 class Constructed(NamedTuple):
-    """What users have hosts and groups made from: the methods of Ansible's ``Constructable`` with their options."""
+    """The methods of Ansible's ``Constructable``, with the user's options."""
 
     compose: Callable[[Host], None]
     add_to_groups: Callable[[Host], None]
@@ -35,7 +40,7 @@ class Constructed(NamedTuple):
 
 
 def hosts_of(
-    guests: Sequence[Surveyed], settings: Settings, taken: Container[str], evaluate: Evaluate, is_strict: bool
+    guests: Sequence[ListedGuest], settings: Settings, taken: Container[str], evaluate: Evaluate, is_strict: bool
 ) -> tuple[list[Host], tuple[str, ...]]:
     """The hosts that the filters leave, and warnings. ``taken`` are names of groups: Ansible would give the variables
     of a host of such a name to the group.
@@ -46,10 +51,63 @@ def hosts_of(
     names = name_hosts(located, settings.hostnames, _Taken(taken))
     hosts = []
     for name, guest in zip(names.of, guests):
-        variables = variables_of(guest, settings.prefix, settings.address, settings.connection)
+        if name is None:
+            continue
+        variables = variables_of(guest, settings)
         if is_taken(settings.filters, {**variables, "inventory_hostname": name}, evaluate, is_strict):
             hosts.append(Host(name, guest, variables))
     return hosts, names.warnings
+
+
+def variables_of(guest: ListedGuest, settings: Settings) -> dict[str, Any]:
+    """The variables by name. The guest's own words are untrusted; its address is in this machine's own form."""
+    address = settings.address.choose(guest.facts.get("network"), guest.macs)
+    known: dict[str, Any] = {
+        "uri": guest.uri,
+        "uuid": guest.uuid,
+        "name": untrusted(visible(guest.name, LONGEST)),
+        "state": guest.state,
+        "agent_status": guest.status,
+    }
+    if address is not None:
+        known["address"] = address
+    if guest.error is not None:
+        known["error"] = untrusted(guest.error)
+    # What is known here goes before what the guest reports, whatever an agent may be made to report one day.
+    reported = {name: untrusted(value) for name, value in guest.facts.items() if name not in known}
+    return {
+        **{f"{settings.prefix}{name}": value for name, value in {**reported, **known}.items()},
+        # Whatever the connection: `-c` on the command line may choose the plugin that reads these.
+        "ansible_qga_domain": guest.uuid,
+        "ansible_qga_uri": guest.uri,
+        **CONNECTIONS[settings.connection](address),
+    }
+
+
+def is_taken(filters: Iterable[Filter], variables: Mapping[str, Any], evaluate: Evaluate, is_strict: bool) -> bool:
+    """Whether the filters take the host with these variables: the first whose condition is true decides. One that no
+    filter is about is taken.
+
+    A condition that fails, as it does for a guest without facts, is not true.
+
+    :raises InvalidOptionError: a condition fails, and ``is_strict``
+    """
+    for each in filters:
+        try:
+            is_true = boolean(
+                each.condition if isinstance(each.condition, bool) else evaluate(each.condition, variables)
+            )
+        except Exception as error:  # pylint: disable=broad-exception-caught  # whatever an expression may raise
+            if is_strict:
+                raise InvalidOptionError(
+                    f"the filter {each.condition!r} fails for {variables.get('inventory_hostname')}: "
+                    f"{visible(str(error), 500)}",
+                    "Correct it, test what may be missing with `is defined`, or leave out strict.",
+                ) from error
+            continue
+        if is_true:
+            return each.is_included
+    return True
 
 
 class _Taken:

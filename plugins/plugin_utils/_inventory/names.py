@@ -2,7 +2,18 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What the guests of several hypervisors are called, so that no two of them bear the same name."""
+"""Names of hosts: no two guests have the same one.
+
+=====================================================  ================================================================
+the name that ``hostnames`` asks for                   the host is called
+=====================================================  ================================================================
+no other guest's, and free                             by that name
+another guest's too, or taken by a group or by this    ``name@URI``, with a warning; within one hypervisor, names of
+machine                                                domains are unique
+and that one is another's as well, or taken            nothing: the guest is left out, with a warning. Either guest
+                                                       could be meant by the name, and a task would reach the wrong one
+=====================================================  ================================================================
+"""
 
 from __future__ import annotations
 
@@ -25,70 +36,50 @@ class Located(NamedTuple):
 
 
 class Names(NamedTuple):
-    """``of`` is in the order of the domains. ``warnings`` tell of those that are called by less than was asked for."""
+    """``of`` is in the order of the domains; None: it has no name. ``warnings`` are about those that are not called as
+    was asked for.
+    """
 
-    of: tuple[str, ...]
+    of: tuple[str | None, ...]
     warnings: tuple[str, ...]
 
 
-_Spelling = Callable[[Located], str]
-
-
 def _host(uri: str) -> str:
-    """The machine that a libvirt URI names; of one that names none, this one."""
+    """The machine that a libvirt URI names; this one, if it names none."""
     try:
         return urlsplit(uri).hostname or "localhost"
     except ValueError:
         return uri
 
 
-def _uuid_at_uri(domain: Located) -> str:
-    return f"{domain.uuid}@{domain.uri}"
-
-
-# From what is asked for to what is called like nothing else: within one URI, UUIDs are unique.
-SPELLINGS: Mapping[str, tuple[_Spelling, ...]] = {
-    "name": (
-        lambda domain: domain.name,
-        lambda domain: f"{domain.name}@{_host(domain.uri)}",
-        lambda domain: f"{domain.name}@{domain.uri}",
-        _uuid_at_uri,
-    ),
-    "uuid": (
-        lambda domain: domain.uuid,
-        lambda domain: f"{domain.uuid}@{_host(domain.uri)}",
-        _uuid_at_uri,
-    ),
-    "name@host": (
-        lambda domain: f"{domain.name}@{_host(domain.uri)}",
-        lambda domain: f"{domain.name}@{domain.uri}",
-        _uuid_at_uri,
-    ),
+# By the value of the option.
+SPELLINGS: Mapping[str, Callable[[Located], str]] = {
+    "name": lambda domain: domain.name,
+    "uuid": lambda domain: domain.uuid,
+    "name@host": lambda domain: f"{domain.name}@{_host(domain.uri)}",
 }
 
 
 def name_hosts(domains: Sequence[Located], how: str, taken: Container[str] = ()) -> Names:
-    """Names for the domains, by the first of their spellings that none of the others shares. ``how`` is a key of
-    :data:`SPELLINGS`; names that are ``taken`` are nobody's.
-    """
-    spellings = SPELLINGS[how]
-    levels = [0] * len(domains)
+    """Names for the domains, by the table above. ``how`` is a key of :data:`SPELLINGS`."""
+    # Host names are templates to some versions of Ansible, and are shown everywhere.
+    short = [visible(SPELLINGS[how](domain), LONGEST) for domain in domains]
+    long = [visible(f"{domain.name}@{domain.uri}", LONGEST) for domain in domains]
+    names = list(short)
     while True:
-        # Host names are templates to some versions of Ansible, and are shown everywhere.
-        names = [visible(spellings[level](domain), LONGEST) for level, domain in zip(levels, domains)]
         often = Counter(names)
-        shared = [
-            place
-            for place, name in enumerate(names)
-            if (often[name] > 1 or name in taken) and levels[place] < len(spellings) - 1
-        ]
-        if not shared:
+        shared = {place for place, name in enumerate(names) if often[name] > 1 or name in taken}
+        to_lengthen = [place for place in shared if names[place] != long[place]]
+        if not to_lengthen:
             break
-        for place in shared:
-            levels[place] += 1
-    warnings = tuple(
-        f"the host name {visible(spellings[0](domain))} is not free for one domain alone; at {domain.uri} it is {name}"
-        for name, domain, level in zip(names, domains, levels)
-        if level
-    )
-    return Names(tuple(names), warnings)
+        for place in to_lengthen:
+            names[place] = long[place]
+    warnings = []
+    for place, domain in enumerate(domains):
+        if place in shared:
+            warnings.append(f"the host name {names[place]} is not free for one domain alone; the domain is left out")
+        elif names[place] != short[place]:
+            warnings.append(
+                f"the host name {short[place]} is not free for one domain alone; at {domain.uri} it is {names[place]}"
+            )
+    return Names(tuple(None if place in shared else name for place, name in enumerate(names)), tuple(warnings))

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The options of the inventory plugin, as typed values. What is wrong with one is said in one sentence."""
+"""The options of the inventory plugin, as typed values."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ...module_utils._facts import subsets
 from ...module_utils._ranges import check_numbers
 from ...module_utils._targets import require_text
 from . import addresses
-from .survey import Question
+from .listing import Query
 
 _PREFIX = re.compile(r"(?!(?i:ansible))[A-Za-z_][A-Za-z0-9_]*\Z", re.ASCII)
 _GROUP_PREFIX = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)?\Z", re.ASCII)
@@ -23,6 +23,13 @@ _GROUP_PREFIX = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)?\Z", re.ASCII)
 _DOCUMENTATION = "`ansible-doc -t inventory qemu.guest_agent.libvirt_guests` shows which there are."
 
 FILTERS = ("include", "exclude")
+
+# The variables of a connection, by the value of the option, from the guest's address.
+CONNECTIONS: Mapping[str, Callable[[str | None], Mapping[str, str]]] = {
+    "ssh": lambda address: {} if address is None else {"ansible_host": address},
+    "qga": lambda _address: {"ansible_connection": "qemu.guest_agent.qga"},
+    "none": lambda _address: {},
+}
 
 # As Ansible leaves it in what it read from the file.
 _OF_ANSIBLE = ("plugin",)
@@ -36,9 +43,9 @@ class Filter(NamedTuple):
 
 
 class Settings(NamedTuple):
-    """Whom to ask for what, and what to make of it."""
+    """The query for the hypervisors, and what to make of its guests."""
 
-    question: Question
+    query: Query
     prefix: str
     hostnames: str
     connection: str
@@ -73,7 +80,7 @@ def settings_of(option: Callable[[str], Any]) -> Settings:
     numbers = {"timeout": option("timeout"), "concurrency": option("concurrency")}
     check_numbers(numbers)
     return Settings(
-        question=Question(
+        query=Query(
             uris=_some(option, "uris"),
             wanted=_some(option, "domains"),
             excluded=_texts(option, "exclude"),

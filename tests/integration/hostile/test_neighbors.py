@@ -21,7 +21,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor import connections
-from ansible_collections.qemu.guest_agent.plugins.plugin_utils._inventory.survey import STATES, Question, survey
+from ansible_collections.qemu.guest_agent.plugins.plugin_utils._inventory.listing import STATES, Query, list_guests
 
 from tests.hostile import poisons, victim
 from tests.hostile.actions import Action, Asked, Pause, Play, Send
@@ -40,9 +40,9 @@ HONEST = 10
 TOLERANCE_NS = 100_000_000
 DEADLINE_SECONDS = 4.0
 TIMEOUT = 5.0
-# A survey has no deadline: it gives up those that are too slow, when silent ones would have been given up as well.
-SURVEY_TIMEOUT = 2.5
-LONGEST_SURVEY = 30.0
+# A listing has no deadline: it gives up those that are too slow, when silent ones would have been given up as well.
+LISTING_TIMEOUT = 2.5
+LONGEST_LISTING = 30.0
 OPTIONS = {"timeout": TIMEOUT, "fail_on": "none", "deadline": DEADLINE_SECONDS}
 MODULES: Mapping[str, Mapping[str, Any]] = {
     "qga_update_time": {**OPTIONS, "attempts": 2, "samples": 8},
@@ -201,8 +201,8 @@ def test_honest_domains_tell_their_facts_within_seconds(make: MakeHypervisor, be
 def test_an_inventory_has_all_honest_domains_and_gives_up_slow_ones(make: MakeHypervisor, behavior: str) -> None:
     made = make(behavior, True)
     began_at = time.monotonic()
-    found = survey(Question(("qemu:///system",), ("*",), (), STATES, ("min", "time"), SURVEY_TIMEOUT, 20))
-    assert time.monotonic() - began_at < LONGEST_SURVEY
+    found = list_guests(Query(("qemu:///system",), ("*",), (), STATES, ("min", "time"), LISTING_TIMEOUT, 20))
+    assert time.monotonic() - began_at < LONGEST_LISTING
     by_name = {each.name: each for each in found.guests}
     assert {name: by_name[name].status for name in made.honest} == dict.fromkeys(made.honest, "ok")
     assert {name: by_name[name].facts["errors"] for name in made.honest} == {name: {} for name in made.honest}

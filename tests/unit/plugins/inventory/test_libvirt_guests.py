@@ -19,14 +19,14 @@ from ansible_collections.qemu.guest_agent.plugins.inventory.libvirt_guests impor
 )
 from ansible_collections.qemu.guest_agent.plugins.plugin_utils._inventory.addresses import DEFAULT_INTERFACES, FAMILIES
 from ansible_collections.qemu.guest_agent.plugins.plugin_utils._inventory.groups import KINDS
+from ansible_collections.qemu.guest_agent.plugins.plugin_utils._inventory.listing import STATES
 from ansible_collections.qemu.guest_agent.plugins.plugin_utils._inventory.names import SPELLINGS
 from ansible_collections.qemu.guest_agent.plugins.plugin_utils._inventory.options import (
+    CONNECTIONS,
     FILTERS,
     require_known,
     settings_of,
 )
-from ansible_collections.qemu.guest_agent.plugins.plugin_utils._inventory.survey import STATES
-from ansible_collections.qemu.guest_agent.plugins.plugin_utils._inventory.variables import CONNECTIONS
 
 from tests.support.inventory_defaults import DEFAULTS, OPTIONS
 
@@ -74,7 +74,7 @@ def test_a_filter_has_the_members_that_the_code_knows() -> None:
 
 def test_the_defaults_are_taken_and_take_all_domains_in_whatever_state() -> None:
     settings = settings_of(DEFAULTS.__getitem__)
-    assert settings.question.states == STATES
+    assert settings.query.states == STATES
     assert settings.group_by == tuple(KINDS)
 
 

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 from ansible_collections.qemu.guest_agent.plugins.module_utils._untrusted import visible
 from ansible_collections.qemu.guest_agent.plugins.plugin_utils._inventory.groups import KINDS, groups_of
-from ansible_collections.qemu.guest_agent.plugins.plugin_utils._inventory.survey import Surveyed
+from ansible_collections.qemu.guest_agent.plugins.plugin_utils._inventory.listing import ListedGuest
 
 from tests.support.fake_hypervisor import uuid_of
 
 
-def guest(**facts: Any) -> Surveyed:
-    return Surveyed("qemu:///system", "web1", uuid_of("web1"), "running", "ok", facts)
+def guest(**facts: Any) -> ListedGuest:
+    return ListedGuest("qemu:///system", "web1", uuid_of("web1"), "running", "ok", facts)
 
 
 def test_a_guest_is_in_a_group_of_each_kind() -> None:

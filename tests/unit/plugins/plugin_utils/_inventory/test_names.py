@@ -11,7 +11,12 @@ from hypothesis import strategies as st
 
 from tests.support.fake_hypervisor import uuid_of
 
-HERE, HV1, HV2 = "qemu:///system", "qemu+ssh://root@hv1:2222/system", "qemu+tls://hv2/system"
+HERE, SESSION, HV1, HV2 = (
+    "qemu:///system",
+    "qemu:///session",
+    "qemu+ssh://root@hv1:2222/system",
+    "qemu+tls://hv2/system",
+)
 
 
 def at(name: str, uri: str = HERE, uuid: str = "") -> Located:
@@ -30,32 +35,40 @@ def test_a_host_is_called_as_it_was_asked_for(how: str, names: list[str]) -> Non
     assert name_hosts([at("web1"), at("web2", HV1)], how) == (tuple(names), ())
 
 
-def test_domains_of_one_name_are_told_apart_by_their_hosts() -> None:
-    names = name_hosts([at("web1", HV1), at("web2", HV1), at("web1", HV2)], "name")
-    assert names.of == ("web1@hv1", "web2", "web1@hv2")
-    assert len(names.warnings) == 2
-    assert all("web1" in warning for warning in names.warnings)
+@pytest.mark.parametrize(
+    ("how", "domains", "names"),
+    [
+        ("name", [at("web1", HV1), at("web2", HV1), at("web1", HV2)], [f"web1@{HV1}", "web2", f"web1@{HV2}"]),
+        ("name@host", [at("web1"), at("web1", SESSION)], [f"web1@{HERE}", f"web1@{SESSION}"]),
+        ("uuid", [at("a", HV1, "u"), at("b", HV2, "u")], [f"a@{HV1}", f"b@{HV2}"]),
+        # A group has that name.
+        ("name", [at("all"), at("web1")], [f"all@{HERE}", "web1"]),
+        # A name that another guest had to take is shared, too.
+        ("name", [at("a", HV1), at("a", HV2), at(f"a@{HV1}")], [f"a@{HV1}", f"a@{HV2}", f"a@{HV1}@{HERE}"]),
+    ],
+)
+def test_a_guest_whose_name_is_not_its_own_is_called_by_its_uri_as_well(
+    how: str, domains: list[Located], names: list[str]
+) -> None:
+    found = name_hosts(domains, how, {"all"})
+    assert found.of == tuple(names)
+    assert len(found.warnings) == sum("@qemu" in name for name in names)
 
 
-def test_if_the_hosts_are_the_same_by_their_uris() -> None:
-    session = "qemu:///session"
-    for how in ("name", "name@host"):
-        assert name_hosts([at("web1"), at("web1", session)], how).of == (f"web1@{HERE}", f"web1@{session}")
-
-
-def test_if_the_uuids_are_the_same_as_well_by_where_they_are() -> None:
-    assert name_hosts([at("a", HV1, "u"), at("a", HV2, "u")], "uuid").of == ("u@hv1", "u@hv2")
-
-
-def test_a_name_that_another_one_had_to_take_is_shared_too() -> None:
-    domains = [at("web1", HV1), at("web1", HV2), at("web1@hv1", HERE)]
-    assert len(set(name_hosts(domains, "name").of)) == 3
-
-
-def test_a_name_that_is_taken_is_nobodys() -> None:
-    names = name_hosts([at("all"), at("web1")], "name", {"all"})
-    assert names.of == ("all@localhost", "web1")
-    assert len(names.warnings) == 1
+@pytest.mark.parametrize(
+    ("domains", "names"),
+    [
+        ([at("all"), at("web1")], (None, "web1")),  # name@URI is a group's, too
+        ([at("a\x07"), at(r"a\x07"), at("web1")], (None, None, "web1")),  # shown, they are the same
+    ],
+)
+def test_a_guest_that_no_name_would_tell_from_another_is_left_out(
+    domains: list[Located], names: tuple[str | None, ...]
+) -> None:
+    found = name_hosts(domains, "name", {"all", f"all@{HERE}"})
+    assert found.of == names
+    assert all("left out" in warning for warning in found.warnings)
+    assert len(found.warnings) == names.count(None)
 
 
 def test_a_name_is_no_template_and_has_no_commands_to_terminals() -> None:
@@ -80,4 +93,8 @@ def test_a_uri_that_is_none_is_a_name_as_well() -> None:
 def test_no_two_are_ever_called_the_same(domains: list[tuple[str, str, int]], how: str) -> None:
     located = [Located(name, uuid_of(str(number)), uri) for name, uri, number in domains]
     names = name_hosts(located, how).of
-    assert len(set(names)) == len(located)
+    # Names are unique within one hypervisor, except to a test.
+    left_out = sum(name is None for name in names)
+    assert len(set(names) - {None}) == len(located) - left_out
+    if len({(each.name, each.uri) for each in located}) == len(located):
+        assert left_out == 0

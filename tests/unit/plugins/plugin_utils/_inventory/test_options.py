@@ -24,8 +24,8 @@ def settings(**options: Any) -> Settings:
 
 def test_options_become_typed_values() -> None:
     made = settings(domains=["web*", 101], concurrency=5, filters=[{"include": "x"}, {"exclude": True}])
-    assert made.question.wanted == ("web*", "101")
-    assert made.question.concurrency == 5
+    assert made.query.wanted == ("web*", "101")
+    assert made.query.concurrency == 5
     assert made.filters == (Filter(True, "x"), Filter(False, True))
 
 

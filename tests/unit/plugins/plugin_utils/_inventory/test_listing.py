@@ -7,6 +7,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -18,13 +19,13 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import (
 )
 from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor import connections
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.errors import QgaError
-from ansible_collections.qemu.guest_agent.plugins.plugin_utils._inventory.survey import (
+from ansible_collections.qemu.guest_agent.plugins.plugin_utils._inventory.listing import (
     STATES,
-    Question,
-    Survey,
-    Surveyed,
+    ListedGuest,
+    Listing,
+    Query,
     failure_of,
-    survey,
+    list_guests,
 )
 
 from tests.support.fake_hypervisor import Definition, Domain, FakeHypervisor, uuid_of
@@ -32,6 +33,8 @@ from tests.support.fake_libvirt import PAUSED, SHUT_OFF, LibvirtError
 from tests.support.hypervisors_by_uri import HypervisorsByUri, telling
 
 HV1, HV2, NOWHERE = "qemu+tls://hv1/system", "qemu+tls://hv2/system", "qemu+tls://nowhere/system"
+
+
 ANYTHING: dict[str, Any] = {
     "uris": (HV1, HV2),
     "wanted": ("*",),
@@ -43,11 +46,11 @@ ANYTHING: dict[str, Any] = {
 }
 
 
-def asked(**options: Any) -> Survey:
-    return survey(Question(**{**ANYTHING, **options}))
+def asked(**options: Any) -> Listing:
+    return list_guests(Query(**{**ANYTHING, **options}))
 
 
-def by_name(found: Survey) -> dict[str, Surveyed]:
+def by_name(found: Listing) -> dict[str, ListedGuest]:
     guests = {guest.name: guest for guest in found.guests}
     assert len(guests) == len(found.guests)
     return guests
@@ -171,7 +174,7 @@ class TestGuests:
             (("web1", uuid_of("web3").upper()), (), {"web1", "web3"}),
         ],
     )
-    def test_only_those_that_are_meant(self, wanted: Any, excluded: Any, names: set[str]) -> None:
+    def test_only_those_that_are_selected(self, wanted: Any, excluded: Any, names: set[str]) -> None:
         assert {guest.name for guest in asked(wanted=wanted, excluded=excluded).guests} == names
 
     def test_one_that_is_named_itself_has_failed_where_a_pattern_would_skip_it(self) -> None:
@@ -280,7 +283,7 @@ class TestSilentGuests:
 
     def test_what_to_say_of_those_that_failed_is_one_sentence(self) -> None:
         guests = [
-            Surveyed(HV1, f"web{number}", uuid_of("x"), "running", "failed", {}, {"code": "timeout"})
+            ListedGuest(HV1, f"web{number}", uuid_of("x"), "running", "failed", {}, {"code": "timeout"})
             for number in range(7)
         ]
         error = failure_of(guests)
@@ -290,37 +293,69 @@ class TestSilentGuests:
         assert failure_of([]) is None
 
 
+GUEST = ListedGuest(HV1, "web1", uuid_of("web1"), "running", "failed", {}, {"code": "timeout"}, ("52:54:00:00:00:01",))
+
+
+class Text(str):
+    """As Ansible's own kinds of text."""
+
+    __slots__ = ()
+
+
 class TestKeeping:
-    GUEST = Surveyed(HV1, "web1", uuid_of("web1"), "running", "failed", {}, {"code": "timeout"}, ("52:54:00:00:00:01",))
-
-    def test_one_that_was_kept_without_its_addresses_is_refused(self) -> None:
-        kept = self.GUEST.as_dict()
-        del kept["macs"]
-        with pytest.raises(ValueError, match="a guest"):
-            Surveyed.of_dict(kept)
-
-    def test_what_is_read_back_is_what_was_kept(self) -> None:
-        assert Surveyed.of_dict(self.GUEST.as_dict()) == self.GUEST
+    def test_what_is_read_back_is_what_was_kept_in_plain_types(self) -> None:
+        guest = replace(GUEST, facts={"hostname": Text("web1")})
+        listing = Listing((guest,), ("Look out.",))
+        found = Listing.of_dict(listing.as_dict())
+        assert found == listing
+        assert not isinstance(found.guests[0].facts["hostname"], Text)
 
     @pytest.mark.parametrize(
-        "change",
+        "kept",
         [
-            {"uri": 1},
-            {"name": None},
-            {"uuid": "{{ x }}"},
-            {"state": "{{ x }}"},
-            {"status": "done"},
-            {"facts": []},
-            {"error": "x"},
-            {"macs": None},
-            {"macs": [1]},
-            {"more": 1},
-            None,
+            *(None, 5, [], {}),
+            {"version": 2, "guests": [], "warnings": []},
+            {"version": 1, "guests": {}},
+            {"version": 1, "guests": [{}], "warnings": []},
+            {"version": 1, "guests": [object()], "warnings": []},
+            *[
+                {"version": 1, "guests": [{**GUEST.as_dict(), **change}], "warnings": []}
+                for change in (
+                    {"uri": 1},
+                    {"name": None},
+                    {"uuid": "{{ x }}"},
+                    {"state": "{{ x }}"},
+                    {"status": "done"},
+                    {"facts": []},
+                    {"error": "x"},
+                    {"macs": None},
+                    {"macs": [1]},
+                    {"more": 1},
+                )
+            ],
+            {
+                "version": 1,
+                "guests": [{name: v for name, v in GUEST.as_dict().items() if name != "macs"}],
+                "warnings": [],
+            },
         ],
     )
-    def test_what_is_something_else_is_refused(self, change: dict[str, Any] | None) -> None:
-        with pytest.raises(ValueError, match="a guest"):
-            Surveyed.of_dict(change and {**self.GUEST.as_dict(), **change})
+    def test_what_is_something_else_is_not_read(self, kept: Any) -> None:
+        assert Listing.of_dict(kept) is None
+
+    def test_queries_are_told_apart(self) -> None:
+        query = Query(**ANYTHING)
+        changes: tuple[dict[str, Any], ...] = (
+            {"uris": ("x",)},
+            {"wanted": ("x",)},
+            {"excluded": ("x",)},
+            {"states": ("running",)},
+            {"gather_subset": ("all",)},
+            {"timeout": 6.0},
+        )
+        digests = {replace(query, **change).digest() for change in ({}, *changes)}
+        assert len(digests) == len(changes) + 1
+        assert query.digest() in digests
 
 
 def test_without_libvirts_library_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,15 +2,17 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""All guests of one or many hypervisors: which there are, in which state, and what their agents tell.
+"""Listing the guests of one or many hypervisors: which there are, in which state, with the facts of their agents.
 
-A hypervisor that cannot be reached hides none of the others' guests, and a guest that keeps silent costs the whole
-survey no more than one time limit.
+A hypervisor that cannot be reached hides none of the others' guests, and all guests that keep silent cost no more than
+one time limit. The listing can be kept in a cache of Ansible's, and is read back without trusting what is read.
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import json
 import math
 import re
 import time
@@ -35,6 +37,9 @@ STATES = STATE_NAMES
 
 STATUSES = ("ok", "skipped", "failed")
 
+# Of the form that is kept. Another one is not read.
+_VERSION = 1
+
 # For silent guests in all, beside one time limit. They wait while the others are asked, which takes longer if there are
 # more of them.
 _SECONDS_PER_GUEST = 0.0025
@@ -48,8 +53,10 @@ _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z")
 
 
 @dataclass(frozen=True)
-class Question:
-    """Who is asked for what. ``wanted`` and ``excluded`` are entries as of the modules' ``domains`` and ``exclude``.
+class Query:
+    """Which guests are asked, and for what.
+
+    ``wanted`` and ``excluded`` are entries as of the modules' ``domains`` and ``exclude``.
 
     ``is_strict``: a hypervisor that cannot be reached is an error. ``timeout`` is in seconds for each exchange.
     """
@@ -63,9 +70,13 @@ class Question:
     concurrency: int
     is_strict: bool = False
 
+    def digest(self) -> str:
+        """A text that no other query has; fit to be part of a file's name."""
+        return hashlib.sha256(json.dumps(vars(self), sort_keys=True).encode()).hexdigest()[:16]
+
 
 @dataclass(frozen=True)
-class Surveyed:
+class ListedGuest:
     """One domain. ``state`` is one of :data:`STATES`; ``status``, one of :data:`STATUSES`, is the agent's.
 
     ``facts`` are by subset name, as qga_info returns them; ``error`` is why there are none. ``macs`` are the addresses
@@ -85,7 +96,7 @@ class Surveyed:
         return {**vars(self), "macs": list(self.macs)}
 
     @classmethod
-    def of_dict(cls, value: Any) -> Surveyed:
+    def of_dict(cls, value: Any) -> ListedGuest:
         """What :meth:`as_dict` gave, after it was kept somewhere.
 
         :raises ValueError: it is something else
@@ -108,36 +119,52 @@ class Surveyed:
 
 
 @dataclass(frozen=True)
-class Survey:
-    """``is_complete``: every hypervisor told which domains it has. ``warnings`` are sentences."""
+class Listing:
+    """``is_complete``: every hypervisor was reached. ``warnings`` are sentences."""
 
-    guests: tuple[Surveyed, ...]
+    guests: tuple[ListedGuest, ...]
     warnings: tuple[str, ...] = ()
     is_complete: bool = True
 
+    def as_dict(self) -> dict[str, Any]:
+        guests = [guest.as_dict() for guest in self.guests]
+        return {"version": _VERSION, "guests": guests, "warnings": list(self.warnings)}
 
-def survey(question: Question) -> Survey:
+    @classmethod
+    def of_dict(cls, kept: Any) -> Listing | None:
+        """The listing that was kept, in plain types; None: it is something else."""
+        try:
+            plain = json.loads(json.dumps(kept))
+            if not isinstance(plain, Mapping) or plain.get("version") != _VERSION:
+                return None
+            warnings = tuple(warning for warning in plain["warnings"] if isinstance(warning, str))
+            return cls(tuple(map(ListedGuest.of_dict, plain["guests"])), warnings)
+        except (KeyError, TypeError, ValueError):
+            return None
+
+
+def list_guests(query: Query) -> Listing:
     """
     :raises InvalidOptionError: there is no subset of such a name
     :raises MissingLibraryError: libvirt-python is not installed
     :raises QgaError: no hypervisor could be reached, or not all if that is required
     """
-    work = _with_macs(gathering(question.gather_subset))
-    with _hypervisors(question.uris) as hypervisors:
-        listed = _listed(hypervisors, question.timeout)
+    work = _with_macs(gathering(query.gather_subset))
+    with _hypervisors(query.uris) as hypervisors:
+        listed = _domains_of(hypervisors, query.timeout)
         lost = {uri: found for uri, found in listed.items() if isinstance(found, QgaError)}
-        if lost and (question.is_strict or len(lost) == len(hypervisors)):
+        if lost and (query.is_strict or len(lost) == len(hypervisors)):
             raise next(iter(lost.values()))
         domains = {uri: found for uri, found in listed.items() if not isinstance(found, QgaError)}
-        meant, warnings = _meant(question, domains)
-        results = _asked(question, hypervisors, meant, work)
+        targets, warnings = _selected(query, domains)
+        results = _asked(query, hypervisors, targets, work)
     unreached = tuple(f"The guests of {uri} are missing: {error.message}. {error.hint}" for uri, error in lost.items())
-    guests = tuple(_surveyed(each, which) for each, which in zip(results, meant))
-    return Survey(guests, (*unreached, *warnings), is_complete=not lost)
+    guests = tuple(_listed_guest(each, which) for each, which in zip(results, targets))
+    return Listing(guests, (*unreached, *warnings), is_complete=not lost)
 
 
-def failure_of(guests: Sequence[Surveyed]) -> GuestsFailedError | None:
-    """What to say of the guests that failed, in one sentence; None: there is none."""
+def failure_of(guests: Sequence[ListedGuest]) -> GuestsFailedError | None:
+    """The error of the guests that failed, in one sentence; None: there is none."""
     bad = [guest for guest in guests if guest.status == "failed"]
     if not bad:
         return None
@@ -149,7 +176,7 @@ def failure_of(guests: Sequence[Surveyed]) -> GuestsFailedError | None:
     )
 
 
-# ---------------------------------------------------------------------------------------------- which domains there are
+# ------------------------------------------------------------------------------------------------------------- domains
 
 
 @contextlib.contextmanager
@@ -158,14 +185,14 @@ def _hypervisors(uris: Iterable[str]) -> Iterator[Mapping[str, Hypervisor]]:
         yield {uri: stack.enter_context(contextlib.closing(Hypervisor(uri))) for uri in dict.fromkeys(uris)}
 
 
-# What a hypervisor has, or why it does not tell.
-_Listed = Union[Tuple[Domain, ...], QgaError]
+# Of one hypervisor, or why it cannot be asked.
+_Domains = Union[Tuple[Domain, ...], QgaError]
 
 
-def _listed(hypervisors: Mapping[str, Hypervisor], timeout: float) -> Mapping[str, _Listed]:
+def _domains_of(hypervisors: Mapping[str, Hypervisor], timeout: float) -> Mapping[str, _Domains]:
     """By URI; they are asked side by side."""
 
-    async def list_one(hypervisor: Hypervisor) -> _Listed:
+    async def list_one(hypervisor: Hypervisor) -> _Domains:
         try:
             return await list_domains(hypervisor.lines[0], timeout)
         except QgaError as error:
@@ -173,14 +200,14 @@ def _listed(hypervisors: Mapping[str, Hypervisor], timeout: float) -> Mapping[st
         except Exception as error:  # pylint: disable=broad-exception-caught  # it is not the others' trouble
             return internal_error(error)
 
-    found: dict[int, _Listed] = {}
-    multiplexer: Multiplexer[_Listed] = Multiplexer(len(hypervisors), found.__setitem__)
+    found: dict[int, _Domains] = {}
+    multiplexer: Multiplexer[_Domains] = Multiplexer(len(hypervisors), found.__setitem__)
     multiplexer.run(map(list_one, hypervisors.values()))
     return {uri: found[number] for number, uri in enumerate(hypervisors)}
 
 
-class _Meant(NamedTuple):
-    """A domain that was selected, and where it is."""
+class _Target(NamedTuple):
+    """A selected domain, and where it is."""
 
     uri: str
     selected: Selected
@@ -192,36 +219,34 @@ class _Meant(NamedTuple):
         return state_name(self.domain.state)
 
 
-def _meant(question: Question, by_uri: Mapping[str, Sequence[Domain]]) -> tuple[tuple[_Meant, ...], tuple[str, ...]]:
-    """The domains that are meant, and what is to be said of how they were named."""
-    left_behind, warnings = _left_behind(by_uri)
-    found: list[_Meant] = []
+def _selected(query: Query, by_uri: Mapping[str, Sequence[Domain]]) -> tuple[tuple[_Target, ...], tuple[str, ...]]:
+    """The selected domains, and warnings about the selection."""
+    stale, warnings = _stale_definitions(by_uri)
+    found: list[_Target] = []
     missed: list[set[str]] = []
     repeated: dict[str, None] = {}
     for uri, domains in by_uri.items():
         by_uuid = {domain.uuid: domain for domain in domains}
-        selection = select_domains(domains, question.wanted, question.excluded)
+        selection = select_domains(domains, query.wanted, query.excluded)
         found += [
-            _Meant(uri, selected, by_uuid[selected.candidate.key])
+            _Target(uri, selected, by_uuid[selected.candidate.key])
             for selected in selection.guests
             if selected.candidate is not None
         ]
         missed.append({*selection.unmatched, *(each.name for each in selection.guests if each.candidate is None)})
         repeated.update(dict.fromkeys(selection.repeated))
     # What one hypervisor does not have, another one may.
-    for entry in [entry for entry in question.wanted if all(entry in each for each in missed)]:
+    for entry in [entry for entry in query.wanted if all(entry in each for each in missed)]:
         warnings.append(f"The entry {entry} of domains fits no domain at {', '.join(by_uri)}.")
     warnings += [f"{name} is named more than once in domains; it is one host." for name in repeated]
     return (
-        tuple(
-            each for each in found if (each.uri, each.domain.uuid) not in left_behind and each.state in question.states
-        ),
+        tuple(each for each in found if (each.uri, each.domain.uuid) not in stale and each.state in query.states),
         tuple(warnings),
     )
 
 
-def _left_behind(by_uri: Mapping[str, Sequence[Domain]]) -> tuple[set[tuple[str, str]], list[str]]:
-    """Definitions that stayed behind when their guest went elsewhere: of the same UUID, one runs and others do not."""
+def _stale_definitions(by_uri: Mapping[str, Sequence[Domain]]) -> tuple[set[tuple[str, str]], list[str]]:
+    """Definitions that stayed where their guest was moved from: of the same UUID, one runs and others do not."""
     places: dict[str, list[tuple[str, Domain]]] = {}
     for uri, domains in by_uri.items():
         for domain in domains:
@@ -240,24 +265,24 @@ def _left_behind(by_uri: Mapping[str, Sequence[Domain]]) -> tuple[set[tuple[str,
     return left, warnings
 
 
-# ----------------------------------------------------------------------------------------------- what their agents tell
+# --------------------------------------------------------------------------------------------------------------- facts
 
 
 def _asked(
-    question: Question, hypervisors: Mapping[str, Hypervisor], meant: Sequence[_Meant], work: Work
+    query: Query, hypervisors: Mapping[str, Hypervisor], targets: Sequence[_Target], work: Work
 ) -> Sequence[GuestResult]:
     guests = [
         guest_of(each.selected, each.domain, hypervisors[each.uri], REPLY_LIMITS, not each.selected.by_name)
-        for each in meant
+        for each in targets
     ]
-    patience = time.monotonic() + question.timeout + len(guests) * _SECONDS_PER_GUEST
+    patience = time.monotonic() + query.timeout + len(guests) * _SECONDS_PER_GUEST
     for hypervisor in hypervisors.values():
         hypervisor.give_up_suspects_at(patience)
-    return run_all(guests, work, RunOptions(question.timeout), question.concurrency, Deadline(math.inf))
+    return run_all(guests, work, RunOptions(query.timeout), query.concurrency, Deadline(math.inf))
 
 
 def _with_macs(gathered: Work) -> Work:
-    """Return the same work, that also asks the hypervisor for the devices of guests with facts on their network."""
+    """The same work, which also asks the hypervisor for the network devices of guests that report their network."""
 
     async def work(agent: GuestAgent) -> GuestResult:
         result = await gathered(agent)
@@ -275,15 +300,15 @@ def _with_macs(gathered: Work) -> Work:
     return work
 
 
-def _surveyed(result: GuestResult, meant: _Meant) -> Surveyed:
+def _listed_guest(result: GuestResult, targets: _Target) -> ListedGuest:
     is_ok = result.status not in ("skipped", "failed")
     entry = dict(result.entry)
     macs = entry.pop(_MACS, ())
-    return Surveyed(
-        meant.uri,
-        meant.domain.name,
-        meant.domain.uuid,
-        meant.state,
+    return ListedGuest(
+        targets.uri,
+        targets.domain.name,
+        targets.domain.uuid,
+        targets.state,
         "ok" if is_ok else result.status,
         entry if is_ok else {},
         None if is_ok else entry.get("reason") or entry.get("error"),
@@ -291,4 +316,4 @@ def _surveyed(result: GuestResult, meant: _Meant) -> Surveyed:
     )
 
 
-__all__ = ["STATES", "STATUSES", "Question", "Survey", "Surveyed", "failure_of", "survey"]
+__all__ = ["STATES", "STATUSES", "ListedGuest", "Listing", "Query", "failure_of", "list_guests"]
