@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Why a guest's clock may be stale: libvirt's events, and what each of them says about it."""
+"""The causes of a stale clock, and the events of libvirt that stand for them."""
 
 from __future__ import annotations
 

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -147,9 +148,12 @@ def test_what_failed_since_no_connection_could_be_made_is_done_again_though_noth
     serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The daemon is watched all the while, and takes no other connection for a time."""
-    monkeypatch.setattr(module("_fleet.runner", "guest_agent"), "_RESTART_SECONDS", 0.2)
-    monkeypatch.setattr(module("_fleet.runner", "guest_agent"), "_RETRY_SECONDS", 0.05)
-    monkeypatch.setattr(module("_watch.ledger", "guest_agent"), "_UNREACHED_NS", 300_000_000)
+    runner, suspects = module("_fleet.runner", "guest_agent"), module("_fleet.suspects", "guest_agent")
+    watcher, states = module("_watch.watcher", "guest_agent"), module("_watch.states", "guest_agent")
+    soon = partial(runner.Runner, timings=suspects.Timings(restart=0.2, retry=0.05))
+    monkeypatch.setattr(module("resyncing"), "Runner", soon)
+    again = partial(watcher.Watcher, timings=states.Timings(unreached=300_000_000))
+    monkeypatch.setattr(module("service"), "Watcher", again)
     with serve("web1") as service:
         service.wait_for("watching")
         service.hypervisor.refuse()

@@ -60,7 +60,7 @@ def test_the_lines_of_the_service_are_those_that_it_writes() -> None:
     commands = {f"$ {command}" for command in commands_of(example)}
     watching, resync = (line for line in example.text.splitlines() if line not in commands)
     log, record = module("log"), module("record")
-    causes, news = (module(name, "guest_agent") for name in ("_watch.causes", "_watch.news"))
+    causes, news = (module(name, "guest_agent") for name in ("_watch.causes", "_watch.notices"))
     assert causes is not None
     assert watching == log.line("watching", logfmt.parse(watching).fields.items())
     fields = logfmt.parse(resync).fields

@@ -28,7 +28,13 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, Iterator, Mapping, NamedTuple
 
 if TYPE_CHECKING:
-    from ansible_collections.qemu.guest_agent.plugins.module_utils._watch.news import News, Stale
+    from ansible_collections.qemu.guest_agent.plugins.module_utils._event_loop.tasks import (
+        Conversation,
+        Received,
+        Result,
+        Wait,
+    )
+    from ansible_collections.qemu.guest_agent.plugins.module_utils._watch.notices import Notice, Stale
 
 DOCUMENTATION = r"""
 ---
@@ -150,7 +156,7 @@ def _event(stale: Stale, core: _Core) -> dict[str, Any]:
     }
 
 
-def _say(news: News, core: _Core) -> None:
+def _say(news: Notice, core: _Core) -> None:
     """Log what is no event."""
     if isinstance(news, core.news.Lost):
         _log.warning("%s is not watched: %s", news.uri, news.error.message)
@@ -237,7 +243,7 @@ def _load_core() -> _Core:
         spec = ModuleSpec(_PACKAGE, None, is_package=True)
         spec.submodule_search_locations = [str(_module_utils())]
         sys.modules[_PACKAGE] = importlib.util.module_from_spec(spec)
-    names = ("_watch.causes", "_errors", "_event_loop.in_asyncio", "_watch.news", "_untrusted", "_watch.watcher")
+    names = ("_watch.causes", "_errors", "_watch.notices", "_untrusted", "_event_loop.tasks", "_watch.watcher")
     return _Core(*(importlib.import_module(f"{_PACKAGE}.{name}") for name in names))
 
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""One hypervisor that is watched: its connection, made again whenever it is lost, and what it tells of its guests."""
+"""Watching one hypervisor: its connection, made again whenever it is lost, and the events of its guests."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ..._hypervisor.connections import Line
 from ..._hypervisor.domains import channel_state, with_states
 from ..._hypervisor.numbers import is_running
 from ..._protocol.errors import QgaError
-from ..ledger import SeenGuest
+from ..states import SeenGuest
 
 # virDomainEventID (include/libvirt/libvirt-domain.h, libvirt 11.3.0), as numbers since old bindings lack the names.
 _LIFECYCLE = 0
@@ -33,7 +33,7 @@ _LONGEST_RETRY_SECONDS = 30.0
 
 
 class Listener(Protocol):
-    """Who is told, on threads of libvirt and of the source. Must not block, and must not raise."""
+    """Takes the events, on threads of libvirt and of the source. Must not block, and must not raise."""
 
     def on_lifecycle(self, uuid: str, name: str, event: int, detail: int) -> None: ...
 
@@ -71,7 +71,7 @@ class Source:
         threading.Thread(target=self._watch, name=f"libvirt watch {uri}", daemon=True).start()
 
     def close(self) -> None:
-        """Tell of nothing more. Waits for nothing."""
+        """Pass on nothing more. Waits for nothing."""
         self._closing.set()
         self._lost.set()
 
@@ -87,14 +87,14 @@ class Source:
                 error: QgaError = HypervisorUnavailableError(f"the connection to libvirt at {self._uri} was lost")
             except QgaError as failure:
                 error = failure
-            self._tell(self._listener.on_lost, error)
+            self._pass_on(self._listener.on_lost, error)
             self._closing.wait(retry_seconds)
             retry_seconds = min(2 * retry_seconds, self._retries.longest)
 
     def _pass(self, connection: Any) -> None:
         running = self._libvirt_call(self._running, connection)
         seen = [found for domain in running if (found := self._look_at(connection, domain)) is not None]
-        self._tell(self._listener.on_connected, len(running), seen)
+        self._pass_on(self._listener.on_connected, len(running), seen)
 
     @contextlib.contextmanager
     def _connected(self) -> Any:
@@ -144,20 +144,20 @@ class Source:
             return None
         return SeenGuest(domain.UUIDString(), domain.name(), state.connected) if state.configured else None
 
-    def _tell(self, what: Callable[..., None], *of: Any) -> None:
+    def _pass_on(self, what: Callable[..., None], *of: Any) -> None:
         if not self._closing.is_set():
             what(*of)
 
-    # On the event loop's thread, where nothing may be asked of libvirt.
+    # On the thread of libvirt's event loop, where nothing may be asked of libvirt.
 
     def _on_closed(self, _connection: Any, _reason: int, _opaque: object) -> None:
         self._lost.set()
 
     def _on_lifecycle(self, _connection: Any, domain: Any, event: int, detail: int, _opaque: object) -> None:
-        self._tell(self._listener.on_lifecycle, domain.UUIDString(), domain.name(), event, detail)
+        self._pass_on(self._listener.on_lifecycle, domain.UUIDString(), domain.name(), event, detail)
 
     def _on_agent(self, _connection: Any, domain: Any, state: int, _reason: int, _opaque: object) -> None:
-        self._tell(self._listener.on_agent, domain.UUIDString(), domain.name(), state == _AGENT_CONNECTED)
+        self._pass_on(self._listener.on_agent, domain.UUIDString(), domain.name(), state == _AGENT_CONNECTED)
 
     def _on_reboot(self, _connection: Any, domain: Any, _opaque: object) -> None:
-        self._tell(self._listener.on_reboot, domain.UUIDString(), domain.name())
+        self._pass_on(self._listener.on_reboot, domain.UUIDString(), domain.name())

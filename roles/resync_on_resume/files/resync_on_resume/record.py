@@ -21,7 +21,7 @@ from guest_agent._errors import (
 )
 from guest_agent._protocol.errors import QgaError
 from guest_agent._watch import causes
-from guest_agent._watch.news import NotNeeded, Stale, WatchedGuest, Withdrawn
+from guest_agent._watch.notices import NotNeeded, Stale, WatchedGuest, Withdrawn
 
 from .log import INFO, WARNING
 

@@ -28,7 +28,7 @@ from guest_agent._fleet.runner import Guest, Runner, RunOptions
 from guest_agent._hypervisor.connections import Hypervisor, Line
 from guest_agent._protocol.errors import QgaError
 from guest_agent._watch.causes import OF_A_PASS
-from guest_agent._watch.news import Stale, WatchedGuest
+from guest_agent._watch.notices import Stale, WatchedGuest
 
 from .config import Config
 from .host_clock import HostClock

@@ -11,7 +11,7 @@ from typing import Any, Callable, Iterator, Mapping
 from guest_agent._event_loop.multiplexer import Multiplexer
 from guest_agent._event_loop.tasks import Task
 from guest_agent._linux.systemd import watchdog_seconds
-from guest_agent._watch.news import Connected, Lost, NotNeeded, Stale, Withdrawn
+from guest_agent._watch.notices import Connected, Lost, NotNeeded, Stale, Withdrawn
 from guest_agent._watch.watcher import Watcher
 
 from . import record

@@ -15,7 +15,7 @@ from ansible_collections.qemu.guest_agent.tests.support.resync_service import mo
 from prometheus_client.parser import text_string_to_metric_families
 
 metrics, record = module("metrics"), module("record")
-errors, news = module("_errors", "guest_agent"), module("_watch.news", "guest_agent")
+errors, news = module("_errors", "guest_agent"), module("_watch.notices", "guest_agent")
 
 GUEST = news.WatchedGuest("qemu:///system", "1e1a6f0c-55d5-4f73-9a3b-2d1c6bd43a1b", "web1")
 

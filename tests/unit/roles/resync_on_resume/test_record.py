@@ -13,7 +13,7 @@ import pytest
 from ansible_collections.qemu.guest_agent.tests.support.resync_service import module
 
 record, log = module("record"), module("log")
-causes, errors, news = (module(name, "guest_agent") for name in ("_watch.causes", "_errors", "_watch.news"))
+causes, errors, news = (module(name, "guest_agent") for name in ("_watch.causes", "_errors", "_watch.notices"))
 
 GUEST = news.WatchedGuest("qemu:///system", "1e1a6f0c-55d5-4f73-9a3b-2d1c6bd43a1b", "web1")
 SINCE_NS = 5_000_000_000

@@ -19,7 +19,7 @@ from ansible_collections.qemu.guest_agent.tests.support.resync_service import mo
 from tests.support.fake_hypervisor import Definition, FakeHypervisor
 
 resyncing, config = module("resyncing"), module("config")
-news, waiting = module("_watch.news", "guest_agent"), module("_event_loop.tasks", "guest_agent")
+news, waiting = module("_watch.notices", "guest_agent"), module("_event_loop.tasks", "guest_agent")
 
 URI = "qemu:///system"
 SECOND_NS = 1_000_000_000

@@ -18,17 +18,18 @@ import pytest
 from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import MissingLibraryError
 from ansible_collections.qemu.guest_agent.plugins.module_utils._event_loop.multiplexer import Multiplexer
 from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor import connections
-from ansible_collections.qemu.guest_agent.plugins.module_utils._watch import causes, ledger
-from ansible_collections.qemu.guest_agent.plugins.module_utils._watch.news import (
+from ansible_collections.qemu.guest_agent.plugins.module_utils._watch import causes
+from ansible_collections.qemu.guest_agent.plugins.module_utils._watch.notices import (
     Connected,
     Lost,
-    News,
+    Notice,
     NotNeeded,
     Stale,
     WatchedGuest,
     Withdrawn,
 )
 from ansible_collections.qemu.guest_agent.plugins.module_utils._watch.sources.libvirt import Retries
+from ansible_collections.qemu.guest_agent.plugins.module_utils._watch.states import Timings
 from ansible_collections.qemu.guest_agent.plugins.module_utils._watch.watcher import Watcher
 
 from tests.support.fake_events import AGENT_CONNECTED, AGENT_DISCONNECTED, settle
@@ -92,17 +93,17 @@ def make(hypervisors: Hypervisors) -> Iterator[MakeWatcher]:
         each.wait_until_all_is_given_back()
 
 
-def told(watcher: Watcher, seconds: float = LONG) -> News | None:
+def told(watcher: Watcher, seconds: float = LONG) -> Notice | None:
     """The next thing that it tells; None: nothing by then."""
-    found: list[News | None] = []
+    found: list[Notice | None] = []
 
-    async def ask() -> News | None:
+    async def ask() -> Notice | None:
         try:
             return await watcher.next()
         except TimeoutError:
             return None
 
-    multiplexer: Multiplexer[News | None] = Multiplexer(1, lambda _number, news: found.append(news))
+    multiplexer: Multiplexer[Notice | None] = Multiplexer(1, lambda _number, news: found.append(news))
     multiplexer.run(iter([ask()]), time.monotonic() + seconds)
     return found[0]
 
@@ -116,7 +117,7 @@ def guest(name: str, uri: str = HERE) -> WatchedGuest:
     return WatchedGuest(uri, uuid_of(name), name)
 
 
-def stale(news: News | None) -> tuple[WatchedGuest, str]:
+def stale(news: Notice | None) -> tuple[WatchedGuest, str]:
     assert isinstance(news, Stale), news
     return news.guest, news.cause
 
@@ -288,11 +289,10 @@ class TestALostConnection:
         assert stale(told(watcher)) == (guest("web"), causes.WATCH_RESUMED)
 
     def test_is_no_reason_to_put_off_what_is_put_back_for_another_reason(
-        self, here: FakeHypervisor, make: MakeWatcher, monkeypatch: pytest.MonkeyPatch
+        self, here: FakeHypervisor, make: MakeWatcher
     ) -> None:
-        monkeypatch.setattr(ledger, "_UNREACHED_NS", 50_000_000)
         here.definitions = [Definition("web")]
-        watcher = make(passes_at_start=False)
+        watcher = make(passes_at_start=False, timings=Timings(unreached=50_000_000))
         assert told(watcher) == Connected(HERE, 1)
         fire(here, "web", UNPAUSED)
         news = told(watcher)

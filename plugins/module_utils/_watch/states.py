@@ -2,10 +2,32 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What is known of one hypervisor's guests, and which of their clocks may be stale. Without I/O, threads or a clock.
+"""The states of one hypervisor's guests, and which of their clocks may be stale. No I/O, no threads, no clock.
 
-One thing that happens to a guest is several events: a restore says that it was started, that it was resumed, and that
-its agent is connected. They are put together here, and nothing is kept of them but the guest's state.
+Theory of operation
+-------------------
+One thing that happens to a guest is several events: after a restore, the guest was started, was resumed, and has its
+agent connected. They are put together here, and nothing is kept of them but the guest's state: the *pending* notice
+that its clock may be stale, if there is one. While it is *quiet*, events that belong to what was noticed just before
+change nothing.
+
+===========================  ====================  ==================================  =================================
+event                        nothing pending       pending, the guest does not run     pending, the guest runs
+===========================  ====================  ==================================  =================================
+started, and to be resumed   unless quiet,         unless quiet, pending anew with     the cause becomes the event's
+(restored, reverted,         pending: it does not  the event's cause
+migrated)                    run yet
+resumed, or woken up         unless quiet,         it runs, from now on; the cause     pending anew with the event's
+                             pending: it runs      stays: the start knew it better     cause
+listed (a pass over all)     pending: it runs      it runs                             nothing
+booted                       quiet                 nothing pending, quiet              nothing pending, quiet
+paused or stopped            not quiet             withdrawn, not quiet                withdrawn, not quiet
+noticed (``take``)           -                     busy and quiet, when it is due      busy and quiet, when its agent is
+                                                                                       connected, or when it is due
+===========================  ====================  ==================================  =================================
+
+A busy guest is worked on: its next notice waits until it is :meth:`~GuestStates.done`. A stopped guest is forgotten, a
+busy one after the work.
 """
 
 from __future__ import annotations
@@ -14,17 +36,25 @@ from dataclasses import dataclass
 from typing import Iterable, NamedTuple
 
 from . import causes
-from .news import News, NotNeeded, Stale, WatchedGuest, Withdrawn
+from .notices import Notice, NotNeeded, Stale, WatchedGuest, Withdrawn
 
 SECOND_NS = 1_000_000_000
 
-# Events that belong to one thing that happened come within this time, unless the guest was paused between them.
-_BURST_NS = 2 * SECOND_NS
-# From a start to the resumption that follows it. A guest of many GiB that is reverted took less.
-_TO_BE_RESUMED_NS = 10 * SECOND_NS
 
-# A hypervisor that is watched all the while may still not have taken another connection.
-_UNREACHED_NS = 10 * SECOND_NS
+class Timings(NamedTuple):
+    """In nanoseconds.
+
+    ``burst``: events that belong to one thing that happened come within this time, unless the guest was paused between
+    them. ``to_be_resumed``: from a start to the resumption that follows it; a guest of many GiB that is reverted took
+    less. ``unreached``: a hypervisor that is watched all the while may still not have taken another connection.
+    """
+
+    burst: int = 2 * SECOND_NS
+    to_be_resumed: int = 10 * SECOND_NS
+    unreached: int = 10 * SECOND_NS
+
+
+USUAL = Timings()
 
 _PAUSED = "paused"
 _STOPPED = "stopped"
@@ -46,20 +76,17 @@ class SeenGuest(NamedTuple):
 
 @dataclass
 class _Pending:
-    """What is to be told. At ``told_by_ns`` it is, even if the guest or its agent is still not there."""
+    """A notice to come. At ``due_ns`` it is given even if the guest does not run or its agent is not connected."""
 
     cause: str
     since_ns: int
     is_running: bool
-    told_by_ns: int
+    due_ns: int
 
 
 @dataclass
 class _State:
-    """``is_connected``: None, if libvirt has not said. ``quiet_until_ns``: until then, what was told is not told again.
-
-    ``is_busy``: somebody works on what was told.
-    """
+    """``is_connected``: None, if libvirt has not said. ``is_busy``: the guest is worked on because of a notice."""
 
     guest: WatchedGuest
     is_connected: bool | None = None
@@ -70,25 +97,26 @@ class _State:
     reset_until_ns: int = 0
 
 
-class Ledger:
+class GuestStates:
     """The guests of ``uri``. Instants are on any one clock that is monotonic, in nanoseconds.
 
     ``patience_ns`` is how long an agent that is not connected is waited for.
     """
 
-    def __init__(self, uri: str, patience_ns: int) -> None:
+    def __init__(self, uri: str, patience_ns: int, timings: Timings = USUAL) -> None:
         self._uri = uri
+        self._timings = timings
         self._patience_ns = patience_ns
         self._states: dict[str, _State] = {}
         self._pending: dict[str, _State] = {}
         # The last of each kind for each guest: it may be long until somebody asks.
-        self._said: dict[tuple[str, type], News] = {}
+        self._notices: dict[tuple[str, type], Notice] = {}
 
     def __len__(self) -> int:
         """How many guests something is known of."""
         return len(self._states)
 
-    # ------------------------------------------------------------------------------------------------ what libvirt says
+    # --------------------------------------------------------------------------------------------------------- events
 
     def on_lifecycle(self, uuid: str, name: str, event: int, detail: int, now_ns: int) -> None:
         """``event`` is a virDomainEventType, ``detail`` that one's own."""
@@ -107,11 +135,11 @@ class Ledger:
         self._state(uuid, name).is_connected = is_connected
 
     def on_reboot(self, uuid: str, name: str, now_ns: int) -> None:
-        """A reset is told of several times, by each part of the machine that is reset."""
+        """A reset is reported several times, by each part of the machine that is reset."""
         state = self._state(uuid, name)
         if now_ns >= state.reset_until_ns:
-            state.reset_until_ns = now_ns + _BURST_NS
-            self._said[uuid, NotNeeded] = NotNeeded(state.guest, causes.RESET)
+            state.reset_until_ns = now_ns + self._timings.burst
+            self._notices[uuid, NotNeeded] = NotNeeded(state.guest, causes.RESET)
 
     def on_pass(self, seen: Iterable[SeenGuest], cause: str, now_ns: int) -> None:
         """All running guests that have a port for an agent. What is known of others is forgotten."""
@@ -122,32 +150,32 @@ class Ledger:
             state = self._state(each.uuid, each.name)
             state.is_connected = each.is_connected
             if state.pending is None:
-                self._expect(state, _Pending(cause, now_ns, is_running=True, told_by_ns=now_ns + self._patience_ns))
+                self._expect(state, _Pending(cause, now_ns, is_running=True, due_ns=now_ns + self._patience_ns))
             else:
                 state.pending.is_running = True
 
     def _on_starting(self, uuid: str, name: str, cause: str, now_ns: int) -> None:
         state = self._state(uuid, name)
-        # In whatever order a libvirt tells it: what runs already is not waited for to run.
+        # In whatever order a libvirt reports it: what runs already is not waited for to run.
         if state.pending is not None and state.pending.is_running:
             state.pending.cause = cause
         elif now_ns >= state.quiet_until_ns:
-            told_by_ns = now_ns + _TO_BE_RESUMED_NS
-            self._expect(state, _Pending(cause, now_ns, is_running=False, told_by_ns=told_by_ns))
+            due_ns = now_ns + self._timings.to_be_resumed
+            self._expect(state, _Pending(cause, now_ns, is_running=False, due_ns=due_ns))
 
     def _on_running(self, uuid: str, name: str, cause: str, now_ns: int) -> None:
         state = self._state(uuid, name)
         if state.pending is not None:
-            # The start said better why. The clock is of use from now on.
+            # The clock is of use from now on.
             cause = cause if state.pending.is_running else state.pending.cause
         elif now_ns < state.quiet_until_ns:
             return
-        self._expect(state, _Pending(cause, now_ns, is_running=True, told_by_ns=now_ns + self._patience_ns))
+        self._expect(state, _Pending(cause, now_ns, is_running=True, due_ns=now_ns + self._patience_ns))
 
     def _on_booted(self, uuid: str, name: str, now_ns: int) -> None:
-        """Its clock comes from its hardware clock. That it runs is told as a resumption, mostly just before."""
+        """Its clock comes from its hardware clock. That it runs is reported as a resumption, mostly just before."""
         state = self._state(uuid, name)
-        state.quiet_until_ns = now_ns + _BURST_NS
+        state.quiet_until_ns = now_ns + self._timings.burst
         if state.pending is not None:
             self._forget_pending(state)
 
@@ -156,7 +184,7 @@ class Ledger:
         if state is None:
             return
         if state.pending is not None:
-            self._said[uuid, Withdrawn] = Withdrawn(state.guest, state.pending.cause, became)
+            self._notices[uuid, Withdrawn] = Withdrawn(state.guest, state.pending.cause, became)
             self._forget_pending(state)
         state.quiet_until_ns = 0
         if became == _STOPPED:
@@ -184,38 +212,38 @@ class Ledger:
         if state.is_gone and not state.is_busy:
             del self._states[state.guest.uuid]
 
-    # --------------------------------------------------------------------------------------------- what is to be told
+    # -------------------------------------------------------------------------------------------------------- notices
 
-    def take(self, now_ns: int) -> list[News]:
-        """What is to be told now. A guest that is told to be stale is not told of again before it is :meth:`done`."""
-        news = list(self._said.values())
-        self._said.clear()
+    def take(self, now_ns: int) -> list[Notice]:
+        """The notices of now. A guest that is noticed to be stale is not noticed again before it is :meth:`done`."""
+        notices = list(self._notices.values())
+        self._notices.clear()
         for state in list(self._pending.values()):
             if state.pending is None or state.is_busy or not _is_due(state, state.pending, now_ns):
                 continue
-            news.append(Stale(state.guest, state.pending.cause, state.pending.since_ns))
+            notices.append(Stale(state.guest, state.pending.cause, state.pending.since_ns))
             self._forget_pending(state)
             state.is_busy = True
-            state.quiet_until_ns = now_ns + _BURST_NS
-        return news
+            state.quiet_until_ns = now_ns + self._timings.burst
+        return notices
 
     def next_ns(self) -> int | None:
-        """When something is to be told without anything having happened before. None: never."""
+        """When the next notice is due even if nothing happens. None: never."""
         waiting = [state.pending for state in self._pending.values() if not state.is_busy]
-        return min((pending.told_by_ns for pending in waiting if pending is not None), default=None)
+        return min((pending.due_ns for pending in waiting if pending is not None), default=None)
 
     def put_back(self, stale: Stale, now_ns: int) -> None:
-        """What was told of the guest came to nothing, since its hypervisor could not be reached: it is told again after
-        a while, or after the next pass, which shows that it can be.
+        """The guest could not be worked on, since its hypervisor could not be reached. It is noticed again after a
+        while, or after the next pass, which shows that it can be.
         """
         state = self._states.get(stale.guest.uuid)
         if state is not None and not state.is_gone and state.pending is None:
-            told_by_ns = now_ns + _UNREACHED_NS
-            self._expect(state, _Pending(stale.cause, stale.since_ns, is_running=False, told_by_ns=told_by_ns))
+            due_ns = now_ns + self._timings.unreached
+            self._expect(state, _Pending(stale.cause, stale.since_ns, is_running=False, due_ns=due_ns))
         self.done(stale.guest.uuid)
 
     def done(self, uuid: str) -> None:
-        """What was told of the guest has been worked on; if more has happened since, that is told next."""
+        """The guest was worked on; if more has happened since, that is noticed next."""
         state = self._states.get(uuid)
         if state is not None:
             state.is_busy = False
@@ -224,4 +252,4 @@ class Ledger:
 
 def _is_due(state: _State, pending: _Pending, now_ns: int) -> bool:
     is_there = pending.is_running and state.is_connected is not False
-    return is_there or now_ns >= pending.told_by_ns
+    return is_there or now_ns >= pending.due_ns

@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 from ansible_collections.qemu.guest_agent.plugins.module_utils._watch import causes
-from ansible_collections.qemu.guest_agent.plugins.module_utils._watch.ledger import SECOND_NS, Ledger, SeenGuest
-from ansible_collections.qemu.guest_agent.plugins.module_utils._watch.news import (
-    News,
+from ansible_collections.qemu.guest_agent.plugins.module_utils._watch.notices import (
+    Notice,
     NotNeeded,
     Stale,
     WatchedGuest,
     Withdrawn,
 )
+from ansible_collections.qemu.guest_agent.plugins.module_utils._watch.states import SECOND_NS, GuestStates, SeenGuest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -46,50 +46,50 @@ Happening = Sequence[tuple[int, Any]]
 
 
 class Play:
-    """A ledger that is told what libvirt tells, and asked behind each event."""
+    """A states that is told what libvirt tells, and asked behind each event."""
 
     def __init__(self, is_worked_on_at_once: bool = True) -> None:
-        self.ledger = Ledger(URI, PATIENCE_NS)
+        self.states = GuestStates(URI, PATIENCE_NS)
         self.now_ns = 1_000 * SECOND_NS
         self._is_worked_on_at_once = is_worked_on_at_once
 
-    def go(self, *happenings: Happening, guest: WatchedGuest = WEB) -> list[News]:
-        news: list[News] = []
+    def go(self, *happenings: Happening, guest: WatchedGuest = WEB) -> list[Notice]:
+        notices: list[Notice] = []
         for happening in happenings:
             for milliseconds, event in happening:
                 self.now_ns += milliseconds * MILLISECOND_NS
                 self._tell(guest, event)
-                news += self.take()
+                notices += self.take()
             self.now_ns += 5 * SECOND_NS
-            news += self.take()
-        return news
+            notices += self.take()
+        return notices
 
-    def take(self) -> list[News]:
-        news = self.ledger.take(self.now_ns)
+    def take(self) -> list[Notice]:
+        notices = self.states.take(self.now_ns)
         if self._is_worked_on_at_once:
-            for each in news:
+            for each in notices:
                 if isinstance(each, Stale):
-                    self.ledger.done(each.guest.uuid)
-        return news
+                    self.states.done(each.guest.uuid)
+        return notices
 
-    def look(self, cause: str, *seen: SeenGuest) -> list[News]:
-        self.ledger.on_pass(seen, cause, self.now_ns)
+    def look(self, cause: str, *seen: SeenGuest) -> list[Notice]:
+        self.states.on_pass(seen, cause, self.now_ns)
         return self.take()
 
-    def wait(self) -> list[News]:
+    def wait(self) -> list[Notice]:
         """Until there is something to tell without anything happening."""
-        next_ns = self.ledger.next_ns()
+        next_ns = self.states.next_ns()
         assert next_ns is not None
         self.now_ns = max(self.now_ns, next_ns)
         return self.take()
 
     def _tell(self, guest: WatchedGuest, event: Any) -> None:
         if event == "reset":
-            self.ledger.on_reboot(guest.uuid, guest.name, self.now_ns)
+            self.states.on_reboot(guest.uuid, guest.name, self.now_ns)
         elif isinstance(event, str):
-            self.ledger.on_agent(guest.uuid, guest.name, event == "there")
+            self.states.on_agent(guest.uuid, guest.name, event == "there")
         else:
-            self.ledger.on_lifecycle(guest.uuid, guest.name, *event, self.now_ns)
+            self.states.on_lifecycle(guest.uuid, guest.name, *event, self.now_ns)
 
 
 @pytest.fixture
@@ -97,9 +97,9 @@ def play() -> Play:
     return Play()
 
 
-def causes_of(news: Sequence[News]) -> list[str]:
-    assert all(isinstance(each, Stale) for each in news), news
-    return [each.cause for each in news if isinstance(each, Stale)]
+def causes_of(notices: Sequence[Notice]) -> list[str]:
+    assert all(isinstance(each, Stale) for each in notices), notices
+    return [each.cause for each in notices if isinstance(each, Stale)]
 
 
 class TestWhatIsPutBack:
@@ -117,7 +117,7 @@ class TestWhatIsPutBack:
 
     def test_is_told_again_after_a_while(self, play: Play) -> None:
         stale = self.told(play)
-        play.ledger.put_back(stale, play.now_ns)
+        play.states.put_back(stale, play.now_ns)
         assert play.take() == []
         before_ns = play.now_ns
         assert play.wait() == [stale]
@@ -125,28 +125,28 @@ class TestWhatIsPutBack:
 
     def test_is_told_again_as_soon_as_all_guests_are_looked_at(self, play: Play) -> None:
         stale = self.told(play)
-        play.ledger.put_back(stale, play.now_ns)
+        play.states.put_back(stale, play.now_ns)
         assert play.look(causes.WATCH_RESUMED, SeenGuest(WEB.uuid, WEB.name, True)) == [stale]
 
     def test_is_what_has_happened_meanwhile(self, play: Play) -> None:
         stale = self.told(play)
         play.go(SUSPEND, RESUME)
-        play.ledger.put_back(stale, play.now_ns)
+        play.states.put_back(stale, play.now_ns)
         (again,) = play.take()
         assert isinstance(again, Stale)
         assert again.since_ns > stale.since_ns
 
     def test_is_withdrawn_when_the_guest_is_paused(self, play: Play) -> None:
-        play.ledger.put_back(self.told(play), play.now_ns)
+        play.states.put_back(self.told(play), play.now_ns)
         assert play.go(SUSPEND) == [Withdrawn(WEB, causes.RESUMED, "paused")]
-        assert play.ledger.next_ns() is None
+        assert play.states.next_ns() is None
 
     def test_is_forgotten_with_the_guest(self, play: Play) -> None:
         stale = self.told(play)
         play.go(DESTROY)
-        play.ledger.put_back(stale, play.now_ns)
+        play.states.put_back(stale, play.now_ns)
         assert play.take() == []
-        assert len(play.ledger) == 0
+        assert len(play.states) == 0
 
 
 class TestWhatHappensToAGuest:
@@ -234,7 +234,7 @@ class TestAnAgent:
         play.go(RESTORE[:-1])
         assert causes_of(play.wait()) == [causes.RESTORED]
         assert play.now_ns == resumed_ns + PATIENCE_NS
-        assert play.ledger.next_ns() is None
+        assert play.states.next_ns() is None
 
     def test_that_was_connected_all_the_time_is_not_waited_for(self, play: Play) -> None:
         play.go(BOOT, SUSPEND)
@@ -254,8 +254,8 @@ class TestAGuestThat:
     def test_is_destroyed_before_its_agent_came_is_withdrawn_and_forgotten(self, play: Play) -> None:
         play.go(SAVE, RESTORE[:-1])
         assert play.go(DESTROY) == [Withdrawn(WEB, causes.RESTORED, "stopped")]
-        assert len(play.ledger) == 0
-        assert play.ledger.next_ns() is None
+        assert len(play.states) == 0
+        assert play.states.next_ns() is None
 
     def test_is_never_resumed_behind_its_start_is_told_of_all_the_same(self, play: Play) -> None:
         assert play.go([(0, "gone"), (318, (2, 2)), (20, "there")]) == []
@@ -265,20 +265,20 @@ class TestAGuestThat:
         play = Play(is_worked_on_at_once=False)
         assert causes_of(play.go(RESUME)) == [causes.RESUMED]
         assert play.go(SUSPEND, RESUME, SUSPEND, RESUME) == [Withdrawn(WEB, causes.RESUMED, "paused")]
-        assert play.ledger.next_ns() is None
-        play.ledger.done(WEB.uuid)
+        assert play.states.next_ns() is None
+        play.states.done(WEB.uuid)
         assert causes_of(play.take()) == [causes.RESUMED]
-        play.ledger.done(WEB.uuid)
+        play.states.done(WEB.uuid)
         assert play.take() == []
 
     def test_is_gone_while_it_is_worked_on_is_forgotten_behind_that(self) -> None:
         play = Play(is_worked_on_at_once=False)
         play.go(RESUME)
         play.go(DESTROY)
-        assert len(play.ledger) == 1
-        play.ledger.done(WEB.uuid)
-        assert len(play.ledger) == 0
-        play.ledger.done(WEB.uuid)
+        assert len(play.states) == 1
+        play.states.done(WEB.uuid)
+        assert len(play.states) == 0
+        play.states.done(WEB.uuid)
 
     def test_was_renamed_is_told_of_by_its_new_name(self, play: Play) -> None:
         play.go(BOOT, SUSPEND)
@@ -297,8 +297,8 @@ class TestAGuestThat:
 
 class TestAPass:
     def test_tells_of_all_guests_whose_agent_is_there(self, play: Play) -> None:
-        news = play.look(causes.WATCH_BEGAN, SeenGuest("1", "one", True), SeenGuest("2", "two", None))
-        assert causes_of(news) == [causes.WATCH_BEGAN] * 2
+        notices = play.look(causes.WATCH_BEGAN, SeenGuest("1", "one", True), SeenGuest("2", "two", None))
+        assert causes_of(notices) == [causes.WATCH_BEGAN] * 2
 
     def test_waits_for_agents_that_are_not(self, play: Play) -> None:
         assert play.look(causes.WATCH_BEGAN, SeenGuest(WEB.uuid, WEB.name, False)) == []
@@ -307,7 +307,7 @@ class TestAPass:
     def test_forgets_guests_that_have_gone_meanwhile(self, play: Play) -> None:
         play.go(RESUME, SAVE[:1], RESTORE[:-1])
         assert play.look(causes.WATCH_RESUMED) == [Withdrawn(WEB, causes.RESTORED, "stopped")]
-        assert len(play.ledger) == 0
+        assert len(play.states) == 0
 
     def test_keeps_what_was_still_to_be_told(self, play: Play) -> None:
         play.go([(0, "gone"), (318, (2, 2))])
@@ -317,16 +317,16 @@ class TestAPass:
         play = Play(is_worked_on_at_once=False)
         play.go(RESUME)
         assert play.look(causes.WATCH_RESUMED, SeenGuest(WEB.uuid, WEB.name, True)) == []
-        play.ledger.done(WEB.uuid)
+        play.states.done(WEB.uuid)
         assert causes_of(play.take()) == [causes.WATCH_RESUMED]
 
     def test_is_not_repeated_by_events_that_came_with_it(self, play: Play) -> None:
-        news = play.look(causes.WATCH_BEGAN, SeenGuest(WEB.uuid, WEB.name, True))
-        assert causes_of(news + play.go([(1, (2, 2)), (1, (4, 2))])) == [causes.WATCH_BEGAN]
+        notices = play.look(causes.WATCH_BEGAN, SeenGuest(WEB.uuid, WEB.name, True))
+        assert causes_of(notices + play.go([(1, (2, 2)), (1, (4, 2))])) == [causes.WATCH_BEGAN]
 
     def test_does_not_swallow_what_happens_behind_it(self, play: Play) -> None:
-        news = play.look(causes.WATCH_BEGAN, SeenGuest(WEB.uuid, WEB.name, True))
-        assert causes_of(news + play.go([*SUSPEND[:1], (1, (4, 0))])) == [causes.WATCH_BEGAN, causes.RESUMED]
+        notices = play.look(causes.WATCH_BEGAN, SeenGuest(WEB.uuid, WEB.name, True))
+        assert causes_of(notices + play.go([*SUSPEND[:1], (1, (4, 0))])) == [causes.WATCH_BEGAN, causes.RESUMED]
 
 
 _EVENTS = st.one_of(
@@ -366,13 +366,13 @@ class TestWhateverLibvirtTells:
                 owed.discard(guest.uuid)
             take()
             if is_done:
-                play.ledger.done(guest.uuid)
+                play.states.done(guest.uuid)
                 busy.discard(guest.uuid)
         for guest in guests:
-            play.ledger.done(guest.uuid)
+            play.states.done(guest.uuid)
             busy.discard(guest.uuid)
         play.now_ns += PATIENCE_NS
         take()
         assert owed == set()
-        assert len(play.ledger) <= len(guests)
-        assert play.ledger.next_ns() is None
+        assert len(play.states) <= len(guests)
+        assert play.states.next_ns() is None

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What a watcher tells of."""
+"""The notices that a watcher gives."""
 
 from __future__ import annotations
 
@@ -60,10 +60,10 @@ class Connected:
 
 @dataclass(frozen=True)
 class Lost:
-    """A hypervisor cannot be watched. It is tried again and again, and said only once."""
+    """A hypervisor cannot be watched. It is tried again and again, with one notice only."""
 
     uri: str
     error: QgaError
 
 
-News = Union[Stale, Withdrawn, NotNeeded, Connected, Lost]
+Notice = Union[Stale, Withdrawn, NotNeeded, Connected, Lost]
