@@ -33,6 +33,19 @@ _SETTING_PERCENT = 120
 _TURN_SECONDS = 0.1
 
 
+class Timings(NamedTuple):
+    """How long something is waited for, in seconds: a ``daemon`` of the hypervisor that is restarted, until it has
+    found the agents again; an ``agent`` that is restarted; and one that still sits in ``hwclock`` after its timeout.
+    """
+
+    daemon: float = 15.0
+    agent: float = 5.0
+    hwclock: float = HWCLOCK_SECONDS
+
+
+_USUAL = Timings()
+
+
 @dataclass(frozen=True)
 class ResyncOptions:
     """How to resync. ``samples`` is the most exchanges for one measurement.
@@ -51,6 +64,7 @@ class ResyncOptions:
     backward: str = "step"
     update_rtc: bool = False
     dry_run: bool = False
+    timings: Timings = _USUAL
     turns: Turns = field(default_factory=lambda: Turns(_TURN_SECONDS), compare=False, repr=False)
 
 

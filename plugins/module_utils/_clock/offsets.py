@@ -21,16 +21,12 @@ from .._agent import GuestAgent
 from .._errors import HypervisorUnavailableError, NotConnectedError
 from .._event_loop.tasks import pause
 from .intervals import Interval, Measurement
-from .measuring import Read, Suffices, measure, never
+from .measuring import Suffices, measure, never, reader, stock_reader
 from .methods import ResyncOptions
 from .reference import JumpWatch, Reference
 from .report import Offset, in_seconds
 from .timestamps import SECOND_NS
 from .tolerance import Criteria, is_certainly_beyond, within
-
-# A hypervisor's daemon that is restarted is back by then, and has found the agents again; and an agent in its guest.
-RESTART_SECONDS = 15.0
-_AGENT_RESTART_SECONDS = 5.0
 
 # A measurement is given one exchange's timeout, but no less than this, which a coarse clock takes.
 _MEASURING_SECONDS = 1.0
@@ -52,7 +48,7 @@ _NARROWER_PERCENT = 90
 
 
 class Gauge:
-    """Measures one guest's offset. ``read`` takes one reading, ``warn`` takes a sentence."""
+    """Measures one guest's offset. ``warn`` takes a sentence."""
 
     def __init__(
         self,
@@ -61,9 +57,8 @@ class Gauge:
         options: ResyncOptions,
         criteria: Criteria,
         warn: Callable[[str], object],
-        read: Read,
     ) -> None:
-        self._read = read
+        self._read = stock_reader(agent)
         self._agent = agent
         self._reference = reference
         self._options = options
@@ -73,6 +68,13 @@ class Gauge:
         self._longest_seconds = max(_MEASURING_SECONDS, agent.timeout)
         self._took_ns = 0
         self._left_for_proof = _MOST_FOR_PROOF
+
+    async def learn_to_read(self) -> None:
+        """Choose the command that reads the clock best; for method set_time, the one that goes the same way: the lead
+        of guest-set-time is learnt from it.
+        """
+        if self._options.method != "set_time":
+            self._read = await reader(self._agent)
 
     async def measure(self, suffices: Suffices = never) -> Offset:
         """Measure; with more exchanges if the tolerance lies within the interval."""
@@ -106,9 +108,9 @@ class Gauge:
         try:
             return await self._measure_same()
         except HypervisorUnavailableError:
-            await self._agent.wait(RESTART_SECONDS)
+            await self._agent.wait(self._options.timings.daemon)
         except NotConnectedError:
-            await self._agent.wait(_AGENT_RESTART_SECONDS)
+            await self._agent.wait(self._options.timings.agent)
         return await self._measure_same()
 
     async def measure_apart(self) -> Offset:

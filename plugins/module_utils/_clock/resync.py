@@ -54,7 +54,7 @@ from .._agent import GuestAgent
 from .._errors import CommandError, DeadlineError, NotConvergedError, NotSupportedError
 from .._protocol import values
 from .._protocol.errors import QgaError
-from .measuring import Read, never, reader, stock_reader
+from .measuring import never
 from .methods import METHODS, ResyncOptions
 from .offsets import Gauge
 from .reference import Reference
@@ -81,25 +81,20 @@ async def resync(agent: GuestAgent, reference: Reference, options: ResyncOptions
 
     :raises QgaError: the guest's clock could not be read
     """
-    started_ns = time.monotonic_ns()
-    # The lead of guest-set-time is learnt from a command that goes the same way.
-    read = stock_reader(agent) if options.method == "set_time" else await reader(agent)
-    return await _Run(agent, reference, options, read, started_ns).report()
+    return await _Run(agent, reference, options).report()
 
 
 class _Run:
     """One resync: the decisions. What was measured and done is kept by the gauge, the stepper and the slewer."""
 
-    def __init__(
-        self, agent: GuestAgent, reference: Reference, options: ResyncOptions, read: Read, started_ns: int
-    ) -> None:
+    def __init__(self, agent: GuestAgent, reference: Reference, options: ResyncOptions) -> None:
         self._agent = agent
         self._reference = reference
         self._options = options
-        self._started_ns = started_ns
+        self._started_ns = time.monotonic_ns()
         self._warnings: dict[str, None] = {}  # each is given once
         self._criteria = Criteria(options.tolerance_ns, options.backward)
-        self._gauge = Gauge(agent, reference, options, self._criteria, self._warn, read)
+        self._gauge = Gauge(agent, reference, options, self._criteria, self._warn)
         self._stepper = Stepper(agent, reference, options, self._gauge, self._warn)
         self._slewer = Slewer(agent, options, self._criteria, self._stepper)
 
@@ -108,6 +103,7 @@ class _Run:
 
     async def report(self) -> ResyncReport:
         options, criteria = self._options, self._criteria
+        await self._gauge.learn_to_read()
         before = await self._gauge.measure(self._gauge.is_off if await self._can_come_nearer() else never)
         self._agent.pin()
         try:

@@ -22,8 +22,8 @@ from .._errors import (
     UnresponsiveError,
 )
 from .._protocol.errors import QgaError
-from .methods import HWCLOCK_SECONDS, Method, ResyncOptions
-from .offsets import RESTART_SECONDS, Gauge
+from .methods import Method, ResyncOptions
+from .offsets import Gauge
 from .reference import Reference
 from .report import Offset
 
@@ -72,7 +72,7 @@ class Stepper:
                 # After another client's hwclock a request waits for a second, and its stamp grows old meanwhile.
                 await self._agent.come_next()
         except HypervisorUnavailableError:
-            await self._agent.wait(RESTART_SECONDS)
+            await self._agent.wait(self._options.timings.daemon)
         return self._gauge.against_reference(offset.measurement)
 
     async def step(self, method: Method, offset: Offset) -> Offset:
@@ -99,9 +99,10 @@ class Stepper:
 
     async def _await_agent(self, step_error: QgaError) -> None:
         """An agent that still sits in hwclock answers nobody; it has as long again to come out of it."""
+        timings = self._options.timings
         is_restart = isinstance(step_error, HypervisorUnavailableError)
         try:
-            await self._agent.wait(RESTART_SECONDS if is_restart else HWCLOCK_SECONDS)
+            await self._agent.wait(timings.daemon if is_restart else timings.hwclock)
         except (DeadlineError, GuestReplacedError):
             raise
         except QgaError as silent:

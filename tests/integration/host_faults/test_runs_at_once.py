@@ -1,0 +1,190 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Two runs at one guest at once: it ends with the right time, and neither lies."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+from ansible_collections.qemu.guest_agent.plugins.module_utils._agent import GuestAgent
+from ansible_collections.qemu.guest_agent.plugins.module_utils._channels.base import Request
+from ansible_collections.qemu.guest_agent.plugins.module_utils._clock import resync
+from ansible_collections.qemu.guest_agent.plugins.module_utils._clock.methods import ResyncOptions
+from ansible_collections.qemu.guest_agent.plugins.module_utils._clock.report import ResyncReport
+from ansible_collections.qemu.guest_agent.plugins.module_utils._event_loop import tasks
+
+from tests.support.disturbed_guest import (
+    BEHIND_NS,
+    SLACK_NS,
+    STEPPING_COMMANDS,
+    TOLERANCE_NS,
+    Guest,
+    assert_true,
+    both_agents,
+    run_plainly,
+)
+from tests.support.fake_agent import EXTENDED, SLOW_HWCLOCK, FakeAgent, FakeClock, listen_unix
+from tests.support.faults import Ledger
+from tests.support.guest_channel import GuestChannel
+from tests.support.held_module import HeldModule, Stop, run_here
+from tests.support.moments import STEPPING, Moment
+from tests.support.side_by_side import SharedGuest, jitter, side_by_side
+from tests.support.simulated_guest import EXTENDED_COMMANDS, STOCK_COMMANDS, GuestClock, SimulatedGuest, TimeLine
+
+SEEDS = 200
+
+
+# In how many of that many pairs one may say that it did not converge: each may step behind the other's last look.
+MOST_UNDECIDED = 1
+
+
+# A computed measurement is rounded, and aged.
+DRIFT_NS = 1_000
+
+
+class Scene:
+    """Several runs at one computed guest that was behind, each with a client of its own."""
+
+    def __init__(self, kind: str, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.line = TimeLine()
+        self.line.install(monkeypatch)
+        drawn = random.Random(seed)
+        monkeypatch.setattr(random, "uniform", drawn.uniform)
+        commands = EXTENDED_COMMANDS if kind == "extended" else STOCK_COMMANDS
+        clock = GuestClock(self.line, BEHIND_NS)
+        self.shared = SharedGuest(self.line, SimulatedGuest(self.line, clock, commands, jitter(drawn)))
+        self.drawn = drawn
+        self.steps_by_run: list[int] = []
+
+    def run(self, delays_s: Sequence[float], is_in_step: bool) -> list[ResyncReport]:
+        """Each begins behind its delay. ``is_in_step``: nobody steps before all have measured."""
+        runs = range(len(delays_s))
+        self.steps_by_run = [0 for _run in runs]
+
+        def gate(run: int) -> Callable[[Request], bool]:
+            def may_be_sent(request: Request) -> bool:
+                if request.execute not in STEPPING_COMMANDS:
+                    return True
+                at_the_gate.add(run)
+                may = len(at_the_gate) == len(delays_s) or not is_in_step
+                self.steps_by_run[run] += may
+                return may
+
+            return may_be_sent
+
+        async def resync_once(run: int) -> ResyncReport:
+            await tasks.pause(delays_s[run])
+            agent = GuestAgent(self.shared.client(gate(run)), 5.0)
+            return await resync.resync(agent, self.line.reference(), ResyncOptions())
+
+        at_the_gate: set[int] = set()
+        return side_by_side(self.line, [resync_once(run) for run in runs])
+
+    def assert_no_lie(self, report: ResyncReport, steps: int) -> None:
+        """What a run says was true at some time of it, and it says that it has stepped if it has."""
+        for offset in (report.before, *filter(None, (report.after,))):
+            assert any(
+                abs(truth_ns - offset.ns) <= offset.uncertainty_ns + DRIFT_NS for truth_ns in self.shared.offsets
+            )
+        assert report.attempts == steps
+        assert report.changed is (steps > 0)
+        assert (report.within_tolerance is True) is (report.error is None)
+
+
+@pytest.mark.parametrize("kind", ["extended", "stock"])
+@pytest.mark.parametrize("start", ["in step", "together", "one behind the other"])
+def test_two_runs_at_once_end_with_the_right_time_and_do_not_lie(
+    kind: str, start: str, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failed = 0
+    with ledger.entry(f"two runs at once, {kind} agent", f"{start}, {SEEDS} times"):
+        for seed in range(SEEDS):
+            scene = Scene(kind, seed, monkeypatch)
+            late_s = scene.drawn.uniform(0, 0.03) if start == "one behind the other" else 0.0
+            reports = scene.run([0.0, late_s], is_in_step=start == "in step")
+            for report, steps in zip(reports, scene.steps_by_run, strict=True):
+                scene.assert_no_lie(report, steps)
+            right = abs(scene.shared.offsets[-1]) <= TOLERANCE_NS
+            assert right or any(report.error for report in reports)
+            failed += any(report.error is not None for report in reports)
+            (rerun,) = scene.run([0.0], is_in_step=False)
+            assert rerun.within_tolerance
+            assert rerun.changed is not right
+            assert abs(scene.shared.offsets[-1]) <= TOLERANCE_NS
+    assert failed <= MOST_UNDECIDED
+
+
+@pytest.mark.parametrize("name", ["extended", "stock"])
+@pytest.mark.parametrize("holds", ["all have measured before either steps", "one steps behind the other's verifying"])
+def test_two_modules_at_once_on_an_agent_that_serves_both(
+    name: str, holds: str, ledger: Ledger, tmp_path: Path
+) -> None:
+    kind = EXTENDED if name == "extended" else SLOW_HWCLOCK
+    clock = FakeClock(BEHIND_NS)
+    paths = [tmp_path / "one.qga", tmp_path / "two.qga"]
+    with (
+        ledger.entry(f"two modules at once, {name} agent", holds),
+        FakeAgent(listen_unix(paths[0]), kind, clock),
+        FakeAgent(listen_unix(paths[1]), kind, clock),
+        HeldModule({"socket": str(paths[0])}, [Stop(Moment(STEPPING))], seed=1) as one,
+        HeldModule({"socket": str(paths[1])}, [Stop(Moment(STEPPING))], seed=2) as two,
+    ):
+        one.wait()
+        two.wait()
+        one.go_on()
+        if holds == "all have measured before either steps":
+            two.go_on()
+            entries = [one.result()["guest"], two.result()["guest"]]
+        else:
+            entries = [one.result()["guest"]]
+            assert abs(clock.offset_ns()) <= TOLERANCE_NS
+            two.go_on()
+            entries.append(two.result()["guest"])
+        assert abs(clock.offset_ns()) <= TOLERANCE_NS
+        for entry in entries:
+            assert abs(entry["offset_before_ns"] - BEHIND_NS) <= entry["uncertainty_before_ns"] + SLACK_NS
+            assert entry["changed"]
+            assert entry["within_tolerance"]
+        assert run_here({"socket": str(paths[0])})["guest"]["changed"] is False
+
+
+@both_agents
+def test_two_modules_at_once_on_a_channel_that_serves_one(guest: Guest, ledger: Ledger, tmp_path: Path) -> None:
+    path = tmp_path / "guest.qga"
+    steps = guest.steps()
+    with (
+        ledger.entry(f"two modules at once, {guest.name} agent", "one waits for the other's channel"),
+        GuestChannel(path, guest.agent_path),
+        HeldModule({"socket": str(path)}, [Stop(Moment(STEPPING))]) as one,
+    ):
+        one.wait()
+        with HeldModule({"socket": str(path)}, [Stop(Moment("guest-info"), is_held=False)]) as two:
+            two.wait()
+            one.go_on()
+            entries = [one.result()["guest"], two.result()["guest"]]
+        assert [entry["changed"] for entry in entries] == [True, False]
+        assert all(entry["within_tolerance"] for entry in entries)
+        assert guest.steps() == steps + entries[0]["attempts"]
+        run_plainly(guest, path)
+
+
+@both_agents
+def test_a_module_that_cannot_wait_for_the_channel_says_so(guest: Guest, ledger: Ledger, tmp_path: Path) -> None:
+    path = tmp_path / "guest.qga"
+    with (
+        ledger.entry(f"two modules at once, {guest.name} agent", "one holds the channel for too long"),
+        GuestChannel(path, guest.agent_path),
+        HeldModule({"socket": str(path)}, [Stop(Moment(STEPPING))]) as one,
+    ):
+        one.wait()
+        entry = run_here({"socket": str(path), "timeout": 0.3})["guest"]
+        assert entry["error"]["code"] == "unresponsive"
+        assert "one client at a time" in entry["error"]["hint"]
+        one.go_on()
+        assert_true(one.result()["guest"], BEHIND_NS, guest.truth_ns())
+        run_plainly(guest, path)
