@@ -15,10 +15,10 @@ from .shapes import facts_of
 
 
 async def command_details(agent: GuestAgent, name: str) -> dict[str, Any]:
-    """What is known of one agent command; ``details_from`` says by whom.
+    """The details of one agent command; ``details_from`` says whose they are.
 
-    The extended agent is asked (``guest-get-command-info``). The stock agent tells only whether the command is enabled
-    and answers on success; the rest is the catalogue's.
+    The extended agent is asked (``guest-get-command-info``). The stock agent reports only whether the command is
+    enabled and answers on success; the rest is the catalogue's.
 
     :raises CommandNotFoundError: neither the agent nor the catalogue knows it
     """

@@ -2,10 +2,10 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What agents return, by its shape, and making facts of it.
+"""The shapes of replies, and making facts of replies.
 
-The guest is not trusted: a playbook that was promised a string must not get a list. Whatever leaves here has the type
-that the schema gives it, and its text can be shown.
+The guest is not trusted: a playbook that was promised a string must not get a list. A fact has the type that the schema
+gives it, and its text can be shown.
 
 Source of the shapes: ``qga/qapi-schema.json`` of QEMU 10.0.13. What QAPI may leave out may be missing here, and so may
 what only some versions have. A newer agent, or one of another make, may add members: those are taken that are a plain

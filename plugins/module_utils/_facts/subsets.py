@@ -2,10 +2,23 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Facts about a guest: which subsets there are, which agent commands they take, and what becomes of the replies.
+"""Facts about a guest: the subsets, the agent commands that they take, and gathering them.
 
 The guest is not trusted: only what has the shape of the command's reply leaves here (:mod:`shapes`), and no more
-than one guest may reasonably be worth.
+than one guest may reasonably be worth. An error while a subset is gathered has one of these effects:
+
+==============================================  ======================================================================
+error                                           effect
+==============================================  ======================================================================
+the deadline passed, or libvirt is unavailable  raised: it may be another guest's doing, and all is asked again
+the command was refused before the agent has    raised: the agent refuses what every connection to it begins with
+answered anything
+of this command: refused, timed out, or a       an entry in ``errors``; the next subset is gathered
+reply that has not its shape, or is too large
+any other (the agent is gone), without facts    raised
+any other, with facts from before               an entry in ``errors`` for this and all later subsets, which are not
+                                                asked for one by one
+==============================================  ======================================================================
 """
 
 from __future__ import annotations
@@ -43,7 +56,7 @@ _Gather = Callable[[GuestAgent], Awaitable[Any]]
 
 
 def _ask(command: str) -> _Gather:
-    """A gatherer that asks one command."""
+    """Gathers the reply to one command."""
 
     async def gather(agent: GuestAgent) -> Any:
         return facts_of(command, await agent.call(command))
@@ -140,7 +153,7 @@ SUBSET_NAMES: tuple[str, ...] = tuple(_GROUPS)
 
 
 def select(gather_subset: Iterable[str]) -> tuple[Subset, ...]:
-    """The subsets that are meant: what is named, less what is named with ``!``; all, if only ``!`` is used.
+    """The subsets that are named, less those with ``!``; of all, if only ``!`` is used.
 
     :raises InvalidOptionError: a name is unknown
     """
@@ -179,9 +192,7 @@ _OF_ONE_COMMAND = (CommandError, RemoteProtocolError, ExchangeTimeoutError)
 
 
 async def gather(agent: GuestAgent, subsets: Iterable[Subset]) -> dict[str, Any]:
-    """The facts by subset name; ``errors`` holds the subsets that could not be had, and why.
-
-    An agent that stops answering on the way costs the subsets that are left; they are not asked for one by one.
+    """The facts by subset name; ``errors`` has the subsets that could not be gathered, and why.
 
     :raises QgaError: the agent could not be asked for anything, or the time for all of it is over
     """
@@ -190,35 +201,35 @@ async def gather(agent: GuestAgent, subsets: Iterable[Subset]) -> dict[str, Any]
     gone: QgaError | None = None
     room = _Room(_MOST_VALUES, _MOST_BYTES)
     for subset in subsets:
-        if gone is None:
-            try:
-                gathered = await subset.gather(agent)
-                room = room.behind(gathered)
-                facts[subset.name] = gathered
-                continue
-            except (DeadlineError, HypervisorUnavailableError):
-                raise  # it may be another guest's doing: all is asked again
-            except _OF_ONE_COMMAND as error:
-                if isinstance(error, CommandError) and not agent.has_answered:
-                    raise  # it refuses what every connection to it begins with
-                errors[subset.name] = error.as_dict()
-                continue
-            except QgaError as error:
-                if not facts:
-                    raise
-                gone = error
-        errors[subset.name] = gone.as_dict()
+        if gone is not None:
+            errors[subset.name] = gone.as_dict()
+            continue
+        try:
+            gathered = await subset.gather(agent)
+            room = room.less(gathered)
+            facts[subset.name] = gathered
+        except (DeadlineError, HypervisorUnavailableError):
+            raise
+        except _OF_ONE_COMMAND as error:
+            if isinstance(error, CommandError) and not agent.has_answered:
+                raise
+            errors[subset.name] = error.as_dict()
+        except QgaError as error:
+            if not facts:
+                raise
+            gone = error
+            errors[subset.name] = error.as_dict()
     facts["errors"] = errors
     return facts
 
 
 class _Room(NamedTuple):
-    """What is left for the facts of one guest."""
+    """The room that is left for the facts of one guest."""
 
     values: int
     size: int
 
-    def behind(self, gathered: Any) -> _Room:
+    def less(self, gathered: Any) -> _Room:
         """
         :raises RemoteProtocolError: there is no room for these
         """

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -12,7 +11,6 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._agent import Gue
 from ansible_collections.qemu.guest_agent.plugins.module_utils._channels.base import Exchange, Request
 from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import (
     CommandDisabledError,
-    CommandNotFoundError,
     DeadlineError,
     ExchangeTimeoutError,
     InvalidOptionError,
@@ -20,11 +18,14 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import (
     UnresponsiveError,
 )
 from ansible_collections.qemu.guest_agent.plugins.module_utils._facts import subsets as module
-from ansible_collections.qemu.guest_agent.plugins.module_utils._facts.command_details import command_details
-from ansible_collections.qemu.guest_agent.plugins.module_utils._facts.subsets import SUBSET_NAMES, SUBSETS, select
-from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.commands import CATALOGUE
-from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.errors import QgaError, RemoteProtocolError
-from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.messages import Reply, Returned
+from ansible_collections.qemu.guest_agent.plugins.module_utils._facts.subsets import (
+    GATHERED,
+    SUBSET_NAMES,
+    SUBSETS,
+    gathering,
+    select,
+)
+from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.errors import QgaError
 
 from tests.support.blocking import blocking
 from tests.support.simulated_guest import (
@@ -32,73 +33,15 @@ from tests.support.simulated_guest import (
     MILLISECOND,
     SECOND,
     STOCK_COMMANDS,
-    GuestClock,
     SimulatedGuest,
     TimeLine,
     disabled,
     failed,
     not_found,
 )
+from tests.support.telling_guest import REPLIES, fails, full_guest, says
 
-details_of, gather = blocking(command_details), blocking(module.gather)
-
-# What a guest says, and what becomes of it. The subsets agent, commands and time are tested by themselves.
-REPLIES: Mapping[str, tuple[str, Any, Any]] = {
-    "hostname": ("guest-get-host-name", {"host-name": "web1"}, "web1"),
-    "os": ("guest-get-osinfo", {"id": "debian", "version-id": "12"}, {"id": "debian", "version_id": "12"}),
-    "timezone": ("guest-get-timezone", {"zone": "UTC", "offset": 0}, {"zone": "UTC", "offset": 0}),
-    "network": (
-        "guest-network-get-interfaces",
-        [{"name": "lo", "ip-addresses": [{"ip-address": "127.0.0.1", "prefix": 8}], "statistics": {"rx-bytes": 1}}],
-        [{"name": "lo", "ip_addresses": [{"ip_address": "127.0.0.1", "prefix": 8}], "statistics": {"rx_bytes": 1}}],
-    ),
-    "routes": ("guest-network-get-route", [{"iface": "eth0", "mtu": 1500}], [{"iface": "eth0", "mtu": 1500}]),
-    "filesystems": (
-        "guest-get-fsinfo",
-        [{"mountpoint": "/", "total-bytes": 957571072, "disk": [{"bus-type": "virtio"}]}],
-        [{"mountpoint": "/", "total_bytes": 957571072, "disk": [{"bus_type": "virtio"}]}],
-    ),
-    "users": ("guest-get-users", [{"user": "root", "login-time": 1.5}], [{"user": "root", "login_time": 1.5}]),
-    "vcpus": ("guest-get-vcpus", [{"logical-id": 0, "online": True}], [{"logical_id": 0, "online": True}]),
-    "disks": (
-        "guest-get-disks",
-        [{"name": "/dev/vda", "partition": False}],
-        [{"name": "/dev/vda", "partition": False}],
-    ),
-    "load": ("guest-get-load", {"load1m": 0.5, "load5m": 0.25}, {"load1m": 0.5, "load5m": 0.25}),
-    "cpu_stats": ("guest-get-cpustats", [{"cpu": 0, "type": "linux"}], [{"cpu": 0, "type": "linux"}]),
-    "disk_stats": ("guest-get-diskstats", [{"name": "vda", "major": 254}], [{"name": "vda", "major": 254}]),
-    "freeze": ("guest-fsfreeze-status", "thawed", "thawed"),
-}
-MEMORY_COMMANDS = ("guest-get-memory-block-info", "guest-get-memory-blocks")
-
-
-@pytest.fixture
-def line(monkeypatch: pytest.MonkeyPatch) -> TimeLine:
-    line = TimeLine()
-    line.install(monkeypatch)
-    return line
-
-
-def full_guest(line: TimeLine, commands: tuple[str, ...] = STOCK_COMMANDS) -> SimulatedGuest:
-    names = dict.fromkeys((*commands, *(command for command, _reply, _fact in REPLIES.values()), *MEMORY_COMMANDS))
-    guest = SimulatedGuest(line, GuestClock(line, -20 * SECOND), names)
-    for command, reply, _fact in REPLIES.values():
-        says(guest, command, reply)
-    says(guest, "guest-get-memory-block-info", {"size": 134217728})
-    says(guest, "guest-get-memory-blocks", [{"phys-index": 0, "online": True}, {"phys-index": 1, "online": False}, {}])
-    return guest
-
-
-def says(guest: SimulatedGuest, command: str, value: Any) -> None:
-    guest.handlers[command] = lambda _arguments: Returned(value)
-
-
-def fails(guest: SimulatedGuest, command: str, error: QgaError) -> None:
-    def fail(_arguments: Any) -> Reply:
-        raise error
-
-    guest.handlers[command] = fail
+gather = blocking(module.gather)
 
 
 def facts_of(guest: SimulatedGuest, *names: str) -> dict[str, Any]:
@@ -166,15 +109,19 @@ class TestTrouble:
     """One subset's trouble is an entry in errors, and does not cost the others."""
 
     @pytest.mark.parametrize("name", [*REPLIES, "memory", "time"])
-    @pytest.mark.parametrize(
-        ("reply", "code"),
-        [("missing", "command_not_found"), ("disabled", "command_disabled"), ("failed", "command_failed")],
-    )
-    def test_a_refused_command(self, line: TimeLine, name: str, reply: str, code: str) -> None:
+    @pytest.mark.parametrize("code", ["command_not_found", "command_disabled", "command_failed", "timeout"])
+    def test_of_one_command_alone(self, line: TimeLine, name: str, code: str) -> None:
         guest = full_guest(line)
         command = {"memory": "guest-get-memory-blocks", "time": "guest-get-time"}.get(name) or REPLIES[name][0]
-        replies = {"missing": not_found(command), "disabled": disabled(command), "failed": failed("it went wrong")}
-        guest.handlers[command] = lambda _arguments: replies[reply]
+        replies = {
+            "command_not_found": not_found(command),
+            "command_disabled": disabled(command),
+            "command_failed": failed("it went wrong"),
+        }
+        if code in replies:
+            guest.handlers[command] = lambda _arguments: replies[code]
+        else:
+            fails(guest, command, ExchangeTimeoutError("a dead NFS server"))
         facts = facts_of(guest)
         assert set(facts) == {subset.name for subset in SUBSETS} - {name} | {"errors"}
         assert set(facts["errors"]) == {name}
@@ -212,18 +159,6 @@ class TestTrouble:
         assert facts["errors"][name]["code"] == "protocol_error"
         assert command in facts["errors"][name]["message"]
 
-    def test_a_hostile_member_name_is_left_out(self, line: TimeLine) -> None:
-        guest = full_guest(line)
-        says(guest, "guest-get-osinfo", {"id": "debian", "{{ lookup('pipe', 'id') }}": 1})
-        facts = facts_of(guest, "min")
-        assert facts["os"] == {"id": "debian"}
-        assert "lookup" not in str(facts)
-
-    def test_a_number_beyond_json(self, line: TimeLine) -> None:
-        guest = full_guest(line)
-        says(guest, "guest-get-load", {"load1m": float("inf")})
-        assert facts_of(guest, "load")["errors"]["load"]["code"] == "protocol_error"
-
     def test_ten_megabytes_of_text_are_cut(self, line: TimeLine) -> None:
         guest = full_guest(line)
         says(guest, "guest-get-host-name", {"host-name": "x" * 10_000_000})
@@ -256,25 +191,12 @@ class TestTrouble:
         with pytest.raises(CommandDisabledError, match="guest-sync"):
             gather(GuestAgent(guest, 5.0), select(["min"]))
 
-    def test_an_agent_that_refuses_everything_else_tells_that(self, line: TimeLine) -> None:
-        facts = facts_of(SimulatedGuest(line, commands=()), "agent", "hostname")
-        assert {name: error["code"] for name, error in facts["errors"].items()} == {
-            "agent": "command_not_found",
-            "hostname": "command_not_found",
-        }
-
     def test_a_refusal_in_ten_megabytes_of_escape_sequences_is_one_short_line(self, line: TimeLine) -> None:
         guest = full_guest(line)
         guest.handlers["guest-get-osinfo"] = lambda _arguments: failed("\x1b[2J\u202e\n" * 2_500_000)
         message = facts_of(guest, "os")["errors"]["os"]["message"]
         assert message.isprintable()
         assert len(message) < 1500
-
-    def test_one_command_that_times_out(self, line: TimeLine) -> None:
-        guest = full_guest(line)
-        fails(guest, "guest-get-fsinfo", ExchangeTimeoutError("a dead NFS server"))
-        facts = facts_of(guest)
-        assert {name: error["code"] for name, error in facts["errors"].items()} == {"filesystems": "timeout"}
 
     @pytest.mark.parametrize("error", [UnresponsiveError("gone"), NotConnectedError("gone")])
     def test_an_agent_that_cannot_be_reached_is_an_exception(self, line: TimeLine, error: QgaError) -> None:
@@ -300,8 +222,20 @@ class TestTrouble:
             facts_of(guest, "hostname", "os", "timezone")
 
 
+def test_the_work_on_a_guest_returns_its_facts(line: TimeLine) -> None:
+    result = blocking(gathering(["hostname"]))(GuestAgent(full_guest(line), 5.0))
+    assert (result.status, result.error) == (GATHERED, None)
+    assert set(result.entry) == {"hostname", "errors"}
+
+
+def test_an_unknown_subset_is_refused_before_a_guest_is_asked() -> None:
+    with pytest.raises(InvalidOptionError):
+        gathering(["nosuch"])
+
+
 class TestSelecting:
     ALL = tuple(subset.name for subset in SUBSETS)
+
     MIN = ("agent", "hostname", "os", "timezone")
 
     @pytest.mark.parametrize(
@@ -330,77 +264,3 @@ class TestSelecting:
             select(asked)
         assert asked[-1] in caught.value.message
         assert all(name in caught.value.hint for name in SUBSET_NAMES)
-
-    def test_the_groups_come_first(self) -> None:
-        assert SUBSET_NAMES[:2] == ("all", "min")
-        assert len(SUBSET_NAMES) == 2 + len(SUBSETS)
-
-
-class TestCommandDetails:
-    def test_a_stock_command_is_the_catalogues(self, line: TimeLine) -> None:
-        guest = full_guest(line)
-        guest.commands["guest-set-time"]["enabled"] = False
-        details = details_of(GuestAgent(guest, 5.0), "guest-set-time")
-        assert details == {
-            "name": "guest-set-time",
-            "present": True,
-            "enabled": False,
-            "success_response": True,
-            "since": "1.5",
-            "description": CATALOGUE["guest-set-time"].description,
-            "arguments": [{"name": "time", "type": "int", "optional": True}],
-            "returns": "none",
-            "origin": "stock",
-            "details_from": "catalogue",
-        }
-
-    def test_what_the_agent_says_of_answers_goes_before_the_catalogue(self, line: TimeLine) -> None:
-        guest = full_guest(line)
-        guest.commands["guest-ping"]["success-response"] = False
-        assert details_of(GuestAgent(guest, 5.0), "guest-ping")["success_response"] is False
-
-    def test_a_command_that_the_agent_lacks(self, line: TimeLine) -> None:
-        details = details_of(GuestAgent(full_guest(line), 5.0), "guest-exec")
-        assert (details["present"], details["enabled"], details["details_from"]) == (False, False, "catalogue")
-
-    def test_a_command_that_only_the_agent_knows(self, line: TimeLine) -> None:
-        guest = full_guest(line)
-        guest.commands["guest-novel"] = {"name": "guest-novel", "enabled": True, "success-response": True}
-        assert details_of(GuestAgent(guest, 5.0), "guest-novel") == {
-            "name": "guest-novel",
-            "present": True,
-            "enabled": True,
-            "success_response": True,
-            "details_from": "agent",
-        }
-
-    def test_a_command_that_nobody_knows(self, line: TimeLine) -> None:
-        with pytest.raises(CommandNotFoundError, match="guest-nonsense") as caught:
-            details_of(GuestAgent(full_guest(line), 5.0), "guest-nonsense")
-        assert "spelling" in caught.value.hint
-
-    def test_the_extended_agent_is_asked(self, line: TimeLine) -> None:
-        guest = full_guest(line, EXTENDED_COMMANDS)
-        says(guest, "guest-get-command-info", {"name": "guest-ping", "success-response": True, "since": "0.15.0"})
-        details = details_of(GuestAgent(guest, 5.0), "guest-ping")
-        assert guest.asked("guest-get-command-info") == [{"name": "guest-ping"}]
-        assert details == {
-            "name": "guest-ping",
-            "success_response": True,
-            "since": "0.15.0",
-            "present": True,
-            "details_from": "agent",
-        }
-
-    @pytest.mark.parametrize("value", [None, [], "text", 1])
-    def test_an_ill_shaped_answer_of_its(self, line: TimeLine, value: Any) -> None:
-        guest = full_guest(line, EXTENDED_COMMANDS)
-        says(guest, "guest-get-command-info", value)
-        with pytest.raises(RemoteProtocolError, match="where an object belongs"):
-            details_of(GuestAgent(guest, 5.0), "guest-ping")
-
-    def test_an_unknown_name_is_refused_by_it(self, line: TimeLine) -> None:
-        guest = full_guest(line, EXTENDED_COMMANDS)
-        guest.handlers["guest-get-command-info"] = lambda _arguments: not_found("guest-nonsense")
-        with pytest.raises(CommandNotFoundError):
-            details_of(GuestAgent(guest, 5.0), "guest-nonsense")
