@@ -31,8 +31,7 @@ from __future__ import annotations
 import time
 from typing import NamedTuple
 
-from .._channels.base import Channel, Exchange, Request
-from .._channels.forwarding import ForwardingChannel
+from .._channels.base import Channel, Exchange, ForwardingChannel, Request
 from .._errors import HypervisorUnavailableError
 from .._event_loop.tasks import pause
 

@@ -28,12 +28,6 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, Iterator, Mapping, NamedTuple
 
 if TYPE_CHECKING:
-    from ansible_collections.qemu.guest_agent.plugins.module_utils._event_loop.tasks import (
-        Conversation,
-        Received,
-        Result,
-        Wait,
-    )
     from ansible_collections.qemu.guest_agent.plugins.module_utils._watch.notices import Notice, Stale
 
 DOCUMENTATION = r"""
@@ -126,13 +120,13 @@ async def main(queue: asyncio.Queue[Any], args: dict[str, Any]) -> None:
         ) from None
     try:
         while True:
-            news = await core.in_asyncio.run(watcher.next())
-            if not isinstance(news, core.news.Stale):
-                _say(news, core)
+            notice = await core.in_asyncio.run(watcher.next())
+            if not isinstance(notice, core.notices.Stale):
+                _say(notice, core)
                 continue
-            if news.cause in settings.causes:
-                await queue.put(_event(news, core))
-            watcher.done(news.guest)
+            if notice.cause in settings.causes:
+                await queue.put(_event(notice, core))
+            watcher.done(notice.guest)
             # The loop's others have their turn, even if the queue took it at once.
             await asyncio.sleep(0)
     finally:
@@ -156,19 +150,19 @@ def _event(stale: Stale, core: _Core) -> dict[str, Any]:
     }
 
 
-def _say(news: Notice, core: _Core) -> None:
+def _say(notice: Notice, core: _Core) -> None:
     """Log what is no event."""
-    if isinstance(news, core.news.Lost):
-        _log.warning("%s is not watched: %s", news.uri, news.error.message)
-    elif isinstance(news, core.news.Connected):
+    if isinstance(notice, core.notices.Lost):
+        _log.warning("%s is not watched: %s", notice.uri, notice.error.message)
+    elif isinstance(notice, core.notices.Connected):
         # As loud as that it was lost, for those who have read that.
-        _log.warning("%s is watched, running guests: %d", news.uri, news.running)
-    elif isinstance(news, core.news.Withdrawn):
-        name = core.untrusted.visible(news.guest.name, _LONGEST_NAME)
-        _log.info("%s at %s was %s before it could be asked (%s)", name, news.guest.uri, news.became, news.cause)
-    elif isinstance(news, core.news.NotNeeded):
-        name = core.untrusted.visible(news.guest.name, _LONGEST_NAME)
-        _log.info("%s at %s does not need a resync (%s)", name, news.guest.uri, news.cause)
+        _log.warning("%s is watched, running guests: %d", notice.uri, notice.running)
+    elif isinstance(notice, core.notices.Withdrawn):
+        name = core.untrusted.visible(notice.guest.name, _LONGEST_NAME)
+        _log.info("%s at %s was %s before it could be asked (%s)", name, notice.guest.uri, notice.became, notice.cause)
+    elif isinstance(notice, core.notices.NotNeeded):
+        name = core.untrusted.visible(notice.guest.name, _LONGEST_NAME)
+        _log.info("%s at %s does not need a resync (%s)", name, notice.guest.uri, notice.cause)
 
 
 # ------------------------------------------------------------------------------------------------------- the arguments
@@ -233,7 +227,7 @@ class _Core(NamedTuple):
     causes: ModuleType
     errors: ModuleType
     in_asyncio: ModuleType
-    news: ModuleType
+    notices: ModuleType
     untrusted: ModuleType
     watcher: ModuleType
 
@@ -243,7 +237,7 @@ def _load_core() -> _Core:
         spec = ModuleSpec(_PACKAGE, None, is_package=True)
         spec.submodule_search_locations = [str(_module_utils())]
         sys.modules[_PACKAGE] = importlib.util.module_from_spec(spec)
-    names = ("_watch.causes", "_errors", "_watch.notices", "_untrusted", "_event_loop.tasks", "_watch.watcher")
+    names = ("_watch.causes", "_errors", "_event_loop.in_asyncio", "_watch.notices", "_untrusted", "_watch.watcher")
     return _Core(*(importlib.import_module(f"{_PACKAGE}.{name}") for name in names))
 
 
