@@ -12,7 +12,7 @@ from typing import Any
 from tests.support.extended_agent import module
 
 _framing, _values = module("_protocol.framing", "guest_agent"), module("_protocol.values", "guest_agent")
-_dispatch, _in_front = module("dispatch"), module("in_front")
+_dispatch, own_commands = module("dispatch"), module("own_commands")
 _policy, _stock, _loop, _log, _limits = (module(name) for name in ("policy", "stock", "loop", "log", "limits"))
 _clock = module("clock")
 
@@ -76,7 +76,7 @@ def agent_requests(data: bytes) -> None:
     stock = _stock.Stock(_LOOP, "/dev/null/stock.sock", "/nonexistent", COSTS, _LOG)
     clock = Clock()
     policy = _policy.Policy(_policy.Lists(), stock)
-    dispatcher = _dispatch.Dispatcher(_LOOP, _in_front.Context(clock, stock, policy, lambda: None), COSTS, _LOG)
+    dispatcher = _dispatch.Dispatcher(_LOOP, own_commands.Context(clock, stock, policy, lambda: None), COSTS, _LOG)
     client = Client()
     ended: list[bool] = []
     dispatcher.on_all_answered = lambda: ended.append(True)

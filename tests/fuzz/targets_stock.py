@@ -20,7 +20,7 @@ from tests.support.extended_agent import module
 
 _framing, _values = module("_protocol.framing", "guest_agent"), module("_protocol.values", "guest_agent")
 _messages: Any = module("_protocol.messages", "guest_agent")
-_dispatch, _in_front = module("dispatch"), module("in_front")
+_dispatch, own_commands = module("dispatch"), module("own_commands")
 _policy, _stock, _loop, _log, _limits = (module(name) for name in ("policy", "stock", "loop", "log", "limits"))
 _stream, _commands = module("stream"), module("_protocol.commands", "guest_agent")
 
@@ -101,9 +101,9 @@ def stock_replies(data: bytes) -> None:
         played = _Played(loop, listener, iter(data.split(b"\n")))
         log = _log.Log(str(logfile), verbose=True)
         stock = _stock.Stock(loop, str(path), "/nonexistent", COSTS, log)
-        context = _in_front.Context(Clock(), stock, _policy.Policy(_policy.Lists(), stock), lambda: None)
+        context = own_commands.Context(Clock(), stock, _policy.Policy(_policy.Lists(), stock), lambda: None)
         dispatcher = _dispatch.Dispatcher(loop, context, COSTS, log)
-        stock.upstream.connect()
+        stock.link.connect()
         dispatcher.begin(client)
         for number, command in enumerate(ASKED):
             _settle(loop)
@@ -117,11 +117,11 @@ def stock_replies(data: bytes) -> None:
         loop.now += COSTS.alive_seconds
         dispatcher.drained()
         _settle(loop)
-        assert len(stock.upstream._line) <= COSTS.reply_bytes
-        assert stock.upstream._stream is None or not stock.upstream.expected, "somebody would wait for ever"
+        assert len(stock.link._line) <= COSTS.reply_bytes
+        assert stock.link._stream is None or not stock.link.expected, "somebody would wait for ever"
         assert all(line.isprintable() for line in logfile.read_text().splitlines())
-        if stock.upstream._stream is not None:
-            stock.upstream._stream.close()
+        if stock.link._stream is not None:
+            stock.link._stream.close()
     loop.close()
     silent = [command for command in ASKED if command in _commands.SILENT]
     assert len(ASKED) - len(silent) <= len(client.sent) <= len(ASKED), "not one reply for each"

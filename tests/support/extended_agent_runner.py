@@ -124,14 +124,14 @@ SHORTAGES: Mapping[str, Callable[[], contextlib.AbstractContextManager[None]]] =
 
 def main(setup: dict[str, Any]) -> int:
     sys.path.insert(0, setup["package_parent"])
-    from qemu_ga_extended import agent, clock, limits, log, policy, ports, rtc, stream
+    from qemu_ga_extended import agent, clock, hardware_clock, limits, log, policy, ports, stream
 
     def update_rtc() -> str | None:
         """Go through all that setting a hardware clock takes, except for the hardware."""
         if setup["rtc_error"] is not None:
             return str(setup["rtc_error"])
         with SHORTAGES[setup["rtc_shortage"]]():
-            return rtc.update(lambda: None)
+            return hardware_clock.update(lambda: None)
 
     def make_port(loop: Any, dispatcher: Any, own_log: Any, on_lost: Any) -> Any:
         if setup["device"] is None:

@@ -223,7 +223,7 @@ def test_the_module_has_the_hardware_clock_set_too_if_it_is_told_to(guest: Guest
 def test_the_clock_is_set_right_while_the_stock_agent_hangs_and_after_it_died(guest: Guest) -> None:
     stock = main_pid(guest, STOCK_UNIT)
     said = f"{stock} was stopped"
-    # The extended agent believes a stock agent that it has heard within a second (upstream.py) for as long as a command
+    # The extended agent believes a stock agent that it heard within a second (stock_link.py) for as long as a command
     # may take; otherwise it asks first whether it is there, and gives it a few seconds.
     guest.witness.start(f"sleep 1.5; kill -STOP {stock}; echo {said} >/dev/ttyS0")
     # Not by its agent: whom the stock agent has begun to answer when it is stopped has ten minutes' patience with it.

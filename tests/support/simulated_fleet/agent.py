@@ -18,11 +18,11 @@ from tests.support.simulated_fleet.faults import FAULTS, Sending
 from tests.support.simulated_fleet.profile import Profile
 from tests.support.simulated_fleet.reading import Asked, Reader
 
-in_front: Any = module("in_front")
+own_commands: Any = module("own_commands")
 requests: Any = module("requests")
 framing: Any = module("_protocol.framing", "guest_agent")
 values: Any = module("_protocol.values", "guest_agent")
-_IN_FRONT: frozenset[str] = module("policy").IN_FRONT
+_OWN_COMMANDS: frozenset[str] = module("policy").OWN_COMMANDS
 _Refusal: Any = module("refusal").Refusal
 _answers_on_success: Any = module("_protocol.commands", "guest_agent").answers_on_success
 
@@ -34,11 +34,11 @@ _LIMITS: Any = values.Limits(nesting=1024)
 
 
 @functools.cache
-def _info_in_front(is_frozen: bool) -> bytes:
+def _own_info(is_frozen: bool) -> bytes:
     """What takes longest to make, and is the same from every extended agent in that state."""
     side = stock_side.stock_side(is_frozen)
-    context = in_front.Context(None, side.known, side.policy, lambda: None)
-    encoded: bytes = in_front.carry_out(context, _INFO, {}, 0)
+    context = own_commands.Context(None, side.known, side.policy, lambda: None)
+    encoded: bytes = own_commands.carry_out(context, _INFO, {}, 0)
     return encoded
 
 
@@ -69,7 +69,7 @@ class SimulatedAgent:
         self._stock = stock_side.stock_side(self._fault.is_frozen)
         self._context: Any = None
         if profile.kind == "extended":
-            self._context = in_front.Context(clock, self._stock.known, self._stock.policy, lambda: None)
+            self._context = own_commands.Context(clock, self._stock.known, self._stock.policy, lambda: None)
         # Made for the first client that needs it: ten thousand idle ones are megabytes.
         self._decoder: Any = None
 
@@ -137,13 +137,13 @@ class SimulatedAgent:
     def _carry_out(self, asked: Asked, received_ns: int) -> bytes:
         stepped_ns = self.clock.stepped_ns
         value: bytes
-        if self._context is not None and asked.command in _IN_FRONT:
+        if self._context is not None and asked.command in _OWN_COMMANDS:
             refusal = self._stock.policy.refusal(asked.command)
             if refusal is not None:
                 raise refusal
             if asked.command == _INFO and not asked.arguments:
-                return _info_in_front(self._fault.is_frozen)
-            value = in_front.carry_out(self._context, asked.command, asked.arguments, received_ns)
+                return _own_info(self._fault.is_frozen)
+            value = own_commands.carry_out(self._context, asked.command, asked.arguments, received_ns)
         else:
             call = stock_side.Call(self._stock.kind, self.clock, self.host_name, asked.arguments)
             value = stock_side.carry_out(asked.command, call)

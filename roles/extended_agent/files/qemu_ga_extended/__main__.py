@@ -10,7 +10,7 @@ import os
 import sys
 from typing import Callable, Mapping, Sequence
 
-from . import options, privileges, rtc
+from . import hardware_clock, options, privileges
 from .agent import Agent, MakePort
 from .clock import KernelClock
 from .dispatch import Dispatcher
@@ -95,7 +95,7 @@ def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
             chosen.statedir,
             Lists(chosen.allow_rpcs, chosen.block_rpcs),
             KernelClock(),
-            rtc.update,
+            hardware_clock.update,
             Log(chosen.logfile, chosen.verbose),
             Costs(),
             chosen.pidfile,

@@ -16,11 +16,11 @@ from guest_agent._linux import systemd
 
 from .clock import Clock
 from .dispatch import Dispatcher
-from .in_front import Context
 from .limits import Costs
 from .log import Log
 from .loop import Loop, Timer
 from .memory import Memory
+from .own_commands import Context
 from .policy import Lists, Policy
 from .ports import Port, PortError
 from .stock import Stock
@@ -64,7 +64,7 @@ class Agent:
         :raises OSError: the process id cannot be written
         """
         try:
-            self._stock.upstream.require_trusted()
+            self._stock.link.require_trusted()
         except DistrustError as error:
             raise PortError(f"the stock agent's socket is not used: {error}") from error
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -77,7 +77,7 @@ class Agent:
         try:
             self._stock.on_known = self._open
             self._starting = self.loop.later(self._costs.start_seconds, self._open)
-            self._stock.upstream.connect()
+            self._stock.link.connect()
             status = self.loop.run()
         finally:
             self._port.close()
@@ -95,7 +95,7 @@ class Agent:
             return
         systemd.notify("STOPPING=1")
         self._port.close()
-        self._stock.upstream.leave(self.loop.stop)
+        self._stock.link.leave(self.loop.stop)
 
     def _open(self) -> None:
         if self._is_open:
@@ -123,7 +123,7 @@ class Agent:
 
     def _fail(self, problem: PortError) -> None:
         self._problems.append(problem)
-        self._stock.upstream.leave(lambda: self.loop.stop(1))
+        self._stock.link.leave(lambda: self.loop.stop(1))
 
     def _reopen_log(self) -> None:
         with contextlib.suppress(OSError):

@@ -9,7 +9,7 @@ Theory of operation
 A request stands in the queue until it is answered. One at the head is answered here, or refused, or passed on; then it
 waits for the stock agent, and all others wait for it. A request that is answered only if it fails (guest-shutdown,
 guest-suspend-*) waits like any other: it leaves the queue with its error, or without a reply once the stock agent has
-shown that it has succeeded (upstream.py). So what the host sends after it neither overtakes nor drops its error.
+shown that it has succeeded (stock_link.py). So what the host sends after it neither overtakes nor drops its error.
 
 The order ends where keeping it would make the time commands hang. Once the request at the head of the queue has waited
 for the stock agent for ``slow_seconds``, a synchronisation (0xFF, guest-sync, guest-sync-delimited) or a new client
@@ -31,14 +31,14 @@ from guest_agent._protocol import framing, values
 from guest_agent._protocol.commands import CATALOGUE
 from guest_agent._protocol.errors import RemoteProtocolError
 
-from . import in_front, requests
+from . import own_commands, requests
 from .limits import Costs
 from .log import Log
 from .loop import Loop, Timer
-from .policy import IN_FRONT
+from .policy import OWN_COMMANDS
 from .refusal import Refusal
+from .stock_link import Asked
 from .stream import Data
-from .upstream import Asked
 
 _SYNCS = frozenset(("guest-sync", "guest-sync-delimited"))
 # Nesting as in QEMU (qobject/json-streamer.c).
@@ -67,10 +67,10 @@ class Client(Protocol):
 class _Content:
     """What the host sent, read. ``refusal``: it is answered with that, being no request or none to pass on.
 
-    ``line`` is what goes to the stock agent, ``is_in_front``: it is answered here.
+    ``line`` is what goes to the stock agent, ``is_own``: it is answered here.
     """
 
-    __slots__ = ("arguments", "command", "echo", "is_in_front", "is_sync", "line", "refusal", "size")
+    __slots__ = ("arguments", "command", "echo", "is_own", "is_sync", "line", "refusal", "size")
 
     def __init__(
         self,
@@ -86,7 +86,7 @@ class _Content:
         self.refusal = refusal
         self.echo = echo
         self.is_sync = is_sync
-        self.is_in_front = self.command in IN_FRONT
+        self.is_own = self.command in OWN_COMMANDS
 
 
 class _Waiting:
@@ -98,8 +98,8 @@ class _Waiting:
         "asked",
         "command",
         "echo",
-        "is_in_front",
         "is_mute",
+        "is_own",
         "is_sync",
         "line",
         "received_ns",
@@ -116,7 +116,7 @@ class _Waiting:
         self.refusal = content.refusal
         self.echo = content.echo
         self.is_sync = content.is_sync
-        self.is_in_front = content.is_in_front
+        self.is_own = content.is_own
         self.received_ns = received_ns
         self.arrived_at = arrived_at
         self.is_mute = False
@@ -124,13 +124,13 @@ class _Waiting:
 
     @property
     def may_overtake(self) -> bool:
-        return self.is_in_front and bool(self.echo)
+        return self.is_own and bool(self.echo)
 
 
 class Dispatcher:
     """``on_all_answered`` is called when a client that sends no more has all of its replies."""
 
-    def __init__(self, loop: Loop, context: in_front.Context, costs: Costs, log: Log) -> None:
+    def __init__(self, loop: Loop, context: own_commands.Context, costs: Costs, log: Log) -> None:
         self._loop = loop
         self._context = context
         self._now_ns = context.clock.now_ns
@@ -232,7 +232,7 @@ class Dispatcher:
                 echo = requests.echo_of(value)
                 request = requests.read_request(value)
                 is_sync = request.command in _SYNCS
-                if request.command not in IN_FRONT:
+                if request.command not in OWN_COMMANDS:
                     refusal = self._context.policy.refusal(request.command)  # by fixed lists: one stays one
             except Refusal as error:
                 refusal = error.with_traceback(None)  # it would hold this call's frame, and that one holds it
@@ -316,12 +316,12 @@ class Dispatcher:
         if waiting.asked is not None:
             return self._give_up(waiting, waiting.asked)
         refusal = waiting.refusal
-        if waiting.is_in_front:
+        if waiting.is_own:
             refusal = self._context.policy.refusal(waiting.command)
         if refusal is not None:
             self._refuse(waiting, refusal)
             return True
-        if waiting.is_in_front:
+        if waiting.is_own:
             self._carry_out(waiting)
             return True
         return self._pass_on(waiting)
@@ -331,7 +331,7 @@ class Dispatcher:
         tail = requests.tail(waiting.echo)
         try:
             # The value may hold the time at which it was made: from here on, every step counts.
-            value = in_front.carry_out(self._context, waiting.command, waiting.arguments, waiting.received_ns)
+            value = own_commands.carry_out(self._context, waiting.command, waiting.arguments, waiting.received_ns)
         except Refusal as refusal:
             self._refuse(waiting, refusal)
             return
@@ -355,11 +355,11 @@ class Dispatcher:
     # ---------------------------------------------------------------------------------------------- the stock agent
 
     def _pass_on(self, waiting: _Waiting) -> bool:
-        upstream, now = self._stock.upstream, self._loop.now
-        if not upstream.connect():
-            if now < upstream.may_return_until and now - waiting.arrived_at < self._costs.alive_seconds:
+        link, now = self._stock.link, self._loop.now
+        if not link.connect():
+            if now < link.may_return_until and now - waiting.arrived_at < self._costs.alive_seconds:
                 return False
-            self._refuse(waiting, Refusal(f"The stock agent is away: {upstream.away_reason}"))
+            self._refuse(waiting, Refusal(f"The stock agent is away: {link.away_reason}"))
             return True
         if not self._stock.is_free:
             waited, stuck = now - waiting.arrived_at, now - self._asked_at
@@ -370,11 +370,11 @@ class Dispatcher:
         self._passed_on = waiting
         self._asked_at = now
         is_silent = not self._stock.answers_on_success(waiting.command)
-        waiting.asked = upstream.ask(waiting.line, waiting.command, self._replied, self._failed, is_silent)
+        waiting.asked = link.ask(waiting.line, waiting.command, self._replied, self._failed, is_silent)
         waiting.line = b""
         if self._log.is_verbose:
             self._log.info(f"passed {self._name_for_log(waiting.command)} on")
-        upstream.look()  # if it is answered by that, it is no longer in the queue
+        link.look()  # if it is answered by that, it is no longer in the queue
         return False
 
     def _replied(self, line: Data) -> None:
@@ -384,12 +384,12 @@ class Dispatcher:
             self._send(waiting, line)
         if waiting is self._head:
             self._remove(waiting)
-        if self._stock.upstream.expected:
+        if self._stock.link.expected:
             self._advance()  # what is answered here does not wait for a closing sync
 
     def _failed(self, reason: str) -> None:
         assert self._passed_on is not None  # noqa: S101
-        asked, has_gone = self._passed_on.asked, not self._stock.upstream.is_connected
+        asked, has_gone = self._passed_on.asked, not self._stock.link.is_connected
         if has_gone and asked is not None and asked.is_heard and asked.command == _ENDING_THE_STOCK_AGENT:
             asked.is_heard = False  # so its limit is ``alive_seconds``, from now on
             self._asked_at = self._loop.now
@@ -440,7 +440,7 @@ class Dispatcher:
         deadlines = [self._head_since + self._costs.slow_seconds]
         if head.asked is None:
             deadlines.append(head.arrived_at + self._costs.alive_seconds)
-            if self._loop.now < (returns_by := self._stock.upstream.may_return_until):
+            if self._loop.now < (returns_by := self._stock.link.may_return_until):
                 deadlines.append(returns_by)
         else:
             deadlines += (self._asked_at + self._costs.alive_seconds, self._asked_at + self._costs.reply_seconds)

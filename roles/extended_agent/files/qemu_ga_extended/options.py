@@ -16,7 +16,7 @@ import sys
 from typing import Any, Iterable, Mapping, NamedTuple, NoReturn, Sequence
 
 from . import VERSION, trust
-from .policy import IN_FRONT
+from .policy import OWN_COMMANDS
 
 # Not QGA_CONF: both agents may get the same environment, and must not read the same file.
 CONFIG_VARIABLE = "QGA_EXTENDED_CONF"
@@ -219,7 +219,7 @@ def read(arguments: Sequence[str], environment: Mapping[str, str], default_file:
     if parsed.daemonize:
         raise OptionError("--daemonize is not supported: let the service manager run the agent in the background")
     if any(value in ("help", "?") for value in (parsed.block_rpcs or []) + (parsed.allow_rpcs or [])):
-        sys.stdout.write("".join(f"{name}\n" for name in sorted(IN_FRONT)))
+        sys.stdout.write("".join(f"{name}\n" for name in sorted(OWN_COMMANDS)))
         raise SystemExit(0)
     asked = parsed.config or environment.get(CONFIG_VARIABLE)
     # Only the one that nobody asked for may be missing.

@@ -21,7 +21,7 @@ from .stock import GET_TIME, INFO, Stock
 # What is answered here although the stock agent has it, too: these must live when it does not.
 ANSWERED_FOR_STOCK = frozenset(("guest-sync", "guest-sync-delimited", "guest-ping", "guest-get-time", "guest-info"))
 EXTENDED = frozenset(name for name, command in CATALOGUE.items() if command.origin == "extended")
-IN_FRONT = ANSWERED_FOR_STOCK | EXTENDED
+OWN_COMMANDS = ANSWERED_FOR_STOCK | EXTENDED
 
 # What is answered here, and the stock agent's command of which the permission counts.
 COUNTERPARTS: Mapping[str, str] = {
@@ -55,18 +55,20 @@ class Policy:
 
     def refusal(self, command: str) -> Refusal | None:
         """Why this agent does not carry the command out or pass it on; the stock agent may still refuse it."""
-        if self._stock.is_frozen and command in IN_FRONT and command not in FROZEN_ALLOWED:
+        if self._stock.is_frozen and command in OWN_COMMANDS and command not in FROZEN_ALLOWED:
             return disabled(command, FROZEN)
         if not self._lists.admit(command):
             return not_found(command) if self._is_lacking(command) else disabled(command, NOT_ALLOWED)
-        if command not in IN_FRONT or (command in EXTENDED and self._lists.name(command)):
+        if command not in OWN_COMMANDS or (command in EXTENDED and self._lists.name(command)):
             return None
         return self._stock_refusal(command)
 
     def _is_lacking(self, command: str) -> bool:
         """Return whether neither agent has the command: as qemu-ga, a list refuses only what there is."""
         info = self._stock.info
-        return info is not None and info.refused is None and command not in info.commands and command not in IN_FRONT
+        return (
+            info is not None and info.refused is None and command not in info.commands and command not in OWN_COMMANDS
+        )
 
     def _stock_refusal(self, command: str) -> Refusal | None:
         """Its administrator's word holds for what is answered in its place, and for what does the same."""

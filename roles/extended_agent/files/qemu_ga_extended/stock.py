@@ -23,8 +23,8 @@ from .limits import Costs
 from .log import Log
 from .loop import Loop
 from .memory import Memory
+from .stock_link import DELIMITED, StockLink
 from .stream import Data
-from .upstream import DELIMITED, Upstream
 
 _FREEZING = frozenset(("guest-fsfreeze-freeze", "guest-fsfreeze-freeze-list"))
 _THAWING = "guest-fsfreeze-thaw"
@@ -98,14 +98,14 @@ class Stock:
         self._questions: deque[str] = deque()
         self.on_freed: Callable[[], None] = lambda: None
         self.on_known: Callable[[], None] = lambda: None
-        self.upstream = Upstream(loop, path, costs, log, self)
+        self.link = StockLink(loop, path, costs, log, self)
 
     def _freeze(self, is_frozen: bool) -> None:
         self.is_frozen = self._log.is_silent = is_frozen
 
     @property
     def is_free(self) -> bool:
-        return not self.upstream.expected and not self._questions
+        return not self.link.expected and not self._questions
 
     def answers_on_success(self, command: str) -> bool:
         """Return whether a command has a reply when it succeeds. One that this version knows to have none has none,
@@ -130,11 +130,11 @@ class Stock:
         self._ask_about_state()
 
     def freed(self) -> None:
-        if self._questions and not self.upstream.expected and self.upstream.is_connected:
+        if self._questions and not self.link.expected and self.link.is_connected:
             command = self._questions.popleft()
             request = messages.request(command, _TRIED.get(command))
-            self.upstream.ask(values.encode(request), command, lambda line: self._learn(command, line))
-        if not self.upstream.is_connected:
+            self.link.ask(values.encode(request), command, lambda line: self._learn(command, line))
+        if not self.link.is_connected:
             self._questions.clear()
         self.on_freed()
 
@@ -169,7 +169,7 @@ class Stock:
         # Until others have been made, the last tries count.
         if before is not None and before.refused is not None:
             self.info = self.info._replace(commands=before.commands)
-        self._take_permission(DELIMITED, DELIMITED not in self.upstream.refused_syncs)
+        self._take_permission(DELIMITED, DELIMITED not in self.link.refused_syncs)
         self._questions.extend(_TRIED)
 
     def _take_permission(self, command: str, is_enabled: bool) -> None:

@@ -76,10 +76,10 @@ class Dispatched:
         self.known = module("stock").Stock(turned.loop, stock.path, str(directory), COSTS, log)
         policy = module("policy")
         rules = policy.Policy(policy.Lists(blocked=frozenset(("guest-file-open",))), self.known)
-        context = module("in_front").Context(self.clock, self.known, rules, lambda: None)
+        context = module("own_commands").Context(self.clock, self.known, rules, lambda: None)
         self.dispatcher = module("dispatch").Dispatcher(turned.loop, context, COSTS, log)
         self.dispatcher.begin(self.client)
-        assert self.known.upstream.connect()
+        assert self.known.link.connect()
         turned.settle()
         stock.answers["guest-get-users"] = b'{"return": "users"}\n'
 

@@ -28,7 +28,7 @@ def dispatcher(turned: Any, stock: Any, tmp_path: Path) -> Any:
     log, costs, policy = module("log").Log("/dev/null"), module("limits").Costs(), module("policy")
     known = module("stock").Stock(turned.loop, stock.path, str(tmp_path), costs, log)
     rules = policy.Policy(policy.Lists(blocked=frozenset(("guest-update-time",))), known)  # the clock is the real one
-    context = module("in_front").Context(module("clock").KernelClock(), known, rules, lambda: None)
+    context = module("own_commands").Context(module("clock").KernelClock(), known, rules, lambda: None)
     return module("dispatch").Dispatcher(turned.loop, context, costs, log)
 
 

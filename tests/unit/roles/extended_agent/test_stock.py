@@ -45,7 +45,7 @@ class Known:
         self.heard += 1
 
     def connect(self) -> None:
-        self.stock.upstream.connect()
+        self.stock.link.connect()
         self.turned.settle()
 
     @property
@@ -76,7 +76,7 @@ def test_what_it_says_while_frozen_is_neither_believed_nor_kept(
     said = known.file.read_bytes()
     stock.answers.update({"guest-info": IN_FREEZE, "guest-fsfreeze-status": b'{"return": "frozen"}\n'})
     stock.hang_up()
-    turned.until(lambda: known.stock.upstream.is_connected and known.heard == 2)
+    turned.until(lambda: known.stock.link.is_connected and known.heard == 2)
     assert not known.is_time_settable, "file systems are frozen"
     assert known.file.read_bytes() == said
     # In the moment after the thaw, what it said before the freeze counts.
@@ -131,7 +131,7 @@ def test_what_came_of_trying_counts_until_it_is_tried_again(turned: Any, stock: 
     assert known.policy.is_enabled("guest-get-clock")
     del stock.answers["guest-get-time"]  # it hangs when it is asked
     stock.hang_up()
-    turned.until(lambda: known.stock.upstream.is_connected and stock.commands.count("guest-get-time") == 2)
+    turned.until(lambda: known.stock.link.is_connected and stock.commands.count("guest-get-time") == 2)
     assert known.policy.is_enabled("guest-get-clock")
 
 

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 from ansible_collections.qemu.guest_agent.tests.support.extended_agent import module
 
-rtc = module("rtc")
+hardware_clock = module("hardware_clock")
 
 
 def fail() -> None:
@@ -27,15 +27,15 @@ def fail() -> None:
 
 
 def test_what_went_well_is_no_problem() -> None:
-    assert rtc.update(lambda: None) is None
+    assert hardware_clock.update(lambda: None) is None
 
 
 def test_the_reason_comes_back() -> None:
-    assert rtc.update(fail) == "the hardware clock was not set: No such file or directory"
+    assert hardware_clock.update(fail) == "the hardware clock was not set: No such file or directory"
 
 
 def test_a_child_that_dies_is_reported() -> None:
-    assert rtc.update(lambda: os._exit(3)) == "setting the hardware clock ended without a result"
+    assert hardware_clock.update(lambda: os._exit(3)) == "setting the hardware clock ended without a result"
 
 
 class Failing:
@@ -69,18 +69,18 @@ def test_what_the_system_lacks_is_the_reason_and_leaves_nothing_open(
 ) -> None:
     gc.collect()  # what earlier tests have left would be closed at any time
     before = len(os.listdir("/proc/self/fd"))
-    monkeypatch.setattr(rtc.os, call, Failing(error, getattr(os, call)))
-    assert rtc.update(lambda: None) == f"the hardware clock was not set: {said}"
+    monkeypatch.setattr(hardware_clock.os, call, Failing(error, getattr(os, call)))
+    assert hardware_clock.update(lambda: None) == f"the hardware clock was not set: {said}"
     monkeypatch.undo()
     assert len(os.listdir("/proc/self/fd")) <= before
-    assert rtc.update(lambda: None) is None
+    assert hardware_clock.update(lambda: None) is None
 
 
 def test_a_child_that_cannot_be_waited_for_does_not_undo_what_was_done(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rtc.os, "waitpid", Failing(OSError(errno.EINVAL, "Invalid argument"), os.waitpid))
-    assert rtc.update(lambda: None) is None
+    monkeypatch.setattr(hardware_clock.os, "waitpid", Failing(OSError(errno.EINVAL, "Invalid argument"), os.waitpid))
+    assert hardware_clock.update(lambda: None) is None
     monkeypatch.undo()
-    assert rtc.update(lambda: None) is None
+    assert hardware_clock.update(lambda: None) is None
 
 
 def test_a_child_never_becomes_a_second_agent() -> None:
@@ -88,7 +88,7 @@ def test_a_child_never_becomes_a_second_agent() -> None:
         raise SystemExit(3)
 
     before = os.getpid()
-    assert rtc.update(leave) == "setting the hardware clock ended without a result"
+    assert hardware_clock.update(leave) == "setting the hardware clock ended without a result"
     assert os.getpid() == before
 
 
@@ -107,8 +107,8 @@ def test_descriptors_beyond_the_first_thousand_do(monkeypatch: pytest.MonkeyPatc
         return moved[0], moved[1]
 
     try:
-        monkeypatch.setattr(rtc.os, "pipe2", high)
-        assert rtc.update(lambda: None) is None
+        monkeypatch.setattr(hardware_clock.os, "pipe2", high)
+        assert hardware_clock.update(lambda: None) is None
     finally:
         monkeypatch.undo()
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
@@ -116,18 +116,20 @@ def test_descriptors_beyond_the_first_thousand_do(monkeypatch: pytest.MonkeyPatc
 
 def test_a_hardware_clock_that_hangs_costs_no_more_than_its_time() -> None:
     began = time.monotonic()
-    assert rtc.update(lambda: time.sleep(60), seconds=0.2) == "the hardware clock did not answer within 0.2 s"
+    assert (
+        hardware_clock.update(lambda: time.sleep(60), seconds=0.2) == "the hardware clock did not answer within 0.2 s"
+    )
     assert time.monotonic() - began < 2
 
 
 def test_the_nearest_second_is_what_is_written() -> None:
     year_2026 = 1_767_225_600 * 10**9
-    assert struct.unpack("9i", rtc.packed(year_2026 - 500_000_000))[:6] == (0, 0, 0, 1, 0, 126)
-    assert struct.unpack("9i", rtc.packed(year_2026 - 500_000_001))[:6] == (59, 59, 23, 31, 11, 125)
+    assert struct.unpack("9i", hardware_clock.packed(year_2026 - 500_000_000))[:6] == (0, 0, 0, 1, 0, 126)
+    assert struct.unpack("9i", hardware_clock.packed(year_2026 - 500_000_001))[:6] == (59, 59, 23, 31, 11, 125)
 
 
 @pytest.mark.parametrize(("text", "is_local"), [("0.0 0 0.0\n0\nUTC\n", False), ("0.0 0 0.0\n0\nLOCAL\n", True)])
 def test_adjtime_tells_local_time_from_utc(tmp_path: Path, text: str, is_local: bool) -> None:
     (tmp_path / "adjtime").write_text(text)
-    assert rtc.keeps_local_time(str(tmp_path / "adjtime")) is is_local
-    assert not rtc.keeps_local_time(str(tmp_path / "none"))
+    assert hardware_clock.keeps_local_time(str(tmp_path / "adjtime")) is is_local
+    assert not hardware_clock.keeps_local_time(str(tmp_path / "none"))

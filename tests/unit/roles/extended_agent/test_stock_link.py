@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from ansible_collections.qemu.guest_agent.tests.support.extended_agent import module
 
-upstream = module("upstream")
+stock_link = module("stock_link")
 
 COSTS = module("limits").Costs(reconnect_seconds=0.01, longest_reconnect_seconds=0.02, farewell_seconds=0.05)
 SYNC = b'{"execute": "guest-sync-delimited"'
@@ -32,7 +32,7 @@ class Observed:
         self.replies: list[bytes] = []
         self.failures: list[str] = []
         self.watched = {"guest-exec", "guest-shutdown"}
-        self.way = upstream.Upstream(turned.loop, stock.path, costs, log, self)
+        self.way = stock_link.StockLink(turned.loop, stock.path, costs, log, self)
 
     def connected(self) -> None:
         self.told.append(("connected",))
@@ -116,7 +116,7 @@ def test_after_a_pause_a_sign_of_life_goes_before_the_request(
     observed.stock.answers["guest-exec"] = b'{"return": 1}\n'
     observed.stock.go_on()
     observed.turned.settle()
-    monkeypatch.setattr(upstream, "_FRESH_SECONDS", 0.0)
+    monkeypatch.setattr(stock_link, "_FRESH_SECONDS", 0.0)
     observed.stock.received = b""
     observed.stock.is_hanging = True
     asked = observed.ask()
@@ -229,7 +229,7 @@ def test_the_opening_syncs_reply_does_not_end_it(observed: Observed) -> None:
 
 @pytest.mark.parametrize("is_fresh", [True, False])
 def test_its_error_is_its_reply(observed: Observed, monkeypatch: pytest.MonkeyPatch, is_fresh: bool) -> None:
-    monkeypatch.setattr(upstream, "_FRESH_SECONDS", 60.0 if is_fresh else 0.0)
+    monkeypatch.setattr(stock_link, "_FRESH_SECONDS", 60.0 if is_fresh else 0.0)
     observed.stock.answers["guest-shutdown"] = ERROR
     observed.shut_down()
     assert observed.replies == [ERROR]
@@ -290,7 +290,7 @@ def test_where_the_delimited_sync_is_refused_the_plain_one_is_used(
     assert logging.way.connect()
     logging.turned.settle()
     assert not logging.way.expected
-    monkeypatch.setattr(upstream, "_FRESH_SECONDS", 0.0)
+    monkeypatch.setattr(stock_link, "_FRESH_SECONDS", 0.0)
     logging.stock.received = b""
     logging.stock.answers["guest-exec"] = b'{"return": 1}\n'
     logging.ask()
@@ -306,7 +306,7 @@ def test_where_both_are_refused_that_is_logged_once_and_requests_pass(
     logging: Observed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     logging.stock.disabled = set(SYNCS)
-    monkeypatch.setattr(upstream, "_FRESH_SECONDS", 0.0)
+    monkeypatch.setattr(stock_link, "_FRESH_SECONDS", 0.0)
     logging.stock.answers["guest-exec"] = b'{"return": 1}\n'
     for _connection in range(3):
         logging.turned.until(logging.way.connect)
@@ -378,7 +378,7 @@ def test_a_sync_that_is_refused_amid_a_connection_is_answered_by_that(
     observed: Observed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # qemu-ga 10.0 allows all syncs while file systems are frozen, and goes by its lists after the thaw.
-    monkeypatch.setattr(upstream, "_FRESH_SECONDS", 0.0)
+    monkeypatch.setattr(stock_link, "_FRESH_SECONDS", 0.0)
     observed.stock.disabled = {"guest-sync-delimited"}
     observed.stock.answers["guest-exec"] = b'{"return": 1}\n'
     observed.ask()

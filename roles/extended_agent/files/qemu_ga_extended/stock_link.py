@@ -160,7 +160,7 @@ class Observer(Protocol):
     def freed(self) -> None: ...
 
 
-class Upstream:
+class StockLink:
     def __init__(self, loop: Loop, path: str, costs: Costs, log: Log, observer: Observer) -> None:
         self._loop = loop
         self._path = path

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from ansible_collections.qemu.guest_agent.tests.support.extended_agent import module
 
-in_front = module("in_front")
+own_commands = module("own_commands")
 policy = module("policy")
 refusal = module("refusal")
 clock = module("clock")
@@ -61,11 +61,11 @@ def known(tmp_path: Path) -> Any:
 
 
 def context(known: Any, own_clock: Clock, rtc_problem: str | None = None) -> Any:
-    return in_front.Context(own_clock, known, policy.Policy(policy.Lists(), known), lambda: rtc_problem)
+    return own_commands.Context(own_clock, known, policy.Policy(policy.Lists(), known), lambda: rtc_problem)
 
 
 def carry_out(own_context: Any, command: str, arguments: dict[str, Any], received_ns: int = NOW_NS) -> Any:
-    return json.loads(in_front.carry_out(own_context, command, arguments, received_ns))
+    return json.loads(own_commands.carry_out(own_context, command, arguments, received_ns))
 
 
 def update(known: Any, own_clock: Clock, rtc_problem: str | None = None, **arguments: Any) -> Any:

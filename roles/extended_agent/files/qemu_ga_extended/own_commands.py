@@ -15,7 +15,7 @@ from guest_agent._protocol.commands import CATALOGUE
 
 from . import VERSION, requests
 from .clock import SECOND_NS, Clock
-from .policy import EXTENDED, IN_FRONT, Policy
+from .policy import EXTENDED, OWN_COMMANDS, Policy
 from .refusal import FAILURES, Refusal, not_found, reason_of
 from .stock import Stock
 
@@ -136,7 +136,7 @@ def _rtc_problem(context: Context) -> str | None:
 def _names(stock: Stock) -> list[str]:
     """The stock agent's commands in its order, then what is only answered here."""
     known = list(stock.info.commands) if stock.info is not None else []
-    return known + sorted(IN_FRONT.difference(known))
+    return known + sorted(OWN_COMMANDS.difference(known))
 
 
 def _info(call: Call) -> dict[str, Any]:
