@@ -134,7 +134,7 @@ def test_a_request_may_come_in_pieces(dispatched: Dispatched) -> None:
 def test_a_known_request_is_answered_as_the_first_was(dispatched: Dispatched, end: bytes) -> None:
     users = b'{"execute": "guest-get-users"}' + end
     assert dispatched.ask(users) == [{"return": "users"}]
-    assert users in dispatched.dispatcher._known
+    assert users in dispatched.dispatcher._reader._known
     assert dispatched.ask(users) == [{"return": "users"}] * 2
     assert dispatched.stock.received.endswith(b'{"execute": "guest-get-users"}\n' * 2)
 
@@ -169,15 +169,15 @@ def test_a_known_request_is_refused_where_it_is_not_allowed_any_more(dispatched:
 )
 def test_what_is_no_plain_request_is_not_remembered(dispatched: Dispatched, request_: bytes) -> None:
     assert dispatched.ask(request_)
-    assert not dispatched.dispatcher._known
+    assert not dispatched.dispatcher._reader._known
 
 
 def test_few_requests_are_remembered_and_no_long_ones(dispatched: Dispatched) -> None:
     dispatched.ask(b'{"execute":' + b" " * 300 + b'"guest-ping"}')
-    assert not dispatched.dispatcher._known
+    assert not dispatched.dispatcher._reader._known
     for spaces in range(200):
         dispatched.ask(b'{"execute":' + b" " * spaces + b'"guest-ping"}')
-        assert len(dispatched.dispatcher._known) <= 129
+        assert len(dispatched.dispatcher._reader._known) <= 129
     assert dispatched.client.replies == [PONG] * 201
 
 
