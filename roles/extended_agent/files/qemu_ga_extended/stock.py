@@ -23,8 +23,9 @@ from .limits import Costs
 from .log import Log
 from .loop import Loop
 from .memory import Memory
-from .stock_link import DELIMITED, StockLink
+from .stock_link import StockLink
 from .stream import Data
+from .syncs import DELIMITED
 
 _FREEZING = frozenset(("guest-fsfreeze-freeze", "guest-fsfreeze-freeze-list"))
 _THAWING = "guest-fsfreeze-thaw"
@@ -169,7 +170,7 @@ class Stock:
         # Until others have been made, the last tries count.
         if before is not None and before.refused is not None:
             self.info = self.info._replace(commands=before.commands)
-        self._take_permission(DELIMITED, DELIMITED not in self.link.refused_syncs)
+        self._take_permission(DELIMITED, DELIMITED not in self.link.syncs.refused)
         self._questions.extend(_TRIED)
 
     def _take_permission(self, command: str, is_enabled: bool) -> None:

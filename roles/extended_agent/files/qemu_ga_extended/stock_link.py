@@ -2,79 +2,75 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The way to the stock agent: its private socket, one request at a time, each reply as the bytes that came.
+"""The link to the stock agent: its private socket, one request at a time, each reply as the bytes that came.
 
 Theory of operation
 -------------------
+The link is in one of three states:
+
+=========  ======================================================  ==================================================
+state      it begins                                               it ends
+=========  ======================================================  ==================================================
+away       at the start, and when a connection fails or ends       with a connection that can be trusted: a request
+                                                                   tries, and so does a timer
+connected  with 0xFF and a sync: the stock agent's parser may hold  with an end of file or an error, or when the stock
+           half a request of a former client                       agent sends too much that was not asked for
+leaving    with ``leave``: nothing more is sent                    when the stock agent has answered all and closed
+                                                                   its end, or after ``farewell_seconds``
+=========  ======================================================  ==================================================
+
 The stock agent answers strictly in order, so all that is known of it is one queue, ``expected``: what it still owes a
-reply to, wanted or not. Two kinds of things stand in it:
+reply to, wanted or not. Two kinds of things are in it:
 
-- a sync: a request of this agent's own, with a number that comes back. Its reply shows that the stock agent lives, and
-  that whatever was sent before it has been dealt with.
-- an asked request, one at a time: another may go out when the queue is empty.
+- a sync (syncs.py). Its reply shows that the stock agent lives, and that it has dealt with all that was sent before.
+- an asked request, one at a time: the next may go out when the queue is empty.
 
-What is sent, and so appended to the queue:
+``ask`` appends to the queue what it sends:
 
 ==============================================  ===================================
-at the beginning of a connection                0xFF, sync
 a request, shortly after a line was heard       request
-a request after a pause, or after a reply that  sync, request
-was none
+a request after a pause, or after a line that   sync, request
+was not the reply to the one before
 a request that is answered only if it fails     opening sync, request, closing sync
 ==============================================  ===================================
 
-0xFF is needed because the stock agent's parser may hold half a request of a former client.
-
-What a line means is decided by the first thing in the queue:
+``_hear`` decides by the first thing in the queue what a line means:
 
 ====================  ======================================  ================================================
 first in the queue    line                                    meaning
 ====================  ======================================  ================================================
-sync                  its number, or its refusal              it is answered, and the next one's turn comes
-sync, or nothing      anything else                           nobody asked for it: dropped, and counted
+sync                  its number, or its refusal              it is answered, and the next in the queue is first
+sync, or nothing      anything else                           it was not asked for: dropped, and counted
 request               a reply                                 the request's
-request               anything else                           the request fails, and a sync goes before the next
+request               anything else                           the request fails, and a sync precedes the next
 request, answered     its closing sync's number, or refusal   the request has succeeded; both are answered
 only if it fails
 ====================  ======================================  ================================================
 
 So no sync but the closing one ends a request that is answered only if it fails, and its error is never taken for that
 of another one.
-
-A sync is guest-sync-delimited or, once the stock agent has refused that, guest-sync (``_SYNCS``). A refusal is an
-answer as well: it comes in its turn, and it begins with words that no other command's error begins with. Where both are
-refused, the refusals serve as syncs for the rest of the connection.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import random
-import re
 import socket
 from collections import deque
-from typing import AbstractSet, Any, Callable, Protocol
+from typing import AbstractSet, Callable, Protocol
 
-from guest_agent._protocol import framing, messages, values
-from guest_agent._protocol.errors import RemoteProtocolError
+from guest_agent._protocol import framing
 
 from . import trust
 from .limits import Costs
 from .log import Log
 from .loop import Loop, Timer
 from .stream import Data, Ends, Stream
+from .syncs import Sync, Syncs, is_reply
 
 _CHUNK = 64 * 1024
 # The stock agent may have been stopped since it was last heard; asking costs less than a request that hangs.
 _FRESH_SECONDS = 1.0
-# A reply this long is passed on by its outer form; a shorter one is looked at whole.
-_INSPECTED_BYTES = 64 * 1024
-# In the order in which they are tried. The reply to the first begins with 0xFF, whatever came before it.
-DELIMITED = "guest-sync-delimited"
-_SYNCS = (DELIMITED, "guest-sync")
-# The words for a command that is disabled, or unknown: those of QEMU 10.0 (qapi/qmp-dispatch.c), those up to 4.1.
-_REFUSAL = re.compile(r"(?:The c|C)ommand (\S+) has (?:been disabled|not been found)")
 
 
 class Asked:
@@ -102,51 +98,20 @@ class Asked:
         self.is_heard = is_heard
 
     def abandon(self) -> None:
-        """Nobody wants the reply any more; it will be taken and dropped."""
+        """Drop the reply when it comes."""
         self.on_reply = self.on_failure = None
+
+    def reply(self, line: Data) -> None:
+        if self.on_reply is not None:
+            self.on_reply(line)
 
     def fail(self, reason: str) -> None:
         if self.on_failure is not None:
             self.on_failure(reason)
 
 
-class _Sync:
-    """A guest-sync-delimited or guest-sync on its way."""
-
-    __slots__ = ("command", "number")
-
-    def __init__(self, command: str) -> None:
-        self.command = command
-        self.number = random.randrange(1, 2**31)  # noqa: S311  # it tells replies apart and keeps no secret
-
-    def request(self) -> bytes:
-        return values.encode(messages.request(self.command, {"id": self.number}))
-
-    def is_returned(self, line: Data) -> bool:
-        """Return whether the line ends with the number's return. What stands in front of that is of no interest: it
-        may be the end of a reply that was not waited for.
-        """
-        position = line.rfind(framing.DELIMITER if self.command == DELIMITED else b"{")
-        if position < 0 or len(line) - position > _INSPECTED_BYTES:
-            return False
-        return bool(_decoded(line[position:].lstrip(framing.DELIMITER)) == {"return": self.number})
-
-    def is_refused(self, line: Data) -> bool:
-        """Return whether the line is the refusal of this command."""
-        if len(line) > _INSPECTED_BYTES or self.command.encode() not in line:
-            return False
-        try:
-            reply = messages.read_reply(_decoded(line))
-        except RemoteProtocolError:
-            return False
-        match = _REFUSAL.match(reply.description) if isinstance(reply, messages.Refused) else None
-        return match is not None and match[1] == self.command
-
-
 class Observer(Protocol):
-    """Who wants to know what goes to the stock agent and comes back, whether or not anyone waits for it: of these
-    commands.
-    """
+    """It learns of the ``watched`` commands that go to the stock agent and come back, wanted or not."""
 
     @property
     def watched(self) -> AbstractSet[str]: ...
@@ -168,10 +133,8 @@ class StockLink:
         self._log = log
         self._observer = observer
         self._stream: Stream | None = None
-        self.expected: deque[Asked | _Sync] = deque()  # what it still owes a reply to, wanted or not
-        self._sync_command = DELIMITED
-        self.refused_syncs: set[str] = set()  # those known on this connection
-        self._has_no_sync = False  # it was logged that all are refused
+        self.expected: deque[Asked | Sync] = deque()  # what it still owes a reply to, wanted or not
+        self.syncs = Syncs(log)
         self._line = bytearray()
         self._is_overlong = False
         self._is_unsettled = False
@@ -202,8 +165,7 @@ class StockLink:
         descriptor = client.detach()
         self._stream = Stream(self._loop, Ends(descriptor, descriptor), _CHUNK, self._received, self._ended)
         self._log.info("connected to the stock agent")
-        self._sync_command = DELIMITED
-        self.refused_syncs.clear()
+        self.syncs.begin()
         self._stream.send(framing.DELIMITER + self._expect_sync())
         self._observer.connected()
         return True
@@ -309,7 +271,7 @@ class StockLink:
             self._stream.read(False)
 
     def _expect_sync(self) -> bytes:
-        sync = _Sync(self._sync_command)
+        sync = self.syncs.make()
         self.expected.append(sync)
         return sync.request()
 
@@ -319,47 +281,36 @@ class StockLink:
         if not self._line and not self._is_overlong and data.find(b"\n") == len(data) - 1:
             self._hear(data)  # nearly always it is one whole line
             return
-        start = 0
+        *lines, rest = data.split(b"\n")
         stream = self._stream
-        while start < len(data) and self._stream is stream:  # what is left of a connection says nothing of the next
-            end = data.find(b"\n", start) + 1
-            piece = data[start : end or len(data)]
-            if not (self.expected and isinstance(self.expected[0], Asked)):
-                self._unasked_bytes += len(piece)
-                if self._unasked_bytes > self._costs.reply_bytes:
-                    self._leave_alone()
-                    return
-            if len(self._line) + len(piece) > self._costs.reply_bytes:
-                self._line = bytearray()
-                self._is_overlong = True
-            if not self._is_overlong:
-                self._line += piece
-            start += len(piece)
-            if end:
-                line, self._line = self._line, bytearray()
-                is_overlong, self._is_overlong = self._is_overlong, False
-                self._hear(b"" if is_overlong else line)
+        for piece in (*(line + b"\n" for line in lines), rest):
+            if piece and self._stream is stream:  # what is left of a connection says nothing of the next
+                self._take_piece(piece)
+
+    def _take_piece(self, piece: bytes) -> None:
+        """Take a line, or a part of one: no more is kept of it than a reply may have."""
+        if not (self.expected and isinstance(self.expected[0], Asked)):
+            self._unasked_bytes += len(piece)
+            if self._unasked_bytes > self._costs.reply_bytes:
+                self._leave_alone()
+                return
+        if len(self._line) + len(piece) > self._costs.reply_bytes:
+            self._line = bytearray()
+            self._is_overlong = True
+        if not self._is_overlong:
+            self._line += piece
+        if piece.endswith(b"\n"):
+            line, self._line = self._line, bytearray()
+            is_overlong, self._is_overlong = self._is_overlong, False
+            self._hear(b"" if is_overlong else line)
 
     def _hear(self, line: Data) -> None:
-        """One line of the stock agent's; an empty one stands for a line beyond the limit."""
+        """Take one line of the stock agent's; an empty one stands for a line beyond the limit."""
         self._heard_at = self._loop.now
-        expected = self.expected
-        head = expected[0] if expected else None
+        head = self.expected[0] if self.expected else None
         if isinstance(head, Asked):
-            self._unasked_lines = self._unasked_bytes = 0
-            expected.popleft()
-            if head.is_silent and self._take_sync(line):
-                if head.on_reply is not None:
-                    head.on_reply(b"")
-            elif _is_reply(line):
-                if head.command in self._observer.watched:
-                    self._observer.answered(head.command, line)
-                if head.on_reply is not None:
-                    head.on_reply(line)
-            else:
-                self._is_unsettled = True
-                head.fail(f"the stock agent has answered {head.command} with something that is no reply")
-        elif head is None or not self._take_sync(line):
+            self._hear_reply(head, line)
+        elif head is None or not self._take_sync(head, line):
             self._unasked_lines += 1
             if self._unasked_lines > self._costs.unasked_lines:
                 self._leave_alone()
@@ -367,15 +318,22 @@ class StockLink:
         if not self.expected:
             self._observer.freed()
 
-    def _leave_alone(self) -> None:
-        """It talks without being asked. To listen to that would leave no time for the host."""
-        self._backoff = self._costs.longest_reconnect_seconds
-        self._drop("it has sent too much that nobody had asked for")
+    def _hear_reply(self, asked: Asked, line: Data) -> None:
+        self._unasked_lines = self._unasked_bytes = 0
+        self.expected.popleft()
+        closing = self.expected[0] if asked.is_silent else None
+        if isinstance(closing, Sync) and self._take_sync(closing, line):
+            asked.reply(b"")
+        elif is_reply(line):
+            if asked.command in self._observer.watched:
+                self._observer.answered(asked.command, line)
+            asked.reply(line)
+        else:
+            self._is_unsettled = True
+            asked.fail(f"the stock agent has answered {asked.command} with something that is no reply")
 
-    def _take_sync(self, line: Data) -> bool:
-        """Take the answer to the sync at the head of the queue; false: the line is not that."""
-        sync = self.expected[0]
-        assert isinstance(sync, _Sync)  # noqa: S101  # the caller knows
+    def _take_sync(self, sync: Sync, line: Data) -> bool:
+        """Take the answer to the sync that is first in the queue; false: the line is not that."""
         is_returned = sync.is_returned(line)
         if not (is_returned or sync.is_refused(line)):
             return False
@@ -384,31 +342,17 @@ class StockLink:
         self._is_unsettled = False
         self._backoff = self._costs.reconnect_seconds
         self._away_reason = ""
-        if is_returned:
-            self._has_no_sync = False
-        else:
-            self.refused_syncs.add(sync.command)
-            self._choose_another(sync.command)
+        # The other command is tried at once at the beginning of a connection: the policy needs to know what is refused.
+        if self.syncs.was_answered(sync, not is_returned) and not self.expected and self._stream is not None:
+            self._stream.send(self._expect_sync())
         if self.expected and isinstance(self.expected[0], Asked):
             self.expected[0].is_heard = True
         return True
 
-    def _choose_another(self, refused: str) -> None:
-        """Use the next kind of sync after this one, from now on. At the beginning of a connection it is tried at once:
-        whether there is one at all is to be known at the start.
-        """
-        if refused != self._sync_command:
-            return  # it was sent before that became known
-        following = _SYNCS[_SYNCS.index(refused) + 1 :]
-        if following:
-            self._sync_command = following[0]
-            self._log.info(f"the stock agent refuses {refused}: {following[0]} is used instead")
-            if not self.expected and self._stream is not None:
-                self._stream.send(self._expect_sync())
-        elif not self._has_no_sync:
-            self._has_no_sync = True
-            refused = " and ".join(_SYNCS)
-            self._log.error(f"the stock agent refuses {refused}: its replies are matched by their order")
+    def _leave_alone(self) -> None:
+        """It sends what it is not asked for. To listen to that would leave no time for the host."""
+        self._backoff = self._costs.longest_reconnect_seconds
+        self._drop("it has sent too much that nobody had asked for")
 
     # ----------------------------------------------------------------------------------------------------- leaving
 
@@ -433,16 +377,3 @@ def _unreachable(error: Exception, path: str) -> str:
     if isinstance(error, (FileNotFoundError, ConnectionRefusedError)):
         return f"it is not running (nothing listens on {path}). Start the service qemu-guest-agent in the guest"
     return getattr(error, "strerror", None) or str(error)
-
-
-def _decoded(line: Data) -> Any:
-    try:
-        return values.decode(bytes(line))
-    except RemoteProtocolError:
-        return None
-
-
-def _is_reply(line: Data) -> bool:
-    if len(line) > _INSPECTED_BYTES:
-        return line.startswith(b"{") and line.endswith((b"}\n", b"}\r\n")) and line.isascii()
-    return messages.is_reply(line)

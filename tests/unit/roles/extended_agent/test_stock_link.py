@@ -360,7 +360,7 @@ def test_every_versions_refusal_is_known(logging: Observed, words: str, monkeypa
     logging.stock.disabled = {"guest-sync-delimited"}
     logging.connect()
     assert not logging.way.expected
-    assert logging.way._sync_command == "guest-sync"
+    assert logging.way.syncs._command == "guest-sync"
 
 
 def test_what_was_refused_is_tried_anew_by_the_next_connection(logging: Observed) -> None:
