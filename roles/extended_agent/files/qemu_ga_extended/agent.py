@@ -19,11 +19,10 @@ from .dispatch import Dispatcher
 from .limits import Costs
 from .log import Log
 from .loop import Loop, Timer
-from .memory import Memory
 from .own_commands import Context
 from .policy import Lists, Policy
 from .ports import Port, PortError
-from .stock import Stock
+from .stock import Memory, Stock
 from .trust import DistrustError, following
 
 MakePort = Callable[[Loop, Dispatcher, Log, Callable[[PortError], None]], Port]

@@ -16,7 +16,7 @@ import struct
 import time
 from typing import Callable
 
-from .refusal import FAILURES, reason_of
+from .refusal import reason_of
 
 _DEVICE = "/dev/rtc"
 _ADJTIME = "/etc/adjtime"
@@ -60,27 +60,18 @@ def write() -> None:
 def update(action: Callable[[], None] = write, seconds: float = _SECONDS) -> str | None:
     """Do it, for at most so long. Return the reason why it was not done, None if it was.
 
-    Whatever the system lacks for it (a process, a descriptor, memory) is a reason, too: the system's clock has been set
-    by then, and its reply must get out.
+    :raises OSError, MemoryError, RuntimeError: the system lacks what it takes: a process, a descriptor, memory
     """
-    try:
-        return _in_child(action, seconds)
-    except FAILURES as error:
-        return f"the hardware clock was not set: {reason_of(error)}"
-
-
-def _in_child(action: Callable[[], None], seconds: float) -> str | None:
     _reap()
     reader, writer = os.pipe2(os.O_CLOEXEC)
     try:
         child = _fork(action, writer)
         try:
-            report = _read(reader, seconds)
+            return _read(reader, seconds)
         finally:
             _end(child)
     finally:
         os.close(reader)
-    return report
 
 
 def _fork(action: Callable[[], None], writer: int) -> int:

@@ -64,10 +64,6 @@ class Invocation(NamedTuple):
     dump: bool = False
 
 
-def _text(value: str) -> str:
-    return value
-
-
 def _flag(value: str) -> bool:
     # GLib's key files know these and no others.
     if value not in ("true", "false"):
@@ -95,24 +91,32 @@ def _method(value: str) -> str:
     return value
 
 
-# The keys of the file, and how they read.
-_KEYS: Mapping[str, Any] = {
-    "method": _method,
-    "path": _text,
-    "stock-path": _text,
-    "stock-memory": _text,
-    "user": _text,
-    "logfile": _text,
-    "pidfile": _text,
-    "statedir": _text,
-    "verbose": _flag,
-    "retry-path": _flag,
-    "block-rpcs": _commands,
-    "allow-rpcs": _commands,
+class _Option(NamedTuple):
+    """How an option is read, from the file under its key and from the command line; its short form there, and what the
+    help says of it.
+    """
+
+    read: Any
+    short: str
+    metavar: str
+    help: str
+
+
+_OPTIONS: Mapping[str, _Option] = {
+    "method": _Option(_method, "-m", "METHOD", f"transport: {', '.join(_DEFAULT_PATHS)} (default: {Options().method})"),
+    "path": _Option(str, "-p", "PATH", "device or socket of the transport; vsock-listen takes CID:PORT"),
+    "stock-path": _Option(str, "", "PATH", f"socket of the stock agent (default: {Options().stock_path})"),
+    "stock-memory": _Option(str, "", "PATH", "file to keep the stock agent's list of commands in (default: none)"),
+    "user": _Option(str, "", "NAME", "become this user, with CAP_SYS_TIME alone (default: stay the same)"),
+    "logfile": _Option(str, "-l", "PATH", "log file (default: standard error)"),
+    "pidfile": _Option(str, "-f", "PATH", "file to write the process id to (default: none)"),
+    "statedir": _Option(str, "-t", "DIR", f"the stock agent's state directory (default: {Options().statedir})"),
+    "verbose": _Option(_flag, "-v", "", "log every command's name"),
+    "retry-path": _Option(_flag, "-r", "", "try a device again that is not there, or goes"),
+    "block-rpcs": _Option(_commands, "-b", "LIST", "commands to refuse; 'help' lists our own"),
+    "allow-rpcs": _Option(_commands, "-a", "LIST", "commands to allow, and no others"),
 }
-_LISTS = frozenset(("block-rpcs", "allow-rpcs"))
-# How a list without names is written. An allow list must not become none.
-_NO_NAMES: Mapping[str, str] = {"block-rpcs": "", "allow-rpcs": ","}
+_LISTS = ("block-rpcs", "allow-rpcs")
 
 
 def read_file(path: str) -> dict[str, Any]:
@@ -139,10 +143,10 @@ def read_file(path: str) -> dict[str, Any]:
             raise OptionError(f"{path}, line {number}: expects 'key=value' in a group [general]")
         if key == "daemon" and value == "false":
             continue  # a dump of qemu-ga's has it
-        if key not in _KEYS:
+        if key not in _OPTIONS:
             raise OptionError(f"{path}, line {number}: there is no option {key!r}")
         try:
-            values[key] = _KEYS[key](value)
+            values[key] = _OPTIONS[key].read(value)
         except OptionError as error:
             raise OptionError(f"{path}, line {number}: {key} {error}") from error
     return values
@@ -161,18 +165,13 @@ def _parser() -> _Parser:
         allow_abbrev=False,
     )
     add = parser.add_argument
-    add("-m", "--method", metavar="METHOD", help=f"transport: {', '.join(_DEFAULT_PATHS)} (default: virtio-serial)")
-    add("-p", "--path", help="device or socket of the transport; vsock-listen takes CID:PORT")
-    add("--stock-path", metavar="PATH", help=f"socket of the stock agent (default: {Options().stock_path})")
-    add("--stock-memory", metavar="PATH", help="file to keep the stock agent's list of commands in (default: none)")
-    add("--user", metavar="NAME", help="become this user, with CAP_SYS_TIME alone (default: stay the same)")
-    add("-l", "--logfile", metavar="PATH", help="log file (default: standard error)")
-    add("-f", "--pidfile", metavar="PATH", help="file to write the process id to (default: none)")
-    add("-t", "--statedir", metavar="DIR", help=f"the stock agent's state directory (default: {Options().statedir})")
-    add("-v", "--verbose", action="store_true", default=None, help="log every command's name")
-    add("-r", "--retry-path", action="store_true", default=None, help="try a device again that is not there, or goes")
-    add("-b", "--block-rpcs", metavar="LIST", action="append", help="commands to refuse; 'help' lists our own")
-    add("-a", "--allow-rpcs", metavar="LIST", action="append", help="commands to allow, and no others")
+    for key, option in _OPTIONS.items():
+        names = [name for name in (option.short, f"--{key}") if name]
+        if option.read is _flag:
+            add(*names, action="store_true", default=None, help=option.help)
+        else:
+            action = "append" if option.read is _commands else "store"
+            add(*names, action=action, metavar=option.metavar, help=option.help)
     add("-c", "--config", metavar="PATH", help=f"configuration (default: ${CONFIG_VARIABLE} or {CONFIG_FILE})")
     add("-D", "--dump-conf", action="store_true", help="print the configuration and exit")
     add("-d", "--daemonize", action="store_true", help="not supported: let the service manager do it")
@@ -189,12 +188,15 @@ def _joined(lists: Iterable[frozenset[str] | None]) -> frozenset[str] | None:
 def _given(arguments: argparse.Namespace) -> dict[str, Any]:
     """What the command line says, under the file's keys."""
     given: dict[str, Any] = {}
-    for key, read in _KEYS.items():
+    for key, option in _OPTIONS.items():
         value = getattr(arguments, key.replace("-", "_"))
         if value is None:
             continue
         try:
-            given[key] = _joined(map(read, value)) if key in _LISTS else value if value is True else read(value)
+            if isinstance(value, list):
+                given[key] = _joined(map(option.read, value))
+            else:
+                given[key] = value if value is True else option.read(value)
         except OptionError as error:
             raise OptionError(f"--{key} {error}") from error
     return given
@@ -231,13 +233,14 @@ def read(arguments: Sequence[str], environment: Mapping[str, str], default_file:
 def dump(options: Options) -> str:
     """The options as a file that says the same."""
     lines: list[str] = ["[general]"]
-    for key in _KEYS:
+    for key in _OPTIONS:
         value = getattr(options, key.replace("-", "_"))
         if value is None or value == "":
             continue
         if isinstance(value, bool):
             value = "true" if value else "false"
         elif isinstance(value, frozenset):
-            value = ",".join(sorted(value)) or _NO_NAMES[key]
+            # A list without names: an allow list must not become none.
+            value = ",".join(sorted(value)) or ("," if key == "allow-rpcs" else "")
         lines.append(f"{key}={value}")
     return "\n".join(lines) + "\n"

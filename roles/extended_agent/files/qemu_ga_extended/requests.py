@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import functools
 from typing import Any, Callable, Mapping, NamedTuple
 
 from guest_agent._protocol import values
@@ -71,24 +70,12 @@ def _is_integer(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value in _INT64
 
 
-class _Type(NamedTuple):
-    """``name``: what it is called in an error."""
-
-    name: str
-    fits: Callable[[Any], bool]
-
-
-# By QAPI's names.
-_TYPES: Mapping[str, _Type] = {
-    "int": _Type("integer", _is_integer),
-    "str": _Type("string", lambda value: isinstance(value, str)),
-    "bool": _Type("boolean", lambda value: isinstance(value, bool)),
+# By QAPI's names: what an error calls them, and what fits.
+_TYPES: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
+    "int": ("integer", _is_integer),
+    "str": ("string", lambda value: isinstance(value, str)),
+    "bool": ("boolean", lambda value: isinstance(value, bool)),
 }
-
-
-@functools.lru_cache(maxsize=None)
-def _types(alternatives: str) -> tuple[_Type, ...]:
-    return tuple(_TYPES[name] for name in alternatives.split(" | "))
 
 
 def check_arguments(command: str, given: Mapping[str, Any]) -> None:
@@ -106,10 +93,9 @@ def check_arguments(command: str, given: Mapping[str, Any]) -> None:
                 raise Refusal(f"Parameter '{argument.name}' is missing")
             continue
         known += 1
-        value = given[argument.name]
-        types = _types(argument.type)
-        if not any(one.fits(value) for one in types):
-            raise Refusal(f"Invalid parameter type for '{argument.name}', expected: {types[0].name}")
+        types = [_TYPES[name] for name in argument.type.split(" | ")]
+        if not any(fits(given[argument.name]) for _name, fits in types):
+            raise Refusal(f"Invalid parameter type for '{argument.name}', expected: {types[0][0]}")
     if known != len(given):
         names = [argument.name for argument in arguments]
         raise Refusal(f"Parameter '{next(name for name in given if name not in names)}' is unexpected")

@@ -10,6 +10,8 @@ stock agent is away, and remembered for the next start.
 
 from __future__ import annotations
 
+import contextlib
+import os
 from collections import deque
 from pathlib import Path
 from types import MappingProxyType
@@ -19,10 +21,10 @@ from guest_agent._protocol import messages, values
 from guest_agent._protocol.commands import SILENT, answers_on_success
 from guest_agent._protocol.errors import RemoteProtocolError
 
+from . import trust
 from .limits import Costs
 from .log import Log
 from .loop import Loop
-from .memory import Memory
 from .stock_link import StockLink
 from .stream import Data
 from .syncs import DELIMITED
@@ -73,6 +75,50 @@ def read_info(reply: messages.Reply) -> StockInfo:
         if isinstance(entry, dict) and isinstance(entry.get("name"), str)
     }
     return StockInfo(version if isinstance(version, str) else "", MappingProxyType(commands))
+
+
+class Memory:
+    """The stock agent's last list of its commands, in a file, for the next start. Without a path, nothing is kept.
+
+    The time commands work while the stock agent hangs. What its administrator has disabled is disabled all the same,
+    also in an agent that was started since.
+    """
+
+    def __init__(self, path: str, log: Log) -> None:
+        self._path = path
+        self._log = log
+        self.line = self._read() if path else b""  # the one that was kept last; empty if none can be trusted
+
+    def keep(self, line: bytes) -> None:
+        """Remember a line; not while file systems are frozen. It is written only if it is another."""
+        if not self._path or line == self.line:
+            return
+        self.line = line
+        try:
+            self._write(line)
+        except OSError as error:
+            self._log.error(f"the stock agent's commands cannot be kept in {self._path}: {error.strerror or error}")
+
+    def _read(self) -> bytes:
+        try:
+            return trust.read(self._path).encode()
+        except FileNotFoundError:
+            return b""
+        except (OSError, UnicodeDecodeError, trust.DistrustError) as error:
+            reason = getattr(error, "strerror", None) or error
+            self._log.error(f"what is known of the stock agent's commands is not used: {reason}")
+            return b""
+
+    def _write(self, line: bytes) -> None:
+        unfinished = f"{self._path}.new"
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(unfinished)
+        descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        with open(descriptor, "wb") as file:
+            file.write(line)
+            file.flush()
+            os.fsync(descriptor)  # a guest may lose its power at any time
+        os.rename(unfinished, self._path)
 
 
 class Stock:

@@ -54,23 +54,23 @@ class Failing:
 
 
 @pytest.mark.parametrize(
-    ("call", "error", "said"),
+    ("call", "error"),
     [
-        ("fork", BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable"), "Resource temporarily unavailable"),
-        ("fork", OSError(errno.ENOMEM, "Cannot allocate memory"), "Cannot allocate memory"),
-        ("fork", RuntimeError("can't start new process"), "can't start new process"),
-        ("fork", MemoryError(), "out of memory"),
-        ("pipe2", OSError(errno.EMFILE, "Too many open files"), "Too many open files"),
-        ("read", OSError(errno.EIO, "Input/output error"), "Input/output error"),
+        ("fork", BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")),
+        ("fork", RuntimeError("can't start new process")),
+        ("fork", MemoryError()),
+        ("pipe2", OSError(errno.EMFILE, "Too many open files")),
+        ("read", OSError(errno.EIO, "Input/output error")),
     ],
 )
-def test_what_the_system_lacks_is_the_reason_and_leaves_nothing_open(
-    monkeypatch: pytest.MonkeyPatch, call: str, error: BaseException, said: str
+def test_what_the_system_lacks_leaves_nothing_open(
+    monkeypatch: pytest.MonkeyPatch, call: str, error: BaseException
 ) -> None:
     gc.collect()  # what earlier tests have left would be closed at any time
     before = len(os.listdir("/proc/self/fd"))
     monkeypatch.setattr(hardware_clock.os, call, Failing(error, getattr(os, call)))
-    assert hardware_clock.update(lambda: None) == f"the hardware clock was not set: {said}"
+    with pytest.raises(type(error)):
+        hardware_clock.update(lambda: None)
     monkeypatch.undo()
     assert len(os.listdir("/proc/self/fd")) <= before
     assert hardware_clock.update(lambda: None) is None

@@ -35,7 +35,7 @@ class Known:
         log, costs, policy = module("log").Log("/dev/null"), module("limits").Costs(), module("policy")
         self.turned = turned
         self.file = directory / "stock.json"
-        memory = module("memory").Memory(str(self.file), log)
+        memory = module("stock").Memory(str(self.file), log)
         self.stock = module("stock").Stock(turned.loop, played.path, str(directory), costs, log, memory)
         self.heard = 0
         self.stock.on_known = self.hear
