@@ -40,27 +40,11 @@ def compare(agents: tuple[str, str], *pieces: bytes) -> list[tuple[bool, Any]]:
     return extended
 
 
-# Their values change by themselves, so only the shape is compared.
-VARYING = (
-    "guest-get-time",
-    "guest-get-cpustats",
-    "guest-get-diskstats",
-    "guest-get-load",
-    "guest-network-get-interfaces",
-)
+# agent_cases.py has other commands. The values of these change by themselves, so only the shape is compared.
+VARYING = ("guest-get-cpustats", "guest-get-diskstats")
 STEADY = (
-    "guest-ping",
-    "guest-get-osinfo",
-    "guest-get-host-name",
-    "guest-get-timezone",
-    "guest-get-vcpus",
-    "guest-get-users",
-    "guest-get-memory-blocks",
-    "guest-get-memory-block-info",
     "guest-get-disks",
-    "guest-fsfreeze-status",
     "guest-set-time",  # blocked
-    "guest-shutdown",  # blocked
     "guest-fsfreeze-freeze",  # blocked
     "guest-no-such-command",
     "qmp_capabilities",
@@ -82,19 +66,6 @@ def test_commands_of_varying_result_have_the_same_shape(agents: tuple[str, str],
     assert extended[0][1].keys() == stock[0][1].keys()
     if "return" in stock[0][1]:
         assert type(extended[0][1]["return"]) is type(stock[0][1]["return"])
-
-
-def test_files_can_be_read_through_it(agents: tuple[str, str], tmp_path: Any) -> None:
-    (tmp_path / "file").write_bytes(bytes(range(256)) * 4000)
-    requests = (
-        {"execute": "guest-file-open", "arguments": {"path": str(tmp_path / "file")}},
-        {"execute": "guest-file-read", "arguments": {"handle": 1000, "count": 2_000_000}},
-        {"execute": "guest-file-seek", "arguments": {"handle": 1000, "offset": -1, "whence": "end"}},
-        {"execute": "guest-file-close", "arguments": {"handle": 1000}},
-    )
-    replies = compare(agents, *(json.dumps(request).encode() for request in requests))
-    assert replies[0] == (False, {"return": 1000})
-    assert replies[1][1]["return"]["count"] == 1_024_000
 
 
 def test_info_differs_by_our_commands_alone(agents: tuple[str, str]) -> None:
@@ -169,56 +140,9 @@ def test_malformed_input_gets_the_stock_error_and_does_not_disturb_the_next_requ
     assert replies[-2:] == [(True, {"return": 7}), (False, {"return": {}})]
 
 
-IDS = (
-    None,
-    True,
-    0,
-    -1,
-    2**53 + 1,
-    -(2**63),
-    1.5,
-    1e300,
-    "",
-    'a"b\\c\n\u00e9\u0000\U0001f600',
-    [],
-    [1, [2]],
-    {},
-    {"a": {"b": 1}},
-)
-
-
-@pytest.mark.parametrize("identity", IDS)
-@pytest.mark.parametrize("command", ["guest-ping", "guest-get-host-name", "guest-nonsense"])
-def test_ids_come_back(agents: tuple[str, str], command: str, identity: Any) -> None:
-    replies = compare(agents, json.dumps({"execute": command, "id": identity}).encode())
-    assert replies[0][1]["id"] == identity
-
-
 def test_a_number_in_an_odd_notation_comes_back_as_the_same_number(agents: tuple[str, str]) -> None:
     for notation in (b"1E5", b"-0", b"0.1e-7", b"18446744073709551615"):
         compare(agents, b'{"execute": "guest-ping", "id": ' + notation + b"}")
-
-
-def test_requests_may_come_in_pieces_of_one_byte(agents: tuple[str, str]) -> None:
-    data = b'{"execute": "guest-get-host-name", "id": "x"}{"execute": "guest-ping"}'
-    assert len(compare(agents, *(data[index : index + 1] for index in range(len(data))))) == 2
-
-
-def test_requests_may_come_back_to_back_and_are_answered_in_order(agents: tuple[str, str]) -> None:
-    commands = ("guest-ping", "guest-get-host-name", "guest-foo", "guest-get-timezone", "guest-ping")
-    data = b"".join(json.dumps({"execute": command, "id": index}).encode() for index, command in enumerate(commands))
-    assert [reply["id"] for _delimited, reply in compare(agents, data * 1)] == list(range(5))
-
-
-def test_many_pipelined_requests_are_all_answered_in_order(agents: tuple[str, str]) -> None:
-    commands = ("guest-ping", "guest-get-timezone")
-    data = b"".join(json.dumps({"execute": commands[index % 2], "id": index}).encode() for index in range(500))
-    assert [reply["id"] for _delimited, reply in compare(agents, data)] == list(range(500))
-
-
-def test_a_sync_does_not_swallow_the_reply_before_it(agents: tuple[str, str]) -> None:
-    assert len(compare(agents, b'{"execute": "guest-get-osinfo"}' + SYNC)) == 2
-    assert len(compare(agents, b'{"execute": "guest-get-osinfo"}\xff' + SYNC)) == 3
 
 
 # A sync goes to the stock agent in front of a command that comes after a pause. Only then could its reply be taken for
@@ -275,28 +199,7 @@ SYNCS = st.fixed_dictionaries(
     {"execute": st.just("guest-sync"), "arguments": st.fixed_dictionaries({"id": JSON_VALUES})},
     optional={"id": JSON_VALUES},
 )
-FRAGMENTS = st.sampled_from(
-    (
-        b"{",
-        b"}",
-        b"[",
-        b"]",
-        b":",
-        b",",
-        b'"',
-        b"'",
-        b"\\",
-        b"\xff",
-        b"\x00",
-        b"\n",
-        b" ",
-        b"1",
-        b"-",
-        b"e",
-        b"true",
-        b"A",
-    )
-)
+FRAGMENTS = st.sampled_from([*(bytes([byte]) for byte in b"{}[]:,\"'\\\xff\x00\n 1-eA"), b"true"])
 
 
 @PATIENT

@@ -89,6 +89,25 @@ class Dispatched:
         self.turned.settle()
         return self.client.replies
 
+    def say(self, line: bytes) -> list[Any]:
+        """The stock agent sends a line. Return the replies that the client has had by then."""
+        self.stock.say(line)
+        self.turned.settle()
+        return self.client.replies
+
+    def shut_down(self, command: str = "guest-shutdown", is_heard: bool = True) -> None:
+        """The stock agent gets the command, shows that it lives or not, and goes amid the command."""
+        self.stock.is_hanging = True
+        self.ask(b'{"execute": "%b"}' % command.encode())
+        if is_heard:
+            self.say(self.opening())
+        self.stock.hang_up()
+        self.turned.settle()
+
+    def opening(self) -> bytes:
+        """Return the reply to the sync that precedes a silent command."""
+        return b'\xff{"return": %d}\n' % json.loads(self.stock._unread[0].splitlines()[0])["arguments"]["id"]
+
     def until_replies(self, count: int) -> list[Any]:
         self.turned.until(lambda: len(self.client.lines) >= count)
         return self.client.replies
@@ -102,29 +121,11 @@ def dispatched(turned: Any, stock: Any, tmp_path: Path) -> Dispatched:
 # ---------------------------------------------------------------------------------------------------------- the order
 
 
-def test_replies_come_in_the_order_of_the_requests(dispatched: Dispatched) -> None:
-    assert dispatched.ask(EXEC + PING + b"]" + EXEC) == []
-    dispatched.stock.say(b'{"return": 1}\n')
-    dispatched.turned.settle()
-    assert [*map(next, map(iter, dispatched.client.replies))] == ["return", "return", "error"]
-    dispatched.stock.say(b'{"return": 2}\n')
-    dispatched.turned.settle()
-    assert dispatched.client.replies[-1] == {"return": 2}
-    assert dispatched.stock.commands[-2:] == ["guest-exec", "guest-exec"]
-
-
 def test_the_stock_agent_gets_one_request_at_a_time(dispatched: Dispatched) -> None:
     dispatched.ask(EXEC + EXEC)
     assert dispatched.stock.commands.count("guest-exec") == 1
-    dispatched.stock.say(b'{"return": 1}\n')
-    dispatched.turned.settle()
+    dispatched.say(b'{"return": 1}\n')
     assert dispatched.stock.commands.count("guest-exec") == 2
-
-
-def test_a_request_may_come_in_pieces(dispatched: Dispatched) -> None:
-    assert dispatched.ask(PING[:9]) == []
-    assert dispatched.ask(PING[9:] + PING[:3]) == [PONG]
-    assert dispatched.ask(PING[3:]) == [PONG, PONG]
 
 
 # Read once, a request that carries no argument is known by its bytes.
@@ -152,8 +153,7 @@ def test_the_bytes_of_a_known_request_within_another_value_are_part_of_that(
 def test_a_known_request_waits_for_its_turn(dispatched: Dispatched) -> None:
     assert dispatched.ask(PING) == [PONG]
     assert dispatched.ask(EXEC) == dispatched.ask(PING) == [PONG]
-    dispatched.stock.say(b'{"return": 1}\n')
-    dispatched.turned.settle()
+    dispatched.say(b'{"return": 1}\n')
     assert dispatched.client.replies == [PONG, {"return": 1}, PONG]
 
 
@@ -189,23 +189,7 @@ def test_the_clocks_readings_are_the_first_and_the_last_of_all(dispatched: Dispa
     assert reply["return"] == {**readings, **kept}
 
 
-def test_a_refused_command_keeps_its_id(dispatched: Dispatched) -> None:
-    (reply,) = dispatched.ask(b'{"execute": "guest-file-open", "id": [1, null]}')
-    assert reply["id"] == [1, None]
-    assert reply["error"]["class"] == "CommandNotFound"
-    assert "guest-file-open" not in dispatched.stock.commands
-
-
 # ------------------------------------------------------------------------------------------ a stock agent that is slow
-
-
-def test_a_sync_goes_past_a_slow_request_whose_late_reply_is_dropped(dispatched: Dispatched) -> None:
-    assert dispatched.ask(EXEC + SYNC + PING) == []
-    assert dispatched.until_replies(2) == [{"return": 9}, PONG]
-    dispatched.stock.say(b'{"return": "late"}\n')
-    dispatched.turned.settle()
-    assert dispatched.client.replies == [{"return": 9}, PONG]
-    assert dispatched.ask(b'{"execute": "guest-get-users"}')[-1] == {"return": "users"}
 
 
 def test_a_byte_0xff_does_the_same(dispatched: Dispatched) -> None:
@@ -215,42 +199,12 @@ def test_a_byte_0xff_does_the_same(dispatched: Dispatched) -> None:
     assert replies[1] == PONG
 
 
-def test_what_can_be_told_by_its_id_goes_past_a_slow_request(dispatched: Dispatched) -> None:
-    dispatched.ask(EXEC + PING + b'{"execute": "guest-get-clock", "id": "now"}')
-    assert [reply["id"] for reply in dispatched.until_replies(1)] == ["now"]
-    dispatched.stock.say(b'{"return": 1}\n')
-    dispatched.turned.settle()
-    assert dispatched.client.replies[1:] == [{"return": 1}, PONG]
-
-
 def test_a_full_queue_is_not_kept_behind_a_slow_request(dispatched: Dispatched) -> None:
     # Otherwise a sync that did not fit into it would wait with the rest.
     dispatched.ask(EXEC + PING * COSTS.waiting_requests)
     replies = dispatched.until_replies(1 + COSTS.waiting_requests)
     assert "may still carry it out" in replies[0]["error"]["desc"]
     assert replies[1:] == [PONG] * COSTS.waiting_requests
-
-
-def test_without_a_reply_there_is_an_error_in_the_end(dispatched: Dispatched) -> None:
-    dispatched.ask(EXEC + PING)
-    replies = dispatched.until_replies(2)
-    assert "may still carry it out" in replies[0]["error"]["desc"]
-    assert replies[1] == PONG
-
-
-def test_behind_an_abandoned_request_others_are_told_that_the_stock_agent_is_busy(dispatched: Dispatched) -> None:
-    dispatched.ask(EXEC + SYNC + b'{"execute": "guest-get-users"}')
-    assert "is busy" in dispatched.until_replies(2)[1]["error"]["desc"]
-
-
-def test_when_the_stock_agent_goes_the_request_fails_and_the_next_one_is_answered(dispatched: Dispatched) -> None:
-    dispatched.ask(b'{"execute": "guest-exec", "id": 4}' + PING)
-    dispatched.stock.hang_up()
-    dispatched.turned.settle()
-    first, second = dispatched.client.replies
-    assert first["id"] == 4
-    assert first["error"]["desc"].startswith("The stock agent has gone before it answered guest-exec")
-    assert second == PONG
 
 
 def test_timers_are_not_made_anew_for_each_request(dispatched: Dispatched, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -267,10 +221,6 @@ def test_timers_are_not_made_anew_for_each_request(dispatched: Dispatched, monke
 
 
 # ------------------------------------------------------------------------- commands that are answered only if they fail
-
-
-def test_a_silent_command_holds_nobody_up(dispatched: Dispatched) -> None:
-    assert dispatched.ask(b'{"execute": "guest-shutdown"}' + PING) == [PONG]
 
 
 SHUTDOWN = b'{"execute": "guest-shutdown", "id": 1}'
@@ -307,81 +257,33 @@ def test_when_it_succeeds_the_others_are_answered_at_once(dispatched: Dispatched
 def test_what_is_answered_here_does_not_wait_for_the_closing_sync_after_an_error(dispatched: Dispatched) -> None:
     dispatched.stock.is_hanging = True
     dispatched.ask(SHUTDOWN + PING)
-    opening = json.loads(dispatched.stock._unread[0].splitlines()[0])["arguments"]["id"]
-    dispatched.stock.say(b'\xff{"return": %d}\n' % opening + json.dumps(ERROR).encode() + b"\n")
-    dispatched.turned.settle()
-    assert dispatched.client.replies == [ERROR, PONG]
+    assert dispatched.say(dispatched.opening() + json.dumps(ERROR).encode() + b"\n") == [ERROR, PONG]
 
 
-def test_while_the_stock_agent_hangs_it_has_an_error_in_the_end(dispatched: Dispatched) -> None:
-    dispatched.stock.is_hanging = True
-    dispatched.ask(SHUTDOWN)
-    (reply,) = dispatched.until_replies(1)
-    assert "The stock agent has not answered guest-shutdown in time; it may still" in reply["error"]["desc"]
-    assert reply["id"] == 1
-    dispatched.stock.answers["guest-shutdown"] = json.dumps(ERROR).encode() + b"\n"
-    dispatched.stock.go_on()
-    dispatched.turned.settle()
-    assert len(dispatched.client.lines) == 1, "it has two replies"
-
-
-def test_a_sync_goes_past_one_that_hangs_and_its_late_error_is_dropped(dispatched: Dispatched) -> None:
-    dispatched.stock.is_hanging = True
-    assert dispatched.ask(SHUTDOWN + SYNC + PING) == []
-    assert dispatched.until_replies(2) == [{"return": 9}, PONG]
-    dispatched.stock.answers["guest-shutdown"] = json.dumps(ERROR).encode() + b"\n"
-    dispatched.stock.go_on()
-    dispatched.turned.settle()
-    assert dispatched.client.replies == [{"return": 9}, PONG]
-
-
-def test_a_client_that_sends_no_more_waits_until_it_has_succeeded(dispatched: Dispatched) -> None:
-    ended: list[int] = []
-    dispatched.dispatcher.on_all_answered = lambda: ended.append(len(dispatched.client.lines))
-    dispatched.stock.is_hanging = True
-    dispatched.ask(SHUTDOWN)
-    dispatched.dispatcher.end()
-    dispatched.turned.settle()
-    assert ended == []
-    dispatched.stock.go_on()
-    dispatched.turned.settle()
-    assert ended == [0]
-
-
-def test_a_stock_agent_that_is_ended_by_the_shutdown_makes_no_error(dispatched: Dispatched) -> None:
-    dispatched.stock.is_hanging = True
-    dispatched.ask(SHUTDOWN)
-    opening = json.loads(dispatched.stock._unread[0].splitlines()[0])["arguments"]["id"]
-    dispatched.stock.say(b'\xff{"return": %d}\n' % opening)
-    dispatched.turned.settle()
-    dispatched.stock.hang_up()
-    dispatched.turned.settle()
+def test_a_stock_agent_that_is_ended_by_the_shutdown_makes_no_error_unless_this_one_outlives_it(
+    dispatched: Dispatched,
+) -> None:
+    dispatched.shut_down()
     assert dispatched.client.replies == []
-    # Unless this agent outlives it.
     (reply,) = dispatched.until_replies(1)
     assert "has not answered guest-shutdown in time" in reply["error"]["desc"]
 
 
-@pytest.mark.parametrize("command", ["guest-suspend-ram", "guest-suspend-disk", "guest-suspend-hybrid"])
-def test_one_that_goes_amid_a_suspension_makes_an_error(dispatched: Dispatched, command: str) -> None:
-    dispatched.stock.is_hanging = True
-    dispatched.ask(b'{"execute": "%b"}' % command.encode())
-    opening = json.loads(dispatched.stock._unread[0].splitlines()[0])["arguments"]["id"]
-    dispatched.stock.say(b'\xff{"return": %d}\n' % opening)
-    dispatched.turned.settle()
-    dispatched.stock.hang_up()
-    dispatched.turned.settle()
+@pytest.mark.parametrize(
+    ("command", "is_heard"),
+    [
+        ("guest-suspend-ram", True),
+        ("guest-suspend-disk", True),
+        ("guest-suspend-hybrid", True),
+        ("guest-shutdown", False),
+    ],
+)
+def test_one_that_goes_amid_a_suspension_or_before_it_has_begun_makes_an_error(
+    dispatched: Dispatched, command: str, is_heard: bool
+) -> None:
+    dispatched.shut_down(command, is_heard)
     (reply,) = dispatched.client.replies
     assert f"has gone before it answered {command}" in reply["error"]["desc"]
-
-
-def test_one_that_goes_before_it_has_begun_makes_an_error(dispatched: Dispatched) -> None:
-    dispatched.stock.is_hanging = True
-    dispatched.ask(SHUTDOWN)
-    dispatched.stock.hang_up()
-    dispatched.turned.settle()
-    (reply,) = dispatched.client.replies
-    assert "has gone before it answered guest-shutdown" in reply["error"]["desc"]
 
 
 def test_a_command_that_the_stock_agent_lists_as_silent_is_silent(dispatched: Dispatched) -> None:
@@ -404,13 +306,16 @@ def test_a_client_that_does_not_read_gets_no_more_until_it_has(dispatched: Dispa
     assert dispatched.client.replies == [PONG, PONG]
 
 
-def test_a_full_queue_holds_the_client_back_and_lets_it_go_on(dispatched: Dispatched) -> None:
+@pytest.mark.parametrize("is_begun_anew", [False, True])  # as a device is, whose stream stays the same
+def test_a_full_queue_holds_the_client_back_and_lets_it_go_on(dispatched: Dispatched, is_begun_anew: bool) -> None:
     dispatched.ask(EXEC + PING * (COSTS.waiting_requests + 5))
     assert dispatched.client.told == ["pause"]
-    dispatched.stock.say(b'{"return": 1}\n')
-    dispatched.turned.settle()
+    if is_begun_anew:
+        dispatched.dispatcher.hang_up()
+        dispatched.dispatcher.begin(dispatched.client)
+    replies = dispatched.say(b'{"return": 1}\n')
     assert dispatched.client.told == ["pause", "resume"]
-    assert dispatched.client.replies == [{"return": 1}] + [PONG] * (COSTS.waiting_requests + 5)
+    assert replies == ([] if is_begun_anew else [{"return": 1}] + [PONG] * (COSTS.waiting_requests + 5))
 
 
 def test_large_requests_fill_the_queue_by_their_size(dispatched: Dispatched) -> None:
@@ -426,48 +331,28 @@ def test_what_a_client_asked_that_has_gone_is_carried_out_and_not_answered(dispa
     dispatched.dispatcher.hang_up()
     after = Client()
     dispatched.dispatcher.begin(after)
-    dispatched.stock.say(b'{"return": 1}\n')
-    dispatched.turned.settle()
+    dispatched.say(b'{"return": 1}\n')
     assert dispatched.stock.commands[-2:] == ["guest-exec", "guest-get-users"]
     assert dispatched.client.lines == after.lines == []
     dispatched.ask(PING)
     assert after.replies == [PONG]
 
 
-def test_the_next_client_does_not_wait_for_what_the_one_before_hangs_on(dispatched: Dispatched) -> None:
-    dispatched.ask(EXEC)
-    dispatched.dispatcher.hang_up()
-    after = Client()
-    dispatched.dispatcher.begin(after)
-    dispatched.ask(PING)
-    dispatched.turned.until(lambda: after.replies == [PONG])
-
-
-def test_half_a_request_of_the_client_before_is_forgotten(dispatched: Dispatched) -> None:
-    dispatched.ask(b'{"execute": "guest-')
-    dispatched.dispatcher.begin(dispatched.client)
-    assert dispatched.ask(PING) == [PONG]
-
-
-def test_a_client_that_was_held_back_and_begins_anew_is_let_go_on(dispatched: Dispatched) -> None:
-    dispatched.ask(EXEC + PING * (COSTS.waiting_requests + 5))
-    dispatched.dispatcher.hang_up()
-    dispatched.dispatcher.begin(dispatched.client)  # a device, whose stream stays the same
-    dispatched.stock.say(b'{"return": 1}\n')
-    dispatched.turned.settle()
-    assert dispatched.client.told == ["pause", "resume"]
-
-
-def test_it_says_when_a_client_that_sends_no_more_has_all_of_its_replies(dispatched: Dispatched) -> None:
+@pytest.mark.parametrize(("asked", "replies"), [(EXEC + PING, 2), (SHUTDOWN, 0)])
+def test_it_reports_when_a_client_that_sends_no_more_has_all_of_its_replies(
+    dispatched: Dispatched, asked: bytes, replies: int
+) -> None:
     ended: list[int] = []
     dispatched.dispatcher.on_all_answered = lambda: ended.append(len(dispatched.client.lines))
-    dispatched.ask(EXEC + PING)
+    dispatched.stock.answers["guest-exec"] = b'{"return": 1}\n'
+    dispatched.stock.is_hanging = True
+    dispatched.ask(asked)
     dispatched.dispatcher.end()
     dispatched.turned.settle()
     assert ended == []
-    dispatched.stock.say(b'{"return": 1}\n')
+    dispatched.stock.go_on()
     dispatched.turned.settle()
-    assert ended == [2]
+    assert ended == [replies]
 
 
 # --------------------------------------------------------------------------------------------------------------- waste
