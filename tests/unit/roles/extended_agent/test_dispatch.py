@@ -128,28 +128,6 @@ def test_the_stock_agent_gets_one_request_at_a_time(dispatched: Dispatched) -> N
     assert dispatched.stock.commands.count("guest-exec") == 2
 
 
-# Read once, a request that carries no argument is known by its bytes.
-
-
-@pytest.mark.parametrize("end", [b"", b"\n"])
-def test_a_known_request_is_answered_as_the_first_was(dispatched: Dispatched, end: bytes) -> None:
-    users = b'{"execute": "guest-get-users"}' + end
-    assert dispatched.ask(users) == [{"return": "users"}]
-    assert users in dispatched.dispatcher._reader._known
-    assert dispatched.ask(users) == [{"return": "users"}] * 2
-    assert dispatched.stock.received.endswith(b'{"execute": "guest-get-users"}\n' * 2)
-
-
-@pytest.mark.parametrize(("before", "after"), [(b"[", b"]"), (b'"', b'"'), (b'{"execute": ', b"}")])
-def test_the_bytes_of_a_known_request_within_another_value_are_part_of_that(
-    dispatched: Dispatched, before: bytes, after: bytes
-) -> None:
-    assert dispatched.ask(PING) == dispatched.ask(before) == [PONG]
-    dispatched.ask(PING)
-    dispatched.ask(after + b"\n")
-    assert PONG not in dispatched.client.replies[1:]
-
-
 def test_a_known_request_waits_for_its_turn(dispatched: Dispatched) -> None:
     assert dispatched.ask(PING) == [PONG]
     assert dispatched.ask(EXEC) == dispatched.ask(PING) == [PONG]
@@ -162,23 +140,6 @@ def test_a_known_request_is_refused_where_it_is_not_allowed_any_more(dispatched:
     assert "return" in dispatched.ask(clock)[-1]
     dispatched.known.is_frozen = True
     assert "frozen" in dispatched.ask(clock)[-1]["error"]["desc"]
-
-
-@pytest.mark.parametrize(
-    "request_", [SYNC, b'{"execute": "guest-ping", "id": 1}', b"[]", b'{"execute": "guest-file-open"}']
-)
-def test_what_is_no_plain_request_is_not_remembered(dispatched: Dispatched, request_: bytes) -> None:
-    assert dispatched.ask(request_)
-    assert not dispatched.dispatcher._reader._known
-
-
-def test_few_requests_are_remembered_and_no_long_ones(dispatched: Dispatched) -> None:
-    dispatched.ask(b'{"execute":' + b" " * 300 + b'"guest-ping"}')
-    assert not dispatched.dispatcher._reader._known
-    for spaces in range(200):
-        dispatched.ask(b'{"execute":' + b" " * spaces + b'"guest-ping"}')
-        assert len(dispatched.dispatcher._reader._known) <= 129
-    assert dispatched.client.replies == [PONG] * 201
 
 
 def test_the_clocks_readings_are_the_first_and_the_last_of_all(dispatched: Dispatched) -> None:
@@ -398,19 +359,3 @@ def test_requests_leave_nothing_for_the_garbage_collector(dispatched: Dispatched
         assert gc.collect() == 0
     finally:
         gc.enable()
-
-
-@pytest.mark.parametrize("fancy", ["\u00e9", "\U0001f600", r"\u00e9", "'"])
-def test_a_long_request_must_be_plain_since_others_take_many_times_their_length(
-    dispatched: Dispatched, fancy: str
-) -> None:
-    short, long = ('{"execute": "guest-ping", "id": "%s%s"}' % ("x" * length, fancy) for length in (900, 1000))  # noqa: UP031
-    assert "return" in dispatched.ask(short.encode())[-1]
-    reply = dispatched.ask(long.encode())[-1]
-    assert reply["error"]["desc"].startswith("JSON parse error, more than 1000 bytes with other characters")
-    assert "id" not in reply
-
-
-def test_a_long_request_that_is_plain_is_read(dispatched: Dispatched) -> None:
-    request = {"execute": "guest-ping", "id": "x/" * 2000}
-    assert dispatched.ask(json.dumps(request).replace("/", r"\/").encode()) == [{"return": {}, "id": "x/" * 2000}]

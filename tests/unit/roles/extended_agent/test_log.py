@@ -15,22 +15,15 @@ from ansible_collections.qemu.guest_agent.tests.support.extended_agent import mo
 Log = module("log").Log
 
 
-def test_a_line_has_the_stock_agents_form(tmp_path: Path) -> None:
-    path = tmp_path / "log"
-    log = Log(str(path), verbose=True)
-    log.error("it broke")
-    log.info("it works")
-    first, second = path.read_text().splitlines()
-    assert re.fullmatch(r"\d{10}\.\d{6}: error: it broke", first)
-    assert re.fullmatch(r"\d{10}\.\d{6}: info: it works", second)
-
-
-def test_only_errors_are_told_unless_more_is_wanted(tmp_path: Path) -> None:
-    path = tmp_path / "log"
-    log = Log(str(path))
-    log.info("it works")
-    log.error("it broke")
-    assert [line.split(": ")[1] for line in path.read_text().splitlines()] == ["error"]
+@pytest.mark.parametrize(("verbose", "levels"), [(True, ["error", "info"]), (False, ["error"])])
+def test_a_line_has_the_stock_agents_form_and_more_than_errors_must_be_wanted(
+    tmp_path: Path, verbose: bool, levels: list[str]
+) -> None:
+    log = Log(str(tmp_path / "log"), verbose)
+    log.error("it happened")
+    log.info("it happened")
+    lines = (tmp_path / "log").read_text().splitlines()
+    assert [re.fullmatch(r"\d{10}\.\d{6}: (\w+): it happened", line)[1] for line in lines] == levels
 
 
 def test_without_a_file_it_writes_to_standard_error(capsys: pytest.CaptureFixture[str]) -> None:

@@ -65,14 +65,6 @@ def listening(turned: Any, dispatcher: Any, tmp_path: Path) -> Listening:
     return Listening(turned, dispatcher, str(tmp_path / "agent.sock"))
 
 
-def test_the_next_client_is_heard_when_the_one_before_has_gone(listening: Listening) -> None:
-    with listening.client() as first, listening.client() as second:
-        assert listening.ask(first, PING) == PONG
-        assert listening.ask(second, PING) == b""
-        first.close()
-        assert listening.heard(second) == PONG
-
-
 def test_few_errors_are_made_for_a_client_that_does_not_take_them(
     listening: Listening, stock: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -105,14 +97,6 @@ def test_the_next_client_gets_its_errors(listening: Listening) -> None:
         client.send(b"}" * 10)
     with listening.client() as after:
         assert b"JSON parse error" in listening.ask(after, b"}")
-
-
-def test_a_client_that_sends_no_more_gets_its_replies_and_then_the_end(listening: Listening) -> None:
-    with listening.client() as client:
-        client.send(PING + PING)
-        client.shutdown(socket.SHUT_WR)
-        assert listening.heard(client) == PONG + PONG
-        assert client.recv(1) == b""
 
 
 def test_a_client_that_resets_its_connection_makes_room_for_the_next(listening: Listening) -> None:
@@ -220,57 +204,6 @@ def test_many_that_are_turned_away_cost_one_line_and_leave_nothing_open(
     ]
     with listening.client() as host:
         assert listening.ask(host, PING) == PONG
-
-
-def test_on_other_sockets_every_client_is_heard(listening: Listening) -> None:
-    with listening.client() as client:
-        assert listening.ask(client, PING) == PONG
-
-
-class Device:
-    """Two named pipes stand for a device: to its reader, one behaves as a virtio port does."""
-
-    def __init__(self, turned: Any, dispatcher: Any, directory: Path) -> None:
-        self.turned = turned
-        self.paths = (directory / "to-guest", directory / "from-guest")
-        for path in self.paths:
-            os.mkfifo(path)
-        self.port = ports.DevicePort(turned.loop, dispatcher, module("log").Log("/dev/null"), self._open)
-        self.port.open()
-        self.reader = os.open(self.paths[1], os.O_RDONLY | os.O_NONBLOCK)
-        self.writer = -1
-
-    def _open(self) -> Any:
-        to_guest, from_guest = self.paths
-        return stream.Ends(
-            os.open(to_guest, os.O_RDONLY | os.O_NONBLOCK), os.open(from_guest, os.O_RDWR | os.O_NONBLOCK)
-        )
-
-    def connect(self) -> None:
-        self.writer = os.open(self.paths[0], os.O_WRONLY | os.O_NONBLOCK)
-
-    def disconnect(self) -> None:
-        os.close(self.writer)
-        self.turned.settle()
-
-    def ask(self, data: bytes) -> bytes:
-        os.write(self.writer, data)
-        self.turned.settle()
-        try:
-            return os.read(self.reader, 65536)
-        except BlockingIOError:
-            return b""
-
-
-def test_a_device_stays_open_while_its_host_comes_and_goes(turned: Any, dispatcher: Any, tmp_path: Path) -> None:
-    device = Device(turned, dispatcher, tmp_path)
-    for _visit in range(3):
-        device.connect()
-        assert device.ask(PING) == PONG
-        assert device.ask(b'{"execute": "gu') == b""  # half a request, which goes with its host
-        device.disconnect()
-    device.port.close()
-    os.close(device.reader)
 
 
 def test_a_device_that_cannot_be_opened_is_lost_or_tried_again(turned: Any, dispatcher: Any) -> None:

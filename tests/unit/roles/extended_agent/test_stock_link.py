@@ -8,66 +8,16 @@ from __future__ import annotations
 
 import os
 import re
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
 from ansible_collections.qemu.guest_agent.tests.support.extended_agent import module
 
+from .conftest import ERROR, LINK_COSTS, Observed
+
 stock_link = module("stock_link")
 
-COSTS = module("limits").Costs(reconnect_seconds=0.01, longest_reconnect_seconds=0.02, farewell_seconds=0.05)
 SYNC = b'{"execute": "guest-sync-delimited"'
-
-
-class Observed:
-    """A way to the played stock agent, and all that it told."""
-
-    def __init__(self, turned: Any, stock: Any, costs: Any = COSTS, log: Any = None) -> None:
-        log = log or module("log").Log("/dev/null")
-        self.turned = turned
-        self.stock = stock
-        self.told: list[tuple[str, ...]] = []
-        self.replies: list[bytes] = []
-        self.failures: list[str] = []
-        self.watched = {"guest-exec", "guest-shutdown"}
-        self.way = stock_link.StockLink(turned.loop, stock.path, costs, log, self)
-
-    def connected(self) -> None:
-        self.told.append(("connected",))
-
-    def sent(self, command: str) -> None:
-        self.told.append(("sent", command))
-
-    def answered(self, command: str, line: bytes) -> None:
-        self.told.append(("answered", command, bytes(line).decode()))
-
-    def freed(self) -> None:
-        self.told.append(("freed",))
-
-    def connect(self) -> None:
-        assert self.way.connect()
-        self.turned.settle()
-        self.told.clear()
-        self.stock.received = b""
-
-    def ask(self, command: str = "guest-exec", raw: bytes | None = None, is_silent: bool = False) -> Any:
-        raw = b'{"execute": "%b"}' % command.encode() if raw is None else raw
-        replied = lambda line: self.replies.append(bytes(line))  # noqa: E731
-        asked = self.way.ask(raw + b"\n", command, replied, self.failures.append, is_silent)
-        self.turned.settle()
-        return asked
-
-    def shut_down(self) -> Any:
-        return self.ask("guest-shutdown", is_silent=True)
-
-
-@pytest.fixture
-def observed(turned: Any, stock: Any) -> Observed:
-    observed = Observed(turned, stock)
-    observed.connect()
-    return observed
 
 
 def test_a_connection_begins_with_what_ends_half_a_request_of_anybody_before(turned: Any, stock: Any) -> None:
@@ -99,13 +49,6 @@ def test_a_reply_in_pieces_is_one_reply(observed: Observed) -> None:
         observed.stock.say(piece)
         observed.turned.settle()
     assert observed.replies == [b'{"return": {}}\n']
-
-
-def test_a_reply_of_many_reads_is_one_reply(observed: Observed) -> None:
-    line = b'{"return": "' + b"x" * 300_000 + b'"}\n'
-    observed.stock.answers["guest-exec"] = line
-    observed.ask()
-    assert observed.replies == [line]
 
 
 def test_after_a_pause_a_sign_of_life_goes_before_the_request(
@@ -165,7 +108,7 @@ def test_what_nobody_asked_for_is_dropped(observed: Observed) -> None:
 
 
 def test_a_line_beyond_the_limit_costs_no_more_than_the_limit_and_becomes_a_failure(turned: Any, stock: Any) -> None:
-    observed = Observed(turned, stock, COSTS._replace(reply_bytes=100_000))
+    observed = Observed(turned, stock, LINK_COSTS._replace(reply_bytes=100_000))
     observed.connect()
     observed.ask()
     for _piece in range(20):
@@ -182,7 +125,6 @@ def test_a_line_beyond_the_limit_costs_no_more_than_the_limit_and_becomes_a_fail
 
 # ------------------------------------------------------------------------- commands that are answered only if they fail
 
-ERROR = b'{"error": {"class": "GenericError", "desc": "no"}}\n'
 NO_REPLY = b""
 
 
@@ -236,165 +178,31 @@ def test_its_error_is_its_reply(observed: Observed, monkeypatch: pytest.MonkeyPa
     assert not observed.way.expected
 
 
-@pytest.mark.parametrize("end", [b'"}\n', b'"}\r\n'])
-def test_an_error_that_repeats_a_long_id_is_its_reply(observed: Observed, end: bytes) -> None:
-    error = ERROR[: -len(b"}\n")] + b', "id": "' + b"x" * 200_000 + end
-    observed.stock.answers["guest-shutdown"] = error
-    observed.shut_down()
-    assert observed.replies == [error]
-
-
-def test_it_has_one_reply_however_much_is_said(observed: Observed) -> None:
-    observed.stock.answers["guest-shutdown"] = ERROR * 5
-    observed.shut_down()
-    assert observed.replies == [ERROR]
-    assert not observed.way.expected
-
-
-def test_what_is_no_reply_makes_it_fail(observed: Observed) -> None:
-    observed.stock.answers["guest-shutdown"] = b"garbage\n"
-    observed.shut_down()
-    assert observed.failures == ["the stock agent has answered guest-shutdown with something that is no reply"]
-    assert observed.replies == []
-    assert not observed.way.expected
-
-
-def test_when_the_stock_agent_goes_it_fails(observed: Observed) -> None:
-    observed.stock.is_hanging = True
-    observed.shut_down()
-    observed.stock.hang_up()
-    observed.turned.settle()
-    assert observed.failures == [
-        "the stock agent has gone before it answered guest-shutdown: it has closed the connection"
-    ]
-
-
-# -------------------------------------------------------------------------------------------- syncs that are refused
-
-SYNCS = ("guest-sync-delimited", "guest-sync")
-
-
-def logged(directory: Path) -> list[str]:
-    return [line.split(": ", 1)[1] for line in (directory / "log").read_text().splitlines()]
-
-
-@pytest.fixture
-def logging(turned: Any, stock: Any, tmp_path: Path) -> Observed:
-    return Observed(turned, stock, log=module("log").Log(str(tmp_path / "log"), verbose=True))
-
-
-def test_where_the_delimited_sync_is_refused_the_plain_one_is_used(
-    logging: Observed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    logging.stock.disabled = {"guest-sync-delimited"}
-    assert logging.way.connect()
-    logging.turned.settle()
-    assert not logging.way.expected
-    monkeypatch.setattr(stock_link, "_FRESH_SECONDS", 0.0)
-    logging.stock.received = b""
-    logging.stock.answers["guest-exec"] = b'{"return": 1}\n'
-    logging.ask()
-    assert logging.stock.received.startswith(b'{"execute": "guest-sync", ')
-    assert logging.replies == [b'{"return": 1}\n']
-    assert logged(tmp_path) == [
-        "info: connected to the stock agent",
-        "info: the stock agent refuses guest-sync-delimited: guest-sync is used instead",
-    ]
-
-
-def test_where_both_are_refused_that_is_logged_once_and_requests_pass(
-    logging: Observed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    logging.stock.disabled = set(SYNCS)
-    monkeypatch.setattr(stock_link, "_FRESH_SECONDS", 0.0)
-    logging.stock.answers["guest-exec"] = b'{"return": 1}\n'
-    for _connection in range(3):
-        logging.turned.until(logging.way.connect)
-        logging.turned.settle()
-        logging.ask()
-        logging.ask()
-        logging.stock.hang_up()
-        logging.turned.settle()
-    assert logging.replies == [b'{"return": 1}\n'] * 6
-    refusals = [line for line in logged(tmp_path) if line.startswith("error") and "refuses" in line]
-    assert refusals == [f"error: the stock agent refuses {' and '.join(SYNCS)}: its replies are matched by their order"]
-
-
-@pytest.mark.parametrize("refused", [SYNCS[:1], SYNCS])
-@pytest.mark.parametrize("answer", [NO_REPLY, ERROR])
-def test_a_silent_command_is_settled_by_whatever_answers_the_closing_sync(
-    logging: Observed, refused: tuple[str, ...], answer: bytes
-) -> None:
-    logging.stock.disabled = set(refused)
-    logging.connect()
-    if answer:
-        logging.stock.answers["guest-shutdown"] = answer
-    logging.shut_down()
-    assert logging.replies == [answer]
-    assert not logging.way.expected
-
-
-@pytest.mark.parametrize("words", ["Parameter 'Command guest-sync has been disabled: x' is unexpected", "guest-sync"])
-def test_an_error_that_only_names_a_sync_does_not_answer_it(logging: Observed, words: str) -> None:
-    logging.stock.disabled = set(SYNCS)
-    logging.connect()
-    error = b'{"error": {"class": "GenericError", "desc": "%b"}}\n' % words.encode()
-    logging.stock.answers["guest-shutdown"] = error
-    logging.shut_down()
-    assert logging.replies == [error]
-    assert not logging.way.expected
+NO_REPLY_AT_ALL = "the stock agent has answered guest-shutdown with something that is no reply"
 
 
 @pytest.mark.parametrize(
-    "words",
-    [
-        "Command guest-sync-delimited has been disabled: the command is not allowed",
-        "Command guest-sync-delimited has been disabled: the agent is in frozen state",
-        "The command guest-sync-delimited has been disabled for this instance",
-        "The command guest-sync-delimited has not been found",
-    ],
+    ("answer", "replies", "failures"), [(ERROR * 5, [ERROR], []), (b"garbage\n", [], [NO_REPLY_AT_ALL])]
 )
-def test_every_versions_refusal_is_known(logging: Observed, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    refusal = b'{"error": {"class": "CommandDisabled", "desc": "%b"}}\n' % words.encode()
-    monkeypatch.setattr(sys.modules[type(logging.stock).__module__], "disabled", lambda _command: refusal)
-    logging.stock.disabled = {"guest-sync-delimited"}
-    logging.connect()
-    assert not logging.way.expected
-    assert logging.way.syncs._command == "guest-sync"
-
-
-def test_what_was_refused_is_tried_anew_by_the_next_connection(logging: Observed) -> None:
-    logging.stock.disabled = set(SYNCS)
-    logging.connect()
-    logging.stock.disabled = set()
-    logging.stock.hang_up()
-    logging.turned.settle()
-    logging.connect()
-    logging.shut_down()
-    assert logging.stock.received.count(SYNC) == 2
-
-
-def test_a_sync_that_is_refused_amid_a_connection_is_answered_by_that(
-    observed: Observed, monkeypatch: pytest.MonkeyPatch
+def test_it_has_one_reply_or_fails_however_much_is_sent(
+    observed: Observed, answer: bytes, replies: list[bytes], failures: list[str]
 ) -> None:
-    # qemu-ga 10.0 allows all syncs while file systems are frozen, and goes by its lists after the thaw.
-    monkeypatch.setattr(stock_link, "_FRESH_SECONDS", 0.0)
-    observed.stock.disabled = {"guest-sync-delimited"}
-    observed.stock.answers["guest-exec"] = b'{"return": 1}\n'
-    observed.ask()
-    observed.ask()
-    assert observed.replies == [b'{"return": 1}\n'] * 2
-    assert observed.stock.received.count(b'"guest-sync"') == 1
+    observed.stock.answers["guest-shutdown"] = answer
+    observed.shut_down()
+    assert (observed.replies, observed.failures) == (replies, failures)
+    assert not observed.way.expected
 
 
 # ------------------------------------------------------------------------------------------------ coming and going
 
 
-def test_when_it_goes_every_request_fails_and_its_reason_is_told(observed: Observed) -> None:
-    observed.ask()
+@pytest.mark.parametrize("command", ["guest-exec", "guest-shutdown"])
+def test_when_it_goes_every_request_fails_and_its_reason_is_told(observed: Observed, command: str) -> None:
+    observed.stock.is_hanging = True
+    observed.ask(command, is_silent=command == "guest-shutdown")
     observed.stock.hang_up()
     observed.turned.settle()
-    assert observed.failures == ["the stock agent has gone before it answered guest-exec: it has closed the connection"]
+    assert observed.failures == [f"the stock agent has gone before it answered {command}: it has closed the connection"]
     assert observed.told[-1] == ("freed",)
     assert not observed.way.is_connected
     assert observed.way.away_reason == "it has closed the connection"
@@ -464,7 +272,7 @@ def test_leaving_one_that_is_away_is_immediate(turned: Any, stock: Any) -> None:
     ],
 )
 def test_who_says_too_much_unasked_is_left_alone_for_a_while(turned: Any, stock: Any, flood: bytes) -> None:
-    observed = Observed(turned, stock, COSTS._replace(unasked_lines=49, reply_bytes=1000))
+    observed = Observed(turned, stock, LINK_COSTS._replace(unasked_lines=49, reply_bytes=1000))
     observed.connect()
     stock.say(flood)
     turned.settle()
@@ -474,7 +282,7 @@ def test_who_says_too_much_unasked_is_left_alone_for_a_while(turned: Any, stock:
 
 
 def test_some_of_it_is_passed_over_and_a_reply_starts_the_count_anew(turned: Any, stock: Any) -> None:
-    observed = Observed(turned, stock, COSTS._replace(unasked_lines=49, reply_bytes=1000))
+    observed = Observed(turned, stock, LINK_COSTS._replace(unasked_lines=49, reply_bytes=1000))
     observed.connect()
     stock.answers["guest-exec"] = b'{"return": 1}\n'
     for _time in range(5):
@@ -485,7 +293,7 @@ def test_some_of_it_is_passed_over_and_a_reply_starts_the_count_anew(turned: Any
 
 
 def test_what_is_left_of_a_flood_is_not_heard_by_the_next_connection(turned: Any, stock: Any) -> None:
-    observed = Observed(turned, stock, COSTS._replace(unasked_lines=9))
+    observed = Observed(turned, stock, LINK_COSTS._replace(unasked_lines=9))
     observed.connect()
     reconnected: list[bool] = []
     observed.freed = lambda: reconnected.append(observed.way.connect())  # type: ignore[method-assign]
@@ -493,15 +301,3 @@ def test_what_is_left_of_a_flood_is_not_heard_by_the_next_connection(turned: Any
     turned.settle()
     assert observed.way.is_connected
     assert len(reconnected) == 9 + 1 + 1, "behind each line, when it was dropped, and behind the new synchronisation"
-
-
-@pytest.mark.parametrize("refused", [(), SYNCS[:1]])
-def test_a_sync_is_found_after_the_end_of_a_long_reply(turned: Any, stock: Any, refused: tuple[str, ...]) -> None:
-    stock.disabled = set(refused)
-    observed = Observed(turned, stock)
-    observed.connect()
-    observed.way._is_unsettled = True
-    observed.stock.answers["guest-exec"] = b'{"return": 1}\n'
-    observed.stock.say(b'{"return": "' + b"x" * 200_000)
-    observed.ask()
-    assert observed.replies == [b'{"return": 1}\n']

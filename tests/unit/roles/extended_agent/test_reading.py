@@ -1,0 +1,85 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Reading requests: which are remembered, and which cost too much to be read."""
+
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from ansible_collections.qemu.guest_agent.tests.support.extended_agent import module
+
+USERS = b'{"execute": "guest-get-users"}'
+PING = b'{"execute": "guest-ping"}'
+
+
+@pytest.fixture
+def reader() -> Any:
+    policy = module("policy")
+    stock = SimpleNamespace(info=None, is_frozen=False, is_list_frozen=False)
+    rules = policy.Policy(policy.Lists(blocked=frozenset(("guest-file-open",))), stock)
+    return module("reading").Reader(rules, module("limits").Costs(request_bytes=10_000, fancy_bytes=1_000))
+
+
+def read(reader: Any, data: bytes) -> Any:
+    reader.feed(data)
+    return reader.next(is_answered=True)
+
+
+@pytest.mark.parametrize("end", [b"", b"\n"])
+def test_a_known_request_is_what_the_first_was(reader: Any, end: bytes) -> None:
+    assert reader.known(USERS + end) is None
+    first = read(reader, USERS + end)
+    assert (first.content.command, first.line) == ("guest-get-users", USERS + b"\n")
+    assert reader.known(USERS + end) is first is read(reader, USERS + end)
+
+
+@pytest.mark.parametrize("before", [b"[", b'"', b'{"execute": '])
+def test_the_bytes_of_a_known_request_within_another_value_are_part_of_that(reader: Any, before: bytes) -> None:
+    read(reader, PING)
+    assert read(reader, before) is None
+    assert reader.known(PING) is None
+    reader.begin()
+    assert reader.known(PING) is not None
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b'{"execute": "guest-sync", "arguments": {"id": 9}}',
+        b'{"execute": "guest-ping", "id": 1}',
+        b"[]",
+        b'{"execute": "guest-file-open"}',
+        b'{"execute":' + b" " * 300 + b'"guest-ping"}',
+    ],
+)
+def test_what_is_no_plain_short_request_is_not_remembered(reader: Any, data: bytes) -> None:
+    assert read(reader, data) is not None
+    assert reader.known(data) is None
+
+
+def test_few_requests_are_remembered(reader: Any) -> None:
+    for spaces in range(200):
+        assert read(reader, b'{"execute":' + b" " * spaces + b'"guest-ping"}').content.command == "guest-ping"
+        assert len(reader._known) <= 2 * 128
+
+
+@pytest.mark.parametrize("fancy", ["\u00e9", "\U0001f600", r"\u00e9", "'"])
+def test_a_long_request_must_be_plain_since_others_take_many_times_their_length(reader: Any, fancy: str) -> None:
+    short, long = (
+        read(reader, f'{{"execute": "guest-ping", "id": "{"x" * length}{fancy}"}}'.encode()).content
+        for length in (900, 1000)
+    )
+    assert short.refusal is None
+    assert long.refusal.description.startswith("JSON parse error, more than 1000 bytes with other characters")
+    assert long.echo == {}
+
+
+def test_a_long_request_that_is_plain_is_read(reader: Any) -> None:
+    identity = "x/" * 2000
+    data = json.dumps({"execute": "guest-ping", "id": identity}).replace("/", r"\/").encode()
+    assert read(reader, data).content.echo == {"id": identity}

@@ -1,0 +1,147 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Syncs to the stock agent: how they are recognized, and what is done where they are refused."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.qemu.guest_agent.tests.support.extended_agent import module
+
+from .conftest import ERROR, Observed
+
+stock_link = module("stock_link")
+
+NO_REPLY = b""
+SYNC = b'{"execute": "guest-sync-delimited"'
+SYNCS = ("guest-sync-delimited", "guest-sync")
+
+
+def logged(directory: Path) -> list[str]:
+    return [line.split(": ", 1)[1] for line in (directory / "log").read_text().splitlines()]
+
+
+@pytest.fixture
+def logging(turned: Any, stock: Any, tmp_path: Path) -> Observed:
+    return Observed(turned, stock, log=module("log").Log(str(tmp_path / "log"), verbose=True))
+
+
+def test_where_the_delimited_sync_is_refused_the_plain_one_is_used(
+    logging: Observed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logging.stock.disabled = {"guest-sync-delimited"}
+    assert logging.way.connect()
+    logging.turned.settle()
+    assert not logging.way.expected
+    monkeypatch.setattr(stock_link, "_FRESH_SECONDS", 0.0)
+    logging.stock.received = b""
+    logging.stock.answers["guest-exec"] = b'{"return": 1}\n'
+    logging.ask()
+    assert logging.stock.received.startswith(b'{"execute": "guest-sync", ')
+    assert logging.replies == [b'{"return": 1}\n']
+    assert logged(tmp_path) == [
+        "info: connected to the stock agent",
+        "info: the stock agent refuses guest-sync-delimited: guest-sync is used instead",
+    ]
+
+
+def test_where_both_are_refused_that_is_logged_once_and_requests_pass(
+    logging: Observed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logging.stock.disabled = set(SYNCS)
+    monkeypatch.setattr(stock_link, "_FRESH_SECONDS", 0.0)
+    logging.stock.answers["guest-exec"] = b'{"return": 1}\n'
+    for _connection in range(3):
+        logging.turned.until(logging.way.connect)
+        logging.turned.settle()
+        logging.ask()
+        logging.ask()
+        logging.stock.hang_up()
+        logging.turned.settle()
+    assert logging.replies == [b'{"return": 1}\n'] * 6
+    refusals = [line for line in logged(tmp_path) if line.startswith("error") and "refuses" in line]
+    assert refusals == [f"error: the stock agent refuses {' and '.join(SYNCS)}: its replies are matched by their order"]
+
+
+@pytest.mark.parametrize("refused", [SYNCS[:1], SYNCS])
+@pytest.mark.parametrize("answer", [NO_REPLY, ERROR])
+def test_a_silent_command_is_settled_by_whatever_answers_the_closing_sync(
+    logging: Observed, refused: tuple[str, ...], answer: bytes
+) -> None:
+    logging.stock.disabled = set(refused)
+    logging.connect()
+    if answer:
+        logging.stock.answers["guest-shutdown"] = answer
+    logging.shut_down()
+    assert logging.replies == [answer]
+    assert not logging.way.expected
+
+
+@pytest.mark.parametrize("words", ["Parameter 'Command guest-sync has been disabled: x' is unexpected", "guest-sync"])
+def test_an_error_that_only_names_a_sync_does_not_answer_it(logging: Observed, words: str) -> None:
+    logging.stock.disabled = set(SYNCS)
+    logging.connect()
+    error = b'{"error": {"class": "GenericError", "desc": "%b"}}\n' % words.encode()
+    logging.stock.answers["guest-shutdown"] = error
+    logging.shut_down()
+    assert logging.replies == [error]
+    assert not logging.way.expected
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "Command guest-sync-delimited has been disabled: the command is not allowed",
+        "Command guest-sync-delimited has been disabled: the agent is in frozen state",
+        "The command guest-sync-delimited has been disabled for this instance",
+        "The command guest-sync-delimited has not been found",
+    ],
+)
+def test_every_versions_refusal_is_known(logging: Observed, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    refusal = b'{"error": {"class": "CommandDisabled", "desc": "%b"}}\n' % words.encode()
+    monkeypatch.setattr(sys.modules[type(logging.stock).__module__], "disabled", lambda _command: refusal)
+    logging.stock.disabled = {"guest-sync-delimited"}
+    logging.connect()
+    assert not logging.way.expected
+    assert logging.way.syncs._command == "guest-sync"
+
+
+def test_what_was_refused_is_tried_anew_by_the_next_connection(logging: Observed) -> None:
+    logging.stock.disabled = set(SYNCS)
+    logging.connect()
+    logging.stock.disabled = set()
+    logging.stock.hang_up()
+    logging.turned.settle()
+    logging.connect()
+    logging.shut_down()
+    assert logging.stock.received.count(SYNC) == 2
+
+
+def test_a_sync_that_is_refused_amid_a_connection_is_answered_by_that(
+    observed: Observed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # qemu-ga 10.0 allows all syncs while file systems are frozen, and goes by its lists after the thaw.
+    monkeypatch.setattr(stock_link, "_FRESH_SECONDS", 0.0)
+    observed.stock.disabled = {"guest-sync-delimited"}
+    observed.stock.answers["guest-exec"] = b'{"return": 1}\n'
+    observed.ask()
+    observed.ask()
+    assert observed.replies == [b'{"return": 1}\n'] * 2
+    assert observed.stock.received.count(b'"guest-sync"') == 1
+
+
+@pytest.mark.parametrize("refused", [(), SYNCS[:1]])
+def test_a_sync_is_found_after_the_end_of_a_long_reply(turned: Any, stock: Any, refused: tuple[str, ...]) -> None:
+    stock.disabled = set(refused)
+    observed = Observed(turned, stock)
+    observed.connect()
+    observed.way._is_unsettled = True
+    observed.stock.answers["guest-exec"] = b'{"return": 1}\n'
+    observed.stock.say(b'{"return": "' + b"x" * 200_000)
+    observed.ask()
+    assert observed.replies == [b'{"return": 1}\n']
