@@ -27,7 +27,8 @@ from typing import Any
 import pytest
 from ansible_collections.qemu.guest_agent.tests.support.agent_client import Client
 from ansible_collections.qemu.guest_agent.tests.support.extended_agent import ExtendedAgent, package_parent
-from ansible_collections.qemu.guest_agent.tests.support.fake_agent import SocketServer, listen_unix
+from ansible_collections.qemu.guest_agent.tests.support.extended_agent_served import ScriptedStock, serving
+from ansible_collections.qemu.guest_agent.tests.support.fake_agent import listen_unix
 from ansible_collections.qemu.guest_agent.tests.support.processes import stopped
 from ansible_collections.qemu.guest_agent.tests.support.stock_agent import StockAgent
 from ansible_collections.qemu.guest_agent.tests.support.tiers import quick
@@ -84,32 +85,27 @@ def private(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("how", SPOILT)
-def test_a_configuration_that_others_can_write_is_refused_at_the_start(private: Path, how: str) -> None:
+def test_a_configuration_or_a_private_socket_that_others_could_have_made_is_refused_at_the_start(
+    private: Path, how: str
+) -> None:
     spoil, said = SPOILING[how]
-    configuration = private / "agent.conf"
+    configuration, path = private / "agent.conf", private / "stock.sock"
     configuration.write_text("[general]\nallow-rpcs=guest-exec\n")
     configuration.chmod(0o600)
     assert program("-D", "-c", str(configuration)).returncode == 0
     spoil(configuration)
-    done = program("-D", "-c", str(configuration))
-    assert done.returncode == 2
-    assert done.stderr.startswith("qemu-ga-extended: the configuration is not used: ")
-    assert said in done.stderr
-    assert len(done.stderr.splitlines()) == 1
-
-
-@pytest.mark.parametrize("how", SPOILT)
-def test_a_private_socket_of_which_others_could_make_theirs_is_refused_at_the_start(private: Path, how: str) -> None:
-    spoil, said = SPOILING[how]
-    path = private / "stock.sock"
     with listen_unix(path):
         path.chmod(0o600)
         spoil(path)
-        done = program("-m", "unix-listen", "-p", str(private / "agent.sock"), "--stock-path", str(path))
-    assert done.returncode == 1
-    assert done.stderr.startswith("qemu-ga-extended: the stock agent's socket is not used: ")
-    assert said in done.stderr
-    assert len(done.stderr.splitlines()) == 1
+        with_socket = program("-m", "unix-listen", "-p", str(private / "agent.sock"), "--stock-path", str(path))
+    for done, status, what in (
+        (program("-D", "-c", str(configuration)), 2, "the configuration"),
+        (with_socket, 1, "the stock agent's socket"),
+    ):
+        assert done.returncode == status
+        assert done.stderr.startswith(f"qemu-ga-extended: {what} is not used: ")
+        assert said in done.stderr
+        assert len(done.stderr.splitlines()) == 1
 
 
 def test_a_socket_that_appears_later_and_is_not_to_be_trusted_is_never_connected_to(private: Path) -> None:
@@ -131,13 +127,13 @@ def test_its_own_socket_is_for_its_owner_only(private: Path) -> None:
         assert os.stat(agent.socket).st_mode & 0o177 == 0
 
 
-@pytest.mark.parametrize(("option", "status"), [("--logfile", 1), ("--pidfile", 1)])
-def test_no_link_is_followed_that_others_can_have_put_there(tmp_path: Path, option: str, status: int) -> None:
+@pytest.mark.parametrize("option", ["--logfile", "--pidfile"])
+def test_no_link_is_followed_that_others_can_have_put_there(tmp_path: Path, option: str) -> None:
     tmp_path.chmod(0o1777)
     (tmp_path / "victim").write_text("untouched")
     (tmp_path / "link").symlink_to(tmp_path / "victim")
     done = program(option, str(tmp_path / "link"), "-m", "unix-listen", "-p", str(tmp_path / "agent.sock"))
-    assert done.returncode == status
+    assert done.returncode == 1
     assert f"{tmp_path}/link: Too many levels of symbolic links" in done.stderr
     assert (tmp_path / "victim").read_text() == "untouched"
 
@@ -187,59 +183,20 @@ def is_secret(text: str) -> bool:
     return SECRET in text or ENCODED in text or "forged" in text
 
 
-class Blabbing:
-    """A stock agent that answers with secrets, in a reply or in something that is none."""
-
-    def __init__(self, directory: Path, answer: bytes) -> None:
-        self.path = directory / "blabbing.sock"
-        self._answer = answer
-        self._server = SocketServer(listen_unix(self.path), self._talk)
-
-    def __enter__(self) -> Blabbing:
-        self._server.__enter__()
-        return self
-
-    def __exit__(self, *arguments: Any) -> None:
-        self._server.__exit__(*arguments)
-
-    def _talk(self, _server: SocketServer, connection: socket.socket) -> None:
-        for line in connection.makefile("rb"):
-            request = json.loads(line.replace(b"\xff", b""))
-            if request["execute"] == "guest-sync-delimited":
-                connection.sendall(b'\xff{"return": %d}\n' % request["arguments"]["id"])
-            else:
-                connection.sendall(self._answer)
-
-
-@contextlib.contextmanager
-def real_stock_agent(_directory: Path) -> Iterator[str]:
-    with StockAgent() as stock:
-        yield stock.socket
-
-
-@contextlib.contextmanager
-def no_stock_agent(directory: Path) -> Iterator[str]:
-    yield str(directory / "none")
-
-
-def blabbing(answer: str) -> Callable[[Path], contextlib.AbstractContextManager[str]]:
-    @contextlib.contextmanager
-    def made(directory: Path) -> Iterator[str]:
-        with Blabbing(directory, answer.encode()) as stock:
-            yield str(stock.path)
-
-    return made
-
-
-STOCKS: dict[str, Callable[[Path], contextlib.AbstractContextManager[str]]] = {
-    "a real one": real_stock_agent,
-    "none": no_stock_agent,
-    "one that answers with it": blabbing(f'{{"return": "{SECRET} {ENCODED}"}}\n'),
-    "one that refuses with it": blabbing(f'{{"error": {{"class": "GenericError", "desc": "{SECRET}"}}}}\n'),
-    "one whose reply is none": blabbing(f'{{"{SECRET}": "{ENCODED}"}}\n'),
-    "one whose reply is no JSON": blabbing(f"{SECRET}\n"),
-    "one that never answers": blabbing(""),
+# What a stock agent answers everything with, in a reply or in something that is none.
+BLABBED: dict[str, str] = {
+    "a reply": f'{{"return": "{SECRET} {ENCODED}"}}\n',
+    "a refusal": f'{{"error": {{"class": "GenericError", "desc": "{SECRET}"}}}}\n',
+    "no reply": f'{{"{SECRET}": "{ENCODED}"}}\n',
+    "no JSON": f"{SECRET}\n",
+    "nothing": "",
 }
+
+
+def stock_agent(answer: str, directory: Path) -> StockAgent | ScriptedStock:
+    if answer == "a real one":
+        return StockAgent()
+    return ScriptedStock(directory, lambda _request: [BLABBED[answer].encode()], introduces=False)
 
 
 @pytest.fixture
@@ -260,16 +217,16 @@ def messages_to(service_manager: socket.socket) -> list[bytes]:
     return said
 
 
-@pytest.mark.parametrize("stock", STOCKS)
+@pytest.mark.parametrize("answer", ["a real one", "no agent", *BLABBED])
 def test_no_secret_is_logged_on_any_path_not_even_verbosely(
-    private: Path, stock: str, service_manager: socket.socket
+    private: Path, answer: str, service_manager: socket.socket
 ) -> None:
-    with (
-        STOCKS[stock](private) as path,
-        ExtendedAgent(path, costs=QUICK, verbose=True) as agent,
-        Client(agent.socket) as client,
-    ):
-        said = say_everything(client)
+    with contextlib.ExitStack() as stack:
+        path = str(private / "none")
+        if answer != "no agent":
+            path = stack.enter_context(stock_agent(answer, private)).socket
+        agent = stack.enter_context(ExtendedAgent(path, costs=QUICK, verbose=True))
+        said = say_everything(stack.enter_context(Client(agent.socket)))
         agent.stop()
         log = agent.read_log()
     assert any(is_secret(text) for text in said), "nothing of it came back, so nothing was tried"
@@ -299,6 +256,7 @@ def test_a_defect_is_told_without_what_led_to_it(private: Path, capfd: pytest.Ca
 
 MIB = 1024 * 1024
 CHUNK = 64 * 1024
+PING_BEGINS = b'{"execute": "guest-ping", "id": '
 FLOODS: dict[str, bytes] = {
     "0xFF": b"\xff" * CHUNK,
     "control characters": b"\x01" * CHUNK,
@@ -309,18 +267,13 @@ FLOODS: dict[str, bytes] = {
     "one string": b'"' + b"x" * (CHUNK - 1),
     "pings": b'{"execute": "guest-ping"}\n' * (CHUNK // 26),
     "requests for the stock agent": b'{"execute": "guest-get-host-name"}\n' * (CHUNK // 35),
-    "long ids": b'{"execute": "guest-ping", "id": "' + b"x" * (CHUNK - 40) + b'"}\n',
-    "ids that are six times as long in the reply": b'{"execute": "guest-ping", "id": "'
-    + "\u00e9".encode() * (7 * MIB)
-    + b'"}\n',
-    "ids as long as can be": b'{"execute": "guest-ping", "id": "' + b"x" * (15 * MIB) + b'"}\n',
-    "ids that are four times as long in memory": b'{"execute": "guest-ping", "id": "'
-    + b"x" * (15 * MIB)
-    + "\U0001f600".encode()
-    + b'"}\n',
-    "the same by an escape": b'{"execute": "guest-ping", "id": "' + b"x" * (15 * MIB) + b'\\ud83d\\ude00"}\n',
+    "long ids": PING_BEGINS + b'"' + b"x" * (CHUNK - 40) + b'"}\n',
+    "ids that are six times as long in the reply": PING_BEGINS + b'"' + b"\xc3\xa9" * (7 * MIB) + b'"}\n',
+    "ids as long as can be": PING_BEGINS + b'"' + b"x" * (15 * MIB) + b'"}\n',
+    "ids that are four times as long in memory": PING_BEGINS + b'"' + b"x" * (15 * MIB) + b'\xf0\x9f\x98\x80"}\n',
+    "the same by an escape": PING_BEGINS + b'"' + b"x" * (15 * MIB) + b'\\ud83d\\ude00"}\n',
     "single quotes": b"['" + b'"' * (15 * MIB) + b"']\n",
-    "ids of many values": b'{"execute": "guest-ping", "id": [' + b"0," * 130_000 + b"0]}\n",
+    "ids of many values": PING_BEGINS + b"[" + b"0," * 130_000 + b"0]}\n",
 }
 FLOOD_BYTES = 24 * MIB
 FLOOD_SECONDS = 1.0
@@ -449,38 +402,18 @@ STOCK_FLOODS: dict[str, bytes] = {
 MOST_MIB_BESIDE_A_FLOOD = 30 + 5 * LONGEST_REPLY // MIB
 
 
-class Flooding:
-    """A stock agent that synchronises, or whatever stands in its place, and then never ends to talk."""
-
-    def __init__(self, directory: Path, piece: bytes) -> None:
-        self.path = directory / "flooding.sock"
-        self.is_at_it = threading.Event()
-        self._piece = piece
-        self._server = SocketServer(listen_unix(self.path), self._talk)
-
-    def __enter__(self) -> Flooding:
-        self._server.__enter__()
-        return self
-
-    def __exit__(self, *arguments: Any) -> None:
-        self._server.__exit__(*arguments)
-
-    def _talk(self, _server: SocketServer, connection: socket.socket) -> None:
-        line = connection.makefile("rb").readline().replace(b"\xff", b"")
-        connection.sendall(b'\xff{"return": %d}\n' % json.loads(line)["arguments"]["id"])
-        while True:  # the server ends it by shutting the connection down
-            connection.sendall(self._piece)
-            self.is_at_it.set()
-
-
 @pytest.mark.parametrize("what", quick(STOCK_FLOODS, ["a line without an end"]))
 def test_a_stock_agent_that_floods_takes_bounded_memory_and_the_time_commands_live(private: Path, what: str) -> None:
-    with (
-        Flooding(private, STOCK_FLOODS[what]) as stock,
-        ExtendedAgent(str(stock.path), costs={**QUICK, "reply_bytes": LONGEST_REPLY}) as agent,
-        Client(agent.socket, 60.0) as client,
-    ):
-        assert stock.is_at_it.wait(60.0)
+    is_at_it = threading.Event()
+
+    def flood_without_end(_request: dict[str, Any]) -> Iterator[bytes]:
+        while True:  # the server ends it by shutting the connection down
+            yield STOCK_FLOODS[what]
+            is_at_it.set()
+
+    stock = ScriptedStock(private, flood_without_end, introduces=False)
+    with serving(stock, 60.0, costs={**QUICK, "reply_bytes": LONGEST_REPLY}) as (_stock, agent, client):
+        assert is_at_it.wait(60.0)
         for number in range(1, 4):
             client.sync(number)
             assert "return" in client.execute("guest-get-clock")

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from ansible_collections.qemu.guest_agent.tests.support.agent_client import Client
 from ansible_collections.qemu.guest_agent.tests.support.extended_agent import ExtendedAgent
+from ansible_collections.qemu.guest_agent.tests.support.extended_agent_served import serving
 from ansible_collections.qemu.guest_agent.tests.support.stock_agent import StockAgent, stock_version
 
 from tests.support.until import until
@@ -59,66 +60,56 @@ def refused(client: Client) -> set[str]:
     return found
 
 
-BLOCKED: dict[str, tuple[tuple[str, ...], set[str]]] = {
-    "nothing": ((), set()),
-    "setting the time": (("guest-set-time",), {"guest-update-time"}),
-    "reading the time": (("guest-get-time",), {"guest-get-time", "guest-get-clock"}),
-    "both": (
+BLOCKED: tuple[tuple[tuple[str, ...], set[str]], ...] = (
+    ((), set()),
+    (("guest-set-time",), {"guest-update-time"}),
+    (("guest-get-time",), {"guest-get-time", "guest-get-clock"}),
+    (
         ("guest-set-time", "guest-get-time"),
         {"guest-update-time", "guest-get-time", "guest-get-clock"},
     ),
     # What else is disabled is not known then. Reading the time is tried.
-    "telling its commands": (("guest-info",), UNTOLD),
-    "telling its commands, and reading the time": (
+    (("guest-info",), UNTOLD),
+    (
         ("guest-info", "guest-get-time"),
         {*UNTOLD, "guest-get-time", "guest-get-clock"},
     ),
-    "something else": (("guest-exec", "guest-file-open"), set()),
-    "a sign of life": (("guest-ping",), {"guest-ping"}),
-    "the plain sync": (("guest-sync",), {"guest-sync"}),
-    "the delimited sync": (("guest-sync-delimited",), {"guest-sync-delimited"}),
-    "all signs of life": (SIGNS_OF_LIFE, {*SIGNS_OF_LIFE}),
-    "telling its commands, and a sign of life": (("guest-info", "guest-ping"), {*UNTOLD, "guest-ping"}),
-    "telling its commands, and all signs of life": (("guest-info", *SIGNS_OF_LIFE), {*UNTOLD, *SIGNS_OF_LIFE}),
-}
-
-
-@pytest.mark.parametrize("case", BLOCKED)
-def test_what_is_disabled_there_is_disabled_under_every_name(case: str) -> None:
-    blocked, expected = BLOCKED[case]
-    with (
-        StockAgent(block_rpcs=blocked, permits_time=True) as stock,
-        ExtendedAgent(stock.socket) as agent,
-        Client(agent.socket) as client,
-    ):
-        assert refused(client) == expected
-        assert "return" in client.execute("guest-get-host-name")
+    (("guest-exec", "guest-file-open"), set()),
+    (("guest-ping",), {"guest-ping"}),
+    (("guest-sync",), {"guest-sync"}),
+    (("guest-sync-delimited",), {"guest-sync-delimited"}),
+    (SIGNS_OF_LIFE, {*SIGNS_OF_LIFE}),
+    (("guest-info", "guest-ping"), {*UNTOLD, "guest-ping"}),
+    (("guest-info", *SIGNS_OF_LIFE), {*UNTOLD, *SIGNS_OF_LIFE}),
+)
+ALLOWED: tuple[tuple[tuple[str, ...], set[str]], ...] = (
+    ((*SIGNS_OF_LIFE, "guest-info"), TIME),
+    ((*SIGNS_OF_LIFE, "guest-info", "guest-set-time"), {"guest-get-time", "guest-get-clock"}),
+    ((*SIGNS_OF_LIFE, "guest-info", "guest-get-time"), {"guest-update-time"}),
+    ((*SIGNS_OF_LIFE, "guest-set-time", "guest-get-time"), UNTOLD),
+    (SIGNS_OF_LIFE, UNTOLD | TIME),
+    (("guest-sync", "guest-ping"), UNTOLD | TIME | {"guest-sync-delimited"}),
+    (("guest-sync", "guest-ping", "guest-info"), TIME | {"guest-sync-delimited"}),
+    (("guest-sync-delimited", "guest-info"), TIME | {"guest-sync", "guest-ping"}),
+    (("guest-info",), {*TIME, *SIGNS_OF_LIFE}),
+    ((), set(ASKED)),
+)
 
 
 @pytest.mark.parametrize(
-    ("allowed", "expected"),
+    ("lists", "expected"),
     [
-        ((*SIGNS_OF_LIFE, "guest-info"), TIME),
-        ((*SIGNS_OF_LIFE, "guest-info", "guest-set-time"), {"guest-get-time", "guest-get-clock"}),
-        ((*SIGNS_OF_LIFE, "guest-info", "guest-get-time"), {"guest-update-time"}),
-        ((*SIGNS_OF_LIFE, "guest-set-time", "guest-get-time"), UNTOLD),
-        (SIGNS_OF_LIFE, UNTOLD | TIME),
-        (("guest-sync", "guest-ping"), UNTOLD | TIME | {"guest-sync-delimited"}),
-        (("guest-sync", "guest-ping", "guest-info"), TIME | {"guest-sync-delimited"}),
-        (("guest-sync-delimited", "guest-info"), TIME | {"guest-sync", "guest-ping"}),
-        (("guest-info",), {*TIME, *SIGNS_OF_LIFE}),
-        ((), set(ASKED)),
+        *(({"block_rpcs": blocked}, expected) for blocked, expected in BLOCKED),
+        *(({"allow_rpcs": (*allowed, "guest-get-osinfo")}, expected) for allowed, expected in ALLOWED),
     ],
 )
-def test_an_allow_list_there_holds_here(allowed: tuple[str, ...], expected: set[str]) -> None:
-    with (
-        StockAgent(allow_rpcs=(*allowed, "guest-get-osinfo"), permits_time=True) as stock,
-        ExtendedAgent(stock.socket) as agent,
-        Client(agent.socket) as client,
-    ):
+def test_what_its_lists_disable_is_disabled_under_every_name(
+    lists: dict[str, tuple[str, ...]], expected: set[str]
+) -> None:
+    with serving(StockAgent(**lists, permits_time=True)) as (_stock, _agent, client):
         assert refused(client) == expected
         assert "return" in client.execute("guest-get-osinfo")
-        if "guest-info" in allowed:
+        if "guest-info" not in expected:
             assert client.execute("guest-info")["return"]["version"] == stock_version()
 
 
@@ -133,20 +124,16 @@ def test_an_allow_list_there_holds_here(allowed: tuple[str, ...], expected: set[
 def test_an_allow_list_here_that_names_a_command_is_a_permission(
     allowed: Iterable[str], blocked: Iterable[str], expected: set[str]
 ) -> None:
-    with (
-        StockAgent(block_rpcs=("guest-set-time", "guest-get-time")) as stock,
-        ExtendedAgent(stock.socket, allow_rpcs=(*SIGNS_OF_LIFE, *allowed), block_rpcs=blocked) as agent,
-        Client(agent.socket) as client,
-    ):
+    with serving(
+        StockAgent(block_rpcs=("guest-set-time", "guest-get-time")),
+        allow_rpcs=(*SIGNS_OF_LIFE, *allowed),
+        block_rpcs=blocked,
+    ) as (_stock, _agent, client):
         assert refused(client) == expected
 
 
 def test_an_allow_list_here_permits_what_an_agent_that_tells_nothing_may_have_disabled() -> None:
-    with (
-        StockAgent(block_rpcs=("guest-info",)) as stock,
-        ExtendedAgent(stock.socket, allow_rpcs=ASKED) as agent,
-        Client(agent.socket) as client,
-    ):
+    with serving(StockAgent(block_rpcs=("guest-info",)), allow_rpcs=ASKED) as (_stock, _agent, client):
         assert refused(client) == {"guest-info"}
 
 
@@ -154,11 +141,7 @@ def test_an_allow_list_here_permits_what_an_agent_that_tells_nothing_may_have_di
 
 
 def test_what_is_disabled_stays_so_while_the_stock_agent_hangs_and_when_it_has_gone() -> None:
-    with (
-        StockAgent(block_rpcs=("guest-get-time",)) as stock,
-        ExtendedAgent(stock.socket, costs=QUICK) as agent,
-        Client(agent.socket) as client,
-    ):
+    with serving(StockAgent(block_rpcs=("guest-get-time",)), costs=QUICK) as (stock, _agent, client):
         expected = {"guest-update-time", "guest-get-time", "guest-get-clock"}
         assert refused(client) == expected
         os.kill(stock.pid, signal.SIGSTOP)
@@ -180,11 +163,7 @@ def test_an_extended_agent_that_starts_without_it_knows_what_was_disabled(
     tmp_path: Path, blocked: tuple[str, ...], expected: set[str]
 ) -> None:
     memory = str(tmp_path / "stock.json")
-    with (
-        StockAgent(block_rpcs=blocked, permits_time=True) as stock,
-        ExtendedAgent(stock.socket, stock_memory=memory) as agent,
-        Client(agent.socket) as client,
-    ):
+    with serving(StockAgent(block_rpcs=blocked, permits_time=True), stock_memory=memory) as (_stock, agent, client):
         assert client.execute("guest-ping") == {"return": {}}
     with (
         ExtendedAgent(str(tmp_path / "none"), costs=QUICK, stock_memory=memory) as agent,
@@ -240,11 +219,7 @@ def test_a_memory_that_others_could_have_written_is_not_used(tmp_path: Path, own
 def test_a_memory_that_makes_no_sense_is_none(tmp_path: Path, content: bytes) -> None:
     memory = tmp_path / "stock.json"
     memory.write_bytes(content)
-    with (
-        StockAgent() as stock,
-        ExtendedAgent(stock.socket, stock_memory=str(memory)) as agent,
-        Client(agent.socket) as client,
-    ):
+    with serving(StockAgent(), stock_memory=str(memory)) as (_stock, _agent, client):
         assert refused(client) == {"guest-update-time"}
     assert b"supported_commands" in memory.read_bytes()
     assert memory.stat().st_mode & 0o777 == 0o600
@@ -252,10 +227,6 @@ def test_a_memory_that_makes_no_sense_is_none(tmp_path: Path, content: bytes) ->
 
 def test_a_memory_that_cannot_be_written_costs_a_line_in_the_log(tmp_path: Path) -> None:
     memory = str(tmp_path / "none" / "stock.json")
-    with (
-        StockAgent() as stock,
-        ExtendedAgent(stock.socket, stock_memory=memory) as agent,
-        Client(agent.socket) as client,
-    ):
+    with serving(StockAgent(), stock_memory=memory) as (_stock, agent, client):
         assert refused(client) == {"guest-update-time"}
         assert "cannot be kept in" in agent.read_log()
