@@ -26,16 +26,23 @@ def fail() -> None:
     raise FileNotFoundError(2, "No such file or directory", "/dev/rtc")
 
 
-def test_what_went_well_is_no_problem() -> None:
-    assert hardware_clock.update(lambda: None) is None
+def leave() -> None:
+    raise SystemExit(3)
 
 
-def test_the_reason_comes_back() -> None:
-    assert hardware_clock.update(fail) == "the hardware clock was not set: No such file or directory"
-
-
-def test_a_child_that_dies_is_reported() -> None:
-    assert hardware_clock.update(lambda: os._exit(3)) == "setting the hardware clock ended without a result"
+@pytest.mark.parametrize(
+    ("action", "problem"),
+    [
+        (lambda: None, None),
+        (fail, "the hardware clock was not set: No such file or directory"),
+        (lambda: os._exit(3), "setting the hardware clock ended without a result"),
+        (leave, "setting the hardware clock ended without a result"),
+    ],
+)
+def test_the_reason_comes_back_and_a_child_never_becomes_a_second_agent(action: Any, problem: str | None) -> None:
+    before = os.getpid()
+    assert hardware_clock.update(action) == problem
+    assert os.getpid() == before
 
 
 class Failing:
@@ -81,15 +88,6 @@ def test_a_child_that_cannot_be_waited_for_does_not_undo_what_was_done(monkeypat
     assert hardware_clock.update(lambda: None) is None
     monkeypatch.undo()
     assert hardware_clock.update(lambda: None) is None
-
-
-def test_a_child_never_becomes_a_second_agent() -> None:
-    def leave() -> None:
-        raise SystemExit(3)
-
-    before = os.getpid()
-    assert hardware_clock.update(leave) == "setting the hardware clock ended without a result"
-    assert os.getpid() == before
 
 
 def test_descriptors_beyond_the_first_thousand_do(monkeypatch: pytest.MonkeyPatch) -> None:

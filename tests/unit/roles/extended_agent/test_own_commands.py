@@ -95,46 +95,39 @@ def test_the_clock_is_stepped_once_by_what_was_asked(
     assert returned == {"before": NOW_NS, "after": own_clock.reading_ns}
 
 
-@pytest.mark.parametrize(
-    ("arguments", "said"),
-    [
-        ({}, "Parameter 'seconds' is missing"),
-        ({"seconds": True}, "Invalid parameter type for 'seconds', expected: integer"),
-        ({"seconds": 1.0}, "Invalid parameter type for 'seconds', expected: integer"),
-        ({"seconds": "1"}, "Invalid parameter type for 'seconds', expected: integer"),
-        ({"seconds": None}, "Invalid parameter type for 'seconds', expected: integer"),
-        ({"seconds": 2**63}, "Invalid parameter type for 'seconds', expected: integer"),
-        ({"seconds": 1, "nanoseconds": 1.5}, "Invalid parameter type for 'nanoseconds', expected: integer"),
-        ({"seconds": 1, "nanoseconds": False}, "Invalid parameter type for 'nanoseconds', expected: integer"),
-        ({"seconds": 1, "nanoseconds": -1}, "Parameter 'nanoseconds' expects a number from 0 to 999999999"),
-        ({"seconds": 1, "nanoseconds": 10**9}, "Parameter 'nanoseconds' expects a number from 0 to 999999999"),
-        ({"seconds": 1, "nanoseconds": "1e3"}, "Parameter 'nanoseconds' expects a decimal number from 0 to 999999999"),
-        ({"seconds": 1, "nanoseconds": ""}, "Parameter 'nanoseconds' expects a decimal number from 0 to 999999999"),
-        ({"seconds": 1, "nanoseconds": "-1"}, "Parameter 'nanoseconds' expects a decimal number from 0 to 999999999"),
-        (
-            {"seconds": 1, "nanoseconds": "\u0661"},
-            "Parameter 'nanoseconds' expects a decimal number from 0 to 999999999",
-        ),
-        ({"seconds": 1, "relative": 1}, "Invalid parameter type for 'relative', expected: boolean"),
-        ({"seconds": 1, "rtc": "yes"}, "Invalid parameter type for 'rtc', expected: boolean"),
-        ({"seconds": 1, "other": 1}, "Parameter 'other' is unexpected"),
-        ({"seconds": 0, "slew": 1, "relative": True}, "Invalid parameter type for 'slew', expected: boolean"),
-        ({"seconds": 0, "slew": True}, "Parameter 'slew' expects 'relative'"),
-        ({"seconds": 0, "slew": True, "relative": False}, "Parameter 'slew' expects 'relative'"),
-        ({"seconds": 0, "slew": True, "relative": True, "rtc": True}, "Parameter 'slew' excludes 'rtc'"),
-        *(
-            (
-                {"seconds": seconds, "nanoseconds": nanoseconds, "slew": True, "relative": True},
-                "Parameter 'slew' expects a difference of half a second at most",
-            )
-            for seconds, nanoseconds in ((0, 500_000_001), (-1, 499_999_999), (1, 0), (-2, 0), (2**62, 0))
-        ),
-        ({"seconds": -1}, "The resulting time is not within the years 1970 to 2261"),
-        ({"seconds": 9_214_646_400}, "The resulting time is not within the years 1970 to 2261"),
-        ({"seconds": 2**63 - 1, "relative": True}, "The resulting time is not within the years 1970 to 2261"),
-        ({"seconds": -1_795_406_755, "relative": True}, "The resulting time is not within the years 1970 to 2261"),
+EXPECTS_INTEGER = "Invalid parameter type for '{}', expected: integer"
+EXPECTS_BOOLEAN = "Invalid parameter type for '{}', expected: boolean"
+SLEW = {"seconds": 0, "slew": True, "relative": True}
+WRONG: dict[str, list[dict[str, Any]]] = {
+    "Parameter 'seconds' is missing": [{}],
+    EXPECTS_INTEGER.format("seconds"): [{"seconds": value} for value in (True, 1.0, "1", None, 2**63)],
+    EXPECTS_INTEGER.format("nanoseconds"): [{"seconds": 1, "nanoseconds": value} for value in (1.5, False)],
+    "Parameter 'nanoseconds' expects a number from 0 to 999999999": [
+        {"seconds": 1, "nanoseconds": value} for value in (-1, 10**9)
     ],
-)
+    "Parameter 'nanoseconds' expects a decimal number from 0 to 999999999": [
+        {"seconds": 1, "nanoseconds": value} for value in ("1e3", "", "-1", "\u0661")
+    ],
+    EXPECTS_BOOLEAN.format("relative"): [{"seconds": 1, "relative": 1}],
+    EXPECTS_BOOLEAN.format("rtc"): [{"seconds": 1, "rtc": "yes"}],
+    EXPECTS_BOOLEAN.format("slew"): [{**SLEW, "slew": 1}],
+    "Parameter 'other' is unexpected": [{"seconds": 1, "other": 1}],
+    "Parameter 'slew' expects 'relative'": [{"seconds": 0, "slew": True}, {**SLEW, "relative": False}],
+    "Parameter 'slew' excludes 'rtc'": [{**SLEW, "rtc": True}],
+    "Parameter 'slew' expects a difference of half a second at most": [
+        {**SLEW, "seconds": seconds, "nanoseconds": nanoseconds}
+        for seconds, nanoseconds in ((0, 500_000_001), (-1, 499_999_999), (1, 0), (-2, 0), (2**62, 0))
+    ],
+    "The resulting time is not within the years 1970 to 2261": [
+        {"seconds": -1},
+        {"seconds": 9_214_646_400},
+        {"seconds": 2**63 - 1, "relative": True},
+        {"seconds": -1_795_406_755, "relative": True},
+    ],
+}
+
+
+@pytest.mark.parametrize(("arguments", "said"), [(each, said) for said, wrong in WRONG.items() for each in wrong])
 def test_what_is_wrong_is_refused_before_the_clock_is_touched(known: Any, arguments: dict[str, Any], said: str) -> None:
     own_clock = Clock()
     with pytest.raises(refusal.Refusal) as caught:
@@ -161,13 +154,6 @@ def test_a_slew_is_begun_once_and_its_duration_returned(
     assert returned == {"before": NOW_NS, "after": NOW_NS, "duration": abs(delta_ns) * 2000}
 
 
-def test_what_is_left_of_a_slew_is_returned_with_the_clock(known: Any) -> None:
-    own_clock = Clock()
-    own_clock.kept = clock.Discipline(False, 2_000, -199_500_000, is_disciplined=True)
-    returned = carry_out(context(known, own_clock), "guest-get-clock", {})
-    assert (returned["slewing"], returned["slewable"]) == (-199_500_000, False)
-
-
 def test_a_clock_that_a_time_service_disciplines_is_not_slewed_but_may_be_stepped(known: Any) -> None:
     own_clock = Clock()
     own_clock.kept = clock.Discipline(False, 2_000, is_disciplined=True)
@@ -180,10 +166,9 @@ def test_a_clock_that_a_time_service_disciplines_is_not_slewed_but_may_be_steppe
 
 
 def test_without_the_capability_there_is_a_clear_error(known: Any) -> None:
-    with pytest.raises(refusal.Refusal, match="lacks the capability CAP_SYS_TIME"):
-        update(known, Clock(PermissionError(1, "Operation not permitted")), seconds=1)
-    with pytest.raises(refusal.Refusal, match="lacks the capability CAP_SYS_TIME"):
-        update(known, Clock(PermissionError(1, "Operation not permitted")), seconds=0, relative=True, slew=True)
+    for arguments in ({"seconds": 1}, SLEW):
+        with pytest.raises(refusal.Refusal, match="lacks the capability CAP_SYS_TIME"):
+            update(known, Clock(PermissionError(1, "Operation not permitted")), **arguments)
 
 
 def test_a_hardware_clock_that_fails_does_not_fail_the_command(known: Any) -> None:
@@ -216,14 +201,19 @@ def test_a_clock_that_has_moved_is_reported_whatever_the_hardware_clock_raises(k
     }
 
 
-def test_the_clock_command_gives_both_readings(known: Any) -> None:
-    assert carry_out(context(known, Clock()), "guest-get-clock", {}, NOW_NS - 5) == {
+@pytest.mark.parametrize(("slewing_ns", "is_disciplined"), [(0, False), (-199_500_000, True)])
+def test_the_clock_command_gives_both_readings_and_what_is_left_of_a_slew(
+    known: Any, slewing_ns: int, is_disciplined: bool
+) -> None:
+    own_clock = Clock()
+    own_clock.kept = clock.Discipline(False, 2_000, slewing_ns, is_disciplined)
+    assert carry_out(context(known, own_clock), "guest-get-clock", {}, NOW_NS - 5) == {
         "received": NOW_NS - 5,
         "transmitted": NOW_NS,
         "synchronized": False,
         "max-error": 2_000,
-        "slewing": 0,
-        "slewable": True,
+        "slewing": slewing_ns,
+        "slewable": not is_disciplined,
     }
 
 

@@ -158,16 +158,6 @@ def test_whoever_sent_its_end_still_gets_replies(turned: Any, watched: Watched) 
     assert watched.arrived() == b"reply"
 
 
-def test_nothing_is_read_while_paused_and_all_of_it_afterwards(turned: Any, watched: Watched) -> None:
-    watched.stream.pause()
-    watched.far.send(b"one")
-    turned.settle()
-    assert watched.told == []
-    watched.stream.resume()
-    turned.settle()
-    assert watched.told == [b"one"]
-
-
 def test_a_pause_amid_what_is_there_keeps_the_rest_and_the_end(turned: Any, watched: Watched) -> None:
     watched.stream._on_data = lambda data: (watched.on_data(data), watched.stream.pause())
     watched.far.send(bytes(2 * CHUNK))
