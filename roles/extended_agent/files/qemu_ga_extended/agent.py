@@ -29,7 +29,7 @@ MakePort = Callable[[Loop, Dispatcher, Log, Callable[[PortError], None]], Port]
 
 
 class Agent:
-    """``make_port`` makes the end that faces the host, which opens once the stock agent has told its commands."""
+    """``make_port`` makes the end that faces the host, which opens once the stock agent has listed its commands."""
 
     def __init__(
         self,
@@ -89,7 +89,7 @@ class Agent:
         return status
 
     def stop(self) -> None:
-        """Leave in order. While file systems are frozen, nothing ends either agent: who would thaw them?"""
+        """Leave in order. While file systems are frozen, nothing ends either agent: nothing else would thaw them."""
         if self._stock.is_frozen:
             return
         systemd.notify("STOPPING=1")

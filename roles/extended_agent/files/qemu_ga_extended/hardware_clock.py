@@ -40,7 +40,7 @@ def packed(epoch_ns: int, local: bool = False) -> bytes:
 
 
 def keeps_local_time(path: str = _ADJTIME) -> bool:
-    """What hwclock(8) was told of this machine's hardware clock; without that file it keeps UTC."""
+    """Return whether hwclock(8) keeps the hardware clock in local time; without that file, it keeps UTC."""
     try:
         with open(path, encoding="ascii", errors="replace") as file:
             return "LOCAL" in file.read(1024).split()

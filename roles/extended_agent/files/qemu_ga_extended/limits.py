@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What a peer may cost, in bytes, requests and seconds."""
+"""Limits on what a peer may cost, in bytes, requests and seconds."""
 
 from __future__ import annotations
 

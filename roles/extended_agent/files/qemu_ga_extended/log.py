@@ -34,7 +34,7 @@ class Log:
         """
         if not self._path or self.is_silent:
             return
-        # A log tells who asked for what and when: that is for its owner only.
+        # It shows which commands were asked for and when: that is for its owner only.
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | following(self._path)
         descriptor = os.open(self._path, flags, 0o600)
         if self._file is not None:

@@ -76,7 +76,7 @@ class Loop:
         self._next_at = min((other.at for other in self._timers), default=_NEVER)
 
     def soon(self, action: Action) -> None:
-        """Do it in this loop's next round, behind what other descriptors have to say."""
+        """Do it in this loop's next round, after the events of other descriptors."""
         self._soon.append(action)
 
     def on_signal(self, number: int, action: Action) -> None:
@@ -85,7 +85,7 @@ class Loop:
             signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
             self.watch(self._wakeup, self._take_signals)
         self._signals[number] = action
-        signal.signal(number, lambda _number, _frame: None)  # the wake-up descriptor tells the loop
+        signal.signal(number, lambda _number, _frame: None)  # the wake-up descriptor wakes the loop
 
     def _take_signals(self, _mask: int) -> None:
         assert self._wakeup is not None  # noqa: S101  # it is what was watched
@@ -97,7 +97,7 @@ class Loop:
         self._status = status
 
     def run(self) -> int:
-        """Run until somebody says stop; the status that they gave."""
+        """Run until ``stop``; return the status that was given there."""
         handlers = self._handlers
         while self._status is None:
             waiting = len(self._soon)  # what is added in this round has to wait for the next

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What the agent is told: on the command line and in a file, under qemu-ga's names (qga/main.c, QEMU 10.0.13).
+"""Options, from the command line and from a file, under qemu-ga's names (qga/main.c, QEMU 10.0.13).
 
 As there, the file comes first and the command line goes before it, but lists of commands add up.
 """
@@ -122,7 +122,7 @@ _LISTS = ("block-rpcs", "allow-rpcs")
 def read_file(path: str) -> dict[str, Any]:
     """The file's values under their keys.
 
-    :raises OptionError: it cannot be read, somebody else can write it, or it holds what is not known
+    :raises OptionError: it cannot be read, another user can write it, or it has an unknown option
     """
     try:
         lines = trust.read(path).splitlines()
@@ -186,7 +186,7 @@ def _joined(lists: Iterable[frozenset[str] | None]) -> frozenset[str] | None:
 
 
 def _given(arguments: argparse.Namespace) -> dict[str, Any]:
-    """What the command line says, under the file's keys."""
+    """Return the command line's options, under the file's keys."""
     given: dict[str, Any] = {}
     for key, option in _OPTIONS.items():
         value = getattr(arguments, key.replace("-", "_"))
@@ -224,14 +224,14 @@ def read(arguments: Sequence[str], environment: Mapping[str, str], default_file:
         sys.stdout.write("".join(f"{name}\n" for name in sorted(OWN_COMMANDS)))
         raise SystemExit(0)
     asked = parsed.config or environment.get(CONFIG_VARIABLE)
-    # Only the one that nobody asked for may be missing.
+    # Only the default one may be missing.
     path = asked or (default_file if os.path.lexists(default_file) else "")
     file = read_file(path) if path else {}
     return Invocation(_merged(file, _given(parsed)), parsed.dump_conf)
 
 
 def dump(options: Options) -> str:
-    """The options as a file that says the same."""
+    """Return a file with the same options."""
     lines: list[str] = ["[general]"]
     for key in _OPTIONS:
         value = getattr(options, key.replace("-", "_"))

@@ -26,7 +26,7 @@ _DECIMAL = re.compile(r"[0-9]{1,9}")
 
 
 class Context(NamedTuple):
-    """What commands work with. ``update_rtc`` gives the reason why the hardware clock was not set, None if it was."""
+    """The parts that commands use. ``update_rtc`` returns why the hardware clock was not set, None if it was."""
 
     clock: Clock
     stock: Stock
@@ -193,7 +193,7 @@ _COMMANDS: Mapping[str, Callable[[Call], Any]] = {
 
 
 def carry_out(context: Context, command: str, arguments: Mapping[str, Any], received_ns: int) -> bytes:
-    """What the command returns, as JSON.
+    """Carry a command out, and return its value as JSON.
 
     :raises Refusal: it was not carried out
     """

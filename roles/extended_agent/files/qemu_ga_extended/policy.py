@@ -30,7 +30,7 @@ COUNTERPARTS: Mapping[str, str] = {
     "guest-get-clock": GET_TIME,
     "guest-get-command-info": INFO,
 }
-# A stock agent that does not tell its commands says nothing against these.
+# A stock agent that does not list its commands forbids none of these.
 _HARMLESS = frozenset(("guest-sync", "guest-sync-delimited", "guest-ping"))
 
 
@@ -80,7 +80,7 @@ class Policy:
             return Refusal(refused.description, refused.kind) if command == INFO else disabled(command, NOT_ALLOWED)
         known = info.commands.get(counterpart)
         if known is None:
-            # What an agent before 1.5 lacks (guest-get-time, guest-set-time) is ours to give. One that may not tell
+            # What an agent before 1.5 lacks (guest-get-time, guest-set-time) is ours to give. One that may not list
             # what it has is restricted, and by what more is not known.
             is_ours = info.refused is None or counterpart in _HARMLESS
             return None if is_ours else disabled(command, NOT_ALLOWED)
@@ -91,7 +91,7 @@ class Policy:
         return disabled(command, NOT_ALLOWED)
 
     def is_enabled(self, command: str) -> bool:
-        """What ``guest-info`` says of a command, the stock agent's included."""
+        """Return what ``guest-info`` lists for a command of either agent."""
         if self.refusal(command) is not None or (self._stock.is_frozen and command not in FROZEN_ALLOWED):
             return False
         info = self._stock.info

@@ -41,7 +41,7 @@ class Port(Protocol):
 
 
 class _StreamPort:
-    """What both kinds have: one stream at most, from which the dispatcher gets its requests."""
+    """The common part: at most one stream, from which the dispatcher gets its requests."""
 
     def __init__(self, loop: Loop, dispatcher: Dispatcher, log: Log) -> None:
         self._loop = loop
@@ -143,7 +143,7 @@ class DevicePort(_StreamPort):
 
 
 def listen_unix(path: str) -> socket.socket:
-    """Listen on a path. A socket that nobody listens on any more is taken over, nothing else is.
+    """Listen on a path. A socket without a listener is taken over, and nothing else.
 
     :raises PortError: it cannot be done
     """
@@ -163,7 +163,7 @@ def listen_unix(path: str) -> socket.socket:
 
 
 def _bind_for_owner(listener: socket.socket, path: str) -> None:
-    """Who connects is the host, and may do everything. There is no other moment to say so: fchmod comes too late."""
+    """Let only its owner connect: a client is the host, and may do everything. fchmod would be too late."""
     before = os.umask(0o177)
     try:
         listener.bind(path)
@@ -321,5 +321,5 @@ class ListeningPort(_StreamPort):
             self._stream.close()
             self._stream = None
             self._log.info("the client has gone")
-            # Others may have queued up meanwhile, and nothing tells of them again.
+            # Others may have queued up meanwhile, without another event.
             self._loop.soon(self._accept)

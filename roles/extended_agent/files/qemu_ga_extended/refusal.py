@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What a command that is not carried out answers, in the stock agent's words and classes (QEMU 10.0.13)."""
+"""Errors of commands that are not carried out, in the stock agent's words and classes (QEMU 10.0.13)."""
 
 from __future__ import annotations
 

@@ -102,12 +102,12 @@ def check_arguments(command: str, given: Mapping[str, Any]) -> None:
 
 
 def echo_of(value: Any) -> Mapping[str, Any]:
-    """What every reply to a decoded request repeats: its ``id``, if it has one."""
+    """Return what every reply to a decoded request repeats: its ``id``, if it has one."""
     return {"id": value["id"]} if isinstance(value, dict) and "id" in value else {}
 
 
 def tail(echo: Mapping[str, Any]) -> bytes:
-    """How a reply's line ends, behind its first member."""
+    """Return the end of a reply's line, after its first member."""
     if echo:
         try:
             return b", " + values.encode(echo)[1:]

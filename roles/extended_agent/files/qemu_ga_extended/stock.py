@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What is known of the stock agent: its version and commands, and whether file systems are frozen.
+"""The state of the stock agent: its version and commands, and whether file systems are frozen.
 
 It is learned from the replies that pass by, and asked for where they do not say. The list of commands is kept while the
 stock agent is away, and remembered for the next start.
@@ -48,8 +48,8 @@ class StockCommand(NamedTuple):
 
 
 class StockInfo(NamedTuple):
-    """``guest-info`` of the stock agent. ``refused`` is its error, where it is not allowed to tell; then ``commands``
-    has no more than what was tried.
+    """The stock agent's ``guest-info``. ``refused`` is its error, where it may not list commands; ``commands`` then has
+    no more than what was tried.
     """
 
     version: str
@@ -58,7 +58,7 @@ class StockInfo(NamedTuple):
 
 
 def read_info(reply: messages.Reply) -> StockInfo:
-    """What a reply to guest-info says; entries that are none are left out."""
+    """Return the contents of a reply to guest-info, without malformed entries."""
     if isinstance(reply, messages.Refused):
         return StockInfo("", MappingProxyType({}), reply)
     value = reply.value if isinstance(reply.value, dict) else {}
@@ -66,7 +66,7 @@ def read_info(reply: messages.Reply) -> StockInfo:
     commands = {
         entry["name"]: StockCommand(
             entry.get("enabled") is True,
-            # Agents before 1.7 do not tell.
+            # Agents before 1.7 leave it out.
             entry["success-response"]
             if isinstance(entry.get("success-response"), bool)
             else answers_on_success(entry["name"]),
@@ -123,8 +123,8 @@ class Memory:
 
 class Stock:
     """``on_freed`` is called when the stock agent can take the next request, or has gone; ``on_known`` when it has
-    told its commands. ``is_frozen``: file systems are frozen, or just being frozen, and whatever writes to one may
-    hang. ``is_list_frozen``: it told its commands in that state.
+    listed its commands. ``is_frozen``: file systems are frozen, or just being frozen, and whatever writes to one may
+    hang. ``is_list_frozen``: it listed its commands in that state.
     """
 
     watched = _CHANGING_STATE
@@ -141,7 +141,7 @@ class Stock:
         remembered = _reply(self._memory.line) if self._memory.line else None
         self.info = read_info(remembered) if remembered is not None else None
         self.is_list_frozen = False
-        self._is_list_due = False  # what it told while file systems were frozen has to be asked for again
+        self._is_list_due = False  # the list from while file systems were frozen has to be asked for again
         self._questions: deque[str] = deque()
         self.on_freed: Callable[[], None] = lambda: None
         self.on_known: Callable[[], None] = lambda: None

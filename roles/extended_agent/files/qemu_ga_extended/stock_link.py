@@ -183,9 +183,9 @@ class StockLink:
         return client
 
     def require_trusted(self) -> None:
-        """Make sure at the start that nobody else stands in the stock agent's place. It may be away, and come later.
+        """Make sure at the start that the socket is the stock agent's. That agent may be away, and come later.
 
-        :raises trust.DistrustError: somebody else does
+        :raises trust.DistrustError: it may be another program's
         """
         with contextlib.suppress(OSError):
             trust.require_private_socket(self._path)

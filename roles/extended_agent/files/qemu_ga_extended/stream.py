@@ -24,7 +24,7 @@ _ENDING = select.EPOLLRDHUP | _HUNG_UP
 _NOBODY_READS = (errno.EPIPE, errno.ECONNRESET)
 # Then others have their turn, however fast this one sends, and a hang-up is noticed.
 _READS_IN_A_ROW = range(4)
-# Who lets more than this lie unread gets no further replies until it has read on.
+# A client with more than this unread gets no further replies until it has read on.
 CONGESTED = 64 * 1024
 
 Data = Union[bytes, bytearray]
@@ -39,7 +39,7 @@ class Ends(NamedTuple):
 
 class Stream:
     """``on_data`` takes what was read. ``on_end`` comes at the end of file, or with the error that reading ended in;
-    it may come more than once. ``on_hang_up``: nobody will read what is written. ``on_drained``: all is written.
+    it may come more than once. ``on_hang_up``: what is written will not be read. ``on_drained``: all is written.
     """
 
     def __init__(
@@ -112,7 +112,7 @@ class Stream:
         self.read()
 
     def read(self, is_ending: bool = True) -> None:
-        """Read what there is. Nothing tells again of bytes that were left unread, or of an end that was already there
+        """Read what there is. There is no second event for bytes that were left unread, or for an end that came before
         (``is_ending``).
         """
         for _read in _READS_IN_A_ROW:
@@ -139,7 +139,7 @@ class Stream:
         if mask & select.EPOLLOUT and self._unsent:
             self._write()
         if mask & _HUNG_UP and not self._is_closed:
-            # In front of the reading: what is still to be read may be much, and nobody waits for its replies.
+            # Before reading: what is still to be read may be much, and its replies have no reader.
             self.forget_unsent()
             self._on_hang_up()
         if mask & ~select.EPOLLOUT:
@@ -170,7 +170,7 @@ class Stream:
             self._on_hang_up()
 
     def end_writing(self) -> None:
-        """Tell the peer of a socket that no more will come; its own bytes still do."""
+        """End a socket's outgoing side; what the peer sends still arrives."""
         with socket.socket(fileno=os.dup(self._writer)) as copy, contextlib.suppress(OSError):
             copy.shutdown(socket.SHUT_WR)
 
@@ -193,7 +193,7 @@ class Stream:
                 self._block(True)
                 return
             except OSError as error:
-                # Reading will tell how it ended; whatever else is unsent has nobody to go to.
+                # Reading will show how it ended; whatever else is unsent has no reader.
                 self.forget_unsent()
                 if error.errno in _NOBODY_READS and not self._is_unread:
                     self._is_unread = True

@@ -2,10 +2,10 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Whether what lies at a path was put there by root or by this agent's own user, and by nobody else in the guest.
+"""Trust in a path: that only root or this agent's own user can have put there what is there.
 
-Whoever can write the configuration decides what the host may do; whoever can put a socket of theirs in the place of the
-stock agent's gets what the host sends: passwords, keys, the contents of files.
+A user who can write the configuration decides what the host may do; one who can replace the stock agent's socket gets
+what the host sends: passwords, keys, the contents of files.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _UCRED = struct.Struct("iII")  # pid, uid, gid (unix(7))
 
 
 class DistrustError(Exception):
-    """One sentence on what is wrong with the file, and how to mend it."""
+    """One sentence on what is wrong with the file, and how to fix it."""
 
 
 def _is_ours(owner: int) -> bool:
@@ -34,15 +34,15 @@ def _is_ours(owner: int) -> bool:
 def _require_ours(found: os.stat_result, what: str) -> None:
     if not _is_ours(found.st_uid):
         raise DistrustError(f"{what} belongs to user {found.st_uid}: chown it to root")
-    # In a sticky directory nobody but its owner may rename or remove what is ours.
+    # In a sticky directory, only its owner may rename or remove what is ours.
     is_sticky_directory = stat.S_ISDIR(found.st_mode) and found.st_mode & stat.S_ISVTX
     if found.st_mode & _OTHERS_MAY_WRITE and not is_sticky_directory:
         raise DistrustError(f"{what} may be written by others (mode {stat.S_IMODE(found.st_mode):04o}): chmod go-w it")
 
 
 def _require_closed_directories(path: str) -> None:
-    """All the way up, from where the path is and from where it leads. Who may rename a directory puts another one in
-    its place.
+    """All the way up, from where the path is and from where it leads: a user who may rename a directory can put
+    another one in its place.
     """
     for directory in (os.path.dirname(os.path.abspath(path)), os.path.dirname(os.path.realpath(path))):
         _require_closed(directory)
@@ -58,9 +58,9 @@ def _require_closed(directory: str) -> None:
 
 
 def read(path: str) -> str:
-    """The text of a file that nobody else can write.
+    """Return the text of a file that no other user can write.
 
-    :raises DistrustError: somebody can, or it is none that could be read as a whole
+    :raises DistrustError: another user can, or it cannot be read as a whole
     :raises OSError: it cannot be read
     :raises UnicodeDecodeError: it is no UTF-8
     """
@@ -96,7 +96,7 @@ def require_private_socket(path: str) -> None:
 def require_trusted_peer(connection: socket.socket, path: str) -> None:
     """Make sure that root or we have begun to listen there, whatever was put at the path since it was looked at.
 
-    :raises DistrustError: somebody else has
+    :raises DistrustError: another user has
     """
     _pid, uid, _gid = _UCRED.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
     if not _is_ours(uid):
@@ -104,7 +104,7 @@ def require_trusted_peer(connection: socket.socket, path: str) -> None:
 
 
 def following(path: str) -> int:
-    """The flag for opening a file to write: a symbolic link is followed only where nobody else can have put it."""
+    """The flag for opening a file to write: a symbolic link is followed only where no other user can have put it."""
     try:
         _require_closed_directories(path)
         is_sticky = os.stat(os.path.dirname(path) or ".").st_mode & stat.S_ISVTX
