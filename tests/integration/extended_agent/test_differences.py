@@ -136,6 +136,7 @@ def limits(pair: Pair) -> None:
         data = b'{"execute": "guest-ping", "id": %b}' % identity
         alone, extended = pair.ask(data)
         assert [reply["return"] for reply in alone] == [{}]
+        assert "id" not in extended[0]
         assert text_of(extended) == ["JSON parse error"]
     beyond = b'{"execute": "guest-ping", "id": 1e999}'
     assert [answers(path, beyond) for path in pair.sockets] == [[b'{"return": {}, "id": inf}'], [b'{"return": {}}']]

@@ -17,7 +17,6 @@ FROZEN_ALLOWED = ("guest-ping", "guest-info", "guest-sync", "guest-sync-delimite
 PING = "guest-ping"
 LISTED = (*FROZEN_ALLOWED, "guest-get-time", "guest-set-time")
 REFUSED = b'{"error": {"class": "CommandNotFound", "desc": "Command guest-info has been disabled"}}\n'
-DISABLED = b'{"error": {"class": "CommandNotFound", "desc": "Command guest-get-time has been disabled"}}\n'
 
 
 def info(*disabled: str) -> bytes:
@@ -58,16 +57,6 @@ def known(turned: Any, stock: Any, tmp_path: Path) -> Known:
     return Known(turned, stock, tmp_path)
 
 
-def test_what_it_says_is_kept_for_the_next_start(turned: Any, stock: Any, known: Known, tmp_path: Path) -> None:
-    stock.answers["guest-info"] = info("guest-set-time")
-    known.connect()
-    assert not known.is_time_settable
-    assert known.file.read_bytes() == stock.answers["guest-info"]
-    next_one = Known(turned, stock, tmp_path)  # and not connected
-    assert not next_one.is_time_settable
-    assert next_one.stock.info.version == "1.2.3"
-
-
 def test_what_it_says_while_frozen_is_neither_believed_nor_kept(
     turned: Any, stock: Any, known: Known, tmp_path: Path
 ) -> None:
@@ -101,28 +90,19 @@ def test_after_a_thaw_it_is_asked_again(turned: Any, stock: Any, known: Known) -
     assert known.file.read_bytes() == stock.answers["guest-info"]
 
 
-@pytest.mark.parametrize(("answer", "is_enabled"), [(b'{"return": 1}\n', True), (DISABLED, False)])
-def test_one_that_may_not_tell_its_commands_is_asked_for_the_time(
-    stock: Any, known: Known, answer: bytes, is_enabled: bool
+@pytest.mark.parametrize("refused", [(), ("guest-get-time",), (PING,), ("guest-sync",), ("guest-sync-delimited", PING)])
+def test_one_that_may_not_list_its_commands_is_tried_with_all_that_changes_nothing(
+    stock: Any, known: Known, refused: tuple[str, ...]
 ) -> None:
-    stock.answers.update({"guest-info": REFUSED, "guest-get-time": answer, "guest-ping": b'{"return": {}}\n'})
-    known.connect()
-    assert known.heard == 1
-    assert known.policy.is_enabled("guest-get-clock") is known.policy.is_enabled("guest-get-time") is is_enabled
-    assert not known.is_time_settable
-    assert known.policy.refusal("guest-info").description == "Command guest-info has been disabled"
-    assert known.policy.is_enabled("guest-ping")
-    assert "guest-set-time" not in stock.commands, "setting the time cannot be tried"
-
-
-@pytest.mark.parametrize("refused", [("guest-ping",), ("guest-sync",), ("guest-sync-delimited",), ("guest-sync", PING)])
-def test_such_a_one_is_tried_with_all_that_changes_nothing(stock: Any, known: Known, refused: tuple[str, ...]) -> None:
     stock.answers.update({"guest-info": REFUSED, "guest-get-time": b'{"return": 1}\n', PING: b'{"return": {}}\n'})
     stock.disabled = set(refused)
     known.connect()
     assert known.heard == 1
-    tried = {"guest-ping", "guest-sync", "guest-sync-delimited", "guest-get-time"}
+    tried = {PING, "guest-sync", "guest-sync-delimited", "guest-get-time"}
     assert {command for command in tried if not known.policy.is_enabled(command)} == set(refused)
+    assert not known.is_time_settable
+    assert known.policy.refusal("guest-info").description == "Command guest-info has been disabled"
+    assert "guest-set-time" not in stock.commands, "setting the time cannot be tried"
 
 
 def test_what_came_of_trying_counts_until_it_is_tried_again(turned: Any, stock: Any, known: Known) -> None:

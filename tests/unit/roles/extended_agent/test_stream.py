@@ -151,13 +151,6 @@ def test_an_end_that_comes_later_is_told_then(turned: Any, watched: Watched) -> 
     assert watched.told == [b"x", None]
 
 
-def test_whoever_sent_its_end_still_gets_replies(turned: Any, watched: Watched) -> None:
-    watched.far.shutdown(socket.SHUT_WR)
-    turned.settle()
-    watched.stream.send(b"reply")
-    assert watched.arrived() == b"reply"
-
-
 def test_a_pause_amid_what_is_there_keeps_the_rest_and_the_end(turned: Any, watched: Watched) -> None:
     watched.stream._on_data = lambda data: (watched.on_data(data), watched.stream.pause())
     watched.far.send(bytes(2 * CHUNK))
@@ -180,13 +173,6 @@ def test_who_closes_it_on_the_first_bytes_hears_no_more(turned: Any, watched: Wa
 
 
 # ------------------------------------------------------------------------------------------------------------- writing
-
-
-def test_what_is_sent_is_written_at_once(watched: Watched) -> None:
-    watched.stream.send(b"one")
-    watched.stream.send(bytearray(b"two"))
-    assert watched.arrived() == b"onetwo"
-    assert watched.stream.is_drained
 
 
 def test_what_the_other_side_does_not_take_waits_and_keeps_its_order(turned: Any, watched: Watched) -> None:
