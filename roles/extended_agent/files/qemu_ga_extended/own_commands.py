@@ -42,19 +42,6 @@ class Call(NamedTuple):
     received_ns: int
 
 
-def _sync(call: Call) -> int:
-    number: int = call.arguments["id"]
-    return number
-
-
-def _ping(_call: Call) -> dict[str, Any]:
-    return {}
-
-
-def _get_time(call: Call) -> int:
-    return call.context.clock.now_ns()
-
-
 def _get_clock(call: Call) -> bytes:
     clock = call.context.clock
     synchronized, max_error_ns, slewing_ns, is_disciplined = clock.discipline()
@@ -181,11 +168,11 @@ def _get_command_info(call: Call) -> dict[str, Any]:
 
 # Each returns its value, or, where there is no time to encode it, the bytes.
 _COMMANDS: Mapping[str, Callable[[Call], Any]] = {
-    "guest-sync": _sync,
-    "guest-sync-delimited": _sync,
-    "guest-ping": _ping,
+    "guest-sync": lambda call: call.arguments["id"],
+    "guest-sync-delimited": lambda call: call.arguments["id"],
+    "guest-ping": lambda _call: {},
     "guest-info": _info,
-    "guest-get-time": _get_time,
+    "guest-get-time": lambda call: call.context.clock.now_ns(),
     "guest-get-clock": _get_clock,
     "guest-update-time": _update_time,
     "guest-get-command-info": _get_command_info,

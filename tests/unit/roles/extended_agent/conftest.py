@@ -184,6 +184,19 @@ class Observed:
         self.turned.settle()
         return asked
 
+    def say(self, data: bytes) -> None:
+        """The stock agent sends that."""
+        self.stock.say(data)
+        self.turned.settle()
+
+    def hang_up(self) -> None:
+        self.stock.hang_up()
+        self.turned.settle()
+
+    def go_on(self) -> None:
+        self.stock.go_on()
+        self.turned.settle()
+
     def shut_down(self) -> Any:
         return self.ask("guest-shutdown", is_silent=True)
 

@@ -95,6 +95,10 @@ class Dispatched:
         self.turned.settle()
         return self.client.replies
 
+    def go_on(self) -> None:
+        self.stock.go_on()
+        self.turned.settle()
+
     def shut_down(self, command: str = "guest-shutdown", is_heard: bool = True) -> None:
         """The stock agent gets the command, shows that it lives or not, and goes amid the command."""
         self.stock.is_hanging = True
@@ -203,8 +207,7 @@ def test_its_error_comes_in_front_of_the_replies_to_what_was_sent_after_it(dispa
     dispatched.stock.is_hanging = True
     assert dispatched.ask(SHUTDOWN + sent) == []
     dispatched.stock.answers["guest-shutdown"] = json.dumps(ERROR).encode() + b"\n"
-    dispatched.stock.go_on()
-    dispatched.turned.settle()
+    dispatched.go_on()
     assert dispatched.client.replies == [ERROR, *replies]
 
 
@@ -311,8 +314,7 @@ def test_it_reports_when_a_client_that_sends_no_more_has_all_of_its_replies(
     dispatched.dispatcher.end()
     dispatched.turned.settle()
     assert ended == []
-    dispatched.stock.go_on()
-    dispatched.turned.settle()
+    dispatched.go_on()
     assert ended == [replies]
 
 

@@ -46,8 +46,7 @@ def test_a_reply_in_pieces_is_one_reply(observed: Observed) -> None:
     for piece in (b'{"ret', b'urn": {', b"}}", b"\n"):
         assert observed.replies == []
         assert observed.way.expected
-        observed.stock.say(piece)
-        observed.turned.settle()
+        observed.say(piece)
     assert observed.replies == [b'{"return": {}}\n']
 
 
@@ -57,15 +56,13 @@ def test_after_a_pause_a_sign_of_life_goes_before_the_request(
     observed.stock.is_hanging = True
     assert observed.ask().is_heard, "it was heard just now"
     observed.stock.answers["guest-exec"] = b'{"return": 1}\n'
-    observed.stock.go_on()
-    observed.turned.settle()
+    observed.go_on()
     monkeypatch.setattr(stock_link, "_FRESH_SECONDS", 0.0)
     observed.stock.received = b""
     observed.stock.is_hanging = True
     asked = observed.ask()
     assert not asked.is_heard
-    observed.stock.go_on()
-    observed.turned.settle()
+    observed.go_on()
     assert observed.stock.received.startswith(SYNC)
     assert asked.is_heard
     assert len(observed.replies) == 2
@@ -75,8 +72,7 @@ def test_nobody_gets_the_reply_to_what_was_abandoned_but_it_is_waited_for(observ
     asked = observed.ask()
     asked.abandon()
     assert observed.way.expected
-    observed.stock.say(b'{"return": "late"}\n')
-    observed.turned.settle()
+    observed.say(b'{"return": "late"}\n')
     assert observed.replies == []
     assert observed.told[-2:] == [("answered", "guest-exec", '{"return": "late"}\n'), ("freed",)]
 
@@ -99,8 +95,7 @@ def test_what_is_no_reply_becomes_a_failure_and_the_next_reply_is_told_from_it(
 
 
 def test_what_nobody_asked_for_is_dropped(observed: Observed) -> None:
-    observed.stock.say(b'{"return": "what?"}\n')
-    observed.turned.settle()
+    observed.say(b'{"return": "what?"}\n')
     assert observed.told == [("freed",)]
     observed.stock.answers["guest-exec"] = b'{"return": 1}\n'
     observed.ask()
@@ -112,11 +107,9 @@ def test_a_line_beyond_the_limit_costs_no_more_than_the_limit_and_becomes_a_fail
     observed.connect()
     observed.ask()
     for _piece in range(20):
-        stock.say(b"x" * 50_000)
-        turned.settle()
+        observed.say(b"x" * 50_000)
         assert len(observed.way._line) <= 100_000
-    stock.say(b"\n")
-    turned.settle()
+    observed.say(b"\n")
     assert len(observed.failures) == 1
     stock.answers["guest-exec"] = b'{"return": 1}\n'
     observed.ask()
@@ -145,8 +138,7 @@ def test_it_has_succeeded_when_nothing_came_in_front_of_the_closing_syncs_reply(
     assert observed.replies == [NO_REPLY]
     assert observed.failures == []
     assert observed.told == [("sent", "guest-shutdown"), ("freed",)]
-    observed.stock.say(ERROR)
-    observed.turned.settle()
+    observed.say(ERROR)
     assert observed.replies == [NO_REPLY]
 
 
@@ -155,17 +147,14 @@ def test_the_opening_syncs_reply_does_not_end_it(observed: Observed) -> None:
     asked = observed.shut_down()
     assert not asked.is_heard
     opening, closing = sync_numbers(observed.stock._unread[0])
-    observed.stock.say(b'\xff{"return": %d}\n' % opening)
-    observed.turned.settle()
+    observed.say(b'\xff{"return": %d}\n' % opening)
     assert asked.is_heard
     assert observed.replies == []
     assert observed.way.expected
-    observed.stock.say(ERROR)
-    observed.turned.settle()
+    observed.say(ERROR)
     assert observed.replies == [ERROR]
     assert observed.way.expected, "the closing sync is still owed"
-    observed.stock.say(b'\xff{"return": %d}\n' % closing)
-    observed.turned.settle()
+    observed.say(b'\xff{"return": %d}\n' % closing)
     assert not observed.way.expected
 
 
@@ -200,8 +189,7 @@ def test_it_has_one_reply_or_fails_however_much_is_sent(
 def test_when_it_goes_every_request_fails_and_its_reason_is_told(observed: Observed, command: str) -> None:
     observed.stock.is_hanging = True
     observed.ask(command, is_silent=command == "guest-shutdown")
-    observed.stock.hang_up()
-    observed.turned.settle()
+    observed.hang_up()
     assert observed.failures == [f"the stock agent has gone before it answered {command}: it has closed the connection"]
     assert observed.told[-1] == ("freed",)
     assert not observed.way.is_connected
@@ -210,10 +198,8 @@ def test_when_it_goes_every_request_fails_and_its_reason_is_told(observed: Obser
 
 def test_half_a_reply_of_the_connection_before_is_no_part_of_the_next(observed: Observed) -> None:
     observed.ask()
-    observed.stock.say(b'{"return": "half')
-    observed.turned.settle()
-    observed.stock.hang_up()
-    observed.turned.settle()
+    observed.say(b'{"return": "half')
+    observed.hang_up()
     observed.connect()
     observed.stock.answers["guest-exec"] = b'{"return": "whole"}\n'
     observed.ask()
@@ -274,8 +260,7 @@ def test_leaving_one_that_is_away_is_immediate(turned: Any, stock: Any) -> None:
 def test_who_says_too_much_unasked_is_left_alone_for_a_while(turned: Any, stock: Any, flood: bytes) -> None:
     observed = Observed(turned, stock, LINK_COSTS._replace(unasked_lines=49, reply_bytes=1000))
     observed.connect()
-    stock.say(flood)
-    turned.settle()
+    observed.say(flood)
     assert not observed.way.is_connected
     assert observed.way.away_reason == "it has sent too much that nobody had asked for"
     turned.until(lambda: observed.way.is_connected)
@@ -286,8 +271,7 @@ def test_some_of_it_is_passed_over_and_a_reply_starts_the_count_anew(turned: Any
     observed.connect()
     stock.answers["guest-exec"] = b'{"return": 1}\n'
     for _time in range(5):
-        stock.say(b'{"return": {}}\n' * 49)
-        turned.settle()
+        observed.say(b'{"return": {}}\n' * 49)
         observed.ask()
     assert observed.replies == [b'{"return": 1}\n'] * 5
 
@@ -297,7 +281,6 @@ def test_what_is_left_of_a_flood_is_not_heard_by_the_next_connection(turned: Any
     observed.connect()
     reconnected: list[bool] = []
     observed.freed = lambda: reconnected.append(observed.way.connect())  # type: ignore[method-assign]
-    stock.say(b"\n" * 30)
-    turned.settle()
+    observed.say(b"\n" * 30)
     assert observed.way.is_connected
     assert len(reconnected) == 9 + 1 + 1, "behind each line, when it was dropped, and behind the new synchronisation"

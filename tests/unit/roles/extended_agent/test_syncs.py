@@ -61,8 +61,7 @@ def test_where_both_are_refused_that_is_logged_once_and_requests_pass(
         logging.turned.settle()
         logging.ask()
         logging.ask()
-        logging.stock.hang_up()
-        logging.turned.settle()
+        logging.hang_up()
     assert logging.replies == [b'{"return": 1}\n'] * 6
     refusals = [line for line in logged(tmp_path) if line.startswith("error") and "refuses" in line]
     assert refusals == [f"error: the stock agent refuses {' and '.join(SYNCS)}: its replies are matched by their order"]
@@ -115,8 +114,7 @@ def test_what_was_refused_is_tried_anew_by_the_next_connection(logging: Observed
     logging.stock.disabled = set(SYNCS)
     logging.connect()
     logging.stock.disabled = set()
-    logging.stock.hang_up()
-    logging.turned.settle()
+    logging.hang_up()
     logging.connect()
     logging.shut_down()
     assert logging.stock.received.count(SYNC) == 2
