@@ -331,6 +331,7 @@ def identities_of_all_kinds(dialog: Dialog, _directory: Path) -> None:
         for command in ("guest-ping", "guest-get-host-name", "guest-nonsense", "guest-set-time"):
             (reply,) = dialog.replies(request(command, each), 1)
             assert reply["id"] == each
+    dialog.replies(b'{"execute": "guest-ping", "id": null}', 1)
 
 
 def large_reply(dialog: Dialog, directory: Path) -> None:

@@ -15,8 +15,9 @@ the head                                             its reply
 ===================================================  =================================================================
 is not a request, or is refused by a list            an error
 is a command of this agent's own                     what the command returns, or an error
-is to be passed on, and the stock agent is away      none while it may be restarting (``return_seconds`` after it went
-                                                     and ``alive_seconds`` after the request arrived); then an error
+is to be passed on, and the stock agent is away      none within ``return_seconds`` after that agent went (it may be
+                                                     restarting) and ``alive_seconds`` after the request arrived; then
+                                                     an error
 is to be passed on, and the stock agent still owes   none for ``alive_seconds`` after it arrived; then an error.
 another reply                                        If the queue is full, the error comes once that other request has
                                                      been with the stock agent for ``slow_seconds``
@@ -43,7 +44,7 @@ after the head                                       what happens
 ===================================================  =================================================================
 a sync (0xFF, guest-sync, guest-sync-delimited)      the last one becomes the head; all before it are abandoned, and
                                                      their replies are dropped when they come
-a request of a new client, while the head's has gone the first one becomes the head, in the same way
+a request of a new client, if the head's has gone    the first one becomes the head, in the same way
 a command of this agent's own with an ``id``         it is answered now: by its ``id``, its reply is recognized
 ===================================================  =================================================================
 

@@ -24,6 +24,8 @@ COSTS = module("limits").Costs(
     request_bytes=10_000,
     fancy_bytes=1_000,
 )
+# Longer than a test's requests take on any machine.
+PATIENT = COSTS._replace(slow_seconds=60.0, alive_seconds=60.0, reply_seconds=60.0)
 PING = b'{"execute": "guest-ping"}'
 PONG = {"return": {}}
 EXEC = b'{"execute": "guest-exec"}'
@@ -67,17 +69,17 @@ class Clock:
 
 
 class Dispatched:
-    def __init__(self, turned: Any, stock: Any, directory: Path) -> None:
+    def __init__(self, turned: Any, stock: Any, directory: Path, costs: Any) -> None:
         self.turned = turned
         self.stock = stock
         self.clock = Clock()
         self.client = Client()
         log = module("log").Log("/dev/null")
-        self.known = module("stock").Stock(turned.loop, stock.path, str(directory), COSTS, log)
+        self.known = module("stock").Stock(turned.loop, stock.path, str(directory), costs, log)
         policy = module("policy")
         rules = policy.Policy(policy.Lists(blocked=frozenset(("guest-file-open",))), self.known)
         context = module("own_commands").Context(self.clock, self.known, rules, lambda: None)
-        self.dispatcher = module("dispatch").Dispatcher(turned.loop, context, COSTS, log)
+        self.dispatcher = module("dispatch").Dispatcher(turned.loop, context, costs, log)
         self.dispatcher.begin(self.client)
         assert self.known.link.connect()
         turned.settle()
@@ -119,7 +121,13 @@ class Dispatched:
 
 @pytest.fixture
 def dispatched(turned: Any, stock: Any, tmp_path: Path) -> Dispatched:
-    return Dispatched(turned, stock, tmp_path)
+    return Dispatched(turned, stock, tmp_path, PATIENT)
+
+
+@pytest.fixture
+def hasty(turned: Any, stock: Any, tmp_path: Path) -> Dispatched:
+    """One that waits for nothing long."""
+    return Dispatched(turned, stock, tmp_path, COSTS)
 
 
 # ---------------------------------------------------------------------------------------------------------- the order
@@ -157,17 +165,17 @@ def test_the_clocks_readings_are_the_first_and_the_last_of_all(dispatched: Dispa
 # ------------------------------------------------------------------------------------------ a stock agent that is slow
 
 
-def test_a_byte_0xff_does_the_same(dispatched: Dispatched) -> None:
-    assert dispatched.ask(EXEC + b"\xff" + PING) == []
-    replies = dispatched.until_replies(2)
+def test_a_byte_0xff_goes_past_a_slow_request_as_a_sync_does(hasty: Dispatched) -> None:
+    assert hasty.ask(EXEC + b"\xff" + PING) == []
+    replies = hasty.until_replies(2)
     assert "JSON parse error" in replies[0]["error"]["desc"]
     assert replies[1] == PONG
 
 
-def test_a_full_queue_is_not_kept_behind_a_slow_request(dispatched: Dispatched) -> None:
+def test_a_full_queue_is_not_kept_behind_a_slow_request(hasty: Dispatched) -> None:
     # Otherwise a sync that did not fit into it would wait with the rest.
-    dispatched.ask(EXEC + PING * COSTS.waiting_requests)
-    replies = dispatched.until_replies(1 + COSTS.waiting_requests)
+    hasty.ask(EXEC + PING * COSTS.waiting_requests)
+    replies = hasty.until_replies(1 + COSTS.waiting_requests)
     assert "may still carry it out" in replies[0]["error"]["desc"]
     assert replies[1:] == [PONG] * COSTS.waiting_requests
 
@@ -176,9 +184,6 @@ def test_timers_are_not_made_anew_for_each_request(dispatched: Dispatched, monke
     made: list[float] = []
     later = dispatched.turned.loop.later
     monkeypatch.setattr(dispatched.turned.loop, "later", lambda *given: (made.append(given[0]), later(*given))[1])
-    # Longer than fifty requests take on any machine.
-    patient = COSTS._replace(slow_seconds=60.0, alive_seconds=60.0, reply_seconds=60.0)
-    monkeypatch.setattr(dispatched.dispatcher, "_costs", patient)
     for _request in range(50):
         dispatched.ask(b'{"execute": "guest-get-users"}')
     assert len(dispatched.client.lines) == 50
@@ -225,11 +230,11 @@ def test_what_is_answered_here_does_not_wait_for_the_closing_sync_after_an_error
 
 
 def test_a_stock_agent_that_is_ended_by_the_shutdown_makes_no_error_unless_this_one_outlives_it(
-    dispatched: Dispatched,
+    hasty: Dispatched,
 ) -> None:
-    dispatched.shut_down()
-    assert dispatched.client.replies == []
-    (reply,) = dispatched.until_replies(1)
+    hasty.shut_down()
+    assert hasty.client.replies == []
+    (reply,) = hasty.until_replies(1)
     assert "has not answered guest-shutdown in time" in reply["error"]["desc"]
 
 
