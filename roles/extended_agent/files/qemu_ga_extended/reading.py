@@ -82,8 +82,8 @@ class Reader:
                 if is_answered or len(event.raw) >= _SHORTEST_REQUEST:
                     return self._known.get(event.raw) or self._read(event)
             elif is_answered:
-                is_delimiter = isinstance(event, framing.Resync)
-                error = "stray '\ufffd'" if isinstance(event, framing.Resync) else event.error.message
+                is_delimiter = isinstance(event, framing.Delimiter)
+                error = "stray '\ufffd'" if isinstance(event, framing.Delimiter) else event.error.message
                 return Received(Content(0, refusal=_parse_error(error), is_sync=is_delimiter), b"\n")
 
     def _read(self, message: framing.Message) -> Received:
