@@ -14,7 +14,9 @@ from ansible.errors import AnsibleFilterError
 from ansible.module_utils.parsing.convert_bool import boolean
 from ansible_collections.qemu.guest_agent.plugins.plugin_utils._filter_errors import made
 from ansible_collections.qemu.guest_agent.plugins.plugin_utils._report.format import SECOND_NS
-from ansible_collections.qemu.guest_agent.plugins.plugin_utils._report.page import render, text_summary, totals
+from ansible_collections.qemu.guest_agent.plugins.plugin_utils._report.model import totals
+from ansible_collections.qemu.guest_agent.plugins.plugin_utils._report.page import render
+from ansible_collections.qemu.guest_agent.plugins.plugin_utils._report.text import summary
 
 _LONGEST_TOLERANCE = 366 * 86400.0  # seconds; the module's own limit
 
@@ -47,7 +49,7 @@ def fleet_report_totals(hypervisors: object) -> dict[str, int | None]:
 
 
 def fleet_report_text(hypervisors: object) -> list[str]:
-    return made("fleet_report_text", text_summary, hypervisors)
+    return made("fleet_report_text", summary, hypervisors)
 
 
 def _tolerance_ns(value: Any) -> int:

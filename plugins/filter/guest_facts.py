@@ -12,7 +12,7 @@ from ansible.errors import AnsibleFilterError
 from ansible_collections.qemu.guest_agent.plugins.module_utils import _untrusted as untrusted
 from ansible_collections.qemu.guest_agent.plugins.plugin_utils._filter_errors import made
 from ansible_collections.qemu.guest_agent.plugins.plugin_utils._report.facts_file import document
-from ansible_collections.qemu.guest_agent.plugins.plugin_utils._report.page import facts_text_summary
+from ansible_collections.qemu.guest_agent.plugins.plugin_utils._report.text import facts_summary
 
 
 def guest_facts_json(guests: object, hypervisor: object) -> str:
@@ -22,7 +22,7 @@ def guest_facts_json(guests: object, hypervisor: object) -> str:
 
 
 def guest_facts_text(hypervisors: object) -> list[str]:
-    return made("guest_facts_text", facts_text_summary, hypervisors)
+    return made("guest_facts_text", facts_summary, hypervisors)
 
 
 def guest_text(text: object, length: object = untrusted.EXCERPT) -> str:

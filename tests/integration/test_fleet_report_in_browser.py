@@ -9,274 +9,43 @@ Screenshots are left in build/report, to be looked at.
 
 from __future__ import annotations
 
-import json
-import os
-import random
-import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from itertools import combinations
-from pathlib import Path
-from typing import Any
 
 import pytest
-from ansible_collections.qemu.guest_agent.plugins.plugin_utils._report.page import render
-from selenium import webdriver
-from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
-from selenium.webdriver.remote.webelement import WebElement
-from selenium.webdriver.support.ui import WebDriverWait
 
+from tests.support.browser import WIDTHS, Browser, started_browser
 from tests.support.collection import BUILD
+from tests.support.fleet_results import (
+    DISGUISED,
+    HOSTILE,
+    SECOND_NS,
+    TOLERANCE_NS,
+    UNKNOWN,
+    Fleet,
+    corrected,
+    fleet_of,
+    guests_of,
+    host,
+    hostile_fleet,
+    unchanged,
+)
 from tests.support.tiers import quick
 
 SCREENSHOTS = BUILD / "report"
 SCHEMES = ("light", "dark")
-WIDTHS = (1280, 390)  # a desk's and a telephone's
-SECOND_NS = 10**9
-TOLERANCE_NS = 100_000_000
-UNKNOWN = "\u2013"
 # Seconds until ten thousand guests are painted: about two on an idle machine, which this need not be.
 DEADLINE = 30.0
-
-FLAGS = (
-    *("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--hide-scrollbars"),
-    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
-)
-
-Fleet = list[dict[str, Any]]
-
-
-# --------------------------------------------------------------------------------------------------------------- fleets
-
-
-def entry(dice: random.Random, name: str) -> dict[str, Any]:
-    """What may have come of one guest."""
-    match dice.choices(("corrected", "unchanged", "skipped", "failed", "not_converged"), (60, 25, 7, 6, 2))[0]:
-        case "skipped":
-            why = {"code": "not_running", "message": f"domain {name} is shut off", "hint": "Start or resume it first."}
-            return {"name": name, "status": "skipped", "reason": why}
-        case "failed":
-            code, message = dice.choice(
-                (
-                    ("not_connected", f"no guest agent runs in domain {name} at qemu:///system"),
-                    ("unresponsive", f"the agent of domain {name} did not answer within 5 s"),
-                )
-            )
-            why = {"code": code, "message": message, "hint": "Look at the agent's service in the guest."}
-            return {"name": name, "status": "failed", "error": why}
-        case "unchanged":
-            near_ns = max(-TOLERANCE_NS, min(TOLERANCE_NS, int(dice.gauss(0, 1) * 10 ** dice.gauss(6.3, 0.5))))
-            return measured(dice, name, "unchanged", near_ns, None)
-        case "not_converged":
-            why = {"code": "not_converged", "message": f"{name} is off by 1.2 s after 3 steps", "hint": "Stop its NTP."}
-            behind = measured(dice, name, "failed", -20 * SECOND_NS, dice.randint(SECOND_NS // 5, 2 * SECOND_NS))
-            return {**behind, "within_tolerance": False, "attempts": 3, "error": why}
-    before_ns = dice.choice((-1, -1, -1, 1)) * (TOLERANCE_NS + int(10 ** dice.gauss(9.9, 0.6)))
-    return measured(dice, name, "corrected", before_ns, int(dice.gauss(0, 200_000)))
-
-
-def measured(dice: random.Random, name: str, status: str, before_ns: int, after_ns: int | None) -> dict[str, Any]:
-    return {
-        "name": name,
-        "uuid": f"{dice.getrandbits(128):032x}",
-        "status": status,
-        "changed": after_ns is not None,
-        "within_tolerance": True,
-        "method": None if after_ns is None else dice.choice(("extended", "set_time")),
-        "attempts": int(after_ns is not None),
-        "offset_before_ns": before_ns,
-        "uncertainty_before_ns": dice.randint(100_000, 900_000),
-        "offset_after_ns": after_ns,
-        "uncertainty_after_ns": None if after_ns is None else dice.randint(100_000, 900_000),
-        "round_trip_ns": dice.randint(300_000, 3_000_000),
-        "duration_ns": dice.randint(10**7, 2 * SECOND_NS),
-    }
-
-
-def fleet_of(number: int) -> Fleet:
-    """The same one every time; a hypervisor of a large one is out of reach."""
-    dice = random.Random(7)
-    kinds = ("web", "db", "mail", "build", "cache", "k8s-node")
-    guests = [entry(dice, f"{dice.choice(kinds)}{index + 1}") for index in range(number)]
-    many = min(200, number // 16 + 1)
-    fleet: Fleet = [
-        {"host": f"hv{index + 1:02}.example.org", "guests": guests[index::many], "error": None} for index in range(many)
-    ]
-    if number > 100:
-        why = {
-            "code": "hypervisor_unavailable",
-            "message": "qemu:///system: Connection refused",
-            "hint": "Check the uri.",
-        }
-        fleet.append({"host": "hv99.example.org", "guests": [], "error": why})
-    return fleet
-
-
-HOSTILE = (
-    "<script>window.pwned=1</script>",
-    '" autofocus onfocus="window.pwned=1',
-    "'><img src=x onerror=window.pwned=1>",
-    "</title></style></script><svg onload=window.pwned=1>",
-    "<iframe srcdoc='<script>parent.pwned=1</script>'>",
-    "<link rel=stylesheet href=//evil.example/x.css>",
-    "<meta http-equiv=refresh content='0;url=//evil.example'>",
-    "<base href=//evil.example><!--",
-    "{{ 7 * 7 }}",
-    "שלום",
-    "<!--<script>",
-    "--><script>window.pwned=1//",
-    "]]><svg/onload=window.pwned=1>",
-    "javascript:window.pwned=1",
-    "<a href=javascript:window.pwned=1>x</a>",
-    "<a href=//evil.example ping=//evil.example>x</a>",
-    "<img srcset=//evil.example>",
-    "<style>@import '//evil.example';*{display:none}</style>",
-    "<svg><use href=//evil.example#x></svg>",
-    "<math><mtext><style><img src=x onerror=window.pwned=1>",
-    "<template shadowrootmode=open><slot onslotchange=window.pwned=1>",
-    "<noscript><p title='</noscript><img src=x onerror=window.pwned=1>'>",
-    "&lt;script&gt;window.pwned=1&lt;/script&gt;&#x1b;",
-    "';window.pwned=1;//\\",
-    "${window.pwned=1}`",
-)
-DISGUISED = {
-    "\u202etxt.exe": "\\u202etxt.exe",
-    "\u2066a\u2069\u200f": "\\u2066a\\u2069\\u200f",
-    "\x1b[31mred": "\\u001b[31mred",
-    "\x9b31mred": "\\u009b31mred",
-    "nul\0": "nul\\u0000",
-    "';\u2028window.pwned=1;\u2029//": "';\\u2028window.pwned=1;\\u2029//",
-    "a\u200bb\ufeff": "a\\u200bb\\ufeff",
-    "half \ud800": "half \\ud800",
-}
-
-
-def hostile_fleet() -> Fleet:
-    texts = [*HOSTILE, *DISGUISED, "A" * 100_000]
-    dice = random.Random(7)
-    guests = [{**measured(dice, text, "corrected", -(10**9), 5), "uuid": text, "method": text} for text in texts]
-    for text in texts:
-        why = {"code": text, "message": text, "hint": text}
-        guests += [{"name": text, "status": "failed", "error": why}, {"name": text, "status": "skipped", "reason": why}]
-    return [{"host": text, "guests": guests, "error": {"code": text, "message": text}} for text in texts[:4]]
-
-
-# -------------------------------------------------------------------------------------------------------------- browser
-
-
-@dataclass(frozen=True)
-class Browser:
-    """One Chromium, and the directory of the pages that it opens."""
-
-    driver: webdriver.Chrome
-    directory: Path
-
-    def open(self, fleet: Fleet, **other: Any) -> float:
-        """Open the fleet's report; how many seconds it took until it was painted."""
-        arguments = {"title": "Clocks of the fleet", "play": "Give the guests their time back", "check_mode": False}
-        arguments |= {"made_at": 1_795_406_706 * SECOND_NS, "tolerance_ns": TOLERANCE_NS, **other}
-        path = self.directory / "report.html"
-        path.write_text(render(fleet, **arguments), encoding="utf-8")
-        self.requests()
-        begun = time.monotonic()
-        self.driver.get(path.as_uri())
-        self.painted()
-        return time.monotonic() - begun
-
-    def painted(self) -> None:
-        self.driver.execute_async_script(
-            "const done = arguments[0]; requestAnimationFrame(() => requestAnimationFrame(() => done()));"
-        )
-
-    def run(self, script: str, *arguments: Any) -> Any:
-        return self.driver.execute_script(script, *arguments)
-
-    def command(self, name: str, **parameters: Any) -> Any:
-        return self.driver.execute_cdp_cmd(name, parameters)
-
-    def look(self, scheme: str = "light", width: int = WIDTHS[0], height: int = 900) -> None:
-        """See the next pages in that colour scheme and a window of that size."""
-        self.command("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
-        self.command(
-            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False
-        )
-
-    def requests(self) -> list[str]:
-        """The addresses that were asked for since the last call."""
-        messages = (json.loads(line["message"])["message"] for line in self.driver.get_log("performance"))
-        sent = [message for message in messages if message["method"] == "Network.requestWillBeSent"]
-        return [message["params"]["request"]["url"] for message in sent]
-
-    def complaints(self) -> list[str]:
-        """What the console has to say; violations of the page's security policy, too."""
-        return [line["message"] for line in self.driver.get_log("browser")]
-
-    def one(self, selector: str) -> WebElement:
-        return self.driver.find_element(By.CSS_SELECTOR, selector)
-
-    def texts(self, selector: str) -> list[str]:
-        script = "return Array.from(document.querySelectorAll(arguments[0]), (found) => found.textContent)"
-        return list(self.run(script, selector))
-
-    def column(self, number: int) -> list[str]:
-        """That column of the rows of the guests that are shown, from top to bottom."""
-        return self.texts(f".guests tbody tr:not([hidden]) > :nth-child({number + 1})")
-
-    def headings(self) -> list[WebElement]:
-        return self.driver.find_elements(By.CSS_SELECTOR, ".guests thead th")
-
-    def until(self, happened: Callable[[], bool]) -> None:
-        WebDriverWait(self.driver, 20, poll_frequency=0.05).until(lambda _driver: happened())
 
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    directory = tmp_path_factory.mktemp("browser")
-    profile = directory / "profile"
-    options = webdriver.ChromeOptions()
-    options.binary_location = "/usr/bin/chromium"
-    for flag in (*FLAGS, f"--user-data-dir={profile}"):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    # With the driver named, Selenium looks for none and downloads none.
-    service = Service("/usr/bin/chromedriver")
-    try:
-        driver = webdriver.Chrome(options=options, service=service)
-        try:
-            driver.set_page_load_timeout(60)
-            yield Browser(driver, directory)
-        finally:
-            driver.quit()
-    finally:
-        service.stop()
-        end_processes_of(profile)
-
-
-def end_processes_of(profile: Path) -> None:
-    """Wait for the browser to be gone, and see to it in the end: a browser that hangs does not heed its driver."""
-    deadline = time.monotonic() + 10
-    while processes := processes_of(profile):
-        if time.monotonic() > deadline:
-            for process in processes:
-                os.kill(process, signal.SIGKILL)
-            break
-        time.sleep(0.1)
-
-
-def processes_of(profile: Path) -> list[int]:
-    found = []
-    for directory in Path("/proc").glob("[0-9]*"):
-        try:
-            arguments = (directory / "cmdline").read_bytes().split(b"\0")
-        except OSError:
-            continue
-        if f"--user-data-dir={profile}".encode() in arguments:
-            found.append(int(directory.name))
-    return found
+    with started_browser(tmp_path_factory.mktemp("browser")) as started:
+        yield started
 
 
 @pytest.fixture(autouse=True)
@@ -297,7 +66,7 @@ def test_the_page_opens_without_complaint_and_asks_nobody(browser: Browser, numb
 
 
 def figures(fleet: Fleet, key: str) -> list[int | None]:
-    return [guest.get(key) for hypervisor in fleet for guest in hypervisor["guests"]]
+    return [guest.get(key) for guest in guests_of(fleet)]
 
 
 def shown_figures(browser: Browser, column: int) -> list[int | None]:
@@ -340,9 +109,7 @@ def test_a_click_sorts_by_number_in_both_directions_with_the_unmeasured_last(bro
 
 
 def test_names_are_sorted_as_people_count(browser: Browser) -> None:
-    dice = random.Random(1)
-    guests = [measured(dice, name, "unchanged", 5, None) for name in ("web10", "web9", "Web2", "db100", "web1")]
-    browser.open([{"host": "hv1", "guests": guests, "error": None}])
+    browser.open([host("hv1", *map(unchanged, ("web10", "web9", "Web2", "db100", "web1")))])
     button = browser.headings()[0].find_element(By.TAG_NAME, "button")
     button.click()
     assert browser.column(0) == ["db100", "web1", "Web2", "web9", "web10"]
@@ -352,10 +119,8 @@ def test_names_are_sorted_as_people_count(browser: Browser) -> None:
 
 def test_huge_figures_are_sorted_to_the_nanosecond(browser: Browser) -> None:
     """Further than a floating-point number can count."""
-    dice = random.Random(1)
     values = [2**62 + step for step in (3, 0, 2, 1)]
-    guests = [measured(dice, f"web{index}", "unchanged", value, None) for index, value in enumerate(values)]
-    browser.open([{"host": "hv1", "guests": guests, "error": None}])
+    browser.open([host("hv1", *(unchanged(f"web{index}", value) for index, value in enumerate(values)))])
     browser.headings()[3].find_element(By.TAG_NAME, "button").click()
     assert shown_figures(browser, 3) == sorted(values)
 
@@ -441,12 +206,9 @@ def test_what_guests_send_is_text_and_runs_nothing(browser: Browser) -> None:
 
 @pytest.mark.parametrize("name", ["שלום", "שלום 12", "(שלום)", "سلام-3"])
 def test_a_name_that_is_written_from_right_to_left_turns_nothing_beside_it(browser: Browser, name: str) -> None:
-    dice = random.Random(1)
     # Without letters, they are written as those before them are.
     hosts = ("10.0.0.1", "10.0.0.2")
-    browser.open(
-        [{"host": host, "guests": [measured(dice, name, "unchanged", 5, None)], "error": None} for host in hosts]
-    )
+    browser.open([host(each, unchanged(name)) for each in hosts])
     beside = browser.run(
         """
         const places = Array.from(document.querySelectorAll(".chart.rows li"), (row) => {
@@ -499,10 +261,7 @@ def test_without_scripts_all_is_there_but_what_needs_them(browser: Browser) -> N
     browser.command("Emulation.setScriptExecutionDisabled", value=True)
     try:
         fleet = fleet_of(60)
-        (browser.directory / "still.html").write_text(
-            render(fleet, title="t", made_at="now", tolerance_ns=TOLERANCE_NS, check_mode=False), encoding="utf-8"
-        )
-        browser.driver.get((browser.directory / "still.html").as_uri())
+        browser.driver.get(browser.write(fleet))
         nodes = browser.command("Accessibility.getFullAXTree")["nodes"]
         roles = [node["role"]["value"] for node in nodes if not node["ignored"]]
         assert roles.count("row") >= 60
@@ -515,9 +274,7 @@ def test_without_scripts_all_is_there_but_what_needs_them(browser: Browser) -> N
 
 def test_the_tables_are_tables_to_a_screen_reader(browser: Browser) -> None:
     """Their rows are laid out as grids, which must not make them anything else."""
-    dice = random.Random(1)
-    guests = [measured(dice, f"web{index}", "unchanged", 5, None) for index in range(3)]
-    browser.open([{"host": "hv1", "guests": guests, "error": None}])
+    browser.open([host("hv1", *map(unchanged, ("web1", "web2", "web3")))])
     nodes = browser.command("Accessibility.getFullAXTree")["nodes"]
     roles = Counter(node["role"]["value"] for node in nodes if not node["ignored"])
     assert (roles["table"], roles["row"], roles["rowheader"], roles["image"]) == (2, 1 + 1 + 1 + 3, 1 + 3, 1)
@@ -534,13 +291,8 @@ def test_no_window_is_too_narrow(browser: Browser, fleet: Fleet, width: int) -> 
 
 @pytest.mark.parametrize("width", WIDTHS)
 def test_what_is_said_of_the_tolerance_is_never_cut_off(browser: Browser, width: int) -> None:
-    dice = random.Random(1)
-    guests = [
-        {**measured(dice, f"web{number}", "corrected", 5, 5), "within_tolerance": within}
-        for number, within in enumerate((True, False, None))
-    ]
     browser.look(width=width)
-    browser.open([{"host": "hv1", "guests": guests, "error": None}])
+    browser.open([host("hv1", *(corrected("web", within_tolerance=within) for within in (True, False, None)))])
     cells = browser.run(
         """
         const cells = Array.from(document.querySelectorAll(".guests tbody td:nth-child(6)"));

@@ -6,7 +6,8 @@
 
 from __future__ import annotations
 
-from typing import Mapping
+from bisect import bisect_right
+from typing import Mapping, Sequence
 
 UNKNOWN = "\u2013"  # a dash
 MINUS = "\u2212"  # as wide as a plus sign, which a hyphen is not
@@ -16,13 +17,25 @@ SECOND_NS = 1_000_000_000
 _ELLIPSIS = "…"
 _SHORT_ESCAPES: Mapping[str, str] = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
-# The name of a unit, and how many nanoseconds it has.
-_FRACTIONS = (("ns", 1), ("µs", 1_000), ("ms", 1_000_000), ("s", SECOND_NS))
+# Rounded to three digits, this is the first duration that would read 60.0 s.
+_MINUTE_NS = 59_950_000_000
+# Below a minute: up to which duration, the unit, what its last digit is worth in nanoseconds, and how many decimals.
+# Rounded to three digits, the next row's first duration would have four.
+_DIGITS: Sequence[tuple[int, str, int, int]] = (
+    (1_000, "ns", 1, 0),
+    (9_995, "µs", 10, 2),
+    (99_950, "µs", 100, 1),
+    (999_500, "µs", 1_000, 0),
+    (9_995_000, "ms", 10_000, 2),
+    (99_950_000, "ms", 100_000, 1),
+    (999_500_000, "ms", 1_000_000, 0),
+    (9_995_000_000, "s", 10_000_000, 2),
+    (_MINUTE_NS, "s", 100_000_000, 1),
+)
+_LIMITS = [limit for limit, *_digits in _DIGITS]
 # From a minute on: two units, how many seconds they have, and where the next pair takes over.
 _PAIRS = (("min", 60, "s", 1, 3600), ("h", 3600, "min", 60, 86400), ("d", 86400, "h", 3600, 100 * 86400))
 _DAY_NS = 86400 * SECOND_NS
-# Rounded to three digits, this is the first duration that would read 60.0 s.
-_MINUTE_NS = 59_950_000_000
 
 
 def visible(value: object, limit: int) -> str:
@@ -56,9 +69,12 @@ def _escape(character: str) -> str:
 
 
 def duration(ns: int) -> str:
-    """A length of time without sign: three digits and a unit, or two units from a minute on."""
+    """Return a length of time without sign: three digits and a unit, or two units from a minute on."""
     if ns < _MINUTE_NS:
-        return _with_three_digits(ns)
+        _limit, name, worth, decimals = _DIGITS[bisect_right(_LIMITS, ns)]
+        # Whole arithmetic, so that 999.96 µs carries into 1.00 ms.
+        digits = str((ns + worth // 2) // worth)
+        return f"{digits[:-decimals]}.{digits[-decimals:]} {name}" if decimals else f"{digits} {name}"
     for name, seconds, smaller_name, smaller_seconds, end in _PAIRS:
         smaller_ns = smaller_seconds * SECOND_NS
         # Rounded before it is split: 59 min 59.9 s is an hour.
@@ -69,30 +85,15 @@ def duration(ns: int) -> str:
     return f"{(ns + _DAY_NS // 2) // _DAY_NS:,} d"
 
 
-def _with_three_digits(ns: int) -> str:
-    for name, unit_ns in _FRACTIONS:
-        for decimals in (2, 1, 0):
-            # Whole arithmetic, so that 999.96 µs carries into 1.00 ms.
-            digits = (ns * 10**decimals + unit_ns // 2) // unit_ns
-            if digits < 1000:
-                return f"{ns} ns" if unit_ns == 1 else f"{_point(digits, decimals)} {name}"
-    raise ValueError(f"{ns} ns is a minute or more")
-
-
-def _point(digits: int, decimals: int) -> str:
-    whole, fraction = divmod(digits, 10**decimals)
-    return f"{whole}.{fraction:0{decimals}d}" if decimals else str(whole)
-
-
 def signed(ns: int) -> str:
     """An offset: minus is behind, plus is ahead."""
     sign = MINUS if ns < 0 else "+" if ns else ""
     return sign + duration(abs(ns))
 
 
-def with_uncertainty(ns: int, uncertainty_ns: int | None) -> tuple[str, str]:
-    """An offset, and what follows it."""
-    return signed(ns), f"±{UNKNOWN if uncertainty_ns is None else duration(uncertainty_ns)}"
+def uncertain(uncertainty_ns: int | None) -> str:
+    """What follows an offset."""
+    return f"±{UNKNOWN if uncertainty_ns is None else duration(uncertainty_ns)}"
 
 
 def counted(number: int, one: str, many: str = "") -> str:

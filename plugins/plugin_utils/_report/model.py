@@ -4,17 +4,18 @@
 
 """The results of a fleet run, read from what Ansible registered.
 
-Names and sentences may come from hostile guests. Behind this module every value has its type, and every text is short
-and prints as it is; only the mark-up of the page is not escaped yet.
+Names and sentences may come from hostile guests. After this module every value has its type, and every text is short
+and prints as it is. The page escapes it.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Iterable, Mapping, Sequence
 
-from .format import UNKNOWN, visible
+from .format import UNKNOWN, counted, signed, uncertain, visible
 
 # Of a guest whose clock was to be set right, and of one that was asked for facts.
 STATUSES = ("corrected", "unchanged", "slewing", "skipped", "failed")
@@ -61,6 +62,15 @@ class Offset:
     ns: int
     uncertainty_ns: int | None
 
+    # The table and two tooltips show them.
+    @cached_property
+    def signed(self) -> str:
+        return signed(self.ns)
+
+    @cached_property
+    def uncertain(self) -> str:
+        return uncertain(self.uncertainty_ns)
+
 
 @dataclass(frozen=True)
 class Guest:
@@ -97,6 +107,16 @@ class Guest:
         return self.measured and self.within is None
 
     @property
+    def is_off(self) -> bool:
+        """Return whether the clock is wrong, and stays so."""
+        return self.within is False and not self.is_slewing
+
+    @property
+    def method_and_attempts(self) -> str:
+        several = self.attempts is not None and self.attempts > 1
+        return f"{self.method} \u00d7{self.attempts}" if several and self.method != UNKNOWN else self.method
+
+    @property
     def at_the_end(self) -> Offset | None:
         """Where the clock stood when the run was over; None: nobody knows."""
         if self.after is not None:
@@ -115,7 +135,7 @@ class Hypervisor:
 
 @dataclass(frozen=True)
 class Tally:
-    """How many guests came to what, and whose clocks were off the most."""
+    """The number of guests by status, and whose clocks were off the most."""
 
     total: int
     by_status: Mapping[str, int]
@@ -131,6 +151,54 @@ class Tally:
     def largest_after_ns(self) -> int | None:
         guest = self.largest_after
         return None if guest is None or guest.after is None else guest.after.ns
+
+
+def totals(hypervisors: object) -> dict[str, int | None]:
+    """The figures of a run, for a playbook to test.
+
+    The offsets keep their sign; the one of the largest size is told, and None if none was measured.
+
+    :raises TypeError: ``hypervisors`` is no list
+    """
+    fleet = read_fleet(hypervisors)
+    total = tally(all_guests(fleet))
+    return {
+        "hosts": len(fleet),
+        "total": total.total,
+        **{status: total.by_status[status] for status in STATUSES},
+        "largest_offset_before_ns": total.largest_before_ns,
+        "largest_offset_after_ns": total.largest_after_ns,
+    }
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """All that a report is made of."""
+
+    hypervisors: Sequence[Hypervisor]
+    guests: Sequence[Guest]
+    tally: Tally
+    settings: Settings
+
+    @classmethod
+    def of(cls, hypervisors: Sequence[Hypervisor], settings: Settings) -> Fleet:
+        guests = all_guests(hypervisors)
+        return cls(hypervisors, guests, tally(guests), settings)
+
+    @property
+    def lost(self) -> int:
+        """The number of hypervisors that could not be worked on."""
+        return sum(hypervisor.problem is not None for hypervisor in self.hypervisors)
+
+    @property
+    def unmeasured(self) -> int:
+        return sum(not guest.measured for guest in self.guests)
+
+
+def unproven_sentence(guests: Iterable[Guest]) -> str:
+    """Return how many of the guests that failed may have right clocks; empty if none."""
+    unproven = sum(guest.unproven for guest in guests if guest.status == "failed")
+    return f"{counted(unproven, 'clock')} {'is' if unproven == 1 else 'are'} not proven right." if unproven else ""
 
 
 def shown(statuses: Sequence[str], total: Tally) -> tuple[str, ...]:

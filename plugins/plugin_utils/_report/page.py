@@ -2,38 +2,59 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The report of a fleet run: a page to look at, totals for a playbook, and a few lines for the terminal.
+"""The report of a fleet run as a page: one file that loads nothing from anywhere, not a script, style, font or picture.
 
-The page is one file that asks nothing of anybody: no script, style, font or picture comes from elsewhere.
+Theory of operation: what was registered becomes a typed model (model.py), the model becomes sentences, figures and
+positions (overview.py, problems.py, chart/), and page.html.j2 draws them. Jinja2 escapes every value that it prints.
+Only the files beside this one are templates. A guest's words are values, and Jinja2 never reads a value as a template.
 """
 
 from __future__ import annotations
 
 import base64
 import hashlib
+from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple, Sequence
 
-from .assets import SCRIPT, STYLE
-from .format import SECOND_NS, UNKNOWN, duration, visible
-from .markup import NOTHING, Html, element, join, text
-from .model import FACTS_STATUSES, STATUSES, Settings, all_guests, read_fleet, tally
-from .overview import offsets, tiles, verdict
-from .problems import problems
-from .tables import guests_table, hypervisors_table
-from .text import facts_summary, summary
+import jinja2
+from markupsafe import Markup
 
+from .chart.offsets import Chart, chart
+from .format import SECOND_NS, UNKNOWN, counted, duration, signed, visible
+from .model import WORST_FIRST, Fleet, Guest, Hypervisor, Settings, Tally, read_fleet, shown, tally, worst_first
+from .overview import Tile, Verdict, tiles, verdict
+from .problems import Section, problems
+
+_HERE = Path(__file__).parent
 _TITLE = 160
-
-_GLOSSARY = (
-    ("offset", "guest clock minus host clock; with a minus the guest is behind, with a plus it is ahead"),
-    ("±", "uncertainty: the true offset is certainly no further away than this"),
-    ("before", "as the guest was found"),
-    ("after", "measured again once the clock was stepped; a dash: it was not stepped, or could not be read"),
-    ("tolerance", "the largest offset that is left alone"),
-    ("slewing", "the guest's kernel slows its clock down or speeds it up, until it is within tolerance"),
-    ("unproven", "the uncertainty reaches beyond the tolerance: the clock may be within it or not"),
-)
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+
+
+class Asset(NamedTuple):
+    """A file that goes into the page as it is, and the digest by which the page's security policy knows it."""
+
+    source: Markup
+    digest: str
+
+
+@dataclass(frozen=True)
+class Page:
+    """All that the template prints. ``chart`` None: no clock was measured."""
+
+    title: str
+    made_at: str
+    play: str
+    fleet: Fleet
+    statuses: Sequence[str]
+    verdict: Verdict
+    tiles: Sequence[Tile]
+    chart: Chart | None
+    problems: Sequence[Section]
+    hypervisors: Sequence[tuple[Hypervisor, Tally]]
+    guests: Sequence[Guest]
 
 
 def render(
@@ -45,65 +66,57 @@ def render(
     tolerance_ns: int | None,
     check_mode: bool,
 ) -> str:
-    """The page. ``made_at`` is nanoseconds since 1970, or a text that is shown as it is.
+    """Return the page. ``made_at`` is nanoseconds since 1970, or a text that is shown as it is.
 
-    :raises TypeError: ``hypervisors`` is no list
+    :raises TypeError: ``hypervisors`` is not a list
     """
-    fleet = read_fleet(hypervisors)
-    guests = all_guests(fleet)
-    total = tally(guests)
     settings = Settings(tolerance_ns, check_mode)
-    name = visible(title, _TITLE)
-    body = (
-        _header(name, _instant(made_at), play, settings),
-        element(
-            "main",
-            verdict(fleet, total, guests, settings),
-            tiles(fleet, total, guests, settings),
-            offsets(guests, settings) if guests else NOTHING,
-            problems(fleet, guests),
-            hypervisors_table(fleet, settings),
-            guests_table(guests, settings),
-        ),
-        _footer(),
-        element("script", Html(SCRIPT)),
+    fleet = Fleet.of(read_fleet(hypervisors), settings)
+    page = Page(
+        title=visible(title, _TITLE),
+        made_at=_instant(made_at),
+        play=visible(play, _TITLE) if play else "",
+        fleet=fleet,
+        statuses=shown(WORST_FIRST, fleet.tally),
+        verdict=verdict(fleet),
+        tiles=tiles(fleet),
+        chart=chart(fleet.guests, settings),
+        problems=problems(fleet),
+        hypervisors=_hypervisors(fleet),
+        guests=worst_first(fleet.guests),
     )
-    page = element("html", _head(name), element("body", *body), lang="en")
-    return f"<!DOCTYPE html>\n{page}\n"
+    source = _environment().get_template("page.html.j2")
+    return source.render(page=page, style=_asset("page.css"), script=_asset("page.js"))
 
 
-def totals(hypervisors: object) -> dict[str, int | None]:
-    """The figures of a run, for a playbook to test.
-
-    The offsets keep their sign; the one of the largest size is told, and None if none was measured.
-
-    :raises TypeError: ``hypervisors`` is no list
-    """
-    fleet = read_fleet(hypervisors)
-    total = tally(all_guests(fleet))
-    return {
-        "hosts": len(fleet),
-        "total": total.total,
-        **{status: total.by_status[status] for status in STATUSES},
-        "largest_offset_before_ns": total.largest_before_ns,
-        "largest_offset_after_ns": total.largest_after_ns,
-    }
-
-
-def text_summary(hypervisors: object) -> list[str]:
-    """The run in lines for a terminal: a table of the hypervisors, then what failed.
-
-    :raises TypeError: ``hypervisors`` is no list
-    """
-    return summary(read_fleet(hypervisors))
+@lru_cache(maxsize=1)
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_HERE),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters.update(
+        at=_at,
+        counted=counted,
+        duration=duration,
+        figure=_figure,
+        pixels=_pixels,
+        shares=_shares,
+        signed=signed,
+        without_braces=_without_braces,
+    )
+    return environment
 
 
-def facts_text_summary(hypervisors: object) -> list[str]:
-    """As :func:`text_summary`, of a run that gathered facts.
-
-    :raises TypeError: ``hypervisors`` is no list
-    """
-    return facts_summary(read_fleet(hypervisors, FACTS_STATUSES))
+def _asset(name: str) -> Asset:
+    source = (_HERE / name).read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(source.encode()).digest()).decode()
+    # Ours, and written by nobody else: the only text that is not escaped.
+    return Asset(Markup(source), f"sha256-{digest}")  # noqa: S704
 
 
 def _instant(made_at: int | str) -> str:
@@ -115,50 +128,38 @@ def _instant(made_at: int | str) -> str:
         return UNKNOWN
 
 
-def _header(name: str, made_at: str, play: str, settings: Settings) -> Html:
-    facts = [("made", made_at)]
-    if play:
-        facts.append(("play", visible(play, _TITLE)))
-    if settings.tolerance_ns is not None:
-        facts.append(("tolerance", f"±{duration(settings.tolerance_ns)}"))
-    check = element("p", element("b", text("Check mode.")), text(" No clock was stepped."), class_="check")
-    return element(
-        "header",
-        element("h1", text(name)),
-        element("ul", *(element("li", text(f"{label} "), element("b", text(fact))) for label, fact in facts)),
-        check if settings.check_mode else NOTHING,
-    )
+def _hypervisors(fleet: Fleet) -> list[tuple[Hypervisor, Tally]]:
+    """Return them in the order in which they need a look."""
+    tallies = [(hypervisor, tally(hypervisor.guests)) for hypervisor in fleet.hypervisors]
+    return sorted(tallies, key=lambda item: (item[0].problem is None, -item[1].by_status["failed"], item[0].host))
 
 
-def _footer() -> Html:
-    entries = [(element("dt", text(term)), element("dd", text(meaning))) for term, meaning in _GLOSSARY]
-    return element("footer", element("dl", *(part for entry in entries for part in entry)))
+# ----------------------------------------------------------------------------------------------- the templates' filters
 
 
-def _head(name: str) -> Html:
-    # The policy stands before all else. It lets nothing in from anywhere, and on the page itself only the style and the
-    # script whose digests these are: mark-up that got past the escaping could still not run.
-    policy = (
-        f"default-src 'none'; style-src '{_digest(STYLE)}'; script-src '{_digest(SCRIPT)}'; "
-        "base-uri 'none'; form-action 'none'"
-    )
-    return element(
-        "head",
-        join(
-            Html(f"<meta {attributes}>")
-            for attributes in (
-                'charset="utf-8"',
-                f'http-equiv="Content-Security-Policy" content="{policy}"',
-                'name="referrer" content="no-referrer"',
-                'name="robots" content="noindex"',
-                'name="viewport" content="width=device-width, initial-scale=1"',
-                'name="color-scheme" content="light dark"',
-            )
-        ),
-        element("title", text(name)),
-        element("style", Html(STYLE)),
-    )
+def _at(percent: float) -> str:
+    return f"{percent:.2f}%"
 
 
-def _digest(source: str) -> str:
-    return "sha256-" + base64.b64encode(hashlib.sha256(source.encode()).digest()).decode()
+def _pixels(number: float) -> str:
+    return f"{number:g}"
+
+
+def _figure(number: int) -> str:
+    return f"{number:,}"
+
+
+def _shares(total: Tally) -> list[tuple[str, float, float]]:
+    """Return the status, start and width of each part of a bar, in percent."""
+    parts, start = [], 0.0
+    for status in WORST_FIRST:
+        width = 100 * total.by_status[status] / max(1, total.total)
+        if width:
+            parts.append((status, start, width))
+            start += width
+    return parts
+
+
+def _without_braces(markup: str) -> Markup:
+    """Return the same page without a brace that could begin a template, should the page be taken for one later."""
+    return Markup(str(markup).replace("{", "&#123;"))  # noqa: S704

@@ -6,13 +6,12 @@
 
 from __future__ import annotations
 
-from typing import Iterable, NamedTuple, Sequence
+from typing import NamedTuple, Sequence
 
 from .format import counted
-from .markup import NOTHING, Html, element, join, text
-from .model import Guest, Hypervisor, Problem
+from .model import Fleet, Problem
 
-# How many lines of one group are shown before the rest is folded away.
+# How many cases of one group are shown before the rest is folded away.
 _UNFOLDED = 12
 
 
@@ -23,57 +22,56 @@ class Case(NamedTuple):
     problem: Problem
 
 
-def problems(fleet: Sequence[Hypervisor], guests: Sequence[Guest]) -> Html:
-    lost = [Case((item.host,), item.problem) for item in fleet if item.problem is not None]
-    failed, skipped = (_cases(guests, status) for status in ("failed", "skipped"))
-    return join(
-        (
-            _section("Hypervisors that could not be worked on", "hypervisors-failed", "failed", "hypervisor", lost),
-            _section("Failed guests", "failed", "failed", "guest", failed),
-            _section("Skipped guests", "skipped", "skipped", "guest", skipped),
-        )
-    )
+class Group(NamedTuple):
+    """The cases of one code, and how many they are. ``hint`` is None where they have several."""
+
+    code: str
+    size: str
+    hint: str | None
+    cases: Sequence[Case]
+    folded: Sequence[Case]
 
 
-def _cases(guests: Iterable[Guest], status: str) -> list[Case]:
+class Section(NamedTuple):
+    title: str
+    anchor: str
+    status: str
+    groups: Sequence[Group]
+
+
+def problems(fleet: Fleet) -> list[Section]:
+    """Return the sections that have cases."""
+    lost = [Case((item.host,), item.problem) for item in fleet.hypervisors if item.problem is not None]
+    failed, skipped = (_cases(fleet, status) for status in ("failed", "skipped"))
+    sections = [
+        Section("Hypervisors that could not be worked on", "hypervisors-failed", "failed", _groups(lost, "hypervisor")),
+        Section("Failed guests", "failed", "failed", _groups(failed, "guest")),
+        Section("Skipped guests", "skipped", "skipped", _groups(skipped, "guest")),
+    ]
+    return [section for section in sections if section.groups]
+
+
+def _cases(fleet: Fleet, status: str) -> list[Case]:
     return [
         Case((guest.name, guest.host), guest.problem)
-        for guest in guests
+        for guest in fleet.guests
         if guest.status == status and guest.problem is not None
     ]
 
 
-def _section(title: str, anchor: str, status: str, what: str, cases: Sequence[Case]) -> Html:
-    if not cases:
-        return NOTHING
+def _groups(cases: Sequence[Case], what: str) -> list[Group]:
     by_code: dict[str, list[Case]] = {}
     for case in cases:
         by_code.setdefault(case.problem.code, []).append(case)
     # The most frequent first.
     ordered = sorted(by_code.items(), key=lambda item: (-len(item[1]), item[0]))
-    groups = [_group(code, members, status, what) for code, members in ordered]
-    return element("section", element("h2", text(title)), *groups, id=anchor)
+    return [_group(code, members, what) for code, members in ordered]
 
 
-def _group(code: str, cases: Sequence[Case], status: str, what: str) -> Html:
+def _group(code: str, cases: Sequence[Case], what: str) -> Group:
     hints = {case.problem.hint for case in cases}
-    shared = hints.pop() if len(hints) == 1 else None
-    head = element("h3", element("code", text(code)), text(counted(len(cases), what)))
-    advice = element("p", text(shared)) if shared else NOTHING
     ordered = sorted(cases, key=lambda case: case.names[::-1])
-    lines = [_line(case, with_hint=shared is None) for case in ordered]
     # One more line takes no more room than saying that there is one more.
-    cut = len(lines) if len(lines) <= _UNFOLDED + 1 else _UNFOLDED
-    rest = lines[cut:]
-    folded = element("details", element("summary", text(f"and {len(rest):,} more")), _table(rest)) if rest else NOTHING
-    return element("div", head, advice, _table(lines[:cut]), folded, class_=f"group {status}")
-
-
-def _table(lines: Sequence[Html]) -> Html:
-    return element("table", element("tbody", *lines))
-
-
-def _line(case: Case, with_hint: bool) -> Html:
-    names = [element("td", text(name), class_=kind) for name, kind in zip(case.names, ("who", "where"))]
-    hint = element("i", text(case.problem.hint)) if with_hint and case.problem.hint else NOTHING
-    return element("tr", *names, element("td", text(case.problem.message), hint))
+    cut = len(ordered) if len(ordered) <= _UNFOLDED + 1 else _UNFOLDED
+    hint = hints.pop() if len(hints) == 1 else None
+    return Group(code, counted(len(cases), what), hint, ordered[:cut], ordered[cut:])

@@ -11,25 +11,31 @@ from collections import Counter
 from typing import Callable, Sequence
 
 from .format import MINUS, UNKNOWN, signed
-from .model import FACTS_STATUSES, STATUSES, Guest, Hypervisor, all_guests, shown, tally
-from .overview import unproven_sentence
+from .model import FACTS_STATUSES, STATUSES, Guest, Hypervisor, all_guests, read_fleet, shown, tally, unproven_sentence
 
 _FAILURES = 20
 _SENTENCE = 160
 
-# The cells behind a hypervisor's name, or behind "total", from its guests.
+# The cells after a hypervisor's name, or after "total", from its guests.
 Cells = Callable[[Sequence[Guest]], Sequence[str]]
 
 
-def summary(fleet: Sequence[Hypervisor]) -> list[str]:
-    """What came of the clocks."""
+def summary(hypervisors: object) -> list[str]:
+    """Return a run on clocks in lines: a table of the hypervisors, then what failed.
+
+    :raises TypeError: ``hypervisors`` is not a list
+    """
+    fleet = read_fleet(hypervisors)
     statuses = shown(STATUSES, tally(all_guests(fleet)))
     return _summary(fleet, (*statuses, "largest before", "largest after"), lambda guests: _clocks(guests, statuses))
 
 
-def facts_summary(fleet: Sequence[Hypervisor]) -> list[str]:
-    """How many guests told of themselves."""
-    return _summary(fleet, FACTS_STATUSES, _facts)
+def facts_summary(hypervisors: object) -> list[str]:
+    """Return the same of a run that gathered facts.
+
+    :raises TypeError: ``hypervisors`` is not a list
+    """
+    return _summary(read_fleet(hypervisors, FACTS_STATUSES), FACTS_STATUSES, _facts)
 
 
 def _summary(fleet: Sequence[Hypervisor], titles: Sequence[str], cells: Cells) -> list[str]:

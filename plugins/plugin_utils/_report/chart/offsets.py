@@ -2,58 +2,51 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The offsets as a picture: SVG that fits any width, without a script."""
+"""The offsets as a chart: positions and labels, which a template draws as SVG. It fits any width, without a script."""
 
 from __future__ import annotations
 
-from typing import Callable, Sequence
+from dataclasses import dataclass
+from typing import Sequence
 
-from ..markup import Html, element, text
-from ..model import STATUSES, Guest, Offset, Settings, tally, worst_first
-from .dot_plot import Lane, hills
-from .marks import across, mark
-from .rows import rows
+from ..model import STATUSES, Guest, Settings, tally, worst_first
+from .dot_plot import DotPlot, dot_plot
+from .marks import Mark
+from .rows import Rows, rows
 from .scale import Scale
 
 ROWS_UP_TO = 24
 
 
-def chart(guests: Sequence[Guest], settings: Settings) -> Html:
-    """The picture of guests whose clocks were measured, or a sentence if there is none."""
-    before = _measured(guests, lambda guest: guest.before)
-    after = _measured(guests, lambda guest: guest.at_the_end)
+@dataclass(frozen=True)
+class Chart:
+    """The marks of the legend with their meanings, and below it the rows of few guests or the dots of many."""
+
+    legend: Sequence[tuple[Mark, str]]
+    rows: Rows | None
+    dots: DotPlot | None
+
+
+def chart(guests: Sequence[Guest], settings: Settings) -> Chart | None:
+    """Return the chart of the guests whose clocks were measured; None if there is none."""
+    guests = [guest for guest in guests if guest.measured]
     if not guests:
-        return element("p", text("No clock was measured."), class_="none")
+        return None
+    before = [(guest, guest.before) for guest in guests if guest.before is not None]
+    after = [(guest, end) for guest, end in ((guest, guest.at_the_end) for guest in guests) if end is not None]
     scale = Scale.of([offset.ns for _guest, offset in (*before, *after)], settings.tolerance_ns)
-    if len(guests) <= ROWS_UP_TO:
-        return rows(worst_first(guests), scale, settings)
-    lanes = [Lane("before", before)]
-    if not settings.check_mode or any(guest.after is not None for guest in guests):
-        lanes.append(Lane("after", after))
-    return hills(lanes, scale, settings)
-
-
-def legend(guests: Sequence[Guest], settings: Settings) -> Html:
-    """What the marks of that picture mean."""
     counts = tally(guests).by_status
-    entries = [
-        _entry(mark(status, "7", 7, 4.5), f"{settings.label(status)} {counts[status]:,}")
-        for status in STATUSES
-        if counts[status]
+    legend = [
+        (_sample(status), f"{settings.label(status)} {counts[status]:,}") for status in STATUSES if counts[status]
     ]
     if len(guests) <= ROWS_UP_TO:
-        entries += [
-            _entry(mark("any", "7", 7, 4.5, hollow=True), "before"),
-            _entry(mark("any", "7", 7, 4.5), "after, or not stepped"),
-            _entry(across("whisker any", 0, 100, 7), "uncertainty"),
-        ]
-    return element("ul", *entries, class_="legend")
+        legend += [(_sample("any", hollow=True), "before"), (_sample("any"), "after, or not stepped")]
+        return Chart(legend, rows(worst_first(guests), scale, settings), None)
+    lanes = [("before", before)]
+    if not settings.check_mode or any(guest.after is not None for guest in guests):
+        lanes.append(("after", after))
+    return Chart(legend, None, dot_plot(lanes, scale, settings))
 
 
-def _entry(drawn: Html, meaning: str) -> Html:
-    return element("li", element("svg", drawn, aria_hidden="true"), text(meaning))
-
-
-def _measured(guests: Sequence[Guest], measurement: Callable[[Guest], Offset | None]) -> list[tuple[Guest, Offset]]:
-    taken = ((guest, measurement(guest)) for guest in guests)
-    return [(guest, offset) for guest, offset in taken if offset is not None]
+def _sample(status: str, hollow: bool = False) -> Mark:
+    return Mark(status, 50, 7, 4.5, hollow=hollow)

@@ -6,60 +6,60 @@
 
 from __future__ import annotations
 
-from typing import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Sequence
 
-from ..format import counted
-from ..markup import NOTHING, Html, element, join, text
-from ..model import Guest, Offset, Settings
-from .axes import FOOT, HEAD, ground, picture
-from .marks import across, at, described, mark, tooltip
+from ..model import Guest, Settings
+from .axes import FOOT, HEAD, Axes, axes
+from .marks import Line, Mark, described
 from .scale import Scale
 
 _ROW = 22  # pixels; the page's style has the same for the names beside
 _RADIUS = 4.5
 
 
-def rows(guests: Sequence[Guest], scale: Scale, settings: Settings) -> Html:
+class Row(NamedTuple):
+    """One guest, from ``top`` on."""
+
+    guest: Guest
+    top: float
+    tooltip: str
+    lines: Sequence[Line]
+    marks: Sequence[Mark]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """``several``: the guests are on more than one hypervisor, so each name has its hypervisor's."""
+
+    several: bool
+    height: float
+    row_height: int
+    axes: Axes
+    rows: Sequence[Row]
+
+
+def rows(guests: Sequence[Guest], scale: Scale, settings: Settings) -> Rows:
     height = HEAD + _ROW * len(guests) + FOOT
+    placed = [_row(guest, scale, settings, HEAD + _ROW * number) for number, guest in enumerate(guests)]
     several = len({guest.host for guest in guests}) > 1
-    names = [
-        element(
-            "li",
-            element("b", text(guest.name)),
-            element("span", text(guest.host)) if several else NOTHING,
-            title=f"{guest.name} on {guest.host}",
-        )
-        for guest in guests
-    ]
-    lines = [_row(guest, scale, settings, HEAD + _ROW * (number + 0.5)) for number, guest in enumerate(guests)]
-    drawn = picture(
-        f"Offsets of {counted(len(guests), 'guest')}; the table of guests has the figures",
-        height,
-        ground(scale, settings.tolerance_ns, height),
-        *lines,
-    )
-    return element("div", element("ol", *names), drawn, class_="chart rows")
+    return Rows(several, height, _ROW, axes(scale, settings.tolerance_ns, height), placed)
 
 
-def _row(guest: Guest, scale: Scale, settings: Settings, y: float) -> Html:
-    told = tooltip(described(guest, settings))
+def _row(guest: Guest, scale: Scale, settings: Settings, top: float) -> Row:
+    y, tooltip = top + _ROW / 2, described(guest, settings)
     before, end = guest.before, guest.at_the_end
     stepped = before is not None and guest.after is not None
-    parts = [across("row", 0, 100, y)]
+    lines = [Line("row", 0, 100, y)]
     if before is not None and end is not None and stepped:
-        parts.append(across(f"way {guest.status}", scale.percent(before.ns), scale.percent(end.ns), y))
-    parts += [_whisker(offset, guest.status, scale, y) for offset in (before, guest.after) if offset is not None]
+        lines.append(Line(f"way {guest.status}", scale.percent(before.ns), scale.percent(end.ns), y))
+    for offset in (before, guest.after):
+        if offset is not None and offset.uncertainty_ns:
+            low, high = (scale.percent(offset.ns + sign * offset.uncertainty_ns) for sign in (-1, 1))
+            lines.append(Line(f"whisker {guest.status}", low, high, y))
+    marks = []
     if before is not None and (stepped or end is None):
-        parts.append(mark(guest.status, at(scale.percent(before.ns)), y, _RADIUS, told, hollow=True))
+        marks.append(Mark(guest.status, scale.percent(before.ns), y, _RADIUS, tooltip, hollow=True))
     if end is not None:
-        parts.append(mark(guest.status, at(scale.percent(end.ns)), y, _RADIUS, told))
-    # Wherever on the row the pointer is.
-    parts.append(element("rect", told, class_="hover", x="0", y=f"{y - _ROW / 2:g}", width="100%", height=_ROW))
-    return join(parts)
-
-
-def _whisker(offset: Offset, status: str, scale: Scale, y: float) -> Html:
-    if not offset.uncertainty_ns:
-        return NOTHING
-    low, high = (scale.percent(offset.ns + sign * offset.uncertainty_ns) for sign in (-1, 1))
-    return across(f"whisker {status}", low, high, y)
+        marks.append(Mark(guest.status, scale.percent(end.ns), y, _RADIUS, tooltip))
+    return Row(guest, top, tooltip, lines, marks)

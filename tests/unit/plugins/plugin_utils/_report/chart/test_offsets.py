@@ -10,13 +10,13 @@ from collections import Counter
 
 import pytest
 from ansible_collections.qemu.guest_agent.plugins.plugin_utils._report.chart.dot_plot import TOOLTIPS_UP_TO, stack
-from ansible_collections.qemu.guest_agent.plugins.plugin_utils._report.chart.offsets import ROWS_UP_TO, chart, legend
+from ansible_collections.qemu.guest_agent.plugins.plugin_utils._report.chart.marks import Mark
+from ansible_collections.qemu.guest_agent.plugins.plugin_utils._report.chart.offsets import ROWS_UP_TO, Chart, chart
 from ansible_collections.qemu.guest_agent.plugins.plugin_utils._report.chart.scale import Scale
 from ansible_collections.qemu.guest_agent.plugins.plugin_utils._report.model import Guest, Offset, Settings
 
 SETTINGS = Settings(tolerance_ns=100_000_000, check_mode=False)
 CHECKING = Settings(tolerance_ns=100_000_000, check_mode=True)
-MARK = re.compile(r'<circle class="(?:corrected|unchanged)|<svg class="mark')
 
 
 def guest(number: int, before_ns: int | None, after_ns: int | None = None, status: str = "corrected") -> Guest:
@@ -40,41 +40,64 @@ def fleet(number: int) -> list[Guest]:
     return [guest(index, -(10**9) - index * 10**8, index * 1_000) for index in range(number)]
 
 
+def drawn(guests: list[Guest], settings: Settings = SETTINGS) -> Chart:
+    made = chart(guests, settings)
+    assert made is not None
+    return made
+
+
+def marks(made: Chart) -> list[Mark]:
+    if made.rows is not None:
+        return [mark for row in made.rows.rows for mark in row.marks]
+    assert made.dots is not None
+    return [mark for lane in made.dots.lanes for mark in lane.marks]
+
+
 @pytest.mark.parametrize("number", [1, 4, ROWS_UP_TO, ROWS_UP_TO + 1, 200, TOOLTIPS_UP_TO])
 def test_every_guest_has_a_mark_before_and_one_after_with_its_name(number: int) -> None:
-    picture = chart(fleet(number), SETTINGS)
-    assert len(MARK.findall(picture)) == 2 * number
-    titles = Counter(re.findall(r"<title>(\w+) on hv1\n", picture))
-    assert set(titles) == {f"web{index}" for index in range(number)}
-    assert min(titles.values()) >= 2
+    made = drawn(fleet(number))
+    assert (made.rows is None, made.dots is None) == (number > ROWS_UP_TO, number <= ROWS_UP_TO)
+    names = Counter(mark.tooltip.partition(" on hv1\n")[0] for mark in marks(made))
+    assert names == {f"web{index}": 2 for index in range(number)}
 
 
 def test_a_tooltip_tells_name_status_and_figures() -> None:
-    told = "<title>web0 on hv1\ncorrected\nbefore \u22121.00 s ±500 µs\nafter +7 ns ±500 µs</title>"
-    assert told in chart([guest(0, -(10**9), 7)], SETTINGS)
-    assert "<title>web0 on hv1\nto correct\n" in chart([guest(0, -(10**9))], CHECKING)
+    told = "web0 on hv1\ncorrected\nbefore \u22121.00 s ±500 µs\nafter +7 ns ±500 µs"
+    assert [mark.tooltip for mark in marks(drawn([guest(0, -(10**9), 7)]))] == [told, told]
+    assert marks(drawn([guest(0, -(10**9))], CHECKING))[0].tooltip.startswith("web0 on hv1\nto correct\n")
+
+
+def test_a_row_has_a_line_for_its_way_and_one_for_each_uncertainty() -> None:
+    stepped, alone = drawn([guest(0, -(10**9), 7), guest(1, 5, status="unchanged")]).rows.rows  # type: ignore[union-attr]
+    kinds = [[line.kind for line in row.lines] for row in (stepped, alone)]
+    assert kinds == [
+        ["row", "way corrected", "whisker corrected", "whisker corrected"],
+        ["row", "whisker unchanged"],
+    ]
+    assert [[mark.hollow for mark in row.marks] for row in (stepped, alone)] == [[True, False], [False]]
 
 
 @pytest.mark.slow
-def test_very_many_guests_are_a_few_bytes_each_and_columns_tell_their_names() -> None:
-    few, many = chart(fleet(TOOLTIPS_UP_TO), SETTINGS), chart(fleet(10_000), SETTINGS)
-    assert len(many) < 2 * len(few)
-    assert not MARK.search(many)
-    sizes = [int(size.replace(",", "")) for size in re.findall(r"<title>([\d,]+) guests?, ", many)]
-    assert sum(sizes) == 20_000
-    assert re.search(r"<title>1\d\d guests, .*\nweb\d+ on hv1: corrected, .*\n(.*\n){3}and \d+ more</title>", many)
+def test_of_very_many_guests_columns_tell_the_names() -> None:
+    made = drawn(fleet(10_000)).dots
+    assert made is not None
+    assert marks(drawn(fleet(10_000))) == []
+    assert all(stroke.path for lane in made.lanes for stroke in lane.strokes)
+    tooltips = [column.tooltip for lane in made.lanes for column in lane.columns]
+    assert sum(int(re.sub(r" guests?, [^¶]*", "", tooltip).replace(",", "")) for tooltip in tooltips) == 20_000
+    several = re.compile(r"1\d\d guests, .*\nweb\d+ on hv1: corrected, .*\n(.*\n){3}and \d+ more")
+    assert any(several.fullmatch(tooltip) for tooltip in tooltips)
 
 
-def test_marks_of_a_hill_do_not_share_a_place() -> None:
+def test_dots_do_not_share_a_place() -> None:
     placed = stack([(item, Offset(5, 1)) for item in fleet(300)], Scale.of([5], None), 150.0)
     assert len({(item.percent, item.above) for item in placed}) == 300
     assert max(item.above for item in placed) <= 152.0
 
 
-def test_the_same_guests_make_the_same_hill_in_whatever_order() -> None:
+def test_the_same_guests_make_the_same_chart_in_whatever_order() -> None:
     guests = fleet(500)
-    shuffled = random.Random(1).sample(guests, len(guests))
-    assert chart(shuffled, SETTINGS) == chart(guests, SETTINGS)
+    assert drawn(random.Random(1).sample(guests, len(guests))) == drawn(guests)
 
 
 def test_a_failure_stands_on_top_of_its_column() -> None:
@@ -83,26 +106,21 @@ def test_a_failure_stands_on_top_of_its_column() -> None:
     assert max(placed, key=lambda item: item.above).guest.status == "failed"
 
 
-def test_a_guest_that_was_not_stepped_stands_in_both_hills() -> None:
-    left_alone = [guest(index, 5 + index, status="unchanged") for index in range(50)]
-    assert len(MARK.findall(chart(left_alone, SETTINGS))) == 100
+def test_a_guest_that_was_not_stepped_stands_in_both_lanes() -> None:
+    assert len(marks(drawn([guest(index, 5 + index, status="unchanged") for index in range(50)]))) == 100
 
 
-def test_in_check_mode_there_is_no_hill_behind_it() -> None:
-    found = [guest(index, 5 + index) for index in range(50)]
-    picture = chart(found, CHECKING)
-    assert len(MARK.findall(picture)) == 50
-    assert ">before<" in picture
-    assert ">after<" not in picture
+def test_in_check_mode_there_is_no_lane_of_what_was_not_done() -> None:
+    made = drawn([guest(index, 5 + index) for index in range(50)], CHECKING)
+    assert len(marks(made)) == 50
+    assert [lane.name for lane in made.dots.lanes] == ["before"]  # type: ignore[union-attr]
 
 
-def test_statuses_differ_in_shape() -> None:
-    shapes = {
-        status: re.sub(r'class="[^"]*"', "", legend([guest(0, 5, 5, status)], SETTINGS).split("</svg>")[0])
-        for status in ("corrected", "skipped", "failed")
-    }
-    assert len(set(shapes.values())) == 3
+def test_the_legend_counts_what_was_measured_and_explains_the_marks_of_rows() -> None:
+    few = drawn([guest(0, 5, 5), guest(1, 5, 5, "failed"), guest(2, None)])
+    assert [meaning for _mark, meaning in few.legend] == ["corrected 1", "failed 1", "before", "after, or not stepped"]
+    assert [meaning for _mark, meaning in drawn(fleet(1_000)).legend] == ["corrected 1,000"]
 
 
-def test_without_a_measurement_there_is_a_sentence() -> None:
-    assert "No clock was measured." in chart([], SETTINGS)
+def test_without_a_measurement_there_is_no_chart() -> None:
+    assert chart([guest(0, None)], SETTINGS) is None

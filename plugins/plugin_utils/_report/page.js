@@ -1,0 +1,79 @@
+/* Copyright (c) 2026, the qemu.guest_agent maintainers
+ * SPDX-License-Identifier: GPL-3.0-or-later
+ *
+ * How the tables are sorted and filtered; all else works without. As in page.css, no brace may follow another directly.
+ */
+"use strict";
+const collator = new Intl.Collator("en", { numeric: true });
+const unknown = "\u2013";
+
+// What a cell is sorted by; null: it has nothing, and stands last in both directions.
+function keyOf(cell, numeric) {
+  if (numeric) return "n" in cell.dataset ? BigInt(cell.dataset.n) : null;
+  return cell.textContent === unknown ? null : cell.textContent;
+}
+
+function compare(a, b) {
+  if (typeof a === "string") return collator.compare(a, b);
+  return a < b ? -1 : a > b ? 1 : 0;
+}
+
+function sort(table, column, rising) {
+  const numeric = table.tHead.rows[0].cells[column].classList.contains("n");
+  const body = table.tBodies[0];
+  const keyed = Array.from(body.rows, (row) => ({ row, key: keyOf(row.cells[column], numeric) }));
+  keyed.sort((a, b) => {
+    if (a.key === null || b.key === null) return (a.key === null) - (b.key === null);
+    return rising ? compare(a.key, b.key) : compare(b.key, a.key);
+  });
+  const sorted = document.createDocumentFragment();
+  for (const item of keyed) sorted.append(item.row);
+  body.append(sorted);
+}
+
+function makeSortable(table) {
+  const head = Array.from(table.tHead.rows[0].cells);
+  head.forEach((cell, column) => {
+    if (!cell.textContent) return;
+    const button = document.createElement("button");
+    button.type = "button";
+    button.append(...cell.childNodes);
+    cell.append(button);
+    button.addEventListener("click", () => {
+      const rising = cell.getAttribute("aria-sort") !== "ascending";
+      for (const other of head) other.removeAttribute("aria-sort");
+      cell.setAttribute("aria-sort", rising ? "ascending" : "descending");
+      sort(table, column, rising);
+    });
+  });
+}
+
+function makeFilter(table, field) {
+  const input = field.querySelector("input");
+  const output = field.querySelector("output");
+  let texts = null;
+  let waiting = 0;
+  function apply() {
+    texts = texts || Array.from(table.tBodies[0].rows, (row) => {
+      const cells = Array.from(row.cells, (cell) => cell.textContent + " " + cell.title);
+      return { row, text: cells.join(" ").toLowerCase() };
+    });
+    const words = input.value.toLowerCase().split(" ").filter(Boolean);
+    let shown = 0;
+    for (const { row, text } of texts) {
+      const fits = words.every((word) => text.includes(word));
+      if (row.hidden === fits) row.hidden = !fits;
+      shown += fits;
+    }
+    output.textContent = words.length
+      ? shown.toLocaleString("en") + " of " + texts.length.toLocaleString("en") + " shown" : "";
+  }
+  input.addEventListener("input", () => {
+    clearTimeout(waiting);
+    waiting = setTimeout(apply, 60);
+  });
+  field.hidden = false;
+}
+
+for (const table of document.querySelectorAll("table.sortable")) makeSortable(table);
+for (const field of document.querySelectorAll(".find")) makeFilter(field.parentElement.querySelector("table"), field);

@@ -1,0 +1,74 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+from ansible_collections.qemu.guest_agent.plugins.plugin_utils._report.text import facts_summary, summary
+
+from tests.support.fleet_results import Fleet, corrected, failed, host, skipped, slewing, unchanged, unproven
+
+
+def lines_of(fleet: Fleet) -> list[str]:
+    return [line.replace("\u2013", "-") for line in summary(fleet)]
+
+
+def test_lines_for_the_terminal() -> None:
+    fleet = [
+        host("hv1", corrected("web1"), unchanged("db1")),
+        host("hv-two", failed("mail1", "timeout", "no answer within 5 s"), skipped("old1")),
+        host("hv3", error={"code": "code", "message": "message", "hint": "Check."}),
+    ]
+    assert lines_of(fleet) == [
+        "hypervisor  guests  corrected  unchanged  skipped  failed  largest before  largest after",
+        "----------  ------  ---------  ---------  -------  ------  --------------  -------------",
+        "hv1              2          1          1        0       0         -21.0 s       -48.2 µs",
+        "hv-two           2          0          0        1       1               -              -",
+        "hv3              0          0          0        0       0               -              -  code: message",
+        "total            4          1          1        1       1         -21.0 s       -48.2 µs",
+        "hv-two: mail1: timeout: no answer within 5 s",
+    ]
+
+
+def test_guests_that_are_being_slewed_have_a_column_of_their_own_where_there_are_any() -> None:
+    assert lines_of([host("hv1", corrected("web1"), slewing("db1")), host("hv2", slewing("db2", -150_000_000))]) == [
+        "hypervisor  guests  corrected  unchanged  slewing  skipped  failed  largest before  largest after",
+        "----------  ------  ---------  ---------  -------  -------  ------  --------------  -------------",
+        "hv1              2          1          0        1        0       0         -21.0 s        +200 ms",
+        "hv2              1          0          0        1        0       0         -150 ms        -150 ms",
+        "total            3          1          0        2        0       0         -21.0 s        +200 ms",
+    ]
+
+
+def test_a_run_that_gathered_facts_has_other_columns() -> None:
+    gathered = {"name": "web1", "status": "gathered"}
+    lost = {"code": "timeout", "message": "\x1b[2J{{ 7 }}", "hint": ""}
+    assert facts_summary([host("hv1", gathered, corrected("web2"), skipped("web3")), host("hv22", error=lost)]) == [
+        "hypervisor  guests  gathered  skipped  failed",
+        "----------  ------  --------  -------  ------",
+        "hv1              3         1        1       1",
+        r"hv22             0         0        0       0  timeout: \u001b[2J{{ 7 }}",
+        "total            3         1        1       1",
+        "hv1: web2: unreadable_result: its result has no status that is known",
+    ]
+
+
+def test_clocks_that_are_not_proven_right_are_counted() -> None:
+    assert lines_of([host("hv1", corrected("web1"), unproven("web2")), host("hv2", unproven("web3"))])[-3:] == [
+        "hv1: web2: not_converged: the clock is not proven to be within 0.1 s",
+        "hv2: web3: not_converged: the clock is not proven to be within 0.1 s",
+        "2 clocks are not proven right.",
+    ]
+
+
+def test_at_most_twenty_failures_are_listed() -> None:
+    lines = lines_of([host("hv1", *(failed(f"web{number}") for number in range(25)))])
+    assert lines[-2:] == ["hv1: web19: not_connected: no agent", "and 5 more"]
+    assert len(lines) == 4 + 20 + 1
+
+
+def test_names_of_wide_letters_stand_in_line() -> None:
+    lines = lines_of([host("東京"), host("cafe\u0301"), host("hv1")])
+    assert lines[2].startswith("東京        ")
+    assert lines[3].startswith("cafe\u0301        ")
+    assert lines[4].startswith("hv1         ")
