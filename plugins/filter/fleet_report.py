@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Filters that report what came of a run on many hypervisors: as a page, as totals, as lines."""
+"""Filters that collect the results of a run on many hypervisors, and report them as a page and as lines."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from ansible.errors import AnsibleFilterError
 from ansible.module_utils.parsing.convert_bool import boolean
 from ansible_collections.qemu.guest_agent.plugins.plugin_utils._filter_errors import made
 from ansible_collections.qemu.guest_agent.plugins.plugin_utils._report.format import SECOND_NS
-from ansible_collections.qemu.guest_agent.plugins.plugin_utils._report.model import totals
 from ansible_collections.qemu.guest_agent.plugins.plugin_utils._report.page import render
-from ansible_collections.qemu.guest_agent.plugins.plugin_utils._report.text import summary
+from ansible_collections.qemu.guest_agent.plugins.plugin_utils._report.results import collected, completed
+from ansible_collections.qemu.guest_agent.plugins.plugin_utils._report.text import facts_summary, summary
 
 _LONGEST_TOLERANCE = 366 * 86400.0  # seconds; the module's own limit
 
@@ -39,17 +39,20 @@ def fleet_report_html(
         title=title,
         play=play,
         tolerance_ns=None if tolerance is None else _tolerance_ns(tolerance),
-        check_mode=_check_mode(check_mode),
+        check_mode=_boolean("fleet_report_html", "check_mode", check_mode),
         made_at=made_at or time.time_ns(),
     )
 
 
-def fleet_report_totals(hypervisors: object) -> dict[str, int | None]:
-    return made("fleet_report_totals", totals, hypervisors)
+def fleet_report_text(hypervisors: object, facts: object = False) -> list[str]:
+    make = facts_summary if _boolean("fleet_report_text", "facts", facts) else summary
+    return made("fleet_report_text", make, hypervisors)
 
 
-def fleet_report_text(hypervisors: object) -> list[str]:
-    return made("fleet_report_text", summary, hypervisors)
+def fleet_results(registered: Any, hosts: Any, batches: Any = ()) -> list[Any]:
+    if isinstance(hosts, str):
+        return [made("fleet_results", collected, hosts, registered, batches)]
+    return made("fleet_results", completed, registered, hosts)
 
 
 def _tolerance_ns(value: Any) -> int:
@@ -65,11 +68,11 @@ def _tolerance_ns(value: Any) -> int:
     return round(seconds * SECOND_NS)
 
 
-def _check_mode(value: Any) -> bool:
+def _boolean(name: str, option: str, value: Any) -> bool:
     try:
         return bool(boolean(value))
     except TypeError as error:
-        raise AnsibleFilterError("fleet_report_html: check_mode is a boolean") from error
+        raise AnsibleFilterError(f"{name}: {option} is a boolean") from error
 
 
 class FilterModule:
@@ -77,5 +80,5 @@ class FilterModule:
         return {
             "fleet_report_html": fleet_report_html,
             "fleet_report_text": fleet_report_text,
-            "fleet_report_totals": fleet_report_totals,
+            "fleet_results": fleet_results,
         }

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Filters that make of guests' facts a file to keep and lines for a terminal, and their texts fit to be shown."""
+"""Filters that make a file of guests' facts, and their texts fit to be shown."""
 
 from __future__ import annotations
 
@@ -12,17 +12,12 @@ from ansible.errors import AnsibleFilterError
 from ansible_collections.qemu.guest_agent.plugins.module_utils import _untrusted as untrusted
 from ansible_collections.qemu.guest_agent.plugins.plugin_utils._filter_errors import made
 from ansible_collections.qemu.guest_agent.plugins.plugin_utils._report.facts_file import document
-from ansible_collections.qemu.guest_agent.plugins.plugin_utils._report.text import facts_summary
 
 
 def guest_facts_json(guests: object, hypervisor: object) -> str:
     if not isinstance(hypervisor, str):
         raise AnsibleFilterError(f"guest_facts_json: hypervisor is a text, not of type {type(hypervisor).__name__}")
     return made("guest_facts_json", document, hypervisor, guests)
-
-
-def guest_facts_text(hypervisors: object) -> list[str]:
-    return made("guest_facts_text", facts_summary, hypervisors)
 
 
 def guest_text(text: object, length: object = untrusted.EXCERPT) -> str:
@@ -38,6 +33,5 @@ class FilterModule:
     def filters(self) -> dict[str, Callable[..., Any]]:
         return {
             "guest_facts_json": guest_facts_json,
-            "guest_facts_text": guest_facts_text,
             "guest_text": guest_text,
         }

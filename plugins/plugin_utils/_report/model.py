@@ -153,24 +153,6 @@ class Tally:
         return None if guest is None or guest.after is None else guest.after.ns
 
 
-def totals(hypervisors: object) -> dict[str, int | None]:
-    """The figures of a run, for a playbook to test.
-
-    The offsets keep their sign; the one of the largest size is told, and None if none was measured.
-
-    :raises TypeError: ``hypervisors`` is no list
-    """
-    fleet = read_fleet(hypervisors)
-    total = tally(all_guests(fleet))
-    return {
-        "hosts": len(fleet),
-        "total": total.total,
-        **{status: total.by_status[status] for status in STATUSES},
-        "largest_offset_before_ns": total.largest_before_ns,
-        "largest_offset_after_ns": total.largest_after_ns,
-    }
-
-
 @dataclass(frozen=True)
 class Fleet:
     """All that a report is made of."""

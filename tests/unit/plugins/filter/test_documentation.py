@@ -13,13 +13,13 @@ from typing import Any
 import jinja2
 import pytest
 import yaml
-from ansible_collections.qemu.guest_agent.plugins.filter import fleet_outcome, fleet_report, guest_facts
+from ansible_collections.qemu.guest_agent.plugins.filter import fleet_report, guest_facts
 
 from tests.support.collection import ROOT
 
 FILTERS: dict[str, Callable[..., Any]] = {
     name: function
-    for plugin in (fleet_outcome, fleet_report, guest_facts)
+    for plugin in (fleet_report, guest_facts)
     for name, function in plugin.FilterModule().filters().items()
 }
 
@@ -40,8 +40,6 @@ def last_example_of(name: str) -> dict[str, Any]:
 
 def sample_of(name: str) -> Any:
     returned = documentation_of(name)["RETURN"]["_value"]
-    if "contains" in returned:
-        return {member: each["sample"] for member, each in returned["contains"].items()}
     return returned["sample"]
 
 
@@ -60,9 +58,7 @@ def test_every_filter_is_documented(name: str) -> None:
     assert documentation["RETURN"]["_value"]["type"]
 
 
-@pytest.mark.parametrize(
-    "name", ["fleet_elsewhere", "fleet_report_text", "fleet_report_totals", "guest_facts_text", "guest_text"]
-)
+@pytest.mark.parametrize("name", ["fleet_report_text", "guest_text"])
 def test_the_sample_is_what_the_last_example_makes(name: str) -> None:
     environment = jinja2.Environment(autoescape=True)
     environment.filters[f"qemu.guest_agent.{name}"] = FILTERS[name]
@@ -72,20 +68,11 @@ def test_the_sample_is_what_the_last_example_makes(name: str) -> None:
     assert environment.compile_expression(expression[0])(**example["vars"]) == sample_of(name)
 
 
-def skipped(name: str, code: str) -> dict[str, Any]:
-    return {"name": name, "status": "skipped", "reason": {"code": code, "message": "", "hint": ""}}
-
-
-def test_the_sample_of_what_was_found_is_of_a_guest_that_is_elsewhere() -> None:
-    listed = {"guests": [{"name": "web1", "status": "gathered"}, skipped("web2", "not_found")]}
-    assert FILTERS["fleet_found"](listed, "hv1") == sample_of("fleet_found")
-
-
-def test_the_sample_of_an_outcome_has_its_keys() -> None:
-    sample = sample_of("fleet_outcome")
-    assert FILTERS["fleet_outcome"]({"guests": sample["guests"]}, "hv1") == {**sample, "error": None}
-    lost = FILTERS["fleet_outcome"]({"unreachable": True, "msg": sample["error"]["message"]}, "hv1")
-    assert lost == {**sample, "guests": []}
+def test_the_sample_of_results_is_what_a_fleet_gives() -> None:
+    sample = sample_of("fleet_results")
+    elsewhere = {"name": "web9", "status": "skipped", "reason": {"code": "not_found", "message": "", "hint": ""}}
+    result = FILTERS["fleet_results"]({"guests": [*sample[0]["guests"], elsewhere]}, "hv1")
+    assert FILTERS["fleet_results"](result, ["hv1", "hv2"]) == sample
 
 
 def test_the_sample_of_a_file_of_facts_is_what_its_guests_make() -> None:

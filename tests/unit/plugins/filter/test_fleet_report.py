@@ -20,7 +20,7 @@ from ansible_collections.qemu.guest_agent.plugins.filter.fleet_report import Fil
 from tests.support.collection import make_importable
 
 FILTERS = FilterModule().filters()
-html, text, totals = (FILTERS[f"fleet_report_{name}"] for name in ("html", "text", "totals"))
+html, text, results = (FILTERS[f"fleet_{name}"] for name in ("report_html", "report_text", "results"))
 
 JINJA = "{{ 7 * 191 }}{% set x = 1 %}{# gone #}"
 CALCULATED = str(7 * 191)
@@ -39,8 +39,8 @@ FLEET: list[dict[str, Any]] = [
 def test_the_filters_give_what_the_report_gives() -> None:
     page = html(FLEET, title="Mine", play="Ours", tolerance=0.25, check_mode=True, made_at="today")
     assert all(told in page for told in ("Mine", "Ours", "±250 ms", "Check mode", "today", "web1"))
-    assert totals(FLEET)["failed"] == 1
     assert text(FLEET)[-1].startswith("hv1: ")
+    assert "gathered" in text(FLEET, facts="yes")[0]
 
 
 def test_all_but_the_results_has_a_default() -> None:
@@ -79,13 +79,28 @@ def test_a_text_that_is_none_is_refused_in_a_sentence(option: str) -> None:
         html(FLEET, **{option: 5})
 
 
-@pytest.mark.parametrize("name", FILTERS)
-@pytest.mark.parametrize("results", [None, "hosts", {"host": "hv1"}, 5])
-def test_results_that_are_none_are_refused_in_a_sentence(name: str, results: object) -> None:
+@pytest.mark.parametrize("name", ["fleet_report_html", "fleet_report_text"])
+@pytest.mark.parametrize("hypervisors", [None, "hosts", {"host": "hv1"}, 5])
+def test_results_that_are_none_are_refused_in_a_sentence(name: str, hypervisors: object) -> None:
     with pytest.raises(
         AnsibleFilterError, match=f"{name}: the results of a fleet are a list with one dict per hypervisor"
     ):
-        FILTERS[name](results)
+        FILTERS[name](hypervisors)
+
+
+def test_from_what_was_registered_to_results() -> None:
+    listed = {"guests": [{"name": "web1", "status": "gathered"}]}
+    done = [{"qga_batch": listed["guests"], "guests": [{"name": "web1", "status": "corrected"}]}]
+    (result,) = results(listed, "hv1", done)
+    assert (result["host"], result["guests"], result["error"]) == ("hv1", done[0]["guests"], None)
+    assert [each["host"] for each in results([result], ["hv1", "hv2"])] == ["hv1", "hv2"]
+    assert results({"failed": True, "msg": "no"}, "hv1")[0]["guests"] == []
+
+
+@pytest.mark.parametrize("arguments", [("text", "hv1"), ({"guests": []}, "hv1", "text"), ([{"not_here": 1}], ["hv1"])])
+def test_what_was_not_registered_is_refused_in_a_sentence(arguments: tuple[object, ...]) -> None:
+    with pytest.raises(AnsibleFilterError, match=r"fleet_results: .*registered"):
+        results(*arguments)
 
 
 @pytest.mark.slow
@@ -99,7 +114,6 @@ def test_in_a_play_nothing_that_a_guest_sends_becomes_a_template(tmp_path: Path)
         {"ansible.builtin.set_fact": {"page": page, "lines": "{{ fleet | qemu.guest_agent.fleet_report_text }}"}},
         {"ansible.builtin.copy": {"content": "{{ page }}", "dest": str(tmp_path / "page.html")}},
         {"ansible.builtin.copy": {"content": "{{ lines | join('\\n') }}", "dest": str(tmp_path / "lines")}},
-        {"ansible.builtin.assert": {"that": "(fleet | qemu.guest_agent.fleet_report_totals).failed == 1"}},
         {"ansible.builtin.debug": {"msg": "{{ 'hv1' | qemu.guest_agent.fleet_report_text }}"}, "ignore_errors": True},
     ]
     play = {"hosts": "localhost", "gather_facts": False, "tasks": tasks}

@@ -11,7 +11,7 @@ from ansible.errors import AnsibleFilterError
 from ansible_collections.qemu.guest_agent.plugins.filter.guest_facts import FilterModule
 
 FILTERS = FilterModule().filters()
-as_json, as_text, shown = FILTERS["guest_facts_json"], FILTERS["guest_facts_text"], FILTERS["guest_text"]
+as_json, shown = FILTERS["guest_facts_json"], FILTERS["guest_text"]
 
 JINJA = "{{ 7 * 191 }}"
 ERROR = {"code": "timeout", "message": f"\x1b[2J{JINJA}", "hint": ""}
@@ -20,42 +20,12 @@ GUESTS = [
     {"name": "web2", "status": "failed", "error": ERROR},
     {"name": "web3", "status": "skipped", "reason": ERROR},
 ]
-FLEET = [{"host": "hv1", "guests": GUESTS, "error": None}, {"host": "hv22", "guests": [], "error": ERROR}]
 
 
 def test_the_file_is_of_one_hypervisor() -> None:
     content = json.loads(as_json(GUESTS, "hv1"))
     assert (content["hypervisor"], [guest["name"] for guest in content["guests"]]) == ("hv1", ["web1", "web2", "web3"])
     assert content["guests"][0]["hostname"] == r"\x7b{ 7 * 191 }}"
-
-
-def test_the_lines_are_a_table_and_what_failed() -> None:
-    lines = as_text(FLEET)
-    assert lines[0].split() == ["hypervisor", "guests", "gathered", "skipped", "failed"]
-    assert set(lines[1]) == {"-", " "}
-    assert lines[2].split() == ["hv1", "3", "1", "1", "1"]
-    assert lines[3].split()[:6] == ["hv22", "0", "0", "0", "0", "timeout:"]
-    assert lines[4].split() == ["total", "3", "1", "1", "1"]
-    assert lines[5] == r"hv1: web2: timeout: \u001b[2J" + JINJA
-    assert len(lines) == 6
-
-
-def test_no_more_than_twenty_failures_are_told_one_by_one() -> None:
-    crowd = [{"name": f"web{number}", "status": "failed", "error": ERROR} for number in range(25)]
-    lines = as_text([{"host": "hv1", "guests": crowd, "error": None}])
-    assert lines[-2].startswith("hv1: web19: ")
-    assert lines[-1] == "and 5 more"
-
-
-def test_a_guest_of_no_known_status_has_failed() -> None:
-    lines = as_text([{"host": "hv1", "guests": [{"name": "web1", "status": "corrected"}], "error": None}])
-    assert lines[2].split() == ["hv1", "1", "0", "0", "1"]
-
-
-@pytest.mark.parametrize("fleet", [None, {"host": "hv1"}, "hv1"])
-def test_results_that_are_none_are_refused_in_a_sentence(fleet: object) -> None:
-    with pytest.raises(AnsibleFilterError, match="guest_facts_text: the results of a fleet are a list"):
-        as_text(fleet)
 
 
 def test_guests_that_are_none_are_refused_in_a_sentence() -> None:

@@ -18,7 +18,6 @@ from ansible_collections.qemu.guest_agent.plugins.plugin_utils._report.model imp
     all_guests,
     read_fleet,
     tally,
-    totals,
     worst_first,
 )
 from hypothesis import given
@@ -155,21 +154,6 @@ def test_the_largest_offset_keeps_its_sign() -> None:
     counts = tally(guests)
     assert (counts.largest_before_ns, counts.largest_after_ns) == (-9, 9)
     assert tally([]).largest_before_ns is None
-
-
-def test_totals() -> None:
-    guests = [CORRECTED, {**CORRECTED, "offset_before_ns": 5, "offset_after_ns": 60_000}, {"status": "skipped"}]
-    assert totals([{"host": "hv1", "guests": guests}, {"host": "hv2", "guests": [{}]}]) == {
-        "hosts": 2,
-        "total": 4,
-        "corrected": 2,
-        "unchanged": 0,
-        "slewing": 0,
-        "skipped": 1,
-        "failed": 1,
-        "largest_offset_before_ns": -20_973_581_442,
-        "largest_offset_after_ns": 60_000,
-    }
 
 
 def test_a_clock_that_was_left_alone_stands_where_it_stood() -> None:

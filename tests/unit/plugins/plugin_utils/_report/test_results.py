@@ -7,7 +7,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ansible_collections.qemu.guest_agent.plugins.plugin_utils._report.outcome import elsewhere, found, outcome
+from ansible_collections.qemu.guest_agent.plugins.plugin_utils._report.results import collected, completed
 
 NOT_FOUND = {"code": "not_found", "message": "no domain web9", "hint": "Check the name."}
 OFF = {"code": "not_running", "message": "web3 is shut off", "hint": "Start it."}
@@ -38,35 +38,40 @@ def broken(*names: str, **other: Any) -> dict[str, Any]:
 
 def test_guests_are_those_that_were_worked_on_and_those_that_were_set_aside() -> None:
     corrected, off = guest("web1", "corrected", offset_before_ns=-1), guest("web3", "skipped", reason=OFF)
-    made = outcome("hv1", listing(guest("web1"), off), [batch(corrected)])
-    assert made == {"host": "hv1", "guests": [off, corrected], "error": None}
+    assert collected("hv1", listing(guest("web1"), off), [batch(corrected)]) == {
+        "host": "hv1",
+        "guests": [off, corrected],
+        "error": None,
+        "summary": {"total": 2, "failed": 0, "skipped": 1},
+        "not_here": [],
+    }
 
 
 def test_batches_keep_their_order() -> None:
     names = [f"web{number}" for number in range(6)]
     batches = [batch(*(guest(name, "unchanged") for name in names[at : at + 2])) for at in (0, 2, 4)]
-    made = outcome("hv1", listing(*map(guest, names)), batches)
+    made = collected("hv1", listing(*map(guest, names)), batches)
     assert [each["name"] for each in made["guests"]] == names
 
 
 @pytest.mark.parametrize("why", ["reason", "error"])
 def test_guests_that_are_elsewhere_are_none_of_this_hypervisors(why: str) -> None:
     listed = listing(guest("web1"), guest("web9", "failed", **{why: NOT_FOUND}))
-    assert [each["name"] for each in outcome("hv1", listed, [batch(guest("web1", "unchanged"))])["guests"]] == ["web1"]
-    assert found("hv1", listed) == {"host": "hv1", "answered": True, "count": 1, "not_here": ["web9"]}
+    made = collected("hv1", listed, [batch(guest("web1", "unchanged"))])
+    assert ([each["name"] for each in made["guests"]], made["not_here"]) == (["web1"], ["web9"])
 
 
 def test_a_listing_that_failed_is_the_hypervisors_error() -> None:
     error = {"code": "hypervisor_unavailable", "message": "refused", "hint": "Check the uri."}
     listed = {"failed": True, "msg": "Refused [hypervisor_unavailable]. Check the uri.", "error": error}
-    assert outcome("hv1", listed, []) == {"host": "hv1", "guests": [], "error": error}
-    assert found("hv1", listed) == {"host": "hv1", "answered": False, "count": 0, "not_here": []}
+    made = collected("hv1", listed, [])
+    assert (made["guests"], made["error"]) == ([], error)
 
 
 def test_guests_of_a_batch_that_failed_as_a_whole_share_its_error() -> None:
     listed = listing(*map(guest, ("web1", "web2", "web3")))
-    made = outcome("hv1", listed, [batch(guest("web1", "unchanged")), broken("web2", "web3", error=TIMEOUT)])
-    assert made["error"] == TIMEOUT
+    made = collected("hv1", listed, [batch(guest("web1", "unchanged")), broken("web2", "web3", error=TIMEOUT)])
+    assert (made["error"], made["summary"]) == (TIMEOUT, {"total": 3, "failed": 2, "skipped": 0})
     assert made["guests"][1:] == [
         {"name": name, "uuid": name * 2, "status": "failed", "error": TIMEOUT} for name in ("web2", "web3")
     ]
@@ -90,22 +95,22 @@ def test_guests_of_a_batch_that_failed_as_a_whole_share_its_error() -> None:
 def test_what_ansible_says_of_a_task_is_an_error_that_can_be_shown(
     registered: dict[str, Any], code: str, message: str
 ) -> None:
-    assert outcome("hv1", registered, [])["error"] == {"code": code, "message": message, "hint": ""}
+    assert collected("hv1", registered, [])["error"] == {"code": code, "message": message, "hint": ""}
 
 
 def test_a_long_message_is_cut() -> None:
-    assert len(outcome("hv1", {"failed": True, "msg": "x" * 10**6}, [])["error"]["message"]) == 1001
+    assert len(collected("hv1", {"failed": True, "msg": "x" * 10**6}, [])["error"]["message"]) == 1001
 
 
 def test_the_first_error_stands_for_all() -> None:
-    made = outcome("hv1", listing(guest("a"), guest("b")), [broken("a", msg="first"), broken("b", msg="second")])
+    made = collected("hv1", listing(guest("a"), guest("b")), [broken("a", msg="first"), broken("b", msg="second")])
     assert made["error"]["message"] == "first"
     assert [each["error"]["message"] for each in made["guests"]] == ["first", "second"]
 
 
 def test_what_is_in_a_result_besides_is_left_alone() -> None:
     strange = [guest("web1", "gathered", error="odd"), {"status": None}, {"name": ["a list"], "status": "skipped"}]
-    made = outcome("hv1", listing(*strange), [])
+    made = collected("hv1", listing(*strange), [])
     assert made["guests"] == strange[1:]
 
 
@@ -115,35 +120,37 @@ def test_what_is_in_a_result_besides_is_left_alone() -> None:
 )
 def test_what_was_not_registered_is_refused(listed: Any, batches: Any) -> None:
     with pytest.raises(TypeError, match="registered"):
-        outcome("hv1", listed, batches)
+        collected("hv1", listed, batches)
 
 
-# ------------------------------------------------------------------------------------------------------- of all of them
+# ------------------------------------------------------------------------------------------------ all hypervisors
 
 
-def seen(host: str, count: int = 1, *not_here: str, answered: bool = True) -> dict[str, Any]:
-    return {"host": host, "answered": answered, "count": count, "not_here": list(not_here)}
+def seen(host: str, *guests: dict[str, Any], not_here: tuple[str, ...] = (), error: Any = None) -> dict[str, Any]:
+    return {"host": host, "guests": list(guests), "error": error, "not_here": list(not_here)}
 
 
-def test_nothing_is_said_if_all_is_there() -> None:
-    assert elsewhere(["hv1", "hv2"], [seen("hv1"), seen("hv2", 0)], []) == []
+def test_nothing_is_added_if_all_is_there() -> None:
+    results = [seen("hv1", guest("web1")), seen("hv2")]
+    assert completed(results, ["hv1", "hv2"]) == results
 
 
 def test_a_hypervisor_of_which_nothing_is_known_was_stopped() -> None:
-    first, second = elsewhere(["hv3", "hv1", "hv2"], [seen("hv1")], [])
+    _hv1, first, second = completed([seen("hv1", guest("web1"))], ["hv3", "hv1", "hv2"])
     assert [first["host"], second["host"]] == ["hv2", "hv3"]
     assert first["error"]["code"] == "stopped"
     assert first["guests"] == []
 
 
-@pytest.mark.parametrize("somewhere", [[{"name": "web9"}], [{"name": "db1", "uuid": "web9"}]])
-def test_a_guest_may_be_on_another_hypervisor(somewhere: list[dict[str, Any]]) -> None:
-    assert elsewhere(["hv1", "hv2"], [seen("hv1", 1, "web9"), seen("hv2")], somewhere) == []
+@pytest.mark.parametrize("somewhere", [{"name": "web9"}, {"name": "db1", "uuid": "web9"}])
+def test_a_guest_may_be_on_another_hypervisor(somewhere: dict[str, Any]) -> None:
+    results = [seen("hv1", guest("web1"), not_here=("web9",)), seen("hv2", somewhere)]
+    assert completed(results, ["hv1", "hv2"]) == results
 
 
 def test_a_guest_that_is_on_none_has_failed() -> None:
-    everywhere = [seen("hv1", 0, "web9", "web8"), seen("hv2", 0, "web9", "web8")]
-    (nowhere,) = elsewhere(["hv1", "hv2"], everywhere, [{"name": "web7"}])
+    everywhere = [seen("hv1", guest("web7"), not_here=("web9", "web8")), seen("hv2", not_here=("web9", "web8"))]
+    *_results, nowhere = completed(everywhere, ["hv1", "hv2"])
     assert (nowhere["host"], nowhere["error"]) == ("(nowhere)", None)
     assert [(each["name"], each["status"], each["error"]["code"]) for each in nowhere["guests"]] == [
         ("web8", "failed", "not_found"),
@@ -152,15 +159,16 @@ def test_a_guest_that_is_on_none_has_failed() -> None:
 
 
 def test_a_run_that_finds_no_guest_at_all_has_failed() -> None:
-    (nowhere,) = elsewhere(["hv1", "hv2"], [seen("hv1", 0), seen("hv2", 0)], [])
+    *_results, nowhere = completed([seen("hv1"), seen("hv2"), seen("hv3", error=TIMEOUT)], ["hv1", "hv2", "hv3"])
     assert nowhere["error"] == {"code": "not_found", "message": "no guest was found at all", "hint": ""}
 
 
 def test_hypervisors_that_did_not_answer_are_no_reason_to_say_that() -> None:
-    assert elsewhere(["hv1"], [seen("hv1", 0, answered=False)], []) == []
-    assert elsewhere([], [], []) == []
+    assert len(completed([seen("hv1", error=TIMEOUT)], ["hv1"])) == 1
+    assert completed([], []) == []
 
 
-def test_what_is_no_list_is_refused() -> None:
+@pytest.mark.parametrize("results", [[{"host": "hv1", "not_here": "web9"}], "hv1", 5])
+def test_what_are_no_results_is_refused(results: Any) -> None:
     with pytest.raises(TypeError, match="registered results"):
-        elsewhere(["hv1"], [{"host": "hv1", "not_here": "web9"}], [])
+        completed(results, ["hv1"])

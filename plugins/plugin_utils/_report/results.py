@@ -1,0 +1,121 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""From what the tasks of a run registered to results, in the form that reports are made of.
+
+First the guests are listed, which asks none of them; then they are worked on in batches. Either can fail as a whole.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Dict, Iterable, Mapping, Sequence
+
+from ...module_utils._untrusted import visible
+
+NOWHERE = "(nowhere)"
+
+_LONGEST_MESSAGE = 1000
+_OF_ANSIBLE = "Task failed: "  # ansible-core 2.19 puts it before what a task says
+
+Entry = Mapping[str, Any]
+Result = Dict[str, Any]
+
+
+def collected(host: str, listed: Entry, batches: Sequence[Entry]) -> Result:
+    """Return the result of one hypervisor. ``batches`` are the results of a loop with the variable ``qga_batch``.
+
+    :raises TypeError: these are no registered results
+    """
+    results = [_result(each) for each in (listed, *_items(batches))]
+    errors = [_error(each) for each in results if "guests" not in each]
+    set_aside = [guest for guest in _guests(listed) if guest.get("status") != "gathered"]
+    # They were named themselves, and are on another hypervisor or on none.
+    not_here = [guest.get("name") for guest in set_aside if _is_elsewhere(guest)]
+    here = [guest for guest in set_aside if not _is_elsewhere(guest)]
+    worked_on = [guest for batch in results[1:] for guest in _guests(batch)]
+    lost = [guest for batch in results[1:] if "guests" not in batch for guest in _lost(batch)]
+    return _made(host, [*here, *worked_on, *lost], errors[0] if errors else None, not_here)
+
+
+def completed(results: Sequence[Entry], hosts: Iterable[str]) -> list[Entry]:
+    """Return the results with those of hypervisors that have none, and of guests that are on no hypervisor.
+
+    :raises TypeError: these are not results
+    """
+    results = [_mapping(each) for each in _items(results)]
+    without = sorted(set(hosts) - {each.get("host") for each in results})
+    stopped = [_made(host, [], _problem("stopped", "a task failed on the way, and said why"), []) for host in without]
+    return [*results, *stopped, *_nowhere(results)]
+
+
+def _nowhere(results: Sequence[Entry]) -> list[Result]:
+    missing = {name for each in results for name in _items(each.get("not_here"))}
+    if missing:
+        # To name a guest, one need not know where it is. But if it is nowhere, that is a failure.
+        for each in results:
+            for guest in _guests(each):
+                missing -= {guest.get("name"), guest.get("uuid")}
+    if missing:
+        why = _problem("not_found", "no hypervisor that answered has it")
+        guests: list[Entry] = [{"name": name, "status": "failed", "error": why} for name in sorted(missing, key=str)]
+        return [_made(NOWHERE, guests, None, [])]
+    # Without an error it could list its guests, whether it has any or not.
+    answered = [each for each in results if each.get("guests") or not each.get("error")]
+    if answered and not any(each.get("guests") for each in answered):
+        return [_made(NOWHERE, [], _problem("not_found", "no guest was found at all"), [])]
+    return []
+
+
+def _made(host: str, guests: list[Entry], error: Result | None, not_here: list[Any]) -> Result:
+    failed, skipped = (sum(guest.get("status") == status for guest in guests) for status in ("failed", "skipped"))
+    summary = {"total": len(guests), "failed": failed, "skipped": skipped}
+    return {"host": host, "guests": guests, "error": error, "summary": summary, "not_here": not_here}
+
+
+def _lost(batch: Entry) -> list[Entry]:
+    """The guests of a batch that failed as a whole share its error."""
+    error = _error(batch)
+    return [{**_mapping(guest), "status": "failed", "error": error} for guest in _items(batch.get("qga_batch"))]
+
+
+def _error(result: Entry) -> Result:
+    error = result.get("error")
+    if isinstance(error, Mapping):
+        return dict(error)
+    message = result.get("msg")
+    if not isinstance(message, str):
+        message = "the task gave no result"
+    if message.startswith(_OF_ANSIBLE):
+        message = message[len(_OF_ANSIBLE) :]
+    return _problem("unreachable" if result.get("unreachable") else "module_failed", visible(message, _LONGEST_MESSAGE))
+
+
+def _problem(code: str, message: str) -> Result:
+    return {"code": code, "message": message, "hint": ""}
+
+
+def _is_elsewhere(guest: Entry) -> bool:
+    return any(_mapping(guest.get(why)).get("code") == "not_found" for why in ("reason", "error"))
+
+
+def _guests(result: Entry) -> list[Entry]:
+    return [_mapping(guest) for guest in _items(_result(result).get("guests"))]
+
+
+def _items(value: Any) -> Sequence[Any]:
+    if value is None:
+        return ()
+    if not isinstance(value, (list, tuple)):
+        raise TypeError(f"these are registered results only if they are a list, not of type {type(value).__name__}")
+    return value
+
+
+def _mapping(value: Any) -> Entry:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _result(value: Any) -> Entry:
+    if not isinstance(value, Mapping):
+        raise TypeError(f"what a task registered is a dict, not of type {type(value).__name__}")
+    return value
