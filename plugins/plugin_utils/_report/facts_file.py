@@ -9,13 +9,13 @@ from __future__ import annotations
 import json
 from typing import Any, Mapping
 
-from .._inert import inert
+from .._untrusted import inert
 
 
 def document(hypervisor: str, guests: object) -> str:
-    """JSON in which guests and keys are sorted, and nothing is a template to whoever reads it.
+    """Return JSON in which guests and keys are sorted, and nothing is a template where it is read back.
 
-    :raises TypeError: the guests are no list of dicts, or hold what JSON does not have
+    :raises TypeError: the guests are not a list of dicts, or hold what JSON does not have
     """
     if not isinstance(guests, (list, tuple)) or not all(isinstance(guest, Mapping) for guest in guests):
         raise TypeError(f"the guests of a hypervisor are a list of dicts, not of type {type(guests).__name__}")

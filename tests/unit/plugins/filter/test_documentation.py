@@ -13,15 +13,11 @@ from typing import Any
 import jinja2
 import pytest
 import yaml
-from ansible_collections.qemu.guest_agent.plugins.filter import fleet_report, guest_facts
+from ansible_collections.qemu.guest_agent.plugins.filter import reports
 
 from tests.support.collection import ROOT
 
-FILTERS: dict[str, Callable[..., Any]] = {
-    name: function
-    for plugin in (fleet_report, guest_facts)
-    for name, function in plugin.FilterModule().filters().items()
-}
+FILTERS: dict[str, Callable[..., Any]] = reports.FilterModule().filters()
 
 
 # In an example's template, the variable that goes into the filter and what it is called with.

@@ -4,14 +4,101 @@
 
 from __future__ import annotations
 
+import json
+from types import MappingProxyType
 from typing import Any
 
 import pytest
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar
-from ansible_collections.qemu.guest_agent.plugins.plugin_utils._untrusted import untrusted
+from ansible_collections.qemu.guest_agent.plugins.plugin_utils._untrusted import inert, untrusted
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.support.templates import trusted
+
+SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=20)
+DATA = st.recursive(
+    SCALARS, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=12), inner, max_size=4)
+)
+
+
+class Text(str):
+    """As Ansible's own kinds of text: one that says something else of itself."""
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        return "{{ another }}"
+
+
+def texts(value: Any) -> list[str]:
+    if isinstance(value, str):
+        return [value]
+    if isinstance(value, dict):
+        return [text for item in value.items() for part in item for text in texts(part)]
+    return [text for item in value for text in texts(item)] if isinstance(value, list) else []
+
+
+@pytest.mark.parametrize(
+    ("value", "kept"),
+    [
+        ("{{ lookup('pipe', 'id') }}", r"\x7b{ lookup('pipe', 'id') }}"),
+        ({"a": ["{% if x %}", {"b": "{# c #}"}]}, {"a": [r"\x7b% if x %}", {"b": r"\x7b# c #}"}]}),
+        ({"{{ a }}": 1}, {r"\x7b{ a }}": 1}),
+        ("{", r"\x7b"),
+        ("#jinja2:variable_start_string:'<<'", r"\x23jinja2:variable_start_string:'<<'"),
+        ("#1 SMP Debian 6.1", r"\x231 SMP Debian 6.1"),
+        (["{", "{ a }}", "% b %}"], [r"\x7b", r"\x7b a }}", r"\x25 b %}"]),
+        ({"{'a": {"jinja2:": 1}}, {r"\x7b'a": {r"\x6ainja2:": 1}}),
+        ("['{' '{ a }}']", r"\x5b'{' '{ a }}']"),
+        ("a {'b': 1}", "a {'b': 1}"),
+        ("Debian #1", "Debian #1"),
+    ],
+)
+def test_no_text_in_it_begins_a_template(value: object, kept: object) -> None:
+    assert inert(value) == kept
+
+
+@pytest.mark.parametrize("key", ["__ansible_unsafe", "__ansible_vault", "__ansible_type", "__ansible_anything"])
+def test_no_key_is_one_of_ansibles_own_json(key: str) -> None:
+    assert inert({"a": [{key: "x"}]}) == {"a": [{r"\x5f" + key[1:]: "x"}]}
+
+
+@given(DATA)
+def test_all_else_is_as_it_was(value: object) -> None:
+    assert not any(opening in text for text in texts(inert(value)) for opening in ("{{", "{%", "{#"))
+    if not any(
+        text.lstrip()[:1] in ("#", "%") or text.startswith("__") or set(text) & set("{'\"j") for text in texts(value)
+    ):
+        assert inert(value) == value
+
+
+@given(DATA)
+def test_once_is_enough(value: object) -> None:
+    assert inert(inert(value)) == inert(value)
+
+
+def test_what_comes_of_it_has_pythons_own_types() -> None:
+    kept = inert(MappingProxyType({Text("a{{"): (Text("b{{"), Text("plain"))}))
+    ((key, values),) = kept.items()
+    assert [type(each) for each in (kept, values, key, *values)] == [dict, list, str, str, str]
+    assert [key, *values] == [r"a\x7b\x7b", r"b\x7b\x7b", "plain"]
+    json.dumps(kept)
+
+
+@pytest.mark.parametrize("value", [b"bytes", {1, 2}, object(), {"a": [b"b"]}])
+def test_what_json_does_not_have_is_refused(value: object) -> None:
+    with pytest.raises(TypeError, match="there is no JSON for what is of type "):
+        inert(value)
+
+
+def test_a_key_that_is_no_text_is_refused() -> None:
+    with pytest.raises(TypeError, match="there is no JSON for a key of type int"):
+        inert({1: "a"})
+
+
+# -------------------------------------------------------------------------------------------------- marked as unsafe
 
 BAIT = "{{ 6 * 7 }}"
 TOLD = {

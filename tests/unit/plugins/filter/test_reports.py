@@ -15,12 +15,13 @@ from typing import Any
 import pytest
 import yaml
 from ansible.errors import AnsibleFilterError
-from ansible_collections.qemu.guest_agent.plugins.filter.fleet_report import FilterModule
+from ansible_collections.qemu.guest_agent.plugins.filter.reports import FilterModule
 
 from tests.support.collection import make_importable
 
 FILTERS = FilterModule().filters()
 html, text, results = (FILTERS[f"fleet_{name}"] for name in ("report_html", "report_text", "results"))
+as_json, shown = (FILTERS[f"guest_{name}"] for name in ("facts_json", "text"))
 
 JINJA = "{{ 7 * 191 }}{% set x = 1 %}{# gone #}"
 CALCULATED = str(7 * 191)
@@ -138,3 +139,56 @@ def test_in_a_play_nothing_that_a_guest_sends_becomes_a_template(tmp_path: Path)
     lines = (tmp_path / "lines").read_text(encoding="utf-8")
     assert f"hv1: {JINJA}: timeout: {JINJA}" in lines
     assert CALCULATED not in written + lines
+
+
+# ------------------------------------------------------------------------------------------------------- guests' texts
+
+TEMPLATE = "{{ 7 * 191 }}"
+ERROR = {"code": "timeout", "message": f"\x1b[2J{TEMPLATE}", "hint": ""}
+GUESTS = [
+    {"name": "web1", "status": "gathered", "hostname": TEMPLATE},
+    {"name": "web2", "status": "failed", "error": ERROR},
+]
+
+
+def test_the_file_is_of_one_hypervisor() -> None:
+    content = json.loads(as_json(GUESTS, "hv1"))
+    assert (content["hypervisor"], [guest["name"] for guest in content["guests"]]) == ("hv1", ["web1", "web2"])
+    assert content["guests"][0]["hostname"] == r"\x7b{ 7 * 191 }}"
+
+
+def test_guests_that_are_none_are_refused_in_a_sentence() -> None:
+    with pytest.raises(AnsibleFilterError, match="guest_facts_json: the guests of a hypervisor are a list of dicts"):
+        as_json("web1", "hv1")
+    with pytest.raises(AnsibleFilterError, match="guest_facts_json: there is no JSON for what is of type bytes"):
+        as_json([{"name": b"web1"}], "hv1")
+
+
+def test_a_hypervisor_that_is_no_text_is_refused_in_a_sentence() -> None:
+    with pytest.raises(AnsibleFilterError, match="guest_facts_json: hypervisor is a text, not of type int"):
+        as_json(GUESTS, 1)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("Debian GNU/Linux", "Debian GNU/Linux"),
+        ("\x1b]0;owned\a\x1b[2J", r"\x1b]0;owned\x07\x1b[2J"),
+        (TEMPLATE, r"\x7b{ 7 * 191 }}"),
+        ("\u202egnp.exe\x9b2J\nnext", r"\u202egnp.exe\x9b2J\nnext"),
+        ("", ""),
+    ],
+)
+def test_a_text_is_shown_as_what_it_is(text: str, said: str) -> None:
+    assert shown(text) == said
+
+
+def test_a_long_text_is_cut() -> None:
+    assert shown("x" * 1000) == "x" * 200 + "\u2026"
+    assert shown("x" * 1000, 4) == shown("x" * 1000, length=4) == "xxxx\u2026"
+
+
+@pytest.mark.parametrize("arguments", [(None,), (b"web1",), (["web1"],), ("web1", "4"), ("web1", -1)])
+def test_what_is_no_text_is_refused_in_a_sentence(arguments: tuple[object, ...]) -> None:
+    with pytest.raises(AnsibleFilterError, match=r"guest_text: .*expects a "):
+        shown(*arguments)

@@ -2,23 +2,38 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Filters that collect the results of a run on many hypervisors, and report them as a page and as lines."""
+"""Filters that collect the results of a run on many hypervisors, report them, and make guests' texts fit to be kept."""
 
 from __future__ import annotations
 
 import math
 import time
-from typing import Any, Callable
+from typing import Any, Callable, TypeVar
 
 from ansible.errors import AnsibleFilterError
 from ansible.module_utils.parsing.convert_bool import boolean
-from ansible_collections.qemu.guest_agent.plugins.plugin_utils._filter_errors import made
+from ansible_collections.qemu.guest_agent.plugins.module_utils import _untrusted as untrusted
+from ansible_collections.qemu.guest_agent.plugins.plugin_utils._report.facts_file import document
 from ansible_collections.qemu.guest_agent.plugins.plugin_utils._report.format import SECOND_NS
 from ansible_collections.qemu.guest_agent.plugins.plugin_utils._report.page import render
 from ansible_collections.qemu.guest_agent.plugins.plugin_utils._report.results import collected, completed
 from ansible_collections.qemu.guest_agent.plugins.plugin_utils._report.text import facts_summary, summary
 
 _LONGEST_TOLERANCE = 366 * 86400.0  # seconds; the module's own limit
+
+
+Made = TypeVar("Made")
+
+
+def _made(name: str, make: Callable[..., Made], *arguments: Any, **options: Any) -> Made:
+    """Return what the filter of that name makes.
+
+    :raises AnsibleFilterError: its input has a wrong type
+    """
+    try:
+        return make(*arguments, **options)
+    except TypeError as error:
+        raise AnsibleFilterError(f"{name}: {error}") from error
 
 
 def fleet_report_html(
@@ -32,7 +47,7 @@ def fleet_report_html(
     for name, value in (("title", title), ("play", play), ("made_at", "" if made_at is None else made_at)):
         if not isinstance(value, str):
             raise AnsibleFilterError(f"fleet_report_html: {name} is a text, not of type {type(value).__name__}")
-    return made(
+    return _made(
         "fleet_report_html",
         render,
         hypervisors,
@@ -46,13 +61,28 @@ def fleet_report_html(
 
 def fleet_report_text(hypervisors: object, facts: object = False) -> list[str]:
     make = facts_summary if _boolean("fleet_report_text", "facts", facts) else summary
-    return made("fleet_report_text", make, hypervisors)
+    return _made("fleet_report_text", make, hypervisors)
 
 
 def fleet_results(registered: Any, hosts: Any, batches: Any = ()) -> list[Any]:
     if isinstance(hosts, str):
-        return [made("fleet_results", collected, hosts, registered, batches)]
-    return made("fleet_results", completed, registered, hosts)
+        return [_made("fleet_results", collected, hosts, registered, batches)]
+    return _made("fleet_results", completed, registered, hosts)
+
+
+def guest_facts_json(guests: object, hypervisor: object) -> str:
+    if not isinstance(hypervisor, str):
+        raise AnsibleFilterError(f"guest_facts_json: hypervisor is a text, not of type {type(hypervisor).__name__}")
+    return _made("guest_facts_json", document, hypervisor, guests)
+
+
+def guest_text(text: object, length: object = untrusted.EXCERPT) -> str:
+    if not isinstance(text, str):
+        raise AnsibleFilterError(f"guest_text: expects a text, not one of type {type(text).__name__}")
+    if not isinstance(length, int) or length < 0:
+        raise AnsibleFilterError(f"guest_text: length expects a number of characters, not {length!r}")
+    # Ansible has types of its own below str; the unbound method gives a plain one, whatever they override.
+    return untrusted.visible(str.__str__(text), length)
 
 
 def _tolerance_ns(value: Any) -> int:
@@ -81,4 +111,6 @@ class FilterModule:
             "fleet_report_html": fleet_report_html,
             "fleet_report_text": fleet_report_text,
             "fleet_results": fleet_results,
+            "guest_facts_json": guest_facts_json,
+            "guest_text": guest_text,
         }
