@@ -29,7 +29,7 @@ nox.options.envdir = ".venvs/nox"
 
 MAKE_TARGETS: Mapping[str, str] = MappingProxyType(
     {
-        "make-lint": "ruff, mypy, vermin, yamllint, ansible-lint and reuse, as set up for this collection",
+        "make-lint": "ruff, mypy, vermin, biome, yamllint, ansible-lint and reuse, as set up for this collection",
         "make-unit": "unit tests with branch coverage",
         "make-unit-all": "unit tests with every supported ansible-core",
         "make-unit-slow": "unit tests that start programs, or wait for a real clock",

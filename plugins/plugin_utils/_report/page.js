@@ -55,7 +55,7 @@ function makeFilter(table, field) {
   let waiting = 0;
   function apply() {
     texts = texts || Array.from(table.tBodies[0].rows, (row) => {
-      const cells = Array.from(row.cells, (cell) => cell.textContent + " " + cell.title);
+      const cells = Array.from(row.cells, (cell) => `${cell.textContent} ${cell.title}`);
       return { row, text: cells.join(" ").toLowerCase() };
     });
     const words = input.value.toLowerCase().split(" ").filter(Boolean);
@@ -66,7 +66,7 @@ function makeFilter(table, field) {
       shown += fits;
     }
     output.textContent = words.length
-      ? shown.toLocaleString("en") + " of " + texts.length.toLocaleString("en") + " shown" : "";
+      ? `${shown.toLocaleString("en")} of ${texts.length.toLocaleString("en")} shown` : "";
   }
   input.addEventListener("input", () => {
     clearTimeout(waiting);
