@@ -62,31 +62,43 @@ def test_check_mode_may_come_from_the_command_line(check_mode: object) -> None:
     assert "Check mode" in html(FLEET, check_mode=check_mode)
 
 
-@pytest.mark.parametrize("tolerance", ["far", "", -1, math.nan, math.inf, "nan", 1e300, 10**400, True, [], {}])
-def test_a_tolerance_that_is_none_is_refused_in_a_sentence(tolerance: object) -> None:
-    with pytest.raises(AnsibleFilterError, match="fleet_report_html: tolerance is a number of seconds between 0 and"):
-        html(FLEET, tolerance=tolerance)
+A_TOLERANCE = "tolerance is a number of seconds between 0 and"
+A_FLEET = "the results of a fleet are a list with one dict per hypervisor"
+GUESTS_OF_ONE = "the guests of a hypervisor are a list of dicts"
+NO_BOOLEANS = ["perhaps", [], None]
+TOLERANCES = ["far", "", -1, math.nan, math.inf, "nan", 1e300, 10**400, True, [], {}]
 
 
-@pytest.mark.parametrize("check_mode", ["perhaps", [], None])
-def test_a_check_mode_that_is_none_is_refused_in_a_sentence(check_mode: object) -> None:
-    with pytest.raises(AnsibleFilterError, match="fleet_report_html: check_mode is a boolean"):
-        html(FLEET, check_mode=check_mode)
-
-
-@pytest.mark.parametrize("option", ["title", "play", "made_at"])
-def test_a_text_that_is_none_is_refused_in_a_sentence(option: str) -> None:
-    with pytest.raises(AnsibleFilterError, match=f"fleet_report_html: {option} is a text, not of type int"):
-        html(FLEET, **{option: 5})
-
-
-@pytest.mark.parametrize("name", ["fleet_report_html", "fleet_report_text"])
-@pytest.mark.parametrize("hypervisors", [None, "hosts", {"host": "hv1"}, 5])
-def test_results_that_are_none_are_refused_in_a_sentence(name: str, hypervisors: object) -> None:
-    with pytest.raises(
-        AnsibleFilterError, match=f"{name}: the results of a fleet are a list with one dict per hypervisor"
-    ):
-        FILTERS[name](hypervisors)
+@pytest.mark.parametrize(
+    ("name", "arguments", "says"),
+    [
+        *(("fleet_report_html", (FLEET, "", "", value), A_TOLERANCE) for value in TOLERANCES),
+        *(
+            ("fleet_report_html", (FLEET, "", "", 0, value), "check_mode is a boolean")
+            for value in ("perhaps", [], None)
+        ),
+        *(("fleet_report_text", (FLEET, value), "facts is a boolean") for value in ("perhaps", [], None)),
+        ("fleet_report_html", (FLEET, 5), "title is a text, not of type int"),
+        ("fleet_report_html", (FLEET, "", 5), "play is a text, not of type int"),
+        ("fleet_report_html", (FLEET, "", "", 0, False, 5), "made_at is a text, not of type int"),
+        *(
+            (name, (value,), A_FLEET)
+            for name in ("fleet_report_html", "fleet_report_text")
+            for value in (None, "hv", {}, 5)
+        ),
+        ("fleet_results", ("text", "hv1"), "what a task registered is a dict, not of type str"),
+        ("fleet_results", ({"guests": []}, "hv1", "text"), "these are registered results only if they are a list"),
+        ("fleet_results", ([{"not_here": 1}], ["hv1"]), "these are registered results only if they are a list"),
+        ("guest_facts_json", ("web1", "hv1"), GUESTS_OF_ONE),
+        ("guest_facts_json", ([{"name": b"web1"}], "hv1"), "there is no JSON for what is of type bytes"),
+        ("guest_facts_json", ([], 1), "hypervisor is a text, not of type int"),
+        *(("guest_text", (value,), "expects a text") for value in (None, b"web1", ["web1"])),
+        *(("guest_text", ("web1", value), "length expects a number of characters") for value in ("4", -1)),
+    ],
+)
+def test_what_makes_no_sense_is_refused_in_a_sentence(name: str, arguments: tuple[object, ...], says: str) -> None:
+    with pytest.raises(AnsibleFilterError, match=f"^{name}: {says}"):
+        FILTERS[name](*arguments)
 
 
 def test_from_what_was_registered_to_results() -> None:
@@ -96,12 +108,6 @@ def test_from_what_was_registered_to_results() -> None:
     assert (result["host"], result["guests"], result["error"]) == ("hv1", done[0]["guests"], None)
     assert [each["host"] for each in results([result], ["hv1", "hv2"])] == ["hv1", "hv2"]
     assert results({"failed": True, "msg": "no"}, "hv1")[0]["guests"] == []
-
-
-@pytest.mark.parametrize("arguments", [("text", "hv1"), ({"guests": []}, "hv1", "text"), ([{"not_here": 1}], ["hv1"])])
-def test_what_was_not_registered_is_refused_in_a_sentence(arguments: tuple[object, ...]) -> None:
-    with pytest.raises(AnsibleFilterError, match=r"fleet_results: .*registered"):
-        results(*arguments)
 
 
 @pytest.mark.slow
@@ -144,29 +150,11 @@ def test_in_a_play_nothing_that_a_guest_sends_becomes_a_template(tmp_path: Path)
 # ------------------------------------------------------------------------------------------------------- guests' texts
 
 TEMPLATE = "{{ 7 * 191 }}"
-ERROR = {"code": "timeout", "message": f"\x1b[2J{TEMPLATE}", "hint": ""}
-GUESTS = [
-    {"name": "web1", "status": "gathered", "hostname": TEMPLATE},
-    {"name": "web2", "status": "failed", "error": ERROR},
-]
 
 
 def test_the_file_is_of_one_hypervisor() -> None:
-    content = json.loads(as_json(GUESTS, "hv1"))
-    assert (content["hypervisor"], [guest["name"] for guest in content["guests"]]) == ("hv1", ["web1", "web2"])
-    assert content["guests"][0]["hostname"] == r"\x7b{ 7 * 191 }}"
-
-
-def test_guests_that_are_none_are_refused_in_a_sentence() -> None:
-    with pytest.raises(AnsibleFilterError, match="guest_facts_json: the guests of a hypervisor are a list of dicts"):
-        as_json("web1", "hv1")
-    with pytest.raises(AnsibleFilterError, match="guest_facts_json: there is no JSON for what is of type bytes"):
-        as_json([{"name": b"web1"}], "hv1")
-
-
-def test_a_hypervisor_that_is_no_text_is_refused_in_a_sentence() -> None:
-    with pytest.raises(AnsibleFilterError, match="guest_facts_json: hypervisor is a text, not of type int"):
-        as_json(GUESTS, 1)
+    content = json.loads(as_json([{"name": "web1", "hostname": TEMPLATE}], "hv1"))
+    assert content == {"hypervisor": "hv1", "guests": [{"name": "web1", "hostname": r"\x7b{ 7 * 191 }}"}]}
 
 
 @pytest.mark.parametrize(
@@ -186,9 +174,3 @@ def test_a_text_is_shown_as_what_it_is(text: str, said: str) -> None:
 def test_a_long_text_is_cut() -> None:
     assert shown("x" * 1000) == "x" * 200 + "\u2026"
     assert shown("x" * 1000, 4) == shown("x" * 1000, length=4) == "xxxx\u2026"
-
-
-@pytest.mark.parametrize("arguments", [(None,), (b"web1",), (["web1"],), ("web1", "4"), ("web1", -1)])
-def test_what_is_no_text_is_refused_in_a_sentence(arguments: tuple[object, ...]) -> None:
-    with pytest.raises(AnsibleFilterError, match=r"guest_text: .*expects a "):
-        shown(*arguments)
