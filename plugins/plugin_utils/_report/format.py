@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What a person reads: strings that cannot deceive, and durations in units that one can picture."""
+"""Texts for people: strings that cannot deceive, and durations in units that one can picture."""
 
 from __future__ import annotations
 
@@ -86,13 +86,13 @@ def duration(ns: int) -> str:
 
 
 def signed(ns: int) -> str:
-    """An offset: minus is behind, plus is ahead."""
+    """Return an offset: minus is behind, plus is ahead."""
     sign = MINUS if ns < 0 else "+" if ns else ""
     return sign + duration(abs(ns))
 
 
 def uncertain(uncertainty_ns: int | None) -> str:
-    """What follows an offset."""
+    """Return the uncertainty that is shown after an offset."""
     return f"±{UNKNOWN if uncertainty_ns is None else duration(uncertainty_ns)}"
 
 

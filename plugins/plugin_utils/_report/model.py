@@ -37,7 +37,7 @@ _UNREADABLE = "unreadable_result"
 
 @dataclass(frozen=True)
 class Settings:
-    """What the run was told. ``tolerance_ns`` None: the guests had several, or it is not known."""
+    """The options of the run. ``tolerance_ns`` None: the guests had several, or it is not known."""
 
     tolerance_ns: int | None
     check_mode: bool
@@ -74,7 +74,7 @@ class Offset:
 
 @dataclass(frozen=True)
 class Guest:
-    """What came of one guest. A figure is None where it was not measured.
+    """The result of one guest. A figure is None where it was not measured.
 
     ``within``: whether the clock is within tolerance; None where that was not measured, or not proven.
     """
@@ -103,7 +103,7 @@ class Guest:
 
     @property
     def unproven(self) -> bool:
-        """Whether the clock was measured, and may be right or wrong all the same."""
+        """Return whether the clock was measured, and may be right or wrong all the same."""
         return self.measured and self.within is None
 
     @property

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What went wrong and what was left out, grouped by its code, with what to do about it."""
+"""Failures and skipped guests, grouped by code, with what to do about them."""
 
 from __future__ import annotations
 

@@ -99,7 +99,7 @@ def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
 
 
 def _width(text: str) -> int:
-    """How many columns of a terminal the text takes: some characters take two, and accents none of their own."""
+    """Return how many columns of a terminal the text takes: some characters take two, and accents none of their own."""
     return sum(
         0 if unicodedata.combining(character) else 2 if unicodedata.east_asian_width(character) in "WF" else 1
         for character in text

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The ground that the marks lie on: the band of the tolerance, the ticks of the scale, and the labels around it."""
+"""The axes of a chart: the band of the tolerance, the ticks of the scale, and the labels around it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Band(NamedTuple):
 
 
 class Axes(NamedTuple):
-    """``top`` and ``bottom`` of the ground, in pixels from the chart's upper edge; None: no tolerance is known."""
+    """``top`` and ``bottom`` of its lines, in pixels from the chart's upper edge; ``band`` None: no known tolerance."""
 
     top: int
     bottom: float
