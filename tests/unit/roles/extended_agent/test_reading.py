@@ -27,7 +27,9 @@ def reader() -> Any:
 
 def read(reader: Any, data: bytes) -> Any:
     reader.feed(data)
-    return reader.next(is_answered=True)
+    received = reader.next(is_answered=True)
+    assert reader.next(is_answered=True) is None
+    return received
 
 
 @pytest.mark.parametrize("end", [b"", b"\n"])
