@@ -107,7 +107,7 @@ class GuestAgent:
         return await self._channel.macs(self.timeout)
 
     async def knows(self, name: str) -> bool:
-        """Whether the agent has the command and lets it run. An agent that hides its list is believed to know all."""
+        """Return whether the agent has the command and lets it run. One that hides its list is believed to know all."""
         try:
             return (await self.info()).enabled(name)
         except CommandError:
@@ -180,7 +180,7 @@ class GuestAgent:
         """As :meth:`call`, with the stamps of the exchange. Its reply is always a :class:`messages.Returned`."""
         expects_reply = self._expects_reply(command)
         if not expects_reply:
-            await self.require(command)  # nobody waits to hear that it is disabled
+            await self.require(command)  # there is no reply that says it is disabled
         request = Request(command, {} if arguments is None else arguments, expects_reply)
         patience = Deadline(min(self._frozen_patience, deadline.remaining()))
         is_disabled = False

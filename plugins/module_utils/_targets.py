@@ -68,7 +68,7 @@ MANY = ("domains", "sockets")
 
 
 def names_many(params: Params) -> bool:
-    """Whether the options name a fleet; exactly one option has to name guests.
+    """Return whether the options name a fleet; exactly one option has to name guests.
 
     :raises InvalidOptionError: none does, or several
     """

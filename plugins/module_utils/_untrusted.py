@@ -71,7 +71,7 @@ def inert(text: str) -> str:
 
 
 def _is_in_literal(text: str) -> bool:
-    """Whether it may be part of a Python literal, with strings in it that are not just words."""
+    """Return whether it may be part of a Python literal, with strings in it that are not just words."""
     quotes = [place for place in map(text.find, _QUOTES) if place >= 0]
     return (
         bool(quotes)

@@ -16,10 +16,7 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._clock import met
 from ansible_collections.qemu.guest_agent.plugins.module_utils._clock import resync as resync_module
 from ansible_collections.qemu.guest_agent.plugins.module_utils._clock.methods import ResyncOptions
 from ansible_collections.qemu.guest_agent.plugins.module_utils._clock.reference import HostReference
-from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import (
-    CommandDisabledError,
-    FrozenError,
-)
+from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import CommandDisabledError, FrozenError
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.errors import QgaError, RemoteProtocolError
 
 from tests.support.agents_in_the_field import (

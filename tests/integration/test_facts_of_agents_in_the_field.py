@@ -14,10 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import (
-    NotConnectedError,
-    UnresponsiveError,
-)
+from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import NotConnectedError, UnresponsiveError
 from ansible_collections.qemu.guest_agent.plugins.module_utils._facts.subsets import SUBSETS
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol import values
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.errors import QgaError

@@ -28,16 +28,7 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._facts.command_de
 from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor import connections
 
 from tests.support.blocking import Blocking, BlockingAgent, blocking
-from tests.support.fake_agent import (
-    MINUTE_NS,
-    SECOND_NS,
-    STOCK,
-    FakeAgent,
-    FakeClock,
-    Kind,
-    listen_tcp,
-    listen_unix,
-)
+from tests.support.fake_agent import MINUTE_NS, SECOND_NS, STOCK, FakeAgent, FakeClock, Kind, listen_tcp, listen_unix
 from tests.support.fake_libvirt import FakeLibvirt, answers_by
 
 details_of, gather = blocking(command_details), blocking(subsets.gather)

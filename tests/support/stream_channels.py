@@ -22,10 +22,7 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol import 
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.errors import QgaError
 
 from tests.support.blocking import Blocking
-from tests.support.fake_agent import (
-    FakeAgent,
-    listen_unix,
-)
+from tests.support.fake_agent import FakeAgent, listen_unix
 
 PING = Request("guest-ping")
 GET_TIME = Request("guest-get-time")

@@ -47,7 +47,7 @@ class UnixAddress:
         return await _connect(socket.AF_UNIX, self.path, deadline)
 
     def listener(self, connection: socket.socket) -> tuple[int, ...]:
-        """What tells the socket's file and the process behind it from others that stand in its place later."""
+        """Return what the socket's file and its process have that no others in their place later would have."""
         try:
             found = os.stat(self.path)
         except OSError:
@@ -148,14 +148,14 @@ def parse_vsock(value: str) -> VsockAddress:
 
     :raises InvalidOptionError: it is not
     """
-    before, colon, behind = value.partition(":")
+    before, colon, after = value.partition(":")
     cid = _number(before, _HIGHEST_VSOCK)
     if not colon or cid is None:
         raise InvalidOptionError(
             f"vsock {value} is not of the form cid:port",
             "The cid is in the domain's <vsock> element, or in guest-cid= of QEMU's command line.",
         )
-    return VsockAddress(cid, _port(behind, "vsock", value, _HIGHEST_VSOCK))
+    return VsockAddress(cid, _port(after, "vsock", value, _HIGHEST_VSOCK))
 
 
 async def _connect(family: int, address: object, deadline: Deadline) -> socket.socket:

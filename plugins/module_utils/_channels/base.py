@@ -48,7 +48,7 @@ class Exchange:
 
     @property
     def value(self) -> Any:
-        """What the agent returned; None if it refused."""
+        """The value that the agent returned; None if it refused."""
         return self.reply.value if isinstance(self.reply, Returned) else None
 
 

@@ -114,7 +114,7 @@ class LibvirtChannel(Channel):
                 if request.execute not in _REPEATABLE or patience.remaining() <= self._timings.reach_pause:
                     raise
             except HypervisorUnavailableError as broken:
-                if broken.in_call:  # maybe at this agent's answer: from now on, nobody else's call is on its connection
+                if broken.in_call:  # maybe at this agent's answer: from now on, no other's call is on its connection
                     self._line = self._line.reserve or self._line
                 raise
             await pause(self._timings.reach_pause)  # on no thread: those are for guests that can be asked

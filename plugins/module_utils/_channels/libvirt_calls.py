@@ -154,7 +154,7 @@ class DomainCalls:
         if request.expects_reply:
             limit = max(SHORTEST_AGENT_TIMEOUT, math.ceil(deadline.remaining()))
         else:
-            # Syncing first tells a dead agent from one that is busy with what it was told.
+            # Syncing first tells a dead agent from one that is busy with the command.
             self.exchange(PING, deadline)
             limit = SHORTEST_AGENT_TIMEOUT
         if not callable(request.arguments):

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What it means that a call of libvirt for a domain failed.
+"""The meaning of an error that libvirt gives a call for a domain.
 
 libvirt's error number decides, and what else is known of the domain; the text depends on the daemon's language. An
 agent that refuses a command is such an error as well. ``meaning`` has the order in which the tables here are asked.
@@ -57,7 +57,7 @@ class Failure(NamedTuple):
         return f"domain {self.name} at {self.line.uri}"
 
     def channel(self) -> ChannelState | None:
-        """What libvirt says of the agent's channel; None: nothing."""
+        """Return what libvirt knows of the agent's channel; None: nothing."""
         try:
             return channel_state(self.domain.XMLDesc(0))
         except self.line.libvirt.libvirtError:

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What an agent means by a refusal, whichever channel it came through.
+"""The meaning of an agent's refusal, whichever channel it came through.
 
 Agents' error classes say little: a disabled command is ``CommandDisabled`` in QEMU 0.15 to 1.1, ``GenericError`` from
 1.2 to 4.1 and ``CommandNotFound`` since 4.2, and libvirt drops the class. Their words are much the same in all versions

@@ -182,7 +182,7 @@ class StreamChannel(Channel):
         return connection
 
     def _has_unasked(self, connection: socket.socket) -> bool:
-        """Whether the peer sent something after its last reply: it must not be taken for the next one."""
+        """Return whether the peer sent something after its last reply: it must not be taken for the next one."""
         if is_ready(connection.fileno(), READING):
             return True
         # White space after it is none: the decoder is idle once it has looked.
@@ -331,7 +331,7 @@ def _reply_of(data: bytes, limits: values.Limits) -> messages.Reply | None:
 
 
 def _refuses(refused: messages.Refused, command: str) -> bool:
-    """Whether it certainly is a refusal of the command, and not of something that was asked before."""
+    """Return whether it certainly is a refusal of the command, and not of something that was asked before."""
     return command_named(refused) in (None, command) and meaning_of(refused) is not Meaning.FAILED
 
 

@@ -56,7 +56,7 @@ NEVER = Deadline(math.inf)
 
 
 class Received(NamedTuple):
-    """What a descriptor gave, empty at its end; and the host's monotonic clock right after the read."""
+    """The bytes that a descriptor gave, empty at its end; and the host's monotonic clock right after the read."""
 
     data: bytes
     at_ns: int
@@ -155,7 +155,7 @@ def _block(wait: Wait) -> Received | None:
 
 
 def is_ready(descriptor: int, events: int, until: float = 0.0) -> bool:
-    """Whether the descriptor is ready, or becomes so until that instant of the monotonic clock."""
+    """Return whether the descriptor is ready, or becomes so until that instant of the monotonic clock."""
     # poll, not select: a fleet's process holds more descriptors than select can name.
     poll = select.poll()
     poll.register(descriptor, events)

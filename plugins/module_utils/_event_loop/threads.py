@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A time limit for blocking calls that have none of their own: they run on other threads, and are left behind."""
+"""A time limit for blocking calls that have none of their own: they run on other threads, which are not waited for."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Workers(Protocol):
     def submit(self, job: Job) -> None: ...
 
     def are_stuck(self, seconds: float) -> bool:
-        """Whether no job has begun or ended for so long: those that wait then wait for threads that hang."""
+        """Return whether no job has begun or ended for so long: those that wait then wait for threads that hang."""
 
 
 class Worker:
@@ -52,7 +52,7 @@ class Worker:
         return time.monotonic() - self._progressed_at >= seconds
 
     def stop(self) -> None:
-        """End the thread behind the jobs that it was given."""
+        """End the thread after the jobs that it was given."""
         self._jobs.put(None)
 
     def _serve(self) -> None:
@@ -75,7 +75,7 @@ class BoundedCaller:
     async def run(
         self, function: Callable[[], Result], timeout: float, workers: Workers, until: float = math.inf
     ) -> Result:
-        """What ``function`` returns or raises. Its time begins when it does: waiting for a free thread does not count.
+        """Return or raise what ``function`` does. Its time begins when it does: the wait for a thread does not count.
 
         At ``until``, an instant of the monotonic clock, its time is up even if it has not begun.
 

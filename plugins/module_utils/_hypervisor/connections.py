@@ -170,7 +170,7 @@ class Line:
             return sum(map(len, self._jobs.values())) + sum(self._busy.values())
 
     def close(self) -> None:
-        """Close the connection behind the calls that are still made on it, and end the threads. Waits for nothing."""
+        """Close the connection after the calls that are still made on it, and end the threads. Waits for nothing."""
         with self._changed:
             if self._is_closed:
                 return
@@ -210,7 +210,7 @@ class Line:
         return 0
 
     def is_alive(self, connection: Any) -> bool:
-        """Whether the daemon at its other end is still there; asks nobody."""
+        """Return whether the daemon at its other end is still there; asks nobody."""
         try:
             return bool(connection.isAlive())
         except self.libvirt.libvirtError as error:
@@ -263,7 +263,7 @@ class Line:
             self._changed.release()
 
     def has_waiting(self) -> bool:
-        """Whether there is a job that may have to be taken from it."""
+        """Return whether there is a job that may have to be taken from it."""
         return any(self._jobs[lane] for lane in LANES_OF_RESERVE)
 
     def look_around(self) -> None:
@@ -384,7 +384,7 @@ class Hypervisor:
         return min(self.lines, key=lambda line: line.load)
 
     def give_up_suspects_at(self, instant: float) -> None:
-        """Do not wait for silent guests behind that instant of the monotonic clock, whatever time they have left.
+        """Do not wait for silent guests after that instant of the monotonic clock, whatever time they have left.
 
         More of them than there are threads would otherwise take turns, each with a time limit of its own.
         """

@@ -96,11 +96,11 @@ _AGENT_CHANNEL = "org.qemu.guest_agent.0"
 class ChannelState(NamedTuple):
     configured: bool
     connected: bool | None  # None: this libvirt does not say
-    resets_reinjection: bool  # the RTC injects lost ticks, and must be told when the clock is set
+    resets_reinjection: bool  # the RTC injects lost ticks, and must know when the clock is set
 
 
 def channel_state(domain_xml: str) -> ChannelState:
-    """What the live XML of a domain says about its agent."""
+    """Return what the live XML of a domain says about its agent."""
     from xml.etree import ElementTree  # seldom needed, and slow to import
 
     root = ElementTree.fromstring(domain_xml)  # from libvirt, which made it: not from the guest
@@ -113,7 +113,7 @@ def channel_state(domain_xml: str) -> ChannelState:
 def macs_of(domain_xml: str) -> tuple[str, ...]:
     """Return the MAC addresses of the domain's network devices, in order.
 
-    Those on user-mode networks come last: nobody else reaches the guest by an address there.
+    Those on user-mode networks come last: no other host reaches the guest by an address there.
     """
     from xml.etree import ElementTree
 

@@ -4,9 +4,9 @@
 
 """Lanes: which guests' calls get one of libvirt's threads, and when.
 
-libvirt's calls block, and no guest can be made to give a thread back. So guests are told apart by how their agents have
-answered so far, and each kind waits in a lane of its own. All that is said of *new*, *proven*, *slow* and *suspect*
-guests anywhere is defined here.
+libvirt's calls block, and no guest can be made to give a thread back. So each kind of guest waits in a lane of its own,
+by how its agent has answered so far. All that is said of *new*, *proven*, *slow* and *suspect* guests anywhere is
+defined here.
 
 ======= ======================================================== ======================= ========================
 lane    its guests                                               threads that it spares  the reserve does its jobs
@@ -21,7 +21,7 @@ A line's free threads take from the lanes in this order, and leave as many threa
 suspect never takes one of a line's last threads, and a call of a slow guest never the last one. In each lane the guest
 goes first that has held threads for the shortest time. On a busy host, or over a long way, all guests may be slow.
 
-How a guest changes its lane (it does not on a line of its own, where it holds up nobody):
+How a guest changes its lane (it does not on a line of its own, where it holds up no other):
 
 ====================================================== =============================================================
 what happened                                          its lane from then on

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Telling systemd that the service is ready and alive (sd_notify(3)), where systemd asks for it."""
+"""Notifying systemd that the service is ready and alive (sd_notify(3)), where systemd asks for it."""
 
 from __future__ import annotations
 

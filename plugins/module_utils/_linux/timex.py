@@ -85,7 +85,7 @@ def clock_adjtime(timex: Timex) -> int:
 
 
 def is_synchronized(state: int, timex: Timex) -> bool:
-    """Whether the kernel says that some service keeps the clock."""
+    """Return whether the kernel says that some service keeps the clock."""
     return state != TIME_ERROR and not timex.status & STA_UNSYNC
 
 

@@ -5,7 +5,7 @@
 """Framing: cuts a stream of bytes into messages, for both ends of the wire. No I/O, no clock, no threads.
 
 The wire carries JSON values one after the other. A newline ends a value only by accident: an agent's request may come
-without one, and two may come back to back. So values are told apart as QEMU does it, with its lexer's state table and
+without one, and two may come back to back. So values are separated as QEMU does it, with its lexer's state table and
 its way of counting brackets (``qobject/json-lexer.c`` and ``qobject/json-streamer.c``, QEMU 10.0.13), its recovery from
 nonsense included: what is an error for the stock agent is the same number of errors here.
 
@@ -187,7 +187,7 @@ class Decoder:
         self._buffer += data
 
     def next_event(self) -> Event | None:
-        """What comes next in the bytes that were fed; None: they hold no more that is whole."""
+        """Return what comes next in the bytes that were fed; None: they hold no more that is whole."""
         while self._position < len(self._buffer):
             if not self._in_value:
                 self._begin_value()  # what lies between values is never looked at again

@@ -55,8 +55,8 @@ def read_reply(value: Any) -> Reply:
 
 
 def is_reply(raw: bytes | bytearray) -> bool:
-    """Whether it is one reply and can be passed on: all that ``read_reply(decode(raw))`` asks for, except that it does
-    not look for duplicate keys and lone surrogates. No object and no number of it costs a call.
+    """Return whether it is one reply and can be passed on: all that ``read_reply(decode(raw))`` asks for, except that
+    it does not look for duplicate keys and lone surrogates. No object and no number of it costs a call.
     """
     try:
         value = read_whole(CHECKER, raw.decode("utf-8"))

@@ -19,7 +19,7 @@ _LONGEST_INTEGER = len("18446744073709551615")
 
 
 class Limits(NamedTuple):
-    """What one message may cost its receiver.
+    """The most that one message may cost its receiver.
 
     ``size`` is in bytes (libvirt's own limit for a reply is 10 MiB, ``QEMU_AGENT_MAX_RESPONSE``), ``nesting`` counts
     braces and brackets together, ``values`` bounds the objects that decoding makes.

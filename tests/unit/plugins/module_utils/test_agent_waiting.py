@@ -27,12 +27,7 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.errors 
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.messages import Refused, Reply, Returned
 
 from tests.support.blocking import BlockingAgent
-from tests.support.simulated_guest import (
-    SECOND,
-    SimulatedGuest,
-    TimeLine,
-    disabled,
-)
+from tests.support.simulated_guest import SECOND, SimulatedGuest, TimeLine, disabled
 
 
 @pytest.fixture

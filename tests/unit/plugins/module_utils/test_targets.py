@@ -73,7 +73,7 @@ class TestTargets:
         channel = target.open()
         with Blocking(channel):
             assert isinstance(channel, LibvirtChannel)
-            assert channel._limits == LIMITS
+            assert channel._calls._limits == LIMITS
             assert str(channel) == "domain web1 at qemu+ssh://host/system"
 
     def test_a_stream_needs_no_libvirt(self, monkeypatch: pytest.MonkeyPatch) -> None:

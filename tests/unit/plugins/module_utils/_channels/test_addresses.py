@@ -38,48 +38,29 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import (
 from ansible_collections.qemu.guest_agent.plugins.module_utils._event_loop import tasks
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.errors import QgaError
 
-from tests.support.fake_agent import (
-    FakeAgent,
-    listen_tcp,
-    listen_unix,
-)
-from tests.support.stream_channels import (
-    PING,
-    PONG,
-    TIMEOUT,
-    agent_and_channel,
-    at_most,
-    channel_to,
-    fault_of,
-)
+from tests.support.fake_agent import FakeAgent, listen_tcp, listen_unix
+from tests.support.stream_channels import PING, PONG, TIMEOUT, agent_and_channel, at_most, channel_to, fault_of
 
 
 def connecting(address: addresses.Address) -> Callable[[], Exchange]:
     return lambda: channel_to(address).call(PING, 1.0)
 
 
-def test_a_missing_socket_is_not_found(tmp_path: Path) -> None:
-    path = tmp_path / "missing.sock"
-    error = fault_of(NotFoundError, connecting(UnixAddress(str(path))))
-    assert error.message == f"cannot connect to socket {path}: No such file or directory"
-    assert "Check the socket" in error.hint
-
-
-def test_a_socket_below_a_file_is_not_found(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("where", "kind", "reason", "hint"),
+    [
+        ("missing.sock", NotFoundError, "No such file or directory", "Check the socket"),
+        ("file/agent.sock", NotFoundError, "Not a directory", "Check the socket"),
+        ("file", NotConnectedError, "Connection refused", "Nothing listens there"),
+        ("left.sock", NotConnectedError, "Connection refused", "Nothing listens there"),
+    ],
+)
+def test_a_path_where_nothing_listens(where: str, kind: type[QgaError], reason: str, hint: str, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    fault_of(NotFoundError, connecting(UnixAddress(str(tmp_path / "file" / "agent.sock"))))
-
-
-def test_a_regular_file_is_not_connected_to(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    error = fault_of(NotConnectedError, connecting(UnixAddress(str(tmp_path / "file"))))
-    assert "Connection refused" in error.message
-    assert "Nothing listens there" in error.hint
-
-
-def test_a_socket_left_behind_is_not_connected_to(tmp_path: Path) -> None:
     listen_unix(tmp_path / "left.sock").close()
-    fault_of(NotConnectedError, connecting(UnixAddress(str(tmp_path / "left.sock"))))
+    error = fault_of(kind, connecting(UnixAddress(str(tmp_path / where))))
+    assert error.message == f"cannot connect to socket {tmp_path / where}: {reason}"
+    assert hint in error.hint
 
 
 def test_too_long_a_path_is_told_before_it_is_tried(tmp_path: Path) -> None:

@@ -30,16 +30,7 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.message
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.values import Limits
 
 from tests.support.blocking import Blocking, BlockingAgent
-from tests.support.fake_libvirt import (
-    PAUSED,
-    SHUT_OFF,
-    UUID,
-    FakeLibvirt,
-    LibvirtError,
-    agent_says,
-    fails,
-    hangs,
-)
+from tests.support.fake_libvirt import PAUSED, SHUT_OFF, UUID, FakeLibvirt, LibvirtError, agent_says, fails, hangs
 from tests.support.libvirt_channels import PING, SHORT, URI, channel_to, error_of
 
 

@@ -21,12 +21,7 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor impor
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.errors import QgaError
 
 from tests.support.blocking import Blocking
-from tests.support.fake_libvirt import (
-    UUID,
-    FakeDomain,
-    FakeLibvirt,
-    LibvirtError,
-)
+from tests.support.fake_libvirt import UUID, FakeDomain, FakeLibvirt, LibvirtError
 from tests.support.libvirt_channels import SHORT, channel_to, error_of
 
 

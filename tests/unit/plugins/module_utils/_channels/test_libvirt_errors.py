@@ -33,13 +33,7 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.message
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.values import Limits
 
 from tests.support.blocking import Blocking, BlockingAgent
-from tests.support.fake_libvirt import (
-    PAUSED,
-    SHUT_OFF,
-    FakeLibvirt,
-    LibvirtError,
-    fails,
-)
+from tests.support.fake_libvirt import PAUSED, SHUT_OFF, FakeLibvirt, LibvirtError, fails
 from tests.support.libvirt_channels import PING, URI, error_of
 
 

@@ -24,13 +24,7 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor impor
 from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor.lanes import NEW, PROVEN, SLOW, SUSPECT, Lane
 
 from tests.support.blocking import Blocking
-from tests.support.fake_libvirt import (
-    FakeLibvirt,
-    LibvirtError,
-    agent_says,
-    fails,
-    hangs,
-)
+from tests.support.fake_libvirt import FakeLibvirt, LibvirtError, agent_says, fails, hangs
 from tests.support.libvirt_channels import AT_ONCE, GET_TIME, PING, SHORT, URI, Shared, channel_to, error_of
 
 NOT_REACHED = "Guest agent is not responding: QEMU guest agent is not connected"
@@ -174,13 +168,6 @@ class TestSharingALine:
             channel.call(GET_TIME, 5.0)
         assert fake.commands == ["guest-ping", "guest-get-time", "guest-get-time"]
 
-    def test_a_slow_one_that_answers_in_the_end_is_proven(self, fake: FakeLibvirt, shared: Shared) -> None:
-        fake.replies["guest-ping"] = fails(86)
-        with shared.channel() as channel:
-            channel.call(GET_TIME, 5.0)
-            channel.call(GET_TIME, 5.0)
-        assert shared.lanes == [NEW, SUSPECT, PROVEN]
-
     def test_a_proven_one_that_turns_silent_is_suspect(self, fake: FakeLibvirt, shared: Shared) -> None:
         with shared.channel() as channel:
             channel.call(GET_TIME, 5.0)
@@ -188,26 +175,6 @@ class TestSharingALine:
             error_of(channel, GET_TIME, 5.0)
             error_of(channel, GET_TIME, 5.0)
         assert shared.lanes == [NEW, PROVEN, PROVEN, SUSPECT]
-
-    @pytest.mark.slow
-    def test_a_proven_one_that_answers_later_than_a_probe_would_is_suspect_for_good(
-        self, fake: FakeLibvirt, shared: Shared
-    ) -> None:
-        def late(_request: dict[str, Any]) -> str:
-            time.sleep(1.05)
-            return '{"return": 1}'
-
-        with shared.channel() as channel:
-            channel.call(PING, 5.0)
-            fake.replies["guest-get-time"] = late
-            channel.call(GET_TIME, 5.0)
-            fake.replies["guest-get-time"] = agent_says(1)
-            channel.call(GET_TIME, 5.0)
-            channel.call(GET_TIME, 5.0)
-            assert shared.lanes == [NEW, PROVEN, SUSPECT, SUSPECT]
-            # And it is given up with those that do not answer at all.
-            shared.line.suspects_until = time.monotonic()
-            assert "all silent guests" in error_of(channel, GET_TIME, 5.0).message
 
     @pytest.mark.parametrize(
         ("most", "each", "lanes"),
@@ -234,17 +201,6 @@ class TestSharingALine:
             for _lane in lanes:
                 channel.call(GET_TIME, 5.0)
         assert shared.lanes == [NEW, *lanes]
-
-    def test_one_that_sets_its_hardware_clock_as_usual_is_none(self, fake: FakeLibvirt, shared: Shared) -> None:
-        def hwclock(_request: dict[str, Any]) -> str:
-            time.sleep(3 * SHORT)
-            return '{"return": {}}'
-
-        fake.replies["guest-set-time"] = hwclock
-        with shared.channel(AT_ONCE._replace(most_held=SHORT)) as channel:
-            channel.call(Request("guest-set-time", {"time": 1}), 5.0)
-            channel.call(GET_TIME, 5.0)
-        assert shared.lanes == [NEW, PROVEN, PROVEN]
 
     def test_one_that_was_asked_when_the_connection_broke_is_asked_over_another_from_then_on(
         self, fake: FakeLibvirt
@@ -339,11 +295,3 @@ class TestSharingALine:
             one.call(GET_TIME, 5.0)
             other.call(GET_TIME, 5.0)
         assert fake.uris == [URI, URI]
-
-    def test_a_line_of_its_own_is_neither_probed_on_nor_suspected(self, fake: FakeLibvirt) -> None:
-        fake.replies["guest-get-time"] = fails(86)
-        with channel_to("web1") as channel:
-            error_of(channel, GET_TIME)
-            error_of(channel, GET_TIME)
-            assert channel._pace.lane is PROVEN
-        assert fake.commands == ["guest-get-time"] * 2

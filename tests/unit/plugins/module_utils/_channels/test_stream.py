@@ -122,12 +122,6 @@ def test_a_request_that_never_answers_on_success_is_not_waited_for(tmp_path: Pat
         assert [command for command, _arguments in agent.requests] == [SYNC, "guest-shutdown", SYNC, "guest-ping"]
 
 
-def test_the_refusal_of_a_silent_command_is_not_taken_for_the_next_reply(tmp_path: Path) -> None:
-    with agent_and_channel(tmp_path) as (_agent, channel):
-        channel.call(Request("guest-suspend-nonsense", expects_reply=False), 5.0)
-        assert channel.call(PING, 5.0).reply == PONG
-
-
 def test_what_json_cannot_carry_is_the_callers_fault(tmp_path: Path) -> None:
     with agent_and_channel(tmp_path) as (_agent, channel):
         fault_of(LocalProtocolError, lambda: channel.call(Request("guest-ping", {"x": {1}}), 5.0))
@@ -184,7 +178,7 @@ def test_a_peer_that_is_never_out_of_bytes_stretches_no_time_limit(monkeypatch: 
     # It never runs out of white space: there is no moment without something to read.
     for module in (stream, tasks):
         monkeypatch.setattr(module, "is_ready", lambda *_what: True)
-    monkeypatch.setattr(tasks, "outcome_of", lambda _wait: Received(b" " * 65536, time.monotonic_ns()))
+    monkeypatch.setattr(tasks, "answer_to", lambda _wait: Received(b" " * 65536, time.monotonic_ns()))
     monkeypatch.setattr(UnixAddress, "connect", connect)
     channel = channel_to(UnixAddress("/run/agent.sock"))
     with at_most(TIMEOUT):

@@ -11,7 +11,6 @@ import time
 from pathlib import Path
 
 import pytest
-from ansible_collections.qemu.guest_agent.plugins.module_utils._channels.addresses import UnixAddress
 from ansible_collections.qemu.guest_agent.plugins.module_utils._channels.base import Request
 from ansible_collections.qemu.guest_agent.plugins.module_utils._channels.stream import TIMINGS
 from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import (
@@ -37,16 +36,7 @@ from tests.support.fake_agent import (
     Piece,
     Silent,
 )
-from tests.support.stream_channels import (
-    GET_TIME,
-    PING,
-    PONG,
-    SYNC,
-    agent_and_channel,
-    at_most,
-    channel_to,
-    fault_of,
-)
+from tests.support.stream_channels import GET_TIME, PING, PONG, SYNC, agent_and_channel, at_most, fault_of
 
 STALE: dict[str, tuple[Piece, ...]] = {
     "half a reply": (b'{"return": {"a": "',),
@@ -173,16 +163,6 @@ def test_an_agent_that_keeps_numbers_as_doubles_is_synced_with(digits: int, tmp_
         (tmp_path / "agent.sock").unlink(missing_ok=True)
         with agent_and_channel(tmp_path, kind=Kind(number_digits=digits)) as (_agent, channel):
             assert channel.call(PING, 5.0).reply == PONG
-
-
-def test_a_channel_that_is_let_go_serves_other_clients_and_syncs_anew(tmp_path: Path) -> None:
-    with agent_and_channel(tmp_path) as (agent, channel):
-        assert channel.call(PING, 5.0).reply == PONG
-        channel.let_go()
-        with channel_to(UnixAddress(str(tmp_path / "agent.sock"))) as other:
-            assert other.call(PING, 5.0).reply == PONG
-        assert channel.call(PING, 5.0).reply == PONG
-    assert agent.connections == 3
 
 
 def test_requests_carry_no_id_which_old_agents_refuse(tmp_path: Path) -> None:

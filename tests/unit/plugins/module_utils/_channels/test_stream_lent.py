@@ -20,24 +20,8 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import (
     UnresponsiveError,
 )
 
-from tests.support.fake_agent import (
-    FakeAgent,
-    Late,
-    On,
-    Silent,
-    SocketServer,
-    listen_unix,
-)
-from tests.support.stream_channels import (
-    PING,
-    PONG,
-    SYNC,
-    TIMEOUT,
-    agent_and_channel,
-    at_most,
-    channel_to,
-    fault_of,
-)
+from tests.support.fake_agent import FakeAgent, Late, On, Silent, SocketServer, listen_unix
+from tests.support.stream_channels import PING, PONG, SYNC, TIMEOUT, agent_and_channel, at_most, channel_to, fault_of
 
 
 def test_closing_waits_for_a_reply_on_the_way(tmp_path: Path) -> None:
