@@ -9,7 +9,6 @@ A playbook run costs seconds, so one run does all tasks, and the tests look at w
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -97,26 +96,15 @@ BAD: dict[str, Bad] = {
         {"socket": "{dir}/silent", "timeout": 0.3, "wait_timeout": 1.0}, "unresponsive", "within"
     ),
     "an address without port": Bad({"address": "localhost"}, "invalid_option", "host:port"),
-    "a bare IPv6 address": Bad({"address": "::1:4444"}, "invalid_option", "host:port"),
-    "a port that is none": Bad({"address": "localhost:agent"}, "invalid_option", "does not end in a port"),
     "a port of five thousand digits": Bad({"address": "localhost:" + "5" * 5000}, "invalid_option", "65535"),
     "a port too high": Bad({"address": "localhost:65536"}, "invalid_option", "65535"),
     "a name that is none": Bad({"address": "two..dots:4444"}, "not_found", "two..dots"),
     "a port that refuses": Bad({"address": "127.0.0.1:{refusing}"}, "not_connected", "Connection refused"),
     "a vsock without port": Bad({"vsock": "3"}, "invalid_option", "cid:port"),
-    "a vsock that is no number": Bad({"vsock": "web1:9999"}, "invalid_option", "cid:port"),
     "a tolerance below zero": Bad({"socket": "{dir}/stock", "tolerance": -0.1}, "invalid_option", "tolerance is -0.1"),
-    "a tolerance that is no number": Bad(
-        {"socket": "{dir}/stock", "tolerance": math.nan}, "invalid_option", "tolerance"
-    ),
     "no time at all": Bad({"socket": "{dir}/stock", "timeout": 0}, "invalid_option", "timeout is 0"),
-    "an endless wait": Bad(
-        {"socket": "{dir}/stock", "wait_timeout": math.inf}, "invalid_option", "wait_timeout is inf"
-    ),
     "no attempts": Bad({"socket": "{dir}/stock", "attempts": 0}, "invalid_option", "attempts is 0"),
-    "no samples": Bad({"socket": "{dir}/stock", "samples": 0}, "invalid_option", "samples is 0"),
     "a time without zone": Bad({"socket": "{dir}/stock", "time": "2026-11-23 04:05:06"}, "invalid_option", "no zone"),
-    "a time that is none": Bad({"socket": "{dir}/stock", "time": "soon"}, "invalid_option", "time soon"),
     "a time too late": Bad({"socket": "{dir}/stock", "time": "1e12"}, "invalid_option", "1970 to 2261"),
     "an unknown subset": Bad(
         {"socket": "{dir}/stock", "gather_subset": ["os", "weather"]}, "invalid_option", "weather", INFO
@@ -133,9 +121,6 @@ BAD: dict[str, Bad] = {
     "a guest without hwclock": Bad({"socket": "{dir}/no-hwclock"}, "not_supported", "install util-linux-extra"),
     "an agent that refuses to be synced with": Bad(
         {"socket": "{dir}/unsynced"}, "command_disabled", "guest-sync-delimited and guest-sync"
-    ),
-    "the facts of one that does": Bad(
-        {"socket": "{dir}/unsynced"}, "command_disabled", "guest-sync-delimited and guest-sync", INFO
     ),
     "a method the agent lacks": Bad(
         {"socket": "{dir}/behind", "method": "extended"}, "command_not_found", "guest-update-time"

@@ -25,7 +25,7 @@ from tests.support.agent_client import Client, answers
 from tests.support.collection import ROOT
 from tests.support.fake_agent import MILLISECOND_NS, SECOND_NS
 from tests.support.simulated_fleet import Profile, SimulatedFleet, SimulatedFleetError, named, profiles
-from tests.support.simulated_fleet.faults import FAULTS, GARBAGE, REPLIES_BEFORE_HANGING_UP, SLOW_SECONDS
+from tests.support.simulated_fleet.faults import FAULTS, REPLIES_BEFORE_HANGING_UP
 from tests.support.until import until
 
 COUNT = 50
@@ -225,13 +225,6 @@ def test_refuses(fleet: SimulatedFleet) -> None:
         Client(fleet.path("faulty/refuses"))
 
 
-def test_silent(fleet: SimulatedFleet) -> None:
-    with Client(fleet.path("faulty/silent")) as client:
-        client.send(b"\xff" + PING)
-        assert client.is_quiet(QUIET_SECONDS)
-    assert fleet.received()["faulty/silent"] == {"guest-ping": 1}
-
-
 def test_silent_after_step(fleet: SimulatedFleet) -> None:
     name = "faulty/silent_after_step"
     before_ns = fleet.truths()[name]
@@ -255,41 +248,6 @@ def test_hangs_up(fleet: SimulatedFleet) -> None:
     with Client(fleet.path("faulty/hangs_up")) as client:
         client.send(PING)
         assert client.line() == b""
-
-
-def test_garbage(fleet: SimulatedFleet) -> None:
-    with Client(fleet.path("faulty/garbage")) as client:
-        client.send(PING)
-        assert client.line() + b"\n" == GARBAGE.partition(b"\r\n\r\n")[0] + b"\r\n"
-
-
-def test_liar(fleet: SimulatedFleet) -> None:
-    before_ns = fleet.truths()["faulty/liar"]
-    with Client(fleet.path("faulty/liar")) as client:
-        returned = client.execute("guest-update-time", seconds=2, relative=True)["return"]
-        assert returned["after"] - returned["before"] >= 2 * SECOND_NS
-        assert client.execute("guest-set-time", time=FUTURE * SECOND_NS) == PONG
-    assert abs(fleet.truths()["faulty/liar"] - before_ns) < MILLISECOND_NS
-
-
-def test_frozen(fleet: SimulatedFleet) -> None:
-    with Client(fleet.path("faulty/frozen")) as client:
-        assert client.execute("guest-fsfreeze-status") == {"return": "frozen"}
-        for command in ("guest-update-time", "guest-get-clock", "guest-set-time"):
-            assert client.execute(command)["error"]["class"] == "CommandNotFound"
-
-
-def test_slow(fleet: SimulatedFleet) -> None:
-    with Client(fleet.path("faulty/slow")) as client:
-        begun = time.monotonic()
-        client.sync(5)
-        assert client.ask(PING) == PONG
-        assert time.monotonic() - begun >= 2 * SLOW_SECONDS
-
-
-def test_coarse(fleet: SimulatedFleet) -> None:
-    with Client(fleet.path("faulty/coarse")) as client:
-        assert client.ask(GET_CLOCK)["return"]["received"] % 15_625_000 == 0
 
 
 # ---------------------------------------------------------------------------------------------------------- the process

@@ -4,8 +4,7 @@
 
 """Guests whose every word is bait, through whole plays of every ansible-core that is supported.
 
-What a guest says is registered, shown, joined, looped over, written to files and read back as variables, and becomes
-hosts and groups. Whoever takes a word of it for more leaves a canary. A run costs seconds, so the tests share a few.
+Whoever takes a word of it for more leaves a canary. A run costs seconds, so the tests share a few.
 """
 
 from __future__ import annotations
@@ -14,10 +13,8 @@ import contextlib
 import json
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from functools import partial
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -32,300 +29,20 @@ from tests.hostile.guest import SECOND_NS, STOCK, Guest
 from tests.hostile.libvirt_daemon import Daemon
 from tests.hostile.server import serving
 from tests.support.ansible_run import PlaybookRun, run_playbook, run_playbook_of_collection
-from tests.support.bait import KEYS, baits, failing, guests_with, halves, refusing
+from tests.support.bait import KEYS, baits, failing, halves, refusing
+from tests.support.bait_plays import NAMES, RUNS, SETTINGS, Acted, Ground, act, ground
 from tests.support.chosen import chosen
 from tests.support.collection import ROOT
 from tests.support.cores import every_core
 from tests.support.fake_agent import listen_unix
-from tests.support.plays import Task, play, write_play
+from tests.support.plays import play, write_play
 from tests.support.terminal import commands_in
 
-# Ansible's own colours would be commands to the terminal, too.
-SETTINGS = {"ANSIBLE_NOCOLOR": "1", "ANSIBLE_PIPELINING": "1"}
 LONGEST = 4096
-BEHIND_NS = -3 * SECOND_NS
+
 
 # Seconds. The first test waits for fifteen playbooks to run: a minute on an idle machine, which this need not be.
 pytestmark = pytest.mark.timeout(900)
-
-
-# ----------------------------------------------------------------------------------------------------------- the ground
-
-
-@dataclass(frozen=True)
-class Ground:
-    """The guests of one ansible-core, where canaries would be, and where what plays write goes."""
-
-    core: str
-    directory: Path
-    agents: Mapping[str, HostileAgent]
-
-    @property
-    def canaries(self) -> Path:
-        return self.directory / "canaries"
-
-    @property
-    def written(self) -> Path:
-        return self.directory / "written"
-
-    def socket(self, pattern: str = "*") -> str:
-        return str(self.directory / "guests" / f"{pattern}.qga")
-
-    def set_back(self) -> None:
-        for agent in self.agents.values():
-            agent.guest.offset_ns = BEHIND_NS
-
-    def truths_ns(self) -> dict[str, int]:
-        return {name: agent.guest.offset_ns for name, agent in self.agents.items()}
-
-
-@contextlib.contextmanager
-def ground(core: str, directory: Path) -> Iterator[Ground]:
-    place = Ground(core, directory, guests_with(directory / "canaries"))
-    for path in (place.canaries, place.written, Path(place.socket()).parent):
-        path.mkdir()
-    with contextlib.ExitStack() as stack:
-        for name, agent in place.agents.items():
-            stack.enter_context(serving(listen_unix(Path(place.socket(name))), agent))
-        yield place
-
-
-# ------------------------------------------------------------------------------------------------------------ the plays
-
-# Some that would do harm as the name of a host or of a group.
-NAMES = ("expression", "headerinoneline", "shell", "screen", "lines", "direction")
-
-TELLING = "fleet.guests | selectattr('hostname', 'defined') | selectattr('os.pretty_name', 'defined') | list"
-
-
-def ask(place: Ground) -> list[Task]:
-    """What the modules give, also when they fail."""
-    all_of_them = {"sockets": [place.socket()], "fail_on": "none"}
-    return [
-        {"name": "Ask all", "qemu.guest_agent.qga_info": all_of_them, "register": "fleet"},
-        {"name": "Ask one", "qemu.guest_agent.qga_info": {"socket": place.socket("telling-screen")}, "register": "one"},
-        {
-            "name": "Ask for details of a command",
-            "qemu.guest_agent.qga_info": {**all_of_them, "sockets": [place.socket("telling-*")], "command": "x"},
-            "register": "details",
-        },
-        {
-            "name": "Set all clocks right",
-            "qemu.guest_agent.qga_update_time": {**all_of_them, "update_rtc": True},
-            "register": "clocks",
-        },
-        {
-            "name": "Fail with all that fail",
-            "qemu.guest_agent.qga_update_time": {"sockets": [place.socket("failing-*")]},
-            "register": "failed",
-            "ignore_errors": True,
-        },
-        {
-            "name": "Fail with one",
-            "qemu.guest_agent.qga_update_time": {"socket": place.socket("failing-clipboard")},
-            "register": "failed_one",
-            "ignore_errors": True,
-        },
-    ]
-
-
-def go_on(what: str) -> list[Task]:
-    """What plays do with results on the controller. ``what`` is an expression for a list of texts."""
-    joined = {
-        "texts": "{{ " + what + " }}",
-        "joined": "{{ texts | join(' ') }} {{ failed.msg }} {{ failed_one.error.message }}",
-        # Each half of a text is the id of a system, and the other one its name.
-        "whole": "{{ in_two | map(attribute='id') | zip(in_two | map(attribute='name')) | map('join') | list }}",
-    }
-    in_two = "{{ fleet.guests | selectattr('name', 'search', 'twice') | map(attribute='os') | list }}"
-    each = "{{ item.hostname }} runs {{ item.os.pretty_name }}, {{ item.os | to_json }}"
-    return [
-        *(
-            {"name": f"Show {name}", "ansible.builtin.debug": {"var": name}}
-            for name in ("fleet.guests", "one", "details")
-        ),
-        {"name": "Join", "ansible.builtin.set_fact": joined, "vars": {"in_two": in_two, "texts": "{{ " + what + " }}"}},
-        {"name": "Join once more", "ansible.builtin.set_fact": {"again": "{{ joined }}{{ whole | join(' ') }}"}},
-        {"name": "Nest", "ansible.builtin.set_fact": {"nested": "{{ {'a': [again], 'b': texts, 'c': whole} }}"}},
-        {"name": "Show it", "ansible.builtin.debug": {"msg": ["{{ again }}", "{{ nested }}", "{{ nested.c[0] }}"]}},
-        {
-            "name": "Go through them",
-            "ansible.builtin.debug": {"msg": each},
-            "loop": "{{ " + TELLING + " }}",
-            "loop_control": {"label": "{{ item.hostname }}"},
-            "when": ["item.hostname != 'web1'", "item.os.pretty_name is not search('web1')"],
-        },
-        {
-            "name": "Assert",
-            "ansible.builtin.assert": {"that": ["texts | length < 3"], "fail_msg": "Wrong: {{ again }}"},
-            "ignore_errors": True,
-        },
-        {"name": "Fail", "ansible.builtin.fail": {"msg": "{{ failed.guests }} {{ again }}"}, "ignore_errors": True},
-        {"name": "Run a program", "ansible.builtin.command": {"argv": ["echo", "{{ again }}"]}, "changed_when": False},
-        {"name": "Run a shell", "ansible.builtin.shell": "echo {{ again | quote }}", "changed_when": False},
-        {
-            "name": "Delegate",
-            "ansible.builtin.set_fact": {"elsewhere": "{{ again }}"},
-            "delegate_to": "other",
-            "delegate_facts": True,
-        },
-        {"name": "Show what was delegated", "ansible.builtin.debug": {"msg": "{{ hostvars['other'].elsewhere }}"}},
-    ]
-
-
-def keep(place: Ground) -> list[Task]:
-    """What goes into files, and what of them comes back."""
-    in_json, in_yaml, in_text = (str(place.written / f"facts.{kind}") for kind in ("json", "yml", "txt"))
-    return [
-        {
-            "name": "Write JSON",
-            "ansible.builtin.copy": {
-                "content": "{{ {'kept': texts, 'kept_again': again, 'kept_whole': whole} | to_nice_json | string }}",
-                "dest": in_json,
-            },
-        },
-        {
-            "name": "Write YAML",
-            "ansible.builtin.copy": {
-                "content": "{{ {'kept_as_yaml': texts + whole + [again]} | to_nice_yaml(width=99999) | string }}",
-                "dest": in_yaml,
-            },
-        },
-        {"name": "Fill in a template", "ansible.builtin.template": {"src": "facts.j2", "dest": in_text}},
-        {"name": "Read JSON back", "ansible.builtin.include_vars": in_json},
-        {"name": "Read YAML back", "ansible.builtin.include_vars": in_yaml},
-        {
-            "name": "Show what was read",
-            "ansible.builtin.debug": {
-                "msg": [f"{{{{ kept{part} }}}}" for part in ("", "_again", "_whole", "_as_yaml")]
-            },
-        },
-        {
-            "name": "Join what was read",
-            "ansible.builtin.set_fact": {"joined_again": "{{ kept | join('') }}{{ kept_whole | join('') }}"},
-        },
-        {"name": "Show what was looked up", "ansible.builtin.debug": {"msg": ["{{ looked_up }}", "{{ joined_again }}"]}}
-        | {"vars": {"looked_up": "{{ lookup('file', '" + in_json + "') | from_json }}"}},
-    ]
-
-
-def name_hosts(place: Ground) -> list[Task]:
-    """What enters the inventory of the run."""
-    named = {
-        "loop": "{{ fleet.guests | selectattr('name', 'in', named) | list }}",
-        "vars": {"named": [place.socket(f"telling-{name}") for name in NAMES]},
-    }
-    host = {"name": "{{ item.hostname }}", "groups": ["made"], "told": "{{ item.os.name }}", "all_told": "{{ item }}"}
-    return [
-        {"name": "Make hosts of them", "ansible.builtin.add_host": host, **named},
-        {"name": "Make groups of them", "ansible.builtin.group_by": {"key": "os_{{ item.hostname }}"}, **named},
-    ]
-
-
-def of_hosts() -> list[Task]:
-    """What hosts of such names go through."""
-    who = "{{ inventory_hostname }} in {{ group_names }}: {{ told }}, {{ hostvars[inventory_hostname].told }}"
-    return [
-        {"name": "Show who they are", "ansible.builtin.debug": {"msg": who}},
-        {"name": "Keep it", "ansible.builtin.set_fact": {"kept": "{{ inventory_hostname }}{{ all_told.os }}"}},
-        {"name": "Show what was kept", "ansible.builtin.debug": {"msg": "{{ kept }} {{ groups }} {{ all_told }}"}},
-    ]
-
-
-# ------------------------------------------------------------------------------------------------------------- the runs
-
-OWN_PLAYS = ("a play", "a play, with -vvv")
-RUNS = (*OWN_PLAYS, "gather_facts", "gather_facts, read back", "resync_fleet")
-
-
-@dataclass(frozen=True)
-class Acted:
-    """What one ansible-core made of its guests' words. ``truths_ns`` are the offsets of the clocks it had set."""
-
-    place: Ground
-    runs: Mapping[str, PlaybookRun]
-    truths_ns: Mapping[str, int]
-
-
-def act(place: Ground) -> Acted:
-    texts = "fleet.guests | selectattr('hostname', 'defined') | map(attribute='hostname') | list"
-    first = (*ask(place), *go_on(texts))
-    playbooks = (
-        write_play(
-            place.directory / "play.yml",
-            play("localhost", *first, *keep(place), *name_hosts(place)),
-            play("made", *of_hosts()),
-        ),
-        write_play(place.directory / "verbose.yml", play("localhost", *first)),
-    )
-    (place.directory / "facts.j2").write_text("{% for guest in fleet.guests %}{{ guest }} {% endfor %}{{ again }}\n")
-    run = partial(run_playbook, environment=SETTINGS, core=place.core, on_terminal=True)
-    runs = {}
-    for name, playbook, verbosity in zip(OWN_PLAYS, playbooks, ([], ["-vvv"]), strict=True):
-        place.set_back()
-        runs[name] = run(playbook, "-i", "other,", "--diff", *verbosity)
-    # What guests say instead of facts is told by the other runs.
-    facts = {"qga_gather_subset": ["all"], "qga_exclude": ["refusing-*"]}
-    runs["gather_facts"] = of_collection("gather_facts", place, "-e", json.dumps(facts), "--diff", "-v")
-    back = read_back(place)
-    runs["gather_facts, read back"] = run(back, "-i", str(back.with_name("inventory")), "--limit", "!localhost")
-    place.set_back()
-    runs["resync_fleet"] = of_collection("resync_fleet", place, "-e", "qga_update_rtc=true", "-v")
-    return Acted(place, runs, place.truths_ns())
-
-
-def of_collection(name: str, place: Ground, *arguments: str) -> PlaybookRun:
-    """Run a playbook of the collection on two hypervisors: guests of one tell, those of the other refuse and fail."""
-    hosts = {
-        "hv1": {"qga_sockets": [place.socket("telling-*")]},
-        "hv2": {"qga_sockets": [place.socket(f"{kind}-*") for kind in ("refusing", "failing", "twice", "keyed")]},
-    }
-    inventory = place.directory / "hypervisors.yml"
-    inventory.write_text(yaml.safe_dump({"all": {"hosts": hosts}}), encoding="utf-8")
-    return run_playbook_of_collection(
-        name,
-        *arguments,
-        inventory=inventory,
-        directory=place.written,
-        environment=SETTINGS,
-        core=place.core,
-        on_terminal=True,
-    )
-
-
-def read_back(place: Ground) -> Path:
-    """A playbook to which the files of gather_facts are variables of a group and of hosts, and a file of variables."""
-    directory = place.directory / "read_back"
-    in_group = directory / "inventory" / "group_vars" / "all"
-    in_group.mkdir(parents=True)
-    files = [place.written / "guest_facts" / f"{name}.json" for name in ("hv1", "hv2")]
-    (in_group / "facts.json").write_bytes(files[0].read_bytes())
-    # A guest's facts are variables of a host.
-    entries = [entry for file in files for entry in json.loads(file.read_text(encoding="utf-8"))["guests"]]
-    whole = [entry for entry in entries if "name" in entry.get("os", {})]
-    hosts = {f"guest{number}": {"facts": entry} for number, entry in enumerate(whole)}
-    (directory / "inventory" / "hosts.json").write_text(json.dumps({"all": {"hosts": hosts}}))
-    seen = ["{{ facts }}", "{{ facts.hostname }} {{ facts.os.name }}", "{{ whole }}"]
-    return write_play(
-        directory / "play.yml",
-        play(
-            "all[0]",
-            {
-                "name": "Show the variables of the group",
-                "ansible.builtin.debug": {"msg": "{{ hypervisor }} {{ guests }}"},
-            },
-            {
-                "name": "Read them as a file",
-                "ansible.builtin.include_vars": {"file": str(files[1]), "name": "from_file"},
-            },
-            {"name": "Show what was read", "ansible.builtin.debug": {"var": "from_file"}},
-        ),
-        play(
-            "all",
-            {"name": "Join halves", "ansible.builtin.set_fact": {"whole": "{{ facts.os.id }}{{ facts.os.name }}"}},
-            {"name": "Show the variables of hosts", "ansible.builtin.debug": {"msg": seen}},
-        ),
-    )
 
 
 @pytest.fixture(scope="module")

@@ -101,7 +101,7 @@ class Reading:
 
     @property
     def interval(self) -> Interval:
-        """What this exchange alone proves about guest clock minus host clock."""
+        """Guest clock minus host clock, as far as this exchange alone proves it."""
         return Interval(
             self.guest_transmitted_ns - self.rounded_ns - self.received_ns,
             self.guest_received_ns + self.rounded_ns + self.resolution_ns - self.sent_ns,
@@ -127,7 +127,7 @@ class Reading:
 
 @dataclass(frozen=True)
 class Measurement:
-    """What several readings prove together.
+    """The proof of several readings together.
 
     ``interval`` holds the offset of the guest's clock against the host's monotonic clock, and that is proven.
     ``likely_ns`` is where in it the offset most likely is; it is a guess, good enough to step by but not to report.
@@ -213,7 +213,7 @@ def largest_growth(readings: Sequence[Reading]) -> int:
 
 
 def evaluate(readings: Sequence[Reading]) -> Measurement:
-    """What the readings prove, contradictions bridged."""
+    """The measurement that the readings prove, contradictions bridged."""
     readings = _as_fine_as_the_finest(readings)
     span_ns = 2 * readings[0].rounded_ns
     resolution_ns = seen_resolution(readings)
@@ -256,7 +256,7 @@ def _as_fine_as_the_finest(readings: Sequence[Reading]) -> Sequence[Reading]:
 
 
 def narrowed(agreed: Interval, last: Reading, reading: Reading) -> Interval:
-    """What was agreed on as of the last reading, and this one, agree on."""
+    """The interval that was agreed on as of the last reading, less what this one rules out."""
     ppm = max(last.drift_ppm, reading.drift_ppm)
     aged = agreed.widened(_drift(reading.received_ns - last.received_ns, ppm))
     own = reading.interval.widened(_drift(reading.received_ns - reading.sent_ns, ppm))

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import random
 import time
-from typing import Callable
+from typing import Callable, NamedTuple
 
 from .._agent import GuestAgent
 from .._errors import HypervisorUnavailableError, NotConnectedError
@@ -47,25 +47,24 @@ _MOST_IN_VAIN = 2
 _NARROWER_PERCENT = 90
 
 
-class Gauge:
-    """Measures one guest's offset. ``warn`` takes a sentence."""
+class Given(NamedTuple):
+    """The arguments of a resync. ``warn`` takes a sentence for the user."""
 
-    def __init__(
-        self,
-        agent: GuestAgent,
-        reference: Reference,
-        options: ResyncOptions,
-        criteria: Criteria,
-        warn: Callable[[str], object],
-    ) -> None:
-        self._read = stock_reader(agent)
-        self._agent = agent
-        self._reference = reference
-        self._options = options
-        self._criteria = criteria
-        self._warn = warn
-        self._jumps = JumpWatch(reference)
-        self._longest_seconds = max(_MEASURING_SECONDS, agent.timeout)
+    agent: GuestAgent
+    reference: Reference
+    options: ResyncOptions
+    criteria: Criteria
+    warn: Callable[[str], object]
+
+
+class Gauge:
+    """Measures one guest's offset."""
+
+    def __init__(self, given: Given) -> None:
+        self._agent, self._reference, self._options, self._criteria, self._warn = given
+        self._read = stock_reader(given.agent)
+        self._jumps = JumpWatch(given.reference)
+        self._longest_seconds = max(_MEASURING_SECONDS, given.agent.timeout)
         self._took_ns = 0
         self._left_for_proof = _MOST_FOR_PROOF
 

@@ -28,11 +28,11 @@ _BEST_OF = 3
 
 
 class Reference(ABC):
-    """What the guest's clock is compared with. All values are integer nanoseconds."""
+    """The clock that the guest's is compared with. All values are integer nanoseconds."""
 
     @abstractmethod
     def base_ns(self) -> int:
-        """What to add to a stamp of the host's monotonic clock to get the time that is right for the guest, now."""
+        """The time that is right for the guest now, less the host's monotonic clock."""
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ class Offset(NamedTuple):
 
     @property
     def left_to_slew_ns(self) -> int:
-        """What a slew that is under way still adds to the clock; 0 if the agent reports none."""
+        """The amount that a slew under way still adds to the clock; 0 if the agent reports none."""
         slew = self.measurement.slew
         return 0 if slew is None else slew.left_ns
 

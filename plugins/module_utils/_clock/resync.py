@@ -56,7 +56,7 @@ from .._protocol import values
 from .._protocol.errors import QgaError
 from .measuring import never
 from .methods import METHODS, ResyncOptions
-from .offsets import Gauge
+from .offsets import Gauge, Given
 from .reference import Reference
 from .report import Offset, ResyncReport, in_seconds
 from .slewing import Slewer
@@ -88,15 +88,13 @@ class _Run:
     """One resync: the decisions. What was measured and done is kept by the gauge, the stepper and the slewer."""
 
     def __init__(self, agent: GuestAgent, reference: Reference, options: ResyncOptions) -> None:
-        self._agent = agent
-        self._reference = reference
-        self._options = options
         self._started_ns = time.monotonic_ns()
         self._warnings: dict[str, None] = {}  # each is given once
-        self._criteria = Criteria(options.tolerance_ns, options.backward)
-        self._gauge = Gauge(agent, reference, options, self._criteria, self._warn)
-        self._stepper = Stepper(agent, reference, options, self._gauge, self._warn)
-        self._slewer = Slewer(agent, options, self._criteria, self._stepper)
+        given = Given(agent, reference, options, Criteria(options.tolerance_ns, options.backward), self._warn)
+        self._agent, self._reference, self._options, self._criteria, _warn = given
+        self._gauge = Gauge(given)
+        self._stepper = Stepper(given, self._gauge)
+        self._slewer = Slewer(given, self._stepper)
 
     def _warn(self, sentence: str) -> None:
         self._warnings[sentence] = None

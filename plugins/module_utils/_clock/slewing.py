@@ -6,24 +6,21 @@
 
 from __future__ import annotations
 
-from .._agent import GuestAgent
 from .._linux.timex import MOST_SLEWED_NS
-from .methods import SLEW, ResyncOptions
+from .methods import SLEW
+from .offsets import Given
 from .report import Offset
 from .stepping import Stepper
 from .timestamps import SECOND_NS
-from .tolerance import Criteria
 
 
 class Slewer:
     """Slews one guest's clock. ``count`` is the slews that were tried; ``has_begun``: one was, certainly."""
 
-    def __init__(self, agent: GuestAgent, options: ResyncOptions, criteria: Criteria, stepper: Stepper) -> None:
+    def __init__(self, given: Given, stepper: Stepper) -> None:
         self.count = 0
         self.has_begun = False
-        self._agent = agent
-        self._options = options
-        self._criteria = criteria
+        self._agent, _reference, self._options, self._criteria, _warn = given
         self._stepper = stepper
 
     async def slew(self, offset: Offset) -> tuple[Offset, str | None]:

@@ -7,9 +7,7 @@
 from __future__ import annotations
 
 import time
-from typing import Callable
 
-from .._agent import GuestAgent
 from .._errors import (
     CommandError,
     CommandFailedError,
@@ -22,9 +20,8 @@ from .._errors import (
     UnresponsiveError,
 )
 from .._protocol.errors import QgaError
-from .methods import Method, ResyncOptions
-from .offsets import Gauge
-from .reference import Reference
+from .methods import Method
+from .offsets import Gauge, Given
 from .report import Offset
 
 # The clock may have been set all the same. A hypervisor may fail in what it does after the setting.
@@ -45,22 +42,12 @@ class Stepper:
     ``stepped_at_ns`` is when the last one was done, as far as its reply says.
     """
 
-    def __init__(
-        self,
-        agent: GuestAgent,
-        reference: Reference,
-        options: ResyncOptions,
-        gauge: Gauge,
-        warn: Callable[[str], object],
-    ) -> None:
+    def __init__(self, given: Given, gauge: Gauge) -> None:
         self.error: QgaError | None = None
         self.may_be_stepped = False
         self.stepped_at_ns: int | None = None
-        self._agent = agent
-        self._reference = reference
-        self._options = options
+        self._agent, self._reference, self._options, _criteria, self._warn = given
         self._gauge = gauge
-        self._warn = warn
 
     async def approach(self, method: Method, offset: Offset) -> Offset:
         """Make sure that a step would reach the guest that was measured; and at once, if it carries a time. Return the

@@ -45,9 +45,10 @@ _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}\Z")
 
 
 class Rule(NamedTuple):
-    """What is allowed, in order of preference; what has a leading ``!`` is not. Without entries that have none, all
-    else is allowed. ``families`` are names of :data:`FAMILIES`, ``interfaces`` shell patterns. ``spares_own``: none of
-    the patterns refuses an interface that is known to be on the host's network.
+    """The addresses that are allowed, in order of preference; an entry with a leading ``!`` is refused.
+
+    Without entries that have none, all else is allowed. ``families`` are names of :data:`FAMILIES`, ``interfaces`` are
+    shell patterns. ``spares_own``: none of the patterns refuses an interface that is known to be on the host's network.
     """
 
     families: tuple[str, ...]

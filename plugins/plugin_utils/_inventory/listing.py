@@ -97,7 +97,7 @@ class ListedGuest:
 
     @classmethod
     def of_dict(cls, value: Any) -> ListedGuest:
-        """What :meth:`as_dict` gave, after it was kept somewhere.
+        """The guest that :meth:`as_dict` gave, after it was kept somewhere.
 
         :raises ValueError: it is something else
         """
