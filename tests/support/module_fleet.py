@@ -21,7 +21,6 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._fleet.finding im
 from ansible_collections.qemu.guest_agent.plugins.module_utils._fleet.runner import Guest
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.messages import Returned
 
-from .module_args import module_args
 from .simulated_guest import (
     STOCK_COMMANDS,
     GuestClock,
@@ -92,6 +91,8 @@ class SimulatedFleet:
 
 
 def run_module(capsys: pytest.CaptureFixture[str], which: Any, arguments: dict[str, Any]) -> Ended:
+    from .module_args import module_args  # needs Ansible, which not all have that use the fixtures beside this
+
     with module_args(arguments), pytest.raises(SystemExit) as ended:
         which.main()
     return Ended(ended.value.code, json.loads(capsys.readouterr().out))
