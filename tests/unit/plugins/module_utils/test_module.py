@@ -97,11 +97,6 @@ class TestUpdateTime:
         assert abs(ended.guest["offset_before_ns"] + 20 * SECOND) < SECOND
         assert guest.closed == 1
 
-    @pytest.mark.usefixtures("guest")
-    def test_a_second_time(self, capsys: pytest.CaptureFixture[str]) -> None:
-        run(qga_update_time, capsys, domain="web1")
-        assert run(qga_update_time, capsys, domain="web1").result["changed"] is False
-
     def test_check_and_diff_mode(self, guest: SimulatedGuest, capsys: pytest.CaptureFixture[str]) -> None:
         ended = run(qga_update_time, capsys, domain="web1", _ansible_check_mode=True, _ansible_diff=True)
         assert ended.result["changed"] is True

@@ -291,11 +291,6 @@ class TestAHypervisorThatIsGone:
         assert [command for command, _timeout in unlucky.asked] == ["guest-info", "guest-get-time"]
         assert [command for command, _timeout in later.asked] == ["guest-info"] * 4 + ["guest-get-time"]
 
-    def test_without_that_they_are_not(self) -> None:
-        later = FakeChannel(troubles=[NotConnectedError("none runs")])
-        found = run([*some_guests(1), later.guest(is_optional=True)], concurrency=1)
-        assert [each.status for each in found] == ["done", "skipped"]
-
     def test_a_longer_wait_stays_as_it_is(self, monkeypatch: pytest.MonkeyPatch) -> None:
         waits: list[float] = []
 

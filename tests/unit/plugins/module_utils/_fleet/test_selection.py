@@ -13,7 +13,6 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._fleet.selection 
     Selected,
     Selection,
     is_pattern,
-    natural_key,
     select,
 )
 from hypothesis import given
@@ -46,170 +45,103 @@ def names(selection: Selection) -> list[str]:
 WEB = candidates("web10", "db1", "web2", "web1", "cache")
 
 
-class TestNames:
-    def test_in_the_order_in_which_they_are_named(self) -> None:
-        assert names(selected(["web2", "cache", "web1"], WEB)) == ["web2", "cache", "web1"]
+# wanted, excluded, and the names that are selected, the patterns that fit nothing, the names that are repeated
+SELECTED: list[tuple[list[str], list[str], list[str], tuple[str, ...], tuple[str, ...]]] = [
+    # Names, in their order; by UUID, it is the guest of that name.
+    (["web2", "cache", "web1"], [], ["web2", "cache", "web1"], (), ()),
+    ([], [], [], (), ()),
+    ([], ["web1"], [], (), ()),
+    ([uuid_of("web1")], [], ["web1"], (), ()),
+    (["nosuch", "web1", "nosuch"], [], ["nosuch", "web1"], (), ()),
+    # Patterns are the shell's, and match the whole name.
+    (["*"], [], ["cache", "db1", "web1", "web2", "web10"], (), ()),
+    (["web*"], [], ["web1", "web2", "web10"], (), ()),
+    (["web?"], [], ["web1", "web2"], (), ()),
+    (["web[13-9]*"], [], ["web1", "web10"], (), ()),
+    (["[!w]*"], [], ["cache", "db1"], (), ()),
+    (["WEB*"], [], [], ("WEB*",), ()),
+    (["*b1"], [], ["db1", "web1"], (), ()),
+    (["eb*"], [], [], ("eb*",), ()),
+    (["web1*", "c*", "*"], [], ["web1", "web10", "cache", "db1", "web2"], (), ()),
+    (["x*", "web1", "y?", "d*"], [], ["web1", "db1"], ("x*", "y?"), ()),
+    (["db1", "db*"], [], ["db1"], (), ()),
+    (["db*", "!db1"], [], [], (), ()),
+    (["uuid*"], [], [], ("uuid*",), ()),
+    (["web1", "!uuid*"], [], ["web1"], (), ()),
+    # What is left out: wherever it stands; alone, all others are selected.
+    (["*", "!web*"], [], ["cache", "db1"], (), ()),
+    (["!web*", "*"], [], ["cache", "db1"], (), ()),
+    (["!web*"], [], ["cache", "db1"], (), ()),
+    (["!web1", "!web2", "!web10"], [], ["cache", "db1"], (), ()),
+    (["*", "!web1", "!web1?", "!web2"], [], ["cache", "db1"], (), ()),
+    *[(["web*"], [entry], ["web2", "web10"], (), ()) for entry in ("web1", "!web1", "!w*1", uuid_of("web1").upper())],
+    (["web1", "web2", "!" + uuid_of("web1")], [], ["web2"], (), ()),
+    (["web1", "db1", uuid_of("web2"), "web*"], ["web?", "web10"], ["db1"], (), ()),
+    (["web1"], ["db1"], ["web1"], (), ()),
+    (["web1", "!db9", "!x*"], ["y*"], ["web1"], (), ()),
+    *[(["nosuch"], [excluded], [], (), ()) for excluded in ("nosuch", "no*", "*")],
+    # A guest that is named twice is one, and each repetition is reported; to be matched as well is none.
+    *[(["web1", "db1", again], [], ["web1", "db1"], (), (again,)) for again in ("web1", uuid_of("web1").upper())],
+    (["web1", "web1", uuid_of("web1")], [], ["web1"], (), ("web1", uuid_of("web1"))),
+    *[
+        (wanted, [], ["web1", "web2", "web10"], (), ())
+        for wanted in (["web1", "web*"], ["web*", "web1"], ["web*", "w*", "web1"])
+    ],
+    (["web1", "web1", "!web1", "db1"], [], ["db1"], (), ()),
+]
 
-    def test_nothing_is_asked_for(self) -> None:
-        assert selected([], WEB) == Selection((), (), ())
-        assert selected([], WEB, ["web1"]) == Selection((), (), ())
 
-    def test_by_uuid_it_is_the_guest_of_that_name(self) -> None:
-        assert selected([uuid_of("web1")], WEB).guests == (Selected("web1", WEB[3], by_name=True),)
-
-    def test_one_that_does_not_exist_is_chosen_without_a_guest(self) -> None:
-        selection = selected(["web1", "nosuch"], WEB)
-        assert selection.guests == (Selected("web1", WEB[3], by_name=True), Selected("nosuch", None, by_name=True))
-        assert selection.unmatched == ()
-
-    def test_one_that_does_not_exist_and_is_named_twice_is_one(self) -> None:
-        assert names(selected(["nosuch", "web1", "nosuch"], WEB)) == ["nosuch", "web1"]
-
-    @pytest.mark.parametrize("name", ["web[1]", "web*", "web?", "[", "**"])
-    def test_one_with_a_patterns_characters_in_it_may_be_named_exactly(self, name: str) -> None:
-        there = [*WEB, *candidates(name)]
-        assert selected([name], there).guests == (Selected(name, there[-1], by_name=True),)
-
-    def test_the_name_counts_before_the_uuid(self) -> None:
-        impostor = Candidate(uuid_of("web1"), "another", ())
-        assert selected([uuid_of("web1")], [*WEB, impostor]).guests[0].candidate is impostor
+@pytest.mark.parametrize(("wanted", "excluded", "found", "unmatched", "repeated"), SELECTED)
+def test_what_is_selected(
+    wanted: list[str], excluded: list[str], found: list[str], unmatched: tuple[str, ...], repeated: tuple[str, ...]
+) -> None:
+    selection = selected(wanted, WEB, excluded)
+    assert (names(selection), selection.unmatched, selection.repeated) == (found, unmatched, repeated)
 
 
-class TestPatterns:
-    @pytest.mark.parametrize(
-        ("pattern", "found"),
-        [
-            ("*", ["cache", "db1", "web1", "web2", "web10"]),
-            ("web*", ["web1", "web2", "web10"]),
-            ("web?", ["web1", "web2"]),
-            ("web[13-9]*", ["web1", "web10"]),
-            ("[!w]*", ["cache", "db1"]),
-            ("WEB*", []),
-            ("*b1", ["db1", "web1"]),
-            ("eb*", []),
-        ],
-    )
-    def test_they_are_the_shells_and_match_the_whole_name(self, pattern: str, found: list[str]) -> None:
-        selection = selected([pattern], WEB)
-        assert names(selection) == found
-        assert selection.unmatched == (() if found else (pattern,))
-        assert not any(selected.by_name for selected in selection.guests)
+@pytest.mark.parametrize("wanted", [["web1", "web*"], ["web*", "web1"]])
+def test_to_be_named_counts_for_more_than_to_be_matched(wanted: list[str]) -> None:
+    by_name = {each.name: each.by_name for each in selected(wanted, WEB).guests}
+    assert by_name == {"web1": True, "web2": False, "web10": False}
+    assert not any(each.by_name for each in selected(["!web1"], WEB).guests)
 
-    def test_the_guests_of_each_come_in_the_order_of_the_patterns(self) -> None:
-        assert names(selected(["web1*", "c*", "*"], WEB)) == ["web1", "web10", "cache", "db1", "web2"]
 
-    def test_all_that_match_nothing_are_told(self) -> None:
-        selection = selected(["x*", "web1", "y?", "d*"], WEB)
-        assert selection.unmatched == ("x*", "y?")
-        assert names(selection) == ["web1", "db1"]
+def test_one_that_does_not_exist_is_selected_without_a_guest() -> None:
+    assert selected(["nosuch"], WEB).guests == (Selected("nosuch", None, by_name=True),)
 
-    def test_one_whose_guests_have_all_been_named_before_has_matched(self) -> None:
-        assert selected(["db1", "db*"], WEB).unmatched == ()
 
-    def test_one_whose_guests_are_all_left_out_has_matched(self) -> None:
-        assert selected(["db*", "!db1"], WEB) == Selection((), (), ())
+@pytest.mark.parametrize("name", ["web[1]", "web*", "web?", "[", "**"])
+def test_one_with_a_patterns_characters_in_it_may_be_named_exactly(name: str) -> None:
+    there = [*WEB, *candidates(name)]
+    assert selected([name], there).guests == (Selected(name, there[-1], by_name=True),)
+    assert name not in names(selected(["*", "!" + name], there))
 
-    @pytest.mark.parametrize("wanted", [["*"], ["!web1"]])
-    def test_the_one_for_all_guests_is_no_guests_name(self, wanted: list[str]) -> None:
+
+def test_the_name_counts_before_the_uuid() -> None:
+    impostor = Candidate(uuid_of("web1"), "another", ())
+    assert selected([uuid_of("web1")], [*WEB, impostor]).guests[0].candidate is impostor
+
+
+def test_the_pattern_for_all_guests_is_no_guests_name() -> None:
+    for wanted in (["*"], ["!web1"]):
         assert names(selected(wanted, candidates("*", "db1"))) == ["*", "db1"]
-
-    def test_an_alias_is_matched_too(self) -> None:
-        there = [Candidate("/run/100.qga", "/run/100.qga", ("100.qga",))]
-        assert names(selected(["1*"], there)) == ["/run/100.qga"]
-
-    def test_what_tells_guests_apart_is_no_name(self) -> None:
-        assert names(selected(["uuid*"], WEB)) == []
-        assert names(selected(["web1", "!uuid*"], WEB)) == ["web1"]
-
-    @pytest.mark.parametrize(
-        ("text", "is_one"),
-        [
-            ("web1", False),
-            ("web*", True),
-            ("web?", True),
-            ("web[12]", True),
-            ("web]", False),
-            ("", False),
-            ("!", False),
-        ],
-    )
-    def test_what_is_one(self, text: str, is_one: bool) -> None:
-        assert is_pattern(text) is is_one
+    assert selected(["!web1"], []).unmatched == ("*",)
 
 
-class TestLeavingOut:
-    @pytest.mark.parametrize(
-        "entries",
-        [["*", "!web*"], ["!web*", "*"], ["!web*"], ["!web1", "!web2", "!web10"], ["*", "!web1", "!web1?", "!web2"]],
-    )
-    def test_it_does_not_matter_where_it_stands_and_alone_it_means_all_others(self, entries: list[str]) -> None:
-        assert names(selected(entries, WEB)) == ["cache", "db1"]
-
-    @pytest.mark.parametrize("entry", ["web1", "!web1", "!w*1"])
-    def test_an_exclusion_may_have_the_mark_that_it_does_not_need(self, entry: str) -> None:
-        assert "web1" not in [guest.name for guest in selected(["*"], WEB, [entry]).guests]
-
-    def test_what_is_excluded_is_left_out_however_it_is_named(self) -> None:
-        wanted = ["web1", "db1", uuid_of("web2"), "web*"]
-        assert names(selected(wanted, WEB, ["web?", "web10"])) == ["db1"]
-
-    def test_excluding_alone_does_not_name_others(self) -> None:
-        assert names(selected(["web1"], WEB, ["db1"])) == ["web1"]
-
-    def test_all_others_are_matched_and_not_named(self) -> None:
-        assert not any(selected.by_name for selected in selected(["!web1"], WEB).guests)
-
-    def test_all_others_where_there_are_none_at_all(self) -> None:
-        assert selected(["!web1"], []).unmatched == ("*",)
-
-    @pytest.mark.parametrize("text", [uuid_of("web1"), uuid_of("web1").upper()])
-    def test_by_any_of_its_names(self, text: str) -> None:
-        assert names(selected(["web1", "web2"], WEB, [text])) == ["web2"]
-        assert names(selected(["web1", "web2", "!" + text], WEB)) == ["web2"]
-
-    def test_another_spelling_of_the_same_guest(self) -> None:
-        link, real = Candidate("/run/link.qga", "/srv/1.qga"), Candidate("/srv/1.qga", "/srv/1.qga")
-        named = {link.name: (link,), real.name: (real,)}
-        assert select([link.name], [real.name], lambda entry: named.get(entry, ()), lambda _pattern: ()).guests == ()
-
-    @pytest.mark.parametrize("excluded", ["nosuch", "no*", "*"])
-    def test_one_that_does_not_exist(self, excluded: str) -> None:
-        assert selected(["nosuch"], WEB, [excluded]) == Selection((), (), ())
-
-    def test_one_with_a_patterns_characters_in_it(self) -> None:
-        there = candidates("web[12]", "web3")
-        assert names(selected(["*", "!web[12]"], there)) == ["web3"]
-
-    def test_what_matches_nothing_leaves_out_nothing(self) -> None:
-        assert names(selected(["web1", "!db9", "!x*"], WEB, ["y*"])) == ["web1"]
+def test_an_alias_is_matched_and_another_spelling_is_left_out() -> None:
+    there = [Candidate("/run/100.qga", "/run/100.qga", ("100.qga",))]
+    assert names(selected(["1*"], there)) == ["/run/100.qga"]
+    link, real = Candidate("/run/link.qga", "/srv/1.qga"), Candidate("/srv/1.qga", "/srv/1.qga")
+    named = {link.name: (link,), real.name: (real,)}
+    assert select([link.name], [real.name], lambda entry: named.get(entry, ()), lambda _pattern: ()).guests == ()
 
 
-class TestRepeats:
-    @pytest.mark.parametrize("again", ["web1", uuid_of("web1"), uuid_of("web1").upper()])
-    def test_a_guest_that_is_named_twice_is_one_and_the_second_name_is_told(self, again: str) -> None:
-        selection = selected(["web1", "db1", again], WEB)
-        assert names(selection) == ["web1", "db1"]
-        assert selection.repeated == (again,)
-
-    def test_each_time_is_told(self) -> None:
-        assert selected(["web1", "web1", uuid_of("web1")], WEB).repeated == ("web1", uuid_of("web1"))
-
-    @pytest.mark.parametrize("wanted", [["web1", "web*"], ["web*", "web1"], ["web*", "w*", "web1"]])
-    def test_one_that_is_named_and_matched_is_none(self, wanted: list[str]) -> None:
-        selection = selected(wanted, WEB)
-        assert names(selection) == ["web1", "web2", "web10"]
-        assert selection.repeated == ()
-
-    def test_to_be_named_counts_for_more_than_to_be_matched(self) -> None:
-        for wanted in (["web1", "web*"], ["web*", "web1"]):
-            assert {selected.name: selected.by_name for selected in selected(wanted, WEB).guests} == {
-                "web1": True,
-                "web2": False,
-                "web10": False,
-            }
-
-    def test_one_that_is_left_out_is_none(self) -> None:
-        assert selected(["web1", "web1", "!web1", "db1"], WEB) == Selection((Selected("db1", WEB[1], True),), (), ())
+@pytest.mark.parametrize(
+    ("text", "is_one"),
+    [("web1", False), ("web*", True), ("web?", True), ("web[12]", True), ("web]", False), ("", False), ("!", False)],
+)
+def test_what_is_a_pattern(text: str, is_one: bool) -> None:
+    assert is_pattern(text) is is_one
 
 
 class TestNaturalOrder:
@@ -232,15 +164,18 @@ class TestNaturalOrder:
         there = candidates("web1", "web001", "web01")
         assert names(selected(["*"], there)) == names(selected(["*"], reversed(there))) == ["web001", "web01", "web1"]
 
-    def test_any_text_has_a_place(self) -> None:
-        sorted(["", "1", "a", "²", "٣", "1²", "-1"], key=natural_key)
-
 
 NAMES = st.text("ab12[]*?", min_size=1, max_size=4)
+
+
 THERE = st.lists(NAMES, max_size=8, unique=True).map(lambda found: candidates(*found))
+
+
 ENTRIES = st.lists(
     st.builds(str.__add__, st.sampled_from(["", "", "!"]), st.one_of(NAMES, NAMES.map(uuid_of))), max_size=6
 )
+
+
 EXCLUDED = st.lists(st.one_of(NAMES, NAMES.map(uuid_of)), max_size=3)
 
 

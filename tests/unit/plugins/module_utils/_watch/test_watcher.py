@@ -136,16 +136,6 @@ class TestAtTheStart:
         assert found == {(guest("web"), causes.WATCH_BEGAN), (guest("db"), causes.WATCH_BEGAN)}
         assert told_nothing(watcher)
 
-    @pytest.mark.parametrize("state", range(9))
-    def test_a_guest_that_is_blocked_runs(self, here: FakeHypervisor, make: MakeWatcher, state: int) -> None:
-        here.definitions = [Definition("web", state=state)]
-        watcher = make()
-        is_running = state in (1, 2)
-        assert told(watcher) == Connected(HERE, int(is_running))
-        if is_running:
-            assert stale(told(watcher)) == (guest("web"), causes.WATCH_BEGAN)
-        assert told_nothing(watcher)
-
     def test_no_guest_is_told_of_if_that_is_not_wanted(self, here: FakeHypervisor, make: MakeWatcher) -> None:
         here.definitions = [Definition("web")]
         watcher = make(passes_at_start=False)
@@ -219,22 +209,6 @@ class TestWhatHappensToAGuest:
         assert stale(news) == (guest("web"), causes.RESTORED)
         assert isinstance(news, Stale)
         assert begun_ns <= news.since_ns <= time.monotonic_ns()
-
-    def test_is_told_while_another_guest_is_worked_on(self, here: FakeHypervisor, watcher: Watcher) -> None:
-        fire(here, "web", UNPAUSED)
-        fire(here, "db", UNPAUSED)
-        assert [stale(told(watcher)), stale(told(watcher))] == [
-            (guest("web"), causes.RESUMED),
-            (guest("db"), causes.RESUMED),
-        ]
-
-    def test_is_told_again_behind_the_work_on_it(self, here: FakeHypervisor, watcher: Watcher) -> None:
-        fire(here, "web", UNPAUSED)
-        assert stale(told(watcher)) == (guest("web"), causes.RESUMED)
-        fire(here, "web", (3, 0), UNPAUSED)
-        assert told_nothing(watcher)
-        watcher.done(guest("web"))
-        assert stale(told(watcher)) == (guest("web"), causes.RESUMED)
 
     def test_is_withdrawn_when_the_guest_goes_to_sleep_again(self, here: FakeHypervisor, watcher: Watcher) -> None:
         here.fire_agent("web", AGENT_DISCONNECTED)
