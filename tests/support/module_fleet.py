@@ -33,6 +33,7 @@ class Ended:
     def __init__(self, status: object, result: dict[str, Any]) -> None:
         self.failed = status != 0
         self.result = result
+        self.guest: dict[str, Any] = result.get("guest", {})
         self.guests: dict[str, dict[str, Any]] = {guest["name"]: guest for guest in result.get("guests", [])}
         self.summary: dict[str, Any] = result.get("summary", {})
         # ansible-core 2.19 puts objects in place of some warnings' strings.
