@@ -31,7 +31,7 @@ from .simulated_guest import (
 resync = blocking(module.resync)
 
 
-DOCUMENTED = {
+FIGURES = {
     "changed",
     "within_tolerance",
     "method",
@@ -70,7 +70,7 @@ def run(guest: SimulatedGuest, utc_offset_ns: int = 0, **options: Any) -> Resync
 def assert_honest(guest: SimulatedGuest, report: ResyncReport, utc_offset_ns: int = 0) -> None:
     """The last measurement holds the truth, and the dictionary has exactly what is documented."""
     result = report.as_dict()
-    assert set(result) == (DOCUMENTED if report.error is None else DOCUMENTED | {"error"})
+    assert set(result) == (FIGURES if report.error is None else FIGURES | {"error"})
     assert all(value.__class__ is int for name, value in result.items() if name.endswith("_ns") and value is not None)
     if report.after is not None or not report.attempts:
         latest = report.after or report.before

@@ -19,6 +19,7 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._targets import T
 from ansible_collections.qemu.guest_agent.plugins.modules import qga_info, qga_update_time
 
 from tests.support.module_fleet import Run
+from tests.support.resyncs import FIGURES
 from tests.support.simulated_guest import (
     EXTENDED_COMMANDS,
     SECOND,
@@ -48,24 +49,7 @@ class TestUpdateTime:
         assert not ended.failed
         assert ended.result["changed"] is True
         assert ended.result["guests"] == [ended.guest]
-        assert set(ended.guest) == {
-            "name",
-            "status",
-            "changed",
-            "within_tolerance",
-            "method",
-            "attempts",
-            "offset_before_ns",
-            "uncertainty_before_ns",
-            "offset_after_ns",
-            "uncertainty_after_ns",
-            "round_trip_ns",
-            "resolution_ns",
-            "slewing",
-            "guest_time_before_ns",
-            "guest_time_after_ns",
-            "duration_ns",
-        }
+        assert set(ended.guest) == {"name", "status", *FIGURES}
         assert (ended.guest["name"], ended.guest["method"]) == ("web1", "set_time")
         assert abs(ended.guest["offset_before_ns"] + 20 * SECOND) < SECOND
         assert guest.closed == 1

@@ -21,28 +21,12 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._targets import T
 from ansible_collections.qemu.guest_agent.plugins.modules import qga_info, qga_update_time
 
 from tests.support.module_fleet import Run, SimulatedFleet
+from tests.support.resyncs import FIGURES
 from tests.support.simulated_guest import (
     EXTENDED_COMMANDS,
     SECOND,
     SimulatedGuest,
 )
-
-FIGURES = {
-    "changed",
-    "within_tolerance",
-    "method",
-    "attempts",
-    "offset_before_ns",
-    "uncertainty_before_ns",
-    "offset_after_ns",
-    "uncertainty_after_ns",
-    "round_trip_ns",
-    "resolution_ns",
-    "slewing",
-    "guest_time_before_ns",
-    "guest_time_after_ns",
-    "duration_ns",
-}
 
 
 class TestUpdateTime:
