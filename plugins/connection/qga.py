@@ -21,7 +21,8 @@ notes:
   - The guest's administrator may have disabled the agent's commands C(guest-exec), C(guest-exec-status),
     C(guest-file-open), C(guest-file-close), C(guest-file-read), C(guest-file-seek) and C(guest-file-write), as RHEL
     does by default.
-  - Guests with Windows and PowerShell are supported as an experiment; set C(ansible_shell_type=powershell) for them.
+  - Tasks in Windows guests are not supported; use WinRM or SSH for them. No Windows guest was used to test this
+    collection.
   - Nothing that a command is given or writes goes into Ansible's log, whatever the verbosity.
 requirements:
   - libvirt-python on the machine where Ansible runs, if the guest is a libvirt domain
@@ -322,19 +323,13 @@ class Connection(ConnectionBase):  # type: ignore[misc]  # Ansible has no types
         self._connected: bool = False
         self._session: GuestSession | None = None
         self._idle = IdleTimer(_IDLE, self._let_go)
-        self._is_windows = bool(getattr(self._shell, "_IS_WINDOWS", False))
-        if self._is_windows:
-            self.always_pipeline_modules = True
-            self.has_native_async = True
-            self.module_implementation_preferences = (".ps1", ".exe", "")
-            self.allow_executable = False
 
     def _connect(self) -> Connection:
         if not self._connected:
             with self._told():
                 settings = settings_of({name: self.get_option(name) for name in _OPTIONS})
                 self._say(3, f"connecting to the guest agent of {settings.target.name}")
-                self._session = GuestSession(settings, self._is_windows, self._observe)
+                self._session = GuestSession(settings, self._observe)
                 try:
                     self._wait_for(self._session.connect())
                 except BaseException:
@@ -359,14 +354,14 @@ class Connection(ConnectionBase):  # type: ignore[misc]  # Ansible has no types
         if not os.path.isfile(in_path):
             raise AnsibleFileNotFound(f"there is no file {in_path} here", file_name=in_path)
         with open(in_path, "rb") as file, self._told():
-            size = self._wait_for(self._open_session.put(file, self._path(out_path)))
+            size = self._wait_for(self._open_session.put(file, out_path))
         self._say(3, f"PUT {size} bytes")
 
     def fetch_file(self, in_path: str, out_path: str) -> None:
         super().fetch_file(in_path, out_path)
         try:
             with replaced(out_path) as file, self._told():
-                self._wait_for(self._open_session.fetch(self._path(in_path), file))
+                self._wait_for(self._open_session.fetch(in_path, file))
                 size = f"{file.tell()} bytes" if file.seekable() else "a stream"
         except OSError as error:
             raise AnsibleError(f"{out_path} cannot be written on the controller: {error.strerror or error}") from error
@@ -408,9 +403,6 @@ class Connection(ConnectionBase):  # type: ignore[misc]  # Ansible has no types
             return None
         password = self.become.get_option("become_pass", playcontext=self._play_context)
         return BecomeDialogue(self.become, str(password).encode("utf-8"), self.get_option("become_success_timeout"))
-
-    def _path(self, path: str) -> str:
-        return str(self._shell._unquote(path)) if self._is_windows else path
 
     @contextmanager
     def _told(self) -> Iterator[None]:

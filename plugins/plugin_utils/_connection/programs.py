@@ -148,7 +148,7 @@ async def outcome(agent: GuestAgent, process: int, deadline: Deadline = NEVER) -
         any(status.get(key, False) is not False for key in ("out-truncated", "err-truncated")),
     )
     if ended.exit_status is None and ended.signal is None:
-        # As Windows tells of an exception (qga/commands.c, QEMU 10.0.13), or an agent with something to hide.
+        # An agent with something to hide.
         raise RemoteProtocolError("the agent returned a guest-exec-status of a process that ended in no way")
     return ended
 

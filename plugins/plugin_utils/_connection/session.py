@@ -7,18 +7,17 @@
 from __future__ import annotations
 
 import contextlib
-from typing import BinaryIO, Callable, Protocol, TypeVar
+from typing import BinaryIO, Callable, TypeVar
 
 from ...module_utils._agent import GuestAgent
 from ...module_utils._channels.base import Channel
-from ...module_utils._errors import CommandDisabledError, CommandError
-from ...module_utils._event_loop.tasks import Task
+from ...module_utils._errors import CommandDisabledError, CommandError, CommandFailedError
+from ...module_utils._event_loop.tasks import Conversation
 from ...module_utils._protocol.errors import QgaError
 from .observed import ObservedChannel
 from .options import Settings
-from .powershell import GuestPowerShell
 from .shell import Dialogue, Finished, GuestShell
-from .transfer import Source, fetch, put, source_of
+from .transfer import fetch, put, source_of
 
 Result = TypeVar("Result")
 
@@ -39,40 +38,20 @@ _DISABLED_HINT = (
 )
 
 
-class Guest(Protocol):
-    """What a guest of one kind of system does; the errors are those of :class:`GuestShell` and its like."""
-
-    async def run(self, command: str, data: bytes, dialogue: Dialogue | None) -> Finished: ...
-
-    async def put(self, source: Source, path: str) -> None: ...
-
-    async def fetch(self, path: str, target: BinaryIO) -> None: ...
-
-    async def clean(self) -> None: ...
-
-
-class PosixGuest(GuestShell):
-    async def put(self, source: Source, path: str) -> None:
-        await put(self, source, path)
-
-    async def fetch(self, path: str, target: BinaryIO) -> None:
-        await fetch(self, path, target)
+_WINDOWS_ID = "mswindows"  # guest-get-osinfo (qga/qapi-schema.json, QEMU 10.0.13)
+_WINDOWS_HINT = "Use WinRM or SSH: ansible.builtin.winrm, ansible.builtin.psrp or ansible.builtin.ssh."
 
 
 class GuestSession:
     """``observe`` is told of each exchange, as :class:`ObservedChannel` does it."""
 
-    def __init__(self, settings: Settings, is_windows: bool, observe: Callable[[str, float], None]) -> None:
+    def __init__(self, settings: Settings, observe: Callable[[str, float], None]) -> None:
         self._channel: Channel = ObservedChannel(settings.target.open(), observe)
         self._patience = max(settings.timeout, settings.limits.patience)
         self._agent = GuestAgent(self._channel, settings.timeout, settings.limits.patience)
-        self._guest: Guest
-        if is_windows:
-            self._guest = GuestPowerShell(self._agent, settings.limits)
-        else:
-            self._guest = PosixGuest(
-                self._agent, settings.executable, settings.places, settings.limits, settings.module_cache
-            )
+        self._shell = GuestShell(
+            self._agent, settings.executable, settings.places, settings.limits, settings.module_cache
+        )
 
     async def connect(self) -> None:
         """
@@ -83,28 +62,28 @@ class GuestSession:
 
     async def run(self, command: str, data: bytes = b"", dialogue: Dialogue | None = None) -> Finished:
         """
-        :raises QgaError: as :meth:`Guest.run` does
+        :raises QgaError: as :meth:`GuestShell.run` does
         """
         await self._regain()
-        return await self._allowed(self._guest.run(command, data, dialogue))
+        return await self._allowed(self._shell.run(command, data, dialogue))
 
     async def put(self, file: BinaryIO, path: str) -> int:
         """Make ``path`` in the guest a copy of ``file``; its size.
 
-        :raises QgaError: as :meth:`Guest.put` does
+        :raises QgaError: as :func:`put` does
         """
         source = source_of(file)
         await self._regain()
-        await self._allowed(self._guest.put(source, path))
+        await self._allowed(put(self._shell, source, path))
         return source.size
 
     async def fetch(self, path: str, target: BinaryIO) -> None:
         """Write to ``target`` what is in the file ``path`` of the guest.
 
-        :raises QgaError: as :meth:`Guest.fetch` does
+        :raises QgaError: as :func:`fetch` does
         """
         await self._regain()
-        await self._allowed(self._guest.fetch(path, target))
+        await self._allowed(fetch(self._shell, path, target))
 
     async def let_go(self) -> None:
         """Leave the agent to others until it is needed; see :meth:`Channel.let_go`."""
@@ -115,7 +94,7 @@ class GuestSession:
         try:
             with contextlib.suppress(QgaError):
                 await self._regain()
-                await self._guest.clean()
+                await self._shell.clean()
         finally:
             await self._channel.close()
 
@@ -128,9 +107,16 @@ class GuestSession:
     async def _allowed(self, work: Task[Result]) -> Result:
         """
         :raises CommandDisabledError: with all that is disabled and needed, where only the first of it was met
+        :raises CommandFailedError: also where the guest runs Windows, which has no shell for our scripts
         """
         try:
             return await work
+        except CommandFailedError as error:
+            if await self._is_windows():
+                raise CommandFailedError(
+                    "the guest runs Windows, where this connection cannot run tasks", _WINDOWS_HINT, error.command
+                ) from error
+            raise
         except CommandDisabledError as error:
             disabled = [error.command]
             with contextlib.suppress(QgaError):
@@ -141,3 +127,9 @@ class GuestSession:
                 _DISABLED_HINT,
                 error.command,
             ) from error
+
+    async def _is_windows(self) -> bool:
+        with contextlib.suppress(QgaError):
+            info = await self._agent.call("guest-get-osinfo")
+            return isinstance(info, dict) and info.get("id") == _WINDOWS_ID
+        return False

@@ -101,7 +101,7 @@ def plugin(monkeypatch: pytest.MonkeyPatch, said: list[str]) -> Made:  # noqa: A
     )
 
     def make(session: Session) -> qga.Connection:
-        monkeypatch.setattr(qga, "GuestSession", lambda _settings, _is_windows, _observe: session)
+        monkeypatch.setattr(qga, "GuestSession", lambda _settings, _observe: session)
         return qga.Connection(PlayContext(), "/dev/null")
 
     return make

@@ -17,6 +17,7 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._channels.base im
 from ansible_collections.qemu.guest_agent.plugins.module_utils._channels.stream import StreamChannel
 from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import (
     CommandDisabledError,
+    CommandFailedError,
     FrozenError,
     NotConnectedError,
 )
@@ -29,14 +30,13 @@ from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.shell
 
 from tests.support.blocking import Blocking
 from tests.support.fake_agent import REFUSED_WORDS, FakeAgent, listen_unix
-from tests.support.this_machine import LIMITS, ThisMachine, frozen, refused, undelivered
+from tests.support.this_machine import LIMITS, Fault, ThisMachine, frozen, refused, undelivered
 
 
 def session(machine: ThisMachine, place: Path, limits: Limits = LIMITS) -> GuestSession:
     target = Target("here", lambda: machine)
-    return GuestSession(
-        Settings(target, 5.0, 10.0, "/bin/sh", (str(place),), False, limits), False, lambda _name, _seconds: None
-    )
+    settings = Settings(target, 5.0, 10.0, "/bin/sh", (str(place),), False, limits)
+    return GuestSession(settings, lambda _name, _seconds: None)
 
 
 def info(enabled: bool) -> Any:
@@ -75,7 +75,7 @@ class TestASocketForOneClient:
         limits = LIMITS._replace(patience=30.0)
         settings = Settings(target, 1.0, 10.0, "/bin/sh", (str(tmp_path),), False, limits)
         with FakeAgent(listen_unix(path), perform=ThisMachine().reply_to) as agent:
-            session = GuestSession(settings, False, lambda _name, _seconds: None)
+            session = GuestSession(settings, lambda _name, _seconds: None)
             tasks.run(session.connect())
             yield agent, session
             tasks.run(session.close())
@@ -127,6 +127,30 @@ class TestDisabledCommands:
             machine = ThisMachine({("guest-exec", None): frozen, ("guest-info", None): answer})
             with pytest.raises(CommandDisabledError, match="has disabled guest-exec, which"):
                 tasks.run(session(machine, tmp_path).run("echo"))
+
+
+NO_SHELL = refused("Failed to execute child process (No such file or directory)")
+
+
+class TestAGuestWithoutOurShell:
+    def failure(self, place: Path, system: Fault) -> CommandFailedError:
+        machine = ThisMachine({("guest-exec", None): NO_SHELL, ("guest-get-osinfo", None): system})
+        with pytest.raises(CommandFailedError) as caught:
+            tasks.run(session(machine, place).run("echo"))
+        return caught.value
+
+    def test_is_told_to_be_windows_by_its_agent_with_the_ways_to_reach_it(self, tmp_path: Path) -> None:
+        error = self.failure(tmp_path, lambda _perform: Returned({"id": "mswindows", "name": "Microsoft Windows"}))
+        assert error.message == "the guest runs Windows, where this connection cannot run tasks"
+        assert "winrm" in error.hint
+        assert "ssh" in error.hint
+
+    @pytest.mark.parametrize("system", [{"id": "debian"}, {}, None, "mswindows"])
+    def test_that_is_not_windows_has_its_own_error(self, tmp_path: Path, system: Any) -> None:
+        assert "child process" in self.failure(tmp_path, lambda _perform: Returned(system)).message
+
+    def test_of_an_unknown_system_has_its_own_error(self, tmp_path: Path) -> None:
+        assert "child process" in self.failure(tmp_path, refused("not here")).message
 
 
 class TestABackupThatFreezesTheGuest:
