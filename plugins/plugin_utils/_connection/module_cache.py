@@ -139,8 +139,9 @@ except Exception:
 _HEAD = re.compile(
     rb"(?:#[^\n]*\n|\n|from __future__ import annotations\n|import datetime\n)*(?=_ANSIBALLZ_WRAPPER = True\b)"
 )
-# The last word of a command, also of one that is another user's.
-_INTERPRETER = re.compile(r"""(?:.*[ /])?(?:platform-)?python[0-9.]*['"]*""", re.DOTALL)
+# The last word of a command, also of one that is another user's, and of one that Ansible has wrapped for SSH
+# (ansible/plugins/action/__init__.py, ansible-core 2.19).
+_INTERPRETER = re.compile(r"""(?:.*[ /])?(?:platform-)?python[0-9.]*['"]*(?: && sleep 0)?['"]*""", re.DOTALL)
 
 
 def with_cache(command: str, data: bytes, places: tuple[str, ...]) -> bytes:

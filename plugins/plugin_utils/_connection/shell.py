@@ -38,7 +38,6 @@ from .errors import (
 from .files import FileTooLongError, GuestFile, read_file, read_whole
 from .module_cache import with_cache
 from .programs import AWAY, RETRY, Ended, Polling, Program, UnknownProcessError, end_of, execute, outcome, start
-from .shell_words import unwrapped
 
 # The reply may have been lost, or the agent is only away for a moment: what became of the command can be asked.
 _UNHEARD = (*AWAY, RemoteProtocolError)
@@ -301,7 +300,6 @@ class GuestShell:
         self, number: str, command: str, data: bytes, dialogue: Dialogue | None, deadline: Deadline
     ) -> Program:
         """The program that runs a command. What does not fit into a request is laid down in the guest before."""
-        shell, command = unwrapped(command, self._executable)
         if self._caches_modules:
             data = with_cache(command, data, self._places)
         script = shell_scripts.RUN if dialogue is None else shell_scripts.RUN_ASKING
@@ -327,7 +325,7 @@ class GuestShell:
             "stdin": "laid" if lays_input else "",
             "rounds": "" if dialogue is None else str(int((dialogue.timeout + _DIALOGUE_PATIENCE) * _LOOKS)),
             "before": before,
-            "sh": shell,
+            "sh": self._executable,
             "cmd": command,
         }
         return self._program(script, number, values, data)

@@ -393,6 +393,8 @@ class TestWhatIsLeftAsItIs:
             "LANG=C /usr/bin/python3",
             "sudo -H -S -n -u root /bin/sh -c 'echo BECOME-SUCCESS-x ; /usr/bin/python3'",
             "/usr/bin/env python3",
+            "/bin/sh -c '/usr/bin/python3 && sleep 0'",
+            """/bin/sh -c 'sudo -H -S -n -u root /bin/sh -c '"'"'echo BECOME-SUCCESS-x ; python3'"'"' && sleep 0'""",
         ],
     )
     def test_but_python_by_any_of_its_names_has_it(self, payload: Payloads, command: str) -> None:
