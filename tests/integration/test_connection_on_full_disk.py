@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection import shell_scripts
+from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection import scripts
 
 from tests.support.small_disk import SmallDisk, may_be_mounted
 
@@ -29,11 +29,12 @@ def disk(tmp_path: Path) -> Iterator[SmallDisk]:
 
 def run(disk: SmallDisk, place: Path, command: str, before: str = "true") -> list[str]:
     """Return the words of the report, without the name of the directory that was made."""
-    values = {"limit": "1000000", "stdin": "", "before": "", "sh": "/bin/sh", "cmd": command}
+    values = {"limit": "1000000", "stdin": "", "before": "", "lead": scripts.LEAD, "rounds": ""}
+    values.update(sh="/bin/sh", cmd=command)
     known = {"d": "", "n": "1", "t": TOKEN, "drop": "next", "spare": "f00d", "laid": ""}
     done = subprocess.run(
-        [*disk.within, "sh", "-c", f'{before}; exec sh -c "$@"', "sh", shell_scripts.RUN, "qga"],
-        input=shell_scripts.line_of({**known, **values}, [str(place)]),
+        [*disk.within, "sh", "-c", f'{before}; exec sh -c "$@"', "sh", scripts.RUN, "qga"],
+        input=scripts.line_of({**known, **values}, [str(place)]),
         capture_output=True,
         check=True,
     )

@@ -54,8 +54,8 @@ BELONGS: Mapping[str, str] = {
     "plugins/module_utils/_watch/sources": PYTHON,
     "plugins/modules": PYTHON,
     "plugins/plugin_utils": PYTHON,
-    **{f"plugins/plugin_utils/_{wing}": PYTHON for wing in ("connection", "inventory", "report/chart")},
-    "plugins/plugin_utils/_report": rf"{PYTHON}|{TEMPLATE}|page\.(css|js)",
+    "plugins/plugin_utils/_connection/guest": SHELL,
+    **{f"plugins/plugin_utils/_{wing}": PYTHON for wing in ("connection", "inventory", "report", "report/chart")},
     **{
         f"roles/{role}{below}": pattern
         for role in ("extended_agent", "resync_on_resume")

@@ -24,7 +24,7 @@ from ...module_utils._errors import (
 from ...module_utils._event_loop.tasks import Deadline
 from ...module_utils._protocol.errors import QgaError, RemoteProtocolError
 from ...module_utils._untrusted import visible
-from . import shell_scripts
+from . import scripts
 from .errors import (
     BecomeError,
     CommandTimeoutError,
@@ -56,7 +56,7 @@ _GRACE = 5.0
 # The longest command that is an argument: Linux takes 128 KiB for each (MAX_ARG_STRLEN, execve(2)).
 _MOST_ARGUMENT = 96 * 1024
 
-# The bytes of a script's words besides the command: numbers, secrets, paths.
+# The bytes of a script's words besides the command and lead.sh: numbers, secrets, paths.
 _WORDS = 1024
 
 # How often RUN looks for an answer, at the most, and how much longer than the dialogue it does. 1/s, and seconds.
@@ -201,15 +201,15 @@ class GuestShell:
             raise
 
     async def ask(
-        self, script: str, values: Mapping[str, str], data: bytes = b"", deadline: Deadline | None = None
+        self, script: str, words: Mapping[str, str], data: bytes = b"", deadline: Deadline | None = None
     ) -> Finished:
-        """Run a short script of ours directly, with these variables. Its result is as easily lost as a reply, so it has
+        """Run a short script of ours directly, with these words. Its result is as easily lost as a reply, so it has
         to be one that may be run again. Without a deadline it has ``exec_timeout``.
 
         :raises CommandTimeoutError: it took too long, and was ended
         :raises QgaError: the agent could not be asked
         """
-        program = _script(shell_scripts.ASKED + script, shell_scripts.line_of(values), data)
+        program = scripts.script(script, words, data=data)
         deadline = deadline or Deadline(self.limits.exec_timeout)
         process = await start(self.agent, program, deadline)
         try:
@@ -239,8 +239,8 @@ class GuestShell:
             return path
         self._aliases += 1
         link = f"{self._aliases}.link"
-        values = {"p": path, "d": await self._prepare(deadline), "t": self._token, "link": link}
-        made = await self.ask(shell_scripts.LINK, values, deadline=deadline)
+        words = {"p": path, "d": await self._prepare(deadline), "t": self._token, "link": link}
+        made = await self.ask(scripts.LINK, words, deadline=deadline)
         if made.status != 0:
             said = visible(_text(made.errors).strip())
             raise FileTransferError(f"{visible(path)} cannot be opened by a link: {said}")
@@ -252,8 +252,8 @@ class GuestShell:
         if not is_used or self._is_lost:
             return
         with contextlib.suppress(QgaError):
-            words = shell_scripts.line_of({"t": self._token}, self._places)
-            await execute(self.agent, _script(shell_scripts.CLEAN, words), Deadline(_CLEAN_PATIENCE))
+            program = scripts.script(scripts.CLEAN, {"t": self._token}, self._places)
+            await execute(self.agent, program, Deadline(_CLEAN_PATIENCE))
 
     # Beginning.
 
@@ -279,7 +279,7 @@ class GuestShell:
         if self._directory is not None and self._drop:
             return self._directory
         deadline = self._patience(whole)
-        process = await self._start(self._program(shell_scripts.PREPARE, "0", self._dropping()), deadline)
+        process = await self._start(self._program(scripts.PREPARE, "0", self._dropping()), deadline)
         ended = await end_of(self.agent, process, deadline)
         if ended is None:
             await self._stop(process)
@@ -302,9 +302,9 @@ class GuestShell:
         """The program that runs a command. What does not fit into a request is laid down in the guest before."""
         if self._caches_modules:
             data = with_cache(command, data, self._places)
-        script = shell_scripts.RUN if dialogue is None else shell_scripts.RUN_ASKING
-        budget = self.limits.request - len(json.dumps(script)) * 3 // 4 - _WORDS
-        size = len(shell_scripts.quoted(command).encode("utf-8", "surrogateescape"))
+        script = scripts.RUN if dialogue is None else scripts.RUN_ASKING
+        budget = self.limits.request - len(json.dumps(script)) * 3 // 4 - len(scripts.LEAD) - _WORDS
+        size = len(scripts.quoted(command).encode("utf-8", "surrogateescape"))
         lays_command = size > min(budget // 2, _MOST_ARGUMENT)
         lays_input = len(data) > (budget if lays_command else budget - size)
         self._laid = ""
@@ -318,26 +318,27 @@ class GuestShell:
             await self._lay_down("input", data, deadline)
             data = b""
         before, self._read = self._read, ""
-        values = {
+        words = {
             **self._dropping(),
             "limit": str(self.limits.output + 1),
             "laid": self._laid,
             "stdin": "laid" if lays_input else "",
             "rounds": "" if dialogue is None else str(int((dialogue.timeout + _DIALOGUE_PATIENCE) * _LOOKS)),
             "before": before,
+            "lead": scripts.LEAD,
             "sh": self._executable,
             "cmd": command,
         }
-        return self._program(script, number, values, data)
+        return self._program(script, number, words, data)
 
     def _dropping(self) -> dict[str, str]:
         self._drop, self._next_drop = "", secrets.token_hex(16)
         return {"drop": self._next_drop}
 
-    def _program(self, script: str, number: str, values: Mapping[str, str] | None = None, data: bytes = b"") -> Program:
+    def _program(self, script: str, number: str, words: Mapping[str, str] | None = None, data: bytes = b"") -> Program:
         spare = secrets.token_hex(16)
         known = {"d": self._directory or "", "n": number, "t": self._token, "spare": spare}
-        return _script(script, shell_scripts.line_of({**known, **(values or {})}, self._places), data)
+        return scripts.script(script, {**known, **(words or {})}, self._places, data)
 
     async def _lay_down(self, kind: str, data: bytes, deadline: Deadline) -> None:
         # Only into a file that is there: its name is a secret of the directory's, which nobody else can have made.
@@ -449,7 +450,7 @@ class GuestShell:
         return Deadline(min(self.limits.patience, deadline.remaining()))
 
     async def _look(self, number: str, deadline: Deadline) -> _Report:
-        program = self._program(shell_scripts.LOOK, number)
+        program = self._program(scripts.LOOK, number)
         ended = await execute(self.agent, program, self._patience(deadline))
         if ended is None:
             raise UnresponsiveError("the guest did not say in time what became of the command")
@@ -515,20 +516,16 @@ class GuestShell:
     async def _end(self, number: str, process: int | None) -> None:
         """End a command, and have the agent forget it; as far as it listens."""
         with contextlib.suppress(QgaError):
-            await execute(self.agent, self._program(shell_scripts.END, number), Deadline(_END_PATIENCE))
+            await execute(self.agent, self._program(scripts.END, number), Deadline(_END_PATIENCE))
             if process is not None:
                 await end_of(self.agent, process, Deadline(_END_PATIENCE))
 
     async def _stop(self, process: int) -> None:
         """End a program that was started directly, and all that it has begun."""
         with contextlib.suppress(QgaError):
-            words = shell_scripts.line_of({"process": str(process)})
-            await execute(self.agent, _script(shell_scripts.STOP, words), Deadline(_END_PATIENCE))
+            program = scripts.script(scripts.STOP, {"process": str(process)})
+            await execute(self.agent, program, Deadline(_END_PATIENCE))
             await end_of(self.agent, process, Deadline(_END_PATIENCE))
-
-
-def _script(script: str, words: bytes, data: bytes = b"") -> Program:
-    return Program("/bin/sh", ("-c", script, "qga"), words + data)
 
 
 def is_text(path: str) -> bool:
@@ -577,12 +574,12 @@ def _reported(ended: Ended, token: str, number: str) -> _Report:
     :raises UnknownProcessError: it is another program's output
     """
     said = visible(_text(ended.errors).strip()) or "nothing"
-    if ended.exit_status == shell_scripts.NOT_BEGUN:
+    if ended.exit_status == scripts.NOT_BEGUN:
         raise NoPlaceError(f"the guest cannot keep a command, and said: {said}")
     if ended.signal is not None:
         raise ResultLostError(f"signal {ended.signal} ended the shell in the guest that looked after the command")
     words = _text(ended.output[:1000]).rstrip("\n").split(" ", 4)
-    if words[:3] != [shell_scripts.REPORT, token, number] or len(words) < 4:
+    if words[:3] != [scripts.REPORT, token, number] or len(words) < 4:
         raise UnknownProcessError(f"the guest's shell did not report as it should; it said: {said}")
     if words[3] == "ready":
         ready = _READY.match("".join(words[4:]))

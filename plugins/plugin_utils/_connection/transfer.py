@@ -16,6 +16,7 @@ from typing import BinaryIO, Callable, Iterator, Mapping, NamedTuple
 from ...module_utils._event_loop.tasks import Deadline
 from ...module_utils._protocol.errors import QgaError, RemoteProtocolError
 from ...module_utils._untrusted import visible
+from . import scripts
 from .errors import FileMissingError, FileTransferError
 from .files import GuestFile
 from .shell import Finished, GuestShell, Limits
@@ -23,7 +24,7 @@ from .shell import Finished, GuestShell, Limits
 # Seconds that taking back half a file may last.
 _GIVE_UP_PATIENCE = 5.0
 
-# What the scripts exit with; anything else is a failure of a program in them, which says so itself.
+# What put.sh and fetch.sh exit with; anything else is a failure of a program in them, which says so itself.
 _MISSING = 44
 _CHANGED = 45
 _DIRECTORY = 46
@@ -40,144 +41,12 @@ _REFUSALS: Mapping[int, tuple[str, str]] = {
     ),
 }
 
-# Without a program for it in the guest, the size is all that can be compared.
-_SUM = r"""
-sum() {
-  h=$({ sha256sum <"$1" || shasum -a 256 <"$1" || openssl dgst -sha256 -r <"$1"; } 2>/dev/null)
-  h=${h%% *}
-}
-size() { s=$(wc -c <"$1") && s=$((s)); }
-"""
-
-_ABSOLUTE = r"""
-case $p in /*) ;; *) p=$PWD/$p ;; esac
-"""
-
-# What a path leads to, link by link: `readlink -f` is not everywhere, and says nothing where a directory is missing.
-_TARGET = (
-    _ABSOLUTE
-    + r"""
-[ -d "$p" ] && exit 46
-q=$p k=0
-while [ -L "$q" ]; do
-  k=$((k + 1))
-  [ $k -le 40 ] || exit 48
-  l=$(readlink "$q" && echo .) || exit
-  l=${l%??}
-  case $l in /*) q=$l ;; *) q=${q%/*}/$l ;; esac
-  [ -d "$q" ] && exit 46
-done
-g=${q%/*}
-[ -d "$g/" ] || exit 47
-if [ -p "$q" ] || [ -S "$q" ]; then exit 49; fi
-g=$g/.qga-$beside
-"""
-)
-
-_LEAVE = r"""
-leave() {
-  for f in "$x" "$x.z"; do [ ! -e "$f" ] || rm -f "$f"; done
-  cd / && rmdir "$g"
-}
-"""
-
-# The file is made in a directory of ours beside its place. Nobody can exchange it there for another one while it is
-# written, which would be given its content, mode and owner; and nobody can read it, whatever a default ACL grants. Its
-# own name is not to be guessed from the directory's: the agent opens it by both. All else that is done to it is done in
-# that directory, whatever the directory's name leads to by then. A new file has the mode, the group and the ACL that
-# any new file gets there: the directory inherits what decides on that, but for the setgid bit, which busybox's `mkdir`
-# clears.
-#
-# Where the path is a link, the kernel is asked first: it may refuse to follow another user's (fs.protected_symlinks).
-_MAKE = r"""
-if [ -L "$p" ] && [ -e "$q" ]; then (: >>"$p") || exit; fi
-mkdir -m 700 "$g" || exit
-enter "$g" || {
-  echo "the directory $g is not private" >&2
-  cd /
-  rmdir "$g"
-  exit 1
-}
-[ -g . ] || [ ! -g .. ] || chmod g+s .
-set -C
-command : >"$x" || { leave; exit 1; }
-set +C
-"""
-_REENTER = r"""
-enter "$g" && [ -f "$x" ] || exit
-"""
-
-# A new file is moved to its place. One that is there keeps all that it has, as with scp: its mode, owner, ACL, label,
-# extended attributes and other names. It is replaced only if another file can be made like it, which takes GNU's `cp`,
-# and if nobody else can exchange it meanwhile, whose attributes would be taken from another file then. Otherwise it is
-# written to. So is what a link leads to, since the kernel has to follow the link, and what is not a regular file.
-_TAKE_OVER = r"""
-sum "$x"
-[ "$h" ] || { size "$x"; [ "$s" != "$size" ] || h=$hash; }
-if [ "$h" != "$hash" ]; then leave; exit 45; fi
-e=0
-alike() {
-  set -f
-  [ -f "$p" ] && [ -O .. ] && case $(ls -ld ..) in d????-??-*) ;; *) false ;; esac || return
-  set -- $(ls -ldn "$p")
-  [ "${2-}" = 1 ] || return
-  case $1 in *[+@]) return 1 ;; *.) chcon --reference="$p" "$x" || return ;; esac
-  had="$1 $3 $4"
-  # `cp` does not fail if the agent's user may not give a file away.
-  cp --attributes-only --preserve=mode,ownership,xattr "$p" "$x" && set -- $(ls -ldn "$x") && [ "$1 $3 $4" = "$had" ]
-} 2>/dev/null
-write() {
-  { cat "$x" || { echo "only a part of the new content was written to the file" >&2; false; }; } >"$p" || e=1
-}
-if [ -L "$p" ]; then write
-elif [ ! -e "$p" ]; then mv -f "$x" "$p" || e=1
-elif alike && mv -f "$x" "$p" 2>/dev/null; then :
-else write
-fi
-leave
-exit $e
-"""
-
-_PUT_WHOLE = _SUM + _TARGET + _LEAVE + _MAKE + 'cat >"$x" || { leave; exit 1; }' + _TAKE_OVER
-_PUT_BEGIN = (
-    _TARGET
-    + _LEAVE
-    + _MAKE
-    + r"""
-printf '%s\0%s\0' "$g" "$q"
-if [ "$packs" ] && command -v gzip >/dev/null && (set -C; : >"$x.z"); then printf gzip; fi
-"""
-)
-_PUT_UNPACK = r"""
-if [ "$packed" ]; then gzip -dc <"$x.z" >"$x" || { leave; exit 1; }; fi
-"""
-_PUT_END = _SUM + _LEAVE + _ABSOLUTE + _REENTER + _PUT_UNPACK + _TAKE_OVER
-# Where it was begun may not have been heard.
-_PUT_GIVE_UP = _LEAVE + '[ "$g" ] || {' + _TARGET + '}\nenter "$g" && leave'
-
 # An agent takes a byte apart several times before it writes it: what can be packed gets there in a part of the time.
 # How well a file can be packed is told by its beginning.
 _SAMPLE = 256 * 1024
 _WORTHWHILE = 0.8
 _FASTEST = 1
 _GZIP = 31  # zlib's number for the format
-
-_FETCH = (
-    _SUM
-    + _ABSOLUTE
-    + r"""
-[ -d "$p" ] && exit 46
-[ -e "$p" ] || exit 44
-[ -f "$p" ] || exit 49
-size "$p" || exit
-sum "$p"
-# What has no size, such as the files in /proc, is made anew at each reading.
-[ -s "$p" ] || h=
-printf '%s %s %s\0' "$s" "$h" "$p"
-if [ "$s" -le "$most" ]; then cat "$p"; fi
-"""
-)
-
 
 # Size, SHA-256 or nothing, absolute path.
 _HEAD = re.compile(r"([0-9]{1,18}) ([0-9a-f]{64}|) (/.*)\Z", re.DOTALL)
@@ -213,7 +82,7 @@ async def put(shell: GuestShell, source: Source, path: str) -> None:
     :raises QgaError: as :meth:`GuestShell.ask` and :class:`GuestFile` do
     """
     deadline = Deadline(shell.limits.exec_timeout)
-    values = {
+    words = {
         "p": path,
         "g": "",
         "t": "",
@@ -225,10 +94,11 @@ async def put(shell: GuestShell, source: Source, path: str) -> None:
     piece = shell.limits.request
     try:
         if source.size <= piece // 2:
-            _done(await shell.ask(_PUT_WHOLE, values, b"".join(source.pieces(piece)), deadline), path)
+            content = b"".join(source.pieces(piece))
+            _done(await shell.ask(scripts.PUT, {**words, "step": "whole"}, content, deadline), path)
             return
         packs = "packs" if _can_be_packed(source) else ""
-        begun = _done(await shell.ask(_PUT_BEGIN, {**values, "packs": packs}, deadline=deadline), path)
+        begun = _done(await shell.ask(scripts.PUT, {**words, "step": "begin", "packs": packs}, deadline=deadline), path)
         names = begun.output.decode("utf-8", "surrogateescape").split("\0")
         if len(names) != len(("directory", "target", "packed")):
             raise RemoteProtocolError("the guest's shell did not say where the file is to be written")
@@ -236,18 +106,18 @@ async def put(shell: GuestShell, source: Source, path: str) -> None:
         # It is to be opened there, and nowhere else.
         place, slash, _name = target.rpartition("/")
         is_known = target.startswith("/") and packed in ("", "gzip")
-        if not is_known or directory != f"{place}{slash}.qga-{values['beside']}":
+        if not is_known or directory != f"{place}{slash}.qga-{words['beside']}":
             raise RemoteProtocolError("the guest's shell did not report a directory beside the file to write to")
-        values = {**values, "g": directory, "packed": packed}
-        temporary = await shell.alias("{}/{}{}".format(directory, values["x"], ".z" if packed else ""), deadline)
+        words = {**words, "g": directory, "packed": packed}
+        temporary = await shell.alias("{}/{}{}".format(directory, words["x"], ".z" if packed else ""), deadline)
         # Not "wb": it is there, unless its directory was exchanged for another one.
         async with GuestFile(shell.agent, temporary, "r+b", piece, deadline) as file:
             for data in _packed(source, piece) if packed else source.pieces(piece):
                 await file.write(data)
-        _done(await shell.ask(_PUT_END, values, deadline=deadline), path)
+        _done(await shell.ask(scripts.PUT, {**words, "step": "end"}, deadline=deadline), path)
     except BaseException:
         with contextlib.suppress(QgaError):
-            await shell.ask(_PUT_GIVE_UP, values, deadline=Deadline(_GIVE_UP_PATIENCE))
+            await shell.ask(scripts.PUT, {**words, "step": "give_up"}, deadline=Deadline(_GIVE_UP_PATIENCE))
         raise
 
 
@@ -262,7 +132,7 @@ async def fetch(shell: GuestShell, path: str, target: BinaryIO) -> None:
     """
     deadline = Deadline(shell.limits.exec_timeout)
     most = shell.limits.reply
-    read = _done(await shell.ask(_FETCH, {"p": path, "most": str(most // 2)}, deadline=deadline), path)
+    read = _done(await shell.ask(scripts.FETCH, {"p": path, "most": str(most // 2)}, deadline=deadline), path)
     head, _nul, content = read.output.partition(b"\0")
     found = _HEAD.match(head.decode("utf-8", "surrogateescape"))
     if found is None:

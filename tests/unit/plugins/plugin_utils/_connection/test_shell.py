@@ -29,7 +29,7 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import (
 from ansible_collections.qemu.guest_agent.plugins.module_utils._event_loop import tasks
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.errors import QgaError, RemoteProtocolError
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.messages import Reply
-from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection import shell, shell_scripts
+from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection import scripts, shell
 from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.errors import (
     BecomeError,
     CommandTimeoutError,
@@ -240,8 +240,8 @@ class TestWhatIsKeptInTheGuest:
 
     def test_has_no_name_to_guess_without_mktemp_either(self, place: Made, monkeypatch: pytest.MonkeyPatch) -> None:
         for name in ("RUN", "END"):
-            script = getattr(shell_scripts, name).replace("command -v mktemp", "command -v nonesuch")
-            monkeypatch.setattr(shell_scripts, name, script)
+            script = getattr(scripts, name).replace("command -v mktemp", "command -v nonesuch")
+            monkeypatch.setattr(scripts, name, script)
         never_begun = place({("guest-exec", 0): undelivered})
         before = never_begun.kept()
         with pytest.raises(NotConnectedError):
@@ -565,7 +565,7 @@ class TestTheTimeForACommand:
         tmp_path: Path,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        monkeypatch.setattr(shell_scripts, "PREPARE", "exec sleep 1000")
+        monkeypatch.setattr(scripts, "PREPARE", "exec sleep 1000")
         limits = LIMITS._replace(exec_timeout=exec_timeout, patience=patience)
         place = Place(tmp_path, {}, limits, is_made=False)
         with pytest.raises(error):
@@ -732,6 +732,6 @@ class TestAReportInNoKnownWay:
         ],
     )
     def test_is_no_success(self, place: Made, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(shell_scripts, "RUN", 'echo "qga-report $3 $2 ' + words + '"')
+        monkeypatch.setattr(scripts, "RUN", 'echo "qga-report $3 $2 ' + words + '"')
         with pytest.raises((RemoteProtocolError, ResultLostError, CommandFailedError)):
             place().run("echo")

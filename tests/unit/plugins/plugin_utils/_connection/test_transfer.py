@@ -24,7 +24,7 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import Co
 from ansible_collections.qemu.guest_agent.plugins.module_utils._event_loop import tasks
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.errors import RemoteProtocolError
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.messages import Reply, Returned
-from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection import shell, transfer
+from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection import scripts, transfer
 from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.errors import (
     CommandTimeoutError,
     FileMissingError,
@@ -114,9 +114,7 @@ class TestPutting:
         assert here.machine.count("guest-file-write") == 1
 
     def test_without_a_program_to_unpack_nothing_is_packed(self, guest: Made, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(
-            transfer, "_PUT_BEGIN", transfer._PUT_BEGIN.replace("command -v gzip", "command -v nonesuch")
-        )
+        monkeypatch.setattr(scripts, "PUT", scripts.PUT.replace("command -v gzip", "command -v nonesuch"))
         here = guest()
         here.put(PACKED, here.files / "file")
         assert (here.files / "file").read_bytes() == PACKED
@@ -257,8 +255,7 @@ class TestPutting:
         precious.touch()
         os.chown(precious, NOBODY, NOBODY)
         make = f'ln {"-s" if is_link else ""} {precious} "$x.z"'
-        begin = transfer._PUT_BEGIN.replace("printf '", f"{make}\nprintf '", 1)
-        monkeypatch.setattr(transfer, "_PUT_BEGIN", begin)
+        monkeypatch.setattr(scripts, "PUT", scripts.PUT.replace("printf '", f"{make}\nprintf '", 1))
         here.put(PACKED, here.files / "file")
         assert (here.files / "file").read_bytes() == PACKED
         assert precious.read_bytes() == b""
@@ -332,11 +329,13 @@ def guest_of_any_kind(
         programs = tmp_path_factory.mktemp("busybox")
         subprocess.run([words[0], "--install", "-s", str(programs)], check=True)
         monkeypatch.setitem(ENVIRONMENT, "PATH", f"{programs}:{ENVIRONMENT['PATH']}")
-    monkeypatch.setattr(
-        shell,
-        "_script",
-        lambda script, line, data=b"": Program(words[0], (*words[1:], "-c", script, "qga"), line + data),
-    )
+    made = scripts.script
+
+    def by_that_shell(*arguments: Any, **others: Any) -> Program:
+        program = made(*arguments, **others)
+        return program._replace(path=words[0], arguments=(*words[1:], *program.arguments))
+
+    monkeypatch.setattr(scripts, "script", by_that_shell)
     with tempfile.TemporaryDirectory(prefix="qga-files-", dir="/var/tmp") as name:
         os.chmod(name, 0o755)  # noqa: S103  # others have to reach what is in it
         yield lambda faults=None: Guest(Path(name), faults or {})
@@ -428,9 +427,8 @@ class TestADirectoryThatIsInherited:
         self, guest_of_any_kind: Made, size: int, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """As on a file system whose modes cannot be changed."""
-        for name in ("_PUT_WHOLE", "_PUT_BEGIN"):
-            script = getattr(transfer, name).replace('enter "$g" ||', 'chmod 755 "$g"; enter "$g" ||', 1)
-            monkeypatch.setattr(transfer, name, script)
+        script = scripts.PUT.replace('enter "$g" ||', 'chmod 755 "$g"; enter "$g" ||', 1)
+        monkeypatch.setattr(scripts, "PUT", script)
         here = guest_of_any_kind()
         with pytest.raises(FileTransferError, match=r"file cannot be transferred: .*qga-\w+ is not private"):
             here.put(MUCH[:size], here.files / "file")
@@ -480,8 +478,7 @@ class TestALinkThatTheKernelDoesNotFollow:
     def test_to_nothing_makes_nothing(
         self, guest_of_any_kind: Made, size: int, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        for name in ("_PUT_WHOLE", "_PUT_END"):
-            monkeypatch.setattr(transfer, name, getattr(transfer, name).replace('>"$p" ||', '>"$p/n" ||'))
+        monkeypatch.setattr(scripts, "PUT", scripts.PUT.replace('>"$p" ||', '>"$p/n" ||'))
         here = guest_of_any_kind()
         (here.files / "link").symlink_to("new")
         with pytest.raises(FileTransferError, match=r"link cannot be transferred: .*link/n"):
@@ -729,7 +726,7 @@ class TestFetching:
         self, guest: Made, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         # As a file on a server that does not answer.
-        monkeypatch.setattr(transfer, "_FETCH", "sleep 1000 | sh -c 'sleep 1000; true'; true")
+        monkeypatch.setattr(scripts, "FETCH", "sleep 1000 | sh -c 'sleep 1000; true'; true")
         here = guest()
         here.limit(exec_timeout=1.0)
         with pytest.raises(CommandTimeoutError, match="was ended"):
@@ -738,7 +735,7 @@ class TestFetching:
         until(lambda: not here.machine.groups(), "what the script began lives on")
 
     def test_that_is_given_up_ends_what_was_begun(self, guest: Made, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(transfer, "_FETCH", "sleep 1000; true")
+        monkeypatch.setattr(scripts, "FETCH", "sleep 1000; true")
 
         def give_up(_perform: Callable[[], Reply]) -> Reply:
             raise KeyboardInterrupt
@@ -816,7 +813,7 @@ class TestAGuestThatComesToNoEnd:
         here = guest()
         for hash_, content in (("0" * 64, size + 1), ("", LIMITS.reply + 1)):
             script = f"printf '%s %s %s\\0' {size} '{hash_}' /x; head -c {content} /dev/zero"
-            monkeypatch.setattr(transfer, "_FETCH", script)
+            monkeypatch.setattr(scripts, "FETCH", script)
             target = io.BytesIO()
             with pytest.raises(FileTransferError, match=f"{content} bytes came of {size}"):
                 here.fetch("/x", target)
@@ -824,7 +821,7 @@ class TestAGuestThatComesToNoEnd:
 
     @pytest.mark.parametrize("size", [LIMITS.fetch + 1, 10**17])
     def test_is_not_begun_with_above_the_limit(self, guest: Made, size: int, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(transfer, "_FETCH", f"printf '%s %s %s\\0' {size} '' /x")
+        monkeypatch.setattr(scripts, "FETCH", f"printf '%s %s %s\\0' {size} '' /x")
         here = guest()
         with pytest.raises(FileTransferError, match="max_fetch allows") as caught:
             here.fetch("/x")
@@ -845,7 +842,7 @@ class TestAGuestThatComesToNoEnd:
     ) -> None:
         here = guest()
         (here.files / "file").write_bytes(MUCH)
-        monkeypatch.setattr(transfer, "_FETCH", f"printf '%s %s %s\\0' {len(MUCH)} '' {here.files}/file")
+        monkeypatch.setattr(scripts, "FETCH", f"printf '%s %s %s\\0' {len(MUCH)} '' {here.files}/file")
         nothing = returning(lambda _value: {"count": 0, "buf-b64": "", "eof": False})
         here.machine.faults[("guest-file-read", 3)] = nothing
         with pytest.raises(FileTransferError, match=f"{3 * LIMITS.reply} bytes came of {len(MUCH)}"):
@@ -884,14 +881,15 @@ class TestTheTimeForAFile:
         assert here.fetch(here.files / name) == MUCH
 
     def test_is_for_what_a_script_does_in_the_guest(self, guest: Made, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(transfer, "_FETCH", "exec sleep 1000")
+        monkeypatch.setattr(scripts, "FETCH", "exec sleep 1000")
         here = guest()
         here.limit(exec_timeout=0.5)
         with pytest.raises(CommandTimeoutError):
             here.fetch("/x")
 
     def test_is_not_begun_anew_to_take_back_what_was_put(self, guest: Made, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(transfer, "_PUT_GIVE_UP", "exec sleep 1000")
+        script = scripts.PUT.replace("give_up)", "give_up)\nexec sleep 1000")
+        monkeypatch.setattr(scripts, "PUT", script)
         monkeypatch.setattr(transfer, "_GIVE_UP_PATIENCE", 0.5)
         here = guest({("guest-file-write", 1): refused("failed to write: No space left on device")})
         with pytest.raises(CommandFailedError, match="No space left"):
@@ -907,7 +905,7 @@ def test_what_a_guest_says_of_a_file_is_not_just_believed(
     guest: Made, head: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said = head.replace("%s", "0" * 64)
-    monkeypatch.setattr(transfer, "_FETCH", f"printf '%s\\0' '{said}'")
+    monkeypatch.setattr(scripts, "FETCH", f"printf '%s\\0' '{said}'")
     with pytest.raises(RemoteProtocolError):
         guest().fetch("/x")
 
@@ -933,7 +931,7 @@ def test_where_a_guest_has_a_file_written_is_not_just_believed(
 ) -> None:
     here = guest()
     script = f'printf "{said}"'.replace("{files}", str(here.files))
-    monkeypatch.setattr(transfer, "_PUT_BEGIN", script)
+    monkeypatch.setattr(scripts, "PUT", scripts.source("common.sh") + script)
     with pytest.raises(RemoteProtocolError, match="the guest's shell did not"):
         here.put(MUCH, here.files / "file")
     assert here.machine.count("guest-file-open") == 0
@@ -946,7 +944,7 @@ def test_a_directory_beside_a_file_is_one_at_any_path(
     here = guest()
     directory = target.rpartition("/")[0]
     script = f'printf "{directory}/.qga-$beside\\0{target}\\0"'
-    monkeypatch.setattr(transfer, "_PUT_BEGIN", script)
+    monkeypatch.setattr(scripts, "PUT", scripts.source("common.sh") + script)
     with pytest.raises(CommandFailedError):
         here.put(MUCH, here.files / "file")
     assert here.machine.count("guest-file-open") == 1

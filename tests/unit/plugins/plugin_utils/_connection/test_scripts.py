@@ -22,7 +22,7 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import InvalidOptionError
-from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection import shell_scripts
+from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection import scripts
 
 from tests.support.acl import has_default_acl, set_default_acl
 from tests.support.processes import is_gone, stat_of
@@ -34,6 +34,7 @@ pytestmark = pytest.mark.slow
 TOKEN = "0123456789abcdef"  # noqa: S105  # it keeps nobody out
 NEXT = "fedcba9876543210"
 NOBODY = 65534
+COMMON = scripts.source("common.sh")
 PATIENCE_S = 60.0
 # As on BSD and macOS: the scripts look for it by its name.
 WITHOUT_SETSID = ("command -v setsid", "command -v nonesuch")
@@ -53,7 +54,7 @@ class Shell:
 
     def line(self, **values: str) -> bytes:
         known = {"d": str(self.directory or ""), "n": "1", "t": TOKEN, "drop": NEXT, "spare": "f00d", "laid": ""}
-        return shell_scripts.line_of({**known, **values}, self.places)
+        return scripts.line_of({**known, **values}, self.places)
 
     def started(self, script: str, **values: str) -> subprocess.Popen[bytes]:
         """A script that goes on while the test does. It has no more input than its line."""
@@ -78,7 +79,7 @@ class Shell:
         return done.returncode, done.stdout
 
     def run(self, command: str, data: bytes = b"", before: str = "") -> bytes:
-        status, output = self(shell_scripts.RUN, data, **running(command, before=before))
+        status, output = self(scripts.RUN, data, **running(command, before=before))
         assert status == 0
         return output
 
@@ -88,7 +89,16 @@ class Shell:
 
 
 def running(command: str, **values: str) -> dict[str, str]:
-    return {"limit": "2000", "stdin": "", "rounds": "", "before": "", "sh": "/bin/sh", "cmd": command, **values}
+    return {
+        "limit": "2000",
+        "stdin": "",
+        "rounds": "",
+        "before": "",
+        "lead": scripts.LEAD,
+        "sh": "/bin/sh",
+        "cmd": command,
+        **values,
+    }
 
 
 @pytest.fixture(params=SHELLS, ids=" ".join)
@@ -128,7 +138,7 @@ class TestItsWords:
         ],
     )
     def test_are_any_bytes_and_the_input_follows_them(self, shell: Shell, value: bytes) -> None:
-        script = shell_scripts.WORDS + """printf '%s|' "$v" "$@"; cat"""
+        script = COMMON + """printf '%s|' "$v" "$@"; cat"""
         word = value.decode("utf-8", "surrogateescape")
         shell.places = [word, "last"]
         status, output = shell(script, b"in\0put\n", v=word)
@@ -136,15 +146,13 @@ class TestItsWords:
 
     def test_are_no_words_if_they_are_not_whole(self, shell: Shell) -> None:
         line = shell.line(**running("echo done")).rstrip(b"\n")
-        done = subprocess.run(
-            [*shell.words, "-c", shell_scripts.RUN, "qga"], input=line, capture_output=True, check=False
-        )
+        done = subprocess.run([*shell.words, "-c", scripts.RUN, "qga"], input=line, capture_output=True, check=False)
         assert done.returncode != 0
         assert done.stdout == b""
 
     def test_cannot_have_a_nul(self) -> None:
         with pytest.raises(InvalidOptionError, match="NUL"):
-            shell_scripts.line_of({"p": "/a\0b"})
+            scripts.line_of({"p": "/a\0b"})
 
 
 class TestRun:
@@ -161,8 +169,8 @@ class TestRun:
 
     def test_runs_a_command_once(self, shell: Shell) -> None:
         shell.run("echo once")
-        status, output = shell(shell_scripts.RUN, **running("echo twice"))
-        assert status in (shell_scripts.NOT_BEGUN, 1, 2)
+        status, output = shell(scripts.RUN, **running("echo twice"))
+        assert status in (scripts.NOT_BEGUN, 1, 2)
         assert output == b""
         assert shell.written("1.out") == b"once\n"
 
@@ -190,12 +198,12 @@ class TestRun:
         assert {stat.S_IMODE(path.stat().st_mode) for path in shell.directory.iterdir()} == {0o600}
 
     def test_takes_what_was_laid_down_for_it(self, shell: Shell) -> None:
-        assert shell(shell_scripts.PREPARE) == (0, report("ready 0 qga-mine", "1"))
+        assert shell(scripts.PREPARE) == (0, report("ready 0 qga-mine", "1"))
         assert shell.directory is not None
         (shell.directory / f"{NEXT}.command").write_bytes(b"cat; echo \xff")
         (shell.directory / f"{NEXT}.input").write_text("input ")
         laid = running("", laid=NEXT, stdin="laid", drop="another")
-        assert shell(shell_scripts.RUN, **laid) == (0, report("done 0 kept out - 0 qga-mine"))
+        assert shell(scripts.RUN, **laid) == (0, report("done 0 kept out - 0 qga-mine"))
         assert shell.written("1.out") == b"input \xff\n"
         assert shell.written(f"{NEXT}.input") == b""
         assert shell.written("another.answer") == b""
@@ -219,11 +227,12 @@ class TestPath:
         for name in directories:
             (root / name).mkdir(parents=True)
         elsewhere = r"(?<=[ :])/(?=nix/|run/|usr/pkg/)"
-        script = re.sub(elsewhere, f"{root}/", shell_scripts.ENVIRONMENT)
+        script = re.sub(elsewhere, f"{root}/", COMMON)
         path = re.sub(elsewhere, f"{root}/", f":{path}")[1:]
         done = subprocess.run(
             [*shell.words, "-c", script + 'printf %s "$PATH"'],
             executable=shutil.which(shell.words[0]),
+            input=b"\n",
             capture_output=True,
             check=True,
             env={"PATH": path},
@@ -264,6 +273,7 @@ class TestHome:
     def found(shell: Shell, script: str, **environment: str) -> list[str]:
         done = subprocess.run(
             [*shell.words, "-c", script + 'printf "%s\\n" "$HOME" ~ "$PWD" "${USER-none}" "${LOGNAME-none}"'],
+            input="\n",
             capture_output=True,
             check=True,
             text=True,
@@ -274,17 +284,17 @@ class TestHome:
     @pytest.mark.parametrize("environment", [{}, {"HOME": ""}, {"HOME": "/"}], ids=str)
     def test_is_looked_up_where_the_agent_has_none(self, shell: Shell, environment: dict[str, str]) -> None:
         user = pwd.getpwuid(os.getuid())
-        found = self.found(shell, shell_scripts.ENVIRONMENT, **environment)
+        found = self.found(shell, COMMON, **environment)
         assert found == [*[user.pw_dir] * 3, *[user.pw_name] * 2]
 
     def test_that_the_agent_has_is_kept(self, shell: Shell, tmp_path: Path) -> None:
-        found = self.found(shell, shell_scripts.ENVIRONMENT, HOME=str(tmp_path), USER="who")
+        found = self.found(shell, COMMON, HOME=str(tmp_path), USER="who")
         assert found == [*[str(tmp_path)] * 3, "who", "none"]
 
     @pytest.mark.parametrize("environment", [{}, {"HOME": ""}, {"HOME": "/"}], ids=str)
     @pytest.mark.parametrize("name", ["", "nobody-of-that-name"])
     def test_of_a_user_who_has_none_is_the_root(self, shell: Shell, environment: dict[str, str], name: str) -> None:
-        script = shell_scripts.ENVIRONMENT.replace("-O /root", "-O /none").replace("id -un", f"echo {name}")
+        script = COMMON.replace("-O /root", "-O /none").replace("id -un", f"echo {name}")
         home, *same = self.found(shell, script, **environment)[:3]
         assert same == [home] * 2
         assert home in ("/", pwd.getpwuid(os.getuid()).pw_dir)  # bash knows whose home it is without a name
@@ -294,7 +304,7 @@ class TestWithoutADirectoryYet:
     """Of several places it takes the first one that it can, and no command begins where that is not wanted any more."""
 
     def test_run_makes_one(self, placed: Shell) -> None:
-        status, output = placed(shell_scripts.RUN, **running("echo out"))
+        status, output = placed(scripts.RUN, **running("echo out"))
         directory = made(placed)
         assert (status, output) == (0, report(f"done 0 kept out - 1 {directory.name}"))
         assert stat.S_IMODE(directory.stat().st_mode) == 0o700
@@ -302,14 +312,14 @@ class TestWithoutADirectoryYet:
         assert len(list(directory.glob("1.pid.*"))) == 1
 
     def test_run_makes_one_without_mktemp(self, placed: Shell) -> None:
-        script = shell_scripts.RUN.replace("command -v mktemp", "command -v nonesuch")
+        script = scripts.RUN.replace("command -v mktemp", "command -v nonesuch")
         assert placed(script, **running("echo out")) == (0, report("done 0 kept out - 1 qga-f00d"))
 
     @pytest.mark.parametrize("mktemp", ["mktemp", "nonesuch"])
     def test_run_leaves_none_that_nothing_fits_into(self, placed: Shell, mktemp: str) -> None:
         """On a disk where the directory was the last thing that there was room for."""
-        script = shell_scripts.RUN.replace("command -v mktemp", f"command -v {mktemp}")
-        assert placed(script, **running("echo out"), t="none/token") == (shell_scripts.NOT_BEGUN, b"")
+        script = scripts.RUN.replace("command -v mktemp", f"command -v {mktemp}")
+        assert placed(script, **running("echo out"), t="none/token") == (scripts.NOT_BEGUN, b"")
         assert list(Path(placed.places[1]).iterdir()) == []
 
     @pytest.mark.parametrize("mktemp", ["mktemp", "nonesuch"])
@@ -327,48 +337,48 @@ class TestWithoutADirectoryYet:
 
     @staticmethod
     def check_use(shell: Shell, mktemp: str) -> None:
-        run = shell_scripts.RUN.replace("command -v mktemp", f"command -v {mktemp}")
+        run = scripts.RUN.replace("command -v mktemp", f"command -v {mktemp}")
         status, output = shell(run, **running("echo out"))
         directory = made(shell)
         assert (status, output) == (0, report(f"done 0 kept out - 1 {directory.name}"))
         assert stat.S_IMODE(directory.stat().st_mode) & 0o777 == 0o700
-        assert shell(shell_scripts.LOOK) == (0, output)
-        assert shell(shell_scripts.RUN, **running("echo more"), n="2", d=str(directory))[0] == 0
-        assert shell(shell_scripts.PREPARE, d=str(directory))[0] == 0
+        assert shell(scripts.LOOK) == (0, output)
+        assert shell(scripts.RUN, **running("echo more"), n="2", d=str(directory))[0] == 0
+        assert shell(scripts.PREPARE, d=str(directory))[0] == 0
         # And a directory in which there is no token, as one for a file that is put.
         (directory / TOKEN).unlink()
-        assert shell(shell_scripts.LOOK) == (0, report("unknown"))
-        enter = shell_scripts.ASKED + 'enter "$d" && pwd'
+        assert shell(scripts.LOOK) == (0, report("unknown"))
+        enter = COMMON + 'enter "$d" && pwd'
         assert shell(enter, d=str(directory)) == (0, f"{directory}\n".encode())
 
     def test_run_needs_one(self, placed: Shell) -> None:
         placed.places = placed.places[:1]
-        assert placed(shell_scripts.RUN, **running("echo out")) == (shell_scripts.NOT_BEGUN, b"")
+        assert placed(scripts.RUN, **running("echo out")) == (scripts.NOT_BEGUN, b"")
 
     def test_look_finds_it(self, placed: Shell) -> None:
-        reported = placed(shell_scripts.RUN, **running("exit 7"))
-        assert placed(shell_scripts.LOOK) == reported
-        assert placed(shell_scripts.LOOK, n="2") == (0, report("unknown", "2"))
-        assert placed(shell_scripts.LOOK, t="another") == (0, report("unknown").replace(TOKEN.encode(), b"another"))
+        reported = placed(scripts.RUN, **running("exit 7"))
+        assert placed(scripts.LOOK) == reported
+        assert placed(scripts.LOOK, n="2") == (0, report("unknown", "2"))
+        assert placed(scripts.LOOK, t="another") == (0, report("unknown").replace(TOKEN.encode(), b"another"))
 
     def test_end_finds_it(self, placed: Shell) -> None:
-        with placed.started(shell_scripts.RUN, **running("sleep 1000")) as runner:
+        with placed.started(scripts.RUN, **running("sleep 1000")) as runner:
             until(lambda: any(Path(placed.places[1]).glob("*/1.pid.*")), "the command was not begun")
-            assert placed(shell_scripts.END)[0] == 0
+            assert placed(scripts.END)[0] == 0
         assert runner.returncode == 0
         assert [path.name for path in made(placed).glob("1.done.*")] == ["1.done.143.kept"]
 
     def test_end_keeps_a_command_from_being_begun(self, placed: Shell) -> None:
-        assert placed(shell_scripts.END)[0] == 0
-        assert placed(shell_scripts.RUN, **running("echo out")) == (shell_scripts.NOT_BEGUN, b"")
-        assert placed(shell_scripts.RUN, **running("echo out"), n="2")[0] == 0
+        assert placed(scripts.END)[0] == 0
+        assert placed(scripts.RUN, **running("echo out")) == (scripts.NOT_BEGUN, b"")
+        assert placed(scripts.RUN, **running("echo out"), n="2")[0] == 0
 
     def test_clean_removes_all_that_were_made(self, placed: Shell) -> None:
         (Path(placed.places[1]) / "qga-another").mkdir()
-        placed(shell_scripts.END)
-        placed(shell_scripts.RUN, **running("echo out"), n="2")
-        placed(shell_scripts.PREPARE)
-        placed(shell_scripts.CLEAN)
+        placed(scripts.END)
+        placed(scripts.RUN, **running("echo out"), n="2")
+        placed(scripts.PREPARE)
+        placed(scripts.CLEAN)
         assert [path.name for path in Path(placed.places[1]).iterdir()] == ["qga-another"]
 
 
@@ -410,17 +420,17 @@ class TestADirectoryThatIsNotOurs:
         before = sorted(path.name for path in directory.iterdir())
         if not is_known:
             shell.directory = None
-        assert shell(shell_scripts.LOOK) == (0, report("unknown"))
-        assert shell(shell_scripts.END)[0] == 0
-        shell(shell_scripts.CLEAN)
+        assert shell(scripts.LOOK) == (0, report("unknown"))
+        assert shell(scripts.END)[0] == 0
+        shell(scripts.CLEAN)
         assert sorted(path.name for path in directory.iterdir()) == before
         assert not is_gone(victim)
 
     def test_has_nothing_begun_in_it(self, forged: tuple[Shell, Path, int]) -> None:
         shell, _directory, _victim = forged
-        for script in (shell_scripts.RUN, shell_scripts.RUN_ASKING, shell_scripts.PREPARE):
+        for script in (scripts.RUN, scripts.RUN_ASKING, scripts.PREPARE):
             laid = running("", laid=NEXT, stdin="laid", rounds="1")
-            assert shell(script, **laid, n="2") == (shell_scripts.NOT_BEGUN, b"")
+            assert shell(script, **laid, n="2") == (scripts.NOT_BEGUN, b"")
 
     @pytest.mark.parametrize("mode", [0o777, 0o2777, 0o2710, 0o2720, 0o3770, 0o701])
     def test_is_one_that_others_may_look_into_as_well(self, shell: Shell, mode: int) -> None:
@@ -428,8 +438,8 @@ class TestADirectoryThatIsNotOurs:
         (shell.directory / "1.begun").touch()
         (shell.directory / "1.done.0.kept").touch()
         shell.directory.chmod(mode)
-        assert shell(shell_scripts.LOOK) == (0, report("unknown"))
-        assert shell(shell_scripts.PREPARE) == (shell_scripts.NOT_BEGUN, b"")
+        assert shell(scripts.LOOK) == (0, report("unknown"))
+        assert shell(scripts.PREPARE) == (scripts.NOT_BEGUN, b"")
 
 
 class TestAProcessThatIsNotOurs:
@@ -440,9 +450,9 @@ class TestAProcessThatIsNotOurs:
         with bystander(leads=False) as other:
             recorded = shell.directory / f"1.runner.7.{other.pid}"
             recorded.touch()
-            assert shell(shell_scripts.LOOK) == (0, report("gone"))
+            assert shell(scripts.LOOK) == (0, report("gone"))
             recorded.rename(shell.directory / f"1.runner.{began(other.pid)}.{other.pid}")
-            assert shell(shell_scripts.LOOK) == (0, report("running"))
+            assert shell(scripts.LOOK) == (0, report("running"))
 
     @pytest.mark.parametrize("leads", [True, False])
     def test_is_not_ended(self, shell: Shell, leads: bool) -> None:
@@ -451,10 +461,10 @@ class TestAProcessThatIsNotOurs:
         with bystander(leads) as other:
             recorded = shell.directory / f"1.pid.7.{other.pid}"
             recorded.touch()
-            assert shell(shell_scripts.END)[0] == 0
+            assert shell(scripts.END)[0] == 0
             assert other.poll() is None
             recorded.rename(shell.directory / f"1.pid.{began(other.pid)}.{other.pid}")
-            assert shell(shell_scripts.END)[0] == 0
+            assert shell(scripts.END)[0] == 0
             assert other.wait(PATIENCE_S) == -signal.SIGTERM
 
 
@@ -504,22 +514,22 @@ class TestWhatOthersCanRead:
     def test_has_no_name_that_gives_power(self, placed: Shell, programs: Path, asking: bool) -> None:
         # While it runs, all other programs of the script do.
         everything = r"cat /proc/*/cmdline 2>/dev/null | tr '\0' '\n'; env; pwd"
-        script = shell_scripts.RUN_ASKING if asking else shell_scripts.RUN
-        scripts = {script: running(everything, rounds="5", limit="9000000"), shell_scripts.LOOK: {}}
-        scripts.update({shell_scripts.END: {"n": "3"}, shell_scripts.PREPARE: {}})
-        calls = [call for script, values in scripts.items() for call in self.called(placed, programs, script, **values)]
+        script = scripts.RUN_ASKING if asking else scripts.RUN
+        run = {script: running(everything, rounds="5" * asking, limit="9000000"), scripts.LOOK: {}}
+        run.update({scripts.END: {"n": "3"}, scripts.PREPARE: {}})
+        calls = [call for text, values in run.items() for call in self.called(placed, programs, text, **values)]
         assert [call for call in calls if call.startswith("mktemp -d")]
         directories = list(Path(placed.places[1]).glob("qga-*"))
         (written,) = [directory / "1.out" for directory in directories if (directory / "1.out").exists()]
         seen = "\n".join(calls) + written.read_text()
-        assert shell_scripts.RUN.strip().splitlines()[0] in seen
+        assert scripts.RUN.strip().splitlines()[0] in seen
         for secret in (TOKEN, NEXT, "f00d", *(directory.name for directory in directories)):
             assert secret not in seen
 
     def test_names_a_directory_only_to_remove_it(self, shell: Shell, programs: Path) -> None:
         assert shell.directory is not None
         (shell.directory / TOKEN).touch()
-        assert self.called(shell, programs, shell_scripts.CLEAN) == [f"rm -rf {shell.directory}"]
+        assert self.called(shell, programs, scripts.CLEAN) == [f"rm -rf {shell.directory}"]
         assert not shell.directory.exists()
 
 
@@ -529,29 +539,29 @@ class TestWhatOthersCanRead:
 class TestLook:
     def test_reports_as_run_does(self, shell: Shell) -> None:
         reported = shell.run("echo out; echo err >&2; exit 7")
-        assert shell(shell_scripts.LOOK) == (0, reported)
+        assert shell(scripts.LOOK) == (0, reported)
 
     def test_knows_nothing_of_what_was_never_begun(self, shell: Shell) -> None:
-        assert shell(shell_scripts.LOOK) == (0, report("unknown"))
+        assert shell(scripts.LOOK) == (0, report("unknown"))
 
     def test_knows_nothing_without_the_directory(self, shell: Shell) -> None:
         assert shell.directory is not None
         shell.directory /= "none"
-        assert shell(shell_scripts.LOOK) == (0, report("unknown"))
+        assert shell(scripts.LOOK) == (0, report("unknown"))
 
     def test_tells_who_runs(self, shell: Shell) -> None:
         assert shell.directory is not None
         directory = shell.directory
-        with shell.started(shell_scripts.RUN, **running("sleep 1000")) as runner:
+        with shell.started(scripts.RUN, **running("sleep 1000")) as runner:
             until(lambda: any(directory.glob("1.pid.*")), "the command was not begun")
-            assert shell(shell_scripts.LOOK) == (0, report("running"))
-            shell(shell_scripts.END)
+            assert shell(scripts.LOOK) == (0, report("running"))
+            shell(scripts.END)
             runner.wait()
 
 
 def test_end_keeps_a_command_from_being_begun(shell: Shell) -> None:
-    assert shell(shell_scripts.END)[0] == 0
-    status, output = shell(shell_scripts.RUN, **running("echo"))
+    assert shell(scripts.END)[0] == 0
+    status, output = shell(scripts.RUN, **running("echo"))
     assert status != 0
     assert output == b""
 
@@ -561,7 +571,7 @@ class TestEnd:
 
     @pytest.fixture(params=[True, False], ids=["setsid", "no setsid"])
     def script(self, request: pytest.FixtureRequest) -> str:
-        return shell_scripts.RUN if request.param else shell_scripts.RUN.replace(*WITHOUT_SETSID)
+        return scripts.RUN if request.param else scripts.RUN.replace(*WITHOUT_SETSID)
 
     @pytest.mark.parametrize(
         "command",
@@ -580,7 +590,7 @@ class TestEnd:
         with shell.started(script, **running(f"QGA_TEST={mark}; export QGA_TEST; : >{directory}/on; {command}")):
             until(lambda: (directory / "on").exists() and any(directory.glob("1.pid.*")), "the command was not begun")
             until(lambda: processes_with(mark), "the command has begun nothing")
-            assert shell(shell_scripts.END)[0] == 0
+            assert shell(scripts.END)[0] == 0
         assert processes_with(mark) == []
         assert len(list(directory.glob("1.done.*"))) == 1
 
@@ -596,7 +606,7 @@ class TestEnd:
         )
         with shell.started(script, **running(command)):
             until(lambda: (directory / "on").exists() and any(directory.glob("1.pid.*")), "the command was not begun")
-            assert shell(shell_scripts.END)[0] == 0
+            assert shell(scripts.END)[0] == 0
         assert (directory / "more").exists()
         assert processes_with(mark) == []
 
@@ -612,7 +622,7 @@ class TestEnd:
         command = f"QGA_TEST={mark} exec {shlex.join([sys.executable, '-c', program])}"
         with shell.started(script, **running(command)):
             until((tmp_path / "on").exists, "the command was not begun")
-            assert shell(shell_scripts.END)[0] == 0
+            assert shell(scripts.END)[0] == 0
             assert processes_with(mark) == []
 
     def test_ends_nothing_that_another_user_names(self, shell: Shell, script: str, tmp_path: Path) -> None:
@@ -628,7 +638,7 @@ class TestEnd:
             for number, name in enumerate([") S 1\n", f") S {other.pid} {process}\n", ") S\n"]):
                 (tmp_path / "proc" / f"0{number}").mkdir()
                 (tmp_path / "proc" / f"0{number}" / "stat").write_text(f"0{number} ({name}) S 1 1 0")
-            assert shell(shell_scripts.END.replace("/proc/", f"{tmp_path}/proc/"))[0] == 0
+            assert shell(scripts.END.replace("/proc/", f"{tmp_path}/proc/"))[0] == 0
             assert other.poll() is None
 
     def test_lets_a_command_be_what_it_is_otherwise(self, shell: Shell, script: str) -> None:
@@ -652,29 +662,29 @@ def processes_with(mark: str) -> list[int]:
 
 class TestACommandThatAsks:
     def test_ends_by_itself_if_nobody_answers(self, shell: Shell) -> None:
-        shell(shell_scripts.PREPARE)
+        shell(scripts.PREPARE)
         mark = secrets.token_hex(8)
         command = f"QGA_TEST={mark}; export QGA_TEST; echo begun; printf Password: >&2; IFS= read -r p; sleep 1000"
         asking = running(command, laid=NEXT, rounds="10", drop="another")
-        assert shell(shell_scripts.RUN_ASKING, **asking) == (0, report("done 143 kept out err 0 qga-mine"))
+        assert shell(scripts.RUN_ASKING, **asking) == (0, report("done 143 kept out err 0 qga-mine"))
         assert shell.written("1.out") == b"begun\n"
         assert shell.written("1.err").startswith(b"Password:")
         assert processes_with(mark) == []
 
     def test_gets_the_answer_and_then_its_input(self, shell: Shell) -> None:
-        shell(shell_scripts.PREPARE)
+        shell(scripts.PREPARE)
         assert shell.directory is not None
         (shell.directory / f"{NEXT}.answer").write_bytes(b"it's \\n \xff\n")
         (shell.directory / f"{NEXT}.go").write_bytes(b"\n")
         asking = running("IFS= read -r p; printf '%s\\n' \"$p\"; cat", laid=NEXT, rounds="100", drop="another")
-        assert shell(shell_scripts.RUN_ASKING, b"in\0put", **asking)[0] == 0
+        assert shell(scripts.RUN_ASKING, b"in\0put", **asking)[0] == 0
         assert shell.written("1.out") == b"it's \\n \xff\nin\0put"
         assert shell.written(f"{NEXT}.answer") == b""
 
     def test_may_close_a_stream_and_costs_nothing_while_it_waits(self, shell: Shell, tmp_path: Path) -> None:
-        shell(shell_scripts.PREPARE)
+        shell(scripts.PREPARE)
         counter = tmp_path / "dd"
-        script = shell_scripts.RUN_ASKING.replace("$(dd bs", f"$(echo >>{counter}; dd bs")
+        script = scripts.RUN_ASKING.replace("$(dd bs", f"$(echo >>{counter}; dd bs")
         asking = running("exec 2>&-; sleep 1", laid=NEXT, rounds="100", drop="another")
         assert shell(script, **asking)[0] == 0
         assert len(counter.read_text()) < 5
@@ -689,7 +699,7 @@ class TestStop:
             env={**os.environ, "QGA_TEST": mark},
         ) as program:
             until(lambda: len(processes_with(mark)) >= 4, "it has not begun all")
-            shell(shell_scripts.STOP, process=str(program.pid))
+            shell(scripts.STOP, process=str(program.pid))
         assert program.returncode == -signal.SIGTERM
         assert processes_with(mark) == []
 
@@ -699,7 +709,7 @@ class TestStop:
             try:
                 until((tmp_path / "pid").exists, "it was not begun")
                 process = (tmp_path / "pid").read_text().strip()
-                shell(shell_scripts.STOP, process=process)
+                shell(scripts.STOP, process=process)
                 assert not is_gone(int(process))
             finally:
                 os.killpg(other.pid, signal.SIGKILL)

@@ -1,0 +1,57 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# shellcheck shell=sh
+
+# The connection's directory in the guest: making it, finding it again, and the report of what is in it.
+# Words: d its path, or empty; t the token; n the command's number; spare a name for it without mktemp; drop how the
+# names of what is laid down for the next command begin. Arguments: the places where it may be.
+# shellcheck disable=SC2154  # words
+
+umask 077
+i=0
+
+# Make the directory, in the first of the places where it can be made.
+make() {
+  for p; do
+    if command -v mktemp >/dev/null; then d=$(mktemp -d "$p/qga-XXXXXXXXXX")
+    else d=$p/qga-$spare && mkdir -m 700 "$d"
+    fi && cd "$d" && {
+      command : >"$t" && return
+      cd / && rmdir "$d"
+    }
+    i=$((i + 1))
+  done
+  d=
+  return 1
+}
+
+place() {
+  if [ "$d" ]; then enter "$d" || { echo "$d is gone, or not the connection's any more" >&2; exit 97; }
+  else make "$@" || exit 97
+  fi
+}
+
+drop() { for f in command input answer go; do : >"$drop.$f"; done; }
+
+# Find the directory in which the command was begun.
+find_it() {
+  if [ "$d" ]; then enter "$d"; return; fi
+  for p; do
+    for d in "$p"/qga-*; do [ -e "$d/$t" ] && [ -e "$d/$n.begun" ] && enter "$d" && return; done
+    i=$((i + 1))
+  done
+  return 1
+}
+
+# Report the end of a command by the name of its file "done". It says which of the two streams have something in them,
+# so that empty files need not be opened.
+report() {
+  f=${1##*.done.}
+  o=-
+  e=-
+  [ -s "$n.out" ] && o=out
+  [ -s "$n.err" ] && e=err
+  echo "qga-report $t $n done ${f%%.*} ${f#*.} $o $e $i ${d##*/}"
+}

@@ -1,0 +1,31 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# shellcheck shell=sh
+
+# End a command, and all that it has begun. One that was not begun yet will never be: run.sh looks for what is made here.
+# Needs directory.sh, process.sh and family.sh.
+# shellcheck disable=SC2154  # words
+
+known=$d
+find_it "$@" || {
+  [ -z "$known" ] && d='' && make "$@" || exit 0
+  : >"$n.begun"
+  # run.sh may have begun before it could see that.
+  mine=$d
+  for p; do
+    for d in "$p"/qga-*; do
+      [ "$d" = "$mine" ] || [ ! -e "$d/$t" ] || [ ! -e "$d/$n.begun" ] || { enter "$d" && break 2; }
+    done
+    d=
+  done
+  [ "$d" ] || exit 0
+}
+set -C
+command : 2>/dev/null >"$n.begun" && exit
+set +C
+has_begun() { for f in "$n".pid.* "$n".done.*; do [ -e "$f" ] && return; done; return 1; }
+i=0
+until has_begun || [ $i -gt 20 ]; do i=$((i + 1)); sleep 0.1 2>/dev/null || sleep 1; done
+end_command

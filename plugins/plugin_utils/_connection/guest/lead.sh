@@ -1,0 +1,24 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# shellcheck shell=sh
+
+# Start the command: lead.sh LEADER NUMBER PROGRAM [ARGUMENT...]. Needs process.sh.
+#
+# It leads a session of its own (LEADER is setsid), so that all of it can be ended at once, and the agent's own process
+# group is out of its reach; where that cannot be had (LEADER is empty), a process group of its own.
+# shellcheck disable=SC2154  # what process.sh sets
+
+home() { umask 022; cd "$HOME" 2>/dev/null || cd / || exit; unset OLDPWD; }
+mark() { began "$1"; : >"$n.pid.$began.$1"; }
+l=$1 n=$2
+shift 2
+if [ "$l" ]; then mark $$; home; exec "$@"; fi
+# shellcheck disable=SC3040  # where there is none, it goes without
+set -m 2>/dev/null
+{ (home; exec "$@") <&3 3<&- & } 3<&0
+p=$!
+mark "$p"
+exec </dev/null >/dev/null 2>&1
+wait "$p"

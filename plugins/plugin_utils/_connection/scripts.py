@@ -1,0 +1,95 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The shell scripts that run in a guest, from the files in ``guest``. They need a POSIX shell, and ``head -c``.
+
+What a command writes goes to files in a directory of its own; ``guest/run.sh`` has the theory of operation. The agent
+reports the end of a program only once, so that without the files a reply that is lost would be a result that is lost.
+And replies have a limit, but a file can be had in pieces.
+
+Everybody in a guest can read the argument list of every process there (and the stock agent copies those of its programs
+to syslog: ``guest_exec_get_args`` in qga/commands.c, QEMU 10.0.13). So a script is given its words as the first line of
+its input, by :func:`line_of`, and its argument list is the same in every guest. That line, unlike JSON, carries any
+bytes. What the scripts start knows the directory as its working directory, and not by its name.
+
+Where the names of others are as good as ours, a name proves nothing. The directory is made by ``mktemp``, under a name
+that nobody knows before. It is found again by a file in it whose name is the connection's secret, and only if it is a
+directory of the agent's user, no link, that nobody else may look into. What is laid down for a command goes to files
+that a script has made there before, under names that are secrets as well.
+
+Scripts are given the connection's directory in the guest, the number of the command, and a token, which is the secret
+and comes back in the report: ``qga-report TOKEN COMMAND STATE ...``, the first line on their standard output. They are
+sparing of programs: in a small guest, starting one takes longer than an exchange with its agent. So ``run.sh`` makes
+the directory as well, if there is none yet: it has a list of places then, and takes the first one that it can be made
+in. Which one it was is in the report, as its number from 0, with the directory's name.
+"""
+
+from __future__ import annotations
+
+import pkgutil
+import re
+from typing import Iterable, Mapping
+
+from ...module_utils._errors import InvalidOptionError
+from .programs import Program
+
+REPORT = "qga-report"
+
+# What run.sh and prepare.sh exit with if they could not begin, besides saying why.
+NOT_BEGUN = 97
+
+_COMMENT = re.compile(r"^ *(#.*)?\n", re.MULTILINE)
+
+
+def source(*names: str) -> str:
+    """Return the text of these files one after the other, without comments and empty lines."""
+    return "".join(_COMMENT.sub("", _file(name).decode("ascii")) for name in names)
+
+
+def _file(name: str) -> bytes:
+    """
+    :raises FileNotFoundError: the collection is not whole; Ansible's loader returns None then
+    """
+    content = pkgutil.get_data(__name__, f"guest/{name}")
+    if content is None:
+        raise FileNotFoundError(name)
+    return content
+
+
+PREPARE = source("common.sh", "directory.sh", "prepare.sh")
+RUN = source("common.sh", "directory.sh", "process.sh", "run.sh")
+RUN_ASKING = source("common.sh", "directory.sh", "process.sh", "family.sh", "dialogue.sh", "run.sh")
+LEAD = source("process.sh", "lead.sh")
+LOOK = source("common.sh", "directory.sh", "process.sh", "look.sh")
+END = source("common.sh", "directory.sh", "process.sh", "family.sh", "end.sh")
+STOP = source("common.sh", "process.sh", "family.sh", "stop.sh")
+CLEAN = source("common.sh", "clean.sh")
+LINK = source("common.sh", "link.sh")
+PUT = source("common.sh", "path.sh", "put.sh")
+FETCH = source("common.sh", "path.sh", "fetch.sh")
+
+
+def script(text: str, words: Mapping[str, str], places: Iterable[str] = (), data: bytes = b"") -> Program:
+    """Return the program that runs a script with its words, its list of places, and ``data`` for its input.
+
+    :raises InvalidOptionError: as :func:`line_of` does
+    """
+    return Program("/bin/sh", ("-c", text, "qga"), line_of(words, places) + data)
+
+
+def line_of(words: Mapping[str, str], places: Iterable[str] = ()) -> bytes:
+    """Return the line that gives a script its words, and its list of places.
+
+    :raises InvalidOptionError: one of them has a NUL in it, which no shell can carry
+    """
+    assignments = [f"{name}={quoted(value)}" for name, value in words.items()]
+    line = " ".join([*assignments, "&& set --" if assignments else "set --", *map(quoted, places)]) + "\n"
+    if "\0" in line:
+        raise InvalidOptionError("a command or a path in a guest cannot have a NUL character in it", "Remove it.")
+    return line.encode("utf-8", "surrogateescape")
+
+
+def quoted(value: str) -> str:
+    """Return the value as one word of :func:`line_of`."""
+    return "'" + value.replace("'", "'\"'\"'").replace("\n", "'\"$nl\"'") + "'"
