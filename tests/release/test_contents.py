@@ -54,7 +54,7 @@ BELONGS: Mapping[str, str] = {
     "plugins/module_utils/_watch/sources": PYTHON,
     "plugins/modules": PYTHON,
     "plugins/plugin_utils": PYTHON,
-    "plugins/plugin_utils/_connection/guest": SHELL,
+    "plugins/plugin_utils/_connection/guest": f"{PYTHON}|{SHELL}",
     **{f"plugins/plugin_utils/_{wing}": PYTHON for wing in ("connection", "inventory", "report", "report/chart")},
     **{
         f"roles/{role}{below}": pattern

@@ -2,7 +2,8 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The shell scripts that run in a guest, from the files in ``guest``. They need a POSIX shell, and ``head -c``.
+"""The programs that run in a guest, from the files in ``guest``: shell scripts, which need a POSIX shell and
+``head -c``, and the cache of compiled modules, which is Python.
 
 What a command writes goes to files in a directory of its own; ``guest/run.sh`` has the theory of operation. The agent
 reports the end of a program only once, so that without the files a reply that is lost would be a result that is lost.
@@ -39,6 +40,9 @@ REPORT = "qga-report"
 # What run.sh and prepare.sh exit with if they could not begin, besides saying why.
 NOT_BEGUN = 97
 
+# The bytes that the compiled code of one user may take in a guest.
+MOST_KEPT = 16 * 1024 * 1024
+
 _COMMENT = re.compile(r"^ *(#.*)?\n", re.MULTILINE)
 
 
@@ -68,6 +72,7 @@ CLEAN = source("common.sh", "clean.sh")
 LINK = source("common.sh", "link.sh")
 PUT = source("common.sh", "path.sh", "put.sh")
 FETCH = source("common.sh", "path.sh", "fetch.sh")
+_MODULE_CACHE = source("module_cache.py")
 
 
 def script(text: str, words: Mapping[str, str], places: Iterable[str] = (), data: bytes = b"") -> Program:
@@ -93,3 +98,26 @@ def line_of(words: Mapping[str, str], places: Iterable[str] = ()) -> bytes:
 def quoted(value: str) -> str:
     """Return the value as one word of :func:`line_of`."""
     return "'" + value.replace("'", "'\"'\"'").replace("\n", "'\"$nl\"'") + "'"
+
+
+# How the wrapper of ansible-core 2.17 to 2.21 begins, before anything is done in it.
+_HEAD = re.compile(
+    rb"(?:#[^\n]*\n|\n|from __future__ import annotations\n|import datetime\n)*(?=_ANSIBALLZ_WRAPPER = True\b)"
+)
+# The last word of a command, also of one that is another user's, and of one that Ansible has wrapped for SSH
+# (ansible/plugins/action/__init__.py, ansible-core 2.19).
+_INTERPRETER = re.compile(r"""(?:.*[ /])?(?:platform-)?python[0-9.]*['"]*(?: && sleep 0)?['"]*""", re.DOTALL)
+
+
+def with_cache(command: str, data: bytes, places: tuple[str, ...]) -> bytes:
+    """The input of a command with what keeps compiled code in one of the ``places``, if the command is an interpreter
+    and its input a module as Ansible makes it; as it is otherwise.
+    """
+    head = _HEAD.match(data)
+    if head is None or _INTERPRETER.fullmatch(command) is None:
+        return data
+    program = f"{_MODULE_CACHE}begin({[str(place) for place in places]!a}, {MOST_KEPT})\n"
+    # On a line that was there: lines keep their numbers, which tracebacks have. ASCII, whatever the source's encoding.
+    # Every Python can read it, also one that Ansible refuses to run modules with, which is to say so itself.
+    line = f'__import__("sys").version_info >= (3, 8) and eval(compile({program!a}, "<cache>", "exec"), {{}}); '
+    return data[: head.end()] + line.encode("ascii") + data[head.end() :]

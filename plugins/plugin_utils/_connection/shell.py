@@ -36,7 +36,6 @@ from .errors import (
     TransferTimeoutError,
 )
 from .files import FileTooLongError, GuestFile, read_file, read_whole
-from .module_cache import with_cache
 from .programs import AWAY, RETRY, Ended, Polling, Program, UnknownProcessError, end_of, execute, outcome, start
 
 # The reply may have been lost, or the agent is only away for a moment: what became of the command can be asked.
@@ -301,7 +300,7 @@ class GuestShell:
     ) -> Program:
         """The program that runs a command. What does not fit into a request is laid down in the guest before."""
         if self._caches_modules:
-            data = with_cache(command, data, self._places)
+            data = scripts.with_cache(command, data, self._places)
         script = scripts.RUN if dialogue is None else scripts.RUN_ASKING
         budget = self.limits.request - len(json.dumps(script)) * 3 // 4 - len(scripts.LEAD) - _WORDS
         size = len(scripts.quoted(command).encode("utf-8", "surrogateescape"))

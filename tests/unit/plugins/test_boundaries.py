@@ -71,21 +71,9 @@ class TestNoFile:
         assert uses(path, RUNNING_A_PROGRAM) == []
 
     def test_can_interpret_text(self, path: Path) -> None:
-        assert uses(path, INTERPRETING_TEXT - ({"Environment"} if path == RENDERING else set())) == []
-
-
-def test_the_text_of_templates_comes_from_the_collections_own_files() -> None:
-    calls = [node for node in ast.walk(ast.parse(RENDERING.read_text())) if isinstance(node, ast.Call)]
-    (environment,) = (call for call in calls if ast.unparse(call.func) == "jinja2.Environment")
-    options = {option.arg: ast.unparse(option.value) for option in environment.keywords}
-    assert (options["autoescape"], options["loader"]) == ("True", "jinja2.FileSystemLoader(_HERE)")
-    (rendered,) = (call for call in calls if ast.unparse(call.func).endswith("get_template"))
-    assert ast.unparse(rendered) == "_environment().get_template('page.html.j2')"
-    assert "_HERE = Path(__file__).parent\n" in RENDERING.read_text()
-    for path in RENDERING.parent.glob("*.j2"):
-        named = re.findall(r"\{%-? *(?:include|import|from|extends) +([^ %]+)", path.read_text(encoding="utf-8"))
-        assert all(re.fullmatch(r'"[a-z]+\.html\.j2"', name) for name in named)
-        assert not re.search(r"\bsafe\b|autoescape", path.read_text(encoding="utf-8"))
+        # What is in "guest" runs there, and reads code that nobody but its own user can have written.
+        in_guests = {"marshal"} if path.parent.name == "guest" else set()
+        assert uses(path, INTERPRETING_TEXT - in_guests) == []
 
 
 def imported(path: Path) -> set[str]:

@@ -6,19 +6,22 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import re
 import shutil
 import stat
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
+from types import CodeType
 from typing import NamedTuple
 
 import pytest
-from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.module_cache import MOST_KEPT, with_cache
+from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.guest.module_cache import Cache
+from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.scripts import MOST_KEPT, with_cache
 
 pytestmark = pytest.mark.slow
 
@@ -218,21 +221,47 @@ def test_another_module_finds_what_it_has_in_common(payload: Payloads, place: Pa
     assert len(list(cache.iterdir())) - of_one <= 3
 
 
+SOURCE = b"answer = 6 * 7\nprint('compiled')\n"
+
+
+class Compiler:
+    """Compiles as zipimport does, and counts."""
+
+    def __init__(self) -> None:
+        self.compiled = 0
+
+    def __call__(self, pathname: str, source: bytes) -> CodeType:
+        self.compiled += 1
+        return compile(source, pathname, "exec", dont_inherit=True)
+
+
+@pytest.fixture
+def compiler(monkeypatch: pytest.MonkeyPatch, cache: Path) -> Compiler:
+    """For a cache that is there, in a process that may write to it."""
+    cache.mkdir(0o700)
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    monkeypatch.setattr(sys.modules["_thread"], "_count", lambda: 0)
+    return Compiler()
+
+
+def compile_by(compiler: Compiler, cache: Path, source: bytes = SOURCE, most: int = MOST_KEPT) -> CodeType:
+    code = Cache(str(cache), most, compiler).compiled("/archive.zip/module.py", source)
+    assert code.co_filename == "/archive.zip/module.py"
+    names: dict[str, object] = {}
+    with contextlib.redirect_stdout(io.StringIO()):
+        exec(code, names)  # noqa: S102  # the test's own
+    assert names["answer"] == 42
+    return code
+
+
 class TestWhatIsKept:
-    def test_is_for_its_user_only(self, payload: Payloads, place: Path, cache: Path) -> None:
-        run(cached(payload("ping"), place))
-        assert stat.S_IMODE(cache.stat().st_mode) == 0o700
-        assert {stat.S_IMODE(path.stat().st_mode) for path in cache.iterdir()} == {0o600}
-
-    def test_has_nothing_of_what_the_task_was_given(self, payload: Payloads, place: Path, cache: Path) -> None:
-        run(cached(payload("ping", "data=hunter2"), place))
-        contents = [path.read_bytes() for path in cache.iterdir()]
-        assert any(b"AnsibleModule" in content for content in contents)
-        assert not any(b"hunter2" in content for content in contents)
-
-    def test_bears_nothing_but_whole_files(self, payload: Payloads, place: Path, cache: Path) -> None:
-        run(cached(payload("ping"), place))
-        assert all(re.fullmatch("[0-9a-f]{64}", path.name) for path in cache.iterdir())
+    def test_is_whole_files_for_its_user_only_and_read_the_next_time(self, compiler: Compiler, cache: Path) -> None:
+        for _time in range(2):
+            compile_by(compiler, cache)
+        assert compiler.compiled == 1
+        (kept,) = cache.iterdir()
+        assert re.fullmatch("[0-9a-f]{64}", kept.name)
+        assert stat.S_IMODE(kept.stat().st_mode) == 0o600
 
     @pytest.mark.parametrize(
         "damage",
@@ -247,105 +276,100 @@ class TestWhatIsKept:
         ids=["empty", "no code", "truncated", "longer", "another bit", "nothing but zeros"],
     )
     def test_is_made_anew_if_it_is_damaged(
-        self, payload: Payloads, place: Path, cache: Path, damage: Callable[[bytes], bytes]
+        self, compiler: Compiler, cache: Path, damage: Callable[[bytes], bytes]
     ) -> None:
-        data = payload("ping")
-        run(cached(data, place))
-        whole = {path: path.read_bytes() for path in cache.iterdir()}
-        for path, content in whole.items():
-            path.write_bytes(damage(content))
-        assert run(cached(data, place)) == run(data)
-        assert {path.read_bytes()[:4] for path in whole} != {b"\0\0\0\0"}
-        assert all(path.read_bytes() != damage(content) for path, content in whole.items())
+        compile_by(compiler, cache)
+        (kept,) = cache.iterdir()
+        whole = kept.read_bytes()
+        kept.write_bytes(damage(whole))
+        compile_by(compiler, cache)
+        assert compiler.compiled == 2
+        assert kept.read_bytes() == whole
 
-    def test_is_not_taken_under_another_name(self, payload: Payloads, place: Path, cache: Path) -> None:
-        data = payload("ping")
-        run(cached(data, place))
-        names = sorted(cache.iterdir())
-        contents = [path.read_bytes() for path in names]
-        for path, content in zip(names, contents[1:] + contents[:1], strict=True):
-            path.write_bytes(content)
-        assert run(cached(data, place)) == run(data)
+    def test_is_not_taken_under_another_name(self, compiler: Compiler, cache: Path) -> None:
+        compile_by(compiler, cache)
+        (one,) = cache.iterdir()
+        compile_by(compiler, cache, b"answer = 42\n")
+        (other,) = set(cache.iterdir()) - {one}
+        one.write_bytes(other.read_bytes())
+        compile_by(compiler, cache)
+        assert compiler.compiled == 3
 
-    def test_is_bounded(self, payload: Payloads, place: Path, cache: Path) -> None:
-        cache.mkdir(0o700)
-        with (cache / "much").open("wb") as much:
-            much.truncate(MOST_KEPT - 100_000)
-        assert run(cached(payload("ping"), place)).status == 0
-        sizes = [path.stat().st_size for path in cache.iterdir()]
-        assert len(sizes) > 1
-        assert sum(sizes) <= MOST_KEPT
+    @pytest.mark.parametrize(("most", "files"), [(100_000, 1), (4096, 1), (4095, 0), (0, 0)])
+    def test_is_bounded_by_pages(self, compiler: Compiler, cache: Path, most: int, files: int) -> None:
+        compile_by(compiler, cache, most=most)
+        assert len(list(cache.iterdir())) == files
 
-    def test_is_nothing_if_python_is_not_to_write_any(self, payload: Payloads, place: Path, cache: Path) -> None:
-        assert run(cached(payload("ping"), place), sys.executable, "-B").status == 0
+    def test_is_bounded_with_all_that_is_there(self, compiler: Compiler, cache: Path) -> None:
+        (cache / "much").write_bytes(b"x" * 10_000)
+        compile_by(compiler, cache, most=14_000)
+        assert len(list(cache.iterdir())) == 1
+        one = Cache(str(cache), 10_000 + 4096, compiler)
+        for number in range(3):
+            one.compiled("a.py", b"answer = %d" % number)
+        assert len(list(cache.iterdir())) == 2
+
+    def test_is_nothing_if_python_is_not_to_write_any_or_another_thread_runs(
+        self, compiler: Compiler, cache: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "dont_write_bytecode", True)
+            compile_by(compiler, cache)
+        monkeypatch.setattr(sys.modules["_thread"], "_count", lambda: 1)
+        compile_by(compiler, cache)
+        assert compiler.compiled == 2
         assert list(cache.iterdir()) == []
+
+    def test_has_nothing_of_what_the_task_was_given(self, payload: Payloads, place: Path, cache: Path) -> None:
+        run(cached(payload("ping", "data=hunter2"), place))
+        contents = [path.read_bytes() for path in cache.iterdir()]
+        assert any(b"AnsibleModule" in content for content in contents)
+        assert not any(b"hunter2" in content for content in contents)
+        assert stat.S_IMODE(cache.stat().st_mode) == 0o700
+
+
+def _link(path: Path) -> None:
+    path.rename(path.parent.parent / path.name)
+    path.symlink_to(path.parent.parent / path.name)
+
+
+def _give_away(path: Path) -> None:
+    os.chown(path, 12345, 12345)
+
+
+def _mode(mode: int) -> Callable[[Path], None]:
+    return lambda path: path.chmod(mode)
+
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+FOREIGN = [_link, pytest.param(_give_away, marks=needs_root)]
 
 
 class TestWhatSomebodyElseMayHaveMade:
-    """Code that could be another's is not run, and nothing is written there."""
+    """Code that could be another's is not run, though it is whole and right; and nothing is written there."""
 
-    @pytest.fixture
-    def planted(self, payload: Payloads, place: Path, cache: Path) -> dict[Path, bytes]:
-        """Whole and right, so that only its owner and mode speak against it."""
-        run(cached(payload("ping"), place))
-        return {path: path.read_bytes() for path in cache.iterdir()}
+    @pytest.mark.parametrize("change", [*map(_mode, (0o770, 0o707, 0o755, 0o710, 0o701)), *FOREIGN])
+    def test_a_directory_is_not_used(self, compiler: Compiler, cache: Path, change: Callable[[Path], None]) -> None:
+        compile_by(compiler, cache)
+        change(cache)
+        compile_by(compiler, cache)
+        compile_by(compiler, cache, b"answer = 42\n")
+        assert compiler.compiled == 3
+        assert len(list(cache.iterdir())) == 1
 
-    def is_untouched(self, planted: dict[Path, bytes], data: bytes, place: Path) -> bool:
-        """By the times at which they were read: none was."""
-        for path in planted:
-            os.utime(path, (1, time.time()))
-        assert run(cached(data, place)).status == 0
-        return all(path.stat().st_atime == 1 for path in planted)
-
-    def test_but_ones_own_is(self, payload: Payloads, place: Path, planted: dict[Path, bytes]) -> None:
-        assert not self.is_untouched(planted, payload("ping"), place)
-
-    @pytest.mark.parametrize("mode", [0o770, 0o707, 0o755, 0o710, 0o701])
-    def test_a_directory_that_others_may_look_into(
-        self, payload: Payloads, place: Path, cache: Path, planted: dict[Path, bytes], mode: int
-    ) -> None:
-        cache.chmod(mode)
-        assert self.is_untouched(planted, payload("ping"), place)
-
-    def test_a_link_to_a_directory(
-        self, payload: Payloads, place: Path, cache: Path, planted: dict[Path, bytes], tmp_path: Path
-    ) -> None:
-        elsewhere = tmp_path / "elsewhere"
-        cache.rename(elsewhere)
-        cache.symlink_to(elsewhere)
-        moved = {elsewhere / path.name: content for path, content in planted.items()}
-        assert self.is_untouched(moved, payload("ping"), place)
-
-    @pytest.mark.parametrize("mode", [0o620, 0o602, 0o666])
-    def test_a_file_that_others_may_write(
-        self, payload: Payloads, place: Path, planted: dict[Path, bytes], mode: int
-    ) -> None:
-        inodes = {path: path.stat().st_ino for path in planted}
-        for path in planted:
-            path.chmod(mode)
-        run(cached(payload("ping"), place))
-        assert all(path.stat().st_ino != inode for path, inode in inodes.items())
-        assert {stat.S_IMODE(path.stat().st_mode) for path in planted} == {0o600}
-
-    def test_a_link_to_a_file(self, payload: Payloads, place: Path, planted: dict[Path, bytes], tmp_path: Path) -> None:
-        for path in planted:
-            path.rename(tmp_path / path.name)
-            path.symlink_to(tmp_path / path.name)
-        run(cached(payload("ping"), place))
-        assert not any((tmp_path / path.name).stat().st_nlink == 0 for path in planted)
-
-    @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
-    def test_a_directory_or_a_file_of_another_user(
-        self, payload: Payloads, place: Path, cache: Path, planted: dict[Path, bytes]
-    ) -> None:
-        os.chown(cache, 12345, 12345)
-        assert self.is_untouched(planted, payload("ping"), place)
-        os.chown(cache, 0, 0)
-        inodes = {path: path.stat().st_ino for path in planted}
-        for path in planted:
-            os.chown(path, 12345, 12345)
-        run(cached(payload("ping"), place))
-        assert all(path.stat().st_ino != inode for path, inode in inodes.items())
+    @pytest.mark.parametrize("change", [*map(_mode, (0o620, 0o602, 0o666)), *FOREIGN])
+    def test_a_file_is_replaced(self, compiler: Compiler, cache: Path, change: Callable[[Path], None]) -> None:
+        compile_by(compiler, cache)
+        (kept,) = cache.iterdir()
+        inode = kept.stat().st_ino
+        change(kept)
+        with contextlib.suppress(OSError):
+            compile_by(compiler, cache)
+        assert compiler.compiled == 2
+        compile_by(compiler, cache)
+        is_link = kept.is_symlink()
+        assert is_link or (kept.stat().st_ino != inode and stat.S_IMODE(kept.stat().st_mode) == 0o600)
+        assert compiler.compiled == 2 + is_link  # a link is left alone
 
 
 class TestWhereItCannotBe:
