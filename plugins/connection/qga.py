@@ -287,7 +287,7 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import (
 )
 from ansible_collections.qemu.guest_agent.plugins.module_utils._event_loop import tasks
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.errors import QgaError
-from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.become import BecomeDialogue
+from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.become import Dialogue
 from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.errors import OfTheCommandError
 from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.options import settings_of
 from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.session import GuestSession
@@ -398,11 +398,11 @@ class Connection(ConnectionBase):  # type: ignore[misc]  # Ansible has no types
                 with suppress(QgaError):
                     tasks.run(session.close())
 
-    def _dialogue(self) -> BecomeDialogue | None:
+    def _dialogue(self) -> Dialogue | None:
         if self.become is None or not self.become.expect_prompt():
             return None
         password = self.become.get_option("become_pass", playcontext=self._play_context)
-        return BecomeDialogue(self.become, str(password).encode("utf-8"), self.get_option("become_success_timeout"))
+        return Dialogue(self.become, str(password).encode("utf-8"), self.get_option("become_success_timeout"))
 
     @contextmanager
     def _told(self) -> Iterator[None]:

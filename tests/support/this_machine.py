@@ -26,7 +26,7 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._channels.base im
 from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import ExchangeTimeoutError, NotConnectedError
 from ansible_collections.qemu.guest_agent.plugins.module_utils._event_loop import tasks
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.messages import Refused, Reply, Returned
-from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.shell import Limits
+from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.results import Limits
 
 # An agent that systemd started has no HOME.
 ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C"}

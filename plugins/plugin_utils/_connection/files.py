@@ -183,6 +183,15 @@ async def read_file(agent: GuestAgent, path: str, most: int, piece: int, deadlin
     return bytes(content)
 
 
+def is_text(path: str) -> bool:
+    """Whether JSON can carry a path, of whose bytes those that are not UTF-8 are surrogates (:func:`os.fsdecode`)."""
+    try:
+        path.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _eof(returned: Mapping[str, Any]) -> bool:
     eof = returned.get("eof")
     if eof is not None and not isinstance(eof, bool):

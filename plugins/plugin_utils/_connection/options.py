@@ -13,7 +13,8 @@ from ...module_utils._errors import InvalidOptionError
 from ...module_utils._protocol import values
 from ...module_utils._ranges import Range, check_numbers
 from ...module_utils._targets import ONE, Target, target_of
-from .shell import Limits, is_text
+from .files import is_text
+from .results import Limits
 
 _KIB = 1024
 _MIB = 1024 * _KIB

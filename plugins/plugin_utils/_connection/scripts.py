@@ -28,17 +28,21 @@ in. Which one it was is in the report, as its number from 0, with the directory'
 
 from __future__ import annotations
 
+import contextlib
 import pkgutil
 import re
 from typing import Iterable, Mapping
 
+from ...module_utils._agent import GuestAgent
 from ...module_utils._errors import InvalidOptionError
-from .programs import Program
+from ...module_utils._event_loop.tasks import Deadline
+from ...module_utils._protocol.errors import QgaError
+from .errors import CommandTimeoutError, ResultLostError
+from .programs import Program, end_of, execute, start
+from .results import Finished
 
-REPORT = "qga-report"
-
-# What run.sh and prepare.sh exit with if they could not begin, besides saying why.
-NOT_BEGUN = 97
+# Seconds that ending what was begun may last.
+END_PATIENCE = 5.0
 
 # The bytes that the compiled code of one user may take in a guest.
 MOST_KEPT = 16 * 1024 * 1024
@@ -98,6 +102,42 @@ def line_of(words: Mapping[str, str], places: Iterable[str] = ()) -> bytes:
 def quoted(value: str) -> str:
     """Return the value as one word of :func:`line_of`."""
     return "'" + value.replace("'", "'\"'\"'").replace("\n", "'\"$nl\"'") + "'"
+
+
+async def ask(
+    agent: GuestAgent, text: str, words: Mapping[str, str], data: bytes = b"", *, deadline: Deadline
+) -> Finished:
+    """Run a short script. Its result is as easily lost as a reply, so it has to be one that may be run again.
+
+    :raises CommandTimeoutError: it took too long, and was ended
+    :raises ResultLostError: something else ended it
+    :raises QgaError: the agent could not be asked
+    """
+    process = await start(agent, script(text, words, data=data), deadline)
+    try:
+        ended = await end_of(agent, process, deadline)
+    except QgaError:
+        raise
+    except BaseException:
+        await stop(agent, process)
+        raise
+    if ended is None:
+        await stop(agent, process)
+        raise too_slow(deadline.seconds)
+    if ended.exit_status is None or ended.is_truncated:
+        raise ResultLostError("a short script in the guest was ended before it was done")
+    return Finished(ended.exit_status, ended.output, ended.errors)
+
+
+async def stop(agent: GuestAgent, process: int) -> None:
+    """End a program that was started directly, and all that it has begun. The agent may not answer."""
+    with contextlib.suppress(QgaError):
+        await execute(agent, script(STOP, {"process": str(process)}), Deadline(END_PATIENCE))
+        await end_of(agent, process, Deadline(END_PATIENCE))
+
+
+def too_slow(seconds: float) -> CommandTimeoutError:
+    return CommandTimeoutError(f"the command did not end within {seconds:g} s, and was ended")
 
 
 # How the wrapper of ansible-core 2.17 to 2.21 begins, before anything is done in it.

@@ -10,13 +10,15 @@ import contextlib
 from typing import BinaryIO, Callable, TypeVar
 
 from ...module_utils._agent import GuestAgent
-from ...module_utils._channels.base import Channel
+from ...module_utils._channels.base import Channel, Exchange, Request
+from ...module_utils._channels.forwarding import ForwardingChannel
 from ...module_utils._errors import CommandDisabledError, CommandError, CommandFailedError
 from ...module_utils._event_loop.tasks import Conversation
 from ...module_utils._protocol.errors import QgaError
-from .observed import ObservedChannel
+from .become import Dialogue
 from .options import Settings
-from .shell import Dialogue, Finished, GuestShell
+from .results import Finished
+from .shell import GuestShell
 from .transfer import fetch, put, source_of
 
 Result = TypeVar("Result")
@@ -42,11 +44,22 @@ _WINDOWS_ID = "mswindows"  # guest-get-osinfo (qga/qapi-schema.json, QEMU 10.0.1
 _WINDOWS_HINT = "Use WinRM or SSH: ansible.builtin.winrm, ansible.builtin.psrp or ansible.builtin.ssh."
 
 
+class _ObservedChannel(ForwardingChannel):
+    def __init__(self, channel: Channel, observe: Callable[[str, float], None]) -> None:
+        super().__init__(channel)
+        self._observe = observe
+
+    async def call(self, request: Request, timeout: float) -> Exchange:
+        exchange = await super().call(request, timeout)
+        self._observe(request.execute, (exchange.received_ns - exchange.sent_ns) / 1e9)
+        return exchange
+
+
 class GuestSession:
-    """``observe`` is told of each exchange, as :class:`ObservedChannel` does it."""
+    """``observe`` gets the name of each command that was answered, and the seconds that it took."""
 
     def __init__(self, settings: Settings, observe: Callable[[str, float], None]) -> None:
-        self._channel: Channel = ObservedChannel(settings.target.open(), observe)
+        self._channel: Channel = _ObservedChannel(settings.target.open(), observe)
         self._patience = max(settings.timeout, settings.limits.patience)
         self._agent = GuestAgent(self._channel, settings.timeout, settings.limits.patience)
         self._shell = GuestShell(

@@ -2,22 +2,57 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Commands in a guest, each in a shell of its own: begun once, awaited within limits, and their results not lost."""
+"""Commands in a guest, each in a shell of its own: begun once, awaited within limits, and their results not lost.
+
+Theory of operation. A command is begun by one request, whose script (``guest/run.sh``) keeps all that is known of the
+command in files of the connection's directory. If a reply is lost, or the agent is another process by then, another
+script (``guest/look.sh``) finds those files and reports what has become of the command.
+
+The directory. The first script makes it, in the first of several places that it can use, so that no request is needed
+for that alone; which place it was is in the script's report. Until one has come, the scripts look in all places for the
+directory in which the command was begun, and know it by a file whose name is the connection's secret.
+
+===========================  ==================================  ========================================
+``_directory``               how it comes about                  what a script does
+===========================  ==================================  ========================================
+None: one of several places  at first; the guest knows nothing   ``run`` makes one; ``look`` and ``end``
+                             of a command any more; after        search all places
+                             ``clean``
+a path                       a report of ``run`` or ``prepare``  each enters it, and fails if it is gone
+                                                                 or not the connection's any more
+===========================  ==================================  ========================================
+
+A command. ``run`` starts it, waits for its end (``_result``), and reads what it wrote (``_finish``). What is lost on
+the way leads to ``_recover``, which asks again and again; the first row that applies is what is done:
+
+=====================  =====================================  =====================================================
+report of ``look``     while                                  what is done
+=====================  =====================================  =====================================================
+none, or a refusal     the agent is away for ``patience``     the agent's error; out of time, it is ended before
+none, or a refusal     otherwise                              ask again
+``done``               at any time                            its result
+``gone``               at any time                            ``ResultLostError``: it ended with agent or guest
+``running``            its time is over                       ``CommandTimeoutError``; the caller ends it
+``running``            otherwise                              ask again; from now on it is known to have begun
+anything else          for ``_BEGIN_PATIENCE``                ask again: the request may not have arrived yet
+anything else          after that                             it is kept from beginning, and the first error raised
+=====================  =====================================  =====================================================
+
+What does not fit into the request (a long command, much input), and whatever is said to a command that asks for a
+password, is laid down in files of the directory under names that are secret: ``prepare`` makes the directory for them.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import json
-import re
 import secrets
-from typing import Mapping, NamedTuple, Protocol
+from typing import Mapping
 
 from ...module_utils._agent import GuestAgent
 from ...module_utils._errors import (
     CommandDisabledError,
-    CommandError,
     CommandFailedError,
-    ExchangeTimeoutError,
     FrozenError,
     UnresponsiveError,
 )
@@ -25,6 +60,7 @@ from ...module_utils._event_loop.tasks import Deadline
 from ...module_utils._protocol.errors import QgaError, RemoteProtocolError
 from ...module_utils._untrusted import visible
 from . import scripts
+from .become import Dialogue, become_user
 from .errors import (
     BecomeError,
     CommandTimeoutError,
@@ -35,8 +71,9 @@ from .errors import (
     ResultLostError,
     TransferTimeoutError,
 )
-from .files import FileTooLongError, GuestFile, read_file, read_whole
-from .programs import AWAY, RETRY, Ended, Polling, Program, UnknownProcessError, end_of, execute, outcome, start
+from .files import FileTooLongError, GuestFile, is_text, read_whole
+from .programs import AWAY, RETRY, Polling, Program, UnknownProcessError, end_of, execute, start
+from .results import Finished, Limits, Report, reported, text
 
 # The reply may have been lost, or the agent is only away for a moment: what became of the command can be asked.
 _UNHEARD = (*AWAY, RemoteProtocolError)
@@ -46,7 +83,6 @@ _PASSING = (*_UNHEARD, CommandDisabledError, FrozenError, UnknownProcessError)
 
 # Seconds.
 _BEGIN_PATIENCE = 5.0
-_END_PATIENCE = 5.0
 _CLEAN_PATIENCE = 2.0
 # What a command that ended in time has written may still be read for so long after that time. And if the agent is away
 # when it is over, that is how long it is waited for, to end the command.
@@ -58,65 +94,9 @@ _MOST_ARGUMENT = 96 * 1024
 # The bytes of a script's words besides the command and lead.sh: numbers, secrets, paths.
 _WORDS = 1024
 
-# How often RUN looks for an answer, at the most, and how much longer than the dialogue it does. 1/s, and seconds.
+# How often dialogue.sh looks for an answer at the most, and how much longer than the dialogue. 1/s, and seconds.
 _LOOKS = 20
 _DIALOGUE_PATIENCE = 10.0
-
-# What a password prompt stands in is short.
-_MOST_HEARD = 16 * 1024
-
-
-class Limits(NamedTuple):
-    """``request`` and ``reply`` are the bytes of input, output or a file that one exchange carries at the most; on the
-    wire, as base64, they are a third more.
-
-    ``output`` is for each stream of a command, ``fetch`` for a file that is fetched; both are in bytes.
-    ``exec_timeout`` is for all of a command, or for a file, in seconds, and infinite for none; ``patience`` is how long
-    an agent may be away in the middle of a command.
-    """
-
-    request: int
-    reply: int
-    output: int
-    exec_timeout: float
-    patience: float
-    fetch: int = 1024**3
-
-
-# Of these it is likely that a status above 128 stands for them; the others are exit statuses of programs, too.
-_DEADLY = {4: "SIGILL", 6: "SIGABRT", 7: "SIGBUS", 8: "SIGFPE", 9: "SIGKILL", 11: "SIGSEGV", 15: "SIGTERM"}
-
-
-class Finished(NamedTuple):
-    """What came of a command. Its status is above 128, as shells have it, if a signal ended it."""
-
-    status: int
-    output: bytes
-    errors: bytes
-
-    @property
-    def epitaph(self) -> bytes:
-        """What there is to say of a command that a signal ended; empty for others."""
-        number = self.status - 128
-        if number not in _DEADLY:
-            return b""
-        line = f"signal {number} ({_DEADLY[number]}) ended the command, by its exit status {self.status}\n"
-        return (b"" if self.errors[-1:] in (b"", b"\n") else b"\n") + line.encode("ascii")
-
-
-class Dialogue(Protocol):
-    """What is said to a command before it gets its input."""
-
-    timeout: float  # seconds
-
-    def is_over(self, output: bytes) -> bool:
-        """Whether the command has what it wanted, by all that it has written so far."""
-
-    def answer(self, output: bytes, errors: bytes) -> bytes | None:
-        """What to say now, without the end of the line. None: nothing.
-
-        :raises QgaError: it is of no use to go on
-        """
 
 
 class GuestShell:
@@ -168,16 +148,16 @@ class GuestShell:
         try:
             program = await self._runner(number, command, data, dialogue, deadline)
         except TransferTimeoutError as error:
-            raise self._too_slow() from error
+            raise scripts.too_slow(self.limits.exec_timeout) from error
         report = await self._carry_out(number, program, deadline, dialogue)
         self._settle(report)
         finished = await self._finish(number, report, Deadline(max(deadline.remaining(), _GRACE)))
         if dialogue is not None and not dialogue.is_over(finished.output):
-            said = visible(_text(finished.errors).strip()) or "nothing"
+            said = visible(text(finished.errors).strip()) or "nothing"
             raise BecomeError(f"the command ended before it was another user's, and said: {said}")
         return finished
 
-    async def _carry_out(self, number: str, program: Program, deadline: Deadline, dialogue: Dialogue | None) -> _Report:
+    async def _carry_out(self, number: str, program: Program, deadline: Deadline, dialogue: Dialogue | None) -> Report:
         """Start a command and wait for its end; what does not end in time is ended."""
         process: int | None = None
         try:
@@ -188,7 +168,7 @@ class GuestShell:
                     await self._end(number, None)  # nobody would answer what it asks
                     raise
                 return await self._recover(number, deadline, error)
-            return await self._attend(number, process, deadline, dialogue)
+            return await self._result(number, process, deadline, dialogue)
         except CommandTimeoutError:
             await self._end(number, process)
             raise
@@ -198,34 +178,6 @@ class GuestShell:
             # A task's own time limit, or the operator: nobody waits for the command any more.
             await self._end(number, process)
             raise
-
-    async def ask(
-        self, script: str, words: Mapping[str, str], data: bytes = b"", deadline: Deadline | None = None
-    ) -> Finished:
-        """Run a short script of ours directly, with these words. Its result is as easily lost as a reply, so it has
-        to be one that may be run again. Without a deadline it has ``exec_timeout``.
-
-        :raises CommandTimeoutError: it took too long, and was ended
-        :raises QgaError: the agent could not be asked
-        """
-        program = scripts.script(script, words, data=data)
-        deadline = deadline or Deadline(self.limits.exec_timeout)
-        process = await start(self.agent, program, deadline)
-        try:
-            ended = await end_of(self.agent, process, deadline)
-            if ended is None:
-                raise self._too_slow()
-        except CommandTimeoutError:
-            await self._stop(process)
-            raise
-        except QgaError:
-            raise
-        except BaseException:
-            await self._stop(process)
-            raise
-        if ended.exit_status is None or ended.is_truncated:
-            raise ResultLostError("a short script in the guest was ended before it was done")
-        return Finished(ended.exit_status, ended.output, ended.errors)
 
     async def alias(self, path: str, deadline: Deadline) -> str:
         """Return a path by which the agent can open what is at ``path``: JSON carries Unicode only, and a path may have
@@ -239,9 +191,9 @@ class GuestShell:
         self._aliases += 1
         link = f"{self._aliases}.link"
         words = {"p": path, "d": await self._prepare(deadline), "t": self._token, "link": link}
-        made = await self.ask(scripts.LINK, words, deadline=deadline)
+        made = await scripts.ask(self.agent, scripts.LINK, words, deadline=deadline)
         if made.status != 0:
-            said = visible(_text(made.errors).strip())
+            said = visible(text(made.errors).strip())
             raise FileTransferError(f"{visible(path)} cannot be opened by a link: {said}")
         return f"{self._directory}/{link}"
 
@@ -281,12 +233,12 @@ class GuestShell:
         process = await self._start(self._program(scripts.PREPARE, "0", self._dropping()), deadline)
         ended = await end_of(self.agent, process, deadline)
         if ended is None:
-            await self._stop(process)
+            await scripts.stop(self.agent, process)
             if whole.expired():
                 raise TransferTimeoutError(f"the guest did not make a directory within {whole.seconds:g} s")
             raise UnresponsiveError("the guest did not make a directory in time")
         try:
-            report = _reported(ended, self._token, "0")
+            report = reported(ended, self._token, "0")
         except NoPlaceError as error:
             places = ", ".join(map(visible, self._places))
             raise NoPlaceError(f"{error.message} (of {places})") from error
@@ -345,52 +297,14 @@ class GuestShell:
         async with GuestFile(self.agent, path, "r+b", self.limits.request, deadline) as file:
             await file.write(data)
 
-    # Talking to it.
-
-    async def _converse(self, path: str, process: int, dialogue: Dialogue, whole: Deadline) -> Ended | None:
-        """Answer what the command asks, and let it have its input. How it ended, if it did not get that far.
-
-        :raises BecomeError: it took too long, however much the guest has sent meanwhile
-        :raises CommandTimeoutError: the time for the ``whole`` command is over
-        :raises QgaError: as :meth:`Dialogue.answer` does
-        """
-        deadline = Deadline(min(dialogue.timeout, whole.remaining()))
-        polling = Polling()
-        cause: QgaError | None = None
-        try:
-            while not deadline.expired():
-                await polling.pause(deadline)
-                output, errors = [await self._heard(f"{path}.{name}", deadline) for name in ("out", "err")]
-                if dialogue.is_over(output):
-                    await self._lay_down("go", b"\n", deadline)
-                    return None
-                ended = await outcome(self.agent, process, deadline)
-                if ended is not None:
-                    return ended
-                answer = dialogue.answer(output, errors)
-                if answer is not None:
-                    await self._lay_down("answer", answer + b"\n", deadline)
-        except (ExchangeTimeoutError, TransferTimeoutError, UnresponsiveError) as error:
-            if not deadline.expired():
-                raise
-            cause = error
-        if whole.expired():
-            raise self._too_slow() from cause
-        raise BecomeError(f"nothing came of becoming another user within {dialogue.timeout:g} s") from cause
-
-    async def _heard(self, path: str, deadline: Deadline) -> bytes:
-        try:
-            return await read_file(self.agent, path, _MOST_HEARD, _MOST_HEARD, deadline)
-        except CommandError:
-            return b""  # it is not there yet
-
     # What became of it.
 
-    async def _attend(self, number: str, process: int, deadline: Deadline, dialogue: Dialogue | None) -> _Report:
+    async def _result(self, number: str, process: int, deadline: Deadline, dialogue: Dialogue | None) -> Report:
         ended = None
         if dialogue is not None:
             try:
-                ended = await self._converse(f"{self._directory}/{number}", process, dialogue, deadline)
+                path = f"{self._directory}/{number}"
+                ended = await become_user(self.agent, path, process, dialogue, self._lay_down, deadline)
             except CommandTimeoutError:
                 raise  # and it is ended as any other
             except QgaError:
@@ -400,15 +314,15 @@ class GuestShell:
             if ended is None:
                 ended = await end_of(self.agent, process, deadline, self.limits.patience)
             if ended is None:
-                raise self._too_slow()
-            report = _reported(ended, self._token, number)
+                raise scripts.too_slow(self.limits.exec_timeout)
+            report = reported(ended, self._token, number)
         except _PASSING as error:
             report = await self._recover(number, deadline, _unknown(error))
         if report.state != "done":
             raise ResultLostError("the shell in the guest that ran the command was ended before it was done")
         return report
 
-    async def _recover(self, number: str, deadline: Deadline, unknown: QgaError) -> _Report:
+    async def _recover(self, number: str, deadline: Deadline, unknown: QgaError) -> Report:
         """Find out what has become of a command whose end, or begin, was not told.
 
         :raises QgaError: ``unknown``, if the guest knows nothing of it; or the agent does not come back
@@ -435,9 +349,9 @@ class GuestShell:
             if report.state == "running":
                 unknown = _unknown(unknown)
                 if deadline.expired():
-                    raise self._too_slow()
+                    raise scripts.too_slow(self.limits.exec_timeout)
             elif begin.expired():
-                await self._end(number, None)  # nor may it begin behind anybody's back
+                await self._end(number, None)
                 self._directory = None  # it may be gone as well
                 raise unknown
             patience = self._patience(last)
@@ -448,14 +362,14 @@ class GuestShell:
         """How long an agent that is away is waited for, if not beyond that."""
         return Deadline(min(self.limits.patience, deadline.remaining()))
 
-    async def _look(self, number: str, deadline: Deadline) -> _Report:
+    async def _look(self, number: str, deadline: Deadline) -> Report:
         program = self._program(scripts.LOOK, number)
         ended = await execute(self.agent, program, self._patience(deadline))
         if ended is None:
             raise UnresponsiveError("the guest did not say in time what became of the command")
-        return _reported(ended, self._token, number)
+        return reported(ended, self._token, number)
 
-    def _settle(self, report: _Report) -> None:
+    def _settle(self, report: Report) -> None:
         """
         :raises RemoteProtocolError: the command is said to have made a directory that it could not
         """
@@ -465,7 +379,7 @@ class GuestShell:
             self._directory = f"{self._places[report.place]}/{report.name}"
         self._drop = self._next_drop
 
-    async def _finish(self, number: str, report: _Report, deadline: Deadline) -> Finished:
+    async def _finish(self, number: str, report: Report, deadline: Deadline) -> Finished:
         """
         :raises CommandTimeoutError: what the command wrote is not here by the deadline
         :raises QgaError: it cannot be had whole
@@ -509,31 +423,12 @@ class GuestShell:
                     raise
             await polling.retry(patience)
 
-    def _too_slow(self) -> CommandTimeoutError:
-        return CommandTimeoutError(f"the command did not end within {self.limits.exec_timeout:g} s, and was ended")
-
     async def _end(self, number: str, process: int | None) -> None:
         """End a command, and have the agent forget it; as far as it listens."""
         with contextlib.suppress(QgaError):
-            await execute(self.agent, self._program(scripts.END, number), Deadline(_END_PATIENCE))
+            await execute(self.agent, self._program(scripts.END, number), Deadline(scripts.END_PATIENCE))
             if process is not None:
-                await end_of(self.agent, process, Deadline(_END_PATIENCE))
-
-    async def _stop(self, process: int) -> None:
-        """End a program that was started directly, and all that it has begun."""
-        with contextlib.suppress(QgaError):
-            program = scripts.script(scripts.STOP, {"process": str(process)})
-            await execute(self.agent, program, Deadline(_END_PATIENCE))
-            await end_of(self.agent, process, Deadline(_END_PATIENCE))
-
-
-def is_text(path: str) -> bool:
-    """Whether JSON can carry a path, of whose bytes those that are not UTF-8 are surrogates (:func:`os.fsdecode`)."""
-    try:
-        path.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True
+                await end_of(self.agent, process, Deadline(scripts.END_PATIENCE))
 
 
 def _unknown(error: QgaError) -> QgaError:
@@ -541,58 +436,3 @@ def _unknown(error: QgaError) -> QgaError:
     lost = ResultLostError("the guest knows nothing of the command any more: it was started anew or restored meanwhile")
     lost.__cause__ = error
     return lost
-
-
-# -------------------------------------------------------------------------------------------------------- the reports
-
-
-class _Report(NamedTuple):
-    """What a script says of a command. ``output`` and ``errors`` are the names of streams, if they are not empty.
-
-    ``name`` is that of the directory, in the place of that number.
-    """
-
-    state: str
-    status: int = 0
-    is_kept: bool = True
-    output: str = ""
-    errors: str = ""
-    place: int = 0
-    name: str = ""
-
-
-_WHERE = r"(0|[1-9][0-9]?) (qga-[A-Za-z0-9]{1,64})\Z"
-_READY = re.compile(_WHERE)
-_DONE = re.compile(r"(0|[1-9][0-9]{0,2}) (kept|lost) (out|-) (err|-) " + _WHERE)
-
-
-def _reported(ended: Ended, token: str, number: str) -> _Report:
-    """
-    :raises NoPlaceError: the script could not begin
-    :raises ResultLostError: it was ended before it was done
-    :raises UnknownProcessError: it is another program's output
-    """
-    said = visible(_text(ended.errors).strip()) or "nothing"
-    if ended.exit_status == scripts.NOT_BEGUN:
-        raise NoPlaceError(f"the guest cannot keep a command, and said: {said}")
-    if ended.signal is not None:
-        raise ResultLostError(f"signal {ended.signal} ended the shell in the guest that looked after the command")
-    words = _text(ended.output[:1000]).rstrip("\n").split(" ", 4)
-    if words[:3] != [scripts.REPORT, token, number] or len(words) < 4:
-        raise UnknownProcessError(f"the guest's shell did not report as it should; it said: {said}")
-    if words[3] == "ready":
-        ready = _READY.match("".join(words[4:]))
-        if ready is None:
-            raise RemoteProtocolError("the guest's shell reported of a directory in no known way")
-        return _Report("ready", place=int(ready.group(1)), name=ready.group(2))
-    if words[3] != "done":
-        return _Report(words[3])
-    found = _DONE.match("".join(words[4:]))
-    if found is None:
-        raise RemoteProtocolError("the guest's shell reported of the end of a command in no known way")
-    status, kept, output, errors, place, name = found.groups()
-    return _Report("done", int(status), kept == "kept", output.strip("-"), errors.strip("-"), int(place), name)
-
-
-def _text(data: bytes) -> str:
-    return data.decode("utf-8", "replace")

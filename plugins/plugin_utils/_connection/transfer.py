@@ -19,7 +19,8 @@ from ...module_utils._untrusted import visible
 from . import scripts
 from .errors import FileMissingError, FileTransferError
 from .files import GuestFile
-from .shell import Finished, GuestShell, Limits
+from .results import Finished, Limits
+from .shell import GuestShell
 
 # Seconds that taking back half a file may last.
 _GIVE_UP_PATIENCE = 5.0
@@ -79,7 +80,7 @@ async def put(shell: GuestShell, source: Source, path: str) -> None:
 
     :raises FileTransferError: it could not be written there, or is not the same there
     :raises CommandTimeoutError: it took too long
-    :raises QgaError: as :meth:`GuestShell.ask` and :class:`GuestFile` do
+    :raises QgaError: as :func:`scripts.ask` and :class:`GuestFile` do
     """
     deadline = Deadline(shell.limits.exec_timeout)
     words = {
@@ -95,10 +96,16 @@ async def put(shell: GuestShell, source: Source, path: str) -> None:
     try:
         if source.size <= piece // 2:
             content = b"".join(source.pieces(piece))
-            _done(await shell.ask(scripts.PUT, {**words, "step": "whole"}, content, deadline), path)
+            _done(
+                await scripts.ask(shell.agent, scripts.PUT, {**words, "step": "whole"}, content, deadline=deadline),
+                path,
+            )
             return
         packs = "packs" if _can_be_packed(source) else ""
-        begun = _done(await shell.ask(scripts.PUT, {**words, "step": "begin", "packs": packs}, deadline=deadline), path)
+        begun = _done(
+            await scripts.ask(shell.agent, scripts.PUT, {**words, "step": "begin", "packs": packs}, deadline=deadline),
+            path,
+        )
         names = begun.output.decode("utf-8", "surrogateescape").split("\0")
         if len(names) != len(("directory", "target", "packed")):
             raise RemoteProtocolError("the guest's shell did not say where the file is to be written")
@@ -114,10 +121,12 @@ async def put(shell: GuestShell, source: Source, path: str) -> None:
         async with GuestFile(shell.agent, temporary, "r+b", piece, deadline) as file:
             for data in _packed(source, piece) if packed else source.pieces(piece):
                 await file.write(data)
-        _done(await shell.ask(scripts.PUT, {**words, "step": "end"}, deadline=deadline), path)
+        _done(await scripts.ask(shell.agent, scripts.PUT, {**words, "step": "end"}, deadline=deadline), path)
     except BaseException:
         with contextlib.suppress(QgaError):
-            await shell.ask(scripts.PUT, {**words, "step": "give_up"}, deadline=Deadline(_GIVE_UP_PATIENCE))
+            await scripts.ask(
+                shell.agent, scripts.PUT, {**words, "step": "give_up"}, deadline=Deadline(_GIVE_UP_PATIENCE)
+            )
         raise
 
 
@@ -128,11 +137,13 @@ async def fetch(shell: GuestShell, path: str, target: BinaryIO) -> None:
     :raises FileMissingError: there is no such file
     :raises FileTransferError: it could not be read whole, or is longer than the limit
     :raises CommandTimeoutError: it took too long
-    :raises QgaError: as :meth:`GuestShell.ask` and :class:`GuestFile` do
+    :raises QgaError: as :func:`scripts.ask` and :class:`GuestFile` do
     """
     deadline = Deadline(shell.limits.exec_timeout)
     most = shell.limits.reply
-    read = _done(await shell.ask(scripts.FETCH, {"p": path, "most": str(most // 2)}, deadline=deadline), path)
+    read = _done(
+        await scripts.ask(shell.agent, scripts.FETCH, {"p": path, "most": str(most // 2)}, deadline=deadline), path
+    )
     head, _nul, content = read.output.partition(b"\0")
     found = _HEAD.match(head.decode("utf-8", "surrogateescape"))
     if found is None:

@@ -36,7 +36,7 @@ from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.error
     OutputTooLongError,
     ResultLostError,
 )
-from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.shell import Finished, Limits
+from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.results import Finished, Limits
 
 from tests.support.until import until
 

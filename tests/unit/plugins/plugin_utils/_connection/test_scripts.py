@@ -23,6 +23,7 @@ from pathlib import Path
 import pytest
 from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import InvalidOptionError
 from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection import scripts
+from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.results import NOT_BEGUN
 
 from tests.support.acl import has_default_acl, set_default_acl
 from tests.support.processes import is_gone, stat_of
@@ -170,7 +171,7 @@ class TestRun:
     def test_runs_a_command_once(self, shell: Shell) -> None:
         shell.run("echo once")
         status, output = shell(scripts.RUN, **running("echo twice"))
-        assert status in (scripts.NOT_BEGUN, 1, 2)
+        assert status in (NOT_BEGUN, 1, 2)
         assert output == b""
         assert shell.written("1.out") == b"once\n"
 
@@ -319,7 +320,7 @@ class TestWithoutADirectoryYet:
     def test_run_leaves_none_that_nothing_fits_into(self, placed: Shell, mktemp: str) -> None:
         """On a disk where the directory was the last thing that there was room for."""
         script = scripts.RUN.replace("command -v mktemp", f"command -v {mktemp}")
-        assert placed(script, **running("echo out"), t="none/token") == (scripts.NOT_BEGUN, b"")
+        assert placed(script, **running("echo out"), t="none/token") == (NOT_BEGUN, b"")
         assert list(Path(placed.places[1]).iterdir()) == []
 
     @pytest.mark.parametrize("mktemp", ["mktemp", "nonesuch"])
@@ -353,7 +354,7 @@ class TestWithoutADirectoryYet:
 
     def test_run_needs_one(self, placed: Shell) -> None:
         placed.places = placed.places[:1]
-        assert placed(scripts.RUN, **running("echo out")) == (scripts.NOT_BEGUN, b"")
+        assert placed(scripts.RUN, **running("echo out")) == (NOT_BEGUN, b"")
 
     def test_look_finds_it(self, placed: Shell) -> None:
         reported = placed(scripts.RUN, **running("exit 7"))
@@ -370,7 +371,7 @@ class TestWithoutADirectoryYet:
 
     def test_end_keeps_a_command_from_being_begun(self, placed: Shell) -> None:
         assert placed(scripts.END)[0] == 0
-        assert placed(scripts.RUN, **running("echo out")) == (scripts.NOT_BEGUN, b"")
+        assert placed(scripts.RUN, **running("echo out")) == (NOT_BEGUN, b"")
         assert placed(scripts.RUN, **running("echo out"), n="2")[0] == 0
 
     def test_clean_removes_all_that_were_made(self, placed: Shell) -> None:
@@ -430,7 +431,7 @@ class TestADirectoryThatIsNotOurs:
         shell, _directory, _victim = forged
         for script in (scripts.RUN, scripts.RUN_ASKING, scripts.PREPARE):
             laid = running("", laid=NEXT, stdin="laid", rounds="1")
-            assert shell(script, **laid, n="2") == (scripts.NOT_BEGUN, b"")
+            assert shell(script, **laid, n="2") == (NOT_BEGUN, b"")
 
     @pytest.mark.parametrize("mode", [0o777, 0o2777, 0o2710, 0o2720, 0o3770, 0o701])
     def test_is_one_that_others_may_look_into_as_well(self, shell: Shell, mode: int) -> None:
@@ -439,7 +440,7 @@ class TestADirectoryThatIsNotOurs:
         (shell.directory / "1.done.0.kept").touch()
         shell.directory.chmod(mode)
         assert shell(scripts.LOOK) == (0, report("unknown"))
-        assert shell(scripts.PREPARE) == (scripts.NOT_BEGUN, b"")
+        assert shell(scripts.PREPARE) == (NOT_BEGUN, b"")
 
 
 class TestAProcessThatIsNotOurs:

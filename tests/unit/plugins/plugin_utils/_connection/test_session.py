@@ -25,8 +25,8 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._event_loop impor
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.messages import Refused, Reply, Returned
 from ansible_collections.qemu.guest_agent.plugins.module_utils._targets import Target
 from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.options import Settings
+from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.results import Limits
 from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.session import NEEDED, GuestSession
-from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.shell import Limits
 
 from tests.support.blocking import Blocking
 from tests.support.fake_agent import REFUSED_WORDS, FakeAgent, listen_unix
@@ -65,6 +65,19 @@ def test_an_agent_that_refuses_to_be_pinged_is_there(tmp_path: Path) -> None:
 def test_an_agent_that_is_away_is_not(tmp_path: Path) -> None:
     with pytest.raises(NotConnectedError):
         tasks.run(session(ThisMachine({("guest-ping", 0): undelivered}), tmp_path).connect())
+
+
+def test_the_observer_gets_what_was_answered_and_how_long_it_took(tmp_path: Path) -> None:
+    observed: list[tuple[str, float]] = []
+    target = Target("here", lambda: ThisMachine({("guest-ping", 1): undelivered}))
+    settings = Settings(target, 5.0, 10.0, "/bin/sh", (str(tmp_path),), False, LIMITS)
+    here = GuestSession(settings, lambda name, seconds: observed.append((name, seconds)))
+    tasks.run(here.connect())
+    with pytest.raises(NotConnectedError):
+        tasks.run(here.connect())
+    ((name, seconds),) = observed
+    assert name == "guest-ping"
+    assert 0 <= seconds < 5.0
 
 
 class TestASocketForOneClient:

@@ -30,6 +30,7 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._event_loop impor
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.errors import QgaError, RemoteProtocolError
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.messages import Reply
 from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection import scripts, shell
+from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.become import Dialogue
 from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.errors import (
     BecomeError,
     CommandTimeoutError,
@@ -38,12 +39,8 @@ from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.error
     OutputTooLongError,
     ResultLostError,
 )
-from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.shell import (
-    Dialogue,
-    Finished,
-    GuestShell,
-    Limits,
-)
+from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.results import Finished, Limits
+from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.shell import GuestShell
 
 from tests.support.processes import is_gone
 from tests.support.this_machine import LIMITS, Fault, ThisMachine, frozen, lost, refused, returning, undelivered
