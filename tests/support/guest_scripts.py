@@ -1,0 +1,115 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The connection's scripts in a shell of this machine, as an agent would start them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection import scripts
+
+TOKEN = "0123456789abcdef"  # noqa: S105  # it keeps nobody out
+NEXT = "fedcba9876543210"
+NOBODY = 65534
+COMMON = scripts.source("common.sh")
+PATIENCE_S = 60.0
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file to another user")
+
+
+class Shell:
+    """A shell that runs the scripts as an agent's programs, in the directory, or one that they make in the places."""
+
+    def __init__(self, words: list[str], place: Path) -> None:
+        # By its path: the environment that it is run in has no PATH.
+        self.words = [shutil.which(words[0]) or words[0], *words[1:]]
+        self.places = [str(place)]
+        self.directory: Path | None = place / "qga-mine"
+        self.directory.mkdir(0o700)
+
+    def line(self, **values: str) -> bytes:
+        known = {"d": str(self.directory or ""), "n": "1", "t": TOKEN, "drop": NEXT, "spare": "f00d", "laid": ""}
+        return scripts.line_of({**known, **values}, self.places)
+
+    def started(self, script: str, **values: str) -> subprocess.Popen[bytes]:
+        """A script that goes on while the test does. It has no more input than its line."""
+        process = subprocess.Popen(
+            [*self.words, "-c", script, "qga"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, env={}
+        )
+        assert process.stdin is not None
+        process.stdin.write(self.line(**values))
+        process.stdin.close()
+        return process
+
+    def __call__(self, script: str, data: bytes = b"", **values: str) -> tuple[int, bytes]:
+        done = subprocess.run(
+            [*self.words, "-c", script, "qga"],
+            input=self.line(**values) + data,
+            capture_output=True,
+            check=False,
+            timeout=PATIENCE_S,
+            # No HOME and no PATH, as from a daemon that nobody gave any.
+            env={},
+        )
+        return done.returncode, done.stdout
+
+    def run(self, command: str, data: bytes = b"", before: str = "") -> bytes:
+        status, output = self(scripts.RUN, data, **running(command, before=before))
+        assert status == 0
+        return output
+
+    def written(self, name: str) -> bytes:
+        assert self.directory is not None
+        return (self.directory / name).read_bytes()
+
+
+def running(command: str, **values: str) -> dict[str, str]:
+    return {
+        "limit": "2000",
+        "stdin": "",
+        "rounds": "",
+        "before": "",
+        "lead": scripts.LEAD,
+        "sh": "/bin/sh",
+        "cmd": command,
+        **values,
+    }
+
+
+def made(shell: Shell) -> Path:
+    (directory,) = Path(shell.places[1]).glob("qga-*")
+    return directory
+
+
+@contextlib.contextmanager
+def bystander(leads: bool) -> Iterator[subprocess.Popen[bytes]]:
+    """A process, perhaps with a session of its own, that nothing has to do with."""
+    with subprocess.Popen(["sleep", "1000"], stdin=subprocess.DEVNULL, start_new_session=leads) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def processes_with(mark: str) -> list[int]:
+    """All processes whose environment has the mark; one that has ended has none."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/environ"):
+        try:
+            if f"QGA_TEST={mark}".encode() in path.read_bytes():
+                found.append(int(path.parent.name))
+        except OSError:
+            continue
+    return found
+
+
+def report(words: str, number: str = "") -> bytes:
+    number = number or "1"
+    return f"qga-report {TOKEN} {number} {words}\n".encode()
