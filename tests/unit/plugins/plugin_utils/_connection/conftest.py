@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection import scripts
+from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection import scripts, shell
 from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.programs import Program
 
 from tests.support.guest_files import FileGuest, Made
+from tests.support.guest_shell import Faults, Place
+from tests.support.guest_shell import Made as MadePlace
 from tests.support.shells import SHELLS
-from tests.support.this_machine import ENVIRONMENT
+from tests.support.this_machine import ENVIRONMENT, LIMITS
 
 
 @pytest.fixture
@@ -63,3 +65,14 @@ def shim(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str]
             monkeypatch.setitem(ENVIRONMENT, "PATH", f"{programs}:{ENVIRONMENT['PATH']}")
 
     return put_in_place
+
+
+@pytest.fixture(params=[False, True], ids=["at once", "prepared"])
+def place(tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> MadePlace:
+    """A shell that has made its directory already, or not."""
+    monkeypatch.setattr(shell, "_BEGIN_PATIENCE", 1.0)
+
+    def make(faults: Faults | None = None, **limits: Any) -> Place:
+        return Place(tmp_path, faults or {}, LIMITS._replace(**limits), request.param)
+
+    return make

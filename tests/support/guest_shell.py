@@ -1,0 +1,81 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A shell of this machine whose only directory is the test's own, and what is said to a command that asks."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from ansible_collections.qemu.guest_agent.plugins.module_utils._event_loop import tasks
+from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.messages import Reply
+from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.errors import BecomeError
+from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.results import Finished, Limits
+from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.shell import GuestShell
+
+from tests.support.this_machine import LIMITS, Fault, ThisMachine
+
+Faults = Mapping[Any, Fault]
+FOR_EVER = 100_000.0  # s
+BRIEF = 0.3  # s; limits that are meant to be reached
+BEGUN = 3.0  # s; such a limit, by which the command has begun however busy the machine is
+
+
+class Place:
+    """A shell whose only directory is the test's own, and which has made its place there already, or not."""
+
+    def __init__(self, directory: Path, faults: Faults, limits: Limits, is_made: bool = True) -> None:
+        self.directory = directory
+        self.machine = ThisMachine()
+        self.shell = GuestShell(self.machine.agent(), "/bin/sh", ("/nonesuch", str(directory)), LIMITS)
+        if is_made:
+            tasks.run(self.shell._prepare(tasks.NEVER))
+        self.shell.limits = limits
+        self.machine.requests.clear()
+        self.machine.faults.update(faults)
+
+    def run(self, command: str, data: bytes = b"", dialogue: Any = None) -> Finished:
+        return tasks.run(self.shell.run(command, data, dialogue))
+
+    def clean(self) -> None:
+        tasks.run(self.shell.clean())
+
+    def kept(self) -> list[Path]:
+        return list(self.directory.iterdir())
+
+
+Made = Callable[..., Place]
+
+
+SLOW = 0.05  # s
+
+
+def slowly(perform: Callable[[], Reply]) -> Reply:
+    time.sleep(SLOW)
+    return perform()
+
+
+class Password:
+    """Says the password when it is asked for, once; over when the command says so."""
+
+    def __init__(self, timeout: float = 30.0) -> None:
+        self.timeout = timeout
+        self.asked = 0
+
+    def is_over(self, output: bytes) -> bool:
+        return b"become" in output
+
+    def answer(self, output: bytes, errors: bytes) -> bytes | None:
+        if (output + errors).count(b"Password:") == self.asked:
+            return None
+        self.asked += 1
+        if self.asked > 1:
+            raise BecomeError("asked twice")
+        return b"it's \\ s\xc3\xbc$t"
+
+
+ASK = 'printf Password: >&2; IFS= read -r p; [ "$p" = "it\'s \\\\ s\u00fc\\$t" ]'
