@@ -1,0 +1,39 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A stock agent of this machine: its guest is this machine. All that tasks do stays below a temporary directory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.integration.connection.playbooks import (
+    BECOME_SHIM,
+    PASSWORD,
+)
+from tests.support.stock_agent import StockAgent
+
+
+@pytest.fixture(scope="module")
+def agent() -> Iterator[StockAgent]:
+    with StockAgent() as running:
+        yield running
+
+
+@pytest.fixture
+def own_agent() -> Iterator[StockAgent]:
+    with StockAgent() as running:
+        yield running
+
+
+@pytest.fixture
+def become(tmp_path: Path) -> dict[str, Any]:
+    shim = tmp_path / "shim"
+    shim.write_text(BECOME_SHIM)
+    shim.chmod(0o755)
+    return {"ansible_become": True, "ansible_become_exe": str(shim), "ansible_become_password": PASSWORD}

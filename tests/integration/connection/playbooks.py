@@ -1,0 +1,87 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Playbooks of one task or a few over the connection plugin, and what came of them."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.support import stock_agent
+from tests.support.ansible_run import CONNECTION, PlaybookRun, run_playbook
+
+GUEST = "guest1"
+SHORT_S = 2
+PATIENCE_S = 60.0
+PING = [{"name": "ping", "ansible.builtin.ping": {}}]
+
+# Asks as sudo does, at its own pace; a wrong password is asked for again.
+BECOME_SHIM = """#!/bin/sh
+prompt=
+while [ $# -gt 0 ]; do
+  case $1 in
+    -p) prompt=$2; shift 2 ;;
+    -u) shift 2 ;;
+    -*) shift ;;
+    *) break ;;
+  esac
+done
+if [ "$prompt" ]; then
+  echo "a lecture" >&2
+  for attempt in 1 2 3; do
+    printf '%s' "$prompt" >&2
+    IFS= read -r answer || exit 1
+    [ "$answer" = "it's \\\\ s\u00fc\\$t" ] && exec "$@"
+    printf '\\nSorry, try again.\\n' >&2
+  done
+  exit 1
+fi
+exec "$@"
+"""
+PASSWORD = "it's \\ s\u00fc$t"  # noqa: S105  # nobody's
+
+
+def run(
+    socket_path: str, directory: Path, tasks: Sequence[Mapping[str, Any]], *arguments: str, core: str | None = None
+) -> PlaybookRun:
+    play = {"hosts": GUEST, "gather_facts": False, "tasks": list(tasks)}
+    playbook = directory / "play.yml"
+    playbook.write_text(yaml.safe_dump([play], allow_unicode=True))
+    kept = directory / "kept"
+    kept.mkdir(exist_ok=True)
+    variables = {
+        "ansible_connection": CONNECTION,
+        "ansible_qga_socket": socket_path,
+        "ansible_qga_guest_directories": ["/nonexistent", str(kept)],
+        "ansible_python_interpreter": sys.executable,
+        "ansible_remote_tmp": str(directory / "remote"),
+        "ansible_async_dir": str(directory / "async"),
+    }
+    return run_playbook(playbook, "-i", f"{GUEST},", "-e", json.dumps(variables), *arguments, core=core)
+
+
+def failure(done: PlaybookRun) -> tuple[str, str]:
+    """How the only task failed, and what was said."""
+    (record,) = done.tasks
+    return record.outcome, re.sub(r"\s+", " ", record.result["msg"])
+
+
+def wrap_agent(wrapper: str, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have stock agents started by this script, which mounts what they are to see."""
+    mount = ["mount", "-t", "tmpfs", "none", str(directory)]
+    if subprocess.run(["unshare", "--mount", *mount], capture_output=True, check=False).returncode != 0:
+        pytest.skip("nothing can be mounted here")
+    program = directory / "qemu-ga"
+    program.write_text(wrapper.format(directory=directory, qemu_ga=stock_agent.find_qemu_ga()))
+    program.chmod(0o755)
+    monkeypatch.setattr(stock_agent, "find_qemu_ga", lambda: str(program))
