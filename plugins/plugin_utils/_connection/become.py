@@ -36,7 +36,7 @@ _MOST_HEARD = 16 * 1024
 
 
 class Become(Protocol):
-    """What is used of Ansible's become plugins. ``prompt`` is the text to wait for, if there is one such text."""
+    """The part of Ansible's become plugins that is used. ``prompt`` is the text to wait for, if there is one."""
 
     prompt: Any
 
@@ -74,12 +74,12 @@ class Dialogue:
         return self._password
 
     def without_prompt(self, errors: bytes) -> bytes:
-        """What the command wrote itself. A prompt is known by its text, or left where it is."""
+        """Return what the command wrote itself. A prompt is known by its text, or left where it is."""
         prompt = self._become.prompt
         if not isinstance(prompt, str) or not prompt:
             return errors
-        before, found, behind = errors.partition(prompt.encode("utf-8"))
-        return before + behind.lstrip(b" ") if found else errors
+        before, found, after = errors.partition(prompt.encode("utf-8"))
+        return before + after.lstrip(b" ") if found else errors
 
 
 async def become_user(

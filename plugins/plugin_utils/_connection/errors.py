@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What can go wrong with a command or a file in a guest, besides what goes wrong on the way to its agent."""
+"""Errors of commands and files in a guest; those of the way to its agent are in ``module_utils``."""
 
 from __future__ import annotations
 

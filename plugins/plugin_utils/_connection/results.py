@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What comes of a command: its limits, its result, and the reports of the scripts in ``guest`` on it."""
+"""A command: its limits, its result, and the reports of the scripts in ``guest`` on it."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _DEADLY = {4: "SIGILL", 6: "SIGABRT", 7: "SIGBUS", 8: "SIGFPE", 9: "SIGKILL", 11
 
 
 class Finished(NamedTuple):
-    """What came of a command. Its status is above 128, as shells have it, if a signal ended it."""
+    """The result of a command. Its status is above 128, as shells have it, if a signal ended it."""
 
     status: int
     output: bytes
@@ -50,7 +50,7 @@ class Finished(NamedTuple):
 
     @property
     def epitaph(self) -> bytes:
-        """What there is to say of a command that a signal ended; empty for others."""
+        """A line about a command that a signal ended; empty for others."""
         number = self.status - 128
         if number not in _DEADLY:
             return b""
@@ -59,7 +59,7 @@ class Finished(NamedTuple):
 
 
 class Report(NamedTuple):
-    """What a script says of a command. ``output`` and ``errors`` are the names of streams, if they are not empty.
+    """The report of a script on a command. ``output`` and ``errors`` are the names of streams, if they are not empty.
 
     ``name`` is that of the directory, in the place of that number.
     """

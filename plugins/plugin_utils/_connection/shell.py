@@ -100,7 +100,7 @@ _DIALOGUE_PATIENCE = 10.0
 
 
 class GuestShell:
-    """A POSIX shell in the guest behind ``agent``, which has answered before.
+    """A POSIX shell in the guest of ``agent``, which has answered before.
 
     ``executable`` is what commands are run by; ``places`` are the directories in the guest of which one may be used.
     ``caches_modules``: whether compiled code of Ansible's modules is kept in one of them, longer than this shell is.
@@ -323,7 +323,7 @@ class GuestShell:
         return report
 
     async def _recover(self, number: str, deadline: Deadline, unknown: QgaError) -> Report:
-        """Find out what has become of a command whose end, or begin, was not told.
+        """Find out what has become of a command whose end, or begin, was not reported.
 
         :raises QgaError: ``unknown``, if the guest knows nothing of it; or the agent does not come back
         """
@@ -397,7 +397,7 @@ class GuestShell:
         return Finished(report.status, output, errors)
 
     async def _written(self, number: str, stream: str, deadline: Deadline) -> bytes:
-        """What the command wrote to a stream; nothing, if it has no name."""
+        """Return what the command wrote to a stream; nothing, if it has no name."""
         if not stream:
             return b""
         patience = self._patience(deadline)
@@ -432,7 +432,7 @@ class GuestShell:
 
 
 def _unknown(error: QgaError) -> QgaError:
-    """What it means if the guest knows nothing of a command that it has begun."""
+    """Return the error of a guest that knows nothing of a command that it has begun."""
     lost = ResultLostError("the guest knows nothing of the command any more: it was started anew or restored meanwhile")
     lost.__cause__ = error
     return lost

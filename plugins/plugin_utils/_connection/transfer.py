@@ -232,7 +232,7 @@ def too_long(path: str, size: int, limits: Limits) -> FileTransferError:
 
 
 def failed(finished: Finished, path: str) -> FileTransferError:
-    """What to say of a transfer that a program in the guest gave up."""
+    """Return the error of a transfer that a program in the guest gave up."""
     said = visible(finished.errors.decode("utf-8", "replace").strip())
     return FileTransferError(f"{visible(path)} cannot be transferred: {said or f'exit status {finished.status}'}")
 

@@ -66,7 +66,7 @@ end_command() {
   for c in "$n".pid.*; do
     p=${c##*.}
     case $p in *[!0-9]*) continue ;; esac
-    # Where it has ended, what it left behind in its group cannot be anybody else's.
+    # Where it has ended, what it left in its group cannot be anybody else's.
     if kill -0 "$p" 2>/dev/null; then is_ours "$p" "$c" || continue; fi
     end_all "$p"
   done

@@ -9,7 +9,7 @@
 # Theory of operation. The file is made in a directory of ours beside its place, checked there, and taken over. Short
 # files are put by one script; the others are written by the agent in between:
 #
-#   step      does                                      leaves behind
+#   step      does                                      leaves
 #   whole     target, make_beside, take_over            nothing
 #   begin     target, make_beside; reports the paths    the directory, with the file in it
 #   end       enter, unpack, take_over                    nothing
