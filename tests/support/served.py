@@ -75,9 +75,9 @@ class Served:
         path = directory / "config"
         path.write_text(config, encoding="utf-8")
         self._written = io.StringIO()
-        self._ending = module("ending").Ending()
+        self._stop = module("signals").StopSignals()
         log = module("log").Log(self._written, for_journal=False)
-        self._service = module("service").Service(module("config").read(str(path)), log, self._ending)
+        self._service = module("service").Service(module("config").read(str(path)), log, self._stop)
         self._thread = threading.Thread(target=self._service.run, name="service")
 
     def __enter__(self) -> Served:
@@ -87,7 +87,7 @@ class Served:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._ending.ask()
+        self._stop.ask()
         self._thread.join(JOIN_SECONDS)
         assert not self._thread.is_alive(), "the service did not end"
 

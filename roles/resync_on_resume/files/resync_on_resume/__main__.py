@@ -14,10 +14,10 @@ from typing import Mapping, NoReturn, Sequence
 from guest_agent._errors import MissingLibraryError
 
 from .config import CONFIG_FILE, Config, ConfigError, read
-from .ending import Ending
+from .lock import AlreadyRunningError, only_one, usual_path
 from .log import standard_log
 from .service import Service
-from .single import AlreadyRunningError, only_one, usual_path
+from .signals import StopSignals
 
 # sysexits(3)
 _USAGE = 64
@@ -62,10 +62,10 @@ def _origin_of(error: Exception) -> str:
 
 
 def _serve(config: Config, environment: Mapping[str, str]) -> int:
-    ending = Ending()
-    ending.listen()
+    stop = StopSignals()
+    stop.listen()
     try:
-        Service(config, standard_log(environment), ending).run()
+        Service(config, standard_log(environment), stop).run()
     except MissingLibraryError as error:
         _complain(f"{error.message}; install python3-libvirt (libvirt-python) for {sys.executable}")
         return _UNAVAILABLE

@@ -2,17 +2,18 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What the service counts, and its text for Prometheus (text-based format, version 0.0.4)."""
+"""The service's counters, and their text for Prometheus (text-based format, version 0.0.4)."""
 
 from __future__ import annotations
 
 import time
+from bisect import bisect_left
 from collections import Counter
+from itertools import accumulate
 from typing import Iterable, Iterator, Sequence
 
 from guest_agent._clock.report import SLEWING
 
-from .histogram import Histogram
 from .record import Record
 
 _SECOND_NS = 1_000_000_000
@@ -23,6 +24,31 @@ _RESIDUAL_BOUNDS = (0.00001, 0.00003, 0.0001, 0.0003, 0.001, 0.003, 0.01, 0.1, 1
 _RESUME_BOUNDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 
 Labels = Sequence["tuple[str, str]"]
+
+
+class Histogram:
+    """``bounds`` are the largest values of each bucket, ascending; one more takes what is above.
+
+    In the sum, what is above the last of them counts as that one: a guest claims what it likes, and one that claims
+    centuries would be all that is seen of the sum and of averages. How many there were is in the last bucket.
+    """
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        self._bounds = tuple(bounds)
+        self._counts = [0] * (len(self._bounds) + 1)
+        self.sum = 0.0
+
+    def observe(self, value: float) -> None:
+        self._counts[bisect_left(self._bounds, value)] += 1
+        self.sum += min(value, self._bounds[-1])
+
+    @property
+    def count(self) -> int:
+        return sum(self._counts)
+
+    def cumulative(self) -> Iterator[tuple[str, int]]:
+        """For each bound, as a text, how many values there were up to it."""
+        return zip((*(f"{bound:.10g}" for bound in self._bounds), "+Inf"), accumulate(self._counts))
 
 
 class Metrics:

@@ -16,17 +16,17 @@ from guest_agent._watch.watcher import Watcher
 
 from . import record
 from .config import Config
-from .ending import Ending
 from .host_clock import HostClock
 from .log import Log
 from .metrics import Metrics
-from .publisher import Publisher
+from .metrics_file import MetricsFile
 from .resyncing import Resyncing
-from .state import State, be_alive
+from .signals import StopSignals
+from .systemd_state import SystemdState, be_alive
 
 
 class _EndedError(Exception):
-    """The service was told to end."""
+    """The service was asked to end."""
 
 
 class Service:
@@ -35,19 +35,19 @@ class Service:
     :raises MissingLibraryError: libvirt-python cannot be imported
     """
 
-    def __init__(self, config: Config, log: Log, ending: Ending) -> None:
+    def __init__(self, config: Config, log: Log, stop: StopSignals) -> None:
         self._log = log
-        self._ending = ending
+        self._stop = stop
         self._metrics = Metrics(config.uris)
-        self._publisher = Publisher(config.metrics_file, self._metrics, log)
-        self._state = State(config.uris)
+        self._metrics_file = MetricsFile(config.metrics_file, self._metrics, log)
+        self._state = SystemdState(config.uris)
         self._resyncing = Resyncing(config, HostClock(log))
         self._watcher = Watcher(config.uris, config.agent_patience, config.look_at_start)
         # One more, since the watch is a task, too. Others that sleep do not count.
         self._multiplexer: Multiplexer[None] = Multiplexer(config.concurrency + 1, lambda _number, _result: None)
 
     def run(self) -> None:
-        """Until it is told to end. A resync that is under way then is left as it is: the next start looks at all."""
+        """Run until it is asked to end, and leave a resync that is under way: the next start looks at all guests."""
         try:
             self._multiplexer.run(self._tasks())
         except _EndedError:
@@ -56,26 +56,26 @@ class Service:
             self._state.end()
             self._watcher.close()
             self._resyncing.close()
-            self._publisher.write()
+            self._metrics_file.write()
 
     def _tasks(self) -> Iterator[Task[None]]:
         yield self._end()
         yield self._watch()
-        yield self._publisher.run()
+        yield self._metrics_file.run()
         yield self._state.be_ready_in_the_end()
         seconds = watchdog_seconds()
         if seconds is not None:
             yield be_alive(seconds)
 
     async def _end(self) -> None:
-        await self._ending.wait()
+        await self._stop.wait()
         raise _EndedError
 
     async def _watch(self) -> None:
         while True:
             news = await self._watcher.next()
             _ON_NEWS[type(news)](self, news)
-            self._publisher.changed()
+            self._metrics_file.changed()
 
     def _on_stale(self, stale: Stale) -> None:
         self._multiplexer.add(self._see_to(stale))
@@ -115,7 +115,7 @@ class Service:
     def _keep(self, made: record.Record) -> None:
         self._log.write(made.priority, "resync", made.fields())
         self._metrics.add(made)
-        self._publisher.changed()
+        self._metrics_file.changed()
 
 
 _ON_NEWS: Mapping[type, Callable[[Service, Any], None]] = {

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from types import SimpleNamespace
 from typing import Any
@@ -149,3 +150,24 @@ def test_names_types_and_helps_are_as_promtool_wants_them() -> None:
             bounds = [sample.labels["le"] for sample in family.samples if sample.name.endswith("_bucket")]
             assert bounds[-1] == "+Inf"
             assert bounds == sorted(bounds, key=float)
+
+
+def test_a_value_counts_for_its_bound_and_all_above() -> None:
+    counted = metrics.Histogram((0.00001, 0.1, 1, 2592000))
+    for value in (0.0, 0.1, 0.5, 5.0, 1e9):
+        counted.observe(value)
+    assert list(counted.cumulative()) == [("1e-05", 1), ("0.1", 2), ("1", 3), ("2592000", 4), ("+Inf", 5)]
+    assert counted.count == 5
+
+
+@pytest.mark.parametrize("claimed", [2592001.0, 1e9, 1e300, math.inf])
+def test_in_the_sum_a_value_above_all_bounds_counts_as_the_last_bound(claimed: float) -> None:
+    counted = metrics.Histogram((0.1, 1, 2592000))
+    counted.observe(0.5)
+    counted.observe(claimed)
+    assert counted.sum == 2592000.5
+    assert list(counted.cumulative()) == [("0.1", 0), ("1", 1), ("2592000", 1), ("+Inf", 2)]
+
+
+def test_without_values_all_are_zero() -> None:
+    assert list(metrics.Histogram((1,)).cumulative()) == [("1", 0), ("+Inf", 0)]

@@ -14,8 +14,8 @@ from guest_agent._event_loop.tasks import LONG_SECONDS, Deadline, received
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
-class Ending:
-    """``await wait()`` returns once the service is told to end, by a signal or by :meth:`ask`."""
+class StopSignals:
+    """``await wait()`` returns once the service is asked to end, by a signal or by :meth:`ask`."""
 
     def __init__(self) -> None:
         self._descriptor, self._writer = os.pipe()

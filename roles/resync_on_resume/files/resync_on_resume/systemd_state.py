@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What systemd is told: that the service is ready, what it does, and that it lives."""
+"""Notify systemd that the service is ready, what it does, and that it lives (sd_notify(3))."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from guest_agent._linux.systemd import notify
 _LONGEST_START_SECONDS = 30.0
 
 
-class State:
+class SystemdState:
     """``uris`` are to be heard of before the service is ready."""
 
     def __init__(self, uris: Iterable[str]) -> None:

@@ -1,0 +1,50 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""When systemd is notified, and of what."""
+
+from __future__ import annotations
+
+import pytest
+from ansible_collections.qemu.guest_agent.tests.support.resync_service import module
+
+systemd_state = module("systemd_state")
+
+
+@pytest.fixture
+def notified(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    sent: list[str] = []
+    monkeypatch.setattr(systemd_state, "notify", sent.append)
+    return sent
+
+
+def test_it_is_ready_once_all_hypervisors_have_been_heard_of(notified: list[str]) -> None:
+    made = systemd_state.SystemdState(["a", "b"])
+    made.set_connected("a", True)
+    assert notified == ["STATUS=watching 1 of 2 hypervisors"]
+    made.set_connected("a", False)
+    made.set_connected("b", False)
+    assert notified[1:] == ["STATUS=watching 0 of 2 hypervisors", "STATUS=watching 0 of 2 hypervisors", "READY=1"]
+    made.set_connected("b", True)
+    made.end()
+    assert notified[4:] == ["STATUS=watching 1 of 2 hypervisors", "STOPPING=1"]
+
+
+def test_a_hypervisor_that_does_not_even_refuse_is_not_waited_for_for_ever(notified: list[str]) -> None:
+    made = systemd_state.SystemdState(["a"])
+    waiting = made.be_ready_in_the_end()
+    waiting.send(None)
+    assert notified == []
+    with pytest.raises(StopIteration):
+        waiting.send(None)
+    made.set_connected("a", True)
+    assert notified == ["READY=1", "STATUS=watching 1 of 1 hypervisors"]
+
+
+def test_it_lives_for_as_long_as_it_is_asked_to_go_on(notified: list[str]) -> None:
+    waiting = systemd_state.be_alive(15.0)
+    for _time in range(3):
+        waiting.send(None)
+    waiting.close()
+    assert notified == ["WATCHDOG=1"] * 3
