@@ -133,8 +133,7 @@ lint: .venv/.ready ## ruff, mypy, vermin, shellcheck, yamllint, ansible-lint, re
 	MYPYPATH=build/resync_service $(venv)/mypy -p resync_on_resume
 	$(venv)/mypy extensions/eda/plugins/event_source/libvirt_guest.py
 	$(venv)/vermin --quiet --no-tips --violations --target=3.8- plugins extensions/eda/plugins \
-	    roles/extended_agent/files roles/resync_on_resume/files
-	shellcheck plugins/plugin_utils/_connection/guest/*.sh
+	    roles/*/files
 	$(venv)/yamllint --strict .
 	PATH="$(CURDIR)/$(venv):$$PATH" ANSIBLE_COLLECTIONS_PATH="$$($(venv)/python -m tests.support.collection install)" \
 	    $(venv)/ansible-lint --offline

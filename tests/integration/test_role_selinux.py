@@ -61,7 +61,7 @@ def bring(directory: Path, wanted: bool, check: bool, core: str | None = None, i
     semodule.chmod(0o755)
     guest = PrintingGuest(directory, {})
     guest.shell.write_text(SHELL.format(programs=shlex.quote(str(programs))), encoding="utf-8")
-    variables = {"extended_agent_module_wanted": wanted, "extended_agent_is_check": check}
+    variables = {"extended_agent_module_wanted": wanted, "qga_deployment_is_check": check}
     return guest.run_role("extended_agent", core=core, tasks_from="selinux", variables=variables)
 
 
@@ -98,7 +98,7 @@ def test_without_semodule_the_option_is_refused_in_a_sentence(core: str, selinux
     guest = PrintingGuest(tmp_path, {"os-release": described(selinux=selinux)})
     refusals = named(
         guest.run_role("extended_agent", core=core, tasks_from="requirements", variables=OPTION),
-        "Refuse what the role cannot serve",
+        "Validate the guest and the variables",
     )
     assert [record.outcome for record in refusals] == (["failed"] if selinux == "enabled" else [])
     if selinux == "enabled":

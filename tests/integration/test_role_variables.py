@@ -118,7 +118,7 @@ def test_what_can_name_no_command_is_refused_before_anything_changes(
 ) -> None:
     run = PrintingGuest(tmp_path, ANSWERS).run_role("extended_agent", "-e", f'{{"{name}": {value}}}', core=core)
     (failed,) = (task for task in run.tasks if task.outcome == "failed")
-    assert failed.task.endswith(": Refuse what the role cannot serve")
+    assert failed.task.endswith(": Validate the guest and the variables")
     assert failed.result["msg"] == (
         "extended_agent_block_rpcs and extended_agent_allow_rpcs expect names of commands, such as guest-exec, "
         f"and not {wrong}."

@@ -21,6 +21,31 @@ from tests.support.described_guest import DESCRIBE, PLAIN, PYTHON, described, ev
 from tests.support.printing_guest import PrintingGuest
 from tests.support.terminal import commands_in
 from tests.support.tiers import quick
+from tests.support.until import until
+
+ROLES = ("extended_agent", "resync_on_resume")
+DESCRIBE = "os-release"
+PYTHON = "sys.version_info"
+# What no error of Ansible's own says.
+UNCLEAR = ("NoneType", "undefined", "Traceback", "StopIteration", "Unexpected")
+
+VALIDATE = {"extended_agent": "Validate the guest and the variables", "resync_on_resume": "Validate the host"}
+SYSTEM = {"init": "systemd", "family": "Debian", "release": "12"}
+
+every_role = pytest.mark.parametrize("role", ROLES)
+
+
+def described(**changed: str) -> str:
+    """What a Debian guest says of itself, but for what is changed."""
+    said = {"uid": "0", "init": "systemd", "families": "debian", "version": "12", "name": "Debian", "python": "full"}
+    return "".join(f"{key}={value}\n" for key, value in {**said, **changed}.items())
+
+
+def result_of(run: PlaybookRun, task: str) -> dict[str, Any]:
+    """The result of the one task of that name, whichever role has it."""
+    (record,) = (record for record in run.tasks if record.task.rpartition(" : ")[2] == task)
+    return record.result
+
 
 # ---------------------------------------------------------------------------------------------- files of the controller
 
@@ -85,7 +110,7 @@ def test_a_system_may_be_called_anything(core: str, role: str, tmp_path: Path) -
         guest = PrintingGuest(tmp_path, {DESCRIBE: described(families=said, version=said, name=said)})
         run = guest.run_role(role, core=core)
         assert commands_in(run.output) == []
-        assert f"but not {visible(said)}." in result_of(run, "Refuse what the role cannot serve")["msg"]
+        assert f"but not {visible(said)}." in result_of(run, VALIDATE[role])["msg"]
     assert list(canaries.iterdir()) == []
 
 
@@ -120,7 +145,7 @@ def test_a_record_is_no_template(core: str, role: str, state: str, tmp_path: Pat
     guest = PrintingGuest(tmp_path, {DESCRIBE: described(), "systemctl": found, PYTHON: "version=3.11\n"})
     run = guest.run_role(role, core=core, variables={f"{role}_state": state, f"{role}_remove_packages": True})
     # A module would say what it is told, and this guest runs none.
-    shipped = ("Fail if that is not in its place", "Ship the service", "Fail if something could", "Remove the service")
+    shipped = ("Fail if files were not copied", "Fail if something could")
     assert [task.outcome for task in run.tasks if task.task.rpartition(" : ")[2].startswith(shipped)] == ["failed"]
     assert commands_in(run.output) == []
     assert list(canaries.iterdir()) == []
@@ -143,8 +168,8 @@ def test_a_verdict_is_shown_as_text(core: str, verdict: str, said: str, tmp_path
         core=core,
         tasks_from="switch",
         variables={
-            "extended_agent_is_check": False,
-            "extended_agent_guest": {"init": "systemd"},
+            "qga_deployment_is_check": False,
+            "qga_deployment_system": SYSTEM,
             "extended_agent_wanted": "extended",
             "extended_agent_stock_unit": "qemu-guest-agent.service",
             "extended_agent_python": PLAIN,
@@ -154,6 +179,77 @@ def test_a_verdict_is_shown_as_text(core: str, verdict: str, said: str, tmp_path
     assert message.startswith(said)
     assert message.endswith(visible(reason))
     assert commands_in(run.output) == []
+
+
+def test_the_verdict_is_waited_for_on_where_a_module_cannot_run(tmp_path: Path) -> None:
+    guest = PrintingGuest(tmp_path, {"waited": ""})  # it runs commands, and no modules: it has no Python
+    lost = json.dumps({"extended_agent_waited": {"unreachable": True}})
+    settings = {"extended_agent_try": 1, "extended_agent_confirm_timeout": 1}
+    run = guest.run_role("extended_agent", "-e", lost, tasks_from="verdict", variables=settings)
+    assert result_of(run, "Reach the guest again")["msg"].startswith("timed out")
+    assert run.status == 0, run.output
+
+
+@pytest.mark.parametrize(
+    ("verdict", "mode", "is_confirmed"),
+    [
+        ("extended\n", "", True),
+        ("extended\n", "--check", False),
+        ("stock Nobody reached the guest.\n", "", False),
+        (None, "", False),
+    ],
+)
+def test_a_switch_of_an_interrupted_run_is_confirmed_by_the_next_run(
+    verdict: str | None, mode: str, is_confirmed: bool, tmp_path: Path
+) -> None:
+    work = tmp_path / "work"
+    work.mkdir()
+    if verdict is not None:
+        (work / "verdict").write_text(verdict)
+    guest = PrintingGuest(tmp_path, {DESCRIBE: described()})
+    # What names this file is really run, here.
+    case = f'*{work}/confirmed*) exec /bin/sh -c "$2" ;;\n'
+    guest.shell.write_text(guest.shell.read_text().replace("true) exit 0", f"{case}true) exit 0"))
+    places = {"extended_agent_switch_directory": str(work), "extended_agent_directories": [str(tmp_path / "lib")]}
+    run = guest.run_role("extended_agent", "-e", json.dumps(places), *filter(None, [mode]))
+    assert result_of(run, "Ask how the guest is")["rc"] == 0
+    assert (work / "confirmed").exists() is is_confirmed
+
+
+@pytest.mark.parametrize("init", ["systemd", "sysvinit"])
+@pytest.mark.parametrize("is_under_way", [True, False])
+def test_a_switch_is_not_started_beside_another(init: str, is_under_way: bool, tmp_path: Path) -> None:
+    work, programs = tmp_path / "work", tmp_path / "bin"
+    work.mkdir()
+    programs.mkdir()
+    # It is not the program that would be started that matters here, but whether.
+    stub = f'#!/bin/sh\necho "$0 $*" >>{tmp_path}/calls\n'
+    texts = {"systemctl": f"#!/bin/sh\nexit {0 if is_under_way else 3}\n", "sleep": "#!/bin/sh\n"}
+    for name, text in {"setsid": stub, "systemd-run": stub, **texts}.items():
+        (programs / name).write_text(text)
+        (programs / name).chmod(0o755)
+    guest = PrintingGuest(tmp_path, {"waited=0; until": "", "verdict &&": "none\n"})
+    case = f'*{work}/switch*) PATH={programs}:$PATH exec /bin/sh -c "$2" ;;\n'
+    guest.shell.write_text(guest.shell.read_text().replace("true) exit 0", f"{case}true) exit 0"))
+    with subprocess.Popen(["/bin/sh", "-c", "read -r line", "qemu-ga-extended-switch"], stdin=subprocess.PIPE) as other:
+        (work / "pid").write_text(f"{other.pid if is_under_way else os.getpid()}\n")
+        settings = {
+            "qga_deployment_is_check": False,
+            "qga_deployment_system": {**SYSTEM, "init": init},
+            "extended_agent_wanted": "extended",
+            "extended_agent_stock_unit": "qemu-guest-agent.service",
+            "extended_agent_python": PLAIN,
+        }
+        places = json.dumps({"extended_agent_switch_directory": str(work)})
+        run = guest.run_role("extended_agent", "-e", places, tasks_from="switch", variables=settings)
+    started = result_of(run, "Start the switch, apart from everything that it stops")
+    if is_under_way:
+        assert "Another switch is under way." in result_of(run, "Fail if it did not start")["msg"]
+        assert (work / "pid").exists()
+        assert not (tmp_path / "calls").exists()
+    else:
+        assert started["rc"] == 0
+        until((tmp_path / "calls").exists, run.output)
 
 
 # -------------------------------------------------------------------------------------------------------- what is run
@@ -186,7 +282,188 @@ def test_nothing_that_os_release_says_is_run(role: str, text: str, tmp_path: Pat
     guest = PrintingGuest(tmp_path, {})
     guest.shell.write_text(SHELL.format(release=release), encoding="utf-8")
     run = guest.run_role(role)
-    (asked,) = [task for task in run.tasks if task.task.endswith(("Ask what the guest is", "Ask what the host is"))]
+    (asked,) = [task for task in run.tasks if task.task.endswith(": Describe the system")]
     assert f"uid={os.getuid()}" in asked.result["stdout_lines"], run.output
     assert not canary.exists()
     assert any(line.startswith("families=") for line in asked.result["stdout_lines"]), "os-release was not read"
+
+
+# ------------------------------------------------------------------------------------------------------ clear sentences
+
+NOT_ANSWERED = "did not answer what the role"
+# The role of guests knows one more family, which comes first.
+UNKNOWN = "Debian, RedHat and Suse, but not "
+REFUSED = {
+    "nothing": ("", NOT_ANSWERED),
+    "something else": ("Welcome to Guest!\r\nuid\nUID=0\n=\n", NOT_ANSWERED),
+    "a user": (described(uid="1000"), "needs root"),
+    "a user that is no number": (described(uid="0 0"), "needs root"),
+    "another init": (described(init=""), "needs systemd"),
+    "no os-release, as on EL 6": ("uid=0\ninit=systemd\npython=full\n", UNKNOWN + "a system without os-release."),
+    "FreeBSD": (described(families="freebsd ", version="14", name="FreeBSD"), UNKNOWN + "FreeBSD."),
+    "no name": (described(families="", version="", name=""), UNKNOWN + "a system without os-release."),
+}
+
+
+@every_role
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_a_role_cannot_serve_is_refused_in_a_sentence(role: str, case: str, tmp_path: Path) -> None:
+    printed, sentence = REFUSED[case]
+    run = PrintingGuest(tmp_path, {DESCRIBE: printed}).run_role(role)
+    assert sentence in result_of(run, VALIDATE[role])["msg"]
+    assert [word for word in UNCLEAR if word in run.output] == []
+
+
+FOUND_ON_ALPINE = "channel\npython\nwritable=/usr/lib/qemu-ga-extended\n"
+SERVED_INITS = {
+    ("debian", "systemd"): "",
+    ("debian", "openrc"): "",
+    ("devuan debian", "sysvinit"): "",
+    ("alpine", "openrc"): "",
+    ("alpine", "sysvinit"): "needs OpenRC, and this guest runs sysvinit.",
+    ("alpine", "systemd"): "needs OpenRC, and this guest runs systemd.",
+    ("rhel", "sysvinit"): "needs systemd, and this guest runs sysvinit.",
+    ("suse", "openrc"): "needs systemd, and this guest runs OpenRC.",
+    ("debian", "runit"): "needs systemd, OpenRC or sysvinit, and this guest runs none of them.",
+    ("debian", "openrc|sysvinit"): "needs systemd, OpenRC or sysvinit, and this guest runs none of them.",
+}
+
+
+@pytest.mark.parametrize(("families", "init"), SERVED_INITS)
+def test_a_family_is_served_with_the_inits_that_there_are_scripts_for(families: str, init: str, tmp_path: Path) -> None:
+    guest = PrintingGuest(tmp_path, {DESCRIBE: described(families=families, init=init)})
+    run = guest.run_role("extended_agent", tasks_from="requirements", show="extended_agent_files.values() | list")
+    sentence = SERVED_INITS[families, init]
+    if sentence:
+        assert sentence in result_of(run, VALIDATE["extended_agent"])["msg"]
+        return
+    files = result_of(run, "Show")["msg"]
+    assert ("/etc/init.d/qemu-ga-extended" in files) == (init != "systemd")
+    assert ("/etc/systemd/system/qemu-ga-extended.service" in files) == (init == "systemd")
+
+
+def test_what_apk_does_not_install_is_said_in_a_sentence(tmp_path: Path) -> None:
+    alpine = described(families="alpine", init="openrc", name="Alpine Linux")
+    # The guest has nothing more that the role asks for. Whatever names the channel is the question how the guest is.
+    printed = {DESCRIBE: alpine, "apk add": "ERROR: unable to select packages", "/dev/virtio-ports": FOUND_ON_ALPINE}
+    run = PrintingGuest(tmp_path, printed, {"apk add": 1}).run_role("extended_agent")
+    asked = result_of(run, "Install the packages with apk")
+    assert asked["rc"] == 1
+    message = result_of(run, "Fail if apk did not install them")["msg"]
+    assert message == "qemu-guest-agent could not be installed: ERROR: unable to select packages"
+
+
+@every_core
+@pytest.mark.parametrize(
+    ("printed", "sentence"),
+    [
+        ("", "/usr/bin/python3 of this host is not there."),
+        ("version=\n", "/usr/bin/python3 of this host is not there."),
+        ("version=3.6\n", "/usr/bin/python3 of this host is 3.6."),
+        ("Illegal instruction\n", "/usr/bin/python3 of this host is not there."),
+        ("version=3.11\x1b[2J\n", "/usr/bin/python3 of this host is not there."),
+        ("version=3.{{ 6 * 7 }}\n", "/usr/bin/python3 of this host is not there."),
+    ],
+)
+def test_a_python_that_says_nothing_is_refused_in_a_sentence(
+    core: str, printed: str, sentence: str, tmp_path: Path
+) -> None:
+    run = PrintingGuest(tmp_path, {DESCRIBE: described(), PYTHON: printed}).run_role("resync_on_resume", core=core)
+    assert result_of(run, "Refuse a Python that is too old")["msg"].endswith(sentence)
+    assert [word for word in UNCLEAR if word in run.output] == []
+
+
+@pytest.mark.parametrize("mode", ["", "--check"])
+def test_a_read_only_usr_that_lacks_a_package_is_refused_in_a_sentence(mode: str, tmp_path: Path) -> None:
+    found = "channel\npython\nwritable=/var/lib/qemu-ga-extended/lib\n"
+    guest = PrintingGuest(tmp_path, {DESCRIBE: described(), "systemctl": found})
+    run = guest.run_role("extended_agent", *filter(None, [mode]))
+    assert "The guest lacks qemu-guest-agent, and its /usr is read-only." in run.output
+    assert "Install the packages" not in run.output
+
+
+@pytest.mark.parametrize(
+    ("found", "directory"),
+    [
+        ("", "/usr/lib/qemu-ga-extended"),
+        ("writable={usr}\nwritable={var}\n", "/usr/lib/qemu-ga-extended"),
+        ("writable={var}\n", "/var/lib/qemu-ga-extended/lib"),
+        ("writable={usr}\nwritable={var}\ndirectory={var}\n", "/var/lib/qemu-ga-extended/lib"),
+        ("writable={var}\nmoved={usr}\ndirectory={usr}\n", "/usr/lib/qemu-ga-extended"),
+        ("writable={var}\ndirectory={usr}\n", "/var/lib/qemu-ga-extended/lib"),
+        ("writable={usr}\ndirectory=/etc\nwritable=/etc\nmoved=/etc\n", "/usr/lib/qemu-ga-extended"),
+    ],
+)
+def test_the_agents_directory_can_be_written_or_is_the_one_in_use(found: str, directory: str, tmp_path: Path) -> None:
+    answer = found.format(usr="/usr/lib/qemu-ga-extended", var="/var/lib/qemu-ga-extended/lib")
+    guest = PrintingGuest(tmp_path, {DESCRIBE: described(), "systemctl": f"channel\npython\nstock\n{answer}"})
+    run = guest.run_role("extended_agent")
+    (chosen,) = (task for task in run.tasks if ": Choose the directory" in task.task)
+    assert chosen.result["ansible_facts"]["extended_agent_chosen_directory"] == directory
+
+
+@every_core
+def test_only_settings_of_the_stock_units_own_life_are_taken_over(core: str, tmp_path: Path) -> None:
+    lines = [
+        "IgnoreOnIsolate = True",
+        "Conflicts=shutdown.target rescue@x\\x2d.target",
+        "ExecStart=/bin/sh",
+        "Before={{ 6 * 7 }}",
+        "Before=$(touch x)",
+    ]
+    found = "".join(f"life {line}\n" for line in lines)
+    guest = PrintingGuest(tmp_path, {DESCRIBE: described(), "systemctl": f"channel\npython\nstock\n{found}"})
+    run = guest.run_role("extended_agent", core=core)
+    (taken,) = (task for task in run.tasks if task.task.endswith(": Take that over"))
+    assert taken.result["ansible_facts"]["extended_agent_stock_life"] == [
+        "IgnoreOnIsolate=True",
+        "Conflicts=shutdown.target rescue@x\\x2d.target",
+    ]
+
+
+def test_a_setting_of_several_lines_is_taken_over_whole(tmp_path: Path) -> None:
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    unit = "[Unit]\nConflicts=a.service \\\n    b.service\\\n c.service\nIgnoreOnIsolate=True\n"
+    (programs / "systemctl").write_text(f"#!/bin/sh\ncat <<'END'\n{unit}END\n")
+    (programs / "systemctl").chmod(0o755)
+    guest = PrintingGuest(tmp_path, {DESCRIBE: described(), "LoadState": "channel\npython\nstock\n"})
+    case = f'*"systemctl cat"*) PATH={programs}:$PATH exec /bin/sh -c "$2" ;;\n'
+    guest.shell.write_text(guest.shell.read_text().replace("true) exit 0", f"{case}true) exit 0"))
+    taken = result_of(guest.run_role("extended_agent"), "Take that over")["ansible_facts"]["extended_agent_stock_life"]
+    conflicts, isolation = taken
+    assert conflicts.split() == ["Conflicts=a.service", "b.service", "c.service"]
+    assert isolation == "IgnoreOnIsolate=True"
+
+
+# --------------------------------------------------------------------------------------------------------- and it works
+
+PLAIN, LATER = "/usr/bin/python3", "/usr/bin/python3.11"
+NAMES = {"extended_agent": "extended_agent_python_package", "resync_on_resume": "resync_on_resume_libvirt_package"}
+OURS, SUSES = "python3-libvirt", "python3-libvirt-python"
+SYSTEMS = {
+    "Alpine 3.20": ("alpine", "3", [PLAIN, "python3"], None),
+    "Debian 12": ("debian ", "12", [PLAIN, "python3"], [PLAIN, OURS]),
+    "Devuan 5": ("devuan debian", "5", [PLAIN, "python3"], [PLAIN, OURS]),
+    "Ubuntu 24.04": ("ubuntu debian", "24", [PLAIN, "python3"], [PLAIN, OURS]),
+    "RHEL 8": ("rhel fedora", "8", [LATER, "python3.11"], [PLAIN, OURS]),
+    "Rocky Linux 9": ("rocky rhel centos fedora", "9", [PLAIN, "python3"], [PLAIN, OURS]),
+    "SLES 15": ("sles suse", "15", [LATER, "python311"], [LATER, "python311-libvirt-python"]),
+    "Tumbleweed": ("opensuse-tumbleweed opensuse suse", "20261130", [PLAIN, "python3"], [PLAIN, SUSES]),
+    "a rolling release without version": ("debian ", "", [PLAIN, "python3"], [PLAIN, OURS]),
+}
+
+
+@every_core
+@every_role
+@pytest.mark.parametrize("system", quick(SYSTEMS, ["Alpine 3.20", "SLES 15", "Tumbleweed"]))
+def test_python_and_packages_have_the_names_of_the_release(core: str, role: str, system: str, tmp_path: Path) -> None:
+    families, version, *names = SYSTEMS[system]
+    init = "openrc" if families == "alpine" else "systemd"
+    expected = names[ROLES.index(role)]
+    if expected is None:
+        pytest.skip("the role does not serve it")
+    answers = {DESCRIBE: described(families=families, version=version, init=init), PYTHON: "version=3.11\n"}
+    show = f"[{role}_python, {NAMES[role]}]"
+    run = PrintingGuest(tmp_path, answers).run_role(role, core=core, tasks_from="requirements", show=show)
+    assert result_of(run, "Show")["msg"] == expected, run.output

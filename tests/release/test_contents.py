@@ -69,6 +69,10 @@ BELONGS: Mapping[str, str] = {
         )
     },
     "roles/extended_agent/files": rf"{PYTHON}|{SHELL}|{CIL}",
+    "roles/qga_deployment": r"README\.md",
+    "roles/qga_deployment/files": f"{PYTHON}|{SHELL}",
+    **{f"roles/qga_deployment/{below}": r"main\.yml" for below in ("meta", "vars")},
+    "roles/qga_deployment/tasks": YAML,
     "roles/extended_agent/files/qemu_ga_extended": PYTHON,
     "roles/resync_on_resume/files/resync_on_resume": PYTHON,
 }

@@ -26,7 +26,7 @@ from typing import Any
 
 from tests.support.role_package import ROOT, RolePackage
 
-PACKAGE = RolePackage("extended_agent", "qemu_ga_extended", shared="guest_agent")
+PACKAGE = RolePackage("extended_agent", "qemu_ga_extended")
 module = PACKAGE.module
 package_parent = PACKAGE.parent
 RUNNER = Path(__file__).with_name("extended_agent_runner.py")

@@ -71,7 +71,7 @@ def userland(name: str, directory: Path) -> Userland:
     return Userland(name, (shell, "sh"), str(directory))
 
 
-def rendered(template: str, root: Path, **changed: Any) -> str:
+def rendered(template: str, root: Path, init: str = "sysvinit", **changed: Any) -> str:
     """Return a template as it would be in a guest, with its paths below ``root``."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
@@ -96,7 +96,7 @@ def rendered(template: str, root: Path, **changed: Any) -> str:
         **changed,
     }
     text = environment.get_template(template).render(
-        {f"extended_agent_{name}": value for name, value in values.items()}
+        {f"extended_agent_{name}": value for name, value in values.items()}, qga_deployment_system={"init": init}
     )
     for path in ("/dev/rtc0", "/run/qemu-ga.pid", "/run/openrc", "/run/$service.pid", "/etc/conf.d/", "/etc/default/"):
         text = text.replace(path, f"{root}{path}")

@@ -22,7 +22,7 @@ from tests.support.logfmt import Line, parse
 from tests.support.role_package import ROOT, RolePackage
 from tests.support.until import until
 
-PACKAGE = RolePackage("resync_on_resume", "resync_on_resume", shared="guest_agent")
+PACKAGE = RolePackage("resync_on_resume", "resync_on_resume")
 module = PACKAGE.module
 package_parent = PACKAGE.parent
 PROGRAM = (sys.executable, "-E", "-s", "-m", PACKAGE.name)

@@ -18,32 +18,35 @@ from types import ModuleType
 import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
+SHARED = "guest_agent"
+
+
+def target_of(source: Path) -> Path:
+    """Return the place of a source below the directory that it is copied to."""
+    below = source.relative_to(ROOT)
+    return Path(*below.parts[3:]) if below.parts[0] == "roles" else Path(SHARED, *below.parts[2:])
 
 
 @dataclass(frozen=True)
 class RolePackage:
-    """``shared`` is the package that files of plugins/module_utils lie in there: ``name`` itself, or one beside it."""
+    """``name`` is the role's own package. Files of plugins/module_utils are in another one beside it, guest_agent."""
 
     role: str
     name: str
-    shared: str
 
-    def shared_files(self) -> list[str]:
-        """By the role's own list."""
-        variables = yaml.safe_load((ROOT / "roles" / self.role / "vars" / "main.yml").read_text())
-        return list(variables[f"{self.role}_shared_files"])
+    def sources(self, root: Path = ROOT) -> list[Path]:
+        """Return the files below ``root`` that are copied, by the role's own list."""
+        variables = yaml.safe_load((ROOT / "roles" / self.role / "vars/main.yml").read_text())
+        return sorted(path for pattern in variables[f"{self.role}_code"] for path in root.glob(pattern))
 
     def assemble(self, parent: Path) -> Path:
         """Put it together below a directory, which is returned."""
-        for package in (self.name, self.shared):
+        for package in (self.name, SHARED):
             shutil.rmtree(parent / package, ignore_errors=True)
-        (parent / self.name).mkdir(parents=True)
-        for source in sorted((ROOT / "roles" / self.role / "files" / self.name).glob("*.py")):
-            shutil.copy2(source, parent / self.name)
-        for name in self.shared_files():
-            target = parent / self.shared / name
+        for source in self.sources():
+            target = parent / target_of(source)
             target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / "plugins" / "module_utils" / name, target)
+            shutil.copy2(source, target)
         return parent
 
     def parent(self) -> Path:

@@ -256,11 +256,11 @@ def _renamed(xml: str, name: str, files: GuestFiles) -> str:
 
 def _deployed() -> dict[str, str]:
     """Return the digests of all files that get into a guest with the role, or say what does."""
-    role = ROOT / "roles" / EXTENDED_AGENT.role
-    shared = [ROOT / "plugins/module_utils" / name for name in EXTENDED_AGENT.shared_files()]
-    files = [path for path in role.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
+    roles = [ROOT / "roles" / name for name in (EXTENDED_AGENT.role, "qga_deployment")]
+    files = [path for role in roles for path in role.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
     return {
-        str(path.relative_to(ROOT)): hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted((*files, *shared))
+        str(path.relative_to(ROOT)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted({*files, *EXTENDED_AGENT.sources(ROOT)})
     }
 
 

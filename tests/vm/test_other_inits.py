@@ -161,7 +161,7 @@ def test_both_agents_are_in_their_places_after_a_reboot(guest: Guest) -> None:
 @thorough
 def test_a_guest_keeps_an_agent_when_the_extended_one_cannot_start_and_gets_it_again(guest: Guest) -> None:
     with pytest.raises(VmError, match=r"(?s)went back to the stock agent.*ModuleNotFoundError"):
-        deploy(guest, extended_agent_shared_files=[])
+        deploy(guest, extended_agent_code=["roles/extended_agent/files/qemu_ga_extended/*.py"])
     assert stands_alone(guest)
     deploy(guest)
     assert is_in_front(guest)
@@ -201,7 +201,7 @@ def test_the_role_says_beforehand_what_it_would_do_and_does_nothing(guest: Guest
     }
     run = run_tasks_in_guest(guest.name, [task], "--check")
     assert run.status == 0, run.output
-    (shipped,) = (record for record in run.tasks if ": Ship the agent" in record.task)
+    (shipped,) = (record for record in run.tasks if record.task.endswith(": Copy files"))
     assert shipped.result["stdout_lines"] == ["changed /etc/qemu-ga-extended.conf"]
     assert number(guest, AGENT_PIDFILE) == before
 

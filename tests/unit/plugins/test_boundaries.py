@@ -13,7 +13,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import yaml
+
+from tests.support import extended_agent, resync_service
+from tests.support.role_package import SHARED, RolePackage
 
 ROOT = Path(__file__).parents[3]
 # All that runs on a controller or a hypervisor.
@@ -89,12 +91,19 @@ def imported(path: Path) -> set[str]:
 
 
 def collection_files(path: Path) -> Iterator[Path]:
-    """Yield the files that a file names in its relative imports."""
+    """Yield the files of the collection that a file names in its imports, where a role copies it as well."""
     for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom) and node.level:
-            base = path.parents[node.level - 1].joinpath(*(node.module or "").split("."))
+        if isinstance(node, ast.ImportFrom):
+            package, *names = (node.module or "").split(".")
+            if node.level:
+                base = path.parents[node.level - 1].joinpath(package, *names)
+            elif package == SHARED:
+                base = (ROOT / PROTOCOL).joinpath(*names)
+            else:
+                continue
             named = [base] if base.with_suffix(".py").is_file() else [base / alias.name for alias in node.names]
-            yield from (found.with_suffix(".py") for found in named)
+            files = [found.with_suffix(".py") for found in named]
+            yield from (file if file.is_file() else base / "__init__.py" for file in files)
 
 
 def importers(package: str) -> set[str]:
@@ -115,13 +124,14 @@ class TestTheProtocol:
     def test_meets_libvirt_in_one_file(self, package: str) -> None:
         assert importers(package) == {"_hypervisor/connections.py"}
 
-    @pytest.mark.parametrize("role", ["extended_agent", "resync_on_resume"])
-    def test_goes_with_a_role_whole_and_with_nothing_foreign(self, role: str) -> None:
-        shipped = yaml.safe_load((ROOT / "roles" / role / "vars/main.yml").read_text())[f"{role}_shared_files"]
-        files = {ROOT / PROTOCOL / file for file in shipped}
-        assert {path for file in files for path in collection_files(file)} <= files
-        foreign = {name.partition(".")[0] for file in files for name in imported(file) if not name.startswith(".")}
-        assert foreign <= sys.stdlib_module_names | {"libvirt", "libvirt_qemu"}
+    @pytest.mark.parametrize("package", [extended_agent.PACKAGE, resync_service.PACKAGE], ids=lambda each: each.role)
+    def test_goes_with_a_role_whole_and_with_nothing_foreign(self, package: RolePackage) -> None:
+        copied = set(package.sources())
+        wings = {path.parent for path in copied} - {ROOT / PROTOCOL}
+        assert {path for wing in wings for path in wing.rglob("*.py")} <= copied
+        assert {path for file in copied for path in collection_files(file)} <= copied
+        foreign = {name.partition(".")[0] for file in copied for name in imported(file) if not name.startswith(".")}
+        assert foreign <= sys.stdlib_module_names | {SHARED, "libvirt", "libvirt_qemu"}
 
 
 def test_the_kernels_clock_is_asked_in_one_place_and_only_to_tell() -> None:

@@ -55,7 +55,7 @@ def qemu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def role(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of what the role is made of."""
-    for name in ("roles/extended_agent", "plugins/module_utils"):
+    for name in ("roles/extended_agent", "roles/qga_deployment", "plugins/module_utils"):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
     monkeypatch.setattr(saved_state, "ROOT", tmp_path)
     return tmp_path
@@ -99,6 +99,7 @@ class TestTheKey:
             "roles/extended_agent/tasks/switch.yml",
             "roles/extended_agent/templates/switch.j2",
             "roles/extended_agent/defaults/main.yml",
+            "roles/qga_deployment/files/lay_out.py",
             "plugins/module_utils/_protocol/framing.py",
         ],
     )

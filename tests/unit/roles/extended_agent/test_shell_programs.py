@@ -47,6 +47,6 @@ def test_it_is_posix(template: str, init: str, checker: str, tmp_path: Path) -> 
         "unit": "e",
         "wanted_link": "l",
     }
-    text = rendered(template, tmp_path, guest={"init": init}, confirm_seconds=120, **systemd)
+    text = rendered(template, tmp_path, init, confirm_seconds=120, **systemd)
     done = subprocess.run([*command, "/dev/stdin"], input=text, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -2,21 +2,18 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The role's variables, which are told in three places."""
+"""The role's variables, which are documented in three places."""
 
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
-import pytest
 import yaml
 
 from tests.support.collection import ROOT
 
 ROLE = ROOT / "roles/resync_on_resume"
 DEFAULTS = yaml.safe_load((ROLE / "defaults/main.yml").read_text())
-FAMILY_FILES = sorted(path for path in (ROLE / "vars").glob("*.yml") if path.name != "main.yml")
 
 
 def test_the_argument_specification_has_all_of_them_with_their_defaults() -> None:
@@ -34,18 +31,3 @@ def test_the_methods_are_those_of_the_module() -> None:
     module = (ROOT / "plugins/modules/qga_update_time.py").read_text()
     documentation = yaml.safe_load(module.split('DOCUMENTATION = r"""')[1].split('"""')[0])
     assert options["resync_on_resume_method"]["choices"] == documentation["options"]["method"]["choices"]
-
-
-@pytest.mark.parametrize("path", FAMILY_FILES, ids=lambda path: path.stem)
-def test_every_family_has_all_names(path: Path) -> None:
-    assert set(yaml.safe_load(path.read_text())) == {"resync_on_resume_python", "resync_on_resume_libvirt_package"}
-
-
-def test_every_family_that_can_be_met_has_a_file() -> None:
-    families = yaml.safe_load((ROLE / "vars/main.yml").read_text())["resync_on_resume_families"]
-    assert {path.stem.split("-")[0] for path in FAMILY_FILES} == set(families.values())
-
-
-def test_every_shared_file_is_there() -> None:
-    shared = yaml.safe_load((ROLE / "vars/main.yml").read_text())["resync_on_resume_shared_files"]
-    assert [name for name in shared if not (ROOT / "plugins/module_utils" / name).is_file()] == []

@@ -15,7 +15,7 @@ import pytest
 
 from tests.support.role_package import ROOT
 
-SCRIPT = (ROOT / "roles/extended_agent/files/describe.sh").read_text(encoding="utf-8")
+SCRIPT = (ROOT / "roles/qga_deployment/files/describe.sh").read_text(encoding="utf-8")
 SHELLS = [shell for shell in ("sh", "dash", "bash", "busybox", "ksh", "zsh") if shutil.which(shell)]
 
 PLACES = {

@@ -4,14 +4,14 @@
 
 """Bring files to a state, all at once: one by one, as tasks, it would take minutes through a guest agent.
 
-Usage: lay_out.py [--dry-run]. On standard input stands a JSON object with any of these members:
+Usage: lay_out.py [--dry-run]. Standard input is a JSON object with any of these members:
 
-- ``files``: paths and what they hold; directories on the way are made. What is there keeps its owner and mode
-- ``whole``: directories that hold nothing but these files
-- ``absent``: paths of files and directories that are not there
+- ``files``: paths and their content; missing directories are made. A file that exists keeps its owner and mode
+- ``whole``: directories that hold nothing but these files, and what Python has compiled of them
+- ``absent``: paths of files and directories to remove
 
-What is, or would be, different is printed, one line for each path. If the directory of one of them cannot be written,
-that is the error, with ``--dry-run`` as well, and nothing is changed.
+Each path that differs is printed, on a line of its own. If the directory of one of them cannot be written, that is
+the error, with ``--dry-run`` as well, and nothing is changed.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ import shutil
 import stat
 import sys
 from pathlib import Path
-from typing import Mapping, Sequence
+from typing import Iterator, Mapping, Sequence
 
-# What Python makes beside the files.
+# Where Python puts compiled files, as SOURCE.VERSION.pyc.
 CACHE = "__pycache__"
 
 
 def main(files: Mapping[str, str], whole: Sequence[str], absent: Sequence[str], is_dry_run: bool) -> None:
-    candidates = [Path(name) for name in absent] + [path for name in whole for path in strangers(name, files)]
+    candidates = [Path(name) for name in absent] + [path for name in whole for path in strangers(Path(name), files)]
     removed = [path for path in sorted(candidates) if os.path.lexists(path)]
     written = [Path(name) for name, content in sorted(files.items()) if not is_as_wanted(Path(name), content)]
     for path in (*removed, *written):
@@ -57,10 +57,17 @@ def require_writable(path: Path) -> None:
         raise OSError(errno.EROFS if is_read_only else errno.EACCES, "", str(directory))
 
 
-def strangers(directory: str, files: Mapping[str, str]) -> list[Path]:
-    paths = Path(directory).iterdir() if os.path.isdir(directory) else ()
-    known = {*files, *(str(parent) for name in files for parent in Path(name).parents)}
-    return [path for path in paths if str(path) not in known and path.name != CACHE]
+def strangers(directory: Path, files: Mapping[str, str]) -> Iterator[Path]:
+    """Yield the paths below a directory that do not belong there, each without what is below it."""
+    sources = {Path(name) for name in files}
+    on_the_way = {parent for source in sources for parent in source.parents}
+    for path in directory.iterdir() if directory.is_dir() else ():
+        if path in on_the_way and path.is_dir():
+            yield from strangers(path, files)
+        elif path.name == CACHE and any(source.parent == directory for source in sources):
+            yield from (each for each in path.iterdir() if directory / f"{each.name.split('.')[0]}.py" not in sources)
+        elif path not in sources:
+            yield path
 
 
 def remove(path: Path) -> None:

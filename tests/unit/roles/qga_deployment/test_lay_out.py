@@ -4,10 +4,12 @@
 
 from __future__ import annotations
 
+import compileall
 import json
 import os
 import subprocess
 import sys
+from importlib.util import cache_from_source
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ import pytest
 
 from tests.support.collection import ROOT
 
-SCRIPT = (ROOT / "roles/extended_agent/files/lay_out.py").read_text()
+SCRIPT = (ROOT / "roles/qga_deployment/files/lay_out.py").read_text()
 
 
 @pytest.fixture
@@ -71,9 +73,31 @@ def test_a_directory_on_the_way_to_a_wanted_file_is_no_stranger(package: Path, w
         (package / path).parent.mkdir(parents=True, exist_ok=True)
         (package / path).write_text("")
     wanted["files"][str(package / "below/deep/kept.py")] = ""
-    told = lay_out({**wanted, "whole": [str(package), str(package / "below")]})
+    told = lay_out(wanted)
     assert told[:3] == [f"removed {package}/below/stale.py", f"removed {package}/other", f"removed {package}/stale.py"]
     assert contents(package.parent) == wanted["files"]
+
+
+def test_an_upgrade_removes_files_and_directories_that_are_gone_and_what_was_compiled_of_them(tmp_path: Path) -> None:
+    """As between two versions of the service: flat files, and a directory that is another one now."""
+    kept = ["guest_agent/_agent.py", "guest_agent/_watch/sources/libvirt.py", "service/config.py", "probe.py"]
+    gone = ["guest_agent/wire.py", "guest_agent/channels/base.py", "guest_agent/watch/source.py", "service/state.py"]
+    for name in gone:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    lay_out({"files": {str(tmp_path / name): "" for name in kept}})
+    compileall.compile_dir(tmp_path, quiet=1)
+    printed = lay_out({"files": {str(tmp_path / name): "" for name in kept}, "whole": [str(tmp_path)]})
+    tag = f"{sys.implementation.cache_tag}.pyc"
+    top = ("guest_agent/__pycache__/wire", "guest_agent/channels", "guest_agent/watch", "guest_agent/wire.py")
+    assert printed == [
+        f"removed {tmp_path}/{name}{f'.{tag}' if '__pycache__' in name else ''}"
+        for name in (*top, "service/__pycache__/state", "service/state.py")
+    ]
+    left = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
+    caches = {cache_from_source(str(tmp_path / name)) for name in kept}
+    assert left == {*kept, *(str(Path(path).relative_to(tmp_path)) for path in caches)}
 
 
 def test_everybody_may_read_what_was_made(package: Path, wanted: dict[str, Any]) -> None:
