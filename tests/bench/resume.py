@@ -26,7 +26,7 @@ from typing import Any
 import libvirt
 from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor import events
 
-from tests.support.resync_service_process import ResyncServiceProcess
+from tests.support.resync_service import ServiceProcess, beside_libvirt
 from tests.support.rulebook import Rulebook
 from tests.vm.errors import VmError
 from tests.vm.guest import Guest
@@ -127,11 +127,11 @@ class Resumes:
 def bench_resumes(guest: Guest, say: Callable[[str], None]) -> Resumes:
     """On a guest with the extended agent, where nobody else corrects its clock."""
     round_trip_ms = _round_trip_ms(guest)
-    with ResyncServiceProcess([guest.uri]) as service:
+    with beside_libvirt([guest.uri]) as service:
         service.wait_for("resync", guest=guest.name)
         mine = _way(guest, TURNS, say, "the service")
         kinds = tuple(_kind(guest, service, *each, say) for each in _KINDS)
-        resident_mib, idle_cpu_ms = service.resident_mib(), _idle_cpu_ms(service)
+        resident_mib, idle_cpu_ms = service.resident_kib() / 1024, _idle_cpu_ms(service)
     guest.wait_for_agent()
     guest.witness.wait(DEADLINE_S)
     with VirshOnResume(guest):
@@ -249,10 +249,10 @@ def _reset(guest: Guest) -> None:
 
 
 @contextlib.contextmanager
-def _with_snapshot(guest: Guest, service: ResyncServiceProcess) -> Iterator[None]:
-    since = len(service.lines)
+def _with_snapshot(guest: Guest, service: ServiceProcess) -> Iterator[None]:
+    since = service.length()
     guest.snapshot(SNAPSHOT)
-    service.wait_for("resync", since, guest=guest.name)  # for the time that it takes, the guest is paused
+    service.wait_for("resync", since=since, guest=guest.name)  # for the time that it takes, the guest is paused
     try:
         yield
     finally:
@@ -260,11 +260,11 @@ def _with_snapshot(guest: Guest, service: ResyncServiceProcess) -> Iterator[None
 
 
 @contextlib.contextmanager
-def _as_it_is(_guest: Guest, _service: ResyncServiceProcess) -> Iterator[None]:
+def _as_it_is(_guest: Guest, _service: ServiceProcess) -> Iterator[None]:
     yield
 
 
-_Around = Callable[[Guest, ResyncServiceProcess], AbstractContextManager[None]]
+_Around = Callable[[Guest, ServiceProcess], AbstractContextManager[None]]
 
 # What happens, around all of its times, and what the service is to make of it. The reset is last: the guest boots.
 _KINDS: Sequence[tuple[str, Nap, _Around, Mapping[str, str]]] = (
@@ -278,7 +278,7 @@ _KINDS: Sequence[tuple[str, Nap, _Around, Mapping[str, str]]] = (
 
 def _kind(
     guest: Guest,
-    service: ResyncServiceProcess,
+    service: ServiceProcess,
     name: str,
     happen: Nap,
     around: _Around,
@@ -288,27 +288,27 @@ def _kind(
     lines = []
     worst_left_ms = 0.0
     with around(guest, service):
-        since = len(service.lines)
+        since = service.length()
         for turn in range(1, TURNS + 1):
             happen(guest)
-            lines.append(service.wait_for("resync", since, turn, DEADLINE_S, guest=guest.name))
+            lines.append(service.wait_for("resync", turn, DEADLINE_S, since, guest=guest.name)[turn - 1])
             if lines[-1].has(result="corrected"):
                 worst_left_ms = max(worst_left_ms, abs(guest.witness.offset().offset_ns) / 1e6)
-        found = service.said("resync", since, guest=guest.name)
+        found = service.lines("resync", since, guest=guest.name)
     taken = [each for line in found if (each := line.fields.get("since_resume_ns")) is not None]
     kind = Kind(
         name,
         TURNS,
         len(found),
         sum(line.has(**wanted) for line in found),
-        tuple(each / 1e6 for each in taken),
+        tuple(int(each) / 1e6 for each in taken),
         worst_left_ms,
     )
     say(f"{name}, {TURNS} times: {kind.lines} lines, {kind.as_wanted} as wanted, worst left {worst_left_ms:.3f} ms")
     return kind
 
 
-def _idle_cpu_ms(service: ResyncServiceProcess) -> float:
+def _idle_cpu_ms(service: ServiceProcess) -> float:
     before = service.cpu_seconds()
     time.sleep(IDLE_S)
     return (service.cpu_seconds() - before) * 1e3

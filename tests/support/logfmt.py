@@ -17,6 +17,9 @@ class Line(NamedTuple):
     event: str
     fields: dict[str, str]
 
+    def has(self, **fields: str) -> bool:
+        return fields.items() <= self.fields.items()
+
 
 def parse(text: str) -> Line:
     """

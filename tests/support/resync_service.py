@@ -13,7 +13,9 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -28,7 +30,8 @@ package_parent = PACKAGE.parent
 PROGRAM = (sys.executable, "-E", "-s", "-m", PACKAGE.name)
 RUNNER = (sys.executable, "-m", "tests.support.resync_service_runner")
 
-START_SECONDS = 20.0
+METRICS = "metrics.prom"
+START_SECONDS = 60.0
 GRACE_SECONDS = 10.0
 
 
@@ -47,6 +50,7 @@ class ServiceProcess:
         environment: Mapping[str, str] | None = None,
         within: Sequence[str] = (),
     ) -> None:
+        self.metrics_file = place / METRICS
         self._path = place / "config"
         self._path.write_text(config, encoding="utf-8")
         self._log = place / "log"
@@ -93,17 +97,30 @@ class ServiceProcess:
     def read_log(self) -> str:
         return self._log.read_text(encoding="utf-8")
 
-    def lines(self, event: str) -> list[Line]:
-        whole, _newline, _part = self.read_log().rpartition("\n")
-        return [parse(line) for line in whole.splitlines() if line.startswith(f"{event} ")]
+    def length(self) -> int:
+        """Return the number of lines in its log."""
+        return self.read_log().count("\n")
 
-    def wait_for(self, event: str, count: int = 1, seconds: float = START_SECONDS) -> list[Line]:
+    def lines(self, event: str, since: int = 0, **fields: str) -> list[Line]:
+        """Return its log's lines of that event that have these fields, from the line of that number on."""
+        whole, _newline, _part = self.read_log().rpartition("\n")
+        found = (parse(line) for line in whole.splitlines()[since:] if line.startswith(f"{event} "))
+        return [line for line in found if line.has(**fields)]
+
+    def wait_for(
+        self, event: str, count: int = 1, seconds: float = START_SECONDS, since: int = 0, **fields: str
+    ) -> list[Line]:
+        """Return such lines as soon as there are so many."""
+
         def is_there() -> bool:
             assert self.process.poll() is None, self.read_log()
-            return self.read_log().count(f"{event} ") >= count and len(self.lines(event)) >= count
+            return self.read_log().count(f"{event} ") >= count and len(self.lines(event, since, **fields)) >= count
 
-        until(is_there, f"{event} was not said {count} times", seconds)
-        return self.lines(event)
+        try:
+            until(is_there, f"{event} was not logged {count} times with {fields}", seconds)
+        except AssertionError as error:
+            raise AssertionError(f"{error}, but:\n{self.read_log()}") from None
+        return self.lines(event, since, **fields)
 
     def resident_kib(self) -> int:
         return int(self._status("VmRSS:"))
@@ -118,8 +135,9 @@ class ServiceProcess:
         return sum(int(_field(task / "status", "voluntary_ctxt_switches:")) for task in tasks.iterdir())
 
     def cpu_seconds(self) -> float:
-        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        """Return the time of all its threads that live."""
+        tasks = Path(f"/proc/{self.process.pid}/task")
+        return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks.iterdir()) / 1e9
 
     def _status(self, name: str) -> str:
         return _field(Path(f"/proc/{self.process.pid}/status"), name)
@@ -127,6 +145,16 @@ class ServiceProcess:
 
 def _field(status: Path, name: str) -> str:
     return status.read_text().split(f"\n{name}")[1].split()[0]
+
+
+@contextmanager
+def beside_libvirt(uris: Sequence[str], agent_patience: float = 120.0) -> Iterator[ServiceProcess]:
+    """The service with the real libvirt-python, and with metrics."""
+    with tempfile.TemporaryDirectory(prefix="resync-service-run-") as name:
+        place = Path(name)
+        watch = f"[watch]\nuris = {' '.join(uris)}\nagent_patience = {agent_patience}\n"
+        with ServiceProcess(place, f"{watch}[metrics]\nfile = {place / METRICS}\n") as service:
+            yield service
 
 
 if __name__ == "__main__":

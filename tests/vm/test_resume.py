@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.correction import NEAR_NS
-from tests.support.resync_service_process import ResyncServiceProcess, SaidLine
+from tests.support.logfmt import Line
+from tests.support.resync_service import ServiceProcess, beside_libvirt
 from tests.support.until import until
 from tests.vm import libvirtd
 from tests.vm.guest import Guest
@@ -25,8 +26,8 @@ SNAPSHOT = "before"
 
 
 @pytest.fixture(scope="module")
-def service(extended_guest: Guest, guest: Guest) -> Iterator[ResyncServiceProcess]:
-    with ResyncServiceProcess([extended_guest.uri], watch={"agent_patience": AGENT_PATIENCE_S}) as running:
+def service(extended_guest: Guest, guest: Guest) -> Iterator[ServiceProcess]:
+    with beside_libvirt([extended_guest.uri], AGENT_PATIENCE_S) as running:
         running.wait_for("watching")
         for each in (extended_guest, guest):
             running.wait_for("resync", guest=each.name, cause="watch_began")
@@ -42,15 +43,15 @@ def revert(guest: Guest) -> None:
     guest.revert(SNAPSHOT)
 
 
-def lines_of(service: ResyncServiceProcess, guest: Guest, since: int) -> list[SaidLine]:
-    return service.said("resync", since, guest=guest.name)
+def lines_of(service: ServiceProcess, guest: Guest, since: int) -> list[Line]:
+    return service.lines("resync", since, guest=guest.name)
 
 
-def take(service: ResyncServiceProcess, guest: Guest, nap: Nap, cause: str) -> SaidLine:
+def take(service: ServiceProcess, guest: Guest, nap: Nap, cause: str) -> Line:
     """One nap, and the one line that it gives."""
-    since = len(service.lines)
+    since = service.length()
     nap(guest)
-    line = service.wait_for("resync", since, guest=guest.name)
+    line = service.wait_for("resync", since=since, guest=guest.name)[0]
     assert line.has(cause=cause), line
     return line
 
@@ -64,23 +65,21 @@ def take(service: ResyncServiceProcess, guest: Guest, nap: Nap, cause: str) -> S
     ],
 )
 def test_a_guest_that_slept_is_corrected_once_each_time(
-    service: ResyncServiceProcess, sleeper: Guest, nap: Nap, cause: str
+    service: ServiceProcess, sleeper: Guest, nap: Nap, cause: str
 ) -> None:
-    since = len(service.lines)
+    since = service.length()
     for _time in range(TIMES):
         line = take(service, sleeper, nap, cause)
         assert line.has(result="corrected"), line
-        assert line.fields["offset_before_ns"] < -ASLEEP_S * 500_000_000
+        assert int(line.fields["offset_before_ns"]) < -ASLEEP_S * 500_000_000
         assert abs(sleeper.witness.offset().offset_ns) < NEAR_NS
     assert len(lines_of(service, sleeper, since)) == TIMES
 
 
-def test_a_guest_that_was_reverted_is_corrected_once_each_time(
-    service: ResyncServiceProcess, extended_guest: Guest
-) -> None:
+def test_a_guest_that_was_reverted_is_corrected_once_each_time(service: ServiceProcess, extended_guest: Guest) -> None:
     line = take(service, extended_guest, lambda guest: guest.snapshot(SNAPSHOT), "resumed")
     assert line.fields["result"] in ("corrected", "unchanged")
-    since = len(service.lines)
+    since = service.length()
     try:
         for _time in range(TIMES):
             assert take(service, extended_guest, revert, "reverted").has(result="corrected")
@@ -90,74 +89,72 @@ def test_a_guest_that_was_reverted_is_corrected_once_each_time(
     assert len(lines_of(service, extended_guest, since)) == TIMES
 
 
-def test_quick_naps_end_with_the_right_time(service: ResyncServiceProcess, extended_guest: Guest) -> None:
+def test_quick_naps_end_with_the_right_time(service: ServiceProcess, extended_guest: Guest) -> None:
     extended_guest.witness.step(-7_000_000_000)
-    since = len(service.lines)
+    since = service.length()
     for _time in range(5):
         extended_guest.suspend()
         extended_guest.resume()
-    service.wait_for("resync", since, guest=extended_guest.name, result="corrected")
+    service.wait_for("resync", since=since, guest=extended_guest.name, result="corrected")
     # A last one shows that none is under way any more.
-    since = len(service.lines)
+    since = service.length()
     suspend_and_resume(extended_guest)
-    service.wait_for("resync", since, guest=extended_guest.name, result="corrected")
+    service.wait_for("resync", since=since, guest=extended_guest.name, result="corrected")
     assert abs(extended_guest.witness.offset().offset_ns) < NEAR_NS
 
 
 def test_a_guest_that_is_paused_while_its_agent_is_away_is_done_when_it_runs_again(
-    service: ResyncServiceProcess, guest: Guest, extended_guest: Guest
+    service: ServiceProcess, guest: Guest, extended_guest: Guest
 ) -> None:
     """And the next guest is served meanwhile."""
     with guest.agent_away():
-        since = len(service.lines)
+        since = service.length()
         suspend_and_resume(guest)
         guest.suspend()
-        line = service.wait_for("resync", since, guest=guest.name)
+        line = service.wait_for("resync", since=since, guest=guest.name)[0]
         assert line.has(cause="resumed", result="withdrawn", became="paused"), line
         guest.resume()
         guest.witness.wait(30.0)
         assert take(service, extended_guest, suspend_and_resume, "resumed").has(result="corrected")
         # Nothing in the guest answers now: the service says so when its patience ends.
-        line = service.wait_for("resync", since, count=2, guest=guest.name, seconds=90.0)
+        line = service.wait_for("resync", since=since, count=2, guest=guest.name, seconds=90.0)[1]
         assert line.has(cause="resumed", result="failed", error="not_connected"), line
     guest.wait_for_agent()
 
 
 def test_a_daemon_that_is_killed_is_found_again_and_all_guests_are_looked_at(
-    service: ResyncServiceProcess, extended_guest: Guest
+    service: ServiceProcess, extended_guest: Guest
 ) -> None:
-    since = len(service.lines)
+    since = service.length()
     extended_guest.witness.step(-3_000_000_000)
     libvirtd.restart()
-    service.wait_for("lost", since, error="hypervisor_unavailable")
-    service.wait_for("watching", since)
-    line = service.wait_for("resync", since, guest=extended_guest.name)
+    service.wait_for("lost", since=since, error="hypervisor_unavailable")
+    service.wait_for("watching", since=since)
+    line = service.wait_for("resync", since=since, guest=extended_guest.name)[0]
     assert line.has(cause="watch_resumed", result="corrected"), line
     assert abs(extended_guest.witness.offset().offset_ns) < NEAR_NS
-    assert len(service.said("lost", since)) == 1
+    assert len(service.lines("lost", since)) == 1
 
 
 @pytest.mark.thorough
-def test_a_second_service_by_mistake_says_so_and_does_no_harm(
-    service: ResyncServiceProcess, extended_guest: Guest
-) -> None:
+def test_a_second_service_by_mistake_says_so_and_does_no_harm(service: ServiceProcess, extended_guest: Guest) -> None:
     """Two that do not see each other's lock: on two machines, for example."""
-    with ResyncServiceProcess([extended_guest.uri]) as second:
+    with beside_libvirt([extended_guest.uri]) as second:
         second.wait_for("resync", guest=extended_guest.name, cause="watch_began", result="unchanged")
-        since, second_since = len(service.lines), len(second.lines)
+        since, second_since = service.length(), second.length()
         suspend_and_resume(extended_guest)
-        mine = service.wait_for("resync", since, guest=extended_guest.name)
-        others = second.wait_for("resync", second_since, guest=extended_guest.name)
+        mine = service.wait_for("resync", since=since, guest=extended_guest.name)[0]
+        others = second.wait_for("resync", since=second_since, guest=extended_guest.name)[0]
         assert abs(extended_guest.witness.offset().offset_ns) < NEAR_NS
         for line in (mine, others):
             assert line.fields["result"] in ("corrected", "unchanged"), line
 
 
 @pytest.mark.thorough
-def test_a_reset_needs_no_resync(service: ResyncServiceProcess, extended_guest: Guest) -> None:
-    since = len(service.lines)
+def test_a_reset_needs_no_resync(service: ServiceProcess, extended_guest: Guest) -> None:
+    since = service.length()
     subprocess.run(["virsh", "--connect", extended_guest.uri, "--quiet", "reset", extended_guest.name], check=True)
-    line = service.wait_for("resync", since, guest=extended_guest.name)
+    line = service.wait_for("resync", since=since, guest=extended_guest.name)[0]
     assert line.has(cause="reset", result="not_needed"), line
     extended_guest.wait_for_agent()
     extended_guest.witness.wait(60.0)
@@ -166,10 +163,10 @@ def test_a_reset_needs_no_resync(service: ResyncServiceProcess, extended_guest: 
     assert len(lines_of(service, extended_guest, since)) == 1
 
 
-def test_the_metrics_tell_the_same(service: ResyncServiceProcess) -> None:
+def test_the_metrics_tell_the_same(service: ServiceProcess) -> None:
     def counted() -> int:
         lines = Path(service.metrics_file).read_text().splitlines()
         return sum(int(float(line.rpartition(" ")[2])) for line in lines if line.startswith("qga_resync_total{"))
 
     # A guest that could not be asked while the daemon was away may still be on its way.
-    until(lambda: counted() == len(service.said("resync")), "the metrics do not count what was said")
+    until(lambda: counted() == len(service.lines("resync")), "the metrics do not count what was said")
