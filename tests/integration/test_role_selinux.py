@@ -16,11 +16,12 @@ from tests.support.ansible_run import PlaybookRun
 from tests.support.collection import ROOT
 from tests.support.cores import every_core
 from tests.support.printing_guest import PrintingGuest
+from tests.support.role_run import described
 from tests.support.tiers import quick
 
 MODULE = (ROOT / "roles/extended_agent/files/qemu-ga-extended.cil").read_text(encoding="utf-8")
 OPTION = {"extended_agent_selinux_module": True}
-TASK = "Bring the SELinux module to its state"
+TASK = "Install or remove the SELinux module"
 # Runs the script of that task with a stand-in for semodule, which keeps what it installs.
 SHELL = """#!/bin/sh
 case $2 in
@@ -39,12 +40,6 @@ case $* in
 esac
 """
 REFUSAL = "Failed to resolve allow statement at /var/lib/selinux/x/tmp/modules/400/qemu-ga-extended/cil:11"
-
-
-def described(**changed: str) -> str:
-    """Return the answers of a guest of the RHEL family."""
-    said = {"uid": "0", "init": "systemd", "families": "rhel", "version": "9", "name": "RHEL", "python": "full"}
-    return "".join(f"{key}={value}\n" for key, value in {**said, **changed}.items())
 
 
 def named(run: PlaybookRun, task: str) -> list[Any]:
@@ -86,7 +81,7 @@ def test_a_check_changes_nothing(tmp_path: Path) -> None:
 
 def test_a_policy_that_refuses_the_module_fails_the_role_with_its_words(tmp_path: Path) -> None:
     run = bring(tmp_path, wanted=True, check=False, installs=f"echo '{REFUSAL}' >&2; exit 1")
-    (failed,) = named(run, "Fail if that could not be done")
+    (failed,) = named(run, "Fail if the SELinux module was not changed")
     assert failed.outcome == "failed"
     sentence = "The SELinux module qemu-ga-extended could not be installed, and nothing has changed hands: "
     assert failed.result["msg"] == sentence + REFUSAL
@@ -95,7 +90,9 @@ def test_a_policy_that_refuses_the_module_fails_the_role_with_its_words(tmp_path
 @every_core
 @pytest.mark.parametrize("selinux", quick(["enabled", "managed", ""], ["enabled"]))
 def test_without_semodule_the_option_is_refused_in_a_sentence(core: str, selinux: str, tmp_path: Path) -> None:
-    guest = PrintingGuest(tmp_path, {"os-release": described(selinux=selinux)})
+    guest = PrintingGuest(
+        tmp_path, {"os-release": described(families="rhel", version="9", name="RHEL", selinux=selinux)}
+    )
     refusals = named(
         guest.run_role("extended_agent", core=core, tasks_from="requirements", variables=OPTION),
         "Validate the guest and the variables",
@@ -126,7 +123,7 @@ def roles_wish(directory: Path, variables: dict[str, Any], selinux: str = "manag
     """Return what the role wants of the module, yes or no, in a check; None if it looks after no module."""
     # The first word that fits counts.
     printed = {
-        "os-release": described(selinux=selinux),
+        "os-release": described(families="rhel", version="9", name="RHEL", selinux=selinux),
         "wanted=yes": "yes",
         "wanted=no": "no",
         "systemctl": "channel\nstock\npython\nwritable=/usr/lib/qemu-ga-extended\n",
@@ -138,7 +135,7 @@ def roles_wish(directory: Path, variables: dict[str, Any], selinux: str = "manag
     if not found:
         return None
     names = [record.task.rpartition(" : ")[2] for record in run.tasks]
-    hand_over = "Say that the channel would change hands"
+    hand_over = "Report that the channel would change hands"
     assert variables.get("extended_agent_state") == "absent" or names.index(TASK) < names.index(hand_over)
     (record,) = found
     text: str = record.result["stdout"]

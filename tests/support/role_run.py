@@ -1,0 +1,34 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What a test reads from a run of a role, and what it has a guest answer to the role."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.support.ansible_run import PlaybookRun
+
+ROLES = ("extended_agent", "resync_on_resume")
+# Words of what the roles ask: of the system, and for its Python's version.
+DESCRIBE = "os-release"
+PYTHON = "sys.version_info"
+# The tasks that refuse a system.
+VALIDATE = {"extended_agent": "Validate the guest and the variables", "resync_on_resume": "Validate the host"}
+
+every_role = pytest.mark.parametrize("role", ROLES)
+
+
+def described(**changed: str) -> str:
+    """Return the answers of a Debian guest, but for what is changed."""
+    answers = {"uid": "0", "init": "systemd", "families": "debian", "version": "12", "name": "Debian", "python": "full"}
+    return "".join(f"{key}={value}\n" for key, value in {**answers, **changed}.items())
+
+
+def result_of(run: PlaybookRun, task: str) -> dict[str, Any]:
+    """Return the result of the one task of that name, whichever role has it."""
+    (record,) = (record for record in run.tasks if record.task.rpartition(" : ")[2] == task)
+    return record.result
