@@ -13,7 +13,7 @@ from ...module_utils._agent import GuestAgent
 from ...module_utils._channels.base import Channel, Exchange, Request
 from ...module_utils._channels.forwarding import ForwardingChannel
 from ...module_utils._errors import CommandDisabledError, CommandError, CommandFailedError
-from ...module_utils._event_loop.tasks import Conversation
+from ...module_utils._event_loop.tasks import Task
 from ...module_utils._protocol.errors import QgaError
 from .become import Dialogue
 from .options import Settings
