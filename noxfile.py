@@ -6,17 +6,15 @@
 # dependencies = ["nox>=2025.02.09", "antsibull-nox>=1.2"]
 # ///
 
-"""The checks by the names that contributors to other collections know: nox --list. Most of it is in antsibull-nox.toml.
+"""The checks by the names that contributors to other collections know; they are set up in antsibull-nox.toml.
 
-What needs this collection's own environments (guests, several versions of ansible-core) is a target of the Makefile,
-and a session here calls it. With uv or pipx, nothing needs to be installed: pipx run noxfile.py --list.
+With uv or pipx, nothing needs to be installed: pipx run noxfile.py --list.
+All other checks are targets of the Makefile.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
-from types import MappingProxyType
 
 try:
     import antsibull_nox
@@ -53,10 +51,6 @@ def calling_make(target: str, description: str) -> Callable[[nox.Session], None]
 
 
 antsibull_nox.load_antsibull_nox_toml()
-
-for name, what in MAKE_TARGETS.items():
-    nox.session(name=name, python=False, default=False)(calling_make(name.removeprefix("make-"), what))
-
 
 if __name__ == "__main__":
     nox.main()

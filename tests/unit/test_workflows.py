@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The workflows on GitHub and the sessions of nox run what a developer runs, and may do no more than they need."""
+"""The workflows on GitHub run what a developer runs, and may do no more than they need."""
 
 from __future__ import annotations
 
@@ -79,12 +79,6 @@ def test_all_of_make_test_runs_on_every_pull_request() -> None:
     assert {"pull_request", "schedule"} <= set(workflow(path)["on"])
     assert {"lint", "unit", "vm"} <= CHECKS
     assert made_by(path) >= CHECKS
-
-
-def test_every_session_of_nox_that_calls_make_names_a_target_that_there_is() -> None:
-    named = re.findall(r'^        "make-([a-z-]+)":', (ROOT / "noxfile.py").read_text(), re.MULTILINE)
-    assert len(named) > 5
-    assert [target for target in named if target not in TARGETS] == []
 
 
 def printed(*arguments: str) -> str:
