@@ -23,7 +23,7 @@ from typing import Any
 
 import yaml
 
-from tests.support.ansible_run import CONNECTION, PlaybookRun, run_playbook
+from tests.processes.ansible_run import CONNECTION, PlaybookRun, run_playbook
 from tests.support.collection import BUILD, install
 from tests.support.table import format_table
 from tests.vm.errors import VmError

@@ -16,9 +16,9 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from tests.support.ansible_run import run_tasks
+from tests.fakes.fleet import SimulatedFleet, named, profiles
+from tests.processes.ansible_run import run_tasks
 from tests.support.collection import ROOT
-from tests.support.simulated_fleet import SimulatedFleet, named, profiles
 from tests.vm.errors import VmError
 
 MODULE = "qemu.guest_agent.qga_update_time"

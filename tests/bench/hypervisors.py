@@ -20,8 +20,8 @@ from typing import Any
 
 import yaml
 
+from tests.fakes.fleet import SimulatedFleet, named, profiles
 from tests.support.collection import install
-from tests.support.simulated_fleet import SimulatedFleet, named, profiles
 from tests.vm.errors import VmError
 
 PLAYBOOK = "qemu.guest_agent.resync_fleet"

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import median
 
-from tests.support.ansible_run import run_tasks
+from tests.processes.ansible_run import run_tasks
 from tests.vm.errors import VmError
 from tests.vm.guest import Guest
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import libvirt
 
-from tests.support.ansible_run import run_tasks
+from tests.processes.ansible_run import run_tasks
 from tests.support.correction import MODULE, TASK, correct_by_virsh
 from tests.vm.errors import VmError
 from tests.vm.guest import Guest

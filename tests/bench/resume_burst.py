@@ -14,8 +14,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from tests.fakes.fleet import named, profiles
 from tests.support.resync_service import ServiceProcess
-from tests.support.simulated_fleet import named, profiles
 
 GUESTS = 200
 SEED = 1

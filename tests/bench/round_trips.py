@@ -14,9 +14,9 @@ from statistics import median
 from typing import Any
 
 from tests.bench.switching import stock_agent_alone
+from tests.processes.stock_agent import StockAgent
 from tests.support.agent_client import Client
 from tests.support.extended_agent import ExtendedAgent
-from tests.support.stock_agent import StockAgent
 from tests.vm.guest import Guest
 
 # Passed on to the stock agent, cheap and without effect.

@@ -19,9 +19,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from tests.processes.stock_agent import StockAgent
 from tests.support.agent_client import Client
 from tests.support.extended_agent import PATIENT, ExtendedAgent
-from tests.support.stock_agent import StockAgent
 
 
 @dataclass(frozen=True)

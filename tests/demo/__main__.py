@@ -10,7 +10,7 @@ import sys
 import time
 from pathlib import Path
 
-from tests.support.ansible_run import PlaybookRun, run_playbook
+from tests.processes.ansible_run import PlaybookRun, run_playbook
 from tests.support.correction import TASK, correct_by_virsh, save_and_restore
 from tests.support.table import format_table
 from tests.vm.deployment import deploy

@@ -61,7 +61,7 @@ def record() -> None:
     from ansible_collections.qemu.guest_agent.plugins.module_utils._clock import measuring
     from ansible_collections.qemu.guest_agent.plugins.module_utils._event_loop import tasks
 
-    from tests.support.stock_agent import StockAgent, exchange
+    from tests.processes.stock_agent import StockAgent, exchange
 
     async def take(socket: str) -> list[Any]:
         async with targets.target_of({"socket": socket}, values.Limits()).open() as channel:

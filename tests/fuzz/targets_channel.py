@@ -21,8 +21,8 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor impor
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol import values
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.errors import QgaError, RemoteProtocolError
 
+from tests.fakes.one_domain import FakeLibvirt, LibvirtError
 from tests.fuzz.targets_replies import require_told
-from tests.support.fake_libvirt import FakeLibvirt, LibvirtError
 
 LIMITS = values.Limits(size=512, nesting=16)
 # The number that a channel would make up for its synchronisation, known to the corpus.

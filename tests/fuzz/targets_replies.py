@@ -22,14 +22,7 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._facts import sha
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol import framing, messages, values
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.errors import QgaError, RemoteProtocolError
 
-from tests.support.simulated_guest import (
-    EXTENDED_COMMANDS,
-    SECOND,
-    STOCK_COMMANDS,
-    GuestClock,
-    SimulatedGuest,
-    TimeLine,
-)
+from tests.fakes.guest import EXTENDED_COMMANDS, SECOND, STOCK_COMMANDS, GuestClock, SimulatedGuest, TimeLine
 
 _COMMANDS = tuple(reply_shapes.SHAPES)
 _FACT_COMMANDS = (*STOCK_COMMANDS, *(command for command in _COMMANDS if command not in EXTENDED_COMMANDS))

@@ -14,7 +14,7 @@ from typing import Any
 @dataclass(frozen=True)
 class Case:
     """``arguments`` are a module's. ``libvirtd`` is the socket of the daemon behind ``domain``, ``vsock`` the unix
-    socket that stands in for all vsock ports. ``hypervisors``: a function of tests.support.hypervisors_made with its
+    socket that stands in for all vsock ports. ``hypervisors``: a function of tests.fakes.hypervisors with its
     arguments, which makes those behind ``domains``.
     """
 

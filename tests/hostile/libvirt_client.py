@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from multiprocessing.connection import Client
 
-from tests.support.fake_libvirt import FakeDomain, FakeLibvirt, LibvirtError
+from tests.fakes.one_domain import FakeDomain, FakeLibvirt, LibvirtError
 
 AUTHKEY = b"hostile"
 

@@ -33,9 +33,9 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._clock import met
 from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor import connections  # noqa: E402
 from ansible_collections.qemu.guest_agent.plugins.modules import qga_info, qga_update_time  # noqa: E402
 
+from tests.fakes import hypervisors  # noqa: E402
 from tests.hostile.case import Case, Verdict  # noqa: E402
 from tests.hostile.libvirt_client import RemoteLibvirt  # noqa: E402
-from tests.support import hypervisors_made  # noqa: E402
 from tests.support.module_args import module_args  # noqa: E402
 
 MODULES: Mapping[str, ModuleType] = {"qga_info": qga_info, "qga_update_time": qga_update_time}
@@ -103,7 +103,7 @@ def _in_place(case: Case) -> Iterator[None]:
         connections.import_libvirt = RemoteLibvirt(case.libvirtd).modules
     if case.hypervisors is not None:
         made, *arguments = case.hypervisors
-        libvirt: Any = getattr(hypervisors_made, made)(*arguments)
+        libvirt: Any = getattr(hypervisors, made)(*arguments)
         libvirt.registerErrorHandler(connections._remember, None)
         connections.import_libvirt = libvirt.modules
     if case.vsock is not None:

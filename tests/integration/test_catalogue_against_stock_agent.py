@@ -16,13 +16,8 @@ from typing import Any
 
 import pytest
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.commands import CATALOGUE, answers_on_success
-from ansible_collections.qemu.guest_agent.tests.support.stock_agent import (
-    ALWAYS_BLOCKED,
-    StockAgent,
-    StockAgentError,
-    exchange,
-    find_qemu_ga,
-)
+
+from tests.processes.stock_agent import ALWAYS_BLOCKED, StockAgent, StockAgentError, exchange, find_qemu_ga
 
 # Present since 0.15 to 1.5 and in every build: an agent that does not report them was not understood.
 EVERYWHERE = {"guest-info", "guest-ping", "guest-sync", "guest-sync-delimited", "guest-get-time", "guest-shutdown"}

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor import connections
 
+from tests.fakes.libvirt import Definition, FakeHypervisor
 from tests.hostile import victim
 from tests.hostile.case import Case
-from tests.support.fake_hypervisor import Definition, FakeHypervisor
 
 # virDomainState, and whether its agent can be asked.
 STATES = {0: False, 1: True, 2: True, 3: False, 4: False, 5: False, 6: False, 7: False}

@@ -20,10 +20,10 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.support.ansible_run import PlaybookRun, run_playbook_of_collection
+from tests.fakes.agent import SECOND_NS
+from tests.fakes.fleet import Profile, SimulatedFleet
+from tests.processes.ansible_run import PlaybookRun, run_playbook_of_collection
 from tests.support.cores import every_core
-from tests.support.fake_agent import SECOND_NS
-from tests.support.simulated_fleet import Profile, SimulatedFleet
 
 BEHIND_NS = -3 * SECOND_NS
 NEAR_NS = SECOND_NS // 10  # the tolerance

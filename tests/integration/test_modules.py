@@ -18,8 +18,7 @@ from typing import Any
 import pytest
 from ansible_collections.qemu.guest_agent.plugins.module_utils._clock.methods import ResyncOptions
 
-from tests.support.ansible_run import PlaybookRun, TaskRecord, run_tasks
-from tests.support.fake_agent import (
+from tests.fakes.agent import (
     BEFORE_4_2,
     CJSON,
     CJSON_15,
@@ -44,6 +43,7 @@ from tests.support.fake_agent import (
     listen_tcp,
     listen_unix,
 )
+from tests.processes.ansible_run import PlaybookRun, TaskRecord, run_tasks
 
 UPDATE = "qemu.guest_agent.qga_update_time"
 INFO = "qemu.guest_agent.qga_info"

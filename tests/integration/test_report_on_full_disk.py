@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.support.ansible_run import CORES, PlaybookRun, run_playbook_of_collection
-from tests.support.fake_agent import SECOND_NS
-from tests.support.simulated_fleet import Profile, SimulatedFleet
+from tests.fakes.agent import SECOND_NS
+from tests.fakes.fleet import Profile, SimulatedFleet
+from tests.processes.ansible_run import CORES, PlaybookRun, run_playbook_of_collection
 from tests.support.small_disk import SmallDisk, may_be_mounted
 
 BEHIND_NS = -3 * SECOND_NS

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from tests.support.ansible_run import PlaybookRun
+from tests.processes.ansible_run import PlaybookRun
+from tests.processes.printing_guest import PrintingGuest
 from tests.support.collection import ROOT
 from tests.support.cores import every_core
 from tests.support.printing_guest import PrintingGuest

@@ -21,6 +21,9 @@ from typing import Any
 
 import pytest
 
+from tests.fakes.agent import MILLISECOND_NS, SECOND_NS
+from tests.fakes.fleet import Profile, SimulatedFleet, SimulatedFleetError, named, profiles
+from tests.fakes.fleet.faults import FAULTS, GARBAGE, REPLIES_BEFORE_HANGING_UP, SLOW_SECONDS
 from tests.support.agent_client import Client, answers
 from tests.support.collection import ROOT
 from tests.support.fake_agent import MILLISECOND_NS, SECOND_NS
@@ -278,7 +281,7 @@ def test_it_goes_with_who_started_it(tmp_path: Path) -> None:
     """Which may be killed: then nobody is left to end it but itself."""
     program = (
         "import sys, time, pathlib\n"
-        "from tests.support.simulated_fleet import Profile, SimulatedFleet\n"
+        "from tests.fakes.fleet import Profile, SimulatedFleet\n"
         "with SimulatedFleet(pathlib.Path(sys.argv[1]), {'guest1': Profile()}) as fleet:\n"
         "    print(fleet.pid, flush=True)\n"
         "    time.sleep(60)\n"
@@ -349,7 +352,7 @@ def test_a_thousand_agents_run_in_one_process(tmp_path: Path) -> None:
 
 def run_by_hand(*arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-m", "tests.support.simulated_fleet", *arguments],
+        [sys.executable, "-m", "tests.fakes.fleet", *arguments],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -38,10 +38,10 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import (
 from ansible_collections.qemu.guest_agent.plugins.module_utils._facts import subsets
 from ansible_collections.qemu.guest_agent.plugins.module_utils._facts.subsets import SUBSETS
 
+from tests.fakes.agent import SocketServer, listen_tcp
+from tests.processes.forwarder import forward_to
+from tests.processes.stock_agent import StockAgent
 from tests.support.blocking import Blocking, BlockingAgent, blocking
-from tests.support.fake_agent import SocketServer, listen_tcp
-from tests.support.forwarder import forward_to
-from tests.support.stock_agent import StockAgent
 
 measure, reader = blocking(measuring.measure), blocking(measuring.reader)
 gather = blocking(subsets.gather)

@@ -31,9 +31,10 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.message
     request,
 )
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.values import encode
-from ansible_collections.qemu.guest_agent.tests.support.stock_agent import StockAgent
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
+from tests.processes.stock_agent import StockAgent
 
 # Nothing else is enabled, whatever is generated below.
 HARMLESS = ("guest-ping", "guest-sync", "guest-sync-delimited")

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.demo.__main__ import PLAYBOOK
-from tests.support.ansible_run import run_playbook
+from tests.processes.ansible_run import run_playbook
 from tests.support.collection import BUILD, PACKAGE
 
 PLAYBOOKS = ("gather_facts", "resync_fleet", "restore_guest", "resync_resumed_guest")

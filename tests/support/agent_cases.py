@@ -6,7 +6,7 @@
 
 ``UPSTREAM`` has what QEMU's own cases for its agent check (tests/unit/test-qga.c in QEMU 10.0), written anew, and
 ``OTHERS`` has more in which clients differ. Nothing here acts on this machine: what would is blocked in every stock
-agent (``tests.support.stock_agent``).
+agent (``tests.processes.stock_agent``).
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from tests.processes.stock_agent import find_qemu_ga
 from tests.support.agent_client import Client, said
-from tests.support.stock_agent import find_qemu_ga
 
 # Ours alone: test_differences.py.
 OURS = frozenset(("guest-update-time", "guest-get-clock", "guest-get-command-info"))

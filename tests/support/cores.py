@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support.ansible_run import CORES
+from tests.processes.ansible_run import CORES
 from tests.support.tiers import quick
 
 OLDEST, *_others, NEWEST = CORES

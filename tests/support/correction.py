@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tests.support.ansible_run import PlaybookRun, run_tasks
+from tests.processes.ansible_run import PlaybookRun, run_tasks
 from tests.vm.guest import Guest
 from tests.vm.witness import Reading
 

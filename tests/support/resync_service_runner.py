@@ -18,8 +18,8 @@ import threading
 from collections.abc import Sequence
 from typing import Any
 
-from tests.support.simulated_fleet import Profile
-from tests.support.simulated_hypervisor import SimulatedHypervisor
+from tests.fakes.fleet import Profile
+from tests.fakes.hypervisor import SimulatedHypervisor
 
 
 def _obey(hypervisor: SimulatedHypervisor) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.support.ansible_run import PlaybookRun, run_tasks_in_guest
+from tests.processes.ansible_run import PlaybookRun, run_tasks_in_guest
 from tests.vm.errors import VmError
 from tests.vm.guest import Guest
 

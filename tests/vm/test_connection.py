@@ -18,8 +18,8 @@ import libvirt
 import pytest
 import yaml
 
-from tests.support.ansible_run import CONNECTION, PlaybookRun, run_playbook
-from tests.support.core_targets import run_connection_target
+from tests.processes.ansible_run import CONNECTION, PlaybookRun, run_playbook
+from tests.processes.core_targets import run_connection_target
 from tests.support.meanwhile import meanwhile
 from tests.support.tiers import quick
 from tests.support.until import until

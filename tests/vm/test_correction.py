@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import libvirt
 import pytest
 
-from tests.support.ansible_run import run_tasks
+from tests.processes.ansible_run import run_tasks
 from tests.support.correction import MODULE, NAPS, NEAR_NS, TASK, claims, correct_by_module, entry_of, run_module
 from tests.vm.guest import Guest
 from tests.vm.saved_state import GuestKind

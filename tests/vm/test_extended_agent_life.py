@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import libvirt
 import pytest
 
-from tests.support.ansible_run import run_tasks_in_guest
+from tests.processes.ansible_run import run_tasks_in_guest
 from tests.support.until import until
 from tests.vm.deployment import ROLE, UNIT, deploy, main_pid
 from tests.vm.guest import STOCK_UNIT, Guest

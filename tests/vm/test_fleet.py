@@ -16,7 +16,7 @@ from typing import Any
 import libvirt
 import pytest
 
-from tests.support.ansible_run import run_tasks
+from tests.processes.ansible_run import run_tasks
 from tests.support.correction import MODULE, NEAR_NS, TASK, claims
 from tests.vm import libvirtd
 from tests.vm.errors import VmError

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tests.docs.examples import Kind, all_examples, kind_of, yaml_of
-from tests.support.ansible_run import PlaybookRun, run_playbook
+from tests.processes.ansible_run import PlaybookRun, run_playbook
 from tests.vm.guest import Guest
 
 SHOWN = "Show what was found and what was left"

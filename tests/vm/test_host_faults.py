@@ -23,9 +23,9 @@ from typing import Any
 import libvirt
 import pytest
 
+from tests.processes.held_module import HeldModule, Stop
 from tests.support.correction import NEAR_NS, TOLERANCE_NS, claims, suspend_and_resume
 from tests.support.faults import Ledger
-from tests.support.held_module import HeldModule, Stop
 from tests.support.moments import CONNECTION, IDENTITY, LISTING, READING, STEPPING, Moment
 from tests.support.tiers import quick
 from tests.support.until import until

@@ -31,7 +31,7 @@ from tests.hostile.judge import general_faults
 from tests.hostile.records import Records
 from tests.hostile.tricks import INFO, LIBVIRT, RESYNC, TRICKS, Trick
 from tests.hostile.victims import Victim
-from tests.support.ansible_run import run_tasks
+from tests.processes.ansible_run import run_tasks
 from tests.support.chosen import chosen
 from tests.support.collection import ROOT
 from tests.support.correction import NEAR_NS

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.ansible_run import PlaybookRun, run_tasks
+from tests.processes.ansible_run import PlaybookRun, run_tasks
 from tests.vm.guest import Guest
 
 MODULE = "qemu.guest_agent.qga_info"

@@ -12,9 +12,9 @@ from typing import Any
 
 import libvirt
 
-from tests.support.ansible_run import run_tasks
+from tests.processes.ansible_run import run_tasks
+from tests.processes.inventory_run import InventoryRun, configured, run_inventory
 from tests.support.cores import every_core
-from tests.support.inventory_run import InventoryRun, configured, run_inventory
 from tests.support.until import until
 from tests.vm.guest import Guest
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.ansible_run import PlaybookRun, run_playbook_of_collection
+from tests.processes.ansible_run import PlaybookRun, run_playbook_of_collection
 from tests.support.correction import NEAR_NS, claims, entry_of
 from tests.support.tiers import quick
 from tests.vm.guest import Guest

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import yaml
 
-from tests.support.ansible_run import PlaybookRun, run_playbook
+from tests.processes.ansible_run import PlaybookRun, run_playbook
 from tests.support.collection import ROOT
 from tests.vm.guest import Guest
 

@@ -14,7 +14,7 @@ import libvirt
 import libvirt_qemu
 import pytest
 
-from tests.support.ansible_run import run_tasks
+from tests.processes.ansible_run import run_tasks
 from tests.support.correction import MODULE
 from tests.vm.guest import Guest
 

@@ -15,8 +15,8 @@ import libvirt
 import pytest
 import yaml
 
+from tests.processes.rulebook import DEADLINE_S, Rulebook
 from tests.support.correction import NEAR_NS, TOLERANCE_NS, save_and_restore, suspend_and_resume
-from tests.support.rulebook import DEADLINE_S, Rulebook
 from tests.vm.errors import VmError
 from tests.vm.guest import Guest
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 import libvirt
 import pytest
 
-from tests.support.ansible_run import run_playbook_of_collection
+from tests.processes.ansible_run import run_playbook_of_collection
 from tests.support.correction import TASK, entry_of, run_module
 from tests.support.tiers import quick
 from tests.support.until import until

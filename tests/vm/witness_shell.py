@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tests.support.ansible_run import ROOT, PlaybookRun, run_tasks
+from tests.processes.ansible_run import ROOT, PlaybookRun, run_tasks
 from tests.support.until import until
 from tests.vm.console import Console
 from tests.vm.domain_xml import GuestFiles

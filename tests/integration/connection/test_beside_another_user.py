@@ -26,9 +26,9 @@ import yaml
 from ansible.playbook.play_context import PlayContext
 from ansible_collections.qemu.guest_agent.plugins.connection import qga
 
-from tests.support.ansible_run import CONNECTION, PlaybookRun, run_playbook
+from tests.processes.ansible_run import CONNECTION, PlaybookRun, run_playbook
+from tests.processes.stock_agent import StockAgent
 from tests.support.meanwhile import meanwhile
-from tests.support.stock_agent import StockAgent
 from tests.support.until import until
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")

@@ -31,10 +31,10 @@ from tests.docs.examples import (
     to_check,
     yaml_of,
 )
-from tests.support.ansible_run import CORES, run_playbook
+from tests.fakes.fleet import Profile, SimulatedFleet
+from tests.processes.ansible_run import CORES, run_playbook
+from tests.processes.stock_agent import find_qemu_ga
 from tests.support.collection import PACKAGE, ROOT, install
-from tests.support.simulated_fleet import Profile, SimulatedFleet
-from tests.support.stock_agent import find_qemu_ga
 from tests.support.until import until
 
 CONSOLE = to_check(Check.COMMANDS, Check.SERVICE_LOG)

@@ -17,9 +17,9 @@ from typing import Any
 import pytest
 
 from tests.docs.examples import Check, Example, to_check
+from tests.processes.stock_agent import StockAgent
 from tests.support.agent_client import Client
 from tests.support.extended_agent import ExtendedAgent
-from tests.support.stock_agent import StockAgent
 
 EXAMPLES = to_check(Check.PROTOCOL)
 # What an example's caption says of the agent.

@@ -19,10 +19,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.qemu.guest_agent.tests.support.agent_client import Client
-from ansible_collections.qemu.guest_agent.tests.support.extended_agent import package_parent
-from ansible_collections.qemu.guest_agent.tests.support.init_scripts import STOCK_SCRIPT, program, rendered
-from ansible_collections.qemu.guest_agent.tests.support.until import until
+
+from tests.support.agent_client import Client
+from tests.support.extended_agent import package_parent
+from tests.support.init_scripts import STOCK_SCRIPT, program, rendered
+from tests.support.until import until
 
 pytestmark = [
     pytest.mark.thorough,

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.qemu.guest_agent.tests.support.extended_agent import ExtendedAgent
-from ansible_collections.qemu.guest_agent.tests.support.stock_agent import StockAgent
 
+from tests.processes.stock_agent import StockAgent
+from tests.support.extended_agent import ExtendedAgent
 from tests.support.until import until
 
 

@@ -20,16 +20,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.qemu.guest_agent.tests.support.agent_client import Client, answers, said
-from ansible_collections.qemu.guest_agent.tests.support.extended_agent import (
+
+from tests.processes.state import stopped
+from tests.processes.stock_agent import StockAgent, find_qemu_ga
+from tests.support.agent_client import Client, answers, said
+from tests.support.extended_agent import (
     PATIENT,
     ROOT,
     ExtendedAgent,
     package_parent,
 )
-from ansible_collections.qemu.guest_agent.tests.support.stock_agent import StockAgent, find_qemu_ga
-
-from tests.support.processes import stopped
 from tests.support.until import until
 
 # How long the order of replies is kept, and how long the stock agent may be silent, where that is what is shown.

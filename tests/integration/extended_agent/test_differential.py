@@ -15,11 +15,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from ansible_collections.qemu.guest_agent.tests.support.agent_client import Client, answers, said
-from ansible_collections.qemu.guest_agent.tests.support.extended_agent import ExtendedAgent
-from ansible_collections.qemu.guest_agent.tests.support.stock_agent import StockAgent
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
+from tests.processes.stock_agent import StockAgent
+from tests.support.agent_client import Client, answers, said
+from tests.support.extended_agent import ExtendedAgent
 
 PATIENT = settings(suppress_health_check=list(HealthCheck))
 SYNC = b'{"execute": "guest-sync-delimited", "arguments": {"id": 7}}'

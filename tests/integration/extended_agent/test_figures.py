@@ -10,11 +10,11 @@ import json
 from typing import Any
 
 import pytest
-from ansible_collections.qemu.guest_agent.tests.support.agent_client import Client
-from ansible_collections.qemu.guest_agent.tests.support.extended_agent import ExtendedAgent
-from ansible_collections.qemu.guest_agent.tests.support.stock_agent import StockAgent
 
 from tests.bench.soak import KINDS, NOT_FOUND, Kind, SoakError, converse, soak
+from tests.processes.stock_agent import StockAgent
+from tests.support.agent_client import Client
+from tests.support.extended_agent import ExtendedAgent
 from tests.support.tiers import quick
 from tests.support.until import until
 

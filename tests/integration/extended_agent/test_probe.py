@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.processes.stock_agent import StockAgent
 from tests.support.collection import ROOT
-from tests.support.stock_agent import StockAgent
 
 PROBE = ROOT / "roles/extended_agent/files/probe.py"
 # The probe itself gives up after 30 s.

@@ -17,8 +17,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from ansible_collections.qemu.guest_agent.tests.support.agent_client import Client
-from ansible_collections.qemu.guest_agent.tests.support.extended_agent import package_parent
+
+from tests.support.agent_client import Client
+from tests.support.extended_agent import package_parent
 
 COMMAND = [sys.executable, "-E", "-s", "-m", "qemu_ga_extended"]
 SAFE = "--block-rpcs=guest-update-time"

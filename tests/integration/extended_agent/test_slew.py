@@ -18,10 +18,10 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._clock.methods im
 from ansible_collections.qemu.guest_agent.plugins.module_utils._clock.reference import HostReference
 from ansible_collections.qemu.guest_agent.plugins.module_utils._clock.report import ResyncReport
 
+from tests.processes.stock_agent import StockAgent
 from tests.support.agent_client import Client
 from tests.support.blocking import Blocking, BlockingAgent, blocking
 from tests.support.extended_agent import ExtendedAgent
-from tests.support.stock_agent import StockAgent
 
 AHEAD_NS = 200_000_000
 NEAR_NS = 20_000_000

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
+from tests.processes.printing_guest import PrintingGuest
 from tests.support.collection import ROOT
-from tests.support.printing_guest import PrintingGuest
 
 DEBIAN = "uid=0\ninit=systemd\nfamilies=debian\nversion=12\nname=Debian\npython=full\n"
 STOCK, UNIT, SOCKET = "qemu-guest-agent.service", "qemu-ga-extended.service", "qemu-ga-extended-stock.socket"

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
+from tests.processes.printing_guest import PrintingGuest
 from tests.support.collection import ROOT
-from tests.support.printing_guest import PrintingGuest
 
 DEBIAN = "uid=0\ninit=systemd\nfamilies=debian\nversion=12\nname=Debian\npython=full\n"
 LIFE = ["IgnoreOnIsolate=True", "DefaultDependencies=no", "Conflicts=shutdown.target", "Before=shutdown.target"]

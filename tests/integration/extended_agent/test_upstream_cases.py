@@ -23,6 +23,7 @@ from typing import Any
 
 import pytest
 
+from tests.processes.stock_agent import StockAgent, find_qemu_ga
 from tests.support.agent_cases import (
     MAY_FAIL,
     NOT_ALLOWED,
@@ -36,7 +37,6 @@ from tests.support.agent_cases import (
 )
 from tests.support.agent_client import Client
 from tests.support.extended_agent import PATIENT, ExtendedAgent, package_parent
-from tests.support.stock_agent import StockAgent, find_qemu_ga
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,10 @@ from typing import Any
 import pytest
 from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor import connections
 
+from tests.fakes.agent import listen_unix
+from tests.fakes.fleet import Profile, SimulatedFleet
+from tests.fakes.libvirt import Definition, Domain, FakeHypervisor
+from tests.fakes.one_domain import LibvirtError
 from tests.hostile import poisons
 from tests.hostile import victim as in_process
 from tests.hostile.actions import Action, Asked, Pause, Play, Send
@@ -26,10 +30,6 @@ from tests.hostile.judge import codes_of
 from tests.hostile.records import Records
 from tests.hostile.server import serving
 from tests.hostile.victims import Victim, Victims
-from tests.support.fake_agent import listen_unix
-from tests.support.fake_hypervisor import Definition, Domain, FakeHypervisor
-from tests.support.fake_libvirt import LibvirtError
-from tests.support.simulated_fleet import Profile, SimulatedFleet
 
 MILLISECOND_NS = 1_000_000
 # So far a flood may blow up what an honest guest's clock is known to; alone it is some 20 us.

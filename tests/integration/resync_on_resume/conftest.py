@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
+from tests.fakes.hypervisor import SimulatedHypervisor
+from tests.processes.served import CONFIG, HERE, USUAL, Libvirt, Serve, Served, simulated
 from tests.support.resync_service import module
-from tests.support.served import CONFIG, HERE, USUAL, Libvirt, Serve, Served, simulated
-from tests.support.simulated_hypervisor import SimulatedHypervisor
 
 
 @pytest.fixture

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.fakes.fleet import named, profiles
 from tests.support.logfmt import Line
 from tests.support.resync_service import ServiceProcess
-from tests.support.simulated_fleet import named, profiles
 from tests.support.until import until
 
 COUNT = 200

@@ -14,8 +14,10 @@ from typing import Any
 
 import pytest
 
-from tests.support.fake_events import settle
-from tests.support.fake_libvirt import PAUSED
+from tests.fakes.events import settle
+from tests.fakes.hypervisor import RESTORED, RESUMED, STARTED, UNPAUSED
+from tests.fakes.one_domain import PAUSED
+from tests.processes.served import BEHIND_NS, HERE, SECOND_NS, Serve, Served, simulated
 from tests.support.resync_service import module
 from tests.support.served import BEHIND_NS, HERE, SECOND_NS, Serve, Served, simulated
 from tests.support.simulated_hypervisor import RESTORED, RESUMED, STARTED, UNPAUSED, SimulatedHypervisor

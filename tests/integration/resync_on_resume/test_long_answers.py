@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.fakes.fleet import Profile
 from tests.support.resync_service import ServiceProcess
-from tests.support.simulated_fleet import Profile
 from tests.support.tiers import quick
 
 BEHIND = Profile(offset_ns=-20_000_000_000)

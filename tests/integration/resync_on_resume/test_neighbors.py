@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.fake_hypervisor import Connection
+from tests.fakes.fleet import Profile
+from tests.fakes.libvirt import Connection
+from tests.processes.served import BEHIND_NS, HERE, Serve, simulated
 from tests.support.resync_service import ServiceProcess, module
-from tests.support.served import BEHIND_NS, HERE, Serve, simulated
-from tests.support.simulated_fleet import Profile
 from tests.support.tiers import quick
 from tests.support.until import until
 

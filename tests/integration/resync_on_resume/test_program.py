@@ -18,8 +18,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.fakes.fleet import Profile
 from tests.support.resync_service import PROGRAM, ServiceProcess, package_parent
-from tests.support.simulated_fleet import Profile
 from tests.support.small_disk import SmallDisk, may_be_mounted
 from tests.support.until import until
 

@@ -20,9 +20,9 @@ import pytest
 import yaml
 from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor import events
 
+from tests.fakes.events import AGENT_CONNECTED, settle
+from tests.fakes.libvirt import Definition, FakeHypervisor, uuid_of
 from tests.support.collection import ROOT
-from tests.support.fake_events import AGENT_CONNECTED, settle
-from tests.support.fake_hypervisor import Definition, FakeHypervisor, uuid_of
 
 SOURCE = ROOT / "extensions/eda/plugins/event_source/libvirt_guest.py"
 URI = "qemu:///system"

@@ -20,8 +20,7 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import (
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.errors import QgaError, RemoteProtocolError
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.messages import Refused, Reply, Returned
 
-from tests.support.blocking import BlockingAgent
-from tests.support.simulated_guest import (
+from tests.fakes.guest import (
     EXTENDED_COMMANDS,
     SECOND,
     STOCK_COMMANDS,
@@ -31,6 +30,7 @@ from tests.support.simulated_guest import (
     failed,
     not_found,
 )
+from tests.support.blocking import BlockingAgent
 
 
 @pytest.fixture

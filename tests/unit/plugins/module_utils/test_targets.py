@@ -22,8 +22,8 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.values 
 from ansible_collections.qemu.guest_agent.plugins.module_utils._ranges import check_numbers
 from ansible_collections.qemu.guest_agent.plugins.module_utils._targets import names_many, target_of
 
+from tests.fakes.one_domain import FakeLibvirt
 from tests.support.blocking import Blocking
-from tests.support.fake_libvirt import FakeLibvirt
 
 # As AnsibleModule fills them in where the user gives none.
 LIMITS = Limits(size=1000)

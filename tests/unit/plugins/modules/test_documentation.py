@@ -23,8 +23,8 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._fleet.runner imp
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.messages import Returned
 from ansible_collections.qemu.guest_agent.plugins.modules import qga_info, qga_update_time
 
+from tests.fakes.guest import EXTENDED_COMMANDS, SECOND, GuestClock, SimulatedGuest, TimeLine
 from tests.support.module_args import module_args
-from tests.support.simulated_guest import EXTENDED_COMMANDS, SECOND, GuestClock, SimulatedGuest, TimeLine
 
 MODULES: Mapping[str, ModuleType] = {"qga_info": qga_info, "qga_update_time": qga_update_time}
 RETURN: Mapping[str, dict[str, Any]] = {name: yaml.safe_load(module.RETURN) for name, module in MODULES.items()}

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.qemu.guest_agent.tests.support.extended_agent import module
+
+from tests.support.extended_agent import module
 
 hardware_clock = module("hardware_clock")
 

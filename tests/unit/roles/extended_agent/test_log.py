@@ -10,7 +10,8 @@ import re
 from pathlib import Path
 
 import pytest
-from ansible_collections.qemu.guest_agent.tests.support.extended_agent import module
+
+from tests.support.extended_agent import module
 
 Log = module("log").Log
 

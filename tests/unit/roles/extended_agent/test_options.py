@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 import yaml
-from ansible_collections.qemu.guest_agent.tests.support.extended_agent import module
 
 from tests.support.collection import ROOT
+from tests.support.extended_agent import module
 
 options = module("options")
 

@@ -15,7 +15,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from ansible_collections.qemu.guest_agent.tests.support.extended_agent import module, package_parent
+
+from tests.support.extended_agent import module, package_parent
 
 privileges = module("privileges")
 

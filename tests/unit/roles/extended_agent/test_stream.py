@@ -17,7 +17,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from ansible_collections.qemu.guest_agent.tests.support.extended_agent import module
+
+from tests.support.extended_agent import module
 
 stream = module("stream")
 CHUNK = 16

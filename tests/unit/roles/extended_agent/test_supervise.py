@@ -17,8 +17,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.processes.state import is_gone
 from tests.support.init_scripts import USERLANDS, Userland, make_root, program, rendered, userland
-from tests.support.processes import is_gone
 from tests.support.until import until
 
 pytestmark = pytest.mark.slow

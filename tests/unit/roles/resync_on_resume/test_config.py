@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.qemu.guest_agent.tests.support.resync_service import module
+
+from tests.support.resync_service import module
 
 config = module("config")
 

@@ -10,7 +10,8 @@ import os
 from pathlib import Path
 
 import pytest
-from ansible_collections.qemu.guest_agent.tests.support.resync_service import module
+
+from tests.support.resync_service import module
 
 lock = module("lock")
 

@@ -11,10 +11,11 @@ import io
 import os
 
 import pytest
-from ansible_collections.qemu.guest_agent.tests.support.logfmt import parse
-from ansible_collections.qemu.guest_agent.tests.support.resync_service import module
 from hypothesis import given
 from hypothesis import strategies as st
+
+from tests.support.logfmt import parse
+from tests.support.resync_service import module
 
 log = module("log")
 

@@ -12,8 +12,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from ansible_collections.qemu.guest_agent.tests.support.resync_service import module
 from prometheus_client.parser import text_string_to_metric_families
+
+from tests.support.resync_service import module
 
 metrics, record = module("metrics"), module("record")
 errors, news = module("_errors", "guest_agent"), module("_watch.notices", "guest_agent")

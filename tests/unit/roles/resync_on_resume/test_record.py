@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from ansible_collections.qemu.guest_agent.tests.support.resync_service import module
+
+from tests.support.resync_service import module
 
 record, log = module("record"), module("log")
 causes, errors, news = (module(name, "guest_agent") for name in ("_watch.causes", "_errors", "_watch.notices"))

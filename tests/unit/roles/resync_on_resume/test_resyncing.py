@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.qemu.guest_agent.tests.support.resync_service import module
 
-from tests.support.fake_hypervisor import Definition, FakeHypervisor
+from tests.fakes.libvirt import Definition, FakeHypervisor
+from tests.support.resync_service import module
 
 resyncing, config = module("resyncing"), module("config")
 news, waiting = module("_watch.notices", "guest_agent"), module("_event_loop.tasks", "guest_agent")

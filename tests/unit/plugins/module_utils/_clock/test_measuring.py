@@ -21,8 +21,7 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.errors 
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.messages import Reply, Returned
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.values import decode
 
-from tests.support.blocking import blocking
-from tests.support.simulated_guest import (
+from tests.fakes.guest import (
     EXTENDED_COMMANDS,
     MICROSECOND,
     MILLISECOND,
@@ -32,6 +31,7 @@ from tests.support.simulated_guest import (
     SimulatedGuest,
     TimeLine,
 )
+from tests.support.blocking import blocking
 
 TICK_NS = 15_625_000  # Windows' clock
 

@@ -20,7 +20,7 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import (
     InvalidOptionError,
 )
 
-from tests.support.simulated_guest import MONOTONIC_NS, SECOND, TimeLine
+from tests.fakes.guest import MONOTONIC_NS, SECOND, TimeLine
 
 DEFAULTS: dict[str, Any] = {
     "tolerance": 0.1,

@@ -18,7 +18,7 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._clock.reference 
 )
 from ansible_collections.qemu.guest_agent.plugins.module_utils._linux.timex import Timex
 
-from tests.support.simulated_guest import MILLISECOND, SECOND, TimeLine
+from tests.fakes.guest import MILLISECOND, SECOND, TimeLine
 
 
 class TestHostReference:

@@ -41,6 +41,7 @@ from tests.support.simulated_guest import (
     disabled,
     not_found,
 )
+from tests.support.blocking import blocking
 
 
 class TestDeciding:

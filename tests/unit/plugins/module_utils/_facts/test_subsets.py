@@ -27,8 +27,7 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._facts.subsets im
 )
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.errors import QgaError
 
-from tests.support.blocking import blocking
-from tests.support.simulated_guest import (
+from tests.fakes.guest import (
     EXTENDED_COMMANDS,
     MILLISECOND,
     SECOND,

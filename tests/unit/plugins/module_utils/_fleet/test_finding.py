@@ -27,9 +27,9 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor.conne
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.errors import QgaError
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.values import Limits
 
+from tests.fakes.libvirt import Definition, FakeHypervisor, threads_of_lines, uuid_of
+from tests.fakes.one_domain import PAUSED, SHUT_OFF
 from tests.support.blocking import Blocking
-from tests.support.fake_hypervisor import Definition, FakeHypervisor, threads_of_lines, uuid_of
-from tests.support.fake_libvirt import PAUSED, SHUT_OFF
 
 URI = "qemu:///system"
 

@@ -19,9 +19,9 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor.conne
 from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor.domains import Domain, list_domains
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.errors import QgaError
 
+from tests.fakes.libvirt import SYSTEM_ERROR, Definition, FakeHypervisor, uuid_of
+from tests.fakes.one_domain import PAUSED, SHUT_OFF, LibvirtError
 from tests.support.blocking import blocking
-from tests.support.fake_hypervisor import SYSTEM_ERROR, Definition, FakeHypervisor, uuid_of
-from tests.support.fake_libvirt import PAUSED, SHUT_OFF, LibvirtError
 
 URI = "qemu:///system"
 BLOCKED, CRASHED, SUSPENDED = 2, 6, 7

@@ -32,9 +32,9 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._watch.sources.li
 from ansible_collections.qemu.guest_agent.plugins.module_utils._watch.states import Timings
 from ansible_collections.qemu.guest_agent.plugins.module_utils._watch.watcher import Watcher
 
-from tests.support.fake_events import AGENT_CONNECTED, AGENT_DISCONNECTED, settle
-from tests.support.fake_hypervisor import PAUSED, SYSTEM_ERROR, Connection, Definition, FakeHypervisor, uuid_of
-from tests.support.fake_libvirt import LibvirtError
+from tests.fakes.events import AGENT_CONNECTED, AGENT_DISCONNECTED, settle
+from tests.fakes.libvirt import PAUSED, SYSTEM_ERROR, Connection, Definition, FakeHypervisor, uuid_of
+from tests.fakes.one_domain import LibvirtError
 
 HERE = "test:///here"
 THERE = "test:///there"

@@ -30,7 +30,7 @@ from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.files
     write_file,
 )
 
-from tests.support.this_machine import Fault, ThisMachine, lost, refused, returning
+from tests.fakes.this_machine import Fault, ThisMachine, lost, refused, returning
 
 DATA = bytes(range(256)) * 5
 PIECE = 100

@@ -31,8 +31,8 @@ from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.progr
     start,
 )
 
-from tests.support.simulated_guest import TimeLine
-from tests.support.this_machine import ThisMachine, frozen, returning
+from tests.fakes.guest import TimeLine
+from tests.fakes.this_machine import ThisMachine, frozen, returning
 
 SHELL = "/bin/sh"
 

@@ -1,0 +1,20 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A simulated fleet: a thousand guest agents and more in one process, each with its own socket, clock and fault.
+
+From a shell: ``python -m tests.fakes.fleet DIRECTORY``. The collection's own code is imported here, so it
+has to be importable.
+"""
+
+from __future__ import annotations
+
+from tests.support.collection import make_importable
+
+make_importable()
+
+from tests.fakes.fleet.fleet import SimulatedFleet, SimulatedFleetError  # noqa: E402
+from tests.fakes.fleet.profile import Profile, named, profiles  # noqa: E402
+
+__all__ = ("Profile", "SimulatedFleet", "SimulatedFleetError", "named", "profiles")

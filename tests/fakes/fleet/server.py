@@ -1,0 +1,186 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The program that a simulated fleet runs in: python -m tests.fakes.fleet.server DIRECTORY [FILE].
+
+FILE, or else the first line of standard input, is a JSON object: the agents' profiles by name. It says "ready" when all
+listen, then answers what it is asked on its standard input (see ``control``), and ends when that is closed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import os
+import resource
+import signal
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from tests.fakes.fleet import control
+from tests.fakes.fleet.agent import SimulatedAgent
+from tests.fakes.fleet.clock import SimulatedClock, host_epoch_ns
+from tests.fakes.fleet.faults import FAULTS
+from tests.fakes.fleet.places import missing_directories, remove, socket_path
+from tests.fakes.fleet.port import Port
+from tests.fakes.fleet.profile import Profile
+from tests.fakes.fleet.reading import Reader
+from tests.support.extended_agent import module
+
+_STDIN, _STDOUT = 0, 1
+_CHUNK = 1 << 20
+
+ports: Any = module("ports")
+
+
+class Lines:
+    """The lines of a descriptor, by its number: nothing is read ahead that a loop would not see."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._received = b""
+        self.has_ended = False
+
+    def read(self) -> list[bytes]:
+        """Wait for more, and take the lines that are whole."""
+        data = os.read(self._descriptor, _CHUNK)
+        self.has_ended = not data
+        *lines, self._received = (self._received + data).split(b"\n")
+        return lines
+
+    def first(self) -> tuple[bytes, list[bytes]]:
+        """The first line, and what came with it."""
+        lines: list[bytes] = []
+        while not lines and not self.has_ended:
+            lines = self.read()
+        return (lines[0], lines[1:]) if lines else (self._received, [])
+
+
+def read_profiles(description: bytes) -> dict[str, Profile]:
+    """
+    :raises ValueError: it is no description
+    """
+    value = json.loads(description)
+    if not isinstance(value, dict) or not all(isinstance(profile, dict) for profile in value.values()):
+        raise ValueError("the description is no JSON object of profiles by name")
+    try:
+        return {name: Profile(**profile) for name, profile in value.items()}
+    except TypeError as error:
+        raise ValueError(f"the description does not fit: {error}") from error
+
+
+def make_agents(profiles: Mapping[str, Profile]) -> dict[str, SimulatedAgent]:
+    reader, epoch_ns = Reader(), host_epoch_ns()
+    return {
+        name: SimulatedAgent(
+            name,
+            profile,
+            SimulatedClock(profile.offset_ns, profile.drift_ppm, FAULTS[profile.fault].tick_ns, epoch_ns=epoch_ns),
+            reader,
+        )
+        for name, profile in profiles.items()
+    }
+
+
+def raise_descriptor_limit() -> None:
+    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+class Server:
+    """All agents behind their sockets."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, directory: Path, agents: Mapping[str, SimulatedAgent]) -> None:
+        self._loop = loop
+        self._agents = agents
+        self._paths = {name: socket_path(directory, name) for name in agents}
+        self._directories = missing_directories(self._paths.values())
+        self._made: list[Path] = []
+        self._ports: list[Port] = []
+
+    def open(self) -> None:
+        """
+        :raises OSError: a directory cannot be made
+        :raises PortError: the in-guest agent's; a socket cannot
+        """
+        for path in self._directories:
+            path.mkdir()
+        for name, agent in self._agents.items():
+            listener = ports.listen_unix(str(self._paths[name]))
+            self._made.append(self._paths[name])
+            if FAULTS[agent.profile.fault].is_listening:
+                self._ports.append(Port(self._loop, agent, listener))
+            else:
+                listener.close()  # the file stays, and whoever connects to it is refused
+
+    def close(self) -> None:
+        for port in self._ports:
+            port.close()
+        remove(self._made, self._directories)
+
+
+def serve(directory: Path, description: bytes | None) -> None:
+    """Until standard input is closed, or SIGTERM."""
+    lines = Lines(_STDIN)
+    first: list[bytes] = []
+    if description is None:
+        description, first = lines.first()
+    agents = make_agents(read_profiles(description))
+    loop = asyncio.new_event_loop()
+    server = Server(loop, directory, agents)
+    # It comes from a terminal for all programs in it; who started this one ends it.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    loop.add_signal_handler(signal.SIGTERM, loop.stop)
+    try:
+        server.open()
+        # What is here by now stays, and is much; the garbage collector need not look at it again and again.
+        gc.collect()
+        gc.freeze()
+        _say(b"ready\n")
+        _listen(loop, lines, lambda line: _say(control.answer(agents, line)), first)
+        loop.run_forever()
+    finally:
+        server.close()
+        loop.run_until_complete(asyncio.sleep(0))  # transports close their sockets in the loop's next round
+        loop.close()
+
+
+def _listen(loop: asyncio.AbstractEventLoop, lines: Lines, hear: Callable[[bytes], None], first: list[bytes]) -> None:
+    def look() -> None:
+        for line in lines.read():
+            hear(line)
+        if lines.has_ended:
+            loop.remove_reader(_STDIN)
+            loop.stop()
+
+    for line in first:
+        hear(line)
+    loop.add_reader(_STDIN, look)
+
+
+def _say(data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(_STDOUT, view) :]
+
+
+def main(arguments: list[str]) -> int:
+    if len(arguments) not in (1, 2):
+        print("usage: python -m tests.fakes.fleet.server DIRECTORY [FILE]", file=sys.stderr)
+        return 2
+    directory, *files = map(Path, arguments)
+    try:
+        raise_descriptor_limit()
+        serve(directory, files[0].read_bytes() if files else None)
+    except (OSError, ValueError, ports.PortError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

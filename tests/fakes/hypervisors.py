@@ -1,0 +1,205 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Hypervisors for processes of their own, by functions that such a process calls."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from ansible_collections.qemu.guest_agent.plugins.module_utils._channels.base import Request
+from ansible_collections.qemu.guest_agent.plugins.module_utils._event_loop import tasks
+from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.messages import Refused
+
+from tests.fakes.by_uri import HypervisorsByUri, Reply, telling
+from tests.fakes.libvirt import Definition, FakeHypervisor, uuid_of
+from tests.fakes.one_domain import AT_LENGTH, PAUSED, SHUT_OFF, LibvirtError, fails
+from tests.fakes.this_machine import ThisMachine
+from tests.hostile.guest import FACTS
+from tests.support.bait import KEYS, baits, halves, said
+
+HERE, THERE = "qemu:///system", "qemu+tls://hv2/system"
+
+_COMMAND_FAILED = 113  # VIR_ERR_AGENT_COMMAND_FAILED
+
+
+def interfaces(*addresses: str, name: str = "eth0", mac: str = "02:00:00:00:00:01") -> list[dict[str, Any]]:
+    return [
+        {
+            "name": name,
+            "hardware-address": mac,
+            "ip-addresses": [{"ip-address": each, "ip-address-type": "ipv4", "prefix": 24} for each in addresses],
+        }
+    ]
+
+
+def two_hypervisors() -> HypervisorsByUri:
+    """With guests of all kinds."""
+    lo = interfaces("127.0.0.1", name="lo")
+    fedora = telling(
+        guest_get_osinfo={"id": "fedora", "version-id": "41"},
+        guest_get_host_name={"host-name": "web2.example"},
+        guest_network_get_interfaces=[
+            *lo,
+            *interfaces("172.17.0.1", name="docker0"),
+            *interfaces("fe80::1", "2001:db9::2", "10.1.0.2", name="ens3"),
+            *interfaces("192.168.5.2", name="ens4"),
+        ],
+    )
+    here = [
+        Definition("web1", replies=telling()),
+        Definition("web2", replies=fedora),
+        Definition("lonely", replies=telling(guest_network_get_interfaces=lo)),
+        Definition("silent", is_silent=True),
+        Definition("agentless", channel_state="disconnected"),
+        Definition("off", state=SHUT_OFF),
+    ]
+    there = [Definition("web1", uuid=uuid_of("another"), replies=telling()), Definition("resting", state=PAUSED)]
+    return HypervisorsByUri({HERE: FakeHypervisor(here), THERE: FakeHypervisor(there)})
+
+
+_MAC = "52:54:00:aa:bb:01"
+
+
+def in_the_field() -> HypervisorsByUri:
+    """Guests whose agents list interfaces that nobody can reach, or do not know the ID of their system."""
+    own: dict[str, Any] = {"macs": (_MAC,)}
+    openshift = [
+        *interfaces(name="ens3", mac=_MAC),
+        *interfaces("10.128.0.2", name="ovn-k8s-mp0"),
+        *interfaces("169.254.169.2", "192.168.126.11", name="br-ex", mac=_MAC),
+    ]
+    hyper_v = [
+        *interfaces("172.24.96.1", name="vEthernet (Default Switch)"),
+        *interfaces("192.168.126.12", name="vEthernet (External)", mac=_MAC.upper().replace(":", "-")),
+    ]
+    tunnel = [
+        *interfaces("100.101.102.103", name="tailscale0"),
+        *interfaces("192.168.126.13", name="bond0.20", mac=_MAC),
+    ]
+    passed_through = [*interfaces("10.96.0.1", name="kube-ipvs0"), *interfaces("192.168.126.14", name="br-ex")]
+    freebsd = {
+        "kernel-release": "13.1-RELEASE-p5",
+        "kernel-version": "FreeBSD 13.1-RELEASE-p5 stable/23.1-n250372-c4ad069e50a SMP",
+        "machine": "amd64",
+    }
+    old = {"kernel-release": "2.6.32-754.el6.x86_64", "kernel-version": "#1 SMP Fri", "machine": "x86_64"}
+    guests = [
+        Definition("openshift", replies=telling(guest_network_get_interfaces=openshift), **own),
+        Definition("hyper-v", replies=telling(guest_network_get_interfaces=hyper_v), **own),
+        Definition("tunnel", replies=telling(guest_network_get_interfaces=tunnel), **own),
+        Definition("passed-through", replies=telling(guest_network_get_interfaces=passed_through)),
+        Definition("freebsd", replies=telling(guest_get_osinfo=freebsd)),
+        Definition("old", replies=telling(guest_get_osinfo=old)),
+    ]
+    return HypervisorsByUri({HERE: FakeHypervisor(guests)})
+
+
+def one_that_runs_programs(name: str = "web1", uri: str = THERE) -> HypervisorsByUri:
+    """Under a name that is not its address. Its programs run on this machine."""
+    machine = ThisMachine()
+
+    def agent(request: dict[str, Any]) -> str:
+        asked = Request(request["execute"], request.get("arguments", {}))
+        reply = tasks.run(machine.call(asked, 10.0)).reply
+        if isinstance(reply, Refused):
+            raise LibvirtError(_COMMAND_FAILED, f"unable to execute QEMU agent command '{asked.execute}': {reply}")
+        return json.dumps({"return": reply.value})
+
+    replies = telling(guest_network_get_interfaces=interfaces("192.0.2.1"))
+    return HypervisorsByUri({uri: FakeHypervisor([Definition(name, replies=replies, agent=agent)])})
+
+
+def none_at_all() -> HypervisorsByUri:
+    return HypervisorsByUri({})
+
+
+def many(count: int, silent: int, latency_s: float = 0.0) -> HypervisorsByUri:
+    """So many guests, of which so many, spread evenly, keep silent; the others take their time for each reply."""
+    replies = {command: _after(latency_s, reply) for command, reply in telling().items()}
+    return HypervisorsByUri(
+        {
+            HERE: FakeHypervisor(
+                [
+                    Definition(
+                        f"web{number}",
+                        is_silent=number * silent // count != (number - 1) * silent // count,
+                        replies=replies,
+                    )
+                    for number in range(1, count + 1)
+                ]
+            )
+        }
+    )
+
+
+def long_winded(count: int, what: str, is_late: bool) -> HypervisorsByUri:
+    """So many guests that answer at length, ``is_late``: once they have told what they can; ``what`` is a key of
+    AT_LENGTH.
+    """
+    replies = {"guest-info": telling(guest_get_time=0)["guest-info"]} if is_late else {}
+    guests = [Definition(f"web{number}", replies=replies, agent=AT_LENGTH[what]) for number in range(count)]
+    return HypervisorsByUri({HERE: FakeHypervisor(guests)})
+
+
+def _after(seconds: float, reply: Reply) -> Reply:
+    def late(request: dict[str, Any]) -> str:
+        time.sleep(seconds)
+        return reply(request)
+
+    return late if seconds else reply
+
+
+def baited(canaries: str, is_inert: bool = True) -> HypervisorsByUri:
+    """Guests whose every word is bait. Not ``is_inert``: nothing is made of it before Ansible gets it; so Ansible's
+    own marks are all that there is.
+    """
+    if not is_inert:
+        from ansible_collections.qemu.guest_agent.plugins.module_utils import _untrusted as untrusted
+
+        untrusted.inert = lambda text: text
+    texts = baits(Path(canaries))
+    guests = [
+        *(_telling(f"telling-{name}", text) for name, text in texts.items()),
+        *(_refusing(f"refusing-{name}", text) for name, text in texts.items() if name != "surrogates"),
+        *(
+            Definition(f"keyed-{key}", replies=telling(guest_get_osinfo={"id": "debian", key: texts["expression"]}))
+            for key in KEYS
+        ),
+        *(
+            Definition(f"twice-{name}", replies=telling(guest_get_osinfo={"id": first, "name": second}))
+            for name, (first, second) in halves(Path(canaries)).items()
+        ),
+        _addressed("addressed", texts["expression"]),
+    ]
+    # A domain's name is its hypervisor's word; it is bait as well where all texts are made inert.
+    named = (
+        [Definition(texts[name], replies=telling()) for name in ("expression", "screen", "shell")] if is_inert else []
+    )
+    return HypervisorsByUri({HERE: FakeHypervisor([*guests, *named])})
+
+
+def _telling(name: str, text: str) -> Definition:
+    commands = [{"name": each, "enabled": True, "success-response": True} for each in (*FACTS, text)]
+    told = {command.replace("-", "_"): said(value, text) for command, value in FACTS.items()}
+    return Definition(name, replies=telling(**told, guest_info={"version": text, "supported_commands": commands}))
+
+
+def _refusing(name: str, text: str) -> Definition:
+    message = f"internal error: unable to execute QEMU agent command 'x': {text}"
+    commands = [{"name": each, "enabled": True, "success-response": True} for each in FACTS]
+    refusals = {command: fails(_COMMAND_FAILED, message) for command in FACTS}
+    return Definition(
+        name,
+        replies={**telling(guest_info={"version": "1", "supported_commands": commands}), **refusals},
+    )
+
+
+def _addressed(name: str, text: str) -> Definition:
+    """It has an address, and bait beside it."""
+    told = [*interfaces(text, f"fd00::1%{text}", name=text), *interfaces("10.1.0.9", name=text)]
+    return Definition(name, replies=telling(guest_network_get_interfaces=told))

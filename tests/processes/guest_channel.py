@@ -1,0 +1,102 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A guest's channel as QEMU has it on the host: a socket for one client at a time, and an agent that stays.
+
+What it has taken from a client it delivers, even if the client has gone by then. What the agent answers then waits for
+the next client, as it may in the buffers of a real channel.
+"""
+
+from __future__ import annotations
+
+import select
+import socket
+import threading
+from pathlib import Path
+from types import TracebackType
+
+from tests.fakes.agent import SocketServer, listen_unix
+
+_CHUNK = 65536
+PATIENCE_SECONDS = 30.0
+
+
+class Hold:
+    """Keeps the next request for a command from the agent, or else its reply from the client, until it is released."""
+
+    def __init__(self, command: str, is_reply: bool) -> None:
+        self.is_reply = is_reply
+        self._name = f'"{command}"'.encode()
+        self._is_here = threading.Event()
+        self._is_released = threading.Event()
+
+    def wait(self) -> None:
+        """Until it is kept here."""
+        if not self._is_here.wait(PATIENCE_SECONDS):
+            raise RuntimeError("nothing has come that is to be held")
+
+    def release(self) -> None:
+        self._is_released.set()
+
+    # In the channel's own thread.
+
+    def is_due(self, data: bytes) -> bool:
+        return not self._is_here.is_set() and self._name in data
+
+    def keep(self) -> None:
+        self._is_here.set()
+        self._is_released.wait()
+
+
+class GuestChannel:
+    """``with GuestChannel(path, agent_path) as channel:`` clients connect to ``path``."""
+
+    def __init__(self, path: Path, agent_path: str) -> None:
+        self._path = path
+        self._agent_path = agent_path
+        self._holds: list[Hold] = []
+
+    def __enter__(self) -> GuestChannel:
+        self._agent = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._agent.connect(self._agent_path)
+        self._server = SocketServer(listen_unix(self._path), self._carry)
+        self._server.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.end()
+
+    def end(self) -> None:
+        """As QEMU does with its guest: the client is hung up on, and the socket's file stays. Twice is no error."""
+        for hold in self._holds:
+            hold.release()
+        self._server.__exit__(None, None, None)
+        self._agent.close()
+
+    def hold(self, command: str, is_reply: bool = False) -> Hold:
+        """The next one that comes."""
+        hold = Hold(command, is_reply)
+        self._holds.append(hold)
+        return hold
+
+    def _carry(self, _server: SocketServer, client: socket.socket) -> None:
+        awaited: Hold | None = None
+        while True:
+            for source in select.select([client, self._agent], [], [])[0]:
+                data = source.recv(_CHUNK)
+                if not data:
+                    return
+                if source is self._agent:
+                    if awaited is not None:
+                        awaited.keep()
+                        awaited = None
+                    client.sendall(data)
+                    continue
+                hold = next((hold for hold in self._holds if hold.is_due(data)), None)
+                if hold is not None and not hold.is_reply:
+                    hold.keep()
+                self._agent.sendall(data)
+                awaited = hold if hold is not None and hold.is_reply else None

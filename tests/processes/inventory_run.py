@@ -1,0 +1,99 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Running ansible-inventory as a user would, on hypervisors that are stood in for, and reading what it made."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tests.processes.ansible_run import CORES
+from tests.support.collection import install
+
+PLUGIN = "qemu.guest_agent.libvirt_guests"
+
+# How Ansible writes what it does not template.
+_MARK = "__ansible_unsafe"
+
+
+@dataclass(frozen=True)
+class InventoryRun:
+    """A finished run: its exit status, the inventory in plain types, and what was said beside it in one line."""
+
+    status: int
+    output: str
+    said: str
+
+    @cached_property
+    def marked(self) -> dict[str, Any]:
+        """The inventory with Ansible's marks in it."""
+        return dict(json.loads(self.output))
+
+    @cached_property
+    def hosts(self) -> dict[str, dict[str, Any]]:
+        """The variables by host; of hosts that have none as well."""
+        return {**{name: {} for name in self.group("all")}, **plain(self.marked["_meta"]["hostvars"])}
+
+    @property
+    def groups(self) -> set[str]:
+        return set(self.marked) - {"_meta", "all"}
+
+    def group(self, name: str) -> set[str]:
+        """All hosts in it and in its children."""
+        group = self.marked.get(name, {})
+        return {*group.get("hosts", ()), *(host for child in group.get("children", ()) for host in self.group(child))}
+
+
+def plain(value: Any) -> Any:
+    """The same without Ansible's marks."""
+    if isinstance(value, dict):
+        return value[_MARK] if set(value) == {_MARK} else {name: plain(item) for name, item in value.items()}
+    return [plain(item) for item in value] if isinstance(value, list) else value
+
+
+def configured(directory: Path, **options: Any) -> Path:
+    """An inventory source with these options."""
+    directory.mkdir(parents=True, exist_ok=True)
+    source = directory / "libvirt_guests.yml"
+    source.write_text(yaml.safe_dump({"plugin": PLUGIN, **options}), encoding="utf-8")
+    return source
+
+
+def settings(stand_in: Path) -> dict[str, str]:
+    """For an Ansible that takes libvirt-python from this directory, and a source that fails for an error."""
+    return {
+        "ANSIBLE_COLLECTIONS_PATH": str(install()),
+        "ANSIBLE_INVENTORY_ANY_UNPARSED_IS_FAILED": "true",
+        "ANSIBLE_NOCOLOR": "1",
+        "ANSIBLE_LOCALHOST_WARNING": "false",
+        "PYTHONPATH": str(stand_in),
+        "COLUMNS": "10000",
+    }
+
+
+def run_inventory(
+    source: Path,
+    stand_in: Path,
+    *arguments: str,
+    core: str = "2.19",
+    environment: Mapping[str, str] | None = None,
+) -> InventoryRun:
+    """``arguments`` go to ansible-inventory, ``--list`` if there are none."""
+    done = subprocess.run(
+        [CORES[core] / "ansible-inventory", "-i", source, *(arguments or ("--list",))],
+        env={**os.environ, **settings(stand_in), **(environment or {})},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return InventoryRun(done.returncode, done.stdout, " ".join(done.stderr.split()))

@@ -1,0 +1,91 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A guest that prints what a test wants, in place of what it is asked to run: the shell of a host on this machine.
+
+It runs nothing but what describes a system, with an os-release of the test's. So a role may believe that it is root on
+a system of any kind, and changes nothing here. With ``runs_modules``, which is for roles in check mode, it runs modules
+as well.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tests.processes.ansible_run import PlaybookRun, run_playbook
+
+# Colors would be commands to the terminal, too.
+_SETTINGS = {"ANSIBLE_NOCOLOR": "1", "ANSIBLE_PIPELINING": "1"}
+
+_SHELL = """#!/bin/sh
+# {shell} -c COMMAND
+case $2 in
+{cases}
+{modules}
+true) exit 0 ;;
+*) exit 1 ;;
+esac
+"""
+
+
+# How Ansible runs a module that it sends through a pipe.
+_MODULES = '*"&& sleep 0"*) exec /bin/sh -c "$2" ;;'
+
+
+class PrintingGuest:
+    """``printed`` has what the guest prints to a command with such a word in it; the first word that fits counts.
+    ``statuses`` are exit statuses other than 0.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        printed: Mapping[str, str | bytes],
+        statuses: Mapping[str, int] | None = None,
+        runs_modules: bool = False,
+    ) -> None:
+        cases = []
+        for number, (word, text) in enumerate(printed.items()):
+            file = directory / f"printed-{number}"
+            file.write_bytes(text if isinstance(text, bytes) else text.encode("utf-8", "surrogatepass"))
+            cases.append(
+                f"*{shlex.quote(word)}*) cat {shlex.quote(str(file))}; exit {(statuses or {}).get(word, 0)} ;;"
+            )
+        self._directory = directory
+        self.shell = directory / "shell"
+        modules = _MODULES if runs_modules else ""
+        self.shell.write_text(_SHELL.format(shell=self.shell, cases="\n".join(cases), modules=modules))
+        self.shell.chmod(0o755)
+
+    def run_role(
+        self,
+        role: str,
+        *arguments: str,
+        core: str | None = None,
+        tasks_from: str = "main",
+        variables: Mapping[str, Any] | None = None,
+        show: str = "",
+    ) -> PlaybookRun:
+        """Run a role of the collection, or one file of its tasks, on this guest, on a terminal. ``show`` is an
+        expression for what is shown afterwards, by a task of the name "Show".
+        """
+        role_task = {
+            "ansible.builtin.include_role": {
+                "name": f"qemu.guest_agent.{role}",
+                "tasks_from": tasks_from,
+                "public": True,
+            },
+            "vars": dict(variables or {}),
+        }
+        show_task = {"name": "Show", "ansible.builtin.debug": {"msg": "{{ " + show + " }}"}}
+        play = {"hosts": "guest", "gather_facts": False, "tasks": [role_task, *([show_task] if show else [])]}
+        playbook = self._directory / "play.yml"
+        playbook.write_text(yaml.safe_dump([play]), encoding="utf-8")
+        settings = {**_SETTINGS, "ANSIBLE_EXECUTABLE": str(self.shell)}
+        return run_playbook(playbook, "-i", "guest,", *arguments, environment=settings, core=core, on_terminal=True)

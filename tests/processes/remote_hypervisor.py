@@ -1,0 +1,196 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A hypervisor that other processes reach: a stand-in for libvirt-python there, and for the daemon and its guests here.
+
+What several processes see of it is the same: one watches it, and another that it starts asks a guest's agent.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import socket
+import threading
+from collections.abc import Mapping
+from multiprocessing.connection import Client, Listener
+from multiprocessing.connection import Connection as Pipe
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tests.fakes.libvirt import SYSTEM_ERROR, Connection, Definition, Domain, FakeHypervisor
+from tests.fakes.one_domain import INTERNAL_ERROR, RUNNING, LibvirtError
+from tests.hostile.guest import Guest
+
+_AUTHKEY = b"hypervisor"
+_JOIN_SECONDS = 20.0
+
+# What a process asks for, once for each connection.
+_DEFINITIONS = "definitions"
+_EVENTS = "events"
+_COMMAND = "command"
+
+# In place of libvirt-python's two modules.
+_MODULE = """
+import sys
+from tests.processes.remote_hypervisor import RemoteHypervisor
+sys.modules["libvirt"] = sys.modules["libvirt_qemu"] = RemoteHypervisor({path!r})
+"""
+
+
+class _Defined(NamedTuple):
+    """What a process is told of a domain."""
+
+    name: str
+    state: int
+    channel_state: str | None
+    metadata: str | None
+
+
+class Hypervisor:
+    """The daemon, and its guests by their names. As a context manager it serves at ``directory``."""
+
+    def __init__(self, directory: Path, guests: Mapping[str, Guest]) -> None:
+        self.guests = guests
+        self.metadata: dict[str, str] = {}
+        self.states: dict[str, int] = dict.fromkeys(guests, RUNNING)
+        self.commands: list[tuple[str, str]] = []  # domain, command
+        self._directory = directory
+        self._path = directory / "libvirt.sock"
+        self._lock = threading.Lock()
+        self._told: list[Pipe] = []
+        self._is_down = False
+        self._is_closing = False
+
+    def __enter__(self) -> Hypervisor:
+        for name in ("libvirt", "libvirt_qemu"):
+            (self._directory / f"{name}.py").write_text(_MODULE.format(path=str(self._path)))
+        self._listener = Listener(str(self._path), "AF_UNIX", authkey=_AUTHKEY)
+        self._thread = threading.Thread(target=self._serve, name="hypervisor", daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self._is_closing = True
+        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as bell:
+            bell.connect(str(self._path))
+        self._thread.join(_JOIN_SECONDS)
+        self._listener.close()
+        self._hang_up()
+
+    @property
+    def python_path(self) -> Path:
+        """What has to come first on a process's PYTHONPATH."""
+        return self._directory
+
+    def fire(self, what: str, *arguments: object) -> None:
+        """``what`` is a method of :class:`tests.fakes.events.HypervisorEvents`."""
+        with self._lock:
+            for pipe in self._told:
+                pipe.send((what, arguments))
+
+    def stop_daemon(self) -> None:
+        self._is_down = True
+        self._hang_up()
+
+    def start_daemon(self) -> None:
+        self._is_down = False
+
+    def _hang_up(self) -> None:
+        with self._lock:
+            for pipe in self._told:
+                pipe.close()
+            self._told.clear()
+
+    def _serve(self) -> None:
+        while not self._is_closing:
+            with contextlib.suppress(OSError, EOFError):
+                pipe = self._listener.accept()
+                threading.Thread(target=self._answer, args=(pipe,), name="hypervisor's client", daemon=True).start()
+
+    def _answer(self, pipe: Pipe) -> None:
+        with contextlib.suppress(OSError, EOFError):
+            what, *arguments = pipe.recv()
+            if self._is_down:
+                pipe.close()
+            elif what == _EVENTS:
+                with self._lock:
+                    self._told.append(pipe)
+                    pipe.send(True)
+                return
+            elif what == _DEFINITIONS:
+                pipe.send([self._defined(name) for name in self.guests])
+            else:
+                pipe.send(self._command(*arguments))
+            pipe.close()
+
+    def _defined(self, name: str) -> _Defined:
+        return _Defined(name, self.states[name], "connected", self.metadata.get(name))
+
+    def _command(self, name: str, text: str) -> tuple[int, str]:
+        """An error's number, or 0, and the reply or the error's text."""
+        request = json.loads(text)
+        with self._lock:
+            self.commands.append((name, request["execute"]))
+            try:
+                return 0, json.dumps(
+                    {"return": self.guests[name].returned(request["execute"], request.get("arguments", {}))}
+                )
+            except KeyError:
+                why = f"The command {request['execute']} has not been found"
+                return INTERNAL_ERROR, f"unable to execute QEMU agent command '{request['execute']}': {why}"
+
+
+class RemoteHypervisor(FakeHypervisor):
+    """``libvirt`` and ``libvirt_qemu`` in another process."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__()
+        self._path = path
+        self._has_loop = False
+
+    def virEventRegisterDefaultImpl(self) -> int:  # noqa: N802  # libvirt's name
+        self._has_loop = True
+        return super().virEventRegisterDefaultImpl()
+
+    def registerErrorHandler(self, _handler: object, _context: object) -> None:  # noqa: N802
+        """Nothing is ever printed here."""
+
+    def open(self, uri: str) -> Connection:
+        with self._asked(_DEFINITIONS) as pipe:
+            self.definitions = [Definition(**defined._asdict()) for defined in pipe.recv()]
+        connection = super().open(uri)
+        if self._has_loop:
+            events = Client(self._path, "AF_UNIX", authkey=_AUTHKEY)
+            events.send((_EVENTS,))
+            events.recv()
+            threading.Thread(target=self._listen, args=(events,), name="hypervisor's events", daemon=True).start()
+        return connection
+
+    def qemuAgentCommand(self, domain: Domain, text: str, _timeout: int, _flags: int) -> str:  # noqa: N802
+        with self._asked(_COMMAND, domain.name(), text) as pipe:
+            code, said = pipe.recv()
+        if code:
+            raise LibvirtError(code, said)
+        return str(said)
+
+    @contextlib.contextmanager
+    def _asked(self, *what: object) -> Any:
+        try:
+            with Client(self._path, "AF_UNIX", authkey=_AUTHKEY) as pipe:
+                pipe.send(what)
+                yield pipe
+        except (OSError, EOFError):
+            raise LibvirtError(
+                SYSTEM_ERROR, "Failed to connect socket: Connection refused", errno.ECONNREFUSED
+            ) from None
+
+    def _listen(self, events: Pipe) -> None:
+        try:
+            while True:
+                what, arguments = events.recv()
+                getattr(self, what)(*arguments)
+        except (OSError, EOFError):
+            self.break_connections()

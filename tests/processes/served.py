@@ -1,0 +1,123 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The service ``resync_on_resume`` on a thread of the test, before hypervisors whose guests are simulated."""
+
+from __future__ import annotations
+
+import io
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from tests.fakes.fleet import Profile
+from tests.fakes.hypervisor import SimulatedHypervisor
+from tests.fakes.libvirt import SYSTEM_ERROR
+from tests.fakes.one_domain import LibvirtError
+from tests.support.logfmt import Line, parse
+from tests.support.resync_service import module
+from tests.support.until import until
+
+SECOND_NS = 1_000_000_000
+BEHIND_NS = 20 * SECOND_NS
+HERE = "qemu:///system"
+JOIN_SECONDS = 10.0
+
+CONFIG = """
+[watch]
+uris = {uris}
+agent_patience = {agent_patience}
+look_at_start = {look_at_start}
+[resync]
+timeout = {timeout}
+backward = {backward}
+concurrency = {concurrency}
+[metrics]
+file = {metrics_file}
+"""
+USUAL = {
+    "agent_patience": 5,
+    "look_at_start": "no",
+    "timeout": 1,
+    "backward": "step",
+    "concurrency": 20,
+    "metrics_file": "",
+}
+
+
+class Libvirt:
+    """In place of ``libvirt`` and ``libvirt_qemu``, with a hypervisor for each uri; others refuse."""
+
+    libvirtError = LibvirtError  # noqa: N815  # libvirt's name
+    VIR_DOMAIN_TIME_SYNC = 1
+
+    def __init__(self, hypervisors: Mapping[str, SimulatedHypervisor]) -> None:
+        self._hypervisors = hypervisors
+        some = next(iter(hypervisors.values()))
+        self.virEventRegisterDefaultImpl = some.virEventRegisterDefaultImpl
+        self.virEventRunDefaultImpl = some.virEventRunDefaultImpl
+        self.qemuAgentCommand = some.qemuAgentCommand
+
+    def open(self, uri: str) -> Any:
+        if uri not in self._hypervisors:
+            raise LibvirtError(SYSTEM_ERROR, "Failed to connect socket: No such file or directory")
+        return self._hypervisors[uri].open(uri)
+
+
+class Served:
+    """The service at work: ``with Served(...) as service: service.hypervisor.resume(["web1"])``."""
+
+    def __init__(self, hypervisors: Mapping[str, SimulatedHypervisor], config: str, directory: Path) -> None:
+        self.hypervisor = next(iter(hypervisors.values()))
+        path = directory / "config"
+        path.write_text(config, encoding="utf-8")
+        self._written = io.StringIO()
+        self._stop = module("signals").StopSignals()
+        log = module("log").Log(self._written, for_journal=False)
+        self._service = module("service").Service(module("config").read(str(path)), log, self._stop)
+        self._thread = threading.Thread(target=self._service.run, name="service")
+
+    def __enter__(self) -> Served:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop.ask()
+        self._thread.join(JOIN_SECONDS)
+        assert not self._thread.is_alive(), "the service did not end"
+
+    def lines(self, event: str) -> list[Line]:
+        whole = self._written.getvalue().split("\n")[:-1]
+        return [line for line in map(parse, whole) if line.event == event]
+
+    def wait_for(self, event: str, count: int = 1) -> list[dict[str, str]]:
+        until(
+            lambda: len(self.lines(event)) >= count,
+            lambda: f"{event} was not said {count} times in {self._written.getvalue()!r}",
+        )
+        return [line.fields for line in self.lines(event)]
+
+    def records(self, count: int) -> list[dict[str, str]]:
+        """What came of so many guests, in the order in which it was logged, and of no more of them."""
+        found = self.wait_for("resync", count)
+        assert len(found) == count, self._written.getvalue()
+        return found
+
+    def record_of(self, name: str) -> dict[str, str]:
+        until(
+            lambda: any(line.fields["guest"] == name for line in self.lines("resync")), f"there is no record of {name}"
+        )
+        (found,) = (line.fields for line in self.lines("resync") if line.fields["guest"] == name)
+        return found
+
+
+Serve = Callable[..., Served]
+
+
+def simulated(*names: str) -> SimulatedHypervisor:
+    return SimulatedHypervisor(dict.fromkeys(names, Profile(offset_ns=-BEHIND_NS)))
