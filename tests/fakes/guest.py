@@ -9,10 +9,15 @@ Nothing here sleeps and nothing is random, so what a test measures can be compar
 
 from __future__ import annotations
 
+import functools
+import heapq
+import itertools
+import random
 import select
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from dataclasses import replace
 from types import ModuleType, SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ansible_collections.qemu.guest_agent.plugins.module_utils._channels.base import Channel, Exchange, Request
 from ansible_collections.qemu.guest_agent.plugins.module_utils._clock import (
@@ -25,10 +30,13 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._clock import (
 from ansible_collections.qemu.guest_agent.plugins.module_utils._clock.reference import HostReference
 from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import ExchangeTimeoutError
 from ansible_collections.qemu.guest_agent.plugins.module_utils._event_loop import multiplexer, tasks
+from ansible_collections.qemu.guest_agent.plugins.module_utils._event_loop.tasks import Wait
 from ansible_collections.qemu.guest_agent.plugins.module_utils._facts import subsets
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.messages import Refused, Reply, Returned
 
-from tests.fakes.slewing import Slew, refusal
+from tests.fakes.agent import ANSWERS, Call, RefusedError
+from tests.fakes.clock import Clock
+from tests.fakes.kinds import STOCK, Kind
 
 if TYPE_CHECKING:
     import pytest
@@ -68,6 +76,9 @@ class TimeLine:
     def step_host(self, by_ns: int) -> None:
         self.realtime_base_ns += by_ns
 
+    def pair(self) -> tuple[int, int]:
+        return self.now_ns, self.time_ns()
+
     def reference(self, utc_offset_ns: int = 0) -> HostReference:
         return HostReference(utc_offset_ns, self.time_ns, self.monotonic_ns)
 
@@ -93,46 +104,6 @@ class _Epoll:
         if not ready and seconds > 0:
             self._line.sleep(max(seconds, 1 / SECOND))  # less than a nanosecond would never pass
         return ready
-
-
-class GuestClock:
-    """``ahead_ns`` is guest minus host realtime at the start, ``drift_ppb`` what it gains in parts per billion."""
-
-    def __init__(self, line: TimeLine, ahead_ns: int = 0, drift_ppb: int = 0, tick_ns: int = 1) -> None:
-        self._line = line
-        self.drift_ppb = drift_ppb
-        self.tick_ns = tick_ns
-        self.set(line.time_ns() + ahead_ns)
-
-    def set(self, value_ns: int) -> None:
-        """Step it, which ends a slew."""
-        self._since_ns = self._line.now_ns
-        self._value_ns = value_ns
-        self._slew = Slew()
-
-    def add(self, delta_ns: int) -> None:
-        self.set(self.true_ns() + delta_ns)
-
-    def slew(self, delta_ns: int) -> None:
-        self.add(0)
-        self._slew = Slew(delta_ns, self._line.now_ns)
-
-    @property
-    def slewing_ns(self) -> int:
-        return self._slew.left_ns(self._line.now_ns)
-
-    def true_ns(self) -> int:
-        elapsed_ns = self._line.now_ns - self._since_ns
-        drifted_ns = elapsed_ns * self.drift_ppb // SECOND
-        return self._value_ns + elapsed_ns + drifted_ns + self._slew.done_ns(self._line.now_ns)
-
-    def read(self) -> int:
-        """What a program in the guest gets: cut to the clock's tick."""
-        return self.true_ns() // self.tick_ns * self.tick_ns
-
-    def offset_ns(self) -> int:
-        """The truth: guest minus host, now."""
-        return self.true_ns() - self._line.time_ns()
 
 
 Handler = Callable[[Mapping[str, Any]], Reply]
@@ -164,15 +135,15 @@ class SimulatedGuest(Channel):
     def __init__(
         self,
         line: TimeLine,
-        clock: GuestClock | None = None,
+        clock: Clock | None = None,
         commands: Iterable[str] = STOCK_COMMANDS,
         delays: Delays = lambda _command: (300_137, 200_219),
     ) -> None:
         self.line = line
-        self.clock = clock or GuestClock(line)
+        self.clock = clock or Clock(host=line)
         self.commands = {name: {"name": name, "enabled": True, "success-response": True} for name in commands}
         self.delays = delays
-        self.hwclock_ns = SECOND  # how long guest-set-time takes behind the setting
+        self.hwclock_ns = SECOND  # how long guest-set-time takes after the setting
         self.rtc_ahead_ns = 0  # the hardware clock against the host
         self.slews = True  # the extended agent of the first days does not
         self.is_disciplined = False  # by a time service
@@ -181,31 +152,41 @@ class SimulatedGuest(Channel):
         self.expected_replies: list[bool] = []
         self.closed = 0
         self.let_gos = 0
-        self.handlers: dict[str, Handler] = {
-            "guest-ping": lambda _arguments: Returned({}),
-            "guest-info": lambda _arguments: Returned(
-                {"version": "10.0.13", "supported_commands": list(self.commands.values())}
-            ),
-            "guest-get-time": lambda _arguments: Returned(self.clock.read() // MICROSECOND * MICROSECOND),
-            "guest-set-time": self.set_time,
-            "guest-fsfreeze-status": lambda _arguments: Returned("thawed"),
-            "guest-get-clock": self.get_clock,
-            "guest-update-time": self.update_time,
-        }
+        self.handlers: dict[str, Handler] = {name: functools.partial(self._answer, name) for name in ANSWERS}
+        self.handlers["guest-info"] = lambda _arguments: Returned(
+            {"version": STOCK.version, "supported_commands": list(self.commands.values())}
+        )
+        self.get_clock = self.handlers["guest-get-clock"]
+        self.set_time = self.handlers["guest-set-time"]
+        self.update_time = self.handlers["guest-update-time"]
+
+    @property
+    def kind(self) -> Kind:
+        return replace(
+            STOCK,
+            set_seconds=self.hwclock_ns / SECOND,
+            get_clock_seconds=50_023 / SECOND,
+            rtc_offset_ns=self.rtc_ahead_ns,
+            slews=self.slews,
+            is_disciplined=self.is_disciplined,
+            source="none",
+        )
 
     async def call(self, request: Request, timeout: float) -> Exchange:
-        command = request.execute
-        forward_ns, backward_ns = self.delays(command)
+        forward_ns, backward_ns = self.delays(request.execute)
         sent_ns = self.line.now_ns
         arguments = dict(request.arguments_at(sent_ns))
-        self.requests.append((command, arguments))
         self.timeouts.append(timeout)
         self.expected_replies.append(request.expects_reply)
         self.line.now_ns += forward_ns
-        handler = self.handlers.get(command)
-        reply = not_found(command) if handler is None or command not in self.commands else handler(arguments)
+        reply = self.reply(request.execute, arguments)
         self.line.now_ns += backward_ns
         return Exchange(reply, sent_ns, self.line.now_ns)
+
+    def reply(self, command: str, arguments: dict[str, Any]) -> Reply:
+        self.requests.append((command, arguments))
+        handler = self.handlers.get(command)
+        return not_found(command) if handler is None or command not in self.commands else handler(arguments)
 
     async def let_go(self) -> None:
         self.let_gos += 1
@@ -217,50 +198,15 @@ class SimulatedGuest(Channel):
         """The arguments of every request for ``command``."""
         return [arguments for name, arguments in self.requests if name == command]
 
-    # The agent's own behaviour; a test may wrap these.
+    def _answer(self, command: str, arguments: Mapping[str, Any]) -> Reply:
+        call = Call(self.kind, self.clock, arguments, self.clock.read(), self._pass)
+        try:
+            return Returned(ANSWERS[command](call))
+        except RefusedError as error:
+            return error.refused
 
-    def set_time(self, arguments: Mapping[str, Any]) -> Reply:
-        if "time" in arguments:
-            # settimeofday takes microseconds.
-            self.clock.set(arguments["time"] // MICROSECOND * MICROSECOND)
-        else:
-            self.clock.set((self.line.time_ns() + self.rtc_ahead_ns) // SECOND * SECOND)
-        self.line.now_ns += self.hwclock_ns
-        return Returned({})
-
-    def get_clock(self, _arguments: Mapping[str, Any]) -> Reply:
-        received_ns = self.clock.read()
-        self.line.now_ns += 50_023
-        slewing = {"slewing": self.clock.slewing_ns, "slewable": not self.is_disciplined} if self.slews else {}
-        return Returned(
-            {
-                "received": received_ns,
-                "transmitted": self.clock.read(),
-                "synchronized": False,
-                "max-error": 16 * SECOND,
-                "source": "none",
-                **slewing,
-            }
-        )
-
-    def update_time(self, arguments: Mapping[str, Any]) -> Reply:
-        before_ns = self.clock.read()
-        moved_ns = arguments["seconds"] * SECOND + arguments.get("nanoseconds", 0)
-        if "slew" in arguments:
-            return self._slew(arguments, moved_ns)
-        if arguments.get("relative"):
-            self.clock.add(moved_ns)
-        else:
-            self.clock.set(moved_ns)
-        return Returned({"before": before_ns, "after": self.clock.read()})
-
-    def _slew(self, arguments: Mapping[str, Any], moved_ns: int) -> Reply:
-        refused = refusal(arguments, moved_ns, self.is_disciplined) if self.slews else "Parameter 'slew' is unexpected"
-        if refused is not None:
-            return failed(refused)
-        self.clock.slew(moved_ns)
-        now_ns = self.clock.read()
-        return Returned({"before": now_ns, "after": now_ns, "duration": abs(moved_ns) * 2000})
+    def _pass(self, seconds: float) -> None:
+        self.line.now_ns += round(seconds * SECOND)
 
     def times_out(self, then: Handler | None = None) -> Handler:
         """A handler that keeps its reply, after having done what ``then`` does."""
@@ -272,3 +218,86 @@ class SimulatedGuest(Channel):
             raise ExchangeTimeoutError("the agent did not answer in time")
 
         return handle
+
+
+# -------------------------------------------------------------------------------------------- several clients at a time
+
+Result = TypeVar("Result")
+
+
+def side_by_side(line: TimeLine, conversations: Sequence[Coroutine[Wait, Any, Result]]) -> list[Result]:
+    """What each of them returns. Whichever's wait ends first goes on; they begin in their order."""
+    results: dict[int, Result] = {}
+    order = itertools.count()
+    waiting = [(line.now_ns, next(order), number) for number in range(len(conversations))]
+    while waiting:
+        until_ns, _order, number = heapq.heappop(waiting)
+        line.now_ns = max(line.now_ns, until_ns)
+        try:
+            wait = conversations[number].send(None)
+        except StopIteration as ended:
+            results[number] = ended.value
+        else:
+            heapq.heappush(waiting, (max(line.now_ns, round(wait.until * SECOND)), next(order), number))
+    return [results[number] for number in range(len(conversations))]
+
+
+def jitter(drawn: random.Random, forward_ns: int = 300_000, backward_ns: int = 200_000) -> Delays:
+    """Delays of an emulated guest on a machine that has other things to do."""
+    return lambda _command: (
+        round(forward_ns * drawn.uniform(0.8, 1.6)),
+        round(backward_ns * drawn.uniform(0.8, 1.6)),
+    )
+
+
+class SharedGuest:
+    """A guest whose agent serves several clients, one exchange at a time and in their order, as libvirt has it.
+
+    ``offsets`` is what the guest's clock has been off by, one after the other; the last one still is.
+    """
+
+    def __init__(self, line: TimeLine, guest: SimulatedGuest) -> None:
+        self.guest = guest
+        self.line = line
+        self._free_at_ns = 0
+        self.offsets = [guest.clock.offset_ns()]
+
+    def client(self, gate: Callable[[Request], bool] = lambda _request: True) -> SharedGuestClient:
+        """``gate``: a request is sent once it says yes."""
+        return SharedGuestClient(self, gate)
+
+    async def serve(self, request: Request) -> Exchange:
+        line = self.line
+        sent_ns = line.now_ns
+        forward_ns, backward_ns = self.guest.delays(request.execute)
+        begun_ns = max(sent_ns, self._free_at_ns)
+        self._free_at_ns = begun_ns + forward_ns + backward_ns
+        arguments = dict(request.arguments_at(sent_ns))
+        await _until(begun_ns + forward_ns)
+        reply = self.guest.reply(request.execute, arguments)
+        if self.guest.clock.offset_ns() != self.offsets[-1]:
+            self.offsets.append(self.guest.clock.offset_ns())
+        done_ns = line.now_ns + backward_ns
+        self._free_at_ns = max(self._free_at_ns, done_ns)
+        await _until(done_ns)
+        return Exchange(reply, sent_ns, line.now_ns)
+
+
+class SharedGuestClient(Channel):
+    is_shared = True
+
+    def __init__(self, shared: SharedGuest, gate: Callable[[Request], bool]) -> None:
+        self._shared = shared
+        self._gate = gate
+
+    async def call(self, request: Request, timeout: float) -> Exchange:  # noqa: ARG002  # the agent is not slow
+        while not self._gate(request):
+            await _until(self._shared.line.now_ns + 1_000)
+        return await self._shared.serve(request)
+
+    async def close(self) -> None:
+        pass
+
+
+async def _until(at_ns: int) -> None:
+    await Wait(at_ns / SECOND)

@@ -12,12 +12,10 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from tests.fakes.agent import Pause
+from tests.fakes.agent import Agent
 from tests.fakes.events import AGENT_CONNECTED
-from tests.fakes.fleet.agent import SimulatedAgent
-from tests.fakes.fleet.clock import SimulatedClock, host_epoch_ns
+from tests.fakes.faults import Pause
 from tests.fakes.fleet.profile import Profile
-from tests.fakes.fleet.reading import Reader
 from tests.fakes.libvirt import RUNNING, Definition, FakeHypervisor
 from tests.fakes.one_domain import AT_LENGTH, INTERNAL_ERROR, PAUSED, LibvirtError
 
@@ -30,7 +28,7 @@ SUSPENDED = 3
 class AgentBehindLibvirt:
     """A definition's ``agent``. Like libvirt, it lets one command at a time through, on whatever thread it comes."""
 
-    def __init__(self, agent: SimulatedAgent) -> None:
+    def __init__(self, agent: Agent) -> None:
         self.agent = agent
         self._lock = threading.Lock()
 
@@ -54,11 +52,7 @@ class SimulatedHypervisor(FakeHypervisor):
     """``profiles``: its guests' agents by the domain's name."""
 
     def __init__(self, profiles: Mapping[str, Profile]) -> None:
-        reader = Reader()
-        self.agents = {
-            name: SimulatedAgent(name, profile, SimulatedClock(profile.offset_ns, profile.drift_ppm), reader)
-            for name, profile in profiles.items()
-        }
+        self.agents = {name: profile.agent(name) for name, profile in profiles.items()}
         super().__init__(Definition(name, agent=AgentBehindLibvirt(agent)) for name, agent in self.agents.items())
 
     def resume(self, names: Iterable[str]) -> None:
@@ -104,8 +98,7 @@ class SimulatedHypervisor(FakeHypervisor):
 
     def truths(self) -> dict[str, int]:
         """How far off each clock is, in nanoseconds."""
-        epoch_ns = host_epoch_ns()
-        return {name: agent.clock.offset_ns(epoch_ns) for name, agent in self.agents.items()}
+        return {name: agent.clock.offset_ns() for name, agent in self.agents.items()}
 
     def received(self) -> dict[str, dict[str, int]]:
         """How often each agent was asked for what."""

@@ -22,7 +22,8 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._facts import sha
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol import framing, messages, values
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.errors import QgaError, RemoteProtocolError
 
-from tests.fakes.guest import EXTENDED_COMMANDS, SECOND, STOCK_COMMANDS, GuestClock, SimulatedGuest, TimeLine
+from tests.fakes.clock import Clock
+from tests.fakes.guest import EXTENDED_COMMANDS, SECOND, STOCK_COMMANDS, SimulatedGuest, TimeLine
 
 _COMMANDS = tuple(reply_shapes.SHAPES)
 _FACT_COMMANDS = (*STOCK_COMMANDS, *(command for command in _COMMANDS if command not in EXTENDED_COMMANDS))
@@ -72,7 +73,7 @@ class _Scripted(SimulatedGuest):
     """Answers call after call with the lines of the input; honestly where a line is empty, and behind the last one."""
 
     def __init__(self, line: TimeLine, commands: tuple[str, ...], answers: list[bytes], limits: values.Limits) -> None:
-        super().__init__(line, GuestClock(line, -20 * SECOND), commands)
+        super().__init__(line, Clock(-20 * SECOND, host=line), commands)
         self._answers = iter(answers)
         self._limits = limits
         self.exchanges = 0

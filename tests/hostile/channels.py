@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.fakes.agent import listen_tcp, listen_unix
 from tests.hostile.agent import HostileAgent
 from tests.hostile.libvirt_daemon import Daemon
 from tests.hostile.server import serving
 from tests.hostile.tricks import LIBVIRT
+from tests.processes.socket_server import listen_tcp, listen_unix
 
 _CID, _PORT = 42, 9999
 

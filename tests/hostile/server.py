@@ -10,9 +10,9 @@ import contextlib
 import socket
 from collections.abc import Callable, Iterable, Iterator
 
-from tests.fakes.agent import SocketServer
 from tests.hostile.actions import Action, Deaf, HangUp, Pause, Send
 from tests.hostile.agent import HostileAgent
+from tests.processes.socket_server import SocketServer
 
 _CHUNK = 4096  # as qemu-ga reads (qga/guest-agent-core.h, QEMU 10.0.13)
 _FOR_EVER = 3600.0  # seconds; every wait ends with the server

@@ -117,7 +117,7 @@ def test_a_guest_without_hwclock_is_asked_once_to_set_its_clock_and_says_what_it
 ) -> None:
     with guest_through(way, tmp_path, NO_HWCLOCK) as (fake, agent):
         report = resync(agent, HostReference(), ResyncOptions())
-        assert len(fake.received("guest-set-time")) == 1
+        assert len(fake.asked("guest-set-time")) == 1
     assert report.error is not None
     assert report.error.code == "not_supported"
     assert "install util-linux-extra" in report.error.hint
@@ -196,13 +196,13 @@ def test_without_an_rtc_the_error_becomes_a_warning_and_is_not_repeated(tmp_path
         report = corrected(tmp_path)
         assert report.error is None
         assert any("although the agent reported an error" in warning for warning in report.warnings)
-        assert len(agent.received("guest-set-time")) == report.attempts
+        assert len(agent.asked("guest-set-time")) == report.attempts
 
 
 def test_whole_minutes_are_found_out_and_told_with_figures(tmp_path: Path) -> None:
     with agent_at(tmp_path, FIELD["whole minutes"].kind) as agent:
         report = corrected(tmp_path, mid_minute(), attempts=2)
-        assert len(agent.received("guest-set-time")) == 2
+        assert len(agent.asked("guest-set-time")) == 2
     assert report.error is not None
     assert report.error.code == "not_converged"
     assert "still off by -3" in report.error.message
@@ -222,7 +222,7 @@ def test_a_lie_is_found_out_and_changes_nothing(tmp_path: Path) -> None:
 def test_a_set_time_that_is_disabled_is_not_tried_and_told_beside_the_figures(tmp_path: Path) -> None:
     with agent_at(tmp_path, FIELD["set-time disabled"].kind) as agent:
         report = corrected(tmp_path)
-        assert agent.received("guest-set-time") == []
+        assert agent.asked("guest-set-time") == []
     assert isinstance(report.error, CommandDisabledError)
     assert (report.changed, report.after) == (False, None)
 
@@ -277,7 +277,7 @@ def test_an_agent_that_falls_silent_at_set_time_is_an_error_with_the_figures_bef
 def test_a_dry_run_changes_nothing_and_tells_what_it_would_do(tmp_path: Path) -> None:
     with agent_at(tmp_path) as agent:
         report = corrected(tmp_path, dry_run=True)
-        assert agent.received("guest-set-time") == []
+        assert agent.asked("guest-set-time") == []
         true_ns = agent.clock.offset_ns()
     assert (report.changed, report.method, report.attempts, report.after) == (True, "set_time", 0, None)
     assert abs(true_ns - BEHIND_NS) < MILLISECOND_NS
@@ -287,7 +287,7 @@ def test_a_dry_run_changes_nothing_and_tells_what_it_would_do(tmp_path: Path) ->
 def test_a_guest_that_is_ahead_is_left_alone_if_it_must_be(tmp_path: Path) -> None:
     with agent_at(tmp_path, offset_ns=5 * SECOND_NS) as agent:
         report = corrected(tmp_path, backward="leave")
-        assert agent.received("guest-set-time") == []
+        assert agent.asked("guest-set-time") == []
     assert (report.changed, report.within_tolerance, report.error) == (False, False, None)
     assert "backward=leave" in report.warnings[0]
 
@@ -296,7 +296,7 @@ def test_a_guest_that_is_ahead_glides_back_and_a_second_run_changes_nothing(tmp_
     with agent_at(tmp_path, EXTENDED, offset_ns=SECOND_NS // 5) as agent:
         first = corrected(tmp_path, backward="slew")
         second = corrected(tmp_path, backward="slew")
-        (request,) = agent.received("guest-update-time")
+        (request,) = agent.asked("guest-update-time")
         assert (request["relative"], request["slew"]) == (True, True)
     assert (first.changed, first.within_tolerance, first.error) == (True, False, None)
     assert (second.changed, second.within_tolerance, second.error) == (False, False, None)
@@ -314,7 +314,7 @@ def test_a_guest_that_is_ahead_glides_back_and_a_second_run_changes_nothing(tmp_
 def test_a_guest_that_is_ahead_is_left_alone_if_it_cannot_glide(tmp_path: Path, kind: Kind, reason: str) -> None:
     with agent_at(tmp_path, kind, offset_ns=SECOND_NS // 5) as agent:
         report = corrected(tmp_path, backward="slew")
-        assert agent.received("guest-set-time") + agent.received("guest-update-time") == []
+        assert agent.asked("guest-set-time") + agent.asked("guest-update-time") == []
     assert (report.changed, report.within_tolerance, report.error) == (False, False, None)
     assert reason in report.warnings[0]
 
@@ -322,7 +322,7 @@ def test_a_guest_that_is_ahead_is_left_alone_if_it_cannot_glide(tmp_path: Path, 
 def test_the_hardware_clock_method(tmp_path: Path) -> None:
     with agent_at(tmp_path) as agent:
         report = corrected(tmp_path, method="rtc", tolerance_ns=SECOND_NS)
-        assert agent.received("guest-set-time") == [{}]
+        assert agent.asked("guest-set-time") == [{}]
     assert (report.changed, report.error) == (True, None)
     (tmp_path / "agent.sock").unlink()
     with agent_at(tmp_path, NO_RTC) as agent:
@@ -336,7 +336,7 @@ def test_the_hardware_clock_method(tmp_path: Path) -> None:
 def test_the_extended_agent_writes_its_rtc_if_asked_and_its_failure_is_a_warning(tmp_path: Path) -> None:
     with agent_at(tmp_path, EXTENDED_NO_RTC) as agent:
         report = corrected(tmp_path, update_rtc=True)
-        (request,) = agent.received("guest-update-time")
+        (request,) = agent.asked("guest-update-time")
         assert request["rtc"] is True
         assert request["relative"] is True
     assert report.error is None

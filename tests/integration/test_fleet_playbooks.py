@@ -20,8 +20,8 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.fakes.agent import SECOND_NS
 from tests.fakes.fleet import Profile, SimulatedFleet
+from tests.fakes.kinds import SECOND_NS
 from tests.processes.ansible_run import PlaybookRun, run_playbook_of_collection
 from tests.support.cores import every_core
 

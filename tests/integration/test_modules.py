@@ -18,7 +18,10 @@ from typing import Any
 import pytest
 from ansible_collections.qemu.guest_agent.plugins.module_utils._clock.methods import ResyncOptions
 
-from tests.fakes.agent import (
+from tests.fakes.agent import FakeAgent
+from tests.fakes.clock import Clock
+from tests.fakes.faults import Delays, Late, On, Pieces, Sent, Silent
+from tests.fakes.kinds import (
     BEFORE_4_2,
     CJSON,
     CJSON_15,
@@ -30,20 +33,9 @@ from tests.fakes.agent import (
     SET_TIME_DISABLED,
     STOCK,
     WHOLE_MINUTES,
-    Delays,
-    FakeAgent,
-    FakeClock,
-    Late,
-    On,
-    Pieces,
-    Sent,
-    Silent,
-    SocketServer,
-    banner,
-    listen_tcp,
-    listen_unix,
 )
 from tests.processes.ansible_run import PlaybookRun, TaskRecord, run_tasks
+from tests.processes.socket_server import SocketServer, banner, listen_tcp, listen_unix
 
 UPDATE = "qemu.guest_agent.qga_update_time"
 INFO = "qemu.guest_agent.qga_info"
@@ -72,7 +64,7 @@ class Bad:
 class Jumps:
     """The clock jumps as the reply is on its way."""
 
-    def __init__(self, clock: FakeClock, by_ns: int) -> None:
+    def __init__(self, clock: Clock, by_ns: int) -> None:
         self._clock, self._by_ns = clock, by_ns
 
     def __call__(self, _sent: Sent, pieces: Pieces) -> Pieces:
@@ -199,24 +191,22 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PlaybookRun]:
     booting = On("guest-sync-delimited", Late(1.0), nth=0)
     with ExitStack() as serving:
         for name, kind in behind.items():
-            serving.enter_context(FakeAgent(listen_unix(directory / name), kind, FakeClock(BEHIND_NS)))
-        serving.enter_context(FakeAgent(listen_unix(directory / "ahead"), STOCK, FakeClock(5 * SECOND_NS)))
+            serving.enter_context(FakeAgent(listen_unix(directory / name), kind, Clock(BEHIND_NS)))
+        serving.enter_context(FakeAgent(listen_unix(directory / "ahead"), STOCK, Clock(5 * SECOND_NS)))
         serving.enter_context(FakeAgent(listen_unix(directory / "silent"), faults=(Silent(),)))
         for name, kind, command in (("stock", STOCK, "guest-set-time"), ("extended", EXTENDED, "guest-update-time")):
-            clock = FakeClock(BEHIND_NS)
+            clock = Clock(BEHIND_NS)
             jump = On(command, Jumps(clock, AHEAD_NS), nth=0)
             listener = listen_unix(directory / f"too-far-{name}")
             serving.enter_context(FakeAgent(listener, kind, clock, faults=(jump,)))
         for name, offset_ns in (("right", 0), ("late", BEHIND_NS)):
             listener = listen_unix(directory / f"slow-{name}")
-            serving.enter_context(FakeAgent(listener, EXTENDED, FakeClock(offset_ns), delays=SLOW))
-        serving.enter_context(
-            FakeAgent(listen_unix(directory / "booting"), STOCK, FakeClock(BEHIND_NS), faults=(booting,))
-        )
+            serving.enter_context(FakeAgent(listener, EXTENDED, Clock(offset_ns), delays=SLOW))
+        serving.enter_context(FakeAgent(listen_unix(directory / "booting"), STOCK, Clock(BEHIND_NS), faults=(booting,)))
         serving.enter_context(SocketServer(listen_unix(directory / "mail"), banner(b"220 mail.example.org ESMTP\r\n")))
         tcp, tcp6, refusing = listen_tcp(), listen_tcp("::1"), listen_tcp()
-        serving.enter_context(FakeAgent(tcp, STOCK, FakeClock(BEHIND_NS)))
-        serving.enter_context(FakeAgent(tcp6, STOCK, FakeClock(BEHIND_NS)))
+        serving.enter_context(FakeAgent(tcp, STOCK, Clock(BEHIND_NS)))
+        serving.enter_context(FakeAgent(tcp6, STOCK, Clock(BEHIND_NS)))
         (directory / "file").touch()
         listen_unix(directory / "left").close()
         names = {

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.fakes.agent import SECOND_NS
 from tests.fakes.fleet import Profile, SimulatedFleet
+from tests.fakes.kinds import SECOND_NS
 from tests.processes.ansible_run import CORES, PlaybookRun, run_playbook_of_collection
 from tests.support.small_disk import SmallDisk, may_be_mounted
 

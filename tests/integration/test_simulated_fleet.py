@@ -21,9 +21,9 @@ from typing import Any
 
 import pytest
 
-from tests.fakes.agent import MILLISECOND_NS, SECOND_NS
+from tests.fakes.faults import FAULTS, GARBAGE, REPLIES_BEFORE_HANGING_UP, SLOW_SECONDS
 from tests.fakes.fleet import Profile, SimulatedFleet, SimulatedFleetError, named, profiles
-from tests.fakes.fleet.faults import FAULTS, GARBAGE, REPLIES_BEFORE_HANGING_UP, SLOW_SECONDS
+from tests.fakes.kinds import MILLISECOND_NS, SECOND_NS
 from tests.support.agent_client import Client, answers
 from tests.support.collection import ROOT
 from tests.support.fake_agent import MILLISECOND_NS, SECOND_NS

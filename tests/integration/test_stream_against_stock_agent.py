@@ -38,8 +38,7 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import (
 from ansible_collections.qemu.guest_agent.plugins.module_utils._facts import subsets
 from ansible_collections.qemu.guest_agent.plugins.module_utils._facts.subsets import SUBSETS
 
-from tests.fakes.agent import SocketServer, listen_tcp
-from tests.processes.forwarder import forward_to
+from tests.processes.socket_server import SocketServer, forward_to, listen_tcp
 from tests.processes.stock_agent import StockAgent
 from tests.support.blocking import Blocking, BlockingAgent, blocking
 

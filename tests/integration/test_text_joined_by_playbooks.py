@@ -17,11 +17,11 @@ from pathlib import Path
 import pytest
 from ansible_collections.qemu.guest_agent.plugins.module_utils._untrusted import visible
 
-from tests.fakes.agent import listen_unix
 from tests.hostile.agent import HostileAgent
 from tests.hostile.guest import STOCK, Guest
 from tests.hostile.server import serving
 from tests.processes.ansible_run import CORES, run_playbook
+from tests.processes.socket_server import listen_unix
 from tests.support.bait import Remainder, in_two, remainders
 from tests.support.cores import NEWEST, OLDEST
 from tests.support.plays import Play, play, write_play

@@ -23,7 +23,6 @@ import pytest
 import yaml
 from ansible_collections.qemu.guest_agent.plugins.module_utils._untrusted import visible
 
-from tests.fakes.agent import listen_unix
 from tests.hostile.actions import Play as Speech
 from tests.hostile.agent import HostileAgent
 from tests.hostile.guest import SECOND_NS, STOCK, Guest

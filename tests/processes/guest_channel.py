@@ -16,7 +16,7 @@ import threading
 from pathlib import Path
 from types import TracebackType
 
-from tests.fakes.agent import SocketServer, listen_unix
+from tests.processes.socket_server import SocketServer, listen_unix
 
 _CHUNK = 65536
 PATIENCE_SECONDS = 30.0

@@ -10,23 +10,53 @@ import asyncio
 import socket
 from collections import deque
 from collections.abc import Callable, Iterator
+from typing import Generic, TypeVar
 
-from tests.fakes.agent import Pause, Piece
-from tests.fakes.fleet.agent import SimulatedAgent
-from tests.fakes.fleet.delay_line import DelayLine
+from tests.fakes.agent import Agent
+from tests.fakes.faults import Pause, Piece
+from tests.fakes.fleet.profile import Profile
 
 _LOOK_AGAIN_SECONDS = 0.1
+
+T = TypeVar("T")
+
+
+class DelayLine(Generic[T]):
+    """Delivers what is put in after so many seconds, in the same order; after none, at once."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, seconds: float, deliver: Callable[[T], None]) -> None:
+        self._loop = loop
+        self._seconds = seconds
+        self._deliver = deliver
+        self._items: deque[T] = deque()
+
+    @property
+    def is_empty(self) -> bool:
+        return not self._items
+
+    def put(self, item: T) -> None:
+        if not self._seconds:
+            self._deliver(item)
+            return
+        self._items.append(item)
+        self._loop.call_later(self._seconds, self._arrive)
+
+    def _arrive(self) -> None:
+        # Two timers of one moment may ring in either order; what they deliver may not.
+        self._deliver(self._items.popleft())
 
 
 class Connection(asyncio.Protocol):
     """One client. ``on_gone`` is called when it has gone and all that it asked for is done."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, agent: SimulatedAgent, on_gone: Callable[[], None]) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, agent: Agent, profile: Profile, on_gone: Callable[[], None]
+    ) -> None:
         self._loop = loop
         self._agent = agent
         self._on_gone = on_gone
-        self._forward: DelayLine[bytes] = DelayLine(loop, agent.profile.forward_seconds, self._arrived)
-        self._backward: DelayLine[bytes] = DelayLine(loop, agent.profile.backward_seconds, self._deliver)
+        self._forward: DelayLine[bytes] = DelayLine(loop, profile.forward_seconds, self._arrived)
+        self._backward: DelayLine[bytes] = DelayLine(loop, profile.backward_seconds, self._deliver)
         self._waiting: deque[bytes] = deque()  # has arrived while the agent was deaf
         self._pieces: Iterator[Piece] | None = None  # what the agent is doing
         self._has_ended = False  # the client sends no more, but still wants its replies
@@ -126,9 +156,12 @@ class Connection(asyncio.Protocol):
 class Port:
     """Lets one client in after the other."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, agent: SimulatedAgent, listener: socket.socket) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, agent: Agent, profile: Profile, listener: socket.socket
+    ) -> None:
         self._loop = loop
         self._agent = agent
+        self._profile = profile
         self._listener = listener
         # To the loop by its number: of a socket it makes a text at each change, for an error that nobody sees.
         self._descriptor = listener.fileno()
@@ -159,7 +192,7 @@ class Port:
             return
         self._loop.remove_reader(self._descriptor)
         client.setblocking(False)
-        connection = self._connection = Connection(self._loop, self._agent, self._gone)
+        connection = self._connection = Connection(self._loop, self._agent, self._profile, self._gone)
         self._accepting = self._loop.create_task(self._loop.connect_accepted_socket(lambda: connection, client))
 
     def _gone(self) -> None:

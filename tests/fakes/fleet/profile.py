@@ -6,14 +6,17 @@
 
 from __future__ import annotations
 
+import functools
 import random
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 
-from tests.fakes.agent import SECOND_NS
-from tests.fakes.fleet.faults import FAULTS
+from tests.fakes.agent import Agent
+from tests.fakes.clock import Clock
+from tests.fakes.faults import FAULTS
+from tests.fakes.kinds import EXTENDED, SECOND_NS, STOCK, Kind
 
-KINDS = ("extended", "stock")
+KINDS: Mapping[str, Kind] = {"extended": EXTENDED, "stock": STOCK}
 
 Range = tuple[float, float]
 
@@ -43,6 +46,18 @@ class Profile:
         for name in ("forward_seconds", "backward_seconds", "set_seconds"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is {getattr(self, name):g}, but nothing takes less than no time")
+
+    def agent(self, name: str) -> Agent:
+        """``host01/guest0001`` has the host name guest0001.host01."""
+        fault = FAULTS[self.fault]
+        kind = _kind(self.kind, self.set_seconds, fault.is_frozen, fault.claims_only)
+        clock = Clock(self.offset_ns, round(self.drift_ppm * 1000), fault.tick_ns)
+        return Agent(kind, clock, fault.replies, host_name=".".join(reversed(name.split("/"))))
+
+
+@functools.cache  # agents share what does not change
+def _kind(name: str, set_seconds: float, is_frozen: bool, claims_only: bool) -> Kind:
+    return replace(KINDS[name], set_seconds=set_seconds, is_frozen=is_frozen, claims_only=claims_only)
 
 
 def profiles(

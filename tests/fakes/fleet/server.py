@@ -5,7 +5,7 @@
 """The program that a simulated fleet runs in: python -m tests.fakes.fleet.server DIRECTORY [FILE].
 
 FILE, or else the first line of standard input, is a JSON object: the agents' profiles by name. It says "ready" when all
-listen, then answers what it is asked on its standard input (see ``control``), and ends when that is closed.
+listen, then answers what it is asked on its standard input, and ends when that is closed.
 """
 
 from __future__ import annotations
@@ -21,20 +21,66 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from tests.fakes.fleet import control
-from tests.fakes.fleet.agent import SimulatedAgent
-from tests.fakes.fleet.clock import SimulatedClock, host_epoch_ns
-from tests.fakes.fleet.faults import FAULTS
+from tests.fakes.agent import Agent
+from tests.fakes.faults import FAULTS
 from tests.fakes.fleet.places import missing_directories, remove, socket_path
 from tests.fakes.fleet.port import Port
 from tests.fakes.fleet.profile import Profile
-from tests.fakes.fleet.reading import Reader
 from tests.support.extended_agent import module
 
 _STDIN, _STDOUT = 0, 1
 _CHUNK = 1 << 20
 
 ports: Any = module("ports")
+
+
+# ------------------------------------------------------------------------------------------- what it is told and asked
+
+Agents = Mapping[str, Agent]
+
+
+def _truths(agents: Agents, _request: Mapping[str, Any]) -> dict[str, int]:
+    return {name: agent.clock.offset_ns() for name, agent in agents.items()}
+
+
+def _shift(agents: Agents, request: Mapping[str, Any]) -> dict[str, int]:
+    """Says by how much each clock was moved."""
+    by_ns = request["by_ns"]
+    moved: dict[str, int] = by_ns if isinstance(by_ns, dict) else dict.fromkeys(agents, by_ns)
+    for name, delta_ns in moved.items():
+        if name not in agents:
+            raise ValueError(f"there is no agent {name!r}")
+        if not isinstance(delta_ns, int):
+            raise ValueError(f"a clock is shifted by whole nanoseconds, not by {delta_ns!r}")
+    for name, delta_ns in moved.items():
+        agents[name].clock.step(delta_ns)
+    return moved
+
+
+def _received(agents: Agents, _request: Mapping[str, Any]) -> dict[str, dict[str, int]]:
+    return {name: agent.commands for name, agent in agents.items()}
+
+
+_DO: Mapping[str, Callable[[Agents, Mapping[str, Any]], object]] = {
+    "truths": _truths,
+    "shift": _shift,
+    "received": _received,
+}
+
+
+def answer(agents: Agents, line: bytes) -> bytes:
+    """The answer to one request. One that cannot be done is answered with ``{"error": why}``, and nothing was."""
+    try:
+        request = json.loads(line)
+        done = _DO[request["do"]](agents, request)
+    except (KeyError, TypeError) as error:
+        done = {"error": f"this is no request, or it lacks something: {error}"}
+    except ValueError as error:
+        done = {"error": str(error)}
+    return json.dumps(done).encode() + b"\n"
+
+
+# ---------------------------------------------------------------------------------------------------------- the server
 
 
 class Lines:
@@ -73,19 +119,6 @@ def read_profiles(description: bytes) -> dict[str, Profile]:
         raise ValueError(f"the description does not fit: {error}") from error
 
 
-def make_agents(profiles: Mapping[str, Profile]) -> dict[str, SimulatedAgent]:
-    reader, epoch_ns = Reader(), host_epoch_ns()
-    return {
-        name: SimulatedAgent(
-            name,
-            profile,
-            SimulatedClock(profile.offset_ns, profile.drift_ppm, FAULTS[profile.fault].tick_ns, epoch_ns=epoch_ns),
-            reader,
-        )
-        for name, profile in profiles.items()
-    }
-
-
 def raise_descriptor_limit() -> None:
     _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
@@ -94,10 +127,11 @@ def raise_descriptor_limit() -> None:
 class Server:
     """All agents behind their sockets."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, directory: Path, agents: Mapping[str, SimulatedAgent]) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, directory: Path, profiles: Mapping[str, Profile]) -> None:
+        self.agents = {name: profile.agent(name) for name, profile in profiles.items()}
         self._loop = loop
-        self._agents = agents
-        self._paths = {name: socket_path(directory, name) for name in agents}
+        self._profiles = profiles
+        self._paths = {name: socket_path(directory, name) for name in profiles}
         self._directories = missing_directories(self._paths.values())
         self._made: list[Path] = []
         self._ports: list[Port] = []
@@ -109,11 +143,11 @@ class Server:
         """
         for path in self._directories:
             path.mkdir()
-        for name, agent in self._agents.items():
+        for name, profile in self._profiles.items():
             listener = ports.listen_unix(str(self._paths[name]))
             self._made.append(self._paths[name])
-            if FAULTS[agent.profile.fault].is_listening:
-                self._ports.append(Port(self._loop, agent, listener))
+            if FAULTS[profile.fault].is_listening:
+                self._ports.append(Port(self._loop, self.agents[name], profile, listener))
             else:
                 listener.close()  # the file stays, and whoever connects to it is refused
 
@@ -129,9 +163,9 @@ def serve(directory: Path, description: bytes | None) -> None:
     first: list[bytes] = []
     if description is None:
         description, first = lines.first()
-    agents = make_agents(read_profiles(description))
+    profiles = read_profiles(description)
     loop = asyncio.new_event_loop()
-    server = Server(loop, directory, agents)
+    server = Server(loop, directory, profiles)
     # It comes from a terminal for all programs in it; who started this one ends it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     loop.add_signal_handler(signal.SIGTERM, loop.stop)
@@ -141,7 +175,7 @@ def serve(directory: Path, description: bytes | None) -> None:
         gc.collect()
         gc.freeze()
         _say(b"ready\n")
-        _listen(loop, lines, lambda line: _say(control.answer(agents, line)), first)
+        _listen(loop, lines, lambda line: _say(answer(server.agents, line)), first)
         loop.run_forever()
     finally:
         server.close()

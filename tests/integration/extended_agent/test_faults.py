@@ -20,7 +20,7 @@ from ansible_collections.qemu.guest_agent.tests.support.extended_agent import Ex
 from ansible_collections.qemu.guest_agent.tests.support.extended_agent_served import HANG_UP, ScriptedStock, serving
 from ansible_collections.qemu.guest_agent.tests.support.stock_agent import StockAgent, stock_version
 
-from tests.fakes.agent import SocketServer, listen_unix
+from tests.processes.socket_server import SocketServer, listen_unix
 from tests.processes.state import stopped
 from tests.processes.stock_agent import StockAgent, stock_version
 from tests.support.agent_client import Client, answers

@@ -16,7 +16,6 @@ from typing import Any
 import pytest
 from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor import connections
 
-from tests.fakes.agent import listen_unix
 from tests.fakes.fleet import Profile, SimulatedFleet
 from tests.fakes.libvirt import Definition, Domain, FakeHypervisor
 from tests.fakes.one_domain import LibvirtError
@@ -30,6 +29,7 @@ from tests.hostile.judge import codes_of
 from tests.hostile.records import Records
 from tests.hostile.server import serving
 from tests.hostile.victims import Victim, Victims
+from tests.processes.socket_server import listen_unix
 
 MILLISECOND_NS = 1_000_000
 # So far a flood may blow up what an honest guest's clock is known to; alone it is some 20 us.

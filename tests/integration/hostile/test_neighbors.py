@@ -23,7 +23,6 @@ import pytest
 from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor import connections
 from ansible_collections.qemu.guest_agent.plugins.plugin_utils._inventory.listing import STATES, Query, list_guests
 
-from tests.fakes.agent import listen_unix
 from tests.fakes.fleet import Profile, SimulatedFleet
 from tests.fakes.libvirt import Definition, FakeHypervisor
 from tests.hostile import poisons, victim
@@ -33,6 +32,7 @@ from tests.hostile.case import Case, Verdict
 from tests.hostile.guest import EXTENDED, SECOND_NS, STOCK, Guest
 from tests.hostile.server import serving
 from tests.hostile.victims import Victims
+from tests.processes.socket_server import listen_unix
 from tests.support.tiers import quick
 
 COUNT = 15

@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.fakes.agent import listen_unix
 from tests.hostile.cases import MODULES
 from tests.hostile.judge import codes_of, documented_codes
 from tests.hostile.server import serving
 from tests.hostile.tricks import HONEST, TRICKS, Trick
 from tests.processes.ansible_run import PlaybookRun, run_tasks
+from tests.processes.socket_server import listen_unix
 
 _NAMES = (
     "an endless string, at the step",

@@ -60,13 +60,13 @@ def test_a_guest_that_is_ahead_glides_back_where_that_is_wanted(serve: Serve) ->
     with serve("web1", "next", backward="slew") as service:
         service.wait_for("watching")
         clock = service.hypervisor.agents["web1"].clock
-        clock.shift_ns(BEHIND_NS + 200_000_000)
+        clock.step(BEHIND_NS + 200_000_000)
         service.hypervisor.resume(["web1"])
         record = service.record_of("web1")
         assert (record["result"], record["method"], record["attempts"]) == ("slewing", "extended", "1")
         assert abs(int(record["slewing_ns"]) + 200_000_000) <= LONGEST_LEFT_NS
         assert "since_resume_ns" not in record
-        assert -200_000_000 - LONGEST_LEFT_NS < clock.discipline().slewing_ns < 0
+        assert -200_000_000 - LONGEST_LEFT_NS < clock.slewing_ns < 0
         assert_next_is_served(service)
 
 
@@ -76,7 +76,7 @@ def test_a_guest_that_a_step_took_too_far_is_not_taken_back_where_that_is_forbid
 
         def step_too_far(request: dict[str, Any]) -> str:
             answer = definition.agent(request)
-            service.hypervisor.agents["web1"].clock.shift_ns(900 * SECOND_NS)
+            service.hypervisor.agents["web1"].clock.step(900 * SECOND_NS)
             return answer
 
         definition.replies[STEP] = step_too_far

@@ -34,7 +34,7 @@ from tests.support.simulated_guest import (
 def guest(line: TimeLine, monkeypatch: pytest.MonkeyPatch) -> SimulatedGuest:
     """The guest web1, 20 s behind; whatever target the options name, it is this one."""
     guest = SimulatedGuest(
-        line, GuestClock(line, -20 * SECOND), (*STOCK_COMMANDS, "guest-get-host-name", "guest-get-osinfo")
+        line, Clock(-20 * SECOND, host=line), (*STOCK_COMMANDS, "guest-get-host-name", "guest-get-osinfo")
     )
     guest.handlers["guest-get-host-name"] = lambda _arguments: Returned({"host-name": "web1"})
     guest.handlers["guest-get-osinfo"] = lambda _arguments: Returned({"id": "debian"})
@@ -75,7 +75,7 @@ class TestUpdateTime:
     def test_a_clock_that_glides_is_said_in_a_sentence(
         self, line: TimeLine, guest: SimulatedGuest, run: Run, check_mode: bool
     ) -> None:
-        guest.clock.add(20 * SECOND + SECOND // 5)
+        guest.clock.step(20 * SECOND + SECOND // 5)
         guest.commands.update(SimulatedGuest(line, commands=EXTENDED_COMMANDS).commands)
         ended = run(qga_update_time, domain="web1", backward="slew", _ansible_check_mode=check_mode)
         assert not ended.failed

@@ -23,7 +23,8 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._fleet.runner imp
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.messages import Returned
 from ansible_collections.qemu.guest_agent.plugins.modules import qga_info, qga_update_time
 
-from tests.fakes.guest import EXTENDED_COMMANDS, SECOND, GuestClock, SimulatedGuest, TimeLine
+from tests.fakes.clock import Clock
+from tests.fakes.guest import EXTENDED_COMMANDS, SECOND, SimulatedGuest, TimeLine
 from tests.support.module_args import module_args
 
 MODULES: Mapping[str, ModuleType] = {"qga_info": qga_info, "qga_update_time": qga_update_time}
@@ -150,18 +151,18 @@ def well_informed(line: TimeLine) -> SimulatedGuest:
             if name not in ("present", "details_from")
         },
     }
-    guest = SimulatedGuest(line, GuestClock(line), (*EXTENDED_COMMANDS, *replies))
+    guest = SimulatedGuest(line, Clock(host=line), (*EXTENDED_COMMANDS, *replies))
     for command, reply in replies.items():
         guest.handlers[command] = lambda _arguments, reply=reply: Returned(reply)  # type: ignore[misc]
     return guest
 
 
 def plain(line: TimeLine, ahead_ns: int = 0) -> SimulatedGuest:
-    return SimulatedGuest(line, GuestClock(line, ahead_ns))
+    return SimulatedGuest(line, Clock(ahead_ns, host=line))
 
 
 def slewable(line: TimeLine, ahead_ns: int) -> SimulatedGuest:
-    return SimulatedGuest(line, GuestClock(line, ahead_ns), EXTENDED_COMMANDS)
+    return SimulatedGuest(line, Clock(ahead_ns, host=line), EXTENDED_COMMANDS)
 
 
 def stuck(line: TimeLine) -> SimulatedGuest:

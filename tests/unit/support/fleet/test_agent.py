@@ -12,11 +12,10 @@ from typing import Any
 
 import pytest
 
-from tests.fakes.agent import SECOND_NS, STOCK, Pause, Piece
-from tests.fakes.fleet.agent import SimulatedAgent
-from tests.fakes.fleet.clock import SimulatedClock
+from tests.fakes.clock import Clock
+from tests.fakes.faults import Pause, Piece
 from tests.fakes.fleet.profile import KINDS, Profile
-from tests.fakes.fleet.reading import Reader
+from tests.fakes.kinds import SECOND_NS, STOCK
 
 EPOCH_NS = 1_795_000_000 * SECOND_NS
 STRAY = "JSON parse error, stray '\ufffd'"
@@ -30,9 +29,12 @@ class Ticking:
     def __init__(self) -> None:
         self.reading_ns = SECOND_NS
 
-    def __call__(self) -> int:
+    def monotonic_ns(self) -> int:
         self.reading_ns += 1000
         return self.reading_ns
+
+    def pair(self) -> tuple[int, int]:
+        return self.monotonic_ns(), EPOCH_NS + self.reading_ns
 
 
 class Asked:
@@ -40,8 +42,8 @@ class Asked:
 
     def __init__(self, kind: str = "extended", **profile: Any) -> None:
         self.time = Ticking()
-        self.clock = SimulatedClock(-SECOND_NS, epoch_ns=EPOCH_NS, monotonic_ns=self.time)
-        self.agent = SimulatedAgent("host07/guest0042", Profile(kind=kind, **profile), self.clock, Reader())
+        self.agent = Profile(kind=kind, **profile).agent("host07/guest0042")
+        self.clock = self.agent.clock = Clock(-SECOND_NS, host=self.time)
 
     def pieces(self, data: bytes) -> list[Piece]:
         return list(self.agent.received(data))
@@ -170,7 +172,7 @@ def test_a_shutdown_succeeds_in_silence(kind: str) -> None:
 @both_kinds
 def test_what_it_does_not_do_is_refused_in_plain_words(kind: str) -> None:
     error = Asked(kind).execute("guest-exec", path="/bin/true")["error"]
-    assert error == {"class": "GenericError", "desc": "This simulated agent does not do guest-exec"}
+    assert error == {"class": "GenericError", "desc": "this fake does not do guest-exec"}
 
 
 @both_kinds
@@ -191,9 +193,9 @@ def test_info_lists_what_is_answered(kind: str) -> None:
 
 def test_get_clock_reads_on_receipt_and_on_reply() -> None:
     asked = Asked()
-    before_ns = asked.clock.now_ns()
+    before_ns = asked.clock.true_ns()
     returned = asked.execute("guest-get-clock")["return"]
-    assert before_ns < returned["received"] < returned["transmitted"] < asked.clock.now_ns()
+    assert before_ns < returned["received"] < returned["transmitted"] < asked.clock.true_ns()
     assert returned["synchronized"] is False
 
 
@@ -229,10 +231,10 @@ def test_a_stock_agent_has_not_found_what_is_extended(command: str) -> None:
 
 def test_a_stock_agent_reads_microseconds() -> None:
     asked = Asked("stock")
-    asked.clock.shift_ns(789)
+    asked.clock.step(789)
     returned = asked.execute("guest-get-time")["return"]
     assert returned % 1000 == 0
-    assert 0 <= asked.clock.now_ns() - returned < 10_000
+    assert 0 <= asked.clock.true_ns() - returned < 10_000
 
 
 def test_a_stock_agent_sets_microseconds_and_answers_when_hwclock_is_done() -> None:
@@ -241,7 +243,7 @@ def test_a_stock_agent_sets_microseconds_and_answers_when_hwclock_is_done() -> N
     pieces = asked.agent.received(b'{"execute": "guest-set-time", "arguments": {"time": %d}}' % wanted_ns)
     assert next(pieces) == Pause(0.7)
     # The clock is set by then.
-    assert -10_000 < asked.clock.now_ns() - (wanted_ns - 789) < 10_000
+    assert -10_000 < asked.clock.true_ns() - (wanted_ns - 789) < 10_000
     assert list(pieces) == [b'{"return": {}}\n']
 
 
@@ -260,8 +262,6 @@ def test_a_stock_agent_is_deaf_while_it_sets_the_hardware_clock() -> None:
 
 
 def test_without_a_time_it_comes_from_the_hardware_clock() -> None:
-    # With this machine's own time beneath it: a hardware clock knows nothing of a test's.
-    clock = SimulatedClock(-90 * SECOND_NS)
-    agent = SimulatedAgent("guest1", Profile(kind="stock"), clock, Reader())
-    assert list(agent.received(b'{"execute": "guest-set-time"}')) == [b'{"return": {}}\n']
-    assert -1.1 * SECOND_NS < clock.offset_ns() < 0.1 * SECOND_NS
+    asked = Asked("stock")
+    assert asked.pieces(b'{"execute": "guest-set-time"}') == [b'{"return": {}}\n']
+    assert -1.1 * SECOND_NS < asked.clock.offset_ns() < 0.1 * SECOND_NS

@@ -11,26 +11,21 @@ from typing import Any
 
 import pytest
 
-from tests.fakes.agent import MILLISECOND_NS, SECOND_NS
-from tests.fakes.fleet import control
-from tests.fakes.fleet.agent import SimulatedAgent
-from tests.fakes.fleet.clock import SimulatedClock
+from tests.fakes.agent import Agent
+from tests.fakes.fleet import server
 from tests.fakes.fleet.profile import Profile
-from tests.fakes.fleet.reading import Reader
+from tests.fakes.kinds import MILLISECOND_NS, SECOND_NS
 
-Agents = dict[str, SimulatedAgent]
+Agents = dict[str, Agent]
 
 
 @pytest.fixture
 def agents() -> Agents:
-    return {
-        name: SimulatedAgent(name, Profile(), SimulatedClock(number * SECOND_NS), Reader())
-        for number, name in enumerate("abc")
-    }
+    return {name: Profile(offset_ns=number * SECOND_NS).agent(name) for number, name in enumerate("abc")}
 
 
 def ask(agents: Agents, **request: Any) -> Any:
-    answer = control.answer(agents, json.dumps(request).encode())
+    answer = server.answer(agents, json.dumps(request).encode())
     assert answer.count(b"\n") == 1
     return json.loads(answer)
 
@@ -70,5 +65,5 @@ def test_received(agents: Agents) -> None:
     ],
 )
 def test_what_cannot_be_done_changes_nothing(agents: Agents, line: bytes) -> None:
-    assert json.loads(control.answer(agents, line))["error"]
+    assert json.loads(server.answer(agents, line))["error"]
     assert [agent.clock.stepped_ns for agent in agents.values()] == [0, 0, 0]

@@ -10,12 +10,10 @@ import json
 
 import pytest
 
-from tests.fakes.agent import SECOND_NS, WINDOWS_TICK_NS, HangUp, Pause, Piece
-from tests.fakes.fleet.agent import SimulatedAgent
-from tests.fakes.fleet.clock import SimulatedClock
-from tests.fakes.fleet.faults import FAULTS, GARBAGE, REPLIES_BEFORE_HANGING_UP, SLOW_SECONDS
+from tests.fakes.agent import Agent
+from tests.fakes.faults import FAULTS, GARBAGE, REPLIES_BEFORE_HANGING_UP, SLOW_SECONDS, HangUp, Pause, Piece
 from tests.fakes.fleet.profile import KINDS, Profile
-from tests.fakes.fleet.reading import Reader
+from tests.fakes.kinds import SECOND_NS, WINDOWS_TICK_NS
 
 PING = b'{"execute": "guest-ping"}'
 PONG = b'{"return": {}}\n'
@@ -28,12 +26,11 @@ STEPS = {
 both_kinds = pytest.mark.parametrize("kind", KINDS)
 
 
-def agent(fault: str, kind: str = "extended") -> SimulatedAgent:
-    clock = SimulatedClock(-SECOND_NS, tick_ns=FAULTS[fault].tick_ns)
-    return SimulatedAgent("guest1", Profile(kind=kind, fault=fault), clock, Reader())
+def agent(fault: str, kind: str = "extended") -> Agent:
+    return Profile(kind=kind, offset_ns=-SECOND_NS, fault=fault).agent("guest1")
 
 
-def ask(asked: SimulatedAgent, data: bytes) -> list[Piece]:
+def ask(asked: Agent, data: bytes) -> list[Piece]:
     return list(asked.received(data))
 
 
@@ -97,7 +94,7 @@ def test_liar(kind: str) -> None:
         assert abs(returned["after"] - returned["before"] - 5 * SECOND_NS) < SECOND_NS
     assert asked.clock.stepped_ns == 0
     # Who controls the fleet can move it.
-    asked.clock.shift_ns(9)
+    asked.clock.step(9)
     assert asked.clock.stepped_ns == 9
 
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from tests.fakes.agent import SECOND_NS
 from tests.fakes.fleet.profile import Profile, named, profiles
+from tests.fakes.kinds import SECOND_NS
 
 
 def test_a_seed_gives_the_same_profiles_again_and_another_seed_others() -> None:

@@ -13,7 +13,7 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._channels.refusal
 )
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.messages import Refused
 
-from tests.fakes.agent import REFUSED_WORDS
+from tests.fakes.kinds import REFUSED_WORDS
 
 CLASSES = ("GenericError", "CommandNotFound", "CommandDisabled", "Unsupported", "SomethingElse", "")
 

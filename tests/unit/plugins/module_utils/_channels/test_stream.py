@@ -36,21 +36,14 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.errors 
 from tests.support.fake_agent import (
     Delays,
     Drip,
-    FakeAgent,
     Fault,
     Forever,
     HangUp,
     HangUpAfter,
     Instead,
-    Kind,
     Late,
     On,
     Silent,
-    SocketServer,
-    banner,
-    echo,
-    listen_tcp,
-    listen_unix,
 )
 from tests.support.stream_channels import (
     GET_TIME,
@@ -98,7 +91,7 @@ def test_arguments_are_made_just_before_sending(tmp_path: Path) -> None:
     with agent_and_channel(tmp_path, faults=(On(SYNC, Late(0.2)),)) as (agent, channel):
         before_ns = time.monotonic_ns()
         exchange = channel.call(Request("guest-set-time", stamped), 5.0)
-        assert agent.received("guest-set-time") == [{"time": stamps[0]}]
+        assert agent.asked("guest-set-time") == [{"time": stamps[0]}]
     assert len(stamps) == 1
     assert stamps[0] == exchange.sent_ns
     assert stamps[0] - before_ns >= 200_000_000
@@ -109,7 +102,7 @@ def test_a_refusal_is_a_reply_and_leaves_the_channel_in_sync(tmp_path: Path) -> 
         reply = channel.call(Request("guest-nonsense"), 5.0).reply
         assert reply == messages.Refused("CommandNotFound", "The command guest-nonsense has not been found")
         assert channel.call(PING, 5.0).reply == PONG
-        assert len(agent.received(SYNC)) == 1
+        assert len(agent.asked(SYNC)) == 1
 
 
 def test_a_request_that_never_answers_on_success_is_not_waited_for(tmp_path: Path) -> None:
@@ -222,7 +215,7 @@ def test_another_socket_in_the_place_of_a_pinned_guests_is_another_guest(tmp_pat
             os.rename(tmp_path / "other" / "agent.sock", tmp_path / "agent.sock")
             error = fault_of(GuestReplacedError, lambda: channel.call(PING, 5.0))
             assert "another guest" in error.message
-            assert other.received(SYNC) == []
+            assert other.asked(SYNC) == []
 
 
 def test_half_a_message_behind_a_reply_does_not_spoil_the_next_one(tmp_path: Path) -> None:
@@ -230,7 +223,7 @@ def test_half_a_message_behind_a_reply_does_not_spoil_the_next_one(tmp_path: Pat
     with agent_and_channel(tmp_path, faults=(behind,)) as (agent, channel):
         channel.call(PING, 5.0)
         assert channel.call(GET_TIME, 5.0).value > 1
-        assert len(agent.received(SYNC)) == 2
+        assert len(agent.asked(SYNC)) == 2
 
 
 @pytest.mark.slow

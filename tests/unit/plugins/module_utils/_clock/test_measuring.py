@@ -21,13 +21,13 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.errors 
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.messages import Reply, Returned
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.values import decode
 
+from tests.fakes.clock import Clock
 from tests.fakes.guest import (
     EXTENDED_COMMANDS,
     MICROSECOND,
     MILLISECOND,
     SECOND,
     STOCK_COMMANDS,
-    GuestClock,
     SimulatedGuest,
     TimeLine,
 )
@@ -58,7 +58,7 @@ WRITTEN: Mapping[str, tuple[Callable[[int], str], int]] = {
 }
 
 
-def against_monotonic(line: TimeLine, clock: GuestClock) -> int:
+def against_monotonic(line: TimeLine, clock: Clock) -> int:
     return clock.true_ns() - line.now_ns
 
 
@@ -68,7 +68,7 @@ measure, reader = blocking(module.measure), blocking(module.reader)
 class TestMeasuring:
     @pytest.mark.parametrize("commands", [STOCK_COMMANDS, EXTENDED_COMMANDS])
     def test_each_agent_is_read_in_its_own_way(self, line: TimeLine, commands: tuple[str, ...]) -> None:
-        guest = SimulatedGuest(line, GuestClock(line, -20 * SECOND), commands)
+        guest = SimulatedGuest(line, Clock(-20 * SECOND, host=line), commands)
         measurement = measure(reader(GuestAgent(guest, 5.0)), 16)
         extended = commands is EXTENDED_COMMANDS
         asked = {name: len(guest.asked(name)) for name in ("guest-get-clock", "guest-get-time")}
@@ -102,7 +102,7 @@ class TestMeasuring:
 
         def step_once(arguments: Any) -> Any:
             if len(guest.asked("guest-get-time")) == at + 1:
-                guest.clock.add(step_ns)
+                guest.clock.step(step_ns)
             return answer(arguments)
 
         guest.handlers["guest-get-time"] = step_once
@@ -117,7 +117,7 @@ class TestMeasuring:
         self, line: TimeLine, phase_ns: int
     ) -> None:
         line.now_ns += phase_ns
-        clock = GuestClock(line, 3 * SECOND, 0, TICK_NS)
+        clock = Clock(3 * SECOND, 0, TICK_NS, host=line)
         guest = SimulatedGuest(line, clock, delays=lambda _command: (20 * MICROSECOND, 20 * MICROSECOND))
         measurement = measure(reader(GuestAgent(guest, 5.0)), 4)
         assert measurement.coarse
@@ -141,7 +141,7 @@ class TestMeasuring:
         self, line: TimeLine, commands: tuple[str, ...], written: str
     ) -> None:
         write, least_ns = WRITTEN[written]
-        clock = GuestClock(line, 3 * SECOND)
+        clock = Clock(3 * SECOND, host=line)
         guest = SimulatedGuest(line, clock, commands, delays=lambda _command: (40_137, 20_219))
         as_integers = dict(guest.handlers)
         for command in ("guest-get-time", "guest-get-clock"):
@@ -179,12 +179,12 @@ class TestMeasuring:
     @pytest.mark.parametrize("tick_ns", [1, 60 * SECOND])
     @pytest.mark.parametrize("jumps_ns", [0, 3_600 * SECOND])
     def test_a_guest_that_is_slow_on_purpose_is_not_asked_on(self, line: TimeLine, tick_ns: int, jumps_ns: int) -> None:
-        clock = GuestClock(line, 3 * SECOND, 0, tick_ns)
+        clock = Clock(3 * SECOND, 0, tick_ns, host=line)
         guest = SimulatedGuest(line, clock, delays=lambda _command: (2_400 * MILLISECOND, 2_500 * MILLISECOND))
         answer = guest.handlers["guest-get-time"]
 
         def jump(arguments: Any) -> Any:
-            clock.add(jumps_ns)
+            clock.step(jumps_ns)
             return answer(arguments)
 
         guest.handlers["guest-get-time"] = jump

@@ -159,7 +159,7 @@ class TestChoosingTheMethod:
     def test_by_option_and_by_what_the_agent_lists(
         self, line: TimeLine, commands: tuple[str, ...], method: str, used: str, command: str
     ) -> None:
-        guest = SimulatedGuest(line, GuestClock(line, -20 * SECOND), commands)
+        guest = SimulatedGuest(line, Clock(-20 * SECOND, host=line), commands)
         report = run(guest, method=method, tolerance_ns=2 * SECOND)
         assert (report.method, report.changed, report.error) == (used, True, None)
         assert guest.asked(command)
@@ -208,12 +208,12 @@ class TestAttempts:
         monkeypatch.setattr(random, "uniform", lambda _low, high: high)
 
         def step_twice(arguments: Any) -> Reply:
-            guest.clock.add(-ahead_ns)
+            guest.clock.step(-ahead_ns)
             return guest.update_time(arguments)
 
         def sleep_while_it_is_taken_back(seconds: float) -> None:
             assert seconds > 0
-            guest.clock.add(ahead_ns)
+            guest.clock.step(ahead_ns)
             sleep(seconds)
 
         sleep = line.sleep

@@ -27,6 +27,7 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._facts.subsets im
 )
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.errors import QgaError
 
+from tests.fakes.clock import Clock
 from tests.fakes.guest import (
     EXTENDED_COMMANDS,
     MILLISECOND,

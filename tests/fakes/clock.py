@@ -1,0 +1,132 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A guest's clock that is an object: setting it changes that object and nothing else."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import NamedTuple, Protocol
+
+SECOND_NS = 1_000_000_000
+SLEW_PPM = 500
+HALF_SECOND_NS = 500_000_000
+
+
+class Host(Protocol):
+    """The clocks of the host that a guest runs on: this machine's, or a time line that a test moves."""
+
+    def monotonic_ns(self) -> int:
+        """What its monotonic clock shows."""
+
+    def pair(self) -> tuple[int, int]:
+        """The monotonic clock and the realtime clock at one instant."""
+
+
+class Machine:
+    """This machine. Its clocks are only read."""
+
+    monotonic_ns = staticmethod(time.monotonic_ns)
+
+    @staticmethod
+    def pair() -> tuple[int, int]:
+        """From the tightest of several readings: a process may lose its processor between any two."""
+        readings = [(time.monotonic_ns(), time.time_ns(), time.monotonic_ns()) for _attempt in range(5)]
+        before_ns, realtime_ns, after_ns = min(readings, key=lambda reading: reading[2] - reading[0])
+        return (before_ns + after_ns) // 2, realtime_ns
+
+
+MACHINE = Machine()
+
+
+class _Since(NamedTuple):
+    """What a clock showed at an instant, and what is added to it gradually from then on, as Linux slews."""
+
+    monotonic_ns: int
+    value_ns: int
+    slew_ns: int = 0
+
+    def slewed_ns(self, now_ns: int) -> int:
+        most_ns = (now_ns - self.monotonic_ns) * SLEW_PPM // 1_000_000
+        return max(-most_ns, min(most_ns, self.slew_ns))
+
+
+class Clock:
+    """It is ``offset_ns`` from its host's at first, runs ``drift_ppb`` too fast, and shows whole ``tick_ns``.
+
+    ``stepped_ns`` is the sum of all steps so far. It may be read on several threads while one changes it.
+    """
+
+    __slots__ = ("_host", "_since", "drift_ppb", "stepped_ns", "tick_ns")
+
+    def __init__(self, offset_ns: int = 0, drift_ppb: int = 0, tick_ns: int = 1, host: Host = MACHINE) -> None:
+        self._host = host
+        self.drift_ppb = drift_ppb
+        self.tick_ns = tick_ns
+        self.stepped_ns = 0
+        now_ns, realtime_ns = host.pair()
+        self._since = _Since(now_ns, realtime_ns + offset_ns)
+
+    def true_ns(self) -> int:
+        """What it would show if it had no ticks."""
+        return self._at(self._host.monotonic_ns())
+
+    def read(self) -> int:
+        """What a program in the guest gets."""
+        return self._shown(self.true_ns())
+
+    def set(self, epoch_ns: int) -> None:
+        now_ns = self._host.monotonic_ns()
+        self.stepped_ns += epoch_ns - self._at(now_ns)
+        self._since = _Since(now_ns, epoch_ns)
+
+    def step(self, delta_ns: int) -> tuple[int, int]:
+        """Add to it at one instant, which ends a slew; what it shows before and after."""
+        now_ns = self._host.monotonic_ns()
+        before_ns = self._at(now_ns)
+        self.stepped_ns += delta_ns
+        self._since = _Since(now_ns, before_ns + delta_ns)
+        return self._shown(before_ns), self._shown(before_ns + delta_ns)
+
+    def slew(self, delta_ns: int) -> int:
+        """Add to it gradually; what it shows now."""
+        now_ns = self._host.monotonic_ns()
+        before_ns = self._at(now_ns)
+        self._since = _Since(now_ns, before_ns, delta_ns)
+        return self._shown(before_ns)
+
+    @property
+    def slewing_ns(self) -> int:
+        """What is left of a slew."""
+        return self._since.slew_ns - self._since.slewed_ns(self._host.monotonic_ns())
+
+    def offset_ns(self) -> int:
+        """The truth that measurements are held against: how far it is off its host's, now."""
+        now_ns, realtime_ns = self._host.pair()
+        return self._at(now_ns) - realtime_ns
+
+    def host_ns(self) -> int:
+        """What its host's clock shows, which a hardware clock is right by."""
+        return self._host.pair()[1]
+
+    def _at(self, now_ns: int) -> int:
+        since = self._since
+        elapsed_ns = now_ns - since.monotonic_ns
+        drifted_ns = elapsed_ns * self.drift_ppb // SECOND_NS
+        return since.value_ns + elapsed_ns + drifted_ns + since.slewed_ns(now_ns)
+
+    def _shown(self, exact_ns: int) -> int:
+        return exact_ns - exact_ns % self.tick_ns
+
+
+def slew_refusal(arguments: Mapping[str, object], delta_ns: int, is_disciplined: bool) -> str | None:
+    """Return why the extended agent refuses such a slew, None if it does not."""
+    if not arguments.get("relative"):
+        return "Parameter 'slew' expects 'relative'"
+    if arguments.get("rtc"):
+        return "Parameter 'slew' excludes 'rtc'"
+    if abs(delta_ns) > HALF_SECOND_NS:
+        return "Parameter 'slew' expects a difference of half a second at most"
+    return "The clock was not slewed: another time service disciplines it" if is_disciplined else None

@@ -1,0 +1,207 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""How fake agents fail: what becomes of a reply before it is sent. The command itself was carried out all the same."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from tests.fakes.kinds import WINDOWS_TICK_NS
+
+if TYPE_CHECKING:
+    from typing import TypeAlias
+
+
+@dataclass(frozen=True)
+class Pause:
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Forever:
+    """Send this again and again until the peer has gone."""
+
+    data: bytes
+
+
+@dataclass(frozen=True)
+class HangUp:
+    """Close the connection."""
+
+
+# As texts, for the Python of the oldest guests.
+Piece: TypeAlias = "bytes | Pause | Forever | HangUp"
+Pieces: TypeAlias = "tuple[Piece, ...]"
+
+
+@dataclass(frozen=True)
+class Sent:
+    """One reply on its way out: the ``number``-th since the agent started, and the ``nth`` to this command.
+
+    ``asked`` counts all commands so far, this one included. A complaint of stray bytes has no ``command``; only faults
+    that ``cover_complaints`` see it.
+    """
+
+    command: str
+    number: int
+    nth: int
+    asked: Counter[str]
+
+
+# What becomes of a reply before it is sent.
+Fault: TypeAlias = "Callable[[Sent, Pieces], Pieces]"
+
+
+def covers_complaints(fault: Fault) -> bool:
+    return getattr(fault, "cover_complaints", False)
+
+
+@dataclass(frozen=True)
+class On:
+    """``fault``, but only for replies to ``command``; with ``nth``, only for that one of them (from 0)."""
+
+    command: str
+    fault: Fault
+    nth: int | None = None
+
+    def __call__(self, sent: Sent, pieces: Pieces) -> Pieces:
+        meant = sent.command == self.command and self.nth in (None, sent.nth)
+        return self.fault(sent, pieces) if meant else pieces
+
+
+@dataclass(frozen=True)
+class Late:
+    seconds: float
+
+    def __call__(self, _sent: Sent, pieces: Pieces) -> Pieces:
+        return (Pause(self.seconds), *pieces)
+
+
+@dataclass(frozen=True)
+class Silent:
+    """Answers no more after so many replies."""
+
+    after: int = 0
+    cover_complaints: ClassVar[bool] = True
+
+    def __call__(self, sent: Sent, pieces: Pieces) -> Pieces:
+        return pieces if sent.number < self.after else ()
+
+
+class SilentFrom:
+    """Answers no more from the first request for one of the commands on."""
+
+    cover_complaints = True
+
+    def __init__(self, *commands: str) -> None:
+        self._commands = commands
+
+    def __call__(self, sent: Sent, pieces: Pieces) -> Pieces:
+        return () if any(sent.asked[command] for command in self._commands) else pieces
+
+
+@dataclass(frozen=True)
+class HangUpAfter:
+    """Closes the connection in place of a reply, after so many others and so many bytes of it."""
+
+    replies: int = 0
+    size: int = 0
+
+    def __call__(self, sent: Sent, pieces: Pieces) -> Pieces:
+        return pieces if sent.number < self.replies else (_joined(pieces)[: self.size], HangUp())
+
+
+@dataclass(frozen=True)
+class Instead:
+    """Sends other things in place of the reply."""
+
+    pieces: Pieces
+
+    def __call__(self, _sent: Sent, _pieces: Pieces) -> Pieces:
+        return self.pieces
+
+
+@dataclass(frozen=True)
+class Before:
+    """Sends other things before the reply."""
+
+    pieces: Pieces
+
+    def __call__(self, _sent: Sent, pieces: Pieces) -> Pieces:
+        return (*self.pieces, *pieces)
+
+
+@dataclass(frozen=True)
+class Behind:
+    """Sends other things behind the reply."""
+
+    pieces: Pieces
+
+    def __call__(self, _sent: Sent, pieces: Pieces) -> Pieces:
+        return (*pieces, *self.pieces)
+
+
+@dataclass(frozen=True)
+class Drip:
+    """Sends one byte at a time."""
+
+    seconds: float
+
+    def __call__(self, _sent: Sent, pieces: Pieces) -> Pieces:
+        return tuple(piece for byte in _joined(pieces) for piece in (bytes((byte,)), Pause(self.seconds)))
+
+
+def _joined(pieces: Pieces) -> bytes:
+    return b"".join(piece for piece in pieces if isinstance(piece, bytes))
+
+
+@dataclass(frozen=True)
+class Delays:
+    """Seconds on the way there and back, one pair for each exchange, over and over."""
+
+    forward: tuple[float, ...] = (0.0,)
+    backward: tuple[float, ...] = (0.0,)
+
+
+NO_DELAYS = Delays()
+
+
+# ------------------------------------------------------------------------------------------------------- faults by name
+
+
+@dataclass(frozen=True)
+class NamedFault:
+    """What is wrong with an agent of a fleet.
+
+    ``is_listening``: something listens on its socket. ``claims_only``: it says that it has stepped its clock, and has
+    not.
+    """
+
+    replies: tuple[Fault, ...] = ()
+    is_listening: bool = True
+    is_frozen: bool = False
+    claims_only: bool = False
+    tick_ns: int = 1
+
+
+SLOW_SECONDS = 0.3
+REPLIES_BEFORE_HANGING_UP = 4
+GARBAGE = b"Debian GNU/Linux 12 hvc0\r\n\r\nlogin: \r\n"
+
+FAULTS: Mapping[str, NamedFault] = {
+    "none": NamedFault(),
+    "silent": NamedFault((Silent(),)),
+    "silent_after_step": NamedFault((SilentFrom("guest-set-time", "guest-update-time"),)),
+    "refuses": NamedFault(is_listening=False),
+    "hangs_up": NamedFault((HangUpAfter(REPLIES_BEFORE_HANGING_UP),)),
+    "garbage": NamedFault((Instead((GARBAGE,)),)),
+    "liar": NamedFault(claims_only=True),
+    "frozen": NamedFault(is_frozen=True),
+    "slow": NamedFault((Late(SLOW_SECONDS),)),
+    "coarse": NamedFault(tick_ns=WINDOWS_TICK_NS),
+}

@@ -1,0 +1,177 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Kinds of guest agents, as plain descriptions. Those met in the field are the rows of ``FIELD``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.commands import CATALOGUE, FROZEN_ALLOWED
+
+MICROSECOND_NS = 1_000
+MILLISECOND_NS = 1_000_000
+SECOND_NS = 1_000_000_000
+MINUTE_NS = 60 * SECOND_NS
+WINDOWS_TICK_NS = 15_625_000
+
+# What a Linux build lacks of the catalogue: the Windows-only command, and all of the extended agent's own.
+_STOCK = frozenset(name for name, command in CATALOGUE.items() if command.origin == "stock") - {"guest-get-devices"}
+_EXTENDED = frozenset(name for name, command in CATALOGUE.items() if command.origin == "extended")
+# What RHEL's /etc/sysconfig/qemu-ga disables by default (qemu-guest-agent of RHEL 8).
+RHEL_BLOCKED = frozenset(
+    (
+        "guest-file-open",
+        "guest-file-close",
+        "guest-file-read",
+        "guest-file-write",
+        "guest-file-seek",
+        "guest-file-flush",
+        "guest-exec",
+        "guest-exec-status",
+    )
+)
+
+
+# What agents say when they refuse a command, by what they mean and since which version of QEMU.
+REFUSED_WORDS: Mapping[str, str] = {
+    "disabled since 0.15": "The command {} has been disabled for this instance",
+    "disabled since 6.1": "Command {} has been disabled: the command is not allowed",
+    "frozen since 6.1": "Command {} has been disabled: the agent is in frozen state",
+    "frozen, of another make": "Command not allowed while filesystem is frozen",
+    "missing": "The command {} has not been found",
+    "unsupported": "this feature or command is not currently supported",
+}
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What an agent is and does when nothing goes wrong.
+
+    ``read_step_ns`` and ``set_step_ns`` are what it cuts times to. ``set_error`` is what guest-set-time answers
+    although the clock was set, ``set_seconds`` how long it takes to answer. ``claims_only``: it says that it has set
+    the clock, and has not. ``rtc_offset_ns`` is the hardware clock's offset; None: there is no hardware clock.
+    ``get_clock_seconds`` is how long it works at guest-get-clock.
+    ``disabled_as`` is the class and the words of what is disabled or frozen. ``unsupported`` are commands that it has
+    and cannot carry out. ``number_digits``: it keeps numbers as doubles, and writes as many digits of them.
+    ``slews``: an extended agent that can slew its clock; ``is_disciplined``: a time service in its guest is against it.
+    ``source`` of its time.
+    """
+
+    version: str = "10.0.13"
+    extended_version: str = ""
+    commands: frozenset[str] = _STOCK
+    disabled: frozenset[str] = frozenset()
+    is_frozen: bool = False
+    tells_success_response: bool = True
+    takes_id: bool = True
+    tick_ns: int = 1
+    read_step_ns: int = MICROSECOND_NS
+    set_step_ns: int = MICROSECOND_NS
+    set_seconds: float = 0.0
+    set_error: str = ""
+    get_clock_seconds: float = 0.0
+    claims_only: bool = False
+    rtc_offset_ns: int | None = 0
+    disabled_as: tuple[str, str] = ("CommandNotFound", REFUSED_WORDS["disabled since 6.1"])
+    unsupported: frozenset[str] = frozenset()
+    number_digits: int | None = None
+    slews: bool = True
+    is_disciplined: bool = False
+    source: str = "host-message"
+
+    def enabled(self, command: str) -> bool:
+        return command not in self.disabled and (not self.is_frozen or command in FROZEN_ALLOWED)
+
+
+_HWCLOCK_FAILED = "hwclock failed to set hardware clock to system time"
+
+STOCK = Kind()
+NO_RTC = Kind(set_error=_HWCLOCK_FAILED, rtc_offset_ns=None)
+SLOW_HWCLOCK = Kind(set_seconds=0.3)
+WINDOWS = Kind(commands=_STOCK | {"guest-get-devices"}, read_step_ns=MILLISECOND_NS, set_step_ns=MILLISECOND_NS)
+WINDOWS_TICKING = replace(WINDOWS, tick_ns=WINDOWS_TICK_NS)
+WHOLE_MINUTES = Kind(version="9.2.0", set_step_ns=MINUTE_NS)
+BEFORE_1_7 = Kind(
+    version="1.6.0",
+    commands=frozenset(name for name in _STOCK if CATALOGUE[name].since in ("0.15.0", "1.1", "1.2", "1.5")),
+    tells_success_response=False,
+)
+REFUSES_ID = Kind(version="2.12.0", takes_id=False)
+# It has no time commands either (1.5), so this one is a port that kept the old sync.
+PLAIN_SYNC_ONLY = Kind(commands=_STOCK - {"guest-sync-delimited"})
+EXTENDED = Kind(extended_version="1.0.0", commands=_STOCK | _EXTENDED)
+EXTENDED_NO_RTC = replace(EXTENDED, rtc_offset_ns=None)
+RHEL = Kind(disabled=RHEL_BLOCKED)
+SET_TIME_DISABLED = Kind(disabled=frozenset(("guest-set-time",)))
+GET_TIME_DISABLED = Kind(disabled=frozenset(("guest-get-time",)))
+INFO_DISABLED = Kind(disabled=frozenset(("guest-info",)))
+FROZEN = Kind(is_frozen=True)
+# How agents refuse in the field. Some Windows builds still have the class of the first ones.
+BEFORE_4_2 = Kind(version="2.12.0", disabled_as=("GenericError", REFUSED_WORDS["disabled since 0.15"]))
+BEFORE_1_2 = Kind(version="1.1.0", disabled_as=("CommandDisabled", REFUSED_WORDS["disabled since 0.15"]))
+# Debian 12 and 13 and Ubuntu 24.04 without util-linux-extra: it looks for /sbin/hwclock before it sets anything.
+NO_HWCLOCK = Kind(version="7.2.22", unsupported=frozenset(("guest-set-time",)))
+# Agents built on cJSON.
+CJSON = Kind(number_digits=17)
+CJSON_15 = Kind(number_digits=15)
+LIAR = Kind(claims_only=True)
+
+
+@dataclass(frozen=True)
+class FieldRow:
+    """An agent met in the field, and what becomes of a guest with it that is 90 s behind.
+
+    ``code`` is the error's code; empty: it succeeds. ``warning`` is a part of what must be said. ``is_readable``: its
+    clock can be read. ``resolution_ns`` is the least that must be reported.
+    """
+
+    kind: Kind
+    code: str = ""
+    warning: str = ""
+    method: str = "set_time"
+    is_readable: bool = True
+    resolution_ns: int = MICROSECOND_NS
+
+
+FIELD: Mapping[str, FieldRow] = {
+    "stock": FieldRow(STOCK),
+    "no RTC": FieldRow(NO_RTC, warning=_HWCLOCK_FAILED),
+    "slow hwclock": FieldRow(SLOW_HWCLOCK),
+    "Windows": FieldRow(WINDOWS, resolution_ns=MILLISECOND_NS),
+    "Windows, ticking": FieldRow(WINDOWS_TICKING, warning="coarse", resolution_ns=10 * MILLISECOND_NS),
+    "whole minutes": FieldRow(WHOLE_MINUTES, code="not_converged"),
+    "before 1.7": FieldRow(BEFORE_1_7),
+    "refuses id": FieldRow(REFUSES_ID),
+    "plain sync only": FieldRow(PLAIN_SYNC_ONLY),
+    "extended": FieldRow(EXTENDED, method="extended", resolution_ns=1),
+    "extended, no RTC": FieldRow(EXTENDED_NO_RTC, method="extended", resolution_ns=1),
+    "RHEL": FieldRow(RHEL),
+    "set-time disabled": FieldRow(SET_TIME_DISABLED, code="command_disabled"),
+    "get-time disabled": FieldRow(GET_TIME_DISABLED, code="command_disabled", is_readable=False),
+    "info disabled": FieldRow(INFO_DISABLED),
+    "frozen": FieldRow(FROZEN, code="frozen", is_readable=False),
+    **{
+        f"{what}, {when}": FieldRow(replace(kind, **change), code=code, is_readable=False)
+        for when, kind in (("before 4.2", BEFORE_4_2), ("before 1.2", BEFORE_1_2))
+        for what, change, code in (
+            ("get-time disabled", {"disabled": frozenset(("guest-get-time",))}, "command_disabled"),
+            ("frozen", {"is_frozen": True}, "frozen"),
+        )
+    },
+    "frozen, of another make": FieldRow(
+        replace(FROZEN, disabled_as=("GenericError", REFUSED_WORDS["frozen, of another make"])),
+        code="frozen",
+        is_readable=False,
+    ),
+    "set-time disabled, before 4.2": FieldRow(
+        replace(BEFORE_4_2, disabled=frozenset(("guest-set-time",))), code="command_disabled"
+    ),
+    "no hwclock": FieldRow(NO_HWCLOCK, code="not_supported"),
+    "cJSON": FieldRow(CJSON, resolution_ns=256),
+    "cJSON, 15 digits": FieldRow(CJSON_15, resolution_ns=10 * MICROSECOND_NS),
+    "cJSON, extended": FieldRow(replace(EXTENDED, number_digits=15), method="extended", resolution_ns=256),
+    "liar": FieldRow(LIAR, code="not_converged"),
+}

@@ -1,0 +1,121 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Servers on sockets, each with a thread of its own, and what they do with a client that is no agent's."""
+
+from __future__ import annotations
+
+import contextlib
+import select
+import socket
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+
+_CHUNK = 65536
+
+
+def listen_unix(path: Path) -> socket.socket:
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listener.bind(str(path))
+    listener.listen(1)
+    return listener
+
+
+def listen_tcp(host: str = "127.0.0.1") -> socket.socket:
+    return socket.create_server((host, 0), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=1)
+
+
+class _Stopped(Exception):  # noqa: N818  # not an error: the test is over
+    """The server was told to stop."""
+
+
+class SocketServer:
+    """Serves one client at a time on a listening socket, from a thread: ``with SocketServer(listener, talk):``.
+
+    ``talk`` gets this server and the connection, and returns or raises OSError when done with it.
+    """
+
+    def __init__(self, listener: socket.socket, talk: Callable[[SocketServer, socket.socket], None]) -> None:
+        self._listener = listener
+        self._talk = talk
+        self._stopping = threading.Event()
+        self._lock = threading.Lock()
+        self._connection: socket.socket | None = None
+        self._thread = threading.Thread(target=self._serve, name="fake agent", daemon=True)
+
+    def __enter__(self) -> SocketServer:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stopping.set()
+        # A thread that blocks in accept or recv is woken by a shutdown, not by a close.
+        with self._lock, contextlib.suppress(OSError):
+            if self._connection is not None:
+                self._connection.shutdown(socket.SHUT_RDWR)
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._thread.join(5.0)
+        self._listener.close()
+        if self._thread.is_alive():
+            raise RuntimeError("the fake agent's thread did not end")
+
+    def pause(self, seconds: float) -> None:
+        if seconds > 0 and self._stopping.wait(seconds):
+            raise _Stopped
+
+    def _serve(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                connection, _peer = self._listener.accept()
+            except OSError:
+                return
+            with self._lock:
+                self._connection = connection
+            with contextlib.suppress(OSError, _Stopped):
+                if not self._stopping.is_set():
+                    self._talk(self, connection)
+            with self._lock:
+                self._connection = None
+                connection.close()
+
+
+def banner(data: bytes) -> Callable[[SocketServer, socket.socket], None]:
+    """A server that talks first and understands nothing, such as a mail server."""
+
+    def talk(_server: SocketServer, connection: socket.socket) -> None:
+        connection.sendall(data)
+        while connection.recv(_CHUNK):
+            connection.sendall(b"500 5.5.1 Command unrecognized\r\n")
+
+    return talk
+
+
+def echo(_server: SocketServer, connection: socket.socket) -> None:
+    while data := connection.recv(_CHUNK):
+        connection.sendall(data)
+
+
+def forward_to(path: str, change: Callable[[bytes], bytes] = bytes) -> Callable[[SocketServer, socket.socket], None]:
+    """What a :class:`SocketServer` does to forward its client to a unix socket, end of file included. ``change`` is
+    made to what the client sends, as it comes.
+    """
+
+    def talk(_server: SocketServer, client: socket.socket) -> None:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as agent:
+            agent.connect(path)
+            destinations = {client: agent, agent: client}
+            while destinations:
+                for source in select.select(list(destinations), [], [])[0]:
+                    data = source.recv(_CHUNK)
+                    if data:
+                        destinations[source].sendall(change(data) if source is client else data)
+                    else:
+                        destinations.pop(source).shutdown(socket.SHUT_WR)
+
+    return talk
