@@ -22,8 +22,7 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._fleet.runner imp
 from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor import connections
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.errors import QgaError
 
-from tests.fakes.by_uri import lay_out
-from tests.fakes.hypervisors import HERE, many
+from tests.fakes.hypervisors import HERE, lay_out, many
 from tests.processes.inventory_run import configured, run_inventory
 from tests.vm.errors import VmError
 

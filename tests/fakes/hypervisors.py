@@ -2,12 +2,15 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Hypervisors for processes of their own, by functions that such a process calls."""
+"""Hypervisors with guests of all kinds: for a test, or made by a process of its own that has them for libvirt."""
 
 from __future__ import annotations
 
+import errno
 import json
+import threading
 import time
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +18,54 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._channels.base im
 from ansible_collections.qemu.guest_agent.plugins.module_utils._event_loop import tasks
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.messages import Refused
 
-from tests.fakes.by_uri import HypervisorsByUri, Reply, telling
-from tests.fakes.libvirt import Definition, FakeHypervisor, uuid_of
-from tests.fakes.one_domain import AT_LENGTH, PAUSED, SHUT_OFF, LibvirtError, fails
+from tests.fakes.agent import Agent
+from tests.fakes.domains import PAUSED, RUNNING, SHUT_OFF, Definition, Domain, uuid_of
+from tests.fakes.faults import Pause
+from tests.fakes.fleet.profile import Profile
+from tests.fakes.libvirt import AGENT_CONNECTED, Connection, FakeHypervisor
+from tests.fakes.libvirt_replies import (
+    AT_LENGTH,
+    SYSTEM_ERROR,
+    Answer,
+    LibvirtError,
+    agent_says,
+    fails,
+    require_returned,
+)
 from tests.fakes.this_machine import ThisMachine
 from tests.hostile.guest import FACTS
 from tests.support.bait import KEYS, baits, halves, said
+from tests.support.collection import ROOT
+
+
+class HypervisorsByUri:
+    """``libvirt`` and ``libvirt_qemu`` in one. At a URI that it does not have, nobody listens."""
+
+    libvirtError = LibvirtError  # noqa: N815  # libvirt's name
+    VIR_DOMAIN_TIME_SYNC = 1
+
+    def __init__(self, by_uri: Mapping[str, FakeHypervisor]) -> None:
+        self.by_uri = dict(by_uri)
+        self.virEventRegisterDefaultImpl = FakeHypervisor.virEventRegisterDefaultImpl
+        self.virEventRunDefaultImpl = FakeHypervisor.virEventRunDefaultImpl
+
+    def modules(self) -> tuple[HypervisorsByUri, HypervisorsByUri]:
+        """In place of ``hypervisor.import_libvirt``."""
+        return self, self
+
+    def registerErrorHandler(self, handler: Callable[..., None], context: object) -> None:  # noqa: N802
+        for each in self.by_uri.values():
+            each.registerErrorHandler(handler, context)
+
+    def open(self, uri: str) -> Connection:
+        if uri not in self.by_uri:
+            raise LibvirtError(SYSTEM_ERROR, "Failed to connect socket: Connection refused", errno.ECONNREFUSED)
+        return self.by_uri[uri].open(uri)
+
+    @staticmethod
+    def qemuAgentCommand(domain: Domain, text: str, timeout: int, flags: int) -> str:  # noqa: N802
+        return domain.connection.hypervisor.qemuAgentCommand(domain, text, timeout, flags)
+
 
 HERE, THERE = "qemu:///system", "qemu+tls://hv2/system"
 
@@ -146,7 +191,7 @@ def long_winded(count: int, what: str, is_late: bool) -> HypervisorsByUri:
     return HypervisorsByUri({HERE: FakeHypervisor(guests)})
 
 
-def _after(seconds: float, reply: Reply) -> Reply:
+def _after(seconds: float, reply: Answer) -> Answer:
     def late(request: dict[str, Any]) -> str:
         time.sleep(seconds)
         return reply(request)
@@ -203,3 +248,126 @@ def _addressed(name: str, text: str) -> Definition:
     """It has an address, and bait beside it."""
     told = [*interfaces(text, f"fd00::1%{text}", name=text), *interfaces("10.1.0.9", name=text)]
     return Definition(name, replies=telling(guest_network_get_interfaces=told))
+
+
+# ----------------------------------------------------------------------------------- for processes of their own
+
+# In place of libvirt-python's two modules.
+_MODULE = """
+import sys
+sys.path.insert(0, {root!r})
+from {module} import {function}
+sys.modules["libvirt"] = sys.modules["libvirt_qemu"] = {function}(*{arguments!r})
+"""
+
+
+def telling(**returns: Any) -> dict[str, Answer]:
+    """The replies of a stock agent that tells what it is; ``returns`` by command, with ``_`` for ``-``."""
+    told = {**FACTS, **{command.replace("_", "-"): value for command, value in returns.items()}}
+    commands = [{"name": name, "enabled": True, "success-response": True} for name in told]
+    info = {"guest-info": {"version": "10.0.2", "supported_commands": commands}}
+    return {command: agent_says(value) for command, value in {**info, **told}.items()}
+
+
+def lay_out(directory: Path, make: Callable[..., HypervisorsByUri], *arguments: Any) -> Path:
+    """Modules for a process with ``directory`` on its PYTHONPATH. ``make`` is a function of a module of these tests."""
+    directory.mkdir(parents=True, exist_ok=True)
+    stand_in = _MODULE.format(
+        root=str(ROOT), module=make.__module__, function=make.__name__, arguments=tuple(arguments)
+    )
+    for name in ("libvirt", "libvirt_qemu"):
+        (directory / f"{name}.py").write_text(stand_in, encoding="utf-8")
+    return directory
+
+
+# ------------------------------------------------------------------------------------------------ with simulated agents
+
+# Events and their details: VIR_DOMAIN_EVENT_RESUMED_UNPAUSED, VIR_DOMAIN_EVENT_STARTED_RESTORED.
+RESUMED, UNPAUSED = 4, 0
+STARTED, RESTORED = 2, 2
+SUSPENDED = 3
+
+
+class AgentBehindLibvirt:
+    """A definition's ``agent``. Like libvirt, it lets one command at a time through, on whatever thread it comes."""
+
+    def __init__(self, agent: Agent) -> None:
+        self.agent = agent
+        self._lock = threading.Lock()
+
+    def __call__(self, request: dict[str, Any]) -> str:
+        with self._lock:
+            answer = b""
+            for piece in self.agent.received(json.dumps(request).encode() + b"\n"):
+                if isinstance(piece, Pause):
+                    time.sleep(piece.seconds)
+                else:
+                    assert isinstance(piece, bytes), "this stand-in knows no agent that sends for ever, or hangs up"
+                    answer += piece
+        require_returned(request, json.loads(answer))
+        return answer.decode()
+
+
+class SimulatedHypervisor(FakeHypervisor):
+    """``profiles``: its guests' agents by the domain's name."""
+
+    def __init__(self, profiles: Mapping[str, Profile]) -> None:
+        self.agents = {name: profile.agent(name) for name, profile in profiles.items()}
+        super().__init__(Definition(name, agent=AgentBehindLibvirt(agent)) for name, agent in self.agents.items())
+
+    def resume(self, names: Iterable[str]) -> None:
+        for name in names:
+            self.definition(name).state = RUNNING
+            self.fire_lifecycle(name, RESUMED, UNPAUSED)
+
+    def suspend(self, names: Iterable[str]) -> None:
+        for name in names:
+            self.definition(name).state = PAUSED
+            self.fire_lifecycle(name, SUSPENDED, 0)
+
+    def restore(self, names: Iterable[str]) -> None:
+        """All that libvirt tells of it: that it was started, that it runs, and that its agent is there."""
+        for name in names:
+            self.fire_lifecycle(name, STARTED, RESTORED)
+            self.resume([name])
+            self.fire_agent(name, AGENT_CONNECTED)
+
+    def break_at(self, names: Iterable[str], command: str, is_deadly: bool = False) -> None:
+        """At each of their answers to that command, the daemon hangs up on its client, or ends and is started anew."""
+        for name in names:
+            self.definition(name).breaks = lambda request: request["execute"] == command
+        self.at_break = (lambda _connection: self.break_connections()) if is_deadly else self.hang_up
+
+    def slow_down(self, names: Iterable[str], seconds: float) -> None:
+        """Each of their answers takes so long."""
+        for name in names:
+            self.definition(name).takes = lambda _request: seconds
+
+    def silence(self, name: str) -> None:
+        """Its agent keeps every reply from now on."""
+        self.definition(name).is_silent = True
+
+    def pause(self, names: Iterable[str]) -> None:
+        for name in names:
+            self.definition(name).state = PAUSED
+            self.fire_lifecycle(name, SUSPENDED, 0)
+
+    def answer_at_length(self, name: str, what: str) -> None:
+        """Its agent answers everything so from now on; ``what`` is a key of AT_LENGTH."""
+        self.definition(name).agent = AT_LENGTH[what]
+
+    def truths(self) -> dict[str, int]:
+        """How far off each clock is, in nanoseconds."""
+        return {name: agent.clock.offset_ns() for name, agent in self.agents.items()}
+
+    def received(self) -> dict[str, dict[str, int]]:
+        """How often each agent was asked for what."""
+        return {name: agent.commands for name, agent in self.agents.items()}
+
+    def is_asked(self, name: str) -> bool:
+        """Whether any command to it has begun."""
+        return any(each == name for each, _command in self.commands)
+
+    def definition(self, name: str) -> Definition:
+        (found,) = (each for each in self.definitions if each.name == name)
+        return found

@@ -2,9 +2,11 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A stand-in for libvirt-python: a hypervisor with many domains, that counts what it is asked by how many at once.
+"""A stand-in for libvirt-python: ``libvirt`` and ``libvirt_qemu`` in one, and the hypervisors they connect to.
 
-For a single domain that fails in every way there is, see :mod:`tests.fakes.one_domain`.
+It fails with the errors that it is told to, counts what it is asked by how many at once, and fires the events that a
+test has happen. As with libvirt, a process has one event loop for all connections: what runs it once runs it for all
+that come later.
 """
 
 from __future__ import annotations
@@ -13,38 +15,61 @@ import contextlib
 import errno
 import json
 import math
+import queue
 import threading
 import time
-import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
 from typing import Any
 
-from tests.fakes.events import ConnectionEvents, HypervisorEvents
-from tests.fakes.one_domain import (
-    BLOCKED,
+from tests.fakes.domains import BLOCKED, PAUSED, RUNNING, SHUT_OFF, Definition, Domain
+from tests.fakes.libvirt_replies import (
+    AGENT_UNRESPONSIVE,
+    ARGUMENT_UNSUPPORTED,
     INTERNAL_ERROR,
     NO_DOMAIN,
-    PAUSED,
-    RUNNING,
-    SHUT_OFF,
+    OPERATION_INVALID,
+    SYSTEM_ERROR,
     LibvirtError,
-    agent_says,
     as_texts,
 )
 
-SYSTEM_ERROR = 38
-OPERATION_INVALID = 55
-ARGUMENT_UNSUPPORTED = 74
-NO_DOMAIN_METADATA = 80
-AGENT_UNRESPONSIVE = 86
-
 _LISTED = {0: None, 16: RUNNING, 32: PAUSED, 64: SHUT_OFF}  # flags of listAllDomains, and the state of each
 
+# virDomainEventID, and virConnectCloseReason (include/libvirt/libvirt-domain.h and libvirt-host.h, libvirt 11.3.0).
+LIFECYCLE = 0
+REBOOT = 1
+AGENT_LIFECYCLE = 18
+END_OF_FILE = 1
 
-def uuid_of(name: str) -> str:
-    return str(uuid.uuid5(uuid.NAMESPACE_URL, name))
+AGENT_CONNECTED = 1
+AGENT_DISCONNECTED = 2
+BY_CHANNEL = 2  # the reason of an agent's event: its port was opened or closed in the guest
+
+
+class _Loop:
+    def __init__(self) -> None:
+        self.is_registered = False
+        self._due: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        # The collection's code may be here twice, in place and assembled, and each runs the loop on a thread.
+        self._running = threading.Lock()
+
+    def run_once(self) -> None:
+        with self._running:
+            self._due.get()()
+
+    def post(self, due: Callable[[], None]) -> None:
+        self._due.put(due)
+
+
+_loop = _Loop()
+
+
+def settle(seconds: float = 5.0) -> None:
+    """Wait until all that was fired has been told, on the loop's thread."""
+    told = threading.Event()
+    _loop.post(told.set)
+    assert told.wait(seconds), "nobody runs the event loop"
 
 
 def threads_of_lines() -> list[threading.Thread]:
@@ -57,53 +82,40 @@ def threads_of_lines() -> list[threading.Thread]:
     ]
 
 
-@dataclass
-class Definition:
-    """A domain, and how its agent behaves. ``is_silent``: every command takes all of the time that it is given.
-
-    ``channel_state``: "connected", "disconnected", or None without a channel for an agent. ``agent``: answers whatever
-    ``replies`` do not. ``macs`` are the addresses of its network devices. ``takes`` has the seconds that a request
-    takes. ``breaks``: whether the daemon hangs up on its client at the answer.
-    """
-
-    name: str
-    uuid: str = ""
-    state: int = RUNNING
-    channel_state: str | None = "connected"
-    metadata: str | None = None
-    macs: tuple[str, ...] = ()
-    is_silent: bool = False
-    replies: dict[str, Callable[[dict[str, Any]], str]] = field(default_factory=dict)
-    agent: Callable[[dict[str, Any]], str] = field(default_factory=lambda: agent_says({}))
-    takes: Callable[[dict[str, Any]], float] = lambda _request: 0.0
-    breaks: Callable[[dict[str, Any]], bool] = lambda _request: False
-
-    def __post_init__(self) -> None:
-        self.uuid = self.uuid or uuid_of(self.name)
-
-    @property
-    def xml(self) -> str:
-        target = f"<target type='virtio' name='org.qemu.guest_agent.0' state='{self.channel_state}'/>"
-        channel = "" if self.channel_state is None else f"<channel type='unix'>{target}</channel>"
-        devices = "".join(f"<interface type='network'><mac address='{mac}'/></interface>" for mac in self.macs)
-        return f"<domain><clock offset='utc'/><devices>{devices}{channel}</devices></domain>"
+_ERROR_OF = {
+    "listAllDomains": "list_error",
+    "lookupByName": "lookup_error",
+    "lookupByUUIDString": "lookup_error",
+    "state": "state_error",
+    "XMLDesc": "xml_error",
+    "metadata": "metadata_error",
+    "setTime": "set_time_error",
+}
 
 
-class Connection(ConnectionEvents):
-    """``virConnect``."""
+class Connection:
+    """``virConnect``. ``is_broken``: its daemon has gone, and every call on it or on its domains fails."""
 
     def __init__(self, hypervisor: FakeHypervisor) -> None:
-        super().__init__()
         self.hypervisor = hypervisor
         self.is_broken = False
         self.is_closed = False
+        self.alive_error: LibvirtError | None = None
         self.interrupted = threading.Event()  # what hangs on it comes back
+        self._has_loop = _loop.is_registered
+        self._lock = threading.Lock()
+        self._numbers = 0
+        self._registered: dict[int, tuple[int, Callable[..., None], object]] = {}
+        self._on_closed: tuple[Callable[..., None], object] | None = None
 
     @contextlib.contextmanager
     def call(self, name: str) -> Iterator[None]:
-        """A call to the daemon, which takes one of its threads."""
+        """A call to the daemon, which takes one of its threads, and may fail."""
         with self.hypervisor.counted(self, name):
             self.require_alive()
+            error = getattr(self.hypervisor, _ERROR_OF.get(name, ""), None)
+            if error is not None:
+                raise error
             yield
 
     def require_alive(self) -> None:
@@ -111,19 +123,21 @@ class Connection(ConnectionEvents):
             raise LibvirtError(INTERNAL_ERROR, "internal error: client socket is closed")
 
     def isAlive(self) -> int:  # noqa: N802  # libvirt's name
+        if self.alive_error is not None:
+            raise self.alive_error
         return int(not self.is_broken)
 
     def listAllDomains(self, flags: int) -> list[Domain]:  # noqa: N802
         with self.call("listAllDomains"):
-            if self.hypervisor.list_error is not None:
-                raise self.hypervisor.list_error
             state = _LISTED[flags]
             return [Domain(self, each) for each in self.hypervisor.definitions if state in (None, each.state)]
 
     def lookupByName(self, name: str) -> Domain:  # noqa: N802
+        self.hypervisor.lookups.append(("name", name))
         return self._found("lookupByName", lambda each: each.name == name)
 
     def lookupByUUIDString(self, text: str) -> Domain:  # noqa: N802
+        self.hypervisor.lookups.append(("uuid", text))
         plain = text.replace("-", "").lower()
         return self._found("lookupByUUIDString", lambda each: each.uuid.replace("-", "") == plain)
 
@@ -137,39 +151,72 @@ class Connection(ConnectionEvents):
                     return Domain(self, each)
             raise LibvirtError(NO_DOMAIN, "Domain not found")
 
+    # Its part in events.
 
-class Domain:
-    """``virDomain``. Its name and its UUID are known here; all else is a call."""
+    @property
+    def registered_events(self) -> list[int]:
+        with self._lock:
+            return sorted(event for event, _callback, _opaque in self._registered.values())
 
-    def __init__(self, connection: Connection, definition: Definition) -> None:
-        self.connection = connection
-        self.definition = definition
+    # libvirt
 
-    def name(self) -> str:
-        return self.definition.name
+    def setKeepAlive(self, _interval: int, _count: int) -> int:  # noqa: N802  # libvirt's name
+        self._require_loop()
+        return 0
 
-    def UUIDString(self) -> str:  # noqa: N802
-        return self.definition.uuid
+    def registerCloseCallback(self, callback: Callable[..., None], opaque: object) -> int:  # noqa: N802
+        self._on_closed = (callback, opaque)
+        return 0
 
-    def ID(self) -> int:  # noqa: N802
-        return 1
+    def unregisterCloseCallback(self) -> int:  # noqa: N802
+        self._on_closed = None
+        return 0
 
-    def state(self) -> list[int]:
-        with self.connection.call("state"):
-            return [self.definition.state, 0]
+    def domainEventRegisterAny(  # noqa: N802
+        self, domain: object, event: int, callback: Callable[..., None], opaque: object
+    ) -> int:
+        assert domain is None, "this stand-in tells of all domains only"
+        self._require_loop()
+        with self._lock:
+            self._numbers += 1
+            self._registered[self._numbers] = (event, callback, opaque)
+            return self._numbers
 
-    def XMLDesc(self, _flags: int) -> str:  # noqa: N802
-        with self.connection.call("XMLDesc"):
-            return self.definition.xml
+    def domainEventDeregisterAny(self, number: int) -> int:  # noqa: N802
+        with self._lock:
+            if self.is_broken or self._registered.pop(number, None) is None:
+                raise LibvirtError(INTERNAL_ERROR, "internal error: client socket is closed")
+        return 0
 
-    def metadata(self, _kind: int, namespace: str, _flags: int) -> str:
-        with self.connection.call("metadata"):
-            if self.definition.metadata is None or namespace not in self.definition.metadata:
-                raise LibvirtError(NO_DOMAIN_METADATA, "Requested metadata element is not present")
-            return self.definition.metadata
+    def _require_loop(self) -> None:
+        if self.is_broken:
+            raise LibvirtError(INTERNAL_ERROR, "internal error: client socket is closed")
+        if not self._has_loop:
+            raise LibvirtError(INTERNAL_ERROR, "the event loop was not registered before this connection was opened")
+
+    # For the hypervisor behind it.
+
+    def tell(self, event: int, domain: object, *what: object) -> None:
+        _loop.post(lambda: self._deliver(event, domain, what))
+
+    def tell_closed(self) -> None:
+        _loop.post(self._deliver_closed)
+
+    def _deliver(self, event: int, domain: object, what: tuple[object, ...]) -> None:
+        if self.is_broken or self.is_closed:
+            return
+        with self._lock:
+            wanted = [(callback, opaque) for each, callback, opaque in self._registered.values() if each == event]
+        for callback, opaque in wanted:
+            callback(self, domain, *what, opaque)
+
+    def _deliver_closed(self) -> None:
+        if self._on_closed is not None and not self.is_closed:
+            callback, opaque = self._on_closed
+            callback(self, END_OF_FILE, opaque)
 
 
-class FakeHypervisor(HypervisorEvents):
+class FakeHypervisor:
     """``libvirt`` and ``libvirt_qemu`` in one, and the hypervisor behind them.
 
     ``at_agent_command`` has what happens when the agent command of that number begins, counted from one; ``at_break``
@@ -179,24 +226,52 @@ class FakeHypervisor(HypervisorEvents):
     libvirtError = LibvirtError  # noqa: N815  # libvirt's name
     VIR_DOMAIN_TIME_SYNC = 1
 
+    # What the next calls of a kind fail with.
+    open_error: LibvirtError | None = None
+    list_error: LibvirtError | None = None
+    lookup_error: LibvirtError | None = None
+    state_error: LibvirtError | None = None
+    xml_error: LibvirtError | None = None
+    metadata_error: LibvirtError | None = None
+    set_time_error: LibvirtError | None = None
+    close_error: LibvirtError | None = None
+    # What they wait for first.
+    open_waits_for: threading.Event | None = None
+    close_waits_for: threading.Event | None = None
+    # Whether a command is refused for the state of its domain, and not by its answer alone.
+    looks_at_states = True
+
     def __init__(self, definitions: Iterable[Definition] = ()) -> None:
         self.definitions = list(definitions)
-        self.open_error: LibvirtError | None = None
-        self.list_error: LibvirtError | None = None
-        self.open_waits_for: threading.Event | None = None
         self.at_agent_command: dict[int, Callable[[], None]] = {}
         self.at_break: Callable[[Connection], None] = self.hang_up
         self.connections: list[Connection] = []
-        self.closed: list[Connection] = []
+        self.closed_connections: list[Connection] = []
         self.calls: Counter[str] = Counter()
         self.most_calls = 0
         self.most_calls_of_a_connection = 0
-        self.commands: list[tuple[str, str]] = []  # domain, command
+        self.uris: list[str] = []
+        self.lookups: list[tuple[str, str]] = []
+        self.asked_metadata: list[tuple[int, str]] = []
+        self.asked: list[tuple[str, str]] = []  # domain, command
+        self.sent: list[tuple[str, int, int]] = []  # text, timeout, flags
+        self.set_times: list[tuple[dict[str, int], int]] = []
+        self.log: list[str] = []  # commands and setTime
         self._calls_now: Counter[Connection] = Counter()
         self._refusals = 0.0
         self._error_handler: Callable[[tuple[Any, ...]], None] = lambda _raw: None
         # Guards all of the above that is written by calls.
         self._lock = threading.Lock()
+
+    @property
+    def closed(self) -> Any:
+        """The connections that were closed."""
+        return self.closed_connections
+
+    @property
+    def commands(self) -> list[Any]:
+        """Domain and command, one after the other."""
+        return self.asked
 
     def modules(self) -> tuple[FakeHypervisor, FakeHypervisor]:
         """In place of ``hypervisor.import_libvirt``."""
@@ -253,7 +328,7 @@ class FakeHypervisor(HypervisorEvents):
         while threads_of_lines() or any(not each.is_closed for each in self.connections if not each.is_broken):
             assert time.monotonic() < until, f"{threads_of_lines()} of {len(self.connections)} connections are left"
             time.sleep(0.005)
-        assert len(self.closed) == len(set(self.closed))
+        assert len(self.closed_connections) == len(set(self.closed_connections))
 
     @contextlib.contextmanager
     def counted(self, connection: Connection, name: str) -> Iterator[None]:
@@ -271,14 +346,19 @@ class FakeHypervisor(HypervisorEvents):
     def note_closed(self, connection: Connection) -> None:
         with self._lock:
             connection.is_closed = True
-            self.closed.append(connection)
+            self.closed_connections.append(connection)
+        if self.close_waits_for is not None:
+            self.close_waits_for.wait(10)
+        if self.close_error is not None:
+            raise self.close_error
 
     # libvirt
 
     def registerErrorHandler(self, handler: Callable[..., None], context: object) -> None:  # noqa: N802  # libvirt's
         self._error_handler = lambda raw: handler(context, raw)
 
-    def open(self, _uri: str) -> Connection:
+    def open(self, uri: str) -> Connection:
+        self.uris.append(uri)
         if self.open_waits_for is not None:
             self.open_waits_for.wait(10)
         if self.open_error is not None:
@@ -292,24 +372,22 @@ class FakeHypervisor(HypervisorEvents):
 
     # libvirt_qemu
 
-    def qemuAgentCommand(self, domain: Domain, text: str, timeout: int, _flags: int) -> str:  # noqa: N802
+    def qemuAgentCommand(self, domain: Domain, text: str, timeout: int, flags: int) -> str:  # noqa: N802
         definition, request = domain.definition, json.loads(text)
         with domain.connection.call("qemuAgentCommand"):
             with self._lock:
-                self.commands.append((definition.name, request["execute"]))
-                happens = self.at_agent_command.get(len(self.commands))
+                self.sent.append((text, timeout, flags))
+                self.log.append(request["execute"])
+                self.asked.append((definition.name, request["execute"]))
+                happens = self.at_agent_command.get(len(self.asked))
             if happens is not None:
                 happens()
-            if definition.state not in (RUNNING, BLOCKED):
-                raise LibvirtError(OPERATION_INVALID, "Requested operation is not valid: domain is not running")
-            if definition.channel_state is None:
-                raise LibvirtError(ARGUMENT_UNSUPPORTED, "argument unsupported: QEMU guest agent is not configured")
-            if definition.channel_state != "connected":
-                raise LibvirtError(AGENT_UNRESPONSIVE, "Guest agent is not responding: it is not connected")
+            if self.looks_at_states:
+                self._require_connected(definition)
             seconds = math.inf if definition.is_silent else definition.takes(request)
             if seconds:
                 domain.connection.interrupted.wait(min(seconds, timeout))
-            domain.connection.require_alive()
+                domain.connection.require_alive()
             if definition.breaks(request):
                 self.at_break(domain.connection)
                 raise LibvirtError(SYSTEM_ERROR, "End of file while reading data: Input/output error")
@@ -318,8 +396,41 @@ class FakeHypervisor(HypervisorEvents):
             try:
                 return definition.replies.get(request["execute"], definition.agent)(request)
             except LibvirtError as error:
-                raw = error.err
-                self._error_handler(as_texts(raw))
-                error.err = as_texts(raw)
+                self._error_handler(as_texts(error.err))
+                error.err = as_texts(error.err)
                 error.args = (error.err[2],)
                 raise
+
+    @staticmethod
+    def _require_connected(definition: Definition) -> None:
+        if definition.state not in (RUNNING, BLOCKED):
+            raise LibvirtError(OPERATION_INVALID, "Requested operation is not valid: domain is not running")
+        if definition.channel_state is None:
+            raise LibvirtError(ARGUMENT_UNSUPPORTED, "argument unsupported: QEMU guest agent is not configured")
+        if definition.channel_state != "connected":
+            raise LibvirtError(AGENT_UNRESPONSIVE, "Guest agent is not responding: it is not connected")
+
+    # Events: libvirt's loop, and what a test has happen. A domain's state is the test's business, too.
+
+    @staticmethod
+    def virEventRegisterDefaultImpl() -> int:  # noqa: N802  # libvirt's name
+        _loop.is_registered = True
+        return 0
+
+    @staticmethod
+    def virEventRunDefaultImpl() -> int:  # noqa: N802
+        _loop.run_once()
+        return 0
+
+    def fire_lifecycle(self, name: str, event: int, detail: int) -> None:
+        self._fire(LIFECYCLE, name, event, detail)
+
+    def fire_agent(self, name: str, state: int, reason: int = BY_CHANNEL) -> None:
+        self._fire(AGENT_LIFECYCLE, name, state, reason)
+
+    def fire_reboot(self, name: str) -> None:
+        self._fire(REBOOT, name)
+
+    def _fire(self, event: int, name: str, *what: object) -> None:
+        for connection in list(self.connections):
+            connection.tell(event, self.domain_of(connection, name), *what)

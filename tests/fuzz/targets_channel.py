@@ -21,7 +21,8 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor impor
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol import values
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.errors import QgaError, RemoteProtocolError
 
-from tests.fakes.one_domain import FakeLibvirt, LibvirtError
+from tests.fakes.libvirt_replies import LibvirtError
+from tests.fakes.one_domain import FakeLibvirt
 from tests.fuzz.targets_replies import require_told
 
 LIMITS = values.Limits(size=512, nesting=16)

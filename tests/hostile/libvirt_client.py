@@ -9,7 +9,9 @@ from __future__ import annotations
 import json
 from multiprocessing.connection import Client
 
-from tests.fakes.one_domain import FakeDomain, FakeLibvirt, LibvirtError
+from tests.fakes.domains import Domain
+from tests.fakes.libvirt_replies import LibvirtError
+from tests.fakes.one_domain import FakeLibvirt
 
 AUTHKEY = b"hostile"
 
@@ -28,7 +30,7 @@ class RemoteLibvirt(FakeLibvirt):
         """In place of ``hypervisor.import_libvirt``."""
         return self, self
 
-    def qemuAgentCommand(self, domain: FakeDomain, text: str, timeout: int, _flags: int) -> str:  # noqa: N802
+    def qemuAgentCommand(self, domain: Domain, text: str, timeout: int, _flags: int) -> str:  # noqa: N802
         domain.connection.require_alive()
         try:
             with Client(self._path, "AF_UNIX", authkey=AUTHKEY) as daemon:

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor import connections
 
-from tests.fakes.libvirt import Definition, FakeHypervisor
+from tests.fakes.domains import Definition
+from tests.fakes.libvirt import FakeHypervisor
 from tests.hostile import victim
 from tests.hostile.case import Case
 

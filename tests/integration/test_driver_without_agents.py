@@ -16,8 +16,9 @@ from typing import Any
 import pytest
 from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor import connections
 
-from tests.fakes.libvirt import Definition, FakeHypervisor
-from tests.fakes.one_domain import LibvirtError, fails
+from tests.fakes.domains import Definition
+from tests.fakes.libvirt import FakeHypervisor
+from tests.fakes.libvirt_replies import LibvirtError, fails
 from tests.hostile import victim
 from tests.hostile.case import Case
 from tests.processes.inventory_run import configured, run_inventory
@@ -96,7 +97,7 @@ class TestTheModules:
             raise LibvirtError(code, "this function is not supported by the connection driver: virDomainGetMetadata")
 
         fake = FakeHypervisor([Definition("one", agent=fails(code, CODES[code]))])
-        monkeypatch.setattr("tests.fakes.libvirt.Domain.metadata", metadata)
+        monkeypatch.setattr("tests.fakes.domains.Domain.metadata", metadata)
         monkeypatch.setattr(connections, "import_libvirt", fake.modules)
         assert entries(run(module, domains=["*"], uri="vbox:///session")) == {"one": ("skipped", "not_configured")}
 

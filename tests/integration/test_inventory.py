@@ -28,6 +28,7 @@ from tests.support.hypervisors_made import (
     HERE,
     THERE,
     in_the_field,
+    lay_out,
     many,
     none_at_all,
     one_that_runs_programs,

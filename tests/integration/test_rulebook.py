@@ -22,7 +22,7 @@ import pytest
 import yaml
 from ansible_collections.qemu.guest_agent.plugins.module_utils._untrusted import visible
 
-from tests.fakes.libvirt import uuid_of
+from tests.fakes.domains import uuid_of
 from tests.hostile.guest import SECOND_NS, Guest
 from tests.processes.ansible_run import PlaybookRun, run_playbook_of_collection
 from tests.processes.remote_hypervisor import Hypervisor

@@ -20,8 +20,9 @@ from multiprocessing.connection import Connection as Pipe
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tests.fakes.libvirt import SYSTEM_ERROR, Connection, Definition, Domain, FakeHypervisor
-from tests.fakes.one_domain import INTERNAL_ERROR, RUNNING, LibvirtError
+from tests.fakes.domains import RUNNING, Definition, Domain
+from tests.fakes.libvirt import Connection, FakeHypervisor
+from tests.fakes.libvirt_replies import INTERNAL_ERROR, SYSTEM_ERROR, LibvirtError
 from tests.hostile.guest import Guest
 
 _AUTHKEY = b"hypervisor"
@@ -86,7 +87,7 @@ class Hypervisor:
         return self._directory
 
     def fire(self, what: str, *arguments: object) -> None:
-        """``what`` is a method of :class:`tests.fakes.events.HypervisorEvents`."""
+        """``what`` is a method of :class:`tests.fakes.libvirt.FakeHypervisor`."""
         with self._lock:
             for pipe in self._told:
                 pipe.send((what, arguments))

@@ -11,12 +11,9 @@ import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 from tests.fakes.fleet import Profile
-from tests.fakes.hypervisor import SimulatedHypervisor
-from tests.fakes.libvirt import SYSTEM_ERROR
-from tests.fakes.one_domain import LibvirtError
+from tests.fakes.hypervisors import SimulatedHypervisor
 from tests.support.logfmt import Line, parse
 from tests.support.resync_service import module
 from tests.support.until import until
@@ -46,25 +43,6 @@ USUAL = {
     "concurrency": 20,
     "metrics_file": "",
 }
-
-
-class Libvirt:
-    """In place of ``libvirt`` and ``libvirt_qemu``, with a hypervisor for each uri; others refuse."""
-
-    libvirtError = LibvirtError  # noqa: N815  # libvirt's name
-    VIR_DOMAIN_TIME_SYNC = 1
-
-    def __init__(self, hypervisors: Mapping[str, SimulatedHypervisor]) -> None:
-        self._hypervisors = hypervisors
-        some = next(iter(hypervisors.values()))
-        self.virEventRegisterDefaultImpl = some.virEventRegisterDefaultImpl
-        self.virEventRunDefaultImpl = some.virEventRunDefaultImpl
-        self.qemuAgentCommand = some.qemuAgentCommand
-
-    def open(self, uri: str) -> Any:
-        if uri not in self._hypervisors:
-            raise LibvirtError(SYSTEM_ERROR, "Failed to connect socket: No such file or directory")
-        return self._hypervisors[uri].open(uri)
 
 
 class Served:

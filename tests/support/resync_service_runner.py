@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tests.fakes.fleet import Profile
-from tests.fakes.hypervisor import SimulatedHypervisor
+from tests.fakes.hypervisors import SimulatedHypervisor
 
 
 def _obey(hypervisor: SimulatedHypervisor) -> None:

@@ -16,9 +16,10 @@ from typing import Any
 import pytest
 from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor import connections
 
+from tests.fakes.domains import Definition, Domain
 from tests.fakes.fleet import Profile, SimulatedFleet
-from tests.fakes.libvirt import Definition, Domain, FakeHypervisor
-from tests.fakes.one_domain import LibvirtError
+from tests.fakes.libvirt import FakeHypervisor
+from tests.fakes.libvirt_replies import LibvirtError
 from tests.hostile import poisons
 from tests.hostile import victim as in_process
 from tests.hostile.actions import Action, Asked, Pause, Play, Send

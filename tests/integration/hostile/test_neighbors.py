@@ -23,8 +23,9 @@ import pytest
 from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor import connections
 from ansible_collections.qemu.guest_agent.plugins.plugin_utils._inventory.listing import STATES, Query, list_guests
 
+from tests.fakes.domains import Definition
 from tests.fakes.fleet import Profile, SimulatedFleet
-from tests.fakes.libvirt import Definition, FakeHypervisor
+from tests.fakes.libvirt import FakeHypervisor
 from tests.hostile import poisons, victim
 from tests.hostile.actions import Action, Asked, Pause, Play, Send
 from tests.hostile.agent import HostileAgent

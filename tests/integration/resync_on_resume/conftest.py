@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from tests.fakes.hypervisor import SimulatedHypervisor
-from tests.processes.served import CONFIG, HERE, USUAL, Libvirt, Serve, Served, simulated
+from tests.fakes.hypervisors import HypervisorsByUri, SimulatedHypervisor
+from tests.processes.served import CONFIG, HERE, USUAL, Serve, Served, simulated
 from tests.support.resync_service import module
 
 
@@ -25,7 +25,7 @@ def serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Serve:
         *names: str, hypervisors: Mapping[str, SimulatedHypervisor] | None = None, uris: str = HERE, **options: Any
     ) -> Served:
         all_of_them = hypervisors or {HERE: simulated(*names)}
-        libvirt = Libvirt(all_of_them)
+        libvirt = HypervisorsByUri(all_of_them)
         monkeypatch.setattr(
             module("_hypervisor.connections", "guest_agent"), "import_libvirt", lambda: (libvirt, libvirt)
         )

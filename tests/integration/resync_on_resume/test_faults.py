@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from tests.fakes.events import settle
-from tests.fakes.hypervisor import RESTORED, RESUMED, STARTED, UNPAUSED
-from tests.fakes.one_domain import PAUSED
+from tests.fakes.domains import PAUSED
+from tests.fakes.hypervisors import RESTORED, RESUMED, STARTED, UNPAUSED
+from tests.fakes.libvirt import settle
 from tests.processes.served import BEHIND_NS, HERE, SECOND_NS, Serve, Served, simulated
 from tests.support.resync_service import module
 from tests.support.served import BEHIND_NS, HERE, SECOND_NS, Serve, Served, simulated

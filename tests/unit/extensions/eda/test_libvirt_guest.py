@@ -20,8 +20,8 @@ import pytest
 import yaml
 from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor import events
 
-from tests.fakes.events import AGENT_CONNECTED, settle
-from tests.fakes.libvirt import Definition, FakeHypervisor, uuid_of
+from tests.fakes.domains import Definition, uuid_of
+from tests.fakes.libvirt import AGENT_CONNECTED, FakeHypervisor, settle
 from tests.support.collection import ROOT
 
 SOURCE = ROOT / "extensions/eda/plugins/event_source/libvirt_guest.py"

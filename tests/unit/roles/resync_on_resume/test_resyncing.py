@@ -15,7 +15,8 @@ from typing import Any
 
 import pytest
 
-from tests.fakes.libvirt import Definition, FakeHypervisor
+from tests.fakes.domains import Definition
+from tests.fakes.libvirt import FakeHypervisor
 from tests.support.resync_service import module
 
 resyncing, config = module("resyncing"), module("config")

@@ -15,8 +15,8 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor.conne
 from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor.domains import Domain
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.values import Limits
 
-from tests.fakes.libvirt import FakeHypervisor, uuid_of
-from tests.fakes.one_domain import RUNNING, SHUT_OFF
+from tests.fakes.domains import RUNNING, SHUT_OFF, uuid_of
+from tests.fakes.libvirt import FakeHypervisor
 
 WEB1, WEB2, DB1 = (Domain(name, uuid_of(name), RUNNING) for name in ("web1", "web2", "db1"))
 

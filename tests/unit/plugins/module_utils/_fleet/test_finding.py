@@ -27,8 +27,8 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor.conne
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.errors import QgaError
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.values import Limits
 
-from tests.fakes.libvirt import Definition, FakeHypervisor, threads_of_lines, uuid_of
-from tests.fakes.one_domain import PAUSED, SHUT_OFF
+from tests.fakes.domains import PAUSED, SHUT_OFF, Definition, uuid_of
+from tests.fakes.libvirt import FakeHypervisor, threads_of_lines
 from tests.support.blocking import Blocking
 
 URI = "qemu:///system"

@@ -14,7 +14,8 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import Hy
 from ansible_collections.qemu.guest_agent.plugins.module_utils._fleet.opt_out import NAMESPACE, require_allowed
 from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor import connections
 
-from tests.fakes.libvirt import Definition, FakeHypervisor
+from tests.fakes.domains import Definition
+from tests.fakes.libvirt import FakeHypervisor
 from tests.support.blocking import blocking
 
 URI = "qemu:///system"

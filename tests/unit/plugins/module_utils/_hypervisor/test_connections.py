@@ -33,7 +33,8 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor.conne
 from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor.lanes import NEW, PROVEN, SLOW, SUSPECT
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.errors import QgaError
 
-from tests.fakes.one_domain import FakeLibvirt, LibvirtError
+from tests.fakes.libvirt_replies import LibvirtError
+from tests.fakes.one_domain import FakeLibvirt
 from tests.support.blocking import Blocking
 from tests.support.fake_libvirt import FakeLibvirt, LibvirtError
 from tests.support.line_jobs import SHORT, URI, Jobs

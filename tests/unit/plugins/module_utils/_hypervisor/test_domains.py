@@ -19,8 +19,9 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor.conne
 from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor.domains import Domain, list_domains
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.errors import QgaError
 
-from tests.fakes.libvirt import SYSTEM_ERROR, Definition, FakeHypervisor, uuid_of
-from tests.fakes.one_domain import PAUSED, SHUT_OFF, LibvirtError
+from tests.fakes.domains import PAUSED, SHUT_OFF, Definition, uuid_of
+from tests.fakes.libvirt import FakeHypervisor
+from tests.fakes.libvirt_replies import SYSTEM_ERROR, LibvirtError
 from tests.support.blocking import blocking
 
 URI = "qemu:///system"

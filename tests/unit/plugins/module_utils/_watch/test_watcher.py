@@ -32,9 +32,9 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._watch.sources.li
 from ansible_collections.qemu.guest_agent.plugins.module_utils._watch.states import Timings
 from ansible_collections.qemu.guest_agent.plugins.module_utils._watch.watcher import Watcher
 
-from tests.fakes.events import AGENT_CONNECTED, AGENT_DISCONNECTED, settle
-from tests.fakes.libvirt import PAUSED, SYSTEM_ERROR, Connection, Definition, FakeHypervisor, uuid_of
-from tests.fakes.one_domain import LibvirtError
+from tests.fakes.domains import PAUSED, Definition, uuid_of
+from tests.fakes.libvirt import AGENT_CONNECTED, AGENT_DISCONNECTED, Connection, FakeHypervisor, settle
+from tests.fakes.libvirt_replies import SYSTEM_ERROR, LibvirtError
 
 HERE = "test:///here"
 THERE = "test:///there"

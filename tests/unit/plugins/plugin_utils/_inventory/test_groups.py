@@ -11,7 +11,7 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._untrusted import
 from ansible_collections.qemu.guest_agent.plugins.plugin_utils._inventory.groups import KINDS, groups_of
 from ansible_collections.qemu.guest_agent.plugins.plugin_utils._inventory.listing import ListedGuest
 
-from tests.fakes.libvirt import uuid_of
+from tests.fakes.domains import uuid_of
 
 
 def guest(**facts: Any) -> ListedGuest:

@@ -26,7 +26,7 @@ from ansible_collections.qemu.guest_agent.plugins.plugin_utils._inventory.listin
 from ansible_collections.qemu.guest_agent.plugins.plugin_utils._inventory.options import Filter, settings_of
 from ansible_collections.qemu.guest_agent.plugins.plugin_utils._untrusted import untrusted
 
-from tests.fakes.libvirt import uuid_of
+from tests.fakes.domains import uuid_of
 from tests.support.inventory_defaults import DEFAULTS
 from tests.support.templates import trusted
 

@@ -28,9 +28,10 @@ from ansible_collections.qemu.guest_agent.plugins.plugin_utils._inventory.listin
     list_guests,
 )
 
-from tests.fakes.by_uri import HypervisorsByUri, telling
-from tests.fakes.libvirt import Definition, Domain, FakeHypervisor, uuid_of
-from tests.fakes.one_domain import PAUSED, SHUT_OFF, LibvirtError
+from tests.fakes.domains import PAUSED, SHUT_OFF, Definition, Domain, uuid_of
+from tests.fakes.hypervisors import HypervisorsByUri, telling
+from tests.fakes.libvirt import FakeHypervisor
+from tests.fakes.libvirt_replies import LibvirtError
 
 HV1, HV2, NOWHERE = "qemu+tls://hv1/system", "qemu+tls://hv2/system", "qemu+tls://nowhere/system"
 

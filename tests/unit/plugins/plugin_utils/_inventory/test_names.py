@@ -9,7 +9,7 @@ from ansible_collections.qemu.guest_agent.plugins.plugin_utils._inventory.names 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.fakes.libvirt import uuid_of
+from tests.fakes.domains import uuid_of
 
 HERE, SESSION, HV1, HV2 = (
     "qemu:///system",

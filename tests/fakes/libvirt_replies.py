@@ -1,0 +1,125 @@
+# Copyright (c) 2026, the qemu.guest_agent maintainers
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""How libvirt answers an agent command in tests: functions of the request that return a reply, or raise an error."""
+
+from __future__ import annotations
+
+import functools
+import json
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from tests.support.agent_client import Client
+
+# virErrorNumber (include/libvirt/virterror.h)
+INTERNAL_ERROR = 1
+SYSTEM_ERROR = 38
+NO_DOMAIN = 42
+OPERATION_INVALID = 55
+ARGUMENT_UNSUPPORTED = 74
+NO_DOMAIN_METADATA = 80
+AGENT_UNRESPONSIVE = 86
+
+Answer = Callable[[dict[str, Any]], str]
+
+
+class LibvirtError(Exception):
+    """As libvirt.libvirtError: a number, a text in the daemon's language, and an errno in int1."""
+
+    def __init__(self, code: int, message: str = "said in whatever language", int1: int = 0) -> None:
+        super().__init__(message)
+        self.err: tuple[Any, ...] = (code, 0, message, 2, None, None, None, int1, 0)
+
+    def get_error_code(self) -> int:
+        return int(self.err[0])
+
+    def get_error_message(self) -> str:
+        return str(self.err[2])
+
+    def get_int1(self) -> int:
+        return int(self.err[7])
+
+
+def agent_says(value: Any) -> Answer:
+    return lambda _request: json.dumps({"return": value})
+
+
+def fails(code: int, message: str = "said in whatever language") -> Answer:
+    def fail(_request: dict[str, Any]) -> str:
+        raise LibvirtError(code, message)
+
+    return fail
+
+
+# ---------------------------------------------------------------------------------------------- as long as texts may be
+
+_MOST_BYTES = 4 * 1024 * 1024  # REMOTE_STRING_MAX, src/remote/remote_protocol.x
+# One character of this kind has all others of a Python text take four bytes each.
+_WIDE = "\U0001f600".encode()
+
+
+@functools.lru_cache(maxsize=1)  # one that tests need, and not all that there are
+def _at_length(head: bytes, tail: bytes = b"") -> bytes:
+    return head + b"a" * (_MOST_BYTES - len(head) - len(_WIDE) - len(tail)) + _WIDE + tail
+
+
+def _replies_at_length(tail: bytes) -> Answer:
+    return lambda _request: str(_at_length(b'{"return": "', tail), "utf-8")  # libvirt-python makes a new one each time
+
+
+def _fails_at_length(reason: bytes) -> Answer:
+    def fail(_request: dict[str, Any]) -> str:
+        text = _at_length(b"internal error: " + reason)
+        error = LibvirtError(INTERNAL_ERROR)
+        error.err = (*error.err[:2], text, error.err[3], "%s", text, *error.err[6:])  # as virRaiseErrorFull() has it
+        raise error
+
+    return fail
+
+
+# What becomes of an agent's words on their way through libvirt and libvirt-python: 16 MiB each, or several times that.
+# An error's are still bytes; :func:`as_texts` is libvirt-python's part.
+AT_LENGTH: Mapping[str, Answer] = {
+    "a reply": _replies_at_length(b'"}'),
+    "a reply that is not UTF-8": _replies_at_length(b'\xff"}'),
+    "no JSON": _fails_at_length(b"cannot parse json "),
+    "a refusal": _fails_at_length(b"unable to execute QEMU agent command 'guest-info': "),
+}
+
+
+def as_texts(raw: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The parts of an error, as libvirt-python makes them anew for everybody who asks for them."""
+    return tuple(str(part, "utf-8") if isinstance(part, bytes) else part for part in raw)
+
+
+def hangs(until: threading.Event) -> Answer:
+    def hang(_request: dict[str, Any]) -> str:
+        until.wait(10)
+        return '{"return": {}}'
+
+    return hang
+
+
+def require_returned(request: dict[str, Any], reply: dict[str, Any]) -> None:
+    """An agent's error in libvirt's words (``qemuAgentCheckError``)."""
+    if "error" in reply:
+        said = f"unable to execute QEMU agent command '{request['execute']}': {reply['error']['desc']}"
+        raise LibvirtError(INTERNAL_ERROR, f"internal error: {said}")
+
+
+def answers_by(path: Path) -> Answer:
+    """What the agent on a socket answers."""
+
+    def ask(request: dict[str, Any]) -> str:
+        with Client(str(path)) as client:
+            client.send(json.dumps(request).encode())
+            text = client.line().decode()
+        reply = json.loads(text)
+        require_returned(request, reply)
+        return text
+
+    return ask
