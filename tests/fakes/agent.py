@@ -37,34 +37,14 @@ from tests.fakes.faults import (
     Sent,
     covers_complaints,
 )
-from tests.fakes.kinds import REFUSED_WORDS, SECOND_NS, STOCK, Kind
+from tests.fakes.kinds import FACTS, REFUSED_WORDS, SECOND_NS, STOCK, Kind
 from tests.processes.socket_server import SocketServer
 
 _CHUNK = 4096  # as qemu-ga reads (qga/guest-agent-core.h, QEMU 10.0.13)
+_KNOWN_BYTES = 256
 _LIMITS = values.Limits(nesting=1024)  # as in QEMU (qobject/json-streamer.c)
 
 # ------------------------------------------------------------------------------------------------ the table of answers
-
-# Replies of the right shape for the commands that facts are gathered with.
-FACTS: Mapping[str, Any] = {
-    "guest-get-host-name": {"host-name": "fake1"},
-    "guest-get-osinfo": {"id": "debian", "version-id": "12", "kernel-release": "6.1.0", "machine": "x86_64"},
-    "guest-get-timezone": {"offset": 0, "zone": "UTC"},
-    "guest-network-get-interfaces": [
-        {"name": "lo", "ip-addresses": [{"ip-address": "127.0.0.1", "ip-address-type": "ipv4", "prefix": 8}]}
-    ],
-    "guest-network-get-route": [{"iface": "eth0", "destination": "10.0.2.0", "metric": 0}],
-    "guest-get-fsinfo": [{"name": "vda", "mountpoint": "/", "type": "ext4", "used-bytes": 1, "total-bytes": 2}],
-    "guest-get-users": [{"user": "root", "login-time": 1795406754.5}],
-    "guest-get-vcpus": [{"logical-id": 0, "online": True, "can-offline": False}],
-    "guest-get-memory-block-info": {"size": 134217728},
-    "guest-get-memory-blocks": [{"phys-index": 0, "online": True}, {"phys-index": 1, "online": False}],
-    "guest-get-disks": [{"name": "/dev/vda", "partition": False, "dependencies": []}],
-    "guest-get-load": {"load1m": 0.25, "load5m": 0.5, "load15m": 1.0},
-    "guest-get-cpustats": [{"type": "linux", "cpu": 0, "user": 1}],
-    "guest-get-diskstats": [{"name": "vda", "major": 254, "minor": 0, "stats": {"read-ios": 1}}],
-    "guest-ping": {},
-}
 
 
 class RefusedError(Exception):
@@ -194,6 +174,9 @@ ANSWERS: Mapping[str, Callable[[Call], Any]] = {
     "guest-shutdown": lambda _call: {},
 }
 
+# What they return is the same every time.
+_CONSTANT = frozenset(FACTS) - {"guest-get-host-name"} | {"guest-info"}
+
 _TYPES: Mapping[str, tuple[type, str]] = {"int": (int, "integer"), "str": (str, "string"), "bool": (bool, "boolean")}
 
 
@@ -236,6 +219,20 @@ def _error(description: str, kind: str = "GenericError") -> dict[str, Any]:
 def _decoded(raw: bytes) -> Any:
     """Requests are the same from every client and to every agent, and nothing changes them."""
     return values.decode(raw, _LIMITS)
+
+
+@functools.lru_cache(maxsize=128)
+def _known(data: bytes) -> framing.Message | None:
+    """A request without arguments that comes in one piece, which costs a fleet less to know than to read again."""
+    decoder = framing.Decoder(_LIMITS)
+    decoder.feed(data)
+    events = list(decoder)
+    return events[0] if decoder.is_idle and len(events) == 1 and isinstance(events[0], framing.Message) else None
+
+
+@functools.cache
+def _constant_line(kind: Kind, command: str) -> bytes:
+    return values.encode({"return": _info(kind) if command == "guest-info" else FACTS[command]})
 
 
 def _read(event: framing.Event) -> Any:
@@ -298,6 +295,10 @@ class Agent:
         ``Pause`` has to be waited for before the next one is.
         """
         received_ns = self.clock.read()  # before anything else: a client measures with it
+        known = _known(data) if len(data) <= _KNOWN_BYTES and b"arguments" not in data else None
+        if known is not None and (self._decoder is None or self._decoder.is_idle):
+            yield from self._replies(known, received_ns)
+            return
         self._decoder = self._decoder or framing.Decoder(_LIMITS)
         self._decoder.feed(data)
         for event in self._decoder:
@@ -373,7 +374,8 @@ class Agent:
         return done.value
 
     def _encoded(self, command: str, answer: Mapping[str, Any]) -> bytes:
-        data = values.encode(answer)
+        is_constant = command in _CONSTANT and answer.keys() == {"return"} and time.monotonic() >= self._frozen_until
+        data = _constant_line(self.kind, command) if is_constant else values.encode(answer)
         digits = self.kind.number_digits
         if digits is not None:
             data = _NUMBER.sub(lambda found: _as_double(found.group(), digits), data)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.commands import CATALOGUE, FROZEN_ALLOWED
 
@@ -174,4 +175,25 @@ FIELD: Mapping[str, FieldRow] = {
     "cJSON, 15 digits": FieldRow(CJSON_15, resolution_ns=10 * MICROSECOND_NS),
     "cJSON, extended": FieldRow(replace(EXTENDED, number_digits=15), method="extended", resolution_ns=256),
     "liar": FieldRow(LIAR, code="not_converged"),
+}
+
+# Replies of the right shape for the commands that facts are gathered with.
+FACTS: Mapping[str, Any] = {
+    "guest-get-host-name": {"host-name": "fake1"},
+    "guest-get-osinfo": {"id": "debian", "version-id": "12", "kernel-release": "6.1.0", "machine": "x86_64"},
+    "guest-get-timezone": {"offset": 0, "zone": "UTC"},
+    "guest-network-get-interfaces": [
+        {"name": "lo", "ip-addresses": [{"ip-address": "127.0.0.1", "ip-address-type": "ipv4", "prefix": 8}]}
+    ],
+    "guest-network-get-route": [{"iface": "eth0", "destination": "10.0.2.0", "metric": 0}],
+    "guest-get-fsinfo": [{"name": "vda", "mountpoint": "/", "type": "ext4", "used-bytes": 1, "total-bytes": 2}],
+    "guest-get-users": [{"user": "root", "login-time": 1795406754.5}],
+    "guest-get-vcpus": [{"logical-id": 0, "online": True, "can-offline": False}],
+    "guest-get-memory-block-info": {"size": 134217728},
+    "guest-get-memory-blocks": [{"phys-index": 0, "online": True}, {"phys-index": 1, "online": False}],
+    "guest-get-disks": [{"name": "/dev/vda", "partition": False, "dependencies": []}],
+    "guest-get-load": {"load1m": 0.25, "load5m": 0.5, "load15m": 1.0},
+    "guest-get-cpustats": [{"type": "linux", "cpu": 0, "user": 1}],
+    "guest-get-diskstats": [{"name": "vda", "major": 254, "minor": 0, "stats": {"read-ios": 1}}],
+    "guest-ping": {},
 }
