@@ -2,17 +2,84 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""An agent that plays one trick: bytes in, actions out. No I/O."""
+"""What an agent can do to a client, and an agent that plays one attack: bytes in, actions out. No I/O."""
 
 from __future__ import annotations
 
+import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from .actions import Action, Actions, Asked, Play, Send
-from .framing import Requests
 from .guest import Guest, encoded, not_found
+
+_DECODER = json.JSONDecoder()
+
+
+class Requests:
+    """Hosts are honest, so a prefix that is no JSON yet is half a request, and 0xFF forgets it."""
+
+    def __init__(self) -> None:
+        self._text = ""
+
+    def feed(self, data: bytes) -> Iterator[dict[str, Any]]:
+        _forgotten, delimiter, behind = data.rpartition(b"\xff")
+        self._text = (behind.decode() if delimiter else self._text + data.decode()).lstrip()
+        while self._text:
+            try:
+                value, end = _DECODER.raw_decode(self._text)
+            except ValueError:
+                return
+            self._text = self._text[end:].lstrip()
+            if isinstance(value, dict):
+                yield value
+
+
+@dataclass(frozen=True)
+class Action:
+    """One thing that is done to the peer."""
+
+
+@dataclass(frozen=True)
+class Send(Action):
+    data: bytes
+
+
+@dataclass(frozen=True)
+class Pause(Action):
+    seconds: float
+
+
+@dataclass(frozen=True)
+class HangUp(Action):
+    """Close the connection; who connects again is served."""
+
+
+@dataclass(frozen=True)
+class Deaf(Action):
+    """Read nothing more of what is sent, and keep the connection."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One request.
+
+    ``number`` counts all of them since the agent started, ``nth`` those of this command, both from 0. ``answer`` is
+    what the honest agent sends; calling it carries the command out, once: a step is taken then.
+    """
+
+    command: str
+    arguments: Mapping[str, Any]
+    number: int
+    nth: int
+    answer: Callable[[], bytes]
+
+
+# Called for each request in turn. What it yields is done at once, so it may go on for ever.
+Play = Callable[[Asked], Iterable[Action]]
+
+Actions = Iterator[Action]
 
 
 class HostileAgent:

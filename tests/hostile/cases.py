@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Which trick is played through which channel, to which module with which options."""
+"""Which attack is played through which channel, to which module with which options."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tests.hostile.tricks import DETAILS, HONEST, INFO, LIBVIRT, RESYNC, TRICKS, Trick
+from tests.hostile.attacks import ATTACKS, DETAILS, HONEST, INFO, LIBVIRT, RESYNC, Attack
 
 UNIX = "unix"
 # They differ from a unix socket in how they are connected to, and in nothing else.
@@ -37,60 +37,60 @@ _EVERY_NTH_SLOW_ONE = 4
 
 @dataclass(frozen=True)
 class Round:
-    """One trick through one channel."""
+    """One attack through one channel."""
 
     channel: str
-    trick: Trick
+    attack: Attack
 
     def __str__(self) -> str:
-        return f"{self.channel}-{self.trick}"
+        return f"{self.channel}-{self.attack}"
 
     @property
     def module(self) -> str:
-        return MODULES[self.trick.work][0]
+        return MODULES[self.attack.work][0]
 
     @property
     def options(self) -> dict[str, Any]:
-        return {**MODULES[self.trick.work][1], "timeout": self.timeout}
+        return {**MODULES[self.attack.work][1], "timeout": self.timeout}
 
     @property
     def timeout(self) -> float:
         # libvirt makes trouble of much that a stream's reader takes for what it is.
-        is_quick = self.trick.is_patient and (self.channel != LIBVIRT or self.trick.family != "harmless")
+        is_quick = self.attack.is_patient and (self.channel != LIBVIRT or self.attack.family != "harmless")
         if is_quick:
             return _PATIENT_SECONDS
         if self.channel == LIBVIRT:
             return _SHORTEST_LIBVIRT_SECONDS
-        return _SHORTEST_SECONDS if self.trick.family in _SLOW_FAMILIES else _HASTY_SECONDS
+        return _SHORTEST_SECONDS if self.attack.family in _SLOW_FAMILIES else _HASTY_SECONDS
 
 
 def rounds() -> Iterator[Round]:
-    """Every trick through a unix socket and nearly all through libvirt; through the other streams, every poison at one
-    place and every lie of one agent.
+    """Every attack through a unix socket and nearly all through libvirt; through the other streams, every payload at
+    one place and every false reply of one agent.
     """
-    for trick in TRICKS:
-        yield Round(UNIX, trick)
-    for number, trick in enumerate(TRICKS):
-        if trick.family not in _SLOW_FAMILIES or number % _EVERY_NTH_SLOW_ONE == 0:
-            yield Round(LIBVIRT, trick)
+    for attack in ATTACKS:
+        yield Round(UNIX, attack)
+    for number, attack in enumerate(ATTACKS):
+        if attack.family not in _SLOW_FAMILIES or number % _EVERY_NTH_SLOW_ONE == 0:
+            yield Round(LIBVIRT, attack)
     for number, channel in enumerate(OTHER_STREAMS):
-        for tricks in _by_poison().values():
-            yield Round(channel, tricks[(number + len(tricks[0].name)) % len(tricks)])
+        for attacks in _by_payload().values():
+            yield Round(channel, attacks[(number + len(attacks[0].name)) % len(attacks)])
 
 
-def _by_poison() -> dict[tuple[str, str], list[Trick]]:
-    found: dict[tuple[str, str], list[Trick]] = {}
-    for trick in TRICKS:
-        if trick.family == "dense":
+def _by_payload() -> dict[tuple[str, str], list[Attack]]:
+    found: dict[tuple[str, str], list[Attack]] = {}
+    for attack in ATTACKS:
+        if attack.family == "dense":
             continue  # what it costs is the same however it came
-        key = str(trick) if trick.family == HONEST else trick.name.rpartition(",")[0] or trick.name
-        found.setdefault((trick.family, key), []).append(trick)
+        key = str(attack) if attack.family == HONEST else attack.name.rpartition(",")[0] or attack.name
+        found.setdefault((attack.family, key), []).append(attack)
     return found
 
 
 # ------------------------------------------------------------------------------------------------------- what it takes
 
-# What a step's hwclock is waited for is shorter in these tests (victim.py).
+# What a step's hwclock is waited for is shorter in these tests (worker.py).
 HWCLOCK_SECONDS = 0.5
 _MEASURING_SECONDS = 1.0
 _APART_SECONDS = 3.0
@@ -106,7 +106,7 @@ def most_seconds(each: Round) -> float:
     """What the options allow it to take, if everything takes as long as it may (docs/docsite/rst/measuring.rst)."""
     timeout = each.timeout + (_LIBVIRT_OVERTIME if each.channel == LIBVIRT else 0.0)
     look = max(_MEASURING_SECONDS, each.timeout) + timeout
-    if each.trick.work != RESYNC:
+    if each.attack.work != RESYNC:
         return look + _EXCHANGES_FOR_FACTS * timeout + _CLOSING_SECONDS
     step = 2 * timeout + 2 * HWCLOCK_SECONDS + max(timeout, 1.0)
     attempt = step + look + _APART_SECONDS + look

@@ -2,13 +2,13 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Runs inside of a guest, in place of its agent: plays one trick after the other on the agent's port, as it is told.
+"""Runs inside of a guest, in place of its agent: plays one attack after the other on the agent's port, as it is told.
 
     python3 -m hostile.in_guest AGENT_PORT CONTROL_PORT
 
 One order a line on the control port, and one answer a line::
 
-    play WORK NAME   ->  playing     the trick of that name; the agent's port is opened for it
+    play WORK NAME   ->  playing     the attack of that name; the agent's port is opened for it
     rest             ->  resting     the port is closed
     end              ->  ended       the port is closed, and this ends
 """
@@ -21,18 +21,17 @@ import signal
 import sys
 import time
 
-from .actions import Actions, Deaf, HangUp, Pause, Send
-from .agent import HostileAgent
-from .tricks import TRICKS
+from .agent import Actions, Deaf, HangUp, HostileAgent, Pause, Send
+from .attacks import ATTACKS
 
 _CHUNK = 4096
 # A port without a host at its other end reads as empty.
 _DISCONNECTED_SECONDS = 0.05
 
 # Without a suffix, what has to lie beside this file.
-SHIPPED = ("__init__", "actions", "agent", "framing", "guest", "in_guest", "lies", "poisons", "tricks")
+SHIPPED = ("__init__", "agent", "attacks", "false_replies", "guest", "in_guest", "payloads")
 
-_BY_NAME = {(trick.work, trick.name): trick for trick in TRICKS}
+_BY_NAME = {(attack.work, attack.name): attack for attack in ATTACKS}
 
 
 # ---------------------------------------------------------------------------------------------------------- the player
@@ -93,7 +92,7 @@ def _send(port: int, data: bytes) -> None:
 
 
 class _Player:
-    """A process of its own for each trick: no trick is in the way of the next one."""
+    """A process of its own for each attack: no attack is in the way of the next one."""
 
     def __init__(self, agent_port: str) -> None:
         self._agent_port = agent_port
@@ -101,10 +100,10 @@ class _Player:
 
     def play(self, work: str, name: str) -> None:
         self.stop()
-        trick = _BY_NAME[work, name]
+        attack = _BY_NAME[work, name]
         self._process = os.fork()
         if not self._process:
-            _play(self._agent_port, trick.agent())
+            _play(self._agent_port, attack.agent())
 
     def stop(self) -> None:
         if self._process:

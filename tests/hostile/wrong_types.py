@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from .actions import Action, Asked, Play, Send
+from .agent import Action, Asked, Play, Send
 from .guest import COMMAND_INFO, FACTS, Guest, encoded
 
 # One of each type, and what is easily taken for another one.

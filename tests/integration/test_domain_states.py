@@ -15,7 +15,7 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor impor
 
 from tests.fakes.domains import Definition
 from tests.fakes.libvirt import FakeHypervisor
-from tests.hostile import victim
+from tests.hostile import worker
 from tests.hostile.case import Case
 
 # virDomainState, and whether its agent can be asked.
@@ -35,7 +35,7 @@ def test_however_a_domain_is_named_it_runs_or_does_not(
 ) -> None:
     fake = FakeHypervisor([Definition("web1", state=state, agent=_facts)])
     monkeypatch.setattr(connections, "import_libvirt", fake.modules)
-    verdict = victim.run(Case("qga_info", {"gather_subset": ["agent"], "fail_on": "none", **named}))
+    verdict = worker.run(Case("qga_info", {"gather_subset": ["agent"], "fail_on": "none", **named}))
     assert verdict.result is not None
     (entry,) = verdict.result["guests"]
     if STATES[state]:
@@ -61,7 +61,7 @@ def test_the_commands_of_a_hint_can_be_run_as_they_stand(
     fake = FakeHypervisor([Definition(name, state=state, agent=_facts)])
     monkeypatch.setattr(connections, "import_libvirt", fake.modules)
     arguments = {"uri": THERE, option: [name] if option == "domains" else name}
-    verdict = victim.run(Case("qga_info", {"gather_subset": ["agent"], "fail_on": "none", **arguments}))
+    verdict = worker.run(Case("qga_info", {"gather_subset": ["agent"], "fail_on": "none", **arguments}))
     assert verdict.result is not None
     (entry,) = verdict.result["guests"]
     assert entry["error"]["code"] == "not_running"
@@ -74,7 +74,7 @@ def test_a_domain_that_is_shutting_down_needs_no_command(option: str, monkeypatc
     fake = FakeHypervisor([Definition("my web", state=4)])
     monkeypatch.setattr(connections, "import_libvirt", fake.modules)
     arguments = {option: ["my web"] if option == "domains" else "my web"}
-    verdict = victim.run(Case("qga_info", {"gather_subset": ["agent"], "fail_on": "none", **arguments}))
+    verdict = worker.run(Case("qga_info", {"gather_subset": ["agent"], "fail_on": "none", **arguments}))
     assert verdict.result is not None
     (entry,) = verdict.result["guests"]
     assert "`" not in entry["error"]["hint"]

@@ -19,7 +19,7 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor impor
 from tests.fakes.domains import Definition
 from tests.fakes.libvirt import FakeHypervisor
 from tests.fakes.libvirt_replies import LibvirtError, fails
-from tests.hostile import victim
+from tests.hostile import worker
 from tests.hostile.case import Case
 from tests.processes.inventory_run import configured, run_inventory
 from tests.support.cores import every_core
@@ -45,7 +45,7 @@ MODULES = ("qga_update_time", "qga_info")
 
 def run(module: str, **options: Any) -> dict[str, Any]:
     began = time.monotonic()
-    verdict = victim.run(Case(module, {"fail_on": "none", **options}))
+    verdict = worker.run(Case(module, {"fail_on": "none", **options}))
     assert verdict.noise == ""
     assert verdict.result is not None
     assert time.monotonic() - began < AT_ONCE_SECONDS

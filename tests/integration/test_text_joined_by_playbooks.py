@@ -18,8 +18,8 @@ import pytest
 from ansible_collections.qemu.guest_agent.plugins.module_utils._untrusted import visible
 
 from tests.hostile.agent import HostileAgent
+from tests.hostile.channels import serving
 from tests.hostile.guest import STOCK, Guest
-from tests.hostile.server import serving
 from tests.processes.ansible_run import CORES, run_playbook
 from tests.processes.socket_server import listen_unix
 from tests.support.bait import Remainder, in_two, remainders

@@ -23,8 +23,9 @@ import pytest
 import yaml
 from ansible_collections.qemu.guest_agent.plugins.module_utils._untrusted import visible
 
-from tests.hostile.actions import Play as Speech
 from tests.hostile.agent import HostileAgent
+from tests.hostile.agent import Play as Speech
+from tests.hostile.channels import serving
 from tests.hostile.guest import SECOND_NS, STOCK, Guest
 from tests.hostile.libvirt_daemon import Daemon
 from tests.hostile.server import serving

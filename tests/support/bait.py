@@ -15,8 +15,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tests.hostile.actions import Action, Asked, Play, Send
-from tests.hostile.agent import HostileAgent
+from tests.hostile.agent import Action, Asked, HostileAgent, Play, Send
 from tests.hostile.guest import COMMAND_INFO, EXTENDED, FACTS, STOCK, Guest, encoded
 
 # More than a text may have, and more than a message may.

@@ -24,13 +24,12 @@ from typing import Any
 
 import pytest
 
+from tests.hostile.attacks import ATTACKS, INFO, LIBVIRT, RESYNC, Attack
 from tests.hostile.case import Case, Verdict
 from tests.hostile.cases import MODULES
+from tests.hostile.checks import Records, general_faults
 from tests.hostile.in_guest import SHIPPED
-from tests.hostile.judge import general_faults
-from tests.hostile.records import Records
-from tests.hostile.tricks import INFO, LIBVIRT, RESYNC, TRICKS, Trick
-from tests.hostile.victims import Victim
+from tests.hostile.workers import Worker
 from tests.processes.ansible_run import run_tasks
 from tests.support.chosen import chosen
 from tests.support.collection import ROOT
@@ -98,11 +97,11 @@ QUICK = (
     "a lone surrogate, at a fact",
     "names that cannot be shown, with the extended agent",
 )
-_CHOSEN = [trick for trick in TRICKS if trick.name in PLAYED.get(trick.work, ())]
+_CHOSEN = [attack for attack in ATTACKS if attack.name in PLAYED.get(attack.work, ())]
 
 
 class Stage:
-    """Where the tricks are played: ``play`` returns when the agent in the guest is that of the trick."""
+    """Where the attacks are played: ``play`` returns when the agent in the guest is that of the attack."""
 
     def __init__(self, guest: Guest) -> None:
         self.guest = guest
@@ -129,12 +128,12 @@ class Stage:
         self.guest.wait_for_agent()
         self.guest.witness.wait(_ORDER_SECONDS)
 
-    def play(self, trick: Trick) -> None:
+    def play(self, attack: Attack) -> None:
         # QEMU tells of a port's changes once a second at most: libvirt must see that it was closed, or it would go on
         # as with the agent before.
         self._order("rest", b"resting")
         until(lambda: not self.guest.agent_is_connected, "libvirt does not say that the agent is gone", _ORDER_SECONDS)
-        self._order(f"play {trick.work} {trick.name}", b"playing")
+        self._order(f"play {attack.work} {attack.name}", b"playing")
         until(lambda: self.guest.agent_is_connected, "libvirt does not say that the agent is there", _ORDER_SECONDS)
 
     def _order(self, order: str, expected: bytes) -> None:
@@ -181,11 +180,11 @@ def records() -> Iterator[Records]:
     kept.write()
 
 
-def _play(victim: Victim, stage: Stage, trick: Trick) -> Verdict:
-    module, options = MODULES[trick.work]
-    stage.play(trick)
+def _play(worker: Worker, stage: Stage, attack: Attack) -> Verdict:
+    module, options = MODULES[attack.work]
+    stage.play(attack)
     target = {"domain": stage.guest.name, "uri": stage.guest.uri}
-    return victim.run(Case(module, {**options, **target, "timeout": _SECONDS}))
+    return worker.run(Case(module, {**options, **target, "timeout": _SECONDS}))
 
 
 @pytest.fixture(scope="module")
@@ -195,18 +194,18 @@ def verdicts(
     libvirtd: int,  # noqa: ARG001  # as it was before
     records: Records,
 ) -> dict[str, Verdict]:
-    """What came of each trick, without a reboot in between."""
+    """What came of each attack, without a reboot in between."""
     found = {}
-    with Victim() as victim, Stage(guest) as stage:
+    with Worker() as worker, Stage(guest) as stage:
         for work in (RESYNC, INFO):
             # With these, libvirt itself is imported.
-            (honest,) = (trick for trick in TRICKS if trick.work == work and trick.name == HONEST)
-            found[str(honest)] = _play(victim, stage, honest)
+            (honest,) = (attack for attack in ATTACKS if attack.work == work and attack.name == HONEST)
+            found[str(honest)] = _play(worker, stage, honest)
         usual_kib = max(verdict.kept_kib for verdict in found.values())
-        for (trick,) in chosen(request, "trick"):
-            verdict = _play(victim, stage, trick)
-            found[str(trick)] = dataclasses.replace(verdict, peak_kib=verdict.peak_kib - usual_kib)
-            records.add("libvirt in earnest", "tricks", str(trick), found[str(trick)])
+        for (attack,) in chosen(request, "attack"):
+            verdict = _play(worker, stage, attack)
+            found[str(attack)] = dataclasses.replace(verdict, peak_kib=verdict.peak_kib - usual_kib)
+            records.add("libvirt in earnest", "attacks", str(attack), found[str(attack)])
     return found
 
 
@@ -217,15 +216,15 @@ def _entry(verdicts: dict[str, Verdict], name: str) -> dict[str, Any]:
     return entry
 
 
-def test_all_tricks_that_are_named_are_there() -> None:
-    assert {trick.name for trick in _CHOSEN} == {name for names in PLAYED.values() for name in names}
+def test_all_attacks_that_are_named_are_there() -> None:
+    assert {attack.name for attack in _CHOSEN} == {name for names in PLAYED.values() for name in names}
 
 
-@pytest.mark.parametrize("trick", quick(_CHOSEN, [trick for trick in _CHOSEN if trick.name in QUICK]), ids=str)
-def test_a_trick_comes_to_nothing(trick: Trick, verdicts: dict[str, Verdict]) -> None:
-    verdict = verdicts[str(trick)]
-    honest = _entry(verdicts, f"{trick.work}: {HONEST}")
-    assert list(general_faults(LIBVIRT, MODULES[trick.work][0], verdict, honest, trick.codes_by(LIBVIRT))) == []
+@pytest.mark.parametrize("attack", quick(_CHOSEN, [attack for attack in _CHOSEN if attack.name in QUICK]), ids=str)
+def test_an_attack_comes_to_nothing(attack: Attack, verdicts: dict[str, Verdict]) -> None:
+    verdict = verdicts[str(attack)]
+    honest = _entry(verdicts, f"{attack.work}: {HONEST}")
+    assert list(general_faults(LIBVIRT, MODULES[attack.work][0], verdict, honest, attack.codes_by(LIBVIRT))) == []
     assert verdict.seconds < _LONGEST_SECONDS
 
 

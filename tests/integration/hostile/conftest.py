@@ -10,16 +10,16 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.hostile.records import Records
-from tests.hostile.victims import Victims
+from tests.hostile.checks import Records
+from tests.hostile.workers import Workers
 
 # Most of them wait most of the time.
-_VICTIMS = 6
+_WORKERS = 6
 
 
 @pytest.fixture(scope="session")
-def victims() -> Iterator[Victims]:
-    with Victims(_VICTIMS) as running:
+def workers() -> Iterator[Workers]:
+    with Workers(_WORKERS) as running:
         yield running
 
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Tricks put together at random, with bytes that make no sense: nobody has thought of everything."""
+"""Attacks put together at random, with bytes that make no sense: nobody has thought of everything."""
 
 from __future__ import annotations
 
@@ -12,32 +12,30 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.hostile import poisons
-from tests.hostile.actions import Action, Asked, HangUp, Play, Send
-from tests.hostile.agent import HostileAgent, honestly
+from tests.hostile import payloads
+from tests.hostile.agent import Action, Asked, HangUp, HostileAgent, Play, Send, honestly
+from tests.hostile.attacks import ATTACKS, LIBVIRT
 from tests.hostile.cases import MODULES, UNIX
+from tests.hostile.checks import Records, general_faults
 from tests.hostile.guest import EXTENDED, STOCK, Guest
-from tests.hostile.judge import general_faults
-from tests.hostile.records import Records
-from tests.hostile.tricks import LIBVIRT, TRICKS
-from tests.hostile.victims import Victims, reached
+from tests.hostile.workers import Workers, reached
 
-# Every code that any trick may come to, and what breaks libvirt's connection.
-_CODES = frozenset(code for trick in TRICKS for code in trick.codes_by(LIBVIRT))
+# Every code that any attack may come to, and what breaks libvirt's connection.
+_CODES = frozenset(code for attack in ATTACKS for code in attack.codes_by(LIBVIRT))
 _SECONDS = 0.1
 # Twice attempted, and measured in seconds each time; a busy machine takes longer.
 _LONGEST_SECONDS = 90.0
 
 _PLAYS: dict[str, Play] = {
-    **poisons.SILENT,
-    **poisons.ENDLESS,
-    **poisons.DRIPPING,
-    **poisons.CLOSING,
-    **poisons.MALFORMED,
-    **poisons.REFUSING,
-    **poisons.HARMLESS,
-    **poisons.AROUND,
-    **poisons.SYNCING,
+    **payloads.SILENT,
+    **payloads.ENDLESS,
+    **payloads.DRIPPING,
+    **payloads.CLOSING,
+    **payloads.MALFORMED,
+    **payloads.REFUSING,
+    **payloads.HARMLESS,
+    **payloads.AROUND,
+    **payloads.SYNCING,
 }
 _PIECES = [
     *(b"{", b"}", b"[", b"]", b",", b":", b'"', b"'", b"\\", b"\\u12", b"\\ud800"),
@@ -60,7 +58,7 @@ def _instead_and_end(data: bytes) -> Play:
 moves: st.SearchStrategy[Play] = st.one_of(
     st.just(honestly),
     st.sampled_from(sorted(_PLAYS)).map(_PLAYS.__getitem__),
-    garbage.map(poisons.instead),
+    garbage.map(payloads.instead),
     garbage.map(_instead_and_end),
     st.tuples(garbage, garbage).map(_around),
 )
@@ -93,13 +91,13 @@ def script_of(honest: int, hostile: Sequence[Play], goes_on: bool) -> Callable[[
     channel=st.sampled_from((UNIX, UNIX, UNIX, LIBVIRT)),
     work=st.sampled_from(sorted(MODULES)),
 )
-def test_tricks_put_together_come_to_nothing(
-    victims: Victims, records: Records, script: Any, kind: str, channel: str, work: str
+def test_attacks_put_together_come_to_nothing(
+    workers: Workers, records: Records, script: Any, kind: str, channel: str, work: str
 ) -> None:
     module, options = MODULES[work]
     agent = HostileAgent(Guest(kind), script_of(*script))
     with reached(agent, channel, module, **options, timeout=_SECONDS) as case:
-        verdict = victims.run(case)
+        verdict = workers.run(case)
     records.add(channel, "composed", work, verdict)
     assert list(general_faults(channel, module, verdict, {}, _CODES)) == []
     assert verdict.seconds < _LONGEST_SECONDS

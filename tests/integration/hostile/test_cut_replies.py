@@ -12,15 +12,13 @@ from typing import Any
 
 import pytest
 
-from tests.hostile.actions import Action, Asked, Send
-from tests.hostile.agent import HostileAgent
+from tests.hostile.agent import Action, Asked, HostileAgent, Send
+from tests.hostile.attacks import INFO, LIBVIRT, RESYNC
 from tests.hostile.cases import MODULES, OTHER_STREAMS, UNIX
+from tests.hostile.checks import Records, general_faults
 from tests.hostile.guest import EXTENDED, Guest, encoded
-from tests.hostile.judge import general_faults
-from tests.hostile.poisons import cut_after
-from tests.hostile.records import Records
-from tests.hostile.tricks import INFO, LIBVIRT, RESYNC
-from tests.hostile.victims import Victims, reached
+from tests.hostile.payloads import cut_after
+from tests.hostile.workers import Workers, reached
 
 _AT_ONCE = 6
 _GONE = frozenset(("not_connected",))
@@ -58,7 +56,7 @@ _ARGUMENTS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("command", CUT)
 @pytest.mark.parametrize("channel", _EVERY_NTH)
-def test_a_reply_that_is_cut_off_is_no_reply(channel: str, command: str, victims: Victims, records: Records) -> None:
+def test_a_reply_that_is_cut_off_is_no_reply(channel: str, command: str, workers: Workers, records: Records) -> None:
     work, options = CUT[command]
     module, usual = MODULES[work]
     cut_command = _OF_LIBVIRT.get(command, command) if channel == LIBVIRT else command
@@ -71,7 +69,7 @@ def test_a_reply_that_is_cut_off_is_no_reply(channel: str, command: str, victims
 
         agent = HostileAgent(Guest(EXTENDED), play)
         with reached(agent, channel, module, **usual, timeout=5.0, **options) as case:
-            verdict = victims.run(case)
+            verdict = workers.run(case)
         records.add(channel, "cut replies", f"{command} behind {size} bytes", verdict)
         found = list(general_faults(channel, module, verdict, {}, _GONE))
         # What it was told to do it has done, and the measurement behind it needs a connection that is left alone.

@@ -20,16 +20,14 @@ from tests.fakes.domains import Definition, Domain
 from tests.fakes.fleet import Profile, SimulatedFleet
 from tests.fakes.libvirt import FakeHypervisor
 from tests.fakes.libvirt_replies import LibvirtError
-from tests.hostile import poisons
-from tests.hostile import victim as in_process
-from tests.hostile.actions import Action, Asked, Pause, Play, Send
-from tests.hostile.agent import HostileAgent
+from tests.hostile import payloads
+from tests.hostile import worker as in_process
+from tests.hostile.agent import Action, Asked, HostileAgent, Pause, Play, Send
 from tests.hostile.case import Case, Verdict
+from tests.hostile.channels import serving
+from tests.hostile.checks import Records, codes_of
 from tests.hostile.guest import EXTENDED, SECOND_NS, Guest
-from tests.hostile.judge import codes_of
-from tests.hostile.records import Records
-from tests.hostile.server import serving
-from tests.hostile.victims import Victim, Victims
+from tests.hostile.workers import Worker, Workers
 from tests.processes.socket_server import listen_unix
 
 MILLISECOND_NS = 1_000_000
@@ -48,7 +46,7 @@ INFO = {"timeout": TIMEOUT, "gather_subset": ["min", "time"], "fail_on": "none",
 # One hostile guest each.
 PLAYS: Mapping[str, Play] = {
     name: play
-    for plays in (poisons.ENDLESS, poisons.DRIPPING, poisons.SILENT, poisons.HUGE)
+    for plays in (payloads.ENDLESS, payloads.DRIPPING, payloads.SILENT, payloads.HUGE)
     for name, play in list(plays.items())[::3]
 }
 
@@ -106,11 +104,11 @@ def _mixed(honest: list[str], hostile: list[str]) -> list[str]:
 
 
 def test_honest_guests_get_their_time_whatever_others_send(
-    fleet: SimulatedFleet, victims: Victims, records: Records
+    fleet: SimulatedFleet, workers: Workers, records: Records
 ) -> None:
     with _hostile({name: _behind_sync(play) for name, play in PLAYS.items()}) as hostile:
         sockets = _mixed(fleet.paths, list(hostile))
-        verdict = victims.run(Case("qga_update_time", {**RESYNC, "sockets": sockets}))
+        verdict = workers.run(Case("qga_update_time", {**RESYNC, "sockets": sockets}))
     records.add("unix", "fleets", "qga_update_time", verdict)
     entries = _entries(verdict)
     truths = fleet.truths()
@@ -127,11 +125,11 @@ def test_honest_guests_get_their_time_whatever_others_send(
 
 
 def test_honest_guests_tell_their_facts_whatever_others_send(
-    fleet: SimulatedFleet, victims: Victims, records: Records
+    fleet: SimulatedFleet, workers: Workers, records: Records
 ) -> None:
     with _hostile({name: _behind_sync(play) for name, play in PLAYS.items()}) as hostile:
         sockets = _mixed(fleet.paths, list(hostile))
-        verdict = victims.run(Case("qga_info", {**INFO, "sockets": sockets}))
+        verdict = workers.run(Case("qga_info", {**INFO, "sockets": sockets}))
     records.add("unix", "fleets", "qga_info", verdict)
     entries = _entries(verdict)
     for path in fleet.paths:
@@ -157,7 +155,7 @@ def _hoarding(size: int) -> Play:
             return
         yield Send(b'{"return": "' + b"a" * size)
         while True:
-            yield Pause(poisons.DRIP_SECONDS)
+            yield Pause(payloads.DRIP_SECONDS)
             yield Send(b"a")
 
     return play
@@ -176,11 +174,11 @@ def test_what_hostile_guests_make_the_host_keep_is_bounded_for_each(
     count: int,
     size: int,
     most_mib: int,
-    victims: Victims,
+    workers: Workers,
     records: Records,
 ) -> None:
     with _hostile({f"hoarder {number}": _hoarding(size) for number in range(count)}) as hostile:
-        verdict = victims.run(Case(module, {**options, "sockets": list(hostile)}))
+        verdict = workers.run(Case(module, {**options, "sockets": list(hostile)}))
     records.add("unix", f"hoarding fleets, {module}", f"{count} guests", verdict)
     entries = _entries(verdict)
     assert len(entries) == count
@@ -219,8 +217,8 @@ def test_what_fifty_guests_answer_at_length_through_libvirt_is_neither_kept_nor_
     arguments = {"timeout": 60.0, "fail_on": "none", "domains": ["*"]}
     subset = {"gather_subset": ["hostname", "os"]} if module == "qga_info" else {}
     case = Case(module, {**arguments, **subset}, hypervisors=("long_winded", LONG_WINDED, what, is_late))
-    with Victim(is_usual=True) as victim:
-        verdict = victim.run(case)
+    with Worker(is_usual=True) as worker:
+        verdict = worker.run(case)
     records.add("libvirt", f"long-winded fleets, {module}", f"{what}, {'late' if is_late else 'at once'}", verdict)
     assert verdict.noise == ""
     assert verdict.result is not None

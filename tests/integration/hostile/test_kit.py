@@ -15,14 +15,12 @@ from pathlib import Path
 import pytest
 
 from tests.hostile import guest as kit
-from tests.hostile import poisons
-from tests.hostile.actions import Action, Asked, HangUp, Send
-from tests.hostile.agent import HostileAgent, honestly
-from tests.hostile.framing import Requests
+from tests.hostile import payloads
+from tests.hostile.agent import Action, Asked, HangUp, HostileAgent, Requests, Send, honestly
+from tests.hostile.attacks import ATTACKS
+from tests.hostile.checks import mistyped
 from tests.hostile.guest import EXTENDED, STOCK, Guest
 from tests.hostile.in_guest import SHIPPED
-from tests.hostile.judge import mistyped
-from tests.hostile.tricks import TRICKS
 from tests.hostile.wrong_types import HONEST, STRANGERS, swaps
 from tests.support.collection import ROOT
 
@@ -79,32 +77,32 @@ def test_a_delta_moves_an_honest_clock() -> None:
     assert guest.offset_ns == -999_999_995
 
 
-def test_every_trick_can_be_begun() -> None:
-    assert all(trick.agent().asked == [] for trick in TRICKS)
+def test_every_attack_can_be_begun() -> None:
+    assert all(attack.agent().asked == [] for attack in ATTACKS)
 
 
-def test_no_two_tricks_have_the_same_name() -> None:
-    assert len({str(trick) for trick in TRICKS}) == len(TRICKS)
+def test_no_two_attacks_have_the_same_name() -> None:
+    assert len({str(attack) for attack in ATTACKS}) == len(ATTACKS)
 
 
-@pytest.mark.parametrize("name", {**poisons.ENDLESS, **poisons.MALFORMED, **poisons.HUGE, **poisons.REFUSING})
-def test_a_poison_is_not_the_honest_answer(name: str) -> None:
-    play = {**poisons.ENDLESS, **poisons.MALFORMED, **poisons.HUGE, **poisons.REFUSING}[name]
+@pytest.mark.parametrize("name", {**payloads.ENDLESS, **payloads.MALFORMED, **payloads.HUGE, **payloads.REFUSING})
+def test_a_payload_is_not_the_honest_answer(name: str) -> None:
+    play = {**payloads.ENDLESS, **payloads.MALFORMED, **payloads.HUGE, **payloads.REFUSING}[name]
     asked = Asked("guest-get-osinfo", {}, 0, 0, lambda: b"honest")
     sent = [action.data for action in itertools.islice(play(asked), 3) if isinstance(action, Send)]
     assert any(sent)
     assert b"honest" not in sent
 
 
-def test_an_endless_poison_does_not_end() -> None:
+def test_an_endless_payload_does_not_end() -> None:
     asked = Asked("guest-get-osinfo", {}, 0, 0, lambda: b"honest")
-    for name, play in poisons.ENDLESS.items():
+    for name, play in payloads.ENDLESS.items():
         assert len(list(itertools.islice(play(asked), 5_000))) == 5_000, name
 
 
 def test_a_reply_is_cut_where_it_is_meant_to_be() -> None:
     asked = Asked("guest-ping", {}, 0, 0, lambda: b'{"return": {}}\n')
-    assert list(poisons.cut_after(3)(asked)) == [Send(b'{"r'), HangUp()]
+    assert list(payloads.cut_after(3)(asked)) == [Send(b'{"r'), HangUp()]
 
 
 def test_every_value_is_swapped_for_every_stranger() -> None:

@@ -26,13 +26,12 @@ from ansible_collections.qemu.guest_agent.plugins.plugin_utils._inventory.listin
 from tests.fakes.domains import Definition
 from tests.fakes.fleet import Profile, SimulatedFleet
 from tests.fakes.libvirt import FakeHypervisor
-from tests.hostile import poisons, victim
-from tests.hostile.actions import Action, Asked, Pause, Play, Send
-from tests.hostile.agent import HostileAgent
+from tests.hostile import payloads, worker
+from tests.hostile.agent import Action, Asked, HostileAgent, Pause, Play, Send
 from tests.hostile.case import Case, Verdict
+from tests.hostile.channels import serving
 from tests.hostile.guest import EXTENDED, SECOND_NS, STOCK, Guest
-from tests.hostile.server import serving
-from tests.hostile.victims import Victims
+from tests.hostile.workers import Workers
 from tests.processes.socket_server import listen_unix
 from tests.support.tiers import quick
 
@@ -174,7 +173,7 @@ def test_honest_domains_are_corrected_within_seconds(
     make: MakeHypervisor, behavior: str, are_honest_last: bool
 ) -> None:
     made = make(behavior, are_honest_last)
-    verdict = victim.run(Case("qga_update_time", {**MODULES["qga_update_time"], "domains": ["*"]}))
+    verdict = worker.run(Case("qga_update_time", {**MODULES["qga_update_time"], "domains": ["*"]}))
     assert_corrected(made, entries_of(verdict))
     # The daemon works on twenty calls, and has to have one left for others.
     assert made.fake.most_calls < 20
@@ -186,14 +185,14 @@ def test_honest_domains_far_away_are_corrected_within_seconds(make: MakeHypervis
     """Alone they take 0.6 s. Fifteen calls that are held up leave four of nineteen to them: a second and a half."""
     made = make(behavior, True, takes=0.05)
     assert_corrected(
-        made, entries_of(victim.run(Case("qga_update_time", {**MODULES["qga_update_time"], "domains": ["*"]})))
+        made, entries_of(worker.run(Case("qga_update_time", {**MODULES["qga_update_time"], "domains": ["*"]})))
     )
 
 
 @pytest.mark.parametrize("behavior", quick(BEHAVIORS, SHORT))
 def test_honest_domains_tell_their_facts_within_seconds(make: MakeHypervisor, behavior: str) -> None:
     made = make(behavior, True)
-    entries = entries_of(victim.run(Case("qga_info", {**MODULES["qga_info"], "domains": ["*"]})))
+    entries = entries_of(worker.run(Case("qga_info", {**MODULES["qga_info"], "domains": ["*"]})))
     assert {name: entries[name]["status"] for name in made.honest} == dict.fromkeys(made.honest, "gathered")
     assert {name: entries[name]["errors"] for name in made.honest} == {name: {} for name in made.honest}
 
@@ -226,8 +225,8 @@ def _blown_up(asked: Asked) -> Iterator[Action]:
 
 
 PLAYS: Mapping[str, Play] = {
-    **poisons.ENDLESS,
-    **poisons.DRIPPING,
+    **payloads.ENDLESS,
+    **payloads.DRIPPING,
     "slowly": _slowly(1.0),
     "a little slowly": _slowly(0.1),
     "blown up": _blown_up,
@@ -258,7 +257,7 @@ def _others(play: Play) -> Iterator[list[str]]:
 @pytest.mark.parametrize("concurrency", [20, 1])
 @pytest.mark.parametrize("name", quick(PLAYS, SHORT_PLAYS))
 def test_honest_sockets_are_corrected_within_seconds(
-    tmp_path: Path, victims: Victims, name: str, concurrency: int
+    tmp_path: Path, workers: Workers, name: str, concurrency: int
 ) -> None:
     """They are meant to be done within a second of when they would be alone, which is a tenth of a second here.
 
@@ -268,6 +267,6 @@ def test_honest_sockets_are_corrected_within_seconds(
     profiles = {f"guest{number:02}": Profile(offset_ns=-(number + 2) * SECOND_NS) for number in range(HONEST)}
     with SimulatedFleet(tmp_path, profiles) as fleet, _others(_behind_sync(PLAYS[name])) as others:
         options = {**MODULES["qga_update_time"], "concurrency": concurrency, "sockets": [*others, *fleet.paths]}
-        entries = entries_of(victims.run(Case("qga_update_time", options)))
+        entries = entries_of(workers.run(Case("qga_update_time", options)))
         assert {path: entries[path]["status"] for path in fleet.paths} == dict.fromkeys(fleet.paths, "corrected")
         assert max(map(abs, fleet.truths().values())) < TOLERANCE_NS

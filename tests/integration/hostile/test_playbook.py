@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A handful of tricks played to a real playbook, which runs the installed modules. One run plays them all."""
+"""A handful of attacks played to a real playbook, which runs the installed modules. One run plays them all."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.hostile.attacks import ATTACKS, HONEST, Attack
 from tests.hostile.cases import MODULES
-from tests.hostile.judge import codes_of, documented_codes
-from tests.hostile.server import serving
-from tests.hostile.tricks import HONEST, TRICKS, Trick
+from tests.hostile.channels import serving
+from tests.hostile.checks import codes_of, documented_codes
 from tests.processes.ansible_run import PlaybookRun, run_tasks
 from tests.processes.socket_server import listen_unix
 
@@ -38,11 +38,13 @@ _NAMES = (
     "endless 0xFF, at all but the sync",
     "a refusal that is a template, at the details",
 )
-_CHOSEN: Mapping[str, Trick] = {str(trick): trick for trick in TRICKS if trick.name in _NAMES or trick.family == HONEST}
+_CHOSEN: Mapping[str, Attack] = {
+    str(attack): attack for attack in ATTACKS if attack.name in _NAMES or attack.family == HONEST
+}
 
 
 def test_all_that_are_named_are_there() -> None:
-    assert {trick.name for trick in _CHOSEN.values()} >= set(_NAMES)
+    assert {attack.name for attack in _CHOSEN.values()} >= set(_NAMES)
 
 
 @pytest.fixture(scope="module")
@@ -50,10 +52,10 @@ def run() -> Iterator[PlaybookRun]:
     tasks = []
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="hostile-")))
-        for number, (name, trick) in enumerate(_CHOSEN.items()):
+        for number, (name, attack) in enumerate(_CHOSEN.items()):
             path = directory / f"{number}.sock"
-            stack.enter_context(serving(listen_unix(path), trick.agent()))
-            module, options = MODULES[trick.work]
+            stack.enter_context(serving(listen_unix(path), attack.agent()))
+            module, options = MODULES[attack.work]
             tasks.append(
                 {
                     "name": name,
@@ -72,11 +74,11 @@ def test_the_terminal_stays_clean(run: PlaybookRun) -> None:
 @pytest.mark.parametrize("name", _CHOSEN)
 def test_a_task_ends_with_a_documented_code_or_a_result(name: str, run: PlaybookRun) -> None:
     (record,) = (record for record in run.tasks if record.task == name)
-    trick = _CHOSEN[name]
+    attack = _CHOSEN[name]
     assert record.outcome == ("failed" if "error" in record.result else "ok"), record.result
     found = codes_of(record.result)
     assert found <= documented_codes()
-    assert found <= trick.codes, record.result
-    if trick.family == HONEST:
+    assert found <= attack.codes, record.result
+    if attack.family == HONEST:
         assert record.outcome == "ok"
         assert not found

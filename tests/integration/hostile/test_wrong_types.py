@@ -14,12 +14,11 @@ from typing import Any, NamedTuple
 import pytest
 
 from tests.hostile.agent import HostileAgent, honestly
+from tests.hostile.attacks import DETAILS, INFO, LIBVIRT, RESYNC
 from tests.hostile.cases import MODULES, OTHER_STREAMS, UNIX
+from tests.hostile.checks import Records, general_faults
 from tests.hostile.guest import EXTENDED, STOCK, Guest
-from tests.hostile.judge import general_faults
-from tests.hostile.records import Records
-from tests.hostile.tricks import DETAILS, INFO, LIBVIRT, RESYNC
-from tests.hostile.victims import Victims, reached
+from tests.hostile.workers import Workers, reached
 from tests.hostile.wrong_types import HONEST, Swap, swaps
 
 _AT_ONCE = 6
@@ -106,15 +105,15 @@ _ONE_IN = 7
 )
 @pytest.mark.parametrize(("channel", "command"), _PAIRS)
 def test_nothing_of_a_wrong_type_is_passed_on(
-    channel: str, command: str, is_thorough: bool, victims: Victims, records: Records
+    channel: str, command: str, is_thorough: bool, workers: Workers, records: Records
 ) -> None:
     for reader in READERS[command]:
-        honest = _honest_entry(victims, channel, reader)
+        honest = _honest_entry(workers, channel, reader)
 
         def faults_of(swap: Swap, reader: Reader, honest: Mapping[str, Any]) -> list[str]:
             agent = HostileAgent(Guest(reader.kind), swap.play())
             with reached(agent, channel, reader.module, **reader.all_options()) as case:
-                verdict = victims.run(case)
+                verdict = workers.run(case)
             records.add(channel, "wrong types", str(swap), verdict)
             codes = _CODES_OF_SYNC if command == "guest-sync-delimited" else _CODES
             return [f"{swap}: {fault}" for fault in general_faults(channel, reader.module, verdict, honest, codes)]
@@ -126,11 +125,11 @@ def test_nothing_of_a_wrong_type_is_passed_on(
             assert [fault for faults in found for fault in faults] == []
 
 
-def _honest_entry(victims: Victims, channel: str, reader: Reader) -> Mapping[str, Any]:
+def _honest_entry(workers: Workers, channel: str, reader: Reader) -> Mapping[str, Any]:
     if reader is _SYNC:
         return {}
     with reached(HostileAgent(Guest(reader.kind), honestly), channel, reader.module, **reader.all_options()) as case:
-        result = victims.run(case).result
+        result = workers.run(case).result
     assert result is not None
     assert "error" not in result, result["error"]
     entry: dict[str, Any] = result["guest"]

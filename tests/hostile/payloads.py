@@ -4,7 +4,7 @@
 
 """What can be sent in place of a reply, or around it, whatever was asked: bytes that hurt who reads them carelessly.
 
-Each is a :data:`~.actions.Play`. Those that need the honest answer carry the command out; the others do not.
+Each is a :data:`~.agent.Play`. Those that need the honest answer carry the command out; the others do not.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import repeat
 from typing import Any
 
-from .actions import Action, Actions, Asked, Deaf, HangUp, Pause, Play, Send
+from .agent import Action, Actions, Asked, Deaf, HangUp, Pause, Play, Send
 from .guest import encoded
 
 # Small enough to be cut anywhere by who reads, and large enough to keep the sender's costs down.

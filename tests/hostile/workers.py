@@ -32,8 +32,8 @@ _MOST_KEPT_KIB = 4096
 _WARM_UP = tuple((module, channel) for module in ("qga_info", "qga_update_time") for channel in ("unix", "libvirt"))
 
 
-class Victim:
-    """One process: ``with Victim() as victim: victim.run(case)``. It has met an honest agent when it is ready.
+class Worker:
+    """One process: ``with Worker() as worker: worker.run(case)``. It has met an honest agent when it is ready.
 
     ``is_usual``: its C library keeps memory as it does for everybody.
     """
@@ -41,7 +41,7 @@ class Victim:
     def __init__(self, is_usual: bool = False) -> None:
         self._environment = {**os.environ, **({} if is_usual else _ENVIRONMENT)}
 
-    def __enter__(self) -> Victim:
+    def __enter__(self) -> Worker:
         self._start()
         return self
 
@@ -60,7 +60,7 @@ class Victim:
 
     def _start(self) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.hostile.victim"],
+            [sys.executable, "-m", "tests.hostile.worker"],
             cwd=ROOT,
             env=self._environment,
             stdin=subprocess.PIPE,
@@ -92,18 +92,18 @@ class Victim:
         return Verdict(**json.loads(line))
 
 
-class Victims:
+class Workers:
     """As many as are wanted; each case takes the next one that is free."""
 
     def __init__(self, count: int) -> None:
         self._count = count
-        self._free: queue.SimpleQueue[Victim] = queue.SimpleQueue()
+        self._free: queue.SimpleQueue[Worker] = queue.SimpleQueue()
 
-    def __enter__(self) -> Victims:
+    def __enter__(self) -> Workers:
         self._all = ExitStack()
         with ExitStack() as begun:
-            for _victim in range(self._count):
-                self._free.put(begun.enter_context(Victim()))
+            for _worker in range(self._count):
+                self._free.put(begun.enter_context(Worker()))
             self._all = begun.pop_all()
         return self
 
@@ -113,11 +113,11 @@ class Victims:
         self._all.__exit__(kind, error, trace)
 
     def run(self, case: Case) -> Verdict:
-        victim = self._free.get()
+        worker = self._free.get()
         try:
-            return victim.run(case)
+            return worker.run(case)
         finally:
-            self._free.put(victim)
+            self._free.put(worker)
 
 
 @contextmanager

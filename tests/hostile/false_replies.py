@@ -4,7 +4,7 @@
 
 """What a guest can say about its clock, its agent and what became of a step, in proper replies.
 
-Each makes a :data:`~.actions.Play` for one guest. All else it answers honestly.
+Each makes a :data:`~.agent.Play` for one guest. All else it answers honestly.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import random
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from .actions import Action, Asked, Pause, Play, Send
+from .agent import Action, Asked, Pause, Play, Send
 from .guest import READS, SECOND_NS, STEPS, Guest, encoded
 
 HOUR_NS = 3600 * SECOND_NS
@@ -22,7 +22,7 @@ MILLISECOND_NS = 1_000_000
 
 # Two stamps, for receiving a request and for sending its reply.
 Stamps = tuple[Any, Any]
-Lie = Callable[[Guest], Play]
+FalseReply = Callable[[Guest], Play]
 
 
 def _replying(reply: Callable[[Asked], Any], commands: Iterable[str]) -> Play:
@@ -38,10 +38,10 @@ def _replying(reply: Callable[[Asked], Any], commands: Iterable[str]) -> Play:
     return play
 
 
-def _stamped(stamps: Callable[[Guest, int], Stamps]) -> Lie:
+def _stamped(stamps: Callable[[Guest, int], Stamps]) -> FalseReply:
     """``stamps`` are what is read of the clock at the nth time; an agent that has but one to give sends the second."""
 
-    def lie(guest: Guest) -> Play:
+    def start(guest: Guest) -> Play:
         def reply(asked: Asked) -> Any:
             received, transmitted = stamps(guest, asked.nth)
             if asked.command == "guest-get-time":
@@ -50,19 +50,19 @@ def _stamped(stamps: Callable[[Guest, int], Stamps]) -> Lie:
 
         return _replying(reply, READS)
 
-    return lie
+    return start
 
 
-def _constant(value: Any) -> Lie:
+def _constant(value: Any) -> FalseReply:
     return _stamped(lambda _guest, _nth: (value, value))
 
 
-def _moved(by_ns: Callable[[int], int]) -> Lie:
+def _moved(by_ns: Callable[[int], int]) -> FalseReply:
     """The true time, moved at the nth reading by so much."""
     return _stamped(lambda guest, nth: (guest.now_ns() + by_ns(nth), guest.now_ns() + by_ns(nth)))
 
 
-def _around(before_ns: int, behind_ns: int) -> Lie:
+def _around(before_ns: int, behind_ns: int) -> FalseReply:
     """Received so long before, and transmitted so long behind the true time."""
     return _stamped(lambda guest, _nth: (guest.now_ns() - before_ns, guest.now_ns() + behind_ns))
 
@@ -90,7 +90,7 @@ def _drunk(guest: Guest) -> Play:
 
 _LATEST = 2**63 - 1
 
-CLOCK: Mapping[str, Lie] = {
+CLOCK: Mapping[str, FalseReply] = {
     "it runs backwards": _moved(lambda nth: -nth * SECOND_NS),
     "it jumps ahead at each reading": _moved(lambda nth: nth * HOUR_NS),
     "it jumps to and fro": _moved(lambda nth: (-1) ** nth * HOUR_NS),
@@ -129,16 +129,16 @@ CLOCK: Mapping[str, Lie] = {
 # ----------------------------------------------------------------------------------------------------------- the steps
 
 
-def _on_step(act: Callable[[Guest, Asked], bytes]) -> Lie:
+def _on_step(act: Callable[[Guest, Asked], bytes]) -> FalseReply:
     """``act`` does, or does not do, what a step asks for, and says what is to be said."""
 
-    def lie(guest: Guest) -> Play:
+    def start(guest: Guest) -> Play:
         return lambda asked: [Send(act(guest, asked) if asked.command in STEPS else asked.answer())]
 
-    return lie
+    return start
 
 
-def _done_by(share: Callable[[Guest, int], int]) -> Lie:
+def _done_by(share: Callable[[Guest, int], int]) -> FalseReply:
     """The step moves the clock by this in place of what was asked for, in nanoseconds."""
 
     def act(guest: Guest, asked: Asked) -> bytes:
@@ -150,8 +150,8 @@ def _done_by(share: Callable[[Guest, int], int]) -> Lie:
     return _on_step(act)
 
 
-def _done_late(seconds: float) -> Lie:
-    def lie(_guest: Guest) -> Play:
+def _done_late(seconds: float) -> FalseReply:
+    def start(_guest: Guest) -> Play:
         def play(asked: Asked) -> Iterable[Action]:
             if asked.command in STEPS:
                 yield Pause(seconds)
@@ -159,10 +159,10 @@ def _done_late(seconds: float) -> Lie:
 
         return play
 
-    return lie
+    return start
 
 
-def _saying(reply: Any, is_done: bool) -> Lie:
+def _saying(reply: Any, is_done: bool) -> FalseReply:
     def act(_guest: Guest, asked: Asked) -> bytes:
         if is_done:
             asked.answer()
@@ -171,10 +171,10 @@ def _saying(reply: Any, is_done: bool) -> Lie:
     return _on_step(act)
 
 
-def _undone_at_reading(nth: int) -> Lie:
+def _undone_at_reading(nth: int) -> FalseReply:
     """Right at first, and wrong again at a later reading behind the step."""
 
-    def lie(guest: Guest) -> Play:
+    def start(guest: Guest) -> Play:
         readings = [0]
 
         def play(asked: Asked) -> Iterable[Action]:
@@ -188,12 +188,12 @@ def _undone_at_reading(nth: int) -> Lie:
 
         return play
 
-    return lie
+    return start
 
 
 _FAILED = {"error": {"class": "GenericError", "desc": "hwclock failed to set hardware clock to system time"}}
 
-STEP: Mapping[str, Lie] = {
+STEP: Mapping[str, FalseReply] = {
     "never done": _done_by(lambda _guest, _by_ns: 0),
     "done twice": _done_by(lambda _guest, by_ns: 2 * by_ns),
     "done by half": _done_by(lambda _guest, by_ns: by_ns // 2),
@@ -223,16 +223,16 @@ UNTRUE_STEPS = frozenset(("undone right after", "undone in the middle of the ver
 # ------------------------------------------------------------------------------------------------------- the abilities
 
 
-def _saying_of_itself(info: Callable[[dict[str, Any], int], Any]) -> Lie:
+def _saying_of_itself(info: Callable[[dict[str, Any], int], Any]) -> FalseReply:
     """``info`` changes what guest-info returns, at the nth asking."""
 
-    def lie(guest: Guest) -> Play:
+    def start(guest: Guest) -> Play:
         return _replying(lambda asked: info(guest.info(), asked.nth), ["guest-info"])
 
-    return lie
+    return start
 
 
-def _each_command(**state: Any) -> Lie:
+def _each_command(**state: Any) -> FalseReply:
     return _saying_of_itself(
         lambda info, _nth: {
             **info,
@@ -241,7 +241,7 @@ def _each_command(**state: Any) -> Lie:
     )
 
 
-def _with_commands(count: int, name: Callable[[int], str]) -> Lie:
+def _with_commands(count: int, name: Callable[[int], str]) -> FalseReply:
     return _saying_of_itself(
         lambda info, _nth: {
             **info,
@@ -258,7 +258,7 @@ def _unlike_each_time(info: dict[str, Any], nth: int) -> Any:
     return {"version": f"{nth}.0", "supported_commands": commands[nth % 3 :: 3 - nth % 2]}
 
 
-INFO: Mapping[str, Lie] = {
+INFO: Mapping[str, FalseReply] = {
     "a hundred thousand commands": _with_commands(100_000, lambda number: f"guest-{number}"),
     "five hundred commands": _with_commands(500, lambda number: f"guest-{number}"),
     "the same command five hundred times": _with_commands(500, lambda _number: "guest-ping"),
@@ -286,17 +286,17 @@ INFO: Mapping[str, Lie] = {
 _LISTS = ("guest-get-vcpus", "guest-get-users", "guest-get-cpustats", "guest-network-get-route")
 
 
-def _facts(text: Callable[[], str]) -> Lie:
+def _facts(text: Callable[[], str]) -> FalseReply:
     """The same JSON text from all commands that return a list: proper, and as costly as can be for its length."""
 
-    def lie(_guest: Guest) -> Play:
+    def start(_guest: Guest) -> Play:
         reply = b'{"return": ' + text().encode() + b"}\n"
         return lambda asked: [Send(reply if asked.command in _LISTS else asked.answer())]
 
-    return lie
+    return start
 
 
-DENSE: Mapping[str, Lie] = {
+DENSE: Mapping[str, FalseReply] = {
     "thirty thousand objects": _facts(lambda: "[" + '{"a":0},' * 30_000 + "{}]"),
     "sixty thousand objects": _facts(lambda: "[" + '{"a":0},' * 60_000 + "{}]"),
     "a hundred and thirty thousand objects": _facts(lambda: "[" + '{"a":0},' * 130_000 + "{}]"),

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Every trick of the fixed list through every channel, played to the modules themselves.
+"""Every attack of the fixed list through every channel, played to the modules themselves.
 
 What an agent may make them do is at most: fail with a documented code, or return what is well-formed, typed and, as far
 as the agent did not lie, true; in the time that the options allow and in the memory that a message's limit allows.
@@ -18,13 +18,12 @@ from typing import Any
 import pytest
 
 from tests.hostile.agent import HostileAgent, honestly
+from tests.hostile.attacks import LIBVIRT
 from tests.hostile.case import Verdict
 from tests.hostile.cases import MODULES, OTHER_STREAMS, UNIX, Round, rounds
+from tests.hostile.checks import Records, faults
 from tests.hostile.guest import EXTENDED, Guest
-from tests.hostile.judge import faults
-from tests.hostile.records import Records
-from tests.hostile.tricks import LIBVIRT
-from tests.hostile.victims import Victims, reached
+from tests.hostile.workers import Workers, reached
 from tests.support.chosen import chosen
 
 _AT_ONCE = 6
@@ -34,28 +33,28 @@ _ONE_IN = {UNIX: 12, LIBVIRT: 24, **dict.fromkeys(OTHER_STREAMS, 48)}
 Played = Future[tuple[Guest, Verdict]]
 
 
-def play(victims: Victims, each: Round) -> tuple[Guest, Verdict]:
-    agent = each.trick.agent()
+def play(workers: Workers, each: Round) -> tuple[Guest, Verdict]:
+    agent = each.attack.agent()
     with reached(agent, each.channel, each.module, **each.options) as case:
-        return agent.guest, victims.run(case)
+        return agent.guest, workers.run(case)
 
 
 @pytest.fixture(scope="module")
-def played(request: pytest.FixtureRequest, victims: Victims) -> Iterator[Mapping[Round, Played]]:
+def played(request: pytest.FixtureRequest, workers: Workers) -> Iterator[Mapping[Round, Played]]:
     """All rounds that were chosen, several at a time: most wait for most of their time."""
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        yield {each: pool.submit(play, victims, each) for (each,) in chosen(request, "each")}
+        yield {each: pool.submit(play, workers, each) for (each,) in chosen(request, "each")}
         pool.shutdown(cancel_futures=True)
 
 
 @pytest.fixture(scope="module")
-def honest(victims: Victims) -> dict[str, dict[str, Any]]:
+def honest(workers: Workers) -> dict[str, dict[str, Any]]:
     """What each module returns of an honest guest."""
 
     def entry(work: str) -> dict[str, Any]:
         module, options = MODULES[work]
         with reached(HostileAgent(Guest(EXTENDED), honestly), UNIX, module, **options) as case:
-            result = victims.run(case).result
+            result = workers.run(case).result
         assert result is not None
         found: dict[str, Any] = result["guest"]
         return found
@@ -64,7 +63,7 @@ def honest(victims: Victims) -> dict[str, dict[str, Any]]:
 
 
 def is_thorough(each: Round) -> bool:
-    """By its name: tricks that are alike follow each other at regular distances."""
+    """By its name: attacks that are alike follow each other at regular distances."""
     return zlib.crc32(str(each).encode()) % _ONE_IN[each.channel] != 0
 
 
@@ -72,9 +71,9 @@ def is_thorough(each: Round) -> bool:
     "each",
     [pytest.param(each, id=str(each), marks=pytest.mark.thorough if is_thorough(each) else ()) for each in rounds()],
 )
-def test_a_trick_comes_to_nothing(
+def test_an_attack_comes_to_nothing(
     each: Round, played: Mapping[Round, Played], honest: Mapping[str, Any], records: Records
 ) -> None:
     guest, verdict = played[each].result()
-    records.add(each.channel, "tricks", str(each.trick), verdict)
-    assert list(faults(each, guest, verdict, honest[each.trick.work])) == []
+    records.add(each.channel, "attacks", str(each.attack), verdict)
+    assert list(faults(each, guest, verdict, honest[each.attack.work])) == []

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The fixed list of tricks: what a malicious agent does, at what point of which work, and what may come of it."""
+"""The fixed list of attacks: what a malicious agent does, at what point of which work, and what may come of it."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from . import lies, poisons
-from .actions import Action, Asked, Play, Send
-from .agent import HostileAgent, honestly
+from . import false_replies, payloads
+from .agent import Action, Asked, HostileAgent, Play, Send, honestly
 from .guest import EXTENDED, READS, STEPS, STOCK, Guest
 
 RESYNC = "resync"
@@ -36,7 +35,7 @@ _BREAKING = frozenset(("hypervisor_unavailable",))
 
 
 @dataclass(frozen=True)
-class Trick:
+class Attack:
     """``start`` makes what the agent of a guest plays.
 
     ``codes`` are of the errors that may come of it; ``may_succeed``: a correct result may, too. Through libvirt, which
@@ -141,10 +140,10 @@ _ABILITIES = "at guest-info"
 
 @dataclass(frozen=True)
 class _Family:
-    """Poisons of one kind. ``every``: each is at every so many-th place only, and so at all of them by turns."""
+    """Payloads of one kind. ``every``: each is at every so many-th place only, and so at all of them by turns."""
 
     name: str
-    poisons: Mapping[str, Callable[[], Play]]
+    payloads: Mapping[str, Callable[[], Play]]
     codes: frozenset[str]
     every: int = 1
     may_succeed: bool = False
@@ -157,30 +156,30 @@ def _made(plays: Mapping[str, Play]) -> dict[str, Callable[[], Play]]:
 
 
 _FAMILIES = (
-    _Family("silent", _made(poisons.SILENT), _SILENT),
-    _Family("endless", _made(poisons.ENDLESS), _SILENT | _BROKEN | _REFUSED, every=3),
-    _Family("dripping", _made(poisons.DRIPPING), _SILENT | _BROKEN),
-    _Family("closing", _made(poisons.CLOSING), _GONE | _BROKEN | _SILENT),
-    _Family("malformed", _made(poisons.MALFORMED), _SILENT | _BROKEN | _REFUSED),
-    _Family("huge", _made(poisons.HUGE), _SILENT | _BROKEN | _REFUSED, every=3),
-    _Family("refusing", _made(poisons.REFUSING), _REFUSED | _BROKEN | _SILENT),
-    _Family("harmless", _made(poisons.HARMLESS), frozenset(), may_succeed=True, is_patient=True),
-    _Family("around", _made(poisons.AROUND), _SILENT | _BROKEN | _GONE | _REFUSED, may_succeed=True),
-    _Family("repeating", dict(poisons.REPEATING), _EVERY, may_succeed=True, is_truthful=False),
+    _Family("silent", _made(payloads.SILENT), _SILENT),
+    _Family("endless", _made(payloads.ENDLESS), _SILENT | _BROKEN | _REFUSED, every=3),
+    _Family("dripping", _made(payloads.DRIPPING), _SILENT | _BROKEN),
+    _Family("closing", _made(payloads.CLOSING), _GONE | _BROKEN | _SILENT),
+    _Family("malformed", _made(payloads.MALFORMED), _SILENT | _BROKEN | _REFUSED),
+    _Family("huge", _made(payloads.HUGE), _SILENT | _BROKEN | _REFUSED, every=3),
+    _Family("refusing", _made(payloads.REFUSING), _REFUSED | _BROKEN | _SILENT),
+    _Family("harmless", _made(payloads.HARMLESS), frozenset(), may_succeed=True, is_patient=True),
+    _Family("around", _made(payloads.AROUND), _SILENT | _BROKEN | _GONE | _REFUSED, may_succeed=True),
+    _Family("repeating", dict(payloads.REPEATING), _EVERY, may_succeed=True, is_truthful=False),
 )
 
 
-def _poisoned() -> Iterator[Trick]:
+def _loaded() -> Iterator[Attack]:
     number = 0
     for family in _FAMILIES:
-        for poison, make in family.poisons.items():
+        for payload, make in family.payloads.items():
             for work, places in PLACES.items():
                 for where, place in places.items():
                     number += 1
                     if number % family.every:
                         continue
-                    yield Trick(
-                        name=f"{poison}, {where}",
+                    yield Attack(
+                        name=f"{payload}, {where}",
                         work=work,
                         # Half of them each; an even number of places would give each place the same kind.
                         kind=EXTENDED if work == DETAILS or number % 5 < 3 else STOCK,
@@ -203,10 +202,10 @@ def _may_succeed(family: _Family, work: str, where: str) -> bool:
     )
 
 
-def _honest() -> Iterator[Trick]:
+def _honest() -> Iterator[Attack]:
     for kind in (STOCK, EXTENDED):
         for work in PLACES if kind == EXTENDED else (RESYNC, INFO):
-            yield Trick(
+            yield Attack(
                 f"none, by the {kind} agent",
                 work,
                 kind,
@@ -221,39 +220,39 @@ def _always(play: Play, _guest: Guest) -> Play:
     return play
 
 
-def _lying() -> Iterator[Trick]:
+def _false() -> Iterator[Attack]:
     for kind in (STOCK, EXTENDED):
-        for name, play in poisons.SYNCING.items():
+        for name, play in payloads.SYNCING.items():
             for work in (RESYNC, INFO):
                 start = functools.partial(_always, play)
-                yield Trick(f"{name}, with the {kind} agent", work, kind, start, _SILENT | _BROKEN, "syncing")
-        for name, lie in lies.CLOCK.items():
+                yield Attack(f"{name}, with the {kind} agent", work, kind, start, _SILENT | _BROKEN, "syncing")
+        for name, made in false_replies.CLOCK.items():
             for work in (RESYNC, INFO):
-                yield Trick(
+                yield Attack(
                     f"{name}, by the {kind} agent",
                     work,
                     kind,
-                    lie,
+                    made,
                     _BROKEN | _WRONG,
                     "clock",
                     is_truthful=False,
                     is_patient=True,
                 )
-        for name, lie in lies.STEP.items():
-            yield Trick(
+        for name, made in false_replies.STEP.items():
+            yield Attack(
                 f"the step {name}, by the {kind} agent",
                 RESYNC,
                 kind,
-                lie,
+                made,
                 _WRONG | _REFUSED | _BROKEN,
                 "step",
-                is_truthful=name not in lies.UNTRUE_STEPS,
+                is_truthful=name not in false_replies.UNTRUE_STEPS,
                 is_patient=True,
             )
-        for name, lie in lies.INFO.items():
+        for name, made in false_replies.INFO.items():
             for work in (RESYNC, INFO, DETAILS):
                 codes = _BROKEN | _REFUSED
-                yield Trick(f"{name}, with the {kind} agent", work, kind, lie, codes, "abilities", is_patient=True)
+                yield Attack(f"{name}, with the {kind} agent", work, kind, made, codes, "abilities", is_patient=True)
 
 
 GREETINGS: Mapping[str, bytes] = {
@@ -261,16 +260,16 @@ GREETINGS: Mapping[str, bytes] = {
     "half a reply": b'{"return": "',
     "ten thousand replies": b'{"return": {}}\n' * 10_000,
     "a replayed sync": b'\xff{"return": 5}\n',
-    "a million 0xFF": b"\xff" * poisons.MILLION,
-    "a million brackets": b"[" * poisons.MILLION,
+    "a million 0xFF": b"\xff" * payloads.MILLION,
+    "a million brackets": b"[" * payloads.MILLION,
     "a line": b"Debian GNU/Linux 12 tenant hvc0\r\n\r\nlogin: ",
 }
 
 
-def _greeting() -> Iterator[Trick]:
+def _greeting() -> Iterator[Attack]:
     for name, data in GREETINGS.items():
         for work in (RESYNC, INFO):
-            yield Trick(
+            yield Attack(
                 f"{name} for a greeting",
                 work,
                 EXTENDED,
@@ -281,9 +280,9 @@ def _greeting() -> Iterator[Trick]:
             )
 
 
-def _dense() -> Iterator[Trick]:
-    for name, start in lies.DENSE.items():
-        yield Trick(f"facts of {name}", INFO, EXTENDED, start, _BROKEN | _SILENT, "dense")
+def _dense() -> Iterator[Attack]:
+    for name, start in false_replies.DENSE.items():
+        yield Attack(f"facts of {name}", INFO, EXTENDED, start, _BROKEN | _SILENT, "dense")
 
 
-TRICKS: tuple[Trick, ...] = (*_honest(), *_poisoned(), *_lying(), *_greeting(), *_dense())
+ATTACKS: tuple[Attack, ...] = (*_honest(), *_loaded(), *_false(), *_greeting(), *_dense())

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import json
 import re
+import threading
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from tests.hostile.attacks import LIBVIRT, RESYNC
 from tests.hostile.case import Verdict
 from tests.hostile.cases import Round, most_seconds
 from tests.hostile.guest import Guest
-from tests.hostile.tricks import LIBVIRT, RESYNC
-from tests.support.collection import ROOT
+from tests.support.collection import BUILD, ROOT
 
 MILLISECOND_NS = 1_000_000
 TOLERANCE_NS = 100 * MILLISECOND_NS
@@ -49,7 +50,7 @@ _DOCUMENTED = documented_codes()
 
 def faults(each: Round, guest: Guest, verdict: Verdict, honest: Mapping[str, Any]) -> Iterator[str]:
     """What is wrong with a round's result. ``honest`` is the entry of an honest guest."""
-    codes = each.trick.codes_by(each.channel)
+    codes = each.attack.codes_by(each.channel)
     yield from general_faults(each.channel, each.module, verdict, honest, codes)
     longest = most_seconds(each) * _SLOW_MACHINE + _SLOW_MACHINE_SECONDS
     if verdict.seconds > longest:
@@ -58,9 +59,9 @@ def faults(each: Round, guest: Guest, verdict: Verdict, honest: Mapping[str, Any
         return
     entry = verdict.result.get("guest", {})
     is_success = "error" not in verdict.result and _tells_something(entry)
-    if is_success and not each.trick.may_succeed and each.channel != LIBVIRT:
+    if is_success and not each.attack.may_succeed and each.channel != LIBVIRT:
         yield f"it succeeded: {entry}"
-    if each.trick.work == RESYNC and "offset_before_ns" in entry:
+    if each.attack.work == RESYNC and "offset_before_ns" in entry:
         yield from _wrong_figures(each, guest, entry)
 
 
@@ -178,8 +179,8 @@ def _wrong_figures(each: Round, guest: Guest, entry: Mapping[str, Any]) -> Itera
     if entry["round_trip_ns"] < 0 or entry["resolution_ns"] < 0 or entry["attempts"] > each.options["attempts"]:
         yield f"figures out of range: {entry}"
     # libvirt takes whatever line comes next for the reply (qemuAgentIOProcessLine): a guest that sends more than one
-    # chooses what its answer is, which is a lie as any other.
-    if not each.trick.is_truthful or (each.channel == LIBVIRT and each.trick.family == "around"):
+    # chooses what its answer is, which is as false as any other.
+    if not each.attack.is_truthful or (each.channel == LIBVIRT and each.attack.family == "around"):
         return
     before, after = entry["offset_before_ns"], entry["offset_after_ns"]
     if not _is_near(before, BEHIND_NS, entry["uncertainty_before_ns"]):
@@ -193,3 +194,36 @@ def _wrong_figures(each: Round, guest: Guest, entry: Mapping[str, Any]) -> Itera
 def _is_near(claimed_ns: int, true_ns: int, unsure_ns: int) -> bool:
     """The clocks of this machine that both are told by may be slewed against each other meanwhile."""
     return abs(claimed_ns - true_ns) <= unsure_ns + MILLISECOND_NS
+
+
+# --------------------------------------------------------------------------------------------- what the cases cost
+
+_PATH = BUILD / "hostile.json"
+
+
+class Records:
+    """What the cases cost, for build/hostile.json, by channel and kind: how many, the longest, and the most memory."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._rows: dict[str, dict[str, Any]] = {}
+
+    def add(self, channel: str, kind: str, what: str, verdict: Verdict) -> None:
+        with self._lock:
+            row = self._rows.setdefault(f"{channel}: {kind}", {"cases": 0, "seconds": 0.0, "peak_mib": 0.0})
+            row["cases"] += 1
+            _keep_worst(row, "seconds", round(verdict.seconds, 3), what)
+            _keep_worst(row, "peak_mib", round(verdict.peak_kib / 1024, 1), what)
+
+    def write(self) -> None:
+        """Over what an earlier run has of the same kinds."""
+        if not self._rows:
+            return
+        before: Mapping[str, Any] = json.loads(_PATH.read_text()) if _PATH.exists() else {}
+        BUILD.mkdir(exist_ok=True)
+        _PATH.write_text(json.dumps({**before, **self._rows}, indent=2, sort_keys=True) + "\n")
+
+
+def _keep_worst(row: dict[str, Any], figure: str, value: float, what: str) -> None:
+    if value >= row[figure]:
+        row.update({figure: value, f"{figure}_with": what})
