@@ -41,6 +41,19 @@ class Machine:
 MACHINE = Machine()
 
 
+class HostClock:
+    """This machine's clock, and what it was stepped by: stepping it changes nothing but this object."""
+
+    def __init__(self) -> None:
+        self._stepped_ns = 0
+
+    def time_ns(self) -> int:
+        return time.time_ns() + self._stepped_ns
+
+    def step(self, by_ns: int) -> None:
+        self._stepped_ns += by_ns
+
+
 class _Since(NamedTuple):
     """What a clock showed at an instant, and what is added to it gradually from then on, as Linux slews."""
 

@@ -21,8 +21,8 @@ from tests.fakes.libvirt import FakeHypervisor
 from tests.fakes.libvirt_replies import LibvirtError, fails
 from tests.hostile import worker
 from tests.hostile.case import Case
+from tests.processes.ansible_run import every_core
 from tests.processes.inventory_run import configured, run_inventory
-from tests.support.cores import every_core
 from tests.support.resync_service import ServiceProcess
 
 REAL = "test:///default"

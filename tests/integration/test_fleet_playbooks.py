@@ -22,8 +22,7 @@ import yaml
 
 from tests.fakes.fleet import Profile, SimulatedFleet
 from tests.fakes.kinds import SECOND_NS
-from tests.processes.ansible_run import PlaybookRun, run_playbook_of_collection
-from tests.support.cores import every_core
+from tests.processes.ansible_run import PlaybookRun, every_core, run_playbook_of_collection
 
 BEHIND_NS = -3 * SECOND_NS
 NEAR_NS = SECOND_NS // 10  # the tolerance

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.processes.ansible_run import PlaybookRun
+from tests.processes.ansible_run import PlaybookRun, every_core
 from tests.processes.printing_guest import PrintingGuest
 from tests.support.collection import ROOT
 from tests.support.cores import every_core

@@ -14,10 +14,10 @@ import pytest
 import yaml
 from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.session import NEEDED
 
+from tests.processes.ansible_run import every_core
 from tests.processes.printing_guest import PrintingGuest
 from tests.support import extended_agent, resync_service
 from tests.support.collection import ROOT
-from tests.support.cores import every_core
 
 DEBIAN = "uid=0\ninit=systemd\nfamilies=debian\nversion=12\nname=Debian\npython=full\n"
 ANSWERS = {"os-release": DEBIAN, "sys.version_info": "version=3.11\n"}

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.processes.ansible_run import every_core
 from tests.processes.printing_guest import PrintingGuest
 from tests.support.collection import ROOT
-from tests.support.cores import every_core
 
 DEBIAN = "uid=0\ninit=systemd\nfamilies=debian\nversion=12\nname=Debian\npython=full\n"
 FOUND = "version=3.11\nchannel\npython\nstock\nuser\nlibvirt\nfront\n"

@@ -24,12 +24,11 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._untrusted import
 
 from tests.fakes.domains import uuid_of
 from tests.hostile.guest import SECOND_NS, Guest
-from tests.processes.ansible_run import PlaybookRun, run_playbook_of_collection
+from tests.processes.ansible_run import PlaybookRun, every_core, run_playbook_of_collection
 from tests.processes.remote_hypervisor import Hypervisor
 from tests.processes.rulebook import DEADLINE_S, Rulebook
 from tests.support.bait import baits
 from tests.support.collection import ROOT
-from tests.support.cores import every_core
 
 SOURCE = ROOT / "extensions/eda/plugins/event_source/libvirt_guest.py"
 URI = "qemu:///system"

@@ -20,11 +20,9 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._untrusted import
 from tests.hostile.agent import HostileAgent
 from tests.hostile.channels import serving
 from tests.hostile.guest import STOCK, Guest
-from tests.processes.ansible_run import CORES, run_playbook
+from tests.processes.ansible_run import CORES, NEWEST, OLDEST, Play, play, run_playbook, write_play
 from tests.processes.socket_server import listen_unix
 from tests.support.bait import Remainder, in_two, remainders
-from tests.support.cores import NEWEST, OLDEST
-from tests.support.plays import Play, play, write_play
 from tests.support.tiers import quick
 
 ENVIRONMENT = {"ANSIBLE_PIPELINING": "1"}

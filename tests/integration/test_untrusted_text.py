@@ -38,6 +38,7 @@ from tests.support.cores import every_core
 from tests.support.fake_agent import listen_unix
 from tests.support.plays import play, write_play
 from tests.support.terminal import commands_in
+from tests.support.tiers import chosen
 
 LONGEST = 4096
 

@@ -16,16 +16,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 from tests.support import terminal
 from tests.support.collection import ROOT, install
+from tests.support.tiers import quick
 
 # Of each ansible-core that is supported, where its programs are. The environment that the tests run in has the newest.
 CORES: Mapping[str, Path] = {
     **{version: ROOT / f".venvs/core-{version}/bin" for version in ("2.17", "2.18")},
     "2.19": Path(sys.executable).parent,
 }
+
+OLDEST, *_others, NEWEST = CORES
+every_core = pytest.mark.parametrize("core", quick(CORES, [NEWEST]))
 
 _CALLBACKS = Path(__file__).with_name("callback")
 # Guests have no network.
@@ -161,3 +166,20 @@ def _program(core: str | None) -> Path:
     if not program.exists():
         raise RuntimeError(f"there is no ansible-core {core} in {directory.parent}; make unit-all makes it")
     return program
+
+
+# ------------------------------------------------------------------------------------------- plays that a test composes
+
+Task = dict[str, Any]
+Play = dict[str, Any]
+
+
+def play(hosts: str, *tasks: Task) -> Play:
+    """Return a play whose tasks run on the controller."""
+    return {"hosts": hosts, "gather_facts": False, "connection": "local", "tasks": list(tasks)}
+
+
+def write_play(path: Path, *plays: Play) -> Path:
+    """Write the plays to a playbook and return its path."""
+    path.write_text(yaml.safe_dump(list(plays), width=1000), encoding="utf-8")
+    return path

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Which of a test's parameters every ``make test`` tries: the others are repetition, and wait for ``make test-all``."""
+"""Which of a test's parameters ``make test`` tries (``make test-all`` tries all), and what those need done."""
 
 from __future__ import annotations
 
@@ -22,3 +22,10 @@ def quick(values: Iterable[Any], tried: Collection[Any]) -> list[Any]:
     if unknown:
         raise ValueError(f"not among the parameters: {unknown}")
     return [value if value in tried else pytest.param(value, marks=pytest.mark.thorough) for value in known]
+
+
+def chosen(request: pytest.FixtureRequest, *names: str) -> list[tuple[Any, ...]]:
+    """The values that parameters of these names have together in the module's tests, each once and in their order."""
+    items = [item for item in request.session.items if getattr(item, "module", None) is request.module]
+    parameters = [item.callspec.params for item in items if hasattr(item, "callspec")]
+    return list(dict.fromkeys(tuple(each[name] for name in names) for each in parameters if each.keys() >= set(names)))

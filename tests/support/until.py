@@ -6,8 +6,13 @@
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+Result = TypeVar("Result")
 
 # How soon the end of the wait is noticed; the condition itself may take longer.
 _PAUSE_SECONDS = 0.005
@@ -26,3 +31,15 @@ def until(condition: Callable[[], object], otherwise: str | Callable[[], str], s
             said = otherwise if isinstance(otherwise, str) else otherwise()
             raise AssertionError(f"{said} (for {seconds:g} s)")
         time.sleep(_PAUSE_SECONDS)
+
+
+@contextmanager
+def meanwhile(work: Callable[[], Result]) -> Iterator[list[Result]]:
+    """Work that goes on while the block is run; its result is in the list afterwards."""
+    done: list[Result] = []
+    thread = threading.Thread(target=lambda: done.append(work()))
+    thread.start()
+    try:
+        yield done
+    finally:
+        thread.join()

@@ -20,9 +20,8 @@ import yaml
 
 from tests.processes.ansible_run import CONNECTION, PlaybookRun, run_playbook
 from tests.processes.core_targets import run_connection_target
-from tests.support.meanwhile import meanwhile
 from tests.support.tiers import quick
-from tests.support.until import until
+from tests.support.until import meanwhile, until
 from tests.vm.deployment import ROLE
 from tests.vm.guest import BOOT_DEADLINE_S, Guest
 from tests.vm.session import restored_guest

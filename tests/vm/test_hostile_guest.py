@@ -31,10 +31,9 @@ from tests.hostile.checks import Records, general_faults
 from tests.hostile.in_guest import SHIPPED
 from tests.hostile.workers import Worker
 from tests.processes.ansible_run import run_tasks
-from tests.support.chosen import chosen
 from tests.support.collection import ROOT
 from tests.support.correction import NEAR_NS
-from tests.support.tiers import quick
+from tests.support.tiers import chosen, quick
 from tests.support.until import until
 from tests.vm.domain_xml import AGENT_PORT, WITNESS_PORT, GuestFiles
 from tests.vm.guest import Guest

@@ -12,9 +12,8 @@ from typing import Any
 
 import libvirt
 
-from tests.processes.ansible_run import run_tasks
+from tests.processes.ansible_run import every_core, run_tasks
 from tests.processes.inventory_run import InventoryRun, configured, run_inventory
-from tests.support.cores import every_core
 from tests.support.until import until
 from tests.vm.guest import Guest
 

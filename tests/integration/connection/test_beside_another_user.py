@@ -28,8 +28,7 @@ from ansible_collections.qemu.guest_agent.plugins.connection import qga
 
 from tests.processes.ansible_run import CONNECTION, PlaybookRun, run_playbook
 from tests.processes.stock_agent import StockAgent
-from tests.support.meanwhile import meanwhile
-from tests.support.until import until
+from tests.support.until import meanwhile, until
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 

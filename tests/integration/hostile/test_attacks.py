@@ -24,7 +24,7 @@ from tests.hostile.cases import MODULES, OTHER_STREAMS, UNIX, Round, rounds
 from tests.hostile.checks import Records, faults
 from tests.hostile.guest import EXTENDED, Guest
 from tests.hostile.workers import Workers, reached
-from tests.support.chosen import chosen
+from tests.support.tiers import chosen
 
 _AT_ONCE = 6
 # About one in so many is not thorough.
