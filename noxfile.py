@@ -25,31 +25,6 @@ except ImportError:
 # Beside the environments that make makes: ignored by git, and removed by "make clean".
 nox.options.envdir = ".venvs/nox"
 
-MAKE_TARGETS: Mapping[str, str] = MappingProxyType(
-    {
-        "make-lint": "ruff, mypy, vermin, biome, yamllint, ansible-lint and reuse, as set up for this collection",
-        "make-unit": "unit tests with branch coverage",
-        "make-unit-all": "unit tests with every supported ansible-core",
-        "make-unit-slow": "unit tests that start programs, or wait for a real clock",
-        "make-unit-on-targets": "unit tests of what runs on hypervisors and in guests, with their Python",
-        "make-sanity": "ansible-test sanity, without containers",
-        "make-integration": "every channel against stock agents and fakes, without a guest",
-        "make-vm": "real guests",
-        "make-molecule": "the roles on real guests",
-        "make-docs": "the documentation site",
-        "make-release-check": "the changelog, Galaxy's importer and the tarball",
-    }
-)
-
-
-def calling_make(target: str, description: str) -> Callable[[nox.Session], None]:
-    def session_of(session: nox.Session) -> None:
-        session.run("make", target, *session.posargs, external=True)
-
-    session_of.__doc__ = f"make {target}: {description}"
-    return session_of
-
-
 antsibull_nox.load_antsibull_nox_toml()
 
 if __name__ == "__main__":

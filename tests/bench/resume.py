@@ -26,8 +26,8 @@ from typing import Any
 import libvirt
 from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor import events
 
+from tests.processes.rulebook import Rulebook
 from tests.support.resync_service import ServiceProcess, beside_libvirt
-from tests.support.rulebook import Rulebook
 from tests.vm.errors import VmError
 from tests.vm.guest import Guest
 from tests.vm.naps import Nap, save_and_restore, save_managed_and_start, suspend_and_resume

@@ -19,18 +19,8 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._clock.reference 
 from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import CommandDisabledError, FrozenError
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.errors import QgaError, RemoteProtocolError
 
-from tests.support.agents_in_the_field import (
-    BEHIND_NS,
-    NEAR_NS,
-    READING_NS,
-    agent_at,
-    assert_honest,
-    corrected,
-    guest_through,
-    mid_minute,
-    resync,
-)
-from tests.support.fake_agent import (
+from tests.fakes.faults import Delays, Instead, On, SilentFrom
+from tests.fakes.kinds import (
     BEFORE_1_2,
     BEFORE_4_2,
     EXTENDED,
@@ -44,11 +34,18 @@ from tests.support.fake_agent import (
     STOCK,
     WINDOWS,
     WINDOWS_TICKING,
-    Delays,
-    Instead,
     Kind,
-    On,
-    SilentFrom,
+)
+from tests.support.agents_in_the_field import (
+    BEHIND_NS,
+    NEAR_NS,
+    READING_NS,
+    agent_at,
+    assert_honest,
+    corrected,
+    guest_through,
+    mid_minute,
+    resync,
 )
 
 

@@ -19,20 +19,11 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._facts.subsets im
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol import values
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.errors import QgaError
 
+from tests.fakes.agent import FakeAgent
+from tests.fakes.faults import Instead, Late, On, Silent
+from tests.fakes.kinds import BEFORE_1_7, EXTENDED, FIELD, STOCK, Kind
+from tests.processes.socket_server import listen_unix
 from tests.support.agents_in_the_field import BEHIND_NS, READING_NS, agent_at, details_of, gather, guest, guest_through
-from tests.support.fake_agent import (
-    BEFORE_1_7,
-    EXTENDED,
-    FIELD,
-    STOCK,
-    FakeAgent,
-    Instead,
-    Kind,
-    Late,
-    On,
-    Silent,
-    listen_unix,
-)
 
 WAYS = ("unix", "tcp", "libvirt")
 

@@ -19,12 +19,8 @@ from typing import Any
 
 import pytest
 
-from tests.support.ansible_run import CORES
-from tests.support.chosen import chosen
-from tests.support.cores import every_core
-from tests.support.fake_hypervisor import uuid_of
-from tests.support.hypervisors_by_uri import lay_out
-from tests.support.hypervisors_made import (
+from tests.fakes.domains import uuid_of
+from tests.fakes.hypervisors import (
     HERE,
     THERE,
     in_the_field,
@@ -34,7 +30,9 @@ from tests.support.hypervisors_made import (
     one_that_runs_programs,
     two_hypervisors,
 )
-from tests.support.inventory_run import InventoryRun, configured, run_inventory, settings
+from tests.processes.ansible_run import CORES, every_core
+from tests.processes.inventory_run import InventoryRun, configured, run_inventory, settings
+from tests.support.tiers import chosen
 
 NOWHERE = "qemu+tls://nowhere/system"
 

@@ -19,16 +19,12 @@ import pytest
 import yaml
 from ansible_collections.qemu.guest_agent.plugins.module_utils._untrusted import visible
 
-from tests.support.ansible_run import CORES, PlaybookRun, run_playbook
+from tests.fakes.hypervisors import baited, lay_out
+from tests.processes.ansible_run import CORES, PlaybookRun, every_core, run_playbook
+from tests.processes.inventory_run import InventoryRun, configured, run_inventory, settings
 from tests.support.bait import KEYS, baits
-from tests.support.chosen import chosen
-from tests.support.cores import every_core
-from tests.support.hypervisors_by_uri import lay_out
-from tests.support.hypervisors_made import (
-    baited,
-)
-from tests.support.inventory_run import InventoryRun, configured, run_inventory, settings
 from tests.support.terminal import commands_in
+from tests.support.tiers import chosen
 
 CACHED = {"cache": True, "cache_plugin": "ansible.builtin.jsonfile"}
 MADE: dict[str, Any] = {

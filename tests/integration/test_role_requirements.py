@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.cores import every_core
-from tests.support.printing_guest import PrintingGuest
+from tests.processes.ansible_run import every_core
+from tests.processes.printing_guest import PrintingGuest
 from tests.support.role_run import DESCRIBE, PYTHON, ROLES, VALIDATE, described, every_role, result_of
 from tests.support.tiers import quick
 

@@ -15,8 +15,6 @@ import pytest
 from tests.processes.ansible_run import PlaybookRun, every_core
 from tests.processes.printing_guest import PrintingGuest
 from tests.support.collection import ROOT
-from tests.support.cores import every_core
-from tests.support.printing_guest import PrintingGuest
 from tests.support.role_run import described
 from tests.support.tiers import quick
 

@@ -10,15 +10,15 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
 from ansible_collections.qemu.guest_agent.plugins.module_utils._untrusted import visible
 
+from tests.processes.ansible_run import every_core
+from tests.processes.printing_guest import PrintingGuest
 from tests.support.bait import baits
-from tests.support.cores import every_core
-from tests.support.described_guest import DESCRIBE, PLAIN, PYTHON, described, every_role, result_of
-from tests.support.printing_guest import PrintingGuest
 from tests.support.role_run import DESCRIBE, PYTHON, VALIDATE, described, every_role, result_of
 from tests.support.terminal import commands_in
 from tests.support.tiers import quick

@@ -21,14 +21,11 @@ from typing import Any
 
 import pytest
 
-from tests.fakes.faults import FAULTS, GARBAGE, REPLIES_BEFORE_HANGING_UP, SLOW_SECONDS
+from tests.fakes.faults import FAULTS, REPLIES_BEFORE_HANGING_UP
 from tests.fakes.fleet import Profile, SimulatedFleet, SimulatedFleetError, named, profiles
 from tests.fakes.kinds import MILLISECOND_NS, SECOND_NS
 from tests.support.agent_client import Client, answers
 from tests.support.collection import ROOT
-from tests.support.fake_agent import MILLISECOND_NS, SECOND_NS
-from tests.support.simulated_fleet import Profile, SimulatedFleet, SimulatedFleetError, named, profiles
-from tests.support.simulated_fleet.faults import FAULTS, REPLIES_BEFORE_HANGING_UP
 from tests.support.until import until
 
 COUNT = 50

@@ -28,15 +28,18 @@ from tests.hostile.agent import Play as Speech
 from tests.hostile.channels import serving
 from tests.hostile.guest import SECOND_NS, STOCK, Guest
 from tests.hostile.libvirt_daemon import Daemon
-from tests.hostile.server import serving
-from tests.support.ansible_run import PlaybookRun, run_playbook, run_playbook_of_collection
+from tests.processes.ansible_run import (
+    PlaybookRun,
+    every_core,
+    play,
+    run_playbook,
+    run_playbook_of_collection,
+    write_play,
+)
+from tests.processes.socket_server import listen_unix
 from tests.support.bait import KEYS, baits, failing, halves, refusing
 from tests.support.bait_plays import NAMES, RUNS, SETTINGS, Acted, Ground, act, ground
-from tests.support.chosen import chosen
 from tests.support.collection import ROOT
-from tests.support.cores import every_core
-from tests.support.fake_agent import listen_unix
-from tests.support.plays import play, write_play
 from tests.support.terminal import commands_in
 from tests.support.tiers import chosen
 

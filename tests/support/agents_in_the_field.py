@@ -27,9 +27,13 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._facts import sub
 from ansible_collections.qemu.guest_agent.plugins.module_utils._facts.command_details import command_details
 from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor import connections
 
+from tests.fakes.agent import FakeAgent
+from tests.fakes.clock import Clock
+from tests.fakes.kinds import MINUTE_NS, SECOND_NS, STOCK, Kind
+from tests.fakes.libvirt_replies import answers_by
+from tests.fakes.one_domain import FakeLibvirt
+from tests.processes.socket_server import listen_tcp, listen_unix
 from tests.support.blocking import Blocking, BlockingAgent, blocking
-from tests.support.fake_agent import MINUTE_NS, SECOND_NS, STOCK, FakeAgent, FakeClock, Kind, listen_tcp, listen_unix
-from tests.support.fake_libvirt import FakeLibvirt, answers_by
 
 details_of, gather = blocking(command_details), blocking(subsets.gather)
 resync = blocking(resync_module.resync)
@@ -45,7 +49,7 @@ NEAR_NS = ResyncOptions().tolerance_ns
 
 @contextmanager
 def agent_at(directory: Path, kind: Kind = STOCK, offset_ns: int = BEHIND_NS, **what: Any) -> Iterator[FakeAgent]:
-    clock = FakeClock(offset_ns, rate_ppm=what.pop("rate_ppm", 0.0), tick_ns=kind.tick_ns)
+    clock = Clock(offset_ns, round(what.pop("rate_ppm", 0.0) * 1000), tick_ns=kind.tick_ns)
     with FakeAgent(listen_unix(directory / "agent.sock"), kind, clock, **what) as agent:
         yield agent
 
@@ -85,6 +89,6 @@ def guest_through(way: str, directory: Path, kind: Kind, **what: Any) -> Iterato
             "tcp": lambda: StreamChannel(TcpAddress("127.0.0.1", listener.getsockname()[1])),
             "libvirt": lambda: LibvirtChannel("web1", "qemu:///system"),
         }
-        agent = FakeAgent(listener, kind, FakeClock(BEHIND_NS), **what)
+        agent = FakeAgent(listener, kind, Clock(BEHIND_NS), **what)
         with agent, Blocking(channels[way]()) as channel:
             yield agent, BlockingAgent(channel, 5.0)

@@ -16,8 +16,8 @@ from pathlib import Path
 import yaml
 
 from tests.hostile.agent import HostileAgent
+from tests.hostile.channels import serving
 from tests.hostile.guest import SECOND_NS
-from tests.hostile.server import serving
 
 from .ansible_run import PlaybookRun, run_playbook, run_playbook_of_collection
 from .bait import guests_with

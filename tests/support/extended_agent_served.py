@@ -14,10 +14,10 @@ from typing import Any, NamedTuple
 
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol import framing
 
+from tests.processes.socket_server import SocketServer, listen_unix
+from tests.processes.stock_agent import StockAgent
 from tests.support.agent_client import Client
 from tests.support.extended_agent import ExtendedAgent
-from tests.support.fake_agent import SocketServer, listen_unix
-from tests.support.stock_agent import StockAgent
 
 HANG_UP = b"HANG UP"
 # Bytes to send, and seconds to wait.

@@ -20,7 +20,7 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.message
 from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.shell import GuestShell
 from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.transfer import fetch, put, source_of
 
-from tests.support.this_machine import LIMITS, Fault, ThisMachine
+from tests.fakes.this_machine import LIMITS, Fault, ThisMachine
 
 # Around what fits into one request and one reply, and many of them.
 SIZES = [0, 1, LIMITS.reply // 2, LIMITS.reply // 2 + 1, LIMITS.request // 2, LIMITS.request // 2 + 1, 100_000]

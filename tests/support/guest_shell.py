@@ -17,7 +17,7 @@ from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.error
 from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.results import Finished, Limits
 from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.shell import GuestShell
 
-from tests.support.this_machine import LIMITS, Fault, ThisMachine
+from tests.fakes.this_machine import LIMITS, Fault, ThisMachine
 
 Faults = Mapping[Any, Fault]
 FOR_EVER = 100_000.0  # s

@@ -63,7 +63,7 @@ class SimulatedFleet:
 
     def add(self, name: str, offset_ns: int = 0) -> SimulatedGuest:
         commands = (*STOCK_COMMANDS, "guest-get-host-name", "guest-get-osinfo")
-        guest = SimulatedGuest(self.line, GuestClock(self.line, offset_ns), commands)
+        guest = SimulatedGuest(self.line, GuestClock(host=offset_ns), commands)
         guest.handlers["guest-get-host-name"] = lambda _arguments: Returned({"host-name": f"{name}.example"})
         guest.handlers["guest-get-osinfo"] = lambda _arguments: Returned({"id": "debian"})
         self.guests[name] = guest

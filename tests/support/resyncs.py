@@ -54,11 +54,11 @@ WAYS = (5_000 * MICROSECOND, 1_500 * MICROSECOND)
 
 
 def stock(line: TimeLine, ahead_ns: int, **clock: int) -> SimulatedGuest:
-    return SimulatedGuest(line, GuestClock(line, ahead_ns, **clock))
+    return SimulatedGuest(line, GuestClock(host=ahead_ns, **clock))
 
 
 def extended(line: TimeLine, ahead_ns: int, **clock: int) -> SimulatedGuest:
-    return SimulatedGuest(line, GuestClock(line, ahead_ns, **clock), EXTENDED_COMMANDS)
+    return SimulatedGuest(line, GuestClock(host=ahead_ns, **clock), EXTENDED_COMMANDS)
 
 
 def run(guest: SimulatedGuest, utc_offset_ns: int = 0, **options: Any) -> ResyncReport:
@@ -103,7 +103,7 @@ def never_back(guest: SimulatedGuest, *left_ns: int) -> None:
             before_ns, began_ns = guest.clock.true_ns(), guest.line.now_ns
             reply = usual(arguments)
             assert guest.clock.true_ns() - before_ns >= guest.line.now_ns - began_ns, "it was taken back"
-            guest.clock.add(next(left))
+            guest.clock.step(next(left))
             return reply
 
         return handle
@@ -118,7 +118,7 @@ def skewed(guest: SimulatedGuest, by_ns: list[int]) -> Handler:
 
     def handle(arguments: Any) -> Reply:
         reply = guest.set_time(arguments)
-        guest.clock.add(next(errors))
+        guest.clock.step(next(errors))
         return reply
 
     return handle

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.ansible_run import PlaybookRun
+from tests.processes.ansible_run import PlaybookRun
 
 ROLES = ("extended_agent", "resync_on_resume")
 # Words of what the roles ask: of the system, and for its Python's version.

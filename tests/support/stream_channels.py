@@ -21,8 +21,9 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._channels.stream 
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol import messages
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.errors import QgaError
 
+from tests.fakes.agent import FakeAgent
+from tests.processes.socket_server import listen_unix
 from tests.support.blocking import Blocking
-from tests.support.fake_agent import FakeAgent, listen_unix
 
 PING = Request("guest-ping")
 GET_TIME = Request("guest-get-time")

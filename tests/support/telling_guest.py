@@ -55,7 +55,7 @@ MEMORY_COMMANDS = ("guest-get-memory-block-info", "guest-get-memory-blocks")
 
 def full_guest(line: TimeLine, commands: tuple[str, ...] = STOCK_COMMANDS) -> SimulatedGuest:
     names = dict.fromkeys((*commands, *(command for command, _reply, _fact in REPLIES.values()), *MEMORY_COMMANDS))
-    guest = SimulatedGuest(line, GuestClock(line, -20 * SECOND), names)
+    guest = SimulatedGuest(line, GuestClock(host=-20 * SECOND, host=line), names)
     for command, reply, _fact in REPLIES.values():
         says(guest, command, reply)
     says(guest, "guest-get-memory-block-info", {"size": 134217728})

@@ -16,7 +16,7 @@ from tests.integration.connection.playbooks import (
     BECOME_SHIM,
     PASSWORD,
 )
-from tests.support.stock_agent import StockAgent
+from tests.processes.stock_agent import StockAgent
 
 
 @pytest.fixture(scope="module")

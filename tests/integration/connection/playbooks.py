@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.support import stock_agent
-from tests.support.ansible_run import CONNECTION, PlaybookRun, run_playbook
+from tests.processes import stock_agent
+from tests.processes.ansible_run import CONNECTION, PlaybookRun, run_playbook
 
 GUEST = "guest1"
 SHORT_S = 2

@@ -24,10 +24,9 @@ from tests.integration.connection.playbooks import (
     SHORT_S,
     run,
 )
-from tests.support.ansible_run import CONNECTION
-from tests.support.cores import every_core
-from tests.support.processes import is_gone
-from tests.support.stock_agent import StockAgent
+from tests.processes.ansible_run import CONNECTION, every_core
+from tests.processes.state import is_gone
+from tests.processes.stock_agent import StockAgent
 from tests.support.until import until
 
 

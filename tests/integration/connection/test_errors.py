@@ -9,16 +9,14 @@ from __future__ import annotations
 import socket
 from pathlib import Path
 
+from tests.fakes.kinds import RHEL_BLOCKED
 from tests.integration.connection.playbooks import (
     PING,
     failure,
     run,
 )
-from tests.support.cores import every_core
-from tests.support.fake_agent import (
-    RHEL_BLOCKED,
-)
-from tests.support.stock_agent import StockAgent
+from tests.processes.ansible_run import every_core
+from tests.processes.stock_agent import StockAgent
 
 # It is in what a task is given and in what it writes, and must not be in any log.
 SECRET = "hunter2-never-in-a-log"  # noqa: S105  # nobody's

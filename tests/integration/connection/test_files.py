@@ -19,19 +19,17 @@ from ansible.errors import AnsibleError
 from ansible.playbook.play_context import PlayContext
 from ansible_collections.qemu.guest_agent.plugins.connection import qga
 
+from tests.fakes.agent import FakeAgent
+from tests.fakes.kinds import STOCK
+from tests.fakes.this_machine import ThisMachine, returning
 from tests.integration.connection.playbooks import (
     failure,
     run,
 )
-from tests.support.ansible_run import CONNECTION
-from tests.support.fake_agent import (
-    STOCK,
-    FakeAgent,
-    listen_unix,
-)
-from tests.support.stock_agent import StockAgent
+from tests.processes.ansible_run import CONNECTION
+from tests.processes.socket_server import listen_unix
+from tests.processes.stock_agent import StockAgent
 from tests.support.terminal import commands_in
-from tests.support.this_machine import ThisMachine, returning
 from tests.support.tiers import quick
 
 # Where compiled code is kept, and what has Python write it even if whoever runs the tests has it write none.

@@ -17,24 +17,19 @@ from typing import Any
 import pytest
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.messages import Reply
 
+from tests.fakes.agent import FakeAgent
+from tests.fakes.faults import Fault as WireFault
+from tests.fakes.faults import Late, On
+from tests.fakes.this_machine import Fault, ThisMachine, returning
 from tests.integration.connection.playbooks import (
     SHORT_S,
     failure,
     run,
     wrap_agent,
 )
-from tests.support.fake_agent import (
-    FakeAgent,
-    Late,
-    On,
-    SocketServer,
-    listen_unix,
-)
-from tests.support.fake_agent import Fault as WireFault
-from tests.support.forwarder import forward_to
-from tests.support.processes import is_gone
-from tests.support.stock_agent import StockAgent
-from tests.support.this_machine import Fault, ThisMachine, returning
+from tests.processes.socket_server import SocketServer, forward_to, listen_unix
+from tests.processes.state import is_gone
+from tests.processes.stock_agent import StockAgent
 from tests.support.tiers import quick
 from tests.support.until import until
 

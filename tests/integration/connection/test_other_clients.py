@@ -18,26 +18,19 @@ from typing import Any
 import pytest
 from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.session import NEEDED
 
+from tests.fakes.agent import FakeAgent
+from tests.fakes.faults import Pieces, Sent
+from tests.fakes.kinds import BEFORE_1_2, BEFORE_4_2, FROZEN, STOCK, Kind
+from tests.fakes.this_machine import ThisMachine
 from tests.integration.connection.playbooks import (
     PATIENCE_S,
     run,
 )
+from tests.processes.ansible_run import PlaybookRun
+from tests.processes.guest_channel import GuestChannel
+from tests.processes.socket_server import listen_unix
+from tests.processes.stock_agent import StockAgent
 from tests.support.agent_client import Client
-from tests.support.ansible_run import PlaybookRun
-from tests.support.fake_agent import (
-    BEFORE_1_2,
-    BEFORE_4_2,
-    FROZEN,
-    STOCK,
-    FakeAgent,
-    Kind,
-    Pieces,
-    Sent,
-    listen_unix,
-)
-from tests.support.guest_channel import GuestChannel
-from tests.support.stock_agent import StockAgent
-from tests.support.this_machine import ThisMachine
 from tests.support.until import until
 
 
@@ -144,7 +137,7 @@ def test_a_client_that_keeps_the_socket_of_a_frozen_guest_is_waited_for(command:
     with FakeAgent(listen_unix(path), STOCK, faults=(freeze,), perform=ThisMachine().reply_to) as agent:
         playbook = Task(str(path), tmp_path, tasks, "-e", json.dumps(patience))
         playbook.start()
-        until(lambda: agent.received("guest-fsfreeze-status"), "the connection did not notice it")
+        until(lambda: agent.asked("guest-fsfreeze-status"), "the connection did not notice it")
         with Client(str(path), PATIENCE_S / 2) as other:
             other.sync(1)
             time.sleep(3.0)
@@ -204,4 +197,4 @@ def test_a_backup_that_freezes_the_guest_fails_no_task(kind: Kind, tmp_path: Pat
     assert done.result("run")["stdout"] == "done\n"
     assert (tmp_path / "log").read_text() == "once\n"
     assert back.read_bytes() == source.read_bytes()
-    assert len(agent.received("guest-fsfreeze-status")) >= len(FREEZING)
+    assert len(agent.asked("guest-fsfreeze-status")) >= len(FREEZING)

@@ -19,10 +19,9 @@ from tests.integration.connection.playbooks import (
     run,
     wrap_agent,
 )
-from tests.support.ansible_run import CONNECTION
-from tests.support.core_targets import run_connection_target
-from tests.support.cores import every_core
-from tests.support.stock_agent import StockAgent
+from tests.processes.ansible_run import CONNECTION, every_core
+from tests.processes.core_targets import run_connection_target
+from tests.processes.stock_agent import StockAgent
 
 MEGABYTES = 5
 # Where compiled code is kept, and what has Python write it even if whoever runs the tests has it write none.

@@ -15,16 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.qemu.guest_agent.tests.support.agent_client import Client, answers
-from ansible_collections.qemu.guest_agent.tests.support.extended_agent import ExtendedAgent
-from ansible_collections.qemu.guest_agent.tests.support.extended_agent_served import HANG_UP, ScriptedStock, serving
-from ansible_collections.qemu.guest_agent.tests.support.stock_agent import StockAgent, stock_version
 
-from tests.processes.socket_server import SocketServer, listen_unix
 from tests.processes.state import stopped
 from tests.processes.stock_agent import StockAgent, stock_version
 from tests.support.agent_client import Client, answers
 from tests.support.extended_agent import ExtendedAgent
+from tests.support.extended_agent_served import HANG_UP, ScriptedStock, serving
 from tests.support.until import until
 
 # Patience is shorter than in a guest, so that the tests are quick.

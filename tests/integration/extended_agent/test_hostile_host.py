@@ -25,13 +25,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.qemu.guest_agent.tests.support.agent_client import Client
-from ansible_collections.qemu.guest_agent.tests.support.extended_agent import ExtendedAgent, module, package_parent
-from ansible_collections.qemu.guest_agent.tests.support.extended_agent_served import ScriptedStock, serving
-from ansible_collections.qemu.guest_agent.tests.support.fake_agent import listen_unix
-from ansible_collections.qemu.guest_agent.tests.support.processes import stopped
-from ansible_collections.qemu.guest_agent.tests.support.stock_agent import StockAgent
-from ansible_collections.qemu.guest_agent.tests.support.tiers import quick
+
+from tests.processes.socket_server import listen_unix
+from tests.processes.state import stopped
+from tests.processes.stock_agent import StockAgent
+from tests.support.agent_client import Client
+from tests.support.extended_agent import ExtendedAgent, module, package_parent
+from tests.support.extended_agent_served import ScriptedStock, serving
+from tests.support.tiers import quick
 
 QUICK = {"slow_seconds": 0.1, "alive_seconds": 0.4, "reply_seconds": 1.0, "start_seconds": 0.3}
 # At its most the agent holds a request of 16 MiB and what it takes to read it, or one reply of 64 MiB.

@@ -15,14 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.qemu.guest_agent.tests.support.agent_client import Client
-from ansible_collections.qemu.guest_agent.tests.support.extended_agent import ExtendedAgent
-from ansible_collections.qemu.guest_agent.tests.support.extended_agent_served import serving
-from ansible_collections.qemu.guest_agent.tests.support.stock_agent import StockAgent, stock_version
 
 from tests.processes.stock_agent import StockAgent, stock_version
 from tests.support.agent_client import Client
 from tests.support.extended_agent import ExtendedAgent
+from tests.support.extended_agent_served import serving
 from tests.support.until import until
 
 QUICK = {"slow_seconds": 0.1, "alive_seconds": 0.4, "reply_seconds": 3.0, "start_seconds": 0.3}

@@ -8,12 +8,12 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.fakes.fleet import Profile, SimulatedFleet
 from tests.support.disturbed_guest import (
     BEHIND_NS,
     Guest,
 )
 from tests.support.faults import Ledger
-from tests.support.simulated_fleet import Profile, SimulatedFleet
 
 
 @pytest.fixture(scope="module")

@@ -14,14 +14,14 @@ from typing import NamedTuple
 
 import pytest
 
+from tests.processes.guest_channel import GuestChannel
+from tests.processes.held_module import HeldModule, Stop
 from tests.support.disturbed_guest import (
     Guest,
     both_agents,
     run_plainly,
 )
 from tests.support.faults import Ledger
-from tests.support.guest_channel import GuestChannel
-from tests.support.held_module import HeldModule, Stop
 from tests.support.moments import CLOSING, READING, STEPPING, Moment
 from tests.support.until import until
 

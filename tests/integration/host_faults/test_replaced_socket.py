@@ -18,6 +18,10 @@ import pytest
 from ansible_collections.qemu.guest_agent.plugins.module_utils._clock import options
 from ansible_collections.qemu.guest_agent.plugins.module_utils._clock.methods import ResyncOptions, Timings
 
+from tests.fakes.fleet import SimulatedFleet
+from tests.fakes.kinds import SECOND_NS
+from tests.processes.guest_channel import GuestChannel
+from tests.processes.held_module import run_here
 from tests.support.disturbed_guest import (
     BEHIND_NS,
     SLACK_NS,
@@ -26,12 +30,8 @@ from tests.support.disturbed_guest import (
     assert_true,
     run_plainly,
 )
-from tests.support.fake_agent import SECOND_NS
 from tests.support.faults import Ledger
-from tests.support.guest_channel import GuestChannel
-from tests.support.held_module import run_here
 from tests.support.moments import READING, STEPPING, Moment, at
-from tests.support.simulated_fleet import SimulatedFleet
 
 
 class Replacement(NamedTuple):

@@ -18,6 +18,21 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._clock.methods im
 from ansible_collections.qemu.guest_agent.plugins.module_utils._clock.report import ResyncReport
 from ansible_collections.qemu.guest_agent.plugins.module_utils._event_loop import tasks
 
+from tests.fakes.agent import FakeAgent
+from tests.fakes.clock import Clock
+from tests.fakes.guest import (
+    EXTENDED_COMMANDS,
+    STOCK_COMMANDS,
+    SharedGuest,
+    SimulatedGuest,
+    TimeLine,
+    jitter,
+    side_by_side,
+)
+from tests.fakes.kinds import EXTENDED, SLOW_HWCLOCK
+from tests.processes.guest_channel import GuestChannel
+from tests.processes.held_module import HeldModule, Stop, run_here
+from tests.processes.socket_server import listen_unix
 from tests.support.disturbed_guest import (
     BEHIND_NS,
     SLACK_NS,
@@ -28,13 +43,8 @@ from tests.support.disturbed_guest import (
     both_agents,
     run_plainly,
 )
-from tests.support.fake_agent import EXTENDED, SLOW_HWCLOCK, FakeAgent, FakeClock, listen_unix
 from tests.support.faults import Ledger
-from tests.support.guest_channel import GuestChannel
-from tests.support.held_module import HeldModule, Stop, run_here
 from tests.support.moments import STEPPING, Moment
-from tests.support.side_by_side import SharedGuest, jitter, side_by_side
-from tests.support.simulated_guest import EXTENDED_COMMANDS, STOCK_COMMANDS, GuestClock, SimulatedGuest, TimeLine
 
 SEEDS = 200
 
@@ -56,7 +66,7 @@ class Scene:
         drawn = random.Random(seed)
         monkeypatch.setattr(random, "uniform", drawn.uniform)
         commands = EXTENDED_COMMANDS if kind == "extended" else STOCK_COMMANDS
-        clock = GuestClock(self.line, BEHIND_NS)
+        clock = Clock(BEHIND_NS, host=self.line)
         self.shared = SharedGuest(self.line, SimulatedGuest(self.line, clock, commands, jitter(drawn)))
         self.drawn = drawn
         self.steps_by_run: list[int] = []
@@ -125,7 +135,7 @@ def test_two_modules_at_once_on_an_agent_that_serves_both(
     name: str, holds: str, ledger: Ledger, tmp_path: Path
 ) -> None:
     kind = EXTENDED if name == "extended" else SLOW_HWCLOCK
-    clock = FakeClock(BEHIND_NS)
+    clock = Clock(BEHIND_NS)
     paths = [tmp_path / "one.qga", tmp_path / "two.qga"]
     with (
         ledger.entry(f"two modules at once, {name} agent", holds),

@@ -16,6 +16,10 @@ from pathlib import Path
 import pytest
 from ansible_collections.qemu.guest_agent.plugins.module_utils._clock import options
 
+from tests.fakes.clock import HostClock
+from tests.fakes.fleet import SimulatedFleet
+from tests.fakes.kinds import SECOND_NS
+from tests.processes.held_module import run_here
 from tests.support.disturbed_guest import (
     BEHIND_NS,
     SLACK_NS,
@@ -25,12 +29,8 @@ from tests.support.disturbed_guest import (
     both_agents,
     run_plainly,
 )
-from tests.support.fake_agent import SECOND_NS
 from tests.support.faults import Ledger
-from tests.support.held_module import run_here
-from tests.support.host_clock import HostClock
 from tests.support.moments import CLOSING, READING, STEPPING, Moment, at
-from tests.support.simulated_fleet import SimulatedFleet
 
 
 @pytest.fixture

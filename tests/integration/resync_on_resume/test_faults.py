@@ -15,12 +15,10 @@ from typing import Any
 import pytest
 
 from tests.fakes.domains import PAUSED
-from tests.fakes.hypervisors import RESTORED, RESUMED, STARTED, UNPAUSED
+from tests.fakes.hypervisors import RESTORED, RESUMED, STARTED, UNPAUSED, SimulatedHypervisor
 from tests.fakes.libvirt import settle
 from tests.processes.served import BEHIND_NS, HERE, SECOND_NS, Serve, Served, simulated
 from tests.support.resync_service import module
-from tests.support.served import BEHIND_NS, HERE, SECOND_NS, Serve, Served, simulated
-from tests.support.simulated_hypervisor import RESTORED, RESUMED, STARTED, UNPAUSED, SimulatedHypervisor
 from tests.support.until import until
 
 SUSPENDED = 3

@@ -7,11 +7,8 @@ from __future__ import annotations
 import pytest
 from ansible_collections.qemu.guest_agent.plugins.module_utils._fleet import finding
 
+from tests.fakes.guest import SECOND, TimeLine
 from tests.support.module_fleet import Run, SimulatedFleet, run_module
-from tests.support.simulated_guest import (
-    SECOND,
-    TimeLine,
-)
 
 
 @pytest.fixture

@@ -26,8 +26,8 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._event_loop.tasks
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.errors import QgaError, RemoteProtocolError
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.messages import Refused, Reply, Returned
 
+from tests.fakes.guest import SECOND, SimulatedGuest, TimeLine, disabled
 from tests.support.blocking import BlockingAgent
-from tests.support.simulated_guest import SECOND, SimulatedGuest, TimeLine, disabled
 
 
 @pytest.fixture

@@ -18,16 +18,10 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.message
 from ansible_collections.qemu.guest_agent.plugins.module_utils._targets import Target
 from ansible_collections.qemu.guest_agent.plugins.modules import qga_info, qga_update_time
 
+from tests.fakes.clock import Clock
+from tests.fakes.guest import EXTENDED_COMMANDS, SECOND, STOCK_COMMANDS, SimulatedGuest, TimeLine
 from tests.support.module_fleet import Run
 from tests.support.resyncs import FIGURES
-from tests.support.simulated_guest import (
-    EXTENDED_COMMANDS,
-    SECOND,
-    STOCK_COMMANDS,
-    GuestClock,
-    SimulatedGuest,
-    TimeLine,
-)
 
 
 @pytest.fixture
@@ -94,7 +88,7 @@ class TestUpdateTime:
         assert "msg" not in run(qga_update_time, domain="web1").result
 
     def test_warnings_name_the_guest(self, guest: SimulatedGuest, run: Run) -> None:
-        guest.clock.add(40 * SECOND)
+        guest.clock.step(40 * SECOND)
         ended = run(qga_update_time, domain="web1", backward="leave")
         assert not ended.failed
         assert ended.said("web1: the guest is 20.0000")

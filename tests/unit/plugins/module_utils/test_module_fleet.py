@@ -20,13 +20,9 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.message
 from ansible_collections.qemu.guest_agent.plugins.module_utils._targets import Target
 from ansible_collections.qemu.guest_agent.plugins.modules import qga_info, qga_update_time
 
+from tests.fakes.guest import EXTENDED_COMMANDS, SECOND, SimulatedGuest
 from tests.support.module_fleet import Run, SimulatedFleet
 from tests.support.resyncs import FIGURES
-from tests.support.simulated_guest import (
-    EXTENDED_COMMANDS,
-    SECOND,
-    SimulatedGuest,
-)
 
 
 class TestUpdateTime:

@@ -21,11 +21,8 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._event_loop.tasks
 from ansible_collections.qemu.guest_agent.plugins.module_utils._fleet import finding
 from ansible_collections.qemu.guest_agent.plugins.modules import qga_info, qga_update_time
 
+from tests.fakes.guest import SimulatedGuest, TimeLine
 from tests.support.module_fleet import Run, SimulatedFleet
-from tests.support.simulated_guest import (
-    SimulatedGuest,
-    TimeLine,
-)
 
 
 class SlowChannel(SimulatedGuest):

@@ -11,7 +11,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from ansible_collections.qemu.guest_agent.tests.support.extended_agent import module
+
+from tests.support.extended_agent import module
 
 USERS = b'{"execute": "guest-get-users"}'
 PING = b'{"execute": "guest-ping"}'

@@ -11,7 +11,8 @@ import re
 from typing import Any
 
 import pytest
-from ansible_collections.qemu.guest_agent.tests.support.extended_agent import module
+
+from tests.support.extended_agent import module
 
 from .conftest import ERROR, LINK_COSTS, Observed
 

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.qemu.guest_agent.tests.support.resync_service import module
+
+from tests.support.resync_service import module
 
 metrics_file = module("metrics_file")
 

@@ -7,7 +7,8 @@
 from __future__ import annotations
 
 import pytest
-from ansible_collections.qemu.guest_agent.tests.support.resync_service import module
+
+from tests.support.resync_service import module
 
 systemd_state = module("systemd_state")
 

@@ -12,8 +12,8 @@ from collections.abc import Iterator
 import pytest
 from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor import connections
 
+from tests.fakes.one_domain import FakeLibvirt
 from tests.support.blocking import Blocking
-from tests.support.fake_libvirt import FakeLibvirt
 from tests.support.libvirt_channels import Shared, channel_to
 
 

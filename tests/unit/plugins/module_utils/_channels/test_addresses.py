@@ -38,7 +38,8 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import (
 from ansible_collections.qemu.guest_agent.plugins.module_utils._event_loop import tasks
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.errors import QgaError
 
-from tests.support.fake_agent import FakeAgent, listen_tcp, listen_unix
+from tests.fakes.agent import FakeAgent
+from tests.processes.socket_server import listen_tcp, listen_unix
 from tests.support.stream_channels import PING, PONG, TIMEOUT, agent_and_channel, at_most, channel_to, fault_of
 
 

@@ -19,9 +19,10 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._channels.stream 
 from ansible_collections.qemu.guest_agent.plugins.module_utils._event_loop import tasks
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.messages import Refused, Returned
 
+from tests.fakes.agent import FakeAgent
+from tests.fakes.this_machine import ThisMachine
+from tests.processes.socket_server import listen_unix
 from tests.support.blocking import Blocking
-from tests.support.fake_agent import FakeAgent, listen_unix
-from tests.support.this_machine import ThisMachine
 
 
 class CountingChannel(Channel):

@@ -29,8 +29,10 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.errors 
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.messages import Refused, Returned
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.values import Limits
 
+from tests.fakes.domains import PAUSED, SHUT_OFF, UUID
+from tests.fakes.libvirt_replies import LibvirtError, agent_says, fails, hangs
+from tests.fakes.one_domain import FakeLibvirt
 from tests.support.blocking import Blocking, BlockingAgent
-from tests.support.fake_libvirt import PAUSED, SHUT_OFF, UUID, FakeLibvirt, LibvirtError, agent_says, fails, hangs
 from tests.support.libvirt_channels import PING, SHORT, URI, channel_to, error_of
 
 

@@ -20,8 +20,10 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import (
 from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor import domains
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.errors import QgaError
 
+from tests.fakes.domains import UUID, Domain
+from tests.fakes.libvirt_replies import LibvirtError
+from tests.fakes.one_domain import FakeLibvirt
 from tests.support.blocking import Blocking
-from tests.support.fake_libvirt import UUID, FakeDomain, FakeLibvirt, LibvirtError
 from tests.support.libvirt_channels import SHORT, channel_to, error_of
 
 
@@ -72,11 +74,11 @@ class TestMacs:
     def test_a_connection_that_broke_is_an_error(
         self, fake: FakeLibvirt, channel: Blocking, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        def break_off(_domain: FakeDomain, _flags: int) -> str:
+        def break_off(_domain: Domain, _flags: int) -> str:
             fake.break_connections()
             raise LibvirtError(1, "internal error: client socket is closed")
 
-        monkeypatch.setattr(FakeDomain, "XMLDesc", break_off)
+        monkeypatch.setattr(Domain, "XMLDesc", break_off)
         with pytest.raises(HypervisorUnavailableError, match="broke at virDomainGetXMLDesc") as caught:
             channel.macs(5.0)
         assert not caught.value.in_call  # no agent was asked

@@ -32,8 +32,10 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.errors 
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.messages import Refused
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.values import Limits
 
+from tests.fakes.domains import PAUSED, SHUT_OFF
+from tests.fakes.libvirt_replies import LibvirtError, fails
+from tests.fakes.one_domain import FakeLibvirt
 from tests.support.blocking import Blocking, BlockingAgent
-from tests.support.fake_libvirt import PAUSED, SHUT_OFF, FakeLibvirt, LibvirtError, fails
 from tests.support.libvirt_channels import PING, URI, error_of
 
 

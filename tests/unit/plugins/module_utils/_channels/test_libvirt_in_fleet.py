@@ -23,8 +23,9 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import (
 from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor import connections
 from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor.lanes import NEW, PROVEN, SLOW, SUSPECT, Lane
 
+from tests.fakes.libvirt_replies import LibvirtError, agent_says, fails, hangs
+from tests.fakes.one_domain import FakeLibvirt
 from tests.support.blocking import Blocking
-from tests.support.fake_libvirt import FakeLibvirt, LibvirtError, agent_says, fails, hangs
 from tests.support.libvirt_channels import AT_ONCE, GET_TIME, PING, SHORT, URI, Shared, channel_to, error_of
 
 NOT_REACHED = "Guest agent is not responding: QEMU guest agent is not connected"

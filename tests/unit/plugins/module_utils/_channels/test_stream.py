@@ -33,18 +33,10 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.errors 
     RemoteProtocolError,
 )
 
-from tests.support.fake_agent import (
-    Delays,
-    Drip,
-    Fault,
-    Forever,
-    HangUp,
-    HangUpAfter,
-    Instead,
-    Late,
-    On,
-    Silent,
-)
+from tests.fakes.agent import FakeAgent
+from tests.fakes.faults import Delays, Drip, Fault, Forever, HangUp, HangUpAfter, Instead, Late, On, Silent
+from tests.fakes.kinds import Kind
+from tests.processes.socket_server import SocketServer, banner, echo, listen_tcp, listen_unix
 from tests.support.stream_channels import (
     GET_TIME,
     PING,

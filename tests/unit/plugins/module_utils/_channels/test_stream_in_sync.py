@@ -22,20 +22,8 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import (
 )
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol import values
 
-from tests.support.fake_agent import (
-    PLAIN_SYNC_ONLY,
-    REFUSED_WORDS,
-    REFUSES_ID,
-    Before,
-    Behind,
-    Instead,
-    Kind,
-    Late,
-    On,
-    Pause,
-    Piece,
-    Silent,
-)
+from tests.fakes.faults import Before, Behind, Instead, Late, On, Pause, Piece, Silent
+from tests.fakes.kinds import PLAIN_SYNC_ONLY, REFUSED_WORDS, REFUSES_ID, Kind
 from tests.support.stream_channels import GET_TIME, PING, PONG, SYNC, agent_and_channel, at_most, fault_of
 
 STALE: dict[str, tuple[Piece, ...]] = {

@@ -20,7 +20,9 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import (
     UnresponsiveError,
 )
 
-from tests.support.fake_agent import FakeAgent, Late, On, Silent, SocketServer, listen_unix
+from tests.fakes.agent import FakeAgent
+from tests.fakes.faults import Late, On, Silent
+from tests.processes.socket_server import SocketServer, listen_unix
 from tests.support.stream_channels import PING, PONG, SYNC, TIMEOUT, agent_and_channel, at_most, channel_to, fault_of
 
 

@@ -23,13 +23,8 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._clock.intervals 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.simulated_guest import (
-    MICROSECOND,
-    MILLISECOND,
-    SECOND,
-    GuestClock,
-    TimeLine,
-)
+from tests.fakes.clock import Clock
+from tests.fakes.guest import MICROSECOND, MILLISECOND, SECOND, TimeLine
 
 TICK_NS = 15_625_000  # Windows' clock
 
@@ -61,7 +56,7 @@ claimed_and_true_resolution = st.sampled_from(
 )
 
 
-def take(line: TimeLine, clock: GuestClock, journeys: list[Way], claimed_ns: int) -> list[Reading]:
+def take(line: TimeLine, clock: Clock, journeys: list[Way], claimed_ns: int) -> list[Reading]:
     """What these journeys to that clock would give; the line stands at the last answer's arrival behind it."""
     readings = []
     for pause_ns, forward_ns, inside_ns, backward_ns in journeys:
@@ -76,7 +71,7 @@ def take(line: TimeLine, clock: GuestClock, journeys: list[Way], claimed_ns: int
     return readings
 
 
-def against_monotonic(line: TimeLine, clock: GuestClock) -> int:
+def against_monotonic(line: TimeLine, clock: Clock) -> int:
     return clock.true_ns() - line.now_ns
 
 
@@ -91,7 +86,7 @@ class TestTheIntervalHoldsTheTruth:
     ) -> None:
         claimed_ns, tick_ns = resolutions
         line = TimeLine()
-        clock = GuestClock(line, offset_ns, drift_ppb, tick_ns)
+        clock = Clock(offset_ns, drift_ppb, tick_ns, host=line)
         measurement = evaluate(take(line, clock, journeys, claimed_ns))
         low, high = measurement.interval
         assert low <= against_monotonic(line, clock) <= high
@@ -104,7 +99,7 @@ class TestTheIntervalHoldsTheTruth:
     ) -> None:
         claimed_ns, tick_ns = resolutions
         line = TimeLine()
-        readings = take(line, GuestClock(line, offset_ns, drift_ppb, tick_ns), journeys, claimed_ns)
+        readings = take(line, Clock(offset_ns, drift_ppb, tick_ns, host=line), journeys, claimed_ns)
         measurement = evaluate(readings)
         for reading in readings:
             explained_ns = (reading.round_trip_ns + measurement.resolution_ns + 1) // 2 + aged(line, reading)
@@ -115,7 +110,7 @@ class TestTheIntervalHoldsTheTruth:
         self, journeys: list[Way], offset_ns: int, drift_ppb: int
     ) -> None:
         line = TimeLine()
-        readings = take(line, GuestClock(line, offset_ns, drift_ppb), journeys, 1)
+        readings = take(line, Clock(offset_ns, drift_ppb, host=line), journeys, 1)
         best = min(reading.interval.widened(aged(line, reading)).half_width for reading in readings)
         assert intersection(readings).half_width <= best
 
@@ -129,7 +124,7 @@ class TestTheIntervalHoldsTheTruth:
     ) -> None:
         line = TimeLine()
         line.now_ns += phase_ns
-        clock = GuestClock(line, offset_ns, 0, TICK_NS)
+        clock = Clock(offset_ns, 0, TICK_NS, host=line)
         readings = take(line, clock, journeys, 100)
         measurement = evaluate(readings)
         if measurement.coarse and len({reading.guest_received_ns for reading in readings}) > 1:
@@ -139,7 +134,7 @@ class TestTheIntervalHoldsTheTruth:
 
 def test_a_tick_of_15_625_ms_is_flagged_and_the_truth_is_held() -> None:
     line = TimeLine()
-    clock = GuestClock(line, -40 * SECOND, 0, TICK_NS)
+    clock = Clock(-40 * SECOND, 0, TICK_NS, host=line)
     measurement = evaluate(take(line, clock, [(0, 400_000, 0, 400_000)] * 50, STOCK_RESOLUTION_NS))
     assert measurement.coarse
     assert measurement.resolution_ns == TICK_NS + STOCK_RESOLUTION_NS
@@ -150,7 +145,7 @@ def test_a_tick_of_15_625_ms_is_flagged_and_the_truth_is_held() -> None:
 @pytest.mark.parametrize("tick_ns", [MILLISECOND, 10 * MILLISECOND, SECOND, 60 * SECOND])
 def test_a_known_step_is_seen_and_is_no_contradiction(tick_ns: int) -> None:
     line = TimeLine()
-    clock = GuestClock(line, 7 * SECOND + 123_456_789, 0, tick_ns)
+    clock = Clock(7 * SECOND + 123_456_789, 0, tick_ns, host=line)
     measurement = evaluate(take(line, clock, [(0, 400_000, 0, 400_000)] * 16, STOCK_RESOLUTION_NS))
     assert not measurement.coarse
     assert measurement.resolution_ns == tick_ns
@@ -165,7 +160,7 @@ class TestSlewing:
         self, journeys: list[Way], offset_ns: int, drift_ppb: int
     ) -> None:
         line = TimeLine()
-        clock = GuestClock(line, offset_ns, drift_ppb)
+        clock = Clock(offset_ns, drift_ppb, host=line)
         slew = Slew(-1 if drift_ppb < 0 else 1, is_possible=True)
         readings = [replace(each, slew=slew) for each in take(line, clock, journeys, 1)]
         measurement = evaluate(readings)
@@ -176,7 +171,7 @@ class TestSlewing:
 
     def test_without_a_slew_the_interval_is_as_narrow_as_ever(self) -> None:
         line = TimeLine()
-        readings = take(line, GuestClock(line), [(0, 300_000, 50_000, 200_000), (10 * SECOND, 900_000, 0, 900_000)], 1)
+        readings = take(line, Clock(host=line), [(0, 300_000, 50_000, 200_000), (10 * SECOND, 900_000, 0, 900_000)], 1)
         none, idle, under_way = (
             evaluate([replace(each, slew=slew) for each in readings]).interval
             for slew in (None, Slew(0, is_possible=True), Slew(-5, is_possible=True))
@@ -235,19 +230,19 @@ class TestTheLikelyOffset:
     @given(ways, offsets)
     def test_it_never_leaves_the_interval(self, journeys: list[Way], offset_ns: int) -> None:
         line = TimeLine()
-        measurement = evaluate(take(line, GuestClock(line, offset_ns), journeys, 1))
+        measurement = evaluate(take(line, Clock(offset_ns, host=line), journeys, 1))
         assert measurement.interval.low <= measurement.likely_ns <= measurement.interval.high
 
     def test_it_is_hit_where_the_way_there_takes_as_much_of_the_round_trip_as_it_mostly_does(self) -> None:
         line = TimeLine()
-        clock = GuestClock(line, -20 * SECOND)
+        clock = Clock(-20 * SECOND, host=line)
         measurement = evaluate(take(line, clock, [(0, 770_000, 0, 230_000)] * 8, 1))
         assert measurement.likely_ns == pytest.approx(against_monotonic(line, clock), abs=2_000)
 
     def test_it_is_the_middle_where_the_clock_ticks_more_coarsely_than_the_way_takes(self) -> None:
         line = TimeLine()
         journeys = [(7 * MILLISECOND, 1_000 * number, 0, 1_000) for number in range(1, 9)]
-        measurement = evaluate(take(line, GuestClock(line, tick_ns=MILLISECOND), journeys, MILLISECOND))
+        measurement = evaluate(take(line, Clock(host=line, tick_ns=MILLISECOND), journeys, MILLISECOND))
         assert measurement.likely_ns == measurement.interval.middle
 
 
@@ -257,7 +252,7 @@ class TestWays:
         self, forward_ns: int, backward_ns: int, offset_ns: int
     ) -> None:
         line = TimeLine()
-        clock = GuestClock(line, offset_ns)
+        clock = Clock(offset_ns, host=line)
         measurement = evaluate(take(line, clock, [(0, forward_ns, 50_000, backward_ns)] * 8, 1))
         assert measurement.round_trip_ns == forward_ns + backward_ns
         error_ns = measurement.likely_ns - against_monotonic(line, clock)
@@ -267,12 +262,12 @@ class TestWays:
         line = TimeLine()
         forwards = (3, 1_009, 2_003, 3_007, 4_001, 5_003, 6_011)
         journeys = [(0, forward, 0, forwards[-number]) for number, forward in enumerate(forwards, 1)]
-        assert evaluate(take(line, GuestClock(line), journeys, 1)).one_way_ns == pytest.approx(3_007, abs=20)
+        assert evaluate(take(line, Clock(host=line), journeys, 1)).one_way_ns == pytest.approx(3_007, abs=20)
 
     def test_round_trip_is_the_shortest_without_the_agents_own_time(self) -> None:
         line = TimeLine()
         journeys = [(0, 3_000, 70_000, 2_000), (0, 200, 90_000, 100), (0, 400, 0, 400)]
-        assert evaluate(take(line, GuestClock(line), journeys, 1)).round_trip_ns == 300
+        assert evaluate(take(line, Clock(host=line), journeys, 1)).round_trip_ns == 300
 
 
 class TestWhatALyingGuestMakesOfIt:

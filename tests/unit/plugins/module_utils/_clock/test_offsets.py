@@ -18,6 +18,7 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import (
     NotConvergedError,
 )
 
+from tests.fakes.guest import MICROSECOND, MILLISECOND, SECOND, TimeLine, failed
 from tests.support.resyncs import (
     extended,
     resync,
@@ -25,13 +26,6 @@ from tests.support.resyncs import (
     skewed,
     steps,
     stock,
-)
-from tests.support.simulated_guest import (
-    MICROSECOND,
-    MILLISECOND,
-    SECOND,
-    TimeLine,
-    failed,
 )
 
 SLOW = (200 * MILLISECOND, 120 * MILLISECOND)

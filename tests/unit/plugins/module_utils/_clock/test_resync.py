@@ -21,6 +21,18 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import (
 )
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.messages import Reply, Returned
 
+from tests.fakes.clock import Clock
+from tests.fakes.guest import (
+    EXTENDED_COMMANDS,
+    MICROSECOND,
+    MILLISECOND,
+    SECOND,
+    STOCK_COMMANDS,
+    SimulatedGuest,
+    TimeLine,
+    disabled,
+    not_found,
+)
 from tests.support.resyncs import (
     extended,
     is_set,
@@ -29,19 +41,6 @@ from tests.support.resyncs import (
     skewed,
     stock,
 )
-from tests.support.simulated_guest import (
-    EXTENDED_COMMANDS,
-    MICROSECOND,
-    MILLISECOND,
-    SECOND,
-    STOCK_COMMANDS,
-    GuestClock,
-    SimulatedGuest,
-    TimeLine,
-    disabled,
-    not_found,
-)
-from tests.support.blocking import blocking
 
 
 class TestDeciding:

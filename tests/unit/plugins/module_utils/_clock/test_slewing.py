@@ -20,6 +20,7 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.message
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.fakes.guest import MICROSECOND, MILLISECOND, SECOND, SimulatedGuest, TimeLine, disabled, failed
 from tests.support.resyncs import (
     WAYS,
     after,
@@ -32,15 +33,6 @@ from tests.support.resyncs import (
     slews,
     steps,
     stock,
-)
-from tests.support.simulated_guest import (
-    MICROSECOND,
-    MILLISECOND,
-    SECOND,
-    SimulatedGuest,
-    TimeLine,
-    disabled,
-    failed,
 )
 
 
@@ -72,7 +64,7 @@ class TestGoingBackIsForbidden:
         sleep = line.sleep
 
         def sleep_while_another_sets_it(seconds: float) -> None:
-            guest.clock.add(905 * SECOND)
+            guest.clock.step(905 * SECOND)
             sleep(seconds)
 
         monkeypatch.setattr(line, "sleep", sleep_while_another_sets_it)

@@ -23,6 +23,7 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import (
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.errors import QgaError
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.messages import Reply, Returned
 
+from tests.fakes.guest import MICROSECOND, MILLISECOND, SECOND, TimeLine, disabled, failed
 from tests.support.resyncs import (
     WAYS,
     breaks,
@@ -30,14 +31,6 @@ from tests.support.resyncs import (
     is_set,
     run,
     stock,
-)
-from tests.support.simulated_guest import (
-    MICROSECOND,
-    MILLISECOND,
-    SECOND,
-    TimeLine,
-    disabled,
-    failed,
 )
 
 UNSUPPORTED = "this feature or command is not currently supported"
@@ -257,7 +250,7 @@ def test_the_measurement_after_a_step_decides_whatever_the_agent_answers(
     def handle(arguments: Any) -> Reply:
         if left_ns is not None:
             guest.set_time({"time": arguments["time"]})
-            guest.clock.add(left_ns)
+            guest.clock.step(left_ns)
         if isinstance(answer, QgaError):
             raise answer
         return answer or Returned({})

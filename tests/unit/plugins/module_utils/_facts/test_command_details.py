@@ -15,12 +15,8 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._facts.command_de
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.commands import CATALOGUE
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.errors import RemoteProtocolError
 
+from tests.fakes.guest import EXTENDED_COMMANDS, TimeLine, not_found
 from tests.support.blocking import blocking
-from tests.support.simulated_guest import (
-    EXTENDED_COMMANDS,
-    TimeLine,
-    not_found,
-)
 from tests.support.telling_guest import full_guest, says
 
 details_of = blocking(command_details)

@@ -27,7 +27,6 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._facts.subsets im
 )
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.errors import QgaError
 
-from tests.fakes.clock import Clock
 from tests.fakes.guest import (
     EXTENDED_COMMANDS,
     MILLISECOND,
@@ -39,6 +38,7 @@ from tests.fakes.guest import (
     failed,
     not_found,
 )
+from tests.support.blocking import blocking
 from tests.support.telling_guest import REPLIES, fails, full_guest, says
 
 gather = blocking(module.gather)

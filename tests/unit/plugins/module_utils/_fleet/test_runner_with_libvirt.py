@@ -25,8 +25,8 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._fleet.suspects i
 from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor import connections
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.values import Limits
 
-from tests.support.fake_hypervisor import Definition, FakeHypervisor, threads_of_lines
-from tests.support.fake_libvirt import PAUSED, SHUT_OFF
+from tests.fakes.domains import PAUSED, SHUT_OFF, Definition
+from tests.fakes.libvirt import FakeHypervisor, threads_of_lines
 
 FOREVER = 60.0  # s; no test waits for it
 

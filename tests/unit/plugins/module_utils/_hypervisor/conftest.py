@@ -14,8 +14,8 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._event_loop.threa
 from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor import connections as module
 from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor.connections import Line
 
+from tests.fakes.one_domain import FakeLibvirt
 from tests.support.blocking import Blocking
-from tests.support.fake_libvirt import FakeLibvirt
 from tests.support.line_jobs import URI, Jobs
 
 

@@ -36,7 +36,6 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.errors 
 from tests.fakes.libvirt_replies import LibvirtError
 from tests.fakes.one_domain import FakeLibvirt
 from tests.support.blocking import Blocking
-from tests.support.fake_libvirt import FakeLibvirt, LibvirtError
 from tests.support.line_jobs import SHORT, URI, Jobs
 from tests.support.until import until
 

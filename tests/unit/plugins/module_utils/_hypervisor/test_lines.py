@@ -21,8 +21,9 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor impor
 from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor.connections import Hypervisor, Line
 from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor.lanes import NEW, PROVEN, SLOW, SUSPECT, Lane
 
+from tests.fakes.libvirt_replies import LibvirtError
+from tests.fakes.one_domain import FakeLibvirt
 from tests.support.blocking import Blocking
-from tests.support.fake_libvirt import FakeLibvirt, LibvirtError
 from tests.support.line_jobs import SHORT, SLACK, URI, Jobs
 from tests.support.until import until
 

@@ -16,11 +16,11 @@ import pytest
 from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection import scripts, shell
 from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.programs import Program
 
+from tests.fakes.this_machine import ENVIRONMENT, LIMITS
 from tests.support.guest_files import FileGuest, Made
 from tests.support.guest_shell import Faults, Place
 from tests.support.guest_shell import Made as MadePlace
 from tests.support.shells import SHELLS
-from tests.support.this_machine import ENVIRONMENT, LIMITS
 
 
 @pytest.fixture

@@ -30,11 +30,9 @@ from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.sessi
 
 from tests.fakes.agent import FakeAgent
 from tests.fakes.kinds import REFUSED_WORDS
-from tests.fakes.this_machine import LIMITS, ThisMachine, frozen, refused, undelivered
+from tests.fakes.this_machine import LIMITS, Fault, ThisMachine, frozen, refused, undelivered
 from tests.processes.socket_server import listen_unix
 from tests.support.blocking import Blocking
-from tests.support.fake_agent import REFUSED_WORDS, FakeAgent, listen_unix
-from tests.support.this_machine import LIMITS, Fault, ThisMachine, frozen, refused, undelivered
 
 
 def session(machine: ThisMachine, place: Path, limits: Limits = LIMITS) -> GuestSession:

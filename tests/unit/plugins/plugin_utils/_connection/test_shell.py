@@ -32,8 +32,8 @@ from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.error
 from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.results import Finished
 from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.shell import GuestShell
 
+from tests.fakes.this_machine import LIMITS, ThisMachine, frozen, undelivered
 from tests.support.guest_shell import BRIEF, Made, Password
-from tests.support.this_machine import LIMITS, ThisMachine, frozen, undelivered
 
 pytestmark = pytest.mark.slow
 

@@ -24,8 +24,8 @@ from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.error
 )
 from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.results import Finished
 
+from tests.fakes.this_machine import frozen, lost, refused, returning, undelivered
 from tests.support.guest_shell import ASK, BRIEF, Faults, Made, Password
-from tests.support.this_machine import frozen, lost, refused, returning, undelivered
 from tests.support.until import until
 
 pytestmark = pytest.mark.slow

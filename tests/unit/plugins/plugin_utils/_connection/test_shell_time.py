@@ -28,9 +28,9 @@ from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.error
 )
 from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.results import Finished
 
+from tests.fakes.this_machine import LIMITS, Fault, lost, refused, returning, undelivered
+from tests.processes.state import is_gone
 from tests.support.guest_shell import ASK, BEGUN, BRIEF, FOR_EVER, SLOW, Made, Password, Place, slowly
-from tests.support.processes import is_gone
-from tests.support.this_machine import LIMITS, Fault, lost, refused, returning, undelivered
 from tests.support.until import until
 
 pytestmark = pytest.mark.slow

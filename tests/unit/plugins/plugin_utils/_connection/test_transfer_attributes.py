@@ -21,10 +21,10 @@ from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.error
     FileTransferError,
 )
 
+from tests.fakes.this_machine import LIMITS
 from tests.support.acl import access_acl, set_acl, set_default_acl
 from tests.support.guest_files import MUCH, NOBODY, SMALL_AND_LARGE, Made, needs_root
 from tests.support.small_disk import SmallDisk, may_be_mounted
-from tests.support.this_machine import LIMITS
 
 
 def _try_to_read(directory: Path) -> bytes:

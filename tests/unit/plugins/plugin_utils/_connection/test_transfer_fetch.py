@@ -21,8 +21,8 @@ from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.error
     FileTransferError,
 )
 
+from tests.fakes.this_machine import LIMITS, Fault, ThisMachine, returning
 from tests.support.guest_files import MUCH, NAMES, SIZES, SMALL_AND_LARGE, Made
-from tests.support.this_machine import LIMITS, Fault, ThisMachine, returning
 from tests.support.until import until
 
 

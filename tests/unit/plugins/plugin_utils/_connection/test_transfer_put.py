@@ -22,8 +22,8 @@ from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.error
 )
 from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.transfer import source_of
 
+from tests.fakes.this_machine import Fault, lost, refused
 from tests.support.guest_files import MUCH, NAMES, NOBODY, PACKED, SIZES, SMALL_AND_LARGE, Made, needs_root
-from tests.support.this_machine import Fault, lost, refused
 from tests.support.until import until
 
 

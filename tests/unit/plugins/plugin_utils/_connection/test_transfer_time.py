@@ -15,8 +15,8 @@ from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.error
     CommandTimeoutError,
 )
 
+from tests.fakes.this_machine import refused, returning
 from tests.support.guest_files import MUCH, Made, slowly
-from tests.support.this_machine import refused, returning
 
 
 @pytest.mark.slow

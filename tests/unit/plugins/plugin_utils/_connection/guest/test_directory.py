@@ -13,6 +13,7 @@ import pytest
 from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection import scripts
 from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.results import NOT_BEGUN
 
+from tests.processes.state import is_gone
 from tests.support.acl import has_default_acl, set_default_acl
 from tests.support.guest_scripts import (
     COMMON,
@@ -26,7 +27,6 @@ from tests.support.guest_scripts import (
     report,
     running,
 )
-from tests.support.processes import is_gone
 from tests.support.until import until
 
 pytestmark = pytest.mark.slow

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection import scripts
 
+from tests.processes.state import is_gone, stat_of
 from tests.support.guest_scripts import (
     PATIENCE_S,
     Shell,
@@ -24,7 +25,6 @@ from tests.support.guest_scripts import (
     report,
     running,
 )
-from tests.support.processes import is_gone, stat_of
 from tests.support.until import until
 
 pytestmark = pytest.mark.slow
