@@ -23,7 +23,6 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.message
 
 from .simulated_guest import (
     STOCK_COMMANDS,
-    GuestClock,
     SimulatedGuest,
     TimeLine,
 )
@@ -63,7 +62,7 @@ class SimulatedFleet:
 
     def add(self, name: str, offset_ns: int = 0) -> SimulatedGuest:
         commands = (*STOCK_COMMANDS, "guest-get-host-name", "guest-get-osinfo")
-        guest = SimulatedGuest(self.line, GuestClock(host=offset_ns), commands)
+        guest = SimulatedGuest(self.line, Clock(offset_ns, host=self.line), commands)
         guest.handlers["guest-get-host-name"] = lambda _arguments: Returned({"host-name": f"{name}.example"})
         guest.handlers["guest-get-osinfo"] = lambda _arguments: Returned({"id": "debian"})
         self.guests[name] = guest

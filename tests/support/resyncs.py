@@ -22,7 +22,6 @@ from .blocking import blocking
 from .simulated_guest import (
     EXTENDED_COMMANDS,
     MICROSECOND,
-    GuestClock,
     Handler,
     SimulatedGuest,
     TimeLine,
@@ -54,11 +53,11 @@ WAYS = (5_000 * MICROSECOND, 1_500 * MICROSECOND)
 
 
 def stock(line: TimeLine, ahead_ns: int, **clock: int) -> SimulatedGuest:
-    return SimulatedGuest(line, GuestClock(host=ahead_ns, **clock))
+    return SimulatedGuest(line, Clock(ahead_ns, host=line, **clock))
 
 
 def extended(line: TimeLine, ahead_ns: int, **clock: int) -> SimulatedGuest:
-    return SimulatedGuest(line, GuestClock(host=ahead_ns, **clock), EXTENDED_COMMANDS)
+    return SimulatedGuest(line, Clock(ahead_ns, host=line, **clock), EXTENDED_COMMANDS)
 
 
 def run(guest: SimulatedGuest, utc_offset_ns: int = 0, **options: Any) -> ResyncReport:

@@ -15,7 +15,6 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.message
 from .simulated_guest import (
     SECOND,
     STOCK_COMMANDS,
-    GuestClock,
     SimulatedGuest,
     TimeLine,
 )
@@ -55,7 +54,7 @@ MEMORY_COMMANDS = ("guest-get-memory-block-info", "guest-get-memory-blocks")
 
 def full_guest(line: TimeLine, commands: tuple[str, ...] = STOCK_COMMANDS) -> SimulatedGuest:
     names = dict.fromkeys((*commands, *(command for command, _reply, _fact in REPLIES.values()), *MEMORY_COMMANDS))
-    guest = SimulatedGuest(line, GuestClock(host=-20 * SECOND, host=line), names)
+    guest = SimulatedGuest(line, Clock(-20 * SECOND, host=line), names)
     for command, reply, _fact in REPLIES.values():
         says(guest, command, reply)
     says(guest, "guest-get-memory-block-info", {"size": 134217728})
