@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from .agent import Action, Asked, Play, Send
-from .guest import COMMAND_INFO, FACTS, Guest, encoded
+from tests.hostile.agent import Action, Asked, Play, Send
+from tests.hostile.guest import COMMAND_INFO, FACTS, Guest, encoded
 
 # One of each type, and what is easily taken for another one.
 STRANGERS: tuple[Any, ...] = (

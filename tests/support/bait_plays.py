@@ -18,11 +18,9 @@ import yaml
 from tests.hostile.agent import HostileAgent
 from tests.hostile.channels import serving
 from tests.hostile.guest import SECOND_NS
-
-from .ansible_run import PlaybookRun, run_playbook, run_playbook_of_collection
-from .bait import guests_with
-from .fake_agent import listen_unix
-from .plays import Task, play, write_play
+from tests.processes.ansible_run import PlaybookRun, Task, play, run_playbook, run_playbook_of_collection, write_play
+from tests.processes.socket_server import listen_unix
+from tests.support.bait import guests_with
 
 # Ansible's own colours would be commands to the terminal, too.
 SETTINGS = {"ANSIBLE_NOCOLOR": "1", "ANSIBLE_PIPELINING": "1"}

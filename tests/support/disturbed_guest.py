@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from .fake_agent import SECOND_NS
-from .held_module import run_here
-from .simulated_fleet import SimulatedFleet
+from tests.fakes.fleet import SimulatedFleet
+from tests.fakes.kinds import SECOND_NS
+from tests.processes.held_module import run_here
 
 BEHIND_NS = -10 * SECOND_NS
 

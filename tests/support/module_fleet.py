@@ -21,11 +21,8 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._fleet.finding im
 from ansible_collections.qemu.guest_agent.plugins.module_utils._fleet.runner import Guest
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.messages import Returned
 
-from .simulated_guest import (
-    STOCK_COMMANDS,
-    SimulatedGuest,
-    TimeLine,
-)
+from tests.fakes.clock import Clock
+from tests.fakes.guest import STOCK_COMMANDS, SimulatedGuest, TimeLine
 
 
 class Ended:

@@ -18,14 +18,9 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import (
 )
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.messages import Reply
 
-from .blocking import blocking
-from .simulated_guest import (
-    EXTENDED_COMMANDS,
-    MICROSECOND,
-    Handler,
-    SimulatedGuest,
-    TimeLine,
-)
+from tests.fakes.clock import Clock
+from tests.fakes.guest import EXTENDED_COMMANDS, MICROSECOND, Handler, SimulatedGuest, TimeLine
+from tests.support.blocking import blocking
 
 resync = blocking(module.resync)
 

@@ -12,12 +12,8 @@ from typing import Any
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.errors import QgaError
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.messages import Reply, Returned
 
-from .simulated_guest import (
-    SECOND,
-    STOCK_COMMANDS,
-    SimulatedGuest,
-    TimeLine,
-)
+from tests.fakes.clock import Clock
+from tests.fakes.guest import SECOND, STOCK_COMMANDS, SimulatedGuest, TimeLine
 
 # What a guest says, and what becomes of it. The subsets agent, commands and time are tested by themselves.
 REPLIES: Mapping[str, tuple[str, Any, Any]] = {
