@@ -117,7 +117,7 @@ fuzz: .venv/.ready ## make fuzz SECONDS=600: bytes of anybody's making through a
 sanity: .venv/.ready ## ansible-test sanity, ansible-core 2.19
 	@tests/setup/sanity $(if $(quick),--exclude tests/)
 
-lint: .venv/.ready ## ruff, mypy, vermin, shellcheck, yamllint, ansible-lint, reuse
+lint: .venv/.ready ## ruff, mypy, vermin, shellcheck, biome, yamllint, ansible-lint, reuse
 	$(venv)/ruff check
 	$(venv)/ruff format --check
 	@$(venv)/python -m tests.support.collection link >/dev/null
@@ -134,6 +134,8 @@ lint: .venv/.ready ## ruff, mypy, vermin, shellcheck, yamllint, ansible-lint, re
 	$(venv)/mypy extensions/eda/plugins/event_source/libvirt_guest.py
 	$(venv)/vermin --quiet --no-tips --violations --target=3.8- plugins extensions/eda/plugins \
 	    roles/*/files
+	$(venv)/biome lint --error-on-warnings --config-path=tests/setup plugins
+	shellcheck plugins/plugin_utils/_connection/guest/*.sh
 	$(venv)/yamllint --strict .
 	PATH="$(CURDIR)/$(venv):$$PATH" ANSIBLE_COLLECTIONS_PATH="$$($(venv)/python -m tests.support.collection install)" \
 	    $(venv)/ansible-lint --offline

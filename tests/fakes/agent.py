@@ -241,7 +241,7 @@ def _read(event: framing.Event) -> Any:
     """
     if isinstance(event, framing.Malformed):
         raise event.error
-    if isinstance(event, framing.Resync):
+    if isinstance(event, framing.Delimiter):
         # The real agents complain of a 0xFF byte as of any other stray one, before they obey it.
         raise RemoteProtocolError("stray '\ufffd'")
     return _decoded(event.raw)

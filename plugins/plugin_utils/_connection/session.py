@@ -10,8 +10,7 @@ import contextlib
 from typing import BinaryIO, Callable, TypeVar
 
 from ...module_utils._agent import GuestAgent
-from ...module_utils._channels.base import Channel, Exchange, Request
-from ...module_utils._channels.forwarding import ForwardingChannel
+from ...module_utils._channels.base import Channel, Exchange, ForwardingChannel, Request
 from ...module_utils._errors import CommandDisabledError, CommandError, CommandFailedError
 from ...module_utils._event_loop.tasks import Task
 from ...module_utils._protocol.errors import QgaError
