@@ -4,10 +4,8 @@
 
 """The catalogue of guest agent commands: the stock agent's 44 and the extended agent's 3 new ones.
 
-Source of every fact about a stock command: ``qga/qapi-schema.json`` of QEMU 10.0.13. The one-sentence
-descriptions are our own. The extended agent has four commands of its own, but ``guest-info`` is one of
-them and exists in the stock agent too: it is only completed there, so it keeps its stock entry, and
-the catalogue has 44 + 3 = 47 entries.
+Source of every fact about a stock command: ``qga/qapi-schema.json`` of QEMU 10.0.13. The one-sentence descriptions are
+our own. The extended agent completes a fourth command, ``guest-info``, which keeps its stock entry.
 
 Conventions:
 
@@ -26,8 +24,6 @@ The types that only the extended agent returns (``*`` = may be absent):
   *slewing: int (ns), *slewable: bool, *source: str
 - ``GuestCommandInfo``: name: str, enabled: bool, success-response: bool, since: str, description: str,
   arguments: [{name: str, type: str, optional: bool}], returns: str, origin: str ("stock" or "extended")
-
-Only the standard library is imported here: this file is shipped into the guest with the extended agent.
 """
 
 from __future__ import annotations
@@ -435,15 +431,10 @@ CATALOGUE: Mapping[str, Command] = MappingProxyType({command.name: command for c
 # qga/main.c, ga_freeze_allowlist: whatever the administrator allows, a frozen agent runs only these.
 FROZEN_ALLOWED: frozenset[str] = frozenset(
     (
-        "guest-ping",
-        "guest-info",
-        "guest-sync",
-        "guest-sync-delimited",
-        "guest-fsfreeze-status",
-        "guest-fsfreeze-thaw",
+        *("guest-ping", "guest-info", "guest-sync", "guest-sync-delimited"),
+        *("guest-fsfreeze-status", "guest-fsfreeze-thaw"),
     )
 )
-
 
 # Commands that send no reply when they succeed.
 SILENT: frozenset[str] = frozenset(command.name for command in _TABLE if not command.success_response)

@@ -2,11 +2,12 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What the code on the host cannot do, whatever a guest sends, since it has no means to."""
+"""The limits of the code: which directory may import which, and what it has no means to do, whatever a guest sends."""
 
 from __future__ import annotations
 
 import ast
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -74,23 +75,48 @@ class TestNoFile:
     def test_can_interpret_text(self, path: Path) -> None:
         # What is in "guest" runs there, and reads code that nobody but its own user can have written.
         in_guests = {"marshal"} if path.parent.name == "guest" else set()
-        assert uses(path, INTERPRETING_TEXT - in_guests) == []
+        rendering = {"Environment"} if path == RENDERING else set()
+        assert uses(path, INTERPRETING_TEXT - in_guests - rendering) == []
 
 
-def imported(path: Path) -> set[str]:
-    """The modules that a file names in its imports; those beside it with their dots."""
-    found: set[str] = set()
+def test_the_text_of_templates_comes_from_the_collections_own_files() -> None:
+    calls = [node for node in ast.walk(ast.parse(RENDERING.read_text())) if isinstance(node, ast.Call)]
+    (environment,) = (call for call in calls if ast.unparse(call.func) == "jinja2.Environment")
+    options = {option.arg: ast.unparse(option.value) for option in environment.keywords}
+    assert (options["autoescape"], options["loader"]) == ("True", "jinja2.FileSystemLoader(_HERE)")
+    (rendered,) = (call for call in calls if ast.unparse(call.func).endswith("get_template"))
+    assert ast.unparse(rendered) == "_environment().get_template('page.html.j2')"
+    assert "_HERE = Path(__file__).parent\n" in RENDERING.read_text()
+    for path in RENDERING.parent.glob("*.j2"):
+        named = re.findall(r"\{%-? *(?:include|import|from|extends) +([^ %]+)", path.read_text(encoding="utf-8"))
+        assert all(re.fullmatch(r'"[a-z]+\.html\.j2"', name) for name in named)
+        assert not re.search(r"\bsafe\b|autoescape", path.read_text(encoding="utf-8"))
+
+
+# Each may import those before it. A new wing gets its place here, and in ARCHITECTURE.md.
+FLOORS = (
+    ("_event_loop", "_linux", "_protocol", "_untrusted.py"),
+    ("_errors.py",),
+    ("_hypervisor", "_ranges.py"),
+    ("_channels", "_watch"),
+    ("_agent.py", "_targets.py"),
+    ("_clock", "_fleet"),
+    ("_facts", "_module.py"),
+)
+FLOOR = {wing: number for number, floor in enumerate(FLOORS) for wing in floor}
+
+
+def imported(path: Path) -> Iterator[str]:
+    """Yield the modules that a file names in its imports, but for relative ones."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
-            found.update(alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            module = "." * node.level + (node.module or "")
-            found.update([module] if node.module else (module + alias.name for alias in node.names))
-    return found
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            yield node.module or ""
 
 
-def collection_files(path: Path) -> Iterator[Path]:
-    """Yield the files of the collection that a file names in its imports, where a role copies it as well."""
+def files_imported(path: Path) -> Iterator[Path]:
+    """Yield the files of the collection that a file names in its imports, lazy ones and those of a role included."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom):
             package, *names = (node.module or "").split(".")
@@ -105,32 +131,100 @@ def collection_files(path: Path) -> Iterator[Path]:
             yield from (file if file.is_file() else base / "__init__.py" for file in files)
 
 
+def on_hypervisors() -> list[Path]:
+    return sorted((ROOT / PROTOCOL).rglob("*.py"))
+
+
+def wing(path: Path) -> str:
+    return path.relative_to(ROOT / PROTOCOL).parts[0]
+
+
 def importers(package: str) -> set[str]:
-    """The files of the protocol that import a package, or one in it."""
+    """Return the wings of module_utils that import a package, or a module in it."""
     return {
-        str(path.relative_to(ROOT / PROTOCOL))
-        for path in (ROOT / PROTOCOL).rglob("*.py")
-        if any(name.partition(".")[0] == package for name in imported(path))
+        wing(path) for path in on_hypervisors() if any(name.partition(".")[0] == package for name in imported(path))
     }
 
 
-class TestTheProtocol:
-    def test_meets_ansible_in_one_file(self) -> None:
+class TestWhatRunsOnHypervisors:
+    def test_imports_ansible_in_one_file(self) -> None:
         assert importers("ansible") == {"_module.py"}
         assert importers("ansible_collections") == set()
 
     @pytest.mark.parametrize("package", ["libvirt", "libvirt_qemu"])
-    def test_meets_libvirt_in_one_file(self, package: str) -> None:
-        assert importers(package) == {"_hypervisor/connections.py"}
+    def test_imports_libvirt_in_one_wing(self, package: str) -> None:
+        assert importers(package) == {"_hypervisor"}
+
+    def test_has_its_place_on_a_floor(self) -> None:
+        assert {wing(path) for path in on_hypervisors()} == set(FLOOR)
+
+    @pytest.mark.parametrize("path", on_hypervisors(), ids=lambda path: str(path.relative_to(ROOT / PROTOCOL)))
+    def test_imports_its_own_wing_and_lower_floors_only(self, path: Path) -> None:
+        others = {wing(found) for found in files_imported(path)} - {wing(path)}
+        assert {name for name in others if FLOOR[name] >= FLOOR[wing(path)]} == set()
 
     @pytest.mark.parametrize("package", [extended_agent.PACKAGE, resync_service.PACKAGE], ids=lambda each: each.role)
     def test_goes_with_a_role_whole_and_with_nothing_foreign(self, package: RolePackage) -> None:
         copied = set(package.sources())
         wings = {path.parent for path in copied} - {ROOT / PROTOCOL}
-        assert {path for wing in wings for path in wing.rglob("*.py")} <= copied
-        assert {path for file in copied for path in collection_files(file)} <= copied
-        foreign = {name.partition(".")[0] for file in copied for name in imported(file) if not name.startswith(".")}
+        assert {path for folder in wings for path in folder.rglob("*.py")} <= copied
+        assert {path for file in copied for path in files_imported(file)} <= copied
+        foreign = {name.partition(".")[0] for file in copied for name in imported(file)}
         assert foreign <= sys.stdlib_module_names | {SHARED, "libvirt", "libvirt_qemu"}
+
+
+def test_shared_code_is_private() -> None:
+    names = [path.name for folder in ("module_utils", "plugin_utils") for path in (ROOT / "plugins" / folder).iterdir()]
+    assert [name for name in names if not name.startswith("_")] == []
+
+
+# Documentation that Ansible reads from a file's variables.
+DOCUMENTATION = ("DOCUMENTATION", "EXAMPLES", "RETURN", "ATTRIBUTES")
+LONGEST_TEXT = 5  # lines
+TABLES = {ROOT / "plugins/module_utils/_facts/shapes.py"}  # texts that are tables
+LONGEST_FILE = 450  # lines
+
+
+def documentation_of(tree: ast.Module) -> list[ast.expr]:
+    return [
+        node.value
+        for found in ast.walk(tree)
+        if isinstance(found, (ast.Module, ast.ClassDef))
+        for node in found.body
+        if isinstance(node, ast.Assign)
+        and isinstance(node.targets[0], ast.Name)
+        and node.targets[0].id in DOCUMENTATION
+    ]
+
+
+def docstrings_of(tree: ast.Module) -> list[ast.expr]:
+    kinds = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    first = [node.body[0] for node in ast.walk(tree) if isinstance(node, kinds) and node.body]
+    return [node.value for node in first if isinstance(node, ast.Expr)]
+
+
+def lines_of(node: ast.expr) -> int:
+    return (node.end_lineno or node.lineno) - node.lineno + 1
+
+
+@pytest.mark.parametrize("path", sorted({*SOURCES} - TABLES), ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_program_is_in_a_string(path: Path) -> None:
+    tree = ast.parse(path.read_text())
+    known = {id(node) for node in (*documentation_of(tree), *docstrings_of(tree))}
+    texts = [node for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)]
+    assert [f"line {node.lineno}" for node in texts if id(node) not in known and lines_of(node) > LONGEST_TEXT] == []
+
+
+PYTHON = sorted(
+    path for folder in ("plugins", "roles", "extensions", "tests") for path in (ROOT / folder).rglob("*.py")
+)
+
+
+@pytest.mark.parametrize("path", PYTHON, ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_file_is_longer_than_a_reader_can_follow(path: Path) -> None:
+    text = path.read_text()
+    documented = sum(map(lines_of, documentation_of(ast.parse(text))))
+    assert len(text.splitlines()) - documented <= LONGEST_FILE
 
 
 def test_the_kernels_clock_is_asked_in_one_place_and_only_to_tell() -> None:
