@@ -134,7 +134,7 @@ lint: .venv/.ready ## ruff, mypy, vermin, shellcheck, biome, yamllint, ansible-l
 	$(venv)/mypy extensions/eda/plugins/event_source/libvirt_guest.py
 	$(venv)/vermin --quiet --no-tips --violations --target=3.8- plugins extensions/eda/plugins \
 	    roles/*/files
-	$(venv)/biome lint --error-on-warnings --config-path=tests/setup plugins
+	test ! -x $(venv)/biome || $(venv)/biome lint --error-on-warnings --config-path=tests/setup plugins
 	shellcheck plugins/plugin_utils/_connection/guest/*.sh
 	$(venv)/yamllint --strict .
 	PATH="$(CURDIR)/$(venv):$$PATH" ANSIBLE_COLLECTIONS_PATH="$$($(venv)/python -m tests.support.collection install)" \

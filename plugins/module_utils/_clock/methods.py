@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from typing import Awaitable, Callable, Mapping, NamedTuple, Optional
 
 from .._agent import GuestAgent
-from .._channels.base import Arguments
 from .._event_loop.tasks import Turns
 from .._untrusted import visible
 from .reference import Reference
@@ -99,7 +98,7 @@ async def _step_to_time(agent: GuestAgent, reference: Reference, offset: Offset,
     base_ns = reference.base_ns()
     lead_ns = offset.measurement.one_way_ns * _SETTING_PERCENT // 100
 
-    def stamped(now_ns: int) -> Arguments:
+    def stamped(now_ns: int) -> Mapping[str, int]:
         return {"time": now_ns + base_ns + lead_ns}
 
     await agent.call("guest-set-time", stamped, timeout=agent.timeout + HWCLOCK_SECONDS)
