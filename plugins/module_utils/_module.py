@@ -18,7 +18,7 @@ from ._event_loop.tasks import Deadline
 from ._fleet.results import GuestResult, Work, count, failure, internal_error, verdict
 from ._fleet.runner import RunOptions, run_all, with_agent
 from ._protocol.errors import QgaError
-from ._protocol.values import Limits
+from ._protocol.limits import Limits
 from ._ranges import check_numbers
 from ._targets import names_many, target_of
 

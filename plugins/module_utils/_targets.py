@@ -10,7 +10,7 @@ from typing import Any, Callable, Mapping, NamedTuple
 
 from ._channels.base import Channel
 from ._errors import InvalidOptionError
-from ._protocol import values
+from ._protocol.limits import Limits
 
 Params = Mapping[str, Any]
 
@@ -28,34 +28,34 @@ class Target(NamedTuple):
 # A module is compiled anew for every task, so each way to a guest imports only what it needs itself.
 
 
-def _domain(value: str, params: Params, limits: values.Limits) -> Channel:
+def _domain(value: str, params: Params, limits: Limits) -> Channel:
     from ._channels.libvirt import LibvirtChannel
 
     return LibvirtChannel(value, params["uri"], limits=limits)
 
 
-def _socket(value: str, _params: Params, limits: values.Limits) -> Channel:
+def _socket(value: str, _params: Params, limits: Limits) -> Channel:
     from ._channels.addresses import UnixAddress
     from ._channels.stream import StreamChannel
 
     return StreamChannel(UnixAddress(value), limits)
 
 
-def _address(value: str, _params: Params, limits: values.Limits) -> Channel:
+def _address(value: str, _params: Params, limits: Limits) -> Channel:
     from ._channels.addresses import parse_address
     from ._channels.stream import StreamChannel
 
     return StreamChannel(parse_address(value), limits)
 
 
-def _vsock(value: str, _params: Params, limits: values.Limits) -> Channel:
+def _vsock(value: str, _params: Params, limits: Limits) -> Channel:
     from ._channels.addresses import parse_vsock
     from ._channels.stream import StreamChannel
 
     return StreamChannel(parse_vsock(value), limits)
 
 
-_CHANNELS: Mapping[str, Callable[[str, Params, values.Limits], Channel]] = {
+_CHANNELS: Mapping[str, Callable[[str, Params, Limits], Channel]] = {
     "domain": _domain,
     "socket": _socket,
     "address": _address,
@@ -90,7 +90,7 @@ def require_text(option: str, value: str) -> None:
         )
 
 
-def target_of(params: Params, limits: values.Limits) -> Target:
+def target_of(params: Params, limits: Limits) -> Target:
     """The one guest that the options name. ``limits`` are on each of its messages.
 
     :raises InvalidOptionError: its name cannot be one; opening the channel raises it for a value in a wrong form

@@ -561,9 +561,10 @@ from typing import Any, Mapping
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.qemu.guest_agent.plugins.module_utils._agent import GuestAgent
 from ansible_collections.qemu.guest_agent.plugins.module_utils._facts.command_details import command_details
-from ansible_collections.qemu.guest_agent.plugins.module_utils._facts.subsets import GATHERED, REPLY_LIMITS, gathering
+from ansible_collections.qemu.guest_agent.plugins.module_utils._facts.subsets import GATHERED, gathering
 from ansible_collections.qemu.guest_agent.plugins.module_utils._fleet.results import GuestResult, Work
 from ansible_collections.qemu.guest_agent.plugins.module_utils._module import TARGET_SPEC, run
+from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.limits import FACTS_REPLIES
 
 ARGUMENT_SPEC: dict[str, dict[str, Any]] = {
     **TARGET_SPEC,
@@ -583,7 +584,7 @@ def prepare(params: Mapping[str, Any]) -> Work:
 
 
 def main() -> None:
-    run(AnsibleModule(argument_spec=ARGUMENT_SPEC, supports_check_mode=True), prepare, (GATHERED,), REPLY_LIMITS)
+    run(AnsibleModule(argument_spec=ARGUMENT_SPEC, supports_check_mode=True), prepare, (GATHERED,), FACTS_REPLIES)
 
 
 if __name__ == "__main__":

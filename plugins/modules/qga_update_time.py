@@ -363,10 +363,11 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._clock.report imp
     UNCHANGED,
     ResyncReport,
 )
-from ansible_collections.qemu.guest_agent.plugins.module_utils._clock.resync import REPLY_LIMITS, resync
+from ansible_collections.qemu.guest_agent.plugins.module_utils._clock.resync import resync
 from ansible_collections.qemu.guest_agent.plugins.module_utils._clock.timestamps import format_instant
 from ansible_collections.qemu.guest_agent.plugins.module_utils._fleet.results import GuestResult, Work
 from ansible_collections.qemu.guest_agent.plugins.module_utils._module import TARGET_SPEC, run
+from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.limits import CLOCK_REPLIES
 
 ARGUMENT_SPEC: dict[str, dict[str, Any]] = {
     **TARGET_SPEC,
@@ -422,7 +423,7 @@ def main() -> None:
 
         return work
 
-    run(module, prepare, (CORRECTED, UNCHANGED, SLEWING), REPLY_LIMITS, summarize, touches_clock=True)
+    run(module, prepare, (CORRECTED, UNCHANGED, SLEWING), CLOCK_REPLIES, summarize, touches_clock=True)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
-from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol import values
+from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.limits import Limits
 
 from tests.support.collection import ROOT, make_importable
 
@@ -64,7 +64,7 @@ def record() -> None:
     from tests.processes.stock_agent import StockAgent, exchange
 
     async def take(socket: str) -> list[Any]:
-        async with targets.target_of({"socket": socket}, values.Limits()).open() as channel:
+        async with targets.target_of({"socket": socket}, Limits()).open() as channel:
             read = measuring.stock_reader(GuestAgent(channel, 5.0))
             return [await read() for _number in range(EXCHANGES)]
 

@@ -23,6 +23,7 @@ from typing import Any
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol import framing, messages, values
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.commands import CATALOGUE, answers_on_success
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.errors import RemoteProtocolError
+from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.limits import Limits
 
 from tests.fakes.clock import Clock, slew_refusal
 from tests.fakes.faults import (
@@ -42,7 +43,7 @@ from tests.processes.socket_server import SocketServer
 
 _CHUNK = 4096  # as qemu-ga reads (qga/guest-agent-core.h, QEMU 10.0.13)
 _KNOWN_BYTES = 256
-_LIMITS = values.Limits(nesting=1024)  # as in QEMU (qobject/json-streamer.c)
+_LIMITS = Limits(nesting=1024)  # as in QEMU (qobject/json-streamer.c)
 
 # ------------------------------------------------------------------------------------------------ the table of answers
 

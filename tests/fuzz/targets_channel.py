@@ -18,14 +18,14 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._channels.base im
 from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import NotConnectedError
 from ansible_collections.qemu.guest_agent.plugins.module_utils._event_loop import tasks
 from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor import connections
-from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol import values
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.errors import QgaError, RemoteProtocolError
+from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.limits import Limits
 
 from tests.fakes.libvirt_replies import LibvirtError
 from tests.fakes.one_domain import FakeLibvirt
 from tests.fuzz.targets_replies import require_told
 
-LIMITS = values.Limits(size=512, nesting=16)
+LIMITS = Limits(size=512, nesting=16)
 # The number that a channel would make up for its synchronisation, known to the corpus.
 SYNC_ID_BYTES = (4242 << 1).to_bytes(4, "big")
 CALLS = (Request("guest-ping"), Request("guest-info"), Request("guest-get-time"))

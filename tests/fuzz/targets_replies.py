@@ -21,6 +21,11 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._facts import com
 from ansible_collections.qemu.guest_agent.plugins.module_utils._facts import shapes as reply_shapes
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol import framing, messages, values
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.errors import QgaError, RemoteProtocolError
+from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.limits import (
+    CLOCK_REPLIES,
+    FACTS_REPLIES,
+    Limits,
+)
 
 from tests.fakes.clock import Clock
 from tests.fakes.guest import EXTENDED_COMMANDS, SECOND, STOCK_COMMANDS, SimulatedGuest, TimeLine
@@ -63,7 +68,7 @@ def shapes(data: bytes) -> None:
         return
     command = _COMMANDS[data[0] % len(_COMMANDS)]
     try:
-        value = framing.whole_message(data[1:], subsets.REPLY_LIMITS).decode()
+        value = framing.whole_message(data[1:], FACTS_REPLIES).decode()
         require_presentable(reply_shapes.facts_of(command, value))
     except RemoteProtocolError as error:
         require_told(error)
@@ -72,7 +77,7 @@ def shapes(data: bytes) -> None:
 class _Scripted(SimulatedGuest):
     """Answers call after call with the lines of the input; honestly where a line is empty, and behind the last one."""
 
-    def __init__(self, line: TimeLine, commands: tuple[str, ...], answers: list[bytes], limits: values.Limits) -> None:
+    def __init__(self, line: TimeLine, commands: tuple[str, ...], answers: list[bytes], limits: Limits) -> None:
         super().__init__(line, Clock(-20 * SECOND, host=line), commands)
         self._answers = iter(answers)
         self._limits = limits
@@ -95,7 +100,7 @@ class _Scripted(SimulatedGuest):
 
 
 def _converse(
-    data: bytes, commands: tuple[str, ...], limits: values.Limits, work: Callable[[_Scripted, GuestAgent], Any]
+    data: bytes, commands: tuple[str, ...], limits: Limits, work: Callable[[_Scripted, GuestAgent], Any]
 ) -> None:
     line = TimeLine()
     with pytest.MonkeyPatch.context() as patch:
@@ -116,7 +121,7 @@ def info(data: bytes) -> None:
         details = tasks.run(command_details.command_details(agent, "guest-ping"))
         return details, tasks.run(subsets.gather(agent, subsets.SUBSETS))
 
-    _converse(data, _FACT_COMMANDS, subsets.REPLY_LIMITS, work)
+    _converse(data, _FACT_COMMANDS, FACTS_REPLIES, work)
 
 
 def resync(data: bytes) -> None:
@@ -138,4 +143,4 @@ def resync(data: bytes) -> None:
         assert all(result[name] is None or result[name] >= 0 for name in ("uncertainty_before_ns", "round_trip_ns"))
         return result, report.warnings
 
-    _converse(rest, EXTENDED_COMMANDS if is_extended else STOCK_COMMANDS, resync_module.REPLY_LIMITS, work)
+    _converse(rest, EXTENDED_COMMANDS if is_extended else STOCK_COMMANDS, CLOCK_REPLIES, work)

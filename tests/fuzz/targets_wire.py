@@ -13,10 +13,11 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.errors 
     LocalProtocolError,
     RemoteProtocolError,
 )
+from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.limits import Limits
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.messages import is_reply, read_reply
 
 # Small, so that an input reaches them.
-LIMITS = values.Limits(size=64, nesting=6, values=24)
+LIMITS = Limits(size=64, nesting=6, values=24)
 # Reading a value does not look at its depth, cutting it out of a stream does. Python's own limit is far below this.
 DEEPEST = 100_000
 
@@ -57,7 +58,7 @@ def decoder(data: bytes) -> None:
 def messages(data: bytes) -> None:
     """Any bytes are a value or a protocol error; a value can be sent again; and a reply passes for one either way."""
     try:
-        value = values.decode(data, values.Limits(values=1000))
+        value = values.decode(data, Limits(values=1000))
     except RemoteProtocolError:
         is_reply(data)
         return
@@ -69,7 +70,7 @@ def messages(data: bytes) -> None:
         assert again.isascii()
         assert again.count(b"\n") == 1
         assert values.decode(again) == value
-        assert framing.whole_message(again, values.Limits(nesting=DEEPEST)).decode() == value
+        assert framing.whole_message(again, Limits(nesting=DEEPEST)).decode() == value
     try:
         read_reply(value)
     except RemoteProtocolError:

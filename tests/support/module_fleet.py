@@ -12,10 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import (
-    NotRunningError,
-    UnresponsiveError,
-)
+from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import NotRunningError, UnresponsiveError
 from ansible_collections.qemu.guest_agent.plugins.module_utils._fleet import finding
 from ansible_collections.qemu.guest_agent.plugins.module_utils._fleet.finding import Fleet
 from ansible_collections.qemu.guest_agent.plugins.module_utils._fleet.runner import Guest

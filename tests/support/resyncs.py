@@ -13,9 +13,7 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._agent import Gue
 from ansible_collections.qemu.guest_agent.plugins.module_utils._clock import resync as module
 from ansible_collections.qemu.guest_agent.plugins.module_utils._clock.methods import ResyncOptions
 from ansible_collections.qemu.guest_agent.plugins.module_utils._clock.report import ResyncReport
-from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import (
-    HypervisorUnavailableError,
-)
+from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import HypervisorUnavailableError
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.messages import Reply
 
 from tests.fakes.clock import Clock

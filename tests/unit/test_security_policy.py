@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.qemu.guest_agent.plugins.module_utils._channels import stream
-from ansible_collections.qemu.guest_agent.plugins.module_utils._clock import resync
 from ansible_collections.qemu.guest_agent.plugins.module_utils._facts import subsets
+from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.limits import CLOCK_REPLIES, FACTS_REPLIES
 
 ROOT = Path(__file__).parents[2]
 POLICY = (ROOT / "SECURITY.md").read_text()
@@ -35,7 +35,7 @@ def test_each_is_tested_by_what_there_is(promise: list[str]) -> None:
 
 
 def test_the_bounds_that_it_gives_are_those_of_the_code() -> None:
-    assert resync.REPLY_LIMITS.size == 64 * 1024
-    assert subsets.REPLY_LIMITS.size == subsets._MOST_BYTES == 2 * MIB
+    assert CLOCK_REPLIES.size == 64 * 1024
+    assert FACTS_REPLIES.size == subsets._MOST_BYTES == 2 * MIB
     assert f"{subsets._MOST_VALUES:,} values" in POLICY
     assert f"after {stream._MOST_UNASKED} messages or {stream._MOST_BYTES // MIB} MiB" in POLICY

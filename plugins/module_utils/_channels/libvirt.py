@@ -13,8 +13,8 @@ step what                             thread how long
 ==== ================================ ====== ==========================================================================
 1    probe a new guest                yes    ``Timings.probe``, if the call has twice that; a request that may be
                                              repeated is its own probe, and ends here if it is answered
-2    wait for a thread in its lane    no     uncounted, unless all threads hang; suspects are given up at the line's
-                                             ``suspects_until``
+2    wait for a thread in its lane    no     uncounted, unless all threads hang; who is held back is given up at the
+                                             line's ``held_back_until``
 3    open the connection, find the    yes    what is ``left``: the call's time without what failed before
      domain; it has to run, and to
      be the one that was pinned
@@ -41,7 +41,7 @@ from .._event_loop.threads import BoundedCaller, StillBusyError
 from .._hypervisor.connections import Line
 from .._hypervisor.lanes import NEW, PROVEN, Lane, Pace
 from .._hypervisor.virsh import unmistakable, virsh
-from .._protocol import values
+from .._protocol.limits import USUAL_LIMITS, Limits
 from .base import Channel, Exchange, Request
 from .libvirt_calls import PING, SHORTEST_AGENT_TIMEOUT, DomainCalls
 from .libvirt_errors import UnreachedError
@@ -89,7 +89,7 @@ class LibvirtChannel(Channel):
         domain: str,
         uri: str,
         line: Line | None = None,
-        limits: values.Limits = values.USUAL_LIMITS,
+        limits: Limits = USUAL_LIMITS,
         timings: Timings = TIMINGS,
     ) -> None:
         self._uri = uri
@@ -129,7 +129,7 @@ class LibvirtChannel(Channel):
                 left -= probe
             elif asked is request:
                 return answered
-        lane, until = self._pace.lane, self._pace.given_up_at(self._line.suspects_until)
+        lane, until = self._pace.lane, self._pace.given_up_at(self._line.held_back_until)
         try:
             exchange = await self._on_thread(
                 lambda: self._perform(request, left, until), request.execute, left, timeout, lane, until

@@ -22,10 +22,10 @@ from .._errors import GuestReplacedError
 from .._event_loop.tasks import Deadline
 from .._hypervisor import numbers
 from .._hypervisor.connections import Line, known, line_of_this_thread
-from .._hypervisor.domains import ChannelState, channel_state, macs_of, require_running
-from .._hypervisor.virsh import not_found
-from .._protocol import framing, messages, values
+from .._hypervisor.domains import ChannelState, channel_state, macs_of, not_found, require_running
+from .._protocol import framing, messages
 from .._protocol.errors import QgaError, RemoteProtocolError
+from .._protocol.limits import Limits
 from .base import NO_REPLY, Exchange, Request
 from .libvirt_errors import Failure, code_of, meaning, reason_of, refusal
 
@@ -59,7 +59,7 @@ class DomainCalls:
     only to refuse.
     """
 
-    def __init__(self, name: str, line: Line, limits: values.Limits, at_once: float) -> None:
+    def __init__(self, name: str, line: Line, limits: Limits, at_once: float) -> None:
         self.name = name
         self._line = line
         self._limits = limits

@@ -52,6 +52,7 @@ from .._errors import (
 from .._event_loop.tasks import READING, Deadline, Received, is_ready, received, writable
 from .._protocol import framing, messages, values
 from .._protocol.errors import RemoteProtocolError
+from .._protocol.limits import USUAL_LIMITS, Limits
 from .._untrusted import visible
 from .addresses import ONE_CLIENT_HINT, Address, UnixAddress, connect_error
 from .base import NO_REPLY, Channel, Exchange, Request
@@ -87,9 +88,7 @@ _PLAIN = "guest-sync"
 class StreamChannel(Channel):
     """A channel over a stream socket. Connects on the first call, and again after the peer has gone."""
 
-    def __init__(
-        self, address: Address, limits: values.Limits = values.USUAL_LIMITS, timings: Timings = TIMINGS
-    ) -> None:
+    def __init__(self, address: Address, limits: Limits = USUAL_LIMITS, timings: Timings = TIMINGS) -> None:
         self._address = address
         self._limits = limits
         self._timings = timings
@@ -322,7 +321,7 @@ _ALIKE = frozenset(("guest-info",))
 
 
 @functools.lru_cache(maxsize=16)
-def _reply_of(data: bytes, limits: values.Limits) -> messages.Reply | None:
+def _reply_of(data: bytes, limits: Limits) -> messages.Reply | None:
     """The reply that these bytes are, shared by all that got the same one and not to be changed. None: they are not."""
     try:
         return messages.read_reply(framing.whole_message(data, limits).decode())

@@ -52,7 +52,6 @@ import time
 
 from .._agent import GuestAgent
 from .._errors import CommandError, DeadlineError, NotConvergedError, NotSupportedError
-from .._protocol import values
 from .._protocol.errors import QgaError
 from .measuring import never
 from .methods import METHODS, ResyncOptions
@@ -62,10 +61,6 @@ from .report import Offset, ResyncReport, in_seconds
 from .slewing import Slewer
 from .stepping import Stepper
 from .tolerance import Criteria
-
-# Limits of one reply. The longest is that to guest-info, some 6 KiB; of a thousand guests, all may send as much as they
-# can at the same time.
-REPLY_LIMITS = values.Limits(size=64 * 1024, nesting=16)
 
 _UNPROVEN_HINT = (
     "Slow answers prove little: run the task again when guest and host are less busy, lower concurrency, or raise "

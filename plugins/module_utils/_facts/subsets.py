@@ -27,22 +27,12 @@ import time
 from typing import Any, Awaitable, Callable, Iterable, Mapping, NamedTuple
 
 from .._agent import GuestAgent
-from .._errors import (
-    CommandError,
-    DeadlineError,
-    ExchangeTimeoutError,
-    HypervisorUnavailableError,
-    InvalidOptionError,
-)
+from .._errors import CommandError, DeadlineError, ExchangeTimeoutError, HypervisorUnavailableError, InvalidOptionError
 from .._fleet.results import GuestResult, Work
 from .._protocol.errors import QgaError, RemoteProtocolError
-from .._protocol.values import Limits, encode
+from .._protocol.values import encode
 from .._untrusted import visible
 from .shapes import facts_of
-
-# What one reply may cost. Of a host of containers with 500 interfaces, that list is 250 KiB and 10,000 values; the
-# memory blocks of 2 TiB are 64,000. No reply of QAPI's nests deeper than seven levels.
-REPLY_LIMITS = Limits(size=2 * 1024 * 1024, nesting=16, values=64 * 1024)
 
 # For all facts of one guest: values, of which the least takes forty times as much memory as it does bytes in JSON; and
 # those bytes.

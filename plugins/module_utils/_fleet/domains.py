@@ -10,10 +10,9 @@ from typing import Iterable, Sequence
 
 from .._channels.libvirt import LibvirtChannel
 from .._hypervisor.connections import Hypervisor
-from .._hypervisor.domains import Domain
-from .._hypervisor.virsh import not_found, not_running
-from .._protocol import values
+from .._hypervisor.domains import Domain, not_found, not_running
 from .._protocol.errors import QgaError
+from .._protocol.limits import Limits
 from .runner import Guest
 from .selection import Candidate, Selected, Selection, select
 
@@ -35,7 +34,7 @@ def select_domains(domains: Iterable[Domain], wanted: Iterable[str], excluded: I
 
 
 def guest_of(
-    selected: Selected, domain: Domain | None, hypervisor: Hypervisor, limits: values.Limits, is_optional: bool
+    selected: Selected, domain: Domain | None, hypervisor: Hypervisor, limits: Limits, is_optional: bool
 ) -> Guest:
     """The selected guest. That it is not there, or does not run, is its problem."""
     uri = hypervisor.uri

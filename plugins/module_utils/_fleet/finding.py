@@ -14,7 +14,7 @@ from typing import Callable, Iterator, Mapping, NamedTuple, Sequence
 
 from .._errors import InvalidOptionError, NotFoundError
 from .._event_loop import tasks
-from .._protocol import values
+from .._protocol.limits import Limits
 from .._targets import Params, require_text
 from .runner import Guest
 from .selection import Candidate, Selected, Selection, is_pattern, select
@@ -28,7 +28,7 @@ class Fleet(NamedTuple):
 
 
 @contextlib.contextmanager
-def fleet_of(params: Params, limits: values.Limits) -> Iterator[Fleet]:
+def fleet_of(params: Params, limits: Limits) -> Iterator[Fleet]:
     """Find the guests that ``domains`` or ``sockets`` name, and give back at the end what it takes to reach them.
     ``limits`` are on each message of each of them.
 
@@ -62,7 +62,7 @@ def _fleet(selection: Selection, params: Params, where: str, guest: Callable[[Se
 
 
 @contextlib.contextmanager
-def _domains(params: Params, limits: values.Limits) -> Iterator[Fleet]:
+def _domains(params: Params, limits: Limits) -> Iterator[Fleet]:
     from .._hypervisor.connections import Hypervisor
     from .._hypervisor.domains import list_domains
     from .domains import guest_of, select_domains
@@ -87,7 +87,7 @@ def _domains(params: Params, limits: values.Limits) -> Iterator[Fleet]:
 
 
 @contextlib.contextmanager
-def _sockets(params: Params, limits: values.Limits) -> Iterator[Fleet]:
+def _sockets(params: Params, limits: Limits) -> Iterator[Fleet]:
     from .._channels.addresses import UnixAddress
     from .._channels.stream import StreamChannel
 
@@ -136,7 +136,7 @@ def _is_socket(path: str) -> bool:
         return False
 
 
-FINDERS: Mapping[str, Callable[[Params, values.Limits], contextlib.AbstractContextManager[Fleet]]] = {
+FINDERS: Mapping[str, Callable[[Params, Limits], contextlib.AbstractContextManager[Fleet]]] = {
     "domains": _domains,
     "sockets": _sockets,
 }

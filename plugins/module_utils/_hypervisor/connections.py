@@ -134,7 +134,7 @@ def line_of_this_thread(line: Line) -> Line:
 class Line:
     """One connection with its threads. It is opened by the first call, and again by the next one after it was lost.
 
-    ``suspects_until`` is the instant of the monotonic clock at which guests that did not answer are given up. The
+    ``held_back_until`` is the instant of the monotonic clock at which guests that did not answer are given up. The
     ``reserve`` makes the calls for which it has no thread, and so do its ``peers``: lines whose idle threads make each
     other's calls that are held up.
     """
@@ -148,7 +148,7 @@ class Line:
         self._calls = calls
         self._opening = threading.Lock()
         self._connections: dict[int, Any] = {}  # by what _whose says
-        self.suspects_until = math.inf
+        self.held_back_until = math.inf
         # All below is guarded by this.
         self._changed = threading.Condition()
         self._jobs: Mapping[Lane, list[_Waiting]] = {lane: [] for lane in LANES}
@@ -383,13 +383,13 @@ class Hypervisor:
         """The one with the least to do."""
         return min(self.lines, key=lambda line: line.load)
 
-    def give_up_suspects_at(self, instant: float) -> None:
+    def give_up_held_back_at(self, instant: float) -> None:
         """Do not wait for silent guests after that instant of the monotonic clock, whatever time they have left.
 
         More of them than there are threads would otherwise take turns, each with a time limit of its own.
         """
         for line in (*self.lines, self.reserve):
-            line.suspects_until = instant
+            line.held_back_until = instant
 
     def close(self) -> None:
         for line in (*self.lines, self.reserve):

@@ -6,14 +6,24 @@
 
 from __future__ import annotations
 
-from typing import Any, Iterator, NamedTuple
+from typing import Any, Iterator, Mapping, NamedTuple
 
-from .._errors import HypervisorUnavailableError, NotFoundError
+from .._errors import HypervisorUnavailableError, NotFoundError, NotRunningError
 from .._event_loop.threads import BoundedCaller, StillBusyError
 from .._untrusted import visible
+from . import numbers
 from .connections import Line, known
 from .numbers import LISTED_STATES, NO_DOMAIN, NO_STATE, is_running
-from .virsh import list_hint, not_running
+from .virsh import list_hint, remedy, unmistakable
+
+_STATE_WORDS: Mapping[int, str] = {
+    numbers.NO_STATE: "in no known state",
+    numbers.PAUSED: "paused",
+    numbers.SHUTTING_DOWN: "shutting down",
+    numbers.SHUT_OFF: "shut off",
+    numbers.CRASHED: "crashed",
+    numbers.PM_SUSPENDED: "suspended by its power management",
+}
 
 
 class Domain(NamedTuple):
@@ -70,9 +80,25 @@ def _state(line: Line, domain: Any) -> int:
         return NO_STATE  # it has gone since it was listed
 
 
+def not_found(name: str, uri: str) -> NotFoundError:
+    """Return the error for a domain that the hypervisor does not have."""
+    return NotFoundError(f"there is no domain {name} at {uri}", list_hint(uri))
+
+
 def gone(name: str, uri: str, reason: str) -> NotFoundError:
     """Return the error for a domain that was there before."""
     return NotFoundError(f"domain {name} at {uri} is gone: {reason}", list_hint(uri))
+
+
+def not_running(name: str, uri: str, state: int, uuid: str) -> NotRunningError:
+    """Return the error for a domain that does not run, whose hint has the commands that it takes.
+
+    ``state`` is a virDomainState.
+    """
+    return NotRunningError(
+        f"domain {name} at {uri} is {_STATE_WORDS.get(state, 'not running')}",
+        f"{remedy(unmistakable(name, uuid), uri, state)}; an agent answers only while its guest runs.",
+    )
 
 
 def require_running(line: Line, domain: Any, name: str) -> None:

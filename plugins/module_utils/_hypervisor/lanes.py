@@ -5,36 +5,34 @@
 """Lanes: which guests' calls get one of libvirt's threads, and when.
 
 libvirt's calls block, and no guest can be made to give a thread back. So each kind of guest waits in a lane of its own,
-by how its agent has answered so far. All that is said of *new*, *proven*, *slow* and *suspect* guests anywhere is
-defined here.
+by how its agent has answered so far. *New*, *proven*, *slow* and *held back* guests are defined here.
 
-======= ======================================================== ======================= ========================
-lane    its guests                                               threads that it spares  the reserve does its jobs
-======= ======================================================== ======================= ========================
-proven  have answered in time                                    0                       yes
-new     have not been asked; they are asked for a second first   1                       yes
-slow    have answered late, but each time only a little          1                       yes
-suspect have not answered, or once very late                     2                       no
-======= ======================================================== ======================= ========================
+========= ====================================================== ======================= ========================
+lane      its guests                                             threads that it spares  the reserve does its jobs
+========= ====================================================== ======================= ========================
+proven    have answered in time                                  0                       yes
+new       have not been asked; they are asked for a second first 1                       yes
+slow      have answered late, but each time only a little        1                       yes
+held back have not answered, or once very late                   2                       no
+========= ====================================================== ======================= ========================
 
 A line's free threads take from the lanes in this order, and leave as many threads free as the lane spares: a call of a
-suspect never takes one of a line's last threads, and a call of a slow guest never the last one. In each lane the guest
-goes first that has held threads for the shortest time. On a busy host, or over a long way, all guests may be slow.
+guest that is held back never takes one of a line's last threads, and a call of a slow guest never the last one. In each
+lane the guest goes first that has held threads for the shortest time. On a busy host, or over a long way, all guests
+may be slow.
 
 How a guest changes its lane (it does not on a line of its own, where it holds up no other):
 
 ====================================================== =============================================================
 what happened                                          its lane from then on
 ====================================================== =============================================================
-its probe began                                        suspect, until the probe is answered
+its probe began                                        held back, until the probe is answered
 libvirt took nothing for its agent                     as before: no thread was held up by it
-its agent did not answer in time                       suspect
+its agent did not answer in time                       held back
 it answered; none of its calls, nor all, took long     proven
 it answered; its calls have taken long together only   slow
-it answered; one of its calls has taken long           suspect for good: it would hold up others in between
+it answered; one of its calls has taken long           held back for good: it would hold up others again
 ====================================================== =============================================================
-
-Also, a guest is a suspect at whose reply a connection may have broken; ``_fleet/runner.py`` finds out which one it was.
 """
 
 from __future__ import annotations
@@ -53,10 +51,10 @@ class Lane(NamedTuple):
 PROVEN = Lane("of guests whose agent has answered", 0)
 NEW = Lane("of guests that have not been asked before", 1)
 SLOW = Lane("of guests whose answers have taken long together", 1)
-SUSPECT = Lane("of guests that others must be kept from", 2)
+HELD_BACK = Lane("of guests that others must be kept from", 2)
 
 # In the order in which free threads take from them.
-LANES = (PROVEN, NEW, SLOW, SUSPECT)
+LANES = (PROVEN, NEW, SLOW, HELD_BACK)
 LANES_OF_RESERVE = (PROVEN, NEW, SLOW)
 
 # The stock agent answers when its hwclock has ended: after half a second to a second (QEMU 7.2 and 10.0), or two.
@@ -89,18 +87,18 @@ class Pace:
         self._is_silent = False
         self.lane = PROVEN
         if self._is_shared and self.held > self._most_held:
-            self.lane = SUSPECT if self._longest > self._most_held else SLOW
+            self.lane = HELD_BACK if self._longest > self._most_held else SLOW
 
     def silent(self) -> None:
         self._is_silent = True
         if self._is_shared:
-            self.lane = SUSPECT
+            self.lane = HELD_BACK
 
     def unreached(self) -> None:
         """Its probe was not carried to its agent."""
         self.lane = NEW
 
-    def given_up_at(self, suspects_until: float) -> float:
-        """The instant at which its call is given up, where suspects are at ``suspects_until``."""
-        is_hopeless = self.lane is SUSPECT and (self._is_silent or self._longest >= self._probe)
-        return suspects_until if is_hopeless else math.inf
+    def given_up_at(self, held_back_until: float) -> float:
+        """The instant at which its call is given up, where guests that are held back are at ``held_back_until``."""
+        is_hopeless = self.lane is HELD_BACK and (self._is_silent or self._longest >= self._probe)
+        return held_back_until if is_hopeless else math.inf

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Commands of virsh for an operator to run: hints, and never run from here."""
+"""Commands of virsh for an operator to run, in hints; none is ever run from here."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import re
 import shlex
 from typing import Mapping
 
-from .._errors import NotFoundError, NotRunningError
 from . import numbers
 
 # What virsh connects to by itself, for root (virConnectGetDefaultURI, src/libvirt.c, libvirt 11.3.0).
@@ -19,15 +18,6 @@ _DEFAULT_URIS = ("", "qemu:///system")
 # What virsh takes for the number of a running domain, if there is one (virshLookupDomainInternal, tools/virsh-util.c,
 # libvirt 11.3.0).
 _LIKE_A_NUMBER = re.compile(r"\s*\+?[0-9]+\Z")
-
-_STATES: Mapping[int, str] = {
-    numbers.NO_STATE: "in no known state",
-    numbers.PAUSED: "paused",
-    numbers.SHUTTING_DOWN: "shutting down",
-    numbers.SHUT_OFF: "shut off",
-    numbers.CRASHED: "crashed",
-    numbers.PM_SUSPENDED: "suspended by its power management",
-}
 
 # What has a domain run again: one of these, each of which may be several commands.
 _REMEDIES: Mapping[int, tuple[tuple[str, ...], ...]] = {
@@ -64,23 +54,8 @@ def list_hint(uri: str) -> str:
     return f"Check the name; {virsh(uri, 'list --all')} shows the domains that the hypervisor knows."
 
 
-def not_found(name: str, uri: str) -> NotFoundError:
-    """Return the error for a domain that the hypervisor does not have."""
-    return NotFoundError(f"there is no domain {name} at {uri}", list_hint(uri))
-
-
-def not_running(name: str, uri: str, state: int, uuid: str) -> NotRunningError:
-    """Return the error for a domain that does not run, whose hint has the commands that it takes.
-
-    ``state`` is a virDomainState.
-    """
-    return NotRunningError(
-        f"domain {name} at {uri} is {_STATES.get(state, 'not running')}",
-        f"{_remedy(unmistakable(name, uuid), uri, state)}; an agent answers only while its guest runs.",
-    )
-
-
-def _remedy(name: str, uri: str, state: int) -> str:
+def remedy(name: str, uri: str, state: int) -> str:
+    """Return the commands that have a domain in that virDomainState run again, as the beginning of a sentence."""
     if state == numbers.SHUTTING_DOWN:
         return "Wait until it has shut down, and start it again then"
     if state not in _REMEDIES:

@@ -5,7 +5,8 @@
 """The catalogue of guest agent commands: the stock agent's 44 and the extended agent's 3 new ones.
 
 Source of every fact about a stock command: ``qga/qapi-schema.json`` of QEMU 10.0.13. The one-sentence descriptions are
-our own. The extended agent completes a fourth command, ``guest-info``, which keeps its stock entry.
+our own. The extended agent completes a fourth command, ``guest-info``, which keeps its stock entry. A new
+command of the extended agent also has a function in its own_commands.py, and a row in its policy.py.
 
 Conventions:
 

@@ -20,7 +20,8 @@ from dataclasses import dataclass
 from typing import Any, Callable, Iterator, Mapping, NamedTuple, Pattern, Union
 
 from .errors import RemoteProtocolError
-from .values import USUAL_LIMITS, Limits, decode
+from .limits import USUAL_LIMITS, Limits
+from .values import decode
 
 DELIMITER = b"\xff"
 

@@ -9,28 +9,15 @@ from __future__ import annotations
 import itertools
 import json
 import re
-from typing import Any, NamedTuple
+from typing import Any
 
 from .errors import LocalProtocolError, RemoteProtocolError
+from .limits import USUAL_LIMITS, Limits
 
 # An integer of more characters than this is outside of QEMU's range (-2^63 .. 2^64-1), and QEMU makes it a double. It
 # also keeps int() away from numbers of a million digits, for which it takes quadratic time.
 _LONGEST_INTEGER = len("18446744073709551615")
 
-
-class Limits(NamedTuple):
-    """The most that one message may cost its receiver.
-
-    ``size`` is in bytes (libvirt's own limit for a reply is 10 MiB, ``QEMU_AGENT_MAX_RESPONSE``), ``nesting`` counts
-    braces and brackets together, ``values`` bounds the objects that decoding makes.
-    """
-
-    size: int = 10 * 1024 * 1024
-    nesting: int = 512
-    values: int = 256 * 1024
-
-
-USUAL_LIMITS = Limits()
 
 # None of these repeats a group: the matcher would remember every round of it, at a hundred times the text's size.
 _QUOTE = re.compile(r"""\\["'\\]|["']""")

@@ -10,7 +10,7 @@ import math
 from typing import Any, Mapping, NamedTuple
 
 from ...module_utils._errors import InvalidOptionError
-from ...module_utils._protocol import values
+from ...module_utils._protocol.limits import USUAL_LIMITS
 from ...module_utils._ranges import Range, check_numbers
 from ...module_utils._targets import ONE, Target, target_of
 from .files import is_text
@@ -89,7 +89,7 @@ def _target(params: Mapping[str, Any]) -> tuple[str, Target]:
     value = params[way] if given else params["remote_addr"]
     if value is None:
         raise InvalidOptionError("no guest is named", "Give one of {}.".format(", ".join(ONE)))
-    return way, target_of({way: value, "uri": params["uri"]}, values.Limits())
+    return way, target_of({way: value, "uri": params["uri"]}, USUAL_LIMITS)
 
 
 def _check(params: Mapping[str, Any]) -> None:

@@ -50,12 +50,7 @@ import secrets
 from typing import Mapping
 
 from ...module_utils._agent import GuestAgent
-from ...module_utils._errors import (
-    CommandDisabledError,
-    CommandFailedError,
-    FrozenError,
-    UnresponsiveError,
-)
+from ...module_utils._errors import CommandDisabledError, CommandFailedError, FrozenError, UnresponsiveError
 from ...module_utils._event_loop.tasks import Deadline
 from ...module_utils._protocol.errors import QgaError, RemoteProtocolError
 from ...module_utils._untrusted import visible

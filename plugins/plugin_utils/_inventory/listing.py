@@ -23,7 +23,7 @@ from ...module_utils._agent import GuestAgent
 from ...module_utils._errors import GuestsFailedError, HypervisorUnavailableError, detached
 from ...module_utils._event_loop.multiplexer import Multiplexer
 from ...module_utils._event_loop.tasks import Deadline
-from ...module_utils._facts.subsets import REPLY_LIMITS, gathering
+from ...module_utils._facts.subsets import gathering
 from ...module_utils._fleet.domains import guest_of, select_domains
 from ...module_utils._fleet.results import GuestResult, Work, internal_error
 from ...module_utils._fleet.runner import RunOptions, run_all
@@ -32,6 +32,7 @@ from ...module_utils._hypervisor.connections import Hypervisor
 from ...module_utils._hypervisor.domains import Domain, list_domains
 from ...module_utils._hypervisor.numbers import STATE_NAMES, state_name
 from ...module_utils._protocol.errors import QgaError
+from ...module_utils._protocol.limits import FACTS_REPLIES
 
 STATES = STATE_NAMES
 
@@ -272,12 +273,12 @@ def _asked(
     query: Query, hypervisors: Mapping[str, Hypervisor], targets: Sequence[_Target], work: Work
 ) -> Sequence[GuestResult]:
     guests = [
-        guest_of(each.selected, each.domain, hypervisors[each.uri], REPLY_LIMITS, not each.selected.by_name)
+        guest_of(each.selected, each.domain, hypervisors[each.uri], FACTS_REPLIES, not each.selected.by_name)
         for each in targets
     ]
     patience = time.monotonic() + query.timeout + len(guests) * _SECONDS_PER_GUEST
     for hypervisor in hypervisors.values():
-        hypervisor.give_up_suspects_at(patience)
+        hypervisor.give_up_held_back_at(patience)
     return run_all(guests, work, RunOptions(query.timeout), query.concurrency, Deadline(math.inf))
 
 

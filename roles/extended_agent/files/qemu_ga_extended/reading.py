@@ -10,6 +10,7 @@ from typing import Any, Mapping, NamedTuple
 
 from guest_agent._protocol import framing, values
 from guest_agent._protocol.errors import RemoteProtocolError
+from guest_agent._protocol.limits import Limits
 
 from . import requests
 from .limits import Costs
@@ -55,7 +56,7 @@ class Reader:
 
     def begin(self) -> None:
         """Forget half a request."""
-        self._decoder = framing.Decoder(values.Limits(size=self._costs.request_bytes, nesting=_NESTING))
+        self._decoder = framing.Decoder(Limits(size=self._costs.request_bytes, nesting=_NESTING))
 
     @property
     def is_idle(self) -> bool:

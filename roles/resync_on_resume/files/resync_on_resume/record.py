@@ -45,7 +45,7 @@ _FIGURES = (
 
 
 class Record(NamedTuple):
-    """``cause`` is one of those in ``guest_agent.watch.causes``.
+    """``cause`` is one of those in ``guest_agent._watch.causes``.
 
     ``resume_to_step_ns`` is from when the cause was heard of to the last step; None without a step, and where nothing
     was heard of that happened to the guest. ``became``: what a guest did before it could be asked.

@@ -15,7 +15,7 @@ from guest_agent._channels.base import Channel
 from guest_agent._channels.libvirt import LibvirtChannel
 from guest_agent._clock.options import reference_of, resync_options
 from guest_agent._clock.report import ResyncReport
-from guest_agent._clock.resync import REPLY_LIMITS, resync
+from guest_agent._clock.resync import resync
 from guest_agent._errors import (
     ExchangeTimeoutError,
     HypervisorUnavailableError,
@@ -27,6 +27,7 @@ from guest_agent._fleet.results import internal_error
 from guest_agent._fleet.runner import Guest, Runner, RunOptions
 from guest_agent._hypervisor.connections import Hypervisor, Line
 from guest_agent._protocol.errors import QgaError
+from guest_agent._protocol.limits import CLOCK_REPLIES
 from guest_agent._watch.causes import OF_A_PASS
 from guest_agent._watch.notices import Stale, WatchedGuest
 
@@ -120,4 +121,4 @@ class Resyncing:
 
     @staticmethod
     def _channel(guest: WatchedGuest, line: Line) -> Channel:
-        return LibvirtChannel(guest.uuid, guest.uri, line, REPLY_LIMITS)
+        return LibvirtChannel(guest.uuid, guest.uri, line, CLOCK_REPLIES)

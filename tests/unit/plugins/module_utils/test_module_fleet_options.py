@@ -13,10 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import (
-    NotFoundError,
-    NotRunningError,
-)
+from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import NotFoundError, NotRunningError
 from ansible_collections.qemu.guest_agent.plugins.module_utils._event_loop.tasks import pause
 from ansible_collections.qemu.guest_agent.plugins.module_utils._fleet import finding
 from ansible_collections.qemu.guest_agent.plugins.modules import qga_info, qga_update_time

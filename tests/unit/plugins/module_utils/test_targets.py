@@ -18,7 +18,7 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._channels.libvirt
 from ansible_collections.qemu.guest_agent.plugins.module_utils._channels.stream import StreamChannel
 from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import InvalidOptionError
 from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor import connections
-from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.values import Limits
+from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.limits import Limits
 from ansible_collections.qemu.guest_agent.plugins.module_utils._ranges import check_numbers
 from ansible_collections.qemu.guest_agent.plugins.module_utils._targets import names_many, target_of
 

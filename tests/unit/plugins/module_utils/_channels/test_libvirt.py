@@ -26,8 +26,8 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import (
     UnresponsiveError,
 )
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.errors import QgaError, RemoteProtocolError
+from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.limits import Limits
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.messages import Refused, Returned
-from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.values import Limits
 
 from tests.fakes.domains import PAUSED, SHUT_OFF, UUID
 from tests.fakes.libvirt_replies import LibvirtError, agent_says, fails, hangs

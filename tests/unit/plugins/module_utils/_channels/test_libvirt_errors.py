@@ -29,8 +29,8 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import (
 )
 from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor.connections import Line
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.errors import QgaError, RemoteProtocolError
+from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.limits import Limits
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.messages import Refused
-from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.values import Limits
 
 from tests.fakes.domains import PAUSED, SHUT_OFF
 from tests.fakes.libvirt_replies import LibvirtError, fails

@@ -21,7 +21,13 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import (
     UnresponsiveError,
 )
 from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor import connections
-from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor.lanes import NEW, PROVEN, SLOW, SUSPECT, Lane
+from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor.lanes import (
+    HELD_BACK,
+    NEW,
+    PROVEN,
+    SLOW,
+    Lane,
+)
 
 from tests.fakes.libvirt_replies import LibvirtError, agent_says, fails, hangs
 from tests.fakes.one_domain import FakeLibvirt
@@ -136,10 +142,10 @@ class TestSharingALine:
         fake.replies["guest-ping"] = fake.replies["guest-get-time"] = fails(code)
         with shared.channel() as channel:
             assert error_of(channel, GET_TIME, 5.0).code in ("unresponsive", "timeout")
-            assert shared.lanes == [NEW, SUSPECT]
+            assert shared.lanes == [NEW, HELD_BACK]
             assert [limit for _text, limit, _flags in fake.sent] == [1, 4]
             error_of(channel, GET_TIME, 5.0)
-        assert shared.lanes == [NEW, SUSPECT, SUSPECT], "it is not probed again"
+        assert shared.lanes == [NEW, HELD_BACK, HELD_BACK], "it is not probed again"
         assert fake.sent[-1][1] == 5
 
     def test_a_silent_one_is_given_up_at_the_instant_that_all_such_have(
@@ -147,7 +153,7 @@ class TestSharingALine:
     ) -> None:
         fake.replies["guest-ping"] = fails(86)
         fake.replies["guest-get-time"] = hangs(released)
-        shared.line.suspects_until = time.monotonic() + SHORT
+        shared.line.held_back_until = time.monotonic() + SHORT
         started = time.monotonic()
         with shared.channel() as channel:
             error = error_of(channel, GET_TIME, 60.0)
@@ -157,31 +163,31 @@ class TestSharingALine:
 
     def test_libvirt_is_not_given_more_time_for_it_than_is_left(self, fake: FakeLibvirt, shared: Shared) -> None:
         fake.replies["guest-ping"] = fails(86)
-        shared.line.suspects_until = time.monotonic() + 20.0
+        shared.line.held_back_until = time.monotonic() + 20.0
         with shared.channel() as channel:
             channel.call(GET_TIME, 60.0)
         assert fake.sent[-1][1] <= 20
 
     def test_who_answers_is_not_given_up(self, fake: FakeLibvirt, shared: Shared) -> None:
-        shared.line.suspects_until = time.monotonic()
+        shared.line.held_back_until = time.monotonic()
         with shared.channel() as channel:
             channel.call(GET_TIME, 5.0)
             channel.call(GET_TIME, 5.0)
         assert fake.commands == ["guest-ping", "guest-get-time", "guest-get-time"]
 
-    def test_a_proven_one_that_turns_silent_is_suspect(self, fake: FakeLibvirt, shared: Shared) -> None:
+    def test_a_proven_one_that_turns_silent_is_held_back(self, fake: FakeLibvirt, shared: Shared) -> None:
         with shared.channel() as channel:
             channel.call(GET_TIME, 5.0)
             fake.replies["guest-get-time"] = fails(86)
             error_of(channel, GET_TIME, 5.0)
             error_of(channel, GET_TIME, 5.0)
-        assert shared.lanes == [NEW, PROVEN, PROVEN, SUSPECT]
+        assert shared.lanes == [NEW, PROVEN, PROVEN, HELD_BACK]
 
     @pytest.mark.parametrize(
         ("most", "each", "lanes"),
         [
             pytest.param(0.4, 0.21, [PROVEN, PROVEN, SLOW, SLOW, SLOW], id="only together", marks=pytest.mark.slow),
-            pytest.param(SHORT, 2 * SHORT, [PROVEN, SUSPECT, SUSPECT], id="a single one"),
+            pytest.param(SHORT, 2 * SHORT, [PROVEN, HELD_BACK, HELD_BACK], id="a single one"),
         ],
     )
     def test_one_whose_answers_take_long_has_to_wait_and_is_not_given_up(
@@ -197,7 +203,7 @@ class TestSharingALine:
             return '{"return": 1}'
 
         fake.replies["guest-get-time"] = late
-        shared.line.suspects_until = time.monotonic()
+        shared.line.held_back_until = time.monotonic()
         with shared.channel(AT_ONCE._replace(most_held=most)) as channel:
             for _lane in lanes:
                 channel.call(GET_TIME, 5.0)

@@ -26,12 +26,13 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import (
 )
 from ansible_collections.qemu.guest_agent.plugins.module_utils._event_loop import tasks
 from ansible_collections.qemu.guest_agent.plugins.module_utils._event_loop.tasks import Received
-from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol import messages, values
+from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol import messages
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.errors import (
     LocalProtocolError,
     QgaError,
     RemoteProtocolError,
 )
+from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.limits import Limits
 
 from tests.fakes.agent import FakeAgent
 from tests.fakes.faults import Delays, Drip, Fault, Forever, HangUp, HangUpAfter, Instead, Late, On, Silent
@@ -230,7 +231,7 @@ def test_sync_and_request_share_one_time_limit(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_reply_without_end_breaks_the_limit_on_its_size(tmp_path: Path) -> None:
     with agent_and_channel(tmp_path, faults=(On("guest-ping", Instead(ENDLESS_STRING)),)) as (_agent, channel):
-        channel._limits = values.Limits(size=100_000)
+        channel._limits = Limits(size=100_000)
         error = fault_of(RemoteProtocolError, lambda: channel.call(PING, 10.0))
     assert "longer than 100000 bytes" in error.message
 

@@ -12,10 +12,7 @@ from typing import Any
 import pytest
 from ansible_collections.qemu.guest_agent.plugins.module_utils._agent import GuestAgent
 from ansible_collections.qemu.guest_agent.plugins.module_utils._clock.methods import ResyncOptions
-from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import (
-    CommandDisabledError,
-    CommandFailedError,
-)
+from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import CommandDisabledError, CommandFailedError
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.messages import Reply
 from hypothesis import given
 from hypothesis import strategies as st

@@ -8,9 +8,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.qemu.guest_agent.plugins.module_utils._agent import GuestAgent
-from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import (
-    CommandNotFoundError,
-)
+from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import CommandNotFoundError
 from ansible_collections.qemu.guest_agent.plugins.module_utils._facts.command_details import command_details
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.commands import CATALOGUE
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.errors import RemoteProtocolError

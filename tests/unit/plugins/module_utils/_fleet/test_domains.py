@@ -13,7 +13,7 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._fleet.selection 
 from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor import connections as module
 from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor.connections import Hypervisor
 from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor.domains import Domain
-from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.values import Limits
+from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.limits import Limits
 
 from tests.fakes.domains import RUNNING, SHUT_OFF, uuid_of
 from tests.fakes.libvirt import FakeHypervisor

@@ -25,7 +25,7 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._fleet.finding im
 from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor import connections
 from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor.connections import FLEET_CONNECTIONS
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.errors import QgaError
-from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.values import Limits
+from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.limits import Limits
 
 from tests.fakes.domains import PAUSED, SHUT_OFF, Definition, uuid_of
 from tests.fakes.libvirt import FakeHypervisor, threads_of_lines

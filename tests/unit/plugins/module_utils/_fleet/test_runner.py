@@ -25,9 +25,7 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import (
 from ansible_collections.qemu.guest_agent.plugins.module_utils._event_loop.tasks import Deadline, pause
 from ansible_collections.qemu.guest_agent.plugins.module_utils._fleet import results
 from ansible_collections.qemu.guest_agent.plugins.module_utils._fleet.opt_out import NAMESPACE
-from ansible_collections.qemu.guest_agent.plugins.module_utils._fleet.results import (
-    GuestResult,
-)
+from ansible_collections.qemu.guest_agent.plugins.module_utils._fleet.results import GuestResult
 from ansible_collections.qemu.guest_agent.plugins.module_utils._fleet.runner import Guest, RunOptions, run_all
 from ansible_collections.qemu.guest_agent.plugins.module_utils._fleet.suspects import Timings
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.messages import Returned

@@ -17,13 +17,11 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._channels.base im
 from ansible_collections.qemu.guest_agent.plugins.module_utils._event_loop.tasks import Deadline
 from ansible_collections.qemu.guest_agent.plugins.module_utils._fleet.finding import fleet_of
 from ansible_collections.qemu.guest_agent.plugins.module_utils._fleet.opt_out import NAMESPACE
-from ansible_collections.qemu.guest_agent.plugins.module_utils._fleet.results import (
-    GuestResult,
-)
+from ansible_collections.qemu.guest_agent.plugins.module_utils._fleet.results import GuestResult
 from ansible_collections.qemu.guest_agent.plugins.module_utils._fleet.runner import Guest, RunOptions, run_all
 from ansible_collections.qemu.guest_agent.plugins.module_utils._fleet.suspects import USUAL, Timings
 from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor import connections
-from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.values import Limits
+from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.limits import Limits
 
 from tests.fakes.domains import PAUSED, SHUT_OFF, Definition
 from tests.fakes.libvirt import FakeHypervisor, threads_of_lines

@@ -30,7 +30,7 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor.conne
     Line,
     import_libvirt,
 )
-from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor.lanes import NEW, PROVEN, SLOW, SUSPECT
+from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor.lanes import HELD_BACK, NEW, PROVEN, SLOW
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.errors import QgaError
 
 from tests.fakes.libvirt_replies import LibvirtError
@@ -44,7 +44,7 @@ class TestTheConnection:
     def test_it_is_opened_by_the_first_call_and_shared_by_all(
         self, fake: FakeLibvirt, line: Line, caller: Blocking
     ) -> None:
-        found = [caller.run(line.connection, 5.0, line.workers(lane)) for lane in (NEW, PROVEN, SLOW, SUSPECT)]
+        found = [caller.run(line.connection, 5.0, line.workers(lane)) for lane in (NEW, PROVEN, SLOW, HELD_BACK)]
         assert found == [fake.connections[0]] * 4
         assert fake.uris == [URI]
 
@@ -125,7 +125,7 @@ class TestAHypervisor:
     def test_who_asks_for_a_line_gets_the_one_with_the_least_to_do(self) -> None:
         hypervisor = Hypervisor(URI)
         first, second, third = map(Jobs, hypervisor.lines)
-        first.submit(SUSPECT, *"abcdefg")
+        first.submit(HELD_BACK, *"abcdefg")
         second.submit(PROVEN, "a")
         third.submit(NEW, "a", "b")
         assert hypervisor.line() is hypervisor.lines[1]
@@ -138,9 +138,9 @@ class TestAHypervisor:
     @pytest.mark.usefixtures("fake")
     def test_silent_guests_of_all_lines_are_given_up_at_the_same_instant(self) -> None:
         hypervisor = Hypervisor(URI)
-        assert {line.suspects_until for line in hypervisor.lines} == {math.inf}
-        hypervisor.give_up_suspects_at(5.0)
-        assert {line.suspects_until for line in hypervisor.lines} == {5.0}
+        assert {line.held_back_until for line in hypervisor.lines} == {math.inf}
+        hypervisor.give_up_held_back_at(5.0)
+        assert {line.held_back_until for line in hypervisor.lines} == {5.0}
         hypervisor.close()
 
     def test_closing_closes_all_of_their_connections(self, fake: FakeLibvirt, caller: Blocking) -> None:

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor.connections import Line
 from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor.lanes import (
+    HELD_BACK,
     NEW,
     PROVEN,
     SLOW,
-    SUSPECT,
     Lane,
     Pace,
 )
@@ -36,8 +36,8 @@ class TestLanes:
         jobs.let_go("a")
         jobs.settle("a", "b", "c", "d", "proven", "e")
 
-    def test_suspect_ones_spare_two(self, jobs: Jobs) -> None:
-        jobs.submit(SUSPECT, "a", "b", "c", "d", "e")
+    def test_those_held_back_spare_two(self, jobs: Jobs) -> None:
+        jobs.submit(HELD_BACK, "a", "b", "c", "d", "e")
         jobs.settle("a", "b", "c")
         jobs.submit(NEW, "new", "newer")
         jobs.settle("a", "b", "c", "new")
@@ -53,10 +53,10 @@ class TestLanes:
         jobs.submit(PROVEN, "a", "b", "c", "d", "e")
         jobs.settle("a", "b", "c", "d", "e")
 
-    def test_proven_ones_go_first_and_suspect_ones_last(self, jobs: Jobs) -> None:
+    def test_proven_ones_go_first_and_those_held_back_last(self, jobs: Jobs) -> None:
         jobs.submit(PROVEN, "1", "2", "3", "4", "5")
         jobs.settle("1", "2", "3", "4", "5")
-        jobs.submit(SUSPECT, "suspect")
+        jobs.submit(HELD_BACK, "held back")
         jobs.submit(SLOW, "slow")
         jobs.submit(NEW, "new")
         jobs.submit(PROVEN, "proven", "also proven")
@@ -69,11 +69,11 @@ class TestLanes:
         jobs.let_go("5")
         jobs.settle("1", "2", "3", "4", "5", "proven", "also proven", "new", "slow")
         jobs.let_go("proven", "also proven")
-        jobs.settle("1", "2", "3", "4", "5", "proven", "also proven", "new", "slow", "suspect")
-        assert jobs.begun[5:] == ["proven", "also proven", "new", "slow", "suspect"]
+        jobs.settle("1", "2", "3", "4", "5", "proven", "also proven", "new", "slow", "held back")
+        assert jobs.begun[5:] == ["proven", "also proven", "new", "slow", "held back"]
 
     @pytest.mark.usefixtures("fake")
-    @pytest.mark.parametrize("lane", [PROVEN, NEW, SLOW, SUSPECT])
+    @pytest.mark.parametrize("lane", [PROVEN, NEW, SLOW, HELD_BACK])
     def test_within_a_lane_who_comes_first_goes_first(self, lane: Lane) -> None:
         line = Line(URI)
         ran: list[int] = []
@@ -86,12 +86,12 @@ class TestLanes:
     def test_all_that_was_submitted_is_done_in_the_end(self, line: Line) -> None:
         ran: list[tuple[Lane, int]] = []
         for number in range(50):
-            for lane in (SUSPECT, SLOW, NEW, PROVEN):
+            for lane in (HELD_BACK, SLOW, NEW, PROVEN):
                 line.submit(lane, lambda what=(lane, number): ran.append(what))
         until(lambda: len(ran) == 200, "not all ran")
         assert len(set(ran)) == 200
 
-    @pytest.mark.parametrize(("lane", "held"), [(SUSPECT, "abc"), (SLOW, "abcd")])
+    @pytest.mark.parametrize(("lane", "held"), [(HELD_BACK, "abc"), (SLOW, "abcd")])
     def test_within_a_lane_the_one_goes_first_that_has_held_threads_for_the_shortest_time(
         self, line: Line, jobs: Jobs, lane: Lane, held: str
     ) -> None:
@@ -112,11 +112,11 @@ ANSWERS = [
     ((0.1, 0.1), PROVEN),
     ((0.2, 0.2), SLOW),
     ((0.2, 0.2, 0.0), SLOW),
-    ((0.3,), SUSPECT),
-    ((0.3, 0.0, 0.0), SUSPECT),
-    (("silent",), SUSPECT),
+    ((0.3,), HELD_BACK),
+    ((0.3, 0.0, 0.0), HELD_BACK),
+    (("silent",), HELD_BACK),
     (("silent", 0.0), PROVEN),
-    (("silent", 1.1), SUSPECT),
+    (("silent", 1.1), HELD_BACK),
 ]
 
 

@@ -19,7 +19,13 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._channels.libvirt
 from ansible_collections.qemu.guest_agent.plugins.module_utils._event_loop.threads import StillBusyError
 from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor import connections as module
 from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor.connections import Hypervisor, Line
-from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor.lanes import NEW, PROVEN, SLOW, SUSPECT, Lane
+from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor.lanes import (
+    HELD_BACK,
+    NEW,
+    PROVEN,
+    SLOW,
+    Lane,
+)
 
 from tests.fakes.libvirt_replies import LibvirtError
 from tests.fakes.one_domain import FakeLibvirt
@@ -65,15 +71,15 @@ class TestThreads:
         line = Line(URI)
         assert not line.is_shared
         jobs = Jobs(line)
-        jobs.submit(SUSPECT, "suspect")
-        jobs.settle("suspect")
+        jobs.submit(HELD_BACK, "held back")
+        jobs.settle("held back")
         jobs.submit(NEW, "new")
         jobs.submit(PROVEN, "proven")
-        jobs.settle("suspect")
-        jobs.let_go("suspect")
-        jobs.settle("suspect", "proven")
+        jobs.settle("held back")
+        jobs.let_go("held back")
+        jobs.settle("held back", "proven")
         jobs.let_go("proven")
-        jobs.settle("suspect", "proven", "new")
+        jobs.settle("held back", "proven", "new")
         jobs.let_all_go()
         line.close()
 
@@ -85,7 +91,7 @@ class TestThreads:
         assert line.workers(NEW).are_stuck(SHORT)
         jobs.submit(NEW, "a")
         jobs.settle("a")
-        assert not line.workers(SUSPECT).are_stuck(SLACK)
+        assert not line.workers(HELD_BACK).are_stuck(SLACK)
         time.sleep(SHORT)
         assert line.are_stuck(SHORT)
         jobs.let_go("a")
@@ -137,10 +143,10 @@ class TestTheReserve:
         jobs.submit(lane, "one", "other", "third")
         until(lambda: {"one", "other", "third"} <= set(jobs.begun), "they do not begin")
 
-    def test_makes_no_call_of_a_suspect(self, jobs: Jobs) -> None:
-        jobs.submit(SUSPECT, "a", "b", "c")
+    def test_makes_no_call_of_one_that_is_held_back(self, jobs: Jobs) -> None:
+        jobs.submit(HELD_BACK, "a", "b", "c")
         jobs.settle("a", "b", "c")
-        jobs.submit(SUSPECT, "d")
+        jobs.submit(HELD_BACK, "d")
         time.sleep(3 * module._HELD_UP_SECONDS)
         jobs.settle("a", "b", "c")
 
@@ -206,7 +212,7 @@ class TestClosing:
         self, fake: FakeLibvirt, line: Line, jobs: Jobs, caller: Blocking
     ) -> None:
         caller.run(line.connection, 5.0, line.workers())
-        jobs.submit(SUSPECT, "a", "b", "c", "waiting")
+        jobs.submit(HELD_BACK, "a", "b", "c", "waiting")
         jobs.settle("a", "b", "c")
         began = time.monotonic()
         line.close()

@@ -12,12 +12,8 @@ import shutil
 import subprocess
 
 import pytest
-from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor.virsh import (
-    not_found,
-    not_running,
-    unmistakable,
-    virsh,
-)
+from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor.domains import not_found, not_running
+from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor.virsh import unmistakable, virsh
 
 SYSTEM = "qemu:///system"
 UUID = "5fc1e6ba-8a29-4b0a-9a0c-3c2f7ce1a1d0"

@@ -21,7 +21,8 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.framing
     Malformed,
     Message,
 )
-from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.values import Limits, decode, encode
+from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.limits import Limits
+from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.values import decode, encode
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -15,12 +15,8 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.errors 
     RemoteProtocolError,
 )
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.framing import Decoder, Message
-from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.values import (
-    Limits,
-    WholeFloat,
-    decode,
-    encode,
-)
+from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.limits import Limits
+from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.values import WholeFloat, decode, encode
 from hypothesis import given
 
 from tests.support.json_strategies import PATIENT, json_values, texts
