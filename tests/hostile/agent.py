@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tests.hostile.guest import Guest, encoded, not_found
+from .guest import Guest, encoded, not_found
 
 _DECODER = json.JSONDecoder()
 

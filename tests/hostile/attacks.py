@@ -10,9 +10,9 @@ import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from tests.hostile import false_replies, payloads
-from tests.hostile.agent import Action, Asked, HostileAgent, Play, Send, honestly
-from tests.hostile.guest import EXTENDED, READS, STEPS, STOCK, Guest
+from . import false_replies, payloads
+from .agent import Action, Asked, HostileAgent, Play, Send, honestly
+from .guest import EXTENDED, READS, STEPS, STOCK, Guest
 
 RESYNC = "resync"
 INFO = "info"

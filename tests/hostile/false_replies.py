@@ -13,8 +13,8 @@ import random
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from tests.hostile.agent import Action, Asked, Pause, Play, Send
-from tests.hostile.guest import READS, SECOND_NS, STEPS, Guest, encoded
+from .agent import Action, Asked, Pause, Play, Send
+from .guest import READS, SECOND_NS, STEPS, Guest, encoded
 
 HOUR_NS = 3600 * SECOND_NS
 YEAR_NS = 365 * 24 * HOUR_NS

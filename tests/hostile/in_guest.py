@@ -21,8 +21,8 @@ import signal
 import sys
 import time
 
-from tests.hostile.agent import Actions, Deaf, HangUp, HostileAgent, Pause, Send
-from tests.hostile.attacks import ATTACKS
+from .agent import Actions, Deaf, HangUp, HostileAgent, Pause, Send
+from .attacks import ATTACKS
 
 _CHUNK = 4096
 # A port without a host at its other end reads as empty.

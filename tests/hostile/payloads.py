@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import repeat
 from typing import Any
 
-from tests.hostile.agent import Action, Actions, Asked, Deaf, HangUp, Pause, Play, Send
-from tests.hostile.guest import encoded
+from .agent import Action, Actions, Asked, Deaf, HangUp, Pause, Play, Send
+from .guest import encoded
 
 # Small enough to be cut anywhere by who reads, and large enough to keep the sender's costs down.
 _CHUNK = 4096

@@ -166,7 +166,7 @@ def test_after_a_timeout_the_late_reply_is_dropped(tmp_path: Path) -> None:
             error = fault_of(ExchangeTimeoutError, lambda: channel.call(GET_TIME, 0.2))
         assert "did not answer guest-get-time within 0.2 s" in error.message
         assert channel.call(PING, 5.0).reply == PONG
-        assert len(agent.received(SYNC)) == 2
+        assert len(agent.asked(SYNC)) == 2
         assert agent.connections == 1
 
 
