@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import gc
 import io
 import json
@@ -29,7 +30,7 @@ from tests.support.collection import make_importable
 
 make_importable()
 
-from ansible_collections.qemu.guest_agent.plugins.module_utils._clock import methods  # noqa: E402
+from ansible_collections.qemu.guest_agent.plugins.module_utils._clock import methods, options  # noqa: E402
 from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor import connections  # noqa: E402
 from ansible_collections.qemu.guest_agent.plugins.modules import qga_info, qga_update_time  # noqa: E402
 
@@ -165,7 +166,8 @@ def _memory(what: str) -> int:
 
 
 def main() -> None:
-    methods.HWCLOCK_SECONDS = _HWCLOCK_SECONDS
+    quick = methods.Timings(hwclock=_HWCLOCK_SECONDS)
+    options.ResyncOptions = functools.partial(methods.ResyncOptions, timings=quick)
     output = os.fdopen(os.dup(sys.stdout.fileno()), "w")
     baseline_kib = 0
     for line in sys.stdin:

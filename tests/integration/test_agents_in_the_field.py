@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.qemu.guest_agent.plugins.module_utils._clock import methods
-from ansible_collections.qemu.guest_agent.plugins.module_utils._clock import resync as resync_module
 from ansible_collections.qemu.guest_agent.plugins.module_utils._clock.methods import ResyncOptions
 from ansible_collections.qemu.guest_agent.plugins.module_utils._clock.reference import HostReference
 from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import CommandDisabledError, FrozenError
@@ -232,10 +231,7 @@ def test_a_frozen_guest_is_told_from_a_forbidden_command(tmp_path: Path) -> None
         corrected(tmp_path)
 
 
-@pytest.fixture
-def quick_hwclock(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (methods, resync_module):
-        monkeypatch.setattr(module, "HWCLOCK_SECONDS", 0.5)
+QUICK_HWCLOCK = methods.Timings(hwclock=0.5)
 
 
 def test_a_slow_hwclock_does_not_spoil_the_time_that_was_set(tmp_path: Path) -> None:
@@ -252,20 +248,18 @@ def test_an_hwclock_slower_than_the_time_limit_is_waited_for(tmp_path: Path) -> 
         assert abs(agent.clock.offset_ns()) < NEAR_NS
 
 
-@pytest.mark.usefixtures("quick_hwclock")
 def test_a_reply_to_set_time_that_never_comes_is_no_verdict(tmp_path: Path) -> None:
     lost = On("guest-set-time", Instead(()))
     with agent_at(tmp_path, faults=(lost,)) as agent:
-        report = corrected(tmp_path, timeout=0.3)
+        report = corrected(tmp_path, timeout=0.3, timings=QUICK_HWCLOCK)
         assert abs(agent.clock.offset_ns()) < NEAR_NS
     assert report.error is None
     assert any("although the agent reported an error" in warning for warning in report.warnings)
 
 
-@pytest.mark.usefixtures("quick_hwclock")
 def test_an_agent_that_falls_silent_at_set_time_is_an_error_with_the_figures_before(tmp_path: Path) -> None:
     with agent_at(tmp_path, faults=(SilentFrom("guest-set-time"),)):
-        report = corrected(tmp_path, timeout=0.3, samples=8)
+        report = corrected(tmp_path, timeout=0.3, samples=8, timings=QUICK_HWCLOCK)
     assert report.error is not None
     assert report.error.code in ("timeout", "unresponsive")
     assert_honest(report.before, BEHIND_NS, report.duration_ns)

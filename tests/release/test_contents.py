@@ -22,7 +22,7 @@ PYTHON = r"[a-z0-9_]+\.py"
 SHELL = r"[a-z0-9_]+\.sh"
 CIL = r"[a-z0-9-]+\.cil"
 YAML = r"[a-zA-Z0-9_-]+\.yml"
-TEMPLATE = r"[a-z.-]+\.j2"
+TEMPLATE = r"[a-z._-]+\.j2"
 
 # By directory, what the names of its files look like. Whatever is not here does not belong, and each line is needed.
 BELONGS: Mapping[str, str] = {
@@ -55,7 +55,8 @@ BELONGS: Mapping[str, str] = {
     "plugins/modules": PYTHON,
     "plugins/plugin_utils": PYTHON,
     "plugins/plugin_utils/_connection/guest": f"{PYTHON}|{SHELL}",
-    **{f"plugins/plugin_utils/_{wing}": PYTHON for wing in ("connection", "inventory", "report", "report/chart")},
+    **{f"plugins/plugin_utils/_{wing}": PYTHON for wing in ("connection", "inventory", "report/chart")},
+    "plugins/plugin_utils/_report": rf"{PYTHON}|[a-z]+\.(html\.j2|css|js)",
     **{
         f"roles/{role}{below}": pattern
         for role in ("extended_agent", "resync_on_resume")

@@ -61,7 +61,7 @@ def test_its_files_are_those_of_its_manifest(collections_path: Path) -> None:
         ("module", {"qga_info", "qga_update_time"}),
         ("connection", {"qga"}),
         ("inventory", {"libvirt_guests"}),
-        ("role", {"extended_agent", "resync_on_resume"}),
+        ("role", {"extended_agent", "qga_deployment", "resync_on_resume"}),
     ],
 )
 def test_what_it_offers_is_found_by_its_full_name(usable: Path, kind: str, names: set[str]) -> None:

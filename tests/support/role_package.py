@@ -37,7 +37,9 @@ class RolePackage:
     def sources(self, root: Path = ROOT) -> list[Path]:
         """Return the files below ``root`` that are copied, by the role's own list."""
         variables = yaml.safe_load((ROOT / "roles" / self.role / "vars/main.yml").read_text())
-        return sorted(path for pattern in variables[f"{self.role}_code"] for path in root.glob(pattern))
+        found = {pattern: list(root.glob(pattern)) for pattern in variables[f"{self.role}_code"]}
+        assert all(found.values()), f"nothing matches one of {[pattern for pattern in found if not found[pattern]]}"
+        return sorted(path for paths in found.values() for path in paths)
 
     def assemble(self, parent: Path) -> Path:
         """Put it together below a directory, which is returned."""

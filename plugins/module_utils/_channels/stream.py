@@ -316,7 +316,7 @@ class StreamChannel(Channel):
 
 
 # The guests of a fleet answer these in the same words, and long ones: reading each of them anew makes gathering the
-# facts of 1,000 guests take a quarter longer.
+# facts of 1,000 guests take a quarter longer. A reply is one of them if one read has all of it, some 3.6 KB of 4.
 _ALIKE = frozenset(("guest-info",))
 
 

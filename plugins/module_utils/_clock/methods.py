@@ -19,7 +19,7 @@ from .timestamps import SECOND_NS
 
 # The stock agent runs hwclock inside of guest-set-time, which waits for an edge of the RTC's second: about one second,
 # two on a busy guest (qga/commands-posix.c, QEMU 10.0.13). It has this many seconds on top of an exchange's own limit.
-HWCLOCK_SECONDS = 5.0
+_HWCLOCK_SECONDS = 5.0
 
 # What a step should leave at most. Tolerance is what is left alone, and wider: a clock that has to be stepped is set as
 # well as can be. The first step after a restore may miss it, on an emulated CPU that translates the agent's code anew.
@@ -39,7 +39,7 @@ class Timings(NamedTuple):
 
     daemon: float = 15.0
     agent: float = 5.0
-    hwclock: float = HWCLOCK_SECONDS
+    hwclock: float = _HWCLOCK_SECONDS
 
 
 _USUAL = Timings()
@@ -93,7 +93,7 @@ async def _slew_by_delta(
     return "the guest's hardware clock was not updated: a slew takes its time" if options.update_rtc else None
 
 
-async def _step_to_time(agent: GuestAgent, reference: Reference, offset: Offset, _options: ResyncOptions) -> str | None:
+async def _step_to_time(agent: GuestAgent, reference: Reference, offset: Offset, options: ResyncOptions) -> str | None:
     """The stock agent sets an absolute time; it is stamped as it leaves, and leads by the usual way to the agent."""
     base_ns = reference.base_ns()
     lead_ns = offset.measurement.one_way_ns * _SETTING_PERCENT // 100
@@ -101,15 +101,15 @@ async def _step_to_time(agent: GuestAgent, reference: Reference, offset: Offset,
     def stamped(now_ns: int) -> Mapping[str, int]:
         return {"time": now_ns + base_ns + lead_ns}
 
-    await agent.call("guest-set-time", stamped, timeout=agent.timeout + HWCLOCK_SECONDS)
+    await agent.call("guest-set-time", stamped, timeout=agent.timeout + options.timings.hwclock)
     return None
 
 
 async def _step_from_rtc(
-    agent: GuestAgent, _reference: Reference, _offset: Offset, _options: ResyncOptions
+    agent: GuestAgent, _reference: Reference, _offset: Offset, options: ResyncOptions
 ) -> str | None:
     """Without a time, the stock agent takes the guest's hardware clock's (``hwclock -s``)."""
-    await agent.call("guest-set-time", timeout=agent.timeout + HWCLOCK_SECONDS)
+    await agent.call("guest-set-time", timeout=agent.timeout + options.timings.hwclock)
     return None
 
 

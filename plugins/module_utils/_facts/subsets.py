@@ -161,7 +161,6 @@ def select(gather_subset: Iterable[str]) -> tuple[Subset, ...]:
     return tuple(subset for subset in SUBSETS if subset.name in wanted - unwanted)
 
 
-# One command's trouble; the agent answers others all the same.
 GATHERED = "gathered"
 
 
@@ -178,6 +177,7 @@ def gathering(gather_subset: Iterable[str]) -> Work:
     return work
 
 
+# One command's trouble; the agent answers others all the same.
 _OF_ONE_COMMAND = (CommandError, RemoteProtocolError, ExchangeTimeoutError)
 
 

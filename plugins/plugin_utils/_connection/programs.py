@@ -134,7 +134,7 @@ async def outcome(agent: GuestAgent, process: int, deadline: Deadline = NEVER) -
     try:
         value = await agent.call("guest-exec-status", {"pid": process}, deadline=deadline)
     except CommandFailedError as error:
-        raise UnknownProcessError(error.message, error.hint, error.command) from error
+        raise UnknownProcessError(error.message, error.hint, error.command) from None
     status = expect_object(value, "guest-exec-status")
     if status.get("exited") is not True:
         if status.get("exited") is not False:

@@ -127,7 +127,7 @@ class GuestSession:
             if await self._is_windows():
                 raise CommandFailedError(
                     "the guest runs Windows, where this connection cannot run tasks", _WINDOWS_HINT, error.command
-                ) from error
+                ) from None
             raise
         except CommandDisabledError as error:
             disabled = [error.command]
@@ -138,7 +138,7 @@ class GuestSession:
                 "the guest's administrator has disabled {}, which this connection needs".format(", ".join(disabled)),
                 _DISABLED_HINT,
                 error.command,
-            ) from error
+            ) from None
 
     async def _is_windows(self) -> bool:
         with contextlib.suppress(QgaError):

@@ -47,6 +47,7 @@ from __future__ import annotations
 import contextlib
 import json
 import secrets
+import shlex
 from typing import Mapping
 
 from ...module_utils._agent import GuestAgent
@@ -258,7 +259,8 @@ class GuestShell:
             await self._prepare(deadline)
             self._laid = self._drop
         if lays_command:
-            await self._lay_down("command", command.encode("utf-8", "surrogateescape"), deadline)
+            sourced = _sourced(command, self._executable)
+            await self._lay_down("command", sourced.encode("utf-8", "surrogateescape"), deadline)
             command = ""
         if lays_input:
             await self._lay_down("input", data, deadline)
@@ -431,3 +433,17 @@ def _unknown(error: QgaError) -> QgaError:
     lost = ResultLostError("the guest knows nothing of the command any more: it was started anew or restored meanwhile")
     lost.__cause__ = error
     return lost
+
+
+def _sourced(command: str, shell: str) -> str:
+    """Return what a file has to hold so that sourcing it does the same as the command.
+
+    Of ``SHELL -c SCRIPT``, as Ansible wraps a script, it is the script: as an argument, it might be longer than the
+    131,072 bytes that Linux allows (MAX_ARG_STRLEN, include/uapi/linux/binfmts.h).
+    """
+    start = f"{shell} -c "
+    try:
+        words = shlex.split(command[len(start) :]) if command.startswith(start) else []
+    except ValueError:
+        return command
+    return words[0] if len(words) == 1 and command == start + shlex.quote(words[0]) else command

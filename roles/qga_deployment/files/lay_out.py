@@ -28,8 +28,14 @@ from typing import Iterator, Mapping, Sequence
 # Where Python puts compiled files, as SOURCE.VERSION.pyc.
 CACHE = "__pycache__"
 
+# Of "/usr/lib/NAME": an empty or a short path would have the system removed.
+_FEWEST_PARTS = 4
+
 
 def main(files: Mapping[str, str], whole: Sequence[str], absent: Sequence[str], is_dry_run: bool) -> None:
+    for name in whole:
+        if not name.startswith("/") or len(Path(name).parts) < _FEWEST_PARTS:
+            sys.exit(f"{name or 'an empty path'} is not a directory that is cleaned up here.")
     candidates = [Path(name) for name in absent] + [path for name in whole for path in strangers(Path(name), files)]
     removed = [path for path in sorted(candidates) if os.path.lexists(path)]
     written = [Path(name) for name, content in sorted(files.items()) if not is_as_wanted(Path(name), content)]
@@ -62,9 +68,10 @@ def strangers(directory: Path, files: Mapping[str, str]) -> Iterator[Path]:
     sources = {Path(name) for name in files}
     on_the_way = {parent for source in sources for parent in source.parents}
     for path in directory.iterdir() if directory.is_dir() else ():
-        if path in on_the_way and path.is_dir():
+        is_directory = path.is_dir() and not path.is_symlink()
+        if is_directory and path in on_the_way:
             yield from strangers(path, files)
-        elif path.name == CACHE and any(source.parent == directory for source in sources):
+        elif is_directory and path.name == CACHE and any(source.parent == directory for source in sources):
             yield from (each for each in path.iterdir() if directory / f"{each.name.split('.')[0]}.py" not in sources)
         elif path not in sources:
             yield path

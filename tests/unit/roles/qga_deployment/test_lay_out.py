@@ -100,6 +100,27 @@ def test_an_upgrade_removes_files_and_directories_that_are_gone_and_what_was_com
     assert left == {*kept, *(str(Path(path).relative_to(tmp_path)) for path in caches)}
 
 
+@pytest.mark.parametrize("whole", ["", "usr/lib/x", "/", "/usr", "/usr/lib"])
+def test_a_path_that_may_be_the_systems_is_never_cleaned_up(whole: str, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", SCRIPT, "--dry-run"]
+    given = json.dumps({"files": {str(tmp_path / "a.py"): ""}, "whole": [whole]})
+    done = subprocess.run(command, input=given, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == f"{whole or 'an empty path'} is not a directory that is cleaned up here.\n"
+
+
+@pytest.mark.parametrize("name", ["below", "__pycache__"])
+def test_a_link_in_place_of_a_directory_is_removed_and_not_followed(tmp_path: Path, name: str) -> None:
+    package, elsewhere = tmp_path / "package", tmp_path / "elsewhere"
+    package.mkdir()
+    elsewhere.mkdir()
+    (elsewhere / "precious").touch()
+    (package / name).symlink_to(elsewhere)
+    files = {str(package / path): "" for path in ("a.py", "below/b.py")}
+    assert lay_out({"files": files, "whole": [str(package)]})[0] == f"removed {package}/{name}"
+    assert (elsewhere / "precious").exists()
+
+
 def test_everybody_may_read_what_was_made(package: Path, wanted: dict[str, Any]) -> None:
     lay_out(wanted)
     new = package.parent / "new"

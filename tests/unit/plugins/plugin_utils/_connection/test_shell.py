@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import shutil
 import stat
 import sys
@@ -71,9 +72,11 @@ class TestACommand:
         sizes = [len(json.dumps(arguments)) for _name, arguments in at_once.machine.requests]
         assert max(sizes) < LIMITS.request * 4 / 3 + 1000
 
-    def test_may_be_longer_than_an_argument(self, place: Made) -> None:
-        at_once = place(request=1024 * 1024)
-        assert at_once.run("echo done\n# {}".format("x" * 200_000)).output == b"done\n"
+    @pytest.mark.parametrize("wrapped", ["{}", "/bin/sh -c {}"])
+    def test_may_be_longer_than_an_argument(self, place: Made, wrapped: str) -> None:
+        script = 'echo "done it\'s"\n# {}\n'.format("x" * 200_000)
+        command = wrapped.format(shlex.quote(script + "true && sleep 0") if "-c" in wrapped else script)
+        assert place(request=1024 * 1024).run(command).output == b"done it's\n"
 
     @pytest.mark.parametrize(
         "word", ["it's", "$HOME", "`id`", "a\nb", "\u00fc\u4f60", "\\", '"', "*", "\udcff caf\udce9", "\udc81\udc88"]
