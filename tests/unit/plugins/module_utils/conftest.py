@@ -2,12 +2,21 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
+"""What the tests of several wings share."""
+
 from __future__ import annotations
 
-import pytest
-from ansible_collections.qemu.guest_agent.plugins.module_utils._fleet import finding
+import threading
+from collections.abc import Iterator
 
-from tests.fakes.guest import SECOND, TimeLine
+import pytest
+from ansible_collections.qemu.guest_agent.plugins.module_utils._event_loop.threads import BoundedCaller
+from ansible_collections.qemu.guest_agent.plugins.module_utils._fleet import finding
+from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor import connections
+
+from tests.fakes.guest import SECOND, SimulatedGuest, TimeLine
+from tests.fakes.one_domain import FakeLibvirt
+from tests.support.blocking import Blocking, BlockingAgent
 from tests.support.module_fleet import Run, SimulatedFleet, run_module
 
 
@@ -16,6 +25,39 @@ def line(monkeypatch: pytest.MonkeyPatch) -> TimeLine:
     line = TimeLine()
     line.install(monkeypatch)
     return line
+
+
+@pytest.fixture
+def guest(line: TimeLine) -> SimulatedGuest:
+    return SimulatedGuest(line)
+
+
+@pytest.fixture
+def agent(guest: SimulatedGuest) -> BlockingAgent:
+    return BlockingAgent(guest, 5.0)
+
+
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch) -> FakeLibvirt:
+    """In place of libvirt-python for all lines that are made."""
+    fake = FakeLibvirt()
+    monkeypatch.setattr(connections, "import_libvirt", lambda: (fake, fake))
+    return fake
+
+
+@pytest.fixture
+def caller() -> Iterator[Blocking]:
+    made = Blocking(BoundedCaller())
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def released() -> Iterator[threading.Event]:
+    """Lets go of what hangs when the test is over."""
+    event = threading.Event()
+    yield event
+    event.set()
 
 
 @pytest.fixture

@@ -33,23 +33,6 @@ from tests.fakes.guest import (
 from tests.support.blocking import BlockingAgent
 
 
-@pytest.fixture
-def line(monkeypatch: pytest.MonkeyPatch) -> TimeLine:
-    line = TimeLine()
-    line.install(monkeypatch)
-    return line
-
-
-@pytest.fixture
-def guest(line: TimeLine) -> SimulatedGuest:
-    return SimulatedGuest(line)
-
-
-@pytest.fixture
-def agent(guest: SimulatedGuest) -> BlockingAgent:
-    return BlockingAgent(guest, 5.0)
-
-
 def informed(guest: SimulatedGuest, value: Any) -> None:
     guest.handlers["guest-info"] = lambda _arguments: Returned(value)
 

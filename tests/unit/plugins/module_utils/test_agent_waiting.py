@@ -30,23 +30,6 @@ from tests.fakes.guest import SECOND, SimulatedGuest, TimeLine, disabled
 from tests.support.blocking import BlockingAgent
 
 
-@pytest.fixture
-def line(monkeypatch: pytest.MonkeyPatch) -> TimeLine:
-    line = TimeLine()
-    line.install(monkeypatch)
-    return line
-
-
-@pytest.fixture
-def guest(line: TimeLine) -> SimulatedGuest:
-    return SimulatedGuest(line)
-
-
-@pytest.fixture
-def agent(guest: SimulatedGuest) -> BlockingAgent:
-    return BlockingAgent(guest, 5.0)
-
-
 class TestAFrozenGuest:
     """``frozen_patience`` is for those whose work must not fail because a backup is made."""
 

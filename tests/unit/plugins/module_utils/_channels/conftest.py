@@ -6,11 +6,9 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 
 import pytest
-from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor import connections
 
 from tests.fakes.one_domain import FakeLibvirt
 from tests.support.blocking import Blocking
@@ -18,24 +16,9 @@ from tests.support.libvirt_channels import Shared, channel_to
 
 
 @pytest.fixture
-def fake(monkeypatch: pytest.MonkeyPatch) -> FakeLibvirt:
-    fake = FakeLibvirt()
-    monkeypatch.setattr(connections, "import_libvirt", lambda: (fake, fake))
-    return fake
-
-
-@pytest.fixture
 def channel(fake: FakeLibvirt) -> Iterator[Blocking]:  # noqa: ARG001  # in place before the channel
     with channel_to("web1") as channel:
         yield channel
-
-
-@pytest.fixture
-def released() -> Iterator[threading.Event]:
-    """Lets go of what hangs when the test is over."""
-    event = threading.Event()
-    yield event
-    event.set()
 
 
 @pytest.fixture

@@ -40,21 +40,6 @@ def worker() -> Iterator[Worker]:
     made.stop()
 
 
-@pytest.fixture
-def caller() -> Iterator[Blocking]:
-    made = Blocking(BoundedCaller())
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def released() -> Iterator[threading.Event]:
-    """Lets go of what hangs when the test is over."""
-    event = threading.Event()
-    yield event
-    event.set()
-
-
 def hanging(until: threading.Event) -> Callable[[], None]:
     def hang() -> None:
         until.wait(30.0)

@@ -6,24 +6,13 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 
 import pytest
-from ansible_collections.qemu.guest_agent.plugins.module_utils._event_loop.threads import BoundedCaller
-from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor import connections as module
 from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor.connections import Line
 
 from tests.fakes.one_domain import FakeLibvirt
-from tests.support.blocking import Blocking
 from tests.support.line_jobs import URI, Jobs
-
-
-@pytest.fixture
-def fake(monkeypatch: pytest.MonkeyPatch) -> FakeLibvirt:
-    fake = FakeLibvirt()
-    monkeypatch.setattr(module, "import_libvirt", lambda: (fake, fake))
-    return fake
 
 
 @pytest.fixture
@@ -31,21 +20,6 @@ def line(fake: FakeLibvirt) -> Iterator[Line]:  # noqa: ARG001  # in place befor
     made = Line(URI, 5)
     yield made
     made.close()
-
-
-@pytest.fixture
-def caller() -> Iterator[Blocking]:
-    made = Blocking(BoundedCaller())
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def released() -> Iterator[threading.Event]:
-    """Lets go of what hangs when the test is over."""
-    event = threading.Event()
-    yield event
-    event.set()
 
 
 @pytest.fixture
