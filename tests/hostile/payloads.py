@@ -9,7 +9,7 @@ Each is a :data:`~.agent.Play`. Those that need the honest answer carry the comm
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from itertools import repeat
 from typing import Any
 
@@ -405,8 +405,3 @@ SYNCING: Mapping[str, Play] = {
     "the delimiter in the reply": respelt(lambda reply: b'{"ret\xffurn": 0}' + reply.replace(b"\xff", b"")),
     "many delimiters": respelt(lambda reply: reply.replace(b"\xff", b"\xff" * 200)),
 }
-
-
-def chunks(actions: Iterable[Action]) -> Iterator[bytes]:
-    """The bytes alone."""
-    return (action.data for action in actions if isinstance(action, Send))

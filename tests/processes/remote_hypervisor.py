@@ -81,11 +81,6 @@ class Hypervisor:
         self._listener.close()
         self._hang_up()
 
-    @property
-    def python_path(self) -> Path:
-        """What has to come first on a process's PYTHONPATH."""
-        return self._directory
-
     def fire(self, what: str, *arguments: object) -> None:
         """``what`` is a method of :class:`tests.fakes.libvirt.FakeHypervisor`."""
         with self._lock:

@@ -316,7 +316,8 @@ class StreamChannel(Channel):
 
 
 # The guests of a fleet answer these in the same words, and long ones: reading each of them anew makes gathering the
-# facts of 1,000 guests take a quarter longer. A reply is one of them if one read has all of it, some 3.6 KB of 4.
+# facts of 1,000 guests take a quarter longer. Only a reply that one read of 4 KiB has whole is recognized; that of an
+# agent with all commands has some 3.6.
 _ALIKE = frozenset(("guest-info",))
 
 

@@ -138,14 +138,6 @@ class GuestFile:
             )
 
 
-async def write_file(agent: GuestAgent, path: str, data: bytes, piece: int, deadline: Deadline = NEVER) -> None:
-    """
-    :raises QgaError: as :meth:`GuestFile.write` does
-    """
-    async with GuestFile(agent, path, "wb", piece, deadline) as file:
-        await file.write(data)
-
-
 class FileTooLongError(FileTransferError):
     """It has more bytes than were asked for."""
 

@@ -73,11 +73,8 @@ TOLERANCES = ["far", "", -1, math.nan, math.inf, "nan", 1e300, 10**400, True, []
     ("name", "arguments", "says"),
     [
         *(("fleet_report_html", (FLEET, "", "", value), A_TOLERANCE) for value in TOLERANCES),
-        *(
-            ("fleet_report_html", (FLEET, "", "", 0, value), "check_mode is a boolean")
-            for value in ("perhaps", [], None)
-        ),
-        *(("fleet_report_text", (FLEET, value), "facts is a boolean") for value in ("perhaps", [], None)),
+        *(("fleet_report_html", (FLEET, "", "", 0, value), "check_mode is a boolean") for value in NO_BOOLEANS),
+        *(("fleet_report_text", (FLEET, value), "facts is a boolean") for value in NO_BOOLEANS),
         ("fleet_report_html", (FLEET, 5), "title is a text, not of type int"),
         ("fleet_report_html", (FLEET, "", 5), "play is a text, not of type int"),
         ("fleet_report_html", (FLEET, "", "", 0, False, 5), "made_at is a text, not of type int"),

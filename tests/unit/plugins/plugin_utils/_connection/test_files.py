@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.qemu.guest_agent.plugins.module_utils._agent import GuestAgent
 from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import CommandFailedError
 from ansible_collections.qemu.guest_agent.plugins.module_utils._event_loop import tasks
 from ansible_collections.qemu.guest_agent.plugins.module_utils._event_loop.tasks import Deadline
@@ -23,7 +24,6 @@ from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.files
     GuestFile,
     read_file,
     read_whole,
-    write_file,
 )
 from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.task_errors import (
     FileTransferError,
@@ -34,6 +34,11 @@ from tests.fakes.this_machine import Fault, ThisMachine, lost, refused, returnin
 
 DATA = bytes(range(256)) * 5
 PIECE = 100
+
+
+async def write_file(agent: GuestAgent, path: str, data: bytes, piece: int, deadline: Deadline = tasks.NEVER) -> None:
+    async with GuestFile(agent, path, "wb", piece, deadline) as file:
+        await file.write(data)
 
 
 def writing(machine: ThisMachine, path: Path, data: bytes = DATA) -> None:
