@@ -288,9 +288,9 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import (
 from ansible_collections.qemu.guest_agent.plugins.module_utils._event_loop import tasks
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.errors import QgaError
 from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.become import Dialogue
+from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.errors import OfTheCommandError
 from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.options import settings_of
 from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.session import GuestSession
-from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.task_errors import OfTheCommandError
 from ansible_collections.qemu.guest_agent.plugins.plugin_utils._replaced_file import replaced
 
 # The task has failed then; after any other error the guest counts as unreachable.

@@ -13,9 +13,9 @@ from typing import Any
 
 from ansible_collections.qemu.guest_agent.plugins.module_utils._event_loop import tasks
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.messages import Reply
+from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.errors import BecomeError
 from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.results import Finished, Limits
 from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.shell import GuestShell
-from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.task_errors import BecomeError
 
 from tests.fakes.this_machine import LIMITS, Fault, ThisMachine
 

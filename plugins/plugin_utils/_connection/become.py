@@ -26,10 +26,10 @@ from ...module_utils._errors import CommandError, ExchangeTimeoutError, Unrespon
 from ...module_utils._event_loop.tasks import Deadline
 from ...module_utils._protocol.errors import QgaError
 from ...module_utils._untrusted import visible
+from .errors import BecomeError, TransferTimeoutError
 from .files import read_file
 from .programs import Ended, Polling, outcome
 from .scripts import too_slow
-from .task_errors import BecomeError, TransferTimeoutError
 
 # What a password prompt stands in is short.
 _MOST_HEARD = 16 * 1024

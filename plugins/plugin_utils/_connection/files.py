@@ -17,8 +17,8 @@ from ...module_utils._protocol.errors import QgaError, RemoteProtocolError
 from ...module_utils._protocol.messages import expect_object
 from ...module_utils._protocol.numbers import expect_integer
 from ...module_utils._untrusted import visible
+from .errors import FileTransferError, TransferTimeoutError
 from .programs import decoded
-from .task_errors import FileTransferError, TransferTimeoutError
 
 # An agent may carry less than it is asked to: some buffer 48 KiB, and 4 KiB is what it reads if nobody says how many
 # (qga/commands.c, QEMU 10.0.13). But with a few bytes at a time, a file of a megabyte is a matter of hours. So many

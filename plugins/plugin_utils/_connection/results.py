@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 from ...module_utils._protocol.errors import RemoteProtocolError
 from ...module_utils._untrusted import visible
+from .errors import NoPlaceError, ResultLostError
 from .programs import Ended, UnknownProcessError
-from .task_errors import NoPlaceError, ResultLostError
 
 REPORT = "qga-report"
 

@@ -37,9 +37,9 @@ from ...module_utils._agent import GuestAgent
 from ...module_utils._errors import InvalidOptionError
 from ...module_utils._event_loop.tasks import Deadline
 from ...module_utils._protocol.errors import QgaError
+from .errors import CommandTimeoutError, ResultLostError
 from .programs import Program, end_of, execute, start
 from .results import Finished
-from .task_errors import CommandTimeoutError, ResultLostError
 
 # Seconds that ending what was begun may last.
 END_PATIENCE = 5.0

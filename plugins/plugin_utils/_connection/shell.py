@@ -57,10 +57,7 @@ from ...module_utils._protocol.errors import QgaError, RemoteProtocolError
 from ...module_utils._untrusted import visible
 from . import scripts
 from .become import Dialogue, become_user
-from .files import FileTooLongError, GuestFile, is_text, read_whole
-from .programs import AWAY, RETRY, Polling, Program, UnknownProcessError, end_of, execute, start
-from .results import Finished, Limits, Report, reported, text
-from .task_errors import (
+from .errors import (
     BecomeError,
     CommandTimeoutError,
     FileTransferError,
@@ -70,6 +67,9 @@ from .task_errors import (
     ResultLostError,
     TransferTimeoutError,
 )
+from .files import FileTooLongError, GuestFile, is_text, read_whole
+from .programs import AWAY, RETRY, Polling, Program, UnknownProcessError, end_of, execute, start
+from .results import Finished, Limits, Report, reported, text
 
 # The reply may have been lost, or the agent is only away for a moment: what became of the command can be asked.
 _UNHEARD = (*AWAY, RemoteProtocolError)

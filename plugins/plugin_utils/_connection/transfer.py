@@ -17,10 +17,10 @@ from ...module_utils._event_loop.tasks import Deadline
 from ...module_utils._protocol.errors import QgaError, RemoteProtocolError
 from ...module_utils._untrusted import visible
 from . import scripts
+from .errors import FileMissingError, FileTransferError
 from .files import GuestFile
 from .results import Finished, Limits
 from .shell import GuestShell
-from .task_errors import FileMissingError, FileTransferError
 
 # Seconds that taking back half a file may last.
 _GIVE_UP_PATIENCE = 5.0

@@ -63,7 +63,7 @@ def test_codes_are_defined_nowhere_else() -> None:
     assert [str(path.relative_to(PLUGINS)) for path in sorted(elsewhere)] == [
         "module_utils/_errors.py",
         "module_utils/_protocol/errors.py",
-        "plugin_utils/_connection/task_errors.py",
+        "plugin_utils/_connection/errors.py",
     ]
 
 

@@ -27,8 +27,7 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import (
     NotRunningError,
 )
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.errors import QgaError
-from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.results import Finished, Limits
-from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.task_errors import (
+from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.errors import (
     BecomeError,
     CommandTimeoutError,
     FileMissingError,
@@ -38,6 +37,7 @@ from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.task_
     OutputTooLongError,
     ResultLostError,
 )
+from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.results import Finished, Limits
 
 from tests.support.until import until
 

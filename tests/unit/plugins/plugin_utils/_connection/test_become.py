@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import pytest
 from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.become import Dialogue
-from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.task_errors import BecomeError
+from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.errors import BecomeError
 
 PROMPT = "[sudo via ansible, key=abc] password:"
 ASKED = PROMPT.encode()

@@ -19,15 +19,15 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._event_loop.tasks
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.errors import QgaError, RemoteProtocolError
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.messages import Reply
 from ansible_collections.qemu.guest_agent.plugins.module_utils._untrusted import visible
+from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.errors import (
+    FileTransferError,
+    TransferTimeoutError,
+)
 from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.files import (
     FileTooLongError,
     GuestFile,
     read_file,
     read_whole,
-)
-from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.task_errors import (
-    FileTransferError,
-    TransferTimeoutError,
 )
 
 from tests.fakes.this_machine import Fault, ThisMachine, lost, refused, returning

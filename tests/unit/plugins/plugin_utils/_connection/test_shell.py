@@ -24,14 +24,14 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import (
 from ansible_collections.qemu.guest_agent.plugins.module_utils._event_loop import tasks
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.errors import QgaError, RemoteProtocolError
 from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection import scripts
-from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.results import Finished
-from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.shell import GuestShell
-from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.task_errors import (
+from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.errors import (
     CommandTimeoutError,
     NoPlaceError,
     OutputTooLongError,
     ResultLostError,
 )
+from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.results import Finished
+from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.shell import GuestShell
 
 from tests.fakes.this_machine import LIMITS, ThisMachine, frozen, undelivered
 from tests.support.guest_shell import BRIEF, Made, Password

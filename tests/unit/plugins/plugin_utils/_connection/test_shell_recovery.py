@@ -18,11 +18,11 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import (
     NotConnectedError,
 )
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.messages import Reply
-from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.results import Finished
-from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.task_errors import (
+from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.errors import (
     CommandTimeoutError,
     ResultLostError,
 )
+from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.results import Finished
 
 from tests.fakes.this_machine import frozen, lost, refused, returning, undelivered
 from tests.support.guest_shell import ASK, BRIEF, Faults, Made, Password

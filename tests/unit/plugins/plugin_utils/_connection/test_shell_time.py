@@ -20,13 +20,13 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import (
 )
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.messages import Reply
 from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection import scripts, shell
-from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.results import Finished
-from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.task_errors import (
+from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.errors import (
     BecomeError,
     CommandTimeoutError,
     FileTransferError,
     OutputTooLongError,
 )
+from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.results import Finished
 
 from tests.fakes.this_machine import LIMITS, Fault, lost, refused, returning, undelivered
 from tests.processes.state import is_gone

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.messages import Reply
 from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection import scripts
-from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.task_errors import FileTransferError
+from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.errors import FileTransferError
 
 from tests.fakes.this_machine import LIMITS
 from tests.support.acl import access_acl, set_acl, set_default_acl

@@ -15,7 +15,7 @@ import pytest
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.errors import RemoteProtocolError
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.messages import Reply, Returned
 from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection import scripts
-from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.task_errors import (
+from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.errors import (
     CommandTimeoutError,
     FileMissingError,
     FileTransferError,

@@ -17,7 +17,7 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import Co
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.errors import RemoteProtocolError
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.messages import Reply
 from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection import scripts
-from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.task_errors import FileTransferError
+from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.errors import FileTransferError
 from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.transfer import source_of
 
 from tests.fakes.this_machine import Fault, lost, refused

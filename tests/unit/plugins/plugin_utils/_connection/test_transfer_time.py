@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import CommandFailedError
 from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection import scripts, transfer
-from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.task_errors import CommandTimeoutError
+from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.errors import CommandTimeoutError
 
 from tests.fakes.this_machine import refused, returning
 from tests.support.guest_files import MUCH, Made, slowly
