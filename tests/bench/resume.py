@@ -1,7 +1,3 @@
-# Copyright (c) 2026, the qemu.guest_agent maintainers
-# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
-# SPDX-License-Identifier: GPL-3.0-or-later
-
 """From a guest's resumption to its right clock: by the service, by virsh fired on the same event, and by a rulebook.
 
 All three are timed in the same way: a witness in the guest is asked without a pause from the resumption on, until its

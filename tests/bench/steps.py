@@ -1,7 +1,3 @@
-# Copyright (c) 2026, the qemu.guest_agent maintainers
-# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
-# SPDX-License-Identifier: GPL-3.0-or-later
-
 """How long one correction takes by a difference (guest-update-time) and by a time (guest-set-time), by turns.
 
 Timed three ways, each the same on both sides: the command's round trip through libvirt; the step of a resync, which is

@@ -1,7 +1,3 @@
-# Copyright (c) 2026, the qemu.guest_agent maintainers
-# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
-# SPDX-License-Identifier: GPL-3.0-or-later
-
 """The links of a built site: each leads to a page, an anchor, or a file of this repository that is there.
 
 Standard library only: the environment that builds the site runs it. Other sites are not asked.

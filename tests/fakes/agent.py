@@ -1,7 +1,3 @@
-# Copyright (c) 2026, the qemu.guest_agent maintainers
-# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
-# SPDX-License-Identifier: GPL-3.0-or-later
-
 """A guest agent that is not there: one table of answers, and an agent that gives them, on a socket or without any.
 
 Its clock is an object: setting it changes that object and nothing else. What kinds of agents there are is in ``kinds``,

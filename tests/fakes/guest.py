@@ -1,7 +1,3 @@
-# Copyright (c) 2026, the qemu.guest_agent maintainers
-# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
-# SPDX-License-Identifier: GPL-3.0-or-later
-
 """A guest that is computed: its clock, its agent and the way to it, on a time line that only the tests move.
 
 Nothing here sleeps and nothing is random, so what a test measures can be compared with what is true.

@@ -1,7 +1,3 @@
-# Copyright (c) 2026, the qemu.guest_agent maintainers
-# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
-# SPDX-License-Identifier: GPL-3.0-or-later
-
 """A stand-in for libvirt-python: ``libvirt`` and ``libvirt_qemu`` in one, and the hypervisors they connect to.
 
 It fails with the errors that it is told to, counts what it is asked by how many at once, and fires the events that a

@@ -1,7 +1,3 @@
-# Copyright (c) 2026, the qemu.guest_agent maintainers
-# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
-# SPDX-License-Identifier: GPL-3.0-or-later
-
 """A guest that is this machine: an agent in the process of the test, which runs programs and opens files here.
 
 Whatever it is asked to do must stay below a temporary directory. Faults are rows of what happens to one reply.

@@ -1,7 +1,3 @@
-# Copyright (c) 2026, the qemu.guest_agent maintainers
-# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
-# SPDX-License-Identifier: GPL-3.0-or-later
-
 """What is fuzzed: functions of bytes that raise on a defect, and on nothing else.
 
 Each is deterministic, touches no clock and waits for nothing, so that an input means the same at every run.

@@ -1,7 +1,3 @@
-# Copyright (c) 2026, the qemu.guest_agent maintainers
-# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
-# SPDX-License-Identifier: GPL-3.0-or-later
-
 """What can be sent in place of a reply, or around it, whatever was asked: bytes that hurt who reads them carelessly.
 
 Each is a :data:`~.agent.Play`. Those that need the honest answer carry the command out; the others do not.

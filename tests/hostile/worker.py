@@ -1,7 +1,3 @@
-# Copyright (c) 2026, the qemu.guest_agent maintainers
-# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
-# SPDX-License-Identifier: GPL-3.0-or-later
-
 """A process that runs the modules against hostile agents, one case after the other, and says what each cost.
 
 It lives as long as its standard input; each line of that is a case, each line of its standard output what came of it.

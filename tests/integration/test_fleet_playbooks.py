@@ -1,7 +1,3 @@
-# Copyright (c) 2026, the qemu.guest_agent maintainers
-# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
-# SPDX-License-Identifier: GPL-3.0-or-later
-
 """The playbooks for fleets as a user runs them: the installed collection, four hypervisors, simulated guests.
 
 All hypervisors are this machine, with sockets of their own each; one cannot be reached, and one has no libvirt. A

@@ -1,7 +1,3 @@
-# Copyright (c) 2026, the qemu.guest_agent maintainers
-# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
-# SPDX-License-Identifier: GPL-3.0-or-later
-
 """The report of a fleet run as a person sees it: in a real browser, from a file.
 
 Screenshots are left in build/report, to be looked at.

@@ -1,7 +1,3 @@
-# Copyright (c) 2026, the qemu.guest_agent maintainers
-# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
-# SPDX-License-Identifier: GPL-3.0-or-later
-
 """The modules as a user runs them: the installed collection, a real ansible-playbook, fake agents behind sockets.
 
 A playbook run costs seconds, so one run does all tasks, and the tests look at what came of each.

@@ -1,7 +1,3 @@
-# Copyright (c) 2026, the qemu.guest_agent maintainers
-# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
-# SPDX-License-Identifier: GPL-3.0-or-later
-
 """The stream channels against a real stock agent. It acts on this very machine, so nothing is ever set.
 
 The agent reads the same clock as these tests, so the true offset is 0: every measured interval has to hold it.

@@ -1,7 +1,3 @@
-# Copyright (c) 2026, the qemu.guest_agent maintainers
-# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
-# SPDX-License-Identifier: GPL-3.0-or-later
-
 """Text of a guest that a playbook joins to its own, keeps, and uses: it never becomes a template.
 
 ansible-core up to 2.18 reads what a task has kept as a template, so an older one runs these tests in every tier.

@@ -1,7 +1,3 @@
-# Copyright (c) 2026, the qemu.guest_agent maintainers
-# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
-# SPDX-License-Identifier: GPL-3.0-or-later
-
 """The wire against a real stock agent: both must make the same of the same bytes.
 
 The agent answers each value, and each error, with one line. So its lines can be set against the decoder's events, one

@@ -1,7 +1,3 @@
-# Copyright (c) 2026, the qemu.guest_agent maintainers
-# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
-# SPDX-License-Identifier: GPL-3.0-or-later
-
 """A guest's channel as QEMU has it on the host: a socket for one client at a time, and an agent that stays.
 
 What it has taken from a client it delivers, even if the client has gone by then. What the agent answers then waits for

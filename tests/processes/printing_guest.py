@@ -1,7 +1,3 @@
-# Copyright (c) 2026, the qemu.guest_agent maintainers
-# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
-# SPDX-License-Identifier: GPL-3.0-or-later
-
 """A guest that prints what a test wants, in place of what it is asked to run: the shell of a host on this machine.
 
 It runs nothing but what describes a system, with an os-release of the test's. So a role may believe that it is root on

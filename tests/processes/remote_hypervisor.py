@@ -1,7 +1,3 @@
-# Copyright (c) 2026, the qemu.guest_agent maintainers
-# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
-# SPDX-License-Identifier: GPL-3.0-or-later
-
 """A hypervisor that other processes reach: a stand-in for libvirt-python there, and for the daemon and its guests here.
 
 What several processes see of it is the same: one watches it, and another that it starts asks a guest's agent.

@@ -1,7 +1,3 @@
-# Copyright (c) 2026, the qemu.guest_agent maintainers
-# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
-# SPDX-License-Identifier: GPL-3.0-or-later
-
 """Run a real stock agent (qemu-ga) on a unix socket of this machine, for as long as a test needs it.
 
 The agent acts on the machine that the tests run on. Whatever would change that machine's clock, power,

@@ -1,7 +1,3 @@
-# Copyright (c) 2026, the qemu.guest_agent maintainers
-# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
-# SPDX-License-Identifier: GPL-3.0-or-later
-
 """POSIX ACLs, without the programs for them: the kernel takes them as extended attributes.
 
 Their form is in linux/posix_acl_xattr.h; what they mean, in acl(5).

@@ -1,7 +1,3 @@
-# Copyright (c) 2026, the qemu.guest_agent maintainers
-# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
-# SPDX-License-Identifier: GPL-3.0-or-later
-
 """The requests of clients to an agent, as cases: each is one client's dialog, which notes all that comes back.
 
 ``UPSTREAM`` has what QEMU's own cases for its agent check (tests/unit/test-qga.c in QEMU 10.0), written anew, and

@@ -1,7 +1,3 @@
-# Copyright (c) 2026, the qemu.guest_agent maintainers
-# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
-# SPDX-License-Identifier: GPL-3.0-or-later
-
 """The extended agent for tests: its package assembled as the role does it, and run beside this machine's clock.
 
 The agent under test gets a clock that is an object in its process (see ``extended_agent_runner``). So whatever it is

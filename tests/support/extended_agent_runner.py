@@ -1,7 +1,3 @@
-# Copyright (c) 2026, the qemu.guest_agent maintainers
-# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
-# SPDX-License-Identifier: GPL-3.0-or-later
-
 """A program for tests: the extended agent with a clock of its own. It never touches this machine's clock.
 
 Its one argument is a JSON object; ``tests.support.extended_agent`` writes it.

@@ -1,7 +1,3 @@
-# Copyright (c) 2026, the qemu.guest_agent maintainers
-# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
-# SPDX-License-Identifier: GPL-3.0-or-later
-
 """Moments of a module's run at which something can be done to it, whatever its channel: no guessing by time.
 
 The channels stay the collection's own; their methods are wrapped for as long as a test needs it.

@@ -1,7 +1,3 @@
-# Copyright (c) 2026, the qemu.guest_agent maintainers
-# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
-# SPDX-License-Identifier: GPL-3.0-or-later
-
 """Faults on the host's side, on a real guest under a real libvirt: each is injected at a chosen moment, and counted.
 
 Whatever becomes of the run that a fault falls into, a plain run behind it ends with the right time and a true report,

@@ -1,7 +1,3 @@
-# Copyright (c) 2026, the qemu.guest_agent maintainers
-# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
-# SPDX-License-Identifier: GPL-3.0-or-later
-
 """A tenant who has put an agent of his own in the place of the guest's: the modules and libvirt's daemon outlive it.
 
 The malicious agents of :mod:`tests.hostile` are shipped into one guest, where they play on the agent's port one after

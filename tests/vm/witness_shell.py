@@ -1,7 +1,3 @@
-# Copyright (c) 2026, the qemu.guest_agent maintainers
-# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
-# SPDX-License-Identifier: GPL-3.0-or-later
-
 """Root's shell in a guest without any agent: the witness starts a script, and its output comes on the console.
 
 As a program (python -m tests.vm.witness_shell DIRECTORY SCRIPT), it stands in for a shell of this machine. So Ansible's

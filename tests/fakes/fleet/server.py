@@ -1,7 +1,3 @@
-# Copyright (c) 2026, the qemu.guest_agent maintainers
-# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
-# SPDX-License-Identifier: GPL-3.0-or-later
-
 """The program that a simulated fleet runs in: python -m tests.fakes.fleet.server DIRECTORY [FILE].
 
 FILE, or else the first line of standard input, is a JSON object: the agents' profiles by name. It says "ready" when all

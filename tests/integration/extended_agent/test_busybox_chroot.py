@@ -1,7 +1,3 @@
-# Copyright (c) 2026, the qemu.guest_agent maintainers
-# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
-# SPDX-License-Identifier: GPL-3.0-or-later
-
 """The supervisor, a real stock agent and the extended agent as a program, where all commands are busybox's.
 
 As in Alpine, but for the C library, which is this machine's. They run in a root directory and in namespaces of their

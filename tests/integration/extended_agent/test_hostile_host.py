@@ -1,7 +1,3 @@
-# Copyright (c) 2026, the qemu.guest_agent maintainers
-# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
-# SPDX-License-Identifier: GPL-3.0-or-later
-
 """Whoever holds the host's end of the channel, or sits in the guest beside the agent, may be hostile.
 
 What must not happen: that somebody else's configuration or socket is used, that a secret gets into a log, that a flood

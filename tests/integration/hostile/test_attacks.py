@@ -1,7 +1,3 @@
-# Copyright (c) 2026, the qemu.guest_agent maintainers
-# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
-# SPDX-License-Identifier: GPL-3.0-or-later
-
 """Every attack of the fixed list through every channel, played to the modules themselves.
 
 What an agent may make them do is at most: fail with a documented code, or return what is well-formed, typed and, as far

@@ -1,7 +1,3 @@
-# Copyright (c) 2026, the qemu.guest_agent maintainers
-# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
-# SPDX-License-Identifier: GPL-3.0-or-later
-
 """Honest guests beside fifteen that are slow, loud or breaking: they are done as soon as if they were alone, or nearly.
 
 Alone they take a third of a second at most, and beside the others hardly longer. A run ends at its deadline here, which

@@ -1,7 +1,3 @@
-# Copyright (c) 2026, the qemu.guest_agent maintainers
-# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
-# SPDX-License-Identifier: GPL-3.0-or-later
-
 """Runs inside the guest: reports the time and carries out orders from the host, over a virtio-serial port of its own.
 
 It shares no code with the collection and does not go through the guest agent, so that its readings can
