@@ -21,9 +21,6 @@ DATA = Path(__file__).with_name("measurement.yml")
 PICTURE = ROOT / "docs" / "docsite" / "rst" / "images" / "measurement.svg"
 EXCHANGES = 7
 
-# As this file's own.
-_LICENCE = tuple(line[2:] for line in Path(__file__).read_text(encoding="utf-8").splitlines()[:3])
-
 # The picture, in its own units. It has to be readable at a phone's width.
 WIDTH = 560
 _LEFT, _RIGHT = 34, 14
@@ -73,8 +70,6 @@ def record() -> None:
     base_ns = now - (before + after) // 2
     intervals = [each.interval.shifted(-base_ns) for each in readings]
     lines = [
-        *(f"# {line}" for line in _LICENCE),
-        "",
         f"# Readings of qemu-ga {version} on the very machine that asked: python -m tests.docs.figure record",
         "intervals_ns:",
         *(f"  - [{each.low}, {each.high}]" for each in intervals),
@@ -115,12 +110,8 @@ def draw(intervals: Sequence[Bounds]) -> str:
     told = f"Told: {middle_us:+.1f} \u00b5s, uncertain by {half_us:.1f} \u00b5s".replace("-", "\u2212")
     parts.append(_text((_LEFT + WIDTH - _RIGHT) / 2, bottom + 72, told, "told", "middle"))
     height = bottom + 88
-    licence = "\n".join(f"  {line}" for line in _LICENCE)
     body = "\n".join(f"  {part}" for part in parts)
     return f"""<?xml version="1.0" encoding="UTF-8"?>
-<!--
-{licence}
--->
 <svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}">
   <title>Intervals of successive exchanges</title>
   <style>
