@@ -326,7 +326,7 @@ class Connection(ConnectionBase):  # type: ignore[misc]  # Ansible has no types
 
     def _connect(self) -> Connection:
         if not self._connected:
-            with self._told():
+            with self._ansible_errors():
                 settings = settings_of({name: self.get_option(name) for name in _OPTIONS})
                 self._say(3, f"connecting to the guest agent of {settings.target.name}")
                 self._session = GuestSession(settings, self._observe)
@@ -343,7 +343,7 @@ class Connection(ConnectionBase):  # type: ignore[misc]  # Ansible has no types
         data = in_data or b""
         self._say(3, f"EXEC a command of {len(cmd)} characters with {len(data)} bytes of input")
         dialogue = self._dialogue() if sudoable else None
-        with self._told():
+        with self._ansible_errors():
             finished = self._wait_for(self._open_session.run(cmd, data, dialogue))
         errors = finished.errors if dialogue is None else dialogue.without_prompt(finished.errors)
         self._say(3, f"exit status {finished.status}, {len(finished.output)} and {len(errors)} bytes of output")
@@ -353,14 +353,14 @@ class Connection(ConnectionBase):  # type: ignore[misc]  # Ansible has no types
         super().put_file(in_path, out_path)
         if not os.path.isfile(in_path):
             raise AnsibleFileNotFound(f"there is no file {in_path} here", file_name=in_path)
-        with open(in_path, "rb") as file, self._told():
+        with open(in_path, "rb") as file, self._ansible_errors():
             size = self._wait_for(self._open_session.put(file, out_path))
         self._say(3, f"PUT {size} bytes")
 
     def fetch_file(self, in_path: str, out_path: str) -> None:
         super().fetch_file(in_path, out_path)
         try:
-            with replaced(out_path) as file, self._told():
+            with replaced(out_path) as file, self._ansible_errors():
                 self._wait_for(self._open_session.fetch(in_path, file))
                 size = f"{file.tell()} bytes" if file.seekable() else "a stream"
         except OSError as error:
@@ -405,7 +405,7 @@ class Connection(ConnectionBase):  # type: ignore[misc]  # Ansible has no types
         return Dialogue(self.become, str(password).encode("utf-8"), self.get_option("become_success_timeout"))
 
     @contextmanager
-    def _told(self) -> Iterator[None]:
+    def _ansible_errors(self) -> Iterator[None]:
         """
         :raises AnsibleConnectionFailure: the guest cannot be reached
         :raises AnsibleError: it can, and what was asked of it failed
