@@ -28,7 +28,7 @@ from ...module_utils._protocol.errors import QgaError
 from ...module_utils._untrusted import visible
 from .errors import BecomeError, TransferTimeoutError
 from .files import read_file
-from .programs import Ended, Polling, outcome
+from .programs import Ended, Polling, poll
 from .scripts import too_slow
 
 # What a password prompt stands in is short.
@@ -108,7 +108,7 @@ async def become_user(
             if dialogue.is_over(output):
                 await lay_down("go", b"\n", deadline)
                 return None
-            ended = await outcome(agent, process, deadline)
+            ended = await poll(agent, process, deadline)
             if ended is not None:
                 return ended
             answer = dialogue.answer(output, errors)

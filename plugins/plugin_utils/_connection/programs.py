@@ -125,7 +125,7 @@ async def start(agent: GuestAgent, program: Program, deadline: Deadline = NEVER)
     return expect_integer(started.get("pid"), "the pid of a process")
 
 
-async def outcome(agent: GuestAgent, process: int, deadline: Deadline = NEVER) -> Ended | None:
+async def poll(agent: GuestAgent, process: int, deadline: Deadline = NEVER) -> Ended | None:
     """How the process ended. None: it has not. The agent reports an end only once; it has to answer by the deadline.
 
     :raises UnknownProcessError: the agent does not know it
@@ -156,7 +156,7 @@ async def outcome(agent: GuestAgent, process: int, deadline: Deadline = NEVER) -
 async def execute(agent: GuestAgent, program: Program, deadline: Deadline) -> Ended | None:
     """Run a program to its end. None: it has not ended by the deadline.
 
-    :raises QgaError: as :func:`start` and :func:`outcome` do
+    :raises QgaError: as :func:`start` and :func:`poll` do
     """
     process = await start(agent, program, deadline)
     return await end_of(agent, process, deadline)
@@ -168,12 +168,12 @@ async def end_of(agent: GuestAgent, process: int, deadline: Deadline, patience: 
     With ``patience``, others may have the agent meanwhile, see :class:`Polling`: only where an answer that is lost, or
     a refusal because they have frozen the guest, is not the end.
 
-    :raises QgaError: as :func:`outcome` and :meth:`Polling.pause` do
+    :raises QgaError: as :func:`poll` and :meth:`Polling.pause` do
     """
     polling = Polling() if patience is None else Polling(agent, patience)
     while True:
         await polling.pause(deadline)
-        ended = await outcome(agent, process, deadline)
+        ended = await poll(agent, process, deadline)
         if ended is not None or deadline.expired():
             return ended
 
