@@ -11,7 +11,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -36,11 +36,11 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.errors 
 
 from tests.fakes.agent import FakeAgent
 from tests.processes.socket_server import listen_tcp, listen_unix
-from tests.support.stream_channels import PING, PONG, TIMEOUT, agent_and_channel, at_most, channel_to, fault_of
+from tests.support.stream_channels import PING, PONG, TIMEOUT, at_most, channel_to, fault_of
 
 
 def connecting(address: addresses.Address) -> Callable[[], Exchange]:
-    return lambda: channel_to(address).call(PING, 1.0)
+    return lambda: channel_to(address).call(PING, TIMEOUT)
 
 
 @pytest.mark.parametrize(
@@ -49,66 +49,34 @@ def connecting(address: addresses.Address) -> Callable[[], Exchange]:
         ("missing.sock", NotFoundError, "No such file or directory", "Check the socket"),
         ("file/agent.sock", NotFoundError, "Not a directory", "Check the socket"),
         ("file", NotConnectedError, "Connection refused", "Nothing listens there"),
-        ("left.sock", NotConnectedError, "Connection refused", "Nothing listens there"),
     ],
 )
 def test_a_path_where_nothing_listens(where: str, kind: type[QgaError], reason: str, hint: str, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    listen_unix(tmp_path / "left.sock").close()
     error = fault_of(kind, connecting(UnixAddress(str(tmp_path / where))))
     assert error.message == f"cannot connect to socket {tmp_path / where}: {reason}"
     assert hint in error.hint
 
 
-def test_too_long_a_path_is_told_before_it_is_tried(tmp_path: Path) -> None:
-    path = f"{tmp_path}/{'x' * 108}"
-    error = fault_of(InvalidOptionError, connecting(UnixAddress(path)))
+def test_too_long_a_path_is_told_before_it_is_tried() -> None:
+    error = fault_of(InvalidOptionError, connecting(UnixAddress("/" + "é" * 53 + "x")))  # 108 bytes
     assert "107 bytes" in error.message
     assert "symbolic link" in error.hint
-    longest = "/" + "x" * 106
-    fault_of(NotFoundError, connecting(UnixAddress(longest)))
-    fault_of(InvalidOptionError, connecting(UnixAddress("/" + "é" * 54)))  # 109 bytes
+    fault_of(NotFoundError, connecting(UnixAddress("/" + "é" * 53)))
 
 
-@pytest.fixture
-def nobody(closed_socket: Path) -> Iterator[None]:  # noqa: ARG001  # which root has to make
-    """Root may connect to everything, so it is somebody else meanwhile."""
-    before = os.geteuid()
-    if before == 0:
-        os.seteuid(65534)
-    yield
-    os.seteuid(before)
-
-
-@pytest.fixture
-def closed_socket(tmp_path: Path) -> Iterator[Path]:
-    path = tmp_path / "closed.sock"
-    with listen_unix(path):
-        path.chmod(0)
-        yield path
-
-
-@pytest.mark.usefixtures("nobody")
-def test_permission_denied_names_become(closed_socket: Path) -> None:
-    error = fault_of(PermissionDeniedError, connecting(UnixAddress(str(closed_socket))))
-    assert error.message == f"cannot connect to socket {closed_socket}: Permission denied"
-    assert "become" in error.hint
-
-
-CONNECT_ERRORS = [
-    (errno.EACCES, PermissionDeniedError, "become"),
-    (errno.EPERM, PermissionDeniedError, "become"),
-    (errno.ENODEV, NotFoundError, "vsock"),
-    (errno.EAGAIN, UnresponsiveError, "one client at a time"),
-    (errno.ETIMEDOUT, UnresponsiveError, "one client at a time"),
-    (errno.ECONNRESET, NotConnectedError, "Nothing listens there"),
-    (errno.EHOSTUNREACH, NotConnectedError, "Nothing listens there"),
-    (errno.EAFNOSUPPORT, NotConnectedError, "Nothing listens there"),
-]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("number", "kind", "hint"), CONNECT_ERRORS)
+@pytest.mark.parametrize(
+    ("number", "kind", "hint"),
+    [
+        (errno.EACCES, PermissionDeniedError, "become"),
+        (errno.EPERM, PermissionDeniedError, "become"),
+        (errno.ENODEV, NotFoundError, "vsock"),
+        (errno.EAGAIN, UnresponsiveError, "one client at a time"),
+        (errno.ETIMEDOUT, UnresponsiveError, "one client at a time"),
+        (errno.ECONNRESET, NotConnectedError, "Nothing listens there"),
+        (errno.EHOSTUNREACH, NotConnectedError, "Nothing listens there"),
+    ],
+)
 def test_what_the_kernel_says_while_connecting_is_told(
     number: int, kind: type[QgaError], hint: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -120,17 +88,6 @@ def test_what_the_kernel_says_while_connecting_is_told(
     error = fault_of(kind, connecting(UnixAddress("/run/agent.sock")))
     assert error.message == f"cannot connect to socket /run/agent.sock: {os.strerror(number)}"
     assert hint in error.hint
-
-
-@pytest.mark.slow
-def test_a_full_queue_of_clients_is_unresponsive(tmp_path: Path) -> None:
-    # The kernel takes one client more than the backlog says.
-    path = tmp_path / "busy.sock"
-    with listen_unix(path), socket.socket(socket.AF_UNIX) as one, socket.socket(socket.AF_UNIX) as two:
-        one.connect(str(path))
-        two.connect(str(path))
-        error = fault_of(UnresponsiveError, connecting(UnixAddress(str(path))))
-    assert "one client at a time" in error.hint
 
 
 def test_room_in_a_full_queue_of_clients_is_waited_for(tmp_path: Path) -> None:
@@ -152,16 +109,6 @@ def test_room_in_a_full_queue_of_clients_is_waited_for(tmp_path: Path) -> None:
         serving.join()
 
 
-@pytest.mark.slow
-def test_a_second_client_is_told_that_nobody_answers(tmp_path: Path) -> None:
-    with agent_and_channel(tmp_path) as (_agent, channel):
-        channel.call(PING, 5.0)
-        with channel_to(UnixAddress(str(tmp_path / "agent.sock"))) as second, at_most(TIMEOUT):
-            error = fault_of(UnresponsiveError, lambda: second.call(PING, TIMEOUT))
-        assert "one client at a time" in error.hint
-        assert channel.call(PING, 5.0).reply == PONG
-
-
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
 def test_a_tcp_port_that_refuses_is_not_connected(host: str) -> None:
     with listen_tcp(host) as listener:
@@ -171,7 +118,7 @@ def test_a_tcp_port_that_refuses_is_not_connected(host: str) -> None:
     assert error.message == f"cannot connect to address {shown}:{port}: Connection refused"
 
 
-@pytest.mark.parametrize("host", ["no-such-host.invalid", "two..dots", "x" * 300, "9999.1.1.1"])
+@pytest.mark.parametrize("host", ["no-such-host.invalid", "two..dots", "9999.1.1.1"])
 def test_a_name_that_cannot_be_resolved_is_not_found(host: str) -> None:
     with at_most(1.0):
         error = fault_of(NotFoundError, connecting(TcpAddress(host, 4444)))
@@ -181,7 +128,7 @@ def test_a_name_that_cannot_be_resolved_is_not_found(host: str) -> None:
 def test_a_resolver_that_hangs_is_given_up_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_arguments, **_options: time.sleep(3.0))
     with at_most(0.0):
-        error = fault_of(UnresponsiveError, lambda: channel_to(TcpAddress("slow.invalid", 1)).call(PING, 0.2))
+        error = fault_of(UnresponsiveError, connecting(TcpAddress("slow.invalid", 1)))
     assert "was not resolved in time" in error.message
 
 
@@ -209,13 +156,14 @@ def test_all_addresses_of_a_name_share_one_time_limit(monkeypatch: pytest.Monkey
     with socket.create_server(("127.0.0.1", 0), backlog=0) as full, socket.create_connection(full.getsockname()):
         found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", full.getsockname())] * 4
         monkeypatch.setattr(socket, "getaddrinfo", lambda *_arguments, **_options: list(found))
-        with at_most(0.3):
-            fault_of(UnresponsiveError, lambda: channel_to(TcpAddress("many.invalid", 1)).call(PING, 0.3))
+        with at_most(TIMEOUT):
+            fault_of(UnresponsiveError, connecting(TcpAddress("many.invalid", 1)))
     assert 0.0 < sum(allowed) < 0.4
 
 
 def test_a_connection_that_is_not_made_leaves_nothing_behind(tmp_path: Path) -> None:
     path = tmp_path / "busy.sock"
+    # The kernel takes one client more than the backlog says.
     with (
         socket.create_server(("127.0.0.1", 0), backlog=0) as full,
         socket.create_connection(full.getsockname()),
@@ -226,14 +174,10 @@ def test_a_connection_that_is_not_made_leaves_nothing_behind(tmp_path: Path) -> 
         one.connect(str(path))
         two.connect(str(path))
         before = set(os.listdir("/proc/self/fd"))
-        for address in (
-            TcpAddress(*full.getsockname()),
-            TcpAddress("two..dots", 1),
-            UnixAddress(str(path)),
-            UnixAddress("/nonexistent"),
-        ):
-            with pytest.raises(QgaError):
-                channel_to(address).call(PING, 0.1)
+        fault_of(UnresponsiveError, connecting(TcpAddress(*full.getsockname())))
+        fault_of(UnresponsiveError, connecting(UnixAddress(str(path))))
+        fault_of(NotFoundError, connecting(TcpAddress("two..dots", 1)))
+        fault_of(NotFoundError, connecting(UnixAddress("/nonexistent")))
         assert set(os.listdir("/proc/self/fd")) <= before
 
 
@@ -255,13 +199,6 @@ def test_vsock_carries_requests_to_its_cid_and_port(tmp_path: Path, monkeypatch:
         with channel_to(VsockAddress(42, 9999)) as channel:
             assert channel.call(PING, 5.0).reply == PONG
     assert addresses == [(42, 9999)]
-
-
-def test_a_cid_that_no_guest_has_is_told() -> None:
-    # Which error it is depends on the kernel's vsock transports: no such device, a reset, or silence.
-    with at_most(0.3), pytest.raises((NotFoundError, NotConnectedError, UnresponsiveError)) as caught:
-        channel_to(VsockAddress(0x7FFFFFF0, 9999)).call(PING, 0.3)
-    assert caught.value.message.startswith("cannot connect to vsock 2147483632:9999: ")
 
 
 def test_a_system_without_vsock_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

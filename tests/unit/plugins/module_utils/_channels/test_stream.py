@@ -59,31 +59,19 @@ def test_tcp_carries_requests(host: str) -> None:
 def test_an_exchange_is_stamped_around_the_time_that_the_agent_took(tmp_path: Path) -> None:
     delays = Delays(forward=(0.0, 0.05), backward=(0.0, 0.1))
     with agent_and_channel(tmp_path, delays=delays) as (agent, channel):
-        before_ns = time.monotonic_ns()
         exchange = channel.call(GET_TIME, 5.0)
-        after_ns = time.monotonic_ns()
-        host_base_ns = HostReference().base_ns()
-    assert before_ns <= exchange.sent_ns < exchange.received_ns <= after_ns
-    read_at_ns = exchange.value - host_base_ns - agent.clock.offset_ns()
+        read_at_ns = exchange.value - HostReference().base_ns() - agent.clock.offset_ns()
     # The agent cuts to microseconds; the two readings of this machine's clocks are not at one instant either.
     assert exchange.sent_ns + 49_000_000 < read_at_ns < exchange.received_ns - 99_000_000
 
 
 def test_arguments_are_made_just_before_sending(tmp_path: Path) -> None:
-    stamps: list[int] = []
-
-    def stamped(now_ns: int) -> dict[str, int]:
-        stamps.append(now_ns)
-        return {"time": now_ns}
-
     # The sync that opens the connection takes its time, and must not make the stamp old.
     with agent_and_channel(tmp_path, faults=(On(SYNC, Late(0.2)),)) as (agent, channel):
         before_ns = time.monotonic_ns()
-        exchange = channel.call(Request("guest-set-time", stamped), 5.0)
-        assert agent.asked("guest-set-time") == [{"time": stamps[0]}]
-    assert len(stamps) == 1
-    assert stamps[0] == exchange.sent_ns
-    assert stamps[0] - before_ns >= 200_000_000
+        exchange = channel.call(Request("guest-set-time", lambda now_ns: {"time": now_ns}), 5.0)
+        assert agent.asked("guest-set-time") == [{"time": exchange.sent_ns}]
+    assert exchange.sent_ns - before_ns >= 200_000_000
 
 
 def test_a_refusal_is_a_reply_and_leaves_the_channel_in_sync(tmp_path: Path) -> None:
@@ -110,25 +98,14 @@ def test_what_json_cannot_carry_is_the_callers_fault(tmp_path: Path) -> None:
         assert channel.call(PING, 5.0).reply == PONG
 
 
-ENDLESS_STRING = (b'{"return": "', Forever(b"a" * 4096))
-
 # Faults, and what a ping with a time limit ends in. None of them may take longer than the limit.
-STALLING: dict[str, tuple[tuple[Fault, ...], type[QgaError] | tuple[type[QgaError], ...]]] = {
+STALLING: dict[str, tuple[tuple[Fault, ...], type[QgaError]]] = {
     "never answers": ((Silent(),), UnresponsiveError),
     "never answers after the sync": ((Silent(after=1),), ExchangeTimeoutError),
     "drips the sync": ((Drip(0.05),), UnresponsiveError),
     "drips the reply": ((On("guest-ping", Drip(0.05)),), ExchangeTimeoutError),
     "half a reply": ((On("guest-ping", Instead((b'{"return": ',))),), ExchangeTimeoutError),
-    "white space without end": (
-        (On("guest-ping", Instead((Forever(b" \n" * 2048),))),),
-        (ExchangeTimeoutError, RemoteProtocolError),
-    ),
-    "white space before the sync": (
-        (On(SYNC, Instead((Forever(b" \n" * 2048),))),),
-        (UnresponsiveError, RemoteProtocolError),
-    ),
-    "replies before the sync": ((On(SYNC, Instead((Forever(b'{"return": {}}\n'),))),), RemoteProtocolError),
-    "0xFF without end": ((On(SYNC, Instead((Forever(b"\xff" * 4096),))),), RemoteProtocolError),
+    "each a little late": ((Late(0.6 * TIMEOUT),), ExchangeTimeoutError),
 }
 
 
@@ -186,18 +163,12 @@ def test_a_peer_that_floods_is_given_up_long_before_the_time_limit(flood: bytes,
             channel.close()
 
 
-def test_a_pinned_guest_may_hang_up_and_answer_again(tmp_path: Path) -> None:
-    with agent_and_channel(tmp_path, faults=(On("guest-get-time", Instead((HangUp(),)), nth=0),)) as (_agent, channel):
+def test_a_pinned_guest_may_hang_up_and_answer_again_but_not_be_replaced(tmp_path: Path) -> None:
+    with agent_and_channel(tmp_path, faults=(On("guest-get-time", Instead((HangUp(),))),)) as (_agent, channel):
         channel.call(PING, 5.0)
         channel.pin()
         fault_of(NotConnectedError, lambda: channel.call(GET_TIME, 5.0))
         assert channel.call(PING, 5.0).reply == PONG
-
-
-def test_another_socket_in_the_place_of_a_pinned_guests_is_another_guest(tmp_path: Path) -> None:
-    with agent_and_channel(tmp_path, faults=(On("guest-get-time", Instead((HangUp(),)), nth=0),)) as (_agent, channel):
-        channel.call(PING, 5.0)
-        channel.pin()
         fault_of(NotConnectedError, lambda: channel.call(GET_TIME, 5.0))
         (tmp_path / "other").mkdir()
         with agent_and_channel(tmp_path / "other") as (other, _channel):
@@ -207,26 +178,12 @@ def test_another_socket_in_the_place_of_a_pinned_guests_is_another_guest(tmp_pat
             assert other.asked(SYNC) == []
 
 
-def test_half_a_message_behind_a_reply_does_not_spoil_the_next_one(tmp_path: Path) -> None:
-    behind = On("guest-ping", Instead((b'{"return": {}}\n{"return": 1',)))
-    with agent_and_channel(tmp_path, faults=(behind,)) as (agent, channel):
-        channel.call(PING, 5.0)
-        assert channel.call(GET_TIME, 5.0).value > 1
-        assert len(agent.asked(SYNC)) == 2
-
-
-@pytest.mark.slow
-def test_sync_and_request_share_one_time_limit(tmp_path: Path) -> None:
-    faults = (On(SYNC, Late(0.5)), On("guest-ping", Late(0.5)))
-    with agent_and_channel(tmp_path, faults=faults) as (_agent, channel):
-        started = time.monotonic()
-        fault_of(ExchangeTimeoutError, lambda: channel.call(PING, 0.7))
-        assert time.monotonic() - started >= 0.7
-
-
 @pytest.mark.slow
 def test_a_reply_without_end_breaks_the_limit_on_its_size(tmp_path: Path) -> None:
-    with agent_and_channel(tmp_path, faults=(On("guest-ping", Instead(ENDLESS_STRING)),)) as (_agent, channel):
+    with agent_and_channel(tmp_path, faults=(On("guest-ping", Instead((b'{"return": "', Forever(b"a" * 4096)))),)) as (
+        _agent,
+        channel,
+    ):
         channel._limits = Limits(size=100_000)
         error = fault_of(RemoteProtocolError, lambda: channel.call(PING, 10.0))
     assert "longer than 100000 bytes" in error.message
@@ -257,19 +214,10 @@ def test_what_an_agent_says_of_itself_is_read_for_each_guest(fault: tuple[Fault,
 
 NO_REPLIES = {
     "not JSON": b"oops\n",
-    "a list": b"[1, 2]\n",
-    "a number": b"42\n",
-    "neither return nor error": b'{"event": "RESET"}\n',
-    "return and error": b'{"return": {}, "error": {"class": "GenericError", "desc": "x"}}\n',
-    "an error that is no object": b'{"error": "x"}\n',
-    "an error without words": b'{"error": {"class": "GenericError"}}\n',
-    "an error whose words are a number": b'{"error": {"class": "GenericError", "desc": 7}}\n',
+    "no reply's members": b'{"event": "RESET"}\n',
     "a stray byte": b"\x00",
     "a delimiter": b"\xff",
-    "a duplicate key": b'{"return": 1, "return": 2}\n',
-    "a lone surrogate": b'{"return": "\\ud800"}\n',
     "nesting without end": b"[" * 600,
-    "text of another protocol": b"220 mail.example.org ESMTP\r\n",
 }
 
 
@@ -292,6 +240,7 @@ def test_a_server_that_is_no_agent_is_given_up_in_time(what: str, tmp_path: Path
     with server, channel_to(UnixAddress(str(path))) as channel, at_most(TIMEOUT):
         error = fault_of(UnresponsiveError, lambda: channel.call(PING, TIMEOUT))
     assert error.message == f"no guest agent answered at socket {path} within {TIMEOUT:g} s"
+    assert "one client at a time" in error.hint
 
 
 GOING: dict[str, tuple[Fault, ...]] = {
@@ -307,7 +256,7 @@ def test_a_peer_that_goes_is_told_at_once_and_connected_to_anew(what: str, tmp_p
         with at_most(0.0):
             error = fault_of(NotConnectedError, lambda: channel.call(PING, 30.0))
         assert str(tmp_path / "agent.sock") in error.message
-        assert channel.call(PING, 5.0).reply == PONG
+        assert channel.call(Request("guest-sync", {"id": 9}), 5.0).value == 9
         assert agent.connections == 2
 
 
@@ -328,10 +277,3 @@ def test_a_connection_that_is_reset_is_told(tmp_path: Path) -> None:
     ):
         error = fault_of(NotConnectedError, lambda: channel.call(PING, 5.0))
     assert error.message == f"lost the agent at socket {path}: Connection reset by peer"
-
-
-def test_half_a_reply_of_the_last_connection_does_not_reach_the_next(tmp_path: Path) -> None:
-    faults = (On("guest-ping", HangUpAfter(size=5), nth=0),)
-    with agent_and_channel(tmp_path, faults=faults) as (_agent, channel):
-        fault_of(NotConnectedError, lambda: channel.call(PING, 5.0))
-        assert channel.call(Request("guest-sync", {"id": 9}), 5.0).value == 9
