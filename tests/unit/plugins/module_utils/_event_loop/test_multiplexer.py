@@ -1,33 +1,30 @@
-"""Many tasks on one thread, with real descriptors."""
+"""Many tasks on one thread, with real descriptors: what they are given, and which of them goes on."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-import socket
+import resource
 import threading
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from ansible_collections.qemu.guest_agent.plugins.module_utils._event_loop.multiplexer import Multiplexer, Timings
 from ansible_collections.qemu.guest_agent.plugins.module_utils._event_loop.tasks import (
     Deadline,
+    Task,
     pause,
     received,
     writable,
 )
 
 from tests.support.many_tasks import FOREVER, Pair, fill, pauses, receives, returns, run
+from tests.support.until import meanwhile
 
 
 class TestWaiting:
-    def test_none_at_all(self) -> None:
-        assert run() == []
-
-    def test_what_they_return_comes_with_their_number(self) -> None:
-        assert run(returns("a"), returns("b")) == [(0, "a"), (1, "b")]
-
     def test_they_wait_side_by_side_and_end_in_their_own_order(self) -> None:
         assert run(pauses(0.06, "late"), pauses(0.02, "soon"), returns("now")) == [(2, "now"), (1, "soon"), (0, "late")]
 
@@ -42,12 +39,11 @@ class TestWaiting:
         assert results[0].data == b"hello"
         assert results[1] <= results[0].at_ns <= time.monotonic_ns()
 
-    def test_the_end_of_a_stream_is_empty_bytes(self, pairs: list[Pair]) -> None:
-        pairs[0].theirs.close()
-        assert run(receives(pairs[0]))[0][1].data == b""
-
-    def test_nothing_by_the_deadline_is_none(self, pairs: list[Pair]) -> None:
-        assert run(receives(pairs[0], 0.03), receives(pairs[1], 0.01)) == [(1, None), (0, None)]
+    def test_the_end_of_a_stream_is_empty_bytes_and_nothing_by_the_deadline_none(self, pairs: list[Pair]) -> None:
+        pairs[2].theirs.close()
+        last, *rest = run(receives(pairs[0], 0.03), receives(pairs[1], 0.01), receives(pairs[2]))
+        assert last[1].data == b""
+        assert rest == [(1, None), (0, None)]
 
     def test_room_to_write(self, pairs: list[Pair]) -> None:
         async def fill_and_wait() -> tuple[bool, bool]:
@@ -59,36 +55,24 @@ class TestWaiting:
 
         assert run(fill_and_wait()) == [(0, (True, True))]
 
-    def test_a_failed_read_is_raised_where_it_is_awaited(self) -> None:
+    def test_a_failed_read_is_raised_where_it_is_awaited(self, pairs: list[Pair]) -> None:
         async def from_a_reset_connection() -> str:
-            listener = socket.create_server(("127.0.0.1", 0))
-            ours = socket.create_connection(listener.getsockname())
-            theirs, _address = listener.accept()
-            ours.setblocking(False)
-            theirs.send(b"unread by us")
-            ours.send(b"unread by them")
-            theirs.close()  # with unread bytes: a reset
             try:
-                while await received(ours.fileno(), Deadline(FOREVER)):
-                    pass
+                await receives(pairs[0])
             except ConnectionResetError:
                 return "reset"
-            finally:
-                ours.close()
-                listener.close()
-            return "ended"
+            return "read"
 
+        pairs[0].ours.send(b"unread by them")
+        pairs[0].theirs.close()
         assert run(from_a_reset_connection()) == [(0, "reset")]
 
     def test_one_may_wait_for_several_descriptors_in_turn(self, pairs: list[Pair]) -> None:
         async def by_turns() -> bytes:
             data = b""
             for turn in range(6):
-                pair = pairs[turn % 2]
-                pair.theirs.send(b"%d" % turn)
-                found = await received(pair.ours.fileno(), Deadline(FOREVER))
-                assert found is not None
-                data += found.data
+                pairs[turn % 2].theirs.send(b"%d" % turn)
+                data += (await receives(pairs[turn % 2])).data
             return data
 
         assert run(by_turns()) == [(0, b"012345")]
@@ -99,9 +83,7 @@ class TestWaiting:
             for turn in range(3):
                 pair = Pair()
                 pair.theirs.send(b"%d" % turn)
-                found = await received(pair.ours.fileno(), Deadline(FOREVER))
-                assert found is not None
-                data.append(found.data)
+                data.append((await receives(pair)).data)
                 pair.close()
             return data
 
@@ -112,9 +94,7 @@ class TestWaiting:
             await receives(pairs[0], 0.01)
             pairs[0].theirs.send(b"meanwhile")
             await pause(0.02)
-            found = await receives(pairs[0])
-            assert found is not None
-            return found.data
+            return (await receives(pairs[0])).data
 
         assert run(late()) == [(0, b"meanwhile")]
 
@@ -158,58 +138,31 @@ class TestTheEnd:
         assert ended == {0: "done", **dict.fromkeys(range(1, begun), "told")}
         assert begun == (2 if concurrency == 1 else 4)
 
-    def test_those_that_have_not_begun_are_not_begun(self) -> None:
-        touched = []
-
-        async def touch() -> None:
-            touched.append(True)
-
-        assert run(touch(), until=time.monotonic() - 1) == []
-        assert touched == []
-
-    def test_who_was_told_may_still_give_back_what_it_holds(self, pairs: list[Pair]) -> None:
+    def test_one_that_was_told_may_still_give_back_what_it_holds(self, pairs: list[Pair]) -> None:
         async def polite() -> bytes:
-            try:
+            with contextlib.suppress(TimeIsUpError):
                 await receives(pairs[0])
-            except TimeIsUpError:
-                pairs[0].theirs.send(b"the rest")
-                found = await receives(pairs[0])
-                assert found is not None
-                return found.data
-            return b""
+            pairs[0].theirs.send(b"the rest")
+            return (await receives(pairs[0])).data
 
         assert run(polite(), until=time.monotonic() + 0.05, time_is_up=TimeIsUpError) == [(0, b"the rest")]
 
-    def test_who_does_not_end_is_closed(self, pairs: list[Pair]) -> None:
+    def test_one_that_does_not_end_is_closed(self, pairs: list[Pair]) -> None:
         closed = []
 
-        async def stubborn() -> None:
-            while True:
-                try:
-                    await receives(pairs[0])
-                except TimeIsUpError:
-                    continue
-                except GeneratorExit:
-                    closed.append(True)
-                    raise
-
-        async def awaits_while_it_closes() -> None:
+        async def stubborn(number: int) -> None:
             try:
                 while True:
-                    try:
-                        await receives(pairs[1])
-                    except TimeIsUpError:
-                        continue
+                    with contextlib.suppress(TimeIsUpError):
+                        await receives(pairs[number])
             finally:
                 try:
-                    await pause(FOREVER)
+                    await pause(FOREVER * number)
                 finally:
                     closed.append(True)
 
-        tasks = (stubborn(), awaits_while_it_closes())
         limits = {"until": time.monotonic() + 0.05, "time_is_up": TimeIsUpError}
-        ended = run(*tasks, timings=Timings(grace=0.05), **limits)
-        assert ended == []
+        assert run(stubborn(0), stubborn(1), timings=Timings(grace=0.05), **limits) == []
         assert closed == [True, True]
 
     def test_nothing_is_left_open(self, pairs: list[Pair]) -> None:
@@ -221,43 +174,21 @@ class TestTheEnd:
 
 
 class TestAddedTasks:
-    def run(self, concurrency: int, added: int = 3) -> list[tuple[int, Any]]:
-        """One that adds others, and ends behind them."""
+    @pytest.mark.parametrize("concurrency", [2, 20])
+    def test_are_run_beside_the_one_that_adds_them(self, concurrency: int) -> None:
         ended: list[tuple[int, Any]] = []
         multiplexer: Multiplexer[Any] = Multiplexer(concurrency, lambda number, result: ended.append((number, result)))
 
         async def adds() -> str:
-            for number in range(added):
+            for number in range(3):
                 multiplexer.add(pauses(0.01, f"added {number}"))
-            while len(ended) < added:
+            while len(ended) < 3:
                 await pause(0.01)
             return "first"
 
         multiplexer.run(iter([adds()]))
-        return ended
-
-    @pytest.mark.parametrize("concurrency", [2, 20])
-    def test_are_run_beside_the_one_that_adds_them(self, concurrency: int) -> None:
-        ended = self.run(concurrency)
         assert sorted(ended[:-1]) == [(1, "added 0"), (2, "added 1"), (3, "added 2")]
         assert ended[-1] == (0, "first")
-
-    def test_are_all_begun_before_anything_is_waited_for(self) -> None:
-        events: list[str] = []
-
-        async def begins() -> None:
-            events.append("begun")
-            await pause(0.05)
-            events.append("ended")
-
-        multiplexer: Multiplexer[Any] = Multiplexer(100, lambda _number, _result: None)
-
-        async def adds() -> None:
-            for _number in range(50):
-                multiplexer.add(begins())
-
-        multiplexer.run(iter([adds()]))
-        assert "ended" not in events[:50]
 
     def test_are_run_though_the_last_of_the_others_has_ended(self) -> None:
         ended: list[Any] = []
@@ -289,3 +220,174 @@ class TestAddedTasks:
         multiplexer.run(iter([adds_when_it_is_late()]), time.monotonic() + 0.02)
         assert begun == []
         assert tasks[0].cr_frame is None
+
+
+class TestConcurrency:
+    def test_no_more_are_worked_on_than_that(self) -> None:
+        working: set[int] = set()
+        most = []
+
+        async def work(number: int) -> None:
+            working.add(number)
+            most.append(len(working))
+            for _step in range(5):
+                await pause(0.001)
+            working.discard(number)
+
+        run(*(work(number) for number in range(20)), concurrency=3)
+        assert max(most) == 3
+        assert len(most) == 20
+
+    def test_one_that_only_waits_makes_room_for_others(self, pairs: list[Pair]) -> None:
+        async def wake_the_silent() -> str:
+            for pair in pairs:
+                pair.theirs.send(b"x")
+            return "last"
+
+        # With one at a time, the silent ones come first; only if they make room is there somebody to wake them.
+        ended = run(*(receives(pair) for pair in pairs), wake_the_silent(), concurrency=1)
+        assert ended[0] == (4, "last")
+        assert len(ended) == 5
+
+    def test_one_that_gets_a_byte_now_and_then_makes_room_for_others(self, pairs: list[Pair]) -> None:
+        """It is one operation, which has one deadline."""
+
+        async def gets_drips() -> int:
+            deadline, count = Deadline(FOREVER), 0
+            while not (await received(pairs[0].ours.fileno(), deadline)).data.endswith(b"x"):
+                count += 1
+            return count
+
+        async def ends_it() -> str:
+            is_over.set()
+            return "last"
+
+        def drip() -> None:
+            while not is_over.wait(0.005):
+                pairs[0].theirs.send(b".")
+            pairs[0].theirs.send(b"x")
+
+        is_over = threading.Event()
+        with meanwhile(drip):
+            ended = run(gets_drips(), ends_it(), concurrency=1)
+        assert ended[0] == (1, "last")
+        assert ended[1][1] > 2
+
+    def test_one_that_has_waited_for_long_in_all_makes_room_for_others(self) -> None:
+        is_over: list[bool] = []
+
+        async def is_always_a_little_late() -> int:
+            count = 0
+            while not is_over:
+                await pause(0.01)
+                count += 1
+            return count
+
+        async def ends_it() -> None:
+            is_over.append(True)
+
+        ended = run(is_always_a_little_late(), ends_it(), concurrency=1, timings=Timings(most_waited=0.1))
+        assert [number for number, _result in ended] == [1, 0]
+
+    def test_they_are_begun_in_their_order_and_made_only_when_their_turn_comes(self) -> None:
+        made: list[int] = []
+        made_at_end: list[int] = []
+
+        def make() -> Iterator[Task[None]]:
+            for number in range(6):
+                made.append(number)
+                yield pauses(0.001)
+
+        multiplexer: Multiplexer[None] = Multiplexer(2, lambda _number, _result: made_at_end.append(len(made)))
+        multiplexer.run(make())
+        assert made_at_end[0] <= 3
+        assert made == list(range(6))
+
+    def test_the_process_allows_itself_the_descriptors_that_it_may(self) -> None:
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (min(256, hard), hard))
+            Multiplexer(1, lambda _number, _result: None)
+            raised = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+            assert raised > 256 or raised == hard
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+    @pytest.mark.slow
+    def test_more_silent_ones_than_descriptors_wait_for_their_turn(self) -> None:
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        in_use = len(os.listdir("/proc/self/fd"))
+        most = []
+
+        async def silent() -> None:
+            pair = Pair()
+            most.append(len(os.listdir("/proc/self/fd")))
+            await receives(pair, 0.3)
+            pair.close()
+
+        multiplexer: Multiplexer[None] = Multiplexer(50, lambda _number, _result: None)
+        multiplexer._most = 8
+        multiplexer.run(silent() for _each in range(20))
+        assert len(most) == 20
+        assert max(most) - in_use <= 2 * 8 + 4
+        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (soft, hard)
+
+
+class TestComputing:
+    """Whatever a guest sends: who has it decoded lets go first whoever has computed less."""
+
+    @staticmethod
+    def compute(seconds: float) -> None:
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            pass
+
+    def test_the_one_that_has_computed_the_least_goes_on_first(self, pairs: list[Pair]) -> None:
+        order: list[str] = []
+
+        async def reads(name: str, pair: Pair, seconds: float, times: int) -> None:
+            deadline = Deadline(FOREVER)
+            for _time in range(times):
+                await received(pair.ours.fileno(), deadline)
+                order.append(name)
+                self.compute(seconds)
+
+        for pair in pairs[:3]:
+            pair.theirs.send(b"x" * 100_000)
+        costly = [reads("costly", pair, 0.01, 20) for pair in pairs[:2]]
+        run(*costly, reads("cheap", pairs[2], 0.0, 20), concurrency=20)
+        last_cheap = max(number for number, name in enumerate(order) if name == "cheap")
+        assert order[:last_cheap].count("costly") <= 4
+
+    def test_one_that_lasts_for_long_does_not_come_after_all_that_are_new(self) -> None:
+        order: list[str] = []
+
+        async def lasts() -> None:
+            self.compute(0.006)
+            await pause(0.5)
+            order.append("lasting")
+
+        async def is_new() -> None:
+            await pause(0.5)
+            for _time in range(10):
+                order.append("new")
+                self.compute(0.001)
+                await pause(0.0)
+
+        run(lasts(), *(is_new() for _each in range(20)), concurrency=50)
+        assert order.index("lasting") <= 21
+
+    def test_one_that_has_computed_a_lot_is_given_less_at_a_time(self, pairs: list[Pair]) -> None:
+        sizes: list[int] = []
+
+        async def reads() -> None:
+            deadline = Deadline(FOREVER)
+            for _time in range(4):
+                found = await received(pairs[0].ours.fileno(), deadline)
+                assert found is not None
+                sizes.append(len(found.data))
+                self.compute(0.01)
+
+        pairs[0].theirs.send(b"x" * 100_000)
+        run(reads())
+        assert (sizes[0], sizes[-1]) == (4096, 512)

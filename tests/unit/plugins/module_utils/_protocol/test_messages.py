@@ -20,40 +20,32 @@ from hypothesis import given
 from tests.support.json_strategies import PATIENT, json_values
 
 
-def test_a_request() -> None:
-    assert request("guest-ping") == {"execute": "guest-ping"}
-    assert request("guest-ping", {}) == {"execute": "guest-ping"}
-    assert request("guest-sync", {"id": 0}) == {"execute": "guest-sync", "arguments": {"id": 0}}
-
-
 def test_a_request_keeps_its_arguments_when_the_callers_change() -> None:
-    arguments = {"id": 1}
+    arguments: dict[str, Any] = {}
+    assert request("guest-ping") == request("guest-ping", arguments) == {"execute": "guest-ping"}
+    arguments["id"] = 0
     message = request("guest-sync", arguments)
     arguments["id"] = 2
-    assert message["arguments"] == {"id": 1}
+    assert message == {"execute": "guest-sync", "arguments": {"id": 0}}
 
 
 @pytest.mark.parametrize("value", [{}, [], 0, 1.5, "text", False, None, {"error": 1}])
 def test_a_return(value: Any) -> None:
     assert read_reply({"return": value}) == Returned(value)
-    assert read_reply({"return": value, "id": 5, "future": None}) == Returned(value)
-    assert read_reply({"return": value, "error": None}) == Returned(value)
+    assert read_reply({"return": value, "id": 5, "error": None}) == Returned(value)
 
 
 @pytest.mark.parametrize(
     ("error", "kind"),
     [
         ({"class": "CommandNotFound", "desc": "no"}, "CommandNotFound"),
-        ({"class": "GenericError", "desc": "no", "data": {}}, "GenericError"),
-        ({"desc": "no"}, "GenericError"),
+        ({"desc": "no", "data": {}}, "GenericError"),
         ({"class": 5, "desc": "no"}, "GenericError"),
-        ({"class": None, "desc": "no"}, "GenericError"),
     ],
 )
 def test_a_refusal(error: dict[str, Any], kind: str) -> None:
     assert read_reply({"error": error}) == Refused(kind, "no")
-    assert read_reply({"error": error, "id": None}) == Refused(kind, "no")
-    assert read_reply({"error": error, "return": None}) == Refused(kind, "no")
+    assert read_reply({"error": error, "id": None, "return": None}) == Refused(kind, "no")
 
 
 @pytest.mark.parametrize(
@@ -74,26 +66,16 @@ def test_what_is_no_reply(value: Any) -> None:
 
 @PATIENT
 @given(json_values)
-def test_any_json_value_is_a_reply_or_a_protocol_error(value: Any) -> None:
-    for candidate in (value, {"return": value}, {"error": value}, {"error": {"class": value, "desc": value}}):
-        try:
-            reply = read_reply(candidate)
-        except RemoteProtocolError:
-            continue
-        assert isinstance(reply, (Returned, Refused))
-
-
-@PATIENT
-@given(json_values)
-def test_what_can_be_read_as_a_reply_is_one(value: Any) -> None:
+def test_what_can_be_read_as_a_reply_is_one_and_all_else_a_protocol_error(value: Any) -> None:
     said = {"class": value, "desc": value}
     nulls = ({"return": value, "error": None}, {"return": None, "error": said})
     for candidate in (value, {"return": value}, {"error": value}, {"error": said}, *nulls):
         try:
-            read_reply(candidate)
+            reply = read_reply(candidate)
         except RemoteProtocolError:
             assert not is_reply(encode(candidate))
         else:
+            assert isinstance(reply, (Returned, Refused))
             assert is_reply(encode(candidate))
 
 
@@ -113,10 +95,7 @@ def test_the_numbers_of_a_reply_may_be_of_any_length() -> None:
     assert is_reply(b'{"return": ' + b"9" * 1_000_000 + b"}\n")
 
 
-def test_members_that_are_null_are_absent() -> None:
+def test_members_that_are_null_are_absent_and_what_is_no_object_is_refused() -> None:
     assert expect_object({"count": 0, "buf-b64": None}, "guest-file-read") == {"count": 0}
-
-
-def test_what_is_no_object_is_refused() -> None:
     with pytest.raises(RemoteProtocolError, match=r"^the agent returned guest-info as list, not as an object$"):
         expect_object([], "guest-info")

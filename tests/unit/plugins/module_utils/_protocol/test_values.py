@@ -27,7 +27,6 @@ KIB = 1024
         (b"''", ""),
         (b"'a'", "a"),
         (b"{'execute': 'guest-ping'}", {"execute": "guest-ping"}),
-        (b"'say \"hi\"'", 'say "hi"'),
         (b"'say \\\"hi\\\"'", 'say "hi"'),
         (b"'it\\'s'", "it's"),
         (b'"it\\\'s"', "it's"),
@@ -54,42 +53,36 @@ def test_either_kind_of_quotes_gives_the_same(text: str) -> None:
     assert decode(f"'{single}'".encode()) == text
 
 
-@pytest.mark.parametrize("integer", [0, -1, 2**53 + 1, 2**63 - 1, -(2**63), 2**63, 2**64 - 1], ids=str)
-def test_integers_are_exact(integer: int) -> None:
-    value = decode(str(integer).encode())
-    assert value == integer
-    assert isinstance(value, int)
+@pytest.mark.parametrize(
+    ("raw", "value"),
+    [
+        *((str(integer).encode(), integer) for integer in (0, -1, 2**53 + 1, 2**63, -(2**63), 2**64 - 1)),
+        # Of more digits than 64 bits need. int() would take seconds for the last, or refuse it.
+        *((b"1" + b"0" * 20, 1e20), (b"-1" + b"0" * 19, -1e19), (b"9" * 1_000_000, float("inf"))),
+        *((b"1.5", 1.5), (b"1e-3", 0.001), (b"1e400", float("inf")), (b"1795981742.0", 1_795_981_742.0)),
+        (b"1." + b"3" * 1_000_000, 1 + 1 / 3),
+    ],
+    ids=lambda each: repr(each)[:24],
+)
+def test_integers_are_exact_where_they_have_64_bits_and_all_else_is_a_plain_double(raw: bytes, value: float) -> None:
+    found = decode(raw)
+    assert (found, found.__class__) == (value, value.__class__)
 
 
-@pytest.mark.parametrize("digits", ["1" + "0" * 20, "-1" + "0" * 19, "9" * 30])
-def test_integers_of_more_digits_than_64_bits_need_are_doubles(digits: str) -> None:
-    value = decode(digits.encode())
-    assert value == float(digits)
-    assert isinstance(value, float)
-
-
-@pytest.mark.parametrize("raw", [b"1.7959817427148229E+18", b"-1795981742714822912.0", b"5.00000000000000000001"])
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"1.7959817427148229E+18",
+        b"-1795981742714822912.0",
+        b"5.00000000000000000001",
+        b"1" + b"0" * 100 + b"." + b"0" * 1_000_000,
+    ],
+)
 def test_a_whole_number_that_is_a_double_is_one_and_knows_how_it_was_written(raw: bytes) -> None:
     value = decode(raw)
     assert isinstance(value, WholeFloat)
     assert (value, value.text) == (float(raw), raw.decode())
     assert encode(value) == encode(float(raw))
-
-
-@pytest.mark.parametrize("raw", [b"1.5", b"1e-3", b"1e400", b"1795981742.0", b"1795981742714.125"])
-def test_other_doubles_are_plain_ones(raw: bytes) -> None:
-    assert decode(raw).__class__ is float
-
-
-def test_a_double_of_a_million_digits_costs_no_more_than_its_bytes() -> None:
-    assert decode(b"1" + b"0" * 100 + b"." + b"0" * 1_000_000) == 1e100
-    assert decode(b"1." + b"3" * 1_000_000) == pytest.approx(4 / 3)
-
-
-def test_a_number_of_a_million_digits_is_a_double() -> None:
-    # int() would take seconds for it, or refuse it.
-    assert decode(b"9" * 1_000_000) == float("inf")
-    assert decode(b"[-" + b"9" * 1_000_000 + b"]") == [float("-inf")]
 
 
 @pytest.mark.parametrize(
@@ -115,17 +108,13 @@ def test_a_duplicate_key_is_called_one() -> None:
         decode(b'{"a":1,"a":1}')
 
 
-@pytest.mark.parametrize("raw", [b"[1,2]", b'[{"a":1}]', b"[[[]]]", b'{"a":1,"b":2,"c":3}'])
-def test_number_of_values(raw: bytes) -> None:
-    assert decode(raw, Limits(values=3)) == json.loads(raw)
-    with pytest.raises(RemoteProtocolError, match=r"^the peer sent a message of more than 1 values$"):
-        decode(raw, Limits(values=1))
-
-
-def test_number_of_values_at_the_limit() -> None:
-    assert decode(b"[1,2,3]", Limits(values=3)) == [1, 2, 3]
-    with pytest.raises(RemoteProtocolError, match="more than 3 values"):
-        decode(b"[1,2,3,4]", Limits(values=3))
+@pytest.mark.parametrize(
+    ("raw", "count"), [(b"[1,2]", 2), (b'[{"a":1}]', 2), (b"[[[]]]", 3), (b'{"a":1,"b":2,"c":3}', 3), (b"[1,2,3,4]", 4)]
+)
+def test_the_number_of_values_is_limited(raw: bytes, count: int) -> None:
+    assert decode(raw, Limits(values=count)) == json.loads(raw)
+    with pytest.raises(RemoteProtocolError, match=rf"^the peer sent a message of more than {count - 1} values$"):
+        decode(raw, Limits(values=count - 1))
 
 
 @pytest.mark.parametrize(
@@ -177,12 +166,6 @@ def test_encode_escapes_all_but_printable_ascii() -> None:
     assert encode({"return": "é\x7f😀\xff"}) == b'{"return": "\\u00e9\\u007f\\ud83d\\ude00\\u00ff"}\n'
 
 
-def circular() -> list[Any]:
-    value: list[Any] = []
-    value.append(value)
-    return value
-
-
 def nested(depth: int) -> list[Any]:
     value: list[Any] = []
     for _level in range(depth):
@@ -194,7 +177,7 @@ def nested(depth: int) -> list[Any]:
     "message",
     [
         *(float("nan"), float("inf"), {"a": [float("-inf")]}, {1, 2}, b"bytes", {"a": b"bytes"}, {b"a": 1}, object()),
-        *("\ud800", {"a": ["\udcff"]}, {"\udcff": 1}, circular(), nested(100_000)),
+        *("\ud800", {"a": ["\udcff"]}, {"\udcff": 1}, nested(100_000)),
     ],
     ids=lambda message: type(message).__name__,
 )
