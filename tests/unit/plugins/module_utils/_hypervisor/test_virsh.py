@@ -8,33 +8,21 @@ import shutil
 import subprocess
 
 import pytest
-from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor.domains import not_found, not_running
-from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor.virsh import unmistakable, virsh
+from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor.domains import not_running
+from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor.virsh import list_hint, unmistakable, virsh
 
 SYSTEM = "qemu:///system"
 UUID = "5fc1e6ba-8a29-4b0a-9a0c-3c2f7ce1a1d0"
 NAMES = [
-    "web1",
-    "two words",
-    "it's",
-    'say "hi"',
-    "$(reboot)",
-    "a;b&c|d>e",
-    "back`tick",
-    "back\\slash",
-    "*",
-    "-c",
-    "--all",
-    "~root",
-    "#1",
-    "\u00fcber",
+    *("web1", "two words", "it's", 'say "hi"', "$(reboot)", "a;b&c|d>e", "back`tick", "back\\slash"),
+    *("*", "-c", "--all", "~root", "#1", "\u00fcber"),
 ]
 URIS = [
-    "qemu:///session",
     "qemu+ssh://root@hv1/system",
     "qemu+unix:///system?socket=/run/my sock&mode=direct",
     "test:///default",
 ]
+WITH_VIRSH = pytest.mark.skipif(shutil.which("virsh") is None, reason="virsh is not installed")
 
 
 def words_of(command: str) -> list[str]:
@@ -44,28 +32,31 @@ def words_of(command: str) -> list[str]:
     return shell.stdout.split("\0")[:-1]
 
 
+def run(words: list[str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(words, capture_output=True, text=True, check=False, env={"LC_ALL": "C.UTF-8"})
+
+
 @pytest.mark.slow
 class TestACommand:
     @pytest.mark.parametrize("name", NAMES)
     def test_a_shell_gives_virsh_the_name_as_it_is(self, name: str) -> None:
-        *head, domain = words_of(virsh(SYSTEM, "start", name))
-        assert domain == name
-        assert head == ["virsh", "start"] + ["--"] * name.startswith("-")
+        assert words_of(virsh(SYSTEM, "start", name)) == ["virsh", "start", *["--"] * name.startswith("-"), name]
 
     @pytest.mark.parametrize("uri", URIS)
     def test_another_uri_than_virshs_own_is_named(self, uri: str) -> None:
         assert words_of(virsh(uri, "start", "web1")) == ["virsh", "-c", uri, "start", "web1"]
 
-    @pytest.mark.parametrize("uri", [SYSTEM, ""])
-    def test_virshs_own_is_not(self, uri: str) -> None:
-        assert virsh(uri, "list --all") == "`virsh list --all`"
-
-    @pytest.mark.skipif(shutil.which("virsh") is None, reason="virsh is not installed")
+    @WITH_VIRSH
     @pytest.mark.parametrize("name", NAMES)
     def test_virsh_looks_for_a_domain_of_that_name(self, name: str) -> None:
-        words = words_of(virsh("test:///default", "domstate --reason", name))
-        said = subprocess.run(words, capture_output=True, text=True, check=False, env={"LC_ALL": "C.UTF-8"})
+        said = run(words_of(virsh("test:///default", "domstate --reason", name)))
         assert f"failed to get domain '{name}'" in said.stderr
+
+
+@pytest.mark.parametrize("uri", [SYSTEM, ""])
+def test_virshs_own_uri_is_not_named(uri: str) -> None:
+    assert virsh(uri, "list --all") == "`virsh list --all`"
+    assert list_hint(uri) == "Check the name; `virsh list --all` shows the domains that the hypervisor knows."
 
 
 class TestADomainThatDoesNotRun:
@@ -88,43 +79,30 @@ class TestADomainThatDoesNotRun:
         assert error.hint.startswith(hint)
         assert error.hint.endswith("; an agent answers only while its guest runs.")
 
+    @pytest.mark.parametrize("name", ["my web", "1", "007", "+7", " 7", "99999999999"])
     @pytest.mark.parametrize("state", [0, 3, 5, 6, 7, 99])
-    def test_each_command_is_quoted_and_has_the_uri(self, state: int) -> None:
-        hint = not_running("my web", "qemu:///session", state, UUID).hint
-        commands = re.findall(r"`([^`]*)`", hint)
-        assert commands
-        for command in commands:
-            words = shlex.split(command)
-            assert words[:3] == ["virsh", "-c", "qemu:///session"]
-            assert words[-1] == "my web"
-
-    @pytest.mark.parametrize("name", ["1", "007", "+7", " 7", "99999999999"])
-    @pytest.mark.parametrize("state", [0, 3, 5, 6, 7, 99])
-    def test_one_called_like_a_number_is_named_by_its_uuid(self, name: str, state: int) -> None:
+    def test_each_command_has_the_uri_and_names_one_called_like_a_number_by_its_uuid(
+        self, name: str, state: int
+    ) -> None:
         """virsh takes it for the number of a running domain, and would stop that one."""
-        error = not_running(name, SYSTEM, state, UUID)
-        assert error.message.startswith(f"domain {name} at {SYSTEM} is ")
-        commands = re.findall(r"`([^`]*)`", error.hint)
+        error = not_running(name, "qemu:///session", state, UUID)
+        assert error.message.startswith(f"domain {name} at qemu:///session is ")
+        commands = [shlex.split(words) for words in re.findall(r"`([^`]*)`", error.hint)]
         assert commands
-        assert {shlex.split(command)[-1] for command in commands} == {UUID}
+        for words in commands:
+            assert words[:3] == ["virsh", "-c", "qemu:///session"]
+            assert words[-1] == (name if name == "my web" else UUID)
 
     @pytest.mark.parametrize("name", ["web1", "1a", "0x1", "-1", "1.0", "7 "])
     def test_every_other_one_is_named_by_its_name(self, name: str) -> None:
         assert unmistakable(name, UUID) == name
 
-    @pytest.mark.skipif(shutil.which("virsh") is None, reason="virsh is not installed")
+    @WITH_VIRSH
     @pytest.mark.parametrize(
         ("name", "is_number"), [("1", True), ("+1", True), (" 1", True), ("1 ", False), ("1a", False)]
     )
     def test_virsh_takes_such_a_name_for_a_number(self, name: str, is_number: bool) -> None:
         """The only domain of its test driver has the number 1."""
-        words = ["virsh", "-c", "test:///default", "domstate", name]
-        said = subprocess.run(words, capture_output=True, text=True, check=False, env={"LC_ALL": "C.UTF-8"})
+        said = run(["virsh", "-c", "test:///default", "domstate", name])
         assert (said.returncode == 0) == is_number
         assert (unmistakable(name, UUID) == UUID) == is_number
-
-
-def test_one_that_is_not_there_can_be_looked_for_where_it_was() -> None:
-    error = not_found("my web", "lxc:///")
-    assert error.message == "there is no domain my web at lxc:///"
-    assert error.hint == "Check the name; `virsh -c lxc:/// list --all` shows the domains that the hypervisor knows."

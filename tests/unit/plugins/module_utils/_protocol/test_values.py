@@ -72,11 +72,10 @@ def test_integers_are_exact_where_they_have_64_bits_and_all_else_is_a_plain_doub
 @pytest.mark.parametrize(
     "raw",
     [
-        b"1.7959817427148229E+18",
-        b"-1795981742714822912.0",
-        b"5.00000000000000000001",
+        *(b"1.7959817427148229E+18", b"-1795981742714822912.0", b"5.00000000000000000001"),
         b"1" + b"0" * 100 + b"." + b"0" * 1_000_000,
     ],
+    ids=lambda raw: repr(raw[:24]),
 )
 def test_a_whole_number_that_is_a_double_is_one_and_knows_how_it_was_written(raw: bytes) -> None:
     value = decode(raw)
