@@ -37,18 +37,11 @@ from tests.support.until import until
 
 
 class TestTheConnection:
-    def test_it_is_opened_by_the_first_call_and_shared_by_all(
-        self, fake: FakeLibvirt, line: Line, caller: Blocking
-    ) -> None:
-        found = [caller.run(line.connection, 5.0, line.workers(lane)) for lane in (NEW, PROVEN, SLOW, HELD_BACK)]
-        assert found == [fake.connections[0]] * 4
-        assert fake.uris == [URI]
-
-    def test_calls_at_the_same_time_open_one(self, fake: FakeLibvirt, line: Line) -> None:
+    def test_it_is_opened_by_the_first_call_and_shared_by_all(self, fake: FakeLibvirt, line: Line) -> None:
         fake.open_waits_for = threading.Event()
         found: list[Any] = []
-        for _call in range(5):
-            line.submit(PROVEN, lambda: found.append(line.connection()))
+        for lane in (PROVEN, PROVEN, NEW, SLOW, HELD_BACK):
+            line.submit(lane, lambda: found.append(line.connection()))
         until(lambda: fake.uris == [URI], "nobody connects")
         time.sleep(SHORT)
         fake.open_waits_for.set()
@@ -56,25 +49,29 @@ class TestTheConnection:
         assert fake.uris == [URI]
         assert found == [fake.connections[0]] * 5
 
-    def test_one_that_broke_is_opened_anew_by_the_next_call(
-        self, fake: FakeLibvirt, line: Line, caller: Blocking
+    @pytest.mark.parametrize("how", ["it broke", "it does not say whether it lives"])
+    def test_one_that_does_not_live_is_opened_anew_by_the_next_call(
+        self, fake: FakeLibvirt, line: Line, caller: Blocking, how: str
     ) -> None:
         old = caller.run(line.connection, 5.0, line.workers())
         assert line.is_alive(old)
-        fake.break_connections()
+        if how == "it broke":
+            fake.break_connections()
+        else:
+            fake.connections[0].alive_error = LibvirtError(1)
         assert not line.is_alive(old)
         new = caller.run(line.connection, 5.0, line.workers())
         assert new is not old
         assert line.is_alive(new)
         assert caller.run(line.connection, 5.0, line.workers()) is new
 
-    def test_one_that_does_not_say_whether_it_lives_does_not(
-        self, fake: FakeLibvirt, line: Line, caller: Blocking
+    @pytest.mark.parametrize("code", [3, 84])
+    def test_a_driver_that_cannot_tell_whether_it_lives_does(
+        self, fake: FakeLibvirt, line: Line, caller: Blocking, code: int
     ) -> None:
-        old = caller.run(line.connection, 5.0, line.workers())
-        fake.connections[0].alive_error = LibvirtError(1)
-        assert not line.is_alive(old)
-        assert caller.run(line.connection, 5.0, line.workers()) is not old
+        connection = caller.run(line.connection, 5.0, line.workers())
+        fake.connections[0].alive_error = LibvirtError(code)
+        assert line.is_alive(connection)
 
     @pytest.mark.parametrize(
         ("code", "int1", "kind"),
@@ -89,6 +86,10 @@ class TestTheConnection:
             (libvirt.VIR_ERR_ACCESS_DENIED, 0, PermissionDeniedError),
             (libvirt.VIR_ERR_NO_CONNECT, 0, HypervisorUnavailableError),
             (libvirt.VIR_ERR_INTERNAL_ERROR, 0, HypervisorUnavailableError),
+            # A driver that has no domains has no agents.
+            (libvirt.VIR_ERR_NO_SUPPORT, 0, NotConfiguredError),
+            (libvirt.VIR_ERR_OPERATION_UNSUPPORTED, 0, NotConfiguredError),
+            (libvirt.VIR_ERR_CONFIG_UNSUPPORTED, 0, NotConfiguredError),
         ],
     )
     def test_one_that_cannot_be_opened_is_told_by_its_kind_and_tried_again_by_the_next_call(
@@ -105,20 +106,7 @@ class TestTheConnection:
 
 
 class TestAHypervisor:
-    def test_it_has_a_few_lines_of_as_many_calls_as_a_connection_carries(self, fake: FakeLibvirt) -> None:
-        hypervisor = Hypervisor(URI)
-        assert len(hypervisor.lines) == 3
-        for line in hypervisor.lines:
-            assert line.is_shared
-            jobs = Jobs(line)
-            jobs.submit(PROVEN, *"abcdef")
-            jobs.settle(*"abcde")
-            jobs.let_all_go()
-        hypervisor.close()
-        assert fake.uris == [], "nobody has asked for a connection"
-
-    @pytest.mark.usefixtures("fake")
-    def test_who_asks_for_a_line_gets_the_one_with_the_least_to_do(self) -> None:
+    def test_it_has_a_few_lines_of_which_the_one_with_the_least_to_do_is_given(self, fake: FakeLibvirt) -> None:
         hypervisor = Hypervisor(URI)
         first, second, third = map(Jobs, hypervisor.lines)
         first.submit(HELD_BACK, *"abcdefg")
@@ -130,6 +118,7 @@ class TestAHypervisor:
         second.let_all_go()
         third.let_all_go()
         hypervisor.close()
+        assert fake.uris == [], "nobody has asked for a connection"
 
     @pytest.mark.usefixtures("fake")
     def test_silent_guests_of_all_lines_are_given_up_at_the_same_instant(self) -> None:
@@ -169,35 +158,12 @@ class TestTheLibrary:
         assert import_libvirt() == (Quiet, Quiet)
         assert handlers[0](None, ()) is None
 
-    def test_a_line_to_the_real_one(self, caller: Blocking) -> None:
-        line = Line("test:///default", 5)
-        connection = caller.run(line.connection, 5.0, line.workers())
-        assert line.is_alive(connection)
-        assert caller.run(line.connection, 5.0, line.workers()) is connection
-        line.close()
-
     def test_what_an_error_says_is_cut_for_all_who_hold_it(self) -> None:
         error = LibvirtError(1, "a" * 10_000)
         error.err = (*error.err[:4], "%s", "b" * 10_000, *error.err[6:])
         assert module.known(error) is error
         assert error.err == (1, 0, "a" * 4096, 2, "%s", "b" * 4096, None, 0, 0)
         assert str(error) == "a" * 4096
-
-    def test_a_driver_that_cannot_tell_whether_it_lives_does(self, fake: FakeLibvirt, caller: Blocking) -> None:
-        line = Line(URI)
-        connection = caller.run(line.connection, 5.0, line.workers())
-        for code, lives in ((3, True), (84, True), (1, False)):
-            fake.connections[0].alive_error = LibvirtError(code)
-            assert line.is_alive(connection) is lives
-        line.close()
-
-    @pytest.mark.parametrize("code", [3, 84, 67])
-    def test_a_driver_that_has_no_domains_has_no_agents(self, fake: FakeLibvirt, caller: Blocking, code: int) -> None:
-        line = Line("interface:///system")
-        fake.open_error = LibvirtError(code, "not supported by the connection driver: virConnectListAllDomains")
-        with pytest.raises(NotConfiguredError, match="libvirt's driver for interface:///system has no guest agents"):
-            caller.run(line.connection, 5.0, line.workers())
-        line.close()
 
     def test_an_error_that_the_binding_lost_is_known_all_the_same(self, monkeypatch: pytest.MonkeyPatch) -> None:
         look_up = libvirt.virConnect.lookupByName

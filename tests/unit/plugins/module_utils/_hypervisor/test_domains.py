@@ -8,6 +8,7 @@ import libvirt
 import pytest
 from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import (
     HypervisorUnavailableError,
+    NotConfiguredError,
     PermissionDeniedError,
 )
 from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor import connections
@@ -75,6 +76,7 @@ class TestListing:
             ("open_error", LibvirtError(SYSTEM_ERROR, "nein", errno.EACCES), PermissionDeniedError),
             ("list_error", LibvirtError(libvirt.VIR_ERR_INTERNAL_ERROR, "nein"), HypervisorUnavailableError),
             ("list_error", LibvirtError(libvirt.VIR_ERR_ACCESS_DENIED, "nein"), PermissionDeniedError),
+            ("list_error", LibvirtError(libvirt.VIR_ERR_NO_SUPPORT, "nein"), NotConfiguredError),
         ],
     )
     def test_a_libvirt_that_cannot_be_asked_is_told_by_its_kind(

@@ -18,24 +18,17 @@ def usual() -> Iterator[float]:
     sys.setswitchinterval(seconds)
 
 
-def test_threads_have_longer_turns_as_long_as_anybody_needs_it(usual: float) -> None:
+@pytest.mark.parametrize(("before", "meanwhile"), [(0.005, LONGER), (60.0, 60.0)])
+def test_threads_have_longer_turns_as_long_as_anybody_needs_it(before: float, meanwhile: float) -> None:
+    sys.setswitchinterval(before)
     texts = LargeTexts()
     texts.begin()
     texts.begin()
-    assert sys.getswitchinterval() == LONGER
+    assert sys.getswitchinterval() == meanwhile
     texts.end()
-    assert sys.getswitchinterval() == LONGER
+    assert sys.getswitchinterval() == meanwhile
     texts.end()
-    assert sys.getswitchinterval() == usual
-
-
-def test_longer_turns_that_somebody_else_wants_are_left(usual: float) -> None:
-    sys.setswitchinterval(60.0)
-    texts = LargeTexts()
-    texts.begin()
-    assert sys.getswitchinterval() == 60.0
-    texts.end()
-    assert sys.getswitchinterval() == 60.0 != usual
+    assert sys.getswitchinterval() == before
 
 
 def test_a_c_library_without_mallopt_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
