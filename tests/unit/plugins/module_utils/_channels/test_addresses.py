@@ -9,10 +9,8 @@ from __future__ import annotations
 import errno
 import os
 import socket
-import threading
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +34,7 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.errors 
 
 from tests.fakes.agent import FakeAgent
 from tests.processes.socket_server import listen_tcp, listen_unix
-from tests.support.stream_channels import PING, PONG, TIMEOUT, at_most, channel_to, fault_of
+from tests.support.stream_channels import PING, PONG, TIMEOUT, agent_and_channel, at_most, channel_to, fault_of
 
 
 def connecting(address: addresses.Address) -> Callable[[], Exchange]:
@@ -90,23 +88,16 @@ def test_what_the_kernel_says_while_connecting_is_told(
     assert hint in error.hint
 
 
-def test_room_in_a_full_queue_of_clients_is_waited_for(tmp_path: Path) -> None:
-    path = tmp_path / "busy.sock"
-    agent = FakeAgent(listen_unix(path))
-    with ExitStack() as stack, channel_to(UnixAddress(str(path))) as channel:
-        for client in (socket.socket(socket.AF_UNIX), socket.socket(socket.AF_UNIX)):
-            stack.enter_context(client).connect(str(path))
+def test_room_in_a_full_queue_of_clients_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class BusySocket(socket.socket):
+        def connect_ex(self, address: Any) -> int:
+            return numbers.pop() if numbers else super().connect_ex(address)
 
-        def serve() -> None:
-            stack.pop_all().close()
-            stack.enter_context(agent)
-
-        serving = threading.Timer(0.2, serve)
-        started = time.monotonic()
-        serving.start()
+    numbers = [errno.EAGAIN] * 2
+    with agent_and_channel(tmp_path) as (_agent, channel):
+        monkeypatch.setattr(socket, "socket", BusySocket)
         assert channel.call(PING, 5.0).reply == PONG
-        assert time.monotonic() - started >= 0.2
-        serving.join()
+    assert numbers == []
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
