@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from traceback import walk_tb
 from typing import Any
 
 import pytest
@@ -169,95 +168,40 @@ class TestTheAgentsOwnErrors:
         assert isinstance(error_of(channel), ExchangeTimeoutError)
 
 
-class Text(str):
-    """A text that can be looked for after it was let go of."""
-
-
-def _held(value: Any) -> list[Text]:
-    """All of it that an error can be followed to: its cause, its context, and what the frames of its traceback hold."""
-    found: list[Text] = []
-    seen: set[int] = set()
-    wanted = [value]
-    while wanted:
-        each = wanted.pop()
-        if id(each) in seen:
-            continue
-        seen.add(id(each))
-        if isinstance(each, Text):
-            found.append(each)
-        if isinstance(each, BaseException):
-            wanted += [each.__cause__, each.__context__, *each.args, vars(each), getattr(each, "object", None)]
-            wanted += [frame.f_locals for frame, _line in walk_tb(each.__traceback__)]
-        elif isinstance(each, dict):
-            wanted += each.values()
-        elif isinstance(each, (list, tuple)):
-            wanted += each
-        elif isinstance(each, bytes) and len(each) > 100_000:
-            found.append(Text("bytes"))
-    return found
-
-
-LONG = 1_000_000
-
-
-def _long_error() -> LibvirtError:
-    error = LibvirtError(1, Text("cannot parse json " + "x" * LONG))
-    error.err = (*error.err[:4], "%s", error.err[2], *error.err[6:])
-    return error
-
-
 class TestWhatIsTooLong:
-    """Of what an agent answered, an error holds what it says itself."""
+    LONG = "x" * 1_000_000
 
-    LIMITS = Limits(size=500, nesting=16)
-
-    @pytest.mark.parametrize(
-        "outcome",
-        [
-            lambda: Text("x" * LONG),
-            _long_error,
-            lambda: UnicodeDecodeError("utf-8", b"x" * LONG, 0, 1, "invalid start byte"),
-        ],
-        ids=["a reply", "an error", "no UTF-8"],
-    )
     @pytest.mark.parametrize("calls", [1, 5], ids=["own line", "shared line"])
-    def test_an_error_holds_nothing_of_it(self, fake: FakeLibvirt, outcome: Any, calls: int) -> None:
-        def answer(_request: dict[str, Any]) -> Any:
-            made = outcome()
-            if isinstance(made, BaseException):
-                raise made
-            return made
-
+    @pytest.mark.parametrize(
+        ("answer", "length"),
+        [
+            (lambda _request: "x" * 501, 501),
+            (fails(113, "guest agent command failed: 'guest-ping': " + "x" * 500), 542),
+        ],
+        ids=["a reply", "a refusal"],
+    )
+    def test_it_breaks_the_protocol(self, fake: FakeLibvirt, answer: Any, length: int, calls: int) -> None:
         fake.replies["guest-ping"] = answer
         line = Line(URI, calls)
-        with Blocking(LibvirtChannel("web1", URI, line, self.LIMITS)) as channel:
+        with Blocking(LibvirtChannel("web1", URI, line, Limits(size=500, nesting=16))) as channel:
             error = error_of(channel)
         line.close()
-        assert isinstance(error, RemoteProtocolError)
-        assert _held(error) == []
+        assert error.__class__ is RemoteProtocolError
+        assert error.message == f"the agent of domain web1 at {URI} answered guest-ping with {length} characters"
 
-    def test_nor_does_an_error_of_setting_the_time(self, fake: FakeLibvirt, channel: Blocking) -> None:
-        fake.catchup = True
-        fake.set_time_error = _long_error()
-        error = error_of(channel, Request("guest-set-time", {"time": 1}))
-        assert _held(error) == []
-        assert len(str(error)) < 1000
-
-    def test_the_guests_words_in_libvirts_error_are_one_short_line(self, fake: FakeLibvirt, channel: Blocking) -> None:
-        fake.replies["guest-ping"] = fails(38, "\x1b[2J\n" + "x" * LONG)
-        message = error_of(channel).message
+    @pytest.mark.parametrize("command", ["guest-ping", "guest-set-time"])
+    def test_the_guests_words_in_libvirts_error_are_one_short_line(
+        self, fake: FakeLibvirt, channel: Blocking, command: str
+    ) -> None:
+        fake.catchup = command == "guest-set-time"
+        fake.set_time_error = LibvirtError(38, "\x1b[2J\n" + self.LONG)
+        fake.replies = {} if fake.catchup else {"guest-ping": fails(38, "\x1b[2J\n" + self.LONG)}
+        message = error_of(channel, Request(command)).message
         assert message.isprintable()
         assert len(message) < 400
 
-    def test_a_refusal_that_is_too_long_is_none(self, fake: FakeLibvirt) -> None:
-        fake.replies["guest-ping"] = fails(113, "guest agent command failed: 'guest-ping': " + "x" * 500)
-        with Blocking(LibvirtChannel("web1", URI, limits=self.LIMITS)) as channel:
-            error = error_of(channel)
-        assert isinstance(error, RemoteProtocolError)
-        assert error.message.endswith(" with 542 characters")
-
     def test_a_refusal_is_cut(self, fake: FakeLibvirt, channel: Blocking) -> None:
-        fake.replies["guest-ping"] = fails(1, "internal error: unable to execute 'guest-ping': " + "x" * LONG)
+        fake.replies["guest-ping"] = fails(1, "internal error: unable to execute 'guest-ping': " + self.LONG)
         reply = channel.call(PING, 5.0).reply
         assert isinstance(reply, Refused)
         assert len(reply.description) < 5000

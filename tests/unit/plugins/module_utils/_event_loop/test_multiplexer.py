@@ -1,4 +1,4 @@
-"""Many tasks on one thread, with real descriptors: what they are given, and which of them goes on."""
+"""Many tasks on one thread, with real descriptors; ``test_tasks.py`` has what each of them is given."""
 
 from __future__ import annotations
 
@@ -17,55 +17,15 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._event_loop.tasks
     Task,
     pause,
     received,
-    writable,
 )
 
-from tests.support.many_tasks import FOREVER, Pair, fill, pauses, receives, returns, run
+from tests.support.many_tasks import FOREVER, Pair, pauses, receives, returns, run
 from tests.support.until import meanwhile
 
 
 class TestWaiting:
     def test_they_wait_side_by_side_and_end_in_their_own_order(self) -> None:
         assert run(pauses(0.06, "late"), pauses(0.02, "soon"), returns("now")) == [(2, "now"), (1, "soon"), (0, "late")]
-
-    def test_what_arrives_is_given_with_the_time_of_its_arrival(self, pairs: list[Pair]) -> None:
-        async def send_to_the_first() -> int:
-            await pause(0.02)
-            sent_ns = time.monotonic_ns()
-            pairs[0].theirs.send(b"hello")
-            return sent_ns
-
-        results = dict(run(receives(pairs[0]), send_to_the_first()))
-        assert results[0].data == b"hello"
-        assert results[1] <= results[0].at_ns <= time.monotonic_ns()
-
-    def test_the_end_of_a_stream_is_empty_bytes_and_nothing_by_the_deadline_none(self, pairs: list[Pair]) -> None:
-        pairs[2].theirs.close()
-        last, *rest = run(receives(pairs[0], 0.03), receives(pairs[1], 0.01), receives(pairs[2]))
-        assert last[1].data == b""
-        assert rest == [(1, None), (0, None)]
-
-    def test_room_to_write(self, pairs: list[Pair]) -> None:
-        async def fill_and_wait() -> tuple[bool, bool]:
-            ours, theirs = pairs[0].ours, pairs[0].theirs
-            fill(ours)
-            is_full = await writable(ours.fileno(), Deadline(0.02)) is None
-            theirs.recv(1 << 20)
-            return is_full, await writable(ours.fileno(), Deadline(FOREVER)) is not None
-
-        assert run(fill_and_wait()) == [(0, (True, True))]
-
-    def test_a_failed_read_is_raised_where_it_is_awaited(self, pairs: list[Pair]) -> None:
-        async def from_a_reset_connection() -> str:
-            try:
-                await receives(pairs[0])
-            except ConnectionResetError:
-                return "reset"
-            return "read"
-
-        pairs[0].ours.send(b"unread by them")
-        pairs[0].theirs.close()
-        assert run(from_a_reset_connection()) == [(0, "reset")]
 
     def test_one_may_wait_for_several_descriptors_in_turn(self, pairs: list[Pair]) -> None:
         async def by_turns() -> bytes:
@@ -174,22 +134,6 @@ class TestTheEnd:
 
 
 class TestAddedTasks:
-    @pytest.mark.parametrize("concurrency", [2, 20])
-    def test_are_run_beside_the_one_that_adds_them(self, concurrency: int) -> None:
-        ended: list[tuple[int, Any]] = []
-        multiplexer: Multiplexer[Any] = Multiplexer(concurrency, lambda number, result: ended.append((number, result)))
-
-        async def adds() -> str:
-            for number in range(3):
-                multiplexer.add(pauses(0.01, f"added {number}"))
-            while len(ended) < 3:
-                await pause(0.01)
-            return "first"
-
-        multiplexer.run(iter([adds()]))
-        assert sorted(ended[:-1]) == [(1, "added 0"), (2, "added 1"), (3, "added 2")]
-        assert ended[-1] == (0, "first")
-
     def test_are_run_though_the_last_of_the_others_has_ended(self) -> None:
         ended: list[Any] = []
         multiplexer: Multiplexer[Any] = Multiplexer(1, lambda _number, result: ended.append(result))

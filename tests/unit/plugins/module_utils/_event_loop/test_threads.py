@@ -226,23 +226,6 @@ class TestAWorker:
         assert not thread.is_alive()
         assert ran == ["submitted"]
 
-    def test_jobs_that_begin_and_end_are_progress(self, worker: Worker, released: threading.Event) -> None:
-        begun = threading.Event()
-        time.sleep(SHORT)
-        assert worker.are_stuck(SHORT)
-
-        def hang() -> None:
-            begun.set()
-            released.wait(30.0)
-
-        worker.submit(hang)
-        assert begun.wait(5.0)
-        assert not worker.are_stuck(SLACK)
-        time.sleep(SHORT)
-        assert worker.are_stuck(SHORT)
-        released.set()
-        until(lambda: not worker.are_stuck(SHORT), "it stays stuck")
-
 
 class TestClosing:
     def test_it_frees_both_descriptors_and_what_rings_after_it_writes_into_no_other(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import time
 from typing import Any
 
@@ -136,20 +135,6 @@ def test_how_the_bytes_were_cut_does_not_matter(data: tuple[bytes, list[bytes]],
     assert seen(*pieces, limits=limits) == seen_either_way(whole, limits)
 
 
-def test_a_limit_is_broken_by_the_same_byte_however_the_message_came() -> None:
-    expected = ["the peer sent a message that is longer than 6 bytes", b"6", b",", b"7", b",", b"8", b"]", b"{}"]
-    assert seen_either_way(b"[1,2,3,4,5\n6,7,8]\n{}", Limits(size=6)) == expected
-
-
-@PATIENT
-@given(garbage, st.integers(1, 40))
-def test_many_tokens_at_once_are_the_same_as_one_after_the_other(data: bytes, size: int) -> None:
-    fast = seen(b"[" + data, limits=Limits(size))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(framing, "_TOKENS", framing._STATES["start"].run)
-        assert seen(b"[" + data, limits=Limits(size)) == fast
-
-
 @PATIENT
 @given(st.data(), st.lists(spelt_values(), max_size=5))
 def test_values_back_to_back_come_out_as_they_went_in(
@@ -236,11 +221,6 @@ def test_recovery_ends_with(byte: bytes, error: bytes) -> None:
     assert seen(error + b'skip "this" 1' + byte + b"}")[1:] == seen(byte + b"}")
 
 
-@pytest.mark.parametrize("error", [b"\x00", b"G", b"\xff"])
-def test_recovery_skips_the_rest(error: bytes) -> None:
-    assert len(seen(error + bytes(range(0x20, 0x2C)) + b"\tabc\\\"'%\x80\xfd 12 true")) == 1
-
-
 @pytest.mark.parametrize(
     ("data", "expected"),
     [
@@ -272,12 +252,6 @@ def test_no_bytes_raise_anything_but_a_protocol_error(
                     assert 0 < len(event.raw) <= limits.size
                     with contextlib.suppress(RemoteProtocolError):
                         event.decode()
-
-
-@PATIENT
-@given(garbage)
-def test_after_any_garbage_0xff_makes_the_next_request_heard(data: bytes) -> None:
-    assert seen(data + b'\xff{"execute":"guest-ping"}')[-1] == b'{"execute":"guest-ping"}'
 
 
 # -------------------------------------------------------------------------------------------------------------- limits
@@ -370,28 +344,6 @@ def test_memory_is_bounded_by_the_limit_and_not_by_the_peer(first: bytes, then: 
 
     # 2 MiB were fed. A buffer that grows is for a moment there twice; the rest is for events and white space.
     assert peak_memory(work) < 2 * (256 * KIB + len(chunk)) + 128 * KIB
-
-
-def test_work_grows_as_the_bytes_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    steps = 0
-    step = Decoder._step
-
-    def counted(decoder: Decoder) -> None:
-        nonlocal steps
-        steps += 1
-        before = (len(decoder._buffer), decoder._position)
-        step(decoder)
-        # Nothing is scanned a second time: the position never falls back, unless the bytes before it are gone.
-        assert decoder._position >= before[1] or len(decoder._buffer) < before[0]
-
-    monkeypatch.setattr(Decoder, "_step", counted)
-    raw = json.dumps({"return": [{"name": "guest-ping", "text": 'a "b" \\ c', "n": [1, -2.5, None]}] * 500}).encode()
-    seen(*drips(raw))
-    # Two steps at most for a byte: one that ends a token, and one that looks at it again.
-    assert steps <= 2 * len(raw)
-    steps = 0
-    seen(raw[: len(raw) // 2], raw[len(raw) // 2 :])
-    assert steps <= len(raw) // 2
 
 
 @pytest.mark.parametrize(
