@@ -18,7 +18,7 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import (
 )
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol import values
 
-from tests.fakes.faults import Before, Behind, Fault, Instead, Late, On, Pause, Piece
+from tests.fakes.faults import Behind, Fault, Instead, Late, On, Pause, Piece
 from tests.fakes.kinds import PLAIN_SYNC_ONLY, REFUSED_WORDS, REFUSES_ID, Kind
 from tests.support.stream_channels import GET_TIME, PING, PONG, SYNC, agent_and_channel, at_most, fault_of
 
@@ -49,23 +49,11 @@ def test_half_a_request_of_the_client_before_does_no_harm(tmp_path: Path) -> Non
         assert channel.call(PING, 5.0).reply == PONG
 
 
-def test_a_sync_reply_with_anothers_number_is_skipped(tmp_path: Path) -> None:
-    wrong_first = On(SYNC, Before((b'\xff{"return": 1}\n', b'{"return": {}}\n')), nth=0)
-    with agent_and_channel(tmp_path, faults=(wrong_first,)) as (_agent, channel):
-        assert channel.call(Request("guest-sync", {"id": 9}), 5.0).value == 9
-
-
 def test_a_right_number_counts_only_behind_the_delimiter(tmp_path: Path) -> None:
     # As an agent would echo it that does not know what "delimited" means.
     with agent_and_channel(tmp_path) as (agent, channel):
         agent._encoded = lambda _command, answer: values.encode(answer)  # type: ignore[method-assign]
         fault_of(UnresponsiveError, lambda: channel.call(PING, 0.3))
-
-
-def test_an_agent_without_the_delimited_sync_is_synced_plainly(tmp_path: Path) -> None:
-    with agent_and_channel(tmp_path, kind=PLAIN_SYNC_ONLY, greeting=STALE["an old reply"]) as (agent, channel):
-        assert channel.call(Request("guest-sync", {"id": 9}), 5.0).value == 9
-        assert [command for command, _arguments in agent.requests] == [SYNC, "guest-sync", "guest-sync"]
 
 
 BOTH_SYNCS = frozenset((SYNC, "guest-sync"))
@@ -135,15 +123,20 @@ def test_the_number_of_a_sync_is_kept_by_agents_of_little_precision(kind: Kind, 
     assert max(numbers) > 2**24  # and still one that no other client has
 
 
-@pytest.mark.parametrize("digits", [6, 17])
-def test_an_agent_that_keeps_numbers_as_doubles_is_synced_with(digits: int, tmp_path: Path) -> None:
-    with agent_and_channel(tmp_path, kind=Kind(number_digits=digits)) as (_agent, channel):
+@pytest.mark.parametrize(
+    ("kind", "syncs"),
+    [
+        (PLAIN_SYNC_ONLY, [SYNC, "guest-sync"]),
+        (REFUSES_ID, [SYNC]),
+        (Kind(number_digits=6), [SYNC]),
+        (Kind(number_digits=17), [SYNC]),
+    ],
+    ids=["without the delimited sync", "refuses an id in a request", "6 digits", "17 digits"],
+)
+def test_agents_of_all_kinds_are_synced_with(kind: Kind, syncs: list[str], tmp_path: Path) -> None:
+    with agent_and_channel(tmp_path, kind=kind, greeting=STALE["an old reply"]) as (agent, channel):
         assert channel.call(PING, 5.0).reply == PONG
-
-
-def test_requests_carry_no_id_which_old_agents_refuse(tmp_path: Path) -> None:
-    with agent_and_channel(tmp_path, kind=REFUSES_ID) as (_agent, channel):
-        assert channel.call(PING, 5.0).reply == PONG
+    assert [command for command, _arguments in agent.requests] == [*syncs, "guest-ping"]
 
 
 @pytest.mark.slow
@@ -169,6 +162,6 @@ LEFT_OVER: dict[str, Fault] = {
 def test_what_follows_a_reply_is_not_taken_for_the_next_one(what: str, tmp_path: Path) -> None:
     with agent_and_channel(tmp_path, faults=(On("guest-get-time", LEFT_OVER[what]),)) as (agent, channel):
         channel.call(GET_TIME, 5.0)
-        time.sleep(0.2)
+        time.sleep(0.3)
         assert channel.call(PING, 5.0).reply == PONG
         assert len(agent.asked(SYNC)) == 2

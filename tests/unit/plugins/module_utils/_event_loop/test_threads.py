@@ -83,13 +83,6 @@ def uncollected() -> Iterator[None]:
 
 @pytest.mark.usefixtures("uncollected")
 class TestWhatIsDone:
-    def test_a_worker_holds_nothing_of_a_job(self, worker: Worker) -> None:
-        thing = Thing()
-        held = weakref.ref(thing)
-        worker.submit(partial(id, thing))
-        del thing
-        until(lambda: held() is None, "the idle thread holds its last job")
-
     def test_what_a_call_returned_or_raised_is_its_receivers_alone(self, caller: Blocking, worker: Worker) -> None:
         def fail(thing: Thing) -> None:
             raise ValueError(thing)
@@ -248,18 +241,6 @@ class TestClosing:
         finally:
             os.close(reader)
             os.close(writer)
-
-    def test_a_call_that_is_not_waited_for_any_more_is_not_run(
-        self, caller: Blocking, worker: Worker, released: threading.Event
-    ) -> None:
-        ran: list[str] = []
-        worker.submit(hanging(released))
-        task = caller.shown.run(lambda: ran.append("run"), 5.0, worker)
-        task.send(None)
-        task.close()
-        released.set()
-        caller.run(lambda: ran.append("asked for"), 5.0, worker)
-        assert ran == ["asked for"]
 
 
 def test_a_bell_that_nobody_hears_never_blocks_who_rings_it() -> None:

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import errno
 import threading
-from collections.abc import Iterator
 
 import libvirt
 import pytest
@@ -11,14 +10,13 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import (
     NotConfiguredError,
     PermissionDeniedError,
 )
-from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor import connections
 from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor.connections import Line
 from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor.domains import Domain, list_domains, macs_of
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.errors import QgaError
 
 from tests.fakes.domains import BLOCKED, PAUSED, RUNNING, SHUT_OFF, Definition, uuid_of
-from tests.fakes.libvirt import FakeHypervisor
 from tests.fakes.libvirt_replies import SYSTEM_ERROR, LibvirtError
+from tests.fakes.one_domain import FakeLibvirt
 from tests.support.blocking import blocking
 from tests.support.line_jobs import SHORT, URI
 
@@ -27,42 +25,23 @@ CRASHED, SUSPENDED = 6, 7
 listed = blocking(list_domains)
 
 
-@pytest.fixture
-def fake(monkeypatch: pytest.MonkeyPatch) -> FakeHypervisor:
-    fake = FakeHypervisor()
-    monkeypatch.setattr(connections, "import_libvirt", fake.modules)
-    return fake
-
-
-@pytest.fixture
-def line(fake: FakeHypervisor) -> Iterator[Line]:  # noqa: ARG001  # in place before the line
-    made = Line(URI, 5)
-    yield made
-    made.close()
-
-
 @pytest.mark.parametrize("state", [*range(9), 99])
 def test_only_one_that_runs_is_running_and_a_blocked_one_does(state: int) -> None:
     assert Domain("web1", uuid_of("web1"), state).is_running is (state in (RUNNING, BLOCKED))
 
 
 class TestListing:
-    def test_all_are_listed_with_their_states_and_those_in_rarer_ones_asked_for_theirs(
-        self, fake: FakeHypervisor, line: Line
+    def test_all_are_listed_with_their_states_in_four_calls_and_one_for_each_in_a_rarer_state(
+        self, fake: FakeLibvirt, line: Line
     ) -> None:
-        assert listed(line, 5.0) == ()
         states = {"a": RUNNING, "b": PAUSED, "c": SHUT_OFF, "d": BLOCKED, "e": CRASHED, "f": SUSPENDED}
         fake.definitions = [Definition(name, state=state) for name, state in states.items()]
         assert listed(line, 5.0) == tuple(Domain(name, uuid_of(name), state) for name, state in states.items())
-        assert fake.calls["state"] == 3
+        assert fake.calls == {"listAllDomains": 4, "state": 3}
+        fake.definitions = []
+        assert listed(line, 5.0) == ()
         assert len(fake.connections) == 1
-        assert fake.closed == []
-
-    @pytest.mark.parametrize("count", [0, 1, 1000])
-    def test_it_takes_as_many_calls_however_many_there_are(self, fake: FakeHypervisor, line: Line, count: int) -> None:
-        fake.definitions = [Definition(f"web{number}") for number in range(count)]
-        assert len(listed(line, 5.0)) == count
-        assert fake.calls == {"listAllDomains": 4}
+        assert fake.closes == 0
 
     def test_with_the_real_library(self) -> None:
         line = Line("test:///default", 5)
@@ -80,21 +59,13 @@ class TestListing:
         ],
     )
     def test_a_libvirt_that_cannot_be_asked_is_told_by_its_kind(
-        self, fake: FakeHypervisor, line: Line, at: str, error: LibvirtError, kind: type[QgaError]
+        self, fake: FakeLibvirt, line: Line, at: str, error: LibvirtError, kind: type[QgaError]
     ) -> None:
         setattr(fake, at, error)
         with pytest.raises(kind, match=rf"{URI}.*: nein$"):
             listed(line, 5.0)
 
-    def test_libvirt_is_there_again_for_the_next_one(self, fake: FakeHypervisor, line: Line) -> None:
-        fake.definitions = [Definition("web1")]
-        listed(line, 5.0)
-        fake.go_away(attempts=1)
-        with pytest.raises(HypervisorUnavailableError):
-            listed(line, 5.0)
-        assert [domain.name for domain in listed(line, 5.0)] == ["web1"]
-
-    def test_libvirt_does_not_answer(self, fake: FakeHypervisor, line: Line) -> None:
+    def test_libvirt_does_not_answer(self, fake: FakeLibvirt, line: Line) -> None:
         fake.open_waits_for = threading.Event()
         with pytest.raises(HypervisorUnavailableError, match=f"libvirt at {URI} did not answer within 0.05 s"):
             listed(line, SHORT)
