@@ -11,18 +11,12 @@ import libvirt
 import pytest
 from ansible_collections.qemu.guest_agent.plugins.module_utils._channels.base import Request
 from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import (
-    ExchangeTimeoutError,
     FrozenError,
     GuestReplacedError,
     HypervisorUnavailableError,
-    NotConfiguredError,
-    NotFoundError,
-    NotRunningError,
     NotSupportedError,
     PermissionDeniedError,
-    UnresponsiveError,
 )
-from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.errors import QgaError, RemoteProtocolError
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.messages import Refused, Returned
 
 from tests.fakes.domains import PAUSED, SHUT_OFF, UUID, Domain
@@ -59,7 +53,7 @@ class TestOneGuestOnly:
         else:
             with pytest.raises(GuestReplacedError, match="started anew"):
                 channel.require_same(5.0)
-        assert error_of(channel).__class__ is GuestReplacedError
+        assert error_of(channel).code == "replaced"
 
 
 class TestAnExchange:
@@ -82,7 +76,7 @@ class TestAnExchange:
         fake.set_time_error = error
         fake.replies = {} if request_ is SET_TIME else {"guest-ping": undecodable}
         found = error_of(channel, request_)
-        assert found.__class__ is RemoteProtocolError
+        assert found.code == "protocol_error"
         said = f"the agent of domain web1 at {URI} answered {request_.execute} with text that is not UTF-8"
         assert found.message == said
 
@@ -113,15 +107,7 @@ class TestAnExchange:
     @pytest.mark.parametrize("text", ["", "nonsense", "[" * 513, '{"return": 1, "error": {}}', '"\ud800"'], ids=len)
     def test_what_is_no_reply(self, fake: FakeLibvirt, channel: Blocking, text: str) -> None:
         fake.replies["guest-ping"] = lambda _request: text
-        assert isinstance(error_of(channel), RemoteProtocolError)
-
-    def test_closing_closes_the_connection_once_and_may_be_repeated(self, fake: FakeLibvirt) -> None:
-        channel = channel_to("web1")
-        channel.call(PING, 5.0)
-        channel.close()
-        assert fake.closed.wait(5)
-        channel.close()
-        assert fake.closes == 1
+        assert error_of(channel).code == "protocol_error"
 
 
 class TestLookingUp:
@@ -147,7 +133,7 @@ class TestLookingUp:
     ) -> None:
         fake.run_state = state
         error = error_of(channel)
-        assert isinstance(error, NotRunningError)
+        assert error.code == "not_running"
         assert words in error.message
         assert fake.sent == []
 
@@ -161,7 +147,7 @@ class TestLookingUp:
             fake.replies["guest-ping"] = fails(55)
         fake.state_error = LibvirtError(code, "nichts zu machen")
         error = error_of(channel)
-        assert isinstance(error, HypervisorUnavailableError)
+        assert error.code == "hypervisor_unavailable"
         assert "nichts zu machen" in error.message
 
 
@@ -169,7 +155,7 @@ class TestConnecting:
     def test_a_lookup_fails_as_a_connection_does(self, fake: FakeLibvirt, channel: Blocking) -> None:
         fake.lookup_error = LibvirtError(38, "Verbindung fehlgeschlagen", 13)
         error = error_of(channel)
-        assert error.__class__ is PermissionDeniedError
+        assert error.code == "permission_denied"
         assert error.message == f"libvirt at {URI} refused the connection: Verbindung fehlgeschlagen"
 
     def test_a_hypervisor_that_hangs_is_given_up_and_what_was_asked_for_is_not_sent_later(
@@ -177,16 +163,16 @@ class TestConnecting:
     ) -> None:
         fake.open_waits_for = released
         error = error_of(channel, Request("guest-update-time", {"seconds": 20, "relative": True}), SHORT)
-        assert error.__class__ is HypervisorUnavailableError
+        assert error.code == "hypervisor_unavailable"
         assert error.message == f"libvirt at {URI} did not answer within 0.05 s"
         released.set()
         channel.call(PING, 5.0)
         assert fake.commands == ["guest-ping"]
 
 
-@pytest.mark.parametrize(("answered", "kind"), [(False, UnresponsiveError), (True, ExchangeTimeoutError)])
+@pytest.mark.parametrize(("answered", "kind"), [(False, "unresponsive"), (True, "timeout")])
 def test_a_call_that_hangs_is_given_up_and_closing_does_not_wait_for_it(
-    fake: FakeLibvirt, released: threading.Event, answered: bool, kind: type[QgaError]
+    fake: FakeLibvirt, released: threading.Event, answered: bool, kind: str
 ) -> None:
     channel = channel_to("web1")
     if answered:
@@ -194,7 +180,7 @@ def test_a_call_that_hangs_is_given_up_and_closing_does_not_wait_for_it(
     fake.replies["guest-get-time"] = hangs(released)
     began = time.monotonic()
     error = error_of(channel, Request("guest-get-time"), SHORT)
-    assert error.__class__ is kind
+    assert error.code == kind
     assert error.message == f"the agent of domain web1 at {URI} did not answer guest-get-time within 0.05 s"
     channel.close()
     assert time.monotonic() - began < 10
@@ -227,7 +213,7 @@ class TestWithoutAReply:
         fake.replies["guest-suspend-ram"] = fails(113, "'guest-suspend-ram': the guest does not support it")
         assert channel.call(self.SUSPEND, 5.0).reply == Refused("GenericError", "the guest does not support it")
         fake.replies["guest-suspend-ram"] = fails(55)
-        assert isinstance(error_of(channel, self.SUSPEND), NotRunningError)
+        assert error_of(channel, self.SUSPEND).code == "not_running"
 
 
 @pytest.mark.parametrize("request_", [TestWithoutAReply.SUSPEND, SET_TIME], ids=lambda request: request.execute)
@@ -236,7 +222,7 @@ def test_a_dead_agent_is_found_out_before_what_is_not_waited_for(
 ) -> None:
     fake.catchup = True
     fake.replies["guest-ping"] = fails(86)
-    assert isinstance(error_of(channel, request_), UnresponsiveError)
+    assert error_of(channel, request_).code == "unresponsive"
     assert fake.log == ["guest-ping"]
 
 
@@ -287,7 +273,7 @@ class TestSettingTheTimeOfAGuestThatCatchesUp:
     def test_libvirts_own_error(self, fake: FakeLibvirt, channel: Blocking, at: str, code: int) -> None:
         setattr(fake, at, LibvirtError(code, "qemu doesn't support rtc-reset-reinjection command"))
         error = error_of(channel, SET_TIME)
-        assert isinstance(error, HypervisorUnavailableError)
+        assert error.code == "hypervisor_unavailable"
         assert "rtc-reset-reinjection" in error.message
 
 
@@ -338,19 +324,19 @@ class TestTheRealLibrary:
     @pytest.mark.parametrize("named", ["test", REAL_UUID, REAL_UUID.replace("-", "")])
     def test_its_domain(self, named: str) -> None:
         with channel_to(named, REAL) as channel:
-            assert error_of(channel).__class__ is NotConfiguredError
+            assert error_of(channel).code == "not_configured"
             assert channel.macs(5.0) == ("aa:bb:cc:dd:ee:ff",)
 
     @pytest.mark.parametrize("named", ["nosuch", UUID])
     def test_a_domain_that_it_does_not_have(self, named: str) -> None:
         with channel_to(named, REAL) as channel:
             error = error_of(channel)
-        assert error.__class__ is NotFoundError
+        assert error.code == "not_found"
         assert error.message == f"there is no domain {named} at {REAL}"
         assert f"`virsh -c {REAL} list --all`" in error.hint
 
     def test_no_such_driver(self) -> None:
         with channel_to("test", "nonsense:///system") as channel:
             error = error_of(channel)
-        assert error.__class__ is HypervisorUnavailableError
+        assert error.code == "hypervisor_unavailable"
         assert "nonsense:///system" in error.message

@@ -160,16 +160,12 @@ class TestRunning:
 
 
 class TestReading:
-    @pytest.mark.parametrize("seconds", [5.0, -1.0], ids=["", "even after the deadline"])
-    def test_bytes_are_stamped_when_they_were_read(self, loop: Loop, ends: Ends, seconds: float) -> None:
+    def test_what_is_there_is_read_even_after_the_deadline(self, loop: Loop, ends: Ends) -> None:
         here, there = ends
         there.send(b"reply")
-        before_ns = time.monotonic_ns()
-        found = loop(reading(here, seconds))
-        assert found.data == b"reply"
-        assert before_ns <= found.at_ns <= time.monotonic_ns()
+        assert loop(reading(here, -1.0)).data == b"reply"
 
-    def test_bytes_that_come_later_are_waited_for(self, loop: Loop, ends: Ends) -> None:
+    def test_bytes_that_come_later_are_waited_for_and_stamped_when_they_are_read(self, loop: Loop, ends: Ends) -> None:
         here, there = ends
         later = threading.Timer(SHORT, lambda: there.send(b"late"))
         started_ns = time.monotonic_ns()
@@ -177,7 +173,7 @@ class TestReading:
         found = loop(reading(here))
         later.join()
         assert found.data == b"late"
-        assert found.at_ns - started_ns >= SHORT * 1e9
+        assert started_ns + SHORT * 1e9 <= found.at_ns <= time.monotonic_ns()
 
     def test_a_part_of_much_is_read_and_in_the_end_nothing(self, loop: Loop, ends: Ends) -> None:
         here, there = ends

@@ -174,19 +174,6 @@ class TestTheLibrary:
 
 
 class TestThreads:
-    def test_one_does_for_one_job_after_the_other_and_none_is_started_before_there_is_one(
-        self, line: Line, jobs: Jobs
-    ) -> None:
-        before = threading.enumerate()
-        for number in range(5):
-            jobs.submit(PROVEN, str(number))
-            jobs.let_go(str(number))
-            until(lambda: line.load == 0, "the line is still busy")
-        (thread,) = jobs.threads
-        assert thread not in before
-        assert thread.daemon, "one that hangs keeps no program from exiting"
-        assert thread.name == f"libvirt {URI}"
-
     def test_as_many_are_started_as_there_are_jobs_and_no_more_than_the_connection_carries(
         self, line: Line, jobs: Jobs
     ) -> None:
@@ -198,6 +185,7 @@ class TestThreads:
         assert line.load == 7
         jobs.let_go("c")
         jobs.settle(*"abcdef")
+        assert {(thread.daemon, thread.name) for thread in jobs.threads} == {(True, f"libvirt {URI}")}
         assert len(jobs.threads) == 5
 
     @pytest.mark.usefixtures("fake")
@@ -342,15 +330,6 @@ class TestClosing:
             thread.join(5.0)
             assert not thread.is_alive()
         assert fake.closes == 1
-
-    def test_one_that_was_never_opened_is_not_closed(self, fake: FakeLibvirt, line: Line, jobs: Jobs) -> None:
-        jobs.submit(PROVEN, *"abc")
-        jobs.let_go(*"abc")
-        line.close()
-        for thread in jobs.threads:
-            thread.join(5.0)
-            assert not thread.is_alive()
-        assert fake.closes == 0
 
     def test_a_connection_whose_daemon_has_gone_is_closed_quietly(
         self, fake: FakeLibvirt, line: Line, caller: Blocking

@@ -17,11 +17,6 @@ NAMES = [
     *("web1", "two words", "it's", 'say "hi"', "$(reboot)", "a;b&c|d>e", "back`tick", "back\\slash"),
     *("*", "-c", "--all", "~root", "#1", "\u00fcber"),
 ]
-URIS = [
-    "qemu+ssh://root@hv1/system",
-    "qemu+unix:///system?socket=/run/my sock&mode=direct",
-    "test:///default",
-]
 WITH_VIRSH = pytest.mark.skipif(shutil.which("virsh") is None, reason="virsh is not installed")
 
 
@@ -42,7 +37,7 @@ class TestACommand:
     def test_a_shell_gives_virsh_the_name_as_it_is(self, name: str) -> None:
         assert words_of(virsh(SYSTEM, "start", name)) == ["virsh", "start", *["--"] * name.startswith("-"), name]
 
-    @pytest.mark.parametrize("uri", URIS)
+    @pytest.mark.parametrize("uri", ["test:///default", "qemu+unix:///system?socket=/run/my sock&mode=direct"])
     def test_another_uri_than_virshs_own_is_named(self, uri: str) -> None:
         assert words_of(virsh(uri, "start", "web1")) == ["virsh", "-c", uri, "start", "web1"]
 

@@ -45,18 +45,12 @@ def test_notation() -> None:
 
 
 @pytest.mark.parametrize(
-    "notation",
+    ("notation", "reason"),
     [
-        *(" ", "path", "path:", "path: ", "path:str", "path : str", ": str", "*: str", "path*: str", "**path: str"),
-        *("Path: str", "-path: str", "path-: str", "path: [str", "path: str]", "path: []", "path: str |"),
-        *("path: str\n", "path: str,mode: str", "path: str,", "path: str, ", "path: str; mode: str"),
+        *((text, "is not an argument such as") for text in (" ", "path:", "Path: str", "path: [str", "path: str,")),
+        ("path: str, *path: int", "'path' is given twice"),
     ],
 )
-def test_bad_notation_is_refused(notation: str) -> None:
-    with pytest.raises(ValueError, match="is not an argument such as"):
+def test_bad_notation_is_refused(notation: str, reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
         parse_arguments(notation)
-
-
-def test_an_argument_given_twice_is_refused() -> None:
-    with pytest.raises(ValueError, match="'path' is given twice"):
-        parse_arguments("path: str, *path: int")

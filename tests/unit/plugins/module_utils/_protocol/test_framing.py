@@ -96,16 +96,6 @@ def test_values_need_nothing_between_them_and_white_space_there_is_nothing() -> 
     assert seen(b"\n\n {} \r\n\t[] \n") == [b"{}", b"[]"]
 
 
-def test_events_are_given_once_and_in_order() -> None:
-    decoder = Decoder()
-    decoder.feed(b"{}[]")
-    decoder.feed(b"\xff{")
-    assert [describe(event) for event in decoder] == [b"{}", b"[]", 0]
-    assert list(decoder) == []
-    decoder.feed(b"}")
-    assert list(decoder) == [Message(b"{}")]
-
-
 @pytest.mark.parametrize(
     ("data", "expected"),
     [(b"", True), (b" \n", True), (b"{", False), (b'"', False), (b"1", False), (b"\xff", False), (b"\xff\n{}\n", True)],

@@ -102,11 +102,6 @@ def test_what_is_not_json(raw: bytes) -> None:
         decode(raw)
 
 
-def test_a_duplicate_key_is_called_one() -> None:
-    with pytest.raises(RemoteProtocolError, match="duplicate key"):
-        decode(b'{"a":1,"a":1}')
-
-
 @pytest.mark.parametrize(
     ("raw", "count"), [(b"[1,2]", 2), (b'[{"a":1}]', 2), (b"[[[]]]", 3), (b'{"a":1,"b":2,"c":3}', 3), (b"[1,2,3,4]", 4)]
 )
