@@ -159,20 +159,27 @@ class TestAddedTasks:
 
 
 class TestConcurrency:
-    def test_no_more_are_worked_on_than_that(self) -> None:
+    def test_no_more_are_worked_on_than_that_and_they_are_made_only_when_their_turn_comes(self) -> None:
+        made: list[int] = []
         working: set[int] = set()
-        most = []
+        seen: list[tuple[int, int]] = []
 
         async def work(number: int) -> None:
             working.add(number)
-            most.append(len(working))
+            seen.append((len(working), number - len(made)))
             for _step in range(5):
                 await pause(0.001)
             working.discard(number)
 
-        run(*(work(number) for number in range(20)), concurrency=3)
-        assert max(most) == 3
-        assert len(most) == 20
+        def make() -> Iterator[Task[None]]:
+            for number in range(20):
+                made.append(number)
+                yield work(number)
+
+        Multiplexer[None](3, lambda _number, _result: None).run(make())
+        assert max(working for working, _ahead in seen) == 3
+        assert {ahead for _working, ahead in seen} == {-1}
+        assert len(seen) == 20
 
     def test_one_that_only_waits_makes_room_for_others(self, pairs: list[Pair]) -> None:
         async def wake_the_silent() -> str:
@@ -224,20 +231,6 @@ class TestConcurrency:
 
         ended = run(is_always_a_little_late(), ends_it(), concurrency=1, timings=Timings(most_waited=0.1))
         assert [number for number, _result in ended] == [1, 0]
-
-    def test_they_are_begun_in_their_order_and_made_only_when_their_turn_comes(self) -> None:
-        made: list[int] = []
-        made_at_end: list[int] = []
-
-        def make() -> Iterator[Task[None]]:
-            for number in range(6):
-                made.append(number)
-                yield pauses(0.001)
-
-        multiplexer: Multiplexer[None] = Multiplexer(2, lambda _number, _result: made_at_end.append(len(made)))
-        multiplexer.run(make())
-        assert made_at_end[0] <= 3
-        assert made == list(range(6))
 
     def test_the_process_allows_itself_the_descriptors_that_it_may(self) -> None:
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -21,33 +21,12 @@ from tests.support.until import until
 
 
 class TestLanes:
-    @pytest.mark.parametrize("lane", [NEW, SLOW])
-    def test_new_and_slow_ones_never_take_all_threads(self, jobs: Jobs, lane: Lane) -> None:
-        jobs.submit(lane, *"abcdef")
-        jobs.settle(*"abcd")
-        jobs.submit(PROVEN, "proven")
-        jobs.settle(*"abcd", "proven")
-        jobs.let_go("proven")
-        jobs.settle(*"abcd", "proven")
-        jobs.let_go("a")
-        jobs.settle(*"abcd", "proven", "e")
-
-    def test_those_held_back_spare_two(self, jobs: Jobs) -> None:
-        jobs.submit(HELD_BACK, *"abcde")
-        jobs.settle(*"abc")
-        jobs.submit(NEW, "new", "newer")
-        jobs.settle(*"abc", "new")
-        jobs.submit(PROVEN, "proven")
-        jobs.settle(*"abc", "new", "proven")
-        jobs.let_go("new", "proven")
-        jobs.settle(*"abc", "new", "proven", "newer")
-        jobs.let_go("newer", "b")
-        jobs.settle(*"abc", "new", "proven", "newer", "d")
-
-    def test_proven_ones_may_take_all_and_go_first_and_those_held_back_go_last(self, jobs: Jobs) -> None:
+    def test_proven_ones_may_take_all_threads_and_go_first_and_each_lane_after_them_spares_its_own(
+        self, jobs: Jobs
+    ) -> None:
         jobs.submit(PROVEN, *"12345")
         jobs.settle(*"12345")
-        jobs.submit(HELD_BACK, "held back")
+        jobs.submit(HELD_BACK, "held back", "held back, too")
         jobs.submit(SLOW, "slow")
         jobs.submit(NEW, "new")
         jobs.submit(PROVEN, "proven", "also proven")
@@ -55,11 +34,12 @@ class TestLanes:
         for ended, follow in (
             ("1", ["proven"]),
             ("2", ["also proven"]),
-            ("3", []),
+            ("3", []),  # the last thread is for proven ones
             ("4", ["new"]),
             ("5", ["slow"]),
-            ("proven", []),
+            ("proven", []),  # as are the last two, unless they are new or slow
             ("also proven", ["held back"]),
+            ("new", ["held back, too"]),
         ):
             jobs.let_go(ended)
             begun += follow

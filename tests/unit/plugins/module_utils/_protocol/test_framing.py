@@ -62,10 +62,7 @@ def stray(byte: int) -> str:
 
 EXCHANGES = {
     "request": b'{"execute": "guest-sync", "arguments": {"id": -7}}',
-    "request without arguments": b'{"execute":"guest-ping"}',
     "return": b'{"return": {"version": "10.0.13", "supported_commands": [{"name": "guest-ping", "enabled": true}]}}',
-    "empty return": b'{"return": {}}',
-    "scalar return": b'{"return": 1754500000123456000}',
     "error": b'{"error": {"class": "GenericError", "desc": "Parameter \'id\' is missing \\"\\u00e9\\" \\\\"}}',
     "list": b"[[], {}, [1.5e-3, null]]",
     "string": b'"\\"}{\\\\"',
@@ -181,17 +178,12 @@ def test_in_any_state_0xff_drops_what_came_before_and_0xfe_is_an_error(
         # A number or a word ends with whatever cannot belong to it, which may be an error by itself.
         (b"12\x00{}", [b"12", stray(0), b"{}"]),
         (b"true\x01{}", [b"true", stray(1), b"{}"]),
-        (b"12\x80{}", [b"12", stray(0x80), b"{}"]),
         (b"[12\x80{}", [stray(0x80), b"{}"]),
         (b"GARBAGE {}", [stray(ord("G")), b"{}"]),
         (b"garbage here\n", [b"garbage", b"here"]),
         (b"%d\n{}", [stray(ord("%")), b"{}"]),
         (b"\\\n{}", [stray(ord("\\")), b"{}"]),
         (b"01\n2\n", [stray(ord("1")), b"2"]),
-        (b"-a\n", [stray(ord("a"))]),
-        (b"1.\n{}", [stray(ord("\n")), b"{}"]),
-        (b"1ex\n", [stray(ord("x"))]),
-        (b"1e+x\n", [stray(ord("x"))]),
         (b'"a\nb"\n{}', [stray(ord("\n")), b"{}"]),
         (b'"a\\\nb"\x00{}', [stray(ord("\n")), stray(0), b"{}"]),
         (b"'a\tb'\n{}", [stray(ord("\t")), b"{}"]),
