@@ -41,26 +41,14 @@ class TestWhatAnErrorMeans:
             (68, False, "connected", "unresponsive"),
             (88, False, "connected", "permission_denied"),
             (55, False, "connected", "not_running"),
-            (3, False, "connected", "not_configured"),
-            (8, False, "connected", "not_configured"),
-            (9, False, "connected", "not_configured"),
-            (29, False, "connected", "not_configured"),
-            (84, False, "connected", "not_configured"),
+            *((code, False, "connected", "not_configured") for code in (3, 8, 9, 29, 84)),
             # A driver has no other functions once an agent has answered through it.
             (84, True, "connected", "hypervisor_unavailable"),
-            (1, False, "connected", "protocol_error"),
-            (38, False, "connected", "protocol_error"),
-            (39, False, "connected", "protocol_error"),
+            *((code, False, "connected", "protocol_error") for code in (1, 38, 39)),
         ],
     )
     def test_table(
-        self,
-        fake: FakeLibvirt,
-        channel: Blocking,
-        code: int,
-        answered: bool,
-        state: str | None,
-        kind: str,
+        self, fake: FakeLibvirt, channel: Blocking, code: int, answered: bool, state: str | None, kind: str
     ) -> None:
         if answered:
             channel.call(PING, 5.0)
