@@ -55,7 +55,7 @@ class TestWaiting:
                 pair.close()
             return data
 
-        assert run(reconnects(), reconnects()) == [(0, [b"0", b"1", b"2"]), (1, [b"0", b"1", b"2"])]
+        assert dict(run(reconnects(), reconnects())) == {0: [b"0", b"1", b"2"], 1: [b"0", b"1", b"2"]}
 
     def test_what_comes_while_nobody_waits_is_there_later(self, pairs: list[Pair]) -> None:
         async def late() -> bytes:
