@@ -9,23 +9,25 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._facts.command_de
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.commands import CATALOGUE
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.errors import RemoteProtocolError
 
-from tests.fakes.guest import EXTENDED_COMMANDS, TimeLine, not_found
+from tests.fakes.guest import EXTENDED_COMMANDS, SimulatedGuest, TimeLine, not_found
 from tests.support.blocking import blocking
 from tests.support.telling_guest import full_guest, says
 
-details_of = blocking(command_details)
+
+def details_of(guest: SimulatedGuest, name: str) -> dict[str, Any]:
+    details: dict[str, Any] = blocking(command_details)(GuestAgent(guest, 5.0), name)
+    return details
 
 
-class TestCommandDetails:
-    def test_a_stock_command_is_the_catalogues(self, line: TimeLine) -> None:
+class TestAStockAgent:
+    def test_a_command_is_described_by_the_catalogue_as_far_as_the_agent_does_not(self, line: TimeLine) -> None:
         guest = full_guest(line)
-        guest.commands["guest-set-time"]["enabled"] = False
-        details = details_of(GuestAgent(guest, 5.0), "guest-set-time")
-        assert details == {
+        guest.commands["guest-set-time"] = {"name": "guest-set-time", "enabled": False, "success-response": False}
+        assert details_of(guest, "guest-set-time") == {
             "name": "guest-set-time",
             "present": True,
             "enabled": False,
-            "success_response": True,
+            "success_response": False,
             "since": "1.5",
             "description": CATALOGUE["guest-set-time"].description,
             "arguments": [{"name": "time", "type": "int", "optional": True}],
@@ -34,19 +36,14 @@ class TestCommandDetails:
             "details_from": "catalogue",
         }
 
-    def test_what_the_agent_says_of_answers_goes_before_the_catalogue(self, line: TimeLine) -> None:
-        guest = full_guest(line)
-        guest.commands["guest-ping"]["success-response"] = False
-        assert details_of(GuestAgent(guest, 5.0), "guest-ping")["success_response"] is False
-
     def test_a_command_that_the_agent_lacks(self, line: TimeLine) -> None:
-        details = details_of(GuestAgent(full_guest(line), 5.0), "guest-exec")
+        details = details_of(full_guest(line), "guest-exec")
         assert (details["present"], details["enabled"], details["details_from"]) == (False, False, "catalogue")
 
     def test_a_command_that_only_the_agent_knows(self, line: TimeLine) -> None:
         guest = full_guest(line)
         guest.commands["guest-novel"] = {"name": "guest-novel", "enabled": True, "success-response": True}
-        assert details_of(GuestAgent(guest, 5.0), "guest-novel") == {
+        assert details_of(guest, "guest-novel") == {
             "name": "guest-novel",
             "present": True,
             "enabled": True,
@@ -54,33 +51,25 @@ class TestCommandDetails:
             "details_from": "agent",
         }
 
-    def test_a_command_that_nobody_knows(self, line: TimeLine) -> None:
+    def test_an_unknown_command(self, line: TimeLine) -> None:
         with pytest.raises(CommandNotFoundError, match="guest-nonsense") as caught:
-            details_of(GuestAgent(full_guest(line), 5.0), "guest-nonsense")
+            details_of(full_guest(line), "guest-nonsense")
         assert "spelling" in caught.value.hint
 
-    def test_the_extended_agent_is_asked(self, line: TimeLine) -> None:
+
+class TestTheExtendedAgent:
+    def test_is_asked(self, line: TimeLine) -> None:
         guest = full_guest(line, EXTENDED_COMMANDS)
-        says(guest, "guest-get-command-info", {"name": "guest-ping", "success-response": True, "since": "0.15.0"})
-        details = details_of(GuestAgent(guest, 5.0), "guest-ping")
+        reply = {"name": "guest-ping", "since": "0.15.0"}
+        says(guest, "guest-get-command-info", reply)
+        assert details_of(guest, "guest-ping") == {**reply, "present": True, "details_from": "agent"}
         assert guest.asked("guest-get-command-info") == [{"name": "guest-ping"}]
-        assert details == {
-            "name": "guest-ping",
-            "success_response": True,
-            "since": "0.15.0",
-            "present": True,
-            "details_from": "agent",
-        }
 
-    @pytest.mark.parametrize("value", [None, [], "text", 1])
-    def test_an_ill_shaped_answer_of_its(self, line: TimeLine, value: Any) -> None:
-        guest = full_guest(line, EXTENDED_COMMANDS)
-        says(guest, "guest-get-command-info", value)
-        with pytest.raises(RemoteProtocolError, match="where an object belongs"):
-            details_of(GuestAgent(guest, 5.0), "guest-ping")
-
-    def test_an_unknown_name_is_refused_by_it(self, line: TimeLine) -> None:
+    def test_may_not_know_it_or_return_an_ill_shaped_reply(self, line: TimeLine) -> None:
         guest = full_guest(line, EXTENDED_COMMANDS)
         guest.handlers["guest-get-command-info"] = lambda _arguments: not_found("guest-nonsense")
         with pytest.raises(CommandNotFoundError):
-            details_of(GuestAgent(guest, 5.0), "guest-nonsense")
+            details_of(guest, "guest-nonsense")
+        says(guest, "guest-get-command-info", [])
+        with pytest.raises(RemoteProtocolError, match="where an object belongs"):
+            details_of(guest, "guest-ping")
