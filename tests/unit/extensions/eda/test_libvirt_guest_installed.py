@@ -32,12 +32,13 @@ def found_by(source: Path, **environment: str) -> tuple[str, list[str] | None]:
 
 @pytest.fixture
 def installed(tmp_path: Path) -> Path:
-    """A path of collections with this one."""
-    collection = tmp_path / "collections" / "ansible_collections" / "qemu" / "guest_agent"
+    """A path of collections with this one, where Ansible looks for one by itself if HOME is ``tmp_path``."""
+    collections = tmp_path / ".ansible" / "collections"
+    collection = collections / "ansible_collections" / "qemu" / "guest_agent"
     shutil.copytree(ROOT / "plugins", collection / "plugins")
     (collection / SOURCE.relative_to(ROOT)).parent.mkdir(parents=True)
     shutil.copy(SOURCE, collection / SOURCE.relative_to(ROOT))
-    return tmp_path / "collections"
+    return collections
 
 
 @pytest.fixture
@@ -48,38 +49,39 @@ def alone(tmp_path: Path) -> Path:
     return Path(shutil.copy(SOURCE, directory))
 
 
-WATCHER = Path("ansible_collections/qemu/guest_agent/plugins/module_utils/_watch/watcher.py")
+WATCHER = Path("plugins/module_utils/_watch/watcher.py")
+INSTALLED = Path("ansible_collections/qemu/guest_agent")
 
 
 class TestItFindsItsCollection:
-    def test_in_a_checkout(self) -> None:
-        assert found_by(SOURCE) == (str(ROOT / "plugins/module_utils/_watch/watcher.py"), [])
-
-    def test_where_it_is_installed_before_all_others(self, installed: Path) -> None:
-        source = installed / "ansible_collections/qemu/guest_agent" / SOURCE.relative_to(ROOT)
-        assert found_by(source, ANSIBLE_COLLECTIONS_PATH="/nonexistent") == (str(installed / WATCHER), [])
-
-    def test_by_a_link_to_it(self, tmp_path: Path) -> None:
+    def test_in_a_checkout_and_by_a_link_to_it(self, tmp_path: Path) -> None:
         link = tmp_path / SOURCE.name
         link.symlink_to(SOURCE)
-        assert found_by(link)[0] == str(ROOT / "plugins/module_utils/_watch/watcher.py")
+        for source in (SOURCE, link):
+            assert found_by(source) == (str(ROOT / WATCHER), [])
 
-    def test_where_python_finds_it(self, alone: Path, installed: Path) -> None:
-        assert found_by(alone, PYTHONPATH=str(installed))[0] == str(installed / WATCHER)
+    def test_where_it_is_installed_before_all_others(self, installed: Path) -> None:
+        source = installed / INSTALLED / SOURCE.relative_to(ROOT)
+        found = found_by(source, ANSIBLE_COLLECTIONS_PATH="/nonexistent")
+        assert found == (str(installed / INSTALLED / WATCHER), [])
 
-    def test_by_ansibles_variable(self, alone: Path, installed: Path) -> None:
-        path = f"/nonexistent:{installed}"
-        assert found_by(alone, ANSIBLE_COLLECTIONS_PATH=path) == (str(installed / WATCHER), [])
-
-    def test_where_ansible_looks_by_itself(self, alone: Path, installed: Path) -> None:
-        (installed.parent / ".ansible").mkdir()
-        installed.rename(installed.parent / ".ansible" / "collections")
-        where = str(installed.parent / ".ansible" / "collections" / WATCHER)
-        assert found_by(alone, HOME=str(installed.parent))[0] == where
-        assert found_by(alone, ANSIBLE_HOME=str(installed.parent / ".ansible"))[0] == where
+    @pytest.mark.parametrize(
+        ("variable", "value"),
+        [
+            ("PYTHONPATH", "{0}/.ansible/collections"),
+            ("ANSIBLE_COLLECTIONS_PATH", "/nonexistent:{0}/.ansible/collections"),
+            ("HOME", "{0}"),
+            ("ANSIBLE_HOME", "{0}/.ansible"),
+        ],
+    )
+    def test_where_python_or_ansible_does(
+        self, alone: Path, installed: Path, tmp_path: Path, variable: str, value: str
+    ) -> None:
+        where, _imported = found_by(alone, **{variable: value.format(tmp_path)})
+        assert where == str(installed / INSTALLED / WATCHER)
 
     def test_or_says_where_it_has_looked(self, alone: Path) -> None:
-        said, _imported = found_by(alone, ANSIBLE_COLLECTIONS_PATH="/nonexistent/a:/nonexistent/b")
-        assert said.startswith("libvirt_guest needs the rest of its collection, qemu.guest_agent, which is in none of")
-        assert "/nonexistent/a/ansible_collections/qemu/guest_agent, /nonexistent/b/" in said
-        assert said.endswith("by ANSIBLE_COLLECTIONS_PATH.")
+        error, _imported = found_by(alone, ANSIBLE_COLLECTIONS_PATH="/nonexistent/a:/nonexistent/b")
+        assert error.startswith("libvirt_guest needs the rest of its collection, qemu.guest_agent, which is in none of")
+        assert "/nonexistent/a/ansible_collections/qemu/guest_agent, /nonexistent/b/" in error
+        assert error.endswith("by ANSIBLE_COLLECTIONS_PATH.")
