@@ -17,21 +17,20 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._channels.libvirt
 from ansible_collections.qemu.guest_agent.plugins.module_utils._channels.stream import StreamChannel
 from ansible_collections.qemu.guest_agent.plugins.module_utils._clock import resync as resync_module
 from ansible_collections.qemu.guest_agent.plugins.module_utils._clock.methods import ResyncOptions
-from ansible_collections.qemu.guest_agent.plugins.module_utils._clock.reference import HostReference, Reference
-from ansible_collections.qemu.guest_agent.plugins.module_utils._clock.report import Offset, ResyncReport
+from ansible_collections.qemu.guest_agent.plugins.module_utils._clock.reference import HostReference
+from ansible_collections.qemu.guest_agent.plugins.module_utils._clock.report import Offset
 from ansible_collections.qemu.guest_agent.plugins.module_utils._facts import subsets
-from ansible_collections.qemu.guest_agent.plugins.module_utils._facts.command_details import command_details
 from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor import connections
 
 from tests.fakes.agent import FakeAgent
 from tests.fakes.clock import Clock
-from tests.fakes.kinds import MINUTE_NS, SECOND_NS, STOCK, Kind
+from tests.fakes.kinds import MINUTE_NS, SECOND_NS, Kind
 from tests.fakes.libvirt_replies import answers_by
 from tests.fakes.one_domain import FakeLibvirt
 from tests.processes.socket_server import listen_tcp, listen_unix
 from tests.support.blocking import Blocking, BlockingAgent, blocking
 
-details_of, gather = blocking(command_details), blocking(subsets.gather)
+gather = blocking(subsets.gather)
 resync = blocking(resync_module.resync)
 
 # The truth is read by two readings of this machine's clocks, and its own clock may be slewed (500 ppm at most).
@@ -39,28 +38,14 @@ READING_NS = 5_000
 SLEW_PPM = 500
 
 BEHIND_NS = -90 * SECOND_NS
-# What a correction ends with. How much nearer it comes depends on how busy the machine is: the benchmarks tell.
+# What a correction ends with. How much nearer it comes depends on how busy the machine is: the benchmarks show it.
 NEAR_NS = ResyncOptions().tolerance_ns
-
-
-@contextmanager
-def agent_at(directory: Path, kind: Kind = STOCK, offset_ns: int = BEHIND_NS, **what: Any) -> Iterator[FakeAgent]:
-    clock = Clock(offset_ns, round(what.pop("rate_ppm", 0.0) * 1000), tick_ns=kind.tick_ns)
-    with FakeAgent(listen_unix(directory / "agent.sock"), kind, clock, **what) as agent:
-        yield agent
 
 
 @contextmanager
 def guest(directory: Path, timeout: float = 5.0) -> Iterator[BlockingAgent]:
     with Blocking(StreamChannel(UnixAddress(str(directory / "agent.sock")))) as channel:
         yield BlockingAgent(channel, timeout)
-
-
-def corrected(
-    directory: Path, reference: Reference | None = None, timeout: float = 5.0, **options: Any
-) -> ResyncReport:
-    with guest(directory, timeout) as agent:
-        return resync(agent, HostReference() if reference is None else reference, ResyncOptions(**options))
 
 
 def assert_honest(offset: Offset, true_ns: int, age_ns: int) -> None:
@@ -85,6 +70,7 @@ def guest_through(way: str, directory: Path, kind: Kind, **what: Any) -> Iterato
             "tcp": lambda: StreamChannel(TcpAddress("127.0.0.1", listener.getsockname()[1])),
             "libvirt": lambda: LibvirtChannel("web1", "qemu:///system"),
         }
-        agent = FakeAgent(listener, kind, Clock(BEHIND_NS), **what)
+        clock = Clock(BEHIND_NS, what.pop("rate_ppm", 0) * 1_000, tick_ns=kind.tick_ns)
+        agent = FakeAgent(listener, kind, clock, **what)
         with agent, Blocking(channels[way]()) as channel:
             yield agent, BlockingAgent(channel, 5.0)
