@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import secrets
-import socket
 from collections.abc import Iterator
 
 import pytest
@@ -20,7 +19,6 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.framing
     Message,
 )
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.messages import (
-    Refused,
     Reply,
     Returned,
     read_reply,
@@ -31,6 +29,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.processes.stock_agent import StockAgent
+from tests.support.agent_client import answers
 
 # Nothing else is enabled, whatever is generated below.
 HARMLESS = ("guest-ping", "guest-sync", "guest-sync-delimited")
@@ -50,24 +49,11 @@ def events(data: bytes) -> list[Event]:
     return list(decoder)
 
 
-def answer(agent: StockAgent, data: bytes) -> bytes:
-    received = b""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
-        client.settimeout(10)
-        client.connect(agent.socket)
-        client.sendall(data)
-        client.shutdown(socket.SHUT_WR)
-        # Up to the end: a client that leaves replies unread makes qemu-ga exit.
-        while chunk := client.recv(65536):
-            received += chunk
-    return received
-
-
 def replies(agent: StockAgent, data: bytes) -> list[Reply]:
-    received = answer(agent, data)
-    messages = [event for event in events(received) if isinstance(event, Message)]
+    lines = answers(agent.socket, data)
+    messages = [event for event in events(b"".join(line + b"\n" for line in lines)) if isinstance(event, Message)]
     # The agent's own lines are messages to the decoder, one each.
-    assert [message.raw for message in messages] == received.splitlines()
+    assert [message.raw for message in messages] == lines
     return [read_reply(message.decode()) for message in messages]
 
 
@@ -82,98 +68,30 @@ def was_json(reply: Reply) -> bool:
     return isinstance(reply, Returned) or not reply.description.startswith("JSON parse error")
 
 
-def compare(agent: StockAgent, data: bytes) -> tuple[list[Event], list[Reply]]:
-    """What the decoder and the agent make of the data, without the request that follows it and must be heard."""
+def compare(agent: StockAgent, data: bytes) -> None:
+    """The decoder and the agent make the same of the data, and both hear the request that follows it."""
     number = secrets.randbits(62)
     good = encode(request("guest-sync", {"id": number}))
-    # What the data leaves open would swallow the request, for both.
+    # An unfinished value would swallow the request, for both.
     stream = data + b"\n" + DELIMITER + b"\n" + good
     ours, theirs = events(stream), replies(agent, stream)
     assert [is_json(event) for event in ours] == [was_json(reply) for reply in theirs]
     assert (ours[-1], theirs[-1]) == (Message(good.strip()), Returned(number))
-    # The last but one is the 0xFF from above.
-    return ours[:-2], theirs[:-2]
-
-
-@pytest.mark.parametrize(
-    ("data", "descriptions"),
-    [
-        (b"garbage here", ["JSON parse error, invalid keyword 'garbage'", "JSON parse error, invalid keyword 'here'"]),
-        (b'GARBAGE {"execute":"guest-ping"}', ["JSON parse error, stray 'G'", None]),
-        (b'{"a":}', ["JSON parse error, expecting value"]),
-        (b"{]", ["JSON parse error, expecting value"]),
-        (b"}", ["JSON parse error, expecting value"]),
-        (b":", ["JSON parse error, expecting value"]),
-        (b'{"a":1,"a":2}', ["JSON parse error, duplicate key"]),
-        (b'["\xc3"]', ["JSON parse error, invalid UTF-8 sequence in string"]),
-        (b"{}", ["QMP input lacks member 'execute'"]),
-        (b'{"id":5}', ["QMP input lacks member 'execute'"]),
-        (b"[]", ["QMP input must be a JSON object"]),
-        (b'"x"', ["QMP input must be a JSON object"]),
-        (b"1", ["QMP input must be a JSON object"]),
-        (b"true", ["QMP input must be a JSON object"]),
-        (b'{"execute":"guest-nonsense"}', ["The command guest-nonsense has not been found"]),
-        (b'{"execute":"guest-ping","arguments":{"foo":1}}', ["Parameter 'foo' is unexpected"]),
-        (b'{"execute":"guest-ping","arguments":null}', ["QMP input member 'arguments' must be an object"]),
-        (b'{"execute":"guest-ping","foo":1}', ["QMP input member 'foo' is unexpected"]),
-        (b'{"execute":1}', ["QMP input member 'execute' must be a string"]),
-        (b"{'execute':'guest-ping'}", [None]),
-        (b'{"execute":"guest-ping"}{"execute":"guest-ping"}', [None, None]),
-    ],
-)
-def test_the_table_of_bad_input(agent: StockAgent, data: bytes, descriptions: list[str | None]) -> None:
-    _ours, theirs = compare(agent, data)
-    # From QEMU 11.1 an error also tells the place: only the last words are compared.
-    for reply, description in zip(theirs, descriptions, strict=True):
-        if description is None:
-            assert reply == Returned({})
-        else:
-            assert isinstance(reply, Refused)
-            assert reply.description.endswith(description.removeprefix("JSON parse error"))
 
 
 @pytest.mark.parametrize(
     "data",
     [
+        *(b"garbage here", b'GARBAGE {"execute":"guest-ping"}', b'{"a":}', b"{]", b"}", b":", b'{"a":1,"a":2}'),
+        *(b"{}", b'{"id":5}', b"[]", b'"x"', b"1", b"true", b'{"execute":1}', b"{'execute':'guest-ping'}"),
+        *(b'{"execute":"guest-ping"}{"execute":"guest-ping"}', b'{"execute":"guest-nonsense"}'),
         *(b"\xff", b"\xff12\n3\n", b"\xffnull {}", b'{"execute":"guest-ping"\xff{}', b"\xff\xff\xfe\x00", b"\x00abc\n"),
-        *(
-            b"01\n",
-            b"-\n",
-            b"1.\n",
-            b"1e+\n",
-            b"1\x00",
-            b"1\x80",
-            b"1\xff",
-            b"true\xfe",
-            b'"a\nb"',
-            b"'a\\\nb'",
-            b"%d\n",
-            b"[\\]",
-            b"G\t1 [1]",
-        ),
-        *(
-            b"-0 ",
-            b"1e999 ",
-            b"[18446744073709551616]",
-            b"[NaN]",
-            b"[nul]",
-            b"[1,]",
-            b"[1 2]",
-            b"{1:2}",
-            b"[}",
-            b"[{]]",
-        ),
-        *(b"'it\\'s'", b'"it\\\'s"', b"'\"'", b"'\\\"'", b'"\\q"', b"'\\u12'", b'"\\/\\b\\f\\n\\r\\t\\u0000\\u00E9"'),
-        *(
-            b'"\\ud800"',
-            b'"\\udc00"',
-            b'"\\ude00\\ud83d"',
-            b'"\\ud83d\\ude00"',
-            b'"\xed\xa0\x80"',
-            b'"\xf0\x9f\x98\x80"',
-        ),
-        *(b'"\x80"', b'"\xf4\x90\x80\x80"', b'"\xc1\x81"', b'{"a":1,"\\u0061":2}', b"{'a':1,\"a\":2}"),
-        b"[" * 512 + b"]" * 512,
+        *(b"01\n", b"-\n", b"1.\n", b"1e+\n", b"1\x00", b"1\x80", b"1\xff", b"true\xfe", b'"a\nb"', b"'a\\\nb'"),
+        *(b"%d\n", b"[\\]", b"G\t1 [1]", b"-0 ", b"1e999 ", b"[18446744073709551616]", b"[NaN]", b"[nul]", b"[1,]"),
+        *(b"[1 2]", b"{1:2}", b"[}", b"[{]]", b"'it\\'s'", b'"it\\\'s"', b"'\"'", b"'\\\"'", b'"\\q"', b"'\\u12'"),
+        *(b'"\\/\\b\\f\\n\\r\\t\\u0000\\u00E9"', b'"\\ud800"', b'"\\udc00"', b'"\\ude00\\ud83d"', b'"\\ud83d\\ude00"'),
+        *(b'"\xed\xa0\x80"', b'"\xf0\x9f\x98\x80"', b'["\xc3"]', b'"\x80"', b'"\xf4\x90\x80\x80"', b'"\xc1\x81"'),
+        *(b'{"a":1,"\\u0061":2}', b"{'a':1,\"a\":2}", b"[" * 512 + b"]" * 512),
     ],
     ids=lambda data: repr(data[:24]),
 )
@@ -198,21 +116,8 @@ TOKENS = [
     *(b"{", b"}", b"[", b"]", b",", b":", b'"', b"'", b"\\", b"\\u12", b"\\ud83d"),
     *(b'"execute"', b'"guest-ping"', b'"id"', b'"arguments"', b"'a'", b'"a":', b"'\\''", b'"\\n"', b'"\xc3\xa9"'),
     *(b'{"execute":"guest-ping"}', b'{"id":', b'"\xc3"', b'"\xf0\x9f\x98\x80"', b'"\\ud83d\\ude00"'),
-    *(
-        b"0",
-        b"12",
-        b"-",
-        b"-1",
-        b"1.5",
-        b"1.",
-        b"2e5",
-        b"2e",
-        b"2e+",
-        b"true",
-        b"null",
-        b"nonsense",
-        b"99999999999999999999",
-    ),
+    *(b"0", b"12", b"-", b"-1", b"1.5", b"1.", b"2e5", b"2e", b"2e+", b"99999999999999999999"),
+    *(b"true", b"null", b"nonsense"),
     *(b" ", b"\t", b"\r", b"\n", b"\xff", b"\xfe", b"\x80", b"\x00", b"G", b"%"),
 ]
 ascii_bytes = st.integers(0, 127).map(lambda byte: bytes((byte,)))
@@ -235,7 +140,7 @@ json_values = st.recursive(
 @given(json_values)
 def test_the_agent_echoes_what_was_encoded(agent: StockAgent, value: object) -> None:
     # An id may be any value, and comes back with the reply.
-    (event,) = events(answer(agent, encode({"execute": "guest-ping", "id": value})))
+    (event,) = events(b"".join(answers(agent.socket, encode({"execute": "guest-ping", "id": value}))))
     assert isinstance(event, Message)
     # As text, since 1 == True; sorted, since the agent's members are in the order of its hash table.
     assert json.dumps(event.decode(), sort_keys=True) == json.dumps({"return": {}, "id": value}, sort_keys=True)
