@@ -99,7 +99,7 @@ unit-on-targets: .venvs/targets/.ready
 
 only_on_controllers := roles/resync_on_resume/test_templates \
     $(addprefix roles/extended_agent/test_,shell_programs supervise switch_initd) \
-    $(addprefix plugins/module_utils/test_,module module_fleet module_fleet_options)
+    $(addprefix plugins/module_utils/test_,module module_fleet)
 
 integration: .venv/.ready $(older_environments) guest-packages ## every channel against stock agents and fakes, no guest
 	$(venv)/pytest $(select) --timeout $(hangs) --durations 20 --durations-min 5 tests/integration

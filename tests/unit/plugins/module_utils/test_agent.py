@@ -3,7 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ansible_collections.qemu.guest_agent.plugins.module_utils._agent import CommandState
+from ansible_collections.qemu.guest_agent.plugins.module_utils._agent import CommandState, GuestAgent
 from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import (
     CommandDisabledError,
     CommandError,
@@ -11,8 +11,16 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import (
     CommandNotFoundError,
     ExchangeTimeoutError,
     FrozenError,
+    HypervisorUnavailableError,
+    NotConfiguredError,
+    NotConnectedError,
+    NotFoundError,
+    NotRunningError,
     NotSupportedError,
+    PermissionDeniedError,
+    UnresponsiveError,
 )
+from ansible_collections.qemu.guest_agent.plugins.module_utils._event_loop.tasks import Deadline, run
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.errors import QgaError, RemoteProtocolError
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.messages import Refused, Reply, Returned
 
@@ -28,9 +36,22 @@ from tests.fakes.guest import (
 )
 from tests.support.blocking import BlockingAgent
 
+UNSUPPORTED = failed("this feature or command is not currently supported")
+# As libvirt has it, which drops the class.
+MAYBE_FROZEN = Refused("GenericError", "The command guest-get-time has been disabled for this instance")
 
-def informed(guest: SimulatedGuest, value: Any) -> None:
-    guest.handlers["guest-info"] = lambda _arguments: Returned(value)
+
+def answers(guest: SimulatedGuest, command: str, *replies: QgaError | Reply) -> None:
+    """To the command, each of these in turn, and the last of them for good."""
+    left = list(replies)
+
+    def answer(_arguments: Any) -> Reply:
+        reply = left.pop(0) if len(left) > 1 else left[0]
+        if isinstance(reply, QgaError):
+            raise reply
+        return reply
+
+    guest.handlers[command] = answer
 
 
 def test_where_the_host_knows_no_devices_of_the_guest_there_are_none(agent: BlockingAgent) -> None:
@@ -43,70 +64,46 @@ class TestInfo:
             assert agent.info.version == "10.0.13"
         assert guest.requests == [("guest-info", {})]
 
-    def test_what_each_command_is(self, guest: SimulatedGuest, agent: BlockingAgent) -> None:
-        informed(
-            guest,
-            {
-                "version": "8.2",
-                "supported_commands": [
-                    {"name": "guest-ping", "enabled": True, "success-response": True},
+    # Agents before 1.7 do not list whether a command answers. A null is as good as nothing.
+    @pytest.mark.parametrize(
+        ("listed", "commands"),
+        [
+            (
+                [
+                    None,
+                    {"name": "guest-ping", "enabled": True, "success-response": None, "since": None},
                     {"name": "guest-exec", "enabled": False, "success-response": True},
-                    {"name": "guest-shutdown", "enabled": True, "success-response": False},
+                    {"name": "guest-shutdown", "enabled": True},
+                    {"name": "guest-suspend-ram", "enabled": None},
+                    {"name": "guest-get-time"},
                     {"name": "guest-from-the-future", "enabled": True, "success-response": False, "more": [1]},
                 ],
-            },
-        )
-        assert agent.info.commands == {
-            "guest-ping": CommandState(True, True),
-            "guest-exec": CommandState(False, True),
-            "guest-shutdown": CommandState(True, False),
-            "guest-from-the-future": CommandState(True, False),
-        }
-
-    def test_an_agent_before_1_7_tells_nothing_of_answers(self, guest: SimulatedGuest, agent: BlockingAgent) -> None:
-        names = ("guest-ping", "guest-shutdown", "guest-suspend-ram", "guest-from-the-past")
-        informed(guest, {"version": "1.5", "supported_commands": [{"name": n, "enabled": True} for n in names]})
-        answers = {name: state.success_response for name, state in agent.info.commands.items()}
-        assert answers == {
-            "guest-ping": True,
-            "guest-shutdown": False,
-            "guest-suspend-ram": False,
-            "guest-from-the-past": True,
-        }
-
-    def test_null_is_absent(self, guest: SimulatedGuest, agent: BlockingAgent) -> None:
-        listed = [
-            None,
-            {"name": "guest-ping", "enabled": True, "success-response": None, "since": None},
-            {"name": "guest-shutdown", "enabled": True, "success-response": None},
-            {"name": "guest-exec", "enabled": None},
-            {"name": "guest-get-time"},
-        ]
-        informed(guest, {"version": "1.0-go", "supported_commands": listed})
-        assert agent.info.commands == {
-            "guest-ping": CommandState(True, True),
-            "guest-shutdown": CommandState(True, False),
-            "guest-exec": CommandState(False, True),
-            "guest-get-time": CommandState(False, True),
-        }
-
-    @pytest.mark.parametrize("listed", [{"supported_commands": None}, {}], ids=["null", "none"])
-    def test_no_list_is_an_empty_one(self, guest: SimulatedGuest, agent: BlockingAgent, listed: dict[str, Any]) -> None:
-        informed(guest, {"version": "1.0-go", **listed})
-        assert agent.info.commands == {}
+                {
+                    "guest-ping": CommandState(True, True),
+                    "guest-exec": CommandState(False, True),
+                    "guest-shutdown": CommandState(True, False),
+                    "guest-suspend-ram": CommandState(False, False),
+                    "guest-get-time": CommandState(False, True),
+                    "guest-from-the-future": CommandState(True, False),
+                },
+            ),
+            (None, {}),
+        ],
+    )
+    def test_it_has_the_state_of_each_command(
+        self, guest: SimulatedGuest, agent: BlockingAgent, listed: Any, commands: dict[str, CommandState]
+    ) -> None:
+        answers(guest, "guest-info", Returned({"version": "1.0-go", "supported_commands": listed}))
+        assert agent.info.commands == commands
 
     @pytest.mark.parametrize(
         "value",
         [
-            None,
-            [],
-            "10.0",
-            {},
-            {"version": 10},
-            {"version": "9", "supported_commands": ["guest-ping"]},
-            {"version": "9", "supported_commands": [{}]},
-            {"version": "9", "supported_commands": [{"name": 7}]},
-            *({"version": "9", "supported_commands": listed} for listed in ({}, "guest-ping", 1)),
+            *(None, [], "10.0", {}, {"version": 10}),
+            *(
+                {"version": "9", "supported_commands": listed}
+                for listed in ({}, 1, ["guest-ping"], [{}], [{"name": 7}])
+            ),
             *(
                 {"version": "9", "supported_commands": [{"name": "guest-ping", member: value}]}
                 for member in ("enabled", "success-response")
@@ -117,12 +114,12 @@ class TestInfo:
     def test_another_shape_breaks_the_protocol(
         self, guest: SimulatedGuest, agent: BlockingAgent, value: object
     ) -> None:
-        informed(guest, value)
+        answers(guest, "guest-info", Returned(value))
         with pytest.raises(RemoteProtocolError, match="guest-info"):
             str(agent.info)
 
     @pytest.mark.parametrize(
-        ("commands", "extended"),
+        ("commands", "is_extended"),
         [
             (STOCK_COMMANDS, False),
             ((*STOCK_COMMANDS, "guest-get-clock"), False),
@@ -130,74 +127,68 @@ class TestInfo:
             (EXTENDED_COMMANDS, True),
         ],
     )
-    def test_which_agent_it_is(self, line: TimeLine, commands: tuple[str, ...], extended: bool) -> None:
-        assert BlockingAgent(SimulatedGuest(line, commands=commands), 5.0).info.is_extended is extended
+    def test_only_the_extended_agent_has_both_of_its_commands(
+        self, line: TimeLine, commands: tuple[str, ...], is_extended: bool
+    ) -> None:
+        assert BlockingAgent(SimulatedGuest(line, commands=commands), 5.0).info.is_extended is is_extended
 
 
 class TestKnowing:
-    @pytest.mark.parametrize("name", ["guest-get-load", "guest-exec"])
-    def test_what_is_missing_or_disabled_is_not_known(
-        self, guest: SimulatedGuest, agent: BlockingAgent, name: str
+    def test_commands_that_are_missing_or_disabled_are_not_known_and_may_not_be_required(
+        self, guest: SimulatedGuest, agent: BlockingAgent
     ) -> None:
-        guest.commands["guest-exec"] = {"name": "guest-exec", "enabled": False, "success-response": True}
-        assert not agent.knows(name)
-        assert agent.knows("guest-get-time")
+        guest.commands["guest-set-time"]["enabled"] = False
+        names = ("guest-get-time", "guest-set-time", "guest-get-load", "guest-update-time")
+        assert [agent.knows(name) for name in names] == [True, False, False, False]
+        agent.require("guest-get-time")
+        with pytest.raises(CommandDisabledError, match="administrator has disabled guest-set-time"):
+            agent.require("guest-set-time")
+        for name, hint in (("guest-get-load", "too old"), ("guest-update-time", "extended_agent")):
+            with pytest.raises(CommandNotFoundError, match=name) as caught:
+                agent.require(name)
+            assert hint in caught.value.hint
+            assert caught.value.command == name
+        assert {name for name, _arguments in guest.requests} == {"guest-info", "guest-fsfreeze-status"}
 
-    @pytest.mark.parametrize(
-        ("name", "known"), [("guest-get-time", True), ("guest-update-time", False), ("guest-nonsense", False)]
-    )
+    def test_a_command_may_be_disabled_because_the_guest_is_frozen(
+        self, guest: SimulatedGuest, agent: BlockingAgent
+    ) -> None:
+        guest.commands["guest-set-time"]["enabled"] = False
+        answers(guest, "guest-fsfreeze-status", Returned("frozen"))
+        with pytest.raises(FrozenError):
+            agent.require("guest-set-time")
+
     def test_an_agent_that_hides_its_list_is_believed_to_be_a_stock_one(
-        self, guest: SimulatedGuest, agent: BlockingAgent, name: str, known: bool
+        self, guest: SimulatedGuest, agent: BlockingAgent
     ) -> None:
-        guest.handlers["guest-info"] = lambda _arguments: disabled("guest-info")
-        assert agent.knows(name) is known
+        answers(guest, "guest-info", disabled("guest-info"))
+        names = ("guest-get-time", "guest-update-time", "guest-nonsense")
+        assert [agent.knows(name) for name in names] == [True, False, False]
+        with pytest.raises(CommandError):
+            agent.require("guest-update-time")
 
-    def test_an_agent_that_does_not_answer_is_no_stock_one(self, guest: SimulatedGuest, agent: BlockingAgent) -> None:
+    def test_nothing_is_believed_of_an_agent_that_does_not_answer(
+        self, guest: SimulatedGuest, agent: BlockingAgent
+    ) -> None:
         guest.handlers["guest-info"] = guest.times_out()
         with pytest.raises(ExchangeTimeoutError):
             agent.knows("guest-get-time")
 
-    def test_requiring_what_is_there_runs_nothing(self, guest: SimulatedGuest, agent: BlockingAgent) -> None:
-        agent.require("guest-set-time")
-        assert guest.asked("guest-set-time") == []
-
-    def test_requiring_what_is_disabled(self, guest: SimulatedGuest, agent: BlockingAgent) -> None:
-        guest.commands["guest-set-time"]["enabled"] = False
-        with pytest.raises(CommandDisabledError, match="administrator has disabled guest-set-time"):
-            agent.require("guest-set-time")
-
-    def test_requiring_what_a_frozen_guest_refuses(self, guest: SimulatedGuest, agent: BlockingAgent) -> None:
-        guest.commands["guest-set-time"]["enabled"] = False
-        guest.handlers["guest-fsfreeze-status"] = lambda _arguments: Returned("frozen")
-        with pytest.raises(FrozenError):
-            agent.require("guest-set-time")
-
-    @pytest.mark.parametrize(("name", "hint"), [("guest-get-load", "too old"), ("guest-update-time", "extended_agent")])
-    def test_requiring_what_is_missing(self, agent: BlockingAgent, name: str, hint: str) -> None:
-        with pytest.raises(CommandNotFoundError, match=name) as caught:
-            agent.require(name)
-        assert hint in caught.value.hint
-        assert caught.value.command == name
-
-    def test_requiring_what_only_an_extended_agent_has_from_one_that_hides_its_list(
-        self, guest: SimulatedGuest, agent: BlockingAgent
-    ) -> None:
-        guest.handlers["guest-info"] = lambda _arguments: disabled("guest-info")
-        with pytest.raises(CommandError):
-            agent.require("guest-update-time")
-
 
 class TestCalling:
-    def test_it_is_given_the_arguments_and_the_time_limit(self, guest: SimulatedGuest, agent: BlockingAgent) -> None:
+    def test_the_agent_is_given_the_arguments_and_the_timeout(
+        self, guest: SimulatedGuest, agent: BlockingAgent
+    ) -> None:
         agent.call("guest-ping")
         agent.call("guest-set-time", {"time": SECOND}, timeout=10.0)
-        assert guest.requests == [("guest-ping", {}), ("guest-set-time", {"time": SECOND})]
-        assert guest.timeouts == [5.0, 10.0]
-
-    def test_arguments_may_be_made_when_it_is_sent(self, guest: SimulatedGuest, agent: BlockingAgent) -> None:
         exchange = agent.exchange("guest-set-time", lambda now_ns: {"time": now_ns})
-        assert guest.requests == [("guest-set-time", {"time": exchange.sent_ns})]
         assert exchange.value == {}
+        assert guest.requests == [
+            ("guest-ping", {}),
+            ("guest-set-time", {"time": SECOND}),
+            ("guest-set-time", {"time": exchange.sent_ns}),
+        ]
+        assert guest.timeouts == [5.0, 10.0, 5.0]
 
     @pytest.mark.parametrize(
         ("name", "listed", "expected"),
@@ -209,93 +200,205 @@ class TestCalling:
             ("guest-from-the-future", None, True),
         ],
     )
-    def test_whether_a_reply_is_expected_is_the_agents_word_before_the_catalogues(
+    def test_the_agent_is_believed_before_the_catalogue_whether_a_command_answers(
         self, guest: SimulatedGuest, agent: BlockingAgent, name: str, listed: bool | None, expected: bool
     ) -> None:
         guest.commands[name] = {"name": name, "enabled": True}
         if listed is not None:
             guest.commands[name]["success-response"] = listed
-        guest.handlers[name] = lambda _arguments: Returned({})
-        if listed is not None:
             str(agent.info)
+        answers(guest, name, Returned({}))
         agent.call(name)
         assert guest.expected_replies[-1] is expected
 
 
 class TestRefusals:
     @pytest.mark.parametrize(
-        ("refused", "kind"),
+        ("refused", "kind", "says"),
         [
-            (failed("hwclock failed"), CommandFailedError),
-            (not_found("guest-get-time"), CommandNotFoundError),
-            (disabled("guest-get-time"), CommandDisabledError),
-            (Refused("CommandNotFound", "The command X has been disabled for this instance"), CommandDisabledError),
-            (Refused("SomethingElse", "whatever"), CommandFailedError),
-            (Refused("GenericError", "The command X has been disabled for this instance"), CommandDisabledError),
-            (Refused("CommandDisabled", "The command X has been disabled for this instance"), CommandDisabledError),
-            (Refused("GenericError", "The command guest-get-time has not been found"), CommandNotFoundError),
-            (Refused("GenericError", "Command not allowed while filesystem is frozen"), FrozenError),
-            (Refused("CommandNotFound", "Command X has been disabled: the agent is in frozen state"), FrozenError),
-            (failed("this feature or command is not currently supported"), NotSupportedError),
-            (Refused("Unsupported", "nope"), NotSupportedError),
+            (failed("hwclock failed"), CommandFailedError, "the agent refused guest-set-time: hwclock failed"),
+            (failed("\x1b[2J{{ x }}"), CommandFailedError, r"the agent refused guest-set-time: \x1b[2J\x7b{ x }}"),
+            (not_found("guest-set-time"), CommandNotFoundError, "the agent does not know guest-set-time"),
+            (disabled("X"), CommandDisabledError, "the guest's administrator has disabled guest-set-time"),
+            (MAYBE_FROZEN, CommandDisabledError, "the guest's administrator has disabled guest-set-time"),
+            (
+                Refused("CommandNotFound", "Command X has been disabled: the agent is in frozen state"),
+                FrozenError,
+                "the agent refused guest-set-time: the guest's file systems are frozen",
+            ),
+            (UNSUPPORTED, NotSupportedError, f"the agent refused guest-set-time: {UNSUPPORTED.description}"),
         ],
     )
-    def test_what_they_mean(
-        self, guest: SimulatedGuest, agent: BlockingAgent, refused: Refused, kind: type[QgaError]
+    def test_each_meaning_has_its_error(
+        self, guest: SimulatedGuest, agent: BlockingAgent, refused: Refused, kind: type[CommandError], says: str
     ) -> None:
-        guest.handlers["guest-get-time"] = lambda _arguments: refused
-        with pytest.raises(CommandError, match="guest-get-time") as caught:
-            agent.call("guest-get-time")
+        answers(guest, "guest-set-time", refused)
+        with pytest.raises(kind) as caught:
+            agent.call("guest-set-time")
         assert caught.value.__class__ is kind
-        assert caught.value.command == "guest-get-time"
+        assert (caught.value.message, caught.value.command) == (says, "guest-set-time")
 
     @pytest.mark.parametrize(
         ("command", "hint"), [("guest-set-time", "apt install util-linux-extra"), ("guest-get-time", "system lacks")]
     )
-    def test_what_a_guest_does_not_support_says_what_to_do(
+    def test_the_hint_for_an_unsupported_command_is_what_to_install(
         self, guest: SimulatedGuest, agent: BlockingAgent, command: str, hint: str
     ) -> None:
-        guest.handlers[command] = lambda _arguments: failed("this feature or command is not currently supported")
-        with pytest.raises(NotSupportedError, match=f"refused {command}: this feature") as caught:
+        answers(guest, command, UNSUPPORTED)
+        with pytest.raises(NotSupportedError) as caught:
             agent.call(command)
         assert hint in caught.value.hint
 
     @pytest.mark.parametrize("kind", ["GenericError", "CommandDisabled", "CommandNotFound"])
-    def test_a_frozen_guest_is_asked_whether_it_is_whatever_the_class(
+    def test_a_guest_whose_command_is_disabled_is_asked_whether_it_is_frozen(
         self, guest: SimulatedGuest, agent: BlockingAgent, kind: str
     ) -> None:
-        words = "The command guest-get-time has been disabled for this instance"
-        guest.handlers["guest-get-time"] = lambda _arguments: Refused(kind, words)
-        guest.handlers["guest-fsfreeze-status"] = lambda _arguments: Returned("frozen")
+        answers(guest, "guest-get-time", Refused(kind, MAYBE_FROZEN.description))
+        answers(guest, "guest-fsfreeze-status", Returned("frozen"))
         with pytest.raises(FrozenError, match="file systems are frozen") as caught:
             agent.call("guest-get-time")
         assert "thaw" in caught.value.hint.lower()
 
-    def test_the_agents_words_are_kept(self, guest: SimulatedGuest, agent: BlockingAgent) -> None:
-        guest.handlers["guest-get-time"] = lambda _arguments: failed("the reason")
-        with pytest.raises(CommandFailedError, match="refused guest-get-time: the reason"):
-            agent.call("guest-get-time")
-
     @pytest.mark.parametrize("status", [Returned("thawed"), Returned(None), failed("no"), disabled("x")])
-    def test_whoever_does_not_say_that_it_is_frozen_is_not(
+    def test_a_guest_that_does_not_say_that_it_is_frozen_is_not(
         self, guest: SimulatedGuest, agent: BlockingAgent, status: Reply
     ) -> None:
-        guest.handlers["guest-get-time"] = lambda _arguments: disabled("guest-get-time")
-        guest.handlers["guest-fsfreeze-status"] = lambda _arguments: status
+        answers(guest, "guest-get-time", disabled("guest-get-time"))
+        answers(guest, "guest-fsfreeze-status", status)
         with pytest.raises(CommandDisabledError):
             agent.call("guest-get-time")
 
-    def test_what_a_frozen_guest_allows_is_the_administrators_when_refused(
-        self, guest: SimulatedGuest, agent: BlockingAgent
+    @pytest.mark.parametrize(("command", "times"), [("guest-info", 0), ("guest-fsfreeze-status", 1)])
+    def test_a_guest_is_not_asked_that_about_a_command_that_a_frozen_guest_allows(
+        self, guest: SimulatedGuest, agent: BlockingAgent, command: str, times: int
     ) -> None:
-        guest.handlers["guest-info"] = lambda _arguments: disabled("guest-info")
-        guest.handlers["guest-fsfreeze-status"] = lambda _arguments: Returned("frozen")
+        answers(guest, "guest-fsfreeze-status", Returned("frozen"))
+        answers(guest, command, disabled(command))
         with pytest.raises(CommandDisabledError):
-            agent.call("guest-info")
-        assert guest.asked("guest-fsfreeze-status") == []
+            agent.call(command)
+        assert len(guest.asked("guest-fsfreeze-status")) == times
 
-    def test_a_refused_status_is_asked_for_once(self, guest: SimulatedGuest, agent: BlockingAgent) -> None:
-        guest.handlers["guest-fsfreeze-status"] = lambda _arguments: disabled("guest-fsfreeze-status")
+
+class TestPatienceWithAFrozenGuest:
+    """For work that must not fail because a backup is made."""
+
+    def frozen_until(self, guest: SimulatedGuest, seconds: float) -> None:
+        thawed_ns = guest.line.now_ns + round(seconds * SECOND)
+
+        def is_frozen() -> bool:
+            return guest.line.now_ns < thawed_ns
+
+        guest.handlers["guest-get-time"] = lambda _arguments: MAYBE_FROZEN if is_frozen() else Returned(1)
+        guest.handlers["guest-fsfreeze-status"] = lambda _arguments: Returned("frozen" if is_frozen() else "thawed")
+
+    def test_it_is_asked_again_and_another_client_can_thaw_it_meanwhile(
+        self, line: TimeLine, guest: SimulatedGuest
+    ) -> None:
+        self.frozen_until(guest, 1.2)
+        assert BlockingAgent(guest, 5.0, frozen_patience=20.0).call("guest-get-time") == 1
+        assert line.slept == [0.5, 0.5, 0.5]
+        assert guest.let_gos == 3
+
+    @pytest.mark.parametrize(("patience", "waited"), [(3.0, (2.5, 3.0)), (0.0, (0.0, 0.0))])
+    def test_it_is_not_waited_for_longer_than_that(
+        self, line: TimeLine, guest: SimulatedGuest, patience: float, waited: tuple[float, float]
+    ) -> None:
+        self.frozen_until(guest, 1000.0)
+        with pytest.raises(FrozenError):
+            BlockingAgent(guest, 5.0, frozen_patience=patience).call("guest-get-time")
+        assert waited[0] <= sum(line.slept) <= waited[1]
+        assert guest.let_gos == len(line.slept)
+
+    def test_it_may_be_thawed_before_it_can_be_asked_whether_it_is(self, line: TimeLine, guest: SimulatedGuest) -> None:
+        answers(guest, "guest-get-time", MAYBE_FROZEN, Returned(1))
+        assert BlockingAgent(guest, 5.0, frozen_patience=20.0).call("guest-get-time") == 1
+        assert line.slept == []
+
+    @pytest.mark.parametrize(
+        "status", ["Command X has been disabled: the agent is in frozen state", "Command X has been disabled", None]
+    )
+    def test_a_disabled_command_is_not_waited_for(
+        self, line: TimeLine, guest: SimulatedGuest, status: str | None
+    ) -> None:
+        answers(guest, "guest-get-time", disabled("guest-get-time"))
+        if status is not None:
+            answers(guest, "guest-fsfreeze-status", Refused("GenericError", status))
         with pytest.raises(CommandDisabledError):
-            agent.call("guest-fsfreeze-status")
-        assert len(guest.asked("guest-fsfreeze-status")) == 1
+            run(GuestAgent(guest, 5.0, frozen_patience=60.0).call("guest-get-time", deadline=Deadline(5.0)))
+        assert line.slept == []
+        assert len(guest.asked("guest-get-time")) == 2
+
+
+def signs_of_life(guest: SimulatedGuest, *replies: QgaError | Reply) -> None:
+    answers(guest, "guest-ping", *replies)
+    guest.handlers["guest-info"] = guest.handlers["guest-ping"]
+
+
+class TestWaiting:
+    def test_an_agent_that_is_there_is_asked_for_its_list_and_for_a_ping_the_next_time(
+        self, line: TimeLine, guest: SimulatedGuest, agent: BlockingAgent
+    ) -> None:
+        agent.wait(60.0)
+        assert agent.knows("guest-get-time")
+        agent.wait(60.0)
+        assert guest.requests == [("guest-info", {}), ("guest-ping", {})]
+        assert line.slept == []
+
+    def test_a_list_that_cannot_be_read_is_a_sign_of_life(self, guest: SimulatedGuest, agent: BlockingAgent) -> None:
+        signs_of_life(guest, Returned({"version": 7}))
+        agent.wait(60.0)
+        with pytest.raises(RemoteProtocolError, match="without a version"):
+            agent.knows("guest-get-time")
+
+    def test_so_are_refusals(self, guest: SimulatedGuest, agent: BlockingAgent) -> None:
+        answers(guest, "guest-ping", disabled("guest-ping"))
+        agent.wait(60.0)
+        agent.wait(60.0)
+        answers(guest, "guest-info", disabled("guest-info"))
+        BlockingAgent(guest, 5.0).wait(60.0)
+
+    @pytest.mark.parametrize("trouble", [NotConnectedError, UnresponsiveError, ExchangeTimeoutError])
+    def test_trouble_that_passes_by_itself_is_waited_for(
+        self, line: TimeLine, guest: SimulatedGuest, agent: BlockingAgent, trouble: type[QgaError]
+    ) -> None:
+        signs_of_life(guest, trouble("not yet"), trouble("not yet"), Returned({}))
+        agent.wait(60.0)
+        assert line.slept == [0.2, 0.2]
+
+    @pytest.mark.parametrize(
+        "trouble",
+        [
+            *(NotConfiguredError, NotFoundError, NotRunningError),
+            *(PermissionDeniedError, HypervisorUnavailableError, RemoteProtocolError),
+        ],
+    )
+    def test_anything_else_fails_at_once(
+        self, line: TimeLine, guest: SimulatedGuest, agent: BlockingAgent, trouble: type[QgaError]
+    ) -> None:
+        signs_of_life(guest, trouble("for good"))
+        with pytest.raises(trouble):
+            agent.wait(60.0)
+        assert line.slept == []
+
+    def test_a_hypervisor_that_is_restarted_is_waited_for_where_it_was_there_before(
+        self, line: TimeLine, guest: SimulatedGuest, agent: BlockingAgent
+    ) -> None:
+        agent.call("guest-get-time")
+        signs_of_life(guest, HypervisorUnavailableError("restarted"), NotConnectedError("not yet"), Returned({}))
+        agent.wait(60.0)
+        assert line.slept == [0.2, 0.2]
+
+    @pytest.mark.parametrize("last", [NotConnectedError, HypervisorUnavailableError])
+    @pytest.mark.parametrize("wait_timeout", [0.5, 8.0, 60.0])
+    def test_it_ends_in_time_with_the_last_reason(
+        self, line: TimeLine, guest: SimulatedGuest, agent: BlockingAgent, wait_timeout: float, last: type[QgaError]
+    ) -> None:
+        agent.call("guest-get-time")
+        signs_of_life(guest, UnresponsiveError("first"), last("last"))
+        began_ns = line.now_ns
+        with pytest.raises(last, match="last"):
+            agent.wait(wait_timeout)
+        assert wait_timeout - 0.25 <= (line.now_ns - began_ns) / SECOND <= wait_timeout + 0.01
+        # No exchange may take longer than is left, but each gets a second.
+        assert guest.timeouts[-1] == 1.0
+        assert all(1.0 <= limit <= 5.0 for limit in guest.timeouts)
