@@ -3,7 +3,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import jinja2
@@ -14,59 +13,43 @@ from ansible_collections.qemu.guest_agent.plugins.filter import reports
 from tests.support.collection import ROOT
 
 FILTERS: dict[str, Callable[..., Any]] = reports.FilterModule().filters()
-
+DOCUMENTED: dict[str, dict[str, Any]] = {
+    path.stem: yaml.safe_load(path.read_text(encoding="utf-8")) for path in (ROOT / "plugins/filter").glob("*.yml")
+}
 
 # In an example's template, the variable that goes into the filter and what it is called with.
 _EXPRESSION = re.compile(r"\b\w+ \| qemu\.guest_agent\.\w+(\([^)]*\))?")
 
 
-def documentation_of(name: str) -> dict[str, Any]:
-    documentation: dict[str, Any] = yaml.safe_load((ROOT / f"plugins/filter/{name}.yml").read_text(encoding="utf-8"))
-    return documentation
-
-
-def last_example_of(name: str) -> dict[str, Any]:
-    example: dict[str, Any] = yaml.safe_load(documentation_of(name)["EXAMPLES"])[-1]
-    return example
-
-
 def sample_of(name: str) -> Any:
-    returned = documentation_of(name)["RETURN"]["_value"]
-    return returned["sample"]
+    return DOCUMENTED[name]["RETURN"]["_value"]["sample"]
 
 
-def test_all_files_with_documentation_are_of_a_filter() -> None:
-    assert {path.stem for path in Path(ROOT / "plugins/filter").glob("*.yml")} == set(FILTERS)
-
-
-@pytest.mark.parametrize("name", FILTERS)
-def test_every_filter_is_documented(name: str) -> None:
-    documentation = documentation_of(name)
-    assert documentation["DOCUMENTATION"]["name"] == name
-    code = FILTERS[name].__code__
-    options = set(documentation["DOCUMENTATION"]["options"]) - {"_input"}
-    assert options == set(code.co_varnames[1 : code.co_argcount])
-    assert f"qemu.guest_agent.{name}" in json.dumps(yaml.safe_load(documentation["EXAMPLES"]))
-    assert documentation["RETURN"]["_value"]["type"]
+def test_every_filter_is_documented() -> None:
+    assert set(DOCUMENTED) == set(FILTERS)
+    for name, documentation in DOCUMENTED.items():
+        assert documentation["DOCUMENTATION"]["name"] == name
+        code = FILTERS[name].__code__
+        options = set(documentation["DOCUMENTATION"]["options"]) - {"_input"}
+        assert options == set(code.co_varnames[1 : code.co_argcount])
+        assert f"qemu.guest_agent.{name}" in json.dumps(yaml.safe_load(documentation["EXAMPLES"]))
+        assert documentation["RETURN"]["_value"]["type"]
 
 
 @pytest.mark.parametrize("name", ["fleet_report_text", "guest_text"])
 def test_the_sample_is_what_the_last_example_makes(name: str) -> None:
     environment = jinja2.Environment(autoescape=True)
     environment.filters[f"qemu.guest_agent.{name}"] = FILTERS[name]
-    example = last_example_of(name)
+    example = yaml.safe_load(DOCUMENTED[name]["EXAMPLES"])[-1]
     expression = _EXPRESSION.search(json.dumps(example, ensure_ascii=False))
     assert expression is not None
     assert environment.compile_expression(expression[0])(**example["vars"]) == sample_of(name)
 
 
-def test_the_sample_of_results_is_what_a_fleet_gives() -> None:
+def test_the_samples_of_results_and_facts_are_what_guests_make() -> None:
     sample = sample_of("fleet_results")
     elsewhere = {"name": "web9", "status": "skipped", "reason": {"code": "not_found", "message": "", "hint": ""}}
     result = FILTERS["fleet_results"]({"guests": [*sample[0]["guests"], elsewhere]}, "hv1")
     assert FILTERS["fleet_results"](result, ["hv1", "hv2"]) == sample
-
-
-def test_the_sample_of_a_file_of_facts_is_what_its_guests_make() -> None:
-    sample = sample_of("guest_facts_json")
-    assert FILTERS["guest_facts_json"](json.loads(sample)["guests"], "hv1") == sample
+    facts = sample_of("guest_facts_json")
+    assert FILTERS["guest_facts_json"](json.loads(facts)["guests"], "hv1") == facts

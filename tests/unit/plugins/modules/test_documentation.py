@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 from collections.abc import Callable, Iterator, Mapping
 from types import ModuleType
 from typing import Any
@@ -14,14 +12,12 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._clock.methods im
 from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import CommandNotFoundError, NotRunningError
 from ansible_collections.qemu.guest_agent.plugins.module_utils._facts.subsets import SUBSETS
 from ansible_collections.qemu.guest_agent.plugins.module_utils._fleet import finding
-from ansible_collections.qemu.guest_agent.plugins.module_utils._fleet.finding import Fleet
-from ansible_collections.qemu.guest_agent.plugins.module_utils._fleet.runner import Guest
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.messages import Returned
 from ansible_collections.qemu.guest_agent.plugins.modules import qga_info, qga_update_time
 
 from tests.fakes.clock import Clock
 from tests.fakes.guest import EXTENDED_COMMANDS, SECOND, SimulatedGuest, TimeLine
-from tests.support.module_args import module_args
+from tests.support.module_fleet import SimulatedFleet, run_module
 
 MODULES: Mapping[str, ModuleType] = {"qga_info": qga_info, "qga_update_time": qga_update_time}
 RETURN: Mapping[str, dict[str, Any]] = {name: yaml.safe_load(module.RETURN) for name, module in MODULES.items()}
@@ -115,20 +111,16 @@ Run = Callable[..., dict[str, Any]]
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+def run(line: TimeLine, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
     """Run a module on the guest web1, which runs, and on web2, which does not; its result."""
 
-    def run(name: str, guest: SimulatedGuest, web2_is_optional: bool = True, **options: Any) -> dict[str, Any]:
-        web2 = Guest("web2", lambda: guest, "uuid-of-web2", web2_is_optional, NotRunningError("web2 is shut off"))
-
-        @contextlib.contextmanager
-        def find(_params: object, _limits: object) -> Iterator[Fleet]:
-            yield Fleet((Guest("web1", lambda: guest, "uuid-of-web1"), web2), ())
-
-        monkeypatch.setitem(finding.FINDERS, "domains", find)  # type: ignore[arg-type]
-        with module_args({"domains": ["web1", "web2"], **options}), pytest.raises(SystemExit):
-            MODULES[name].main()
-        return {key: value for key, value in json.loads(capsys.readouterr().out).items() if key not in OF_ANSIBLE}
+    def run(name: str, guest: SimulatedGuest, *domains: str, **options: Any) -> dict[str, Any]:
+        fleet = SimulatedFleet(line)
+        fleet.guests = {"web1": guest, "web2": guest}
+        fleet.problems["web2"] = NotRunningError("web2 is shut off")
+        monkeypatch.setitem(finding.FINDERS, "domains", fleet.find)  # type: ignore[arg-type]
+        ended = run_module(capsys, MODULES[name], {"domains": domains or ["*"], **options})
+        return {key: value for key, value in ended.result.items() if key not in OF_ANSIBLE}
 
     return run
 
@@ -153,17 +145,13 @@ def well_informed(line: TimeLine) -> SimulatedGuest:
     return guest
 
 
-def plain(line: TimeLine, ahead_ns: int = 0) -> SimulatedGuest:
+def stock(line: TimeLine, ahead_ns: int = 0) -> SimulatedGuest:
     return SimulatedGuest(line, Clock(ahead_ns, host=line))
-
-
-def slewable(line: TimeLine, ahead_ns: int) -> SimulatedGuest:
-    return SimulatedGuest(line, Clock(ahead_ns, host=line), EXTENDED_COMMANDS)
 
 
 def stuck(line: TimeLine) -> SimulatedGuest:
     """A guest whose clock cannot be set."""
-    guest = plain(line, -20 * SECOND)
+    guest = stock(line, -20 * SECOND)
     guest.handlers["guest-set-time"] = lambda _arguments: Returned({})
     return guest
 
@@ -171,73 +159,50 @@ def stuck(line: TimeLine) -> SimulatedGuest:
 def results_of_info(line: TimeLine, run: Run) -> list[dict[str, Any]]:
     return [
         run("qga_info", well_informed(line)),
-        run("qga_info", well_informed(line), web2_is_optional=False, fail_on="all"),
+        run("qga_info", well_informed(line), "web1", "web2", fail_on="all"),
         run("qga_info", well_informed(line), command="guest-set-time"),
-        run("qga_info", plain(line), command="guest-set-time"),
-        run("qga_info", plain(line), web2_is_optional=False),
+        run("qga_info", stock(line), command="guest-set-time"),
+        run("qga_info", stock(line), "web1", "web2"),
     ]
 
 
 def results_of_update_time(line: TimeLine, run: Run) -> list[dict[str, Any]]:
+    slewable = SimulatedGuest(line, Clock(SECOND // 5, host=line), EXTENDED_COMMANDS)
     return [
-        run("qga_update_time", plain(line)),
-        run("qga_update_time", plain(line, -20 * SECOND)),
-        run("qga_update_time", plain(line, 20 * SECOND), backward="leave"),
+        run("qga_update_time", stock(line)),
+        run("qga_update_time", stock(line, -20 * SECOND)),
+        run("qga_update_time", stock(line, 20 * SECOND), backward="leave"),
         run("qga_update_time", stuck(line)),
-        run("qga_update_time", slewable(line, SECOND // 5), backward="slew"),
+        run("qga_update_time", slewable, backward="slew"),
     ]
 
 
 RESULTS = {"qga_info": results_of_info, "qga_update_time": results_of_update_time}
 
 
-@pytest.fixture(params=MODULES)
-def name(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
+@pytest.mark.parametrize("name", MODULES)
+class TestReturn:
+    def test_it_has_all_that_a_module_returns_and_nothing_else(self, name: str, line: TimeLine, run: Run) -> None:
+        results = RESULTS[name](line, run)
+        found = [found for result in results for found in differences_of_members(RETURN[name], result, name)]
+        assert found == []
+        assert {key for result in results for key in result} == set(RETURN[name]) - {"guest"}
+        assert RETURN[name]["guest"]["contains"] == RETURN[name]["guests"]["contains"]
+        for key in ("guests", "summary"):
+            lists = [result[key] if isinstance(result[key], list) else [result[key]] for result in results]
+            assert {member for entries in lists for entry in entries for member in entry} == set(
+                RETURN[name][key]["contains"]
+            )
 
+    def test_everything_has_a_sample_of_its_type(self, name: str) -> None:
+        for where, documented in leaves(RETURN[name]):
+            assert "sample" in documented, where
+            assert list(differences(documented, documented["sample"], where)) == []
 
-def test_all_that_a_module_returns_is_documented(name: str, line: TimeLine, run: Run) -> None:
-    found = [
-        difference
-        for result in RESULTS[name](line, run)
-        for difference in differences_of_members(RETURN[name], result, name)
-    ]
-    assert found == []
-
-
-def test_all_that_is_documented_is_returned(name: str, line: TimeLine, run: Run) -> None:
-    results = RESULTS[name](line, run)
-    assert {key for result in results for key in result} == set(RETURN[name]) - {"guest"}
-    for key in ("guests", "summary"):
-        members = {
-            member
-            for result in results
-            for entry in (result[key] if isinstance(result[key], list) else [result[key]])
-            for member in entry
-        }
-        assert members == set(RETURN[name][key]["contains"])
-
-
-def test_the_one_guest_is_documented_as_one_of_many(name: str) -> None:
-    assert RETURN[name]["guest"]["contains"] == RETURN[name]["guests"]["contains"]
-
-
-def test_everything_has_a_sample_of_its_type(name: str) -> None:
-    for where, documented in leaves(RETURN[name]):
-        assert "sample" in documented, where
-        assert list(differences(documented, documented["sample"], where)) == []
-
-
-def test_the_samples_of_errors_are_what_errors_say(name: str) -> None:
-    error = sample_of(RETURN[name]["guests"]["contains"]["error"])
-    assert error["code"] == NotRunningError.code
-    reason = sample_of(RETURN[name]["guests"]["contains"]["reason"])
-    assert error == reason
-
-
-def test_a_subset_that_could_not_be_had_tells_the_agents_age() -> None:
-    (error,) = RETURN["qga_info"]["guests"]["contains"]["errors"]["sample"].values()
-    assert error == CommandNotFoundError("the agent does not know guest-get-load").as_dict()
+    def test_the_samples_of_errors_are_the_errors_that_there_are(self, name: str) -> None:
+        contains = RETURN[name]["guests"]["contains"]
+        assert sample_of(contains["error"]) == sample_of(contains["reason"])
+        assert sample_of(contains["error"])["code"] == NotRunningError.code
 
 
 def test_the_samples_of_facts_come_out_of_the_module(line: TimeLine, run: Run) -> None:
@@ -248,35 +213,19 @@ def test_the_samples_of_facts_come_out_of_the_module(line: TimeLine, run: Run) -
         assert entry[subset] == sample_of(contains[subset])
     for subset in ("agent", "time"):
         assert set(entry[subset]) == set(contains[subset]["contains"])
-    details = run("qga_info", plain(line), command="guest-set-time")["guests"][0]["command"]
+    details = run("qga_info", stock(line), command="guest-set-time")["guests"][0]["command"]
     assert details == sample_of(contains["command"])
+    missing = CommandNotFoundError("the agent does not know guest-get-load").as_dict()
+    assert contains["errors"]["sample"] == {"load": missing}
 
 
-def test_every_subset_is_documented() -> None:
+def test_every_subset_and_every_method_is_documented() -> None:
     documented = RETURN["qga_info"]["guests"]["contains"]
     option = yaml.safe_load(qga_info.DOCUMENTATION)["options"]["gather_subset"]["description"]
     for subset in SUBSETS:
         assert documented[subset.name]["returned"] == f"subset V({subset.name})"
         assert f"V({subset.name})" in " ".join(option)
-
-
-def test_every_method_is_documented() -> None:
     method = yaml.safe_load(qga_update_time.DOCUMENTATION)["options"]["method"]
     assert tuple(method["choices"]) == METHOD_CHOICES
     assert [each for each in METHOD_CHOICES if f"V({each})" not in " ".join(method["description"])] == []
-    attempt = RETURN["qga_update_time"]["guests"]["contains"]["method"]["sample"]
-    assert attempt in METHOD_CHOICES
-
-
-@pytest.mark.parametrize(
-    ("value", "difference"),
-    [
-        ({"guests": [{"name": "web1", "mood": "good"}]}, "result.guests.mood is not documented"),
-        ({"guests": [{"name": 1}]}, "result.guests.name is 1, which is no str"),
-        ({"guests": [{"name": None}]}, "result.guests.name is null"),
-        ({"guests": ["web1"]}, "result.guests has elements that are no dict"),
-        ({"guests": [{"attempts": True}]}, "result.guests.attempts is True, which is no int"),
-    ],
-)
-def test_a_difference_would_be_found(value: dict[str, Any], difference: str) -> None:
-    assert list(differences_of_members(RETURN["qga_update_time"], value, "result")) == [difference]
+    assert RETURN["qga_update_time"]["guests"]["contains"]["method"]["sample"] in METHOD_CHOICES
