@@ -41,7 +41,7 @@ def test_one_that_is_there_keeps_its_mode(mode: int, tmp_path: Path) -> None:
 
 
 @needs_root
-def test_one_that_is_there_keeps_its_owner(tmp_path: Path) -> None:
+def test_one_that_is_there_keeps_its_owner_and_loses_setuid(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     os.chown(tmp_path / "file", NOBODY, NOBODY)
     (tmp_path / "file").chmod(0o4755)

@@ -41,41 +41,29 @@ def texts(value: Any) -> list[str]:
     [
         ("{{ lookup('pipe', 'id') }}", r"\x7b{ lookup('pipe', 'id') }}"),
         ({"a": ["{% if x %}", {"b": "{# c #}"}]}, {"a": [r"\x7b% if x %}", {"b": r"\x7b# c #}"}]}),
-        ({"{{ a }}": 1}, {r"\x7b{ a }}": 1}),
-        ("{", r"\x7b"),
-        ("#jinja2:variable_start_string:'<<'", r"\x23jinja2:variable_start_string:'<<'"),
-        ("#1 SMP Debian 6.1", r"\x231 SMP Debian 6.1"),
-        (["{", "{ a }}", "% b %}"], [r"\x7b", r"\x7b a }}", r"\x25 b %}"]),
-        ({"{'a": {"jinja2:": 1}}, {r"\x7b'a": {r"\x6ainja2:": 1}}),
-        ("['{' '{ a }}']", r"\x5b'{' '{ a }}']"),
+        ({"{{ a }}": 1, "{'a": {"jinja2:": 1}}, {r"\x7b{ a }}": 1, r"\x7b'a": {r"\x6ainja2:": 1}}),
+        (
+            {"a": [{"__ansible_unsafe": "x"}], "__ansible": 1},
+            {"a": [{r"\x5f_ansible_unsafe": "x"}], r"\x5f_ansible": 1},
+        ),
         ("a {'b': 1}", "a {'b': 1}"),
-        ("Debian #1", "Debian #1"),
     ],
 )
-def test_no_text_in_it_begins_a_template(value: object, kept: object) -> None:
+def test_no_text_in_it_begins_a_template_and_no_key_is_one_of_ansibles_own_json(value: object, kept: object) -> None:
     assert inert(value) == kept
 
 
-@pytest.mark.parametrize("key", ["__ansible_unsafe", "__ansible_vault", "__ansible_type", "__ansible_anything"])
-def test_no_key_is_one_of_ansibles_own_json(key: str) -> None:
-    assert inert({"a": [{key: "x"}]}) == {"a": [{r"\x5f" + key[1:]: "x"}]}
-
-
 @given(DATA)
-def test_all_else_is_as_it_was(value: object) -> None:
+def test_all_else_is_as_it_was_however_often(value: object) -> None:
     assert not any(opening in text for text in texts(inert(value)) for opening in ("{{", "{%", "{#"))
+    assert inert(inert(value)) == inert(value)
     if not any(
         text.lstrip()[:1] in ("#", "%") or text.startswith("__") or set(text) & set("{'\"j") for text in texts(value)
     ):
         assert inert(value) == value
 
 
-@given(DATA)
-def test_once_is_enough(value: object) -> None:
-    assert inert(inert(value)) == inert(value)
-
-
-def test_what_comes_of_it_has_pythons_own_types() -> None:
+def test_the_result_has_pythons_own_types() -> None:
     kept = inert(MappingProxyType({Text("a{{"): (Text("b{{"), Text("plain"))}))
     ((key, values),) = kept.items()
     assert [type(each) for each in (kept, values, key, *values)] == [dict, list, str, str, str]
@@ -83,15 +71,10 @@ def test_what_comes_of_it_has_pythons_own_types() -> None:
     json.dumps(kept)
 
 
-@pytest.mark.parametrize("value", [b"bytes", {1, 2}, object(), {"a": [b"b"]}])
-def test_what_json_does_not_have_is_refused(value: object) -> None:
-    with pytest.raises(TypeError, match="there is no JSON for what is of type "):
+@pytest.mark.parametrize("value", [b"bytes", {1, 2}, object(), {"a": [b"b"]}, {1: "a"}])
+def test_data_that_json_does_not_have_is_refused(value: object) -> None:
+    with pytest.raises(TypeError, match=r"there is no JSON for (what is of type|a key of type int)"):
         inert(value)
-
-
-def test_a_key_that_is_no_text_is_refused() -> None:
-    with pytest.raises(TypeError, match="there is no JSON for a key of type int"):
-        inert({1: "a"})
 
 
 # -------------------------------------------------------------------------------------------------- marked as unsafe
@@ -109,24 +92,16 @@ def templated(value: Any, **variables: Any) -> Any:
     return Templar(DataLoader(), variables=variables).template(value)
 
 
-def test_what_is_marked_is_the_same_data() -> None:
-    assert untrusted(TOLD) == TOLD
-
-
-@pytest.mark.parametrize("value", [BAIT, TOLD, [TOLD]])
-def test_what_is_marked_is_no_template(value: Any) -> None:
+@pytest.mark.parametrize("value", [BAIT, TOLD, [TOLD], {"x": [trusted(BAIT)]}])
+def test_marked_data_is_the_same_and_not_a_template(value: Any) -> None:
+    assert untrusted(value) == value
     assert templated(untrusted(value)) == value
     assert templated(trusted("{{ told }}"), told=untrusted(value)) == value
 
 
 def test_nor_is_what_a_template_makes_of_it() -> None:
     made = templated(trusted("{{ told.hostname ~ told.network[0].name }}"), told=untrusted(TOLD))
-    assert made == BAIT * 2
-    assert templated(made) == BAIT * 2
-
-
-def test_a_mark_of_trust_is_taken_away() -> None:
-    assert templated(untrusted({"x": [trusted(BAIT)]})) == {"x": [BAIT]}
+    assert templated(made) == made == BAIT * 2
 
 
 def test_a_text_that_is_trusted_is_a_template() -> None:

@@ -20,60 +20,34 @@ def at(name: str, uri: str = HERE, uuid: str = "") -> Located:
 
 
 @pytest.mark.parametrize(
-    ("how", "names"),
+    ("how", "domains", "names", "warnings"),
     [
-        ("name", ["web1", "web2"]),
-        ("uuid", [uuid_of(f"web1 {HERE}"), uuid_of(f"web2 {HV1}")]),
-        ("name@host", ["web1@localhost", "web2@hv1"]),
-    ],
-)
-def test_a_host_is_called_as_it_was_asked_for(how: str, names: list[str]) -> None:
-    assert name_hosts([at("web1"), at("web2", HV1)], how) == (tuple(names), ())
-
-
-@pytest.mark.parametrize(
-    ("how", "domains", "names"),
-    [
-        ("name", [at("web1", HV1), at("web2", HV1), at("web1", HV2)], [f"web1@{HV1}", "web2", f"web1@{HV2}"]),
-        ("name@host", [at("web1"), at("web1", SESSION)], [f"web1@{HERE}", f"web1@{SESSION}"]),
-        ("uuid", [at("a", HV1, "u"), at("b", HV2, "u")], [f"a@{HV1}", f"b@{HV2}"]),
-        # A group has that name.
-        ("name", [at("all"), at("web1")], [f"all@{HERE}", "web1"]),
+        ("name", [at("web1"), at("web2", HV1)], ["web1", "web2"], 0),
+        ("uuid", [at("web1"), at("web2", HV1)], [uuid_of(f"web1 {HERE}"), uuid_of(f"web2 {HV1}")], 0),
+        ("name@host", [at("web1"), at("web2", HV1)], ["web1@localhost", "web2@hv1"], 0),
+        ("name@host", [at("a", "qemu://[bad/system")], ["a@qemu://[bad/system"], 0),
+        # It is no template, and has no commands to terminals.
+        ("name", [at("{{ x }}\x1b[2J")], [r"\x7b{ x }}\x1b[2J"], 0),
+        # A guest whose name is not its own is called by its URI as well.
+        ("name", [at("web1", HV1), at("web2", HV1), at("web1", HV2)], [f"web1@{HV1}", "web2", f"web1@{HV2}"], 2),
+        ("name@host", [at("web1"), at("web1", SESSION)], [f"web1@{HERE}", f"web1@{SESSION}"], 2),
+        ("uuid", [at("a", HV1, "u"), at("b", HV2, "u")], [f"a@{HV1}", f"b@{HV2}"], 2),
+        ("name", [at("group"), at("web1")], [f"group@{HERE}", "web1"], 1),
         # A name that another guest had to take is shared, too.
-        ("name", [at("a", HV1), at("a", HV2), at(f"a@{HV1}")], [f"a@{HV1}", f"a@{HV2}", f"a@{HV1}@{HERE}"]),
+        ("name", [at("a", HV1), at("a", HV2), at(f"a@{HV1}")], [f"a@{HV1}", f"a@{HV2}", f"a@{HV1}@{HERE}"], 3),
+        # A guest that no name would tell from another is left out: one whose longer name is a group's, too; and two
+        # that are shown as the same.
+        ("name", [at("all"), at("web1")], [None, "web1"], 1),
+        ("name", [at("a\x07"), at(r"a\x07"), at("web1")], [None, None, "web1"], 2),
     ],
 )
-def test_a_guest_whose_name_is_not_its_own_is_called_by_its_uri_as_well(
-    how: str, domains: list[Located], names: list[str]
+def test_a_host_is_called_as_was_asked_for_unless_the_name_is_not_free(
+    how: str, domains: list[Located], names: list[str | None], warnings: int
 ) -> None:
-    found = name_hosts(domains, how, {"all"})
+    found = name_hosts(domains, how, {"group", "all", f"all@{HERE}"})
     assert found.of == tuple(names)
-    assert len(found.warnings) == sum("@qemu" in name for name in names)
-
-
-@pytest.mark.parametrize(
-    ("domains", "names"),
-    [
-        ([at("all"), at("web1")], (None, "web1")),  # name@URI is a group's, too
-        ([at("a\x07"), at(r"a\x07"), at("web1")], (None, None, "web1")),  # shown, they are the same
-    ],
-)
-def test_a_guest_that_no_name_would_tell_from_another_is_left_out(
-    domains: list[Located], names: tuple[str | None, ...]
-) -> None:
-    found = name_hosts(domains, "name", {"all", f"all@{HERE}"})
-    assert found.of == names
-    assert all("left out" in warning for warning in found.warnings)
-    assert len(found.warnings) == names.count(None)
-
-
-def test_a_name_is_no_template_and_has_no_commands_to_terminals() -> None:
-    (name,) = name_hosts([at("{{ x }}\x1b[2J")], "name").of
-    assert name == r"\x7b{ x }}\x1b[2J"
-
-
-def test_a_uri_that_is_none_is_a_name_as_well() -> None:
-    assert name_hosts([at("a", "qemu://[bad/system")], "name@host").of == ("a@qemu://[bad/system",)
+    assert len(found.warnings) == warnings
+    assert sum("left out" in warning for warning in found.warnings) == names.count(None)
 
 
 @given(
