@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,11 +14,10 @@ import yaml
 from ansible_collections.qemu.guest_agent.plugins.module_utils._untrusted import visible
 
 from tests.fakes.hypervisors import baited, lay_out
-from tests.processes.ansible_run import CORES, PlaybookRun, every_core, run_playbook
+from tests.processes.ansible_run import CORES, NEWEST, PlaybookRun, every_core, play, run_playbook, write_play
 from tests.processes.inventory_run import InventoryRun, configured, run_inventory, settings
 from tests.support.bait import KEYS, baits
 from tests.support.terminal import commands_in
-from tests.support.tiers import chosen
 
 CACHED = {"cache": True, "cache_plugin": "ansible.builtin.jsonfile"}
 MADE: dict[str, Any] = {
@@ -50,12 +47,9 @@ class Acted:
     """
 
     directory: Path
+    is_inert: bool
     lists: tuple[InventoryRun, ...]
     plays: tuple[PlaybookRun, ...]
-
-    @property
-    def canaries(self) -> list[str]:
-        return [path.name for path in (self.directory / "canaries").iterdir()]
 
 
 NAMED = ("expression", "headerinoneline", "nested", "json")
@@ -89,14 +83,10 @@ def show(directory: Path) -> Path:
         {"name": "Run it", "ansible.builtin.command": {"argv": ["echo", "{{ again }}"]}, "changed_when": False},
     ]
     names = [*(f"telling-{name}" for name in NAMED), "twice-halves", "twice-halvesofheader"]
-    common = {"gather_facts": False, "connection": "local"}
-    plays = [{"hosts": "localhost", "tasks": here}, {"hosts": ",".join(names), "tasks": there}]
-    playbook = directory / "play.yml"
-    playbook.write_text(yaml.safe_dump([{**common, **each} for each in plays], width=1000), encoding="utf-8")
-    return playbook
+    return write_play(directory / "play.yml", play("localhost", *here), play(",".join(names), *there))
 
 
-def act(core: str, directory: Path, is_inert: bool) -> Acted:
+def act(core: str, is_inert: bool, directory: Path) -> Acted:
     (directory / "canaries").mkdir()
     stand_in = lay_out(directory / "stand-in", baited, str(directory / "canaries"), is_inert)
     source = configured(directory, **MADE, **CACHED, cache_connection=str(directory / "cache"))
@@ -114,101 +104,69 @@ def act(core: str, directory: Path, is_inert: bool) -> Acted:
         for kept in (directory / "cache").iterdir():
             kept.unlink()
         plays.append(run_play())
-    return Acted(directory, tuple(lists), tuple(plays))
+    return Acted(directory, is_inert, tuple(lists), tuple(plays))
 
 
-@pytest.fixture(scope="module")
-def acted(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, bool], Acted]:
-    which = {each: tmp_path_factory.mktemp("bait") for each in chosen(request, "core", "is_inert")}
-
-    def run(each: tuple[str, bool]) -> Acted:
-        core, is_inert = each
-        return act(core, which[each], is_inert)
-
-    with ThreadPoolExecutor(2) as pool:
-        return dict(zip(which, pool.map(run, which), strict=True))
+def which(core: str, is_inert: bool) -> Any:
+    is_thorough = core != NEWEST or not is_inert
+    name = f"{core}, {'all layers' if is_inert else 'marks of Ansible alone'}"
+    return pytest.param((core, is_inert), id=name, marks=[pytest.mark.thorough] if is_thorough else [])
 
 
-every_layer = pytest.mark.parametrize(
-    "is_inert",
-    [
-        pytest.param(True, id="all layers"),
-        pytest.param(False, id="Ansible's marks alone", marks=pytest.mark.thorough),
-    ],
-)
+@pytest.fixture(scope="module", params=[which(core, is_inert) for core in CORES for is_inert in (True, False)])
+def done(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Acted:
+    return act(*request.param, tmp_path_factory.mktemp("bait"))
 
 
-@every_core
-@every_layer
 class TestBait:
-    def test_no_word_of_a_guest_is_carried_out(
-        self, core: str, is_inert: bool, acted: Mapping[tuple[str, bool], Acted]
-    ) -> None:
-        assert acted[core, is_inert].canaries == []
+    def test_no_word_of_a_guest_is_carried_out(self, done: Acted) -> None:
+        assert [path.name for path in (done.directory / "canaries").iterdir()] == []
 
-    def test_no_run_fails_by_it(self, core: str, is_inert: bool, acted: Mapping[tuple[str, bool], Acted]) -> None:
-        done = acted[core, is_inert]
+    def test_no_run_fails_by_it(self, done: Acted) -> None:
         assert [run.status for run in done.lists] == [0] * len(done.lists), done.lists[0].said
-        for play in done.plays:
-            assert play.status == 0, play.output[-3000:]
-            assert {task.outcome for task in play.tasks} == {"ok"}
+        for run in done.plays:
+            assert run.status == 0, run.output[-3000:]
+            assert {task.outcome for task in run.tasks} == {"ok"}
 
-    def test_a_terminal_is_sent_nothing_that_it_would_obey(
-        self, core: str, is_inert: bool, acted: Mapping[tuple[str, bool], Acted]
-    ) -> None:
-        done = acted[core, is_inert]
-        for text in (*(run.output + run.said for run in done.lists), *(play.output for play in done.plays)):
+    def test_a_terminal_is_sent_nothing_that_it_would_obey(self, done: Acted) -> None:
+        for text in (*(run.output + run.said for run in done.lists), *(run.output for run in done.plays)):
             assert commands_in(text) == []
 
-    def test_groups_have_names_of_letters_digits_and_underscores(
-        self, core: str, is_inert: bool, acted: Mapping[tuple[str, bool], Acted]
-    ) -> None:
-        run = acted[core, is_inert].lists[0]
+    def test_groups_have_names_of_letters_digits_and_underscores(self, done: Acted) -> None:
+        run = done.lists[0]
         # Ansible takes any letters.
         assert {name for name in run.groups if not re.fullmatch(r"\w+", name)} == set()
         assert run.group("bait")
         assert any("lookup" in name for name in run.groups)
 
-    def test_each_word_is_there_as_text(
-        self, core: str, is_inert: bool, acted: Mapping[tuple[str, bool], Acted]
-    ) -> None:
-        done = acted[core, is_inert]
-        texts = baits(done.directory / "canaries")
+    def test_each_word_is_there_as_text(self, done: Acted) -> None:
         hosts = done.lists[0].hosts
-        shown = {
-            name: visible(text, 4096) if is_inert else None for name, text in texts.items() if name != "surrogates"
-        }
-        for name, text in shown.items():
+        for name, text in baits(done.directory / "canaries").items():
+            if name == "surrogates":
+                continue
             told = hosts[f"telling-{name}"]
             assert told["qga_errors"] == {}
             assert told["qga_hostname"] == told["qga_os"]["id"] == told["qga_network"][0]["name"]
-            assert text is None or told["qga_hostname"] == text
+            assert not done.is_inert or told["qga_hostname"] == visible(text, 4096)
             assert "ansible_host" not in told
             assert "qga_address" not in told
             assert told["system"] == told["qga_os"]
             if name not in ("list", "dict", "json", "empty", "unbalanced"):
                 assert told["first"] == told["qga_hostname"]
-        assert ("{{ lookup" in hosts["telling-expression"]["qga_hostname"]) is not is_inert
+        assert ("{{ lookup" in hosts["telling-expression"]["qga_hostname"]) is not done.is_inert
 
-    def test_what_is_read_from_the_cache_is_what_was_told(
-        self, core: str, is_inert: bool, acted: Mapping[tuple[str, bool], Acted]
-    ) -> None:
-        told, kept = acted[core, is_inert].lists[:2]
+    def test_the_cache_gives_back_the_same(self, done: Acted) -> None:
+        told, kept = done.lists[:2]
         # Before ansible-core 2.19, its caches sort what they keep.
         assert kept.hosts == told.hosts
         assert {name: kept.group(name) for name in kept.groups} == {name: told.group(name) for name in told.groups}
 
-    def test_only_an_address_is_taken_for_one(
-        self, core: str, is_inert: bool, acted: Mapping[tuple[str, bool], Acted]
-    ) -> None:
-        assert acted[core, is_inert].lists[0].hosts["addressed"]["qga_address"] == "10.1.0.9"
+    def test_only_an_address_is_taken_for_one(self, done: Acted) -> None:
+        assert done.lists[0].hosts["addressed"]["qga_address"] == "10.1.0.9"
 
-    def test_no_variable_has_a_name_that_ansible_obeys(
-        self, core: str, is_inert: bool, acted: Mapping[tuple[str, bool], Acted]
-    ) -> None:
-        hosts = acted[core, is_inert].lists[0].hosts
+    def test_no_variable_has_a_name_that_ansible_obeys(self, done: Acted) -> None:
         for key in KEYS:
-            named = {name for name in _keys(hosts[f"keyed-{key}"]) if "ansible" in name.lower()}
+            named = {name for name in _keys(done.lists[0].hosts[f"keyed-{key}"]) if "ansible" in name.lower()}
             assert named == {"ansible_qga_domain", "ansible_qga_uri"}  # which no guest has a part in
 
 
@@ -225,11 +183,7 @@ def test_the_bait_is_taken_where_a_text_is_trusted(core: str, tmp_path: Path) ->
     text = baits(tmp_path / "canaries")["expression"]
     source = tmp_path / "hosts.yml"
     source.write_text(yaml.safe_dump({"all": {"hosts": {"web1": {"qga_hostname": text}}}}), encoding="utf-8")
-    playbook = tmp_path / "play.yml"
-    task = {"ansible.builtin.debug": {"var": "qga_hostname"}}
-    playbook.write_text(
-        yaml.safe_dump([{"hosts": "all", "gather_facts": False, "connection": "local", "tasks": [task]}])
-    )
+    playbook = write_play(tmp_path / "play.yml", play("all", {"ansible.builtin.debug": {"var": "qga_hostname"}}))
     subprocess.run(
         [CORES[core] / "ansible-playbook", "-i", source, playbook], env=os.environ, capture_output=True, check=True
     )

@@ -5,12 +5,10 @@ Whoever takes a word of it for more leaves a canary. A run costs seconds, so the
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import re
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -25,6 +23,8 @@ from tests.hostile.channels import serving
 from tests.hostile.guest import SECOND_NS, STOCK, Guest
 from tests.hostile.libvirt_daemon import Daemon
 from tests.processes.ansible_run import (
+    CORES,
+    NEWEST,
     PlaybookRun,
     every_core,
     play,
@@ -37,24 +37,19 @@ from tests.support.bait import KEYS, baits, failing, halves, refusing
 from tests.support.bait_plays import NAMES, RUNS, SETTINGS, Acted, Ground, act, ground
 from tests.support.collection import ROOT
 from tests.support.terminal import commands_in
-from tests.support.tiers import chosen
+from tests.support.tiers import quick
 
 LONGEST = 4096
 
 
-# Seconds. The first test waits for fifteen playbooks to run: a minute on an idle machine, which this need not be.
+# Seconds. The first test of each core waits for five playbooks to run, on a machine that may be busy.
 pytestmark = pytest.mark.timeout(900)
 
 
-@pytest.fixture(scope="module")
-def acted(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Acted]]:
-    with contextlib.ExitStack() as stack, ThreadPoolExecutor(2) as pool:
-        wanted = [(core, tmp_path_factory.mktemp(f"core-{core}")) for (core,) in chosen(request, "core")]
-        places = [stack.enter_context(ground(core, directory)) for core, directory in wanted]
-        yield {done.place.core: done for done in pool.map(act, places)}
-
-
-every_run = pytest.mark.parametrize("name", RUNS)
+@pytest.fixture(scope="module", params=quick(CORES, [NEWEST]))
+def acted(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Acted]:
+    with ground(request.param, tmp_path_factory.mktemp(f"core-{request.param}")) as place:
+        yield act(place)
 
 
 def texts_of(place: Ground) -> dict[str, str]:
@@ -84,28 +79,20 @@ def keys(value: Any) -> set[str]:
 # --------------------------------------------------------------------------------------------------- nothing came of it
 
 
-@every_core
-def test_no_word_of_a_guest_is_carried_out(core: str, acted: dict[str, Acted]) -> None:
-    assert [path.name for path in acted[core].place.canaries.iterdir()] == []
+def test_no_word_of_a_guest_is_carried_out(acted: Acted) -> None:
+    assert [path.name for path in acted.place.canaries.iterdir()] == []
 
 
-@every_core
-@every_run
-def test_a_terminal_is_sent_nothing_that_it_would_obey(core: str, name: str, acted: dict[str, Acted]) -> None:
-    output = acted[core].runs[name].output
-    assert commands_in(output) == []
-    # And what a guest wanted it to obey was there to be seen.
-    assert r"\x1b]52;c;cm0gLXJmIC8=" in output
-
-
-@every_core
-@every_run
-def test_no_play_fails_by_it(core: str, name: str, acted: dict[str, Acted]) -> None:
-    run = acted[core].runs[name]
+@pytest.mark.parametrize("name", RUNS)
+def test_no_play_fails_by_it_and_a_terminal_is_sent_nothing_that_it_would_obey(name: str, acted: Acted) -> None:
+    run = acted.runs[name]
     meant = {"Fail with all that fail", "Fail with one", "Assert", "Fail", "Fail if guests failed"}
     assert {task.task for task in run.tasks if task.outcome != "ok"} <= meant
     assert run.status == (2 if name == "resync_fleet" else 0), run.output[-3000:]
     assert "Traceback" not in run.output
+    assert commands_in(run.output) == []
+    # And the commands that a guest wanted it to obey were there to be seen.
+    assert r"\x1b]52;c;cm0gLXJmIC8=" in run.output
 
 
 @every_core
@@ -122,108 +109,79 @@ def test_the_bait_is_taken_where_a_text_is_trusted(core: str, tmp_path: Path) ->
     assert {path.name for path in canaries.iterdir()} == set(texts), output
 
 
-# ------------------------------------------------------------------------------------------------------ and it was said
+# -------------------------------------------------------------------------------------------------- and it was returned
+
+SUBSETS = (
+    *("hostname", "os", "timezone", "network", "routes"),
+    *("filesystems", "users", "disks", "cpu_stats", "freeze"),
+)
 
 
-@every_core
-def test_each_word_is_returned_as_text(core: str, acted: dict[str, Acted]) -> None:
-    guests = entries(acted[core].runs["a play"], "Ask all")
-    subsets = (
-        "hostname",
-        "os",
-        "timezone",
-        "network",
-        "routes",
-        "filesystems",
-        "users",
-        "disks",
-        "cpu_stats",
-        "freeze",
-    )
-    for name, text in texts_of(acted[core].place).items():
+def test_each_word_is_returned_as_text(acted: Acted) -> None:
+    guests = entries(acted.runs["a play"], "Ask all")
+    details = entries(acted.runs["a play"], "Ask for details of a command")
+    for name, text in texts_of(acted.place).items():
         guest = guests[f"telling-{name}"]
         assert guest["errors"] == {}, guest["errors"]
-        assert {word for subset in subsets for word in words(guest[subset])} == {visible(text, LONGEST)}
+        assert {word for subset in SUBSETS for word in words(guest[subset])} == {visible(text, LONGEST)}
         assert guest["agent"]["version"] == visible(text)
         assert visible(text) in {command["name"] for command in guest["commands"]}
         assert guest["time"]["source"] == visible(text, LONGEST)
+        assert details[f"telling-{name}"]["command"]["description"] == visible(text, LONGEST)
+        for refused in (guests[f"refusing-{name}"], guests[f"failing-{name}"]):
+            assert visible(text) in refused["errors"]["os"]["message"]
 
 
-@every_core
-def test_each_refusal_is_told_as_text(core: str, acted: dict[str, Acted]) -> None:
-    guests = entries(acted[core].runs["a play"], "Ask all")
-    for name, text in texts_of(acted[core].place).items():
-        for guest in (guests[f"refusing-{name}"], guests[f"failing-{name}"]):
-            assert visible(text) in guest["errors"]["os"]["message"]
-
-
-@every_core
-def test_what_is_too_long_is_cut_and_what_is_far_too_long_refused(core: str, acted: dict[str, Acted]) -> None:
-    guest = entries(acted[core].runs["a play"], "Ask all")["telling-at-length"]
+def test_long_texts_are_cut_and_far_too_long_ones_refused(acted: Acted) -> None:
+    guest = entries(acted.runs["a play"], "Ask all")["telling-at-length"]
     assert guest["hostname"].endswith("\u2026")
     assert guest["errors"]["timezone"]["code"] == guest["errors"]["os"]["code"] == "protocol_error"
 
 
-@every_core
-def test_no_fact_has_a_name_that_ansible_obeys(core: str, acted: dict[str, Acted]) -> None:
-    guests = entries(acted[core].runs["a play"], "Ask all")
+def test_no_fact_has_a_name_that_ansible_obeys(acted: Acted) -> None:
+    guests = entries(acted.runs["a play"], "Ask all")
     for key in KEYS:
         guest = guests[f"keyed-{key}"]
         assert guest["errors"]["hostname"]["code"] == guest["errors"]["freeze"]["code"] == "protocol_error"
         assert not {name for name in keys(guest) if "ansible" in name.lower()}
 
 
-@every_core
-def test_the_details_of_a_command_are_text(core: str, acted: dict[str, Acted]) -> None:
-    guests = entries(acted[core].runs["a play"], "Ask for details of a command")
-    for name, text in texts_of(acted[core].place).items():
-        assert guests[f"telling-{name}"]["command"]["description"] == visible(text, LONGEST)
+def test_clocks_are_right_whatever_their_guests_say(acted: Acted) -> None:
+    guests = entries(acted.runs["a play"], "Set all clocks right")
+    for name, text in texts_of(acted.place).items():
+        for guest in (f"telling-{name}", f"refusing-{name}"):
+            assert abs(acted.truths_ns[guest]) <= SECOND_NS // 10
+            assert guests[guest]["status"] == "corrected"
+            assert any(visible(text) in warning for warning in guests[guest]["warnings"])
 
 
-@every_core
-def test_clocks_are_right_whatever_their_guests_say(core: str, acted: dict[str, Acted]) -> None:
-    place, truths_ns = acted[core].place, acted[core].truths_ns
-    names = [f"{kind}-{name}" for kind in ("telling", "refusing") for name in texts_of(place)]
-    assert {name for name in names if abs(truths_ns[name]) > SECOND_NS // 10} == set()
-    guests = entries(acted[core].runs["a play"], "Set all clocks right")
-    for name, text in texts_of(place).items():
-        for guest in (guests[f"telling-{name}"], guests[f"refusing-{name}"]):
-            assert guest["status"] == "corrected"
-            assert any(visible(text) in warning for warning in guest["warnings"])
-
-
-@every_core
-def test_hosts_and_groups_may_bear_such_names(core: str, acted: dict[str, Acted]) -> None:
-    place = acted[core].place
-    shown = [task.result["msg"] for task in acted[core].runs["a play"].tasks if task.task == "Show who they are"]
-    names = {visible(baits(place.canaries)[name], LONGEST) for name in NAMES}
+def test_hosts_and_groups_may_bear_such_names(acted: Acted) -> None:
+    shown = [task.result["msg"] for task in acted.runs["a play"].tasks if task.task == "Show who they are"]
+    names = {visible(baits(acted.place.canaries)[name], LONGEST) for name in NAMES}
     assert {message.partition(" in [")[0] for message in shown} == names
 
 
 # --------------------------------------------------------------------------------------------------- in files, and back
 
 
-@every_core
 @pytest.mark.parametrize("file", ["facts.json", "facts.yml", "guest_facts/hv1.json", "guest_facts/hv2.json"])
-def test_a_file_of_facts_holds_no_template(core: str, file: str, acted: dict[str, Acted]) -> None:
+def test_a_file_of_facts_holds_no_template(file: str, acted: Acted) -> None:
     # JSON is YAML.
-    content = yaml.safe_load((acted[core].place.written / file).read_text(encoding="utf-8"))
+    content = yaml.safe_load((acted.place.written / file).read_text(encoding="utf-8"))
     assert not {word for word in words(content) if re.search(r"\{[{%#]|\{$|^#jinja2:", word)}
     assert not {key for key in keys(content) if key.startswith(("_", "ansible"))}
-    # And what a guest wanted to be one is there.
+    # And a text that a guest wanted to be one is there.
     assert any(r"\x7b{ lookup(" in word for word in words(content))
 
 
-@every_core
-def test_what_is_read_back_is_what_was_said(core: str, acted: dict[str, Acted]) -> None:
-    place = acted[core].place
-    read = acted[core].runs["a play"].result("Show what was read")["msg"]
-    said = {visible(text, LONGEST) for text in texts_of(place).values()}
+def test_texts_are_read_back_as_they_were_returned(acted: Acted) -> None:
+    read = acted.runs["a play"].result("Show what was read")["msg"]
+    said = {visible(text, LONGEST) for text in texts_of(acted.place).values()}
     assert said <= set(read[0])
-    facts = acted[core].runs["gather_facts, read back"].result("Show what was read")["from_file"]
+    facts = acted.runs["gather_facts, read back"].result("Show what was read")["from_file"]
     systems = [guest["os"] for guest in facts["guests"] if "twice" in guest["name"]]
     assert [(system["id"], system["name"]) for system in systems] == [
-        (visible(first), visible(second)) for first, second in halves(place.canaries).values()
+        (visible(first), visible(second)) for first, second in halves(acted.place.canaries).values()
     ]
 
 
@@ -247,18 +205,11 @@ class Reader(HTMLParser):
         self.text += data
 
 
-@every_core
-def test_the_report_shows_it_as_text(core: str, acted: dict[str, Acted]) -> None:
-    place = acted[core].place
-    page = Reader((place.written / "resync_fleet.html").read_text(encoding="utf-8"))
+def test_the_report_and_the_summary_show_it_as_text(acted: Acted) -> None:
+    page = Reader((acted.place.written / "resync_fleet.html").read_text(encoding="utf-8"))
     assert (page.tags.count("script"), page.tags.count("img")) == (1, 0)
-    for text in texts_of(place).values():
-        assert visible(text) in page.text
-
-
-@every_core
-def test_the_summaries_show_it_as_text(core: str, acted: dict[str, Acted]) -> None:
-    lines = acted[core].runs["resync_fleet"].result("Tell what came of it")["msg"]
+    assert {text for text in texts_of(acted.place).values() if visible(text) not in page.text} == set()
+    lines = acted.runs["resync_fleet"].result("Tell what came of it")["msg"]
     assert any(r"\x7b{ lookup(" in line for line in lines)
     assert not any(re.search(r"\{[{%#]", line) for line in lines)
 

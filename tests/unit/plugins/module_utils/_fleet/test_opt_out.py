@@ -1,41 +1,29 @@
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-
 import pytest
 from ansible_collections.qemu.guest_agent.plugins.module_utils._channels.addresses import UnixAddress
-from ansible_collections.qemu.guest_agent.plugins.module_utils._channels.libvirt import LibvirtChannel
 from ansible_collections.qemu.guest_agent.plugins.module_utils._channels.stream import StreamChannel
-from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import HypervisorUnavailableError, OptedOutError
+from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import OptedOutError
 from ansible_collections.qemu.guest_agent.plugins.module_utils._fleet.opt_out import NAMESPACE, require_allowed
-from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor import connections
 
-from tests.fakes.domains import Definition
-from tests.fakes.libvirt import FakeHypervisor
+from tests.fakes.guest import SimulatedGuest, TimeLine
 from tests.support.blocking import blocking
 
-URI = "qemu:///system"
 
-Allow = Callable[..., None]
+class MarkedGuest(SimulatedGuest):
+    mark: str | None = None
+
+    def __str__(self) -> str:
+        return "domain web1"
+
+    async def metadata(self, namespace: str, timeout: float) -> str | None:
+        assert (namespace, timeout) == ("urn:qemu.guest_agent:resync", 5.0)
+        return self.mark
 
 
 @pytest.fixture
-def fake(monkeypatch: pytest.MonkeyPatch) -> FakeHypervisor:
-    fake = FakeHypervisor([Definition("web1")])
-    monkeypatch.setattr(connections, "import_libvirt", fake.modules)
-    return fake
-
-
-@pytest.fixture
-def require(fake: FakeHypervisor) -> Iterator[Allow]:
-    channel = LibvirtChannel("web1", URI)
-
-    def require(metadata: str | None) -> None:
-        fake.definitions[0].metadata = metadata
-        blocking(require_allowed)(channel, 5.0)
-
-    yield require
-    blocking(channel.close)()
+def guest(line: TimeLine) -> MarkedGuest:
+    return MarkedGuest(line)
 
 
 def mark(attributes: str) -> str:
@@ -44,18 +32,14 @@ def mark(attributes: str) -> str:
 
 @pytest.mark.parametrize(
     "metadata",
-    [
-        None,
-        '<instance xmlns="http://openstack.org/xmlns/libvirt/nova/1.1" enabled="no"/>',
-        *(mark(f'enabled="{value}"') for value in ("yes", "true", "on", "1", "Yes", "TRUE", " yes\n")),
-    ],
+    [None, *(mark(f'enabled="{value}"') for value in ("yes", "true", "on", "1", "Yes", "TRUE", " yes\n"))],
 )
 def test_a_clock_may_be_touched_without_a_mark_or_with_one_that_says_yes(
-    fake: FakeHypervisor, require: Allow, metadata: str | None
+    guest: MarkedGuest, metadata: str | None
 ) -> None:
-    require(metadata)
-    assert fake.commands == []
-    assert fake.calls["metadata"] == 1
+    guest.mark = metadata
+    blocking(require_allowed)(guest, 5.0)
+    assert guest.requests == []
 
 
 def test_so_may_that_of_a_guest_that_is_not_libvirts() -> None:
@@ -71,15 +55,8 @@ def test_so_may_that_of_a_guest_that_is_not_libvirts() -> None:
         f'<resync xmlns="{NAMESPACE}" enabled="no"><why enabled="yes">frozen in time</why></resync>',
     ],
 )
-def test_a_mark_that_does_not_clearly_say_yes_forbids_it(require: Allow, metadata: str) -> None:
+def test_a_mark_that_does_not_clearly_say_yes_forbids_it(guest: MarkedGuest, metadata: str) -> None:
+    guest.mark = metadata
     with pytest.raises(OptedOutError) as caught:
-        require(metadata)
-    assert caught.value.message == (
-        f"the clock of domain web1 at {URI} is not to be touched: its metadata has urn:qemu.guest_agent:resync"
-    )
-
-
-def test_a_hypervisor_that_cannot_be_asked_allows_nothing(fake: FakeHypervisor, require: Allow) -> None:
-    fake.go_away()
-    with pytest.raises(HypervisorUnavailableError):
-        require(None)
+        blocking(require_allowed)(guest, 5.0)
+    assert caught.value.message == f"the clock of domain web1 is not to be touched: its metadata has {NAMESPACE}"
