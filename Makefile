@@ -97,9 +97,8 @@ unit-on-targets: .venvs/targets/.ready
 	.venvs/targets/bin/pytest -q -n auto --timeout $(hangs) tests/unit/plugins/module_utils tests/unit/roles \
 	    $(addprefix --ignore=tests/unit/,$(addsuffix .py,$(only_on_controllers)))
 
-only_on_controllers := roles/resync_on_resume/test_templates \
-    $(addprefix roles/extended_agent/test_,shell_programs supervise switch_initd) \
-    $(addprefix plugins/module_utils/test_,module module_fleet)
+only_on_controllers := plugins/module_utils/test_module roles/resync_on_resume/test_templates \
+    $(addprefix roles/extended_agent/test_,shell_programs supervise switch_initd)
 
 integration: .venv/.ready $(older_environments) guest-packages ## every channel against stock agents and fakes, no guest
 	$(venv)/pytest $(select) --timeout $(hangs) --durations 20 --durations-min 5 tests/integration

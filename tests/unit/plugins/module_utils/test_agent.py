@@ -36,7 +36,6 @@ from tests.fakes.guest import (
 )
 from tests.support.blocking import BlockingAgent
 
-UNSUPPORTED = failed("this feature or command is not currently supported")
 # As libvirt has it, which drops the class.
 MAYBE_FROZEN = Refused("GenericError", "The command guest-get-time has been disabled for this instance")
 
@@ -143,6 +142,9 @@ class TestKnowing:
         agent.require("guest-get-time")
         with pytest.raises(CommandDisabledError, match="administrator has disabled guest-set-time"):
             agent.require("guest-set-time")
+        answers(guest, "guest-fsfreeze-status", Returned("frozen"))
+        with pytest.raises(FrozenError):
+            agent.require("guest-set-time")
         for name, hint in (("guest-get-load", "too old"), ("guest-update-time", "extended_agent")):
             with pytest.raises(CommandNotFoundError, match=name) as caught:
                 agent.require(name)
@@ -150,15 +152,7 @@ class TestKnowing:
             assert caught.value.command == name
         assert {name for name, _arguments in guest.requests} == {"guest-info", "guest-fsfreeze-status"}
 
-    def test_a_command_may_be_disabled_because_the_guest_is_frozen(
-        self, guest: SimulatedGuest, agent: BlockingAgent
-    ) -> None:
-        guest.commands["guest-set-time"]["enabled"] = False
-        answers(guest, "guest-fsfreeze-status", Returned("frozen"))
-        with pytest.raises(FrozenError):
-            agent.require("guest-set-time")
-
-    def test_an_agent_that_hides_its_list_is_believed_to_be_a_stock_one(
+    def test_an_agent_that_hides_its_list_is_believed_to_be_a_stock_one_unless_it_does_not_answer(
         self, guest: SimulatedGuest, agent: BlockingAgent
     ) -> None:
         answers(guest, "guest-info", disabled("guest-info"))
@@ -166,10 +160,6 @@ class TestKnowing:
         assert [agent.knows(name) for name in names] == [True, False, False]
         with pytest.raises(CommandError):
             agent.require("guest-update-time")
-
-    def test_nothing_is_believed_of_an_agent_that_does_not_answer(
-        self, guest: SimulatedGuest, agent: BlockingAgent
-    ) -> None:
         guest.handlers["guest-info"] = guest.times_out()
         with pytest.raises(ExchangeTimeoutError):
             agent.knows("guest-get-time")
@@ -226,7 +216,11 @@ class TestRefusals:
                 FrozenError,
                 "the agent refused guest-set-time: the guest's file systems are frozen",
             ),
-            (UNSUPPORTED, NotSupportedError, f"the agent refused guest-set-time: {UNSUPPORTED.description}"),
+            (
+                failed("this feature or command is not currently supported"),
+                NotSupportedError,
+                "the agent refused guest-set-time: this feature or command is not currently supported",
+            ),
         ],
     )
     def test_each_meaning_has_its_error(
@@ -237,36 +231,25 @@ class TestRefusals:
             agent.call("guest-set-time")
         assert caught.value.__class__ is kind
         assert (caught.value.message, caught.value.command) == (says, "guest-set-time")
-
-    @pytest.mark.parametrize(
-        ("command", "hint"), [("guest-set-time", "apt install util-linux-extra"), ("guest-get-time", "system lacks")]
-    )
-    def test_the_hint_for_an_unsupported_command_is_what_to_install(
-        self, guest: SimulatedGuest, agent: BlockingAgent, command: str, hint: str
-    ) -> None:
-        answers(guest, command, UNSUPPORTED)
-        with pytest.raises(NotSupportedError) as caught:
-            agent.call(command)
-        assert hint in caught.value.hint
+        assert ("apt install util-linux-extra" in caught.value.hint) is (kind is NotSupportedError)
 
     @pytest.mark.parametrize("kind", ["GenericError", "CommandDisabled", "CommandNotFound"])
+    @pytest.mark.parametrize(
+        ("status", "error"),
+        [
+            (Returned("frozen"), FrozenError),
+            *((status, CommandDisabledError) for status in (Returned("thawed"), Returned(None), failed("no"))),
+            (disabled("x"), CommandDisabledError),
+        ],
+    )
     def test_a_guest_whose_command_is_disabled_is_asked_whether_it_is_frozen(
-        self, guest: SimulatedGuest, agent: BlockingAgent, kind: str
+        self, guest: SimulatedGuest, agent: BlockingAgent, kind: str, status: Reply, error: type[CommandError]
     ) -> None:
         answers(guest, "guest-get-time", Refused(kind, MAYBE_FROZEN.description))
-        answers(guest, "guest-fsfreeze-status", Returned("frozen"))
-        with pytest.raises(FrozenError, match="file systems are frozen") as caught:
-            agent.call("guest-get-time")
-        assert "thaw" in caught.value.hint.lower()
-
-    @pytest.mark.parametrize("status", [Returned("thawed"), Returned(None), failed("no"), disabled("x")])
-    def test_a_guest_that_does_not_say_that_it_is_frozen_is_not(
-        self, guest: SimulatedGuest, agent: BlockingAgent, status: Reply
-    ) -> None:
-        answers(guest, "guest-get-time", disabled("guest-get-time"))
         answers(guest, "guest-fsfreeze-status", status)
-        with pytest.raises(CommandDisabledError):
+        with pytest.raises(error) as caught:
             agent.call("guest-get-time")
+        assert caught.value.hint == error.default_hint
 
     @pytest.mark.parametrize(("command", "times"), [("guest-info", 0), ("guest-fsfreeze-status", 1)])
     def test_a_guest_is_not_asked_that_about_a_command_that_a_frozen_guest_allows(
@@ -344,18 +327,16 @@ class TestWaiting:
         assert guest.requests == [("guest-info", {}), ("guest-ping", {})]
         assert line.slept == []
 
-    def test_a_list_that_cannot_be_read_is_a_sign_of_life(self, guest: SimulatedGuest, agent: BlockingAgent) -> None:
-        signs_of_life(guest, Returned({"version": 7}))
-        agent.wait(60.0)
-        with pytest.raises(RemoteProtocolError, match="without a version"):
-            agent.knows("guest-get-time")
-
-    def test_so_are_refusals(self, guest: SimulatedGuest, agent: BlockingAgent) -> None:
-        answers(guest, "guest-ping", disabled("guest-ping"))
+    @pytest.mark.parametrize("reply", [Returned({"version": 7}), disabled("guest-info")], ids=["unreadable", "refusal"])
+    def test_any_reply_is_a_sign_of_life(self, guest: SimulatedGuest, agent: BlockingAgent, reply: Reply) -> None:
+        answers(guest, "guest-ping", reply)
         agent.wait(60.0)
         agent.wait(60.0)
-        answers(guest, "guest-info", disabled("guest-info"))
-        BlockingAgent(guest, 5.0).wait(60.0)
+        answers(guest, "guest-info", reply)
+        agent = BlockingAgent(guest, 5.0)
+        agent.wait(60.0)
+        with pytest.raises((RemoteProtocolError, CommandDisabledError), match=r"without a version|disabled guest-info"):
+            str(agent.info)
 
     @pytest.mark.parametrize("trouble", [NotConnectedError, UnresponsiveError, ExchangeTimeoutError])
     def test_trouble_that_passes_by_itself_is_waited_for(

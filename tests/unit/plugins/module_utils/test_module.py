@@ -1,13 +1,23 @@
-"""Both modules in this process with one guest, from their arguments to the JSON on standard output."""
+"""Both modules in this process, with one guest and with many: from their arguments to the JSON on standard output."""
 
 from __future__ import annotations
 
 import json
+import re
+import socket
+from pathlib import Path
 from typing import Any
 
 import pytest
 from ansible_collections.qemu.guest_agent.plugins.module_utils import _module as module_module
-from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import NotConnectedError
+from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import (
+    NotConnectedError,
+    NotRunningError,
+    OptedOutError,
+    UnresponsiveError,
+)
+from ansible_collections.qemu.guest_agent.plugins.module_utils._event_loop.tasks import pause
+from ansible_collections.qemu.guest_agent.plugins.module_utils._fleet import finding
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.messages import Returned
 from ansible_collections.qemu.guest_agent.plugins.module_utils._targets import Target
 from ansible_collections.qemu.guest_agent.plugins.modules import qga_info, qga_update_time
@@ -26,7 +36,7 @@ def guest(fleet: SimulatedFleet, monkeypatch: pytest.MonkeyPatch) -> SimulatedGu
     return guest
 
 
-class TestUpdateTime:
+class TestOneGuest:
     def test_a_guest_that_was_behind_is_corrected(self, guest: SimulatedGuest, run: Run) -> None:
         ended = run(qga_update_time, domain="web1")
         assert not ended.failed
@@ -48,13 +58,15 @@ class TestUpdateTime:
 
     def test_a_failure_keeps_the_figures(self, guest: SimulatedGuest, run: Run) -> None:
         guest.handlers["guest-set-time"] = lambda _arguments: Returned({})
-        ended = run(qga_update_time, domain="web1")
-        assert ended.failed
+        ended, many = run(qga_update_time, domain="web1"), run(qga_update_time, domains=["*"])
+        assert (ended.failed, ended.result["changed"]) == (True, False)
         assert ended.result["error"] == ended.guest["error"]
         assert ended.guest["attempts"] == 3
         assert ended.result["msg"].startswith("The guest's clock is still off by -19.9")
         assert "[not_converged]" in ended.result["msg"]
-        assert ended.result["changed"] is False
+        for entry in (ended.guest, many.guests["web1"]):
+            assert set(entry) - {"uuid"} == {"name", "status", "error", *FIGURES}
+        assert many.result["msg"].startswith("1 of 3 guests failed: web1 (not_converged) [guests_failed].")
 
     @pytest.mark.parametrize("check_mode", [False, True])
     def test_a_clock_that_glides_is_reported_in_a_sentence(
@@ -81,8 +93,6 @@ class TestUpdateTime:
         ended = run(qga_update_time, domain="web1", require_synchronized_host=True)
         assert ended.result["error"]["code"] == "host_clock_unsynchronized"
 
-
-class TestInfo:
     @pytest.mark.usefixtures("guest")
     def test_facts_are_gathered_and_a_missing_command_is_an_error_among_them(self, run: Run) -> None:
         ended = run(qga_info, domain="web1", gather_subset=["min"], _ansible_diff=True)
@@ -117,21 +127,286 @@ class TestInfo:
         assert guest.closed == 1
 
 
-@pytest.mark.parametrize(
-    ("which", "arguments", "words"),
-    [
-        (qga_update_time, {"domain": ""}, "Domain is empty"),
-        (qga_update_time, {"domain": "web1", "tolerance": "nan"}, "Tolerance is nan s"),
-        (qga_update_time, {"domain": "web1", "time": "tomorrow"}, "Time tomorrow is not an instant"),
-        (qga_info, {"domain": "web1", "gather_subset": ["nonsense"]}, "Gather_subset has unknown names: nonsense"),
-    ],
-)
-def test_wrong_options_are_refused_before_the_guest_is_touched(
-    guest: SimulatedGuest, run: Run, which: Any, arguments: dict[str, Any], words: str
-) -> None:
-    ended = run(which, **arguments)
-    assert ended.failed
-    assert ended.result["msg"].startswith(words)
-    assert ended.result["error"]["code"] == "invalid_option"
-    assert ended.result["changed"] is False
-    assert guest.requests == []
+class TestUpdatingMany:
+    def test_each_guest_has_its_entry_in_the_order_in_which_they_are_named(
+        self, fleet: SimulatedFleet, run: Run
+    ) -> None:
+        ended = run(qga_update_time, domains=["db1", "web2", "web1"])
+        assert (ended.failed, ended.result["changed"]) == (False, True)
+        assert list(ended.statuses().items()) == [("db1", "corrected"), ("web2", "unchanged"), ("web1", "corrected")]
+        for name, entry in ended.guests.items():
+            assert set(entry) - {"warnings"} == {"name", "status", "uuid", *FIGURES}
+            assert (entry["uuid"], entry["changed"]) == (f"uuid-of-{name}", name != "web2")
+        assert all(abs(guest.clock.offset_ns()) < SECOND // 10 for guest in fleet.guests.values())
+        assert [guest.closed for guest in fleet.guests.values()] == [1, 1, 1]
+        assert fleet.closed == 1
+
+    @pytest.mark.parametrize(("ahead_ns", "largest"), [(3 * SECOND, "web1"), (63 * SECOND, "db1")])
+    def test_the_summary_counts_and_has_the_largest_offsets_with_their_signs(
+        self, fleet: SimulatedFleet, run: Run, ahead_ns: int, largest: str
+    ) -> None:
+        fleet.add("db1", ahead_ns)
+        ended = run(qga_update_time, domains=["*"])
+        assert ended.summary.pop("duration_ns") > 0
+        residuals = [entry["offset_after_ns"] for entry in ended.guests.values() if entry["changed"]]
+        assert ended.summary == {
+            "total": 3,
+            "corrected": 2,
+            "unchanged": 1,
+            "slewing": 0,
+            "skipped": 0,
+            "failed": 0,
+            "largest_offset_before_ns": ended.guests[largest]["offset_before_ns"],
+            "largest_offset_after_ns": max(residuals, key=abs),
+        }
+
+    def test_diff_mode_has_a_diff_under_the_name_of_each_guest_that_was_measured(
+        self, fleet: SimulatedFleet, run: Run
+    ) -> None:
+        fleet.silence("web2")
+        ended = run(qga_update_time, domains=["*"], fail_on="none", _ansible_diff=True)
+        diffs = ended.result["diff"]
+        assert [(diff["before_header"], diff["after_header"]) for diff in diffs] == [("web1", "web1"), ("db1", "db1")]
+        for diff in diffs:
+            assert set(diff) == {"before", "after", "before_header", "after_header"}
+            assert re.match(r"2026-11-23T04:0\d:\d\d\.\d+Z\n\Z", diff["before"])
+            assert diff["before"] != diff["after"]
+
+    def test_a_clock_that_must_not_be_touched_is_left_alone(
+        self, fleet: SimulatedFleet, run: Run, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async def metadata(namespace: str, _timeout: float) -> str:
+            return f'<resync xmlns="{namespace}" enabled="no"/>'
+
+        monkeypatch.setattr(fleet.guests["web1"], "metadata", metadata)
+        skipped = run(qga_update_time, domains=["*"])
+        assert not skipped.failed
+        assert (skipped.statuses()["web1"], skipped.summary["skipped"]) == ("skipped", 1)
+        assert skipped.guests["web1"]["reason"]["code"] == OptedOutError.code
+        assert run(qga_update_time, domains=["web1"]).guests["web1"]["error"]["code"] == OptedOutError.code
+        assert fleet.guests["web1"].requests == []
+        assert run(qga_info, domains=["web1"], gather_subset=["os"]).statuses() == {"web1": "gathered"}
+
+
+class TestInfoOfMany:
+    def test_each_guest_has_its_facts_or_the_reason_why_it_has_none(self, fleet: SimulatedFleet, run: Run) -> None:
+        fleet.problems["web2"] = NotRunningError("web2 is shut off")
+        ended = run(qga_info, domains=["*"], gather_subset=["hostname", "os"])
+        assert (ended.failed, ended.result["changed"]) == (False, False)
+        assert ended.guests["db1"]["hostname"] == "db1.example"
+        assert ended.result["guests"][:2] == [
+            {
+                "name": "web1",
+                "status": "gathered",
+                "uuid": "uuid-of-web1",
+                "hostname": "web1.example",
+                "os": {"id": "debian"},
+                "errors": {},
+            },
+            {
+                "name": "web2",
+                "status": "skipped",
+                "uuid": "uuid-of-web2",
+                "reason": NotRunningError("web2 is shut off").as_dict(),
+            },
+        ]
+        del ended.summary["duration_ns"]
+        assert ended.summary == {"total": 3, "gathered": 2, "skipped": 1, "failed": 0}
+        assert "diff" not in ended.result
+        assert fleet.guests["web2"].requests == []
+        assert run(qga_info, domains=["web2"]).failed
+
+    def test_guests_can_be_listed_without_asking_them(self, fleet: SimulatedFleet, run: Run) -> None:
+        ended = run(qga_info, domains=["*"], gather_subset=["!all"])
+        assert ended.statuses() == dict.fromkeys(("web1", "web2", "db1"), "gathered")
+        assert all(guest.requests == [] for guest in fleet.guests.values())
+
+    def test_guests_that_fail_do_not_hide_the_others(self, fleet: SimulatedFleet, run: Run) -> None:
+        def defective(_arguments: Any) -> Any:
+            raise ZeroDivisionError("division by zero")
+
+        fleet.silence("web1")
+        fleet.guests["web2"].handlers["guest-get-osinfo"] = defective
+        ended = run(qga_info, domains=["*"], gather_subset=["os"])
+        assert ended.failed
+        assert ended.statuses() == {"web1": "failed", "web2": "failed", "db1": "gathered"}
+        error = UnresponsiveError("the agent of web1 does not answer").as_dict()
+        web1 = {"name": "web1", "status": "failed", "uuid": "uuid-of-web1", "error": error}
+        assert ended.result["guests"][0] == web1
+        assert ended.guests["web2"]["error"]["code"] == "internal_error"
+        assert "Traceback" not in json.dumps(ended.result)
+
+    @pytest.mark.parametrize(
+        ("wait_timeout", "commands"), [(0, ["guest-get-osinfo"]), (60, ["guest-info", "guest-get-osinfo"])]
+    )
+    def test_each_guest_is_waited_for_and_asked_with_the_tasks_own_limits(
+        self, fleet: SimulatedFleet, run: Run, wait_timeout: int, commands: list[str]
+    ) -> None:
+        run(qga_info, domains=["*"], gather_subset=["os"], wait_timeout=wait_timeout, timeout=1.5)
+        for guest in fleet.guests.values():
+            assert [command for command, _arguments in guest.requests] == commands
+            assert guest.timeouts[-1] == 1.5
+
+    def test_guests_that_are_not_done_at_the_deadline_have_failed(
+        self, run: Run, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async def call(*_arguments: Any) -> Any:
+            await pause(60.0)
+
+        fleet = SimulatedFleet(TimeLine())  # no module reads it: these are real seconds
+        fleet.add("web1")
+        monkeypatch.setattr(fleet.add("web2"), "call", call)
+        monkeypatch.setitem(finding.FINDERS, "domains", fleet.find)  # type: ignore[arg-type]
+        ended = run(qga_info, domains=["*"], gather_subset=["os"], deadline=0.1)
+        assert ended.statuses() == {"web1": "gathered", "web2": "failed"}
+        assert ended.guests["web2"]["error"]["message"] == "the deadline of 0.1 s passed before it was done"
+        assert ended.result["msg"].startswith("1 of 2 guests failed: web2 (deadline) [guests_failed].")
+
+
+class TestTheResultOfMany:
+    @pytest.mark.usefixtures("fleet")
+    @pytest.mark.parametrize("which", [qga_info, qga_update_time])
+    def test_guest_is_the_one_entry_if_there_is_exactly_one(self, which: Any, run: Run) -> None:
+        assert "guest" not in run(which, domains=["web1", "web2"]).result
+        ended = run(which, domains=["web1"])
+        assert ended.result["guests"] == [ended.result["guest"]]
+        assert "summary" in ended.result
+
+    def test_there_may_be_no_guest_at_all(self, fleet: SimulatedFleet, run: Run) -> None:
+        fleet.guests.clear()
+        ended = run(qga_update_time, domains=["*"])
+        assert not ended.failed
+        assert (ended.result["guests"], ended.result["changed"]) == ([], False)
+        assert "guest" not in ended.result
+        del ended.summary["duration_ns"]
+        assert ended.summary == {
+            **dict.fromkeys(("total", "corrected", "unchanged", "slewing", "skipped", "failed"), 0),
+            "largest_offset_before_ns": None,
+            "largest_offset_after_ns": None,
+        }
+
+    @pytest.mark.parametrize(("fail_on", "fails"), [("any", True), ("all", False), ("none", False)])
+    def test_fail_on_decides_whether_the_task_fails(
+        self, fleet: SimulatedFleet, run: Run, fail_on: str, fails: bool
+    ) -> None:
+        fleet.silence("web1")
+        ended = run(qga_update_time, domains=["*"], fail_on=fail_on)
+        assert (ended.failed, "error" in ended.result, ended.summary["failed"]) == (fails, fails, 1)
+        if fails:
+            assert ended.result["error"]["message"] == "1 of 3 guests failed: web1 (unresponsive)"
+
+
+class TestWarnings:
+    @pytest.mark.parametrize(("guests", "told"), [(1, 1), (10, 10), (11, 10), (200, 10)])
+    def test_after_ten_the_rest_is_counted(self, fleet: SimulatedFleet, run: Run, guests: int, told: int) -> None:
+        fleet.guests.clear()
+        for number in range(1, guests + 1):
+            fleet.add(f"web{number}", 5 * SECOND)
+        ended = run(qga_update_time, domains=["*"], backward="leave")
+        assert (ended.failed, ended.summary["unchanged"]) == (False, guests)
+        warnings = ended.said("was left so")
+        assert len(warnings) == told
+        assert all(f"web{number}: the guest is " in warning for number, warning in enumerate(warnings, 1))
+        more = f"and {guests - told} more warnings of this kind; each guest's entry in guests has its own"
+        assert len(ended.said("more warnings")) == len(ended.said(more)) == (guests > told)
+        assert all("was left so" in entry["warnings"][0] for entry in ended.guests.values())
+
+    @pytest.mark.parametrize("guests", [2, 11])
+    def test_clocks_that_glide_are_reported_and_counted(self, fleet: SimulatedFleet, run: Run, guests: int) -> None:
+        fleet.guests.clear()
+        for number in range(1, guests + 1):
+            guest = fleet.add(f"web{number}", SECOND // 4)
+            guest.commands.update(SimulatedGuest(guest.line, commands=EXTENDED_COMMANDS).commands)
+        ended = run(qga_update_time, domains=["*"], backward="slew")
+        assert set(ended.statuses().values()) == {"slewing"}
+        assert (ended.summary["slewing"], ended.summary["corrected"]) == (guests, 0)
+        sentences = [f"web{number}: its clock glides back by 0.250 s within 500 s" for number in range(1, guests + 1)]
+        assert ended.result["msg"] == "; ".join(sentences[:10] + ["and 1 more guests"] * (guests > 10))
+
+    def test_those_about_the_selection_are_the_tasks(self, fleet: SimulatedFleet, run: Run) -> None:
+        fleet.warnings = ("web1 is named more than once; it is done once",)
+        ended = run(qga_update_time, domains=["*"], backward="leave")
+        assert ended.said("more than once")
+        assert ["warnings" in entry for entry in ended.guests.values()] == [False, False, True]
+
+
+def leave_socket(path: Path) -> None:
+    """As a QEMU does that was killed: it is there, and nobody listens."""
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+
+
+class TestOptions:
+    @pytest.mark.parametrize("which", [qga_info, qga_update_time])
+    @pytest.mark.parametrize(
+        ("arguments", "words"),
+        [
+            ({"domain": ""}, "Domain is empty or has a NUL character in it [invalid_option]."),
+            ({}, "No guest is named [invalid_option]. Give exactly one of domain, "),
+            ({"domain": "web1", "domains": []}, "Several options name guests: domain, domains [invalid_option]."),
+            ({"sockets": []}, "Sockets is an empty list [invalid_option]. Name guests in sockets, or set allow_empty"),
+            ({"domains": ["web1", ""]}, "An entry of domains is empty or has a NUL character in it [invalid_option]."),
+            ({"domains": ["a\0b"]}, "An entry of domains is empty or has a NUL character in it [invalid_option]."),
+            ({"domains": ["*", "!"]}, "An entry of domains is empty or has a NUL character in it [invalid_option]."),
+            ({"domains": ["*"], "exclude": [""]}, "An entry of exclude is empty or has a NUL character in it ["),
+            ({"sockets": ["!/run/1.qga"]}, "Sockets only says what to leave out [invalid_option]. Add a path or"),
+            ({"domains": ["*"], "concurrency": 0}, "Concurrency is 0 [invalid_option]."),
+            ({"domains": ["*"], "deadline": "nan"}, "Deadline is nan s [invalid_option]."),
+        ],
+    )
+    def test_contradictions_and_empty_names_are_refused_before_a_guest_is_touched(
+        self, fleet: SimulatedFleet, run: Run, which: Any, arguments: dict[str, Any], words: str
+    ) -> None:
+        ended = run(which, **arguments)
+        assert ended.failed
+        assert ended.result["msg"].startswith(words)
+        assert "\n" not in ended.result["msg"]
+        assert (ended.result["error"]["code"], ended.result["changed"]) == ("invalid_option", False)
+        assert "guests" not in ended.result
+        assert all(guest.requests == [] for guest in fleet.guests.values())
+
+    @pytest.mark.parametrize(
+        ("which", "arguments"),
+        [
+            (qga_update_time, {"tolerance": "nan"}),
+            (qga_update_time, {"time": "tomorrow"}),
+            (qga_info, {"gather_subset": ["nonsense"]}),
+        ],
+    )
+    @pytest.mark.parametrize("target", [{"domain": "web1"}, {"domains": ["*"]}])
+    @pytest.mark.usefixtures("guest")
+    def test_a_modules_own_options_are_checked_before_the_guests_are_looked_for(
+        self, fleet: SimulatedFleet, run: Run, which: Any, arguments: dict[str, Any], target: dict[str, Any]
+    ) -> None:
+        ended = run(which, **arguments, **target)
+        assert (ended.result["error"]["code"], ended.result["changed"]) == ("invalid_option", False)
+        assert (fleet.closed, fleet.guests["web1"].requests) == (0, [])
+
+    def test_a_list_may_be_written_as_a_string(self, fleet: SimulatedFleet, run: Run) -> None:
+        assert list(run(qga_info, domains="web1,db1").guests) == ["web1", "db1"]
+        assert fleet.guests["web2"].requests == []
+
+    def test_patterns_that_match_nothing_are_an_error_unless_that_is_allowed(self, run: Run, tmp_path: Path) -> None:
+        ended = run(qga_info, sockets=[f"{tmp_path}/*.qga"])
+        assert ended.failed
+        assert ended.result["msg"].startswith(f"No socket matches {tmp_path}/*.qga [not_found].")
+        assert "guests" not in ended.result
+        empty = run(qga_info, sockets=[f"{tmp_path}/*.qga"], allow_empty=True)
+        assert (empty.failed, empty.result["guests"]) == (False, [])
+
+    def test_sockets_may_be_in_the_home_directory(
+        self, run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        monkeypatch.setenv("HOME", str(tmp_path))
+        for name in ("1.qga", "2.qga", "3.qga"):
+            leave_socket(tmp_path / name)
+        for sockets in (["~/*.qga", "!~/1.qga"], ["~/3.qga"]):
+            ended = run(qga_info, sockets=sockets, exclude=["~/2.qga"], gather_subset=["!all"])
+            assert list(ended.guests) == [f"{tmp_path}/3.qga"]
+
+    def test_a_socket_where_nobody_listens_is_skipped_if_it_is_optional(self, run: Run, tmp_path: Path) -> None:
+        path = str(tmp_path / "1.qga")
+        leave_socket(tmp_path / "1.qga")
+        assert run(qga_info, sockets=[f"{tmp_path}/*"]).guests[path]["reason"]["code"] == "not_connected"
+        assert run(qga_info, sockets=[path]).guests[path]["error"]["code"] == "not_connected"
+        assert run(qga_info, sockets=[path], skip_unusable=True).statuses() == {path: "skipped"}
