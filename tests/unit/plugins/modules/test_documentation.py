@@ -23,14 +23,7 @@ MODULES: Mapping[str, ModuleType] = {"qga_info": qga_info, "qga_update_time": qg
 RETURN: Mapping[str, dict[str, Any]] = {name: yaml.safe_load(module.RETURN) for name, module in MODULES.items()}
 # A module's result has these whatever the module is.
 OF_ANSIBLE = {"changed", "failed", "msg", "warnings", "exception", "invocation", "diff"}
-TYPES: Mapping[str, type | tuple[type, ...]] = {
-    "bool": bool,
-    "dict": dict,
-    "float": (int, float),
-    "int": int,
-    "list": list,
-    "str": str,
-}
+TYPES: Mapping[str, Any] = {"float": (int, float), "int": int, "str": str, "bool": bool, "list": list, "dict": dict}
 # The facts that are the agent's reply to one command, with underscores in place of dashes.
 ASKED = {
     "os": "guest-get-osinfo",

@@ -100,10 +100,6 @@ class TestRule:
     def test_the_best_address_is_chosen(self, options: dict[str, Any], address: str | None) -> None:
         assert chosen(**options) == address
 
-    @given(st.permutations(ALL))
-    def test_the_choice_does_not_depend_on_the_order_of_the_interfaces(self, interfaces: Any) -> None:
-        assert chosen(interfaces, networks=["192.168.0.0/16", "10.0.0.0/8", "0.0.0.0/0"]) == "192.168.7.5"
-
     @pytest.mark.parametrize(
         ("families", "networks", "word"),
         [(("ipv5",), (), "ipv5"), (("ipv4",), ("10.0.0.0/33",), "10.0.0.0/33"), (("ipv4",), ("!lan",), "lan")],
@@ -203,30 +199,20 @@ class TestOwnDevices:
         assert rule(("ipv4",), networks, names).choose(OPENSHIFT, (FIRST,)) == address
 
 
-@pytest.mark.parametrize(
-    ("refused", "name"),
-    [
-        *(
-            (True, name)
-            for name in (
-                *("docker0", "docker_gwbridge", "br-0123456789ab", "veth1a2b3c4", "podman0", "cni-podman0"),
-                *("nerdctl0", "virbr0", "vnet3", "lxcbr0", "lxdbr0", "incusbr0", "mpqemubr0", "vmnet8", "vboxnet0"),
-                *("vEthernet (Default Switch)", "vEthernet (WSL)", "VMware Network Adapter VMnet1", "kube-ipvs0"),
-                *("kube-bridge", "kube-dummy-if", "nodelocaldns", "cbr0", "cni0", "flannel.1", "flannel-v6.1"),
-                *("cali0123456789a", "vxlan.calico", "vxlan-v6.calico", "wireguard.cali", "tunl0", "cilium_host"),
-                *("lxc_health", "weave", "antrea-gw0", "ovn-k8s-mp0", "ovn0", "genev_sys_6081"),
-            )
-        ),
-        *(
-            (False, name)
-            for name in (
-                *("br-ex", "br-lan", "br-mgmt", "br-vlan", "br-0123", "br-storage-mgmt", "br0", "bridge0", "vmbr0"),
-                *("eth0", "enp1s0", "ens3", "bond0", "team0", "wlan0", "vtnet0", "Ethernet 2", "eth0.20", "vlan20"),
-                "lo",
-            )
-        ),
-    ],
-)
-def test_by_default_interfaces_of_containers_and_of_guests_in_the_guest_are_refused(refused: bool, name: str) -> None:
+REFUSED = [
+    *("docker0", "docker_gwbridge", "br-0123456789ab", "veth1a2b3c4", "podman0", "cni-podman0", "nerdctl0", "virbr0"),
+    *("vnet3", "lxcbr0", "lxdbr0", "incusbr0", "mpqemubr0", "vmnet8", "vboxnet0", "vEthernet (Default Switch)"),
+    *("vEthernet (WSL)", "VMware Network Adapter VMnet1", "kube-ipvs0", "kube-bridge", "kube-dummy-if", "nodelocaldns"),
+    *("cbr0", "cni0", "flannel.1", "flannel-v6.1", "cali0123456789a", "vxlan.calico", "vxlan-v6.calico", "tunl0"),
+    *("wireguard.cali", "cilium_host", "lxc_health", "weave", "antrea-gw0", "ovn-k8s-mp0", "ovn0", "genev_sys_6081"),
+]
+TAKEN = [
+    *("br-ex", "br-lan", "br-mgmt", "br-vlan", "br-0123", "br-storage-mgmt", "br0", "bridge0", "vmbr0", "eth0", "lo"),
+    *("enp1s0", "ens3", "bond0", "team0", "wlan0", "vtnet0", "Ethernet 2", "eth0.20", "vlan20"),
+]
+
+
+@pytest.mark.parametrize("name", [*REFUSED, *TAKEN])
+def test_by_default_interfaces_of_containers_and_of_guests_in_the_guest_are_refused(name: str) -> None:
     """For guests whose devices the host did not give them, such as passed-through ones."""
-    assert by_default([interface(name, "10.9.9.9"), ETH1]) == ("192.168.7.5" if refused else "10.9.9.9")
+    assert by_default([interface(name, "10.9.9.9"), ETH1]) == ("192.168.7.5" if name in REFUSED else "10.9.9.9")

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -11,10 +10,11 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._channels.libvirt
 from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import (
     HypervisorUnavailableError,
     InvalidOptionError,
-    MissingLibraryError,
     NotRunningError,
+    PermissionDeniedError,
 )
 from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor import connections
+from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.errors import QgaError
 from ansible_collections.qemu.guest_agent.plugins.plugin_utils._inventory.listing import (
     STATES,
     ListedGuest,
@@ -27,7 +27,6 @@ from ansible_collections.qemu.guest_agent.plugins.plugin_utils._inventory.listin
 from tests.fakes.domains import PAUSED, SHUT_OFF, Definition, Domain, uuid_of
 from tests.fakes.hypervisors import HypervisorsByUri, telling
 from tests.fakes.libvirt import FakeHypervisor
-from tests.fakes.libvirt_replies import LibvirtError
 
 HV1, HV2, NOWHERE = "qemu+tls://hv1/system", "qemu+tls://hv2/system", "qemu+tls://nowhere/system"
 MACS = ("52:54:00:00:00:02", "52:54:00:00:00:01")
@@ -92,24 +91,14 @@ class TestGuests:
         assert fake.by_uri[HV1].calls["XMLDesc"] <= 3  # of the one, and of those whose agent cannot be asked
 
     @pytest.mark.usefixtures("fake")
-    def test_without_facts_on_its_network_a_guest_has_no_macs(self) -> None:
-        assert by_name(gather_subset=("min",))["web1"].macs == ()
+    @pytest.mark.parametrize("error", [NotRunningError, PermissionDeniedError])
+    def test_a_definition_that_cannot_be_had_costs_no_facts(
+        self, monkeypatch: pytest.MonkeyPatch, error: type[QgaError]
+    ) -> None:
+        async def refuse(_channel: LibvirtChannel, _timeout: float) -> tuple[str, ...]:
+            raise error("domain web1 is shut off")
 
-    @pytest.mark.usefixtures("fake")
-    def test_a_definition_that_may_not_be_seen_costs_no_facts(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        def refuse(_domain: Any, _flags: int) -> str:
-            raise LibvirtError(88, "access denied")
-
-        monkeypatch.setattr(Domain, "XMLDesc", refuse)
-        web1 = by_name(uris=(HV1,))["web1"]
-        assert (web1.status, web1.macs, bool(web1.facts["network"])) == ("ok", (), True)
-
-    @pytest.mark.usefixtures("fake")
-    def test_nor_does_a_guest_that_is_stopped_meanwhile(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        async def stopped(_channel: LibvirtChannel, _timeout: float) -> tuple[str, ...]:
-            raise NotRunningError("domain web1 is shut off")
-
-        monkeypatch.setattr(LibvirtChannel, "macs", stopped)
+        monkeypatch.setattr(LibvirtChannel, "macs", refuse)
         web1 = by_name(uris=(HV1,))["web1"]
         assert (web1.status, web1.macs, bool(web1.facts["network"])) == ("ok", (), True)
 
@@ -165,14 +154,13 @@ class TestGuests:
             f"{uuid} is named more than once in domains; it is one host.",
         )
 
-    def test_without_subsets_no_guest_is_asked(self, fake: HypervisorsByUri) -> None:
-        assert by_name(gather_subset=("!all",))["web1"].status == "ok"
-        assert fake.by_uri[HV1].commands == []
-
-    def test_an_unknown_subset_is_refused_before_a_hypervisor_is_asked(self, fake: HypervisorsByUri) -> None:
+    def test_only_the_subsets_that_are_named_are_asked_for(self, fake: HypervisorsByUri) -> None:
         with pytest.raises(InvalidOptionError):
             asked(gather_subset=("nosuch",))
         assert fake.by_uri[HV1].calls == {}
+        assert by_name(gather_subset=("!all",))["web1"].status == "ok"
+        assert fake.by_uri[HV1].commands == []
+        assert by_name(gather_subset=("min",))["web1"].macs == ()
 
 
 @pytest.mark.usefixtures("fake")
@@ -221,11 +209,10 @@ class TestHypervisors:
 
     @pytest.mark.parametrize("state", [1, SHUT_OFF])
     def test_if_both_run_or_none_does_they_are_two(self, fake: HypervisorsByUri, state: int) -> None:
-        for uri in (HV1, HV2):
-            fake.by_uri[uri].definitions = [Definition("web1", state=state, replies=telling())]
+        for each in fake.by_uri.values():
+            each.definitions = [Definition("web1", state=state, replies=telling())]
         found = asked()
-        assert [guest.uri for guest in found.guests] == [HV1, HV2]
-        assert found.warnings == ()
+        assert ([guest.uri for guest in found.guests], found.warnings) == ([HV1, HV2], ())
 
 
 @pytest.mark.slow
@@ -293,9 +280,3 @@ class TestKeeping:
         digests = [each.digest() for each in (query, *others)]
         assert len(set(digests)) == len(digests)
         assert Query(**ANYTHING).digest() == query.digest()
-
-
-def test_without_libvirts_library_there_is_a_hint(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "libvirt", None)
-    with pytest.raises(MissingLibraryError):
-        asked()
