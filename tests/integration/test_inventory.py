@@ -180,9 +180,6 @@ class TestOptions:
         assert sentence in run.said
         assert "Traceback" not in run.said
 
-    def test_it_can_be_shown_for_one_host(self, tmp_path: Path) -> None:
-        assert '"web2.example"' in inventory(tmp_path, "--host", "web2", domains=["web2"]).output
-
 
 class TestCache:
     def test_hypervisors_are_not_asked_again(self, core: str, tmp_path: Path) -> None:

@@ -1,20 +1,20 @@
-"""Inventories of guests whose words are bait: none is carried out, wherever it is shown, joined or kept."""
+"""Inventories of guests whose words are bait: none is carried out, wherever it is shown, joined or kept.
+
+That the bait would be taken where a text is trusted is shown by test_untrusted_text.py.
+"""
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from ansible_collections.qemu.guest_agent.plugins.module_utils._untrusted import visible
 
 from tests.fakes.hypervisors import baited, lay_out
-from tests.processes.ansible_run import CORES, NEWEST, PlaybookRun, every_core, play, run_playbook, write_play
+from tests.processes.ansible_run import CORES, NEWEST, PlaybookRun, play, run_playbook, write_play
 from tests.processes.inventory_run import InventoryRun, configured, run_inventory, settings
 from tests.support.bait import KEYS, baits
 from tests.support.terminal import commands_in
@@ -174,17 +174,3 @@ def _keys(value: Any) -> set[str]:
     if isinstance(value, dict):
         return set(value) | _keys(list(value.values()))
     return {key for item in value for key in _keys(item)} if isinstance(value, list) else set()
-
-
-@every_core
-def test_the_bait_is_taken_where_a_text_is_trusted(core: str, tmp_path: Path) -> None:
-    """Or these tests would prove nothing."""
-    (tmp_path / "canaries").mkdir()
-    text = baits(tmp_path / "canaries")["expression"]
-    source = tmp_path / "hosts.yml"
-    source.write_text(yaml.safe_dump({"all": {"hosts": {"web1": {"qga_hostname": text}}}}), encoding="utf-8")
-    playbook = write_play(tmp_path / "play.yml", play("all", {"ansible.builtin.debug": {"var": "qga_hostname"}}))
-    subprocess.run(
-        [CORES[core] / "ansible-playbook", "-i", source, playbook], env=os.environ, capture_output=True, check=True
-    )
-    assert [path.name for path in (tmp_path / "canaries").iterdir()] == ["expression"]

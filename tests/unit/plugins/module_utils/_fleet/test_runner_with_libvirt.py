@@ -49,15 +49,7 @@ async def ask_several_times(agent: GuestAgent) -> GuestResult:
     return GuestResult({})
 
 
-Outcome = tuple[str, "str | None"]
-
-
-def outcomes(results: tuple[GuestResult, ...]) -> dict[str, Outcome]:
-    """Their statuses, and the codes of their errors or reasons."""
-    return {
-        each.name: (each.status, (each.entry.get("error") or each.entry.get("reason") or {}).get("code"))
-        for each in results
-    }
+Outcome = tuple[str, "str | None"]  # the status of a result, and the code of its error or reason
 
 
 def run(
@@ -68,7 +60,11 @@ def run(
     deadline: float = math.inf,
 ) -> dict[str, Outcome]:
     with fleet_of({**PARAMS, "domains": domains}, Limits()) as found:
-        return outcomes(run_all(found.guests, work, options, concurrency, Deadline(deadline)))
+        results = run_all(found.guests, work, options, concurrency, Deadline(deadline))
+    return {
+        each.name: (each.status, (each.entry.get("error") or each.entry.get("reason") or {}).get("code"))
+        for each in results
+    }
 
 
 def all_but(failed: set[str], code: str) -> dict[str, Outcome]:
@@ -139,15 +135,6 @@ def test_guests_that_a_pattern_matched_and_that_cannot_be_used_are_skipped(fake:
     found = run(*(["*"] if status == "skipped" else ["good", *reasons]), options=TOUCHING)
     assert found == {"good": ("done", None), **{name: (status, code) for name, code in reasons.items()}}
     assert {domain for domain, _command in fake.commands} <= {"good", "bare", "without"}
-
-
-def test_so_are_those_that_are_shut_off_or_undefined_meanwhile(fake: FakeHypervisor) -> None:
-    fake.definitions = [Definition("web1"), Definition("web2")]
-    with fleet_of({**PARAMS, "domains": ["*"]}, Limits()) as found:
-        fake.definitions[0].state = SHUT_OFF
-        fake.definitions.pop()
-        results = run_all(found.guests, ask_several_times, RunOptions(5.0), 20, Deadline(math.inf))
-    assert outcomes(results) == {"web1": ("skipped", "not_running"), "web2": ("skipped", "not_found")}
 
 
 @pytest.mark.slow
