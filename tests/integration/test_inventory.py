@@ -89,14 +89,10 @@ class TestAnInventory:
         assert "ansible_connection" not in web2
         assert not {name for name in ("lonely", "silent", "off") if "ansible_host" in run.hosts[name]}
 
-    def test_there_are_groups_by_the_properties_of_guests(self, run: InventoryRun) -> None:
-        assert run.group("qga_os_fedora") == run.group("qga_os_version_fedora_41") == {"web2"}
-        assert run.group("qga_state_shutoff") == {"off"}
-        assert run.group("qga_status_failed") == {"silent"}
+    def test_there_are_groups_by_facts_and_users_make_more_of_them(self, run: InventoryRun) -> None:
+        assert run.group("qga_os_version_fedora_41") == {"web2"}
         assert run.group("qga_agent_stock") == run.group("qga_status_ok")
         assert run.group("qga_uri_qemu_tls___hv2_system") == {f"web1@{THERE}"}
-
-    def test_users_make_variables_and_groups_of_it(self, run: InventoryRun) -> None:
         assert run.hosts["web2"]["twice"] == "web2.example-web2.example"
         assert run.hosts["lonely"]["kernel"].startswith("6.1")
         assert run.group("webs") == run.group("web") == {f"web1@{HERE}", f"web1@{THERE}", "web2"}

@@ -45,18 +45,15 @@ SELECTED: list[tuple[list[str], list[str], list[str], tuple[str, ...], tuple[str
     # Names, in their order; by UUID, it is the guest of that name.
     (["web2", "cache", "web1"], [], ["web2", "cache", "web1"], (), ()),
     ([], [], [], (), ()),
-    ([], ["web1"], [], (), ()),
     ([uuid_of("web1")], [], ["web1"], (), ()),
     (["nosuch", "web1", "nosuch"], [], ["nosuch", "web1"], (), ()),
     # Patterns are the shell's, and match the whole name.
     (["*"], [], ["cache", "db1", "web1", "web2", "web10"], (), ()),
     (["web*"], [], ["web1", "web2", "web10"], (), ()),
-    (["web?"], [], ["web1", "web2"], (), ()),
     (["web[13-9]*"], [], ["web1", "web10"], (), ()),
     (["[!w]*"], [], ["cache", "db1"], (), ()),
     (["WEB*"], [], [], ("WEB*",), ()),
     (["*b1"], [], ["db1", "web1"], (), ()),
-    (["eb*"], [], [], ("eb*",), ()),
     (["web1*", "c*", "*"], [], ["web1", "web10", "cache", "db1", "web2"], (), ()),
     (["x*", "web1", "y?", "d*"], [], ["web1", "db1"], ("x*", "y?"), ()),
     (["db1", "db*"], [], ["db1"], (), ()),
@@ -64,7 +61,6 @@ SELECTED: list[tuple[list[str], list[str], list[str], tuple[str, ...], tuple[str
     (["uuid*"], [], [], ("uuid*",), ()),
     (["web1", "!uuid*"], [], ["web1"], (), ()),
     # What is left out: wherever it stands; alone, all others are selected.
-    (["*", "!web*"], [], ["cache", "db1"], (), ()),
     (["!web*", "*"], [], ["cache", "db1"], (), ()),
     (["!web*"], [], ["cache", "db1"], (), ()),
     (["!web1", "!web2", "!web10"], [], ["cache", "db1"], (), ()),
@@ -72,7 +68,6 @@ SELECTED: list[tuple[list[str], list[str], list[str], tuple[str, ...], tuple[str
     *[(["web*"], [entry], ["web2", "web10"], (), ()) for entry in ("web1", "!web1", "!w*1", uuid_of("web1").upper())],
     (["web1", "web2", "!" + uuid_of("web1")], [], ["web2"], (), ()),
     (["web1", "db1", uuid_of("web2"), "web*"], ["web?", "web10"], ["db1"], (), ()),
-    (["web1"], ["db1"], ["web1"], (), ()),
     (["web1", "!db9", "!x*"], ["y*"], ["web1"], (), ()),
     *[(["nosuch"], [excluded], [], (), ()) for excluded in ("nosuch", "no*", "*")],
     # A guest that is named twice is one, and each repetition is reported; to be matched as well is none.

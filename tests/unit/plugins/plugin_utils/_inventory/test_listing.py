@@ -226,6 +226,10 @@ def test_more_silent_guests_than_may_be_asked_at_once_cost_one_timeout(fake: Hyp
     assert {name: (guest.status, (guest.error or {}).get("code")) for name, guest in found.items()} == {
         name: ("failed", "unresponsive") if name in silent else ("ok", None) for name in names
     }
+    # The daemon is never asked more than it can work on.
+    assert fake.by_uri[HV1].most_calls < 20
+    assert fake.by_uri[HV1].most_calls_of_a_connection <= 5
+    assert len(fake.by_uri[HV1].connections) <= 3 + 4
     # The limit is 4 s, and half a second for so many. By turns, they would take 11 s; a busy machine may be late.
     assert duration < 10.0
 
