@@ -5,11 +5,11 @@ Whoever takes a word of it for more leaves a canary. A run costs seconds, so the
 
 from __future__ import annotations
 
+import html
 import json
 import os
 import re
 from collections.abc import Callable, Iterator
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -188,27 +188,10 @@ def test_texts_are_read_back_as_they_were_returned(acted: Acted) -> None:
 # ----------------------------------------------------------------------------------------------------------- the report
 
 
-class Reader(HTMLParser):
-    """What of a page is text, and how often each element is there."""
-
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.tags: list[str] = []
-        self.text = ""
-        self.feed(page)
-        self.close()
-
-    def handle_starttag(self, tag: str, _attributes: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
-
-
 def test_the_report_and_the_summary_show_it_as_text(acted: Acted) -> None:
-    page = Reader((acted.place.written / "resync_fleet.html").read_text(encoding="utf-8"))
-    assert (page.tags.count("script"), page.tags.count("img")) == (1, 0)
-    assert {text for text in texts_of(acted.place).values() if visible(text) not in page.text} == set()
+    page = (acted.place.written / "resync_fleet.html").read_text(encoding="utf-8")
+    assert (page.count("<script"), page.count("<img")) == (1, 0)
+    assert {text for text in texts_of(acted.place).values() if visible(text) not in html.unescape(page)} == set()
     lines = acted.runs["resync_fleet"].result("Tell what came of it")["msg"]
     assert any(r"\x7b{ lookup(" in line for line in lines)
     assert not any(re.search(r"\{[{%#]", line) for line in lines)
