@@ -18,13 +18,10 @@ from tests.fakes.agent import FakeAgent
 from tests.fakes.clock import Clock
 from tests.fakes.faults import Late, On, Pieces, Sent, Silent
 from tests.fakes.kinds import (
-    BEFORE_4_2,
     CJSON,
     CJSON_15,
     EXTENDED,
     FROZEN,
-    NO_HWCLOCK,
-    NO_RTC,
     SECOND_NS,
     SET_TIME_DISABLED,
     STOCK,
@@ -85,14 +82,6 @@ BAD: dict[str, Bad] = {
     ),
     "a frozen guest": Bad({"socket": "{dir}/frozen"}, "frozen", "guest-get-time"),
     "a set-time that is disabled": Bad({"socket": "{dir}/disabled"}, "command_disabled", "guest-set-time"),
-    "a frozen guest before 4.2": Bad({"socket": "{dir}/frozen-before-4.2"}, "frozen", "guest-get-time"),
-    "a get-time that was disabled before 4.2": Bad(
-        {"socket": "{dir}/disabled-before-4.2"}, "command_disabled", "guest-get-time"
-    ),
-    "a guest without hwclock": Bad({"socket": "{dir}/no-hwclock"}, "not_supported", "install util-linux-extra"),
-    "an agent that refuses to be synced with": Bad(
-        {"socket": "{dir}/unsynced"}, "command_disabled", "guest-sync-delimited and guest-sync"
-    ),
     "a method the agent lacks": Bad(
         {"socket": "{dir}/behind", "method": "extended"}, "command_not_found", "guest-update-time"
     ),
@@ -114,7 +103,6 @@ UPDATES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "update": ({"socket": "{dir}/stock"}, STEPPED),
     "update again": ({"socket": "{dir}/stock"}, {"status": "unchanged", "method": None, "attempts": 0}),
     "extended": ({"socket": "{dir}/extended", "tolerance": 0.001}, {**UPDATED, "resolution_ns": 1}),
-    "no RTC": ({"socket": "{dir}/no-rtc"}, RIGHT),
     # With 17 digits, the number that a sync echoes is the one that was sent, whichever it is; with 15, it has to be
     # small.
     "cJSON": ({"socket": "{dir}/cjson"}, STEPPED),
@@ -156,7 +144,6 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PlaybookRun]:
         "stock": STOCK,
         "behind": STOCK,
         "extended": EXTENDED,
-        "no-rtc": NO_RTC,
         "frozen": FROZEN,
         "disabled": SET_TIME_DISABLED,
         "minutes": WHOLE_MINUTES,
@@ -166,10 +153,6 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PlaybookRun]:
         "cjson-17": CJSON,
         "cjson-17-extended": replace(EXTENDED, number_digits=CJSON.number_digits),
         "cjson-17-read": CJSON,
-        "no-hwclock": NO_HWCLOCK,
-        "frozen-before-4.2": replace(BEFORE_4_2, is_frozen=True),
-        "disabled-before-4.2": replace(BEFORE_4_2, disabled=frozenset(("guest-get-time",))),
-        "unsynced": replace(BEFORE_4_2, disabled=frozenset(("guest-sync", "guest-sync-delimited"))),
     }
     booting = On("guest-sync-delimited", Late(1.0), nth=0)
     with ExitStack() as serving:
@@ -263,6 +246,7 @@ def test_facts_of_a_frozen_guest_are_there_or_explained(done: PlaybookRun) -> No
     assert {name: error["code"] for name, error in guest["errors"].items()} == {"os": "frozen"}
 
 
+# Agents of other versions and systems: test_agents_in_the_field.py.
 @pytest.mark.parametrize("name", BAD)
 def test_bad_input_ends_in_time_in_one_clear_sentence(name: str, done: PlaybookRun) -> None:
     case, record = BAD[name], record_of(done, name)
