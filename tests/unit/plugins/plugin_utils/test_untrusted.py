@@ -99,7 +99,7 @@ def test_marked_data_is_the_same_and_not_a_template(value: Any) -> None:
     assert templated(trusted("{{ told }}"), told=untrusted(value)) == value
 
 
-def test_nor_is_what_a_template_makes_of_it() -> None:
+def test_marked_data_that_a_template_joins_is_not_a_template() -> None:
     made = templated(trusted("{{ told.hostname ~ told.network[0].name }}"), told=untrusted(TOLD))
     assert templated(made) == made == BAIT * 2
 

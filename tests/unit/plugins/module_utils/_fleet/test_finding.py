@@ -247,7 +247,7 @@ class TestEmptiness:
         assert "allow_empty" in error.hint
         assert names(**given, allow_empty=True) == rest
 
-    def test_so_is_a_hypervisor_without_domains(self, fake: FakeHypervisor) -> None:
+    def test_a_hypervisor_without_domains_is_an_error_unless_that_is_allowed(self, fake: FakeHypervisor) -> None:
         fake.definitions = []
         assert refused(NotFoundError, domains=["!web1"]).message == f"no domain at {URI} matches *"
         assert names(domains=["!web1"], allow_empty=True) == []

@@ -42,7 +42,7 @@ def test_a_clock_may_be_touched_without_a_mark_or_with_one_that_says_yes(
     assert guest.requests == []
 
 
-def test_so_may_that_of_a_guest_that_is_not_libvirts() -> None:
+def test_the_clock_of_a_guest_that_is_not_libvirts_may_be_touched() -> None:
     blocking(require_allowed)(StreamChannel(UnixAddress("/run/nosuch.qga")), 5.0)
 
 

@@ -30,7 +30,7 @@ QUICK = Timings(retry=0.001, suspect_retry=0.001, turn=0.001)
 
 
 class Play:
-    """A guest by what comes of each time that it is done: troubles at its first exchange, and none when all are said.
+    """A guest by what comes of each time that it is done: troubles at its first exchange, and none after the last.
 
     ``ways`` are those in which its channel was opened. ``meanwhile`` happens during each of its exchanges.
     """
