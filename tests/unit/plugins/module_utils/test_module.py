@@ -325,14 +325,24 @@ class TestWarnings:
         assert ["warnings" in entry for entry in ended.guests.values()] == [False, False, True]
 
 
+EXACTLY_ONE = "Give exactly one of domain, socket, address, vsock, domains, sockets."
+
+
 class TestOptions:
     @pytest.mark.parametrize("which", [qga_info, qga_update_time])
     @pytest.mark.parametrize(
         ("arguments", "words"),
         [
             ({"domain": ""}, "Domain is empty or has a NUL character in it [invalid_option]."),
-            ({}, "No guest is named [invalid_option]. Give exactly one of domain, "),
-            ({"domain": "web1", "domains": []}, "Several options name guests: domain, domains [invalid_option]."),
+            ({}, f"No guest is named [invalid_option]. {EXACTLY_ONE}"),
+            (
+                {"domain": "a", "domains": []},
+                f"Several options name guests: domain, domains [invalid_option]. {EXACTLY_ONE}",
+            ),
+            (
+                {"domain": "a", "vsock": "3:1"},
+                f"Several options name guests: domain, vsock [invalid_option]. {EXACTLY_ONE}",
+            ),
             ({"sockets": []}, "Sockets is an empty list [invalid_option]. Name guests in sockets, or set allow_empty"),
             ({"domains": ["web1", ""]}, "An entry of domains is empty or has a NUL character in it [invalid_option]."),
             ({"domains": ["a\0b"]}, "An entry of domains is empty or has a NUL character in it [invalid_option]."),

@@ -15,7 +15,7 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._channels.stream 
 from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import InvalidOptionError
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.limits import Limits
 from ansible_collections.qemu.guest_agent.plugins.module_utils._ranges import RANGES, check_numbers
-from ansible_collections.qemu.guest_agent.plugins.module_utils._targets import Target, names_many, target_of
+from ansible_collections.qemu.guest_agent.plugins.module_utils._targets import Target, target_of
 
 from tests.support.blocking import Blocking
 
@@ -61,22 +61,6 @@ def test_a_domain_is_opened_at_its_uri() -> None:
         assert isinstance(channel, LibvirtChannel)
         assert channel._calls._limits == LIMITS
         assert str(channel) == "domain web1 at qemu+ssh://host/system"
-
-
-@pytest.mark.parametrize(
-    ("given", "says"),
-    [
-        ({}, "no guest is named"),
-        ({"vsock": "3:1", "domain": "web1"}, "several options name guests: domain, vsock"),
-        ({"sockets": [], "domains": ["web1"]}, "several options name guests: domains, sockets"),
-    ],
-)
-def test_exactly_one_option_names_guests(given: dict[str, Any], says: str) -> None:
-    with pytest.raises(InvalidOptionError) as caught:
-        names_many({**NONE_GIVEN, **given})
-    assert caught.value.message == says
-    assert caught.value.hint == "Give exactly one of domain, socket, address, vsock, domains, sockets."
-    assert [names_many(one) for one in ({"domain": "web1"}, {"domains": []}, {"sockets": []})] == [False, True, True]
 
 
 @pytest.mark.parametrize("option", ["domain", "socket", "address", "vsock"])

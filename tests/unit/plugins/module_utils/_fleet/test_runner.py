@@ -20,7 +20,6 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import (
 )
 from ansible_collections.qemu.guest_agent.plugins.module_utils._event_loop.tasks import Deadline, pause
 from ansible_collections.qemu.guest_agent.plugins.module_utils._fleet import results
-from ansible_collections.qemu.guest_agent.plugins.module_utils._fleet.opt_out import NAMESPACE
 from ansible_collections.qemu.guest_agent.plugins.module_utils._fleet.results import GuestResult
 from ansible_collections.qemu.guest_agent.plugins.module_utils._fleet.runner import Guest, RunOptions, run_all
 from ansible_collections.qemu.guest_agent.plugins.module_utils._fleet.suspects import Timings
@@ -28,9 +27,8 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.message
 
 FOREVER = 60.0  # s; no test waits for it
 OPTIONS = RunOptions(timeout=5.0)
-TOUCHING = RunOptions(timeout=1.5, wait_timeout=FOREVER, touches_clock=True)
+TOUCHING = RunOptions(timeout=5.0, touches_clock=True)
 QUICK = Timings(restart=0.05, retry=0.01, suspect_retry=0.001, turn=0.001)
-OPTED_OUT = f'<resync xmlns="{NAMESPACE}" enabled="no"/>'
 GONE = HypervisorUnavailableError("cannot connect")
 OFF = NotRunningError("it is shut off")
 
@@ -53,7 +51,6 @@ class FakeChannel(Channel):
         self.opened = 0
         self.closed = 0
         self.asked: list[tuple[str, float]] = []
-        self.asked_metadata: list[tuple[str, float]] = []
 
     @property
     def commands(self) -> list[str]:
@@ -73,8 +70,7 @@ class FakeChannel(Channel):
             raise trouble
         return Exchange(Returned({}), 0, 1)
 
-    async def metadata(self, namespace: str, timeout: float) -> str | None:
-        self.asked_metadata.append((namespace, timeout))
+    async def metadata(self, namespace: str, timeout: float) -> str | None:  # noqa: ARG002  # the contract's
         return self._mark
 
     async def close(self) -> None:
@@ -136,32 +132,6 @@ class TestOneGuest:
     def test_one_with_a_known_problem_is_not_touched(self, is_optional: bool, status: str) -> None:
         guest = Guest("web1", never_opened, is_optional=is_optional, problem=OFF)
         assert run_one(guest) == (status, "not_running")
-
-    def test_an_agent_that_boots_is_waited_for_if_that_is_wanted(self) -> None:
-        troubles = [NotConnectedError("booting"), UnresponsiveError("starting"), None]
-        channel = FakeChannel(troubles)
-        assert run_one(channel.guest(), options=RunOptions(5.0, wait_timeout=FOREVER)) == ("done", None)
-        assert channel.commands == ["guest-info"] * 3 + ["guest-get-time"]
-        assert run_one(FakeChannel(troubles).guest()) == ("failed", "not_connected")
-
-    def test_one_that_does_not_come_in_time_is_skipped_if_it_is_optional(self) -> None:
-        channel = FakeChannel(troubles=[NotConnectedError("none runs")] * 100)
-        ended = run_one(channel.guest(is_optional=True), options=RunOptions(5.0, wait_timeout=0.3))
-        assert ended == ("skipped", "not_connected")
-        assert len(channel.asked) > 1
-
-
-class TestTheMark:
-    @pytest.mark.parametrize(("is_optional", "status"), [(True, "skipped"), (False, "failed")])
-    def test_a_guest_whose_clock_must_not_be_touched_is_not_even_asked(self, is_optional: bool, status: str) -> None:
-        channel = FakeChannel(mark=OPTED_OUT)
-        assert run_one(channel.guest(is_optional=is_optional), options=TOUCHING) == (status, "opted_out")
-        assert (channel.asked_metadata, channel.asked, channel.closed) == ([(NAMESPACE, 1.5)], [], 1)
-
-    def test_it_does_not_forbid_reading(self) -> None:
-        channel = FakeChannel(mark=OPTED_OUT)
-        assert run_one(channel.guest()) == ("done", None)
-        assert channel.asked_metadata == []
 
 
 class TestDefects:
@@ -296,18 +266,18 @@ class TestAll:
         assert run([]) == ()
 
     def test_results_are_in_the_order_of_the_guests_in_whichever_order_they_end(self) -> None:
-        pauses = iter([0.06, 0.0, 0.03])  # they begin in their order
-        order: list[float] = []
+        turns = iter([2, 0, 1])  # they begin in their order
+        ended: list[int] = []
 
-        async def take_some_time(_agent: GuestAgent) -> GuestResult:
-            seconds = next(pauses)
-            await pause(seconds)
-            order.append(seconds)
-            return GuestResult({"paused": seconds})
+        async def await_its_turn(_agent: GuestAgent) -> GuestResult:
+            turn = next(turns)
+            while len(ended) < turn:
+                await pause(0.001)
+            ended.append(turn)
+            return GuestResult({"turn": turn})
 
-        found = run([FakeChannel().guest("all of one name") for _guest in range(3)], take_some_time)
-        assert order == [0.0, 0.03, 0.06]
-        assert [each.entry["paused"] for each in found] == [0.06, 0.0, 0.03]
+        found = run([FakeChannel().guest("all of one name") for _guest in range(3)], await_its_turn)
+        assert [each.entry["turn"] for each in found] == [2, 0, 1]
 
     def test_no_more_are_worked_on_at_once_than_may_be(self) -> None:
         now: list[int] = []
