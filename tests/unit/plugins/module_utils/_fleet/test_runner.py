@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -20,15 +20,23 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import (
 )
 from ansible_collections.qemu.guest_agent.plugins.module_utils._event_loop.tasks import Deadline, pause
 from ansible_collections.qemu.guest_agent.plugins.module_utils._fleet import results
+from ansible_collections.qemu.guest_agent.plugins.module_utils._fleet.finding import fleet_of
+from ansible_collections.qemu.guest_agent.plugins.module_utils._fleet.opt_out import NAMESPACE
 from ansible_collections.qemu.guest_agent.plugins.module_utils._fleet.results import GuestResult
 from ansible_collections.qemu.guest_agent.plugins.module_utils._fleet.runner import Guest, RunOptions, run_all
-from ansible_collections.qemu.guest_agent.plugins.module_utils._fleet.suspects import Timings
+from ansible_collections.qemu.guest_agent.plugins.module_utils._fleet.suspects import USUAL, Timings
+from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor import connections
+from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.limits import Limits
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.messages import Returned
+
+from tests.fakes.domains import PAUSED, SHUT_OFF, Definition
+from tests.fakes.libvirt import FakeHypervisor
 
 FOREVER = 60.0  # s; no test waits for it
 OPTIONS = RunOptions(timeout=5.0)
 TOUCHING = RunOptions(timeout=5.0, touches_clock=True)
-QUICK = Timings(restart=0.05, retry=0.01, suspect_retry=0.001, turn=0.001)
+QUICK = Timings(restart=0.05, retry=0.001, suspect_retry=0.001, turn=0.001)
+PATIENT = QUICK._replace(restart=10.0)
 GONE = HypervisorUnavailableError("cannot connect")
 OFF = NotRunningError("it is shut off")
 
@@ -110,8 +118,10 @@ def outcome(result: GuestResult) -> tuple[str, str | None]:
     return result.status, (result.entry.get("error") or result.entry.get("reason") or {}).get("code")
 
 
-def run_one(guest: Guest, work: results.Work = ask, options: RunOptions = OPTIONS) -> tuple[str, str | None]:
-    (only,) = run([guest], work, options)
+def run_one(
+    guest: Guest, work: results.Work = ask, options: RunOptions = OPTIONS, timings: Timings = QUICK
+) -> tuple[str, str | None]:
+    (only,) = run([guest], work, options, timings=timings)
     return outcome(only)
 
 
@@ -178,7 +188,7 @@ class TestAHypervisorThatIsGone:
         self, open_troubles: list[Exception], ended: tuple[str, str | None], closed: int
     ) -> None:
         channel = FakeChannel(open_troubles=open_troubles)
-        assert run_one(channel.guest(is_optional=True)) == ended
+        assert run_one(channel.guest(is_optional=True), timings=PATIENT) == ended
         assert (channel.opened, channel.closed) == (len(open_troubles) + closed, closed)
 
     def test_it_has_its_time_and_then_the_guest_fails(self) -> None:
@@ -196,7 +206,7 @@ class TestAHypervisorThatIsGone:
                 await agent.call(command)
             return GuestResult({})
 
-        assert run_one(channel.guest(), ask_twice) == ("done", None)
+        assert run_one(channel.guest(), ask_twice, timings=PATIENT) == ("done", None)
         assert channel.commands == ["guest-get-users", "guest-get-time", "guest-info", *channel.commands[:2]]
         assert (channel.opened, channel.closed) == (2, 2)
 
@@ -204,7 +214,7 @@ class TestAHypervisorThatIsGone:
         unlucky = FakeChannel(open_troubles=[GONE])
         later = FakeChannel(troubles=[NotConnectedError("not found yet")] * 3)
         guests = [unlucky.guest("web1"), later.guest("web2", is_optional=True)]
-        found = run(guests, concurrency=1, timings=QUICK._replace(restart=10.0))
+        found = run(guests, concurrency=1, timings=PATIENT)
         assert [each.status for each in found] == ["done", "done"]
         assert unlucky.commands == ["guest-info", "guest-get-time"]
         assert later.commands == ["guest-info"] * 4 + ["guest-get-time"]
@@ -292,3 +302,69 @@ class TestAll:
 
         assert len(run(some_guests(12), work, concurrency=3)) == 12
         assert max(most) == 3
+
+
+# --------------------------------------------------------------------------------------- at a hypervisor of many guests
+
+DONE = {f"guest{number}": ("done", None) for number in range(1, 201)}
+
+
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHypervisor]:
+    fake = FakeHypervisor(map(Definition, DONE))
+    monkeypatch.setattr(connections, "import_libvirt", fake.modules)
+    yield fake
+    fake.release()
+    fake.wait_until_all_is_given_back()
+
+
+async def ask_several_times(agent: GuestAgent) -> GuestResult:
+    for command in ("guest-get-time", "guest-get-osinfo", "guest-get-time"):
+        await agent.call(command)
+    return GuestResult({})
+
+
+def run_domains(*domains: str, concurrency: int = 20) -> dict[str, tuple[str, str | None]]:
+    params = {"uri": "qemu:///system", "timeout": 3.0, "exclude": [], "skip_unusable": False, "allow_empty": False}
+    with fleet_of({**params, "domains": domains}, Limits()) as found:
+        results = run(found.guests, ask_several_times, TOUCHING, concurrency, timings=USUAL)
+    return {each.name: outcome(each) for each in results}
+
+
+def test_a_thousand_at_once_take_three_connections(fake: FakeHypervisor) -> None:
+    assert run_domains("*", concurrency=1000) == DONE
+    assert len(fake.connections) == 3
+    assert fake.most_calls <= 15
+    assert fake.most_calls_of_a_connection <= 5
+
+
+def test_connections_that_break_and_a_daemon_that_is_away_for_a_while_cost_no_guest(fake: FakeHypervisor) -> None:
+    fake.at_agent_command = {
+        **dict.fromkeys((100, 101, 350), fake.break_connections),
+        450: lambda: fake.go_away(attempts=50),
+    }
+    assert run_domains("*") == DONE
+    assert len(fake.connections) > 3
+
+
+@pytest.mark.parametrize("status", ["skipped", "failed"])
+def test_guests_that_a_pattern_matched_and_that_cannot_be_used_are_skipped(fake: FakeHypervisor, status: str) -> None:
+    fake.definitions = [
+        Definition("good"),
+        Definition("off", state=SHUT_OFF),
+        Definition("paused", state=PAUSED),
+        Definition("bare", channel_state=None),
+        Definition("without", channel_state="disconnected"),
+        Definition("kept", metadata=f'<resync xmlns="{NAMESPACE}" enabled="no"/>'),
+    ]
+    reasons = {
+        "off": "not_running",
+        "paused": "not_running",
+        "bare": "not_configured",
+        "without": "not_connected",
+        "kept": "opted_out",
+        **({"gone": "not_found"} if status == "failed" else {}),
+    }
+    found = run_domains("*") if status == "skipped" else run_domains("good", *reasons)
+    assert found == {"good": ("done", None), **{name: (status, code) for name, code in reasons.items()}}
+    assert {domain for domain, _command in fake.commands} <= {"good", "bare", "without"}
