@@ -340,8 +340,8 @@ class TestOptions:
                 f"Several options name guests: domain, domains [invalid_option]. {EXACTLY_ONE}",
             ),
             (
-                {"domain": "a", "vsock": "3:1"},
-                f"Several options name guests: domain, vsock [invalid_option]. {EXACTLY_ONE}",
+                {"socket": "/run/1.qga", "address": "a:1", "vsock": "3:1"},
+                f"Several options name guests: socket, address, vsock [invalid_option]. {EXACTLY_ONE}",
             ),
             ({"sockets": []}, "Sockets is an empty list [invalid_option]. Name guests in sockets, or set allow_empty"),
             ({"domains": ["web1", ""]}, "An entry of domains is empty or has a NUL character in it [invalid_option]."),
