@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import base64
 import time
-import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -30,6 +29,8 @@ from tests.fakes.this_machine import Fault, ThisMachine, lost, refused, returnin
 
 DATA = bytes(range(256)) * 5
 PIECE = 100
+LARGE = 64 * 1024  # a piece so large that the guest could return more than it does
+FULL = refused("failed: No space left on device")
 
 
 async def write_file(agent: GuestAgent, path: str, data: bytes, piece: int, deadline: Deadline = tasks.NEVER) -> None:
@@ -37,214 +38,158 @@ async def write_file(agent: GuestAgent, path: str, data: bytes, piece: int, dead
         await file.write(data)
 
 
-def writing(machine: ThisMachine, path: Path, data: bytes = DATA) -> None:
+def write(machine: ThisMachine, path: Path, data: bytes = DATA) -> None:
     tasks.run(write_file(machine.agent(), str(path), data, PIECE))
 
 
-def whole(machine: ThisMachine, path: Path, limit: int = 1 << 20) -> bytes:
+def read_all(machine: ThisMachine, path: Path, limit: int = 1 << 20) -> bytes:
     return tasks.run(read_whole(machine.agent(), str(path), limit, PIECE))
 
 
-def reading(machine: ThisMachine, path: Path, most: int = 1 << 20) -> bytes:
+def read_some(machine: ThisMachine, path: Path, most: int = 1 << 20) -> bytes:
     return tasks.run(read_file(machine.agent(), str(path), most, PIECE))
 
 
-def short(perform: Callable[[], Reply]) -> Reply:
-    """The agent says that it wrote less than it was given."""
-    return returning(lambda value: {**value, "count": value["count"] // 2})(perform)
+def saying(**changed: Any) -> Fault:
+    return returning(lambda value: {**value, **changed})
 
 
-def counting(count: Any) -> Fault:
-    return returning(lambda value: {**value, "count": count})
+def endless(size: int) -> Fault:
+    data = base64.b64encode(b"x" * size).decode()
+    return returning(lambda _value: {"count": size, "buf-b64": data, "eof": False})
 
 
-class TestAPathThatAGuestHasChosen:
-    """Its sentences are for a terminal."""
+def slowly(perform: Callable[[], Reply]) -> Reply:
+    time.sleep(0.03)
+    return perform()
 
-    @pytest.mark.parametrize(
-        "name", ["\x1b]0;owned\x07", "a\nfatal: [db1]: all is well", "\u202egnp", "\x9b2J", "{{ 1 }}"]
-    )
-    @pytest.mark.parametrize(
-        ("fault", "action"),
-        [
-            (("guest-file-write", counting(0)), writing),
-            (("guest-file-write", returning(lambda value: {**value, "count": 1})), writing),
-            (("guest-file-seek", returning(lambda value: {**value, "position": 1 << 40})), whole),
-            (("guest-file-seek", returning(lambda value: {**value, "position": 9999})), whole),
-            (("guest-file-seek", returning(lambda value: {**value, "position": 101})), whole),
-        ],
-        ids=["takes nothing", "takes a byte", "too long", "shorter", "longer"],
-    )
-    def test_is_shown_as_text(
-        self, fault: tuple[str, Fault], action: Callable[[ThisMachine, Path], object], name: str, tmp_path: Path
-    ) -> None:
-        path = tmp_path / name
-        path.write_bytes(DATA)
-        with pytest.raises(FileTransferError) as caught:
-            action(ThisMachine({(fault[0], None): fault[1]}), path)
-        assert visible(str(path)) in caught.value.message
-        assert caught.value.message.isprintable()
-        assert "{{" not in caught.value.message
 
-    def test_is_shown_as_text_where_it_came_too_late(self, tmp_path: Path) -> None:
-        path = f"{tmp_path}/\x1b[2J"
-        with pytest.raises(TransferTimeoutError) as caught:
-            tasks.run(read_file(ThisMachine().agent(), path, 1, PIECE, Deadline(0.0)))
-        assert visible(path) in caught.value.message
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    path = tmp_path / "file"
+    path.write_bytes(DATA)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("command", "fault", "action"),
+    [
+        ("guest-file-write", saying(count=0), write),
+        ("guest-file-write", saying(count=1), write),
+        ("guest-file-seek", saying(position=1 << 40), read_all),
+        ("guest-file-seek", saying(position=9999), read_all),
+        ("guest-file-seek", saying(position=101), read_all),
+    ],
+    ids=["takes nothing", "takes a byte", "too long", "shorter", "longer"],
+)
+@pytest.mark.parametrize("name", ["\x1b]0;owned\x07", "a\nfatal: [db1]: all is well", "\u202egnp", "\x9b2J", "{{ 1 }}"])
+def test_a_path_that_a_guest_has_chosen_is_shown_as_text(
+    command: str, fault: Fault, action: Callable[[ThisMachine, Path], object], name: str, tmp_path: Path
+) -> None:
+    path = tmp_path / name
+    path.write_bytes(DATA)
+    with pytest.raises(FileTransferError) as caught:
+        action(ThisMachine({(command, None): fault}), path)
+    assert visible(str(path)) in caught.value.message
+    assert caught.value.message.isprintable()
+    assert "{{" not in caught.value.message
+
+
+NONSENSE: list[tuple[Callable[[ThisMachine, Path], object], str, int, Fault]] = [
+    *((write, "guest-file-write", 0, saying(count=count)) for count in (-1, PIECE + 1, True, "100", None, 1.5)),
+    *((read_all, "guest-file-seek", 0, saying(position=position)) for position in (-1, None, "7", True, 2**64)),
+    *((read_some, "guest-file-read", 1, saying(count=count)) for count in (-1, PIECE + 1, PIECE - 1, 0, False, None)),
+    *((read_all, "guest-file-read", 0, saying(eof=eof)) for eof in (0, 1, "false", [], {})),
+    *(
+        (read_some, "guest-file-read", 0, returning(lambda _value, value=value: value))
+        for value in (None, [], "data", {"count": 4}, {"count": 4, "buf-b64": "?"})
+    ),
+    *(
+        (read_some, "guest-file-open", 0, returning(lambda _value, handle=handle: handle))
+        for handle in (None, "1000", True, 1.5)
+    ),
+]
+
+
+@pytest.mark.parametrize(("action", "command", "number", "fault"), NONSENSE)
+def test_nonsense_of_an_agent_is_not_believed(
+    path: Path, action: Callable[[ThisMachine, Path], object], command: str, number: int, fault: Fault
+) -> None:
+    machine = ThisMachine({(command, number): fault})
+    with pytest.raises(RemoteProtocolError):
+        action(machine, path)
+    assert machine.open_files == (command == "guest-file-open")  # what has no handle cannot be closed
 
 
 class TestWriting:
-    def test_is_done_in_pieces(self, tmp_path: Path) -> None:
+    @pytest.mark.parametrize(("data", "pieces"), [(b"", 0), (DATA[:PIECE], 1), (DATA, 13)])
+    def test_is_done_in_pieces(self, tmp_path: Path, data: bytes, pieces: int) -> None:
         machine = ThisMachine()
-        writing(machine, tmp_path / "file")
-        assert (tmp_path / "file").read_bytes() == DATA
-        assert machine.count("guest-file-write") == len(DATA) / PIECE + 0.2
-        assert machine.open_files == 0
+        write(machine, tmp_path / "new", data)
+        assert (tmp_path / "new").read_bytes() == data
+        assert (machine.count("guest-file-write"), machine.open_files) == (pieces, 0)
 
-    def test_nothing_makes_an_empty_file(self, tmp_path: Path) -> None:
-        machine = ThisMachine()
-        writing(machine, tmp_path / "file", b"")
-        assert (tmp_path / "file").read_bytes() == b""
-        assert machine.count("guest-file-write") == 0
-
-    def test_goes_on_behind_what_was_taken(self, tmp_path: Path) -> None:
-        machine = ThisMachine({("guest-file-write", 1): short})
-        writing(machine, tmp_path / "file")
-        sent = [arguments["buf-b64"] for name, arguments in machine.requests if name == "guest-file-write"]
+    def test_goes_on_after_what_was_taken(self, path: Path) -> None:
+        machine = ThisMachine({("guest-file-write", 1): saying(count=PIECE // 2)})
+        write(machine, path)
         # The fake had taken all of it, so the second half is there twice.
-        assert (tmp_path / "file").read_bytes() == DATA[:200] + DATA[150:]
-        assert len(sent) == 14
+        assert path.read_bytes() == DATA[:200] + DATA[150:]
 
-    def test_fails_when_nothing_is_taken(self, tmp_path: Path) -> None:
-        machine = ThisMachine({("guest-file-write", 1): counting(0)})
-        with pytest.raises(FileTransferError):
-            writing(machine, tmp_path / "file")
-        assert machine.open_files == 0
-
-    @pytest.mark.parametrize("count", [-1, PIECE + 1, True, "100", None, 1.5])
-    def test_believes_no_nonsense(self, tmp_path: Path, count: Any) -> None:
-        machine = ThisMachine({("guest-file-write", 0): counting(count)})
-        with pytest.raises(RemoteProtocolError):
-            writing(machine, tmp_path / "file")
-        assert machine.open_files == 0
-
-    def test_on_a_full_disk_fails_with_the_agents_reason(self, tmp_path: Path) -> None:
-        machine = ThisMachine({("guest-file-write", 2): refused("failed to write: No space left on device")})
-        with pytest.raises(CommandFailedError, match="No space left"):
-            writing(machine, tmp_path / "file")
-        assert machine.open_files == 0
-
-    def test_is_not_done_before_the_file_is_closed(self, tmp_path: Path) -> None:
-        machine = ThisMachine({("guest-file-close", 0): refused("failed to close handle: No space left on device")})
-        with pytest.raises(CommandFailedError, match="No space left"):
-            writing(machine, tmp_path / "file")
-
-    def test_tells_of_the_first_error(self, tmp_path: Path) -> None:
-        faults = {("guest-file-write", 0): refused("the first"), ("guest-file-close", 0): refused("the second")}
-        with pytest.raises(CommandFailedError, match="the first"):
-            writing(ThisMachine(faults), tmp_path / "file")
-
-    def test_where_nothing_may_be_made_fails(self, tmp_path: Path) -> None:
-        with pytest.raises(CommandFailedError, match="No such file"):
-            writing(ThisMachine(), tmp_path / "none" / "file")
-
-
-class TestReadingAllOfIt:
-    @pytest.mark.parametrize("size", [0, 1, PIECE - 1, PIECE, PIECE + 1, 10 * PIECE])
-    def test_takes_what_there_is(self, tmp_path: Path, size: int) -> None:
-        (tmp_path / "file").write_bytes(DATA[:size])
-        machine = ThisMachine()
-        assert whole(machine, tmp_path / "file") == DATA[:size]
-        assert machine.open_files == 0
-
-    def test_takes_one_question_for_a_short_file(self, tmp_path: Path) -> None:
-        (tmp_path / "file").write_bytes(b"short")
-        machine = ThisMachine()
-        whole(machine, tmp_path / "file")
-        assert [name for name, _arguments in machine.requests] == [
-            "guest-file-open",
-            "guest-file-read",
-            "guest-file-close",
-        ]
-
-    def test_does_not_read_what_is_too_long(self, tmp_path: Path) -> None:
-        (tmp_path / "file").write_bytes(DATA)
-        machine = ThisMachine()
-        with pytest.raises(FileTooLongError):
-            whole(machine, tmp_path / "file", len(DATA) - 1)
-        assert machine.count("guest-file-read") == 1
-        assert whole(machine, tmp_path / "file", len(DATA)) == DATA
-
-    def test_of_a_file_that_becomes_shorter_fails(self, tmp_path: Path) -> None:
-        path = tmp_path / "file"
-        path.write_bytes(DATA)
-
-        def cut(perform: Callable[[], Reply]) -> Reply:
-            reply = perform()
-            path.write_bytes(b"")
-            return reply
-
-        with pytest.raises(FileTransferError, match="became shorter"):
-            whole(ThisMachine({("guest-file-seek", 1): cut}), path)
-
-    @pytest.mark.parametrize("position", [-1, None, "7", True, 2**64])
-    def test_believes_no_nonsense(self, tmp_path: Path, position: Any) -> None:
-        (tmp_path / "file").write_bytes(DATA)
-        fault = returning(lambda value: {**value, "position": position})
-        with pytest.raises(RemoteProtocolError):
-            whole(ThisMachine({("guest-file-seek", 0): fault}), tmp_path / "file")
+    @pytest.mark.parametrize(
+        ("faults", "error", "message"),
+        [
+            ({("guest-file-open", 0): FULL}, CommandFailedError, "No space left"),
+            ({("guest-file-write", 1): saying(count=0)}, FileTransferError, "no more than a part"),
+            ({("guest-file-write", 2): FULL}, CommandFailedError, "No space left"),
+            ({("guest-file-close", 0): FULL}, CommandFailedError, "No space left"),
+            (
+                {("guest-file-write", 0): FULL, ("guest-file-close", 0): refused("second")},
+                CommandFailedError,
+                "No space",
+            ),
+        ],
+        ids=["as it is opened", "no more is taken", "half way", "as it is closed", "and a second error"],
+    )
+    def test_fails_with_the_first_error(
+        self, path: Path, faults: dict[tuple[str, int | None], Fault], error: type[QgaError], message: str
+    ) -> None:
+        machine = ThisMachine(faults)
+        with pytest.raises(error, match=message):
+            write(machine, path)
+        assert machine.count("guest-file-close") == (("guest-file-open", 0) not in faults)
 
 
 class TestReading:
-    @pytest.fixture
-    def path(self, tmp_path: Path) -> Path:
-        path = tmp_path / "file"
-        path.write_bytes(DATA)
-        return path
-
-    def test_is_done_in_pieces(self, path: Path) -> None:
+    @pytest.mark.parametrize("size", [0, 1, PIECE - 1, PIECE, PIECE + 1, 10 * PIECE])
+    def test_takes_what_there_is(self, path: Path, size: int) -> None:
+        path.write_bytes(DATA[:size])
         machine = ThisMachine()
-        assert reading(machine, path) == DATA
+        assert read_all(machine, path) == read_some(machine, path) == DATA[:size]
         assert machine.open_files == 0
+
+    def test_ends_at_once_where_the_file_is_too_long(self, path: Path) -> None:
+        machine = ThisMachine()
+        with pytest.raises(FileTooLongError):
+            read_all(machine, path, len(DATA) - 1)
+        assert machine.count("guest-file-read") == 1
+        assert read_all(machine, path, len(DATA)) == DATA
 
     @pytest.mark.parametrize("most", [1, PIECE, PIECE + 1, len(DATA)])
-    def test_ends_at_the_limit(self, path: Path, most: int) -> None:
+    def test_ends_at_what_is_wanted(self, path: Path, most: int) -> None:
         machine = ThisMachine()
-        assert reading(machine, path, most) == DATA[:most]
+        assert read_some(machine, path, most) == DATA[:most]
         assert machine.count("guest-file-read") == -(-most // PIECE)
 
-    def test_an_empty_file_gives_nothing(self, path: Path) -> None:
-        path.write_bytes(b"")
-        assert reading(ThisMachine(), path) == b""
+    def test_fails_where_the_file_becomes_shorter(self, path: Path) -> None:
+        cut: Fault = lambda perform: (perform(), path.write_bytes(b""))[0]  # noqa: E731
+        with pytest.raises(FileTransferError, match="became shorter"):
+            read_all(ThisMachine({("guest-file-seek", 1): cut}), path)
 
-    @pytest.mark.parametrize("count", [-1, PIECE + 1, PIECE - 1, 0, False, None])
-    def test_believes_no_count_that_is_not_the_datas(self, path: Path, count: Any) -> None:
-        machine = ThisMachine({("guest-file-read", 1): counting(count)})
-        with pytest.raises(RemoteProtocolError):
-            reading(machine, path)
-        assert machine.open_files == 0
-
-    @pytest.mark.parametrize("value", [None, [], "data", {"count": 4}, {"count": 4, "buf-b64": "?"}])
-    def test_believes_no_other_shape(self, path: Path, value: Any) -> None:
-        with pytest.raises(RemoteProtocolError):
-            reading(ThisMachine({("guest-file-read", 0): returning(lambda _value: value)}), path)
-
-    def test_closes_what_it_opened_when_a_reply_is_lost(self, path: Path) -> None:
+    def test_closes_the_file_when_a_reply_is_lost(self, path: Path) -> None:
         machine = ThisMachine({("guest-file-read", 0): lost})
         with pytest.raises(QgaError):
-            reading(machine, path)
+            read_some(machine, path)
         assert machine.open_files == 0
-
-    @pytest.mark.parametrize("handle", [None, "1000", True, 1.5])
-    def test_believes_no_handle_that_is_no_number(self, path: Path, handle: Any) -> None:
-        machine = ThisMachine({("guest-file-open", 0): returning(lambda _value: handle)})
-
-        async def open_it() -> None:
-            async with GuestFile(machine.agent(), str(path), "rb", PIECE):
-                pass
-
-        with pytest.raises(RemoteProtocolError):
-            tasks.run(open_it())
 
 
 # How agents say that a file has come to its end, by what the stock one would say.
@@ -260,123 +205,84 @@ ENDS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
 @pytest.mark.parametrize("most", [1, 7, PIECE // 2, PIECE - 1, PIECE])
 @pytest.mark.parametrize("size", [0, 1, PIECE, 3 * PIECE, 3 * PIECE + 7])
 @pytest.mark.parametrize("end", ENDS.values(), ids=ENDS)
-class TestAnAgentThatReturnsLessThanItIsAskedFor:
-    @pytest.fixture
-    def machine(self, most: int, end: Callable[[dict[str, Any]], dict[str, Any]]) -> ThisMachine:
-        machine = ThisMachine({("guest-file-read", None): returning(end)})
-        machine.most_read = most
-        return machine
-
-    def test_returns_all_of_a_file(self, tmp_path: Path, machine: ThisMachine, size: int) -> None:
-        data = DATA[: min(size, 200 * machine.most_read)]
-        (tmp_path / "file").write_bytes(data)
-        assert whole(machine, tmp_path / "file") == data
-
-    def test_returns_as_much_as_is_wanted(self, tmp_path: Path, machine: ThisMachine, size: int) -> None:
-        data = DATA[: min(size, 200 * machine.most_read)]
-        (tmp_path / "file").write_bytes(data)
-        assert reading(machine, tmp_path / "file", 2 * PIECE + 3) == data[: 2 * PIECE + 3]
+def test_an_agent_may_return_less_than_it_is_asked_for(
+    path: Path, most: int, size: int, end: Callable[[dict[str, Any]], dict[str, Any]]
+) -> None:
+    data = DATA[: min(size, 200 * most)]
+    path.write_bytes(data)
+    machine = ThisMachine({("guest-file-read", None): returning(end)})
+    machine.most_read = most
+    assert read_all(machine, path) == data
+    assert read_some(machine, path, 2 * PIECE + 3) == data[: 2 * PIECE + 3]
 
 
-def test_the_end_may_be_told_with_the_last_bytes_of_a_full_piece(tmp_path: Path) -> None:
-    (tmp_path / "file").write_bytes(DATA[: 2 * PIECE])
-    at_once = returning(lambda value: {**value, "eof": True})
-    machine = ThisMachine({("guest-file-read", 1): at_once})
-    assert whole(machine, tmp_path / "file") == DATA[: 2 * PIECE]
+def test_the_end_may_come_with_the_last_bytes_of_a_full_piece(path: Path) -> None:
+    path.write_bytes(DATA[: 2 * PIECE])
+    machine = ThisMachine({("guest-file-read", 1): saying(eof=True)})
+    assert read_all(machine, path) == DATA[: 2 * PIECE]
     assert machine.count("guest-file-read") == 2
 
 
-@pytest.mark.parametrize("eof", [0, 1, "false", [], {}])
-def test_an_end_that_is_no_boolean_is_not_believed(tmp_path: Path, eof: Any) -> None:
-    (tmp_path / "file").write_bytes(DATA)
-    with pytest.raises(RemoteProtocolError):
-        whole(ThisMachine({("guest-file-read", 0): returning(lambda value: {**value, "eof": eof})}), tmp_path / "file")
-
-
-def endless(size: int) -> Fault:
-    data = base64.b64encode(b"x" * size).decode()
-    return returning(lambda _value: {"count": size, "buf-b64": data, "eof": False})
-
-
 class TestAGuestThatComesToNoEnd:
-    """What it is asked for is large, so that it could return more."""
-
-    LARGE = 64 * 1024
-
-    def machine(self, directory: Path, piece: int, said: int = 10_000_000) -> ThisMachine:
-        (directory / "file").write_bytes(DATA)
-        size = returning(lambda value: {**value, "position": said})
-        return ThisMachine({("guest-file-read", None): endless(piece), ("guest-file-seek", None): size})
+    def machine(self, piece: int, said: int = 10_000_000) -> ThisMachine:
+        return ThisMachine(
+            {("guest-file-read", None): endless(piece), ("guest-file-seek", None): saying(position=said)}
+        )
 
     @pytest.mark.parametrize("piece", [1, 2, 100, 255])
-    def test_is_given_up_if_it_returns_a_few_bytes_at_a_time(self, tmp_path: Path, piece: int) -> None:
-        machine = self.machine(tmp_path, piece)
-        for read in (read_whole, read_file):
-            machine.requests.clear()
-            with pytest.raises(FileTransferError, match="a few bytes at a time"):
-                tasks.run(read(machine.agent(), str(tmp_path / "file"), 10_000_000, self.LARGE))
-            assert machine.count("guest-file-read") < 300
-            assert machine.open_files == 0
-
-    @pytest.mark.parametrize("piece", [256, 1000, 4096])
-    def test_may_return_little(self, tmp_path: Path, piece: int) -> None:
-        machine = self.machine(tmp_path, piece)
-        data = tasks.run(read_file(machine.agent(), str(tmp_path / "file"), 1_000 * piece, self.LARGE))
-        assert data == b"x" * (1_000 * piece)
-
-    def test_may_return_a_few_bytes_now_and_then(self, tmp_path: Path) -> None:
-        machine = self.machine(tmp_path, 300)
-        machine.faults.update({("guest-file-read", 4 * number): endless(1) for number in range(200)})
-        data = tasks.run(read_file(machine.agent(), str(tmp_path / "file"), 100 * 901, self.LARGE))
-        assert data == b"x" * (100 * 901)
-
-    @pytest.mark.parametrize("said", [0, 100, 5000])
-    def test_gets_no_further_than_the_size_that_it_said(self, tmp_path: Path, said: int) -> None:
-        machine = self.machine(tmp_path, 1000, said)
-        with pytest.raises((FileTransferError, RemoteProtocolError)):
-            tasks.run(read_whole(machine.agent(), str(tmp_path / "file"), 1 << 20, self.LARGE))
-        assert machine.count("guest-file-read") <= 1 + said / 1000 + 1
+    @pytest.mark.parametrize("read", [read_whole, read_file])
+    def test_is_given_up_if_it_returns_a_few_bytes_at_a_time(self, path: Path, read: Any, piece: int) -> None:
+        machine = self.machine(piece)
+        with pytest.raises(FileTransferError, match="a few bytes at a time"):
+            tasks.run(read(machine.agent(), str(path), 10_000_000, LARGE))
+        assert machine.count("guest-file-read") < 300
+        assert machine.open_files == 0
 
     @pytest.mark.parametrize("taken", [1, 2, 255])
-    def test_is_given_up_if_it_takes_a_few_bytes_at_a_time(self, tmp_path: Path, taken: int) -> None:
-        machine = ThisMachine({("guest-file-write", None): counting(taken)})
+    def test_is_given_up_if_it_takes_a_few_bytes_at_a_time(self, path: Path, taken: int) -> None:
+        machine = ThisMachine({("guest-file-write", None): saying(count=taken)})
         with pytest.raises(FileTransferError, match="a few bytes at a time"):
-            tasks.run(write_file(machine.agent(), str(tmp_path / "file"), b"x" * 200_000, self.LARGE))
+            tasks.run(write_file(machine.agent(), str(path), b"x" * 200_000, LARGE))
         assert machine.count("guest-file-write") < 300
         assert machine.open_files == 0
 
+    @pytest.mark.parametrize(("piece", "small", "size"), [(256, 0, 256_000), (4096, 0, 409_600), (300, 200, 90_100)])
+    def test_may_return_little_and_a_few_bytes_now_and_then(
+        self, path: Path, piece: int, small: int, size: int
+    ) -> None:
+        machine = self.machine(piece)
+        machine.faults.update({("guest-file-read", 4 * number): endless(1) for number in range(small)})
+        assert tasks.run(read_file(machine.agent(), str(path), size, LARGE)) == b"x" * size
+
+    @pytest.mark.parametrize("said", [0, 100, 5000])
+    def test_gets_no_further_than_the_size_that_it_said(self, path: Path, said: int) -> None:
+        machine = self.machine(1000, said)
+        with pytest.raises((FileTransferError, RemoteProtocolError)):
+            tasks.run(read_whole(machine.agent(), str(path), 1 << 20, LARGE))
+        assert machine.count("guest-file-read") <= 1 + said / 1000 + 1
+
 
 class TestTheDeadlineOfAFile:
-    @pytest.fixture
-    def path(self, tmp_path: Path) -> Path:
-        (tmp_path / "file").write_bytes(DATA)
-        return tmp_path / "file"
-
-    @pytest.mark.parametrize("command", ["guest-file-read", "guest-file-seek"])
-    def test_is_for_all_of_it(self, path: Path, command: str) -> None:
-        deadline = Deadline(0.1)
-
-        def slowly(perform: Callable[[], Reply]) -> Reply:
-            time.sleep(0.03)
-            return perform()
-
+    @pytest.mark.parametrize(
+        ("command", "transfer"),
+        [
+            ("guest-file-read", lambda agent, path: read_whole(agent, path, 1 << 20, 1, Deadline(0.1))),
+            ("guest-file-seek", lambda agent, path: read_whole(agent, path, 1 << 20, 1, Deadline(0.1))),
+            ("guest-file-write", lambda agent, path: write_file(agent, path, DATA, 1, Deadline(0.1))),
+        ],
+    )
+    def test_is_for_all_of_it(self, path: Path, command: str, transfer: Callable[..., Any]) -> None:
         machine = ThisMachine({("guest-file-read", None): slowly, (command, None): slowly})
         with pytest.raises(TransferTimeoutError, match=r"within 0\.1 s"):
-            tasks.run(read_whole(machine.agent(), str(path), 1 << 20, 1, deadline))
-        assert machine.count("guest-file-read") <= 4
+            tasks.run(transfer(machine.agent(), str(path)))
+        assert machine.count("guest-file-read") + machine.count("guest-file-write") <= 4
         assert machine.open_files == 0
 
-    def test_is_for_writing_as_well(self, tmp_path: Path) -> None:
-        machine = ThisMachine({("guest-file-write", None): lambda perform: (time.sleep(0.03), perform())[1]})
-        with pytest.raises(TransferTimeoutError):
-            tasks.run(write_file(machine.agent(), str(tmp_path / "file"), DATA, 1, Deadline(0.1)))
-        assert machine.count("guest-file-write") <= 4
-        assert machine.open_files == 0
-
-    def test_before_the_first_exchange_asks_for_nothing(self, path: Path) -> None:
-        machine = ThisMachine()
-        with pytest.raises(TransferTimeoutError):
-            tasks.run(read_file(machine.agent(), str(path), 1, PIECE, Deadline(0.0)))
+    def test_before_the_first_exchange_asks_for_nothing(self, tmp_path: Path) -> None:
+        machine, path = ThisMachine(), f"{tmp_path}/\x1b[2J"
+        with pytest.raises(TransferTimeoutError) as caught:
+            tasks.run(read_file(machine.agent(), path, 1, PIECE, Deadline(0.0)))
+        assert visible(path) in caught.value.message
         assert machine.requests == []
 
     def test_is_each_exchanges_too(self, path: Path) -> None:
@@ -384,37 +290,9 @@ class TestTheDeadlineOfAFile:
         tasks.run(read_whole(machine.agent(), str(path), 1 << 20, PIECE, Deadline(2.0)))
         assert max(machine.timeouts) <= 2.0
 
-    def test_in_the_middle_of_an_exchange_is_told_as_that(self, path: Path) -> None:
-        deadline = Deadline(0.1)
-
-        def late(perform: Callable[[], Reply]) -> Reply:
-            time.sleep(0.2)
-            return lost(perform)
-
+    def test_in_the_middle_of_an_exchange_is_reported_as_that(self, path: Path) -> None:
+        late: Fault = lambda perform: (time.sleep(0.2), lost(perform))[1]  # noqa: E731
         machine = ThisMachine({("guest-file-read", 2): late})
         with pytest.raises(TransferTimeoutError):
-            tasks.run(read_file(machine.agent(), str(path), 1 << 20, PIECE, deadline))
+            tasks.run(read_file(machine.agent(), str(path), 1 << 20, PIECE, Deadline(0.1)))
         assert machine.open_files == 0
-
-
-def test_what_is_read_costs_its_size_and_not_that_of_its_pieces(tmp_path: Path) -> None:
-    size = 50_000
-    (tmp_path / "file").write_bytes(b"x" * size)
-    machine = ThisMachine()
-    machine.requests = _Forgetful()
-    tracemalloc.start()
-    try:
-        before = tracemalloc.get_traced_memory()[0]
-        data = tasks.run(read_whole(machine.agent(), str(tmp_path / "file"), 1 << 20, 2))
-        peak = tracemalloc.get_traced_memory()[1] - before
-    finally:
-        tracemalloc.stop()
-    assert len(data) == size
-    assert peak < 5 * size + 100_000
-
-
-class _Forgetful(list):  # type: ignore[type-arg]
-    """Requests that the fake does not keep."""
-
-    def append(self, _item: Any) -> None:
-        pass
