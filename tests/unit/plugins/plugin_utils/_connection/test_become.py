@@ -25,17 +25,12 @@ def dialogue() -> Dialogue:
     return Dialogue(Sudo(), b"secret", 10.0)
 
 
-def test_nothing_is_said_before_it_is_asked(dialogue: Dialogue) -> None:
-    assert dialogue.answer(b"", b"") is None
-    assert dialogue.answer(b"", b"We trust you have received the usual lecture") is None
-
-
 @pytest.mark.parametrize("stream", [0, 1])
 def test_the_password_is_given_when_it_is_asked_for_and_once(dialogue: Dialogue, stream: int) -> None:
+    assert dialogue.answer(b"", b"We trust you have received the usual lecture") is None
     heard = [b"", b""]
     heard[stream] = b"lecture\n" + ASKED + b" "
-    assert dialogue.answer(*heard) == b"secret"
-    assert dialogue.answer(*heard) is None
+    assert [dialogue.answer(*heard) for _time in range(2)] == [b"secret", None]
 
 
 def test_being_asked_again_is_a_failure_with_the_reason_and_without_the_password(dialogue: Dialogue) -> None:
@@ -46,19 +41,20 @@ def test_being_asked_again_is_a_failure_with_the_reason_and_without_the_password
 
 
 def test_it_is_over_when_the_command_has_begun(dialogue: Dialogue) -> None:
-    assert not dialogue.is_over(b"BECOME")
-    assert dialogue.is_over(b"BECOME-SUCCESS-abc\n")
+    assert [dialogue.is_over(output) for output in (b"BECOME", b"BECOME-SUCCESS-abc\n")] == [False, True]
 
 
 @pytest.mark.parametrize(
-    ("errors", "left"),
-    [(b"", b""), (ASKED + b" ", b""), (b"lecture\n" + ASKED + b" oops\n", b"lecture\noops\n"), (b"oops\n", b"oops\n")],
+    ("prompt", "errors", "left"),
+    [
+        *((PROMPT, errors, errors) for errors in (b"", b"oops\n")),
+        (PROMPT, ASKED + b" ", b""),
+        (PROMPT, b"lecture\n" + ASKED + b" oops\n", b"lecture\noops\n"),
+        *((prompt, b"Password: oops", b"Password: oops") for prompt in (True, None, "")),
+    ],
 )
-def test_the_prompt_is_not_the_commands_own(dialogue: Dialogue, errors: bytes, left: bytes) -> None:
-    assert dialogue.without_prompt(errors) == left
-
-
-@pytest.mark.parametrize("prompt", [True, None, ""])
-def test_a_prompt_that_is_no_text_stays(monkeypatch: pytest.MonkeyPatch, dialogue: Dialogue, prompt: object) -> None:
+def test_a_prompt_that_is_known_is_not_the_commands_own(
+    monkeypatch: pytest.MonkeyPatch, dialogue: Dialogue, prompt: object, errors: bytes, left: bytes
+) -> None:
     monkeypatch.setattr(Sudo, "prompt", prompt)
-    assert dialogue.without_prompt(b"Password: oops") == b"Password: oops"
+    assert dialogue.without_prompt(errors) == left

@@ -6,58 +6,37 @@ from typing import Any
 import pytest
 from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import InvalidOptionError
 from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.options import Settings, settings_of
-
-PARAMS: dict[str, Any] = {
-    "remote_addr": "web1",
-    "domain": None,
-    "uri": "qemu:///system",
-    "socket": None,
-    "address": None,
-    "vsock": None,
-    "timeout": 10.0,
-    "exec_timeout": 3600,
-    "reconnect_timeout": 20,
-    "max_output": 64,
-    "max_fetch": 1024,
-    "executable": "/bin/sh",
-    "guest_directories": ["/run", "/var/lib"],
-    "module_cache": True,
-    "become_success_timeout": 10,
-}
+from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.results import Limits
 
 
 def settings(**changed: Any) -> Settings:
-    return settings_of({**PARAMS, **changed})
+    given = {"remote_addr": "web1", "uri": "qemu:///system", "timeout": 10.0, "executable": "/bin/sh"}
+    given |= {"exec_timeout": 3600, "reconnect_timeout": 20, "max_output": 64, "max_fetch": 1024, "module_cache": True}
+    given |= {"guest_directories": ["/run", "/var/lib"], "become_success_timeout": 9}
+    return settings_of({**dict.fromkeys(("domain", "socket", "address", "vsock")), **given, **changed})
 
 
-def test_the_hosts_name_is_the_domains() -> None:
-    assert settings().target.name == "web1"
+def test_options_become_settings_and_sizes_are_in_mebibytes() -> None:
+    made = settings()
+    assert made.target.name == "web1"
+    limits = Limits(96 * 1024, 512 * 1024, output=64 << 20, exec_timeout=3600, patience=20, fetch=1 << 30)
+    assert made[1:] == (10.0, 9, "/bin/sh", ("/run", "/var/lib"), True, limits)
 
 
 @pytest.mark.parametrize(
     ("option", "value"),
     [("domain", "5fc1e6ba"), ("socket", "/run/104.qga"), ("address", "[::1]:4444"), ("vsock", "3:1234")],
 )
-def test_or_the_guest_is_named_in_another_way(option: str, value: str) -> None:
-    assert settings(**{option: value}).target.name == value
-
-
-def test_what_goes_through_a_virtio_port_is_cut_smaller() -> None:
-    assert settings().limits.request < settings(vsock="3:1234").limits.request
+def test_a_guest_can_be_named_in_other_ways_than_by_the_host(option: str, value: str) -> None:
+    made = settings(**{option: value})
+    assert made.target.name == value
+    # What goes through a virtio port is cut smaller.
+    assert made.limits.request == (1024 if option == "vsock" else 96) * 1024
 
 
 def test_no_limit_is_no_limit() -> None:
-    assert settings(exec_timeout=0).limits.exec_timeout == math.inf
-    assert settings().limits.exec_timeout == 3600
-
-
-def test_output_is_in_mebibytes() -> None:
-    assert settings(max_output=1).limits.output == 1048576
-
-
-def test_the_largest_fetch_is_in_mebibytes() -> None:
-    assert settings(max_fetch=1).limits.fetch == 1048576
-    assert settings(max_fetch=1048576).limits.fetch == 1 << 40
+    limits = settings(exec_timeout=0, max_fetch=1048576).limits
+    assert (limits.exec_timeout, limits.fetch) == (math.inf, 1 << 40)
 
 
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
@@ -80,6 +59,6 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize(("changed", "said"), REFUSED.values(), ids=REFUSED.keys())
-def test_refused(changed: dict[str, Any], said: str) -> None:
+def test_what_cannot_be_used_is_refused(changed: dict[str, Any], said: str) -> None:
     with pytest.raises(InvalidOptionError, match=said):
         settings(**changed)
