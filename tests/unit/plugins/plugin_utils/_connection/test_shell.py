@@ -1,5 +1,3 @@
-"""A command's way through a shell of this machine."""
-
 from __future__ import annotations
 
 import json
@@ -19,7 +17,7 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import (
 )
 from ansible_collections.qemu.guest_agent.plugins.module_utils._event_loop import tasks
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.errors import QgaError, RemoteProtocolError
-from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection import scripts
+from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection import scripts, shell
 from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.errors import (
     CommandTimeoutError,
     NoPlaceError,
@@ -35,30 +33,46 @@ from tests.support.guest_shell import BRIEF, Made, Password
 pytestmark = pytest.mark.slow
 
 
-class TestACommand:
-    def test_is_run_with_its_input_and_tells_how_it_ended(self, place: Made) -> None:
-        ended = place().run("cat; echo oops >&2; exit 3", b"in\0put")
-        assert ended == Finished(3, b"in\0put", b"oops\n")
+def shell_in(*places: object, executable: str = "/bin/sh", caches: bool = False) -> GuestShell:
+    return GuestShell(ThisMachine().agent(), executable, tuple(map(str, places)), LIMITS, caches)
 
-    @pytest.mark.parametrize("sizes", [(0, 0), (1, 0), (0, 1), (2048, 2048), (2049, 2048), (60000, 0), (7, 60000)])
+
+class TestACommand:
+    @pytest.mark.parametrize(
+        ("size", "status"), [(0, 3), (1, 0), (LIMITS.request, 0), (7 * LIMITS.request, 255)], ids=str
+    )
+    def test_is_run_with_its_input_and_reports_how_it_ended(self, place: Made, size: int, status: int) -> None:
+        data = os.urandom(size)
+        ended = place().run(f"cat; echo oops >&2; exit {status}", data)
+        assert ended == Finished(status, data, b"oops\n")
+        assert ended.epitaph == b""
+
+    @pytest.mark.parametrize(("name", "number"), [("KILL", 9), ("TERM", 15), ("SEGV", 11)])
+    def test_that_a_signal_ended_has_an_epitaph(self, place: Made, name: str, number: int) -> None:
+        ended = place().run(f"echo begun; kill -{name} $$")
+        assert (ended.status, ended.output) == (128 + number, b"begun\n")
+        assert f"signal {number} (SIG{name})".encode() in ended.epitaph
+
+    @pytest.mark.parametrize("status", [128, 129, 141, 200])
+    def test_that_ended_by_itself_has_none(self, status: int) -> None:
+        assert Finished(status, b"", b"").epitaph == b""
+
+    @pytest.mark.parametrize("sizes", [(0, 0), (1, 0), (0, 1), (2048, 2048), (2049, 2048), (65536, 0), (7, 60000)])
     def test_may_write_little_and_much(self, place: Made, sizes: tuple[int, int]) -> None:
         ended = place().run("head -c {} /dev/zero; head -c {} /dev/zero >&2".format(*sizes))
         assert (len(ended.output), len(ended.errors)) == sizes
+
+    @pytest.mark.parametrize("command", ["yes", "yes >&2", "head -c 65537 /dev/zero"])
+    def test_may_not_write_more_than_the_limit(self, place: Made, command: str) -> None:
+        with pytest.raises(OutputTooLongError, match="65536 bytes"):
+            place().run(command)
 
     def test_may_write_what_looks_like_a_report(self, place: Made) -> None:
         text = b"qga-report 0 1 done 7 0 0 kept\n"
         assert place().run("cat", text).output == text
 
-    @pytest.mark.parametrize("size", [0, 1, LIMITS.request, 7 * LIMITS.request])
-    def test_may_get_little_and_much(self, place: Made, size: int) -> None:
-        data = os.urandom(size)
-        assert place().run("cat", data).output == data
-
     def test_may_leave_its_input_unread(self, place: Made) -> None:
         assert place().run("exit 0", b"x" * 50000).status == 0
-
-    def test_without_input_has_an_empty_one(self, place: Made) -> None:
-        assert place().run("cat").output == b""
 
     @pytest.mark.parametrize("character", ["x", "\u4f60", "\U0001f600", '"'])
     def test_may_be_long(self, place: Made, character: str) -> None:
@@ -93,14 +107,10 @@ class TestACommand:
     def test_makes_files_as_a_login_does_whatever_the_agents_umask(
         self, place: Made, tmp_path: Path, mask: int, size: int, asks: bool
     ) -> None:
-        at_once = place()
+        at_once, command = place(), f"echo become; : >{tmp_path}/file; mkdir {tmp_path}/directory"
         before = os.umask(mask)
         try:
-            at_once.run(
-                f"echo become; : >{tmp_path}/file; mkdir {tmp_path}/directory",
-                b"x" * size,
-                Password() if asks else None,
-            )
+            at_once.run(command, b"x" * size, Password() if asks else None)
         finally:
             os.umask(before)
         modes = [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("file", "directory")]
@@ -108,70 +118,40 @@ class TestACommand:
         private = [*tmp_path.glob("qga-*"), *tmp_path.glob("qga-*/*")]
         assert {stat.S_IMODE(path.stat().st_mode) for path in private} == {0o700, 0o600}
 
-    def test_inherits_nothing_of_the_connections(self, place: Made) -> None:
+    @pytest.mark.parametrize("size", [0, 30_000])
+    def test_inherits_nothing_of_the_connections(self, place: Made, size: int) -> None:
         at_once = place()
-        for size in (0, 30_000):
-            environment = at_once.run(f"env; exit\n# {'x' * size}").output.decode()
-            assert "qga" not in environment.lower()
-            assert at_once.shell._token not in environment
+        environment = at_once.run(f"env; exit\n# {'x' * size}").output.decode()
+        assert "qga" not in environment.lower()
+        assert at_once.shell._token not in environment
 
     def test_begins_at_home_with_a_path_that_has_all_programs(self, place: Made) -> None:
-        output = place().run('pwd; echo "$HOME"; echo "$PATH"; echo "$LANG"').output.decode().splitlines()
-        home = os.path.expanduser(f"~{os.environ.get('USER', 'root')}")
-        assert output[:2] == [home, home]
-        assert {"/usr/sbin", "/sbin", "/usr/bin", "/bin", "/usr/local/bin"} <= set(output[2].split(":"))
-        assert output[3] == "C"
+        directory, path = place().run('pwd; echo "$PATH"').output.decode().splitlines()
+        assert directory == os.path.expanduser(f"~{os.environ.get('USER', 'root')}")
+        assert {"/usr/sbin", "/sbin", "/usr/bin", "/bin", "/usr/local/bin"} <= set(path.split(":"))
 
     @pytest.mark.parametrize("name", ["it's", "with space", "\u4f60", "$HOME", "a;b"])
     def test_may_be_kept_in_a_directory_of_any_name(self, tmp_path: Path, name: str) -> None:
         (tmp_path / name).mkdir()
-        shell = GuestShell(ThisMachine().agent(), "/bin/sh", (str(tmp_path / name),), LIMITS)
-        assert tasks.run(shell.run("echo done")).output == b"done\n"
-        tasks.run(shell.clean())
+        here = shell_in(tmp_path / name)
+        assert tasks.run(here.run("echo done")).output == b"done\n"
+        tasks.run(here.clean())
         assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
-    def test_is_begun_and_told_of_in_few_exchanges(self, place: Made) -> None:
+    def test_takes_few_exchanges(self, place: Made) -> None:
         at_once = place()
         at_once.run("exit", b"little")
-        exchanges = [name for name, _arguments in at_once.machine.requests]
-        assert exchanges[0] == "guest-exec"
-        assert set(exchanges[1:]) == {"guest-exec-status"}
-        at_once.machine.requests.clear()
         at_once.run("echo")
-        exchanges = [name for name, _arguments in at_once.machine.requests]
-        assert exchanges[-3:] == ["guest-file-open", "guest-file-read", "guest-file-close"]
-        assert set(exchanges[1:-3]) == {"guest-exec-status"}
-
-    @pytest.mark.parametrize(("name", "number"), [("KILL", 9), ("TERM", 15), ("SEGV", 11)])
-    def test_that_a_signal_ended_has_an_epitaph(self, place: Made, name: str, number: int) -> None:
-        ended = place().run(f"echo begun; kill -{name} $$")
-        assert ended.status == 128 + number
-        assert ended.output == b"begun\n"
-        assert f"signal {number} (SIG{name})".encode() in ended.epitaph
-
-    @pytest.mark.parametrize("status", [0, 1, 128, 129, 141, 200, 255])
-    def test_that_ended_by_itself_has_none(self, place: Made, status: int) -> None:
-        ended = place().run(f"exit {status}")
-        assert (ended.status, ended.epitaph) == (status, b"")
+        exchanges = [name for name, _arguments in at_once.machine.requests if name != "guest-exec-status"]
+        assert exchanges == ["guest-exec", "guest-exec", "guest-file-open", "guest-file-read", "guest-file-close"]
 
     def test_by_a_shell_that_is_not_there_fails_as_such(self, tmp_path: Path) -> None:
-        shell = GuestShell(ThisMachine().agent(), "/bin/nonesuch", (str(tmp_path),), LIMITS)
-        ended = tasks.run(shell.run("echo"))
+        ended = tasks.run(shell_in(tmp_path, executable="/bin/nonesuch").run("echo"))
         assert ended.status == 127
         assert b"/bin/nonesuch" in ended.errors
 
-    def test_has_commands_before_and_after_it(self, place: Made) -> None:
-        one = place()
-        assert [one.run(f"echo {number}").output for number in range(3)] == [b"0\n", b"1\n", b"2\n"]
-
 
 class TestWhatIsKeptInTheGuest:
-    def test_can_be_looked_into_by_its_user_only(self, place: Made) -> None:
-        at_once = place()
-        at_once.run("cat", b"x" * 50000)
-        (directory,) = at_once.kept()
-        assert stat.S_IMODE(directory.stat().st_mode) == 0o700
-
     def test_takes_no_more_room_than_one_command_needs(self, place: Made) -> None:
         at_once = place()
         for _time in range(3):
@@ -191,7 +171,7 @@ class TestWhatIsKeptInTheGuest:
         assert all(re.fullmatch("qga-[0-9a-f]{32}", name) for name in names)
         assert bool(names) is not bool(before)
 
-    def test_is_removed_behind_a_command_that_took_too_long(self, place: Made) -> None:
+    def test_is_removed_after_a_command_that_took_too_long(self, place: Made) -> None:
         at_once = place(exec_timeout=BRIEF)
         with pytest.raises(CommandTimeoutError):
             at_once.run("sleep 1000")
@@ -203,8 +183,7 @@ class TestWhatIsKeptInTheGuest:
         at_once.run("echo")
         assert at_once.kept()
         at_once.clean()
-        assert at_once.kept() == []
-        assert at_once.machine.known_processes == 0
+        assert (at_once.kept(), at_once.machine.known_processes) == ([], 0)
 
     def test_is_trusted_only_as_long_as_it_is_the_one_that_was_made(self, place: Made) -> None:
         """It was removed, and another user has made one of its name, with all files in it whose names can be known."""
@@ -212,9 +191,11 @@ class TestWhatIsKeptInTheGuest:
         at_once.run("true")
         (directory,) = at_once.kept()
         shutil.rmtree(directory)
+        with pytest.raises(NoPlaceError):
+            at_once.run("echo")
         directory.mkdir(0o777)
         directory.chmod(0o777)
-        for name in ("2.input", "2.command", "2.answer", "1.out", "2.begun", "2.done.0.kept"):
+        for name in ("3.input", "3.command", "3.answer", "1.out", "3.begun", "3.done.0.kept"):
             (directory / name).touch()
         for data, dialogue in ((b"", None), (b"x" * 50_000, None), (b"", Password())):
             with pytest.raises((NoPlaceError, CommandFailedError)):
@@ -222,85 +203,54 @@ class TestWhatIsKeptInTheGuest:
         assert {path.stat().st_size for path in directory.iterdir()} == {0}
         assert len(list(directory.iterdir())) == 6
 
-    def test_is_nothing_before_the_first_command(self, tmp_path: Path) -> None:
-        machine = ThisMachine()
-        tasks.run(GuestShell(machine.agent(), "/bin/sh", (str(tmp_path),), LIMITS).clean())
-        assert machine.requests == []
-
-    def test_is_nothing_if_no_command_may_be_begun(self, tmp_path: Path) -> None:
+    def test_is_nothing_if_no_command_was_begun(self, tmp_path: Path) -> None:
         machine = ThisMachine({("guest-exec", None): frozen})
-        shell = GuestShell(machine.agent(), "/bin/sh", (str(tmp_path),), LIMITS)
+        here = GuestShell(machine.agent(), "/bin/sh", (str(tmp_path),), LIMITS)
+        tasks.run(here.clean())
+        assert machine.requests == []
         with pytest.raises(QgaError):
-            tasks.run(shell.run("echo"))
+            tasks.run(here.run("echo"))
         asked = len(machine.requests)
-        tasks.run(shell.clean())
+        tasks.run(here.clean())
         assert len(machine.requests) == asked
 
     def test_has_to_have_a_place(self) -> None:
-        shell = GuestShell(ThisMachine().agent(), "/bin/sh", ("/none", "/nonesuch"), LIMITS)
         with pytest.raises(NoPlaceError, match="/nonesuch"):
-            tasks.run(shell.run("echo"))
+            tasks.run(shell_in("/none", "/nonesuch").run("echo"))
 
     @pytest.mark.parametrize("caches", [True, False])
     def test_is_compiled_code_of_modules_only_if_that_is_wanted(self, tmp_path: Path, caches: bool) -> None:
-        shell = GuestShell(ThisMachine().agent(), "/bin/sh", (str(tmp_path),), LIMITS, caches)
-        ended = tasks.run(shell.run(sys.executable, b"_ANSIBALLZ_WRAPPER = True\nprint('done')\n"))
-        tasks.run(shell.clean())
+        here = shell_in(tmp_path, caches=caches)
+        ended = tasks.run(here.run(sys.executable, b"_ANSIBALLZ_WRAPPER = True\nprint('done')\n"))
+        tasks.run(here.clean())
         assert ended == Finished(0, b"done\n", b"")
         assert [path.name for path in tmp_path.iterdir()] == [f"qga-code-{os.geteuid()}"] * caches
 
 
-class TestTooMuchOutput:
-    @pytest.mark.parametrize("stream", [1, 2])
-    def test_ends_the_command(self, place: Made, stream: int) -> None:
-        with pytest.raises(OutputTooLongError, match="65536 bytes"):
-            place().run(f"yes >&{stream}")
-
-    def test_is_one_byte_more_than_the_limit(self, place: Made) -> None:
-        assert len(place().run("head -c 65536 /dev/zero").output) == 65536
-        with pytest.raises(OutputTooLongError):
-            place().run("head -c 65537 /dev/zero")
-
-
 class TestAShellThatLooksAfterACommand:
-    def test_may_be_ended_by_a_signal(self, place: Made) -> None:
+    @pytest.mark.parametrize(
+        ("command", "message"),
+        [
+            ("for f in {}/*/1.runner.*; do kill -9 ${{f##*.}}; done", "signal 9"),
+            ("kill -9 $PPID", "before it was done"),
+        ],
+        ids=["all", "in part"],
+    )
+    def test_may_be_ended_by_a_signal(self, place: Made, command: str, message: str) -> None:
         at_once = place()
-        with pytest.raises(ResultLostError, match="signal 9"):
-            at_once.run(f"for f in {at_once.directory}/*/1.runner.*; do kill -9 ${{f##*.}}; done")
+        with pytest.raises(ResultLostError, match=message):
+            at_once.run(command.format(at_once.directory))
 
-    def test_may_be_ended_in_part(self, place: Made) -> None:
-        with pytest.raises(ResultLostError, match="before it was done"):
-            place().run("kill -9 $PPID")
-
-    def test_may_find_its_directory_gone(self, place: Made) -> None:
-        at_once = place()
-        at_once.run("true")
-        (directory,) = at_once.kept()
-        shutil.rmtree(directory)
-        with pytest.raises(NoPlaceError):
-            at_once.run("echo")
-
-
-class TestAReportInNoKnownWay:
     @pytest.mark.parametrize(
         "words",
         [
-            "done",
-            "done 0",
-            "done 0 kept",
-            "done 0 kept - -",
-            "done 0 kept - - -",
-            "done 0 kept - - 7",
-            "done 0 kept - - -1",
-            "done 0 kept - - 0 0",
-            "done 0 whole - - 0",
-            "done -1 kept - - 0",
-            "done x kept - - 0",
-            "done 0 kept ../out - 0",
-            "done 99999 kept - - 0",
+            *("", "0", "0 kept", "0 kept - - qga-x", "0 kept - - - qga-x", "0 kept - - 7 qga-x"),
+            *("0 kept - - -1 qga-x", "0 kept - - 0 0", "0 whole - - 0 qga-x", "-1 kept - - 0 qga-x"),
+            *("x kept - - 0 qga-x", "0 kept ../out - 0 qga-x", "99999 kept - - 0 qga-x", "0 kept - - 0 qga-x/.."),
         ],
     )
-    def test_is_no_success(self, place: Made, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(scripts, "RUN", 'echo "qga-report $3 $2 ' + words + '"')
+    def test_reports_no_success_in_no_known_way(self, place: Made, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(shell, "_BEGIN_PATIENCE", 0.1)
+        monkeypatch.setattr(scripts, "RUN", f'{scripts.source("common.sh")}echo "qga-report $t $n done {words}"')
         with pytest.raises((RemoteProtocolError, ResultLostError, CommandFailedError)):
             place().run("echo")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -26,51 +26,61 @@ from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.resul
 
 from tests.fakes.this_machine import LIMITS, Fault, lost, refused, returning, undelivered
 from tests.processes.state import is_gone
-from tests.support.guest_shell import ASK, BEGUN, BRIEF, FOR_EVER, SLOW, Made, Password, Place, slowly
+from tests.support.guest_shell import ASK, BEGUN, BRIEF, FOR_EVER, SLOW, Faults, Made, Password, Place, slowly
 from tests.support.until import until
 
 pytestmark = pytest.mark.slow
 
 
+@pytest.fixture
+def child(tmp_path: Path) -> Iterator[Path]:
+    """A file for the number of a process that is to be gone at the end."""
+    path = tmp_path / "child"
+    yield path
+    until(lambda: not path.exists() or is_gone(int(path.read_text())), "what the command has begun lives on")
+
+
 class TestACommandThatNeverEnds:
-    def test_is_ended_with_all_that_it_began(self, place: Made, tmp_path: Path) -> None:
+    @pytest.mark.parametrize(
+        "command",
+        ["sh -c 'echo $$ >{}; exec sleep 1000' & wait", "trap '' TERM; echo $$ >{}; while :; do sleep 0.05; done"],
+        ids=["with another", "that does not want to end"],
+    )
+    def test_is_ended_with_all_that_it_began(self, place: Made, child: Path, command: str) -> None:
         at_once = place(exec_timeout=BEGUN)
         with pytest.raises(CommandTimeoutError, match=r"(?<![\d.])3 s"):
-            at_once.run(f"sh -c 'echo $$ >{tmp_path}/child; exec sleep 1000' & wait")
-        child = int((tmp_path / "child").read_text())
-        until(lambda: is_gone(child), "what the command has begun lives on")
+            at_once.run(command.format(child))
+        assert child.exists()
         assert at_once.machine.known_processes == 0
 
-    def test_is_ended_even_if_it_does_not_want_to(self, place: Made, tmp_path: Path) -> None:
-        with pytest.raises(CommandTimeoutError):
-            place(exec_timeout=BEGUN).run(f"trap '' TERM; echo $$ >{tmp_path}/child; while :; do sleep 0.05; done")
-        until(lambda: is_gone(int((tmp_path / "child").read_text())), "what the command has begun lives on")
-
-    def test_is_ended_when_the_task_is_given_up(self, place: Made, tmp_path: Path) -> None:
+    def test_is_ended_when_the_task_is_given_up(self, place: Made, child: Path) -> None:
         def give_up(_perform: Callable[[], Reply]) -> Reply:
-            until((tmp_path / "child").exists, "the command has begun no other")
+            until(child.exists, "the command has begun no other")
             raise KeyboardInterrupt
 
         with pytest.raises(KeyboardInterrupt):
-            place({("guest-exec-status", 0): give_up}).run(
-                f"echo $$ >{tmp_path}/part; mv {tmp_path}/part {tmp_path}/child; exec sleep 1000"
-            )
-        until(lambda: is_gone(int((tmp_path / "child").read_text())), "what the command has begun lives on")
+            place({("guest-exec-status", 0): give_up}).run(f"echo $$ >{child}.new; mv {child}.new {child}; sleep 1000")
 
 
-def late(seconds: float) -> Fault:
-    """It is done, and the reply takes longer than an exchange may."""
+def late(seconds: float, fault: Fault, times: int = 1000) -> Fault:
+    """So often, the reply takes longer than an exchange may."""
+    seen: list[str] = []
 
-    def fault(perform: Callable[[], Reply]) -> Reply:
-        time.sleep(seconds)
-        return lost(perform)
+    def wait(perform: Callable[[], Reply]) -> Reply:
+        if len(seen) < times:
+            seen.append("once more")
+            time.sleep(seconds)
+        return fault(perform)
 
-    return fault
+    return wait
 
 
-def _runs(file: Path) -> bool:
-    """Whether the process whose number is in the file runs; without the file, none does."""
-    return file.exists() and not is_gone(int(file.read_text()))
+def little(perform: Callable[[], Reply]) -> Reply:
+    return returning(lambda value: {**value, "count": min(value["count"], 300)})(lambda: slowly(perform))
+
+
+def endless(perform: Callable[[], Reply]) -> Reply:
+    return returning(lambda _value: {"count": 1, "buf-b64": "eA==", "eof": False})(perform)
 
 
 class TestTheTimeForACommand:
@@ -80,34 +90,27 @@ class TestTheTimeForACommand:
     def _graceless(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(shell, "_GRACE", BRIEF)
 
-    def test_is_not_stretched_by_an_agent_that_is_away(self, place: Made, tmp_path: Path) -> None:
-        at_once = place({("guest-exec-status", None): lost}, exec_timeout=BRIEF, patience=FOR_EVER)
-        with pytest.raises((ExchangeTimeoutError, UnresponsiveError)):
-            at_once.run(f"echo $$ >{tmp_path}/process; exec sleep 1000")
-        until(lambda: not _runs(tmp_path / "process"), "the command runs on")
-
-    def test_is_not_stretched_by_one_that_comes_and_goes(self, place: Made, tmp_path: Path) -> None:
-        away = {("guest-exec-status", number): lost for number in range(0, 1000, 2)}
+    @pytest.mark.parametrize("numbers", [[None], range(0, 1000, 2)], ids=["away", "that comes and goes"])
+    def test_is_not_extended_by_an_agent(self, place: Made, child: Path, numbers: list[int | None]) -> None:
+        away = {("guest-exec-status", number): lost for number in numbers}
         at_once = place(away, exec_timeout=BRIEF, patience=FOR_EVER)
         with pytest.raises((CommandTimeoutError, ExchangeTimeoutError, UnresponsiveError)):
-            at_once.run(f"echo $$ >{tmp_path}/process; exec sleep 1000")
-        until(lambda: not _runs(tmp_path / "process"), "the command runs on")
+            at_once.run(f"echo $$ >{child}; exec sleep 1000")
 
-    def test_is_not_stretched_by_what_it_wrote(self, place: Made) -> None:
+    def test_is_not_extended_by_what_it_wrote(self, place: Made) -> None:
         at_once = place({("guest-file-read", None): slowly}, exec_timeout=BEGUN, reply=300)
         with pytest.raises(CommandTimeoutError, match="ended, but its output was not read within 3 s"):
             at_once.run("head -c 60000 /dev/zero")
         assert at_once.machine.count("guest-file-read") <= (BEGUN + BRIEF) / SLOW + 2
         assert at_once.machine.open_files == 0
 
-    def test_is_not_stretched_by_an_agent_that_refuses_what_it_wrote(self, place: Made) -> None:
+    def test_is_not_extended_by_an_agent_that_refuses_what_it_wrote(self, place: Made) -> None:
         at_once = place({("guest-file-open", None): undelivered}, exec_timeout=BEGUN, patience=FOR_EVER)
         with pytest.raises(NotConnectedError):
             at_once.run("echo out")
 
-    def test_is_not_stretched_by_what_it_is_given(self, place: Made) -> None:
-        little = returning(lambda value: {**value, "count": min(value["count"], 300)})
-        at_once = place({("guest-file-write", None): lambda perform: little(lambda: slowly(perform))}, exec_timeout=1.0)
+    def test_is_not_extended_by_what_it_is_given(self, place: Made) -> None:
+        at_once = place({("guest-file-write", None): little}, exec_timeout=1.0)
         with pytest.raises(CommandTimeoutError):
             at_once.run("cat", b"x" * 100_000)
         assert at_once.machine.count("guest-file-write") <= 1.0 / SLOW + 2
@@ -133,90 +136,75 @@ class TestTheTimeForACommand:
 
     def test_leaves_what_ended_in_time_a_moment(self, place: Made, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(shell, "_GRACE", 30.0)
-        at_once = place({("guest-file-open", None): late_open(BEGUN)}, exec_timeout=BEGUN)
-        assert at_once.run("echo out").output == b"out\n"
+        once_late = late(BEGUN, lambda perform: perform(), times=1)
+        assert place({("guest-file-open", None): once_late}, exec_timeout=BEGUN).run("echo out").output == b"out\n"
 
-    def test_of_a_dialogue_is_not_stretched_by_what_is_heard(self, place: Made) -> None:
-        at_once = place({("guest-file-read", None): slowly})
+
+class TestTheTimeForADialogue:
+    @pytest.mark.parametrize(
+        ("faults", "seconds", "said"),
+        [
+            ({("guest-file-read", None): slowly}, BEGUN, "within 3 s"),
+            ({("guest-file-open", None): late(2 * BRIEF, lost)}, BRIEF, r"within 0\.3 s"),
+        ],
+        ids=["what is heard", "replies that do not come"],
+    )
+    def test_is_not_extended_by(self, place: Made, faults: Faults, seconds: float, said: str) -> None:
+        at_once = place(faults)
         at_once.machine.most_read = 300
-        with pytest.raises(BecomeError, match=r"within 3 s"):
-            at_once.run("head -c 10000 /dev/zero; sleep 1000", b"", Password(BEGUN))
-        assert at_once.machine.count("guest-file-read") <= BEGUN / SLOW + 2
+        with pytest.raises(BecomeError, match=said):
+            at_once.run("head -c 10000 /dev/zero; sleep 1000", b"", Password(seconds))
+        assert at_once.machine.count("guest-file-read") <= seconds / SLOW + 2
         until(at_once.machine.is_idle, "the command lives on")
 
-    def test_of_a_dialogue_is_not_stretched_by_replies_that_do_not_come(self, place: Made) -> None:
-        at_once = place({("guest-file-open", None): late(2 * BRIEF)})
-        with pytest.raises(BecomeError, match=r"within 0\.3 s"):
-            at_once.run("sleep 1000", b"", Password(BRIEF))
-        until(at_once.machine.is_idle, "the command lives on")
-
-    def test_of_a_dialogue_is_a_part_of_the_whole(self, place: Made) -> None:
+    def test_is_a_part_of_the_whole(self, place: Made) -> None:
         at_once = place(exec_timeout=BEGUN)
         with pytest.raises(CommandTimeoutError):
             at_once.run("sleep 1000", b"", Password(FOR_EVER))
         until(at_once.machine.is_idle, "the command lives on")
 
-    @pytest.mark.parametrize("command", ["guest-file-read", "guest-file-write"])
-    def test_is_not_the_only_limit_of_a_dialogue(self, place: Made, command: str) -> None:
-        refusal = refused("failed: No space left on device")
-        at_once = place({(command, None): refusal if command == "guest-file-write" else endless})
+    @pytest.mark.parametrize(
+        "faults",
+        [
+            {("guest-file-read", None): endless},
+            {("guest-file-write", None): refused("failed: No space left on device")},
+        ],
+        ids=["what the guest sends", "what it does not take"],
+    )
+    def test_is_not_its_only_limit(self, place: Made, faults: Faults) -> None:
+        at_once = place(faults)
         with pytest.raises((CommandFailedError, FileTransferError)):
             at_once.run(f"{ASK}; sleep 1000", b"", Password())
         until(at_once.machine.is_idle, "the command lives on")
 
 
-def late_open(seconds: float) -> Fault:
-    """The first file of all is opened late."""
-    seen: list[str] = []
-
-    def fault(perform: Callable[[], Reply]) -> Reply:
-        if not seen:
-            seen.append("once")
-            time.sleep(seconds)
-        return perform()
-
-    return fault
-
-
-def endless(perform: Callable[[], Reply]) -> Reply:
-    return returning(lambda _value: {"count": 1, "buf-b64": "eA==", "eof": False})(perform)
-
-
 class TestADialogue:
-    def test_gives_the_password_first_and_the_input_behind_it(self, place: Made) -> None:
-        data = os.urandom(50000)
-        ended = place(reply=70000).run(f"{ASK} && echo become && cat", data, Password())
+    def test_gives_the_password_first_and_the_input_after_it_and_keeps_none(self, place: Made) -> None:
+        data, at_once = os.urandom(50000), place(reply=70000)
+        ended = at_once.run(f"{ASK} && echo become && cat", data, Password())
         assert ended == Finished(0, b"become\n" + data, b"Password:")
+        kept = [path for path in at_once.directory.rglob("*") if path.is_file()]
+        assert kept
+        assert not any(b"it's" in path.read_bytes() for path in kept)
 
     def test_gives_no_password_that_is_not_asked_for(self, place: Made) -> None:
-        ended = place().run("echo become; cat", b"input\n", Password())
-        assert ended.output == b"become\ninput\n"
+        assert place().run("echo become; cat", b"input\n", Password()).output == b"become\ninput\n"
 
-    @pytest.mark.parametrize("status", [0, 1])
-    def test_of_a_command_that_ends_before_is_no_success(self, place: Made, status: int) -> None:
+    @pytest.mark.parametrize(
+        ("command", "said"),
+        [
+            ("echo not allowed >&2; exit 0", "said: not allowed"),
+            ("echo not allowed >&2; exit 1", "said: not allowed"),
+            (f"{ASK}; {ASK}; cat >{{}}/log", "asked twice"),
+        ],
+    )
+    def test_may_fail_and_ends_the_command(self, place: Made, command: str, said: str) -> None:
         at_once = place()
-        with pytest.raises(BecomeError, match="said: not allowed"):
-            at_once.run(f"echo not allowed >&2; exit {status}", b"input", Password())
-        assert at_once.machine.known_processes == 0
-
-    def test_may_fail_and_ends_the_command(self, place: Made) -> None:
-        at_once = place()
-        with pytest.raises(BecomeError, match="asked twice"):
-            at_once.run(f"{ASK}; {ASK}; cat >{at_once.directory}/log", b"secret", Password())
+        with pytest.raises(BecomeError, match=said):
+            at_once.run(command.replace("{}", str(at_once.directory)), b"secret", Password())
         assert at_once.machine.known_processes == 0
         assert not (at_once.directory / "log").exists()
-
-    def test_may_lead_nowhere(self, place: Made) -> None:
-        with pytest.raises(BecomeError, match=r"within 0\.3 s"):
-            place().run("sleep 1000", b"", Password(BRIEF))
 
     def test_is_no_reason_to_write_without_end(self, place: Made) -> None:
         with pytest.raises(OutputTooLongError):
             place().run("echo become; yes", b"", Password())
-
-    def test_leaves_no_password_behind(self, place: Made) -> None:
-        at_once = place()
-        at_once.run(f"{ASK} && echo become", b"", Password())
-        kept = [path for path in at_once.directory.rglob("*") if path.is_file()]
-        assert kept
-        assert not any("it's" in path.read_text() for path in kept)
