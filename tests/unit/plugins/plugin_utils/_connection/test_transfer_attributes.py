@@ -1,4 +1,4 @@
-"""What a file that is put has, and what one that was there keeps; in every shell that this machine has."""
+"""The attributes of files that are put, in every shell that this machine has."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import os
 import shutil
 import stat
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,29 +18,33 @@ from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.error
 
 from tests.fakes.this_machine import LIMITS
 from tests.support.acl import access_acl, set_acl, set_default_acl
-from tests.support.guest_files import MUCH, NOBODY, SMALL_AND_LARGE, Made, needs_root
+from tests.support.guest_files import MUCH, NOBODY, SMALL_AND_LARGE, FileGuest, Made, needs_root
 from tests.support.small_disk import SmallDisk, may_be_mounted
 
+pytestmark = pytest.mark.slow
+AS_NOBODY: Mapping[str, Any] = {"user": NOBODY, "group": NOBODY, "extra_groups": []}
 
-def _try_to_read(directory: Path) -> bytes:
-    """Return what another user can read of what is below the directory, whose paths the user knows."""
-    paths = [path for path in directory.rglob("*") if path.is_file() and path.name != "file"]
-    assert paths
-    done = subprocess.run(
-        ["cat", "--", *paths],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        check=False,
-        user=NOBODY,
-        group=NOBODY,
-        extra_groups=[],
+
+def run_within(here: FileGuest, monkeypatch: pytest.MonkeyPatch, *words: str) -> None:
+    """Have the agent start its programs by that command."""
+    start = here.machine._guest_exec
+    monkeypatch.setattr(
+        here.machine, "_guest_exec", lambda path, arg, **other: start(words[0], [*words[1:], path, *arg], **other)
     )
-    assert done.returncode != 0
-    return done.stdout
+
+
+@contextmanager
+def running(program: Path) -> Iterator[None]:
+    """Make the file a program that runs, which not even root can write to."""
+    shutil.copy(shutil.which("sleep") or "", program)
+    with subprocess.Popen([program, "1000"], stdin=subprocess.DEVNULL) as process:
+        try:
+            yield
+        finally:
+            process.kill()
 
 
 @needs_root
-@pytest.mark.slow
 @SMALL_AND_LARGE
 class TestADirectoryThatIsInherited:
     @pytest.mark.parametrize(
@@ -52,11 +57,11 @@ class TestADirectoryThatIsInherited:
         os.chown(here.files, owner, NOBODY)
         here.files.chmod(mode)
         here.put(MUCH[:size], here.files / "file")
-        made = here.files / "file"
-        assert made.read_bytes() == MUCH[:size]
         assert here.names() == ["file"]
-        assert (made.stat().st_uid, made.stat().st_gid) == (0, NOBODY if mode & stat.S_ISGID else 0)
-        assert stat.S_IMODE(made.stat().st_mode) == 0o644
+        assert (here.files / "file").read_bytes() == MUCH[:size]
+        made = (here.files / "file").stat()
+        group = NOBODY if mode & stat.S_ISGID else 0
+        assert (made.st_uid, made.st_gid, stat.S_IMODE(made.st_mode)) == (0, group, 0o644)
 
     @pytest.mark.parametrize(
         ("group", "others", "users"), [(5, 5, {NOBODY: 7}), (7, 0, {}), (0, 0, {}), (0, 0, {NOBODY: 4}), (7, 7, {})]
@@ -65,28 +70,29 @@ class TestADirectoryThatIsInherited:
         self, guest_of_any_kind: Made, size: int, group: int, others: int, users: Mapping[int, int]
     ) -> None:
         here = guest_of_any_kind()
-        set_default_acl(here.files, group=group, others=others, users=users)
-        (here.files.parent / "other").mkdir()
-        set_default_acl(here.files.parent / "other", group=group, others=others, users=users)
-        usual = here.files.parent / "other" / "file"
+        usual, made = here.files.parent / "other" / "file", here.files / "file"
+        usual.parent.mkdir()
+        for directory in (here.files, usual.parent):
+            set_default_acl(directory, group=group, others=others, users=users)
         usual.touch()
         seen = []
 
         def look(perform: Callable[[], Reply]) -> Reply:
+            """Read as another user what is below the directory, whose paths the user knows."""
             reply = perform()
-            seen.append(_try_to_read(here.files))
+            paths = [path for path in here.files.rglob("*") if path.is_file() and path != made]
+            assert paths
+            done = subprocess.run(["cat", "--", *paths], capture_output=True, check=False, **AS_NOBODY)
+            seen.append((done.returncode != 0, done.stdout))
             return reply
 
         for command in ("guest-file-open", "guest-file-write", "guest-file-close"):
             here.machine.faults[(command, None)] = look
-        here.put(MUCH[:size], here.files / "file")
-        assert set(seen) <= {b""}
-        assert (size > LIMITS.request) == bool(seen)
-        made = here.files / "file"
-        assert made.read_bytes() == MUCH[:size]
+        here.put(MUCH[:size], made)
+        assert set(seen) == ({(True, b"")} if size > LIMITS.request else set())
         assert here.names() == ["file"]
-        assert access_acl(made) == access_acl(usual)
-        assert made.stat().st_mode == usual.stat().st_mode
+        assert made.read_bytes() == MUCH[:size]
+        assert (access_acl(made), made.stat().st_mode) == (access_acl(usual), usual.stat().st_mode)
 
     def test_that_is_not_private_is_not_used_and_not_left(
         self, guest_of_any_kind: Made, size: int, monkeypatch: pytest.MonkeyPatch
@@ -99,16 +105,7 @@ class TestADirectoryThatIsInherited:
             here.put(MUCH[:size], here.files / "file")
         assert here.names() == []
 
-    @pytest.mark.parametrize("mode", [0o2755, 0o3777])
-    def test_is_a_place_for_the_connection_as_well(self, guest_of_any_kind: Made, size: int, mode: int) -> None:
-        here = guest_of_any_kind()
-        (here.files.parent / "kept").chmod(mode)
-        name = os.fsdecode(b"caf\xe9")
-        here.put(MUCH[:size], here.files / name)
-        assert here.fetch(here.files / name) == MUCH[:size]
 
-
-@pytest.mark.slow
 @SMALL_AND_LARGE
 class TestALinkThatTheKernelDoesNotFollow:
     """As with fs.protected_symlinks, whatever it is on this machine: who opens the file is refused."""
@@ -117,26 +114,16 @@ class TestALinkThatTheKernelDoesNotFollow:
     def test_is_not_followed_past_it(self, guest_of_any_kind: Made, size: int, kind: str) -> None:
         here = guest_of_any_kind()
         here.files.chmod(0o1777)
-        precious = here.files.parent / "precious"
-        shutil.copy(shutil.which("sleep") or "", precious)
-        before = precious.read_bytes(), precious.stat()
-        target = precious
-        if kind == "link to a link":
-            target = here.files.parent / "second"
-            target.symlink_to(precious)
-        (here.files / "link").symlink_to(target)
+        precious, second, link = here.files.parent / "precious", here.files.parent / "second", here.files / "link"
+        second.symlink_to(precious)
+        link.symlink_to(second if kind == "link to a link" else precious)
         if os.geteuid() == 0:
-            os.chown(here.files / "link", NOBODY, NOBODY, follow_symlinks=False)
-        # Not even root can write to a program that runs.
-        with subprocess.Popen([precious, "1000"], stdin=subprocess.DEVNULL) as running:
-            try:
-                with pytest.raises(FileTransferError, match=r"[Tt]ext file busy"):
-                    here.put(MUCH[:size], here.files / "link")
-            finally:
-                running.kill()
-        after = precious.read_bytes(), precious.stat()
-        assert after[0] == before[0]
-        assert (after[1].st_ino, after[1].st_mtime_ns) == (before[1].st_ino, before[1].st_mtime_ns)
+            os.chown(link, NOBODY, NOBODY, follow_symlinks=False)
+        with running(precious):
+            before = precious.read_bytes(), precious.stat().st_ino, precious.stat().st_mtime_ns
+            with pytest.raises(FileTransferError, match=r"[Tt]ext file busy"):
+                here.put(MUCH[:size], link)
+        assert (precious.read_bytes(), precious.stat().st_ino, precious.stat().st_mtime_ns) == before
         assert here.names() == ["link"]
         assert here.machine.count("guest-file-open") == 0
 
@@ -170,69 +157,43 @@ class TestALinkThatTheKernelDoesNotFollow:
         assert (here.files / written).read_bytes() == MUCH[:size]
 
 
-def _as_it_is(_path: Path) -> None:
-    pass
+KINDS: Mapping[str, Callable[[Path], object]] = {
+    "as it is": lambda _path: None,
+    "with another name": lambda path: os.link(path, path.parent.parent / "another name"),
+    "with an ACL": lambda path: set_acl(path, owner=6, group=4, others=0, users={NOBODY: 6}),
+    "with an attribute": lambda path: os.setxattr(path, "user.comment", b"kept"),
+    "of another user": lambda path: os.chown(path, NOBODY, NOBODY),
+    "in another user's directory": lambda path: os.chown(path.parent, NOBODY, NOBODY),
+    "where all may write": lambda path: path.parent.chmod(0o1777),
+}
 
 
-def _with_another_name(path: Path) -> None:
-    os.link(path, path.parent.parent / "another name")
-
-
-def _with_an_acl(path: Path) -> None:
-    set_acl(path, owner=6, group=4, others=0, users={NOBODY: 6})
-
-
-def _with_an_attribute(path: Path) -> None:
-    os.setxattr(path, "user.comment", b"kept")
-
-
-def _of_another_user(path: Path) -> None:
-    os.chown(path, NOBODY, NOBODY)
-
-
-def _in_another_users_directory(path: Path) -> None:
-    os.chown(path.parent, NOBODY, NOBODY)
-
-
-def _where_all_may_write(path: Path) -> None:
-    path.parent.chmod(0o1777)
-
-
-KINDS = [
-    _as_it_is,
-    _with_another_name,
-    _with_an_acl,
-    _with_an_attribute,
-    pytest.param(_of_another_user, marks=needs_root),
-    pytest.param(_in_another_users_directory, marks=needs_root),
-    _where_all_may_write,
-]
-
-
-def _what_it_has(path: Path) -> dict[str, Any]:
-    now = path.stat()
-    attributes = {name: os.getxattr(path, name) for name in os.listxattr(path)}
-    return {"owner": (now.st_uid, now.st_gid), "mode": now.st_mode, "names": now.st_nlink, "attributes": attributes}
-
-
-@pytest.mark.slow
 @SMALL_AND_LARGE
 class TestAFileThatIsThere:
-    @pytest.mark.parametrize("kind", KINDS)
-    @pytest.mark.parametrize("mode", [0o600, 0o755, 0o4755])
-    def test_keeps_all_that_it_has(
-        self, guest_of_any_kind: Made, size: int, mode: int, kind: Callable[[Path], None]
-    ) -> None:
-        here = guest_of_any_kind()
+    def put(self, here: FileGuest, size: int) -> None:
+        """Put it, and check that it has the attributes that it had."""
         path = here.files / "file"
-        path.write_text("old, and longer")
-        path.chmod(mode)
-        kind(path)
-        before = _what_it_has(path)
+        before = self.attributes(path)
         here.put(MUCH[:size], path)
         assert path.read_bytes() == MUCH[:size]
-        assert _what_it_has(path) == before
+        assert self.attributes(path) == before
         assert here.names() == ["file"]
+
+    @staticmethod
+    def attributes(path: Path) -> tuple[Any, ...]:
+        now, extended = path.stat(), {name: os.getxattr(path, name) for name in os.listxattr(path)}
+        return now.st_uid, now.st_gid, now.st_mode, now.st_nlink, extended
+
+    @pytest.mark.parametrize(
+        "kind", [pytest.param(kind, marks=[needs_root] if "user" in kind else []) for kind in KINDS]
+    )
+    @pytest.mark.parametrize("mode", [0o600, 0o755, 0o4755])
+    def test_keeps_all_that_it_has(self, guest_of_any_kind: Made, size: int, mode: int, kind: str) -> None:
+        here = guest_of_any_kind()
+        (here.files / "file").write_text("old, and longer")
+        (here.files / "file").chmod(mode)
+        KINDS[kind](here.files / "file")
+        self.put(here, size)
 
     @needs_root
     @pytest.mark.skipif(not shutil.which("setpriv"), reason="there is no setpriv")
@@ -241,23 +202,14 @@ class TestAFileThatIsThere:
         self, guest_of_any_kind: Made, size: int, owner: int, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         here = guest_of_any_kind()
-        path = here.files / "file"
-        path.write_text("old")
-        os.chown(path, owner, owner)
-        path.chmod(0o666)
+        (here.files / "file").write_text("old")
+        (here.files / "file").chmod(0o666)
+        os.chown(here.files / "file", owner, owner)
         os.chown(here.files, NOBODY, NOBODY)
-        before = _what_it_has(path)
-        start = here.machine._guest_exec
-
-        def as_nobody(path: str, arg: list[str], **other: Any) -> dict[str, Any]:
-            words = [f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", path]
-            return start(shutil.which("setpriv") or "", [*words, *arg], **other)
-
-        monkeypatch.setattr(here.machine, "_guest_exec", as_nobody)
-        here.put(MUCH[:size], path)
-        assert path.read_bytes() == MUCH[:size]
-        assert _what_it_has(path) == before
-        assert here.names() == ["file"]
+        run_within(
+            here, monkeypatch, shutil.which("setpriv") or "", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"
+        )
+        self.put(here, size)
 
     @pytest.mark.parametrize("program", ["cp", "mv", "ls"])
     def test_keeps_it_whatever_program_fails(
@@ -267,15 +219,11 @@ class TestAFileThatIsThere:
         real = shutil.which(program)
         shim(program, {"ls": f'case "$*" in *file) exit 1; esac; exec {real} "$@"'}.get(program, "exit 1"))
         here = guest_of_any_kind()
-        path = here.files / "file"
-        path.write_text("old")
-        path.chmod(0o640)
-        inode = path.stat().st_ino
-        here.put(MUCH[:size], path)
-        assert path.read_bytes() == MUCH[:size]
-        assert stat.S_IMODE(path.stat().st_mode) == 0o640
-        assert path.stat().st_ino == inode
-        assert here.names() == ["file"]
+        (here.files / "file").write_text("old")
+        (here.files / "file").chmod(0o640)
+        inode = (here.files / "file").stat().st_ino
+        self.put(here, size)
+        assert (here.files / "file").stat().st_ino == inode
 
     @pytest.mark.parametrize("may_be_changed", [True, False])
     def test_keeps_its_label(
@@ -288,70 +236,43 @@ class TestAFileThatIsThere:
         path = here.files / "file"
         path.write_text("old")
         inode = path.stat().st_ino
-        here.put(MUCH[:size], path)
-        assert path.read_bytes() == MUCH[:size]
+        self.put(here, size)
         assert (path.stat().st_ino == inode) is not may_be_changed
         if may_be_changed:
             assert (tmp_path / "chcon").read_text().startswith(f"--reference={path} .qga-")
-        assert here.names() == ["file"]
 
     def test_is_replaced_where_it_runs_and_nobody_else_can_exchange_it(self, guest: Made, size: int) -> None:
         here = guest()
-        path = here.files / "file"
-        shutil.copy(shutil.which("sleep") or "", path)
-        with subprocess.Popen([path, "1000"], stdin=subprocess.DEVNULL) as running:
-            try:
-                here.put(MUCH[:size], path)
-            finally:
-                running.kill()
-        assert path.read_bytes() == MUCH[:size]
-        assert here.names() == ["file"]
+        with running(here.files / "file"):
+            self.put(here, size)
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(not may_be_mounted(), reason="no disk may be mounted here")
-class TestAFullDisk:
-    """A file that is put has five pages, and the disk has so many and a few more."""
-
-    @staticmethod
-    def put(guest: Made, monkeypatch: pytest.MonkeyPatch, free: int, names: int) -> tuple[str, bytes, list[str]]:
-        """Return what was said, what the file has then, and what is in its directory."""
-        here = guest()
-        here.limit(request=65536)
-        with SmallDisk(here.files, 64) as disk:
-            files = disk.content
-            files.chmod(0o755)
-            (files / "file").write_bytes(b"old")
-            for name in range(1, names):
-                os.link(files / "file", files / f"name{name}")
-            (files / "filler").write_bytes(b"x" * 4096 * (64 // 4 - 1 - free))
-            start = here.machine._guest_exec
-
-            def within(path: str, arg: list[str], **other: Any) -> dict[str, Any]:
-                return start(disk.within[0], [*disk.within[1:], path, *arg], **other)
-
-            monkeypatch.setattr(here.machine, "_guest_exec", within)
-            said = ""
-            try:
-                here.put(MUCH[: 5 * 4096], here.files / "file")
-            except FileTransferError as error:
-                said = error.message
-            return said, (files / "file").read_bytes(), sorted(path.name for path in files.iterdir())
-
-    @pytest.mark.parametrize("names", [1, 2])
-    @pytest.mark.parametrize("free", [0, 1, 4])
-    def test_leaves_the_old_file(self, guest: Made, monkeypatch: pytest.MonkeyPatch, free: int, names: int) -> None:
-        said, content, left = self.put(guest, monkeypatch, free, names)
-        assert "No space left on device" in said
-        assert content == b"old"
-        assert left == ["file", "filler", *["name1"] * (names - 1)]
-
-    def test_needs_no_more_room_to_replace_it(self, guest: Made, monkeypatch: pytest.MonkeyPatch) -> None:
-        assert self.put(guest, monkeypatch, 5, 1) == ("", MUCH[: 5 * 4096], ["file", "filler"])
-
-    def test_is_reported_where_it_is_written_to(self, guest: Made, monkeypatch: pytest.MonkeyPatch) -> None:
-        said, content, left = self.put(guest, monkeypatch, 6, 2)
-        assert "No space left on device" in said
-        assert "only a part of the new content was written to the file" in said
-        assert content == MUCH[: len(content)]
-        assert left == ["file", "filler", "name1"]
+@pytest.mark.parametrize(
+    ("free", "names", "written"),
+    [*((free, names, "nothing") for free in (0, 1, 4) for names in (1, 2)), (5, 1, "all"), (6, 2, "a part")],
+)
+def test_on_a_full_disk_the_old_file_is_left_as_far_as_can_be(
+    guest: Made, monkeypatch: pytest.MonkeyPatch, free: int, names: int, written: str
+) -> None:
+    """The file that is put has five pages; one with another name cannot be replaced by a new one."""
+    here, new = guest(), MUCH[: 5 * 4096]
+    here.limit(request=65536)
+    with SmallDisk(here.files, 64) as disk:
+        files = disk.content
+        files.chmod(0o755)
+        (files / "file").write_bytes(b"old")
+        for name in range(1, names):
+            os.link(files / "file", files / f"name{name}")
+        (files / "filler").write_bytes(b"x" * 4096 * (64 // 4 - 1 - free))
+        run_within(here, monkeypatch, *disk.within)
+        said = ""
+        try:
+            here.put(new, here.files / "file")
+        except FileTransferError as error:
+            said = error.message
+        content = (files / "file").read_bytes()
+        assert sorted(path.name for path in files.iterdir()) == ["file", "filler", *["name1"] * (names - 1)]
+    assert content == {"nothing": b"old", "all": new, "a part": new[: len(content)]}[written]
+    assert ("No space left on device" in said) == (written != "all")
+    assert ("only a part of the new content was written to the file" in said) == (written == "a part")

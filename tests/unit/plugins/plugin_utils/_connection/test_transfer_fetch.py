@@ -17,8 +17,8 @@ from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.error
     FileTransferError,
 )
 
-from tests.fakes.this_machine import LIMITS, Fault, ThisMachine, returning
-from tests.support.guest_files import MUCH, NAMES, SIZES, SMALL_AND_LARGE, Made
+from tests.fakes.this_machine import LIMITS, returning
+from tests.support.guest_files import MUCH, NAMES, SIZES, SMALL_AND_LARGE, Made, slowly
 from tests.support.until import until
 
 
@@ -59,29 +59,6 @@ class TestFetching:
         with pytest.raises(error, match=message):
             here.fetch(here.files / path)
 
-    def test_what_takes_too_long_is_ended_with_all_that_it_began(
-        self, guest: Made, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        # As a file on a server that does not answer.
-        monkeypatch.setattr(scripts, "FETCH", "sleep 1000 | sh -c 'sleep 1000; true'; true")
-        here = guest()
-        here.limit(exec_timeout=1.0)
-        with pytest.raises(CommandTimeoutError, match="was ended"):
-            here.fetch("/x")
-        assert here.machine.known_processes == 0
-        until(lambda: not here.machine.groups(), "what the script began lives on")
-
-    def test_that_is_given_up_ends_what_was_begun(self, guest: Made, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(scripts, "FETCH", "sleep 1000; true")
-
-        def give_up(_perform: Callable[[], Reply]) -> Reply:
-            raise KeyboardInterrupt
-
-        here = guest({("guest-exec-status", 0): give_up})
-        with pytest.raises(KeyboardInterrupt):
-            here.fetch("/x")
-        until(lambda: not here.machine.groups(), "what the script began lives on")
-
     @pytest.mark.parametrize("change", [b"", b"y" * len(MUCH), b"x" * 100_001])
     def test_what_changes_meanwhile_fails(self, guest: Made, change: bytes) -> None:
         here = guest()
@@ -92,30 +69,39 @@ class TestFetching:
             here.fetch(path)
         assert here.machine.open_files == 0
 
-    def test_what_never_ends_ends_at_its_size(self, guest: Made) -> None:
+
+class TestAFetchThatTakesTooLong:
+    def test_is_ended_with_all_that_the_script_began(self, guest: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+        # As a file on a server that does not answer.
+        monkeypatch.setattr(scripts, "FETCH", "sleep 1000 | sh -c 'sleep 1000; true'; true")
         here = guest()
-        path = here.files / "file"
-        path.write_bytes(MUCH)
+        here.limit(exec_timeout=1.0)
+        with pytest.raises(CommandTimeoutError, match="was ended"):
+            here.fetch("/x")
+        assert here.machine.known_processes == 0
+        until(lambda: not here.machine.groups(), "what the script began lives on")
 
-        def grow(perform: Callable[[], Reply]) -> Reply:
-            with path.open("ab") as file:
-                file.write(b"y" * LIMITS.reply)
-            return perform()
+    def test_is_ended_where_it_is_given_up(self, guest: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(scripts, "FETCH", "sleep 1000; true")
 
-        here.machine.faults[("guest-file-read", None)] = grow
-        with pytest.raises(FileTransferError):
-            here.fetch(path)
-        assert here.machine.count("guest-file-read") <= 100_000 // LIMITS.reply + 2
+        def give_up(_perform: Callable[[], Reply]) -> Reply:
+            raise KeyboardInterrupt
 
+        here = guest({("guest-exec-status", 0): give_up})
+        with pytest.raises(KeyboardInterrupt):
+            here.fetch("/x")
+        until(lambda: not here.machine.groups(), "what the script began lives on")
 
-def as_asked(machine: ThisMachine) -> Fault:
-    """A file that has as much as is asked for, always."""
-
-    def fault(_perform: Callable[[], Reply]) -> Reply:
-        count = machine.requests[-1][1]["count"]
-        return Returned({"count": count, "buf-b64": base64.b64encode(b"x" * count).decode(), "eof": False})
-
-    return fault
+    @pytest.mark.slow
+    def test_is_ended_while_it_is_read(self, guest: Made) -> None:
+        here = guest({("guest-file-read", None): slowly})
+        (here.files / "file").write_bytes(MUCH)
+        here.machine.most_read = 300
+        here.limit(exec_timeout=1.0)
+        with pytest.raises(CommandTimeoutError, match="within 1 s"):
+            here.fetch(here.files / "file")
+        assert here.machine.count("guest-file-read") <= 1.0 / 0.05 + 1
+        assert here.machine.open_files == 0
 
 
 class TestAGuestThatComesToNoEnd:
@@ -123,41 +109,41 @@ class TestAGuestThatComesToNoEnd:
     def test_has_no_more_fetched_than_it_said(self, guest: Made, size: int) -> None:
         here, target = guest(), io.BytesIO()
         (here.files / "file").write_bytes(b"x" * size)
-        here.machine.faults[("guest-file-read", None)] = as_asked(here.machine)
+
+        def as_asked(_perform: Callable[[], Reply]) -> Reply:
+            count = here.machine.requests[-1][1]["count"]
+            return Returned({"count": count, "buf-b64": base64.b64encode(b"x" * count).decode(), "eof": False})
+
+        here.machine.faults[("guest-file-read", None)] = as_asked
         with pytest.raises(FileTransferError, match=f"{size + 1} bytes came of {size}"):
             here.fetch(here.files / "file", target)
         assert len(target.getvalue()) == size + 1
 
     @pytest.mark.parametrize("size", [0, 1, 1000])
+    @pytest.mark.parametrize("is_hashed", [True, False])
     def test_has_nothing_written_that_was_not_said(
-        self, guest: Made, size: int, monkeypatch: pytest.MonkeyPatch
+        self, guest: Made, size: int, is_hashed: bool, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        here = guest()
-        for hash_, content in (("0" * 64, size + 1), ("", LIMITS.reply + 1)):
-            script = f"printf '%s %s %s\\0' {size} '{hash_}' /x; head -c {content} /dev/zero"
-            monkeypatch.setattr(scripts, "FETCH", script)
-            target = io.BytesIO()
-            with pytest.raises(FileTransferError, match=f"{content} bytes came of {size}"):
-                here.fetch("/x", target)
-            assert target.getvalue() == b""
+        sha256, sent = ("0" * 64, size + 1) if is_hashed else ("", LIMITS.reply + 1)
+        monkeypatch.setattr(scripts, "FETCH", f"printf '{size} {sha256} /x\\0'; head -c {sent} /dev/zero")
+        target = io.BytesIO()
+        with pytest.raises(FileTransferError, match=f"{sent} bytes came of {size}"):
+            guest().fetch("/x", target)
+        assert target.getvalue() == b""
 
-    @pytest.mark.parametrize("size", [LIMITS.fetch + 1, 10**17])
-    def test_is_not_begun_with_above_the_limit(self, guest: Made, size: int, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(scripts, "FETCH", f"printf '%s %s %s\\0' {size} '' /x")
+    @pytest.mark.parametrize("more", [0, 1, 10**17])
+    def test_has_nothing_fetched_above_the_limit(self, guest: Made, more: int, monkeypatch: pytest.MonkeyPatch) -> None:
         here = guest()
+        (here.files / "file").write_bytes(MUCH)
+        here.limit(fetch=len(MUCH))
+        if not more:
+            assert here.fetch(here.files / "file") == MUCH
+            return
+        monkeypatch.setattr(scripts, "FETCH", f"printf '{len(MUCH) + more}  /x\\0'")
         with pytest.raises(FileTransferError, match="max_fetch allows") as caught:
             here.fetch("/x")
         assert "Raise max_fetch" in caught.value.hint
         assert here.machine.count("guest-file-open") == 0
-
-    def test_may_have_what_the_limit_allows(self, guest: Made) -> None:
-        here = guest()
-        (here.files / "file").write_bytes(MUCH)
-        here.limit(fetch=len(MUCH))
-        assert here.fetch(here.files / "file") == MUCH
-        here.limit(fetch=len(MUCH) - 1)
-        with pytest.raises(FileTransferError, match="max_fetch"):
-            here.fetch(here.files / "file")
 
     def test_ends_without_a_byte_and_without_a_sum_is_not_whole(
         self, guest: Made, monkeypatch: pytest.MonkeyPatch

@@ -1,10 +1,10 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import os
 import socket
 import stat
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,33 +12,34 @@ import pytest
 from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import CommandFailedError, ExchangeTimeoutError
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.errors import RemoteProtocolError
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.messages import Reply
-from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection import scripts
-from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.errors import FileTransferError
-from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.transfer import source_of
+from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection import scripts, transfer
+from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.errors import (
+    CommandTimeoutError,
+    FileTransferError,
+)
 
-from tests.fakes.this_machine import Fault, lost, refused
-from tests.support.guest_files import MUCH, NAMES, NOBODY, PACKED, SIZES, SMALL_AND_LARGE, Made, needs_root
+from tests.fakes.this_machine import Fault, lost, refused, returning
+from tests.support.guest_files import (
+    MUCH,
+    NAMES,
+    NOBODY,
+    PACKED,
+    SIZES,
+    SMALL_AND_LARGE,
+    FileGuest,
+    Made,
+    needs_root,
+    slowly,
+)
 from tests.support.until import until
 
-
-def _make_all_kinds(files: Path) -> None:
-    (files / "directory").mkdir()
-    os.mkfifo(files / "fifo")
-    with socket.socket(socket.AF_UNIX) as one:
-        one.bind(str(files / "socket"))
-    for link, target in (("astray", "none/file"), ("loop", "loop"), ("one", "other"), ("other", "one")):
-        (files / link).symlink_to(target)
+FULL = refused("failed: No space left on device")
 
 
-NOT_WRITTEN_TO = [
-    ("directory", "is a directory"),
-    ("none/file", r"no directory for .*none/file"),
-    ("astray", r"no directory for .*astray"),
-    ("loop", "loop leads through too many symbolic links"),
-    ("one", "one leads through too many symbolic links"),
-    ("fifo", "is not a regular file"),
-    ("socket", "is not a regular file"),
-]
+def caused_by(here: FileGuest, *commands: str, does: Callable[[], object]) -> None:
+    """Have something happen in the guest after each request of these kinds was carried out."""
+    for command in commands:
+        here.machine.faults[(command, None)] = lambda perform: (perform(), does())[0]
 
 
 class TestPutting:
@@ -50,19 +51,16 @@ class TestPutting:
         assert here.names() == ["file"]
         assert here.machine.open_files == 0
 
-    def test_what_can_be_packed_is(self, guest: Made) -> None:
+    @pytest.mark.parametrize("program", ["gzip", "nonesuch"])
+    def test_what_can_be_packed_is_if_it_can_be_unpacked(
+        self, guest: Made, program: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(scripts, "PUT", scripts.PUT.replace("command -v gzip", f"command -v {program}"))
         here = guest()
         here.put(PACKED, here.files / "file")
         assert (here.files / "file").read_bytes() == PACKED
         assert here.names() == ["file"]
-        assert here.machine.count("guest-file-write") == 1
-
-    def test_without_a_program_to_unpack_nothing_is_packed(self, guest: Made, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(scripts, "PUT", scripts.PUT.replace("command -v gzip", "command -v nonesuch"))
-        here = guest()
-        here.put(PACKED, here.files / "file")
-        assert (here.files / "file").read_bytes() == PACKED
-        assert here.machine.count("guest-file-write") > 1
+        assert (here.machine.count("guest-file-write") == 1) == (program == "gzip")
 
     @SMALL_AND_LARGE
     @pytest.mark.parametrize("name", NAMES)
@@ -84,18 +82,6 @@ class TestPutting:
             os.umask(before)
         assert stat.S_IMODE((here.files / "file").stat().st_mode) == 0o644
 
-    def test_is_private_until_it_is_done(self, guest: Made) -> None:
-        here = guest()
-        modes = []
-
-        def look(perform: Callable[[], Reply]) -> Reply:
-            modes.extend(stat.S_IMODE(path.stat().st_mode) for path in here.files.iterdir())
-            return perform()
-
-        here.machine.faults[("guest-file-write", None)] = look
-        here.put(MUCH, here.files / "file")
-        assert set(modes) == {0o700}
-
     @SMALL_AND_LARGE
     @pytest.mark.parametrize("target", ["file", "new", "../files/new", "{}/new", "second"])
     def test_through_a_link_leaves_the_link_and_makes_what_it_leads_to(
@@ -111,10 +97,26 @@ class TestPutting:
         assert (here.files / "link").stat().st_size == size
 
     @SMALL_AND_LARGE
-    @pytest.mark.parametrize(("name", "message"), NOT_WRITTEN_TO)
+    @pytest.mark.parametrize(
+        ("name", "message"),
+        [
+            ("directory", "is a directory"),
+            ("none/file", r"no directory for .*none/file"),
+            ("astray", r"no directory for .*astray"),
+            ("loop", "loop leads through too many symbolic links"),
+            ("one", "one leads through too many symbolic links"),
+            ("fifo", "is not a regular file"),
+            ("socket", "is not a regular file"),
+        ],
+    )
     def test_to_what_cannot_be_written_to_fails(self, guest: Made, size: int, name: str, message: str) -> None:
         here = guest()
-        _make_all_kinds(here.files)
+        (here.files / "directory").mkdir()
+        os.mkfifo(here.files / "fifo")
+        with socket.socket(socket.AF_UNIX) as one:
+            one.bind(str(here.files / "socket"))
+        for link, target in (("astray", "none/file"), ("loop", "loop"), ("one", "other"), ("other", "one")):
+            (here.files / link).symlink_to(target)
         before = here.names(), sorted(os.listdir("/"))
         with pytest.raises(FileTransferError, match=message):
             here.put(b"x" * size, here.files / name)
@@ -136,32 +138,27 @@ class TestPutting:
         (here.files / "file").chmod(0o666)
         os.chown(here.files, owner, owner)
         here.files.chmod(mode)
-        exchanged: set[str] = set()
+        exchanged = {"file"}
 
-        def exchange(perform: Callable[[], Reply]) -> Reply:
-            reply = perform()
+        def exchange() -> None:
             for path in [] if mode & stat.S_ISVTX else list(here.files.iterdir()):
-                if path.name == "file" or path.name in exchanged:
+                if path.name in exchanged:
                     continue
                 exchanged.add(path.name)
                 is_directory = path.is_dir()
-                try:
+                with contextlib.suppress(FileNotFoundError):  # the script was quicker
                     path.rename(here.files.parent / f"moved-{path.name}")
-                except FileNotFoundError:  # the script was quicker
-                    continue
-                if not is_directory:
-                    path.symlink_to(precious)
-                    continue
-                # It cannot be looked into: its own name is all that there is to guess by.
-                path.mkdir()
-                os.chown(path, NOBODY, NOBODY)
-                for name in (path.name, path.stem, f"{path.name}.z", f"{path.stem}.z"):
-                    if not (path / name).is_symlink():
+                    if not is_directory:
+                        path.symlink_to(precious)
+                        continue
+                    # It cannot be looked into: its own name is all that there is to guess by.
+                    path.mkdir()
+                    os.chown(path, NOBODY, NOBODY)
+                    for name in {path.name, path.stem, f"{path.name}.z", f"{path.stem}.z"}:
                         (path / name).symlink_to(precious)
-            return reply
 
-        for command in ("guest-exec-status", "guest-file-open", "guest-file-write", "guest-file-close"):
-            here.machine.faults[(command, None)] = exchange
+        commands = ("guest-exec-status", "guest-file-open", "guest-file-write", "guest-file-close")
+        caused_by(here, *commands, does=exchange)
         with contextlib.suppress(FileTransferError, CommandFailedError):
             here.put(MUCH[:size], here.files / "file")
         assert precious.read_text() == "precious"
@@ -185,7 +182,7 @@ class TestPutting:
         assert precious.read_bytes() == b""
         assert here.names() == ["file"]
 
-    def test_to_what_is_no_file_writes_to_it(self, guest: Made) -> None:
+    def test_to_a_device_writes_to_it(self, guest: Made) -> None:
         guest().put(b"gone", "/dev/null")
         assert not Path("/dev/null").is_file()
 
@@ -193,19 +190,17 @@ class TestPutting:
         here = guest()
         (here.files / "file").write_text("old")
 
-        def damage(perform: Callable[[], Reply]) -> Reply:
-            reply = perform()
+        def damage() -> None:
             (temporary,) = here.files.glob("*/.qga-*")
             temporary.write_bytes(b"y" * len(MUCH))
-            return reply
 
-        here.machine.faults[("guest-file-close", 0)] = damage
+        caused_by(here, "guest-file-close", does=damage)
         with pytest.raises(FileTransferError, match="its checksum in the guest is another"):
             here.put(MUCH, here.files / "file")
         assert (here.files / "file").read_text() == "old"
         assert here.names() == ["file"]
 
-    @pytest.mark.parametrize("fault", [refused("failed to write: No space left on device"), lost])
+    @pytest.mark.parametrize("fault", [FULL, lost])
     def test_that_fails_half_way_leaves_nothing(self, guest: Made, fault: Fault) -> None:
         here = guest({("guest-file-write", 3): fault})
         with pytest.raises((CommandFailedError, ExchangeTimeoutError)):
@@ -269,8 +264,31 @@ def test_a_directory_beside_a_file_is_one_at_any_path(
     assert here.machine.count("guest-file-open") == 1
 
 
-def test_a_source_can_be_read_again() -> None:
-    source = source_of(io.BytesIO(b"abc"))
-    assert (source.size, source.sha256[:8]) == (3, "ba7816bf")
-    for _time in range(2):
-        assert list(source.pieces(2)) == [b"ab", b"c"]
+@pytest.mark.slow
+class TestTheTimeForAFile:
+    def test_is_for_all_that_is_written(self, guest: Made) -> None:
+        little = returning(lambda value: {**value, "count": min(value["count"], 300)})
+        here = guest({("guest-file-write", None): lambda perform: little(lambda: slowly(perform))})
+        here.limit(exec_timeout=1.0)
+        with pytest.raises(CommandTimeoutError, match="within 1 s"):
+            here.put(MUCH, here.files / "file")
+        assert here.machine.count("guest-file-write") <= 1.0 / 0.05 + 1
+        assert here.names() == []
+
+    def test_is_not_that_of_a_command_before(self, guest: Made) -> None:
+        here = guest({("guest-exec", 0): FULL})
+        here.limit(exec_timeout=0.2)
+        with pytest.raises(CommandFailedError):
+            here.run("true")
+        here.limit(exec_timeout=30.0)
+        time.sleep(0.3)
+        name = os.fsdecode(b"caf\xe9")
+        here.put(MUCH, here.files / name)
+        assert here.fetch(here.files / name) == MUCH
+
+    def test_is_not_begun_anew_to_take_back_what_was_put(self, guest: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(scripts, "PUT", scripts.PUT.replace("give_up)", "give_up)\nexec sleep 1000"))
+        monkeypatch.setattr(transfer, "_GIVE_UP_PATIENCE", 0.5)
+        here = guest({("guest-file-write", 1): FULL})
+        with pytest.raises(CommandFailedError, match="No space left"):
+            here.put(MUCH, here.files / "file")
