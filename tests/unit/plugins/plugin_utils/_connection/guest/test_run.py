@@ -1,10 +1,7 @@
 from __future__ import annotations
 
-import os
-import pwd
 import secrets
 import shutil
-import stat
 import subprocess
 from pathlib import Path
 
@@ -12,95 +9,57 @@ import pytest
 from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection import scripts
 from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.results import NOT_BEGUN
 
-from tests.support.guest_scripts import (
-    NEXT,
-    PATIENCE_S,
-    TOKEN,
-    Shell,
-    processes_with,
-    report,
-    running,
-)
+from tests.support.guest_scripts import NEXT, PATIENCE_S, TOKEN, Shell, processes_with, report, running
 from tests.support.until import until
 
 pytestmark = pytest.mark.slow
 
 
-class TestRun:
-    def test_reports_and_keeps_both_streams(self, shell: Shell) -> None:
-        assert shell.run("cat; echo oops >&2; exit 3", b"in\0put") == report("done 3 kept out err 0 qga-mine")
-        assert (shell.written("1.out"), shell.written("1.err")) == (b"in\0put", b"oops\n")
+class TestRunAndLook:
+    @pytest.mark.parametrize(
+        ("command", "words", "written"),
+        [
+            ("cat; echo oops >&2; exit 3", "3 kept out err", (b"in\0put", b"oops\n")),
+            ("exit 0", "0 kept - -", (b"", b"")),
+            ("yes", "141 kept out -", (b"y\n" * 1000, b"")),
+            ("umask >&2", "0 kept - err", (b"", b"0022\n")),
+        ],
+        ids=["both streams", "silence", "more than the limit", "a login's umask"],
+    )
+    def test_report_how_it_ended_and_keep_what_it_wrote(
+        self, shell: Shell, command: str, words: str, written: tuple[bytes, bytes]
+    ) -> None:
+        (shell.directory / "0.out").write_text("taken")
+        reported = shell.run(command, b"in\0put", before="0")
+        assert reported == report(f"done {words} 0 qga-mine")
+        assert shell(scripts.LOOK) == (0, reported)
+        assert (shell.written("1.out"), shell.written("1.err")) == written
+        assert shell.written("0.out") == b""
 
-    def test_tells_which_streams_are_empty(self, shell: Shell) -> None:
-        assert shell.run("exit 0") == report("done 0 kept - - 0 qga-mine")
-
-    def test_keeps_no_more_than_the_limit(self, shell: Shell) -> None:
-        shell.run("yes")
-        assert len(shell.written("1.out")) == 2000
-
-    def test_runs_a_command_once(self, shell: Shell) -> None:
+    def test_a_command_is_run_once(self, shell: Shell) -> None:
         shell.run("echo once")
         status, output = shell(scripts.RUN, **running("echo twice"))
         assert status in (NOT_BEGUN, 1, 2)
-        assert output == b""
-        assert shell.written("1.out") == b"once\n"
+        assert (output, shell.written("1.out")) == (b"", b"once\n")
 
-    def test_makes_room_of_what_was_taken(self, shell: Shell) -> None:
-        assert shell.directory is not None
-        (shell.directory / "0.out").write_text("taken")
-        shell.run("echo", before="0")
-        assert shell.written("0.out") == b""
-
-    def test_finds_its_home_and_all_programs(self, shell: Shell) -> None:
-        shell.run("pwd; echo $PATH")
-        home, path = shell.written("1.out").decode().splitlines()
-        assert home == pwd.getpwuid(os.getuid()).pw_dir  # whatever HOME says here
-        assert "/usr/sbin" in path.split(":")
-
-    @pytest.mark.parametrize("mask", [0o077, 0o027, 0o002, 0])
-    def test_gives_the_command_a_logins_umask_and_keeps_its_own_files_private(self, shell: Shell, mask: int) -> None:
-        before = os.umask(mask)
-        try:
-            shell.run("umask")
-        finally:
-            os.umask(before)
-        assert int(shell.written("1.out"), 8) == 0o022
-        assert shell.directory is not None
-        assert {stat.S_IMODE(path.stat().st_mode) for path in shell.directory.iterdir()} == {0o600}
-
-    def test_takes_what_was_laid_down_for_it(self, shell: Shell) -> None:
+    def test_it_gets_what_was_laid_down_for_it(self, shell: Shell) -> None:
         assert shell(scripts.PREPARE) == (0, report("ready 0 qga-mine", "1"))
-        assert shell.directory is not None
         (shell.directory / f"{NEXT}.command").write_bytes(b"cat; echo \xff")
         (shell.directory / f"{NEXT}.input").write_text("input ")
         laid = running("", laid=NEXT, stdin="laid", drop="another")
         assert shell(scripts.RUN, **laid) == (0, report("done 0 kept out - 0 qga-mine"))
         assert shell.written("1.out") == b"input \xff\n"
-        assert shell.written(f"{NEXT}.input") == b""
-        assert shell.written("another.answer") == b""
+        assert shell.written(f"{NEXT}.input") == shell.written("another.answer") == b""
 
-
-class TestLook:
-    def test_reports_as_run_does(self, shell: Shell) -> None:
-        reported = shell.run("echo out; echo err >&2; exit 7")
-        assert shell(scripts.LOOK) == (0, reported)
-
-    def test_knows_nothing_of_what_was_never_begun(self, shell: Shell) -> None:
+    def test_look_knows_a_command_that_runs_and_nothing_else(self, shell: Shell) -> None:
         assert shell(scripts.LOOK) == (0, report("unknown"))
-
-    def test_knows_nothing_without_the_directory(self, shell: Shell) -> None:
-        assert shell.directory is not None
-        shell.directory /= "none"
-        assert shell(scripts.LOOK) == (0, report("unknown"))
-
-    def test_tells_who_runs(self, shell: Shell) -> None:
-        assert shell.directory is not None
-        directory = shell.directory
         with shell.started(scripts.RUN, **running("sleep 1000")) as runner:
-            until(lambda: any(directory.glob("1.pid.*")), "the command was not begun")
+            until(lambda: any(shell.directory.glob("1.pid.*")), "the command was not begun")
             assert shell(scripts.LOOK) == (0, report("running"))
             shell(scripts.END)
             runner.wait()
+        shell.directory /= "none"
+        assert shell(scripts.LOOK) == (0, report("unknown"))
 
 
 class TestACommandThatAsks:
@@ -116,7 +75,6 @@ class TestACommandThatAsks:
 
     def test_gets_the_answer_and_then_its_input(self, shell: Shell) -> None:
         shell(scripts.PREPARE)
-        assert shell.directory is not None
         (shell.directory / f"{NEXT}.answer").write_bytes(b"it's \\n \xff\n")
         (shell.directory / f"{NEXT}.go").write_bytes(b"\n")
         asking = running("IFS= read -r p; printf '%s\\n' \"$p\"; cat", laid=NEXT, rounds="100", drop="another")
@@ -161,13 +119,12 @@ class TestWhatOthersCanRead:
         )
         return log.read_text().splitlines()
 
-    @pytest.mark.parametrize("asking", [True, False])
-    def test_has_no_name_that_gives_power(self, placed: Shell, programs: Path, asking: bool) -> None:
+    @pytest.mark.parametrize("script", [scripts.RUN, scripts.RUN_ASKING], ids=["plain", "asking"])
+    def test_has_no_name_that_gives_power(self, placed: Shell, programs: Path, script: str) -> None:
         # While it runs, all other programs of the script do.
         everything = r"cat /proc/*/cmdline 2>/dev/null | tr '\0' '\n'; env; pwd"
-        script = scripts.RUN_ASKING if asking else scripts.RUN
-        run = {script: running(everything, rounds="5" * asking, limit="9000000"), scripts.LOOK: {}}
-        run.update({scripts.END: {"n": "3"}, scripts.PREPARE: {}})
+        run = {script: running(everything, rounds="5" * (script == scripts.RUN_ASKING), limit="9000000")}
+        run |= {scripts.LOOK: {}, scripts.END: {"n": "3"}, scripts.PREPARE: {}}
         calls = [call for text, values in run.items() for call in self.called(placed, programs, text, **values)]
         assert [call for call in calls if call.startswith("mktemp -d")]
         directories = list(Path(placed.places[1]).glob("qga-*"))
@@ -178,7 +135,6 @@ class TestWhatOthersCanRead:
             assert secret not in seen
 
     def test_names_a_directory_only_to_remove_it(self, shell: Shell, programs: Path) -> None:
-        assert shell.directory is not None
         (shell.directory / TOKEN).touch()
         assert self.called(shell, programs, scripts.CLEAN) == [f"rm -rf {shell.directory}"]
         assert not shell.directory.exists()
