@@ -8,21 +8,12 @@ from typing import Any
 
 import pytest
 
-from tests.integration.connection.playbooks import (
-    BECOME_SHIM,
-    PASSWORD,
-)
+from tests.integration.connection.playbooks import BECOME_SHIM, PASSWORD
 from tests.processes.stock_agent import StockAgent
 
 
 @pytest.fixture(scope="module")
 def agent() -> Iterator[StockAgent]:
-    with StockAgent() as running:
-        yield running
-
-
-@pytest.fixture
-def own_agent() -> Iterator[StockAgent]:
     with StockAgent() as running:
         yield running
 

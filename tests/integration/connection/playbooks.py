@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,8 +11,9 @@ from typing import Any
 
 import pytest
 import yaml
+from ansible.playbook.play_context import PlayContext
+from ansible_collections.qemu.guest_agent.plugins.connection import qga
 
-from tests.processes import stock_agent
 from tests.processes.ansible_run import CONNECTION, PlaybookRun, run_playbook
 
 GUEST = "guest1"
@@ -72,12 +72,8 @@ def failure(done: PlaybookRun) -> tuple[str, str]:
     return record.outcome, re.sub(r"\s+", " ", record.result["msg"])
 
 
-def wrap_agent(wrapper: str, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have stock agents started by this script, which mounts what they are to see."""
-    mount = ["mount", "-t", "tmpfs", "none", str(directory)]
-    if subprocess.run(["unshare", "--mount", *mount], capture_output=True, check=False).returncode != 0:
-        pytest.skip("nothing can be mounted here")
-    program = directory / "qemu-ga"
-    program.write_text(wrapper.format(directory=directory, qemu_ga=stock_agent.find_qemu_ga()))
-    program.chmod(0o755)
-    monkeypatch.setattr(stock_agent, "find_qemu_ga", lambda: str(program))
+def connected(monkeypatch: pytest.MonkeyPatch, **given: Any) -> qga.Connection:
+    """The connection plugin by itself: to Ansible, each task may be another connection, and a playbook is UTF-8."""
+    defaults = {name: option.get("default") for name, option in yaml.safe_load(qga.DOCUMENTATION)["options"].items()}
+    monkeypatch.setattr(qga.Connection, "get_option", lambda _self, name, **_others: {**defaults, **given}[name])
+    return qga.Connection(PlayContext(), "/dev/null")

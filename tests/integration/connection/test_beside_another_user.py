@@ -15,23 +15,18 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
-from ansible.playbook.play_context import PlayContext
 from ansible_collections.qemu.guest_agent.plugins.connection import qga
 
-from tests.processes.ansible_run import CONNECTION, PlaybookRun, run_playbook
+from tests.integration.connection.playbooks import PATIENCE_S, connected, run
 from tests.processes.stock_agent import StockAgent
 from tests.support.until import meanwhile, until
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 
 NOBODY = 65534
-GUEST = "guest1"
 PLACES = ("first", "second")
-PATIENCE_S = 60.0
 # The user's own shell script would be too slow, so it is Python: one that every user may run.
 PYTHON = next((path for path in ("/usr/bin/python3", "/usr/local/bin/python3") if os.path.exists(path)), sys.executable)
 
@@ -121,18 +116,20 @@ def attacked(place: Path, victim: int) -> Iterator[None]:
             attacker.kill()
 
 
-def run(agent: StockAgent, place: Path, directory: Path, *tasks: Mapping[str, Any], **variables: Any) -> PlaybookRun:
-    playbook = directory / "play.yml"
-    playbook.write_text(yaml.safe_dump([{"hosts": GUEST, "gather_facts": False, "tasks": list(tasks)}]))
-    given = {
-        "ansible_connection": CONNECTION,
-        "ansible_qga_socket": agent.socket,
-        "ansible_qga_guest_directories": [str(place / name) for name in PLACES],
-        "ansible_python_interpreter": sys.executable,
-        "ansible_remote_tmp": str(directory / "remote"),
-        **variables,
-    }
-    return run_playbook(playbook, "-i", f"{GUEST},", "-e", json.dumps(given))
+@contextmanager
+def victim(place: Path) -> Iterator[None]:
+    """A process of root's, which the attack is to have ended."""
+    with subprocess.Popen(["sleep", "1000"], stdin=subprocess.DEVNULL) as process:
+        try:
+            with attacked(place, process.pid):
+                yield
+            assert process.poll() is None
+        finally:
+            process.kill()
+
+
+def in_places(place: Path) -> str:
+    return json.dumps({"ansible_qga_guest_directories": [str(place / name) for name in PLACES]})
 
 
 @pytest.mark.parametrize("attempt", [0, pytest.param(1, marks=pytest.mark.thorough)])
@@ -140,52 +137,34 @@ def test_what_became_of_a_command_is_not_forged(place: Path, tmp_path: Path, att
     on, off = tmp_path / "on", tmp_path / "off"
     command = f": >{on}; until [ -e {off} ]; do sleep 0.1; done; echo real; exit 7"
     task = {"name": "raw", "ansible.builtin.raw": command, "failed_when": False}
-    with StockAgent() as agent, subprocess.Popen(["sleep", "1000"], stdin=subprocess.DEVNULL) as victim:
-        with attacked(place, victim.pid), meanwhile(lambda: run(agent, place, tmp_path, task)) as done:
-            until(on.exists, "the command was not begun", PATIENCE_S)
-            agent.restart()
-            off.touch()
-        assert victim.poll() is None
-        victim.kill()
+    with (
+        StockAgent() as agent,
+        victim(place),
+        meanwhile(lambda: run(agent.socket, tmp_path, [task], "-e", in_places(place))) as done,
+    ):
+        until(on.exists, "the command was not begun", PATIENCE_S)
+        agent.restart()
+        off.touch()
     result = done[0].result("raw")
     assert (result.get("stdout"), result.get("rc")) == ("real\n", 7), done[0].output
-
-
-def _put(guest: qga.Connection, looks: str, file: Path) -> tuple[int, bytes, bytes]:
-    guest.put_file(str(file), f"{file}.put")
-    return guest.exec_command(looks, sudoable=False)
 
 
 # What a connection does once it has looked for its directory by its name. The command that ends each looks at what lies
 # in the user's directories meanwhile.
 LATER: Mapping[str, Callable[[qga.Connection, str, Path], tuple[int, bytes, bytes]]] = {
-    "much input": lambda guest, looks, _file: guest.exec_command(
-        f"cat >/dev/null; {looks}", in_data=b"x" * 300_000, sudoable=False
+    "much input": lambda guest, looks, _file: guest.exec_command(f"cat >/dev/null; {looks}", b"x" * 300_000, False),
+    "a long command": lambda guest, looks, _file: guest.exec_command(f"# {'x' * 90_000}\n{looks}", None, False),
+    "a file": lambda guest, looks, file: (
+        guest.put_file(str(file), f"{file}.put") or guest.exec_command(looks, None, False)
     ),
-    "a long command": lambda guest, looks, _file: guest.exec_command(f"# {'x' * 90_000}\n{looks}", sudoable=False),
-    "a file": _put,
 }
 # The user makes the directory first in most attempts, and not in all.
 ATTEMPTS = 4
 
 
-@pytest.fixture
-def guest(place: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[StockAgent], qga.Connection]:
-    """The connection plugin by itself: to Ansible, each task may be another connection."""
-    defaults = {name: option.get("default") for name, option in yaml.safe_load(qga.DOCUMENTATION)["options"].items()}
-
-    def connected(agent: StockAgent) -> qga.Connection:
-        directories = [str(place / name) for name in PLACES]
-        given = {**defaults, "socket": agent.socket, "guest_directories": directories, "exec_timeout": PATIENCE_S}
-        monkeypatch.setattr(qga.Connection, "get_option", lambda _self, name, **_others: given[name])
-        return qga.Connection(PlayContext(), "/dev/null")
-
-    return connected
-
-
 @pytest.mark.parametrize("later", LATER)
 def test_nothing_later_is_laid_down_in_another_users_directory(
-    place: Path, tmp_path: Path, guest: Callable[[StockAgent], qga.Connection], later: str
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, later: str
 ) -> None:
     """The agent is lost during the first command, so that the directory is looked for by its name from then on."""
     looks = f"find {place} -mindepth 2 -user {NOBODY} -prune -exec find {{}} -user 0 \\;"
@@ -194,30 +173,24 @@ def test_nothing_later_is_laid_down_in_another_users_directory(
     with StockAgent() as agent, attacked(place, os.getpid()):
         for attempt in range(ATTEMPTS):
             on, off = tmp_path / f"on{attempt}", tmp_path / f"off{attempt}"
-            connected = guest(agent)
+            directories = [str(place / name) for name in PLACES]
+            guest = connected(monkeypatch, socket=agent.socket, guest_directories=directories, exec_timeout=PATIENCE_S)
             waits = f": >{on}; until [ -e {off} ]; do sleep 0.1; done; echo real"
-            with meanwhile(lambda: connected.exec_command(waits, sudoable=False)) as first:  # noqa: B023  # it ends here
+            with meanwhile(lambda: guest.exec_command(waits, sudoable=False)) as first:  # noqa: B023  # it ends here
                 until(on.exists, "the command was not begun", PATIENCE_S)
                 agent.restart()
                 off.touch()
-            found = LATER[later](connected, looks, file)
-            connected.close()
+            found = LATER[later](guest, looks, file)
+            guest.close()
             assert found == (0, b"", b"")
-            assert _of_root_in_nobodys(place) == []
+            of_nobody = [path for path in place.glob("*/*") if path.stat().st_uid == NOBODY]
+            assert [path for made in of_nobody for path in made.rglob("*") if path.stat().st_uid == 0] == []
             assert first == [(0, b"real\n", b"")]
-
-
-def _of_root_in_nobodys(place: Path) -> list[Path]:
-    made = [path for path in place.glob("*/*") if path.stat().st_uid == NOBODY]
-    return [path for directory in made for path in directory.rglob("*") if path.stat().st_uid == 0]
 
 
 def test_a_command_that_takes_too_long_takes_nobody_with_it(place: Path, tmp_path: Path) -> None:
     task = {"name": "raw", "ansible.builtin.raw": f"echo $$ >{tmp_path}/pid; exec sleep 1000"}
-    with StockAgent() as agent, subprocess.Popen(["sleep", "1000"], stdin=subprocess.DEVNULL) as victim:
-        with attacked(place, victim.pid):
-            done = run(agent, place, tmp_path, task, ansible_qga_exec_timeout=2)
-        assert victim.poll() is None
-        victim.kill()
+    with StockAgent() as agent, victim(place):
+        done = run(agent.socket, tmp_path, [task], "-e", in_places(place), "-e", "ansible_qga_exec_timeout=2")
     assert "[exec_timeout]" in done.result("raw")["msg"]
     assert not Path("/proc", (tmp_path / "pid").read_text().strip()).exists()

@@ -6,11 +6,7 @@ import socket
 from pathlib import Path
 
 from tests.fakes.kinds import RHEL_BLOCKED
-from tests.integration.connection.playbooks import (
-    PING,
-    failure,
-    run,
-)
+from tests.integration.connection.playbooks import PING, failure, run
 from tests.processes.ansible_run import every_core
 from tests.processes.stock_agent import StockAgent
 
@@ -26,13 +22,6 @@ def test_rhels_list_of_disabled_commands(tmp_path: Path) -> None:
     assert "/etc/sysconfig/qemu-ga" in said
 
 
-def test_an_agent_that_is_absent(tmp_path: Path) -> None:
-    outcome, said = failure(run(str(tmp_path / "none.sock"), tmp_path, PING))
-    assert outcome == "unreachable"
-    assert "none.sock" in said
-    assert "[not_found]" in said
-
-
 def test_an_agent_that_keeps_silent(tmp_path: Path) -> None:
     path = tmp_path / "silent.sock"
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as silent:
@@ -41,19 +30,6 @@ def test_an_agent_that_keeps_silent(tmp_path: Path) -> None:
         outcome, said = failure(run(str(path), tmp_path, PING, "-e", "ansible_qga_timeout=0.5"))
     assert outcome == "unreachable"
     assert "[unresponsive]" in said
-
-
-def test_two_ways_to_a_guest(agent: StockAgent, tmp_path: Path) -> None:
-    outcome, said = failure(run(agent.socket, tmp_path, PING, "-e", "ansible_qga_domain=web1"))
-    assert outcome == "failed"
-    assert "everal options name the guest: domain, socket" in said
-
-
-def test_a_file_that_is_not_there(agent: StockAgent, tmp_path: Path) -> None:
-    task = {"name": "fetch", "ansible.builtin.fetch": {"src": str(tmp_path / "none"), "dest": str(tmp_path / "back")}}
-    outcome, said = failure(run(agent.socket, tmp_path, [task], "-e", "ansible_become=false"))
-    assert outcome == "failed"
-    assert "does not exist" in said
 
 
 @every_core

@@ -2,35 +2,17 @@
 
 from __future__ import annotations
 
-import base64
 import os
 import stat
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
 from ansible.errors import AnsibleError
-from ansible.playbook.play_context import PlayContext
-from ansible_collections.qemu.guest_agent.plugins.connection import qga
 
-from tests.fakes.agent import FakeAgent
-from tests.fakes.kinds import STOCK
-from tests.fakes.this_machine import ThisMachine, returning
-from tests.integration.connection.playbooks import (
-    failure,
-    run,
-)
+from tests.integration.connection.playbooks import connected, run
 from tests.processes.ansible_run import CONNECTION
-from tests.processes.socket_server import listen_unix
 from tests.processes.stock_agent import StockAgent
-from tests.support.terminal import commands_in
 from tests.support.tiers import quick
-
-# Where compiled code is kept, and what has Python write it even if whoever runs the tests has it write none.
-CODE = f"qga-code-{os.geteuid()}"
-WRITES = {"PYTHONDONTWRITEBYTECODE": ""}
 
 
 @pytest.mark.parametrize("umask", quick([0o077, 0, 0o027], [0o077]))
@@ -77,66 +59,26 @@ def test_fetched_files_have_the_modes_that_a_local_connection_gives_them(agent: 
     assert modes[CONNECTION] == modes["local"]
 
 
-def test_a_path_that_a_guest_has_chosen_is_shown_as_text(tmp_path: Path) -> None:
-    """It says that the file is there, and gives a byte of it at a time."""
-    asked, named = tmp_path / "file", tmp_path / "\x1b]0;owned\x07\x1b[2J\nfatal: [db1]: all is well"
-    for path in (asked, named):
-        path.write_bytes(os.urandom(300_000))
-
-    def lie(value: dict[str, Any]) -> dict[str, Any]:
-        said = base64.b64decode(value.get("out-data", ""))
-        if bytes(asked) in said:
-            machine.most_read = 1
-        return {**value, "out-data": base64.b64encode(said.replace(bytes(asked), bytes(named))).decode()}
-
-    machine = ThisMachine({("guest-exec-status", None): returning(lie)})
-    fetch = {"src": str(asked), "dest": f"{tmp_path}/back", "flat": True}
-    with FakeAgent(listen_unix(tmp_path / "agent.sock"), STOCK, perform=machine.reply_to):
-        done = run(str(tmp_path / "agent.sock"), tmp_path, [{"ansible.builtin.fetch": fetch}])
-    outcome, said = failure(done)
-    assert outcome == "failed"
-    assert "only a few bytes at a time" in said
-    assert commands_in(done.output) == []
-    assert "\nfatal: [db1]" not in done.output
-
-
-NOT_UTF_8 = os.fsdecode(b"caf\xe9")
-
-
-@pytest.fixture
-def connection(agent: StockAgent, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[qga.Connection]:
-    """The connection plugin by itself: a playbook is UTF-8, but what an action finds in a guest may be anything."""
-    kept = tmp_path / "kept"
-    kept.mkdir()
-    defaults = {name: option.get("default") for name, option in yaml.safe_load(qga.DOCUMENTATION)["options"].items()}
-    given = {"socket": agent.socket, "guest_directories": [str(kept)], "exec_timeout": 20}
-    monkeypatch.setattr(qga.Connection, "get_option", lambda _self, name, **_others: {**defaults, **given}[name])
-    connected = qga.Connection(PlayContext(), "/dev/null")
-    yield connected
-    connected.close()
-    assert {path.name for path in kept.iterdir()} <= {CODE}
-
-
-@pytest.mark.parametrize("length", [0, 80_000])
-def test_a_command_that_is_not_utf_8_is_run(connection: qga.Connection, length: int) -> None:
-    command = f"printf %s '{NOT_UTF_8}'" + f"\n# {'x' * length}" * bool(length)
-    assert connection.exec_command(command, sudoable=False) == (0, os.fsencode(NOT_UTF_8), b"")
-
-
 @pytest.mark.parametrize("size", [10, 800_000])
-def test_a_file_whose_name_is_not_utf_8_is_put_and_fetched(
-    connection: qga.Connection, tmp_path: Path, size: int
+def test_what_is_not_utf_8_is_run_put_and_fetched(
+    agent: StockAgent, tmp_path: Path, size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    kept, here, back = (tmp_path / name for name in ("kept", "here", "back"))
+    kept.mkdir()
     content = os.urandom(size)
-    (tmp_path / "here").write_bytes(content)
-    (tmp_path / NOT_UTF_8).mkdir()
-    path = str(tmp_path / NOT_UTF_8 / NOT_UTF_8)
-    connection.put_file(str(tmp_path / "here"), path)
-    assert os.listdir(tmp_path / NOT_UTF_8) == [NOT_UTF_8]
-    connection.fetch_file(path, str(tmp_path / "back"))
-    assert (tmp_path / "back").read_bytes() == content
-
-
-def test_a_file_that_is_not_there_is_named_whatever_its_bytes(connection: qga.Connection, tmp_path: Path) -> None:
+    here.write_bytes(content)
+    name = os.fsdecode(b"caf\xe9")
+    path = tmp_path / name / name
+    path.parent.mkdir()
+    connection = connected(monkeypatch, socket=agent.socket, guest_directories=[str(kept)], exec_timeout=20)
+    command = f"printf %s '{name}'\n# {'x' * (size // 10)}"
+    assert connection.exec_command(command, sudoable=False) == (0, os.fsencode(name), b"")
+    connection.put_file(str(here), str(path))
+    assert list(path.parent.iterdir()) == [path]
+    connection.fetch_file(str(path), str(back))
+    assert back.read_bytes() == content
+    path.unlink()
     with pytest.raises(AnsibleError, match=r"no file .*/caf\\udce9 in the guest \[file_missing\]"):
-        connection.fetch_file(str(tmp_path / NOT_UTF_8), str(tmp_path / "back"))
+        connection.fetch_file(str(path), str(back))
+    connection.close()
+    assert list(kept.iterdir()) == []

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.integration.connection.playbooks import (
-    run,
-    wrap_agent,
-)
+from tests.integration.connection.playbooks import run
 from tests.processes.ansible_run import CONNECTION, every_core
 from tests.processes.core_targets import run_connection_target
 from tests.processes.stock_agent import StockAgent
@@ -26,8 +21,12 @@ WRITES = {"PYTHONDONTWRITEBYTECODE": ""}
 
 
 def tasks_of_all_kinds(directory: Path) -> list[dict[str, Any]]:
-    there = directory / "with space \u4f60"
-    big = directory / "big"
+    there, (big, back, none) = (
+        f"{directory}/with space \u4f60",
+        [f"{directory}/{name}" for name in ("big", "back", "none")],
+    )
+    copy = {"ansible.builtin.copy": {"src": big, "dest": f"{there}/big", "mode": "0640"}}
+    greeting = {"environment": {"GREETING": "it's \u00fc"}}
     return [
         {"name": "ping", "ansible.builtin.ping": {}},
         {"name": "ping by a file", "ansible.builtin.ping": {}, "vars": {"ansible_pipelining": False}},
@@ -35,32 +34,15 @@ def tasks_of_all_kinds(directory: Path) -> list[dict[str, Any]]:
         {"name": "raw", "ansible.builtin.raw": "echo \u6c49\u8bed; echo oops >&2; exit 3", "failed_when": False},
         {"name": "signal", "ansible.builtin.raw": "kill -9 $$", "failed_when": False},
         {"name": "script", "ansible.builtin.script": f"{directory}/script 'an argument'"},
-        {
-            "name": "environment",
-            "ansible.builtin.command": "printenv GREETING",
-            "environment": {"GREETING": "it's \u00fc"},
-        },
+        {"name": "environment", "ansible.builtin.command": "printenv GREETING", **greeting},
         {"name": "stdin", "ansible.builtin.command": {"cmd": "sha256sum", "stdin": "x" * 300_000}},
-        {"name": "make a directory", "ansible.builtin.file": {"path": str(there), "state": "directory"}},
-        {
-            "name": "copy nothing",
-            "ansible.builtin.copy": {"src": str(directory / "empty"), "dest": str(there / "empty")},
-        },
-        {"name": "copy much", "ansible.builtin.copy": {"src": str(big), "dest": str(there / "big"), "mode": "0640"}},
-        {"name": "copy again", "ansible.builtin.copy": {"src": str(big), "dest": str(there / "big"), "mode": "0640"}},
-        {
-            "name": "fetch much",
-            "ansible.builtin.fetch": {"src": str(there / "big"), "dest": f"{directory}/back", "flat": True},
-        },
-        {
-            "name": "fetch much by a module",
-            "ansible.builtin.slurp": {"src": str(there / "big")},
-            "no_log": True,
-        },
-        {
-            "name": "fetch nothing",
-            "ansible.builtin.fetch": {"src": f"{there}/empty", "dest": f"{directory}/none", "flat": True},
-        },
+        {"name": "make a directory", "ansible.builtin.file": {"path": there, "state": "directory"}},
+        {"name": "copy nothing", "ansible.builtin.copy": {"src": f"{directory}/empty", "dest": f"{there}/empty"}},
+        {"name": "copy much", **copy},
+        {"name": "copy again", **copy},
+        {"name": "fetch much", "ansible.builtin.fetch": {"src": f"{there}/big", "dest": back, "flat": True}},
+        {"name": "fetch much by a module", "ansible.builtin.slurp": {"src": f"{there}/big"}, "no_log": True},
+        {"name": "fetch nothing", "ansible.builtin.fetch": {"src": f"{there}/empty", "dest": none, "flat": True}},
         {"name": "async", "ansible.builtin.command": "sh -c 'sleep 1; echo done'", "async": 60, "poll": 1},
         {"name": "reset", "ansible.builtin.meta": "reset_connection"},
         {"name": "wait", "ansible.builtin.wait_for_connection": {"timeout": 60}},
@@ -104,13 +86,6 @@ def test_compiled_code_of_modules_is_kept_and_taken(agent: StockAgent, tmp_path:
     assert {path.name: path.stat().st_mtime_ns for path in (tmp_path / "kept" / CODE).iterdir()} == kept
 
 
-def test_nothing_is_left_if_no_code_is_to_be_kept(agent: StockAgent, tmp_path: Path) -> None:
-    task = {"name": "ping", "ansible.builtin.ping": {}, "environment": WRITES}
-    done = run(agent.socket, tmp_path, [task], "-e", json.dumps({"ansible_qga_module_cache": False}))
-    assert done.status == 0, done.output
-    assert list((tmp_path / "kept").iterdir()) == []
-
-
 @pytest.mark.thorough
 def test_ansibles_own_test_of_connection_plugins(agent: StockAgent, tmp_path: Path) -> None:
     variables = {
@@ -122,52 +97,3 @@ def test_ansibles_own_test_of_connection_plugins(agent: StockAgent, tmp_path: Pa
     hosts = {f"guest-{value}": {**variables, "ansible_pipelining": value} for value in ("true", "false")}
     output = run_connection_target(hosts, tmp_path / "local", str(tmp_path / "remote"))
     assert output.count("wait_for_connection") >= 1
-
-
-# An agent that has a /run of its own, as NixOS and Guix have one: programs with setuid bits are in one directory, and
-# those of the system, without them, in another.
-OWN_RUN = """#!/bin/sh
-exec unshare --mount sh -c '
-  mount -t tmpfs none /run || exit
-  for place in PRIVILEGED SYSTEM; do
-    mkdir -p $place
-    printf "#!/bin/sh\\necho $place\\n" >$place/sudo-or-su
-    chmod 755 $place/sudo-or-su
-  done
-  cp SYSTEM/sudo-or-su SYSTEM/only-there
-  exec "$0" "$@"
-' {qemu_ga} "$@"
-"""
-PLACES = {
-    "NixOS": ("/run/wrappers/bin", "/run/current-system/sw/bin"),
-    "Guix": ("/run/privileged/bin", "/run/current-system/profile/bin"),
-    "Guix, setuid programs only": ("/run/setuid-programs", "/run/current-system/profile/sbin"),
-}
-
-
-@pytest.mark.parametrize("system", PLACES)
-def test_programs_are_found_where_some_systems_have_them(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, system: str
-) -> None:
-    privileged, others = PLACES[system]
-    wrap_agent(OWN_RUN.replace("PRIVILEGED", privileged).replace("SYSTEM", others), tmp_path, monkeypatch)
-    with StockAgent() as elsewhere:
-        tasks = [{"name": name, "ansible.builtin.raw": name} for name in ("only-there", "sudo-or-su")]
-        done = run(elsewhere.socket, tmp_path, tasks)
-    assert done.result("only-there")["stdout_lines"] == [others], done.output
-    assert done.result("sudo-or-su")["stdout_lines"] == [privileged]
-
-
-def test_the_documentation_can_be_shown(tmp_path: Path) -> None:
-    from tests.support.collection import install
-
-    program = Path(sys.executable).parent / "ansible-doc"
-    shown = subprocess.run(
-        [str(program), "-t", "connection", CONNECTION],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={"ANSIBLE_COLLECTIONS_PATH": str(install()), "PATH": "/usr/bin:/bin", "HOME": str(tmp_path)},
-    )
-    assert shown.returncode == 0, shown.stderr
-    assert "ansible_qga_domain" in shown.stdout

@@ -14,19 +14,15 @@ tolerances = st.none() | st.integers(0, 366 * 86400 * SECOND_NS)
 
 
 @given(st.lists(offsets), tolerances)
-def test_every_offset_has_its_place_in_order(values: list[int], tolerance_ns: int | None) -> None:
+def test_every_offset_has_its_place_in_order_on_both_sides_of_zero(values: list[int], tolerance_ns: int | None) -> None:
     scale = Scale.of(values, tolerance_ns)
     places = [scale.percent(ns) for ns in sorted([*values, 0])]
     assert all(0 <= place <= 100 for place in places)
     assert places == sorted(places)
-
-
-@given(st.lists(offsets), tolerances)
-def test_zero_is_the_middle_of_the_band(values: list[int], tolerance_ns: int | None) -> None:
-    scale = Scale.of(values, tolerance_ns)
-    zero, size = scale.percent(0), 10**4
-    if scale.percent(-size) > 3.01 and scale.percent(size) < 96.99:
-        assert zero - scale.percent(-size) == pytest.approx(scale.percent(size) - zero)
+    # Zero is the middle of the band.
+    zero, left, right = (scale.percent(ns) for ns in (0, -(10**4), 10**4))
+    if left > 3.01 and right < 96.99:
+        assert zero - left == pytest.approx(right - zero)
 
 
 @given(st.lists(offsets), tolerances)
@@ -45,21 +41,14 @@ def test_the_scale_counts_as_people_do() -> None:
     assert labels[-1] == "+100 ms"
 
 
-def test_the_tolerance_is_shown_whole() -> None:
+def test_the_tolerance_is_shown_whole_unless_it_leaves_no_room_for_the_offsets() -> None:
     scale = Scale.of([-20 * SECOND_NS, 1_000], 100_000_000)
     assert 3 < scale.percent(-100_000_000) < scale.percent(100_000_000) < 97
-
-
-def test_a_tolerance_that_is_far_too_wide_leaves_room_for_the_offsets() -> None:
     scale = Scale.of([-2_000, 1_000], 86400 * SECOND_NS)
     assert scale.percent(86400 * SECOND_NS) == 97
     assert scale.percent(1_000) - scale.percent(-2_000) > 5
 
 
-def test_there_is_a_scale_for_nothing() -> None:
-    assert Scale.of([], None).percent(0) == 50
-    assert Scale.of([0, 0], 0).percent(0) == 50
-
-
-def test_a_few_next_to_nothing_do_not_stretch_the_scale() -> None:
+def test_there_is_a_scale_for_nothing_and_a_few_next_to_nothing_do_not_stretch_it() -> None:
+    assert Scale.of([], None).percent(0) == Scale.of([0, 0], 0).percent(0) == 50
     assert Scale.of([1, *[200_000] * 99], None).floor_ns == 100_000
