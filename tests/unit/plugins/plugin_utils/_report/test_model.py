@@ -19,21 +19,10 @@ from ansible_collections.qemu.guest_agent.plugins.plugin_utils._report.model imp
 from hypothesis import given
 from hypothesis import strategies as st
 
-CORRECTED = {
-    "name": "web1",
-    "uuid": "1e1a6f0c-55d5-4f73-9a3b-2d1c6bd43a1b",
-    "status": "corrected",
-    "changed": True,
-    "within_tolerance": True,
-    "method": "set_time",
-    "attempts": 1,
-    "offset_before_ns": -20_973_581_442,
-    "uncertainty_before_ns": 571_223,
-    "offset_after_ns": -48_211,
-    "uncertainty_after_ns": 516_873,
-    "round_trip_ns": 1_012_904,
-    "duration_ns": 981_235_887,
-}
+from tests.support.fleet_results import corrected
+
+CORRECTED = corrected("web1", uuid="1e1a6f0c")
+BEFORE = Offset(-20_973_581_442, 571_223)
 ERROR = {"code": "not_running", "message": "domain web1 is shut off", "hint": "Start it."}
 
 anything = st.recursive(
@@ -49,20 +38,24 @@ hypervisors = st.fixed_dictionaries(
 
 def read(**entry: Any) -> Guest:
     """The guest that comes of one entry."""
-    ((guest,),) = (item.guests for item in read_fleet([{"host": "hv1", "guests": [entry], "error": None}]))
-    return guest
+    return read_all(entry)[0]
+
+
+def read_all(*entries: Any) -> tuple[Guest, ...]:
+    (hypervisor,) = read_fleet([{"host": "hv1", "guests": list(entries), "error": None}])
+    return hypervisor.guests
 
 
 def test_a_good_entry_keeps_all_its_figures() -> None:
     assert read(**CORRECTED) == Guest(
         name="web1",
         host="hv1",
-        uuid="1e1a6f0c-55d5-4f73-9a3b-2d1c6bd43a1b",
+        uuid="1e1a6f0c",
         status="corrected",
         within=True,
         method="set_time",
         attempts=1,
-        before=Offset(-20_973_581_442, 571_223),
+        before=BEFORE,
         after=Offset(-48_211, 516_873),
         round_trip_ns=1_012_904,
         duration_ns=981_235_887,
@@ -91,34 +84,36 @@ def test_a_figure_of_a_wrong_type_is_unknown(value: object) -> None:
     guest = read(**{**CORRECTED, **figures, "attempts": value, "within_tolerance": 1, "method": 7, "name": value})
     assert (guest.before, guest.after, guest.round_trip_ns, guest.duration_ns) == (None, None, None, None)
     assert (guest.attempts, guest.within, guest.method) == (None, None, UNKNOWN)
-
-
-def test_an_uncertainty_is_not_negative() -> None:
-    assert read(**{**CORRECTED, "uncertainty_before_ns": -1}).before == Offset(-20_973_581_442, None)
+    assert read(**{**CORRECTED, "uncertainty_before_ns": -1}).before == Offset(BEFORE.ns, None)
 
 
 @pytest.mark.parametrize(
     "entry", [None, 7, "web1", [], {}, {"name": "web1"}, {"status": "fine"}, {"status": ["failed"]}]
 )
 def test_an_entry_without_status_counts_as_failed(entry: object) -> None:
-    (hypervisor,) = read_fleet([{"host": "hv1", "guests": [entry]}])
-    (guest,) = hypervisor.guests
+    (guest,) = read_all(entry)
     assert guest.status == "failed"
-    assert guest.problem is not None
-    assert guest.problem.code == "unreadable_result"
+    assert guest.problem == Problem("unreadable_result", "its result has no status that is known")
 
 
-def test_the_error_is_of_the_failed_and_the_reason_of_the_skipped() -> None:
-    expected = Problem("not_running", "domain web1 is shut off", "Start it.")
-    assert read(status="failed", error=ERROR).problem == expected
-    assert read(status="skipped", reason=ERROR).problem == expected
-    assert read(status="failed", reason=ERROR).problem == Problem(UNKNOWN, UNKNOWN)
-    assert read(**{**CORRECTED, "error": None}).problem is None
+UNKNOWN_PROBLEM = Problem(UNKNOWN, UNKNOWN)
 
 
-@pytest.mark.parametrize("error", ["not_running", 5, ["code"], {"code": 5, "message": None, "hint": []}, {}])
-def test_an_error_of_a_wrong_type_is_an_unknown_one(error: object) -> None:
-    assert read(status="failed", error=error).problem == Problem(UNKNOWN, UNKNOWN)
+@pytest.mark.parametrize(
+    ("entry", "problem"),
+    [
+        ({"status": "failed", "error": ERROR}, Problem(*ERROR.values())),
+        ({"status": "skipped", "reason": ERROR}, Problem(*ERROR.values())),
+        ({"status": "failed", "reason": ERROR}, UNKNOWN_PROBLEM),
+        ({**CORRECTED, "error": None}, None),
+        *(
+            ({"status": "failed", "error": error}, UNKNOWN_PROBLEM)
+            for error in ("not_running", 5, ["code"], {"code": 5, "message": None, "hint": []}, {})
+        ),
+    ],
+)
+def test_the_error_is_of_the_failed_and_the_reason_of_the_skipped(entry: dict[str, Any], problem: Problem) -> None:
+    assert read(**entry).problem == problem
 
 
 @pytest.mark.parametrize("results", [None, "hosts", {"host": "hv1"}, 5, b"x"])
@@ -128,26 +123,21 @@ def test_what_is_no_list_is_refused_in_a_sentence(results: object) -> None:
 
 
 @pytest.mark.parametrize(
-    ("item", "says"),
+    ("item", "problem"),
     [
-        ("hv1", "its results are of type str, not a dict"),
-        (None, "its results are nothing, not a dict"),
-        ({"host": "hv1", "guests": "web1"}, "its guests are of type str, not a list"),
+        ("hv1", Problem("unreadable_result", "its results are of type str, not a dict")),
+        (None, Problem("unreadable_result", "its results are nothing, not a dict")),
+        ({"host": "hv1", "guests": "web1"}, Problem("unreadable_result", "its guests are of type str, not a list")),
+        ({"host": "hv1", "guests": None, "error": None}, None),
     ],
 )
-def test_a_hypervisor_that_cannot_be_read_is_told(item: object, says: str) -> None:
+def test_a_hypervisor_that_cannot_be_read_is_a_problem(item: object, problem: Problem | None) -> None:
     (hypervisor,) = read_fleet([item])
-    assert hypervisor.problem == Problem("unreadable_result", says)
-
-
-def test_a_hypervisor_without_guests_is_no_problem() -> None:
-    (hypervisor,) = read_fleet([{"host": "hv1", "guests": None, "error": None}])
-    assert (hypervisor.guests, hypervisor.problem) == ((), None)
+    assert (hypervisor.guests, hypervisor.problem) == ((), problem)
 
 
 def test_the_largest_offset_keeps_its_sign() -> None:
-    guests = [read(**{**CORRECTED, "offset_before_ns": ns, "offset_after_ns": -ns}) for ns in (5, -9, 7)]
-    counts = tally(guests)
+    counts = tally([read(**{**CORRECTED, "offset_before_ns": ns, "offset_after_ns": -ns}) for ns in (5, -9, 7)])
     assert (counts.largest_before_ns, counts.largest_after_ns) == (-9, 9)
     assert tally([]).largest_before_ns is None
 
@@ -155,8 +145,7 @@ def test_the_largest_offset_keeps_its_sign() -> None:
 def test_a_clock_that_was_left_alone_stands_where_it_stood() -> None:
     alone = {**CORRECTED, "offset_after_ns": None, "uncertainty_after_ns": None}
     ends = {status: read(**{**alone, "status": status}).at_the_end for status in STATUSES}
-    before = Offset(-20_973_581_442, 571_223)
-    assert ends == {"corrected": None, "unchanged": before, "slewing": before, "skipped": before, "failed": None}
+    assert ends == {"corrected": None, "unchanged": BEFORE, "slewing": BEFORE, "skipped": BEFORE, "failed": None}
 
 
 def test_what_needs_a_look_comes_first() -> None:

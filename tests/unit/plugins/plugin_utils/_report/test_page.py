@@ -2,9 +2,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import math
 import re
-import time
 from html.parser import HTMLParser
 from typing import Any
 
@@ -21,7 +19,6 @@ from tests.support.fleet_results import (
     SECOND_NS,
     corrected,
     failed,
-    fleet_of,
     host,
     skipped,
     slewing,
@@ -29,17 +26,6 @@ from tests.support.fleet_results import (
     unproven,
 )
 
-WRONG: dict[str, Any] = {
-    "nothing": None,
-    "a number": 7,
-    "NaN": math.nan,
-    "infinity": math.inf,
-    "a huge integer": 10**5000,
-    "a truth": True,
-    "bytes": b"web1",
-    "a list": ["web1"],
-    "a dict": {"web1": 1},
-}
 KEYS = (*corrected(""), "uuid", "error", "reason")
 VOID = {"meta", "input"}
 
@@ -113,27 +99,13 @@ def bodies(source: str) -> str:
     return re.sub(r"<(style|script)>.*?</\1>", "", source, flags=re.DOTALL)
 
 
-def test_the_page_tells_what_it_was_told() -> None:
-    text = checked(
-        page(
-            host("hv1", corrected("web1"), unchanged("db1"), skipped("mail1"), failed("cache1")),
-            title="Clocks of the fleet",
-            made_at=1_795_406_706 * SECOND_NS,
-            play="Give them their time",
-        )
-    ).text
-    head = ("Clocks of the fleet", "2026-11-23 04:05:06 UTC", "Give them their time", "±100 ms")
-    figures = (
-        "web1",
-        "\u221221.0 s",
-        "±571 µs",
-        "\u221248.2 µs",
-        "set_time",
-        "not_connected",
-        "no agent",
-        "Install it.",
-    )
-    assert [told for told in (*head, *figures) if told not in text] == []
+def test_the_page_shows_what_it_was_given() -> None:
+    guests = [corrected("web1"), unchanged("db1"), skipped("mail1"), failed("cache1")]
+    made_at = 1_795_406_706 * SECOND_NS
+    text = checked(page(host("hv1", *guests), title="Clocks of the fleet", made_at=made_at, play="Give them time")).text
+    given = ["Clocks of the fleet", "2026-11-23 04:05:06 UTC", "Give them time", "±100 ms", "web1", "\u221221.0 s"]
+    given += ["±571 µs", "\u221248.2 µs", "set_time", "not_connected", "no agent", "Install it."]
+    assert [words for words in given if words not in text] == []
     assert "Check mode" not in text
 
 
@@ -154,34 +126,23 @@ def test_nothing_may_be_loaded_and_only_the_pages_own_script_may_run() -> None:
     assert source.index("Content-Security-Policy") < source.index("<title>") < source.index("<style>")
 
 
-def test_the_page_reaches_for_nothing() -> None:
-    source = page(host("hv1", *(corrected(f"web{number}") for number in range(50)), failed("db1"), skipped("db2")))
-    assert not re.search(r"https?:|//[a-z]|@import|url\(|\bsrc=", bodies(source))
-    own = source.split("<style>")[1].split("</style>")[0] + source.split("<script>")[1].split("</script>")[0]
-    assert not re.search(r"https?:|//[a-z]|@import|url\(|fetch|XMLHttp|WebSocket|import\(|innerHTML|eval|cookie", own)
-
-
 def test_check_mode_is_said() -> None:
     text = checked(page(host("hv1", corrected("web1", after_ns=None)), check_mode=True)).text
-    assert "Check mode" in text
-    assert "1 of 1 guest would be corrected." in text
-    assert "to correct" in text
+    assert [words in text for words in ("Check mode", "1 of 1 guest would be corrected.", "to correct")] == [True] * 3
     assert "corrected 1" not in text
 
 
-@pytest.mark.parametrize("number", [0, 1, 4, 24, 25, 200, 1_300])
-def test_a_page_for_any_number_of_guests_is_well_formed(number: int) -> None:
-    guests = [corrected(f"web{index}", before_ns=-(index**5)) for index in range(number)]
-    checker = checked(page(host("hv1", *guests)))
-    assert checker.count("tr") == number + 3 - (not number)  # two heads, the hypervisor
-
-
 @pytest.mark.parametrize("tolerance_ns", [None, 0, 1, 10**9, 366 * 86400 * SECOND_NS])
-@pytest.mark.parametrize("number", [2, 60])
-def test_any_tolerance_can_be_drawn(number: int, tolerance_ns: int | None) -> None:
-    guests = [corrected(f"web{index}", before_ns=index - 1) for index in range(number)]
-    text = checked(page(host("hv1", *guests), tolerance_ns=tolerance_ns)).text
-    assert ("tolerance ±" in text) == (tolerance_ns is not None)
+@pytest.mark.parametrize("number", [0, 1, 4, 24, 25, 200, 1_300])
+def test_a_page_for_any_number_of_guests_and_any_tolerance_is_well_formed(
+    number: int, tolerance_ns: int | None
+) -> None:
+    guests = [corrected(f"web{index}", before_ns=-(index**5)) for index in range(number)]
+    source = page(host("hv1", *guests), tolerance_ns=tolerance_ns)
+    checker = checked(source)
+    assert checker.count("tr") == number + 3 - (not number)  # two heads, the hypervisor
+    assert ("tolerance ±" in checker.text) == (tolerance_ns is not None)
+    assert source == page(host("hv1", *guests), tolerance_ns=tolerance_ns)
 
 
 @pytest.mark.parametrize(
@@ -201,9 +162,7 @@ def test_failures_come_first_and_are_grouped_by_code() -> None:
     places = [source.index(told, start) for told in order]
     assert places == sorted(places)
     assert source.count("Install it.") == 2  # once for each code
-
-
-def test_different_hints_stand_with_their_guests() -> None:
+    # Different ones stand with their guests.
     source = bodies(page(host("hv1", failed("a", hint="First."), failed("b", hint="Second."))))
     assert source.index(">a<") < source.index("First.") < source.index(">b<") < source.index("Second.")
 
@@ -213,16 +172,6 @@ def test_many_failures_are_folded_and_none_is_lost() -> None:
     assert checker.count("details") == 1
     assert "and 88 more" in checker.text
     assert all(f"web{number:03}" in checker.text for number in range(100))
-
-
-def test_figures_are_sorted_by_nanoseconds_and_missing_ones_have_none() -> None:
-    cells = [
-        attributes
-        for tag, attributes in checked(page(host("hv1", corrected("a"), failed("b")))).elements
-        if tag == "td" and "n" in attributes.get("class", "").split()
-    ]
-    assert "-20973581442" in [cell.get("data-n") for cell in cells]
-    assert sum("data-n" not in cell for cell in cells) == 4  # what was not measured of b
 
 
 @pytest.mark.parametrize(
@@ -250,12 +199,9 @@ def test_guests_that_are_being_slewed_are_shown_as_such_and_not_as_wrong() -> No
     assert ("td", {"class": "s slewing"}) in shown.elements
     assert "Slewing" in shown.words
     assert "slewing 1" in shown.text
-
-
-def test_without_such_guests_nothing_is_said_of_slewing_but_in_the_glossary() -> None:
-    shown = checked(page(host("hv1", corrected("web1"))))
-    assert "Slewing" not in shown.words
-    assert ("ul", {"class": "tiles"}) in shown.elements
+    without = checked(page(host("hv1", corrected("web1"))))
+    assert "Slewing" not in without.words
+    assert ("ul", {"class": "tiles"}) in without.elements
 
 
 def test_statuses_differ_in_shape() -> None:
@@ -284,21 +230,6 @@ def test_hostile_text_is_shown_as_text(text: str, several: int) -> None:
     assert all(line.isprintable() and len(line) < 400 for line in lines)
 
 
-@pytest.mark.parametrize("value", WRONG.values(), ids=WRONG)
-def test_values_of_a_wrong_type_are_shown_as_unknown(value: Any) -> None:
-    broken = [{**corrected("web1"), key: value} for key in KEYS]
-    missing = [{key: item for key, item in corrected("web1").items() if key != left_out} for left_out in KEYS]
-    hypervisors = [
-        host("hv1", *broken, *missing, dict.fromkeys(KEYS, value), value),
-        {"host": value, "guests": value, "error": value},
-        {"host": "hv2", "guests": [], "error": {"code": value, "message": value, "hint": value}},
-        value,
-        {},
-    ]
-    checked(page(*hypervisors))
-    assert all(line.isprintable() for line in summary(hypervisors))
-
-
 anything = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.sampled_from(HOSTILE),
     lambda inner: (
@@ -322,22 +253,9 @@ def test_whatever_comes_there_is_a_page(fleet: list[Any], check_mode: bool, tole
     assert all(line.isprintable() for line in summary(fleet))
 
 
-# ---------------------------------------------------------------------------------------------------- large fleets
-
-
-@pytest.mark.slow
-def test_ten_thousand_guests_make_a_page_of_a_sane_size_in_seconds() -> None:
-    fleet = fleet_of(10_000)
-    begun = time.perf_counter()
-    source = page(*fleet)
-    assert time.perf_counter() - begun < 15
-    assert len(source.encode()) < 8_000_000
-    assert source == page(*fleet)
-    assert checked(source).count("tr") > 10_000
-
-
 @pytest.mark.slow
 def test_ten_thousand_failures_make_a_page_of_a_sane_size() -> None:
     long = "no guest agent runs in this domain at qemu:///system, and the channel is not connected either, it seems"
     source = page(host("hv1", *(failed(f"web{number}", message=long) for number in range(10_000))))
     assert len(source.encode()) < 8_000_000
+    assert checked(source).count("tr") > 10_000

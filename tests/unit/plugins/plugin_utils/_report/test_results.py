@@ -32,22 +32,17 @@ def broken(*names: str, **other: Any) -> dict[str, Any]:
 # -------------------------------------------------------------------------------------------------- of one hypervisor
 
 
-def test_guests_are_those_that_were_worked_on_and_those_that_were_set_aside() -> None:
-    corrected, off = guest("web1", "corrected", offset_before_ns=-1), guest("web3", "skipped", reason=OFF)
-    assert collected("hv1", listing(guest("web1"), off), [batch(corrected)]) == {
+def test_guests_are_those_that_were_worked_on_in_order_and_those_that_were_set_aside() -> None:
+    done = [guest(f"web{number}", "corrected", offset_before_ns=-number) for number in range(6)]
+    off = guest("db1", "skipped", reason=OFF)
+    listed = listing(*(guest(each["name"]) for each in done), off)
+    assert collected("hv1", listed, [batch(*done[at : at + 2]) for at in (0, 2, 4)]) == {
         "host": "hv1",
-        "guests": [off, corrected],
+        "guests": [off, *done],
         "error": None,
-        "summary": {"total": 2, "failed": 0, "skipped": 1},
+        "summary": {"total": 7, "failed": 0, "skipped": 1},
         "not_here": [],
     }
-
-
-def test_batches_keep_their_order() -> None:
-    names = [f"web{number}" for number in range(6)]
-    batches = [batch(*(guest(name, "unchanged") for name in names[at : at + 2])) for at in (0, 2, 4)]
-    made = collected("hv1", listing(*map(guest, names)), batches)
-    assert [each["name"] for each in made["guests"]] == names
 
 
 @pytest.mark.parametrize("why", ["reason", "error"])
@@ -64,13 +59,20 @@ def test_a_listing_that_failed_is_the_hypervisors_error() -> None:
     assert (made["guests"], made["error"]) == ([], error)
 
 
-def test_guests_of_a_batch_that_failed_as_a_whole_share_its_error() -> None:
-    listed = listing(*map(guest, ("web1", "web2", "web3")))
-    made = collected("hv1", listed, [batch(guest("web1", "unchanged")), broken("web2", "web3", error=TIMEOUT)])
-    assert (made["error"], made["summary"]) == (TIMEOUT, {"total": 3, "failed": 2, "skipped": 0})
-    assert made["guests"][1:] == [
-        {"name": name, "uuid": name * 2, "status": "failed", "error": TIMEOUT} for name in ("web2", "web3")
+def test_guests_of_a_batch_that_failed_as_a_whole_share_its_error_and_the_first_stands_for_all() -> None:
+    worked_on, why = guest("a", "unchanged"), {"code": "module_failed", "message": "later", "hint": ""}
+    batches = [batch(worked_on), broken("b", "c", error=TIMEOUT), broken("d", msg="later")]
+    lost = [
+        {"name": name, "uuid": name * 2, "status": "failed", "error": error}
+        for name, error in (("b", TIMEOUT), ("c", TIMEOUT), ("d", why))
     ]
+    assert collected("hv1", listing(*map(guest, "abcd")), batches) == {
+        "host": "hv1",
+        "guests": [worked_on, *lost],
+        "error": TIMEOUT,
+        "summary": {"total": 4, "failed": 3, "skipped": 0},
+        "not_here": [],
+    }
 
 
 @pytest.mark.parametrize(
@@ -78,30 +80,19 @@ def test_guests_of_a_batch_that_failed_as_a_whole_share_its_error() -> None:
     [
         ({"unreachable": True, "msg": "Failed to connect"}, "unreachable", "Failed to connect"),
         ({"failed": True, "msg": "Task failed: MODULE FAILURE"}, "module_failed", "MODULE FAILURE"),
-        ({"failed": True}, "module_failed", "the task gave no result"),
-        ({"failed": True, "msg": ["a", "b"]}, "module_failed", "the task gave no result"),
-        (
-            {"failed": True, "msg": "one\nTraceback:\x1b[2J {{ x }}"},
-            "module_failed",
-            r"one\nTraceback:\x1b[2J \x7b{ x }}",
+        *(
+            (registered, "module_failed", "the task gave no result")
+            for registered in ({"failed": True}, {"failed": True, "msg": ["a", "b"]}, {"skipped": True})
         ),
-        ({"skipped": True}, "module_failed", "the task gave no result"),
+        ({"failed": True, "msg": "one\nTrace:\x1b[2J {{ x }}"}, "module_failed", r"one\nTrace:\x1b[2J \x7b{ x }}"),
+        ({"failed": True, "msg": "x" * 10**6}, "module_failed", "x" * 1000 + "…"),
     ],
+    ids=lambda value: str(value)[:40],
 )
 def test_what_ansible_says_of_a_task_is_an_error_that_can_be_shown(
     registered: dict[str, Any], code: str, message: str
 ) -> None:
     assert collected("hv1", registered, [])["error"] == {"code": code, "message": message, "hint": ""}
-
-
-def test_a_long_message_is_cut() -> None:
-    assert len(collected("hv1", {"failed": True, "msg": "x" * 10**6}, [])["error"]["message"]) == 1001
-
-
-def test_the_first_error_stands_for_all() -> None:
-    made = collected("hv1", listing(guest("a"), guest("b")), [broken("a", msg="first"), broken("b", msg="second")])
-    assert made["error"]["message"] == "first"
-    assert [each["error"]["message"] for each in made["guests"]] == ["first", "second"]
 
 
 def test_what_is_in_a_result_besides_is_left_alone() -> None:
@@ -126,42 +117,41 @@ def seen(host: str, *guests: dict[str, Any], not_here: tuple[str, ...] = (), err
     return {"host": host, "guests": list(guests), "error": error, "not_here": list(not_here)}
 
 
-def test_nothing_is_added_if_all_is_there() -> None:
-    results = [seen("hv1", guest("web1")), seen("hv2")]
-    assert completed(results, ["hv1", "hv2"]) == results
-
-
 def test_a_hypervisor_of_which_nothing_is_known_was_stopped() -> None:
-    _hv1, first, second = completed([seen("hv1", guest("web1"))], ["hv3", "hv1", "hv2"])
-    assert [first["host"], second["host"]] == ["hv2", "hv3"]
-    assert first["error"]["code"] == "stopped"
-    assert first["guests"] == []
+    _hv1, *others = completed([seen("hv1", guest("web1"))], ["hv3", "hv1", "hv2"])
+    assert [(each["host"], each["error"]["code"], each["guests"]) for each in others] == [
+        ("hv2", "stopped", []),
+        ("hv3", "stopped", []),
+    ]
 
 
-@pytest.mark.parametrize("somewhere", [{"name": "web9"}, {"name": "db1", "uuid": "web9"}])
-def test_a_guest_may_be_on_another_hypervisor(somewhere: dict[str, Any]) -> None:
-    results = [seen("hv1", guest("web1"), not_here=("web9",)), seen("hv2", somewhere)]
-    assert completed(results, ["hv1", "hv2"]) == results
+@pytest.mark.parametrize(
+    "results",
+    [
+        [],
+        [seen("hv1", guest("web1")), seen("hv2")],
+        # A guest may be on another hypervisor.
+        [seen("hv1", guest("web1"), not_here=("web9",)), seen("hv2", {"name": "web9"})],
+        [seen("hv1", guest("web1"), not_here=("web9",)), seen("hv2", {"name": "db1", "uuid": "web9"})],
+        # Nor is it known that there are none where none answered.
+        [seen("hv1", error=TIMEOUT)],
+    ],
+)
+def test_nothing_is_added_if_all_is_there(results: list[dict[str, Any]]) -> None:
+    assert completed(results, [each["host"] for each in results]) == results
 
 
 def test_a_guest_that_is_on_none_has_failed() -> None:
     everywhere = [seen("hv1", guest("web7"), not_here=("web9", "web8")), seen("hv2", not_here=("web9", "web8"))]
     *_results, nowhere = completed(everywhere, ["hv1", "hv2"])
+    why = {"code": "not_found", "message": "no hypervisor that answered has it", "hint": ""}
     assert (nowhere["host"], nowhere["error"]) == ("(nowhere)", None)
-    assert [(each["name"], each["status"], each["error"]["code"]) for each in nowhere["guests"]] == [
-        ("web8", "failed", "not_found"),
-        ("web9", "failed", "not_found"),
-    ]
+    assert nowhere["guests"] == [{"name": name, "status": "failed", "error": why} for name in ("web8", "web9")]
 
 
 def test_a_run_that_finds_no_guest_at_all_has_failed() -> None:
     *_results, nowhere = completed([seen("hv1"), seen("hv2"), seen("hv3", error=TIMEOUT)], ["hv1", "hv2", "hv3"])
     assert nowhere["error"] == {"code": "not_found", "message": "no guest was found at all", "hint": ""}
-
-
-def test_hypervisors_that_did_not_answer_are_no_reason_to_say_that() -> None:
-    assert len(completed([seen("hv1", error=TIMEOUT)], ["hv1"])) == 1
-    assert completed([], []) == []
 
 
 @pytest.mark.parametrize("results", [[{"host": "hv1", "not_here": "web9"}], "hv1", 5])
