@@ -1,26 +1,19 @@
-"""The report of a fleet run as a person sees it: in a real browser, from a file.
-
-Screenshots are left in build/report, to be looked at.
-"""
+"""The report of a fleet run as a person sees it: in a real browser, from a file."""
 
 from __future__ import annotations
 
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from itertools import combinations
 
 import pytest
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
 from tests.support.browser import WIDTHS, Browser, started_browser
-from tests.support.collection import BUILD
 from tests.support.fleet_results import (
     DISGUISED,
     HOSTILE,
-    SECOND_NS,
-    TOLERANCE_NS,
     UNKNOWN,
     Fleet,
     corrected,
@@ -30,9 +23,7 @@ from tests.support.fleet_results import (
     hostile_fleet,
     unchanged,
 )
-from tests.support.tiers import quick
 
-SCREENSHOTS = BUILD / "report"
 SCHEMES = ("light", "dark")
 # Seconds until ten thousand guests are painted: about two on an idle machine, which this need not be.
 DEADLINE = 30.0
@@ -49,14 +40,10 @@ def in_daylight(browser: Browser) -> None:
     browser.look()
 
 
-# ---------------------------------------------------------------------------------------------------------------- tests
-
-
 @pytest.mark.parametrize("number", [0, 1, 4, 200])
 def test_the_page_opens_without_complaint_and_asks_nobody(browser: Browser, number: int) -> None:
     browser.open(fleet_of(number))
-    assert browser.driver.title == "Clocks of the fleet"
-    assert browser.complaints() == []
+    assert (browser.driver.title, browser.complaints()) == ("Clocks of the fleet", [])
     assert set(browser.requests()) == {(browser.directory / "report.html").as_uri()}
     assert len(browser.column(0)) == number
 
@@ -86,22 +73,24 @@ NUMERIC = {
 }
 
 
-@pytest.mark.parametrize("title", NUMERIC)
-def test_a_click_sorts_by_number_in_both_directions_with_the_unmeasured_last(browser: Browser, title: str) -> None:
+def test_a_click_sorts_by_number_in_both_directions_with_the_unmeasured_last(browser: Browser) -> None:
     fleet = fleet_of(200)
     browser.open(fleet)
-    values = figures(fleet, NUMERIC[title])
-    (column,) = (number for number, heading in enumerate(browser.headings()) if heading.text == title)
-    heading = browser.headings()[column]
-    for rising in (True, False, True):
-        heading.find_element(By.TAG_NAME, "button").click()
-        assert heading.get_attribute("aria-sort") == ("ascending" if rising else "descending")
-        assert shown_figures(browser, column) == in_order(values, rising=rising)
-        # What people read is in the same order, with the dashes at the end.
-        assert [text == UNKNOWN for text in browser.column(column)] == [
-            value is None for value in in_order(values, rising=rising)
-        ]
-    assert len(browser.driver.find_elements(By.CSS_SELECTOR, ".guests [aria-sort]")) == 1
+    columns = {heading.text: number for number, heading in enumerate(browser.headings())}
+    for title, key in NUMERIC.items():
+        column = columns[title]
+        heading = browser.headings()[column]
+        for rising in (True, False, True):
+            heading.find_element(By.TAG_NAME, "button").click()
+            expected = in_order(figures(fleet, key), rising=rising)
+            assert heading.get_attribute("aria-sort") == ("ascending" if rising else "descending")
+            assert shown_figures(browser, column) == expected
+            # What people read is in the same order, with the dashes at the end.
+            assert [text == UNKNOWN for text in browser.column(column)] == [value is None for value in expected]
+        assert len(browser.driver.find_elements(By.CSS_SELECTOR, ".guests [aria-sort]")) == 1
+    browser.driver.find_elements(By.CSS_SELECTOR, ".hypervisors thead button")[1].click()
+    counts = browser.texts(".hypervisors tbody tr > :nth-child(2)")
+    assert [int(count) for count in counts] == sorted(len(hypervisor["guests"]) for hypervisor in fleet)
 
 
 def test_names_are_sorted_as_people_count_and_figures_to_the_nanosecond(browser: Browser) -> None:
@@ -117,31 +106,19 @@ def test_names_are_sorted_as_people_count_and_figures_to_the_nanosecond(browser:
     assert shown_figures(browser, 3) == sorted(values)
 
 
-@pytest.mark.parametrize("key", [Keys.ENTER, Keys.SPACE], ids=["enter", "space"])
-def test_the_keyboard_sorts_as_well(browser: Browser, key: str) -> None:
+def test_the_keyboard_sorts_as_well(browser: Browser) -> None:
     fleet = fleet_of(60)
     browser.open(fleet)
-    values = figures(fleet, "offset_before_ns")
     browser.one("#filter").click()
     for _heading in range(4):  # from the filter to the fourth heading
         browser.driver.switch_to.active_element.send_keys(Keys.TAB)
     button = browser.driver.switch_to.active_element
     assert button.text == "Offset before"
-    for rising in (True, False):
+    for key, rising in ((Keys.ENTER, True), (Keys.SPACE, False)):
         browser.driver.switch_to.active_element.send_keys(key)
-        assert browser.headings()[3].get_attribute("aria-sort") == ("ascending" if rising else "descending")
-        assert shown_figures(browser, 3) == in_order(values, rising=rising)
+        assert shown_figures(browser, 3) == in_order(figures(fleet, "offset_before_ns"), rising=rising)
     assert browser.driver.switch_to.active_element == button
-    outline = browser.run("return getComputedStyle(document.activeElement).outlineStyle")
-    assert outline == "solid"
-
-
-def test_hypervisors_are_sorted_too(browser: Browser) -> None:
-    fleet = fleet_of(200)
-    browser.open(fleet)
-    browser.driver.find_elements(By.CSS_SELECTOR, ".hypervisors thead button")[1].click()
-    counts = browser.texts(".hypervisors tbody tr > :nth-child(2)")
-    assert [int(count) for count in counts] == sorted(len(hypervisor["guests"]) for hypervisor in fleet)
+    assert browser.run("return getComputedStyle(document.activeElement).outlineStyle") == "solid"
 
 
 def test_the_filter_leaves_what_has_all_words(browser: Browser) -> None:
@@ -190,36 +167,30 @@ def test_what_guests_send_is_text_and_runs_nothing(browser: Browser) -> None:
     assert set(browser.requests()) == {(browser.directory / "report.html").as_uri()}
 
 
+RIGHT_TO_LEFT = """
+const rows = Array.from(document.querySelectorAll(".chart.rows li"), (row) => {
+  const [name, host] = Array.from(row.children, (part) => part.getBoundingClientRect());
+  return [name.width, host.width, host.left - name.right];
+});
+const text = document.querySelector(".tiles .long span:last-child").firstChild;
+const [name, host] = [arguments[0], " on 10"].map((part) => {
+  const range = document.createRange();
+  const start = text.data.indexOf(part);
+  range.setStart(text, start);
+  range.setEnd(text, start + part.length);
+  return range.getBoundingClientRect();
+});
+return [rows, name.right, host.left];
+"""
+
+
 @pytest.mark.parametrize("name", ["שלום", "שלום 12", "(שלום)", "سلام-3"])
 def test_a_name_that_is_written_from_right_to_left_turns_nothing_beside_it(browser: Browser, name: str) -> None:
     # Without letters, they are written as those before them are.
-    hosts = ("10.0.0.1", "10.0.0.2")
-    browser.open([host(each, unchanged(name)) for each in hosts])
-    beside = browser.run(
-        """
-        const places = Array.from(document.querySelectorAll(".chart.rows li"), (row) => {
-          return Array.from(row.children, (part) => part.getBoundingClientRect());
-        });
-        return places.map(([name, host]) => [name.width, host.width, host.left - name.right]);
-        """
-    )
-    assert len(beside) == len(hosts)
-    assert all(name > 0 and host > 0 and apart >= 0 for name, host, apart in beside)
-    note = browser.run(
-        """
-        const text = document.querySelector(".tiles .long span:last-child").firstChild;
-        const places = [arguments[0], " on 10"].map((part) => {
-          const range = document.createRange();
-          const start = text.data.indexOf(part);
-          range.setStart(text, start);
-          range.setEnd(text, start + part.length);
-          return range.getBoundingClientRect();
-        });
-        return [places[0].right, places[1].left];
-        """,
-        name,
-    )
-    assert note[0] <= note[1] + 1
+    browser.open([host(each, unchanged(name)) for each in ("10.0.0.1", "10.0.0.2")])
+    rows, end_of_name, start_of_host = browser.run(RIGHT_TO_LEFT, name)
+    assert [width > 0 and host > 0 and apart >= 0 for width, host, apart in rows] == [True] * 2
+    assert end_of_name <= start_of_host + 1
 
 
 def test_mark_up_that_got_in_could_neither_run_nor_reach_anybody(browser: Browser) -> None:
@@ -243,41 +214,39 @@ def test_mark_up_that_got_in_could_neither_run_nor_reach_anybody(browser: Browse
     assert len(violations) >= 5
 
 
+def roles(browser: Browser) -> Counter[str]:
+    """What a screen reader finds on the page."""
+    nodes = browser.command("Accessibility.getFullAXTree")["nodes"]
+    return Counter(node["role"]["value"] for node in nodes if not node["ignored"])
+
+
 def test_without_scripts_all_is_there_but_what_needs_them(browser: Browser) -> None:
     browser.command("Emulation.setScriptExecutionDisabled", value=True)
     try:
-        fleet = fleet_of(60)
-        browser.driver.get(browser.write(fleet))
-        nodes = browser.command("Accessibility.getFullAXTree")["nodes"]
-        roles = [node["role"]["value"] for node in nodes if not node["ignored"]]
-        assert roles.count("row") >= 60
-        assert "columnheader" in roles
-        assert "searchbox" not in roles
-        assert "button" not in roles
+        browser.driver.get(browser.write(fleet_of(60)))
+        found = roles(browser)
     finally:
         browser.command("Emulation.setScriptExecutionDisabled", value=False)
+    assert found["row"] >= 60
+    assert found["columnheader"]
+    assert found["searchbox"] == found["button"] == 0
 
 
 def test_the_tables_are_tables_to_a_screen_reader(browser: Browser) -> None:
     """Their rows are laid out as grids, which must not make them anything else."""
     browser.open([host("hv1", *map(unchanged, ("web1", "web2", "web3")))])
-    nodes = browser.command("Accessibility.getFullAXTree")["nodes"]
-    roles = Counter(node["role"]["value"] for node in nodes if not node["ignored"])
-    assert (roles["table"], roles["row"], roles["rowheader"], roles["image"]) == (2, 1 + 1 + 1 + 3, 1 + 3, 1)
-    assert roles["columnheader"] == roles["button"] == 8 + 10
+    found = roles(browser)
+    assert (found["table"], found["row"], found["rowheader"], found["image"]) == (2, 1 + 1 + 1 + 3, 1 + 3, 1)
+    assert found["columnheader"] == found["button"] == 8 + 10
 
 
 @pytest.mark.parametrize("width", WIDTHS)
-@pytest.mark.parametrize("fleet", [fleet_of(4), fleet_of(200), hostile_fleet()], ids=["4", "200", "hostile"])
-def test_no_window_is_too_narrow(browser: Browser, fleet: Fleet, width: int) -> None:
+def test_no_window_is_too_narrow(browser: Browser, width: int) -> None:
     browser.look(width=width)
-    browser.open(fleet)
-    assert browser.run("return document.documentElement.scrollWidth") <= width
-
-
-@pytest.mark.parametrize("width", WIDTHS)
-def test_what_is_said_of_the_tolerance_is_never_cut_off(browser: Browser, width: int) -> None:
-    browser.look(width=width)
+    for fleet in (fleet_of(4), fleet_of(200), hostile_fleet()):
+        browser.open(fleet)
+        assert browser.run("return document.documentElement.scrollWidth") <= width
+    # What is said of the tolerance is never cut off.
     browser.open([host("hv1", *(corrected("web", within_tolerance=within) for within in (True, False, None)))])
     cells = browser.run(
         """
@@ -286,26 +255,6 @@ def test_what_is_said_of_the_tolerance_is_never_cut_off(browser: Browser, width:
         """
     )
     assert sorted(cells) == [["no", True], ["unproven", True], ["yes", True]]
-
-
-@pytest.mark.thorough
-@pytest.mark.parametrize("width", [1400, 1180, 900, 700, 390, 320])
-@pytest.mark.parametrize("tolerance_ns", [0, TOLERANCE_NS, 3600 * SECOND_NS])
-def test_labels_of_the_scale_do_not_run_into_each_other(browser: Browser, width: int, tolerance_ns: int) -> None:
-    browser.look(width=width)
-    for number in (4, 200):
-        browser.open(fleet_of(number), tolerance_ns=tolerance_ns)
-        boxes = browser.run(
-            """
-            const texts = Array.from(document.querySelectorAll(".chart [role=img] text"));
-            const boxes = texts.map((text) => text.getBoundingClientRect()).filter((box) => box.width);
-            return boxes.map((box) => [box.left, box.right, box.top, box.bottom]);
-            """
-        )
-        assert len(boxes) >= 5
-        for one, other in combinations(boxes, 2):
-            assert one[1] <= other[0] or other[1] <= one[0] or one[3] <= other[2] or other[3] <= one[2]
-        assert all(left >= 0 and right <= width for left, right, _top, _bottom in boxes)
 
 
 def test_it_prints_in_dark_ink_whatever_the_screen_is(browser: Browser) -> None:
@@ -319,8 +268,6 @@ def test_it_prints_in_dark_ink_whatever_the_screen_is(browser: Browser) -> None:
     browser.command("Emulation.setEmulatedMedia", media="screen", features=[])
     assert browser.command("Page.printToPDF")["data"].startswith("JVBERi")  # %PDF
 
-
-# ---------------------------------------------------------------------------------------------------------- screenshots
 
 CONTRASTS = """
 function channels(colour) { return colour.match(/[\\d.]+/g).map(Number); }
@@ -353,51 +300,6 @@ def test_every_word_can_be_read(browser: Browser, scheme: str) -> None:
     browser.look(scheme)
     browser.open(fleet_of(200))
     assert browser.run(CONTRASTS) == []
-
-
-def pixels(browser: Browser, screenshot: str) -> dict[str, int]:
-    """How often each colour is in a screenshot. A blank page decodes it; the report's would let no picture in."""
-    browser.driver.get("about:blank")
-    counts: dict[str, int] = browser.driver.execute_async_script(
-        """
-        const [data, done] = arguments;
-        const image = new Image();
-        image.onload = () => {
-          const canvas = new OffscreenCanvas(image.width, image.height);
-          const context = canvas.getContext("2d");
-          context.drawImage(image, 0, 0);
-          const bytes = context.getImageData(0, 0, image.width, image.height).data;
-          const counts = {};
-          for (let at = 0; at < bytes.length; at += 4) {
-            const colour = `${bytes[at]},${bytes[at + 1]},${bytes[at + 2]}`;
-            counts[colour] = (counts[colour] || 0) + 1;
-          }
-          done(counts);
-        };
-        image.src = "data:image/png;base64," + data;
-        """,
-        screenshot,
-    )
-    return counts
-
-
-@pytest.mark.parametrize("number", quick([1, 4, 200, 10_000], [200]))
-def test_it_is_worth_looking_at_by_day_and_by_night(browser: Browser, number: int) -> None:
-    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
-    for width in WIDTHS:
-        brightness = {}
-        for scheme in SCHEMES:
-            browser.look(scheme, width)
-            browser.open(fleet_of(number))
-            screenshot = browser.driver.get_screenshot_as_base64()
-            browser.driver.save_screenshot(str(SCREENSHOTS / f"{number}-{scheme}-{width}.png"))
-            counts = pixels(browser, screenshot)
-            assert len(counts) > 100
-            brightness[scheme] = sum(
-                count * sum(map(int, colour.split(","))) / 3 for colour, count in counts.items()
-            ) / sum(counts.values())
-        assert brightness["dark"] < 60
-        assert brightness["light"] > 200
 
 
 def test_ten_thousand_guests_open_sort_and_filter_within_a_deadline(browser: Browser) -> None:

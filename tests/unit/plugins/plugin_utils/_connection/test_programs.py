@@ -176,16 +176,6 @@ class TestAnAgentThatOthersNeedMeanwhile:
         assert max(lent.regained) == 20.0
         assert min(lent.regained) <= 1.0
 
-    def test_is_not_lent_if_that_is_not_wanted(self, line: TimeLine) -> None:
-        lent = Lent(line)
-        tasks.run(end_of(GuestAgent(lent, 5.0), 1, Deadline(60.0)))
-        assert len(lent.lent) == 1
-
-    def test_may_not_come_back(self, line: TimeLine) -> None:
-        agent = GuestAgent(Lent(line, UnresponsiveError("others have it")), 5.0)
-        with pytest.raises(UnresponsiveError):
-            tasks.run(end_of(agent, 1, Deadline(60.0), patience=20.0))
-
     def test_is_lent_before_a_question_is_asked_again_whatever_comes_of_it(self, line: TimeLine) -> None:
         lent = Lent(line, UnresponsiveError("others have it"))
         tasks.run(Polling(GuestAgent(lent, 5.0), 20.0).retry(Deadline(60.0)))

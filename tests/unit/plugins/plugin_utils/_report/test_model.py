@@ -11,29 +11,16 @@ from ansible_collections.qemu.guest_agent.plugins.plugin_utils._report.model imp
     Guest,
     Offset,
     Problem,
-    all_guests,
     read_fleet,
     tally,
     worst_first,
 )
-from hypothesis import given
-from hypothesis import strategies as st
 
 from tests.support.fleet_results import corrected
 
 CORRECTED = corrected("web1", uuid="1e1a6f0c")
 BEFORE = Offset(-20_973_581_442, 571_223)
 ERROR = {"code": "not_running", "message": "domain web1 is shut off", "hint": "Start it."}
-
-anything = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary(),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
-    max_leaves=8,
-)
-entries = st.dictionaries(st.sampled_from([*CORRECTED, "error", "reason"]), anything | st.sampled_from(STATUSES))
-hypervisors = st.fixed_dictionaries(
-    {}, optional={"host": anything, "error": anything, "guests": st.lists(entries | anything)}
-)
 
 
 def read(**entry: Any) -> Guest:
@@ -61,17 +48,6 @@ def test_a_good_entry_keeps_all_its_figures() -> None:
         duration_ns=981_235_887,
         problem=None,
     )
-
-
-@given(st.lists(hypervisors | anything, max_size=4))
-def test_whatever_comes_is_read_and_nothing_is_lost(items: list[Any]) -> None:
-    fleet = read_fleet(items)
-    assert len(fleet) == len(items)
-    for item, hypervisor in zip(items, fleet, strict=True):
-        given_guests = item.get("guests") if isinstance(item, dict) else None
-        assert len(hypervisor.guests) == (len(given_guests) if isinstance(given_guests, list) else 0)
-    counts = tally(all_guests(fleet))
-    assert sum(counts.by_status.values()) == counts.total
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from html.parser import HTMLParser
 from typing import Any
 
 import pytest
+from ansible_collections.qemu.guest_agent.plugins.plugin_utils._report.model import all_guests, read_fleet, tally
 from ansible_collections.qemu.guest_agent.plugins.plugin_utils._report.page import render
 from ansible_collections.qemu.guest_agent.plugins.plugin_utils._report.text import summary
 from hypothesis import given
@@ -250,6 +251,10 @@ fleets = st.lists(
 @given(fleets, st.booleans(), st.none() | st.integers(0, 10**18))
 def test_whatever_comes_there_is_a_page(fleet: list[Any], check_mode: bool, tolerance_ns: int | None) -> None:
     checked(render(fleet, title="t", made_at=0, tolerance_ns=tolerance_ns, check_mode=check_mode))
+    given = [item.get("guests") if isinstance(item, dict) else None for item in fleet]
+    read = read_fleet(fleet)
+    assert [len(item.guests) for item in read] == [len(each) if isinstance(each, list) else 0 for each in given]
+    assert sum(tally(all_guests(read)).by_status.values()) == len(all_guests(read))
     assert all(line.isprintable() for line in summary(fleet))
 
 
