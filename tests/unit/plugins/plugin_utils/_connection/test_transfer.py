@@ -1,24 +1,28 @@
 from __future__ import annotations
 
+import base64
 import contextlib
+import io
 import os
 import socket
 import stat
 import time
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 
 import pytest
 from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import CommandFailedError, ExchangeTimeoutError
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.errors import RemoteProtocolError
-from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.messages import Reply
+from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.messages import Reply, Returned
 from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection import scripts, transfer
 from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.errors import (
     CommandTimeoutError,
+    FileMissingError,
     FileTransferError,
 )
 
-from tests.fakes.this_machine import Fault, lost, refused, returning
+from tests.fakes.this_machine import LIMITS, Fault, lost, refused, returning
 from tests.support.guest_files import (
     MUCH,
     NAMES,
@@ -43,12 +47,14 @@ def caused_by(here: FileGuest, *commands: str, does: Callable[[], object]) -> No
 
 
 class TestPutting:
-    @pytest.mark.parametrize("size", SIZES)
-    def test_files_of_any_size(self, guest: Made, size: int) -> None:
+    @pytest.mark.parametrize(
+        ("name", "size"), [*(("file", size) for size in SIZES), *product(NAMES, (1, 100_000))], ids=ascii
+    )
+    def test_files_of_any_size_and_name_and_fetching_them(self, guest: Made, name: str, size: int) -> None:
         here, data = guest(), os.urandom(size)
-        here.put(data, here.files / "file")
-        assert (here.files / "file").read_bytes() == data
-        assert here.names() == ["file"]
+        here.put(data, here.files / name)
+        assert (here.files / name).read_bytes() == here.fetch(here.files / name) == data
+        assert here.names() == [name]
         assert here.machine.open_files == 0
 
     @pytest.mark.parametrize("program", ["gzip", "nonesuch"])
@@ -61,26 +67,6 @@ class TestPutting:
         assert (here.files / "file").read_bytes() == PACKED
         assert here.names() == ["file"]
         assert (here.machine.count("guest-file-write") == 1) == (program == "gzip")
-
-    @SMALL_AND_LARGE
-    @pytest.mark.parametrize("name", NAMES)
-    def test_files_of_any_name(self, guest: Made, name: str, size: int) -> None:
-        here = guest()
-        here.put(b"x" * size, here.files / name)
-        assert here.names() == [name]
-
-    @SMALL_AND_LARGE
-    @pytest.mark.parametrize("mask", [0o077, 0o027, 0o022, 0o002, 0])
-    def test_a_new_file_has_the_mode_that_a_login_gives_whatever_the_agents_umask(
-        self, guest: Made, size: int, mask: int
-    ) -> None:
-        here = guest()
-        before = os.umask(mask)
-        try:
-            here.put(b"x" * size, here.files / "file")
-        finally:
-            os.umask(before)
-        assert stat.S_IMODE((here.files / "file").stat().st_mode) == 0o644
 
     @SMALL_AND_LARGE
     @pytest.mark.parametrize("target", ["file", "new", "../files/new", "{}/new", "second"])
@@ -100,13 +86,9 @@ class TestPutting:
     @pytest.mark.parametrize(
         ("name", "message"),
         [
-            ("directory", "is a directory"),
-            ("none/file", r"no directory for .*none/file"),
-            ("astray", r"no directory for .*astray"),
-            ("loop", "loop leads through too many symbolic links"),
-            ("one", "one leads through too many symbolic links"),
-            ("fifo", "is not a regular file"),
-            ("socket", "is not a regular file"),
+            *(("directory", "is a directory"), ("fifo", "is not a regular file"), ("socket", "is not a regular file")),
+            *(("none/file", r"no directory for .*none/file"), ("astray", r"no directory for .*astray")),
+            *((name, f"{name} leads through too many symbolic links") for name in ("loop", "one")),
         ],
     )
     def test_to_what_cannot_be_written_to_fails(self, guest: Made, size: int, name: str, message: str) -> None:
@@ -292,3 +274,131 @@ class TestTheTimeForAFile:
         here = guest({("guest-file-write", 1): FULL})
         with pytest.raises(CommandFailedError, match="No space left"):
             here.put(MUCH, here.files / "file")
+
+
+class TestFetching:
+    def test_a_file_without_a_size(self, guest: Made) -> None:
+        assert guest().fetch("/proc/version") == Path("/proc/version").read_bytes()
+
+    @pytest.mark.parametrize(
+        ("path", "error", "message"),
+        [
+            *((path, FileTransferError, f"{path} is not a regular file") for path in ("/dev/zero", "/dev/null")),
+            *((name, FileTransferError, "is not a regular file") for name in ("fifo", "socket")),
+            *(("none", FileMissingError, r"no file .*none"), (".", FileTransferError, "is a directory")),
+        ],
+    )
+    def test_what_is_no_file_fails(self, guest: Made, path: str, error: type[Exception], message: str) -> None:
+        here = guest()
+        os.mkfifo(here.files / "fifo")
+        with socket.socket(socket.AF_UNIX) as one:
+            one.bind(str(here.files / "socket"))
+        with pytest.raises(error, match=message):
+            here.fetch(here.files / path)
+
+    @pytest.mark.parametrize("change", [b"", b"y" * len(MUCH), b"x" * 100_001])
+    def test_what_changes_meanwhile_fails(self, guest: Made, change: bytes) -> None:
+        here = guest()
+        path = here.files / "file"
+        path.write_bytes(MUCH)
+        here.machine.faults[("guest-file-open", 0)] = lambda perform: (path.write_bytes(change), perform())[1]
+        with pytest.raises(FileTransferError, match="changed while it was read"):
+            here.fetch(path)
+        assert here.machine.open_files == 0
+
+
+class TestAFetchThatTakesTooLong:
+    def test_is_ended_with_all_that_the_script_began(self, guest: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+        # As a file on a server that does not answer.
+        monkeypatch.setattr(scripts, "FETCH", "sleep 1000 | sh -c 'sleep 1000; true'; true")
+        here = guest()
+        here.limit(exec_timeout=1.0)
+        with pytest.raises(CommandTimeoutError, match="was ended"):
+            here.fetch("/x")
+        assert here.machine.known_processes == 0
+        until(lambda: not here.machine.groups(), "what the script began lives on")
+
+    def test_is_ended_where_it_is_given_up(self, guest: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(scripts, "FETCH", "sleep 1000; true")
+
+        def give_up(_perform: Callable[[], Reply]) -> Reply:
+            raise KeyboardInterrupt
+
+        here = guest({("guest-exec-status", 0): give_up})
+        with pytest.raises(KeyboardInterrupt):
+            here.fetch("/x")
+        until(lambda: not here.machine.groups(), "what the script began lives on")
+
+    @pytest.mark.slow
+    def test_is_ended_while_it_is_read(self, guest: Made) -> None:
+        here = guest({("guest-file-read", None): slowly})
+        (here.files / "file").write_bytes(MUCH)
+        here.machine.most_read = 300
+        here.limit(exec_timeout=1.0)
+        with pytest.raises(CommandTimeoutError, match="within 1 s"):
+            here.fetch(here.files / "file")
+        assert here.machine.count("guest-file-read") <= 1.0 / 0.05 + 1
+        assert here.machine.open_files == 0
+
+
+class TestAGuestThatComesToNoEnd:
+    @pytest.mark.parametrize("size", [LIMITS.reply, 100_000])
+    def test_has_no_more_fetched_than_it_said(self, guest: Made, size: int) -> None:
+        here, target = guest(), io.BytesIO()
+        (here.files / "file").write_bytes(b"x" * size)
+
+        def as_asked(_perform: Callable[[], Reply]) -> Reply:
+            count = here.machine.requests[-1][1]["count"]
+            return Returned({"count": count, "buf-b64": base64.b64encode(b"x" * count).decode(), "eof": False})
+
+        here.machine.faults[("guest-file-read", None)] = as_asked
+        with pytest.raises(FileTransferError, match=f"{size + 1} bytes came of {size}"):
+            here.fetch(here.files / "file", target)
+        assert len(target.getvalue()) == size + 1
+
+    @pytest.mark.parametrize("size", [0, 1, 1000])
+    @pytest.mark.parametrize("is_hashed", [True, False])
+    def test_has_nothing_written_that_was_not_said(
+        self, guest: Made, size: int, is_hashed: bool, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        sha256, sent = ("0" * 64, size + 1) if is_hashed else ("", LIMITS.reply + 1)
+        monkeypatch.setattr(scripts, "FETCH", f"printf '{size} {sha256} /x\\0'; head -c {sent} /dev/zero")
+        target = io.BytesIO()
+        with pytest.raises(FileTransferError, match=f"{sent} bytes came of {size}"):
+            guest().fetch("/x", target)
+        assert target.getvalue() == b""
+
+    @pytest.mark.parametrize("more", [0, 1, 10**17])
+    def test_has_nothing_fetched_above_the_limit(self, guest: Made, more: int, monkeypatch: pytest.MonkeyPatch) -> None:
+        here = guest()
+        (here.files / "file").write_bytes(MUCH)
+        here.limit(fetch=len(MUCH))
+        if not more:
+            assert here.fetch(here.files / "file") == MUCH
+            return
+        monkeypatch.setattr(scripts, "FETCH", f"printf '{len(MUCH) + more}  /x\\0'")
+        with pytest.raises(FileTransferError, match="max_fetch allows") as caught:
+            here.fetch("/x")
+        assert "Raise max_fetch" in caught.value.hint
+        assert here.machine.count("guest-file-open") == 0
+
+    def test_ends_without_a_byte_and_without_a_sum_is_not_whole(
+        self, guest: Made, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        here = guest()
+        (here.files / "file").write_bytes(MUCH)
+        monkeypatch.setattr(scripts, "FETCH", f"printf '%s %s %s\\0' {len(MUCH)} '' {here.files}/file")
+        nothing = returning(lambda _value: {"count": 0, "buf-b64": "", "eof": False})
+        here.machine.faults[("guest-file-read", 3)] = nothing
+        with pytest.raises(FileTransferError, match=f"{3 * LIMITS.reply} bytes came of {len(MUCH)}"):
+            here.fetch(here.files / "file")
+
+
+@pytest.mark.parametrize("head", ["", "7", "-1 %s /x", "7 abc /x", "7 %s x", "x %s /x", "9" * 40 + " %s /x"])
+def test_what_a_guest_says_of_a_file_is_not_just_believed(
+    guest: Made, head: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = head.replace("%s", "0" * 64)
+    monkeypatch.setattr(scripts, "FETCH", f"printf '%s\\0' '{said}'")
+    with pytest.raises(RemoteProtocolError):
+        guest().fetch("/x")
