@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,12 +27,6 @@ on_small_disk = pytest.mark.skipif(not may_be_mounted(), reason="this user may n
 ONE_HYPERVISOR = ("--limit", "hv1")
 # Each module costs less so.
 ENVIRONMENT = {"ANSIBLE_PIPELINING": "1"}
-
-# Root may write anywhere, unless it lays that privilege down.
-NO_OVERRIDE = "-dac_override,-dac_read_search"
-UNPRIVILEGED = (
-    ("setpriv", f"--bounding-set={NO_OVERRIDE}", f"--inh-caps={NO_OVERRIDE}", "--") if os.geteuid() == 0 else ()
-)
 
 
 @pytest.fixture(scope="module")
@@ -105,16 +98,6 @@ def test_a_disk_without_room_keeps_the_old_report_whole_until_there_is_room(
         (written,) = content(disk.content).values()
     assert "All 4 guests are within tolerance." in written
     assert written.endswith("</html>\n")
-
-
-@pytest.mark.thorough
-def test_a_directory_that_may_not_be_written_to_is_said(fleet: SimulatedFleet, inventory: Path, tmp_path: Path) -> None:
-    tmp_path.chmod(0o555)
-    try:
-        run = resync(tmp_path / "report.html", inventory, *ONE_HYPERVISOR, within=UNPRIVILEGED)
-    finally:
-        tmp_path.chmod(0o755)
-    only_the_report_is_missing(run, tmp_path / "report.html", f"Destination {tmp_path} not writable", fleet)
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import pytest
 import yaml
-from ansible.playbook.play_context import PlayContext
-from ansible_collections.qemu.guest_agent.plugins.connection import qga
 
 from tests.processes.ansible_run import CONNECTION, PlaybookRun, run_playbook
 
@@ -70,10 +67,3 @@ def failure(done: PlaybookRun) -> tuple[str, str]:
     """How the only task failed, and what was said."""
     (record,) = done.tasks
     return record.outcome, re.sub(r"\s+", " ", record.result["msg"])
-
-
-def connected(monkeypatch: pytest.MonkeyPatch, **given: Any) -> qga.Connection:
-    """The connection plugin by itself: to Ansible, each task may be another connection, and a playbook is UTF-8."""
-    defaults = {name: option.get("default") for name, option in yaml.safe_load(qga.DOCUMENTATION)["options"].items()}
-    monkeypatch.setattr(qga.Connection, "get_option", lambda _self, name, **_others: {**defaults, **given}[name])
-    return qga.Connection(PlayContext(), "/dev/null")

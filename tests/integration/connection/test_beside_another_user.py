@@ -12,14 +12,13 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from ansible_collections.qemu.guest_agent.plugins.connection import qga
 
-from tests.integration.connection.playbooks import PATIENCE_S, connected, run
+from tests.integration.connection.playbooks import PATIENCE_S, run
 from tests.processes.stock_agent import StockAgent
 from tests.support.until import meanwhile, until
 
@@ -147,45 +146,6 @@ def test_what_became_of_a_command_is_not_forged(place: Path, tmp_path: Path, att
         off.touch()
     result = done[0].result("raw")
     assert (result.get("stdout"), result.get("rc")) == ("real\n", 7), done[0].output
-
-
-# What a connection does once it has looked for its directory by its name. The command that ends each looks at what lies
-# in the user's directories meanwhile.
-LATER: Mapping[str, Callable[[qga.Connection, str, Path], tuple[int, bytes, bytes]]] = {
-    "much input": lambda guest, looks, _file: guest.exec_command(f"cat >/dev/null; {looks}", b"x" * 300_000, False),
-    "a long command": lambda guest, looks, _file: guest.exec_command(f"# {'x' * 90_000}\n{looks}", None, False),
-    "a file": lambda guest, looks, file: (
-        guest.put_file(str(file), f"{file}.put") or guest.exec_command(looks, None, False)
-    ),
-}
-# The user makes the directory first in most attempts, and not in all.
-ATTEMPTS = 4
-
-
-@pytest.mark.parametrize("later", LATER)
-def test_nothing_later_is_laid_down_in_another_users_directory(
-    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, later: str
-) -> None:
-    """The agent is lost during the first command, so that the directory is looked for by its name from then on."""
-    looks = f"find {place} -mindepth 2 -user {NOBODY} -prune -exec find {{}} -user 0 \\;"
-    file = tmp_path / "file"
-    file.write_bytes(b"x" * 300_000)
-    with StockAgent() as agent, attacked(place, os.getpid()):
-        for attempt in range(ATTEMPTS):
-            on, off = tmp_path / f"on{attempt}", tmp_path / f"off{attempt}"
-            directories = [str(place / name) for name in PLACES]
-            guest = connected(monkeypatch, socket=agent.socket, guest_directories=directories, exec_timeout=PATIENCE_S)
-            waits = f": >{on}; until [ -e {off} ]; do sleep 0.1; done; echo real"
-            with meanwhile(lambda: guest.exec_command(waits, sudoable=False)) as first:  # noqa: B023  # it ends here
-                until(on.exists, "the command was not begun", PATIENCE_S)
-                agent.restart()
-                off.touch()
-            found = LATER[later](guest, looks, file)
-            guest.close()
-            assert found == (0, b"", b"")
-            of_nobody = [path for path in place.glob("*/*") if path.stat().st_uid == NOBODY]
-            assert [path for made in of_nobody for path in made.rglob("*") if path.stat().st_uid == 0] == []
-            assert first == [(0, b"real\n", b"")]
 
 
 def test_a_command_that_takes_too_long_takes_nobody_with_it(place: Path, tmp_path: Path) -> None:

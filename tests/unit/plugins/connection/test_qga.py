@@ -11,28 +11,9 @@ import yaml
 from ansible.errors import AnsibleConnectionFailure, AnsibleError, AnsibleFileNotFound
 from ansible.playbook.play_context import PlayContext
 from ansible_collections.qemu.guest_agent.plugins.connection import qga
-from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import (
-    CommandDisabledError,
-    CommandFailedError,
-    ExchangeTimeoutError,
-    FrozenError,
-    HypervisorUnavailableError,
-    InvalidOptionError,
-    NotConnectedError,
-    NotFoundError,
-    NotRunningError,
-)
+from ansible_collections.qemu.guest_agent.plugins.module_utils import _errors as agent_errors
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.errors import QgaError
-from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.errors import (
-    BecomeError,
-    CommandTimeoutError,
-    FileMissingError,
-    FileTransferError,
-    NoPlaceError,
-    OutputLostError,
-    OutputTooLongError,
-    ResultLostError,
-)
+from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection import errors
 from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.results import Finished, Limits
 
 from tests.support.until import until
@@ -161,7 +142,7 @@ class TestFiles:
         connection.fetch_file("/there", str(tmp_path / "file"))
         assert (tmp_path / "file").read_bytes() == b"half of it"
         (tmp_path / "file").write_text("old")
-        session.error = FileTransferError("broken")
+        session.error = errors.FileTransferError("broken")
         with pytest.raises(AnsibleError):
             connection.fetch_file("/there", str(tmp_path / "file"))
         assert [path.read_text() for path in tmp_path.iterdir()] == ["old"]
@@ -174,13 +155,15 @@ class TestFiles:
         assert not isinstance(caught.value, AnsibleConnectionFailure)
 
 
-UNREACHABLE: list[type[QgaError]] = [
-    *(CommandDisabledError, ExchangeTimeoutError, FrozenError, HypervisorUnavailableError, NotConnectedError),
-    *(NotFoundError, NotRunningError, ResultLostError),
+UNREACHABLE = [
+    *(agent_errors.CommandDisabledError, agent_errors.ExchangeTimeoutError, agent_errors.FrozenError),
+    *(agent_errors.HypervisorUnavailableError, agent_errors.NotConnectedError, agent_errors.NotFoundError),
+    *(agent_errors.NotRunningError, errors.ResultLostError),
 ]
-FAILED: list[type[QgaError]] = [
-    *(BecomeError, CommandFailedError, CommandTimeoutError, FileMissingError, FileTransferError, InvalidOptionError),
-    *(NoPlaceError, OutputLostError, OutputTooLongError),
+FAILED = [
+    *(errors.BecomeError, errors.CommandTimeoutError, errors.FileMissingError, errors.FileTransferError),
+    *(errors.NoPlaceError, errors.OutputLostError, errors.OutputTooLongError),
+    *(agent_errors.CommandFailedError, agent_errors.InvalidOptionError),
 ]
 
 
@@ -262,7 +245,7 @@ class TestAnIdleConnection:
         session = Session()
         connection = over_a_socket(session)
         connection.exec_command("echo")
-        session.error = NotConnectedError("it has gone")
+        session.error = agent_errors.NotConnectedError("it has gone")
         connection._let_go()
         connection.close()
         connection._let_go()

@@ -5,11 +5,8 @@ import itertools
 from typing import Any
 
 import pytest
+from ansible_collections.qemu.guest_agent.plugins.module_utils import _errors as agent_errors
 from ansible_collections.qemu.guest_agent.plugins.module_utils._agent import GuestAgent
-from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import (
-    CommandFailedError,
-    UnresponsiveError,
-)
 from ansible_collections.qemu.guest_agent.plugins.module_utils._event_loop import tasks
 from ansible_collections.qemu.guest_agent.plugins.module_utils._event_loop.tasks import Deadline
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.errors import QgaError, RemoteProtocolError
@@ -20,7 +17,6 @@ from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.progr
     Program,
     UnknownProcessError,
     end_of,
-    execute,
     poll,
     start,
 )
@@ -42,23 +38,6 @@ def said(value: Any) -> Ended | None:
 
 
 class TestAProgram:
-    @pytest.mark.parametrize(
-        ("script", "ended"),
-        [
-            ("cat; echo oops >&2; exit 3", Ended(3, None, b"in\0put", b"oops\n", False)),
-            ("kill -9 $$", Ended(None, 9, b"", b"", False)),
-        ],
-    )
-    def test_runs_to_its_end(self, script: str, ended: Ended) -> None:
-        machine = ThisMachine()
-        program = Program("/bin/sh", ("-c", script), b"in\0put")
-        assert tasks.run(execute(machine.agent(), program, Deadline(30.0))) == ended
-        assert machine.known_processes == 0
-
-    def test_that_is_not_there_is_refused_with_the_agents_reason(self) -> None:
-        with pytest.raises(CommandFailedError, match="No such file"):
-            tasks.run(start(ThisMachine().agent(), Program("/nonesuch")))
-
     @pytest.mark.parametrize("value", [None, [], {}, {"pid": "1"}, {"pid": True}, {"pid": 1.5}])
     def test_has_a_number_or_the_agent_broke_the_rules(self, value: Any) -> None:
         with pytest.raises(RemoteProtocolError):
@@ -177,6 +156,6 @@ class TestAnAgentThatOthersNeedMeanwhile:
         assert min(lent.regained) <= 1.0
 
     def test_is_lent_before_a_question_is_asked_again_whatever_comes_of_it(self, line: TimeLine) -> None:
-        lent = Lent(line, UnresponsiveError("others have it"))
+        lent = Lent(line, agent_errors.UnresponsiveError("others have it"))
         tasks.run(Polling(GuestAgent(lent, 5.0), 20.0).retry(Deadline(60.0)))
         assert (len(lent.lent), lent.regained) == (2, [20.0])

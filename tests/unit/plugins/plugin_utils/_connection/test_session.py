@@ -8,15 +8,10 @@ from typing import Any
 
 import pytest
 from ansible_collections.qemu.guest_agent.plugins.module_utils import _agent as agent
+from ansible_collections.qemu.guest_agent.plugins.module_utils import _errors as agent_errors
 from ansible_collections.qemu.guest_agent.plugins.module_utils._channels.addresses import UnixAddress
 from ansible_collections.qemu.guest_agent.plugins.module_utils._channels.base import Channel, Request
 from ansible_collections.qemu.guest_agent.plugins.module_utils._channels.stream import StreamChannel
-from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import (
-    CommandDisabledError,
-    CommandFailedError,
-    FrozenError,
-    NotConnectedError,
-)
 from ansible_collections.qemu.guest_agent.plugins.module_utils._event_loop import tasks
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.messages import Refused, Reply, Returned
 from ansible_collections.qemu.guest_agent.plugins.module_utils._targets import Target
@@ -63,15 +58,15 @@ def test_it_runs_commands_and_copies_files_and_leaves_nothing(tmp_path: Path) ->
     assert machine.is_closed
 
 
-def test_an_agent_that_refuses_to_be_pinged_is_there(tmp_path: Path) -> None:
-    tasks.run(session(ThisMachine({("guest-ping", 0): refused("not now")}), tmp_path).connect())
-
-
 def test_the_observer_gets_what_was_answered_and_how_long_it_took(tmp_path: Path) -> None:
     observed: Observed = []
-    here = session(ThisMachine({("guest-ping", 1): undelivered}), tmp_path, observed=observed)
-    tasks.run(here.connect())
-    with pytest.raises(NotConnectedError):
+    here = session(
+        ThisMachine({("guest-ping", 0): refused("not now"), ("guest-ping", 1): undelivered}),
+        tmp_path,
+        observed=observed,
+    )
+    tasks.run(here.connect())  # what refuses to be pinged is there
+    with pytest.raises(agent_errors.NotConnectedError):
         tasks.run(here.connect())
     ((name, seconds),) = observed
     assert name == "guest-ping"
@@ -126,7 +121,7 @@ class TestDisabledCommands:
         self, tmp_path: Path, info: Fault, named: tuple[str, ...]
     ) -> None:
         machine = ThisMachine({("guest-exec", None): frozen, ("guest-info", None): info})
-        with pytest.raises(CommandDisabledError) as caught:
+        with pytest.raises(agent_errors.CommandDisabledError) as caught:
             tasks.run(session(machine, tmp_path).run("echo"))
         assert f"has disabled {', '.join(named or ['guest-exec'])}, which" in caught.value.message
         for word in ("/etc/sysconfig/qemu-ga", "BLACKLIST_RPC", "FILTER_RPC_ARGS", "--allow-rpcs", "allow-rpcs"):
@@ -150,7 +145,7 @@ def test_a_guest_without_our_shell_is_reported_as_windows_only_if_it_says_so(
 ) -> None:
     no_shell = refused("Failed to execute child process (No such file or directory)")
     machine = ThisMachine({("guest-exec", None): no_shell, ("guest-get-osinfo", None): system})
-    with pytest.raises(CommandFailedError, match=message) as caught:
+    with pytest.raises(agent_errors.CommandFailedError, match=message) as caught:
         tasks.run(session(machine, tmp_path).run("echo"))
     assert all(word in caught.value.hint for word in hinted)
 
@@ -177,10 +172,6 @@ class TestABackupThatFreezesTheGuest:
         machine.frozen_as = Refused(kind, words)
         refusals = 0
 
-        def freeze(perform: Callable[[], Reply]) -> Reply:
-            machine.is_frozen = True
-            return perform()
-
         def thaw(perform: Callable[[], Reply]) -> Reply:
             nonlocal refusals
             refusals += 1
@@ -188,7 +179,7 @@ class TestABackupThatFreezesTheGuest:
             machine.is_frozen = refusals < 3  # thawed at last before anybody can ask whether it is frozen
             return reply
 
-        machine.faults[(command, 0)] = freeze
+        machine.faults[(command, 0)] = lambda perform: (setattr(machine, "is_frozen", True), perform())[1]
         machine.faults.update({(command, number): thaw for number in (1, 2, 3)})
         here = session(machine, tmp_path)
         ended = tasks.run(here.run(f"echo once >>{tmp_path}/log; cat; head -c 20000 /dev/zero", b"x" * 20_000))
@@ -204,7 +195,7 @@ class TestABackupThatFreezesTheGuest:
     def test_is_reported_if_it_does_not_end(self, tmp_path: Path) -> None:
         machine = ThisMachine()
         machine.is_frozen = True
-        with pytest.raises(FrozenError):
+        with pytest.raises(agent_errors.FrozenError):
             tasks.run(session(machine, tmp_path, patience=0.1).run("echo"))
         assert machine.count("guest-exec") > 1
         assert machine.known_processes == 0

@@ -15,12 +15,7 @@ import pytest
 from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import CommandFailedError, ExchangeTimeoutError
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.errors import RemoteProtocolError
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.messages import Reply, Returned
-from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection import scripts, transfer
-from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.errors import (
-    CommandTimeoutError,
-    FileMissingError,
-    FileTransferError,
-)
+from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection import errors, scripts, transfer
 
 from tests.fakes.this_machine import LIMITS, Fault, lost, refused, returning
 from tests.support.guest_files import (
@@ -100,7 +95,7 @@ class TestPutting:
         for link, target in (("astray", "none/file"), ("loop", "loop"), ("one", "other"), ("other", "one")):
             (here.files / link).symlink_to(target)
         before = here.names(), sorted(os.listdir("/"))
-        with pytest.raises(FileTransferError, match=message):
+        with pytest.raises(errors.FileTransferError, match=message):
             here.put(b"x" * size, here.files / name)
         assert (here.names(), sorted(os.listdir("/"))) == before
 
@@ -141,7 +136,7 @@ class TestPutting:
 
         commands = ("guest-exec-status", "guest-file-open", "guest-file-write", "guest-file-close")
         caused_by(here, *commands, does=exchange)
-        with contextlib.suppress(FileTransferError, CommandFailedError):
+        with contextlib.suppress(errors.FileTransferError, CommandFailedError):
             here.put(MUCH[:size], here.files / "file")
         assert precious.read_text() == "precious"
         assert (precious.stat().st_uid, stat.S_IMODE(precious.stat().st_mode)) == (0, 0o600)
@@ -177,7 +172,7 @@ class TestPutting:
             temporary.write_bytes(b"y" * len(MUCH))
 
         caused_by(here, "guest-file-close", does=damage)
-        with pytest.raises(FileTransferError, match="its checksum in the guest is another"):
+        with pytest.raises(errors.FileTransferError, match="its checksum in the guest is another"):
             here.put(MUCH, here.files / "file")
         assert (here.files / "file").read_text() == "old"
         assert here.names() == ["file"]
@@ -207,43 +202,24 @@ class TestPutting:
 
 
 @pytest.mark.parametrize(
-    "said",
+    ("said", "is_believed"),
     [
-        "/etc\\0{files}/file\\0",
-        "{files}\\0{files}/file\\0",
-        "{files}/.qga-0123456789abcdef\\0{files}/file\\0",
-        "{files}/.qga-$beside/..\\0{files}/file\\0",
-        "/.qga-$beside\\0{files}/file\\0",
-        ".qga-$beside\\0file\\0",
-        "/.qga-$beside\\0file\\0",
-        "{files}/.qga-$beside\\0{files}/file\\0gunzip",
-        "{files}/.qga-$beside\\0{files}/file",
-        "\\0\\0",
-        "",
+        *((f"{place}/.qga-$beside\\0{place}/file\\0", True) for place in ("", "/", "/a/b\\nc")),
+        *(("/etc\\0/a/file\\0", False), ("/a\\0/a/file\\0", False), ("/.qga-$beside\\0/a/file\\0", False)),
+        *(("/a/.qga-0123456789abcdef\\0/a/file\\0", False), ("/a/.qga-$beside/..\\0/a/file\\0", False)),
+        *((".qga-$beside\\0file\\0", False), ("/.qga-$beside\\0file\\0", False)),
+        *(("/a/.qga-$beside\\0/a/file\\0gunzip", False), ("/a/.qga-$beside\\0/a/file", False)),
+        *(("\\0\\0", False), ("", False)),
     ],
 )
-def test_where_a_guest_has_a_file_written_is_not_just_believed(
-    guest: Made, said: str, monkeypatch: pytest.MonkeyPatch
+def test_a_file_is_written_only_to_a_directory_beside_it(
+    guest: Made, said: str, is_believed: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here = guest()
-    script = f'printf "{said}"'.replace("{files}", str(here.files))
-    monkeypatch.setattr(scripts, "PUT", scripts.source("common.sh") + script)
-    with pytest.raises(RemoteProtocolError, match="the guest's shell did not"):
+    monkeypatch.setattr(scripts, "PUT", f'{scripts.source("common.sh")}printf "{said}"')
+    with pytest.raises(CommandFailedError if is_believed else RemoteProtocolError):
         here.put(MUCH, here.files / "file")
-    assert here.machine.count("guest-file-open") == 0
-
-
-@pytest.mark.parametrize("target", ["/file", "//file", "/a/b\\nc/file"])
-def test_a_directory_beside_a_file_is_one_at_any_path(
-    guest: Made, target: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    here = guest()
-    directory = target.rpartition("/")[0]
-    script = f'printf "{directory}/.qga-$beside\\0{target}\\0"'
-    monkeypatch.setattr(scripts, "PUT", scripts.source("common.sh") + script)
-    with pytest.raises(CommandFailedError):
-        here.put(MUCH, here.files / "file")
-    assert here.machine.count("guest-file-open") == 1
+    assert here.machine.count("guest-file-open") == is_believed
 
 
 @pytest.mark.slow
@@ -252,7 +228,7 @@ class TestTheTimeForAFile:
         little = returning(lambda value: {**value, "count": min(value["count"], 300)})
         here = guest({("guest-file-write", None): lambda perform: little(lambda: slowly(perform))})
         here.limit(exec_timeout=1.0)
-        with pytest.raises(CommandTimeoutError, match="within 1 s"):
+        with pytest.raises(errors.CommandTimeoutError, match="within 1 s"):
             here.put(MUCH, here.files / "file")
         assert here.machine.count("guest-file-write") <= 1.0 / 0.05 + 1
         assert here.names() == []
@@ -283,9 +259,9 @@ class TestFetching:
     @pytest.mark.parametrize(
         ("path", "error", "message"),
         [
-            *((path, FileTransferError, f"{path} is not a regular file") for path in ("/dev/zero", "/dev/null")),
-            *((name, FileTransferError, "is not a regular file") for name in ("fifo", "socket")),
-            *(("none", FileMissingError, r"no file .*none"), (".", FileTransferError, "is a directory")),
+            *((path, errors.FileTransferError, f"{path} is not a regular file") for path in ("/dev/zero", "/dev/null")),
+            *((name, errors.FileTransferError, "is not a regular file") for name in ("fifo", "socket")),
+            *(("none", errors.FileMissingError, r"no file .*none"), (".", errors.FileTransferError, "is a directory")),
         ],
     )
     def test_what_is_no_file_fails(self, guest: Made, path: str, error: type[Exception], message: str) -> None:
@@ -302,7 +278,7 @@ class TestFetching:
         path = here.files / "file"
         path.write_bytes(MUCH)
         here.machine.faults[("guest-file-open", 0)] = lambda perform: (path.write_bytes(change), perform())[1]
-        with pytest.raises(FileTransferError, match="changed while it was read"):
+        with pytest.raises(errors.FileTransferError, match="changed while it was read"):
             here.fetch(path)
         assert here.machine.open_files == 0
 
@@ -313,7 +289,7 @@ class TestAFetchThatTakesTooLong:
         monkeypatch.setattr(scripts, "FETCH", "sleep 1000 | sh -c 'sleep 1000; true'; true")
         here = guest()
         here.limit(exec_timeout=1.0)
-        with pytest.raises(CommandTimeoutError, match="was ended"):
+        with pytest.raises(errors.CommandTimeoutError, match="was ended"):
             here.fetch("/x")
         assert here.machine.known_processes == 0
         until(lambda: not here.machine.groups(), "what the script began lives on")
@@ -335,7 +311,7 @@ class TestAFetchThatTakesTooLong:
         (here.files / "file").write_bytes(MUCH)
         here.machine.most_read = 300
         here.limit(exec_timeout=1.0)
-        with pytest.raises(CommandTimeoutError, match="within 1 s"):
+        with pytest.raises(errors.CommandTimeoutError, match="within 1 s"):
             here.fetch(here.files / "file")
         assert here.machine.count("guest-file-read") <= 1.0 / 0.05 + 1
         assert here.machine.open_files == 0
@@ -352,7 +328,7 @@ class TestAGuestThatComesToNoEnd:
             return Returned({"count": count, "buf-b64": base64.b64encode(b"x" * count).decode(), "eof": False})
 
         here.machine.faults[("guest-file-read", None)] = as_asked
-        with pytest.raises(FileTransferError, match=f"{size + 1} bytes came of {size}"):
+        with pytest.raises(errors.FileTransferError, match=f"{size + 1} bytes came of {size}"):
             here.fetch(here.files / "file", target)
         assert len(target.getvalue()) == size + 1
 
@@ -364,7 +340,7 @@ class TestAGuestThatComesToNoEnd:
         sha256, sent = ("0" * 64, size + 1) if is_hashed else ("", LIMITS.reply + 1)
         monkeypatch.setattr(scripts, "FETCH", f"printf '{size} {sha256} /x\\0'; head -c {sent} /dev/zero")
         target = io.BytesIO()
-        with pytest.raises(FileTransferError, match=f"{sent} bytes came of {size}"):
+        with pytest.raises(errors.FileTransferError, match=f"{sent} bytes came of {size}"):
             guest().fetch("/x", target)
         assert target.getvalue() == b""
 
@@ -377,7 +353,7 @@ class TestAGuestThatComesToNoEnd:
             assert here.fetch(here.files / "file") == MUCH
             return
         monkeypatch.setattr(scripts, "FETCH", f"printf '{len(MUCH) + more}  /x\\0'")
-        with pytest.raises(FileTransferError, match="max_fetch allows") as caught:
+        with pytest.raises(errors.FileTransferError, match="max_fetch allows") as caught:
             here.fetch("/x")
         assert "Raise max_fetch" in caught.value.hint
         assert here.machine.count("guest-file-open") == 0
@@ -390,7 +366,7 @@ class TestAGuestThatComesToNoEnd:
         monkeypatch.setattr(scripts, "FETCH", f"printf '%s %s %s\\0' {len(MUCH)} '' {here.files}/file")
         nothing = returning(lambda _value: {"count": 0, "buf-b64": "", "eof": False})
         here.machine.faults[("guest-file-read", 3)] = nothing
-        with pytest.raises(FileTransferError, match=f"{3 * LIMITS.reply} bytes came of {len(MUCH)}"):
+        with pytest.raises(errors.FileTransferError, match=f"{3 * LIMITS.reply} bytes came of {len(MUCH)}"):
             here.fetch(here.files / "file")
 
 

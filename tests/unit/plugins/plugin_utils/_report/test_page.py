@@ -212,9 +212,6 @@ def test_statuses_differ_in_shape() -> None:
     assert len(set(shapes)) == 3
 
 
-# -------------------------------------------------------------------------------------------------- hostile guests
-
-
 @pytest.mark.parametrize("text", [*HOSTILE, *DISGUISED, *ENDLESS], ids=lambda text: ascii(text[:20]))
 @pytest.mark.parametrize("several", [1, 40])
 def test_hostile_text_is_shown_as_text(text: str, several: int) -> None:

@@ -29,9 +29,6 @@ def broken(*names: str, **other: Any) -> dict[str, Any]:
     return {"failed": True, "qga_batch": [guest(name, uuid=name * 2) for name in names], **other}
 
 
-# -------------------------------------------------------------------------------------------------- of one hypervisor
-
-
 def test_guests_are_those_that_were_worked_on_in_order_and_those_that_were_set_aside() -> None:
     done = [guest(f"web{number}", "corrected", offset_before_ns=-number) for number in range(6)]
     off = guest("db1", "skipped", reason=OFF)
@@ -108,9 +105,6 @@ def test_what_is_in_a_result_besides_is_left_alone() -> None:
 def test_what_was_not_registered_is_refused(listed: Any, batches: Any) -> None:
     with pytest.raises(TypeError, match="registered"):
         collected("hv1", listed, batches)
-
-
-# ------------------------------------------------------------------------------------------------ all hypervisors
 
 
 def seen(host: str, *guests: dict[str, Any], not_here: tuple[str, ...] = (), error: Any = None) -> dict[str, Any]:

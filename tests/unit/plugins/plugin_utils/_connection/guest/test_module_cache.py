@@ -24,17 +24,13 @@ PYTHON = "/usr/bin/python3"
 Payload = Callable[..., bytes]
 
 # It returns what a module can see of how it was started, and ends in several ways.
-TELLTALE = '''#!/usr/bin/python
+TELLTALE = """#!/usr/bin/python
 import inspect
 import os
 import sys
 
 import __main__
 from ansible.module_utils.basic import AnsibleModule
-
-
-class Telltale:
-    """It has a module."""
 
 
 def main():
@@ -50,7 +46,7 @@ def main():
         arguments=sys.argv,
         input=sys.stdin.read(),
         source=inspect.getsource(AnsibleModule.exit_json),
-        module=Telltale.__module__,
+        module=main.__module__,
         file=main.__code__.co_filename,
         utils=inspect.getsourcefile(AnsibleModule),
         path=sys.path,
@@ -61,7 +57,7 @@ def main():
 
 if __name__ == "__main__":
     main()
-'''
+"""
 
 # A directory, and the time.
 _EACH_RUNS_OWN = re.compile(r'(?<=_payload_)[a-z0-9_]{8}|(?<="start": ")[^"]*|(?<="delta": ")[^"]*|(?<="end": ")[^"]*')

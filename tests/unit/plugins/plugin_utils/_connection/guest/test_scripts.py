@@ -31,6 +31,7 @@ from tests.support.guest_scripts import (
     report,
     running,
 )
+from tests.support.small_disk import SmallDisk, may_be_mounted
 from tests.support.until import until
 
 pytestmark = pytest.mark.slow
@@ -231,6 +232,25 @@ class TestWithoutADirectoryYet:
         assert [path.name for path in Path(placed.places[1]).iterdir()] == ["qga-another"]
 
 
+@pytest.mark.skipif(not may_be_mounted(), reason="no disk may be mounted here")
+@pytest.mark.parametrize(
+    ("before", "command", "words"),
+    [
+        ("true", "head -c 500000 /dev/zero", "lost out - 1"),
+        ("true", "head -c 500000 /dev/zero >&2", "lost - err 1"),
+        ("head -c 500000 /dev/zero >{}/full 2>/dev/null", "exit 7", "7 kept - - 1"),
+    ],
+    ids=["output is lost", "errors are lost", "how it ended is known"],
+)
+def test_on_a_full_disk(placed: Shell, tmp_path: Path, before: str, command: str, words: str) -> None:
+    line = placed.line(**running(command, limit="1000000"))
+    with SmallDisk(tmp_path, 64) as disk:
+        shell = ["sh", "-c", f'{before.format(tmp_path)}; exec "$@"', "sh", *placed.words, "-c", scripts.RUN, "qga"]
+        done = subprocess.run([*disk.within, *shell], input=line, capture_output=True, check=True)
+    assert f"qga-report {TOKEN} 1 done ".encode() in done.stdout
+    assert f" {words} qga-".encode() in done.stdout
+
+
 def _of_another_user(directory: Path) -> None:
     for path in (directory, *directory.iterdir()):
         os.chown(path, NOBODY, NOBODY)
@@ -351,29 +371,16 @@ class TestEnd:
         assert output == b""
 
 
-class TestStop:
-    def test_ends_a_program_of_the_agents_and_all_that_it_began(self, shell: Shell) -> None:
-        mark = secrets.token_hex(8)
-        with subprocess.Popen(
-            ["sh", "-c", "sleep 1000 | { sleep 1000; true; }; true"],
-            stdin=subprocess.DEVNULL,
-            env={**os.environ, "QGA_TEST": mark},
-        ) as program:
-            until(lambda: len(processes_with(mark)) >= 4, "it has not begun all")
-            shell(scripts.STOP, process=str(program.pid))
-        assert program.returncode == -signal.SIGTERM
-        assert processes_with(mark) == []
-
-    def test_leaves_other_programs_alone(self, shell: Shell, tmp_path: Path) -> None:
-        parent = ["sh", "-c", f"sleep 1000 & echo $! >{tmp_path}/part; mv {tmp_path}/part {tmp_path}/pid; wait"]
-        with subprocess.Popen(parent, stdin=subprocess.DEVNULL, start_new_session=True) as other:
-            try:
-                until((tmp_path / "pid").exists, "it was not begun")
-                process = (tmp_path / "pid").read_text().strip()
-                shell(scripts.STOP, process=process)
-                assert not is_gone(int(process))
-            finally:
-                os.killpg(other.pid, signal.SIGKILL)
+def test_stop_leaves_programs_alone_that_are_not_the_agents(shell: Shell, tmp_path: Path) -> None:
+    parent = ["sh", "-c", f"sleep 1000 & echo $! >{tmp_path}/part; mv {tmp_path}/part {tmp_path}/pid; wait"]
+    with subprocess.Popen(parent, stdin=subprocess.DEVNULL, start_new_session=True) as other:
+        try:
+            until((tmp_path / "pid").exists, "it was not begun")
+            process = (tmp_path / "pid").read_text().strip()
+            shell(scripts.STOP, process=process)
+            assert not is_gone(int(process))
+        finally:
+            os.killpg(other.pid, signal.SIGKILL)
 
 
 class TestAProcessThatIsNotOurs:
