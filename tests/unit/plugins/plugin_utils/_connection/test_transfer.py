@@ -6,7 +6,6 @@ import io
 import os
 import socket
 import stat
-import time
 from collections.abc import Callable
 from itertools import product
 from pathlib import Path
@@ -232,17 +231,6 @@ class TestTheTimeForAFile:
             here.put(MUCH, here.files / "file")
         assert here.machine.count("guest-file-write") <= 1.0 / 0.05 + 1
         assert here.names() == []
-
-    def test_is_not_that_of_a_command_before(self, guest: Made) -> None:
-        here = guest({("guest-exec", 0): FULL})
-        here.limit(exec_timeout=0.2)
-        with pytest.raises(CommandFailedError):
-            here.run("true")
-        here.limit(exec_timeout=30.0)
-        time.sleep(0.3)
-        name = os.fsdecode(b"caf\xe9")
-        here.put(MUCH, here.files / name)
-        assert here.fetch(here.files / name) == MUCH
 
     def test_is_not_begun_anew_to_take_back_what_was_put(self, guest: Made, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(scripts, "PUT", scripts.PUT.replace("give_up)", "give_up)\nexec sleep 1000"))
