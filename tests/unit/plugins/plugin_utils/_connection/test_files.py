@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import base64
 import time
+import tracemalloc
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -225,6 +227,19 @@ class TestAGuestThatComesToNoEnd:
         with pytest.raises((errors.FileTransferError, RemoteProtocolError)):
             tasks.run(read_whole(machine.agent(), str(path), 1 << 20, LARGE))
         assert machine.count("guest-file-read") <= 1 + said / 1000 + 1
+
+
+def test_what_is_read_costs_its_size_and_not_that_of_its_pieces(path: Path) -> None:
+    path.write_bytes(b"x" * 50_000)
+    machine = ThisMachine()
+    machine.requests = deque(maxlen=0)  # type: ignore[assignment]  # the fake is to keep none
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        assert len(tasks.run(read_whole(machine.agent(), str(path), 1 << 20, 2))) == 50_000
+        assert tracemalloc.get_traced_memory()[1] - before < 5 * 50_000 + 100_000
+    finally:
+        tracemalloc.stop()
 
 
 class TestTheDeadlineOfAFile:
