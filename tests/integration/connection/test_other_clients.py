@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,35 +22,32 @@ from tests.support.agent_client import Client
 from tests.support.until import meanwhile, until
 
 
-@contextmanager
-def waiting_task(path: Path, directory: Path, *arguments: str, **task: Any) -> Iterator[None]:
-    """A playbook whose command runs during the block, and ends after it."""
-    go = directory / "go"
-    module = "shell" if "async" in task else "raw"
-    command = f"echo >{go}.begun; until [ -e {go} ]; do sleep 0.05; done; echo done"
-    tasks = [{"name": "wait", f"ansible.builtin.{module}": command, **task}]
-    with meanwhile(lambda: run(str(path), directory, tasks, *arguments)) as done:
-        until(Path(f"{go}.begun").exists, "the command was not begun")
-        try:
-            yield
-        finally:
-            go.touch()
-    assert done[0].status == 0, done[0].output
-    assert "done" in done[0].result("wait")["stdout"]
-
-
 @pytest.mark.parametrize("kind", ["raw", "become", "async"])
 def test_another_client_gets_in_while_a_command_runs(
     agent: StockAgent, tmp_path: Path, become: dict[str, Any], kind: str
 ) -> None:
-    path = tmp_path / "104.qga"  # as QEMU has it
-    task = {"raw": {}, "become": {"vars": become}, "async": {"async": 300, "poll": 3}}[kind]
-    with GuestChannel(path, agent.socket), waiting_task(path, tmp_path, **task):
-        for _time in range(1 if kind == "async" else 3):
-            # As any other client does: it connects, asks and goes.
-            with Client(str(path), PATIENCE_S) as client:
-                client.sync(1)
-                assert client.execute("guest-ping") == {"return": {}}
+    path, begun, go = (tmp_path / name for name in ("104.qga", "begun", "go"))  # the first as QEMU has it
+    command = f": >{begun}; until [ -e {go} ]; do sleep 0.05; done; echo done"
+    task = {
+        "raw": {"ansible.builtin.raw": command},
+        "become": {"ansible.builtin.raw": command, "vars": become},
+        "async": {"ansible.builtin.shell": command, "async": 300, "poll": 3},
+    }[kind]
+    with (
+        GuestChannel(path, agent.socket),
+        meanwhile(lambda: run(str(path), tmp_path, [{"name": "wait", **task}])) as done,
+    ):
+        try:
+            until(begun.exists, "the command was not begun", PATIENCE_S)
+            for _time in range(1 if kind == "async" else 3):
+                # As any other client does: it connects, asks and goes.
+                with Client(str(path), PATIENCE_S) as client:
+                    client.sync(1)
+                    assert client.execute("guest-ping") == {"return": {}}
+        finally:
+            go.touch()
+    assert done[0].status == 0, done[0].output
+    assert "done" in done[0].result("wait")["stdout"]
 
 
 @pytest.mark.parametrize("command", ["guest-exec", "guest-exec-status", "guest-file-open", "guest-file-write"])

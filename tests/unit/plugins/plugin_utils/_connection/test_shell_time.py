@@ -79,8 +79,10 @@ class TestTheTimeForACommand:
     def _graceless(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(shell, "_GRACE", BRIEF)
 
-    @pytest.mark.parametrize("numbers", [[None], range(0, 1000, 2)], ids=["away", "that comes and goes"])
-    def test_is_not_extended_by_an_agent(self, place: Made, child: Path, numbers: list[int | None]) -> None:
+    @pytest.mark.parametrize("numbers", [[None], range(0, 1000, 2)], ids=["for good", "now and then"])
+    def test_is_not_extended_by_an_agent_that_is_away(
+        self, place: Made, child: Path, numbers: list[int | None]
+    ) -> None:
         away = {("guest-exec-status", number): lost for number in numbers}
         at_once = place(away, exec_timeout=BRIEF, patience=FOR_EVER)
         with pytest.raises(
@@ -148,7 +150,7 @@ class TestTheTimeForADialogue:
         ],
         ids=["what is heard", "replies that do not come"],
     )
-    def test_is_not_extended_by(self, place: Made, faults: Faults, seconds: float, said: str) -> None:
+    def test_is_not_extended_by_the_guest(self, place: Made, faults: Faults, seconds: float, said: str) -> None:
         at_once = place(faults)
         at_once.machine.most_read = 300
         with pytest.raises(errors.BecomeError, match=said):

@@ -242,7 +242,9 @@ class TestWithoutADirectoryYet:
     ],
     ids=["output is lost", "errors are lost", "how it ended is known"],
 )
-def test_on_a_full_disk(placed: Shell, tmp_path: Path, before: str, command: str, words: str) -> None:
+def test_what_does_not_fit_on_a_full_disk_is_reported_as_lost(
+    placed: Shell, tmp_path: Path, before: str, command: str, words: str
+) -> None:
     line = placed.line(**running(command, limit="1000000"))
     with SmallDisk(tmp_path, 64) as disk:
         shell = ["sh", "-c", f'{before.format(tmp_path)}; exec "$@"', "sh", *placed.words, "-c", scripts.RUN, "qga"]
