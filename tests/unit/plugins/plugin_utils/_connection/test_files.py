@@ -65,22 +65,22 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("command", "fault", "action"),
+    ("command", "fault", "action", "message"),
     [
-        ("guest-file-write", saying(count=0), write),
-        ("guest-file-write", saying(count=1), write),
-        ("guest-file-seek", saying(position=1 << 40), read_all),
-        ("guest-file-seek", saying(position=9999), read_all),
-        ("guest-file-seek", saying(position=101), read_all),
+        ("guest-file-write", saying(count=0), write, "takes no more than a part of"),
+        ("guest-file-write", saying(count=1), write, "only a few bytes at a time"),
+        ("guest-file-seek", saying(position=1 << 40), read_all, f"has {1 << 40} bytes"),
+        ("guest-file-seek", saying(position=9999), read_all, "became shorter"),
+        ("guest-file-seek", saying(position=101), read_all, "became longer"),
     ],
 )
 @pytest.mark.parametrize("name", ["\x1b]0;owned\x07", "a\nfatal: [db1]: all is well", "\u202egnp", "\x9b2J", "{{ 1 }}"])
 def test_a_path_that_a_guest_has_chosen_is_shown_as_text(
-    command: str, fault: Fault, action: Callable[[ThisMachine, Path], object], name: str, tmp_path: Path
+    command: str, fault: Fault, action: Callable[[ThisMachine, Path], object], message: str, name: str, tmp_path: Path
 ) -> None:
     path = tmp_path / name
     path.write_bytes(DATA)
-    with pytest.raises(errors.FileTransferError) as caught:
+    with pytest.raises(errors.FileTransferError, match=message) as caught:
         action(ThisMachine({(command, None): fault}), path)
     assert visible(str(path)) in caught.value.message
     assert caught.value.message.isprintable()
