@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.processes.stock_agent import StockAgent
-from tests.support.agent_client import Client, answers, said
+from tests.support.agent_client import answers, said
 from tests.support.extended_agent import ExtendedAgent
 
 PATIENT = settings(suppress_health_check=list(HealthCheck))
@@ -26,7 +26,7 @@ PING = b'{"execute": "guest-ping"}'
 @pytest.fixture(scope="module")
 def agents() -> Iterator[tuple[str, str]]:
     """The stock agent's socket, and the extended agent's."""
-    with StockAgent() as stock, StockAgent() as behind, ExtendedAgent(behind.socket) as extended:
+    with StockAgent() as stock, StockAgent() as other, ExtendedAgent(other.socket) as extended:
         yield stock.socket, extended.socket
 
 
@@ -37,47 +37,10 @@ def compare(agents: tuple[str, str], *pieces: bytes) -> list[tuple[bool, Any]]:
     return extended
 
 
-# agent_cases.py has other commands. The values of these change by themselves, so only the shape is compared.
-VARYING = ("guest-get-cpustats", "guest-get-diskstats")
-STEADY = (
-    "guest-get-disks",
-    "guest-set-time",  # blocked
-    "guest-fsfreeze-freeze",  # blocked
-    "guest-no-such-command",
-    "qmp_capabilities",
-    "",
-)
-
-
-@pytest.mark.parametrize("command", STEADY)
-def test_commands_return_the_same(agents: tuple[str, str], command: str) -> None:
-    assert compare(agents, json.dumps({"execute": command, "id": 1}).encode())
-
-
-@pytest.mark.parametrize("command", VARYING)
-def test_commands_of_varying_result_have_the_same_shape(agents: tuple[str, str], command: str) -> None:
-    stock, extended = (
-        [said(line) for line in answers(path, json.dumps({"execute": command}).encode())] for path in agents
-    )
-    assert len(extended) == len(stock) == 1
-    assert extended[0][1].keys() == stock[0][1].keys()
-    if "return" in stock[0][1]:
-        assert type(extended[0][1]["return"]) is type(stock[0][1]["return"])
-
-
-MALFORMED = (
-    b"[]",
-    b"1 ",
-    b'"x" ',
-    b"true ",
-    b"null ",
-    b"{}",
+INPUTS = (
     b'{"id": 5}',
-    b'{"execute": 5}',
-    b'{"execute": null, "id": 5}',
     b'{"execute": "guest-ping", "foo": 1}',
     b'{"exec-oob": "guest-ping"}',
-    b'{"execute": "guest-ping", "exec-oob": "guest-ping"}',
     b'{"command": "guest-ping"}',
     b'{"execute": "guest-ping", "arguments": null}',
     b'{"execute": "guest-ping", "arguments": []}',
@@ -95,18 +58,24 @@ MALFORMED = (
     b'{"execute": "guest-sync-delimited", "arguments": {"id": "no"}}',
     b'{"execute": "guest-file-open"}',
     b'{"execute": "guest-file-close", "arguments": {"handle": "1"}}',
+    b'{"execute": "guest-file-open", "arguments": {"path": "/nonexistent/file"}}',
+    b'{"execute": "guest-file-read", "arguments": {"handle": 1}}',
+    b'{"execute": "guest-exec", "arguments": {"path": "/nonexistent/program"}}',
+    b'{"execute": "guest-exec", "arguments": {"path": "true", "arg": "x"}}',
+    b'{"execute": "guest-exec-status", "arguments": {"pid": 0}}',
+    b'{"execute": "guest-set-time", "arguments": {"wrong": 1}}',
+    b'{"execute": "guest-fsfreeze-freeze", "id": 1}',
+    b'{"execute": "guest-no-such-command"}',
+    b'{"execute": "qmp_capabilities"}',
+    b'{"execute": ""}',
     b"garbage here ",
-    b"GARBAGE ",
     b'{"a":}',
     b"{]",
     b"}",
-    b"]",
-    b":",
     b'{"execute": "guest-ping", "execute": "guest-ping"}',
     b'{"execute": "guest-ping\xc0"}',
     b'{"execute": "guest-ping", "id": "\xed\xa0\x80"}',
     b"\x00",
-    b"\x01",
     b"\xfe",
     b"\xff",
     b'{"half": \xff',
@@ -115,12 +84,11 @@ MALFORMED = (
     b"{'execute': 'guest-ping', 'id': 'it\\'s'}",
     b"01 ",
     b"-",
-    b"nul ",
 )
 
 
-@pytest.mark.parametrize("data", MALFORMED)
-def test_malformed_input_gets_the_stock_error_and_does_not_disturb_the_next_request(
+@pytest.mark.parametrize("data", INPUTS)
+def test_any_input_gets_the_stock_agents_reply_and_does_not_disturb_the_next_request(
     agents: tuple[str, str], data: bytes
 ) -> None:
     replies = compare(agents, data + b"\n" + SYNC + PING)
@@ -128,28 +96,11 @@ def test_malformed_input_gets_the_stock_error_and_does_not_disturb_the_next_requ
 
 
 def test_a_number_in_an_odd_notation_comes_back_as_the_same_number(agents: tuple[str, str]) -> None:
-    for notation in (b"1E5", b"-0", b"0.1e-7", b"18446744073709551615"):
+    for notation in (b"1E5", b"-0", b"0.1e-7", b"1e300", b"18446744073709551615"):
         compare(agents, b'{"execute": "guest-ping", "id": ' + notation + b"}")
 
 
-# A sync goes to the stock agent in front of a command that comes after a pause. Only then could its reply be taken for
-# that to the sync after the command.
-PAUSE_SECONDS = 1.1
-SILENT = ("guest-shutdown", "guest-suspend-disk", "guest-suspend-ram", "guest-suspend-hybrid")
-
-
-@pytest.mark.parametrize("command", SILENT)
-def test_the_error_of_a_command_without_success_response_comes_after_a_pause(
-    agents: tuple[str, str], command: str
-) -> None:
-    with Client(agents[1]) as client:
-        assert "return" in client.execute("guest-get-host-name")
-        assert client.is_quiet(PAUSE_SECONDS)
-        client.send(json.dumps({"execute": command, "arguments": {}}).encode())
-        assert command in client.reply()["error"]["desc"]
-
-
-def test_that_error_repeats_a_long_id(agents: tuple[str, str]) -> None:
+def test_the_error_of_a_command_without_success_response_repeats_a_long_id(agents: tuple[str, str]) -> None:
     request = {"execute": "guest-shutdown", "id": "x" * 100_000}
     assert compare(agents, json.dumps(request).encode() + PING)[1] == (False, {"return": {}})
 
