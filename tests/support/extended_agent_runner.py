@@ -5,42 +5,30 @@ Its one argument is a JSON object; ``tests.support.extended_agent`` writes it.
 
 from __future__ import annotations
 
-import builtins
 import contextlib
 import json
 import os
 import resource
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 NOBODY = 65534
-
-
 SLEW_PPM = 500
 
 
 class FakeSystemClock:
     """A clock with a given offset from this machine's, which slews as Linux does, without its whole seconds.
 
-    ``denied``: the kernel refuses to set it. ``disciplined``: a time service steers it. ``fails`` has methods by name,
-    and the exception that each raises: its type's name, and its arguments.
+    ``denied``: the kernel refuses to set it. ``disciplined``: a time service steers it.
     """
 
-    def __init__(
-        self,
-        discipline: Any,
-        offset_ns: int = 0,
-        denied: bool = False,
-        disciplined: bool = False,
-        fails: Mapping[str, Sequence[Any]] | None = None,
-    ) -> None:
+    def __init__(self, discipline: Any, offset_ns: int = 0, denied: bool = False, disciplined: bool = False) -> None:
         self._discipline = discipline
         self._offset_ns = offset_ns
         self._denied = denied
         self._disciplined = disciplined
-        self._fails = fails or {}
         self._slew_ns = 0
         self._slewing_since_ns = 0
 
@@ -48,24 +36,20 @@ class FakeSystemClock:
         return time.time_ns() + self._offset_ns + self._slewed_ns()
 
     def set_ns(self, epoch_ns: int) -> None:
-        self._fail("set_ns")
         self._refuse()
         self._offset_ns, self._slew_ns = epoch_ns - time.time_ns(), 0
 
     def shift_ns(self, delta_ns: int) -> None:
-        self._fail("shift_ns")
         self._refuse()
         self._offset_ns += delta_ns + self._slewed_ns()
         self._slew_ns = 0
 
     def slew_ns(self, delta_ns: int) -> None:
-        self._fail("slew_ns")
         self._refuse()
         self._offset_ns += self._slewed_ns()
         self._slew_ns, self._slewing_since_ns = delta_ns, time.monotonic_ns()
 
     def discipline(self) -> Any:
-        self._fail("discipline")
         return self._discipline(
             synchronized=self._disciplined,
             max_error_ns=1_500_000,
@@ -80,11 +64,6 @@ class FakeSystemClock:
     def _refuse(self) -> None:
         if self._denied:
             raise PermissionError(1, "Operation not permitted")
-
-    def _fail(self, method: str) -> None:
-        if method in self._fails:
-            kind, *arguments = self._fails[method]
-            raise getattr(builtins, kind)(*arguments)
 
 
 @contextlib.contextmanager

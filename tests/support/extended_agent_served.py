@@ -15,9 +15,8 @@ from tests.processes.stock_agent import StockAgent
 from tests.support.agent_client import Client
 from tests.support.extended_agent import ExtendedAgent
 
-HANG_UP = b"HANG UP"
-# Bytes to send, and seconds to wait.
-Pieces = Iterable["bytes | float"]
+# Patience is shorter than in a guest, so that the tests are quick.
+QUICK = {"slow_seconds": 0.1, "alive_seconds": 0.4, "reply_seconds": 3.0, "start_seconds": 0.3}
 
 
 class Served(NamedTuple):
@@ -33,13 +32,20 @@ def serving(stock: StockAgent | ScriptedStock, seconds: float = 10.0, **options:
         yield Served(stock, agent, client)
 
 
+def peak_mib(agent: ExtendedAgent) -> float:
+    status = Path(f"/proc/{agent.pid}/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) / 1024
+
+
 class ScriptedStock:
-    """A stock agent that a test plays: ``answer`` gets each request and returns what to send.
+    """A stock agent that a test plays: ``answer`` gets each request and returns the pieces to send.
 
     It answers syncs by itself and, if it ``introduces`` itself, what an extended agent asks at the beginning.
     """
 
-    def __init__(self, directory: Path, answer: Callable[[dict[str, Any]], Pieces], introduces: bool = True) -> None:
+    def __init__(
+        self, directory: Path, answer: Callable[[dict[str, Any]], Iterable[bytes]], introduces: bool = True
+    ) -> None:
         self.socket = str(directory / "scripted.sock")
         self._answer = answer
         self._own: dict[str, bytes] = {}
@@ -55,21 +61,16 @@ class ScriptedStock:
     def __exit__(self, *arguments: Any) -> None:
         self._server.__exit__(*arguments)
 
-    def _talk(self, server: SocketServer, connection: socket.socket) -> None:
+    def _talk(self, _server: SocketServer, connection: socket.socket) -> None:
         decoder = framing.Decoder()
         while data := connection.recv(65536):
             decoder.feed(data)
             for event in decoder:
                 request = event.decode() if isinstance(event, framing.Message) else {"execute": ""}
                 for piece in self._reply(request):
-                    if isinstance(piece, float):
-                        server.pause(piece)
-                    elif piece == HANG_UP:
-                        return
-                    else:
-                        connection.sendall(piece)
+                    connection.sendall(piece)
 
-    def _reply(self, request: dict[str, Any]) -> Pieces:
+    def _reply(self, request: dict[str, Any]) -> Iterable[bytes]:
         command = request["execute"]
         if command == "guest-sync-delimited":
             return [b'\xff{"return": %d}\n' % request["arguments"]["id"]]
