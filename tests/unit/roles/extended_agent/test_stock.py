@@ -28,7 +28,8 @@ class Known:
     """What an extended agent knows of a stock agent that a test plays, with a memory in a file."""
 
     def __init__(self, turned: Any, played: Any, directory: Path) -> None:
-        log, costs, policy = module("log").Log("/dev/null"), module("limits").Costs(), module("policy")
+        self.log = directory / "log"
+        log, costs, policy = module("log").Log(str(self.log)), module("limits").Costs(), module("policy")
         self.turned = turned
         self.file = directory / "stock.json"
         memory = module("stock").Memory(str(self.file), log)
@@ -100,6 +101,57 @@ def test_one_that_may_not_list_its_commands_is_tried_with_all_that_changes_nothi
     assert not known.is_time_settable
     assert known.policy.refusal("guest-info").description == "Command guest-info has been disabled"
     assert "guest-set-time" not in stock.commands, "setting the time cannot be tried"
+
+
+def test_what_was_not_listed_before_a_start_is_not_permitted_before_it_can_be_tried(
+    turned: Any, stock: Any, known: Known, tmp_path: Path
+) -> None:
+    stock.answers.update({"guest-info": REFUSED, "guest-get-time": b'{"return": 1}\n', PING: b'{"return": {}}\n'})
+    known.connect()
+    anew = Known(turned, stock, tmp_path)
+    assert not anew.is_time_settable
+    assert not anew.policy.is_enabled("guest-get-clock")
+    assert anew.policy.is_enabled(PING)
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (b"garbage", ""),
+        (b"[]", ""),
+        (b"{" * 5000, ""),
+        (b"x" * 300_000, ""),
+        (b"\xff\xfe", "invalid start byte"),
+        (info(), "may be written by others"),
+    ],
+)
+def test_a_memory_that_makes_no_sense_or_that_others_can_write_is_none(
+    turned: Any, stock: Any, tmp_path: Path, content: bytes, problem: str
+) -> None:
+    (tmp_path / "stock.json").write_bytes(content)
+    (tmp_path / "stock.json").chmod(0o666 if content == info() else 0o600)
+    known = Known(turned, stock, tmp_path)
+    assert known.stock.info is None or known.stock.info.commands == {}
+    assert problem in known.log.read_text()
+    stock.answers["guest-info"] = info("guest-set-time")
+    known.connect()
+    assert known.file.read_bytes() == info("guest-set-time")
+    assert known.file.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_memory_that_cannot_be_written_costs_a_line_in_the_log(stock: Any, known: Known) -> None:
+    known.file.with_name("stock.json.new").mkdir()
+    stock.answers["guest-info"] = info()
+    known.connect()
+    assert known.is_time_settable
+    assert f"the stock agent's commands cannot be kept in {known.file}" in known.log.read_text()
+
+
+def test_a_stock_agent_that_had_frozen_file_systems_before_is_known_to_have(
+    turned: Any, stock: Any, tmp_path: Path
+) -> None:
+    (tmp_path / "qga.state.isfrozen").touch()
+    assert "frozen" in Known(turned, stock, tmp_path).policy.refusal("guest-get-clock").description
 
 
 def test_what_came_of_trying_counts_until_it_is_tried_again(turned: Any, stock: Any, known: Known) -> None:
