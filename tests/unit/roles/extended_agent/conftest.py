@@ -83,11 +83,20 @@ class PlayedStock:
         self._listener.listen(1)
         loop.watch(self._listener.fileno(), self._accept)
 
+    @property
+    def unread(self) -> bytes:
+        """What came while it was hanging."""
+        return b"".join(self._unread)
+
     def say(self, data: bytes) -> None:
         self._stream.send(data)
 
     def hang_up(self) -> None:
         self._stream.close()
+
+    def pause(self) -> None:
+        """Read nothing, not even an end."""
+        self._stream.pause()
 
     def go_on(self) -> None:
         """Answer what came while it was hanging, too."""
@@ -144,7 +153,7 @@ LINK_COSTS = module("limits").Costs(reconnect_seconds=0.01, longest_reconnect_se
 
 
 class Observed:
-    """A way to the played stock agent, and all that it told."""
+    """A link to the played stock agent, and all that it reported."""
 
     def __init__(self, turned: Any, stock: Any, costs: Any = LINK_COSTS, log: Any = None) -> None:
         log = log or module("log").Log("/dev/null")

@@ -14,6 +14,7 @@ from .conftest import ERROR, LINK_COSTS, Observed
 
 stock_link = module("stock_link")
 
+ONE = b'{"return": 1}\n'
 SYNC = b'{"execute": "guest-sync-delimited"'
 
 
@@ -36,15 +37,6 @@ def test_a_request_passes_and_its_reply_comes_back_as_they_are(observed: Observe
     assert observed.stock.received == raw + b"\n"
     assert observed.replies == [line]
     assert observed.told == [("sent", "guest-exec"), ("answered", "guest-exec", line.decode()), ("freed",)]
-
-
-def test_a_reply_in_pieces_is_one_reply(observed: Observed) -> None:
-    observed.ask()
-    for piece in (b'{"ret', b'urn": {', b"}}", b"\n"):
-        assert observed.replies == []
-        assert observed.way.expected
-        observed.say(piece)
-    assert observed.replies == [b'{"return": {}}\n']
 
 
 def test_after_a_pause_a_sign_of_life_goes_before_the_request(
@@ -75,7 +67,8 @@ def test_nobody_gets_the_reply_to_what_was_abandoned_but_it_is_waited_for(observ
 
 
 @pytest.mark.parametrize(
-    "garbage", [b"garbage\n", b"\n", b"[]\n", b'{"return": 1}{"return": 2}\n', b'{"return": NaN}\n', b"\xfe\n"]
+    "garbage",
+    [b"garbage\n", b"\n", b"[]\n", b'{"return": 1}{"return": 2}\n', b'{"return": NaN}\n', b'"' * 200_000 + b"\n"],
 )
 def test_what_is_no_reply_becomes_a_failure_and_the_next_reply_is_told_from_it(
     observed: Observed, garbage: bytes
@@ -89,14 +82,6 @@ def test_what_is_no_reply_becomes_a_failure_and_the_next_reply_is_told_from_it(
     observed.ask("guest-get-users")
     assert observed.stock.received.startswith(SYNC), "more of it might be on its way"
     assert observed.replies == [b'{"return": []}\n']
-
-
-def test_what_nobody_asked_for_is_dropped(observed: Observed) -> None:
-    observed.say(b'{"return": "what?"}\n')
-    assert observed.told == [("freed",)]
-    observed.stock.answers["guest-exec"] = b'{"return": 1}\n'
-    observed.ask()
-    assert observed.replies == [b'{"return": 1}\n']
 
 
 def test_a_line_beyond_the_limit_costs_no_more_than_the_limit_and_becomes_a_failure(turned: Any, stock: Any) -> None:
@@ -118,22 +103,14 @@ def test_a_line_beyond_the_limit_costs_no_more_than_the_limit_and_becomes_a_fail
 NO_REPLY = b""
 
 
-def sync_numbers(received: bytes) -> list[int]:
-    return [int(number) for number in re.findall(rb'"id": (\d+)', received)]
-
-
-def test_a_silent_command_goes_out_between_two_syncs(observed: Observed) -> None:
+def test_a_silent_command_goes_out_between_two_syncs_and_has_succeeded_when_nothing_came_between_their_replies(
+    observed: Observed,
+) -> None:
     observed.shut_down()
-    first, second, third = observed.stock.received.splitlines()
-    assert first.startswith(SYNC)
-    assert second == b'{"execute": "guest-shutdown"}'
-    assert third.startswith(SYNC)
-
-
-def test_it_has_succeeded_when_nothing_came_in_front_of_the_closing_syncs_reply(observed: Observed) -> None:
-    observed.shut_down()
-    assert observed.replies == [NO_REPLY]
-    assert observed.failures == []
+    lines = observed.stock.received.splitlines()
+    assert [line.startswith(SYNC) for line in lines] == [True, False, True]
+    assert lines[1] == b'{"execute": "guest-shutdown"}'
+    assert (observed.replies, observed.failures) == ([NO_REPLY], [])
     assert observed.told == [("sent", "guest-shutdown"), ("freed",)]
     observed.say(ERROR)
     assert observed.replies == [NO_REPLY]
@@ -143,7 +120,7 @@ def test_the_opening_syncs_reply_does_not_end_it(observed: Observed) -> None:
     observed.stock.is_hanging = True
     asked = observed.shut_down()
     assert not asked.is_heard
-    opening, closing = sync_numbers(observed.stock._unread[0])
+    opening, closing = (int(number) for number in re.findall(rb'"id": (\d+)', observed.stock.unread))
     observed.say(b'\xff{"return": %d}\n' % opening)
     assert asked.is_heard
     assert observed.replies == []
@@ -155,24 +132,24 @@ def test_the_opening_syncs_reply_does_not_end_it(observed: Observed) -> None:
     assert not observed.way.expected
 
 
-@pytest.mark.parametrize("is_fresh", [True, False])
-def test_its_error_is_its_reply(observed: Observed, monkeypatch: pytest.MonkeyPatch, is_fresh: bool) -> None:
-    monkeypatch.setattr(stock_link, "_FRESH_SECONDS", 60.0 if is_fresh else 0.0)
-    observed.stock.answers["guest-shutdown"] = ERROR
-    observed.shut_down()
-    assert observed.replies == [ERROR]
-    assert not observed.way.expected
-
-
-NO_REPLY_AT_ALL = "the stock agent has answered guest-shutdown with something that is no reply"
-
-
+@pytest.mark.parametrize("fresh_seconds", [0.0, 60.0])
 @pytest.mark.parametrize(
-    ("answer", "replies", "failures"), [(ERROR * 5, [ERROR], []), (b"garbage\n", [], [NO_REPLY_AT_ALL])]
+    ("answer", "replies", "failures"),
+    [
+        (ERROR, [ERROR], []),
+        (ERROR * 5, [ERROR], []),
+        (b"garbage\n", [], ["the stock agent has answered guest-shutdown with something that is no reply"]),
+    ],
 )
 def test_it_has_one_reply_or_fails_however_much_is_sent(
-    observed: Observed, answer: bytes, replies: list[bytes], failures: list[str]
+    observed: Observed,
+    monkeypatch: pytest.MonkeyPatch,
+    fresh_seconds: float,
+    answer: bytes,
+    replies: list[bytes],
+    failures: list[str],
 ) -> None:
+    monkeypatch.setattr(stock_link, "_FRESH_SECONDS", fresh_seconds)
     observed.stock.answers["guest-shutdown"] = answer
     observed.shut_down()
     assert (observed.replies, observed.failures) == (replies, failures)
@@ -193,13 +170,16 @@ def test_when_it_goes_every_request_fails_and_its_reason_is_told(observed: Obser
     assert observed.way.away_reason == "it has closed the connection"
 
 
-def test_half_a_reply_of_the_connection_before_is_no_part_of_the_next(observed: Observed) -> None:
+def test_a_reply_in_pieces_is_one_reply_and_half_of_one_is_no_part_of_the_next_connection(observed: Observed) -> None:
     observed.ask()
     observed.say(b'{"return": "half')
+    assert observed.replies == []
     observed.hang_up()
     observed.connect()
-    observed.stock.answers["guest-exec"] = b'{"return": "whole"}\n'
     observed.ask()
+    for piece in (b'{"ret', b'urn": "whole"', b"}", b"\n"):
+        assert observed.replies == []
+        observed.say(piece)
     assert observed.replies == [b'{"return": "whole"}\n']
 
 
@@ -226,33 +206,24 @@ def test_leaving_waits_until_all_replies_were_taken(observed: Observed) -> None:
     assert not observed.way.connect(), "it has left"
 
 
-def test_leaving_does_not_wait_for_one_that_hangs(turned: Any, stock: Any) -> None:
+def test_leaving_waits_neither_for_one_that_hangs_nor_for_one_that_is_away(turned: Any, stock: Any) -> None:
+    left: list[str] = []
+    observed = Observed(turned, stock)
+    observed.way.leave(lambda: left.append("left"))
+    assert left == ["left"]
     observed = Observed(turned, stock)
     observed.connect()
     stock.is_hanging = True
     observed.ask()
-    stock._stream.pause()
-    left: list[str] = []
+    stock.pause()
     observed.way.leave(lambda: left.append("left"))
-    turned.until(lambda: bool(left))
-
-
-def test_leaving_one_that_is_away_is_immediate(turned: Any, stock: Any) -> None:
-    left: list[str] = []
-    Observed(turned, stock).way.leave(lambda: left.append("left"))
-    assert left == ["left"]
+    turned.until(lambda: len(left) == 2)
 
 
 @pytest.mark.parametrize(
     "flood",
-    [
-        b"{}\n" * 50,
-        b'{"return": {}}\n' * 50,
-        b"\n" * 50,
-        b'\xff{"return": 0}\n' * 50,
-        b"x" * 1001,
-        b"x" * 999 + b"\n" * 2,
-    ],
+    [b'{"return": {}}\n' * 50, b"\n" * 50, b'\xff{"return": 0}\n' * 50, b"x" * 1001, b"x" * 999 + b"\n" * 2],
+    ids=["replies", "empty lines", "false syncs", "no end", "many bytes"],
 )
 def test_who_says_too_much_unasked_is_left_alone_for_a_while(turned: Any, stock: Any, flood: bytes) -> None:
     observed = Observed(turned, stock, LINK_COSTS._replace(unasked_lines=49, reply_bytes=1000))
@@ -263,7 +234,7 @@ def test_who_says_too_much_unasked_is_left_alone_for_a_while(turned: Any, stock:
     turned.until(lambda: observed.way.is_connected)
 
 
-def test_some_of_it_is_passed_over_and_a_reply_starts_the_count_anew(turned: Any, stock: Any) -> None:
+def test_some_of_it_is_dropped_and_a_reply_starts_the_count_anew(turned: Any, stock: Any) -> None:
     observed = Observed(turned, stock, LINK_COSTS._replace(unasked_lines=49, reply_bytes=1000))
     observed.connect()
     stock.answers["guest-exec"] = b'{"return": 1}\n'

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,52 +14,58 @@ from .conftest import ERROR, Observed
 stock_link = module("stock_link")
 
 NO_REPLY = b""
+ONE = b'{"return": 1}\n'
 SYNC = b'{"execute": "guest-sync-delimited"'
 SYNCS = ("guest-sync-delimited", "guest-sync")
 
 
-def logged(directory: Path) -> list[str]:
-    return [line.split(": ", 1)[1] for line in (directory / "log").read_text().splitlines()]
+@pytest.fixture
+def logging(turned: Any, stock: Any) -> Observed:
+    """It writes its log to standard error, and has no connection yet."""
+    return Observed(turned, stock, log=module("log").Log(verbose=True))
 
 
 @pytest.fixture
-def logging(turned: Any, stock: Any, tmp_path: Path) -> Observed:
-    return Observed(turned, stock, log=module("log").Log(str(tmp_path / "log"), verbose=True))
+def _stale(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sync goes out in front of every request."""
+    monkeypatch.setattr(stock_link, "_FRESH_SECONDS", 0.0)
 
 
+def logged(capsys: pytest.CaptureFixture[str]) -> list[str]:
+    return [line.split(": ", 1)[1] for line in capsys.readouterr().err.splitlines()]
+
+
+@pytest.mark.usefixtures("_stale")
 def test_where_the_delimited_sync_is_refused_the_plain_one_is_used(
-    logging: Observed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    logging: Observed, capsys: pytest.CaptureFixture[str]
 ) -> None:
     logging.stock.disabled = {"guest-sync-delimited"}
-    assert logging.way.connect()
-    logging.turned.settle()
+    logging.connect()
     assert not logging.way.expected
-    monkeypatch.setattr(stock_link, "_FRESH_SECONDS", 0.0)
-    logging.stock.received = b""
-    logging.stock.answers["guest-exec"] = b'{"return": 1}\n'
+    logging.stock.answers["guest-exec"] = ONE
     logging.ask()
     assert logging.stock.received.startswith(b'{"execute": "guest-sync", ')
-    assert logging.replies == [b'{"return": 1}\n']
-    assert logged(tmp_path) == [
+    assert logging.replies == [ONE]
+    assert logged(capsys) == [
         "info: connected to the stock agent",
         "info: the stock agent refuses guest-sync-delimited: guest-sync is used instead",
     ]
 
 
+@pytest.mark.usefixtures("_stale")
 def test_where_both_are_refused_that_is_logged_once_and_requests_pass(
-    logging: Observed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    logging: Observed, capsys: pytest.CaptureFixture[str]
 ) -> None:
     logging.stock.disabled = set(SYNCS)
-    monkeypatch.setattr(stock_link, "_FRESH_SECONDS", 0.0)
-    logging.stock.answers["guest-exec"] = b'{"return": 1}\n'
+    logging.stock.answers["guest-exec"] = ONE
     for _connection in range(3):
         logging.turned.until(logging.way.connect)
         logging.turned.settle()
         logging.ask()
         logging.ask()
         logging.hang_up()
-    assert logging.replies == [b'{"return": 1}\n'] * 6
-    refusals = [line for line in logged(tmp_path) if line.startswith("error") and "refuses" in line]
+    assert logging.replies == [ONE] * 6
+    refusals = [line for line in logged(capsys) if line.startswith("error") and "refuses" in line]
     assert refusals == [f"error: the stock agent refuses {' and '.join(SYNCS)}: its replies are matched by their order"]
 
 
@@ -117,16 +122,14 @@ def test_what_was_refused_is_tried_anew_by_the_next_connection(logging: Observed
     assert logging.stock.received.count(SYNC) == 2
 
 
-def test_a_sync_that_is_refused_amid_a_connection_is_answered_by_that(
-    observed: Observed, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.usefixtures("_stale")
+def test_a_sync_that_is_refused_amid_a_connection_is_answered_by_that(observed: Observed) -> None:
     # qemu-ga 10.0 allows all syncs while file systems are frozen, and goes by its lists after the thaw.
-    monkeypatch.setattr(stock_link, "_FRESH_SECONDS", 0.0)
     observed.stock.disabled = {"guest-sync-delimited"}
-    observed.stock.answers["guest-exec"] = b'{"return": 1}\n'
+    observed.stock.answers["guest-exec"] = ONE
     observed.ask()
     observed.ask()
-    assert observed.replies == [b'{"return": 1}\n'] * 2
+    assert observed.replies == [ONE] * 2
     assert observed.stock.received.count(b'"guest-sync"') == 1
 
 
@@ -136,7 +139,7 @@ def test_a_sync_is_found_after_the_end_of_a_long_reply(turned: Any, stock: Any, 
     observed = Observed(turned, stock)
     observed.connect()
     observed.way._is_unsettled = True
-    observed.stock.answers["guest-exec"] = b'{"return": 1}\n'
+    observed.stock.answers["guest-exec"] = ONE
     observed.stock.say(b'{"return": "' + b"x" * 200_000)
     observed.ask()
-    assert observed.replies == [b'{"return": 1}\n']
+    assert observed.replies == [ONE]
