@@ -19,42 +19,26 @@ from tests.support.extended_agent import module
 hardware_clock = module("hardware_clock")
 
 
-def fail() -> None:
-    raise FileNotFoundError(2, "No such file or directory", "/dev/rtc")
+def failing(error: BaseException) -> Any:
+    def fail(*_arguments: Any) -> Any:
+        raise error
 
-
-def leave() -> None:
-    raise SystemExit(3)
+    return fail
 
 
 @pytest.mark.parametrize(
     ("action", "problem"),
     [
         (lambda: None, None),
-        (fail, "the hardware clock was not set: No such file or directory"),
+        (failing(FileNotFoundError(2, "No such file", "/dev/rtc")), "the hardware clock was not set: No such file"),
         (lambda: os._exit(3), "setting the hardware clock ended without a result"),
-        (leave, "setting the hardware clock ended without a result"),
+        (failing(SystemExit(3)), "setting the hardware clock ended without a result"),
     ],
 )
 def test_the_reason_comes_back_and_a_child_never_becomes_a_second_agent(action: Any, problem: str | None) -> None:
     before = os.getpid()
     assert hardware_clock.update(action) == problem
     assert os.getpid() == before
-
-
-class Failing:
-    """A call of the system's that fails in the end, after the first so many."""
-
-    def __init__(self, error: BaseException, real: Any, after: int = 0) -> None:
-        self._error = error
-        self._real = real
-        self._left = after
-
-    def __call__(self, *arguments: Any) -> Any:
-        self._left -= 1
-        if self._left < 0:
-            raise self._error
-        return self._real(*arguments)
 
 
 @pytest.mark.parametrize(
@@ -72,7 +56,7 @@ def test_what_the_system_lacks_leaves_nothing_open(
 ) -> None:
     gc.collect()  # what earlier tests have left would be closed at any time
     before = len(os.listdir("/proc/self/fd"))
-    monkeypatch.setattr(hardware_clock.os, call, Failing(error, getattr(os, call)))
+    monkeypatch.setattr(hardware_clock.os, call, failing(error))
     with pytest.raises(type(error)):
         hardware_clock.update(lambda: None)
     monkeypatch.undo()
@@ -81,7 +65,7 @@ def test_what_the_system_lacks_leaves_nothing_open(
 
 
 def test_a_child_that_cannot_be_waited_for_does_not_undo_what_was_done(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hardware_clock.os, "waitpid", Failing(OSError(errno.EINVAL, "Invalid argument"), os.waitpid))
+    monkeypatch.setattr(hardware_clock.os, "waitpid", failing(OSError(errno.EINVAL, "Invalid argument")))
     assert hardware_clock.update(lambda: None) is None
     monkeypatch.undo()
     assert hardware_clock.update(lambda: None) is None
@@ -109,11 +93,10 @@ def test_descriptors_beyond_the_first_thousand_do(monkeypatch: pytest.MonkeyPatc
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-def test_a_hardware_clock_that_hangs_costs_no_more_than_its_time() -> None:
+def test_a_hardware_clock_that_hangs_costs_no_more_than_its_timeout() -> None:
     began = time.monotonic()
-    assert (
-        hardware_clock.update(lambda: time.sleep(60), seconds=0.2) == "the hardware clock did not answer within 0.2 s"
-    )
+    problem = hardware_clock.update(lambda: time.sleep(60), seconds=0.2)
+    assert problem == "the hardware clock did not answer within 0.2 s"
     assert time.monotonic() - began < 2
 
 
@@ -123,8 +106,9 @@ def test_the_nearest_second_is_what_is_written() -> None:
     assert struct.unpack("9i", hardware_clock.packed(year_2026 - 500_000_001))[:6] == (59, 59, 23, 31, 11, 125)
 
 
-@pytest.mark.parametrize(("text", "is_local"), [("0.0 0 0.0\n0\nUTC\n", False), ("0.0 0 0.0\n0\nLOCAL\n", True)])
-def test_adjtime_tells_local_time_from_utc(tmp_path: Path, text: str, is_local: bool) -> None:
-    (tmp_path / "adjtime").write_text(text)
-    assert hardware_clock.keeps_local_time(str(tmp_path / "adjtime")) is is_local
-    assert not hardware_clock.keeps_local_time(str(tmp_path / "none"))
+def test_adjtime_distinguishes_local_time_from_utc(tmp_path: Path) -> None:
+    path = tmp_path / "adjtime"
+    assert not hardware_clock.keeps_local_time(str(path))
+    for zone, is_local in (("UTC", False), ("LOCAL", True)):
+        path.write_text(f"0.0 0 0.0\n0\n{zone}\n")
+        assert hardware_clock.keeps_local_time(str(path)) is is_local

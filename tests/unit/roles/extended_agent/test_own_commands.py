@@ -22,7 +22,7 @@ LAST_NS = 9_214_646_400 * 10**9 - 1
 
 
 class Clock:
-    def __init__(self, error: OSError | None = None) -> None:
+    def __init__(self, error: Exception | None = None) -> None:
         self.reading_ns = NOW_NS
         self.steps: list[tuple[str, int]] = []
         self.kept = clock.Discipline(False, 2_000)
@@ -57,16 +57,23 @@ def known(tmp_path: Path) -> Any:
     return stock.Stock(module("loop").Loop(), str(tmp_path / "none"), str(tmp_path), module("limits").Costs(), log)
 
 
-def context(known: Any, own_clock: Clock, rtc_problem: str | None = None) -> Any:
-    return own_commands.Context(own_clock, known, policy.Policy(policy.Lists(), known), lambda: rtc_problem)
+def failing(error: Exception) -> Any:
+    def fail() -> Any:
+        raise error
+
+    return fail
+
+
+def context(known: Any, own_clock: Clock) -> Any:
+    return own_commands.Context(own_clock, known, policy.Policy(policy.Lists(), known), lambda: None)
 
 
 def carry_out(own_context: Any, command: str, arguments: dict[str, Any], received_ns: int = NOW_NS) -> Any:
     return json.loads(own_commands.carry_out(own_context, command, arguments, received_ns))
 
 
-def update(known: Any, own_clock: Clock, rtc_problem: str | None = None, **arguments: Any) -> Any:
-    return carry_out(context(known, own_clock, rtc_problem), "guest-update-time", arguments)
+def update(known: Any, own_clock: Clock, **arguments: Any) -> Any:
+    return carry_out(context(known, own_clock), "guest-update-time", arguments)
 
 
 @pytest.mark.parametrize(
@@ -128,19 +135,14 @@ WRONG: dict[str, list[dict[str, Any]]] = {
 def test_what_is_wrong_is_refused_before_the_clock_is_touched(known: Any, arguments: dict[str, Any], said: str) -> None:
     own_clock = Clock()
     with pytest.raises(refusal.Refusal) as caught:
-        update(known, own_clock, rtc_problem="asked for", **arguments)
+        update(known, own_clock, **arguments)
     assert (caught.value.description, caught.value.kind) == (said, "GenericError")
     assert own_clock.steps == []
 
 
 @pytest.mark.parametrize(
     ("seconds", "nanoseconds", "delta_ns"),
-    [
-        (0, 500_000_000, 500_000_000),
-        (-1, 500_000_000, -500_000_000),
-        (-1, "800000000", -200_000_000),
-        (0, 0, 0),
-    ],
+    [(0, 500_000_000, 500_000_000), (-1, 500_000_000, -500_000_000), (-1, "800000000", -200_000_000), (0, 0, 0)],
 )
 def test_a_slew_is_begun_once_and_its_duration_returned(
     known: Any, seconds: int, nanoseconds: int | str, delta_ns: int
@@ -162,55 +164,64 @@ def test_a_clock_that_a_time_service_disciplines_is_not_slewed_but_may_be_steppe
     assert own_clock.steps == [("shift", 10**9)]
 
 
-def test_without_the_capability_there_is_a_clear_error(known: Any) -> None:
-    for arguments in ({"seconds": 1}, SLEW):
-        with pytest.raises(refusal.Refusal, match="lacks the capability CAP_SYS_TIME"):
-            update(known, Clock(PermissionError(1, "Operation not permitted")), **arguments)
-
-
-def test_a_hardware_clock_that_fails_does_not_fail_the_command(known: Any) -> None:
-    assert update(known, Clock(), "no RTC", seconds=1, rtc=True)["rtc-error"] == "no RTC"
-    assert "rtc-error" not in update(known, Clock(), None, seconds=1, rtc=True)
-    assert "rtc-error" not in update(known, Clock(), "not asked for", seconds=1)
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (PermissionError(1, "Operation not permitted"), "this agent lacks the capability CAP_SYS_TIME"),
+        (OSError(22, "Invalid argument"), "Invalid argument"),
+        (MemoryError(), "out of memory"),
+        (OverflowError("too large"), "too large"),
+    ],
+)
+@pytest.mark.parametrize("arguments", [{"seconds": 1}, {"seconds": 1, "relative": True}, SLEW])
+def test_what_the_kernel_refuses_becomes_an_error(
+    known: Any, error: Exception, words: str, arguments: dict[str, Any]
+) -> None:
+    with pytest.raises(refusal.Refusal) as caught:
+        update(known, Clock(error), **arguments)
+    assert caught.value.description == f"The clock was not set: {words}"
 
 
 @pytest.mark.parametrize(
-    "error",
+    ("error", "words"), [(OSError(1, "Operation not permitted"), "Operation not permitted"), (RuntimeError(), "Runt")]
+)
+def test_a_clock_that_cannot_be_read_becomes_an_error(known: Any, error: Exception, words: str) -> None:
+    own_clock = Clock()
+    own_clock.discipline = failing(error)  # type: ignore[method-assign]
+    with pytest.raises(refusal.Refusal, match=f"guest-get-clock failed: {words}"):
+        carry_out(context(known, own_clock), "guest-get-clock", {})
+
+
+@pytest.mark.parametrize(
+    ("rtc", "arguments", "problem"),
     [
-        BlockingIOError(11, "Resource temporarily unavailable"),
-        OSError(24, "Too many open files"),
-        MemoryError("Cannot allocate memory"),
-        RuntimeError("can't start new thread"),
+        (lambda: None, {"rtc": True}, None),
+        (lambda: "no RTC", {"rtc": True}, "no RTC"),
+        (lambda: "not asked for", {}, None),
+        (failing(OSError(24, "Too many files")), {"rtc": True}, "the hardware clock was not set: Too many files"),
+        (failing(MemoryError("no memory")), {"rtc": True}, "the hardware clock was not set: no memory"),
+        (failing(RuntimeError("no thread")), {"rtc": True}, "the hardware clock was not set: no thread"),
     ],
 )
-def test_a_clock_that_has_moved_is_reported_whatever_the_hardware_clock_raises(known: Any, error: Exception) -> None:
-    def fail() -> str | None:
-        raise error
-
-    own_clock = Clock()
-    given = context(known, own_clock)._replace(update_rtc=fail)
-    returned = carry_out(given, "guest-update-time", {"seconds": 5, "rtc": True})
-    words = getattr(error, "strerror", None) or str(error)
-    assert returned == {
-        "before": NOW_NS,
-        "after": 5 * 10**9,
-        "rtc-error": f"the hardware clock was not set: {words}",
-    }
-
-
-@pytest.mark.parametrize(("slewing_ns", "is_disciplined"), [(0, False), (-199_500_000, True)])
-def test_the_clock_command_gives_both_readings_and_what_is_left_of_a_slew(
-    known: Any, slewing_ns: int, is_disciplined: bool
+def test_a_clock_that_has_moved_is_reported_whatever_comes_of_the_hardware_clock(
+    known: Any, rtc: Any, arguments: dict[str, Any], problem: str | None
 ) -> None:
+    given = context(known, Clock())._replace(update_rtc=rtc)
+    returned = carry_out(given, "guest-update-time", {"seconds": 5, **arguments})
+    expected = {"before": NOW_NS, "after": 5 * 10**9}
+    assert returned == (expected if problem is None else {**expected, "rtc-error": problem})
+
+
+def test_the_clock_command_returns_both_readings_and_what_is_left_of_a_slew(known: Any) -> None:
     own_clock = Clock()
-    own_clock.kept = clock.Discipline(False, 2_000, slewing_ns, is_disciplined)
+    own_clock.kept = clock.Discipline(False, 2_000, -199_500_000, is_disciplined=True)
     assert carry_out(context(known, own_clock), "guest-get-clock", {}, NOW_NS - 5) == {
         "received": NOW_NS - 5,
         "transmitted": NOW_NS,
         "synchronized": False,
         "max-error": 2_000,
-        "slewing": slewing_ns,
-        "slewable": not is_disciplined,
+        "slewing": -199_500_000,
+        "slewable": False,
     }
 
 
