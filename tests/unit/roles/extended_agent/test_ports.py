@@ -74,8 +74,8 @@ def test_few_errors_are_made_for_a_client_that_does_not_take_them(
     assert len(made) < 20_000, "only until writing one has failed"
 
 
-@pytest.mark.parametrize("error", [b"}", b"\x01", b"\xff", b"{}", b"1 ", b'"\xc0"'])
-def test_no_errors_are_made_for_a_client_that_has_gone_and_its_requests_are_carried_out(
+@pytest.mark.parametrize("error", [b"}", b"\xff", b"{}"])
+def test_errors_are_made_for_the_next_client_and_not_for_one_that_has_gone_whose_requests_are_carried_out(
     listening: Listening, stock: Any, monkeypatch: pytest.MonkeyPatch, error: bytes
 ) -> None:
     made: list[Any] = []
@@ -86,14 +86,9 @@ def test_no_errors_are_made_for_a_client_that_has_gone_and_its_requests_are_carr
         listening.turned.until(lambda: "guest-exec" in stock.commands)
         stock.say(b'{"return": 1}\n')
         assert listening.ask(after, PING) == PONG
-    assert made == []
-
-
-def test_the_next_client_gets_its_errors(listening: Listening) -> None:
-    with listening.client() as client:
-        client.send(b"}" * 10)
-    with listening.client() as after:
-        assert b"JSON parse error" in listening.ask(after, b"}")
+        assert made == []
+        listening.ask(after, b"}")
+    assert len(made) == 1
 
 
 def test_a_client_that_resets_its_connection_makes_room_for_the_next(listening: Listening) -> None:

@@ -6,7 +6,6 @@ import os
 import pwd
 import subprocess
 import sys
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -160,16 +159,4 @@ def test_a_process_of_roots_becomes_the_user_and_keeps_one_capability() -> None:
     assert [status[key] for key in ("CapInh", "CapAmb")] == [f"{0:016x}"] * 2
     assert status["Uid"].split() == [str(ENTRY.pw_uid)] * 4
     assert status["Gid"].split() == [str(ENTRY.pw_gid)] * 4
-    assert status["Groups"].split() == []
-    assert status["NoNewPrivs"] == "1"
-
-
-@needs_root
-@pytest.mark.slow
-def test_the_agent_does_not_start_if_it_cannot_become_the_user(tmp_path: Path) -> None:
-    arguments = ["--config=/dev/null", "--method=unix-listen", f"--path={tmp_path}/agent.sock", "--user=no-such-user"]
-    command = [sys.executable, "-E", "-s", "-S", "-m", "qemu_ga_extended", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60, cwd=package_parent())
-    assert done.returncode == 1
-    assert "there is no user 'no-such-user'" in done.stderr
-    assert not (tmp_path / "agent.sock").exists()
+    assert (status["Groups"].strip(), status["NoNewPrivs"]) == ("", "1")
