@@ -18,15 +18,13 @@ MODULE = ROOT / "roles/extended_agent/files/qemu-ga-extended.cil"
 BASE = ROOT / "tests/support/selinux_base.cil"
 UNCONFINED = "(type unconfined_service_t)\n"
 
+AGENTS, SYSTEMD = "virt_qemu_ga_t", "init_t"
 OF_STOCK = {
-    ("virt_qemu_ga_t", "virt_qemu_ga_t", "unix_stream_socket", "accept getattr getopt read write"),
-    ("virt_qemu_ga_t", "init_t", "unix_stream_socket", "accept getattr getopt read write"),
-    ("virt_qemu_ga_t", "init_t", "fd", "use"),
+    (AGENTS, AGENTS, "unix_stream_socket", "accept getattr getopt read write"),
+    (AGENTS, SYSTEMD, "unix_stream_socket", "accept getattr getopt read write"),
+    (AGENTS, SYSTEMD, "fd", "use"),
 }
-OF_EXTENDED = {
-    ("unconfined_service_t", "virt_qemu_ga_t", "unix_stream_socket", "connectto"),
-    ("unconfined_service_t", "init_t", "unix_stream_socket", "connectto"),
-}
+OF_EXTENDED = {("unconfined_service_t", label, "unix_stream_socket", "connectto") for label in (AGENTS, SYSTEMD)}
 
 pytestmark = [
     pytest.mark.slow,
@@ -38,32 +36,22 @@ pytestmark = [
 
 def compiled(directory: Path, *modules: str) -> subprocess.CompletedProcess[str]:
     """A policy from these modules, in the file ``policy``."""
-    paths = []
-    for number, module in enumerate(modules):
-        paths.append(directory / f"{number}.cil")
-        paths[-1].write_text(module)
-    return subprocess.run(
-        ["secilc", f"--output={directory / 'policy'}", f"--filecontext={directory / 'contexts'}", *paths],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    (directory / "all.cil").write_text("".join(modules))
+    places = [f"--output={directory / 'policy'}", f"--filecontext={directory / 'contexts'}", directory / "all.cil"]
+    return subprocess.run(["secilc", *places], capture_output=True, text=True, check=False)
 
 
 def searched(directory: Path, *kinds: str) -> list[str]:
-    found = subprocess.run(
-        ["sesearch", *kinds, str(directory / "policy")], capture_output=True, text=True, check=True
-    ).stdout
-    return found.splitlines()
+    command = ["sesearch", *kinds, str(directory / "policy")]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
 
 
-def allowed(directory: Path) -> set[tuple[str, str, str, str]]:
-    """Every rule that allows something: who, whose, which class, and what."""
+def allowed(directory: Path) -> set[tuple[str, ...]]:
+    """Return every rule that allows something: the source, the target, the class and the permissions."""
     rules = set()
     for line in searched(directory, "--allow"):
-        word, source, target, *what = line.rstrip(";").split()
-        assert word == "allow"
-        rules.add((source, *target.split(":"), " ".join(what).strip("{ }")))
+        _allow, source, target, *permissions = line.rstrip(";").split()
+        rules.add((source, *target.split(":"), " ".join(permissions).strip("{ }")))
     return rules
 
 
@@ -78,7 +66,7 @@ def test_it_allows_the_agents_what_they_need_of_each_other_and_nothing_else(
     assert searched(tmp_path, "--type_trans", "--auditallow", "--dontaudit", "--role_allow", "--range_trans") == []
 
 
-@pytest.mark.parametrize("missing", ["virt_qemu_ga_t", "init_t"])
+@pytest.mark.parametrize("missing", [AGENTS, SYSTEMD])
 def test_a_policy_that_does_not_confine_the_stock_agent_refuses_it(tmp_path: Path, missing: str) -> None:
     """Debian's policy is one. A module that is installed and without effect would say that all is well."""
     base = BASE.read_text().replace(f"(type {missing})\n", "")

@@ -34,15 +34,7 @@ def test_it_is_posix(template: str, init: str, checker: str, tmp_path: Path) -> 
     command = CHECKERS[checker]
     if shutil.which(command[0]) is None:
         pytest.skip(f"this machine has no {command[0]}")
-    systemd = {
-        "dropin": "d",
-        "fallback_unit": "f",
-        "socket_unit": "s",
-        "stock_dropin": "d",
-        "stock_unit": "u",
-        "unit": "e",
-        "wanted_link": "l",
-    }
-    text = rendered(template, tmp_path, init, confirm_seconds=120, **systemd)
+    names = ("dropin", "fallback_unit", "socket_unit", "stock_dropin", "stock_unit", "unit", "wanted_link")
+    text = rendered(template, tmp_path, init, confirm_seconds=120, **dict.fromkeys(names, "x"))
     done = subprocess.run([*command, "/dev/stdin"], input=text, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
