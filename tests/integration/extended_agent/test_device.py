@@ -22,14 +22,15 @@ from tests.support.until import until
 class Host:
     """The host's side: connected between ``with Host(...)`` and its end."""
 
-    def __init__(self, to_guest: Path, from_guest: Path) -> None:
-        self._to_guest = to_guest
-        self._reader = os.open(from_guest, os.O_RDWR | os.O_NONBLOCK)
-        self._writer = -1
+    def __init__(self, directory: Path) -> None:
+        self.paths = (str(directory / "to-guest"), str(directory / "from-guest"))
+        for path in self.paths:
+            os.mkfifo(path)
+        self._reader = os.open(self.paths[1], os.O_RDWR | os.O_NONBLOCK)
 
     @contextlib.contextmanager
     def connected(self) -> Iterator[Host]:
-        self._writer = os.open(self._to_guest, os.O_WRONLY)
+        self._writer = os.open(self.paths[0], os.O_WRONLY)
         try:
             yield self
         finally:
@@ -38,7 +39,8 @@ class Host:
     def send(self, data: bytes) -> None:
         os.write(self._writer, data)
 
-    def reply(self) -> Any:
+    def ask(self, data: bytes) -> Any:
+        self.send(data)
         assert select.select([self._reader], [], [], 10)[0], "no reply came"
         return json.loads(os.read(self._reader, 65536).removeprefix(b"\xff"))
 
@@ -47,59 +49,39 @@ class Host:
 
 
 @pytest.fixture
-def pipes(tmp_path: Path) -> tuple[Path, Path]:
-    paths = (tmp_path / "to-guest", tmp_path / "from-guest")
-    for path in paths:
-        os.mkfifo(path)
-    return paths
-
-
-@pytest.fixture
-def host(pipes: tuple[Path, Path]) -> Iterator[Host]:
-    host = Host(*pipes)
+def host(tmp_path: Path) -> Iterator[Host]:
+    host = Host(tmp_path)
     yield host
     host.close()
 
 
 @pytest.fixture
-def agent(pipes: tuple[Path, Path]) -> Iterator[ExtendedAgent]:
-    with StockAgent() as stock, ExtendedAgent(stock.socket, device=(str(pipes[0]), str(pipes[1]))) as agent:
+def agent(host: Host) -> Iterator[ExtendedAgent]:
+    with StockAgent() as stock, ExtendedAgent(stock.socket, device=host.paths) as agent:
         yield agent
 
 
 @pytest.mark.usefixtures("agent")
-def test_the_host_may_come_and_go(host: Host) -> None:
+def test_the_host_may_come_and_go_and_half_a_request_is_forgotten(host: Host) -> None:
     for number in range(20):
         with host.connected():
-            host.send(b'{"execute": "guest-sync", "arguments": {"id": %d}}' % number)
-            assert host.reply() == {"return": number}
-            host.send(b'{"execute": "guest-get-host-name"}')
-            assert "return" in host.reply()
+            reply = host.ask(b'{"execute": "guest-sync", "arguments": {"id": %d}}' % number)
+            assert reply == {"return": number}
+            assert "return" in host.ask(b'{"execute": "guest-get-host-name"}')
+            if number % 10 == 0:
+                host.send(b'{"execute": "guest-sync", "argum')
+        if number % 10 == 0:
+            time.sleep(0.2)
 
 
-@pytest.mark.usefixtures("agent")
-def test_half_a_request_is_forgotten_when_the_host_goes(host: Host) -> None:
+def test_it_sleeps_while_the_host_is_silent_and_does_not_spin_while_it_is_away(
+    agent: ExtendedAgent, host: Host
+) -> None:
     with host.connected():
-        host.send(b'{"execute": "guest-sync", "argum')
-    time.sleep(0.2)
-    with host.connected():
-        host.send(b'{"execute": "guest-ping"}')
-        assert host.reply() == {"return": {}}
-
-
-def test_it_does_not_spin_while_the_host_is_away(agent: ExtendedAgent, host: Host) -> None:
-    with host.connected():
-        host.send(b'{"execute": "guest-ping"}')
-        host.reply()
+        host.ask(b'{"execute": "guest-ping"}')
+        until(agent.sleeps_without_end, "it has set itself a timer")
     time.sleep(0.5)
     busy, wakeups = agent.cpu_seconds(), agent.wakeups()
     time.sleep(3)
     assert agent.cpu_seconds() - busy <= 0.02
     assert agent.wakeups() - wakeups <= 4
-
-
-def test_it_sleeps_while_the_host_is_connected_and_silent(agent: ExtendedAgent, host: Host) -> None:
-    with host.connected():
-        host.send(b'{"execute": "guest-ping"}')
-        host.reply()
-        until(agent.sleeps_without_end, "it has set itself a timer")

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.bench.soak import KINDS, NOT_FOUND, Kind, SoakError, converse, soak
+from tests.bench.soak import soak
 from tests.processes.stock_agent import StockAgent
 from tests.support.agent_client import Client
 from tests.support.extended_agent import ExtendedAgent
@@ -26,21 +26,10 @@ def test_each_of_many_mixed_requests_gets_one_reply_in_order_and_memory_stays_as
     assert done.resident_kib <= MOST_RESIDENT_KIB
 
 
-@pytest.mark.parametrize(
-    "wrong", [Kind(KINDS[0].request, NOT_FOUND), Kind({"execute": "guest-no-such-command"})], ids=["error", "return"]
-)
-def test_a_reply_of_another_kind_is_noticed(wrong: Kind) -> None:
-    with StockAgent() as stock, ExtendedAgent(stock.socket) as agent:
-        converse(agent.socket, [(None, KINDS[0]), (1, KINDS[1])])
-        with pytest.raises(SoakError, match="was answered with"):
-            converse(agent.socket, [(None, KINDS[0]), (1, wrong)])
-
-
 LAST: dict[str, dict[str, Any]] = {
     "nothing": {},
     "answered in front": {"execute": "guest-get-clock"},
     "passed on": {"execute": "guest-get-host-name"},
-    "refused by the stock agent": {"execute": "guest-exec-status", "arguments": {"pid": 0}},
     "without success-response": {"execute": "guest-shutdown"},
     "an error of the parser": {"wrong": 1},
 }

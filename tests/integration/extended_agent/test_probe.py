@@ -6,7 +6,6 @@ import json
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,23 +18,20 @@ PROBE = ROOT / "roles/extended_agent/files/probe.py"
 SECONDS = 60.0
 
 
-@pytest.fixture
-def agent() -> Iterator[StockAgent]:
-    with StockAgent() as started:
-        yield started
-
-
 def probe(path: object, *commands: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-E", "-s", "-S", str(PROBE), str(path), *commands]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
-def test_an_agent_that_answers(agent: StockAgent) -> None:
-    assert probe(agent.socket, "guest-info", "guest-get-time").returncode == 0
-
-
-def test_an_agent_that_lacks_the_command(agent: StockAgent) -> None:
-    done = probe(agent.socket, "guest-get-clock")
+def test_an_agent_that_answers_outlives_the_question_and_one_that_lacks_the_command_is_named() -> None:
+    with StockAgent() as agent:
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(agent.socket))
+            client.sendall(b'{"execute": "guest-')  # half a request of another client is no obstacle
+        # The stock agent ends when a client leaves some of a reply unread.
+        for _time in range(3):
+            assert probe(agent.socket, "guest-info", "guest-get-time").returncode == 0
+        done = probe(agent.socket, "guest-get-clock")
     assert done.returncode == 1
     assert done.stderr.startswith(f"The agent on {agent.socket} did not answer: it answered guest-get-clock with")
 
@@ -45,9 +41,6 @@ def test_an_agent_whose_lists_do_not_permit_to_synchronize_has_answered(lists: d
     with StockAgent(**lists) as restricted:
         assert probe(restricted.socket).returncode == 0
         assert probe(restricted.socket, "guest-get-osinfo").returncode == 0
-        done = probe(restricted.socket, "guest-get-clock")
-    assert done.returncode == 1
-    assert "it answered guest-get-clock with" in done.stderr
 
 
 # QEMU 10.0, 4.1 and 1.1 (qapi/qmp-dispatch.c).
@@ -71,16 +64,3 @@ def test_every_agents_words_for_that_are_known(refusal: str, tmp_path: Path) -> 
         with subprocess.Popen(command) as running, listener.accept()[0] as client:
             client.sendall("".join(f"{line}\n" for line in lines).encode())
             assert running.wait(SECONDS) == 0
-
-
-def test_half_a_request_of_somebody_else_is_no_hindrance(agent: StockAgent) -> None:
-    with socket.socket(socket.AF_UNIX) as client:
-        client.connect(str(agent.socket))
-        client.sendall(b'{"execute": "guest-')
-    assert probe(agent.socket, "guest-info").returncode == 0
-
-
-def test_the_agent_outlives_the_question(agent: StockAgent) -> None:
-    """The stock agent ends when a client leaves some of a reply unread."""
-    for _time in range(3):
-        assert probe(agent.socket, "guest-info").returncode == 0

@@ -6,12 +6,12 @@ import json
 import os
 import subprocess
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.processes.printing_guest import PrintingGuest
 from tests.support.collection import ROOT
+from tests.support.init_scripts import program
 
 DEBIAN = "uid=0\ninit=systemd\nfamilies=debian\nversion=12\nname=Debian\npython=full\n"
 STOCK, UNIT, SOCKET = "qemu-guest-agent.service", "qemu-ga-extended.service", "qemu-ga-extended-stock.socket"
@@ -42,20 +42,18 @@ class Guest:
         self.dropin.touch()
         self.link.symlink_to("/nonexistent")
         self.says(restarts="0", load_state="loaded", active="active")
-        program = directory / "bin/systemctl"
-        program.parent.mkdir()
-        program.write_text(SYSTEMCTL.format(answers=self._answers))
-        program.chmod(0o755)
-        sleep = program.with_name("sleep")
-        sleep.symlink_to("/bin/true")
-        self._path = f"{program.parent}:{os.environ['PATH']}"
-        self._script = directory / "switch"
-        text = scripts.read_text()
-        (directory / "channel").touch()
+        programs = directory / "bin"
+        programs.mkdir()
+        program(programs / "systemctl", SYSTEMCTL.format(answers=self._answers))
+        for name in ("sleep", "systemd-run"):
+            (programs / name).symlink_to("/bin/true")
+        self._environment = {**os.environ, "PATH": f"{programs}:{os.environ['PATH']}"}
         self._python = directory / "python"
         self.probe_says("")
-        (program.parent / "systemd-run").symlink_to("/bin/true")
+        (directory / "channel").touch()
+        self._script = directory / "switch"
         places = {"switch": self.work, "dropin": self.dropin, "link": self.link, "python": self._python}
+        text = scripts.read_text()
         for name, place in {**places, "channel": directory / "channel"}.items():
             text = text.replace(f"/placeholder/{name}", str(place))
         self._script.write_text(text)
@@ -67,14 +65,12 @@ class Guest:
     def probe_says(self, reason: str) -> None:
         """Have the probe fail with this reason, or succeed without one."""
         status = 1 if reason else 0
-        self._python.write_text(f"#!/bin/sh\ncase $* in *probe.py*) echo {reason!r} >&2; exit {status} ;; esac\n")
-        self._python.chmod(0o755)
+        program(self._python, f"#!/bin/sh\ncase $* in *probe.py*) echo {reason!r} >&2; exit {status} ;; esac\n")
 
     def switch(self, what: str) -> list[str]:
         """Return what systemctl was asked for that changes something."""
         (self._answers / "log").write_text("")
-        environment = {**os.environ, "PATH": self._path}
-        subprocess.run(["sh", str(self._script), what], check=True, env=environment, capture_output=True)
+        subprocess.run(["sh", str(self._script), what], check=True, env=self._environment, capture_output=True)
         asked = (self._answers / "log").read_text().splitlines()
         return [line for line in asked if not line.startswith(("show", "is-"))]
 
@@ -90,13 +86,9 @@ class Guest:
 @pytest.fixture(name="scripts", scope="module")
 def _scripts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("switch")
-    places: dict[str, Any] = {
-        "extended_agent_switch_directory": "/placeholder/switch",
-        "extended_agent_stock_dropin": "/placeholder/dropin",
-        "extended_agent_wanted_link": "/placeholder/link",
-        "extended_agent_python": "/placeholder/python",
-        "extended_agent_channel": "/placeholder/channel",
-    }
+    names = {"switch_directory": "switch", "stock_dropin": "dropin", "wanted_link": "link"}
+    names.update(python="python", channel="channel")
+    places = {f"extended_agent_{variable}": f"/placeholder/{name}" for variable, name in names.items()}
     guest = PrintingGuest(directory, {"os-release": DEBIAN})
     template = ROOT / "roles/extended_agent/templates/switch.j2"
     show = f"{{'text': lookup('ansible.builtin.template', '{template}')}}"
@@ -119,21 +111,17 @@ def uptime() -> int:
 # ------------------------------------------------------------------------------------------------------------ counting
 
 
-def test_starts_by_hand_are_not_counted(guest: Guest) -> None:
+@pytest.mark.parametrize("restarts", ["0", ""])  # none, or a systemd that does not count them
+def test_starts_by_hand_are_not_counted(guest: Guest, restarts: str) -> None:
+    guest.says(restarts=restarts)
     for _time in range(9):
         assert guest.switch("count") == []
     assert not guest.restarts.exists()
 
 
-def test_the_fifth_restart_by_systemd_within_five_minutes_gives_the_channel_back(guest: Guest) -> None:
-    for restarts in range(1, 5):
-        guest.says(restarts=str(restarts))
-        assert guest.switch("count") == []
-    guest.says(restarts="5")
-    assert guest.switch("count") == [FALLBACK]
-
-
-def test_a_start_by_hand_in_between_forgets_no_failure(guest: Guest) -> None:
+def test_the_fifth_restart_by_systemd_gives_the_channel_back_and_starts_by_hand_forget_none(
+    guest: Guest,
+) -> None:
     for restarts in ("1", "2", "0", "1", "0", "1"):
         guest.says(restarts=restarts)
         assert guest.switch("count") == []
@@ -154,11 +142,6 @@ def test_where_nothing_can_be_noted_all_restarts_count(guest: Guest) -> None:
     assert guest.switch("count") == []
     guest.says(restarts="5")
     assert guest.switch("count") == [FALLBACK]
-
-
-def test_a_systemd_that_does_not_count_restarts_gives_nothing_back(guest: Guest) -> None:
-    guest.says(restarts="")
-    assert guest.switch("count") == []
 
 
 # --------------------------------------------------------------------------------------------------------- giving back
@@ -186,29 +169,24 @@ def test_a_unit_whose_file_is_missing_is_stopped_and_its_link_removed(guest: Gue
     assert guest.verdict.startswith("stock ")
 
 
-@pytest.mark.parametrize(
-    ("load_state", "active"), [("masked", "inactive"), ("not-found", "inactive"), ("loaded", "inactive")]
-)
-@pytest.mark.parametrize("way", ["stock", "fallback"])
-def test_a_stock_agent_that_somebody_has_stopped_stays_so(guest: Guest, way: str, load_state: str, active: str) -> None:
-    guest.says(load_state=load_state, active=active, does_not_start="")
-    assert f"start {STOCK}" not in guest.switch(way)
+@pytest.mark.parametrize("load_state", ["masked", "not-found", "loaded"])
+def test_a_stock_agent_that_somebody_has_stopped_stays_so(guest: Guest, load_state: str) -> None:
+    guest.says(load_state=load_state, active="inactive", does_not_start="")
+    assert f"start {STOCK}" not in guest.switch("fallback")
     assert guest.verdict.startswith("stock ")
     assert guest.verdict.endswith("It was stopped, masked or removed before, and stays so.\n")
     assert not guest.dropin.exists()
 
 
-@pytest.mark.parametrize("active", ["activating", "deactivating", "failed"])
-def test_a_stock_agent_that_has_failed_is_started(guest: Guest, active: str) -> None:
+@pytest.mark.parametrize(
+    ("active", "was_moved"), [("activating", True), ("deactivating", True), ("failed", True), ("inactive", False)]
+)
+def test_a_stock_agent_that_nobody_has_stopped_is_started(guest: Guest, active: str, was_moved: bool) -> None:
+    if not was_moved:  # the extended agent never stood in front of it
+        guest.dropin.unlink()
     guest.says(active=active)
     assert f"start {STOCK}" in guest.switch("stock")
     assert guest.verdict.startswith("stock ")
-
-
-def test_a_stock_agent_that_the_extended_one_never_stood_in_front_of_is_started(guest: Guest) -> None:
-    guest.dropin.unlink()
-    guest.says(active="inactive")
-    assert f"start {STOCK}" in guest.switch("stock")
 
 
 def test_a_stock_agent_that_does_not_start_is_reported(guest: Guest) -> None:
