@@ -36,8 +36,7 @@ PATIENT = {"slow_seconds": 60.0, "alive_seconds": 60.0}
 class ExtendedAgent:
     """An extended agent on a unix socket: ``with ExtendedAgent(stock.socket) as agent: agent.socket``.
 
-    ``costs`` are limits other than the usual ones, ``clock`` what the fake clock does, ``rtc_shortage`` what the system
-    lacks while the hardware clock is being set (see the runner).
+    ``costs`` are limits other than the usual ones, ``clock`` what the fake clock does (see the runner).
     """
 
     def __init__(
@@ -48,7 +47,6 @@ class ExtendedAgent:
         costs: Mapping[str, float] | None = None,
         clock: Mapping[str, Any] | None = None,
         rtc_error: str | None = None,
-        rtc_shortage: str = "",
         state_directory: str | None = None,
         device: tuple[str, str] | None = None,
         verbose: bool = False,
@@ -69,7 +67,6 @@ class ExtendedAgent:
             "costs": dict(costs or {}),
             "clock": dict(clock or {}),
             "rtc_error": rtc_error,
-            "rtc_shortage": rtc_shortage,
             "verbose": verbose,
             "stock_memory": stock_memory,
         }

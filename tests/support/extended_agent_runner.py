@@ -5,16 +5,12 @@ Its one argument is a JSON object; ``tests.support.extended_agent`` writes it.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import resource
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-NOBODY = 65534
 SLEW_PPM = 500
 
 
@@ -66,37 +62,6 @@ class FakeSystemClock:
             raise PermissionError(1, "Operation not permitted")
 
 
-@contextlib.contextmanager
-def limited(kind: int, most: int) -> Iterator[None]:
-    before = resource.getrlimit(kind)
-    resource.setrlimit(kind, (most, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(kind, before)
-
-
-@contextlib.contextmanager
-def without_processes() -> Iterator[None]:
-    """No process can be started: root is exempt from that limit, so somebody else has it."""
-    mine = os.getresuid()
-    if os.geteuid() == 0:
-        os.setresuid(NOBODY, NOBODY, 0)
-    try:
-        with limited(resource.RLIMIT_NPROC, 0):
-            yield
-    finally:
-        os.setresuid(*mine)
-
-
-# What the system can lack while the hardware clock is being set.
-SHORTAGES: Mapping[str, Callable[[], contextlib.AbstractContextManager[None]]] = {
-    "": contextlib.nullcontext,
-    "processes": without_processes,
-    "descriptors": lambda: limited(resource.RLIMIT_NOFILE, 0),
-}
-
-
 def main(setup: dict[str, Any]) -> int:
     sys.path.insert(0, setup["package_parent"])
     from qemu_ga_extended import agent, clock, hardware_clock, limits, log, policy, ports, stream
@@ -105,8 +70,7 @@ def main(setup: dict[str, Any]) -> int:
         """Go through all that setting a hardware clock takes, except for the hardware."""
         if setup["rtc_error"] is not None:
             return str(setup["rtc_error"])
-        with SHORTAGES[setup["rtc_shortage"]]():
-            return hardware_clock.update(lambda: None)
+        return hardware_clock.update(lambda: None)
 
     def make_port(loop: Any, dispatcher: Any, own_log: Any, on_lost: Any) -> Any:
         if setup["device"] is None:

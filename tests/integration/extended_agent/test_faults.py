@@ -136,27 +136,6 @@ def test_time_commands_are_refused_from_the_freeze_to_the_thaw_and_nothing_is_lo
         assert "return" in client.execute("guest-get-clock")
 
 
-@pytest.mark.parametrize(
-    ("shortage", "reason"),
-    [("processes", "Resource temporarily unavailable"), ("descriptors", "Too many open files")],
-)
-def test_a_clock_that_was_moved_is_reported_though_the_hardware_clock_cannot_be_set(
-    tmp_path: Path, shortage: str, reason: str
-) -> None:
-    with (
-        ExtendedAgent(str(tmp_path / "none"), costs=QUICK, rtc_shortage=shortage) as agent,
-        Client(agent.socket) as client,
-    ):
-        assert client.execute("guest-ping") == {"return": {}}
-        descriptors = agent.descriptors()
-        for _again in range(3):
-            done = client.execute("guest-update-time", seconds=60, relative=True, rtc=True)["return"]
-            assert done["rtc-error"] == f"the hardware clock was not set: {reason}"
-            assert done["after"] - done["before"] >= 60 * 10**9
-        assert "return" in client.execute("guest-get-clock")
-        assert agent.descriptors() == descriptors
-
-
 def test_a_client_that_closes_amid_a_large_reply_hurts_neither_agent(tmp_path: Path) -> None:
     (tmp_path / "large").write_bytes(b"x" * 8_000_000)
     with StockAgent() as stock, ExtendedAgent(stock.socket) as agent:

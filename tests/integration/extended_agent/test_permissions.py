@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -86,26 +85,6 @@ def test_what_its_lists_disable_is_disabled_under_every_name(
     with serving(StockAgent(**lists, permits_time=True)) as (_stock, _agent, client):
         assert refused(client) == expected
         assert "return" in client.execute("guest-get-osinfo")
-
-
-TIME_BLOCKED = ("guest-set-time", "guest-get-time")
-
-
-@pytest.mark.parametrize(
-    ("blocked_there", "allowed", "blocked", "expected"),
-    [
-        (TIME_BLOCKED, (*ASKED,), (), {"guest-get-time"}),  # that one is the stock agent's own
-        (TIME_BLOCKED, (*ASKED,), ("guest-update-time",), {"guest-get-time", "guest-update-time"}),
-        (TIME_BLOCKED, (*SIGNS_OF_LIFE, "guest-info", "guest-get-command-info"), (), TIME),
-        (("guest-info",), (*ASKED,), (), {"guest-info"}),
-    ],
-)
-def test_an_allow_list_here_that_names_a_command_is_a_permission(
-    blocked_there: Iterable[str], allowed: Iterable[str], blocked: Iterable[str], expected: set[str]
-) -> None:
-    stock = StockAgent(block_rpcs=blocked_there)
-    with serving(stock, allow_rpcs=allowed, block_rpcs=blocked) as (_stock, _agent, client):
-        assert refused(client) == expected
 
 
 # ------------------------------------------------------------------------------------------------ when it is not there

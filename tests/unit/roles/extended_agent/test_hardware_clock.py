@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import gc
 import os
-import resource
 import struct
 import time
 from pathlib import Path
@@ -69,28 +67,6 @@ def test_a_child_that_cannot_be_waited_for_does_not_undo_what_was_done(monkeypat
     assert hardware_clock.update(lambda: None) is None
     monkeypatch.undo()
     assert hardware_clock.update(lambda: None) is None
-
-
-def test_descriptors_beyond_the_first_thousand_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if hard != resource.RLIM_INFINITY and hard < 1100:
-        pytest.skip("this machine allows no more than a thousand descriptors")
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 1100), hard))
-    pipe = os.pipe2
-
-    def high(flags: int) -> tuple[int, int]:
-        low = pipe(flags)
-        moved = tuple(fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 1030) for descriptor in low)
-        for descriptor in low:
-            os.close(descriptor)
-        return moved[0], moved[1]
-
-    try:
-        monkeypatch.setattr(hardware_clock.os, "pipe2", high)
-        assert hardware_clock.update(lambda: None) is None
-    finally:
-        monkeypatch.undo()
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_a_hardware_clock_that_hangs_costs_no_more_than_its_timeout() -> None:

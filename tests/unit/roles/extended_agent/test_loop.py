@@ -119,23 +119,6 @@ def test_now_is_the_time_of_the_awakening(turned: Any, pair: Any) -> None:
     assert before <= seen[0] == seen[1] < seen[2]
 
 
-def test_of_many_descriptors_all_have_their_turn(turned: Any) -> None:
-    seen: set[int] = set()
-    pairs = [socket.socketpair() for _pair in range(20)]
-
-    def watch(number: int) -> None:
-        turned.loop.watch(number, lambda _mask: seen.add(number))
-
-    for near, far in pairs:
-        watch(near.fileno())
-        far.send(b"x")
-    turned.settle()
-    assert seen == {near.fileno() for near, _far in pairs}
-    for pair in pairs:
-        for end in pair:
-            end.close()
-
-
 def test_a_signal_is_handled_in_the_loop(turned: Any) -> None:
     seen: list[int] = []
     before = signal.getsignal(signal.SIGUSR1)

@@ -48,7 +48,11 @@ def test_an_allow_list_that_names_a_command_permits_it(command: str) -> None:
     stock = listing(**{COUNTERPARTS[command].replace("-", "_"): False})
     assert policy.Policy(lists(allowed=[command]), stock).is_enabled(command)
     assert not policy.Policy(lists(allowed=[COUNTERPARTS[command]]), stock).is_enabled(command)
+    assert not policy.Policy(lists(allowed=[COUNTERPARTS[command]]), stock).is_enabled(COUNTERPARTS[command])
     assert not policy.Policy(lists(allowed=[command], blocked=[command]), stock).is_enabled(command)
+    stock.info.refused = SimpleNamespace(description="no", kind="CommandNotFound")
+    assert policy.Policy(lists(allowed=[command]), stock).is_enabled(command), "what it disables is not known"
+    assert not policy.Policy(lists(), stock).is_enabled(command)
     stock.is_frozen = True
     assert not policy.Policy(lists(allowed=[command]), stock).is_enabled(command)
 

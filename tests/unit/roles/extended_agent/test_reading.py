@@ -45,21 +45,6 @@ def test_the_bytes_of_a_known_request_within_another_value_are_part_of_that(read
     assert reader.known(PING) is not None
 
 
-@pytest.mark.parametrize(
-    "data",
-    [
-        b'{"execute": "guest-sync", "arguments": {"id": 9}}',
-        b'{"execute": "guest-ping", "id": 1}',
-        b"[]",
-        b'{"execute": "guest-file-open"}',
-        b'{"execute":' + b" " * 300 + b'"guest-ping"}',
-    ],
-)
-def test_what_is_no_plain_short_request_is_not_remembered(reader: Any, data: bytes) -> None:
-    assert read(reader, data) is not None
-    assert reader.known(data) is None
-
-
 def test_few_requests_are_remembered(reader: Any) -> None:
     requests = [b'{"execute":' + b" " * spaces + b'"guest-ping"}' for spaces in range(200)]
     for request in requests:

@@ -57,15 +57,6 @@ def test_after_a_pause_a_sign_of_life_goes_before_the_request(
     assert len(observed.replies) == 2
 
 
-def test_nobody_gets_the_reply_to_what_was_abandoned_but_it_is_waited_for(observed: Observed) -> None:
-    asked = observed.ask()
-    asked.abandon()
-    assert observed.way.expected
-    observed.say(b'{"return": "late"}\n')
-    assert observed.replies == []
-    assert observed.told[-2:] == [("answered", "guest-exec", '{"return": "late"}\n'), ("freed",)]
-
-
 @pytest.mark.parametrize(
     "garbage",
     [b"garbage\n", b"\n", b"[]\n", b'{"return": 1}{"return": 2}\n', b'{"return": NaN}\n', b'"' * 200_000 + b"\n"],
