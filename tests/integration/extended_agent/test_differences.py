@@ -20,12 +20,7 @@ import pytest
 from tests.processes.state import stopped
 from tests.processes.stock_agent import StockAgent, find_qemu_ga
 from tests.support.agent_client import Client, answers, said
-from tests.support.extended_agent import (
-    PATIENT,
-    ROOT,
-    ExtendedAgent,
-    package_parent,
-)
+from tests.support.extended_agent import PATIENT, ROOT, ExtendedAgent, package_parent
 from tests.support.until import until
 
 # How long the order of replies is kept, and how long the stock agent may be silent, where that is what is shown.

@@ -169,15 +169,6 @@ def test_what_the_other_side_does_not_take_waits_and_keeps_its_order(turned: Any
     assert (watched.stream.is_congested, watched.stream.is_drained) == (False, True)
 
 
-def test_what_waits_is_forgotten_when_it_is_to_be(turned: Any, watched: Watched) -> None:
-    watched.stream.send(bytes(4_000_000))
-    watched.stream.forget_unsent()
-    watched.arrived()
-    turned.settle()
-    watched.stream.send(b"next")
-    assert watched.arrived() == b"next"
-
-
 def test_a_peer_that_has_gone_is_told_and_writing_to_it_harms_nobody(turned: Any, watched: Watched) -> None:
     watched.stream.send(bytes(4_000_000))
     watched.far.close()
@@ -185,7 +176,6 @@ def test_a_peer_that_has_gone_is_told_and_writing_to_it_harms_nobody(turned: Any
     turned.settle()
     assert "hang-up" in watched.told
     assert watched.stream.is_drained
-    watched.stream.send(b"more")
 
 
 def test_a_closed_one_gives_its_descriptor_back_and_takes_nothing(watched: Watched) -> None:
