@@ -13,7 +13,6 @@ import shutil
 import subprocess
 import textwrap
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -36,35 +35,34 @@ esac
 """
 
 
-@dataclass(frozen=True)
-class Userland:
-    """A shell, and the commands that it finds."""
-
-    name: str
-    shell: tuple[str, ...]
-    path: str
-
-    def environment(self) -> dict[str, str]:
-        return {**os.environ, "PATH": self.path}
-
-
-# For tests that are repeated in each.
+# For tests that are repeated with the shell and the commands of each.
 USERLANDS = ["dash", "busybox", pytest.param("bash", marks=pytest.mark.thorough)]
 
 
-def userland(name: str, directory: Path) -> Userland:
-    """Return one of ``USERLANDS``, or skip the test if this machine lacks it. busybox's commands become links in
-    ``directory``.
+class ShellGuest:
+    """A directory in the place of a guest, ``root``, with the init script of a stock agent, and one of ``USERLANDS``.
+
+    A test is skipped where this machine lacks that. busybox's commands become links.
     """
-    shell = shutil.which(name)
-    if shell is None:
-        pytest.skip(f"this machine has no {name}")
-    if name != "busybox":
-        return Userland(name, (name,), os.environ["PATH"])
-    directory.mkdir()
-    for applet in subprocess.run([shell, "--list"], capture_output=True, text=True, check=True).stdout.split():
-        (directory / applet).symlink_to(shell)
-    return Userland(name, (shell, "sh"), str(directory))
+
+    def __init__(self, directory: Path, userland: str) -> None:
+        found = shutil.which(userland)
+        if found is None:
+            pytest.skip(f"this machine has no {userland}")
+        self.shell = [found]
+        self.environment = dict(os.environ)
+        if userland == "busybox":
+            self.shell.append("sh")
+            self.environment["PATH"] = str(directory / "applets")
+            (directory / "applets").mkdir()
+            for applet in subprocess.run([found, "--list"], capture_output=True, text=True, check=True).stdout.split():
+                (directory / "applets" / applet).symlink_to(found)
+        self.root = root = directory / "g"
+        for name in ("bin", "dev", "etc/init.d", "etc/default", "lib", "run", "var"):
+            (root / name).mkdir(parents=True)
+        (root / "dev/channel").touch()
+        (root / "lib/stock.sh").write_text(rendered("stock.sh.j2", root))
+        program(root / "etc/init.d/qemu-guest-agent", STOCK_SCRIPT.format(root=root, qemu_ga=shutil.which("qemu-ga")))
 
 
 def rendered(template: str, root: Path, init: str = "sysvinit", **changed: Any) -> str:
@@ -99,15 +97,6 @@ def rendered(template: str, root: Path, init: str = "sysvinit", **changed: Any) 
     # A test chooses the commands.
     text = re.sub("^PATH=.*", "", text, flags=re.MULTILINE)
     return text.replace("/var/lib/agent", f"{root}/var/agent")
-
-
-def make_root(root: Path) -> None:
-    """Make the directories that a guest has, and the init script of a stock agent."""
-    for name in ("bin", "dev", "etc/init.d", "etc/default", "lib", "run", "var"):
-        (root / name).mkdir(parents=True)
-    (root / "dev/channel").touch()
-    (root / "lib/stock.sh").write_text(rendered("stock.sh.j2", root))
-    program(root / "etc/init.d/qemu-guest-agent", STOCK_SCRIPT.format(root=root, qemu_ga=shutil.which("qemu-ga")))
 
 
 def program(path: Path, text: str) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import pwd
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -14,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from tests.processes.state import is_gone
-from tests.support.init_scripts import USERLANDS, Userland, make_root, program, rendered, userland
+from tests.support.agent_client import Client
+from tests.support.init_scripts import USERLANDS, ShellGuest, program, rendered
 from tests.support.until import until
 
 pytestmark = pytest.mark.slow
@@ -27,13 +27,12 @@ SLEEPS = "exec sleep 600"
 ENDS = "echo it cannot be >&2; exit 1"
 
 
-class Guest:
-    """A directory in the place of a guest, with a supervisor in it."""
+class Guest(ShellGuest):
+    """A guest with a supervisor in it."""
 
-    def __init__(self, root: Path, userland: Userland) -> None:
-        self.root = root
-        self._userland = userland
-        make_root(root)
+    def __init__(self, directory: Path, userland: str) -> None:
+        super().__init__(directory, userland)
+        root = self.root
         self.behave(SLEEPS)
         program(root / "lib/switch", f"echo $1 >>{root}/switch.calls\n")
         (root / "lib/supervise").write_text(rendered("supervise.j2", root, user=USER))
@@ -51,9 +50,9 @@ class Guest:
         (self.root / "lib/supervise").write_text(text.replace(old, new))
 
     def supervise(self, is_up: Callable[[], object] | None = None) -> subprocess.Popen[bytes]:
-        command = [*self._userland.shell, str(self.root / "lib/supervise")]
+        command = [*self.shell, str(self.root / "lib/supervise")]
         with (self.root / "supervise.log").open("ab") as log:
-            process = subprocess.Popen(command, env=self._userland.environment(), stdout=log, stderr=log)
+            process = subprocess.Popen(command, env=self.environment, stdout=log, stderr=log)
         self._processes.append(process)
         until(is_up or (lambda: self.number("run/extended/agent.pid")), self.log)
         return process
@@ -74,12 +73,11 @@ class Guest:
         until(self.stock_answers, "the stock agent does not listen")
 
     def stock_answers(self) -> bool:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
-            try:
-                client.connect(str(self.socket))
-            except OSError:
-                return False
-        return True
+        try:
+            with Client(str(self.socket)):
+                return True
+        except OSError:
+            return False
 
     @property
     def socket(self) -> Path:
@@ -115,7 +113,7 @@ class Guest:
 
 @pytest.fixture(name="guest", params=USERLANDS)
 def _guest(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Guest]:
-    guest = Guest(tmp_path / "g", userland(request.param, tmp_path / "applets"))
+    guest = Guest(tmp_path, request.param)
     yield guest
     guest.close()
 

@@ -10,31 +10,28 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.init_scripts import USERLANDS, Userland, make_root, program, rendered, userland
+from tests.support.init_scripts import USERLANDS, ShellGuest, program, rendered
 from tests.support.until import until
 
 pytestmark = pytest.mark.slow
 
 
-class Guest:
-    """A directory in the place of a guest."""
+class Guest(ShellGuest):
+    """A guest with the functions of the switch."""
 
-    def __init__(self, root: Path, userland: Userland) -> None:
-        self.root = root
-        self._userland = userland
-        make_root(root)
+    def __init__(self, directory: Path, userland: str) -> None:
+        super().__init__(directory, userland)
+        root = self.root
         program(root / "bin/update-rc.d", "exit 0")
         program(root / "bin/rc-update", "exit 0")
+        self.environment["PATH"] = f"{root}/bin:{self.environment['PATH']}"
         (root / "functions").write_text(
             f"python={root}/bin/agent rehearsal=rehearsal settle_seconds=0\n" + rendered("switch-initd.sh.j2", root)
         )
 
     def call(self, *functions: str) -> subprocess.CompletedProcess[str]:
-        script = f"set -u; . {self.root}/functions; {'; '.join(functions)}"
-        environment = self._userland.environment()
-        environment["PATH"] = f"{self.root}/bin:{environment['PATH']}"
-        command = [*self._userland.shell, "-c", script]
-        return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
+        command = [*self.shell, "-c", f"set -u; . {self.root}/functions; {'; '.join(functions)}"]
+        return subprocess.run(command, env=self.environment, capture_output=True, text=True, check=False, timeout=60)
 
     def is_true(self, function: str) -> bool:
         done = self.call(function)
@@ -64,7 +61,7 @@ class Guest:
 
 @pytest.fixture(name="guest", params=USERLANDS)
 def _guest(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Guest]:
-    guest = Guest(tmp_path / "g", userland(request.param, tmp_path / "applets"))
+    guest = Guest(tmp_path, request.param)
     yield guest
     guest.close()
 
