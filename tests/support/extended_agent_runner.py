@@ -11,11 +11,9 @@ import sys
 import time
 from typing import Any
 
-SLEW_PPM = 500
-
 
 class FakeSystemClock:
-    """A clock with a given offset from this machine's, which slews as Linux does, without its whole seconds.
+    """A clock with a given offset from this machine's, which a slew leaves as it is.
 
     ``denied``: the kernel refuses to set it. ``disciplined``: a time service steers it.
     """
@@ -26,10 +24,9 @@ class FakeSystemClock:
         self._denied = denied
         self._disciplined = disciplined
         self._slew_ns = 0
-        self._slewing_since_ns = 0
 
     def now_ns(self) -> int:
-        return time.time_ns() + self._offset_ns + self._slewed_ns()
+        return time.time_ns() + self._offset_ns
 
     def set_ns(self, epoch_ns: int) -> None:
         self._refuse()
@@ -37,25 +34,20 @@ class FakeSystemClock:
 
     def shift_ns(self, delta_ns: int) -> None:
         self._refuse()
-        self._offset_ns += delta_ns + self._slewed_ns()
+        self._offset_ns += delta_ns
         self._slew_ns = 0
 
     def slew_ns(self, delta_ns: int) -> None:
         self._refuse()
-        self._offset_ns += self._slewed_ns()
-        self._slew_ns, self._slewing_since_ns = delta_ns, time.monotonic_ns()
+        self._slew_ns = delta_ns
 
     def discipline(self) -> Any:
         return self._discipline(
             synchronized=self._disciplined,
             max_error_ns=1_500_000,
-            slewing_ns=self._slew_ns - self._slewed_ns(),
+            slewing_ns=self._slew_ns,
             is_disciplined=self._disciplined,
         )
-
-    def _slewed_ns(self) -> int:
-        most_ns = (time.monotonic_ns() - self._slewing_since_ns) * SLEW_PPM // 1_000_000
-        return max(-most_ns, min(most_ns, self._slew_ns))
 
     def _refuse(self) -> None:
         if self._denied:

@@ -84,6 +84,7 @@ INPUTS = (
     b"{'execute': 'guest-ping', 'id': 'it\\'s'}",
     b"01 ",
     b"-",
+    b'\n\n{\n"execute":\t\n"guest-sync",\r\n"arguments":{"id":3}}\r\n',
 )
 
 

@@ -147,16 +147,6 @@ def pipelined_with_ids(dialog: Dialog, _directory: Path) -> None:
     assert [reply["id"] for reply in replies] == [number for number, _command in numbered]
 
 
-def pipelined_without_ids(dialog: Dialog, _directory: Path) -> None:
-    """As programs do that write lines: with CR, LF, tabs and spaces between and in requests."""
-    requests = (
-        b'{"execute":\t"guest-get-host-name"}\r\n',
-        b'\n\n{\n"execute":\n"guest-sync",',
-        b'"arguments":{"id":3}}',
-    )
-    dialog.replies(b"".join(requests) * 50 + request("guest-get-timezone"), 101)
-
-
 def delimiters_anywhere(dialog: Dialog, _directory: Path) -> None:
     """Between requests, doubled, in half a request, in half a text, and right after a request that is passed on."""
     asked = request("guest-get-host-name")
@@ -242,7 +232,6 @@ CASES: dict[str, Case] = {
 }
 DIALOGS: tuple[Case, ...] = (
     pipelined_with_ids,
-    pipelined_without_ids,
     delimiters_anywhere,
     one_byte_at_a_time,
     requests_and_then_no_more,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import json
 from pathlib import Path
 from typing import Any
@@ -328,44 +327,3 @@ def test_it_reports_when_a_client_that_sends_no_more_has_all_of_its_replies(
     assert ended == []
     dispatched.go_on()
     assert ended == [replies]
-
-
-# --------------------------------------------------------------------------------------------------------------- waste
-
-
-def test_requests_leave_nothing_for_the_garbage_collector(dispatched: Dispatched) -> None:
-    """Whatever only a collection frees grows between two of them, and makes them stop the agent amid a request."""
-    dispatched.stock.answers["guest-get-osinfo"] = b"garbage\n"
-    dispatched.stock.answers["guest-suspend-ram"] = b'{"error": {"class": "GenericError", "desc": "no"}}\n'
-    requests = (
-        PING,
-        SYNC,
-        b'{"execute": "guest-get-clock", "id": 1}',
-        b'{"execute": "guest-get-users", "id": [1]}',
-        b'{"execute": "guest-get-osinfo"}',
-        b'{"execute": "guest-suspend-ram"}',
-        b'{"execute": "guest-shutdown"}',
-        b'{"execute": "guest-info"}',
-        b'{"execute": "guest-file-open"}',
-        b'{"execute": "guest-sync", "arguments": {"id": true}}',
-        b'{"execute": 1, "id": 1e999}',
-        b'{"a": 1, "a": 2}',
-        b"}",
-        b"\xff",
-        b"[" * 2000 + b"\n",
-    )
-
-    def ask_all() -> None:
-        for request in requests:
-            dispatched.ask(request)
-        dispatched.client.lines.clear()
-
-    ask_all()
-    gc.collect()
-    gc.disable()
-    try:
-        for _round in range(5):
-            ask_all()
-        assert gc.collect() == 0
-    finally:
-        gc.enable()

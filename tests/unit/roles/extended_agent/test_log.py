@@ -23,11 +23,6 @@ def test_a_line_has_the_stock_agents_form_and_more_than_errors_must_be_wanted(
     assert [re.fullmatch(r"\d{10}\.\d{6}: (\w+): it happened: \\udcff", line)[1] for line in lines] == levels
 
 
-def test_without_a_file_it_writes_to_standard_error(capsys: pytest.CaptureFixture[str]) -> None:
-    Log().error("it broke")
-    assert capsys.readouterr().err.endswith(": error: it broke\n")
-
-
 def test_a_log_is_for_its_owner_only_added_to_and_begun_anew_after_it_was_moved_away(tmp_path: Path) -> None:
     path, moved = tmp_path / "log", tmp_path / "log.1"
     Log(str(path)).error("first")
@@ -59,8 +54,3 @@ def test_a_full_disk_does_not_end_the_agent() -> None:
     log.error("it broke again")
     with pytest.raises(OSError, match="No space left"):
         log._file.close()
-
-
-def test_a_log_that_cannot_be_written_is_an_error_at_once() -> None:
-    with pytest.raises(FileNotFoundError):
-        Log("/nonexistent/log")

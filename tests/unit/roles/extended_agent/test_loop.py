@@ -132,10 +132,3 @@ def test_a_signal_is_handled_in_the_loop(turned: Any) -> None:
         os.close(signal.set_wakeup_fd(-1))
         signal.signal(signal.SIGUSR1, before)
         os.close(turned.loop._wakeup)
-
-
-def test_it_ends_with_the_status_that_it_is_stopped_with_and_can_go_on(turned: Any) -> None:
-    turned.loop.soon(lambda: turned.loop.stop(3))
-    assert turned.loop.run() == 3
-    turned.loop.soon(turned.loop.stop)
-    assert turned.loop.run() == 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from typing import Any
 
 import pytest
@@ -105,22 +104,6 @@ def test_a_silent_command_goes_out_between_two_syncs_and_has_succeeded_when_noth
     assert observed.told == [("sent", "guest-shutdown"), ("freed",)]
     observed.say(ERROR)
     assert observed.replies == [NO_REPLY]
-
-
-def test_the_opening_syncs_reply_does_not_end_it(observed: Observed) -> None:
-    observed.stock.is_hanging = True
-    asked = observed.shut_down()
-    assert not asked.is_heard
-    opening, closing = (int(number) for number in re.findall(rb'"id": (\d+)', observed.stock.unread))
-    observed.say(b'\xff{"return": %d}\n' % opening)
-    assert asked.is_heard
-    assert observed.replies == []
-    assert observed.way.expected
-    observed.say(ERROR)
-    assert observed.replies == [ERROR]
-    assert observed.way.expected, "the closing sync is still owed"
-    observed.say(b'\xff{"return": %d}\n' % closing)
-    assert not observed.way.expected
 
 
 @pytest.mark.parametrize("fresh_seconds", [0.0, 60.0])

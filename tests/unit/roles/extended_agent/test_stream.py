@@ -188,13 +188,3 @@ def test_a_closed_one_gives_its_descriptor_back_and_takes_nothing(watched: Watch
     watched.stream.forget_unsent()
     assert watched.stream.is_drained
     assert watched.arrived() == b""
-
-
-def test_its_own_end_of_writing_leaves_it_reading(turned: Any, watched: Watched) -> None:
-    watched.stream.send(b"last")
-    watched.stream.end_writing()
-    assert watched.far.recv(100) == b"last"
-    assert watched.far.recv(100) == b""
-    watched.far.send(b"late")
-    turned.settle()
-    assert watched.told == [b"late"]

@@ -112,16 +112,6 @@ def test_every_versions_refusal_is_known(logging: Observed, words: str, monkeypa
     assert logging.way.syncs._command == "guest-sync"
 
 
-def test_what_was_refused_is_tried_anew_by_the_next_connection(logging: Observed) -> None:
-    logging.stock.disabled = set(SYNCS)
-    logging.connect()
-    logging.stock.disabled = set()
-    logging.hang_up()
-    logging.connect()
-    logging.shut_down()
-    assert logging.stock.received.count(SYNC) == 2
-
-
 @pytest.mark.usefixtures("_stale")
 def test_a_sync_that_is_refused_amid_a_connection_is_answered_by_that(observed: Observed) -> None:
     # qemu-ga 10.0 allows all syncs while file systems are frozen, and goes by its lists after the thaw.
