@@ -21,7 +21,7 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become 
 
 
 class Libc:
-    """A C library whose kernel has 41 capabilities. ``refused`` fails with EPERM; ``stays`` is ignored by it."""
+    """A C library whose kernel has so many capabilities. ``refused`` fails with EPERM; ``stays`` is ignored by it."""
 
     def __init__(self, refused: str = "", stays: str = "", capabilities: int = 41) -> None:
         self.done: list[str] = []
@@ -31,80 +31,56 @@ class Libc:
         self._sets: Any = ((0xFFFFFFFF, 0xFFFFFFFF, 0), (0x1FF, 0x1FF, 0))
         self._no_new_privileges = 0
 
-    def _does(self, name: str) -> bool:
-        self.done.append(name)
-        return name != self._stays
-
-    def _error(self, number: int) -> int:
-        ctypes.set_errno(number)
-        return -1
-
     def prctl(self, option: ctypes.c_int, argument: ctypes.c_ulong, *_rest: ctypes.c_ulong) -> int:
         name = f"prctl {option.value}"
-        if name == self._refused:
-            return self._error(errno.EPERM)
         if option.value == privileges.PR_CAPBSET_DROP and argument.value >= self._capabilities:
-            return self._error(errno.EINVAL)
-        if option.value == privileges.PR_GET_NO_NEW_PRIVS:
-            return self._no_new_privileges
-        if self._does(name) and option.value == privileges.PR_SET_NO_NEW_PRIVS:
+            ctypes.set_errno(errno.EINVAL)
+            return -1
+        if option.value == privileges.PR_SET_NO_NEW_PRIVS and name != self._stays:
             self._no_new_privileges = argument.value
-        return 0
+        status = self._status_of(name)
+        return self._no_new_privileges if status == 0 and option.value == privileges.PR_GET_NO_NEW_PRIVS else status
 
     def capset(self, _header: Any, sets: Any) -> int:
-        if self._refused == "capset":
-            return self._error(errno.EPERM)
-        if self._does("capset"):
+        if self._stays != "capset":
             self._sets = tuple((half.effective, half.permitted, half.inheritable) for half in sets)
-        return 0
+        return self._status_of("capset")
 
     def capget(self, _header: Any, sets: Any) -> int:
-        for half, (effective, permitted, inheritable) in zip(sets, self._sets, strict=True):
-            half.effective, half.permitted, half.inheritable = effective, permitted, inheritable
-        return -1 if self._refused == "capget" else 0
+        for half, held in zip(sets, self._sets, strict=True):
+            half.effective, half.permitted, half.inheritable = held
+        return self._status_of("capget")
+
+    def _status_of(self, name: str) -> int:
+        self.done.append(name)
+        ctypes.set_errno(errno.EPERM)
+        return -1 if name == self._refused else 0
 
 
 class System:
     """The functions of the module os, for a process of root's. ``stays`` is ignored by it."""
 
     def __init__(self, stays: str = "", uid: int = 0) -> None:
+        self.held: dict[str, Any] = {"uid": (uid,) * 3, "gid": (0,) * 3, "groups": [0, 4]}
+        self.geteuid = lambda: uid
+        self.getresuid = lambda: self.held["uid"]
+        self.getresgid = lambda: self.held["gid"]
+        self.getgroups = lambda: self.held["groups"]
+        self.setresuid = lambda *users: self._set("uid", users)
+        self.setresgid = lambda *groups: self._set("gid", groups)
+        self.setgroups = lambda groups: self._set("groups", groups)
         self._stays = stays
-        self._uid = uid
-        self.users = (uid,) * 3
-        self.groups = (0,) * 3
-        self.others = [0, 4]
 
-    def geteuid(self) -> int:
-        return self._uid
-
-    def setgroups(self, groups: list[int]) -> None:
-        self.others = self.others if self._stays == "setgroups" else groups
-
-    def setresgid(self, *groups: int) -> None:
-        self.groups = self.groups if self._stays == "setresgid" else groups  # type: ignore[assignment]
-
-    def setresuid(self, *users: int) -> None:
-        self.users = self.users if self._stays == "setresuid" else users  # type: ignore[assignment]
-
-    def getresuid(self) -> tuple[int, ...]:
-        return self.users
-
-    def getresgid(self) -> tuple[int, ...]:
-        return self.groups
-
-    def getgroups(self) -> list[int]:
-        return self.others
-
-
-def drop(user: str = USER, library: Libc | None = None, system: System | None = None) -> None:
-    privileges.drop(user, lambda: library or Libc(), system or System())
+    def _set(self, name: str, value: Any) -> None:
+        if name != self._stays:
+            self.held[name] = value
 
 
 def test_every_capability_but_one_leaves_the_bounding_set_while_it_is_root() -> None:
     library, system = Libc(capabilities=41), System()
-    drop(library=library, system=system)
+    privileges.drop(USER, lambda: library, system)
     assert library.done.count(f"prctl {privileges.PR_CAPBSET_DROP}") == 40
-    assert (system.users, system.groups, system.others) == ((ENTRY.pw_uid,) * 3, (ENTRY.pw_gid,) * 3, [])
+    assert system.held == {"uid": (ENTRY.pw_uid,) * 3, "gid": (ENTRY.pw_gid,) * 3, "groups": []}
 
 
 @pytest.mark.parametrize(
@@ -114,7 +90,7 @@ def test_every_capability_but_one_leaves_the_bounding_set_while_it_is_root() -> 
         *((Libc(refused=step), System(), step) for step in ("capset", "capget")),
         # Without effect.
         *((Libc(stays=step), System(), "afterward") for step in ("prctl 38", "capset")),
-        *((Libc(), System(stays=step), "afterward") for step in ("setgroups", "setresgid", "setresuid")),
+        *((Libc(), System(stays=step), "afterward") for step in ("groups", "gid", "uid")),
         (Libc(capabilities=20), System(), "prctl 24"),  # a kernel that knows too few is not believed
         (SimpleNamespace(), System(), "prctl"),  # a C library without the functions
     ],
@@ -135,7 +111,7 @@ def test_a_step_that_is_refused_or_has_no_effect_is_an_error(library: Any, syste
 def test_what_cannot_be_dropped_to_is_refused_before_anything_is_done(user: str, system: System, said: str) -> None:
     library = Libc()
     with pytest.raises(privileges.PrivilegeError, match=said):
-        drop(user, library, system)
+        privileges.drop(user, lambda: library, system)
     assert library.done == []
 
 
