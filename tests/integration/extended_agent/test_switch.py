@@ -1,21 +1,18 @@
-"""The program that hands the channel over, as the role makes it, with a systemctl that answers what a test wants."""
+"""The program that hands the channel over, where systemd runs, with a systemctl that answers what a test wants."""
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from tests.processes.printing_guest import PrintingGuest
-from tests.support.collection import ROOT
-from tests.support.init_scripts import program
+from tests.support.init_scripts import program, rendered
 
-DEBIAN = "uid=0\ninit=systemd\nfamilies=debian\nversion=12\nname=Debian\npython=full\n"
 STOCK, UNIT, SOCKET = "qemu-guest-agent.service", "qemu-ga-extended.service", "qemu-ga-extended-stock.socket"
-FALLBACK = "start --no-block qemu-ga-extended-fallback.service"
+FALLBACK_UNIT = "qemu-ga-extended-fallback.service"
+FALLBACK = f"start --no-block {FALLBACK_UNIT}"
 
 SYSTEMCTL = """#!/bin/sh
 cd {answers}
@@ -34,29 +31,25 @@ esac
 class Guest:
     """A guest's files in a directory, and what its systemd says."""
 
-    def __init__(self, directory: Path, scripts: Path) -> None:
-        self.work, self.dropin, self.link = (directory / name for name in ("work", "stock.d/dropin", "wants/link"))
-        self._answers = directory / "answers"
-        for path in (self._answers, self.work, self.dropin.parent, self.link.parent):
-            path.mkdir()
+    def __init__(self, root: Path) -> None:
+        self.work, self.dropin, self.link = (root / name for name in ("run/switch", "stock.d/dropin", "wants/link"))
+        self._answers = root / "answers"
+        for path in (self._answers, self.work, self.dropin.parent, self.link.parent, root / "dev", root / "bin"):
+            path.mkdir(parents=True)
         self.dropin.touch()
         self.link.symlink_to("/nonexistent")
+        (root / "dev/channel").touch()
         self.says(restarts="0", load_state="loaded", active="active")
-        programs = directory / "bin"
-        programs.mkdir()
-        program(programs / "systemctl", SYSTEMCTL.format(answers=self._answers))
+        program(root / "bin/systemctl", SYSTEMCTL.format(answers=self._answers))
         for name in ("sleep", "systemd-run"):
-            (programs / name).symlink_to("/bin/true")
-        self._environment = {**os.environ, "PATH": f"{programs}:{os.environ['PATH']}"}
-        self._python = directory / "python"
+            (root / "bin" / name).symlink_to("/bin/true")
+        self._python = root / "bin/agent"
         self.probe_says("")
-        (directory / "channel").touch()
-        self._script = directory / "switch"
-        places = {"switch": self.work, "dropin": self.dropin, "link": self.link, "python": self._python}
-        text = scripts.read_text()
-        for name, place in {**places, "channel": directory / "channel"}.items():
-            text = text.replace(f"/placeholder/{name}", str(place))
-        self._script.write_text(text)
+        self._script = root / "switch"
+        units = {"unit": UNIT, "socket_unit": SOCKET, "stock_unit": STOCK, "fallback_unit": FALLBACK_UNIT}
+        files = {"stock_dropin": str(self.dropin), "wanted_link": str(self.link)}
+        self._script.write_text(rendered("switch.j2", root, "systemd", confirm_seconds=120, **units, **files))
+        self._environment = {**os.environ, "PATH": f"{root}/bin:{os.environ['PATH']}"}
 
     def says(self, **answers: str) -> None:
         for name, answer in answers.items():
@@ -83,25 +76,9 @@ class Guest:
         return self.work / "restarts"
 
 
-@pytest.fixture(name="scripts", scope="module")
-def _scripts(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    directory = tmp_path_factory.mktemp("switch")
-    names = {"switch_directory": "switch", "stock_dropin": "dropin", "wanted_link": "link"}
-    names.update(python="python", channel="channel")
-    places = {f"extended_agent_{variable}": f"/placeholder/{name}" for variable, name in names.items()}
-    guest = PrintingGuest(directory, {"os-release": DEBIAN})
-    template = ROOT / "roles/extended_agent/templates/switch.j2"
-    show = f"{{'text': lookup('ansible.builtin.template', '{template}')}}"
-    run = guest.run_role("extended_agent", "-e", json.dumps(places), tasks_from="requirements", show=show)
-    assert run.status == 0, run.output
-    script = directory / "script"
-    script.write_text(run.result("Show")["msg"]["text"])
-    return script
-
-
 @pytest.fixture(name="guest")
-def _guest(scripts: Path, tmp_path: Path) -> Guest:
-    return Guest(tmp_path, scripts)
+def _guest(tmp_path: Path) -> Guest:
+    return Guest(tmp_path)
 
 
 def uptime() -> int:
