@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.processes.stock_agent import StockAgent
-from tests.support.agent_client import answers, said
+from tests.support.agent_client import Client, answers, said
 from tests.support.extended_agent import ExtendedAgent
 
 PATIENT = settings(suppress_health_check=list(HealthCheck))
@@ -96,9 +96,43 @@ def test_any_input_gets_the_stock_agents_reply_and_does_not_disturb_the_next_req
     assert replies[-2:] == [(True, {"return": 7}), (False, {"return": {}})]
 
 
-def test_a_number_in_an_odd_notation_comes_back_as_the_same_number(agents: tuple[str, str]) -> None:
-    for notation in (b"1E5", b"-0", b"0.1e-7", b"1e300", b"18446744073709551615"):
-        compare(agents, b'{"execute": "guest-ping", "id": ' + notation + b"}")
+NAME, ZONE = b'{"execute": "guest-get-host-name"}', b'{"execute": "guest-get-timezone"}'
+NUMBERED = b"".join(
+    json.dumps({"execute": command, "id": number}).encode()
+    for number, command in enumerate(["guest-ping", "guest-get-host-name", "guest-nonsense", "guest-sync"] * 60)
+)
+# As libvirt does after a timeout: it syncs anew, and skips what it did not ask for.
+SYNCS_ANEW = b'{"execute": "guest-sync", "arguments": {"id": 1}}{"execute": "guest-sync", "arguments": {"id": 2}}'
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        [NUMBERED],
+        [NAME + PING + ZONE],  # and no more, as socat does with a file
+        [ZONE + SYNCS_ANEW + NAME],
+        [bytes([byte]) for byte in NAME + b"\xff" + SYNC],
+        [NAME, b"\xff\xff" + SYNC, NAME + b"\xff" + SYNC, b'{"execute": "guest-ping', b"\xff" + SYNC],
+        *(
+            [b'{"execute": "guest-ping", "id": ' + number + b"}"]
+            for number in (b"1E5", b"-0", b"0.1e-7", b"%d" % 2**64)
+        ),
+    ],
+    ids=["ids", "the last ones", "libvirt", "bytes", "delimiters", "1E5", "-0", "0.1e-7", "1e300"],
+)
+def test_requests_in_any_pieces_get_the_same_replies(agents: tuple[str, str], pieces: list[bytes]) -> None:
+    assert compare(agents, *pieces)
+
+
+def test_the_next_client_is_served_when_the_one_before_has_gone(agents: tuple[str, str]) -> None:
+    for path in agents:
+        with Client(path) as first, Client(path) as second:
+            first.ask(NAME)
+            second.send(ZONE)
+            assert first.ask(PING) == {"return": {}}
+            assert second.is_quiet(0.02)
+            first.socket.close()
+            assert "return" in second.reply()
 
 
 def test_the_error_of_a_command_without_success_response_repeats_a_long_id(agents: tuple[str, str]) -> None:

@@ -1,24 +1,22 @@
-"""What QEMU's own cases for its agent check (tests/unit/test-qga.c in QEMU 10.0), and more in which clients differ.
+"""The commands of QEMU's own cases for its agent (tests/unit/test-qga.c in QEMU 10.0), and a few more.
 
-Each case is one client's dialog, which notes all that comes back. It is held with a stock agent alone and with an
-extended agent in front of another one, with the same lists of commands in either or both; the notes must be equal.
-``test_differences.py`` has what is not. Nothing here acts on this machine: what would is blocked in every stock agent.
+Each is given to a stock agent alone and to an extended agent in front of another one, with the same lists of commands
+in either or both; what comes back must be equal. ``test_differential.py`` has what does not depend on lists, and
+``test_differences.py`` what is not equal. What would act on this machine is blocked in every stock agent.
 """
 
 from __future__ import annotations
 
 import base64
-import json
-import socket
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.processes.stock_agent import StockAgent
-from tests.support.agent_client import Client, said
+from tests.support.agent_client import Client
 from tests.support.extended_agent import PATIENT, ExtendedAgent
 
 # Ours alone: test_differences.py.
@@ -38,9 +36,7 @@ class Dialog(Client):
 
     def __init__(self, path: str) -> None:
         super().__init__(path)
-        self.path = path
         self.notes: list[Any] = []
-        self._has_ended = False
 
     def value(self, command: str, **arguments: Any) -> Any:
         """Return what a command returns, and note it.
@@ -55,31 +51,6 @@ class Dialog(Client):
         assert reply == {}
         self.notes.append({"return": shape(value)} if command.endswith(VARYING) else comparable({"return": value}))
         return value
-
-    def replies(self, data: bytes, count: int) -> list[Any]:
-        """Return the replies to the data, and note them with their 0xFF bytes."""
-        self.send(data)
-        lines = [self.line() for _reply in range(count)]
-        self._note(lines)
-        return [said(line)[1] for line in lines]
-
-    def synchronize(self, number: int) -> None:
-        """Send 0xFF and ``guest-sync-delimited``; note what comes before its reply."""
-        self._note(self.sync(number))
-
-    def end(self) -> None:
-        """Send no more, and note what still comes."""
-        if self._has_ended:
-            return
-        self._has_ended = True
-        self.socket.shutdown(socket.SHUT_WR)
-        while line := self.line():
-            self._note([line])
-        self.notes.append("end")
-
-    def _note(self, lines: Iterable[bytes]) -> None:
-        for delimited, reply in map(said, lines):
-            self.notes.append((delimited, comparable(reply)))
 
 
 def shape(value: Any) -> Any:
@@ -100,11 +71,6 @@ def comparable(reply: dict[str, Any]) -> dict[str, Any]:
     if error is not None:
         return {**reply, "error": {**error, "desc": error["desc"].removesuffix(NOT_ALLOWED)}}
     return reply
-
-
-def request(command: str, identity: Any = None, **arguments: Any) -> bytes:
-    members = {"execute": command, "arguments": arguments, **({} if identity is None else {"id": identity})}
-    return json.dumps(members).encode()
 
 
 Case = Callable[[Dialog, Path], object]
@@ -140,66 +106,6 @@ def program(capture: bool | str) -> Case:
     return case
 
 
-def pipelined_with_ids(dialog: Dialog, _directory: Path) -> None:
-    commands = ("guest-ping", "guest-get-host-name", "guest-nonsense", "guest-get-timezone", "guest-sync")
-    numbered = list(enumerate(commands * 60))
-    replies = dialog.replies(b"".join(request(command, number) for number, command in numbered), len(numbered))
-    assert [reply["id"] for reply in replies] == [number for number, _command in numbered]
-
-
-def delimiters_anywhere(dialog: Dialog, _directory: Path) -> None:
-    """Between requests, doubled, in half a request, in half a text, and right after a request that is passed on."""
-    asked = request("guest-get-host-name")
-    pieces = (b"", b"\xff", b'{"execute": "gue', b'{"execute": "guest-ping', asked, asked + b"\xff")
-    for number, data in enumerate(pieces):
-        dialog.send(data)
-        dialog.synchronize(number)
-
-
-def one_byte_at_a_time(dialog: Dialog, _directory: Path) -> None:
-    data = request("guest-get-host-name", "x") + b"\xff" + request("guest-sync", id=5)
-    for position in range(len(data)):
-        dialog.send(data[position : position + 1])
-    dialog.replies(b"", 3)
-
-
-def requests_and_then_no_more(dialog: Dialog, _directory: Path) -> None:
-    """A client that sends all, shuts its side down and reads to the end, as socat does with a file."""
-    dialog.send(request("guest-get-host-name") + request("guest-ping", 1) + request("guest-get-timezone"))
-    dialog.end()
-    assert [reply.get("id") for _delimited, reply in dialog.notes[:-1]] == [None, 1, None]
-
-
-def as_libvirt_synchronizes(dialog: Dialog, _directory: Path) -> None:
-    """Its ids are milliseconds; after a timeout it syncs anew and skips what it did not ask for."""
-    for number in (1_795_406_754_194, 1_795_406_754_195):
-        dialog.replies(request("guest-sync", id=number) + request("guest-get-host-name"), 2)
-    dialog.replies(request("guest-get-osinfo") + request("guest-sync", id=1) + request("guest-sync", id=2), 3)
-
-
-def refused_without_success_response(dialog: Dialog, _directory: Path) -> None:
-    """Commands that are answered only if they fail, here by a list: each error comes in its turn, whatever follows."""
-    silent = ("guest-shutdown", "guest-suspend-disk", "guest-suspend-ram", "guest-suspend-hybrid")
-    for number, command in enumerate(silent):
-        asked = request(command), request(command, number)
-        dialog.replies(asked[0] + request("guest-sync", id=number) + asked[1] + request("guest-ping", "x"), 4)
-        dialog.send(asked[0] + asked[1])
-        dialog.synchronize(number)
-        dialog.replies(b"".join(asked) + request("guest-get-host-name"), 3)
-
-
-def two_clients(dialog: Dialog, _directory: Path) -> None:
-    """The second one is served when the first one has gone."""
-    dialog.replies(request("guest-get-host-name"), 1)
-    with Dialog(dialog.path) as second:
-        second.send(request("guest-get-timezone"))
-        dialog.replies(request("guest-sync", id=3), 1)
-        assert second.is_quiet(0.02)
-        dialog.end()
-        second.replies(b"", 1)
-        dialog.notes += second.notes
-
-
 CASES: dict[str, Case] = {
     "sync": simple("guest-sync", id=4_000_000_000),
     **{
@@ -230,16 +136,6 @@ CASES: dict[str, Case] = {
     "a program, separated": program("separated"),
     "a program, merged": program("merged"),
 }
-DIALOGS: tuple[Case, ...] = (
-    pipelined_with_ids,
-    delimiters_anywhere,
-    one_byte_at_a_time,
-    requests_and_then_no_more,
-    as_libvirt_synchronizes,
-    refused_without_success_response,
-    two_clients,
-)
-CASES.update((case.__name__, case) for case in DIALOGS)
 # Older agents lack some, and not every kernel says in /sys what the others ask for.
 MAY_FAIL = ("load", "memory-block-info", "memory-blocks", "disks", "cpustats", "diskstats", "separated", "merged")
 
@@ -273,14 +169,12 @@ def agents(request: pytest.FixtureRequest) -> Iterator[tuple[Lists, str, str]]:
 def hold(case: Case, path: str, directory: Path) -> tuple[list[Any], str]:
     """Return all that one agent replied, and which command ended the case before its end, if one did."""
     directory.mkdir()
-    reason = ""
     with Dialog(path) as dialog:
         try:
             case(dialog, directory)
         except EndedError as ended:
-            reason = str(ended)
-        dialog.end()
-    return dialog.notes, reason
+            return dialog.notes, str(ended)
+        return dialog.notes, ""
 
 
 @pytest.mark.parametrize("name", CASES)
