@@ -59,8 +59,9 @@ def test_after_a_pause_a_sign_of_life_goes_before_the_request(
 @pytest.mark.parametrize(
     "garbage",
     [b"garbage\n", b"\n", b"[]\n", b'{"return": 1}{"return": 2}\n', b'{"return": NaN}\n', b'"' * 200_000 + b"\n"],
+    ids=["words", "nothing", "a list", "two replies", "NaN", "a long text"],
 )
-def test_what_is_no_reply_becomes_a_failure_and_the_next_reply_is_told_from_it(
+def test_what_is_not_a_reply_becomes_a_failure_and_is_not_mixed_up_with_the_next_reply(
     observed: Observed, garbage: bytes
 ) -> None:
     observed.stock.answers["guest-exec"] = garbage
@@ -134,7 +135,7 @@ def test_it_has_one_reply_or_fails_however_much_is_sent(
 
 
 @pytest.mark.parametrize("command", ["guest-exec", "guest-shutdown"])
-def test_when_it_goes_every_request_fails_and_its_reason_is_told(observed: Observed, command: str) -> None:
+def test_when_it_goes_every_request_fails_with_its_reason(observed: Observed, command: str) -> None:
     observed.stock.is_hanging = True
     observed.ask(command, is_silent=command == "guest-shutdown")
     observed.hang_up()
@@ -199,7 +200,7 @@ def test_leaving_waits_neither_for_one_that_hangs_nor_for_one_that_is_away(turne
     [b'{"return": {}}\n' * 50, b"\n" * 50, b'\xff{"return": 0}\n' * 50, b"x" * 1001, b"x" * 999 + b"\n" * 2],
     ids=["replies", "empty lines", "false syncs", "no end", "many bytes"],
 )
-def test_who_says_too_much_unasked_is_left_alone_for_a_while(turned: Any, stock: Any, flood: bytes) -> None:
+def test_an_agent_that_sends_too_much_unasked_is_left_alone_for_a_while(turned: Any, stock: Any, flood: bytes) -> None:
     observed = Observed(turned, stock, LINK_COSTS._replace(unasked_lines=49, reply_bytes=1000))
     observed.connect()
     observed.say(flood)
@@ -225,4 +226,4 @@ def test_what_is_left_of_a_flood_is_not_heard_by_the_next_connection(turned: Any
     observed.freed = lambda: reconnected.append(observed.way.connect())  # type: ignore[method-assign]
     observed.say(b"\n" * 30)
     assert observed.way.is_connected
-    assert len(reconnected) == 9 + 1 + 1, "behind each line, when it was dropped, and behind the new synchronisation"
+    assert len(reconnected) == 9 + 1 + 1, "after each line, when it was dropped, and after the new synchronization"
