@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.processes.socket_server import listen_unix
 from tests.support.agent_client import Client
 from tests.support.extended_agent import package_parent
 from tests.support.until import until
@@ -83,6 +84,34 @@ def test_what_is_wrong_is_said_in_one_sentence(options: tuple[str, ...], status:
     assert said in done.stderr
     assert "Traceback" not in done.stderr
     assert done.stderr.splitlines()[-1].startswith("qemu-ga-extended: ")
+
+
+def test_a_configuration_or_a_stock_agents_socket_that_others_could_have_made_is_refused(
+    tmp_path: Path,
+) -> None:
+    configuration, path = tmp_path / "agent.conf", tmp_path / "stock.sock"
+    configuration.write_text("[general]\nallow-rpcs=guest-exec\n")
+    configuration.chmod(0o666)
+    with listen_unix(path):
+        path.chmod(0o666)
+        with_socket = run("-m", "unix-listen", "-p", str(tmp_path / "agent.sock"), "--stock-path", str(path))
+    for done, status, what, spoilt in (
+        (run("-D", "-c", str(configuration)), 2, "the configuration", configuration),
+        (with_socket, 1, "the stock agent's socket", path),
+    ):
+        problem = f"{what} is not used: {spoilt} may be written by others (mode 0666): chmod go-w it"
+        assert (done.returncode, done.stderr) == (status, f"qemu-ga-extended: {problem}\n")
+
+
+@pytest.mark.parametrize("option", ["--logfile", "--pidfile"])
+def test_no_link_is_followed_that_others_can_have_put_there(tmp_path: Path, option: str) -> None:
+    tmp_path.chmod(0o1777)
+    (tmp_path / "victim").write_text("untouched")
+    (tmp_path / "link").symlink_to(tmp_path / "victim")
+    done = run(option, str(tmp_path / "link"), "-m", "unix-listen", "-p", str(tmp_path / "agent.sock"))
+    assert done.returncode == 1
+    assert f"{tmp_path}/link: Too many levels of symbolic links" in done.stderr
+    assert (tmp_path / "victim").read_text() == "untouched"
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
