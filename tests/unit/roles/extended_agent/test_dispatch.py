@@ -165,7 +165,7 @@ def test_the_clocks_readings_are_the_first_and_the_last_of_all(dispatched: Dispa
     ids=["0xFF", "a sync", "an id"],
 )
 def test_what_goes_past_a_slow_request(hasty: Dispatched, later: bytes, reply: Any) -> None:
-    assert hasty.ask(EXEC + later) == []
+    hasty.ask(EXEC + later)
     assert hasty.until_replies(1)[0] == reply
 
 
@@ -174,7 +174,7 @@ def test_a_new_client_does_not_wait_for_a_slow_request_of_the_one_before(hasty: 
     hasty.dispatcher.hang_up()
     hasty.client = Client()
     hasty.dispatcher.begin(hasty.client)
-    assert hasty.ask(PING) == []
+    hasty.ask(PING)
     assert hasty.until_replies(1) == [PONG]
 
 
@@ -198,7 +198,8 @@ def test_a_reply_that_does_not_come_becomes_an_error_and_so_does_the_next_reques
     assert "busy with an earlier request" in busy["error"]["desc"]
     hasty.stock.answers["guest-exec"] = b'{"return": "late"}\n'
     hasty.go_on()
-    assert hasty.ask(b'{"execute": "guest-get-users"}')[2:] == [{"return": "users"}]
+    hasty.turned.until(lambda: hasty.known.is_free)
+    assert hasty.client.replies == [late, busy], "the late reply is dropped"
 
 
 # ------------------------------------------------------------------------- commands that are answered only if they fail
