@@ -191,7 +191,7 @@ STOCK_FLOODS: dict[str, bytes] = {
     "empty lines": b"\n" * CHUNK,
     "replies that nobody asked for": b'{"return": {}}\n' * (CHUNK // 15),
     "a million digits": b'{"return": ' + b"9" * (16 * CHUNK) + b"}\n",
-    "false synchronisations": b'\xff{"return": 1}\n' * (CHUNK // 16),
+    "false syncs": b'\xff{"return": 1}\n' * (CHUNK // 16),
     "the largest replies": b'{"return": "' + b"x" * (LONGEST_REPLY - 100) + b'"}\n',
 }
 # One reply that the client has yet to read, and one that is being received, in a buffer that grows by eighths.

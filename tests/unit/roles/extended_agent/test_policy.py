@@ -37,8 +37,8 @@ def test_a_list_refuses_what_there_is_and_what_neither_agent_has_is_not_found() 
 
 
 def test_a_list_refuses_everything_it_may_while_the_stock_agents_commands_are_not_known() -> None:
-    not_told = SimpleNamespace(refused=SimpleNamespace(), commands={})
-    for info in (None, not_told):
+    unlisted = SimpleNamespace(refused=SimpleNamespace(), commands={})
+    for info in (None, unlisted):
         stock = SimpleNamespace(info=info, is_frozen=False, is_list_frozen=False)
         assert "has been disabled" in str(policy.Policy(lists(allowed=["guest-ping"]), stock).refusal("guest-lacking"))
 

@@ -145,7 +145,7 @@ def test_a_pause_amid_what_is_there_keeps_the_rest_and_the_end(turned: Any, watc
     assert watched.told == [bytes(CHUNK)] * 2 + [None]
 
 
-def test_who_closes_it_on_the_first_bytes_hears_no_more(turned: Any, watched: Watched) -> None:
+def test_nothing_is_read_after_it_was_closed_on_the_first_bytes(turned: Any, watched: Watched) -> None:
     watched.stream._on_data = lambda data: (watched.on_data(data), watched.stream.close())
     watched.far.send(bytes(3 * CHUNK))
     turned.settle()
@@ -169,7 +169,7 @@ def test_what_the_other_side_does_not_take_waits_and_keeps_its_order(turned: Any
     assert (watched.stream.is_congested, watched.stream.is_drained) == (False, True)
 
 
-def test_a_peer_that_has_gone_is_told_and_writing_to_it_harms_nobody(turned: Any, watched: Watched) -> None:
+def test_a_peer_that_has_gone_is_reported_and_can_be_written_to(turned: Any, watched: Watched) -> None:
     watched.stream.send(bytes(4_000_000))
     watched.far.close()
     watched.stream.send(b"more")

@@ -20,7 +20,6 @@ as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
-    tmp_path.chmod(0o700)
     path = tmp_path / "file"
     path.write_text("text")
     path.chmod(0o600)
@@ -29,7 +28,6 @@ def file(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def listening(tmp_path: Path) -> Iterator[Path]:
-    tmp_path.chmod(0o700)
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
         listener.bind(str(tmp_path / "socket"))
         listener.listen()
