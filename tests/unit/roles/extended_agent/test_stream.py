@@ -169,6 +169,14 @@ def test_what_the_other_side_does_not_take_waits_and_keeps_its_order(turned: Any
     assert (watched.stream.is_congested, watched.stream.is_drained) == (False, True)
 
 
+def test_a_little_that_waits_is_no_congestion(watched: Watched) -> None:
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(watched.stream._ends.writer, bytes(1000))
+    watched.stream.send(b"x")
+    assert (watched.stream.is_congested, watched.stream.is_drained) == (False, False)
+
+
 def test_a_peer_that_has_gone_is_reported_and_can_be_written_to(turned: Any, watched: Watched) -> None:
     watched.stream.send(bytes(4_000_000))
     watched.far.close()
