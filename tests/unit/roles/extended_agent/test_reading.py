@@ -45,6 +45,22 @@ def test_the_bytes_of_a_known_request_within_another_value_are_part_of_that(read
     assert reader.known(PING) is not None
 
 
+@pytest.mark.parametrize(
+    ("data", "refusal"),
+    [
+        (b"[]", "QMP input must be a JSON object"),
+        (b'{"id": 1}', "QMP input lacks member 'execute'"),
+        (b'{"execute": 1}', "QMP input member 'execute' must be a string"),
+        (b'{"execute": "guest-ping", "arguments": []}', "QMP input member 'arguments' must be an object"),
+        (b'{"execute": "guest-ping", "other": 1}', "QMP input member 'other' is unexpected"),
+        (b'{"command": "guest-ping"}', "QMP input member 'command' is unexpected"),
+        (b'{"command": "guest-get-clock"}', ""),
+    ],
+)
+def test_what_is_not_a_request_is_refused(reader: Any, data: bytes, refusal: str) -> None:
+    assert str(read(reader, data).content.refusal or "") == refusal
+
+
 def test_few_requests_are_remembered(reader: Any) -> None:
     requests = [b'{"execute":' + b" " * spaces + b'"guest-ping"}' for spaces in range(200)]
     for request in requests:
