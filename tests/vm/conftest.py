@@ -2,31 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator
 
 import libvirt
 import pytest
 
-from tests.vm import libvirtd
 from tests.vm.guest import Guest
 from tests.vm.saved_state import EXTENDED
 from tests.vm.session import libvirt_session, restored_guest
 
 
-@pytest.fixture(scope="session")
-def running_libvirt() -> Iterator[libvirt.virConnect]:
+@pytest.fixture(scope="module")
+def connection() -> Iterator[libvirt.virConnect]:
+    """One that no test before has broken by restarting libvirtd."""
     with libvirt_session() as opened:
         yield opened
-
-
-@pytest.fixture(scope="module")
-def connection(running_libvirt: libvirt.virConnect) -> Iterator[libvirt.virConnect]:  # noqa: ARG001  # it must run
-    """One that no test before has broken by restarting libvirtd."""
-    opened = libvirtd.connect()
-    yield opened
-    with contextlib.suppress(libvirt.libvirtError):
-        opened.close()
 
 
 @pytest.fixture(scope="module")

@@ -61,13 +61,7 @@ class GuestFiles:
 
 
 def domain_xml(
-    name: str,
-    image: Image,
-    files: GuestFiles,
-    memory_mib: int,
-    cpus: int,
-    security_models: Sequence[str],
-    catches_up: bool = False,
+    name: str, image: Image, files: GuestFiles, memory_mib: int, security_models: Sequence[str], catches_up: bool
 ) -> str:
     """The domain's XML. ``catches_up``: its RTC injects lost ticks later, as is usual for Windows."""
     # Hardware virtualisation is not to be relied on, even where /dev/kvm opens: nested, it may hang.
@@ -76,7 +70,7 @@ def domain_xml(
     metadata = _child(domain, "metadata")
     _child(metadata, f"{{{METADATA_URI}}}guest", directory=str(files.directory))
     _text(domain, "memory", str(memory_mib), unit="MiB")
-    _text(domain, "vcpu", str(cpus))
+    _text(domain, "vcpu", "1")
     boot = _child(domain, "os")
     _text(boot, "type", "hvm", arch="x86_64", machine="pc")
     _text(boot, "kernel", str(image.kernel))

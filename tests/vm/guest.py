@@ -27,11 +27,9 @@ from tests.vm.paths import state_dir
 from tests.vm.witness import Witness
 
 STOCK_UNIT = "qemu-guest-agent.service"
-NAME_PREFIX = "qga-"
 NAME = re.compile(r"qga-[a-z0-9][a-z0-9-]{0,39}")
 # sun_path of unix(7), with its final NUL.
 SOCKET_PATH_LIMIT = 108
-MEMORY_MIB = 384
 # A guest alone boots within 30 s; three side by side, beside other work on two processors, took up to 143 s.
 BOOT_DEADLINE_S = 600.0
 # In whole seconds, as libvirt has it. With a set time comes hwclock, which may take two.
@@ -55,37 +53,26 @@ class Guest:
 
     @classmethod
     def create(
-        cls,
-        connection: libvirt.virConnect,
-        name: str,
-        image: Image,
-        *,
-        memory_mib: int = MEMORY_MIB,
-        cpus: int = 1,
-        catches_up: bool = False,
+        cls, connection: libvirt.virConnect, name: str, image: Image, memory_mib: int, catches_up: bool
     ) -> Guest:
         """Define a guest and start it; it has not booted yet on return."""
         files = new_files(connection, name)
-        _make_overlay(image.disk, files.overlay)
+        overlay = ["qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", str(image.disk), str(files.overlay)]
+        subprocess.run(overlay, check=True)
         models = security_models(connection)
-        try:
-            domain = connection.defineXML(domain_xml(name, image, files, memory_mib, cpus, models, catches_up))
-        except libvirt.libvirtError as error:
-            shutil.rmtree(files.directory)
-            raise VmError(f"libvirt did not take the definition of {name}: {error}.") from None
-        guest = cls(domain, files)
+        guest = cls(connection.defineXML(domain_xml(name, image, files, memory_mib, models, catches_up)), files)
         try:
             guest.start()
-        except libvirt.libvirtError as error:
+        except BaseException:
             guest.destroy()
-            raise VmError(f"{name} did not start: {error}.") from None
+            raise
         return guest
 
     @classmethod
     def find(cls, connection: libvirt.virConnect, name: str) -> Guest | None:
         """A guest of ours that exists already."""
         domain = _lookup(connection, name)
-        files = _record(domain) if domain is not None else None
+        files = files_of(ET.fromstring(domain.XMLDesc())) if domain is not None else None
         return cls(domain, files) if files is not None else None
 
     @classmethod
@@ -94,12 +81,6 @@ class Guest:
         left_over = cls.find(connection, name)
         if left_over is not None:
             left_over.destroy()
-
-    @classmethod
-    def all(cls, connection: libvirt.virConnect) -> list[Guest]:
-        """Every guest of ours, running or not."""
-        found = [(domain, _record(domain)) for domain in connection.listAllDomains()]
-        return [cls(domain, files) for domain, files in found if files is not None]
 
     @property
     def _domain(self) -> libvirt.virDomain:
@@ -150,13 +131,10 @@ class Guest:
         self.wait_for_agent(deadline_s)
         self.witness.wait(deadline_s)
 
-    def rest(self, deadline_s: float = BOOT_DEADLINE_S) -> None:
+    def rest(self) -> None:
         """Return as soon as the guest has finished booting and its processor idles."""
-        self.sh("systemctl is-system-running --wait || true; sync", deadline_s)
-        deadline = time.monotonic() + deadline_s
-        while (load := self._load()) > LOAD_AT_REST:
-            if time.monotonic() > deadline:
-                raise VmError(f"{self.name} did not come to rest within {deadline_s:g} s: its load is {load:.2f}.")
+        self.sh("systemctl is-system-running --wait || true; sync", BOOT_DEADLINE_S)
+        until(lambda: self._load() <= LOAD_AT_REST, f"{self.name} does not come to rest", BOOT_DEADLINE_S)
 
     def _load(self) -> float:
         """Return the part of a processor that QEMU uses, over a second."""
@@ -167,17 +145,13 @@ class Guest:
     def wait_for_agent(self, deadline_s: float = BOOT_DEADLINE_S) -> None:
         """Return as soon as the stock agent answers a ping."""
         deadline = time.monotonic() + deadline_s
-        while True:
-            try:
-                libvirt_qemu.qemuAgentCommand(self._domain, '{"execute": "guest-ping"}', 5, 0)
-                return
-            except libvirt.libvirtError as error:
-                trouble = self._trouble()
-                if trouble is None and time.monotonic() > deadline:
-                    trouble = f"The agent of {self.name} did not answer within {deadline_s:g} s ({error})"
-                if trouble is not None:
-                    # With the guest its console's file will go.
-                    raise VmError(f"{trouble}. The end of its console:\n{self.console.tail()}") from None
+        while not self.answers(5):
+            trouble = self._trouble()
+            if trouble is None and time.monotonic() > deadline:
+                trouble = f"The agent of {self.name} did not answer within {deadline_s:g} s"
+            if trouble is not None:
+                # With the guest its console's file will go.
+                raise VmError(f"{trouble}. The end of its console:\n{self.console.tail()}")
             time.sleep(RETRY_S)
 
     def ask(self, command: str, **arguments: Any) -> Any:
@@ -308,7 +282,7 @@ def new_files(connection: libvirt.virConnect, name: str) -> GuestFiles:
     :raises VmError: there can be no test guest of that name
     """
     if not NAME.fullmatch(name):
-        raise VmError(f"{name!r} is not a name for a test guest: {NAME_PREFIX} and then a-z, 0-9 and dashes.")
+        raise VmError(f"{name!r} is not a name for a test guest: qga- and then a-z, 0-9 and dashes.")
     files = GuestFiles(state_dir() / "guests" / name)
     if len(str(files.witness)) >= SOCKET_PATH_LIMIT:
         raise VmError(f"{files.witness} is too long for a socket: set XDG_STATE_HOME to a shorter path.")
@@ -327,13 +301,6 @@ def files_of(domain: ET.Element) -> GuestFiles | None:
     return GuestFiles(Path(directory)) if directory else None
 
 
-def _make_overlay(backing: Path, overlay: Path) -> None:
-    command = ["qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", str(backing), str(overlay)]
-    result = subprocess.run(command, check=False, capture_output=True, text=True)
-    if result.returncode != 0:
-        raise VmError(f"qemu-img made no overlay: {result.stderr.strip()}.")
-
-
 def _lookup(connection: libvirt.virConnect, name: str) -> libvirt.virDomain | None:
     try:
         return connection.lookupByName(name)
@@ -341,10 +308,6 @@ def _lookup(connection: libvirt.virConnect, name: str) -> libvirt.virDomain | No
         if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
             return None
         raise
-
-
-def _record(domain: libvirt.virDomain) -> GuestFiles | None:
-    return files_of(ET.fromstring(domain.XMLDesc())) if domain.name().startswith(NAME_PREFIX) else None
 
 
 def security_models(connection: libvirt.virConnect) -> list[str]:

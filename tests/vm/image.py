@@ -9,7 +9,6 @@ import shlex
 import shutil
 import subprocess
 import tarfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,9 +18,6 @@ from tests.vm.recipe import Recipe
 
 # The file is sparse; a guest needs about 0.6 GiB.
 DISK_SIZE = "3G"
-# The packages, the root, and the disk made of it, at a time.
-NEEDS_MIB = 2500
-TOOLS = {"mmdebstrap": "mmdebstrap", "mke2fs": "e2fsprogs", "qemu-img": "qemu-utils", "apt-get": "apt"}
 LOG_TAIL_LINES = 15
 # How a service is enabled in a root that is not running, by its init.
 ENABLE = {
@@ -55,20 +51,18 @@ def image_for(recipe: Recipe, say: Callable[[str], None] = print) -> Image:
     """The image of a recipe: from the cache, or built now."""
 
     def build(directory: Path) -> None:
-        begun = time.monotonic()
         say(f"building the {recipe.release} image (about a minute, then it is cached)")
         _build(recipe, directory)
-        say(f"built the {recipe.release} image in {time.monotonic() - begun:.0f} s")
 
-    return Image(cache.entry(f"{recipe.release}-{recipe.key}", build, NEEDS_MIB))
+    return Image(cache.entry(f"{recipe.release}-{recipe.key}", build))
 
 
 def _build(recipe: Recipe, target: Path) -> None:
-    _require_means()
-    root = target / "root"
+    if os.geteuid() != 0:
+        raise VmError("Building an image needs root, because Debian packages own files as root: run this as root.")
+    root, files = target / "root", target / "files.tar"
     log = target.with_name(f"{target.name}.log")
     log.unlink(missing_ok=True)
-    files = target / "files.tar"
     files.write_bytes(_tar(recipe))
     _run(_mmdebstrap(recipe, root, files), log)
     for stem in ("vmlinuz", "initrd.img"):
@@ -79,27 +73,14 @@ def _build(recipe: Recipe, target: Path) -> None:
     files.unlink()
 
 
-def _require_means() -> None:
-    missing = sorted(package for tool, package in TOOLS.items() if shutil.which(tool) is None)
-    if missing:
-        raise VmError(f"Building an image needs tools that are not installed: apt-get install {' '.join(missing)}")
-    if os.geteuid() != 0:
-        raise VmError("Building an image needs root, because Debian packages own files as root: run this as root.")
-
-
 def _mmdebstrap(recipe: Recipe, root: Path, files: Path) -> list[str]:
     mirror = debian_mirror()
     services = [ENABLE[recipe.init].format(shlex.quote(name)) for name in recipe.enabled_services]
     services += [f'systemctl --root="$1" mask {shlex.join(recipe.masked_units)}'] if recipe.masked_units else []
     return [
-        "mmdebstrap",
-        "--mode=root",
-        "--variant=minbase",
-        "--architectures=amd64",
+        *("mmdebstrap", "--mode=root", "--variant=minbase", "--architectures=amd64"),
         f"--include={','.join(recipe.packages)}",
-        "--dpkgopt=path-exclude=/usr/share/doc/*",
-        "--dpkgopt=path-exclude=/usr/share/man/*",
-        "--dpkgopt=path-exclude=/usr/share/locale/*",
+        *(f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in ("doc", "man", "locale")),
         # Before the kernel is installed, so that its initrd is made by our settings.
         f"--essential-hook=tar-in {shlex.quote(str(files))} /",
         *(f"--customize-hook={command}" for command in services),
@@ -116,12 +97,8 @@ def debian_mirror() -> str:
     chosen = os.environ.get("QGA_VM_MIRROR")
     if chosen:
         return chosen
-    targets = subprocess.run(
-        ["apt-get", "indextargets", "--format", "$(LABEL)|$(REPO_URI)", "Created-By: Packages"],
-        check=False,
-        capture_output=True,
-        text=True,
-    ).stdout
+    command = ["apt-get", "indextargets", "--format", "$(LABEL)|$(REPO_URI)", "Created-By: Packages"]
+    targets = subprocess.run(command, check=False, capture_output=True, text=True).stdout
     for line in targets.splitlines():
         label, _separator, uri = line.partition("|")
         if label == "Debian":
@@ -144,9 +121,7 @@ def _tar(recipe: Recipe) -> bytes:
 
 def _run(command: list[str], log: Path) -> None:
     with log.open("ab") as output:
-        status = subprocess.run(
-            command, check=False, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
-        ).returncode
-    if status != 0:
+        done = subprocess.run(command, check=False, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT)
+    if done.returncode != 0:
         tail = "\n".join(log.read_text(errors="replace").splitlines()[-LOG_TAIL_LINES:])
-        raise VmError(f"{command[0]} failed with status {status}; the end of its log, {log}:\n{tail}")
+        raise VmError(f"{command[0]} failed with status {done.returncode}; the end of its log, {log}:\n{tail}")

@@ -11,26 +11,14 @@ from pathlib import Path
 # Raise it when image.py changes what it makes of the same recipe.
 VERSION = 1
 
-PACKAGES = (
-    "dbus",
-    "initramfs-tools",
-    "iproute2",
-    "kmod",
-    "python3",
-    "qemu-guest-agent",
-    "udev",
-)
+PACKAGES = ("dbus", "initramfs-tools", "iproute2", "kmod", "python3", "qemu-guest-agent", "udev")
 INIT_PACKAGES = {
     "systemd": ("systemd", "systemd-sysv"),
     "sysvinit": ("sysv-rc", "sysvinit-core"),
     "openrc": ("openrc", "sysvinit-core"),
 }
 # The stock agent's guest-set-time runs /sbin/hwclock, which moved out of util-linux after bullseye.
-RELEASE_PACKAGES = {
-    "bullseye": (),
-    "bookworm": ("util-linux-extra",),
-    "trixie": ("util-linux-extra",),
-}
+RELEASE_PACKAGES = {"bullseye": (), "bookworm": ("util-linux-extra",), "trixie": ("util-linux-extra",)}
 KERNEL = "linux-image-cloud-amd64"
 # Linux 6.12 dies of double faults within seconds under the software emulation of QEMU 7.2, which bookworm has.
 KERNEL_RELEASES = {"bullseye": "bullseye", "bookworm": "bookworm", "trixie": "bookworm"}
@@ -54,39 +42,16 @@ KIND_INITS = {"sysvinit": "sysvinit", "openrc": "openrc"}
 # By their names without the suffix that systemd's units have.
 ENABLED_SERVICES = ("qga-witness",)
 # Each costs a guest under software emulation a part of a second at boot, or wakes it during a measurement.
-MASKED_UNITS = (
-    "apt-daily-upgrade.timer",
-    "apt-daily.timer",
-    "console-getty.service",
-    "dev-hugepages.mount",
-    "dev-mqueue.mount",
-    "dpkg-db-backup.timer",
-    "e2scrub_all.timer",
-    "e2scrub_reap.service",
-    "fstrim.timer",
-    "getty@tty1.service",
-    "logrotate.timer",
-    "man-db.timer",
-    "modprobe@configfs.service",
-    "modprobe@dm_mod.service",
-    "modprobe@drm.service",
-    "modprobe@efi_pstore.service",
-    "modprobe@fuse.service",
-    "modprobe@loop.service",
-    "serial-getty@ttyS0.service",
-    "sys-fs-fuse-connections.mount",
-    "sys-kernel-config.mount",
-    "sys-kernel-debug.mount",
-    "sys-kernel-tracing.mount",
-    "systemd-binfmt.service",
-    "systemd-logind.service",
-    "systemd-pstore.service",
-    "systemd-random-seed.service",
-    "systemd-timesyncd.service",
-    "systemd-tmpfiles-clean.timer",
-    "systemd-update-utmp-runlevel.service",
-    "systemd-update-utmp.service",
-)
+_MASKED = {
+    "timer": "apt-daily apt-daily-upgrade dpkg-db-backup e2scrub_all fstrim logrotate man-db systemd-tmpfiles-clean",
+    "mount": "dev-hugepages dev-mqueue sys-fs-fuse-connections sys-kernel-config sys-kernel-debug sys-kernel-tracing",
+    "service": (
+        "console-getty e2scrub_reap getty@tty1 modprobe@configfs modprobe@dm_mod modprobe@drm modprobe@efi_pstore "
+        "modprobe@fuse modprobe@loop serial-getty@ttyS0 systemd-binfmt systemd-logind systemd-pstore "
+        "systemd-random-seed systemd-timesyncd systemd-update-utmp systemd-update-utmp-runlevel"
+    ),
+}
+MASKED_UNITS = tuple(sorted(f"{name}.{kind}" for kind, names in _MASKED.items() for name in names.split()))
 
 GUEST_ROOT = Path(__file__).parent / "guest_root"
 # What a guest without systemd has besides.
@@ -123,7 +88,7 @@ class Recipe:
         return hashlib.sha256(document.encode()).hexdigest()[:16]
 
 
-def recipe_for(release: str = DEFAULT_RELEASE, guest_root: Path = GUEST_ROOT, kind: str = DEFAULT_KIND) -> Recipe:
+def recipe_for(release: str = DEFAULT_RELEASE, kind: str = DEFAULT_KIND) -> Recipe:
     """The recipe of our test guests."""
     kernel = f"{KERNEL}/{KERNEL_RELEASES[release]}"
     init = KIND_INITS.get(kind, DEFAULT_INIT)
@@ -134,7 +99,7 @@ def recipe_for(release: str = DEFAULT_RELEASE, guest_root: Path = GUEST_ROOT, ki
         kernel_release=KERNEL_RELEASES[release],
         init=init,
         packages=tuple(sorted(packages)),
-        files=(*_guest_files(guest_root), *(() if has_systemd else _guest_files(INIT_SCRIPTS_ROOT))),
+        files=(*_guest_files(GUEST_ROOT), *(() if has_systemd else _guest_files(INIT_SCRIPTS_ROOT))),
         enabled_services=ENABLED_SERVICES,
         masked_units=MASKED_UNITS if has_systemd else (),
         version=VERSION,

@@ -20,7 +20,6 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -29,56 +28,36 @@ from tests.vm.errors import VmError
 MAGIC = b"LibvirtQemudSave"
 VERSION = 2
 _HEADER = struct.Struct("=16s5I56x")
-# No domain of ours comes near it; without it, a damaged file could ask for any amount of memory.
-_LONGEST_DATA = 1 << 20
-
-
-@dataclass(frozen=True)
-class _Head:
-    xml: str
-    cookie: bytes
-    was_running: int
-    compressed: int
-
-    def encode(self) -> bytes:
-        xml = self.xml.encode() + b"\0"
-        data = xml + self.cookie
-        cookie_offset = len(xml) if self.cookie else 0
-        return _HEADER.pack(MAGIC, VERSION, len(data), self.was_running, self.compressed, cookie_offset) + data
 
 
 def read_xml(path: Path) -> str:
-    """Return the XML of the domain that was saved.
-
-    :raises VmError: this is not such a file
-    """
+    """Return the XML of the domain that was saved."""
     with path.open("rb") as file:
-        return _read_head(file, path).xml
+        return _read_head(file)[0]
 
 
 def copy_with_xml(source: Path, target: Path, edit: Callable[[str], str]) -> None:
-    """Copy a file, with what ``edit`` makes of its XML.
-
-    :raises VmError: this is not such a file
-    """
+    """Copy a file, with what ``edit`` makes of its XML."""
     with source.open("rb") as old, target.open("wb", buffering=0) as new:
-        head = _read_head(old, source)
-        new.write(_Head(edit(head.xml), head.cookie, head.was_running, head.compressed).encode())
+        text, cookie, was_running, compressed = _read_head(old)
+        xml = edit(text).encode() + b"\0"
+        cookie_offset = len(xml) if cookie else 0
+        length = len(xml) + len(cookie)
+        new.write(_HEADER.pack(MAGIC, VERSION, length, was_running, compressed, cookie_offset) + xml + cookie)
         offset, end = old.tell(), os.fstat(old.fileno()).st_size
         while offset < end:
             # sendfile(2) returns 0 only at the end of the file.
             offset += os.sendfile(new.fileno(), old.fileno(), offset, end - offset)
 
 
-def _read_head(file: BinaryIO, path: Path) -> _Head:
-    header = file.read(_HEADER.size)
-    if len(header) < _HEADER.size:
-        raise VmError(f"{path} is not a saved state: it has only {len(header)} bytes.")
-    magic, version, length, was_running, compressed, cookie_offset = _HEADER.unpack(header)
+def _read_head(file: BinaryIO) -> tuple[str, bytes, int, int]:
+    """Return the XML, the cookie, and the two numbers that stay as they are.
+
+    :raises VmError: this is not such a file
+    """
+    magic, version, length, was_running, compressed, cookie_offset = _HEADER.unpack(file.read(_HEADER.size))
     if (magic, version) != (MAGIC, VERSION):
-        raise VmError(f"{path} is not a saved state of version {VERSION}: it begins with {magic!r}, version {version}.")
-    data = file.read(length) if length <= _LONGEST_DATA else b""
-    xml, separator, _rest = data.partition(b"\0")
-    if len(data) != length or not separator:
-        raise VmError(f"{path} is damaged: its XML is cut short.")
-    return _Head(xml.decode(), data[cookie_offset:] if cookie_offset else b"", was_running, compressed)
+        raise VmError(f"not a saved state of version {VERSION}: it begins with {magic!r}, version {version}")
+    data = file.read(length)
+    xml = data.partition(b"\0")[0].decode()
+    return xml, data[cookie_offset:] if cookie_offset else b"", was_running, compressed

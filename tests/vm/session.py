@@ -1,8 +1,7 @@
-"""libvirt for the length of a demo, a benchmark or a test run, with nothing left over afterwards."""
+"""A connection to libvirt and guests for a demo, a benchmark or a test run, with no guest left over afterwards."""
 
 from __future__ import annotations
 
-import fcntl
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 
@@ -10,33 +9,17 @@ import libvirt
 
 from tests.vm import libvirtd
 from tests.vm.guest import Guest
-from tests.vm.paths import state_dir
 from tests.vm.saved_state import PLAIN, GuestKind, restored
 
 
 @contextmanager
 def libvirt_session(say: Callable[[str], None] = print) -> Iterator[libvirt.virConnect]:
-    """A connection. Daemons that had to be started end with the last of the sessions that run side by side."""
-    register = state_dir() / "sessions"
-    register.parent.mkdir(parents=True, exist_ok=True)
-    with register.open("w") as entry:
-        fcntl.flock(entry, fcntl.LOCK_SH)
-        connection = libvirtd.connect(say)
-        try:
-            yield connection
-        finally:
-            with suppress(libvirt.libvirtError):  # libvirtd may have been restarted
-                connection.close()
-            if _is_the_last(entry.fileno()):
-                libvirtd.stop(say)
-
-
-def _is_the_last(entry: int) -> bool:
+    connection = libvirtd.connect(say)
     try:
-        fcntl.flock(entry, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+        yield connection
+    finally:
+        with suppress(libvirt.libvirtError):  # libvirtd may have been restarted
+            connection.close()
 
 
 def restored_guest(

@@ -101,12 +101,14 @@ class Witness:
 
         :returns: the first exchange that is as wanted, seen against the one from before
         """
+        deadline = time.monotonic() + deadline_s
         with _Conversation(self._path, deadline_s) as conversation:
             conversation.exchange()  # waits for the guest to notice that somebody has connected
             before = conversation.exchange()
             happening()
             while not is_wanted(before, exchange := conversation.exchange()):
-                pass
+                if time.monotonic() > deadline:
+                    raise VmError(f"What was wanted of the witness at {self._path} has not happened.")
         return exchange
 
     def wait(self, deadline_s: float) -> None:
@@ -128,14 +130,13 @@ class _Conversation:
 
     def __init__(self, path: Path, timeout_s: float) -> None:
         self._path = path
-        self._deadline = time.monotonic() + timeout_s
         self._ids = itertools.count(time.monotonic_ns())
-        self._pending = b""
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._socket.settimeout(timeout_s)
+        self._lines = self._socket.makefile("rb")
 
     def __enter__(self) -> _Conversation:
         try:
-            self._socket.settimeout(self._left())
             self._socket.connect(str(self._path))
         except OSError as error:
             self._socket.close()
@@ -143,48 +144,35 @@ class _Conversation:
         return self
 
     def __exit__(self, *_exception: object) -> None:
+        self._lines.close()
         self._socket.close()
 
     def exchange(self) -> Exchange:
         number = b"%d" % next(self._ids)
         request = b"read %b\n" % number
-        self._socket.settimeout(self._left())
         sent = time.time_ns()
         self._socket.sendall(request)
-        while True:
-            line = self._line()
-            answered = time.time_ns()
-            words = line.split()
-            # Anything else is the late answer to somebody who gave up.
-            if len(words) == 3 and words[0] == number:
-                return Exchange(sent, int(words[1]), int(words[2]), answered)
+        answer = self._answer(number)
+        answered = time.time_ns()
+        received, transmitted = answer.split()
+        return Exchange(sent, int(received), int(transmitted), answered)
 
     def order(self, verb: bytes, value: bytes) -> None:
         number = b"%d" % next(self._ids)
         self._socket.sendall(b"%b %b %b\n" % (verb, number, value))
-        while True:
-            given, _space, result = self._line().partition(b" ")
-            if given == number:
-                if result != b"done":
-                    reason = result.decode(errors="replace")
-                    raise VmError(f"The guest did not {verb.decode()} {value.decode()}: {reason}.")
-                return
+        answer = self._answer(number)
+        if answer != b"done":
+            raise VmError(f"The guest did not {verb.decode()} {value.decode()}: {answer.decode(errors='replace')}.")
 
-    def _line(self) -> bytes:
-        while b"\n" not in self._pending:
-            self._socket.settimeout(self._left())
+    def _answer(self, number: bytes) -> bytes:
+        """Return the answer to the request of that number. Any other is a late one, to somebody who gave up."""
+        given = b""
+        while given != number:
             try:
-                chunk = self._socket.recv(4096)
+                line = self._lines.readline()
             except OSError as error:
                 raise VmError(f"The witness at {self._path} does not answer: {error}.") from None
-            if not chunk:
+            if not line:
                 raise VmError(f"The witness at {self._path} went away: the guest ended.")
-            self._pending += chunk
-        line, _newline, self._pending = self._pending.partition(b"\n")
-        return line
-
-    def _left(self) -> float:
-        left = self._deadline - time.monotonic()
-        if left <= 0:
-            raise VmError(f"The witness at {self._path} does not answer: timed out.")
-        return left
+            given, _space, answer = line.rstrip(b"\n").partition(b" ")
+        return answer
