@@ -1,16 +1,18 @@
-"""What the system does to the extended agent's units: isolate, restarts by hand, failures, and a read-only /usr."""
+"""What a system does to the extended agent: isolate, restarts by hand, failures, a read-only /usr, lists."""
 
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterator
+from typing import Any
 
 import libvirt
 import pytest
 
 from tests.processes.ansible_run import run_tasks_in_guest
 from tests.support.until import until
-from tests.vm.deployment import ROLE, UNIT, deploy, main_pid
+from tests.vm.deployment import LEFT, ROLE, UNIT, changed, deploy, is_in_front, main_pid, stands_alone
 from tests.vm.guest import STOCK_UNIT, Guest
 from tests.vm.saved_state import GuestKind
 from tests.vm.session import restored_guest
@@ -27,7 +29,7 @@ for unit in {STOCK_UNIT} qga-witness.service; do
 done
 systemctl daemon-reload
 """
-VERDICT = "/run/qemu-ga-extended-switch/verdict"
+VERDICT = "cat /run/qemu-ga-extended-switch/verdict"
 READ_ONLY = "mount --bind /usr /usr && mount -o remount,bind,ro /usr"
 
 
@@ -37,39 +39,30 @@ def _guest(connection: libvirt.virConnect, request: pytest.FixtureRequest) -> It
         yield restored
 
 
-def is_extended(guest: Guest) -> bool | None:
-    """None while no agent answers."""
-    try:
-        listed = {command["name"] for command in guest.ask("guest-info")["supported_commands"]}
-    except libvirt.libvirtError:
-        return None
-    return "guest-get-clock" in listed and "guest-exec" in listed
-
-
 def test_isolate_and_restarts_by_hand_end_nothing_and_failures_do(guest: Guest) -> None:
     root(guest.files, IGNORING)
     deploy(guest)
     root(guest.files, "systemctl isolate multi-user.target")
-    assert is_extended(guest)
+    assert is_in_front(guest)
     assert guest.sh("true") == ""
 
     for _time in range(6):
         root(guest.files, f"systemctl restart {UNIT}")
-    until(lambda: is_extended(guest), "it is not back after the restarts", 60)
+    until(lambda: is_in_front(guest), "it is not back after the restarts", 60)
     assert guest.sh(f"systemctl is-enabled {UNIT}") == "enabled\n"
 
     for _time in range(4):
         before = main_pid(guest, UNIT)
         root(guest.files, f"kill -KILL {before}")
-        until(lambda: is_extended(guest), "it is not back after it was killed", 60)
+        until(lambda: is_in_front(guest), "it is not back after it was killed", 60)
         assert main_pid(guest, UNIT) != before
     root(guest.files, f"kill -KILL {main_pid(guest, UNIT)}")
-    until(lambda: is_extended(guest) is False, "the channel was not given back", 120)
+    until(lambda: stands_alone(guest), "the channel was not given back", 120)
     # It comes when the stock agent has stayed up for a moment.
     said = "stock The extended agent did not stay up:.*status=9/KILL"
-    until(lambda: re.match(said, guest.sh(f"cat {VERDICT}")), "there is no verdict", 60)
+    until(lambda: re.match(said, guest.sh(VERDICT)), "there is no verdict", 60)
     deploy(guest)
-    assert is_extended(guest)
+    assert is_in_front(guest)
 
 
 def test_where_usr_is_read_only_it_goes_elsewhere_and_is_found_there(guest: Guest) -> None:
@@ -78,15 +71,56 @@ def test_where_usr_is_read_only_it_goes_elsewhere_and_is_found_there(guest: Gues
     foreseen = run_tasks_in_guest(guest.name, [task], "--check")
     assert foreseen.status == 0, foreseen.output
     deploy(guest)
-    assert is_extended(guest)
+    assert is_in_front(guest)
     assert guest.sh("find /usr -path '*qemu-ga-extended*'") == ""
     assert guest.sh("ls /var/lib/qemu-ga-extended/lib/switch") != ""
 
-    again = deploy(guest)
-    assert not [each for each in again.tasks if each.outcome == "changed"]
+    assert changed(deploy(guest)) == []
     # By what is recorded, too: it could go to /usr now.
     root(guest.files, "mount -o remount,bind,rw /usr")
-    again = deploy(guest)
-    assert not [each for each in again.tasks if each.outcome == "changed"]
+    assert changed(deploy(guest)) == []
     deploy(guest, extended_agent_state="absent")
-    assert guest.sh("find /etc /usr/lib /var/lib /run -xdev -path '*qemu-ga-extended*'") == ""
+    assert guest.sh(LEFT) == ""
+
+
+# --------------------------------------------------------------------- lists that refuse what the role itself asks for
+
+ASKED = ["guest-get-clock", "guest-info", "guest-sync-delimited"]
+# What the connection through the agent needs, and libvirt.
+NEEDED = [
+    *("guest-ping", "guest-sync", "guest-exec", "guest-exec-status"),
+    *(f"guest-file-{what}" for what in ("open", "close", "read", "write", "seek")),
+]
+
+
+def is_refused(guest: Guest, command: str) -> bool:
+    try:
+        guest.ask(command)
+    except libvirt.libvirtError as error:
+        return "has been disabled" in str(error)
+    return False
+
+
+@pytest.mark.parametrize(
+    ("stocks", "roles", "refused"),
+    [
+        ("", {"extended_agent_block_rpcs": ASKED}, ["guest-get-clock", "guest-info"]),
+        ("", {"extended_agent_allow_rpcs": NEEDED}, ["guest-get-clock", "guest-info"]),
+        # qemu-ga 7.2 knows the key "blacklist", and newer ones "block-rpcs".
+        (f"blacklist={','.join(ASKED)}", {}, ["guest-info"]),
+        ("blacklist=guest-get-time,guest-info", {}, ["guest-info"]),
+    ],
+    ids=["the role blocks", "the role allows", "the stock agent blocks", "the stock agent blocks another one"],
+)
+def test_no_list_hinders_a_deployment(
+    connection: libvirt.virConnect, stocks: str, roles: dict[str, Any], refused: list[str]
+) -> None:
+    with restored_guest(connection, "qga-lists") as guest:
+        configuration = shlex.quote(f"[general]\n{stocks}\n")
+        written = f"mkdir -p /etc/qemu; printf %s {configuration} >/etc/qemu/qemu-ga.conf"
+        root(guest.files, f"{written}; systemctl restart {STOCK_UNIT}")
+        until(guest.answers, "the stock agent does not answer", 60)
+        deploy(guest, **roles)
+        assert all(is_refused(guest, command) for command in refused)
+        assert guest.sh(VERDICT) == "extended\n"
+        assert guest.sh(f"systemctl is-active {STOCK_UNIT}") == "active\n"

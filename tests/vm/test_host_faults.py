@@ -1,18 +1,18 @@
-"""Faults on the host's side, on a real guest under a real libvirt: each is injected at a chosen moment, and counted.
+"""Faults on the host's side, on a real guest under a real libvirt: each is injected at a chosen moment.
 
-Whatever becomes of the run that a fault falls into, a plain run behind it ends with the right time and a true report,
+Whatever becomes of the run that a fault falls into, a plain run after it ends with the right time and a true report,
 as a witness in the guest has it.
 """
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import os
 import signal
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,53 +21,73 @@ import pytest
 
 from tests.processes.held_module import HeldModule, Stop
 from tests.support.correction import NEAR_NS, TOLERANCE_NS, claims, suspend_and_resume
-from tests.support.faults import Ledger
 from tests.support.moments import CONNECTION, IDENTITY, LISTING, READING, STEPPING, Moment
 from tests.support.tiers import quick
 from tests.support.until import until
 from tests.vm import libvirtd
-from tests.vm.deployment import UNIT, main_pid
+from tests.vm.deployment import UNIT, main_pid, stock_answers
 from tests.vm.errors import VmError
 from tests.vm.guest import BOOT_DEADLINE_S, STOCK_UNIT, Guest
 
 SECOND_NS = 1_000_000_000
-BEHIND_NS = -10 * SECOND_NS
 PATIENCE_SECONDS = 60.0
 # For each exchange: an emulated guest on a busy machine takes its time.
 TIMEOUT_SECONDS = 20
-
-
 # More than the tolerance, whatever comes on top.
 NAP_SECONDS = 0.3
 
-
-@pytest.fixture(scope="module")
-def ledger() -> Iterator[Ledger]:
-    ledger = Ledger("libvirt")
-    yield ledger
-    ledger.write()
+PHASES = {
+    "connected, not looked up yet": Moment(CONNECTION, is_after=True),
+    "before guest-info": Moment("guest-info"),
+    "while measuring": Moment(READING, 1),
+    "between measuring and stepping": Moment(STEPPING),
+    "between stepping and verifying": Moment(STEPPING, is_after=True),
+    "while verifying": Moment(READING, 1, behind=STEPPING),
+}
+WITH_THE_AGENT = [*PHASES][2:]
 
 
 @pytest.fixture
 def guest(extended_guest: Guest) -> Guest:
-    """The guest with the extended agent, 10 s behind."""
-    put_behind(extended_guest)
+    """The guest with the extended agent, 10 s late."""
+    make_late(extended_guest)
     return extended_guest
 
 
-def put_behind(guest: Guest) -> None:
-    guest.witness.step(BEHIND_NS - guest.witness.offset().offset_ns)
+def make_late(guest: Guest) -> None:
+    guest.witness.step(-10 * SECOND_NS - guest.witness.offset().offset_ns)
 
 
 def options(guest: Guest, **others: Any) -> dict[str, Any]:
     return {"domain": guest.name, "uri": guest.uri, "timeout": TIMEOUT_SECONDS, **others}
 
 
-def run(guest: Guest, **others: Any) -> dict[str, Any]:
+def fleet_options(guest: Guest) -> dict[str, Any]:
+    return {"domains": [guest.name], "uri": guest.uri, "timeout": TIMEOUT_SECONDS}
+
+
+OPTIONS: dict[str, Callable[[Guest], dict[str, Any]]] = {"one guest": options, "fleet": fleet_options}
+
+
+def run(guest: Guest) -> dict[str, Any]:
     """The guest's entry in what an undisturbed run returns."""
-    with HeldModule(options(guest, **others)) as module:
+    with HeldModule(options(guest)) as module:
         entry: dict[str, Any] = module.result()["guest"]
     return entry
+
+
+def disturbed(guest: Guest, phase: str, disturb: Callable[[], object], **others: Any) -> dict[str, Any]:
+    """The guest's entry in what a run returns that was disturbed in this phase."""
+    with HeldModule(options(guest, **others), [Stop(PHASES[phase])]) as module:
+        module.wait()
+        disturb()
+        module.go_on()
+        entry: dict[str, Any] = module.result()["guest"]
+    return entry
+
+
+def is_right(guest: Guest) -> bool:
+    return abs(guest.witness.offset().offset_ns) < NEAR_NS
 
 
 def run_plainly(guest: Guest) -> None:
@@ -101,18 +121,7 @@ def assert_no_lie(guest: Guest, entry: Mapping[str, Any]) -> None:
         assert abs(after.offset_ns) < NEAR_NS
 
 
-def until_set(guest: Guest) -> None:
-    """Until the guest's clock is nearly right, which may happen while it is looked at."""
-
-    def is_set() -> bool:
-        with contextlib.suppress(VmError):
-            return abs(guest.witness.offset(2).offset_ns) < SECOND_NS
-        return False
-
-    until(is_set, "the clock was not set", PATIENCE_SECONDS)
-
-
-# ----------------------------------------------------------------------------------------------- the daemon is killed
+# ----------------------------------------------------------------------------------- the daemon or the module is killed
 
 
 def kill_daemon() -> None:
@@ -120,118 +129,86 @@ def kill_daemon() -> None:
     libvirtd.restart(how=signal.SIGKILL)
 
 
-KILLED_AT = {
-    "connected, not looked up yet": Moment(CONNECTION, is_after=True),
-    "before guest-info": Moment("guest-info"),
-    "while measuring": Moment(READING, 1),
-    "between measuring and stepping": Moment(STEPPING),
-    "between stepping and verifying": Moment(STEPPING, is_after=True),
-    "while verifying": Moment(READING, 1, behind=STEPPING),
+DAEMON_KILLED_AT = {
+    "not connected yet": Moment(CONNECTION),
+    "before the list": Moment(LISTING),
+    **PHASES,
+}
+# For a task with one guest, the daemon is gone or, by then, back. A fleet waits for a daemon that went while it was
+# worked on; before it is looked up, it is not known yet who is in it.
+GONE = "hypervisor_unavailable"
+CODES: dict[tuple[str, str], tuple[str, ...]] = {
+    ("one guest", "not connected yet"): ("",),
+    **{("one guest", phase): ("", GONE) for phase in PHASES},
+    ("fleet", "before the list"): ("",),
+    **{("fleet", phase): ("",) for phase in PHASES},
+    ("fleet", "connected, not looked up yet"): (GONE,),
 }
 
 
-ONE_KILLED_AT = {"not connected yet": Moment(CONNECTION), **KILLED_AT}
-# The daemon that it connects to then knows its guests, and has not found their agents again.
-ONE_CODES = {"not connected yet": ("",)}
-
-
-@pytest.mark.parametrize("phase", quick(ONE_KILLED_AT, ["while measuring"]))
-def test_the_daemon_is_killed_and_started_anew_while_one_guest_is_set(guest: Guest, phase: str, ledger: Ledger) -> None:
-    with ledger.entry("libvirtd killed, one guest", phase):
-        with HeldModule(options(guest), [Stop(ONE_KILLED_AT[phase])]) as module:
-            module.wait()
-            kill_daemon()
-            module.go_on()
-            entry = module.result()["guest"]
-        assert code_of(entry) in ONE_CODES.get(phase, ("", "hypervisor_unavailable"))
-        assert_no_lie(guest, entry)
-        run_plainly(guest)
-
-
-FLEET_KILLED_AT = {"before the list": Moment(LISTING), **KILLED_AT}
-# A fleet waits for a daemon that went while it was worked on. Here it was not known yet who is in it.
-FLEET_CODES = {"connected, not looked up yet": "hypervisor_unavailable"}
-
-
-@pytest.mark.parametrize("phase", quick(FLEET_KILLED_AT, ["between measuring and stepping"]))
-def test_the_daemon_is_killed_and_started_anew_while_a_fleet_is_set(guest: Guest, phase: str, ledger: Ledger) -> None:
-    fleet = {"domains": [guest.name], "uri": guest.uri, "timeout": TIMEOUT_SECONDS}
-    with ledger.entry("libvirtd killed, fleet", phase):
-        with HeldModule(fleet, [Stop(FLEET_KILLED_AT[phase])]) as module:
-            module.wait()
-            kill_daemon()
-            module.go_on()
-            result = module.result()
-        assert code_of(result.get("guest", result)) == FLEET_CODES.get(phase, "")
-        if "guest" in result:
-            assert_no_lie(guest, result["guest"])
-        run_plainly(guest)
-
-
 @pytest.mark.parametrize(
-    "phase",
-    quick(["between measuring and stepping", "between stepping and verifying"], ["between stepping and verifying"]),
+    "case",
+    quick(CODES, [("one guest", "while measuring"), ("fleet", "between measuring and stepping")]),
+    ids=": ".join,
 )
-@pytest.mark.parametrize("named", quick(["one guest", "fleet"], ["fleet"]))
-def test_the_daemon_is_killed_and_comes_back_while_the_module_goes_on(
-    guest: Guest, named: str, phase: str, ledger: Ledger
-) -> None:
-    meant = options(guest)
-    if named == "fleet":
-        meant["domains"] = [meant.pop("domain")]
-    with ledger.entry(f"libvirtd killed and coming back, {named}", phase):
-        with HeldModule(meant, [Stop(KILLED_AT[phase])]) as module:
-            module.wait()
-            killer = threading.Thread(target=kill_daemon)
-            killer.start()
-            module.go_on()
-            entry = module.result()["guest"]
-            killer.join()
-        assert entry["within_tolerance"]
-        assert entry["changed"]
-        assert abs(guest.witness.offset().offset_ns) < NEAR_NS
-        run_plainly(guest)
+def test_the_daemon_is_killed_and_started_anew(guest: Guest, case: tuple[str, str]) -> None:
+    named, phase = case
+    with HeldModule(OPTIONS[named](guest), [Stop(DAEMON_KILLED_AT[phase])]) as module:
+        module.wait()
+        kill_daemon()
+        module.go_on()
+        result = module.result()
+    assert code_of(result.get("guest", result)) in CODES[case]
+    if "guest" in result:
+        assert_no_lie(guest, result["guest"])
+    run_plainly(guest)
+
+
+@pytest.mark.parametrize("phase", quick(WITH_THE_AGENT[1:3], ["between stepping and verifying"]))
+@pytest.mark.parametrize("named", quick(OPTIONS, ["fleet"]))
+def test_the_daemon_is_killed_and_comes_back_while_the_module_goes_on(guest: Guest, named: str, phase: str) -> None:
+    with HeldModule(OPTIONS[named](guest), [Stop(PHASES[phase])]) as module:
+        module.wait()
+        killer = threading.Thread(target=kill_daemon)
+        killer.start()
+        module.go_on()
+        entry = module.result()["guest"]
+        killer.join()
+    assert (entry["within_tolerance"], entry["changed"]) == (True, True)
+    assert is_right(guest)
+    run_plainly(guest)
+
+
+@pytest.mark.parametrize("phase", quick(WITH_THE_AGENT[1:], ["between stepping and verifying"]))
+def test_the_module_is_killed(guest: Guest, phase: str) -> None:
+    with HeldModule(options(guest), [Stop(PHASES[phase])]) as module:
+        module.wait()
+        module.kill()
+    run_plainly(guest)
 
 
 @pytest.mark.thorough
-def test_the_daemon_is_killed_while_the_stock_agent_sets_the_clock(guest: Guest, ledger: Ledger) -> None:
-    with ledger.entry("libvirtd killed, one guest, stock agent", "in the step"):
-        with HeldModule(options(guest, method="set_time"), [Stop(Moment(STEPPING), is_held=False)]) as module:
-            module.wait()
-            until_set(guest)  # and hwclock takes a second behind that
+@pytest.mark.parametrize("killed", ["daemon", "module"])
+def test_the_daemon_or_the_module_is_killed_while_the_stock_agent_sets_the_clock(guest: Guest, killed: str) -> None:
+    def is_set() -> bool:
+        with suppress(VmError):  # it may happen while it is looked at
+            return abs(guest.witness.offset(2).offset_ns) < SECOND_NS
+        return False
+
+    with HeldModule(options(guest, method="set_time"), [Stop(Moment(STEPPING), is_held=False)]) as module:
+        module.wait()
+        until(is_set, "the clock was not set", PATIENCE_SECONDS)  # and hwclock takes a second after that
+        if killed == "daemon":
             kill_daemon()
             entry = module.result()["guest"]
-        assert entry["changed"]
-        assert_no_lie(guest, entry)
-        run_plainly(guest)
-
-
-# ---------------------------------------------------------------------------------------------- the module is killed
-
-
-MODULE_KILLED_AT = ["between measuring and stepping", "between stepping and verifying", "while verifying"]
-
-
-@pytest.mark.parametrize("phase", quick(MODULE_KILLED_AT, ["between stepping and verifying"]))
-def test_the_module_is_killed(guest: Guest, phase: str, ledger: Ledger) -> None:
-    with ledger.entry("module killed, extended agent", phase):
-        with HeldModule(options(guest), [Stop(KILLED_AT[phase])]) as module:
-            module.wait()
+            assert entry["changed"]
+            assert_no_lie(guest, entry)
+        else:
             module.kill()
-        run_plainly(guest)
+    run_plainly(guest)
 
 
-@pytest.mark.thorough
-def test_the_module_is_killed_while_the_stock_agent_sets_the_clock(guest: Guest, ledger: Ledger) -> None:
-    with ledger.entry("module killed, stock agent", "in the step"):
-        with HeldModule(options(guest, method="set_time"), [Stop(Moment(STEPPING), is_held=False)]) as module:
-            module.wait()
-            until_set(guest)
-            module.kill()
-        run_plainly(guest)
-
-
-@contextlib.contextmanager
+@contextmanager
 def deaf(guest: Guest) -> Iterator[None]:
     """QEMU is stopped: what it is sent stays in the channel, and libvirt takes the guest for running."""
     pid = int(Path(f"/run/libvirt/qemu/{guest.name}.pid").read_text())
@@ -243,25 +220,22 @@ def deaf(guest: Guest) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("fate", quick(["killed", "left to go on"], ["killed"]))
-def test_a_step_that_lies_in_the_channel_unread_is_carried_out_once(guest: Guest, fate: str, ledger: Ledger) -> None:
+def test_a_step_that_lies_in_the_channel_unread_is_carried_out_once(guest: Guest, fate: str) -> None:
     stops = [Stop(Moment(STEPPING)), Stop(Moment("guest-ping", behind=STEPPING))]
-    with (
-        ledger.entry(f"step unread, module {fate}", "in the step"),
-        HeldModule(options(guest, timeout=3), stops) as module,
-    ):
+    with HeldModule(options(guest, timeout=3), stops) as module:
         module.wait()
         with deaf(guest):
             module.go_on()
             module.wait()
             if fate == "killed":
                 module.kill()
-        if fate == "left to go on":
+        if fate == "killed":
+            guest.wait_for_agent()
+        else:
             module.go_on()
             entry = module.result()["guest"]
             assert (entry["attempts"], entry["changed"], entry["within_tolerance"]) == (1, True, True)
-        else:
-            guest.wait_for_agent()
-        assert abs(guest.witness.offset().offset_ns) < NEAR_NS
+        assert is_right(guest)
         run_plainly(guest)
 
 
@@ -269,14 +243,10 @@ def test_a_step_that_lies_in_the_channel_unread_is_carried_out_once(guest: Guest
 
 
 @pytest.mark.parametrize("method", quick(["extended", "set_time"], ["extended"]))
-def test_two_modules_at_once_which_both_measure_before_either_steps(guest: Guest, method: str, ledger: Ledger) -> None:
+def test_two_modules_at_once_which_both_measure_before_either_steps(guest: Guest, method: str) -> None:
     found = guest.witness.offset()
-    stop = Stop(Moment(STEPPING))
-    with (
-        ledger.entry(f"two modules at once, {method}", "both have measured before either steps"),
-        HeldModule(options(guest, method=method), [stop], seed=1) as one,
-        HeldModule(options(guest, method=method), [stop], seed=2) as two,
-    ):
+    chosen, stop = options(guest, method=method), Stop(Moment(STEPPING))
+    with HeldModule(chosen, [stop], seed=1) as one, HeldModule(chosen, [stop], seed=2) as two:
         for module in (one, two):
             module.wait()
         for module in (one, two):
@@ -284,72 +254,48 @@ def test_two_modules_at_once_which_both_measure_before_either_steps(guest: Guest
         for module in (one, two):
             entry = module.result()["guest"]
             assert claims(entry, "before", found)
-            assert entry["changed"]
-            assert entry["within_tolerance"]
-        assert abs(guest.witness.offset().offset_ns) < NEAR_NS
-        run_plainly(guest)
+            assert (entry["changed"], entry["within_tolerance"]) == (True, True)
+    assert is_right(guest)
+    run_plainly(guest)
 
 
 @pytest.mark.thorough
-def test_a_task_and_a_fleet_task_at_once(guest: Guest, ledger: Ledger) -> None:
-    with (
-        ledger.entry("two modules at once, auto", "together"),
-        HeldModule(options(guest), seed=1) as one,
-        HeldModule({"domains": [guest.name], "uri": guest.uri, "timeout": TIMEOUT_SECONDS}, seed=2) as two,
-    ):
+def test_a_task_and_a_fleet_task_at_once(guest: Guest) -> None:
+    with HeldModule(options(guest), seed=1) as one, HeldModule(fleet_options(guest), seed=2) as two:
         entries = [module.result()["guest"] for module in (one, two)]
-        assert all(entry["within_tolerance"] for entry in entries)
-        assert any(entry["changed"] for entry in entries)
-        assert abs(guest.witness.offset().offset_ns) < NEAR_NS
-        run_plainly(guest)
+    assert all(entry["within_tolerance"] for entry in entries)
+    assert any(entry["changed"] for entry in entries)
+    assert is_right(guest)
+    run_plainly(guest)
 
 
-# -------------------------------------------------------------------------------------------------- the guest is paused
+# ------------------------------------------------------------------------------ the guest is paused, or an agent killed
 
 
-@pytest.mark.parametrize("phase", quick(KILLED_AT, ["between measuring and stepping"]))
-def test_the_guest_is_paused(guest: Guest, phase: str, ledger: Ledger) -> None:
-    with ledger.entry("guest paused", phase):
-        with HeldModule(options(guest), [Stop(KILLED_AT[phase])]) as module:
-            module.wait()
-            guest.suspend()
-            try:
-                module.go_on()
-                entry = module.result()["guest"]
-                time.sleep(NAP_SECONDS)
-            finally:
-                guest.resume()
-        assert entry["error"]["code"] == "not_running"
-        run_plainly(guest)
+@pytest.mark.parametrize("phase", quick(PHASES, ["between measuring and stepping"]))
+def test_the_guest_is_paused(guest: Guest, phase: str) -> None:
+    try:
+        assert code_of(disturbed(guest, phase, guest.suspend)) == "not_running"
+        time.sleep(NAP_SECONDS)
+    finally:
+        guest.resume()
+    run_plainly(guest)
 
 
-@pytest.mark.parametrize("phase", quick(KILLED_AT, ["between measuring and stepping"]))
-def test_the_guest_is_paused_and_resumed(guest: Guest, phase: str, ledger: Ledger) -> None:
-    """It is further behind then."""
-    with ledger.entry("guest paused and resumed", phase):
-        with HeldModule(options(guest), [Stop(KILLED_AT[phase])]) as module:
-            module.wait()
-            suspend_and_resume(guest, NAP_SECONDS)
-            module.go_on()
-            entry = module.result()["guest"]
-        assert "error" not in entry
-        assert_no_lie(guest, entry)
-        run_plainly(guest)
-
-
-# --------------------------------------------------------------------------------------------- an agent in it is killed
-
-
-AWAY_SECONDS = 5.0
-AWAY_AT = ["while measuring", "between measuring and stepping", "between stepping and verifying", "while verifying"]
+@pytest.mark.parametrize("phase", quick(PHASES, ["between measuring and stepping"]))
+def test_the_guest_is_paused_and_resumed_and_is_later_than_before(guest: Guest, phase: str) -> None:
+    entry = disturbed(guest, phase, lambda: suspend_and_resume(guest, NAP_SECONDS))
+    assert "error" not in entry
+    assert_no_lie(guest, entry)
+    run_plainly(guest)
 
 
 def kill_in(guest: Guest, unit: str, pid: int) -> None:
     """Return when it has gone, as far as can be told from here. systemd starts it anew a second later."""
-    with contextlib.suppress(libvirt.libvirtError):  # it may not come to answer
+    with suppress(libvirt.libvirtError):  # it may not come to answer
         guest.ask("guest-exec", path="/bin/sh", arg=["-c", f"kill -KILL {pid}"])
     if unit == UNIT:
-        deadline = time.monotonic() + AWAY_SECONDS
+        deadline = time.monotonic() + 5.0
         while guest.agent_is_connected and time.monotonic() < deadline:
             time.sleep(0.01)
 
@@ -358,87 +304,53 @@ def settle(guest: Guest) -> None:
     """Both agents answer, and may be killed once more: systemd would take so many ends for a defect."""
 
     def answers() -> bool:
-        try:
+        with suppress(libvirt.libvirtError, KeyError):
             guest.sh(f"systemctl reset-failed {UNIT} {STOCK_UNIT}")
-            return "host-name" in guest.ask("guest-get-host-name")
-        except (libvirt.libvirtError, KeyError):
-            return False
+            return stock_answers(guest)
+        return False
 
     until(answers, "the agent does not answer", PATIENCE_SECONDS)
 
 
-@pytest.mark.parametrize("phase", quick(AWAY_AT, ["between measuring and stepping"]))
+@pytest.mark.parametrize("phase", quick(WITH_THE_AGENT, ["between measuring and stepping"]))
 @pytest.mark.parametrize(("unit", "method"), [(UNIT, "extended"), (STOCK_UNIT, "set_time")])
-def test_an_agent_in_the_guest_is_killed(guest: Guest, unit: str, method: str, phase: str, ledger: Ledger) -> None:
+def test_an_agent_in_the_guest_is_killed(guest: Guest, unit: str, method: str, phase: str) -> None:
     pid = main_pid(guest, unit)
-    with ledger.entry(f"agent killed in the guest, {method}", phase):
-        with HeldModule(options(guest, method=method), [Stop(KILLED_AT[phase])]) as module:
-            module.wait()
-            kill_in(guest, unit, pid)
-            module.go_on()
-            entry = module.result()["guest"]
-        assert_no_lie(guest, entry)
-        settle(guest)
-        assert main_pid(guest, unit) != pid
-        run_plainly(guest)
-
-
-# ---------------------------------------------------------------------------------------- the host's clock is stepped
-
-
-@pytest.mark.parametrize("phase", quick(AWAY_AT, ["between measuring and stepping"]))
-def test_the_hosts_clock_is_stepped(guest: Guest, phase: str, ledger: Ledger) -> None:
-    """In the eyes of the module alone."""
-    by_ns = 7 * SECOND_NS
-    with ledger.entry("host's clock stepped forward", phase):
-        with HeldModule(options(guest), [Stop(KILLED_AT[phase], step_host_ns=by_ns)]) as module:
-            entry = module.result()["guest"]
-        after = guest.witness.offset()
-        assert entry["within_tolerance"]
-        assert claims(entry, "after", after._replace(offset_ns=after.offset_ns - by_ns))
-        assert abs(after.offset_ns - by_ns) < NEAR_NS
-        assert any("was stepped by 7.0" in warning for warning in entry["warnings"])
-        run_plainly(guest)
+    entry = disturbed(guest, phase, lambda: kill_in(guest, unit, pid), method=method)
+    assert_no_lie(guest, entry)
+    settle(guest)
+    assert main_pid(guest, unit) != pid
+    run_plainly(guest)
 
 
 # ------------------------------------------------------------------------------------- the guest ends, and starts anew
 
 
-ENDED_AT = {
-    "while measuring": Moment(READING, 1),
-    "between measuring and stepping": Moment(IDENTITY),
-    "between stepping and verifying": Moment(STEPPING, is_after=True),
-    "while verifying": Moment(READING, 1, behind=STEPPING),
-}
-
-
 @pytest.mark.thorough
-def test_the_guest_is_destroyed_and_started_anew(guest: Guest, ledger: Ledger) -> None:
+def test_the_guest_is_destroyed_and_started_anew(guest: Guest) -> None:
     """One boot for all phases: runs are held in each of them meanwhile."""
-    with contextlib.ExitStack() as held:
+    moments = {**{phase: PHASES[phase] for phase in WITH_THE_AGENT}, "between measuring and stepping": Moment(IDENTITY)}
+    with ExitStack() as held:
         runs = {}
-        for phase, fate in itertools.product(ENDED_AT, ("destroyed", "started anew")):
-            put_behind(guest)
-            runs[phase, fate] = held.enter_context(HeldModule(options(guest), [Stop(ENDED_AT[phase])]))
+        for phase, fate in itertools.product(moments, ("destroyed", "started anew")):
+            make_late(guest)
+            runs[phase, fate] = held.enter_context(HeldModule(options(guest), [Stop(moments[phase])]))
             runs[phase, fate].wait()
 
         def end(phase: str, fate: str) -> str:
             """The code of the error that the run ends with."""
             runs[phase, fate].go_on()
-            code: str = runs[phase, fate].result()["guest"]["error"]["code"]
-            return code
+            return code_of(runs[phase, fate].result()["guest"])
 
         guest._domain.destroy()
-        for phase in ENDED_AT:
-            with ledger.entry("guest destroyed", phase):
-                assert end(phase, "destroyed") == "not_running"
+        for phase in moments:
+            assert end(phase, "destroyed") == "not_running"
         guest.start()
         guest.witness.wait(BOOT_DEADLINE_S)
         settle(guest)
-        for phase in ENDED_AT:
-            with ledger.entry("guest destroyed and started anew", phase):
-                # Whatever the clock shows that it was started with, what was measured before is of no use.
-                guest.witness.step(3 * SECOND_NS - guest.witness.offset().offset_ns)
-                assert end(phase, "started anew") == "replaced"
-                assert abs(guest.witness.offset().offset_ns - 3 * SECOND_NS) < NEAR_NS
-                run_plainly(guest)
+        for phase in moments:
+            # Whatever the clock shows that it was started with, what was measured before is of no use.
+            guest.witness.step(3 * SECOND_NS - guest.witness.offset().offset_ns)
+            assert end(phase, "started anew") == "replaced"
+            assert abs(guest.witness.offset().offset_ns - 3 * SECOND_NS) < NEAR_NS
+            run_plainly(guest)

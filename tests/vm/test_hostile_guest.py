@@ -7,14 +7,12 @@ the other. Which one is told over the witness's port, which is theirs meanwhile.
 from __future__ import annotations
 
 import base64
-import contextlib
 import dataclasses
 import io
 import shlex
 import socket
 import tarfile
-import time
-from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +21,7 @@ import pytest
 from tests.hostile.attacks import ATTACKS, INFO, LIBVIRT, RESYNC, Attack
 from tests.hostile.case import Case, Verdict
 from tests.hostile.cases import MODULES
-from tests.hostile.checks import Records, general_faults
+from tests.hostile.checks import general_faults
 from tests.hostile.in_guest import SHIPPED
 from tests.hostile.workers import Worker
 from tests.processes.ansible_run import run_tasks
@@ -31,10 +29,9 @@ from tests.support.collection import ROOT
 from tests.support.correction import NEAR_NS
 from tests.support.tiers import chosen, quick
 from tests.support.until import until
-from tests.vm.domain_xml import AGENT_PORT, WITNESS_PORT, GuestFiles
+from tests.vm.domain_xml import AGENT_PORT, WITNESS_PORT
 from tests.vm.guest import Guest
 from tests.vm.libvirtd import process as libvirtd_process
-from tests.vm.paths import state_dir
 
 HONEST = "none, by the extended agent"
 
@@ -100,8 +97,8 @@ class Stage:
 
     def __init__(self, guest: Guest) -> None:
         self.guest = guest
-        self._path = GuestFiles(state_dir() / "guests" / guest.name).witness
         self._control = socket.socket(socket.AF_UNIX)
+        self._control.settimeout(_ANSWER_SECONDS)
 
     def __enter__(self) -> Stage:
         agent, control = (f"/dev/virtio-ports/{port}" for port in (AGENT_PORT, WITNESS_PORT))
@@ -113,7 +110,7 @@ class Stage:
         )
         # In a unit of its own: it stops the witness, and with that all that the witness has started.
         self.guest.witness.start(f"systemd-run --quiet --collect --no-block sh -c {shlex.quote(script)}")
-        self._control.connect(str(self._path))
+        self._control.connect(str(self.guest.files.witness))
         self._order("rest", b"resting")
         return self
 
@@ -133,20 +130,16 @@ class Stage:
 
     def _order(self, order: str, expected: bytes) -> None:
         """At first it is still the witness that answers, or nobody, and the order is lost."""
-        deadline = time.monotonic() + _ORDER_SECONDS
-        answer = b""
-        while answer != expected:
-            assert time.monotonic() < deadline, f"the player in the guest answers {answer!r} to {order}"
-            self._control.sendall(order.encode() + b"\n")
-            answer = self._answer(expected)
 
-    def _answer(self, expected: bytes) -> bytes:
-        said = b""
-        self._control.settimeout(_ANSWER_SECONDS)
-        with contextlib.suppress(TimeoutError):
-            while not said.endswith(expected + b"\n"):
-                said += self._control.recv(4096)
-        return said.rpartition(b"\n")[0].rpartition(b"\n")[2]
+        def is_answered() -> bool:
+            self._control.sendall(order.encode() + b"\n")
+            said = b""
+            with suppress(TimeoutError):
+                while not said.endswith(expected + b"\n"):
+                    said += self._control.recv(4096)
+            return said.endswith(expected + b"\n")
+
+        until(is_answered, f"the player in the guest does not answer to {order}", _ORDER_SECONDS)
 
 
 def _packed() -> str:
@@ -161,25 +154,9 @@ def _packed() -> str:
 
 
 @pytest.fixture(scope="module")
-def libvirtd() -> int:
-    """The daemon's process."""
-    process = libvirtd_process()
-    assert process is not None
-    return process
-
-
-@pytest.fixture(scope="module")
-def records() -> Iterator[Records]:
-    kept = Records()
-    yield kept
-    kept.write()
-
-
-def _play(worker: Worker, stage: Stage, attack: Attack) -> Verdict:
-    module, options = MODULES[attack.work]
-    stage.play(attack)
-    target = {"domain": stage.guest.name, "uri": stage.guest.uri}
-    return worker.run(Case(module, {**options, **target, "timeout": _SECONDS}))
+def libvirtd(guest: Guest) -> int | None:  # noqa: ARG001  # it runs for the guest
+    """The daemon's process before the attacks."""
+    return libvirtd_process()
 
 
 @pytest.fixture(scope="module")
@@ -187,51 +164,47 @@ def verdicts(
     request: pytest.FixtureRequest,
     guest: Guest,
     libvirtd: int,  # noqa: ARG001  # as it was before
-    records: Records,
 ) -> dict[str, Verdict]:
     """What came of each attack, without a reboot in between."""
-    found = {}
+
+    def play(attack: Attack) -> Verdict:
+        module, options = MODULES[attack.work]
+        stage.play(attack)
+        return worker.run(Case(module, {**options, "domain": guest.name, "uri": guest.uri, "timeout": _SECONDS}))
+
     with Worker() as worker, Stage(guest) as stage:
-        for work in (RESYNC, INFO):
-            # With these, libvirt itself is imported.
-            (honest,) = (attack for attack in ATTACKS if attack.work == work and attack.name == HONEST)
-            found[str(honest)] = _play(worker, stage, honest)
-        usual_kib = max(verdict.kept_kib for verdict in found.values())
-        for (attack,) in chosen(request, "attack"):
-            verdict = _play(worker, stage, attack)
-            found[str(attack)] = dataclasses.replace(verdict, peak_kib=verdict.peak_kib - usual_kib)
-            records.add("libvirt in earnest", "attacks", str(attack), found[str(attack)])
-    return found
+        # With these, libvirt itself is imported.
+        honest = {str(attack): play(attack) for attack in ATTACKS if attack.work in PLAYED and attack.name == HONEST}
+        usual_kib = max(verdict.kept_kib for verdict in honest.values())
+        played = {str(attack): play(attack) for (attack,) in chosen(request, "attack")}
+    above = {name: dataclasses.replace(each, peak_kib=each.peak_kib - usual_kib) for name, each in played.items()}
+    return {**honest, **above}
 
 
-def _entry(verdicts: dict[str, Verdict], name: str) -> dict[str, Any]:
-    result = verdicts[name].result
+def _honest(verdicts: dict[str, Verdict], work: str) -> dict[str, Any]:
+    result = verdicts[f"{work}: {HONEST}"].result
     assert result is not None
     entry: dict[str, Any] = result["guest"]
     return entry
 
 
-def test_all_attacks_that_are_named_are_there() -> None:
-    assert {attack.name for attack in _CHOSEN} == {name for names in PLAYED.values() for name in names}
-
-
 @pytest.mark.parametrize("attack", quick(_CHOSEN, [attack for attack in _CHOSEN if attack.name in QUICK]), ids=str)
 def test_an_attack_comes_to_nothing(attack: Attack, verdicts: dict[str, Verdict]) -> None:
-    verdict = verdicts[str(attack)]
-    honest = _entry(verdicts, f"{attack.work}: {HONEST}")
+    verdict, honest = verdicts[str(attack)], _honest(verdicts, attack.work)
     assert list(general_faults(LIBVIRT, MODULES[attack.work][0], verdict, honest, attack.codes_by(LIBVIRT))) == []
     assert verdict.seconds < _LONGEST_SECONDS
 
 
-@pytest.mark.parametrize("work", [RESYNC, INFO])
+@pytest.mark.parametrize("work", PLAYED)
 def test_an_honest_agent_on_the_same_port_is_believed(work: str, verdicts: dict[str, Verdict]) -> None:
-    entry = _entry(verdicts, f"{work}: {HONEST}")
+    assert {attack.name for attack in _CHOSEN if attack.work == work} == {*PLAYED[work]}
+    entry = _honest(verdicts, work)
     assert entry["status"] in ("corrected", "gathered")
     assert entry.get("errors", {}) == {}
 
 
-def test_the_daemon_lives(
-    verdicts: dict[str, Verdict],  # noqa: ARG001  # behind all of them
+def test_the_daemon_lives_and_the_guests_own_agent_is_served_again(
+    verdicts: dict[str, Verdict],  # noqa: ARG001  # after all of them
     libvirtd: int,
     guest: Guest,
 ) -> None:
@@ -239,22 +212,17 @@ def test_the_daemon_lives(
     assert libvirtd_process() == libvirtd
     assert guest.is_running
 
-
-def test_the_guests_own_agent_is_served_again(
-    verdicts: dict[str, Verdict],  # noqa: ARG001
-    guest: Guest,
-) -> None:
     guest.witness.step(-3_000_000_000)
     target = {"domain": guest.name, "uri": guest.uri, "wait_timeout": 60.0}
+    subset = ["min", "users", "time"]
     run = run_tasks(
         [
             {"name": "clock", "qemu.guest_agent.qga_update_time": target},
-            {"name": "facts", "qemu.guest_agent.qga_info": {**target, "gather_subset": ["min", "users", "time"]}},
+            {"name": "facts", "qemu.guest_agent.qga_info": {**target, "gather_subset": subset}},
         ]
     )
     assert run.status == 0, run.output
     assert run.result("clock")["guest"]["status"] == "corrected"
     assert abs(guest.witness.offset().offset_ns) < NEAR_NS
     facts = run.result("facts")["guest"]
-    assert facts["hostname"] == guest.name
-    assert facts["agent"]["kind"] == "stock"
+    assert (facts["hostname"], facts["agent"]["kind"]) == (guest.name, "stock")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterator
+from contextlib import suppress
 
 import libvirt
 import pytest
@@ -11,14 +12,12 @@ import pytest
 from tests.processes.ansible_run import run_tasks_in_guest
 from tests.support.correction import NEAR_NS, entry_of
 from tests.support.until import until
-from tests.vm.deployment import ROLE, deploy
+from tests.vm.deployment import LEFT, ROLE, changed, commands, deploy, is_in_front, stands_alone, stock_answers
 from tests.vm.errors import VmError
 from tests.vm.guest import BOOT_DEADLINE_S, Guest
 from tests.vm.saved_state import GuestKind
 from tests.vm.session import restored_guest
 
-ADDED = {"guest-get-clock", "guest-get-command-info", "guest-update-time"}
-SECOND_NS = 1_000_000_000
 STOCK = "/etc/init.d/qemu-guest-agent"
 STOCK_PIDFILE = "/run/qemu-ga.pid"
 AGENT_PIDFILE = "/run/qemu-ga-extended/agent.pid"
@@ -41,54 +40,27 @@ def _guest(request: pytest.FixtureRequest, connection: libvirt.virConnect) -> It
         yield guest
 
 
-def commands(guest: Guest) -> set[str]:
-    """Return what the guest's agent offers, or nothing while none answers."""
-    try:
-        return {command["name"] for command in guest.ask("guest-info")["supported_commands"]}
-    except libvirt.libvirtError:
-        return set()
-
-
-def is_in_front(guest: Guest) -> bool:
-    return commands(guest) >= {"guest-exec", *ADDED}
-
-
-def stands_alone(guest: Guest) -> bool:
-    return "guest-exec" in (found := commands(guest)) and not found & ADDED
-
-
-def stock_runs(guest: Guest) -> bool:
-    """Return whether what only the stock agent answers is answered."""
-    try:
-        return bool(guest.ask("guest-get-host-name")["host-name"])
-    except libvirt.libvirtError:
-        return False
+def said(guest: Guest, script: str) -> str:
+    """What a script prints in the guest; nothing while it cannot be run."""
+    with suppress(libvirt.libvirtError, VmError):
+        return guest.sh(script)
+    return ""
 
 
 def number(guest: Guest, pidfile: str) -> int:
     """Return the process that a file names, or 0 while the guest does not say."""
-    try:
-        return int(guest.sh(f"cat {pidfile}"))
-    except (libvirt.libvirtError, VmError):
-        return 0
+    return int(said(guest, f"cat {pidfile}") or 0)
 
 
-def answers_for_the_clock(guest: Guest) -> bool:
-    try:
-        return "received" in guest.ask("guest-get-clock")
-    except libvirt.libvirtError:
-        return False
-
-
-def changed_by_another_run(guest: Guest) -> list[str]:
-    """Return the tasks of the role that have changed something."""
-    run = deploy(guest)
-    return [record.task for record in run.tasks if record.result.get("changed")]
+def until_said(guest: Guest, script: str, mark: str) -> None:
+    """Have root run a script by the witness, until it has ended."""
+    guest.witness.start(f"{script}; echo {mark} >/dev/ttyS0")
+    until(lambda: guest.console.has_said(mark), f"this has not ended: {script}", 2 * WAIT_S)
 
 
 def test_a_clock_is_set_right_through_it(guest: Guest) -> None:
     assert is_in_front(guest)
-    guest.witness.step(-3 * SECOND_NS)
+    guest.witness.step(-3_000_000_000)
     entry = entry_of(guest)
     assert (entry["changed"], entry["method"]) == (True, "extended")
     assert abs(guest.witness.offset().offset_ns) < NEAR_NS
@@ -107,39 +79,38 @@ def test_it_runs_as_its_user_with_one_capability_and_leaves_the_private_socket_t
     assert guest.sh(f"stat -c '%U %a' {paths}") == "qemu-ga-extended 600\n" * 2
 
 
-def test_a_stock_agent_that_was_killed_comes_back(guest: Guest) -> None:
-    before = number(guest, STOCK_PIDFILE)
+@pytest.mark.parametrize("pidfile", [STOCK_PIDFILE, AGENT_PIDFILE])
+def test_an_agent_that_was_killed_comes_back(guest: Guest, pidfile: str) -> None:
+    before = number(guest, pidfile)
     guest.witness.start(f"kill -KILL {before}")
-    until(lambda: number(guest, STOCK_PIDFILE) not in (0, before), "it did not come back", WAIT_S)
-    assert stock_runs(guest)
-
-
-def test_an_extended_agent_that_was_killed_comes_back(guest: Guest) -> None:
-    before = number(guest, AGENT_PIDFILE)
-    guest.witness.start(f"kill -KILL {before}")
-    until(lambda: number(guest, AGENT_PIDFILE) not in (0, before), "it did not come back", WAIT_S)
+    until(lambda: number(guest, pidfile) not in (0, before), "it did not come back", WAIT_S)
     assert is_in_front(guest)
+    assert stock_answers(guest)
 
 
 @thorough
 def test_a_stock_agent_that_its_administrator_stops_stays_stopped_until_it_is_started(guest: Guest) -> None:
     guest.witness.start(f"{STOCK} stop")
-    until(lambda: not stock_runs(guest), "it was not stopped", WAIT_S)
-    looked = "the supervisor has looked again"
+    until(lambda: not stock_answers(guest), "it was not stopped", WAIT_S)
     # Several rounds of the supervisor: it starts the extended agent again meanwhile.
-    guest.witness.start(f"kill -KILL $(cat {AGENT_PIDFILE}); sleep 8; echo {looked} >/dev/ttyS0")
-    until(lambda: guest.console.has_said(looked), "the guest does not go on", WAIT_S)
-    until(lambda: answers_for_the_clock(guest), "the clock is not answered for")
+    until_said(guest, f"kill -KILL $(cat {AGENT_PIDFILE}); sleep 8", "the supervisor has looked again")
+    until(lambda: "guest-get-clock" in commands(guest), "the clock is not answered for")
     with pytest.raises(libvirt.libvirtError, match="stock agent is away: it is not running"):
         guest.ask("guest-get-host-name")
     guest.witness.start(f"{STOCK} start")
-    until(lambda: stock_runs(guest), "it was not started", WAIT_S)
+    until(lambda: stock_answers(guest), "it was not started", WAIT_S)
 
 
 @thorough
-def test_a_second_run_changes_nothing(guest: Guest) -> None:
+def test_neither_a_second_run_nor_a_check_changes_anything(guest: Guest) -> None:
     before = number(guest, AGENT_PIDFILE), number(guest, STOCK_PIDFILE)
-    assert changed_by_another_run(guest) == []
+    assert changed(deploy(guest)) == []
+    verbose = {"extended_agent_verbose": True}
+    task = {"name": "Check", "ansible.builtin.include_role": {"name": ROLE}, "vars": verbose}
+    run = run_tasks_in_guest(guest.name, [task], "--check")
+    assert run.status == 0, run.output
+    (shipped,) = (record for record in run.tasks if record.task.endswith(": Copy files"))
+    assert shipped.result["stdout_lines"] == ["changed /etc/qemu-ga-extended.conf"]
     assert (number(guest, AGENT_PIDFILE), number(guest, STOCK_PIDFILE)) == before
 
 
@@ -149,28 +120,24 @@ def test_both_agents_are_in_their_places_after_a_reboot(guest: Guest) -> None:
     guest.witness.start("reboot")
     until(lambda: not guest.agent_is_connected, "the guest does not go down", BOOT_DEADLINE_S)
     guest.wait()
-    until(lambda: is_in_front(guest) and stock_runs(guest), "the agents are not in their places", WAIT_S)
+    until(lambda: is_in_front(guest) and stock_answers(guest), "the agents are not in their places", WAIT_S)
     assert guest.sh("cat /proc/sys/kernel/random/boot_id") != booted
-    assert changed_by_another_run(guest) == []
+    assert changed(deploy(guest)) == []
 
 
 @thorough
-def test_a_guest_keeps_an_agent_when_the_extended_one_cannot_start_and_gets_it_again(guest: Guest) -> None:
+def test_a_guest_keeps_an_agent_when_the_extended_one_cannot_start_or_does_not_stay_up(guest: Guest) -> None:
     with pytest.raises(VmError, match=r"(?s)went back to the stock agent.*ModuleNotFoundError"):
         deploy(guest, extended_agent_code=["roles/extended_agent/files/qemu_ga_extended/*.py"])
     assert stands_alone(guest)
     deploy(guest)
     assert is_in_front(guest)
 
-
-@thorough
-def test_an_agent_that_does_not_stay_up_hands_the_channel_back(guest: Guest) -> None:
-    package = "/usr/lib/qemu-ga-extended/qemu_ga_extended"
-    guest.witness.start(f"sed -i '1s/^/import no_such_module\\n/' {package}/loop.py; kill -KILL $(cat {AGENT_PIDFILE})")
+    spoiled = "/usr/lib/qemu-ga-extended/qemu_ga_extended/loop.py"
+    guest.witness.start(f"sed -i '1s/^/import no_such_module\\n/' {spoiled}; kill -KILL $(cat {AGENT_PIDFILE})")
     until(lambda: stands_alone(guest), "the channel was not handed back", WAIT_S)
-    assert (
-        guest.sh("cat /proc/[0-9]*/cmdline | tr '\\0' '\\n' | grep -c '[q]emu-ga-extended/supervise' || true") == "0\n"
-    )
+    supervisors = "cat /proc/[0-9]*/cmdline | tr '\\0' '\\n' | grep -c '[q]emu-ga-extended/supervise' || true"
+    assert guest.sh(supervisors) == "0\n"
     deploy(guest)
     assert is_in_front(guest)
 
@@ -179,40 +146,18 @@ def test_an_agent_that_does_not_stay_up_hands_the_channel_back(guest: Guest) -> 
 def test_a_switch_that_nobody_confirms_is_undone(guest: Guest) -> None:
     own, work = "/usr/lib/qemu-ga-extended/switch", "/run/qemu-ga-extended-switch"
     guest.sh(f"rm -rf {work}; mkdir {work}; sed s/confirm_seconds=120/confirm_seconds=3/ {own} >{work}/switch")
-    guest.witness.start(f"/bin/sh {work}/switch extended; echo {work} has ended >/dev/ttyS0")
-    until(lambda: guest.console.has_said(f"{work} has ended"), "the switch has not ended", 2 * WAIT_S)
+    until_said(guest, f"/bin/sh {work}/switch extended", f"{work} has ended")
     assert stands_alone(guest)
     assert "Nobody reached the guest within 3 seconds" in guest.sh(f"cat {work}/verdict")
     guest.witness.start(f": >{work}/confirmed; /bin/sh {own} extended")
     until(lambda: is_in_front(guest), "it was not put in front again", WAIT_S)
 
 
-@thorough
-def test_the_role_says_beforehand_what_it_would_do_and_does_nothing(guest: Guest) -> None:
-    before = number(guest, AGENT_PIDFILE)
-    task = {
-        "name": "Check",
-        "ansible.builtin.include_role": {"name": ROLE},
-        "vars": {"extended_agent_verbose": True},
-    }
-    run = run_tasks_in_guest(guest.name, [task], "--check")
-    assert run.status == 0, run.output
-    (shipped,) = (record for record in run.tasks if record.task.endswith(": Copy files"))
-    assert shipped.result["stdout_lines"] == ["changed /etc/qemu-ga-extended.conf"]
-    assert number(guest, AGENT_PIDFILE) == before
-
-
 # What changes the guest for good comes last.
 def test_its_role_removes_it_and_the_stock_agent_is_there_alone(guest: Guest) -> None:
     deploy(guest, extended_agent_state="absent")
     assert stands_alone(guest)
-    assert (
-        guest.sh("find /etc /usr/lib /var/lib /run -xdev -path '*qemu-ga-extended*'; ls /etc/init.d | grep ext || true")
-        == ""
-    )
-    assert "qemu-ga-extended" not in guest.sh(
-        "cat /etc/passwd /etc/group /etc/default/* /etc/conf.d/* 2>/dev/null || true"
-    )
+    assert guest.sh(LEFT) == ""
 
 
 @thorough
@@ -220,18 +165,12 @@ def test_a_stock_agent_with_a_script_of_openrcs_own(connection: libvirt.virConne
     with restored_guest(connection, "qga-alpine", GuestKind(kind="openrc")) as guest:
         script = base64.b64encode(ALPINES_SCRIPT.encode()).decode()
         guest.witness.start(f"{STOCK} stop; echo {script} | base64 -d >{STOCK}; {STOCK} zap; {STOCK} start")
-        until(lambda: "status: started" in status(guest), "the stock agent does not run", WAIT_S)
+        runs = "rc-service qemu-guest-agent status"
+        until(lambda: "status: started" in said(guest, runs), "the stock agent does not run", WAIT_S)
         deploy(guest)
         assert is_in_front(guest)
         assert "# qemu-ga-extended" in guest.sh("cat /etc/conf.d/qemu-guest-agent")
-        test_a_stock_agent_that_was_killed_comes_back(guest)
+        test_an_agent_that_was_killed_comes_back(guest, STOCK_PIDFILE)
         test_a_stock_agent_that_its_administrator_stops_stays_stopped_until_it_is_started(guest)
-        test_a_second_run_changes_nothing(guest)
+        assert changed(deploy(guest)) == []
         test_its_role_removes_it_and_the_stock_agent_is_there_alone(guest)
-
-
-def status(guest: Guest) -> str:
-    try:
-        return guest.sh("rc-service qemu-guest-agent status")
-    except (libvirt.libvirtError, VmError):
-        return ""

@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,6 +17,7 @@ from tests.vm.guest import Guest
 
 SECOND_NS = 1_000_000_000
 ASLEEP_S = 2.0
+VERDICT = "Make sure that it is right"
 
 
 def restore(domain: str, *variables: str, check: bool = False, inventory: str = "localhost,") -> PlaybookRun:
@@ -36,45 +36,30 @@ def awake(guest: Guest) -> Iterator[Guest]:
 
 # ------------------------------------------------------------------------------------------------------------ restoring
 
-
-@contextmanager
-def saved_to_a_file(guest: Guest, directory: Path) -> Iterator[str]:
-    yield f"qga_save_file={guest.save(directory / 'web1.save')}"
-
-
-@contextmanager
-def saved_by_libvirt(guest: Guest, _directory: Path) -> Iterator[str]:
-    guest.managed_save()
-    yield "qga_managed_save=true"
+SOURCES = {
+    "a file": lambda guest, directory: f"qga_save_file={guest.save(directory / 'web1.save')}",
+    "libvirt's": lambda guest, _directory: guest.managed_save() or "qga_managed_save=true",
+    "a snapshot": lambda guest, _directory: guest.snapshot("calm") or "qga_snapshot=calm",
+}
 
 
-@contextmanager
-def snapshotted(guest: Guest, _directory: Path) -> Iterator[str]:
-    guest.snapshot("calm")
-    try:
-        yield "qga_snapshot=calm"
-    finally:
-        guest.delete_snapshot("calm")
-
-
-Keeper = Callable[[Guest, Path], AbstractContextManager[str]]
-
-
-@pytest.mark.parametrize("keep", quick([saved_to_a_file, saved_by_libvirt, snapshotted], [saved_to_a_file]))
-def test_a_guest_is_restored_and_its_clock_proved(keep: Keeper, awake: Guest, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kept", quick(SOURCES, ["a file"]))
+def test_a_guest_is_restored_and_its_clock_proved(kept: str, awake: Guest, tmp_path: Path) -> None:
     awake_until = time.monotonic()
-    with keep(awake, tmp_path) as source:
-        state = awake.state
-        checked = restore(awake.name, source, check=True)
-        assert checked.status == 0, checked.output
-        assert f"{awake.name} would be restored from" in checked.output
-        assert awake.state == state
+    source = SOURCES[kept](awake, tmp_path)
+    state = awake.state
+    checked = restore(awake.name, source, check=True)
+    assert checked.status == 0, checked.output
+    assert f"{awake.name} would be restored from" in checked.output
+    assert awake.state == state
 
-        time.sleep(ASLEEP_S)
-        run = restore(awake.name, source)
-        slept_ns = (time.monotonic() - awake_until) * SECOND_NS
-        assert run.status == 0, run.output
-    entry, said = run.result("Set its clock right")["guest"], run.result("Make sure that it is right")["msg"]
+    time.sleep(ASLEEP_S)
+    run = restore(awake.name, source)
+    slept_ns = (time.monotonic() - awake_until) * SECOND_NS
+    assert run.status == 0, run.output
+    if kept == "a snapshot":
+        awake.delete_snapshot("calm")
+    entry, said = run.result("Set its clock right")["guest"], run.result(VERDICT)["msg"]
     assert -slept_ns < entry["offset_before_ns"] < -ASLEEP_S * SECOND_NS
     truth = awake.witness.offset()
     assert abs(truth.offset_ns) < NEAR_NS
@@ -97,14 +82,14 @@ def test_a_clock_that_is_not_right_fails_the_run(awake: Guest) -> None:
     # A guest that is ahead is left alone: the module is content with that, the playbook is not.
     run = restore(awake.name, "qga_managed_save=true", "qga_backward=leave", "qga_utc_offset=-3600")
     assert run.status == 2
-    assert re.search(r" is off by \+3,\d{3},\d{3}\.\d{3} ms now, ", run.result("Make sure that it is right")["msg"])
+    assert re.search(r" is off by \+3,\d{3},\d{3}\.\d{3} ms now, ", run.result(VERDICT)["msg"])
     entry_of(awake)
 
 
 # ------------------------------------------------------------------------------------------------------------- refusing
 
 
-def check_refusal(run: PlaybookRun, words: str) -> None:
+def assert_refused(run: PlaybookRun, words: str) -> None:
     assert run.status == 2, run.output
     (line,) = (line for line in run.output.splitlines() if line.startswith("fatal:"))
     assert words in line
@@ -115,40 +100,35 @@ def check_refusal(run: PlaybookRun, words: str) -> None:
 @pytest.mark.parametrize(
     ("variables", "words"),
     [
-        ((), "Give one of qga_save_file, qga_managed_save and qga_snapshot"),
-        (("qga_snapshot=calm", "qga_managed_save=true"), "not from qga_managed_save and qga_snapshot at once"),
-        (("qga_managed_save=true",), "is running already: its disk has gone on"),
-        (("qga_save_file=/nonexistent/web1.save",), "is running already: its disk has gone on"),
-        (("qga_snapshot=nonesuch",), "no domain snapshot with matching name 'nonesuch'."),
-        (("qga_snapshot=--current",), "no domain snapshot with matching name '--current'."),
-        (("qga_snapshot=calm", "qga_uri=qemu:///nonesuch"), "unexpected qemu URI path"),
+        ("", "Give one of qga_save_file, qga_managed_save and qga_snapshot"),
+        ("qga_snapshot=calm qga_managed_save=true", "not from qga_managed_save and qga_snapshot at once"),
+        ("qga_managed_save=true", "is running already: its disk has gone on"),
+        ("qga_save_file=/nonexistent/web1.save", "is running already: its disk has gone on"),
+        ("qga_snapshot=--current", "no domain snapshot with matching name '--current'."),
+        ("qga_snapshot=calm qga_uri=qemu:///nonesuch", "unexpected qemu URI path"),
     ],
 )
-def test_what_cannot_be_restored_is_said_in_a_sentence(guest: Guest, variables: tuple[str, ...], words: str) -> None:
-    before = guest.state
-    check_refusal(restore(guest.name, *variables), words)
-    assert guest.state == before == "running"
+def test_what_cannot_be_restored_is_said_in_a_sentence(guest: Guest, variables: str, words: str) -> None:
+    assert_refused(restore(guest.name, *variables.split()), words)
+    assert guest.state == "running"
 
 
-def test_a_guest_that_does_not_exist(guest: Guest) -> None:
-    check_refusal(restore("qga-nonesuch", "qga_managed_save=true"), "failed to get domain 'qga-nonesuch'")
-    assert guest.is_running
-
-
-def test_a_guest_on_several_hypervisors(guest: Guest) -> None:
+def test_a_guest_that_no_hypervisor_has_or_several_may_have(guest: Guest) -> None:
+    assert_refused(restore("qga-nonesuch", "qga_managed_save=true"), "failed to get domain 'qga-nonesuch'")
     run = restore(guest.name, "qga_managed_save=true", inventory="hv1,hv2")
-    check_refusal(run, "restored on one hypervisor, and there are 2; name it by -e qga_hosts=NAME.")
+    assert_refused(run, "restored on one hypervisor, and there are 2; name it by -e qga_hosts=NAME.")
+    assert guest.is_running
 
 
 @pytest.mark.thorough
 def test_a_file_of_another_guest_or_of_none(awake: Guest, tmp_path: Path) -> None:
     saved = awake.save(tmp_path / "web1.save")
     try:
-        check_refusal(restore("qga-other", f"qga_save_file={saved}"), f"is not of qga-other, but of {awake.name}.")
+        assert_refused(restore("qga-other", f"qga_save_file={saved}"), f"is not of qga-other, but of {awake.name}.")
         missing = restore(awake.name, f"qga_save_file={tmp_path}/nonesuch.save")
-        check_refusal(missing, "No such file or directory")
+        assert_refused(missing, "No such file or directory")
         none = restore(awake.name, "qga_managed_save=true")
-        check_refusal(none, f"virsh cannot restore {awake.name} from its managed save")
+        assert_refused(none, f"virsh cannot restore {awake.name} from its managed save")
     finally:
         awake.restore(saved)
 

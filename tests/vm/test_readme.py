@@ -1,4 +1,4 @@
-"""The README's examples do what it says, on a real guest."""
+"""The plays of the README and of the guides do what they say, on a real guest."""
 
 from __future__ import annotations
 
@@ -7,63 +7,73 @@ from pathlib import Path
 
 import yaml
 
+from tests.docs.examples import Kind, all_examples, kind_of, yaml_of
 from tests.processes.ansible_run import PlaybookRun, run_playbook
 from tests.support.collection import ROOT
 from tests.vm.guest import Guest
 
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```yaml\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
 # Those of roles are tried by molecule.
-PLAYS = [
-    block
-    for block in re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)
-    if "hosts: hypervisors" in block and "tasks:" in block
-]
+README = {
+    yaml.safe_load(block)[0]["name"]: block for block in BLOCKS if "hosts: hypervisors" in block and "tasks:" in block
+}
+GUIDES = {
+    example.guide: example.text
+    for example in all_examples()
+    if example.language == "yaml" and kind_of(yaml_of(example)) is Kind.PLAYS
+}
+RESTORE, CLOCK = "Restore a guest and give it its time back", "Set its clock right"
 
 
-def run_example(title: str, guest: Guest, directory: Path, *options: str) -> PlaybookRun:
-    """Run the play of that name; only the guest, its save file and the hypervisor take the place of the example's."""
-    (text,) = (block for block in PLAYS if yaml.safe_load(block)[0]["name"] == title)
-    text = text.replace("domain: web1", f"domain: {guest.name}")
-    text = text.replace('domains: ["*"]', f"domains: [{guest.name[:-1]}?]")  # a machine may have guests of its own
-    text = text.replace("/var/lib/libvirt/save/web1.save", str(directory / "web1.save"))
+def run(play: str, guest: Guest, directory: Path, *options: str) -> PlaybookRun:
+    """Run a play; only the guest, its save file and the hypervisor take the place of the example's."""
+    for given, ours in (
+        ("domain: web1", f"domain: {guest.name}"),
+        ('domains: ["*"]', f"domains: [{guest.name[:-1]}?]"),  # a machine may have guests of its own
+        ("/var/lib/libvirt/save/web1.save", str(directory / "web1.save")),
+        ("hosts: hypervisors", "hosts: localhost"),
+    ):
+        play = play.replace(given, ours)
     playbook = directory / "example.yml"
-    playbook.write_text(text.replace("hosts: hypervisors", "hosts: localhost"), encoding="utf-8")
-    run = run_playbook(playbook, "-e", "ansible_become=false", *options)
-    assert run.status == 0, run.output
-    return run
-
-
-def test_every_play_on_a_hypervisor_is_tried_here() -> None:
-    assert len(PLAYS) == 4
+    playbook.write_text(play, encoding="utf-8")
+    done = run_playbook(playbook, "-e", "ansible_become=false", *options)
+    assert done.status == 0, done.output
+    return done
 
 
 def test_after_a_restore(guest: Guest, tmp_path: Path) -> None:
-    guest.save(tmp_path / "web1.save")
-    run = run_example("Restore a guest and give it its time back", guest, tmp_path)
-    clock = run.result("Set its clock right")
-    assert clock["changed"]
-    assert clock["guest"]["within_tolerance"]
-    assert re.search(r"-\d+\.\d+ s before, -?\d+\.\d+(e-\d+)? ms after", run.output)
-
-
-def test_a_look_at_a_guest_that_is_awake(guest: Guest, tmp_path: Path) -> None:
-    run = run_example("Restore a guest and give it its time back", guest, tmp_path, "--check")
-    clock = run.result("Set its clock right")["guest"]
+    assert len(README) == 4, "every play on a hypervisor is tried here"
+    for play in (README[RESTORE], GUIDES["after_restore"]):
+        guest.save(tmp_path / "web1.save")
+        restored = run(play, guest, tmp_path)
+        clock = restored.result(CLOCK)
+        assert (clock["changed"], clock["guest"]["within_tolerance"]) == (True, True)
+        if play == README[RESTORE]:
+            assert re.search(r"-\d+\.\d+ s before, -?\d+\.\d+(e-\d+)? ms after", restored.output)
+            (tmp_path / "web1.save").unlink()
+    checked = run(README[RESTORE], guest, tmp_path, "--check")
+    clock = checked.result(CLOCK)["guest"]
     assert clock["offset_after_ns"] is None
-    assert f"{clock['offset_before_ns'] / 1_000_000} ms after" in run.output
+    assert f"{clock['offset_before_ns'] / 1_000_000} ms after" in checked.output
 
 
-def test_facts(guest: Guest, tmp_path: Path) -> None:
-    shown = run_example("Look at a guest", guest, tmp_path).result("Show how far its clock is off")
+def test_facts_a_whole_fleet_and_settings_for_all_tasks(guest: Guest, tmp_path: Path) -> None:
+    shown = run(README["Look at a guest"], guest, tmp_path).result("Show how far its clock is off")
     assert shown["web1.guest.time"]["uncertainty_ns"] > 0
 
-
-def test_a_whole_fleet(guest: Guest, tmp_path: Path) -> None:
     guest.witness.step(-3_000_000_000)
-    shown = run_example("Give all guests their time back", guest, tmp_path)
-    assert shown.result("Show how many were wrong, and by how much")["fleet.summary"]["corrected"] == 1
+    fleet = run(README["Give all guests their time back"], guest, tmp_path)
+    assert fleet.result("Show how many were wrong, and by how much")["fleet.summary"]["corrected"] == 1
+
+    settings = run(README["Several guests, the same settings"], guest, tmp_path)
+    assert settings.result("Set the clock right")["invocation"]["module_args"]["timeout"] == 10
 
 
-def test_settings_for_all_tasks(guest: Guest, tmp_path: Path) -> None:
-    run = run_example("Several guests, the same settings", guest, tmp_path)
-    assert run.result("Set the clock right")["invocation"]["module_args"]["timeout"] == 10
+def test_the_first_five_minutes(guest: Guest, tmp_path: Path) -> None:
+    guest.witness.step(-20_000_000_000)
+    first, second = (
+        run(GUIDES["quickstart"], guest, tmp_path).result("Show what was found and what was left")["msg"]
+        for _time in range(2)
+    )
+    assert (first[0], second[0]) == ("corrected", "unchanged")
+    assert first[1].startswith(("before: -20", "before: -19"))

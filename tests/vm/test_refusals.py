@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import libvirt
-import libvirt_qemu
 import pytest
 
-from tests.processes.ansible_run import run_tasks
+from tests.processes.ansible_run import PlaybookRun, run_tasks
 from tests.support.correction import MODULE
 from tests.vm.guest import Guest
-
-# libvirt has to run, even where a test needs no guest of its own.
-pytestmark = pytest.mark.usefixtures("connection")
 
 # A machine without a disk: QEMU and its firmware run, and nothing ever opens the agent's port.
 BARE = """
@@ -32,78 +27,79 @@ BARE = """
 </domain>
 """
 CHANNEL = "<channel type='unix'><target type='virtio' name='org.qemu.guest_agent.0'/></channel>"
+NO_UUID = "00000000-1111-4222-8333-444444444444"
+URIS = ("qemu:///nonesuch", "nonsense", "qemu+unix:///system?socket=/nonexistent")
+
+# Options, the error's code, and words of its message.
+REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
+    "no domain of that name": ({"domain": "qga-nonesuch"}, "not_found", "qga-nonesuch"),
+    "no domain of that UUID": ({"domain": NO_UUID}, "not_found", NO_UUID),
+    **{f"no hypervisor: {uri}": ({"domain": "qga-empty", "uri": uri}, "hypervisor_unavailable", uri) for uri in URIS},
+    "shut off": ({"domain": "qga-off"}, "not_running", "shut off"),
+    "without a channel, however long one would wait": (
+        {"domain": "qga-mute", "wait_timeout": 60},
+        "not_configured",
+        "qga-mute",
+    ),
+    "without an agent": ({"domain": "qga-empty"}, "not_connected", "qga-empty"),
+    "without an agent, waited for": ({"domain": "qga-empty", "wait_timeout": 2}, "not_connected", "qga-empty"),
+}
 
 
-@contextmanager
-def bare_domain(connection: libvirt.virConnect, name: str, channel: str = "") -> Iterator[str]:
-    domain = connection.createXML(BARE.format(name=name, channel=channel), 0)
-    try:
-        yield name
-    finally:
-        domain.destroy()
-
-
-def check_refusal(options: dict[str, object], code: str, words: str, most_seconds: float = 10.0) -> None:
-    run = run_tasks([{"name": "refused", MODULE: options}])
-    (record,) = run.tasks
+def assert_refused(run: PlaybookRun, task: str, code: str, words: str) -> None:
+    (record,) = (record for record in run.tasks if record.task == task)
     error = record.result["error"]
-    assert record.outcome == "failed"
-    assert error["code"] == code
+    assert (record.outcome, error["code"]) == ("failed", code)
     assert words in error["message"]
     assert error["hint"]
     assert f"[{code}]" in record.result["msg"]
     assert "Traceback" not in run.output
-    assert record.seconds < most_seconds
+    assert record.seconds < 10.0
 
 
-def test_a_domain_that_does_not_exist() -> None:
-    check_refusal({"domain": "qga-nonesuch"}, "not_found", "qga-nonesuch")
-
-
-def test_a_uuid_that_no_domain_has() -> None:
-    check_refusal({"domain": "00000000-1111-4222-8333-444444444444"}, "not_found", "00000000-1111")
-
-
-@pytest.mark.parametrize("uri", ["qemu:///nonesuch", "nonsense", "qemu+unix:///system?socket=/nonexistent"])
-def test_a_wrong_uri(guest: Guest, uri: str) -> None:
-    check_refusal({"domain": guest.name, "uri": uri}, "hypervisor_unavailable", uri)
-
-
-def test_a_paused_guest(guest: Guest) -> None:
-    guest.suspend()
+@pytest.fixture(scope="module")
+def run(connection: libvirt.virConnect) -> Iterator[PlaybookRun]:
+    off = connection.defineXML(BARE.format(name="qga-off", channel=CHANNEL))
+    bare = [
+        connection.createXML(BARE.format(name=name, channel=channel), 0)
+        for name, channel in (("qga-mute", ""), ("qga-empty", CHANNEL))
+    ]
     try:
-        check_refusal({"domain": guest.name, "wait_timeout": 30}, "not_running", "paused")
+        yield run_tasks(
+            [{"name": case, MODULE: options, "ignore_errors": True} for case, (options, _, _) in REFUSED.items()]
+        )
     finally:
-        guest.resume()
+        off.undefine()
+        for domain in bare:
+            domain.destroy()
 
 
-def test_a_guest_that_is_shut_off(connection: libvirt.virConnect) -> None:
-    domain = connection.defineXML(BARE.format(name="qga-off", channel=CHANNEL))
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_cannot_be_done_is_said_in_a_sentence(run: PlaybookRun, case: str) -> None:
+    _options, code, words = REFUSED[case]
+    assert_refused(run, case, code, words)
+
+
+@pytest.mark.parametrize(
+    ("begin", "end", "code", "word", "wait_s"),
+    [
+        (Guest.suspend, Guest.resume, "not_running", "paused", 30),
+        (
+            lambda guest: guest.ask("guest-fsfreeze-freeze"),
+            lambda guest: guest.ask("guest-fsfreeze-thaw"),
+            "frozen",
+            "frozen",
+            0,
+        ),
+    ],
+    ids=["paused", "frozen"],
+)
+def test_a_guest_that_stands_still_is_said_to(
+    guest: Guest, begin: Callable[[Guest], Any], end: Callable[[Guest], Any], code: str, word: str, wait_s: int
+) -> None:
+    begin(guest)
     try:
-        check_refusal({"domain": "qga-off"}, "not_running", "shut off")
+        run = run_tasks([{"name": word, MODULE: {"domain": guest.name, "wait_timeout": wait_s}}])
+        assert_refused(run, word, code, word)
     finally:
-        domain.undefine()
-
-
-def test_a_guest_without_a_channel_fails_at_once_however_long_one_would_wait(connection: libvirt.virConnect) -> None:
-    with bare_domain(connection, "qga-mute") as name:
-        check_refusal({"domain": name, "wait_timeout": 60}, "not_configured", name)
-
-
-def test_a_guest_in_which_no_agent_runs(connection: libvirt.virConnect) -> None:
-    with bare_domain(connection, "qga-empty", CHANNEL) as name:
-        check_refusal({"domain": name}, "not_connected", name)
-        check_refusal({"domain": name, "wait_timeout": 2}, "not_connected", name)
-
-
-def test_a_frozen_guest(guest: Guest, connection: libvirt.virConnect) -> None:
-    domain = connection.lookupByName(guest.name)
-
-    def ask(command: str) -> object:
-        return json.loads(libvirt_qemu.qemuAgentCommand(domain, json.dumps({"execute": command}), 30, 0))["return"]
-
-    assert ask("guest-fsfreeze-freeze") != 0
-    try:
-        check_refusal({"domain": guest.name}, "frozen", "frozen")
-    finally:
-        ask("guest-fsfreeze-thaw")
+        end(guest)

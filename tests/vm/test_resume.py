@@ -16,14 +16,13 @@ from tests.vm import libvirtd
 from tests.vm.guest import Guest
 from tests.vm.naps import ASLEEP_S, Nap, save_and_restore, save_managed_and_start, suspend_and_resume
 
-AGENT_PATIENCE_S = 10
 TIMES = 2
 SNAPSHOT = "before"
 
 
 @pytest.fixture(scope="module")
 def service(extended_guest: Guest, guest: Guest) -> Iterator[ServiceProcess]:
-    with beside_libvirt([extended_guest.uri], AGENT_PATIENCE_S) as running:
+    with beside_libvirt([extended_guest.uri], agent_patience=10) as running:
         running.wait_for("watching")
         for each in (extended_guest, guest):
             running.wait_for("resync", guest=each.name, cause="watch_began")
@@ -35,12 +34,8 @@ def sleeper(request: pytest.FixtureRequest, extended_guest: Guest, guest: Guest)
     return extended_guest if request.param == "extended" else guest
 
 
-def revert(guest: Guest) -> None:
-    guest.revert(SNAPSHOT)
-
-
-def lines_of(service: ServiceProcess, guest: Guest, since: int) -> list[Line]:
-    return service.lines("resync", since, guest=guest.name)
+def is_right(guest: Guest) -> bool:
+    return abs(guest.witness.offset().offset_ns) < NEAR_NS
 
 
 def take(service: ServiceProcess, guest: Guest, nap: Nap, cause: str) -> Line:
@@ -68,8 +63,8 @@ def test_a_guest_that_slept_is_corrected_once_each_time(
         line = take(service, sleeper, nap, cause)
         assert line.has(result="corrected"), line
         assert int(line.fields["offset_before_ns"]) < -ASLEEP_S * 500_000_000
-        assert abs(sleeper.witness.offset().offset_ns) < NEAR_NS
-    assert len(lines_of(service, sleeper, since)) == TIMES
+        assert is_right(sleeper)
+    assert len(service.lines("resync", since, guest=sleeper.name)) == TIMES
 
 
 def test_a_guest_that_was_reverted_is_corrected_once_each_time(service: ServiceProcess, extended_guest: Guest) -> None:
@@ -78,11 +73,12 @@ def test_a_guest_that_was_reverted_is_corrected_once_each_time(service: ServiceP
     since = service.length()
     try:
         for _time in range(TIMES):
-            assert take(service, extended_guest, revert, "reverted").has(result="corrected")
-            assert abs(extended_guest.witness.offset().offset_ns) < NEAR_NS
+            line = take(service, extended_guest, lambda guest: guest.revert(SNAPSHOT), "reverted")
+            assert line.has(result="corrected")
+            assert is_right(extended_guest)
     finally:
         extended_guest.delete_snapshot(SNAPSHOT)
-    assert len(lines_of(service, extended_guest, since)) == TIMES
+    assert len(service.lines("resync", since, guest=extended_guest.name)) == TIMES
 
 
 def test_quick_naps_end_with_the_right_time(service: ServiceProcess, extended_guest: Guest) -> None:
@@ -96,7 +92,7 @@ def test_quick_naps_end_with_the_right_time(service: ServiceProcess, extended_gu
     since = service.length()
     suspend_and_resume(extended_guest)
     service.wait_for("resync", since=since, guest=extended_guest.name, result="corrected")
-    assert abs(extended_guest.witness.offset().offset_ns) < NEAR_NS
+    assert is_right(extended_guest)
 
 
 def test_a_guest_that_is_paused_while_its_agent_is_away_is_done_when_it_runs_again(
@@ -128,7 +124,7 @@ def test_a_daemon_that_is_killed_is_found_again_and_all_guests_are_looked_at(
     service.wait_for("watching", since=since)
     line = service.wait_for("resync", since=since, guest=extended_guest.name)[0]
     assert line.has(cause="watch_resumed", result="corrected"), line
-    assert abs(extended_guest.witness.offset().offset_ns) < NEAR_NS
+    assert is_right(extended_guest)
     assert len(service.lines("lost", since)) == 1
 
 
@@ -137,13 +133,11 @@ def test_a_second_service_by_mistake_says_so_and_does_no_harm(service: ServicePr
     """Two that do not see each other's lock: on two machines, for example."""
     with beside_libvirt([extended_guest.uri]) as second:
         second.wait_for("resync", guest=extended_guest.name, cause="watch_began", result="unchanged")
-        since, second_since = service.length(), second.length()
+        lengths = [(each, each.length()) for each in (service, second)]
         suspend_and_resume(extended_guest)
-        mine = service.wait_for("resync", since=since, guest=extended_guest.name)[0]
-        others = second.wait_for("resync", since=second_since, guest=extended_guest.name)[0]
-        assert abs(extended_guest.witness.offset().offset_ns) < NEAR_NS
-        for line in (mine, others):
-            assert line.fields["result"] in ("corrected", "unchanged"), line
+        lines = [each.wait_for("resync", since=since, guest=extended_guest.name)[0] for each, since in lengths]
+        assert is_right(extended_guest)
+        assert {line.fields["result"] for line in lines} <= {"corrected", "unchanged"}, lines
 
 
 @pytest.mark.thorough
@@ -156,7 +150,7 @@ def test_a_reset_needs_no_resync(service: ServiceProcess, extended_guest: Guest)
     extended_guest.witness.wait(60.0)
     # The RTC has whole seconds.
     assert abs(extended_guest.witness.offset().offset_ns) < 1_500_000_000
-    assert len(lines_of(service, extended_guest, since)) == 1
+    assert len(service.lines("resync", since, guest=extended_guest.name)) == 1
 
 
 def test_the_metrics_tell_the_same(service: ServiceProcess) -> None:

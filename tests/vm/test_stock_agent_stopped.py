@@ -10,8 +10,9 @@ from pathlib import Path
 import libvirt
 import pytest
 
+from tests.processes.ansible_run import PlaybookRun
 from tests.support.until import until
-from tests.vm.deployment import ROLE, UNIT
+from tests.vm.deployment import LEFT, ROLE, UNIT, stock_answers
 from tests.vm.guest import STOCK_UNIT, Guest
 from tests.vm.saved_state import EXTENDED, GuestKind
 from tests.vm.session import restored_guest
@@ -27,7 +28,6 @@ ENDS = {
     "masked": (f"systemctl mask --now {STOCK_UNIT}", f"systemctl unmask {STOCK_UNIT}; systemctl start {STOCK_UNIT}"),
     "disabled": (f"systemctl disable --now {STOCK_UNIT}", f"systemctl start {STOCK_UNIT}"),
 }
-LEFT = "find /etc /usr/lib /var/lib /run -xdev -path '*qemu-ga-extended*'; grep qemu-ga-extended /etc/passwd /etc/group"
 
 
 @pytest.fixture(name="guest")
@@ -36,13 +36,8 @@ def _guest(connection: libvirt.virConnect) -> Iterator[Guest]:
         yield restored
 
 
-def delegates(guest: Guest) -> bool:
-    """Whether the stock agent answers; the extended one always does."""
-    try:
-        guest.ask("guest-get-host-name")
-    except libvirt.libvirtError:
-        return False
-    return True
+def until_it_is_back(guest: Guest, after: str) -> None:
+    until(lambda: stock_answers(guest), f"the stock agent is not back after {after}", 60)
 
 
 def assert_only_the_extended_agent_answers(guest: Guest) -> None:
@@ -54,7 +49,7 @@ def assert_only_the_extended_agent_answers(guest: Guest) -> None:
     assert root(guest.files, f"systemctl is-active {STOCK_UNIT} || true").strip() == "inactive"
 
 
-def is_stopped_and_started(guest: Guest, end: str) -> None:
+def assert_it_stays_so_until_it_is_started(guest: Guest, end: str) -> None:
     stop, start = ENDS[end]
     root(guest.files, stop)
     assert_only_the_extended_agent_answers(guest)
@@ -62,11 +57,17 @@ def is_stopped_and_started(guest: Guest, end: str) -> None:
     root(guest.files, f"systemctl restart {UNIT}")
     assert_only_the_extended_agent_answers(guest)
     root(guest.files, start)
-    until(lambda: delegates(guest), "the stock agent is not back", 60)
+    until_it_is_back(guest, "its start")
+
+
+def remove(guest: Guest, directory: Path, *arguments: str) -> PlaybookRun:
+    run = run_role(guest.files, ROLE, directory, *arguments, extended_agent_state="absent")
+    assert run.status == 0, run.output
+    return run
 
 
 def test_a_stock_agent_that_is_stopped_stays_so_until_it_is_started(guest: Guest) -> None:
-    is_stopped_and_started(guest, "stopped")
+    assert_it_stays_so_until_it_is_started(guest, "stopped")
 
 
 @pytest.mark.thorough
@@ -74,13 +75,12 @@ def test_a_stock_agent_that_is_stopped_stays_so_until_it_is_started(guest: Guest
 def test_however_it_is_stopped_it_stays_so(connection: libvirt.virConnect, release: str) -> None:
     with restored_guest(connection, f"qga-stopped-{release}", GuestKind(release, is_extended=True)) as guest:
         for end in ENDS:
-            is_stopped_and_started(guest, end)
-        # As an upgrade of its package does.
+            assert_it_stays_so_until_it_is_started(guest, end)
         root(guest.files, "/var/lib/dpkg/info/qemu-guest-agent.postinst configure 1")
-        until(lambda: delegates(guest), "the stock agent is not back after the upgrade of its package", 60)
+        until_it_is_back(guest, "the upgrade of its package")
         for _time in range(3):
             root(guest.files, f"systemctl kill --signal=KILL {STOCK_UNIT}")
-            until(lambda: delegates(guest), "the stock agent is not back after it was killed", 60)
+            until_it_is_back(guest, "it was killed")
 
 
 @pytest.mark.thorough
@@ -97,18 +97,11 @@ def test_a_removed_stock_agent_does_not_come_back_and_the_extended_one_can_be_re
     assert_only_the_extended_agent_answers(guest)
 
     # Nor is Python needed, nor all that the role has made. The witness has imported what it needs.
-    root(
-        guest.files,
-        "mv /usr/bin/python3 /usr/bin/python3.away; rm -r /usr/lib/qemu-ga-extended/switch",
-    )
-    foreseen = run_role(guest.files, ROLE, tmp_path, "--check", extended_agent_state="absent")
-    assert foreseen.status == 0, foreseen.output
-    removed = run_role(guest.files, ROLE, tmp_path, extended_agent_state="absent")
-    assert removed.status == 0, removed.output
-    assert root(guest.files, f"{LEFT}; true") == ""
-    again = run_role(guest.files, ROLE, tmp_path, extended_agent_state="absent")
-    assert again.status == 0, again.output
-    assert not [task for task in again.tasks if task.outcome == "changed"]
+    root(guest.files, "mv /usr/bin/python3 /usr/bin/python3.away; rm -r /usr/lib/qemu-ga-extended/switch")
+    remove(guest, tmp_path, "--check")
+    remove(guest, tmp_path)
+    assert root(guest.files, LEFT) == ""
+    assert not [task for task in remove(guest, tmp_path).tasks if task.outcome == "changed"]
 
 
 @pytest.mark.thorough
@@ -118,8 +111,7 @@ def test_a_stock_agent_that_was_stopped_stays_so_when_the_extended_one_is_remove
 ) -> None:
     stop, start = ENDS[end]
     root(guest.files, stop)
-    removed = run_role(guest.files, ROLE, tmp_path, extended_agent_state="absent")
-    assert removed.status == 0, removed.output
+    remove(guest, tmp_path)
     assert root(guest.files, f"{LEFT}; systemctl is-active {STOCK_UNIT}; true") == "inactive\n"
     root(guest.files, start)
-    until(lambda: delegates(guest), "the stock agent does not answer", 60)
+    until_it_is_back(guest, "its start")
