@@ -13,18 +13,19 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.support.resync_service import module
 
 metrics, record = module("metrics"), module("record")
-errors, news = module("_errors", "guest_agent"), module("_watch.notices", "guest_agent")
+errors, notices = module("_errors", "guest_agent"), module("_watch.notices", "guest_agent")
 
-GUEST = news.WatchedGuest("qemu:///system", "1e1a6f0c-55d5-4f73-9a3b-2d1c6bd43a1b", "web1")
+GUEST = notices.WatchedGuest("qemu:///system", "1e1a6f0c-55d5-4f73-9a3b-2d1c6bd43a1b", "web1")
+OFFSET, RESIDUAL, UNTIL_CORRECTED = (
+    f"qga_resync_{name}_seconds" for name in ("offset_found", "residual", "resume_to_corrected")
+)
+NOT_CONVERGED = errors.NotConvergedError("why")
 
 
-def report(before_ns: int, after_ns: int | None) -> Any:
+def record_of(result: str, before_ns: int | None = None, after_ns: int | None = None, **others: Any) -> Any:
     after = None if after_ns is None else SimpleNamespace(ns=after_ns)
-    return SimpleNamespace(before=SimpleNamespace(ns=before_ns), after=after)
-
-
-def record_of(result: str, **others: Any) -> Any:
-    return record.Record(GUEST, "restored", result, **others)
+    report = None if before_ns is None else SimpleNamespace(before=SimpleNamespace(ns=before_ns), after=after)
+    return record.Record(GUEST, "restored", result, report=report, **others)
 
 
 def read(counted: Any) -> dict[str, dict[tuple[str, ...], float]]:
@@ -36,75 +37,56 @@ def read(counted: Any) -> dict[str, dict[tuple[str, ...], float]]:
     return found
 
 
-def test_what_came_of_guests_is_counted_by_cause_result_and_code() -> None:
+def counted_of(*records: Any) -> dict[str, dict[tuple[str, ...], float]]:
     counted = metrics.Metrics(())
-    counted.add(record_of("corrected"))
-    counted.add(record_of("corrected"))
-    counted.add(record_of("failed", error=errors.UnresponsiveError("why")))
-    assert read(counted)["qga_resync_total"] == {
+    for each in records:
+        counted.add(each)
+    return read(counted)
+
+
+def test_what_came_of_guests_is_counted_by_cause_result_and_code() -> None:
+    failed = record_of("failed", error=errors.UnresponsiveError("why"))
+    assert counted_of(record_of("corrected"), record_of("corrected"), failed)["qga_resync_total"] == {
         ("restored", "corrected", ""): 2,
         ("restored", "failed", "unresponsive"): 1,
     }
 
 
 def test_offsets_and_residuals_count_whatever_their_sign() -> None:
-    counted = metrics.Metrics(())
-    counted.add(record_of("corrected", report=report(-20_000_000_000, -50_000), resume_to_step_ns=80_000_000))
-    counted.add(record_of("unchanged", report=report(2_000_000, None)))
-    counted.add(record_of("skipped"))
-    found = read(counted)
-    assert found["qga_resync_offset_found_seconds_count"][()] == 2
-    assert found["qga_resync_offset_found_seconds_sum"][()] == pytest.approx(20.002)
-    assert found["qga_resync_offset_found_seconds_bucket"][("10",)] == 1
-    assert found["qga_resync_offset_found_seconds_bucket"][("60",)] == 2
-    assert found["qga_resync_residual_seconds_count"][()] == 1
-    assert found["qga_resync_residual_seconds_sum"][()] == pytest.approx(0.00005)
-    assert found["qga_resync_resume_to_corrected_seconds_count"][()] == 1
-    assert found["qga_resync_resume_to_corrected_seconds_sum"][()] == pytest.approx(0.08)
+    found = counted_of(
+        record_of("corrected", -20_000_000_000, -50_000, resume_to_step_ns=80_000_000),
+        record_of("unchanged", 2_000_000),
+        record_of("skipped"),
+    )
+    counts = {name: found[f"{name}_count"][()] for name in (OFFSET, RESIDUAL, UNTIL_CORRECTED)}
+    assert counts == {OFFSET: 2, RESIDUAL: 1, UNTIL_CORRECTED: 1}
+    sums = {name: found[f"{name}_sum"][()] for name in counts}
+    assert sums == pytest.approx({OFFSET: 20.002, RESIDUAL: 0.00005, UNTIL_CORRECTED: 0.08})
+    assert [found[f"{OFFSET}_bucket"][bound,] for bound in ("10", "60")] == [1, 2]
 
 
-CENTURY_NS = 100 * 365 * 86400 * 10**9
-
-
-@pytest.mark.parametrize("claimed_ns", [CENTURY_NS, -2 * CENTURY_NS, 2**62])
+@pytest.mark.parametrize("claimed_ns", [100 * 365 * 86400 * 10**9, -(2**62)])
 def test_what_one_guest_claims_is_not_all_that_is_seen_of_the_sums(claimed_ns: int) -> None:
-    counted = metrics.Metrics(())
-    for _guest in range(99):
-        counted.add(record_of("corrected", report=report(-20_000_000_000, 50_000), resume_to_step_ns=80_000_000))
-    honest = read(counted)
-    error = errors.NotConvergedError("why")
-    counted.add(record_of("failed", report=report(claimed_ns, claimed_ns), error=error, resume_to_step_ns=1))
-    counted.add(record_of("corrected", report=report(1, 1), resume_to_step_ns=abs(claimed_ns)))
-    found = read(counted)
-    for name, most in (
-        ("qga_resync_offset_found_seconds", 2592000),
-        ("qga_resync_residual_seconds", 1),
-        ("qga_resync_resume_to_corrected_seconds", 120),
-    ):
+    usual = [record_of("corrected", -20_000_000_000, 50_000, resume_to_step_ns=80_000_000)] * 99
+    honest = counted_of(*usual)
+    found = counted_of(
+        *usual,
+        record_of("failed", claimed_ns, claimed_ns, error=NOT_CONVERGED, resume_to_step_ns=1),
+        record_of("corrected", 1, 1, resume_to_step_ns=abs(claimed_ns)),
+    )
+    for name, most in ((OFFSET, 2592000), (RESIDUAL, 1), (UNTIL_CORRECTED, 120)):
         assert found[f"{name}_sum"][()] - honest[f"{name}_sum"][()] <= most + 0.001
         # It is seen where it belongs.
-        last_bound = f"{most:.10g}"
-        beyond = found[f"{name}_bucket"]["+Inf",] - found[f"{name}_bucket"][last_bound,]
-        assert beyond == 1
-        assert honest[f"{name}_bucket"]["+Inf",] == honest[f"{name}_bucket"][last_bound,]
+        beyond = [each[f"{name}_bucket"]["+Inf",] - each[f"{name}_bucket"][f"{most}",] for each in (found, honest)]
+        assert beyond == [1, 0]
 
 
-def test_a_guest_that_was_stepped_and_is_not_right_is_not_corrected() -> None:
-    counted = metrics.Metrics(())
-    error = errors.NotConvergedError("why")
-    counted.add(record_of("failed", report=report(10**9, 10**9), error=error, resume_to_step_ns=1))
-    found = read(counted)
-    assert found["qga_resync_resume_to_corrected_seconds_count"][()] == 0
-    assert found["qga_resync_residual_seconds_count"][()] == 1
-
-
-def test_a_guest_that_is_being_slewed_has_no_residual() -> None:
-    counted = metrics.Metrics(())
-    counted.add(record_of("slewing", report=report(200_000_000, 199_000_000)))
-    found = read(counted)
-    assert found["qga_resync_total"] == {("restored", "slewing", ""): 1}
-    assert found["qga_resync_offset_found_seconds_count"][()] == 1
-    assert found["qga_resync_residual_seconds_count"][()] == 0
+def test_only_a_guest_that_is_right_counts_as_corrected_and_only_one_that_was_stepped_has_a_residual() -> None:
+    failed = record_of("failed", 10**9, 10**9, error=NOT_CONVERGED, resume_to_step_ns=1)
+    found = counted_of(failed, record_of("slewing", 200_000_000, 199_000_000))
+    assert found["qga_resync_total"] == {("restored", "failed", "not_converged"): 1, ("restored", "slewing", ""): 1}
+    counts = [found[f"{name}_count"][()] for name in (OFFSET, RESIDUAL, UNTIL_CORRECTED)]
+    assert counts == [2, 1, 0]
 
 
 def test_hypervisors_and_what_is_in_progress_are_told() -> None:
@@ -117,18 +99,15 @@ def test_hypervisors_and_what_is_in_progress_are_told() -> None:
     counted.begin()
     counted.end()
     found = read(counted)
-    assert found["qga_resync_hypervisor_connected"] == {
-        (uri,): 1,
-        ("qemu:///system",): 0,
-        ("test:///default",): 0,
-    }
+    links = {(uri,): 1, ("qemu:///system",): 0, ("test:///default",): 0}
+    assert found["qga_resync_hypervisor_connected"] == links
     assert found["qga_resync_in_progress"] == {(): 1}
     assert abs(found["qga_resync_start_time_seconds"][()] - time.time()) < 3600
 
 
 def test_names_types_and_helps_are_as_promtool_wants_them() -> None:
     counted = metrics.Metrics(())
-    counted.add(record_of("corrected", report=report(1, 1), resume_to_step_ns=1))
+    counted.add(record_of("corrected", 1, 1, resume_to_step_ns=1))
     counted.set_connected("qemu:///system", True)
     text = counted.text()
     assert text.endswith("\n")
@@ -140,31 +119,23 @@ def test_names_types_and_helps_are_as_promtool_wants_them() -> None:
         # The parser takes a counter's ending from its name.
         declared = f"{family.name}_total" if family.type == "counter" else family.name
         assert text.count(f"# TYPE {declared} ") == text.count(f"# HELP {declared} ") == 1
-        # A counter's name ends in _total, and no other's; units are base units; no name tells its type.
+        # A counter's name ends in _total, and no other's; units are base units; no name has its type in it.
         assert declared.endswith("_total") == (family.type == "counter")
         assert not any(word in declared for word in ("_ns", "_ms", "_count", "_bucket", "histogram", "gauge"))
-        if family.type == "histogram":
-            bounds = [sample.labels["le"] for sample in family.samples if sample.name.endswith("_bucket")]
-            assert bounds[-1] == "+Inf"
-            assert bounds == sorted(bounds, key=float)
 
 
 def test_a_value_counts_for_its_bound_and_all_above() -> None:
     counted = metrics.Histogram((0.00001, 0.1, 1, 2592000))
+    assert {count for _bound, count in counted.cumulative()} == {0}
     for value in (0.0, 0.1, 0.5, 5.0, 1e9):
         counted.observe(value)
     assert list(counted.cumulative()) == [("1e-05", 1), ("0.1", 2), ("1", 3), ("2592000", 4), ("+Inf", 5)]
     assert counted.count == 5
 
 
-@pytest.mark.parametrize("claimed", [2592001.0, 1e9, 1e300, math.inf])
+@pytest.mark.parametrize("claimed", [2592001.0, math.inf])
 def test_in_the_sum_a_value_above_all_bounds_counts_as_the_last_bound(claimed: float) -> None:
     counted = metrics.Histogram((0.1, 1, 2592000))
     counted.observe(0.5)
     counted.observe(claimed)
     assert counted.sum == 2592000.5
-    assert list(counted.cumulative()) == [("0.1", 0), ("1", 1), ("2592000", 1), ("+Inf", 2)]
-
-
-def test_without_values_all_are_zero() -> None:
-    assert list(metrics.Histogram((1,)).cumulative()) == [("1", 0), ("+Inf", 0)]

@@ -13,28 +13,22 @@ import pytest
 from tests.support.resync_service import module
 
 metrics_file = module("metrics_file")
+RUNG = module("_event_loop.tasks", "guest_agent").Received(b"\0", 0)
 
 
-class Text:
-    """In place of the metrics."""
+class Turned:
+    """A file whose waits a test ends by hand. Its text is how often it was made."""
 
-    def __init__(self) -> None:
+    def __init__(self, path: str) -> None:
         self.made = 0
+        self.said = io.StringIO()
+        self.file = metrics_file.MetricsFile(path, self, module("log").Log(self.said, for_journal=False))
+        self._task: Any = self.file.run()
+        self.wait = self._task.send(None)
 
     def text(self) -> str:
         self.made += 1
         return f"{self.made}\n"
-
-
-class Turned:
-    """A file whose waits a test ends by hand."""
-
-    def __init__(self, path: str) -> None:
-        self.text = Text()
-        self.said = io.StringIO()
-        self.file = metrics_file.MetricsFile(path, self.text, module("log").Log(self.said, for_journal=False))
-        self._task: Any = self.file.run()
-        self.wait = self._task.send(None)
 
     def is_awaited(self) -> bool:
         """Whether it waits for a change, not for time to pass."""
@@ -44,37 +38,32 @@ class Turned:
         self.wait = self._task.send(received)
 
 
-RUNG = module("_event_loop.tasks", "guest_agent").Received(b"\0", 0)
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "qga.prom"
 
 
-def test_many_changes_are_one_file_a_while_later(tmp_path: Path) -> None:
-    turned = Turned(str(tmp_path / "qga.prom"))
-    assert turned.is_awaited()
+def test_many_changes_are_one_file_a_while_later(path: Path) -> None:
+    turned = Turned(str(path))
+    turned.go_on(None)  # an hour has passed
+    assert (turned.is_awaited(), turned.made) == (True, 0)
     for _time in range(100):
         turned.file.changed()
     turned.go_on(RUNG)
-    assert not turned.is_awaited()
-    assert not (tmp_path / "qga.prom").exists()
+    assert (turned.is_awaited(), path.exists()) == (False, False)
     turned.go_on()
     assert turned.is_awaited()
-    assert (tmp_path / "qga.prom").read_text() == "1\n"
+    assert path.read_text() == "1\n"
 
 
-def test_without_a_change_nothing_is_written(tmp_path: Path) -> None:
-    turned = Turned(str(tmp_path / "qga.prom"))
-    turned.go_on(None)  # an hour has passed
-    assert turned.is_awaited()
-    assert turned.text.made == 0
-
-
-def test_a_change_while_it_waits_is_in_it_and_one_after_it_is_in_the_next(tmp_path: Path) -> None:
-    turned = Turned(str(tmp_path / "qga.prom"))
+def test_a_change_while_it_waits_is_in_it_and_one_after_it_is_in_the_next(path: Path) -> None:
+    turned = Turned(str(path))
     for expected in ("1\n", "2\n"):
         turned.file.changed()
         turned.go_on(RUNG)
         turned.file.changed()
         turned.go_on()
-        assert (tmp_path / "qga.prom").read_text() == expected
+        assert path.read_text() == expected
     assert turned.said.getvalue() == ""
 
 
@@ -82,7 +71,7 @@ def test_without_a_path_nothing_is_made() -> None:
     turned = Turned("")
     turned.file.changed()
     turned.file.write()
-    assert turned.text.made == 0
+    assert turned.made == 0
 
 
 def test_what_is_in_the_way_is_said_when_it_changes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -106,16 +95,18 @@ def test_what_is_in_the_way_is_said_when_it_changes(monkeypatch: pytest.MonkeyPa
     ]
 
 
-def test_it_is_there_whole_for_all_to_read_and_nothing_else_is(tmp_path: Path) -> None:
+def test_it_is_there_whole_for_all_to_read_and_nothing_else_is(path: Path) -> None:
     before = os.umask(0o077)
     try:
-        metrics_file.replace(str(tmp_path / "qga.prom"), "one\n")
-        metrics_file.replace(str(tmp_path / "qga.prom"), "two\n")
+        metrics_file.replace(str(path), "one\n")
+        with path.open() as reader:
+            metrics_file.replace(str(path), "two\n")
+            assert reader.read() == "one\n"
     finally:
         os.umask(before)
-    assert (tmp_path / "qga.prom").read_text() == "two\n"
-    assert stat.S_IMODE((tmp_path / "qga.prom").stat().st_mode) == 0o644
-    assert os.listdir(tmp_path) == ["qga.prom"]
+    assert path.read_text() == "two\n"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o644
+    assert os.listdir(path.parent) == ["qga.prom"]
 
 
 @pytest.mark.parametrize(
@@ -126,9 +117,8 @@ def test_it_is_there_whole_for_all_to_read_and_nothing_else_is(tmp_path: Path) -
     ],
 )
 def test_one_that_is_there_keeps_its_mode_without_special_bits_execution_and_writing_by_others(
-    tmp_path: Path, mode: int, kept: int
+    path: Path, mode: int, kept: int
 ) -> None:
-    path = tmp_path / "qga.prom"
     path.touch()
     path.chmod(mode)
     for text in ("one\n", "two\n"):
@@ -136,25 +126,17 @@ def test_one_that_is_there_keeps_its_mode_without_special_bits_execution_and_wri
         assert stat.S_IMODE(path.stat().st_mode) == kept
 
 
-def test_who_has_it_open_reads_the_old_one_to_its_end(tmp_path: Path) -> None:
-    metrics_file.replace(str(tmp_path / "qga.prom"), "one\n")
-    with (tmp_path / "qga.prom").open() as reader:
-        metrics_file.replace(str(tmp_path / "qga.prom"), "two\n")
-        assert reader.read() == "one\n"
+def test_what_is_left_of_one_that_was_killed_is_replaced_and_not_followed(path: Path) -> None:
+    victim = path.with_name("victim")
+    victim.write_text("mine\n")
+    path.with_name(".qga.prom.new").symlink_to(victim)
+    metrics_file.replace(str(path), "one\n")
+    assert victim.read_text() == "mine\n"
+    assert sorted(os.listdir(path.parent)) == ["qga.prom", "victim"]
 
 
-def test_what_is_left_of_one_that_was_killed_is_replaced_and_not_followed(tmp_path: Path) -> None:
-    (tmp_path / "victim").write_text("mine\n")
-    (tmp_path / ".qga.prom.new").symlink_to(tmp_path / "victim")
-    metrics_file.replace(str(tmp_path / "qga.prom"), "one\n")
-    assert (tmp_path / "victim").read_text() == "mine\n"
-    assert sorted(os.listdir(tmp_path)) == ["qga.prom", "victim"]
-
-
-def test_one_that_cannot_be_put_there_leaves_nothing(tmp_path: Path) -> None:
-    (tmp_path / "qga.prom").mkdir()
+def test_one_that_cannot_be_put_there_leaves_nothing(path: Path) -> None:
+    path.mkdir()
     with pytest.raises(OSError, match="Is a directory"):
-        metrics_file.replace(str(tmp_path / "qga.prom"), "one\n")
-    assert os.listdir(tmp_path) == ["qga.prom"]
-    with pytest.raises(FileNotFoundError):
-        metrics_file.replace(str(tmp_path / "none" / "qga.prom"), "one\n")
+        metrics_file.replace(str(path), "one\n")
+    assert os.listdir(path.parent) == ["qga.prom"]

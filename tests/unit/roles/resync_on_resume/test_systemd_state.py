@@ -18,14 +18,11 @@ def notified(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def test_it_is_ready_once_all_hypervisors_have_been_heard_of(notified: list[str]) -> None:
     made = systemd_state.SystemdState(["a", "b"])
-    made.set_connected("a", True)
-    assert notified == ["STATUS=watching 1 of 2 hypervisors"]
-    made.set_connected("a", False)
-    made.set_connected("b", False)
-    assert notified[1:] == ["STATUS=watching 0 of 2 hypervisors", "STATUS=watching 0 of 2 hypervisors", "READY=1"]
-    made.set_connected("b", True)
+    for uri, is_connected in (("a", True), ("a", False), ("b", False), ("b", True)):
+        made.set_connected(uri, is_connected)
     made.end()
-    assert notified[4:] == ["STATUS=watching 1 of 2 hypervisors", "STOPPING=1"]
+    watched = [f"STATUS=watching {count} of 2 hypervisors" for count in (1, 0, 0, 1)]
+    assert notified == [*watched[:3], "READY=1", watched[3], "STOPPING=1"]
 
 
 def test_a_hypervisor_that_does_not_even_refuse_is_not_waited_for_for_ever(notified: list[str]) -> None:
