@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,23 +22,34 @@ OPTED_OUT = '<resync xmlns="urn:qemu.guest_agent:resync" enabled="no"/>'
 LONGEST_LEFT_NS = SECOND_NS // 10
 
 
-def assert_next_is_served(service: Served, name: str = "next") -> None:
+def resume(service: Served, name: str) -> dict[str, str]:
+    """What is logged of a guest that is resumed."""
     service.wait_for("watching")
     service.hypervisor.resume([name])
-    record = service.record_of(name)
+    return service.record_of(name)
+
+
+def assert_next_is_served(service: Served) -> None:
+    record = resume(service, "next")
     assert record["result"] == "corrected", record
-    assert abs(service.hypervisor.truths()[name]) <= LONGEST_LEFT_NS
+    assert is_off_by(service, 0, "next")
 
 
-def steps(service: Served, name: str) -> int:
-    return service.hypervisor.agents[name].commands.get(STEP, 0)
+def is_off_by(service: Served, offset_ns: int, name: str = "web1") -> bool:
+    return abs(service.hypervisor.truths()[name] - offset_ns) <= LONGEST_LEFT_NS
+
+
+def steps(service: Served) -> int:
+    return service.hypervisor.agents["web1"].commands.get(STEP, 0)
+
+
+def until_it_is_asked(service: Served) -> None:
+    until(lambda: service.hypervisor.calls["qemuAgentCommand"] > 0, "the first command")
 
 
 def test_a_guest_that_is_resumed_is_corrected_and_all_of_it_is_said(serve: Serve) -> None:
     with serve("web1") as service:
-        service.wait_for("watching")
-        service.hypervisor.resume(["web1"])
-        (record,) = service.records(1)
+        record = resume(service, "web1")
     assert list(record) == [
         *("guest", "uuid", "uri", "cause", "result", "method", "offset_before_ns", "uncertainty_before_ns"),
         *("offset_after_ns", "uncertainty_after_ns", "attempts", "duration_ns", "since_resume_ns"),
@@ -47,16 +57,14 @@ def test_a_guest_that_is_resumed_is_corrected_and_all_of_it_is_said(serve: Serve
     assert (record["guest"], record["uri"], record["cause"]) == ("web1", HERE, "resumed")
     assert (record["result"], record["method"]) == ("corrected", "extended")
     assert abs(int(record["offset_before_ns"]) + BEHIND_NS) <= LONGEST_LEFT_NS
-    assert abs(service.hypervisor.truths()["web1"]) <= LONGEST_LEFT_NS
+    assert is_off_by(service, 0)
 
 
 def test_a_guest_that_is_ahead_glides_back_where_that_is_wanted(serve: Serve) -> None:
     with serve("web1", "next", backward="slew") as service:
-        service.wait_for("watching")
         clock = service.hypervisor.agents["web1"].clock
         clock.step(BEHIND_NS + 200_000_000)
-        service.hypervisor.resume(["web1"])
-        record = service.record_of("web1")
+        record = resume(service, "web1")
         assert (record["result"], record["method"], record["attempts"]) == ("slewing", "extended", "1")
         assert abs(int(record["slewing_ns"]) + 200_000_000) <= LONGEST_LEFT_NS
         assert "since_resume_ns" not in record
@@ -74,14 +82,12 @@ def test_a_guest_that_a_step_took_too_far_is_not_taken_back_where_that_is_forbid
             return answer
 
         definition.replies[STEP] = step_too_far
-        service.wait_for("watching")
-        service.hypervisor.resume(["web1"])
-        record = service.record_of("web1")
+        record = resume(service, "web1")
         assert record["attempts"] == "1"
         assert "s ahead and was left so: backward=leave forbids stepping it back" in record["warning"]
-        assert abs(service.hypervisor.truths()["web1"] - 900 * SECOND_NS) <= LONGEST_LEFT_NS
+        assert is_off_by(service, 900 * SECOND_NS)
         assert_next_is_served(service)
-    assert steps(service, "web1") == 1
+    assert steps(service) == 1
 
 
 def test_a_clock_that_slow_answers_cannot_prove_right_has_failed(serve: Serve) -> None:
@@ -93,14 +99,12 @@ def test_a_clock_that_slow_answers_cannot_prove_right_has_failed(serve: Serve) -
             return definition.agent(request)
 
         definition.replies["guest-get-clock"] = late
-        service.wait_for("watching")
-        service.hypervisor.resume(["web1"])
-        assert_next_is_served(service)
-        record = service.record_of("web1")
+        record = resume(service, "web1")
         assert (record["result"], record["error"]) == ("failed", "not_converged")
         assert "is not proven to be within the tolerance of 0.100000 s" in record["message"]
         assert int(record["uncertainty_after_ns"]) > LONGEST_LEFT_NS
-    assert steps(service, "web1") == 1
+        assert_next_is_served(service)
+    assert steps(service) == 1
 
 
 # --------------------------------------------------------------------------------------------------------------- guests
@@ -118,8 +122,7 @@ def destroy_after_resume(hypervisor: SimulatedHypervisor) -> None:
 
 def resume_with(**definition: Any) -> Callable[[SimulatedHypervisor], None]:
     def resume(hypervisor: SimulatedHypervisor) -> None:
-        for name, value in definition.items():
-            setattr(hypervisor.definition("web1"), name, value)
+        vars(hypervisor.definition("web1")).update(definition)
         hypervisor.resume(["web1"])
 
     return resume
@@ -152,8 +155,8 @@ def test_one_line_is_logged_for_the_guest_and_the_next_guest_is_served(
     assert expected.items() <= record.items(), record
     assert expected["result"] != "failed" or record["hint"]
     if expected["result"] != "corrected":
-        assert steps(service, "web1") == 0
-        assert abs(service.hypervisor.truths()["web1"] + BEHIND_NS) <= LONGEST_LEFT_NS
+        assert steps(service) == 0
+        assert is_off_by(service, -BEHIND_NS)
 
 
 def test_a_guest_that_is_paused_while_it_is_asked_is_skipped_and_corrected_when_it_goes_on(serve: Serve) -> None:
@@ -165,9 +168,7 @@ def test_a_guest_that_is_paused_while_it_is_asked_is_skipped_and_corrected_when_
             hypervisor.fire_lifecycle("web1", SUSPENDED, 0)
 
         hypervisor.at_agent_command[2] = pause
-        service.wait_for("watching")
-        hypervisor.resume(["web1"])
-        record = service.record_of("web1")
+        record = resume(service, "web1")
         assert (record["result"], record["error"]) == ("skipped", "not_running"), record
         assert "paused" in record["message"]
         assert_next_is_served(service)
@@ -201,7 +202,7 @@ def test_an_agent_that_comes_back_in_time_is_waited_for(serve: Serve) -> None:
         definition.channel_state = "disconnected"
         service.wait_for("watching")
         service.hypervisor.resume(["web1"])
-        until(lambda: service.hypervisor.calls["qemuAgentCommand"] > 0, "the first command")
+        until_it_is_asked(service)
         definition.channel_state = "connected"
         assert service.record_of("web1")["result"] == "corrected"
 
@@ -217,19 +218,14 @@ def test_a_guest_without_an_agent_is_skipped_when_all_are_looked_at(serve: Serve
 def test_a_defect_that_one_guest_leads_to_is_only_that_ones(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     resyncing = module("resyncing")
     usual = resyncing.resync
-    met: list[object] = []
 
-    async def resync(*arguments: Any) -> Any:
-        if not met:
-            met.append(arguments)
-            raise ZeroDivisionError("nobody foresaw it")
-        return await usual(*arguments)
+    async def resync(*_arguments: Any) -> Any:
+        monkeypatch.setattr(resyncing, "resync", usual)
+        raise ZeroDivisionError("nobody foresaw it")
 
     monkeypatch.setattr(resyncing, "resync", resync)
     with serve("web1", "next") as service:
-        service.wait_for("watching")
-        service.hypervisor.resume(["web1"])
-        record = service.record_of("web1")
+        record = resume(service, "web1")
         assert (record["result"], record["error"]) == ("failed", "internal_error")
         assert "ZeroDivisionError: nobody foresaw it" in record["message"]
         assert_next_is_served(service)
@@ -238,20 +234,17 @@ def test_a_defect_that_one_guest_leads_to_is_only_that_ones(serve: Serve, monkey
 def test_a_guest_that_is_resumed_while_it_is_seen_to_is_seen_to_again_after_that(serve: Serve) -> None:
     may_go_on = threading.Event()
     with serve("web1", "next") as service:
-        service.hypervisor.at_agent_command[1] = lambda: _wait(may_go_on)
+        service.hypervisor.at_agent_command[1] = lambda: may_go_on.wait(10)
         service.wait_for("watching")
         service.hypervisor.resume(["web1"])
-        until(lambda: service.hypervisor.calls["qemuAgentCommand"] > 0, "the first command")
+        until_it_is_asked(service)
         service.hypervisor.fire_lifecycle("web1", SUSPENDED, 0)
         service.hypervisor.fire_lifecycle("web1", RESUMED, UNPAUSED)
         settle()
         assert_next_is_served(service)  # meanwhile
         may_go_on.set()
-        _next, first, second = service.records(3)
-    assert [(each["guest"], each["result"]) for each in (first, second)] == [
-        ("web1", "corrected"),
-        ("web1", "unchanged"),
-    ]
+        results = [(each["guest"], each["result"]) for each in service.records(3)]
+    assert results[1:] == [("web1", "corrected"), ("web1", "unchanged")]
 
 
 def test_with_room_for_one_at_a_time_all_are_served(serve: Serve) -> None:
@@ -260,12 +253,7 @@ def test_with_room_for_one_at_a_time_all_are_served(serve: Serve) -> None:
         service.wait_for("watching")
         service.hypervisor.resume(names)
         records = service.records(len(names))
-    assert {each["guest"] for each in records} == set(names)
-    assert {each["result"] for each in records} == {"corrected"}
-
-
-def _wait(event: threading.Event) -> None:
-    event.wait(10)
+    assert {(each["guest"], each["result"]) for each in records} == {(name, "corrected") for name in names}
 
 
 # ---------------------------------------------------------------------------------------------------------- hypervisors
@@ -278,15 +266,13 @@ def test_a_daemon_that_is_restarted_is_told_once_each_way_and_nothing_is_missed(
         (lost,) = service.wait_for("lost")
         assert (lost["uri"], lost["error"]) == (HERE, "hypervisor_unavailable")
         service.hypervisor.start_daemon()
-        watching = service.wait_for("watching", 2)
-        assert watching[1] == {"uri": HERE, "running": "2"}
-        records = {each["guest"]: each for each in service.records(2)}
-        assert {name: (each["cause"], each["result"]) for name, each in records.items()} == {
-            "web1": ("watch_resumed", "corrected"),
-            "next": ("watch_resumed", "corrected"),
+        assert service.wait_for("watching", 2)[1] == {"uri": HERE, "running": "2"}
+        records = service.records(2)
+        assert {(each["guest"], each["cause"], each["result"]) for each in records} == {
+            (name, "watch_resumed", "corrected") for name in ("web1", "next")
         }
         # Nothing is known to have happened to them, and when.
-        assert all("since_resume_ns" not in each for each in records.values())
+        assert all("since_resume_ns" not in each for each in records)
     assert len(service.lines("lost")) == 1
 
 
@@ -304,10 +290,8 @@ def test_a_daemon_that_is_not_there_at_the_start_is_waited_for(serve: Serve) -> 
 
 def test_a_daemon_that_goes_amid_a_resync_fails_that_one_which_is_corrected_when_it_is_back(serve: Serve) -> None:
     with serve("web1") as service:
-        service.wait_for("watching")
         service.hypervisor.at_agent_command[3] = service.hypervisor.stop_daemon
-        service.hypervisor.resume(["web1"])
-        failed = service.record_of("web1")
+        failed = resume(service, "web1")
         assert (failed["result"], failed["error"]) == ("failed", "hypervisor_unavailable")
         service.hypervisor.start_daemon()
         _failed, corrected = service.records(2)
@@ -316,55 +300,30 @@ def test_a_daemon_that_goes_amid_a_resync_fails_that_one_which_is_corrected_when
 
 def test_a_hypervisor_that_is_not_there_leaves_the_others_alone(serve: Serve) -> None:
     there = "qemu+unix:///system?socket=/there"
-    with serve(
-        hypervisors={HERE: simulated("next"), there: simulated("web1")}, uris=f"qemu:///absent {HERE}\n  {there}"
-    ) as service:
+    hypervisors = {HERE: simulated("next"), there: simulated("web1")}
+    with serve(hypervisors=hypervisors, uris=f"qemu:///absent {HERE}\n  {there}") as service:
         service.wait_for("watching", 2)
         (lost,) = service.wait_for("lost")
         assert lost["uri"] == "qemu:///absent"
         assert_next_is_served(service)
 
 
-# --------------------------------------------------------------------------------------------------- around the guests
-
-
 def test_the_hosts_own_clock_is_warned_of_when_it_changes_and_not_for_every_guest(
     serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    resyncing, options = module("resyncing"), module("_clock.options", "guest_agent")
-    is_synchronized = [False]
-    monkeypatch.setattr(
-        resyncing, "reference_of", lambda params: options.reference_of(params, lambda: is_synchronized[0])
-    )
+    is_synchronized: list[int] = []
+    usual = module("_clock.options", "guest_agent").reference_of
+    reference_of = lambda params: usual(params, lambda: bool(is_synchronized))  # noqa: E731
+    monkeypatch.setattr(module("resyncing"), "reference_of", reference_of)
     names = [f"web{number}" for number in range(4)]
     with serve(*names) as service:
         service.wait_for("watching")
         service.hypervisor.resume(names[:2])
         service.records(2)
-        is_synchronized[0] = True
+        is_synchronized.append(True)
         service.hypervisor.resume(names[2:])
         service.records(4)
-    said = [line.fields["message"] for line in service.lines("host_clock")]
-    assert said == [
+    assert [line.fields["message"] for line in service.lines("host_clock")] == [
         "the host's own clock is not synchronised; the guest is given the host's time all the same",
         "the host's own clock is synchronised again",
     ]
-
-
-def test_metrics_that_cannot_be_written_are_said_once_and_written_when_they_can_be(
-    serve: Serve, tmp_path: Path
-) -> None:
-    file = tmp_path / "missing" / "qga.prom"
-    with serve("web1", "web2", "next", metrics_file=str(file)) as service:
-        service.wait_for("watching")
-        service.hypervisor.resume(["web1"])
-        (said,) = service.wait_for("metrics")
-        assert said == {"file": str(file), "message": "cannot be written: No such file or directory"}
-        service.hypervisor.resume(["web2"])
-        service.record_of("web2")
-        file.parent.mkdir()
-        assert_next_is_served(service)
-        assert service.wait_for("metrics", 2)[1] == {"file": str(file), "message": "is written again"}
-        corrected = 'qga_resync_total{cause="resumed",result="corrected",code=""} 3\n'
-        until(lambda: corrected in file.read_text(), "all three in the metrics")
-    assert len(service.lines("metrics")) == 2
