@@ -11,7 +11,7 @@ import pytest
 from tests.processes.ansible_run import PlaybookRun, every_core
 from tests.processes.printing_guest import PrintingGuest
 from tests.support.collection import ROOT
-from tests.support.role_run import described
+from tests.support.role_run import DESCRIBE, VALIDATE, described
 from tests.support.tiers import quick
 
 MODULE = (ROOT / "roles/extended_agent/files/qemu-ga-extended.cil").read_text(encoding="utf-8")
@@ -85,13 +85,9 @@ def test_a_policy_that_refuses_the_module_fails_the_role_with_its_words(tmp_path
 @every_core
 @pytest.mark.parametrize("selinux", quick(["enabled", "managed", ""], ["enabled"]))
 def test_without_semodule_the_option_is_refused_in_a_sentence(core: str, selinux: str, tmp_path: Path) -> None:
-    guest = PrintingGuest(
-        tmp_path, {"os-release": described(families="rhel", version="9", name="RHEL", selinux=selinux)}
-    )
-    refusals = named(
-        guest.run_role("extended_agent", core=core, tasks_from="requirements", variables=OPTION),
-        "Validate the guest and the variables",
-    )
+    guest = PrintingGuest(tmp_path, {DESCRIBE: described(families="rhel", version="9", name="RHEL", selinux=selinux)})
+    run = guest.run_role("extended_agent", core=core, tasks_from="requirements", variables=OPTION)
+    refusals = named(run, VALIDATE["extended_agent"])
     assert [record.outcome for record in refusals] == (["failed"] if selinux == "enabled" else [])
     if selinux == "enabled":
         assert refusals[0].result["msg"] == (
@@ -100,38 +96,31 @@ def test_without_semodule_the_option_is_refused_in_a_sentence(core: str, selinux
         )
 
 
-def test_the_role_has_the_module_installed_before_the_channel_changes_hands(tmp_path: Path) -> None:
-    assert roles_wish(tmp_path, {"extended_agent_selinux_module": "yes"}) == "yes"
-
-
-def test_the_role_has_the_module_removed_where_it_is_not_wanted_or_the_agent_is_not(tmp_path: Path) -> None:
-    assert roles_wish(tmp_path, {"extended_agent_selinux_module": "no"}) == "no"
-    assert roles_wish(tmp_path, {**OPTION, "extended_agent_state": "absent"}) == "no"
-
-
-@pytest.mark.parametrize("state", quick(["present", "absent"], ["present"]))
-def test_guests_without_selinux_are_not_even_asked(state: str, tmp_path: Path) -> None:
-    assert roles_wish(tmp_path, {**OPTION, "extended_agent_state": state}, selinux="") is None
-
-
-def roles_wish(directory: Path, variables: dict[str, Any], selinux: str = "managed") -> str | None:
-    """Return what the role wants of the module, yes or no, in a check; None if it looks after no module."""
+@pytest.mark.parametrize(
+    ("selinux", "variables", "wish"),
+    [
+        ("managed", {"selinux_module": "yes"}, "yes"),
+        ("managed", {"selinux_module": "no"}, "no"),
+        ("managed", {"selinux_module": True, "state": "absent"}, "no"),
+        ("", {"selinux_module": True}, None),
+        pytest.param("", {"selinux_module": True, "state": "absent"}, None, marks=pytest.mark.thorough),
+    ],
+)
+def test_the_module_is_installed_before_the_channel_changes_hands_or_removed_and_other_guests_are_not_asked(
+    selinux: str, variables: dict[str, Any], wish: str | None, tmp_path: Path
+) -> None:
     # The first word that fits counts.
     printed = {
-        "os-release": described(families="rhel", version="9", name="RHEL", selinux=selinux),
+        DESCRIBE: described(families="rhel", version="9", name="RHEL", selinux=selinux),
         "wanted=yes": "yes",
         "wanted=no": "no",
         "systemctl": "channel\nstock\npython\nwritable=/usr/lib/qemu-ga-extended\n",
     }
-    guest = PrintingGuest(directory, printed, runs_modules=True)
-    run = guest.run_role("extended_agent", "--check", variables=variables)
+    guest = PrintingGuest(tmp_path, printed, runs_modules=True)
+    given = {f"extended_agent_{name}": value for name, value in variables.items()}
+    run = guest.run_role("extended_agent", "--check", variables=given)
     assert run.status == 0, run.output
-    found = named(run, TASK)
-    if not found:
-        return None
-    names = [record.task.rpartition(" : ")[2] for record in run.tasks]
-    hand_over = "Report that the channel would change hands"
-    assert variables.get("extended_agent_state") == "absent" or names.index(TASK) < names.index(hand_over)
-    (record,) = found
-    text: str = record.result["stdout"]
-    return text
+    assert [record.result["stdout"] for record in named(run, TASK)] == ([wish] if wish else [])
+    if wish == "yes":
+        names = [record.task.rpartition(" : ")[2] for record in run.tasks]
+        assert names.index(TASK) < names.index("Report that the channel would change hands")

@@ -1,4 +1,4 @@
-"""The variables of the roles as ``-e name=value`` gives them: always as a text, whatever their kind."""
+"""The variables of the roles as texts, which is what ``-e name=value`` gives whatever their kind, and as values."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from tests.processes.ansible_run import every_core
 from tests.processes.printing_guest import PrintingGuest
 from tests.support import extended_agent, resync_service
 from tests.support.collection import ROOT
+from tests.support.role_run import DESCRIBE, PYTHON, described
 
-DEBIAN = "uid=0\ninit=systemd\nfamilies=debian\nversion=12\nname=Debian\npython=full\n"
-ANSWERS = {"os-release": DEBIAN, "sys.version_info": "version=3.11\n"}
+ANSWERS = {DESCRIBE: described(), PYTHON: "version=3.11\n"}
 LISTS = ("extended_agent_block_rpcs", "extended_agent_allow_rpcs")
 ROLE_VARIABLES = yaml.safe_load((ROOT / "roles/extended_agent/vars/main.yml").read_text())
 
 
-def given(values: dict[str, str] | str) -> list[str]:
-    """Return the arguments that give these texts, or this JSON."""
-    texts = [values] if isinstance(values, str) else [f"{name}='{value}'" for name, value in values.items()]
-    return [word for text in texts for word in ("-e", text)]
+def given(role: str, **values: Any) -> tuple[str, str]:
+    """Return the arguments that give the role's variables these values."""
+    return "-e", json.dumps({f"{role}_{name}": value for name, value in values.items()})
 
 
-def rendered(role: str, values: dict[str, str] | str, directory: Path, core: str, *templates: str) -> list[str]:
+def rendered(role: str, core: str | None, directory: Path, *templates: str, **values: Any) -> list[str]:
     """Return what the role makes of its templates."""
     paths = [ROOT / "roles" / role / "templates" / name for name in templates]
     show = ", ".join(f"lookup('ansible.builtin.template', '{path}')" for path in paths)
+    # Which capabilities it needs, a task finds out.
+    arguments = given(role, needed_capabilities="", **values)
     guest = PrintingGuest(directory, ANSWERS)
-    arguments = [*given(values), *given({f"{role}_needed_capabilities": ""})]  # which a task finds out
     run = guest.run_role(role, *arguments, core=core, tasks_from="requirements", show=f"{{'texts': [{show}]}}")
     assert run.status == 0, run.output
     texts: list[str] = run.result("Show")["msg"]["texts"]
@@ -42,60 +42,34 @@ def rendered(role: str, values: dict[str, str] | str, directory: Path, core: str
 # --------------------------------------------------------------------------------------------------- the extended agent
 
 BLOCKED = {"guest-exec", "guest-set-time"}
-AGENTS: dict[str, tuple[dict[str, str] | str, dict[str, Any]]] = {
-    "texts": (
-        {
-            "extended_agent_block_rpcs": "guest-exec,guest-set-time",
-            "extended_agent_allow_rpcs": "guest-ping, guest-info",
-            "extended_agent_verbose": "y",
-        },
-        {"block_rpcs": BLOCKED, "allow_rpcs": {"guest-ping", "guest-info"}, "verbose": True},
-    ),
-    "one name each": (
-        {
-            "extended_agent_block_rpcs": "guest-exec",
-            "extended_agent_allow_rpcs": "guest-ping",
-            "extended_agent_verbose": "off",
-        },
-        {"block_rpcs": {"guest-exec"}, "allow_rpcs": {"guest-ping"}, "verbose": False},
-    ),
-    "empty texts": (
-        {"extended_agent_block_rpcs": "", "extended_agent_allow_rpcs": "", "extended_agent_verbose": "0"},
-        {"block_rpcs": set(), "allow_rpcs": None, "verbose": False},
-    ),
-    "empty names": (
-        {"extended_agent_block_rpcs": "guest-exec,,guest-set-time,", "extended_agent_allow_rpcs": ","},
-        {"block_rpcs": BLOCKED, "allow_rpcs": set()},
-    ),
-    "lists": (
-        (
-            '{"extended_agent_block_rpcs": ["guest-exec", "guest-set-time"], "extended_agent_allow_rpcs": [""],'
-            ' "extended_agent_verbose": true}'
-        ),
-        {"block_rpcs": BLOCKED, "allow_rpcs": set(), "verbose": True},
-    ),
-    "none": (
-        '{"extended_agent_block_rpcs": null, "extended_agent_allow_rpcs": [], "extended_agent_verbose": "false"}',
-        {"block_rpcs": set(), "allow_rpcs": None, "verbose": False},
-    ),
-}
 
 
 @every_core
-@pytest.mark.parametrize("case", AGENTS)
-def test_the_agent_reads_what_was_given(core: str, case: str, tmp_path: Path) -> None:
-    values, meant = AGENTS[case]
-    configuration = tmp_path / "conf"
-    (text,) = rendered("extended_agent", values, tmp_path, core, "qemu-ga-extended.conf.j2")
-    configuration.write_text(text, encoding="utf-8")
-    options = extended_agent.module("options").read(["-c", str(configuration)], {}).options
-    assert {name: getattr(options, name) for name in meant} == meant
+@pytest.mark.parametrize(
+    ("block", "allow", "verbose", "meant"),
+    [
+        ("guest-exec,guest-set-time", "guest-ping, guest-info", "y", (BLOCKED, {"guest-ping", "guest-info"}, True)),
+        ("guest-exec", "guest-ping", "off", ({"guest-exec"}, {"guest-ping"}, False)),
+        ("", "", "0", (set(), None, False)),
+        ("guest-exec,,guest-set-time,", ",", "no", (BLOCKED, set(), False)),
+        (["guest-exec", "guest-set-time"], [""], True, (BLOCKED, set(), True)),
+        (None, [], "false", (set(), None, False)),
+    ],
+    ids=["texts", "one name each", "empty texts", "empty names", "lists", "none"],
+)
+def test_the_agent_reads_what_was_given(
+    core: str, block: Any, allow: Any, verbose: Any, meant: tuple[Any, ...], tmp_path: Path
+) -> None:
+    values = {"block_rpcs": block, "allow_rpcs": allow, "verbose": verbose}
+    (text,) = rendered("extended_agent", core, tmp_path, "qemu-ga-extended.conf.j2", **values)
+    (tmp_path / "conf").write_text(text, encoding="utf-8")
+    options = extended_agent.module("options").read(["-c", str(tmp_path / "conf")], {}).options
+    assert (options.block_rpcs, options.allow_rpcs, options.verbose) == meant
 
 
 @pytest.mark.parametrize(("value", "line"), [("45", "confirm_seconds=45"), (" 600 ", "confirm_seconds=600")])
 def test_the_switch_waits_as_long_as_was_given(value: str, line: str, tmp_path: Path) -> None:
-    values = {"extended_agent_confirm_timeout": value}
-    (script,) = rendered("extended_agent", values, tmp_path, "2.19", "switch.j2")
+    (script,) = rendered("extended_agent", None, tmp_path, "switch.j2", confirm_timeout=value)
     assert line in script.splitlines()
 
 
@@ -122,31 +96,29 @@ def test_what_can_name_no_command_is_refused_before_anything_changes(
 
 
 @pytest.mark.parametrize(
-    ("values", "refused"),
+    ("block", "allow", "refused"),
     [
-        ({"extended_agent_block_rpcs": "guest-file-seek,guest-exec"}, "guest-exec, guest-file-seek"),
-        (
-            {"extended_agent_allow_rpcs": "guest-ping,guest-exec,guest-exec-status"},
-            "guest-file-open, guest-file-close, ",
-        ),
-        ({"extended_agent_block_rpcs": "guest-info", "extended_agent_allow_rpcs": ",".join(NEEDED)}, ""),
+        ("guest-file-seek,guest-exec", "", "guest-exec, guest-file-seek"),
+        ("", "guest-ping,guest-exec,guest-exec-status", "guest-file-open, guest-file-close, "),
+        ("guest-info", ",".join(NEEDED), ""),
     ],
 )
 def test_lists_that_would_cut_the_play_off_are_refused_before_anything_changes(
-    values: dict[str, str], refused: str, tmp_path: Path
+    block: str, allow: str, refused: str, tmp_path: Path
 ) -> None:
     assert tuple(ROLE_VARIABLES["extended_agent_connection_needs"]) == NEEDED
     guest = PrintingGuest(tmp_path, ANSWERS)
     for connection, is_refused in (("ssh", False), ("qemu.guest_agent.qga", bool(refused))):
         # This guest is reached in another way, but the role knows no more than this of the connection.
-        run = guest.run_role("extended_agent", *given({**values, "extended_agent_connection": connection}))
+        values = given("extended_agent", block_rpcs=block, allow_rpcs=allow, connection=connection)
+        run = guest.run_role("extended_agent", *values)
         assert ("could not come back to it" in run.output) is is_refused, run.output
         assert not is_refused or refused in run.output
 
 
 def test_a_wrong_list_keeps_nobody_from_removing_the_agent(tmp_path: Path) -> None:
-    values = {"extended_agent_state": "absent", "extended_agent_block_rpcs": "g,u"}
-    run = PrintingGuest(tmp_path, ANSWERS).run_role("extended_agent", *given(values))
+    values = given("extended_agent", state="absent", block_rpcs="g,u")
+    run = PrintingGuest(tmp_path, ANSWERS).run_role("extended_agent", *values)
     assert "expect names of commands" not in run.output
     assert any(task.task.endswith(": Inspect the guest") for task in run.tasks)
 
@@ -154,10 +126,7 @@ def test_a_wrong_list_keeps_nobody_from_removing_the_agent(tmp_path: Path) -> No
 @every_core
 @pytest.mark.parametrize(
     ("value", "removes"),
-    [
-        *(("false", False), ("no", False), ("0", False), ("n", False), ("False", False)),
-        *(("true", True), ("yes", True), ("y", True)),
-    ],
+    [*((text, False) for text in ("false", "no", "0", "n", "False")), *((text, True) for text in ("true", "yes", "y"))],
 )
 def test_packages_are_removed_only_where_that_was_asked_for(
     core: str, value: str, removes: bool, tmp_path: Path
@@ -165,8 +134,8 @@ def test_packages_are_removed_only_where_that_was_asked_for(
     record = json.dumps({"installed_packages": ["qemu-guest-agent"]})
     found = f"path=/etc/qemu-ga-extended.conf\nuser\nkept\nrecord={record}\n"
     guest = PrintingGuest(tmp_path, {**ANSWERS, "record=": found, "removed": "removed it\n"})
-    values = {"extended_agent_state": "absent", "extended_agent_remove_packages": value}
-    run = guest.run_role("extended_agent", "--check", *given(values), core=core)
+    values = given("extended_agent", state="absent", remove_packages=value)
+    run = guest.run_role("extended_agent", "--check", *values, core=core)
     done = [task.task.rpartition(" : ")[2] for task in run.tasks]
     assert "Remove the agent's files" in done, run.output
     assert ("Remove the packages that the role had to install" in done) is removes
@@ -176,41 +145,34 @@ def test_packages_are_removed_only_where_that_was_asked_for(
 
 HERE = ("qemu:///system", "lxc:///system")
 THERE = ("qemu:///system", "qemu+tls://other.example/system")
-FLAGS = ("look_at_start", "require_synchronized_host")
-SERVICES: dict[str, tuple[dict[str, str] | str, tuple[str, ...], bool]] = {
-    "texts": ({"uris": "qemu:///system,lxc:///system", **dict.fromkeys(FLAGS, "y")}, HERE, True),
-    "with blanks": ({"uris": "qemu:///system, lxc:///system ", **dict.fromkeys(FLAGS, "No")}, HERE, False),
-    "elsewhere": ({"uris": "qemu:///system,qemu+tls://other.example/system", **dict.fromkeys(FLAGS, "T")}, THERE, True),
-    "two in one": ({"uris": " ".join(THERE), **dict.fromkeys(FLAGS, "0")}, THERE, False),
-    "one": ({"uris": "qemu:///system", **dict.fromkeys(FLAGS, "on")}, HERE[:1], True),
-    "lists": (
-        (
-            '{"resync_on_resume_uris": ["qemu:///system", "qemu+tls://other.example/system"],'
-            ' "resync_on_resume_look_at_start": false, "resync_on_resume_backward": "slew",'
-            ' "resync_on_resume_require_synchronized_host": 0}'
-        ),
-        THERE,
-        False,
-    ),
-}
 NUMBERS = {"agent_patience": "7.5", "tolerance": "1e-3", "attempts": "4", "samples": "5", "timeout": "0.5"}
 
 
 @every_core
-@pytest.mark.parametrize("case", SERVICES)
-def test_the_service_reads_what_was_given(core: str, case: str, tmp_path: Path) -> None:
-    texts, uris, flag = SERVICES[case]
-    if not isinstance(texts, str):
-        texts = {f"resync_on_resume_{name}": value for name, value in {**NUMBERS, **texts}.items()}
+@pytest.mark.parametrize(
+    ("given_uris", "given_flag", "uris", "flag"),
+    [
+        (",".join(HERE), "y", HERE, True),
+        ("qemu:///system, lxc:///system ", "No", HERE, False),
+        (",".join(THERE), "T", THERE, True),
+        (" ".join(THERE), "0", THERE, False),
+        ("qemu:///system", "on", HERE[:1], True),
+        (THERE, False, THERE, False),
+    ],
+    ids=["texts", "with blanks", "elsewhere", "two in one", "one", "a list"],
+)
+def test_the_service_reads_what_was_given(
+    core: str, given_uris: Any, given_flag: Any, uris: tuple[str, ...], flag: bool, tmp_path: Path
+) -> None:
+    values = {**NUMBERS, "uris": given_uris, "look_at_start": given_flag, "require_synchronized_host": given_flag}
     templates = ("qga-resync-on-resume.conf.j2", "qga-resync-on-resume.service.j2")
-    conf, unit = rendered("resync_on_resume", texts, tmp_path, core, *templates)
+    conf, unit = rendered("resync_on_resume", core, tmp_path, *templates, **values)
     (tmp_path / "conf").write_text(conf, encoding="utf-8")
     config = resync_service.module("config").read(str(tmp_path / "conf"))
     assert config.uris == uris
-    assert {config.look_at_start, *(config.resync[name] for name in FLAGS[1:])} == {flag}
-    if not isinstance(texts, str):
-        assert (config.agent_patience, config.timeout, config.resync["tolerance"]) == (7.5, 0.5, 0.001)
-        assert (config.resync["attempts"], config.resync["samples"]) == (4, 5)
+    assert (config.look_at_start, config.resync["require_synchronized_host"]) == (flag, flag)
+    assert (config.agent_patience, config.timeout, config.resync["tolerance"]) == (7.5, 0.5, 0.001)
+    assert (config.resync["attempts"], config.resync["samples"]) == (4, 5)
     # The sandbox is as tight as these hypervisors allow.
     assert ("PrivateNetwork=yes" in unit.splitlines()) is (uris != THERE)
     assert f"TasksMax={32 + 32 * len(uris)}" in unit.splitlines()

@@ -20,8 +20,30 @@ from tests.support.terminal import commands_in
 from tests.support.tiers import quick
 from tests.support.until import until
 
-PLAIN = "/usr/bin/python3"
-SYSTEM = {"init": "systemd", "family": "Debian", "release": "12"}
+
+def switching(init: str = "systemd") -> dict[str, object]:
+    """What a role knows when it begins to switch."""
+    return {
+        "qga_deployment_is_check": False,
+        "qga_deployment_system": {"init": init, "family": "Debian", "release": "12"},
+        "extended_agent_wanted": "extended",
+        "extended_agent_stock_unit": "qemu-guest-agent.service",
+        "extended_agent_python": "/usr/bin/python3",
+    }
+
+
+@pytest.fixture
+def canaries(tmp_path: Path) -> Path:
+    """The directory in which what is carried out leaves a file."""
+    directory = tmp_path / "canaries"
+    directory.mkdir()
+    return directory
+
+
+def runs(guest: PrintingGuest, words: str) -> None:
+    """Have the guest really run what has these words in it, here."""
+    text = guest.shell.read_text()
+    guest.shell.write_text(text.replace("true) exit 0", f'*{words}*) exec /bin/sh -c "$2" ;;\ntrue) exit 0'))
 
 
 # ---------------------------------------------------------------------------------------------- files of the controller
@@ -41,16 +63,15 @@ PATHS = {
 @pytest.mark.parametrize("mode", ["", "--check"])
 @pytest.mark.parametrize("path", quick(PATHS, ["behind a slash"]))
 def test_no_word_of_a_guest_chooses_a_file_of_the_controller(
-    core: str, role: str, mode: str, path: str, tmp_path: Path
+    core: str, role: str, mode: str, path: str, tmp_path: Path, canaries: Path
 ) -> None:
-    canary = tmp_path / "canary"
     # As fetch would leave it. The role looks at this variable next.
     planted = tmp_path / "planted.yml"
-    planted.write_text(f"{role}_state: \"{{{{ lookup('pipe', 'touch {canary}') }}}}\"\n", encoding="utf-8")
+    planted.write_text(f"{role}_state: \"{{{{ lookup('pipe', 'touch {canaries}/planted') }}}}\"\n", encoding="utf-8")
     version = PATHS[path].format(planted=planted.with_suffix(""))
     guest = PrintingGuest(tmp_path, {DESCRIBE: described(version=version), PYTHON: "version=3.11\n"})
     run = guest.run_role(role, *filter(None, [mode]), core=core)
-    assert not canary.exists()
+    assert list(canaries.iterdir()) == []
     asked = [task.task for task in run.tasks if task.task.endswith(("Inspect the guest", "Inspect the host"))]
     assert asked, f"the role did not get beyond the place where the file was read: {run.output}"
 
@@ -76,9 +97,7 @@ def tricks(canaries: Path) -> dict[str, str]:
 
 @every_core
 @every_role
-def test_a_system_may_be_called_anything(core: str, role: str, tmp_path: Path) -> None:
-    canaries = tmp_path / "canaries"
-    canaries.mkdir()
+def test_a_system_may_be_called_anything(core: str, role: str, tmp_path: Path, canaries: Path) -> None:
     texts = tricks(canaries)
     names = ("owned", "clipboard", "eightbit", "direction", "expression")
     for name in names if role == "extended_agent" else names[:1]:
@@ -93,9 +112,7 @@ def test_a_system_may_be_called_anything(core: str, role: str, tmp_path: Path) -
 
 @every_core
 @every_role
-def test_every_answer_may_be_bait(core: str, role: str, tmp_path: Path) -> None:
-    canaries = tmp_path / "canaries"
-    canaries.mkdir()
+def test_every_answer_may_be_bait(core: str, role: str, tmp_path: Path, canaries: Path) -> None:
     bait = "\n".join(tricks(canaries).values())
     lines = "".join(f"{key}={text}\n" for key in ("python", "other", "record", "newer") for text in bait.splitlines())
     guest = PrintingGuest(
@@ -113,9 +130,7 @@ def test_every_answer_may_be_bait(core: str, role: str, tmp_path: Path) -> None:
 @every_core
 @every_role
 @pytest.mark.parametrize("state", ["present", "absent"])
-def test_a_record_is_no_template(core: str, role: str, state: str, tmp_path: Path) -> None:
-    canaries = tmp_path / "canaries"
-    canaries.mkdir()
+def test_a_record_is_no_template(core: str, role: str, state: str, tmp_path: Path, canaries: Path) -> None:
     bait = list(tricks(canaries).values())
     record = {"installed_packages": bait, "metrics": bait, "directories": bait}
     found = f"channel\nstock\npython\nuser\nlibvirt\nrecord={json.dumps(record)}\n"
@@ -140,18 +155,7 @@ def test_a_record_is_no_template(core: str, role: str, state: str, tmp_path: Pat
 def test_a_verdict_is_shown_as_text(core: str, verdict: str, said: str, tmp_path: Path) -> None:
     reason = "\x1b]0;owned\a\x9b2J \u202e {{ 6 * 7 }}"
     guest = PrintingGuest(tmp_path, {"systemd-run": "", "waited": "", "verdict": f"{verdict} {reason}\n"})
-    run = guest.run_role(
-        "extended_agent",
-        core=core,
-        tasks_from="switch",
-        variables={
-            "qga_deployment_is_check": False,
-            "qga_deployment_system": SYSTEM,
-            "extended_agent_wanted": "extended",
-            "extended_agent_stock_unit": "qemu-guest-agent.service",
-            "extended_agent_python": PLAIN,
-        },
-    )
+    run = guest.run_role("extended_agent", core=core, tasks_from="switch", variables=switching())
     message = result_of(run, "Fail if the switch failed")["msg"]
     assert message.startswith(said)
     assert message.endswith(visible(reason))
@@ -184,9 +188,7 @@ def test_a_switch_of_an_interrupted_run_is_confirmed_by_the_next_run(
     if verdict is not None:
         (work / "verdict").write_text(verdict)
     guest = PrintingGuest(tmp_path, {DESCRIBE: described()})
-    # What names this file is really run, here.
-    case = f'*{work}/confirmed*) exec /bin/sh -c "$2" ;;\n'
-    guest.shell.write_text(guest.shell.read_text().replace("true) exit 0", f"{case}true) exit 0"))
+    runs(guest, f"{work}/confirmed")
     places = {"extended_agent_switch_directory": str(work), "extended_agent_directories": [str(tmp_path / "lib")]}
     run = guest.run_role("extended_agent", "-e", json.dumps(places), *filter(None, [mode]))
     assert result_of(run, "Inspect the guest")["rc"] == 0
@@ -195,7 +197,9 @@ def test_a_switch_of_an_interrupted_run_is_confirmed_by_the_next_run(
 
 @pytest.mark.parametrize("init", ["systemd", "sysvinit"])
 @pytest.mark.parametrize("is_under_way", [True, False])
-def test_a_switch_is_not_started_beside_another(init: str, is_under_way: bool, tmp_path: Path) -> None:
+def test_a_switch_is_not_started_beside_another(
+    init: str, is_under_way: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     work, programs = tmp_path / "work", tmp_path / "bin"
     work.mkdir()
     programs.mkdir()
@@ -205,20 +209,13 @@ def test_a_switch_is_not_started_beside_another(init: str, is_under_way: bool, t
     for name, text in {"setsid": stub, "systemd-run": stub, **texts}.items():
         (programs / name).write_text(text)
         (programs / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(programs), prepend=":")
     guest = PrintingGuest(tmp_path, {"waited=0; until": "", "verdict &&": "none\n"})
-    case = f'*{work}/switch*) PATH={programs}:$PATH exec /bin/sh -c "$2" ;;\n'
-    guest.shell.write_text(guest.shell.read_text().replace("true) exit 0", f"{case}true) exit 0"))
+    runs(guest, f"{work}/switch")
     with subprocess.Popen(["/bin/sh", "-c", "read -r line", "qemu-ga-extended-switch"], stdin=subprocess.PIPE) as other:
         (work / "pid").write_text(f"{other.pid if is_under_way else os.getpid()}\n")
-        settings = {
-            "qga_deployment_is_check": False,
-            "qga_deployment_system": {**SYSTEM, "init": init},
-            "extended_agent_wanted": "extended",
-            "extended_agent_stock_unit": "qemu-guest-agent.service",
-            "extended_agent_python": PLAIN,
-        }
         places = json.dumps({"extended_agent_switch_directory": str(work)})
-        run = guest.run_role("extended_agent", "-e", places, tasks_from="switch", variables=settings)
+        run = guest.run_role("extended_agent", "-e", places, tasks_from="switch", variables=switching(init))
     started = result_of(run, "Start the switch")
     if is_under_way:
         assert "Another switch is under way." in result_of(run, "Fail if the switch did not start")["msg"]
@@ -229,17 +226,15 @@ def test_a_switch_is_not_started_beside_another(init: str, is_under_way: bool, t
         until((tmp_path / "calls").exists, run.output)
 
 
-# -------------------------------------------------------------------------------------------------------- what is run
-
-# {canary} is a file that is not to be made.
-OS_RELEASES = {
-    "a substitution": "ID=$(touch {canary})",
-    "backticks in quotes": 'ID=debian\nNAME="`touch {canary}`"',
-    "a command": "ID=debian\ntouch {canary}",
-    "a command after an assignment": "ID=debian; touch {canary}",
-    "a function": "echo() {{ touch {canary}; }}",
-    "a trap": "ID=debian\ntrap 'touch {canary}' EXIT",
-}
+# Each would leave a file.
+OS_RELEASE = """
+ID=$(touch {canaries}/substitution)
+NAME="`touch {canaries}/backticks`"
+touch {canaries}/command
+ID=debian; touch {canaries}/assignment
+echo() {{ touch {canaries}/function; }}
+trap 'touch {canaries}/trap' EXIT
+"""
 # The shell of a guest with such an os-release: it really runs what describes a system, here, and nothing else.
 SHELL = """#!/bin/sh
 script=$(printf '%s\\n' "$2" | sed 's#/etc/os-release#{release}#g')
@@ -252,14 +247,13 @@ esac
 
 
 @every_role
-@pytest.mark.parametrize("text", OS_RELEASES)
-def test_nothing_that_os_release_says_is_run(role: str, text: str, tmp_path: Path) -> None:
-    canary, release = tmp_path / "canary", tmp_path / "os-release"
-    release.write_text(OS_RELEASES[text].format(canary=canary) + "\n", encoding="utf-8")
+def test_nothing_that_os_release_says_is_run(role: str, tmp_path: Path, canaries: Path) -> None:
+    release = tmp_path / "os-release"
+    release.write_text(OS_RELEASE.format(canaries=canaries), encoding="utf-8")
     guest = PrintingGuest(tmp_path, {})
     guest.shell.write_text(SHELL.format(release=release), encoding="utf-8")
     run = guest.run_role(role)
     (asked,) = [task for task in run.tasks if task.task.endswith(": Describe the system")]
     assert f"uid={os.getuid()}" in asked.result["stdout_lines"], run.output
-    assert not canary.exists()
     assert any(line.startswith("families=") for line in asked.result["stdout_lines"]), "os-release was not read"
+    assert list(canaries.iterdir()) == []

@@ -12,8 +12,8 @@ import pytest
 from tests.processes.ansible_run import every_core
 from tests.processes.printing_guest import PrintingGuest
 from tests.support.collection import ROOT
+from tests.support.role_run import DESCRIBE, PYTHON, described, every_role
 
-DEBIAN = "uid=0\ninit=systemd\nfamilies=debian\nversion=12\nname=Debian\npython=full\n"
 FOUND = "version=3.11\nchannel\npython\nstock\nuser\nlibvirt\nfront\n"
 SHIPPING = [("extended_agent", "present"), ("resync_on_resume", "present"), ("resync_on_resume", "absent")]
 
@@ -27,9 +27,7 @@ def test_no_file_of_the_working_directory_is_imported(
     # With a connection to this machine, tasks run where the playbook is.
     canary = tmp_path / "canary"
     (tmp_path / f"{name}.py").write_text(f"open({str(canary)!r}, 'w')\n", encoding="utf-8")
-    guest = PrintingGuest(
-        tmp_path, {"os-release": DEBIAN, "sys.version_info": FOUND, "systemctl": FOUND}, runs_modules=True
-    )
+    guest = PrintingGuest(tmp_path, {DESCRIBE: described(), PYTHON: FOUND, "systemctl": FOUND}, runs_modules=True)
     run = guest.run_role(role, "--check", "-e", f"{role}_state={state}", core=core)
     (shipped,) = (task for task in run.tasks if task.task.endswith(": Copy files"))
     assert shipped.result["rc"] == 0, run.output
@@ -48,7 +46,7 @@ def runs_of_python(line: str) -> list[list[str]]:
     return [run for run in words if run and re.fullmatch("-[A-Za-z]", run[0])]
 
 
-@pytest.mark.parametrize("role", ["extended_agent", "resync_on_resume"])
+@every_role
 def test_python_is_isolated_wherever_a_role_runs_it(role: str) -> None:
     directories = [ROOT / "roles" / name for name in (role, "qga_deployment")]
     parts = ("tasks/*", "templates/*", "vars/*", "files/*.sh")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -10,7 +12,7 @@ import pytest
 
 from tests.fakes.fleet import Profile
 from tests.fakes.libvirt import Connection
-from tests.processes.served import BEHIND_NS, HERE, Serve, simulated
+from tests.processes.served import BEHIND_NS, Serve
 from tests.support.resync_service import ServiceProcess, module
 from tests.support.tiers import quick
 from tests.support.until import until
@@ -46,6 +48,16 @@ def wait_until_corrected(service: ServiceProcess, names: tuple[str, ...], second
     assert max(abs(truths[name]) for name in names) <= LONGEST_LEFT_NS
 
 
+@contextmanager
+def beside(directory: Path, breakers: Sequence[str], phase: str, is_deadly: bool = False) -> Iterator[ServiceProcess]:
+    """The service before honest guests, and those that break the connection in that phase."""
+    with ServiceProcess(directory, LATER, dict.fromkeys((*breakers, *HONEST), BEHIND)) as service:
+        service.wait_for("watching")
+        service.ask("break_at", breakers, phase, is_deadly)
+        service.ask("slow_down", HONEST, IN_FLIGHT_SECONDS)
+        yield service
+
+
 @pytest.mark.parametrize("is_deadly", [False, True])
 @pytest.mark.parametrize("breakers", [1, 3])
 @pytest.mark.parametrize("phase", quick(PHASES, PHASES[1:2]))
@@ -53,10 +65,7 @@ def test_guests_that_are_resumed_at_the_same_time_as_breaking_ones_are_all_corre
     tmp_path: Path, phase: str, breakers: int, is_deadly: bool
 ) -> None:
     evil = BREAKERS[:breakers]
-    with ServiceProcess(tmp_path, LATER, dict.fromkeys((*evil, *HONEST), BEHIND)) as service:
-        service.wait_for("watching")
-        service.ask("break_at", evil, phase, is_deadly)
-        service.ask("slow_down", HONEST, IN_FLIGHT_SECONDS)
+    with beside(tmp_path, evil, phase, is_deadly) as service:
         service.ask("resume", [*evil, *HONEST])
         wait_until_corrected(service, HONEST)
         until(lambda: all(results_of(service, evil).values()), service.read_log)
@@ -67,11 +76,8 @@ def test_guests_that_are_resumed_at_the_same_time_as_breaking_ones_are_all_corre
 
 
 def test_a_breaking_guest_that_is_resumed_again_and_again_costs_no_other_one(tmp_path: Path) -> None:
-    (evil, *_others) = BREAKERS
-    with ServiceProcess(tmp_path, LATER, dict.fromkeys((evil, *HONEST), BEHIND)) as service:
-        service.wait_for("watching")
-        service.ask("break_at", [evil], "guest-get-clock")
-        service.ask("slow_down", HONEST, IN_FLIGHT_SECONDS)
+    evil = BREAKERS[0]
+    with beside(tmp_path, (evil,), "guest-get-clock") as service:
         for time, name in enumerate(HONEST, 1):
             service.ask("suspend", [evil])
             service.ask("resume", [evil, name])
@@ -86,11 +92,8 @@ def test_a_breaking_guest_that_is_resumed_again_and_again_costs_no_other_one(tmp
 
 
 def test_breaking_guests_do_not_spoil_the_look_at_all_guests(tmp_path: Path) -> None:
-    """The service starts before guests of which some break the connection, whatever they are asked."""
-    with ServiceProcess(tmp_path, LATER, dict.fromkeys((*BREAKERS, *HONEST), BEHIND)) as service:
-        service.wait_for("watching")
-        service.ask("break_at", BREAKERS, "guest-info", True)
-        service.ask("slow_down", HONEST, IN_FLIGHT_SECONDS)
+    """Some guests break the connection, whatever they are asked."""
+    with beside(tmp_path, BREAKERS, "guest-info", True) as service:
         # The daemon comes back, and all guests are looked at.
         service.ask("break_connections")
         wait_until_corrected(service, HONEST)
@@ -102,42 +105,37 @@ def test_breaking_guests_do_not_spoil_the_look_at_all_guests(tmp_path: Path) -> 
         assert service.stop() == 0
 
 
-def test_a_connection_that_breaks_while_all_guests_are_looked_at_withdraws_none(
-    serve: Serve, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("what", "breaks_at", "hang_up", "looks_at_start"),
+    [
+        ("XMLDesc", (3,), lambda connection: connection.hypervisor.break_connections(), "yes"),
+        ("metadata", (1, 2, 4), lambda connection: connection.hypervisor.hang_up(connection), "no"),
+    ],
+    ids=["while all guests are looked at", "at the mark of each"],
+)
+def test_a_connection_that_another_guest_breaks_is_no_guests_fault(
+    serve: Serve,
+    monkeypatch: pytest.MonkeyPatch,
+    what: str,
+    breaks_at: tuple[int, ...],
+    hang_up: Callable[[Connection], None],
+    looks_at_start: str,
 ) -> None:
-    hypervisor = simulated(*HONEST)
     usual, calls = Connection.call, Counter[str]()
 
     def call(connection: Connection, name: str) -> object:
         calls[name] += 1
-        if name == "XMLDesc" and calls[name] == 3:
-            hypervisor.break_connections()
+        if name == what and calls[name] in breaks_at:
+            hang_up(connection)
         return usual(connection, name)
 
     monkeypatch.setattr(Connection, "call", call)
-    with serve(hypervisors={HERE: hypervisor}, look_at_start="yes") as service:
+    with serve(*HONEST, look_at_start=looks_at_start) as service:
+        service.wait_for("watching")
+        if looks_at_start == "no":
+            service.hypervisor.resume(HONEST)
         records = service.wait_for("resync", len(HONEST))
     assert {(each["guest"], each["result"]) for each in records} == {(name, "corrected") for name in HONEST}
-
-
-def test_a_connection_that_another_guest_breaks_at_the_mark_makes_no_suspect(
-    serve: Serve, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    usual, calls = Connection.call, Counter[str]()
-
-    def call(connection: Connection, name: str) -> object:
-        calls[name] += 1
-        if name == "metadata" and calls[name] in (1, 2, 4):
-            connection.hypervisor.hang_up(connection)
-        return usual(connection, name)
-
-    monkeypatch.setattr(Connection, "call", call)
-    with serve(*HONEST) as service:
-        service.wait_for("watching")
-        service.hypervisor.resume(HONEST)
-        records = service.records(len(HONEST))
-        assert {each["result"] for each in records} == {"corrected"}
-        assert calls["metadata"] > len(HONEST)
 
 
 def test_what_failed_since_no_connection_could_be_made_is_done_again_though_nothing_else_happens(
