@@ -12,7 +12,7 @@ import pytest
 
 from tests.processes.ansible_run import run_tasks_in_guest
 from tests.support.until import until
-from tests.vm.deployment import LEFT, ROLE, UNIT, changed, deploy, is_in_front, main_pid, stands_alone
+from tests.vm.deployment import LEFT, ROLE, UNIT, changed, deploy, is_in_front, main_pid, stands_alone, stock_answers
 from tests.vm.guest import STOCK_UNIT, Guest
 from tests.vm.saved_state import GuestKind
 from tests.vm.session import restored_guest
@@ -29,6 +29,7 @@ for unit in {STOCK_UNIT} qga-witness.service; do
 done
 systemctl daemon-reload
 """
+BOOT_ID = "cat /proc/sys/kernel/random/boot_id"
 VERDICT = "cat /run/qemu-ga-extended-switch/verdict"
 READ_ONLY = "mount --bind /usr /usr && mount -o remount,bind,ro /usr"
 
@@ -49,8 +50,17 @@ def test_isolate_and_restarts_by_hand_end_nothing_and_failures_do(guest: Guest) 
     for _time in range(6):
         root(guest.files, f"systemctl restart {UNIT}")
     until(lambda: is_in_front(guest), "it is not back after the restarts", 60)
-    assert guest.sh(f"systemctl is-enabled {UNIT}") == "enabled\n"
+    booted = guest.sh(BOOT_ID)
+    guest.witness.start("systemctl --no-block start reboot.target")
+    until(lambda: not guest.agent_is_connected, "it does not go down", 90)
+    guest.wait()
+    until(lambda: is_in_front(guest) and stock_answers(guest), "they are not back after the reboot", 60)
+    assert guest.sh(BOOT_ID) != booted
 
+    stock = main_pid(guest, STOCK_UNIT)
+    root(guest.files, f"kill -KILL {stock}")
+    until(lambda: stock_answers(guest), "the stock agent is not back after it was killed", 60)
+    assert main_pid(guest, STOCK_UNIT) != stock
     for _time in range(4):
         before = main_pid(guest, UNIT)
         root(guest.files, f"kill -KILL {before}")
