@@ -50,6 +50,8 @@ ANSWER_DEADLINE_S = 60.0
 # The fields of /proc/cpuinfo that say which processor it is, and not how it is doing.
 _CPU_FIELDS = ("vendor_id", "cpu family", "model", "model name", "stepping", "flags")
 
+MEMORY, OVERLAY = "memory", "overlay.qcow2"
+
 Say = Callable[[str], None]
 
 
@@ -78,21 +80,6 @@ PLAIN = GuestKind()
 EXTENDED = GuestKind(is_extended=True)
 
 
-@dataclass(frozen=True)
-class SavedState:
-    """A guest at rest. Never written to: guests have copies."""
-
-    directory: Path
-
-    @property
-    def memory(self) -> Path:
-        return self.directory / "memory"
-
-    @property
-    def overlay(self) -> Path:
-        return self.directory / "overlay.qcow2"
-
-
 def restored(connection: libvirt.virConnect, name: str, kind: GuestKind = PLAIN, say: Say = print) -> Guest:
     """Return a new guest whose agent and witness answer and whose clock is right.
 
@@ -102,8 +89,8 @@ def restored(connection: libvirt.virConnect, name: str, kind: GuestKind = PLAIN,
     files = new_files(connection, name)
     guest = None
     try:
-        shutil.copyfile(state.overlay, files.overlay)
-        save_file.copy_with_xml(state.memory, files.saved, lambda xml: _renamed(xml, name, files))
+        shutil.copyfile(state / OVERLAY, files.overlay)
+        save_file.copy_with_xml(state / MEMORY, files.saved, lambda xml: _renamed(xml, name, files))
         guest = Guest(connection.defineXML(save_file.read_xml(files.saved)), files)
         guest.restore()
         _come_to(guest)
@@ -113,7 +100,7 @@ def restored(connection: libvirt.virConnect, name: str, kind: GuestKind = PLAIN,
         else:
             guest.destroy()
         if isinstance(error, Exception):
-            hint = f"if its saved state is damaged, remove {state.directory}"
+            hint = f"if its saved state is damaged, remove {state}"
             raise VmError(f"The {kind.label} guest cannot be restored: {error}; {hint}.") from error
         raise
     return guest
@@ -136,24 +123,24 @@ def state_key(kind: GuestKind, image: Image, connection: libvirt.virConnect) -> 
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _state_for(connection: libvirt.virConnect, kind: GuestKind, say: Say) -> SavedState:
+def _state_for(connection: libvirt.virConnect, kind: GuestKind, say: Say) -> Path:
+    """The directory of a guest at rest. Never written to: guests have copies."""
     image = kind.image(say)
     key = state_key(kind, image, connection)
     name = f"qga-state-{key}"
 
     def make(directory: Path) -> None:
         cache.remove_unused("state-*")
-        state = SavedState(directory)
         way = "the extended agent is deployed, about a minute" if kind.is_extended else "it boots, about half a minute"
         say(f"making a saved {kind.label} guest, once: {way}")
         # We hold the lock of this state, so nobody else is making it.
         Guest.clear(connection, name)
         with _made(connection, kind, image, name, say) as guest:
             guest.rest()
-            guest.save(state.memory)
-            shutil.move(guest.files.overlay, state.overlay)
+            guest.save(directory / MEMORY)
+            shutil.move(guest.files.overlay, directory / OVERLAY)
 
-    return SavedState(cache.entry(f"state-{kind.label}-{key}", make))
+    return cache.entry(f"state-{kind.label}-{key}", make)
 
 
 def _made(connection: libvirt.virConnect, kind: GuestKind, image: Image, name: str, say: Say) -> Guest:

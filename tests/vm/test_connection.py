@@ -15,7 +15,6 @@ import pytest
 from tests.processes.ansible_run import PlaybookRun, run_tasks_in_guest
 from tests.support.tiers import quick
 from tests.support.until import meanwhile, until
-from tests.vm.deployment import ROLE
 from tests.vm.guest import BOOT_DEADLINE_S, Guest
 from tests.vm.session import restored_guest
 
@@ -146,13 +145,3 @@ def test_a_guest_whose_file_systems_are_frozen(guest: Guest) -> None:
     finally:
         guest.ask("guest-fsfreeze-thaw")
     assert_unreachable(run, "frozen")
-
-
-@pytest.mark.thorough
-def test_the_role_switches_the_agent_under_its_own_feet(connection: libvirt.virConnect) -> None:
-    tasks = [{"name": "Deploy", "ansible.builtin.include_role": {"name": ROLE}}, raw("echo done")]
-    with restored_guest(connection, "qga-switched") as guest:
-        for _time in range(2):
-            done = run_tasks_in_guest(guest.name, tasks)
-            assert done.status == 0, done.output
-            assert guest.ask("guest-info")["extended-version"]

@@ -6,7 +6,6 @@ import shlex
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import libvirt
 import pytest
@@ -60,17 +59,6 @@ def test_guest_info_is_the_stock_agents_and_complete(guest: Guest) -> None:
     assert {name for name, entry in listed.items() if not entry["success-response"]} == silent
 
 
-def test_the_details_of_a_command(guest: Guest) -> None:
-    stock = guest.ask("guest-get-command-info", name="guest-shutdown")
-    assert stock["arguments"] == [{"name": "mode", "type": "str", "optional": True}]
-    assert (stock["origin"], stock["enabled"], stock["success-response"]) == ("stock", True, False)
-    ours = guest.ask("guest-get-command-info", name="guest-update-time")
-    assert [argument["name"] for argument in ours["arguments"]] == ["seconds", "nanoseconds", "relative", "slew", "rtc"]
-    assert (ours["origin"], ours["enabled"], ours["success-response"]) == ("extended", True, True)
-    with pytest.raises(libvirt.libvirtError, match="The command guest-nonesuch has not been found"):
-        guest.ask("guest-get-command-info", name="guest-nonesuch")
-
-
 def test_the_clock_that_it_reads_is_the_guests(guest: Guest) -> None:
     witnessed = guest.witness.offset()
     sent_ns = time.time_ns()
@@ -111,18 +99,6 @@ def test_a_difference(guest: Guest, seconds: int, nanoseconds: int | str) -> Non
     with moved(guest, delta_ns):
         returned = guest.ask("guest-update-time", seconds=seconds, nanoseconds=nanoseconds, relative=True)
     assert delta_ns <= returned["after"] - returned["before"] < delta_ns + (time.monotonic() - begun) * SECOND_NS
-
-
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        ({"seconds": "1795406733"}, "'seconds', expected: integer"),
-        ({"seconds": -4 * 10**9, "relative": True}, "1970 to 2261"),
-    ],
-)
-def test_what_is_refused_leaves_the_clock_alone(guest: Guest, arguments: dict[str, Any], words: str) -> None:
-    with moved(guest, 0), pytest.raises(libvirt.libvirtError, match=words):
-        guest.ask("guest-update-time", **arguments)
 
 
 def test_the_hardware_clock_is_set_only_if_that_is_asked_for(guest: Guest) -> None:

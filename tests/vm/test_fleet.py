@@ -137,13 +137,3 @@ def _restart_when_the_first_is_right(fleet: Fleet) -> None:
         while first.offset(2).offset_ns < -SECOND_NS and time.monotonic() < deadline:
             time.sleep(0.05)
     libvirtd.restart()
-
-
-def test_at_the_deadline_what_was_done_is_reported_and_the_rest_is_listed(fleet: Fleet) -> None:
-    for each in fleet.values():
-        each.witness.step(-4 * SECOND_NS)
-    result = correct(concurrency=1, deadline=1.5)
-    assert len(result["guests"]) == len(fleet)
-    assert set(codes(result, "failed").values()) == {"deadline"}
-    assert result["error"]["code"] == "guests_failed"
-    assert set(statuses(correct()).values()) <= {"corrected", "unchanged"}

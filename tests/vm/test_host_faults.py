@@ -9,7 +9,6 @@ from __future__ import annotations
 import itertools
 import os
 import signal
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
@@ -164,21 +163,6 @@ def test_the_daemon_is_killed_and_started_anew(guest: Guest, case: tuple[str, st
     run_plainly(guest)
 
 
-@pytest.mark.parametrize("phase", quick(WITH_THE_AGENT[1:3], ["between stepping and verifying"]))
-@pytest.mark.parametrize("named", quick(OPTIONS, ["fleet"]))
-def test_the_daemon_is_killed_and_comes_back_while_the_module_goes_on(guest: Guest, named: str, phase: str) -> None:
-    with HeldModule(OPTIONS[named](guest), [Stop(PHASES[phase])]) as module:
-        module.wait()
-        killer = threading.Thread(target=kill_daemon)
-        killer.start()
-        module.go_on()
-        entry = module.result()["guest"]
-        killer.join()
-    assert (entry["within_tolerance"], entry["changed"]) == (True, True)
-    assert is_right(guest)
-    run_plainly(guest)
-
-
 @pytest.mark.parametrize("phase", quick(WITH_THE_AGENT[1:], ["between stepping and verifying"]))
 def test_the_module_is_killed(guest: Guest, phase: str) -> None:
     with HeldModule(options(guest), [Stop(PHASES[phase])]) as module:
@@ -237,36 +221,6 @@ def test_a_step_that_lies_in_the_channel_unread_is_carried_out_once(guest: Guest
             assert (entry["attempts"], entry["changed"], entry["within_tolerance"]) == (1, True, True)
         assert is_right(guest)
         run_plainly(guest)
-
-
-# ------------------------------------------------------------------------------------------------- two modules at once
-
-
-@pytest.mark.parametrize("method", quick(["extended", "set_time"], ["extended"]))
-def test_two_modules_at_once_which_both_measure_before_either_steps(guest: Guest, method: str) -> None:
-    found = guest.witness.offset()
-    chosen, stop = options(guest, method=method), Stop(Moment(STEPPING))
-    with HeldModule(chosen, [stop], seed=1) as one, HeldModule(chosen, [stop], seed=2) as two:
-        for module in (one, two):
-            module.wait()
-        for module in (one, two):
-            module.go_on()
-        for module in (one, two):
-            entry = module.result()["guest"]
-            assert claims(entry, "before", found)
-            assert (entry["changed"], entry["within_tolerance"]) == (True, True)
-    assert is_right(guest)
-    run_plainly(guest)
-
-
-@pytest.mark.thorough
-def test_a_task_and_a_fleet_task_at_once(guest: Guest) -> None:
-    with HeldModule(options(guest), seed=1) as one, HeldModule(fleet_options(guest), seed=2) as two:
-        entries = [module.result()["guest"] for module in (one, two)]
-    assert all(entry["within_tolerance"] for entry in entries)
-    assert any(entry["changed"] for entry in entries)
-    assert is_right(guest)
-    run_plainly(guest)
 
 
 # ------------------------------------------------------------------------------ the guest is paused, or an agent killed

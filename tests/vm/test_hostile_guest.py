@@ -46,31 +46,22 @@ _LONGEST_PLAY_SECONDS = 900
 _SECONDS = 1.0
 _LONGEST_SECONDS = 90.0
 
+# What libvirt reads by itself, or passes on otherwise than a socket does.
 # Not among them: what is nested a million levels deep, since libvirt 9.0 dies of it.
 PLAYED: dict[str, tuple[str, ...]] = {
     RESYNC: (
         "none, by the stock agent",
         "silence, at the step",
         "an endless string, at the step",
-        "endless tiny replies, at a later reading",
-        "1e999999, at a later reading",
         "a NUL in a string, at a later reading",
         "invalid UTF-8, at the step",
-        "a refusal that moves the cursor, at the step",
-        "a refusal in sixty thousand characters, at a later reading",
         "frozen, at the first reading",
-        "a thousand replies before it, at a later reading",
-        "the reply twice, at the step",
         "at it for all of 1970 to 2262, by the extended agent",
         "the step never done, by the extended agent",
-        "the step done twice, by the stock agent",
     ),
     INFO: (
         "arrays nested a thousand deep, at a fact",
-        "a duplicate key, at a fact",
         "a lone surrogate, at a fact",
-        "words, at a fact",
-        "a refusal written from right to left, at all but the sync",
         "names that cannot be shown, with the extended agent",
         "facts of thirty thousand objects",
         "endless 0xFF, at all but the sync",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Any
 
@@ -63,26 +62,3 @@ def test_the_address_is_on_the_device_that_the_hypervisor_gave_it(
     finally:
         guest.sh("ip link del br-ex; ip link del pods0")
         domain.detachDeviceFlags(device, libvirt.VIR_DOMAIN_AFFECT_LIVE)
-
-
-def test_a_guest_that_is_paused_is_a_host_that_was_skipped(guest: Guest, tmp_path: Path) -> None:
-    guest.suspend()
-    try:
-        run = inventory(tmp_path, guest, domains=[f"{guest.name}*"], connection="qga")
-    finally:
-        guest.resume()
-    variables = run.hosts[guest.name]
-    assert (variables["qga_state"], variables["qga_agent_status"]) == ("paused", "skipped")
-    assert variables["qga_error"]["code"] == "not_running"
-    assert variables["ansible_qga_domain"] == variables["qga_uuid"]
-
-
-def test_an_agent_that_hangs_uses_up_its_timeout_and_is_marked(guest: Guest, tmp_path: Path) -> None:
-    with guest.agent_stopped():
-        started = time.monotonic()
-        run = inventory(tmp_path, guest, timeout=5.0)
-        duration = time.monotonic() - started
-    variables = run.hosts[guest.name]
-    assert (variables["qga_agent_status"], variables["qga_error"]["code"]) == ("failed", "unresponsive")
-    assert duration < 20.0
-    guest.wait_for_agent()

@@ -27,14 +27,11 @@ BARE = """
 </domain>
 """
 CHANNEL = "<channel type='unix'><target type='virtio' name='org.qemu.guest_agent.0'/></channel>"
-NO_UUID = "00000000-1111-4222-8333-444444444444"
-URIS = ("qemu:///nonesuch", "nonsense", "qemu+unix:///system?socket=/nonexistent")
 
 # Options, the error's code, and words of its message.
 REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
     "no domain of that name": ({"domain": "qga-nonesuch"}, "not_found", "qga-nonesuch"),
-    "no domain of that UUID": ({"domain": NO_UUID}, "not_found", NO_UUID),
-    **{f"no hypervisor: {uri}": ({"domain": "qga-empty", "uri": uri}, "hypervisor_unavailable", uri) for uri in URIS},
+    "no hypervisor": ({"domain": "qga-empty", "uri": "nonsense"}, "hypervisor_unavailable", "nonsense"),
     "shut off": ({"domain": "qga-off"}, "not_running", "shut off"),
     "without a channel, however long one would wait": (
         {"domain": "qga-mute", "wait_timeout": 60},

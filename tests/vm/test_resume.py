@@ -129,18 +129,6 @@ def test_a_daemon_that_is_killed_is_found_again_and_all_guests_are_looked_at(
 
 
 @pytest.mark.thorough
-def test_a_second_service_by_mistake_says_so_and_does_no_harm(service: ServiceProcess, extended_guest: Guest) -> None:
-    """Two that do not see each other's lock: on two machines, for example."""
-    with beside_libvirt([extended_guest.uri]) as second:
-        second.wait_for("resync", guest=extended_guest.name, cause="watch_began", result="unchanged")
-        lengths = [(each, each.length()) for each in (service, second)]
-        suspend_and_resume(extended_guest)
-        lines = [each.wait_for("resync", since=since, guest=extended_guest.name)[0] for each, since in lengths]
-        assert is_right(extended_guest)
-        assert {line.fields["result"] for line in lines} <= {"corrected", "unchanged"}, lines
-
-
-@pytest.mark.thorough
 def test_a_reset_needs_no_resync(service: ServiceProcess, extended_guest: Guest) -> None:
     since = service.length()
     subprocess.run(["virsh", "--connect", extended_guest.uri, "--quiet", "reset", extended_guest.name], check=True)

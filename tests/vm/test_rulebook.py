@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from contextlib import suppress
 from pathlib import Path
 
 import libvirt
-import yaml
 
 from tests.processes.rulebook import DEADLINE_S, Rulebook
 from tests.support.correction import NEAR_NS, TOLERANCE_NS, save_and_restore, suspend_and_resume
@@ -52,24 +50,3 @@ def test_each_time_it_wakes_it_gets_its_time_back_once(
     for cause in ("resumed", "restored", "reverted"):
         assert running.output.count(f"'cause': '{cause}'") == 1
     assert "failed=1" not in running.output
-
-
-def test_a_users_tasks_find_what_was_done(guest: Guest, tmp_path: Path) -> None:
-    kept, tasks = tmp_path / "kept.json", tmp_path / "after.yml"
-    content = "{{ [qga_event, qga_clock.guest] | to_json | string }}"
-    copy = {"content": content, "dest": str(kept), "mode": "0600"}
-    tasks.write_text(yaml.safe_dump([{"name": "Keep it", "ansible.builtin.copy": copy}]))
-    with Rulebook(
-        "qemu.guest_agent.resync_on_resume_playbook",
-        tmp_path,
-        variables={"qga_uris": guest.uri},
-        playbook_variables={"qga_tasks_after": str(tasks)},
-    ) as running:
-        running.wait_for(f"{guest.uri} is watched")
-        suspend_and_resume(guest, ASLEEP_S)
-        until_right(guest, running)
-        running.wait_for("PLAY RECAP")
-    event, entry = json.loads(kept.read_text())
-    assert (event["domain"], event["cause"]) == (guest.name, "resumed")
-    assert entry["offset_before_ns"] < -1_000_000_000
-    assert abs(entry["offset_after_ns"]) < NEAR_NS

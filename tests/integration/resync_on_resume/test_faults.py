@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -70,41 +69,6 @@ def test_a_guest_that_is_ahead_glides_back_where_that_is_wanted(serve: Serve) ->
         assert "since_resume_ns" not in record
         assert -200_000_000 - LONGEST_LEFT_NS < clock.slewing_ns < 0
         assert_next_is_served(service)
-
-
-def test_a_guest_that_a_step_took_too_far_is_not_taken_back_where_that_is_forbidden(serve: Serve) -> None:
-    with serve("web1", "next", backward="leave") as service:
-        definition = service.hypervisor.definition("web1")
-
-        def step_too_far(request: dict[str, Any]) -> str:
-            answer = definition.agent(request)
-            service.hypervisor.agents["web1"].clock.step(900 * SECOND_NS)
-            return answer
-
-        definition.replies[STEP] = step_too_far
-        record = resume(service, "web1")
-        assert record["attempts"] == "1"
-        assert "s ahead and was left so: backward=leave forbids stepping it back" in record["warning"]
-        assert is_off_by(service, 900 * SECOND_NS)
-        assert_next_is_served(service)
-    assert steps(service) == 1
-
-
-def test_a_clock_that_slow_answers_cannot_prove_right_has_failed(serve: Serve) -> None:
-    with serve("web1", "next") as service:
-        definition = service.hypervisor.definition("web1")
-
-        def late(request: dict[str, Any]) -> str:
-            time.sleep(0.3)
-            return definition.agent(request)
-
-        definition.replies["guest-get-clock"] = late
-        record = resume(service, "web1")
-        assert (record["result"], record["error"]) == ("failed", "not_converged")
-        assert "is not proven to be within the tolerance of 0.100000 s" in record["message"]
-        assert int(record["uncertainty_after_ns"]) > LONGEST_LEFT_NS
-        assert_next_is_served(service)
-    assert steps(service) == 1
 
 
 # --------------------------------------------------------------------------------------------------------------- guests
@@ -207,14 +171,6 @@ def test_an_agent_that_comes_back_in_time_is_waited_for(serve: Serve) -> None:
         assert service.record_of("web1")["result"] == "corrected"
 
 
-def test_a_guest_without_an_agent_is_skipped_when_all_are_looked_at(serve: Serve) -> None:
-    with serve("web1", "next", agent_patience=0.2, look_at_start="yes") as service:
-        service.hypervisor.definition("web1").channel_state = "disconnected"
-        record = service.record_of("web1")
-        assert (record["cause"], record["result"], record["error"]) == ("watch_began", "skipped", "not_connected")
-        assert service.record_of("next")["result"] == "corrected"
-
-
 def test_a_defect_that_one_guest_leads_to_is_only_that_ones(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     resyncing = module("resyncing")
     usual = resyncing.resync
@@ -247,33 +203,7 @@ def test_a_guest_that_is_resumed_while_it_is_seen_to_is_seen_to_again_after_that
     assert results[1:] == [("web1", "corrected"), ("web1", "unchanged")]
 
 
-def test_with_room_for_one_at_a_time_all_are_served(serve: Serve) -> None:
-    names = [f"web{number}" for number in range(8)]
-    with serve(*names, concurrency=1) as service:
-        service.wait_for("watching")
-        service.hypervisor.resume(names)
-        records = service.records(len(names))
-    assert {(each["guest"], each["result"]) for each in records} == {(name, "corrected") for name in names}
-
-
 # ---------------------------------------------------------------------------------------------------------- hypervisors
-
-
-def test_a_daemon_that_is_restarted_is_told_once_each_way_and_nothing_is_missed(serve: Serve) -> None:
-    with serve("web1", "next") as service:
-        service.wait_for("watching")
-        service.hypervisor.stop_daemon()
-        (lost,) = service.wait_for("lost")
-        assert (lost["uri"], lost["error"]) == (HERE, "hypervisor_unavailable")
-        service.hypervisor.start_daemon()
-        assert service.wait_for("watching", 2)[1] == {"uri": HERE, "running": "2"}
-        records = service.records(2)
-        assert {(each["guest"], each["cause"], each["result"]) for each in records} == {
-            (name, "watch_resumed", "corrected") for name in ("web1", "next")
-        }
-        # Nothing is known to have happened to them, and when.
-        assert all("since_resume_ns" not in each for each in records)
-    assert len(service.lines("lost")) == 1
 
 
 def test_a_daemon_that_is_not_there_at_the_start_is_waited_for(serve: Serve) -> None:

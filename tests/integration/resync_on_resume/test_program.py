@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import signal
 import socket
 import subprocess
@@ -16,7 +14,6 @@ import pytest
 
 from tests.fakes.fleet import Profile
 from tests.support.resync_service import PROGRAM, ServiceProcess, package_parent
-from tests.support.small_disk import SmallDisk, may_be_mounted
 from tests.support.until import until
 
 SECOND_NS = 1_000_000_000
@@ -153,15 +150,6 @@ def test_systemd_is_told_that_it_is_ready_what_it_does_that_it_lives_and_that_it
     assert b"STATUS=watching 1 of 2 hypervisors" in said[: said.index(b"READY=1")]
 
 
-def test_in_the_journal_lines_have_priorities(tmp_path: Path) -> None:
-    with ServiceProcess(tmp_path, REAL, environment={"JOURNAL_STREAM": "8:12345"}) as service:
-        until(lambda: service.read_log().count("\n") == 2, "there are not two lines")
-        watching, lost = sorted(service.read_log().splitlines(), reverse=True)
-        assert service.stop() == 0
-    assert watching == "<6>watching uri=test:///default running=1"
-    assert lost.startswith("<4>lost uri=")
-
-
 def test_idle_it_takes_next_to_nothing(tmp_path: Path) -> None:
     # Twice: what was compiled by the first is read by the second, as on a hypervisor.
     for _time in range(2):
@@ -179,40 +167,3 @@ def test_idle_it_takes_next_to_nothing(tmp_path: Path) -> None:
     # The one hypervisor is tried again and again; nobody else has a reason to wake up.
     assert woken <= 10 * QUIET_SECONDS
     assert busy <= 0.05 * QUIET_SECONDS
-
-
-# ---------------------------------------------------------------------------------------------------------- a full disk
-
-
-def fill(path: Path) -> None:
-    """Take all of the room that there is on its disk."""
-    with path.open("wb", buffering=0) as file, contextlib.suppress(OSError):
-        while True:
-            file.write(b"x" * 4096)
-
-
-@pytest.mark.skipif(not may_be_mounted(), reason="needs to mount a small disk")
-def test_a_full_disk_is_said_once_and_the_metrics_are_written_when_there_is_room(tmp_path: Path) -> None:
-    (tmp_path / "disk").mkdir()
-    names = [f"web{number}" for number in range(3)]
-    with SmallDisk(tmp_path / "disk", 8) as disk:
-        filled = disk.content / "filler"
-        fill(filled)
-        text = f"{LATER}[metrics]\nfile = {tmp_path}/disk/qga.prom\n"
-        with ServiceProcess(tmp_path, text, dict.fromkeys(names, BEHIND), within=disk.within) as service:
-            for number, name in enumerate(names[:2], 1):
-                service.wait_for("watching")
-                service.ask("resume", [name])
-                service.wait_for("resync", number)
-                service.wait_for("metrics")
-            assert sorted(path.name for path in disk.content.iterdir()) == ["filler"]
-            filled.unlink()
-            service.ask("resume", names[2:])
-            said = [line.fields["message"] for line in service.wait_for("metrics", 2)]
-            until(
-                lambda: 'corrected",code=""} 3\n' in (disk.content / "qga.prom").read_text(),
-                "not all are counted",
-            )
-            assert service.stop() == 0
-    assert said == ["cannot be written: No space left on device", "is written again"]
-    assert os.listdir(tmp_path / "disk") == []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from types import SimpleNamespace
 from typing import Any
@@ -131,11 +130,3 @@ def test_a_value_counts_for_its_bound_and_all_above() -> None:
         counted.observe(value)
     assert list(counted.cumulative()) == [("1e-05", 1), ("0.1", 2), ("1", 3), ("2592000", 4), ("+Inf", 5)]
     assert counted.count == 5
-
-
-@pytest.mark.parametrize("claimed", [2592001.0, math.inf])
-def test_in_the_sum_a_value_above_all_bounds_counts_as_the_last_bound(claimed: float) -> None:
-    counted = metrics.Histogram((0.1, 1, 2592000))
-    counted.observe(0.5)
-    counted.observe(claimed)
-    assert counted.sum == 2592000.5
