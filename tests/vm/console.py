@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 TAIL_LINES = 12
-# kernel/panic.c of Linux. The time before it depends on how the kernel was configured.
-_PANIC = re.compile(r"Kernel panic - not syncing: (?P<why>.*)")
 # Firmware clears the screen and moves the cursor.
 _TERMINAL = re.compile(r"\x1b(?:\[[0-9;?]*[A-Za-z]|c)")
 
@@ -18,11 +16,6 @@ class Console:
     """The file that QEMU appends to. Empty as long as there is none."""
 
     path: Path
-
-    def panic(self) -> str | None:
-        """Why the kernel gave up, in its words; None if it did not."""
-        found = _PANIC.search(self._text())
-        return found["why"].strip() if found else None
 
     def has_said(self, text: str) -> bool:
         return text in self._text()

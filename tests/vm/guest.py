@@ -146,12 +146,10 @@ class Guest:
         """Return as soon as the stock agent answers a ping."""
         deadline = time.monotonic() + deadline_s
         while not self.answers(5):
-            trouble = self._trouble()
-            if trouble is None and time.monotonic() > deadline:
-                trouble = f"The agent of {self.name} did not answer within {deadline_s:g} s"
-            if trouble is not None:
+            if time.monotonic() > deadline or not self._domain.isActive():
                 # With the guest its console's file will go.
-                raise VmError(f"{trouble}. The end of its console:\n{self.console.tail()}")
+                console = f"The end of its console:\n{self.console.tail()}"
+                raise VmError(f"The agent of {self.name}, which is {self.state}, does not answer. {console}")
             time.sleep(RETRY_S)
 
     def ask(self, command: str, **arguments: Any) -> Any:
@@ -264,13 +262,6 @@ class Guest:
             libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE | libvirt.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
         )
         shutil.rmtree(self.files.directory, ignore_errors=True)
-
-    def _trouble(self) -> str | None:
-        """Why the guest will never answer, if that can be told."""
-        if not self._domain.isActive():
-            return f"{self.name} is {self.state}"
-        panic = self.console.panic()
-        return f"{self.name} has panicked ({panic})" if panic else None
 
     def _state(self) -> int:
         return int(self._domain.state(0)[0])

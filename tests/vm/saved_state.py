@@ -117,7 +117,7 @@ def state_key(kind: GuestKind, image: Image, connection: libvirt.virConnect) -> 
         "xml": xml,
         "qemu": subprocess.check_output(["qemu-system-x86_64", "--version"], text=True),
         "libvirt": connection.getLibVersion(),
-        "cpu": _cpu(Path("/proc/cpuinfo").read_text()),
+        "cpu": _cpu(),
         "deployed": _deployed() if kind.is_extended else {},
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
@@ -198,7 +198,7 @@ def _deployed() -> dict[str, str]:
     }
 
 
-def _cpu(cpuinfo: str) -> dict[str, str]:
+def _cpu() -> list[str]:
     """Return what identifies the first processor: a guest's time stamp counter is the host's."""
-    pairs = (line.partition(":") for line in cpuinfo.partition("\n\n")[0].splitlines())
-    return {key: value.strip() for name, _colon, value in pairs if (key := name.strip()) in _CPU_FIELDS}
+    first = Path("/proc/cpuinfo").read_text().partition("\n\n")[0]
+    return [line for line in first.splitlines() if line.partition("\t")[0] in _CPU_FIELDS]

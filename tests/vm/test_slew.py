@@ -129,14 +129,6 @@ def test_a_step_ends_a_slew(guest: Guest, way: str) -> None:
     assert abs(rate_ppm(earlier, read(guest))) < SLEW_PPM / 2
 
 
-def test_a_slew_replaces_what_is_left_of_the_one_before_it(guest: Guest) -> None:
-    begin_to_slew(guest)
-    slew(guest, 5_000_000)
-    assert 0 < slewing_ns(guest) <= 5_000_000
-    slew(guest, 0)
-    assert slewing_ns(guest) == 0
-
-
 @pytest.mark.parametrize("status", [0x0001, 0x0008])
 def test_a_clock_that_a_time_service_disciplines_is_not_slewed(guest: Guest, status: int) -> None:
     guest.sh(f"python3 -c '{SET_STATUS.format(status=status | 0x40)}'")

@@ -160,17 +160,6 @@ def test_a_guest_that_falls_silent_because_it_was_paused_is_skipped(serve: Serve
         assert_next_is_served(service)
 
 
-def test_an_agent_that_comes_back_in_time_is_waited_for(serve: Serve) -> None:
-    with serve("web1", agent_patience=60) as service:
-        definition = service.hypervisor.definition("web1")
-        definition.channel_state = "disconnected"
-        service.wait_for("watching")
-        service.hypervisor.resume(["web1"])
-        until_it_is_asked(service)
-        definition.channel_state = "connected"
-        assert service.record_of("web1")["result"] == "corrected"
-
-
 def test_a_defect_that_one_guest_leads_to_is_only_that_ones(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     resyncing = module("resyncing")
     usual = resyncing.resync
