@@ -115,8 +115,7 @@ class Guest:
             libvirt.VIR_DOMAIN_PAUSED: "paused",
             libvirt.VIR_DOMAIN_SHUTOFF: "saved" if self._domain.hasManagedSaveImage() else "shut off",
         }
-        state = self._state()
-        return names.get(state, f"state {state}")
+        return names.get(self._state(), f"state {self._state()}")
 
     @property
     def console(self) -> Console:
@@ -175,27 +174,26 @@ class Guest:
         return output
 
     @contextlib.contextmanager
-    def agent_stopped(self, unit: str = STOCK_UNIT) -> Iterator[None]:
-        """The process of an agent hangs: it is stopped, and goes on at the end. Returns when it has been stopped."""
-        pid = int(self.sh(f"systemctl show --property=MainPID --value {unit}"))
-        self.witness.start(f"kill -STOP {pid}")
+    def agent_stopped(self) -> Iterator[None]:
+        """The stock agent hangs: its process is stopped, and goes on at the end. Returns when it has been stopped."""
+        self.witness.start(f"systemctl kill --signal=STOP {STOCK_UNIT}")
         try:
-            until(lambda: not self.answers(), f"{unit} in {self.name} still answers")
+            until(lambda: not self.answers(), f"the agent of {self.name} still answers")
             yield
         finally:
-            self.witness.start(f"kill -CONT {pid}")
+            self.witness.start(f"systemctl kill --signal=CONT {STOCK_UNIT}")
 
     @contextlib.contextmanager
-    def agent_away(self, unit: str = STOCK_UNIT) -> Iterator[None]:
+    def agent_away(self) -> Iterator[None]:
         """No agent runs: its unit is stopped, and started at the end."""
         # Nobody asks it meanwhile: qemu-ga 7.2 that is told to end while it is asked something has hung until systemd
         # killed it, 90 s later. Its handler of SIGTERM calls g_main_loop_quit, which takes a lock (qga/main.c).
-        self.witness.start(f"systemctl stop {unit}")
+        self.witness.start(f"systemctl stop {STOCK_UNIT}")
         try:
-            until(lambda: not self.agent_is_connected, f"{unit} in {self.name} has not ended", BOOT_DEADLINE_S)
+            until(lambda: not self.agent_is_connected, f"the agent of {self.name} has not ended", BOOT_DEADLINE_S)
             yield
         finally:
-            self.witness.start(f"systemctl start {unit}")
+            self.witness.start(f"systemctl start {STOCK_UNIT}")
 
     def answers(self, deadline_s: int = 3) -> bool:
         """Whether the agent answers a ping within so many whole seconds."""
@@ -243,9 +241,7 @@ class Guest:
 
     def snapshot(self, name: str) -> None:
         """Memory and disk, inside the overlay; the guest runs on."""
-        root = ET.Element("domainsnapshot")
-        ET.SubElement(root, "name").text = name
-        self._domain.snapshotCreateXML(ET.tostring(root, encoding="unicode"), 0)
+        self._domain.snapshotCreateXML(f"<domainsnapshot><name>{name}</name></domainsnapshot>", 0)
 
     def revert(self, name: str) -> None:
         """Go on from a snapshot."""
