@@ -224,36 +224,3 @@ def test_a_switch_is_not_started_beside_another(
     else:
         assert started["rc"] == 0
         until((tmp_path / "calls").exists, run.output)
-
-
-# Each would leave a file.
-OS_RELEASE = """
-ID=$(touch {canaries}/substitution)
-NAME="`touch {canaries}/backticks`"
-touch {canaries}/command
-ID=debian; touch {canaries}/assignment
-echo() {{ touch {canaries}/function; }}
-trap 'touch {canaries}/trap' EXIT
-"""
-# The shell of a guest with such an os-release: it really runs what describes a system, here, and nothing else.
-SHELL = """#!/bin/sh
-script=$(printf '%s\\n' "$2" | sed 's#/etc/os-release#{release}#g')
-case $2 in
-*os-release*) exec /bin/sh -c "$script" ;;
-true) exit 0 ;;
-*) exit 1 ;;
-esac
-"""
-
-
-@every_role
-def test_nothing_that_os_release_says_is_run(role: str, tmp_path: Path, canaries: Path) -> None:
-    release = tmp_path / "os-release"
-    release.write_text(OS_RELEASE.format(canaries=canaries), encoding="utf-8")
-    guest = PrintingGuest(tmp_path, {})
-    guest.shell.write_text(SHELL.format(release=release), encoding="utf-8")
-    run = guest.run_role(role)
-    (asked,) = [task for task in run.tasks if task.task.endswith(": Describe the system")]
-    assert f"uid={os.getuid()}" in asked.result["stdout_lines"], run.output
-    assert any(line.startswith("families=") for line in asked.result["stdout_lines"]), "os-release was not read"
-    assert list(canaries.iterdir()) == []

@@ -13,9 +13,6 @@ depend on. Each guest then has a copy of both:
 After the restore, the guest's clock is set right and it gets its own host name, both by the witness: neither the stock
 agent nor the collection is involved. What stays is the state's machine id, and its UUID in the firmware's tables until
 the guest reboots.
-
-The name of the guest that a state is made of contains the key, so two clones with different keys have nothing in
-common.
 """
 
 from __future__ import annotations
@@ -72,9 +69,6 @@ class GuestKind:
         marks = ("extended" if self.is_extended else "", "catching-up" if self.catches_up else "")
         return "-".join(word for word in (self.release, self.kind, *marks) if word)
 
-    def image(self, say: Say) -> Image:
-        return image_for(recipe_for(self.release, kind=self.kind), say)
-
 
 PLAIN = GuestKind()
 EXTENDED = GuestKind(is_extended=True)
@@ -125,7 +119,7 @@ def state_key(kind: GuestKind, image: Image, connection: libvirt.virConnect) -> 
 
 def _state_for(connection: libvirt.virConnect, kind: GuestKind, say: Say) -> Path:
     """The directory of a guest at rest. Never written to: guests have copies."""
-    image = kind.image(say)
+    image = image_for(recipe_for(kind.release, kind.kind), say)
     key = state_key(kind, image, connection)
     name = f"qga-state-{key}"
 

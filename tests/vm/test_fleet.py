@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import threading
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import Any
@@ -14,6 +12,7 @@ import pytest
 
 from tests.processes.ansible_run import run_tasks
 from tests.support.correction import MODULE, NEAR_NS, TASK, claims
+from tests.support.until import meanwhile, until
 from tests.vm import libvirtd
 from tests.vm.errors import VmError
 from tests.vm.guest import Guest
@@ -120,10 +119,8 @@ def test_a_daemon_that_is_restarted_in_the_middle_costs_no_guest(fleet: Fleet) -
     for each in fleet.values():
         each.witness.step(-7 * SECOND_NS)
     # Every guest spends a second in hwclock, so this falls into somebody's work.
-    restart = threading.Thread(target=_restart_when_the_first_is_right, args=(fleet,))
-    restart.start()
-    result = correct(concurrency=1)
-    restart.join()
+    with meanwhile(lambda: _restart_when_the_first_is_right(fleet)):
+        result = correct(concurrency=1)
     assert set(statuses(result).values()) == {"corrected"}, result
     assert all(map(is_right, fleet.values()))
     again = correct()
@@ -132,8 +129,6 @@ def test_a_daemon_that_is_restarted_in_the_middle_costs_no_guest(fleet: Fleet) -
 
 def _restart_when_the_first_is_right(fleet: Fleet) -> None:
     first = fleet["qga-test"].witness
-    deadline = time.monotonic() + 60
     with suppress(VmError):  # it says so if the clock is stepped while it looks
-        while first.offset(2).offset_ns < -SECOND_NS and time.monotonic() < deadline:
-            time.sleep(0.05)
+        until(lambda: first.offset(2).offset_ns > -SECOND_NS, "the first guest is not set right", 60)
     libvirtd.restart()
