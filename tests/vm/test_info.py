@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from tests.processes.ansible_run import run_tasks
 from tests.vm.guest import Guest
 
-TASKS = {
+TASKS: dict[str, dict[str, Any]] = {
     "all": {},
     "min": {"gather_subset": ["min"]},
     "all but two": {"gather_subset": ["!commands", "!time"]},
