@@ -42,8 +42,9 @@ def connect(say: Callable[[str], None] = print) -> libvirt.virConnect:
         with suppress(libvirt.libvirtError):
             return libvirt.open(URI)
         for name in DAEMONS:
-            say(f"starting {name}")
-            _start(name)
+            if process(name) is None:
+                say(f"starting {name}")
+                _start(name)
         return _open()
 
 
@@ -52,16 +53,22 @@ def restart(how: signal.Signals = signal.SIGTERM) -> None:
     pid = process()
     if not _is_own() or pid is None:
         raise VmError("libvirtd was not started by these tests, so they do not restart it.")
-    os.kill(pid, how)
-    until(lambda: not _runs(pid), "libvirtd does not end", DEADLINE_S)
-    _start("libvirtd")
-    _open().close()
+    with locked(state_dir() / "libvirtd.lock"):
+        os.kill(pid, how)
+        until(lambda: process() is None, "libvirtd does not end", DEADLINE_S)
+        _start("libvirtd")
+        _open().close()
 
 
-def process() -> int | None:
-    """Return the process of libvirtd."""
-    file = _pid_file("libvirtd") if _is_own() else Path("/run/libvirtd.pid")
-    return int(file.read_text()) if file.exists() else None
+def process(name: str = "libvirtd") -> int | None:
+    """Return the process of a daemon, if it runs."""
+    file = _pid_file(name) if _is_own() else Path(f"/run/{name}.pid")
+    # One that has ended is a zombie until it is reaped.
+    with suppress(OSError, ValueError):
+        pid = int(file.read_text())
+        if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z":
+            return pid
+    return None
 
 
 def _is_own() -> bool:
@@ -91,10 +98,3 @@ def _open() -> libvirt.virConnect:
 
     until(answers, f"libvirtd was started and does not answer at {URI}", DEADLINE_S)
     return opened[0]
-
-
-def _runs(pid: int) -> bool:
-    # One that has ended is a zombie until it is reaped.
-    with suppress(OSError):
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    return False
