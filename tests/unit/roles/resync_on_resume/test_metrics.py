@@ -121,6 +121,8 @@ def test_names_types_and_helps_are_as_promtool_wants_them() -> None:
         # A counter's name ends in _total, and no other's; units are base units; no name has its type in it.
         assert declared.endswith("_total") == (family.type == "counter")
         assert not any(word in declared for word in ("_ns", "_ms", "_count", "_bucket", "histogram", "gauge"))
+        bounds = [float(sample.labels["le"]) for sample in family.samples if "le" in sample.labels]
+        assert bounds == sorted(bounds)
 
 
 def test_a_value_counts_for_its_bound_and_all_above() -> None:
