@@ -2,119 +2,139 @@
 
 from __future__ import annotations
 
+import functools
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from statistics import median
-from typing import Any
+from typing import Any, NamedTuple
 
+import libvirt
+
+from tests.bench import Figures, Say
+from tests.processes.ansible_run import run_tasks
 from tests.support.correction import (
-    Correction,
+    MODULE,
+    TASK,
     correct_by_module,
     correct_by_virsh,
     save_and_restore,
     suspend_and_resume,
 )
+from tests.vm.errors import VmError
 from tests.vm.guest import Guest
+from tests.vm.session import restored_guests
 
 # At least this long, and up to a second more by chance: virsh's error is where in a second it happens to be called, and
 # hwclock, which waits for a second's edge, would otherwise keep the whole loop in step with the seconds.
 ASLEEP_S = 1.3
 NAPS = (suspend_and_resume,) * 7 + (save_and_restore,) * 3
+# Restored together.
+NAMES = tuple(f"qga-bench-{number}" for number in range(1, 5))
+ROUNDS = 4
+
+OURS, THEIRS = "qga_update_time", "virsh_domtime_now"
 
 
-@dataclass(frozen=True)
-class Residuals:
-    """What was left by one way of correcting; by the witness."""
+class Corrected(NamedTuple):
+    """``left_ms`` is by the witness. ``is_honest``: it lies within the uncertainty that was claimed."""
 
-    left_ms: tuple[float, ...]
-    seconds: tuple[float, ...]
-
-    @property
-    def median_ms(self) -> float:
-        return median(abs(each) for each in self.left_ms)
-
-    @property
-    def worst_ms(self) -> float:
-        return max(abs(each) for each in self.left_ms)
+    left_ms: float
+    seconds: float
+    is_honest: bool = False
 
 
-@dataclass(frozen=True)
-class ExtendedCorrections:
-    """By the module through the extended agent. ``honest`` as in Corrections."""
-
-    left: Residuals
-    honest: int
-
-    def as_dict(self) -> dict[str, Any]:
-        return {
-            "extended_residual_ms": self.left.left_ms,
-            "extended_correction_s": self.left.seconds,
-            "extended_honest": self.honest,
-        }
+Way = Callable[[Guest], Corrected]
 
 
-@dataclass(frozen=True)
-class Corrections:
-    """``honest`` counts the corrections whose residual, by the witness, lay within the uncertainty that was claimed."""
-
-    ours: Residuals
-    theirs: Residuals
-    honest: int
-
-    @property
-    def residual_ratio(self) -> float:
-        return self.theirs.median_ms / self.ours.median_ms
-
-    def as_dict(self) -> dict[str, Any]:
-        return {
-            "residual_ms": {"qga_update_time": self.ours.left_ms, "virsh_domtime_now": self.theirs.left_ms},
-            "residual_ratio": self.residual_ratio,
-            "correction_s": {"qga_update_time": self.ours.seconds, "virsh_domtime_now": self.theirs.seconds},
-            "honest": self.honest,
-        }
+def bench_corrections(guest: Guest, say: Say) -> Figures:
+    taken = _after_naps(guest, say, {OURS: _by_module, THEIRS: _by_virsh})
+    medians_ms = {name: median(abs(each.left_ms) for each in corrected) for name, corrected in taken.items()}
+    return {
+        "residual_ms": {name: [each.left_ms for each in corrected] for name, corrected in taken.items()},
+        "residual_ratio": medians_ms[THEIRS] / medians_ms[OURS],
+        "correction_s": {name: [each.seconds for each in corrected] for name, corrected in taken.items()},
+        "honest": sum(each.is_honest for each in taken[OURS]),
+    }
 
 
-def bench_corrections(guest: Guest, say: Callable[[str], None]) -> Corrections:
-    """Send the guest to sleep again and again; wake it, and correct it by the one and by the other in turn."""
-    ours, theirs, honest = [], [], 0
+def bench_extended_corrections(guest: Guest, say: Say) -> Figures:
+    taken = _after_naps(guest, say, {OURS: functools.partial(_by_module, method="extended")})[OURS]
+    return {
+        "extended_residual_ms": [each.left_ms for each in taken],
+        "extended_correction_s": [each.seconds for each in taken],
+        "extended_honest": sum(each.is_honest for each in taken),
+    }
+
+
+def _after_naps(guest: Guest, say: Say, ways: Mapping[str, Way]) -> dict[str, list[Corrected]]:
+    """Send the guest to sleep again and again, and correct it in each of the ways in turn."""
+    taken: dict[str, list[Corrected]] = {name: [] for name in ways}
     for number, nap in enumerate(NAPS, 1):
-        nap(guest, ASLEEP_S + random.random())
-        correction, entry = correct_by_module(guest)
-        ours.append(correction)
-        honest += _is_honest(correction, entry)
-        nap(guest, ASLEEP_S + random.random())
-        theirs.append(correct_by_virsh(guest))
-        say(
-            f"{number} of {len(NAPS)}, {nap.__name__}: ours left {_left_ms(ours[-1]):.3f} ms "
-            f"after {entry['attempts']} step(s), virsh {_left_ms(theirs[-1]):.3f} ms"
-        )
-    return Corrections(_residuals(ours), _residuals(theirs), honest)
+        for name, correct in ways.items():
+            nap(guest, ASLEEP_S + random.random())
+            taken[name].append(correct(guest))
+        left = ", ".join(f"{name} left {each[-1].left_ms:.3f} ms" for name, each in taken.items())
+        say(f"{number} of {len(NAPS)}, {nap.__name__}: {left}")
+    return taken
 
 
-def bench_extended_corrections(guest: Guest, say: Callable[[str], None]) -> ExtendedCorrections:
-    """The same naps, corrected by the module through the extended agent."""
-    taken, honest = [], 0
-    for number, nap in enumerate(NAPS, 1):
-        nap(guest, ASLEEP_S + random.random())
-        correction, entry = correct_by_module(guest, method="extended")
-        taken.append(correction)
-        honest += _is_honest(correction, entry)
-        say(
-            f"{number} of {len(NAPS)}, {nap.__name__}: left {_left_ms(correction):.3f} ms after {entry['attempts']} "
-            f"step(s) in {correction.seconds:.3f} s"
-        )
-    return ExtendedCorrections(_residuals(taken), honest)
+def _by_module(guest: Guest, **options: Any) -> Corrected:
+    correction, entry = correct_by_module(guest, **options)
+    left_ns = correction.after.offset_ns
+    return Corrected(left_ns / 1e6, correction.seconds, _is_honest(entry, left_ns))
 
 
-def _is_honest(correction: Correction, entry: Mapping[str, Any]) -> bool:
-    gap_ns = abs(entry["offset_after_ns"] - correction.after.offset_ns)
-    return bool(gap_ns <= entry["uncertainty_after_ns"])
+def _by_virsh(guest: Guest) -> Corrected:
+    correction = correct_by_virsh(guest)
+    return Corrected(correction.after.offset_ns / 1e6, correction.seconds)
 
 
-def _residuals(corrections: Sequence[Correction]) -> Residuals:
-    return Residuals(tuple(_left_ms(each) for each in corrections), tuple(each.seconds for each in corrections))
+def _is_honest(entry: Mapping[str, Any], left_ns: int) -> bool:
+    return bool(abs(entry["offset_after_ns"] - left_ns) <= entry["uncertainty_after_ns"])
 
 
-def _left_ms(correction: Correction) -> float:
-    return correction.after.offset_ns / 1e6
+# -------------------------------------------------------------------------------------------- four guests, all restored
+
+
+def bench_real_fleet(connection: libvirt.virConnect, say: Say) -> Figures:
+    """One task of ours, and a loop of virsh domtime --now, by turns."""
+    left_ms: dict[str, list[float]] = {OURS: [], THEIRS: []}
+    seconds: dict[str, list[float]] = {OURS: [], THEIRS: []}
+    honest = 0
+    with restored_guests(connection, NAMES, say=say) as guests:
+        for number in range(1, ROUNDS + 1):
+            _restore(guests)
+            result = _correct_all()
+            seconds[OURS].append(result["summary"]["duration_ns"] / 1e9)
+            for guest, entry in zip(guests, result["guests"], strict=True):
+                left_ns = guest.witness.offset().offset_ns
+                left_ms[OURS].append(abs(left_ns) / 1e6)
+                honest += _is_honest(entry, left_ns)
+            _restore(guests)
+            corrected = [_by_virsh(guest) for guest in guests]
+            left_ms[THEIRS] += [abs(each.left_ms) for each in corrected]
+            seconds[THEIRS].append(sum(each.seconds for each in corrected))
+            took = ", ".join(f"{name} {each[-1]:.2f} s" for name, each in seconds.items())
+            say(f"{number} of {ROUNDS}, {len(guests)} restored guests: {took}")
+    return {
+        "real_fleet_residual_ms": left_ms,
+        "real_fleet_s": seconds,
+        "real_fleet_residual_ratio": median(left_ms[THEIRS]) / median(left_ms[OURS]),
+        "real_fleet_honest": honest,
+    }
+
+
+def _restore(guests: Sequence[Guest]) -> None:
+    for guest in guests:
+        guest.managed_save()
+    for guest in guests:
+        guest.start()
+    for guest in guests:
+        guest.wait_for_agent()
+
+
+def _correct_all() -> dict[str, Any]:
+    run = run_tasks([{"name": TASK, MODULE: {"domains": list(NAMES)}}])
+    if run.status != 0:
+        raise VmError(f"The playbook failed:\n{run.output}")
+    return run.result(TASK)

@@ -1,4 +1,4 @@
-"""What a fleet of simulated guests costs, in units of the cheapest task that there is."""
+"""What a qga_info task and a fleet of simulated guests cost, in units of the cheapest task that there is."""
 
 from __future__ import annotations
 
@@ -6,21 +6,24 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 from typing import Any
 
+from tests.bench import Figures, Say
 from tests.fakes.fleet import SimulatedFleet, named, profiles
 from tests.processes.ansible_run import run_tasks
 from tests.support.collection import ROOT
 from tests.vm.errors import VmError
+from tests.vm.guest import Guest
 
 MODULE = "qemu.guest_agent.qga_update_time"
 # How many guests, and how often.
 SIZES = {100: 3, 1_000: 9, 10_000: 3}
 COMPARED = 200
+INFO_ROUNDS = 20
 DEAD_SHARE = 0.1
 TIMEOUT_S = 5.0
 SEED = 20261124
@@ -43,123 +46,49 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 
 
-@dataclass(frozen=True)
-class Round:
-    """One task over all guests of a fleet, all of them wrong, and a ping task beside it; in seconds.
-
-    ``agents_s`` is the processor time that the agents took.
-    """
-
-    task_s: float
-    agents_s: float
-    ping_s: float
-
-    @property
-    def over_ping(self) -> float:
-        """What the task costs without the agents' share, in ping tasks."""
-        return (self.task_s - self.agents_s) / self.ping_s
-
-
-@dataclass(frozen=True)
-class Sized:
-    """The rounds with so many guests. ``worst_left_ms`` is by the simulation's own account."""
-
-    guests: int
-    rounds: tuple[Round, ...]
-    corrected: int
-    worst_left_ms: float
-    peak_mib: float
-
-    @property
-    def task_s(self) -> float:
-        return median(each.task_s for each in self.rounds)
-
-    @property
-    def over_ping(self) -> float:
-        return median(each.over_ping for each in self.rounds)
-
-    def as_dict(self) -> dict[str, Any]:
-        return {**vars(self), "rounds": [vars(each) for each in self.rounds], "over_ping": self.over_ping}
-
-
-@dataclass(frozen=True)
-class FleetCost:
-    """``per_guest_s``: one task for each of ``COMPARED`` guests; ``together_s``: one task for all of them.
-
-    ``dead_s`` and ``alive_s`` are the same task on 1,000 guests with and without dead ones among them.
-    """
-
-    sized: tuple[Sized, ...]
-    per_guest_s: float
-    together_s: float
-    alive_s: float
-    dead_s: float
-
-    def of(self, guests: int) -> Sized:
-        (found,) = (each for each in self.sized if each.guests == guests)
-        return found
-
-    @property
-    def growth(self) -> float:
-        """What a guest more costs between 1,000 and 10,000, over what it costs between 100 and 1,000; 1 is linear."""
-        small, middle, large = self.sized
-        return ((large.task_s - middle.task_s) / (large.guests - middle.guests)) / (
-            (middle.task_s - small.task_s) / (middle.guests - small.guests)
-        )
-
-    @property
-    def fleet_over_per_guest(self) -> float:
-        return self.per_guest_s / self.together_s
-
-    @property
-    def dead_costs_timeouts(self) -> float:
-        """How many time limits dead guests add to the run."""
-        return (self.dead_s - self.alive_s) / TIMEOUT_S
-
-    def as_dict(self) -> dict[str, Any]:
-        return {
-            "fleet": {str(each.guests): each.as_dict() for each in self.sized},
-            "fleet_over_ping": self.of(1_000).over_ping,
-            "fleet_growth": self.growth,
-            "fleet_over_per_guest": self.fleet_over_per_guest,
-            "fleet_per_guest_s": self.per_guest_s,
-            "fleet_together_s": self.together_s,
-            "fleet_dead_costs_timeouts": self.dead_costs_timeouts,
-            "fleet_alive_s": self.alive_s,
-            "fleet_dead_s": self.dead_s,
-        }
-
-
-def bench_fleet(say: Callable[[str], None]) -> FleetCost:
-    sized = tuple(_sized(guests, rounds, say) for guests, rounds in SIZES.items())
-    with _Fleet(COMPARED) as (directory, fleet):
-        one_by_one = {MODULE: {"socket": "{{ item }}"}, "loop": fleet.paths, "loop_control": {"label": ""}}
-        per_guest_s = _timed(one_by_one)
+def bench_fleet(say: Say) -> Figures:
+    sized = {guests: _sized(guests, rounds, say) for guests, rounds in SIZES.items()}
+    with _fleet(COMPARED) as (directory, fleet):
+        per_guest_s = _timed({MODULE: {"socket": "{{ item }}"}, "loop": fleet.paths, "loop_control": {"label": ""}})
         fleet.shift(-3 * SECOND_NS)
         together_s = _timed(_task(directory))
     say(f"{COMPARED} guests: one task for each {per_guest_s:.1f} s, one for all {together_s:.2f} s")
-    with _Fleet(1_000) as (directory, _fleet):
+    with _fleet(1_000) as (directory, _alive):
         alive_s = _timed(_task(directory, timeout=TIMEOUT_S))
-    with _Fleet(1_000, dead=DEAD_SHARE) as (directory, _fleet):
+    with _fleet(1_000, dead=DEAD_SHARE) as (directory, _dead):
         dead_s = _timed(_task(directory, timeout=TIMEOUT_S, fail_on="none"))
     say(f"1,000 guests: all alive {alive_s:.2f} s, {DEAD_SHARE:.0%} dead {dead_s:.2f} s (timeout {TIMEOUT_S:g} s)")
-    return FleetCost(sized, per_guest_s, together_s, alive_s, dead_s)
+    return {
+        "fleet": {str(guests): each for guests, each in sized.items()},
+        "fleet_over_ping": sized[1_000]["over_ping"],
+        "fleet_growth": _growth({guests: _median(each["rounds"], "task_s") for guests, each in sized.items()}),
+        "fleet_over_per_guest": per_guest_s / together_s,
+        "fleet_per_guest_s": per_guest_s,
+        "fleet_together_s": together_s,
+        # How many time limits dead guests add to the run.
+        "fleet_dead_costs_timeouts": (dead_s - alive_s) / TIMEOUT_S,
+        "fleet_alive_s": alive_s,
+        "fleet_dead_s": dead_s,
+    }
 
 
-class _Fleet:
-    """A simulated fleet of so many guests in a directory of its own."""
+def _growth(seconds: Mapping[int, float]) -> float:
+    """Return what one more guest costs in the largest fleets, over what it costs in the smallest; 1 is linear."""
+    (few, few_s), (more, more_s), (many, many_s) = seconds.items()
+    return ((many_s - more_s) / (many - more)) / ((more_s - few_s) / (more - few))
 
-    def __init__(self, count: int, dead: float = 0.0) -> None:
-        self._directory = tempfile.TemporaryDirectory(prefix="qga-bench-")
-        self._path = Path(self._directory.name)
-        self._fleet = SimulatedFleet(self._path, named(profiles(count, SEED, dead=dead)))
 
-    def __enter__(self) -> tuple[Path, SimulatedFleet]:
-        return self._path, self._fleet.__enter__()
+def _median(rounds: Sequence[Mapping[str, float]], what: str) -> float:
+    return median(each[what] for each in rounds)
 
-    def __exit__(self, *what: Any) -> None:
-        self._fleet.__exit__(*what)
-        self._directory.cleanup()
+
+@contextmanager
+def _fleet(count: int, dead: float = 0.0) -> Iterator[tuple[Path, SimulatedFleet]]:
+    with (
+        tempfile.TemporaryDirectory(prefix="qga-bench-") as name,
+        SimulatedFleet(Path(name), named(profiles(count, SEED, dead=dead))) as fleet,
+    ):
+        yield Path(name), fleet
 
 
 def _task(directory: Path, **options: Any) -> dict[str, Any]:
@@ -182,25 +111,36 @@ def _run(tasks: Sequence[Mapping[str, Any]]) -> Sequence[Any]:
     return run.tasks
 
 
-def _sized(guests: int, count: int, say: Callable[[str], None]) -> Sized:
-    with _Fleet(guests) as (directory, fleet):
+def _sized(guests: int, count: int, say: Say) -> Figures:
+    """Run one task over all guests of a fleet, all of them wrong, and a ping task beside it, so many times.
+
+    ``agents_s`` is the processor time that the agents took. ``worst_left_ms`` is by the simulation's own account.
+    """
+    with _fleet(guests) as (directory, fleet):
         rounds = []
         for _round in range(count):
             fleet.shift(-3 * SECOND_NS)
             before_s = fleet.cpu_seconds()
             records = _run([_PING, _PING, _WARM_UP, {"name": "all", **_task(directory)}])
             agents_s = fleet.cpu_seconds() - before_s
-            rounds.append(Round(records[-1].seconds, agents_s, records[1].seconds))
-        summary = records[-1].result["summary"]
+            rounds.append({"task_s": records[-1].seconds, "agents_s": agents_s, "ping_s": records[1].seconds})
+        corrected = records[-1].result["summary"]["corrected"]
         worst_ms = max(abs(offset) for offset in fleet.truths().values()) / 1e6
         fleet.shift(-3 * SECOND_NS)
         peak_mib = _peak_kib(directory) / 1024
-    sized = Sized(guests, tuple(rounds), summary["corrected"], worst_ms, peak_mib)
+    over_ping = median((each["task_s"] - each["agents_s"]) / each["ping_s"] for each in rounds)
     say(
-        f"{guests:,} guests in one task: {sized.task_s:.2f} s, {sized.over_ping:.1f} pings without the agents' share; "
-        f"{sized.corrected:,} corrected, at worst {sized.worst_left_ms:.3f} ms left; peak {sized.peak_mib:.0f} MiB"
+        f"{guests:,} guests in one task: {_median(rounds, 'task_s'):.2f} s, {over_ping:.1f} pings without the agents' "
+        f"share; {corrected:,} corrected, at worst {worst_ms:.3f} ms left; peak {peak_mib:.0f} MiB"
     )
-    return sized
+    return {
+        "guests": guests,
+        "rounds": rounds,
+        "corrected": corrected,
+        "worst_left_ms": worst_ms,
+        "peak_mib": peak_mib,
+        "over_ping": over_ping,
+    }
 
 
 def _peak_kib(directory: Path) -> int:
@@ -211,3 +151,14 @@ def _peak_kib(directory: Path) -> int:
     if done.returncode:
         raise VmError(f"The module failed:\n{done.stderr}")
     return int(done.stdout)
+
+
+def bench_info(guest: Guest, say: Say) -> Figures:
+    info = {"domain": guest.name, "uri": guest.uri, "gather_subset": ["min"]}
+    # The first of each builds the module's archive, which all later tasks of a playbook reuse.
+    records = _run([_PING, {"name": "info", "qemu.guest_agent.qga_info": info}] * (1 + INFO_ROUNDS))
+    ping_s, info_s = (
+        median([record.seconds for record in records if record.task == name][1:]) for name in ("ping", "info")
+    )
+    say(f"{INFO_ROUNDS} tasks of each: ping {ping_s:.3f} s, qga_info {info_s:.3f} s")
+    return {"info_over_ping": info_s / ping_s, "ping_task_s": ping_s, "info_task_s": info_s}

@@ -9,13 +9,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from tests.bench import Figures, Say
 from tests.fakes.fleet import SimulatedFleet, named, profiles
 from tests.support.collection import install
 from tests.vm.errors import VmError
@@ -24,41 +23,21 @@ PLAYBOOK = "qemu.guest_agent.resync_fleet"
 # Hypervisors, and guests behind all of them together.
 SHAPES = ((1, 500), (5, 500), (20, 500), (20, 2_000), (20, 10_000))
 SEED = 20261124
-SECOND_NS = 1_000_000_000
 
+_PROGRAM = Path(sys.executable).with_name("ansible-playbook")
 _UNPROVEN = r"([\d,]+) clocks? (?:is|are) not proven right"
 
 
-@dataclass(frozen=True)
-class Shape:
-    """One run of the playbook. ``peak_mib`` is of the largest of its processes. ``failed`` guests include ``unproven``
-    ones, whose clocks may be right, but this machine was too busy to prove it.
+def bench_hypervisors(say: Say) -> Figures:
+    return {"hypervisors": [_run(hypervisors, guests, say) for hypervisors, guests in SHAPES]}
+
+
+def _run(hypervisors: int, guests: int, say: Say) -> Figures:
+    """Run the playbook once.
+
+    ``peak_mib`` is of the largest of its processes. ``failed`` guests include ``unproven`` ones, whose clocks may be
+    right, but this machine was too busy to prove it.
     """
-
-    hypervisors: int
-    guests: int
-    seconds: float
-    agents_s: float
-    peak_mib: float
-    worst_left_ms: float
-    failed: int
-    unproven: int
-    report_mib: float
-
-
-@dataclass(frozen=True)
-class Hypervisors:
-    shapes: tuple[Shape, ...]
-
-    def as_dict(self) -> dict[str, Any]:
-        return {"hypervisors": [vars(shape) for shape in self.shapes]}
-
-
-def bench_hypervisors(say: Callable[[str], None]) -> Hypervisors:
-    return Hypervisors(tuple(_run(hypervisors, guests, say) for hypervisors, guests in SHAPES))
-
-
-def _run(hypervisors: int, guests: int, say: Callable[[str], None]) -> Shape:
     with tempfile.TemporaryDirectory(prefix="qga-bench-") as name:
         directory = Path(name)
         inventory = directory / "inventory.yml"
@@ -66,16 +45,7 @@ def _run(hypervisors: int, guests: int, say: Callable[[str], None]) -> Shape:
         with SimulatedFleet(directory, named(profiles(guests, SEED), hosts=hypervisors)) as fleet:
             before_s, begun = fleet.cpu_seconds(), time.monotonic()
             done = subprocess.run(
-                [
-                    Path(sys.executable).with_name("ansible-playbook"),
-                    PLAYBOOK,
-                    "-i",
-                    inventory,
-                    "-f",
-                    "20",
-                    "-e",
-                    "qga_fail_on=none",
-                ],
+                [_PROGRAM, PLAYBOOK, *("-i", inventory, "-f", "20", "-e", "qga_fail_on=none")],
                 cwd=directory,
                 env={**os.environ, "ANSIBLE_COLLECTIONS_PATH": str(install()), "ANSIBLE_LOCALHOST_WARNING": "false"},
                 capture_output=True,
@@ -88,13 +58,22 @@ def _run(hypervisors: int, guests: int, say: Callable[[str], None]) -> Shape:
         if done.returncode:
             raise VmError(f"The playbook failed:\n{done.stdout[-3000:]}{done.stderr[-3000:]}")
         report_mib = (directory / "resync_fleet.html").stat().st_size / 2**20
-    peak_mib = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
     say(
         f"{guests:,} guests behind {hypervisors} hypervisors: {seconds:.1f} s, of which the agents {agents_s:.1f} s; "
         f"at worst {worst_ms:.3f} ms left, {failed:,} failed, {unproven:,} of them not proven right; "
         f"report {report_mib:.1f} MiB"
     )
-    return Shape(hypervisors, guests, seconds, agents_s, peak_mib, worst_ms, failed, unproven, report_mib)
+    return {
+        "hypervisors": hypervisors,
+        "guests": guests,
+        "seconds": seconds,
+        "agents_s": agents_s,
+        "peak_mib": resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024,
+        "worst_left_ms": worst_ms,
+        "failed": failed,
+        "unproven": unproven,
+        "report_mib": report_mib,
+    }
 
 
 def _number(pattern: str, output: str) -> int:
@@ -105,13 +84,10 @@ def _number(pattern: str, output: str) -> int:
 
 def _inventory(directory: Path, hypervisors: int) -> dict[str, Any]:
     names = [f"host{number:02}" for number in range(1, hypervisors + 1)]
+    here = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable, "qga_become": False}
     return {
         "all": {
-            "vars": {
-                "ansible_connection": "local",
-                "ansible_python_interpreter": sys.executable,
-                "qga_become": False,
-            },
+            "vars": here,
             "hosts": {name: {"qga_sockets": [f"{directory}/{name}/*.qga"]} for name in names},
         }
     }

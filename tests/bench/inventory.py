@@ -5,10 +5,8 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 import pytest
 from ansible_collections.qemu.guest_agent.plugins.module_utils._channels.libvirt import LibvirtChannel
@@ -18,6 +16,7 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._fleet.runner imp
 from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor import connections
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.errors import QgaError
 
+from tests.bench import Figures, Say
 from tests.fakes.hypervisors import HERE, lay_out, many
 from tests.processes.inventory_run import configured, run_inventory
 from tests.vm.errors import VmError
@@ -30,54 +29,8 @@ LATENCY_S = 0.0015
 ROUNDS = 3
 
 
-@dataclass(frozen=True)
-class InventoryCost:
-    """Seconds that ansible-inventory takes in all, by rounds, with and without dead guests, and of nothing at all.
-
-    ``one_by_one_s``: the same facts of the same guests, one guest after the other.
-    """
-
-    dead_s: tuple[float, ...]
-    alive_s: tuple[float, ...]
-    empty_s: tuple[float, ...]
-    one_by_one_s: float
-
-    @property
-    def seconds(self) -> float:
-        return median(self.dead_s)
-
-    @property
-    def wanted_s(self) -> float:
-        """One time limit, and a second for each 100 guests."""
-        return TIMEOUT_S + GUESTS / 100
-
-    @property
-    def over_one_by_one(self) -> float:
-        return self.one_by_one_s / self.seconds
-
-    def as_dict(self) -> dict[str, Any]:
-        return {
-            "inventory_s": self.seconds,
-            "inventory_wanted_s": self.wanted_s,
-            "inventory_alive_s": median(self.alive_s),
-            "inventory_empty_s": median(self.empty_s),
-            "inventory_one_by_one_s": self.one_by_one_s,
-            "inventory_over_one_by_one": self.over_one_by_one,
-        }
-
-    def rows(self) -> list[list[str]]:
-        """For a table of what was seen and what is wanted."""
-        wanted = f"at most {self.wanted_s:g}"
-        return [
-            [f"{GUESTS} guests, {DEAD} of them dead, time limit {TIMEOUT_S:g} s (s)", f"{self.seconds:.2f}", wanted],
-            [f"{GUESTS} guests that answer (s)", f"{median(self.alive_s):.2f}", "-"],
-            ["no guest: ansible-inventory itself (s)", f"{median(self.empty_s):.2f}", "-"],
-            ["the guests with the dead ones, one by one (s)", f"{self.one_by_one_s:.1f}", "-"],
-            ["times faster than one by one", f"{self.over_one_by_one:.1f}", "-"],
-        ]
-
-
-def bench_inventory(say: Callable[[str], None]) -> InventoryCost:
+def bench_inventory(say: Say) -> Figures:
+    """Measure what ansible-inventory takes in all, with and without dead guests, and of nothing at all."""
     with tempfile.TemporaryDirectory(prefix="qga-bench-") as name:
         directory = Path(name)
         source = configured(directory, timeout=TIMEOUT_S)
@@ -97,7 +50,16 @@ def bench_inventory(say: Callable[[str], None]) -> InventoryCost:
         ]
     dead_s, alive_s, empty_s = zip(*rounds, strict=True)
     say(f"an inventory of {GUESTS} guests, {DEAD} of them dead: {median(dead_s):.2f} s; now one by one")
-    return InventoryCost(dead_s, alive_s, empty_s, _one_by_one())
+    one_by_one_s = _one_by_one()
+    return {
+        "inventory_s": median(dead_s),
+        # One time limit, and a second for each 100 guests.
+        "inventory_wanted_s": TIMEOUT_S + GUESTS / 100,
+        "inventory_alive_s": median(alive_s),
+        "inventory_empty_s": median(empty_s),
+        "inventory_one_by_one_s": one_by_one_s,
+        "inventory_over_one_by_one": one_by_one_s / median(dead_s),
+    }
 
 
 def _timed(source: Path, stand_in: Path, expected: dict[str, int]) -> float:
@@ -134,13 +96,3 @@ def _one_by_one() -> float:
 
 def _opener(name: str, line: connections.Line) -> Callable[[], LibvirtChannel]:
     return lambda: LibvirtChannel(name, HERE, line)
-
-
-def main() -> None:
-    cost = bench_inventory(print)
-    for row in cost.rows():
-        print(": ".join(row[:2]), f"(wanted: {row[2]})")
-
-
-if __name__ == "__main__":
-    main()

@@ -1,55 +1,52 @@
-"""What the extended agent holds of a guest's memory, and how often it wakes while nobody asks anything."""
+"""What the extended agent holds of a guest's memory, and how often it wakes while nobody asks anything.
+
+The guest's channel can be given to a stock agent alone, to compare the two by turns.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 
-from tests.bench.switching import restart
+import libvirt
+
+from tests.bench import Figures, Say
 from tests.vm.deployment import UNIT, main_pid
+from tests.vm.errors import VmError
 from tests.vm.guest import STOCK_UNIT, Guest
 
 IDLE_S = 20
 # Until what was asked last is over.
 SETTLE_S = 3
 DROP_IN = f"/run/systemd/system/{UNIT}.d/no-watchdog.conf"
+CHANNEL = "/dev/virtio-ports/org.qemu.guest_agent.0"
+DEADLINE_S = 60.0
+# Until the reply to the request that begins it has left the guest.
+HEAD_START_S = 0.5
+POLL_S = 0.2
 
 
-@dataclass(frozen=True)
-class Resources:
-    """``wake_ups``: context switches in ``IDLE_S`` seconds with the host connected, without systemd's watchdog."""
+def bench_resources(guest: Guest, say: Say) -> Figures:
+    """Measure after the other benchmarks, so that the agent has done its work.
 
-    resident_mib: float
-    stock_resident_mib: float
-    wake_ups_with_watchdog: int
-    wake_ups: int
-
-    def as_dict(self) -> dict[str, float]:
-        return {
-            "resident_mib": self.resident_mib,
-            "stock_resident_mib": self.stock_resident_mib,
-            "idle_wake_ups": self.wake_ups,
-            "idle_wake_ups_with_watchdog": self.wake_ups_with_watchdog,
-            "idle_s": IDLE_S,
-        }
-
-
-def bench_resources(guest: Guest, say: Callable[[str], None]) -> Resources:
-    """Measured after the other benchmarks, so that the agent has done its work."""
-    resident = [_resident_mib(guest, unit) for unit in (UNIT, STOCK_UNIT)]
+    Wake-ups are context switches while the host is connected.
+    """
+    resident_mib, stock_resident_mib = (_resident_mib(guest, unit) for unit in (UNIT, STOCK_UNIT))
     with_watchdog = _wake_ups(guest)
     guest.sh(f"mkdir -p {DROP_IN.rpartition('/')[0]} && printf '[Service]\\nWatchdogSec=0\\n' >{DROP_IN}")
     restart(guest)
     without = _wake_ups(guest)
     guest.sh(f"rm {DROP_IN}")
     restart(guest)
-    done = Resources(*resident, with_watchdog, without)
-    say(
-        f"resident: {done.resident_mib:.1f} MiB; woken {done.wake_ups} times in {IDLE_S} s, "
-        f"{done.wake_ups_with_watchdog} with systemd's watchdog"
-    )
-    return done
+    say(f"resident: {resident_mib:.1f} MiB; in {IDLE_S} s woken {without} times, {with_watchdog} with the watchdog")
+    return {
+        "resident_mib": resident_mib,
+        "stock_resident_mib": stock_resident_mib,
+        "idle_wake_ups": without,
+        "idle_wake_ups_with_watchdog": with_watchdog,
+        "idle_s": IDLE_S,
+    }
 
 
 def _resident_mib(guest: Guest, unit: str) -> float:
@@ -65,3 +62,39 @@ def _wake_ups(guest: Guest) -> int:
     time.sleep(SETTLE_S + IDLE_S + SETTLE_S)
     counts = [int(line.split()[1]) for line in guest.sh("cat /run/wake-ups").splitlines()]
     return sum(counts[2:]) - sum(counts[:2])
+
+
+# -------------------------------------------------------------------------------------------- the channel's agent
+
+
+@contextmanager
+def stock_agent_alone(guest: Guest) -> Iterator[None]:
+    """As long as this lasts, a second stock agent serves the channel, and the extended one is stopped."""
+    alone = f"systemctl stop {UNIT}; exec qemu-ga -m virtio-serial -p {CHANNEL} -t /run"
+    process = _start(guest, alone)
+    _await(guest, lambda: "extended-version" not in guest.ask("guest-info"))
+    yield
+    _start(guest, f"kill -KILL {process}; systemctl start {UNIT}")
+    _await(guest, lambda: "extended-version" in guest.ask("guest-info"))
+
+
+def restart(guest: Guest) -> None:
+    """The extended agent anew, with what its unit says by now."""
+    process = main_pid(guest, UNIT)
+    _start(guest, f"systemctl daemon-reload; systemctl restart {UNIT}")
+    _await(guest, lambda: main_pid(guest, UNIT) != process)
+
+
+def _start(guest: Guest, script: str) -> int:
+    return int(guest.ask("guest-exec", path="/bin/sh", arg=["-c", f"sleep {HEAD_START_S}; {script}"])["pid"])
+
+
+def _await(guest: Guest, is_done: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + DEADLINE_S
+    while time.monotonic() < deadline:
+        time.sleep(POLL_S)
+        # Nobody holds the channel for a while.
+        with suppress(libvirt.libvirtError):
+            if is_done():
+                return
+    raise VmError(f"{guest.name}'s channel did not change hands within {DEADLINE_S:g} s.")

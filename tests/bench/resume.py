@@ -12,9 +12,8 @@ import random
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -22,6 +21,8 @@ from typing import Any
 import libvirt
 from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor import events
 
+from tests.bench import Figures, Say
+from tests.fakes.fleet import named, profiles
 from tests.processes.rulebook import Rulebook
 from tests.support.resync_service import ServiceProcess, beside_libvirt
 from tests.vm.errors import VmError
@@ -41,6 +42,10 @@ SETTLED_MS = 0.5
 SETTLING_S = 0.2
 DEADLINE_S = 60.0
 IDLE_S = 20.0
+# Simulated guests that are restored in the same second, how often, and how near their clocks have to be then.
+TOGETHER = 200
+BURSTS = 3
+TOLERANCE_NS = 100_000_000
 SNAPSHOT = "before"
 RULEBOOK = "qemu.guest_agent.resync_on_resume"
 
@@ -48,93 +53,31 @@ _RESUMED = 4  # VIR_DOMAIN_EVENT_RESUMED
 _LIFECYCLE = 0  # VIR_DOMAIN_EVENT_ID_LIFECYCLE
 
 
-@dataclass(frozen=True)
-class Way:
-    """By the witness: milliseconds from each resumption to the step, and the residual behind it."""
-
-    resume_to_correct_ms: tuple[float, ...]
-    left_ms: tuple[float, ...]
-
-    def as_dict(self) -> dict[str, Any]:
-        return {
-            "resume_to_correct_ms": median(self.resume_to_correct_ms),
-            "worst_ms": max(self.resume_to_correct_ms),
-            "left_ms": median(map(abs, self.left_ms)),
-            "turns": len(self.left_ms),
-        }
-
-
-@dataclass(frozen=True)
-class Kind:
-    """What happened to the guest so many times, and what the service made of it.
-
-    ``since_event_ms`` is from libvirt's event to the step, as the service says; none, where nothing is to be corrected.
-    """
-
-    name: str
-    happened: int
-    lines: int
-    as_wanted: int
-    since_event_ms: tuple[float, ...] = ()
-    worst_left_ms: float = 0.0
-
-
-@dataclass(frozen=True)
-class Resumes:
-    """``round_trip_ms``: of guest-ping through libvirt on the same guest."""
-
-    round_trip_ms: float
-    service: Way
-    virsh: Way
-    rulebook: Way
-    kinds: tuple[Kind, ...]
-    resident_mib: float
-    idle_cpu_ms: float
-
-    @property
-    def limit_ms(self) -> float:
-        """What the service may take at most from the event to the corrected clock."""
-        return 3 * self.round_trip_ms + 50
-
-    def as_dict(self) -> dict[str, Any]:
-        return {
-            "resume_to_correct_ms": {
-                "service": self.service.as_dict(),
-                "virsh_domtime_now": self.virsh.as_dict(),
-                "rulebook": self.rulebook.as_dict(),
-            },
-            "resume_limit_ms": self.limit_ms,
-            "resume_kinds": {
-                kind.name: {
-                    "happened": kind.happened,
-                    "lines": kind.lines,
-                    "as_wanted": kind.as_wanted,
-                    "since_event_ms": kind.since_event_ms,
-                    "worst_left_ms": kind.worst_left_ms,
-                }
-                for kind in self.kinds
-            },
-            "resync_service_resident_mib": self.resident_mib,
-            "resync_service_idle_cpu_ms": self.idle_cpu_ms,
-            "resync_service_idle_s": IDLE_S,
-        }
-
-
-def bench_resumes(guest: Guest, say: Callable[[str], None]) -> Resumes:
-    """On a guest with the extended agent, where nobody else corrects its clock."""
+def bench_resumes(guest: Guest, say: Say) -> Figures:
+    """Measure on a guest with the extended agent, where nobody else corrects its clock."""
     round_trip_ms = _round_trip_ms(guest)
+    ways = {}
     with beside_libvirt([guest.uri]) as service:
         service.wait_for("resync", guest=guest.name)
-        mine = _way(guest, TURNS, say, "the service")
-        kinds = tuple(_kind(guest, service, *each, say) for each in _KINDS)
+        ways["service"] = _way(guest, TURNS, say)
+        kinds = {name: _kind(guest, service, *each) for name, each in _KINDS.items()}
+        say(f"the service: {kinds}")
         resident_mib, idle_cpu_ms = service.resident_kib() / 1024, _idle_cpu_ms(service)
     guest.wait_for_agent()
     guest.witness.wait(DEADLINE_S)
     with VirshOnResume(guest):
-        virsh = _way(guest, TURNS, say, "virsh domtime --now")
+        ways["virsh_domtime_now"] = _way(guest, TURNS, say)
     with _rulebook(guest):
-        rulebook = _way(guest, RULEBOOK_TURNS, say, "the rulebook")
-    return Resumes(round_trip_ms, mine, virsh, rulebook, kinds, resident_mib, idle_cpu_ms)
+        ways["rulebook"] = _way(guest, RULEBOOK_TURNS, say)
+    return {
+        "resume_to_correct_ms": ways,
+        # What the service may take at most from the event to the corrected clock.
+        "resume_limit_ms": 3 * round_trip_ms + 50,
+        "resume_kinds": kinds,
+        "resync_service_resident_mib": resident_mib,
+        "resync_service_idle_cpu_ms": idle_cpu_ms,
+        "resync_service_idle_s": IDLE_S,
+    }
 
 
 def _round_trip_ms(guest: Guest) -> float:
@@ -149,15 +92,22 @@ def _round_trip_ms(guest: Guest) -> float:
 # ------------------------------------------------------------------------------------------------- one way, many times
 
 
-def _way(guest: Guest, turns: int, say: Callable[[str], None], what: str) -> Way:
+def _way(guest: Guest, turns: int, say: Say) -> Figures:
+    """Measure by the witness: from each resumption to the step, and the residual after it."""
     taken, left = [], []
     for _turn in range(turns):
         taken.append(_resume_to_step_ms(guest))
         # virsh's hwclock still goes on; what comes behind it is not asked meanwhile.
         guest.ask("guest-ping")
-        left.append(_left_ms(guest))
-    way = Way(tuple(taken), tuple(left))
-    say(f"{what}, {turns} times: {way.as_dict()}")
+        left.append(abs(_left_ms(guest)))
+    way = {
+        "resume_to_correct_ms": median(taken),
+        "worst_ms": max(taken),
+        "left_ms": median(left),
+        "left_worst_ms": max(left),
+        "turns": turns,
+    }
+    say(f"from resume to right clock: {way}")
     return way
 
 
@@ -244,6 +194,13 @@ def _reset(guest: Guest) -> None:
     time.sleep(2.5)
 
 
+_Around = Callable[[Guest, ServiceProcess], AbstractContextManager[None]]
+
+
+def _nothing(_guest: Guest, _service: ServiceProcess) -> AbstractContextManager[None]:
+    return contextlib.nullcontext()
+
+
 @contextlib.contextmanager
 def _with_snapshot(guest: Guest, service: ServiceProcess) -> Iterator[None]:
     since = service.length()
@@ -255,56 +212,69 @@ def _with_snapshot(guest: Guest, service: ServiceProcess) -> Iterator[None]:
         guest.delete_snapshot(SNAPSHOT)
 
 
-@contextlib.contextmanager
-def _as_it_is(_guest: Guest, _service: ServiceProcess) -> Iterator[None]:
-    yield
+# What happens, what the service is to make of it, and what is around all of its times. The guest boots at the last one.
+_KINDS: Mapping[str, tuple[Nap, Mapping[str, str], _Around]] = {
+    "suspend/resume": (suspend_and_resume, {"cause": "resumed", "result": "corrected"}, _nothing),
+    "save/restore": (save_and_restore, {"cause": "restored", "result": "corrected"}, _nothing),
+    "managed save/start": (save_managed_and_start, {"cause": "restored", "result": "corrected"}, _nothing),
+    "snapshot revert": (_reverted, {"cause": "reverted", "result": "corrected"}, _with_snapshot),
+    "reset": (_reset, {"cause": "reset", "result": "not_needed"}, _nothing),
+}
 
 
-_Around = Callable[[Guest, ServiceProcess], AbstractContextManager[None]]
+def _kind(guest: Guest, service: ServiceProcess, happen: Nap, wanted: Mapping[str, str], around: _Around) -> Figures:
+    """Let it happen many times, and see what the service makes of it.
 
-# What happens, around all of its times, and what the service is to make of it. The reset is last: the guest boots.
-_KINDS: Sequence[tuple[str, Nap, _Around, Mapping[str, str]]] = (
-    ("suspend/resume", suspend_and_resume, _as_it_is, {"cause": "resumed", "result": "corrected"}),
-    ("save/restore", save_and_restore, _as_it_is, {"cause": "restored", "result": "corrected"}),
-    ("managed save/start", save_managed_and_start, _as_it_is, {"cause": "restored", "result": "corrected"}),
-    ("snapshot revert", _reverted, _with_snapshot, {"cause": "reverted", "result": "corrected"}),
-    ("reset", _reset, _as_it_is, {"cause": "reset", "result": "not_needed"}),
-)
-
-
-def _kind(
-    guest: Guest,
-    service: ServiceProcess,
-    name: str,
-    happen: Nap,
-    around: _Around,
-    wanted: Mapping[str, str],
-    say: Callable[[str], None],
-) -> Kind:
-    lines = []
+    ``since_event_ms`` is from libvirt's event to the step, as the service says; none, where nothing is to be corrected.
+    """
     worst_left_ms = 0.0
     with around(guest, service):
         since = service.length()
         for turn in range(1, TURNS + 1):
             happen(guest)
-            lines.append(service.wait_for("resync", turn, DEADLINE_S, since, guest=guest.name)[turn - 1])
-            if lines[-1].has(result="corrected"):
+            line = service.wait_for("resync", turn, DEADLINE_S, since, guest=guest.name)[turn - 1]
+            if line.has(result="corrected"):
                 worst_left_ms = max(worst_left_ms, abs(guest.witness.offset().offset_ns) / 1e6)
         found = service.lines("resync", since, guest=guest.name)
     taken = [each for line in found if (each := line.fields.get("since_resume_ns")) is not None]
-    kind = Kind(
-        name,
-        TURNS,
-        len(found),
-        sum(line.has(**wanted) for line in found),
-        tuple(int(each) / 1e6 for each in taken),
-        worst_left_ms,
-    )
-    say(f"{name}, {TURNS} times: {kind.lines} lines, {kind.as_wanted} as wanted, worst left {worst_left_ms:.3f} ms")
-    return kind
+    return {
+        "happened": TURNS,
+        "lines": len(found),
+        "as_wanted": sum(line.has(**wanted) for line in found),
+        "since_event_ms": [int(each) / 1e6 for each in taken],
+        "worst_left_ms": worst_left_ms,
+    }
 
 
 def _idle_cpu_ms(service: ServiceProcess) -> float:
     before = service.cpu_seconds()
     time.sleep(IDLE_S)
     return (service.cpu_seconds() - before) * 1e3
+
+
+# --------------------------------------------------------------------------- a host that comes back with all its guests
+
+
+def bench_resume_burst(say: Say) -> Figures:
+    """Measure each turn: from the first event to the last line, and how many of the guests are right then."""
+    fleet = named(profiles(TOGETHER, 1))
+    seconds, corrected, worst = [], [], []
+    for _turn in range(BURSTS):
+        with (
+            tempfile.TemporaryDirectory(prefix="bench-burst-") as directory,
+            ServiceProcess(Path(directory), "[watch]\nlook_at_start = no\n", fleet) as service,
+        ):
+            service.wait_for("watching")
+            begun = time.monotonic()
+            service.ask("restore", list(fleet))
+            lines = service.wait_for("resync", TOGETHER, 2 * DEADLINE_S)
+            seconds.append(time.monotonic() - begun)
+            corrected.append(sum(abs(offset) <= TOLERANCE_NS for offset in service.ask("truths").values()))
+            worst.append(max(int(line.fields["since_resume_ns"]) for line in lines) / 1e6)
+        say(f"{TOGETHER} simulated guests at once: {corrected[-1]} right after {seconds[-1]:.2f} s")
+    return {
+        "resume_burst_guests": TOGETHER,
+        "resume_burst_s": seconds,
+        "resume_burst_corrected": corrected,
+        "resume_burst_worst_since_event_ms": worst,
+    }

@@ -1,20 +1,18 @@
 """Ask the extended agent many mixed things, on this machine and with a fake clock.
 
-Each request gets one reply, in order, and memory and descriptors stay flat. ``python -m tests.bench.soak 100000``
-prints a line per tenth, and ends with 1 if memory grew, a descriptor leaked or a reply was wrong.
+Each request gets one reply, in order, and memory and descriptors stay flat.
 """
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import json
 import socket
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from tests.bench import Figures, Say
 from tests.processes.stock_agent import StockAgent
 from tests.support.agent_client import Client
 from tests.support.extended_agent import PATIENT, ExtendedAgent
@@ -45,6 +43,7 @@ KINDS = (
     Kind({"no": "command"}, GENERIC),
     Kind({"execute": "guest-get-command-info", "arguments": {"name": "guest-exec"}}),
 )
+REQUESTS = 100_000
 REQUESTS_PER_CLIENT = 500
 # So many are sent before their replies are read: more than the agent reads ahead.
 PIPELINED = 100
@@ -67,14 +66,6 @@ class Soak:
     @property
     def is_flat(self) -> bool:
         return self.grown_kib <= ALLOWED_KIB and self.leaked_descriptors <= 0
-
-    def as_dict(self) -> dict[str, int]:
-        return {
-            "soak_requests": self.requests,
-            "soak_resident_kib": self.resident_kib,
-            "soak_grown_kib": self.grown_kib,
-            "soak_leaked_descriptors": self.leaked_descriptors,
-        }
 
 
 def numbered() -> Iterator[tuple[int | None, Kind]]:
@@ -110,7 +101,7 @@ def _check(reply: dict[str, Any], identity: int | None, kind: Kind) -> None:
         raise SoakError(f"{kind.request} with id {identity} was answered with {reply}")
 
 
-def soak(count: int, say: Callable[[str], None]) -> Soak:
+def soak(count: int, say: Say) -> Soak:
     """
     :raises SoakError: as ``converse``
     """
@@ -138,17 +129,5 @@ def soak(count: int, say: Callable[[str], None]) -> Soak:
         return Soak(count, resident_kib, resident_kib - start_kib, descriptors - start_descriptors)
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("count", type=int, help="number of requests")
-    try:
-        done = soak(parser.parse_args().count, print)
-    except SoakError as error:
-        print(error, file=sys.stderr)
-        return 1
-    print(f"one reply each; memory grew by {done.grown_kib} KiB; {done.leaked_descriptors:+} descriptors")
-    return int(not done.is_flat)
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+def bench_soak(say: Say) -> Figures:
+    return {f"soak_{name}": value for name, value in vars(soak(REQUESTS, say)).items()}

@@ -7,10 +7,8 @@ that command through our channel; and a whole resync, which measures before and 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
 from statistics import median
-from typing import Any
+from typing import Any, NamedTuple
 
 from ansible_collections.qemu.guest_agent.plugins.module_utils._agent import GuestAgent
 from ansible_collections.qemu.guest_agent.plugins.module_utils._channels.base import Exchange
@@ -21,6 +19,7 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._clock.report imp
 from ansible_collections.qemu.guest_agent.plugins.module_utils._clock.resync import resync
 from ansible_collections.qemu.guest_agent.plugins.module_utils._event_loop.tasks import run
 
+from tests.bench import Figures, Say
 from tests.vm.errors import VmError
 from tests.vm.guest import Guest
 
@@ -32,42 +31,13 @@ WARM_UP = 1
 TIMEOUT_S = 20.0
 
 
-@dataclass(frozen=True)
-class Spent:
+class Spent(NamedTuple):
     """Milliseconds: the command alone, the step of a resync, and all of it; the exchanges of which it was made."""
 
     command_ms: float
     step_ms: float
     resync_ms: float
     exchanges: int
-
-
-@dataclass(frozen=True)
-class Steps:
-    """Medians, by method."""
-
-    extended: Spent
-    set_time: Spent
-
-    @property
-    def command_ratio(self) -> float:
-        return self.set_time.command_ms / self.extended.command_ms
-
-    @property
-    def step_ratio(self) -> float:
-        return self.set_time.step_ms / self.extended.step_ms
-
-    @property
-    def resync_ratio(self) -> float:
-        return self.set_time.resync_ms / self.extended.resync_ms
-
-    def as_dict(self) -> dict[str, Any]:
-        return {
-            "correction_ratio": self.command_ratio,
-            "correction_step_ratio": self.step_ratio,
-            "correction_resync_ratio": self.resync_ratio,
-            "one_correction": {"extended": vars(self.extended), "set_time": vars(self.set_time)},
-        }
 
 
 class TimedAgent(GuestAgent):
@@ -92,17 +62,22 @@ class TimedAgent(GuestAgent):
             return await resync(self, HostReference(), ResyncOptions(method=method, attempts=1))
 
 
-def bench_steps(guest: Guest, say: Callable[[str], None]) -> Steps:
+def bench_steps(guest: Guest, say: Say) -> Figures:
     taken: dict[str, list[Spent]] = {method: [] for method in METHODS}
     for _turn in range(WARM_UP + TURNS):
         for method, spent in taken.items():
             spent.append(_correct(guest, method))
-    steps = Steps(**{method: _median(spent[WARM_UP:]) for method, spent in taken.items()})
-    say(
-        f"one correction: guest-set-time takes {steps.command_ratio:.0f} times as long as guest-update-time, "
-        f"the whole resync {steps.resync_ratio:.1f} times"
-    )
-    return steps
+    medians = {method: Spent(*map(median, zip(*spent[WARM_UP:], strict=True))) for method, spent in taken.items()}
+    ours, theirs = medians["extended"], medians["set_time"]
+    say(f"one correction by guest-update-time: {ours}; by guest-set-time: {theirs}")
+    return {
+        "correction_ratio": theirs.command_ms / ours.command_ms,
+        "correction_step_ratio": theirs.step_ms / ours.step_ms,
+        "correction_resync_ratio": theirs.resync_ms / ours.resync_ms,
+        "one_correction": {
+            method: {**spent._asdict(), "exchanges": int(spent.exchanges)} for method, spent in medians.items()
+        },
+    }
 
 
 def _correct(guest: Guest, method: str) -> Spent:
@@ -124,12 +99,3 @@ def _command_ms(guest: Guest, method: str) -> float:
     begun = time.perf_counter_ns()
     guest.ask(METHODS[method], **arguments)
     return (time.perf_counter_ns() - begun) / 1e6
-
-
-def _median(spent: list[Spent]) -> Spent:
-    return Spent(
-        median(each.command_ms for each in spent),
-        median(each.step_ms for each in spent),
-        median(each.resync_ms for each in spent),
-        int(median(each.exchanges for each in spent)),
-    )
