@@ -10,33 +10,24 @@ import os
 import re
 import shlex
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 from ansible_collections.qemu.guest_agent.plugins.module_utils._clock.methods import ResyncOptions
 
-from tests.docs.examples import (
-    Check,
-    Kind,
-    all_examples,
-    commands_of,
-    kind_of,
-    of_language,
-    to_check,
-    yaml_of,
-)
+from tests.docs.examples import Check, Kind, commands_of, kind_of, of_language, to_check, yaml_of
 from tests.fakes.fleet import Profile, SimulatedFleet
 from tests.processes.ansible_run import CORES, run_playbook
 from tests.processes.stock_agent import find_qemu_ga
 from tests.support.collection import PACKAGE, ROOT, install
 from tests.support.until import until
 
-CONSOLE = to_check(Check.COMMANDS, Check.SERVICE_LOG)
 COMMANDS = [
     pytest.param(part.strip(), id=f"{example.guide}: {part.strip()}")
-    for example in CONSOLE
+    for example in to_check(Check.COMMANDS, Check.SERVICE_LOG)
     for command in commands_of(example)
     for part in command.split(";")
 ]
@@ -46,16 +37,21 @@ BEHIND_NS = -3_000_000_000
 TOLERANCE_MS = ResyncOptions().tolerance_ns / 1e6
 
 
+NAMES = {
+    ("quickstart", Kind.PLAYS): "clock.yml",
+    ("quickstart", Kind.INVENTORY): "hypervisors.yml",
+    ("connection", Kind.INVENTORY): "inventory.yml",
+}
+
+
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory with the files that the guides tell people to write."""
     directory = tmp_path_factory.mktemp("pasted")
     for example in YAML:
-        kind = kind_of(yaml_of(example))
-        if example.guide == "quickstart":
-            (directory / {Kind.PLAYS: "clock.yml", Kind.INVENTORY: "hypervisors.yml"}[kind]).write_text(example.text)  # type: ignore[index]
-        if example.guide == "connection" and kind is Kind.INVENTORY:
-            (directory / "inventory.yml").write_text(example.text)
+        name = NAMES.get((example.guide, kind_of(yaml_of(example))))
+        if name is not None:
+            (directory / name).write_text(example.text)
     (directory / "nodes.yml").write_text((directory / "hypervisors.yml").read_text())
     return directory
 
@@ -78,10 +74,6 @@ def run(command: list[str], directory: Path, environment: Mapping[str, str] | No
 
 def of_ansible(program: str) -> str:
     return str(CORES["2.19"] / program)
-
-
-def check_playbook(words: list[str], place: Path) -> None:
-    run([of_ansible("ansible-playbook"), "--syntax-check", *words[1:]], place)
 
 
 def check_hosts(words: list[str], place: Path) -> None:
@@ -121,14 +113,9 @@ def check_galaxy(words: list[str], place: Path) -> None:
         assert any(Path(name).match(words[3]) for name in made)
 
 
-def check_git(words: list[str], _place: Path) -> None:
-    galaxy = yaml.safe_load((ROOT / "galaxy.yml").read_text(encoding="utf-8"))
-    assert words[1:] == ["clone", galaxy["repository"]]
-
-
-def check_directory(words: list[str], _place: Path) -> None:
-    galaxy = yaml.safe_load((ROOT / "galaxy.yml").read_text(encoding="utf-8"))
-    assert words[1:] == [galaxy["repository"].rpartition("/")[2]]
+def check_repository(words: list[str], _place: Path) -> None:
+    repository = yaml.safe_load((ROOT / "galaxy.yml").read_text(encoding="utf-8"))["repository"]
+    assert words in (["git", "clone", repository], ["cd", repository.rpartition("/")[2]])
 
 
 def check_qemu(words: list[str], place: Path) -> None:
@@ -144,14 +131,14 @@ def check_qemu(words: list[str], place: Path) -> None:
             machine.terminate()
 
 
-CHECKS: Mapping[str, Callable[[list[str], Path], None]] = {
+CHECKS: Mapping[str, Callable[[list[str], Path], object]] = {
     "ansible": check_hosts,
     "ansible-galaxy": check_galaxy,
-    "ansible-inventory": check_options([str(CORES["2.19"] / "ansible-inventory")]),
-    "ansible-playbook": check_playbook,
+    "ansible-inventory": check_options([of_ansible("ansible-inventory")]),
+    "ansible-playbook": lambda words, place: run([of_ansible(words[0]), "--syntax-check", *words[1:]], place),
     "ansible-rulebook": check_rulebook,
-    "cd": check_directory,
-    "git": check_git,
+    "cd": check_repository,
+    "git": check_repository,
     "journalctl": check_options(["journalctl"]),
     "qemu-system-x86_64": check_qemu,
     "sleep": check_options(["sleep"]),
@@ -192,22 +179,24 @@ def test_the_agent_reads_the_configuration(tmp_path: Path) -> None:
 # ---------------------------------------------------------------------------------- those that can run here
 
 
-def play_of(guide: str, name: str) -> str:
-    (text,) = (
-        example.text
-        for example in all_examples()
-        if example.guide == guide and example.language == "yaml" and name in example.text
-    )
-    return text
+def yaml_with(guide: str, words: str) -> Any:
+    (example,) = (example for example in YAML if example.guide == guide and words in example.text)
+    return yaml_of(example)
 
 
 @pytest.fixture
-def fleet(tmp_path: Path) -> SimulatedFleet:
-    return SimulatedFleet(tmp_path / "sockets", {name: Profile(offset_ns=BEHIND_NS) for name in ("web1", "101", "db1")})
+def fleet(tmp_path: Path) -> Iterator[SimulatedFleet]:
+    profiles = {name: Profile(offset_ns=BEHIND_NS) for name in ("web1", "101", "db1")}
+    with SimulatedFleet(tmp_path / "sockets", profiles) as running:
+        yield running
 
 
-def played(tmp_path: Path, text: str, *arguments: str) -> dict[str, dict[str, object]]:
-    playbook = tmp_path / "example.yml"
+def played(path: Path, tasks: list[Any], replaced: Mapping[str, str], *arguments: str) -> dict[str, Any]:
+    """Run the tasks on this machine, with its paths in place of the guide's; the results by the tasks' names."""
+    text = json.dumps([{"hosts": "localhost", "gather_facts": False, "tasks": tasks}])
+    for theirs, ours in replaced.items():
+        text = text.replace(theirs, ours)
+    playbook = path / "example.yml"
     playbook.write_text(text)
     run = run_playbook(playbook, "-e", "ansible_become=false", *arguments)
     assert run.status == 0, run.output
@@ -215,57 +204,36 @@ def played(tmp_path: Path, text: str, *arguments: str) -> dict[str, dict[str, ob
 
 
 def test_the_playbook_of_the_first_five_minutes(fleet: SimulatedFleet, tmp_path: Path) -> None:
-    with fleet:
-        text = play_of("quickstart", "Give a guest its time back").replace("hosts: hypervisors", "hosts: localhost")
-        text = text.replace("domain: web1", f"socket: {fleet.path('web1')}")
-        shown = "Show what was found and what was left"
-        checked = played(tmp_path, text, "--check", "--diff")[shown]["msg"]
-        first = played(tmp_path, text)[shown]["msg"]
-        second = played(tmp_path, text)[shown]["msg"]
-    assert isinstance(checked, list)
-    assert isinstance(first, list)
-    assert isinstance(second, list)
+    (play,) = yaml_with("quickstart", "Give a guest its time back")
+    tasks, ours = play["tasks"], {'"domain": "web1"': f'"socket": "{fleet.path("web1")}"'}
+    checked, first, second = (
+        played(tmp_path, tasks, ours, *arguments)["Show what was found and what was left"]["msg"]
+        for arguments in (("--check", "--diff"), (), ())
+    )
     assert [checked[0], first[0], second[0]] == ["corrected", "corrected", "unchanged"]
-    before, left = [re.match(r"(?:before|after): (-?\d+\.\d+) ms", line) for line in first[1:3]]
-    assert before is not None
-    assert left is not None
-    assert float(before[1]) == pytest.approx(BEHIND_NS / 1e6, abs=TOLERANCE_MS)
-    assert float(left[1]) == pytest.approx(0, abs=TOLERANCE_MS)
+    before_ms, left_ms = (float(re.match(r"(?:before|after): (-?\d+\.\d+) ms", line)[1]) for line in first[1:3])  # type: ignore[index]
+    assert before_ms == pytest.approx(BEHIND_NS / 1e6, abs=TOLERANCE_MS)
+    assert left_ms == pytest.approx(0, abs=TOLERANCE_MS)
 
 
 def test_all_guests_of_a_node_of_proxmox_but_one(fleet: SimulatedFleet, tmp_path: Path) -> None:
-    with fleet:
-        text = play_of("without_libvirt", "Give all guests of all nodes").replace(
-            "hosts: proxmox_nodes", "hosts: localhost"
-        )
-        sockets = str(Path(fleet.path("web1")).with_name("*.qga"))
-        text = text.replace("/var/run/qemu-server/*.qga", sockets)
-        summary = played(tmp_path, text)["Show how many were wrong, and by how much"]["fleet.summary"]
-        truths = fleet.truths()
-    assert isinstance(summary, dict)
-    assert summary["corrected"] == 2
-    assert [name for name, offset in truths.items() if abs(offset) > 10**9] == ["101"]
+    (play,) = yaml_with("without_libvirt", "Give all guests of all nodes")
+    ours = {"/var/run/qemu-server/*.qga": str(Path(fleet.path("web1")).with_name("*.qga"))}
+    results = played(tmp_path, play["tasks"], ours)
+    assert results["Show how many were wrong, and by how much"]["fleet.summary"]["corrected"] == 2
+    assert [name for name, offset in fleet.truths().items() if abs(offset) > 10**9] == ["101"]
 
 
 def test_all_guests_but_two(fleet: SimulatedFleet, tmp_path: Path) -> None:
-    with fleet:
-        task = yaml.safe_load(play_of("without_libvirt", "- name: All but two"))[0]
-        directory = Path(fleet.path("web1")).parent
-        text = json.dumps([{"hosts": "localhost", "gather_facts": False, "tasks": [task]}])
-        text = text.replace("/run/vm", str(directory)).replace("router.qga", "101.qga")
-        guests = played(tmp_path, text)["All but two"]["guests"]
-    assert isinstance(guests, list)
+    tasks = yaml_with("without_libvirt", "- name: All but two")[:1]
+    ours = {"/run/vm": str(Path(fleet.path("web1")).parent), "router.qga": "101.qga"}
+    guests = played(tmp_path, tasks, ours)["All but two"]["guests"]
     assert [Path(guest["name"]).name for guest in guests] == ["web1.qga"]
 
 
 def test_a_fleet_of_which_some_fail(fleet: SimulatedFleet, tmp_path: Path) -> None:
-    with fleet:
-        tasks = yaml.safe_load(play_of("fleets", "Set all clocks right, and look at the result yourself"))
-        tasks[0]["qemu.guest_agent.qga_update_time"] = {
-            "sockets": [fleet.path("web1"), str(tmp_path / "gone.qga")],
-            "fail_on": "none",
-        }
-        results = played(tmp_path, json.dumps([{"hosts": "localhost", "gather_facts": False, "tasks": tasks}]))
-    shown = results["Show the guests that need a look"]["msg"]
-    assert isinstance(shown, dict)
+    tasks = yaml_with("fleets", "Set all clocks right, and look at the result yourself")
+    sockets = [fleet.path("web1"), str(tmp_path / "gone.qga")]
+    tasks[0]["qemu.guest_agent.qga_update_time"] = {"sockets": sockets, "fail_on": "none"}
+    shown = played(tmp_path, tasks, {})["Show the guests that need a look"]["msg"]
     assert [error["code"] for error in shown.values()] == ["not_found"]

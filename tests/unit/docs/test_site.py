@@ -1,13 +1,17 @@
-"""The site's own pages, and the check of its links."""
+"""The site's own pages, the check of its links, and the figure of the guide "measuring"."""
 
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 from pathlib import Path
 
 import yaml
+from ansible_collections.qemu.guest_agent.plugins.module_utils._clock.intervals import Interval
+from ansible_collections.qemu.guest_agent.plugins.modules.qga_update_time import EXAMPLES
 
 from tests.docs.examples import GUIDES
+from tests.docs.figure import PICTURE, draw, intersections, load
 from tests.docs.links import broken
 from tests.support.collection import ROOT
 
@@ -28,8 +32,6 @@ def test_every_guide_is_in_a_section() -> None:
 
 
 def test_the_front_page_shows_an_example_of_the_module() -> None:
-    from ansible_collections.qemu.guest_agent.plugins.modules.qga_update_time import EXAMPLES
-
     shown = re.search(r"code-block:: yaml\n\n((?:   .*\n)+)", INDEX)
     assert shown is not None
     assert yaml.safe_load(shown[1])[0] in yaml.safe_load(EXAMPLES)
@@ -62,3 +64,29 @@ def test_links_that_lead_nowhere_are_told_with_their_page(tmp_path: Path) -> Non
             "there is no such file"
         ),
     ]
+
+
+# ------------------------------------------------------------------------------------------------------- the figure
+
+
+def test_the_picture_is_that_of_the_recorded_data() -> None:
+    assert PICTURE.read_text(encoding="utf-8") == draw(load())
+
+
+def test_the_truth_lies_in_every_interval() -> None:
+    for each in load():
+        assert each.low <= 0 <= each.high
+
+
+def test_what_is_proven_together_never_gets_wider() -> None:
+    agreed = intersections(load())
+    for earlier, later in pairwise(agreed):
+        assert earlier.low <= later.low <= later.high <= earlier.high
+
+
+def test_what_it_tells_is_the_middle_and_half_the_width() -> None:
+    last = Interval(*intersections(load())[-1])
+    told = re.search(r"Told: (\S+) µs, uncertain by (\S+) µs", PICTURE.read_text(encoding="utf-8"))
+    assert told is not None
+    assert abs(float(told[1].replace("\u2212", "-")) * 1000 - last.middle) <= 51
+    assert abs(float(told[2]) * 1000 - last.half_width) <= 51
