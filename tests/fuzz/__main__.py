@@ -35,10 +35,7 @@ def main(arguments: list[str]) -> int:
         return 0
 
     fuzz = engines.engine()
-    seconds = max(LEAST_SECONDS, chosen.seconds / len(targets))
-    results = {}
-    for target in targets:
-        results[target] = fuzz(target, seconds)
+    results = {target: fuzz(target, max(LEAST_SECONDS, chosen.seconds / len(targets))) for target in targets}
     rows = [
         (
             target,
@@ -58,14 +55,15 @@ def main(arguments: list[str]) -> int:
         for target, done in results.items()
     }
     RESULT.write_text(json.dumps(report, indent=2) + "\n")
-    failed = {target: done for target, done in results.items() if done.complaint}
-    for target, done in failed.items():
+    for target, done in results.items():
+        if not done.complaint:
+            continue
         print(f"\n{target} has found a defect:\n{done.complaint}", file=sys.stderr)
         if done.crash is not None:
             name = corpus.keep(target, done.crash)
             print(f"\nby {done.crash!r}", file=sys.stderr)
             print(f"kept; again: python -m tests.fuzz --target {target} --again {name}", file=sys.stderr)
-    return 1 if failed else 0
+    return int(any(done.complaint for done in results.values()))
 
 
 if __name__ == "__main__":

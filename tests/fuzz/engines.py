@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tests.fuzz import corpus
 from tests.support.collection import ROOT
@@ -33,10 +34,7 @@ class Fuzzed:
     complaint: str = ""
 
 
-Engine = Callable[[str, float], Fuzzed]
-
-
-def engine() -> Engine:
+def engine() -> Callable[[str, float], Fuzzed]:
     return by_atheris if importlib.util.find_spec("atheris") is not None else by_hypothesis
 
 
@@ -66,19 +64,9 @@ def by_atheris(target: str, seconds: float) -> Fuzzed:
         crashes = sorted(found.iterdir())
         crash = crashes[0].read_bytes() if crashes else None
         complaint = _complaint(said) if crash is not None or done.returncode else ""
-        return Fuzzed(
-            "atheris",
-            _executions(said),
-            time.monotonic() - began,
-            float(worst.read_text()) if worst.exists() else 0.0,
-            crash,
-            complaint,
-        )
-
-
-def _executions(said: str) -> int:
-    found = re.search(r"stat::number_of_executed_units:\s*(\d+)", said)
-    return int(found[1]) if found else 0
+        executions = re.search(r"stat::number_of_executed_units:\s*(\d+)", said)
+        seconds, worst_seconds = time.monotonic() - began, float(worst.read_text()) if worst.exists() else 0.0
+        return Fuzzed("atheris", int(executions[1]) if executions else 0, seconds, worst_seconds, crash, complaint)
 
 
 def _complaint(said: str) -> str:
@@ -130,10 +118,10 @@ def by_hypothesis(target: str, seconds: float) -> Fuzzed:
         function(data)
         worst = max(worst, time.thread_time() - before)
 
+    found: tuple[Any, ...] = ()
     try:
         while not executions or time.monotonic() - began < seconds:
             try_it()
     except Exception as error:  # whatever it is, it is what was looked for
-        complaint = f"{type(error).__name__}: {error}"
-        return Fuzzed("hypothesis", executions, time.monotonic() - began, worst, last, complaint)
-    return Fuzzed("hypothesis", executions, time.monotonic() - began, worst)
+        found = (last, f"{type(error).__name__}: {error}")
+    return Fuzzed("hypothesis", executions, time.monotonic() - began, worst, *found)

@@ -7,22 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from tests.fuzz.targets_agent import agent_requests
+from tests.fuzz.targets_agent import agent_requests, stock_replies
 from tests.fuzz.targets_channel import libvirt, stream
-from tests.fuzz.targets_replies import info, resync, shapes
-from tests.fuzz.targets_stock import stock_replies
-from tests.fuzz.targets_wire import decoder, messages
+from tests.fuzz.targets_replies import decoder, info, messages, resync, shapes
 
-Target = Callable[[bytes], None]
-
-TARGETS: Mapping[str, Target] = {
-    "decoder": decoder,
-    "messages": messages,
-    "shapes": shapes,
-    "info": info,
-    "resync": resync,
-    "stream": stream,
-    "libvirt": libvirt,
-    "agent_requests": agent_requests,
-    "stock_replies": stock_replies,
+TARGETS: Mapping[str, Callable[[bytes], None]] = {
+    each.__name__: each
+    for each in (decoder, messages, shapes, info, resync, stream, libvirt, agent_requests, stock_replies)
 }

@@ -1,4 +1,4 @@
-"""What is made of replies: facts, and a resync, by an agent that answers with whatever the input says."""
+"""The wire, and what is made of replies: facts, and a resync, by an agent that answers with whatever the input says."""
 
 from __future__ import annotations
 
@@ -15,8 +15,13 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._clock.methods im
 from ansible_collections.qemu.guest_agent.plugins.module_utils._event_loop import tasks
 from ansible_collections.qemu.guest_agent.plugins.module_utils._facts import command_details, subsets
 from ansible_collections.qemu.guest_agent.plugins.module_utils._facts import shapes as reply_shapes
-from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol import framing, messages, values
-from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.errors import QgaError, RemoteProtocolError
+from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol import framing, values
+from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol import messages as messages_module
+from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.errors import (
+    LocalProtocolError,
+    QgaError,
+    RemoteProtocolError,
+)
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.limits import (
     CLOCK_REPLIES,
     FACTS_REPLIES,
@@ -25,6 +30,80 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.limits 
 
 from tests.fakes.clock import Clock
 from tests.fakes.guest import EXTENDED_COMMANDS, SECOND, STOCK_COMMANDS, SimulatedGuest, TimeLine
+
+# Small, so that an input reaches them.
+SMALL = Limits(size=64, nesting=6, values=24)
+# Reading a value does not look at its depth, cutting it out of a stream does. Python's own limit is far below this.
+DEEPEST = 100_000
+
+
+def _seen(event: framing.Event) -> tuple[object, ...]:
+    if isinstance(event, framing.Message):
+        return ("message", event.raw)
+    if isinstance(event, framing.Malformed):
+        return ("malformed", event.error.message)
+    return ("resync", event.dropped)
+
+
+def decoder(data: bytes) -> None:
+    """However the bytes are cut, the events are the same; and what is kept is no more than the limit allows.
+
+    The first bytes say where the rest is cut.
+    """
+    cuts, rest = data[:4], data[4:]
+    whole = framing.Decoder(SMALL)
+    whole.feed(rest)
+    expected = [_seen(event) for event in whole]
+    pieces = framing.Decoder(SMALL)
+    events = []
+    position = 0
+    sizes = [1 + cut % 17 for cut in cuts] or [1]
+    while position < len(rest):
+        size = sizes[len(events) % len(sizes)] if position % 2 else sizes[position % len(sizes)]
+        pieces.feed(rest[position : position + size])
+        position += size
+        events += [_seen(event) for event in pieces]
+        assert len(pieces._buffer) <= SMALL.size + 1, "more is kept than one message may have"
+    assert events == expected
+    assert whole.is_idle == pieces.is_idle
+    messages = [event for event in expected if event[0] == "message"]
+    assert all(len(raw) <= SMALL.size for _kind, raw in messages)  # type: ignore[arg-type]
+
+
+def messages(data: bytes) -> None:
+    """Any bytes are a value or a protocol error; a value can be sent again; and a reply passes for one either way."""
+    try:
+        value = values.decode(data, Limits(values=1000))
+    except RemoteProtocolError:
+        messages_module.is_reply(data)
+        return
+    try:
+        again = values.encode(value)
+    except LocalProtocolError:
+        assert _holds_an_infinity(value)
+    else:
+        assert again.isascii()
+        assert again.count(b"\n") == 1
+        assert values.decode(again) == value
+        assert framing.whole_message(again, Limits(nesting=DEEPEST)).decode() == value
+    try:
+        messages_module.read_reply(value)
+    except RemoteProtocolError:
+        pass
+    else:
+        # What QEMU takes beyond JSON, single quotes, no agent sends.
+        assert messages_module.is_reply(data) or b"'" in data
+
+
+def _holds_an_infinity(value: Any) -> bool:
+    if isinstance(value, dict):
+        return any(map(_holds_an_infinity, value.values()))
+    if isinstance(value, list):
+        return any(map(_holds_an_infinity, value))
+    return isinstance(value, float) and value in (float("inf"), float("-inf"))
+
+
+# --------------------------------------------------------------------------------------------- what is made of replies
 
 _COMMANDS = tuple(reply_shapes.SHAPES)
 _FACT_COMMANDS = (*STOCK_COMMANDS, *(command for command in _COMMANDS if command not in EXTENDED_COMMANDS))
@@ -88,10 +167,10 @@ class _Scripted(SimulatedGuest):
         forward_ns, backward_ns = self.delays(request.execute)
         sent_ns = self.line.now_ns
         values.encode(
-            messages.request(request.execute, request.arguments_at(sent_ns))
+            messages_module.request(request.execute, request.arguments_at(sent_ns))
         )  # it must be one that can be sent
         self.line.now_ns += forward_ns + backward_ns
-        reply = messages.read_reply(framing.whole_message(answer, self._limits).decode())
+        reply = messages_module.read_reply(framing.whole_message(answer, self._limits).decode())
         return Exchange(reply, sent_ns, self.line.now_ns)
 
 
