@@ -8,28 +8,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .guest import Guest, encoded, not_found
+from .guest import Guest
 
 _DECODER = json.JSONDecoder()
 
-
-class Requests:
-    """Hosts are honest, so a prefix that is no JSON yet is half a request, and 0xFF forgets it."""
-
-    def __init__(self) -> None:
-        self._text = ""
-
-    def feed(self, data: bytes) -> Iterator[dict[str, Any]]:
-        _forgotten, delimiter, behind = data.rpartition(b"\xff")
-        self._text = (behind.decode() if delimiter else self._text + data.decode()).lstrip()
-        while self._text:
-            try:
-                value, end = _DECODER.raw_decode(self._text)
-            except ValueError:
-                return
-            self._text = self._text[end:].lstrip()
-            if isinstance(value, dict):
-                yield value
+# Seconds; every wait ends with the server.
+FOR_EVER = 3600.0
 
 
 @dataclass(frozen=True)
@@ -49,12 +33,7 @@ class Pause(Action):
 
 @dataclass(frozen=True)
 class HangUp(Action):
-    """Close the connection; who connects again is served."""
-
-
-@dataclass(frozen=True)
-class Deaf(Action):
-    """Read nothing more of what is sent, and keep the connection."""
+    """Close the connection; a client that connects again is served."""
 
 
 @dataclass(frozen=True)
@@ -78,40 +57,55 @@ Play = Callable[[Asked], Iterable[Action]]
 Actions = Iterator[Action]
 
 
+def perform(actions: Iterable[Action], send: Callable[[bytes], object], pause: Callable[[float], object]) -> bool:
+    """Do them in turn; false: hang up."""
+    for action in actions:
+        if isinstance(action, Send):
+            send(action.data)
+        elif isinstance(action, Pause):
+            pause(action.seconds)
+        elif isinstance(action, HangUp):
+            return False
+    return True
+
+
 class HostileAgent:
-    """``asked`` are the commands that came. ``greeting`` is done to whoever connects."""
+    """``asked`` are the commands that came. ``greeting`` is done to every client that connects."""
 
     def __init__(self, guest: Guest, play: Play, greeting: Iterable[Action] = ()) -> None:
         self.guest = guest
         self.asked: list[str] = []
         self._play = play
         self._greeting = tuple(greeting)
-        self._requests = Requests()
+        self._text = ""
         self._counts: Counter[str] = Counter()
 
     def connected(self) -> Actions:
-        self._requests = Requests()
+        self._text = ""
         yield from self._greeting
 
     def received(self, data: bytes) -> Actions:
-        for request in self._requests.feed(data):
-            yield from self._play(self._as_asked(request))
+        for request in self._requests(data):
+            command, arguments = str(request.get("execute")), request.get("arguments", {})
+            number, nth = len(self.asked), self._counts[command]
+            self.asked.append(command)
+            self._counts[command] += 1
+            yield from self._play(
+                Asked(command, arguments, number, nth, lambda asked=(command, arguments): self.guest.reply(*asked))
+            )
 
-    def _as_asked(self, request: dict[str, Any]) -> Asked:
-        command = str(request.get("execute"))
-        arguments = request.get("arguments", {})
-        asked = Asked(command, arguments, len(self.asked), self._counts[command], lambda: self._reply(request))
-        self.asked.append(command)
-        self._counts[command] += 1
-        return asked
-
-    def _reply(self, request: dict[str, Any]) -> bytes:
-        command = str(request.get("execute"))
-        try:
-            returned = self.guest.returned(command, request.get("arguments", {}))
-        except KeyError:
-            return encoded(not_found(command))
-        return encoded({"return": returned}, command)
+    def _requests(self, data: bytes) -> Iterator[dict[str, Any]]:
+        """Hosts are honest, so a prefix that is not JSON yet is half a request, and 0xFF forgets it."""
+        _forgotten, delimiter, rest = data.rpartition(b"\xff")
+        self._text = (rest.decode() if delimiter else self._text + data.decode()).lstrip()
+        while self._text:
+            try:
+                value, end = _DECODER.raw_decode(self._text)
+            except ValueError:
+                return
+            self._text = self._text[end:].lstrip()
+            if isinstance(value, dict):
+                yield value
 
 
 def honestly(asked: Asked) -> Iterable[Action]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -24,10 +23,13 @@ _BROKEN = frozenset(("protocol_error",))
 _REFUSED = frozenset(("command_failed", "command_not_found", "command_disabled", "frozen", "not_supported"))
 _WRONG = frozenset(("not_converged",))
 
-_EVERY = _SILENT | _GONE | _BROKEN | _REFUSED | _WRONG
 _BY_LIBVIRT = _SILENT | _GONE | _BROKEN | _REFUSED
+_EVERY = _BY_LIBVIRT | _WRONG
 # Its daemon dies of some replies, and hangs up on its client at others.
 _BREAKING = frozenset(("hypervisor_unavailable",))
+
+# Makes what the agent of a guest plays.
+Start = Callable[[Guest], Play]
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ class Attack:
     name: str
     work: str
     kind: str
-    start: Callable[[Guest], Play]
+    start: Start
     codes: frozenset[str]
     family: str
     may_succeed: bool = True
@@ -75,7 +77,7 @@ def _on(*commands: str, since: int = 0) -> Place:
     return lambda: lambda asked: asked.command in commands and asked.nth >= since
 
 
-def _behind_step() -> Callable[[Asked], bool]:
+def _after_the_step() -> Callable[[Asked], bool]:
     steps = [0]
 
     def is_there(asked: Asked) -> bool:
@@ -85,26 +87,20 @@ def _behind_step() -> Callable[[Asked], bool]:
     return is_there
 
 
-def _everything() -> Callable[[Asked], bool]:
-    return lambda asked: not asked.command.startswith("guest-sync")
-
-
-_SYNC = ("guest-sync", "guest-sync-delimited")
+_AT_THE_SYNC = {"at the sync": _on("guest-sync", "guest-sync-delimited"), "at guest-info": _on("guest-info")}
 
 PLACES: Mapping[str, Mapping[str, Place]] = {
     RESYNC: {
-        "at the sync": _on(*_SYNC),
-        "at guest-info": _on("guest-info"),
+        **_AT_THE_SYNC,
         "at the first reading": _on(*READS),
         "at a later reading": _on(*READS, since=2),
         "at the step": _on(*STEPS),
-        "at the verification": _behind_step,
+        "at the verification": _after_the_step,
     },
     INFO: {
-        "at the sync": _on(*_SYNC),
-        "at guest-info": _on("guest-info"),
+        **_AT_THE_SYNC,
         "at a fact": _on("guest-get-osinfo"),
-        "at all but the sync": _everything,
+        "at all but the sync": lambda: lambda asked: not asked.command.startswith("guest-sync"),
     },
     DETAILS: {
         "at the details": _on("guest-get-command-info"),
@@ -112,9 +108,9 @@ PLACES: Mapping[str, Mapping[str, Place]] = {
 }
 
 
-def _at(place: Place, make: Callable[[], Play]) -> Callable[[Guest], Play]:
-    def start(_guest: Guest) -> Play:
-        is_there, hostile = place(), make()
+def _at(place: Place, make: Start) -> Start:
+    def start(guest: Guest) -> Play:
+        is_there, hostile = place(), make(guest)
 
         def play(asked: Asked) -> Iterable[Action]:
             return hostile(asked) if is_there(asked) else [Send(asked.answer())]
@@ -124,14 +120,7 @@ def _at(place: Place, make: Callable[[], Play]) -> Callable[[Guest], Play]:
     return start
 
 
-# -------------------------------------------------------------------------------------------------------- the families
-
-
-# Behind a step, the measurement is the verdict: it may well have been done, whatever was said of it.
-_STEP = "at the step"
-_OF_STEP = _WRONG
-# An agent may refuse to list its commands, or have the list disabled.
-_ABILITIES = "at guest-info"
+# ------------------------------------------------------------------------------------------------ payloads, at a place
 
 
 @dataclass(frozen=True)
@@ -139,146 +128,111 @@ class _Family:
     """Payloads of one kind. ``every``: each is at every so many-th place only, and so at all of them by turns."""
 
     name: str
-    payloads: Mapping[str, Callable[[], Play]]
+    starts: Mapping[str, Start]
     codes: frozenset[str]
     every: int = 1
     may_succeed: bool = False
-    is_truthful: bool = True
-    is_patient: bool = False
+
+    def may_succeed_at(self, work: str, where: str) -> bool:
+        # After a step, the measurement is the verdict: it may well have been done, whatever was said of it. An agent
+        # may refuse to list its commands, or have the list disabled. Of many facts a few may be missing, and all
+        # details are optional.
+        return (
+            self.may_succeed
+            or where == "at the step"
+            or (where == "at guest-info" and self.name in ("refusing", "malformed", "huge", "endless"))
+            or (work == INFO and where != "at the sync")
+            or (work == DETAILS and self.name not in ("silent", "refusing"))
+        )
 
 
-def _made(plays: Mapping[str, Play]) -> dict[str, Callable[[], Play]]:
-    return {name: (lambda play=play: play) for name, play in plays.items()}
+def _always(plays: Mapping[str, Play]) -> dict[str, Start]:
+    return {name: (lambda _guest, play=play: play) for name, play in plays.items()}
 
 
 _FAMILIES = (
-    _Family("silent", _made(payloads.SILENT), _SILENT),
-    _Family("endless", _made(payloads.ENDLESS), _SILENT | _BROKEN | _REFUSED, every=3),
-    _Family("dripping", _made(payloads.DRIPPING), _SILENT | _BROKEN),
-    _Family("closing", _made(payloads.CLOSING), _GONE | _BROKEN | _SILENT),
-    _Family("malformed", _made(payloads.MALFORMED), _SILENT | _BROKEN | _REFUSED),
-    _Family("huge", _made(payloads.HUGE), _SILENT | _BROKEN | _REFUSED, every=3),
-    _Family("refusing", _made(payloads.REFUSING), _REFUSED | _BROKEN | _SILENT),
-    _Family("harmless", _made(payloads.HARMLESS), frozenset(), may_succeed=True, is_patient=True),
-    _Family("around", _made(payloads.AROUND), _SILENT | _BROKEN | _GONE | _REFUSED, may_succeed=True),
-    _Family("repeating", dict(payloads.REPEATING), _EVERY, may_succeed=True, is_truthful=False),
+    _Family("silent", _always(payloads.SILENT), _SILENT),
+    _Family("endless", _always(payloads.ENDLESS), _SILENT | _BROKEN | _REFUSED, every=3),
+    _Family("dripping", _always(payloads.DRIPPING), _SILENT | _BROKEN),
+    _Family("closing", _always(payloads.CLOSING), _GONE | _BROKEN | _SILENT),
+    _Family("malformed", _always(payloads.MALFORMED), _SILENT | _BROKEN | _REFUSED),
+    _Family("huge", _always(payloads.HUGE), _SILENT | _BROKEN | _REFUSED, every=3),
+    _Family("refusing", _always(payloads.REFUSING), _REFUSED | _BROKEN | _SILENT),
+    _Family("harmless", _always(payloads.HARMLESS), frozenset(), may_succeed=True),
+    _Family("around", _always(payloads.AROUND), _SILENT | _BROKEN | _GONE | _REFUSED, may_succeed=True),
+    _Family("repeating", payloads.REPEATING, _EVERY, may_succeed=True),
 )
 
 
-def _loaded() -> Iterator[Attack]:
+def _at_places() -> Iterator[Attack]:
     number = 0
     for family in _FAMILIES:
-        for payload, make in family.payloads.items():
-            for work, places in PLACES.items():
-                for where, place in places.items():
-                    number += 1
-                    if number % family.every:
-                        continue
-                    yield Attack(
-                        name=f"{payload}, {where}",
-                        work=work,
-                        # Half of them each; an even number of places would give each place the same kind.
-                        kind=EXTENDED if work == DETAILS or number % 5 < 3 else STOCK,
-                        start=_at(place, make),
-                        codes=family.codes | _OF_STEP if family.codes and where == _STEP else family.codes,
-                        family=family.name,
-                        may_succeed=_may_succeed(family, work, where),
-                        is_truthful=family.is_truthful,
-                        is_patient=family.is_patient,
-                    )
-
-
-def _may_succeed(family: _Family, work: str, where: str) -> bool:
-    return (
-        family.may_succeed
-        or where == _STEP
-        or (where == _ABILITIES and family.name in ("refusing", "malformed", "huge", "endless"))
-        or (work == INFO and where != "at the sync")  # of many facts a few may be missing
-        or (work == DETAILS and family.name not in ("silent", "refusing"))  # all of them are optional
-    )
-
-
-def _honest() -> Iterator[Attack]:
-    for kind in (STOCK, EXTENDED):
-        for work in PLACES if kind == EXTENDED else (RESYNC, INFO):
-            yield Attack(
-                f"none, by the {kind} agent",
-                work,
-                kind,
-                lambda _guest: honestly,
-                frozenset(),
-                HONEST,
-                is_patient=True,
-            )
-
-
-def _always(play: Play, _guest: Guest) -> Play:
-    return play
-
-
-def _false() -> Iterator[Attack]:
-    for kind in (STOCK, EXTENDED):
-        for name, play in payloads.SYNCING.items():
-            for work in (RESYNC, INFO):
-                start = functools.partial(_always, play)
-                yield Attack(f"{name}, with the {kind} agent", work, kind, start, _SILENT | _BROKEN, "syncing")
-        for name, made in false_replies.CLOCK.items():
-            for work in (RESYNC, INFO):
+        for payload, make in family.starts.items():
+            for work, where, place in ((work, *each) for work, places in PLACES.items() for each in places.items()):
+                number += 1
+                if number % family.every:
+                    continue
                 yield Attack(
-                    f"{name}, by the {kind} agent",
+                    name=f"{payload}, {where}",
+                    work=work,
+                    # Half of them each; an even number of places would give each place the same kind.
+                    kind=EXTENDED if work == DETAILS or number % 5 < 3 else STOCK,
+                    start=_at(place, make),
+                    codes=family.codes | _WRONG if family.codes and where == "at the step" else family.codes,
+                    family=family.name,
+                    may_succeed=family.may_succeed_at(work, where),
+                    is_truthful=family.name != "repeating",
+                    is_patient=family.name == "harmless",
+                )
+
+
+# ----------------------------------------------------------------------------------- what is false from the beginning
+
+
+@dataclass(frozen=True)
+class _Set:
+    """Attacks for all of the time. ``title`` takes one's name, and the agent's kind."""
+
+    family: str
+    title: str
+    starts: Mapping[str, Start]
+    codes: frozenset[str]
+    works: tuple[str, ...] = (RESYNC, INFO)
+    is_truthful: bool = True
+    is_patient: bool = True
+
+    def of(self, kind: str) -> Iterator[Attack]:
+        for name, start in self.starts.items():
+            for work in self.works:
+                yield Attack(
+                    self.title.format(name, kind),
                     work,
                     kind,
-                    made,
-                    _BROKEN | _WRONG,
-                    "clock",
-                    is_truthful=False,
-                    is_patient=True,
+                    start,
+                    self.codes,
+                    self.family,
+                    is_truthful=self.is_truthful and name not in false_replies.UNTRUE_STEPS,
+                    is_patient=self.is_patient,
+                    greeting=(Send(payloads.GREETINGS[name]),) if self.family == "greeting" else (),
                 )
-        for name, made in false_replies.STEP.items():
-            yield Attack(
-                f"the step {name}, by the {kind} agent",
-                RESYNC,
-                kind,
-                made,
-                _WRONG | _REFUSED | _BROKEN,
-                "step",
-                is_truthful=name not in false_replies.UNTRUE_STEPS,
-                is_patient=True,
-            )
-        for name, made in false_replies.INFO.items():
-            for work in (RESYNC, INFO, DETAILS):
-                codes = _BROKEN | _REFUSED
-                yield Attack(f"{name}, with the {kind} agent", work, kind, made, codes, "abilities", is_patient=True)
 
 
-GREETINGS: Mapping[str, bytes] = {
-    "a reply": b'{"return": {}}\n',
-    "half a reply": b'{"return": "',
-    "ten thousand replies": b'{"return": {}}\n' * 10_000,
-    "a replayed sync": b'\xff{"return": 5}\n',
-    "a million 0xFF": b"\xff" * payloads.MILLION,
-    "a million brackets": b"[" * payloads.MILLION,
-    "a line": b"Debian GNU/Linux 12 tenant hvc0\r\n\r\nlogin: ",
-}
+_NO_ATTACK = _always({"none": honestly})
+_SYNCING = _always(payloads.SYNCING)
+_BEHIND_A_GREETING = _always(dict.fromkeys(payloads.GREETINGS, honestly))
 
+_FALSE = (
+    _Set("syncing", "{}, with the {} agent", _SYNCING, _SILENT | _BROKEN, is_patient=False),
+    _Set("clock", "{}, by the {} agent", false_replies.CLOCK, _BROKEN | _WRONG, is_truthful=False),
+    _Set("step", "the step {}, by the {} agent", false_replies.STEP, _WRONG | _REFUSED | _BROKEN, (RESYNC,)),
+    _Set("abilities", "{}, with the {} agent", false_replies.INFO, _BROKEN | _REFUSED, (RESYNC, INFO, DETAILS)),
+)
 
-def _greeting() -> Iterator[Attack]:
-    for name, data in GREETINGS.items():
-        for work in (RESYNC, INFO):
-            yield Attack(
-                f"{name} for a greeting",
-                work,
-                EXTENDED,
-                lambda _guest: honestly,
-                _SILENT | _BROKEN,
-                "greeting",
-                greeting=(Send(data),),
-            )
-
-
-def _dense() -> Iterator[Attack]:
-    for name, start in false_replies.DENSE.items():
-        yield Attack(f"facts of {name}", INFO, EXTENDED, start, _BROKEN | _SILENT, "dense")
-
-
-ATTACKS: tuple[Attack, ...] = (*_honest(), *_loaded(), *_false(), *_greeting(), *_dense())
+ATTACKS: tuple[Attack, ...] = (
+    *_Set(HONEST, "{}, by the {} agent", _NO_ATTACK, frozenset()).of(STOCK),
+    *_Set(HONEST, "{}, by the {} agent", _NO_ATTACK, frozenset(), (RESYNC, INFO, DETAILS)).of(EXTENDED),
+    *_at_places(),
+    *(attack for kind in (STOCK, EXTENDED) for each in _FALSE for attack in each.of(kind)),
+    *_Set("greeting", "{} for a greeting", _BEHIND_A_GREETING, _SILENT | _BROKEN, is_patient=False).of(EXTENDED),
+    *_Set("dense", "facts of {}", false_replies.DENSE, _BROKEN | _SILENT, (INFO,), is_patient=False).of(EXTENDED),
+)

@@ -52,8 +52,7 @@ class Round:
     @property
     def timeout(self) -> float:
         # libvirt makes trouble of much that a stream's reader takes for what it is.
-        is_quick = self.attack.is_patient and (self.channel != LIBVIRT or self.attack.family != "harmless")
-        if is_quick:
+        if self.attack.is_patient and (self.channel != LIBVIRT or self.attack.family != "harmless"):
             return _PATIENT_SECONDS
         if self.channel == LIBVIRT:
             return _SHORTEST_LIBVIRT_SECONDS
@@ -69,19 +68,14 @@ def rounds() -> Iterator[Round]:
     for number, attack in enumerate(ATTACKS):
         if attack.family not in _SLOW_FAMILIES or number % _EVERY_NTH_SLOW_ONE == 0:
             yield Round(LIBVIRT, attack)
-    for number, channel in enumerate(OTHER_STREAMS):
-        for attacks in _by_payload().values():
-            yield Round(channel, attacks[(number + len(attacks[0].name)) % len(attacks)])
-
-
-def _by_payload() -> dict[tuple[str, str], list[Attack]]:
-    found: dict[tuple[str, str], list[Attack]] = {}
+    by_payload: dict[tuple[str, str], list[Attack]] = {}
     for attack in ATTACKS:
-        if attack.family == "dense":
-            continue  # what it costs is the same however it came
-        key = str(attack) if attack.family == HONEST else attack.name.rpartition(",")[0] or attack.name
-        found.setdefault((attack.family, key), []).append(attack)
-    return found
+        if attack.family != "dense":  # what it costs is the same however it came
+            key = str(attack) if attack.family == HONEST else attack.name.rpartition(",")[0] or attack.name
+            by_payload.setdefault((attack.family, key), []).append(attack)
+    for number, channel in enumerate(OTHER_STREAMS):
+        for attacks in by_payload.values():
+            yield Round(channel, attacks[(number + len(attacks[0].name)) % len(attacks)])
 
 
 # ------------------------------------------------------------------------------------------------------- what it takes

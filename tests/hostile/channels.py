@@ -2,105 +2,72 @@
 
 from __future__ import annotations
 
-import contextlib
 import socket
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.hostile.agent import Action, Deaf, HangUp, HostileAgent, Pause, Send
+from tests.hostile.agent import HostileAgent, Play, Send, perform
 from tests.hostile.attacks import LIBVIRT
+from tests.hostile.case import Case
+from tests.hostile.guest import EXTENDED, Guest
 from tests.hostile.libvirt_daemon import Daemon
 from tests.processes.socket_server import SocketServer, listen_tcp, listen_unix
 
-_CID, _PORT = 42, 9999
 _CHUNK = 4096  # as qemu-ga reads (qga/guest-agent-core.h, QEMU 10.0.13)
-_FOR_EVER = 3600.0  # seconds; every wait ends with the server
+_HOSTS = {"tcp": "127.0.0.1", "tcp6": "::1"}
 
 
-@contextlib.contextmanager
+@contextmanager
 def serving(listener: socket.socket, agent: HostileAgent) -> Iterator[HostileAgent]:
     """The agent answers on a listening socket, one client at a time."""
-    with SocketServer(listener, _talking(agent)):
+
+    def talk(server: SocketServer, connection: socket.socket) -> None:
+        goes_on = perform(agent.connected(), connection.sendall, server.pause)
+        while goes_on and (data := connection.recv(_CHUNK)):
+            goes_on = perform(agent.received(data), connection.sendall, server.pause)
+
+    with SocketServer(listener, talk):
         yield agent
 
 
-def _talking(agent: HostileAgent) -> Callable[[SocketServer, socket.socket], None]:
-    def talk(server: SocketServer, connection: socket.socket) -> None:
-        if not _do(server, connection, agent.connected()):
-            return
-        while data := connection.recv(_CHUNK):
-            if not _do(server, connection, agent.received(data)):
-                return
-
-    return talk
-
-
-def _do(server: SocketServer, connection: socket.socket, actions: Iterable[Action]) -> bool:
-    """Do them in turn; false: hang up."""
-    for action in actions:
-        if isinstance(action, Send):
-            connection.sendall(action.data)
-        elif isinstance(action, Pause):
-            server.pause(action.seconds)
-        elif isinstance(action, Deaf):
-            server.pause(_FOR_EVER)
-        elif isinstance(action, HangUp):
-            return False
-    return True
+@contextmanager
+def reached(agent: HostileAgent, channel: str, module: str, **options: Any) -> Iterator[Case]:
+    """A case whose guest has this agent, behind this channel."""
+    with ExitStack() as stack:
+        directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="hostile-")))
+        path, daemon = str(directory / "agent.sock"), str(directory / "libvirt.sock")
+        listener = listen_tcp(_HOSTS[channel]) if channel in _HOSTS else listen_unix(Path(path))
+        stack.enter_context(serving(listener, agent))
+        if channel == LIBVIRT:
+            stack.enter_context(Daemon(Path(daemon), Path(path)))
+        port = listener.getsockname()[1] if channel in _HOSTS else 0
+        # What names the guest, and what stands in for the way to it.
+        ways: Mapping[str, tuple[dict[str, str], dict[str, str]]] = {
+            "unix": ({"socket": path}, {}),
+            "tcp": ({"address": f"127.0.0.1:{port}"}, {}),
+            "tcp6": ({"address": f"[::1]:{port}"}, {}),
+            "vsock": ({"vsock": "42:9999"}, {"vsock": path}),
+            LIBVIRT: ({"domain": "tenant"}, {"libvirtd": daemon}),
+        }
+        named, stand_ins = ways[channel]
+        yield Case(module, {**named, **options}, **stand_ins)
 
 
-@dataclass(frozen=True)
-class Way:
-    """``options`` name the guest; the rest is what a :class:`~tests.hostile.worker.Case` needs besides."""
-
-    options: Mapping[str, Any]
-    stand_ins: Mapping[str, str] = field(default_factory=dict)
-
-
-Reached = Callable[[HostileAgent, Path], contextlib.AbstractContextManager[Way]]
-
-
-@contextlib.contextmanager
-def _unix(agent: HostileAgent, directory: Path) -> Iterator[Way]:
-    path = directory / "agent.sock"
-    with serving(listen_unix(path), agent):
-        yield Way({"socket": str(path)})
+@contextmanager
+def several(plays: Mapping[str, Play]) -> Iterator[dict[str, str]]:
+    """Yield the names of plays by sockets. A guest begins its play when it is asked for something but a sync."""
+    with ExitStack() as stack:
+        directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="hostile-")))
+        names = {}
+        for number, (name, play) in enumerate(plays.items()):
+            path = directory / f"{number:03}.sock"
+            stack.enter_context(serving(listen_unix(path), HostileAgent(Guest(EXTENDED), _after_sync(play))))
+            names[str(path)] = name
+        yield names
 
 
-@contextlib.contextmanager
-def _tcp(agent: HostileAgent, _directory: Path) -> Iterator[Way]:
-    listener = listen_tcp()
-    with serving(listener, agent):
-        yield Way({"address": f"127.0.0.1:{listener.getsockname()[1]}"})
-
-
-@contextlib.contextmanager
-def _tcp6(agent: HostileAgent, _directory: Path) -> Iterator[Way]:
-    listener = listen_tcp("::1")
-    with serving(listener, agent):
-        yield Way({"address": f"[::1]:{listener.getsockname()[1]}"})
-
-
-@contextlib.contextmanager
-def _vsock(agent: HostileAgent, directory: Path) -> Iterator[Way]:
-    path = directory / "agent.sock"
-    with serving(listen_unix(path), agent):
-        yield Way({"vsock": f"{_CID}:{_PORT}"}, {"vsock": str(path)})
-
-
-@contextlib.contextmanager
-def _libvirt(agent: HostileAgent, directory: Path) -> Iterator[Way]:
-    path, daemon = directory / "agent.sock", directory / "libvirt.sock"
-    with serving(listen_unix(path), agent), Daemon(daemon, path):
-        yield Way({"domain": "tenant"}, {"libvirtd": str(daemon)})
-
-
-CHANNELS: Mapping[str, Reached] = {
-    "unix": _unix,
-    "tcp": _tcp,
-    "tcp6": _tcp6,
-    "vsock": _vsock,
-    LIBVIRT: _libvirt,
-}
+def _after_sync(hostile: Play) -> Play:
+    return lambda asked: [Send(asked.answer())] if asked.command.startswith("guest-sync") else hostile(asked)

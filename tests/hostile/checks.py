@@ -35,13 +35,9 @@ _SLOW_MACHINE = 2.0
 _SLOW_MACHINE_SECONDS = 10.0
 
 
-def documented_codes() -> frozenset[str]:
-    """Those that the guide to troubleshooting has a section for, but the one that means a defect of ours."""
-    guide = (ROOT / "docs/docsite/rst/troubleshooting.rst").read_text(encoding="utf-8")
-    return frozenset(re.findall(r"^``([a-z_]+)``\n-+$", guide, re.MULTILINE)) - {"internal_error"}
-
-
-_DOCUMENTED = documented_codes()
+# Those that the guide to troubleshooting has a section for, but the one that means a defect of ours.
+_GUIDE = (ROOT / "docs/docsite/rst/troubleshooting.rst").read_text(encoding="utf-8")
+DOCUMENTED = frozenset(re.findall(r"^``([a-z_]+)``\n-+$", _GUIDE, re.MULTILINE)) - {"internal_error"}
 
 
 def faults(each: Round, guest: Guest, verdict: Verdict, honest: Mapping[str, Any]) -> Iterator[str]:
@@ -54,7 +50,7 @@ def faults(each: Round, guest: Guest, verdict: Verdict, honest: Mapping[str, Any
     if verdict.result is None:
         return
     entry = verdict.result.get("guest", {})
-    is_success = "error" not in verdict.result and _tells_something(entry)
+    is_success = "error" not in verdict.result and entry.keys() - {"name", "status", "errors"}
     if is_success and not each.attack.may_succeed and each.channel != LIBVIRT:
         yield f"it succeeded: {entry}"
     if each.attack.work == RESYNC and "offset_before_ns" in entry:
@@ -83,16 +79,11 @@ def general_faults(
     found = codes_of(verdict.result)
     if found - codes:
         yield f"codes {sorted(found)}, of {sorted(codes)}: {verdict.result.get('msg')} {entry.get('errors')}"
-    if found - _DOCUMENTED:
-        yield f"undocumented codes {sorted(found - _DOCUMENTED)}"
+    if found - DOCUMENTED:
+        yield f"undocumented codes {sorted(found - DOCUMENTED)}"
     is_error = "error" in verdict.result
     if is_error != (entry.get("status") == "failed") or is_error != bool(verdict.result.get("failed")):
         yield f"status {entry.get('status')} and error {verdict.result.get('error')}"
-
-
-def _tells_something(entry: Mapping[str, Any]) -> bool:
-    """Not errors alone."""
-    return bool(entry.keys() - {"name", "status", "errors"})
 
 
 def codes_of(result: Mapping[str, Any]) -> set[str]:
@@ -108,28 +99,20 @@ def _unfit(result: Mapping[str, Any]) -> Iterator[str]:
         yield f"a result of {size} bytes"
     # A diff is of lines, and what is in it is made of numbers.
     for text in _texts({name: member for name, member in result.items() if name != "diff"}):
-        if not text.isprintable():
-            yield f"not to be shown: {text[:200]!r}"
-        if len(text) > _LONGEST_TEXT:
-            yield f"a text of {len(text)} characters: {text[:200]}"
+        if not text.isprintable() or len(text) > _LONGEST_TEXT:
+            yield f"a text of {len(text)} characters, or not to be shown: {text[:200]!r}"
     entry = result.get("guest", {})
     for error in (result.get("error"), *entry.get("errors", {}).values()):
         if error is not None and (len(error["message"]) > _LONGEST_SENTENCE or not error["hint"]):
             yield f"an error of {len(error['message'])} characters, with the hint {error['hint']!r}"
-    for warning in entry.get("warnings", ()):
-        if len(warning) > _LONGEST_SENTENCE:
-            yield f"a warning of {len(warning)} characters"
+    yield from (f"a long warning: {each[:200]}" for each in entry.get("warnings", ()) if len(each) > _LONGEST_SENTENCE)
 
 
 def _texts(value: Any) -> Iterator[str]:
     if isinstance(value, str):
         yield value
-    elif isinstance(value, dict):
-        for name, member in value.items():
-            yield name
-            yield from _texts(member)
-    elif isinstance(value, list):
-        for item in value:
+    elif isinstance(value, (dict, list)):
+        for item in (*value, *value.values()) if isinstance(value, dict) else value:
             yield from _texts(item)
 
 
@@ -137,12 +120,8 @@ def _texts(value: Any) -> Iterator[str]:
 
 # These have had two types, each in some versions of the agent (qga/qapi-schema.json); and what may be null.
 _TEXT_OR_INTEGER = frozenset(("desprefixlen", "srcprefixlen", "driver_date"))
-_MAY_BE_NULL = frozenset(
-    (
-        *("offset_after_ns", "uncertainty_after_ns", "within_tolerance", "method"),
-        *("block_size", "synchronized", "max_error", "source", "slewing", "slewable"),
-    )
-)
+_MAY_BE_NULL = frozenset(("offset_after_ns", "uncertainty_after_ns", "within_tolerance", "method", "block_size"))
+_MAY_BE_NULL |= {"synchronized", "max_error", "source", "slewing", "slewable"}
 
 
 def mistyped(value: Any, honest: Any, where: str = "") -> Iterator[str]:
@@ -150,9 +129,7 @@ def mistyped(value: Any, honest: Any, where: str = "") -> Iterator[str]:
     name = where.rpartition(".")[2]
     if (value is None and name in _MAY_BE_NULL) or honest is None:
         return
-    if name in _TEXT_OR_INTEGER and type(value) in (str, int):
-        return
-    if isinstance(honest, float) and type(value) in (int, float):
+    if (name in _TEXT_OR_INTEGER and type(value) in (str, int)) or (isinstance(honest, float) and type(value) is int):
         return
     if type(value) is not type(honest):
         yield f"{where} is {type(value).__name__}, not {type(honest).__name__}: {value!r:.100}"
@@ -188,7 +165,7 @@ def _wrong_figures(each: Round, guest: Guest, entry: Mapping[str, Any]) -> Itera
 
 
 def _is_near(claimed_ns: int, true_ns: int, unsure_ns: int) -> bool:
-    """The clocks of this machine that both are told by may be slewed against each other meanwhile."""
+    """Return whether it is; this machine's clocks, which both rest on, may be slewed against each other meanwhile."""
     return abs(claimed_ns - true_ns) <= unsure_ns + MILLISECOND_NS
 
 
@@ -208,18 +185,13 @@ class Records:
         with self._lock:
             row = self._rows.setdefault(f"{channel}: {kind}", {"cases": 0, "seconds": 0.0, "peak_mib": 0.0})
             row["cases"] += 1
-            _keep_worst(row, "seconds", round(verdict.seconds, 3), what)
-            _keep_worst(row, "peak_mib", round(verdict.peak_kib / 1024, 1), what)
+            costs = {"seconds": round(verdict.seconds, 3), "peak_mib": round(verdict.peak_kib / 1024, 1)}
+            for figure, value in costs.items():
+                if value >= row[figure]:
+                    row.update({figure: value, f"{figure}_with": what})
 
     def write(self) -> None:
         """Over what an earlier run has of the same kinds."""
-        if not self._rows:
-            return
         before: Mapping[str, Any] = json.loads(_PATH.read_text()) if _PATH.exists() else {}
         BUILD.mkdir(exist_ok=True)
         _PATH.write_text(json.dumps({**before, **self._rows}, indent=2, sort_keys=True) + "\n")
-
-
-def _keep_worst(row: dict[str, Any], figure: str, value: float, what: str) -> None:
-    if value >= row[figure]:
-        row.update({figure: value, f"{figure}_with": what})

@@ -21,32 +21,29 @@ Stamps = tuple[Any, Any]
 FalseReply = Callable[[Guest], Play]
 
 
-def _replying(reply: Callable[[Asked], Any], commands: Iterable[str]) -> Play:
-    """What is made up is returned from these commands."""
+def _on(commands: Iterable[str], act: Callable[[Guest, Asked], Iterable[Action]]) -> FalseReply:
+    """What is done when one of these commands is asked for."""
     commands = tuple(commands)
 
-    def play(asked: Asked) -> Iterable[Action]:
-        if asked.command in commands:
-            yield Send(encoded({"return": reply(asked)}))
-        else:
-            yield Send(asked.answer())
+    def start(guest: Guest) -> Play:
+        return lambda asked: act(guest, asked) if asked.command in commands else [Send(asked.answer())]
 
-    return play
+    return start
+
+
+def _returning(value: Any) -> Send:
+    return Send(encoded({"return": value}))
 
 
 def _stamped(stamps: Callable[[Guest, int], Stamps]) -> FalseReply:
     """``stamps`` are what is read of the clock at the nth time; an agent that has but one to give sends the second."""
+    return _on(READS, lambda guest, asked: [_reading(asked, *stamps(guest, asked.nth))])
 
-    def start(guest: Guest) -> Play:
-        def reply(asked: Asked) -> Any:
-            received, transmitted = stamps(guest, asked.nth)
-            if asked.command == "guest-get-time":
-                return transmitted
-            return {"received": received, "transmitted": transmitted, "synchronized": True, "max-error": 0}
 
-        return _replying(reply, READS)
-
-    return start
+def _reading(asked: Asked, received: Any, transmitted: Any) -> Send:
+    if asked.command == "guest-get-time":
+        return _returning(transmitted)
+    return _returning({"received": received, "transmitted": transmitted, "synchronized": True, "max-error": 0})
 
 
 def _constant(value: Any) -> FalseReply:
@@ -63,20 +60,12 @@ def _around(before_ns: int, behind_ns: int) -> FalseReply:
     return _stamped(lambda guest, _nth: (guest.now_ns() - before_ns, guest.now_ns() + behind_ns))
 
 
-def _slow_and_sure(guest: Guest) -> Play:
+def _slow_and_sure(guest: Guest, asked: Asked) -> Iterable[Action]:
     """It takes 5 ms, and says to have worked for all but a whiff of them: the interval is as narrow as can be."""
-
-    def play(asked: Asked) -> Iterable[Action]:
-        if asked.command not in READS:
-            yield Send(asked.answer())
-            return
-        received_ns = guest.now_ns()
-        yield Pause(0.005)
-        stamps = {"received": received_ns - 50_000, "transmitted": guest.now_ns() + 50_000}
-        stamps.update({"synchronized": True, "max-error": 0})
-        yield Send(encoded({"return": guest.now_ns() if asked.command == "guest-get-time" else stamps}))
-
-    return play
+    received_ns = guest.now_ns()
+    yield Pause(0.005)
+    now_ns = guest.now_ns()
+    yield _reading(asked, received_ns - 50_000, now_ns if asked.command == "guest-get-time" else now_ns + 50_000)
 
 
 def _drunk(guest: Guest) -> Play:
@@ -116,7 +105,7 @@ CLOCK: Mapping[str, FalseReply] = {
     "at it for all of 1970 to 2262": _stamped(lambda _guest, _nth: (0, _LATEST)),
     "at it since an hour ago": _around(HOUR_NS, 0),
     "empty by a nanosecond": _around(MILLISECOND_NS, MILLISECOND_NS),
-    "as narrow as can be": _slow_and_sure,
+    "as narrow as can be": _on(READS, _slow_and_sure),
     "one stamp only": _stamped(lambda guest, _nth: (guest.now_ns(), None)),
     "stamps of two types": _stamped(lambda guest, _nth: (str(guest.now_ns()), guest.now_ns())),
 }
@@ -125,46 +114,21 @@ CLOCK: Mapping[str, FalseReply] = {
 # ----------------------------------------------------------------------------------------------------------- the steps
 
 
-def _on_step(act: Callable[[Guest, Asked], bytes]) -> FalseReply:
-    """``act`` does, or does not do, what a step asks for, and says what is to be said."""
-
-    def start(guest: Guest) -> Play:
-        return lambda asked: [Send(act(guest, asked) if asked.command in STEPS else asked.answer())]
-
-    return start
-
-
 def _done_by(share: Callable[[Guest, int], int]) -> FalseReply:
     """The step moves the clock by this in place of what was asked for, in nanoseconds."""
 
-    def act(guest: Guest, asked: Asked) -> bytes:
+    def act(guest: Guest, asked: Asked) -> Iterable[Action]:
         before_ns = guest.offset_ns
         answer = asked.answer()
         guest.offset_ns = before_ns + share(guest, guest.offset_ns - before_ns)
-        return answer
+        return [Send(answer)]
 
-    return _on_step(act)
-
-
-def _done_late(seconds: float) -> FalseReply:
-    def start(_guest: Guest) -> Play:
-        def play(asked: Asked) -> Iterable[Action]:
-            if asked.command in STEPS:
-                yield Pause(seconds)
-            yield Send(asked.answer())
-
-        return play
-
-    return start
+    return _on(STEPS, act)
 
 
-def _saying(reply: Any, is_done: bool) -> FalseReply:
-    def act(_guest: Guest, asked: Asked) -> bytes:
-        if is_done:
-            asked.answer()
-        return encoded(reply)
-
-    return _on_step(act)
+def _done(reply: Any) -> FalseReply:
+    """The step is done, and this is what is said of it."""
+    return _on(STEPS, lambda _guest, asked: [Send(asked.answer() and encoded(reply))])
 
 
 def _undone_at_reading(nth: int) -> FalseReply:
@@ -195,17 +159,17 @@ STEP: Mapping[str, FalseReply] = {
     "done by half": _done_by(lambda _guest, by_ns: by_ns // 2),
     "done the other way": _done_by(lambda _guest, by_ns: -by_ns),
     "done to the end of time": _done_by(lambda guest, _by_ns: _LATEST - guest.now_ns() - 60 * SECOND_NS),
-    "done late": _done_late(0.3),
-    "done, and said to have failed": _saying(_FAILED, is_done=True),
-    "not done, and said to have failed": _saying(_FAILED, is_done=False),
-    "done, and said to be unknown": _saying(
-        {"error": {"class": "CommandNotFound", "desc": "The command has not been found"}}, is_done=True
+    "done late": _on(STEPS, lambda _guest, asked: [Pause(0.3), Send(asked.answer())]),
+    "done, and said to have failed": _done(_FAILED),
+    "not done, and said to have failed": _on(STEPS, lambda _guest, _asked: [Send(encoded(_FAILED))]),
+    "done, and said to be unknown": _done(
+        {"error": {"class": "CommandNotFound", "desc": "The command has not been found"}}
     ),
-    "done, and a list is returned": _saying({"return": [1, 2]}, is_done=True),
-    "done, and null is returned": _saying({"return": None}, is_done=True),
-    "done, and a trouble that is an object": _saying({"return": {"rtc-error": {"a": "b"}}}, is_done=True),
-    "done, and a trouble of fifty thousand escapes": _saying(
-        {"return": {"before": 1, "after": "x", "rtc-error": "\x1b[31m" * 10_000}}, is_done=True
+    "done, and a list is returned": _done({"return": [1, 2]}),
+    "done, and null is returned": _done({"return": None}),
+    "done, and a trouble that is an object": _done({"return": {"rtc-error": {"a": "b"}}}),
+    "done, and a trouble of fifty thousand escapes": _done(
+        {"return": {"before": 1, "after": "x", "rtc-error": "\x1b[31m" * 10_000}}
     ),
     "undone right after": _undone_at_reading(1),
     "undone in the middle of the verification": _undone_at_reading(2),
@@ -221,32 +185,28 @@ UNTRUE_STEPS = frozenset(("undone right after", "undone in the middle of the ver
 
 def _saying_of_itself(info: Callable[[dict[str, Any], int], Any]) -> FalseReply:
     """``info`` changes what guest-info returns, at the nth asking."""
+    return _on(["guest-info"], lambda guest, asked: [_returning(info(guest.info(), asked.nth))])
 
-    def start(guest: Guest) -> Play:
-        return _replying(lambda asked: info(guest.info(), asked.nth), ["guest-info"])
 
-    return start
+def _with(**members: Any) -> FalseReply:
+    return _saying_of_itself(lambda info, _nth: {**info, **members})
+
+
+def _without(member: str) -> FalseReply:
+    return _saying_of_itself(lambda info, _nth: {name: value for name, value in info.items() if name != member})
+
+
+def _with_each_command(change: Callable[[list[dict[str, Any]]], list[dict[str, Any]]]) -> FalseReply:
+    return _saying_of_itself(lambda info, _nth: {**info, "supported_commands": change(info["supported_commands"])})
 
 
 def _each_command(**state: Any) -> FalseReply:
-    return _saying_of_itself(
-        lambda info, _nth: {
-            **info,
-            "supported_commands": [{**command, **state} for command in info["supported_commands"]],
-        }
-    )
+    return _with_each_command(lambda commands: [{**command, **state} for command in commands])
 
 
 def _with_commands(count: int, name: Callable[[int], str]) -> FalseReply:
-    return _saying_of_itself(
-        lambda info, _nth: {
-            **info,
-            "supported_commands": [
-                *info["supported_commands"],
-                *({"name": name(number), "enabled": True, "success-response": True} for number in range(count)),
-            ],
-        }
-    )
+    state = {"enabled": True, "success-response": True}
+    return _with_each_command(lambda known: [*known, *({"name": name(number), **state} for number in range(count))])
 
 
 def _unlike_each_time(info: dict[str, Any], nth: int) -> Any:
@@ -261,18 +221,16 @@ INFO: Mapping[str, FalseReply] = {
     "a name of sixty thousand characters": _with_commands(1, lambda _number: "x" * 60_000),
     "names that cannot be shown": _with_commands(50, lambda number: f"\x1b[{number}m\u202e\n"),
     "an empty name": _with_commands(1, lambda _number: ""),
-    "no commands": _saying_of_itself(lambda info, _nth: {**info, "supported_commands": []}),
-    "no list of commands": _saying_of_itself(lambda info, _nth: {"version": info["version"]}),
-    "no version": _saying_of_itself(lambda info, _nth: {"supported_commands": info["supported_commands"]}),
-    "a version of fifty thousand escapes": _saying_of_itself(lambda info, _nth: {**info, "version": "\x1b" * 9_000}),
+    "no commands": _with(supported_commands=[]),
+    "no list of commands": _without("supported_commands"),
+    "no version": _without("version"),
+    "a version of fifty thousand escapes": _with(version="\x1b" * 9_000),
     "another one at each asking": _saying_of_itself(_unlike_each_time),
     "no command ever answers": _each_command(**{"success-response": False}),
     "every command is disabled": _each_command(enabled=False),
     "states that are strings": _each_command(enabled="yes", **{"success-response": "no"}),
     "a state that is null": _each_command(enabled=None),
-    "only the details of a command": _saying_of_itself(
-        lambda info, _nth: {**info, "supported_commands": [{"name": "guest-get-command-info", "enabled": True}]}
-    ),
+    "only the details of a command": _with(supported_commands=[{"name": "guest-get-command-info", "enabled": True}]),
 }
 
 
@@ -284,12 +242,7 @@ _LISTS = ("guest-get-vcpus", "guest-get-users", "guest-get-cpustats", "guest-net
 
 def _facts(text: Callable[[], str]) -> FalseReply:
     """The same JSON text from all commands that return a list: proper, and as costly as can be for its length."""
-
-    def start(_guest: Guest) -> Play:
-        reply = b'{"return": ' + text().encode() + b"}\n"
-        return lambda asked: [Send(reply if asked.command in _LISTS else asked.answer())]
-
-    return start
+    return _on(_LISTS, lambda _guest, _asked: [Send(b'{"return": ' + text().encode() + b"}\n")])
 
 
 DENSE: Mapping[str, FalseReply] = {

@@ -55,14 +55,7 @@ FACTS: Mapping[str, Any] = {
             "hardware-address": "52:54:00:12:34:56",
             "ip-addresses": [{"ip-address": "10.0.2.15", "ip-address-type": "ipv4", "prefix": 24}],
             "statistics": {
-                "rx-bytes": 1,
-                "rx-packets": 2,
-                "rx-errs": 3,
-                "rx-dropped": 4,
-                "tx-bytes": 5,
-                "tx-packets": 6,
-                "tx-errs": 7,
-                "tx-dropped": 8,
+                f"{way}-{what}": 1 for way in ("rx", "tx") for what in ("bytes", "packets", "errs", "dropped")
             },
         }
     ],
@@ -138,8 +131,6 @@ COMMAND_INFO: Mapping[str, Any] = {
     "origin": "stock",
 }
 
-NEITHER_ASKED_NOR_FACTS = ("guest-sync", "guest-sync-delimited", "guest-ping", "guest-info", *STEPS, *READS)
-
 
 def _clock_base_ns() -> int:
     """Realtime minus monotonic. A process that loses its processor between two readings would be off by as long."""
@@ -159,8 +150,7 @@ class Guest:
 
     @property
     def commands(self) -> tuple[str, ...]:
-        usual = (*NEITHER_ASKED_NOR_FACTS, *FACTS, "guest-get-command-info")
-        return tuple(sorted(name for name in usual if self.kind == EXTENDED or name not in _EXTENDED_ONLY))
+        return tuple(sorted(name for name in _ANSWERS if self.kind == EXTENDED or name not in _EXTENDED_ONLY))
 
     def now_ns(self) -> int:
         return time.monotonic_ns() + self.base_ns + self.offset_ns
@@ -176,9 +166,15 @@ class Guest:
         """
         if command not in self.commands:
             raise KeyError(command)
-        if command in FACTS:
-            return FACTS[command]
         return _ANSWERS[command](self, arguments)
+
+    def reply(self, command: str, arguments: Mapping[str, Any]) -> bytes:
+        """Return what an honest agent sends."""
+        try:
+            return encoded({"return": self.returned(command, arguments)}, command)
+        except KeyError:
+            description = f"The command {command} has not been found"
+            return encoded({"error": {"class": "CommandNotFound", "desc": description}})
 
     def _read_clock(self) -> dict[str, Any]:
         now_ns = self.now_ns()
@@ -205,6 +201,7 @@ class Guest:
 
 
 _ANSWERS: Mapping[str, Callable[[Guest, Mapping[str, Any]], Any]] = {
+    **{command: (lambda _guest, _arguments, fact=fact: fact) for command, fact in FACTS.items()},
     "guest-sync": lambda _guest, arguments: arguments["id"],
     "guest-sync-delimited": lambda _guest, arguments: arguments["id"],
     "guest-ping": lambda _guest, _arguments: {},
@@ -216,10 +213,6 @@ _ANSWERS: Mapping[str, Callable[[Guest, Mapping[str, Any]], Any]] = {
     "guest-update-time": lambda guest, arguments: guest._update_time(arguments),
     "guest-get-command-info": lambda _guest, _arguments: COMMAND_INFO,
 }
-
-
-def not_found(command: str) -> dict[str, Any]:
-    return {"error": {"class": "CommandNotFound", "desc": f"The command {command} has not been found"}}
 
 
 def encoded(reply: Any, command: str = "") -> bytes:

@@ -11,13 +11,14 @@ One order a line on the control port, and one answer a line::
 
 from __future__ import annotations
 
+import functools
 import os
 import select
 import signal
 import sys
 import time
 
-from .agent import Actions, Deaf, HangUp, HostileAgent, Pause, Send
+from .agent import Actions, HostileAgent, perform
 from .attacks import ATTACKS
 
 _CHUNK = 4096
@@ -27,10 +28,8 @@ _DISCONNECTED_SECONDS = 0.05
 # Without a suffix, what has to lie beside this file.
 SHIPPED = ("__init__", "agent", "attacks", "false_replies", "guest", "in_guest", "payloads")
 
+_ANSWERS = {"play": b"playing\n", "rest": b"resting\n", "end": b"ended\n"}
 _BY_NAME = {(attack.work, attack.name): attack for attack in ATTACKS}
-
-
-# ---------------------------------------------------------------------------------------------------------- the player
 
 
 def _play(path: str, agent: HostileAgent) -> None:
@@ -61,17 +60,7 @@ def _serve(port: int, agent: HostileAgent) -> None:
 
 
 def _do(port: int, actions: Actions) -> bool:
-    """Do them in turn; false: hang up."""
-    for action in actions:
-        if isinstance(action, Send):
-            _send(port, action.data)
-        elif isinstance(action, Pause):
-            time.sleep(action.seconds)
-        elif isinstance(action, Deaf):
-            signal.pause()
-        elif isinstance(action, HangUp):
-            return False
-    return True
+    return perform(actions, functools.partial(_send, port), time.sleep)
 
 
 def _send(port: int, data: bytes) -> None:
@@ -84,9 +73,6 @@ def _send(port: int, data: bytes) -> None:
             continue
 
 
-# --------------------------------------------------------------------------------------------------------- the control
-
-
 class _Player:
     """A process of its own for each attack: no attack is in the way of the next one."""
 
@@ -95,7 +81,6 @@ class _Player:
         self._process = 0
 
     def play(self, work: str, name: str) -> None:
-        self.stop()
         attack = _BY_NAME[work, name]
         self._process = os.fork()
         if not self._process:
@@ -120,16 +105,12 @@ def main(agent_port: str, control_port: str) -> None:
         *lines, pending = (pending + data).split(b"\n")
         for line in lines:
             order, _space, what = line.decode().partition(" ")
-            if order == "end":
-                player.stop()
-                os.write(control, b"ended\n")
-                return
-            if order == "rest":
-                player.stop()
-                os.write(control, b"resting\n")
-            else:
+            player.stop()
+            if order == "play":
                 player.play(*what.split(" ", 1))
-                os.write(control, b"playing\n")
+            os.write(control, _ANSWERS[order])
+            if order == "end":
+                return
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from multiprocessing.connection import Client
 
 from tests.fakes.domains import Domain
@@ -42,7 +41,3 @@ class RemoteLibvirt(FakeLibvirt):
         except UnicodeDecodeError as error:
             # libvirt-python makes the text of an error in a callback, where an exception has no way out.
             raise SystemError("<built-in function> returned a result with an exception set") from error
-
-
-def execute_of(text: str) -> str:
-    return str(json.loads(text)["execute"])

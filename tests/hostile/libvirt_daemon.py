@@ -20,7 +20,7 @@ from multiprocessing.connection import Connection, Listener
 from pathlib import Path
 from typing import Any
 
-from tests.hostile.libvirt_client import AUTHKEY, execute_of
+from tests.hostile.libvirt_client import AUTHKEY
 
 _MOST_OF_A_LINE = 10 * 1024 * 1024  # QEMU_AGENT_MAX_RESPONSE
 _MOST_OF_A_TEXT = 4 * 1024 * 1024  # REMOTE_STRING_MAX, src/remote/remote_protocol.x
@@ -51,6 +51,10 @@ class _Failure(Exception):  # noqa: N818  # an error's number and text, on the w
         super().__init__(text)
         self.code = code
         self.text = text if isinstance(text, bytes) else text.encode()
+
+
+def _late() -> _Failure:
+    return _Failure(_UNRESPONSIVE, "Guest agent is not responding: Guest agent not available for now")
 
 
 class Daemon:
@@ -117,13 +121,10 @@ class Daemon:
             raise _Failure(_UNRESPONSIVE, "Guest agent disappeared while executing command") from None
         if reply is None:
             self._is_in_sync = False
-            raise _Failure(_UNRESPONSIVE, "Guest agent is not responding: Guest agent not available for now")
+            raise _late()
         if "error" in reply[1]:
-            raise _Failure(
-                _INTERNAL_ERROR,
-                f"internal error: unable to execute QEMU agent command '{execute_of(text)}': "
-                f"{_description(reply[1]['error'])}",
-            )
+            failed = f"internal error: unable to execute QEMU agent command '{json.loads(text)['execute']}'"
+            raise _Failure(_INTERNAL_ERROR, f"{failed}: {_description(reply[1]['error'])}")
         if reply[0].count(b"[") + reply[0].count(b"{") > _DEEPEST and _depth(reply[1]) > _DEEPEST:
             raise _Failure(_INTERNAL_ERROR, "internal error: failed to convert virJSONValue to yajl data")
         return reply[0]
@@ -137,13 +138,12 @@ class Daemon:
     def _connected(self) -> socket.socket:
         """A guest that has closed its port opens it again, sooner or later."""
         if self._agent is None:
-            agent = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            self._agent = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
             try:
-                agent.connect(self._agent_path)
+                self._agent.connect(self._agent_path)
             except OSError:
-                agent.close()
+                self._hang_up()
                 raise _Failure(_UNRESPONSIVE, "Guest agent is not responding: it is not connected") from None
-            self._agent = agent
             self._buffer.clear()
             self._is_in_sync = False
         return self._agent
@@ -169,7 +169,7 @@ class Daemon:
                 agent.sendall(sync)
                 continue
             if reply is None:
-                raise _Failure(_UNRESPONSIVE, "Guest agent is not responding: Guest agent not available for now")
+                raise _late()
             if reply[1].get("return") == str(number):
                 self._is_in_sync = True
                 return
@@ -215,14 +215,7 @@ class Daemon:
         if not line.isascii() and _UTF8.match(line) is None:
             raise self._given_up(b"cannot parse json %b: lexical error: invalid bytes in UTF8 string." % line)
         try:
-            # Numbers stay texts, as in virJSONValue.
-            value = json.loads(
-                line.decode("utf-8", "replace"),
-                parse_float=str,
-                parse_int=str,
-                parse_constant=_no_constant,
-                object_pairs_hook=_unique,
-            )
+            value = _DECODER.decode(line.decode("utf-8", "replace"))
         except ValueError:
             raise self._given_up(b"cannot parse json %b: lexical error: invalid char in json text." % line) from None
         except RecursionError:
@@ -242,12 +235,8 @@ def _depth(value: Any) -> int:
     depth, level = 0, [value]
     while level:
         depth += 1
-        level = [
-            inner
-            for each in level
-            for inner in (each.values() if isinstance(each, dict) else each)
-            if isinstance(inner, (dict, list))
-        ]
+        members = [inner for each in level for inner in (each.values() if isinstance(each, dict) else each)]
+        level = [inner for inner in members if isinstance(inner, (dict, list))]
     return depth
 
 
@@ -260,6 +249,10 @@ def _unique(members: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _no_constant(name: str) -> Any:
     raise ValueError(name)
+
+
+# Numbers stay texts, as in virJSONValue.
+_DECODER = json.JSONDecoder(parse_float=str, parse_int=str, parse_constant=_no_constant, object_pairs_hook=_unique)
 
 
 def _description(error: Any) -> str:

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable, Mapping
 from itertools import repeat
 from typing import Any
 
-from .agent import Action, Actions, Asked, Deaf, HangUp, Pause, Play, Send
-from .guest import encoded
+from .agent import FOR_EVER, Action, Actions, Asked, HangUp, Pause, Play, Send
+from .guest import Guest, encoded
 
 # Small enough to be cut anywhere by who reads, and large enough to keep the sender's costs down.
 _CHUNK = 4096
@@ -64,29 +64,22 @@ def returned(text: str) -> Play:
     return instead(b'{"return": ' + text.encode() + b"}\n")
 
 
-def returning(value: Any) -> Play:
-    return instead(encoded({"return": value}))
-
-
 def refusing(error: Any) -> Play:
     return instead(encoded({"error": error}))
 
 
-def before(*data: bytes) -> Play:
+def _refusing_it(description: str) -> Play:
+    return lambda asked: refusing({"class": "CommandNotFound", "desc": description.format(asked.command)})(asked)
+
+
+def before(data: bytes) -> Play:
     """These bytes, and then the honest reply."""
-    return lambda asked: [*(Send(each) for each in data), Send(asked.answer())]
+    return lambda asked: [Send(data), Send(asked.answer())]
 
 
-def behind(*data: bytes, after_s: float = 0.0) -> Play:
+def behind(data: bytes, after_s: float = 0.0) -> Play:
     """The honest reply, and then these bytes."""
-
-    def play(asked: Asked) -> Iterable[Action]:
-        yield Send(asked.answer())
-        if after_s:
-            yield Pause(after_s)
-        yield from (Send(each) for each in data)
-
-    return play
+    return lambda asked: [Send(asked.answer()), Pause(after_s), Send(data)]
 
 
 def respelt(respell: Callable[[bytes], bytes]) -> Play:
@@ -99,48 +92,26 @@ def cut_after(size: int) -> Play:
     return lambda asked: [Send(asked.answer()[:size]), HangUp()]
 
 
-def _large(text: Callable[[], str]) -> Play:
+def _large(text: Callable[[], str], around: str = '{{"return": {}}}') -> Play:
     """As :func:`returned`, but made when it is sent."""
-
-    def play(asked: Asked) -> Any:
-        return returned(text())(asked)
-
-    return play
+    return lambda asked: instead(around.format(text()).encode() + b"\n")(asked)
 
 
 # ------------------------------------------------------------------------------------------------------------ the plays
 
 
-def _silence(_asked: Asked) -> Iterable[Action]:
-    return ()
-
-
-def _deaf(_asked: Asked) -> Iterable[Action]:
-    yield Deaf()
-
-
-def _hang_up(_asked: Asked) -> Iterable[Action]:
-    yield HangUp()
-
-
-def _answer_and_hang_up(asked: Asked) -> Iterable[Action]:
-    yield Send(asked.answer())
-    yield HangUp()
-
-
 def _dripping(asked: Asked) -> Iterable[Action]:
     answer = asked.answer()
     # In one piece what is long: the rest is enough to make every read return early.
-    head, tail = answer[:-20], answer[-20:]
-    yield Send(head)
-    yield from _drips((bytes((byte,)) for byte in tail), _QUICK_DRIP_SECONDS)
+    yield Send(answer[:-20])
+    yield from _drips(_bytes_of(answer[-20:]), _QUICK_DRIP_SECONDS)
 
 
-def _slowly_dripping(asked: Asked) -> Iterable[Action]:
-    return _drips((bytes((byte,)) for byte in asked.answer()), DRIP_SECONDS)
+def _bytes_of(data: bytes) -> Iterable[bytes]:
+    return (data[position : position + 1] for position in range(len(data)))
 
 
-def _replayed() -> Play:
+def _replayed(_guest: Guest) -> Play:
     """Each reply is the one that was due to the request before."""
     last = [encoded({"return": {}})]
 
@@ -151,7 +122,7 @@ def _replayed() -> Play:
     return play
 
 
-def _frozen_in_time() -> Play:
+def _frozen_in_time(_guest: Guest) -> Play:
     """The first reply to each command for ever."""
     first: dict[str, bytes] = {}
     return lambda asked: [Send(first.setdefault(asked.command, asked.answer()))]
@@ -167,20 +138,13 @@ def _nested(opening: str, inner: str, closing: str, depth: int) -> Play:
     return _large(lambda: opening * depth + inner + closing * depth)
 
 
-def _refused_at_length(size: int) -> Play:
-
-    def play(asked: Asked) -> Any:
-        return instead(encoded({"error": {"class": "GenericError", "desc": "x" * size}}))(asked)
-
-    return play
-
-
 _GENERIC = {"class": "GenericError", "desc": "no"}
+_REFUSAL = '{{"error": {{"class": "GenericError", "desc": "{}"}}}}'
 _TINY = b'{"return": {}}\n'
 
 SILENT: Mapping[str, Play] = {
-    "silence": _silence,
-    "never reading": _deaf,
+    "silence": instead(),
+    "never reading": lambda _asked: [Pause(FOR_EVER)],
 }
 
 ENDLESS: Mapping[str, Play] = {
@@ -215,7 +179,7 @@ ENDLESS: Mapping[str, Play] = {
 }
 
 DRIPPING: Mapping[str, Play] = {
-    "the reply in drips": _slowly_dripping,
+    "the reply in drips": lambda asked: _drips(_bytes_of(asked.answer()), DRIP_SECONDS),
     "an endless string in drips": _endless_drips(b"a", b'{"return": "'),
     "white space in drips": _endless_drips(b" "),
     "0xFF in drips": _endless_drips(b"\xff"),
@@ -223,7 +187,7 @@ DRIPPING: Mapping[str, Play] = {
 }
 
 CLOSING: Mapping[str, Play] = {
-    "hanging up": _hang_up,
+    "hanging up": lambda _asked: [HangUp()],
     "half a reply and hanging up": lambda asked: cut_after(len(asked.answer()) // 2)(asked),
     "a reply without its last byte": cut_after(-1),
     "a reply without its brace": cut_after(-2),
@@ -302,29 +266,23 @@ HUGE: Mapping[str, Play] = {
         lambda: "{" + ",".join(f'"a{number}":0' for number in range(30_000)) + "}"
     ),
     "a string of five million characters": _large(lambda: '"' + "x" * _OVER_4_MIB + '"'),
-    "a refusal of five million characters": _refused_at_length(_OVER_4_MIB),
-    "a refusal of eleven million characters": _refused_at_length(_OVER_10_MIB),
+    "a refusal of five million characters": _large(lambda: "x" * _OVER_4_MIB, _REFUSAL),
+    "a refusal of eleven million characters": _large(lambda: "x" * _OVER_10_MIB, _REFUSAL),
 }
 
 REFUSING: Mapping[str, Play] = {
     "a refusal": refusing(_GENERIC),
-    "a refusal in sixty thousand characters": refusing({"class": "GenericError", "desc": "x" * 60_000}),
-    "a refusal that moves the cursor": refusing(
-        {"class": "GenericError", "desc": "\x1b[2J\x1b]0;pwned\x07\r\nok: [x]"}
-    ),
-    "a refusal written from right to left": refusing({"class": "GenericError", "desc": "\u202e\u2066 ko\u0000"}),
-    "a refusal that is a template": refusing({"class": "GenericError", "desc": "{{ lookup('pipe', 'id') }}"}),
+    "a refusal in sixty thousand characters": refusing({**_GENERIC, "desc": "x" * 60_000}),
+    "a refusal that moves the cursor": refusing({**_GENERIC, "desc": "\x1b[2J\x1b]0;pwned\x07\r\nok: [x]"}),
+    "a refusal written from right to left": refusing({**_GENERIC, "desc": "\u202e\u2066 ko\u0000"}),
+    "a refusal that is a template": refusing({**_GENERIC, "desc": "{{ lookup('pipe', 'id') }}"}),
     "an empty refusal": refusing({"class": "", "desc": ""}),
-    "command not found": lambda asked: refusing(
-        {"class": "CommandNotFound", "desc": f"The command {asked.command} has not been found"}
-    )(asked),
-    "command disabled": lambda asked: refusing(
-        {"class": "CommandNotFound", "desc": f"Command {asked.command} has been disabled: the command is not allowed"}
-    )(asked),
+    "command not found": _refusing_it("The command {} has not been found"),
+    "command disabled": _refusing_it("Command {} has been disabled: the command is not allowed"),
     "frozen": lambda asked: (
-        returning("frozen")
+        returned('"frozen"')
         if asked.command == "guest-fsfreeze-status"
-        else refusing({"class": "CommandNotFound", "desc": f"Command {asked.command} has been disabled: frozen"})
+        else _refusing_it("Command {} has been disabled: frozen")
     )(asked),
 }
 
@@ -364,11 +322,11 @@ AROUND: Mapping[str, Play] = {
     "a closing brace behind it": behind(b"}"),
     "the reply twice": respelt(lambda reply: reply * 2),
     "the next reply in advance": _in_advance,
-    "the reply and hanging up": _answer_and_hang_up,
+    "the reply and hanging up": lambda asked: [Send(asked.answer()), HangUp()],
 }
 
 # They keep what came before, so each play of them is made anew.
-REPEATING: Mapping[str, Callable[[], Play]] = {
+REPEATING: Mapping[str, Callable[[Guest], Play]] = {
     "the reply to the request before": _replayed,
     "the first reply for ever": _frozen_in_time,
 }
@@ -378,10 +336,8 @@ def _wrong_id(change: Callable[[Any], Any]) -> Play:
     """A sync whose answer is not what was asked for; all else is honest."""
 
     def play(asked: Asked) -> Iterable[Action]:
-        if asked.command.startswith("guest-sync"):
-            yield Send(encoded({"return": change(asked.arguments["id"])}, asked.command))
-        else:
-            yield Send(asked.answer())
+        is_sync = asked.command.startswith("guest-sync")
+        yield Send(encoded({"return": change(asked.arguments["id"])}, asked.command) if is_sync else asked.answer())
 
     return play
 
@@ -400,4 +356,15 @@ SYNCING: Mapping[str, Play] = {
     "the delimiter behind the reply": respelt(lambda reply: reply.replace(b"\xff", b"") + b"\xff"),
     "the delimiter in the reply": respelt(lambda reply: b'{"ret\xffurn": 0}' + reply.replace(b"\xff", b"")),
     "many delimiters": respelt(lambda reply: reply.replace(b"\xff", b"\xff" * 200)),
+}
+
+# Sent to a client as soon as it connects.
+GREETINGS: Mapping[str, bytes] = {
+    "a reply": _TINY,
+    "half a reply": b'{"return": "',
+    "ten thousand replies": _TINY * 10_000,
+    "a replayed sync": b'\xff{"return": 5}\n',
+    "a million 0xFF": b"\xff" * MILLION,
+    "a million brackets": b"[" * MILLION,
+    "a line": b"Debian GNU/Linux 12 tenant hvc0\r\n\r\nlogin: ",
 }

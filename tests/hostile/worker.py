@@ -19,6 +19,7 @@ import time
 import traceback
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -50,15 +51,21 @@ _POLL_SECONDS = 0.02
 
 def run(case: Case, baseline_kib: int = 0) -> Verdict:
     threads, descriptors = set(threading.enumerate()), _descriptors()
-    _forget_peak()
+    Path("/proc/self/clear_refs").write_text("5")  # proc(5): the peak becomes what is resident now
     began = time.monotonic()
     with _in_place(case):
         output, noise = _printed(case)
     seconds = time.monotonic() - began
-    result, more = _read(output)
+    try:
+        result, more = json.loads(output), ""
+    except ValueError:
+        result, more = None, output
     _settle(threads, descriptors)
     peak_kib = _memory("VmHWM") - baseline_kib  # of a call that was given up, the reply may still have come
-    _trim(baseline_kib)
+    # Free memory goes back to the system, as far as the C library can (malloc_trim(3)), if it is worth the time.
+    if _memory("VmRSS") > baseline_kib + _WORTHWHILE_KIB:
+        gc.collect()
+        _LIBC.malloc_trim(0)
     return Verdict(
         result,
         noise + more,
@@ -82,14 +89,6 @@ def _printed(case: Case) -> tuple[str, str]:
         except BaseException:
             trace = traceback.format_exc()
     return output.getvalue(), trace + errors.getvalue()
-
-
-def _read(output: str) -> tuple[dict[str, Any] | None, str]:
-    try:
-        result = json.loads(output)
-    except ValueError:
-        return None, output
-    return (result, "") if isinstance(result, dict) else (None, output)
 
 
 @contextlib.contextmanager
@@ -144,21 +143,9 @@ def _settle(threads: set[threading.Thread], descriptors: set[str]) -> None:
         gc.collect()
 
 
-def _forget_peak() -> None:
-    with open("/proc/self/clear_refs", "w") as refs:
-        refs.write("5")  # proc(5): the peak becomes what is resident now
-
-
-def _trim(baseline_kib: int) -> None:
-    """Give free memory back to the system, as far as the C library can (malloc_trim(3)), if it is worth the time."""
-    if _memory("VmRSS") > baseline_kib + _WORTHWHILE_KIB:
-        gc.collect()
-        _LIBC.malloc_trim(0)
-
-
 def _memory(what: str) -> int:
-    with open("/proc/self/status") as status:
-        return next(int(line.split()[1]) for line in status if line.startswith(what))
+    status = Path("/proc/self/status").read_text()
+    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith(what))
 
 
 def main() -> None:

@@ -7,17 +7,13 @@ import os
 import queue
 import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import asdict
-from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from tests.hostile.agent import HostileAgent, honestly
 from tests.hostile.case import Case, Verdict
-from tests.hostile.channels import CHANNELS
+from tests.hostile.channels import reached
 from tests.hostile.guest import EXTENDED, Guest
 from tests.support.collection import ROOT
 
@@ -41,9 +37,7 @@ class Worker:
         self._start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_exception: object) -> None:
         self._stop()
 
     def run(self, case: Case) -> Verdict:
@@ -96,17 +90,14 @@ class Workers:
         self._free: queue.SimpleQueue[Worker] = queue.SimpleQueue()
 
     def __enter__(self) -> Workers:
-        self._all = ExitStack()
         with ExitStack() as begun:
             for _worker in range(self._count):
                 self._free.put(begun.enter_context(Worker()))
             self._all = begun.pop_all()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._all.__exit__(kind, error, trace)
+    def __exit__(self, *_exception: object) -> None:
+        self._all.close()
 
     def run(self, case: Case) -> Verdict:
         worker = self._free.get()
@@ -115,9 +106,7 @@ class Workers:
         finally:
             self._free.put(worker)
 
-
-@contextmanager
-def reached(agent: HostileAgent, channel: str, module: str, **options: Any) -> Iterator[Case]:
-    """A case whose guest has this agent, behind this channel."""
-    with tempfile.TemporaryDirectory(prefix="hostile-") as directory, CHANNELS[channel](agent, Path(directory)) as way:
-        yield Case(module, {**way.options, **options}, **way.stand_ins)
+    def play(self, agent: HostileAgent, channel: str, module: str, **options: Any) -> Verdict:
+        """Run the module against the agent behind this channel."""
+        with reached(agent, channel, module, **options) as case:
+            return self.run(case)

@@ -19,7 +19,7 @@ from tests.hostile.case import Verdict
 from tests.hostile.cases import MODULES, OTHER_STREAMS, UNIX, Round, rounds
 from tests.hostile.checks import Records, faults
 from tests.hostile.guest import EXTENDED, Guest
-from tests.hostile.workers import Workers, reached
+from tests.hostile.workers import Workers
 from tests.support.tiers import chosen
 
 _AT_ONCE = 6
@@ -29,33 +29,27 @@ _ONE_IN = {UNIX: 12, LIBVIRT: 24, **dict.fromkeys(OTHER_STREAMS, 48)}
 Played = Future[tuple[Guest, Verdict]]
 
 
-def play(workers: Workers, each: Round) -> tuple[Guest, Verdict]:
-    agent = each.attack.agent()
-    with reached(agent, each.channel, each.module, **each.options) as case:
-        return agent.guest, workers.run(case)
-
-
 @pytest.fixture(scope="module")
 def played(request: pytest.FixtureRequest, workers: Workers) -> Iterator[Mapping[Round, Played]]:
     """All rounds that were chosen, several at a time: most wait for most of their time."""
+
+    def play(each: Round) -> tuple[Guest, Verdict]:
+        agent = each.attack.agent()
+        return agent.guest, workers.play(agent, each.channel, each.module, **each.options)
+
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        yield {each: pool.submit(play, workers, each) for (each,) in chosen(request, "each")}
+        yield {each: pool.submit(play, each) for (each,) in chosen(request, "each")}
         pool.shutdown(cancel_futures=True)
 
 
 @pytest.fixture(scope="module")
-def honest(workers: Workers) -> dict[str, dict[str, Any]]:
+def honest(workers: Workers) -> dict[str, Any]:
     """What each module returns of an honest guest."""
-
-    def entry(work: str) -> dict[str, Any]:
-        module, options = MODULES[work]
-        with reached(HostileAgent(Guest(EXTENDED), honestly), UNIX, module, **options) as case:
-            result = workers.run(case).result
-        assert result is not None
-        found: dict[str, Any] = result["guest"]
-        return found
-
-    return {work: entry(work) for work in MODULES}
+    verdicts = {
+        work: workers.play(HostileAgent(Guest(EXTENDED), honestly), UNIX, module, **options)
+        for work, (module, options) in MODULES.items()
+    }
+    return {work: verdict.result["guest"] for work, verdict in verdicts.items() if verdict.result is not None}
 
 
 def is_thorough(each: Round) -> bool:

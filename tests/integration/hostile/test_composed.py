@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from hypothesis import HealthCheck, given, settings
@@ -14,7 +14,7 @@ from tests.hostile.attacks import ATTACKS, LIBVIRT
 from tests.hostile.cases import MODULES, UNIX
 from tests.hostile.checks import Records, general_faults
 from tests.hostile.guest import EXTENDED, STOCK, Guest
-from tests.hostile.workers import Workers, reached
+from tests.hostile.workers import Workers
 
 # Every code that any attack may come to, and what breaks libvirt's connection.
 _CODES = frozenset(code for attack in ATTACKS for code in attack.codes_by(LIBVIRT))
@@ -43,26 +43,18 @@ _PIECES = [
 garbage = st.lists(st.sampled_from(_PIECES) | st.binary(max_size=6), min_size=1, max_size=12).map(b"".join)
 
 
-def _around(data: tuple[bytes, bytes]) -> Play:
-    return lambda asked: [Send(data[0]), Send(asked.answer()), Send(data[1])]
-
-
-def _instead_and_end(data: bytes) -> Play:
-    return lambda _asked: [Send(data), HangUp()]
-
-
 moves: st.SearchStrategy[Play] = st.one_of(
     st.just(honestly),
     st.sampled_from(sorted(_PLAYS)).map(_PLAYS.__getitem__),
     garbage.map(payloads.instead),
-    garbage.map(_instead_and_end),
-    st.tuples(garbage, garbage).map(_around),
+    garbage.map(lambda data: lambda _asked: [Send(data), HangUp()]),
+    st.tuples(garbage, garbage).map(lambda data: lambda asked: [Send(data[0]), Send(asked.answer()), Send(data[1])]),
 )
 # A few honest replies first, or nothing is ever reached but the sync.
 scripts = st.tuples(st.integers(0, 12), st.lists(moves, min_size=1, max_size=4), st.booleans())
 
 
-def script_of(honest: int, hostile: Sequence[Play], goes_on: bool) -> Callable[[Asked], Iterable[Action]]:
+def script_of(honest: int, hostile: Sequence[Play], goes_on: bool) -> Play:
     """So many honest replies, then each of the hostile plays, and then all of them again or honesty."""
 
     def play(asked: Asked) -> Iterable[Action]:
@@ -92,8 +84,7 @@ def test_attacks_put_together_come_to_nothing(
 ) -> None:
     module, options = MODULES[work]
     agent = HostileAgent(Guest(kind), script_of(*script))
-    with reached(agent, channel, module, **options, timeout=_SECONDS) as case:
-        verdict = workers.run(case)
+    verdict = workers.play(agent, channel, module, **options, timeout=_SECONDS)
     records.add(channel, "composed", work, verdict)
     assert list(general_faults(channel, module, verdict, {}, _CODES)) == []
     assert verdict.seconds < _LONGEST_SECONDS

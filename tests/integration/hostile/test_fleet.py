@@ -2,35 +2,26 @@
 
 from __future__ import annotations
 
-import json
-import tempfile
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+import itertools
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor import connections
 
-from tests.fakes.domains import Definition, Domain
 from tests.fakes.fleet import Profile, SimulatedFleet
-from tests.fakes.libvirt import FakeHypervisor
-from tests.fakes.libvirt_replies import LibvirtError
+from tests.fakes.kinds import SECOND_NS
 from tests.hostile import payloads
-from tests.hostile import worker as in_process
-from tests.hostile.agent import Action, Asked, HostileAgent, Pause, Play, Send
+from tests.hostile.agent import Action, Asked, Pause, Play, Send
 from tests.hostile.case import Case, Verdict
-from tests.hostile.channels import serving
+from tests.hostile.channels import several
 from tests.hostile.checks import Records, codes_of
-from tests.hostile.guest import EXTENDED, SECOND_NS, Guest
 from tests.hostile.workers import Worker, Workers
-from tests.processes.socket_server import listen_unix
 
 MILLISECOND_NS = 1_000_000
 # So far a flood may blow up what an honest guest's clock is known to; alone it is some 20 us.
 MOST_UNSURE_NS = 100 * MILLISECOND_NS
 TOLERANCE_NS = 100 * MILLISECOND_NS
-HONEST = 24
 # The hostile ones take their time side by side, and nobody else's.
 LONGEST_SECONDS = 90.0
 
@@ -47,34 +38,11 @@ PLAYS: Mapping[str, Play] = {
 }
 
 
-def _behind_sync(hostile: Play) -> Play:
-    """It gets to be asked for something."""
-
-    def play(asked: Asked) -> Any:
-        return [Send(asked.answer())] if asked.command.startswith("guest-sync") else hostile(asked)
-
-    return play
-
-
-@contextmanager
-def _hostile(plays: Mapping[str, Play]) -> Iterator[dict[str, str]]:
-    """Sockets of hostile guests by what they play."""
-    with ExitStack() as stack:
-        directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="hostile-")))
-        paths = {}
-        for number, (name, play) in enumerate(plays.items()):
-            path = directory / f"{number:03}.sock"
-            stack.enter_context(serving(listen_unix(path), HostileAgent(Guest(EXTENDED), play)))
-            paths[str(path)] = name
-        yield paths
-
-
 @pytest.fixture(name="fleet")
 def _fleet(tmp_path: Path) -> Iterator[SimulatedFleet]:
-    kinds = ("extended", "extended", "stock")
     guests = {
-        f"guest{number:02}": Profile(kind=kinds[number % 3], offset_ns=-(number + 2) * SECOND_NS)
-        for number in range(HONEST)
+        f"guest{number:02}": Profile(kind, offset_ns=-(number + 2) * SECOND_NS)
+        for number, kind in enumerate(("extended", "extended", "stock") * 8)
     }
     with SimulatedFleet(tmp_path, guests) as running:
         yield running
@@ -88,55 +56,38 @@ def _entries(verdict: Verdict) -> dict[str, dict[str, Any]]:
     return {entry["name"]: entry for entry in verdict.result["guests"]}
 
 
-def _mixed(honest: list[str], hostile: list[str]) -> list[str]:
-    """The hostile ones spread among the honest ones, and one at either end."""
-    step = max(1, len(honest) // len(hostile))
-    mixed = [hostile[0]]
-    for number, path in enumerate(honest):
-        mixed.append(path)
-        if number % step == 0 and number // step + 1 < len(hostile):
-            mixed.append(hostile[number // step + 1])
-    return mixed + [path for path in hostile if path not in mixed]
+def _mixed(honest: list[str], hostile: Mapping[str, str]) -> list[str]:
+    """Return the sockets of both by turns, a hostile one at either end."""
+    first, *others, last = hostile
+    mixed = (each for both in itertools.zip_longest(honest, others) for each in both if each is not None)
+    return [first, *mixed, last]
 
 
-def test_honest_guests_get_their_time_whatever_others_send(
-    fleet: SimulatedFleet, workers: Workers, records: Records
+@pytest.mark.parametrize(("module", "options"), [("qga_update_time", RESYNC), ("qga_info", INFO)])
+def test_honest_guests_get_their_time_and_return_their_facts_whatever_others_send(
+    module: str, options: Mapping[str, Any], fleet: SimulatedFleet, workers: Workers, records: Records
 ) -> None:
-    with _hostile({name: _behind_sync(play) for name, play in PLAYS.items()}) as hostile:
-        sockets = _mixed(fleet.paths, list(hostile))
-        verdict = workers.run(Case("qga_update_time", {**RESYNC, "sockets": sockets}))
-    records.add("unix", "fleets", "qga_update_time", verdict)
+    with several(PLAYS) as hostile:
+        verdict = workers.run(Case(module, {**options, "sockets": _mixed(fleet.paths, hostile)}))
+    records.add("unix", "fleets", module, verdict)
     entries = _entries(verdict)
-    truths = fleet.truths()
-    for path in fleet.paths:
-        entry = entries[path]
-        assert entry["status"] == "corrected", entry
-        assert entry["uncertainty_after_ns"] < MOST_UNSURE_NS, entry
-        true_ns = truths[Path(path).stem]
-        assert abs(true_ns) < TOLERANCE_NS, (path, true_ns)
-        assert abs(entry["offset_after_ns"] - true_ns) < entry["uncertainty_after_ns"] + MILLISECOND_NS
-    for path, name in hostile.items():
-        assert entries[path]["status"] == "failed", (name, entries[path])
-        assert entries[path]["error"]["code"] in ("protocol_error", "timeout", "unresponsive", "command_failed"), name
-
-
-def test_honest_guests_tell_their_facts_whatever_others_send(
-    fleet: SimulatedFleet, workers: Workers, records: Records
-) -> None:
-    with _hostile({name: _behind_sync(play) for name, play in PLAYS.items()}) as hostile:
-        sockets = _mixed(fleet.paths, list(hostile))
-        verdict = workers.run(Case("qga_info", {**INFO, "sockets": sockets}))
-    records.add("unix", "fleets", "qga_info", verdict)
-    entries = _entries(verdict)
-    for path in fleet.paths:
-        entry = entries[path]
-        assert entry["status"] == "gathered", entry
-        assert not entry["errors"].keys() - {"os", "timezone"}, entry  # the simulated agents do not know all
-        assert entry["time"]["uncertainty_ns"] < MOST_UNSURE_NS, entry
     known = {"protocol_error", "timeout", "unresponsive", "command_failed"}
     for path, name in hostile.items():
         assert codes_of({"guest": entries[path]}) <= known, (name, entries[path])
         assert not entries[path].keys() & {"os", "hostname", "timezone", "time"}, (name, entries[path])
+        assert module == "qga_info" or entries[path]["status"] == "failed", (name, entries[path])
+    truths = fleet.truths()
+    for path in fleet.paths:
+        entry, true_ns = entries[path], truths[Path(path).stem]
+        if module == "qga_info":
+            assert entry["status"] == "gathered", entry
+            assert not entry["errors"].keys() - {"os", "timezone"}, entry  # the simulated agents do not know all
+            assert entry["time"]["uncertainty_ns"] < MOST_UNSURE_NS, entry
+        else:
+            assert entry["status"] == "corrected", entry
+            assert entry["uncertainty_after_ns"] < MOST_UNSURE_NS, entry
+            assert abs(true_ns) < TOLERANCE_NS, (path, true_ns)
+            assert abs(entry["offset_after_ns"] - true_ns) < entry["uncertainty_after_ns"] + MILLISECOND_NS
 
 
 # ---------------------------------------------------------------------------------------------------------- the memory
@@ -145,10 +96,7 @@ def test_honest_guests_tell_their_facts_whatever_others_send(
 def _hoarding(size: int) -> Play:
     """As much of a message as is taken, and then a byte now and then: it is kept for as long as the guest likes."""
 
-    def play(asked: Asked) -> Iterator[Action]:
-        if asked.command.startswith("guest-sync"):
-            yield Send(asked.answer())
-            return
+    def play(_asked: Asked) -> Iterator[Action]:
         yield Send(b'{"return": "' + b"a" * size)
         while True:
             yield Pause(payloads.DRIP_SECONDS)
@@ -173,7 +121,7 @@ def test_what_hostile_guests_make_the_host_keep_is_bounded_for_each(
     workers: Workers,
     records: Records,
 ) -> None:
-    with _hostile({f"hoarder {number}": _hoarding(size) for number in range(count)}) as hostile:
+    with several({f"hoarder {number}": _hoarding(size) for number in range(count)}) as hostile:
         verdict = workers.run(Case(module, {**options, "sockets": list(hostile)}))
     records.add("unix", f"hoarding fleets, {module}", f"{count} guests", verdict)
     entries = _entries(verdict)
@@ -223,42 +171,3 @@ def test_what_fifty_guests_answer_at_length_through_libvirt_is_neither_kept_nor_
         assert codes_of({"guest": entry}) <= {"protocol_error", "command_failed"}, entry
     assert verdict.peak_kib < MOST_OF_A_FLEET_KIB
     assert verdict.kept_kib < MOST_KEPT_KIB
-
-
-# ----------------------------------------------------------------------------------------------------------- libvirt's
-
-
-class Breakable(FakeHypervisor):
-    """libvirtd hangs up on a client at whose call a ``breaker`` answers; others of its domains have calls on it too."""
-
-    def qemuAgentCommand(self, domain: Domain, text: str, timeout: int, flags: int) -> str:  # noqa: N802
-        if domain.definition.name.startswith("breaker") and "guest-get-" in text:
-            domain.connection.is_broken = True
-            domain.connection.interrupted.set()
-            raise LibvirtError(38, "End of file while reading data: Input/output error")
-        return super().qemuAgentCommand(domain, text, timeout, flags)
-
-
-def _definition(name: str, guest: Guest) -> Definition:
-    def reply(command: str) -> Callable[[dict[str, Any]], str]:
-        return lambda request: json.dumps({"return": guest.returned(command, request.get("arguments", {}))})
-
-    return Definition(name, replies={command: reply(command) for command in guest.commands})
-
-
-@pytest.mark.parametrize("breakers", [1, 4])
-def test_a_guest_that_breaks_libvirts_connection_costs_the_others_nothing(
-    breakers: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    guests = {f"web{number}": Guest(EXTENDED, -(number + 2) * SECOND_NS) for number in range(HONEST)}
-    hostile = {f"breaker{number}": Guest(EXTENDED) for number in range(breakers)}
-    fake = Breakable(_definition(name, guest) for name, guest in {**hostile, **guests}.items())
-    monkeypatch.setattr(connections, "import_libvirt", fake.modules)
-    verdict = in_process.run(Case("qga_update_time", {**RESYNC, "timeout": 5.0, "domains": ["*"]}))
-    entries = _entries(verdict)
-    for name, guest in guests.items():
-        assert entries[name]["status"] == "corrected", entries[name]
-        assert entries[name]["within_tolerance"]
-        assert abs(guest.offset_ns) < TOLERANCE_NS
-        assert guest.steps == 1
-    assert {entries[name]["error"]["code"] for name in hostile} == {"hypervisor_unavailable"}

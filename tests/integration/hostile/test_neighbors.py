@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import itertools
 import json
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,31 +17,27 @@ import pytest
 from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor import connections
 from ansible_collections.qemu.guest_agent.plugins.plugin_utils._inventory.listing import STATES, Query, list_guests
 
-from tests.fakes.domains import Definition
 from tests.fakes.fleet import Profile, SimulatedFleet
-from tests.fakes.libvirt import FakeHypervisor
+from tests.fakes.hypervisors import SimulatedHypervisor
+from tests.fakes.kinds import SECOND_NS
 from tests.hostile import payloads, worker
-from tests.hostile.agent import Action, Asked, HostileAgent, Pause, Play, Send
+from tests.hostile.agent import Pause, Play, Send
 from tests.hostile.case import Case, Verdict
-from tests.hostile.channels import serving
-from tests.hostile.guest import EXTENDED, SECOND_NS, STOCK, Guest
+from tests.hostile.channels import several
 from tests.hostile.workers import Workers
-from tests.processes.socket_server import listen_unix
 from tests.support.tiers import quick
 
 COUNT = 15
-HONEST = 10
+HONEST = {
+    f"web{number}": Profile(kind, -(number + 2) * SECOND_NS) for number, kind in enumerate(("extended", "stock") * 5)
+}
 TOLERANCE_NS = 100_000_000
-DEADLINE_SECONDS = 4.0
-TIMEOUT = 5.0
 # A listing has no deadline: it gives up those that are too slow, when silent ones would have been given up as well.
 LISTING_TIMEOUT = 2.5
 LONGEST_LISTING = 30.0
-OPTIONS = {"timeout": TIMEOUT, "fail_on": "none", "deadline": DEADLINE_SECONDS}
-MODULES: Mapping[str, Mapping[str, Any]] = {
-    "qga_update_time": {**OPTIONS, "attempts": 2, "samples": 8},
-    "qga_info": {**OPTIONS, "gather_subset": ["min", "time"]},
-}
+OPTIONS = {"timeout": 5.0, "fail_on": "none", "deadline": 4.0}
+RESYNC = ("qga_update_time", {**OPTIONS, "attempts": 2, "samples": 8})
+INFO = ("qga_info", {**OPTIONS, "gather_subset": ["min", "time"]})
 
 # ------------------------------------------------------------------------------------------------------ through libvirt
 
@@ -111,56 +105,51 @@ BREAKING = tuple(name for name in BEHAVIORS if name.startswith("breaking") or na
 SHORT = ("slow when they have answered once", "just not as slow as is noticed at once", "breaking late", "mixed")
 
 
-def _definition(name: str, guest: Guest, behavior: Behavior) -> Definition:
-    def reply(command: str) -> Callable[[Request], str]:
-        return lambda request: json.dumps({"return": guest.returned(command, request.get("arguments", {}))})
-
-    replies = {command: reply(command) for command in guest.commands}
-    return Definition(name, **{"replies": replies, **behavior})
-
-
-class Hypervisor:
-    """Ten honest guests among those."""
-
-    def __init__(self, behavior: Callable[[int], Behavior], are_honest_last: bool, takes: float = 0.0) -> None:
-        """The honest ones are begun last, or spread among the others. ``takes`` is in seconds, for each answer."""
-        kinds = (EXTENDED, STOCK)
-        self.honest = {f"web{number}": Guest(kinds[number % 2], -(number + 2) * SECOND_NS) for number in range(HONEST)}
-        honest = [_definition(name, guest, {"takes": lambda _request: takes}) for name, guest in self.honest.items()]
-        others = [_definition(f"other{number}", Guest(EXTENDED), behavior(number)) for number in range(COUNT)]
-        mixed = [each for both in itertools.zip_longest(others, honest) for each in both if each is not None]
-        self.fake = FakeHypervisor([*others, *honest] if are_honest_last else mixed)
-
-
-MakeHypervisor = Callable[..., Hypervisor]
-
-
-@pytest.fixture
-def make(monkeypatch: pytest.MonkeyPatch) -> Iterator[MakeHypervisor]:
-    made: list[Hypervisor] = []
-
-    def hypervisor_of(behavior: str, are_honest_last: bool, takes: float = 0.0) -> Hypervisor:
-        made.append(Hypervisor(BEHAVIORS[behavior], are_honest_last, takes))
-        monkeypatch.setattr(connections, "import_libvirt", made[-1].fake.modules)
-        return made[-1]
-
-    yield hypervisor_of
-    for each in made:
-        each.fake.release()
-        each.fake.wait_until_all_is_given_back(20.0)
-
-
 def entries_of(verdict: Verdict) -> dict[str, dict[str, Any]]:
     assert verdict.noise == ""
     assert verdict.result is not None
     return {entry["name"]: entry for entry in verdict.result["guests"]}
 
 
-def assert_corrected(hypervisor: Hypervisor, entries: Mapping[str, Mapping[str, Any]]) -> None:
-    for name, guest in hypervisor.honest.items():
-        assert entries[name]["status"] == "corrected", entries[name]
-        assert abs(guest.offset_ns) < TOLERANCE_NS
-        assert guest.steps <= 2
+class Hypervisor(SimulatedHypervisor):
+    """The honest guests among others that behave so. The honest ones are begun last, or spread among the others."""
+
+    def __init__(self, behaviors: Mapping[str, Behavior], are_honest_last: bool = True) -> None:
+        others, honest = list(dict.fromkeys(behaviors, Profile(offset_ns=-3 * SECOND_NS)).items()), list(HONEST.items())
+        mixed = [each for both in itertools.zip_longest(others, honest) for each in both if each is not None]
+        super().__init__(dict([*others, *honest] if are_honest_last else mixed))
+        for name, behavior in behaviors.items():
+            for what, value in behavior.items():
+                setattr(self.definition(name), what, value)
+
+    def correct_all(self, **options: Any) -> dict[str, dict[str, Any]]:
+        """Run the module, and return its entries, once those of the honest guests are as they should be."""
+        entries = entries_of(worker.run(Case(RESYNC[0], {**RESYNC[1], "domains": ["*"], **options})))
+        for name in HONEST:
+            assert entries[name]["status"] == "corrected", entries[name]
+            assert abs(self.truths()[name]) < TOLERANCE_NS
+            asked = self.received()[name]
+            assert asked["guest-set-time"] + asked["guest-update-time"] <= 2
+        return entries
+
+
+@pytest.fixture
+def make(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Hypervisor]]:
+    made: list[Hypervisor] = []
+
+    def hypervisor_of(behavior: str, are_honest_last: bool = True) -> Hypervisor:
+        others = {f"other{number}": BEHAVIORS[behavior](number) for number in range(COUNT)}
+        made.append(Hypervisor(others, are_honest_last))
+        monkeypatch.setattr(connections, "import_libvirt", made[-1].modules)
+        return made[-1]
+
+    yield hypervisor_of
+    for each in made:
+        each.release()
+        each.wait_until_all_is_given_back(20.0)
+
+
+MakeHypervisor = Callable[..., Hypervisor]
 
 
 @pytest.mark.parametrize("are_honest_last", [True, pytest.param(False, marks=pytest.mark.thorough)])
@@ -169,85 +158,62 @@ def test_honest_domains_are_corrected_within_seconds(
     make: MakeHypervisor, behavior: str, are_honest_last: bool
 ) -> None:
     made = make(behavior, are_honest_last)
-    verdict = worker.run(Case("qga_update_time", {**MODULES["qga_update_time"], "domains": ["*"]}))
-    assert_corrected(made, entries_of(verdict))
+    made.correct_all()
     # The daemon works on twenty calls, and has to have one left for others.
-    assert made.fake.most_calls < 20
-    assert made.fake.most_calls_of_a_connection <= 5
+    assert made.most_calls < 20
+    assert made.most_calls_of_a_connection <= 5
 
 
 @pytest.mark.parametrize("behavior", quick([name for name in BEHAVIORS if name not in BREAKING], SHORT[:1]))
 def test_honest_domains_far_away_are_corrected_within_seconds(make: MakeHypervisor, behavior: str) -> None:
     """Alone they take 0.6 s. Fifteen calls that are held up leave four of nineteen to them: a second and a half."""
-    made = make(behavior, True, takes=0.05)
-    assert_corrected(
-        made, entries_of(worker.run(Case("qga_update_time", {**MODULES["qga_update_time"], "domains": ["*"]})))
-    )
+    made = make(behavior)
+    made.slow_down(HONEST, 0.05)
+    made.correct_all()
 
 
 @pytest.mark.parametrize("behavior", quick(BEHAVIORS, SHORT))
-def test_honest_domains_tell_their_facts_within_seconds(make: MakeHypervisor, behavior: str) -> None:
-    made = make(behavior, True)
-    entries = entries_of(worker.run(Case("qga_info", {**MODULES["qga_info"], "domains": ["*"]})))
-    assert {name: entries[name]["status"] for name in made.honest} == dict.fromkeys(made.honest, "gathered")
-    assert {name: entries[name]["errors"] for name in made.honest} == {name: {} for name in made.honest}
+def test_honest_domains_return_their_facts_within_seconds(make: MakeHypervisor, behavior: str) -> None:
+    make(behavior)
+    entries = entries_of(worker.run(Case(INFO[0], {**INFO[1], "domains": ["*"]})))
+    assert {(entries[name]["status"], *entries[name]["errors"]) for name in HONEST} == {("gathered",)}
 
 
 @pytest.mark.parametrize("behavior", quick([name for name in BEHAVIORS if name not in UNNOTICED], SHORT[:1]))
 def test_an_inventory_has_all_honest_domains_and_gives_up_slow_ones(make: MakeHypervisor, behavior: str) -> None:
-    made = make(behavior, True)
+    make(behavior)
     began_at = time.monotonic()
     found = list_guests(Query(("qemu:///system",), ("*",), (), STATES, ("min", "time"), LISTING_TIMEOUT, 20))
     assert time.monotonic() - began_at < LONGEST_LISTING
     by_name = {each.name: each for each in found.guests}
-    assert {name: by_name[name].status for name in made.honest} == dict.fromkeys(made.honest, "ok")
-    assert {name: by_name[name].facts["errors"] for name in made.honest} == {name: {} for name in made.honest}
+    assert {(by_name[name].status, *by_name[name].facts["errors"]) for name in HONEST} == {("ok",)}
+
+
+@pytest.mark.parametrize("breakers", [1, 4])
+def test_a_guest_that_breaks_libvirts_connection_costs_the_others_nothing(
+    breakers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [f"breaker{number}" for number in range(breakers)]
+    hypervisor = Hypervisor({name: {} for name in names})
+    hypervisor.break_at(names, "guest-get-clock")
+    monkeypatch.setattr(connections, "import_libvirt", hypervisor.modules)
+    entries = hypervisor.correct_all(deadline=90.0)
+    assert {entries[name]["attempts"] for name in HONEST} == {1}
+    assert {entries[name]["error"]["code"] for name in names} == {"hypervisor_unavailable"}
 
 
 # -------------------------------------------------------------------------------------------------------- over a socket
 
 
-def _slowly(seconds: float) -> Play:
-    def play(asked: Asked) -> Iterator[Action]:
-        yield Pause(seconds)
-        yield Send(asked.answer())
-
-    return play
-
-
-def _blown_up(asked: Asked) -> Iterator[Action]:
-    """The honest reply, in as much space as it may take."""
-    yield Send(asked.answer().replace(b"}\n", b" " * 60_000 + b"}\n"))
-
-
 PLAYS: Mapping[str, Play] = {
     **payloads.ENDLESS,
     **payloads.DRIPPING,
-    "slowly": _slowly(1.0),
-    "a little slowly": _slowly(0.1),
-    "blown up": _blown_up,
+    "slowly": lambda asked: [Pause(1.0), Send(asked.answer())],
+    "a little slowly": lambda asked: [Pause(0.1), Send(asked.answer())],
+    # The honest reply, in as much space as it may take.
+    "blown up": lambda asked: [Send(asked.answer().replace(b"}\n", b" " * 60_000 + b"}\n"))],
 }
 SHORT_PLAYS = ("endless white space", "an endless string", "the reply in drips", "a little slowly")
-
-
-def _behind_sync(hostile: Play) -> Play:
-    """It gets to be asked for something."""
-
-    def play(asked: Asked) -> Any:
-        return [Send(asked.answer())] if asked.command.startswith("guest-sync") else hostile(asked)
-
-    return play
-
-
-@contextmanager
-def _others(play: Play) -> Iterator[list[str]]:
-    """Their sockets."""
-    with ExitStack() as stack:
-        directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="neighbors-")))
-        paths = [directory / f"{number:02}.sock" for number in range(COUNT)]
-        for path in paths:
-            stack.enter_context(serving(listen_unix(path), HostileAgent(Guest(EXTENDED), play)))
-        yield list(map(str, paths))
 
 
 @pytest.mark.parametrize("concurrency", [20, 1])
@@ -260,9 +226,9 @@ def test_honest_sockets_are_corrected_within_seconds(
     The deadline stands in for that second: fifteen floods come from this very machine, and one at a time they cost the
     honest guests 1.3 to 1.5 s of its time if it does nothing else. A flood that keeps its place costs a timeout.
     """
-    profiles = {f"guest{number:02}": Profile(offset_ns=-(number + 2) * SECOND_NS) for number in range(HONEST)}
-    with SimulatedFleet(tmp_path, profiles) as fleet, _others(_behind_sync(PLAYS[name])) as others:
-        options = {**MODULES["qga_update_time"], "concurrency": concurrency, "sockets": [*others, *fleet.paths]}
-        entries = entries_of(workers.run(Case("qga_update_time", options)))
+    others = {f"{number}": PLAYS[name] for number in range(COUNT)}
+    with SimulatedFleet(tmp_path, HONEST) as fleet, several(others) as sockets:
+        options = {**RESYNC[1], "concurrency": concurrency, "sockets": [*sockets, *fleet.paths]}
+        entries = entries_of(workers.run(Case(RESYNC[0], options)))
         assert {path: entries[path]["status"] for path in fleet.paths} == dict.fromkeys(fleet.paths, "corrected")
         assert max(map(abs, fleet.truths().values())) < TOLERANCE_NS
