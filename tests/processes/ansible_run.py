@@ -61,75 +61,51 @@ class PlaybookRun:
 
 
 def run_tasks(
-    tasks: Sequence[Mapping[str, Any]], *arguments: str, environment: Mapping[str, str] | None = None
+    tasks: Sequence[Mapping[str, Any]], *arguments: str, host: str = "localhost", **options: Any
 ) -> PlaybookRun:
-    """Run tasks on this machine in a play of their own. ``arguments`` go to ansible-playbook."""
-    return _run_play("localhost", tasks, *arguments, environment=environment)
+    """Run tasks in a play of their own, on this machine unless ``arguments`` say otherwise; the rest is ``_run``'s."""
+    play = {"hosts": host, "gather_facts": False, "tasks": list(tasks)}
+    with tempfile.TemporaryDirectory() as directory:
+        playbook = Path(directory) / "playbook.yml"
+        playbook.write_text(yaml.safe_dump([play]))
+        return run_playbook(playbook, *arguments, **options)
 
 
 def run_tasks_in_guest(domain: str, tasks: Sequence[Mapping[str, Any]], *arguments: str) -> PlaybookRun:
     """Run tasks as root in a test guest, which has no network: through its guest agent."""
     reached = ("-i", f"{domain},", "-c", CONNECTION, "-e", "ansible_python_interpreter=/usr/bin/python3")
-    return _run_play(domain, tasks, *reached, *arguments)
+    return run_tasks(tasks, *reached, *arguments, host=domain)
 
 
-def _run_play(
-    host: str, tasks: Sequence[Mapping[str, Any]], *arguments: str, environment: Mapping[str, str] | None = None
-) -> PlaybookRun:
-    play = {"hosts": host, "gather_facts": False, "tasks": list(tasks)}
-    with tempfile.TemporaryDirectory() as directory:
-        playbook = Path(directory) / "playbook.yml"
-        playbook.write_text(yaml.safe_dump([play]))
-        return run_playbook(playbook, *arguments, environment=environment)
-
-
-def run_playbook(
-    playbook: Path,
-    *arguments: str,
-    environment: Mapping[str, str] | None = None,
-    core: str | None = None,
-    on_terminal: bool = False,
-) -> PlaybookRun:
-    """Run a playbook file with this interpreter's ansible-playbook or another ``core``'s, here if ``arguments`` do not
-    say else.
-    """
-    arguments = ("-i", "localhost,", "-c", "local", *arguments, str(playbook))
-    return _run(arguments, environment, core=core, on_terminal=on_terminal)
+def run_playbook(playbook: Path, *arguments: str, **options: Any) -> PlaybookRun:
+    """Run a playbook file, on this machine unless ``arguments`` say otherwise; ``options`` are those of ``_run``."""
+    return _run(("-i", "localhost,", "-c", "local", *arguments, str(playbook)), **options)
 
 
 def run_playbook_of_collection(
-    name: str,
-    *arguments: str,
-    inventory: str | Path = "localhost,",
-    directory: Path | None = None,
-    environment: Mapping[str, str] | None = None,
-    core: str | None = None,
-    on_terminal: bool = False,
-    within: Sequence[str] = (),
+    name: str, *arguments: str, inventory: str | Path = "localhost,", **options: Any
 ) -> PlaybookRun:
-    """Run a playbook as a user would, by its full name and from ``directory``; hosts are here if the inventory does not
-    say else. ``within`` is a command that runs the one behind it.
-    """
-    arguments = ("-i", str(inventory), "-c", "local", *arguments, f"qemu.guest_agent.{name}")
-    return _run(arguments, environment, directory, core=core, on_terminal=on_terminal, within=within)
+    """Run a playbook as a user would, by its full name; hosts are this machine unless the inventory says otherwise."""
+    return _run(("-i", str(inventory), "-c", "local", *arguments, f"qemu.guest_agent.{name}"), **options)
 
 
 def _run(
     arguments: Sequence[str],
+    *,
     environment: Mapping[str, str] | None = None,
     directory: Path | None = None,
-    *,
     core: str | None = None,
     on_terminal: bool = False,
     within: Sequence[str] = (),
 ) -> PlaybookRun:
+    """Run the ansible-playbook of a ``core`` from ``directory``. ``within`` is a command that runs the one after it."""
     with tempfile.TemporaryDirectory() as records_directory:
         records = Path(records_directory) / "records"
         records.touch()
-        command = [
-            *(*within, str(_program(core)), "-e", f"ansible_python_interpreter={sys.executable}"),
-            *arguments,
-        ]
+        program = CORES[core or NEWEST] / "ansible-playbook"
+        if not program.exists():
+            raise RuntimeError(f"there is no ansible-core {core or NEWEST} in {program.parent}; make unit-all makes it")
+        command = [*within, str(program), "-e", f"ansible_python_interpreter={sys.executable}", *arguments]
         settings = {
             **os.environ,
             "ANSIBLE_COLLECTIONS_PATH": str(install()),
@@ -142,26 +118,11 @@ def _run(
         if on_terminal:
             status, output = terminal.run(command, settings, directory)
         else:
-            done = subprocess.run(
-                command,
-                cwd=directory,
-                env=settings,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                check=False,
-            )
+            both = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+            done = subprocess.run(command, cwd=directory, env=settings, check=False, **both)
             status, output = done.returncode, done.stdout
         lines = records.read_text(encoding="utf-8").splitlines()
     return PlaybookRun(status, output, tuple(TaskRecord(**json.loads(line)) for line in lines))
-
-
-def _program(core: str | None) -> Path:
-    directory = CORES["2.19"] if core is None else CORES[core]
-    program = directory / "ansible-playbook"
-    if not program.exists():
-        raise RuntimeError(f"there is no ansible-core {core} in {directory.parent}; make unit-all makes it")
-    return program
 
 
 # ------------------------------------------------------------------------------------------- plays that a test composes

@@ -10,7 +10,6 @@ import select
 import socket
 import threading
 from pathlib import Path
-from types import TracebackType
 
 from tests.processes.socket_server import SocketServer, listen_unix
 
@@ -60,9 +59,7 @@ class GuestChannel:
         self._server.__enter__()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_exception: object) -> None:
         self.end()
 
     def end(self) -> None:

@@ -12,7 +12,6 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from types import TracebackType
 from typing import Any
 
 from ansible_collections.qemu.guest_agent.plugins.modules import qga_update_time
@@ -68,9 +67,7 @@ class HeldModule:
             os.close(end)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_exception: object) -> None:
         self.kill()
         for end in (self._go_on, self._told):
             os.close(end)

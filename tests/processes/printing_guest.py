@@ -12,9 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from tests.processes.ansible_run import PlaybookRun, run_playbook
+from tests.processes.ansible_run import PlaybookRun, run_tasks
 
 # Colors would be commands to the terminal, too.
 _SETTINGS = {"ANSIBLE_NOCOLOR": "1", "ANSIBLE_PIPELINING": "1"}
@@ -53,7 +51,6 @@ class PrintingGuest:
             cases.append(
                 f"*{shlex.quote(word)}*) cat {shlex.quote(str(file))}; exit {(statuses or {}).get(word, 0)} ;;"
             )
-        self._directory = directory
         self.shell = directory / "shell"
         modules = _MODULES if runs_modules else ""
         self.shell.write_text(_SHELL.format(shell=self.shell, cases="\n".join(cases), modules=modules))
@@ -71,17 +68,15 @@ class PrintingGuest:
         """Run a role of the collection, or one file of its tasks, on this guest, on a terminal. ``show`` is an
         expression for what is shown afterwards, by a task of the name "Show".
         """
-        role_task = {
-            "ansible.builtin.include_role": {
-                "name": f"qemu.guest_agent.{role}",
-                "tasks_from": tasks_from,
-                "public": True,
-            },
-            "vars": dict(variables or {}),
-        }
+        included = {"name": f"qemu.guest_agent.{role}", "tasks_from": tasks_from, "public": True}
+        role_task = {"ansible.builtin.include_role": included, "vars": dict(variables or {})}
         show_task = {"name": "Show", "ansible.builtin.debug": {"msg": "{{ " + show + " }}"}}
-        play = {"hosts": "guest", "gather_facts": False, "tasks": [role_task, *([show_task] if show else [])]}
-        playbook = self._directory / "play.yml"
-        playbook.write_text(yaml.safe_dump([play]), encoding="utf-8")
-        settings = {**_SETTINGS, "ANSIBLE_EXECUTABLE": str(self.shell)}
-        return run_playbook(playbook, "-i", "guest,", *arguments, environment=settings, core=core, on_terminal=True)
+        return run_tasks(
+            [role_task, *([show_task] if show else [])],
+            *("-i", "guest,"),
+            *arguments,
+            host="guest",
+            environment={**_SETTINGS, "ANSIBLE_EXECUTABLE": str(self.shell)},
+            core=core,
+            on_terminal=True,
+        )

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from multiprocessing.connection import Client, Listener
 from multiprocessing.connection import Connection as Pipe
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from tests.fakes.domains import RUNNING, Definition, Domain
 from tests.fakes.libvirt import Connection, FakeHypervisor
@@ -35,15 +35,6 @@ import sys
 from tests.processes.remote_hypervisor import RemoteHypervisor
 sys.modules["libvirt"] = sys.modules["libvirt_qemu"] = RemoteHypervisor({path!r})
 """
-
-
-class _Defined(NamedTuple):
-    """What a process is told of a domain."""
-
-    name: str
-    state: int
-    channel_state: str | None
-    metadata: str | None
 
 
 class Hypervisor:
@@ -113,26 +104,25 @@ class Hypervisor:
                     pipe.send(True)
                 return
             elif what == _DEFINITIONS:
-                pipe.send([self._defined(name) for name in self.guests])
+                pipe.send([self._defined(name, state) for name, state in self.states.items()])
             else:
                 pipe.send(self._command(*arguments))
             pipe.close()
 
-    def _defined(self, name: str) -> _Defined:
-        return _Defined(name, self.states[name], "connected", self.metadata.get(name))
+    def _defined(self, name: str, state: int) -> dict[str, Any]:
+        return {"name": name, "state": state, "metadata": self.metadata.get(name)}
 
     def _command(self, name: str, text: str) -> tuple[int, str]:
         """An error's number, or 0, and the reply or the error's text."""
         request = json.loads(text)
+        command = request["execute"]
         with self._lock:
-            self.commands.append((name, request["execute"]))
+            self.commands.append((name, command))
             try:
-                return 0, json.dumps(
-                    {"return": self.guests[name].returned(request["execute"], request.get("arguments", {}))}
-                )
+                return 0, json.dumps({"return": self.guests[name].returned(command, request.get("arguments", {}))})
             except KeyError:
-                why = f"The command {request['execute']} has not been found"
-                return INTERNAL_ERROR, f"unable to execute QEMU agent command '{request['execute']}': {why}"
+                why = f"The command {command} has not been found"
+                return INTERNAL_ERROR, f"unable to execute QEMU agent command '{command}': {why}"
 
 
 class RemoteHypervisor(FakeHypervisor):
@@ -152,7 +142,7 @@ class RemoteHypervisor(FakeHypervisor):
 
     def open(self, uri: str) -> Connection:
         with self._asked(_DEFINITIONS) as pipe:
-            self.definitions = [Definition(**defined._asdict()) for defined in pipe.recv()]
+            self.definitions = [Definition(**defined) for defined in pipe.recv()]
         connection = super().open(uri)
         if self._has_loop:
             events = Client(self._path, "AF_UNIX", authkey=_AUTHKEY)
@@ -175,9 +165,8 @@ class RemoteHypervisor(FakeHypervisor):
                 pipe.send(what)
                 yield pipe
         except (OSError, EOFError):
-            raise LibvirtError(
-                SYSTEM_ERROR, "Failed to connect socket: Connection refused", errno.ECONNREFUSED
-            ) from None
+            refused = "Failed to connect socket: Connection refused"
+            raise LibvirtError(SYSTEM_ERROR, refused, errno.ECONNREFUSED) from None
 
     def _listen(self, events: Pipe) -> None:
         try:

@@ -6,7 +6,6 @@ import io
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import TracebackType
 
 from tests.fakes.fleet import Profile
 from tests.fakes.hypervisors import SimulatedHypervisor
@@ -58,9 +57,7 @@ class Served:
         self._thread.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_exception: object) -> None:
         self._stop.ask()
         self._thread.join(JOIN_SECONDS)
         assert not self._thread.is_alive(), "the service did not end"

@@ -8,7 +8,6 @@ import socket
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from types import TracebackType
 
 _CHUNK = 65536
 
@@ -46,9 +45,7 @@ class SocketServer:
         self._thread.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_exception: object) -> None:
         self._stopping.set()
         # A thread that blocks in accept or recv is woken by a shutdown, not by a close.
         with self._lock, contextlib.suppress(OSError):

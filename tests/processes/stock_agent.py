@@ -13,29 +13,16 @@ import socket
 import subprocess
 import tempfile
 import time
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-    from types import TracebackType
+from typing import Any
 
 ALWAYS_BLOCKED = frozenset(
     (
-        "guest-set-time",
-        "guest-shutdown",
-        "guest-suspend-disk",
-        "guest-suspend-ram",
-        "guest-suspend-hybrid",
-        "guest-fsfreeze-freeze",
-        "guest-fsfreeze-freeze-list",
-        "guest-fsfreeze-thaw",
-        "guest-fstrim",
-        "guest-set-vcpus",
-        "guest-set-memory-blocks",
-        "guest-set-user-password",
-        "guest-ssh-add-authorized-keys",
-        "guest-ssh-remove-authorized-keys",
+        *("guest-set-time", "guest-shutdown", "guest-suspend-disk", "guest-suspend-ram", "guest-suspend-hybrid"),
+        *("guest-fsfreeze-freeze", "guest-fsfreeze-freeze-list", "guest-fsfreeze-thaw", "guest-fstrim"),
+        *("guest-set-vcpus", "guest-set-memory-blocks", "guest-set-user-password"),
+        *("guest-ssh-add-authorized-keys", "guest-ssh-remove-authorized-keys"),
     )
 )
 
@@ -62,18 +49,19 @@ def find_qemu_ga() -> str:
     return path
 
 
+def _printed(*arguments: str) -> list[str]:
+    command = [find_qemu_ga(), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=START_SECONDS, check=True).stdout.split()
+
+
 def stock_commands() -> frozenset[str]:
     """The names of all commands that the installed qemu-ga has."""
-    listing = subprocess.run(
-        [find_qemu_ga(), "-b", "help"], capture_output=True, text=True, timeout=START_SECONDS, check=True
-    )
-    return frozenset(line.strip() for line in listing.stdout.splitlines() if line.strip().startswith("guest-"))
+    return frozenset(word for word in _printed("-b", "help") if word.startswith("guest-"))
 
 
 def stock_version() -> str:
     """The version of the installed qemu-ga, as guest-info gives it."""
-    said = subprocess.run([find_qemu_ga(), "-V"], capture_output=True, text=True, timeout=START_SECONDS, check=True)
-    return said.stdout.split()[-1]
+    return _printed("-V")[-1]
 
 
 def exchange(path: str, command: str, timeout: float = 5.0) -> dict[str, Any]:
@@ -183,13 +171,12 @@ class StockAgent:
         try:
             self._wait_until_ready(path)
         except BaseException:
-            self._stop()
+            self.__exit__()
             raise
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stop()
+    def __exit__(self, *_exception: object) -> None:
+        self._end()
+        self._directory.cleanup()
 
     @property
     def pid(self) -> int:
@@ -219,10 +206,6 @@ class StockAgent:
 
     def read_log(self) -> str:
         return self._log.read_text(errors="replace").strip() or "it wrote nothing"
-
-    def _stop(self) -> None:
-        self._end()
-        self._directory.cleanup()
 
     def _end(self) -> None:
         self._process.terminate()
