@@ -1,22 +1,16 @@
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+from ansible_collections.qemu.guest_agent.plugins.module_utils._clock import options
 
+from tests.fakes.clock import HostClock
 from tests.fakes.fleet import Profile, SimulatedFleet
-from tests.support.disturbed_guest import (
-    BEHIND_NS,
-    Guest,
-)
-from tests.support.faults import Ledger
-
-
-@pytest.fixture(scope="module")
-def ledger(request: pytest.FixtureRequest) -> Iterator[Ledger]:
-    ledger = Ledger(request.path.stem)
-    yield ledger
-    ledger.write()
+from tests.processes.guest_channel import GuestChannel
+from tests.support.disturbed_guest import BEHIND_NS, Guest
 
 
 @pytest.fixture(scope="module")
@@ -35,3 +29,24 @@ def guest(fleet: SimulatedFleet, request: pytest.FixtureRequest) -> Guest:
     found = Guest(fleet, request.param)
     found.put_off_by(BEHIND_NS)
     return found
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "guest.qga"
+
+
+@pytest.fixture
+def channel(guest: Guest, path: Path) -> Iterator[GuestChannel]:
+    """The guest's channel, whose socket is at ``path``."""
+    with GuestChannel(path, guest.agent_path) as channel:
+        yield channel
+
+
+@pytest.fixture
+def host(monkeypatch: pytest.MonkeyPatch) -> HostClock:
+    """The host's clock in the eyes of the module. This machine's is never touched."""
+    host = HostClock()
+    real = options.HostReference
+    monkeypatch.setattr(options, "HostReference", functools.partial(real, realtime_ns=host.time_ns))
+    return host

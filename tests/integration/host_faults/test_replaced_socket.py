@@ -6,9 +6,8 @@ Whatever becomes of the run that a fault falls into, a plain run after it ends w
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 from ansible_collections.qemu.guest_agent.plugins.module_utils._clock import options
@@ -18,35 +17,28 @@ from tests.fakes.fleet import SimulatedFleet
 from tests.fakes.kinds import SECOND_NS
 from tests.processes.guest_channel import GuestChannel
 from tests.processes.held_module import run_here
-from tests.support.disturbed_guest import (
-    BEHIND_NS,
-    SLACK_NS,
-    TOLERANCE_NS,
-    Guest,
-    assert_true,
-    run_plainly,
-)
-from tests.support.faults import Ledger
+from tests.support.disturbed_guest import BEHIND_NS, SLACK_NS, TOLERANCE_NS, Guest, assert_true, run_plainly
 from tests.support.moments import READING, STEPPING, Moment, at
 
-
-class Replacement(NamedTuple):
-    """What is put at the socket's path, and the code of the error that a run meets then; none: the other guest."""
-
-    put: Callable[[Path, Path], object]
-    code: str = ""
-
-
-REPLACEMENTS = {
-    "nothing": Replacement(lambda _path, _other: None, "not_found"),
-    "another guest's socket": Replacement(lambda path, other: path.hardlink_to(other)),
-    "a plain file": Replacement(lambda path, _other: path.write_text("plain"), "not_connected"),
-    "a directory": Replacement(lambda path, _other: path.mkdir(), "not_connected"),
-    "a link to another guest's socket": Replacement(lambda path, other: path.symlink_to(other)),
-    "a link to nothing": Replacement(lambda path, _other: path.symlink_to(path.parent / "missing"), "not_found"),
-    "a link to itself": Replacement(lambda path, _other: path.symlink_to(path), "not_connected"),
+# What is put at the socket's path, and the code of the error that a run meets then; none: the other guest.
+REPLACEMENTS: Mapping[str, tuple[Callable[[Path, Path], object], str]] = {
+    "nothing": (lambda _path, _other: None, "not_found"),
+    "another guest's socket": (lambda path, other: path.hardlink_to(other), ""),
+    "a plain file": (lambda path, _other: path.write_text("plain"), "not_connected"),
+    "a directory": (lambda path, _other: path.mkdir(), "not_connected"),
+    "a link to another guest's socket": (lambda path, other: path.symlink_to(other), ""),
+    "a link to nothing": (lambda path, _other: path.symlink_to(path.parent / "missing"), "not_found"),
+    "a link to itself": (lambda path, _other: path.symlink_to(path), "not_connected"),
+}
+REPLACED_AT = {
+    "while measuring": Moment(READING, 1),
+    "between measuring and stepping": Moment(STEPPING),
+    "between stepping and verifying": Moment(STEPPING, is_after=True),
+    "while verifying": Moment(READING, 1, behind=STEPPING),
 }
 OTHER_NS = 3 * SECOND_NS
+
+one_agent = pytest.mark.parametrize("guest", ["extended"], indirect=True)
 
 
 @pytest.fixture
@@ -58,7 +50,8 @@ def other(fleet: SimulatedFleet) -> Guest:
 
 def replace(path: Path, what: str, other: Guest) -> None:
     path.rename(path.with_suffix(".kept"))
-    REPLACEMENTS[what].put(path, Path(other.agent_path))
+    put, _code = REPLACEMENTS[what]
+    put(path, Path(other.agent_path))
 
 
 def clear(path: Path) -> None:
@@ -73,55 +66,40 @@ def put_back(path: Path) -> None:
     path.with_suffix(".kept").replace(path)
 
 
-one_agent = pytest.mark.parametrize("guest", ["extended"], indirect=True)
-
-
 @one_agent
+@pytest.mark.usefixtures("channel")
 @pytest.mark.parametrize("what", REPLACEMENTS)
-def test_the_sockets_file_is_replaced_between_two_runs(
-    guest: Guest, other: Guest, what: str, ledger: Ledger, tmp_path: Path
-) -> None:
-    path = tmp_path / "guest.qga"
-    code = REPLACEMENTS[what].code
-    with ledger.entry(f"socket replaced by {what}", "between two runs"), GuestChannel(path, guest.agent_path):
-        replace(path, what, other)
-        entry = run_here({"socket": str(path)})["guest"]
-        if code:
-            assert entry["error"]["code"] == code
-            assert abs(other.truth_ns() - OTHER_NS) < SLACK_NS
-        else:
-            assert_true(entry, OTHER_NS, other.truth_ns())
-        assert abs(guest.truth_ns() - BEHIND_NS) < SLACK_NS
-        put_back(path)
-        run_plainly(guest, path)
-
-
-REPLACED_AT = {
-    "while measuring": Moment(READING, 1),
-    "between measuring and stepping": Moment(STEPPING),
-    "between stepping and verifying": Moment(STEPPING, is_after=True),
-    "while verifying": Moment(READING, 1, behind=STEPPING),
-}
+def test_the_sockets_file_is_replaced_between_two_runs(guest: Guest, other: Guest, what: str, path: Path) -> None:
+    _put, code = REPLACEMENTS[what]
+    replace(path, what, other)
+    entry = run_here({"socket": str(path)})["guest"]
+    if code:
+        assert entry["error"]["code"] == code
+        assert abs(other.truth_ns() - OTHER_NS) < SLACK_NS
+    else:
+        assert_true(entry, OTHER_NS, other.truth_ns())
+    assert abs(guest.truth_ns() - BEHIND_NS) < SLACK_NS
+    put_back(path)
+    run_plainly(guest, path)
 
 
 @one_agent
+@pytest.mark.usefixtures("channel")
 @pytest.mark.parametrize("phase", REPLACED_AT)
 @pytest.mark.parametrize("what", REPLACEMENTS)
 def test_the_sockets_file_is_replaced_in_the_middle_of_a_run_which_goes_on_with_its_own_guest(
-    guest: Guest, other: Guest, what: str, phase: str, ledger: Ledger, tmp_path: Path
+    guest: Guest, other: Guest, what: str, phase: str, path: Path
 ) -> None:
-    path = tmp_path / "guest.qga"
-    with ledger.entry(f"socket replaced by {what}", phase), GuestChannel(path, guest.agent_path):
-        with at({REPLACED_AT[phase]: lambda: replace(path, what, other)}):
-            entry = run_here({"socket": str(path)})["guest"]
-        assert_true(entry, BEHIND_NS, guest.truth_ns())
-        assert abs(other.truth_ns() - OTHER_NS) < SLACK_NS
-        put_back(path)
-        run_plainly(guest, path)
+    with at({REPLACED_AT[phase]: lambda: replace(path, what, other)}):
+        entry = run_here({"socket": str(path)})["guest"]
+    assert_true(entry, BEHIND_NS, guest.truth_ns())
+    assert abs(other.truth_ns() - OTHER_NS) < SLACK_NS
+    put_back(path)
+    run_plainly(guest, path)
 
 
 LOST_TO = [(what, OTHER_NS) for what in REPLACEMENTS]
-LOST_TO += [(what, 0) for what, replacement in REPLACEMENTS.items() if not replacement.code]
+LOST_TO += [(what, 0) for what, (_put, code) in REPLACEMENTS.items() if not code]
 
 
 @one_agent
@@ -133,34 +111,31 @@ def test_the_channel_is_lost_and_its_sockets_file_replaced_in_the_middle_of_a_ru
     what: str,
     other_ns: int,
     phase: str,
-    ledger: Ledger,
-    tmp_path: Path,
+    channel: GuestChannel,
+    path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     impatient = functools.partial(ResyncOptions, timings=Timings(agent=0.3, hwclock=0.3))
     monkeypatch.setattr(options, "ResyncOptions", impatient)
     other.put_off_by(other_ns)
     steps, steps_of_other = guest.steps(), other.steps()
-    path = tmp_path / "guest.qga"
-    with GuestChannel(path, guest.agent_path) as channel:
 
-        def lose() -> None:
-            channel.end()
-            replace(path, what, other)
+    def lose() -> None:
+        channel.end()
+        replace(path, what, other)
 
-        with ledger.entry(f"channel lost, socket replaced by {what} ({other_ns} ns)", phase):
-            with at({REPLACED_AT[phase]: lose}):
-                entry = run_here({"socket": str(path)})["guest"]
-            stepped = guest.steps() - steps, other.steps() - steps_of_other
-            # Whichever was stepped at all was stepped by what was measured of it.
-            for each, has_stepped, was_ns in zip((guest, other), stepped, (BEHIND_NS, other_ns), strict=True):
-                assert abs(each.truth_ns() - (0 if has_stepped else was_ns)) < TOLERANCE_NS
-            if "error" in entry:
-                assert entry.get("changed", False) or not any(stepped)
-            else:
-                is_first = abs(entry["offset_before_ns"] - BEHIND_NS) <= entry["uncertainty_before_ns"] + SLACK_NS
-                assert stepped == ((entry["attempts"], 0) if is_first else (0, entry["attempts"]))
-                assert entry["changed"] is any(stepped)
-            clear(path)
-            with GuestChannel(path, guest.agent_path):
-                run_plainly(guest, path)
+    with at({REPLACED_AT[phase]: lose}):
+        entry = run_here({"socket": str(path)})["guest"]
+    stepped = guest.steps() - steps, other.steps() - steps_of_other
+    # Whichever was stepped at all was stepped by what was measured of it.
+    for each, has_stepped, was_ns in zip((guest, other), stepped, (BEHIND_NS, other_ns), strict=True):
+        assert abs(each.truth_ns() - (0 if has_stepped else was_ns)) < TOLERANCE_NS
+    if "error" in entry:
+        assert entry.get("changed", False) or not any(stepped)
+    else:
+        is_first = abs(entry["offset_before_ns"] - BEHIND_NS) <= entry["uncertainty_before_ns"] + SLACK_NS
+        assert stepped == ((entry["attempts"], 0) if is_first else (0, entry["attempts"]))
+        assert entry["changed"] is any(stepped)
+    clear(path)
+    with GuestChannel(path, guest.agent_path):
+        run_plainly(guest, path)

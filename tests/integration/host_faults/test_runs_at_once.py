@@ -26,7 +26,6 @@ from tests.fakes.guest import (
     side_by_side,
 )
 from tests.fakes.kinds import EXTENDED, SLOW_HWCLOCK
-from tests.processes.guest_channel import GuestChannel
 from tests.processes.held_module import HeldModule, Stop, run_here
 from tests.processes.socket_server import listen_unix
 from tests.support.disturbed_guest import (
@@ -39,16 +38,11 @@ from tests.support.disturbed_guest import (
     both_agents,
     run_plainly,
 )
-from tests.support.faults import Ledger
 from tests.support.moments import STEPPING, Moment
 
 SEEDS = 200
-
-
 # In how many of that many pairs one may say that it did not converge: each may step behind the other's last look.
 MOST_UNDECIDED = 1
-
-
 # A computed measurement is rounded, and aged.
 DRIFT_NS = 1_000
 
@@ -105,36 +99,32 @@ class Scene:
 @pytest.mark.parametrize("kind", ["extended", "stock"])
 @pytest.mark.parametrize("start", ["in step", "together", "one behind the other"])
 def test_two_runs_at_once_end_with_the_right_time_and_do_not_lie(
-    kind: str, start: str, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+    kind: str, start: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     failed = 0
-    with ledger.entry(f"two runs at once, {kind} agent", f"{start}, {SEEDS} times"):
-        for seed in range(SEEDS):
-            scene = Scene(kind, seed, monkeypatch)
-            late_s = scene.drawn.uniform(0, 0.03) if start == "one behind the other" else 0.0
-            reports = scene.run([0.0, late_s], is_in_step=start == "in step")
-            for report, steps in zip(reports, scene.steps_by_run, strict=True):
-                scene.assert_no_lie(report, steps)
-            right = abs(scene.shared.offsets[-1]) <= TOLERANCE_NS
-            assert right or any(report.error for report in reports)
-            failed += any(report.error is not None for report in reports)
-            (rerun,) = scene.run([0.0], is_in_step=False)
-            assert rerun.within_tolerance
-            assert rerun.changed is not right
-            assert abs(scene.shared.offsets[-1]) <= TOLERANCE_NS
+    for seed in range(SEEDS):
+        scene = Scene(kind, seed, monkeypatch)
+        late_s = scene.drawn.uniform(0, 0.03) if start == "one behind the other" else 0.0
+        reports = scene.run([0.0, late_s], is_in_step=start == "in step")
+        for report, steps in zip(reports, scene.steps_by_run, strict=True):
+            scene.assert_no_lie(report, steps)
+        right = abs(scene.shared.offsets[-1]) <= TOLERANCE_NS
+        assert right or any(report.error for report in reports)
+        failed += any(report.error is not None for report in reports)
+        (rerun,) = scene.run([0.0], is_in_step=False)
+        assert rerun.within_tolerance
+        assert rerun.changed is not right
+        assert abs(scene.shared.offsets[-1]) <= TOLERANCE_NS
     assert failed <= MOST_UNDECIDED
 
 
 @pytest.mark.parametrize("name", ["extended", "stock"])
 @pytest.mark.parametrize("holds", ["all have measured before either steps", "one steps behind the other's verifying"])
-def test_two_modules_at_once_on_an_agent_that_serves_both(
-    name: str, holds: str, ledger: Ledger, tmp_path: Path
-) -> None:
+def test_two_modules_at_once_on_an_agent_that_serves_both(name: str, holds: str, tmp_path: Path) -> None:
     kind = EXTENDED if name == "extended" else SLOW_HWCLOCK
     clock = Clock(BEHIND_NS)
     paths = [tmp_path / "one.qga", tmp_path / "two.qga"]
     with (
-        ledger.entry(f"two modules at once, {name} agent", holds),
         FakeAgent(listen_unix(paths[0]), kind, clock),
         FakeAgent(listen_unix(paths[1]), kind, clock),
         HeldModule({"socket": str(paths[0])}, [Stop(Moment(STEPPING))], seed=1) as one,
@@ -160,14 +150,10 @@ def test_two_modules_at_once_on_an_agent_that_serves_both(
 
 
 @both_agents
-def test_two_modules_at_once_on_a_channel_that_serves_one(guest: Guest, ledger: Ledger, tmp_path: Path) -> None:
-    path = tmp_path / "guest.qga"
+@pytest.mark.usefixtures("channel")
+def test_two_modules_at_once_on_a_channel_that_serves_one(guest: Guest, path: Path) -> None:
     steps = guest.steps()
-    with (
-        ledger.entry(f"two modules at once, {guest.name} agent", "one waits for the other's channel"),
-        GuestChannel(path, guest.agent_path),
-        HeldModule({"socket": str(path)}, [Stop(Moment(STEPPING))]) as one,
-    ):
+    with HeldModule({"socket": str(path)}, [Stop(Moment(STEPPING))]) as one:
         one.wait()
         with HeldModule({"socket": str(path)}, [Stop(Moment("guest-info"), is_held=False)]) as two:
             two.wait()
@@ -180,13 +166,9 @@ def test_two_modules_at_once_on_a_channel_that_serves_one(guest: Guest, ledger: 
 
 
 @both_agents
-def test_a_module_that_cannot_wait_for_the_channel_says_so(guest: Guest, ledger: Ledger, tmp_path: Path) -> None:
-    path = tmp_path / "guest.qga"
-    with (
-        ledger.entry(f"two modules at once, {guest.name} agent", "one holds the channel for too long"),
-        GuestChannel(path, guest.agent_path),
-        HeldModule({"socket": str(path)}, [Stop(Moment(STEPPING))]) as one,
-    ):
+@pytest.mark.usefixtures("channel")
+def test_a_module_that_cannot_wait_for_the_channel_says_so(guest: Guest, path: Path) -> None:
+    with HeldModule({"socket": str(path)}, [Stop(Moment(STEPPING))]) as one:
         one.wait()
         entry = run_here({"socket": str(path), "timeout": 0.3})["guest"]
         assert entry["error"]["code"] == "unresponsive"

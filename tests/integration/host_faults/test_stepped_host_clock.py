@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import functools
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
-from ansible_collections.qemu.guest_agent.plugins.module_utils._clock import options
 
 from tests.fakes.clock import HostClock
 from tests.fakes.fleet import SimulatedFleet
@@ -25,18 +26,7 @@ from tests.support.disturbed_guest import (
     both_agents,
     run_plainly,
 )
-from tests.support.faults import Ledger
 from tests.support.moments import CLOSING, READING, STEPPING, Moment, at
-
-
-@pytest.fixture
-def host(monkeypatch: pytest.MonkeyPatch) -> HostClock:
-    """The host's clock in the eyes of the module. This machine's is never touched."""
-    host = HostClock()
-    real = options.HostReference
-    monkeypatch.setattr(options, "HostReference", functools.partial(real, realtime_ns=host.time_ns))
-    return host
-
 
 # With one reading each, so that it is known which is the last.
 STEPPED_AT = {
@@ -45,115 +35,106 @@ STEPPED_AT = {
     "between measuring and stepping": Moment(STEPPING),
     "between stepping and verifying": Moment(STEPPING, is_after=True),
     "while verifying": Moment(READING, behind=STEPPING),
-    "behind the last reading": Moment(READING, is_after=True, behind=STEPPING),
+    "after the last reading": Moment(READING, is_after=True, behind=STEPPING),
 }
-STEPPED_BY = {"forward": 7 * SECOND_NS, "back": -7 * SECOND_NS, "forward by a little": 300_000_000}
+STEPPED_AT_A_RIGHT_GUEST = {
+    "before anything is asked": Moment("guest-info"),
+    "while measuring": Moment(READING),
+    "after the last reading": Moment(READING, is_after=True),
+}
+in_each_direction = pytest.mark.parametrize(
+    "by_ns",
+    [
+        pytest.param(7 * SECOND_NS, id="forward"),
+        pytest.param(-7 * SECOND_NS, id="back"),
+        pytest.param(300_000_000, id="forward by a little"),
+    ],
+)
+
+
+def run_stepped(guest: Guest, moment: Moment, host: HostClock, by_ns: int, **options: Any) -> dict[str, Any]:
+    """Run the module on the guest, with the host's clock stepped at that moment."""
+    with at({moment: lambda: host.step(by_ns)}):
+        entry: dict[str, Any] = run_here({"socket": guest.agent_path, **options})["guest"]
+    return entry
+
+
+def assert_claims(entry: Mapping[str, Any], truth_ns: int) -> None:
+    assert abs(entry["offset_after_ns"] - truth_ns) <= entry["uncertainty_after_ns"] + SLACK_NS
 
 
 @both_agents
 @pytest.mark.parametrize("phase", STEPPED_AT)
-@pytest.mark.parametrize("direction", STEPPED_BY)
-def test_the_hosts_clock_is_stepped_during_a_run(
-    guest: Guest, direction: str, phase: str, host: HostClock, ledger: Ledger
-) -> None:
-    by_ns = STEPPED_BY[direction]
-    options = {"socket": guest.agent_path, "samples": 1}
-    with ledger.entry(f"host's clock stepped {direction}, {guest.name} agent", phase):
-        with at({STEPPED_AT[phase]: lambda: host.step(by_ns)}):
-            result = run_here(options)
-        entry, truth_ns = result["guest"], guest.truth_ns() - by_ns
-        assert abs(truth_ns) <= TOLERANCE_NS
-        assert entry["changed"]
-        assert entry["within_tolerance"]
-        assert abs(entry["offset_after_ns"] - truth_ns) <= entry["uncertainty_after_ns"] + SLACK_NS
-        assert any(f"was stepped by {by_ns / SECOND_NS:.2f}" in warning for warning in entry["warnings"])
-        run_plainly(guest, Path(guest.agent_path), by_ns)
-
-
-STEPPED_AT_A_RIGHT_GUEST = {
-    "before anything is asked": Moment("guest-info"),
-    "while measuring": Moment(READING),
-    "behind the last reading": Moment(READING, is_after=True),
-}
+@in_each_direction
+def test_the_hosts_clock_is_stepped_during_a_run(guest: Guest, by_ns: int, phase: str, host: HostClock) -> None:
+    entry = run_stepped(guest, STEPPED_AT[phase], host, by_ns, samples=1)
+    truth_ns = guest.truth_ns() - by_ns
+    assert abs(truth_ns) <= TOLERANCE_NS
+    assert entry["changed"]
+    assert entry["within_tolerance"]
+    assert_claims(entry, truth_ns)
+    assert any(f"was stepped by {by_ns / SECOND_NS:.2f}" in warning for warning in entry["warnings"])
+    run_plainly(guest, Path(guest.agent_path), by_ns)
 
 
 @both_agents
 @pytest.mark.parametrize("phase", STEPPED_AT_A_RIGHT_GUEST)
-@pytest.mark.parametrize("direction", STEPPED_BY)
+@in_each_direction
 def test_the_hosts_clock_is_stepped_while_a_guest_is_looked_at_that_was_right(
-    guest: Guest, direction: str, phase: str, host: HostClock, ledger: Ledger
+    guest: Guest, by_ns: int, phase: str, host: HostClock
 ) -> None:
-    by_ns = STEPPED_BY[direction]
     guest.put_off_by(0)
-    with ledger.entry(f"host's clock stepped {direction}, {guest.name} agent, right before", phase):
-        with at({STEPPED_AT_A_RIGHT_GUEST[phase]: lambda: host.step(by_ns)}):
-            entry = run_here({"socket": guest.agent_path, "samples": 1})["guest"]
-        assert_true(entry, -by_ns, guest.truth_ns() - by_ns)
-        assert any("was stepped by" in warning for warning in entry["warnings"])
-        run_plainly(guest, Path(guest.agent_path), by_ns)
+    entry = run_stepped(guest, STEPPED_AT_A_RIGHT_GUEST[phase], host, by_ns, samples=1)
+    assert_true(entry, -by_ns, guest.truth_ns() - by_ns)
+    assert any("was stepped by" in warning for warning in entry["warnings"])
+    run_plainly(guest, Path(guest.agent_path), by_ns)
 
 
 @both_agents
-@pytest.mark.parametrize("direction", STEPPED_BY)
-def test_the_hosts_clock_is_stepped_when_all_is_done(
-    guest: Guest, direction: str, host: HostClock, ledger: Ledger
-) -> None:
-    by_ns = STEPPED_BY[direction]
-    with ledger.entry(f"host's clock stepped {direction}, {guest.name} agent", "at the end"):
-        with at({Moment(CLOSING): lambda: host.step(by_ns)}):
-            entry = run_here({"socket": guest.agent_path})["guest"]
-        assert_true(entry, BEHIND_NS, guest.truth_ns())  # as it was then
-        run_plainly(guest, Path(guest.agent_path), by_ns)
+@in_each_direction
+def test_the_hosts_clock_is_stepped_when_all_is_done(guest: Guest, by_ns: int, host: HostClock) -> None:
+    entry = run_stepped(guest, Moment(CLOSING), host, by_ns)
+    assert_true(entry, BEHIND_NS, guest.truth_ns())  # as it was then
+    run_plainly(guest, Path(guest.agent_path), by_ns)
 
 
 @both_agents
-def test_a_hosts_clock_that_is_stepped_again_and_again_is_no_reference(
-    guest: Guest, host: HostClock, ledger: Ledger
-) -> None:
+def test_a_hosts_clock_that_is_stepped_again_and_again_is_no_reference(guest: Guest, host: HostClock) -> None:
     steps = {Moment(STEPPING, nth, is_after=True): functools.partial(host.step, SECOND_NS) for nth in range(3)}
-    with ledger.entry(f"host's clock stepped forward, {guest.name} agent", "after each attempt"):
-        with at(steps):
-            entry = run_here({"socket": guest.agent_path, "attempts": 3})["guest"]
-        assert entry["error"]["code"] == "not_converged"
-        assert entry["changed"]
-        assert not entry["within_tolerance"]
-        truth_ns = guest.truth_ns() - 3 * SECOND_NS
-        assert abs(entry["offset_after_ns"] - truth_ns) <= entry["uncertainty_after_ns"] + SLACK_NS
-        run_plainly(guest, Path(guest.agent_path), 3 * SECOND_NS)
+    with at(steps):
+        entry = run_here({"socket": guest.agent_path, "attempts": 3})["guest"]
+    assert entry["error"]["code"] == "not_converged"
+    assert entry["changed"]
+    assert not entry["within_tolerance"]
+    assert_claims(entry, guest.truth_ns() - 3 * SECOND_NS)
+    run_plainly(guest, Path(guest.agent_path), 3 * SECOND_NS)
 
 
 @both_agents
 @pytest.mark.parametrize("phase", STEPPED_AT)
-def test_a_stated_time_runs_on_whatever_becomes_of_the_hosts_clock(
-    guest: Guest, phase: str, host: HostClock, ledger: Ledger
-) -> None:
-    options = {"socket": guest.agent_path, "samples": 1, "time": f"{time.time():.6f}"}
-    with ledger.entry(f"host's clock stepped under a stated time, {guest.name} agent", phase):
-        with at({STEPPED_AT[phase]: lambda: host.step(7 * SECOND_NS)}):
-            entry = run_here(options)["guest"]
-        assert entry["within_tolerance"]
-        assert abs(entry["offset_after_ns"]) <= TOLERANCE_NS
-        assert "warnings" not in entry
-        run_plainly(guest, Path(guest.agent_path), 7 * SECOND_NS)
+def test_a_stated_time_runs_on_whatever_becomes_of_the_hosts_clock(guest: Guest, phase: str, host: HostClock) -> None:
+    entry = run_stepped(guest, STEPPED_AT[phase], host, 7 * SECOND_NS, samples=1, time=f"{time.time():.6f}")
+    assert entry["within_tolerance"]
+    assert abs(entry["offset_after_ns"]) <= TOLERANCE_NS
+    assert "warnings" not in entry
+    run_plainly(guest, Path(guest.agent_path), 7 * SECOND_NS)
 
 
-@pytest.mark.parametrize("direction", STEPPED_BY)
+@in_each_direction
 def test_the_hosts_clock_is_stepped_in_the_middle_of_a_fleet(
-    fleet: SimulatedFleet, direction: str, host: HostClock, ledger: Ledger
+    fleet: SimulatedFleet, by_ns: int, host: HostClock
 ) -> None:
-    by_ns = STEPPED_BY[direction]
     guests = [Guest(fleet, name) for name in ("extended", "stock", "other")]
     for each in guests:
         each.put_off_by(BEHIND_NS)
     options = {"sockets": [each.agent_path for each in guests], "concurrency": 1}
-    with ledger.entry(f"host's clock stepped {direction}, fleet", "between two guests"):
-        with at({Moment(STEPPING, 1): lambda: host.step(by_ns)}):
-            done = run_here(options)
-        assert done["summary"]["corrected"] == 3
-        for each, entry, host_ns in zip(guests, done["guests"], (0, by_ns, by_ns), strict=True):
-            truth_ns = each.truth_ns() - host_ns
-            assert abs(truth_ns) <= TOLERANCE_NS
-            assert abs(entry["offset_after_ns"] - truth_ns) <= entry["uncertainty_after_ns"] + SLACK_NS
-        again = run_here(options)
-        assert [entry["changed"] for entry in again["guests"]] == [True, False, False]
-        assert all(abs(each.truth_ns() - by_ns) <= TOLERANCE_NS for each in guests)
+    with at({Moment(STEPPING, 1): lambda: host.step(by_ns)}):
+        done = run_here(options)
+    assert done["summary"]["corrected"] == 3
+    for each, entry, host_ns in zip(guests, done["guests"], (0, by_ns, by_ns), strict=True):
+        truth_ns = each.truth_ns() - host_ns
+        assert abs(truth_ns) <= TOLERANCE_NS
+        assert_claims(entry, truth_ns)
+    again = run_here(options)
+    assert [entry["changed"] for entry in again["guests"]] == [True, False, False]
+    assert all(abs(each.truth_ns() - by_ns) <= TOLERANCE_NS for each in guests)
