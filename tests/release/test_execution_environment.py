@@ -30,11 +30,8 @@ def introspected(collections_path: Path) -> dict[str, list[str]]:
 FROM_HERE = "  # from collection qemu.guest_agent"
 
 
-def test_it_needs_libvirt_python_and_nothing_else(introspected: dict[str, list[str]]) -> None:
+def test_it_needs_libvirt_python_and_no_package_of_development(introspected: dict[str, list[str]]) -> None:
     assert introspected["python"] == [f"libvirt-python>=7.0.0{FROM_HERE}"]
-
-
-def test_it_takes_no_package_of_development(introspected: dict[str, list[str]]) -> None:
     lines = introspected["system"]
     assert all(line.endswith(FROM_HERE) for line in lines)
     assert [line for line in lines if "test" in line] == []

@@ -20,9 +20,8 @@ TARGETS = set(re.findall(r"^([a-z][a-z-]*):(?!=)", MAKEFILE, re.MULTILINE))
 CHECKS = {*re.sub(r"\$\([^)]*\)", "", checks).split(), "fuzz"}
 
 
-def workflow(path: Path) -> dict[str, Any]:
-    loaded: dict[str, Any] = yaml.safe_load(path.read_text())
-    return loaded
+def workflow(path: Path) -> Any:
+    return yaml.safe_load(path.read_text())
 
 
 def made_by(path: Path) -> set[str]:
@@ -38,10 +37,6 @@ def made_by(path: Path) -> set[str]:
     return targets
 
 
-def exists(target: str) -> bool:
-    return target in TARGETS or re.fullmatch(r"unit-2\.\d+", target) is not None
-
-
 def test_there_are_some() -> None:
     assert [path.stem for path in WORKFLOWS] == ["release", "sanity", "test"]
 
@@ -51,7 +46,7 @@ class TestEach:
     def test_makes_targets_that_there_are(self, path: Path) -> None:
         made = made_by(path)
         assert made
-        assert {target for target in made if not exists(target)} == set()
+        assert {target for target in made - TARGETS if not re.fullmatch(r"unit-2\.\d+", target)} == set()
 
     def test_may_do_nothing_but_what_a_job_asks_for(self, path: Path) -> None:
         loaded = workflow(path)
