@@ -50,6 +50,9 @@ class Narrator:
     def head(self, text: str) -> None:
         print(f"\n{text}\n{'=' * len(text)}", flush=True)
 
+    def show(self, run: PlaybookRun) -> None:
+        print("\n".join(f"    | {line}" for line in run.output.splitlines() if line.strip()))
+
 
 def show(guest: Guest, narrator: Narrator) -> list[list[str]]:
     """Save and restore the guest three times, and correct it by our playbook, by virsh and with the extended agent.
@@ -69,7 +72,7 @@ def show(guest: Guest, narrator: Narrator) -> list[list[str]]:
 
     narrator.head("The same playbook again")
     again = _play(guest)
-    print(_shown_run(again))
+    narrator.show(again)
     narrator.say(f"changed: {str(again.result(TASK)['changed']).lower()}")
 
     narrator.head("For comparison: saved, restored, and set by virsh domtime --now")
@@ -79,7 +82,10 @@ def show(guest: Guest, narrator: Narrator) -> list[list[str]]:
     virsh = _row("virsh domtime --now", theirs.before, theirs.after, "none", theirs.seconds)
 
     narrator.head("The extended agent is put in front of the stock agent, by the role extended_agent")
-    _deploy(guest, narrator)
+    known = _commands(guest)
+    narrator.say("deploying it through the very agent that it replaces, as the guest has no network ...")
+    deploy(guest)
+    narrator.say(f"it answers, and adds {', '.join(sorted(_commands(guest) - known))}")
 
     narrator.head("Saved, restored, and set right by the same playbook")
     _sleep(guest, narrator)
@@ -90,7 +96,7 @@ def _correct(guest: Guest, narrator: Narrator, what: str) -> list[str]:
     before = guest.witness.offset()
     run = _play(guest, "--diff")
     after = guest.witness.offset()
-    print(_shown_run(run))
+    narrator.show(run)
     entry = run.result(TASK)["guest"]
     claimed_ns = entry["uncertainty_after_ns"]
     narrator.say(
@@ -99,13 +105,6 @@ def _correct(guest: Guest, narrator: Narrator, what: str) -> list[str]:
     )
     narrator.say(f"the witness says: off by {_shown(after)}")
     return _row(what, before, after, _ms(claimed_ns), entry["duration_ns"] / 1e9)
-
-
-def _deploy(guest: Guest, narrator: Narrator) -> None:
-    known = _commands(guest)
-    narrator.say("deploying it through the very agent that it replaces, as the guest has no network ...")
-    deploy(guest)
-    narrator.say(f"it answers, and adds {', '.join(sorted(_commands(guest) - known))}")
 
 
 def _commands(guest: Guest) -> set[str]:
@@ -125,19 +124,9 @@ def _play(guest: Guest, *arguments: str) -> PlaybookRun:
     return run
 
 
-def _shown_run(run: PlaybookRun) -> str:
-    return "\n".join(f"    | {line}" for line in run.output.splitlines() if line.strip())
-
-
 def _row(what: str, before: Reading, after: Reading, claimed: str, seconds: float) -> list[str]:
-    return [
-        what,
-        _ms(before.offset_ns),
-        _ms(after.offset_ns),
-        _ms(after.uncertainty_ns),
-        claimed,
-        f"{seconds:.2f}",
-    ]
+    figures = (before.offset_ns, after.offset_ns, after.uncertainty_ns)
+    return [what, *map(_ms, figures), claimed, f"{seconds:.2f}"]
 
 
 def _shown(reading: Reading) -> str:
