@@ -104,7 +104,10 @@ def bench_real_fleet(connection: libvirt.virConnect, say: Say) -> Figures:
     with restored_guests(connection, NAMES, say=say) as guests:
         for number in range(1, ROUNDS + 1):
             _restore(guests)
-            result = _correct_all()
+            run = run_tasks([{"name": TASK, MODULE: {"domains": list(NAMES)}}])
+            if run.status != 0:
+                raise VmError(f"The playbook failed:\n{run.output}")
+            result = run.result(TASK)
             seconds[OURS].append(result["summary"]["duration_ns"] / 1e9)
             for guest, entry in zip(guests, result["guests"], strict=True):
                 left_ns = guest.witness.offset().offset_ns
@@ -131,10 +134,3 @@ def _restore(guests: Sequence[Guest]) -> None:
         guest.start()
     for guest in guests:
         guest.wait_for_agent()
-
-
-def _correct_all() -> dict[str, Any]:
-    run = run_tasks([{"name": TASK, MODULE: {"domains": list(NAMES)}}])
-    if run.status != 0:
-        raise VmError(f"The playbook failed:\n{run.output}")
-    return run.result(TASK)

@@ -57,11 +57,15 @@ def bench_fleet(say: Say) -> Figures:
         alive_s = _timed(_task(directory, timeout=TIMEOUT_S))
     with _fleet(1_000, dead=DEAD_SHARE) as (directory, _dead):
         dead_s = _timed(_task(directory, timeout=TIMEOUT_S, fail_on="none"))
+    (few, few_s), (more, more_s), (many, many_s) = (
+        (guests, median(each["task_s"] for each in size["rounds"])) for guests, size in sized.items()
+    )
     say(f"1,000 guests: all alive {alive_s:.2f} s, {DEAD_SHARE:.0%} dead {dead_s:.2f} s (timeout {TIMEOUT_S:g} s)")
     return {
         "fleet": {str(guests): each for guests, each in sized.items()},
         "fleet_over_ping": sized[1_000]["over_ping"],
-        "fleet_growth": _growth({guests: _median(each["rounds"], "task_s") for guests, each in sized.items()}),
+        # What one more guest costs in the largest fleets, over what it costs in the smallest; 1 is linear.
+        "fleet_growth": ((many_s - more_s) / (many - more)) / ((more_s - few_s) / (more - few)),
         "fleet_over_per_guest": per_guest_s / together_s,
         "fleet_per_guest_s": per_guest_s,
         "fleet_together_s": together_s,
@@ -70,16 +74,6 @@ def bench_fleet(say: Say) -> Figures:
         "fleet_alive_s": alive_s,
         "fleet_dead_s": dead_s,
     }
-
-
-def _growth(seconds: Mapping[int, float]) -> float:
-    """Return what one more guest costs in the largest fleets, over what it costs in the smallest; 1 is linear."""
-    (few, few_s), (more, more_s), (many, many_s) = seconds.items()
-    return ((many_s - more_s) / (many - more)) / ((more_s - few_s) / (more - few))
-
-
-def _median(rounds: Sequence[Mapping[str, float]], what: str) -> float:
-    return median(each[what] for each in rounds)
 
 
 @contextmanager
@@ -128,10 +122,11 @@ def _sized(guests: int, count: int, say: Say) -> Figures:
         worst_ms = max(abs(offset) for offset in fleet.truths().values()) / 1e6
         fleet.shift(-3 * SECOND_NS)
         peak_mib = _peak_kib(directory) / 1024
+    task_s = median(each["task_s"] for each in rounds)
     over_ping = median((each["task_s"] - each["agents_s"]) / each["ping_s"] for each in rounds)
     say(
-        f"{guests:,} guests in one task: {_median(rounds, 'task_s'):.2f} s, {over_ping:.1f} pings without the agents' "
-        f"share; {corrected:,} corrected, at worst {worst_ms:.3f} ms left; peak {peak_mib:.0f} MiB"
+        f"{guests:,} guests in one task: {task_s:.2f} s, {over_ping:.1f} pings without the agents' share; "
+        f"{corrected:,} corrected, at worst {worst_ms:.3f} ms left; peak {peak_mib:.0f} MiB"
     )
     return {
         "guests": guests,

@@ -10,7 +10,6 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
 
 import yaml
 
@@ -41,7 +40,10 @@ def _run(hypervisors: int, guests: int, say: Say) -> Figures:
     with tempfile.TemporaryDirectory(prefix="qga-bench-") as name:
         directory = Path(name)
         inventory = directory / "inventory.yml"
-        inventory.write_text(yaml.safe_dump(_inventory(directory, hypervisors)), encoding="utf-8")
+        here = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable, "qga_become": False}
+        names = [f"host{number:02}" for number in range(1, hypervisors + 1)]
+        hosts = {each: {"qga_sockets": [f"{directory}/{each}/*.qga"]} for each in names}
+        inventory.write_text(yaml.safe_dump({"all": {"vars": here, "hosts": hosts}}), encoding="utf-8")
         with SimulatedFleet(directory, named(profiles(guests, SEED), hosts=hypervisors)) as fleet:
             before_s, begun = fleet.cpu_seconds(), time.monotonic()
             done = subprocess.run(
@@ -80,14 +82,3 @@ def _number(pattern: str, output: str) -> int:
     """The number that the group in the pattern finds; 0 if there is none."""
     found = re.search(pattern, output)
     return int(found[1].replace(",", "")) if found else 0
-
-
-def _inventory(directory: Path, hypervisors: int) -> dict[str, Any]:
-    names = [f"host{number:02}" for number in range(1, hypervisors + 1)]
-    here = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable, "qga_become": False}
-    return {
-        "all": {
-            "vars": here,
-            "hosts": {name: {"qga_sockets": [f"{directory}/{name}/*.qga"]} for name in names},
-        }
-    }

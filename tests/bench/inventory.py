@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 
@@ -83,7 +83,8 @@ def _one_by_one() -> float:
         told = 0
         for each in fake.by_uri[HERE].definitions:
             try:
-                tasks.run(with_agent(_opener(each.name, line), work, RunOptions(TIMEOUT_S)))
+                opener = functools.partial(LibvirtChannel, each.name, HERE, line)
+                tasks.run(with_agent(opener, work, RunOptions(TIMEOUT_S)))
                 told += 1
             except QgaError:
                 pass
@@ -92,7 +93,3 @@ def _one_by_one() -> float:
     if told != GUESTS - DEAD:
         raise VmError(f"One by one, {told} guests told something in place of {GUESTS - DEAD}.")
     return seconds
-
-
-def _opener(name: str, line: connections.Line) -> Callable[[], LibvirtChannel]:
-    return lambda: LibvirtChannel(name, HERE, line)

@@ -32,7 +32,8 @@ def bench_resources(guest: Guest, say: Say) -> Figures:
 
     Wake-ups are context switches while the host is connected.
     """
-    resident_mib, stock_resident_mib = (_resident_mib(guest, unit) for unit in (UNIT, STOCK_UNIT))
+    statuses = (guest.sh(f"cat /proc/{main_pid(guest, unit)}/status") for unit in (UNIT, STOCK_UNIT))
+    resident_mib, stock_resident_mib = (int(status.split("VmRSS:")[1].split()[0]) / 1024 for status in statuses)
     with_watchdog = _wake_ups(guest)
     guest.sh(f"mkdir -p {DROP_IN.rpartition('/')[0]} && printf '[Service]\\nWatchdogSec=0\\n' >{DROP_IN}")
     restart(guest)
@@ -47,11 +48,6 @@ def bench_resources(guest: Guest, say: Say) -> Figures:
         "idle_wake_ups_with_watchdog": with_watchdog,
         "idle_s": IDLE_S,
     }
-
-
-def _resident_mib(guest: Guest, unit: str) -> float:
-    status = guest.sh(f"cat /proc/{main_pid(guest, unit)}/status")
-    return int(status.split("VmRSS:")[1].split()[0]) / 1024
 
 
 def _wake_ups(guest: Guest) -> int:

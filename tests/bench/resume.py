@@ -62,12 +62,18 @@ def bench_resumes(guest: Guest, say: Say) -> Figures:
         ways["service"] = _way(guest, TURNS, say)
         kinds = {name: _kind(guest, service, *each) for name, each in _KINDS.items()}
         say(f"the service: {kinds}")
-        resident_mib, idle_cpu_ms = service.resident_kib() / 1024, _idle_cpu_ms(service)
+        before_s = service.cpu_seconds()
+        time.sleep(IDLE_S)
+        idle_cpu_ms, resident_mib = (service.cpu_seconds() - before_s) * 1e3, service.resident_kib() / 1024
     guest.wait_for_agent()
     guest.witness.wait(DEADLINE_S)
     with VirshOnResume(guest):
         ways["virsh_domtime_now"] = _way(guest, TURNS, say)
-    with _rulebook(guest):
+    with (
+        tempfile.TemporaryDirectory(prefix="bench-rulebook-") as directory,
+        Rulebook(RULEBOOK, Path(directory), variables={"qga_uris": [guest.uri]}) as running,
+    ):
+        running.wait_for("is watched")
         ways["rulebook"] = _way(guest, RULEBOOK_TURNS, say)
     return {
         "resume_to_correct_ms": ways,
@@ -172,19 +178,10 @@ class VirshOnResume:
             self._running.append(subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL))
 
 
-@contextlib.contextmanager
-def _rulebook(guest: Guest) -> Iterator[None]:
-    with tempfile.TemporaryDirectory(prefix="bench-rulebook-") as directory:
-        variables = {"qga_uris": [guest.uri]}
-        with Rulebook(RULEBOOK, Path(directory), variables=variables) as running:
-            running.wait_for("is watched")
-            yield
-
-
 # ------------------------------------------------------------------------------------------ every kind, again and again
 
 
-def _reverted(guest: Guest) -> None:
+def _revert(guest: Guest) -> None:
     guest.revert(SNAPSHOT)
 
 
@@ -217,7 +214,7 @@ _KINDS: Mapping[str, tuple[Nap, Mapping[str, str], _Around]] = {
     "suspend/resume": (suspend_and_resume, {"cause": "resumed", "result": "corrected"}, _nothing),
     "save/restore": (save_and_restore, {"cause": "restored", "result": "corrected"}, _nothing),
     "managed save/start": (save_managed_and_start, {"cause": "restored", "result": "corrected"}, _nothing),
-    "snapshot revert": (_reverted, {"cause": "reverted", "result": "corrected"}, _with_snapshot),
+    "snapshot revert": (_revert, {"cause": "reverted", "result": "corrected"}, _with_snapshot),
     "reset": (_reset, {"cause": "reset", "result": "not_needed"}, _nothing),
 }
 
@@ -244,12 +241,6 @@ def _kind(guest: Guest, service: ServiceProcess, happen: Nap, wanted: Mapping[st
         "since_event_ms": [int(each) / 1e6 for each in taken],
         "worst_left_ms": worst_left_ms,
     }
-
-
-def _idle_cpu_ms(service: ServiceProcess) -> float:
-    before = service.cpu_seconds()
-    time.sleep(IDLE_S)
-    return (service.cpu_seconds() - before) * 1e3
 
 
 # --------------------------------------------------------------------------- a host that comes back with all its guests

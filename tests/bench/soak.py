@@ -83,22 +83,16 @@ def converse(path: str, requests: list[tuple[int | None, Kind]]) -> None:
     with Client(path, seconds=PATIENT["alive_seconds"]) as client:
         for first in range(0, len(requests), PIPELINED):
             some = requests[first : first + PIPELINED]
-            client.send(b"".join(_encoded(*each) for each in some))
+            sent = [kind.request if number is None else {**kind.request, "id": number} for number, kind in some]
+            client.send("".join(map(json.dumps, sent)).encode())
             for identity, kind in some:
-                _check(client.reply(), identity, kind)
+                reply = client.reply()
+                answer = "return" if "return" in reply else reply["error"]["class"]
+                if (reply.get("id"), answer) != (identity, kind.answer):
+                    raise SoakError(f"{kind.request} with id {identity} was answered with {reply}")
         client.socket.shutdown(socket.SHUT_WR)
         if line := client.line():
             raise SoakError(f"a reply too many: {line!r}")
-
-
-def _encoded(identity: int | None, kind: Kind) -> bytes:
-    return json.dumps(kind.request if identity is None else {**kind.request, "id": identity}).encode()
-
-
-def _check(reply: dict[str, Any], identity: int | None, kind: Kind) -> None:
-    answer = "return" if "return" in reply else reply["error"]["class"]
-    if (reply.get("id"), answer) != (identity, kind.answer):
-        raise SoakError(f"{kind.request} with id {identity} was answered with {reply}")
 
 
 def soak(count: int, say: Say) -> Soak:

@@ -59,15 +59,15 @@ def reached(agent: HostileAgent, channel: str, module: str, **options: Any) -> I
 @contextmanager
 def several(plays: Mapping[str, Play]) -> Iterator[dict[str, str]]:
     """Yield the names of plays by sockets. A guest begins its play when it is asked for something but a sync."""
+
+    def after_sync(play: Play) -> Play:
+        return lambda asked: [Send(asked.answer())] if asked.command.startswith("guest-sync") else play(asked)
+
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="hostile-")))
         names = {}
         for number, (name, play) in enumerate(plays.items()):
             path = directory / f"{number:03}.sock"
-            stack.enter_context(serving(listen_unix(path), HostileAgent(Guest(EXTENDED), _after_sync(play))))
+            stack.enter_context(serving(listen_unix(path), HostileAgent(Guest(EXTENDED), after_sync(play))))
             names[str(path)] = name
         yield names
-
-
-def _after_sync(hostile: Play) -> Play:
-    return lambda asked: [Send(asked.answer())] if asked.command.startswith("guest-sync") else hostile(asked)

@@ -110,7 +110,10 @@ class Daemon:
         try:
             if not self._is_in_sync:
                 self._sync(agent, time.monotonic() + min(_SYNC_SECONDS, timeout))
-            self._drop_unasked(agent)
+            # What came while nothing was asked for is read as it comes, and is no reply to anything.
+            until = time.monotonic() + _LONGEST_DROP
+            while time.monotonic() < until and self._reply(agent, 0.0) is not None:
+                pass
             agent.sendall(text.encode() + b"\n")
             reply = self._reply(agent, time.monotonic() + timeout)
         except ConnectionAbortedError:
@@ -128,12 +131,6 @@ class Daemon:
         if reply[0].count(b"[") + reply[0].count(b"{") > _DEEPEST and _depth(reply[1]) > _DEEPEST:
             raise _Failure(_INTERNAL_ERROR, "internal error: failed to convert virJSONValue to yajl data")
         return reply[0]
-
-    def _drop_unasked(self, agent: socket.socket) -> None:
-        """What came while nothing was asked for is read as it comes, and is no reply to anything."""
-        until = time.monotonic() + _LONGEST_DROP
-        while time.monotonic() < until and self._reply(agent, 0.0) is not None:
-            pass
 
     def _connected(self) -> socket.socket:
         """A guest that has closed its port opens it again, sooner or later."""
@@ -207,7 +204,7 @@ class Daemon:
             self._buffer += data
 
     def _end_of_line(self) -> int:
-        """It is looked for with strstr(3), which sees nothing behind a NUL."""
+        """It is looked for with strstr(3), which sees nothing after a NUL."""
         nul = self._buffer.find(b"\0")
         return self._buffer.find(b"\n", 0, len(self._buffer) if nul < 0 else nul)
 

@@ -23,7 +23,13 @@ def integration_targets() -> Path:
     with locked(BUILD / "core_targets.lock"):
         if not unpacked.exists():
             with tempfile.TemporaryDirectory(dir=BUILD) as directory:
-                _unpack(_download(version, Path(directory)), Path(directory) / "unpacked")
+                pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", "ansible-core"]
+                command = [*pip, "--dest", directory, f"ansible-core=={version}"]
+                subprocess.run(command, check=True, capture_output=True)
+                (archive,) = Path(directory).glob("ansible_core-*.tar.gz")
+                with tarfile.open(archive) as content:
+                    wanted = [each for each in content if "/test/integration/targets/connection" in each.name]
+                    content.extractall(Path(directory) / "unpacked", wanted, filter="data")
                 unpacked.parent.mkdir(exist_ok=True)
                 (Path(directory) / "unpacked" / f"ansible_core-{version}").rename(unpacked)
     return unpacked / "test" / "integration" / "targets"
@@ -60,16 +66,3 @@ def run_connection_target(inventory: Mapping[str, Mapping[str, str]], local_tmp:
         )
     assert done.returncode == 0, done.stdout
     return done.stdout
-
-
-def _download(version: str, directory: Path) -> Path:
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", "ansible-core"]
-    subprocess.run([*command, "--dest", str(directory), f"ansible-core=={version}"], check=True, capture_output=True)
-    (archive,) = directory.glob("ansible_core-*.tar.gz")
-    return archive
-
-
-def _unpack(archive: Path, directory: Path) -> None:
-    with tarfile.open(archive) as content:
-        targets = [member for member in content.getmembers() if "/test/integration/targets/connection" in member.name]
-        content.extractall(directory, targets, filter="data")

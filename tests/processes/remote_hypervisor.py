@@ -104,13 +104,11 @@ class Hypervisor:
                     pipe.send(True)
                 return
             elif what == _DEFINITIONS:
-                pipe.send([self._defined(name, state) for name, state in self.states.items()])
+                known = self.metadata
+                pipe.send([{"name": n, "state": self.states[n], "metadata": known.get(n)} for n in self.guests])
             else:
                 pipe.send(self._command(*arguments))
             pipe.close()
-
-    def _defined(self, name: str, state: int) -> dict[str, Any]:
-        return {"name": name, "state": state, "metadata": self.metadata.get(name)}
 
     def _command(self, name: str, text: str) -> tuple[int, str]:
         """An error's number, or 0, and the reply or the error's text."""
