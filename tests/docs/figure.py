@@ -92,7 +92,8 @@ def draw(intervals: Sequence[Bounds]) -> str:
         _text(_LEFT, 20, "Proven by each exchange (pale), and by all so far (dark)", "title"),
         _text(x(0), 46, "true offset", "truth", "middle"),
     ]
-    for tick in _ticks(low, high):
+    step = next((each * 1000 for each in _STEPS_US if (high - low) / (each * 1000) <= 7), 10_000_000)
+    for tick in range(-(-low // step) * step, high + 1, step):
         parts.append(f'<line class="grid" x1="{x(tick)}" x2="{x(tick)}" y1="{_TOP - 6}" y2="{bottom + 4}"/>')
         parts.append(
             _text(x(tick), bottom + 22, f"{tick / 1000:+g}".replace("-", "\u2212") if tick else "0", "", "middle")
@@ -127,11 +128,6 @@ def draw(intervals: Sequence[Bounds]) -> str:
 {body}
 </svg>
 """
-
-
-def _ticks(low: int, high: int) -> list[int]:
-    step = next((each * 1000 for each in _STEPS_US if (high - low) / (each * 1000) <= 7), 10_000_000)
-    return list(range(-(-low // step) * step, high + 1, step))
 
 
 def _text(x: float, y: float, text: str, kind: str = "", anchor: str = "start") -> str:

@@ -63,17 +63,13 @@ def by_atheris(target: str, seconds: float) -> Fuzzed:
         said = done.stderr.decode(errors="replace") + done.stdout.decode(errors="replace")
         crashes = sorted(found.iterdir())
         crash = crashes[0].read_bytes() if crashes else None
-        complaint = _complaint(said) if crash is not None or done.returncode else ""
+        # From the exception on, without libFuzzer's own lines.
+        lines = said[max(said.find("=== Uncaught Python exception"), 0) :].splitlines()
+        told = "\n".join(line for line in lines if not line.startswith(("#", "INFO:", "stat::")))[-4000:]
+        complaint = told if crash is not None or done.returncode else ""
         executions = re.search(r"stat::number_of_executed_units:\s*(\d+)", said)
         seconds, worst_seconds = time.monotonic() - began, float(worst.read_text()) if worst.exists() else 0.0
         return Fuzzed("atheris", int(executions[1]) if executions else 0, seconds, worst_seconds, crash, complaint)
-
-
-def _complaint(said: str) -> str:
-    """From the exception on, without libFuzzer's own lines."""
-    begin = said.find("=== Uncaught Python exception")
-    lines = said[max(begin, 0) :].splitlines()
-    return "\n".join(line for line in lines if not line.startswith(("#", "INFO:", "stat::")))[-4000:]
 
 
 def by_hypothesis(target: str, seconds: float) -> Fuzzed:

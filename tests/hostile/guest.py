@@ -33,6 +33,22 @@ _DISK_ADDRESS = {
     "ccw-address": {"cssid": 254, "ssid": 0, "subchno": 1, "devno": 2},
 }
 
+_ROUTE = {
+    "iface": "eth0",
+    "destination": "10.0.2.0",
+    "gateway": "10.0.2.2",
+    "mask": "255.255.255.0",
+    "source": "10.0.2.15",
+    "nexthop": "10.0.2.2",
+    "desprefixlen": "24",
+    "srcprefixlen": "0",
+    "metric": 100,
+    "flags": 1,
+    "mtu": 1500,
+    "version": 4,
+    **dict.fromkeys(("irtt", "refcnt", "use", "window"), 0),
+}
+
 # Every member that qga/qapi-schema.json (QEMU 10.0.13) has for the facts, the optional ones included.
 FACTS: Mapping[str, Any] = {
     "guest-get-host-name": {"host-name": "tenant"},
@@ -59,26 +75,7 @@ FACTS: Mapping[str, Any] = {
             },
         }
     ],
-    "guest-network-get-route": [
-        {
-            "iface": "eth0",
-            "destination": "10.0.2.0",
-            "metric": 100,
-            "gateway": "10.0.2.2",
-            "mask": "255.255.255.0",
-            "irtt": 0,
-            "flags": 1,
-            "refcnt": 0,
-            "use": 0,
-            "window": 0,
-            "mtu": 1500,
-            "desprefixlen": "24",
-            "source": "10.0.2.15",
-            "srcprefixlen": "0",
-            "nexthop": "10.0.2.2",
-            "version": 4,
-        }
-    ],
+    "guest-network-get-route": [_ROUTE],
     "guest-get-fsinfo": [
         {
             "name": "vda1",

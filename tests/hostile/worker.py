@@ -22,6 +22,7 @@ from dataclasses import asdict
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+from unittest import mock
 
 from tests.support.collection import make_importable
 
@@ -60,7 +61,11 @@ def run(case: Case, baseline_kib: int = 0) -> Verdict:
         result, more = json.loads(output), ""
     except ValueError:
         result, more = None, output
-    _settle(threads, descriptors)
+    # What ends by itself is waited for, or ends as garbage: an error's traceback still holds what it went through.
+    until = time.monotonic() + _SETTLE_SECONDS
+    while time.monotonic() < until and not (set(threading.enumerate()) <= threads and _descriptors() <= descriptors):
+        time.sleep(_POLL_SECONDS)
+        gc.collect()
     peak_kib = _memory("VmHWM") - baseline_kib  # of a call that was given up, the reply may still have come
     # Free memory goes back to the system, as far as the C library can (malloc_trim(3)), if it is worth the time.
     if _memory("VmRSS") > baseline_kib + _WORTHWHILE_KIB:
@@ -94,20 +99,17 @@ def _printed(case: Case) -> tuple[str, str]:
 @contextlib.contextmanager
 def _in_place(case: Case) -> Iterator[None]:
     """With what stands in for libvirt and for vsock."""
-    imported, usual = connections.import_libvirt, socket.socket
-    if case.libvirtd is not None:
-        connections.import_libvirt = RemoteLibvirt(case.libvirtd).modules
+    libvirt: Any = RemoteLibvirt(case.libvirtd) if case.libvirtd is not None else None
     if case.hypervisors is not None:
         made, *arguments = case.hypervisors
-        libvirt: Any = getattr(hypervisors, made)(*arguments)
+        libvirt = getattr(hypervisors, made)(*arguments)
         libvirt.registerErrorHandler(connections._remember, None)
-        connections.import_libvirt = libvirt.modules
-    if case.vsock is not None:
-        socket.socket = _vsock_at(case.vsock)  # type: ignore[misc]
-    try:
+    with contextlib.ExitStack() as stack:
+        if libvirt is not None:
+            stack.enter_context(mock.patch.object(connections, "import_libvirt", libvirt.modules))
+        if case.vsock is not None:
+            stack.enter_context(mock.patch.object(socket, "socket", _vsock_at(case.vsock)))
         yield
-    finally:
-        connections.import_libvirt, socket.socket = imported, usual  # type: ignore[misc]
 
 
 def _vsock_at(path: str) -> type[socket.socket]:
@@ -131,16 +133,6 @@ def _descriptors() -> set[str]:
         with contextlib.suppress(OSError):
             found.add(f"{number} {os.readlink(f'/proc/self/fd/{number}')}")
     return found
-
-
-def _settle(threads: set[threading.Thread], descriptors: set[str]) -> None:
-    """Wait for what ends by itself, or as garbage: an error's traceback still holds what it went through."""
-    until = time.monotonic() + _SETTLE_SECONDS
-    while not (set(threading.enumerate()) <= threads and _descriptors() <= descriptors):
-        if time.monotonic() > until:
-            return
-        time.sleep(_POLL_SECONDS)
-        gc.collect()
 
 
 def _memory(what: str) -> int:
