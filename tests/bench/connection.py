@@ -13,10 +13,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-import yaml
-
 from tests.bench import Figures, Say
-from tests.processes.ansible_run import CONNECTION, PlaybookRun, run_playbook
+from tests.processes.ansible_run import CONNECTION, PlaybookRun, run_tasks
 from tests.support.collection import BUILD, install
 from tests.vm.errors import VmError
 from tests.vm.guest import Guest
@@ -59,7 +57,9 @@ def bench_connections(guest: Guest, say: Say) -> Figures:
             for turn in range(1 + rounds)
             for connection in _SETTINGS
         ]
-        run = _run(guest, tasks, Path(directory))
+        paths = os.pathsep.join(map(str, (install(), community_libvirt())))
+        reached = ("-i", f"{guest.name},", "-e", json.dumps({"ansible_python_interpreter": "/usr/bin/python3"}))
+        run = run_tasks(tasks, *reached, host=guest.name, environment={"ANSIBLE_COLLECTIONS_PATH": paths})
     figures: Figures = {}
     for name in _ROUNDS:
         ours, theirs = seconds = [_median(run, f"{name} {connection} ") for connection in _SETTINGS]
@@ -112,15 +112,6 @@ def _task(name: str, connection: str, directory: str, turn: int) -> dict[str, An
         "ignore_errors": True,
         "ignore_unreachable": True,
     }
-
-
-def _run(guest: Guest, tasks: list[dict[str, Any]], directory: Path) -> PlaybookRun:
-    playbook = directory / "play.yml"
-    playbook.write_text(yaml.safe_dump([{"hosts": guest.name, "gather_facts": False, "tasks": tasks}]))
-    variables = json.dumps({"ansible_python_interpreter": "/usr/bin/python3"})
-    paths = os.pathsep.join(map(str, (install(), community_libvirt())))
-    environment = {"ANSIBLE_COLLECTIONS_PATH": paths}
-    return run_playbook(playbook, "-i", f"{guest.name},", "-e", variables, environment=environment)
 
 
 def _median(run: PlaybookRun, prefix: str) -> float | None:

@@ -1,4 +1,4 @@
-"""What a qga_info task and a fleet of simulated guests cost, in units of the cheapest task that there is."""
+"""The cost of a qga_info task and of a fleet of simulated guests, in units of the cheapest task that there is."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def bench_fleet(say: Say) -> Figures:
     return {
         "fleet": {str(guests): each for guests, each in sized.items()},
         "fleet_over_ping": sized[1_000]["over_ping"],
-        # What one more guest costs in the largest fleets, over what it costs in the smallest; 1 is linear.
+        # The cost of one more guest in the largest fleets, over that in the smallest; 1 is linear.
         "fleet_growth": ((many_s - more_s) / (many - more)) / ((more_s - few_s) / (more - few)),
         "fleet_over_per_guest": per_guest_s / together_s,
         "fleet_per_guest_s": per_guest_s,

@@ -1,4 +1,4 @@
-"""What the extended agent holds of a guest's memory, and how often it wakes while nobody asks anything.
+"""The memory that the extended agent takes in a guest, and how often it wakes while nobody asks anything.
 
 The guest's channel can be given to a stock agent alone, to compare the two by turns.
 """

@@ -77,7 +77,7 @@ def bench_resumes(guest: Guest, say: Say) -> Figures:
         ways["rulebook"] = _way(guest, RULEBOOK_TURNS, say)
     return {
         "resume_to_correct_ms": ways,
-        # What the service may take at most from the event to the corrected clock.
+        # The most that the service may take from the event to the corrected clock.
         "resume_limit_ms": 3 * round_trip_ms + 50,
         "resume_kinds": kinds,
         "resync_service_resident_mib": resident_mib,
@@ -209,7 +209,7 @@ def _with_snapshot(guest: Guest, service: ServiceProcess) -> Iterator[None]:
         guest.delete_snapshot(SNAPSHOT)
 
 
-# What happens, what the service is to make of it, and what is around all of its times. The guest boots at the last one.
+# An event, what the service has to make of it, and what is around all of its times. The guest boots at the last one.
 _KINDS: Mapping[str, tuple[Nap, Mapping[str, str], _Around]] = {
     "suspend/resume": (suspend_and_resume, {"cause": "resumed", "result": "corrected"}, _nothing),
     "save/restore": (save_and_restore, {"cause": "restored", "result": "corrected"}, _nothing),

@@ -219,7 +219,7 @@ class _Set:
 
 _NO_ATTACK = _always({"none": honestly})
 _SYNCING = _always(payloads.SYNCING)
-_BEHIND_A_GREETING = _always(dict.fromkeys(payloads.GREETINGS, honestly))
+_AFTER_A_GREETING = _always(dict.fromkeys(payloads.GREETINGS, honestly))
 
 _FALSE = (
     _Set("syncing", "{}, with the {} agent", _SYNCING, _SILENT | _BROKEN, is_patient=False),
@@ -233,6 +233,6 @@ ATTACKS: tuple[Attack, ...] = (
     *_Set(HONEST, "{}, by the {} agent", _NO_ATTACK, frozenset(), (RESYNC, INFO, DETAILS)).of(EXTENDED),
     *_at_places(),
     *(attack for kind in (STOCK, EXTENDED) for each in _FALSE for attack in each.of(kind)),
-    *_Set("greeting", "{} for a greeting", _BEHIND_A_GREETING, _SILENT | _BROKEN, is_patient=False).of(EXTENDED),
+    *_Set("greeting", "{} for a greeting", _AFTER_A_GREETING, _SILENT | _BROKEN, is_patient=False).of(EXTENDED),
     *_Set("dense", "facts of {}", false_replies.DENSE, _BROKEN | _SILENT, (INFO,), is_patient=False).of(EXTENDED),
 )

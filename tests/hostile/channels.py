@@ -35,7 +35,7 @@ def serving(listener: socket.socket, agent: HostileAgent) -> Iterator[HostileAge
 
 @contextmanager
 def reached(agent: HostileAgent, channel: str, module: str, **options: Any) -> Iterator[Case]:
-    """A case whose guest has this agent, behind this channel."""
+    """A case whose guest has this agent on this channel."""
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="hostile-")))
         path, daemon = str(directory / "agent.sock"), str(directory / "libvirt.sock")
@@ -44,7 +44,7 @@ def reached(agent: HostileAgent, channel: str, module: str, **options: Any) -> I
         if channel == LIBVIRT:
             stack.enter_context(Daemon(Path(daemon), Path(path)))
         port = listener.getsockname()[1] if channel in _HOSTS else 0
-        # What names the guest, and what stands in for the way to it.
+        # The options that name the guest, and the stand-ins for the way to it.
         ways: Mapping[str, tuple[dict[str, str], dict[str, str]]] = {
             "unix": ({"socket": path}, {}),
             "tcp": ({"address": f"127.0.0.1:{port}"}, {}),

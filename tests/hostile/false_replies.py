@@ -22,7 +22,7 @@ FalseReply = Callable[[Guest], Play]
 
 
 def _on(commands: Iterable[str], act: Callable[[Guest, Asked], Iterable[Action]]) -> FalseReply:
-    """What is done when one of these commands is asked for."""
+    """Act so when one of these commands is asked for."""
     commands = tuple(commands)
 
     def start(guest: Guest) -> Play:

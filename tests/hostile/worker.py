@@ -61,7 +61,7 @@ def run(case: Case, baseline_kib: int = 0) -> Verdict:
         result, more = json.loads(output), ""
     except ValueError:
         result, more = None, output
-    # What ends by itself is waited for, or ends as garbage: an error's traceback still holds what it went through.
+    # Threads that end by themselves are waited for, and garbage: an error's traceback still holds a channel.
     until = time.monotonic() + _SETTLE_SECONDS
     while time.monotonic() < until and not (set(threading.enumerate()) <= threads and _descriptors() <= descriptors):
         time.sleep(_POLL_SECONDS)

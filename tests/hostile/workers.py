@@ -107,6 +107,6 @@ class Workers:
             self._free.put(worker)
 
     def play(self, agent: HostileAgent, channel: str, module: str, **options: Any) -> Verdict:
-        """Run the module against the agent behind this channel."""
+        """Run the module against the agent on this channel."""
         with reached(agent, channel, module, **options) as case:
             return self.run(case)

@@ -20,7 +20,7 @@ from tests.processes.held_module import run_here
 from tests.support.disturbed_guest import BEHIND_NS, SLACK_NS, TOLERANCE_NS, Guest, assert_true, run_plainly
 from tests.support.moments import READING, STEPPING, Moment, at
 
-# What is put at the socket's path, and the code of the error that a run meets then; none: the other guest.
+# How the socket's path is taken, and the code of the error that a run meets then; none: the other guest.
 REPLACEMENTS: Mapping[str, tuple[Callable[[Path, Path], object], str]] = {
     "nothing": (lambda _path, _other: None, "not_found"),
     "another guest's socket": (lambda path, other: path.hardlink_to(other), ""),

@@ -19,7 +19,7 @@ INDEX = (ROOT / "tests" / "docs" / "site" / "index.rst").read_text(encoding="utf
 SECTIONS = yaml.safe_load((ROOT / "docs" / "docsite" / "extra-docs.yml").read_text(encoding="utf-8"))["sections"]
 
 
-def test_the_front_page_has_the_sections_that_antsibull_docs_is_told() -> None:
+def test_the_front_page_has_the_sections_that_antsibull_docs_is_named() -> None:
     found = re.findall(r":caption: (.*)\n   :maxdepth: 1\n\n((?:   docsite/\w+\n)+)", INDEX)
     assert [(title, re.findall(r"docsite/(\w+)", pages)) for title, pages in found] == [
         (section["title"], section["toctree"]) for section in SECTIONS
@@ -51,7 +51,7 @@ def test_links_to_pages_anchors_and_sources_that_are_there(tmp_path: Path) -> No
     assert broken(site(tmp_path, one=one, two=sources), ROOT) == []
 
 
-def test_links_that_lead_nowhere_are_told_with_their_page(tmp_path: Path) -> None:
+def test_links_that_lead_nowhere_are_named_with_their_page(tmp_path: Path) -> None:
     one = '<a href="three.html">x</a> <img src="no.svg"> <a href="two.html#there">x</a> <a href="#top">x</a>'
     two = '<a href="https://github.com/qemu-guest-agent/qemu.guest_agent/blob/main/nonesuch.md">x</a>'
     assert broken(site(tmp_path, one=one, two=two), ROOT) == [
@@ -84,9 +84,9 @@ def test_what_is_proven_together_never_gets_wider() -> None:
         assert earlier.low <= later.low <= later.high <= earlier.high
 
 
-def test_what_it_tells_is_the_middle_and_half_the_width() -> None:
+def test_the_figure_names_the_middle_and_half_the_width() -> None:
     last = Interval(*intersections(load())[-1])
-    told = re.search(r"Told: (\S+) µs, uncertain by (\S+) µs", PICTURE.read_text(encoding="utf-8"))
-    assert told is not None
-    assert abs(float(told[1].replace("\u2212", "-")) * 1000 - last.middle) <= 51
-    assert abs(float(told[2]) * 1000 - last.half_width) <= 51
+    named = re.search(r"Told: (\S+) µs, uncertain by (\S+) µs", PICTURE.read_text(encoding="utf-8"))
+    assert named is not None
+    assert abs(float(named[1].replace("\u2212", "-")) * 1000 - last.middle) <= 51
+    assert abs(float(named[2]) * 1000 - last.half_width) <= 51
