@@ -59,8 +59,8 @@ def measure(say: Say) -> Figures:
             for bench in WITH_THE_EXTENDED_AGENT:
                 figures |= bench(guest, say)
         figures |= bench_real_fleet(connection, say)
-    for bench in WITHOUT_A_GUEST:
-        figures |= bench(say)
+    for bench_here in WITHOUT_A_GUEST:
+        figures |= bench_here(say)
     return {**figures, "load_after": os.getloadavg()}
 
 

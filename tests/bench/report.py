@@ -6,9 +6,10 @@ from collections.abc import Iterable, Iterator
 from statistics import median
 
 from tests.bench import Figures
-from tests.bench.connection import CONNECTION, THEIRS
+from tests.bench.connection import THEIRS
 from tests.bench.fleet import SIZES, TIMEOUT_S
 from tests.bench.inventory import DEAD, GUESTS
+from tests.processes.ansible_run import CONNECTION
 from tests.support.table import format_table
 
 _RATIOS = """\

@@ -118,7 +118,7 @@ def _run(
         if on_terminal:
             status, output = terminal.run(command, settings, directory)
         else:
-            both = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+            both: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
             done = subprocess.run(command, cwd=directory, env=settings, check=False, **both)
             status, output = done.returncode, done.stdout
         lines = records.read_text(encoding="utf-8").splitlines()
