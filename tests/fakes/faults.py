@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
-
-from tests.fakes.kinds import WINDOWS_TICK_NS
 
 if TYPE_CHECKING:
     from typing import TypeAlias
@@ -165,39 +163,3 @@ class Delays:
 
 
 NO_DELAYS = Delays()
-
-
-# ------------------------------------------------------------------------------------------------------- faults by name
-
-
-@dataclass(frozen=True)
-class NamedFault:
-    """What is wrong with an agent of a fleet.
-
-    ``is_listening``: something listens on its socket. ``claims_only``: it says that it has stepped its clock, and has
-    not.
-    """
-
-    replies: tuple[Fault, ...] = ()
-    is_listening: bool = True
-    is_frozen: bool = False
-    claims_only: bool = False
-    tick_ns: int = 1
-
-
-SLOW_SECONDS = 0.3
-REPLIES_BEFORE_HANGING_UP = 4
-GARBAGE = b"Debian GNU/Linux 12 hvc0\r\n\r\nlogin: \r\n"
-
-FAULTS: Mapping[str, NamedFault] = {
-    "none": NamedFault(),
-    "silent": NamedFault((Silent(),)),
-    "silent_after_step": NamedFault((SilentFrom("guest-set-time", "guest-update-time"),)),
-    "refuses": NamedFault(is_listening=False),
-    "hangs_up": NamedFault((HangUpAfter(REPLIES_BEFORE_HANGING_UP),)),
-    "garbage": NamedFault((Instead((GARBAGE,)),)),
-    "liar": NamedFault(claims_only=True),
-    "frozen": NamedFault(is_frozen=True),
-    "slow": NamedFault((Late(SLOW_SECONDS),)),
-    "coarse": NamedFault(tick_ns=WINDOWS_TICK_NS),
-}

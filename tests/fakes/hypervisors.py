@@ -17,7 +17,7 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.message
 from tests.fakes.agent import Agent
 from tests.fakes.domains import PAUSED, RUNNING, SHUT_OFF, Definition, Domain, uuid_of
 from tests.fakes.faults import Pause
-from tests.fakes.fleet.profile import Profile
+from tests.fakes.fleet import Agents, Profile
 from tests.fakes.libvirt import AGENT_CONNECTED, Connection, FakeHypervisor
 from tests.fakes.libvirt_replies import (
     AT_LENGTH,
@@ -34,20 +34,12 @@ from tests.support.bait import KEYS, baits, halves, said
 from tests.support.collection import ROOT
 
 
-class HypervisorsByUri:
-    """``libvirt`` and ``libvirt_qemu`` in one. At a URI that it does not have, nobody listens."""
-
-    libvirtError = LibvirtError  # noqa: N815  # libvirt's name
-    VIR_DOMAIN_TIME_SYNC = 1
+class HypervisorsByUri(FakeHypervisor):
+    """Several behind one ``libvirt``. At any other URI, nothing listens."""
 
     def __init__(self, by_uri: Mapping[str, FakeHypervisor]) -> None:
+        super().__init__()
         self.by_uri = dict(by_uri)
-        self.virEventRegisterDefaultImpl = FakeHypervisor.virEventRegisterDefaultImpl
-        self.virEventRunDefaultImpl = FakeHypervisor.virEventRunDefaultImpl
-
-    def modules(self) -> tuple[HypervisorsByUri, HypervisorsByUri]:
-        """In place of ``hypervisor.import_libvirt``."""
-        return self, self
 
     def registerErrorHandler(self, handler: Callable[..., None], context: object) -> None:  # noqa: N802
         for each in self.by_uri.values():
@@ -58,8 +50,7 @@ class HypervisorsByUri:
             raise LibvirtError(SYSTEM_ERROR, "Failed to connect socket: Connection refused", errno.ECONNREFUSED)
         return self.by_uri[uri].open(uri)
 
-    @staticmethod
-    def qemuAgentCommand(domain: Domain, text: str, timeout: int, flags: int) -> str:  # noqa: N802
+    def qemuAgentCommand(self, domain: Domain, text: str, timeout: int, flags: int) -> str:  # noqa: N802
         return domain.connection.hypervisor.qemuAgentCommand(domain, text, timeout, flags)
 
 
@@ -108,7 +99,6 @@ _MAC = "52:54:00:aa:bb:01"
 
 def in_the_field() -> HypervisorsByUri:
     """Guests whose agents list interfaces that nobody can reach, or do not know the ID of their system."""
-    own: dict[str, Any] = {"macs": (_MAC,)}
     openshift = [
         *interfaces(name="ens3", mac=_MAC),
         *interfaces("10.128.0.2", name="ovn-k8s-mp0"),
@@ -130,12 +120,15 @@ def in_the_field() -> HypervisorsByUri:
     }
     old = {"kernel-release": "2.6.32-754.el6.x86_64", "kernel-version": "#1 SMP Fri", "machine": "x86_64"}
     guests = [
-        Definition("openshift", replies=telling(guest_network_get_interfaces=openshift), **own),
-        Definition("hyper-v", replies=telling(guest_network_get_interfaces=hyper_v), **own),
-        Definition("tunnel", replies=telling(guest_network_get_interfaces=tunnel), **own),
+        *(
+            Definition(name, replies=telling(guest_network_get_interfaces=listed), macs=(_MAC,))
+            for name, listed in (("openshift", openshift), ("hyper-v", hyper_v), ("tunnel", tunnel))
+        ),
         Definition("passed-through", replies=telling(guest_network_get_interfaces=passed_through)),
-        Definition("freebsd", replies=telling(guest_get_osinfo=freebsd)),
-        Definition("old", replies=telling(guest_get_osinfo=old)),
+        *(
+            Definition(name, replies=telling(guest_get_osinfo=told))
+            for name, told in (("freebsd", freebsd), ("old", old))
+        ),
     ]
     return HypervisorsByUri({HERE: FakeHypervisor(guests)})
 
@@ -162,20 +155,11 @@ def none_at_all() -> HypervisorsByUri:
 def many(count: int, silent: int, latency_s: float = 0.0) -> HypervisorsByUri:
     """So many guests, of which so many, spread evenly, keep silent; the others take their time for each reply."""
     replies = {command: _after(latency_s, reply) for command, reply in telling().items()}
-    return HypervisorsByUri(
-        {
-            HERE: FakeHypervisor(
-                [
-                    Definition(
-                        f"web{number}",
-                        is_silent=number * silent // count != (number - 1) * silent // count,
-                        replies=replies,
-                    )
-                    for number in range(1, count + 1)
-                ]
-            )
-        }
-    )
+    guests = [
+        Definition(f"web{n}", is_silent=n * silent // count != (n - 1) * silent // count, replies=replies)
+        for n in range(1, count + 1)
+    ]
+    return HypervisorsByUri({HERE: FakeHypervisor(guests)})
 
 
 def long_winded(count: int, what: str, is_late: bool) -> HypervisorsByUri:
@@ -204,46 +188,35 @@ def baited(canaries: str, is_inert: bool = True) -> HypervisorsByUri:
 
         untrusted.inert = lambda text: text
     texts = baits(Path(canaries))
-    guests = [
-        *(_telling(f"telling-{name}", text) for name, text in texts.items()),
-        *(_refusing(f"refusing-{name}", text) for name, text in texts.items() if name != "surrogates"),
-        *(
-            Definition(f"keyed-{key}", replies=telling(guest_get_osinfo={"id": "debian", key: texts["expression"]}))
-            for key in KEYS
-        ),
-        *(
-            Definition(f"twice-{name}", replies=telling(guest_get_osinfo={"id": first, "name": second}))
+    replies = {
+        **{f"telling-{name}": _telling(text) for name, text in texts.items()},
+        **{f"refusing-{name}": _refusing(text) for name, text in texts.items() if name != "surrogates"},
+        **{f"keyed-{key}": telling(guest_get_osinfo={"id": "debian", key: texts["expression"]}) for key in KEYS},
+        **{
+            f"twice-{name}": telling(guest_get_osinfo={"id": first, "name": second})
             for name, (first, second) in halves(Path(canaries)).items()
-        ),
-        _addressed("addressed", texts["expression"]),
-    ]
-    # A domain's name is its hypervisor's word; it is bait as well where all texts are made inert.
-    named = (
-        [Definition(texts[name], replies=telling()) for name in ("expression", "screen", "shell")] if is_inert else []
-    )
-    return HypervisorsByUri({HERE: FakeHypervisor([*guests, *named])})
+        },
+        "addressed": _addressed(texts["expression"]),
+        # A domain's name is its hypervisor's word; it is bait as well where all texts are made inert.
+        **{texts[name]: telling() for name in ("expression", "screen", "shell") if is_inert},
+    }
+    return HypervisorsByUri({HERE: FakeHypervisor(Definition(name, replies=each) for name, each in replies.items())})
 
 
-def _telling(name: str, text: str) -> Definition:
-    commands = [{"name": each, "enabled": True, "success-response": True} for each in (*FACTS, text)]
+def _telling(text: str) -> dict[str, Answer]:
     told = {command.replace("-", "_"): said(value, text) for command, value in FACTS.items()}
-    return Definition(name, replies=telling(**told, guest_info={"version": text, "supported_commands": commands}))
+    return telling(**told, guest_info={"version": text, "supported_commands": _supported((*FACTS, text))})
 
 
-def _refusing(name: str, text: str) -> Definition:
-    message = f"internal error: unable to execute QEMU agent command 'x': {text}"
-    commands = [{"name": each, "enabled": True, "success-response": True} for each in FACTS]
-    refusals = {command: fails(_COMMAND_FAILED, message) for command in FACTS}
-    return Definition(
-        name,
-        replies={**telling(guest_info={"version": "1", "supported_commands": commands}), **refusals},
-    )
+def _refusing(text: str) -> dict[str, Answer]:
+    refusal = fails(_COMMAND_FAILED, f"internal error: unable to execute QEMU agent command 'x': {text}")
+    return {**telling(), **dict.fromkeys(FACTS, refusal)}
 
 
-def _addressed(name: str, text: str) -> Definition:
+def _addressed(text: str) -> dict[str, Answer]:
     """It has an address, and bait beside it."""
     told = [*interfaces(text, f"fd00::1%{text}", name=text), *interfaces("10.1.0.9", name=text)]
-    return Definition(name, replies=telling(guest_network_get_interfaces=told))
+    return telling(guest_network_get_interfaces=told)
 
 
 # ----------------------------------------------------------------------------------- for processes of their own
@@ -260,9 +233,12 @@ sys.modules["libvirt"] = sys.modules["libvirt_qemu"] = {function}(*{arguments!r}
 def telling(**returns: Any) -> dict[str, Answer]:
     """The replies of a stock agent that tells what it is; ``returns`` by command, with ``_`` for ``-``."""
     told = {**FACTS, **{command.replace("_", "-"): value for command, value in returns.items()}}
-    commands = [{"name": name, "enabled": True, "success-response": True} for name in told]
-    info = {"guest-info": {"version": "10.0.2", "supported_commands": commands}}
-    return {command: agent_says(value) for command, value in {**info, **told}.items()}
+    info = {"version": "10.0.2", "supported_commands": _supported(told)}
+    return {command: agent_says(value) for command, value in {"guest-info": info, **told}.items()}
+
+
+def _supported(commands: Iterable[str]) -> list[dict[str, Any]]:
+    return [{"name": name, "enabled": True, "success-response": True} for name in commands]
 
 
 def lay_out(directory: Path, make: Callable[..., HypervisorsByUri], *arguments: Any) -> Path:
@@ -308,7 +284,8 @@ class SimulatedHypervisor(FakeHypervisor):
     """``profiles``: its guests' agents by the domain's name."""
 
     def __init__(self, profiles: Mapping[str, Profile]) -> None:
-        self.agents = {name: profile.agent(name) for name, profile in profiles.items()}
+        self.agents = Agents({name: profile.agent(name) for name, profile in profiles.items()})
+        self.truths, self.received = self.agents.truths, self.agents.received
         super().__init__(Definition(name, agent=AgentBehindLibvirt(agent)) for name, agent in self.agents.items())
 
     def resume(self, names: Iterable[str]) -> None:
@@ -339,26 +316,15 @@ class SimulatedHypervisor(FakeHypervisor):
         for name in names:
             self.definition(name).takes = lambda _request: seconds
 
+    pause = suspend
+
     def silence(self, name: str) -> None:
         """Its agent keeps every reply from now on."""
         self.definition(name).is_silent = True
 
-    def pause(self, names: Iterable[str]) -> None:
-        for name in names:
-            self.definition(name).state = PAUSED
-            self.fire_lifecycle(name, SUSPENDED, 0)
-
     def answer_at_length(self, name: str, what: str) -> None:
         """Its agent answers everything so from now on; ``what`` is a key of AT_LENGTH."""
         self.definition(name).agent = AT_LENGTH[what]
-
-    def truths(self) -> dict[str, int]:
-        """How far off each clock is, in nanoseconds."""
-        return {name: agent.clock.offset_ns() for name, agent in self.agents.items()}
-
-    def received(self) -> dict[str, dict[str, int]]:
-        """How often each agent was asked for what."""
-        return {name: agent.commands for name, agent in self.agents.items()}
 
     def is_asked(self, name: str) -> bool:
         """Whether any command to it has begun."""

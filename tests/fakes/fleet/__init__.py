@@ -1,16 +1,187 @@
-"""A simulated fleet: a thousand guest agents and more in one process, each with its own socket, clock and fault.
+"""A fleet of simulated agents, each behind a unix socket, in one process. No clock of theirs is this machine's.
 
-From a shell: ``python -m tests.fakes.fleet DIRECTORY``. The collection's own code is imported here, so it
-has to be importable.
+Its server imports this before anything else, so the collection has to be importable.
 """
 
 from __future__ import annotations
 
-from tests.support.collection import make_importable
+import functools
+import os
+import random
+import socket
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from tests.support.collection import ROOT, make_importable
 
 make_importable()
 
-from tests.fakes.fleet.fleet import SimulatedFleet, SimulatedFleetError  # noqa: E402
-from tests.fakes.fleet.profile import Profile, named, profiles  # noqa: E402
+from tests.fakes.agent import Agent  # noqa: E402
+from tests.fakes.clock import Clock  # noqa: E402
+from tests.fakes.faults import Delays, Silent  # noqa: E402
+from tests.fakes.kinds import EXTENDED, SECOND_NS, STOCK, Kind  # noqa: E402
 
-__all__ = ("Profile", "SimulatedFleet", "SimulatedFleetError", "named", "profiles")
+_KINDS: Mapping[str, Kind] = {"extended": EXTENDED, "stock": STOCK}
+_FAULTS = {"none": (), "silent": (Silent(),), "refuses": ()}
+_ANSWER_SECONDS = 60.0
+_GRACE_SECONDS = 10.0
+
+
+@dataclass(frozen=True)
+class Profile:
+    """One agent. ``drift_ppm``: its clock runs so much too fast.
+
+    ``forward_seconds`` and ``backward_seconds`` are what a request and its reply spend on the way. ``set_seconds`` is
+    how long guest-set-time takes to answer after the clock was set (hwclock). ``fault``: "none"; "silent", it reads and
+    never answers; "refuses", nothing listens on its socket.
+    """
+
+    kind: str = "extended"
+    offset_ns: int = 0
+    drift_ppm: float = 0.0
+    forward_seconds: float = 0.0
+    backward_seconds: float = 0.0
+    set_seconds: float = 0.0
+    fault: str = "none"
+
+    def agent(self, name: str) -> Agent:
+        """``host01/guest0001`` has the host name guest0001.host01."""
+        return Agent(
+            _kind(self.kind, self.set_seconds),
+            Clock(self.offset_ns, round(self.drift_ppm * 1000)),
+            _FAULTS[self.fault],
+            Delays((self.forward_seconds,), (self.backward_seconds,)),
+            host_name=".".join(reversed(name.split("/"))),
+        )
+
+
+@functools.cache  # agents share what does not change
+def _kind(name: str, set_seconds: float) -> Kind:
+    return replace(_KINDS[name], set_seconds=set_seconds)
+
+
+def profiles(count: int, seed: int, *, stock: float = 0.0, dead: float = 0.0) -> list[Profile]:
+    """As many profiles, always the same ones for a seed. Their clocks are late by 1 to 20 s, every tenth one ahead.
+
+    ``stock`` and ``dead`` are shares from 0 to 1: of stock agents, and of silent ones, spread evenly.
+    """
+    drawn = random.Random(seed)
+    are_stock, are_ahead = (frozenset(drawn.sample(range(count), round(count * share))) for share in (stock, 0.1))
+    silent = round(count * dead)
+    return [
+        Profile(
+            kind="stock" if number in are_stock else "extended",
+            offset_ns=round(drawn.uniform(1.0, 20.0) * SECOND_NS) * (1 if number in are_ahead else -1),
+            drift_ppm=round(drawn.uniform(-50.0, 50.0), 3),
+            fault="silent" if number * silent // count < (number + 1) * silent // count else "none",
+        )
+        for number in range(count)
+    ]
+
+
+def named(listed: Iterable[Profile], hosts: int = 0) -> dict[str, Profile]:
+    """The profiles by name: guest0001 and so on, or, dealt out to so many hosts in turn, host01/guest0001."""
+    return {
+        (f"host{(number - 1) % hosts + 1:02}/" if hosts else "") + f"guest{number:04}": profile
+        for number, profile in enumerate(listed, 1)
+    }
+
+
+class Agents(dict[str, Agent]):
+    """Agents by name, and what is true of them."""
+
+    def truths(self) -> dict[str, int]:
+        """How far each clock is off this machine's, in nanoseconds."""
+        return {name: agent.clock.offset_ns() for name, agent in self.items()}
+
+    def shift(self, by_ns: int | Mapping[str, int]) -> None:
+        """Move all clocks, or those that are named."""
+        for name, ns in (by_ns if isinstance(by_ns, Mapping) else dict.fromkeys(self, by_ns)).items():
+            self[name].clock.step(ns)
+
+    def received(self) -> dict[str, dict[str, int]]:
+        """How often each agent was asked for which command."""
+        return {name: agent.commands for name, agent in self.items()}
+
+
+class SimulatedFleetError(RuntimeError):
+    """The server could not be started, or did not answer."""
+
+
+class SimulatedFleet:
+    """Agents by name, behind their sockets: ``with SimulatedFleet(directory, {"guest1": Profile()}) as fleet:``."""
+
+    def __init__(self, directory: Path, profiles: Mapping[str, Profile]) -> None:
+        self._profiles = dict(profiles)
+        self._paths = {name: Path(directory).absolute() / f"{name}.qga" for name in profiles}
+
+    def __enter__(self) -> SimulatedFleet:
+        for path in self._paths.values():
+            path.parent.mkdir(parents=True, exist_ok=True)
+        ours, theirs = socket.socketpair()
+        with theirs:
+            # What comes from a terminal for all programs in it is not for the server: it ends when the pipe is closed.
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "tests.fakes.fleet.server", str(theirs.fileno())],
+                cwd=ROOT,
+                pass_fds=(theirs.fileno(),),
+                start_new_session=True,
+            )
+        self._pipe = Connection(ours.detach())
+        try:
+            self._ask({name: (str(path), self._profiles[name]) for name, path in self._paths.items()})
+        except SimulatedFleetError:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_what: object) -> None:
+        self._pipe.close()
+        try:
+            self._process.wait(_GRACE_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    @property
+    def paths(self) -> list[str]:
+        """All sockets, sorted."""
+        return sorted(map(str, self._paths.values()))
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def path(self, name: str) -> str:
+        return str(self._paths[name])
+
+    def truths(self) -> dict[str, int]:
+        return dict(self._ask("truths"))
+
+    def shift(self, by_ns: int | Mapping[str, int]) -> None:
+        self._ask("shift", by_ns)
+
+    def received(self) -> dict[str, dict[str, int]]:
+        return dict(self._ask("received"))
+
+    def cpu_seconds(self) -> float:
+        """What the server has used so far, user and system, to a hundredth of a second."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def _ask(self, *request: object) -> Any:
+        try:
+            self._pipe.send(request)
+            if not self._pipe.poll(_ANSWER_SECONDS):
+                raise SimulatedFleetError("the simulated fleet does not answer")
+            answer = self._pipe.recv()
+        except (EOFError, OSError) as error:
+            raise SimulatedFleetError("the simulated fleet has ended") from error
+        if isinstance(answer, Exception):
+            raise SimulatedFleetError(f"{answer.__class__.__name__}: {answer}")
+        return answer
