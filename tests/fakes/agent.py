@@ -13,7 +13,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from types import TracebackType
 from typing import Any
 
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol import framing, messages, values
@@ -21,24 +20,12 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.command
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.errors import RemoteProtocolError
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.limits import Limits
 
-from tests.fakes.clock import Clock, slew_refusal
-from tests.fakes.faults import (
-    NO_DELAYS,
-    Delays,
-    Fault,
-    Forever,
-    HangUp,
-    Pause,
-    Piece,
-    Pieces,
-    Sent,
-    covers_complaints,
-)
+from tests.fakes.clock import Clock
+from tests.fakes.faults import Delays, Fault, Forever, HangUp, Pause, Piece, Pieces, Sent
 from tests.fakes.kinds import FACTS, REFUSED_WORDS, SECOND_NS, STOCK, Kind
 from tests.processes.socket_server import SocketServer
 
 _CHUNK = 4096  # as qemu-ga reads (qga/guest-agent-core.h, QEMU 10.0.13)
-_KNOWN_BYTES = 256
 _LIMITS = Limits(nesting=1024)  # as in QEMU (qobject/json-streamer.c)
 
 # ------------------------------------------------------------------------------------------------ the table of answers
@@ -116,9 +103,14 @@ def _update_time(call: Call) -> dict[str, Any]:
 
 
 def _slew(call: Call, delta_ns: int) -> dict[str, Any]:
-    refused = slew_refusal(call.arguments, delta_ns, call.kind.is_disciplined)
-    if refused is not None:
-        raise RefusedError(refused)
+    if not call.arguments.get("relative"):
+        raise RefusedError("Parameter 'slew' expects 'relative'")
+    if call.arguments.get("rtc"):
+        raise RefusedError("Parameter 'slew' excludes 'rtc'")
+    if abs(delta_ns) > SECOND_NS // 2:
+        raise RefusedError("Parameter 'slew' expects a difference of half a second at most")
+    if call.kind.is_disciplined:
+        raise RefusedError("The clock was not slewed: another time service disciplines it")
     now_ns = call.clock.slew(delta_ns)
     return {"before": now_ns, "after": now_ns, "duration": abs(delta_ns) * 2000}
 
@@ -142,17 +134,10 @@ def _get_command_info(call: Call) -> dict[str, Any]:
         raise RefusedError(REFUSED_WORDS["missing"].format(name), "CommandNotFound")
     entry = CATALOGUE[name]
     return {
-        "name": name,
+        **{member: getattr(entry, member) for member in ("name", "since", "description", "returns", "origin")},
         "enabled": call.kind.enabled(name),
         "success-response": entry.success_response,
-        "since": entry.since,
-        "description": entry.description,
-        "arguments": [
-            {"name": argument.name, "type": argument.type, "optional": argument.optional}
-            for argument in entry.arguments
-        ],
-        "returns": entry.returns,
-        "origin": entry.origin,
+        "arguments": [each._asdict() for each in entry.arguments],
     }
 
 
@@ -171,9 +156,6 @@ ANSWERS: Mapping[str, Callable[[Call], Any]] = {
     "guest-shutdown": lambda _call: {},
 }
 
-# What they return is the same every time.
-_CONSTANT = frozenset(FACTS) - {"guest-get-host-name"} | {"guest-info"}
-
 _TYPES: Mapping[str, tuple[type, str]] = {"int": (int, "integer"), "str": (str, "string"), "bool": (bool, "boolean")}
 
 
@@ -190,9 +172,8 @@ def check_arguments(command: str, given: Mapping[str, Any]) -> None:
         fits = any(type(value) is kind and (kind is not int or -(2**63) <= value < 2**63) for kind, _word in types)
         if not fits:
             raise RefusedError(f"Invalid parameter type for '{name}', expected: {types[0][1]}")
-    for name in given:
-        if name not in arguments:
-            raise RefusedError(f"Parameter '{name}' is unexpected")
+    if unexpected := given.keys() - arguments.keys():
+        raise RefusedError(f"Parameter '{min(unexpected)}' is unexpected")
 
 
 def _cut(value_ns: int, step_ns: int) -> int:
@@ -212,38 +193,6 @@ def _error(description: str, kind: str = "GenericError") -> dict[str, Any]:
     return {"error": {"class": kind, "desc": description}}
 
 
-@functools.lru_cache(maxsize=128)
-def _decoded(raw: bytes) -> Any:
-    """Requests are the same from every client and to every agent, and nothing changes them."""
-    return values.decode(raw, _LIMITS)
-
-
-@functools.lru_cache(maxsize=128)
-def _known(data: bytes) -> framing.Message | None:
-    """A request without arguments that comes in one piece, which costs a fleet less to know than to read again."""
-    decoder = framing.Decoder(_LIMITS)
-    decoder.feed(data)
-    events = list(decoder)
-    return events[0] if decoder.is_idle and len(events) == 1 and isinstance(events[0], framing.Message) else None
-
-
-@functools.cache
-def _constant_line(kind: Kind, command: str) -> bytes:
-    return values.encode({"return": _info(kind) if command == "guest-info" else FACTS[command]})
-
-
-def _read(event: framing.Event) -> Any:
-    """
-    :raises RemoteProtocolError: it is no message
-    """
-    if isinstance(event, framing.Malformed):
-        raise event.error
-    if isinstance(event, framing.Delimiter):
-        # The real agents complain of a 0xFF byte as of any other stray one, before they obey it.
-        raise RemoteProtocolError("stray '\ufffd'")
-    return _decoded(event.raw)
-
-
 class Agent:
     """An agent of some kind with a clock, without any I/O: the client's bytes in; the reply's bytes, and pauses, out.
 
@@ -256,7 +205,7 @@ class Agent:
         kind: Kind = STOCK,
         clock: Clock | None = None,
         faults: Iterable[Fault] = (),
-        delays: Delays = NO_DELAYS,
+        delays: Delays | None = None,
         perform: Perform = _performs_nothing,
         host_name: str = "fake1",
     ) -> None:
@@ -265,7 +214,7 @@ class Agent:
         self.requests: list[tuple[str, Mapping[str, Any]]] = []
         self.commands: Counter[str] = Counter()
         self._faults = tuple(faults)
-        self._delays = delays
+        self._delays = delays or Delays()
         self._perform = perform
         self._host_name = host_name
         self._frozen_until = 0.0
@@ -292,47 +241,36 @@ class Agent:
         ``Pause`` has to be waited for before the next one is.
         """
         received_ns = self.clock.read()  # before anything else: a client measures with it
-        known = _known(data) if len(data) <= _KNOWN_BYTES and b"arguments" not in data else None
-        if known is not None and (self._decoder is None or self._decoder.is_idle):
-            yield from self._replies(known, received_ns)
-            return
         self._decoder = self._decoder or framing.Decoder(_LIMITS)
         self._decoder.feed(data)
         for event in self._decoder:
             yield from self._replies(event, received_ns)
 
     def _replies(self, event: framing.Event, received_ns: int) -> Iterator[Piece]:
+        number, nth, pauses = len(self.requests), 0, []
         try:
             message = _read(event)
         except RemoteProtocolError as error:
-            line = values.encode(_error(f"JSON parse error, {error.message}"))
-            sent = Sent("", len(self.requests), 0, self.commands)
-            yield from self._spoilt(sent, (line,), (each for each in self._faults if covers_complaints(each)))
-            return
-        forward = _nth(self._delays.forward, len(self.requests))
-        if forward:
-            yield Pause(forward)
-            received_ns = self.clock.read()
-        is_request = isinstance(message, dict) and isinstance(message.get("execute"), str)
-        command, arguments = (message["execute"], message.get("arguments", {})) if is_request else ("", {})
-        number, nth = len(self.requests), self.commands[command]
-        if is_request:
-            self.commands[command] += 1
-        self.requests.append((command, arguments))
-        backward = _nth(self._delays.backward, number)
-        pauses: list[float] = []
-        answer = self._answer(message, received_ns, pauses.append)
+            command, answer = "", _error(f"JSON parse error, {error.message}")
+        else:
+            if forward := _nth(self._delays.forward, number):
+                yield Pause(forward)
+                received_ns = self.clock.read()
+            is_request = isinstance(message, dict) and isinstance(message.get("execute"), str)
+            command, arguments = (message["execute"], message.get("arguments", {})) if is_request else ("", {})
+            nth = self.commands[command]
+            self.commands.update([command] if is_request else [])
+            self.requests.append((command, arguments))
+            answer = self._answer(message, received_ns, pauses.append)
+            pauses.append(_nth(self._delays.backward, number))
         pieces: Pieces = ()
         if answer is not None:
-            pauses.append(backward)
             pieces = (*(Pause(seconds) for seconds in pauses if seconds), self._encoded(command, answer))
-        yield from self._spoilt(Sent(command, number, nth, self.commands), pieces, self._faults)
-
-    @staticmethod
-    def _spoilt(sent: Sent, pieces: Pieces, faults: Iterable[Fault]) -> Pieces:
-        for fault in faults:
-            pieces = fault(sent, pieces)
-        return pieces
+        sent = Sent(command, number, nth, self.commands)
+        for fault in self._faults:
+            if command or getattr(fault, "covers_complaints", False):
+                pieces = fault(sent, pieces)
+        yield from pieces
 
     def _answer(self, message: Any, received_ns: int, pause: Callable[[float], None]) -> dict[str, Any] | None:
         """The reply to one decoded request, None for a command that succeeds in silence."""
@@ -371,12 +309,20 @@ class Agent:
         return done.value
 
     def _encoded(self, command: str, answer: Mapping[str, Any]) -> bytes:
-        is_constant = command in _CONSTANT and answer.keys() == {"return"} and time.monotonic() >= self._frozen_until
-        data = _constant_line(self.kind, command) if is_constant else values.encode(answer)
+        data = values.encode(answer)
         digits = self.kind.number_digits
         if digits is not None:
             data = _NUMBER.sub(lambda found: _as_double(found.group(), digits), data)
         return framing.DELIMITER + data if command == "guest-sync-delimited" and "return" in answer else data
+
+
+def _read(event: framing.Event) -> Any:
+    if isinstance(event, framing.Malformed):
+        raise event.error
+    if isinstance(event, framing.Delimiter):
+        # The real agents complain of a 0xFF byte as of any other stray one, before they obey it.
+        raise RemoteProtocolError("stray '\ufffd'")
+    return values.decode(event.raw, _LIMITS)
 
 
 def _nth(seconds: tuple[float, ...], number: int) -> float:
@@ -416,31 +362,25 @@ class FakeAgent(Agent):
         self._server.__enter__()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._server.__exit__(kind, error, trace)
+    def __exit__(self, *what: Any) -> None:
+        self._server.__exit__(*what)
 
     def _talk(self, server: SocketServer, connection: socket.socket) -> None:
         self.connections += 1
-        if not _send(server, connection, self._greeting):
-            return
-        while data := connection.recv(_CHUNK):
-            if not _send(server, connection, self.received(data)):
-                return
+        pieces: Iterable[Piece] = self._greeting
+        while True:
+            for piece in pieces:
+                if isinstance(piece, Pause):
+                    server.pause(piece.seconds)
+                elif isinstance(piece, HangUp):
+                    return
+                elif isinstance(piece, Forever):
+                    while True:
+                        connection.sendall(piece.data)
+                else:
+                    connection.sendall(piece)
+            data = connection.recv(_CHUNK)
+            if not data:
+                break
+            pieces = self.received(data)
         self.disconnected()
-
-
-def _send(server: SocketServer, connection: socket.socket, pieces: Iterable[Piece]) -> bool:
-    """Send the pieces in turn; false: hang up."""
-    for piece in pieces:
-        if isinstance(piece, Pause):
-            server.pause(piece.seconds)
-        elif isinstance(piece, HangUp):
-            return False
-        elif isinstance(piece, Forever):
-            while True:
-                connection.sendall(piece.data)
-        else:
-            connection.sendall(piece)
-    return True

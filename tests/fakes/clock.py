@@ -3,32 +3,23 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 SECOND_NS = 1_000_000_000
 SLEW_PPM = 500
-HALF_SECOND_NS = 500_000_000
-
-
-class Host(Protocol):
-    """The clocks of the host that a guest runs on: this machine's, or a time line that a test moves."""
-
-    def monotonic_ns(self) -> int:
-        """What its monotonic clock shows."""
-
-    def pair(self) -> tuple[int, int]:
-        """The monotonic clock and the realtime clock at one instant."""
 
 
 class Machine:
-    """This machine. Its clocks are only read."""
+    """The clocks of the host that a guest runs on: this machine's, which are only read."""
 
     monotonic_ns = staticmethod(time.monotonic_ns)
 
     @staticmethod
     def pair() -> tuple[int, int]:
-        """From the tightest of several readings: a process may lose its processor between any two."""
+        """The monotonic clock and the realtime clock at one instant.
+
+        From the tightest of several readings: a process may lose its processor between any two.
+        """
         readings = [(time.monotonic_ns(), time.time_ns(), time.monotonic_ns()) for _attempt in range(5)]
         before_ns, realtime_ns, after_ns = min(readings, key=lambda reading: reading[2] - reading[0])
         return (before_ns + after_ns) // 2, realtime_ns
@@ -65,12 +56,14 @@ class _Since(NamedTuple):
 class Clock:
     """It is ``offset_ns`` from its host's at first, runs ``drift_ppb`` too fast, and shows whole ``tick_ns``.
 
+    ``host`` may be a time line that a test moves, in place of this machine.
+
     ``stepped_ns`` is the sum of all steps so far. It may be read on several threads while one changes it.
     """
 
     __slots__ = ("_host", "_since", "drift_ppb", "stepped_ns", "tick_ns")
 
-    def __init__(self, offset_ns: int = 0, drift_ppb: int = 0, tick_ns: int = 1, host: Host = MACHINE) -> None:
+    def __init__(self, offset_ns: int = 0, drift_ppb: int = 0, tick_ns: int = 1, host: Any = MACHINE) -> None:
         self._host = host
         self.drift_ppb = drift_ppb
         self.tick_ns = tick_ns
@@ -87,24 +80,22 @@ class Clock:
         return self._shown(self.true_ns())
 
     def set(self, epoch_ns: int) -> None:
-        now_ns = self._host.monotonic_ns()
-        self.stepped_ns += epoch_ns - self._at(now_ns)
-        self._since = _Since(now_ns, epoch_ns)
+        self._since = _Since(self._host.monotonic_ns(), epoch_ns)
 
     def step(self, delta_ns: int) -> tuple[int, int]:
         """Add to it at one instant, which ends a slew; what it shows before and after."""
-        now_ns = self._host.monotonic_ns()
-        before_ns = self._at(now_ns)
-        self.stepped_ns += delta_ns
-        self._since = _Since(now_ns, before_ns + delta_ns)
+        before_ns = self._begin_anew(delta_ns)
         return self._shown(before_ns), self._shown(before_ns + delta_ns)
 
     def slew(self, delta_ns: int) -> int:
         """Add to it gradually; what it shows now."""
+        return self._shown(self._begin_anew(0, delta_ns))
+
+    def _begin_anew(self, step_ns: int, slew_ns: int = 0) -> int:
         now_ns = self._host.monotonic_ns()
         before_ns = self._at(now_ns)
-        self._since = _Since(now_ns, before_ns, delta_ns)
-        return self._shown(before_ns)
+        self._since = _Since(now_ns, before_ns + step_ns, slew_ns)
+        return before_ns
 
     @property
     def slewing_ns(self) -> int:
@@ -128,14 +119,3 @@ class Clock:
 
     def _shown(self, exact_ns: int) -> int:
         return exact_ns - exact_ns % self.tick_ns
-
-
-def slew_refusal(arguments: Mapping[str, object], delta_ns: int, is_disciplined: bool) -> str | None:
-    """Return why the extended agent refuses such a slew, None if it does not."""
-    if not arguments.get("relative"):
-        return "Parameter 'slew' expects 'relative'"
-    if arguments.get("rtc"):
-        return "Parameter 'slew' excludes 'rtc'"
-    if abs(delta_ns) > HALF_SECOND_NS:
-        return "Parameter 'slew' expects a difference of half a second at most"
-    return "The clock was not slewed: another time service disciplines it" if is_disciplined else None

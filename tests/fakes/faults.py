@@ -38,7 +38,7 @@ class Sent:
     """One reply on its way out: the ``number``-th since the agent started, and the ``nth`` to this command.
 
     ``asked`` counts all commands so far, this one included. A complaint of stray bytes has no ``command``; only faults
-    that ``cover_complaints`` see it.
+    with ``covers_complaints`` see it.
     """
 
     command: str
@@ -49,10 +49,6 @@ class Sent:
 
 # What becomes of a reply before it is sent.
 Fault: TypeAlias = "Callable[[Sent, Pieces], Pieces]"
-
-
-def covers_complaints(fault: Fault) -> bool:
-    return getattr(fault, "cover_complaints", False)
 
 
 @dataclass(frozen=True)
@@ -81,7 +77,7 @@ class Silent:
     """Answers no more after so many replies."""
 
     after: int = 0
-    cover_complaints: ClassVar[bool] = True
+    covers_complaints: ClassVar[bool] = True
 
     def __call__(self, sent: Sent, pieces: Pieces) -> Pieces:
         return pieces if sent.number < self.after else ()
@@ -90,7 +86,7 @@ class Silent:
 class SilentFrom:
     """Answers no more from the first request for one of the commands on."""
 
-    cover_complaints = True
+    covers_complaints = True
 
     def __init__(self, *commands: str) -> None:
         self._commands = commands
@@ -160,6 +156,3 @@ class Delays:
 
     forward: tuple[float, ...] = (0.0,)
     backward: tuple[float, ...] = (0.0,)
-
-
-NO_DELAYS = Delays()

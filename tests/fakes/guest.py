@@ -121,10 +121,6 @@ def failed(why: str) -> Refused:
     return Refused("GenericError", why)
 
 
-def never(_command: str) -> tuple[int, int]:
-    raise AssertionError("this test expects no exchange")
-
-
 class SimulatedGuest(Channel):
     """The guest and the channel to it. ``handlers`` may be replaced, ``requests`` keeps what arrived and when."""
 
@@ -139,8 +135,6 @@ class SimulatedGuest(Channel):
         self.clock = clock or Clock(host=line)
         self.commands = {name: {"name": name, "enabled": True, "success-response": True} for name in commands}
         self.delays = delays
-        self.hwclock_ns = SECOND  # how long guest-set-time takes after the setting
-        self.rtc_ahead_ns = 0  # the hardware clock against the host
         self.slews = True  # the extended agent of the first days does not
         self.is_disciplined = False  # by a time service
         self.requests: list[tuple[str, dict[str, Any]]] = []
@@ -158,15 +152,8 @@ class SimulatedGuest(Channel):
 
     @property
     def kind(self) -> Kind:
-        return replace(
-            STOCK,
-            set_seconds=self.hwclock_ns / SECOND,
-            get_clock_seconds=50_023 / SECOND,
-            rtc_offset_ns=self.rtc_ahead_ns,
-            slews=self.slews,
-            is_disciplined=self.is_disciplined,
-            source="none",
-        )
+        times = {"set_seconds": 1.0, "get_clock_seconds": 50_023 / SECOND}
+        return replace(STOCK, slews=self.slews, is_disciplined=self.is_disciplined, source="none", **times)
 
     async def call(self, request: Request, timeout: float) -> Exchange:
         forward_ns, backward_ns = self.delays(request.execute)
@@ -222,7 +209,7 @@ Result = TypeVar("Result")
 
 
 def side_by_side(line: TimeLine, conversations: Sequence[Coroutine[Wait, Any, Result]]) -> list[Result]:
-    """What each of them returns. Whichever's wait ends first goes on; they begin in their order."""
+    """What each of them returns. The one whose wait ends first goes on; they begin in their order."""
     results: dict[int, Result] = {}
     order = itertools.count()
     waiting = [(line.now_ns, next(order), number) for number in range(len(conversations))]
@@ -240,10 +227,7 @@ def side_by_side(line: TimeLine, conversations: Sequence[Coroutine[Wait, Any, Re
 
 def jitter(drawn: random.Random, forward_ns: int = 300_000, backward_ns: int = 200_000) -> Delays:
     """Delays of an emulated guest on a machine that has other things to do."""
-    return lambda _command: (
-        round(forward_ns * drawn.uniform(0.8, 1.6)),
-        round(backward_ns * drawn.uniform(0.8, 1.6)),
-    )
+    return lambda _command: tuple(round(ns * drawn.uniform(0.8, 1.6)) for ns in (forward_ns, backward_ns))
 
 
 class SharedGuest:
@@ -255,31 +239,15 @@ class SharedGuest:
     def __init__(self, line: TimeLine, guest: SimulatedGuest) -> None:
         self.guest = guest
         self.line = line
-        self._free_at_ns = 0
+        self.free_at_ns = 0
         self.offsets = [guest.clock.offset_ns()]
 
-    def client(self, gate: Callable[[Request], bool] = lambda _request: True) -> SharedGuestClient:
+    def client(self, gate: Callable[[Request], bool]) -> Channel:
         """``gate``: a request is sent once it says yes."""
-        return SharedGuestClient(self, gate)
-
-    async def serve(self, request: Request) -> Exchange:
-        line = self.line
-        sent_ns = line.now_ns
-        forward_ns, backward_ns = self.guest.delays(request.execute)
-        begun_ns = max(sent_ns, self._free_at_ns)
-        self._free_at_ns = begun_ns + forward_ns + backward_ns
-        arguments = dict(request.arguments_at(sent_ns))
-        await _until(begun_ns + forward_ns)
-        reply = self.guest.reply(request.execute, arguments)
-        if self.guest.clock.offset_ns() != self.offsets[-1]:
-            self.offsets.append(self.guest.clock.offset_ns())
-        done_ns = line.now_ns + backward_ns
-        self._free_at_ns = max(self._free_at_ns, done_ns)
-        await _until(done_ns)
-        return Exchange(reply, sent_ns, line.now_ns)
+        return _Client(self, gate)
 
 
-class SharedGuestClient(Channel):
+class _Client(Channel):
     is_shared = True
 
     def __init__(self, shared: SharedGuest, gate: Callable[[Request], bool]) -> None:
@@ -287,9 +255,22 @@ class SharedGuestClient(Channel):
         self._gate = gate
 
     async def call(self, request: Request, timeout: float) -> Exchange:  # noqa: ARG002  # the agent is not slow
+        shared, line, clock = self._shared, self._shared.line, self._shared.guest.clock
         while not self._gate(request):
-            await _until(self._shared.line.now_ns + 1_000)
-        return await self._shared.serve(request)
+            await _until(line.now_ns + 1_000)
+        sent_ns = line.now_ns
+        forward_ns, backward_ns = shared.guest.delays(request.execute)
+        begun_ns = max(sent_ns, shared.free_at_ns)
+        shared.free_at_ns = begun_ns + forward_ns + backward_ns
+        arguments = dict(request.arguments_at(sent_ns))
+        await _until(begun_ns + forward_ns)
+        reply = shared.guest.reply(request.execute, arguments)
+        if clock.offset_ns() != shared.offsets[-1]:
+            shared.offsets.append(clock.offset_ns())
+        done_ns = line.now_ns + backward_ns
+        shared.free_at_ns = max(shared.free_at_ns, done_ns)
+        await _until(done_ns)
+        return Exchange(reply, sent_ns, line.now_ns)
 
     async def close(self) -> None:
         pass

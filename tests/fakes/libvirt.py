@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import json
 import math
 import queue
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -29,6 +29,7 @@ from tests.fakes.libvirt_replies import (
     LibvirtError,
     as_texts,
 )
+from tests.support.until import until
 
 _LISTED = {0: None, 16: RUNNING, 32: PAUSED, 64: SHUT_OFF}  # flags of listAllDomains, and the state of each
 
@@ -44,38 +45,24 @@ BY_CHANNEL = 2  # the reason of an agent's event: its port was opened or closed 
 
 
 class _Loop:
-    def __init__(self) -> None:
-        self.is_registered = False
-        self._due: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
-        # The collection's code may be here twice, in place and assembled, and each runs the loop on a thread.
-        self._running = threading.Lock()
-
-    def run_once(self) -> None:
-        with self._running:
-            self._due.get()()
-
-    def post(self, due: Callable[[], None]) -> None:
-        self._due.put(due)
-
-
-_loop = _Loop()
+    is_registered = False
+    due: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+    # The collection's code may be here twice, in place and assembled, and each runs the loop on a thread.
+    running = threading.Lock()
 
 
 def settle(seconds: float = 5.0) -> None:
     """Wait until all that was fired has been told, on the loop's thread."""
     told = threading.Event()
-    _loop.post(told.set)
+    _Loop.due.put(told.set)
     assert told.wait(seconds), "nobody runs the event loop"
 
 
 def threads_of_lines() -> list[threading.Thread]:
     """Those that make calls on connections to libvirt."""
     # A process has one event loop, and never gives it back.
-    return [
-        thread
-        for thread in threading.enumerate()
-        if thread.name.startswith("libvirt ") and thread.name != "libvirt events"
-    ]
+    named = [thread for thread in threading.enumerate() if thread.name.startswith("libvirt ")]
+    return [thread for thread in named if thread.name != "libvirt events"]
 
 
 _ERROR_OF = {
@@ -98,7 +85,7 @@ class Connection:
         self.is_closed = False
         self.alive_error: LibvirtError | None = None
         self.interrupted = threading.Event()  # what hangs on it comes back
-        self._has_loop = _loop.is_registered
+        self._has_loop = _Loop.is_registered
         self._lock = threading.Lock()
         self._numbers = 0
         self._registered: dict[int, tuple[int, Callable[..., None], object]] = {}
@@ -179,26 +166,19 @@ class Connection:
             return self._numbers
 
     def domainEventDeregisterAny(self, number: int) -> int:  # noqa: N802
+        self.require_alive()
         with self._lock:
-            if self.is_broken or self._registered.pop(number, None) is None:
-                raise LibvirtError(INTERNAL_ERROR, "internal error: client socket is closed")
+            del self._registered[number]
         return 0
 
     def _require_loop(self) -> None:
-        if self.is_broken:
-            raise LibvirtError(INTERNAL_ERROR, "internal error: client socket is closed")
+        self.require_alive()
         if not self._has_loop:
             raise LibvirtError(INTERNAL_ERROR, "the event loop was not registered before this connection was opened")
 
-    # For the hypervisor behind it.
+    # For the hypervisor that it leads to, on the loop's thread.
 
-    def tell(self, event: int, domain: object, *what: object) -> None:
-        _loop.post(lambda: self._deliver(event, domain, what))
-
-    def tell_closed(self) -> None:
-        _loop.post(self._deliver_closed)
-
-    def _deliver(self, event: int, domain: object, what: tuple[object, ...]) -> None:
+    def deliver(self, event: int, domain: object, what: tuple[object, ...]) -> None:
         if self.is_broken or self.is_closed:
             return
         with self._lock:
@@ -206,7 +186,7 @@ class Connection:
         for callback, opaque in wanted:
             callback(self, domain, *what, opaque)
 
-    def _deliver_closed(self) -> None:
+    def deliver_closed(self) -> None:
         if self._on_closed is not None and not self.is_closed:
             callback, opaque = self._on_closed
             callback(self, END_OF_FILE, opaque)
@@ -222,18 +202,11 @@ class FakeHypervisor:
     libvirtError = LibvirtError  # noqa: N815  # libvirt's name
     VIR_DOMAIN_TIME_SYNC = 1
 
-    # What the next calls of a kind fail with.
+    # What the next calls of a kind fail with, and the events that they wait for first.
     open_error: LibvirtError | None = None
-    list_error: LibvirtError | None = None
-    lookup_error: LibvirtError | None = None
-    state_error: LibvirtError | None = None
-    xml_error: LibvirtError | None = None
-    metadata_error: LibvirtError | None = None
-    set_time_error: LibvirtError | None = None
-    close_error: LibvirtError | None = None
-    # What they wait for first.
+    list_error = lookup_error = state_error = xml_error = metadata_error = set_time_error = close_error = open_error
     open_waits_for: threading.Event | None = None
-    close_waits_for: threading.Event | None = None
+    close_waits_for = open_waits_for
     # Whether a command is refused for the state of its domain, and not by its answer alone.
     looks_at_states = True
 
@@ -275,29 +248,24 @@ class FakeHypervisor:
 
     def break_connections(self) -> None:
         """The daemon ends, and is there again at once: what was connected to it is not."""
-        with self._lock:
-            for connection in self.connections:
-                if not connection.is_broken:
-                    connection.is_broken = True
-                    connection.tell_closed()
-                connection.interrupted.set()
+        for connection in list(self.connections):
+            if not connection.is_broken:
+                self.hang_up(connection)
 
     def hang_up(self, connection: Connection) -> None:
         """The daemon closes this one connection, whatever calls are under way on it."""
         with self._lock:
             connection.is_broken = True
-            connection.tell_closed()
+            _Loop.due.put(connection.deliver_closed)
             connection.interrupted.set()
 
     def go_away(self, attempts: float = math.inf) -> None:
-        """The daemon ends, and is there again after that many attempts to connect to it."""
+        """The daemon ends, and is there again after that many attempts to connect to it, or once it is started."""
         with self._lock:
             self._refusals = attempts
         self.break_connections()
 
-    def stop_daemon(self) -> None:
-        """The daemon ends, and is not there again before it is started."""
-        self.go_away()
+    stop_daemon = go_away
 
     def refuse(self) -> None:
         """The daemon takes no other connection before it is started; those that there are stay."""
@@ -320,10 +288,11 @@ class FakeHypervisor:
 
     def wait_until_all_is_given_back(self, seconds: float = 5.0) -> None:
         """Every connection is closed, once, if it was not lost before; and no thread is left."""
-        until = time.monotonic() + seconds
-        while threads_of_lines() or any(not each.is_closed for each in self.connections if not each.is_broken):
-            assert time.monotonic() < until, f"{threads_of_lines()} of {len(self.connections)} connections are left"
-            time.sleep(0.005)
+        until(
+            lambda: not threads_of_lines() and all(each.is_closed or each.is_broken for each in self.connections),
+            lambda: f"{threads_of_lines()} of {len(self.connections)} connections are left",
+            seconds,
+        )
         assert len(self.closed_connections) == len(set(self.closed_connections))
 
     @contextlib.contextmanager
@@ -410,12 +379,13 @@ class FakeHypervisor:
 
     @staticmethod
     def virEventRegisterDefaultImpl() -> int:  # noqa: N802  # libvirt's name
-        _loop.is_registered = True
+        _Loop.is_registered = True
         return 0
 
     @staticmethod
     def virEventRunDefaultImpl() -> int:  # noqa: N802
-        _loop.run_once()
+        with _Loop.running:
+            _Loop.due.get()()
         return 0
 
     def fire_lifecycle(self, name: str, event: int, detail: int) -> None:
@@ -429,4 +399,4 @@ class FakeHypervisor:
 
     def _fire(self, event: int, name: str, *what: object) -> None:
         for connection in list(self.connections):
-            connection.tell(event, self.domain_of(connection, name), *what)
+            _Loop.due.put(functools.partial(connection.deliver, event, self.domain_of(connection, name), what))

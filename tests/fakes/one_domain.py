@@ -8,12 +8,9 @@ from typing import Any
 from tests.fakes.domains import UUID, Definition
 from tests.fakes.libvirt import Connection, FakeHypervisor
 
-_OF_ITS_DOMAIN = {
-    "name": "name",
-    "run_state": "state",
-    **{name: name for name in ("starts", "catchup", "metadata", "macs", "replies")},
-    "answer": "agent",
-}
+
+def _of_its_domain(name: str) -> Any:
+    return property(lambda fake: getattr(fake.domain, name), lambda fake, value: setattr(fake.domain, name, value))
 
 
 class FakeLibvirt(FakeHypervisor):
@@ -24,8 +21,13 @@ class FakeLibvirt(FakeHypervisor):
     """
 
     looks_at_states = False
-    has_channel = True
-    channel_state: str | None = "connected"
+    name, run_state, answer, starts, catchup, metadata, macs, replies = map(
+        _of_its_domain, ("name", "state", "agent", "starts", "catchup", "metadata", "macs", "replies")
+    )
+    has_channel = property(
+        fset=lambda fake, value: setattr(fake.domain, "channel_state", "connected" if value else None)
+    )
+    channel_state = property(fset=lambda fake, value: setattr(fake.domain, "channel_state", value or ""))
 
     def __init__(self, **switches: Any) -> None:
         self.domain = Definition("web1", UUID, metadata="<resync/>")
@@ -33,19 +35,6 @@ class FakeLibvirt(FakeHypervisor):
         self._has_closed = threading.Event()
         for name, value in switches.items():
             setattr(self, name, value)
-
-    def __getattr__(self, name: str) -> Any:
-        if name not in _OF_ITS_DOMAIN:
-            raise AttributeError(name)
-        return getattr(self.domain, _OF_ITS_DOMAIN[name])
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if name in _OF_ITS_DOMAIN:
-            setattr(self.domain, _OF_ITS_DOMAIN[name], value)
-            return
-        super().__setattr__(name, value)
-        if name in ("has_channel", "channel_state"):
-            self.domain.channel_state = (self.channel_state or "") if self.has_channel else None
 
     @property
     def commands(self) -> list[str]:
