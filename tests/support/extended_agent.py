@@ -14,13 +14,13 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
+from tests.support.process_figures import ProcessFigures
 from tests.support.role_package import ROOT, RolePackage
+from tests.support.until import until
 
 PACKAGE = RolePackage("extended_agent", "qemu_ga_extended")
 module = PACKAGE.module
@@ -31,27 +31,26 @@ START_SECONDS = 15.0
 GRACE_SECONDS = 5.0
 # A request that takes long lets others past it, and becomes an error. With these limits, no order depends on speed.
 PATIENT = {"slow_seconds": 60.0, "alive_seconds": 60.0}
+USUAL: Mapping[str, Any] = {
+    "block_rpcs": (),
+    "allow_rpcs": None,
+    "costs": {},
+    "clock": {},
+    "rtc_error": None,
+    "rtc_shortage": "",
+    "device": None,
+    "verbose": False,
+    "stock_memory": "",
+}
 
 
-class ExtendedAgent:
+class ExtendedAgent(ProcessFigures):
     """An extended agent on a unix socket: ``with ExtendedAgent(stock.socket) as agent: agent.socket``.
 
     ``costs`` are limits other than the usual ones, ``clock`` what the fake clock does (see the runner).
     """
 
-    def __init__(
-        self,
-        stock_socket: str,
-        block_rpcs: Iterable[str] = (),
-        allow_rpcs: Iterable[str] | None = None,
-        costs: Mapping[str, float] | None = None,
-        clock: Mapping[str, Any] | None = None,
-        rtc_error: str | None = None,
-        state_directory: str | None = None,
-        device: tuple[str, str] | None = None,
-        verbose: bool = False,
-        stock_memory: str = "",
-    ) -> None:
+    def __init__(self, stock_socket: str, **setup: Any) -> None:
         self._directory = tempfile.TemporaryDirectory(prefix="extended-agent-run-")
         directory = Path(self._directory.name)
         self.socket = str(directory / "agent.sock")
@@ -59,39 +58,32 @@ class ExtendedAgent:
         self._setup = {
             "package_parent": str(package_parent()),
             "socket": self.socket,
-            "device": device,
             "stock_socket": stock_socket,
-            "state_directory": state_directory or str(directory),
-            "block_rpcs": sorted(block_rpcs),
-            "allow_rpcs": None if allow_rpcs is None else sorted(allow_rpcs),
-            "costs": dict(costs or {}),
-            "clock": dict(clock or {}),
-            "rtc_error": rtc_error,
-            "verbose": verbose,
-            "stock_memory": stock_memory,
+            "state_directory": str(directory),
+            **USUAL,
+            **setup,
         }
 
     def __enter__(self) -> ExtendedAgent:
         reader, writer = os.pipe()
+        setup = json.dumps({**self._setup, "ready": writer}, default=sorted)
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-I", str(RUNNER), json.dumps({**self._setup, "ready": writer})],
+                [sys.executable, "-I", str(RUNNER), setup],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 pass_fds=(writer,),
             )
+        self.pid = self._process.pid
         os.close(writer)
         with os.fdopen(reader, "rb") as ready:
-            if self._setup["device"] is None:
-                self._wait_until_listening()
-            elif ready.read() != b"ready":
-                raise RuntimeError(f"the extended agent did not start: {self.read_log()}")
+            assert ready.read() == b"ready", f"the extended agent did not start: {self.read_log()}"
+        if self._setup["device"] is None:
+            until(self._is_listening, lambda: f"the extended agent does not listen: {self.read_log()}", START_SECONDS)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_what: object) -> None:
         self.stop()
         self._directory.cleanup()
 
@@ -104,28 +96,8 @@ class ExtendedAgent:
             self._process.kill()
             return self._process.wait()
 
-    @property
-    def pid(self) -> int:
-        return self._process.pid
-
     def read_log(self) -> str:
         return self._log.read_text(errors="replace").strip()
-
-    def resident_kib(self) -> int:
-        status = Path(f"/proc/{self.pid}/status").read_text()
-        return int(status.split("VmRSS:")[1].split()[0])
-
-    def descriptors(self) -> int:
-        return len(os.listdir(f"/proc/{self.pid}/fd"))
-
-    def cpu_seconds(self) -> float:
-        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-    def wakeups(self) -> int:
-        """How often it has gone to sleep by itself so far."""
-        status = Path(f"/proc/{self.pid}/status").read_text()
-        return int(status.split("\nvoluntary_ctxt_switches:")[1].split()[0])
 
     def sleeps_without_end(self) -> bool:
         """Return whether it waits in epoll_wait(2) without a timeout: only a descriptor can wake it then."""
@@ -136,20 +108,10 @@ class ExtendedAgent:
             return False
         return call.isdigit() and int(arguments[3], 16) & 0xFFFFFFFF == 0xFFFFFFFF
 
-    def _wait_until_listening(self) -> None:
-        deadline = time.monotonic() + START_SECONDS
-        while True:
-            if self._process.poll() is not None:
-                raise RuntimeError(f"the extended agent ended at its start: {self.read_log()}")
-            try:
-                with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
-                    client.connect(self.socket)
-                return
-            except (FileNotFoundError, ConnectionError):
-                if time.monotonic() > deadline:
-                    self.stop()
-                    raise RuntimeError(f"the extended agent does not listen: {self.read_log()}") from None
-                time.sleep(0.02)
+    def _is_listening(self) -> bool:
+        assert self._process.poll() is None, f"the extended agent ended at its start: {self.read_log()}"
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+            return client.connect_ex(self.socket) == 0
 
 
 if __name__ == "__main__":

@@ -13,10 +13,10 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from tests.support.logfmt import Line, parse
+from tests.support.process_figures import ProcessFigures
 from tests.support.role_package import ROOT, RolePackage
 from tests.support.until import until
 
@@ -31,7 +31,7 @@ START_SECONDS = 60.0
 GRACE_SECONDS = 10.0
 
 
-class ServiceProcess:
+class ServiceProcess(ProcessFigures):
     """The service with this configuration, in ``place``: ``with ServiceProcess(...) as service: service.lines()``.
 
     ``profiles``: its guests' agents, simulated together with their hypervisor; None: it has the real libvirt-python.
@@ -61,19 +61,14 @@ class ServiceProcess:
 
     def __enter__(self) -> ServiceProcess:
         with self._log.open("wb") as log:
+            pipe = subprocess.PIPE
             self.process = subprocess.Popen(
-                self._command,
-                env=self._environment,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                text=True,
+                self._command, env=self._environment, stdin=pipe, stdout=pipe, stderr=log, text=True
             )
+        self.pid = self.process.pid
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_what: object) -> None:
         self.process.kill()
         self.process.communicate()
 
@@ -117,30 +112,6 @@ class ServiceProcess:
         except AssertionError as error:
             raise AssertionError(f"{error}, but:\n{self.read_log()}") from None
         return self.lines(event, since, **fields)
-
-    def resident_kib(self) -> int:
-        return int(self._status("VmRSS:"))
-
-    def peak_kib(self) -> int:
-        """The most that it has had of the machine's memory so far."""
-        return int(self._status("VmHWM:"))
-
-    def wakeups(self) -> int:
-        """How often its threads have gone to sleep by themselves so far."""
-        tasks = Path(f"/proc/{self.process.pid}/task")
-        return sum(int(_field(task / "status", "voluntary_ctxt_switches:")) for task in tasks.iterdir())
-
-    def cpu_seconds(self) -> float:
-        """Return the time of all its threads that live."""
-        tasks = Path(f"/proc/{self.process.pid}/task")
-        return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks.iterdir()) / 1e9
-
-    def _status(self, name: str) -> str:
-        return _field(Path(f"/proc/{self.process.pid}/status"), name)
-
-
-def _field(status: Path, name: str) -> str:
-    return status.read_text().split(f"\n{name}")[1].split()[0]
 
 
 @contextmanager

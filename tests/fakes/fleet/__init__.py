@@ -6,7 +6,6 @@ Its server imports this before anything else, so the collection has to be import
 from __future__ import annotations
 
 import functools
-import os
 import random
 import socket
 import subprocess
@@ -25,6 +24,7 @@ from tests.fakes.agent import Agent  # noqa: E402
 from tests.fakes.clock import Clock  # noqa: E402
 from tests.fakes.faults import Delays, Silent  # noqa: E402
 from tests.fakes.kinds import EXTENDED, SECOND_NS, STOCK, Kind  # noqa: E402
+from tests.support.process_figures import ProcessFigures  # noqa: E402
 
 _KINDS: Mapping[str, Kind] = {"extended": EXTENDED, "stock": STOCK}
 _FAULTS = {"none": (), "silent": (Silent(),), "refuses": ()}
@@ -113,7 +113,7 @@ class SimulatedFleetError(RuntimeError):
     """The server could not be started, or did not answer."""
 
 
-class SimulatedFleet:
+class SimulatedFleet(ProcessFigures):
     """Agents by name, behind their sockets: ``with SimulatedFleet(directory, {"guest1": Profile()}) as fleet:``."""
 
     def __init__(self, directory: Path, profiles: Mapping[str, Profile]) -> None:
@@ -132,6 +132,7 @@ class SimulatedFleet:
                 pass_fds=(theirs.fileno(),),
                 start_new_session=True,
             )
+        self.pid = self._process.pid
         self._pipe = Connection(ours.detach())
         try:
             self._ask({name: (str(path), self._profiles[name]) for name, path in self._paths.items()})
@@ -153,10 +154,6 @@ class SimulatedFleet:
         """All sockets, sorted."""
         return sorted(map(str, self._paths.values()))
 
-    @property
-    def pid(self) -> int:
-        return self._process.pid
-
     def path(self, name: str) -> str:
         return str(self._paths[name])
 
@@ -168,11 +165,6 @@ class SimulatedFleet:
 
     def received(self) -> dict[str, dict[str, int]]:
         return dict(self._ask("received"))
-
-    def cpu_seconds(self) -> float:
-        """What the server has used so far, user and system, to a hundredth of a second."""
-        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def _ask(self, *request: object) -> Any:
         try:

@@ -1,0 +1,36 @@
+"""What a process has cost so far, as /proc has it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+class ProcessFigures:
+    """Of the process ``pid``, and of those of its threads that live."""
+
+    pid: int
+
+    def resident_kib(self) -> int:
+        return _field(Path(f"/proc/{self.pid}"), "VmRSS:")
+
+    def peak_kib(self) -> int:
+        """The most that it has had of the machine's memory so far."""
+        return _field(Path(f"/proc/{self.pid}"), "VmHWM:")
+
+    def descriptors(self) -> int:
+        return len(os.listdir(f"/proc/{self.pid}/fd"))
+
+    def wakeups(self) -> int:
+        """How often its threads have gone to sleep by themselves so far."""
+        return sum(_field(task, "voluntary_ctxt_switches:") for task in self._tasks())
+
+    def cpu_seconds(self) -> float:
+        return sum(int((task / "schedstat").read_text().split()[0]) for task in self._tasks()) / 1e9
+
+    def _tasks(self) -> list[Path]:
+        return list(Path(f"/proc/{self.pid}/task").iterdir())
+
+
+def _field(process: Path, name: str) -> int:
+    return int((process / "status").read_text().split(f"\n{name}")[1].split()[0])
