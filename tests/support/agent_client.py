@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
+import select
 import socket
 import time
-from types import TracebackType
 from typing import Any
 
 SECONDS = 10.0
@@ -23,9 +23,7 @@ class Client:
     def __enter__(self) -> Client:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_what: object) -> None:
         self.socket.close()
 
     def send(self, data: bytes) -> None:
@@ -66,15 +64,9 @@ class Client:
 
     def is_quiet(self, seconds: float) -> bool:
         """Whether nothing comes for so long."""
-        before, patience = time.monotonic(), self.socket.gettimeout()
-        self.socket.settimeout(seconds)
-        try:
-            self._received += self.socket.recv(65536)
-        except TimeoutError:
-            return time.monotonic() - before >= seconds / 2
-        finally:
-            self.socket.settimeout(patience)
-        return False
+        waiting = select.poll()
+        waiting.register(self.socket, select.POLLIN)
+        return not waiting.poll(seconds * 1000)
 
 
 def said(line: bytes) -> tuple[bool, Any]:
@@ -93,7 +85,4 @@ def answers(path: str, *pieces: bytes) -> list[bytes]:
             if len(pieces) > 1:
                 time.sleep(0.002)
         client.socket.shutdown(socket.SHUT_WR)
-        lines = []
-        while line := client.line():
-            lines.append(line)
-    return lines
+        return list(iter(client.line, b""))

@@ -5,14 +5,11 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
-from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any
 
 from ansible_collections.qemu.guest_agent.plugins.module_utils._agent import AgentInfo, GuestAgent
 from ansible_collections.qemu.guest_agent.plugins.module_utils._channels.base import Channel
 from ansible_collections.qemu.guest_agent.plugins.module_utils._event_loop import tasks
-
-BlockingType = TypeVar("BlockingType", bound="Blocking")
 
 
 def blocking(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -47,14 +44,12 @@ class Blocking:
     def __str__(self) -> str:
         return str(self.shown)
 
-    def __enter__(self: BlockingType) -> BlockingType:
+    def __enter__(self) -> Any:
         tasks.run(self.shown.__aenter__())
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        tasks.run(self.shown.__aexit__(kind, error, trace))
+    def __exit__(self, *what: Any) -> None:
+        tasks.run(self.shown.__aexit__(*what))
 
 
 class BlockingAgent(Blocking):

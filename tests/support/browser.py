@@ -7,7 +7,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,11 +65,10 @@ class Browser:
         return self.driver.execute_cdp_cmd(name, parameters)
 
     def look(self, scheme: str = "light", width: int = WIDTHS[0], height: int = 900) -> None:
-        """See the next pages in that colour scheme and a window of that size."""
+        """See the next pages in that color scheme and a window of that size."""
         self.command("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
-        self.command(
-            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False
-        )
+        size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
+        self.command("Emulation.setDeviceMetricsOverride", **size)
 
     def requests(self) -> list[str]:
         """The addresses that were asked for since the last call."""
@@ -119,27 +118,18 @@ def started_browser(directory: Path) -> Iterator[Browser]:
             driver.quit()
     finally:
         service.stop()
-        end_processes_of(profile)
+        # A browser that hangs does not heed its driver.
+        deadline = time.monotonic() + 10
+        while (processes := _processes_of(profile)) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        for process in processes:
+            os.kill(process, signal.SIGKILL)
 
 
-def end_processes_of(profile: Path) -> None:
-    """Wait for the browser to be gone, and see to it in the end: a browser that hangs does not heed its driver."""
-    deadline = time.monotonic() + 10
-    while processes := processes_of(profile):
-        if time.monotonic() > deadline:
-            for process in processes:
-                os.kill(process, signal.SIGKILL)
-            break
-        time.sleep(0.1)
-
-
-def processes_of(profile: Path) -> list[int]:
+def _processes_of(profile: Path) -> list[int]:
     found = []
     for directory in Path("/proc").glob("[0-9]*"):
-        try:
-            arguments = (directory / "cmdline").read_bytes().split(b"\0")
-        except OSError:
-            continue
-        if f"--user-data-dir={profile}".encode() in arguments:
-            found.append(int(directory.name))
+        with suppress(OSError):
+            if f"--user-data-dir={profile}".encode() in (directory / "cmdline").read_bytes().split(b"\0"):
+                found.append(int(directory.name))
     return found

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import fcntl
+import functools
 import hashlib
 import shutil
 import subprocess
@@ -57,9 +58,7 @@ def build() -> Path:
 def _build() -> Path:
     # A clone holds much that build_ignore would have to name (environments, caches, editors' files); a copy does not.
     copy = copy_sources(BUILD / "tarball")
-    command = [_tool("ansible-galaxy"), "collection", "build", "--force", "--output-path", str(BUILD), str(copy)]
-    output = _run(command)
-    return Path(output.split(" at ")[-1].strip())
+    return Path(_galaxy("build", "--force", "--output-path", str(BUILD), str(copy)).split(" at ")[-1].strip())
 
 
 def install() -> Path:
@@ -70,19 +69,14 @@ def install() -> Path:
     collections_path = all_paths / _digest(_sources())[:16]
     with _build_lock():
         if not collections_path.exists():
-            _remove_outdated(all_paths)
-            tarball = str(_build())
+            for path in all_paths.glob("*"):
+                if time.time() - path.stat().st_mtime > LONGEST_PLAYBOOK_S:
+                    shutil.rmtree(path, ignore_errors=True)
             part = all_paths / "part"
             shutil.rmtree(part, ignore_errors=True)
-            _run([_tool("ansible-galaxy"), "collection", "install", "--offline", "-p", str(part), tarball])
+            _galaxy("install", "--offline", "-p", str(part), str(_build()))
             part.rename(collections_path)
     return collections_path
-
-
-def _remove_outdated(paths: Path) -> None:
-    for path in paths.glob("*"):
-        if time.time() - path.stat().st_mtime > LONGEST_PLAYBOOK_S:
-            shutil.rmtree(path, ignore_errors=True)
 
 
 def _sources() -> list[Path]:
@@ -100,9 +94,9 @@ def _digest(sources: list[Path]) -> str:
     return digest.hexdigest()
 
 
-def _tool(name: str) -> str:
+def _galaxy(*arguments: str) -> str:
     # Beside the running interpreter, so that each virtual environment uses its own ansible-core.
-    return str(Path(sys.executable).parent / name)
+    return _run([str(Path(sys.executable).with_name("ansible-galaxy")), "collection", *arguments])
 
 
 def _run(command: list[str]) -> str:
@@ -122,17 +116,12 @@ def _build_lock() -> Iterator[None]:
 
 
 def main() -> None:
+    copy = functools.partial(copy_sources, BUILD / "sanity")
+    actions = {"link": make_importable, "copy": copy, "build": build, "install": install}
     parser = argparse.ArgumentParser(prog="python -m tests.support.collection")
-    parser.add_argument("action", choices=("link", "copy", "build", "install"))
-    action = parser.parse_args().action
-    actions = {
-        "link": make_importable,
-        "copy": lambda: copy_sources(BUILD / "sanity"),
-        "build": build,
-        "install": install,
-    }
+    parser.add_argument("action", choices=actions)
     try:
-        print(actions[action]())
+        print(actions[parser.parse_args().action]())
     except (RuntimeError, OSError) as error:
         sys.exit(str(error))
 

@@ -47,11 +47,10 @@ def suspend_and_resume(guest: Guest, seconds: float) -> None:
 
 def snapshot_and_revert(guest: Guest, seconds: float) -> None:
     """The guest goes back to what it was that long ago."""
-    name = "bedtime"
-    guest.snapshot(name)
+    guest.snapshot("bedtime")
     time.sleep(seconds)
-    guest.revert(name)
-    guest.delete_snapshot(name)
+    guest.revert("bedtime")
+    guest.delete_snapshot("bedtime")
     guest.wait_for_agent()
 
 
@@ -86,18 +85,13 @@ def correct_by_module(guest: Guest, **options: Any) -> tuple[Correction, dict[st
     """The seconds are the module's own; the result is the guest's entry in what it returned."""
     before = guest.witness.offset()
     entry = entry_of(guest, **options)
-    after = guest.witness.offset()
-    return Correction(before, after, entry["duration_ns"] / 1e9), entry
+    return Correction(before, guest.witness.offset(), entry["duration_ns"] / 1e9), entry
 
 
 def correct_by_virsh(guest: Guest) -> Correction:
     before = guest.witness.offset()
     begun = time.monotonic()
-    subprocess.run(
-        ["virsh", "--connect", guest.uri, "--quiet", "domtime", guest.name, "--now"],
-        check=True,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-    )
+    command = ["virsh", "--connect", guest.uri, "--quiet", "domtime", guest.name, "--now"]
+    subprocess.run(command, check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     seconds = time.monotonic() - begun
     return Correction(before, guest.witness.offset(), seconds)

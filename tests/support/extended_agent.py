@@ -14,7 +14,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,6 @@ GRACE_SECONDS = 5.0
 # A request that takes long lets others past it, and becomes an error. With these limits, no order depends on speed.
 PATIENT = {"slow_seconds": 60.0, "alive_seconds": 60.0}
 USUAL: Mapping[str, Any] = {
-    "block_rpcs": (),
     "allow_rpcs": None,
     "costs": {},
     "clock": {},
@@ -50,7 +49,7 @@ class ExtendedAgent(ProcessFigures):
     ``costs`` are limits other than the usual ones, ``clock`` what the fake clock does (see the runner).
     """
 
-    def __init__(self, stock_socket: str, **setup: Any) -> None:
+    def __init__(self, stock_socket: str, block_rpcs: Iterable[str] = (), **setup: Any) -> None:
         self._directory = tempfile.TemporaryDirectory(prefix="extended-agent-run-")
         directory = Path(self._directory.name)
         self.socket = str(directory / "agent.sock")
@@ -59,6 +58,7 @@ class ExtendedAgent(ProcessFigures):
             "package_parent": str(package_parent()),
             "socket": self.socket,
             "stock_socket": stock_socket,
+            "block_rpcs": block_rpcs,
             "state_directory": str(directory),
             **USUAL,
             **setup,

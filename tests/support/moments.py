@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import inspect
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
+from unittest import mock
 
 from ansible_collections.qemu.guest_agent.plugins.module_utils._channels import libvirt, stream
-from ansible_collections.qemu.guest_agent.plugins.module_utils._channels.base import Channel, Exchange, Request
 from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor import connections, domains
 
 # What is no agent command, and can be waited for as well.
@@ -54,25 +55,27 @@ class _Clapper:
         self._lock = threading.Lock()
         self._done: list[str] = []
 
-    def comes(self, what: str, is_after: bool) -> None:
+    @contextlib.contextmanager
+    def around(self, what: str) -> Iterator[None]:
         with self._lock:
-            if not is_after:
-                self._done.append(what)
+            self._done.append(what)
+        self._act(what, is_after=False)
+        yield
+        self._act(what, is_after=True)
+
+    def _act(self, what: str, is_after: bool) -> None:
+        with self._lock:
             due = [moment for moment in self._actions if moment.is_after == is_after and self._is_now(moment, what)]
             actions = [self._actions.pop(moment) for moment in due]
         for action in actions:
             action()
 
     def _is_now(self, moment: Moment, what: str) -> bool:
-        if what not in _meant(moment.what):
-            return False
-        done = self._done
+        meant, done = _meant(moment.what), self._done
         if moment.behind:
-            first = next((number for number, each in enumerate(done) if each in _meant(moment.behind)), None)
-            if first is None:
-                return False
+            first = next((number for number, each in enumerate(done) if each in _meant(moment.behind)), len(done))
             done = done[first + 1 :]
-        return sum(each in _meant(moment.what) for each in done) == moment.nth + 1
+        return what in meant and sum(each in meant for each in done) == moment.nth + 1
 
 
 def _meant(what: str) -> tuple[str, ...]:
@@ -81,61 +84,36 @@ def _meant(what: str) -> tuple[str, ...]:
 
 @contextlib.contextmanager
 def at(actions: Mapping[Moment, Action]) -> Iterator[None]:
-    """Each action is carried out once, at its moment, by whoever gets there."""
+    """Each action is carried out once, at its moment, by the first that gets there."""
     clapper = _Clapper(actions)
-    with contextlib.ExitStack() as wrapped:
-        for kind in (stream.StreamChannel, libvirt.LibvirtChannel):
-            wrapped.enter_context(_replaced(kind, "call", _call(kind, clapper)))
-            wrapped.enter_context(_replaced(kind, "close", _around_async(kind.close, CLOSING, clapper)))
-        for name, what in (("metadata", DEFINITION), ("require_same", IDENTITY)):
-            function = getattr(libvirt.LibvirtChannel, name)
-            wrapped.enter_context(_replaced(libvirt.LibvirtChannel, name, _around_async(function, what, clapper)))
-        wrapped.enter_context(_replaced(domains, "list_domains", _around_async(domains.list_domains, LISTING, clapper)))
-        wrapped.enter_context(
-            _replaced(connections.Line, "connection", _around(connections.Line.connection, CONNECTION, clapper))
-        )
+    wrapped: list[tuple[Any, str, str]] = [
+        *((kind, "call", "") for kind in (stream.StreamChannel, libvirt.LibvirtChannel)),
+        *((kind, "close", CLOSING) for kind in (stream.StreamChannel, libvirt.LibvirtChannel)),
+        (libvirt.LibvirtChannel, "metadata", DEFINITION),
+        (libvirt.LibvirtChannel, "require_same", IDENTITY),
+        (domains, "list_domains", LISTING),
+        (connections.Line, "connection", CONNECTION),
+    ]
+    with contextlib.ExitStack() as patches:
+        for owner, name, what in wrapped:
+            patches.enter_context(mock.patch.object(owner, name, _within(clapper, getattr(owner, name), what)))
         yield
 
 
-@contextlib.contextmanager
-def _replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
-    before = owner.__dict__[name]
-    setattr(owner, name, value)
-    try:
-        yield
-    finally:
-        setattr(owner, name, before)
+def _within(clapper: _Clapper, function: Callable[..., Any], what: str) -> Callable[..., Any]:
+    """``what``: empty for an exchange, whose request says it."""
 
+    def around(arguments: tuple[Any, ...]) -> contextlib.AbstractContextManager[None]:
+        return clapper.around(what or arguments[1].execute)
 
-def _call(kind: type[Channel], clapper: _Clapper) -> Callable[..., Any]:
-    original = kind.call
-
-    async def call(channel: Channel, request: Request, timeout: float) -> Exchange:
-        clapper.comes(request.execute, is_after=False)
-        exchange = await original(channel, request, timeout)
-        clapper.comes(request.execute, is_after=True)
-        return exchange
-
-    return call
-
-
-def _around_async(function: Callable[..., Any], what: str, clapper: _Clapper) -> Callable[..., Any]:
     @functools.wraps(function)
-    async def wrapped(*arguments: Any, **options: Any) -> Any:
-        clapper.comes(what, is_after=False)
-        value = await function(*arguments, **options)
-        clapper.comes(what, is_after=True)
-        return value
+    async def wrapped_async(*arguments: Any, **options: Any) -> Any:
+        with around(arguments):
+            return await function(*arguments, **options)
 
-    return wrapped
-
-
-def _around(function: Callable[..., Any], what: str, clapper: _Clapper) -> Callable[..., Any]:
     @functools.wraps(function)
     def wrapped(*arguments: Any, **options: Any) -> Any:
-        clapper.comes(what, is_after=False)
-        value = function(*arguments, **options)
-        clapper.comes(what, is_after=True)
-        return value
+        with around(arguments):
+            return function(*arguments, **options)
 
-    return wrapped
+    return wrapped_async if inspect.iscoroutinefunction(function) else wrapped

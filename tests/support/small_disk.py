@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 from pathlib import Path
-from types import TracebackType
 
 
 def may_be_mounted() -> bool:
@@ -17,50 +16,30 @@ class SmallDisk:
     def __init__(self, path: Path, kib: int) -> None:
         self._path = path
         self._kib = kib
-        self._holder: subprocess.Popen[str] | None = None
 
     def __enter__(self) -> SmallDisk:
-        """
-        :raises RuntimeError: there is none
-        """
         # A mount name space lives as long as a process in it: this one ends with its standard input.
         hold = 'mount -t tmpfs -o "size=$1k" tmpfs "$0" && echo mounted && exec cat'
-        self._holder = subprocess.Popen(
-            ["unshare", "--mount", "sh", "-c", hold, str(self._path), str(self._kib)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
+        command = ["unshare", "--mount", "sh", "-c", hold, str(self._path), str(self._kib)]
+        self._holder = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         assert self._holder.stdout is not None
         if self._holder.stdout.readline() != "mounted\n":
-            self._end()
+            self._holder.communicate()
             raise RuntimeError(f"no small disk could be mounted at {self._path}")
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._end()
-
-    def _end(self) -> None:
-        holder, self._holder = self._holder, None
-        if holder is not None:
-            holder.communicate()
-
-    @property
-    def _pid(self) -> int:
-        assert self._holder is not None
-        return self._holder.pid
+    def __exit__(self, *_what: object) -> None:
+        self._holder.communicate()
 
     @property
     def within(self) -> tuple[str, ...]:
         """The beginning of a command that is to see the disk; it starts in the root directory."""
-        return ("nsenter", f"--mount=/proc/{self._pid}/ns/mnt", "--")
+        return ("nsenter", f"--mount=/proc/{self._holder.pid}/ns/mnt", "--")
 
     @property
     def content(self) -> Path:
         """The directory as one sees it on the disk, for those who do not."""
-        return Path(f"/proc/{self._pid}/root", *self._path.parts[1:])
+        return Path(f"/proc/{self._holder.pid}/root", *self._path.parts[1:])
 
     def remount(self, options: str) -> None:
         """Give it other options, such as ``ro`` or a larger ``size=4m``."""
