@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -67,116 +68,89 @@ def ground(core: str, directory: Path) -> Iterator[Ground]:
 NAMES = ("expression", "headerinoneline", "shell", "screen", "lines", "direction")
 
 TELLING = "fleet.guests | selectattr('hostname', 'defined') | selectattr('os.pretty_name', 'defined') | list"
+TEXTS = "fleet.guests | selectattr('hostname', 'defined') | map(attribute='hostname') | list"
+
+
+def task(name: str, module: str, arguments: Any, **other: Any) -> Task:
+    collection = "qemu.guest_agent" if module.startswith("qga_") else "ansible.builtin"
+    return {"name": name, f"{collection}.{module}": arguments, **other}
+
+
+def show(name: str, *texts: str, **other: Any) -> Task:
+    return task(name, "debug", {"msg": list(texts)}, **other)
 
 
 def ask(place: Ground) -> list[Task]:
     """What the modules give, also when they fail."""
-    all_of_them = {"sockets": [place.socket()], "fail_on": "none"}
+    everything = {"sockets": [place.socket()], "fail_on": "none"}
+    details = {**everything, "sockets": [place.socket("telling-*")], "command": "x"}
+    clocks, fails = {**everything, "update_rtc": True}, {"ignore_errors": True}
+    failing = {"sockets": [place.socket("failing-*")]}
     return [
-        {"name": "Ask all", "qemu.guest_agent.qga_info": all_of_them, "register": "fleet"},
-        {"name": "Ask one", "qemu.guest_agent.qga_info": {"socket": place.socket("telling-screen")}, "register": "one"},
-        {
-            "name": "Ask for details of a command",
-            "qemu.guest_agent.qga_info": {**all_of_them, "sockets": [place.socket("telling-*")], "command": "x"},
-            "register": "details",
-        },
-        {
-            "name": "Set all clocks right",
-            "qemu.guest_agent.qga_update_time": {**all_of_them, "update_rtc": True},
-            "register": "clocks",
-        },
-        {
-            "name": "Fail with all that fail",
-            "qemu.guest_agent.qga_update_time": {"sockets": [place.socket("failing-*")]},
-            "register": "failed",
-            "ignore_errors": True,
-        },
-        {
-            "name": "Fail with one",
-            "qemu.guest_agent.qga_update_time": {"socket": place.socket("failing-clipboard")},
-            "register": "failed_one",
-            "ignore_errors": True,
-        },
+        task("Ask all", "qga_info", everything, register="fleet"),
+        task("Ask one", "qga_info", {"socket": place.socket("telling-screen")}, register="one"),
+        task("Ask for details of a command", "qga_info", details, register="details"),
+        task("Set all clocks right", "qga_update_time", clocks, register="clocks"),
+        task("Fail with all that fail", "qga_update_time", failing, register="failed", **fails),
+        task(
+            "Fail with one",
+            "qga_update_time",
+            {"socket": place.socket("failing-clipboard")},
+            register="failed_one",
+            **fails,
+        ),
     ]
 
 
-def go_on(what: str) -> list[Task]:
-    """What plays do with results on the controller. ``what`` is an expression for a list of texts."""
+def go_on() -> list[Task]:
+    """What plays do with results on the controller."""
+    texts = {"texts": "{{ " + TEXTS + " }}"}
     joined = {
-        "texts": "{{ " + what + " }}",
+        **texts,
         "joined": "{{ texts | join(' ') }} {{ failed.msg }} {{ failed_one.error.message }}",
         # Each half of a text is the id of a system, and the other one its name.
         "whole": "{{ in_two | map(attribute='id') | zip(in_two | map(attribute='name')) | map('join') | list }}",
     }
     in_two = "{{ fleet.guests | selectattr('name', 'search', 'twice') | map(attribute='os') | list }}"
     each = "{{ item.hostname }} runs {{ item.os.pretty_name }}, {{ item.os | to_json }}"
+    each_one = {
+        "loop": "{{ " + TELLING + " }}",
+        "loop_control": {"label": "{{ item.hostname }}"},
+        "when": ["item.hostname != 'web1'", "item.os.pretty_name is not search('web1')"],
+    }
+    elsewhere = {"delegate_to": "other", "delegate_facts": True}
+    wrong = {"that": ["texts | length < 3"], "fail_msg": "Wrong: {{ again }}"}
     return [
-        *(
-            {"name": f"Show {name}", "ansible.builtin.debug": {"var": name}}
-            for name in ("fleet.guests", "one", "details")
-        ),
-        {"name": "Join", "ansible.builtin.set_fact": joined, "vars": {"in_two": in_two, "texts": "{{ " + what + " }}"}},
-        {"name": "Join once more", "ansible.builtin.set_fact": {"again": "{{ joined }}{{ whole | join(' ') }}"}},
-        {"name": "Nest", "ansible.builtin.set_fact": {"nested": "{{ {'a': [again], 'b': texts, 'c': whole} }}"}},
-        {"name": "Show it", "ansible.builtin.debug": {"msg": ["{{ again }}", "{{ nested }}", "{{ nested.c[0] }}"]}},
-        {
-            "name": "Go through them",
-            "ansible.builtin.debug": {"msg": each},
-            "loop": "{{ " + TELLING + " }}",
-            "loop_control": {"label": "{{ item.hostname }}"},
-            "when": ["item.hostname != 'web1'", "item.os.pretty_name is not search('web1')"],
-        },
-        {
-            "name": "Assert",
-            "ansible.builtin.assert": {"that": ["texts | length < 3"], "fail_msg": "Wrong: {{ again }}"},
-            "ignore_errors": True,
-        },
-        {"name": "Fail", "ansible.builtin.fail": {"msg": "{{ failed.guests }} {{ again }}"}, "ignore_errors": True},
-        {"name": "Run a program", "ansible.builtin.command": {"argv": ["echo", "{{ again }}"]}, "changed_when": False},
-        {"name": "Run a shell", "ansible.builtin.shell": "echo {{ again | quote }}", "changed_when": False},
-        {
-            "name": "Delegate",
-            "ansible.builtin.set_fact": {"elsewhere": "{{ again }}"},
-            "delegate_to": "other",
-            "delegate_facts": True,
-        },
-        {"name": "Show what was delegated", "ansible.builtin.debug": {"msg": "{{ hostvars['other'].elsewhere }}"}},
+        *(task(f"Show {name}", "debug", {"var": name}) for name in ("fleet.guests", "one", "details")),
+        task("Join", "set_fact", joined, vars={"in_two": in_two, **texts}),
+        task("Join once more", "set_fact", {"again": "{{ joined }}{{ whole | join(' ') }}"}),
+        task("Nest", "set_fact", {"nested": "{{ {'a': [again], 'b': texts, 'c': whole} }}"}),
+        show("Show it", "{{ again }}", "{{ nested }}", "{{ nested.c[0] }}"),
+        task("Go through them", "debug", {"msg": each}, **each_one),
+        task("Assert", "assert", wrong, ignore_errors=True),
+        task("Fail", "fail", {"msg": "{{ failed.guests }} {{ again }}"}, ignore_errors=True),
+        task("Run a program", "command", {"argv": ["echo", "{{ again }}"]}, changed_when=False),
+        task("Run a shell", "shell", "echo {{ again | quote }}", changed_when=False),
+        task("Delegate", "set_fact", {"elsewhere": "{{ again }}"}, **elsewhere),
+        show("Show what was delegated", "{{ hostvars['other'].elsewhere }}"),
     ]
 
 
 def keep(place: Ground) -> list[Task]:
     """What goes into files, and what of them comes back."""
     in_json, in_yaml, in_text = (str(place.written / f"facts.{kind}") for kind in ("json", "yml", "txt"))
+    as_json = "{{ {'kept': texts, 'kept_again': again, 'kept_whole': whole} | to_nice_json | string }}"
+    as_yaml = "{{ {'kept_as_yaml': texts + whole + [again]} | to_nice_yaml(width=99999) | string }}"
+    looked_up = {"looked_up": "{{ lookup('file', '" + in_json + "') | from_json }}"}
     return [
-        {
-            "name": "Write JSON",
-            "ansible.builtin.copy": {
-                "content": "{{ {'kept': texts, 'kept_again': again, 'kept_whole': whole} | to_nice_json | string }}",
-                "dest": in_json,
-            },
-        },
-        {
-            "name": "Write YAML",
-            "ansible.builtin.copy": {
-                "content": "{{ {'kept_as_yaml': texts + whole + [again]} | to_nice_yaml(width=99999) | string }}",
-                "dest": in_yaml,
-            },
-        },
-        {"name": "Fill in a template", "ansible.builtin.template": {"src": "facts.j2", "dest": in_text}},
-        {"name": "Read JSON back", "ansible.builtin.include_vars": in_json},
-        {"name": "Read YAML back", "ansible.builtin.include_vars": in_yaml},
-        {
-            "name": "Show what was read",
-            "ansible.builtin.debug": {
-                "msg": [f"{{{{ kept{part} }}}}" for part in ("", "_again", "_whole", "_as_yaml")]
-            },
-        },
-        {
-            "name": "Join what was read",
-            "ansible.builtin.set_fact": {"joined_again": "{{ kept | join('') }}{{ kept_whole | join('') }}"},
-        },
-        {"name": "Show what was looked up", "ansible.builtin.debug": {"msg": ["{{ looked_up }}", "{{ joined_again }}"]}}
-        | {"vars": {"looked_up": "{{ lookup('file', '" + in_json + "') | from_json }}"}},
+        task("Write JSON", "copy", {"content": as_json, "dest": in_json}),
+        task("Write YAML", "copy", {"content": as_yaml, "dest": in_yaml}),
+        task("Fill in a template", "template", {"src": "facts.j2", "dest": in_text}),
+        task("Read JSON back", "include_vars", in_json),
+        task("Read YAML back", "include_vars", in_yaml),
+        show("Show what was read", *(f"{{{{ kept{part} }}}}" for part in ("", "_again", "_whole", "_as_yaml"))),
+        task("Join what was read", "set_fact", {"joined_again": "{{ kept | join('') }}{{ kept_whole | join('') }}"}),
+        show("Show what was looked up", "{{ looked_up }}", "{{ joined_again }}", vars=looked_up),
     ]
 
 
@@ -188,8 +162,8 @@ def name_hosts(place: Ground) -> list[Task]:
     }
     host = {"name": "{{ item.hostname }}", "groups": ["made"], "told": "{{ item.os.name }}", "all_told": "{{ item }}"}
     return [
-        {"name": "Make hosts of them", "ansible.builtin.add_host": host, **named},
-        {"name": "Make groups of them", "ansible.builtin.group_by": {"key": "os_{{ item.hostname }}"}, **named},
+        task("Make hosts of them", "add_host", host, **named),
+        task("Make groups of them", "group_by", {"key": "os_{{ item.hostname }}"}, **named),
     ]
 
 
@@ -197,9 +171,9 @@ def of_hosts() -> list[Task]:
     """What hosts of such names go through."""
     who = "{{ inventory_hostname }} in {{ group_names }}: {{ told }}, {{ hostvars[inventory_hostname].told }}"
     return [
-        {"name": "Show who they are", "ansible.builtin.debug": {"msg": who}},
-        {"name": "Keep it", "ansible.builtin.set_fact": {"kept": "{{ inventory_hostname }}{{ all_told.os }}"}},
-        {"name": "Show what was kept", "ansible.builtin.debug": {"msg": "{{ kept }} {{ groups }} {{ all_told }}"}},
+        task("Show who they are", "debug", {"msg": who}),
+        task("Keep it", "set_fact", {"kept": "{{ inventory_hostname }}{{ all_told.os }}"}),
+        show("Show what was kept", "{{ kept }} {{ groups }} {{ all_told }}"),
     ]
 
 
@@ -217,14 +191,10 @@ class Acted:
 
 
 def act(place: Ground) -> Acted:
-    texts = "fleet.guests | selectattr('hostname', 'defined') | map(attribute='hostname') | list"
-    first = (*ask(place), *go_on(texts))
+    first = (*ask(place), *go_on())
+    whole = play("localhost", *first, *keep(place), *name_hosts(place))
     playbooks = (
-        write_play(
-            place.directory / "play.yml",
-            play("localhost", *first, *keep(place), *name_hosts(place)),
-            play("made", *of_hosts()),
-        ),
+        write_play(place.directory / "play.yml", whole, play("made", *of_hosts())),
         write_play(place.directory / "verbose.yml", play("localhost", *first)),
     )
     (place.directory / "facts.j2").write_text("{% for guest in fleet.guests %}{{ guest }} {% endfor %}{{ again }}\n")
@@ -251,15 +221,8 @@ def of_collection(name: str, place: Ground, *arguments: str) -> PlaybookRun:
     }
     inventory = place.directory / "hypervisors.yml"
     inventory.write_text(yaml.safe_dump({"all": {"hosts": hosts}}), encoding="utf-8")
-    return run_playbook_of_collection(
-        name,
-        *arguments,
-        inventory=inventory,
-        directory=place.written,
-        environment=SETTINGS,
-        core=place.core,
-        on_terminal=True,
-    )
+    settings = {"environment": SETTINGS, "core": place.core, "on_terminal": True}
+    return run_playbook_of_collection(name, *arguments, inventory=inventory, directory=place.written, **settings)
 
 
 def read_back(place: Ground) -> Path:
@@ -274,24 +237,20 @@ def read_back(place: Ground) -> Path:
     whole = [entry for entry in entries if "name" in entry.get("os", {})]
     hosts = {f"guest{number}": {"facts": entry} for number, entry in enumerate(whole)}
     (directory / "inventory" / "hosts.json").write_text(json.dumps({"all": {"hosts": hosts}}))
-    seen = ["{{ facts }}", "{{ facts.hostname }} {{ facts.os.name }}", "{{ whole }}"]
+    from_file = {"file": str(files[1]), "name": "from_file"}
     return write_play(
         directory / "play.yml",
         play(
             "all[0]",
-            {
-                "name": "Show the variables of the group",
-                "ansible.builtin.debug": {"msg": "{{ hypervisor }} {{ guests }}"},
-            },
-            {
-                "name": "Read them as a file",
-                "ansible.builtin.include_vars": {"file": str(files[1]), "name": "from_file"},
-            },
-            {"name": "Show what was read", "ansible.builtin.debug": {"var": "from_file"}},
+            show("Show the variables of the group", "{{ hypervisor }} {{ guests }}"),
+            task("Read them as a file", "include_vars", from_file),
+            task("Show what was read", "debug", {"var": "from_file"}),
         ),
         play(
             "all",
-            {"name": "Join halves", "ansible.builtin.set_fact": {"whole": "{{ facts.os.id }}{{ facts.os.name }}"}},
-            {"name": "Show the variables of hosts", "ansible.builtin.debug": {"msg": seen}},
+            task("Join halves", "set_fact", {"whole": "{{ facts.os.id }}{{ facts.os.name }}"}),
+            show(
+                "Show the variables of hosts", "{{ facts }}", "{{ facts.hostname }} {{ facts.os.name }}", "{{ whole }}"
+            ),
         ),
     )
