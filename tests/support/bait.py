@@ -127,31 +127,42 @@ def said(value: Any, text: str) -> Any:
 # ------------------------------------------------------------------------------------------------- who says such a text
 
 _HONEST = ("guest-sync", "guest-sync-delimited", "guest-ping", "guest-info", "guest-get-time")
-_COMMANDS = (
-    *(*FACTS, "guest-get-time", "guest-get-clock", "guest-set-time", "guest-update-time", "guest-get-command-info"),
-)
+_CLOCK_COMMANDS = ("guest-get-time", "guest-get-clock", "guest-set-time", "guest-update-time")
+
+
+def answering(replies: Mapping[str, Any]) -> Play:
+    """It does what it is told, but for its replies to these commands."""
+
+    def play(asked: Asked) -> Iterable[Action]:
+        yield Send(encoded(replies[asked.command]) if asked.command in replies else asked.answer())
+
+    return play
+
+
+def returning(returns: Mapping[str, Any]) -> Play:
+    return answering({command: {"return": value} for command, value in returns.items()})
 
 
 def telling(text: str) -> Play:
     """It does what it is told, and tells the text wherever the schema has one."""
     command = {"enabled": True, "success-response": True}
-    commands = [{"name": name, **command} for name in (*_COMMANDS, text)]
-    returns: Mapping[str, Any] = {
-        **{name: said(facts, text) for name, facts in FACTS.items()},
-        "guest-info": {"version": text, "supported_commands": commands},
-        "guest-get-command-info": said(COMMAND_INFO, text),
-    }
+    commands = [{"name": name, **command} for name in (*FACTS, *_CLOCK_COMMANDS, "guest-get-command-info", text)]
+    facts = returning(
+        {
+            **{name: said(facts, text) for name, facts in FACTS.items()},
+            "guest-info": {"version": text, "supported_commands": commands},
+            "guest-get-command-info": said(COMMAND_INFO, text),
+        }
+    )
 
     def play(asked: Asked) -> Iterable[Action]:
-        if asked.command in returns:
-            yield Send(encoded({"return": returns[asked.command]}))
-        elif asked.command == "guest-update-time":
+        if asked.command == "guest-update-time":
             asked.answer()
             yield Send(encoded({"return": {"before": 1, "after": 2, "rtc-error": text}}))
         elif asked.command == "guest-get-clock":
             yield Send(encoded({"return": {**json.loads(asked.answer())["return"], "source": text}}))
         else:
-            yield Send(asked.answer())
+            yield from facts(asked)
 
     return play
 
@@ -160,12 +171,9 @@ def refusing(text: str) -> Play:
     """It sets its clock, and says the text for an error to all but the questions that this needs."""
 
     def play(asked: Asked) -> Iterable[Action]:
-        if asked.command in _HONEST:
-            yield Send(asked.answer())
-            return
-        if asked.command == "guest-set-time":
-            asked.answer()
-        yield Send(encoded({"error": {"class": text, "desc": text}}))
+        is_honest = asked.command in _HONEST
+        answer = asked.answer() if is_honest or asked.command == "guest-set-time" else b""
+        yield Send(answer if is_honest else encoded({"error": {"class": text, "desc": text}}))
 
     return play
 
@@ -182,14 +190,7 @@ def failing(text: str) -> Play:
 
 def in_two(first: str, second: str) -> Play:
     """It tells one half of a text as its system's id, and the other as its name."""
-
-    def play(asked: Asked) -> Iterable[Action]:
-        if asked.command == "guest-get-osinfo":
-            yield Send(encoded({"return": {"id": first, "name": second}}))
-        else:
-            yield Send(asked.answer())
-
-    return play
+    return returning({"guest-get-osinfo": {"id": first, "name": second}})
 
 
 # Names of members that Ansible's own JSON has, and names of variables that steer it.
@@ -202,30 +203,27 @@ KEYS = (
 def keyed(key: str, text: str) -> Play:
     """It tells of its system and its file systems what no agent does, and an object in place of its name."""
     odd = {key: text}
-    replies: Mapping[str, Any] = {
-        "guest-get-osinfo": {**odd, "id": "debian"},
-        "guest-get-fsinfo": [{**odd, "name": "vda1", "mountpoint": "/", "disk": [{**odd, "bus": 0}]}],
-        "guest-get-host-name": {"host-name": odd},
-        "guest-fsfreeze-status": odd,
-    }
-
-    def play(asked: Asked) -> Iterable[Action]:
-        returned = replies.get(asked.command)
-        yield Send(asked.answer() if returned is None else encoded({"return": returned}))
-
-    return play
+    return returning(
+        {
+            "guest-get-osinfo": {**odd, "id": "debian"},
+            "guest-get-fsinfo": [{**odd, "name": "vda1", "mountpoint": "/", "disk": [{**odd, "bus": 0}]}],
+            "guest-get-host-name": {"host-name": odd},
+            "guest-fsfreeze-status": odd,
+        }
+    )
 
 
-def _at_length(asked: Asked) -> Iterable[Action]:
+def _at_length() -> Play:
     """It tells a text that is too long for its name, and others that are far too long."""
-    # A template without fault: one that cannot be read would keep those behind it from being carried out.
+    # A template without fault: one that cannot be read would keep those after it from being carried out.
     text = "{{ 1 }} ".ljust(_FAR_TOO_LONG, "A")
-    replies: Mapping[str, Any] = {
-        "guest-get-host-name": {"return": {"host-name": text[:_TOO_LONG]}},
-        "guest-get-timezone": {"return": {"offset": 0, "zone": text}},
-        "guest-get-osinfo": {"error": {"class": "GenericError", "desc": text}},
-    }
-    yield Send(encoded(replies[asked.command]) if asked.command in replies else asked.answer())
+    return answering(
+        {
+            "guest-get-host-name": {"return": {"host-name": text[:_TOO_LONG]}},
+            "guest-get-timezone": {"return": {"offset": 0, "zone": text}},
+            "guest-get-osinfo": {"error": {"class": "GenericError", "desc": text}},
+        }
+    )
 
 
 def guests_with(canaries: Path) -> dict[str, HostileAgent]:
@@ -237,5 +235,5 @@ def guests_with(canaries: Path) -> dict[str, HostileAgent]:
         **{f"failing-{name}": HostileAgent(Guest(STOCK), failing(text)) for name, text in texts.items()},
         **{f"twice-{name}": HostileAgent(Guest(STOCK), in_two(*both)) for name, both in halves(canaries).items()},
         **{f"keyed-{key}": HostileAgent(Guest(STOCK), keyed(key, texts["expression"])) for key in KEYS},
-        "telling-at-length": HostileAgent(Guest(STOCK), _at_length),
+        "telling-at-length": HostileAgent(Guest(STOCK), _at_length()),
     }

@@ -85,20 +85,14 @@ def ask(place: Ground) -> list[Task]:
     everything = {"sockets": [place.socket()], "fail_on": "none"}
     details = {**everything, "sockets": [place.socket("telling-*")], "command": "x"}
     clocks, fails = {**everything, "update_rtc": True}, {"ignore_errors": True}
-    failing = {"sockets": [place.socket("failing-*")]}
+    failing, failing_one = {"sockets": [place.socket("failing-*")]}, {"socket": place.socket("failing-clipboard")}
     return [
         task("Ask all", "qga_info", everything, register="fleet"),
         task("Ask one", "qga_info", {"socket": place.socket("telling-screen")}, register="one"),
         task("Ask for details of a command", "qga_info", details, register="details"),
         task("Set all clocks right", "qga_update_time", clocks, register="clocks"),
         task("Fail with all that fail", "qga_update_time", failing, register="failed", **fails),
-        task(
-            "Fail with one",
-            "qga_update_time",
-            {"socket": place.socket("failing-clipboard")},
-            register="failed_one",
-            **fails,
-        ),
+        task("Fail with one", "qga_update_time", failing_one, register="failed_one", **fails),
     ]
 
 
