@@ -13,15 +13,9 @@ from tests.fakes.kinds import SECOND_NS
 from tests.processes.held_module import run_here
 
 BEHIND_NS = -10 * SECOND_NS
-
-
 TOLERANCE_NS = 100_000_000
-
-
 # Between the simulated fleet's reading of this machine's clock and the module's.
 SLACK_NS = 1_000_000
-
-
 STEPPING_COMMANDS = ("guest-update-time", "guest-set-time")
 
 

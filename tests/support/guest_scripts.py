@@ -67,16 +67,8 @@ class Shell:
 
 
 def running(command: str, **values: str) -> dict[str, str]:
-    return {
-        "limit": "2000",
-        "stdin": "",
-        "rounds": "",
-        "before": "",
-        "lead": scripts.LEAD,
-        "sh": "/bin/sh",
-        "cmd": command,
-        **values,
-    }
+    usual = {"limit": "2000", "stdin": "", "rounds": "", "before": "", "lead": scripts.LEAD, "sh": "/bin/sh"}
+    return {**usual, "cmd": command, **values}
 
 
 def made(shell: Shell) -> Path:
@@ -98,14 +90,11 @@ def processes_with(mark: str) -> list[int]:
     """All processes whose environment has the mark; one that has ended has none."""
     found = []
     for path in Path("/proc").glob("[0-9]*/environ"):
-        try:
+        with contextlib.suppress(OSError):
             if f"QGA_TEST={mark}".encode() in path.read_bytes():
                 found.append(int(path.parent.name))
-        except OSError:
-            continue
     return found
 
 
 def report(words: str, number: str = "") -> bytes:
-    number = number or "1"
-    return f"qga-report {TOKEN} {number} {words}\n".encode()
+    return f"qga-report {TOKEN} {number or 1} {words}\n".encode()

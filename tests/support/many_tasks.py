@@ -6,18 +6,8 @@ import contextlib
 import socket
 from typing import Any
 
-from ansible_collections.qemu.guest_agent.plugins.module_utils._event_loop.multiplexer import (
-    TIMINGS,
-    Multiplexer,
-    Timings,
-)
-from ansible_collections.qemu.guest_agent.plugins.module_utils._event_loop.tasks import (
-    Deadline,
-    Received,
-    Task,
-    pause,
-    received,
-)
+from ansible_collections.qemu.guest_agent.plugins.module_utils._event_loop import multiplexer, tasks
+from ansible_collections.qemu.guest_agent.plugins.module_utils._event_loop.tasks import Received, Task
 
 FOREVER = 60.0
 
@@ -34,13 +24,12 @@ class Pair:
         self.theirs.close()
 
 
-def run(*tasks: Task[Any], concurrency: int = 20, timings: Timings = TIMINGS, **limits: Any) -> list[tuple[int, Any]]:
+def run(
+    *given: Task[Any], concurrency: int = 20, timings: Any = multiplexer.TIMINGS, **limits: Any
+) -> list[tuple[int, Any]]:
     """What they returned, in the order in which they ended."""
     ended: list[tuple[int, Any]] = []
-    multiplexer: Multiplexer[Any] = Multiplexer(
-        concurrency, lambda number, result: ended.append((number, result)), timings
-    )
-    multiplexer.run(iter(tasks), **limits)
+    multiplexer.Multiplexer(concurrency, lambda *result: ended.append(result), timings).run(iter(given), **limits)
     return ended
 
 
@@ -49,12 +38,12 @@ async def returns(value: Any) -> Any:
 
 
 async def pauses(seconds: float, value: Any = None) -> Any:
-    await pause(seconds)
+    await tasks.pause(seconds)
     return value
 
 
 async def receives(pair: Pair, seconds: float = FOREVER) -> Received | None:
-    return await received(pair.ours.fileno(), Deadline(seconds))
+    return await tasks.received(pair.ours.fileno(), tasks.Deadline(seconds))
 
 
 def fill(end: socket.socket) -> None:

@@ -19,24 +19,10 @@ from tests.support.blocking import blocking
 
 resync = blocking(module.resync)
 
-
 FIGURES = {
-    "changed",
-    "within_tolerance",
-    "method",
-    "attempts",
-    "offset_before_ns",
-    "uncertainty_before_ns",
-    "offset_after_ns",
-    "uncertainty_after_ns",
-    "round_trip_ns",
-    "resolution_ns",
-    "slewing",
-    "guest_time_before_ns",
-    "guest_time_after_ns",
-    "duration_ns",
+    *("changed", "within_tolerance", "method", "attempts", "slewing", "resolution_ns", "round_trip_ns", "duration_ns"),
+    *(f"{figure}_{when}_ns" for figure in ("offset", "uncertainty", "guest_time") for when in ("before", "after")),
 }
-
 
 # There and back, of a guest that is slow and always the same.
 WAYS = (5_000 * MICROSECOND, 1_500 * MICROSECOND)
@@ -83,22 +69,25 @@ def figures(report: ResyncReport) -> tuple[bool, bool | None, str | None, int]:
     return report.changed, report.within_tolerance, report.method, report.attempts
 
 
+def change(guest: SimulatedGuest, command: str, act: Callable[[Handler, Any], Reply]) -> None:
+    """``act`` gets what the guest would do, and the request's arguments."""
+    usual = guest.handlers[command]
+    guest.handlers[command] = lambda arguments: act(usual, arguments)
+
+
 def never_back(guest: SimulatedGuest, *left_ns: int) -> None:
     """After each step, the clock is off by the next of these. No step may take it back."""
     left = iter(left_ns)
 
-    def watched(usual: Handler) -> Handler:
-        def handle(arguments: Any) -> Reply:
-            before_ns, began_ns = guest.clock.true_ns(), guest.line.now_ns
-            reply = usual(arguments)
-            assert guest.clock.true_ns() - before_ns >= guest.line.now_ns - began_ns, "it was taken back"
-            guest.clock.step(next(left))
-            return reply
-
-        return handle
+    def watched(usual: Handler, arguments: Any) -> Reply:
+        before_ns, began_ns = guest.clock.true_ns(), guest.line.now_ns
+        reply = usual(arguments)
+        assert guest.clock.true_ns() - before_ns >= guest.line.now_ns - began_ns, "it was taken back"
+        guest.clock.step(next(left))
+        return reply
 
     for command in ("guest-set-time", "guest-update-time"):
-        guest.handlers[command] = watched(guest.handlers[command])
+        change(guest, command, watched)
 
 
 def skewed(guest: SimulatedGuest, by_ns: list[int]) -> Handler:
@@ -113,24 +102,25 @@ def skewed(guest: SimulatedGuest, by_ns: list[int]) -> Handler:
     return handle
 
 
-_BROKEN = HypervisorUnavailableError("the connection to libvirt broke")
+def breaks(guest: SimulatedGuest, command: str, when: Callable[[], bool], times: int) -> None:
+    """The connection to the hypervisor breaks so many times at that command."""
+    left = list(range(times))
 
-
-def breaks(
-    guest: SimulatedGuest,
-    command: str,
-    times: int,
-    when: Callable[[], bool] = lambda: True,
-    error: QgaError = _BROKEN,
-) -> None:
-    """The connection to the hypervisor breaks so many times at that command; or there is another error."""
-    usual = guest.handlers[command]
-    left = [times]
-
-    def handle(arguments: Any) -> Reply:
-        if left[0] and when():
-            left[0] -= 1
-            raise error
+    def broken(usual: Handler, arguments: Any) -> Reply:
+        if left and when():
+            left.pop()
+            raise HypervisorUnavailableError("the connection to libvirt broke")
         return usual(arguments)
 
-    guest.handlers[command] = handle
+    change(guest, command, broken)
+
+
+def after(guest: SimulatedGuest, command: str, effect: Callable[[], object], reply: Reply | None = None) -> None:
+    """The guest does ``command``, then the effect comes; in place of its own reply, maybe, it sends another one."""
+
+    def followed(usual: Handler, arguments: Any) -> Reply:
+        own = usual(arguments)
+        effect()
+        return own if reply is None else reply
+
+    change(guest, command, followed)
