@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import json
-import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -14,9 +13,7 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._channels.base im
 from ansible_collections.qemu.guest_agent.plugins.module_utils._event_loop import tasks
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.messages import Refused
 
-from tests.fakes.agent import Agent
 from tests.fakes.domains import PAUSED, RUNNING, SHUT_OFF, Definition, Domain, uuid_of
-from tests.fakes.faults import Pause
 from tests.fakes.fleet import Agents, Profile
 from tests.fakes.libvirt import AGENT_CONNECTED, Connection, FakeHypervisor
 from tests.fakes.libvirt_replies import (
@@ -25,12 +22,13 @@ from tests.fakes.libvirt_replies import (
     Answer,
     LibvirtError,
     agent_says,
-    fails,
+    answers_by,
     require_returned,
 )
 from tests.fakes.this_machine import ThisMachine
+from tests.hostile.agent import HostileAgent, Send
 from tests.hostile.guest import FACTS
-from tests.support.bait import KEYS, baits, halves, said
+from tests.support.bait import baits, guests_with
 from tests.support.collection import ROOT
 
 
@@ -187,36 +185,31 @@ def baited(canaries: str, is_inert: bool = True) -> HypervisorsByUri:
         from ansible_collections.qemu.guest_agent.plugins.module_utils import _untrusted as untrusted
 
         untrusted.inert = lambda text: text
-    texts = baits(Path(canaries))
-    replies = {
-        **{f"telling-{name}": _telling(text) for name, text in texts.items()},
-        **{f"refusing-{name}": _refusing(text) for name, text in texts.items() if name != "surrogates"},
-        **{f"keyed-{key}": telling(guest_get_osinfo={"id": "debian", key: texts["expression"]}) for key in KEYS},
-        **{
-            f"twice-{name}": telling(guest_get_osinfo={"id": first, "name": second})
-            for name, (first, second) in halves(Path(canaries)).items()
-        },
-        "addressed": _addressed(texts["expression"]),
-        # A domain's name is its hypervisor's word; it is bait as well where all texts are made inert.
-        **{texts[name]: telling() for name in ("expression", "screen", "shell") if is_inert},
-    }
-    return HypervisorsByUri({HERE: FakeHypervisor(Definition(name, replies=each) for name, each in replies.items())})
+    expression, *bad_names = (baits(Path(canaries))[name] for name in ("expression", "screen", "shell"))
+    # It has an address, and bait beside it.
+    told = [*interfaces(expression, f"fd00::1%{expression}", name=expression), *interfaces("10.1.0.9", name=expression)]
+    replies = {"addressed": telling(guest_network_get_interfaces=told)}
+    if is_inert:  # a domain's name is its hypervisor's word; it is bait as well where all texts are made inert
+        replies |= {name: telling() for name in (expression, *bad_names)}
+    # A reply to libvirt can be as long as others, and an error has to be text.
+    left_out = ("telling-at-length", "refusing-surrogates", "failing-surrogates")
+    said = {name: agent for name, agent in guests_with(Path(canaries)).items() if name not in left_out}
+    guests = [
+        *(Definition(name, agent=_speaking(agent)) for name, agent in said.items()),
+        *(Definition(name, replies=each) for name, each in replies.items()),
+    ]
+    return HypervisorsByUri({HERE: FakeHypervisor(guests)})
 
 
-def _telling(text: str) -> dict[str, Answer]:
-    told = {command.replace("-", "_"): said(value, text) for command, value in FACTS.items()}
-    return telling(**told, guest_info={"version": text, "supported_commands": _supported((*FACTS, text))})
+def _speaking(agent: HostileAgent) -> Answer:
+    def ask(request: dict[str, Any]) -> str:
+        (action,) = agent.received(json.dumps(request).encode())
+        assert isinstance(action, Send), "no bait does anything else"
+        reply = json.loads(action.data)
+        require_returned(request, reply)
+        return json.dumps(reply)
 
-
-def _refusing(text: str) -> dict[str, Answer]:
-    refusal = fails(_COMMAND_FAILED, f"internal error: unable to execute QEMU agent command 'x': {text}")
-    return {**telling(), **dict.fromkeys(FACTS, refusal)}
-
-
-def _addressed(text: str) -> dict[str, Answer]:
-    """It has an address, and bait beside it."""
-    told = [*interfaces(text, f"fd00::1%{text}", name=text), *interfaces("10.1.0.9", name=text)]
-    return telling(guest_network_get_interfaces=told)
+    return ask
 
 
 # ----------------------------------------------------------------------------------- for processes of their own
@@ -260,33 +253,13 @@ STARTED, RESTORED = 2, 2
 SUSPENDED = 3
 
 
-class AgentBehindLibvirt:
-    """A definition's ``agent``. Like libvirt, it lets one command at a time through, on whatever thread it comes."""
-
-    def __init__(self, agent: Agent) -> None:
-        self.agent = agent
-        self._lock = threading.Lock()
-
-    def __call__(self, request: dict[str, Any]) -> str:
-        with self._lock:
-            answer = b""
-            for piece in self.agent.received(json.dumps(request).encode() + b"\n"):
-                if isinstance(piece, Pause):
-                    time.sleep(piece.seconds)
-                else:
-                    assert isinstance(piece, bytes), "this stand-in knows no agent that sends for ever, or hangs up"
-                    answer += piece
-        require_returned(request, json.loads(answer))
-        return answer.decode()
-
-
 class SimulatedHypervisor(FakeHypervisor):
     """``profiles``: its guests' agents by the domain's name."""
 
     def __init__(self, profiles: Mapping[str, Profile]) -> None:
         self.agents = Agents({name: profile.agent(name) for name, profile in profiles.items()})
         self.truths, self.received = self.agents.truths, self.agents.received
-        super().__init__(Definition(name, agent=AgentBehindLibvirt(agent)) for name, agent in self.agents.items())
+        super().__init__(Definition(name, agent=answers_by(agent)) for name, agent in self.agents.items())
 
     def resume(self, names: Iterable[str]) -> None:
         for name in names:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import functools
 import json
 import threading
+import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
-from tests.support.agent_client import Client
+from tests.fakes.agent import Agent
+from tests.fakes.faults import Pause
 
 # virErrorNumber (include/libvirt/virterror.h)
 INTERNAL_ERROR = 1
@@ -107,15 +108,19 @@ def require_returned(request: dict[str, Any], reply: dict[str, Any]) -> None:
         raise LibvirtError(INTERNAL_ERROR, f"internal error: {said}")
 
 
-def answers_by(path: Path) -> Answer:
-    """What the agent on a socket answers."""
+def answers_by(agent: Agent) -> Answer:
+    """Like libvirt, it lets one command at a time through, on whatever thread it comes."""
+    lock = threading.Lock()
 
     def ask(request: dict[str, Any]) -> str:
-        with Client(str(path)) as client:
-            client.send(json.dumps(request).encode())
-            text = client.line().decode()
-        reply = json.loads(text)
-        require_returned(request, reply)
-        return text
+        answer = b""
+        with lock:
+            for piece in agent.received(json.dumps(request).encode() + b"\n"):
+                if isinstance(piece, Pause):
+                    time.sleep(piece.seconds)
+                else:
+                    answer += piece  # a client of libvirt's sees no agent that sends for ever, or hangs up
+        require_returned(request, json.loads(answer))
+        return answer.decode()
 
     return ask
