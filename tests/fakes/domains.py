@@ -83,8 +83,7 @@ class Domain:
             return self.definition.xml
 
     def metadata(self, kind: int, namespace: str, _flags: int) -> str:
-        hypervisor = self.connection.hypervisor
-        hypervisor.asked_metadata.append((kind, namespace))
+        self.connection.hypervisor.asked_metadata.append((kind, namespace))
         with self.connection.call("metadata"):
             if self.definition.metadata is None or namespace not in self.definition.metadata:
                 raise LibvirtError(NO_DOMAIN_METADATA, "Requested metadata element is not present")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
@@ -107,33 +108,18 @@ class HangUpAfter:
 
 
 @dataclass(frozen=True)
-class Instead:
-    """Sends other things in place of the reply."""
-
-    pieces: Pieces
-
-    def __call__(self, _sent: Sent, _pieces: Pieces) -> Pieces:
-        return self.pieces
-
-
-@dataclass(frozen=True)
-class Before:
-    """Sends other things before the reply."""
-
-    pieces: Pieces
+class _Changed:
+    change: Callable[[Pieces, Pieces], Pieces]
+    others: Pieces
 
     def __call__(self, _sent: Sent, pieces: Pieces) -> Pieces:
-        return (*self.pieces, *pieces)
+        return self.change(self.others, pieces)
 
 
-@dataclass(frozen=True)
-class Behind:
-    """Sends other things behind the reply."""
-
-    pieces: Pieces
-
-    def __call__(self, _sent: Sent, pieces: Pieces) -> Pieces:
-        return (*pieces, *self.pieces)
+# They send other things in place of the reply, before it and after it.
+Instead = partial(_Changed, lambda others, _reply: others)
+Before = partial(_Changed, lambda others, reply: (*others, *reply))
+Behind = partial(_Changed, lambda others, reply: (*reply, *others))
 
 
 @dataclass(frozen=True)

@@ -20,17 +20,10 @@ _EXTENDED = frozenset(name for name, command in CATALOGUE.items() if command.ori
 # What RHEL's /etc/sysconfig/qemu-ga disables by default (qemu-guest-agent of RHEL 8).
 RHEL_BLOCKED = frozenset(
     (
-        "guest-file-open",
-        "guest-file-close",
-        "guest-file-read",
-        "guest-file-write",
-        "guest-file-seek",
-        "guest-file-flush",
-        "guest-exec",
-        "guest-exec-status",
+        *(f"guest-file-{what}" for what in ("open", "close", "read", "write", "seek", "flush")),
+        *("guest-exec", "guest-exec-status"),
     )
 )
-
 
 # What agents say when they refuse a command, by what they mean and since which version of QEMU.
 REFUSED_WORDS: Mapping[str, str] = {
@@ -103,8 +96,6 @@ EXTENDED = Kind(extended_version="1.0.0", commands=_STOCK | _EXTENDED)
 EXTENDED_NO_RTC = replace(EXTENDED, rtc_offset_ns=None)
 RHEL = Kind(disabled=RHEL_BLOCKED)
 SET_TIME_DISABLED = Kind(disabled=frozenset(("guest-set-time",)))
-GET_TIME_DISABLED = Kind(disabled=frozenset(("guest-get-time",)))
-INFO_DISABLED = Kind(disabled=frozenset(("guest-info",)))
 FROZEN = Kind(is_frozen=True)
 # How agents refuse in the field. Some Windows builds still have the class of the first ones.
 BEFORE_4_2 = Kind(version="2.12.0", disabled_as=("GenericError", REFUSED_WORDS["disabled since 0.15"]))
@@ -114,7 +105,6 @@ NO_HWCLOCK = Kind(version="7.2.22", unsupported=frozenset(("guest-set-time",)))
 # Agents built on cJSON.
 CJSON = Kind(number_digits=17)
 CJSON_15 = Kind(number_digits=15)
-LIAR = Kind(claims_only=True)
 
 
 @dataclass(frozen=True)
@@ -147,8 +137,10 @@ FIELD: Mapping[str, FieldRow] = {
     "extended, no RTC": FieldRow(EXTENDED_NO_RTC, method="extended", resolution_ns=1),
     "RHEL": FieldRow(RHEL),
     "set-time disabled": FieldRow(SET_TIME_DISABLED, code="command_disabled"),
-    "get-time disabled": FieldRow(GET_TIME_DISABLED, code="command_disabled", is_readable=False),
-    "info disabled": FieldRow(INFO_DISABLED),
+    "get-time disabled": FieldRow(
+        Kind(disabled=frozenset(("guest-get-time",))), code="command_disabled", is_readable=False
+    ),
+    "info disabled": FieldRow(Kind(disabled=frozenset(("guest-info",)))),
     "frozen": FieldRow(FROZEN, code="frozen", is_readable=False),
     **{
         f"{what}, {when}": FieldRow(replace(kind, **change), code=code, is_readable=False)
@@ -170,7 +162,7 @@ FIELD: Mapping[str, FieldRow] = {
     "cJSON": FieldRow(CJSON, resolution_ns=256),
     "cJSON, 15 digits": FieldRow(CJSON_15, resolution_ns=10 * MICROSECOND_NS),
     "cJSON, extended": FieldRow(replace(EXTENDED, number_digits=15), method="extended", resolution_ns=256),
-    "liar": FieldRow(LIAR, code="not_converged"),
+    "liar": FieldRow(Kind(claims_only=True), code="not_converged"),
 }
 
 # Replies of the right shape for the commands that facts are gathered with.

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import functools
+import itertools
 import json
 import math
 import queue
@@ -86,9 +87,8 @@ class Connection:
         self.alive_error: LibvirtError | None = None
         self.interrupted = threading.Event()  # what hangs on it comes back
         self._has_loop = _Loop.is_registered
-        self._lock = threading.Lock()
-        self._numbers = 0
-        self._registered: dict[int, tuple[int, Callable[..., None], object]] = {}
+        self._numbers = itertools.count(1)
+        self._registered: dict[int, tuple[Any, ...]] = {}  # event, callback, opaque
         self._on_closed: tuple[Callable[..., None], object] | None = None
 
     @contextlib.contextmanager
@@ -134,16 +134,11 @@ class Connection:
                     return Domain(self, each)
             raise LibvirtError(NO_DOMAIN, "Domain not found")
 
-    # Its part in events.
-
     @property
     def registered_events(self) -> list[int]:
-        with self._lock:
-            return sorted(event for event, _callback, _opaque in self._registered.values())
+        return sorted(event for event, _callback, _opaque in list(self._registered.values()))
 
-    # libvirt
-
-    def setKeepAlive(self, _interval: int, _count: int) -> int:  # noqa: N802  # libvirt's name
+    def setKeepAlive(self, _interval: int, _count: int) -> int:  # noqa: N802
         self._require_loop()
         return 0
 
@@ -155,20 +150,16 @@ class Connection:
         self._on_closed = None
         return 0
 
-    def domainEventRegisterAny(  # noqa: N802
-        self, domain: object, event: int, callback: Callable[..., None], opaque: object
-    ) -> int:
+    def domainEventRegisterAny(self, domain: object, *event: Any) -> int:  # noqa: N802
         assert domain is None, "this stand-in tells of all domains only"
         self._require_loop()
-        with self._lock:
-            self._numbers += 1
-            self._registered[self._numbers] = (event, callback, opaque)
-            return self._numbers
+        number = next(self._numbers)
+        self._registered[number] = event
+        return number
 
     def domainEventDeregisterAny(self, number: int) -> int:  # noqa: N802
         self.require_alive()
-        with self._lock:
-            del self._registered[number]
+        del self._registered[number]
         return 0
 
     def _require_loop(self) -> None:
@@ -181,10 +172,9 @@ class Connection:
     def deliver(self, event: int, domain: object, what: tuple[object, ...]) -> None:
         if self.is_broken or self.is_closed:
             return
-        with self._lock:
-            wanted = [(callback, opaque) for each, callback, opaque in self._registered.values() if each == event]
-        for callback, opaque in wanted:
-            callback(self, domain, *what, opaque)
+        for each, callback, opaque in list(self._registered.values()):
+            if each == event:
+                callback(self, domain, *what, opaque)
 
     def deliver_closed(self) -> None:
         if self._on_closed is not None and not self.is_closed:

@@ -161,19 +161,15 @@ class ThisMachine(Channel):
 
     def _guest_exec(self, path: str, arg: list[str], capture_output: bool, input_data: str = "") -> dict[str, Any]:
         assert capture_output
+        pipe, stdin = subprocess.PIPE, subprocess.PIPE if input_data else subprocess.DEVNULL
         process = subprocess.Popen(
-            [path, *arg],
-            stdin=subprocess.PIPE if input_data else subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=ENVIRONMENT,
-            cwd="/",
-            start_new_session=True,
+            [path, *arg], stdin=stdin, stdout=pipe, stderr=pipe, env=ENVIRONMENT, cwd="/", start_new_session=True
         )
         if process.stdin is not None:
             with contextlib.suppress(BrokenPipeError):
                 process.stdin.write(base64.b64decode(input_data))
                 process.stdin.close()
+            process.stdin = None
         self._processes[process.pid] = process
         self._groups.append(process.pid)
         return {"pid": process.pid}
@@ -183,16 +179,9 @@ class ThisMachine(Channel):
         if process.poll() is None:
             return {"exited": False}
         del self._processes[pid]
-        assert process.stdout is not None
-        assert process.stderr is not None
-        with process.stdout as output, process.stderr as errors:
-            ended: dict[str, Any] = {
-                "exited": True,
-                "out-data": _base64(output.read()),
-                "err-data": _base64(errors.read()),
-            }
+        output, errors = process.communicate()
         how = {"exitcode": process.returncode} if process.returncode >= 0 else {"signal": -process.returncode}
-        return {**ended, **how}
+        return {"exited": True, "out-data": _base64(output), "err-data": _base64(errors), **how}
 
     def _guest_file_open(self, path: str, mode: str) -> int:
         self._opened += 1
