@@ -8,6 +8,8 @@ from typing import Any
 
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.commands import CATALOGUE, FROZEN_ALLOWED
 
+from tests.hostile.guest import FACTS as EVERY_FACT
+
 MICROSECOND_NS = 1_000
 MILLISECOND_NS = 1_000_000
 SECOND_NS = 1_000_000_000
@@ -165,23 +167,9 @@ FIELD: Mapping[str, FieldRow] = {
     "liar": FieldRow(Kind(claims_only=True), code="not_converged"),
 }
 
-# Replies of the right shape for the commands that facts are gathered with.
 FACTS: Mapping[str, Any] = {
-    "guest-get-host-name": {"host-name": "fake1"},
-    "guest-get-osinfo": {"id": "debian", "version-id": "12", "kernel-release": "6.1.0", "machine": "x86_64"},
-    "guest-get-timezone": {"offset": 0, "zone": "UTC"},
-    "guest-network-get-interfaces": [
-        {"name": "lo", "ip-addresses": [{"ip-address": "127.0.0.1", "ip-address-type": "ipv4", "prefix": 8}]}
-    ],
-    "guest-network-get-route": [{"iface": "eth0", "destination": "10.0.2.0", "metric": 0}],
-    "guest-get-fsinfo": [{"name": "vda", "mountpoint": "/", "type": "ext4", "used-bytes": 1, "total-bytes": 2}],
-    "guest-get-users": [{"user": "root", "login-time": 1795406754.5}],
-    "guest-get-vcpus": [{"logical-id": 0, "online": True, "can-offline": False}],
-    "guest-get-memory-block-info": {"size": 134217728},
-    "guest-get-memory-blocks": [{"phys-index": 0, "online": True}, {"phys-index": 1, "online": False}],
-    "guest-get-disks": [{"name": "/dev/vda", "partition": False, "dependencies": []}],
-    "guest-get-load": {"load1m": 0.25, "load5m": 0.5, "load15m": 1.0},
-    "guest-get-cpustats": [{"type": "linux", "cpu": 0, "user": 1}],
-    "guest-get-diskstats": [{"name": "vda", "major": 254, "minor": 0, "stats": {"read-ios": 1}}],
+    **EVERY_FACT,
     "guest-ping": {},
+    "guest-get-osinfo": {"id": "debian", "version-id": "12", "kernel-release": "6.1.0", "machine": "x86_64"},
+    "guest-get-memory-blocks": [{"phys-index": 0, "online": True}, {"phys-index": 1, "online": False}],
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+import re
 from typing import Any
 
 from hypothesis import HealthCheck, settings
@@ -30,32 +30,15 @@ json_values = st.recursive(
 white_space = st.text(" \t\r", max_size=2)
 
 
-def tokens(value: Any, ascii_only: bool) -> Iterable[str]:
-    if isinstance(value, list):
-        yield "["
-        for index, item in enumerate(value):
-            yield from "," * (index > 0)
-            yield from tokens(item, ascii_only)
-        yield "]"
-    elif isinstance(value, dict):
-        yield "{"
-        for index, (key, item) in enumerate(value.items()):
-            yield from "," * (index > 0)
-            yield json.dumps(key, ensure_ascii=ascii_only)
-            yield ":"
-            yield from tokens(item, ascii_only)
-        yield "}"
-    else:
-        yield json.dumps(value, ensure_ascii=ascii_only)
+_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{},:]|[^\s\[\]{},:"]+')
 
 
 @st.composite
 def spelt_values(draw: st.DrawFn) -> tuple[Any, bytes, bytes]:
     """A value, its bytes with white space anywhere inside, and what must follow them at the least."""
     value = draw(json_values)
-    text = ""
-    for token in tokens(value, draw(st.booleans())):
-        text += token + draw(white_space)
+    tokens = _TOKEN.findall(json.dumps(value, ensure_ascii=draw(st.booleans())))
+    text = "".join(token + draw(white_space) for token in tokens)
     needs_delimiter = not isinstance(value, (str, list, dict))
     return value, text.strip(" \t\r").encode(), b" " if needs_delimiter else b""
 
