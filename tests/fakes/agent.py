@@ -222,7 +222,6 @@ class Agent:
         self._decoder: framing.Decoder | None = None
 
     def asked(self, command: str) -> list[Mapping[str, Any]]:
-        """The arguments of the requests for one command."""
         return [arguments for name, arguments in self.requests if name == command]
 
     def freeze(self, seconds: float) -> None:

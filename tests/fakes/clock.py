@@ -72,7 +72,6 @@ class Clock:
         self._since = _Since(now_ns, realtime_ns + offset_ns)
 
     def true_ns(self) -> int:
-        """What it would show if it had no ticks."""
         return self._at(self._host.monotonic_ns())
 
     def read(self) -> int:
@@ -88,7 +87,6 @@ class Clock:
         return self._shown(before_ns), self._shown(before_ns + delta_ns)
 
     def slew(self, delta_ns: int) -> int:
-        """Add to it gradually; what it shows now."""
         return self._shown(self._begin_anew(0, delta_ns))
 
     def _begin_anew(self, step_ns: int, slew_ns: int = 0) -> int:
@@ -99,7 +97,6 @@ class Clock:
 
     @property
     def slewing_ns(self) -> int:
-        """What is left of a slew."""
         return self._since.slew_ns - self._since.slewed_ns(self._host.monotonic_ns())
 
     def offset_ns(self) -> int:

@@ -178,7 +178,6 @@ class SimulatedGuest(Channel):
         self.closed += 1
 
     def asked(self, command: str) -> list[dict[str, Any]]:
-        """The arguments of every request for ``command``."""
         return [arguments for name, arguments in self.requests if name == command]
 
     def _answer(self, command: str, arguments: Mapping[str, Any]) -> Reply:
@@ -226,7 +225,6 @@ def side_by_side(line: TimeLine, conversations: Sequence[Coroutine[Wait, Any, Re
 
 
 def jitter(drawn: random.Random, forward_ns: int = 300_000, backward_ns: int = 200_000) -> Delays:
-    """Delays of an emulated guest on a machine that has other things to do."""
     return lambda _command: tuple(round(ns * drawn.uniform(0.8, 1.6)) for ns in (forward_ns, backward_ns))
 
 

@@ -68,7 +68,6 @@ def interfaces(*addresses: str, name: str = "eth0", mac: str = "02:00:00:00:00:0
 
 
 def two_hypervisors() -> HypervisorsByUri:
-    """With guests of all kinds."""
     lo = interfaces("127.0.0.1", name="lo")
     fedora = telling(
         guest_get_osinfo={"id": "fedora", "version-id": "41"},
@@ -285,7 +284,6 @@ class SimulatedHypervisor(FakeHypervisor):
         self.at_break = (lambda _connection: self.break_connections()) if is_deadly else self.hang_up
 
     def slow_down(self, names: Iterable[str], seconds: float) -> None:
-        """Each of their answers takes so long."""
         for name in names:
             self.definition(name).takes = lambda _request: seconds
 
@@ -300,7 +298,6 @@ class SimulatedHypervisor(FakeHypervisor):
         self.definition(name).agent = AT_LENGTH[what]
 
     def is_asked(self, name: str) -> bool:
-        """Whether any command to it has begun."""
         return any(each == name for each, _command in self.commands)
 
     def definition(self, name: str) -> Definition:

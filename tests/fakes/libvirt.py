@@ -224,7 +224,6 @@ class FakeHypervisor:
 
     @property
     def closed(self) -> Any:
-        """The connections that were closed."""
         return self.closed_connections
 
     @property
@@ -233,7 +232,6 @@ class FakeHypervisor:
         return self.asked
 
     def modules(self) -> tuple[FakeHypervisor, FakeHypervisor]:
-        """In place of ``hypervisor.import_libvirt``."""
         return self, self
 
     def break_connections(self) -> None:

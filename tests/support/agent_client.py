@@ -30,7 +30,6 @@ class Client:
         self.socket.sendall(data)
 
     def line(self) -> bytes:
-        """The next line; empty at the end of the stream."""
         while b"\n" not in self._received:
             try:
                 data = self.socket.recv(65536)
@@ -63,7 +62,6 @@ class Client:
         return skipped
 
     def is_quiet(self, seconds: float) -> bool:
-        """Whether nothing comes for so long."""
         waiting = select.poll()
         waiting.register(self.socket, select.POLLIN)
         return not waiting.poll(seconds * 1000)

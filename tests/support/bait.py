@@ -189,7 +189,6 @@ def failing(text: str) -> Play:
 
 
 def in_two(first: str, second: str) -> Play:
-    """It tells one half of a text as its system's id, and the other as its name."""
     return returning({"guest-get-osinfo": {"id": first, "name": second}})
 
 
@@ -227,7 +226,6 @@ def _at_length() -> Play:
 
 
 def guests_with(canaries: Path) -> dict[str, HostileAgent]:
-    """A guest of each kind for each text, called after both."""
     texts = baits(canaries)
     return {
         **{f"telling-{name}": HostileAgent(Guest(EXTENDED), telling(text)) for name, text in texts.items()},

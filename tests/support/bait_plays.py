@@ -81,7 +81,6 @@ def show(name: str, *texts: str, **other: Any) -> Task:
 
 
 def ask(place: Ground) -> list[Task]:
-    """What the modules give, also when they fail."""
     everything = {"sockets": [place.socket()], "fail_on": "none"}
     details = {**everything, "sockets": [place.socket("telling-*")], "command": "x"}
     clocks, fails = {**everything, "update_rtc": True}, {"ignore_errors": True}
@@ -131,7 +130,6 @@ def go_on() -> list[Task]:
 
 
 def keep(place: Ground) -> list[Task]:
-    """What goes into files, and what of them comes back."""
     in_json, in_yaml, in_text = (str(place.written / f"facts.{kind}") for kind in ("json", "yml", "txt"))
     as_json = "{{ {'kept': texts, 'kept_again': again, 'kept_whole': whole} | to_nice_json | string }}"
     as_yaml = "{{ {'kept_as_yaml': texts + whole + [again]} | to_nice_yaml(width=99999) | string }}"
@@ -149,7 +147,6 @@ def keep(place: Ground) -> list[Task]:
 
 
 def name_hosts(place: Ground) -> list[Task]:
-    """What enters the inventory of the run."""
     named = {
         "loop": "{{ fleet.guests | selectattr('name', 'in', named) | list }}",
         "vars": {"named": [place.socket(f"telling-{name}") for name in NAMES]},
@@ -162,7 +159,6 @@ def name_hosts(place: Ground) -> list[Task]:
 
 
 def of_hosts() -> list[Task]:
-    """What hosts of such names go through."""
     who = "{{ inventory_hostname }} in {{ group_names }}: {{ told }}, {{ hostvars[inventory_hostname].told }}"
     return [
         task("Show who they are", "debug", {"msg": who}),

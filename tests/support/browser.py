@@ -37,7 +37,6 @@ class Browser:
     directory: Path
 
     def write(self, fleet: Fleet, **other: Any) -> str:
-        """Write the fleet's report into a file, and return its address."""
         arguments = {"title": "Clocks of the fleet", "play": "Give the guests their time back", "check_mode": False}
         arguments |= {"made_at": 1_795_406_706 * SECOND_NS, "tolerance_ns": TOLERANCE_NS, **other}
         path = self.directory / "report.html"
@@ -88,7 +87,6 @@ class Browser:
         return list(self.run(script, selector))
 
     def column(self, number: int) -> list[str]:
-        """That column of the rows of the guests that are shown, from top to bottom."""
         return self.texts(f".guests tbody tr:not([hidden]) > :nth-child({number + 1})")
 
     def headings(self) -> list[WebElement]:

@@ -67,7 +67,6 @@ def run_module(guest: Guest, *arguments: str, **options: Any) -> PlaybookRun:
 
 
 def entry_of(guest: Guest, *arguments: str, **options: Any) -> dict[str, Any]:
-    """The guest's entry in what the module returned."""
     run = run_module(guest, *arguments, **options)
     if run.status != 0:
         raise RuntimeError(f"the playbook failed:\n{run.output}")

@@ -40,7 +40,6 @@ class Guest(NamedTuple):
         self.fleet.shift({self.name: offset_ns - self.truth_ns()})
 
     def steps(self) -> int:
-        """How often its agent was asked to step its clock so far."""
         received = self.fleet.received()[self.name]
         return sum(received.get(command, 0) for command in STEPPING_COMMANDS)
 

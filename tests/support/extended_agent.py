@@ -88,7 +88,6 @@ class ExtendedAgent(ProcessFigures):
         self._directory.cleanup()
 
     def stop(self) -> int:
-        """End it; its exit status."""
         self._process.terminate()
         try:
             return self._process.wait(GRACE_SECONDS)

@@ -27,7 +27,6 @@ class Pair:
 def run(
     *given: Task[Any], concurrency: int = 20, timings: Any = multiplexer.TIMINGS, **limits: Any
 ) -> list[tuple[int, Any]]:
-    """What they returned, in the order in which they ended."""
     ended: list[tuple[int, Any]] = []
     multiplexer.Multiplexer(concurrency, lambda *result: ended.append(result), timings).run(iter(given), **limits)
     return ended

@@ -15,14 +15,12 @@ class ProcessFigures:
         return _field(Path(f"/proc/{self.pid}"), "VmRSS:")
 
     def peak_kib(self) -> int:
-        """The most that it has had of the machine's memory so far."""
         return _field(Path(f"/proc/{self.pid}"), "VmHWM:")
 
     def descriptors(self) -> int:
         return len(os.listdir(f"/proc/{self.pid}/fd"))
 
     def wakeups(self) -> int:
-        """How often its threads have gone to sleep by themselves so far."""
         return sum(_field(task, "voluntary_ctxt_switches:") for task in self._tasks())
 
     def cpu_seconds(self) -> float:

@@ -89,7 +89,6 @@ class ServiceProcess(ProcessFigures):
         return self._log.read_text(encoding="utf-8")
 
     def length(self) -> int:
-        """Return the number of lines in its log."""
         return self.read_log().count("\n")
 
     def lines(self, event: str, since: int = 0, **fields: str) -> list[Line]:
@@ -116,7 +115,6 @@ class ServiceProcess(ProcessFigures):
 
 @contextmanager
 def beside_libvirt(uris: Sequence[str], agent_patience: float = 120.0) -> Iterator[ServiceProcess]:
-    """The service with the real libvirt-python, and with metrics."""
     with tempfile.TemporaryDirectory(prefix="resync-service-run-") as name:
         place = Path(name)
         watch = f"[watch]\nuris = {' '.join(uris)}\nagent_patience = {agent_patience}\n"

@@ -103,7 +103,6 @@ def skewed(guest: SimulatedGuest, by_ns: list[int]) -> Handler:
 
 
 def breaks(guest: SimulatedGuest, command: str, when: Callable[[], bool], times: int) -> None:
-    """The connection to the hypervisor breaks so many times at that command."""
     left = list(range(times))
 
     def broken(usual: Handler, arguments: Any) -> Reply:

@@ -38,7 +38,6 @@ class RolePackage:
         return sorted(path for paths in found.values() for path in paths)
 
     def assemble(self, parent: Path) -> Path:
-        """Put it together below a directory, which is returned."""
         for package in (self.name, SHARED):
             shutil.rmtree(parent / package, ignore_errors=True)
         for source in self.sources():

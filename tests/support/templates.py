@@ -6,7 +6,6 @@ from typing import Any
 
 
 def trusted(text: str) -> Any:
-    """A template, as a playbook has it."""
     try:
         from ansible.template import trust_as_template
     except ImportError:  # before ansible-core 2.19, every text is one

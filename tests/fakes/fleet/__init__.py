@@ -100,12 +100,10 @@ class Agents(dict[str, Agent]):
         return {name: agent.clock.offset_ns() for name, agent in self.items()}
 
     def shift(self, by_ns: int | Mapping[str, int]) -> None:
-        """Move all clocks, or those that are named."""
         for name, ns in (by_ns if isinstance(by_ns, Mapping) else dict.fromkeys(self, by_ns)).items():
             self[name].clock.step(ns)
 
     def received(self) -> dict[str, dict[str, int]]:
-        """How often each agent was asked for which command."""
         return {name: agent.commands for name, agent in self.items()}
 
 
@@ -151,7 +149,6 @@ class SimulatedFleet(ProcessFigures):
 
     @property
     def paths(self) -> list[str]:
-        """All sockets, sorted."""
         return sorted(map(str, self._paths.values()))
 
     def path(self, name: str) -> str:

@@ -20,7 +20,6 @@ _BACKLOG = 16
 
 
 async def attend(agent: Agent, listener: socket.socket) -> None:
-    """Let one client in after the other."""
     loop = asyncio.get_running_loop()
     while True:
         try:
