@@ -64,27 +64,25 @@ def _at_length(head: bytes, tail: bytes = b"") -> bytes:
     return head + b"a" * (_MOST_BYTES - len(head) - len(_WIDE) - len(tail)) + _WIDE + tail
 
 
-def _replies_at_length(tail: bytes) -> Answer:
-    return lambda _request: str(_at_length(b'{"return": "', tail), "utf-8")  # libvirt-python makes a new one each time
-
-
-def _fails_at_length(reason: bytes) -> Answer:
-    def fail(_request: dict[str, Any]) -> str:
-        text = _at_length(b"internal error: " + reason)
+def _long(head: bytes, tail: bytes = b"", is_error: bool = False) -> Answer:
+    def answer(_request: dict[str, Any]) -> str:
+        text = _at_length(head, tail)
+        if not is_error:
+            return str(text, "utf-8")  # libvirt-python makes a new one each time
         error = LibvirtError(INTERNAL_ERROR)
         error.err = (*error.err[:2], text, error.err[3], "%s", text, *error.err[6:])  # as virRaiseErrorFull() has it
         raise error
 
-    return fail
+    return answer
 
 
 # What becomes of an agent's words on their way through libvirt and libvirt-python: 16 MiB each, or several times that.
 # An error's are still bytes; :func:`as_texts` is libvirt-python's part.
 AT_LENGTH: Mapping[str, Answer] = {
-    "a reply": _replies_at_length(b'"}'),
-    "a reply that is not UTF-8": _replies_at_length(b'\xff"}'),
-    "no JSON": _fails_at_length(b"cannot parse json "),
-    "a refusal": _fails_at_length(b"unable to execute QEMU agent command 'guest-info': "),
+    "a reply": _long(b'{"return": "', b'"}'),
+    "a reply that is not UTF-8": _long(b'{"return": "', b'\xff"}'),
+    "no JSON": _long(b"internal error: cannot parse json ", is_error=True),
+    "a refusal": _long(b"internal error: unable to execute QEMU agent command 'guest-info': ", is_error=True),
 }
 
 

@@ -20,26 +20,8 @@ _NOBODY = 0xFFFFFFFF  # of entries that name none
 _OWNER, _USER, _GROUP, _MASK, _OTHERS = 0x01, 0x02, 0x04, 0x10, 0x20
 
 
-def set_acl(path: Path, owner: int, group: int, others: int, users: Mapping[int, int]) -> None:
+def set_acl(path: Path, owner: int, group: int, others: int, users: Mapping[int, int], name: str = ACCESS) -> None:
     """Set who may do what, as the bits of a mode; skip the test where the file system has no ACLs."""
-    _set(path, ACCESS, owner, group, others, users)
-
-
-def set_default_acl(path: Path, group: int, others: int, users: Mapping[int, int]) -> None:
-    """Set what a directory's new files and directories grant; the umask does not count for them."""
-    _set(path, DEFAULT, 7, group, others, users)
-
-
-def has_default_acl(path: Path) -> bool:
-    return DEFAULT in os.listxattr(path)
-
-
-def access_acl(path: Path) -> bytes:
-    """Return what is beyond the mode; nothing, if there is nothing."""
-    return os.getxattr(path, ACCESS) if ACCESS in os.listxattr(path) else b""
-
-
-def _set(path: Path, name: str, owner: int, group: int, others: int, users: Mapping[int, int]) -> None:
     mask = [(_MASK, 7, _NOBODY)] if users else []
     named = [(_USER, may, user) for user, may in sorted(users.items())]
     entries = [(_OWNER, owner, _NOBODY), *named, (_GROUP, group, _NOBODY), *mask, (_OTHERS, others, _NOBODY)]
@@ -50,3 +32,17 @@ def _set(path: Path, name: str, owner: int, group: int, others: int, users: Mapp
         if error.errno == errno.EOPNOTSUPP:
             pytest.skip("the file system has no ACLs")
         raise
+
+
+def set_default_acl(path: Path, group: int, others: int, users: Mapping[int, int]) -> None:
+    """Set what a directory's new files and directories grant; the umask does not count for them."""
+    set_acl(path, 7, group, others, users, DEFAULT)
+
+
+def has_default_acl(path: Path) -> bool:
+    return DEFAULT in os.listxattr(path)
+
+
+def access_acl(path: Path) -> bytes:
+    """Return what is beyond the mode; nothing, if there is nothing."""
+    return os.getxattr(path, ACCESS) if ACCESS in os.listxattr(path) else b""

@@ -5,18 +5,16 @@ from __future__ import annotations
 import io
 import os
 import random
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 from ansible_collections.qemu.guest_agent.plugins.module_utils._event_loop import tasks
-from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.messages import Reply
-from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.shell import GuestShell
 from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.transfer import fetch, put, source_of
 
-from tests.fakes.this_machine import LIMITS, Fault, ThisMachine
+from tests.fakes.this_machine import LIMITS, Fault
+from tests.support import guest_shell
 
 # Around what fits into one request and one reply, and many of them.
 SIZES = [0, 1, LIMITS.reply // 2, LIMITS.reply // 2 + 1, LIMITS.request // 2, LIMITS.request // 2 + 1, 100_000]
@@ -33,29 +31,24 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can be anot
 SMALL_AND_LARGE = pytest.mark.parametrize("size", [1, 100_000])
 
 
-class FileGuest:
+class FileGuest(guest_shell.Place):
     """A directory for the guest's files; what the shell keeps is in another one."""
 
     def __init__(self, directory: Path, faults: Mapping[tuple[str, int | None], Fault]) -> None:
         self.files = directory / "files"
         self.files.mkdir()
-        kept = directory / "kept"
-        kept.mkdir()
-        self.machine = ThisMachine(faults)
-        self._shell = GuestShell(self.machine.agent(), "/bin/sh", (str(kept),), LIMITS)
+        (directory / "kept").mkdir()
+        super().__init__(directory / "kept", faults, LIMITS, is_made=False)
 
     def limit(self, **changed: Any) -> None:
-        self._shell.limits = self._shell.limits._replace(**changed)
-
-    def run(self, command: str) -> None:
-        tasks.run(self._shell.run(command))
+        self.shell.limits = self.shell.limits._replace(**changed)
 
     def put(self, data: bytes, path: Path | str) -> None:
-        tasks.run(put(self._shell, source_of(io.BytesIO(data)), str(path)))
+        tasks.run(put(self.shell, source_of(io.BytesIO(data)), str(path)))
 
     def fetch(self, path: Path | str, target: io.BytesIO | None = None) -> bytes:
         target = io.BytesIO() if target is None else target
-        tasks.run(fetch(self._shell, str(path), target))
+        tasks.run(fetch(self.shell, str(path), target))
         return target.getvalue()
 
     def names(self) -> list[str]:
@@ -63,8 +56,4 @@ class FileGuest:
 
 
 Made = Callable[..., FileGuest]
-
-
-def slowly(perform: Callable[[], Reply]) -> Reply:
-    time.sleep(0.05)
-    return perform()
+slowly = guest_shell.slowly
