@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,11 +20,13 @@ _TOO_LONG = 5_000
 _FAR_TOO_LONG = 10_000_000
 
 
+def _lookup(canaries: Path, name: str) -> str:
+    return f"lookup('pipe', 'touch {canaries}/{name}')"
+
+
 def baits(canaries: Path) -> dict[str, str]:
     """The texts by a name of letters, after which their canaries are called."""
-
-    def lookup(name: str) -> str:
-        return f"lookup('pipe', 'touch {canaries}/{name}')"
+    lookup = partial(_lookup, canaries)
 
     def header(name: str) -> str:
         return f"<<lookup(*'pipe|touch {canaries}/{name}'.split('|'))>>"
@@ -64,7 +67,7 @@ def halves(canaries: Path) -> dict[str, tuple[str, str]]:
     """Texts in two halves, each of which is harmless, by the names of their canaries."""
     header = baits(canaries)["headerinoneline"].replace("headerinoneline", "halvesofheader")
     return {
-        "halves": ("{", "{ lookup('pipe', 'touch " + str(canaries) + "/halves') }}"),
+        "halves": ("{", "{ " + _lookup(canaries, "halves") + " }}"),
         "halvesofheader": (header[:4], header[4:]),
     }
 
@@ -84,7 +87,7 @@ def remainders(canaries: Path) -> dict[str, Remainder]:
     """
 
     def lookup(name: str) -> str:
-        return f'lookup("pipe", "touch {canaries}/{name}")'
+        return _lookup(canaries, name).replace("'", '"')
 
     def spelled(name: str) -> str:
         """An expression whose braces Python's literals have."""

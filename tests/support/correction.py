@@ -32,7 +32,6 @@ class Correction:
 
 
 def save_and_restore(guest: Guest, seconds: float) -> None:
-    """The guest sleeps in a file for this long, and longer by what writing and reading it takes."""
     guest.save()
     time.sleep(seconds)
     guest.restore()

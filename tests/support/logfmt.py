@@ -18,9 +18,6 @@ class Line(NamedTuple):
 
 
 def parse(text: str) -> Line:
-    """
-    :raises ValueError: it is no such line
-    """
     event, _space, _rest = text.partition(" ")
     fields: dict[str, str] = {}
     at = len(event)

@@ -80,7 +80,6 @@ class ServiceProcess(ProcessFigures):
     def ask(self, do: str, *arguments: Any) -> Any:
         """What that method of its simulated hypervisor returns."""
         assert self.process.stdin is not None
-        assert self.process.stdout is not None
         self.process.stdin.write(json.dumps({"do": do, "with": arguments}) + "\n")
         self.process.stdin.flush()
         return json.loads(self.process.stdout.readline())

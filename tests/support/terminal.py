@@ -10,14 +10,9 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-_CHUNK = 65536
-
 
 def run(command: Sequence[str], environment: Mapping[str, str], directory: Path | None = None) -> tuple[int, str]:
-    """The program's exit status, and all that it sent to the terminal, byte for byte.
-
-    :raises UnicodeDecodeError: that was no UTF-8
-    """
+    """The program's exit status, and all that it sent to the terminal, byte for byte."""
     ours, theirs = os.openpty()
     with contextlib.closing(os.fdopen(ours, "rb", buffering=0)) as output:
         # Else the terminal itself puts a carriage return before the end of each line.
@@ -29,7 +24,7 @@ def run(command: Sequence[str], environment: Mapping[str, str], directory: Path 
         received = bytearray()
         # Linux reports the end of a terminal that nobody holds open any more as an error.
         with contextlib.suppress(OSError):
-            while chunk := output.read(_CHUNK):
+            while chunk := output.read(65536):
                 received += chunk
         return process.wait(), received.decode("utf-8")
 

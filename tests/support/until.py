@@ -10,23 +10,14 @@ from typing import TypeVar
 
 Result = TypeVar("Result")
 
-# How soon the end of the wait is noticed; the condition itself may take longer.
-_PAUSE_SECONDS = 0.005
-
 
 def until(condition: Callable[[], object], otherwise: str | Callable[[], str], seconds: float = 30.0) -> None:
-    """Wait for the condition, asked again and again on this thread.
-
-    ``otherwise`` is what to say if it does not come true.
-
-    :raises AssertionError: it has not, ``seconds`` later
-    """
+    """Wait for the condition, asked again and again on this thread; ``otherwise`` is what to say if it stays false."""
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() >= deadline:
-            said = otherwise if isinstance(otherwise, str) else otherwise()
-            raise AssertionError(f"{said} (for {seconds:g} s)")
-        time.sleep(_PAUSE_SECONDS)
+            raise AssertionError(f"{otherwise if isinstance(otherwise, str) else otherwise()} (for {seconds:g} s)")
+        time.sleep(0.005)
 
 
 @contextmanager

@@ -15,9 +15,6 @@ from tests.fakes.agent import Agent
 from tests.fakes.faults import Pause
 from tests.fakes.fleet import Agents, Profile
 
-_CHUNK = 65536
-_BACKLOG = 16
-
 
 async def attend(agent: Agent, listener: socket.socket) -> None:
     loop = asyncio.get_running_loop()
@@ -28,7 +25,7 @@ async def attend(agent: Agent, listener: socket.socket) -> None:
             await asyncio.sleep(0.1)
             continue
         with client, contextlib.suppress(OSError):
-            while data := await loop.sock_recv(client, _CHUNK):
+            while data := await loop.sock_recv(client, 65536):
                 await _answer(agent, client, data)
         agent.disconnected()
 
@@ -61,7 +58,7 @@ async def serve(pipe: Connection, described: Mapping[str, tuple[str, Profile]]) 
         if profile.fault == "refuses":
             listener.close()  # the file stays, and nothing listens on it
             continue
-        listener.listen(_BACKLOG)
+        listener.listen(16)
         attended.append(loop.create_task(attend(agents[name], listener)))
     # What is here by now stays, and is much; the garbage collector need not look at it again and again.
     gc.collect()
@@ -71,13 +68,11 @@ async def serve(pipe: Connection, described: Mapping[str, tuple[str, Profile]]) 
     def obey() -> None:
         try:
             do, *arguments = pipe.recv()
+            pipe.send(getattr(agents, do)(*arguments))
         except (EOFError, OSError):
             loop.remove_reader(pipe.fileno())
             ended.set()
-            return
-        try:
-            pipe.send(getattr(agents, do)(*arguments))
-        except Exception as error:  # for the process that asked
+        except KeyError as error:  # for the process that asked
             pipe.send(error)
 
     loop.add_reader(pipe.fileno(), obey)
