@@ -255,11 +255,9 @@ class Agent:
             if forward := _nth(self._delays.forward, number):
                 yield Pause(forward)
                 received_ns = self.clock.read()
-            is_request = isinstance(message, dict) and isinstance(message.get("execute"), str)
-            command, arguments = (message["execute"], message.get("arguments", {})) if is_request else ("", {})
-            nth = self.commands[command]
-            self.commands.update([command] if is_request else [])
-            self.requests.append((command, arguments))
+            command, nth = message["execute"], self.commands[message["execute"]]
+            self.commands[command] += 1
+            self.requests.append((command, message.get("arguments", {})))
             answer = self._answer(message, received_ns, pauses.append)
             pauses.append(_nth(self._delays.backward, number))
         pieces: Pieces = ()
@@ -273,8 +271,6 @@ class Agent:
 
     def _answer(self, message: Any, received_ns: int, pause: Callable[[float], None]) -> dict[str, Any] | None:
         """The reply to one decoded request, None for a command that succeeds in silence."""
-        if not isinstance(message, dict):
-            return _error("QMP input must be a JSON object")
         kind = self.kind if time.monotonic() >= self._frozen_until else replace(self.kind, is_frozen=True)
         try:
             reply = {"return": self._carried_out(message, kind, received_ns, pause)}
@@ -289,8 +285,6 @@ class Agent:
     ) -> Any:
         if "id" in message and not kind.takes_id:
             raise RefusedError("QMP input member 'id' is unexpected")
-        if not isinstance(message.get("execute"), str):
-            raise RefusedError("QMP input lacks member 'execute'")
         command, arguments = message["execute"], message.get("arguments", {})
         if command not in kind.commands:
             raise RefusedError(REFUSED_WORDS["missing"].format(command), "CommandNotFound")
@@ -343,18 +337,10 @@ class FakeAgent(Agent):
     ``greeting`` is sent to whoever connects. Other arguments are those of :class:`Agent`.
     """
 
-    def __init__(
-        self,
-        listener: socket.socket,
-        kind: Kind = STOCK,
-        clock: Clock | None = None,
-        *,
-        greeting: Pieces = (),
-        **what: Any,
-    ) -> None:
+    def __init__(self, listener: socket.socket, kind: Kind = STOCK, clock: Clock | None = None, **what: Any) -> None:
+        self._greeting: Pieces = what.pop("greeting", ())
         super().__init__(kind, clock, **what)
         self.connections = 0
-        self._greeting = greeting
         self._server = SocketServer(listener, self._talk)
 
     def __enter__(self) -> FakeAgent:

@@ -66,10 +66,7 @@ def baits(canaries: Path) -> dict[str, str]:
 def halves(canaries: Path) -> dict[str, tuple[str, str]]:
     """Texts in two halves, each of which is harmless, by the names of their canaries."""
     header = baits(canaries)["headerinoneline"].replace("headerinoneline", "halvesofheader")
-    return {
-        "halves": ("{", "{ " + _lookup(canaries, "halves") + " }}"),
-        "halvesofheader": (header[:4], header[4:]),
-    }
+    return {"halves": ("{", "{ " + _lookup(canaries, "halves") + " }}"), "halvesofheader": (header[:4], header[4:])}
 
 
 class Remainder(NamedTuple):

@@ -22,9 +22,7 @@ scalars = (
     | texts
 )
 json_values = st.recursive(
-    scalars,
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(texts, inner, max_size=4),
-    max_leaves=12,
+    scalars, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(texts, inner, max_size=4), max_leaves=12
 )
 # No newline: nothing in the framing may rest on it.
 white_space = st.text(" \t\r", max_size=2)
