@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import errno
 import json
-import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.qemu.guest_agent.plugins.module_utils._channels.base import Request
-from ansible_collections.qemu.guest_agent.plugins.module_utils._event_loop import tasks
-from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.messages import Refused
-
+from tests.fakes.agent import Agent
 from tests.fakes.domains import PAUSED, RUNNING, SHUT_OFF, Definition, Domain, uuid_of
 from tests.fakes.fleet import Agents, Profile
 from tests.fakes.libvirt import AGENT_CONNECTED, Connection, FakeHypervisor
@@ -54,17 +50,10 @@ class HypervisorsByUri(FakeHypervisor):
 
 HERE, THERE = "qemu:///system", "qemu+tls://hv2/system"
 
-_COMMAND_FAILED = 113  # VIR_ERR_AGENT_COMMAND_FAILED
-
 
 def interfaces(*addresses: str, name: str = "eth0", mac: str = "02:00:00:00:00:01") -> list[dict[str, Any]]:
-    return [
-        {
-            "name": name,
-            "hardware-address": mac,
-            "ip-addresses": [{"ip-address": each, "ip-address-type": "ipv4", "prefix": 24} for each in addresses],
-        }
-    ]
+    listed = [{"ip-address": each, "ip-address-type": "ipv4", "prefix": 24} for each in addresses]
+    return [{"name": name, "hardware-address": mac, "ip-addresses": listed}]
 
 
 def two_hypervisors() -> HypervisorsByUri:
@@ -116,31 +105,20 @@ def in_the_field() -> HypervisorsByUri:
         "machine": "amd64",
     }
     old = {"kernel-release": "2.6.32-754.el6.x86_64", "kernel-version": "#1 SMP Fri", "machine": "x86_64"}
+    listed = {"openshift": openshift, "hyper-v": hyper_v, "tunnel": tunnel, "passed-through": passed_through}
     guests = [
-        *(
-            Definition(name, replies=telling(guest_network_get_interfaces=listed), macs=(_MAC,))
-            for name, listed in (("openshift", openshift), ("hyper-v", hyper_v), ("tunnel", tunnel))
-        ),
-        Definition("passed-through", replies=telling(guest_network_get_interfaces=passed_through)),
-        *(
-            Definition(name, replies=telling(guest_get_osinfo=told))
-            for name, told in (("freebsd", freebsd), ("old", old))
-        ),
+        Definition(name, replies=telling(guest_network_get_interfaces=each), macs=(_MAC,))
+        for name, each in listed.items()
     ]
+    guests[-1].macs = ()
+    systems = {"freebsd": freebsd, "old": old}
+    guests += [Definition(name, replies=telling(guest_get_osinfo=each)) for name, each in systems.items()]
     return HypervisorsByUri({HERE: FakeHypervisor(guests)})
 
 
 def one_that_runs_programs(name: str = "web1", uri: str = THERE) -> HypervisorsByUri:
     """Under a name that is not its address. Its programs run on this machine."""
-    machine = ThisMachine()
-
-    def agent(request: dict[str, Any]) -> str:
-        asked = Request(request["execute"], request.get("arguments", {}))
-        reply = tasks.run(machine.call(asked, 10.0)).reply
-        if isinstance(reply, Refused):
-            raise LibvirtError(_COMMAND_FAILED, f"unable to execute QEMU agent command '{asked.execute}': {reply}")
-        return json.dumps({"return": reply.value})
-
+    agent = answers_by(Agent(perform=ThisMachine().reply_to))
     replies = telling(guest_network_get_interfaces=interfaces("192.0.2.1"))
     return HypervisorsByUri({uri: FakeHypervisor([Definition(name, replies=replies, agent=agent)])})
 
@@ -151,11 +129,12 @@ def none_at_all() -> HypervisorsByUri:
 
 def many(count: int, silent: int, latency_s: float = 0.0) -> HypervisorsByUri:
     """So many guests, of which so many, spread evenly, keep silent; the others take their time for each reply."""
-    replies = {command: _after(latency_s, reply) for command, reply in telling().items()}
     guests = [
-        Definition(f"web{n}", is_silent=n * silent // count != (n - 1) * silent // count, replies=replies)
-        for n in range(1, count + 1)
+        Definition(f"web{number}", replies=telling(), takes=lambda _request: latency_s)
+        for number in range(1, count + 1)
     ]
+    for number, guest in enumerate(guests, 1):
+        guest.is_silent = number * silent // count != (number - 1) * silent // count
     return HypervisorsByUri({HERE: FakeHypervisor(guests)})
 
 
@@ -166,14 +145,6 @@ def long_winded(count: int, what: str, is_late: bool) -> HypervisorsByUri:
     replies = {"guest-info": telling(guest_get_time=0)["guest-info"]} if is_late else {}
     guests = [Definition(f"web{number}", replies=replies, agent=AT_LENGTH[what]) for number in range(count)]
     return HypervisorsByUri({HERE: FakeHypervisor(guests)})
-
-
-def _after(seconds: float, reply: Answer) -> Answer:
-    def late(request: dict[str, Any]) -> str:
-        time.sleep(seconds)
-        return reply(request)
-
-    return late if seconds else reply
 
 
 def baited(canaries: str, is_inert: bool = True) -> HypervisorsByUri:
@@ -236,9 +207,7 @@ def _supported(commands: Iterable[str]) -> list[dict[str, Any]]:
 def lay_out(directory: Path, make: Callable[..., HypervisorsByUri], *arguments: Any) -> Path:
     """Modules for a process with ``directory`` on its PYTHONPATH. ``make`` is a function of a module of these tests."""
     directory.mkdir(parents=True, exist_ok=True)
-    stand_in = _MODULE.format(
-        root=str(ROOT), module=make.__module__, function=make.__name__, arguments=tuple(arguments)
-    )
+    stand_in = _MODULE.format(root=str(ROOT), module=make.__module__, function=make.__name__, arguments=arguments)
     for name in ("libvirt", "libvirt_qemu"):
         (directory / f"{name}.py").write_text(stand_in, encoding="utf-8")
     return directory

@@ -167,9 +167,11 @@ FIELD: Mapping[str, FieldRow] = {
     "liar": FieldRow(Kind(claims_only=True), code="not_converged"),
 }
 
+_ADDRESS = {"ip-address": "127.0.0.1", "ip-address-type": "ipv4", "prefix": 8}
 FACTS: Mapping[str, Any] = {
     **EVERY_FACT,
     "guest-ping": {},
     "guest-get-osinfo": {"id": "debian", "version-id": "12", "kernel-release": "6.1.0", "machine": "x86_64"},
+    "guest-network-get-interfaces": [{"name": "lo", "ip-addresses": [_ADDRESS]}],
     "guest-get-memory-blocks": [{"phys-index": 0, "online": True}, {"phys-index": 1, "online": False}],
 }
