@@ -199,6 +199,8 @@ class FakeHypervisor:
     close_waits_for = open_waits_for
     # Whether a command is refused for the state of its domain, and not by its answer alone.
     looks_at_states = True
+    closed = property(lambda hypervisor: hypervisor.closed_connections)
+    commands = property(lambda hypervisor: hypervisor.asked)
 
     def __init__(self, definitions: Iterable[Definition] = ()) -> None:
         self.definitions = list(definitions)
@@ -206,6 +208,7 @@ class FakeHypervisor:
         self.at_break: Callable[[Connection], None] = self.hang_up
         self.connections: list[Connection] = []
         self.closed_connections: list[Connection] = []
+        self.has_closed = threading.Event()  # any of them
         self.calls: Counter[str] = Counter()
         self.most_calls = 0
         self.most_calls_of_a_connection = 0
@@ -221,15 +224,6 @@ class FakeHypervisor:
         self._error_handler: Callable[[tuple[Any, ...]], None] = lambda _raw: None
         # Guards all of the above that is written by calls.
         self._lock = threading.Lock()
-
-    @property
-    def closed(self) -> Any:
-        return self.closed_connections
-
-    @property
-    def commands(self) -> list[Any]:
-        """Domain and command, one after the other."""
-        return self.asked
 
     def modules(self) -> tuple[FakeHypervisor, FakeHypervisor]:
         return self, self
@@ -300,6 +294,7 @@ class FakeHypervisor:
         with self._lock:
             connection.is_closed = True
             self.closed_connections.append(connection)
+        self.has_closed.set()
         if self.close_waits_for is not None:
             self.close_waits_for.wait(10)
         if self.close_error is not None:

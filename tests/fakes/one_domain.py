@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import threading
 from typing import Any
 
 from tests.fakes.domains import UUID, Definition
-from tests.fakes.libvirt import Connection, FakeHypervisor
+from tests.fakes.libvirt import FakeHypervisor
 
 
 def _of_its_domain(name: str) -> Any:
@@ -21,6 +20,9 @@ class FakeLibvirt(FakeHypervisor):
     """
 
     looks_at_states = False
+    closed = property(lambda fake: fake.has_closed)
+    closes = property(lambda fake: len(fake.closed_connections))
+    commands = property(lambda fake: [command for _domain, command in fake.asked])
     name, run_state, answer, starts, catchup, metadata, macs, replies = map(
         _of_its_domain, ("name", "state", "agent", "starts", "catchup", "metadata", "macs", "replies")
     )
@@ -32,22 +34,5 @@ class FakeLibvirt(FakeHypervisor):
     def __init__(self, **switches: Any) -> None:
         self.domain = Definition("web1", UUID, metadata="<resync/>")
         super().__init__([self.domain])
-        self._has_closed = threading.Event()
         for name, value in switches.items():
             setattr(self, name, value)
-
-    @property
-    def commands(self) -> list[str]:
-        return [command for _domain, command in self.asked]
-
-    @property
-    def closed(self) -> threading.Event:
-        return self._has_closed
-
-    @property
-    def closes(self) -> int:
-        return len(self.closed_connections)
-
-    def note_closed(self, connection: Connection) -> None:
-        self._has_closed.set()
-        super().note_closed(connection)

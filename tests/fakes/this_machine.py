@@ -128,13 +128,8 @@ class ThisMachine(Channel):
         """The programs that it was asked to start of whose process group, which each leads, something runs."""
         return [group for group in self._groups if _runs(group)]
 
-    @property
-    def open_files(self) -> int:
-        return len(self._files)
-
-    @property
-    def known_processes(self) -> int:
-        return len(self._processes)
+    open_files = property(lambda machine: len(machine._files))
+    known_processes = property(lambda machine: len(machine._processes))
 
     # The agent.
 
