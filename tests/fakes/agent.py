@@ -28,8 +28,6 @@ from tests.processes.socket_server import SocketServer
 _CHUNK = 4096  # as qemu-ga reads (qga/guest-agent-core.h, QEMU 10.0.13)
 _LIMITS = Limits(nesting=1024)  # as in QEMU (qobject/json-streamer.c)
 
-# ------------------------------------------------------------------------------------------------ the table of answers
-
 
 class RefusedError(Exception):
     """What the agent answers in place of a result."""
@@ -179,8 +177,6 @@ def check_arguments(command: str, given: Mapping[str, Any]) -> None:
 def _cut(value_ns: int, step_ns: int) -> int:
     return value_ns - value_ns % step_ns
 
-
-# ----------------------------------------------------------------------------------------------------------- the agent
 
 Perform = Callable[[str, Mapping[str, Any]], messages.Reply]
 

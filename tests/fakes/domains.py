@@ -90,8 +90,7 @@ class Domain:
             return self.definition.metadata
 
     def setTime(self, value: dict[str, int], flags: int) -> None:  # noqa: N802
-        hypervisor = self.connection.hypervisor
-        hypervisor.log.append("setTime")
-        hypervisor.set_times.append((value, flags))
+        self.connection.hypervisor.log.append("setTime")
+        self.connection.hypervisor.set_times.append((value, flags))
         with self.connection.call("setTime"):
             pass

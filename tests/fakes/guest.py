@@ -37,9 +37,7 @@ from tests.fakes.kinds import STOCK, Kind
 if TYPE_CHECKING:
     import pytest
 
-MICROSECOND = 1_000
-MILLISECOND = 1_000_000
-SECOND = 1_000_000_000
+MICROSECOND, MILLISECOND, SECOND = 1_000, 1_000_000, 1_000_000_000
 
 # 2026-11-23T04:05:06Z and a bit, and a host that has been up for a while. Round ones would look like a coarse clock.
 REALTIME_NS = 1_795_406_706_123_456_789
@@ -201,8 +199,6 @@ class SimulatedGuest(Channel):
 
         return handle
 
-
-# -------------------------------------------------------------------------------------------- several clients at a time
 
 Result = TypeVar("Result")
 

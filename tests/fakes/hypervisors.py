@@ -182,8 +182,6 @@ def _speaking(agent: HostileAgent) -> Answer:
     return ask
 
 
-# ----------------------------------------------------------------------------------- for processes of their own
-
 # In place of libvirt-python's two modules.
 _MODULE = """
 import sys
@@ -212,8 +210,6 @@ def lay_out(directory: Path, make: Callable[..., HypervisorsByUri], *arguments: 
         (directory / f"{name}.py").write_text(stand_in, encoding="utf-8")
     return directory
 
-
-# ------------------------------------------------------------------------------------------------ with simulated agents
 
 # Events and their details: VIR_DOMAIN_EVENT_RESUMED_UNPAUSED, VIR_DOMAIN_EVENT_STARTED_RESTORED.
 RESUMED, UNPAUSED = 4, 0

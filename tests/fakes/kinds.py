@@ -10,9 +10,7 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.command
 
 from tests.hostile.guest import FACTS as EVERY_FACT
 
-MICROSECOND_NS = 1_000
-MILLISECOND_NS = 1_000_000
-SECOND_NS = 1_000_000_000
+MICROSECOND_NS, MILLISECOND_NS, SECOND_NS = 1_000, 1_000_000, 1_000_000_000
 MINUTE_NS = 60 * SECOND_NS
 WINDOWS_TICK_NS = 15_625_000
 
@@ -43,13 +41,12 @@ class Kind:
     """What an agent is and does when nothing goes wrong.
 
     ``read_step_ns`` and ``set_step_ns`` are what it cuts times to. ``set_error`` is what guest-set-time answers
-    although the clock was set, ``set_seconds`` how long it takes to answer. ``claims_only``: it says that it has set
-    the clock, and has not. ``rtc_offset_ns`` is the hardware clock's offset; None: there is no hardware clock.
-    ``get_clock_seconds`` is how long it works at guest-get-clock.
-    ``disabled_as`` is the class and the words of what is disabled or frozen. ``unsupported`` are commands that it has
-    and cannot carry out. ``number_digits``: it keeps numbers as doubles, and writes as many digits of them.
-    ``slews``: an extended agent that can slew its clock; ``is_disciplined``: a time service in its guest is against it.
-    ``source`` of its time.
+    although the clock was set, ``set_seconds`` how long it takes to answer, as ``get_clock_seconds`` guest-get-clock.
+    ``claims_only``: it says that it has set the clock, and has not. ``rtc_offset_ns`` is the hardware clock's offset;
+    None: there is no hardware clock. ``disabled_as`` is the class and the words of what is disabled or frozen.
+    ``unsupported`` are commands that it has and cannot carry out. ``number_digits``: it keeps numbers as doubles, and
+    writes as many digits of them. ``slews``: an extended agent that can slew its clock; ``is_disciplined``: a time
+    service in its guest is against it. ``source`` of its time.
     """
 
     version: str = "10.0.13"

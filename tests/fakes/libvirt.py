@@ -35,13 +35,9 @@ from tests.support.until import until
 _LISTED = {0: None, 16: RUNNING, 32: PAUSED, 64: SHUT_OFF}  # flags of listAllDomains, and the state of each
 
 # virDomainEventID, and virConnectCloseReason (include/libvirt/libvirt-domain.h and libvirt-host.h, libvirt 11.3.0).
-LIFECYCLE = 0
-REBOOT = 1
-AGENT_LIFECYCLE = 18
+LIFECYCLE, REBOOT, AGENT_LIFECYCLE = 0, 1, 18
 END_OF_FILE = 1
-
-AGENT_CONNECTED = 1
-AGENT_DISCONNECTED = 2
+AGENT_CONNECTED, AGENT_DISCONNECTED = 1, 2
 BY_CHANNEL = 2  # the reason of an agent's event: its port was opened or closed in the guest
 
 
@@ -243,20 +239,17 @@ class FakeHypervisor:
 
     def go_away(self, attempts: float = math.inf) -> None:
         """The daemon ends, and is there again after that many attempts to connect to it, or once it is started."""
-        with self._lock:
-            self._refusals = attempts
+        self._refusals = attempts
         self.break_connections()
 
     stop_daemon = go_away
 
     def refuse(self) -> None:
         """The daemon takes no other connection before it is started; those that there are stay."""
-        with self._lock:
-            self._refusals = math.inf
+        self._refusals = math.inf
 
     def start_daemon(self) -> None:
-        with self._lock:
-            self._refusals = 0
+        self._refusals = 0
 
     def domain_of(self, connection: Connection, name: str) -> Domain:
         defined = next((each for each in self.definitions if each.name == name), None)
@@ -264,9 +257,8 @@ class FakeHypervisor:
 
     def release(self) -> None:
         """What hangs comes back, as if its time were up."""
-        with self._lock:
-            for connection in self.connections:
-                connection.interrupted.set()
+        for connection in list(self.connections):
+            connection.interrupted.set()
 
     def wait_until_all_is_given_back(self, seconds: float = 5.0) -> None:
         """Every connection is closed, once, if it was not lost before; and no thread is left."""
@@ -300,8 +292,6 @@ class FakeHypervisor:
         if self.close_error is not None:
             raise self.close_error
 
-    # libvirt
-
     def registerErrorHandler(self, handler: Callable[..., None], context: object) -> None:  # noqa: N802  # libvirt's
         self._error_handler = lambda raw: handler(context, raw)
 
@@ -317,8 +307,6 @@ class FakeHypervisor:
                 raise LibvirtError(SYSTEM_ERROR, "Failed to connect socket: Connection refused", errno.ECONNREFUSED)
             self.connections.append(Connection(self))
             return self.connections[-1]
-
-    # libvirt_qemu
 
     def qemuAgentCommand(self, domain: Domain, text: str, timeout: int, flags: int) -> str:  # noqa: N802
         definition, request = domain.definition, json.loads(text)

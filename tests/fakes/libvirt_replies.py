@@ -52,8 +52,6 @@ def fails(code: int, message: str = "said in whatever language") -> Answer:
     return fail
 
 
-# ---------------------------------------------------------------------------------------------- as long as texts may be
-
 _MOST_BYTES = 4 * 1024 * 1024  # REMOTE_STRING_MAX, src/remote/remote_protocol.x
 # One character of this kind has all others of a Python text take four bytes each.
 _WIDE = "\U0001f600".encode()

@@ -131,8 +131,6 @@ class ThisMachine(Channel):
     open_files = property(lambda machine: len(machine._files))
     known_processes = property(lambda machine: len(machine._processes))
 
-    # The agent.
-
     def _perform(self, command: str, arguments: Mapping[str, Any]) -> Reply:
         try:
             json.dumps(arguments, ensure_ascii=False).encode("utf-8")

@@ -124,8 +124,6 @@ def said(value: Any, text: str) -> Any:
     return value
 
 
-# ------------------------------------------------------------------------------------------------- who says such a text
-
 _HONEST = ("guest-sync", "guest-sync-delimited", "guest-ping", "guest-info", "guest-get-time")
 _CLOCK_COMMANDS = ("guest-get-time", "guest-get-clock", "guest-set-time", "guest-update-time")
 

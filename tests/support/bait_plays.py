@@ -67,8 +67,7 @@ def ground(core: str, directory: Path) -> Iterator[Ground]:
 # Some that would do harm as the name of a host or of a group.
 NAMES = ("expression", "headerinoneline", "shell", "screen", "lines", "direction")
 
-TELLING = "fleet.guests | selectattr('hostname', 'defined') | selectattr('os.pretty_name', 'defined') | list"
-TEXTS = "fleet.guests | selectattr('hostname', 'defined') | map(attribute='hostname') | list"
+NAMED = "fleet.guests | selectattr('hostname', 'defined')"
 
 
 def task(name: str, module: str, arguments: Any, **other: Any) -> Task:
@@ -97,7 +96,7 @@ def ask(place: Ground) -> list[Task]:
 
 def go_on() -> list[Task]:
     """What plays do with results on the controller."""
-    texts = {"texts": "{{ " + TEXTS + " }}"}
+    texts = {"texts": "{{ " + NAMED + " | map(attribute='hostname') | list }}"}
     joined = {
         **texts,
         "joined": "{{ texts | join(' ') }} {{ failed.msg }} {{ failed_one.error.message }}",
@@ -107,7 +106,7 @@ def go_on() -> list[Task]:
     in_two = "{{ fleet.guests | selectattr('name', 'search', 'twice') | map(attribute='os') | list }}"
     each = "{{ item.hostname }} runs {{ item.os.pretty_name }}, {{ item.os | to_json }}"
     each_one = {
-        "loop": "{{ " + TELLING + " }}",
+        "loop": "{{ " + NAMED + " | selectattr('os.pretty_name', 'defined') | list }}",
         "loop_control": {"label": "{{ item.hostname }}"},
         "when": ["item.hostname != 'web1'", "item.os.pretty_name is not search('web1')"],
     }

@@ -53,9 +53,8 @@ class Browser:
         return time.monotonic() - begun
 
     def painted(self) -> None:
-        self.driver.execute_async_script(
-            "const done = arguments[0]; requestAnimationFrame(() => requestAnimationFrame(() => done()));"
-        )
+        twice = "requestAnimationFrame(() => requestAnimationFrame(() => done()));"
+        self.driver.execute_async_script(f"const done = arguments[0]; {twice}")
 
     def run(self, script: str, *arguments: Any) -> Any:
         return self.driver.execute_script(script, *arguments)

@@ -1,9 +1,7 @@
 """The extended agent for tests: its package assembled as the role does it, and run beside this machine's clock.
 
-The agent under test gets a clock that is an object in its process (see ``extended_agent_runner``). So whatever it is
-asked to set, this machine's clock stays as it is.
-
-``python -m tests.support.extended_agent`` assembles the package in build/, for mypy.
+Its clock is an object in its process (see ``extended_agent_runner``): whatever it is asked to set, this machine's clock
+stays as it is. ``python -m tests.support.extended_agent`` assembles the package in build/, for mypy.
 """
 
 from __future__ import annotations
@@ -14,7 +12,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -31,16 +29,6 @@ START_SECONDS = 15.0
 GRACE_SECONDS = 5.0
 # A request that takes long lets others past it, and becomes an error. With these limits, no order depends on speed.
 PATIENT = {"slow_seconds": 60.0, "alive_seconds": 60.0}
-USUAL: Mapping[str, Any] = {
-    "allow_rpcs": None,
-    "costs": {},
-    "clock": {},
-    "rtc_error": None,
-    "rtc_shortage": "",
-    "device": None,
-    "verbose": False,
-    "stock_memory": "",
-}
 
 
 class ExtendedAgent(ProcessFigures):
@@ -60,7 +48,11 @@ class ExtendedAgent(ProcessFigures):
             "stock_socket": stock_socket,
             "block_rpcs": block_rpcs,
             "state_directory": str(directory),
-            **USUAL,
+            "verbose": False,
+            **dict.fromkeys(("allow_rpcs", "rtc_error", "device")),
+            "costs": {},
+            "clock": {},
+            **dict.fromkeys(("rtc_shortage", "stock_memory"), ""),
             **setup,
         }
 

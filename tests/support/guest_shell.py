@@ -45,8 +45,6 @@ class Place:
 
 
 Made = Callable[..., Place]
-
-
 SLOW = 0.05  # s
 
 

@@ -21,7 +21,6 @@ class Jobs:
 
     def __init__(self, line: Line) -> None:
         self._line = line
-        self._lock = threading.Lock()
         self._let_go: dict[str, threading.Event] = {}
         self.begun: list[str] = []
         self.ended: list[str] = []
@@ -34,12 +33,10 @@ class Jobs:
 
     def _job(self, name: str) -> Callable[[], None]:
         def job() -> None:
-            with self._lock:
-                self.begun.append(name)
-                self.threads.add(threading.current_thread())
+            self.begun.append(name)
+            self.threads.add(threading.current_thread())
             self._let_go[name].wait(30.0)
-            with self._lock:
-                self.ended.append(name)
+            self.ended.append(name)
 
         return job
 

@@ -26,9 +26,7 @@ class Ended:
         self.guests: dict[str, dict[str, Any]] = {guest["name"]: guest for guest in result.get("guests", [])}
         self.summary: dict[str, Any] = result.get("summary", {})
         # ansible-core 2.19 puts objects in place of some warnings' strings.
-        self.warnings = [
-            warning if isinstance(warning, str) else json.dumps(warning) for warning in result.get("warnings", [])
-        ]
+        self.warnings = [each if isinstance(each, str) else json.dumps(each) for each in result.get("warnings", [])]
 
     def statuses(self) -> dict[str, str]:
         return {name: guest["status"] for name, guest in self.guests.items()}

@@ -18,7 +18,6 @@ from tests.fakes.guest import EXTENDED_COMMANDS, MICROSECOND, Handler, Simulated
 from tests.support.blocking import blocking
 
 resync = blocking(module.resync)
-
 FIGURES = {
     *("changed", "within_tolerance", "method", "attempts", "slewing", "resolution_ns", "round_trip_ns", "duration_ns"),
     *(f"{figure}_{when}_ns" for figure in ("offset", "uncertainty", "guest_time") for when in ("before", "after")),

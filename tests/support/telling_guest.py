@@ -41,15 +41,12 @@ REPLIES: Mapping[str, tuple[str, Any, Any]] = {
 }
 
 
-MEMORY_COMMANDS = ("guest-get-memory-block-info", "guest-get-memory-blocks")
-
-
 def full_guest(line: TimeLine, commands: tuple[str, ...] = STOCK_COMMANDS) -> SimulatedGuest:
-    names = dict.fromkeys((*commands, *(command for command, _reply, _fact in REPLIES.values()), *MEMORY_COMMANDS))
+    memory = ("guest-get-memory-block-info", "guest-get-memory-blocks")
+    names = dict.fromkeys((*commands, *(command for command, _reply, _fact in REPLIES.values()), *memory))
     guest = SimulatedGuest(line, Clock(-20 * SECOND, host=line), names)
     for command, reply, _fact in REPLIES.values():
         says(guest, command, reply)
-    says(guest, "guest-get-memory-block-info", {"size": 134217728})
     says(guest, "guest-get-memory-blocks", [{"phys-index": 0, "online": True}, {"phys-index": 1, "online": False}, {}])
     return guest
 
