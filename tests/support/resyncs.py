@@ -10,7 +10,6 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._clock import res
 from ansible_collections.qemu.guest_agent.plugins.module_utils._clock.methods import ResyncOptions
 from ansible_collections.qemu.guest_agent.plugins.module_utils._clock.report import ResyncReport
 from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import HypervisorUnavailableError
-from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.errors import QgaError
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.messages import Reply
 
 from tests.fakes.clock import Clock

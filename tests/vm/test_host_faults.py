@@ -35,6 +35,16 @@ TIMEOUT_SECONDS = 20
 # More than the tolerance, whatever comes on top.
 NAP_SECONDS = 0.3
 
+PHASES = {
+    "connected, not looked up yet": Moment(CONNECTION, is_after=True),
+    "before guest-info": Moment("guest-info"),
+    "while measuring": Moment(READING, 1),
+    "between measuring and stepping": Moment(STEPPING),
+    "between stepping and verifying": Moment(STEPPING, is_after=True),
+    "while verifying": Moment(READING, 1, behind=STEPPING),
+}
+WITH_THE_AGENT = [*PHASES][2:]
+
 
 @pytest.fixture
 def guest(extended_guest: Guest) -> Guest:
@@ -135,101 +145,54 @@ CODES: dict[tuple[str, str], tuple[str, ...]] = {
 }
 
 
-ONE_KILLED_AT = {"not connected yet": Moment(CONNECTION), **KILLED_AT}
-# The daemon that it connects to then knows its guests, and has not found their agents again.
-ONE_CODES = {"not connected yet": ("",)}
-
-
-@pytest.mark.parametrize("phase", quick(ONE_KILLED_AT, ["while measuring"]))
-def test_the_daemon_is_killed_and_started_anew_while_one_guest_is_set(guest: Guest, phase: str) -> None:
-    with HeldModule(options(guest), [Stop(ONE_KILLED_AT[phase])]) as module:
-        module.wait()
-        kill_daemon()
-        module.go_on()
-        entry = module.result()["guest"]
-    assert code_of(entry) in ONE_CODES.get(phase, ("", "hypervisor_unavailable"))
-    assert_no_lie(guest, entry)
-    run_plainly(guest)
-
-
-FLEET_KILLED_AT = {"before the list": Moment(LISTING), **KILLED_AT}
-# A fleet waits for a daemon that went while it was worked on. Here it was not known yet who is in it.
-FLEET_CODES = {"connected, not looked up yet": "hypervisor_unavailable"}
-
-
-@pytest.mark.parametrize("phase", quick(FLEET_KILLED_AT, ["between measuring and stepping"]))
-def test_the_daemon_is_killed_and_started_anew_while_a_fleet_is_set(guest: Guest, phase: str) -> None:
-    fleet = {"domains": [guest.name], "uri": guest.uri, "timeout": TIMEOUT_SECONDS}
-    with HeldModule(fleet, [Stop(FLEET_KILLED_AT[phase])]) as module:
-        module.wait()
-        kill_daemon()
-        module.go_on()
-        result = module.result()
-    assert code_of(result.get("guest", result)) == FLEET_CODES.get(phase, "")
-    if "guest" in result:
-        assert_no_lie(guest, result["guest"])
-    run_plainly(guest)
-
-
 @pytest.mark.parametrize(
     "case",
     quick(CODES, [("one guest", "while measuring"), ("fleet", "between measuring and stepping")]),
     ids=": ".join,
 )
-@pytest.mark.parametrize("named", quick(["one guest", "fleet"], ["fleet"]))
-def test_the_daemon_is_killed_and_comes_back_while_the_module_goes_on(guest: Guest, named: str, phase: str) -> None:
-    meant = options(guest)
-    if named == "fleet":
-        meant["domains"] = [meant.pop("domain")]
-    with HeldModule(meant, [Stop(KILLED_AT[phase])]) as module:
+def test_the_daemon_is_killed_and_started_anew(guest: Guest, case: tuple[str, str]) -> None:
+    named, phase = case
+    with HeldModule(OPTIONS[named](guest), [Stop(DAEMON_KILLED_AT[phase])]) as module:
         module.wait()
-        killer = threading.Thread(target=kill_daemon)
-        killer.start()
-        module.go_on()
-        entry = module.result()["guest"]
-        killer.join()
-    assert entry["within_tolerance"]
-    assert entry["changed"]
-    assert abs(guest.witness.offset().offset_ns) < NEAR_NS
-    run_plainly(guest)
-
-
-@pytest.mark.thorough
-def test_the_daemon_is_killed_while_the_stock_agent_sets_the_clock(guest: Guest) -> None:
-    with HeldModule(options(guest, method="set_time"), [Stop(Moment(STEPPING), is_held=False)]) as module:
-        module.wait()
-        until_set(guest)  # and hwclock takes a second behind that
         kill_daemon()
-        entry = module.result()["guest"]
-    assert entry["changed"]
-    assert_no_lie(guest, entry)
+        module.go_on()
+        result = module.result()
+    assert code_of(result.get("guest", result)) in CODES[case]
+    if "guest" in result:
+        assert_no_lie(guest, result["guest"])
     run_plainly(guest)
 
 
-# ---------------------------------------------------------------------------------------------- the module is killed
-
-
-MODULE_KILLED_AT = ["between measuring and stepping", "between stepping and verifying", "while verifying"]
-
-
-@pytest.mark.parametrize("phase", quick(MODULE_KILLED_AT, ["between stepping and verifying"]))
+@pytest.mark.parametrize("phase", quick(WITH_THE_AGENT[1:], ["between stepping and verifying"]))
 def test_the_module_is_killed(guest: Guest, phase: str) -> None:
-    with HeldModule(options(guest), [Stop(KILLED_AT[phase])]) as module:
+    with HeldModule(options(guest), [Stop(PHASES[phase])]) as module:
         module.wait()
         module.kill()
     run_plainly(guest)
 
 
 @pytest.mark.thorough
-def test_the_module_is_killed_while_the_stock_agent_sets_the_clock(guest: Guest) -> None:
+@pytest.mark.parametrize("killed", ["daemon", "module"])
+def test_the_daemon_or_the_module_is_killed_while_the_stock_agent_sets_the_clock(guest: Guest, killed: str) -> None:
+    def is_set() -> bool:
+        with suppress(VmError):  # it may happen while it is looked at
+            return abs(guest.witness.offset(2).offset_ns) < SECOND_NS
+        return False
+
     with HeldModule(options(guest, method="set_time"), [Stop(Moment(STEPPING), is_held=False)]) as module:
         module.wait()
-        until_set(guest)
-        module.kill()
+        until(is_set, "the clock was not set", PATIENCE_SECONDS)  # and hwclock takes a second after that
+        if killed == "daemon":
+            kill_daemon()
+            entry = module.result()["guest"]
+            assert entry["changed"]
+            assert_no_lie(guest, entry)
+        else:
+            module.kill()
     run_plainly(guest)
 
 
-@contextlib.contextmanager
+@contextmanager
 def deaf(guest: Guest) -> Iterator[None]:
     """QEMU is stopped: what it is sent stays in the channel, and libvirt takes the guest for running."""
     pid = int(Path(f"/run/libvirt/qemu/{guest.name}.pid").read_text())
@@ -263,76 +226,22 @@ def test_a_step_that_lies_in_the_channel_unread_is_carried_out_once(guest: Guest
 # ------------------------------------------------------------------------------ the guest is paused, or an agent killed
 
 
-@pytest.mark.parametrize("method", quick(["extended", "set_time"], ["extended"]))
-def test_two_modules_at_once_which_both_measure_before_either_steps(guest: Guest, method: str) -> None:
-    found = guest.witness.offset()
-    stop = Stop(Moment(STEPPING))
-    with (
-        HeldModule(options(guest, method=method), [stop], seed=1) as one,
-        HeldModule(options(guest, method=method), [stop], seed=2) as two,
-    ):
-        for module in (one, two):
-            module.wait()
-        for module in (one, two):
-            module.go_on()
-        for module in (one, two):
-            entry = module.result()["guest"]
-            assert claims(entry, "before", found)
-            assert entry["changed"]
-            assert entry["within_tolerance"]
-        assert abs(guest.witness.offset().offset_ns) < NEAR_NS
-        run_plainly(guest)
-
-
-@pytest.mark.thorough
-def test_a_task_and_a_fleet_task_at_once(guest: Guest) -> None:
-    with (
-        HeldModule(options(guest), seed=1) as one,
-        HeldModule({"domains": [guest.name], "uri": guest.uri, "timeout": TIMEOUT_SECONDS}, seed=2) as two,
-    ):
-        entries = [module.result()["guest"] for module in (one, two)]
-        assert all(entry["within_tolerance"] for entry in entries)
-        assert any(entry["changed"] for entry in entries)
-        assert abs(guest.witness.offset().offset_ns) < NEAR_NS
-        run_plainly(guest)
-
-
-# -------------------------------------------------------------------------------------------------- the guest is paused
-
-
-@pytest.mark.parametrize("phase", quick(KILLED_AT, ["between measuring and stepping"]))
+@pytest.mark.parametrize("phase", quick(PHASES, ["between measuring and stepping"]))
 def test_the_guest_is_paused(guest: Guest, phase: str) -> None:
-    with HeldModule(options(guest), [Stop(KILLED_AT[phase])]) as module:
-        module.wait()
-        guest.suspend()
-        try:
-            module.go_on()
-            entry = module.result()["guest"]
-            time.sleep(NAP_SECONDS)
-        finally:
-            guest.resume()
-    assert entry["error"]["code"] == "not_running"
+    try:
+        assert code_of(disturbed(guest, phase, guest.suspend)) == "not_running"
+        time.sleep(NAP_SECONDS)
+    finally:
+        guest.resume()
     run_plainly(guest)
 
 
-@pytest.mark.parametrize("phase", quick(KILLED_AT, ["between measuring and stepping"]))
-def test_the_guest_is_paused_and_resumed(guest: Guest, phase: str) -> None:
-    """It is further behind then."""
-    with HeldModule(options(guest), [Stop(KILLED_AT[phase])]) as module:
-        module.wait()
-        suspend_and_resume(guest, NAP_SECONDS)
-        module.go_on()
-        entry = module.result()["guest"]
+@pytest.mark.parametrize("phase", quick(PHASES, ["between measuring and stepping"]))
+def test_the_guest_is_paused_and_resumed_and_is_later_than_before(guest: Guest, phase: str) -> None:
+    entry = disturbed(guest, phase, lambda: suspend_and_resume(guest, NAP_SECONDS))
     assert "error" not in entry
     assert_no_lie(guest, entry)
     run_plainly(guest)
-
-
-# --------------------------------------------------------------------------------------------- an agent in it is killed
-
-
-AWAY_SECONDS = 5.0
-AWAY_AT = ["while measuring", "between measuring and stepping", "between stepping and verifying", "while verifying"]
 
 
 def kill_in(guest: Guest, unit: str, pid: int) -> None:
@@ -361,31 +270,10 @@ def settle(guest: Guest) -> None:
 @pytest.mark.parametrize(("unit", "method"), [(UNIT, "extended"), (STOCK_UNIT, "set_time")])
 def test_an_agent_in_the_guest_is_killed(guest: Guest, unit: str, method: str, phase: str) -> None:
     pid = main_pid(guest, unit)
-    with HeldModule(options(guest, method=method), [Stop(KILLED_AT[phase])]) as module:
-        module.wait()
-        kill_in(guest, unit, pid)
-        module.go_on()
-        entry = module.result()["guest"]
+    entry = disturbed(guest, phase, lambda: kill_in(guest, unit, pid), method=method)
     assert_no_lie(guest, entry)
     settle(guest)
     assert main_pid(guest, unit) != pid
-    run_plainly(guest)
-
-
-# ---------------------------------------------------------------------------------------- the host's clock is stepped
-
-
-@pytest.mark.parametrize("phase", quick(AWAY_AT, ["between measuring and stepping"]))
-def test_the_hosts_clock_is_stepped(guest: Guest, phase: str) -> None:
-    """In the eyes of the module alone."""
-    by_ns = 7 * SECOND_NS
-    with HeldModule(options(guest), [Stop(KILLED_AT[phase], step_host_ns=by_ns)]) as module:
-        entry = module.result()["guest"]
-    after = guest.witness.offset()
-    assert entry["within_tolerance"]
-    assert claims(entry, "after", after._replace(offset_ns=after.offset_ns - by_ns))
-    assert abs(after.offset_ns - by_ns) < NEAR_NS
-    assert any("was stepped by 7.0" in warning for warning in entry["warnings"])
     run_plainly(guest)
 
 
@@ -409,12 +297,12 @@ def test_the_guest_is_destroyed_and_started_anew(guest: Guest) -> None:
             return code_of(runs[phase, fate].result()["guest"])
 
         guest._domain.destroy()
-        for phase in ENDED_AT:
+        for phase in moments:
             assert end(phase, "destroyed") == "not_running"
         guest.start()
         guest.witness.wait(BOOT_DEADLINE_S)
         settle(guest)
-        for phase in ENDED_AT:
+        for phase in moments:
             # Whatever the clock shows that it was started with, what was measured before is of no use.
             guest.witness.step(3 * SECOND_NS - guest.witness.offset().offset_ns)
             assert end(phase, "started anew") == "replaced"

@@ -9,10 +9,8 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._clock import opt
 
 from tests.fakes.clock import HostClock
 from tests.fakes.fleet import Profile, SimulatedFleet
-from tests.support.disturbed_guest import (
-    BEHIND_NS,
-    Guest,
-)
+from tests.processes.guest_channel import GuestChannel
+from tests.support.disturbed_guest import BEHIND_NS, Guest
 
 
 @pytest.fixture(scope="module")

@@ -17,14 +17,7 @@ from tests.fakes.fleet import SimulatedFleet
 from tests.fakes.kinds import SECOND_NS
 from tests.processes.guest_channel import GuestChannel
 from tests.processes.held_module import run_here
-from tests.support.disturbed_guest import (
-    BEHIND_NS,
-    SLACK_NS,
-    TOLERANCE_NS,
-    Guest,
-    assert_true,
-    run_plainly,
-)
+from tests.support.disturbed_guest import BEHIND_NS, SLACK_NS, TOLERANCE_NS, Guest, assert_true, run_plainly
 from tests.support.moments import READING, STEPPING, Moment, at
 
 # How the socket's path is taken, and the code of the error that a run meets then; none: the other guest.
@@ -76,28 +69,18 @@ def put_back(path: Path) -> None:
 @one_agent
 @pytest.mark.usefixtures("channel")
 @pytest.mark.parametrize("what", REPLACEMENTS)
-def test_the_sockets_file_is_replaced_between_two_runs(guest: Guest, other: Guest, what: str, tmp_path: Path) -> None:
-    path = tmp_path / "guest.qga"
-    code = REPLACEMENTS[what].code
-    with GuestChannel(path, guest.agent_path):
-        replace(path, what, other)
-        entry = run_here({"socket": str(path)})["guest"]
-        if code:
-            assert entry["error"]["code"] == code
-            assert abs(other.truth_ns() - OTHER_NS) < SLACK_NS
-        else:
-            assert_true(entry, OTHER_NS, other.truth_ns())
-        assert abs(guest.truth_ns() - BEHIND_NS) < SLACK_NS
-        put_back(path)
-        run_plainly(guest, path)
-
-
-REPLACED_AT = {
-    "while measuring": Moment(READING, 1),
-    "between measuring and stepping": Moment(STEPPING),
-    "between stepping and verifying": Moment(STEPPING, is_after=True),
-    "while verifying": Moment(READING, 1, behind=STEPPING),
-}
+def test_the_sockets_file_is_replaced_between_two_runs(guest: Guest, other: Guest, what: str, path: Path) -> None:
+    _put, code = REPLACEMENTS[what]
+    replace(path, what, other)
+    entry = run_here({"socket": str(path)})["guest"]
+    if code:
+        assert entry["error"]["code"] == code
+        assert abs(other.truth_ns() - OTHER_NS) < SLACK_NS
+    else:
+        assert_true(entry, OTHER_NS, other.truth_ns())
+    assert abs(guest.truth_ns() - BEHIND_NS) < SLACK_NS
+    put_back(path)
+    run_plainly(guest, path)
 
 
 @one_agent
@@ -105,16 +88,14 @@ REPLACED_AT = {
 @pytest.mark.parametrize("phase", REPLACED_AT)
 @pytest.mark.parametrize("what", REPLACEMENTS)
 def test_the_sockets_file_is_replaced_in_the_middle_of_a_run_which_goes_on_with_its_own_guest(
-    guest: Guest, other: Guest, what: str, phase: str, tmp_path: Path
+    guest: Guest, other: Guest, what: str, phase: str, path: Path
 ) -> None:
-    path = tmp_path / "guest.qga"
-    with GuestChannel(path, guest.agent_path):
-        with at({REPLACED_AT[phase]: lambda: replace(path, what, other)}):
-            entry = run_here({"socket": str(path)})["guest"]
-        assert_true(entry, BEHIND_NS, guest.truth_ns())
-        assert abs(other.truth_ns() - OTHER_NS) < SLACK_NS
-        put_back(path)
-        run_plainly(guest, path)
+    with at({REPLACED_AT[phase]: lambda: replace(path, what, other)}):
+        entry = run_here({"socket": str(path)})["guest"]
+    assert_true(entry, BEHIND_NS, guest.truth_ns())
+    assert abs(other.truth_ns() - OTHER_NS) < SLACK_NS
+    put_back(path)
+    run_plainly(guest, path)
 
 
 LOST_TO = [(what, OTHER_NS) for what in REPLACEMENTS]
@@ -130,7 +111,8 @@ def test_the_channel_is_lost_and_its_sockets_file_replaced_in_the_middle_of_a_ru
     what: str,
     other_ns: int,
     phase: str,
-    tmp_path: Path,
+    channel: GuestChannel,
+    path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     impatient = functools.partial(ResyncOptions, timings=Timings(agent=0.3, hwclock=0.3))
@@ -142,18 +124,18 @@ def test_the_channel_is_lost_and_its_sockets_file_replaced_in_the_middle_of_a_ru
         channel.end()
         replace(path, what, other)
 
-        with at({REPLACED_AT[phase]: lose}):
-            entry = run_here({"socket": str(path)})["guest"]
-        stepped = guest.steps() - steps, other.steps() - steps_of_other
-        # Whichever was stepped at all was stepped by what was measured of it.
-        for each, has_stepped, was_ns in zip((guest, other), stepped, (BEHIND_NS, other_ns), strict=True):
-            assert abs(each.truth_ns() - (0 if has_stepped else was_ns)) < TOLERANCE_NS
-        if "error" in entry:
-            assert entry.get("changed", False) or not any(stepped)
-        else:
-            is_first = abs(entry["offset_before_ns"] - BEHIND_NS) <= entry["uncertainty_before_ns"] + SLACK_NS
-            assert stepped == ((entry["attempts"], 0) if is_first else (0, entry["attempts"]))
-            assert entry["changed"] is any(stepped)
-        clear(path)
-        with GuestChannel(path, guest.agent_path):
-            run_plainly(guest, path)
+    with at({REPLACED_AT[phase]: lose}):
+        entry = run_here({"socket": str(path)})["guest"]
+    stepped = guest.steps() - steps, other.steps() - steps_of_other
+    # Whichever was stepped at all was stepped by what was measured of it.
+    for each, has_stepped, was_ns in zip((guest, other), stepped, (BEHIND_NS, other_ns), strict=True):
+        assert abs(each.truth_ns() - (0 if has_stepped else was_ns)) < TOLERANCE_NS
+    if "error" in entry:
+        assert entry.get("changed", False) or not any(stepped)
+    else:
+        is_first = abs(entry["offset_before_ns"] - BEHIND_NS) <= entry["uncertainty_before_ns"] + SLACK_NS
+        assert stepped == ((entry["attempts"], 0) if is_first else (0, entry["attempts"]))
+        assert entry["changed"] is any(stepped)
+    clear(path)
+    with GuestChannel(path, guest.agent_path):
+        run_plainly(guest, path)

@@ -150,10 +150,10 @@ def test_two_modules_at_once_on_an_agent_that_serves_both(name: str, holds: str,
 
 
 @both_agents
-def test_two_modules_at_once_on_a_channel_that_serves_one(guest: Guest, tmp_path: Path) -> None:
-    path = tmp_path / "guest.qga"
+@pytest.mark.usefixtures("channel")
+def test_two_modules_at_once_on_a_channel_that_serves_one(guest: Guest, path: Path) -> None:
     steps = guest.steps()
-    with GuestChannel(path, guest.agent_path), HeldModule({"socket": str(path)}, [Stop(Moment(STEPPING))]) as one:
+    with HeldModule({"socket": str(path)}, [Stop(Moment(STEPPING))]) as one:
         one.wait()
         with HeldModule({"socket": str(path)}, [Stop(Moment("guest-info"), is_held=False)]) as two:
             two.wait()
@@ -166,9 +166,9 @@ def test_two_modules_at_once_on_a_channel_that_serves_one(guest: Guest, tmp_path
 
 
 @both_agents
-def test_a_module_that_cannot_wait_for_the_channel_says_so(guest: Guest, tmp_path: Path) -> None:
-    path = tmp_path / "guest.qga"
-    with GuestChannel(path, guest.agent_path), HeldModule({"socket": str(path)}, [Stop(Moment(STEPPING))]) as one:
+@pytest.mark.usefixtures("channel")
+def test_a_module_that_cannot_wait_for_the_channel_says_so(guest: Guest, path: Path) -> None:
+    with HeldModule({"socket": str(path)}, [Stop(Moment(STEPPING))]) as one:
         one.wait()
         entry = run_here({"socket": str(path), "timeout": 0.3})["guest"]
         assert entry["error"]["code"] == "unresponsive"
