@@ -1,0 +1,113 @@
+"""Honest replies with one value replaced: by one of each JSON type, at every leaf and every inner node."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from tests.hostile.agent import Action, Asked, Play, Send
+from tests.hostile.guest import COMMAND_INFO, FACTS, Guest, encoded
+
+# One of each type, and what is easily taken for another one.
+STRANGERS: tuple[Any, ...] = (
+    None,
+    True,
+    False,
+    7,
+    -(2**63),
+    2**64 - 1,
+    0.5,
+    1e300,
+    "",
+    "7",
+    [],
+    [7],
+    [[None]],
+    {},
+    {"a": 7},
+)
+
+Path = tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class Swap:
+    """``stranger`` stands where ``path`` leads in what ``command`` returns; an empty path is all of it."""
+
+    command: str
+    path: Path
+    stranger: Any
+
+    def __str__(self) -> str:
+        where = "".join(f"[{step!r}]" for step in self.path)
+        return f"{self.command}{where} = {json.dumps(self.stranger)}"
+
+    @property
+    def value(self) -> Any:
+        return _swapped(HONEST[self.command], self.path, self.stranger)
+
+    def play(self) -> Play:
+        reply = encoded({"return": self.value})
+
+        def play(asked: Asked) -> list[Action]:
+            answer = asked.answer()  # what was asked for is done
+            return [Send(reply if asked.command == self.command else answer)]
+
+        return play
+
+
+def _swapped(value: Any, path: Path, stranger: Any) -> Any:
+    if not path:
+        return stranger
+    copy = value.copy()
+    copy[path[0]] = _swapped(value[path[0]], path[1:], stranger)
+    return copy
+
+
+def _paths(value: Any) -> Iterator[Path]:
+    yield ()
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for step, member in inner:
+        for path in _paths(member):
+            yield (step, *path)
+
+
+def _short_info() -> dict[str, Any]:
+    """With a few of its commands: all of them are alike, and swaps of each would be thousands."""
+    info = Guest("extended").info()
+    few = ("guest-get-clock", "guest-get-time", "guest-info", "guest-set-time", "guest-update-time")
+    listed = [command for command in info["supported_commands"] if command["name"] in few]
+    return {**info, "supported_commands": listed}
+
+
+# A time that is right when it is sent is the guest's business; here it is one of long ago.
+_THEN_NS = 1_795_406_706_123_456_789
+
+HONEST: dict[str, Any] = {
+    **FACTS,
+    "guest-get-command-info": COMMAND_INFO,
+    "guest-info": _short_info(),
+    "guest-get-time": _THEN_NS,
+    "guest-get-clock": {
+        "received": _THEN_NS,
+        "transmitted": _THEN_NS + 1000,
+        "synchronized": True,
+        "max-error": 500,
+        "slewing": 0,
+        "slewable": True,
+        "source": "host-message",
+    },
+    "guest-set-time": {},
+    "guest-update-time": {"before": _THEN_NS, "after": _THEN_NS + 1000, "rtc-error": "no clock"},
+    "guest-ping": {},
+    "guest-sync-delimited": 7,
+}
+
+
+def swaps(command: str) -> Iterator[Swap]:
+    """Every value of its reply, replaced by every stranger in turn."""
+    for path in _paths(HONEST[command]):
+        for stranger in STRANGERS:
+            yield Swap(command, path, stranger)

@@ -1,0 +1,79 @@
+"""A connection that is closed behind any byte of a reply, in the middle of a sync, an answer or a reading."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from tests.hostile.agent import Action, Asked, HostileAgent, Send
+from tests.hostile.attacks import INFO, LIBVIRT, RESYNC
+from tests.hostile.cases import MODULES, OTHER_STREAMS, UNIX
+from tests.hostile.channels import reached
+from tests.hostile.checks import Records, general_faults
+from tests.hostile.guest import EXTENDED, Guest, encoded
+from tests.hostile.payloads import cut_after
+from tests.hostile.workers import Workers
+
+_AT_ONCE = 6
+_GONE = frozenset(("not_connected",))
+
+# Long replies are alike in their middle; the step shares no divisor with the length of a command's entry.
+_STEP = 61
+_EACH_AT_ENDS = 90
+
+# The command, the module that reads it, and its options.
+CUT: dict[str, tuple[str, dict[str, Any]]] = {
+    "guest-sync-delimited": (RESYNC, {}),
+    "guest-info": (RESYNC, {}),
+    "guest-get-clock": (RESYNC, {}),
+    "guest-update-time": (RESYNC, {}),
+    "guest-get-osinfo": (INFO, {"gather_subset": ["os", "vcpus"]}),
+}
+_OF_LIBVIRT = {"guest-sync-delimited": "guest-sync"}
+_EVERY_NTH = {UNIX: 1, LIBVIRT: 5, **dict.fromkeys(OTHER_STREAMS, 17)}
+
+
+def cuts(command: str) -> list[int]:
+    """How many bytes of its reply are sent. The last one is a newline, and without it the reply is whole."""
+    size = len(encoded({"return": Guest(EXTENDED).returned(command, _ARGUMENTS.get(command, {}))}, command)) - 1
+    ends = min(size, _EACH_AT_ENDS)
+    return sorted({*range(ends), *range(ends, size, _STEP), *range(size - ends, size)})
+
+
+# As long as those that are sent: a number of 53 bits, and a step of some seconds.
+_ARGUMENTS: dict[str, dict[str, Any]] = {
+    "guest-sync-delimited": {"id": 2**52},
+    "guest-sync": {"id": 2**40},
+    "guest-update-time": {"seconds": 3, "nanoseconds": 5, "relative": True},
+}
+
+
+@pytest.mark.parametrize("command", CUT)
+@pytest.mark.parametrize("channel", _EVERY_NTH)
+def test_a_reply_that_is_cut_off_is_no_reply(channel: str, command: str, workers: Workers, records: Records) -> None:
+    work, options = CUT[command]
+    module, usual = MODULES[work]
+    cut_command = _OF_LIBVIRT.get(command, command) if channel == LIBVIRT else command
+
+    def faults_of(size: int) -> list[str]:
+        cut = cut_after(size)
+
+        def play(asked: Asked) -> Iterable[Action]:
+            return cut(asked) if asked.command == cut_command else [Send(asked.answer())]
+
+        agent = HostileAgent(Guest(EXTENDED), play)
+        with reached(agent, channel, module, **usual, timeout=5.0, **options) as case:
+            verdict = workers.run(case)
+        records.add(channel, "cut replies", f"{command} behind {size} bytes", verdict)
+        found = list(general_faults(channel, module, verdict, {}, _GONE))
+        # What it was told to do it has done, and the measurement behind it needs a connection that is left alone.
+        if "error" not in (verdict.result or {}) and work == RESYNC and command != "guest-update-time":
+            found.append(f"it succeeded: {verdict.result}")
+        return [f"behind {size} bytes: {fault}" for fault in found]
+
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        sizes = cuts(cut_command)[:: _EVERY_NTH[channel]]
+        assert [fault for faults in pool.map(faults_of, sizes) for fault in faults] == []
