@@ -10,6 +10,7 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._clock import res
 from ansible_collections.qemu.guest_agent.plugins.module_utils._clock.methods import ResyncOptions
 from ansible_collections.qemu.guest_agent.plugins.module_utils._clock.report import ResyncReport
 from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import HypervisorUnavailableError
+from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.errors import QgaError
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.messages import Reply
 
 from tests.fakes.clock import Clock
@@ -100,24 +101,24 @@ def skewed(guest: SimulatedGuest, by_ns: list[int]) -> Handler:
     return handle
 
 
-def breaks(guest: SimulatedGuest, command: str, when: Callable[[], bool], times: int) -> None:
-    left = list(range(times))
+_BROKEN = HypervisorUnavailableError("the connection to libvirt broke")
 
-    def broken(usual: Handler, arguments: Any) -> Reply:
-        if left and when():
-            left.pop()
-            raise HypervisorUnavailableError("the connection to libvirt broke")
+
+def breaks(
+    guest: SimulatedGuest,
+    command: str,
+    times: int,
+    when: Callable[[], bool] = lambda: True,
+    error: QgaError = _BROKEN,
+) -> None:
+    """The connection to the hypervisor breaks so many times at that command; or there is another error."""
+    usual = guest.handlers[command]
+    left = [times]
+
+    def handle(arguments: Any) -> Reply:
+        if left[0] and when():
+            left[0] -= 1
+            raise error
         return usual(arguments)
 
-    change(guest, command, broken)
-
-
-def after(guest: SimulatedGuest, command: str, effect: Callable[[], object], reply: Reply | None = None) -> None:
-    """The guest does ``command``, then the effect comes; in place of its own reply, maybe, it sends another one."""
-
-    def followed(usual: Handler, arguments: Any) -> Reply:
-        own = usual(arguments)
-        effect()
-        return own if reply is None else reply
-
-    change(guest, command, followed)
+    guest.handlers[command] = handle
