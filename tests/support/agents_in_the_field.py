@@ -70,5 +70,7 @@ def guest_through(way: str, directory: Path, kind: Kind, **what: Any) -> Iterato
             "tcp": lambda: StreamChannel(TcpAddress("127.0.0.1", listener.getsockname()[1])),
             "libvirt": lambda: LibvirtChannel("web1", "qemu:///system"),
         }
+        clock = Clock(BEHIND_NS, what.pop("rate_ppm", 0) * 1_000, tick_ns=kind.tick_ns)
+        agent = FakeAgent(listener, kind, clock, **what)
         with agent, Blocking(channels[way]()) as channel:
             yield agent, BlockingAgent(channel, 5.0)
