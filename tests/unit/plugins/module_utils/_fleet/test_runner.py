@@ -37,6 +37,7 @@ OPTIONS = RunOptions(timeout=5.0)
 TOUCHING = RunOptions(timeout=5.0, touches_clock=True)
 QUICK = Timings(restart=0.05, retry=0.001, suspect_retry=0.001, turn=0.001)
 PATIENT = QUICK._replace(restart=10.0)
+OPTED_OUT = f'<resync xmlns="{NAMESPACE}" enabled="no"/>'
 GONE = HypervisorUnavailableError("cannot connect")
 OFF = NotRunningError("it is shut off")
 
@@ -132,7 +133,7 @@ def never_opened() -> Channel:
 class TestOneGuest:
     def test_its_error_is_its_result(self) -> None:
         error = UnresponsiveError("it keeps silent")
-        channel = FakeChannel(troubles=[error])
+        channel = FakeChannel(troubles=[error], mark=OPTED_OUT)  # which does not forbid reading
         (each,) = run([channel.guest()])
         assert each.error is error
         assert each.as_dict() == {"name": "web1", "status": "failed", "error": error.as_dict()}
@@ -355,7 +356,7 @@ def test_guests_that_a_pattern_matched_and_that_cannot_be_used_are_skipped(fake:
         Definition("paused", state=PAUSED),
         Definition("bare", channel_state=None),
         Definition("without", channel_state="disconnected"),
-        Definition("kept", metadata=f'<resync xmlns="{NAMESPACE}" enabled="no"/>'),
+        Definition("kept", metadata=OPTED_OUT),
     ]
     reasons = {
         "off": "not_running",
