@@ -55,6 +55,7 @@ def test_the_bytes_of_a_known_request_within_another_value_are_part_of_that(read
         (b'{"execute": "guest-ping", "other": 1}', "QMP input member 'other' is unexpected"),
         (b'{"command": "guest-ping"}', "QMP input member 'command' is unexpected"),
         (b'{"command": "guest-get-clock"}', ""),
+        (b'{"a": 1, "a": 2}', "JSON parse error, the peer sent a message that is not JSON: duplicate key"),
     ],
 )
 def test_what_is_not_a_request_is_refused(reader: Any, data: bytes, refusal: str) -> None:
