@@ -94,6 +94,14 @@ def test_an_error_that_only_names_a_sync_does_not_answer_it(logging: Observed, w
     assert not logging.way.expected
 
 
+def test_garbage_that_names_a_sync_does_not_answer_it(logging: Observed) -> None:
+    logging.stock.disabled = set(SYNCS)
+    logging.connect()
+    logging.stock.answers["guest-shutdown"] = b"guest-sync\n"
+    logging.shut_down()
+    assert (logging.replies, len(logging.failures)) == ([], 1)
+
+
 @pytest.mark.parametrize(
     "words",
     [
