@@ -9,14 +9,26 @@ from tests.support.resync_service import module
 systemd_state = module("systemd_state")
 
 
-def test_a_hypervisor_that_does_not_even_refuse_is_not_waited_for_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    notified: list[str] = []
-    monkeypatch.setattr(systemd_state, "notify", notified.append)
-    made = systemd_state.SystemdState(["a"])
-    waiting = made.be_ready_in_the_end()
+@pytest.fixture
+def notified(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    sent: list[str] = []
+    monkeypatch.setattr(systemd_state, "notify", sent.append)
+    return sent
+
+
+def test_it_is_ready_once_all_hypervisors_have_been_heard_of(notified: list[str]) -> None:
+    made = systemd_state.SystemdState(["a", "b"])
+    for uri, is_connected in (("a", True), ("a", False), ("b", False), ("b", True)):
+        made.set_connected(uri, is_connected)
+    made.end()
+    watched = [f"STATUS=watching {count} of 2 hypervisors" for count in (1, 0, 0, 1)]
+    assert notified == [*watched[:3], "READY=1", watched[3], "STOPPING=1"]
+
+
+def test_a_hypervisor_that_does_not_even_refuse_is_not_waited_for_for_ever(notified: list[str]) -> None:
+    waiting = systemd_state.SystemdState(["a"]).be_ready_in_the_end()
     waiting.send(None)
     assert notified == []
     with pytest.raises(StopIteration):
         waiting.send(None)
-    made.set_connected("a", True)
-    assert notified == ["READY=1", "STATUS=watching 1 of 1 hypervisors"]
+    assert notified == ["READY=1"]
