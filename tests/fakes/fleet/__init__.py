@@ -123,12 +123,10 @@ class SimulatedFleet(ProcessFigures):
             path.parent.mkdir(parents=True, exist_ok=True)
         ours, theirs = socket.socketpair()
         with theirs:
-            # What comes from a terminal for all programs in it is not for the server: it ends when the pipe is closed.
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "tests.fakes.fleet.server", str(theirs.fileno())],
                 cwd=ROOT,
                 pass_fds=(theirs.fileno(),),
-                start_new_session=True,
             )
         self.pid = self._process.pid
         self._pipe = Connection(ours.detach())
