@@ -7,10 +7,12 @@ import json
 import threading
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from tests.fakes.agent import Agent
 from tests.fakes.faults import Pause
+
+if TYPE_CHECKING:  # a process that has this for libvirt may not have the collection
+    from tests.fakes.agent import Agent
 
 # virErrorNumber (include/libvirt/virterror.h)
 INTERNAL_ERROR = 1

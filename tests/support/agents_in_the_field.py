@@ -63,14 +63,13 @@ def mid_minute() -> HostReference:
 def guest_through(way: str, directory: Path, kind: Kind, **what: Any) -> Iterator[tuple[FakeAgent, BlockingAgent]]:
     path = directory / "agent.sock"
     with listen_tcp() if way == "tcp" else listen_unix(path) as listener, pytest.MonkeyPatch.context() as patch:
-        agent = FakeAgent(listener, kind, Clock(BEHIND_NS), **what)
+        clock = Clock(BEHIND_NS, what.pop("rate_ppm", 0) * 1_000, tick_ns=kind.tick_ns)
+        agent = FakeAgent(listener, kind, clock, **what)
         patch.setattr(connections, "import_libvirt", FakeLibvirt(answer=answers_by(agent)).modules)
         channels = {
             "unix": lambda: StreamChannel(UnixAddress(str(path))),
             "tcp": lambda: StreamChannel(TcpAddress("127.0.0.1", listener.getsockname()[1])),
             "libvirt": lambda: LibvirtChannel("web1", "qemu:///system"),
         }
-        clock = Clock(BEHIND_NS, what.pop("rate_ppm", 0) * 1_000, tick_ns=kind.tick_ns)
-        agent = FakeAgent(listener, kind, clock, **what)
         with agent, Blocking(channels[way]()) as channel:
             yield agent, BlockingAgent(channel, 5.0)
