@@ -61,7 +61,9 @@ def bench_resumes(guest: Guest, say: Say) -> Figures:
         service.wait_for("resync", guest=guest.name)
         ways["service"] = _way(guest, TURNS, say)
         kinds = {name: _kind(guest, service, *each) for name, each in _KINDS.items()}
-        say(f"the service: {kinds}")
+        for name, kind in kinds.items():
+            lines, wanted, left_ms = kind["lines"], kind["as_wanted"], kind["worst_left_ms"]
+            say(f"{name}, {TURNS} times: {lines} lines, {wanted} as wanted, worst left {left_ms:.3f} ms")
         before_s = service.cpu_seconds()
         time.sleep(IDLE_S)
         idle_cpu_ms, resident_mib = (service.cpu_seconds() - before_s) * 1e3, service.resident_kib() / 1024
@@ -113,7 +115,10 @@ def _way(guest: Guest, turns: int, say: Say) -> Figures:
         "left_worst_ms": max(left),
         "turns": turns,
     }
-    say(f"from resume to right clock: {way}")
+    say(
+        f"from resume to right clock, {turns} times: {way['resume_to_correct_ms']:.1f} ms, at worst "
+        f"{way['worst_ms']:.1f}; left {way['left_ms']:.3f} ms, at worst {way['left_worst_ms']:.3f}"
+    )
     return way
 
 
