@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
+from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.commands import CATALOGUE
 
 ROOT = Path(__file__).parents[2]
 
@@ -105,7 +106,6 @@ def test_the_extended_agent_says_the_same_version() -> None:
 
 
 def test_its_commands_are_since_a_release() -> None:
-    catalogue = (ROOT / "plugins/module_utils/_protocol/commands.py").read_text()
-    since = re.findall(r'_extended\(\s*"[a-z-]+",\s*"([\d.]+)"', catalogue)
+    since = [command.since for command in CATALOGUE.values() if command.origin == "extended"]
     assert len(since) == 3
     assert set(since) <= {*RELEASES, GALAXY["version"]}

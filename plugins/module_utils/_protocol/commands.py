@@ -10,15 +10,16 @@ command of the extended agent also has a function in its own_commands.py, and a 
 
 Conventions:
 
-- Types are QAPI type names; ``[T]`` is a list of T, ``T | U`` is either.
-- ``returns`` is ``NO_DATA`` (``"none"``) for a command whose reply carries nothing, ``{"return": {}}``.
-- ``since`` is QEMU's version for a stock command and this collection's for an extended one.
-- ``condition`` is the schema's build condition; empty: every build of the agent has the command.
+- Types are QAPI type names; ``[T]`` is a list of T, ``T | U`` is either; ``*`` marks what may be absent.
+- A command returns ``none`` (``NO_DATA``) if its reply carries nothing, ``{"return": {}}``. A ``silent`` one sends no
+  reply when it succeeds.
+- The version that has it first is QEMU's for a stock command and this collection's for an extended one.
+- ``if`` has the schema's build condition; without, every build of the agent has the command.
 
 What ``guest-info`` says about ``enabled`` and ``success-response`` comes from the agent itself and goes
 before this catalogue. The catalogue answers where the agent is silent (before 1.7) or was not asked.
 
-The types that only the extended agent returns (``*`` = may be absent):
+The types that only the extended agent returns:
 
 - ``GuestUpdateTime``: before: int (ns), after: int (ns), *duration: int (ns), *rtc-error: str
 - ``GuestClock``: received: int (ns), transmitted: int (ns), synchronized: bool, max-error: int (ns),
@@ -31,7 +32,7 @@ from __future__ import annotations
 
 import re
 from types import MappingProxyType
-from typing import Literal, Mapping, NamedTuple
+from typing import Iterator, Literal, Mapping, NamedTuple
 
 NO_DATA = "none"
 
@@ -42,10 +43,14 @@ _ARGUMENT = re.compile(
     r"(?P<type>(?:[A-Za-z][A-Za-z0-9]*|\[[A-Za-z][A-Za-z0-9]*\])(?: \| [A-Za-z][A-Za-z0-9]*)*)"
 )
 
+# "guest-file-close(handle: int) -> none", and a line with "0.15.0: Closes an open file."
+_COMMAND = re.compile(
+    r"(?P<name>[a-z-]+)\((?P<arguments>[^()]*)\) -> (?P<returns>[^,\s]+)(?P<silent>, silent)?\n"
+    r" +(?P<since>[0-9.]+)(?:, if (?P<condition>[A-Za-z0-9_ ]+))?: (?P<description>[^\n]+)"
+)
+
 
 class Argument(NamedTuple):
-    """One argument of a command."""
-
     name: str
     type: str
     optional: bool = False
@@ -65,7 +70,7 @@ class Command(NamedTuple):
 
 
 def parse_arguments(notation: str) -> tuple[Argument, ...]:
-    """Read the table's notation: ``"path: str, *mode: str"``, where ``*`` marks an optional argument."""
+    """Read the arguments of one command: ``"path: str, *mode: str"``."""
     if not notation:
         return ()
     arguments: list[Argument] = []
@@ -79,355 +84,128 @@ def parse_arguments(notation: str) -> tuple[Argument, ...]:
     return tuple(arguments)
 
 
-def _stock(
-    name: str,
-    since: str,
-    returns: str,
-    arguments: str,
-    description: str,
-    condition: str = "",
-    success_response: bool = True,
-) -> Command:
-    return Command(name, since, parse_arguments(arguments), returns, description, success_response, condition)
+def parse_commands(table: str, origin: Literal["stock", "extended"]) -> Iterator[Command]:
+    """Read a table in the notation above."""
+    for entry in re.split(r"\n(?! )", table.strip()):
+        match = _COMMAND.fullmatch(entry)
+        if match is None:
+            raise ValueError(f"{entry!r} is not a command in the table's notation")
+        yield Command(
+            match["name"],
+            match["since"],
+            parse_arguments(match["arguments"]),
+            match["returns"],
+            match["description"],
+            success_response=match["silent"] is None,
+            condition=match["condition"] or "",
+            origin=origin,
+        )
 
 
-def _extended(name: str, since: str, returns: str, arguments: str, description: str) -> Command:
-    return Command(name, since, parse_arguments(arguments), returns, description, origin="extended")
+# In the order of the schema.
+_STOCK = """
+guest-sync-delimited(id: int) -> int
+    1.1: Returns the number given, after a 0xFF byte that marks where fresh output begins.
+guest-sync(id: int) -> int
+    0.15.0: Returns the number given, so that the caller can tell this reply from late ones.
+guest-ping() -> none
+    0.15.0: Does nothing; a reply shows that the agent is alive.
+guest-get-time() -> int
+    1.5: Returns the guest's time in nanoseconds since 1970 UTC.
+guest-set-time(*time: int) -> none
+    1.5: Sets the guest's clock, then its hardware clock; without a time, takes the time from the hardware clock.
+guest-info() -> GuestAgentInfo
+    0.15.0: Returns the agent's version and its commands, and tells which of them are enabled.
+guest-shutdown(*mode: str) -> none, silent
+    0.15.0: Powers down, halts or reboots the guest.
+guest-file-open(path: str, *mode: str) -> int
+    0.15.0: Opens a file in the guest and returns its handle.
+guest-file-close(handle: int) -> none
+    0.15.0: Closes an open file.
+guest-file-read(handle: int, *count: int) -> GuestFileRead
+    0.15.0: Reads from an open file; the data comes back in base64.
+guest-file-write(handle: int, buf-b64: str, *count: int) -> GuestFileWrite
+    0.15.0: Writes base64 data to an open file.
+guest-file-seek(handle: int, offset: int, whence: GuestFileWhence) -> GuestFileSeek
+    0.15.0: Moves the position in an open file.
+guest-file-flush(handle: int) -> none
+    0.15.0: Hands what was written to an open file over to the guest's kernel.
+guest-fsfreeze-status() -> GuestFsfreezeStatus
+    0.15.0, if CONFIG_WIN32 or CONFIG_FSFREEZE: Tells whether the guest's file systems are frozen.
+guest-fsfreeze-freeze() -> int
+    0.15.0, if CONFIG_WIN32 or CONFIG_FSFREEZE: Freezes all the guest's freezable file systems and returns how many.
+guest-fsfreeze-freeze-list(*mountpoints: [str]) -> int
+    2.2, if CONFIG_WIN32 or CONFIG_FSFREEZE: Freezes the file systems at the given mount points and returns how many.
+guest-fsfreeze-thaw() -> int
+    0.15.0, if CONFIG_WIN32 or CONFIG_FSFREEZE: Thaws all frozen file systems and returns how many.
+guest-fstrim(*minimum: int) -> GuestFilesystemTrimResponse
+    1.2, if CONFIG_WIN32 or CONFIG_FSTRIM: Discards the unused blocks of the guest's file systems.
+guest-suspend-disk() -> none, silent
+    1.1, if CONFIG_LINUX or CONFIG_WIN32: Suspends the guest to its own disk.
+guest-suspend-ram() -> none, silent
+    1.1, if CONFIG_LINUX or CONFIG_WIN32: Suspends the guest to memory.
+guest-suspend-hybrid() -> none, silent
+    1.1, if CONFIG_LINUX: Saves the guest to its own disk, then suspends it to memory.
+guest-network-get-interfaces() -> [GuestNetworkInterface]
+    1.1, if CONFIG_WIN32 or HAVE_GETIFADDRS: Lists the guest's network interfaces with their addresses and statistics.
+guest-get-vcpus() -> [GuestLogicalProcessor]
+    1.5, if CONFIG_LINUX or CONFIG_WIN32: Lists the guest's processors and tells which are online.
+guest-set-vcpus(vcpus: [GuestLogicalProcessor]) -> int
+    1.5, if CONFIG_LINUX: Takes processors of the guest online or offline and returns how many of the list were done.
+guest-get-disks() -> [GuestDiskInfo]
+    5.2, if CONFIG_WIN32 or CONFIG_LIBUDEV: Lists the guest's disks and partitions.
+guest-get-fsinfo() -> [GuestFilesystemInfo]
+    2.2, if CONFIG_WIN32 or CONFIG_LINUX: Lists the guest's mounted file systems with their sizes and disks.
+guest-set-user-password(username: str, password: str, crypted: bool) -> none
+    2.3, if CONFIG_WIN32 or CONFIG_LINUX or CONFIG_FREEBSD: Sets the password of a user in the guest.
+guest-get-memory-blocks() -> [GuestMemoryBlock]
+    2.3, if CONFIG_LINUX: Lists the guest's memory blocks and tells which are online.
+guest-set-memory-blocks(mem-blks: [GuestMemoryBlock]) -> [GuestMemoryBlockResponse]
+    2.3, if CONFIG_LINUX: Takes memory blocks of the guest online or offline.
+guest-get-memory-block-info() -> GuestMemoryBlockInfo
+    2.3, if CONFIG_LINUX: Returns the size of one memory block in bytes.
+guest-exec-status(pid: int) -> GuestExecStatus
+    2.5: Tells how a started process is doing, and returns its output once it has ended.
+guest-exec(path: str, *arg: [str], *env: [str], *input-data: str, *capture-output: GuestExecCaptureOutput) -> GuestExec
+    2.5: Starts a program in the guest and returns its process id.
+guest-get-host-name() -> GuestHostName
+    2.10: Returns the guest's host name.
+guest-get-users() -> [GuestUser]
+    2.10, if CONFIG_WIN32 or HAVE_UTMPX: Lists the users logged in to the guest.
+guest-get-timezone() -> GuestTimezone
+    2.10: Returns the guest's time zone and its offset from UTC in seconds.
+guest-get-osinfo() -> GuestOSInfo
+    2.10: Returns the name and version of the guest's operating system and kernel.
+guest-get-devices() -> [GuestDeviceInfo]
+    5.2, if CONFIG_WIN32: Lists the guest's devices with their drivers.
+guest-ssh-get-authorized-keys(username: str) -> GuestAuthorizedKeys
+    5.2: Lists the SSH keys authorised for a user in the guest.
+guest-ssh-add-authorized-keys(username: str, keys: [str], *reset: bool) -> none
+    5.2: Authorises SSH keys for a user in the guest, in place of the present ones if reset is set.
+guest-ssh-remove-authorized-keys(username: str, keys: [str]) -> none
+    5.2: Withdraws SSH keys from a user in the guest.
+guest-get-diskstats() -> [GuestDiskStatsInfo]
+    7.1, if CONFIG_LINUX: Returns the read and write statistics of the guest's disks.
+guest-get-cpustats() -> [GuestCpuStats]
+    7.1, if CONFIG_LINUX: Returns how the guest's processors have spent their time.
+guest-get-load() -> GuestLoadAverage
+    10.0, if CONFIG_GETLOADAVG: Returns the guest's load averages over 1, 5 and 15 minutes.
+guest-network-get-route() -> [GuestNetworkRoute]
+    9.1, if CONFIG_LINUX: Lists the routes in the guest's routing tables.
+"""
 
+_EXTENDED = """
+guest-update-time(seconds: int, *nanoseconds: int | str, *relative: bool, *slew: bool, *rtc: bool) -> GuestUpdateTime
+    1.0.0: Sets the guest's clock to an absolute time, or moves it by a difference, in one step or gradually.
+guest-get-clock() -> GuestClock
+    1.0.0: Returns the guest's time on receipt and on reply, and whether its clock is synchronized or being slewed.
+guest-get-command-info(name: str) -> GuestCommandInfo
+    1.0.0: Returns the details of one command.
+"""
 
-_FREEZE = "CONFIG_WIN32 or CONFIG_FSFREEZE"
-
-# In the order of the schema, then our own. Columns: name, since, returns, arguments (* = optional), description,
-# and where they apply: build condition, success_response.
-_TABLE: tuple[Command, ...] = (
-    _stock(
-        "guest-sync-delimited",
-        "1.1",
-        "int",
-        "id: int",
-        "Returns the number given, after a 0xFF byte that marks where fresh output begins.",
-    ),
-    _stock(
-        "guest-sync",
-        "0.15.0",
-        "int",
-        "id: int",
-        "Returns the number given, so that the caller can tell this reply from late ones.",
-    ),
-    _stock("guest-ping", "0.15.0", NO_DATA, "", "Does nothing; a reply shows that the agent is alive."),
-    _stock("guest-get-time", "1.5", "int", "", "Returns the guest's time in nanoseconds since 1970 UTC."),
-    _stock(
-        "guest-set-time",
-        "1.5",
-        NO_DATA,
-        "*time: int",
-        "Sets the guest's clock, then its hardware clock; without a time, takes the time from the hardware clock.",
-    ),
-    _stock(
-        "guest-info",
-        "0.15.0",
-        "GuestAgentInfo",
-        "",
-        "Returns the agent's version and its commands, and tells which of them are enabled.",
-    ),
-    _stock(
-        "guest-shutdown",
-        "0.15.0",
-        NO_DATA,
-        "*mode: str",
-        "Powers down, halts or reboots the guest.",
-        success_response=False,
-    ),
-    _stock(
-        "guest-file-open",
-        "0.15.0",
-        "int",
-        "path: str, *mode: str",
-        "Opens a file in the guest and returns its handle.",
-    ),
-    _stock("guest-file-close", "0.15.0", NO_DATA, "handle: int", "Closes an open file."),
-    _stock(
-        "guest-file-read",
-        "0.15.0",
-        "GuestFileRead",
-        "handle: int, *count: int",
-        "Reads from an open file; the data comes back in base64.",
-    ),
-    _stock(
-        "guest-file-write",
-        "0.15.0",
-        "GuestFileWrite",
-        "handle: int, buf-b64: str, *count: int",
-        "Writes base64 data to an open file.",
-    ),
-    _stock(
-        "guest-file-seek",
-        "0.15.0",
-        "GuestFileSeek",
-        "handle: int, offset: int, whence: GuestFileWhence",
-        "Moves the position in an open file.",
-    ),
-    _stock(
-        "guest-file-flush",
-        "0.15.0",
-        NO_DATA,
-        "handle: int",
-        "Hands what was written to an open file over to the guest's kernel.",
-    ),
-    _stock(
-        "guest-fsfreeze-status",
-        "0.15.0",
-        "GuestFsfreezeStatus",
-        "",
-        "Tells whether the guest's file systems are frozen.",
-        _FREEZE,
-    ),
-    _stock(
-        "guest-fsfreeze-freeze",
-        "0.15.0",
-        "int",
-        "",
-        "Freezes all the guest's freezable file systems and returns how many.",
-        _FREEZE,
-    ),
-    _stock(
-        "guest-fsfreeze-freeze-list",
-        "2.2",
-        "int",
-        "*mountpoints: [str]",
-        "Freezes the file systems at the given mount points and returns how many.",
-        _FREEZE,
-    ),
-    _stock("guest-fsfreeze-thaw", "0.15.0", "int", "", "Thaws all frozen file systems and returns how many.", _FREEZE),
-    _stock(
-        "guest-fstrim",
-        "1.2",
-        "GuestFilesystemTrimResponse",
-        "*minimum: int",
-        "Discards the unused blocks of the guest's file systems.",
-        "CONFIG_WIN32 or CONFIG_FSTRIM",
-    ),
-    _stock(
-        "guest-suspend-disk",
-        "1.1",
-        NO_DATA,
-        "",
-        "Suspends the guest to its own disk.",
-        "CONFIG_LINUX or CONFIG_WIN32",
-        success_response=False,
-    ),
-    _stock(
-        "guest-suspend-ram",
-        "1.1",
-        NO_DATA,
-        "",
-        "Suspends the guest to memory.",
-        "CONFIG_LINUX or CONFIG_WIN32",
-        success_response=False,
-    ),
-    _stock(
-        "guest-suspend-hybrid",
-        "1.1",
-        NO_DATA,
-        "",
-        "Saves the guest to its own disk, then suspends it to memory.",
-        "CONFIG_LINUX",
-        success_response=False,
-    ),
-    _stock(
-        "guest-network-get-interfaces",
-        "1.1",
-        "[GuestNetworkInterface]",
-        "",
-        "Lists the guest's network interfaces with their addresses and statistics.",
-        "CONFIG_WIN32 or HAVE_GETIFADDRS",
-    ),
-    _stock(
-        "guest-get-vcpus",
-        "1.5",
-        "[GuestLogicalProcessor]",
-        "",
-        "Lists the guest's processors and tells which are online.",
-        "CONFIG_LINUX or CONFIG_WIN32",
-    ),
-    _stock(
-        "guest-set-vcpus",
-        "1.5",
-        "int",
-        "vcpus: [GuestLogicalProcessor]",
-        "Takes processors of the guest online or offline and returns how many of the list were done.",
-        "CONFIG_LINUX",
-    ),
-    _stock(
-        "guest-get-disks",
-        "5.2",
-        "[GuestDiskInfo]",
-        "",
-        "Lists the guest's disks and partitions.",
-        "CONFIG_WIN32 or CONFIG_LIBUDEV",
-    ),
-    _stock(
-        "guest-get-fsinfo",
-        "2.2",
-        "[GuestFilesystemInfo]",
-        "",
-        "Lists the guest's mounted file systems with their sizes and disks.",
-        "CONFIG_WIN32 or CONFIG_LINUX",
-    ),
-    _stock(
-        "guest-set-user-password",
-        "2.3",
-        NO_DATA,
-        "username: str, password: str, crypted: bool",
-        "Sets the password of a user in the guest.",
-        "CONFIG_WIN32 or CONFIG_LINUX or CONFIG_FREEBSD",
-    ),
-    _stock(
-        "guest-get-memory-blocks",
-        "2.3",
-        "[GuestMemoryBlock]",
-        "",
-        "Lists the guest's memory blocks and tells which are online.",
-        "CONFIG_LINUX",
-    ),
-    _stock(
-        "guest-set-memory-blocks",
-        "2.3",
-        "[GuestMemoryBlockResponse]",
-        "mem-blks: [GuestMemoryBlock]",
-        "Takes memory blocks of the guest online or offline.",
-        "CONFIG_LINUX",
-    ),
-    _stock(
-        "guest-get-memory-block-info",
-        "2.3",
-        "GuestMemoryBlockInfo",
-        "",
-        "Returns the size of one memory block in bytes.",
-        "CONFIG_LINUX",
-    ),
-    _stock(
-        "guest-exec-status",
-        "2.5",
-        "GuestExecStatus",
-        "pid: int",
-        "Tells how a started process is doing, and returns its output once it has ended.",
-    ),
-    _stock(
-        "guest-exec",
-        "2.5",
-        "GuestExec",
-        "path: str, *arg: [str], *env: [str], *input-data: str, *capture-output: GuestExecCaptureOutput",
-        "Starts a program in the guest and returns its process id.",
-    ),
-    _stock("guest-get-host-name", "2.10", "GuestHostName", "", "Returns the guest's host name."),
-    _stock(
-        "guest-get-users",
-        "2.10",
-        "[GuestUser]",
-        "",
-        "Lists the users logged in to the guest.",
-        "CONFIG_WIN32 or HAVE_UTMPX",
-    ),
-    _stock(
-        "guest-get-timezone",
-        "2.10",
-        "GuestTimezone",
-        "",
-        "Returns the guest's time zone and its offset from UTC in seconds.",
-    ),
-    _stock(
-        "guest-get-osinfo",
-        "2.10",
-        "GuestOSInfo",
-        "",
-        "Returns the name and version of the guest's operating system and kernel.",
-    ),
-    _stock(
-        "guest-get-devices",
-        "5.2",
-        "[GuestDeviceInfo]",
-        "",
-        "Lists the guest's devices with their drivers.",
-        "CONFIG_WIN32",
-    ),
-    _stock(
-        "guest-ssh-get-authorized-keys",
-        "5.2",
-        "GuestAuthorizedKeys",
-        "username: str",
-        "Lists the SSH keys authorised for a user in the guest.",
-    ),
-    _stock(
-        "guest-ssh-add-authorized-keys",
-        "5.2",
-        NO_DATA,
-        "username: str, keys: [str], *reset: bool",
-        "Authorises SSH keys for a user in the guest, in place of the present ones if reset is set.",
-    ),
-    _stock(
-        "guest-ssh-remove-authorized-keys",
-        "5.2",
-        NO_DATA,
-        "username: str, keys: [str]",
-        "Withdraws SSH keys from a user in the guest.",
-    ),
-    _stock(
-        "guest-get-diskstats",
-        "7.1",
-        "[GuestDiskStatsInfo]",
-        "",
-        "Returns the read and write statistics of the guest's disks.",
-        "CONFIG_LINUX",
-    ),
-    _stock(
-        "guest-get-cpustats",
-        "7.1",
-        "[GuestCpuStats]",
-        "",
-        "Returns how the guest's processors have spent their time.",
-        "CONFIG_LINUX",
-    ),
-    _stock(
-        "guest-get-load",
-        "10.0",
-        "GuestLoadAverage",
-        "",
-        "Returns the guest's load averages over 1, 5 and 15 minutes.",
-        "CONFIG_GETLOADAVG",
-    ),
-    _stock(
-        "guest-network-get-route",
-        "9.1",
-        "[GuestNetworkRoute]",
-        "",
-        "Lists the routes in the guest's routing tables.",
-        "CONFIG_LINUX",
-    ),
-    _extended(
-        "guest-update-time",
-        "1.0.0",
-        "GuestUpdateTime",
-        "seconds: int, *nanoseconds: int | str, *relative: bool, *slew: bool, *rtc: bool",
-        "Sets the guest's clock to an absolute time, or moves it by a difference, in one step or gradually.",
-    ),
-    _extended(
-        "guest-get-clock",
-        "1.0.0",
-        "GuestClock",
-        "",
-        "Returns the guest's time on receipt and on reply, and whether its clock is synchronized or being slewed.",
-    ),
-    _extended(
-        "guest-get-command-info",
-        "1.0.0",
-        "GuestCommandInfo",
-        "name: str",
-        "Returns the details of one command.",
-    ),
+CATALOGUE: Mapping[str, Command] = MappingProxyType(
+    {command.name: command for command in (*parse_commands(_STOCK, "stock"), *parse_commands(_EXTENDED, "extended"))}
 )
-
-CATALOGUE: Mapping[str, Command] = MappingProxyType({command.name: command for command in _TABLE})
 
 # qga/main.c, ga_freeze_allowlist: whatever the administrator allows, a frozen agent runs only these.
 FROZEN_ALLOWED: frozenset[str] = frozenset(
@@ -437,8 +215,7 @@ FROZEN_ALLOWED: frozenset[str] = frozenset(
     )
 )
 
-# Commands that send no reply when they succeed.
-SILENT: frozenset[str] = frozenset(command.name for command in _TABLE if not command.success_response)
+SILENT: frozenset[str] = frozenset(name for name, command in CATALOGUE.items() if not command.success_response)
 
 
 def answers_on_success(name: str) -> bool:

@@ -6,8 +6,10 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.command
     FROZEN_ALLOWED,
     NO_DATA,
     Argument,
+    Command,
     answers_on_success,
     parse_arguments,
+    parse_commands,
 )
 
 
@@ -54,3 +56,25 @@ def test_notation() -> None:
 def test_bad_notation_is_refused(notation: str, reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
         parse_arguments(notation)
+
+
+def test_a_command_takes_two_lines() -> None:
+    table = """
+guest-one(a: int, *b: [str]) -> [GuestThing], silent
+    2.10, if HAVE_IT or CONFIG_X: Does it.
+guest-two() -> none
+    0.15.0: Does nothing.
+"""
+    arguments = (Argument("a", "int"), Argument("b", "[str]", optional=True))
+    assert list(parse_commands(table, "extended")) == [
+        Command("guest-one", "2.10", arguments, "[GuestThing]", "Does it.", False, "HAVE_IT or CONFIG_X", "extended"),
+        Command("guest-two", "0.15.0", (), NO_DATA, "Does nothing.", origin="extended"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "entry", ["guest-one() -> int", "guest-one -> int\n    1.0: It.", "guest-one() -> int, loud\n    1.0: It."]
+)
+def test_a_command_in_another_notation_is_refused(entry: str) -> None:
+    with pytest.raises(ValueError, match="is not a command"):
+        list(parse_commands(entry, "stock"))
