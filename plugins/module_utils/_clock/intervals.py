@@ -165,16 +165,7 @@ def _drift(elapsed_ns: int, ppm: int) -> int:
     return elapsed_ns * ppm // 1_000_000 + 1
 
 
-def bridged(empty: Interval) -> Interval:
-    """An interval for readings that contradict each other by a gap even if the clock ticks: it was stepped or slewed.
-
-    It reaches from what the one readings say to as far on the other side of what the others say.
-    """
-    gap = empty.low - empty.high
-    return Interval(empty.low - gap, empty.low + gap)
-
-
-def seen_resolution(readings: Sequence[Reading]) -> int:
+def _seen_resolution(readings: Sequence[Reading]) -> int:
     """The coarsest known step that all of the guest's readings are multiples of, or what the readings claim."""
     claimed = max(reading.resolution_ns for reading in readings)
     for step in _RESOLUTIONS_NS:
@@ -185,47 +176,46 @@ def seen_resolution(readings: Sequence[Reading]) -> int:
     return claimed
 
 
-def likely_offset(agreed: Interval, resolution_ns: int) -> int:
+def _likely_offset(agreed: Interval, resolution_ns: int) -> int:
     """Where in the interval the offset most likely is.
 
     The interval is as wide as the quickest way there and the quickest way back together. How it divides into the two
     cannot be told from it, but is much the same for all guests.
     """
-    if agreed.is_empty or resolution_ns > agreed.high - agreed.low:
+    if resolution_ns > agreed.width:
         return agreed.middle  # what varies is where in its ticks the clock was read
-    return agreed.high - (agreed.high - agreed.low) * _WAY_THERE_PERCENT // 100
+    return agreed.high - agreed.width * _WAY_THERE_PERCENT // 100
 
 
-def stands_still(readings: Sequence[Reading], resolution_ns: int) -> bool:
-    """Whether the guest's clock showed the same twice although it should have gone on meanwhile."""
+def _stands_still(readings: Sequence[Reading], resolution_ns: int) -> bool:
+    """Return whether the guest's clock showed the same twice although it should have gone on meanwhile."""
     return any(
         later.guest_received_ns == earlier.guest_received_ns and later.sent_ns - earlier.received_ns > resolution_ns
         for earlier, later in zip(readings, readings[1:])
     )
 
 
-def largest_growth(readings: Sequence[Reading]) -> int:
-    """The most by which the guest's clock grew from one reading to the next: at least one tick, if it was seen to."""
-    return max(
-        (later.guest_received_ns - earlier.guest_received_ns for earlier, later in zip(readings, readings[1:])),
-        default=0,
-    )
-
-
 def evaluate(readings: Sequence[Reading]) -> Measurement:
     """The measurement that the readings prove, contradictions bridged."""
-    readings = _as_fine_as_the_finest(readings)
-    span_ns = 2 * readings[0].rounded_ns
-    resolution_ns = seen_resolution(readings)
-    at_resolution = _cut_to(resolution_ns, readings)
-    agreed = intersection(at_resolution)
-    coarse = agreed.is_empty or stands_still(readings, resolution_ns + span_ns)
+    # An agent writes all its numbers with as many digits; those that happen to be zeros at the end are not seen.
+    finest_ns = min(each.rounded_ns for each in readings)
+    readings = [replace(each, rounded_ns=finest_ns) for each in readings]
+    span_ns = 2 * finest_ns
+    resolution_ns = _seen_resolution(readings)
+    agreed = _agreed_at(resolution_ns, readings)
+    coarse = agreed.is_empty or _stands_still(readings, resolution_ns + span_ns)
     if coarse:
-        resolution_ns += max(0, largest_growth(readings))
-        at_resolution = _cut_to(resolution_ns, readings)
-        agreed = intersection(at_resolution)
-    interval = bridged(agreed) if agreed.is_empty else agreed
-    likely_ns = likely_offset(interval, resolution_ns + span_ns)
+        # By one tick or more, if the clock was seen to tick.
+        growths = (
+            later.guest_received_ns - earlier.guest_received_ns for earlier, later in zip(readings, readings[1:])
+        )
+        resolution_ns += max(0, max(growths, default=0))
+        agreed = _agreed_at(resolution_ns, readings)
+    gap_ns = max(0, agreed.low - agreed.high)
+    # Of readings that contradict each other even if the clock ticks, since it was stepped or slewed: from what the one
+    # say to as far on the other side of what the others say.
+    interval = Interval(agreed.low - gap_ns, agreed.low + gap_ns) if gap_ns else agreed
+    likely_ns = _likely_offset(interval, resolution_ns + span_ns)
     # Half of the resolution: that much was cut from a reading on average.
     # No way is longer than its exchange, whatever the guest says.
     ways_ns = sorted(
@@ -238,21 +228,15 @@ def evaluate(readings: Sequence[Reading]) -> Measurement:
         likely_ns=likely_ns,
         round_trip_ns=min(each.round_trip_ns for each in readings),
         one_way_ns=max(0, one_way_ns),
-        resolution_ns=max(resolution_ns + span_ns, agreed.low - agreed.high),
+        resolution_ns=max(resolution_ns + span_ns, gap_ns),
         exchanges=len(readings),
         coarse=coarse,
         slew=readings[-1].slew,
     )
 
 
-def _cut_to(resolution_ns: int, readings: Sequence[Reading]) -> list[Reading]:
-    return [replace(each, resolution_ns=resolution_ns) for each in readings]
-
-
-def _as_fine_as_the_finest(readings: Sequence[Reading]) -> Sequence[Reading]:
-    """An agent writes all its numbers with as many digits; those that happen to be zeros at the end are not seen."""
-    finest_ns = min(each.rounded_ns for each in readings)
-    return [replace(each, rounded_ns=finest_ns) for each in readings]
+def _agreed_at(resolution_ns: int, readings: Sequence[Reading]) -> Interval:
+    return intersection([replace(each, resolution_ns=resolution_ns) for each in readings])
 
 
 def narrowed(agreed: Interval, last: Reading, reading: Reading) -> Interval:

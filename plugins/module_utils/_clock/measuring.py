@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Awaitable, Callable, Mapping, NamedTuple
+from typing import Awaitable, Callable, Mapping
 
 from .._agent import GuestAgent
 from .._event_loop.tasks import pause
@@ -31,15 +31,15 @@ from .intervals import (
 # coarse: a step in the middle of one set is over by the next.
 _FRESH_STARTS = 2
 
-# So many readings are taken at least, and the rest only as long as one of the last few has narrowed the interval by a
-# tenth or more.
-_LEAST_READINGS = 4
+# Readings are taken as long as one of the last few has narrowed the interval by a tenth or more.
 _READINGS_IN_VAIN = 3
 _WORTHWHILE_PERCENT = 10
 # An interval this narrow is good enough: a fifth of what a step may leave (resync). It takes three readings, as two may
 # not show that a clock stands still.
 _NARROW_ENOUGH_NS = 100_000
 _FEWEST_READINGS = 3
+# So many are taken to look closer, before what all of them prove is computed again.
+_CLOSER_READINGS = 4
 
 # A clock that is read this coarsely, or that stands still between two readings, may tick more seldom than a few quick
 # readings show: Windows' does every 15.625 ms. Its readings are spread over a few of such ticks, or nothing is proved.
@@ -80,7 +80,7 @@ async def measure(
     """
     budget = _Budget(read, longest_ns)
     for _start in range(1 + _FRESH_STARTS):
-        readings = await _until_it_narrows_no_more(budget, _Enough(most, least, suffices))
+        readings = await _until_it_narrows_no_more(budget, most, least, suffices)
         measurement = await _look_closer(budget, readings, is_open, closer)
         if not measurement.coarse or budget.is_spent:
             break
@@ -93,21 +93,6 @@ async def measure(
     if any(reading.is_impossible for reading in readings):
         raise RemoteProtocolError("the agent claims to have worked for longer than its exchange took")
     return replace(measurement, is_cut_short=budget.is_spent)
-
-
-class _Enough(NamedTuple):
-    """How many readings to take at most and at least, and what they may agree on to be enough."""
-
-    most: int
-    least: int
-    suffices: Suffices
-
-    def are(self, count: int, agreed: Interval, in_vain: int) -> bool:
-        if count < self.least:
-            return False
-        if agreed.width <= _NARROW_ENOUGH_NS or self.suffices(agreed):
-            return count >= _FEWEST_READINGS
-        return count >= _LEAST_READINGS and in_vain >= _READINGS_IN_VAIN
 
 
 class _Budget:
@@ -127,12 +112,16 @@ class _Budget:
         return reading
 
 
-async def _until_it_narrows_no_more(budget: _Budget, enough: _Enough) -> list[Reading]:
+async def _until_it_narrows_no_more(budget: _Budget, most: int, least: int, suffices: Suffices) -> list[Reading]:
     readings = [await budget.read()]
     agreed = intersection(readings)
     narrowest = agreed.width
     in_vain = 0
-    while not (budget.is_spent or len(readings) >= enough.most or enough.are(len(readings), agreed, in_vain)):
+    while not budget.is_spent and len(readings) < most:
+        if len(readings) >= max(least, _FEWEST_READINGS) and (
+            in_vain >= _READINGS_IN_VAIN or agreed.width <= _NARROW_ENOUGH_NS or suffices(agreed)
+        ):
+            break
         readings.append(await budget.read())
         agreed = narrowed(agreed, readings[-2], readings[-1])
         if agreed.is_empty:
@@ -149,7 +138,7 @@ async def _look_closer(budget: _Budget, readings: list[Reading], is_open: Suffic
     measurement = evaluate(readings)
     most = len(readings) + closer
     while is_open(measurement.interval) and not (measurement.coarse or budget.is_spent or len(readings) >= most):
-        for _reading in range(min(_LEAST_READINGS, most - len(readings))):
+        for _reading in range(min(_CLOSER_READINGS, most - len(readings))):
             readings.append(await budget.read())
             if budget.is_spent:
                 break
@@ -169,7 +158,7 @@ async def _spread(budget: _Budget, exchanges: int) -> list[Reading]:
 
 
 async def reader(agent: GuestAgent) -> Read:
-    """How to read this guest's clock: with two stamps by the extended agent, with one by the stock one."""
+    """Return how to read this guest's clock: with two stamps by the extended agent, with one by the stock one."""
     return (lambda: _read_extended(agent)) if await agent.knows("guest-get-clock") else stock_reader(agent)
 
 
@@ -199,27 +188,21 @@ async def _read_stock(agent: GuestAgent) -> Reading:
 
 async def _read_extended(agent: GuestAgent) -> Reading:
     exchange = await agent.exchange("guest-get-clock")
-    received, transmitted = _clock_stamps(exchange.value)
-    rounded_ns = max(received.rounded, transmitted.rounded)
+    if not isinstance(exchange.value, dict):
+        raise RemoteProtocolError("the agent returned a guest-get-clock that is no object")
+    received_ns, received_rounded_ns = _guest_time(exchange.value.get("received"), "received")
+    transmitted_ns, transmitted_rounded_ns = _guest_time(exchange.value.get("transmitted"), "transmitted")
+    if transmitted_ns < received_ns:
+        raise RemoteProtocolError("the agent returned a guest-get-clock that was transmitted before it was received")
     return Reading(
         exchange.sent_ns,
         exchange.received_ns,
-        received.value,
-        transmitted.value,
+        received_ns,
+        transmitted_ns,
         EXTENDED_RESOLUTION_NS,
-        rounded_ns,
+        max(received_rounded_ns, transmitted_rounded_ns),
         _slew(exchange.value),
     )
-
-
-def _clock_stamps(value: object) -> tuple[Whole, Whole]:
-    if not isinstance(value, dict):
-        raise RemoteProtocolError("the agent returned a guest-get-clock that is no object")
-    received = _guest_time(value.get("received"), "received")
-    transmitted = _guest_time(value.get("transmitted"), "transmitted")
-    if transmitted.value < received.value:
-        raise RemoteProtocolError("the agent returned a guest-get-clock that was transmitted before it was received")
-    return received, transmitted
 
 
 def _slew(value: Mapping[str, object]) -> Slew | None:

@@ -62,6 +62,8 @@ from .slewing import Slewer
 from .stepping import Stepper
 from .tolerance import Criteria
 
+_CONTRADICTION_HINT = "Something in the guest sets its clock all the time, or its agent does not tell the truth."
+
 _UNPROVEN_HINT = (
     "Slow answers prove little: run the task again when guest and host are less busy, lower concurrency, or raise "
     "tolerance above the uncertainty."
@@ -104,7 +106,11 @@ class _Run:
         except DeadlineError as late:
             return self._report(before, None, error=late)
         if criteria.proves_nothing(before):
-            return self._report(before, None, error=_contradiction(before))
+            contradiction = (
+                "the guest's clock cannot be measured: "
+                f"its readings contradict each other by {in_seconds(before.measurement.resolution_ns)}"
+            )
+            return self._report(before, None, error=NotConvergedError(contradiction, _CONTRADICTION_HINT))
         if criteria.glides_off(before):
             if options.backward == "slew":
                 return await self._slew_or_leave(before)
@@ -129,10 +135,10 @@ class _Run:
         return "extended" if await self._agent.knows("guest-update-time") else "set_time"
 
     async def _can_come_nearer(self) -> bool:
-        """Whether a step that was not quite right can be followed by another, which costs no second of hwclock's."""
-        is_to_step = self._options.attempts > 1 and not self._options.dry_run
-        is_by_delta = is_to_step and await self._method() == "extended"
-        return is_by_delta and await self._agent.knows(METHODS["extended"].command)
+        """Return whether a step may be followed by another one, which costs no second of hwclock's."""
+        if self._options.attempts <= 1 or self._options.dry_run or await self._method() != "extended":
+            return False
+        return await self._agent.knows(METHODS["extended"].command)
 
     # ------------------------------------------------------------------------------------------------------- stepping
 
@@ -147,7 +153,11 @@ class _Run:
                     attempts -= 1
                     break
                 offset = await self._stepper.step(METHODS[method], offset)
-                if attempts < self._options.attempts and not self._is_refused() and not self._is_settled(offset):
+                if (
+                    attempts < self._options.attempts
+                    and not self._is_refused()
+                    and not self._criteria.is_settled(offset)
+                ):
                     is_contended = True
                     offset = await self._gauge.measure_apart()
                 offset = await self._gauge.measure_for_proof(offset)
@@ -161,21 +171,21 @@ class _Run:
         if not attempts:
             return await self._slew_or_leave(offset)
         moved = not before.measurement.interval.overlaps(offset.measurement.interval)
-        is_left = self._criteria.may_go_back(offset) and not self._is_settled(offset)
+        is_left = self._criteria.may_go_back(offset) and not self._criteria.is_settled(offset)
         if is_left and self._options.backward == "slew":
             return await self._report_slewing(before, offset, method, attempts, moved)
         if is_left:
             self._warn_of_leaving(offset)
         error = self._verdict(method, attempts, offset, is_left)
         self._warn_of_error_without_effect("the clock was set", error)
-        changed = moved or self._is_settled(offset)
+        changed = moved or self._criteria.is_settled(offset)
         return self._report(before, self._criteria.within(offset), offset, changed, method, attempts, error)
 
     def _is_step_worth_it(self, method: str, offset: Offset, attempts: int, is_contended: bool) -> bool:
         """Decide by the second table above, row by row."""
         if self._is_refused():
             return False
-        if not self._is_settled(offset):
+        if not self._criteria.is_settled(offset):
             return True
         if is_contended or self._stepper.error is not None or attempts + 1 >= self._options.attempts:
             return False
@@ -185,9 +195,6 @@ class _Run:
 
     def _is_refused(self) -> bool:
         return isinstance(self._stepper.error, NotSupportedError)
-
-    def _is_settled(self, offset: Offset) -> bool:
-        return self._criteria.is_settled(offset)
 
     # ------------------------------------------------------------------------------------------------ slewing, leaving
 
@@ -239,11 +246,11 @@ class _Run:
     def _verdict(self, method: str, attempts: int, offset: Offset, is_left: bool) -> QgaError | None:
         """Return what is wrong with the clock after so many steps. To be left ahead, as was demanded, is no error."""
         within = self._criteria.within(offset)
-        if within is None and (is_left or self._is_settled(offset)):
+        if within is None and (is_left or self._criteria.is_settled(offset)):
             return self._unproven(offset, attempts)
         if within or (is_left and self._stepper.error is None):
             return None
-        return self._error(f"the guest's clock is still {_off_by(offset)}{_after(attempts)}", METHODS[method].hint)
+        return self._error(f"the guest's clock is still {_off_by(offset, attempts)}", METHODS[method].hint)
 
     def _unproven(self, offset: Offset, attempts: int = 0) -> QgaError | None:
         """Return the error of a clock that may or may not be within tolerance; None if no proof was asked for."""
@@ -257,7 +264,7 @@ class _Run:
             return None
         figures = (
             f"the guest's clock is not proven to be within the tolerance of {in_seconds(tolerance_ns)}: "
-            f"it is {_off_by(offset)}{_after(attempts)}"
+            f"it is {_off_by(offset, attempts)}"
         )
         return self._error(figures, _UNPROVEN_HINT)
 
@@ -314,17 +321,6 @@ class _Run:
         )
 
 
-def _contradiction(offset: Offset) -> QgaError:
-    return NotConvergedError(
-        "the guest's clock cannot be measured: "
-        f"its readings contradict each other by {in_seconds(offset.measurement.resolution_ns)}",
-        "Something in the guest sets its clock all the time, or its agent does not tell the truth.",
-    )
-
-
-def _off_by(offset: Offset) -> str:
-    return f"off by {in_seconds(offset.ns)} (uncertainty {in_seconds(offset.uncertainty_ns)})"
-
-
-def _after(attempts: int) -> str:
-    return f" after {attempts} attempt{'' if attempts == 1 else 's'}" if attempts else ""
+def _off_by(offset: Offset, attempts: int) -> str:
+    after = f" after {attempts} attempt{'' if attempts == 1 else 's'}" if attempts else ""
+    return f"off by {in_seconds(offset.ns)} (uncertainty {in_seconds(offset.uncertainty_ns)}){after}"
