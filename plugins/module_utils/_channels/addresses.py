@@ -6,7 +6,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import functools
 import os
 import re
 import socket
@@ -32,10 +34,6 @@ _AddressInfo = Tuple[Any, Any, int, str, Any]  # as socket.getaddrinfo has it
 _UCRED = struct.Struct("iII")
 
 
-def _peer_credentials(connection: socket.socket) -> bytes:
-    return connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
-
-
 @dataclass(frozen=True)
 class UnixAddress:
     path: str
@@ -53,7 +51,8 @@ class UnixAddress:
         except OSError:
             return ()  # it has gone since
         # ucred: process, user and group of who listens, as of then (unix(7)).
-        return (found.st_dev, found.st_ino, *_UCRED.unpack(_peer_credentials(connection)))
+        credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
+        return (found.st_dev, found.st_ino, *_UCRED.unpack(credentials))
 
 
 @dataclass(frozen=True)
@@ -80,20 +79,17 @@ class TcpAddress:
 
     async def _resolved(self, deadline: Deadline) -> list[_AddressInfo]:
         # The resolver has its own, much longer time limits, and no way to change them.
-        caller, resolver = BoundedCaller(), Worker("resolver")
+        resolve = functools.partial(socket.getaddrinfo, self.host, self.port, type=socket.SOCK_STREAM)
+        resolver = Worker("resolver")
         try:
-            return await caller.run(
-                lambda: socket.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM),
-                deadline.remaining(),
-                resolver,
-            )
+            with contextlib.closing(BoundedCaller()) as caller:
+                return await caller.run(resolve, deadline.remaining(), resolver)
         except StillBusyError:
             raise socket.timeout("the name was not resolved in time") from None
         except UnicodeError as error:  # such as two dots in a row, which cannot be encoded for the resolver
             raise socket.gaierror(socket.EAI_NONAME, "this is no host name") from error
         finally:
             resolver.stop()
-            caller.close()
 
 
 @dataclass(frozen=True)
@@ -124,9 +120,8 @@ def _number(text: str, highest: int) -> int | None:
 def _port(text: str, option: str, value: str, highest: int) -> int:
     port = _number(text, highest)
     if port is None:
-        raise InvalidOptionError(
-            f"{option} {value} does not end in a port", f"Write a number from 1 to {highest} behind the last colon."
-        )
+        hint = f"Write a number from 1 to {highest} behind the last colon."
+        raise InvalidOptionError(f"{option} {value} does not end in a port", hint)
     return port
 
 

@@ -5,7 +5,7 @@
 """The meaning of an error that libvirt gives a call for a domain.
 
 libvirt's error number decides, and what else is known of the domain; the text depends on the daemon's language. An
-agent that refuses a command is such an error as well. ``meaning`` has the order in which the tables here are asked.
+agent that refuses a command is such an error as well.
 """
 
 from __future__ import annotations
@@ -84,10 +84,7 @@ def meaning(failure: Failure) -> QgaError:
         return HypervisorUnavailableError(f"{broke}: {failure.reason}", in_call=failure.what.startswith("guest-"))
     if failure.code in _BY_NUMBER:
         return _BY_NUMBER[failure.code](failure)
-    found = (explain(failure) for explain in _OTHERWISE)
-    return next(filter(None, found), None) or HypervisorUnavailableError(
-        f"libvirt at {failure.line.uri} failed at {failure.what}: {failure.reason}"
-    )
+    return _by_what_was_in_doubt(failure)
 
 
 # ---------------------------------------------------------------------------------------------- by the number by itself
@@ -99,18 +96,6 @@ def _stopped(failure: Failure) -> QgaError:
     except QgaError as stopped:
         return stopped
     return NotRunningError(f"{failure} cannot take {failure.what}: {failure.reason}")
-
-
-def _gone(failure: Failure) -> QgaError:
-    return gone(failure.name, failure.line.uri, failure.reason)
-
-
-def _without_channel(failure: Failure) -> QgaError:
-    return NotConfiguredError(f"{failure} has no guest agent channel")
-
-
-def _denied(failure: Failure) -> QgaError:
-    return PermissionDeniedError(f"libvirt does not allow agent commands to {failure}: {failure.reason}")
 
 
 def _held(failure: Failure) -> QgaError:
@@ -139,9 +124,11 @@ def _silent(failure: Failure) -> QgaError:
 
 _BY_NUMBER: Mapping[int, Callable[[Failure], QgaError]] = {
     numbers.OPERATION_INVALID: _stopped,
-    numbers.NO_DOMAIN: _gone,
-    numbers.ARGUMENT_UNSUPPORTED: _without_channel,
-    numbers.ACCESS_DENIED: _denied,
+    numbers.NO_DOMAIN: lambda failure: gone(failure.name, failure.line.uri, failure.reason),
+    numbers.ARGUMENT_UNSUPPORTED: lambda failure: NotConfiguredError(f"{failure} has no guest agent channel"),
+    numbers.ACCESS_DENIED: lambda failure: PermissionDeniedError(
+        f"libvirt does not allow agent commands to {failure}: {failure.reason}"
+    ),
     numbers.OPERATION_TIMEOUT: _held,
     numbers.AGENT_UNRESPONSIVE: _silent,
     numbers.AGENT_UNSYNCED: _silent,
@@ -169,42 +156,24 @@ _OF_A_DRIVER_WITHOUT_AGENTS = (
 _OF_THE_REPLY = (numbers.INTERNAL_ERROR, numbers.SYSTEM_ERROR, numbers.RPC)
 
 
-def _for_reading_only(failure: Failure) -> QgaError | None:
-    if failure.code != numbers.OPERATION_DENIED or _AGENT_CALL not in failure.reason:
-        return None
-    return PermissionDeniedError(
-        f"the connection to libvirt at {failure.line.uri} is for reading only: {failure.reason}",
-        "Name a uri that does not lead to libvirt's socket for reading only, libvirt-sock-ro.",
-    )
-
-
-def _driver_without_agents(failure: Failure) -> QgaError | None:
-    if failure.has_answered or failure.code not in _OF_A_DRIVER_WITHOUT_AGENTS:
-        return None
-    return without_agents(failure.line.uri, failure.reason)
-
-
-def _channel_not_there(failure: Failure) -> QgaError | None:
-    channel = None if failure.has_answered else failure.channel()
-    if channel is None or channel.configured:
-        return None
-    return NotConfiguredError(f"{failure} has no guest agent channel: {failure.reason}")
-
-
-def _unfit_reply(failure: Failure) -> QgaError | None:
-    if not failure.is_of_reply or failure.code not in _OF_THE_REPLY:
-        return None
-    answered = f"libvirt cannot take what the agent of {failure} answered to {failure.what}"
-    return RemoteProtocolError(f"{answered}: {failure.reason}")
-
-
-# The first that explains it counts.
-_OTHERWISE: tuple[Callable[[Failure], QgaError | None], ...] = (
-    _for_reading_only,
-    _driver_without_agents,
-    _channel_not_there,
-    _unfit_reply,
-)
+def _by_what_was_in_doubt(failure: Failure) -> QgaError:
+    """Return the first that explains it."""
+    uri, code, reason = failure.line.uri, failure.code, failure.reason
+    if code == numbers.OPERATION_DENIED and _AGENT_CALL in reason:
+        return PermissionDeniedError(
+            f"the connection to libvirt at {uri} is for reading only: {reason}",
+            "Name a uri that does not lead to libvirt's socket for reading only, libvirt-sock-ro.",
+        )
+    if not failure.has_answered:
+        if code in _OF_A_DRIVER_WITHOUT_AGENTS:
+            return without_agents(uri, reason)
+        channel = failure.channel()
+        if channel is not None and not channel.configured:
+            return NotConfiguredError(f"{failure} has no guest agent channel: {reason}")
+    if failure.is_of_reply and code in _OF_THE_REPLY:
+        answered = f"libvirt cannot take what the agent of {failure} answered to {failure.what}"
+        return RemoteProtocolError(f"{answered}: {reason}")
+    return HypervisorUnavailableError(f"libvirt at {uri} failed at {failure.what}: {reason}")
 
 
 # ------------------------------------------------------------------------------------------------ the agent's own error
