@@ -86,16 +86,8 @@ class _Account(Generic[Result]):
     """
 
     __slots__ = (
-        "computed",
-        "descriptor",
-        "is_parked",
-        "is_waiting",
-        "number",
-        "since",
-        "task",
-        "wait",
-        "wait_began_at",
-        "waited",
+        *("number", "task", "wait", "descriptor", "since", "computed", "waited", "wait_began_at"),
+        *("is_waiting", "is_parked"),
     )
 
     def __init__(self, number: int, task: Task[Result]) -> None:
@@ -173,16 +165,22 @@ class Multiplexer(Generic[Result]):
         if self._upcoming is not None:
             self._upcoming.close()
             self._upcoming = None
-        self._throw_to_all(time_is_up)
+        self._ready.clear()
+        for account in list(self._accounts):
+            account.is_waiting = False
+            self._go_on(account, time_is_up())
         until = time.monotonic() + self._timings.grace
         while self._accounts and time.monotonic() < until:
             self._round(until)
 
     def _round(self, until: float) -> None:
-        begins = self._upcoming is not None and self._has_room
-        if begins:  # one at a time: what arrives meanwhile is not to be kept waiting
-            self._begin()
-        self._take_what_arrived(0.0 if begins or self._ready else until)
+        task = self._upcoming if self._upcoming is not None and self._has_room else None
+        if task is not None:  # one at a time: what arrives meanwhile is not to be kept waiting
+            self._upcoming = None
+            account = _Account(next(self._numbers), task)
+            self._accounts.add(account)
+            self._go_on(account, None)
+        self._take_what_arrived(0.0 if task is not None or self._ready else until)
         if self._ready:
             _steps, _number, account, answer = heapq.heappop(self._ready)
             self._go_on(account, answer)
@@ -190,13 +188,6 @@ class Multiplexer(Generic[Result]):
     @property
     def _has_room(self) -> bool:
         return len(self._accounts) - self._parked < self._concurrency and len(self._accounts) < self._most
-
-    def _begin(self) -> None:
-        task, self._upcoming = self._upcoming, None
-        if task is not None:
-            account = _Account(next(self._numbers), task)
-            self._accounts.add(account)
-            self._go_on(account, None)
 
     def _go_on(self, account: _Account[Result], answer: _Answer) -> None:
         """Let it run up to its next wait."""
@@ -292,12 +283,6 @@ class Multiplexer(Generic[Result]):
             elif account.since + self._timings.patience <= now:
                 self._park(account, True)
             self._look_at = min(self._look_at, self._due(account))
-
-    def _throw_to_all(self, time_is_up: Callable[[], Exception]) -> None:
-        self._ready.clear()
-        for account in list(self._accounts):
-            account.is_waiting = False
-            self._go_on(account, time_is_up())
 
 
 def _most_at_once() -> int:
