@@ -49,7 +49,7 @@ from .._errors import (
     NotConnectedError,
     UnresponsiveError,
 )
-from .._event_loop.tasks import READING, Deadline, Received, is_ready, received, writable
+from .._event_loop.tasks import READING, Deadline, is_ready, received, writable
 from .._protocol import framing, messages, values
 from .._protocol.errors import RemoteProtocolError
 from .._protocol.limits import USUAL_LIMITS, Limits
@@ -83,6 +83,12 @@ _MOST_BYTES = 24 * 1024 * 1024
 
 _DELIMITED = "guest-sync-delimited"
 _PLAIN = "guest-sync"
+
+# Anything else means that an administrator has disabled both.
+_UNSYNCED: Mapping[Meaning, type[CommandError]] = {
+    Meaning.MISSING: CommandNotFoundError,
+    Meaning.FROZEN: FrozenError,
+}
 
 
 class StreamChannel(Channel):
@@ -196,14 +202,22 @@ class StreamChannel(Channel):
         if refused is not None:
             refused = await self._refusal_of_sync(_PLAIN, connection, deadline)
         if refused is not None:
-            raise _unsynced(self._address, refused)
+            names = f"{_DELIMITED} and {_PLAIN}"
+            raise _UNSYNCED.get(meaning_of(refused), CommandDisabledError)(
+                f"the agent at {self._address} refuses {names}, and every connection begins with one of them: "
+                f"{visible(refused.description)}",
+                command=names,
+            )
         self._in_sync = True
 
     async def _refusal_of_sync(
         self, command: str, connection: socket.socket, deadline: Deadline
     ) -> messages.Refused | None:
         """Sync by this command. None: the connection is in sync."""
-        number = await self._send_sync(connection, command, deadline)
+        # Agents that keep numbers as doubles may print 15 digits of them, or what fits into an int (cJSON).
+        number = int.from_bytes(os.urandom(4), "big") >> 1
+        data = framing.DELIMITER + values.encode(messages.request(command, {"id": number}))
+        await self._send(connection, lambda _now: data, deadline)
         counts = command == _PLAIN
         doubtful: messages.Refused | None = None
         for _event in range(_MOST_UNASKED):
@@ -219,20 +233,11 @@ class StreamChannel(Channel):
             if reply == messages.Returned(number) and counts:
                 return None
             if isinstance(reply, messages.Refused):
-                if _refuses(reply, command):
+                # It may refuse something that was asked before.
+                if command_named(reply) in (None, command) and meaning_of(reply) is not Meaning.FAILED:
                     return reply
                 doubtful = reply
         raise self._flooded()
-
-    async def _send_sync(self, connection: socket.socket, command: str, deadline: Deadline) -> int:
-        # Agents that keep numbers as doubles may print 15 digits of them, or what fits into an int (cJSON).
-        number = int.from_bytes(os.urandom(4), "big") >> 1
-        await self._send(
-            connection,
-            lambda _now: framing.DELIMITER + values.encode(messages.request(command, {"id": number})),
-            deadline,
-        )
-        return number
 
     @staticmethod
     def _stamped(request: Request) -> Callable[[int], bytes]:
@@ -258,15 +263,19 @@ class StreamChannel(Channel):
     async def _next_event(
         self, connection: socket.socket, deadline: Deadline, is_alike: bool = False
     ) -> framing.Event | messages.Reply | None:
-        """The next thing that the peer sent, or None when the deadline has passed.
-
-        A reply that is alike is given as such, if it was read before.
+        """Return what the peer sent next; a reply that is alike as such, if it was read before. None: the deadline has
+        passed.
         """
         while True:
             event = self._decoder.next_event()
             if event is not None:
                 return event if not deadline.expired() else None
-            found = await self._bytes(connection, deadline)
+            if deadline.expired():
+                return None  # even if there is more: a peer that never stops sending must not stretch the deadline
+            try:
+                found = await received(connection.fileno(), deadline)
+            except OSError as error:
+                raise self._lost(error) from error
             if found is None:
                 return None
             if not found.data:
@@ -279,14 +288,6 @@ class StreamChannel(Channel):
             if alike is not None and not deadline.expired():
                 return alike
             self._decoder.feed(found.data)
-
-    async def _bytes(self, connection: socket.socket, deadline: Deadline) -> Received | None:
-        if deadline.expired():
-            return None  # even if there is more: a peer that never stops sending must not stretch the deadline
-        try:
-            return await received(connection.fileno(), deadline)
-        except OSError as error:
-            raise self._lost(error) from error
 
     def _hang_up(self) -> None:
         if self._socket is not None:
@@ -328,27 +329,6 @@ def _reply_of(data: bytes, limits: Limits) -> messages.Reply | None:
         return messages.read_reply(framing.whole_message(data, limits).decode())
     except RemoteProtocolError:
         return None
-
-
-def _refuses(refused: messages.Refused, command: str) -> bool:
-    """Return whether it certainly is a refusal of the command, and not of something that was asked before."""
-    return command_named(refused) in (None, command) and meaning_of(refused) is not Meaning.FAILED
-
-
-# What it means that an agent cannot be synced with.
-_UNSYNCED: Mapping[Meaning, type[CommandError]] = {
-    Meaning.MISSING: CommandNotFoundError,
-    Meaning.FROZEN: FrozenError,
-}
-
-
-def _unsynced(address: Address, refused: messages.Refused) -> CommandError:
-    names = f"{_DELIMITED} and {_PLAIN}"
-    return _UNSYNCED.get(meaning_of(refused), CommandDisabledError)(
-        f"the agent at {address} refuses {names}, and every connection begins with one of them: "
-        f"{visible(refused.description)}",
-        command=names,
-    )
 
 
 def _reply_or_none(event: object) -> messages.Reply | None:

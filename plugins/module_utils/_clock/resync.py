@@ -153,11 +153,8 @@ class _Run:
                     attempts -= 1
                     break
                 offset = await self._stepper.step(METHODS[method], offset)
-                if (
-                    attempts < self._options.attempts
-                    and not self._is_refused()
-                    and not self._criteria.is_settled(offset)
-                ):
+                is_last = attempts == self._options.attempts
+                if not (is_last or self._is_refused() or self._criteria.is_settled(offset)):
                     is_contended = True
                     offset = await self._gauge.measure_apart()
                 offset = await self._gauge.measure_for_proof(offset)

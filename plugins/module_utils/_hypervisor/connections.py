@@ -72,17 +72,12 @@ def import_libvirt() -> tuple[ModuleType, ModuleType]:
     return libvirt, libvirt_qemu
 
 
-class _LastError(threading.local):
-    """The newest error of each thread, as libvirt-python has it in ``libvirtError.err``."""
-
-    raw: tuple[Any, ...] | None = None
-
-
-_last_error = _LastError()
+# Of each thread: its ``line``, and its newest ``error`` as libvirt-python has it in ``libvirtError.err``.
+_here = threading.local()
 
 
 def _remember(_context: object, raw: tuple[Any, ...]) -> None:
-    _last_error.raw = _cut(raw)
+    _here.error = _cut(raw)
 
 
 def known(error: Any) -> Any:
@@ -94,7 +89,7 @@ def known(error: Any) -> Any:
     libvirt quotes what it cannot read: of a reply of 4 MiB, it returns two copies, and each takes up to 16 MiB as a
     Python text. An error lives for as long as one that was raised from it, so it is cut here, for all who hold it.
     """
-    error.err = _last_error.raw if error.err is None else _cut(error.err)
+    error.err = getattr(_here, "error", None) if error.err is None else _cut(error.err)
     error.args = _cut(error.args)
     return error
 
@@ -120,9 +115,6 @@ class _Waiting(NamedTuple):
     held: float
     number: int
     job: Job
-
-
-_here = threading.local()
 
 
 def line_of_this_thread(line: Line) -> Line:
@@ -262,10 +254,6 @@ class Line:
         finally:
             self._changed.release()
 
-    def has_waiting(self) -> bool:
-        """Return whether there is a job that may have to be taken from it."""
-        return any(self._jobs[lane] for lane in LANES_OF_RESERVE)
-
     def look_around(self) -> None:
         """A job of one of its peers has to wait."""
         with self._changed:
@@ -311,7 +299,8 @@ class Line:
             taken = self._next_job()
             if taken is not None or (self._is_closed and not any(self._jobs.values())):
                 return taken
-            self._changed.wait(self._longest_wait())
+            may_help = not self._is_closed and any(line._jobs[lane] for line in self.peers for lane in LANES_OF_RESERVE)
+            self._changed.wait(_HELD_UP_SECONDS / 2 if may_help else None)
 
     def _next_job(self) -> tuple[Lane, Job] | None:
         for lane in LANES:
@@ -333,10 +322,6 @@ class Line:
 
     def _spared(self, lane: Lane) -> int:
         return min(lane.spared, self._calls - 1)
-
-    def _longest_wait(self) -> float | None:
-        is_needed = not self._is_closed and any(line.has_waiting() for line in self.peers)
-        return _HELD_UP_SECONDS / 2 if is_needed else None
 
 
 class Reserve(Line):

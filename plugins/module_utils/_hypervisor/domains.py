@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any, Iterator, Mapping, NamedTuple
 
 from .._errors import HypervisorUnavailableError, NotFoundError, NotRunningError
@@ -43,13 +44,11 @@ async def list_domains(line: Line, timeout: float) -> tuple[Domain, ...]:
 
     :raises QgaError: libvirt cannot be asked
     """
-    caller = BoundedCaller()
-    try:
-        return await caller.run(lambda: _list(line), timeout, line.workers())
-    except StillBusyError:
-        raise HypervisorUnavailableError(f"libvirt at {line.uri} did not answer within {timeout:g} s") from None
-    finally:
-        caller.close()
+    with contextlib.closing(BoundedCaller()) as caller:
+        try:
+            return await caller.run(lambda: _list(line), timeout, line.workers())
+        except StillBusyError:
+            raise HypervisorUnavailableError(f"libvirt at {line.uri} did not answer within {timeout:g} s") from None
 
 
 def _list(line: Line) -> tuple[Domain, ...]:
@@ -69,24 +68,18 @@ def with_states(line: Line, connection: Any) -> Iterator[tuple[Any, int]]:
     """
     states = {domain.UUIDString(): state for flag, state in LISTED_STATES for domain in connection.listAllDomains(flag)}
     for domain in connection.listAllDomains(0):
-        state = states.get(domain.UUIDString())
-        yield domain, _state(line, domain) if state is None else state
-
-
-def _state(line: Line, domain: Any) -> int:
-    try:
-        return int(domain.state()[0])
-    except line.libvirt.libvirtError:
-        return NO_STATE  # it has gone since it was listed
+        state = states.get(domain.UUIDString(), NO_STATE)
+        if state == NO_STATE:
+            with contextlib.suppress(line.libvirt.libvirtError):  # it has gone since it was listed
+                state = domain.state()[0]
+        yield domain, state
 
 
 def not_found(name: str, uri: str) -> NotFoundError:
-    """Return the error for a domain that the hypervisor does not have."""
     return NotFoundError(f"there is no domain {name} at {uri}", list_hint(uri))
 
 
 def gone(name: str, uri: str, reason: str) -> NotFoundError:
-    """Return the error for a domain that was there before."""
     return NotFoundError(f"domain {name} at {uri} is gone: {reason}", list_hint(uri))
 
 

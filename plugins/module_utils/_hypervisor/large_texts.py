@@ -48,7 +48,9 @@ class LargeTexts:
             if not self._users:
                 self._usual_seconds = sys.getswitchinterval()
                 sys.setswitchinterval(max(self._usual_seconds, _TURN_SECONDS))
-                _share_free_memory()
+                with _c_library() as library:
+                    for option, value in _MALLOC_OPTIONS:
+                        library.mallopt(option, value)
             self._users += 1
 
     def end(self) -> None:
@@ -57,18 +59,8 @@ class LargeTexts:
             self._users -= 1
             if not self._users:
                 sys.setswitchinterval(self._usual_seconds)
-                _give_back_free_memory()
-
-
-def _share_free_memory() -> None:
-    with _c_library() as library:
-        for option, value in _MALLOC_OPTIONS:
-            library.mallopt(option, value)
-
-
-def _give_back_free_memory() -> None:
-    with _c_library() as library:
-        library.malloc_trim(0)
+                with _c_library() as library:
+                    library.malloc_trim(0)
 
 
 @contextlib.contextmanager

@@ -50,7 +50,6 @@ def unmistakable(name: str, uuid: str) -> str:
 
 
 def list_hint(uri: str) -> str:
-    """Return the hint for a domain that is not there."""
     return f"Check the name; {virsh(uri, 'list --all')} shows the domains that the hypervisor knows."
 
 

@@ -44,10 +44,6 @@ def _standard_quotes(text: str) -> str:
     return _QUOTE.sub(respell, text)
 
 
-def _separators(raw: bytes) -> int:
-    return raw.count(b",") + raw.count(b"{") + raw.count(b"[")
-
-
 def _has_more_outside_strings(raw: bytes, most: int) -> bool:
     for escape in (rb"\\", rb"\"", rb"\'"):
         raw = raw.replace(escape, b"")
@@ -124,9 +120,10 @@ def decode(raw: bytes, limits: Limits = USUAL_LIMITS) -> Any:
 
     :raises RemoteProtocolError: the peer broke these rules
     """
-    is_long = len(raw) > limits.values  # only then can it have so many separators
-    if is_long and _separators(raw) > limits.values and _has_more_outside_strings(raw, limits.values):
-        raise RemoteProtocolError(f"the peer sent a message of more than {limits.values} values")
+    most = limits.values
+    is_long = len(raw) > most  # only then can it have so many separators
+    if is_long and sum(map(raw.count, (b",", b"{", b"["))) > most and _has_more_outside_strings(raw, most):
+        raise RemoteProtocolError(f"the peer sent a message of more than {most} values")
     try:
         text = raw.decode("utf-8")
         value = read_whole(_READER, _standard_quotes(text) if "'" in text else text)
