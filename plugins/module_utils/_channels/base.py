@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from types import TracebackType
 from typing import Any, Callable, ClassVar, Mapping, TypeVar
 
+from .._protocol import messages
 from .._protocol.messages import Reply, Returned
+
+Encoded = TypeVar("Encoded")
 
 ChannelType = TypeVar("ChannelType", bound="Channel")
 
@@ -33,6 +35,13 @@ class Request:
 
     def arguments_at(self, now_ns: int) -> Arguments:
         return self.arguments(now_ns) if callable(self.arguments) else self.arguments
+
+    def prepared(self, encode: Callable[[Mapping[str, Any]], Encoded]) -> Callable[[int], Encoded]:
+        """Return what encodes it for the instant at which it is sent: nothing, if it was encoded here."""
+        if callable(self.arguments):
+            return lambda now_ns: encode(messages.request(self.execute, self.arguments_at(now_ns)))
+        encoded = encode(messages.request(self.execute, self.arguments))
+        return lambda _now_ns: encoded
 
 
 @dataclass(frozen=True)
@@ -125,12 +134,7 @@ class Channel(ABC):
     async def __aenter__(self: ChannelType) -> ChannelType:
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_error: object) -> None:
         await self.close()
 
 

@@ -178,7 +178,6 @@ class LibvirtChannel(Channel):
         lane: Lane = PROVEN,
         until: float = math.inf,
     ) -> Result:
-        """``left`` of ``timeout`` is what is left of the time for it."""
         try:
             return await self._caller.run(function, left, self._line.workers(lane, self._pace.held), until)
         except StillBusyError:

@@ -157,15 +157,11 @@ class DomainCalls:
             # Syncing first tells a dead agent from one that is busy with the command.
             self.exchange(PING, deadline)
             limit = SHORTEST_AGENT_TIMEOUT
-        if not callable(request.arguments):
-            prepared = json.dumps(messages.request(request.execute, request.arguments))
+        prepared = request.prepared(json.dumps)
+        ask = self._line.libvirt_qemu.qemuAgentCommand
         sent_ns = time.monotonic_ns()
-        if callable(request.arguments):
-            prepared = json.dumps(messages.request(request.execute, request.arguments_at(sent_ns)))
         try:
-            text = self._readable(
-                request.execute, self._line.libvirt_qemu.qemuAgentCommand, self.domain, prepared, limit, 0
-            )
+            text = self._readable(request.execute, ask, self.domain, prepared(sent_ns), limit, 0)
         except self._error as error:
             return self._failed(error, request, sent_ns, time.monotonic_ns())
         received_ns = time.monotonic_ns()
@@ -240,17 +236,5 @@ class DomainCalls:
     def _meaning(
         self, error: Any, what: str = "the request", is_of_reply: bool = False, was_asked: bool = True
     ) -> QgaError:
-        return meaning(
-            Failure(
-                self._line,
-                self._connection,
-                self.domain,
-                self.name,
-                code_of(error),
-                reason_of(error),
-                what,
-                is_of_reply,
-                was_asked,
-                self.has_answered,
-            )
-        )
+        place = (self._line, self._connection, self.domain, self.name, self.has_answered)
+        return meaning(Failure(*place, code_of(error), reason_of(error), what, is_of_reply, was_asked))

@@ -38,20 +38,20 @@ class UnreachedError(UnresponsiveError):
 class Failure(NamedTuple):
     """A call that failed, and what is known of it and of its domain.
 
-    ``what`` is the agent command, or libvirt's function. ``is_of_reply``: the agent's reply may be the reason.
-    ``was_asked``: it took as long as an agent is waited for. ``has_answered``: the agent, before this call.
+    ``has_answered``: the agent, before this call. ``what`` is the agent command, or libvirt's function.
+    ``is_of_reply``: the agent's reply may be the reason. ``was_asked``: it took as long as an agent is waited for.
     """
 
     line: Line
     connection: Any
     domain: Any
     name: str
+    has_answered: bool
     code: int
     reason: str  # fit to be shown: it may quote the guest
     what: str
     is_of_reply: bool
     was_asked: bool
-    has_answered: bool
 
     def __str__(self) -> str:
         return f"domain {self.name} at {self.line.uri}"

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import re
 from enum import Enum
-from typing import NamedTuple, Pattern
 
 from .._protocol.messages import Refused
 
@@ -28,39 +27,26 @@ class Meaning(Enum):
     FAILED = "failed"
 
 
-class _Row(NamedTuple):
-    """A refusal of this class (None: of any) that begins with these words has the meaning."""
-
-    kind: str | None
-    words: Pattern[str]
-    meaning: Meaning
-
-
-def _words(pattern: str) -> Pattern[str]:
-    return re.compile(pattern, re.IGNORECASE | re.DOTALL)
-
-
-_ANY_WORDS = _words("")
-
 # libvirt writes "The command has been disabled for this instance" for a class without words (qemuAgentStringifyError).
 _COMMAND = r"(?:the )?command(?: (?!(?:has|is|was|not) )(?P<command>\S+))? "
 _IS_DISABLED = _COMMAND + r"(?:is |has been )?(?:disabled|not allowed)\b"
 
-# The first that fits counts.
+# A refusal of this class (None: of any) that begins with these words has the meaning. The first that fits counts.
 _ROWS = (
     # "Command X has been disabled: the agent is in frozen state" (qga/main.c, before QEMU 10.0); other agents:
     # "Command not allowed while filesystem is frozen".
-    _Row(None, _words(_IS_DISABLED + r".*\bfrozen\b"), Meaning.FROZEN),
-    _Row(None, _words(_IS_DISABLED), Meaning.DISABLED),
-    _Row(None, _words(_COMMAND + r"(?:has |was |is )?not (?:been )?found\b"), Meaning.MISSING),
+    (None, _IS_DISABLED + r".*\bfrozen\b", Meaning.FROZEN),
+    (None, _IS_DISABLED, Meaning.DISABLED),
+    (None, _COMMAND + r"(?:has |was |is )?not (?:been )?found\b", Meaning.MISSING),
     # QERR_UNSUPPORTED, and what guest-suspend-ram and its like say (qga/commands-posix.c and commands-win32.c).
-    _Row(None, _words(r"this feature or command is not currently supported"), Meaning.UNSUPPORTED),
-    _Row(None, _words(r"[^:'\"/]*\bnot supported by (?:the )?(?:OS|guest)\b"), Meaning.UNSUPPORTED),
-    _Row("CommandNotFound", _words(r".*\bdisabled\b"), Meaning.DISABLED),
-    _Row("CommandNotFound", _ANY_WORDS, Meaning.MISSING),
-    _Row("CommandDisabled", _ANY_WORDS, Meaning.DISABLED),
-    _Row("Unsupported", _ANY_WORDS, Meaning.UNSUPPORTED),
+    (None, r"this feature or command is not currently supported", Meaning.UNSUPPORTED),
+    (None, r"[^:'\"/]*\bnot supported by (?:the )?(?:OS|guest)\b", Meaning.UNSUPPORTED),
+    ("CommandNotFound", r".*\bdisabled\b", Meaning.DISABLED),
+    ("CommandNotFound", "", Meaning.MISSING),
+    ("CommandDisabled", "", Meaning.DISABLED),
+    ("Unsupported", "", Meaning.UNSUPPORTED),
 )
+_MEANINGS = tuple((kind, re.compile(words, re.IGNORECASE | re.DOTALL), meaning) for kind, words, meaning in _ROWS)
 
 # The longest name of a command and the sentence around it are far shorter; the rest is the guest's own text.
 _LONGEST_WORDS = 1024
@@ -72,9 +58,8 @@ _NOT_FOUND = frozenset((Meaning.FROZEN, Meaning.DISABLED, Meaning.MISSING))
 def meaning_of(refused: Refused) -> Meaning:
     """Return what the refusal means, by its words and by its class."""
     words = refused.description[:_LONGEST_WORDS]
-    return next(
-        (row.meaning for row in _ROWS if row.kind in (None, refused.kind) and row.words.match(words)), Meaning.FAILED
-    )
+    fitting = (meaning for kind, rule, meaning in _MEANINGS if kind in (None, refused.kind) and rule.match(words))
+    return next(fitting, Meaning.FAILED)
 
 
 def command_named(refused: Refused) -> str | None:

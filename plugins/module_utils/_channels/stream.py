@@ -114,7 +114,7 @@ class StreamChannel(Channel):
         self._bytes_in_call = 0
         connection = await self._synced(deadline)
         self._in_sync = False  # until the reply is here
-        sent_ns = await self._send(connection, self._stamped(request), deadline)
+        sent_ns = await self._send(connection, request.prepared(values.encode), deadline)
         if not request.expects_reply:
             return Exchange(NO_REPLY, sent_ns, sent_ns)
         event = await self._next_event(connection, deadline, request.execute in _ALIKE)
@@ -239,17 +239,10 @@ class StreamChannel(Channel):
                 doubtful = reply
         raise self._flooded()
 
-    @staticmethod
-    def _stamped(request: Request) -> Callable[[int], bytes]:
-        if callable(request.arguments):
-            return lambda now_ns: values.encode(messages.request(request.execute, request.arguments_at(now_ns)))
-        data = values.encode(messages.request(request.execute, request.arguments))
-        return lambda _now: data
-
-    async def _send(self, connection: socket.socket, stamped: Callable[[int], bytes], deadline: Deadline) -> int:
+    async def _send(self, connection: socket.socket, prepared: Callable[[int], bytes], deadline: Deadline) -> int:
         """Send all of it; returns the host's monotonic clock just before the first byte left."""
         sent_ns = self._sent_ns = time.monotonic_ns()
-        rest = memoryview(stamped(sent_ns))
+        rest = memoryview(prepared(sent_ns))
         while rest:
             try:
                 rest = rest[connection.send(rest) :]

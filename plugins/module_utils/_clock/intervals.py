@@ -80,7 +80,7 @@ class Reading:
 
     ``guest_received_ns`` and ``guest_transmitted_ns`` are the same where the agent gives one reading only.
     ``resolution_ns``: the true time was up to this much later than the reading, since agents cut and never round up.
-    ``rounded_ns``: the number was written this coarsely on top of it, either way (:class:`channels.base.Whole`).
+    ``rounded_ns``: the number was written this coarsely on top of it, either way (:class:`numbers.Whole`).
     ``slew``: None, if the agent does not slew clocks.
     """
 

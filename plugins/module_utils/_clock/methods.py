@@ -70,15 +70,17 @@ class ResyncOptions:
 _Step = Callable[[GuestAgent, Reference, Offset, ResyncOptions], Awaitable[Optional[str]]]
 
 
+def _delta(offset: Offset) -> dict[str, object]:
+    seconds, nanoseconds = divmod(-offset.likely_ns, SECOND_NS)
+    return {"seconds": seconds, "nanoseconds": nanoseconds, "relative": True}
+
+
 async def _step_by_delta(
     agent: GuestAgent, _reference: Reference, offset: Offset, options: ResyncOptions
 ) -> str | None:
     """The extended agent adds the delta in its kernel, so however long the request takes, no error is added."""
-    seconds, nanoseconds = divmod(-offset.likely_ns, SECOND_NS)
-    arguments: dict[str, object] = {"seconds": seconds, "nanoseconds": nanoseconds, "relative": True}
-    if options.update_rtc:
-        arguments["rtc"] = True
-    returned = await agent.call("guest-update-time", arguments)
+    rtc = {"rtc": True} if options.update_rtc else {}
+    returned = await agent.call("guest-update-time", {**_delta(offset), **rtc})
     rtc_error = returned.get("rtc-error") if isinstance(returned, dict) else None
     return f"the guest's hardware clock was not updated: {visible(rtc_error)}" if isinstance(rtc_error, str) else None
 
@@ -87,9 +89,7 @@ async def _slew_by_delta(
     agent: GuestAgent, _reference: Reference, offset: Offset, options: ResyncOptions
 ) -> str | None:
     """The extended agent has its kernel add the delta little by little, in place of what is left of another slew."""
-    seconds, nanoseconds = divmod(-offset.likely_ns, SECOND_NS)
-    arguments = {"seconds": seconds, "nanoseconds": nanoseconds, "relative": True, "slew": True}
-    await agent.call("guest-update-time", arguments)
+    await agent.call("guest-update-time", {**_delta(offset), "slew": True})
     return "the guest's hardware clock was not updated: a slew takes its time" if options.update_rtc else None
 
 
@@ -98,10 +98,8 @@ async def _step_to_time(agent: GuestAgent, reference: Reference, offset: Offset,
     base_ns = reference.base_ns()
     lead_ns = offset.measurement.one_way_ns * _SETTING_PERCENT // 100
 
-    def stamped(now_ns: int) -> Mapping[str, int]:
-        return {"time": now_ns + base_ns + lead_ns}
-
-    await agent.call("guest-set-time", stamped, timeout=agent.timeout + options.timings.hwclock)
+    timeout = agent.timeout + options.timings.hwclock
+    await agent.call("guest-set-time", lambda now_ns: {"time": now_ns + base_ns + lead_ns}, timeout)
     return None
 
 

@@ -58,10 +58,6 @@ def _unique_members(members: list[tuple[str, Any]]) -> dict[str, Any]:
     return result
 
 
-def _integer(digits: str) -> int | float:
-    return int(digits) if len(digits) <= _LONGEST_INTEGER else float(digits)
-
-
 # A double gives back all the digits of a number that is no longer (DBL_DIG, float.h).
 _DOUBLE_DIGITS = 15
 
@@ -91,7 +87,10 @@ def _no_constant(name: str) -> Any:
 
 # Made once: json.loads() and json.dumps() make them anew at each call that has options.
 _READER = json.JSONDecoder(
-    parse_int=_integer, parse_float=_number, parse_constant=_no_constant, object_pairs_hook=_unique_members
+    parse_int=lambda digits: int(digits) if len(digits) <= _LONGEST_INTEGER else float(digits),
+    parse_float=_number,
+    parse_constant=_no_constant,
+    object_pairs_hook=_unique_members,
 )
 
 CHECKER = json.JSONDecoder(parse_int=float, parse_constant=_no_constant)
