@@ -14,7 +14,7 @@ import re
 import socket
 import struct
 from dataclasses import dataclass
-from typing import Any, Mapping, Tuple, Union
+from typing import Any, Mapping, Union
 
 from .._errors import InvalidOptionError, NotConnectedError, NotFoundError, PermissionDeniedError, UnresponsiveError
 from .._event_loop.tasks import Deadline, pause, writable
@@ -29,8 +29,6 @@ ONE_CLIENT_HINT = (
     "While a guest boots or wakes, wait_timeout waits for it."
 )
 
-_AddressInfo = Tuple[Any, Any, int, str, Any]  # as socket.getaddrinfo has it
-
 _UCRED = struct.Struct("iII")
 
 
@@ -42,6 +40,11 @@ class UnixAddress:
         return f"socket {self.path}"
 
     async def connect(self, deadline: Deadline) -> socket.socket:
+        if len(os.fsencode(self.path)) > 107:
+            raise InvalidOptionError(
+                f"the socket path {self.path} is longer than the 107 bytes that a unix socket may have",
+                "Use a shorter path, for example through a symbolic link.",
+            )
         return await _connect(socket.AF_UNIX, self.path, deadline)
 
     def listener(self, connection: socket.socket) -> tuple[int, ...]:
@@ -77,7 +80,7 @@ class TcpAddress:
                 connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 return connection
 
-    async def _resolved(self, deadline: Deadline) -> list[_AddressInfo]:
+    async def _resolved(self, deadline: Deadline) -> list[tuple[Any, Any, int, str, Any]]:
         # The resolver has its own, much longer time limits, and no way to change them.
         resolve = functools.partial(socket.getaddrinfo, self.host, self.port, type=socket.SOCK_STREAM)
         resolver = Worker("resolver")

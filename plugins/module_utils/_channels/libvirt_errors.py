@@ -87,22 +87,12 @@ def meaning(failure: Failure) -> QgaError:
     return _by_what_was_in_doubt(failure)
 
 
-# ---------------------------------------------------------------------------------------------- by the number by itself
-
-
 def _stopped(failure: Failure) -> QgaError:
     try:
         require_running(failure.line, failure.domain, failure.name)
     except QgaError as stopped:
         return stopped
     return NotRunningError(f"{failure} cannot take {failure.what}: {failure.reason}")
-
-
-def _held(failure: Failure) -> QgaError:
-    return UnresponsiveError(
-        f"the agent of {failure} is held by another client: {failure.reason}",
-        "Wait until the other agent command has ended, and run the task again.",
-    )
 
 
 def _silent(failure: Failure) -> QgaError:
@@ -129,14 +119,15 @@ _BY_NUMBER: Mapping[int, Callable[[Failure], QgaError]] = {
     numbers.ACCESS_DENIED: lambda failure: PermissionDeniedError(
         f"libvirt does not allow agent commands to {failure}: {failure.reason}"
     ),
-    numbers.OPERATION_TIMEOUT: _held,
+    numbers.OPERATION_TIMEOUT: lambda failure: UnresponsiveError(
+        f"the agent of {failure} is held by another client: {failure.reason}",
+        "Wait until the other agent command has ended, and run the task again.",
+    ),
     numbers.AGENT_UNRESPONSIVE: _silent,
     numbers.AGENT_UNSYNCED: _silent,
     numbers.AGENT_COMMAND_TIMEOUT: _silent,
 }
 
-
-# ------------------------------------------------------------------------------------ numbers that may mean many things
 
 # Named, in whatever language, by what libvirt forbids over its socket for reading only (virCheckReadOnlyGoto).
 _AGENT_CALL = "virDomainQemuAgentCommand"
@@ -175,8 +166,6 @@ def _by_what_was_in_doubt(failure: Failure) -> QgaError:
         return RemoteProtocolError(f"{answered}: {reason}")
     return HypervisorUnavailableError(f"libvirt at {uri} failed at {failure.what}: {reason}")
 
-
-# ------------------------------------------------------------------------------------------------ the agent's own error
 
 _AFTER_COLON = re.compile("[:\uff1a]\\s*(?P<description>.*)\\Z", re.DOTALL)
 

@@ -45,7 +45,6 @@ from .._errors import (
     ExchangeTimeoutError,
     FrozenError,
     GuestReplacedError,
-    InvalidOptionError,
     NotConnectedError,
     UnresponsiveError,
 )
@@ -165,11 +164,6 @@ class StreamChannel(Channel):
         return connection
 
     async def _connected(self, deadline: Deadline) -> socket.socket:
-        if isinstance(self._address, UnixAddress) and len(os.fsencode(self._address.path)) > 107:
-            raise InvalidOptionError(
-                f"the socket path {self._address.path} is longer than the 107 bytes that a unix socket may have",
-                "Use a shorter path, for example through a symbolic link.",
-            )
         try:
             connection = await self._address.connect(deadline)
         except OSError as error:

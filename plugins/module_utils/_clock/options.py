@@ -40,17 +40,12 @@ def reference_of(
     if stated is not None:
         return ChosenReference(StatedReference(parse_instant(stated) + utc_offset_ns, time.monotonic_ns()))
     reference = HostReference(utc_offset_ns)
-    synchronized = is_synchronized()
+    synchronized, unsynchronized = is_synchronized(), "the host's own clock is not synchronised"
     if params.get("require_synchronized_host") and not synchronized:
-        raise HostClockUnsynchronizedError(
-            "the host's own clock is not synchronised"
-            if synchronized is False
-            else "the host's kernel does not tell whether its clock is synchronised"
-        )
-    warning = None
-    if synchronized is False:
-        warning = "the host's own clock is not synchronised; the guest is given the host's time all the same"
-    return ChosenReference(reference, warning)
+        untold = "the host's kernel does not tell whether its clock is synchronised"
+        raise HostClockUnsynchronizedError(untold if synchronized is None else unsynchronized)
+    warning = f"{unsynchronized}; the guest is given the host's time all the same"
+    return ChosenReference(reference, warning if synchronized is False else None)
 
 
 def require_consistent(params: Mapping[str, Any]) -> None:

@@ -154,7 +154,8 @@ class _Run:
                     break
                 offset = await self._stepper.step(METHODS[method], offset)
                 is_last = attempts == self._options.attempts
-                if not (is_last or self._is_refused() or self._criteria.is_settled(offset)):
+                is_refused = isinstance(self._stepper.error, NotSupportedError)
+                if not (is_last or is_refused or self._criteria.is_settled(offset)):
                     is_contended = True
                     offset = await self._gauge.measure_apart()
                 offset = await self._gauge.measure_for_proof(offset)
@@ -180,7 +181,7 @@ class _Run:
 
     def _is_step_worth_it(self, method: str, offset: Offset, attempts: int, is_contended: bool) -> bool:
         """Decide by the second table above, row by row."""
-        if self._is_refused():
+        if isinstance(self._stepper.error, NotSupportedError):
             return False
         if not self._criteria.is_settled(offset):
             return True
@@ -189,9 +190,6 @@ class _Run:
         if self._criteria.lacks_proof(offset) or self._criteria.may_go_back(offset):
             return False
         return abs(offset.likely_ns) > METHODS[method].fine_ns(offset)
-
-    def _is_refused(self) -> bool:
-        return isinstance(self._stepper.error, NotSupportedError)
 
     # ------------------------------------------------------------------------------------------------ slewing, leaving
 

@@ -84,10 +84,7 @@ def gone(name: str, uri: str, reason: str) -> NotFoundError:
 
 
 def not_running(name: str, uri: str, state: int, uuid: str) -> NotRunningError:
-    """Return the error for a domain that does not run, whose hint has the commands that it takes.
-
-    ``state`` is a virDomainState.
-    """
+    """``state`` is a virDomainState; the hint has the commands that have a domain in it run again."""
     return NotRunningError(
         f"domain {name} at {uri} is {_STATE_WORDS.get(state, 'not running')}",
         f"{remedy(unmistakable(name, uuid), uri, state)}; an agent answers only while its guest runs.",

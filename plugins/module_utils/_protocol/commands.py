@@ -69,19 +69,11 @@ class Command(NamedTuple):
     origin: Literal["stock", "extended"] = "stock"
 
 
-def parse_arguments(notation: str) -> tuple[Argument, ...]:
-    """Read the arguments of one command: ``"path: str, *mode: str"``."""
-    if not notation:
-        return ()
-    arguments: list[Argument] = []
-    for part in notation.split(", "):
-        match = _ARGUMENT.fullmatch(part)
-        if match is None:
-            raise ValueError(f"{part!r} in {notation!r} is not an argument such as 'path: str' or '*mode: str'")
-        if any(match["name"] == known.name for known in arguments):
-            raise ValueError(f"argument {match['name']!r} is given twice in {notation!r}")
-        arguments.append(Argument(match["name"], match["type"], optional=bool(match["optional"])))
-    return tuple(arguments)
+def _argument(notation: str) -> Argument:
+    match = _ARGUMENT.fullmatch(notation)
+    if match is None:
+        raise ValueError(f"{notation!r} is not an argument such as 'path: str' or '*mode: str'")
+    return Argument(match["name"], match["type"], optional=bool(match["optional"]))
 
 
 def parse_commands(table: str, origin: Literal["stock", "extended"]) -> Iterator[Command]:
@@ -90,10 +82,11 @@ def parse_commands(table: str, origin: Literal["stock", "extended"]) -> Iterator
         match = _COMMAND.fullmatch(entry)
         if match is None:
             raise ValueError(f"{entry!r} is not a command in the table's notation")
+        arguments = match["arguments"].split(", ") if match["arguments"] else ()
         yield Command(
             match["name"],
             match["since"],
-            parse_arguments(match["arguments"]),
+            tuple(map(_argument, arguments)),
             match["returns"],
             match["description"],
             success_response=match["silent"] is None,
@@ -209,10 +202,7 @@ CATALOGUE: Mapping[str, Command] = MappingProxyType(
 
 # qga/main.c, ga_freeze_allowlist: whatever the administrator allows, a frozen agent runs only these.
 FROZEN_ALLOWED: frozenset[str] = frozenset(
-    (
-        *("guest-ping", "guest-info", "guest-sync", "guest-sync-delimited"),
-        *("guest-fsfreeze-status", "guest-fsfreeze-thaw"),
-    )
+    ("guest-ping", "guest-info", "guest-sync", "guest-sync-delimited", "guest-fsfreeze-status", "guest-fsfreeze-thaw")
 )
 
 SILENT: frozenset[str] = frozenset(name for name, command in CATALOGUE.items() if not command.success_response)

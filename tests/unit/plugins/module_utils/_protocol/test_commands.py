@@ -8,7 +8,6 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.command
     Argument,
     Command,
     answers_on_success,
-    parse_arguments,
     parse_commands,
 )
 
@@ -38,34 +37,25 @@ def test_a_description_is_one_sentence() -> None:
         assert description.endswith("."), description
 
 
-def test_notation() -> None:
-    assert parse_arguments("") == ()
-    assert parse_arguments("a-b: [GuestThing], *c: int | str") == (
-        Argument("a-b", "[GuestThing]", optional=False),
-        Argument("c", "int | str", optional=True),
-    )
+def test_no_command_has_two_arguments_of_one_name() -> None:
+    for command in CATALOGUE.values():
+        assert len({argument.name for argument in command.arguments}) == len(command.arguments), command.name
 
 
-@pytest.mark.parametrize(
-    ("notation", "reason"),
-    [
-        *((text, "is not an argument such as") for text in (" ", "path:", "Path: str", "path: [str", "path: str,")),
-        ("path: str, *path: int", "'path' is given twice"),
-    ],
-)
-def test_bad_notation_is_refused(notation: str, reason: str) -> None:
-    with pytest.raises(ValueError, match=reason):
-        parse_arguments(notation)
+@pytest.mark.parametrize("arguments", [" ", "path:", "Path: str", "path: [str", "path: str,", "path: str, "])
+def test_an_argument_in_another_notation_is_refused(arguments: str) -> None:
+    with pytest.raises(ValueError, match="is not an argument such as"):
+        list(parse_commands(f"guest-one({arguments}) -> int\n    1.0: Does it.", "stock"))
 
 
 def test_a_command_takes_two_lines() -> None:
     table = """
-guest-one(a: int, *b: [str]) -> [GuestThing], silent
+guest-one(a-b: [GuestThing], *c: int | str) -> [GuestThing], silent
     2.10, if HAVE_IT or CONFIG_X: Does it.
 guest-two() -> none
     0.15.0: Does nothing.
 """
-    arguments = (Argument("a", "int"), Argument("b", "[str]", optional=True))
+    arguments = (Argument("a-b", "[GuestThing]"), Argument("c", "int | str", optional=True))
     assert list(parse_commands(table, "extended")) == [
         Command("guest-one", "2.10", arguments, "[GuestThing]", "Does it.", False, "HAVE_IT or CONFIG_X", "extended"),
         Command("guest-two", "0.15.0", (), NO_DATA, "Does nothing.", origin="extended"),
