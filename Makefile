@@ -43,7 +43,7 @@ SECONDS ?= 16
 
 # What the figures of a correction rest on.
 covered := $(addprefix _protocol/,framing.py messages.py numbers.py values.py) \
-    $(addprefix _clock/,intervals.py measuring.py methods.py offsets.py report.py resync.py slewing.py stepping.py) \
+    $(addprefix _clock/,intervals.py measuring.py methods.py offsets.py report.py resync.py stepping.py) \
     $(addprefix _clock/,tolerance.py) _agent.py _channels/base.py
 
 only_in_test_all := $(if $(quick),,fuzz)

@@ -24,7 +24,7 @@ anything else                                                            step; i
 =======================================================================  ============================================
 
 Slew or leave (``_Run._slew_or_leave``): a slew that is under way and ends right is left alone. Else one is begun,
-unless there is an obstacle (``slewing.py``), which becomes a warning.
+unless there is an obstacle (``Slewer.obstacle``), which becomes a warning.
 
 Step (``_Run._step_until_right``): right before each step it is checked again that it cannot take the clock back. After
 each step, the clock is measured, and the first row that fits says whether another step is worth it
@@ -58,8 +58,7 @@ from .methods import METHODS, ResyncOptions
 from .offsets import Gauge, Given
 from .reference import Reference
 from .report import Offset, ResyncReport, in_seconds
-from .slewing import Slewer
-from .stepping import Stepper
+from .stepping import Slewer, Stepper
 from .tolerance import Criteria
 
 _CONTRADICTION_HINT = "Something in the guest sets its clock all the time, or its agent does not tell the truth."
