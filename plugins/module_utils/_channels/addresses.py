@@ -187,9 +187,8 @@ _CONNECT_ERRORS: Mapping[int, type[QgaError]] = {
     errno.ETIMEDOUT: UnresponsiveError,
 }
 
-_CONNECT_HINTS: Mapping[type[QgaError], str | None] = {
+_CONNECT_HINTS: Mapping[type[QgaError], str] = {
     NotFoundError: "Check the socket, address or vsock option against the guest's configuration; the guest must run.",
-    PermissionDeniedError: None,
     UnresponsiveError: ONE_CLIENT_HINT,
     NotConnectedError: "Nothing listens there: check that the guest runs and that this is its agent's channel.",
 }
@@ -203,4 +202,4 @@ def connect_error(address: Address, error: OSError) -> QgaError:
     else:
         kind = _CONNECT_ERRORS.get(error.errno or 0, NotConnectedError)
     reason = error.strerror or str(error)
-    return kind(f"cannot connect to {address}: {reason}", _CONNECT_HINTS[kind])
+    return kind(f"cannot connect to {address}: {reason}", _CONNECT_HINTS.get(kind))

@@ -32,6 +32,7 @@ a refusal of another command, anything else     dropped
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import socket
@@ -149,12 +150,8 @@ class StreamChannel(Channel):
         connection, self._socket = self._socket, None
         if connection is None:
             return
-        try:
+        with connection, contextlib.suppress(OSError):  # the peer may have gone: nothing is left to drain then
             await self._drain(connection)
-        except OSError:
-            pass  # the peer has gone: nothing left to drain
-        finally:
-            connection.close()
 
     async def _synced(self, deadline: Deadline) -> socket.socket:
         """A connection that is in sync."""

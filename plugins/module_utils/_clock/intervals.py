@@ -121,7 +121,6 @@ class Reading:
 
     @property
     def elapsed_ns(self) -> int:
-        """How long the exchange took on the host."""
         return self.received_ns - self.sent_ns
 
 

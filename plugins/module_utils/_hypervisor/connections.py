@@ -46,16 +46,12 @@ RESERVE_THREADS = 4
 # A call that takes longer holds its thread up, as far as others are concerned.
 _HELD_UP_SECONDS = 0.1
 
-
 # Of what libvirt says, in characters: the rest of a longer message is a guest's own text.
 LONGEST_MESSAGE = 4096
 
 # libvirt's own limits are in whole seconds: a call that ends by one of them takes up to so much longer than it was
 # meant to, and those that wait for its thread are not to give up just before.
 _OVERTIME_SECONDS = 1.5
-
-
-# ------------------------------------------------------------------------------------------------------------ libvirt
 
 
 def import_libvirt() -> tuple[ModuleType, ModuleType]:
@@ -104,9 +100,6 @@ def without_agents(uri: str, reason: str) -> NotConfiguredError:
         f"libvirt's driver for {uri} has no guest agents: {reason}",
         "Name the uri of a hypervisor that runs QEMU, such as qemu:///system, or the agent's own socket or address.",
     )
-
-
-# ---------------------------------------------------------------------------------------------------------- the lines
 
 
 class _Waiting(NamedTuple):

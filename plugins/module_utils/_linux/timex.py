@@ -23,7 +23,6 @@ STA_FLL = 0x0008
 STA_UNSYNC = 0x0040
 TIME_ERROR = 5
 
-
 # kernel/time/ntp.c, MAX_TICKADJ: 500 microseconds a second, in either direction (Linux 6.1).
 SLEW_PPM = 500
 # This one is ours, since it takes 1,000 seconds: the kernel has none.

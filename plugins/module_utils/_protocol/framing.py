@@ -26,9 +26,6 @@ from .values import decode
 DELIMITER = b"\xff"
 
 
-# ---------------------------------------------------------------------------------------------------------- the lexer
-
-
 class _State(NamedTuple):
     """One row of the lexer's table.
 
@@ -105,9 +102,6 @@ _BRACKETS: Mapping[int, tuple[int, int]] = {  # change of (braces, brackets)
     ord("["): (0, 1),
     ord("]"): (0, -1),
 }
-
-
-# -------------------------------------------------------------------------------------------------------- the decoder
 
 
 class Message(NamedTuple):

@@ -23,11 +23,9 @@ class Limits(NamedTuple):
 
 USUAL_LIMITS = Limits()
 
-
 # Limits of one reply. The longest is that to guest-info, some 6 KiB; of a thousand guests, all may send as much as they
 # can at the same time.
 CLOCK_REPLIES = Limits(size=64 * 1024, nesting=16)
-
 
 # What one reply may cost. Of a host of containers with 500 interfaces, that list is 250 KiB and 10,000 values; the
 # memory blocks of 2 TiB are 64,000. No reply of QAPI's nests deeper than seven levels.

@@ -79,8 +79,5 @@ def expect_whole(value: object, what: str) -> Whole:
 
 
 def expect_integer(value: object, what: str) -> int:
-    """As :func:`expect_whole`, where it does not matter how finely the number is written.
-
-    :raises RemoteProtocolError: it is none
-    """
+    """As :func:`expect_whole`, where it does not matter how finely the number is written."""
     return expect_whole(value, what).value

@@ -18,7 +18,6 @@ from .limits import USUAL_LIMITS, Limits
 # also keeps int() away from numbers of a million digits, for which it takes quadratic time.
 _LONGEST_INTEGER = len("18446744073709551615")
 
-
 # None of these repeats a group: the matcher would remember every round of it, at a hundred times the text's size.
 _QUOTE = re.compile(r"""\\["'\\]|["']""")
 
