@@ -135,9 +135,8 @@ def parse_address(value: str) -> TcpAddress:
     """
     found = re.match(r"(?:\[(?P<v6>[^\]]+)\]|(?P<host>[^:\[\]]+)):(?P<port>.*)\Z", value)
     if found is None:
-        raise InvalidOptionError(
-            f"address {value} is not of the form host:port", "Put an IPv6 address in brackets: [::1]:4444."
-        )
+        hint = "Put an IPv6 address in brackets: [::1]:4444."
+        raise InvalidOptionError(f"address {value} is not of the form host:port", hint)
     return TcpAddress(found.group("v6") or found.group("host"), _port(found.group("port"), "address", value, 65535))
 
 

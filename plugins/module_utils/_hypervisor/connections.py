@@ -138,8 +138,7 @@ class Line:
         self._changed = threading.Condition()
         self._jobs: Mapping[Lane, list[_Waiting]] = {lane: [] for lane in LANES}
         self._numbers = itertools.count()
-        self._busy: dict[Lane, int] = dict.fromkeys(LANES, 0)
-        self._began_at: dict[int, float] = {}  # by thread
+        self._began_at: dict[int, float] = {}  # by thread, of those that do a job
         self._threads = 0
         self._is_closed = False
         self._progressed_at = time.monotonic()
@@ -152,13 +151,11 @@ class Line:
     def load(self) -> int:
         """How many jobs wait or are being done."""
         with self._changed:
-            return sum(map(len, self._jobs.values())) + sum(self._busy.values())
+            return sum(map(len, self._jobs.values())) + len(self._began_at)
 
     def close(self) -> None:
         """Close the connection after the calls that are still made on it, and end the threads. Waits for nothing."""
         with self._changed:
-            if self._is_closed:
-                return
             self._is_closed = True
             self._changed.notify_all()
 
@@ -217,7 +214,7 @@ class Line:
     def submit(self, lane: Lane, job: Job, held: float = 0.0) -> None:
         with self._changed:
             heapq.heappush(self._jobs[lane], _Waiting(held, next(self._numbers), job))
-            waiting, busy = sum(map(len, self._jobs.values())), sum(self._busy.values())
+            waiting, busy = sum(map(len, self._jobs.values())), len(self._began_at)
             if self._threads < self._calls and self._threads - busy < waiting:
                 self._start_thread()
             self._changed.notify()
@@ -250,7 +247,7 @@ class Line:
     def look_around(self) -> None:
         """A job of one of its peers has to wait."""
         with self._changed:
-            self._provide_idle_thread(sum(self._busy.values()))
+            self._provide_idle_thread(len(self._began_at))
             self._changed.notify()
 
     def _provide_idle_thread(self, busy: int) -> None:
@@ -266,19 +263,16 @@ class Line:
         thread = threading.get_ident()
         while True:
             with self._changed:
-                taken = self._awaited_job()
-                if taken is None:
+                job = self._awaited_job()
+                if job is None:
                     self._threads -= 1
                     is_last = not self._threads
                     self._changed.notify()
                     break
-                lane, job = taken
-                self._busy[lane] += 1
                 self._progressed_at = self._began_at[thread] = time.monotonic()
             job()
-            del taken, job  # an idle thread keeps nothing of what it did
+            del job  # an idle thread keeps nothing of what it did
             with self._changed:
-                self._busy[lane] -= 1
                 del self._began_at[thread]
                 self._progressed_at = time.monotonic()
                 self._changed.notify()
@@ -286,32 +280,32 @@ class Line:
             # Closing waits for a call that still hangs.
             self.disconnect()
 
-    def _awaited_job(self) -> tuple[Lane, Job] | None:
-        """The next job, once there is one that may be done, and its lane. None: there will be none."""
+    def _awaited_job(self) -> Job | None:
+        """Return the next job, once there is one that may be done. None: there will be none."""
         while True:
-            taken = self._next_job()
-            if taken is not None or (self._is_closed and not any(self._jobs.values())):
-                return taken
+            job = self._next_job()
+            if job is not None or (self._is_closed and not any(self._jobs.values())):
+                return job
             may_help = not self._is_closed and any(line._jobs[lane] for line in self.peers for lane in LANES_OF_RESERVE)
             self._changed.wait(_HELD_UP_SECONDS / 2 if may_help else None)
 
-    def _next_job(self) -> tuple[Lane, Job] | None:
+    def _next_job(self) -> Job | None:
         for lane in LANES:
             if self._jobs[lane] and self._may_take(lane):
-                return lane, heapq.heappop(self._jobs[lane]).job
+                return heapq.heappop(self._jobs[lane]).job
         return None if self._is_closed else self._job_of_peers()
 
-    def _job_of_peers(self) -> tuple[Lane, Job] | None:
+    def _job_of_peers(self) -> Job | None:
         for lane in filter(self._may_take, LANES_OF_RESERVE):
             for line in self.peers:
                 job = line.job_held_up(lane)
                 if job is not None:  # another one may wait as well
-                    self._provide_idle_thread(sum(self._busy.values()) + 1)
-                    return lane, job
+                    self._provide_idle_thread(len(self._began_at) + 1)
+                    return job
         return None
 
     def _may_take(self, lane: Lane) -> bool:
-        return self._calls - sum(self._busy.values()) > self._spared(lane)
+        return self._calls - len(self._began_at) > self._spared(lane)
 
     def _spared(self, lane: Lane) -> int:
         return min(lane.spared, self._calls - 1)
