@@ -78,8 +78,6 @@ class DomainCalls:
     def forget(self) -> None:
         self._connection = self.domain = None
 
-    # ------------------------------------------------------------------------------------------------------ the domain
-
     def open(self) -> None:
         """Have the domain on the connection of this thread's line.
 
@@ -144,8 +142,6 @@ class DomainCalls:
             except self._error as error:
                 raise self._meaning(error) from error
         return self._state
-
-    # ------------------------------------------------------------------------------------------------------- the agent
 
     def exchange(self, request: Request, deadline: Deadline) -> Exchange:
         """Carry a request and wait for its reply, until the deadline and less than a second more."""

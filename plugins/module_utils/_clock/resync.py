@@ -139,8 +139,6 @@ class _Run:
             return False
         return await self._agent.knows(METHODS["extended"].command)
 
-    # ------------------------------------------------------------------------------------------------------- stepping
-
     async def _step_until_right(self, before: Offset, method: str) -> ResyncReport:
         offset, attempts = before, 0
         is_contended = False
@@ -190,8 +188,6 @@ class _Run:
             return False
         return abs(offset.likely_ns) > METHODS[method].fine_ns(offset)
 
-    # ------------------------------------------------------------------------------------------------ slewing, leaving
-
     async def _slew_or_leave(self, before: Offset) -> ResyncReport:
         """Report on a clock that was not stepped because it might have gone back."""
         if self._options.backward != "slew":
@@ -234,8 +230,6 @@ class _Run:
         self._warn_of_leaving(before, obstacle)
         within = self._criteria.within(before)
         return self._report(before, within, error=self._unproven(before) if within is None else None)
-
-    # --------------------------------------------------------------------------------------------- errors and warnings
 
     def _verdict(self, method: str, attempts: int, offset: Offset, is_left: bool) -> QgaError | None:
         """Return what is wrong with the clock after so many steps. To be left ahead, as was demanded, is no error."""

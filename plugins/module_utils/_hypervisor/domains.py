@@ -54,9 +54,7 @@ async def list_domains(line: Line, timeout: float) -> tuple[Domain, ...]:
 def _list(line: Line) -> tuple[Domain, ...]:
     connection = line.connection()
     try:
-        return tuple(
-            Domain(domain.name(), domain.UUIDString(), state) for domain, state in with_states(line, connection)
-        )
+        return tuple(Domain(each.name(), each.UUIDString(), state) for each, state in with_states(line, connection))
     except line.libvirt.libvirtError as error:
         raise line.connection_error(error) from error
 

@@ -11,8 +11,8 @@ command of the extended agent also has a function in its own_commands.py, and a 
 Conventions:
 
 - Types are QAPI type names; ``[T]`` is a list of T, ``T | U`` is either; ``*`` marks what may be absent.
-- A command returns ``none`` (``NO_DATA``) if its reply carries nothing, ``{"return": {}}``. A ``silent`` one sends no
-  reply when it succeeds.
+- A command returns ``none`` if its reply carries nothing, ``{"return": {}}``. A ``silent`` one sends no reply when it
+  succeeds.
 - The version that has it first is QEMU's for a stock command and this collection's for an extended one.
 - ``if`` has the schema's build condition; without, every build of the agent has the command.
 
@@ -33,8 +33,6 @@ from __future__ import annotations
 import re
 from types import MappingProxyType
 from typing import Iterator, Literal, Mapping, NamedTuple
-
-NO_DATA = "none"
 
 # "path: str", "*mode: str", "*arg: [str]", "nanoseconds: int | str"
 _ARGUMENT = re.compile(

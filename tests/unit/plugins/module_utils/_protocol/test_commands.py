@@ -4,7 +4,6 @@ import pytest
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.commands import (
     CATALOGUE,
     FROZEN_ALLOWED,
-    NO_DATA,
     Argument,
     Command,
     answers_on_success,
@@ -21,7 +20,7 @@ def test_the_stock_agents_commands_come_first_and_the_extended_ones_last() -> No
 def test_four_commands_do_not_answer_on_success_and_unknown_ones_do() -> None:
     silent = {name for name in CATALOGUE if not answers_on_success(name)}
     assert silent == {"guest-shutdown", "guest-suspend-disk", "guest-suspend-ram", "guest-suspend-hybrid"}
-    assert {CATALOGUE[name].returns for name in silent} == {NO_DATA}
+    assert {CATALOGUE[name].returns for name in silent} == {"none"}
     assert answers_on_success("guest-from-the-future")
 
 
@@ -58,7 +57,7 @@ guest-two() -> none
     arguments = (Argument("a-b", "[GuestThing]"), Argument("c", "int | str", optional=True))
     assert list(parse_commands(table, "extended")) == [
         Command("guest-one", "2.10", arguments, "[GuestThing]", "Does it.", False, "HAVE_IT or CONFIG_X", "extended"),
-        Command("guest-two", "0.15.0", (), NO_DATA, "Does nothing.", origin="extended"),
+        Command("guest-two", "0.15.0", (), "none", "Does nothing.", origin="extended"),
     ]
 
 
