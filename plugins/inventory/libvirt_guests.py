@@ -242,19 +242,15 @@ cache_connection: /var/cache/ansible/guests
 cache_timeout: 600
 """
 
-from typing import Any
+from typing import Any, Sequence
 
 from ansible.errors import AnsibleParserError
 from ansible.plugins.inventory import BaseInventoryPlugin, Cacheable, Constructable
 from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import sentence
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.errors import QgaError
 from ansible_collections.qemu.guest_agent.plugins.module_utils._untrusted import visible
-from ansible_collections.qemu.guest_agent.plugins.plugin_utils._inventory.hosts import (
-    Constructed,
-    Host,
-    hosts_of,
-    populate,
-)
+from ansible_collections.qemu.guest_agent.plugins.plugin_utils._inventory.groups import groups_of
+from ansible_collections.qemu.guest_agent.plugins.plugin_utils._inventory.hosts import Host, hosts_of
 from ansible_collections.qemu.guest_agent.plugins.plugin_utils._inventory.listing import (
     Listing,
     failure_of,
@@ -293,7 +289,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):  # type: i
             raise AnsibleParserError(sentence(error)) from None
         for warning in (*found.warnings, *([] if problem is None else [f"{problem.message}."]), *warnings):
             self.display.warning(visible(warning[:1].upper() + warning[1:], _LONGEST_WARNING))
-        populate(inventory, hosts, settings, self._sanitize_group_name, self._constructed(is_strict))
+        self._populate(hosts, settings, is_strict)
 
     def _listing(self, settings: Settings, path: str, may_read: bool) -> Listing:
         """From the cache, if that is asked and has it."""
@@ -308,16 +304,22 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):  # type: i
             self._cache[key] = found.as_dict()
         return found
 
-    def _constructed(self, is_strict: bool) -> Constructed:
+    def _populate(self, hosts: Sequence[Host], settings: Settings, is_strict: bool) -> None:
+        """Add the hosts and their groups.
+
+        A guest may return what makes a group of the name of another guest, and Ansible looks for groups first wherever
+        it is given a name. So all is done by steps, and groups that guests can name come last.
+        """
+        for host in hosts:
+            self.inventory.add_host(host.name)
+            for name, value in host.variables.items():
+                self.inventory.set_variable(host.name, name, value)
         compose, groups, keys = (self.get_option(name) for name in ("compose", "groups", "keyed_groups"))
-
-        def compose_for(host: Host) -> None:
+        for host in hosts:
             self._set_composite_vars(compose, host.variables, host.name, strict=is_strict)
-
-        def add_to_groups(host: Host) -> None:
+        for host in hosts:
             self._add_host_to_composed_groups(groups, host.variables, host.name, strict=is_strict)
-
-        def add_to_keyed_groups(host: Host) -> None:
+        for host in hosts:
+            for name in groups_of(host.guest, settings.group_by, settings.group_prefix):
+                self.inventory.add_host(host.name, group=self.inventory.add_group(self._sanitize_group_name(name)))
             self._add_host_to_keyed_groups(keys, host.variables, host.name, strict=is_strict)
-
-        return Constructed(compose_for, add_to_groups, add_to_keyed_groups)

@@ -2,11 +2,11 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Making hosts and groups of the listed guests: their variables, and which of them the filters leave."""
+"""Making hosts of the listed guests: their variables, and which of them the filters leave."""
 
 from __future__ import annotations
 
-from typing import Any, Callable, Container, Iterable, Mapping, NamedTuple, Sequence
+from typing import Any, Callable, Iterable, Mapping, NamedTuple, Sequence
 
 from ansible import constants
 from ansible.module_utils.parsing.convert_bool import boolean
@@ -14,9 +14,8 @@ from ansible.module_utils.parsing.convert_bool import boolean
 from ...module_utils._errors import InvalidOptionError
 from ...module_utils._untrusted import visible
 from .._untrusted import untrusted
-from .groups import groups_of
 from .listing import ListedGuest
-from .names import LONGEST, Located, name_hosts
+from .names import LONGEST, name_hosts
 from .options import CONNECTIONS, Filter, Settings
 
 # The value of an expression with these variables; it may raise whatever it likes.
@@ -31,32 +30,23 @@ class Host(NamedTuple):
     variables: dict[str, Any]
 
 
-class Constructed(NamedTuple):
-    """The methods of Ansible's ``Constructable``, with the user's options."""
-
-    compose: Callable[[Host], None]
-    add_to_groups: Callable[[Host], None]
-    add_to_keyed_groups: Callable[[Host], None]
-
-
 def hosts_of(
-    guests: Sequence[ListedGuest], settings: Settings, taken: Container[str], evaluate: Evaluate, is_strict: bool
-) -> tuple[list[Host], tuple[str, ...]]:
-    """The hosts that the filters leave, and warnings. ``taken`` are names of groups: Ansible would give the variables
+    guests: Sequence[ListedGuest], settings: Settings, groups: Iterable[str], evaluate: Evaluate, is_strict: bool
+) -> tuple[list[Host], list[str]]:
+    """The hosts that the filters leave, and warnings. ``groups`` are names of groups: Ansible would give the variables
     of a host of such a name to the group.
 
     :raises InvalidOptionError: a filter fails, and ``is_strict``
     """
-    located = [Located(guest.name, guest.uuid, guest.uri) for guest in guests]
-    names = name_hosts(located, settings.hostnames, _Taken(taken))
+    names, warnings = name_hosts(guests, settings.hostnames, {*groups, *constants.LOCALHOST})
     hosts = []
-    for name, guest in zip(names.of, guests):
+    for name, guest in zip(names, guests):
         if name is None:
             continue
         variables = variables_of(guest, settings)
         if is_taken(settings.filters, {**variables, "inventory_hostname": name}, evaluate, is_strict):
             hosts.append(Host(name, guest, variables))
-    return hosts, names.warnings
+    return hosts, warnings
 
 
 def variables_of(guest: ListedGuest, settings: Settings) -> dict[str, Any]:
@@ -94,9 +84,8 @@ def is_taken(filters: Iterable[Filter], variables: Mapping[str, Any], evaluate: 
     """
     for each in filters:
         try:
-            is_true = boolean(
-                each.condition if isinstance(each.condition, bool) else evaluate(each.condition, variables)
-            )
+            condition = each.condition
+            is_true = boolean(condition if isinstance(condition, bool) else evaluate(condition, variables))
         except Exception as error:  # pylint: disable=broad-exception-caught  # whatever an expression may raise
             if is_strict:
                 raise InvalidOptionError(
@@ -108,36 +97,3 @@ def is_taken(filters: Iterable[Filter], variables: Mapping[str, Any], evaluate: 
         if is_true:
             return each.is_included
     return True
-
-
-class _Taken:
-    """Names that no guest may have: those of groups, and those that stand for the machine on which Ansible runs."""
-
-    def __init__(self, groups: Container[str]) -> None:
-        self._groups = groups
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._groups or name in constants.LOCALHOST
-
-
-def populate(
-    inventory: Any, hosts: Iterable[Host], settings: Settings, sanitize: Callable[[str], str], constructed: Constructed
-) -> None:
-    """Add the hosts and their groups.
-
-    A guest may tell what makes a group of the name of another guest, and Ansible looks for groups first wherever it is
-    given a name. So all is done by steps, and groups that guests can name come last.
-    """
-    hosts = list(hosts)
-    for host in hosts:
-        inventory.add_host(host.name)
-        for name, value in host.variables.items():
-            inventory.set_variable(host.name, name, value)
-    for host in hosts:
-        constructed.compose(host)
-    for host in hosts:
-        constructed.add_to_groups(host)
-    for host in hosts:
-        for name in groups_of(host.guest, settings.group_by, settings.group_prefix):
-            inventory.add_host(host.name, group=inventory.add_group(sanitize(name)))
-        constructed.add_to_keyed_groups(host)

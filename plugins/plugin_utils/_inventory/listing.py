@@ -17,7 +17,7 @@ import math
 import re
 import time
 from dataclasses import dataclass, replace
-from typing import Any, Iterable, Iterator, Mapping, NamedTuple, Sequence, Tuple, Union
+from typing import Any, Mapping, NamedTuple, Sequence, Tuple, Union
 
 from ...module_utils._agent import GuestAgent
 from ...module_utils._errors import GuestsFailedError, HypervisorUnavailableError, detached
@@ -57,9 +57,8 @@ _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z")
 class Query:
     """Which guests are asked, and for what.
 
-    ``wanted`` and ``excluded`` are entries as of the modules' ``domains`` and ``exclude``.
-
-    ``is_strict``: a hypervisor that cannot be reached is an error. ``timeout`` is in seconds for each exchange.
+    ``wanted`` and ``excluded`` are entries as of the modules' ``domains`` and ``exclude``. ``is_strict``: a hypervisor
+    that cannot be reached is an error. ``timeout`` is in seconds for each exchange.
     """
 
     uris: tuple[str, ...]
@@ -151,7 +150,9 @@ def list_guests(query: Query) -> Listing:
     :raises QgaError: no hypervisor could be reached, or not all if that is required
     """
     work = _with_macs(gathering(query.gather_subset))
-    with _hypervisors(query.uris) as hypervisors:
+    with contextlib.ExitStack() as stack:
+        uris = dict.fromkeys(query.uris)
+        hypervisors = {uri: stack.enter_context(contextlib.closing(Hypervisor(uri))) for uri in uris}
         listed = _domains_of(hypervisors, query.timeout)
         lost = {uri: found for uri, found in listed.items() if isinstance(found, QgaError)}
         if lost and (query.is_strict or len(lost) == len(hypervisors)):
@@ -178,12 +179,6 @@ def failure_of(guests: Sequence[ListedGuest]) -> GuestsFailedError | None:
 
 
 # ------------------------------------------------------------------------------------------------------------- domains
-
-
-@contextlib.contextmanager
-def _hypervisors(uris: Iterable[str]) -> Iterator[Mapping[str, Hypervisor]]:
-    with contextlib.ExitStack() as stack:
-        yield {uri: stack.enter_context(contextlib.closing(Hypervisor(uri))) for uri in dict.fromkeys(uris)}
 
 
 # Of one hypervisor, or why it cannot be asked.
@@ -289,32 +284,21 @@ def _with_macs(gathered: Work) -> Work:
         result = await gathered(agent)
         if "network" not in result.entry:
             return result
-        macs: tuple[str, ...] = ()
         try:
             macs = await agent.macs()
         except HypervisorUnavailableError:
             raise  # the guest is asked again: without them it may have another address
         except QgaError:
-            pass  # it was stopped meanwhile; the facts are there
+            macs = ()  # it was stopped meanwhile; the facts are there
         return replace(result, entry={**result.entry, _MACS: macs})
 
     return work
 
 
-def _listed_guest(result: GuestResult, targets: _Target) -> ListedGuest:
-    is_ok = result.status not in ("skipped", "failed")
+def _listed_guest(result: GuestResult, target: _Target) -> ListedGuest:
+    known = (target.uri, target.domain.name, target.domain.uuid, target.state)
     entry = dict(result.entry)
+    if result.status in ("skipped", "failed"):
+        return ListedGuest(*known, result.status, {}, entry.get("reason") or entry.get("error"))
     macs = entry.pop(_MACS, ())
-    return ListedGuest(
-        targets.uri,
-        targets.domain.name,
-        targets.domain.uuid,
-        targets.state,
-        "ok" if is_ok else result.status,
-        entry if is_ok else {},
-        None if is_ok else entry.get("reason") or entry.get("error"),
-        macs,
-    )
-
-
-__all__ = ["STATES", "STATUSES", "ListedGuest", "Listing", "Query", "failure_of", "list_guests"]
+    return ListedGuest(*known, "ok", entry, macs=macs)

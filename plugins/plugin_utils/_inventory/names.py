@@ -18,30 +18,14 @@ and that one is another's as well, or taken            nothing: the guest is lef
 from __future__ import annotations
 
 from collections import Counter
-from typing import Callable, Container, Mapping, NamedTuple, Sequence
+from typing import Callable, Container, Mapping, Sequence
 from urllib.parse import urlsplit
 
 from ...module_utils._untrusted import visible
+from .listing import ListedGuest
 
 # Characters; a domain's name may have as many as a file's, and a URI more.
 LONGEST = 1000
-
-
-class Located(NamedTuple):
-    """A domain and where it is."""
-
-    name: str
-    uuid: str
-    uri: str
-
-
-class Names(NamedTuple):
-    """``of`` is in the order of the domains; None: it has no name. ``warnings`` are about those that are not called as
-    was asked for.
-    """
-
-    of: tuple[str | None, ...]
-    warnings: tuple[str, ...]
 
 
 def _host(uri: str) -> str:
@@ -53,18 +37,21 @@ def _host(uri: str) -> str:
 
 
 # By the value of the option.
-SPELLINGS: Mapping[str, Callable[[Located], str]] = {
-    "name": lambda domain: domain.name,
-    "uuid": lambda domain: domain.uuid,
-    "name@host": lambda domain: f"{domain.name}@{_host(domain.uri)}",
+SPELLINGS: Mapping[str, Callable[[ListedGuest], str]] = {
+    "name": lambda guest: guest.name,
+    "uuid": lambda guest: guest.uuid,
+    "name@host": lambda guest: f"{guest.name}@{_host(guest.uri)}",
 }
 
 
-def name_hosts(domains: Sequence[Located], how: str, taken: Container[str] = ()) -> Names:
-    """Names for the domains, by the table above. ``how`` is a key of :data:`SPELLINGS`."""
+def name_hosts(guests: Sequence[ListedGuest], how: str, taken: Container[str]) -> tuple[list[str | None], list[str]]:
+    """Return the names of the guests by the table above, in their order, and the warnings. None: it has no name.
+
+    ``how`` is a key of :data:`SPELLINGS`.
+    """
     # Host names are templates to some versions of Ansible, and are shown everywhere.
-    short = [visible(SPELLINGS[how](domain), LONGEST) for domain in domains]
-    long = [visible(f"{domain.name}@{domain.uri}", LONGEST) for domain in domains]
+    short = [visible(SPELLINGS[how](guest), LONGEST) for guest in guests]
+    long = [visible(f"{guest.name}@{guest.uri}", LONGEST) for guest in guests]
     names = list(short)
     while True:
         often = Counter(names)
@@ -75,11 +62,11 @@ def name_hosts(domains: Sequence[Located], how: str, taken: Container[str] = ())
         for place in to_lengthen:
             names[place] = long[place]
     warnings = []
-    for place, domain in enumerate(domains):
+    for place, guest in enumerate(guests):
         if place in shared:
             warnings.append(f"the host name {names[place]} is not free for one domain alone; the domain is left out")
         elif names[place] != short[place]:
             warnings.append(
-                f"the host name {short[place]} is not free for one domain alone; at {domain.uri} it is {names[place]}"
+                f"the host name {short[place]} is not free for one domain alone; at {guest.uri} it is {names[place]}"
             )
-    return Names(tuple(None if place in shared else name for place, name in enumerate(names)), tuple(warnings))
+    return [None if place in shared else name for place, name in enumerate(names)], warnings

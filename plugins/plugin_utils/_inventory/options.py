@@ -31,9 +31,6 @@ CONNECTIONS: Mapping[str, Callable[[str | None], Mapping[str, str]]] = {
     "none": lambda _address: {},
 }
 
-# As Ansible leaves it in what it read from the file.
-_OF_ANSIBLE = ("plugin",)
-
 
 class Filter(NamedTuple):
     """Whether guests of which ``condition`` is true are taken or left out."""
@@ -63,12 +60,10 @@ def require_known(given: Iterable[Any], options: Iterable[str]) -> None:
     """
     known = sorted(option for option in options if not option.startswith("_"))
     for option in given:
-        if option not in known and option not in _OF_ANSIBLE:
+        if option not in known:
             near = get_close_matches(str(option), known, 1)
-            raise InvalidOptionError(
-                f"there is no option {option}",
-                f"Did you mean {near[0]}?" if near else _DOCUMENTATION,
-            )
+            hint = f"Did you mean {near[0]}?" if near else _DOCUMENTATION
+            raise InvalidOptionError(f"there is no option {option}", hint)
 
 
 def settings_of(option: Callable[[str], Any]) -> Settings:

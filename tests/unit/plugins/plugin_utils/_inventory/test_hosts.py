@@ -7,15 +7,12 @@ from typing import Any
 import pytest
 from ansible.inventory.data import InventoryData
 from ansible.parsing.dataloader import DataLoader
-from ansible.plugins.inventory import BaseInventoryPlugin, Constructable, to_safe_group_name
 from ansible.template import Templar
+from ansible_collections.qemu.guest_agent.plugins.inventory.libvirt_guests import InventoryModule
 from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import InvalidOptionError
 from ansible_collections.qemu.guest_agent.plugins.plugin_utils._inventory.hosts import (
-    Constructed,
-    Host,
     hosts_of,
     is_taken,
-    populate,
     variables_of,
 )
 from ansible_collections.qemu.guest_agent.plugins.plugin_utils._inventory.listing import ListedGuest
@@ -27,7 +24,7 @@ from tests.support.inventory_defaults import DEFAULTS
 from tests.support.templates import trusted
 
 URI = "qemu:///system"
-NOTHING = Constructed(lambda _host: None, lambda _host: None, lambda _host: None)
+NOTHING_CONSTRUCTED = {"compose": {}, "groups": {}, "keyed_groups": [], "leading_separator": True}
 
 
 def guest(name: str, system: str = "debian") -> ListedGuest:
@@ -38,13 +35,20 @@ def unable(expression: str, _variables: Any) -> Any:
     raise AssertionError(f"{expression} is to be evaluated")
 
 
-def fill(
-    inventory: InventoryData, *guests: ListedGuest, constructed: Constructed = NOTHING, **options: Any
-) -> tuple[str, ...]:
+def plugin_for(inventory: InventoryData, **options: Any) -> InventoryModule:
+    plugin = InventoryModule()
+    plugin.inventory = inventory
+    plugin.templar = Templar(DataLoader())
+    plugin._options = {**DEFAULTS, **NOTHING_CONSTRUCTED, **options}
+    return plugin
+
+
+def fill(inventory: InventoryData, *guests: ListedGuest, **options: Any) -> list[str]:
     """Make hosts of the guests; return the warnings."""
-    settings = settings_of({**DEFAULTS, **options}.__getitem__)
+    plugin = plugin_for(inventory, **options)
+    settings = settings_of(plugin.get_option)
     hosts, warnings = hosts_of(guests, settings, inventory.groups, unable, False)
-    populate(inventory, hosts, settings, to_safe_group_name, constructed)
+    plugin._populate(hosts, settings, True)
     inventory.reconcile_inventory()
     return warnings
 
@@ -80,20 +84,14 @@ class TestAnInventory:
         assert "left out" in warning
 
     def test_a_guest_that_makes_a_group_of_another_ones_name_gets_none_of_its_variables(self) -> None:
-        def compose(host: Host) -> None:
-            inventory.set_variable(host.name, "composed", host.name)
-
-        def group(host: Host) -> None:
-            inventory.add_group("chosen")
-            inventory.add_child("chosen", host.name)
-
-        def key(host: Host) -> None:
-            inventory.add_host(host.name, group=inventory.add_group(host.variables["qga_os"]["id"]))
-
+        constructed = {
+            "compose": {"composed": trusted("qga_name")},
+            "groups": {"chosen": trusted("true")},
+            "keyed_groups": [{"key": trusted("qga_os.id"), "separator": ""}],
+        }
         inventory = InventoryData()
         guests = [guest("aaa", "web1"), guest("os_web1"), guest("web1"), guest("zzz", "web1")]
-        constructed = Constructed(compose, group, key)
-        fill(inventory, *guests, constructed=constructed, group_prefix="", connection="qga")
+        fill(inventory, *guests, **constructed, group_prefix="", connection="qga")
         for name in ("web1", "os_web1"):
             assert inventory.groups[name].vars == {}
             assert inventory.hosts[name].vars["composed"] == inventory.hosts[name].vars["qga_name"] == name
@@ -168,19 +166,13 @@ class TestVariables:
         assert found == {**KNOWN, "qga_agent_status": "failed", "qga_error": ERROR}
 
 
-class Evaluating(BaseInventoryPlugin, Constructable):  # type: ignore[misc]  # Ansible has no types
-    """What the plugin evaluates expressions by, without its options."""
-
-    templar = Templar(DataLoader())
-
-
 def taken(*filters: tuple[str, str | bool], is_strict: bool = False) -> bool:
     variables = {"inventory_hostname": "web1", "os": untrusted({"id": "debian", "name": "{{ nosuch }}"})}
     made = [
         Filter(kind == "include", trusted(condition) if isinstance(condition, str) else condition)
         for kind, condition in filters
     ]
-    return is_taken(made, variables, Evaluating()._compose, is_strict)
+    return is_taken(made, variables, plugin_for(InventoryData())._compose, is_strict)
 
 
 DEBIAN, WINDOWS, FAILING = "os.id == 'debian'", "os.id == 'mswindows'", "nosuch.id == 'x'"

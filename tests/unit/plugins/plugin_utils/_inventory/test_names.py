@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 import pytest
-from ansible_collections.qemu.guest_agent.plugins.plugin_utils._inventory.names import SPELLINGS, Located, name_hosts
+from ansible_collections.qemu.guest_agent.plugins.plugin_utils._inventory.listing import ListedGuest
+from ansible_collections.qemu.guest_agent.plugins.plugin_utils._inventory.names import SPELLINGS, name_hosts
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,8 +16,8 @@ HERE, SESSION, HV1, HV2 = (
 )
 
 
-def at(name: str, uri: str = HERE, uuid: str = "") -> Located:
-    return Located(name, uuid or uuid_of(f"{name} {uri}"), uri)
+def at(name: str, uri: str = HERE, uuid: str = "") -> ListedGuest:
+    return ListedGuest(uri, name, uuid or uuid_of(f"{name} {uri}"), "running", "ok", {})
 
 
 @pytest.mark.parametrize(
@@ -42,12 +43,12 @@ def at(name: str, uri: str = HERE, uuid: str = "") -> Located:
     ],
 )
 def test_a_host_is_called_as_was_asked_for_unless_the_name_is_not_free(
-    how: str, domains: list[Located], names: list[str | None], warnings: int
+    how: str, domains: list[ListedGuest], names: list[str | None], warnings: int
 ) -> None:
-    found = name_hosts(domains, how, {"group", "all", f"all@{HERE}"})
-    assert found.of == tuple(names)
-    assert len(found.warnings) == warnings
-    assert sum("left out" in warning for warning in found.warnings) == names.count(None)
+    found, told = name_hosts(domains, how, {"group", "all", f"all@{HERE}"})
+    assert found == names
+    assert len(told) == warnings
+    assert sum("left out" in warning for warning in told) == names.count(None)
 
 
 @given(
@@ -61,8 +62,8 @@ def test_a_host_is_called_as_was_asked_for_unless_the_name_is_not_free(
     st.sampled_from(sorted(SPELLINGS)),
 )
 def test_no_two_are_ever_called_the_same(domains: list[tuple[str, str, int]], how: str) -> None:
-    located = [Located(name, uuid_of(str(number)), uri) for name, uri, number in domains]
-    names = name_hosts(located, how).of
+    located = [at(name, uri, uuid_of(str(number))) for name, uri, number in domains]
+    names, _warnings = name_hosts(located, how, ())
     # Names are unique within one hypervisor, except to a test.
     left_out = sum(name is None for name in names)
     assert len(set(names) - {None}) == len(located) - left_out

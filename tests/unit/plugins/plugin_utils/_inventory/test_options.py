@@ -52,7 +52,7 @@ def test_a_value_that_cannot_be_is_told_in_a_sentence(options: dict[str, Any]) -
 
 
 def test_an_option_that_there_is_not_is_told_with_the_nearest_one() -> None:
-    require_known(["plugin", "uris"], ["uris", "domains"])
+    require_known(["plugin", "uris"], ["plugin", "uris", "domains"])
     with pytest.raises(InvalidOptionError, match="exlude") as caught:
         require_known(["exlude"], ["exclude", "uris"])
     assert caught.value.hint == "Did you mean exclude?"
