@@ -6,10 +6,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections import deque
-from typing import Sequence
+from typing import Iterator, Sequence
 
 from .._errors import detached
 from .._event_loop.tasks import LONG_SECONDS, Deadline, received
@@ -88,66 +89,62 @@ class _Inbox:
         # All below is guarded by this.
         self._lock = threading.Lock()
         self._states = states
-        self._link: Connected | Lost | None = None
+        self._link: list[Notice] = []  # the last news of the connection, until somebody asks
         self._was_connected = False
-        self._is_link_noticed = True
+        self._is_lost = False
+
+    @contextlib.contextmanager
+    def _heard(self) -> Iterator[GuestStates]:
+        with self._lock:
+            yield self._states
+        self._bell.ring()
 
     def on_lifecycle(self, uuid: str, name: str, event: int, detail: int) -> None:
         now_ns = time.monotonic_ns()
-        with self._lock:
-            self._states.on_lifecycle(uuid, name, event, detail, now_ns)
-        self._bell.ring()
+        with self._heard() as states:
+            states.on_lifecycle(uuid, name, event, detail, now_ns)
 
     def on_agent(self, uuid: str, name: str, is_connected: bool) -> None:
-        with self._lock:
-            self._states.on_agent(uuid, name, is_connected)
-        self._bell.ring()
+        with self._heard() as states:
+            states.on_agent(uuid, name, is_connected)
 
     def on_reboot(self, uuid: str, name: str) -> None:
-        with self._lock:
-            self._states.on_reboot(uuid, name, time.monotonic_ns())
-        self._bell.ring()
+        with self._heard() as states:
+            states.on_reboot(uuid, name, time.monotonic_ns())
 
     def on_connected(self, running: int, seen: Sequence[SeenGuest]) -> None:
-        with self._lock:
-            self._notice_link(Connected(self._uri, running))
+        with self._heard() as states:
+            self._link = [Connected(self._uri, running)]
             if self._was_connected or self._passes_at_start:
                 cause = causes.WATCH_RESUMED if self._was_connected else causes.WATCH_BEGAN
-                self._states.on_pass(seen, cause, time.monotonic_ns())
+                states.on_pass(seen, cause, time.monotonic_ns())
             self._was_connected = True
-        self._bell.ring()
+            self._is_lost = False
 
     def on_lost(self, error: QgaError) -> None:
-        with self._lock:
-            if not isinstance(self._link, Lost):
-                self._notice_link(Lost(self._uri, detached(error)))
-        self._bell.ring()
-
-    def _notice_link(self, link: Connected | Lost) -> None:
-        self._link = link
-        self._is_link_noticed = False
+        with self._heard():
+            if not self._is_lost:
+                self._link = [Lost(self._uri, detached(error))]
+            self._is_lost = True
 
     def take(self) -> tuple[list[Notice], int | None]:
         """The notices of now, and in how many nanoseconds the next is due even if nothing happens."""
         now_ns = time.monotonic_ns()
         with self._lock:
-            notices: list[Notice] = [] if self._is_link_noticed or self._link is None else [self._link]
-            self._is_link_noticed = True
-            if isinstance(self._link, Lost):
+            notices, self._link = self._link, []
+            if self._is_lost:
                 return notices, None  # no guest can be asked; all are looked at when the connection is made again
             notices += self._states.take(now_ns)
             next_ns = self._states.next_ns()
         return notices, None if next_ns is None else next_ns - now_ns
 
     def done(self, uuid: str) -> None:
-        with self._lock:
-            self._states.done(uuid)
-        self._bell.ring()
+        with self._heard() as states:
+            states.done(uuid)
 
     def put_back(self, stale: Stale) -> None:
-        with self._lock:
-            if isinstance(self._link, Lost):
-                self._states.done(stale.guest.uuid)  # all are looked at when the connection is made again
+        with self._heard() as states:
+            if self._is_lost:
+                states.done(stale.guest.uuid)  # all are looked at when the connection is made again
             else:
-                self._states.put_back(stale, time.monotonic_ns())
-        self._bell.ring()
+                states.put_back(stale, time.monotonic_ns())

@@ -28,9 +28,6 @@ _AGENT_CONNECTED = 1  # virConnectDomainEventAgentLifecycleState
 # A daemon on another machine that is gone without a word is noticed within this many seconds times this many probes.
 _KEEPALIVE = (5, 3)
 
-_FIRST_RETRY_SECONDS = 0.25
-_LONGEST_RETRY_SECONDS = 30.0
-
 
 class Listener(Protocol):
     """Takes the events, on threads of libvirt and of the source. Must not block, and must not raise."""
@@ -49,8 +46,8 @@ class Listener(Protocol):
 class Retries(NamedTuple):
     """How long to wait before a hypervisor is tried again, in seconds: twice as long each time, up to the longest."""
 
-    first: float = _FIRST_RETRY_SECONDS
-    longest: float = _LONGEST_RETRY_SECONDS
+    first: float = 0.25
+    longest: float = 30.0
 
 
 USUAL_RETRIES = Retries()
