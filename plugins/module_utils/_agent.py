@@ -44,12 +44,10 @@ _EXTENDED_HINT = "Only the extended agent has it: deploy it with the role qemu.g
 
 # qemu-ga 5.0 to 9.0 looks for /sbin/hwclock before it sets anything (qga/commands-posix.c); Debian 12 and 13 and Ubuntu
 # 24.04 have it in a package that is not always installed.
-_UNSUPPORTED_HINTS: Mapping[str, str] = {
-    "guest-set-time": (
-        "The guest has no /sbin/hwclock: install util-linux-extra in it (`apt install util-linux-extra`), or use the "
-        "extended agent (role qemu.guest_agent.extended_agent), which needs none."
-    ),
-}
+_SET_TIME_HINT = (
+    "The guest has no /sbin/hwclock: install util-linux-extra in it (`apt install util-linux-extra`), or use the "
+    "extended agent (role qemu.guest_agent.extended_agent), which needs none."
+)
 
 
 class CommandState(NamedTuple):
@@ -121,7 +119,7 @@ class GuestAgent:
         if await self.knows(command):
             return
         state = (await self.info()).commands.get(command)
-        raise _missing(self._channel, command) if state is None else await self._disabled(command)
+        raise _missing(command) if state is None else await self._disabled(command)
 
     def within(self, deadline: Deadline) -> float:
         """The seconds that an exchange may take which is part of a longer operation: ``timeout``, or what is left until
@@ -249,11 +247,22 @@ class GuestAgent:
         meaning = meaning_of(refused)
         if meaning is Meaning.DISABLED:
             return await self._disabled(command)
-        return _REFUSALS[meaning](self._channel, command, refused.description)
+        if meaning is Meaning.FROZEN:
+            return self._frozen(command)
+        if meaning is Meaning.MISSING:
+            return _missing(command)
+        message = f"the agent refused {command}: {visible(refused.description)}"
+        if meaning is Meaning.UNSUPPORTED:
+            return NotSupportedError(message, _SET_TIME_HINT if command == "guest-set-time" else None, command)
+        return CommandFailedError(message, command=command)
+
+    def _frozen(self, command: str) -> FrozenError:
+        message = f"the agent refused {command}: the guest's file systems are frozen"
+        return FrozenError(message, self._channel.thaw_hint, command)
 
     async def _disabled(self, command: str) -> CommandError:
         if command not in FROZEN_ALLOWED and await self._is_frozen():
-            return _frozen(self._channel, command)
+            return self._frozen(command)
         return CommandDisabledError(f"the guest's administrator has disabled {command}", command=command)
 
     async def _is_frozen(self) -> bool:
@@ -264,34 +273,9 @@ class GuestAgent:
             return False  # it does not say so: the refusal is the administrator's
 
 
-# What a refusal is to its caller, by its meaning. Whether a command is disabled because the guest is frozen has to be
-# asked.
-
-
-def _missing(_channel: Channel, command: str, _words: str = "") -> CommandError:
+def _missing(command: str) -> CommandNotFoundError:
     hint = _EXTENDED_HINT if command in CATALOGUE and CATALOGUE[command].origin == "extended" else None
     return CommandNotFoundError(f"the agent does not know {command}", hint, command)
-
-
-def _frozen(channel: Channel, command: str, _words: str = "") -> CommandError:
-    said = f"the agent refused {command}: the guest's file systems are frozen"
-    return FrozenError(said, channel.thaw_hint, command)
-
-
-def _unsupported(_channel: Channel, command: str, words: str) -> CommandError:
-    return NotSupportedError(f"the agent refused {command}: {visible(words)}", _UNSUPPORTED_HINTS.get(command), command)
-
-
-def _failed(_channel: Channel, command: str, words: str) -> CommandError:
-    return CommandFailedError(f"the agent refused {command}: {visible(words)}", command=command)
-
-
-_REFUSALS: Mapping[Meaning, Callable[[Channel, str, str], CommandError]] = {
-    Meaning.FROZEN: _frozen,
-    Meaning.MISSING: _missing,
-    Meaning.UNSUPPORTED: _unsupported,
-    Meaning.FAILED: _failed,
-}
 
 
 def _read_info(value: Any) -> AgentInfo:

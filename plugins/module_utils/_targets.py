@@ -15,9 +15,6 @@ from ._protocol.limits import Limits
 Params = Mapping[str, Any]
 
 
-# ------------------------------------------------------------------------------------------------------------- targets
-
-
 class Target(NamedTuple):
     """The guest that is addressed, and how to open the channel to its agent."""
 
@@ -25,45 +22,7 @@ class Target(NamedTuple):
     open: Callable[[], Channel]
 
 
-# A module is compiled anew for every task, so each way to a guest imports only what it needs itself.
-
-
-def _domain(value: str, params: Params, limits: Limits) -> Channel:
-    from ._channels.libvirt import LibvirtChannel
-
-    return LibvirtChannel(value, params["uri"], limits=limits)
-
-
-def _socket(value: str, _params: Params, limits: Limits) -> Channel:
-    from ._channels.addresses import UnixAddress
-    from ._channels.stream import StreamChannel
-
-    return StreamChannel(UnixAddress(value), limits)
-
-
-def _address(value: str, _params: Params, limits: Limits) -> Channel:
-    from ._channels.addresses import parse_address
-    from ._channels.stream import StreamChannel
-
-    return StreamChannel(parse_address(value), limits)
-
-
-def _vsock(value: str, _params: Params, limits: Limits) -> Channel:
-    from ._channels.addresses import parse_vsock
-    from ._channels.stream import StreamChannel
-
-    return StreamChannel(parse_vsock(value), limits)
-
-
-_CHANNELS: Mapping[str, Callable[[str, Params, Limits], Channel]] = {
-    "domain": _domain,
-    "socket": _socket,
-    "address": _address,
-    "vsock": _vsock,
-}
-
-
-ONE = tuple(_CHANNELS)
+ONE = ("domain", "socket", "address", "vsock")
 MANY = ("domains", "sockets")
 
 
@@ -98,7 +57,17 @@ def target_of(params: Params, limits: Limits) -> Target:
     option = next(option for option in ONE if params.get(option) is not None)
     value = params[option]
     require_text(option, value)
-    return Target(value, lambda: _CHANNELS[option](value, params, limits))
+    return Target(value, lambda: _open(option, value, params, limits))
 
 
-# ------------------------------------------------------------------------------------------------------------- numbers
+def _open(option: str, value: str, params: Params, limits: Limits) -> Channel:
+    # A module is compiled anew for every task, so each way to a guest imports only what it needs itself.
+    if option == "domain":
+        from ._channels.libvirt import LibvirtChannel
+
+        return LibvirtChannel(value, params["uri"], limits=limits)
+    from ._channels import addresses
+    from ._channels.stream import StreamChannel
+
+    read = {"socket": addresses.UnixAddress, "address": addresses.parse_address, "vsock": addresses.parse_vsock}
+    return StreamChannel(read[option](value), limits)
