@@ -92,7 +92,11 @@ def run(
             "duration_ns": time.monotonic_ns() - started_ns,
         }
         if module._diff:
-            result["diff"] = [_headed(each) for each in results if each.diff is not None]
+            result["diff"] = [
+                {**each.diff, "before_header": each.name, "after_header": each.name}
+                for each in results
+                if each.diff is not None
+            ]
         problem: QgaError | None = verdict(results, params["fail_on"])
     else:
         if results[0].diff is not None:
@@ -130,10 +134,6 @@ def _message(results: Iterable[GuestResult]) -> dict[str, str]:
     """``msg`` of a task that succeeded, if there is something to say."""
     found = [f"{each.name}: {each.message}" for each in results if each.message is not None]
     return {"msg": "; ".join(_capped(found, "guests"))} if found else {}
-
-
-def _headed(each: GuestResult) -> dict[str, str]:
-    return {**(each.diff or {}), "before_header": each.name, "after_header": each.name}
 
 
 def _warnings(results: Iterable[GuestResult]) -> list[str]:

@@ -10,8 +10,10 @@ from typing import Any
 
 from .._agent import GuestAgent
 from .._errors import CommandNotFoundError
-from .._protocol.commands import CATALOGUE, Command
+from .._protocol.commands import CATALOGUE
 from .shapes import facts_of
+
+_DESCRIBED = ("success_response", "since", "description", "returns", "origin")
 
 
 async def command_details(agent: GuestAgent, name: str) -> dict[str, Any]:
@@ -26,7 +28,7 @@ async def command_details(agent: GuestAgent, name: str) -> dict[str, Any]:
         details = facts_of("guest-get-command-info", await agent.call("guest-get-command-info", {"name": name}))
         return dict(details, present=True, details_from="agent")
     state = (await agent.info()).commands.get(name)
-    entry: Command | None = CATALOGUE.get(name)
+    entry = CATALOGUE.get(name)
     if state is None and entry is None:
         raise CommandNotFoundError(
             f"neither the agent nor the catalogue knows a command {name}",
@@ -35,22 +37,9 @@ async def command_details(agent: GuestAgent, name: str) -> dict[str, Any]:
         )
     details = {"name": name, "present": state is not None, "enabled": state is not None and state.enabled}
     if entry is not None:
-        details.update(_described(entry))
+        details.update((member, getattr(entry, member)) for member in _DESCRIBED)
+        details["arguments"] = [argument._asdict() for argument in entry.arguments]
     if state is not None:
         details["success_response"] = state.success_response
     details["details_from"] = "agent" if entry is None else "catalogue"
     return details
-
-
-def _described(entry: Command) -> dict[str, str | bool | list[dict[str, str | bool]]]:
-    return {
-        "success_response": entry.success_response,
-        "since": entry.since,
-        "description": entry.description,
-        "arguments": [
-            {"name": argument.name, "type": argument.type, "optional": argument.optional}
-            for argument in entry.arguments
-        ],
-        "returns": entry.returns,
-        "origin": entry.origin,
-    }

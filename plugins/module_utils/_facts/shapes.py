@@ -190,15 +190,15 @@ def facts_of(command: str, value: Any) -> Any:
 def _read(value: Any, shape: Shape, where: str) -> Any:
     if isinstance(shape, Leaf):
         if not shape.fits(value):
-            raise RemoteProtocolError(f"the agent returned {where} {_kind(value)} where {shape.name} belongs")
+            raise _unfit(value, where, shape.name)
         return _plain(shape.read(value), where)
     if isinstance(shape, tuple):
         items = [] if value is None else value
         if not isinstance(items, list):
-            raise RemoteProtocolError(f"the agent returned {where} {_kind(value)} where a list belongs")
+            raise _unfit(value, where, "a list")
         return [_read(item, shape[0], where) for item in items if item is not None]
     if not isinstance(value, dict):
-        raise RemoteProtocolError(f"the agent returned {where} {_kind(value)} where an object belongs")
+        raise _unfit(value, where, "an object")
     return _members(value, shape, where)
 
 
@@ -206,17 +206,13 @@ def _members(value: Mapping[str, Any], shapes: Mapping[str, Any], where: str) ->
     members: dict[str, Any] = {}
     for name, member in value.items():
         known = shapes.get(name)
-        if member is None or not _is_fact(name, member, known):
+        if member is None or not _MEMBER.match(name) or (known is None and isinstance(member, (dict, list))):
             continue
         key = name.replace("-", "_").lower()
         if key in members:
             raise RemoteProtocolError(f"the agent returned {where} an object with two members of the name {key}")
         members[key] = _plain(member, where) if known is None else _read(member, known, f"{where} ({name})")
     return members
-
-
-def _is_fact(name: str, member: Any, known: Shape | None) -> bool:
-    return _MEMBER.match(name) is not None and (known is not None or not isinstance(member, (dict, list)))
 
 
 def _plain(value: Any, where: str) -> Any:
@@ -239,5 +235,6 @@ _KINDS: tuple[tuple[type, str], ...] = (
 )
 
 
-def _kind(value: Any) -> str:
-    return next((name for kind, name in _KINDS if isinstance(value, kind)), "null")
+def _unfit(value: Any, where: str, wanted: str) -> RemoteProtocolError:
+    kind = next((name for kind, name in _KINDS if isinstance(value, kind)), "null")
+    return RemoteProtocolError(f"the agent returned {where} {kind} where {wanted} belongs")

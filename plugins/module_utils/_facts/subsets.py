@@ -46,8 +46,6 @@ _Gather = Callable[[GuestAgent], Awaitable[Any]]
 
 
 def _ask(command: str) -> _Gather:
-    """Gathers the reply to one command."""
-
     async def gather(agent: GuestAgent) -> Any:
         return facts_of(command, await agent.call(command))
 
@@ -151,13 +149,12 @@ def select(gather_subset: Iterable[str]) -> tuple[Subset, ...]:
     unknown = sorted(name for name in names if name.lstrip("!") not in _GROUPS or name.startswith("!!"))
     if unknown:
         raise InvalidOptionError(
-            "gather_subset has unknown names: {}".format(", ".join(unknown)),
-            "Choose from {}, each with or without a leading '!'.".format(", ".join(SUBSET_NAMES)),
+            f"gather_subset has unknown names: {', '.join(unknown)}",
+            f"Choose from {', '.join(SUBSET_NAMES)}, each with or without a leading '!'.",
         )
-    wanted = {each for name in names if not name.startswith("!") for each in _GROUPS[name]}
+    positive = [name for name in names if not name.startswith("!")] or ["all"]
+    wanted = {each for name in positive for each in _GROUPS[name]}
     unwanted = {each for name in names if name.startswith("!") for each in _GROUPS[name[1:]]}
-    if not any(not name.startswith("!") for name in names):
-        wanted = set(_GROUPS["all"])
     return tuple(subset for subset in SUBSETS if subset.name in wanted - unwanted)
 
 
@@ -189,14 +186,19 @@ async def gather(agent: GuestAgent, subsets: Iterable[Subset]) -> dict[str, Any]
     facts: dict[str, Any] = {}
     errors: dict[str, dict[str, str]] = {}
     gone: QgaError | None = None
-    room = _Room(_MOST_VALUES, _MOST_BYTES)
+    values_left, bytes_left = _MOST_VALUES, _MOST_BYTES
     for subset in subsets:
         if gone is not None:
             errors[subset.name] = gone.as_dict()
             continue
         try:
             gathered = await subset.gather(agent)
-            room = room.less(gathered)
+            values, size = _count(gathered), len(encode(gathered))
+            if values > values_left or size > bytes_left:
+                raise RemoteProtocolError(
+                    f"the agent returned more than {_MOST_VALUES} values or {_MOST_BYTES} bytes in all"
+                )
+            values_left, bytes_left = values_left - values, bytes_left - size
             facts[subset.name] = gathered
         except (DeadlineError, HypervisorUnavailableError):
             raise
@@ -211,24 +213,6 @@ async def gather(agent: GuestAgent, subsets: Iterable[Subset]) -> dict[str, Any]
             errors[subset.name] = error.as_dict()
     facts["errors"] = errors
     return facts
-
-
-class _Room(NamedTuple):
-    """The room that is left for the facts of one guest."""
-
-    values: int
-    size: int
-
-    def less(self, gathered: Any) -> _Room:
-        """
-        :raises RemoteProtocolError: there is no room for these
-        """
-        left = _Room(self.values - _count(gathered), self.size - len(encode(gathered)))
-        if min(left) < 0:
-            raise RemoteProtocolError(
-                f"the agent returned more than {_MOST_VALUES} values or {_MOST_BYTES} bytes in all"
-            )
-        return left
 
 
 def _count(value: Any) -> int:

@@ -90,9 +90,8 @@ async def with_agent(open_channel: OpenChannel, work: Callable[[GuestAgent], Awa
 class Runner:
     """Works through guests, and remembers suspects. There is one for a run, or for a hypervisor of a service."""
 
-    def __init__(self, timings: Timings = USUAL, most_remembered: int = _MOST_REMEMBERED) -> None:
+    def __init__(self, timings: Timings = USUAL) -> None:
         self._timings = timings
-        self._most_remembered = most_remembered
         self._exchanges = Exchanges(timings)
         self._suspects: dict[str, Suspicion] = {}  # as they were left, by UUID, in the order of their last run
         self._was_away_at = -math.inf
@@ -140,7 +139,7 @@ class Runner:
         self._suspects.pop(uuid, None)
         if uuid and is_suspect:
             self._suspects[uuid] = suspicion
-            if len(self._suspects) > self._most_remembered:
+            if len(self._suspects) > _MOST_REMEMBERED:
                 del self._suspects[next(iter(self._suspects))]
 
     def _patient(self, options: RunOptions) -> RunOptions:
@@ -190,6 +189,3 @@ def run_all(
     multiplexer: Multiplexer[GuestResult] = Multiplexer(concurrency, results.__setitem__)
     begun = multiplexer.run(map(run_one, guests), deadline.at, lambda: late("it was done"))
     return tuple(result_of(number, guest).of(guest.name, guest.uuid) for number, guest in enumerate(guests))
-
-
-__all__ = ["Guest", "RunOptions", "Runner", "Timings", "run_all", "with_agent"]

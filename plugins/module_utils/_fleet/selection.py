@@ -11,6 +11,7 @@ from fnmatch import fnmatchcase
 from typing import Callable, Iterable, NamedTuple, Sequence
 
 _MAGIC = re.compile(r"[*?\[]")
+_EVERYTHING = "*"  # never a guest's name
 _DIGITS = re.compile(r"([0-9]+)")
 
 
@@ -20,9 +21,6 @@ class Candidate(NamedTuple):
     name: str
     key: str
     aliases: tuple[str, ...] = ()
-
-    def is_called(self, text: str) -> bool:
-        return text == self.name or text in self.aliases
 
     def matches(self, pattern: str) -> bool:
         return any(fnmatchcase(name, pattern) for name in (self.name, *self.aliases))
@@ -60,25 +58,23 @@ def natural_key(name: str) -> tuple[tuple[int, int, str], ...]:
     )
 
 
-def select(
-    wanted: Iterable[str], excluded: Iterable[str], named: Find, matching: Find, everything: str = "*"
-) -> Selection:
+def select(wanted: Iterable[str], excluded: Iterable[str], named: Find, matching: Find) -> Selection:
     """Select guests. ``named`` finds the one of a name, ``matching`` all that fit a pattern.
 
-    An entry of ``wanted`` with a leading ``!`` excludes; if there are only such, ``everything`` else is selected.
+    An entry of ``wanted`` with a leading ``!`` excludes; if there are only such, all others are selected.
     """
     entries = list(wanted)
     positive = [entry for entry in entries if not entry.startswith("!")]
-    left_out = [entry for entry in entries if entry.startswith("!")]
+    negative = [entry for entry in entries if entry.startswith("!")]
     # An entry of excluded may have the mark too: to leave nothing out for it would be the worst reading.
-    is_left_out = _left_out([entry[entry.startswith("!") :] for entry in (*left_out, *excluded)], named)
+    is_left_out = _left_out([entry[entry.startswith("!") :] for entry in (*negative, *excluded)], named)
     if entries and not positive:
-        positive = [everything]
+        positive = [_EVERYTHING]
     selected: dict[str, Selected] = {}
     unmatched: list[str] = []
     repeated: list[str] = []
     for entry in positive:
-        found = () if entry == everything else named(entry)
+        found = () if entry == _EVERYTHING else named(entry)
         by_name = bool(found) or not is_pattern(entry)
         if not by_name:
             # Names that differ in leading zeros only have the same natural key.
@@ -100,5 +96,6 @@ def select(
 def _left_out(without: Sequence[str], named: Find) -> Callable[[Candidate], bool]:
     keys = {candidate.key for entry in without for candidate in named(entry)}
     return lambda candidate: (
-        candidate.key in keys or any(candidate.is_called(entry) or candidate.matches(entry) for entry in without)
+        candidate.key in keys
+        or any(entry in (candidate.name, *candidate.aliases) or candidate.matches(entry) for entry in without)
     )
