@@ -8,7 +8,7 @@ import sys
 
 found = runpy.run_path(sys.argv[1])
 try:
-    core = found["_load_core"]()
-    print(json.dumps([core.watcher.__file__, sorted(name for name in sys.modules if name.startswith("ansible"))]))
+    watcher = found["_core"]("_watch.watcher")
+    print(json.dumps([watcher.__file__, sorted(name for name in sys.modules if name.startswith("ansible"))]))
 except RuntimeError as error:
     print(json.dumps([str(error), None]))

@@ -110,22 +110,22 @@ async def main(queue: asyncio.Queue[Any], args: dict[str, Any]) -> None:
     :raises ValueError: an argument that does not exist, or a value that cannot be used
     :raises RuntimeError: the collection or libvirt-python is not installed
     """
-    core = _load_core()
-    settings = _read(args, core)
+    settings = _read(args)
     try:
-        watcher = core.watcher.Watcher(settings.uris, settings.agent_patience, settings.look_at_start)
-    except core.errors.MissingLibraryError as error:
+        watcher = _core("_watch.watcher").Watcher(settings.uris, settings.agent_patience, settings.look_at_start)
+    except _core("_errors").MissingLibraryError as error:
         raise RuntimeError(
             f"{error.message}. Install python3-libvirt or libvirt-python for {sys.executable}, which runs this source."
         ) from None
+    in_asyncio = _core("_event_loop.in_asyncio")
     try:
         while True:
-            notice = await core.in_asyncio.run(watcher.next())
-            if not isinstance(notice, core.notices.Stale):
-                _say(notice, core)
+            notice = await in_asyncio.run(watcher.next())
+            if not isinstance(notice, _core("_watch.notices").Stale):
+                _say(notice)
                 continue
             if notice.cause in settings.causes:
-                await queue.put(_event(notice, core))
+                await queue.put(_event(notice))
             watcher.done(notice.guest)
             # The loop's others have their turn, even if the queue took it at once.
             await asyncio.sleep(0)
@@ -133,14 +133,14 @@ async def main(queue: asyncio.Queue[Any], args: dict[str, Any]) -> None:
         watcher.close()
 
 
-def _event(stale: Stale, core: _Core) -> dict[str, Any]:
+def _event(stale: Stale) -> dict[str, Any]:
     """Data of JSON's types."""
     age_ns = time.monotonic_ns() - stale.since_ns
     heard_at = datetime.fromtimestamp((time.time_ns() - age_ns) / 1e9, timezone.utc)
     return {
         "libvirt_guest": {
             "event": "clock_may_be_stale",
-            "domain": core.untrusted.visible(stale.guest.name, _LONGEST_NAME),
+            "domain": _core("_untrusted").visible(stale.guest.name, _LONGEST_NAME),
             "uuid": stale.guest.uuid,
             "uri": stale.guest.uri,
             "cause": stale.cause,
@@ -150,19 +150,19 @@ def _event(stale: Stale, core: _Core) -> dict[str, Any]:
     }
 
 
-def _say(notice: Notice, core: _Core) -> None:
+def _say(notice: Notice) -> None:
     """Log what is no event."""
-    if isinstance(notice, core.notices.Lost):
+    notices = _core("_watch.notices")
+    if isinstance(notice, notices.Lost):
         _log.warning("%s is not watched: %s", notice.uri, notice.error.message)
-    elif isinstance(notice, core.notices.Connected):
+    elif isinstance(notice, notices.Connected):
         # As loud as that it was lost, for those who have read that.
         _log.warning("%s is watched, running guests: %d", notice.uri, notice.running)
-    elif isinstance(notice, core.notices.Withdrawn):
-        name = core.untrusted.visible(notice.guest.name, _LONGEST_NAME)
-        _log.info("%s at %s was %s before it could be asked (%s)", name, notice.guest.uri, notice.became, notice.cause)
-    elif isinstance(notice, core.notices.NotNeeded):
-        name = core.untrusted.visible(notice.guest.name, _LONGEST_NAME)
-        _log.info("%s at %s does not need a resync (%s)", name, notice.guest.uri, notice.cause)
+    elif isinstance(notice, (notices.Withdrawn, notices.NotNeeded)):
+        is_withdrawn = isinstance(notice, notices.Withdrawn)
+        what = f"was {notice.became} before it could be asked" if is_withdrawn else "does not need a resync"
+        name = _core("_untrusted").visible(notice.guest.name, _LONGEST_NAME)
+        _log.info("%s at %s %s (%s)", name, notice.guest.uri, what, notice.cause)
 
 
 # ------------------------------------------------------------------------------------------------------- the arguments
@@ -175,21 +175,24 @@ class _Settings(NamedTuple):
     causes: frozenset[str]
 
 
-def _read(args: Mapping[str, Any], core: _Core) -> _Settings:
+def _read(args: Mapping[str, Any]) -> _Settings:
     unknown = sorted(str(name) for name in args if name not in _Settings._fields)
     if unknown:
         known = ", ".join(sorted(_Settings._fields))
         raise ValueError(f"libvirt_guest has no argument {unknown[0]!r}; it has {known}.")
     # None stands for an argument that was not given: a rulebook's template cannot leave one out.
     given = {name: value for name, value in args.items() if value is not None}
-    ever_told = [cause for cause in core.causes.ALL if cause != core.causes.RESET]
+    known_causes = _core("_watch.causes")
+    ever_told = [cause for cause in known_causes.ALL if cause != known_causes.RESET]
     causes = _texts("causes", given.get("causes", ever_told))
     for cause in causes:
         if cause not in ever_told:
             raise ValueError(f"libvirt_guest knows no cause {cause!r}; there are {', '.join(ever_told)}.")
     return _Settings(
         uris=_texts("uris", given.get("uris", "qemu:///system")),
-        agent_patience=_seconds("agent_patience", given.get("agent_patience", core.watcher.PATIENCE_SECONDS)),
+        agent_patience=_seconds(
+            "agent_patience", given.get("agent_patience", _core("_watch.watcher").PATIENCE_SECONDS)
+        ),
         look_at_start=_flag("look_at_start", given.get("look_at_start", False)),
         causes=frozenset(causes),
     )
@@ -221,24 +224,13 @@ def _unusable(name: str, wanted: str, value: object) -> ValueError:
 # --------------------------------------------------------------------------------------- the collection's own, by path
 
 
-class _Core(NamedTuple):
-    """Modules of the collection's module_utils."""
-
-    causes: ModuleType
-    errors: ModuleType
-    in_asyncio: ModuleType
-    notices: ModuleType
-    untrusted: ModuleType
-    watcher: ModuleType
-
-
-def _load_core() -> _Core:
+def _core(name: str) -> ModuleType:
+    """Return a module of the collection's module_utils."""
     if _PACKAGE not in sys.modules:
         spec = ModuleSpec(_PACKAGE, None, is_package=True)
         spec.submodule_search_locations = [str(_module_utils())]
         sys.modules[_PACKAGE] = importlib.util.module_from_spec(spec)
-    names = ("_watch.causes", "_errors", "_event_loop.in_asyncio", "_watch.notices", "_untrusted", "_watch.watcher")
-    return _Core(*(importlib.import_module(f"{_PACKAGE}.{name}") for name in names))
+    return importlib.import_module(f"{_PACKAGE}.{name}")
 
 
 def _module_utils() -> Path:

@@ -33,7 +33,7 @@ UNPAUSED, MIGRATED = 0, 1
 def source() -> Mapping[str, Any]:
     """The file's names, and its part of the collection loaded."""
     names = runpy.run_path(str(SOURCE))
-    names["_load_core"]()
+    names["_core"]("_watch.watcher")
     return names
 
 
@@ -280,7 +280,7 @@ def test_without_libvirt_python_the_error_says_what_to_install(
 
 
 def test_all_arguments_are_documented_with_what_they_are_by_default(source: Mapping[str, Any]) -> None:
-    settings = source["_read"]({}, source["_load_core"]())
+    settings = source["_read"]({})
     options = yaml.safe_load(source["DOCUMENTATION"])["options"]
     documented = {name: option["default"] for name, option in options.items()}
     assert documented.keys() == settings._asdict().keys()
@@ -290,4 +290,4 @@ def test_all_arguments_are_documented_with_what_they_are_by_default(source: Mapp
 
 def test_the_examples_can_be_used(source: Mapping[str, Any]) -> None:
     for example in yaml.safe_load(source["EXAMPLES"]):
-        source["_read"](example["qemu.guest_agent.libvirt_guest"] or {}, source["_load_core"]())
+        source["_read"](example["qemu.guest_agent.libvirt_guest"] or {})
