@@ -15,7 +15,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ._errors import sentence
 from ._event_loop import tasks
 from ._event_loop.tasks import Deadline
-from ._fleet.results import GuestResult, Work, count, failure, internal_error, verdict
+from ._fleet.results import GuestResult, Work, count, failure, verdict
 from ._fleet.runner import RunOptions, run_all, with_agent
 from ._protocol.errors import QgaError
 from ._protocol.limits import Limits
@@ -115,10 +115,8 @@ def _run_one(params: Mapping[str, Any], limits: Limits, work: Work, options: Run
     target = target_of(params, limits)
     try:
         result = tasks.run(with_agent(target.open, work, options))
-    except QgaError as error:
+    except Exception as error:  # pylint: disable=broad-exception-caught  # what a guest sent may have led to it
         result = failure(error)
-    except Exception as error:  # pylint: disable=broad-exception-caught  # what a guest sent led to it
-        result = failure(internal_error(error))
     return result.of(target.name, None)
 
 

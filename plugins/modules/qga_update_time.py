@@ -398,14 +398,13 @@ def result_of(report: ResyncReport) -> GuestResult:
     )
 
 
-def largest(results: Sequence[GuestResult], figure: str) -> int | None:
-    """The value that is furthest from zero, with its sign; None if no guest has one."""
-    values = [value for each in results if (value := each.entry.get(figure)) is not None]
-    return max(values, key=abs, default=None)
-
-
 def summarize(results: Sequence[GuestResult]) -> dict[str, int | None]:
-    return {f"largest_{figure}": largest(results, figure) for figure in ("offset_before_ns", "offset_after_ns")}
+    """The values that are furthest from zero, with their signs; None if no guest has one."""
+    summary = {}
+    for figure in ("offset_before_ns", "offset_after_ns"):
+        values = [value for each in results if (value := each.entry.get(figure)) is not None]
+        summary[f"largest_{figure}"] = max(values, key=abs, default=None)
+    return summary
 
 
 def main() -> None:

@@ -107,14 +107,6 @@ FACTS: Mapping[str, Any] = {
         {"name": "vda", "major": 254, "minor": 0, "stats": {"read-sectors": 8, "read-ios": 1, "total-ticks": 9}}
     ],
     "guest-fsfreeze-status": "thawed",
-    "guest-get-devices": [
-        {
-            "driver-name": "Red Hat VirtIO Ethernet Adapter",
-            "driver-date": 1587686400,
-            "driver-version": "100.85.104.20300",
-            "id": {"type": "pci", "vendor-id": 6900, "device-id": 4096},
-        }
-    ],
 }
 
 COMMAND_INFO: Mapping[str, Any] = {

@@ -153,13 +153,6 @@ SHAPES: Mapping[str, Shape] = {
         },
     ),
     "guest-fsfreeze-status": TEXT,
-    "guest-get-devices": (
-        {
-            **_each(TEXT, "driver-name driver-version"),
-            "driver-date": TEXT_OR_INTEGER,  # a string in the first agents that had it
-            "id": {"type": TEXT, **_each(INTEGER, "vendor-id device-id")},
-        },
-    ),
     # The extended agent's (commands.py).
     "guest-get-clock": {
         **_each(INTEGER, "received transmitted max-error slewing"),

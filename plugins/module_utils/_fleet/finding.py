@@ -27,8 +27,7 @@ class Fleet(NamedTuple):
     warnings: tuple[str, ...] = ()
 
 
-@contextlib.contextmanager
-def fleet_of(params: Params, limits: Limits) -> Iterator[Fleet]:
+def fleet_of(params: Params, limits: Limits) -> contextlib.AbstractContextManager[Fleet]:
     """Find the guests that ``domains`` or ``sockets`` name, and give back at the end what it takes to reach them.
     ``limits`` are on each message of each of them.
 
@@ -44,8 +43,7 @@ def fleet_of(params: Params, limits: Limits) -> Iterator[Fleet]:
         raise InvalidOptionError(
             f"{option} is an empty list", f"Name guests in {option}, or set allow_empty if there may be none."
         )
-    with FINDERS[option](params, limits) as fleet:
-        yield fleet
+    return FINDERS[option](params, limits)
 
 
 def _fleet(selection: Selection, params: Params, where: str, guest: Callable[[Selected], Guest]) -> Fleet:
@@ -56,9 +54,6 @@ def _fleet(selection: Selection, params: Params, where: str, guest: Callable[[Se
         )
     warnings = tuple(f"{name} is named more than once; it is done once" for name in selection.repeated)
     return Fleet(tuple(guest(selected) for selected in selection.guests), warnings)
-
-
-# ---------------------------------------------------------------------------------------------------------- by libvirt
 
 
 @contextlib.contextmanager
@@ -81,9 +76,6 @@ def _domains(params: Params, limits: Limits) -> Iterator[Fleet]:
         yield _fleet(selection, params, f"domain at {uri}", guest)
     finally:
         hypervisor.close()
-
-
-# ---------------------------------------------------------------------------------------------------- by unix sockets
 
 
 @contextlib.contextmanager

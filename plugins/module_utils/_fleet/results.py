@@ -68,8 +68,10 @@ class GuestResult:
 Work = Callable[[GuestAgent], Awaitable[GuestResult]]
 
 
-def failure(error: QgaError, is_optional: bool = False) -> GuestResult:
+def failure(error: Exception, is_optional: bool = False) -> GuestResult:
     """The result of a guest with that error: ``is_optional`` guests are skipped if they cannot be used."""
+    if not isinstance(error, QgaError):
+        error = internal_error(error)
     if is_optional and isinstance(error, _UNUSABLE):
         return GuestResult({"reason": error.as_dict()}, "skipped")
     return GuestResult({"error": error.as_dict()}, error=error)
@@ -91,10 +93,14 @@ def count(results: Iterable[GuestResult], statuses: Sequence[str]) -> dict[str, 
 
 def verdict(results: Sequence[GuestResult], fail_on: str) -> GuestsFailedError | None:
     """The error of the whole run. ``fail_on``: "any" guest that failed, "all" that were not skipped, or "none"."""
-    bad = [each for each in results if each.status == "failed"]
+    bad = [(each.name, each.error.code) for each in results if each.error is not None]
     tried = [each for each in results if each.status != "skipped"]
     if not bad or fail_on == "none" or (fail_on == "all" and len(bad) < len(tried)):
         return None
-    named = [f"{each.name} ({each.error.code})" for each in bad[:_NAMED_FAILURES] if each.error]
-    more = f" and {len(bad) - len(named)} more" if len(bad) > len(named) else ""
-    return GuestsFailedError(f"{len(bad)} of {len(results)} guests failed: {', '.join(named)}{more}")
+    return GuestsFailedError(f"{len(bad)} of {len(results)} guests failed: {listed(bad)}")
+
+
+def listed(failed: Sequence[tuple[str, str]]) -> str:
+    """Some of the guests that failed, which are given by name and code, in a sentence."""
+    named = ", ".join(f"{name} ({code})" for name, code in failed[:_NAMED_FAILURES])
+    return named if len(failed) <= _NAMED_FAILURES else f"{named} and {len(failed) - _NAMED_FAILURES} more"

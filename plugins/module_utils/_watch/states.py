@@ -115,8 +115,6 @@ class GuestStates:
         """How many guests something is known of."""
         return len(self._states)
 
-    # --------------------------------------------------------------------------------------------------------- events
-
     def on_lifecycle(self, uuid: str, name: str, event: int, detail: int, now_ns: int) -> None:
         """``event`` is a virDomainEventType, ``detail`` that one's own."""
         if event in _ENDED:
@@ -201,8 +199,6 @@ class GuestStates:
     def _forget_if_over(self, state: _State) -> None:
         if state.is_gone and not state.is_busy:
             del self._states[state.guest.uuid]
-
-    # -------------------------------------------------------------------------------------------------------- notices
 
     def take(self, now_ns: int) -> list[Notice]:
         """The notices of now. A guest that is noticed to be stale is not noticed again before it is :meth:`done`."""

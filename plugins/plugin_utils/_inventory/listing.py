@@ -25,7 +25,7 @@ from ...module_utils._event_loop.multiplexer import Multiplexer
 from ...module_utils._event_loop.tasks import Deadline
 from ...module_utils._facts.subsets import gathering
 from ...module_utils._fleet.domains import guest_of, select_domains
-from ...module_utils._fleet.results import GuestResult, Work, internal_error
+from ...module_utils._fleet.results import GuestResult, Work, internal_error, listed
 from ...module_utils._fleet.runner import RunOptions, run_all
 from ...module_utils._fleet.selection import Selected
 from ...module_utils._hypervisor.connections import Hypervisor
@@ -44,8 +44,6 @@ _VERSION = 1
 # For silent guests in all, beside one time limit. They wait while the others are asked, which takes longer if there are
 # more of them.
 _SECONDS_PER_GUEST = 0.0025
-
-_NAMED_FAILURES = 5
 
 # Beside the facts, which have names of subsets.
 _MACS = "macs"
@@ -153,11 +151,11 @@ def list_guests(query: Query) -> Listing:
     with contextlib.ExitStack() as stack:
         uris = dict.fromkeys(query.uris)
         hypervisors = {uri: stack.enter_context(contextlib.closing(Hypervisor(uri))) for uri in uris}
-        listed = _domains_of(hypervisors, query.timeout)
-        lost = {uri: found for uri, found in listed.items() if isinstance(found, QgaError)}
+        found = _domains_of(hypervisors, query.timeout)
+        lost = {uri: each for uri, each in found.items() if isinstance(each, QgaError)}
         if lost and (query.is_strict or len(lost) == len(hypervisors)):
             raise next(iter(lost.values()))
-        domains = {uri: found for uri, found in listed.items() if not isinstance(found, QgaError)}
+        domains = {uri: each for uri, each in found.items() if not isinstance(each, QgaError)}
         targets, warnings = _selected(query, domains)
         results = _asked(query, hypervisors, targets, work)
     unreached = tuple(f"The guests of {uri} are missing: {error.message}. {error.hint}" for uri, error in lost.items())
@@ -167,18 +165,13 @@ def list_guests(query: Query) -> Listing:
 
 def failure_of(guests: Sequence[ListedGuest]) -> GuestsFailedError | None:
     """The error of the guests that failed, in one sentence; None: there is none."""
-    bad = [guest for guest in guests if guest.status == "failed"]
+    bad = [(guest.name, (guest.error or {}).get("code", "")) for guest in guests if guest.status == "failed"]
     if not bad:
         return None
-    named = ", ".join(f"{guest.name} ({(guest.error or {}).get('code', '')})" for guest in bad[:_NAMED_FAILURES])
-    more = f" and {len(bad) - _NAMED_FAILURES} more" if len(bad) > _NAMED_FAILURES else ""
     return GuestsFailedError(
-        f"of {len(bad)} of {len(guests)} guests the agent told nothing: {named}{more}",
+        f"of {len(bad)} of {len(guests)} guests the agent told nothing: {listed(bad)}",
         "Look at their agents, or leave out strict_agents to have such guests without facts.",
     )
-
-
-# ------------------------------------------------------------------------------------------------------------- domains
 
 
 # Of one hypervisor, or why it cannot be asked.
@@ -259,9 +252,6 @@ def _stale_definitions(by_uri: Mapping[str, Sequence[Domain]]) -> tuple[set[tupl
                 f"its definition at {', '.join(others)} does not run, has the same UUID, and is left out."
             )
     return left, warnings
-
-
-# --------------------------------------------------------------------------------------------------------------- facts
 
 
 def _asked(

@@ -165,9 +165,6 @@ def _say(notice: Notice) -> None:
         _log.info("%s at %s %s (%s)", name, notice.guest.uri, what, notice.cause)
 
 
-# ------------------------------------------------------------------------------------------------------- the arguments
-
-
 class _Settings(NamedTuple):
     uris: tuple[str, ...]
     agent_patience: float
@@ -219,9 +216,6 @@ def _flag(name: str, value: object) -> bool:
 
 def _unusable(name: str, wanted: str, value: object) -> ValueError:
     return ValueError(f"The argument {name} of libvirt_guest has to be {wanted}, and is {value!r}.")
-
-
-# --------------------------------------------------------------------------------------- the collection's own, by path
 
 
 def _core(name: str) -> ModuleType:
