@@ -292,7 +292,6 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):  # type: i
         self._populate(hosts, settings, is_strict)
 
     def _listing(self, settings: Settings, path: str, may_read: bool) -> Listing:
-        """From the cache, if that is asked and has it."""
         if not self.get_option("cache"):
             return list_guests(settings.query)
         key = f"{self.get_cache_key(path)}_{settings.query.digest()}"

@@ -51,8 +51,6 @@ _SET_TIME_HINT = (
 
 
 class CommandState(NamedTuple):
-    """A command as an agent lists it in ``guest-info``."""
-
     enabled: bool
     success_response: bool
 

@@ -43,16 +43,13 @@ TARGET_SPEC: dict[str, dict[str, Any]] = {
 # Of a thousand guests with the same trouble, a few sentences say all; each entry has its own.
 _MOST_SENTENCES = 10
 
-Prepare = Callable[[Mapping[str, Any]], Work]
-Summarize = Callable[[Sequence[GuestResult]], Mapping[str, Any]]
-
 
 def run(
     module: AnsibleModule,
-    prepare: Prepare,
+    prepare: Callable[[Mapping[str, Any]], Work],
     statuses: Sequence[str],
     limits: Limits,
-    summarize: Summarize = lambda _results: {},
+    summarize: Callable[[Sequence[GuestResult]], Mapping[str, Any]] = lambda _results: {},
     touches_clock: bool = False,
 ) -> None:
     """Do one thing to the guests that the module's options name, and end the module.

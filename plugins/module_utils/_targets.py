@@ -16,8 +16,6 @@ Params = Mapping[str, Any]
 
 
 class Target(NamedTuple):
-    """The guest that is addressed, and how to open the channel to its agent."""
-
     name: str
     open: Callable[[], Channel]
 
@@ -69,5 +67,9 @@ def _open(option: str, value: str, params: Params, limits: Limits) -> Channel:
     from ._channels import addresses
     from ._channels.stream import StreamChannel
 
-    read = {"socket": addresses.UnixAddress, "address": addresses.parse_address, "vsock": addresses.parse_vsock}
+    read: Mapping[str, Callable[[str], addresses.Address]] = {
+        "socket": addresses.UnixAddress,
+        "address": addresses.parse_address,
+        "vsock": addresses.parse_vsock,
+    }
     return StreamChannel(read[option](value), limits)

@@ -36,7 +36,9 @@ def replaced(path: str) -> Iterator[BinaryIO]:
         with new:
             yield new
             if found is not None:
-                _make_alike(new.fileno(), found)
+                with suppress(PermissionError):
+                    os.fchown(new.fileno(), found.st_uid, found.st_gid)
+                os.fchmod(new.fileno(), stat.S_IMODE(found.st_mode) & 0o777)
         os.replace(new.name, path)
     except BaseException:
         with suppress(FileNotFoundError):
@@ -59,9 +61,3 @@ def _new_beside(path: str, found: os.stat_result | None) -> BinaryIO | None:
         if found is None:
             raise
         return None
-
-
-def _make_alike(descriptor: int, found: os.stat_result) -> None:
-    with suppress(PermissionError):
-        os.fchown(descriptor, found.st_uid, found.st_gid)
-    os.fchmod(descriptor, stat.S_IMODE(found.st_mode) & 0o777)

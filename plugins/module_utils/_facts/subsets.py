@@ -104,8 +104,6 @@ async def _memory(agent: GuestAgent) -> dict[str, Any]:
 
 
 class Subset(NamedTuple):
-    """One name in ``gather_subset``, and how its facts are gathered."""
-
     name: str
     gather: _Gather
     in_min: bool = False

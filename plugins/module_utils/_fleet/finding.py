@@ -21,8 +21,6 @@ from .selection import Candidate, Selected, Selection, is_pattern, select
 
 
 class Fleet(NamedTuple):
-    """The selected guests, and warnings about the selection."""
-
     guests: tuple[Guest, ...]
     warnings: tuple[str, ...] = ()
 

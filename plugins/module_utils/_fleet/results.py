@@ -56,7 +56,6 @@ class GuestResult:
         return replace(self, name=name, uuid=uuid, status=self.status if self.error is None else "failed")
 
     def as_dict(self) -> dict[str, Any]:
-        """The guest's entry in the task's results."""
         entry: dict[str, Any] = {"name": self.name, "status": self.status, **self.entry}
         if self.uuid is not None:
             entry["uuid"] = self.uuid
@@ -86,7 +85,6 @@ def internal_error(error: Exception) -> QgaError:
 
 
 def count(results: Iterable[GuestResult], statuses: Sequence[str]) -> dict[str, int]:
-    """The number of guests in all, and by status."""
     found = Counter(each.status for each in results)
     return {"total": sum(found.values()), **{status: found[status] for status in (*statuses, "skipped", "failed")}}
 

@@ -111,10 +111,6 @@ class GuestStates:
         # The last of each kind for each guest: it may be long until somebody asks.
         self._notices: dict[tuple[str, type], Notice] = {}
 
-    def __len__(self) -> int:
-        """How many guests something is known of."""
-        return len(self._states)
-
     def on_lifecycle(self, uuid: str, name: str, event: int, detail: int, now_ns: int) -> None:
         """``event`` is a virDomainEventType, ``detail`` that one's own."""
         if event in _ENDED:

@@ -55,7 +55,6 @@ class Watcher:
         self._sources = [Source(uri, inbox, retries) for uri, inbox in self._inboxes.items()]
 
     async def next(self) -> Notice:
-        """The next notice, whenever there is one."""
         while not self._notices:
             wait_ns = int(LONG_SECONDS * SECOND_NS)
             for inbox in self._inboxes.values():

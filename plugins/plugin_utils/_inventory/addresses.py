@@ -69,8 +69,7 @@ class Rule(NamedTuple):
         ranked = [
             (rank, str(address))
             for interface, address in _reported(interfaces)
-            for rank in [self._rank(interface, address, own)]
-            if rank is not None
+            if (rank := self._rank(interface, address, own)) is not None
         ]
         return min(ranked, key=lambda each: each[0])[1] if ranked else None
 
@@ -111,7 +110,6 @@ def rule(families: Sequence[str], networks: Sequence[str], interfaces: Sequence[
 
 
 def _parted(entries: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Those that are allowed, and those that are not."""
     return (
         tuple(entry for entry in entries if not entry.startswith("!")),
         tuple(entry[1:] for entry in entries if entry.startswith("!")),
@@ -134,8 +132,6 @@ def _place(fits: Sequence[bool]) -> int | None:
 
 
 class _Interface(NamedTuple):
-    """An interface as the guest reports it."""
-
     name: str
     mac: str
 

@@ -23,8 +23,6 @@ Evaluate = Callable[[str, Mapping[str, Any]], Any]
 
 
 class Host(NamedTuple):
-    """A guest under its name in the inventory, and its variables."""
-
     name: str
     guest: ListedGuest
     variables: dict[str, Any]

@@ -17,7 +17,7 @@ import math
 import re
 import time
 from dataclasses import dataclass, replace
-from typing import Any, Mapping, NamedTuple, Sequence, Tuple, Union
+from typing import Any, Mapping, NamedTuple, Sequence
 
 from ...module_utils._agent import GuestAgent
 from ...module_utils._errors import GuestsFailedError, HypervisorUnavailableError, detached
@@ -90,14 +90,10 @@ class ListedGuest:
     error: Mapping[str, str] | None = None
     macs: tuple[str, ...] = ()
 
-    def as_dict(self) -> dict[str, Any]:
-        return {**vars(self), "macs": list(self.macs)}
-
     @classmethod
     def of_dict(cls, value: Any) -> ListedGuest:
-        """The guest that :meth:`as_dict` gave, after it was kept somewhere.
-
-        :raises ValueError: it is something else
+        """
+        :raises ValueError: this is not what a listing keeps of a guest
         """
         if not isinstance(value, Mapping) or set(value) != set(cls.__dataclass_fields__):
             raise ValueError("these are not the members of a guest")
@@ -125,7 +121,7 @@ class Listing:
     is_complete: bool = True
 
     def as_dict(self) -> dict[str, Any]:
-        guests = [guest.as_dict() for guest in self.guests]
+        guests = [{**vars(guest), "macs": list(guest.macs)} for guest in self.guests]
         return {"version": _VERSION, "guests": guests, "warnings": list(self.warnings)}
 
     @classmethod
@@ -174,14 +170,10 @@ def failure_of(guests: Sequence[ListedGuest]) -> GuestsFailedError | None:
     )
 
 
-# Of one hypervisor, or why it cannot be asked.
-_Domains = Union[Tuple[Domain, ...], QgaError]
+def _domains_of(hypervisors: Mapping[str, Hypervisor], timeout: float) -> Mapping[str, tuple[Domain, ...] | QgaError]:
+    """By URI, or why it cannot be asked; they are asked side by side."""
 
-
-def _domains_of(hypervisors: Mapping[str, Hypervisor], timeout: float) -> Mapping[str, _Domains]:
-    """By URI; they are asked side by side."""
-
-    async def list_one(hypervisor: Hypervisor) -> _Domains:
+    async def list_one(hypervisor: Hypervisor) -> tuple[Domain, ...] | QgaError:
         try:
             return await list_domains(hypervisor.lines[0], timeout)
         except QgaError as error:
@@ -189,15 +181,13 @@ def _domains_of(hypervisors: Mapping[str, Hypervisor], timeout: float) -> Mappin
         except Exception as error:  # pylint: disable=broad-exception-caught  # it is not the others' trouble
             return internal_error(error)
 
-    found: dict[int, _Domains] = {}
-    multiplexer: Multiplexer[_Domains] = Multiplexer(len(hypervisors), found.__setitem__)
+    found: dict[int, tuple[Domain, ...] | QgaError] = {}
+    multiplexer: Multiplexer[tuple[Domain, ...] | QgaError] = Multiplexer(len(hypervisors), found.__setitem__)
     multiplexer.run(map(list_one, hypervisors.values()))
     return {uri: found[number] for number, uri in enumerate(hypervisors)}
 
 
 class _Target(NamedTuple):
-    """A selected domain, and where it is."""
-
     uri: str
     selected: Selected
     domain: Domain
@@ -209,7 +199,6 @@ class _Target(NamedTuple):
 
 
 def _selected(query: Query, by_uri: Mapping[str, Sequence[Domain]]) -> tuple[tuple[_Target, ...], tuple[str, ...]]:
-    """The selected domains, and warnings about the selection."""
     stale, warnings = _stale_definitions(by_uri)
     found: list[_Target] = []
     missed: list[set[str]] = []

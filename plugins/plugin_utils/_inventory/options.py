@@ -40,8 +40,6 @@ class Filter(NamedTuple):
 
 
 class Settings(NamedTuple):
-    """The query for the hypervisors, and what to make of its guests."""
-
     query: Query
     prefix: str
     hostnames: str

@@ -134,7 +134,6 @@ async def main(queue: asyncio.Queue[Any], args: dict[str, Any]) -> None:
 
 
 def _event(stale: Stale) -> dict[str, Any]:
-    """Data of JSON's types."""
     age_ns = time.monotonic_ns() - stale.since_ns
     heard_at = datetime.fromtimestamp((time.time_ns() - age_ns) / 1e9, timezone.utc)
     return {
@@ -151,7 +150,6 @@ def _event(stale: Stale) -> dict[str, Any]:
 
 
 def _say(notice: Notice) -> None:
-    """Log what is no event."""
     notices = _core("_watch.notices")
     if isinstance(notice, notices.Lost):
         _log.warning("%s is not watched: %s", notice.uri, notice.error.message)

@@ -232,9 +232,9 @@ def test_a_busy_guest_does_not_hold_up_another_one(busy: Play) -> None:
 @pytest.mark.parametrize("end", [DONE, PUT_BACK])
 def test_a_busy_guest_that_is_gone_is_forgotten_after_the_work(busy: Play, end: Happening) -> None:
     busy.go(RESUME, DESTROY)
-    assert (len(busy.states), busy.states.next_ns()) == (1, None)
+    assert (len(busy.states._states), busy.states.next_ns()) == (1, None)
     busy.go(end)
-    assert len(busy.states) == 0
+    assert len(busy.states._states) == 0
 
 
 _EVENTS = st.one_of(
@@ -284,5 +284,5 @@ def test_whatever_libvirt_reports_a_guest_is_noticed_after_its_last_resumption_a
     play.now_ns += PATIENCE_NS
     take()
     assert owed == set()
-    assert len(play.states) <= len(guests)
+    assert len(play.states._states) <= len(guests)
     assert play.states.next_ns() is None

@@ -266,7 +266,7 @@ class TestKeeping:
             *({"version": 1, "guests": guests, "warnings": []} for guests in ({"a": 1}, [{}], [object()])),
             {"version": 1, "guests": []},
             *(
-                {"version": 1, "guests": [{**GUEST.as_dict(), **change}], "warnings": []}
+                {"version": 1, "guests": [{**vars(GUEST), **change}], "warnings": []}
                 for change in (
                     *({"uri": 1}, {"name": None}, {"uuid": "{{ x }}"}, {"state": "{{ x }}"}, {"status": "done"}),
                     *({"facts": []}, {"error": "x"}, {"macs": None}, {"macs": [1]}, {"more": 1}),
