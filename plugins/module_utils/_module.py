@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from typing import Any, Callable, Iterable, Mapping, Sequence
+from typing import Any, Callable, Mapping, Sequence
 
 from ansible.module_utils.basic import AnsibleModule
 
@@ -79,7 +79,9 @@ def run(
     except QgaError as error:
         _fail(module, error, changed=False)
         return
-    for warning in (*warnings, *_warnings(results)):
+    told = [(each, warning) for each in results for warning in each.warnings]
+    of_guests = _sentences(told, "warnings of this kind; each guest's entry in guests has its own")
+    for warning in (*warnings, *of_guests):
         module.warn(warning)
     result = _result(results)
     if is_fleet:
@@ -101,8 +103,11 @@ def run(
         problem = results[0].error
     if problem is not None:
         _fail(module, problem, **result)
-    else:
-        module.exit_json(**result, **_message(results))
+        return
+    messages = [(each, each.message) for each in results if each.message is not None]
+    if messages:
+        result["msg"] = "; ".join(_sentences(messages, "guests"))
+    module.exit_json(**result)
 
 
 def _run_one(params: Mapping[str, Any], limits: Limits, work: Work, options: RunOptions) -> GuestResult:
@@ -125,21 +130,10 @@ def _result(results: Sequence[GuestResult]) -> dict[str, Any]:
     return result
 
 
-def _message(results: Iterable[GuestResult]) -> dict[str, str]:
-    """``msg`` of a task that succeeded, if there is something to say."""
-    found = [f"{each.name}: {each.message}" for each in results if each.message is not None]
-    return {"msg": "; ".join(_capped(found, "guests"))} if found else {}
-
-
-def _warnings(results: Iterable[GuestResult]) -> list[str]:
-    found = [f"{each.name}: {warning}" for each in results for warning in each.warnings]
-    return _capped(found, "warnings of this kind; each guest's entry in guests has its own")
-
-
-def _capped(found: list[str], what: str) -> list[str]:
-    if len(found) <= _MOST_SENTENCES:
-        return found
-    return [*found[:_MOST_SENTENCES], f"and {len(found) - _MOST_SENTENCES} more {what}"]
+def _sentences(found: Sequence[tuple[GuestResult, str]], what: str) -> list[str]:
+    sentences = [f"{result.name}: {text}" for result, text in found[:_MOST_SENTENCES]]
+    more = len(found) - len(sentences)
+    return [*sentences, f"and {more} more {what}"] if more else sentences
 
 
 def _fail(module: AnsibleModule, error: QgaError, **result: Any) -> None:
