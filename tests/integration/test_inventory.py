@@ -156,6 +156,7 @@ class TestOptions:
         [
             ({"exlude": ["web1"]}, "There is no option exlude [invalid_option]. Did you mean exclude?"),
             ({"timeout": 0}, "Timeout is 0.0 s [invalid_option]. Choose between 0.05 and 86400 s."),
+            ({"address_family": ["ipv5"]}, "address_family"),  # Ansible checks choices by itself
             (
                 {"strict_agents": True},
                 "Of 1 of 8 guests the agent told nothing: silent (unresponsive) [guests_failed].",
