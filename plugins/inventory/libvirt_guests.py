@@ -127,7 +127,8 @@ options:
     description:
       - The networks that an address may be in, in order of preference, such as V(192.0.2.0/24).
       - Those with a leading C(!) are refused. If there are only such, all others are allowed.
-      - Addresses are the guest's own words. Name the networks of your guests here, and none can send you elsewhere.
+      - A guest may report any address, and any MAC address. Name the networks of your guests here, and none can send
+        you elsewhere.
     type: list
     elements: str
     default: []
@@ -190,7 +191,6 @@ notes:
     whether the interface has the MAC address of one of the domain's network devices, then the order of
     O(address_family), then that of the devices in the domain's definition, then the guest's own order of interfaces and
     addresses.
-  - A guest may report any address, and any MAC address. O(address_networks) limits what is believed.
   - Beside the facts of M(qemu.guest_agent.qga_info), hosts have the variables C(name), C(uuid), C(uri),
     C(state), C(agent_status), which is V(ok), V(skipped) or V(failed), and, unless it is V(ok), C(error) with C(code),
     C(message) and C(hint), all behind O(prefix).

@@ -13,7 +13,6 @@ description:
   - Measures how far a guest's clock is off, steps it if that is more than O(tolerance), and measures again to prove it.
   - With O(backward=slew), a clock that is ahead by up to half a second is slewed in place of that.
   - A guest that was paused, saved, snapshotted or migrated wakes with the clock it went to sleep with.
-  - One task does one guest or all guests of a hypervisor.
   - A domain whose metadata has C(<resync xmlns="urn:qemu.guest_agent:resync" enabled="no"/>) is never touched.
   - Works with the agent that every distribution ships, and better with the extended agent of this collection.
 author:

@@ -40,7 +40,7 @@ from .._errors import DeadlineError, HypervisorUnavailableError, OptedOutError
 from .._event_loop.tasks import Deadline, pause
 from .._protocol.errors import QgaError
 from .results import GuestResult, Work, failure
-from .suspects import SHARED, USUAL, Exchanges, Suspicion, Timings, WatchedChannel
+from .suspects import SHARED, USUAL, Suspicion, Timings, Turns, WatchedChannel
 
 # Suspects are remembered for as long as there are no more of them.
 _MOST_REMEMBERED = 1000
@@ -113,7 +113,7 @@ class Runner:
 
     def __init__(self, timings: Timings = USUAL) -> None:
         self._timings = timings
-        self._exchanges = Exchanges(timings)
+        self._turns = Turns(timings)
         self._suspects: dict[str, Suspicion] = {}  # as they were left, by UUID, in the order of their last run
         self._was_away_at = -math.inf
 
@@ -170,7 +170,7 @@ class Runner:
 
     def _open(self, guest: Guest, suspicion: Suspicion) -> Channel:
         open_channel = guest.open if suspicion.way == SHARED else guest.open_apart or guest.open
-        return WatchedChannel(open_channel(), suspicion, self._exchanges)
+        return WatchedChannel(open_channel(), suspicion, self._turns)
 
 
 def run_all(

@@ -92,59 +92,56 @@ class Suspicion:
         return None if self.guilt is None else HypervisorUnavailableError(self.guilt, _GUILTY_HINT, in_call=True)
 
 
-class Exchanges:
-    """Makes the exchanges of all guests of a run, each in its guest's way."""
+class Turns:
+    """What the channels of a run share: how many connections broke, and whose turn it is among those asked alone."""
 
     def __init__(self, timings: Timings) -> None:
-        self._timings = timings
-        self._breaks = 0  # that all guests have seen
+        self.timings = timings
+        self.breaks = 0  # that all guests have seen
+        self.is_taken = False
         self._waiting: list[Suspicion] = []
-        self._is_taken = False
 
-    async def make(self, channel: Channel, suspicion: Suspicion, request: Request, timeout: float) -> Exchange:
-        guilty = suspicion.verdict()
-        if guilty is not None:
-            raise guilty
-        if suspicion.way != ALONE:
-            return await self._watched(channel, suspicion, request, timeout)
-        await self._take_turn(suspicion)
-        began_at = time.monotonic()
-        try:
-            return await self._watched(channel, suspicion, request, timeout)
-        finally:
-            suspicion.had += time.monotonic() - began_at
-            self._is_taken = False
-
-    async def _take_turn(self, suspicion: Suspicion) -> None:
+    async def take(self, suspicion: Suspicion) -> None:
         self._waiting.append(suspicion)
         try:
-            while self._is_taken or min(self._waiting, key=lambda each: each.had) is not suspicion:
-                await pause(self._timings.turn)
+            while self.is_taken or min(self._waiting, key=lambda each: each.had) is not suspicion:
+                await pause(self.timings.turn)
         finally:
             self._waiting.remove(suspicion)
-        self._is_taken = True
-
-    async def _watched(self, channel: Channel, suspicion: Suspicion, request: Request, timeout: float) -> Exchange:
-        breaks = self._breaks
-        try:
-            return await channel.call(request, timeout)
-        except HypervisorUnavailableError as error:
-            if not error.in_call:
-                raise
-            self._breaks += 1
-            if suspicion.way == ALONE:
-                await pause(self._timings.suspect_retry)  # in which others see their connections break, too
-            suspicion.on_break(error, others_broke=self._breaks != breaks + 1)
-            raise
+        self.is_taken = True
 
 
 class WatchedChannel(ForwardingChannel):
     """A guest's channel, whose exchanges are made in the guest's way."""
 
-    def __init__(self, channel: Channel, suspicion: Suspicion, exchanges: Exchanges) -> None:
+    def __init__(self, channel: Channel, suspicion: Suspicion, turns: Turns) -> None:
         super().__init__(channel)
         self._suspicion = suspicion
-        self._exchanges = exchanges
+        self._turns = turns
 
     async def call(self, request: Request, timeout: float) -> Exchange:
-        return await self._exchanges.make(self._channel, self._suspicion, request, timeout)
+        guilty = self._suspicion.verdict()
+        if guilty is not None:
+            raise guilty
+        if self._suspicion.way != ALONE:
+            return await self._watched(request, timeout)
+        await self._turns.take(self._suspicion)
+        began_at = time.monotonic()
+        try:
+            return await self._watched(request, timeout)
+        finally:
+            self._suspicion.had += time.monotonic() - began_at
+            self._turns.is_taken = False
+
+    async def _watched(self, request: Request, timeout: float) -> Exchange:
+        breaks = self._turns.breaks
+        try:
+            return await self._channel.call(request, timeout)
+        except HypervisorUnavailableError as error:
+            if not error.in_call:
+                raise
+            self._turns.breaks += 1
+            if self._suspicion.way == ALONE:
+                await pause(self._turns.timings.suspect_retry)  # in which others see their connections break, too
+            self._suspicion.on_break(error, others_broke=self._turns.breaks != breaks + 1)
+            raise
