@@ -37,7 +37,8 @@ def inert(value: Any) -> Any:
     if value is None or isinstance(value, (bool, int, float)):
         return value
     if isinstance(value, str):
-        return _text(value)
+        # Ansible has types of its own below str; the unbound method gives a plain one, whatever they override.
+        return _untrusted.inert(str.__str__(value))
     if isinstance(value, Mapping):
         return {_key(name): inert(item) for name, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -45,13 +46,8 @@ def inert(value: Any) -> Any:
     raise TypeError(f"there is no JSON for what is of type {type(value).__name__}")
 
 
-def _text(value: str) -> str:
-    # Ansible has types of its own below str; the unbound method gives a plain one, whatever they override.
-    return _untrusted.inert(str.__str__(value))
-
-
 def _key(name: object) -> str:
     if not isinstance(name, str):
         raise TypeError(f"there is no JSON for a key of type {type(name).__name__}")
-    text = _text(name)
+    text: str = inert(name)
     return "\\x5f" + text[1:] if text.startswith(_OF_ANSIBLES_JSON) else text
