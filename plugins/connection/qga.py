@@ -305,10 +305,8 @@ display = Display()
 
 Result = TypeVar("Result")
 
-# These serve one client at a time. When nothing was asked for so many seconds, others may have them: between two polls
-# of an async task, or two attempts of one that is retried.
+# These serve one client at a time.
 _ONE_CLIENT = ("socket", "address", "vsock")
-_IDLE = 1.0
 
 
 class Connection(ConnectionBase):  # type: ignore[misc]  # Ansible has no types
@@ -318,11 +316,15 @@ class Connection(ConnectionBase):  # type: ignore[misc]  # Ansible has no types
     has_pipelining = True
     has_tty = False
 
+    # When nothing was asked for so many seconds, others may have the agent: between two polls of an async task, or two
+    # attempts of one that is retried.
+    idle_seconds = 1.0
+
     def __init__(self, *arguments: object, **options: object) -> None:
         super().__init__(*arguments, **options)
         self._connected: bool = False
         self._session: GuestSession | None = None
-        self._idle = IdleTimer(_IDLE, self._let_go)
+        self._idle = IdleTimer(self.idle_seconds, self._let_go)
 
     def _connect(self) -> Connection:
         if not self._connected:

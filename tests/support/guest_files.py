@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.qemu.guest_agent.plugins.module_utils._event_loop import tasks
+from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.results import USUAL, Timings
 from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.transfer import fetch, put, source_of
 
 from tests.fakes.this_machine import LIMITS, Fault
@@ -34,11 +35,13 @@ SMALL_AND_LARGE = pytest.mark.parametrize("size", [1, 100_000])
 class FileGuest(guest_shell.Place):
     """A directory for the guest's files; what the shell keeps is in another one."""
 
-    def __init__(self, directory: Path, faults: Mapping[tuple[str, int | None], Fault]) -> None:
+    def __init__(
+        self, directory: Path, faults: Mapping[tuple[str, int | None], Fault], timings: Timings = USUAL
+    ) -> None:
         self.files = directory / "files"
         self.files.mkdir()
         (directory / "kept").mkdir()
-        super().__init__(directory / "kept", faults, LIMITS, is_made=False)
+        super().__init__(directory / "kept", faults, LIMITS, is_made=False, timings=timings)
 
     def limit(self, **changed: Any) -> None:
         self.shell.limits = self.shell.limits._replace(**changed)

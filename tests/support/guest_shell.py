@@ -10,7 +10,12 @@ from typing import Any
 from ansible_collections.qemu.guest_agent.plugins.module_utils._event_loop import tasks
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.messages import Reply
 from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.errors import BecomeError
-from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.results import Finished, Limits
+from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.results import (
+    USUAL,
+    Finished,
+    Limits,
+    Timings,
+)
 from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.shell import GuestShell
 
 from tests.fakes.this_machine import LIMITS, Fault, ThisMachine
@@ -24,10 +29,13 @@ BEGUN = 3.0  # s; such a limit, by which the command has begun however busy the 
 class Place:
     """A shell whose only directory is the test's own, and which has made its place there already, or not."""
 
-    def __init__(self, directory: Path, faults: Faults, limits: Limits, is_made: bool = True) -> None:
+    def __init__(
+        self, directory: Path, faults: Faults, limits: Limits, is_made: bool = True, timings: Timings = USUAL
+    ) -> None:
         self.directory = directory
         self.machine = ThisMachine()
-        self.shell = GuestShell(self.machine.agent(), "/bin/sh", ("/nonesuch", str(directory)), LIMITS)
+        places = ("/nonesuch", str(directory))
+        self.shell = GuestShell(self.machine.agent(), "/bin/sh", places, LIMITS, timings=timings)
         if is_made:
             tasks.run(self.shell._prepare(tasks.NEVER))
         self.shell.limits = limits

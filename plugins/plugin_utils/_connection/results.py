@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A command: its limits, its result, and the reports of the scripts in ``guest`` on it."""
+"""A command: its limits, how long is waited for it, its result, and the reports of the scripts in ``guest`` on it."""
 
 from __future__ import annotations
 
@@ -35,6 +35,24 @@ class Limits(NamedTuple):
     exec_timeout: float
     patience: float
     fetch: int = 1024**3
+
+
+class Timings(NamedTuple):
+    """In seconds.
+
+    ``begin``: a request that has not begun its command by then does not any more. ``grace``: what a command
+    that ended in time has written may still be read for so long after that time; and if the agent is away when it is
+    over, that is how long it is waited for, to end the command. ``clean``, ``give_up``: for removing the directory, and
+    half a file.
+    """
+
+    begin: float = 5.0
+    grace: float = 5.0
+    clean: float = 2.0
+    give_up: float = 5.0
+
+
+USUAL = Timings()
 
 
 # Of these it is likely that a status above 128 stands for them; the others are exit statuses of programs, too.

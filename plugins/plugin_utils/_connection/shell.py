@@ -34,7 +34,7 @@ none, or a refusal     otherwise                              ask again
 ``gone``               at any time                            ``ResultLostError``: it ended with agent or guest
 ``running``            its time is over                       ``CommandTimeoutError``; the caller ends it
 ``running``            otherwise                              ask again; from now on it is known to have begun
-anything else          for ``_BEGIN_PATIENCE``                ask again: the request may not have arrived yet
+anything else          for ``Timings.begin``                  ask again: the request may not have arrived yet
 anything else          after that                             it is kept from beginning, and the first error raised
 =====================  =====================================  =====================================================
 
@@ -69,20 +69,13 @@ from .errors import (
 )
 from .files import FileTooLongError, GuestFile, is_text, read_whole
 from .programs import AWAY, RETRY, Polling, Program, UnknownProcessError, end_of, execute, start
-from .results import Finished, Limits, Report, reported, text
+from .results import USUAL, Finished, Limits, Report, Timings, reported, text
 
 # The reply may have been lost, or the agent is only away for a moment: what became of the command can be asked.
 _UNHEARD = (*AWAY, RemoteProtocolError)
 # What passes as well, once a command was begun. Who is frozen may have been thawed before it could be asked, and seems
 # to have the commands disabled then.
 _PASSING = (*_UNHEARD, CommandDisabledError, FrozenError, UnknownProcessError)
-
-# Seconds.
-_BEGIN_PATIENCE = 5.0
-_CLEAN_PATIENCE = 2.0
-# What a command that ended in time has written may still be read for so long after that time. And if the agent is away
-# when it is over, that is how long it is waited for, to end the command.
-_GRACE = 5.0
 
 # The longest command that is an argument: Linux takes 128 KiB for each (MAX_ARG_STRLEN, execve(2)).
 _MOST_ARGUMENT = 96 * 1024
@@ -109,9 +102,11 @@ class GuestShell:
         places: tuple[str, ...],
         limits: Limits,
         caches_modules: bool = False,
+        timings: Timings = USUAL,
     ) -> None:
         self.agent = agent
         self.limits = limits
+        self.timings = timings
         self._executable = executable
         self._places = places
         self._caches_modules = caches_modules
@@ -147,7 +142,7 @@ class GuestShell:
             raise scripts.too_slow(self.limits.exec_timeout) from error
         report = await self._carry_out(number, program, deadline, dialogue)
         self._settle(report)
-        finished = await self._finish(number, report, Deadline(max(deadline.remaining(), _GRACE)))
+        finished = await self._finish(number, report, Deadline(max(deadline.remaining(), self.timings.grace)))
         if dialogue is not None and not dialogue.is_over(finished.output):
             said = visible(text(finished.errors).strip()) or "nothing"
             raise BecomeError(f"the command ended before it was another user's, and said: {said}")
@@ -200,7 +195,7 @@ class GuestShell:
             return
         with contextlib.suppress(QgaError):
             program = scripts.script(scripts.CLEAN, {"t": self._token}, self._places)
-            await execute(self.agent, program, Deadline(_CLEAN_PATIENCE))
+            await execute(self.agent, program, Deadline(self.timings.clean))
 
     # Beginning.
 
@@ -324,9 +319,9 @@ class GuestShell:
 
         :raises QgaError: ``unknown``, if the guest knows nothing of it; or the agent does not come back
         """
-        last = Deadline(deadline.remaining() + _GRACE)
+        last = Deadline(deadline.remaining() + self.timings.grace)
         patience = self._patience(last)
-        begin = Deadline(_BEGIN_PATIENCE)
+        begin = Deadline(self.timings.begin)
         polling = Polling(self.agent, self.limits.patience)
         while True:
             try:

@@ -22,9 +22,6 @@ from .files import GuestFile
 from .results import Finished, Limits
 from .shell import GuestShell
 
-# Seconds that taking back half a file may last.
-_GIVE_UP_PATIENCE = 5.0
-
 # What put.sh and fetch.sh exit with; anything else is a failure of a program in them, which says so itself.
 _MISSING = 44
 _CHANGED = 45
@@ -125,7 +122,7 @@ async def put(shell: GuestShell, source: Source, path: str) -> None:
     except BaseException:
         with contextlib.suppress(QgaError):
             await scripts.ask(
-                shell.agent, scripts.PUT, {**words, "step": "give_up"}, deadline=Deadline(_GIVE_UP_PATIENCE)
+                shell.agent, scripts.PUT, {**words, "step": "give_up"}, deadline=Deadline(shell.timings.give_up)
             )
         raise
 

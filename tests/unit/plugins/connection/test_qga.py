@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -62,7 +63,7 @@ class Session:
             raise self.error
 
 
-Made = Callable[[Session], qga.Connection]
+Made = Callable[..., qga.Connection]
 
 
 @pytest.fixture
@@ -78,9 +79,9 @@ def plugin(monkeypatch: pytest.MonkeyPatch, said: list[str]) -> Made:  # noqa: A
         qga.Connection, "get_option", lambda _self, name, **_others: {**OPTIONS, "uri": "test:///x"}[name]
     )
 
-    def make(session: Session) -> qga.Connection:
+    def make(session: Session, kind: type[qga.Connection] = qga.Connection) -> qga.Connection:
         monkeypatch.setattr(qga, "GuestSession", lambda _settings, _observe: session)
-        return qga.Connection(PlayContext(), "/dev/null")
+        return kind(PlayContext(), "/dev/null")
 
     return make
 
@@ -209,14 +210,21 @@ class TestTheOptions:
         assert Limits(1, 1, 1, 1.0, 1.0).fetch == OPTIONS["max_fetch"] * 1024 * 1024
 
 
+class SoonIdle(qga.Connection):
+    idle_seconds = 0.01
+
+
+class LateIdle(qga.Connection):
+    idle_seconds = 3600.0
+
+
 class TestAnIdleConnection:
     """Where the agent serves one client at a time."""
 
     @pytest.fixture
     def over_a_socket(self, plugin: Made, monkeypatch: pytest.MonkeyPatch) -> Made:
         monkeypatch.setitem(OPTIONS, "socket", "/run/104.qga")
-        monkeypatch.setattr(qga, "_IDLE", 0.01)
-        return plugin
+        return partial(plugin, kind=SoonIdle)
 
     def test_over_a_socket_is_lent_and_used_again(self, over_a_socket: Made) -> None:
         session = Session()
@@ -231,9 +239,8 @@ class TestAnIdleConnection:
         connection.exec_command("echo")
         assert connection._idle._timer is None
 
-    def test_that_is_closed_has_no_timer_any_more(self, over_a_socket: Made, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(qga, "_IDLE", 3600.0)
-        connection = over_a_socket(Session())
+    def test_that_is_closed_has_no_timer_any_more(self, over_a_socket: Made) -> None:
+        connection = over_a_socket(Session(), kind=LateIdle)
         connection.exec_command("echo")
         timer = connection._idle._timer
         assert timer is not None

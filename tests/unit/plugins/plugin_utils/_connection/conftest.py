@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection import scripts, shell
+from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection import scripts
 from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.programs import Program
+from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.results import Timings
 
 from tests.fakes.this_machine import ENVIRONMENT, LIMITS
 from tests.support.guest_files import FileGuest, Made
@@ -18,10 +19,12 @@ from tests.support.guest_shell import Faults, Place
 from tests.support.guest_shell import Made as MadePlace
 from tests.support.shells import SHELLS
 
+QUICK = Timings(begin=1.0)
+
 
 @pytest.fixture
 def guest(tmp_path: Path) -> Made:
-    return lambda faults=None: FileGuest(tmp_path, faults or {})
+    return lambda faults=None, **others: FileGuest(tmp_path, faults or {}, **others)
 
 
 @pytest.fixture(params=[*SHELLS, ["busybox", "sh", "with its own programs"]], ids=" ".join)
@@ -64,11 +67,10 @@ def shim(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str]
 
 
 @pytest.fixture(params=[False, True], ids=["at once", "prepared"])
-def place(tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> MadePlace:
+def place(tmp_path: Path, request: pytest.FixtureRequest) -> MadePlace:
     """A shell that has made its directory already, or not."""
-    monkeypatch.setattr(shell, "_BEGIN_PATIENCE", 1.0)
 
-    def make(faults: Faults | None = None, **limits: Any) -> Place:
-        return Place(tmp_path, faults or {}, LIMITS._replace(**limits), request.param)
+    def make(faults: Faults | None = None, timings: Timings = QUICK, **limits: Any) -> Place:
+        return Place(tmp_path, faults or {}, LIMITS._replace(**limits), request.param, timings)
 
     return make

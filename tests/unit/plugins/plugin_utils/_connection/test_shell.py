@@ -15,8 +15,8 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils import _errors as
 from ansible_collections.qemu.guest_agent.plugins.module_utils._event_loop import tasks
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.errors import QgaError, RemoteProtocolError
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.messages import Reply
-from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection import errors, scripts, shell
-from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.results import Finished
+from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection import errors, scripts
+from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.results import Finished, Timings
 from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.shell import GuestShell
 
 from tests.fakes.this_machine import LIMITS, Fault, ThisMachine, frozen, lost, refused, returning, undelivered
@@ -232,10 +232,9 @@ class TestAShellThatLooksAfterACommand:
         ],
     )
     def test_reports_no_success_in_no_known_way(self, place: Made, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(shell, "_BEGIN_PATIENCE", 0.1)
         monkeypatch.setattr(scripts, "RUN", f'{scripts.source("common.sh")}echo "qga-report $t $n done {words}"')
         with pytest.raises((RemoteProtocolError, errors.ResultLostError, agent_errors.CommandFailedError)):
-            place().run("echo")
+            place(timings=Timings(begin=0.1)).run("echo")
 
 
 EXEC, STATUS, OPEN, READ, CLOSE = (

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 from ansible_collections.qemu.guest_agent.plugins.module_utils import _errors as agent_errors
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.messages import Reply
-from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection import errors, scripts, shell
-from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.results import Finished
+from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection import errors, scripts
+from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.results import Finished, Timings
 
 from tests.fakes.this_machine import LIMITS, Fault, lost, refused, returning, undelivered
 from tests.processes.state import is_gone
@@ -75,9 +76,9 @@ def endless(perform: Callable[[], Reply]) -> Reply:
 class TestTheTimeForACommand:
     """It is for all of it, whatever the guest does meanwhile."""
 
-    @pytest.fixture(autouse=True)
-    def _graceless(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(shell, "_GRACE", BRIEF)
+    @pytest.fixture
+    def place(self, place: Made) -> Made:
+        return partial(place, timings=Timings(begin=1.0, grace=BRIEF))
 
     @pytest.mark.parametrize("numbers", [[None], range(0, 1000, 2)], ids=["for good", "now and then"])
     def test_is_not_extended_by_an_agent_that_is_away(
@@ -135,10 +136,10 @@ class TestTheTimeForACommand:
             place.run("cat", b"x" * 100_000)
         until(place.machine.is_idle, "the script lives on")
 
-    def test_leaves_what_ended_in_time_a_moment(self, place: Made, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(shell, "_GRACE", 30.0)
+    def test_leaves_what_ended_in_time_a_moment(self, place: Made) -> None:
         once_late = late(BEGUN, lambda perform: perform(), times=1)
-        assert place({("guest-file-open", None): once_late}, exec_timeout=BEGUN).run("echo out").output == b"out\n"
+        patient = place({("guest-file-open", None): once_late}, timings=Timings(grace=30.0), exec_timeout=BEGUN)
+        assert patient.run("echo out").output == b"out\n"
 
 
 class TestTheTimeForADialogue:

@@ -14,7 +14,8 @@ import pytest
 from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import CommandFailedError, ExchangeTimeoutError
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.errors import RemoteProtocolError
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.messages import Reply, Returned
-from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection import errors, scripts, transfer
+from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection import errors, scripts
+from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.results import Timings
 
 from tests.fakes.this_machine import LIMITS, Fault, lost, refused, returning
 from tests.support.guest_files import (
@@ -234,8 +235,7 @@ class TestTheTimeForAFile:
 
     def test_is_not_begun_anew_to_take_back_what_was_put(self, guest: Made, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(scripts, "PUT", scripts.PUT.replace("give_up)", "give_up)\nexec sleep 1000"))
-        monkeypatch.setattr(transfer, "_GIVE_UP_PATIENCE", 0.5)
-        here = guest({("guest-file-write", 1): FULL})
+        here = guest({("guest-file-write", 1): FULL}, timings=Timings(give_up=0.5))
         with pytest.raises(CommandFailedError, match="No space left"):
             here.put(MUCH, here.files / "file")
 
