@@ -6,18 +6,19 @@
 
 from __future__ import annotations
 
+import json
 import math
 import time
-from typing import Any, Callable, TypeVar
+from typing import Any, Callable, Mapping, TypeVar
 
 from ansible.errors import AnsibleFilterError
 from ansible.module_utils.parsing.convert_bool import boolean
 from ansible_collections.qemu.guest_agent.plugins.module_utils import _untrusted as untrusted
-from ansible_collections.qemu.guest_agent.plugins.plugin_utils._report.facts_file import document
 from ansible_collections.qemu.guest_agent.plugins.plugin_utils._report.format import SECOND_NS
 from ansible_collections.qemu.guest_agent.plugins.plugin_utils._report.page import render
 from ansible_collections.qemu.guest_agent.plugins.plugin_utils._report.results import collected, completed
 from ansible_collections.qemu.guest_agent.plugins.plugin_utils._report.text import facts_summary, summary
+from ansible_collections.qemu.guest_agent.plugins.plugin_utils._untrusted import inert
 
 _LONGEST_TOLERANCE = 366 * 86400.0  # seconds; the module's own limit
 
@@ -73,7 +74,14 @@ def fleet_results(registered: Any, hosts: Any, batches: Any = ()) -> list[Any]:
 def guest_facts_json(guests: object, hypervisor: object) -> str:
     if not isinstance(hypervisor, str):
         raise AnsibleFilterError(f"guest_facts_json: hypervisor is a text, not of type {type(hypervisor).__name__}")
-    return _made("guest_facts_json", document, hypervisor, guests)
+    if not isinstance(guests, (list, tuple)) or not all(isinstance(guest, Mapping) for guest in guests):
+        raise AnsibleFilterError(
+            f"guest_facts_json: the guests of a hypervisor are a list of dicts, not of type {type(guests).__name__}"
+        )
+    # In order, so that the difference between two files is what has changed.
+    in_order = sorted(guests, key=lambda guest: str(guest.get("name", "")))
+    facts = _made("guest_facts_json", inert, {"hypervisor": hypervisor, "guests": in_order})
+    return json.dumps(facts, indent=4, sort_keys=True) + "\n"
 
 
 def guest_text(text: object, length: object = untrusted.EXCERPT) -> str:
@@ -107,10 +115,5 @@ def _boolean(name: str, option: str, value: Any) -> bool:
 
 class FilterModule:
     def filters(self) -> dict[str, Callable[..., Any]]:
-        return {
-            "fleet_report_html": fleet_report_html,
-            "fleet_report_text": fleet_report_text,
-            "fleet_results": fleet_results,
-            "guest_facts_json": guest_facts_json,
-            "guest_text": guest_text,
-        }
+        made = (fleet_report_html, fleet_report_text, fleet_results, guest_facts_json, guest_text)
+        return {each.__name__: each for each in made}

@@ -53,6 +53,7 @@ A_TOLERANCE = "tolerance is a number of seconds between 0 and"
 A_FLEET = "the results of a fleet are a list with one dict per hypervisor"
 GUESTS_OF_ONE = "the guests of a hypervisor are a list of dicts"
 NO_BOOLEANS = ["perhaps", [], None]
+NO_GUESTS: list[object] = [None, {"web1": {}}, "web1", ["web1"], [{}, None]]
 TOLERANCES = ["far", "", -1, math.nan, math.inf, "nan", 1e300, 10**400, True, [], {}]
 
 
@@ -70,7 +71,7 @@ TOLERANCES = ["far", "", -1, math.nan, math.inf, "nan", 1e300, 10**400, True, []
         ("fleet_results", ("text", "hv1"), "what a task registered is a dict, not of type str"),
         ("fleet_results", ({"guests": []}, "hv1", "text"), "these are registered results only if they are a list"),
         ("fleet_results", ([{"not_here": 1}], ["hv1"]), "these are registered results only if they are a list"),
-        ("guest_facts_json", ("web1", "hv1"), GUESTS_OF_ONE),
+        *(("guest_facts_json", (value, "hv1"), GUESTS_OF_ONE) for value in NO_GUESTS),
         ("guest_facts_json", ([{"name": b"web1"}], "hv1"), "there is no JSON for what is of type bytes"),
         ("guest_facts_json", ([], 1), "hypervisor is a text, not of type int"),
         *(("guest_text", (value,), "expects a text") for value in (None, b"web1", ["web1"])),
@@ -91,9 +92,25 @@ def test_from_what_was_registered_to_results() -> None:
     assert results({"failed": True, "msg": "no"}, "hv1")[0]["guests"] == []
 
 
-def test_the_file_of_facts_is_of_one_hypervisor() -> None:
-    content = json.loads(FILTERS["guest_facts_json"]([{"name": "web1", "hostname": "{{ 7 * 191 }}"}], "hv1"))
-    assert content == {"hypervisor": "hv1", "guests": [{"name": "web1", "hostname": r"\x7b{ 7 * 191 }}"}]}
+GUESTS = [
+    {"name": "web2", "status": "gathered", "hostname": "two", "agent": {"version": "10.0.13", "kind": "stock"}},
+    {"name": "web1", "status": "failed", "error": {"code": "timeout", "message": "{{ 6 * 7 }}", "hint": ""}},
+]
+
+
+class TestTheFileOfFacts:
+    def test_is_sorted_json_in_ascii_in_which_nothing_begins_a_template(self) -> None:
+        made = FILTERS["guest_facts_json"]([*GUESTS, {"name": "\u202egnp.exe \x9b2J \ud800 gr\u00fcn"}], "{{ hv1 }}")
+        content = json.loads(made)
+        assert made == json.dumps(content, indent=4, sort_keys=True) + "\n"
+        assert made.isascii()  # so that it can be shown as a difference
+        assert content["hypervisor"] == r"\x7b{ hv1 }}"
+        failed, gathered, _strange = content["guests"]
+        assert failed["error"]["message"] == r"\x7b{ 6 * 7 }}"
+        assert gathered == GUESTS[0]
+
+    def test_may_have_no_guests(self) -> None:
+        assert json.loads(FILTERS["guest_facts_json"]((), "hv1")) == {"hypervisor": "hv1", "guests": []}
 
 
 @pytest.mark.parametrize(
