@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Iterable, Mapping, Sequence
+from typing import Any, Iterable, Mapping, Sequence, Tuple
 
 from .format import UNKNOWN, counted, signed, uncertain, visible
 
@@ -124,6 +124,9 @@ class Guest:
         return self.before if self.status in ("skipped", "unchanged", "slewing") else None
 
 
+Measured = Tuple[Guest, Offset]
+
+
 @dataclass(frozen=True)
 class Hypervisor:
     """One hypervisor, and ``problem`` if it could not be worked on as a whole."""
@@ -139,18 +142,8 @@ class Tally:
 
     total: int
     by_status: Mapping[str, int]
-    largest_before: Guest | None
-    largest_after: Guest | None
-
-    @property
-    def largest_before_ns(self) -> int | None:
-        guest = self.largest_before
-        return None if guest is None or guest.before is None else guest.before.ns
-
-    @property
-    def largest_after_ns(self) -> int | None:
-        guest = self.largest_after
-        return None if guest is None or guest.after is None else guest.after.ns
+    largest_before: Measured | None
+    largest_after: Measured | None
 
 
 @dataclass(frozen=True)
@@ -193,13 +186,14 @@ def tally(guests: Sequence[Guest]) -> Tally:
     return Tally(
         total=len(guests),
         by_status={status: counts[status] for status in STATUSES},
-        largest_before=max(
-            (guest for guest in guests if guest.before is not None), key=lambda guest: _size(guest.before), default=None
-        ),
-        largest_after=max(
-            (guest for guest in guests if guest.after is not None), key=lambda guest: _size(guest.after), default=None
-        ),
+        largest_before=_largest((guest, guest.before) for guest in guests),
+        largest_after=_largest((guest, guest.after) for guest in guests),
     )
+
+
+def _largest(offsets: Iterable[tuple[Guest, Offset | None]]) -> Measured | None:
+    measured = [(guest, offset) for guest, offset in offsets if offset is not None]
+    return max(measured, key=lambda item: abs(item[1].ns), default=None)
 
 
 def _size(offset: Offset | None) -> int:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import NamedTuple, Sequence
 
-from .format import UNKNOWN, counted, signed
-from .model import STATUSES, Fleet, Guest, shown, unproven_sentence
+from .format import UNKNOWN, counted
+from .model import STATUSES, Fleet, Measured, shown, unproven_sentence
 
 
 class Sentence(NamedTuple):
@@ -54,21 +54,22 @@ def verdict(fleet: Fleet) -> Verdict:
         return Verdict("bad", bad)
     if not total:
         return Verdict("idle", [Sentence("There was no guest to work on.")])
-    if counts["skipped"]:
-        skipped = f"No guest failed, but {_of(counts['skipped'], total)} {_were(counts['skipped'])} skipped."
-        return Verdict("fair", [Sentence(skipped, "#skipped")])
+    skipped, slewing = counts["skipped"], counts["slewing"]
+    if skipped:
+        return _fair(f"No guest failed, but {_those(skipped, total, 'was', 'were')} skipped.", "#skipped")
     if fleet.settings.check_mode and counts["corrected"]:
-        return Verdict("fair", [Sentence(f"{_of(counts['corrected'], total)} would be corrected.".capitalize())])
+        return _fair(f"{_of(counts['corrected'], total)} would be corrected.")
     beyond = sum(guest.within is not True and not guest.is_slewing for guest in fleet.guests)
     if beyond:
-        sentence = f"No guest failed, but {_of(beyond, total)} {_are(beyond)} not known to be within tolerance."
-        return Verdict("fair", [Sentence(sentence)])
-    slewing = counts["slewing"]
+        return _fair(f"No guest failed, but {_those(beyond, total)} not known to be within tolerance.")
     if slewing:
-        sentence = f"No guest failed, and {_of(slewing, total)} {_are(slewing)} being slewed into tolerance."
-        return Verdict("fair", [Sentence(sentence)])
+        return _fair(f"No guest failed, and {_those(slewing, total)} being slewed into tolerance.")
     everyone = "The guest is" if total == 1 else f"All {total:,} guests are"
     return Verdict("good", [Sentence(f"{everyone} within tolerance.")])
+
+
+def _fair(text: str, href: str = "") -> Verdict:
+    return Verdict("fair", [Sentence(text, href)])
 
 
 def _bad(fleet: Fleet) -> list[Sentence]:
@@ -88,12 +89,8 @@ def _of(part: int, whole: int) -> str:
     return f"{part:,} of {counted(whole, 'guest')}"
 
 
-def _were(number: int) -> str:
-    return "was" if number == 1 else "were"
-
-
-def _are(number: int) -> str:
-    return "is" if number == 1 else "are"
+def _those(part: int, whole: int, one: str = "is", many: str = "are") -> str:
+    return f"{_of(part, whole)} {one if part == 1 else many}"
 
 
 def tiles(fleet: Fleet) -> list[Tile]:
@@ -101,8 +98,8 @@ def tiles(fleet: Fleet) -> list[Tile]:
     return [
         Tile("Guests", f"{total.total:,}", _but(fleet.unmeasured, total.total, "measured")),
         *(_status(status, fleet) for status in shown(STATUSES, total)),
-        _largest("Largest before", total.largest_before, total.largest_before_ns),
-        _largest("Largest after", total.largest_after, total.largest_after_ns),
+        _largest("Largest before", total.largest_before),
+        _largest("Largest after", total.largest_after),
         Tile("Hypervisors", f"{whole:,}", _but(fleet.lost, whole, "worked on")),
     ]
 
@@ -119,10 +116,11 @@ def _status(status: str, fleet: Fleet) -> Tile:
     return Tile(fleet.settings.label(status).capitalize(), f"{number:,}", share(number, fleet.tally.total), kind)
 
 
-def _largest(name: str, guest: Guest | None, ns: int | None) -> Tile:
-    if guest is None or ns is None:
+def _largest(name: str, largest: Measured | None) -> Tile:
+    if largest is None:
         return Tile(name, UNKNOWN, "not measured", "nil long")
-    return Tile(name, signed(ns), f"{guest.name} on {guest.host}", "long")
+    guest, offset = largest
+    return Tile(name, offset.signed, f"{guest.name} on {guest.host}", "long")
 
 
 def share(part: int, whole: int) -> str:

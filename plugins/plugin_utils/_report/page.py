@@ -13,20 +13,19 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple, Sequence
+from typing import NamedTuple
 
 import jinja2
 from markupsafe import Markup
 
-from .chart.offsets import Chart, chart
-from .format import SECOND_NS, UNKNOWN, counted, duration, signed, visible
-from .model import WORST_FIRST, Fleet, Guest, Hypervisor, Settings, Tally, read_fleet, shown, tally, worst_first
-from .overview import Tile, Verdict, tiles, verdict
-from .problems import Section, problems
+from .chart.offsets import chart
+from .format import SECOND_NS, UNKNOWN, counted, duration, visible
+from .model import WORST_FIRST, Fleet, Hypervisor, Settings, Tally, read_fleet, shown, tally, worst_first
+from .overview import tiles, verdict
+from .problems import problems
 
 _HERE = Path(__file__).parent
 _TITLE = 160
@@ -38,23 +37,6 @@ class Asset(NamedTuple):
 
     source: Markup
     digest: str
-
-
-@dataclass(frozen=True)
-class Page:
-    """All that the template prints. ``chart`` None: no clock was measured."""
-
-    title: str
-    made_at: str
-    play: str
-    fleet: Fleet
-    statuses: Sequence[str]
-    verdict: Verdict
-    tiles: Sequence[Tile]
-    chart: Chart | None
-    problems: Sequence[Section]
-    hypervisors: Sequence[tuple[Hypervisor, Tally]]
-    guests: Sequence[Guest]
 
 
 def render(
@@ -72,7 +54,11 @@ def render(
     """
     settings = Settings(tolerance_ns, check_mode)
     fleet = Fleet.of(read_fleet(hypervisors), settings)
-    page = Page(
+    page = _environment().get_template("page.html.j2")
+    return page.render(
+        style=_asset("page.css"),
+        script=_asset("page.js"),
+        settings=settings,
         title=visible(title, _TITLE),
         made_at=_instant(made_at),
         play=visible(play, _TITLE) if play else "",
@@ -85,8 +71,6 @@ def render(
         hypervisors=_hypervisors(fleet),
         guests=worst_first(fleet.guests),
     )
-    source = _environment().get_template("page.html.j2")
-    return source.render(page=page, style=_asset("page.css"), script=_asset("page.js"))
 
 
 @lru_cache(maxsize=1)
@@ -100,13 +84,12 @@ def _environment() -> jinja2.Environment:
         keep_trailing_newline=True,
     )
     environment.filters.update(
-        at=_at,
+        at="{:.2f}%".format,
         counted=counted,
         duration=duration,
-        figure=_figure,
-        pixels=_pixels,
+        figure="{:,}".format,
+        pixels="{:g}".format,
         shares=_shares,
-        signed=signed,
         without_braces=_without_braces,
     )
     return environment
@@ -135,18 +118,6 @@ def _hypervisors(fleet: Fleet) -> list[tuple[Hypervisor, Tally]]:
 
 
 # ----------------------------------------------------------------------------------------------- the templates' filters
-
-
-def _at(percent: float) -> str:
-    return f"{percent:.2f}%"
-
-
-def _pixels(number: float) -> str:
-    return f"{number:g}"
-
-
-def _figure(number: int) -> str:
-    return f"{number:,}"
 
 
 def _shares(total: Tally) -> list[tuple[str, float, float]]:

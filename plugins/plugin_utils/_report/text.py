@@ -10,7 +10,7 @@ import unicodedata
 from collections import Counter
 from typing import Callable, Sequence
 
-from .format import MINUS, UNKNOWN, signed
+from .format import MINUS, UNKNOWN
 from .model import FACTS_STATUSES, STATUSES, Guest, Hypervisor, all_guests, read_fleet, shown, tally, unproven_sentence
 
 _FAILURES = 20
@@ -40,23 +40,25 @@ def facts_summary(hypervisors: object) -> list[str]:
 
 def _summary(fleet: Sequence[Hypervisor], titles: Sequence[str], cells: Cells) -> list[str]:
     guests = all_guests(fleet)
-    head = ("hypervisor", "guests", *titles)
     rows = [
-        *(((item.host, f"{len(item.guests):,}", *cells(item.guests)), _remark(item)) for item in fleet),
-        (("total", f"{len(guests):,}", *cells(guests)), ""),
+        ("hypervisor", "guests", *titles),
+        *((item.host, f"{len(item.guests):,}", *cells(item.guests)) for item in fleet),
+        ("total", f"{len(guests):,}", *cells(guests)),
     ]
-    widths = [max(_width(row[column]) for row, _remark in ((head, ""), *rows)) for column in range(len(head))]
-    lines = [_line(head, widths), "  ".join("-" * width for width in widths)]
-    lines += [f"{_line(row, widths)}{remark}" for row, remark in rows]
-    return lines + _failures(guests)
+    remarks = ["", *(f"  {_told(item)}" if item.problem else "" for item in fleet), ""]
+    widths = [max(map(_width, column)) for column in zip(*rows)]
+    head, *lines = (_line(row, widths) + remark for row, remark in zip(rows, remarks))
+    return [head, "  ".join("-" * width for width in widths), *lines, *_failures(guests)]
 
 
 def _clocks(guests: Sequence[Guest], statuses: Sequence[str]) -> Sequence[str]:
     counts = tally(guests)
     return (
         *(f"{counts.by_status[status]:,}" for status in statuses),
-        _offset(counts.largest_before_ns),
-        _offset(counts.largest_after_ns),
+        *(
+            UNKNOWN if largest is None else largest[1].signed.replace(MINUS, "-")
+            for largest in (counts.largest_before, counts.largest_after)
+        ),
     )
 
 
@@ -67,30 +69,18 @@ def _facts(guests: Sequence[Guest]) -> Sequence[str]:
 
 def _failures(guests: Sequence[Guest]) -> list[str]:
     failed = [guest for guest in guests if guest.status == "failed"]
-    lines = [_failure(guest) for guest in failed[:_FAILURES]]
+    lines = [f"{guest.host}: {guest.name}: {_told(guest)}" for guest in failed[:_FAILURES]]
     if len(failed) > _FAILURES:
         lines.append(f"and {len(failed) - _FAILURES:,} more")
     unproven = unproven_sentence(guests)
     return [*lines, unproven] if unproven else lines
 
 
-def _failure(guest: Guest) -> str:
-    problem = guest.problem
-    code, message = (problem.code, problem.message) if problem is not None else (UNKNOWN, UNKNOWN)
-    return f"{guest.host}: {guest.name}: {code}: {_short(message)}"
-
-
-def _remark(hypervisor: Hypervisor) -> str:
-    problem = hypervisor.problem
-    return "" if problem is None else f"  {problem.code}: {_short(problem.message)}"
-
-
-def _offset(ns: int | None) -> str:
-    return UNKNOWN if ns is None else signed(ns).replace(MINUS, "-")
-
-
-def _short(sentence: str) -> str:
-    return sentence if len(sentence) <= _SENTENCE else f"{sentence[: _SENTENCE - 1]}…"
+def _told(one: Guest | Hypervisor) -> str:
+    if one.problem is None:
+        return UNKNOWN
+    sentence = one.problem.message
+    return f"{one.problem.code}: {sentence if len(sentence) <= _SENTENCE else f'{sentence[: _SENTENCE - 1]}…'}"
 
 
 def _line(cells: Sequence[str], widths: Sequence[int]) -> str:

@@ -14,10 +14,9 @@ from dataclasses import dataclass
 from typing import Mapping, NamedTuple, Sequence
 
 from ..format import counted
-from ..model import WORST_FIRST, Guest, Offset, Settings
-from .axes import FOOT, HEAD, Axes, axes
+from ..model import WORST_FIRST, Guest, Measured, Offset, Settings
 from .marks import Mark, described
-from .scale import Scale
+from .scale import FOOT, HEAD, Axes, Scale, axes
 
 TOOLTIPS_UP_TO = 1200
 
@@ -34,8 +33,6 @@ _NAMED_IN_A_COLUMN = 4
 
 # From the bottom of a column to its top: what needs a look is the last to be covered.
 _STACKING: Mapping[str, int] = {status: number for number, status in enumerate(reversed(WORST_FIRST))}
-
-Measured = Sequence["tuple[Guest, Offset]"]
 
 
 class Placed(NamedTuple):
@@ -88,7 +85,7 @@ class DotPlot:
     lanes: Sequence[Lane]
 
 
-def dot_plot(lanes: Sequence[tuple[str, Measured]], scale: Scale, settings: Settings) -> DotPlot:
+def dot_plot(lanes: Sequence[tuple[str, Sequence[Measured]]], scale: Scale, settings: Settings) -> DotPlot:
     most = max(len(guests) for _name, guests in lanes)
     tallest = min(200.0, 70 + 5 * most**0.5)
     foot = float(HEAD)
@@ -102,7 +99,7 @@ def dot_plot(lanes: Sequence[tuple[str, Measured]], scale: Scale, settings: Sett
     return DotPlot(most, whole, axes(scale, settings.tolerance_ns, whole), drawn)
 
 
-def stack(guests: Measured, scale: Scale, tallest: float) -> list[Placed]:
+def stack(guests: Sequence[Measured], scale: Scale, tallest: float) -> list[Placed]:
     """Place guests with nearly the same offset above each other.
 
     The same guests give the same columns, in whatever order they come.
@@ -115,7 +112,7 @@ def stack(guests: Measured, scale: Scale, tallest: float) -> list[Placed]:
             break
     # Where even the smallest do not fit, they overlap: all of a lane in the same measure.
     step = min(diameter, tallest / highest)
-    columns: dict[int, list[tuple[Guest, Offset]]] = {}
+    columns: dict[int, list[Measured]] = {}
     for place, member in zip(places, guests):
         columns.setdefault(int(place / diameter), []).append(member)
     placed = []

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The marks and strokes of the chart. Across, they are placed in percent of the width, so that it fits any window."""
+"""The marks of the chart. Across, they are placed in percent of the width, so that it fits any window."""
 
 from __future__ import annotations
 
@@ -20,15 +20,6 @@ class Mark(NamedTuple):
     radius: float
     tooltip: str = ""
     hollow: bool = False
-
-
-class Line(NamedTuple):
-    """A horizontal line; ``start`` and ``end`` in percent."""
-
-    kind: str
-    start: float
-    end: float
-    y: float
 
 
 def described(guest: Guest, settings: Settings) -> str:

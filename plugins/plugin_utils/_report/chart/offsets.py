@@ -7,15 +7,47 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Sequence
+from typing import NamedTuple, Sequence
 
 from ..model import STATUSES, Guest, Settings, tally, worst_first
 from .dot_plot import DotPlot, dot_plot
-from .marks import Mark
-from .rows import Rows, rows
-from .scale import Scale
+from .marks import Mark, described
+from .scale import FOOT, HEAD, Axes, Scale, axes
 
 ROWS_UP_TO = 24
+
+_ROW = 22  # pixels; the page's style has the same for the names beside
+_RADIUS = 4.5
+
+
+class Line(NamedTuple):
+    """A horizontal line; ``start`` and ``end`` in percent."""
+
+    kind: str
+    start: float
+    end: float
+    y: float
+
+
+class Row(NamedTuple):
+    """One guest, from ``top`` on."""
+
+    guest: Guest
+    top: float
+    tooltip: str
+    lines: Sequence[Line]
+    marks: Sequence[Mark]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """``several``: the guests are on more than one hypervisor, so each name has its hypervisor's."""
+
+    several: bool
+    height: float
+    row_height: int
+    axes: Axes
+    rows: Sequence[Row]
 
 
 @dataclass(frozen=True)
@@ -41,7 +73,7 @@ def chart(guests: Sequence[Guest], settings: Settings) -> Chart | None:
     ]
     if len(guests) <= ROWS_UP_TO:
         legend += [(_sample("any", hollow=True), "before"), (_sample("any"), "after, or not stepped")]
-        return Chart(legend, rows(worst_first(guests), scale, settings), None)
+        return Chart(legend, _rows(worst_first(guests), scale, settings), None)
     lanes = [("before", before)]
     if not settings.check_mode or any(guest.after is not None for guest in guests):
         lanes.append(("after", after))
@@ -50,3 +82,29 @@ def chart(guests: Sequence[Guest], settings: Settings) -> Chart | None:
 
 def _sample(status: str, hollow: bool = False) -> Mark:
     return Mark(status, 50, 7, 4.5, hollow=hollow)
+
+
+def _rows(guests: Sequence[Guest], scale: Scale, settings: Settings) -> Rows:
+    height = HEAD + _ROW * len(guests) + FOOT
+    placed = [_row(guest, scale, settings, HEAD + _ROW * number) for number, guest in enumerate(guests)]
+    several = len({guest.host for guest in guests}) > 1
+    return Rows(several, height, _ROW, axes(scale, settings.tolerance_ns, height), placed)
+
+
+def _row(guest: Guest, scale: Scale, settings: Settings, top: float) -> Row:
+    y, tooltip = top + _ROW / 2, described(guest, settings)
+    before, end = guest.before, guest.at_the_end
+    stepped = before is not None and guest.after is not None
+    lines = [Line("row", 0, 100, y)]
+    if before is not None and end is not None and stepped:
+        lines.append(Line(f"way {guest.status}", scale.percent(before.ns), scale.percent(end.ns), y))
+    for offset in (before, guest.after):
+        if offset is not None and offset.uncertainty_ns:
+            low, high = (scale.percent(offset.ns + sign * offset.uncertainty_ns) for sign in (-1, 1))
+            lines.append(Line(f"whisker {guest.status}", low, high, y))
+    marks = []
+    if before is not None and (stepped or end is None):
+        marks.append(Mark(guest.status, scale.percent(before.ns), y, _RADIUS, tooltip, hollow=True))
+    if end is not None:
+        marks.append(Mark(guest.status, scale.percent(end.ns), y, _RADIUS, tooltip))
+    return Row(guest, top, tooltip, lines, marks)

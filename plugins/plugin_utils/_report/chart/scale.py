@@ -2,7 +2,8 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A scale for offsets from nanoseconds to years: logarithmic to both sides, behind to the left and ahead to the right.
+"""A scale for offsets from nanoseconds to years: logarithmic to both sides, behind to the left and ahead to the right;
+and the axes of a chart with that scale: the band of the tolerance, the ticks, and the labels around it.
 
 It is linear between minus and plus ``floor_ns``, as a logarithm has no zero. All positions are percent of the width, so
 that the chart needs no script to fit any window.
@@ -12,9 +13,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Iterable, Sequence
+from typing import Iterable, NamedTuple, Sequence
 
-from ..format import MINUS, SECOND_NS
+from ..format import MINUS, SECOND_NS, duration
 
 # How wide the linear part is on either side of zero, in decades.
 _LINEAR = 0.6
@@ -41,6 +42,13 @@ _TICKS: Sequence[tuple[int, str]] = (
 _WIDTHS = (185, 250, 480, 950)
 _LABEL = 48  # pixels that one label takes
 _OVERHANG = 14  # pixels that it may stand out at an end of the scale
+
+
+HEAD = 22  # pixels for the label of the tolerance
+FOOT = 36  # for the labels of the scale, and which side is which
+
+# Nearer to an end than this, in percent, the label of the tolerance would run out of a narrow chart.
+_NEAR = 22
 
 
 @dataclass(frozen=True)
@@ -120,3 +128,38 @@ def _levels(places: Sequence[float]) -> list[int]:
             if fits and levels[number] > level:
                 levels[number] = level
     return levels
+
+
+class Band(NamedTuple):
+    """The tolerance from ``low`` to ``high``, and where its label begins, ends (``anchor``) or has its middle."""
+
+    low: float
+    high: float
+    label: str
+    place: float
+    anchor: str
+
+
+class Axes(NamedTuple):
+    """``top`` and ``bottom`` of its lines, in pixels from the chart's upper edge; ``band`` None: no known tolerance."""
+
+    top: int
+    bottom: float
+    band: Band | None
+    ticks: Sequence[Tick]
+
+
+def axes(scale: Scale, tolerance_ns: int | None, height: float) -> Axes:
+    """Return the axes of a chart of that height, the labels included."""
+    band = None if tolerance_ns is None else _band(scale, tolerance_ns)
+    return Axes(HEAD, height - FOOT, band, scale.ticks())
+
+
+def _band(scale: Scale, tolerance_ns: int) -> Band:
+    low, high = scale.percent(-tolerance_ns), scale.percent(tolerance_ns)
+    place, anchor = (low + high) / 2, ""
+    if place < _NEAR:
+        place, anchor = 0.0, "start"
+    elif place > 100 - _NEAR:
+        place, anchor = 100.0, "end"
+    return Band(low, high, f"tolerance ±{duration(tolerance_ns)}", place, anchor)
