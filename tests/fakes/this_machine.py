@@ -27,7 +27,7 @@ from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.resul
 ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C"}
 
 # Small ones, so that little data needs many exchanges.
-LIMITS = Limits(request=8192, reply=4096, output=65536, exec_timeout=30.0, patience=10.0)
+LIMITS = Limits(request=8192, reply=4096, output=65536, exec_timeout=30.0, patience=10.0, fetch=1 << 30)
 
 # What becomes of a request: it gets what would do it, and returns the reply or raises what the channel would.
 Fault = Callable[[Callable[[], Reply]], Reply]

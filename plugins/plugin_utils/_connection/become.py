@@ -19,36 +19,29 @@ a prompt, after the password          ``BecomeError``: it was not accepted
 
 from __future__ import annotations
 
-from typing import Any, Awaitable, Callable, Protocol
+from typing import Any, Awaitable, Callable
 
 from ...module_utils._agent import GuestAgent
 from ...module_utils._errors import CommandError, ExchangeTimeoutError, UnresponsiveError
 from ...module_utils._event_loop.tasks import Deadline
 from ...module_utils._protocol.errors import QgaError
-from ...module_utils._untrusted import visible
 from .errors import BecomeError, TransferTimeoutError
 from .files import read_file
 from .programs import Ended, Polling, poll
+from .results import said
 from .scripts import too_slow
 
 # What a password prompt stands in is short.
 _MOST_HEARD = 16 * 1024
 
 
-class Become(Protocol):
-    """The part of Ansible's become plugins that is used. ``prompt`` is the text to wait for, if there is one."""
-
-    prompt: Any
-
-    def check_success(self, b_output: bytes) -> bool: ...
-
-    def check_password_prompt(self, b_output: bytes) -> bool: ...
-
-
 class Dialogue:
-    """Gives the password if it is asked for, and only then: else it would be the first line of the command's input."""
+    """Gives the password if it is asked for, and only then: else it would be the first line of the command's input.
 
-    def __init__(self, become: Become, password: bytes, timeout: float) -> None:
+    ``become`` is a plugin of Ansible's, whose ``prompt`` is the text to wait for, if there is one.
+    """
+
+    def __init__(self, become: Any, password: bytes, timeout: float) -> None:
         self.timeout = timeout
         self._become = become
         self._password = password
@@ -57,7 +50,7 @@ class Dialogue:
         self._is_given = False
 
     def is_over(self, output: bytes) -> bool:
-        return self._become.check_success(output)
+        return bool(self._become.check_success(output))
 
     def answer(self, output: bytes, errors: bytes) -> bytes | None:
         """
@@ -67,8 +60,7 @@ class Dialogue:
         if not any(map(self._become.check_password_prompt, asked)):
             return None
         if self._is_given:
-            said = visible(self.without_prompt(errors).decode("utf-8", "replace").strip())
-            raise BecomeError(f"the become password was not accepted: {said}")
+            raise BecomeError(f"the become password was not accepted: {said(self.without_prompt(errors))}")
         self._is_given = True
         self._seen_output, self._seen_errors = len(output), len(errors)
         return self._password

@@ -74,7 +74,7 @@ class GuestFile:
         while rest:
             piece = rest[: self._piece]
             arguments = {"handle": self._handle, "buf-b64": base64.b64encode(piece).decode("ascii")}
-            written = _count(await self._ask("guest-file-write", arguments), "guest-file-write", len(piece))
+            written = _member(await self._ask("guest-file-write", arguments), "guest-file-write", "count", len(piece))
             if not written:
                 raise FileTransferError(f"the guest takes no more than a part of {self._shown}")
             self._require_progress(written, len(piece))
@@ -107,7 +107,7 @@ class GuestFile:
             return b""
         count = self._piece if most is None else min(most, self._piece)
         returned = await self._ask("guest-file-read", {"handle": self._handle, "count": count})
-        said = _count(returned, "guest-file-read", count)
+        said = _member(returned, "guest-file-read", "count", count)
         data = decoded(returned.get("buf-b64", ""), "a file's content")
         if len(data) != said:
             raise RemoteProtocolError(f"the agent returned {len(data)} bytes of a file and said {said}")
@@ -189,10 +189,6 @@ def _eof(returned: Mapping[str, Any]) -> bool:
     if eof is not None and not isinstance(eof, bool):
         raise RemoteProtocolError(f"the agent returned the eof of guest-file-read as {type(eof).__name__}")
     return bool(eof)
-
-
-def _count(returned: Any, command: str, most: int) -> int:
-    return _member(returned, command, "count", most)
 
 
 def _member(returned: Any, command: str, name: str, most: int) -> int:

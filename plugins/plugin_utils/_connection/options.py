@@ -19,15 +19,10 @@ from .results import Limits
 _KIB = 1024
 _MIB = 1024 * _KIB
 
-# What one exchange may carry. All but vsock go through a virtio port: behind QEMU 7.2 a line of 256 KiB never arrives,
+# What one exchange may carry. All but vsock go through a virtio port: with QEMU 7.2 a line of 256 KiB never arrives,
 # and the agent is deaf from then on. On the way back, libvirt takes 4 MiB.
 _VIRTIO = (96 * _KIB, 512 * _KIB)
-_CARRIED: Mapping[str, tuple[int, int]] = {
-    "domain": _VIRTIO,
-    "socket": _VIRTIO,
-    "address": _VIRTIO,
-    "vsock": (_MIB, _MIB),
-}
+_VSOCK = (_MIB, _MIB)
 
 _DAY = 86400
 _RANGES: Mapping[str, Range] = {
@@ -40,11 +35,10 @@ _RANGES: Mapping[str, Range] = {
 
 
 class Settings(NamedTuple):
-    """``timeout`` and ``become_timeout`` are in seconds."""
+    """``timeout`` is in seconds."""
 
     target: Target
     timeout: float
-    become_timeout: float
     executable: str
     places: tuple[str, ...]
     module_cache: bool
@@ -57,20 +51,18 @@ def settings_of(params: Mapping[str, Any]) -> Settings:
     """
     way, target = _target(params)
     _check(params)
-    request, reply = _CARRIED[way]
+    request, reply = _VSOCK if way == "vsock" else _VIRTIO
     limits = Limits(
         request=request,
         reply=reply,
         output=params["max_output"] * _MIB,
         exec_timeout=params["exec_timeout"] or math.inf,
         patience=params["reconnect_timeout"],
+        fetch=params["max_fetch"] * _MIB,
     )
-    if params.get("max_fetch") is not None:
-        limits = limits._replace(fetch=params["max_fetch"] * _MIB)
     return Settings(
         target,
         params["timeout"],
-        params["become_success_timeout"],
         params["executable"],
         tuple(params["guest_directories"]),
         params["module_cache"],

@@ -34,7 +34,7 @@ class Limits(NamedTuple):
     output: int
     exec_timeout: float
     patience: float
-    fetch: int = 1024**3
+    fetch: int
 
 
 class Timings(NamedTuple):
@@ -102,14 +102,15 @@ def reported(ended: Ended, token: str, number: str) -> Report:
     :raises ResultLostError: it was ended before it was done
     :raises UnknownProcessError: it is another program's output
     """
-    said = visible(text(ended.errors).strip()) or "nothing"
     if ended.exit_status == NOT_BEGUN:
-        raise NoPlaceError(f"the guest cannot keep a command, and said: {said}")
+        raise NoPlaceError(f"the guest cannot keep a command, and said: {said(ended.errors) or 'nothing'}")
     if ended.signal is not None:
         raise ResultLostError(f"signal {ended.signal} ended the shell in the guest that looked after the command")
-    words = text(ended.output[:1000]).rstrip("\n").split(" ", 4)
+    line = ended.output[:1000]
+    words = line.decode("utf-8", "replace").rstrip("\n").split(" ", 4)
     if words[:3] != [REPORT, token, number] or len(words) < 4:
-        raise UnknownProcessError(f"the guest's shell did not report as it should; it said: {said}")
+        it_said = said(ended.errors) or "nothing"
+        raise UnknownProcessError(f"the guest's shell did not report as it should; it said: {it_said}")
     if words[3] == "ready":
         ready = _READY.match("".join(words[4:]))
         if ready is None:
@@ -124,5 +125,6 @@ def reported(ended: Ended, token: str, number: str) -> Report:
     return Report("done", int(status), kept == "kept", output.strip("-"), errors.strip("-"), int(place), name)
 
 
-def text(data: bytes) -> str:
-    return data.decode("utf-8", "replace")
+def said(data: bytes) -> str:
+    """Return what was written to standard error, for a sentence."""
+    return visible(data.decode("utf-8", "replace").strip())

@@ -51,18 +51,17 @@ _COMMENT = re.compile(r"^ *(#.*)?\n", re.MULTILINE)
 
 
 def source(*names: str) -> str:
-    """Return the text of these files one after the other, without comments and empty lines."""
-    return "".join(_COMMENT.sub("", _file(name).decode("ascii")) for name in names)
+    """Return the text of these files one after the other, without comments and empty lines.
 
-
-def _file(name: str) -> bytes:
-    """
     :raises FileNotFoundError: the collection is not whole; Ansible's loader returns None then
     """
-    content = pkgutil.get_data(__name__, f"guest/{name}")
-    if content is None:
-        raise FileNotFoundError(name)
-    return content
+    text = ""
+    for name in names:
+        content = pkgutil.get_data(__name__, f"guest/{name}")
+        if content is None:
+            raise FileNotFoundError(name)
+        text += _COMMENT.sub("", content.decode("ascii"))
+    return text
 
 
 PREPARE = source("common.sh", "directory.sh", "prepare.sh")

@@ -76,7 +76,7 @@ class GuestSession:
         """
         :raises QgaError: as :meth:`GuestShell.run` does
         """
-        await self._regain()
+        await self._channel.regain(self._patience)
         return await self._allowed(self._shell.run(command, data, dialogue))
 
     async def put(self, file: BinaryIO, path: str) -> int:
@@ -85,7 +85,7 @@ class GuestSession:
         :raises QgaError: as :func:`put` does
         """
         source = source_of(file)
-        await self._regain()
+        await self._channel.regain(self._patience)
         await self._allowed(put(self._shell, source, path))
         return source.size
 
@@ -94,7 +94,7 @@ class GuestSession:
 
         :raises QgaError: as :func:`fetch` does
         """
-        await self._regain()
+        await self._channel.regain(self._patience)
         await self._allowed(fetch(self._shell, path, target))
 
     async def let_go(self) -> None:
@@ -105,16 +105,10 @@ class GuestSession:
         """Leave nothing in the guest, as far as it listens, and close the channel."""
         try:
             with contextlib.suppress(QgaError):
-                await self._regain()
+                await self._channel.regain(self._patience)
                 await self._shell.clean()
         finally:
             await self._channel.close()
-
-    async def _regain(self) -> None:
-        """
-        :raises QgaError: others have the agent, and do not let it go
-        """
-        await self._channel.regain(self._patience)
 
     async def _allowed(self, work: Task[Result]) -> Result:
         """

@@ -69,7 +69,7 @@ from .errors import (
 )
 from .files import FileTooLongError, GuestFile, is_text, read_whole
 from .programs import AWAY, RETRY, Polling, Program, UnknownProcessError, end_of, execute, start
-from .results import USUAL, Finished, Limits, Report, Timings, reported, text
+from .results import USUAL, Finished, Limits, Report, Timings, reported, said
 
 # The reply may have been lost, or the agent is only away for a moment: what became of the command can be asked.
 _UNHEARD = (*AWAY, RemoteProtocolError)
@@ -144,8 +144,8 @@ class GuestShell:
         self._settle(report)
         finished = await self._finish(number, report, Deadline(max(deadline.remaining(), self.timings.grace)))
         if dialogue is not None and not dialogue.is_over(finished.output):
-            said = visible(text(finished.errors).strip()) or "nothing"
-            raise BecomeError(f"the command ended before it was another user's, and said: {said}")
+            it_said = said(finished.errors) or "nothing"
+            raise BecomeError(f"the command ended before it was another user's, and said: {it_said}")
         return finished
 
     async def _carry_out(self, number: str, program: Program, deadline: Deadline, dialogue: Dialogue | None) -> Report:
@@ -184,8 +184,7 @@ class GuestShell:
         words = {"p": path, "d": await self._prepare(deadline), "t": self._token, "link": link}
         made = await scripts.ask(self.agent, scripts.LINK, words, deadline=deadline)
         if made.status != 0:
-            said = visible(text(made.errors).strip())
-            raise FileTransferError(f"{visible(path)} cannot be opened by a link: {said}")
+            raise FileTransferError(f"{visible(path)} cannot be opened by a link: {said(made.errors)}")
         return f"{self._directory}/{link}"
 
     async def clean(self) -> None:

@@ -17,23 +17,24 @@ from ...module_utils._event_loop.tasks import Deadline
 from ...module_utils._protocol.errors import QgaError, RemoteProtocolError
 from ...module_utils._untrusted import visible
 from . import scripts
-from .errors import FileMissingError, FileTransferError
+from .errors import FileMissingError, FileTransferError, OfTheCommandError
 from .files import GuestFile
-from .results import Finished, Limits
+from .results import Finished, said
 from .shell import GuestShell
 
 # What put.sh and fetch.sh exit with; anything else is a failure of a program in them, which says so itself.
-_MISSING = 44
-_CHANGED = 45
-_DIRECTORY = 46
-_NOWHERE = 47
-_LOOP = 48
-_NO_FILE = 49
-_REFUSALS: Mapping[int, tuple[str, str]] = {
-    _DIRECTORY: ("{} is a directory in the guest", "Name a file."),
-    _NOWHERE: ("there is no directory for {} in the guest", "Make it first."),
-    _LOOP: ("{} leads through too many symbolic links in the guest", "Remove the links that lead to each other."),
-    _NO_FILE: (
+_REFUSALS: Mapping[int, tuple[type[OfTheCommandError], str, str | None]] = {
+    44: (FileMissingError, "there is no file {} in the guest", None),
+    45: (FileTransferError, "{} did not get across as it is here: its checksum in the guest is another", None),
+    46: (FileTransferError, "{} is a directory in the guest", "Name a file."),
+    47: (FileTransferError, "there is no directory for {} in the guest", "Make it first."),
+    48: (
+        FileTransferError,
+        "{} leads through too many symbolic links in the guest",
+        "Remove the links that lead to each other.",
+    ),
+    49: (
+        FileTransferError,
         "{} is not a regular file in the guest",
         "Name a regular file; a command in the guest can read from, or write to, what is none.",
     ),
@@ -90,19 +91,17 @@ async def put(shell: GuestShell, source: Source, path: str) -> None:
         "hash": source.sha256,
     }
     piece = shell.limits.request
+
+    async def step(name: str, content: bytes = b"", within: Deadline = deadline, **more: str) -> Finished:
+        all_words = {**words, "step": name, **more}
+        return _done(await scripts.ask(shell.agent, scripts.PUT, all_words, content, deadline=within), path)
+
     try:
         if source.size <= piece // 2:
-            content = b"".join(source.pieces(piece))
-            _done(
-                await scripts.ask(shell.agent, scripts.PUT, {**words, "step": "whole"}, content, deadline=deadline),
-                path,
-            )
+            await step("whole", b"".join(source.pieces(piece)))
             return
         packs = "packs" if _can_be_packed(source) else ""
-        begun = _done(
-            await scripts.ask(shell.agent, scripts.PUT, {**words, "step": "begin", "packs": packs}, deadline=deadline),
-            path,
-        )
+        begun = await step("begin", packs=packs)
         names = begun.output.decode("utf-8", "surrogateescape").split("\0")
         if len(names) != len(("directory", "target", "packed")):
             raise RemoteProtocolError("the guest's shell did not say where the file is to be written")
@@ -112,18 +111,16 @@ async def put(shell: GuestShell, source: Source, path: str) -> None:
         is_known = target.startswith("/") and packed in ("", "gzip")
         if not is_known or directory != f"{place}{slash}.qga-{words['beside']}":
             raise RemoteProtocolError("the guest's shell did not report a directory beside the file to write to")
-        words = {**words, "g": directory, "packed": packed}
+        words.update(g=directory, packed=packed)
         temporary = await shell.alias("{}/{}{}".format(directory, words["x"], ".z" if packed else ""), deadline)
         # Not "wb": it is there, unless its directory was exchanged for another one.
         async with GuestFile(shell.agent, temporary, "r+b", piece, deadline) as file:
             for data in _packed(source, piece) if packed else source.pieces(piece):
                 await file.write(data)
-        _done(await scripts.ask(shell.agent, scripts.PUT, {**words, "step": "end"}, deadline=deadline), path)
+        await step("end")
     except BaseException:
         with contextlib.suppress(QgaError):
-            await scripts.ask(
-                shell.agent, scripts.PUT, {**words, "step": "give_up"}, deadline=Deadline(shell.timings.give_up)
-            )
+            await step("give_up", within=Deadline(shell.timings.give_up))
         raise
 
 
@@ -147,7 +144,10 @@ async def fetch(shell: GuestShell, path: str, target: BinaryIO) -> None:
         raise RemoteProtocolError("the guest's shell did not say what the file is")
     size, sha256, full_path = int(found.group(1)), found.group(2), found.group(3)
     if size > shell.limits.fetch:
-        raise too_long(path, size, shell.limits)
+        raise FileTransferError(
+            f"{visible(path)} has {size} bytes in the guest, and max_fetch allows {shell.limits.fetch}",
+            "Raise max_fetch, or fetch a part of it, or a compressed copy.",
+        )
     if size <= most // 2:
         # What has no size, and so no checksum either, may have become a little longer at the second reading.
         if len(content) > (size if sha256 else most):
@@ -204,14 +204,11 @@ def _done(finished: Finished, path: str) -> Finished:
     """
     if finished.status == 0:
         return finished
-    if finished.status == _MISSING:
-        raise FileMissingError(f"there is no file {visible(path)} in the guest")
-    if finished.status == _CHANGED:
-        raise damaged(path)
     if finished.status in _REFUSALS:
-        said, hint = _REFUSALS[finished.status]
-        raise FileTransferError(said.format(visible(path)), hint)
-    raise failed(finished, path)
+        kind, message, hint = _REFUSALS[finished.status]
+        raise kind(message.format(visible(path)), hint)
+    why = said(finished.errors) or f"exit status {finished.status}"
+    raise FileTransferError(f"{visible(path)} cannot be transferred: {why}")
 
 
 def changed(path: str, total: int, size: int) -> FileTransferError:
@@ -219,20 +216,3 @@ def changed(path: str, total: int, size: int) -> FileTransferError:
         f"{visible(path)} was changed while it was read, or is damaged: {total} bytes came of {size}",
         "Fetch it again; what changes all the time can be copied in the guest first.",
     )
-
-
-def too_long(path: str, size: int, limits: Limits) -> FileTransferError:
-    return FileTransferError(
-        f"{visible(path)} has {size} bytes in the guest, and max_fetch allows {limits.fetch}",
-        "Raise max_fetch, or fetch a part of it, or a compressed copy.",
-    )
-
-
-def failed(finished: Finished, path: str) -> FileTransferError:
-    """Return the error of a transfer that a program in the guest gave up."""
-    said = visible(finished.errors.decode("utf-8", "replace").strip())
-    return FileTransferError(f"{visible(path)} cannot be transferred: {said or f'exit status {finished.status}'}")
-
-
-def damaged(path: str) -> FileTransferError:
-    return FileTransferError(f"{visible(path)} did not get across as it is here: its checksum in the guest is another")

@@ -1,8 +1,7 @@
 # Copyright (c) 2026, the qemu.guest_agent maintainers
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-
-# shellcheck shell=sh
+# shellcheck shell=sh disable=SC2154  # words
 
 # Feeding a command that may ask for a password, and keeping what it writes; for run.sh, whose "start" it calls. Needs
 # family.sh.
@@ -10,7 +9,6 @@
 # A line in the file "answer" is given to the command as its first input, and its own input after that once there is
 # something in the file "go". rounds: how often to look for that, 20 times a second; after so many the controller is
 # gone, and the command is ended. Output is kept as it comes, since a question has no end of a line.
-# shellcheck disable=SC2154  # words
 
 feed() {
   {

@@ -1,13 +1,11 @@
 # Copyright (c) 2026, the qemu.guest_agent maintainers
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-
-# shellcheck shell=sh
+# shellcheck shell=sh disable=SC2154  # words
 
 # The connection's directory in the guest: making it, finding it again, and the report of what is in it.
 # Words: d its path, or empty; t the token; n the command's number; spare a name for it without mktemp; drop how the
 # names of what is laid down for the next command begin. Arguments: the places where it may be.
-# shellcheck disable=SC2154  # words
 
 umask 077
 i=0

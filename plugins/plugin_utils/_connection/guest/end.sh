@@ -1,12 +1,10 @@
 # Copyright (c) 2026, the qemu.guest_agent maintainers
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-
-# shellcheck shell=sh
+# shellcheck shell=sh disable=SC2154  # words
 
 # End a command, and all that it has begun. One that was not begun yet will never be: run.sh looks for what is made here.
 # Needs directory.sh, process.sh and family.sh.
-# shellcheck disable=SC2154  # words
 
 known=$d
 find_it "$@" || {

@@ -1,11 +1,9 @@
 # Copyright (c) 2026, the qemu.guest_agent maintainers
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-
-# shellcheck shell=sh
+# shellcheck shell=sh disable=SC2154  # what process.sh sets
 
 # A process and all that it has begun: what is in its group, or below one of these. Needs process.sh.
-# shellcheck disable=SC2154  # what process.sh sets
 
 processes() {
   if [ -r /proc/self/stat ]; then

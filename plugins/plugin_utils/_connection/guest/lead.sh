@@ -1,14 +1,12 @@
 # Copyright (c) 2026, the qemu.guest_agent maintainers
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-
-# shellcheck shell=sh
+# shellcheck shell=sh disable=SC2154  # what process.sh sets
 
 # Start the command: lead.sh LEADER NUMBER PROGRAM [ARGUMENT...]. Needs process.sh.
 #
 # It leads a session of its own (LEADER is setsid), so that all of it can be ended at once, and the agent's own process
 # group is out of its reach; where that cannot be had (LEADER is empty), a process group of its own.
-# shellcheck disable=SC2154  # what process.sh sets
 
 home() { umask 022; cd "$HOME" 2>/dev/null || cd / || exit; unset OLDPWD; }
 mark() { began "$1"; : >"$n.pid.$began.$1"; }

@@ -1,11 +1,9 @@
 # Copyright (c) 2026, the qemu.guest_agent maintainers
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-
-# shellcheck shell=sh
+# shellcheck shell=sh disable=SC2154  # words
 
 # Report what has become of a command; the table is in run.sh. Needs directory.sh and process.sh.
-# shellcheck disable=SC2154  # words
 
 find_it "$@" || { echo "qga-report $t $n unknown"; exit; }
 has=unknown

@@ -1,7 +1,6 @@
 # Copyright (c) 2026, the qemu.guest_agent maintainers
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-
 # shellcheck shell=sh
 
 # The path of a file to put or to fetch, its size and its checksum.

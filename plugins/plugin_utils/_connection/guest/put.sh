@@ -1,8 +1,7 @@
 # Copyright (c) 2026, the qemu.guest_agent maintainers
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-
-# shellcheck shell=sh
+# shellcheck shell=sh disable=SC2154  # words
 
 # Put a file in its place. Needs path.sh.
 #
@@ -24,7 +23,6 @@
 # Words: step; p the path; g the directory, empty until it is known; beside the end of its name; x the file's name;
 # size and hash of the content; packs, whether it may come packed; packed, whether it did.
 # Exit statuses are in transfer.py.
-# shellcheck disable=SC2154  # words
 
 # What a path leads to, link by link: readlink -f is not everywhere, and says nothing where a directory is missing.
 target() {

@@ -1,8 +1,7 @@
 # Copyright (c) 2026, the qemu.guest_agent maintainers
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-
-# shellcheck shell=sh
+# shellcheck shell=sh disable=SC2154  # words
 
 # Run one command in a shell, once. Needs directory.sh and process.sh, and for a dialogue family.sh and dialogue.sh.
 #
@@ -34,7 +33,6 @@
 # laid down for this command begin; stdin, not empty if the command's input was (the file is emptied afterwards),
 # otherwise the input is the script's own; sh and cmd, the shell and the command; cmd is empty if it was laid down;
 # before, the command whose output is not needed any more; lead, the text of lead.sh; rounds, empty without a dialogue.
-# shellcheck disable=SC2154  # words
 
 # 1. Begin, unless "end" came first.
 new=

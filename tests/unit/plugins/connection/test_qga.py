@@ -15,7 +15,7 @@ from ansible_collections.qemu.guest_agent.plugins.connection import qga
 from ansible_collections.qemu.guest_agent.plugins.module_utils import _errors as agent_errors
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.errors import QgaError
 from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection import errors
-from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.results import Finished, Limits
+from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.results import Finished
 
 from tests.support.until import until
 
@@ -205,9 +205,6 @@ class TestTheOptions:
         assert [name for name, option in options.items() if not option["vars"]] == []
         assert [name for name, option in options.items() if not {"env", "ini"} <= option.keys()] == ["remote_addr"]
         assert {*qga._OPTIONS, "pipelining"} == set(OPTIONS)
-
-    def test_have_the_largest_fetch_that_is_documented(self) -> None:
-        assert Limits(1, 1, 1, 1.0, 1.0).fetch == OPTIONS["max_fetch"] * 1024 * 1024
 
 
 class SoonIdle(qga.Connection):

@@ -20,7 +20,7 @@ def test_options_become_settings_and_sizes_are_in_mebibytes() -> None:
     made = settings()
     assert made.target.name == "web1"
     limits = Limits(96 * 1024, 512 * 1024, output=64 << 20, exec_timeout=3600, patience=20, fetch=1 << 30)
-    assert made[1:] == (10.0, 9, "/bin/sh", ("/run", "/var/lib"), True, limits)
+    assert made[1:] == (10.0, "/bin/sh", ("/run", "/var/lib"), True, limits)
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ def session(
 ) -> GuestSession:
     seen: Observed = [] if observed is None else observed
     limits = LIMITS._replace(patience=patience)
-    settings = Settings(Target("here", lambda: channel), timeout, 10.0, "/bin/sh", (str(place),), False, limits)
+    settings = Settings(Target("here", lambda: channel), timeout, "/bin/sh", (str(place),), False, limits)
     return GuestSession(settings, lambda name, seconds: seen.append((name, seconds)))
 
 
