@@ -50,25 +50,17 @@ options:
       - Name or UUID of the libvirt domain, if that is not the host's name.
       - At most one of O(domain), O(socket), O(address) and O(vsock) is given.
     type: str
-    vars:
-      - name: ansible_qga_domain
-    env:
-      - name: ANSIBLE_QGA_DOMAIN
-    ini:
-      - section: qga_connection
-        key: domain
+    vars: [{name: ansible_qga_domain}]
+    env: [{name: ANSIBLE_QGA_DOMAIN}]
+    ini: [{section: qga_connection, key: domain}]
   uri:
     description:
       - The libvirt connection to look for the domain at.
     type: str
     default: qemu:///system
-    vars:
-      - name: ansible_qga_uri
-    env:
-      - name: ANSIBLE_QGA_URI
-    ini:
-      - section: qga_connection
-        key: uri
+    vars: [{name: ansible_qga_uri}]
+    env: [{name: ANSIBLE_QGA_URI}]
+    ini: [{section: qga_connection, key: uri}]
   socket:
     description:
       - Path of the unix socket that is the host's end of the agent's channel, for QEMU without libvirt.
@@ -76,53 +68,33 @@ options:
         runs, so that other clients are served as well.
       - The socket of a domain belongs to libvirt; use O(domain) for it.
     type: path
-    vars:
-      - name: ansible_qga_socket
-    env:
-      - name: ANSIBLE_QGA_SOCKET
-    ini:
-      - section: qga_connection
-        key: socket
+    vars: [{name: ansible_qga_socket}]
+    env: [{name: ANSIBLE_QGA_SOCKET}]
+    ini: [{section: qga_connection, key: socket}]
   address:
     description:
       - The host's end of the agent's channel as C(host:port), for a QEMU character device on TCP.
       - An IPv6 address stands in brackets, as in V([::1]:4444).
     type: str
-    vars:
-      - name: ansible_qga_address
-    env:
-      - name: ANSIBLE_QGA_ADDRESS
-    ini:
-      - section: qga_connection
-        key: address
+    vars: [{name: ansible_qga_address}]
+    env: [{name: ANSIBLE_QGA_ADDRESS}]
+    ini: [{section: qga_connection, key: address}]
   vsock:
     description:
       - An agent that listens on vsock in the guest, as C(cid:port).
     type: str
-    vars:
-      - name: ansible_qga_vsock
-    env:
-      - name: ANSIBLE_QGA_VSOCK
-    ini:
-      - section: qga_connection
-        key: vsock
+    vars: [{name: ansible_qga_vsock}]
+    env: [{name: ANSIBLE_QGA_VSOCK}]
+    ini: [{section: qga_connection, key: vsock}]
   timeout:
     description:
       - Seconds that one exchange with the agent may take, connecting included. It does not limit commands.
     type: float
     default: 10
-    vars:
-      - name: ansible_qga_timeout
-    env:
-      - name: ANSIBLE_TIMEOUT
-      - name: ANSIBLE_QGA_TIMEOUT
-    ini:
-      - section: defaults
-        key: timeout
-      - section: qga_connection
-        key: timeout
-    cli:
-      - name: timeout
+    vars: [{name: ansible_qga_timeout}]
+    env: [{name: ANSIBLE_TIMEOUT}, {name: ANSIBLE_QGA_TIMEOUT}]
+    ini: [{section: defaults, key: timeout}, {section: qga_connection, key: timeout}]
+    cli: [{name: timeout}]
   exec_timeout:
     description:
       - Seconds that a command may take, the transfer of its input included. A command that takes longer is ended in the
@@ -132,13 +104,9 @@ options:
       - V(0) is no limit.
     type: int
     default: 3600
-    vars:
-      - name: ansible_qga_exec_timeout
-    env:
-      - name: ANSIBLE_QGA_EXEC_TIMEOUT
-    ini:
-      - section: qga_connection
-        key: exec_timeout
+    vars: [{name: ansible_qga_exec_timeout}]
+    env: [{name: ANSIBLE_QGA_EXEC_TIMEOUT}]
+    ini: [{section: qga_connection, key: exec_timeout}]
   reconnect_timeout:
     description:
       - Seconds to wait for an agent that is away in the middle of a command, such as one that is restarted, or whose
@@ -147,26 +115,18 @@ options:
       - Once O(exec_timeout) has passed, this is 5 seconds at most.
     type: int
     default: 20
-    vars:
-      - name: ansible_qga_reconnect_timeout
-    env:
-      - name: ANSIBLE_QGA_RECONNECT_TIMEOUT
-    ini:
-      - section: qga_connection
-        key: reconnect_timeout
+    vars: [{name: ansible_qga_reconnect_timeout}]
+    env: [{name: ANSIBLE_QGA_RECONNECT_TIMEOUT}]
+    ini: [{section: qga_connection, key: reconnect_timeout}]
   max_output:
     description:
       - The MiB that a command may write on its standard output, and on its standard error. One that writes more gets a
         C(SIGPIPE), and the task fails.
     type: int
     default: 64
-    vars:
-      - name: ansible_qga_max_output
-    env:
-      - name: ANSIBLE_QGA_MAX_OUTPUT
-    ini:
-      - section: qga_connection
-        key: max_output
+    vars: [{name: ansible_qga_max_output}]
+    env: [{name: ANSIBLE_QGA_MAX_OUTPUT}]
+    ini: [{section: qga_connection, key: max_output}]
   max_fetch:
     description:
       - The largest file, in MiB, that is fetched from the guest. With a larger one the task fails, and nothing of it is
@@ -175,25 +135,17 @@ options:
         large; they also have to get across within O(exec_timeout).
     type: int
     default: 1024
-    vars:
-      - name: ansible_qga_max_fetch
-    env:
-      - name: ANSIBLE_QGA_MAX_FETCH
-    ini:
-      - section: qga_connection
-        key: max_fetch
+    vars: [{name: ansible_qga_max_fetch}]
+    env: [{name: ANSIBLE_QGA_MAX_FETCH}]
+    ini: [{section: qga_connection, key: max_fetch}]
   executable:
     description:
       - The shell in the guest that runs the commands. It takes a command behind C(-c).
     type: str
     default: /bin/sh
-    vars:
-      - name: ansible_qga_executable
-    env:
-      - name: ANSIBLE_QGA_EXECUTABLE
-    ini:
-      - section: qga_connection
-        key: executable
+    vars: [{name: ansible_qga_executable}]
+    env: [{name: ANSIBLE_QGA_EXECUTABLE}]
+    ini: [{section: qga_connection, key: executable}]
   guest_directories:
     description:
       - Directories in the guest of which the first is used that the agent may write to. What commands are given and
@@ -203,13 +155,9 @@ options:
     type: list
     elements: str
     default: [/dev/shm, /var/tmp, /tmp]
-    vars:
-      - name: ansible_qga_guest_directories
-    env:
-      - name: ANSIBLE_QGA_GUEST_DIRECTORIES
-    ini:
-      - section: qga_connection
-        key: guest_directories
+    vars: [{name: ansible_qga_guest_directories}]
+    env: [{name: ANSIBLE_QGA_GUEST_DIRECTORIES}]
+    ini: [{section: qga_connection, key: guest_directories}]
   module_cache:
     description:
       - Keep the compiled code of Ansible's modules in the guest, so that Python does not compile each module, and all
@@ -219,43 +167,27 @@ options:
         default directories it is in memory, and gone when the guest is started anew.
     type: bool
     default: true
-    vars:
-      - name: ansible_qga_module_cache
-    env:
-      - name: ANSIBLE_QGA_MODULE_CACHE
-    ini:
-      - section: qga_connection
-        key: module_cache
+    vars: [{name: ansible_qga_module_cache}]
+    env: [{name: ANSIBLE_QGA_MODULE_CACHE}]
+    ini: [{section: qga_connection, key: module_cache}]
   become_success_timeout:
     description:
       - Seconds that becoming another user may take, if there is a password that may be asked for. A guest cannot extend
         them, whatever it sends.
     type: int
     default: 10
-    vars:
-      - name: ansible_qga_become_success_timeout
-    env:
-      - name: ANSIBLE_QGA_BECOME_SUCCESS_TIMEOUT
-    ini:
-      - section: qga_connection
-        key: become_success_timeout
+    vars: [{name: ansible_qga_become_success_timeout}]
+    env: [{name: ANSIBLE_QGA_BECOME_SUCCESS_TIMEOUT}]
+    ini: [{section: qga_connection, key: become_success_timeout}]
   pipelining:
     description:
       - Give a module to its interpreter directly, in place of copying it to the guest before. It is quicker by far, and
         no module is left in the guest.
     type: bool
     default: true
-    vars:
-      - name: ansible_pipelining
-      - name: ansible_qga_pipelining
-    env:
-      - name: ANSIBLE_PIPELINING
-      - name: ANSIBLE_QGA_PIPELINING
-    ini:
-      - section: connection
-        key: pipelining
-      - section: qga_connection
-        key: pipelining
+    vars: [{name: ansible_pipelining}, {name: ansible_qga_pipelining}]
+    env: [{name: ANSIBLE_PIPELINING}, {name: ANSIBLE_QGA_PIPELINING}]
+    ini: [{section: connection, key: pipelining}, {section: qga_connection, key: pipelining}]
 """
 
 EXAMPLES = r"""
