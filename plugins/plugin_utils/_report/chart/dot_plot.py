@@ -15,7 +15,6 @@ from typing import Mapping, NamedTuple, Sequence
 
 from ..format import counted
 from ..model import WORST_FIRST, Guest, Measured, Offset, Settings
-from .marks import Mark, described
 from .scale import FOOT, HEAD, Axes, Scale, axes
 
 TOOLTIPS_UP_TO = 1200
@@ -33,6 +32,17 @@ _NAMED_IN_A_COLUMN = 4
 
 # From the bottom of a column to its top: what needs a look is the last to be covered.
 _STACKING: Mapping[str, int] = {status: number for number, status in enumerate(reversed(WORST_FIRST))}
+
+
+class Mark(NamedTuple):
+    """One offset. Its shape follows from the status, so that statuses differ by more than their color."""
+
+    status: str
+    percent: float
+    y: float
+    radius: float
+    tooltip: str = ""
+    hollow: bool = False
 
 
 class Placed(NamedTuple):
@@ -168,4 +178,13 @@ def _held(members: Sequence[Placed], settings: Settings) -> str:
     ]
     if len(members) > len(named):
         lines.append(f"and {len(members) - len(named):,} more")
+    return "\n".join(lines)
+
+
+def described(guest: Guest, settings: Settings) -> str:
+    """Return a guest and its figures, for a tooltip."""
+    lines = [f"{guest.name} on {guest.host}", settings.label(guest.status)]
+    for when, offset in (("before", guest.before), ("after", guest.after)):
+        if offset is not None:
+            lines.append(f"{when} {offset.signed} {offset.uncertain}")
     return "\n".join(lines)

@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, Sequence
 
 from ..model import STATUSES, Guest, Settings, tally, worst_first
-from .dot_plot import DotPlot, dot_plot
-from .marks import Mark, described
+from .dot_plot import DotPlot, Mark, described, dot_plot
 from .scale import FOOT, HEAD, Axes, Scale, axes
 
 ROWS_UP_TO = 24

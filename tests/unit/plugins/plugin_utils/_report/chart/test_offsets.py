@@ -5,8 +5,7 @@ import re
 from collections import Counter
 
 import pytest
-from ansible_collections.qemu.guest_agent.plugins.plugin_utils._report.chart.dot_plot import TOOLTIPS_UP_TO, stack
-from ansible_collections.qemu.guest_agent.plugins.plugin_utils._report.chart.marks import Mark
+from ansible_collections.qemu.guest_agent.plugins.plugin_utils._report.chart.dot_plot import TOOLTIPS_UP_TO, Mark, stack
 from ansible_collections.qemu.guest_agent.plugins.plugin_utils._report.chart.offsets import ROWS_UP_TO, Chart, chart
 from ansible_collections.qemu.guest_agent.plugins.plugin_utils._report.chart.scale import Scale
 from ansible_collections.qemu.guest_agent.plugins.plugin_utils._report.model import Guest, Offset, Settings, read_fleet
