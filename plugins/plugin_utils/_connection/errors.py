@@ -14,15 +14,11 @@ class OfTheCommandError(QgaError):
 
 
 class CommandTimeoutError(OfTheCommandError):
-    """The command did not end in the time that it had."""
-
     code = "exec_timeout"
     default_hint = "Raise exec_timeout (0 is no limit), or run what takes so long with async."
 
 
 class TransferTimeoutError(CommandTimeoutError):
-    """A file did not get across in the time that there was for it."""
-
     default_hint = "Raise exec_timeout (0 is no limit), if the guest is merely slow."
 
 
@@ -63,7 +59,5 @@ class FileMissingError(OfTheCommandError):
 
 
 class FileTransferError(OfTheCommandError):
-    """A file did not get across whole."""
-
     code = "file_transfer"
     default_hint = "Check the path, the permissions and the free space in the guest."

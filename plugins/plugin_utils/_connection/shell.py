@@ -160,14 +160,10 @@ class GuestShell:
                     raise
                 return await self._recover(number, deadline, error)
             return await self._result(number, process, deadline, dialogue)
-        except CommandTimeoutError:
-            await self._end(number, process)
-            raise
-        except QgaError:
-            raise
-        except BaseException:
-            # A task's own time limit, or the operator: nobody waits for the command any more.
-            await self._end(number, process)
+        except BaseException as error:
+            # After a task's own time limit, or because of the operator, nobody waits for the command any more.
+            if isinstance(error, CommandTimeoutError) or not isinstance(error, QgaError):
+                await self._end(number, process)
             raise
 
     async def alias(self, path: str, deadline: Deadline) -> str:

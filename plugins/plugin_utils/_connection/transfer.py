@@ -93,8 +93,7 @@ async def put(shell: GuestShell, source: Source, path: str) -> None:
     piece = shell.limits.request
 
     async def step(name: str, content: bytes = b"", within: Deadline = deadline, **more: str) -> Finished:
-        all_words = {**words, "step": name, **more}
-        return _done(await scripts.ask(shell.agent, scripts.PUT, all_words, content, deadline=within), path)
+        return await _ask(shell, scripts.PUT, {**words, "step": name, **more}, within, content)
 
     try:
         if source.size <= piece // 2:
@@ -135,9 +134,7 @@ async def fetch(shell: GuestShell, path: str, target: BinaryIO) -> None:
     """
     deadline = Deadline(shell.limits.exec_timeout)
     most = shell.limits.reply
-    read = _done(
-        await scripts.ask(shell.agent, scripts.FETCH, {"p": path, "most": str(most // 2)}, deadline=deadline), path
-    )
+    read = await _ask(shell, scripts.FETCH, {"p": path, "most": str(most // 2)}, deadline)
     head, _nul, content = read.output.partition(b"\0")
     found = _HEAD.match(head.decode("utf-8", "surrogateescape"))
     if found is None:
@@ -151,31 +148,22 @@ async def fetch(shell: GuestShell, path: str, target: BinaryIO) -> None:
     if size <= most // 2:
         # What has no size, and so no checksum either, may have become a little longer at the second reading.
         if len(content) > (size if sha256 else most):
-            raise changed(path, len(content), size)
+            raise _changed(path, len(content), size)
         target.write(content)
-        total, digest = len(content), hashlib.sha256(content).hexdigest()
+        total, digest = len(content), hashlib.sha256(content)
         is_whole = not sha256 or total == size
     else:
+        total, digest = 0, hashlib.sha256()
         async with GuestFile(shell.agent, await shell.alias(full_path, deadline), "rb", most, deadline) as file:
-            total, digest = await copied(file, target, size)
+            # To one byte above the size: what grows, or is a lie, has no end.
+            while total <= size and not file.is_at_end:
+                data = await file.read(size + 1 - total)
+                digest.update(data)
+                total += len(data)
+                target.write(data)
         is_whole = total == size
-    if not is_whole or (sha256 and digest != sha256):
-        raise changed(path, total, size)
-
-
-async def copied(file: GuestFile, target: BinaryIO, size: int) -> tuple[int, str]:
-    """Copy a file to its end, or to one byte above ``size``: what grows, or is a lie, has no end. How many bytes came,
-    and their SHA-256.
-
-    :raises QgaError: as :meth:`GuestFile.read` does
-    """
-    digest, total = hashlib.sha256(), 0
-    while total <= size and not file.is_at_end:
-        data = await file.read(size + 1 - total)
-        digest.update(data)
-        total += len(data)
-        target.write(data)
-    return total, digest.hexdigest()
+    if not is_whole or (sha256 and digest.hexdigest() != sha256):
+        raise _changed(path, total, size)
 
 
 def _can_be_packed(source: Source) -> bool:
@@ -197,11 +185,17 @@ def _packed(source: Source, size: int) -> Iterator[bytes]:
         yield bytes(pending[start : start + size])
 
 
-def _done(finished: Finished, path: str) -> Finished:
-    """
-    :raises FileMissingError: the script found no such file
+async def _ask(
+    shell: GuestShell, script: str, words: Mapping[str, str], deadline: Deadline, data: bytes = b""
+) -> Finished:
+    """Run a script on the file whose path is the word "p".
+
+    :raises FileMissingError: it found no such file
     :raises FileTransferError: it failed
+    :raises QgaError: as :func:`scripts.ask` does
     """
+    finished = await scripts.ask(shell.agent, script, words, data, deadline=deadline)
+    path = words["p"]
     if finished.status == 0:
         return finished
     if finished.status in _REFUSALS:
@@ -211,7 +205,7 @@ def _done(finished: Finished, path: str) -> Finished:
     raise FileTransferError(f"{visible(path)} cannot be transferred: {why}")
 
 
-def changed(path: str, total: int, size: int) -> FileTransferError:
+def _changed(path: str, total: int, size: int) -> FileTransferError:
     return FileTransferError(
         f"{visible(path)} was changed while it was read, or is damaged: {total} bytes came of {size}",
         "Fetch it again; what changes all the time can be copied in the guest first.",
