@@ -182,10 +182,9 @@ def shown(statuses: Sequence[str], total: Tally) -> tuple[str, ...]:
 
 
 def tally(guests: Sequence[Guest]) -> Tally:
-    counts = Counter(guest.status for guest in guests)
     return Tally(
         total=len(guests),
-        by_status={status: counts[status] for status in STATUSES},
+        by_status=Counter(guest.status for guest in guests),
         largest_before=_largest((guest, guest.before) for guest in guests),
         largest_after=_largest((guest, guest.after) for guest in guests),
     )

@@ -7,17 +7,13 @@
 from __future__ import annotations
 
 import unicodedata
-from collections import Counter
-from typing import Callable, Sequence
+from typing import Sequence
 
 from .format import MINUS, UNKNOWN
 from .model import FACTS_STATUSES, STATUSES, Guest, Hypervisor, all_guests, read_fleet, shown, tally, unproven_sentence
 
 _FAILURES = 20
 _SENTENCE = 160
-
-# The cells after a hypervisor's name, or after "total", from its guests.
-Cells = Callable[[Sequence[Guest]], Sequence[str]]
 
 
 def summary(hypervisors: object) -> list[str]:
@@ -26,8 +22,7 @@ def summary(hypervisors: object) -> list[str]:
     :raises TypeError: ``hypervisors`` is not a list
     """
     fleet = read_fleet(hypervisors)
-    statuses = shown(STATUSES, tally(all_guests(fleet)))
-    return _summary(fleet, (*statuses, "largest before", "largest after"), lambda guests: _clocks(guests, statuses))
+    return _summary(fleet, shown(STATUSES, tally(all_guests(fleet))), ("largest before", "largest after"))
 
 
 def facts_summary(hypervisors: object) -> list[str]:
@@ -35,36 +30,29 @@ def facts_summary(hypervisors: object) -> list[str]:
 
     :raises TypeError: ``hypervisors`` is not a list
     """
-    return _summary(read_fleet(hypervisors, FACTS_STATUSES), FACTS_STATUSES, _facts)
+    return _summary(read_fleet(hypervisors, FACTS_STATUSES), FACTS_STATUSES, ())
 
 
-def _summary(fleet: Sequence[Hypervisor], titles: Sequence[str], cells: Cells) -> list[str]:
+def _summary(fleet: Sequence[Hypervisor], statuses: Sequence[str], offsets: Sequence[str]) -> list[str]:
+    def row(name: str, guests: Sequence[Guest]) -> Sequence[str]:
+        total = tally(guests)
+        counts = (f"{total.by_status[status]:,}" for status in statuses)
+        largest = (total.largest_before, total.largest_after) if offsets else ()
+        return (
+            *(name, f"{total.total:,}", *counts),
+            *(UNKNOWN if each is None else each[1].signed.replace(MINUS, "-") for each in largest),
+        )
+
     guests = all_guests(fleet)
     rows = [
-        ("hypervisor", "guests", *titles),
-        *((item.host, f"{len(item.guests):,}", *cells(item.guests)) for item in fleet),
-        ("total", f"{len(guests):,}", *cells(guests)),
+        ("hypervisor", "guests", *statuses, *offsets),
+        *(row(item.host, item.guests) for item in fleet),
+        row("total", guests),
     ]
     remarks = ["", *(f"  {_told(item)}" if item.problem else "" for item in fleet), ""]
     widths = [max(map(_width, column)) for column in zip(*rows)]
-    head, *lines = (_line(row, widths) + remark for row, remark in zip(rows, remarks))
+    head, *lines = (_line(cells, widths) + remark for cells, remark in zip(rows, remarks))
     return [head, "  ".join("-" * width for width in widths), *lines, *_failures(guests)]
-
-
-def _clocks(guests: Sequence[Guest], statuses: Sequence[str]) -> Sequence[str]:
-    counts = tally(guests)
-    return (
-        *(f"{counts.by_status[status]:,}" for status in statuses),
-        *(
-            UNKNOWN if largest is None else largest[1].signed.replace(MINUS, "-")
-            for largest in (counts.largest_before, counts.largest_after)
-        ),
-    )
-
-
-def _facts(guests: Sequence[Guest]) -> Sequence[str]:
-    counts = Counter(guest.status for guest in guests)
-    return [f"{counts[status]:,}" for status in FACTS_STATUSES]
 
 
 def _failures(guests: Sequence[Guest]) -> list[str]:
