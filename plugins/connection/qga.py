@@ -371,7 +371,9 @@ class IdleTimer:
     def busy(self, restarts: bool = False) -> Iterator[None]:
         """While something is done, the action is not; afterwards, the seconds are counted anew if ``restarts``."""
         with self._lock:
-            self._stop()
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
             try:
                 yield
             finally:
@@ -379,11 +381,6 @@ class IdleTimer:
                     self._timer = threading.Timer(self._seconds, self._act)
                     self._timer.daemon = True
                     self._timer.start()
-
-    def _stop(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
 
     def _act(self) -> None:
         with self._lock:

@@ -111,7 +111,10 @@ class GuestFile:
         data = decoded(returned.get("buf-b64", ""), "a file's content")
         if len(data) != said:
             raise RemoteProtocolError(f"the agent returned {len(data)} bytes of a file and said {said}")
-        self.is_at_end = _eof(returned) or not data
+        eof = returned.get("eof")
+        if eof is not None and not isinstance(eof, bool):
+            raise RemoteProtocolError(f"the agent returned the eof of guest-file-read as {type(eof).__name__}")
+        self.is_at_end = bool(eof) or not data
         self._position += len(data)
         if not self.is_at_end:
             self._require_progress(len(data), count)
@@ -182,13 +185,6 @@ def is_text(path: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
-
-
-def _eof(returned: Mapping[str, Any]) -> bool:
-    eof = returned.get("eof")
-    if eof is not None and not isinstance(eof, bool):
-        raise RemoteProtocolError(f"the agent returned the eof of guest-file-read as {type(eof).__name__}")
-    return bool(eof)
 
 
 def _member(returned: Any, command: str, name: str, most: int) -> int:
