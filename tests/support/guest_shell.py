@@ -7,9 +7,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import pytest
 from ansible_collections.qemu.guest_agent.plugins.module_utils._event_loop import tasks
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.messages import Reply
+from ansible_collections.qemu.guest_agent.plugins.module_utils._targets import Target
 from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.errors import BecomeError
+from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.options import Settings
 from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.results import (
     USUAL,
     Finished,
@@ -26,6 +29,11 @@ BRIEF = 0.3  # s; limits that are meant to be reached
 BEGUN = 3.0  # s; such a limit, by which the command has begun however busy the machine is
 
 
+def settings_for(*places: object, executable: str = "/bin/sh", module_cache: bool = False) -> Settings:
+    target = Target("here", lambda: pytest.fail("the shell has its agent already"))
+    return Settings(target, 5.0, executable, tuple(map(str, places)), module_cache, LIMITS)
+
+
 class Place:
     """A shell whose only directory is the test's own, and which has made its place there already, or not."""
 
@@ -34,8 +42,7 @@ class Place:
     ) -> None:
         self.directory = directory
         self.machine = ThisMachine()
-        places = ("/nonesuch", str(directory))
-        self.shell = GuestShell(self.machine.agent(), "/bin/sh", places, LIMITS, timings=timings)
+        self.shell = GuestShell(self.machine.agent(), settings_for("/nonesuch", directory), timings)
         if is_made:
             tasks.run(self.shell._prepare(tasks.NEVER))
         self.shell.limits = limits

@@ -35,7 +35,10 @@ _RANGES: Mapping[str, Range] = {
 
 
 class Settings(NamedTuple):
-    """``timeout`` is in seconds."""
+    """``timeout`` is for one exchange, in seconds. ``executable`` is what commands are run by; ``places`` are the
+    directories in the guest of which one may be used. ``module_cache``: whether compiled code of Ansible's modules is
+    kept in one of them.
+    """
 
     target: Target
     timeout: float

@@ -61,9 +61,7 @@ class GuestSession:
         self._channel: Channel = _ObservedChannel(settings.target.open(), observe)
         self._patience = max(settings.timeout, settings.limits.patience)
         self._agent = GuestAgent(self._channel, settings.timeout, settings.limits.patience)
-        self._shell = GuestShell(
-            self._agent, settings.executable, settings.places, settings.limits, settings.module_cache
-        )
+        self._shell = GuestShell(self._agent, settings)
 
     async def connect(self) -> None:
         """

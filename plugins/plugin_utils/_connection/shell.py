@@ -68,8 +68,9 @@ from .errors import (
     TransferTimeoutError,
 )
 from .files import FileTooLongError, GuestFile, is_text, read_whole
+from .options import Settings
 from .programs import AWAY, RETRY, Polling, Program, UnknownProcessError, end_of, execute, start
-from .results import USUAL, Finished, Limits, Report, Timings, reported, said
+from .results import USUAL, Finished, Report, Timings, reported, said
 
 # The reply may have been lost, or the agent is only away for a moment: what became of the command can be asked.
 _UNHEARD = (*AWAY, RemoteProtocolError)
@@ -89,27 +90,15 @@ _DIALOGUE_PATIENCE = 10.0
 
 
 class GuestShell:
-    """A POSIX shell in the guest of ``agent``, which has answered before.
+    """A POSIX shell in the guest of ``agent``, which has answered before."""
 
-    ``executable`` is what commands are run by; ``places`` are the directories in the guest of which one may be used.
-    ``caches_modules``: whether compiled code of Ansible's modules is kept in one of them, longer than this shell is.
-    """
-
-    def __init__(
-        self,
-        agent: GuestAgent,
-        executable: str,
-        places: tuple[str, ...],
-        limits: Limits,
-        caches_modules: bool = False,
-        timings: Timings = USUAL,
-    ) -> None:
+    def __init__(self, agent: GuestAgent, settings: Settings, timings: Timings = USUAL) -> None:
         self.agent = agent
-        self.limits = limits
+        self.limits = settings.limits
         self.timings = timings
-        self._executable = executable
-        self._places = places
-        self._caches_modules = caches_modules
+        self._executable = settings.executable
+        self._places = settings.places
+        self._module_cache = settings.module_cache
         self._token = secrets.token_hex(16)
         self._commands = 0
         self._aliases = 0
@@ -177,7 +166,8 @@ class GuestShell:
             return path
         self._aliases += 1
         link = f"{self._aliases}.link"
-        words = {"p": path, "d": await self._prepare(deadline), "t": self._token, "link": link}
+        await self._prepare(deadline)
+        words = {"p": path, "d": self._directory or "", "t": self._token, "link": link}
         made = await scripts.ask(self.agent, scripts.LINK, words, deadline=deadline)
         if made.status != 0:
             raise FileTransferError(f"{visible(path)} cannot be opened by a link: {said(made.errors)}")
@@ -207,14 +197,14 @@ class GuestShell:
         self._is_used = True
         return process
 
-    async def _prepare(self, whole: Deadline) -> str:
-        """The connection's directory in the guest, which only its agent's user can look into, with the files that
+    async def _prepare(self, whole: Deadline) -> None:
+        """Make the connection's directory in the guest, which only its agent's user can look into, with the files that
         something can be laid down in for the next command.
 
         :raises NoPlaceError: there is none
         """
         if self._directory is not None and self._drop:
-            return self._directory
+            return
         deadline = self._patience(whole)
         process = await self._start(self._program(scripts.PREPARE, "0", self._dropping()), deadline)
         ended = await end_of(self.agent, process, deadline)
@@ -229,15 +219,12 @@ class GuestShell:
             places = ", ".join(map(visible, self._places))
             raise NoPlaceError(f"{error.message} (of {places})") from error
         self._settle(report)
-        if self._directory is None:
-            raise RemoteProtocolError("the guest's shell did not report which directory it made")
-        return self._directory
 
     async def _runner(
         self, number: str, command: str, data: bytes, dialogue: Dialogue | None, deadline: Deadline
     ) -> Program:
         """The program that runs a command. What does not fit into a request is laid down in the guest before."""
-        if self._caches_modules:
+        if self._module_cache:
             data = scripts.with_cache(command, data, self._places)
         script = scripts.RUN if dialogue is None else scripts.RUN_ASKING
         budget = self.limits.request - len(json.dumps(script)) * 3 // 4 - len(scripts.LEAD) - _WORDS

@@ -20,14 +20,14 @@ from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.resul
 from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.shell import GuestShell
 
 from tests.fakes.this_machine import LIMITS, Fault, ThisMachine, frozen, lost, refused, returning, undelivered
-from tests.support.guest_shell import ASK, BRIEF, Faults, Made, Password, Place
+from tests.support.guest_shell import ASK, BRIEF, Faults, Made, Password, Place, settings_for
 from tests.support.until import until
 
 pytestmark = pytest.mark.slow
 
 
 def shell_in(*places: object, executable: str = "/bin/sh", caches: bool = False) -> GuestShell:
-    return GuestShell(ThisMachine().agent(), executable, tuple(map(str, places)), LIMITS, caches)
+    return GuestShell(ThisMachine().agent(), settings_for(*places, executable=executable, module_cache=caches))
 
 
 class TestACommand:
@@ -187,7 +187,7 @@ class TestWhatIsKeptInTheGuest:
 
     def test_is_nothing_if_no_command_was_begun(self, tmp_path: Path) -> None:
         machine = ThisMachine({("guest-exec", None): frozen})
-        here = GuestShell(machine.agent(), "/bin/sh", (str(tmp_path),), LIMITS)
+        here = GuestShell(machine.agent(), settings_for(tmp_path))
         tasks.run(here.clean())
         assert machine.requests == []
         with pytest.raises(QgaError):
