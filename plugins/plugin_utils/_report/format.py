@@ -54,18 +54,15 @@ def visible(value: object, limit: int) -> str:
 def _escaped(text: str, limit: int) -> str:
     shown = cut = ""
     for character in text:
-        shown += character if character.isprintable() else _escape(character)
+        point = ord(character)
+        escape = _SHORT_ESCAPES.get(character) or (f"\\u{point:04x}" if point < 0x10000 else f"\\U{point:08x}")
+        shown += character if character.isprintable() else escape
         if len(shown) > limit:
             return cut + _ELLIPSIS
         if len(shown) < limit:
             # An escape is shown whole or not at all.
             cut = shown
     return shown
-
-
-def _escape(character: str) -> str:
-    point = ord(character)
-    return _SHORT_ESCAPES.get(character) or (f"\\u{point:04x}" if point < 0x10000 else f"\\U{point:08x}")
 
 
 def duration(ns: int) -> str:
@@ -89,11 +86,6 @@ def signed(ns: int) -> str:
     """Return an offset: minus is behind, plus is ahead."""
     sign = MINUS if ns < 0 else "+" if ns else ""
     return sign + duration(abs(ns))
-
-
-def uncertain(uncertainty_ns: int | None) -> str:
-    """Return the uncertainty that is shown after an offset."""
-    return f"±{UNKNOWN if uncertainty_ns is None else duration(uncertainty_ns)}"
 
 
 def counted(number: int, one: str, many: str = "") -> str:

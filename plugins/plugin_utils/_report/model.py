@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Iterable, Mapping, Sequence, Tuple
 
-from .format import UNKNOWN, counted, signed, uncertain, visible
+from .format import UNKNOWN, counted, duration, signed, visible
 
 # Of a guest whose clock was to be set right, and of one that was asked for facts.
 STATUSES = ("corrected", "unchanged", "slewing", "skipped", "failed")
@@ -69,7 +69,7 @@ class Offset:
 
     @cached_property
     def uncertain(self) -> str:
-        return uncertain(self.uncertainty_ns)
+        return f"±{UNKNOWN if self.uncertainty_ns is None else duration(self.uncertainty_ns)}"
 
 
 @dataclass(frozen=True)
@@ -195,18 +195,18 @@ def _largest(offsets: Iterable[tuple[Guest, Offset | None]]) -> Measured | None:
     return max(measured, key=lambda item: abs(item[1].ns), default=None)
 
 
-def _size(offset: Offset | None) -> int:
-    return -1 if offset is None else abs(offset.ns)
-
-
 def all_guests(fleet: Iterable[Hypervisor]) -> list[Guest]:
     return [guest for hypervisor in fleet for guest in hypervisor.guests]
 
 
 def worst_first(guests: Iterable[Guest]) -> list[Guest]:
     """In the order in which they need a look: by status, then by how far off they were found, then by name."""
-    rank = {status: number for number, status in enumerate(WORST_FIRST)}
-    return sorted(guests, key=lambda guest: (rank[guest.status], -_size(guest.before), guest.host, guest.name))
+
+    def urgency(guest: Guest) -> tuple[int, int, str, str]:
+        off_by = -1 if guest.before is None else abs(guest.before.ns)
+        return WORST_FIRST.index(guest.status), -off_by, guest.host, guest.name
+
+    return sorted(guests, key=urgency)
 
 
 # ------------------------------------------------------------------------------------------------------------- reading

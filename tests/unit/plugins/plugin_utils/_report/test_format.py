@@ -8,9 +8,9 @@ from ansible_collections.qemu.guest_agent.plugins.plugin_utils._report.format im
     counted,
     duration,
     signed,
-    uncertain,
     visible,
 )
+from ansible_collections.qemu.guest_agent.plugins.plugin_utils._report.model import Offset
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -90,5 +90,5 @@ def test_a_duration_has_units_that_one_can_picture(ns: int, shown: str) -> None:
 
 def test_an_offset_has_a_sign_and_numbers_agree_with_their_noun() -> None:
     assert [signed(ns) for ns in (-1_500, 0, 1_500)] == [f"{MINUS}1.50 µs", "0 ns", "+1.50 µs"]
-    assert [uncertain(ns) for ns in (7, None)] == ["±7 ns", f"±{UNKNOWN}"]
+    assert [Offset(0, ns).uncertain for ns in (7, None)] == ["±7 ns", f"±{UNKNOWN}"]
     assert [counted(number, "guest") for number in (0, 1, 10_000)] == ["0 guests", "1 guest", "10,000 guests"]
