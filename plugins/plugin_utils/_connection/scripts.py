@@ -22,8 +22,7 @@ that a script has made there before, under names that are secrets as well.
 Scripts are given the connection's directory in the guest, the number of the command, and a token, which is the secret
 and comes back in the report: ``qga-report TOKEN COMMAND STATE ...``, the first line on their standard output. They are
 sparing of programs: in a small guest, starting one takes longer than an exchange with its agent. So ``run.sh`` makes
-the directory as well, if there is none yet: it has a list of places then, and takes the first one that it can be made
-in. Which one it was is in the report, as its number from 0, with the directory's name.
+the directory as well, if there is none yet, and reports its name and the number from 0 of its place.
 """
 
 from __future__ import annotations
