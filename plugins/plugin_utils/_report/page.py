@@ -5,7 +5,7 @@
 """The report of a fleet run as a page: one file that loads nothing from anywhere, not a script, style, font or picture.
 
 Theory of operation: what was registered becomes a typed model (model.py), the model becomes sentences, figures and
-positions (overview.py, problems.py, chart/), and page.html.j2 draws them. Jinja2 escapes every value that it prints.
+positions (overview.py, chart/), and page.html.j2 draws them. Jinja2 escapes every value that it prints.
 Only the files beside this one are templates. A guest's words are values, and Jinja2 never reads a value as a template.
 """
 
@@ -24,8 +24,7 @@ from markupsafe import Markup
 from .chart.offsets import chart
 from .format import SECOND_NS, UNKNOWN, counted, duration, visible
 from .model import WORST_FIRST, Fleet, Hypervisor, Settings, Tally, read_fleet, shown, tally, worst_first
-from .overview import tiles, verdict
-from .problems import problems
+from .overview import problems, tiles, verdict
 
 _HERE = Path(__file__).parent
 _TITLE = 160
