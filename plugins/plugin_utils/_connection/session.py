@@ -38,7 +38,6 @@ _DISABLED_HINT = (
     "and allow-rpcs in /etc/qemu/qemu-ga.conf."
 )
 
-
 _WINDOWS_ID = "mswindows"  # guest-get-osinfo (qga/qapi-schema.json, QEMU 10.0.13)
 _WINDOWS_HINT = "Use WinRM or SSH: ansible.builtin.winrm, ansible.builtin.psrp or ansible.builtin.ssh."
 
@@ -74,8 +73,7 @@ class GuestSession:
         """
         :raises QgaError: as :meth:`GuestShell.run` does
         """
-        await self._channel.regain(self._patience)
-        return await self._allowed(self._shell.run(command, data, dialogue))
+        return await self._allowed(self._shell.run, command, data, dialogue)
 
     async def put(self, file: BinaryIO, path: str) -> int:
         """Make ``path`` in the guest a copy of ``file``; its size.
@@ -83,8 +81,7 @@ class GuestSession:
         :raises QgaError: as :func:`put` does
         """
         source = source_of(file)
-        await self._channel.regain(self._patience)
-        await self._allowed(put(self._shell, source, path))
+        await self._allowed(put, self._shell, source, path)
         return source.size
 
     async def fetch(self, path: str, target: BinaryIO) -> None:
@@ -92,8 +89,7 @@ class GuestSession:
 
         :raises QgaError: as :func:`fetch` does
         """
-        await self._channel.regain(self._patience)
-        await self._allowed(fetch(self._shell, path, target))
+        await self._allowed(fetch, self._shell, path, target)
 
     async def let_go(self) -> None:
         """Leave the agent to others until it is needed; see :meth:`Channel.let_go`."""
@@ -108,15 +104,20 @@ class GuestSession:
         finally:
             await self._channel.close()
 
-    async def _allowed(self, work: Task[Result]) -> Result:
-        """
+    async def _allowed(self, work: Callable[..., Task[Result]], *arguments: object) -> Result:
+        """Have the agent back, and do the work.
+
         :raises CommandDisabledError: with all that is disabled and needed, where only the first of it was met
         :raises CommandFailedError: also where the guest runs Windows, which has no shell for our scripts
         """
+        await self._channel.regain(self._patience)
         try:
-            return await work
+            return await work(*arguments)
         except CommandFailedError as error:
-            if await self._is_windows():
+            osinfo = None
+            with contextlib.suppress(QgaError):
+                osinfo = await self._agent.call("guest-get-osinfo")
+            if isinstance(osinfo, dict) and osinfo.get("id") == _WINDOWS_ID:
                 raise CommandFailedError(
                     "the guest runs Windows, where this connection cannot run tasks", _WINDOWS_HINT, error.command
                 ) from None
@@ -131,9 +132,3 @@ class GuestSession:
                 _DISABLED_HINT,
                 error.command,
             ) from None
-
-    async def _is_windows(self) -> bool:
-        with contextlib.suppress(QgaError):
-            info = await self._agent.call("guest-get-osinfo")
-            return isinstance(info, dict) and info.get("id") == _WINDOWS_ID
-        return False
