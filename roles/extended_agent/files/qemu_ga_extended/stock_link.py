@@ -69,8 +69,6 @@ from .stream import Data, Ends, Stream
 from .syncs import Sync, Syncs, is_reply
 
 _CHUNK = 64 * 1024
-# The stock agent may have been stopped since it was last heard; asking costs less than a request that hangs.
-_FRESH_SECONDS = 1.0
 
 
 class Asked:
@@ -249,7 +247,7 @@ class StockLink:
     ) -> Asked:
         """Send a request; only while connected and nothing is expected."""
         assert self._stream is not None  # noqa: S101  # the caller's promise
-        is_fresh = not self._is_unsettled and self._loop.now - self._heard_at < _FRESH_SECONDS
+        is_fresh = not self._is_unsettled and self._loop.now - self._heard_at < self._costs.fresh_seconds
         is_heard = is_fresh and not is_silent
         asked = Asked(command, on_reply, on_failure, is_silent, is_heard)
         if not is_heard:

@@ -7,11 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.extended_agent import module
-
 from .conftest import ERROR, LINK_COSTS, Observed
-
-stock_link = module("stock_link")
 
 ONE = b'{"return": 1}\n'
 SYNC = b'{"execute": "guest-sync-delimited"'
@@ -38,16 +34,14 @@ def test_a_request_passes_and_its_reply_comes_back_as_they_are(observed: Observe
     assert observed.told == [("sent", "guest-exec"), ("answered", "guest-exec", line.decode()), ("freed",)]
 
 
-def test_after_a_pause_a_sign_of_life_goes_before_the_request(
-    observed: Observed, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_after_a_pause_a_sign_of_life_goes_before_the_request(observed: Observed) -> None:
     observed.stock.is_hanging = True
     assert observed.ask().is_heard, "it was heard just now"
     observed.stock.answers["guest-exec"] = b'{"return": 1}\n'
     observed.go_on()
-    monkeypatch.setattr(stock_link, "_FRESH_SECONDS", 0.0)
     observed.stock.received = b""
     observed.stock.is_hanging = True
+    observed.turned.loop.now += 2 * LINK_COSTS.fresh_seconds
     asked = observed.ask()
     assert not asked.is_heard
     observed.go_on()
@@ -117,14 +111,10 @@ def test_a_silent_command_goes_out_between_two_syncs_and_has_succeeded_when_noth
     ],
 )
 def test_it_has_one_reply_or_fails_however_much_is_sent(
-    observed: Observed,
-    monkeypatch: pytest.MonkeyPatch,
-    fresh_seconds: float,
-    answer: bytes,
-    replies: list[bytes],
-    failures: list[str],
+    turned: Any, stock: Any, fresh_seconds: float, answer: bytes, replies: list[bytes], failures: list[str]
 ) -> None:
-    monkeypatch.setattr(stock_link, "_FRESH_SECONDS", fresh_seconds)
+    observed = Observed(turned, stock, LINK_COSTS._replace(fresh_seconds=fresh_seconds))
+    observed.connect()
     observed.stock.answers["guest-shutdown"] = answer
     observed.shut_down()
     assert (observed.replies, observed.failures) == (replies, failures)

@@ -9,9 +9,7 @@ import pytest
 
 from tests.support.extended_agent import module
 
-from .conftest import ERROR, Observed
-
-stock_link = module("stock_link")
+from .conftest import ERROR, LINK_COSTS, Observed
 
 NO_REPLY = b""
 ONE = b'{"return": 1}\n'
@@ -26,45 +24,43 @@ def logging(turned: Any, stock: Any) -> Observed:
 
 
 @pytest.fixture
-def _stale(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A sync goes out in front of every request."""
-    monkeypatch.setattr(stock_link, "_FRESH_SECONDS", 0.0)
+def stale(turned: Any, stock: Any) -> Observed:
+    """The same, and a sync goes out in front of every request."""
+    return Observed(turned, stock, LINK_COSTS._replace(fresh_seconds=0.0), module("log").Log(verbose=True))
 
 
 def logged(capsys: pytest.CaptureFixture[str]) -> list[str]:
     return [line.split(": ", 1)[1] for line in capsys.readouterr().err.splitlines()]
 
 
-@pytest.mark.usefixtures("_stale")
 def test_where_the_delimited_sync_is_refused_the_plain_one_is_used(
-    logging: Observed, capsys: pytest.CaptureFixture[str]
+    stale: Observed, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    logging.stock.disabled = {"guest-sync-delimited"}
-    logging.connect()
-    assert not logging.way.expected
-    logging.stock.answers["guest-exec"] = ONE
-    logging.ask()
-    assert logging.stock.received.startswith(b'{"execute": "guest-sync", ')
-    assert logging.replies == [ONE]
+    stale.stock.disabled = {"guest-sync-delimited"}
+    stale.connect()
+    assert not stale.way.expected
+    stale.stock.answers["guest-exec"] = ONE
+    stale.ask()
+    assert stale.stock.received.startswith(b'{"execute": "guest-sync", ')
+    assert stale.replies == [ONE]
     assert logged(capsys) == [
         "info: connected to the stock agent",
         "info: the stock agent refuses guest-sync-delimited: guest-sync is used instead",
     ]
 
 
-@pytest.mark.usefixtures("_stale")
 def test_where_both_are_refused_that_is_logged_once_and_requests_pass(
-    logging: Observed, capsys: pytest.CaptureFixture[str]
+    stale: Observed, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    logging.stock.disabled = set(SYNCS)
-    logging.stock.answers["guest-exec"] = ONE
+    stale.stock.disabled = set(SYNCS)
+    stale.stock.answers["guest-exec"] = ONE
     for _connection in range(3):
-        logging.turned.until(logging.way.connect)
-        logging.turned.settle()
-        logging.ask()
-        logging.ask()
-        logging.hang_up()
-    assert logging.replies == [ONE] * 6
+        stale.turned.until(stale.way.connect)
+        stale.turned.settle()
+        stale.ask()
+        stale.ask()
+        stale.hang_up()
+    assert stale.replies == [ONE] * 6
     refusals = [line for line in logged(capsys) if line.startswith("error") and "refuses" in line]
     assert refusals == [f"error: the stock agent refuses {' and '.join(SYNCS)}: its replies are matched by their order"]
 
@@ -120,15 +116,15 @@ def test_every_versions_refusal_is_known(logging: Observed, words: str, monkeypa
     assert logging.way.syncs._command == "guest-sync"
 
 
-@pytest.mark.usefixtures("_stale")
-def test_a_sync_that_is_refused_amid_a_connection_is_answered_by_that(observed: Observed) -> None:
+def test_a_sync_that_is_refused_amid_a_connection_is_answered_by_that(stale: Observed) -> None:
+    stale.connect()
     # qemu-ga 10.0 allows all syncs while file systems are frozen, and goes by its lists after the thaw.
-    observed.stock.disabled = {"guest-sync-delimited"}
-    observed.stock.answers["guest-exec"] = ONE
-    observed.ask()
-    observed.ask()
-    assert observed.replies == [ONE] * 2
-    assert observed.stock.received.count(b'"guest-sync"') == 1
+    stale.stock.disabled = {"guest-sync-delimited"}
+    stale.stock.answers["guest-exec"] = ONE
+    stale.ask()
+    stale.ask()
+    assert stale.replies == [ONE] * 2
+    assert stale.stock.received.count(b'"guest-sync"') == 1
 
 
 @pytest.mark.parametrize("refused", [(), SYNCS[:1]])
