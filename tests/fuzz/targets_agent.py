@@ -85,7 +85,7 @@ def agent_requests(data: bytes) -> None:
         assert ended == [True], "somebody would wait for ever"
     finally:
         for timer in list(_LOOP._timers):
-            timer.cancel()
+            _LOOP.cancel(timer)
     counted = _framing.Decoder(_values.Limits(size=COSTS.request_bytes, nesting=1024))
     counted.feed(rest)
     assert len(client.sent) == sum(1 for _event in counted), "not one reply for each"

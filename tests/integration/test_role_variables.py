@@ -63,7 +63,7 @@ def test_the_agent_reads_what_was_given(
     values = {"block_rpcs": block, "allow_rpcs": allow, "verbose": verbose}
     (text,) = rendered("extended_agent", core, tmp_path, "qemu-ga-extended.conf.j2", **values)
     (tmp_path / "conf").write_text(text, encoding="utf-8")
-    options = extended_agent.module("options").read(["-c", str(tmp_path / "conf")], {}).options
+    options = extended_agent.module("options").read(["-c", str(tmp_path / "conf")], {})[0]
     assert (options.block_rpcs, options.allow_rpcs, options.verbose) == meant
 
 

@@ -81,14 +81,7 @@ def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
         make_port = port_maker(chosen, environment)
         if chosen.user:
             privileges.drop(chosen.user)
-    except options.OptionError as error:
-        _complain(error)
-        return 2
-    except (PortError, privileges.PrivilegeError) as error:
-        _complain(error)
-        return 1
-    sys.setrecursionlimit(_RECURSION)
-    try:
+        sys.setrecursionlimit(_RECURSION)
         agent = Agent(
             make_port,
             chosen.stock_path,
@@ -102,7 +95,10 @@ def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
             chosen.stock_memory,
         )
         return agent.run()
-    except PortError as error:
+    except options.OptionError as error:
+        _complain(error)
+        return 2
+    except (PortError, privileges.PrivilegeError) as error:
         _complain(error)
     except OSError as error:
         _complain(f"{error.filename or 'the agent'}: {error.strerror or error}")

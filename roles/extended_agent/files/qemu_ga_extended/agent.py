@@ -18,7 +18,7 @@ from .clock import Clock
 from .dispatch import Dispatcher
 from .limits import Costs
 from .log import Log
-from .loop import Loop, Timer
+from .loop import Loop
 from .own_commands import Context
 from .policy import Lists, Policy
 from .ports import Port, PortError
@@ -53,8 +53,7 @@ class Agent:
         self._dispatcher = Dispatcher(self.loop, context, costs, log)
         self._port = make_port(self.loop, self._dispatcher, log, self._fail)
         self._is_open = False
-        self._starting: Timer | None = None
-        self._problems: list[PortError] = []
+        self._problem: PortError | None = None
 
     def run(self) -> int:
         """Run until a signal ends it; the exit status.
@@ -75,7 +74,7 @@ class Agent:
                 file.write(f"{os.getpid()}\n")
         try:
             self._stock.on_known = self._open
-            self._starting = self.loop.later(self._costs.start_seconds, self._open)
+            self.loop.later(self._costs.start_seconds, self._open)
             self._stock.link.connect()
             status = self.loop.run()
         finally:
@@ -84,8 +83,8 @@ class Agent:
             if self._pidfile and not self._stock.is_frozen:
                 with contextlib.suppress(OSError):
                     os.unlink(self._pidfile)
-        if self._problems:
-            raise self._problems[0]
+        if self._problem is not None:
+            raise self._problem
         return status
 
     def stop(self) -> None:
@@ -100,8 +99,6 @@ class Agent:
         if self._is_open:
             return
         self._is_open = True
-        if self._starting is not None:
-            self._starting.cancel()
         # What is here by now stays. Requests leave nothing for the garbage collector; should it ever run amid one, it
         # has next to nothing to look at.
         gc.collect()
@@ -121,7 +118,7 @@ class Agent:
         self.loop.later(seconds, lambda: self._be_alive(seconds))
 
     def _fail(self, problem: PortError) -> None:
-        self._problems.append(problem)
+        self._problem = self._problem or problem
         self._stock.link.leave(lambda: self.loop.stop(1))
 
     def _reopen_log(self) -> None:

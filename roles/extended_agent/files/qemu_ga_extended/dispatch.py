@@ -55,7 +55,7 @@ nothing of the suspension is left in the queue.
 from __future__ import annotations
 
 from collections import deque
-from typing import Callable, Protocol
+from typing import Callable
 
 from guest_agent._protocol import framing
 from guest_agent._protocol.commands import CATALOGUE
@@ -67,24 +67,11 @@ from .loop import Loop, Timer
 from .reading import Reader, Received
 from .refusal import Refusal
 from .stock_link import Asked
-from .stream import Data
+from .stream import Data, Stream
 
 _ENDING_THE_STOCK_AGENT = "guest-shutdown"
 _RETURNED = (b'{"return"', b'\xff{"return"')
 _NEVER = float("inf")
-
-
-class Client(Protocol):
-    """The stream that faces the host: its requests come from there, and their replies go there."""
-
-    @property
-    def is_congested(self) -> bool: ...
-
-    def send(self, data: Data) -> None: ...
-
-    def pause(self) -> None: ...
-
-    def resume(self) -> None: ...
 
 
 class Waiting:
@@ -104,7 +91,9 @@ class Waiting:
 
 
 class Dispatcher:
-    """``on_all_answered`` is called when a client that sends no more has all of its replies."""
+    """The client is the stream that faces the host: its requests come from there, and their replies go there.
+    ``on_all_answered`` is called when one that sends no more has all of its replies.
+    """
 
     def __init__(self, loop: Loop, context: own_commands.Context, costs: Costs, log: Log) -> None:
         self._loop = loop
@@ -115,7 +104,7 @@ class Dispatcher:
         self._costs = costs
         self._log = log
         self.on_all_answered: Callable[[], None] = lambda: None
-        self._client: Client | None = None
+        self._client: Stream | None = None
         self._is_client_paused = False
         self._is_client_done = False  # it sends no more
         self._is_client_gone = False  # nor does it read
@@ -129,7 +118,7 @@ class Dispatcher:
 
     # ------------------------------------------------------------------------------------------------ from the port
 
-    def begin(self, client: Client | None) -> None:
+    def begin(self, client: Stream | None) -> None:
         """Serve a new client, or the same one anew: half a request from before is forgotten."""
         if client is not self._client:
             self._client = client
@@ -350,7 +339,7 @@ class Dispatcher:
         if not coming or (self._timer is not None and self._timer.at <= min(coming)):
             return
         if self._timer is not None:
-            self._timer.cancel()
+            self._loop.cancel(self._timer)
         self._timer = self._loop.later(min(coming) - now, self._look_again)
 
     def _look_again(self) -> None:

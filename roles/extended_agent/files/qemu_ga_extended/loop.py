@@ -26,13 +26,9 @@ _EVENTS_AT_ONCE = 8
 class Timer:
     """Something to do once, at an instant of the monotonic clock."""
 
-    def __init__(self, loop: Loop, at: float, action: Action) -> None:
+    def __init__(self, at: float, action: Action) -> None:
         self.at = at
         self.action = action
-        self._loop = loop
-
-    def cancel(self) -> None:
-        self._loop.cancel(self)
 
 
 class Loop:
@@ -66,7 +62,7 @@ class Loop:
         self.now = time.monotonic()
 
     def later(self, seconds: float, action: Action) -> Timer:
-        timer = Timer(self, time.monotonic() + seconds, action)
+        timer = Timer(time.monotonic() + seconds, action)
         self._timers.add(timer)
         self._next_at = min(self._next_at, timer.at)
         return timer
@@ -120,7 +116,7 @@ class Loop:
         due = (timer for timer in self._timers if timer.at <= self.now)
         for timer in sorted(due, key=lambda timer: timer.at):
             if timer in self._timers:
-                timer.cancel()
+                self.cancel(timer)
                 timer.action()
 
     def close(self) -> None:

@@ -59,11 +59,6 @@ class Options(NamedTuple):
     allow_rpcs: frozenset[str] | None = None
 
 
-class Invocation(NamedTuple):
-    options: Options
-    dump: bool = False
-
-
 def _flag(value: str) -> bool:
     # GLib's key files know these and no others.
     if value not in ("true", "false"):
@@ -116,7 +111,6 @@ _OPTIONS: Mapping[str, _Option] = {
     "block-rpcs": _Option(_commands, "-b", "LIST", "commands to refuse; 'help' lists our own"),
     "allow-rpcs": _Option(_commands, "-a", "LIST", "commands to allow, and no others"),
 }
-_LISTS = ("block-rpcs", "allow-rpcs")
 
 
 def read_file(path: str) -> dict[str, Any]:
@@ -204,16 +198,18 @@ def _given(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def _merged(file: Mapping[str, Any], given: Mapping[str, Any]) -> Options:
     values = {**file, **given}
-    for key in _LISTS:
+    for key in ("block-rpcs", "allow-rpcs"):
         values[key] = _joined((file.get(key), given.get(key)))
     values["block-rpcs"] = values["block-rpcs"] or frozenset()
     options = Options(**{key.replace("-", "_"): value for key, value in values.items()})
-    path = options.path or _DEFAULT_PATHS[options.method]
-    return options._replace(path=path)
+    return options._replace(path=options.path or _DEFAULT_PATHS[options.method])
 
 
-def read(arguments: Sequence[str], environment: Mapping[str, str], default_file: str = CONFIG_FILE) -> Invocation:
-    """
+def read(
+    arguments: Sequence[str], environment: Mapping[str, str], default_file: str = CONFIG_FILE
+) -> tuple[Options, bool]:
+    """Return the options, and whether they are only to be dumped.
+
     :raises OptionError: an option, or the file, is wrong
     :raises SystemExit: help, version or a list of commands was asked for and printed
     """
@@ -227,7 +223,7 @@ def read(arguments: Sequence[str], environment: Mapping[str, str], default_file:
     # Only the default one may be missing.
     path = asked or (default_file if os.path.lexists(default_file) else "")
     file = read_file(path) if path else {}
-    return Invocation(_merged(file, _given(parsed)), parsed.dump_conf)
+    return _merged(file, _given(parsed)), parsed.dump_conf
 
 
 def dump(options: Options) -> str:

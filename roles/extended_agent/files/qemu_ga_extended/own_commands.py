@@ -126,34 +126,32 @@ def _names(stock: Stock) -> list[str]:
     return known + sorted(OWN_COMMANDS.difference(known))
 
 
+def _listing(context: Context, name: str) -> dict[str, Any]:
+    return {
+        "name": name,
+        "enabled": context.policy.is_enabled(name),
+        "success-response": context.stock.answers_on_success(name),
+    }
+
+
 def _info(call: Call) -> dict[str, Any]:
-    stock, policy = call.context.stock, call.context.policy
+    stock = call.context.stock
     return {
         # Stock clients compare it with QEMU's versions, so it stays what it is. They ignore members that they do not
         # know; that is where ours stands.
         "version": stock.info.version if stock.info is not None else VERSION,
         "extended-version": VERSION,
-        "supported_commands": [
-            {
-                "name": name,
-                "enabled": policy.is_enabled(name),
-                "success-response": stock.answers_on_success(name),
-            }
-            for name in _names(stock)
-        ],
+        "supported_commands": [_listing(call.context, name) for name in _names(stock)],
     }
 
 
 def _get_command_info(call: Call) -> dict[str, Any]:
-    stock = call.context.stock
     name: str = call.arguments["name"]
-    if name not in _names(stock):
+    if name not in _names(call.context.stock):
         raise not_found(name)
     known = CATALOGUE.get(name)
     return {
-        "name": name,
-        "enabled": call.context.policy.is_enabled(name),
-        "success-response": stock.answers_on_success(name),
+        **_listing(call.context, name),
         # A stock agent newer than the catalogue has commands of which no more is known.
         "since": known.since if known else "",
         "description": known.description if known else "",

@@ -11,7 +11,7 @@ import socket
 import stat
 import termios
 import tty
-from typing import Any, Callable, Mapping, Protocol
+from typing import Any, Callable, Mapping, Union
 
 from .dispatch import Dispatcher
 from .log import Log
@@ -29,15 +29,6 @@ _LISTEN_FDS_START = 3  # sd_listen_fds(3)
 
 class PortError(Exception):
     """The port cannot be opened, or was lost; one sentence says why."""
-
-
-class Port(Protocol):
-    def open(self) -> None:
-        """
-        :raises PortError: it cannot be opened
-        """
-
-    def close(self) -> None: ...
 
 
 class _StreamPort:
@@ -227,16 +218,11 @@ def inherited_listener(environment: Mapping[str, str]) -> socket.socket | None:
     return listener
 
 
-def _is_host(family: int, address: Any) -> bool:
-    """Return whether a client may be the host. Every program in the guest can connect to a vsock port as well, by the
-    loopback address or by the guest's own (vsock(7)), and could have programs run as root.
-    """
-    return family != socket.AF_VSOCK or address[0] == socket.VMADDR_CID_HOST
-
-
 class ListeningPort(_StreamPort):
-    """A listening socket. As with the stock agent, the next client waits until the one before has gone. On vsock, no
-    client but the host gets a turn.
+    """A listening socket. As with the stock agent, the next client waits until the one before has gone.
+
+    On vsock, no client but the host gets a turn. Every program in the guest can connect as well, by the loopback
+    address or by the guest's own (vsock(7)), and could have programs run as root.
     """
 
     def __init__(self, loop: Loop, dispatcher: Dispatcher, log: Log, listen: Callable[[], socket.socket]) -> None:
@@ -272,7 +258,7 @@ class ListeningPort(_StreamPort):
             self._log.error(f"a client could not be accepted: {error.strerror or error}")
             self._loop.later(_LOOK_AGAIN_SECONDS, self._accept)
             return
-        if not _is_host(self._listener.family, address):
+        if self._listener.family == socket.AF_VSOCK and address[0] != socket.VMADDR_CID_HOST:
             client.close()
             self._turn_away(address)
             return
@@ -323,3 +309,6 @@ class ListeningPort(_StreamPort):
             self._log.info("the client has gone")
             # Others may have queued up meanwhile, without another event.
             self._loop.soon(self._accept)
+
+
+Port = Union[DevicePort, ListeningPort]

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, Mapping, NamedTuple
+from typing import Any, Callable, Mapping
 
 from guest_agent._protocol import values
 from guest_agent._protocol.commands import CATALOGUE
@@ -15,11 +15,6 @@ from guest_agent._protocol.errors import LocalProtocolError
 from .refusal import Refusal
 
 _INT64 = range(-(2**63), 2**63)
-
-
-class Request(NamedTuple):
-    command: str
-    arguments: Mapping[str, Any]
 
 
 def _seed_form(value: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -45,8 +40,9 @@ def require_affordable(raw: bytes, most: int) -> None:
         raise Refusal(f"JSON parse error, more than {most} bytes with other characters than ASCII, or single quotes")
 
 
-def read_request(value: Any) -> Request:
-    """
+def read_request(value: Any) -> tuple[str, Mapping[str, Any]]:
+    """Return the command and its arguments.
+
     :raises Refusal: it is no request
     """
     if not isinstance(value, dict):
@@ -63,7 +59,7 @@ def read_request(value: Any) -> Request:
             raise Refusal(f"QMP input member '{name}' is unexpected")
     if "execute" not in members:
         raise Refusal("QMP input lacks member 'execute'")
-    return Request(members["execute"], members.get("arguments", {}))
+    return members["execute"], members.get("arguments", {})
 
 
 def _is_integer(value: Any) -> bool:

@@ -174,7 +174,7 @@ class Stock:
         if isinstance(_reply(line), messages.Returned):
             self._freeze(command != _THAWING)
         # A freeze that fails has thawed what it had frozen, mostly; a freeze may also have had nothing to freeze.
-        self._ask_about_state()
+        self._questions.append(_STATUS)
 
     def freed(self) -> None:
         if self._questions and not self.link.expected and self.link.is_connected:
@@ -184,9 +184,6 @@ class Stock:
         if not self.link.is_connected:
             self._questions.clear()
         self.on_freed()
-
-    def _ask_about_state(self) -> None:
-        self._questions.append(_STATUS)
 
     def _learn(self, command: str, line: Data) -> None:
         reply = _reply(line)

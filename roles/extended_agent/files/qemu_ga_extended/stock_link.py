@@ -71,6 +71,10 @@ from .syncs import Sync, Syncs, is_reply
 _CHUNK = 64 * 1024
 
 
+def _ignore(_what: object) -> None:
+    pass
+
+
 class Asked:
     """One request on its way. ``on_reply`` gets the reply's line, or an empty one if the request has succeeded and that
     is not answered; ``on_failure`` gets the reason why no reply will come.
@@ -84,8 +88,8 @@ class Asked:
     def __init__(
         self,
         command: str,
-        on_reply: Callable[[Data], None] | None,
-        on_failure: Callable[[str], None] | None,
+        on_reply: Callable[[Data], None],
+        on_failure: Callable[[str], None],
         is_silent: bool,
         is_heard: bool,
     ) -> None:
@@ -97,15 +101,7 @@ class Asked:
 
     def abandon(self) -> None:
         """Drop the reply when it comes."""
-        self.on_reply = self.on_failure = None
-
-    def reply(self, line: Data) -> None:
-        if self.on_reply is not None:
-            self.on_reply(line)
-
-    def fail(self, reason: str) -> None:
-        if self.on_failure is not None:
-            self.on_failure(reason)
+        self.on_reply = self.on_failure = _ignore
 
 
 class Observer(Protocol):
@@ -158,7 +154,7 @@ class StockLink:
             self._be_away(_unreachable(error, self._path))
             return False
         if self._reconnect is not None:
-            self._reconnect.cancel()
+            self._loop.cancel(self._reconnect)
             self._reconnect = None
         descriptor = client.detach()
         self._stream = Stream(self._loop, Ends(descriptor, descriptor), _CHUNK, self._received, self._ended)
@@ -219,7 +215,7 @@ class StockLink:
         self._be_away(reason)
         for item in expected:
             if isinstance(item, Asked):
-                item.fail(f"the stock agent has gone before it answered {item.command}: {reason}")
+                item.on_failure(f"the stock agent has gone before it answered {item.command}: {reason}")
         self._observer.freed()
 
     # ------------------------------------------------------------------------------------------------------ asking
@@ -241,8 +237,8 @@ class StockLink:
         self,
         line: bytes,
         command: str,
-        on_reply: Callable[[Data], None] | None = None,
-        on_failure: Callable[[str], None] | None = None,
+        on_reply: Callable[[Data], None],
+        on_failure: Callable[[str], None] = _ignore,
         is_silent: bool = False,
     ) -> Asked:
         """Send a request; only while connected and nothing is expected."""
@@ -321,14 +317,14 @@ class StockLink:
         self.expected.popleft()
         closing = self.expected[0] if asked.is_silent else None
         if isinstance(closing, Sync) and self._take_sync(closing, line):
-            asked.reply(b"")
+            asked.on_reply(b"")
         elif is_reply(line):
             if asked.command in self._observer.watched:
                 self._observer.answered(asked.command, line)
-            asked.reply(line)
+            asked.on_reply(line)
         else:
             self._is_unsettled = True
-            asked.fail(f"the stock agent has answered {asked.command} with something that is no reply")
+            asked.on_failure(f"the stock agent has answered {asked.command} with something that is no reply")
 
     def _take_sync(self, sync: Sync, line: Data) -> bool:
         """Take the answer to the sync that is first in the queue; false: the line is not that."""
@@ -358,7 +354,7 @@ class StockLink:
         """Close when all replies were taken: the stock agent does not survive a client that leaves some unread."""
         self._on_left = on_left
         if self._reconnect is not None:
-            self._reconnect.cancel()
+            self._loop.cancel(self._reconnect)
         if self._stream is None:
             on_left()
             return

@@ -14,6 +14,7 @@ import os
 import socket
 import stat
 import struct
+from pathlib import Path
 
 _OTHERS_MAY_WRITE = stat.S_IWGRP | stat.S_IWOTH
 _ROOT = 0
@@ -44,17 +45,9 @@ def _require_closed_directories(path: str) -> None:
     """All the way up, from where the path is and from where it leads: a user who may rename a directory can put
     another one in its place.
     """
-    for directory in (os.path.dirname(os.path.abspath(path)), os.path.dirname(os.path.realpath(path))):
-        _require_closed(directory)
-
-
-def _require_closed(directory: str) -> None:
-    while True:
-        _require_ours(os.stat(directory), f"the directory {directory}")
-        parent = os.path.dirname(directory)
-        if parent == directory:
-            return
-        directory = parent
+    for start in (os.path.abspath(path), os.path.realpath(path)):
+        for directory in Path(start).parents:
+            _require_ours(os.stat(directory), f"the directory {directory}")
 
 
 def read(path: str) -> str:

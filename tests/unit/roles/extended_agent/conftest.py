@@ -41,7 +41,7 @@ class Turned:
         deadline = self.loop.later(SECONDS, lambda: self.loop.stop(1))
         look()
         assert self.loop.run() == 0, "it did not come to pass"
-        deadline.cancel()
+        self.loop.cancel(deadline)
 
 
 @pytest.fixture

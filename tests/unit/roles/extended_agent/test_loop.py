@@ -79,7 +79,7 @@ def test_a_timer_can_be_cancelled_even_by_another_one_that_is_due_at_the_same_ti
 
     def early() -> None:
         done.append("early")
-        late.cancel()
+        turned.loop.cancel(late)
 
     turned.loop.later(-2, early)
     turned.settle()

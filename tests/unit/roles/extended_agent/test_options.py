@@ -12,7 +12,7 @@ options = module("options")
 
 
 def read(*arguments: str, default_file: str = "/nonexistent/default") -> object:
-    return options.read(arguments, {}, default_file).options
+    return options.read(arguments, {}, default_file)[0]
 
 
 def test_without_any_option_it_stands_where_the_stock_agent_stood() -> None:
