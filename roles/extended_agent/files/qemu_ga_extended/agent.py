@@ -14,7 +14,7 @@ from typing import Callable
 
 from guest_agent._linux import systemd
 
-from .clock import Clock
+from .clock import KernelClock
 from .dispatch import Dispatcher
 from .limits import Costs
 from .log import Log
@@ -37,7 +37,7 @@ class Agent:
         stock_path: str,
         state_directory: str,
         lists: Lists,
-        clock: Clock,
+        clock: KernelClock,
         update_rtc: Callable[[], str | None],
         log: Log,
         costs: Costs,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import time
-from typing import Callable, NamedTuple, Protocol
+from typing import Callable, NamedTuple
 
 from guest_agent._linux.timex import (
     ADJ_NANO,
@@ -39,26 +39,15 @@ class Discipline(NamedTuple):
     is_disciplined: bool = False
 
 
-class Clock(Protocol):
-    """Changing it raises OSError where the kernel refuses; then nothing has changed. A step ends a slew."""
-
-    def now_ns(self) -> int: ...
-
-    def set_ns(self, epoch_ns: int) -> None: ...
-
-    def shift_ns(self, delta_ns: int) -> None: ...
-
-    def slew_ns(self, delta_ns: int) -> None: ...
-
-    def discipline(self) -> Discipline: ...
-
-
 def _kernel_settime(epoch_ns: int) -> None:
     time.clock_settime_ns(time.CLOCK_REALTIME, epoch_ns)
 
 
 class KernelClock:
-    """The real one. Both ways into the kernel can be replaced, so that no test has to use them."""
+    """Changing it raises OSError where the kernel refuses; then nothing has changed. A step ends a slew.
+
+    Both ways into the kernel can be replaced, so that no test has to use them.
+    """
 
     now_ns = staticmethod(time.time_ns)
 

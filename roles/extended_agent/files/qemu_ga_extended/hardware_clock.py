@@ -69,7 +69,10 @@ def update(action: Callable[[], None] = write, seconds: float = _SECONDS) -> str
         try:
             return _read(reader, seconds)
         finally:
-            _end(child)
+            with contextlib.suppress(OSError):
+                os.kill(child, signal.SIGKILL)
+            _abandoned.append(child)
+            _reap()
     finally:
         os.close(reader)
 
@@ -105,13 +108,6 @@ def _report(action: Callable[[], None], writer: int) -> None:
         os.write(writer, text.encode(errors="replace")[:4096])
     finally:
         os._exit(0)
-
-
-def _end(child: int) -> None:
-    with contextlib.suppress(OSError):
-        os.kill(child, signal.SIGKILL)
-    _abandoned.append(child)
-    _reap()
 
 
 def _reap() -> None:

@@ -14,7 +14,7 @@ from guest_agent._protocol import values
 from guest_agent._protocol.commands import CATALOGUE
 
 from . import VERSION, requests
-from .clock import SECOND_NS, Clock
+from .clock import SECOND_NS, KernelClock
 from .policy import EXTENDED, OWN_COMMANDS, Policy
 from .refusal import FAILURES, Refusal, not_found, reason_of
 from .stock import Stock
@@ -28,7 +28,7 @@ _DECIMAL = re.compile(r"[0-9]{1,9}")
 class Context(NamedTuple):
     """The parts that commands use. ``update_rtc`` returns why the hardware clock was not set, None if it was."""
 
-    clock: Clock
+    clock: KernelClock
     stock: Stock
     policy: Policy
     update_rtc: Callable[[], str | None]
@@ -98,7 +98,7 @@ def _update_time(call: Call) -> dict[str, Any]:
     return returned
 
 
-def _check_slew(clock: Clock, arguments: Mapping[str, Any], delta_ns: int) -> None:
+def _check_slew(clock: KernelClock, arguments: Mapping[str, Any], delta_ns: int) -> None:
     """
     :raises Refusal: the clock cannot be slewed like that
     """
