@@ -48,7 +48,7 @@ class Served:
         path = directory / "config"
         path.write_text(config, encoding="utf-8")
         self._written = io.StringIO()
-        self._stop = module("signals").StopSignals()
+        self._stop = module("service").StopSignals()
         log = module("log").Log(self._written, for_journal=False)
         self._service = module("service").Service(module("config").read(str(path)), log, self._stop)
         self._thread = threading.Thread(target=self._service.run, name="service")

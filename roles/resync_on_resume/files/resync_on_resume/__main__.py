@@ -16,8 +16,7 @@ from guest_agent._errors import MissingLibraryError
 from .config import CONFIG_FILE, Config, ConfigError, read
 from .lock import AlreadyRunningError, only_one, usual_path
 from .log import standard_log
-from .service import Service
-from .signals import StopSignals
+from .service import Service, StopSignals
 
 # sysexits(3)
 _USAGE = 64
@@ -28,16 +27,13 @@ _TEMPORARY_FAILURE = 75
 _CONFIG = 78
 
 
-class _UsageError(Exception):
-    """One sentence on what is wrong with the command line."""
-
-
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        raise _UsageError(message)
+        _complain(message)
+        sys.exit(_USAGE)
 
 
-def _parser() -> _Parser:
+def _options(arguments: Sequence[str]) -> argparse.Namespace:
     parser = _Parser(
         prog="resync_on_resume",
         description="Sets the clock of a guest right whenever it is resumed, restored, reverted or migrated here.",
@@ -47,7 +43,7 @@ def _parser() -> _Parser:
     add("--config", metavar="PATH", default=CONFIG_FILE, help=f"configuration (default: {CONFIG_FILE})")
     add("--check-config", action="store_true", help="read the configuration, say what is wrong with it, and end")
     add("--lock", metavar="PATH", help="file that only one service holds (default: lock, in its runtime directory)")
-    return parser
+    return parser.parse_args(arguments)
 
 
 def _complain(text: object) -> None:
@@ -76,12 +72,9 @@ def _serve(config: Config, environment: Mapping[str, str]) -> int:
 
 
 def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
+    chosen = _options(arguments)
     try:
-        chosen = _parser().parse_args(arguments)
         config = read(chosen.config)
-    except _UsageError as error:
-        _complain(error)
-        return _USAGE
     except ConfigError as error:
         _complain(error)
         return _CONFIG

@@ -21,7 +21,7 @@ from guest_agent._errors import (
 )
 from guest_agent._protocol.errors import QgaError
 from guest_agent._watch import causes
-from guest_agent._watch.notices import NotNeeded, Stale, WatchedGuest, Withdrawn
+from guest_agent._watch.notices import Stale, WatchedGuest
 
 from .log import INFO, WARNING
 
@@ -106,11 +106,3 @@ def _failed(cause: str, error: QgaError | None) -> str:
     """A guest without an agent is none of those that a pass is for."""
     is_of_no_use = cause in causes.OF_A_PASS and isinstance(error, NotConnectedError)
     return SKIPPED if is_of_no_use or isinstance(error, _NOT_TO_BE_ASKED) else FAILED
-
-
-def of_withdrawn(news: Withdrawn) -> Record:
-    return Record(news.guest, news.cause, WITHDRAWN, became=news.became)
-
-
-def of_not_needed(news: NotNeeded) -> Record:
-    return Record(news.guest, news.cause, NOT_NEEDED)

@@ -32,7 +32,7 @@ from guest_agent._watch.causes import OF_A_PASS
 from guest_agent._watch.notices import Stale, WatchedGuest
 
 from .config import Config
-from .host_clock import HostClock
+from .log import Log
 from .record import Record, of_stale
 
 _SECOND_NS = 1_000_000_000
@@ -48,9 +48,10 @@ class Resyncing:
     :raises MissingLibraryError: libvirt-python cannot be imported
     """
 
-    def __init__(self, config: Config, host_clock: HostClock) -> None:
+    def __init__(self, config: Config, log: Log) -> None:
         self._config = config
-        self._host_clock = host_clock
+        self._log = log
+        self._clock_warning: str | None = None  # what was logged last of the host's clock
         self._options = resync_options(config.resync, dry_run=False)
         self._hypervisors: Mapping[str, Hypervisor] = {uri: Hypervisor(uri) for uri in config.uris}
         self._runners: Mapping[str, Runner] = {uri: Runner() for uri in config.uris}
@@ -77,7 +78,7 @@ class Resyncing:
         :raises QgaError: it could not be done
         """
         chosen = reference_of(self._config.resync)
-        self._host_clock.tell(chosen.warning)
+        self._warn_of_clock(chosen.warning)
 
         async def work(agent: GuestAgent) -> ResyncReport:
             return await resync(agent, chosen.reference, self._options)
@@ -101,6 +102,16 @@ class Resyncing:
             # It broke while this guest was asked, and that was not found out to be its doing.
             error = HypervisorUnavailableError(error.message, error.hint)
         return replace(report, error=error)
+
+    def _warn_of_clock(self, warning: str | None) -> None:
+        """Log what is wrong with the host's own clock when that changes, not with every guest."""
+        if warning == self._clock_warning:
+            return
+        self._clock_warning = warning
+        if warning is None:
+            self._log.info("host_clock", [("message", "the host's own clock is synchronised again")])
+        else:
+            self._log.warning("host_clock", [("message", warning)])
 
     def _patience(self, stale: Stale) -> float:
         """Seconds that are left to wait for the agent. The watcher has waited for it before, and may have in vain."""

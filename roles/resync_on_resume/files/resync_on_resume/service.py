@@ -6,23 +6,45 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, Iterator, Mapping
+import os
+import signal
+from typing import Iterator
 
 from guest_agent._event_loop.multiplexer import Multiplexer
-from guest_agent._event_loop.tasks import Task
+from guest_agent._event_loop.tasks import LONG_SECONDS, Deadline, Task, received
 from guest_agent._linux.systemd import watchdog_seconds
 from guest_agent._watch.notices import Connected, Lost, NotNeeded, Stale, Withdrawn
 from guest_agent._watch.watcher import Watcher
 
-from . import record
 from .config import Config
-from .host_clock import HostClock
 from .log import Log
 from .metrics import Metrics
 from .metrics_file import MetricsFile
+from .record import NOT_NEEDED, WITHDRAWN, Record
 from .resyncing import Resyncing
-from .signals import StopSignals
 from .systemd_state import SystemdState, be_alive
+
+
+class StopSignals:
+    """``await wait()`` returns once the service is asked to end, by SIGTERM, SIGINT or :meth:`ask`."""
+
+    def __init__(self) -> None:
+        self._descriptor, self._writer = os.pipe()
+        for end in (self._descriptor, self._writer):
+            os.set_blocking(end, False)
+
+    def listen(self) -> None:
+        """On the main thread: from now on, Python writes each signal's number into the pipe."""
+        signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda _number, _frame: None)
+
+    def ask(self) -> None:
+        os.write(self._writer, b"\0")
+
+    async def wait(self) -> None:
+        while await received(self._descriptor, Deadline(LONG_SECONDS)) is None:
+            pass
 
 
 class _EndedError(Exception):
@@ -41,7 +63,7 @@ class Service:
         self._metrics = Metrics(config.uris)
         self._metrics_file = MetricsFile(config.metrics_file, self._metrics, log)
         self._state = SystemdState(config.uris)
-        self._resyncing = Resyncing(config, HostClock(log))
+        self._resyncing = Resyncing(config, log)
         self._watcher = Watcher(config.uris, config.agent_patience, config.look_at_start)
         # One more, since the watch is a task, too. Others that sleep do not count.
         self._multiplexer: Multiplexer[None] = Multiplexer(config.concurrency + 1, lambda _number, _result: None)
@@ -74,29 +96,24 @@ class Service:
     async def _watch(self) -> None:
         while True:
             news = await self._watcher.next()
-            _ON_NEWS[type(news)](self, news)
+            if isinstance(news, Stale):
+                self._multiplexer.add(self._see_to(news))
+            elif isinstance(news, Withdrawn):
+                self._keep(Record(news.guest, news.cause, WITHDRAWN, became=news.became))
+            elif isinstance(news, NotNeeded):
+                self._keep(Record(news.guest, news.cause, NOT_NEEDED))
+            else:
+                self._keep_connection(news)
             self._metrics_file.changed()
 
-    def _on_stale(self, stale: Stale) -> None:
-        self._multiplexer.add(self._see_to(stale))
-
-    def _on_withdrawn(self, news: Withdrawn) -> None:
-        self._keep(record.of_withdrawn(news))
-
-    def _on_not_needed(self, news: NotNeeded) -> None:
-        self._keep(record.of_not_needed(news))
-
-    def _on_connected(self, news: Connected) -> None:
-        self._log.info("watching", [("uri", news.uri), ("running", news.running)])
-        self._set_connected(news.uri, True)
-
-    def _on_lost(self, news: Lost) -> None:
-        self._log.warning("lost", [("uri", news.uri), ("error", news.error.code), ("message", news.error.message)])
-        self._set_connected(news.uri, False)
-
-    def _set_connected(self, uri: str, is_connected: bool) -> None:
-        self._metrics.set_connected(uri, is_connected)
-        self._state.set_connected(uri, is_connected)
+    def _keep_connection(self, news: Connected | Lost) -> None:
+        is_connected = isinstance(news, Connected)
+        if isinstance(news, Connected):
+            self._log.info("watching", [("uri", news.uri), ("running", news.running)])
+        else:
+            self._log.warning("lost", [("uri", news.uri), ("error", news.error.code), ("message", news.error.message)])
+        self._metrics.set_connected(news.uri, is_connected)
+        self._state.set_connected(news.uri, is_connected)
 
     async def _see_to(self, stale: Stale) -> None:
         self._metrics.begin()
@@ -112,16 +129,7 @@ class Service:
             else:
                 self._watcher.done(stale.guest)
 
-    def _keep(self, made: record.Record) -> None:
+    def _keep(self, made: Record) -> None:
         self._log.write(made.priority, "resync", made.fields())
         self._metrics.add(made)
         self._metrics_file.changed()
-
-
-_ON_NEWS: Mapping[type, Callable[[Service, Any], None]] = {
-    Stale: Service._on_stale,
-    Withdrawn: Service._on_withdrawn,
-    NotNeeded: Service._on_not_needed,
-    Connected: Service._on_connected,
-    Lost: Service._on_lost,
-}

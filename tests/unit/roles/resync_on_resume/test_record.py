@@ -121,10 +121,10 @@ def test_what_is_nobodys_fault_is_skipped(kind: str, of_an_event: str, of_a_pass
 
 
 def test_a_guest_that_was_paused_before_it_could_be_asked_or_needs_nothing() -> None:
-    withdrawn = record.of_withdrawn(notices.Withdrawn(GUEST, "restored", "paused"))
+    withdrawn = record.Record(GUEST, "restored", record.WITHDRAWN, became="paused")
     assert line(withdrawn) == f"{NAMED} cause=restored result=withdrawn became=paused"
     assert withdrawn.priority == log.INFO
-    assert line(record.of_not_needed(notices.NotNeeded(GUEST, "reset"))) == f"{NAMED} cause=reset result=not_needed"
+    assert line(record.Record(GUEST, "reset", record.NOT_NEEDED)) == f"{NAMED} cause=reset result=not_needed"
 
 
 def test_only_what_no_guest_did_is_to_be_done_again() -> None:

@@ -35,7 +35,7 @@ def see_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SeeTo:
     def see_to(text: str = "", seconds_ago: float = 0.0) -> Any:
         (tmp_path / "conf").write_text(text)
         log = module("log").Log(io.StringIO(), for_journal=False)
-        made = resyncing.Resyncing(config.read(str(tmp_path / "conf")), module("host_clock").HostClock(log))
+        made = resyncing.Resyncing(config.read(str(tmp_path / "conf")), log)
         guest = notices.WatchedGuest("qemu:///system", web1.uuid, "web1")
         stale = notices.Stale(guest, "resumed", time.monotonic_ns() - round(seconds_ago * 1e9))
         record = tasks.run(made.see_to(stale))
