@@ -38,7 +38,11 @@ def main(files: Mapping[str, str], whole: Sequence[str], absent: Sequence[str], 
             sys.exit(f"{name or 'an empty path'} is not a directory that is cleaned up here.")
     candidates = [Path(name) for name in absent] + [path for name in whole for path in strangers(Path(name), files)]
     removed = [path for path in sorted(candidates) if os.path.lexists(path)]
-    written = [Path(name) for name, content in sorted(files.items()) if not is_as_wanted(Path(name), content)]
+    written = [
+        Path(name)
+        for name, content in sorted(files.items())
+        if not (Path(name).is_file() and Path(name).read_bytes() == content.encode())
+    ]
     for path in (*removed, *written):
         require_writable(path)
     for path in removed:
@@ -49,10 +53,6 @@ def main(files: Mapping[str, str], whole: Sequence[str], absent: Sequence[str], 
         print(f"{'changed' if path.is_file() else 'created'} {path}")
         if not is_dry_run:
             write(path, files[str(path)])
-
-
-def is_as_wanted(path: Path, content: str) -> bool:
-    return path.is_file() and path.read_bytes() == content.encode()
 
 
 def require_writable(path: Path) -> None:

@@ -23,7 +23,7 @@ from .own_commands import Context
 from .policy import Lists, Policy
 from .ports import Port, PortError
 from .stock import Memory, Stock
-from .trust import DistrustError, following
+from .trust import DistrustError, following, require_private_socket
 
 MakePort = Callable[[Loop, Dispatcher, Log, Callable[[PortError], None]], Port]
 
@@ -45,6 +45,7 @@ class Agent:
         stock_memory: str = "",
     ) -> None:
         self._log = log
+        self._stock_path = stock_path
         self._pidfile = pidfile
         self._costs = costs
         self.loop = Loop()
@@ -62,7 +63,9 @@ class Agent:
         :raises OSError: the process id cannot be written
         """
         try:
-            self._stock.link.require_trusted()
+            # The stock agent may be away, and come later.
+            with contextlib.suppress(OSError):
+                require_private_socket(self._stock_path)
         except DistrustError as error:
             raise PortError(f"the stock agent's socket is not used: {error}") from error
         for number in (signal.SIGTERM, signal.SIGINT):

@@ -196,15 +196,6 @@ def _given(arguments: argparse.Namespace) -> dict[str, Any]:
     return given
 
 
-def _merged(file: Mapping[str, Any], given: Mapping[str, Any]) -> Options:
-    values = {**file, **given}
-    for key in ("block-rpcs", "allow-rpcs"):
-        values[key] = _joined((file.get(key), given.get(key)))
-    values["block-rpcs"] = values["block-rpcs"] or frozenset()
-    options = Options(**{key.replace("-", "_"): value for key, value in values.items()})
-    return options._replace(path=options.path or _DEFAULT_PATHS[options.method])
-
-
 def read(
     arguments: Sequence[str], environment: Mapping[str, str], default_file: str = CONFIG_FILE
 ) -> tuple[Options, bool]:
@@ -223,7 +214,13 @@ def read(
     # Only the default one may be missing.
     path = asked or (default_file if os.path.lexists(default_file) else "")
     file = read_file(path) if path else {}
-    return _merged(file, _given(parsed)), parsed.dump_conf
+    given = _given(parsed)
+    values = {**file, **given}
+    for key in ("block-rpcs", "allow-rpcs"):
+        values[key] = _joined((file.get(key), given.get(key)))
+    values["block-rpcs"] = values["block-rpcs"] or frozenset()
+    options = Options(**{key.replace("-", "_"): value for key, value in values.items()})
+    return options._replace(path=options.path or _DEFAULT_PATHS[options.method]), parsed.dump_conf
 
 
 def dump(options: Options) -> str:

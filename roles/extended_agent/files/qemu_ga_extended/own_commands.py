@@ -92,7 +92,11 @@ def _update_time(call: Call) -> dict[str, Any]:
     if is_slew:
         returned["duration"] = slew_duration_ns(amount_ns)
     if arguments.get("rtc", False):
-        problem = _rtc_problem(call.context)
+        # The system's clock has moved by now, and the reply says so whatever comes of this.
+        try:
+            problem = call.context.update_rtc()
+        except FAILURES as error:
+            problem = f"the hardware clock was not set: {reason_of(error)}"
         if problem is not None:
             returned["rtc-error"] = problem
     return returned
@@ -110,14 +114,6 @@ def _check_slew(clock: KernelClock, arguments: Mapping[str, Any], delta_ns: int)
         raise Refusal("Parameter 'slew' expects a difference of half a second at most")
     if clock.discipline().is_disciplined:
         raise Refusal("The clock was not slewed: another time service disciplines it")
-
-
-def _rtc_problem(context: Context) -> str | None:
-    """Set the hardware clock. The system's clock has moved by now, and the reply says so whatever comes of this."""
-    try:
-        return context.update_rtc()
-    except FAILURES as error:
-        return f"the hardware clock was not set: {reason_of(error)}"
 
 
 def _names(stock: Stock) -> list[str]:

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import stat
@@ -133,33 +134,38 @@ class DevicePort(_StreamPort):
 # ------------------------------------------------------------------------------------------------------------ sockets
 
 
+def _listen(family: int, what: str, bind: Callable[[socket.socket], None]) -> socket.socket:
+    """
+    :raises PortError: it cannot be done
+    """
+    try:
+        with contextlib.ExitStack() as unless_listening:
+            listener = unless_listening.enter_context(socket.socket(family, socket.SOCK_STREAM))
+            bind(listener)
+            listener.listen(_BACKLOG)
+            unless_listening.pop_all()
+            return listener
+    except (OSError, OverflowError) as error:
+        raise PortError(f"cannot listen on {what}: {getattr(error, 'strerror', None) or error}") from error
+
+
 def listen_unix(path: str) -> socket.socket:
     """Listen on a path. A socket without a listener is taken over, and nothing else.
 
     :raises PortError: it cannot be done
     """
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
+
+    def bind(listener: socket.socket) -> None:
         if os.path.lexists(path):
             _remove_stale(path)
-        _bind_for_owner(listener, path)
-        listener.listen(_BACKLOG)
-    except OSError as error:
-        listener.close()
-        raise PortError(f"cannot listen on {path}: {error.strerror or error}") from error
-    except PortError:
-        listener.close()
-        raise
-    return listener
+        # Only its owner may connect: a client is the host, and may do everything. fchmod would be too late.
+        before = os.umask(0o177)
+        try:
+            listener.bind(path)
+        finally:
+            os.umask(before)
 
-
-def _bind_for_owner(listener: socket.socket, path: str) -> None:
-    """Let only its owner connect: a client is the host, and may do everything. fchmod would be too late."""
-    before = os.umask(0o177)
-    try:
-        listener.bind(path)
-    finally:
-        os.umask(before)
+    return _listen(socket.AF_UNIX, path, bind)
 
 
 def _remove_stale(path: str) -> None:
@@ -185,16 +191,7 @@ def listen_vsock(path: str) -> socket.socket:
     cid, _colon, port = path.partition(":")
     if not (cid.isdigit() and port.isdigit()):
         raise PortError(f"a vsock path is cid:port, two numbers, not {path!r}")
-    listener: socket.socket | None = None
-    try:
-        listener = socket.socket(socket.AF_VSOCK, socket.SOCK_STREAM)
-        listener.bind((int(cid), int(port)))
-        listener.listen(_BACKLOG)
-    except (OSError, OverflowError) as error:
-        if listener is not None:
-            listener.close()
-        raise PortError(f"cannot listen on vsock {path}: {getattr(error, 'strerror', None) or error}") from error
-    return listener
+    return _listen(socket.AF_VSOCK, f"vsock {path}", lambda listener: listener.bind((int(cid), int(port))))
 
 
 def inherited_listener(environment: Mapping[str, str]) -> socket.socket | None:

@@ -93,7 +93,7 @@ class Reader:
         try:
             requests.require_affordable(raw, self._costs.fancy_bytes)
             value = values.decode(raw, message.limits)
-            echo = requests.echo_of(value)
+            echo = {"id": value["id"]} if isinstance(value, dict) and "id" in value else {}
             command, arguments = requests.read_request(value)
         except Refusal as error:
             # Its traceback would hold this call's frame, and that one holds it.

@@ -97,11 +97,6 @@ def check_arguments(command: str, given: Mapping[str, Any]) -> None:
         raise Refusal(f"Parameter '{next(name for name in given if name not in names)}' is unexpected")
 
 
-def echo_of(value: Any) -> Mapping[str, Any]:
-    """Return what every reply to a decoded request repeats: its ``id``, if it has one."""
-    return {"id": value["id"]} if isinstance(value, dict) and "id" in value else {}
-
-
 def tail(echo: Mapping[str, Any]) -> bytes:
     """Return the end of a reply's line, after its first member."""
     if echo:

@@ -53,7 +53,6 @@ of another one.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import socket
 from collections import deque
@@ -175,14 +174,6 @@ class StockLink:
             client.close()
             raise
         return client
-
-    def require_trusted(self) -> None:
-        """Make sure at the start that the socket is the stock agent's. That agent may be away, and come later.
-
-        :raises trust.DistrustError: it may be another program's
-        """
-        with contextlib.suppress(OSError):
-            trust.require_private_socket(self._path)
 
     def _be_away(self, reason: str) -> None:
         if self._away_reason != reason:

@@ -63,18 +63,14 @@ def _flag(text: str) -> bool:
         raise ValueError("expects yes or no") from None
 
 
-def _seconds(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise ValueError("expects a number of seconds") from None
+def _number(kind: type[float], expected: str) -> Callable[[str], float]:
+    def read(text: str) -> float:
+        try:
+            return kind(text)
+        except ValueError:
+            raise ValueError(f"expects {expected}") from None
 
-
-def _count(text: str) -> int:
-    try:
-        return int(text)
-    except ValueError:
-        raise ValueError("expects a whole number") from None
+    return read
 
 
 def _one_of(choices: Sequence[str]) -> Callable[[str], str]:
@@ -90,6 +86,10 @@ def _path(text: str) -> str:
     if text and not text.startswith("/"):
         raise ValueError("expects a path from the root, or nothing")
     return text
+
+
+_seconds = _number(float, "a number of seconds")
+_count = _number(int, "a whole number")
 
 
 class _Key(NamedTuple):
