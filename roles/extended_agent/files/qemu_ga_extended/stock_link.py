@@ -256,7 +256,7 @@ class StockLink:
             self._stream.read(False)
 
     def _expect_sync(self) -> bytes:
-        sync = self.syncs.make()
+        sync = Sync(self.syncs.command)
         self.expected.append(sync)
         return sync.request()
 

@@ -64,21 +64,18 @@ class Sync:
 
 
 class Syncs:
-    """The choice of syncs on one connection. ``refused``: those known to be refused on it."""
+    """The choice of syncs on one connection. ``command``: the one to send. ``refused``: those known to be refused."""
 
     def __init__(self, log: Log) -> None:
         self._log = log
-        self._command = DELIMITED
+        self.command = DELIMITED
         self._is_without = False  # it was logged that all are refused
         self.refused: set[str] = set()
 
     def begin(self) -> None:
         """Begin a connection, on which nothing is known to be refused."""
-        self._command = DELIMITED
+        self.command = DELIMITED
         self.refused.clear()
-
-    def make(self) -> Sync:
-        return Sync(self._command)
 
     def was_answered(self, sync: Sync, is_refused: bool) -> bool:
         """Learn from the answer to a sync; return whether another command is used from now on."""
@@ -86,12 +83,12 @@ class Syncs:
             self._is_without = False
             return False
         self.refused.add(sync.command)
-        if sync.command != self._command:
+        if sync.command != self.command:
             return False  # it was sent before that became known
         following = _SYNCS[_SYNCS.index(sync.command) + 1 :]
         if following:
-            self._command = following[0]
-            self._log.info(f"the stock agent refuses {sync.command}: {self._command} is used instead")
+            self.command = following[0]
+            self._log.info(f"the stock agent refuses {sync.command}: {self.command} is used instead")
         elif not self._is_without:
             self._is_without = True
             refused = " and ".join(_SYNCS)

@@ -12,7 +12,6 @@ import os
 from typing import Iterator, Mapping
 
 _DIRECTORY = "/run/qga-resync-on-resume"
-_NAME = "lock"
 
 
 class AlreadyRunningError(Exception):
@@ -22,7 +21,7 @@ class AlreadyRunningError(Exception):
 def usual_path(environment: Mapping[str, str]) -> str:
     """In the directory that systemd made for the service, if it did (systemd.exec(5), RUNTIME_DIRECTORY)."""
     directory = environment.get("RUNTIME_DIRECTORY", "").split(":")[0] or _DIRECTORY
-    return os.path.join(directory, _NAME)
+    return os.path.join(directory, "lock")
 
 
 @contextlib.contextmanager

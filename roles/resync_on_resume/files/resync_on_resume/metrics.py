@@ -29,8 +29,8 @@ Labels = Sequence["tuple[str, str]"]
 class Histogram:
     """``bounds`` are the largest values of each bucket, ascending; one more takes what is above.
 
-    In the sum, what is above the last of them counts as that one: a guest claims what it likes, and one that claims
-    centuries would be all that is seen of the sum and of averages. How many there were is in the last bucket.
+    In the sum, what is above the last of them counts as that one: a guest that claims centuries would be all that is
+    seen of it. How many there were is in the last bucket.
     """
 
     def __init__(self, bounds: Sequence[float]) -> None:
@@ -52,25 +52,18 @@ class Histogram:
 
 
 class Metrics:
-    """All from this object's making on. None of ``uris`` is connected at first."""
+    """All from this object's making on. ``connected``: by its uri, whether a hypervisor is watched; none is at first.
+    ``in_progress``: guests that are worked on.
+    """
 
     def __init__(self, uris: Iterable[str]) -> None:
         self._started = time.time()
         self._resyncs: Counter[tuple[str, str, str]] = Counter()
-        self._connected = dict.fromkeys(uris, False)
-        self._in_progress = 0
+        self.connected = dict.fromkeys(uris, False)
+        self.in_progress = 0
         self._offset_found = Histogram(_OFFSET_BOUNDS)
         self._residual = Histogram(_RESIDUAL_BOUNDS)
         self._resume_to_corrected = Histogram(_RESUME_BOUNDS)
-
-    def begin(self) -> None:
-        self._in_progress += 1
-
-    def end(self) -> None:
-        self._in_progress -= 1
-
-    def set_connected(self, uri: str, is_connected: bool) -> None:
-        self._connected[uri] = is_connected
 
     def add(self, record: Record) -> None:
         self._resyncs[record.cause, record.result, record.code] += 1
@@ -106,11 +99,11 @@ class Metrics:
             yield _sample(f"{name}_count", histogram.count)
         name = "qga_resync_hypervisor_connected"
         yield from _head(name, "gauge", "Whether the hypervisor is watched.")
-        for uri, is_connected in sorted(self._connected.items()):
+        for uri, is_connected in sorted(self.connected.items()):
             yield _sample(name, int(is_connected), (("uri", uri),))
         name = "qga_resync_in_progress"
         yield from _head(name, "gauge", "Guests whose clocks are being seen to.")
-        yield _sample(name, self._in_progress)
+        yield _sample(name, self.in_progress)
         name = "qga_resync_start_time_seconds"
         yield from _head(name, "gauge", "When the service started, in seconds since 1970.")
         yield _sample(name, self._started)

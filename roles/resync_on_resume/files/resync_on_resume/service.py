@@ -29,9 +29,7 @@ class StopSignals:
     """``await wait()`` returns once the service is asked to end, by SIGTERM, SIGINT or :meth:`ask`."""
 
     def __init__(self) -> None:
-        self._descriptor, self._writer = os.pipe()
-        for end in (self._descriptor, self._writer):
-            os.set_blocking(end, False)
+        self._descriptor, self._writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
 
     def listen(self) -> None:
         """On the main thread: from now on, Python writes each signal's number into the pipe."""
@@ -112,18 +110,18 @@ class Service:
             self._log.info("watching", [("uri", news.uri), ("running", news.running)])
         else:
             self._log.warning("lost", [("uri", news.uri), ("error", news.error.code), ("message", news.error.message)])
-        self._metrics.set_connected(news.uri, is_connected)
+        self._metrics.connected[news.uri] = is_connected
         self._state.set_connected(news.uri, is_connected)
 
     async def _see_to(self, stale: Stale) -> None:
-        self._metrics.begin()
+        self._metrics.in_progress += 1
         is_to_be_done_again = False
         try:
             made = await self._resyncing.see_to(stale)
             is_to_be_done_again = made.is_to_be_done_again
             self._keep(made)
         finally:
-            self._metrics.end()
+            self._metrics.in_progress -= 1
             if is_to_be_done_again:
                 self._watcher.put_back(stale)
             else:

@@ -113,7 +113,7 @@ def test_every_versions_refusal_is_known(logging: Observed, words: str, monkeypa
     logging.stock.disabled = {"guest-sync-delimited"}
     logging.connect()
     assert not logging.way.expected
-    assert logging.way.syncs._command == "guest-sync"
+    assert logging.way.syncs.command == "guest-sync"
 
 
 def test_a_sync_that_is_refused_amid_a_connection_is_answered_by_that(stale: Observed) -> None:

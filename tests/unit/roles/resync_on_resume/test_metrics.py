@@ -91,12 +91,10 @@ def test_only_a_guest_that_is_right_counts_as_corrected_and_only_one_that_was_st
 def test_hypervisors_and_what_is_in_progress_are_told() -> None:
     counted = metrics.Metrics(["test:///default"])
     uri = 'qemu+ssh://a/system?x="\\\n'
-    counted.set_connected(uri, True)
-    counted.set_connected("qemu:///system", True)
-    counted.set_connected("qemu:///system", False)
-    counted.begin()
-    counted.begin()
-    counted.end()
+    counted.connected[uri] = True
+    counted.connected["qemu:///system"] = True
+    counted.connected["qemu:///system"] = False
+    counted.in_progress = 1
     found = read(counted)
     links = {(uri,): 1, ("qemu:///system",): 0, ("test:///default",): 0}
     assert found["qga_resync_hypervisor_connected"] == links
@@ -107,7 +105,7 @@ def test_hypervisors_and_what_is_in_progress_are_told() -> None:
 def test_names_types_and_helps_are_as_promtool_wants_them() -> None:
     counted = metrics.Metrics(())
     counted.add(record_of("corrected", 1, 1, resume_to_step_ns=1))
-    counted.set_connected("qemu:///system", True)
+    counted.connected["qemu:///system"] = True
     text = counted.text()
     assert text.endswith("\n")
     families = list(text_string_to_metric_families(text))
