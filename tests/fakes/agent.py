@@ -25,7 +25,7 @@ from tests.fakes.faults import Delays, Fault, Forever, HangUp, Pause, Piece, Pie
 from tests.fakes.kinds import FACTS, REFUSED_WORDS, SECOND_NS, STOCK, Kind
 from tests.processes.socket_server import SocketServer
 
-_CHUNK = 4096  # as qemu-ga reads (qga/guest-agent-core.h, QEMU 10.0.13)
+CHUNK = 4096  # as qemu-ga reads (qga/guest-agent-core.h, QEMU 10.0.13)
 _LIMITS = Limits(nesting=1024)  # as in QEMU (qobject/json-streamer.c)
 
 
@@ -50,7 +50,7 @@ class Call:
 
 
 @functools.cache
-def _info(kind: Kind) -> dict[str, Any]:
+def info(kind: Kind) -> dict[str, Any]:
     def state(name: str) -> dict[str, Any]:
         told = {"success-response": answers_on_success(name)} if kind.tells_success_response else {}
         return {"name": name, "enabled": kind.enabled(name), **told}
@@ -130,20 +130,26 @@ def _get_command_info(call: Call) -> dict[str, Any]:
     name = call.arguments["name"]
     if name not in call.kind.commands:
         raise RefusedError(REFUSED_WORDS["missing"].format(name), "CommandNotFound")
+    return command_info(name, call.kind.enabled(name))
+
+
+def command_info(name: str, enabled: bool = True) -> dict[str, Any]:
     entry = CATALOGUE[name]
     return {
         **{member: getattr(entry, member) for member in ("name", "since", "description", "returns", "origin")},
-        "enabled": call.kind.enabled(name),
+        "enabled": enabled,
         "success-response": entry.success_response,
         "arguments": [each._asdict() for each in entry.arguments],
     }
 
 
+COMMAND_INFO = command_info("guest-set-time")
+
 ANSWERS: Mapping[str, Callable[[Call], Any]] = {
     **{name: (lambda _call, value=value: value) for name, value in FACTS.items()},
     "guest-sync": lambda call: call.arguments["id"],
     "guest-sync-delimited": lambda call: call.arguments["id"],
-    "guest-info": lambda call: _info(call.kind),
+    "guest-info": lambda call: info(call.kind),
     "guest-get-host-name": lambda call: {"host-name": call.host_name},
     "guest-get-time": _get_time,
     "guest-set-time": _set_time,
@@ -193,7 +199,7 @@ class Agent:
     """An agent of some kind with a clock, without any I/O: the client's bytes in; the reply's bytes, and pauses, out.
 
     ``requests`` are the commands that arrived, with their arguments; ``commands`` counts them. ``perform`` carries out
-    what no fake can, such as starting programs.
+    what no fake can, such as starting programs. ``greeting`` is sent to every client that connects.
     """
 
     def __init__(
@@ -204,8 +210,11 @@ class Agent:
         delays: Delays | None = None,
         perform: Perform = _performs_nothing,
         host_name: str = "fake1",
+        greeting: Iterable[Piece] = (),
     ) -> None:
         self.kind = kind
+        self.connections = 0
+        self._greeting = tuple(greeting)
         self.clock = Clock(tick_ns=kind.tick_ns) if clock is None else clock
         self.requests: list[tuple[str, Mapping[str, Any]]] = []
         self.commands: Counter[str] = Counter()
@@ -223,6 +232,10 @@ class Agent:
     def freeze(self, seconds: float) -> None:
         """As a backup does from within the guest, or by a client before this one."""
         self._frozen_until = time.monotonic() + seconds
+
+    def connected(self) -> Pieces:
+        self.connections += 1
+        return self._greeting
 
     def disconnected(self) -> None:
         """The client has gone. Half a request of it stays in a stock agent's parser; the extended agent forgets it."""
@@ -327,17 +340,30 @@ def _as_double(number: bytes, digits: int) -> bytes:
     return b"%d" % int(value) if abs(value) < 2**31 else b"%.*g" % (digits, value)
 
 
+def deliver(pieces: Iterable[Piece], send: Callable[[bytes], object], pause: Callable[[float], object]) -> bool:
+    """Send them in turn; false: hang up."""
+    for piece in pieces:
+        if isinstance(piece, Pause):
+            pause(piece.seconds)
+        elif isinstance(piece, HangUp):
+            return False
+        elif isinstance(piece, Forever):
+            while True:
+                send(piece.data)
+        else:
+            send(piece)
+    return True
+
+
 class FakeAgent(Agent):
     """An agent behind a listening socket, served by a thread: ``with FakeAgent(listener, kind, clock):``.
 
-    ``greeting`` is sent to whoever connects. Other arguments are those of :class:`Agent`.
+    Other arguments are those of :class:`Agent`.
     """
 
     def __init__(self, listener: socket.socket, kind: Kind = STOCK, clock: Clock | None = None, **what: Any) -> None:
-        self._greeting: Pieces = what.pop("greeting", ())
         super().__init__(kind, clock, **what)
-        self.connections = 0
-        self._server = SocketServer(listener, self._talk)
+        self._server = serving(listener, self)
 
     def __enter__(self) -> FakeAgent:
         self._server.__enter__()
@@ -346,22 +372,16 @@ class FakeAgent(Agent):
     def __exit__(self, *what: Any) -> None:
         self._server.__exit__(*what)
 
-    def _talk(self, server: SocketServer, connection: socket.socket) -> None:
-        self.connections += 1
-        pieces: Iterable[Piece] = self._greeting
-        while True:
-            for piece in pieces:
-                if isinstance(piece, Pause):
-                    server.pause(piece.seconds)
-                elif isinstance(piece, HangUp):
-                    return
-                elif isinstance(piece, Forever):
-                    while True:
-                        connection.sendall(piece.data)
-                else:
-                    connection.sendall(piece)
-            data = connection.recv(_CHUNK)
-            if not data:
-                break
-            pieces = self.received(data)
-        self.disconnected()
+
+def serving(listener: socket.socket, agent: Agent) -> SocketServer:
+    """The agent answers on a listening socket, one client at a time."""
+
+    def talk(server: SocketServer, connection: socket.socket) -> None:
+        try:
+            goes_on = deliver(agent.connected(), connection.sendall, server.pause)
+            while goes_on and (data := connection.recv(CHUNK)):
+                goes_on = deliver(agent.received(data), connection.sendall, server.pause)
+        finally:
+            agent.disconnected()
+
+    return SocketServer(listener, talk)

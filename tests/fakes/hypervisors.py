@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import json
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 from tests.fakes.agent import Agent
 from tests.fakes.domains import PAUSED, RUNNING, SHUT_OFF, Definition, Domain, uuid_of
 from tests.fakes.fleet import Agents, Profile
+from tests.fakes.kinds import FACTS
 from tests.fakes.libvirt import AGENT_CONNECTED, Connection, FakeHypervisor
 from tests.fakes.libvirt_replies import (
     AT_LENGTH,
@@ -19,11 +19,8 @@ from tests.fakes.libvirt_replies import (
     LibvirtError,
     agent_says,
     answers_by,
-    require_returned,
 )
 from tests.fakes.this_machine import ThisMachine
-from tests.hostile.agent import HostileAgent, Send
-from tests.hostile.guest import FACTS
 from tests.support.bait import baits, guests_with
 from tests.support.collection import ROOT
 
@@ -165,21 +162,10 @@ def baited(canaries: str, is_inert: bool = True) -> HypervisorsByUri:
     left_out = ("telling-at-length", "refusing-surrogates", "failing-surrogates")
     said = {name: agent for name, agent in guests_with(Path(canaries)).items() if name not in left_out}
     guests = [
-        *(Definition(name, agent=_speaking(agent)) for name, agent in said.items()),
+        *(Definition(name, agent=answers_by(agent)) for name, agent in said.items()),
         *(Definition(name, replies=each) for name, each in replies.items()),
     ]
     return HypervisorsByUri({HERE: FakeHypervisor(guests)})
-
-
-def _speaking(agent: HostileAgent) -> Answer:
-    def ask(request: dict[str, Any]) -> str:
-        (action,) = agent.received(json.dumps(request).encode())
-        assert isinstance(action, Send), "no bait does anything else"
-        reply = json.loads(action.data)
-        require_returned(request, reply)
-        return json.dumps(reply)
-
-    return ask
 
 
 # In place of libvirt-python's two modules.

@@ -8,8 +8,6 @@ from typing import Any
 
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.commands import CATALOGUE, FROZEN_ALLOWED
 
-from tests.hostile.guest import FACTS as EVERY_FACT
-
 MICROSECOND_NS, MILLISECOND_NS, SECOND_NS = 1_000, 1_000_000, 1_000_000_000
 MINUTE_NS = 60 * SECOND_NS
 WINDOWS_TICK_NS = 15_625_000
@@ -93,6 +91,7 @@ REFUSES_ID = Kind(version="2.12.0", takes_id=False)
 PLAIN_SYNC_ONLY = Kind(commands=_STOCK - {"guest-sync-delimited"})
 EXTENDED = Kind(extended_version="1.0.0", commands=_STOCK | _EXTENDED)
 EXTENDED_NO_RTC = replace(EXTENDED, rtc_offset_ns=None)
+KINDS: Mapping[str, Kind] = {"stock": STOCK, "extended": EXTENDED}
 RHEL = Kind(disabled=RHEL_BLOCKED)
 SET_TIME_DISABLED = Kind(disabled=frozenset(("guest-set-time",)))
 FROZEN = Kind(is_frozen=True)
@@ -164,11 +163,90 @@ FIELD: Mapping[str, FieldRow] = {
     "liar": FieldRow(Kind(claims_only=True), code="not_converged"),
 }
 
-_ADDRESS = {"ip-address": "127.0.0.1", "ip-address-type": "ipv4", "prefix": 8}
+_DISK_ADDRESS = {
+    "pci-controller": {"domain": 0, "bus": 0, "slot": 4, "function": 0},
+    "bus-type": "virtio",
+    "bus": 0,
+    "target": 0,
+    "unit": 0,
+    "serial": "QM00001",
+    "dev": "/dev/vda1",
+    "ccw-address": {"cssid": 254, "ssid": 0, "subchno": 1, "devno": 2},
+}
+
+_ROUTE = {
+    "iface": "eth0",
+    "destination": "10.0.2.0",
+    "gateway": "10.0.2.2",
+    "mask": "255.255.255.0",
+    "source": "10.0.2.15",
+    "nexthop": "10.0.2.2",
+    "desprefixlen": "24",
+    "srcprefixlen": "0",
+    "metric": 100,
+    "flags": 1,
+    "mtu": 1500,
+    "version": 4,
+    **dict.fromkeys(("irtt", "refcnt", "use", "window"), 0),
+}
+
+# Every member that qga/qapi-schema.json (QEMU 10.0.13) has for the facts, the optional ones included.
 FACTS: Mapping[str, Any] = {
-    **EVERY_FACT,
     "guest-ping": {},
-    "guest-get-osinfo": {"id": "debian", "version-id": "12", "kernel-release": "6.1.0", "machine": "x86_64"},
-    "guest-network-get-interfaces": [{"name": "lo", "ip-addresses": [_ADDRESS]}],
-    "guest-get-memory-blocks": [{"phys-index": 0, "online": True}, {"phys-index": 1, "online": False}],
+    "guest-get-host-name": {"host-name": "tenant"},
+    "guest-get-osinfo": {
+        "kernel-release": "6.1.0-25-cloud-amd64",
+        "kernel-version": "#1 SMP Debian 6.1.106-3",
+        "machine": "x86_64",
+        "id": "debian",
+        "name": "Debian GNU/Linux",
+        "pretty-name": "Debian GNU/Linux 12 (bookworm)",
+        "version": "12 (bookworm)",
+        "version-id": "12",
+        "variant": "Cloud",
+        "variant-id": "cloud",
+    },
+    "guest-get-timezone": {"zone": "UTC", "offset": 0},
+    "guest-network-get-interfaces": [
+        {
+            "name": "eth0",
+            "hardware-address": "52:54:00:12:34:56",
+            "ip-addresses": [{"ip-address": "10.0.2.15", "ip-address-type": "ipv4", "prefix": 24}],
+            "statistics": {
+                f"{way}-{what}": 1 for way in ("rx", "tx") for what in ("bytes", "packets", "errs", "dropped")
+            },
+        }
+    ],
+    "guest-network-get-route": [_ROUTE],
+    "guest-get-fsinfo": [
+        {
+            "name": "vda1",
+            "mountpoint": "/",
+            "type": "ext4",
+            "used-bytes": 1,
+            "total-bytes": 3,
+            "total-bytes-privileged": 4,
+            "disk": [_DISK_ADDRESS],
+        }
+    ],
+    "guest-get-users": [{"user": "alice", "domain": "EXAMPLE", "login-time": 1795406754.5}],
+    "guest-get-vcpus": [{"logical-id": 0, "online": True, "can-offline": False}],
+    "guest-get-memory-blocks": [{"phys-index": 0, "online": True, "can-offline": False}],
+    "guest-get-memory-block-info": {"size": 134217728},
+    "guest-get-disks": [
+        {
+            "name": "/dev/vda",
+            "partition": False,
+            "dependencies": ["/dev/vda1"],
+            "address": _DISK_ADDRESS,
+            "alias": "data",
+            "smart": {"type": "nvme", "critical-warning": 0, "temperature": 300, "available-spare": 100},
+        }
+    ],
+    "guest-get-load": {"load1m": 0.25, "load5m": 0.5, "load15m": 1.0},
+    "guest-get-cpustats": [{"type": "linux", "cpu": 0, "user": 1, "nice": 2, "system": 3, "idle": 4, "iowait": 5}],
+    "guest-get-diskstats": [
+        {"name": "vda", "major": 254, "minor": 0, "stats": {"read-sectors": 8, "read-ios": 1, "total-ticks": 9}}
+    ],
+    "guest-fsfreeze-status": "thawed",
 }

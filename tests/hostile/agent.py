@@ -1,39 +1,28 @@
-"""What an agent can do to a client, and an agent that plays one attack: bytes in, actions out. No I/O."""
+"""The fake agent with malice: it carries out what it is asked, or not, and answers as a play has it."""
 
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .guest import Guest
+from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol import framing
 
-_DECODER = json.JSONDecoder()
+from tests.fakes.agent import Agent
+from tests.fakes.clock import Clock
+from tests.fakes.faults import Piece
+from tests.fakes.kinds import KINDS, SECOND_NS
 
+STOCK, EXTENDED = "stock", "extended"
+
+# What reads the clock, and what steps it, with either agent.
+READS = ("guest-get-time", "guest-get-clock")
+STEPS = ("guest-set-time", "guest-update-time")
+
+BEHIND_NS = -3 * SECOND_NS
 # Seconds; every wait ends with the server.
 FOR_EVER = 3600.0
-
-
-@dataclass(frozen=True)
-class Action:
-    """One thing that is done to the peer."""
-
-
-@dataclass(frozen=True)
-class Send(Action):
-    data: bytes
-
-
-@dataclass(frozen=True)
-class Pause(Action):
-    seconds: float
-
-
-@dataclass(frozen=True)
-class HangUp(Action):
-    """Close the connection; a client that connects again is served."""
 
 
 @dataclass(frozen=True)
@@ -52,62 +41,42 @@ class Asked:
 
 
 # Called for each request in turn. What it yields is done at once, so it may go on for ever.
-Play = Callable[[Asked], Iterable[Action]]
-
-Actions = Iterator[Action]
+Play = Callable[[Asked], Iterable[Piece]]
 
 
-def perform(actions: Iterable[Action], send: Callable[[bytes], object], pause: Callable[[float], object]) -> bool:
-    """Do them in turn; false: hang up."""
-    for action in actions:
-        if isinstance(action, Send):
-            send(action.data)
-        elif isinstance(action, Pause):
-            pause(action.seconds)
-        elif isinstance(action, HangUp):
-            return False
-    return True
-
-
-class HostileAgent:
-    """``asked`` are the commands that came. ``greeting`` is done to every client that connects."""
-
-    def __init__(self, guest: Guest, play: Play, greeting: Iterable[Action] = ()) -> None:
-        self.guest = guest
-        self.asked: list[str] = []
-        self._play = play
-        self._greeting = tuple(greeting)
-        self._text = ""
-        self._counts: Counter[str] = Counter()
-
-    def connected(self) -> Actions:
-        self._text = ""
-        yield from self._greeting
-
-    def received(self, data: bytes) -> Actions:
-        for request in self._requests(data):
-            command, arguments = str(request.get("execute")), request.get("arguments", {})
-            number, nth = len(self.asked), self._counts[command]
-            self.asked.append(command)
-            self._counts[command] += 1
-            yield from self._play(
-                Asked(command, arguments, number, nth, lambda asked=(command, arguments): self.guest.reply(*asked))
-            )
-
-    def _requests(self, data: bytes) -> Iterator[dict[str, Any]]:
-        """Hosts are honest, so a prefix that is not JSON yet is half a request, and 0xFF forgets it."""
-        _forgotten, delimiter, rest = data.rpartition(b"\xff")
-        self._text = (rest.decode() if delimiter else self._text + data.decode()).lstrip()
-        while self._text:
-            try:
-                value, end = _DECODER.raw_decode(self._text)
-            except ValueError:
-                return
-            self._text = self._text[end:].lstrip()
-            if isinstance(value, dict):
-                yield value
-
-
-def honestly(asked: Asked) -> Iterable[Action]:
+def honestly(asked: Asked) -> Iterable[Piece]:
     """The play of an agent without malice."""
-    yield Send(asked.answer())
+    yield asked.answer()
+
+
+class HostileAgent(Agent):
+    """``kind`` is "stock" or "extended". Its clock is three seconds behind, unless one is given."""
+
+    def __init__(
+        self, play: Play = honestly, kind: str = EXTENDED, clock: Clock | None = None, greeting: Iterable[Piece] = ()
+    ) -> None:
+        super().__init__(KINDS[kind], clock or Clock(BEHIND_NS), greeting=greeting)
+        self._play = play
+
+    def disconnected(self) -> None:
+        self._decoder = None
+
+    def _replies(self, event: framing.Event, received_ns: int) -> Iterator[Piece]:
+        if isinstance(event, framing.Message):
+            message = event.decode()
+            command, arguments = message["execute"], message.get("arguments", {})
+            asked = Asked(
+                command, arguments, len(self.requests), self.commands[command], lambda: self._sent(message, received_ns)
+            )
+            self.commands[command] += 1
+            self.requests.append((command, arguments))
+            yield from self._play(asked)
+
+    def _sent(self, message: Mapping[str, Any], received_ns: int) -> bytes:
+        answer = self._answer(message, received_ns, lambda _seconds: None)
+        return b"" if answer is None else self._encoded(message["execute"], answer)
+
+
+def encoded(reply: Any, command: str = "") -> bytes:
+    """As the stock agent sends it: in one line, and behind 0xFF if that was asked for."""
+    return (b"\xff" if command == "guest-sync-delimited" else b"") + json.dumps(reply).encode() + b"\n"

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-from . import false_replies, payloads
-from .agent import Action, Asked, HostileAgent, Play, Send, honestly
-from .guest import EXTENDED, READS, STEPS, STOCK, Guest
+from tests.fakes.clock import Clock
+from tests.fakes.faults import Pieces
+from tests.hostile import false_replies, payloads
+from tests.hostile.agent import BEHIND_NS, EXTENDED, READS, STEPS, STOCK, Asked, HostileAgent, Play, honestly
 
 RESYNC = "resync"
 INFO = "info"
@@ -28,18 +29,17 @@ _EVERY = _BY_LIBVIRT | _WRONG
 # Its daemon dies of some replies, and hangs up on its client at others.
 _BREAKING = frozenset(("hypervisor_unavailable",))
 
-# Makes what the agent of a guest plays.
-Start = Callable[[Guest], Play]
+# Makes what the agent of a guest with this clock plays.
+Start = Callable[[Clock], Play]
 
 
 @dataclass(frozen=True)
 class Attack:
-    """``start`` makes what the agent of a guest plays.
+    """``codes`` are of the errors that may come of it; ``may_succeed``: a correct result may, too.
 
-    ``codes`` are of the errors that may come of it; ``may_succeed``: a correct result may, too. Through libvirt, which
-    has opinions of its own about an agent's bytes, ``_BY_LIBVIRT`` may come as well, or instead. ``is_truthful``: what
-    it says of its clock is true, so a result that there is has to be. ``is_patient``: no exchange with it takes time,
-    so the time limit can be long enough for any machine.
+    Through libvirt, which has opinions of its own about an agent's bytes, ``_BY_LIBVIRT`` may come as well, or instead.
+    ``is_truthful``: what it says of its clock is true, so a result that there is has to be. ``is_patient``: no exchange
+    with it takes time, so the time limit can be long enough for any machine.
     """
 
     name: str
@@ -51,7 +51,7 @@ class Attack:
     may_succeed: bool = True
     is_truthful: bool = True
     is_patient: bool = False
-    greeting: tuple[Action, ...] = ()
+    greeting: Pieces = ()
 
     def __str__(self) -> str:
         return f"{self.work}: {self.name}"
@@ -62,8 +62,8 @@ class Attack:
         return self.codes | _BY_LIBVIRT | (_BREAKING if self.family in ("huge", "greeting") else frozenset())
 
     def agent(self) -> HostileAgent:
-        guest = Guest(self.kind)
-        return HostileAgent(guest, self.start(guest), self.greeting)
+        clock = Clock(BEHIND_NS)
+        return HostileAgent(self.start(clock), self.kind, clock, self.greeting)
 
 
 # ---------------------------------------------------------------------------------------------------------- the places
@@ -109,13 +109,9 @@ PLACES: Mapping[str, Mapping[str, Place]] = {
 
 
 def _at(place: Place, make: Start) -> Start:
-    def start(guest: Guest) -> Play:
-        is_there, hostile = place(), make(guest)
-
-        def play(asked: Asked) -> Iterable[Action]:
-            return hostile(asked) if is_there(asked) else [Send(asked.answer())]
-
-        return play
+    def start(clock: Clock) -> Play:
+        is_there, hostile = place(), make(clock)
+        return lambda asked: hostile(asked) if is_there(asked) else honestly(asked)
 
     return start
 
@@ -147,7 +143,7 @@ class _Family:
 
 
 def _always(plays: Mapping[str, Play]) -> dict[str, Start]:
-    return {name: (lambda _guest, play=play: play) for name, play in plays.items()}
+    return {name: (lambda _clock, play=play: play) for name, play in plays.items()}
 
 
 _FAMILIES = (
@@ -213,7 +209,7 @@ class _Set:
                     self.family,
                     is_truthful=self.is_truthful and name not in false_replies.UNTRUE_STEPS,
                     is_patient=self.is_patient,
-                    greeting=(Send(payloads.GREETINGS[name]),) if self.family == "greeting" else (),
+                    greeting=(payloads.GREETINGS[name],) if self.family == "greeting" else (),
                 )
 
 

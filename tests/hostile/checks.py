@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import json
 import re
-import threading
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from tests.fakes.clock import Clock
+from tests.fakes.kinds import MILLISECOND_NS
+from tests.hostile.agent import BEHIND_NS
 from tests.hostile.attacks import LIBVIRT, RESYNC
 from tests.hostile.case import Verdict
 from tests.hostile.cases import Round, most_seconds
-from tests.hostile.guest import Guest
-from tests.support.collection import BUILD, ROOT
+from tests.support.collection import ROOT
 
-MILLISECOND_NS = 1_000_000
 TOLERANCE_NS = 100 * MILLISECOND_NS
-BEHIND_NS = -3_000 * MILLISECOND_NS
 
 # Two million bytes of JSON are what one guest's facts may be.
 _MOST_OF_A_RESULT = 3 * 1024 * 1024
@@ -40,7 +39,7 @@ _GUIDE = (ROOT / "docs/docsite/rst/troubleshooting.rst").read_text(encoding="utf
 DOCUMENTED = frozenset(re.findall(r"^``([a-z_]+)``\n-+$", _GUIDE, re.MULTILINE)) - {"internal_error"}
 
 
-def faults(each: Round, guest: Guest, verdict: Verdict, honest: Mapping[str, Any]) -> Iterator[str]:
+def faults(each: Round, clock: Clock, verdict: Verdict, honest: Mapping[str, Any]) -> Iterator[str]:
     """What is wrong with a round's result. ``honest`` is the entry of an honest guest."""
     codes = each.attack.codes_by(each.channel)
     yield from general_faults(each.channel, each.module, verdict, honest, codes)
@@ -54,7 +53,7 @@ def faults(each: Round, guest: Guest, verdict: Verdict, honest: Mapping[str, Any
     if is_success and not each.attack.may_succeed and each.channel != LIBVIRT:
         yield f"it succeeded: {entry}"
     if each.attack.work == RESYNC and "offset_before_ns" in entry:
-        yield from _wrong_figures(each, guest, entry)
+        yield from _wrong_figures(each, clock.offset_ns(), entry)
 
 
 def general_faults(
@@ -144,7 +143,7 @@ def mistyped(value: Any, honest: Any, where: str = "") -> Iterator[str]:
 # --------------------------------------------------------------------------------------------------------- the figures
 
 
-def _wrong_figures(each: Round, guest: Guest, entry: Mapping[str, Any]) -> Iterator[str]:
+def _wrong_figures(each: Round, offset_ns: int, entry: Mapping[str, Any]) -> Iterator[str]:
     for when in ("before", "after"):
         offset, unsure = entry[f"offset_{when}_ns"], entry[f"uncertainty_{when}_ns"]
         if (offset is None) != (unsure is None) or (unsure is not None and unsure < 0):
@@ -158,40 +157,12 @@ def _wrong_figures(each: Round, guest: Guest, entry: Mapping[str, Any]) -> Itera
     before, after = entry["offset_before_ns"], entry["offset_after_ns"]
     if not _is_near(before, BEHIND_NS, entry["uncertainty_before_ns"]):
         yield f"it was {BEHIND_NS} ns off, and is said to have been {before} within {entry['uncertainty_before_ns']}"
-    if after is not None and not _is_near(after, guest.offset_ns, entry["uncertainty_after_ns"]):
-        yield f"it is {guest.offset_ns} ns off, and is said to be {after} within {entry['uncertainty_after_ns']}"
-    if entry["within_tolerance"] and not _is_near(0, guest.offset_ns, TOLERANCE_NS):
-        yield f"it is {guest.offset_ns} ns off, and is said to be right"
+    if after is not None and not _is_near(after, offset_ns, entry["uncertainty_after_ns"]):
+        yield f"it is {offset_ns} ns off, and is said to be {after} within {entry['uncertainty_after_ns']}"
+    if entry["within_tolerance"] and not _is_near(0, offset_ns, TOLERANCE_NS):
+        yield f"it is {offset_ns} ns off, and is said to be right"
 
 
 def _is_near(claimed_ns: int, true_ns: int, unsure_ns: int) -> bool:
     """Return whether it is; this machine's clocks, which both rest on, may be slewed against each other meanwhile."""
     return abs(claimed_ns - true_ns) <= unsure_ns + MILLISECOND_NS
-
-
-# --------------------------------------------------------------------------------------------- what the cases cost
-
-_PATH = BUILD / "hostile.json"
-
-
-class Records:
-    """What the cases cost, for build/hostile.json, by channel and kind: how many, the longest, and the most memory."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._rows: dict[str, dict[str, Any]] = {}
-
-    def add(self, channel: str, kind: str, what: str, verdict: Verdict) -> None:
-        with self._lock:
-            row = self._rows.setdefault(f"{channel}: {kind}", {"cases": 0, "seconds": 0.0, "peak_mib": 0.0})
-            row["cases"] += 1
-            costs = {"seconds": round(verdict.seconds, 3), "peak_mib": round(verdict.peak_kib / 1024, 1)}
-            for figure, value in costs.items():
-                if value >= row[figure]:
-                    row.update({figure: value, f"{figure}_with": what})
-
-    def write(self) -> None:
-        """Over what an earlier run has of the same kinds."""
-        before: Mapping[str, Any] = json.loads(_PATH.read_text()) if _PATH.exists() else {}
-        BUILD.mkdir(exist_ok=True)
-        _PATH.write_text(json.dumps({**before, **self._rows}, indent=2, sort_keys=True) + "\n")

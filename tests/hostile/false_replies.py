@@ -1,76 +1,78 @@
 """What a guest can say about its clock, its agent and what became of a step, in proper replies.
 
-Each makes a :data:`~.agent.Play` for one guest. All else it answers honestly.
+Each makes a :data:`~tests.hostile.agent.Play` for a guest with this clock. All else it answers honestly.
 """
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from .agent import Action, Asked, Pause, Play, Send
-from .guest import READS, SECOND_NS, STEPS, Guest, encoded
+from tests.fakes.clock import Clock
+from tests.fakes.faults import Pause, Piece
+from tests.fakes.kinds import MILLISECOND_NS, SECOND_NS
+from tests.hostile.agent import BEHIND_NS, READS, STEPS, Asked, Play, encoded, honestly
 
 HOUR_NS = 3600 * SECOND_NS
 YEAR_NS = 365 * 24 * HOUR_NS
-MILLISECOND_NS = 1_000_000
 
 # Two stamps, for receiving a request and for sending its reply.
 Stamps = tuple[Any, Any]
-FalseReply = Callable[[Guest], Play]
+FalseReply = Callable[[Clock], Play]
 
 
-def _on(commands: Iterable[str], act: Callable[[Guest, Asked], Iterable[Action]]) -> FalseReply:
+def _on(commands: Iterable[str], act: Callable[[Clock, Asked], Iterable[Piece]]) -> FalseReply:
     """Act so when one of these commands is asked for."""
     commands = tuple(commands)
 
-    def start(guest: Guest) -> Play:
-        return lambda asked: act(guest, asked) if asked.command in commands else [Send(asked.answer())]
+    def start(clock: Clock) -> Play:
+        return lambda asked: act(clock, asked) if asked.command in commands else honestly(asked)
 
     return start
 
 
-def _returning(value: Any) -> Send:
-    return Send(encoded({"return": value}))
+def _returning(value: Any) -> bytes:
+    return encoded({"return": value})
 
 
-def _stamped(stamps: Callable[[Guest, int], Stamps]) -> FalseReply:
+def _stamped(stamps: Callable[[Clock, int], Stamps]) -> FalseReply:
     """``stamps`` are what is read of the clock at the nth time; an agent that has but one to give sends the second."""
-    return _on(READS, lambda guest, asked: [_reading(asked, *stamps(guest, asked.nth))])
+    return _on(READS, lambda clock, asked: [_reading(asked, *stamps(clock, asked.nth))])
 
 
-def _reading(asked: Asked, received: Any, transmitted: Any) -> Send:
+def _reading(asked: Asked, received: Any, transmitted: Any) -> bytes:
     if asked.command == "guest-get-time":
         return _returning(transmitted)
     return _returning({"received": received, "transmitted": transmitted, "synchronized": True, "max-error": 0})
 
 
 def _constant(value: Any) -> FalseReply:
-    return _stamped(lambda _guest, _nth: (value, value))
+    return _stamped(lambda _clock, _nth: (value, value))
 
 
 def _moved(by_ns: Callable[[int], int]) -> FalseReply:
     """The true time, moved at the nth reading by so much."""
-    return _stamped(lambda guest, nth: (guest.now_ns() + by_ns(nth), guest.now_ns() + by_ns(nth)))
+    return _stamped(lambda clock, nth: (clock.read() + by_ns(nth), clock.read() + by_ns(nth)))
 
 
 def _around(before_ns: int, behind_ns: int) -> FalseReply:
     """Received so long before, and transmitted so long behind the true time."""
-    return _stamped(lambda guest, _nth: (guest.now_ns() - before_ns, guest.now_ns() + behind_ns))
+    return _stamped(lambda clock, _nth: (clock.read() - before_ns, clock.read() + behind_ns))
 
 
-def _slow_and_sure(guest: Guest, asked: Asked) -> Iterable[Action]:
+def _slow_and_sure(clock: Clock, asked: Asked) -> Iterable[Piece]:
     """It takes 5 ms, and says to have worked for all but a whiff of them: the interval is as narrow as can be."""
-    received_ns = guest.now_ns()
+    received_ns = clock.read()
     yield Pause(0.005)
-    now_ns = guest.now_ns()
+    now_ns = clock.read()
     yield _reading(asked, received_ns - 50_000, now_ns if asked.command == "guest-get-time" else now_ns + 50_000)
 
 
-def _drunk(guest: Guest) -> Play:
+def _drunk(clock: Clock) -> Play:
     dice = random.Random(5)
-    return _moved(lambda _nth: dice.randint(-HOUR_NS, HOUR_NS))(guest)
+    return _moved(lambda _nth: dice.randint(-HOUR_NS, HOUR_NS))(clock)
 
 
 _LATEST = 2**63 - 1
@@ -102,49 +104,50 @@ CLOCK: Mapping[str, FalseReply] = {
     "longer at it than it took": _around(SECOND_NS, SECOND_NS),
     "received before it was sent": _around(50 * MILLISECOND_NS, 0),
     "transmitted behind its arrival": _around(0, 50 * MILLISECOND_NS),
-    "at it for all of 1970 to 2262": _stamped(lambda _guest, _nth: (0, _LATEST)),
+    "at it for all of 1970 to 2262": _stamped(lambda _clock, _nth: (0, _LATEST)),
     "at it since an hour ago": _around(HOUR_NS, 0),
     "empty by a nanosecond": _around(MILLISECOND_NS, MILLISECOND_NS),
     "as narrow as can be": _on(READS, _slow_and_sure),
-    "one stamp only": _stamped(lambda guest, _nth: (guest.now_ns(), None)),
-    "stamps of two types": _stamped(lambda guest, _nth: (str(guest.now_ns()), guest.now_ns())),
+    "one stamp only": _stamped(lambda clock, _nth: (clock.read(), None)),
+    "stamps of two types": _stamped(lambda clock, _nth: (str(clock.read()), clock.read())),
 }
 
 
 # ----------------------------------------------------------------------------------------------------------- the steps
 
 
-def _done_by(share: Callable[[Guest, int], int]) -> FalseReply:
+def _done_by(share: Callable[[Clock, int], int]) -> FalseReply:
     """The step moves the clock by this in place of what was asked for, in nanoseconds."""
 
-    def act(guest: Guest, asked: Asked) -> Iterable[Action]:
-        before_ns = guest.offset_ns
+    def act(clock: Clock, asked: Asked) -> Iterable[Piece]:
+        before_ns = clock.offset_ns()
         answer = asked.answer()
-        guest.offset_ns = before_ns + share(guest, guest.offset_ns - before_ns)
-        return [Send(answer)]
+        by_ns = clock.offset_ns() - before_ns
+        clock.step(share(clock, by_ns) - by_ns)
+        return [answer]
 
     return _on(STEPS, act)
 
 
 def _done(reply: Any) -> FalseReply:
     """The step is done, and this is what is said of it."""
-    return _on(STEPS, lambda _guest, asked: [Send(asked.answer() and encoded(reply))])
+    return _on(STEPS, lambda _clock, asked: [asked.answer() and encoded(reply)])
 
 
 def _undone_at_reading(nth: int) -> FalseReply:
     """Right at first, and wrong again at a later reading behind the step."""
 
-    def start(guest: Guest) -> Play:
+    def start(clock: Clock) -> Play:
         readings = [0]
 
-        def play(asked: Asked) -> Iterable[Action]:
+        def play(asked: Asked) -> Iterable[Piece]:
             if asked.command in STEPS:
                 readings[0] = 1
             elif asked.command in READS and readings[0]:
                 readings[0] += 1
                 if readings[0] == nth + 2:
-                    guest.offset_ns -= 3 * SECOND_NS
-            yield Send(asked.answer())
+                    clock.step(BEHIND_NS)
+            yield asked.answer()
 
         return play
 
@@ -154,14 +157,14 @@ def _undone_at_reading(nth: int) -> FalseReply:
 _FAILED = {"error": {"class": "GenericError", "desc": "hwclock failed to set hardware clock to system time"}}
 
 STEP: Mapping[str, FalseReply] = {
-    "never done": _done_by(lambda _guest, _by_ns: 0),
-    "done twice": _done_by(lambda _guest, by_ns: 2 * by_ns),
-    "done by half": _done_by(lambda _guest, by_ns: by_ns // 2),
-    "done the other way": _done_by(lambda _guest, by_ns: -by_ns),
-    "done to the end of time": _done_by(lambda guest, _by_ns: _LATEST - guest.now_ns() - 60 * SECOND_NS),
-    "done late": _on(STEPS, lambda _guest, asked: [Pause(0.3), Send(asked.answer())]),
+    "never done": _done_by(lambda _clock, _by_ns: 0),
+    "done twice": _done_by(lambda _clock, by_ns: 2 * by_ns),
+    "done by half": _done_by(lambda _clock, by_ns: by_ns // 2),
+    "done the other way": _done_by(lambda _clock, by_ns: -by_ns),
+    "done to the end of time": _done_by(lambda clock, _by_ns: _LATEST - clock.read() - 60 * SECOND_NS),
+    "done late": _on(STEPS, lambda _clock, asked: [Pause(0.3), asked.answer()]),
     "done, and said to have failed": _done(_FAILED),
-    "not done, and said to have failed": _on(STEPS, lambda _guest, _asked: [Send(encoded(_FAILED))]),
+    "not done, and said to have failed": _on(STEPS, lambda _clock, _asked: [encoded(_FAILED)]),
     "done, and said to be unknown": _done(
         {"error": {"class": "CommandNotFound", "desc": "The command has not been found"}}
     ),
@@ -185,7 +188,9 @@ UNTRUE_STEPS = frozenset(("undone right after", "undone in the middle of the ver
 
 def _saying_of_itself(info: Callable[[dict[str, Any], int], Any]) -> FalseReply:
     """``info`` changes what guest-info returns, at the nth asking."""
-    return _on(["guest-info"], lambda guest, asked: [_returning(info(guest.info(), asked.nth))])
+    return _on(
+        ["guest-info"], lambda _clock, asked: [_returning(info(json.loads(asked.answer())["return"], asked.nth))]
+    )
 
 
 def _with(**members: Any) -> FalseReply:
@@ -242,7 +247,7 @@ _LISTS = ("guest-get-vcpus", "guest-get-users", "guest-get-cpustats", "guest-net
 
 def _facts(text: Callable[[], str]) -> FalseReply:
     """The same JSON text from all commands that return a list: proper, and as costly as can be for its length."""
-    return _on(_LISTS, lambda _guest, _asked: [Send(b'{"return": ' + text().encode() + b"}\n")])
+    return _on(_LISTS, lambda _clock, _asked: [b'{"return": ' + text().encode() + b"}\n"])
 
 
 DENSE: Mapping[str, FalseReply] = {

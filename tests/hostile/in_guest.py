@@ -1,6 +1,6 @@
 """Runs inside of a guest, in place of its agent: plays one attack after the other on the agent's port, as it is told.
 
-    python3 -m hostile.in_guest AGENT_PORT CONTROL_PORT
+    python3 -m tests.hostile.in_guest AGENT_PORT CONTROL_PORT
 
 One order a line on the control port, and one answer a line::
 
@@ -17,16 +17,34 @@ import select
 import signal
 import sys
 import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 
-from .agent import Actions, HostileAgent, perform
-from .attacks import ATTACKS
+from tests.fakes.agent import CHUNK, deliver
+from tests.fakes.faults import Piece
+from tests.hostile.agent import HostileAgent
+from tests.hostile.attacks import ATTACKS
 
-_CHUNK = 4096
 # A port without a host at its other end reads as empty.
 _DISCONNECTED_SECONDS = 0.05
 
-# Without a suffix, what has to lie beside this file.
-SHIPPED = ("__init__", "agent", "attacks", "false_replies", "guest", "in_guest", "payloads")
+# What has to be there, from the root of the collection: this, the fake that it is made of, and what both need.
+_PROTOCOL = "plugins/module_utils/_protocol"
+_SHIPPED = (
+    *(f"tests/hostile/{name}.py" for name in ("agent", "attacks", "false_replies", "in_guest", "payloads")),
+    *(f"tests/fakes/{name}.py" for name in ("agent", "clock", "faults", "kinds")),
+    "tests/processes/socket_server.py",
+    *(f"{_PROTOCOL}/{name}.py" for name in ("commands", "errors", "framing", "limits", "messages", "values")),
+)
+
+
+def shipped() -> Iterator[tuple[str, bytes]]:
+    """Yield the files by their places below the directory where the program is started."""
+    root = Path(__file__).parents[2]
+    for name in _SHIPPED:
+        place = name.replace("plugins", "ansible_collections/qemu/guest_agent/plugins", 1)
+        yield place, (root / name).read_bytes()
+
 
 _ANSWERS = {"play": b"playing\n", "rest": b"resting\n", "end": b"ended\n"}
 _BY_NAME = {(attack.work, attack.name): attack for attack in ATTACKS}
@@ -40,27 +58,27 @@ def _play(path: str, agent: HostileAgent) -> None:
         try:
             _serve(port, agent)
         finally:
+            agent.disconnected()
             os.close(port)
 
 
 def _serve(port: int, agent: HostileAgent) -> None:
     """Until the agent hangs up."""
-    if not _do(port, agent.connected()):
-        return
-    while True:
+    goes_on = _do(port, agent.connected())
+    while goes_on:
         select.select([port], [], [])
         try:
-            data = os.read(port, _CHUNK)
+            data = os.read(port, CHUNK)
         except BlockingIOError:
             continue
         if not data:
             time.sleep(_DISCONNECTED_SECONDS)
-        elif not _do(port, agent.received(data)):
-            return
+        else:
+            goes_on = _do(port, agent.received(data))
 
 
-def _do(port: int, actions: Actions) -> bool:
-    return perform(actions, functools.partial(_send, port), time.sleep)
+def _do(port: int, pieces: Iterable[Piece]) -> bool:
+    return deliver(pieces, functools.partial(_send, port), time.sleep)
 
 
 def _send(port: int, data: bytes) -> None:
@@ -68,7 +86,7 @@ def _send(port: int, data: bytes) -> None:
     while rest:
         select.select([], [port], [])
         try:
-            rest = rest[os.write(port, rest[:_CHUNK]) :]
+            rest = rest[os.write(port, rest[:CHUNK]) :]
         except BlockingIOError:
             continue
 
@@ -98,7 +116,7 @@ def main(agent_port: str, control_port: str) -> None:
     control = os.open(control_port, os.O_RDWR)
     pending = b""
     while True:
-        data = os.read(control, _CHUNK)
+        data = os.read(control, CHUNK)
         if not data:
             time.sleep(_DISCONNECTED_SECONDS)
             continue

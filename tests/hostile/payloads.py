@@ -1,6 +1,6 @@
 """What can be sent in place of a reply, or around it, whatever was asked: bytes that hurt who reads them carelessly.
 
-Each is a :data:`~.agent.Play`. Those that need the honest answer carry the command out; the others do not.
+Each is a :data:`~tests.hostile.agent.Play`. Those that need the honest answer carry the command out; the others do not.
 """
 
 from __future__ import annotations
@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterable, Mapping
 from itertools import repeat
 from typing import Any
 
-from .agent import FOR_EVER, Action, Actions, Asked, HangUp, Pause, Play, Send
-from .guest import Guest, encoded
+from tests.fakes.clock import Clock
+from tests.fakes.faults import Forever, HangUp, Pause, Piece
+from tests.hostile.agent import FOR_EVER, Asked, Play, encoded
 
 # Small enough to be cut anywhere by who reads, and large enough to keep the sender's costs down.
 _CHUNK = 4096
@@ -33,22 +34,18 @@ def _endless(unit: bytes, head: bytes = b"") -> Play:
     """The unit again and again, behind the head."""
     chunk = unit * max(1, _CHUNK // len(unit))
 
-    def play(_asked: Asked) -> Iterable[Action]:
-        yield Send(head)
-        yield from repeat(Send(chunk))
-
-    return play
+    return lambda _asked: [head, Forever(chunk)]
 
 
-def _drips(data: Iterable[bytes], seconds: float) -> Actions:
+def _drips(data: Iterable[bytes], seconds: float) -> Iterable[Piece]:
     for each in data:
-        yield Send(each)
+        yield each
         yield Pause(seconds)
 
 
 def _endless_drips(unit: bytes, head: bytes = b"") -> Play:
-    def play(_asked: Asked) -> Iterable[Action]:
-        yield Send(head)
+    def play(_asked: Asked) -> Iterable[Piece]:
+        yield head
         yield from _drips(repeat(unit), DRIP_SECONDS)
 
     return play
@@ -56,7 +53,7 @@ def _endless_drips(unit: bytes, head: bytes = b"") -> Play:
 
 def instead(*data: bytes) -> Play:
     """These bytes in place of the reply; the command is not carried out."""
-    return lambda _asked: [Send(each) for each in data]
+    return lambda _asked: data
 
 
 def returned(text: str) -> Play:
@@ -74,22 +71,22 @@ def _refusing_it(description: str) -> Play:
 
 def before(data: bytes) -> Play:
     """These bytes, and then the honest reply."""
-    return lambda asked: [Send(data), Send(asked.answer())]
+    return lambda asked: [data, asked.answer()]
 
 
 def behind(data: bytes, after_s: float = 0.0) -> Play:
     """The honest reply, and then these bytes."""
-    return lambda asked: [Send(asked.answer()), Pause(after_s), Send(data)]
+    return lambda asked: [asked.answer(), Pause(after_s), data]
 
 
 def respelt(respell: Callable[[bytes], bytes]) -> Play:
     """The honest reply in other bytes."""
-    return lambda asked: [Send(respell(asked.answer()))]
+    return lambda asked: [respell(asked.answer())]
 
 
 def cut_after(size: int) -> Play:
     """So many bytes of the honest reply, and the end."""
-    return lambda asked: [Send(asked.answer()[:size]), HangUp()]
+    return lambda asked: [asked.answer()[:size], HangUp()]
 
 
 def _large(text: Callable[[], str], around: str = '{{"return": {}}}') -> Play:
@@ -100,10 +97,10 @@ def _large(text: Callable[[], str], around: str = '{{"return": {}}}') -> Play:
 # ------------------------------------------------------------------------------------------------------------ the plays
 
 
-def _dripping(asked: Asked) -> Iterable[Action]:
+def _dripping(asked: Asked) -> Iterable[Piece]:
     answer = asked.answer()
     # In one piece what is long: the rest is enough to make every read return early.
-    yield Send(answer[:-20])
+    yield answer[:-20]
     yield from _drips(_bytes_of(answer[-20:]), _QUICK_DRIP_SECONDS)
 
 
@@ -111,27 +108,27 @@ def _bytes_of(data: bytes) -> Iterable[bytes]:
     return (data[position : position + 1] for position in range(len(data)))
 
 
-def _replayed(_guest: Guest) -> Play:
+def _replayed(_clock: Clock) -> Play:
     """Each reply is the one that was due to the request before."""
     last = [encoded({"return": {}})]
 
-    def play(asked: Asked) -> Iterable[Action]:
+    def play(asked: Asked) -> Iterable[Piece]:
         reply, last[0] = last[0], asked.answer()
-        yield Send(reply)
+        yield reply
 
     return play
 
 
-def _frozen_in_time(_guest: Guest) -> Play:
+def _frozen_in_time(_clock: Clock) -> Play:
     """The first reply to each command for ever."""
     first: dict[str, bytes] = {}
-    return lambda asked: [Send(first.setdefault(asked.command, asked.answer()))]
+    return lambda asked: [first.setdefault(asked.command, asked.answer())]
 
 
-def _in_advance(asked: Asked) -> Iterable[Action]:
+def _in_advance(asked: Asked) -> Iterable[Piece]:
     """The next reply is sent together with this one, and not when it is asked for."""
     if asked.nth % 2 == 0:
-        yield Send(asked.answer() * 2)
+        yield asked.answer() * 2
 
 
 def _nested(opening: str, inner: str, closing: str, depth: int) -> Play:
@@ -191,7 +188,7 @@ CLOSING: Mapping[str, Play] = {
     "half a reply and hanging up": lambda asked: cut_after(len(asked.answer()) // 2)(asked),
     "a reply without its last byte": cut_after(-1),
     "a reply without its brace": cut_after(-2),
-    "garbage and hanging up": lambda _asked: [Send(b"\xff{[}\x00"), HangUp()],
+    "garbage and hanging up": lambda _asked: [b"\xff{[}\x00", HangUp()],
 }
 
 # Whole messages that are no proper reply to anything.
@@ -322,11 +319,11 @@ AROUND: Mapping[str, Play] = {
     "a closing brace behind it": behind(b"}"),
     "the reply twice": respelt(lambda reply: reply * 2),
     "the next reply in advance": _in_advance,
-    "the reply and hanging up": lambda asked: [Send(asked.answer()), HangUp()],
+    "the reply and hanging up": lambda asked: [asked.answer(), HangUp()],
 }
 
 # They keep what came before, so each play of them is made anew.
-REPEATING: Mapping[str, Callable[[Guest], Play]] = {
+REPEATING: Mapping[str, Callable[[Clock], Play]] = {
     "the reply to the request before": _replayed,
     "the first reply for ever": _frozen_in_time,
 }
@@ -335,9 +332,9 @@ REPEATING: Mapping[str, Callable[[Guest], Play]] = {
 def _wrong_id(change: Callable[[Any], Any]) -> Play:
     """A sync whose answer is not what was asked for; all else is honest."""
 
-    def play(asked: Asked) -> Iterable[Action]:
+    def play(asked: Asked) -> Iterable[Piece]:
         is_sync = asked.command.startswith("guest-sync")
-        yield Send(encoded({"return": change(asked.arguments["id"])}, asked.command) if is_sync else asked.answer())
+        yield encoded({"return": change(asked.arguments["id"])}, asked.command) if is_sync else asked.answer()
 
     return play
 

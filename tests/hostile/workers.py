@@ -11,10 +11,9 @@ from contextlib import ExitStack
 from dataclasses import asdict
 from typing import Any
 
-from tests.hostile.agent import HostileAgent, honestly
+from tests.hostile.agent import HostileAgent
 from tests.hostile.case import Case, Verdict
 from tests.hostile.channels import reached
-from tests.hostile.guest import EXTENDED, Guest
 from tests.support.collection import ROOT
 
 _GRACE_SECONDS = 20.0
@@ -58,7 +57,7 @@ class Worker:
             text=True,
         )
         for module, channel in _WARM_UP:
-            with reached(HostileAgent(Guest(EXTENDED), honestly), channel, module) as case:
+            with reached(HostileAgent(), channel, module) as case:
                 verdict = self._ask(case)
             if verdict.result is None or "error" in verdict.result or verdict.noise:
                 raise RuntimeError(f"{module} failed with an honest agent: {verdict}")

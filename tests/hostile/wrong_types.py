@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from tests.hostile.agent import Action, Asked, Play, Send
-from tests.hostile.guest import COMMAND_INFO, FACTS, Guest, encoded
+from tests.fakes.agent import COMMAND_INFO, info
+from tests.fakes.faults import Piece
+from tests.fakes.kinds import EXTENDED, FACTS
+from tests.hostile.agent import Asked, Play, encoded
 
 # One of each type, and what is easily taken for another one.
 STRANGERS: tuple[Any, ...] = (
@@ -51,9 +53,9 @@ class Swap:
     def play(self) -> Play:
         reply = encoded({"return": self.value})
 
-        def play(asked: Asked) -> list[Action]:
+        def play(asked: Asked) -> list[Piece]:
             answer = asked.answer()  # what was asked for is done
-            return [Send(reply if asked.command == self.command else answer)]
+            return [reply if asked.command == self.command else answer]
 
         return play
 
@@ -74,13 +76,8 @@ def _paths(value: Any) -> Iterator[Path]:
             yield (step, *path)
 
 
-def _short_info() -> dict[str, Any]:
-    """With a few of its commands: all of them are alike, and swaps of each would be thousands."""
-    info = Guest("extended").info()
-    few = ("guest-get-clock", "guest-get-time", "guest-info", "guest-set-time", "guest-update-time")
-    listed = [command for command in info["supported_commands"] if command["name"] in few]
-    return {**info, "supported_commands": listed}
-
+# All commands are alike, and swaps of each would be thousands.
+_FEW = frozenset(("guest-get-clock", "guest-get-time", "guest-info", "guest-set-time", "guest-update-time"))
 
 # A time that is right when it is sent is the guest's business; here it is one of long ago.
 _THEN_NS = 1_795_406_706_123_456_789
@@ -88,7 +85,7 @@ _THEN_NS = 1_795_406_706_123_456_789
 HONEST: dict[str, Any] = {
     **FACTS,
     "guest-get-command-info": COMMAND_INFO,
-    "guest-info": _short_info(),
+    "guest-info": info(replace(EXTENDED, commands=_FEW)),
     "guest-get-time": _THEN_NS,
     "guest-get-clock": {
         "received": _THEN_NS,
@@ -101,7 +98,6 @@ HONEST: dict[str, Any] = {
     },
     "guest-set-time": {},
     "guest-update-time": {"before": _THEN_NS, "after": _THEN_NS + 1000, "rtc-error": "no clock"},
-    "guest-ping": {},
     "guest-sync-delimited": 7,
 }
 

@@ -23,7 +23,7 @@ from tests.fakes.hypervisors import (
     one_that_runs_programs,
     two_hypervisors,
 )
-from tests.hostile.guest import FACTS
+from tests.fakes.kinds import FACTS
 from tests.processes.ansible_run import CORES, NEWEST
 from tests.processes.inventory_run import InventoryRun, configured, run_inventory, settings
 from tests.support.tiers import quick

@@ -17,8 +17,9 @@ import pytest
 import yaml
 from ansible_collections.qemu.guest_agent.plugins.module_utils._untrusted import visible
 
+from tests.fakes.agent import Agent
+from tests.fakes.clock import SECOND_NS, Clock
 from tests.fakes.domains import uuid_of
-from tests.hostile.guest import SECOND_NS, Guest
 from tests.processes.ansible_run import PlaybookRun, every_core, run_playbook_of_collection
 from tests.processes.remote_hypervisor import Hypervisor
 from tests.processes.rulebook import DEADLINE_S, Rulebook
@@ -63,8 +64,12 @@ def until(condition: Callable[[], bool], running: Rulebook) -> None:
     wait_until(condition, lambda: running.output, DEADLINE_S)
 
 
-def is_right(guest: Guest) -> bool:
-    return abs(guest.offset_ns) < NEAR_NS
+def guest_off_by(offset_ns: int = -3 * SECOND_NS) -> Agent:
+    return Agent(clock=Clock(offset_ns))
+
+
+def is_right(guest: Agent) -> bool:
+    return abs(guest.clock.offset_ns()) < NEAR_NS
 
 
 def events_of(running: Rulebook, name: str) -> int:
@@ -95,8 +100,8 @@ def test_each_resumption_is_one_correction_whatever_the_guest_is_called(
     directory: Path, rulebook: MakeRulebook
 ) -> None:
     texts = baits(directory / "canaries")
-    guests = {name: Guest() for name in ("web1", "[1, 2]", texts["expression"], texts["headerinoneline"])}
-    not_mine = Guest()
+    guests = {name: guest_off_by() for name in ("web1", "[1, 2]", texts["expression"], texts["headerinoneline"])}
+    not_mine = guest_off_by()
     with (
         Hypervisor(directory, {**guests, "not mine": not_mine}) as hypervisor,
         rulebook("qemu.guest_agent.resync_on_resume") as running,
@@ -110,16 +115,16 @@ def test_each_resumption_is_one_correction_whatever_the_guest_is_called(
             restore(hypervisor, name)
         until(lambda: all(map(is_right, guests.values())), running)
 
-        guests["web1"].offset_ns -= 5 * SECOND_NS
+        guests["web1"].clock.step(-5 * SECOND_NS)
         resume(hypervisor, "web1")
         until(lambda: is_right(guests["web1"]), running)
         assert [events_of(running, name) for name in guests] == [2, 1, 1, 1]
-        assert not_mine.steps == 0
+        assert not not_mine.asked("guest-set-time")
     no_traces_of(running, directory)
 
 
 def test_a_lost_connection_is_no_end_and_nothing_is_missed(directory: Path, rulebook: MakeRulebook) -> None:
-    guests = {name: Guest(offset_ns=0) for name in ("web1", "web2")}
+    guests = {name: guest_off_by(0) for name in ("web1", "web2")}
     with (
         Hypervisor(directory, guests) as hypervisor,
         rulebook("qemu.guest_agent.resync_on_resume") as running,
@@ -128,7 +133,7 @@ def test_a_lost_connection_is_no_end_and_nothing_is_missed(directory: Path, rule
         hypervisor.stop_daemon()
         running.wait_for(f"{URI} is not watched: the connection to libvirt at {URI} was lost")
         for guest in guests.values():
-            guest.offset_ns -= 5 * SECOND_NS
+            guest.clock.step(-5 * SECOND_NS)
         hypervisor.start_daemon()
         running.wait_for(f"{URI} is watched", times=2)
         until(lambda: all(map(is_right, guests.values())), running)
@@ -139,7 +144,7 @@ def test_a_lost_connection_is_no_end_and_nothing_is_missed(directory: Path, rule
 
 @pytest.mark.thorough
 def test_when_it_starts_all_guests_are_worked_on_at_once_on_request(directory: Path, rulebook: MakeRulebook) -> None:
-    guests = {f"web{number}": Guest() for number in range(3)}
+    guests = {f"web{number}": guest_off_by() for number in range(3)}
     with (
         Hypervisor(directory, guests),
         rulebook("qemu.guest_agent.resync_on_resume", variables={"qga_look_at_start": True}) as running,
@@ -178,7 +183,7 @@ def test_a_users_own_tasks_for_a_guest_that_is_right_and_for_one_that_is_not(
     directory: Path, rulebook: MakeRulebook
 ) -> None:
     name = baits(directory / "canaries")["expression"]
-    right, wrong = Guest(), Guest(offset_ns=10 * SECOND_NS)
+    right, wrong = guest_off_by(), guest_off_by(10 * SECOND_NS)
     variables = {
         "kept": str(directory),
         "qga_tasks_after": tasks_file(directory / "after.yml"),
@@ -189,7 +194,7 @@ def test_a_users_own_tasks_for_a_guest_that_is_right_and_for_one_that_is_not(
         "qga_tolerance": 1,
     }
     with (
-        Hypervisor(directory, {name: right, "wrong": wrong, "not mine": Guest()}) as hypervisor,
+        Hypervisor(directory, {name: right, "wrong": wrong, "not mine": guest_off_by()}) as hypervisor,
         rulebook("qemu.guest_agent.resync_on_resume_playbook", playbook_variables=variables) as running,
     ):
         hypervisor.metadata["not mine"] = OPTED_OUT
@@ -214,7 +219,7 @@ def test_a_users_own_tasks_for_a_guest_that_is_right_and_for_one_that_is_not(
         assert clock["guest"]["offset_before_ns"] < -SECOND_NS
         assert "was off by -" in running.output
         assert not (directory / "failure").exists()
-        assert (wrong.steps, hypervisor.guests["not mine"].steps) == (0, 0)
+        assert not wrong.asked("guest-set-time") + hypervisor.guests["not mine"].asked("guest-set-time")
     no_traces_of(running, directory)
 
 
@@ -239,7 +244,7 @@ class TestThePlaybook:
         name = baits(directory / "canaries")["expression"]
         event = {"domain": visible(name), "uuid": uuid_of(name), "uri": URI, "cause": "resumed"}
         after = tasks_file(directory / "after.yml")
-        with Hypervisor(directory, {name: Guest()}) as hypervisor:
+        with Hypervisor(directory, {name: guest_off_by()}) as hypervisor:
             run = by_hand(ansible_eda={"event": {"libvirt_guest": event}}, qga_tasks_after=after)
             assert is_right(hypervisor.guests[name])
         assert run.status == 0, run.output
@@ -308,7 +313,7 @@ def test_the_source_works_from_a_directory_of_sources(directory: Path, rulebook:
         yaml.safe_dump([{"name": "own", "hosts": "all", "sources": [{"libvirt_guest": None}], "rules": [rule]}])
     )
     with (
-        Hypervisor(directory, {"web1": Guest()}) as hypervisor,
+        Hypervisor(directory, {"web1": guest_off_by()}) as hypervisor,
         rulebook(own, "-S", str(directory / "sources")) as running,
     ):
         running.wait_for("is watched")
@@ -319,7 +324,7 @@ def test_the_source_works_from_a_directory_of_sources(directory: Path, rulebook:
 
 def test_the_source_prints_its_events_if_it_is_run_by_itself(directory: Path) -> None:
     with (
-        Hypervisor(directory, {"web1": Guest()}) as hypervisor,
+        Hypervisor(directory, {"web1": guest_off_by()}) as hypervisor,
         subprocess.Popen(
             [sys.executable, str(SOURCE), URI],
             env={**os.environ, "PYTHONPATH": f"{directory}:{ROOT}"},

@@ -13,9 +13,8 @@ from pathlib import Path
 import pytest
 from ansible_collections.qemu.guest_agent.plugins.module_utils._untrusted import visible
 
-from tests.hostile.agent import HostileAgent
-from tests.hostile.channels import serving
-from tests.hostile.guest import STOCK, Guest
+from tests.fakes.agent import serving
+from tests.hostile.agent import STOCK, HostileAgent
 from tests.processes.ansible_run import CORES, NEWEST, OLDEST, Play, play, run_playbook, write_play
 from tests.processes.socket_server import listen_unix
 from tests.support.bait import Remainder, in_two, remainders
@@ -57,7 +56,7 @@ def test_no_playbook_completes_what_a_guest_begins(core: str, tmp_path: Path) ->
     }
     with contextlib.ExitStack() as stack:
         for name, each in texts.items():
-            agent = HostileAgent(Guest(STOCK), in_two(name, each.text))
+            agent = HostileAgent(in_two(name, each.text), STOCK)
             stack.enter_context(serving(listen_unix(tmp_path / "guests" / f"{name}.qga"), agent))
         ask = {"sockets": [str(tmp_path / "guests" / "*.qga")], "gather_subset": ["os"]}
         keep = play(

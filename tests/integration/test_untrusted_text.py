@@ -17,10 +17,10 @@ import pytest
 import yaml
 from ansible_collections.qemu.guest_agent.plugins.module_utils._untrusted import visible
 
-from tests.hostile.agent import HostileAgent
+from tests.fakes.agent import serving
+from tests.fakes.kinds import SECOND_NS
+from tests.hostile.agent import STOCK, HostileAgent
 from tests.hostile.agent import Play as Speech
-from tests.hostile.channels import serving
-from tests.hostile.guest import SECOND_NS, STOCK, Guest
 from tests.hostile.libvirt_daemon import Daemon
 from tests.processes.ansible_run import (
     CORES,
@@ -227,7 +227,7 @@ def test_a_guest_that_is_restored_may_say_what_it_likes(
     (tmp_path / "bin" / "virsh").chmod(0o755)
     for module in ("libvirt", "libvirt_qemu"):
         (tmp_path / f"{module}.py").write_text(LIBVIRT.format(daemon=str(tmp_path / "libvirt.sock")))
-    agent = HostileAgent(Guest(STOCK), speak(text))
+    agent = HostileAgent(speak(text), STOCK)
     with (
         serving(listen_unix(tmp_path / "agent.sock"), agent),
         Daemon(tmp_path / "libvirt.sock", tmp_path / "agent.sock"),

@@ -14,12 +14,14 @@ from collections.abc import Mapping
 from multiprocessing.connection import Client, Listener
 from multiprocessing.connection import Connection as Pipe
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tests.fakes.domains import RUNNING, Definition, Domain
 from tests.fakes.libvirt import Connection, FakeHypervisor
-from tests.fakes.libvirt_replies import INTERNAL_ERROR, SYSTEM_ERROR, LibvirtError
-from tests.hostile.guest import Guest
+from tests.fakes.libvirt_replies import SYSTEM_ERROR, LibvirtError, answers_by
+
+if TYPE_CHECKING:
+    from tests.fakes.agent import Agent
 
 _AUTHKEY = b"hypervisor"
 _JOIN_SECONDS = 20.0
@@ -40,8 +42,9 @@ sys.modules["libvirt"] = sys.modules["libvirt_qemu"] = RemoteHypervisor({path!r}
 class Hypervisor:
     """The daemon, and its guests by their names. As a context manager it serves at ``directory``."""
 
-    def __init__(self, directory: Path, guests: Mapping[str, Guest]) -> None:
+    def __init__(self, directory: Path, guests: Mapping[str, Agent]) -> None:
         self.guests = guests
+        self._answers = {name: answers_by(agent) for name, agent in guests.items()}
         self.metadata: dict[str, str] = {}
         self.states: dict[str, int] = dict.fromkeys(guests, RUNNING)
         self.commands: list[tuple[str, str]] = []  # domain, command
@@ -113,14 +116,12 @@ class Hypervisor:
     def _command(self, name: str, text: str) -> tuple[int, str]:
         """An error's number, or 0, and the reply or the error's text."""
         request = json.loads(text)
-        command = request["execute"]
         with self._lock:
-            self.commands.append((name, command))
-            try:
-                return 0, json.dumps({"return": self.guests[name].returned(command, request.get("arguments", {}))})
-            except KeyError:
-                why = f"The command {command} has not been found"
-                return INTERNAL_ERROR, f"unable to execute QEMU agent command '{command}': {why}"
+            self.commands.append((name, request["execute"]))
+        try:
+            return 0, self._answers[name](request)
+        except LibvirtError as error:
+            return error.get_error_code(), error.get_error_message()
 
 
 class RemoteHypervisor(FakeHypervisor):

@@ -12,8 +12,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tests.hostile.agent import Action, Asked, HostileAgent, Play, Send
-from tests.hostile.guest import COMMAND_INFO, EXTENDED, FACTS, STOCK, Guest, encoded
+from tests.fakes.agent import COMMAND_INFO
+from tests.fakes.faults import Piece
+from tests.fakes.kinds import FACTS
+from tests.hostile.agent import STOCK, Asked, HostileAgent, Play, encoded
 
 # More than a text may have, and more than a message may.
 _TOO_LONG = 5_000
@@ -131,8 +133,8 @@ _CLOCK_COMMANDS = ("guest-get-time", "guest-get-clock", "guest-set-time", "guest
 def answering(replies: Mapping[str, Any]) -> Play:
     """It does what it is told, but for its replies to these commands."""
 
-    def play(asked: Asked) -> Iterable[Action]:
-        yield Send(encoded(replies[asked.command]) if asked.command in replies else asked.answer())
+    def play(asked: Asked) -> Iterable[Piece]:
+        yield encoded(replies[asked.command]) if asked.command in replies else asked.answer()
 
     return play
 
@@ -153,12 +155,12 @@ def telling(text: str) -> Play:
         }
     )
 
-    def play(asked: Asked) -> Iterable[Action]:
+    def play(asked: Asked) -> Iterable[Piece]:
         if asked.command == "guest-update-time":
             asked.answer()
-            yield Send(encoded({"return": {"before": 1, "after": 2, "rtc-error": text}}))
+            yield encoded({"return": {"before": 1, "after": 2, "rtc-error": text}})
         elif asked.command == "guest-get-clock":
-            yield Send(encoded({"return": {**json.loads(asked.answer())["return"], "source": text}}))
+            yield encoded({"return": {**json.loads(asked.answer())["return"], "source": text}})
         else:
             yield from facts(asked)
 
@@ -168,10 +170,10 @@ def telling(text: str) -> Play:
 def refusing(text: str) -> Play:
     """It sets its clock, and says the text for an error to all but the questions that this needs."""
 
-    def play(asked: Asked) -> Iterable[Action]:
+    def play(asked: Asked) -> Iterable[Piece]:
         is_honest = asked.command in _HONEST
         answer = asked.answer() if is_honest or asked.command == "guest-set-time" else b""
-        yield Send(answer if is_honest else encoded({"error": {"class": text, "desc": text}}))
+        yield answer if is_honest else encoded({"error": {"class": text, "desc": text}})
 
     return play
 
@@ -179,9 +181,9 @@ def refusing(text: str) -> Play:
 def failing(text: str) -> Play:
     """It does nothing, and says the text for an error to whatever it is asked."""
 
-    def play(asked: Asked) -> Iterable[Action]:
+    def play(asked: Asked) -> Iterable[Piece]:
         is_sync = asked.command.startswith("guest-sync")
-        yield Send(asked.answer() if is_sync else encoded({"error": {"class": "GenericError", "desc": text}}))
+        yield asked.answer() if is_sync else encoded({"error": {"class": "GenericError", "desc": text}})
 
     return play
 
@@ -226,10 +228,10 @@ def _at_length() -> Play:
 def guests_with(canaries: Path) -> dict[str, HostileAgent]:
     texts = baits(canaries)
     return {
-        **{f"telling-{name}": HostileAgent(Guest(EXTENDED), telling(text)) for name, text in texts.items()},
-        **{f"refusing-{name}": HostileAgent(Guest(STOCK), refusing(text)) for name, text in texts.items()},
-        **{f"failing-{name}": HostileAgent(Guest(STOCK), failing(text)) for name, text in texts.items()},
-        **{f"twice-{name}": HostileAgent(Guest(STOCK), in_two(*both)) for name, both in halves(canaries).items()},
-        **{f"keyed-{key}": HostileAgent(Guest(STOCK), keyed(key, texts["expression"])) for key in KEYS},
-        "telling-at-length": HostileAgent(Guest(STOCK), _at_length()),
+        **{f"telling-{name}": HostileAgent(telling(text)) for name, text in texts.items()},
+        **{f"refusing-{name}": HostileAgent(refusing(text), STOCK) for name, text in texts.items()},
+        **{f"failing-{name}": HostileAgent(failing(text), STOCK) for name, text in texts.items()},
+        **{f"twice-{name}": HostileAgent(in_two(*both), STOCK) for name, both in halves(canaries).items()},
+        **{f"keyed-{key}": HostileAgent(keyed(key, texts["expression"]), STOCK) for key in KEYS},
+        "telling-at-length": HostileAgent(_at_length(), STOCK),
     }

@@ -12,18 +12,14 @@ from typing import Any
 
 import yaml
 
-from tests.hostile.agent import HostileAgent
-from tests.hostile.channels import serving
-from tests.hostile.guest import SECOND_NS
+from tests.fakes.agent import serving
+from tests.hostile.agent import BEHIND_NS, HostileAgent
 from tests.processes.ansible_run import PlaybookRun, Task, play, run_playbook, run_playbook_of_collection, write_play
 from tests.processes.socket_server import listen_unix
 from tests.support.bait import guests_with
 
 # Ansible's own colours would be commands to the terminal, too.
 SETTINGS = {"ANSIBLE_NOCOLOR": "1", "ANSIBLE_PIPELINING": "1"}
-
-
-BEHIND_NS = -3 * SECOND_NS
 
 
 @dataclass(frozen=True)
@@ -47,10 +43,10 @@ class Ground:
 
     def set_back(self) -> None:
         for agent in self.agents.values():
-            agent.guest.offset_ns = BEHIND_NS
+            agent.clock.step(BEHIND_NS - agent.clock.offset_ns())
 
     def truths_ns(self) -> dict[str, int]:
-        return {name: agent.guest.offset_ns for name, agent in self.agents.items()}
+        return {name: agent.clock.offset_ns() for name, agent in self.agents.items()}
 
 
 @contextlib.contextmanager

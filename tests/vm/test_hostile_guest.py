@@ -22,10 +22,9 @@ from tests.hostile.attacks import ATTACKS, INFO, LIBVIRT, RESYNC, Attack
 from tests.hostile.case import Case, Verdict
 from tests.hostile.cases import MODULES
 from tests.hostile.checks import general_faults
-from tests.hostile.in_guest import SHIPPED
+from tests.hostile.in_guest import shipped
 from tests.hostile.workers import Worker
 from tests.processes.ansible_run import run_tasks
-from tests.support.collection import ROOT
 from tests.support.correction import NEAR_NS
 from tests.support.tiers import chosen, quick
 from tests.support.until import until
@@ -96,7 +95,7 @@ class Stage:
         self.guest.sh(f"mkdir -p /run/kit && echo {_packed()} | base64 -d | tar xz -C /run/kit")
         script = (
             "systemctl stop qga-witness qemu-guest-agent; cd /run/kit; "
-            f"timeout {_LONGEST_PLAY_SECONDS} python3 -m hostile.in_guest {agent} {control} 2>/run/kit/log; "
+            f"timeout {_LONGEST_PLAY_SECONDS} python3 -m tests.hostile.in_guest {agent} {control} 2>/run/kit/log; "
             "systemctl start qga-witness qemu-guest-agent"
         )
         # In a unit of its own: it stops the witness, and with that all that the witness has started.
@@ -136,8 +135,10 @@ class Stage:
 def _packed() -> str:
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w:gz") as tar:
-        for name in SHIPPED:
-            tar.add(ROOT / "tests" / "hostile" / f"{name}.py", f"hostile/{name}.py")
+        for name, content in shipped():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
     return base64.b64encode(packed.getvalue()).decode()
 
 

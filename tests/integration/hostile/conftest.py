@@ -1,4 +1,4 @@
-"""The processes that run the modules against hostile agents, and what it cost."""
+"""The processes that run the modules against hostile agents."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.hostile.checks import Records
 from tests.hostile.workers import Workers
 
 # Most of them wait most of the time.
@@ -17,10 +16,3 @@ _WORKERS = 6
 def workers() -> Iterator[Workers]:
     with Workers(_WORKERS) as running:
         yield running
-
-
-@pytest.fixture(scope="session")
-def records() -> Iterator[Records]:
-    kept = Records()
-    yield kept
-    kept.write()

@@ -13,12 +13,12 @@ from typing import Any
 
 import pytest
 
-from tests.hostile.agent import HostileAgent, honestly
+from tests.fakes.clock import Clock
+from tests.hostile.agent import HostileAgent
 from tests.hostile.attacks import LIBVIRT
 from tests.hostile.case import Verdict
 from tests.hostile.cases import MODULES, OTHER_STREAMS, UNIX, Round, rounds
-from tests.hostile.checks import Records, faults
-from tests.hostile.guest import EXTENDED, Guest
+from tests.hostile.checks import faults
 from tests.hostile.workers import Workers
 from tests.support.tiers import chosen
 
@@ -26,16 +26,16 @@ _AT_ONCE = 6
 # About one in so many is not thorough.
 _ONE_IN = {UNIX: 12, LIBVIRT: 24, **dict.fromkeys(OTHER_STREAMS, 48)}
 
-Played = Future[tuple[Guest, Verdict]]
+Played = Future[tuple[Clock, Verdict]]
 
 
 @pytest.fixture(scope="module")
 def played(request: pytest.FixtureRequest, workers: Workers) -> Iterator[Mapping[Round, Played]]:
     """All rounds that were chosen, several at a time: most wait for most of their time."""
 
-    def play(each: Round) -> tuple[Guest, Verdict]:
+    def play(each: Round) -> tuple[Clock, Verdict]:
         agent = each.attack.agent()
-        return agent.guest, workers.play(agent, each.channel, each.module, **each.options)
+        return agent.clock, workers.play(agent, each.channel, each.module, **each.options)
 
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         yield {each: pool.submit(play, each) for (each,) in chosen(request, "each")}
@@ -46,8 +46,7 @@ def played(request: pytest.FixtureRequest, workers: Workers) -> Iterator[Mapping
 def honest(workers: Workers) -> dict[str, Any]:
     """What each module returns of an honest guest."""
     verdicts = {
-        work: workers.play(HostileAgent(Guest(EXTENDED), honestly), UNIX, module, **options)
-        for work, (module, options) in MODULES.items()
+        work: workers.play(HostileAgent(), UNIX, module, **options) for work, (module, options) in MODULES.items()
     }
     return {work: verdict.result["guest"] for work, verdict in verdicts.items() if verdict.result is not None}
 
@@ -61,9 +60,6 @@ def is_thorough(each: Round) -> bool:
     "each",
     [pytest.param(each, id=str(each), marks=pytest.mark.thorough if is_thorough(each) else ()) for each in rounds()],
 )
-def test_an_attack_comes_to_nothing(
-    each: Round, played: Mapping[Round, Played], honest: Mapping[str, Any], records: Records
-) -> None:
-    guest, verdict = played[each].result()
-    records.add(each.channel, "attacks", str(each.attack), verdict)
-    assert list(faults(each, guest, verdict, honest[each.attack.work])) == []
+def test_an_attack_comes_to_nothing(each: Round, played: Mapping[Round, Played], honest: Mapping[str, Any]) -> None:
+    clock, verdict = played[each].result()
+    assert list(faults(each, clock, verdict, honest[each.attack.work])) == []

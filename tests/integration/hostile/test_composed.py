@@ -8,12 +8,12 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.fakes.faults import HangUp, Piece
 from tests.hostile import payloads
-from tests.hostile.agent import Action, Asked, HangUp, HostileAgent, Play, Send, honestly
+from tests.hostile.agent import EXTENDED, STOCK, Asked, HostileAgent, Play, honestly
 from tests.hostile.attacks import ATTACKS, LIBVIRT
 from tests.hostile.cases import MODULES, UNIX
-from tests.hostile.checks import Records, general_faults
-from tests.hostile.guest import EXTENDED, STOCK, Guest
+from tests.hostile.checks import general_faults
 from tests.hostile.workers import Workers
 
 # Every code that any attack may come to, and what breaks libvirt's connection.
@@ -47,8 +47,8 @@ moves: st.SearchStrategy[Play] = st.one_of(
     st.just(honestly),
     st.sampled_from(sorted(_PLAYS)).map(_PLAYS.__getitem__),
     garbage.map(payloads.instead),
-    garbage.map(lambda data: lambda _asked: [Send(data), HangUp()]),
-    st.tuples(garbage, garbage).map(lambda data: lambda asked: [Send(data[0]), Send(asked.answer()), Send(data[1])]),
+    garbage.map(lambda data: lambda _asked: [data, HangUp()]),
+    st.tuples(garbage, garbage).map(lambda data: lambda asked: [data[0], asked.answer(), data[1]]),
 )
 # A few honest replies first, or nothing is ever reached but the sync.
 scripts = st.tuples(st.integers(0, 12), st.lists(moves, min_size=1, max_size=4), st.booleans())
@@ -57,7 +57,7 @@ scripts = st.tuples(st.integers(0, 12), st.lists(moves, min_size=1, max_size=4),
 def script_of(honest: int, hostile: Sequence[Play], goes_on: bool) -> Play:
     """So many honest replies, then each of the hostile plays, and then all of them again or honesty."""
 
-    def play(asked: Asked) -> Iterable[Action]:
+    def play(asked: Asked) -> Iterable[Piece]:
         number = asked.number - honest
         if number < 0 or (number >= len(hostile) and not goes_on):
             return honestly(asked)
@@ -80,11 +80,10 @@ def script_of(honest: int, hostile: Sequence[Play], goes_on: bool) -> Play:
     work=st.sampled_from(sorted(MODULES)),
 )
 def test_attacks_put_together_come_to_nothing(
-    workers: Workers, records: Records, script: Any, kind: str, channel: str, work: str
+    workers: Workers, script: Any, kind: str, channel: str, work: str
 ) -> None:
     module, options = MODULES[work]
-    agent = HostileAgent(Guest(kind), script_of(*script))
+    agent = HostileAgent(script_of(*script), kind)
     verdict = workers.play(agent, channel, module, **options, timeout=_SECONDS)
-    records.add(channel, "composed", work, verdict)
     assert list(general_faults(channel, module, verdict, {}, _CODES)) == []
     assert verdict.seconds < _LONGEST_SECONDS

@@ -9,13 +9,14 @@ from typing import Any
 
 import pytest
 
+from tests.fakes.faults import Pause, Piece
 from tests.fakes.fleet import Profile, SimulatedFleet
 from tests.fakes.kinds import SECOND_NS
 from tests.hostile import payloads
-from tests.hostile.agent import Action, Asked, Pause, Play, Send
+from tests.hostile.agent import Asked, Play
 from tests.hostile.case import Case, Verdict
 from tests.hostile.channels import several
-from tests.hostile.checks import Records, codes_of
+from tests.hostile.checks import codes_of
 from tests.hostile.workers import Worker, Workers
 
 MILLISECOND_NS = 1_000_000
@@ -65,11 +66,10 @@ def _mixed(honest: list[str], hostile: Mapping[str, str]) -> list[str]:
 
 @pytest.mark.parametrize(("module", "options"), [("qga_update_time", RESYNC), ("qga_info", INFO)])
 def test_honest_guests_get_their_time_and_return_their_facts_whatever_others_send(
-    module: str, options: Mapping[str, Any], fleet: SimulatedFleet, workers: Workers, records: Records
+    module: str, options: Mapping[str, Any], fleet: SimulatedFleet, workers: Workers
 ) -> None:
     with several(PLAYS) as hostile:
         verdict = workers.run(Case(module, {**options, "sockets": _mixed(fleet.paths, hostile)}))
-    records.add("unix", "fleets", module, verdict)
     entries = _entries(verdict)
     known = {"protocol_error", "timeout", "unresponsive", "command_failed"}
     for path, name in hostile.items():
@@ -96,11 +96,11 @@ def test_honest_guests_get_their_time_and_return_their_facts_whatever_others_sen
 def _hoarding(size: int) -> Play:
     """As much of a message as is taken, and then a byte now and then: it is kept for as long as the guest likes."""
 
-    def play(_asked: Asked) -> Iterator[Action]:
-        yield Send(b'{"return": "' + b"a" * size)
+    def play(_asked: Asked) -> Iterator[Piece]:
+        yield b'{"return": "' + b"a" * size
         while True:
             yield Pause(payloads.DRIP_SECONDS)
-            yield Send(b"a")
+            yield b"a"
 
     return play
 
@@ -119,11 +119,9 @@ def test_what_hostile_guests_make_the_host_keep_is_bounded_for_each(
     size: int,
     most_mib: int,
     workers: Workers,
-    records: Records,
 ) -> None:
     with several({f"hoarder {number}": _hoarding(size) for number in range(count)}) as hostile:
         verdict = workers.run(Case(module, {**options, "sockets": list(hostile)}))
-    records.add("unix", f"hoarding fleets, {module}", f"{count} guests", verdict)
     entries = _entries(verdict)
     assert len(entries) == count
     assert all(codes_of({"guest": entry}) <= {"timeout", "unresponsive"} for entry in entries.values())
@@ -156,14 +154,13 @@ MOST_KEPT_KIB = 32 * 1024  # room for a reply that the C library keeps
     ],
 )
 def test_what_fifty_guests_answer_at_length_through_libvirt_is_neither_kept_nor_held_all_at_once(
-    module: str, what: str, is_late: bool, records: Records
+    module: str, what: str, is_late: bool
 ) -> None:
     arguments = {"timeout": 60.0, "fail_on": "none", "domains": ["*"]}
     subset = {"gather_subset": ["hostname", "os"]} if module == "qga_info" else {}
     case = Case(module, {**arguments, **subset}, hypervisors=("long_winded", LONG_WINDED, what, is_late))
     with Worker(is_usual=True) as worker:
         verdict = worker.run(case)
-    records.add("libvirt", f"long-winded fleets, {module}", f"{what}, {'late' if is_late else 'at once'}", verdict)
     assert verdict.noise == ""
     assert verdict.result is not None
     assert len(verdict.result["guests"]) == LONG_WINDED

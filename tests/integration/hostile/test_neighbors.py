@@ -17,11 +17,12 @@ import pytest
 from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor import connections
 from ansible_collections.qemu.guest_agent.plugins.plugin_utils._inventory.listing import STATES, Query, list_guests
 
+from tests.fakes.faults import Pause
 from tests.fakes.fleet import Profile, SimulatedFleet
 from tests.fakes.hypervisors import SimulatedHypervisor
 from tests.fakes.kinds import SECOND_NS
 from tests.hostile import payloads, worker
-from tests.hostile.agent import Pause, Play, Send
+from tests.hostile.agent import Play
 from tests.hostile.case import Case, Verdict
 from tests.hostile.channels import several
 from tests.hostile.workers import Workers
@@ -208,10 +209,10 @@ def test_a_guest_that_breaks_libvirts_connection_costs_the_others_nothing(
 PLAYS: Mapping[str, Play] = {
     **payloads.ENDLESS,
     **payloads.DRIPPING,
-    "slowly": lambda asked: [Pause(1.0), Send(asked.answer())],
-    "a little slowly": lambda asked: [Pause(0.1), Send(asked.answer())],
+    "slowly": lambda asked: [Pause(1.0), asked.answer()],
+    "a little slowly": lambda asked: [Pause(0.1), asked.answer()],
     # The honest reply, in as much space as it may take.
-    "blown up": lambda asked: [Send(asked.answer().replace(b"}\n", b" " * 60_000 + b"}\n"))],
+    "blown up": lambda asked: [asked.answer().replace(b"}\n", b" " * 60_000 + b"}\n")],
 }
 SHORT_PLAYS = ("endless white space", "an endless string", "the reply in drips", "a little slowly")
 

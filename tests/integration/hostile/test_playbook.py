@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.fakes.agent import serving
 from tests.hostile.attacks import ATTACKS, HONEST
 from tests.hostile.cases import MODULES
-from tests.hostile.channels import serving
 from tests.hostile.checks import DOCUMENTED, codes_of
 from tests.processes.ansible_run import PlaybookRun, run_tasks
 from tests.processes.socket_server import listen_unix

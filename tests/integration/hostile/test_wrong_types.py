@@ -9,12 +9,11 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from tests.hostile.agent import HostileAgent, honestly
+from tests.hostile.agent import EXTENDED, STOCK, HostileAgent
 from tests.hostile.attacks import DETAILS, INFO, LIBVIRT, RESYNC
 from tests.hostile.cases import MODULES, OTHER_STREAMS, UNIX
 from tests.hostile.channels import reached
-from tests.hostile.checks import Records, general_faults
-from tests.hostile.guest import EXTENDED, STOCK, Guest
+from tests.hostile.checks import general_faults
 from tests.hostile.workers import Workers
 from tests.hostile.wrong_types import HONEST, Swap, swaps
 
@@ -100,17 +99,14 @@ _ONE_IN = 7
     "is_thorough", [pytest.param(False, id="some"), pytest.param(True, id="the others", marks=pytest.mark.thorough)]
 )
 @pytest.mark.parametrize(("channel", "command"), _PAIRS)
-def test_nothing_of_a_wrong_type_is_passed_on(
-    channel: str, command: str, is_thorough: bool, workers: Workers, records: Records
-) -> None:
+def test_nothing_of_a_wrong_type_is_passed_on(channel: str, command: str, is_thorough: bool, workers: Workers) -> None:
     for reader in READERS[command]:
         honest = _honest_entry(workers, channel, reader)
 
         def faults_of(swap: Swap, reader: Reader, honest: Mapping[str, Any]) -> list[str]:
-            agent = HostileAgent(Guest(reader.kind), swap.play())
+            agent = HostileAgent(swap.play(), reader.kind)
             with reached(agent, channel, reader.module, **reader.all_options()) as case:
                 verdict = workers.run(case)
-            records.add(channel, "wrong types", str(swap), verdict)
             codes = _CODES_OF_SYNC if command == "guest-sync-delimited" else _CODES
             return [f"{swap}: {fault}" for fault in general_faults(channel, reader.module, verdict, honest, codes)]
 
@@ -124,7 +120,7 @@ def test_nothing_of_a_wrong_type_is_passed_on(
 def _honest_entry(workers: Workers, channel: str, reader: Reader) -> Mapping[str, Any]:
     if reader is _SYNC:
         return {}
-    with reached(HostileAgent(Guest(reader.kind), honestly), channel, reader.module, **reader.all_options()) as case:
+    with reached(HostileAgent(kind=reader.kind), channel, reader.module, **reader.all_options()) as case:
         result = workers.run(case).result
     assert result is not None
     assert "error" not in result, result["error"]

@@ -15,9 +15,10 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._fleet import fin
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.messages import Returned
 from ansible_collections.qemu.guest_agent.plugins.modules import qga_info, qga_update_time
 
+from tests.fakes.agent import COMMAND_INFO
 from tests.fakes.clock import Clock
 from tests.fakes.guest import EXTENDED_COMMANDS, SECOND, SimulatedGuest, TimeLine
-from tests.hostile.guest import COMMAND_INFO, FACTS
+from tests.fakes.kinds import FACTS
 from tests.support.module_fleet import SimulatedFleet, run_module
 
 MODULES: Mapping[str, ModuleType] = {"qga_info": qga_info, "qga_update_time": qga_update_time}
