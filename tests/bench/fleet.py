@@ -34,7 +34,7 @@ _PEAK = """
 import contextlib, io, json, resource, sys
 from tests.support.collection import make_importable
 make_importable()
-from tests.support.module_args import module_args
+from tests.support.ansible_core import module_args
 from ansible_collections.qemu.guest_agent.plugins.modules import qga_update_time
 with module_args(json.loads(sys.argv[1])), contextlib.redirect_stdout(io.StringIO()) as output:
     try:

@@ -46,7 +46,7 @@ class Call:
     arguments: Mapping[str, Any]
     received_ns: int
     pause: Callable[[float], None]
-    host_name: str = "fake1"
+    host_name: str = "web1"
 
 
 @functools.cache
@@ -209,7 +209,7 @@ class Agent:
         faults: Iterable[Fault] = (),
         delays: Delays | None = None,
         perform: Perform = _performs_nothing,
-        host_name: str = "fake1",
+        host_name: str = "web1",
         greeting: Iterable[Piece] = (),
     ) -> None:
         self.kind = kind

@@ -56,18 +56,16 @@ class _Since(NamedTuple):
 class Clock:
     """It is ``offset_ns`` from its host's at first, runs ``drift_ppb`` too fast, and shows whole ``tick_ns``.
 
-    ``host`` may be a time line that a test moves, in place of this machine.
-
-    ``stepped_ns`` is the sum of all steps so far. It may be read on several threads while one changes it.
+    ``host`` may be a time line that a test moves, in place of this machine. It may be read on several threads while one
+    changes it.
     """
 
-    __slots__ = ("_host", "_since", "drift_ppb", "stepped_ns", "tick_ns")
+    __slots__ = ("_host", "_since", "drift_ppb", "tick_ns")
 
     def __init__(self, offset_ns: int = 0, drift_ppb: int = 0, tick_ns: int = 1, host: Any = MACHINE) -> None:
         self._host = host
         self.drift_ppb = drift_ppb
         self.tick_ns = tick_ns
-        self.stepped_ns = 0
         now_ns, realtime_ns = host.pair()
         self._since = _Since(now_ns, realtime_ns + offset_ns)
 

@@ -193,10 +193,10 @@ _ROUTE = {
 # Every member that qga/qapi-schema.json (QEMU 10.0.13) has for the facts, the optional ones included.
 FACTS: Mapping[str, Any] = {
     "guest-ping": {},
-    "guest-get-host-name": {"host-name": "tenant"},
+    "guest-get-host-name": {"host-name": "web1"},
     "guest-get-osinfo": {
         "kernel-release": "6.1.0-25-cloud-amd64",
-        "kernel-version": "#1 SMP Debian 6.1.106-3",
+        "kernel-version": "SMP Debian 6.1.106-3",
         "machine": "x86_64",
         "id": "debian",
         "name": "Debian GNU/Linux",

@@ -35,7 +35,7 @@ from ansible_collections.qemu.guest_agent.plugins.modules import qga_info, qga_u
 from tests.fakes import hypervisors  # noqa: E402
 from tests.hostile.case import Case, Verdict  # noqa: E402
 from tests.hostile.libvirt_client import RemoteLibvirt  # noqa: E402
-from tests.support.module_args import module_args  # noqa: E402
+from tests.support.ansible_core import module_args  # noqa: E402
 
 MODULES: Mapping[str, ModuleType] = {"qga_info": qga_info, "qga_update_time": qga_update_time}
 

@@ -16,8 +16,8 @@ from typing import Any
 
 from ansible_collections.qemu.guest_agent.plugins.modules import qga_update_time
 
+from tests.support.ansible_core import module_args
 from tests.support.collection import ROOT
-from tests.support.module_args import module_args
 from tests.support.moments import Moment
 
 RUNNER = "tests.processes.held_module_runner"

@@ -20,7 +20,7 @@ make_importable()
 from ansible_collections.qemu.guest_agent.plugins.module_utils._clock import options  # noqa: E402
 
 from tests.fakes.clock import HostClock  # noqa: E402
-from tests.support.module_args import module_args  # noqa: E402
+from tests.support.ansible_core import module_args  # noqa: E402
 from tests.support.moments import Action, Moment, at  # noqa: E402
 
 _MODULES = "ansible_collections.qemu.guest_agent.plugins.modules"

@@ -94,10 +94,8 @@ def echo(_server: SocketServer, connection: socket.socket) -> None:
         connection.sendall(data)
 
 
-def forward_to(path: str, change: Callable[[bytes], bytes] = bytes) -> Callable[[SocketServer, socket.socket], None]:
-    """What a :class:`SocketServer` does to forward its client to a unix socket, end of file included. ``change`` is
-    made to what the client sends, as it comes.
-    """
+def forward_to(path: str) -> Callable[[SocketServer, socket.socket], None]:
+    """Forward the client to a unix socket, end of file included."""
 
     def talk(_server: SocketServer, client: socket.socket) -> None:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as agent:
@@ -107,7 +105,7 @@ def forward_to(path: str, change: Callable[[bytes], bytes] = bytes) -> Callable[
                 for source in select.select(list(destinations), [], [])[0]:
                     data = source.recv(_CHUNK)
                     if data:
-                        destinations[source].sendall(change(data) if source is client else data)
+                        destinations[source].sendall(data)
                     else:
                         destinations.pop(source).shutdown(socket.SHUT_WR)
 

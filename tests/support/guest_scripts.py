@@ -17,6 +17,12 @@ NEXT = "fedcba9876543210"
 NOBODY = 65534
 COMMON = scripts.source("common.sh")
 PATIENCE_S = 60.0
+# Guests have one or another.
+SHELLS = [
+    shell
+    for shell in (["dash"], ["bash", "--posix"], ["bash"], ["busybox", "sh"], ["ksh"], ["zsh", "--emulate", "sh"])
+    if shutil.which(shell[0])
+]
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file to another user")
 
 

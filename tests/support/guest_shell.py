@@ -1,7 +1,10 @@
-"""A shell of this machine whose only directory is the test's own, and what is said to a command that asks."""
+"""A shell of this machine whose only directory is the test's own: commands, and files put there and fetched."""
 
 from __future__ import annotations
 
+import io
+import os
+import random
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -20,6 +23,7 @@ from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.resul
     Timings,
 )
 from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.shell import GuestShell
+from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.transfer import fetch, put, source_of
 
 from tests.fakes.this_machine import LIMITS, Fault, ThisMachine
 
@@ -59,7 +63,7 @@ class Place:
         return list(self.directory.iterdir())
 
 
-Made = Callable[..., Place]
+Made = Callable[..., Any]
 SLOW = 0.05  # s
 
 
@@ -88,3 +92,46 @@ class Password:
 
 
 ASK = 'printf Password: >&2; IFS= read -r p; [ "$p" = "it\'s \\\\ s\u00fc\\$t" ]'
+
+
+# ----------------------------------------------------------------------------------------- files put there and fetched
+
+# Around what fits into one request and one reply, and many of them.
+SIZES = [0, 1, LIMITS.reply // 2, LIMITS.reply // 2 + 1, LIMITS.request // 2, LIMITS.request // 2 + 1, 100_000]
+MUCH = random.Random(1).randbytes(100_000)  # it cannot be packed
+PACKED = b"a line of a log\n" * 10_000
+NAMES = [
+    *("file", "with space", "-dash", 'it\'s "quoted" $HOME `id` \\', "\u00fcml\u00e4ut \u4f60", "two\nlines", "*"),
+    # Not UTF-8: a byte by itself, Latin-1, and all that no shell may mistake for its own marks.
+    *(os.fsdecode(name) for name in (b"\xff", b"caf\xe9", bytes(range(128, 256)))),
+]
+NOBODY = 65534
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user")
+SMALL_AND_LARGE = pytest.mark.parametrize("size", [1, 100_000])
+
+
+class FileGuest(Place):
+    """A directory for the guest's files; what the shell keeps is in another one."""
+
+    def __init__(
+        self, directory: Path, faults: Mapping[tuple[str, int | None], Fault], timings: Timings = USUAL
+    ) -> None:
+        self.files = directory / "files"
+        self.files.mkdir()
+        (directory / "kept").mkdir()
+        super().__init__(directory / "kept", faults, LIMITS, is_made=False, timings=timings)
+
+    def limit(self, **changed: Any) -> None:
+        self.shell.limits = self.shell.limits._replace(**changed)
+
+    def put(self, data: bytes, path: Path | str) -> None:
+        tasks.run(put(self.shell, source_of(io.BytesIO(data)), str(path)))
+
+    def fetch(self, path: Path | str, target: io.BytesIO | None = None) -> bytes:
+        target = io.BytesIO() if target is None else target
+        tasks.run(fetch(self.shell, str(path), target))
+        return target.getvalue()
+
+    def names(self) -> list[str]:
+        return sorted(path.name for path in self.files.iterdir())

@@ -79,7 +79,7 @@ class SimulatedFleet:
 
 
 def run_module(capsys: pytest.CaptureFixture[str], which: Any, arguments: dict[str, Any]) -> Ended:
-    from .module_args import module_args  # needs Ansible, which not all have that use the fixtures beside this
+    from .ansible_core import module_args  # needs Ansible, which not all have that use the fixtures beside this
 
     with module_args(arguments), pytest.raises(SystemExit) as ended:
         which.main()

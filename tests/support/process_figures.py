@@ -1,8 +1,10 @@
-"""What a process has cost so far, as /proc has it."""
+"""What a process has cost so far, as /proc has it, and what memory a piece of work takes."""
 
 from __future__ import annotations
 
 import os
+import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
 
 
@@ -32,3 +34,12 @@ class ProcessFigures:
 
 def _field(process: Path, name: str) -> int:
     return int((process / "status").read_text().split(f"\n{name}")[1].split()[0])
+
+
+def peak_memory(work: Callable[[], object]) -> int:
+    tracemalloc.start()
+    try:
+        work()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()

@@ -11,7 +11,7 @@ from ansible_collections.qemu.guest_agent.plugins.plugin_utils._untrusted import
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.templates import trusted
+from tests.support.ansible_core import trusted
 
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=20)
 DATA = st.recursive(

@@ -22,7 +22,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.json_strategies import PATIENT, cut, garbage, spelt_values, white_space
-from tests.support.peak_memory import peak_memory
+from tests.support.process_figures import peak_memory
 
 KIB = 1024
 

@@ -16,7 +16,7 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.values 
 from hypothesis import given
 
 from tests.support.json_strategies import PATIENT, json_values, texts
-from tests.support.peak_memory import peak_memory
+from tests.support.process_figures import peak_memory
 
 KIB = 1024
 

@@ -14,10 +14,8 @@ from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.progr
 from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.results import Timings
 
 from tests.fakes.this_machine import ENVIRONMENT, LIMITS
-from tests.support.guest_files import FileGuest, Made
-from tests.support.guest_shell import Faults, Place
-from tests.support.guest_shell import Made as MadePlace
-from tests.support.shells import SHELLS
+from tests.support.guest_scripts import SHELLS
+from tests.support.guest_shell import Faults, FileGuest, Made, Place
 
 QUICK = Timings(begin=1.0)
 
@@ -67,7 +65,7 @@ def shim(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str]
 
 
 @pytest.fixture(params=[False, True], ids=["at once", "prepared"])
-def place(tmp_path: Path, request: pytest.FixtureRequest) -> MadePlace:
+def place(tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Made:
     """A shell that has made its directory already, or not."""
 
     def make(faults: Faults | None = None, timings: Timings = QUICK, **limits: Any) -> Place:

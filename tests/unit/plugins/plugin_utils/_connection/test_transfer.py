@@ -18,7 +18,7 @@ from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection impor
 from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.results import Timings
 
 from tests.fakes.this_machine import LIMITS, Fault, lost, refused, returning
-from tests.support.guest_files import (
+from tests.support.guest_shell import (
     MUCH,
     NAMES,
     NOBODY,

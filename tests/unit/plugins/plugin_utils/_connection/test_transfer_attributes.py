@@ -18,7 +18,7 @@ from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.error
 
 from tests.fakes.this_machine import LIMITS
 from tests.support.acl import access_acl, set_acl, set_default_acl
-from tests.support.guest_files import MUCH, NOBODY, SMALL_AND_LARGE, FileGuest, Made, needs_root
+from tests.support.guest_shell import MUCH, NOBODY, SMALL_AND_LARGE, FileGuest, Made, needs_root
 from tests.support.small_disk import SmallDisk, may_be_mounted
 
 pytestmark = pytest.mark.slow

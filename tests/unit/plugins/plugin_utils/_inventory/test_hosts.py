@@ -20,8 +20,8 @@ from ansible_collections.qemu.guest_agent.plugins.plugin_utils._inventory.option
 from ansible_collections.qemu.guest_agent.plugins.plugin_utils._untrusted import untrusted
 
 from tests.fakes.domains import uuid_of
+from tests.support.ansible_core import trusted
 from tests.support.inventory_defaults import DEFAULTS
-from tests.support.templates import trusted
 
 URI = "qemu:///system"
 NOTHING_CONSTRUCTED = {"compose": {}, "groups": {}, "keyed_groups": [], "leading_separator": True}

@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.guest_scripts import Shell
-from tests.support.shells import SHELLS
+from tests.support.guest_scripts import SHELLS, Shell
 
 
 @pytest.fixture(params=SHELLS, ids=" ".join)

@@ -1,4 +1,4 @@
-"""Give a module its arguments in this process, in the way that the running ansible-core has for it."""
+"""What depends on the version of the running ansible-core: a module's arguments, and what it takes for a template."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from ansible.module_utils.common import warnings
 
 @contextlib.contextmanager
 def module_args(arguments: dict[str, Any]) -> Iterator[None]:
+    """Give a module its arguments in this process."""
     # Warnings are kept for the whole process, which is one module's everywhere but in tests.
     warnings._global_warnings.clear()
     with contextlib.ExitStack() as patches:
@@ -31,3 +32,12 @@ def module_args(arguments: dict[str, Any]) -> Iterator[None]:
         else:
             patches.enter_context(patch_module_args(arguments))
         yield
+
+
+def trusted(text: str) -> Any:
+    """Return a text that Ansible takes for a template."""
+    try:
+        from ansible.template import trust_as_template
+    except ImportError:  # before ansible-core 2.19, every text is one
+        return text
+    return trust_as_template(text)
