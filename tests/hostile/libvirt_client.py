@@ -5,20 +5,17 @@ from __future__ import annotations
 from multiprocessing.connection import Client
 
 from tests.fakes.domains import Domain
-from tests.fakes.libvirt_replies import LibvirtError
+from tests.fakes.libvirt_replies import NO_DOMAIN_METADATA, SYSTEM_ERROR, LibvirtError
 from tests.fakes.one_domain import FakeLibvirt
 
 AUTHKEY = b"hostile"
-
-_SYSTEM_ERROR = 38
-_NO_DOMAIN_METADATA = 80
 
 
 class RemoteLibvirt(FakeLibvirt):
     """Its domain's agent is reached through the daemon that listens at ``path``."""
 
     def __init__(self, path: str, name: str = "tenant") -> None:
-        super().__init__(name=name, metadata_error=LibvirtError(_NO_DOMAIN_METADATA))
+        super().__init__(name=name, metadata_error=LibvirtError(NO_DOMAIN_METADATA))
         self._path = path
 
     def modules(self) -> tuple[RemoteLibvirt, RemoteLibvirt]:
@@ -33,7 +30,7 @@ class RemoteLibvirt(FakeLibvirt):
                 self.channel_state, code, said = daemon.recv()
         except EOFError:
             domain.connection.is_broken = True
-            raise LibvirtError(_SYSTEM_ERROR, "End of file while reading data: Input/output error") from None
+            raise LibvirtError(SYSTEM_ERROR, "End of file while reading data: Input/output error") from None
         if not code:
             return str(said, "utf-8")
         try:

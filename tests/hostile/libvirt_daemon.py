@@ -20,6 +20,7 @@ from multiprocessing.connection import Connection, Listener
 from pathlib import Path
 from typing import Any
 
+from tests.fakes.libvirt_replies import AGENT_UNRESPONSIVE, INTERNAL_ERROR, SYSTEM_ERROR
 from tests.hostile.libvirt_client import AUTHKEY
 
 _MOST_OF_A_LINE = 10 * 1024 * 1024  # QEMU_AGENT_MAX_RESPONSE
@@ -36,10 +37,7 @@ _UTF8 = re.compile(rb"(?:[\x00-\x7f]|[\xc0-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xb
 # Whoever floods without end is asked all the same, in the midst of it.
 _LONGEST_DROP = 0.05
 
-_INTERNAL_ERROR = 1
-_SYSTEM_ERROR = 38
-_RPC = 39
-_UNRESPONSIVE = 86
+_RPC = 39  # VIR_ERR_RPC
 
 CONNECTED, DISCONNECTED = "connected", "disconnected"
 
@@ -54,7 +52,7 @@ class _Failure(Exception):  # noqa: N818  # an error's number and text, on the w
 
 
 def _late() -> _Failure:
-    return _Failure(_UNRESPONSIVE, "Guest agent is not responding: Guest agent not available for now")
+    return _Failure(AGENT_UNRESPONSIVE, "Guest agent is not responding: Guest agent not available for now")
 
 
 class Daemon:
@@ -105,7 +103,7 @@ class Daemon:
 
     def _command(self, text: str, timeout: float) -> bytes:
         if self._is_given_up:
-            raise _Failure(_UNRESPONSIVE, "QEMU guest agent is not available due to an error")
+            raise _Failure(AGENT_UNRESPONSIVE, "QEMU guest agent is not available due to an error")
         agent = self._connected()
         try:
             if not self._is_in_sync:
@@ -121,15 +119,15 @@ class Daemon:
             raise
         except OSError:
             self._hang_up()
-            raise _Failure(_UNRESPONSIVE, "Guest agent disappeared while executing command") from None
+            raise _Failure(AGENT_UNRESPONSIVE, "Guest agent disappeared while executing command") from None
         if reply is None:
             self._is_in_sync = False
             raise _late()
         if "error" in reply[1]:
             failed = f"internal error: unable to execute QEMU agent command '{json.loads(text)['execute']}'"
-            raise _Failure(_INTERNAL_ERROR, f"{failed}: {_description(reply[1]['error'])}")
+            raise _Failure(INTERNAL_ERROR, f"{failed}: {_description(reply[1]['error'])}")
         if reply[0].count(b"[") + reply[0].count(b"{") > _DEEPEST and _depth(reply[1]) > _DEEPEST:
-            raise _Failure(_INTERNAL_ERROR, "internal error: failed to convert virJSONValue to yajl data")
+            raise _Failure(INTERNAL_ERROR, "internal error: failed to convert virJSONValue to yajl data")
         return reply[0]
 
     def _connected(self) -> socket.socket:
@@ -140,7 +138,7 @@ class Daemon:
                 self._agent.connect(self._agent_path)
             except OSError:
                 self._hang_up()
-                raise _Failure(_UNRESPONSIVE, "Guest agent is not responding: it is not connected") from None
+                raise _Failure(AGENT_UNRESPONSIVE, "Guest agent is not responding: it is not connected") from None
             self._buffer.clear()
             self._is_in_sync = False
         return self._agent
@@ -192,7 +190,7 @@ class Daemon:
             if len(self._buffer) >= _MOST_OF_A_LINE:
                 self._is_given_up = True
                 what = f"No complete agent response found in {_MOST_OF_A_LINE} bytes"
-                raise _Failure(_SYSTEM_ERROR, f"{what}: Numerical result out of range")
+                raise _Failure(SYSTEM_ERROR, f"{what}: Numerical result out of range")
             if is_late:
                 return
             is_late = time.monotonic() >= until  # then what is there is taken, and no more
@@ -218,14 +216,14 @@ class Daemon:
         except RecursionError:
             if len(line) > _DEADLY:
                 raise ConnectionAbortedError("the daemon died") from None
-            raise _Failure(_INTERNAL_ERROR, "internal error: failed to convert virJSONValue to yajl data") from None
+            raise _Failure(INTERNAL_ERROR, "internal error: failed to convert virJSONValue to yajl data") from None
         if not isinstance(value, dict):
             raise self._given_up(b"Parsed JSON reply '%b' isn't an object" % line)
         return value
 
     def _given_up(self, why: bytes) -> _Failure:
         self._is_given_up = True
-        return _Failure(_INTERNAL_ERROR, b"internal error: " + why)
+        return _Failure(INTERNAL_ERROR, b"internal error: " + why)
 
 
 def _depth(value: Any) -> int:

@@ -9,8 +9,7 @@ from pathlib import Path
 
 from tests.fakes.fleet import Profile
 from tests.fakes.hypervisors import SimulatedHypervisor
-from tests.support.logfmt import Line, parse
-from tests.support.resync_service import module
+from tests.support.resync_service import Line, module, parse
 from tests.support.until import until
 
 SECOND_NS = 1_000_000_000

@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from tests.support.logfmt import Line, parse
 from tests.support.process_figures import ProcessFigures
 from tests.support.role_package import ROOT, RolePackage
 from tests.support.until import until
@@ -29,6 +29,32 @@ RUNNER = (sys.executable, "-m", "tests.support.resync_service_runner")
 METRICS = "metrics.prom"
 START_SECONDS = 60.0
 GRACE_SECONDS = 10.0
+
+
+# A line of its log: a word, then ``key=value``, where a value may be a JSON string.
+_FIELD = re.compile(r' (?P<name>\w+)=(?P<value>"(?:[^"\\]|\\.)*"|[^\s"=]*)')
+
+
+class Line(NamedTuple):
+    event: str
+    fields: dict[str, str]
+
+    def has(self, **fields: str) -> bool:
+        return fields.items() <= self.fields.items()
+
+
+def parse(text: str) -> Line:
+    event, _space, _rest = text.partition(" ")
+    fields: dict[str, str] = {}
+    at = len(event)
+    while at < len(text):
+        found = _FIELD.match(text, at)
+        if found is None:
+            raise ValueError(f"column {at}: {text!r}")
+        value = found["value"]
+        fields[found["name"]] = json.loads(value) if value.startswith('"') else value
+        at = found.end()
+    return Line(event, fields)
 
 
 class ServiceProcess(ProcessFigures):

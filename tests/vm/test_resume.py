@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.correction import NEAR_NS
-from tests.support.logfmt import Line
-from tests.support.resync_service import ServiceProcess, beside_libvirt
+from tests.support.resync_service import Line, ServiceProcess, beside_libvirt
 from tests.support.until import until
 from tests.vm import libvirtd
 from tests.vm.guest import Guest

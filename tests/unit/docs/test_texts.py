@@ -11,9 +11,8 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._clock.intervals 
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.commands import CATALOGUE
 
 from tests.docs.examples import GUIDES, Check, Example, all_examples, commands_of, to_check
-from tests.support import logfmt
 from tests.support.collection import ROOT
-from tests.support.resync_service import module
+from tests.support.resync_service import module, parse
 
 
 def the_one(first_line: str) -> str:
@@ -61,8 +60,8 @@ def test_the_lines_of_the_service_are_those_that_it_writes() -> None:
     log, record = module("log"), module("record")
     causes, news = (module(name, "guest_agent") for name in ("_watch.causes", "_watch.notices"))
     assert causes is not None
-    assert watching == log.line("watching", logfmt.parse(watching).fields.items())
-    fields = logfmt.parse(resync).fields
+    assert watching == log.line("watching", parse(watching).fields.items())
+    fields = parse(resync).fields
     since_ns = 5_000_000_000
 
     class Report:

@@ -10,8 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.logfmt import parse
-from tests.support.resync_service import module
+from tests.support.resync_service import module, parse
 
 log = module("log")
 
