@@ -21,9 +21,9 @@ from tests.fakes.guest import (
     STOCK_COMMANDS,
     SimulatedGuest,
     TimeLine,
+    says,
 )
 from tests.support.blocking import blocking
-from tests.support.telling_guest import says
 
 measure, reader = blocking(module.measure), blocking(module.reader)
 

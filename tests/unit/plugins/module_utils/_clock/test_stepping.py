@@ -20,9 +20,8 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import (
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.errors import QgaError
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.messages import Reply, Returned
 
-from tests.fakes.guest import MICROSECOND, MILLISECOND, SECOND, TimeLine, disabled, failed
+from tests.fakes.guest import MICROSECOND, MILLISECOND, SECOND, TimeLine, disabled, failed, fails
 from tests.support.resyncs import WAYS, breaks, extended, figures, is_set, run, stock
-from tests.support.telling_guest import fails
 
 UNSUPPORTED = "this feature or command is not currently supported"
 

@@ -9,9 +9,8 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._facts.command_de
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.commands import CATALOGUE
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.errors import RemoteProtocolError
 
-from tests.fakes.guest import EXTENDED_COMMANDS, SimulatedGuest, TimeLine, not_found
+from tests.fakes.guest import EXTENDED_COMMANDS, SimulatedGuest, TimeLine, full_guest, not_found, says
 from tests.support.blocking import blocking
-from tests.support.telling_guest import full_guest, says
 
 
 def details_of(guest: SimulatedGuest, name: str) -> dict[str, Any]:

@@ -26,16 +26,19 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.errors 
 from tests.fakes.guest import (
     EXTENDED_COMMANDS,
     MILLISECOND,
+    REPLIES,
     SECOND,
     STOCK_COMMANDS,
     SimulatedGuest,
     TimeLine,
     disabled,
     failed,
+    fails,
+    full_guest,
     not_found,
+    says,
 )
 from tests.support.blocking import blocking
-from tests.support.telling_guest import REPLIES, fails, full_guest, says
 
 gather = blocking(module.gather)
 
