@@ -116,9 +116,8 @@ class _Changed:
         return self.change(self.others, pieces)
 
 
-# They send other things in place of the reply, before it and after it.
+# They send other things in place of the reply, and after it.
 Instead = partial(_Changed, lambda others, _reply: others)
-Before = partial(_Changed, lambda others, reply: (*others, *reply))
 Behind = partial(_Changed, lambda others, reply: (*reply, *others))
 
 

@@ -23,10 +23,9 @@ make_importable()
 from tests.fakes.agent import Agent  # noqa: E402
 from tests.fakes.clock import Clock  # noqa: E402
 from tests.fakes.faults import Delays, Silent  # noqa: E402
-from tests.fakes.kinds import EXTENDED, SECOND_NS, STOCK, Kind  # noqa: E402
+from tests.fakes.kinds import KINDS, SECOND_NS, Kind  # noqa: E402
 from tests.support.process_figures import ProcessFigures  # noqa: E402
 
-_KINDS: Mapping[str, Kind] = {"extended": EXTENDED, "stock": STOCK}
 _FAULTS = {"none": (), "silent": (Silent(),), "refuses": ()}
 _ANSWER_SECONDS = 60.0
 _GRACE_SECONDS = 10.0
@@ -62,20 +61,19 @@ class Profile:
 
 @functools.cache  # agents share what does not change
 def _kind(name: str, set_seconds: float) -> Kind:
-    return replace(_KINDS[name], set_seconds=set_seconds)
+    return replace(KINDS[name], set_seconds=set_seconds)
 
 
-def profiles(count: int, seed: int, *, stock: float = 0.0, dead: float = 0.0) -> list[Profile]:
+def profiles(count: int, seed: int, *, dead: float = 0.0) -> list[Profile]:
     """As many profiles, always the same ones for a seed. Their clocks are late by 1 to 20 s, every tenth one ahead.
 
-    ``stock`` and ``dead`` are shares from 0 to 1: of stock agents, and of silent ones, spread evenly.
+    ``dead`` is the share of silent agents, from 0 to 1, spread evenly.
     """
     drawn = random.Random(seed)
-    are_stock, are_ahead = (frozenset(drawn.sample(range(count), round(count * share))) for share in (stock, 0.1))
+    are_ahead = frozenset(drawn.sample(range(count), round(count * 0.1)))
     silent = round(count * dead)
     return [
         Profile(
-            kind="stock" if number in are_stock else "extended",
             offset_ns=round(drawn.uniform(1.0, 20.0) * SECOND_NS) * (1 if number in are_ahead else -1),
             drift_ppm=round(drawn.uniform(-50.0, 50.0), 3),
             fault="silent" if number * silent // count < (number + 1) * silent // count else "none",
