@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,8 @@ OTHERS = {
 def test_all_variables_are_documented_with_their_defaults() -> None:
     options = yaml.safe_load((ROLE / "meta/argument_specs.yml").read_text())["argument_specs"]["main"]["options"]
     assert {name: option["default"] for name, option in options.items()} == DEFAULTS
+    rows = re.findall(r"^\| `(resync_on_resume_\w+)` \| `(.*?)` \|", (ROLE / "README.md").read_text(), re.MULTILINE)
+    assert {name: yaml.safe_load(default) for name, default in rows} == DEFAULTS
     source = (ROOT / "plugins/modules/qga_update_time.py").read_text()
     documentation = yaml.safe_load(source.split('DOCUMENTATION = r"""')[1].split('"""')[0])
     assert options["resync_on_resume_method"]["choices"] == documentation["options"]["method"]["choices"]

@@ -65,7 +65,7 @@ def shim(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str]
 
 
 @pytest.fixture(params=[False, True], ids=["at once", "prepared"])
-def place(tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Made:
+def place(tmp_path: Path, request: pytest.FixtureRequest) -> Made:
     """A shell that has made its directory already, or not."""
 
     def make(faults: Faults | None = None, timings: Timings = QUICK, **limits: Any) -> Place:
