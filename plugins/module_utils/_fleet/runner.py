@@ -22,9 +22,6 @@ there is no connection                      begin anew after a pause, for as lon
 
 After a restart of its daemon, a hypervisor has no agent connected for a while. Until that has settled, each agent is
 waited for, or it would be taken for one that does not run.
-
-A mark in a domain's definition forbids touching its guest's clock: ``<resync xmlns="urn:qemu.guest_agent:resync"
-enabled="no"/>`` among the domain's metadata (docs/formatdomain.html, "General metadata", libvirt 11.3.0).
 """
 
 from __future__ import annotations
@@ -36,16 +33,15 @@ from typing import Awaitable, Callable, NamedTuple, Sequence, TypeVar
 
 from .._agent import GuestAgent
 from .._channels.base import Channel
-from .._errors import DeadlineError, HypervisorUnavailableError, OptedOutError
+from .._errors import DeadlineError, HypervisorUnavailableError
 from .._event_loop.tasks import Deadline, pause
 from .._protocol.errors import QgaError
+from .opt_out import require_allowed
 from .results import GuestResult, Work, failure
 from .suspects import SHARED, USUAL, Suspicion, Timings, Turns, WatchedChannel
 
 # Suspects are remembered for as long as there are no more of them.
 _MOST_REMEMBERED = 1000
-
-OPT_OUT_NAMESPACE = "urn:qemu.guest_agent:resync"
 
 T = TypeVar("T")
 OpenChannel = Callable[[], Channel]
@@ -75,23 +71,6 @@ class RunOptions(NamedTuple):
     timeout: float
     wait_timeout: float = 0.0
     touches_clock: bool = False
-
-
-async def require_allowed(channel: Channel, timeout: float) -> None:
-    """Make sure that the guest's clock may be touched.
-
-    :raises OptedOutError: it may not
-    :raises QgaError: the hypervisor could not be asked
-    """
-    element = await channel.metadata(OPT_OUT_NAMESPACE, timeout)
-    if element is None:
-        return
-    # Few domains have one, and the parser is slow to import.
-    from xml.etree import ElementTree
-
-    # From libvirt, which checked it. What is not clearly a yes is a no: the mark is there to forbid.
-    if ElementTree.fromstring(element).get("enabled", "").strip().lower() not in ("yes", "true", "on", "1"):
-        raise OptedOutError(f"the clock of {channel} is not to be touched: its metadata has {OPT_OUT_NAMESPACE}")
 
 
 async def with_agent(open_channel: OpenChannel, work: Callable[[GuestAgent], Awaitable[T]], options: RunOptions) -> T:

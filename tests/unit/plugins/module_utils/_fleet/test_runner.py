@@ -19,11 +19,10 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import (
     UnresponsiveError,
 )
 from ansible_collections.qemu.guest_agent.plugins.module_utils._event_loop.tasks import Deadline, pause
-from ansible_collections.qemu.guest_agent.plugins.module_utils._fleet import results
+from ansible_collections.qemu.guest_agent.plugins.module_utils._fleet import opt_out, results
 from ansible_collections.qemu.guest_agent.plugins.module_utils._fleet.finding import fleet_of
 from ansible_collections.qemu.guest_agent.plugins.module_utils._fleet.results import GuestResult
 from ansible_collections.qemu.guest_agent.plugins.module_utils._fleet.runner import (
-    OPT_OUT_NAMESPACE,
     Guest,
     RunOptions,
     run_all,
@@ -41,7 +40,7 @@ OPTIONS = RunOptions(timeout=5.0)
 TOUCHING = RunOptions(timeout=5.0, touches_clock=True)
 QUICK = Timings(restart=0.05, retry=0.001, suspect_retry=0.001, turn=0.001)
 PATIENT = QUICK._replace(restart=10.0)
-OPTED_OUT = f'<resync xmlns="{OPT_OUT_NAMESPACE}" enabled="no"/>'
+OPTED_OUT = f'<resync xmlns="{opt_out.NAMESPACE}" enabled="no"/>'
 GONE = HypervisorUnavailableError("cannot connect")
 OFF = NotRunningError("it is shut off")
 

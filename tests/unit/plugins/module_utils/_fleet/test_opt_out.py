@@ -4,7 +4,7 @@ import pytest
 from ansible_collections.qemu.guest_agent.plugins.module_utils._channels.addresses import UnixAddress
 from ansible_collections.qemu.guest_agent.plugins.module_utils._channels.stream import StreamChannel
 from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import OptedOutError
-from ansible_collections.qemu.guest_agent.plugins.module_utils._fleet.runner import OPT_OUT_NAMESPACE, require_allowed
+from ansible_collections.qemu.guest_agent.plugins.module_utils._fleet.opt_out import NAMESPACE, require_allowed
 
 from tests.fakes.guest import SimulatedGuest, TimeLine
 from tests.support.blocking import blocking
@@ -27,7 +27,7 @@ def guest(line: TimeLine) -> MarkedGuest:
 
 
 def mark(attributes: str) -> str:
-    return f'<resync xmlns="{OPT_OUT_NAMESPACE}" {attributes}/>'
+    return f'<resync xmlns="{NAMESPACE}" {attributes}/>'
 
 
 @pytest.mark.parametrize(
@@ -51,14 +51,12 @@ def test_the_clock_of_a_guest_that_is_not_libvirts_may_be_touched() -> None:
     [
         *(mark(f'enabled="{value}"') for value in ("no", "false", "off", "0", "No", " no ", "", "maybe", "y", "2")),
         *(mark(attributes) for attributes in ("", 'Enabled="yes"', 'x="yes"')),
-        f'<qga:resync xmlns:qga="{OPT_OUT_NAMESPACE}" enabled="no"/>',
-        f'<resync xmlns="{OPT_OUT_NAMESPACE}" enabled="no"><why enabled="yes">frozen in time</why></resync>',
+        f'<qga:resync xmlns:qga="{NAMESPACE}" enabled="no"/>',
+        f'<resync xmlns="{NAMESPACE}" enabled="no"><why enabled="yes">frozen in time</why></resync>',
     ],
 )
 def test_a_mark_that_does_not_clearly_say_yes_forbids_it(guest: MarkedGuest, metadata: str) -> None:
     guest.mark = metadata
     with pytest.raises(OptedOutError) as caught:
         blocking(require_allowed)(guest, 5.0)
-    assert (
-        caught.value.message == f"the clock of domain web1 is not to be touched: its metadata has {OPT_OUT_NAMESPACE}"
-    )
+    assert caught.value.message == f"the clock of domain web1 is not to be touched: its metadata has {NAMESPACE}"
