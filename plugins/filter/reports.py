@@ -100,7 +100,7 @@ def _named(make: Callable[..., Any]) -> Callable[..., Any]:
         try:
             return make(*arguments, **options)
         except TypeError as error:
-            raise AnsibleFilterError(f"{make.__name__}: {error}") from error
+            raise AnsibleFilterError(f"{make.__name__}: {error}") from error.__cause__ or error  # Ansible shows causes
 
     return made
 

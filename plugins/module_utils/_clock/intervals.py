@@ -208,7 +208,7 @@ def evaluate(readings: Sequence[Reading]) -> Measurement:
         growths = (
             later.guest_received_ns - earlier.guest_received_ns for earlier, later in zip(readings, readings[1:])
         )
-        resolution_ns += max(0, max(growths, default=0))
+        resolution_ns += max((0, *growths))
         agreed = _agreed_at(resolution_ns, readings)
     gap_ns = max(0, agreed.low - agreed.high)
     # Of readings that contradict each other even if the clock ticks, since it was stepped or slewed: from what the one

@@ -13,7 +13,7 @@ from .._errors import CommandNotFoundError
 from .._protocol.commands import CATALOGUE
 from .shapes import facts_of
 
-_DESCRIBED = ("success_response", "since", "description", "returns", "origin")
+_DESCRIBED = ("success_response", "since", "description", "arguments", "returns", "origin")
 
 
 async def command_details(agent: GuestAgent, name: str) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from fnmatch import fnmatchcase
 from typing import Callable, Iterable, NamedTuple, Sequence
 
 _MAGIC = re.compile(r"[*?\[]")
-_EVERYTHING = "*"  # never a guest's name
+_EVERYTHING = "*"  # never taken for a name
 _DIGITS = re.compile(r"([0-9]+)")
 
 

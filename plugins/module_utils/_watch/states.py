@@ -108,8 +108,11 @@ class GuestStates:
         self._timings = timings
         self._patience_ns = patience_ns
         self._states: dict[str, _State] = {}
+        self._pending: dict[str, _State] = {}
         # The last of each kind for each guest: it may be long until somebody asks.
         self._notices: dict[tuple[str, type], Notice] = {}
+
+    # --------------------------------------------------------------------------------------------------------- events
 
     def on_lifecycle(self, uuid: str, name: str, event: int, detail: int, now_ns: int) -> None:
         """``event`` is a virDomainEventType, ``detail`` that one's own."""
@@ -143,7 +146,7 @@ class GuestStates:
             state = self._state(each.uuid, each.name)
             state.is_connected = each.is_connected
             if state.pending is None:
-                state.pending = self._running(cause, now_ns)
+                self._expect(state, _Pending(cause, now_ns, is_running=True, due_ns=now_ns + self._patience_ns))
             else:
                 state.pending.is_running = True
 
@@ -153,7 +156,8 @@ class GuestStates:
         if state.pending is not None and state.pending.is_running:
             state.pending.cause = cause
         elif now_ns >= state.quiet_until_ns:
-            state.pending = _Pending(cause, now_ns, is_running=False, due_ns=now_ns + self._timings.to_be_resumed)
+            due_ns = now_ns + self._timings.to_be_resumed
+            self._expect(state, _Pending(cause, now_ns, is_running=False, due_ns=due_ns))
 
     def _on_running(self, uuid: str, name: str, cause: str, now_ns: int) -> None:
         state = self._state(uuid, name)
@@ -162,16 +166,14 @@ class GuestStates:
             cause = cause if state.pending.is_running else state.pending.cause
         elif now_ns < state.quiet_until_ns:
             return
-        state.pending = self._running(cause, now_ns)
-
-    def _running(self, cause: str, now_ns: int) -> _Pending:
-        return _Pending(cause, now_ns, is_running=True, due_ns=now_ns + self._patience_ns)
+        self._expect(state, _Pending(cause, now_ns, is_running=True, due_ns=now_ns + self._patience_ns))
 
     def _on_booted(self, uuid: str, name: str, now_ns: int) -> None:
         """Its clock comes from its hardware clock. That it runs is reported as a resumption, mostly just before."""
         state = self._state(uuid, name)
         state.quiet_until_ns = now_ns + self._timings.burst
-        state.pending = None
+        if state.pending is not None:
+            self._forget_pending(state)
 
     def _on_ended(self, uuid: str, became: str) -> None:
         state = self._states.get(uuid)
@@ -179,41 +181,51 @@ class GuestStates:
             return
         if state.pending is not None:
             self._notices[uuid, Withdrawn] = Withdrawn(state.guest, state.pending.cause, became)
-            state.pending = None
+            self._forget_pending(state)
         state.quiet_until_ns = 0
         if became == _STOPPED:
             state.is_gone = True
             self._forget_if_over(state)
 
     def _state(self, uuid: str, name: str) -> _State:
+        state = self._states.get(uuid)
         guest = WatchedGuest(self._uri, uuid, name)
-        state = self._states.setdefault(uuid, _State(guest))
+        if state is None:
+            state = self._states[uuid] = _State(guest)
         state.guest = guest
         state.is_gone = False
         return state
+
+    def _expect(self, state: _State, pending: _Pending) -> None:
+        state.pending = pending
+        self._pending[state.guest.uuid] = state
+
+    def _forget_pending(self, state: _State) -> None:
+        state.pending = None
+        del self._pending[state.guest.uuid]
 
     def _forget_if_over(self, state: _State) -> None:
         if state.is_gone and not state.is_busy:
             del self._states[state.guest.uuid]
 
+    # -------------------------------------------------------------------------------------------------------- notices
+
     def take(self, now_ns: int) -> list[Notice]:
         """The notices of now. A guest that is noticed to be stale is not noticed again before it is :meth:`done`."""
         notices = list(self._notices.values())
         self._notices.clear()
-        for state in self._states.values():
-            pending = state.pending
-            if pending is None or state.is_busy:
+        for state in list(self._pending.values()):
+            if state.pending is None or state.is_busy or not _is_due(state, state.pending, now_ns):
                 continue
-            if now_ns >= pending.due_ns or (pending.is_running and state.is_connected is not False):
-                notices.append(Stale(state.guest, pending.cause, pending.since_ns))
-                state.pending = None
-                state.is_busy = True
-                state.quiet_until_ns = now_ns + self._timings.burst
+            notices.append(Stale(state.guest, state.pending.cause, state.pending.since_ns))
+            self._forget_pending(state)
+            state.is_busy = True
+            state.quiet_until_ns = now_ns + self._timings.burst
         return notices
 
     def next_ns(self) -> int | None:
         """When the next notice is due even if nothing happens. None: never."""
-        waiting = (state.pending for state in self._states.values() if not state.is_busy)
+        waiting = [state.pending for state in self._pending.values() if not state.is_busy]
         return min((pending.due_ns for pending in waiting if pending is not None), default=None)
 
     def put_back(self, stale: Stale, now_ns: int) -> None:
@@ -223,7 +235,7 @@ class GuestStates:
         state = self._states.get(stale.guest.uuid)
         if state is not None and not state.is_gone and state.pending is None:
             due_ns = now_ns + self._timings.unreached
-            state.pending = _Pending(stale.cause, stale.since_ns, is_running=False, due_ns=due_ns)
+            self._expect(state, _Pending(stale.cause, stale.since_ns, is_running=False, due_ns=due_ns))
         self.done(stale.guest.uuid)
 
     def done(self, uuid: str) -> None:
@@ -232,3 +244,8 @@ class GuestStates:
         if state is not None:
             state.is_busy = False
             self._forget_if_over(state)
+
+
+def _is_due(state: _State, pending: _Pending, now_ns: int) -> bool:
+    is_there = pending.is_running and state.is_connected is not False
+    return is_there or now_ns >= pending.due_ns

@@ -111,13 +111,13 @@ async def main(queue: asyncio.Queue[Any], args: dict[str, Any]) -> None:
     :raises RuntimeError: the collection or libvirt-python is not installed
     """
     settings = _read(args)
+    in_asyncio = _core("_event_loop.in_asyncio")
     try:
         watcher = _core("_watch.watcher").Watcher(settings.uris, settings.agent_patience, settings.look_at_start)
     except _core("_errors").MissingLibraryError as error:
         raise RuntimeError(
             f"{error.message}. Install python3-libvirt or libvirt-python for {sys.executable}, which runs this source."
         ) from None
-    in_asyncio = _core("_event_loop.in_asyncio")
     try:
         while True:
             notice = await in_asyncio.run(watcher.next())

@@ -61,6 +61,7 @@ class Stream:
         self._on_hang_up = on_hang_up
         self._on_drained = on_drained
         self._unsent: deque[memoryview] = deque()
+        self._unsent_bytes = 0  # counted: it is asked for with each request
         self._is_blocked = False
         self._is_paused = False
         self._is_closed = False
@@ -75,7 +76,7 @@ class Stream:
 
     @property
     def is_congested(self) -> bool:
-        return bool(self._unsent) and sum(map(len, self._unsent)) > CONGESTED
+        return self._unsent_bytes > CONGESTED
 
     @property
     def is_drained(self) -> bool:
@@ -86,6 +87,7 @@ class Stream:
             return
         self._is_closed = True
         self._unsent.clear()
+        self._unsent_bytes = 0
         for descriptor in set(self._ends):
             self._loop.unwatch(descriptor)
             os.close(descriptor)
@@ -159,6 +161,7 @@ class Stream:
             if written == len(data):
                 return
         self._unsent.append(memoryview(data)[written:])
+        self._unsent_bytes += len(data) - written
         if not self._is_blocked:
             self._write()
 
@@ -173,6 +176,7 @@ class Stream:
 
     def forget_unsent(self) -> None:
         self._unsent.clear()
+        self._unsent_bytes = 0
         self._block(False)
 
     def _block(self, is_blocked: bool) -> None:
@@ -195,6 +199,7 @@ class Stream:
                     self._is_unread = True
                     self._loop.soon(self._hang_up_later)
                 return
+            self._unsent_bytes -= written
             if written < len(piece):
                 self._unsent[0] = piece[written:]
             else:
