@@ -13,7 +13,7 @@ step what                             thread how long
 ==== ================================ ====== ==========================================================================
 1    probe a new guest                yes    ``Timings.probe``, if the call has twice that; a request that may be
                                              repeated is its own probe, and ends here if it is answered
-2    wait for a thread in its lane    no     uncounted, unless all threads hang; who is held back is given up at the
+2    wait for a thread in its lane    no     uncounted, unless all threads hang; what is held back is given up at the
                                              line's ``held_back_until``
 3    open the connection, find the    yes    what is ``left``: the call's time without what failed before
      domain; it has to run, and to

@@ -392,9 +392,11 @@ class GuestShell:
             except FileTooLongError as error:
                 raise OutputTooLongError(f"the command wrote more than {limit} bytes, and was ended there") from error
             except _PASSING:
-                if patience.remaining() < RETRY:
+                await polling.retry(patience)
+                if patience.expired():  # another attempt would only find that its time is over
                     self._is_lost = True
                     raise
+                continue
             await polling.retry(patience)
 
     async def _end(self, number: str, process: int | None) -> None:
