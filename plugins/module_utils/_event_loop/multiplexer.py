@@ -82,12 +82,13 @@ class _Account(Generic[Result]):
     """A task that was begun, what it waits for, and what it has used.
 
     ``since`` is when the operation that it waits for began. ``computed`` is for how many seconds it has kept the thread
-    so far, less what it has made up for, and ``waited`` for how many it has waited.
+    so far, less what it has made up for, and ``waited`` for how many it has waited. ``due_at`` is when it is looked at,
+    if nothing comes.
     """
 
     __slots__ = (
         *("number", "task", "wait", "descriptor", "since", "computed", "waited", "wait_began_at"),
-        *("is_waiting", "is_parked"),
+        *("due_at", "is_waiting", "is_parked"),
     )
 
     def __init__(self, number: int, task: Task[Result]) -> None:
@@ -99,6 +100,7 @@ class _Account(Generic[Result]):
         self.computed = 0.0
         self.waited = 0.0
         self.wait_began_at = 0.0
+        self.due_at = math.inf
         self.is_waiting = False
         self.is_parked = False
 
@@ -124,7 +126,8 @@ class Multiplexer(Generic[Result]):
         self._upcoming: Task[Result] | None = None
         self._added: deque[Task[Result]] = deque()
         self._parked = 0
-        self._look_at = math.inf  # when a wait ends, or an operation is parked
+        # When a wait may end, or an operation be parked. Only the entry that an account has as its ``due_at`` counts.
+        self._due: list[tuple[float, int, _Account[Result]]] = []
         self._most = _most_at_once()
 
     def add(self, task: Task[Result]) -> None:
@@ -215,6 +218,7 @@ class Multiplexer(Generic[Result]):
     def _forget(self, account: _Account[Result]) -> None:
         self._park(account, False)
         self._accounts.discard(account)
+        account.due_at = math.nan
 
     def _park(self, account: _Account[Result], is_parked: bool) -> None:
         """Whether it makes room for another one."""
@@ -224,7 +228,7 @@ class Multiplexer(Generic[Result]):
     def _wait_for(self, account: _Account[Result], wait: Wait) -> None:
         account.wait = wait
         account.is_waiting = True
-        self._look_at = min(self._look_at, self._due(account))
+        self._look_later(account)
         if not wait.events:
             return
         self._by_descriptor[wait.descriptor] = account
@@ -240,14 +244,20 @@ class Multiplexer(Generic[Result]):
             self._epoll.modify(wait.descriptor, events)
         account.descriptor = wait.descriptor
 
-    def _due(self, account: _Account[Result]) -> float:
-        """When it is to be looked at, if nothing comes: its wait ends, or it is parked."""
-        wait_ends = account.wait.until if account.is_waiting else math.inf
-        return min(wait_ends, math.inf if account.is_parked else account.since + self._timings.patience)
+    def _look_later(self, account: _Account[Result]) -> None:
+        """See that it is looked at when its wait ends, or it is to be parked, if nothing comes before."""
+        due_at = account.wait.until if account.is_waiting else math.inf
+        if not account.is_parked:
+            due_at = min(due_at, account.since + self._timings.patience)
+        # An entry that has become too early stays, and is looked at in vain: most operations are short.
+        if due_at < account.due_at:
+            account.due_at = due_at
+            heapq.heappush(self._due, (due_at, next(self._order), account))
 
     def _take_what_arrived(self, until: float) -> None:
         """Read what there is; wait for it, at the most until then or until a wait is over."""
-        seconds = max(0.0, min(self._look_at, until) - time.monotonic())
+        look_at = min(self._due[0][0], until) if self._due else until
+        seconds = max(0.0, look_at - time.monotonic())
         for descriptor, _events in self._epoll.poll(seconds):
             account = self._by_descriptor.get(descriptor)
             if account is None or not account.is_waiting or account.wait.descriptor != descriptor:
@@ -262,9 +272,7 @@ class Multiplexer(Generic[Result]):
                 self._wait_for(account, account.wait)
             else:
                 self._make_ready(account, answer)
-        now = time.monotonic()
-        if now >= self._look_at:
-            self._look(now)
+        self._look(time.monotonic())
 
     def _make_ready(self, account: _Account[Result], answer: _Answer) -> None:
         account.is_waiting = False
@@ -276,13 +284,16 @@ class Multiplexer(Generic[Result]):
 
     def _look(self, now: float) -> None:
         """Make those ready whose wait is over, and park those whose operation has lasted for long."""
-        self._look_at = math.inf
-        for account in self._accounts:
+        while self._due and self._due[0][0] <= now:
+            due_at, _number, account = heapq.heappop(self._due)
+            if due_at != account.due_at:
+                continue
+            account.due_at = math.inf
             if account.is_waiting and account.wait.until <= now:
                 self._make_ready(account, None)
             elif account.since + self._timings.patience <= now:
                 self._park(account, True)
-            self._look_at = min(self._look_at, self._due(account))
+            self._look_later(account)
 
 
 def _most_at_once() -> int:
