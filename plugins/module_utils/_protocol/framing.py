@@ -150,8 +150,8 @@ class Decoder:
     ``stray``      past the byte; drop the value: a :class:`Delimiter` for 0xFF, else a :class:`Malformed`; recover
     ============== ===================================================================================================
 
-    A value that breaks a limit is dropped as well, as a :class:`Malformed`, and skipped to the end of its line. Inside
-    of a value ``_skip_tokens`` goes ahead of the table, with the same result.
+    A value that breaks a limit is dropped as well, as a :class:`Malformed`, and skipped to the end of its line. From a
+    value's first bracket on ``_skip_tokens`` goes ahead of the table, with the same result.
 
     Bytes are looked at when an event is asked for, so a caller that has had enough of a peer does not pay for the rest.
     Memory is bounded by the limit on a message's size plus what was fed since the last event was None; time is linear
@@ -186,9 +186,9 @@ class Decoder:
         while self._position < len(self._buffer):
             if not self._in_value:
                 self._begin_value()  # what lies between values is never looked at again
-            elif self._state == "start":
+            if self._state == "start" and (self._in_value or self._buffer[0] in b"{["):
                 self._skip_tokens()
-            if self._position < len(self._buffer) and self._position <= self._limits.size:
+            if self._found is None and self._position < len(self._buffer) and self._position <= self._limits.size:
                 self._step()
             if self._in_value and self._position > self._limits.size:
                 self._overflow(f"is longer than {self._limits.size} bytes")
@@ -203,24 +203,29 @@ class Decoder:
         return iter(self.next_event, None)
 
     def _skip_tokens(self) -> None:
-        """Go over whole tokens and brackets, up to what would end the value or break a limit.
+        """Go over whole tokens and brackets, to the end of the value, or up to what would break a limit.
 
-        It takes a quarter of the time that the steps would take: lists of objects are mostly brackets.
+        Most replies end here; and lists of objects, mostly brackets, take a quarter of the time that the steps would.
         """
         buffer, size, nesting = self._buffer, self._limits.size, self._limits.nesting
         position, braces, brackets = self._position, self._braces, self._brackets
         length = len(buffer)
         while True:
             position = _TOKENS.match(buffer, position, size + 1).end()  # type: ignore[union-attr]  # it matches emptiness
-            change = _BRACKETS.get(buffer[position]) if position < length and position <= size else None
+            change = _BRACKETS.get(buffer[position]) if position < length and position < size else None
             if change is None:
                 break
             more_braces, more_brackets = braces + change[0], brackets + change[1]
-            if more_braces < 0 or more_brackets < 0 or not 0 < more_braces + more_brackets <= nesting:
+            if more_braces < 0 or more_brackets < 0 or more_braces + more_brackets > nesting:
                 break
             braces, brackets = more_braces, more_brackets
             position += 1
+            if not braces and not brackets:
+                self._position = position
+                self._end_value()
+                return
         self._position, self._braces, self._brackets = position, braces, brackets
+        self._in_value = position > 0
 
     def _step(self) -> None:
         """Go over the run of the present state, or else take one step through the table."""
@@ -256,8 +261,12 @@ class Decoder:
         if self._position > self._limits.size:
             self._overflow(f"is longer than {self._limits.size} bytes")
         elif not is_open:
-            self._found = Message(bytes(self._buffer[: self._position]), self._limits)
-            self._begin_value()
+            self._end_value()
+
+    def _end_value(self) -> None:
+        self._found = Message(bytes(self._buffer[: self._position]), self._limits)
+        self._position = _STATES["start"].run.match(self._buffer, self._position).end()  # type: ignore[union-attr]
+        self._begin_value()
 
     def _look_again(self, _byte: int) -> None:
         self._state = "start"
