@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import functools
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import Any, Callable, ClassVar, Mapping, TypeVar
@@ -40,8 +41,17 @@ class Request:
         """Return what encodes it for the instant at which it is sent: nothing, if it was encoded here."""
         if callable(self.arguments):
             return lambda now_ns: encode(messages.request(self.execute, self.arguments_at(now_ns)))
-        encoded = encode(messages.request(self.execute, self.arguments))
+        if not self.arguments:
+            encoded = _without_arguments(encode, self.execute)
+        else:
+            encoded = encode(messages.request(self.execute, self.arguments))
         return lambda _now_ns: encoded
+
+
+@functools.lru_cache(maxsize=64)
+def _without_arguments(encode: Callable[[Mapping[str, Any]], Encoded], execute: str) -> Encoded:
+    """A request without arguments: a measurement sends the same one again and again."""
+    return encode(messages.request(execute))
 
 
 @dataclass(frozen=True)

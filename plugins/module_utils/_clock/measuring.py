@@ -188,10 +188,11 @@ async def _read_stock(agent: GuestAgent) -> Reading:
 
 async def _read_extended(agent: GuestAgent) -> Reading:
     exchange = await agent.exchange("guest-get-clock")
-    if not isinstance(exchange.value, dict):
+    value = exchange.value
+    if not isinstance(value, dict):
         raise RemoteProtocolError("the agent returned a guest-get-clock that is no object")
-    received_ns, received_rounded_ns = _guest_time(exchange.value.get("received"), "received")
-    transmitted_ns, transmitted_rounded_ns = _guest_time(exchange.value.get("transmitted"), "transmitted")
+    received_ns, received_rounded_ns = _guest_time(value.get("received"), "received")
+    transmitted_ns, transmitted_rounded_ns = _guest_time(value.get("transmitted"), "transmitted")
     if transmitted_ns < received_ns:
         raise RemoteProtocolError("the agent returned a guest-get-clock that was transmitted before it was received")
     return Reading(
@@ -201,7 +202,7 @@ async def _read_extended(agent: GuestAgent) -> Reading:
         transmitted_ns,
         EXTENDED_RESOLUTION_NS,
         max(received_rounded_ns, transmitted_rounded_ns),
-        _slew(exchange.value),
+        _slew(value),
     )
 
 
