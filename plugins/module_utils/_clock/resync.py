@@ -49,6 +49,7 @@ measured once more after a random pause, in which the other run may have taken i
 from __future__ import annotations
 
 import time
+from typing import Callable
 
 from .._agent import GuestAgent
 from .._errors import CommandError, DeadlineError, NotConvergedError, NotSupportedError
@@ -86,14 +87,13 @@ class _Run:
     def __init__(self, agent: GuestAgent, reference: Reference, options: ResyncOptions) -> None:
         self._started_ns = time.monotonic_ns()
         self._warnings: dict[str, None] = {}  # each is given once
+        # Not a method of its own: as a cycle, all that it knows would be left to the garbage collector.
+        self._warn: Callable[[str], object] = self._warnings.setdefault
         given = Given(agent, reference, options, Criteria(options.tolerance_ns, options.backward), self._warn)
         self._agent, self._reference, self._options, self._criteria, _warn = given
         self._gauge = Gauge(given)
         self._stepper = Stepper(given, self._gauge)
         self._slewer = Slewer(given, self._stepper)
-
-    def _warn(self, sentence: str) -> None:
-        self._warnings[sentence] = None
 
     async def report(self) -> ResyncReport:
         options, criteria = self._options, self._criteria
