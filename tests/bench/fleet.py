@@ -29,12 +29,14 @@ TIMEOUT_S = 5.0
 SEED = 20261124
 SECOND_NS = 1_000_000_000
 
-# Runs the module in a process of its own and tells its peak of resident memory in KiB.
+# Runs the module in a process of its own, and prints the peak of its resident memory in KiB. A child's ru_maxrss would
+# begin with its parent's.
 _PEAK = """
-import contextlib, io, json, resource, sys
+import contextlib, io, json, os, sys
 from tests.support.collection import make_importable
 make_importable()
 from tests.support.ansible_core import module_args
+from tests.support.process_figures import ProcessFigures
 from ansible_collections.qemu.guest_agent.plugins.modules import qga_update_time
 with module_args(json.loads(sys.argv[1])), contextlib.redirect_stdout(io.StringIO()) as output:
     try:
@@ -42,7 +44,9 @@ with module_args(json.loads(sys.argv[1])), contextlib.redirect_stdout(io.StringI
     except SystemExit:
         pass
 assert json.loads(output.getvalue())["summary"]["failed"] == 0
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+figures = ProcessFigures()
+figures.pid = os.getpid()
+print(figures.peak_kib())
 """
 
 

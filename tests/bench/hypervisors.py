@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import resource
 import subprocess
 import sys
 import tempfile
@@ -34,8 +33,7 @@ def bench_hypervisors(say: Say) -> Figures:
 def _run(hypervisors: int, guests: int, say: Say) -> Figures:
     """Run the playbook once.
 
-    ``peak_mib`` is of the largest of its processes. ``failed`` guests include ``unproven`` ones, whose clocks may be
-    right, but this machine was too busy to prove it.
+    ``failed`` guests include ``unproven`` ones, whose clocks may be right, but this machine was too busy to prove it.
     """
     with tempfile.TemporaryDirectory(prefix="qga-bench-") as name:
         directory = Path(name)
@@ -70,7 +68,6 @@ def _run(hypervisors: int, guests: int, say: Say) -> Figures:
         "guests": guests,
         "seconds": seconds,
         "agents_s": agents_s,
-        "peak_mib": resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024,
         "worst_left_ms": worst_ms,
         "failed": failed,
         "unproven": unproven,
