@@ -252,21 +252,21 @@ def fails(guest: SimulatedGuest, command: str, error: QgaError) -> None:
 Result = TypeVar("Result")
 
 
-def side_by_side(line: TimeLine, conversations: Sequence[Coroutine[Wait, Any, Result]]) -> list[Result]:
+def side_by_side(line: TimeLine, tasks: Sequence[Coroutine[Wait, Any, Result]]) -> list[Result]:
     """What each of them returns. The one whose wait ends first goes on; they begin in their order."""
     results: dict[int, Result] = {}
     order = itertools.count()
-    waiting = [(line.now_ns, next(order), number) for number in range(len(conversations))]
+    waiting = [(line.now_ns, next(order), number) for number in range(len(tasks))]
     while waiting:
         until_ns, _order, number = heapq.heappop(waiting)
         line.now_ns = max(line.now_ns, until_ns)
         try:
-            wait = conversations[number].send(None)
+            wait = tasks[number].send(None)
         except StopIteration as ended:
             results[number] = ended.value
         else:
             heapq.heappush(waiting, (max(line.now_ns, round(wait.until * SECOND)), next(order), number))
-    return [results[number] for number in range(len(conversations))]
+    return [results[number] for number in range(len(tasks))]
 
 
 def jitter(drawn: random.Random, forward_ns: int = 300_000, backward_ns: int = 200_000) -> Delays:

@@ -73,10 +73,10 @@ class Witness:
 
     def offset(self, exchanges: int = DEFAULT_EXCHANGES) -> Reading:
         """Guest clock minus host clock."""
-        with _Conversation(self._path, self._timeout_s) as conversation:
+        with _Session(self._path, self._timeout_s) as session:
             # The first one waits for the guest to notice that somebody has connected.
-            conversation.exchange()
-            return reading_of([conversation.exchange() for _count in range(exchanges)])
+            session.exchange()
+            return reading_of([session.exchange() for _count in range(exchanges)])
 
     def step(self, nanoseconds: int) -> None:
         """Move the guest's clock, and only the guest's, by a signed amount."""
@@ -91,8 +91,8 @@ class Witness:
         self._order(b"start", base64.b64encode(script.encode()))
 
     def _order(self, verb: bytes, value: bytes) -> None:
-        with _Conversation(self._path, self._timeout_s) as conversation:
-            conversation.order(verb, value)
+        with _Session(self._path, self._timeout_s) as session:
+            session.order(verb, value)
 
     def behind(
         self, happening: Callable[[], None], is_wanted: Callable[[Exchange, Exchange], bool], deadline_s: float
@@ -102,11 +102,11 @@ class Witness:
         :returns: the first exchange that is as wanted, seen against the one from before
         """
         deadline = time.monotonic() + deadline_s
-        with _Conversation(self._path, deadline_s) as conversation:
-            conversation.exchange()  # waits for the guest to notice that somebody has connected
-            before = conversation.exchange()
+        with _Session(self._path, deadline_s) as session:
+            session.exchange()  # waits for the guest to notice that somebody has connected
+            before = session.exchange()
             happening()
-            while not is_wanted(before, exchange := conversation.exchange()):
+            while not is_wanted(before, exchange := session.exchange()):
                 if time.monotonic() > deadline:
                     raise VmError(f"What was wanted of the witness at {self._path} has not happened.")
         return exchange
@@ -116,8 +116,8 @@ class Witness:
         deadline = time.monotonic() + deadline_s
         while True:
             try:
-                with _Conversation(self._path, min(self._timeout_s, deadline_s)) as conversation:
-                    conversation.exchange()
+                with _Session(self._path, min(self._timeout_s, deadline_s)) as session:
+                    session.exchange()
                 return
             except VmError as error:
                 if time.monotonic() > deadline:
@@ -125,7 +125,7 @@ class Witness:
                 time.sleep(RETRY_S)
 
 
-class _Conversation:
+class _Session:
     """One connection to the guest's script."""
 
     def __init__(self, path: Path, timeout_s: float) -> None:
@@ -135,7 +135,7 @@ class _Conversation:
         self._socket.settimeout(timeout_s)
         self._lines = self._socket.makefile("rb")
 
-    def __enter__(self) -> _Conversation:
+    def __enter__(self) -> _Session:
         try:
             self._socket.connect(str(self._path))
         except OSError as error:

@@ -38,7 +38,7 @@ _PAIRS = (("min", 60, "s", 1, 3600), ("h", 3600, "min", 60, 86400), ("d", 86400,
 _DAY_NS = 86400 * SECOND_NS
 
 
-def visible(value: object, limit: int) -> str:
+def printable(value: object, limit: int) -> str:
     """The text with escapes in place of what does not print (control characters, marks that turn the direction of
     writing, halves of surrogate pairs), and cut to ``limit`` characters. What is no text, or empty, is unknown.
     """

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Iterable, Mapping, Sequence, Tuple
 
-from .format import UNKNOWN, counted, duration, signed, visible
+from .format import UNKNOWN, counted, duration, printable, signed
 
 # Of a guest whose clock was to be set right, and of one that was asked for facts.
 STATUSES = ("corrected", "unchanged", "slewing", "skipped", "failed")
@@ -73,7 +73,7 @@ class Offset:
 
 
 @dataclass(frozen=True)
-class Guest:
+class ReportedGuest:
     """The result of one guest. A figure is None where it was not measured.
 
     ``within``: whether the clock is within tolerance; None where that was not measured, or not proven.
@@ -124,7 +124,7 @@ class Guest:
         return self.before if self.status in ("skipped", "unchanged", "slewing") else None
 
 
-Measured = Tuple[Guest, Offset]
+Measured = Tuple[ReportedGuest, Offset]
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ class Hypervisor:
     """One hypervisor, and ``problem`` if it could not be worked on as a whole."""
 
     host: str
-    guests: tuple[Guest, ...]
+    guests: tuple[ReportedGuest, ...]
     problem: Problem | None
 
 
@@ -151,7 +151,7 @@ class Fleet:
     """All that a report is made of."""
 
     hypervisors: Sequence[Hypervisor]
-    guests: Sequence[Guest]
+    guests: Sequence[ReportedGuest]
     tally: Tally
     settings: Settings
 
@@ -170,7 +170,7 @@ class Fleet:
         return sum(not guest.measured for guest in self.guests)
 
 
-def unproven_sentence(guests: Iterable[Guest]) -> str:
+def unproven_sentence(guests: Iterable[ReportedGuest]) -> str:
     """Return how many of the guests that failed may have right clocks; empty if none."""
     unproven = sum(guest.unproven for guest in guests if guest.status == "failed")
     return f"{counted(unproven, 'clock')} {'is' if unproven == 1 else 'are'} not proven right." if unproven else ""
@@ -181,7 +181,7 @@ def shown(statuses: Sequence[str], total: Tally) -> tuple[str, ...]:
     return tuple(status for status in statuses if status not in _RARE or total.by_status[status])
 
 
-def tally(guests: Sequence[Guest]) -> Tally:
+def tally(guests: Sequence[ReportedGuest]) -> Tally:
     return Tally(
         total=len(guests),
         by_status=Counter(guest.status for guest in guests),
@@ -190,19 +190,19 @@ def tally(guests: Sequence[Guest]) -> Tally:
     )
 
 
-def _largest(offsets: Iterable[tuple[Guest, Offset | None]]) -> Measured | None:
+def _largest(offsets: Iterable[tuple[ReportedGuest, Offset | None]]) -> Measured | None:
     measured = [(guest, offset) for guest, offset in offsets if offset is not None]
     return max(measured, key=lambda item: abs(item[1].ns), default=None)
 
 
-def all_guests(fleet: Iterable[Hypervisor]) -> list[Guest]:
+def all_guests(fleet: Iterable[Hypervisor]) -> list[ReportedGuest]:
     return [guest for hypervisor in fleet for guest in hypervisor.guests]
 
 
-def worst_first(guests: Iterable[Guest]) -> list[Guest]:
+def worst_first(guests: Iterable[ReportedGuest]) -> list[ReportedGuest]:
     """In the order in which they need a look: by status, then by how far off they were found, then by name."""
 
-    def urgency(guest: Guest) -> tuple[int, int, str, str]:
+    def urgency(guest: ReportedGuest) -> tuple[int, int, str, str]:
         off_by = -1 if guest.before is None else abs(guest.before.ns)
         return WORST_FIRST.index(guest.status), -off_by, guest.host, guest.name
 
@@ -225,7 +225,7 @@ def read_fleet(hypervisors: object, statuses: Sequence[str] = STATUSES) -> tuple
 def _read_hypervisor(item: object, statuses: Sequence[str]) -> Hypervisor:
     if not isinstance(item, Mapping):
         return Hypervisor(UNKNOWN, (), Problem(_UNREADABLE, f"its results are {_kind(item)}, not a dict"))
-    host = visible(item.get("host"), _NAME)
+    host = printable(item.get("host"), _NAME)
     guests = item.get("guests")
     problem = _read_problem(item.get("error"))
     if not isinstance(guests, (list, tuple)):
@@ -235,7 +235,7 @@ def _read_hypervisor(item: object, statuses: Sequence[str]) -> Hypervisor:
     return Hypervisor(host, tuple(_read_guest(entry, host, statuses) for entry in guests), problem)
 
 
-def _read_guest(entry: object, host: str, statuses: Sequence[str]) -> Guest:
+def _read_guest(entry: object, host: str, statuses: Sequence[str]) -> ReportedGuest:
     known: Mapping[Any, Any] = entry if isinstance(entry, Mapping) else {}
     status = known.get("status")
     problem = _read_problem(known.get("reason" if status == "skipped" else "error"))
@@ -247,13 +247,13 @@ def _read_guest(entry: object, host: str, statuses: Sequence[str]) -> Guest:
         problem = Problem(UNKNOWN, UNKNOWN)
     within = known.get("within_tolerance")
     method = known.get("method")
-    return Guest(
-        name=visible(known.get("name"), _NAME),
+    return ReportedGuest(
+        name=printable(known.get("name"), _NAME),
         host=host,
-        uuid=visible(known.get("uuid"), _NAME),
+        uuid=printable(known.get("uuid"), _NAME),
         status=status,
         within=within if isinstance(within, bool) else None,
-        method=visible(method, _CODE),
+        method=printable(method, _CODE),
         attempts=_integer(known.get("attempts"), 0, _LARGEST_COUNT),
         before=_read_offset(known, "before"),
         after=_read_offset(known, "after"),
@@ -273,10 +273,10 @@ def _read_problem(item: object) -> Problem | None:
         return None
     if not isinstance(item, Mapping):
         return Problem(UNKNOWN, UNKNOWN)
-    hint = visible(item.get("hint"), _SENTENCE)
+    hint = printable(item.get("hint"), _SENTENCE)
     return Problem(
-        code=visible(item.get("code"), _CODE),
-        message=visible(item.get("message"), _SENTENCE),
+        code=printable(item.get("code"), _CODE),
+        message=printable(item.get("message"), _SENTENCE),
         hint="" if hint == UNKNOWN else hint,
     )
 
@@ -289,4 +289,4 @@ def _integer(value: object, lowest: int, highest: int) -> int | None:
 
 
 def _kind(value: object) -> str:
-    return "nothing" if value is None else f"of type {visible(type(value).__name__, _CODE)}"
+    return "nothing" if value is None else f"of type {printable(type(value).__name__, _CODE)}"

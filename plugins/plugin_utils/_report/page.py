@@ -22,7 +22,7 @@ import jinja2
 from markupsafe import Markup
 
 from .chart.offsets import chart
-from .format import SECOND_NS, UNKNOWN, counted, duration, visible
+from .format import SECOND_NS, UNKNOWN, counted, duration, printable
 from .model import WORST_FIRST, Fleet, Hypervisor, Settings, Tally, read_fleet, shown, tally, worst_first
 from .overview import problems, tiles, verdict
 
@@ -58,9 +58,9 @@ def render(
         style=_asset("page.css"),
         script=_asset("page.js"),
         settings=settings,
-        title=visible(title, _TITLE),
+        title=printable(title, _TITLE),
         made_at=_instant(made_at),
-        play=visible(play, _TITLE) if play else "",
+        play=printable(play, _TITLE) if play else "",
         fleet=fleet,
         statuses=shown(WORST_FIRST, fleet.tally),
         verdict=verdict(fleet),
@@ -103,7 +103,7 @@ def _asset(name: str) -> Asset:
 
 def _instant(made_at: int | str) -> str:
     if isinstance(made_at, str):
-        return visible(made_at, _TITLE)
+        return printable(made_at, _TITLE)
     try:
         return f"{_EPOCH + timedelta(seconds=made_at // SECOND_NS):%Y-%m-%d %H:%M:%S} UTC"
     except OverflowError:

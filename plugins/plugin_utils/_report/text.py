@@ -10,7 +10,17 @@ import unicodedata
 from typing import Sequence
 
 from .format import MINUS, UNKNOWN
-from .model import FACTS_STATUSES, STATUSES, Guest, Hypervisor, all_guests, read_fleet, shown, tally, unproven_sentence
+from .model import (
+    FACTS_STATUSES,
+    STATUSES,
+    Hypervisor,
+    ReportedGuest,
+    all_guests,
+    read_fleet,
+    shown,
+    tally,
+    unproven_sentence,
+)
 
 _FAILURES = 20
 _SENTENCE = 160
@@ -34,7 +44,7 @@ def facts_summary(hypervisors: object) -> list[str]:
 
 
 def _summary(fleet: Sequence[Hypervisor], statuses: Sequence[str], offsets: Sequence[str]) -> list[str]:
-    def row(name: str, guests: Sequence[Guest]) -> Sequence[str]:
+    def row(name: str, guests: Sequence[ReportedGuest]) -> Sequence[str]:
         total = tally(guests)
         counts = (f"{total.by_status[status]:,}" for status in statuses)
         largest = (total.largest_before, total.largest_after) if offsets else ()
@@ -49,22 +59,22 @@ def _summary(fleet: Sequence[Hypervisor], statuses: Sequence[str], offsets: Sequ
         *(row(item.host, item.guests) for item in fleet),
         row("total", guests),
     ]
-    remarks = ["", *(f"  {_told(item)}" if item.problem else "" for item in fleet), ""]
+    remarks = ["", *(f"  {_problem_line(item)}" if item.problem else "" for item in fleet), ""]
     widths = [max(map(_width, column)) for column in zip(*rows)]
     head, *lines = (_line(cells, widths) + remark for cells, remark in zip(rows, remarks))
     return [head, "  ".join("-" * width for width in widths), *lines, *_failures(guests)]
 
 
-def _failures(guests: Sequence[Guest]) -> list[str]:
+def _failures(guests: Sequence[ReportedGuest]) -> list[str]:
     failed = [guest for guest in guests if guest.status == "failed"]
-    lines = [f"{guest.host}: {guest.name}: {_told(guest)}" for guest in failed[:_FAILURES]]
+    lines = [f"{guest.host}: {guest.name}: {_problem_line(guest)}" for guest in failed[:_FAILURES]]
     if len(failed) > _FAILURES:
         lines.append(f"and {len(failed) - _FAILURES:,} more")
     unproven = unproven_sentence(guests)
     return [*lines, unproven] if unproven else lines
 
 
-def _told(one: Guest | Hypervisor) -> str:
+def _problem_line(one: ReportedGuest | Hypervisor) -> str:
     if one.problem is None:
         return UNKNOWN
     sentence = one.problem.message

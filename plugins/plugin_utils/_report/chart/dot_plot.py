@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Mapping, NamedTuple, Sequence
 
 from ..format import counted
-from ..model import WORST_FIRST, Guest, Measured, Offset, Settings
+from ..model import WORST_FIRST, Measured, Offset, ReportedGuest, Settings
 from .scale import FOOT, HEAD, Axes, Scale, axes
 
 TOOLTIPS_UP_TO = 1200
@@ -48,7 +48,7 @@ class Mark(NamedTuple):
 class Placed(NamedTuple):
     """A guest's place in a lane: percent of the width, and pixels above the lane's foot."""
 
-    guest: Guest
+    guest: ReportedGuest
     offset: Offset
     column: int
     percent: float
@@ -181,7 +181,7 @@ def _held(members: Sequence[Placed], settings: Settings) -> str:
     return "\n".join(lines)
 
 
-def described(guest: Guest, settings: Settings) -> str:
+def described(guest: ReportedGuest, settings: Settings) -> str:
     """Return a guest and its figures, for a tooltip."""
     lines = [f"{guest.name} on {guest.host}", settings.label(guest.status)]
     for when, offset in (("before", guest.before), ("after", guest.after)):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple, Sequence
 
-from ..model import STATUSES, Guest, Settings, tally, worst_first
+from ..model import STATUSES, ReportedGuest, Settings, tally, worst_first
 from .dot_plot import DotPlot, Mark, described, dot_plot
 from .scale import FOOT, HEAD, Axes, Scale, axes
 
@@ -31,7 +31,7 @@ class Line(NamedTuple):
 class Row(NamedTuple):
     """One guest, from ``top`` on."""
 
-    guest: Guest
+    guest: ReportedGuest
     top: float
     tooltip: str
     lines: Sequence[Line]
@@ -58,7 +58,7 @@ class Chart:
     dots: DotPlot | None
 
 
-def chart(guests: Sequence[Guest], settings: Settings) -> Chart | None:
+def chart(guests: Sequence[ReportedGuest], settings: Settings) -> Chart | None:
     """Return the chart of the guests whose clocks were measured; None if there is none."""
     guests = [guest for guest in guests if guest.measured]
     if not guests:
@@ -83,14 +83,14 @@ def _sample(status: str, hollow: bool = False) -> Mark:
     return Mark(status, 50, 7, 4.5, hollow=hollow)
 
 
-def _rows(guests: Sequence[Guest], scale: Scale, settings: Settings) -> Rows:
+def _rows(guests: Sequence[ReportedGuest], scale: Scale, settings: Settings) -> Rows:
     height = HEAD + _ROW * len(guests) + FOOT
     placed = [_row(guest, scale, settings, HEAD + _ROW * number) for number, guest in enumerate(guests)]
     several = len({guest.host for guest in guests}) > 1
     return Rows(several, height, _ROW, axes(scale, settings.tolerance_ns, height), placed)
 
 
-def _row(guest: Guest, scale: Scale, settings: Settings, top: float) -> Row:
+def _row(guest: ReportedGuest, scale: Scale, settings: Settings, top: float) -> Row:
     y, tooltip = top + _ROW / 2, described(guest, settings)
     before, end = guest.before, guest.at_the_end
     stepped = before is not None and guest.after is not None

@@ -7,8 +7,8 @@ from ansible_collections.qemu.guest_agent.plugins.plugin_utils._report.format im
     UNKNOWN,
     counted,
     duration,
+    printable,
     signed,
-    visible,
 )
 from ansible_collections.qemu.guest_agent.plugins.plugin_utils._report.model import Offset
 from hypothesis import given
@@ -20,7 +20,7 @@ DAY_NS = 24 * HOUR_NS
 
 @given(st.text(), st.integers(1, 100))
 def test_what_is_shown_prints_and_is_short(text: str, limit: int) -> None:
-    shown = visible(text, limit)
+    shown = printable(text, limit)
     assert shown.isprintable()
     assert 0 < len(shown) <= limit
     shown.encode()  # no half of a surrogate pair
@@ -48,12 +48,12 @@ def test_what_is_shown_prints_and_is_short(text: str, limit: int) -> None:
     ids=lambda value: ascii(value)[:20],
 )
 def test_what_deceives_is_shown_as_an_escape_and_what_is_long_is_cut(text: str, limit: int, shown: str) -> None:
-    assert visible(text, limit) == shown
+    assert printable(text, limit) == shown
 
 
 @pytest.mark.parametrize("value", [None, "", 5, True, 1.5, float("nan"), b"bytes", ["list"], {"a": 1}, object()])
 def test_what_is_no_text_is_unknown(value: object) -> None:
-    assert visible(value, 10) == UNKNOWN
+    assert printable(value, 10) == UNKNOWN
 
 
 class Deceiver(str):
@@ -69,8 +69,8 @@ class Deceiver(str):
 
 
 def test_a_text_of_another_type_becomes_a_plain_one() -> None:
-    assert not isinstance(visible(Deceiver("web1"), 10), Deceiver)
-    assert visible(Deceiver("web1\x1b"), 10) == "web1\\u001b"
+    assert not isinstance(printable(Deceiver("web1"), 10), Deceiver)
+    assert printable(Deceiver("web1\x1b"), 10) == "web1\\u001b"
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,9 @@ from ansible_collections.qemu.guest_agent.plugins.plugin_utils._report.format im
 from ansible_collections.qemu.guest_agent.plugins.plugin_utils._report.model import (
     STATUSES,
     WORST_FIRST,
-    Guest,
     Offset,
     Problem,
+    ReportedGuest,
     read_fleet,
     tally,
     worst_first,
@@ -23,18 +23,18 @@ BEFORE = Offset(-20_973_581_442, 571_223)
 ERROR = {"code": "not_running", "message": "domain web1 is shut off", "hint": "Start it."}
 
 
-def read(**entry: Any) -> Guest:
+def read(**entry: Any) -> ReportedGuest:
     """The guest that comes of one entry."""
     return read_all(entry)[0]
 
 
-def read_all(*entries: Any) -> tuple[Guest, ...]:
+def read_all(*entries: Any) -> tuple[ReportedGuest, ...]:
     (hypervisor,) = read_fleet([{"host": "hv1", "guests": list(entries), "error": None}])
     return hypervisor.guests
 
 
 def test_a_good_entry_keeps_all_its_figures() -> None:
-    assert read(**CORRECTED) == Guest(
+    assert read(**CORRECTED) == ReportedGuest(
         name="web1",
         host="hv1",
         uuid="1e1a6f0c",

@@ -8,7 +8,12 @@ import pytest
 from ansible_collections.qemu.guest_agent.plugins.plugin_utils._report.chart.dot_plot import TOOLTIPS_UP_TO, Mark, stack
 from ansible_collections.qemu.guest_agent.plugins.plugin_utils._report.chart.offsets import ROWS_UP_TO, Chart, chart
 from ansible_collections.qemu.guest_agent.plugins.plugin_utils._report.chart.scale import Scale
-from ansible_collections.qemu.guest_agent.plugins.plugin_utils._report.model import Guest, Offset, Settings, read_fleet
+from ansible_collections.qemu.guest_agent.plugins.plugin_utils._report.model import (
+    Offset,
+    ReportedGuest,
+    Settings,
+    read_fleet,
+)
 
 from tests.support.fleet_results import corrected, host
 
@@ -16,18 +21,18 @@ SETTINGS = Settings(tolerance_ns=100_000_000, check_mode=False)
 CHECKING = Settings(tolerance_ns=100_000_000, check_mode=True)
 
 
-def guest(number: int, before_ns: int | None, after_ns: int | None = None, status: str = "corrected") -> Guest:
+def guest(number: int, before_ns: int | None, after_ns: int | None = None, status: str = "corrected") -> ReportedGuest:
     sure = {"uncertainty_before_ns": 500_000, "uncertainty_after_ns": 500_000}
     result = {**corrected(f"web{number}", after_ns=after_ns, status=status, **sure), "offset_before_ns": before_ns}
     ((read,),) = (hypervisor.guests for hypervisor in read_fleet([host("hv1", result)]))
     return read
 
 
-def fleet(number: int) -> list[Guest]:
+def fleet(number: int) -> list[ReportedGuest]:
     return [guest(index, -(10**9) - index * 10**8, index * 1_000) for index in range(number)]
 
 
-def drawn(guests: list[Guest], settings: Settings = SETTINGS) -> Chart:
+def drawn(guests: list[ReportedGuest], settings: Settings = SETTINGS) -> Chart:
     made = chart(guests, settings)
     assert made is not None
     return made
