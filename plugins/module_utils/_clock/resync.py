@@ -234,7 +234,8 @@ class _Run:
     def _verdict(self, method: str, attempts: int, offset: Offset, is_left: bool) -> QgaError | None:
         """Return what is wrong with the clock after so many steps. To be left ahead, as was demanded, is no error."""
         within = self._criteria.within(offset)
-        if within is None and (is_left or self._criteria.is_settled(offset)):
+        is_estimate_within = abs(offset.ns) <= self._options.tolerance_ns
+        if within is None and (is_left or is_estimate_within or self._criteria.is_settled(offset)):
             return self._unproven(offset, attempts)
         if within or (is_left and self._stepper.error is None):
             return None

@@ -22,6 +22,7 @@ from .._errors import (
     NotSupportedError,
     UnresponsiveError,
 )
+from .._event_loop.tasks import pause
 from .._linux.timex import MOST_SLEWED_NS
 from .._protocol.errors import QgaError
 from .methods import SLEW, Method
@@ -38,6 +39,9 @@ _NO_VERDICT = (
     NotSupportedError,
     HypervisorUnavailableError,
 )
+
+# The kernel counts what it slews within a second as done when that second begins.
+_COUNTED_AHEAD_SECONDS = 1.0
 
 
 class Stepper:
@@ -89,6 +93,11 @@ class Stepper:
                 self._warn(warning)
         return await self._gauge.measure_after_step()
 
+    async def measure_when_slewed(self) -> Offset:
+        """Measure once the kernel has slewed what it has already counted as done."""
+        await pause(_COUNTED_AHEAD_SECONDS)
+        return await self._gauge.measure_after_step()
+
     async def _await_agent(self, step_error: QgaError) -> None:
         """An agent that still sits in hwclock answers nobody; it has as long again to come out of it."""
         timings = self._options.timings
@@ -127,7 +136,12 @@ class Slewer:
             self.count += 1
             offset = await self._stepper.step(SLEW, offset)
             self.has_begun = self.has_begun or self._stepper.error is None
+            if self._stepper.error is None and not (offset.left_to_slew_ns or self._is_right(offset)):
+                offset = await self._stepper.measure_when_slewed()
         return offset, None
+
+    def _is_right(self, offset: Offset) -> bool:
+        return self._criteria.within(offset) is not False and not self._criteria.lacks_proof(offset)
 
     async def obstacle(self, offset: Offset) -> str | None:
         """Return why the clock cannot be slewed, None if it can."""
@@ -147,7 +161,8 @@ class Slewer:
     def ends_right(self, offset: Offset) -> bool:
         """Return whether a slew is under way, or was begun here, that leaves the clock within tolerance."""
         slew = offset.measurement.slew
-        is_begun = self.count > 0 and self._stepper.error is None
-        if slew is None or not (slew.left_ns or is_begun):
+        if slew is None:
             return False
+        if not slew.left_ns:
+            return self.count > 0 and self._stepper.error is None and self._is_right(offset)
         return not self._criteria.is_beyond_after(slew.left_ns, offset)

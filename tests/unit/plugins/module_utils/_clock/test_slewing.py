@@ -11,12 +11,12 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import (
     CommandNotFoundError,
     NotConvergedError,
 )
-from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.messages import Reply
+from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.messages import Reply, Returned
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.fakes.guest import MICROSECOND, MILLISECOND, SECOND, SimulatedGuest, TimeLine, failed
-from tests.support.resyncs import extended, figures, is_set, never_back, run, slews, steps, stock
+from tests.fakes.guest import MICROSECOND, MILLISECOND, SECOND, Handler, SimulatedGuest, TimeLine, failed
+from tests.support.resyncs import change, extended, figures, is_set, never_back, run, slews, steps, stock
 
 BY_EACH_AGENT = pytest.mark.parametrize("make", [stock, extended])
 
@@ -92,7 +92,7 @@ class TestGoingBackIsForbidden:
         guest = make(line, ahead_ns)
         report = run(guest, tolerance_ns=tolerance_ns, backward="leave", dry_run=dry_run)
         assert figures(report) == (False, within, None, 0)
-        assert type(report.error) is (NotConvergedError if tolerance_ns and within is None else type(None))
+        assert report.error.__class__ is (NotConvergedError if tolerance_ns and within is None else type(None))
         assert any("backward=leave" in warning for warning in report.warnings)
         assert not is_set(guest)
 
@@ -119,6 +119,25 @@ class TestGoingBackIsForbidden:
 
 class TestSlewing:
     """A clock that is ahead glides back."""
+
+    def test_a_slew_that_somebody_ended_is_not_claimed_to_have_come_within_tolerance(self, line: TimeLine) -> None:
+        guest = extended(line, 99_700 * MICROSECOND)
+        never_back(guest, 0)  # setting a clock ends its slew
+        report = run(guest, backward="slew", attempts=1)
+        assert figures(report) == (True, None, "extended", 1)
+        assert isinstance(report.error, NotConvergedError)
+        assert "is not proven to be within the tolerance" in report.error.message
+
+    def test_what_the_kernel_counts_as_slewed_before_it_is_slewed_is_waited_for(self, line: TimeLine) -> None:
+        guest = extended(line, 600 * MICROSECOND)
+
+        def is_all_counted(usual: Handler, arguments: Any) -> Reply:
+            return Returned({**usual(arguments).value, "slewing": 0})
+
+        change(guest, "guest-get-clock", is_all_counted)
+        report = run(guest, backward="slew", tolerance_ns=500 * MICROSECOND)
+        assert figures(report) == (True, True, "extended", 1)
+        assert (report.error, line.slept) == (None, [1.0])
 
     @pytest.mark.parametrize("ahead_ns", [102 * MILLISECOND, 499 * MILLISECOND])
     def test_a_clock_that_is_ahead_glides_back_and_a_second_run_changes_nothing(
@@ -268,7 +287,7 @@ class TestSlewing:
         guest.handlers["guest-update-time"] = lambda arguments: handler(guest, arguments)
         report = run(guest, backward="slew", attempts=2)
         assert (report.changed, report.within_tolerance, report.attempts) == expected
-        assert type(report.error) is (error or type(None))
+        assert report.error.__class__ is (error or type(None))
         assert words in (" ".join(report.warnings) if report.error is None else report.error.message)
 
     def test_slow_answers_prove_nothing_meanwhile_and_that_is_no_failure(self, line: TimeLine) -> None:
