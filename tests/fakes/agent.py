@@ -173,7 +173,7 @@ def check_arguments(command: str, given: Mapping[str, Any]) -> None:
             continue
         types = [_TYPES[each] for each in argument.type.split(" | ")]
         value = given[name]
-        fits = any(type(value) is kind and (kind is not int or -(2**63) <= value < 2**63) for kind, _word in types)
+        fits = any(value.__class__ is kind and (kind is not int or -(2**63) <= value < 2**63) for kind, _word in types)
         if not fits:
             raise RefusedError(f"Invalid parameter type for '{name}', expected: {types[0][1]}")
     if unexpected := given.keys() - arguments.keys():

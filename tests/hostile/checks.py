@@ -128,7 +128,9 @@ def mistyped(value: Any, honest: Any, where: str = "") -> Iterator[str]:
     name = where.rpartition(".")[2]
     if (value is None and name in _MAY_BE_NULL) or honest is None:
         return
-    if (name in _TEXT_OR_INTEGER and type(value) in (str, int)) or (isinstance(honest, float) and type(value) is int):
+    if (name in _TEXT_OR_INTEGER and type(value) in (str, int)) or (
+        isinstance(honest, float) and value.__class__ is int
+    ):
         return
     if type(value) is not type(honest):
         yield f"{where} is {type(value).__name__}, not {type(honest).__name__}: {value!r:.100}"

@@ -91,7 +91,11 @@ def cut_after(size: int) -> Play:
 
 def _large(text: Callable[[], str], around: str = '{{"return": {}}}') -> Play:
     """As :func:`returned`, but made when it is sent."""
-    return lambda asked: instead(around.format(text()).encode() + b"\n")(asked)
+
+    def play(asked: Asked) -> Iterable[Piece]:
+        return instead(around.format(text()).encode() + b"\n")(asked)
+
+    return play
 
 
 # ------------------------------------------------------------------------------------------------------------ the plays

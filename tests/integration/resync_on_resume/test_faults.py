@@ -232,8 +232,9 @@ def test_the_hosts_own_clock_is_warned_of_when_it_changes_and_not_for_every_gues
 ) -> None:
     is_synchronized: list[int] = []
     usual = module("_clock.options", "guest_agent").reference_of
-    reference_of = lambda params: usual(params, lambda: bool(is_synchronized))  # noqa: E731
-    monkeypatch.setattr(module("resyncing"), "reference_of", reference_of)
+    monkeypatch.setattr(
+        module("resyncing"), "reference_of", lambda params: usual(params, lambda: bool(is_synchronized))
+    )
     names = [f"web{number}" for number in range(4)]
     with serve(*names) as service:
         service.wait_for("watching")

@@ -105,11 +105,15 @@ def test_breaking_guests_do_not_spoil_the_look_at_all_guests(tmp_path: Path) -> 
         assert service.stop() == 0
 
 
+def hang_up_on(connection: Connection) -> None:
+    connection.hypervisor.hang_up(connection)
+
+
 @pytest.mark.parametrize(
     ("what", "breaks_at", "hang_up", "looks_at_start"),
     [
         ("XMLDesc", (3,), lambda connection: connection.hypervisor.break_connections(), "yes"),
-        ("metadata", (1, 2, 4), lambda connection: connection.hypervisor.hang_up(connection), "no"),
+        ("metadata", (1, 2, 4), hang_up_on, "no"),
     ],
     ids=["while all guests are looked at", "at the mark of each"],
 )

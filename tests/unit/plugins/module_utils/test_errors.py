@@ -63,10 +63,9 @@ def test_an_agents_refusal_names_the_command() -> None:
 
 
 def test_a_detached_error_holds_nothing_but_its_texts() -> None:
-    try:
+    with pytest.raises(RemoteProtocolError) as raised:
         raise RemoteProtocolError("said", "do this") from ValueError("a long text")
-    except RemoteProtocolError as error:
-        kept = errors.detached(error)
+    kept = errors.detached(raised.value)
     assert (kept.__traceback__, kept.__cause__, kept.__context__) == (None, None, None)
     assert kept.as_dict() == {"code": "protocol_error", "message": "said", "hint": "do this"}
 

@@ -185,8 +185,9 @@ class Observed:
 
     def ask(self, command: str = "guest-exec", raw: bytes | None = None, is_silent: bool = False) -> Any:
         raw = b'{"execute": "%b"}' % command.encode() if raw is None else raw
-        replied = lambda line: self.replies.append(bytes(line))  # noqa: E731
-        asked = self.way.ask(raw + b"\n", command, replied, self.failures.append, is_silent)
+        asked = self.way.ask(
+            raw + b"\n", command, lambda line: self.replies.append(bytes(line)), self.failures.append, is_silent
+        )
         self.turned.settle()
         return asked
 

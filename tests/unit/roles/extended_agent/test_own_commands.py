@@ -28,7 +28,7 @@ class Own:
         self.known = stock.Stock(loop, str(directory / "none"), str(directory), costs, log)
         self.update_rtc: Any = lambda: None
         self.steps: list[tuple[str, int]] = []
-        self.error: Exception | None = None
+        self.errors: list[Exception] = []
         self.kept = Discipline(False, 2_000)
         self._reading_ns = NOW_NS
 
@@ -61,8 +61,8 @@ class Own:
         return self.kept
 
     def _step(self, kind: str, amount_ns: int, result_ns: int) -> None:
-        if self.error:
-            raise self.error
+        for error in self.errors:
+            raise error
         self.steps.append((kind, amount_ns))
         self._reading_ns = result_ns
 
@@ -170,7 +170,7 @@ def test_a_clock_that_a_time_service_disciplines_is_not_slewed_but_may_be_steppe
 def test_what_the_kernel_refuses_becomes_an_error(
     own: Own, error: Exception, words: str, arguments: dict[str, Any]
 ) -> None:
-    own.error = error
+    own.errors = [error]
     assert own.refusal(**arguments) == (f"The clock was not set: {words}", "GenericError")
 
 

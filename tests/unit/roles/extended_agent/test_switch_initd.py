@@ -136,7 +136,7 @@ def test_openrc_reports_whether_its_own_service_is_wanted(guest: Guest) -> None:
 def test_a_stock_agent_is_left_alone_if_it_was_stopped_after_it_was_moved_or_is_gone(guest: Guest) -> None:
     assert not guest.is_true("stock_agent_is_left_alone")
     guest.call("redirect_stock_agent", "start_stock_agent")
-    until(lambda: (guest.root / "run/qemu-ga.pid").exists(), "it does not run")
+    until((guest.root / "run/qemu-ga.pid").exists, "it does not run")
     assert not guest.is_true("stock_agent_is_left_alone")
     os.kill(guest.pid(), signal.SIGSTOP)  # one that hangs is killed: SIGTERM waits, too
     assert guest.is_true("stop_stock_agent; ! stock_agent_runs")

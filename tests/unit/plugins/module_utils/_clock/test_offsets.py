@@ -104,7 +104,7 @@ class TestProof:
         guest.handlers["guest-set-time"] = skewed(guest, [-1_050 * MICROSECOND, second_us * MICROSECOND])
         report = run(guest, tolerance_ns=MILLISECOND, attempts=2 if within is None else 3)
         assert (report.changed, report.within_tolerance, report.attempts) == (True, within, 2)
-        assert type(report.error) is (NotConvergedError if within is None else type(None))
+        assert report.error.__class__ is (NotConvergedError if within is None else type(None))
 
     def test_the_agents_error_comes_first(self, line: TimeLine) -> None:
         guest = stock(line, -20 * SECOND)

@@ -136,7 +136,7 @@ class TestSettingATime:
         guest.handlers["guest-set-time"] = guest.times_out()
         fails(guest, "guest-ping", error)
         report = run(guest)
-        assert type(report.error) is type(error)
+        assert report.error.__class__ is type(error)
         assert (figures(report), report.after) == ((is_sent, False, "set_time", 1), None)
         assert len(guest.asked("guest-set-time")) == is_sent
 
@@ -210,7 +210,7 @@ def test_the_measurement_after_a_step_decides_whatever_the_agent_answers(
     assert len(guest.asked("guest-set-time")) == report.attempts
     if options.get("attempts") == 1:
         assert line.slept == []
-    assert type(report.error) is (error or type(None))
+    assert report.error.__class__ is (error or type(None))
     assert re.search(words, " ".join(report.warnings) if report.error is None else report.error.message)
     if report.error is not None:
         assert report.as_dict()["error"] == report.error.as_dict()
@@ -230,7 +230,7 @@ def test_a_restart_after_the_step_is_waited_for_since_the_effect_is_not_known(
     began_ns = line.now_ns
     report = run(guest)
     assert (report.changed, report.within_tolerance, report.attempts) == (True, is_back, 1)
-    assert type(report.error) is (type(None) if is_back else type(error))
+    assert report.error.__class__ is (type(None) if is_back else type(error))
     assert (report.after is not None) is is_back
     assert line.slept == [0.2] * away or not is_back
     assert line.now_ns - began_ns < 20 * SECOND
@@ -270,5 +270,5 @@ def test_a_hardware_clock_is_read_in_whole_seconds(line: TimeLine, tolerance_ns:
     report = run(guest, method="rtc", tolerance_ns=tolerance_ns, attempts=1)
     assert guest.asked("guest-set-time") == [{}]
     assert (report.method, report.attempts, report.within_tolerance) == ("rtc", 1, not is_error)
-    assert type(report.error) is (NotConvergedError if is_error else type(None))
+    assert report.error.__class__ is (NotConvergedError if is_error else type(None))
     assert report.error is None or "whole seconds" in report.error.hint

@@ -48,10 +48,9 @@ def test_a_result_is_an_entry_under_the_guests_name(result: GuestResult, entry: 
 
 
 def test_a_result_keeps_its_error_without_what_the_code_worked_on() -> None:
-    try:
+    with pytest.raises(RemoteProtocolError) as raised:
         raise RemoteProtocolError("nonsense") from ValueError("a long text")
-    except RemoteProtocolError as error:
-        kept = GuestResult({}, error=error).error
+    kept = GuestResult({}, error=raised.value).error
     assert kept is not None
     assert (kept.__traceback__, kept.__cause__, kept.__context__) == (None, None, None)
 

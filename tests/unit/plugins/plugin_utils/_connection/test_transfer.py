@@ -131,7 +131,7 @@ class TestPutting:
                     # It cannot be looked into: its own name is all that there is to guess by.
                     path.mkdir()
                     os.chown(path, NOBODY, NOBODY)
-                    for name in {path.name, path.stem, f"{path.name}.z", f"{path.stem}.z"}:
+                    for name in sorted({path.name, path.stem, f"{path.name}.z", f"{path.stem}.z"}):
                         (path / name).symlink_to(precious)
 
         commands = ("guest-exec-status", "guest-file-open", "guest-file-write", "guest-file-close")

@@ -25,8 +25,8 @@ DOCKER = interface("docker0", "172.17.0.1")
 ALL = [LO, DOCKER, ETH0, ETH1]
 
 
-def chosen(interfaces: Any = ALL, families: Any = ("ipv4", "ipv6"), networks: Any = (), names: Any = ()) -> str | None:
-    return rule(families, networks, names).choose(interfaces)
+def chosen(families: Any = ("ipv4", "ipv6"), networks: Any = (), names: Any = (), **given: Any) -> str | None:
+    return rule(families, networks, names).choose(given.get("interfaces", ALL))
 
 
 class TestUsable:

@@ -256,7 +256,7 @@ class TestKeeping:
         listing = Listing((replace(GUEST, facts={"hostname": Text("web1")}),), ("Look out.",))
         found = Listing.of_dict(listing.as_dict())
         assert found == listing
-        assert type(found.guests[0].facts["hostname"]) is str
+        assert found.guests[0].facts["hostname"].__class__ is str
 
     @pytest.mark.parametrize(
         "kept",
