@@ -66,7 +66,7 @@ def run(core: str, tmp_path_factory: pytest.TempPathFactory) -> InventoryRun:
 class TestAnInventory:
     def test_every_domain_is_a_host_with_its_place_and_state(self, run: InventoryRun) -> None:
         hosts = run.hosts
-        assert {name: (each["qga_state"], each["qga_agent_status"]) for name, each in hosts.items()} == {
+        assert states_of(run) == {
             **dict.fromkeys((f"web1@{HERE}", f"web1@{THERE}", "web2", "lonely"), ("running", "ok")),
             "silent": ("running", "failed"),
             "agentless": ("running", "skipped"),
@@ -178,6 +178,10 @@ class TestOptions:
         assert "Traceback" not in run.said
 
 
+def states_of(run: InventoryRun) -> dict[str, tuple[str, str]]:
+    return {name: (each["qga_state"], each["qga_agent_status"]) for name, each in run.hosts.items()}
+
+
 class TestCache:
     def test_hypervisors_are_not_asked_again(self, core: str, tmp_path: Path) -> None:
         def again(*arguments: str, **options: Any) -> InventoryRun:
@@ -202,4 +206,5 @@ class TestCache:
         (kept,) = (tmp_path / "cache").glob("*")
         kept.write_text(re.sub(r'"running"', '"{{ 6 * 7 }}"', kept.read_text()))
         again = inventory(tmp_path, core=core, **cached_in(tmp_path))
-        assert (again.status, again.hosts) == (0, first.hosts)
+        # Of a silent guest, either libvirt or the plugin says so, whichever is quicker.
+        assert (again.status, states_of(again)) == (0, states_of(first))
