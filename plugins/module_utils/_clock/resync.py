@@ -24,7 +24,8 @@ anything else                                                            step; i
 =======================================================================  ============================================
 
 Slew or leave (``_Run._slew_or_leave``): a slew that is under way and ends right is left alone. Else one is begun,
-unless there is an obstacle (``Slewer.obstacle``), which becomes a warning.
+unless there is an obstacle (``Slewer.obstacle``), which becomes a warning. A slew of which nothing is left, with the
+clock not within tolerance, may be about to end: the clock is measured again a second later, and that counts.
 
 Step (``_Run._step_until_right``): right before each step it is checked again that it cannot take the clock back. After
 each step, the clock is measured, and the first row that fits says whether another step is worth it
@@ -93,7 +94,7 @@ class _Run:
         self._agent, self._reference, self._options, self._criteria, _warn = given
         self._gauge = Gauge(given)
         self._stepper = Stepper(given, self._gauge)
-        self._slewer = Slewer(given, self._stepper)
+        self._slewer = Slewer(given, self._stepper, self._gauge)
 
     async def report(self) -> ResyncReport:
         options, criteria = self._options, self._criteria
@@ -210,18 +211,23 @@ class _Run:
         slewer = self._slewer
         try:
             offset, obstacle = await slewer.slew(offset)
+            is_at_the_end = slewer.may_be_counted_ahead(offset)
+            if is_at_the_end:
+                offset = await slewer.measure_at_the_end()
         except QgaError as lost:
             changed = is_stepped or self._stepper.may_be_stepped
             within = self._criteria.within(offset)
             return self._report(before, within, None, changed, method, attempts + slewer.count, lost)
         attempts += slewer.count
-        is_under_way = slewer.ends_right(offset)
-        if obstacle is not None:
-            self._warn_of_leaving(offset, obstacle)
-        error = None if is_under_way else self._verdict(method, attempts, offset, obstacle is not None)
+        within = self._criteria.within(offset)
+        is_under_way = within is True if is_at_the_end else slewer.ends_right(offset)
+        is_left = obstacle is not None and self._criteria.may_go_back(offset)
+        if is_left:
+            self._warn_of_leaving(offset, obstacle or "")
+        error = None if is_under_way else self._verdict(method, attempts, offset, is_left)
         self._warn_of_error_without_effect("the clock is being slewed", error)
         changed = is_stepped or slewer.has_begun or (is_under_way and slewer.count > 0)
-        return self._report(before, self._criteria.within(offset), offset, changed, method, attempts, error)
+        return self._report(before, within, offset, changed, method, attempts, error)
 
     def _leave(self, before: Offset, obstacle: str = "") -> ResyncReport:
         """Report on a clock that was neither stepped nor slewed."""

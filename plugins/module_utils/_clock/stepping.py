@@ -93,11 +93,6 @@ class Stepper:
                 self._warn(warning)
         return await self._gauge.measure_after_step()
 
-    async def measure_when_slewed(self) -> Offset:
-        """Measure once the kernel has slewed what it has already counted as done."""
-        await pause(_COUNTED_AHEAD_SECONDS)
-        return await self._gauge.measure_after_step()
-
     async def _await_agent(self, step_error: QgaError) -> None:
         """An agent that still sits in hwclock answers nobody; it has as long again to come out of it."""
         timings = self._options.timings
@@ -113,11 +108,12 @@ class Stepper:
 class Slewer:
     """Slews one guest's clock. ``count`` is the slews that were tried; ``has_begun``: one was, certainly."""
 
-    def __init__(self, given: Given, stepper: Stepper) -> None:
+    def __init__(self, given: Given, stepper: Stepper, gauge: Gauge) -> None:
         self.count = 0
         self.has_begun = False
         self._agent, _reference, self._options, self._criteria, _warn = given
         self._stepper = stepper
+        self._gauge = gauge
 
     async def slew(self, offset: Offset) -> tuple[Offset, str | None]:
         """Begin a slew, unless one that is under way ends right; and again if that one does not.
@@ -136,12 +132,20 @@ class Slewer:
             self.count += 1
             offset = await self._stepper.step(SLEW, offset)
             self.has_begun = self.has_begun or self._stepper.error is None
-            if self._stepper.error is None and not (offset.left_to_slew_ns or self._is_right(offset)):
-                offset = await self._stepper.measure_when_slewed()
         return offset, None
 
-    def _is_right(self, offset: Offset) -> bool:
-        return self._criteria.within(offset) is not False and not self._criteria.lacks_proof(offset)
+    def may_be_counted_ahead(self, offset: Offset) -> bool:
+        """Return whether nothing is left to slew, and the clock not right, but may come right by itself."""
+        is_wrong = self._criteria.within(offset) is False or self._criteria.lacks_proof(offset)
+        return self._criteria.tolerance_ns > 0 and not offset.left_to_slew_ns and is_wrong and self.ends_right(offset)
+
+    async def measure_at_the_end(self) -> Offset:
+        """Measure when the kernel has done what it has already counted as done.
+
+        :raises QgaError: the guest was lost meanwhile
+        """
+        await pause(_COUNTED_AHEAD_SECONDS)
+        return await self._gauge.measure_for_proof(await self._gauge.measure_after_step())
 
     async def obstacle(self, offset: Offset) -> str | None:
         """Return why the clock cannot be slewed, None if it can."""
@@ -161,8 +165,7 @@ class Slewer:
     def ends_right(self, offset: Offset) -> bool:
         """Return whether a slew is under way, or was begun here, that leaves the clock within tolerance."""
         slew = offset.measurement.slew
-        if slew is None:
+        is_begun = self.count > 0 and self._stepper.error is None
+        if slew is None or not (slew.left_ns or is_begun):
             return False
-        if not slew.left_ns:
-            return self.count > 0 and self._stepper.error is None and self._is_right(offset)
         return not self._criteria.is_beyond_after(slew.left_ns, offset)

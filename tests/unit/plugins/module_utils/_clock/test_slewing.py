@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.fakes.guest import MICROSECOND, MILLISECOND, SECOND, Handler, SimulatedGuest, TimeLine, failed
-from tests.support.resyncs import change, extended, figures, is_set, never_back, run, slews, steps, stock
+from tests.support.resyncs import breaks, change, extended, figures, is_set, never_back, run, slews, steps, stock
 
 BY_EACH_AGENT = pytest.mark.parametrize("make", [stock, extended])
 
@@ -128,16 +128,32 @@ class TestSlewing:
         assert isinstance(report.error, NotConvergedError)
         assert "is not proven to be within the tolerance" in report.error.message
 
-    def test_what_the_kernel_counts_as_slewed_before_it_is_slewed_is_waited_for(self, line: TimeLine) -> None:
+    def test_a_clock_that_somebody_made_late_meanwhile_was_not_left_ahead(self, line: TimeLine) -> None:
+        guest = extended(line, 200 * MILLISECOND)
+        never_back(guest, -205 * MILLISECOND)
+        report = run(guest, backward="slew", tolerance_ns=MILLISECOND)
+        assert figures(report) == (True, False, "extended", 1)
+        assert isinstance(report.error, NotConvergedError)
+        assert "is still off by -0.00" in report.error.message
+        assert report.warnings == ()
+
+    @pytest.mark.parametrize("is_lost", [False, True])
+    def test_what_the_kernel_counts_as_slewed_before_it_is_slewed_is_waited_for(
+        self, line: TimeLine, is_lost: bool
+    ) -> None:
         guest = extended(line, 600 * MICROSECOND)
 
         def is_all_counted(usual: Handler, arguments: Any) -> Reply:
             return Returned({**usual(arguments).value, "slewing": 0})
 
         change(guest, "guest-get-clock", is_all_counted)
+        if is_lost:
+            breaks(guest, "guest-get-clock", 9, lambda: line.slept != [])
         report = run(guest, backward="slew", tolerance_ns=500 * MICROSECOND)
-        assert figures(report) == (True, True, "extended", 1)
-        assert (report.error, line.slept) == (None, [1.0])
+        assert figures(report) == (True, None if is_lost else True, "extended", 1)
+        assert (report.error is not None) is is_lost
+        assert (report.after is None) is is_lost
+        assert line.slept[0] == 1.0
 
     @pytest.mark.parametrize("ahead_ns", [102 * MILLISECOND, 499 * MILLISECOND])
     def test_a_clock_that_is_ahead_glides_back_and_a_second_run_changes_nothing(
