@@ -284,8 +284,10 @@ class Multiplexer(Generic[Result]):
 
     def _look(self, now: float) -> None:
         """Make those ready whose wait is over, and park those whose operation has lasted for long."""
+        due = []
         while self._due and self._due[0][0] <= now:
-            due_at, _number, account = heapq.heappop(self._due)
+            due.append(heapq.heappop(self._due))
+        for due_at, _number, account in due:
             if due_at != account.due_at:
                 continue
             account.due_at = math.inf
