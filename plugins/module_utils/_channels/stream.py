@@ -179,10 +179,7 @@ class StreamChannel(Channel):
 
     def _has_unasked(self, connection: socket.socket) -> bool:
         """Return whether the peer sent something after its last reply: it must not be taken for the next one."""
-        if is_ready(connection.fileno(), READING):
-            return True
-        # White space after it is none: the decoder is idle once it has looked.
-        return not self._decoder.is_idle and (self._decoder.next_event() is not None or not self._decoder.is_idle)
+        return is_ready(connection.fileno(), READING) or not self._decoder.is_idle
 
     async def _sync(self, connection: socket.socket, deadline: Deadline) -> None:
         """Bring both ends to where the next reply is the next request's.
