@@ -206,5 +206,5 @@ class TestCache:
         (kept,) = (tmp_path / "cache").glob("*")
         kept.write_text(re.sub(r'"running"', '"{{ 6 * 7 }}"', kept.read_text()))
         again = inventory(tmp_path, core=core, **cached_in(tmp_path))
-        # Of a silent guest, either libvirt or the plugin says so, whichever is quicker.
+        # A silent guest is reported by libvirt or by the plugin, whichever is quicker.
         assert (again.status, states_of(again)) == (0, states_of(first))
