@@ -135,9 +135,9 @@ class Slewer:
         return offset, None
 
     def may_be_counted_ahead(self, offset: Offset) -> bool:
-        """Return whether nothing is left to slew, and the clock not right, but may come right by itself."""
-        is_wrong = self._criteria.within(offset) is False or self._criteria.lacks_proof(offset)
-        return self._criteria.tolerance_ns > 0 and not offset.left_to_slew_ns and is_wrong and self.ends_right(offset)
+        """Return whether nothing is left to slew, and the clock not within tolerance, but may come there by itself."""
+        is_within = self._criteria.tolerance_ns == 0 or self._criteria.within(offset) is True
+        return not offset.left_to_slew_ns and not is_within and self.ends_right(offset)
 
     async def measure_at_the_end(self) -> Offset:
         """Measure when the kernel has done what it has already counted as done.

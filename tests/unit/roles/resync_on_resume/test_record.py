@@ -93,8 +93,15 @@ def test_a_guest_whose_clock_did_not_come_right_has_figures_and_error() -> None:
 
 
 def test_a_guest_that_could_not_be_asked_has_no_figures_and_its_error_holds_nothing_but_what_it_says() -> None:
+    def fail() -> None:
+        try:
+            raise ValueError("a long text")
+        except ValueError as cause:
+            raise errors.UnresponsiveError("it keeps silent", "") from cause
+
     with pytest.raises(errors.UnresponsiveError) as raised:
-        raise errors.UnresponsiveError("it keeps silent", "") from ValueError("a long text")
+        fail()
+    assert raised.value.__context__ is not None
     made = of(error=raised.value)
     assert line(made) == f'{NAMED} cause=resumed result=failed error=unresponsive message="it keeps silent"'
     assert (made.error.__traceback__, made.error.__cause__, made.error.__context__) == (None, None, None)
