@@ -46,7 +46,7 @@ covered := $(addprefix _protocol/,framing.py messages.py numbers.py values.py) \
     $(addprefix _clock/,intervals.py measuring.py methods.py offsets.py report.py resync.py stepping.py) \
     $(addprefix _clock/,tolerance.py) _agent.py _channels/base.py
 
-only_in_test_all := $(if $(quick),,fuzz)
+only_in_test_all := $(if $(quick),,fuzz $(older_cores:%=sanity-on-%))
 # Three at a time on two processors, since most of them wait now and then; those that take longest come first. The output
 # of each is shown when it has ended.
 checks := vm integration molecule lint unit unit-slow sanity $(older_cores:%=unit-on-%) docs release-check $(only_in_test_all)
@@ -115,6 +115,9 @@ fuzz: .venv/.ready ## make fuzz SECONDS=600: bytes of anybody's making through a
 
 sanity: .venv/.ready ## ansible-test sanity, ansible-core 2.19
 	@tests/setup/sanity $(if $(quick),--exclude tests/)
+
+sanity-on-%: .venvs/core-%/.ready
+	@VENV=.venvs/core-$* tests/setup/sanity
 
 lint: .venv/.ready ## ruff, mypy, vermin, shellcheck, biome, yamllint, ansible-lint, reuse
 	$(venv)/ruff check

@@ -28,7 +28,8 @@ class StillBusyError(Exception):
 class Workers(Protocol):
     """Other threads, which do jobs."""
 
-    def submit(self, job: Job) -> None: ...
+    def submit(self, job: Job) -> None:
+        """Have the job done when a thread is free. Waits for nothing."""
 
     def are_stuck(self, seconds: float) -> bool:
         """Return whether no job has begun or ended for so long: those that wait then wait for threads that hang."""

@@ -32,15 +32,20 @@ _KEEPALIVE = (5, 3)
 class Listener(Protocol):
     """Takes the events, on threads of libvirt and of the source. Must not block, and must not raise."""
 
-    def on_lifecycle(self, uuid: str, name: str, event: int, detail: int) -> None: ...
+    def on_lifecycle(self, uuid: str, name: str, event: int, detail: int) -> None:
+        """Take virDomainEventType and its detail."""
 
-    def on_agent(self, uuid: str, name: str, is_connected: bool) -> None: ...
+    def on_agent(self, uuid: str, name: str, is_connected: bool) -> None:
+        """Take whether the guest has opened the agent's port."""
 
-    def on_reboot(self, uuid: str, name: str) -> None: ...
+    def on_reboot(self, uuid: str, name: str) -> None:
+        """Take a reboot, the guest's own or one from outside."""
 
-    def on_connected(self, running: int, seen: Sequence[SeenGuest]) -> None: ...
+    def on_connected(self, running: int, seen: Sequence[SeenGuest]) -> None:
+        """Take the number of running domains, and those of them that are watched."""
 
-    def on_lost(self, error: QgaError) -> None: ...
+    def on_lost(self, error: QgaError) -> None:
+        """Take why the daemon cannot be reached, or not any more."""
 
 
 class Retries(NamedTuple):

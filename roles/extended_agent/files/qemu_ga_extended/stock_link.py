@@ -107,15 +107,20 @@ class Observer(Protocol):
     """It learns of the ``watched`` commands that go to the stock agent and come back, wanted or not."""
 
     @property
-    def watched(self) -> AbstractSet[str]: ...
+    def watched(self) -> AbstractSet[str]:
+        """The commands that it learns of."""
 
-    def connected(self) -> None: ...
+    def connected(self) -> None:
+        """Take a new connection, before anything is asked on it."""
 
-    def sent(self, command: str) -> None: ...
+    def sent(self, command: str) -> None:
+        """Take that a watched command is on its way."""
 
-    def answered(self, command: str, line: Data) -> None: ...
+    def answered(self, command: str, line: Data) -> None:
+        """Take the reply to a watched command, an error too."""
 
-    def freed(self) -> None: ...
+    def freed(self) -> None:
+        """Take that no reply is expected any more, also because the connection was lost."""
 
 
 class StockLink:
