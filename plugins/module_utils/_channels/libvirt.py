@@ -13,14 +13,14 @@ step what                             thread how long
 ==== ================================ ====== ==========================================================================
 1    probe a new guest                yes    ``Timings.probe``, if the call has twice that; a request that may be
                                              repeated is its own probe, and ends here if it is answered
-2    wait for a thread in its lane    no     uncounted, unless all threads hang; what is held back is given up at the
-                                             line's ``held_back_until``
+2    wait for a thread in its lane    no     uncounted, unless all threads hang; a guest that is held back since it was
+                                             silent, or about as slow, is given up at the line's ``held_back_until``
 3    open the connection, find the    yes    what is ``left``: the call's time without what failed before
      domain; it has to run, and to
      be the one that was pinned
 4    is there still time?             yes    what was given up must not be carried out later
 5    send, wait, read (libvirt_calls) yes    what is ``left``, in libvirt's whole seconds: up to a second more
-6    count how long 4 and 5 took      yes    it decides the lane of the next call
+6    count how long 5 took            yes    it decides the lane of the next call
 7    give up waiting for the thread   no     at the end of what is ``left``; the thread goes on by itself
 8    repeat, if libvirt has not       no     ``Timings.reach``, and the last try is to have ``SHORTEST_AGENT_TIMEOUT``
      reached the agent yet

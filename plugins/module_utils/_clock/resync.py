@@ -9,14 +9,14 @@ Theory of operation
 A measurement is an interval that holds the offset (``offsets.py``); ``tolerance.py`` says what it proves. Once the
 guest was measured, it is pinned: nothing is done to another guest that comes in its place.
 
-Decide (``_Run.report``), by the first row that fits:
+Decide (``_Run.report``), by the first row that fits; a warning decides nothing, and the next rows are looked at:
 
 =======================================================================  ============================================
 measurement                                                              action
 =======================================================================  ============================================
 the deadline passes while it is repeated for proof                       report the deadline's error
 its readings contradict each other                                       report an error
-within tolerance, but a slew that is under way takes the clock out       ``backward=slew``: slew or leave; else warn
+within tolerance, but a slew under way will take the clock out of it     slew or leave with ``backward=slew``; else warn
 within tolerance; or less than both tolerance and uncertainty            leave (an error, if that is not proven)
 a step may take the clock back, and ``backward`` forbids that            slew or leave
 the agent lacks the method's command                                     report its error

@@ -99,6 +99,8 @@ class Pace:
         self.lane = NEW
 
     def given_up_at(self, held_back_until: float) -> float:
-        """The instant at which its call is given up, where guests that are held back are at ``held_back_until``."""
+        """The instant at which its call is given up: ``held_back_until``, if it is held back since it was silent or
+        took as long as a probe may.
+        """
         is_hopeless = self.lane is HELD_BACK and (self._is_silent or self._longest >= self._probe)
         return held_back_until if is_hopeless else math.inf

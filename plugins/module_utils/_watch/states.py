@@ -26,8 +26,9 @@ noticed (``take``)           -                     busy and quiet, when it is du
                                                                                        connected, or when it is due
 ===========================  ====================  ==================================  =================================
 
-A busy guest is worked on: its next notice waits until it is :meth:`~GuestStates.done`. A stopped guest is forgotten, a
-busy one after the work.
+A busy guest is worked on: its next notice waits until it is :meth:`~GuestStates.done`. One that could not be worked on
+is :meth:`~GuestStates.put_back`: pending, as one that does not run, unless it is pending already. A stopped guest is
+forgotten, a busy one after the work. A reset from within changes nothing: it is noticed as not needed, once.
 """
 
 from __future__ import annotations

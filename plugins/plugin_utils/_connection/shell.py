@@ -18,8 +18,9 @@ directory in which the command was begun, and know it by a file whose name is th
 None: one of several places  at first; the guest knows nothing   ``run`` makes one; ``look`` and ``end``
                              of a command any more; after        search all places
                              ``clean``
-a path                       a report of ``run`` or ``prepare``  each enters it, and fails if it is gone
-                                                                 or not the connection's any more
+a path                       a report of ``run``, ``prepare``    each enters it; if it is gone or not the
+                             or ``look``                         connection's any more, ``run`` and ``prepare``
+                                                                 fail, and ``look`` knows of no command
 ===========================  ==================================  ========================================
 
 A command. ``run`` starts it, waits for its end (``_result``), and reads what it wrote (``_finish``). What is lost on
