@@ -38,10 +38,10 @@ from .._event_loop.tasks import Deadline, pause
 from .._protocol.errors import QgaError
 from .opt_out import require_allowed
 from .results import GuestResult, Work, failure
-from .suspects import SHARED, USUAL, Suspicion, Timings, Turns, WatchedChannel
+from .suspects import SHARED, USUAL, SuspectTurns, Suspicion, Timings, WatchedChannel
 
 # Suspects are remembered for as long as there are no more of them.
-_MOST_REMEMBERED = 1000
+MOST_REMEMBERED = 1000
 
 T = TypeVar("T")
 OpenChannel = Callable[[], Channel]
@@ -90,9 +90,10 @@ async def with_agent(open_channel: OpenChannel, work: Callable[[GuestAgent], Awa
 class Runner:
     """Works through guests, and remembers suspects. There is one for a run, or for a hypervisor of a service."""
 
-    def __init__(self, timings: Timings = USUAL) -> None:
+    def __init__(self, timings: Timings = USUAL, most_remembered: int = MOST_REMEMBERED) -> None:
         self._timings = timings
-        self._turns = Turns(timings)
+        self._most_remembered = most_remembered
+        self._turns = SuspectTurns(timings)
         self._suspects: dict[str, Suspicion] = {}  # as they were left, by UUID, in the order of their last run
         self._was_away_at = -math.inf
 
@@ -139,7 +140,7 @@ class Runner:
         self._suspects.pop(uuid, None)
         if uuid and is_suspect:
             self._suspects[uuid] = suspicion
-            if len(self._suspects) > _MOST_REMEMBERED:
+            if len(self._suspects) > self._most_remembered:
                 del self._suspects[next(iter(self._suspects))]
 
     def _patient(self, options: RunOptions) -> RunOptions:

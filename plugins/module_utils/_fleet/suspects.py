@@ -19,8 +19,9 @@ alone    as apart, and one suspect's exchange at a time         guilty, if no ot
                                                                 it, or at the third such break; else alone again
 =======  =====================================================  =====================================================
 
-A guilty guest has failed. A way never goes back during one run. The next run of the same guest begins in the way in
-which the last one ended, if that broke a connection; else it is no suspect any more.
+A guilty guest has failed. A way never goes back during one run. If the last attempt of a run broke a connection, the
+next run of the same guest begins in the same way; if it returned a result, the guest is not a suspect any more. A run
+that ends with another error proves nothing: the next one begins as this one did.
 
 A turn of the suspects that are asked alone lasts one exchange, and goes to the one whose turns have been the shortest
 so far: a guest that answers slowly holds up others once, and not for as long as its work takes.
@@ -92,7 +93,7 @@ class Suspicion:
         return None if self.guilt is None else HypervisorUnavailableError(self.guilt, _GUILTY_HINT, in_call=True)
 
 
-class Turns:
+class SuspectTurns:
     """What the channels of a run share: how many connections broke, and whose turn it is among those asked alone."""
 
     def __init__(self, timings: Timings) -> None:
@@ -114,7 +115,7 @@ class Turns:
 class WatchedChannel(ForwardingChannel):
     """A guest's channel, whose exchanges are made in the guest's way."""
 
-    def __init__(self, channel: Channel, suspicion: Suspicion, turns: Turns) -> None:
+    def __init__(self, channel: Channel, suspicion: Suspicion, turns: SuspectTurns) -> None:
         super().__init__(channel)
         self._suspicion = suspicion
         self._turns = turns

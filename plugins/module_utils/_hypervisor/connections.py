@@ -44,7 +44,7 @@ FLEET_CONNECTIONS = 3
 RESERVE_THREADS = 4
 
 # A call that takes longer holds its thread up, as far as others are concerned.
-_HELD_UP_SECONDS = 0.1
+HELD_UP_SECONDS = 0.1
 
 # Of what libvirt says, in characters: the rest of a longer message is a guest's own text.
 LONGEST_MESSAGE = 4096
@@ -124,13 +124,20 @@ class Line:
     other's calls that are held up.
     """
 
-    def __init__(self, uri: str, calls: int = 1, reserve: Reserve | None = None) -> None:
+    def __init__(
+        self,
+        uri: str,
+        calls: int = 1,
+        reserve: Reserve | None = None,
+        held_up_seconds: float = HELD_UP_SECONDS,
+    ) -> None:
         self.uri = uri
         self.libvirt, self.libvirt_qemu = import_libvirt()
         self.is_shared = calls > 1
         self.reserve = reserve
         self.peers: Sequence[Line] = ()
         self._calls = calls
+        self._held_up_seconds = held_up_seconds
         self._opening = threading.Lock()
         self._connections: dict[int, Any] = {}  # by what _whose says
         self.held_back_until = math.inf
@@ -232,7 +239,7 @@ class Line:
 
         That thread has its own line's lock. So this one's is not waited for: two lines may look at each other.
         """
-        since = time.monotonic() - _HELD_UP_SECONDS
+        since = time.monotonic() - self._held_up_seconds
         if not self._jobs[lane] or not self._changed.acquire(blocking=False):
             return None
         try:
@@ -287,7 +294,7 @@ class Line:
             if job is not None or (self._is_closed and not any(self._jobs.values())):
                 return job
             may_help = not self._is_closed and any(line._jobs[lane] for line in self.peers for lane in LANES_OF_RESERVE)
-            self._changed.wait(_HELD_UP_SECONDS / 2 if may_help else None)
+            self._changed.wait(self._held_up_seconds / 2 if may_help else None)
 
     def _next_job(self) -> Job | None:
         for lane in LANES:
@@ -314,8 +321,8 @@ class Line:
 class Reserve(Line):
     """Threads that each have a connection of their own, for what is held up elsewhere."""
 
-    def __init__(self, uri: str) -> None:
-        super().__init__(uri, RESERVE_THREADS)
+    def __init__(self, uri: str, held_up_seconds: float) -> None:
+        super().__init__(uri, RESERVE_THREADS, held_up_seconds=held_up_seconds)
 
     def _whose(self) -> int:
         return threading.get_ident()
@@ -342,10 +349,12 @@ class _LaneWorkers(NamedTuple):
 class Hypervisor:
     """All lines to one libvirt, for a fleet."""
 
-    def __init__(self, uri: str) -> None:
+    def __init__(self, uri: str, held_up_seconds: float = HELD_UP_SECONDS) -> None:
         self.uri = uri
-        self.reserve = Reserve(uri)
-        self.lines = tuple(Line(uri, CALLS_PER_CONNECTION, self.reserve) for _connection in range(FLEET_CONNECTIONS))
+        self.reserve = Reserve(uri, held_up_seconds)
+        self.lines = tuple(
+            Line(uri, CALLS_PER_CONNECTION, self.reserve, held_up_seconds) for _connection in range(FLEET_CONNECTIONS)
+        )
         for line in (*self.lines, self.reserve):
             line.peers = tuple(other for other in (self.reserve, *self.lines) if other is not line)
         self._is_closed = False

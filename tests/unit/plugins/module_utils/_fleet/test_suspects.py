@@ -14,7 +14,6 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import (
 )
 from ansible_collections.qemu.guest_agent.plugins.module_utils._event_loop.multiplexer import Multiplexer
 from ansible_collections.qemu.guest_agent.plugins.module_utils._event_loop.tasks import pause
-from ansible_collections.qemu.guest_agent.plugins.module_utils._fleet import runner as runner_module
 from ansible_collections.qemu.guest_agent.plugins.module_utils._fleet.runner import Guest, Runner, RunOptions
 from ansible_collections.qemu.guest_agent.plugins.module_utils._fleet.suspects import (
     MOST_BREAKS_ALONE,
@@ -209,9 +208,8 @@ class TestTheNextRun:
         ways = [ways_of(runner, *troubles, doing=absorbing_work) for troubles in ([BROKEN], [], [])]
         assert ways == [["shared"], ["apart"], ["shared"]]
 
-    def test_of_a_guilty_guest_is_forgotten_when_there_are_too_many(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(runner_module, "_MOST_REMEMBERED", 2)
-        runner = Runner(QUICK)
+    def test_of_a_guilty_guest_is_forgotten_when_there_are_too_many(self) -> None:
+        runner = Runner(QUICK, most_remembered=2)
         for name in ("a", "b", "c"):
             assert run_one(runner, Play(name, [BROKEN] * 3)).in_call
         assert [name for name in "abc" if runner.verdict(Play(name).guest) is not None] == ["b", "c"]

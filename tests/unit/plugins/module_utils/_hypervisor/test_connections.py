@@ -226,8 +226,8 @@ class TestTheReserve:
     """Of a hypervisor whose first line is the only one that is used."""
 
     @pytest.fixture
-    def hypervisor(self, fake: FakeLibvirt) -> Iterator[Hypervisor]:  # noqa: ARG002  # in place before it
-        made = Hypervisor(URI)
+    def hypervisor(self, fake: FakeLibvirt, request: pytest.FixtureRequest) -> Iterator[Hypervisor]:  # noqa: ARG002  # in place before it
+        made = Hypervisor(URI, getattr(request, "param", module.HELD_UP_SECONDS))
         yield made
         made.close()
 
@@ -235,8 +235,8 @@ class TestTheReserve:
     def line(self, hypervisor: Hypervisor) -> Line:
         return hypervisor.lines[0]
 
-    def test_is_of_no_use_while_no_thread_is_held_up(self, jobs: Jobs, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(module, "_HELD_UP_SECONDS", 60.0)
+    @pytest.mark.parametrize("hypervisor", [60.0], indirect=True)
+    def test_is_of_no_use_while_no_thread_is_held_up(self, jobs: Jobs) -> None:
         jobs.submit(PROVEN, *"abcdef")
         jobs.settle(*"abcde")
         jobs.let_go("c")
@@ -255,7 +255,7 @@ class TestTheReserve:
         jobs.submit(HELD_BACK, *"abc")
         jobs.settle(*"abc")
         jobs.submit(HELD_BACK, "d")
-        time.sleep(3 * module._HELD_UP_SECONDS)
+        time.sleep(3 * module.HELD_UP_SECONDS)
         jobs.settle(*"abc")
 
     def test_is_bounded_and_so_are_the_other_lines(self, jobs: Jobs) -> None:
@@ -263,7 +263,7 @@ class TestTheReserve:
         names = [str(number) for number in range(most + 2)]
         jobs.submit(PROVEN, *names)
         until(lambda: len(jobs.begun) == most, "they do not begin")
-        time.sleep(3 * module._HELD_UP_SECONDS)
+        time.sleep(3 * module.HELD_UP_SECONDS)
         assert len(jobs.begun) == most
         jobs.let_go(jobs.begun[0])
         until(lambda: len(jobs.begun) == most + 1, "the next one does not begin")
