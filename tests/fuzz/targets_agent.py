@@ -10,53 +10,19 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from tests.fakes.dispatcher_ends import Client, CountingClock
 from tests.support.extended_agent import module
 
 _framing, _values = module("_protocol.framing", "guest_agent"), module("_protocol.values", "guest_agent")
 _dispatch, own_commands = module("dispatch"), module("own_commands")
 _policy, _stock, _loop, _log, _limits = (module(name) for name in ("policy", "stock", "loop", "log", "limits"))
-_clock, _stream = module("clock"), module("stream")
+_stream = module("stream")
 _messages, _commands = (module(f"_protocol.{name}", "guest_agent") for name in ("messages", "commands"))
 
 COSTS = _limits.Costs(request_bytes=128, fancy_bytes=64, waiting_requests=8)
 # Each byte may be an error of its own, with a reply: that takes its time.
 MOST_BYTES = 512
-
-
-class Clock:
-    """Shows one more at each reading, and refuses no change."""
-
-    _ns = 1_795_406_706 * 10**9
-
-    def now_ns(self) -> int:
-        self._ns += 1
-        return self._ns
-
-    def set_ns(self, epoch_ns: int) -> None:
-        assert 0 <= epoch_ns < 2**63
-
-    def shift_ns(self, delta_ns: int) -> None:
-        assert 0 <= self._ns + delta_ns < 2**63
-
-    def slew_ns(self, delta_ns: int) -> None:
-        assert abs(delta_ns) <= 500_000_000
-
-    def discipline(self) -> Any:
-        return _clock.Discipline(synchronized=False, max_error_ns=1)
-
-
-class Client:
-    is_congested = False
-
-    def __init__(self) -> None:
-        self.sent: list[bytes] = []
-
-    def send(self, data: Any) -> None:
-        self.sent.append(bytes(data))
-
-    def pause(self) -> None: ...
-
-    def resume(self) -> None: ...
+START_NS = 1_795_406_706 * 10**9
 
 
 _LOOP = _loop.Loop()
@@ -71,7 +37,7 @@ def agent_requests(data: bytes) -> None:
     size, rest = 1 + (data[0] if data else 0), data[1 : 1 + MOST_BYTES]
     # Nobody listens there: /dev/null is no directory.
     stock = _stock.Stock(_LOOP, "/dev/null/stock.sock", "/nonexistent", COSTS, _LOG)
-    clock = Clock()
+    clock = CountingClock(START_NS)
     policy = _policy.Policy(_policy.Lists(), stock)
     dispatcher = _dispatch.Dispatcher(_LOOP, own_commands.Context(clock, stock, policy, lambda: None), COSTS, _LOG)
     client = Client()
@@ -88,8 +54,8 @@ def agent_requests(data: bytes) -> None:
             _LOOP.cancel(timer)
     counted = _framing.Decoder(_values.Limits(size=COSTS.request_bytes, nesting=1024))
     counted.feed(rest)
-    assert len(client.sent) == sum(1 for _event in counted), "not one reply for each"
-    for line in client.sent:
+    assert len(client.lines) == sum(1 for _event in counted), "not one reply for each"
+    for line in client.lines:
         reply = json.loads(line.removeprefix(b"\xff"))
         assert line.endswith(b"\n")
         assert line.count(b"\n") == 1
@@ -171,7 +137,9 @@ def stock_replies(data: bytes) -> None:
         played = _Played(loop, listener, iter(data.split(b"\n")))
         log = _log.Log(str(logfile), verbose=True)
         stock = _stock.Stock(loop, str(path), "/nonexistent", PATIENT_COSTS, log)
-        context = own_commands.Context(Clock(), stock, _policy.Policy(_policy.Lists(), stock), lambda: None)
+        context = own_commands.Context(
+            CountingClock(START_NS), stock, _policy.Policy(_policy.Lists(), stock), lambda: None
+        )
         dispatcher = _dispatch.Dispatcher(loop, context, PATIENT_COSTS, log)
         stock.link.connect()
         dispatcher.begin(client)
@@ -194,8 +162,8 @@ def stock_replies(data: bytes) -> None:
             stock.link._stream.close()
     loop.close()
     silent = [command for command in ASKED if command in _commands.SILENT]
-    assert len(ASKED) - len(silent) <= len(client.sent) <= len(ASKED), "not one reply for each"
-    for line in client.sent:
+    assert len(ASKED) - len(silent) <= len(client.lines) <= len(ASKED), "not one reply for each"
+    for line in client.lines:
         assert line.count(b"\n") == 1
         assert _messages.is_reply(line)
         json.loads(line)

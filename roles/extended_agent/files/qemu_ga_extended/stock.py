@@ -161,7 +161,7 @@ class Stock:
         known = self.info.commands.get(command) if self.info is not None else None
         return command not in SILENT and (known is None or known.success_response)
 
-    # --------------------------------------------------------------------------------------- the way's observer
+    # -------------------------------------------------------------------------------------- the link's observer
 
     def connected(self) -> None:
         self._questions = deque((_STATUS, INFO))

@@ -163,7 +163,7 @@ class Observed:
         self.replies: list[bytes] = []
         self.failures: list[str] = []
         self.watched = {"guest-exec", "guest-shutdown"}
-        self.way = module("stock_link").StockLink(turned.loop, stock.path, costs, log, self)
+        self.link = module("stock_link").StockLink(turned.loop, stock.path, costs, log, self)
 
     def connected(self) -> None:
         self.told.append(("connected",))
@@ -178,14 +178,14 @@ class Observed:
         self.told.append(("freed",))
 
     def connect(self) -> None:
-        assert self.way.connect()
+        assert self.link.connect()
         self.turned.settle()
         self.told.clear()
         self.stock.received = b""
 
     def ask(self, command: str = "guest-exec", raw: bytes | None = None, is_silent: bool = False) -> Any:
         raw = b'{"execute": "%b"}' % command.encode() if raw is None else raw
-        asked = self.way.ask(
+        asked = self.link.ask(
             raw + b"\n", command, lambda line: self.replies.append(bytes(line)), self.failures.append, is_silent
         )
         self.turned.settle()

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.fakes.dispatcher_ends import Client, CountingClock
 from tests.support.extended_agent import module
 
 messages = module("_protocol.messages", "guest_agent")
@@ -28,47 +29,11 @@ EXEC = b'{"execute": "guest-exec"}'
 SYNC = b'{"execute": "guest-sync", "arguments": {"id": 9}}'
 
 
-class Client:
-    """The client that reads the replies: ``is_congested`` while it does not."""
-
-    def __init__(self) -> None:
-        self.lines: list[bytes] = []
-        self.is_congested = False
-        self.told: list[str] = []
-
-    def send(self, data: bytes) -> None:
-        self.lines.append(bytes(data))
-
-    def pause(self) -> None:
-        self.told.append("pause")
-
-    def resume(self) -> None:
-        self.told.append("resume")
-
-    @property
-    def replies(self) -> list[Any]:
-        return [json.loads(line.replace(b"\xff", b"")) for line in self.lines]
-
-
-class Clock:
-    """It shows one more at each reading."""
-
-    def __init__(self) -> None:
-        self.readings = 0
-
-    def now_ns(self) -> int:
-        self.readings += 1
-        return self.readings
-
-    def discipline(self) -> Any:
-        return module("clock").Discipline(True, self.readings * 1000)
-
-
 class Dispatched:
     def __init__(self, turned: Any, stock: Any, directory: Path, costs: Any) -> None:
         self.turned = turned
         self.stock = stock
-        self.clock = Clock()
+        self.clock = CountingClock()
         self.client = Client()
         log = module("log").Log("/dev/null")
         self.known = module("stock").Stock(turned.loop, stock.path, str(directory), costs, log)

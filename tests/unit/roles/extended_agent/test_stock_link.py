@@ -15,13 +15,13 @@ SYNC = b'{"execute": "guest-sync-delimited"'
 
 def test_a_connection_begins_with_what_ends_half_a_request_of_anybody_before(turned: Any, stock: Any) -> None:
     observed = Observed(turned, stock)
-    assert not observed.way.is_connected
-    assert observed.way.connect()
-    assert observed.way.expected, "it owes the reply to the sync"
+    assert not observed.link.is_connected
+    assert observed.link.connect()
+    assert observed.link.expected, "it owes the reply to the sync"
     turned.settle()
     assert stock.received.startswith(b"\xff" + SYNC)
     assert observed.told == [("connected",), ("freed",)]
-    assert not observed.way.expected
+    assert not observed.link.expected
 
 
 def test_a_request_passes_and_its_reply_comes_back_as_they_are(observed: Observed) -> None:
@@ -75,7 +75,7 @@ def test_a_line_beyond_the_limit_costs_no_more_than_the_limit_and_becomes_a_fail
     observed.ask()
     for _piece in range(20):
         observed.say(b"x" * 50_000)
-        assert len(observed.way._line) <= 100_000
+        assert len(observed.link._line) <= 100_000
     observed.say(b"\n")
     assert len(observed.failures) == 1
     stock.answers["guest-exec"] = b'{"return": 1}\n'
@@ -118,7 +118,7 @@ def test_it_has_one_reply_or_fails_however_much_is_sent(
     observed.stock.answers["guest-shutdown"] = answer
     observed.shut_down()
     assert (observed.replies, observed.failures) == (replies, failures)
-    assert not observed.way.expected
+    assert not observed.link.expected
 
 
 # ------------------------------------------------------------------------------------------------ coming and going
@@ -131,8 +131,8 @@ def test_when_it_goes_every_request_fails_with_its_reason(observed: Observed, co
     observed.hang_up()
     assert observed.failures == [f"the stock agent has gone before it answered {command}: it has closed the connection"]
     assert observed.told[-1] == ("freed",)
-    assert not observed.way.is_connected
-    assert observed.way.away_reason == "it has closed the connection"
+    assert not observed.link.is_connected
+    assert observed.link.away_reason == "it has closed the connection"
 
 
 def test_a_reply_in_pieces_is_one_reply_and_half_of_one_is_no_part_of_the_next_connection(observed: Observed) -> None:
@@ -151,7 +151,7 @@ def test_a_reply_in_pieces_is_one_reply_and_half_of_one_is_no_part_of_the_next_c
 def test_it_tries_by_itself_until_the_stock_agent_is_back(observed: Observed) -> None:
     os.rename(observed.stock.path, observed.stock.path + ".away")
     observed.stock.hang_up()
-    observed.turned.until(lambda: observed.way.away_reason.startswith("it is not running (nothing listens on "))
+    observed.turned.until(lambda: observed.link.away_reason.startswith("it is not running (nothing listens on "))
     os.rename(observed.stock.path + ".away", observed.stock.path)
     observed.turned.until(lambda: ("connected",) in observed.told)
 
@@ -161,27 +161,27 @@ def test_leaving_waits_until_all_replies_were_taken(observed: Observed) -> None:
     left: list[str] = []
     observed.stock.is_hanging = True
     observed.ask()
-    observed.way.leave(lambda: left.append("left"))
+    observed.link.leave(lambda: left.append("left"))
     assert left == []
     observed.stock.answers["guest-exec"] = b'{"return": 1}\n'
     observed.stock.go_on()
     observed.turned.until(lambda: bool(left))
     assert ("answered", "guest-exec", '{"return": 1}\n') in observed.told
     assert observed.replies == []
-    assert not observed.way.connect(), "it has left"
+    assert not observed.link.connect(), "it has left"
 
 
 def test_leaving_waits_neither_for_one_that_hangs_nor_for_one_that_is_away(turned: Any, stock: Any) -> None:
     left: list[str] = []
     observed = Observed(turned, stock)
-    observed.way.leave(lambda: left.append("left"))
+    observed.link.leave(lambda: left.append("left"))
     assert left == ["left"]
     observed = Observed(turned, stock)
     observed.connect()
     stock.is_hanging = True
     observed.ask()
     stock.pause()
-    observed.way.leave(lambda: left.append("left"))
+    observed.link.leave(lambda: left.append("left"))
     turned.until(lambda: len(left) == 2)
 
 
@@ -194,9 +194,9 @@ def test_an_agent_that_sends_too_much_unasked_is_left_alone_for_a_while(turned: 
     observed = Observed(turned, stock, LINK_COSTS._replace(unasked_lines=49, reply_bytes=1000))
     observed.connect()
     observed.say(flood)
-    assert not observed.way.is_connected
-    assert observed.way.away_reason == "it has sent too much that nobody had asked for"
-    turned.until(lambda: observed.way.is_connected)
+    assert not observed.link.is_connected
+    assert observed.link.away_reason == "it has sent too much that nobody had asked for"
+    turned.until(lambda: observed.link.is_connected)
 
 
 def test_some_of_it_is_dropped_and_a_reply_starts_the_count_anew(turned: Any, stock: Any) -> None:
@@ -213,7 +213,7 @@ def test_what_is_left_of_a_flood_is_not_heard_by_the_next_connection(turned: Any
     observed = Observed(turned, stock, LINK_COSTS._replace(unasked_lines=9))
     observed.connect()
     reconnected: list[bool] = []
-    observed.freed = lambda: reconnected.append(observed.way.connect())  # type: ignore[method-assign]
+    observed.freed = lambda: reconnected.append(observed.link.connect())  # type: ignore[method-assign]
     observed.say(b"\n" * 30)
-    assert observed.way.is_connected
+    assert observed.link.is_connected
     assert len(reconnected) == 9 + 1 + 1, "after each line, when it was dropped, and after the new synchronization"

@@ -38,7 +38,7 @@ def test_where_the_delimited_sync_is_refused_the_plain_one_is_used(
 ) -> None:
     stale.stock.disabled = {"guest-sync-delimited"}
     stale.connect()
-    assert not stale.way.expected
+    assert not stale.link.expected
     stale.stock.answers["guest-exec"] = ONE
     stale.ask()
     assert stale.stock.received.startswith(b'{"execute": "guest-sync", ')
@@ -55,7 +55,7 @@ def test_where_both_are_refused_that_is_logged_once_and_requests_pass(
     stale.stock.disabled = set(SYNCS)
     stale.stock.answers["guest-exec"] = ONE
     for _connection in range(3):
-        stale.turned.until(stale.way.connect)
+        stale.turned.until(stale.link.connect)
         stale.turned.settle()
         stale.ask()
         stale.ask()
@@ -76,7 +76,7 @@ def test_a_silent_command_is_settled_by_whatever_answers_the_closing_sync(
         logging.stock.answers["guest-shutdown"] = answer
     logging.shut_down()
     assert logging.replies == [answer]
-    assert not logging.way.expected
+    assert not logging.link.expected
 
 
 @pytest.mark.parametrize("words", ["Parameter 'Command guest-sync has been disabled: x' is unexpected", "guest-sync"])
@@ -87,7 +87,7 @@ def test_an_error_that_only_names_a_sync_does_not_answer_it(logging: Observed, w
     logging.stock.answers["guest-shutdown"] = error
     logging.shut_down()
     assert logging.replies == [error]
-    assert not logging.way.expected
+    assert not logging.link.expected
 
 
 def test_garbage_that_names_a_sync_does_not_answer_it(logging: Observed) -> None:
@@ -112,8 +112,8 @@ def test_every_versions_refusal_is_known(logging: Observed, words: str, monkeypa
     monkeypatch.setattr(sys.modules[type(logging.stock).__module__], "disabled", lambda _command: refusal)
     logging.stock.disabled = {"guest-sync-delimited"}
     logging.connect()
-    assert not logging.way.expected
-    assert logging.way.syncs.command == "guest-sync"
+    assert not logging.link.expected
+    assert logging.link.syncs.command == "guest-sync"
 
 
 def test_a_sync_that_is_refused_amid_a_connection_is_answered_by_that(stale: Observed) -> None:
@@ -132,7 +132,7 @@ def test_a_sync_is_found_after_the_end_of_a_long_reply(turned: Any, stock: Any, 
     stock.disabled = set(refused)
     observed = Observed(turned, stock)
     observed.connect()
-    observed.way._is_unsettled = True
+    observed.link._is_unsettled = True
     observed.stock.answers["guest-exec"] = ONE
     observed.stock.say(b'{"return": "' + b"x" * 200_000)
     observed.ask()

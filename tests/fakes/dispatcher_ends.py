@@ -1,0 +1,56 @@
+"""What the extended agent's dispatcher stands between, in one process with it: a client, and a clock."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from tests.support.extended_agent import module
+
+_LONGEST_SLEW_NS = 500_000_000
+
+
+class Client:
+    """The client that reads the replies: ``is_congested`` while it does not. ``told`` is whether to send."""
+
+    def __init__(self) -> None:
+        self.lines: list[bytes] = []
+        self.is_congested = False
+        self.told: list[str] = []
+
+    def send(self, data: bytes) -> None:
+        self.lines.append(bytes(data))
+
+    def pause(self) -> None:
+        self.told.append("pause")
+
+    def resume(self) -> None:
+        self.told.append("resume")
+
+    @property
+    def replies(self) -> list[Any]:
+        return [json.loads(line.replace(b"\xff", b"")) for line in self.lines]
+
+
+class CountingClock:
+    """Shows one more at each reading, and takes every change that the kernel would take, without being changed."""
+
+    def __init__(self, start_ns: int = 0) -> None:
+        self._start_ns = start_ns
+        self.readings = 0
+
+    def now_ns(self) -> int:
+        self.readings += 1
+        return self._start_ns + self.readings
+
+    def set_ns(self, epoch_ns: int) -> None:
+        assert 0 <= epoch_ns < 2**63
+
+    def shift_ns(self, delta_ns: int) -> None:
+        assert 0 <= self._start_ns + self.readings + delta_ns < 2**63
+
+    def slew_ns(self, delta_ns: int) -> None:
+        assert abs(delta_ns) <= _LONGEST_SLEW_NS
+
+    def discipline(self) -> Any:
+        return module("clock").Discipline(True, self.readings * 1000)
