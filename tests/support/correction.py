@@ -22,6 +22,11 @@ TOLERANCE_NS = 100_000_000
 NEAR_NS = TOLERANCE_NS + 20_000_000
 
 
+def is_right(guest: Guest) -> bool:
+    """Return whether the witness finds the guest's clock as near as a correction leaves it."""
+    return abs(guest.witness.offset().offset_ns) < NEAR_NS
+
+
 @dataclass(frozen=True)
 class Correction:
     """One correction: the guest's offset before and after it by the witness, and how long it took in seconds."""

@@ -11,7 +11,7 @@ import libvirt
 import pytest
 
 from tests.processes.ansible_run import run_tasks
-from tests.support.correction import MODULE, NEAR_NS, TASK, claims
+from tests.support.correction import MODULE, NEAR_NS, TASK, claims, is_right
 from tests.support.until import meanwhile, until
 from tests.vm import libvirtd
 from tests.vm.errors import VmError
@@ -51,10 +51,6 @@ def codes(result: Mapping[str, Any], status: str) -> dict[str, str]:
 
 def virsh(*words: str) -> None:
     subprocess.run(["virsh", "--connect", libvirtd.URI, "--quiet", *words], check=True, stdin=subprocess.DEVNULL)
-
-
-def is_right(guest: Guest) -> bool:
-    return abs(guest.witness.offset().offset_ns) < NEAR_NS
 
 
 def test_all_restored_guests_get_their_time_back_in_one_task(fleet: Fleet) -> None:

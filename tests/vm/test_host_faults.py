@@ -19,7 +19,7 @@ import libvirt
 import pytest
 
 from tests.processes.held_module import HeldModule, Stop
-from tests.support.correction import NEAR_NS, TOLERANCE_NS, claims, suspend_and_resume
+from tests.support.correction import NEAR_NS, TOLERANCE_NS, claims, is_right, suspend_and_resume
 from tests.support.moments import CONNECTION, IDENTITY, LISTING, READING, STEPPING, Moment
 from tests.support.tiers import quick
 from tests.support.until import until
@@ -83,10 +83,6 @@ def disturbed(guest: Guest, phase: str, disturb: Callable[[], object], **others:
         module.go_on()
         entry: dict[str, Any] = module.result()["guest"]
     return entry
-
-
-def is_right(guest: Guest) -> bool:
-    return abs(guest.witness.offset().offset_ns) < NEAR_NS
 
 
 def run_plainly(guest: Guest) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.correction import NEAR_NS
+from tests.support.correction import is_right
 from tests.support.resync_service import Line, ServiceProcess, beside_libvirt
 from tests.support.until import until
 from tests.vm import libvirtd
@@ -31,10 +31,6 @@ def service(extended_guest: Guest, guest: Guest) -> Iterator[ServiceProcess]:
 @pytest.fixture(params=["extended", "stock"])
 def sleeper(request: pytest.FixtureRequest, extended_guest: Guest, guest: Guest) -> Guest:
     return extended_guest if request.param == "extended" else guest
-
-
-def is_right(guest: Guest) -> bool:
-    return abs(guest.witness.offset().offset_ns) < NEAR_NS
 
 
 def take(service: ServiceProcess, guest: Guest, nap: Nap, cause: str) -> Line:
