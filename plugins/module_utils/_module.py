@@ -79,11 +79,10 @@ def run(
     except QgaError as error:
         _fail(module, error, changed=False)
         return
-    told = [(each, warning) for each in results for warning in each.warnings]
-    of_guests = _sentences(told, "warnings of this kind; each guest's entry in guests has its own")
-    for warning in (*warnings, *of_guests):
+    for warning in (*warnings, *_warnings(results)):
         module.warn(warning)
     result = _result(results)
+    problem: QgaError | None
     if is_fleet:
         result["summary"] = {
             **count(results, statuses),
@@ -91,12 +90,8 @@ def run(
             "duration_ns": time.monotonic_ns() - started_ns,
         }
         if module._diff:
-            result["diff"] = [
-                {**each.diff, "before_header": each.name, "after_header": each.name}
-                for each in results
-                if each.diff is not None
-            ]
-        problem: QgaError | None = verdict(results, params["fail_on"])
+            result["diff"] = _differences(results)
+        problem = verdict(results, params["fail_on"])
     else:
         if results[0].diff is not None:
             result["diff"] = results[0].diff
@@ -108,6 +103,19 @@ def run(
     if messages:
         result["msg"] = "; ".join(_sentences(messages, "guests"))
     module.exit_json(**result)
+
+
+def _warnings(results: Sequence[GuestResult]) -> list[str]:
+    warnings = [(each, warning) for each in results for warning in each.warnings]
+    return _sentences(warnings, "warnings of this kind; each guest's entry in guests has its own")
+
+
+def _differences(results: Sequence[GuestResult]) -> list[dict[str, Any]]:
+    return [
+        {**each.diff, "before_header": each.name, "after_header": each.name}
+        for each in results
+        if each.diff is not None
+    ]
 
 
 def _run_one(params: Mapping[str, Any], limits: Limits, work: Work, options: RunOptions) -> GuestResult:
