@@ -56,7 +56,7 @@ at_once ?= $(shell echo $$(($$(nproc) + 1)))
 test: TIER := quick
 test: ## every capability once, and every check: a quarter of an hour on two processors
 test-all: TIER := all
-test-all: ## the same, and all that repeats itself: an hour
+test-all: ## the same, and all that repeats itself: an hour and a half
 # What the longest ones need is made before: make would begin all others while it is being made.
 test: .venvs/core-$(oldest_core)/.ready
 test-all: $(older_environments)
