@@ -30,9 +30,14 @@ MOST_MIB = 128
 
 
 def test_a_socket_that_appears_later_and_is_not_to_be_trusted_is_never_connected_to(tmp_path: Path) -> None:
-    path = tmp_path / "stock.sock"
-    with ExtendedAgent(str(path), costs={**QUICK, "reconnect_seconds": 0.02}) as agent, listen_unix(path) as listener:
-        path.chmod(0o666)
+    path, elsewhere = tmp_path / "stock.sock", tmp_path / "elsewhere.sock"
+    with (
+        ExtendedAgent(str(path), costs={**QUICK, "reconnect_seconds": 0.02}) as agent,
+        listen_unix(elsewhere) as listener,
+    ):
+        # The agent looks for it all the time, and is not to find it before it can be written by others.
+        elsewhere.chmod(0o666)
+        elsewhere.rename(path)
         listener.settimeout(0.5)
         with Client(agent.socket) as client:
             reply = client.execute("guest-set-user-password", username="u", password="c2VjcmV0", crypted=False)  # noqa: S106
