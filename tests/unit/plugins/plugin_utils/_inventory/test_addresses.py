@@ -12,6 +12,8 @@ from ansible_collections.qemu.guest_agent.plugins.plugin_utils._inventory.addres
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.fakes.windows_replies import INTERFACES
+
 
 def interface(name: str, *addresses: str, mac: Any = None) -> dict[str, Any]:
     made = {"name": name, "ip_addresses": [{"ip_address": each, "ip_address_type": "ipv4"} for each in addresses]}
@@ -152,6 +154,15 @@ class TestOwnDevices:
     @pytest.mark.parametrize("returned", [OPENSHIFT, KUBERNETES, INCUS, HYPER_V, BOND, BRIDGED, OF_OTHERS])
     def test_the_address_is_theirs_whatever_the_interface_is_called(self, returned: list[dict[str, Any]]) -> None:
         assert by_default(returned, FIRST, SECOND) == by_default(returned[::-1], FIRST, SECOND) == MEANT
+
+    def test_of_windows_it_is_that_of_its_card(self) -> None:
+        returned = [
+            interface(
+                each["name"], *(found["ip-address"] for found in each["ip-addresses"]), mac=each.get("hardware-address")
+            )
+            for each in INTERFACES
+        ]
+        assert by_default(returned) == by_default(returned, INTERFACES[0]["hardware-address"]) == "192.0.2.81"
 
     @given(st.permutations([*OPENSHIFT, *KUBERNETES[1:4], *BOND[1:4], *INCUS[:1], *HYPER_V[:1]]))
     def test_it_does_not_depend_on_what_else_there_is(self, returned: list[dict[str, Any]]) -> None:
