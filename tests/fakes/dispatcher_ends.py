@@ -1,4 +1,4 @@
-"""What the extended agent's dispatcher stands between, in one process with it: a client, and a clock."""
+"""A client and a clock for the extended agent's dispatcher, in one process with it."""
 
 from __future__ import annotations
 
@@ -11,21 +11,23 @@ _LONGEST_SLEW_NS = 500_000_000
 
 
 class Client:
-    """The client that reads the replies: ``is_congested`` while it does not. ``told`` is whether to send."""
+    """The client that reads the replies: ``is_congested`` while it does not. ``flow`` is the calls that it got to hold
+    its requests back, and to go on.
+    """
 
     def __init__(self) -> None:
         self.lines: list[bytes] = []
         self.is_congested = False
-        self.told: list[str] = []
+        self.flow: list[str] = []
 
     def send(self, data: bytes) -> None:
         self.lines.append(bytes(data))
 
     def pause(self) -> None:
-        self.told.append("pause")
+        self.flow.append("pause")
 
     def resume(self) -> None:
-        self.told.append("resume")
+        self.flow.append("resume")
 
     @property
     def replies(self) -> list[Any]:

@@ -221,10 +221,10 @@ class _Run:
         attempts += slewer.count
         within = self._criteria.within(offset)
         is_under_way = within is True if is_at_the_end else slewer.ends_right(offset)
-        is_left = obstacle is not None and self._criteria.may_go_back(offset)
-        if is_left:
-            self._warn_of_leaving(offset, obstacle or "")
-        error = None if is_under_way else self._verdict(method, attempts, offset, is_left)
+        left_for = obstacle if self._criteria.may_go_back(offset) else None
+        if left_for is not None:
+            self._warn_of_leaving(offset, left_for)
+        error = None if is_under_way else self._verdict(method, attempts, offset, left_for is not None)
         self._warn_of_error_without_effect("the clock is being slewed", error)
         changed = is_stepped or slewer.has_begun or (is_under_way and slewer.count > 0)
         return self._report(before, within, offset, changed, method, attempts, error)

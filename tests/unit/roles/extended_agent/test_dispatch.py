@@ -250,21 +250,21 @@ def test_a_client_that_does_not_read_gets_no_more_until_it_has(dispatched: Dispa
 @pytest.mark.parametrize("is_begun_anew", [False, True])  # as a device is, whose stream stays the same
 def test_a_full_queue_holds_the_client_back_and_lets_it_go_on(dispatched: Dispatched, is_begun_anew: bool) -> None:
     dispatched.ask(EXEC + PING * (COSTS.waiting_requests + 5))
-    assert dispatched.client.told == ["pause"]
+    assert dispatched.client.flow == ["pause"]
     if is_begun_anew:
         dispatched.dispatcher.hang_up()
         dispatched.dispatcher.begin(dispatched.client)
     replies = dispatched.say(b'{"return": 1}\n')
-    assert dispatched.client.told == ["pause", "resume"]
+    assert dispatched.client.flow == ["pause", "resume"]
     assert replies == ([] if is_begun_anew else [{"return": 1}] + [PONG] * (COSTS.waiting_requests + 5))
 
 
 def test_large_requests_fill_the_queue_by_their_size(dispatched: Dispatched) -> None:
     large = b'{"execute": "guest-exec", "id": "%b"}' % (b"x" * (COSTS.request_bytes - 100))
     dispatched.ask(EXEC + large)
-    assert dispatched.client.told == []
+    assert dispatched.client.flow == []
     dispatched.ask(large)
-    assert dispatched.client.told == ["pause"]
+    assert dispatched.client.flow == ["pause"]
 
 
 def test_what_a_client_asked_that_has_gone_is_carried_out_and_not_answered(dispatched: Dispatched) -> None:
