@@ -2,20 +2,21 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The modules' common part: the options that name a guest, and the form of results. Only this file uses Ansible."""
+"""The common part of the modules: options that select guests, and the form of results. Only this file uses Ansible."""
 
 from __future__ import annotations
 
 import math
 import time
-from typing import Any, Callable, Mapping, Sequence
+from typing import Any, Callable, Mapping, NamedTuple, Sequence
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ._clock.figures import with_twins
 from ._errors import sentence
 from ._event_loop import tasks
 from ._event_loop.tasks import Deadline
-from ._fleet.results import GuestResult, Work, count, failure, verdict
+from ._fleet.results import GuestResult, Work, count, failure, in_words, verdict
 from ._fleet.runner import RunOptions, run_all, with_agent
 from ._protocol.errors import QgaError
 from ._protocol.limits import Limits
@@ -40,79 +41,100 @@ TARGET_SPEC: dict[str, dict[str, Any]] = {
     "fail_on": {"type": "str", "choices": ["any", "all", "none"], "default": "any"},
 }
 
-# Of a thousand guests with the same trouble, a few sentences say all; each entry has its own.
-_MOST_SENTENCES = 10
+# A few are enough if a thousand guests have the same problem; each entry has its own.
+_MOST_WARNINGS = 10
+
+
+class Preparation(NamedTuple):
+    """The work on each guest, and what the module returns beside its results."""
+
+    work: Work
+    facts: Mapping[str, Any] = {}
 
 
 def run(
     module: AnsibleModule,
-    prepare: Callable[[Mapping[str, Any]], Work],
+    prepare: Callable[[Mapping[str, Any]], Preparation],
     statuses: Sequence[str],
     limits: Limits,
     summarize: Callable[[Sequence[GuestResult]], Mapping[str, Any]] = lambda _results: {},
     touches_clock: bool = False,
 ) -> None:
-    """Do one thing to the guests that the module's options name, and end the module.
+    """Do the same work on the guests that the module's options select, and end the module.
 
-    ``prepare`` checks the module's own options before a guest is touched, and returns the work. ``statuses`` are those
-    that its results may have, ``limits`` are on each message of a guest, and ``summarize`` adds to the summary of many
-    guests.
+    ``prepare`` checks the module's own options before a guest is touched. ``statuses`` are those of its work's results,
+    ``limits`` apply to each message of a guest, and ``summarize`` adds to the summary of many guests.
     """
     params = module.params
     started_ns = time.monotonic_ns()
     deadline = Deadline(math.inf if params["deadline"] is None else params["deadline"])
-    warnings: tuple[str, ...] = ()
-    results: Sequence[GuestResult]
     try:
         check_numbers(params)
         is_fleet = names_many(params)
-        work = prepare(params)
+        prepared = prepare(params)
         options = RunOptions(params["timeout"], params["wait_timeout"], touches_clock)
-        if is_fleet:
-            from ._fleet.finding import fleet_of  # one guest needs none of it
+        if not is_fleet:
+            _end_with_one(module, _run_one(params, limits, prepared.work, options), prepared.facts)
+            return
+        from ._fleet.finding import fleet_of  # not needed for one guest
 
-            with fleet_of(params, limits) as fleet:
-                warnings = fleet.warnings
-                results = run_all(fleet.guests, work, options, params["concurrency"], deadline)
-        else:
-            results = (_run_one(params, limits, work, options),)
+        with fleet_of(params, limits) as fleet:
+            results = run_all(fleet.guests, prepared.work, options, params["concurrency"], deadline)
     except QgaError as error:
-        _fail(module, error, changed=False)
+        module.fail_json(msg=sentence(error), error=error.as_dict(), changed=False)
         return
-    for warning in (*warnings, *_warnings(results)):
+    for warning in fleet.warnings:
         module.warn(warning)
-    result = _result(results)
-    problem: QgaError | None
-    if is_fleet:
-        result["summary"] = {
-            **count(results, statuses),
-            **summarize(results),
-            "duration_ns": time.monotonic_ns() - started_ns,
-        }
-        if module._diff:
-            result["diff"] = _differences(results)
-        problem = verdict(results, params["fail_on"])
-    else:
-        if results[0].diff is not None:
-            result["diff"] = results[0].diff
-        problem = results[0].error
-    if problem is not None:
-        _fail(module, problem, **result)
+    duration_ns = time.monotonic_ns() - started_ns
+    counts = count(results, statuses)
+    summary = with_twins({**counts, **summarize(results), "duration_ns": duration_ns})
+    _end_with_many(module, results, {**prepared.facts, "summary": summary}, in_words(counts))
+
+
+def _end_with_one(module: AnsibleModule, result: GuestResult, facts: Mapping[str, Any]) -> None:
+    _warn(module, [result])
+    returned = {**facts, "changed": result.changed, "guest": result.as_dict()}
+    if result.diff is not None:
+        returned["diff"] = result.diff
+    if result.error is not None:
+        module.fail_json(msg=sentence(result.error), **returned)
         return
-    messages = [(each, each.message) for each in results if each.message is not None]
-    if messages:
-        result["msg"] = "; ".join(_sentences(messages, "guests"))
-    module.exit_json(**result)
+    if result.sentence is not None:
+        returned["msg"] = f"{result.title} {result.sentence}"
+    module.exit_json(**returned)
 
 
-def _warnings(results: Sequence[GuestResult]) -> list[str]:
-    warnings = [(each, warning) for each in results for warning in each.warnings]
-    return _sentences(warnings, "warnings of this kind; each guest's entry in guests has its own")
+def _end_with_many(
+    module: AnsibleModule, results: Sequence[GuestResult], facts: Mapping[str, Any], counts: str
+) -> None:
+    _warn(module, results)
+    returned = {
+        **facts,
+        "changed": any(each.changed for each in results),
+        "guests": [each.as_dict() for each in results],
+    }
+    if module._diff:
+        returned["diff"] = _differences(results)
+    error = verdict(results, module.params["fail_on"])
+    if error is not None:
+        module.fail_json(msg=sentence(error), error=error.as_dict(), **returned)
+        return
+    module.exit_json(msg=counts, **returned)
+
+
+def _warn(module: AnsibleModule, results: Sequence[GuestResult]) -> None:
+    """Give the module the warnings of the guests; of many, the first few."""
+    warnings = [f"{each.title}: {warning}" for each in results for warning in each.warnings]
+    for warning in warnings[:_MOST_WARNINGS]:
+        module.warn(warning)
+    more = len(warnings) - _MOST_WARNINGS
+    if more > 0:
+        module.warn(f"and {more} more warnings; each guest's entry in guests has its own")
 
 
 def _differences(results: Sequence[GuestResult]) -> list[dict[str, Any]]:
     return [
-        {**each.diff, "before_header": each.name, "after_header": each.name}
+        {**each.diff, "before_header": each.title, "after_header": each.title}
         for each in results
         if each.diff is not None
     ]
@@ -120,29 +142,19 @@ def _differences(results: Sequence[GuestResult]) -> list[dict[str, Any]]:
 
 def _run_one(params: Mapping[str, Any], limits: Limits, work: Work, options: RunOptions) -> GuestResult:
     """
-    :raises InvalidOptionError: the guest's name cannot be one
+    :raises InvalidOptionError: the option's value cannot be a target
     """
     target = target_of(params, limits)
     try:
         result = tasks.run(with_agent(target.open, work, options))
-    except Exception as error:  # pylint: disable=broad-exception-caught  # what a guest sent may have led to it
+    except Exception as error:  # pylint: disable=broad-exception-caught  # a guest's data may have caused it
         result = failure(error)
-    return result.of(target.name, None)
+    return result.of(target.name, None, _vm_name(params["socket"]))
 
 
-def _result(results: Sequence[GuestResult]) -> dict[str, Any]:
-    guests = [each.as_dict() for each in results]
-    result: dict[str, Any] = {"changed": any(each.changed for each in results), "guests": guests}
-    if len(guests) == 1:
-        result["guest"] = guests[0]
-    return result
+def _vm_name(socket: str | None) -> str | None:
+    if socket is None:
+        return None
+    from ._fleet.vm_names import node_name
 
-
-def _sentences(found: Sequence[tuple[GuestResult, str]], what: str) -> list[str]:
-    sentences = [f"{result.name}: {text}" for result, text in found[:_MOST_SENTENCES]]
-    more = len(found) - len(sentences)
-    return [*sentences, f"and {more} more {what}"] if more else sentences
-
-
-def _fail(module: AnsibleModule, error: QgaError, **result: Any) -> None:
-    module.fail_json(msg=sentence(error), error=error.as_dict(), **result)
+    return node_name(socket)

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: qga_info
-short_description: Tell what QEMU guests and their guest agents are
+short_description: Gather facts about QEMU guests through their guest agents
 version_added: 1.0.0
 description:
-  - Gathers facts about a guest from its agent, and about the agent itself; or about all guests of a hypervisor at once.
-  - What the agent lacks or refuses is told in RV(guests[].errors), and does not cost the other facts.
+  - Gathers facts about a guest and its agent, or about all guests of a hypervisor at once.
+  - Facts that the agent lacks or refuses are listed in RV(guest.errors); all others are returned.
 author:
   - The qemu.guest_agent maintainers (@qemu-guest-agent)
 extends_documentation_fragment:
@@ -20,8 +20,8 @@ extends_documentation_fragment:
 options:
   gather_subset:
     description:
-      - Which facts to gather. A name with a leading C(!) leaves that subset out; if there are only such names, the rest
-        of V(all) is gathered.
+      - The facts to gather. A name with a leading C(!) excludes that subset. If there are only such names, they are
+        excluded from V(all).
       - "V(min) is V(agent), V(hostname), V(os) and V(timezone)."
       - "The others are V(commands), V(time), V(network), V(routes), V(filesystems), V(users), V(vcpus), V(memory),
         V(disks), V(load), V(cpu_stats), V(disk_stats) and V(freeze)."
@@ -30,7 +30,7 @@ options:
     default: [all]
   command:
     description:
-      - Name of an agent command to tell the details of, in place of gathering facts.
+      - Name of an agent command. Return its details instead of facts.
     type: str
 attributes:
   check_mode:
@@ -42,48 +42,48 @@ attributes:
     details:
       - This module changes nothing.
 notes:
-  - A guest is not trusted. What it says has the types that QEMU's schema gives it, or is a V(protocol_error). In text,
-    what cannot be seen, such as escape sequences and bidirectional marks, is written as its escape, and more than 4096
-    characters are cut.
+  - A guest is not trusted. A fact has the type that QEMU's schema gives it; any other reply is a V(protocol_error).
+  - Text is cut after 4096 characters. Invisible characters, such as escape sequences and bidirectional marks,
+    are replaced by escapes.
   - One reply may have up to 2 MiB, and so may all facts of one guest together.
 seealso:
   - module: qemu.guest_agent.qga_update_time
   - plugin: qemu.guest_agent.libvirt_guests
     plugin_type: inventory
-    description: Makes an inventory of guests, with the same facts as variables.
+    description: Makes an inventory of guests, with the same facts as host variables.
   - plugin: qemu.guest_agent.guest_facts_json
     plugin_type: filter
-    description: Makes a file of the facts of many guests.
+    description: Converts the facts of many guests to JSON for a file.
   - name: QEMU Guest Agent Protocol Reference
     link: https://www.qemu.org/docs/master/interop/qemu-ga-ref.html
-    description: The agent's commands, and what the members of their replies mean.
+    description: The agent's commands, and the members of their replies.
 """
 
 EXAMPLES = r"""
-- name: Learn all that the agent tells
+- name: Gather all facts of a guest
   qemu.guest_agent.qga_info:
     domain: web1
   register: web1
 
-- name: Learn which system it is, and how far its clock is off
+- name: Gather its operating system and the offset of its clock
   qemu.guest_agent.qga_info:
     domain: web1
     gather_subset: [min, time]
 
-- name: Learn which systems all guests of this hypervisor are
+- name: Gather the operating systems of all guests of this hypervisor
   qemu.guest_agent.qga_info:
     domains: ["*"]
     gather_subset: [min]
     fail_on: none
   register: fleet
 
-- name: List the guests without asking any of them
+- name: List the guests without contacting their agents
   qemu.guest_agent.qga_info:
     domains: ["*"]
     gather_subset: ["!all"]
   register: listed
 
-- name: Ask whether a command is allowed
+- name: Look up whether a command is allowed
   qemu.guest_agent.qga_info:
     domain: web1
     command: guest-exec
@@ -91,48 +91,64 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
-guests:
-  description: One entry for each guest that was addressed.
-  returned: when a guest could be named
-  type: list
-  elements: dict
+msg:
+  description:
+    - With O(domains) or O(sockets), the number of guests by status.
+    - If the task failed, the error with its code and hint.
+  returned: with O(domains), with O(sockets), and on failure
+  type: str
+  sample: "12 guests: 11 gathered, 1 skipped"
+guest:
+  description: The facts of the guest.
+  returned: with O(domain), O(socket), O(address) or O(vsock)
+  type: dict
   contains: &guest
     name:
-      description: The guest, as it was addressed; a domain of many by its name.
+      description: The guest, as it was addressed; with O(domains), the name of its domain.
       type: str
       returned: always
       sample: web1
     uuid:
       description: The domain's UUID.
       type: str
-      returned: when it was addressed by O(domains) and exists
+      returned: with O(domains), if the domain exists
       sample: 865f09bb-cb14-4026-9cb5-1dc38a71b8b9
+    vm_name:
+      description: The name of a virtual machine that was addressed by its socket.
+      type: str
+      returned: if the configuration of a Proxmox VE node has it
+      sample: web1
+    vm_name_from:
+      description: The origin of RV(guest.vm_name), which is V(node).
+      type: str
+      returned: with RV(guest.vm_name)
+      sample: node
     status:
-      description: What came of the guest in one word, V(gathered), V(skipped) or V(failed).
+      description: V(gathered), V(skipped) or V(failed).
       type: str
       returned: always
       sample: gathered
     reason:
-      description: Why the guest was skipped; the same as RV(guests[].error) of one that failed.
+      description: The error for which the guest was skipped, in the form of RV(guest.error).
       type: dict
-      returned: when it was skipped
+      returned: if it was skipped
       sample: {"code": "not_running", "message": "domain web2 at qemu:///system is shut off",
                "hint": "Run `virsh start web2` first; an agent answers only while its guest runs."}
     agent:
-      description: What the agent is.
+      description: The agent.
       type: dict
       returned: subset V(agent)
       contains:
         version:
-          description: The version of QEMU that the agent is of.
+          description: The version of QEMU that the agent comes from.
           type: str
           sample: 10.0.13
         kind:
-          description: V(stock) if it is QEMU's own, V(extended) if it is this collection's in front of that.
+          description: V(stock) if it is QEMU's, V(extended) if it is this collection's in front of QEMU's.
           type: str
           sample: stock
         command_count:
-          description: How many commands it has, disabled ones included.
+          description: Number of its commands, disabled ones included.
           type: int
           sample: 43
     hostname:
@@ -141,12 +157,12 @@ guests:
       returned: subset V(hostname)
       sample: web1
     os:
-      description: The guest's operating system. An agent leaves out what it does not know.
+      description: The guest's operating system. The agent leaves out members that it does not know.
       type: dict
       returned: subset V(os)
       contains:
         id:
-          description: The system in one word, as in C(/etc/os-release), or V(mswindows).
+          description: Identifier of the system, as in C(/etc/os-release), or V(mswindows).
           type: str
           sample: debian
         name:
@@ -213,59 +229,89 @@ guests:
           type: bool
           sample: true
         success_response:
-          description: Whether the agent answers if it succeeds.
+          description: Whether the agent sends a reply on success.
           type: bool
           sample: true
     time:
-      description: The guest's clock, compared with the host's.
+      description: The guest's clock, compared with the clock of the machine where the module runs.
       type: dict
       returned: subset V(time)
       contains:
+        guest_time:
+          description: The time that the guest's clock showed, as ISO 8601 in UTC.
+          type: str
+          sample: "2026-11-24T18:06:08.564057107Z"
         guest_time_ns:
-          description: What the guest's clock showed, in nanoseconds since 1970.
+          description: RV(guest.time.guest_time) in nanoseconds since 1970.
           type: int
           sample: 1795543568564057107
+        offset:
+          description: Guest clock minus host clock, in seconds. Negative if the guest is behind.
+          type: float
+          sample: -0.98383409
         offset_ns:
-          description: Guest clock minus host clock, in nanoseconds. Negative if the guest is behind.
+          description: RV(guest.time.offset) in nanoseconds.
           type: int
           sample: -983834090
+        uncertainty:
+          description: The true offset differs from RV(guest.time.offset) by at most this, in seconds.
+          type: float
+          sample: 0.000819247
         uncertainty_ns:
-          description: The true offset is no further off than this, in nanoseconds.
+          description: RV(guest.time.uncertainty) in nanoseconds.
           type: int
           sample: 819247
+        round_trip:
+          description: The shortest round trip of the measurement, in seconds.
+          type: float
+          sample: 0.002606861
         round_trip_ns:
-          description: The shortest round trip of the measurement, in nanoseconds.
+          description: RV(guest.time.round_trip) in nanoseconds.
           type: int
           sample: 2606861
+        resolution:
+          description: The resolution at which the guest's clock could be read, in seconds.
+          type: float
+          sample: 0.000001
         resolution_ns:
-          description: The steps in which the guest's clock could be read, in nanoseconds.
+          description: RV(guest.time.resolution) in nanoseconds.
           type: int
           sample: 1000
         synchronized:
-          description: Whether the guest's kernel says that its clock is synchronised.
+          description: Whether the guest's kernel reports its clock as synchronized.
           type: bool
           returned: by the extended agent
           sample: false
         max_error:
-          description: The maximum error that the guest's kernel claims, in nanoseconds.
+          description: The maximum error that the guest's kernel reports, in seconds.
+          type: float
+          returned: by the extended agent
+          sample: 16.0
+        max_error_ns:
+          description: RV(guest.time.max_error) in nanoseconds.
           type: int
           returned: by the extended agent
           sample: 16000000000
         source:
-          description: What disciplines the guest's clock; V(null) if the agent does not tell.
+          description: The time service that disciplines the guest's clock; V(null) if the agent does not report it.
           type: str
           returned: by the extended agent
           sample: ntp
         slewing:
           description:
-            - What a slew still has to add to the guest's clock, in nanoseconds. Negative if it glides back.
+            - Seconds that a slew still has to add to the guest's clock. Negative if it is slewed back.
             - V(null) if the agent does not slew clocks.
+          type: float
+          returned: by the extended agent
+          sample: 0.0
+        slewing_ns:
+          description: RV(guest.time.slewing) in nanoseconds; V(null) if the agent does not slew clocks.
           type: int
           returned: by the extended agent
           sample: 0
         slewable:
           description:
-            - Whether the clock can be slewed, since no time service disciplines it.
+            - Whether the clock can be slewed, because no time service disciplines it.
             - V(null) if the agent does not slew clocks.
           type: bool
           returned: by the extended agent
@@ -285,16 +331,31 @@ guests:
           type: str
           sample: 00:00:00:00:00:00
         ip_addresses:
-          description: Its addresses.
+          description: Its addresses; an empty list without any.
           type: list
           elements: dict
           sample: [{"ip_address": "127.0.0.1", "ip_address_type": "ipv4", "prefix": 8},
                    {"ip_address": "::1", "ip_address_type": "ipv6", "prefix": 128}]
         statistics:
-          description: What went through it.
+          description: Its traffic since the guest booted.
           type: dict
           sample: {"rx_bytes": 0, "rx_dropped": 0, "rx_errs": 0, "rx_packets": 0,
                    "tx_bytes": 0, "tx_dropped": 0, "tx_errs": 0, "tx_packets": 0}
+    addresses:
+      description:
+        - The addresses at which the guest can be reached, the best first, by the default rule of the inventory plugin
+          P(qemu.guest_agent.libvirt_guests#inventory).
+        - Loopback, link-local and multicast addresses are left out, and so are interfaces of containers and of nested
+          guests.
+      type: list
+      elements: str
+      returned: subset V(network)
+      sample: [192.0.2.17, "2001:db8::17"]
+    address:
+      description: The first of RV(guest.addresses); V(null) without any.
+      type: str
+      returned: subset V(network)
+      sample: 192.0.2.17
     routes:
       description: The guest's routes; the stock agent has them since 9.1.
       type: list
@@ -325,11 +386,11 @@ guests:
           type: int
           sample: 307941376
         total_bytes:
-          description: Bytes in all, for users.
+          description: Total bytes for users.
           type: int
           sample: 2916290560
         total_bytes_privileged:
-          description: Bytes in all, for root; the stock agent has it since 9.1.
+          description: Total bytes for root; the stock agent has it since 9.1.
           type: int
           sample: 3094126592
         disk:
@@ -339,7 +400,7 @@ guests:
           sample: [{"bus": 0, "bus_type": "virtio", "dev": "/dev/vda", "target": 0, "unit": 0,
                     "pci_controller": {"bus": 0, "domain": 0, "function": 0, "slot": 3}}]
     users:
-      description: The users who are logged in.
+      description: The users that are logged in.
       type: list
       elements: dict
       returned: subset V(users)
@@ -356,6 +417,10 @@ guests:
           description: When the user logged in, in seconds since 1970.
           type: float
           sample: 1795543571.482126
+        logged_in_at:
+          description: RV(guest.users[].login_time) as ISO 8601 in UTC.
+          type: str
+          sample: "2026-11-24T18:06:11.482126000Z"
     vcpus:
       description: The guest's processors.
       type: list
@@ -371,7 +436,7 @@ guests:
           type: bool
           sample: true
         can_offline:
-          description: Whether the guest can do without it.
+          description: Whether the guest can take it offline.
           type: bool
           sample: false
     memory:
@@ -384,11 +449,11 @@ guests:
           type: int
           sample: 134217728
         blocks:
-          description: How many there are.
+          description: Number of blocks.
           type: int
           sample: 3
         online_blocks:
-          description: How many of them are online.
+          description: Number of blocks that are online.
           type: int
           sample: 3
     disks:
@@ -413,7 +478,7 @@ guests:
           type: float
           sample: 1.16748046875
         load15m:
-          description: Over a quarter of an hour.
+          description: Over fifteen minutes.
           type: float
           sample: 0.41455078125
     cpu_stats:
@@ -439,7 +504,7 @@ guests:
       returned: subset V(freeze)
       sample: thawed
     command:
-      description: The details of the command that was asked for.
+      description: The details of the command.
       type: dict
       returned: with O(command)
       contains:
@@ -452,19 +517,19 @@ guests:
           type: bool
           sample: true
         enabled:
-          description: Whether the agent has it, and the guest's administrator allows it.
+          description: Whether the agent has it and the guest's administrator allows it.
           type: bool
           sample: true
         success_response:
-          description: Whether the agent answers if it succeeds.
+          description: Whether the agent sends a reply on success.
           type: bool
           sample: true
         details_from:
-          description: Whose word the details are, that of V(agent) or the V(catalogue) of this collection.
+          description: The source of the details, V(agent) or the V(catalog) of this collection.
           type: str
-          sample: catalogue
+          sample: catalog
         since:
-          description: The version of QEMU that had it first.
+          description: The first version of QEMU that had it.
           type: str
           returned: if it is known
           sample: "1.5"
@@ -486,14 +551,14 @@ guests:
           returned: if it is known
           sample: none
         origin:
-          description: Whose command it is, V(stock) or V(extended).
+          description: The agent that introduced it, V(stock) or V(extended).
           type: str
           returned: if it is known
           sample: stock
     errors:
-      description: The subsets that could not be gathered, and why, as in RV(guests[].error).
+      description: The error of each subset that could not be gathered, in the form of RV(guest.error).
       type: dict
-      returned: when facts were gathered
+      returned: if facts were gathered
       sample:
         load:
           code: command_not_found
@@ -502,10 +567,10 @@ guests:
     error:
       description: Why the guest failed.
       type: dict
-      returned: when it failed
+      returned: if it failed
       contains:
         code:
-          description: One of the documented codes, to be tested by playbooks.
+          description: One of the documented codes, for conditions in playbooks.
           type: str
           sample: not_running
         message:
@@ -516,54 +581,60 @@ guests:
           description: What to do about it.
           type: str
           sample: Run `virsh start web2` first; an agent answers only while its guest runs.
-guest:
-  description: The one entry of RV(guests), when exactly one guest was addressed.
-  returned: when exactly one guest was addressed
-  type: dict
+guests:
+  description: The facts of the guests, in the order in which they were named.
+  returned: with O(domains) or O(sockets), if the guests could be listed
+  type: list
+  elements: dict
   contains: *guest
 summary:
-  description: How many guests came to what.
-  returned: with O(domains) or O(sockets)
+  description: Number of guests by status.
+  returned: with O(domains) or O(sockets), if the guests could be listed
   type: dict
   contains:
     total:
-      description: All that were addressed.
+      description: All guests.
       type: int
       sample: 2
     gathered:
-      description: Guests that told something.
+      description: Guests that returned facts.
       type: int
       sample: 1
     skipped:
-      description: Guests that could not be used, and need not have been.
+      description: Guests that could not be used and did not have to be.
       type: int
       sample: 1
     failed:
       description: Guests that failed.
       type: int
       sample: 0
+    duration:
+      description: How long the task took for all guests, in seconds.
+      type: float
+      sample: 0.613002553
     duration_ns:
-      description: How long it all took, in nanoseconds.
+      description: RV(summary.duration) in nanoseconds.
       type: int
       sample: 613002553
 error:
-  description: Why the task failed. Of one guest, the same as in its entry; of many, how many failed and which.
-  returned: on failure
+  description: Why the task failed, if this is not the error of its only guest.
+  returned: if an option is wrong, no guest can be listed, or O(fail_on) fails the task
   type: dict
   sample:
     code: guests_failed
     message: "1 of 2 guests failed: web2 (not_running)"
-    hint: Each guest's entry in guests tells its reason and what to do; fail_on says when that fails the task.
+    hint: Each guest's entry in guests has its error and a hint; fail_on decides when that fails the task.
 """
 
 from typing import Any, Mapping
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.qemu.guest_agent.plugins.module_utils._agent import GuestAgent
+from ansible_collections.qemu.guest_agent.plugins.module_utils._facts.addresses import with_addresses
 from ansible_collections.qemu.guest_agent.plugins.module_utils._facts.command_details import command_details
 from ansible_collections.qemu.guest_agent.plugins.module_utils._facts.subsets import GATHERED, gathering
-from ansible_collections.qemu.guest_agent.plugins.module_utils._fleet.results import GuestResult, Work
-from ansible_collections.qemu.guest_agent.plugins.module_utils._module import TARGET_SPEC, run
+from ansible_collections.qemu.guest_agent.plugins.module_utils._fleet.results import GuestResult
+from ansible_collections.qemu.guest_agent.plugins.module_utils._module import TARGET_SPEC, Preparation, run
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.limits import FACTS_REPLIES
 
 ARGUMENT_SPEC: dict[str, dict[str, Any]] = {
@@ -573,14 +644,14 @@ ARGUMENT_SPEC: dict[str, dict[str, Any]] = {
 }
 
 
-def prepare(params: Mapping[str, Any]) -> Work:
+def prepare(params: Mapping[str, Any]) -> Preparation:
     command = params["command"]
-    gather = gathering(params["gather_subset"])
+    gather = with_addresses(gathering(params["gather_subset"]))
 
     async def describe_command(agent: GuestAgent) -> GuestResult:
         return GuestResult({"command": await command_details(agent, command)}, GATHERED)
 
-    return gather if command is None else describe_command
+    return Preparation(gather if command is None else describe_command)
 
 
 def main() -> None:

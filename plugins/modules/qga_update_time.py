@@ -7,14 +7,15 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: qga_update_time
-short_description: Set the clocks of QEMU guests right through their guest agents
+short_description: Correct the clocks of QEMU guests through their guest agents
 version_added: 1.0.0
 description:
-  - Measures how far a guest's clock is off, steps it if that is more than O(tolerance), and measures again to prove it.
-  - With O(backward=slew), a clock that is ahead by up to half a second is slewed in place of that.
-  - A guest that was paused, saved, snapshotted or migrated wakes with the clock it went to sleep with.
+  - Measures the offset of a guest's clock, steps the clock if the offset exceeds O(tolerance), and measures again to
+    verify the result.
+  - With O(backward=slew), a clock that is ahead by up to half a second is slewed instead.
+  - A guest that was paused, saved, snapshotted or migrated wakes with the time at which it stopped.
   - A domain whose metadata has C(<resync xmlns="urn:qemu.guest_agent:resync" enabled="no"/>) is never touched.
-  - Works with the agent that every distribution ships, and better with the extended agent of this collection.
+  - Works with the agent of any distribution, and more accurately with the extended agent of this collection.
 author:
   - The qemu.guest_agent maintainers (@qemu-guest-agent)
 extends_documentation_fragment:
@@ -23,37 +24,36 @@ extends_documentation_fragment:
 options:
   tolerance:
     description:
-      - The largest offset, in seconds, that is left alone. A clock that is stepped is set as near as can be, whatever
-        the tolerance.
-      - A guest has failed if its clock is not proven to be within it afterwards, for instance because answers of its
-        agent take longer than that.
-      - With V(0) the clock is stepped every time, and a residual below its uncertainty is no failure.
+      - Offsets up to this many seconds are left alone. A clock that is stepped is always set as accurately as possible.
+      - A guest fails if its clock cannot be proven to be within the tolerance afterwards, for example because its agent
+        takes longer than that to reply.
+      - With V(0), the clock is stepped every time, and a residual below its uncertainty is accepted.
     type: float
     default: 0.1
   utc_offset:
     description:
-      - Seconds to add to the reference, for a guest whose system clock is meant to differ from UTC.
+      - Seconds to add to the reference, for guests whose system clock must differ from UTC.
     type: float
     default: 0
   attempts:
     description:
-      - How often to step the clock at most, until the measurement behind it is good.
+      - Maximum number of steps before the task gives up.
     type: int
     default: 3
   samples:
     description:
-      - The most exchanges with the agent for one measurement. It ends before when more of them no longer tell more.
+      - Maximum number of exchanges with the agent for one measurement. A measurement ends earlier if more exchanges no
+        longer improve it.
     type: int
     default: 16
   backward:
     description:
-      - How a clock that is ahead may go back. This is checked before every step, so it also holds for a guest that a
-        step took too far. A clock that is late is always stepped, and that ends a slew.
+      - How a clock that is ahead may be set back. The rule is checked before every step, so it also applies after a
+        step that went too far. A clock that is behind is always stepped, which ends a slew.
       - V(step) steps it.
-      - V(slew) has the guest's kernel slow the clock down by 500 ppm, so that it glides back and never runs backward.
-        That takes 400 s for 0.2 s. It needs the extended agent, a clock that is certainly ahead by at most half a
-        second, and no time service that disciplines the clock. Otherwise the clock is left alone with a warning that
-        has the reason; it is never stepped back.
+      - V(slew) has the guest's kernel slow the clock down by 500 ppm, so that time never runs backward. A slew of 0.2 s
+        takes 400 s. It needs the extended agent, a clock that is provably ahead by at most half a second, and no time
+        service that disciplines the clock. Otherwise the clock is left alone with a warning that gives the reason.
       - V(leave) leaves it alone with a warning.
       - Only V(step) can be combined with O(method=rtc).
     type: str
@@ -61,28 +61,29 @@ options:
     default: step
   require_synchronized_host:
     description:
-      - Fail if the kernel does not say that the host's own clock is synchronised. Otherwise this is a warning.
+      - Fail if the host's kernel does not report its own clock as synchronized. By default this is a warning.
     type: bool
     default: false
   method:
     description:
       - How to step the clock.
-      - V(extended) has the extended agent add the offset to its clock, which needs no transit time to be known.
-      - V(set_time) has the agent set the host's time, stamped at the last moment and corrected by the transit time.
-      - V(rtc) has the guest take its own hardware clock's time, as C(virsh domtime --sync) does. It is kept in whole
-        seconds, so raise O(tolerance) to 1 or more.
-      - V(auto) is V(extended) if the agent has it, else V(set_time).
+      - V(extended) has the extended agent add the offset to the clock, so the transit time of the request does not
+        matter.
+      - V(set_time) has the agent set the host's time, corrected by the measured transit time.
+      - V(rtc) has the guest read its hardware clock, as C(virsh domtime --sync) does. That clock has whole seconds, so
+        raise O(tolerance) to 1 or more.
+      - V(auto) is V(extended) if the agent has it, otherwise V(set_time).
     type: str
     choices: [auto, extended, set_time, rtc]
     default: auto
   time:
     description:
-      - A time to use in place of the host's, as ISO 8601 with a zone or as seconds since 1970.
-      - It is taken as the time at which the module starts, and runs on while the module works.
+      - A time to use instead of the host's, as ISO 8601 with a time zone or as seconds since 1970.
+      - It is the time at which the module starts, and advances while the module runs.
     type: str
   update_rtc:
     description:
-      - With O(method=extended), also write the time to the guest's hardware clock. That is not done with a slew.
+      - With O(method=extended), also write the time to the guest's hardware clock. A slew does not do this.
       - The stock agent always does so.
     type: bool
     default: false
@@ -92,48 +93,52 @@ attributes:
   idempotent:
     support: partial
     details:
-      - A clock that is within O(tolerance) is left alone, and so is one that is being slewed and will be within it.
-        With O(tolerance=0) it is stepped every time; with O(time), whenever more than O(tolerance) has gone by since.
+      - A clock within O(tolerance) is left alone, and so is one whose slew will bring it there. With O(tolerance=0) it
+        is stepped every time. With O(time) it is stepped again once more than O(tolerance) has passed.
 notes:
-  - A guest is taken at its word about its own clock. What it can make this module claim, and what it cannot, is in the
-    guide on measuring.
+  - A guest reports its own clock, and may report anything. The guide on measuring lists what a guest can make this
+    module claim, and what it cannot.
 seealso:
   - module: qemu.guest_agent.qga_info
-  - ref: ansible_collections.qemu.guest_agent.resync_on_resume_role
-    description: The role that does the same by itself whenever a guest is resumed.
-  - ref: ansible_collections.qemu.guest_agent.extended_agent_role
-    description: The role that puts the extended agent into a guest, for O(method=extended).
   - plugin: qemu.guest_agent.fleet_report_html
     plugin_type: filter
-    description: Makes a page of what was done with many guests.
-  - ref: ansible_collections.qemu.guest_agent.docsite.measuring
-    description: How the offset and its uncertainty are found, and what they prove.
-  - ref: ansible_collections.qemu.guest_agent.docsite.fleets
-    description: All guests of a hypervisor in one task.
+    description: Makes a web page of the results of many guests.
+  - name: Role resync_on_resume
+    description: Runs a service that corrects the clocks of guests whenever they are resumed.
+    link: https://github.com/qemu-guest-agent/qemu.guest_agent/blob/main/roles/resync_on_resume/README.md
+  - name: Role extended_agent
+    description: Deploys the extended agent into a guest, for O(method=extended).
+    link: https://github.com/qemu-guest-agent/qemu.guest_agent/blob/main/roles/extended_agent/README.md
+  - name: How a clock is measured
+    description: How the offset and its uncertainty are computed, and what they prove.
+    link: https://github.com/qemu-guest-agent/qemu.guest_agent/blob/main/docs/docsite/rst/measuring.rst
+  - name: Fleets
+    description: All guests of many hypervisors in one run.
+    link: https://github.com/qemu-guest-agent/qemu.guest_agent/blob/main/docs/docsite/rst/fleets.rst
 """
 
 EXAMPLES = r"""
-- name: Set the clock of a guest right after a restore
+- name: Correct the clock of a guest after a restore
   qemu.guest_agent.qga_update_time:
     domain: web1
     wait_timeout: 60
 
-- name: Allow ten milliseconds, and only if this host knows the time itself
+- name: Allow ten milliseconds, and only if the clock of this host is synchronized
   qemu.guest_agent.qga_update_time:
     domain: 1e1a6f0c-55d5-4f73-9a3b-2d1c6bd43a1b
     tolerance: 0.01
     require_synchronized_host: true
 
-- name: Set the clock of a guest without libvirt
+- name: Correct the clock of a guest without libvirt
   qemu.guest_agent.qga_update_time:
     socket: /var/run/qemu-server/100.qga
 
-- name: Let the clock of a database glide back if it is ahead, and step it only forward
+- name: Step the clock of a database forward only, and slew it back if it is ahead
   qemu.guest_agent.qga_update_time:
     domain: db1
     backward: slew
 
-- name: Set the clocks of all guests of this hypervisor but the databases
+- name: Correct the clocks of all guests of this hypervisor except the databases
   qemu.guest_agent.qga_update_time:
     domains: ["*", "!db*"]
     wait_timeout: 60
@@ -146,109 +151,231 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
-guests:
-  description: One entry for each guest that was addressed, in the order in which they were named.
-  returned: when a guest could be named
-  type: list
-  elements: dict
+msg:
+  description:
+    - A sentence about the guest; with O(domains) or O(sockets), the number of guests by status.
+    - If the task failed, the error with its code and hint.
+  returned: always
+  type: str
+  sample: web1 was 8.797 s behind; its clock is now right to +1.1 ms ±1.1 ms
+host_clock:
+  description: The clock that guests are compared with, which is that of the machine where the module runs.
+  returned: without O(time), unless an option is wrong
+  type: dict
+  contains:
+    synchronized:
+      description: Whether the kernel reports the clock as synchronized; V(null) if the kernel does not report this.
+      type: bool
+      sample: true
+    max_error:
+      description: The maximum error that the kernel reports, in seconds; V(null) if it does not report one.
+      type: float
+      sample: 0.0115
+    max_error_ns:
+      description: RV(host_clock.max_error) in nanoseconds.
+      type: int
+      sample: 11500000
+    source:
+      description:
+        - The time service that runs on the machine, V(chronyd), V(ntpd), V(phc2sys) or V(systemd-timesyncd).
+        - V(null) if it is another one, or none.
+      type: str
+      sample: chronyd
+guest:
+  description: The result of the guest.
+  returned: with O(domain), O(socket), O(address) or O(vsock)
+  type: dict
   contains: &guest
     name:
-      description: The guest, as it was addressed; a domain of many by its name.
+      description: The guest, as it was addressed; with O(domains), the name of its domain.
       type: str
       returned: always
       sample: web1
     uuid:
       description: The domain's UUID.
       type: str
-      returned: when it was addressed by O(domains) and exists
+      returned: with O(domains), if the domain exists
       sample: 865f09bb-cb14-4026-9cb5-1dc38a71b8b9
+    vm_name:
+      description: The name of a virtual machine that was addressed by its socket.
+      type: str
+      returned: if it is known
+      sample: web1
+    vm_name_from:
+      description:
+        - The origin of RV(guest.vm_name). V(node) is the configuration of a Proxmox VE node.
+        - With O(sockets), V(agent) is the host name that the agent reports. A guest may report any name.
+      type: str
+      returned: with RV(guest.vm_name)
+      sample: node
     status:
-      description: What came of the guest in one word, V(corrected), V(unchanged), V(slewing), V(skipped) or V(failed).
+      description:
+        - V(corrected) if the clock was stepped; V(would_correct) in check mode, if it would be stepped or slewed.
+        - V(unchanged) if it was within O(tolerance), or was ahead and O(backward) left it alone.
+        - V(slewing) if it is being slewed and is not within O(tolerance) yet.
+        - V(skipped) if the guest could not be used and did not have to be; V(failed) in all other cases.
       type: str
       returned: always
       sample: corrected
     reason:
-      description: Why the guest was skipped; the same as RV(guests[].error) of one that failed.
+      description: The error for which the guest was skipped, in the form of RV(guest.error).
       type: dict
-      returned: when it was skipped
+      returned: if it was skipped
       sample: {"code": "not_running", "message": "domain web2 at qemu:///system is shut off",
                "hint": "Run `virsh start web2` first; an agent answers only while its guest runs."}
     warnings:
-      description: What is to be said of the guest besides.
+      description: Warnings about the guest.
       type: list
       elements: str
-      returned: when there is any
-      sample: ["the host's clock was stepped by -0.250013 s meanwhile; its new time counts"]
+      returned: if there are any
+      sample: ["the host's clock was stepped by -250.0 ms during the run; its new time counts"]
     changed:
-      description: Whether its clock was stepped or a slew was begun, or that would have been done in check mode.
+      description: Whether its clock was stepped or a slew was begun, or would have been in check mode.
       type: bool
-      returned: when its clock was measured
+      returned: if its clock was measured
       sample: true
     within_tolerance:
       description:
         - Whether its clock is proven to be within O(tolerance) at the end.
-        - V(null) if it is proven neither that it is nor that it is not; except with O(tolerance=0) and in check mode,
-          the guest has failed then.
+        - V(null) if this can be neither proven nor disproven. Then the guest has failed, except with O(tolerance=0) and
+          in check mode.
         - V(false) also if an error kept the clock from being measured after a step.
-        - A clock that is being slewed, and will be within O(tolerance) at the end of that, has not failed.
+        - A clock whose slew will bring it within O(tolerance) has not failed.
       type: bool
-      returned: when its clock was measured
+      returned: if its clock was measured
       sample: true
     method:
-      description: How the clock was stepped, or would be in check mode; V(null) if there was nothing to do.
+      description: How the clock was stepped or slewed, or would be in check mode; V(null) if it was neither.
       type: str
-      returned: when its clock was measured
+      returned: if its clock was measured
       sample: set_time
     attempts:
-      description: How often the clock was stepped or a slew was begun.
+      description: Number of steps and slews that were tried.
       type: int
-      returned: when its clock was measured
+      returned: if its clock was measured
       sample: 2
+    offset_before:
+      description: Guest clock minus reference before any step, in seconds. Negative if the guest was behind.
+      type: float
+      returned: if its clock was measured
+      sample: -8.79732272
     offset_before_ns:
-      description: Guest clock minus reference as it was found, in nanoseconds. Negative if the guest was behind.
+      description: RV(guest.offset_before) in nanoseconds.
       type: int
-      returned: when its clock was measured
+      returned: if its clock was measured
       sample: -8797322720
+    uncertainty_before:
+      description: The true value of RV(guest.offset_before) differs from it by at most this, in seconds.
+      type: float
+      returned: if its clock was measured
+      sample: 0.001054192
     uncertainty_before_ns:
-      description: The true value of RV(guests[].offset_before_ns) was no further off than this, in nanoseconds.
+      description: RV(guest.uncertainty_before) in nanoseconds.
       type: int
-      returned: when its clock was measured
+      returned: if its clock was measured
       sample: 1054192
+    offset_after:
+      description: The residual, measured after the last step, in seconds; V(null) without a step.
+      type: float
+      returned: if its clock was measured
+      sample: 0.001098438
     offset_after_ns:
-      description: The residual in nanoseconds, measured after the last step; V(null) if there was none.
+      description: RV(guest.offset_after) in nanoseconds; V(null) without a step.
       type: int
-      returned: when its clock was measured
+      returned: if its clock was measured
       sample: 1098438
+    uncertainty_after:
+      description:
+        - The true value of RV(guest.offset_after) differs from it by at most this, in seconds; V(null) without a step.
+      type: float
+      returned: if its clock was measured
+      sample: 0.001136352
     uncertainty_after_ns:
-      description:
-        - The true value of RV(guests[].offset_after_ns) is no further off than this, in nanoseconds; V(null) if there
-          is none.
+      description: RV(guest.uncertainty_after) in nanoseconds; V(null) without a step.
       type: int
-      returned: when its clock was measured
+      returned: if its clock was measured
       sample: 1136352
+    offset:
+      description: The last measured offset, whether or not the clock was stepped, in seconds.
+      type: float
+      returned: if its clock was measured
+      sample: 0.001098438
+    offset_ns:
+      description: RV(guest.offset) in nanoseconds.
+      type: int
+      returned: if its clock was measured
+      sample: 1098438
+    uncertainty:
+      description: The true value of RV(guest.offset) differs from it by at most this, in seconds.
+      type: float
+      returned: if its clock was measured
+      sample: 0.001136352
+    uncertainty_ns:
+      description: RV(guest.uncertainty) in nanoseconds.
+      type: int
+      returned: if its clock was measured
+      sample: 1136352
+    round_trip:
+      description: The shortest round trip of the last measurement, in seconds.
+      type: float
+      returned: if its clock was measured
+      sample: 0.00289454
     round_trip_ns:
-      description: The shortest round trip of the last measurement, in nanoseconds.
+      description: RV(guest.round_trip) in nanoseconds.
       type: int
-      returned: when its clock was measured
+      returned: if its clock was measured
       sample: 2894540
+    resolution:
+      description: The resolution at which the guest's clock could be read, in seconds.
+      type: float
+      returned: if its clock was measured
+      sample: 0.000001
     resolution_ns:
-      description: The steps in which the guest's clock could be read, in nanoseconds.
+      description: RV(guest.resolution) in nanoseconds.
       type: int
-      returned: when its clock was measured
+      returned: if its clock was measured
       sample: 1000
+    guest_time_before:
+      description: The time that the guest's clock would show at the end without any step, as ISO 8601 in UTC.
+      type: str
+      returned: if its clock was measured
+      sample: "2026-11-24T18:07:00.048960004Z"
+    guest_time_before_ns:
+      description: RV(guest.guest_time_before) in nanoseconds since 1970.
+      type: int
+      returned: if its clock was measured
+      sample: 1795543620048960004
+    guest_time_after:
+      description: The time that the guest's clock shows at the end, or would in check mode, as ISO 8601 in UTC.
+      type: str
+      returned: if its clock was measured
+      sample: "2026-11-24T18:07:08.847381152Z"
+    guest_time_after_ns:
+      description: RV(guest.guest_time_after) in nanoseconds since 1970.
+      type: int
+      returned: if its clock was measured
+      sample: 1795543628847381152
+    duration:
+      description: How long the guest took in total, in seconds.
+      type: float
+      returned: if its clock was measured
+      sample: 3.511898741
+    duration_ns:
+      description: RV(guest.duration) in nanoseconds.
+      type: int
+      returned: if its clock was measured
+      sample: 3511898741
     slewing:
-      description:
-        - What is left of a slew of its clock at the end, or would be in check mode; V(null) without one.
-        - The C(msg) of the task says it in a sentence.
+      description: What is left of a slew of its clock at the end, or would be in check mode; V(null) without a slew.
       type: dict
-      returned: when its clock was measured
+      returned: if its clock was measured
       contains:
         left:
-          description: What is still to be added to the clock, in seconds. Negative if it glides back.
+          description: Seconds still to be added to the clock. Negative if the clock is being slewed back.
           type: float
           sample: -0.2
         left_ns:
-          description: RV(guests[].slewing.left) in nanoseconds.
+          description: RV(guest.slewing.left) in nanoseconds.
           type: int
           sample: -200000000
         duration:
@@ -256,31 +383,16 @@ guests:
           type: float
           sample: 400.0
         duration_ns:
-          description: RV(guests[].slewing.duration) in nanoseconds.
+          description: RV(guest.slewing.duration) in nanoseconds.
           type: int
           sample: 400000000000
-    guest_time_before_ns:
-      description: What the guest's clock would show at the end had nothing been done, in nanoseconds since 1970.
-      type: int
-      returned: when its clock was measured
-      sample: 1795543620048960004
-    guest_time_after_ns:
-      description: What the guest's clock shows at the end, or would in check mode, in nanoseconds since 1970.
-      type: int
-      returned: when its clock was measured
-      sample: 1795543628847381152
-    duration_ns:
-      description: How long it all took, in nanoseconds.
-      type: int
-      returned: when its clock was measured
-      sample: 3511898741
     error:
       description: Why the guest failed.
       type: dict
-      returned: when it failed
+      returned: if it failed
       contains:
         code:
-          description: One of the documented codes, to be tested by playbooks.
+          description: One of the documented codes, for conditions in playbooks.
           type: str
           sample: not_running
         message:
@@ -291,60 +403,77 @@ guests:
           description: What to do about it.
           type: str
           sample: Run `virsh start web2` first; an agent answers only while its guest runs.
-guest:
-  description: The one entry of RV(guests), when exactly one guest was addressed.
-  returned: when exactly one guest was addressed
-  type: dict
+guests:
+  description: The results of the guests, in the order in which they were named.
+  returned: with O(domains) or O(sockets), if the guests could be listed
+  type: list
+  elements: dict
   contains: *guest
 summary:
-  description: How many guests came to what.
-  returned: with O(domains) or O(sockets)
+  description: Number of guests by status, and the largest offsets.
+  returned: with O(domains) or O(sockets), if the guests could be listed
   type: dict
   contains:
     total:
-      description: All that were addressed.
+      description: All guests.
       type: int
       sample: 2
     corrected:
-      description: Guests whose clock was stepped, or would have been in check mode.
+      description: Guests whose clock was stepped.
       type: int
       sample: 1
+    would_correct:
+      description: Guests whose clock would have been stepped or slewed without check mode.
+      type: int
+      sample: 0
     unchanged:
-      description: Guests whose clock was within O(tolerance), or ahead and not to be stepped back.
+      description: Guests whose clock was within O(tolerance), or was ahead and left alone.
       type: int
       sample: 0
     slewing:
-      description: Guests whose clock is being slewed and not within O(tolerance) yet, or would be in check mode.
+      description: Guests whose clock is being slewed and is not within O(tolerance) yet.
       type: int
       sample: 0
-    largest_offset_before_ns:
-      description: The offset that was furthest from zero before, with its sign; V(null) if none was measured.
-      type: int
-      sample: -8797322720
-    largest_offset_after_ns:
-      description: The residual that is furthest from zero, with its sign; V(null) if none was measured.
-      type: int
-      sample: 1098438
     skipped:
-      description: Guests that could not be used, and need not have been.
+      description: Guests that could not be used and did not have to be.
       type: int
       sample: 1
     failed:
-      description: Guests that failed, those whose clock is not proven to be within O(tolerance) among them.
+      description: Guests that failed. A clock that cannot be proven to be within O(tolerance) is a failure.
       type: int
       sample: 0
+    largest_offset_before:
+      description: The offset before that is furthest from zero, with its sign, in seconds; V(null) without any.
+      type: float
+      sample: -8.79732272
+    largest_offset_before_ns:
+      description: RV(summary.largest_offset_before) in nanoseconds; V(null) without any.
+      type: int
+      sample: -8797322720
+    largest_offset_after:
+      description: The residual that is furthest from zero, with its sign, in seconds; V(null) without any.
+      type: float
+      sample: 0.001098438
+    largest_offset_after_ns:
+      description: RV(summary.largest_offset_after) in nanoseconds; V(null) without any.
+      type: int
+      sample: 1098438
+    duration:
+      description: How long the task took for all guests, in seconds.
+      type: float
+      sample: 3.761808827
     duration_ns:
-      description: How long it all took, in nanoseconds.
+      description: RV(summary.duration) in nanoseconds.
       type: int
       sample: 3761808827
 error:
-  description: Why the task failed. Of one guest, the same as in its entry; of many, how many failed and which.
-  returned: on failure
+  description: Why the task failed, if this is not the error of its only guest.
+  returned: if an option is wrong, no guest can be listed, or O(fail_on) fails the task
   type: dict
   sample:
     code: guests_failed
     message: "1 of 2 guests failed: web2 (not_running)"
-    hint: Each guest's entry in guests tells its reason and what to do; fail_on says when that fails the task.
+    hint: Each guest's entry in guests has its error and a hint; fail_on decides when that fails the task.
 """
 
 from typing import Any, Mapping, Sequence
@@ -356,16 +485,12 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._clock.options im
     require_consistent,
     resync_options,
 )
-from ansible_collections.qemu.guest_agent.plugins.module_utils._clock.report import (
-    CORRECTED,
-    SLEWING,
-    UNCHANGED,
-    ResyncReport,
-)
+from ansible_collections.qemu.guest_agent.plugins.module_utils._clock.report import STATUSES, ResyncReport
 from ansible_collections.qemu.guest_agent.plugins.module_utils._clock.resync import resync
 from ansible_collections.qemu.guest_agent.plugins.module_utils._clock.timestamps import format_instant
-from ansible_collections.qemu.guest_agent.plugins.module_utils._fleet.results import GuestResult, Work
-from ansible_collections.qemu.guest_agent.plugins.module_utils._module import TARGET_SPEC, run
+from ansible_collections.qemu.guest_agent.plugins.module_utils._fleet.results import GuestResult
+from ansible_collections.qemu.guest_agent.plugins.module_utils._fleet.vm_names import with_claimed_name
+from ansible_collections.qemu.guest_agent.plugins.module_utils._module import TARGET_SPEC, Preparation, run
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.limits import CLOCK_REPLIES
 
 ARGUMENT_SPEC: dict[str, dict[str, Any]] = {
@@ -391,14 +516,14 @@ def result_of(report: ResyncReport) -> GuestResult:
             "before": f"{format_instant(report.guest_time_before_ns)}\n",
             "after": f"{format_instant(report.guest_time_after_ns)}\n",
         },
-        message=report.message,
+        sentence=report.sentence,
         warnings=report.warnings,
         error=report.error,
     )
 
 
 def summarize(results: Sequence[GuestResult]) -> dict[str, int | None]:
-    """The values that are furthest from zero, with their signs; None if no guest has one."""
+    """Return the offsets that are furthest from zero, with their signs; None if no guest has one."""
     summary = {}
     for figure in ("offset_before_ns", "offset_after_ns"):
         values = [value for each in results if (value := each.entry.get(figure)) is not None]
@@ -409,7 +534,7 @@ def summarize(results: Sequence[GuestResult]) -> dict[str, int | None]:
 def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENT_SPEC, supports_check_mode=True)
 
-    def prepare(params: Mapping[str, Any]) -> Work:
+    def prepare(params: Mapping[str, Any]) -> Preparation:
         require_consistent(params)
         chosen = reference_of(params)
         options = resync_options(params, module.check_mode)
@@ -419,9 +544,10 @@ def main() -> None:
         async def work(agent: GuestAgent) -> GuestResult:
             return result_of(await resync(agent, chosen.reference, options))
 
-        return work
+        facts = {} if chosen.host_clock is None else {"host_clock": chosen.host_clock.as_dict()}
+        return Preparation(work if params["sockets"] is None else with_claimed_name(work), facts)
 
-    run(module, prepare, (CORRECTED, UNCHANGED, SLEWING), CLOCK_REPLIES, summarize, touches_clock=True)
+    run(module, prepare, STATUSES, CLOCK_REPLIES, summarize, touches_clock=True)
 
 
 if __name__ == "__main__":

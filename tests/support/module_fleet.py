@@ -45,6 +45,7 @@ class SimulatedFleet:
         self.line = line
         self.guests: dict[str, SimulatedGuest] = {}
         self.problems: dict[str, NotRunningError] = {}
+        self.vm_names: dict[str, str] = {}
         self.warnings: tuple[str, ...] = ()
         self.closed = 0
 
@@ -75,7 +76,8 @@ class SimulatedFleet:
 
     def _guest(self, name: str, is_optional: bool) -> Guest:
         guest = self.guests[name]
-        return Guest(name, lambda: guest, f"uuid-of-{name}", is_optional, self.problems.get(name))
+        uuid, problem, vm_name = f"uuid-of-{name}", self.problems.get(name), self.vm_names.get(name)
+        return Guest(name, lambda: guest, uuid, is_optional, problem, vm_name=vm_name)
 
 
 def run_module(capsys: pytest.CaptureFixture[str], which: Any, arguments: dict[str, Any]) -> Ended:

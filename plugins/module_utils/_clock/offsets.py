@@ -20,11 +20,12 @@ from typing import Callable, NamedTuple
 from .._agent import GuestAgent
 from .._errors import HypervisorUnavailableError, NotConnectedError
 from .._event_loop.tasks import pause
+from .figures import length, signed
 from .intervals import Interval, Measurement
 from .measuring import Suffices, measure, never, reader, stock_reader
 from .methods import ResyncOptions
 from .reference import JumpWatch, Reference
-from .report import Offset, in_seconds
+from .report import Offset
 from .timestamps import SECOND_NS
 from .tolerance import Criteria, is_certainly_beyond, within
 
@@ -140,11 +141,11 @@ class Gauge:
         """Return the offset by the reference's time of now, which may have been stepped since the measurement."""
         jump_ns = self._jumps.jump_ns()
         if jump_ns:
-            self._warn(f"the host's clock was stepped by {in_seconds(jump_ns)} meanwhile; its new time counts")
+            self._warn(f"the host's clock was stepped by {signed(jump_ns)} during the run; its new time counts")
         if measurement.coarse:
             self._warn(
                 "the guest's clock is coarse or being slewed: "
-                f"its readings differ by {in_seconds(measurement.resolution_ns)}"
+                f"its readings differ by {length(measurement.resolution_ns)}"
             )
         base_ns = self._reference.base_ns()
         return Offset(measurement.interval.shifted(-base_ns), measurement.likely_ns - base_ns, measurement)

@@ -12,7 +12,7 @@ from typing import Any, Callable, Mapping, NamedTuple
 
 from .._errors import HostClockUnsynchronizedError, InvalidOptionError
 from .methods import ResyncOptions
-from .reference import HostReference, Reference, StatedReference, host_clock_is_synchronized
+from .reference import HostClock, HostReference, Reference, StatedReference, host_clock
 from .timestamps import SECOND_NS, parse_instant
 
 
@@ -21,18 +21,17 @@ def nanoseconds(seconds: float) -> int:
 
 
 class ChosenReference(NamedTuple):
-    """The reference, and what is to be said of it."""
+    """The reference, a warning about it, and the state of the host's clock if that is the reference."""
 
     reference: Reference
     warning: str | None = None
+    host_clock: HostClock | None = None
 
 
-def reference_of(
-    params: Mapping[str, Any], is_synchronized: Callable[[], bool | None] = host_clock_is_synchronized
-) -> ChosenReference:
-    """The clock that the options compare the guest's with.
+def reference_of(params: Mapping[str, Any], read_host_clock: Callable[[], HostClock] = host_clock) -> ChosenReference:
+    """Return the clock that the options compare the guest's with.
 
-    :raises InvalidOptionError: ``time`` is no instant
+    :raises InvalidOptionError: ``time`` is not a time
     :raises HostClockUnsynchronizedError: ``require_synchronized_host``, and it is not
     """
     utc_offset_ns = nanoseconds(params.get("utc_offset") or 0.0)
@@ -40,12 +39,12 @@ def reference_of(
     if stated is not None:
         return ChosenReference(StatedReference(parse_instant(stated) + utc_offset_ns, time.monotonic_ns()))
     reference = HostReference(utc_offset_ns)
-    synchronized, unsynchronized = is_synchronized(), "the host's own clock is not synchronised"
-    if params.get("require_synchronized_host") and not synchronized:
-        untold = "the host's kernel does not tell whether its clock is synchronised"
-        raise HostClockUnsynchronizedError(untold if synchronized is None else unsynchronized)
-    warning = f"{unsynchronized}; the guest is given the host's time all the same"
-    return ChosenReference(reference, warning if synchronized is False else None)
+    state, unsynchronized = read_host_clock(), "the host's own clock is not synchronized"
+    if params.get("require_synchronized_host") and not state.synchronized:
+        unknown = "the host's kernel does not report whether its clock is synchronized"
+        raise HostClockUnsynchronizedError(unknown if state.synchronized is None else unsynchronized)
+    warning = f"{unsynchronized}; guests are compared with it all the same"
+    return ChosenReference(reference, warning if state.synchronized is False else None, state)
 
 
 def require_consistent(params: Mapping[str, Any]) -> None:
@@ -54,8 +53,8 @@ def require_consistent(params: Mapping[str, Any]) -> None:
     """
     if params["method"] == "rtc" and params["backward"] != "step":
         raise InvalidOptionError(
-            f"method rtc cannot keep to backward={params['backward']}: "
-            "the time of a hardware clock is not known beforehand",
+            f"method rtc cannot be combined with backward={params['backward']}: "
+            "the time of a hardware clock is not known in advance",
             "Choose another method, or backward=step.",
         )
 

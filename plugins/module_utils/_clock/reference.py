@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The time that guests are given: the host's, or one that the user states.
+"""The time that guests are set to: the host's, or one that the user states.
 
 Exchanges are stamped with the host's monotonic clock, which nobody can step. A reference turns such a stamp into the
 time that the guest should have shown at that instant. So a step of the host's clock during a run cannot spoil a
@@ -14,9 +14,10 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Callable
+from typing import Callable, NamedTuple
 
 from .._linux.timex import Timex, clock_adjtime, is_synchronized
+from .figures import with_twins
 
 # The kernel slews a clock by at most this rate (MAXFREQ in include/linux/timex.h; adjtime(3) has the same limit).
 MAX_SLEW_PPM = 500
@@ -25,6 +26,7 @@ MAX_SLEW_PPM = 500
 _JUMP_NS = 1_000_000
 
 _BEST_OF = 3
+_MICROSECOND_NS = 1_000
 
 
 class Reference(ABC):
@@ -83,13 +85,27 @@ class JumpWatch:
         return moved_ns if abs(moved_ns) > allowed_ns else 0
 
 
-def host_clock_is_synchronized() -> bool | None:
-    """Whether the kernel says that the host's clock is disciplined by a time service; None where it cannot say.
+class HostClock(NamedTuple):
+    """The kernel's record of the host's clock. A value is None where there is no such record.
 
-    Only reads (``modes`` is 0): the clock is never touched.
+    ``max_error_ns`` grows while no time service disciplines the clock.
     """
+
+    synchronized: bool | None = None
+    max_error_ns: int | None = None
+
+    def as_dict(self) -> dict[str, object]:
+        """The figures under the names that the modules return, with the time service that runs on the host."""
+        from .time_services import running  # only a module reports it
+
+        return {**with_twins(self._asdict()), "source": running()}
+
+
+def host_clock() -> HostClock:
+    """Read the kernel's record. ``modes`` is 0: the clock is never touched."""
     timex = Timex(modes=0)
     try:
-        return is_synchronized(clock_adjtime(timex), timex)
+        state = clock_adjtime(timex)
     except OSError:
-        return None
+        return HostClock()
+    return HostClock(is_synchronized(state, timex), timex.maxerror * _MICROSECOND_NS)

@@ -55,18 +55,19 @@ from typing import Callable
 from .._agent import GuestAgent
 from .._errors import CommandError, DeadlineError, NotConvergedError, NotSupportedError
 from .._protocol.errors import QgaError
+from .figures import direction, length, signed
 from .measuring import never
 from .methods import METHODS, ResyncOptions
 from .offsets import Gauge, Given
 from .reference import Reference
-from .report import Offset, ResyncReport, in_seconds
+from .report import Offset, ResyncReport
 from .stepping import Slewer, Stepper
 from .tolerance import Criteria
 
-_CONTRADICTION_HINT = "Something in the guest sets its clock all the time, or its agent does not tell the truth."
+_CONTRADICTION_HINT = "Something in the guest sets its clock all the time, or its agent returns false times."
 
 _UNPROVEN_HINT = (
-    "Slow answers prove little: run the task again when guest and host are less busy, lower concurrency, or raise "
+    "Slow replies prove little: run the task again when guest and host are less busy, lower concurrency, or raise "
     "tolerance above the uncertainty."
 )
 
@@ -108,7 +109,7 @@ class _Run:
         if criteria.proves_nothing(before):
             contradiction = (
                 "the guest's clock cannot be measured: "
-                f"its readings contradict each other by {in_seconds(before.measurement.resolution_ns)}"
+                f"its readings contradict each other by {length(before.measurement.resolution_ns)}"
             )
             return self._report(before, None, error=NotConvergedError(contradiction, _CONTRADICTION_HINT))
         if criteria.glides_off(before):
@@ -252,13 +253,13 @@ class _Run:
         tolerance_ns = self._options.tolerance_ns
         if offset.uncertainty_ns > tolerance_ns:
             self._warn(
-                "the tolerance is finer than this guest can be measured: "
-                f"the uncertainty is {in_seconds(offset.uncertainty_ns)}"
+                "the tolerance is smaller than the uncertainty of this guest's measurement: "
+                f"the uncertainty is {length(offset.uncertainty_ns)}"
             )
         if not self._criteria.lacks_proof(offset):
             return None
         figures = (
-            f"the guest's clock is not proven to be within the tolerance of {in_seconds(tolerance_ns)}: "
+            f"the guest's clock is not proven to be within the tolerance of {length(tolerance_ns)}: "
             f"it is {_off_by(offset, attempts)}"
         )
         return self._error(figures, _UNPROVEN_HINT)
@@ -275,14 +276,15 @@ class _Run:
 
     def _warn_of_gliding(self, offset: Offset) -> None:
         end_ns = offset.ns + offset.left_to_slew_ns
-        self._warn(f"the guest's clock is being slewed, and will be off by {in_seconds(end_ns)} at the end of that")
+        self._warn(f"the guest's clock is being slewed, and will be off by {signed(end_ns)} when the slew ends")
 
     def _warn_of_leaving(self, offset: Offset, obstacle: str = "") -> None:
         if self._criteria.within(offset):
             return
-        ahead = f"is {in_seconds(offset.ns)}" if offset.ns > 0 else f"may be {in_seconds(offset.interval.high)}"
+        is_certain = offset.ns > 0
+        ahead = f"{'is' if is_certain else 'may be'} {direction(offset.ns if is_certain else offset.interval.high)}"
         rule = f"backward={self._options.backward} forbids stepping it back"
-        self._warn(f"the guest {ahead} ahead and was left so: {rule}{f', and {obstacle}' if obstacle else ''}")
+        self._warn(f"the guest's clock {ahead} and was left alone: {rule}{f', and {obstacle}' if obstacle else ''}")
 
     def _report(
         self,
@@ -313,9 +315,10 @@ class _Run:
             error=error,
             stepped_at_ns=self._stepper.stepped_at_ns,
             slewing_ns=(after or before).left_to_slew_ns if planned_slew_ns is None else planned_slew_ns,
+            is_planned=changed and self._options.dry_run,
         )
 
 
 def _off_by(offset: Offset, attempts: int) -> str:
     after = f" after {attempts} attempt{'' if attempts == 1 else 's'}" if attempts else ""
-    return f"off by {in_seconds(offset.ns)} (uncertainty {in_seconds(offset.uncertainty_ns)}){after}"
+    return f"off by {offset.words}{after}"

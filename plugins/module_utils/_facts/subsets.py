@@ -2,10 +2,10 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Facts about a guest: the subsets, the agent commands that they take, and gathering them.
+"""Facts about a guest: the subsets, their agent commands, and gathering them.
 
-The guest is not trusted: only what has the shape of the command's reply leaves here (:mod:`shapes`), and no more
-than one guest may reasonably be worth. An error while a subset is gathered has one of these effects:
+The guest is not trusted: a fact has the shape of its command's reply (:mod:`shapes`), and the size of all facts of one
+guest is limited. An error while a subset is gathered has one of these effects:
 
 ==============================================  ======================================================================
 error                                           effect
@@ -34,8 +34,8 @@ from .._protocol.values import encode
 from .._untrusted import visible
 from .shapes import facts_of
 
-# For all facts of one guest: values, of which the least takes forty times as much memory as it does bytes in JSON; and
-# those bytes.
+# For all facts of one guest: the number of values, since the smallest takes forty times as much memory as it has bytes
+# in JSON; and those bytes.
 _MOST_VALUES = 32 * 1024
 _MOST_BYTES = 2 * 1024 * 1024
 
@@ -55,7 +55,7 @@ def _ask(command: str) -> _Gather:
 async def _host_name(agent: GuestAgent) -> str:
     name = (await _ask("guest-get-host-name")(agent)).get("host_name")
     if not isinstance(name, str):
-        raise RemoteProtocolError("the agent returned from guest-get-host-name no host-name")
+        raise RemoteProtocolError("the agent returned no host-name from guest-get-host-name")
     return name
 
 
@@ -76,7 +76,8 @@ async def _commands(agent: GuestAgent) -> list[dict[str, Any]]:
 
 
 async def _time(agent: GuestAgent) -> dict[str, Any]:
-    # Only this subset measures; the others should not pay for these imports.
+    # Only this subset measures; the others need not load these modules.
+    from .._clock.figures import with_twins
     from .._clock.measuring import measure, reader
     from .._clock.reference import HostReference
 
@@ -92,8 +93,31 @@ async def _time(agent: GuestAgent) -> dict[str, Any]:
     }
     if await agent.knows("guest-get-clock"):
         clock = await _ask("guest-get-clock")(agent)
-        facts.update((name, clock.get(name)) for name in ("synchronized", "max_error", "source", "slewing", "slewable"))
-    return facts
+        facts.update((name, clock.get(name)) for name in ("synchronized", "source", "slewable"))
+        facts.update((f"{name}_ns", clock.get(name)) for name in ("max_error", "slewing"))
+    return with_twins(facts)
+
+
+async def _network(agent: GuestAgent) -> list[dict[str, Any]]:
+    interfaces = await _ask("guest-network-get-interfaces")(agent)
+    # The agent leaves it out for an interface without addresses.
+    return [{"ip_addresses": [], **interface} for interface in interfaces]
+
+
+async def _users(agent: GuestAgent) -> list[dict[str, Any]]:
+    users: list[dict[str, Any]] = await _ask("guest-get-users")(agent)
+    for user in users:
+        if "login_time" in user:
+            user["logged_in_at"] = _instant(user["login_time"])
+    return users
+
+
+def _instant(seconds: float) -> str:
+    from .._clock.timestamps import SECOND_NS, format_instant
+
+    whole, fraction = divmod(seconds, 1)
+    # The agent has microseconds (qga/commands-posix.c, QEMU 10.0.13), and a float of these years has no more digits.
+    return format_instant(int(whole) * SECOND_NS + round(fraction * 1_000_000) * 1_000)
 
 
 async def _memory(agent: GuestAgent) -> dict[str, Any]:
@@ -116,10 +140,10 @@ SUBSETS: tuple[Subset, ...] = (
     Subset("timezone", _ask("guest-get-timezone"), in_min=True),
     Subset("commands", _commands),
     Subset("time", _time),
-    Subset("network", _ask("guest-network-get-interfaces")),
+    Subset("network", _network),
     Subset("routes", _ask("guest-network-get-route")),
     Subset("filesystems", _ask("guest-get-fsinfo")),
-    Subset("users", _ask("guest-get-users")),
+    Subset("users", _users),
     Subset("vcpus", _ask("guest-get-vcpus")),
     Subset("memory", _memory),
     Subset("disks", _ask("guest-get-disks")),
@@ -139,7 +163,7 @@ SUBSET_NAMES: tuple[str, ...] = tuple(_GROUPS)
 
 
 def select(gather_subset: Iterable[str]) -> tuple[Subset, ...]:
-    """The subsets that are named, less those with ``!``; of all, if only ``!`` is used.
+    """Return the named subsets without those with ``!``. If there are only such, they are taken from all.
 
     :raises InvalidOptionError: a name is unknown
     """
@@ -160,7 +184,7 @@ GATHERED = "gathered"
 
 
 def gathering(gather_subset: Iterable[str]) -> Work:
-    """The work that gathers these facts of a guest.
+    """Return the work that gathers these facts of a guest.
 
     :raises InvalidOptionError: there is no subset of such a name
     """
@@ -172,14 +196,14 @@ def gathering(gather_subset: Iterable[str]) -> Work:
     return work
 
 
-# One command's trouble; the agent answers others all the same.
+# Errors of one command; the agent answers others all the same.
 _OF_ONE_COMMAND = (CommandError, RemoteProtocolError, ExchangeTimeoutError)
 
 
 async def gather(agent: GuestAgent, subsets: Iterable[Subset]) -> dict[str, Any]:
-    """The facts by subset name; ``errors`` has the subsets that could not be gathered, and why.
+    """Return the facts by subset name; ``errors`` has the errors of subsets that could not be gathered.
 
-    :raises QgaError: the agent could not be asked for anything, or the time for all of it is over
+    :raises QgaError: the agent could not be asked for anything, or the deadline passed
     """
     facts: dict[str, Any] = {}
     errors: dict[str, dict[str, str]] = {}

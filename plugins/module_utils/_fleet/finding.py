@@ -80,6 +80,7 @@ def _domains(params: Params, limits: Limits) -> Iterator[Fleet]:
 def _sockets(params: Params, limits: Limits) -> Iterator[Fleet]:
     from .._channels.addresses import UnixAddress
     from .._channels.stream import StreamChannel
+    from .vm_names import node_name
 
     if params["sockets"] and all(entry.startswith("!") for entry in params["sockets"]):
         raise InvalidOptionError(
@@ -96,6 +97,7 @@ def _sockets(params: Params, limits: Limits) -> Iterator[Fleet]:
             lambda: StreamChannel(UnixAddress(selected.name), limits),
             is_optional=params["skip_unusable"] or not selected.by_name,
             problem=problem,
+            vm_name=node_name(selected.name),
         )
 
     def named(entry: str) -> Sequence[Candidate]:

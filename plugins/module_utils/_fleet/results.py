@@ -23,7 +23,7 @@ from .._errors import (
 from .._protocol.errors import QgaError
 from .._untrusted import visible
 
-# A guest that a pattern matched, and that has one of these errors, is skipped.
+# A guest that was matched by a pattern is skipped with one of these errors.
 _UNUSABLE = (NotRunningError, NotConfiguredError, NotConnectedError, OptedOutError, NotFoundError)
 
 _NAMED_FAILURES = 5
@@ -31,34 +31,44 @@ _NAMED_FAILURES = 5
 
 @dataclass(frozen=True)
 class GuestResult:
-    """The result of one guest: what its entry in the task's results has, and what goes beside it.
+    """The result of one guest: its entry in the task's results, and what goes into the task's other results.
 
-    The work on a guest sets all but ``name`` and ``uuid``, which are the runner's. ``status`` is one word: the work's
-    own, or "skipped" or "failed". ``message`` is a sentence for a task that succeeds.
+    The work on a guest sets all but ``name``, ``uuid`` and ``vm_name``, which the runner sets. ``vm_name`` is a name
+    that the hypervisor has for a guest that was not addressed by it. ``status`` is one word: the work's
+    own, or "skipped" or "failed". ``sentence``: a sentence for a task that succeeds, whose subject is the guest.
     """
 
     entry: Mapping[str, Any]
     status: str = "done"
     changed: bool = False
     diff: Mapping[str, str] | None = None
-    message: str | None = None
+    sentence: str | None = None
     warnings: tuple[str, ...] = ()
     error: QgaError | None = None
     name: str = ""
     uuid: str | None = None
+    vm_name: str | None = None
 
     def __post_init__(self) -> None:
         if self.error is not None:
             detached(self.error)  # a thousand of them are kept
 
-    def of(self, name: str, uuid: str | None) -> GuestResult:
-        """The result of the guest of that name; with an error, it has failed."""
-        return replace(self, name=name, uuid=uuid, status=self.status if self.error is None else "failed")
+    @property
+    def title(self) -> str:
+        """The guest's name for people."""
+        return self.vm_name or self.name
+
+    def of(self, name: str, uuid: str | None, vm_name: str | None = None) -> GuestResult:
+        """Return the result with the guest's names; with an error, its status is "failed"."""
+        status = self.status if self.error is None else "failed"
+        return replace(self, name=name, uuid=uuid, vm_name=vm_name, status=status)
 
     def as_dict(self) -> dict[str, Any]:
         entry: dict[str, Any] = {"name": self.name, "status": self.status, **self.entry}
         if self.uuid is not None:
             entry["uuid"] = self.uuid
+        if self.vm_name is not None:
+            entry.update(vm_name=self.vm_name, vm_name_from="node")
         if self.warnings:
             entry["warnings"] = list(self.warnings)
         return entry
@@ -68,7 +78,7 @@ Work = Callable[[GuestAgent], Awaitable[GuestResult]]
 
 
 def failure(error: Exception, is_optional: bool = False) -> GuestResult:
-    """The result of a guest with that error: ``is_optional`` guests are skipped if they cannot be used."""
+    """Return the result of a guest with that error. ``is_optional``: it is skipped if it cannot be used."""
     if not isinstance(error, QgaError):
         error = internal_error(error)
     if is_optional and isinstance(error, _UNUSABLE):
@@ -77,21 +87,29 @@ def failure(error: Exception, is_optional: bool = False) -> GuestResult:
 
 
 def internal_error(error: Exception) -> QgaError:
-    """For what nobody foresaw: a guest must not be able to end the module by it."""
+    """Make an error of an unforeseen exception: a guest must not be able to end the module with one."""
     return QgaError(
-        f"a defect of this collection: {type(error).__name__}: {visible(str(error))}",
-        "Please report it, with what the task was and the version of the agent.",
+        f"internal error: {type(error).__name__}: {visible(str(error))}",
+        "Please report it, with the task and the version of the agent.",
     )
 
 
 def count(results: Iterable[GuestResult], statuses: Sequence[str]) -> dict[str, int]:
+    """Return the number of guests in total and by status."""
     found = Counter(each.status for each in results)
     return {"total": sum(found.values()), **{status: found[status] for status in (*statuses, "skipped", "failed")}}
 
 
+def in_words(counts: Mapping[str, int]) -> str:
+    """Return what :func:`count` returned as ``12 guests: 9 corrected, 2 unchanged, 1 skipped``."""
+    total = counts["total"]
+    parts = [f"{number} {name.replace('_', ' ')}" for name, number in counts.items() if number and name != "total"]
+    return f"{total} guest{'' if total == 1 else 's'}: {', '.join(parts)}" if parts else "no guests"
+
+
 def verdict(results: Sequence[GuestResult], fail_on: str) -> GuestsFailedError | None:
-    """The error of the whole run. ``fail_on``: "any" guest that failed, "all" that were not skipped, or "none"."""
-    bad = [(each.name, each.error.code) for each in results if each.error is not None]
+    """Return the error of the whole run, by ``fail_on``: "any" guest failed, "all" that were not skipped, or "none"."""
+    bad = [(each.title, each.error.code) for each in results if each.error is not None]
     tried = [each for each in results if each.status != "skipped"]
     if not bad or fail_on == "none" or (fail_on == "all" and len(bad) < len(tried)):
         return None
@@ -99,6 +117,6 @@ def verdict(results: Sequence[GuestResult], fail_on: str) -> GuestsFailedError |
 
 
 def listed(failed: Sequence[tuple[str, str]]) -> str:
-    """Some of the guests that failed, which are given by name and code, in a sentence."""
+    """Return the first few of the guests that failed, given by name and code, as part of a sentence."""
     named = ", ".join(f"{name} ({code})" for name, code in failed[:_NAMED_FAILURES])
     return named if len(failed) <= _NAMED_FAILURES else f"{named} and {len(failed) - _NAMED_FAILURES} more"

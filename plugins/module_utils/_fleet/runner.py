@@ -53,6 +53,7 @@ class Guest:
 
     ``open_apart`` opens one whose connection carries no other guest's call; None: there is no such way.
     ``is_optional``: if it cannot be used, it is skipped instead of failing. ``problem``: that is known already.
+    ``vm_name``: as in ``GuestResult``.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Guest:
     is_optional: bool = False
     problem: QgaError | None = None
     open_apart: OpenChannel | None = None
+    vm_name: str | None = None
 
 
 class RunOptions(NamedTuple):
@@ -189,4 +191,6 @@ def run_all(
 
     multiplexer: Multiplexer[GuestResult] = Multiplexer(concurrency, results.__setitem__)
     begun = multiplexer.run(map(run_one, guests), deadline.at, lambda: late("it was done"))
-    return tuple(result_of(number, guest).of(guest.name, guest.uuid) for number, guest in enumerate(guests))
+    return tuple(
+        result_of(number, guest).of(guest.name, guest.uuid, guest.vm_name) for number, guest in enumerate(guests)
+    )

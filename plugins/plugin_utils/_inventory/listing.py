@@ -16,13 +16,13 @@ import json
 import math
 import re
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Mapping, NamedTuple, Sequence
 
-from ...module_utils._agent import GuestAgent
-from ...module_utils._errors import GuestsFailedError, HypervisorUnavailableError, detached
+from ...module_utils._errors import GuestsFailedError, detached
 from ...module_utils._event_loop.multiplexer import Multiplexer
 from ...module_utils._event_loop.tasks import Deadline
+from ...module_utils._facts.addresses import MACS, with_macs
 from ...module_utils._facts.subsets import gathering
 from ...module_utils._fleet.domains import guest_of, select_domains
 from ...module_utils._fleet.results import GuestResult, Work, internal_error, listed
@@ -44,9 +44,6 @@ _VERSION = 1
 # For silent guests in all, beside one time limit. They wait while the others are asked, which takes longer if there are
 # more of them.
 _SECONDS_PER_GUEST = 0.0025
-
-# Beside the facts, which have names of subsets.
-_MACS = "macs"
 
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z")
 
@@ -143,7 +140,7 @@ def list_guests(query: Query) -> Listing:
     :raises MissingLibraryError: libvirt-python is not installed
     :raises QgaError: no hypervisor could be reached, or not all if that is required
     """
-    work = _with_macs(gathering(query.gather_subset))
+    work = with_macs(gathering(query.gather_subset))
     with contextlib.ExitStack() as stack:
         uris = dict.fromkeys(query.uris)
         hypervisors = {uri: stack.enter_context(contextlib.closing(Hypervisor(uri))) for uri in uris}
@@ -256,28 +253,10 @@ def _asked(
     return run_all(guests, work, RunOptions(query.timeout), query.concurrency, Deadline(math.inf))
 
 
-def _with_macs(gathered: Work) -> Work:
-    """The same work, which also asks the hypervisor for the network devices of guests that report their network."""
-
-    async def work(agent: GuestAgent) -> GuestResult:
-        result = await gathered(agent)
-        if "network" not in result.entry:
-            return result
-        try:
-            macs = await agent.macs()
-        except HypervisorUnavailableError:
-            raise  # the guest is asked again: without them it may have another address
-        except QgaError:
-            macs = ()  # it was stopped meanwhile; the facts are there
-        return replace(result, entry={**result.entry, _MACS: macs})
-
-    return work
-
-
 def _listed_guest(result: GuestResult, target: _Target) -> ListedGuest:
     known = (target.uri, target.domain.name, target.domain.uuid, target.state)
     entry = dict(result.entry)
     if result.status in ("skipped", "failed"):
         return ListedGuest(*known, result.status, {}, entry.get("reason") or entry.get("error"))
-    macs = entry.pop(_MACS, ())
+    macs = entry.pop(MACS, ())
     return ListedGuest(*known, "ok", entry, macs=macs)

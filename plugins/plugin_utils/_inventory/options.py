@@ -11,10 +11,9 @@ from difflib import get_close_matches
 from typing import Any, Callable, Iterable, Mapping, NamedTuple
 
 from ...module_utils._errors import InvalidOptionError
-from ...module_utils._facts import subsets
+from ...module_utils._facts import addresses, subsets
 from ...module_utils._ranges import check_numbers
 from ...module_utils._targets import require_text
-from . import addresses
 from .listing import Query
 
 _PREFIX = re.compile(r"(?!(?i:ansible))[A-Za-z_][A-Za-z0-9_]*\Z", re.ASCII)

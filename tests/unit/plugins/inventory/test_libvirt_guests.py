@@ -12,7 +12,7 @@ from ansible_collections.qemu.guest_agent.plugins.inventory.libvirt_guests impor
     EXAMPLES,
     InventoryModule,
 )
-from ansible_collections.qemu.guest_agent.plugins.plugin_utils._inventory.addresses import DEFAULT_INTERFACES, FAMILIES
+from ansible_collections.qemu.guest_agent.plugins.module_utils._facts.addresses import DEFAULT_INTERFACES, FAMILIES
 from ansible_collections.qemu.guest_agent.plugins.plugin_utils._inventory.groups import KINDS
 from ansible_collections.qemu.guest_agent.plugins.plugin_utils._inventory.listing import STATES
 from ansible_collections.qemu.guest_agent.plugins.plugin_utils._inventory.names import SPELLINGS

@@ -6,9 +6,11 @@ import threading
 from collections.abc import Iterator
 
 import pytest
+from ansible_collections.qemu.guest_agent.plugins.module_utils import _module
 from ansible_collections.qemu.guest_agent.plugins.module_utils._event_loop.threads import BoundedCaller
 from ansible_collections.qemu.guest_agent.plugins.module_utils._fleet import finding
 from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor import connections
+from ansible_collections.qemu.guest_agent.plugins.module_utils._targets import Target
 
 from tests.fakes.guest import SECOND, SimulatedGuest, TimeLine
 from tests.fakes.one_domain import FakeLibvirt
@@ -70,3 +72,12 @@ def fleet(line: TimeLine, monkeypatch: pytest.MonkeyPatch) -> SimulatedFleet:
     fleet.add("db1", 3 * SECOND)
     monkeypatch.setitem(finding.FINDERS, "domains", fleet.find)  # type: ignore[arg-type]
     return fleet
+
+
+@pytest.fixture
+def web1(fleet: SimulatedFleet, monkeypatch: pytest.MonkeyPatch) -> SimulatedGuest:
+    """The guest web1, 20 s behind; whatever target the options name, it is this one."""
+    guest = fleet.guests["web1"]
+    real = _module.target_of
+    monkeypatch.setattr(_module, "target_of", lambda *asked: Target(real(*asked).name, lambda: guest))
+    return guest

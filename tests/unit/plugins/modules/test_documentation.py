@@ -1,4 +1,4 @@
-"""What RETURN says of the modules' results is what they return: its keys, its types, and its samples."""
+"""RETURN documents exactly what the modules return: the keys, the types and the samples."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from tests.support.module_fleet import SimulatedFleet, run_module
 
 MODULES: Mapping[str, ModuleType] = {"qga_info": qga_info, "qga_update_time": qga_update_time}
 RETURN: Mapping[str, dict[str, Any]] = {name: yaml.safe_load(module.RETURN) for name, module in MODULES.items()}
-# A module's result has these whatever the module is.
-OF_ANSIBLE = {"changed", "failed", "msg", "warnings", "exception", "invocation", "diff"}
+# The result of any module may have these.
+OF_ANSIBLE = {"changed", "failed", "warnings", "exception", "invocation", "diff"}
 TYPES: Mapping[str, Any] = {"float": (int, float), "int": int, "str": str, "bool": bool, "list": list, "dict": dict}
 
 Documented = Mapping[str, Any]
 
 
 def sample_of(documented: Documented) -> Any:
-    """Its sample, made of those of what it contains if it has none itself."""
+    """Return its sample, or one composed of its members' samples if it has none of its own."""
     if "sample" in documented:
         return documented["sample"]
     sample = {name: sample_of(each) for name, each in documented["contains"].items()}
@@ -39,18 +39,18 @@ def sample_of(documented: Documented) -> Any:
 
 
 def differences(documented: Documented, value: Any, where: str) -> Iterator[str]:
-    """Where a value is not as it is documented."""
+    """Yield each difference between a value and its documentation."""
     if value is None:
         if "V(null)" not in str(documented["description"]):
             yield f"{where} is null"
         return
     type_name = documented["type"]
     if not isinstance(value, TYPES[type_name]) or (type_name in ("int", "float") and isinstance(value, bool)):
-        yield f"{where} is {value!r}, which is no {type_name}"
+        yield f"{where} is {value!r}, which is not of type {type_name}"
         return
     items = value if isinstance(value, list) else [value]
     if isinstance(value, list) and not all(isinstance(item, TYPES[documented["elements"]]) for item in items):
-        yield f"{where} has elements that are no {documented['elements']}"
+        yield f"{where} has elements that are not of type {documented['elements']}"
     elif "contains" in documented:
         for item in items:
             yield from differences_of_members(documented["contains"], item, where)
@@ -65,7 +65,7 @@ def differences_of_members(contains: Mapping[str, Documented], value: Mapping[st
 
 
 def leaves(contains: Mapping[str, Documented], where: str = "") -> Iterator[tuple[str, Documented]]:
-    """All that is documented and contains nothing documented."""
+    """Yield everything that is documented and has no documented members."""
     for name, documented in contains.items():
         if "contains" in documented:
             yield from leaves(documented["contains"], f"{where}{name}.")
@@ -85,12 +85,13 @@ Run = Callable[..., dict[str, Any]]
 
 @pytest.fixture
 def run(line: TimeLine, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run a module on the guest web1, which runs, and on web2, which does not; its result."""
+    """Run a module on web1, which is running, and on web2, which is not, and return its result."""
 
     def run(name: str, guest: SimulatedGuest, *domains: str, **options: Any) -> dict[str, Any]:
         fleet = SimulatedFleet(line)
         fleet.guests = {"web1": guest, "web2": guest}
         fleet.problems["web2"] = NotRunningError("web2 is shut off")
+        fleet.vm_names["web1"] = "web1"
         monkeypatch.setitem(finding.FINDERS, "domains", fleet.find)  # type: ignore[arg-type]
         ended = run_module(capsys, MODULES[name], {"domains": domains or ["*"], **options})
         return {key: value for key, value in ended.result.items() if key not in OF_ANSIBLE}
@@ -99,7 +100,7 @@ def run(line: TimeLine, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
 
 
 def well_informed(line: TimeLine) -> SimulatedGuest:
-    """A guest with the extended agent, which has a reply to every question about facts."""
+    """Return a guest with the extended agent that has a reply for every fact."""
     replies = {**FACTS, "guest-get-command-info": COMMAND_INFO}
     guest = SimulatedGuest(line, Clock(host=line), (*EXTENDED_COMMANDS, *replies))
     for command, reply in replies.items():
@@ -112,7 +113,7 @@ def stock(line: TimeLine, ahead_ns: int = 0) -> SimulatedGuest:
 
 
 def stuck(line: TimeLine) -> SimulatedGuest:
-    """A guest whose clock cannot be set."""
+    """Return a guest whose clock cannot be set."""
     guest = stock(line, -20 * SECOND)
     guest.handlers["guest-set-time"] = lambda _arguments: Returned({})
     return guest
@@ -143,7 +144,7 @@ RESULTS = {"qga_info": results_of_info, "qga_update_time": results_of_update_tim
 
 @pytest.mark.parametrize("name", MODULES)
 class TestReturn:
-    def test_it_has_all_that_a_module_returns_and_nothing_else(self, name: str, line: TimeLine, run: Run) -> None:
+    def test_it_has_every_key_that_is_returned_and_no_other(self, name: str, line: TimeLine, run: Run) -> None:
         results = RESULTS[name](line, run)
         found = [found for result in results for found in differences_of_members(RETURN[name], result, name)]
         assert found == []
@@ -155,18 +156,18 @@ class TestReturn:
                 RETURN[name][key]["contains"]
             )
 
-    def test_everything_has_a_sample_of_its_type(self, name: str) -> None:
+    def test_every_value_has_a_sample_of_its_type(self, name: str) -> None:
         for where, documented in leaves(RETURN[name]):
             assert "sample" in documented, where
             assert list(differences(documented, documented["sample"], where)) == []
 
-    def test_the_samples_of_errors_are_the_errors_that_there_are(self, name: str) -> None:
+    def test_samples_of_errors_are_real_errors(self, name: str) -> None:
         contains = RETURN[name]["guests"]["contains"]
         assert sample_of(contains["error"]) == sample_of(contains["reason"])
         assert sample_of(contains["error"])["code"] == NotRunningError.code
 
 
-def test_the_samples_of_details_and_of_missing_facts_come_out_of_the_module(line: TimeLine, run: Run) -> None:
+def test_samples_of_details_and_missing_facts_are_what_the_module_returns(line: TimeLine, run: Run) -> None:
     contains = RETURN["qga_info"]["guests"]["contains"]
     details = run("qga_info", stock(line), command="guest-set-time")["guests"][0]["command"]
     assert details == sample_of(contains["command"])

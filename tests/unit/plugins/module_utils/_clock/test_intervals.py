@@ -1,4 +1,4 @@
-"""The interval holds the truth, whatever the delays are, and however the guest's clock goes."""
+"""The interval contains the true offset, whatever the delays are and however the guest's clock runs."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from tests.fakes.guest import MICROSECOND, MILLISECOND, SECOND, TimeLine
 
 WINDOWS_TICK_NS = 15_625_000
 
-# From nothing to seconds, each size as likely as the others.
+# From zero to seconds; each order of magnitude is equally likely.
 durations = st.one_of(
     st.integers(0, 10),
     st.integers(0, 10 * MICROSECOND),
     st.integers(0, 10 * MILLISECOND),
     st.integers(0, 5 * SECOND),
 )
-# The pause before an exchange, the way there, what the agent takes between its two stamps, and the way back.
+# The pause before an exchange, the way there, the time between the agent's two stamps, and the way back.
 Way = tuple[int, int, int, int]
 ways = st.lists(st.tuples(durations, durations, durations, durations), min_size=1, max_size=20)
 offsets = st.one_of(st.integers(-SECOND, SECOND), st.integers(-(10**18), 10**18))
@@ -40,7 +40,7 @@ claimed_and_true_resolution = st.sampled_from(
 
 
 def take(line: TimeLine, clock: Clock, journeys: list[Way], claimed_ns: int = 1) -> list[Reading]:
-    """Return the readings of these journeys to that clock; the line stands at the arrival of the last answer."""
+    """Return a reading of the clock for each journey. The time line is left at the arrival of the last answer."""
     readings = []
     for pause_ns, forward_ns, inside_ns, backward_ns in journeys:
         line.now_ns += pause_ns
@@ -62,9 +62,9 @@ def holds_the_truth(measurement: Measurement, line: TimeLine, clock: Clock) -> b
     return measurement.interval.low <= against_monotonic(line, clock) <= measurement.interval.high
 
 
-class TestTheIntervalHoldsTheTruth:
+class TestTheIntervalContainsTheTrueOffset:
     @given(ways, offsets, drifts_ppb, claimed_and_true_resolution)
-    def test_and_is_no_wider_than_any_exchange_explains(
+    def test_and_is_no_wider_than_each_exchange_explains(
         self, journeys: list[Way], offset_ns: int, drift_ppb: int, resolutions: tuple[int, int]
     ) -> None:
         claimed_ns, tick_ns = resolutions
@@ -87,7 +87,7 @@ class TestTheIntervalHoldsTheTruth:
         ),
         offsets,
     )
-    def test_of_a_coarse_clock_that_was_seen_to_tick(self, phase_ns: int, journeys: list[Way], offset_ns: int) -> None:
+    def test_for_a_coarse_clock_that_was_seen_to_tick(self, phase_ns: int, journeys: list[Way], offset_ns: int) -> None:
         line = TimeLine()
         line.now_ns += phase_ns
         clock = Clock(offset_ns, 0, WINDOWS_TICK_NS, host=line)
@@ -97,9 +97,7 @@ class TestTheIntervalHoldsTheTruth:
             assert holds_the_truth(measurement, line, clock)
 
     @given(ways, offsets, st.integers(-990_000, 990_000))
-    def test_of_a_clock_that_is_being_slewed_and_drifts(
-        self, journeys: list[Way], offset_ns: int, drift_ppb: int
-    ) -> None:
+    def test_for_a_clock_that_is_slewed_and_drifts(self, journeys: list[Way], offset_ns: int, drift_ppb: int) -> None:
         line = TimeLine()
         clock = Clock(offset_ns, drift_ppb, host=line)
         slew = Slew(-1 if drift_ppb < 0 else 1, is_possible=True)
@@ -115,7 +113,7 @@ class TestTheIntervalHoldsTheTruth:
         (WINDOWS_TICK_NS, True, WINDOWS_TICK_NS + STOCK_RESOLUTION_NS),
     ],
 )
-def test_a_known_tick_is_a_resolution_and_any_other_a_contradiction(
+def test_a_known_tick_is_taken_as_the_resolution_and_any_other_makes_the_clock_coarse(
     tick_ns: int, coarse: bool, resolution_ns: int
 ) -> None:
     line = TimeLine()
@@ -125,14 +123,14 @@ def test_a_known_tick_is_a_resolution_and_any_other_a_contradiction(
     assert holds_the_truth(measurement, line, clock)
 
 
-def test_the_likely_offset_is_the_middle_where_the_clock_ticks_more_coarsely_than_the_way_takes() -> None:
+def test_the_likely_offset_is_the_middle_if_a_tick_is_longer_than_the_way() -> None:
     line = TimeLine()
     journeys = [(7 * MILLISECOND, 1_000 * number, 0, 1_000) for number in range(1, 9)]
     measurement = evaluate(take(line, Clock(host=line, tick_ns=MILLISECOND), journeys, MILLISECOND))
     assert measurement.likely_ns == measurement.interval.middle
 
 
-def test_one_way_is_the_median_and_the_round_trip_the_shortest_without_the_agents_own_time() -> None:
+def test_one_way_is_the_median_and_the_round_trip_is_the_shortest_less_the_agents_time() -> None:
     line = TimeLine()
     forwards = (3, 1_009, 2_003, 3_007, 4_001, 5_003, 6_011)
     journeys = [(0, forward, 10, forwards[-number]) for number, forward in enumerate(forwards, 1)]
@@ -152,7 +150,7 @@ class TestALyingGuest:
     @given(
         st.lists(st.tuples(durations, durations, times, times), min_size=1, max_size=20), st.sampled_from([1, 1_000])
     )
-    def test_any_readings_give_an_interval_and_possible_ways(
+    def test_any_readings_give_an_interval_and_plausible_delays(
         self, answers: list[tuple[int, int, int, int]], claimed_ns: int
     ) -> None:
         readings, now_ns = [], 10**15
@@ -167,7 +165,7 @@ class TestALyingGuest:
         assert measurement.round_trip_ns >= 0
         assert measurement.resolution_ns > 0
 
-    def test_to_have_worked_for_longer_than_the_exchange_took_is_a_contradiction(self) -> None:
+    def test_stamps_further_apart_than_the_exchange_took_are_a_contradiction(self) -> None:
         measurement = evaluate([Reading(1_000, 2_000, 10**18, 10**18 + 50_000)])
         assert (measurement.coarse, measurement.round_trip_ns) == (True, 0)
         assert measurement.interval.width >= 49_000

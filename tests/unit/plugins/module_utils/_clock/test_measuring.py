@@ -1,4 +1,4 @@
-"""Reading a guest's clock by its agent, as often as it takes."""
+"""Reading a guest's clock through its agent, as often as necessary."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def holds_the_truth(measurement: Any, guest: SimulatedGuest) -> bool:
 
 class TestHowOftenAClockIsRead:
     @BY_EACH_AGENT
-    def test_each_agent_is_read_in_its_own_way(self, line: TimeLine, commands: tuple[str, ...]) -> None:
+    def test_each_agent_is_read_with_its_own_command(self, line: TimeLine, commands: tuple[str, ...]) -> None:
         guest = SimulatedGuest(line, Clock(-20 * SECOND, host=line), commands)
         measurement = measure(read_of(guest), 16)
         extended = commands is EXTENDED_COMMANDS
@@ -51,11 +51,11 @@ class TestHowOftenAClockIsRead:
         assert (measurement.resolution_ns, measurement.round_trip_ns) == (1 if extended else 1_000, 500_356)
         assert holds_the_truth(measurement, guest)
 
-    def test_it_is_read_as_long_as_that_narrows_the_interval(self, line: TimeLine) -> None:
+    def test_it_is_read_for_as_long_as_that_narrows_the_interval(self, line: TimeLine) -> None:
         guest = SimulatedGuest(line)
         ways = iter([1_800_137 - 200_000 * number for number in range(8)] + [400_137] * 92)
         guest.delays = lambda _command: (next(ways), 200_219)
-        assert measure(read_of(guest), 100).exchanges == 7 + 3  # the first way was that of guest-info
+        assert measure(read_of(guest), 100).exchanges == 7 + 3  # guest-info took the first way
 
     @pytest.mark.parametrize(
         ("most", "least", "suffices", "taken"),
@@ -69,7 +69,7 @@ class TestHowOftenAClockIsRead:
 
     @pytest.mark.parametrize("step_ns", [-3_600 * SECOND, -MILLISECOND, MILLISECOND, 20 * SECOND])
     @pytest.mark.parametrize("at", [1, 3, 15])
-    def test_a_step_between_exchanges_starts_it_again(self, line: TimeLine, step_ns: int, at: int) -> None:
+    def test_a_step_between_exchanges_restarts_the_measurement(self, line: TimeLine, step_ns: int, at: int) -> None:
         guest = SimulatedGuest(line)
         answer = guest.handlers["guest-get-time"]
 
@@ -85,7 +85,7 @@ class TestHowOftenAClockIsRead:
         assert holds_the_truth(measurement, guest)
         assert measurement.interval.half_width <= 300 * MICROSECOND
 
-    def test_so_does_a_step_within_an_exchange(self, line: TimeLine) -> None:
+    def test_a_step_during_an_exchange_restarts_the_measurement(self, line: TimeLine) -> None:
         guest = SimulatedGuest(line, commands=EXTENDED_COMMANDS)
         jumps = iter([20 * SECOND])
 
@@ -98,7 +98,7 @@ class TestHowOftenAClockIsRead:
         assert not measure(read_of(guest), 16).coarse
 
     @pytest.mark.parametrize("phase_ns", range(0, WINDOWS_TICK_NS, WINDOWS_TICK_NS // 10))
-    def test_a_clock_that_stands_still_in_few_quick_readings_is_read_for_longer(
+    def test_a_clock_that_does_not_move_in_a_few_quick_readings_is_read_for_longer(
         self, line: TimeLine, phase_ns: int
     ) -> None:
         line.now_ns += phase_ns
@@ -110,7 +110,7 @@ class TestHowOftenAClockIsRead:
 
     @pytest.mark.parametrize("tick_ns", [1, 60 * SECOND])
     @pytest.mark.parametrize("jumps_ns", [0, 3_600 * SECOND])
-    def test_a_guest_that_is_slow_on_purpose_is_not_asked_on(self, line: TimeLine, tick_ns: int, jumps_ns: int) -> None:
+    def test_a_guest_that_is_slow_on_purpose_is_not_read_on(self, line: TimeLine, tick_ns: int, jumps_ns: int) -> None:
         clock = Clock(3 * SECOND, 0, tick_ns, host=line)
         guest = SimulatedGuest(line, clock)
 
@@ -123,7 +123,7 @@ class TestHowOftenAClockIsRead:
         assert len(guest.asked("guest-get-time")) == 2
 
 
-# How agents write nanoseconds that they keep as a double, and how far apart such numbers are.
+# Formats in which agents write nanoseconds that they keep as a double, and the distance between such numbers.
 @pytest.mark.parametrize(
     ("written", "least_ns"),
     [(".16e", 256), (".1f", 256), ("", 256), (".16g", 1_000), (".15g", 10_000), (".10g", 1_000_000_000)],
@@ -158,7 +158,7 @@ CLOCK: dict[str, object] = {"received": 1, "transmitted": 1}
 class TestReplies:
     @pytest.mark.parametrize("value", [-1, 2**63, True, 1.5, 1e19, "1795406706000000000", None, []])
     @pytest.mark.parametrize("member", ["time", "received", "transmitted"])
-    def test_a_time_that_is_none_is_refused(self, line: TimeLine, value: object, member: str) -> None:
+    def test_a_value_that_is_not_a_time_is_rejected(self, line: TimeLine, value: object, member: str) -> None:
         guest = SimulatedGuest(line, commands=STOCK_COMMANDS if member == "time" else EXTENDED_COMMANDS)
         says(guest, "guest-get-time", value)
         says(guest, "guest-get-clock", {**CLOCK, member: value})
@@ -166,7 +166,7 @@ class TestReplies:
             measure(read_of(guest), 1)
 
     @pytest.mark.parametrize("value", [0, 2**63 - 1])
-    def test_the_ends_of_time_are_taken(self, line: TimeLine, value: int) -> None:
+    def test_the_earliest_and_latest_times_are_accepted(self, line: TimeLine, value: int) -> None:
         guest = SimulatedGuest(line, commands=EXTENDED_COMMANDS)
         says(guest, "guest-get-clock", {"received": value, "transmitted": value})
         reading = blocking(read_of(guest))()
@@ -185,7 +185,7 @@ class TestReplies:
             ({**CLOCK, "slewing": 0, "slewable": 1}, "slewable that is not a boolean"),
         ],
     )
-    def test_a_reply_that_contradicts_itself_is_refused(self, line: TimeLine, value: object, words: str) -> None:
+    def test_an_ill_formed_or_contradictory_reply_is_rejected(self, line: TimeLine, value: object, words: str) -> None:
         guest = SimulatedGuest(line, commands=EXTENDED_COMMANDS)
         says(guest, "guest-get-clock", value)
         with pytest.raises(RemoteProtocolError, match=words):
@@ -202,7 +202,7 @@ class TestReplies:
             ({"slewing": 2**63 // 2000}, Slew(2**63 // 2000, is_possible=False)),
         ],
     )
-    def test_a_slew_is_reported_as_far_as_the_agent_knows_of_it(
+    def test_a_slew_is_reported_as_the_agent_reports_it(
         self, line: TimeLine, members: dict[str, object], slew: Slew | None
     ) -> None:
         guest = SimulatedGuest(line, commands=EXTENDED_COMMANDS)

@@ -1,4 +1,4 @@
-"""The decisions of a resync: which clocks are left, which are stepped, by which method, and how often."""
+"""The decisions of a resync: which clocks are stepped, by which method, and how often."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class TestDeciding:
 
     @pytest.mark.parametrize(("make", "method"), [(stock, "set_time"), (extended, "extended")])
     @pytest.mark.parametrize("ahead_ns", [-7 * 86_400 * SECOND, -20 * SECOND, -102 * MILLISECOND, 102 * MILLISECOND])
-    def test_a_clock_beyond_it_is_stepped_and_a_second_run_has_nothing_to_do(
+    def test_a_clock_beyond_tolerance_is_stepped_and_a_second_run_changes_nothing(
         self, line: TimeLine, make: Any, method: str, ahead_ns: int
     ) -> None:
         guest = make(line, ahead_ns)
@@ -72,7 +72,7 @@ class TestDeciding:
         assert (report.error, report.warnings, line.slept) == (None, (), [])
         assert report.duration_ns == line.now_ns - began_ns
         assert abs(guest.clock.offset_ns()) < 300 * MICROSECOND
-        # Both for the same instant.
+        # Both belong to the same instant.
         assert abs(report.guest_time_before_ns - (line.time_ns() + ahead_ns)) < 300 * MICROSECOND
         assert abs(report.guest_time_after_ns - guest.clock.true_ns()) < 300 * MICROSECOND
         again = run(guest)
@@ -80,7 +80,7 @@ class TestDeciding:
 
     @pytest.mark.usefixtures("without_collector")
     def test_nothing_is_left_to_the_garbage_collector(self, line: TimeLine) -> None:
-        """In a fleet it would take a tenth of the time."""
+        """In a fleet, garbage collection would take a tenth of the time."""
         guest = extended(line, -20 * SECOND)
         agent = GuestAgent(guest, 5.0)
         left = weakref.ref(agent)
@@ -89,7 +89,7 @@ class TestDeciding:
         assert left() is None
 
     @pytest.mark.parametrize("ahead_us", [99_900, 100_200, -99_900, -100_200])
-    def test_across_the_tolerance_more_exchanges_are_made_and_what_is_not_proven_within_is_stepped(
+    def test_a_clock_close_to_the_tolerance_is_read_more_often_and_stepped_if_not_proven_within(
         self, line: TimeLine, ahead_us: int
     ) -> None:
         guest = stock(line, ahead_us * MICROSECOND)
@@ -102,7 +102,7 @@ class TestDeciding:
         began_ns = line.now_ns
 
         def found(ahead_ns: int, tolerance_ns: int) -> ResyncReport:
-            # Each time the same guest at the same time, so that the same offset is found.
+            # The same guest at the same time, so that each run finds the same offset.
             line.now_ns = began_ns
             return run(stock(line, ahead_ns), tolerance_ns=tolerance_ns, dry_run=True)
 
@@ -113,23 +113,23 @@ class TestDeciding:
             assert (at.within_tolerance, at.changed) == (True, False)
             assert (below.within_tolerance, below.changed, below.error) == (None, True, None)
 
-    def test_tolerance_zero_steps_every_time_and_asks_for_no_proof(self, line: TimeLine) -> None:
+    def test_tolerance_zero_always_steps_and_requires_no_proof(self, line: TimeLine) -> None:
         guest = stock(line, 0)
         guest.handlers["guest-set-time"] = skewed(guest, [-3 * MILLISECOND, 0, 0])
         for attempts in (2, 1):
             report = run(guest, tolerance_ns=0)
             assert (figures(report), report.error) == ((True, None, "set_time", attempts), None)
             (warning,) = report.warnings  # once
-            assert "finer than this guest can be measured" in warning
+            assert "smaller than the uncertainty" in warning
 
-    def test_the_reference_may_differ_from_utc_and_samples_are_exchanges(self, line: TimeLine) -> None:
+    def test_utc_offset_moves_the_target_and_samples_sets_the_number_of_exchanges(self, line: TimeLine) -> None:
         guest = stock(line, 0)
         report = run(guest, utc_offset_ns=3_600 * SECOND, samples=3)
         assert (report.changed, report.before.measurement.exchanges) == (True, 3)
         assert abs(guest.clock.offset_ns() - 3_600 * SECOND) < 300 * MICROSECOND
 
     @pytest.mark.parametrize("when", ["at first", "after the step"])
-    def test_readings_that_prove_nothing_prove_no_right_clock(self, line: TimeLine, when: str) -> None:
+    def test_contradictory_readings_never_prove_a_clock_right(self, line: TimeLine, when: str) -> None:
         guest = stock(line, -20 * SECOND)
         answer = guest.handlers["guest-get-time"]
         signs = iter([1, -1] * 1000)
@@ -159,7 +159,7 @@ class TestChoosingTheMethod:
             (STOCK_COMMANDS, "rtc", "rtc", "guest-set-time"),
         ],
     )
-    def test_by_option_and_by_what_the_agent_lists(
+    def test_it_depends_on_the_option_and_on_the_agents_commands(
         self, line: TimeLine, commands: tuple[str, ...], method: str, used: str, command: str
     ) -> None:
         guest = SimulatedGuest(line, Clock(-20 * SECOND, host=line), commands)
@@ -172,7 +172,7 @@ class TestChoosingTheMethod:
         ("method", "error", "hint"),
         [("extended", CommandNotFoundError, "extended_agent"), ("set_time", CommandDisabledError, "block-rpcs")],
     )
-    def test_one_that_the_agent_lacks_fails_with_the_figures(
+    def test_a_method_that_the_agent_lacks_fails_with_the_measurement(
         self, line: TimeLine, method: str, error: type[Exception], hint: str, dry_run: bool
     ) -> None:
         guest = stock(line, -20 * SECOND)
@@ -187,7 +187,7 @@ class TestChoosingTheMethod:
 
 class TestAttempts:
     @pytest.mark.parametrize("ahead_ns", [-8 * SECOND, 8 * SECOND])
-    def test_another_run_that_added_the_same_is_given_time_to_take_it_back(
+    def test_a_concurrent_run_that_stepped_as_well_is_given_time_to_undo_it(
         self, line: TimeLine, monkeypatch: pytest.MonkeyPatch, ahead_ns: int
     ) -> None:
         guest = extended(line, ahead_ns)
@@ -210,7 +210,7 @@ class TestAttempts:
         assert len(guest.asked("guest-update-time")) == 1
 
     @pytest.mark.parametrize("looks", [1, 2])
-    def test_what_was_measured_of_one_guest_is_not_done_to_another(
+    def test_a_guest_that_was_replaced_after_the_measurement_is_not_stepped(
         self, line: TimeLine, monkeypatch: pytest.MonkeyPatch, looks: int
     ) -> None:
         guest = extended(line, -8 * SECOND)
@@ -229,23 +229,23 @@ class TestAttempts:
         assert (report.changed, report.after) == (looks == 2, None)
         assert len(guest.asked("guest-update-time")) == looks - 1
 
-    def test_a_drifting_clock_is_set_and_the_truth_is_held(self, line: TimeLine) -> None:
+    def test_a_drifting_clock_is_set_within_tolerance(self, line: TimeLine) -> None:
         assert run(stock(line, -20 * SECOND, drift_ppb=450_000)).within_tolerance
 
     @pytest.mark.parametrize(
         ("left_ns", "way_ns", "attempts", "taken"),
         [
-            (-3 * MILLISECOND, 300_137, 3, 2),  # to come nearer
+            (-3 * MILLISECOND, 300_137, 3, 2),  # a second step improves it
             (300 * MICROSECOND, 300_137, 3, 1),
             (-500 * MICROSECOND, 300_137, 3, 1),
-            (3 * MILLISECOND, 5_000_137, 3, 1),  # that is below the uncertainty
-            # One attempt is left to repair what coming nearer may spoil.
+            (3 * MILLISECOND, 5_000_137, 3, 1),  # below the uncertainty
+            # One attempt is kept to repair a clock that an improving step made worse.
             (-3 * MILLISECOND, 300_137, 1, 1),
             (-3 * MILLISECOND, 300_137, 2, 1),
             (-3 * MILLISECOND, 300_137, 5, 4),
         ],
     )
-    def test_how_many_steps_a_small_residual_is_worth(
+    def test_a_small_residual_is_stepped_again_only_if_that_improves_it(
         self, line: TimeLine, left_ns: int, way_ns: int, attempts: int, taken: int
     ) -> None:
         guest = stock(line, -20 * SECOND)
@@ -258,7 +258,7 @@ class TestAttempts:
 class TestTheHostsClock:
     @pytest.mark.parametrize(("make", "command"), [(stock, "guest-set-time"), (extended, "guest-update-time")])
     @pytest.mark.parametrize("jump_ns", [-3_600 * SECOND, 5 * SECOND])
-    def test_a_jump_during_the_step_is_a_warning_and_the_new_time_counts(
+    def test_a_jump_during_the_step_is_a_warning_and_the_new_time_is_used(
         self, line: TimeLine, make: Any, command: str, jump_ns: int
     ) -> None:
         guest = make(line, -20 * SECOND)
@@ -274,11 +274,11 @@ class TestTheHostsClock:
         assert (report.attempts, report.within_tolerance, report.error) == (2, True, None)
         assert [w for w in report.warnings if "host's clock was stepped" in w]
         assert abs(guest.clock.offset_ns()) < 300 * MICROSECOND
-        # Before is what the guest would show now, whatever the host thinks of it.
+        # guest_time_before is what the unstepped guest would show now, whatever the host's clock shows.
         untouched_ns = line.time_ns() - jump_ns - 20 * SECOND
         assert abs(report.guest_time_before_ns - untouched_ns) < 300 * MICROSECOND
 
-    def test_a_jump_alone_is_no_change_of_the_guest(self, line: TimeLine) -> None:
+    def test_a_jump_of_the_host_alone_is_not_a_change_of_the_guest(self, line: TimeLine) -> None:
         guest = stock(line, -20 * SECOND)
         guest.handlers["guest-set-time"] = lambda _arguments: line.step_host(5 * SECOND) or Returned({})
         report = run(guest)

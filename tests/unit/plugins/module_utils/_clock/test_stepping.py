@@ -1,4 +1,4 @@
-"""One step, by each method: what is sent, and what the measurement after it makes of the answer."""
+"""One step, by each method: the request, and the conclusions from its answer and the next measurement."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ UNSUPPORTED = "this feature or command is not currently supported"
 
 class TestTheExtendedAgent:
     @pytest.mark.parametrize("ahead_ns", [-20_500_000_001, 20_500_000_001, -SECOND])
-    def test_it_is_given_a_delta_that_needs_no_time_of_day(self, line: TimeLine, ahead_ns: int) -> None:
+    def test_it_is_stepped_by_a_delta_without_the_time_of_day(self, line: TimeLine, ahead_ns: int) -> None:
         guest = extended(line, ahead_ns)
         report = run(guest)
         (arguments,) = guest.asked("guest-update-time")
@@ -38,8 +38,8 @@ class TestTheExtendedAgent:
     @pytest.mark.parametrize(
         ("ahead_ns", "options", "exchanges"),
         [
-            (-20 * SECOND, {}, 3),  # it is stepped as soon as it is certain that it is off
-            # No second step would repair the first.
+            (-20 * SECOND, {}, 3),  # it is stepped as soon as it is known to be off
+            # No second step would correct the first.
             (-20 * SECOND, {"attempts": 1}, 4),
             (-20 * SECOND, {"dry_run": True}, 4),
             (-20 * SECOND, {"method": "set_time"}, 4),
@@ -47,7 +47,7 @@ class TestTheExtendedAgent:
         ],
         ids=str,
     )
-    def test_how_well_it_is_measured_before_the_step(
+    def test_it_is_measured_once_less_if_a_second_step_can_correct_the_first(
         self, line: TimeLine, ahead_ns: int, options: dict[str, Any], exchanges: int
     ) -> None:
         guest = extended(line, ahead_ns)
@@ -71,7 +71,7 @@ class TestTheExtendedAgent:
         assert guest.asked("guest-update-time")[0]["rtc"] is True
 
     @pytest.mark.parametrize("value", [None, "text"])
-    def test_neither_a_slow_way_nor_a_strange_reply_does_harm(self, line: TimeLine, value: object) -> None:
+    def test_neither_a_slow_way_nor_an_unexpected_reply_spoils_the_step(self, line: TimeLine, value: object) -> None:
         guest = extended(line, -20 * SECOND)
         usual = guest.delays
         guest.delays = lambda command: (3 * SECOND, 0) if command == "guest-update-time" else usual(command)
@@ -82,7 +82,7 @@ class TestTheExtendedAgent:
 
 
 class TestSettingATime:
-    def test_it_is_stamped_as_it_leaves_and_leads_by_the_way_there(self, line: TimeLine) -> None:
+    def test_it_is_stamped_when_sent_and_leads_by_the_time_of_the_way(self, line: TimeLine) -> None:
         guest = stock(line, -20 * SECOND)
         arrivals: list[tuple[int, int]] = []
 
@@ -92,12 +92,12 @@ class TestSettingATime:
 
         guest.handlers["guest-set-time"] = note
         report = run(guest)
-        # It has time for hwclock.
+        # The longer timeout allows for hwclock.
         timeouts = {name: guest.timeouts[number] for number, (name, _arguments) in enumerate(guest.requests)}
         assert (timeouts["guest-set-time"], timeouts["guest-get-time"]) == (10.0, 5.0)
         ((sent_ns, arrived_ns),) = arrivals
         assert sent_ns - (arrived_ns - 300_137) == report.before.measurement.one_way_ns * 120 // 100
-        # Of the round trip, 60 % are the way there here, which cannot be known from outside; 77 % were expected.
+        # Here the way there takes 60 % of the round trip, which cannot be known from outside; 77 % were expected.
         assert sent_ns - arrived_ns == pytest.approx(300_137 * 120 // 100 + 85_000 * 120 // 100 - 300_137, abs=2_000)
 
     @pytest.mark.parametrize(("is_shared", "pings"), [(False, 0), (True, 1)])
@@ -128,7 +128,7 @@ class TestSettingATime:
 
     @pytest.mark.parametrize("is_sent", [True, False])
     @pytest.mark.parametrize("error", [ExchangeTimeoutError("it is gone"), GuestReplacedError("it is another")])
-    def test_an_agent_that_is_gone_may_have_been_stepped_if_the_step_was_sent(
+    def test_a_guest_that_is_gone_counts_as_stepped_if_the_step_was_sent(
         self, line: TimeLine, monkeypatch: pytest.MonkeyPatch, is_sent: bool, error: QgaError
     ) -> None:
         guest = stock(line, -20 * SECOND)
@@ -141,7 +141,7 @@ class TestSettingATime:
         assert len(guest.asked("guest-set-time")) == is_sent
 
     @pytest.mark.parametrize("accepted", [0, 1])
-    def test_a_refusal_leaves_what_an_earlier_attempt_did(self, line: TimeLine, accepted: int) -> None:
+    def test_a_refusal_keeps_the_change_of_an_earlier_attempt(self, line: TimeLine, accepted: int) -> None:
         guest = stock(line, -20 * SECOND)
         replies = iter([*[Returned({})] * accepted, disabled("guest-set-time")])
         guest.handlers["guest-set-time"] = lambda _arguments: next(replies)
@@ -157,30 +157,30 @@ HYPERVISOR = HypervisorUnavailableError("rtc-reset-reinjection failed")
 @pytest.mark.parametrize(
     ("left_ns", "answer", "options", "expected", "error", "words"),
     [
-        # Set all the same: the error is a warning.
+        # The clock was set nevertheless: the error is a warning.
         (0, failed("hwclock failed"), {}, (True, True, 1), None, "the clock was set although .*: .*hwclock failed"),
         (0, failed(UNSUPPORTED), {}, (True, True, 1), None, "the clock was set although"),
         (0, HYPERVISOR, {}, (True, True, 1), None, "rtc-reset-reinjection failed"),
         (0, TOO_LATE, {"attempts": 1}, (True, True, 1), None, "the clock was set although"),
-        # An agent that had trouble is not asked to come nearer.
+        # An agent that reported an error is not asked for an improving step.
         (-3 * MILLISECOND, failed("hwclock failed"), {}, (True, True, 1), None, "although"),
-        # Not set.
+        # The clock was not set.
         (None, failed("not permitted"), {}, (False, False, 3), CommandFailedError,
-         "not permitted, and .* still off by -19.9999.* after 3 attempts"),
+         "not permitted, and .* still off by -20.000 s .* after 3 attempts"),
         (None, TOO_LATE, {"attempts": 1}, (False, False, 1), ExchangeTimeoutError, "still off by .* after 1 attempt"),
         *[
             (None, failed(UNSUPPORTED), {"method": how, "tolerance_ns": SECOND}, (False, False, 1), NotSupportedError,
-             "off by -19.9999.* after 1 attempt")
+             "off by -20.000 s .* after 1 attempt")
             for how in ("auto", "set_time", "rtc")
         ],
         (None, None, {}, (False, False, 3), NotConvergedError, "after 3 attempts"),
-        # Set to a wrong time.
+        # The clock was set to a wrong time.
         (-SECOND, failed(UNSUPPORTED), {}, (True, False, 1), NotSupportedError, "still off by -"),
         (900 * SECOND, failed("hwclock failed"), {"backward": "leave"}, (True, False, 1), CommandFailedError,
-         "hwclock failed, and the guest's clock is still off by 9"),
+         "hwclock failed, and the guest's clock is still off by .15 min 00 s"),
         *[
             (2 * SECOND, None, {"attempts": attempts}, (True, False, attempts), NotConvergedError,
-             f"off by 2.0.* after {attempts} attempt")
+             f"off by .2.000 s .* after {attempts} attempt")
             for attempts in (1, 2, 3)
         ],
     ],
@@ -221,7 +221,7 @@ def test_the_measurement_after_a_step_decides_whatever_the_agent_answers(
 @pytest.mark.parametrize("error", [NotConnectedError("no guest agent runs"), HypervisorUnavailableError("it broke")])
 @pytest.mark.parametrize(("make", "reading"), [(stock, "guest-get-time"), (extended, "guest-get-clock")])
 @pytest.mark.parametrize(("away", "is_back"), [(0, True), (3, True), (1000, False)])
-def test_a_restart_after_the_step_is_waited_for_since_the_effect_is_not_known(
+def test_a_restart_after_the_step_is_waited_for_because_the_effect_is_unknown(
     line: TimeLine, make: Any, reading: str, away: int, is_back: bool, error: QgaError
 ) -> None:
     guest = make(line, -20 * SECOND)
@@ -237,9 +237,9 @@ def test_a_restart_after_the_step_is_waited_for_since_the_effect_is_not_known(
     assert abs(guest.clock.offset_ns()) < 300 * MICROSECOND
 
 
-class TestARestartOfTheHypervisorsDaemonBeforeTheStep:
+class TestARestartOfLibvirtBeforeTheStep:
     @pytest.mark.parametrize("away", [0, 3])
-    def test_is_waited_for_if_the_guest_was_measured(
+    def test_it_is_waited_for_if_the_guest_was_measured(
         self, line: TimeLine, monkeypatch: pytest.MonkeyPatch, away: int
     ) -> None:
         guest = stock(line, -20 * SECOND)
@@ -256,7 +256,7 @@ class TestARestartOfTheHypervisorsDaemonBeforeTheStep:
         assert line.slept == [0.2] * away
         assert abs(guest.clock.offset_ns()) < 300 * MICROSECOND
 
-    def test_is_an_exception_at_once_otherwise(self, line: TimeLine) -> None:
+    def test_it_is_an_exception_at_once_if_the_guest_was_not_measured(self, line: TimeLine) -> None:
         guest = stock(line, -20 * SECOND)
         breaks(guest, "guest-get-time", 1)
         with pytest.raises(HypervisorUnavailableError):

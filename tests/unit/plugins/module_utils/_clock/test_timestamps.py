@@ -19,13 +19,13 @@ BASE_NS = 1_795_406_706 * SECOND_NS
 
 
 @given(st.integers(0, LATEST_NS))
-def test_text_and_back_loses_nothing(epoch_ns: int) -> None:
+def test_an_instant_survives_formatting_and_parsing(epoch_ns: int) -> None:
     assert parse_instant(format_instant(epoch_ns)) == epoch_ns
     assert parse_instant(f"{epoch_ns // SECOND_NS}.{epoch_ns % SECOND_NS:09d}") == epoch_ns
 
 
 @given(st.integers(SECOND_NS // 1000 * 86400, LATEST_NS // 1000 - 10**12), st.integers(-86399, 86399))
-def test_any_zone_is_the_same_instant(microseconds: int, zone_seconds: int) -> None:
+def test_an_instant_is_the_same_in_every_zone(microseconds: int, zone_seconds: int) -> None:
     zone = timezone(timedelta(seconds=zone_seconds))
     instant = EPOCH + timedelta(microseconds=microseconds)
     assert parse_instant(instant.astimezone(zone).isoformat()) == microseconds * 1_000
@@ -46,7 +46,7 @@ def test_any_zone_is_the_same_instant(microseconds: int, zone_seconds: int) -> N
         ("1e-9999999", 0),
     ],
 )
-def test_an_instant(text: str, epoch_ns: int) -> None:
+def test_accepted_spellings_of_an_instant(text: str, epoch_ns: int) -> None:
     assert parse_instant(text) == epoch_ns
 
 
@@ -60,7 +60,7 @@ def test_an_instant(text: str, epoch_ns: int) -> None:
         ("outside of the years", ("9999-12-31T23:59:59Z", "9223372036.854775808", "9223372036854775807")),
     ],
 )
-def test_any_other_text_is_refused_in_one_sentence(why: str, texts: tuple[str, ...]) -> None:
+def test_any_other_text_is_rejected_with_a_reason_and_an_example(why: str, texts: tuple[str, ...]) -> None:
     for text in texts:
         with pytest.raises(InvalidOptionError, match=why) as caught:
             parse_instant(text)
@@ -75,8 +75,8 @@ def test_any_other_text_is_refused_in_one_sentence(why: str, texts: tuple[str, .
         ("20261123T040506.5Z", BASE_NS + 500_000_000),
     ],
 )
-def test_a_fraction_elsewhere_is_read_right_or_refused(text: str, expected_ns: int) -> None:
-    # Which of both depends on the version of Python.
+def test_unusual_fractions_are_parsed_correctly_or_rejected(text: str, expected_ns: int) -> None:
+    # The result depends on the version of Python.
     try:
         epoch_ns = parse_instant(text)
     except InvalidOptionError:
@@ -92,5 +92,5 @@ def test_a_fraction_elsewhere_is_read_right_or_refused(text: str, expected_ns: i
         (10**30, "1000000000000000000000.000000000"),
     ],
 )
-def test_an_instant_as_text(epoch_ns: int, text: str) -> None:
+def test_instants_are_formatted_with_nanoseconds(epoch_ns: int, text: str) -> None:
     assert format_instant(epoch_ns) == text

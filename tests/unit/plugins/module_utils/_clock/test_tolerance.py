@@ -1,4 +1,4 @@
-"""The tolerance rule, at its edges."""
+"""The tolerance rule at its limits."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._clock.tolerance 
 from tests.fakes.guest import MICROSECOND, MILLISECOND, SECOND
 
 TOLERANCE = 100 * MILLISECOND
-# What the kernel may still have to do of a slew: a second's share at 500 ppm, and the rest of a microsecond.
+# The part of a slew that the kernel may still have to do: one second at 500 ppm, and a fraction of a microsecond.
 GRAIN = 500 * MICROSECOND + MICROSECOND
 
 
@@ -33,7 +33,7 @@ def offset(low: int, high: int, left_to_slew_ns: int = 0) -> Offset:
         (-SECOND, -TOLERANCE - 1, False),
     ],
 )
-def test_an_offset_is_within_tolerance_only_if_no_end_of_its_interval_is_beyond(
+def test_an_offset_is_within_tolerance_only_if_both_ends_of_its_interval_are(
     low: int, high: int, proven: bool | None
 ) -> None:
     assert within(Interval(low, high), TOLERANCE) is proven
@@ -53,13 +53,13 @@ def test_a_step_may_go_back_as_soon_as_the_clock_may_be_ahead(backward: str, low
         (0, 0, TOLERANCE + GRAIN, False),
         (0, 0, TOLERANCE + GRAIN + 1, True),
         (0, 0, -TOLERANCE - GRAIN - 1, True),
-        # Some of the interval may stay within.
+        # Part of the interval may stay within.
         (-1, 0, TOLERANCE + GRAIN + 1, False),
-        # Not within before.
+        # It was not within before.
         (TOLERANCE, TOLERANCE + 1, SECOND, False),
     ],
 )
-def test_a_slew_takes_a_clock_out_if_all_of_its_interval_will_be_beyond(
+def test_a_slew_leads_out_of_tolerance_if_the_whole_interval_will_be_beyond(
     low: int, high: int, left_ns: int, glides_off: bool
 ) -> None:
     assert Criteria(TOLERANCE, "slew").glides_off(offset(low, high, left_ns)) is glides_off
@@ -73,9 +73,9 @@ def test_a_slew_takes_a_clock_out_if_all_of_its_interval_will_be_beyond(
         (-SECOND, SECOND, True),
         (1, 2 * TOLERANCE + 1, False),
         (TOLERANCE + 1, SECOND, False),
-        # Nothing is proven by an interval of minutes.
+        # An interval of minutes proves nothing.
         (-121 * SECOND, 121 * SECOND, False),
     ],
 )
-def test_a_residual_below_its_uncertainty_can_stay(low: int, high: int, is_settled: bool) -> None:
+def test_a_residual_below_its_uncertainty_is_not_stepped_again(low: int, high: int, is_settled: bool) -> None:
     assert Criteria(TOLERANCE, "step").is_settled(offset(low, high)) is is_settled

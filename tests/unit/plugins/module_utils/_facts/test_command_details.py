@@ -19,7 +19,7 @@ def details_of(guest: SimulatedGuest, name: str) -> dict[str, Any]:
 
 
 class TestAStockAgent:
-    def test_a_command_is_described_by_the_catalogue_as_far_as_the_agent_does_not(self, line: TimeLine) -> None:
+    def test_the_catalog_adds_the_details_that_the_agent_does_not_report(self, line: TimeLine) -> None:
         guest = full_guest(line)
         guest.commands["guest-set-time"] = {"name": "guest-set-time", "enabled": False, "success-response": False}
         assert details_of(guest, "guest-set-time") == {
@@ -35,11 +35,11 @@ class TestAStockAgent:
             "details_from": "catalogue",
         }
 
-    def test_a_command_that_the_agent_lacks(self, line: TimeLine) -> None:
+    def test_a_command_that_the_agent_lacks_is_described_as_absent(self, line: TimeLine) -> None:
         details = details_of(full_guest(line), "guest-exec")
         assert (details["present"], details["enabled"], details["details_from"]) == (False, False, "catalogue")
 
-    def test_a_command_that_only_the_agent_knows(self, line: TimeLine) -> None:
+    def test_a_command_that_the_catalog_lacks_is_described_by_the_agent(self, line: TimeLine) -> None:
         guest = full_guest(line)
         guest.commands["guest-novel"] = {"name": "guest-novel", "enabled": True, "success-response": True}
         assert details_of(guest, "guest-novel") == {
@@ -50,21 +50,21 @@ class TestAStockAgent:
             "details_from": "agent",
         }
 
-    def test_an_unknown_command(self, line: TimeLine) -> None:
+    def test_an_unknown_command_is_an_error(self, line: TimeLine) -> None:
         with pytest.raises(CommandNotFoundError, match="guest-nonsense") as caught:
             details_of(full_guest(line), "guest-nonsense")
         assert "spelling" in caught.value.hint
 
 
 class TestTheExtendedAgent:
-    def test_is_asked(self, line: TimeLine) -> None:
+    def test_describes_its_own_commands(self, line: TimeLine) -> None:
         guest = full_guest(line, EXTENDED_COMMANDS)
         reply = {"name": "guest-ping", "since": "0.15.0"}
         says(guest, "guest-get-command-info", reply)
         assert details_of(guest, "guest-ping") == {**reply, "present": True, "details_from": "agent"}
         assert guest.asked("guest-get-command-info") == [{"name": "guest-ping"}]
 
-    def test_may_not_know_it_or_return_an_ill_shaped_reply(self, line: TimeLine) -> None:
+    def test_may_not_know_the_command_or_return_an_ill_formed_reply(self, line: TimeLine) -> None:
         guest = full_guest(line, EXTENDED_COMMANDS)
         guest.handlers["guest-get-command-info"] = lambda _arguments: not_found("guest-nonsense")
         with pytest.raises(CommandNotFoundError):

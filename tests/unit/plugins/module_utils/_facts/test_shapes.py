@@ -9,13 +9,13 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.command
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.errors import RemoteProtocolError
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.values import decode
 
-# One value of each of JSON's types; null is absent.
+# One value of each JSON type, except null, which means absent.
 VALUES = (True, 7, 1.5, "text", [], {})
 EXAMPLES = {"a string": "text", "an integer": 7, "a number": 1.5, "a boolean": True, "a string or an integer": 7}
 
 
 def example(shape: Shape) -> Any:
-    """A value of the shape, with every member that it may have."""
+    """Return a value of the shape, with every member that it may have."""
     if isinstance(shape, Leaf):
         return EXAMPLES[shape.name]
     if isinstance(shape, tuple):
@@ -30,7 +30,7 @@ def is_fit(shape: Shape, value: Any) -> bool:
 
 
 def spoilt(shape: Shape, value: Any) -> Iterator[Any]:
-    """The value with each of its nodes, one at a time, of each type that does not belong there."""
+    """Yield the value with each node, one at a time, replaced by each wrong type."""
     yield from (other for other in VALUES if not is_fit(shape, other))
     if isinstance(value, list):
         yield from ([inner] for inner in spoilt(shape[0], value[0]))  # type: ignore[index]
@@ -40,7 +40,7 @@ def spoilt(shape: Shape, value: Any) -> Iterator[Any]:
 
 
 def absent(shape: Shape, value: Any) -> Iterator[tuple[Any, Any]]:
-    """The value with each of its nodes, one at a time, null; and what that stands for."""
+    """Yield the value with each node, one at a time, replaced by null, and the value that this is equivalent to."""
     if isinstance(value, list):
         yield None, []
         yield [None, *value, None], value
@@ -56,7 +56,7 @@ def absent(shape: Shape, value: Any) -> Iterator[tuple[Any, Any]]:
 
 @pytest.mark.parametrize("command", SHAPES)
 class TestEachCommand:
-    def test_it_is_in_the_catalogue_and_its_members_may_be_missing(self, command: str) -> None:
+    def test_it_is_in_the_catalog_and_its_members_may_be_missing(self, command: str) -> None:
         assert command in CATALOGUE
         value = example(SHAPES[command])
         facts_of(command, value)
@@ -64,13 +64,13 @@ class TestEachCommand:
             least: Any = {} if isinstance(value, dict) else [{}]
             assert facts_of(command, least) == least
 
-    def test_no_node_may_have_another_type(self, command: str) -> None:
+    def test_a_node_of_a_wrong_type_is_an_error(self, command: str) -> None:
         for value in spoilt(SHAPES[command], example(SHAPES[command])):
             with pytest.raises(RemoteProtocolError, match=f"from {command}"):
                 facts_of(command, value)
 
-    def test_null_is_absent_wherever_it_is(self, command: str) -> None:
-        """Agents written in Go have it for what is absent."""
+    def test_null_means_absent_everywhere(self, command: str) -> None:
+        """Agents written in Go send null for absent members."""
         shape = SHAPES[command]
         for value, expected in absent(shape, example(shape)):
             assert facts_of(command, value) == facts_of(command, expected), value
@@ -99,7 +99,7 @@ class TestEachCommand:
         ),
     ],
 )
-def test_the_error_says_where_and_what(command: str, value: Any, words: str) -> None:
+def test_the_error_names_the_place_and_the_types(command: str, value: Any, words: str) -> None:
     with pytest.raises(RemoteProtocolError, match=f"^the agent returned from {command} .*{words}"):
         facts_of(command, value)
 
@@ -116,14 +116,14 @@ def test_the_error_says_where_and_what(command: str, value: Any, words: str) -> 
             decode(b'{"load1m": 2.0, "load5m": 1e1, "more": 3.0}'),
             {"load1m": 2.0, "load5m": 10.0, "more": 3.0},
         ),
-        # Other members are taken if they are plain.
+        # Members that the shape does not list are accepted if they are scalars.
         (
             "guest-get-osinfo",
             {"id": "debian", "Build-Info": "e-f", "b": 1, "c": 1.5, "d": None, "e": True, "f": [], "g": {"a": [1]}},
             {"id": "debian", "build_info": "e-f", "b": 1, "c": 1.5, "e": True},
         ),
         ("guest-get-osinfo", {"pretty-name": "Debian", "pretty_name": None}, {"pretty_name": "Debian"}),
-        # Text can be shown wherever it is, and is no longer than a path.
+        # Text is made printable everywhere, and is cut at the length of a path.
         (
             "guest-get-disks",
             [{"name": "\x1b[2J", "more": "\u202e", "dependencies": ["{{ a }}"]}],
@@ -132,12 +132,12 @@ def test_the_error_says_where_and_what(command: str, value: Any, words: str) -> 
         ("guest-get-fsinfo", [{"mountpoint": "/" + "x" * 4095}], [{"mountpoint": "/" + "x" * 4095}]),
     ],
 )
-def test_facts(command: str, value: Any, facts: Any) -> None:
-    # As text, since 1 == 1.0 == True.
+def test_replies_are_converted_to_facts(command: str, value: Any, facts: Any) -> None:
+    # Compared as text because 1 == 1.0 == True.
     assert repr(facts_of(command, value)) == repr(facts)
 
 
-def test_longer_text_is_cut() -> None:
+def test_text_longer_than_a_path_is_cut() -> None:
     assert len(facts_of("guest-get-fsinfo", [{"mountpoint": "/" + "x" * 10_000_000}])[0]["mountpoint"]) == 4097
 
 

@@ -66,7 +66,7 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHypervisor]:
 
 @pytest.mark.usefixtures("fake")
 class TestDomains:
-    def test_each_has_its_uuid_and_its_problem_and_is_optional_unless_it_is_named(self) -> None:
+    def test_each_has_a_uuid_and_its_problem_and_is_optional_unless_named(self) -> None:
         guests = found(domains=["web*", "db1", "d*", "nosuch", "web2"]).guests
         assert [
             (guest.name, guest.uuid, guest.is_optional, guest.problem and (guest.problem.code, guest.problem.message))
@@ -87,25 +87,25 @@ class TestDomains:
     @pytest.mark.parametrize(
         "text", [uuid_of("web1"), uuid_of("web1").upper(), uuid_of("web1").replace("-", ""), uuid_of("web1").title()]
     )
-    def test_a_uuid_in_any_spelling_is_the_domain_of_that_name(self, text: str) -> None:
+    def test_a_uuid_in_any_spelling_selects_its_domain(self, text: str) -> None:
         (guest,) = found(domains=[text]).guests
         assert (guest.name, guest.uuid, guest.is_optional) == ("web1", uuid_of("web1"), False)
         assert names(domains=["web*", "!" + text]) == ["web2", "web10"]
         assert names(domains=["web*"], exclude=[text]) == ["web2", "web10"]
 
-    def test_one_that_is_named_twice_is_done_once_with_a_warning(self) -> None:
+    def test_a_domain_that_is_named_twice_is_done_once_with_a_warning(self) -> None:
         fleet = found(domains=["web1", uuid_of("web1")])
         assert [guest.name for guest in fleet.guests] == ["web1"]
         assert fleet.warnings == (f"{uuid_of('web1')} is named more than once; it is done once",)
 
     @pytest.mark.parametrize("count", [1, 500])
-    def test_finding_them_takes_as_many_calls_however_many_there_are(self, fake: FakeHypervisor, count: int) -> None:
+    def test_the_number_of_calls_does_not_grow_with_that_of_domains(self, fake: FakeHypervisor, count: int) -> None:
         fake.definitions = [Definition(f"web{number}") for number in range(1, count + 1)]
         found(domains=["web1", uuid_of("web2"), "nosuch", "*"])
         assert fake.calls == {"listAllDomains": 4}
         assert len(fake.connections) == 1
 
-    def test_a_channel_is_to_the_domain_and_shares_the_connections(self, fake: FakeHypervisor) -> None:
+    def test_channels_reach_their_domains_and_share_connections(self, fake: FakeHypervisor) -> None:
         with fleet_of({**NONE_GIVEN, "domains": ["web*", uuid_of("odd[1]*")]}, LIMITS) as fleet:
             for guest in fleet.guests:
                 with Blocking(guest.open()) as channel:
@@ -115,21 +115,21 @@ class TestDomains:
         assert asked == ["web1", "web2", "web10", "odd[1]*"]
         assert len(fake.connections) <= FLEET_CONNECTIONS
 
-    def test_the_library_is_missing(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_missing_library_is_an_error(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.undo()
         monkeypatch.setitem(sys.modules, "libvirt", None)
         refused(MissingLibraryError, domains=["*"])
 
 
 class TestThatTheHypervisorIsClosed:
-    """The fixture looks whether all is given back."""
+    """The fixture checks that everything is released."""
 
     @pytest.mark.usefixtures("fake")
-    def test_after_an_error_of_the_code_that_works_with_them(self) -> None:
+    def test_after_an_error_in_the_body_of_the_with_statement(self) -> None:
         with pytest.raises(ZeroDivisionError), fleet_of({**NONE_GIVEN, "domains": ["*"]}, LIMITS):
             raise ZeroDivisionError
 
-    def test_when_it_cannot_be_connected_to(self, fake: FakeHypervisor) -> None:
+    def test_when_the_connection_fails(self, fake: FakeHypervisor) -> None:
         fake.go_away()
         refused(HypervisorUnavailableError, domains=["*"])
 
@@ -139,7 +139,7 @@ class TestThatTheHypervisorIsClosed:
         fake.open_waits_for.set()
 
     @pytest.mark.parametrize("domains", [[], [""]])
-    def test_it_is_not_even_opened_for_bad_input(self, fake: FakeHypervisor, domains: list[str]) -> None:
+    def test_it_is_not_opened_for_invalid_options(self, fake: FakeHypervisor, domains: list[str]) -> None:
         refused(InvalidOptionError, domains=domains)
         assert fake.connections == []
         assert threads_of_lines() == []
@@ -147,7 +147,7 @@ class TestThatTheHypervisorIsClosed:
 
 @pytest.fixture
 def run_dir(tmp_path: Path) -> Iterator[Path]:
-    """Three sockets, and what is not one: a file, a directory, a link to nowhere."""
+    """A directory with three sockets, and three paths that are not sockets: a file, a directory, a dangling link."""
     listeners = []
     for name in ("100.qga", "101.qga", "9.qga"):
         listeners.append(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
@@ -161,9 +161,7 @@ def run_dir(tmp_path: Path) -> Iterator[Path]:
 
 
 class TestSockets:
-    def test_a_pattern_stands_for_the_sockets_that_fit_it_and_they_are_optional_unless_named(
-        self, run_dir: Path
-    ) -> None:
+    def test_sockets_that_match_a_pattern_are_optional_unless_named(self, run_dir: Path) -> None:
         guests = found(sockets=[f"{run_dir}/*.qga", f"{run_dir}/9.qga"]).guests
         assert [(guest.name, guest.is_optional) for guest in guests] == [
             (f"{run_dir}/9.qga", False),
@@ -172,11 +170,11 @@ class TestSockets:
         ]
         assert [guest.is_optional for guest in found(sockets=[f"{run_dir}/9.qga"], skip_unusable=True).guests] == [True]
 
-    def test_a_path_that_is_named_is_tried_whatever_is_there(self, run_dir: Path) -> None:
+    def test_a_named_path_is_tried_whatever_is_there(self, run_dir: Path) -> None:
         paths = [f"{run_dir}/{name}.qga" for name in ("nosuch", "notes", "gone")]
         guests = found(sockets=paths).guests
         assert [guest.name for guest in guests] == paths
-        # A missing one is known before it is asked; of what is there, only the kernel knows whether anything listens.
+        # A missing socket is known without connecting; for an existing path, only the kernel knows of a listener.
         assert [guest.problem and guest.problem.message for guest in guests] == [
             f"there is no socket {paths[0]}",
             None,
@@ -185,7 +183,7 @@ class TestSockets:
         with Blocking(guests[0].open()) as channel, pytest.raises(NotFoundError, match=r"nosuch\.qga"):
             channel.call(Request("guest-ping"), 1.0)
 
-    def test_a_path_with_a_patterns_characters_in_it_may_be_named_exactly(self, run_dir: Path) -> None:
+    def test_a_path_with_pattern_characters_can_be_named_exactly(self, run_dir: Path) -> None:
         (run_dir / "[1].qga").symlink_to(run_dir / "9.qga")
         (run_dir / "1.qga").symlink_to(run_dir / "100.qga")
         assert names(sockets=[f"{run_dir}/[1].qga"]) == ["[1].qga"]
@@ -205,13 +203,13 @@ class TestSockets:
         [
             *(("1*.qga", entry) for entry in ("{}/100.qga", "100.qga", "{}/100*", "1*0.qga")),
             *(("1*.qga", entry) for entry in ("{}/dir/100.qga", "{}/link.qga")),
-            # Ansible has expanded the other entries before.
+            # Ansible expands the entries of `sockets`, but not these.
             *(("1*.qga", f"{home}/100.qga") for home in ("~", "$HOME", "${{HOME}}")),
             *(("elsewhere/100.qga", entry) for entry in ("100.qga", "10?.qga", "{}/100.qga", "{}/10[02-9].qga")),
             *(("nosuch.qga", entry) for entry in ("{}/nosuch.qga", "nosuch.qga", "no*.qga")),
         ],
     )
-    def test_one_is_left_out_by_any_path_or_by_the_name_of_its_file(
+    def test_a_socket_is_excluded_by_any_path_or_by_its_file_name(
         self, run_dir: Path, monkeypatch: pytest.MonkeyPatch, sockets: str, entry: str
     ) -> None:
         monkeypatch.setenv("HOME", str(run_dir))
@@ -228,7 +226,7 @@ class TestSockets:
 @pytest.mark.usefixtures("fake")
 class TestEmptiness:
     @pytest.mark.parametrize("option", ["domains", "sockets"])
-    def test_an_empty_list_is_taken_if_it_is_allowed(self, option: str) -> None:
+    def test_an_empty_list_is_accepted_if_allowed(self, option: str) -> None:
         assert found(**{option: []}, allow_empty=True) == Fleet(())
 
     @pytest.mark.parametrize(
@@ -238,7 +236,7 @@ class TestEmptiness:
             ({"sockets": ["{}/notes*", "{}/9.qga"]}, "no socket matches {}/notes*", ["9.qga"]),
         ],
     )
-    def test_patterns_that_match_nothing_are_an_error_unless_that_is_allowed(
+    def test_patterns_that_match_nothing_are_an_error_unless_allowed(
         self, run_dir: Path, options: dict[str, list[str]], says: str, rest: list[str]
     ) -> None:
         given = {option: [entry.format(run_dir) for entry in entries] for option, entries in options.items()}
@@ -247,7 +245,7 @@ class TestEmptiness:
         assert "allow_empty" in error.hint
         assert names(**given, allow_empty=True) == rest
 
-    def test_a_hypervisor_without_domains_is_an_error_unless_that_is_allowed(self, fake: FakeHypervisor) -> None:
+    def test_a_hypervisor_without_domains_is_an_error_unless_allowed(self, fake: FakeHypervisor) -> None:
         fake.definitions = []
         assert refused(NotFoundError, domains=["!web1"]).message == f"no domain at {URI} matches *"
         assert names(domains=["!web1"], allow_empty=True) == []

@@ -34,15 +34,13 @@ def mark(attributes: str) -> str:
     "metadata",
     [None, *(mark(f'enabled="{value}"') for value in ("yes", "true", "on", "1", "Yes", "TRUE", " yes\n"))],
 )
-def test_a_clock_may_be_touched_without_a_mark_or_with_one_that_says_yes(
-    guest: MarkedGuest, metadata: str | None
-) -> None:
+def test_a_clock_may_be_changed_without_metadata_or_if_it_says_yes(guest: MarkedGuest, metadata: str | None) -> None:
     guest.mark = metadata
     blocking(require_allowed)(guest, 5.0)
     assert guest.requests == []
 
 
-def test_the_clock_of_a_guest_that_is_not_libvirts_may_be_touched() -> None:
+def test_a_clock_may_be_changed_if_libvirt_does_not_manage_the_guest() -> None:
     blocking(require_allowed)(StreamChannel(UnixAddress("/run/nosuch.qga")), 5.0)
 
 
@@ -55,7 +53,7 @@ def test_the_clock_of_a_guest_that_is_not_libvirts_may_be_touched() -> None:
         f'<resync xmlns="{NAMESPACE}" enabled="no"><why enabled="yes">frozen in time</why></resync>',
     ],
 )
-def test_a_mark_that_does_not_clearly_say_yes_forbids_it(guest: MarkedGuest, metadata: str) -> None:
+def test_metadata_that_does_not_clearly_say_yes_forbids_it(guest: MarkedGuest, metadata: str) -> None:
     guest.mark = metadata
     with pytest.raises(OptedOutError) as caught:
         blocking(require_allowed)(guest, 5.0)

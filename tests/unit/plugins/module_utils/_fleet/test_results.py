@@ -1,4 +1,4 @@
-"""Results of guests, and the verdict on all of them."""
+"""Results of guests, and the verdict on the whole run."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._fleet.results im
     GuestResult,
     count,
     failure,
+    in_words,
     verdict,
 )
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.errors import QgaError, RemoteProtocolError
@@ -42,12 +43,24 @@ UNUSABLE = {NotRunningError, NotConfiguredError, NotConnectedError, OptedOutErro
         ),
     ],
 )
-def test_a_result_is_an_entry_under_the_guests_name(result: GuestResult, entry: dict[str, Any]) -> None:
+def test_the_entry_of_a_result_has_the_guests_name(result: GuestResult, entry: dict[str, Any]) -> None:
     assert result.of("web1", None).as_dict() == {"name": "web1", **entry}
     assert result.of("web1", UUID).as_dict() == {"name": "web1", **entry, "uuid": UUID}
 
 
-def test_a_result_keeps_its_error_without_what_the_code_worked_on() -> None:
+def test_the_name_of_a_virtual_machine_is_its_title() -> None:
+    result = GuestResult({"figure": 2}, "corrected").of("/run/qemu-server/100.qga", None, "web1")
+    assert result.title == "web1"
+    assert result.as_dict() == {
+        "name": "/run/qemu-server/100.qga",
+        "status": "corrected",
+        "figure": 2,
+        "vm_name": "web1",
+        "vm_name_from": "node",
+    }
+
+
+def test_a_result_keeps_its_error_without_traceback_and_context() -> None:
     with pytest.raises(RemoteProtocolError) as raised:
         raise RemoteProtocolError("nonsense") from ValueError("a long text")
     kept = GuestResult({}, error=raised.value).error
@@ -60,7 +73,7 @@ def kinds(kind: type[QgaError] = QgaError) -> list[type[QgaError]]:
 
 
 @pytest.mark.parametrize("kind", kinds(), ids=lambda kind: kind.__name__)
-def test_only_a_guest_that_is_optional_and_cannot_be_used_is_skipped(kind: type[QgaError]) -> None:
+def test_only_an_optional_guest_that_cannot_be_used_is_skipped(kind: type[QgaError]) -> None:
     error = kind("trouble")
     named, matched = (failure(error, is_optional).of("web1", None) for is_optional in (False, True))
     assert named.as_dict() == {"name": "web1", "status": "failed", "error": error.as_dict()}
@@ -80,7 +93,7 @@ def with_statuses(*statuses: str) -> list[GuestResult]:
     return [with_status(status, f"web{number}") for number, status in enumerate(statuses, 1)]
 
 
-def test_every_status_is_counted_also_those_that_did_not_occur() -> None:
+def test_every_status_is_counted_even_if_it_did_not_occur() -> None:
     found = with_statuses("corrected", "skipped", "failed", "corrected", "unchanged", "skipped", "skipped")
     assert count(found, ("corrected", "unchanged", "other")) == {
         "total": 7,
@@ -91,6 +104,18 @@ def test_every_status_is_counted_also_those_that_did_not_occur() -> None:
         "failed": 1,
     }
     assert count([], ("gathered",)) == {"total": 0, "gathered": 0, "skipped": 0, "failed": 0}
+
+
+@pytest.mark.parametrize(
+    ("statuses", "words"),
+    [
+        (("corrected", "skipped", "corrected"), "3 guests: 2 corrected, 1 skipped"),
+        (("would_correct",), "1 guest: 1 would correct"),
+        ((), "no guests"),
+    ],
+)
+def test_counts_are_put_in_words_without_the_zeros(statuses: Sequence[str], words: str) -> None:
+    assert in_words(count(with_statuses(*statuses), ("corrected", "would_correct"))) == words
 
 
 class TestTheVerdict:
@@ -106,7 +131,7 @@ class TestTheVerdict:
         ],
     )
     @pytest.mark.parametrize("fail_on", ["any", "all", "none"])
-    def test_when_the_whole_run_fails(self, fail_on: str, statuses: Sequence[str], fails: set[str]) -> None:
+    def test_fail_on_decides_when_the_run_fails(self, fail_on: str, statuses: Sequence[str], fails: set[str]) -> None:
         assert (verdict(with_statuses(*statuses), fail_on) is not None) == (fail_on in fails)
 
     def test_it_names_the_guests_and_their_errors(self) -> None:
@@ -118,7 +143,7 @@ class TestTheVerdict:
         assert "fail_on" in error.hint
 
     @pytest.mark.parametrize(("number", "end"), [(5, ""), (6, " and 1 more"), (200, " and 195 more")])
-    def test_it_names_five_at_the_most(self, number: int, end: str) -> None:
+    def test_it_names_at_most_five(self, number: int, end: str) -> None:
         error = verdict(with_statuses(*["failed"] * number), "any")
         assert error is not None
         named = ", ".join(f"web{which} (unresponsive)" for which in range(1, 6))

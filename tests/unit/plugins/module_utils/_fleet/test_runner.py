@@ -1,4 +1,4 @@
-"""Working through guests: none holds up or hides the others."""
+"""Running many guests: no guest delays or hides the others."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.message
 from tests.fakes.domains import PAUSED, SHUT_OFF, Definition
 from tests.fakes.libvirt import FakeHypervisor
 
-FOREVER = 60.0  # s; no test waits for it
+FOREVER = 60.0  # seconds; no test waits that long
 OPTIONS = RunOptions(timeout=5.0)
 TOUCHING = RunOptions(timeout=5.0, touches_clock=True)
 QUICK = Timings(restart=0.05, retry=0.001, suspect_retry=0.001, turn=0.001)
@@ -46,9 +46,9 @@ OFF = NotRunningError("it is shut off")
 
 
 class FakeChannel(Channel):
-    """Each call takes the next of ``troubles``: it raises that, or answers if there is none left.
+    """Each call raises the next of ``troubles``, or answers if none is left.
 
-    Opening it is the same with ``open_troubles``.
+    Opening does the same with ``open_troubles``.
     """
 
     def __init__(
@@ -118,7 +118,7 @@ def run(
 
 
 def outcome(result: GuestResult) -> tuple[str, str | None]:
-    """Its status, and the code of its error or reason."""
+    """Return its status, and the code of its error or reason."""
     return result.status, (result.entry.get("error") or result.entry.get("reason") or {}).get("code")
 
 
@@ -130,25 +130,25 @@ def run_one(
 
 
 def never_opened() -> Channel:
-    raise AssertionError("this guest is not to be touched")
+    raise AssertionError("this guest must not be opened")
 
 
 class TestOneGuest:
-    def test_its_error_is_its_result(self) -> None:
+    def test_an_error_becomes_the_guests_result(self) -> None:
         error = UnresponsiveError("it keeps silent")
-        channel = FakeChannel(troubles=[error], mark=OPTED_OUT)  # which does not forbid reading
+        channel = FakeChannel(troubles=[error], mark=OPTED_OUT)  # this does not forbid reading
         (each,) = run([channel.guest()])
         assert each.error is error
         assert each.as_dict() == {"name": "web1", "status": "failed", "error": error.as_dict()}
         assert (channel.asked, channel.closed) == ([("guest-get-time", 5.0)], 1)
 
     @pytest.mark.parametrize(("is_optional", "status"), [(True, "skipped"), (False, "failed")])
-    def test_one_with_a_known_problem_is_not_touched(self, is_optional: bool, status: str) -> None:
+    def test_a_guest_with_a_known_problem_is_not_opened(self, is_optional: bool, status: str) -> None:
         guest = Guest("web1", never_opened, is_optional=is_optional, problem=OFF)
         assert run_one(guest) == (status, "not_running")
 
 
-class TestDefects:
+class TestInternalErrors:
     @pytest.mark.parametrize(
         "arguments",
         [
@@ -158,17 +158,17 @@ class TestDefects:
         ],
         ids=["work", "opening", "metadata"],
     )
-    def test_one_that_is_met_with_one_guest_is_that_guests_alone(self, arguments: dict[str, Any]) -> None:
+    def test_an_internal_error_fails_only_the_guest_that_caused_it(self, arguments: dict[str, Any]) -> None:
         channel = FakeChannel(**arguments)
         found = run([*some_guests(1), channel.guest(is_optional=True), *some_guests(1)], options=TOUCHING)
         assert [outcome(each) for each in found] == [("done", None), ("failed", "internal_error"), ("done", None)]
         assert channel.closed == ("open_troubles" not in arguments)
         error = found[1].entry["error"]
-        assert error["hint"] == "Please report it, with what the task was and the version of the agent."
+        assert error["hint"] == "Please report it, with the task and the version of the agent."
         if "mark" not in arguments:
-            assert error["message"] == "a defect of this collection: ZeroDivisionError: division by zero"
+            assert error["message"] == "internal error: ZeroDivisionError: division by zero"
 
-    def test_an_interruption_is_not_one(self) -> None:
+    def test_an_interruption_is_not_an_internal_error(self) -> None:
         channel = FakeChannel()
 
         async def interrupted(_agent: GuestAgent) -> GuestResult:
@@ -188,21 +188,21 @@ class TestAHypervisorThatIsGone:
         ],
         ids=["comes back", "another error meanwhile"],
     )
-    def test_it_is_tried_again(
+    def test_connecting_is_retried(
         self, open_troubles: list[Exception], ended: tuple[str, str | None], closed: int
     ) -> None:
         channel = FakeChannel(open_troubles=open_troubles)
         assert run_one(channel.guest(is_optional=True), timings=PATIENT) == ended
         assert (channel.opened, channel.closed) == (len(open_troubles) + closed, closed)
 
-    def test_it_has_its_time_and_then_the_guest_fails(self) -> None:
+    def test_the_guest_fails_after_the_timeout_for_a_restart(self) -> None:
         channel = FakeChannel(open_troubles=[GONE] * 1000)
         began = time.monotonic()
         assert run_one(channel.guest(is_optional=True)) == ("failed", "hypervisor_unavailable")
         assert time.monotonic() - began >= QUICK.restart
         assert channel.opened > 2
 
-    def test_work_that_was_begun_is_begun_anew(self) -> None:
+    def test_interrupted_work_starts_again(self) -> None:
         channel = FakeChannel(troubles=[None, GONE])
 
         async def ask_twice(agent: GuestAgent) -> GuestResult:
@@ -214,7 +214,7 @@ class TestAHypervisorThatIsGone:
         assert channel.commands == ["guest-get-users", "guest-get-time", "guest-info", *channel.commands[:2]]
         assert (channel.opened, channel.closed) == (2, 2)
 
-    def test_agents_have_to_be_found_again_so_later_guests_are_waited_for(self) -> None:
+    def test_agents_of_later_guests_are_waited_for_until_libvirt_knows_them_again(self) -> None:
         unlucky = FakeChannel(open_troubles=[GONE])
         later = FakeChannel(troubles=[NotConnectedError("not found yet")] * 3)
         guests = [unlucky.guest("web1"), later.guest("web2", is_optional=True)]
@@ -224,7 +224,7 @@ class TestAHypervisorThatIsGone:
         assert later.commands == ["guest-info"] * 4 + ["guest-get-time"]
 
     @pytest.mark.parametrize(("asked_for", "waited"), [(0.0, 0.05), (20.0, 20.0)])
-    def test_they_are_waited_for_at_least_as_long_as_was_asked_for(
+    def test_agents_are_waited_for_at_least_as_long_as_requested(
         self, monkeypatch: pytest.MonkeyPatch, asked_for: float, waited: float
     ) -> None:
         waits: list[float] = []
@@ -239,7 +239,7 @@ class TestAHypervisorThatIsGone:
 
 
 class TestTheDeadline:
-    def test_guests_that_are_not_done_have_failed_but_for_known_problems(self) -> None:
+    def test_unfinished_guests_fail_unless_their_problem_was_known(self) -> None:
         begun = FakeChannel()
         others = [
             Guest("web2", never_opened, is_optional=True),
@@ -252,7 +252,7 @@ class TestTheDeadline:
             message = f"the deadline of 0.05 s passed before it was {done}"
             assert each.entry["error"] == DeadlineError(message).as_dict()
 
-    def test_work_that_does_not_let_go_is_left_behind(self) -> None:
+    def test_work_that_ignores_the_deadline_is_abandoned(self) -> None:
         channel = FakeChannel()
 
         async def stubborn(agent: GuestAgent) -> GuestResult:
@@ -265,22 +265,22 @@ class TestTheDeadline:
         assert str(each.error) == "the deadline of 0.05 s passed before it came to an end"
         assert (outcome(each), channel.closed) == (("failed", "deadline"), 1)
 
-    def test_results_stand_while_the_hypervisor_of_another_guest_is_waited_for(self) -> None:
+    def test_results_are_kept_while_another_guest_waits_for_its_hypervisor(self) -> None:
         guests = [FakeChannel(open_troubles=[GONE]).guest(), *some_guests(2)]
         found = run(guests, deadline=0.05, timings=Timings(retry=FOREVER))
         assert [outcome(each) for each in found] == [("failed", "deadline"), ("done", None), ("done", None)]
 
-    def test_one_that_has_passed_before_there_was_a_guest(self) -> None:
+    def test_a_deadline_that_passed_before_the_first_guest_fails_it(self) -> None:
         (each,) = run([Guest("web1", never_opened)], deadline=0.0)
         assert outcome(each) == ("failed", "deadline")
 
 
 class TestAll:
-    def test_there_may_be_none(self) -> None:
+    def test_no_guests_give_no_results(self) -> None:
         assert run([]) == ()
 
-    def test_results_are_in_the_order_of_the_guests_in_whichever_order_they_end(self) -> None:
-        turns = iter([2, 0, 1])  # they begin in their order
+    def test_results_are_in_the_order_of_the_guests_not_of_their_ends(self) -> None:
+        turns = iter([2, 0, 1])  # they begin in this order
         ended: list[int] = []
 
         async def await_its_turn(_agent: GuestAgent) -> GuestResult:
@@ -293,7 +293,7 @@ class TestAll:
         found = run([FakeChannel().guest("all of one name") for _guest in range(3)], await_its_turn)
         assert [each.entry["turn"] for each in found] == [2, 0, 1]
 
-    def test_no_more_are_worked_on_at_once_than_may_be(self) -> None:
+    def test_no_more_guests_run_at_once_than_allowed(self) -> None:
         now: list[int] = []
         most: list[int] = []
 
@@ -308,7 +308,7 @@ class TestAll:
         assert max(most) == 3
 
 
-# --------------------------------------------------------------------------------------- at a hypervisor of many guests
+# ---------------------------------------------------------------------------------------- a hypervisor with many guests
 
 DONE = {f"guest{number}": ("done", None) for number in range(1, 201)}
 
@@ -335,14 +335,14 @@ def run_domains(*domains: str, concurrency: int = 20) -> dict[str, tuple[str, st
     return {each.name: outcome(each) for each in results}
 
 
-def test_a_thousand_at_once_take_three_connections(fake: FakeHypervisor) -> None:
+def test_a_thousand_guests_at_once_use_three_connections(fake: FakeHypervisor) -> None:
     assert run_domains("*", concurrency=1000) == DONE
     assert len(fake.connections) == 3
     assert fake.most_calls <= 15
     assert fake.most_calls_of_a_connection <= 5
 
 
-def test_connections_that_break_and_a_daemon_that_is_away_for_a_while_cost_no_guest(fake: FakeHypervisor) -> None:
+def test_no_guest_fails_if_connections_break_and_the_daemon_is_away_for_a_while(fake: FakeHypervisor) -> None:
     fake.at_agent_command = {
         **dict.fromkeys((100, 101, 350), fake.break_connections),
         450: lambda: fake.go_away(attempts=50),
@@ -352,7 +352,7 @@ def test_connections_that_break_and_a_daemon_that_is_away_for_a_while_cost_no_gu
 
 
 @pytest.mark.parametrize("status", ["skipped", "failed"])
-def test_guests_that_a_pattern_matched_and_that_cannot_be_used_are_skipped(fake: FakeHypervisor, status: str) -> None:
+def test_unusable_guests_are_skipped_if_only_matched_and_fail_if_named(fake: FakeHypervisor, status: str) -> None:
     fake.definitions = [
         Definition("good"),
         Definition("off", state=SHUT_OFF),

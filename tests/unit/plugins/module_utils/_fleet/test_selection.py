@@ -19,7 +19,7 @@ def uuid_of(name: str) -> str:
 
 
 def candidates(*names: str) -> list[Candidate]:
-    """Guests as a hypervisor has them: also known by a UUID, in any case."""
+    """Candidates as a hypervisor lists them: they also match by UUID, in upper or lower case."""
     return [Candidate(name, uuid_of(name)) for name in names]
 
 
@@ -40,14 +40,14 @@ def names(selection: Selection) -> list[str]:
 WEB = candidates("web10", "db1", "web2", "web1", "cache")
 
 
-# wanted, excluded, and the names that are selected, the patterns that fit nothing, the names that are repeated
+# wanted, excluded; selected names, patterns that match nothing, repeated names
 SELECTED: list[tuple[list[str], list[str], list[str], tuple[str, ...], tuple[str, ...]]] = [
-    # Names, in their order; by UUID, it is the guest of that name.
+    # Names, in their order. A UUID selects its guest.
     (["web2", "cache", "web1"], [], ["web2", "cache", "web1"], (), ()),
     ([], [], [], (), ()),
     ([uuid_of("web1")], [], ["web1"], (), ()),
     (["nosuch", "web1", "nosuch"], [], ["nosuch", "web1"], (), ()),
-    # Patterns are the shell's, and match the whole name.
+    # Patterns are the shell's and match the whole name.
     (["*"], [], ["cache", "db1", "web1", "web2", "web10"], (), ()),
     (["web*"], [], ["web1", "web2", "web10"], (), ()),
     (["web[13-9]*"], [], ["web1", "web10"], (), ()),
@@ -60,7 +60,7 @@ SELECTED: list[tuple[list[str], list[str], list[str], tuple[str, ...], tuple[str
     (["db*", "!db1"], [], [], (), ()),
     (["uuid*"], [], [], ("uuid*",), ()),
     (["web1", "!uuid*"], [], ["web1"], (), ()),
-    # What is left out: wherever it stands; alone, all others are selected.
+    # Exclusions may stand anywhere. Alone, they select all others.
     (["!web*", "*"], [], ["cache", "db1"], (), ()),
     (["!web*"], [], ["cache", "db1"], (), ()),
     (["!web1", "!web2", "!web10"], [], ["cache", "db1"], (), ()),
@@ -70,7 +70,7 @@ SELECTED: list[tuple[list[str], list[str], list[str], tuple[str, ...], tuple[str
     (["web1", "db1", uuid_of("web2"), "web*"], ["web?", "web10"], ["db1"], (), ()),
     (["web1", "!db9", "!x*"], ["y*"], ["web1"], (), ()),
     *[(["nosuch"], [excluded], [], (), ()) for excluded in ("nosuch", "no*", "*")],
-    # A guest that is named twice is one, and each repetition is reported; to be matched as well is none.
+    # A guest that is named twice is selected once, and each repetition is reported. A match is not a repetition.
     *[(["web1", "db1", again], [], ["web1", "db1"], (), (again,)) for again in ("web1", uuid_of("web1").upper())],
     (["web1", "web1", uuid_of("web1")], [], ["web1"], (), ("web1", uuid_of("web1"))),
     *[
@@ -82,7 +82,7 @@ SELECTED: list[tuple[list[str], list[str], list[str], tuple[str, ...], tuple[str
 
 
 @pytest.mark.parametrize(("wanted", "excluded", "found", "unmatched", "repeated"), SELECTED)
-def test_what_is_selected(
+def test_selection_by_names_patterns_and_exclusions(
     wanted: list[str], excluded: list[str], found: list[str], unmatched: tuple[str, ...], repeated: tuple[str, ...]
 ) -> None:
     selection = selected(wanted, WEB, excluded)
@@ -90,29 +90,29 @@ def test_what_is_selected(
 
 
 @pytest.mark.parametrize("wanted", [["web1", "web*"], ["web*", "web1"]])
-def test_to_be_named_counts_for_more_than_to_be_matched(wanted: list[str]) -> None:
+def test_a_name_takes_precedence_over_a_pattern(wanted: list[str]) -> None:
     by_name = {each.name: each.by_name for each in selected(wanted, WEB).guests}
     assert by_name == {"web1": True, "web2": False, "web10": False}
     assert not any(each.by_name for each in selected(["!web1"], WEB).guests)
 
 
-def test_one_that_does_not_exist_is_selected_without_a_guest() -> None:
+def test_a_name_that_does_not_exist_is_selected_without_a_guest() -> None:
     assert selected(["nosuch"], WEB).guests == (Selected("nosuch", None, by_name=True),)
 
 
 @pytest.mark.parametrize("name", ["web[1]", "web*", "web?", "[", "**"])
-def test_one_with_a_patterns_characters_in_it_may_be_named_exactly(name: str) -> None:
+def test_a_name_with_pattern_characters_can_be_given_exactly(name: str) -> None:
     there = [*WEB, *candidates(name)]
     assert selected([name], there).guests == (Selected(name, there[-1], by_name=True),)
     assert name not in names(selected(["*", "!" + name], there))
 
 
-def test_the_name_counts_before_the_uuid() -> None:
+def test_a_name_takes_precedence_over_a_uuid() -> None:
     impostor = Candidate(uuid_of("web1"), "another", ())
     assert selected([uuid_of("web1")], [*WEB, impostor]).guests[0].candidate is impostor
 
 
-def test_the_pattern_for_all_guests_is_no_guests_name() -> None:
+def test_the_pattern_for_all_guests_is_never_taken_as_a_name() -> None:
     for wanted in (["*"], ["!web1"]):
         assert names(selected(wanted, candidates("*", "db1"))) == ["*", "db1"]
     assert selected(["!web1"], []).unmatched == ("*",)
@@ -140,7 +140,7 @@ THERE = st.lists(NAMES, max_size=8, unique=True).map(lambda found: candidates(*f
 
 
 @given(WANTED, THERE, st.lists(ENTRIES, max_size=3), st.randoms(use_true_random=False))
-def test_whatever_is_selected_is_there_once_and_not_left_out(
+def test_every_selected_guest_exists_once_and_is_not_excluded(
     wanted: list[str], there: list[Candidate], excluded: list[str], random: Random
 ) -> None:
     found = selected(wanted, there, excluded)
@@ -158,6 +158,6 @@ def test_whatever_is_selected_is_there_once_and_not_left_out(
 
 
 @given(THERE, NAMES)
-def test_a_guest_is_either_selected_or_left_out(there: list[Candidate], entry: str) -> None:
+def test_a_guest_is_either_selected_or_excluded(there: list[Candidate], entry: str) -> None:
     left = {selected.name for selected in selected(["!" + entry], there).guests}
     assert left == {guest.name for guest in there if guest.name != entry and not guest.matches(entry)}

@@ -1,4 +1,4 @@
-"""Finding out at which guest's answer a shared connection breaks."""
+"""Finding the guest whose answer breaks a shared connection."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ QUICK = Timings(retry=0.001, suspect_retry=0.001, turn=0.001)
 
 
 class Play:
-    """A guest by what comes of each time that it is done: troubles at its first exchange, and none after the last.
+    """A guest that follows a script: each time it is run, its first exchange raises the next of ``troubles``, if any.
 
-    ``ways`` are those in which its channel was opened. ``meanwhile`` happens during each of its exchanges.
+    ``ways`` lists the ways in which its channel was opened. ``meanwhile`` is awaited during each exchange.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ async def work(agent: GuestAgent) -> str:
 
 
 async def absorbing_work(agent: GuestAgent) -> str:
-    """Goes on after a break, as a resync does whose step broke the connection."""
+    """Continue after a break, like a resync whose step broke the connection."""
     try:
         return await work(agent)
     except HypervisorUnavailableError:
@@ -89,7 +89,7 @@ async def absorbing_work(agent: GuestAgent) -> str:
 
 
 def run(runner: Runner, *plays: Play, doing: Callable[[GuestAgent], Awaitable[str]] = work) -> list[Any]:
-    """The result of each: what it returned, or the error."""
+    """Return the result of each: its return value, or the error."""
     ended: dict[int, Any] = {}
 
     async def run_one(play: Play) -> Any:
@@ -108,7 +108,7 @@ def run_one(runner: Runner, play: Play, doing: Callable[[GuestAgent], Awaitable[
 
 
 def ways_of(runner: Runner, *troubles: QgaError, doing: Callable[[GuestAgent], Awaitable[str]] = work) -> list[str]:
-    """In which the channel of web1 was opened in one run."""
+    """Return the ways in which the channel of web1 was opened in one run."""
     play = Play(troubles=troubles)
     run_one(runner, play, doing)
     return play.ways
@@ -123,7 +123,9 @@ def ways_of(runner: Runner, *troubles: QgaError, doing: Callable[[GuestAgent], A
         (True, [True] * 5, ["shared", "apart", "alone", "alone", "alone", "guilty"]),
     ],
 )
-def test_a_suspect_goes_from_way_to_way(has_way_apart: bool, others_broke: list[bool], ways: list[str]) -> None:
+def test_a_suspect_takes_the_next_way_at_each_break(
+    has_way_apart: bool, others_broke: list[bool], ways: list[str]
+) -> None:
     suspicion = Suspicion("shared", has_way_apart)
     found = [suspicion.way]
     for others in others_broke:
@@ -151,9 +153,7 @@ class TestASuspect:
         assert play.ways == ways
 
     @pytest.mark.parametrize(("has_way_apart", "breaks"), [(True, 3), (False, 2)])
-    def test_has_failed_when_it_breaks_the_connection_though_it_is_asked_alone(
-        self, has_way_apart: bool, breaks: int
-    ) -> None:
+    def test_fails_if_it_breaks_the_connection_when_it_is_asked_alone(self, has_way_apart: bool, breaks: int) -> None:
         assert run_one(Runner(QUICK), Play(troubles=[BROKEN] * (breaks - 1), has_way_apart=has_way_apart)) == "done"
         play = Play(troubles=[BROKEN] * breaks, has_way_apart=has_way_apart)
         error = run_one(Runner(QUICK), play)
@@ -161,32 +161,32 @@ class TestASuspect:
         assert (error.in_call, error.message, len(play.ways)) == (True, BROKEN.message, breaks)
         assert "tried apart from the others" in error.hint
 
-    def test_that_fails_otherwise_has_that_error(self) -> None:
+    def test_with_another_error_reports_that_error(self) -> None:
         assert run_one(Runner(QUICK), Play(troubles=[BROKEN, SILENT])) is SILENT
 
     @pytest.mark.parametrize("troubles", [[], [BROKEN]], ids=["away", "away after a break"])
-    def test_is_not_guilty_of_a_daemon_that_stays_away(self, troubles: list[QgaError]) -> None:
+    def test_is_not_guilty_if_the_daemon_stays_away(self, troubles: list[QgaError]) -> None:
         runner = Runner(QUICK._replace(restart=0.02))
         error = run_one(runner, Play(troubles=[*troubles, *[AWAY] * 10_000]))
         assert isinstance(error, HypervisorUnavailableError)
         assert not error.in_call
 
-    def test_does_it_again_when_tried_apart_and_has_failed_while_the_others_are_done(self) -> None:
+    def test_fails_after_it_breaks_the_connection_again_and_the_others_succeed(self) -> None:
         hostile = Play("hostile", [BROKEN] * 100)
         results = run(Runner(QUICK), hostile, *(Play(f"web{number}", [BROKEN]) for number in range(4)))
         assert results[0].code == "hypervisor_unavailable"
         assert results[1:] == ["done"] * 4
-        # A turn proves nothing while other connections are still breaking, which takes longer on a busy machine.
+        # A turn proves nothing while other connections still break, which takes longer on a busy machine.
         assert 3 <= len(hostile.ways) <= 2 + MOST_BREAKS_ALONE
 
 
 class TestTheNextRun:
-    def test_of_a_suspect_that_was_done_is_as_if_nothing_had_been(self) -> None:
+    def test_of_a_cleared_suspect_is_shared_again(self) -> None:
         runner = Runner(QUICK)
         assert ways_of(runner, BROKEN) == ["shared", "apart"]
         assert ways_of(runner) == ["shared"]
 
-    def test_of_a_guilty_guest_is_alone_until_it_is_done(self) -> None:
+    def test_of_a_guilty_guest_is_apart_until_it_succeeds(self) -> None:
         runner = Runner(QUICK)
         assert runner.verdict(Play().guest) is None
         assert len(ways_of(runner, *[BROKEN] * 3)) == 3
@@ -196,26 +196,26 @@ class TestTheNextRun:
         assert ways_of(runner) == ["apart"]
         assert ways_of(runner) == ["shared"]
 
-    def test_of_work_that_got_over_the_break_begins_in_the_next_way_until_the_guest_is_found_out(self) -> None:
+    def test_after_work_survived_a_break_begins_in_the_next_way_until_the_guest_is_guilty(self) -> None:
         runner = Runner(QUICK)
         for way in ("shared", "apart", "apart"):
             assert runner.verdict(Play().guest) is None
             assert ways_of(runner, BROKEN, doing=absorbing_work) == [way]
         assert runner.verdict(Play().guest) is not None
 
-    def test_of_work_that_broke_nothing_is_shared_again(self) -> None:
+    def test_after_work_that_broke_nothing_is_shared_again(self) -> None:
         runner = Runner(QUICK)
         ways = [ways_of(runner, *troubles, doing=absorbing_work) for troubles in ([BROKEN], [], [])]
         assert ways == [["shared"], ["apart"], ["shared"]]
 
-    def test_of_a_guilty_guest_is_forgotten_when_there_are_too_many(self) -> None:
+    def test_forgets_the_oldest_guilty_guest_if_there_are_too_many(self) -> None:
         runner = Runner(QUICK, most_remembered=2)
         for name in ("a", "b", "c"):
             assert run_one(runner, Play(name, [BROKEN] * 3)).in_call
         assert [name for name in "abc" if runner.verdict(Play(name).guest) is not None] == ["b", "c"]
 
 
-class TestTurnsOfThoseThatAreAskedAlone:
+class TestTurnsOfGuestsThatAreAskedAlone:
     @staticmethod
     def suspects(names: Sequence[str], meanwhile: Callable[[Play], Awaitable[None]]) -> list[Play]:
         return [Play(name, [BROKEN], has_way_apart=False, meanwhile=meanwhile) for name in names]
@@ -233,7 +233,7 @@ class TestTurnsOfThoseThatAreAskedAlone:
         assert run(Runner(QUICK), *self.suspects("abcde", watch)) == ["done"] * 5
 
     @pytest.mark.parametrize("slow", [1, 3])
-    def test_a_turn_lasts_one_exchange_and_goes_to_the_one_that_has_had_the_least(self, slow: int) -> None:
+    def test_a_turn_lasts_one_exchange_and_goes_to_the_guest_that_used_the_least_time(self, slow: int) -> None:
         order: list[str] = []
 
         async def take_time(play: Play) -> None:
@@ -245,11 +245,11 @@ class TestTurnsOfThoseThatAreAskedAlone:
         plays = self.suspects(["slow"] * slow + ["prompt"] * 7, take_time)
         assert run(Runner(QUICK), *plays) == ["done"] * len(plays)
         last_prompt = len(order) - order[::-1].index("prompt")
-        # Each slow one has had a turn before it was known to be slow, and one more at the most.
+        # Each slow guest has one turn before it is known to be slow, and at most one more.
         assert order[:last_prompt].count("slow") <= 2 * slow
 
-    def test_one_that_fails_at_its_turn_gives_it_back(self) -> None:
-        # On a busy machine, others' connections may break at its first turns: the third one is its own in any case.
+    def test_a_guest_that_fails_during_its_turn_gives_it_back(self) -> None:
+        # On a busy machine, connections of others may break during its first two turns. The third is always its own.
         troubles = {"evil": [BROKEN] * 4, "silent": [BROKEN, SILENT], "web1": [BROKEN]}
         results = run(Runner(QUICK), *(Play(name, each, has_way_apart=False) for name, each in troubles.items()))
         assert [getattr(each, "code", each) for each in results] == ["hypervisor_unavailable", "unresponsive", "done"]

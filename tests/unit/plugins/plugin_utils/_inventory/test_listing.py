@@ -193,7 +193,7 @@ class TestHypervisors:
         monkeypatch.setattr(fake.by_uri[HV1], "open", open_broken)
         found = asked()
         assert {guest.uri for guest in found.guests} == {HV2}
-        assert "defect" in found.warnings[0]
+        assert "internal error" in found.warnings[0]
 
     @pytest.mark.parametrize("states", [STATES, ("shutoff",), ("running",)])
     def test_a_definition_that_was_left_behind_by_a_guest_that_was_moved_is_left_out(

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import InvalidOptionError
-from ansible_collections.qemu.guest_agent.plugins.plugin_utils._inventory.addresses import (
+from ansible_collections.qemu.guest_agent.plugins.module_utils._facts.addresses import (
     DEFAULT_INTERFACES,
     rule,
     usable,
