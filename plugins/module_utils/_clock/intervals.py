@@ -2,12 +2,12 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""From exchanges to an interval that holds the offset of a guest's clock. No I/O.
+"""Computing an interval that contains the offset of a guest's clock from exchanges. No I/O.
 
-Whatever delays an exchange met, the guest read its clock after the request was sent and before the reply was received.
-That bounds the offset on both sides, and the bounds of several exchanges can be intersected (Marzullo's idea, with
-every source telling the truth). All values are integer nanoseconds. Offsets here are against the host's monotonic
-clock; ``reference.py`` says what the guest should have shown.
+Whatever the delays of an exchange, the guest read its clock after the request was sent and before the reply was
+received. This bounds the offset on both sides, and the bounds of several exchanges can be intersected (Marzullo's
+algorithm without false sources). All values are integer nanoseconds. Offsets here are relative to the host's monotonic
+clock; ``reference.py`` has the time that the guest should have shown.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ from .reference import MAX_SLEW_PPM
 
 MINUTE_NS = 60_000_000_000
 
-# guest-get-time cuts its reading to microseconds (g_get_real_time in qga/commands.c, QEMU 10.0.13).
+# guest-get-time truncates to microseconds (g_get_real_time in qga/commands.c, QEMU 10.0.13).
 STOCK_RESOLUTION_NS = 1_000
 
 EXTENDED_RESOLUTION_NS = 1
 
-# Steps that clocks are known to be read in: powers of ten, and an agent that knows whole minutes only.
+# Known resolutions of agents: powers of ten, and one agent that has whole minutes only.
 _RESOLUTIONS_NS: tuple[int, ...] = (MINUTE_NS, *tuple(10**digits for digits in range(9, 2, -1)))
 
-# How much of a round trip the way there is: it has to wake a guest that sleeps, and on the way back the host is awake.
-# Against a witness in emulated guests it was 79 to 84 % with the stock agent, and 74 to 82 % with the extended one.
+# The request's share of a round trip. It is larger than the reply's, since the request has to wake an idle guest. With
+# a witness in emulated guests, it was 79 to 84 % with the stock agent, and 74 to 82 % with the extended agent.
 _WAY_THERE_PERCENT = 77
 
 
 class Interval(NamedTuple):
-    """Both ends belong to it. Empty if ``low`` is above ``high``."""
+    """An interval that includes both ends. It is empty if ``low`` exceeds ``high``."""
 
     low: int
     high: int
@@ -48,7 +48,7 @@ class Interval(NamedTuple):
 
     @property
     def half_width(self) -> int:
-        """Rounded up, so that the middle and it never promise too much."""
+        """Half of the width, rounded up so that ``middle`` ± ``half_width`` covers the interval."""
         return (self.width + 1) // 2
 
     @property
@@ -66,8 +66,8 @@ class Interval(NamedTuple):
 
 
 class Slew(NamedTuple):
-    """A guest's kernel on slewing: what is left to be added to the clock (negative: taken away; 0: no slew is under
-    way), and whether a slew would be begun. No time service disciplines the clock then.
+    """The state of slewing in a guest's kernel: the amount left to add to the clock (negative: to subtract; 0: no
+    slew), and whether a slew is possible, because no time service disciplines the clock.
     """
 
     left_ns: int
@@ -76,12 +76,12 @@ class Slew(NamedTuple):
 
 @dataclass(frozen=True)
 class Reading:
-    """One exchange that read the guest's clock: the host's monotonic stamps around the guest's own.
+    """One exchange that read the guest's clock: the host's monotonic stamps around the guest's stamps.
 
-    ``guest_received_ns`` and ``guest_transmitted_ns`` are the same where the agent gives one reading only.
-    ``resolution_ns``: the true time was up to this much later than the reading, since agents cut and never round up.
-    ``rounded_ns``: the number was written this coarsely on top of it, either way (:class:`numbers.Whole`).
-    ``slew``: None, if the agent does not slew clocks.
+    ``guest_received_ns`` and ``guest_transmitted_ns`` are equal if the agent returns one reading only.
+    ``resolution_ns``: the true time was later than the reading by up to this much, since agents truncate.
+    ``rounded_ns``: the error of the number's text form, in either direction (:class:`numbers.Whole`).
+    ``slew``: None if the agent does not slew clocks.
     """
 
     sent_ns: int
@@ -94,14 +94,14 @@ class Reading:
 
     @property
     def drift_ppm(self) -> int:
-        """The most by which the two clocks drift apart. One that the kernel slews at the full rate has its own error
-        on top, and the host's clock may be slewed as well.
+        """The maximum drift between the two clocks. A slew at the full rate adds to the guest clock's own error, and
+        the host's clock may be slewed as well.
         """
         return 2 * MAX_SLEW_PPM if self.slew is not None and self.slew.left_ns else MAX_SLEW_PPM
 
     @property
     def interval(self) -> Interval:
-        """Guest clock minus host clock, as far as this exchange alone proves it."""
+        """The interval that this exchange alone proves for guest clock minus host clock."""
         return Interval(
             self.guest_transmitted_ns - self.rounded_ns - self.received_ns,
             self.guest_received_ns + self.rounded_ns + self.resolution_ns - self.sent_ns,
@@ -109,12 +109,12 @@ class Reading:
 
     @property
     def round_trip_ns(self) -> int:
-        """Time on the way, both ways, without what the agent says it spent; never negative."""
+        """The transit time of request and reply, without the processing time that the agent reports; never negative."""
         return max(0, self.elapsed_ns - (self.guest_transmitted_ns - self.guest_received_ns))
 
     @property
     def is_impossible(self) -> bool:
-        """The agent claims to have worked for longer than the exchange took."""
+        """Return whether the agent reports a processing time longer than the exchange."""
         claimed_ns = self.guest_transmitted_ns - self.guest_received_ns
         most_ns = self.elapsed_ns + _drift(self.elapsed_ns, self.drift_ppm)
         return claimed_ns > most_ns + self.resolution_ns + 2 * self.rounded_ns
@@ -126,14 +126,13 @@ class Reading:
 
 @dataclass(frozen=True)
 class Measurement:
-    """The proof of several readings together.
+    """The combined result of several readings.
 
-    ``interval`` holds the offset of the guest's clock against the host's monotonic clock, and that is proven.
-    ``likely_ns`` is where in it the offset most likely is; it is a guess, good enough to step by but not to report.
-    ``one_way_ns`` is the median time from sending a request to the agent's reading the clock, as the guess has it.
-    ``coarse``: the guest's clock ticks in steps, or is being slewed, and the interval was widened by what was seen of
-    that. ``is_cut_short``: its time was over before it had taken all readings that it was to take. ``slew`` is that of
-    the last reading.
+    ``interval`` is proven to contain the offset of the guest's clock from the host's monotonic clock. ``likely_ns`` is
+    the estimated offset within it, good enough to step by but not to report. ``one_way_ns`` is the estimated median
+    time from sending a request to the agent's reading of the clock. ``coarse``: the guest's clock ticks visibly or is
+    being slewed, and the interval was widened accordingly. ``is_cut_short``: its time was used up before all readings
+    were taken. ``slew`` is from the last reading.
     """
 
     interval: Interval
@@ -148,10 +147,9 @@ class Measurement:
 
 
 def intersection(readings: Sequence[Reading]) -> Interval:
-    """The interval that all readings agree on, as of the last one; empty if they contradict each other.
+    """Return the interval that all readings agree on at the time of the last; empty if they contradict each other.
 
-    An older reading proves less: meanwhile the two clocks may have drifted apart, and a time service may have slewed
-    either.
+    An older reading proves less, since the clocks drift, and a time service may slew either of them.
     """
     now_ns = max(reading.received_ns for reading in readings)
     ppm = max(reading.drift_ppm for reading in readings)
@@ -160,12 +158,12 @@ def intersection(readings: Sequence[Reading]) -> Interval:
 
 
 def _drift(elapsed_ns: int, ppm: int) -> int:
-    """How far two clocks can have drifted apart meanwhile; rounded up."""
+    """Return the maximum drift between two clocks in that time, rounded up."""
     return elapsed_ns * ppm // 1_000_000 + 1
 
 
 def _seen_resolution(readings: Sequence[Reading]) -> int:
-    """The coarsest known step that all of the guest's readings are multiples of, or what the readings claim."""
+    """Return the coarsest known resolution of which all readings are multiples, or the readings' nominal resolution."""
     claimed = max(reading.resolution_ns for reading in readings)
     for step in _RESOLUTIONS_NS:
         if step > claimed and all(
@@ -176,18 +174,18 @@ def _seen_resolution(readings: Sequence[Reading]) -> int:
 
 
 def _likely_offset(agreed: Interval, resolution_ns: int) -> int:
-    """Where in the interval the offset most likely is.
+    """Return the estimated offset within the interval.
 
-    The interval is as wide as the quickest way there and the quickest way back together. How it divides into the two
-    cannot be told from it, but is much the same for all guests.
+    The interval is as wide as the fastest request and the fastest reply together. The readings do not show each one's
+    share, but it is about the same for all guests.
     """
     if resolution_ns > agreed.width:
-        return agreed.middle  # what varies is where in its ticks the clock was read
+        return agreed.middle  # the position within a tick dominates
     return agreed.high - agreed.width * _WAY_THERE_PERCENT // 100
 
 
 def _stands_still(readings: Sequence[Reading], resolution_ns: int) -> bool:
-    """Return whether the guest's clock showed the same twice although it should have gone on meanwhile."""
+    """Return whether the guest's clock showed the same time twice although enough time had passed."""
     return any(
         later.guest_received_ns == earlier.guest_received_ns and later.sent_ns - earlier.received_ns > resolution_ns
         for earlier, later in zip(readings, readings[1:])
@@ -195,8 +193,8 @@ def _stands_still(readings: Sequence[Reading], resolution_ns: int) -> bool:
 
 
 def evaluate(readings: Sequence[Reading]) -> Measurement:
-    """The measurement that the readings prove, contradictions bridged."""
-    # An agent writes all its numbers with as many digits; those that happen to be zeros at the end are not seen.
+    """Combine the readings into a measurement, and resolve contradictions by widening its interval."""
+    # An agent writes all numbers with the same precision, which trailing zeros can hide.
     finest_ns = min(each.rounded_ns for each in readings)
     readings = [replace(each, rounded_ns=finest_ns) for each in readings]
     span_ns = 2 * finest_ns
@@ -204,19 +202,19 @@ def evaluate(readings: Sequence[Reading]) -> Measurement:
     agreed = _agreed_at(resolution_ns, readings)
     coarse = agreed.is_empty or _stands_still(readings, resolution_ns + span_ns)
     if coarse:
-        # By one tick or more, if the clock was seen to tick.
+        # The largest tick that was seen.
         growths = (
             later.guest_received_ns - earlier.guest_received_ns for earlier, later in zip(readings, readings[1:])
         )
         resolution_ns += max((0, *growths))
         agreed = _agreed_at(resolution_ns, readings)
     gap_ns = max(0, agreed.low - agreed.high)
-    # Of readings that contradict each other even if the clock ticks, since it was stepped or slewed: from what the one
-    # say to as far on the other side of what the others say.
+    # The readings contradict each other even for a clock that ticks: it was stepped or slewed. The interval covers both
+    # sides of the contradiction.
     interval = Interval(agreed.low - gap_ns, agreed.low + gap_ns) if gap_ns else agreed
     likely_ns = _likely_offset(interval, resolution_ns + span_ns)
-    # Half of the resolution: that much was cut from a reading on average.
-    # No way is longer than its exchange, whatever the guest says.
+    # On average, truncation removes half of the resolution. No transit is longer than its exchange, whatever the guest
+    # reports.
     ways_ns = sorted(
         min(each.elapsed_ns, each.guest_received_ns + resolution_ns // 2 - each.sent_ns - likely_ns)
         for each in readings
@@ -239,7 +237,7 @@ def _agreed_at(resolution_ns: int, readings: Sequence[Reading]) -> Interval:
 
 
 def narrowed(agreed: Interval, last: Reading, reading: Reading) -> Interval:
-    """The interval that was agreed on as of the last reading, less what this one rules out."""
+    """Return the interval agreed on at the last reading, narrowed by this one."""
     ppm = max(last.drift_ppm, reading.drift_ppm)
     aged = agreed.widened(_drift(reading.received_ns - last.received_ns, ppm))
     own = reading.interval.widened(_drift(reading.received_ns - reading.sent_ns, ppm))

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Reading a guest's clock as often as it takes to know how far it is off."""
+"""Measuring the offset of a guest's clock by a series of readings."""
 
 from __future__ import annotations
 
@@ -27,22 +27,22 @@ from .intervals import (
     narrowed,
 )
 
-# A set of readings that contradict each other is thrown away and taken anew this often before the clock is called
-# coarse: a step in the middle of one set is over by the next.
+# Readings that contradict each other are discarded and taken again this often before the clock counts as coarse. The
+# cause may be a step, which is over by then.
 _FRESH_STARTS = 2
 
-# Readings are taken as long as one of the last few has narrowed the interval by a tenth or more.
+# Readings are taken as long as one of the last few has narrowed the interval by at least this much.
 _READINGS_IN_VAIN = 3
 _WORTHWHILE_PERCENT = 10
-# An interval this narrow is good enough: a fifth of what a step may leave (resync). It takes three readings, as two may
-# not show that a clock stands still.
+# An interval this narrow is sufficient: it is a fifth of the residual that a step may leave (resync.py). At least three
+# readings are taken, since two may not show that a clock stands still.
 _NARROW_ENOUGH_NS = 100_000
 _FEWEST_READINGS = 3
-# So many are taken to look closer, before what all of them prove is computed again.
+# Number of additional readings before the interval is computed again.
 _CLOSER_READINGS = 4
 
-# A clock that is read this coarsely, or that stands still between two readings, may tick more seldom than a few quick
-# readings show: Windows' does every 15.625 ms. Its readings are spread over a few of such ticks, or nothing is proved.
+# A clock with this resolution, or one that stands still between two readings, may tick less often than a few quick
+# readings show: Windows ticks every 15.625 ms. Its readings must spread over a few ticks to prove anything.
 _COARSE_NS = 1_000_000
 _SPREAD_NS = 50_000_000
 _SPREAD_PAUSE_SECONDS = 0.001
@@ -50,7 +50,7 @@ _MOST_SPREAD = 64
 
 
 Read = Callable[[], Awaitable[Reading]]  # one exchange
-Suffices = Callable[[Interval], bool]  # of what the readings so far agree on
+Suffices = Callable[[Interval], bool]  # decides by the interval that all readings agree on
 
 
 def never(_agreed: Interval) -> bool:
@@ -66,21 +66,21 @@ async def measure(
     is_open: Suffices = never,
     closer: int = 0,
 ) -> Measurement:
-    """Take readings, ``most`` at most and ``least`` at least, until more no longer tell more; and evaluate them.
+    """Take between ``least`` and ``most`` readings, until more no longer narrow the interval; and evaluate them.
 
-    What they agree on may suffice before that. If it leaves a question open, up to ``closer`` more are taken until it
-    does not.
+    The series ends early if the interval ``suffices``. If it leaves a question open (``is_open``), up to ``closer``
+    more readings are taken.
 
-    Readings that contradict each other are taken anew a few times: a clock was stepped meanwhile, or a coarse tick
-    fell between them. A coarse clock is read for longer, to see its ticks.
+    Readings that contradict each other are taken again a few times, because the clock may have been stepped, or a
+    coarse clock may have ticked in between. A coarse clock is read for longer, to see its ticks.
 
-    After ``longest_ns`` no further reading is begun, whatever was to be had: a guest may be slow on purpose.
+    No reading begins after ``longest_ns``, because a guest may be slow on purpose.
 
-    :raises RemoteProtocolError: an exchange contradicts itself, again and again
+    :raises RemoteProtocolError: an exchange contradicts itself in every attempt
     """
     budget = _Budget(read, longest_ns)
     for _start in range(1 + _FRESH_STARTS):
-        readings = await _until_it_narrows_no_more(budget, most, least, suffices)
+        readings = await _until_it_stops_narrowing(budget, most, least, suffices)
         measurement = await _look_closer(budget, readings, is_open, closer)
         if not measurement.coarse or budget.is_spent:
             break
@@ -91,12 +91,12 @@ async def measure(
             readings += await _spread(budget, closer)
             measurement = evaluate(readings)
     if any(reading.is_impossible for reading in readings):
-        raise RemoteProtocolError("the agent claims to have worked for longer than its exchange took")
+        raise RemoteProtocolError("the agent reports a processing time longer than the exchange")
     return replace(measurement, is_cut_short=budget.is_spent)
 
 
 class _Budget:
-    """Takes readings, and knows when they have taken enough time."""
+    """Takes readings until the time for them is used up."""
 
     def __init__(self, read: Read, longest_ns: int) -> None:
         self._read = read
@@ -112,7 +112,7 @@ class _Budget:
         return reading
 
 
-async def _until_it_narrows_no_more(budget: _Budget, most: int, least: int, suffices: Suffices) -> list[Reading]:
+async def _until_it_stops_narrowing(budget: _Budget, most: int, least: int, suffices: Suffices) -> list[Reading]:
     readings = [await budget.read()]
     agreed = intersection(readings)
     narrowest = agreed.width
@@ -134,7 +134,7 @@ async def _until_it_narrows_no_more(budget: _Budget, most: int, least: int, suff
 
 
 async def _look_closer(budget: _Budget, readings: list[Reading], is_open: Suffices, closer: int) -> Measurement:
-    """Add up to ``closer`` readings, as long as what all of them prove leaves the question open."""
+    """Add up to ``closer`` readings, as long as their interval leaves the question open."""
     measurement = evaluate(readings)
     most = len(readings) + closer
     while is_open(measurement.interval) and not (measurement.coarse or budget.is_spent or len(readings) >= most):
@@ -158,18 +158,18 @@ async def _spread(budget: _Budget, exchanges: int) -> list[Reading]:
 
 
 async def reader(agent: GuestAgent) -> Read:
-    """Return how to read this guest's clock: with two stamps by the extended agent, with one by the stock one."""
+    """Return the function that reads this guest's clock, by the extended agent's command if the agent has it."""
     return (lambda: _read_extended(agent)) if await agent.knows("guest-get-clock") else stock_reader(agent)
 
 
 def stock_reader(agent: GuestAgent) -> Read:
-    """How to read this guest's clock by the stock agent's command, whichever agent it is."""
+    """Return the function that reads this guest's clock by the stock agent's command, which both agents have."""
     return lambda: _read_stock(agent)
 
 
-# Years 1970 to 2261: what int64 nanoseconds hold. A reading outside is nonsense, and is not computed with.
+# Years 1970 to 2261, the range of nanoseconds in an int64. A reading outside of it is rejected.
 _LATEST_NS = 2**63 - 1
-# Its duration is to fit, too.
+# The duration of a slew must fit as well.
 _MOST_LEFT_NS = _LATEST_NS * SLEW_PPM // 1_000_000
 
 
@@ -190,11 +190,13 @@ async def _read_extended(agent: GuestAgent) -> Reading:
     exchange = await agent.exchange("guest-get-clock")
     value = exchange.value
     if not isinstance(value, dict):
-        raise RemoteProtocolError("the agent returned a guest-get-clock that is no object")
+        raise RemoteProtocolError("the agent returned a guest-get-clock that is not an object")
     received_ns, received_rounded_ns = _guest_time(value.get("received"), "received")
     transmitted_ns, transmitted_rounded_ns = _guest_time(value.get("transmitted"), "transmitted")
     if transmitted_ns < received_ns:
-        raise RemoteProtocolError("the agent returned a guest-get-clock that was transmitted before it was received")
+        raise RemoteProtocolError(
+            "the agent returned a reply to guest-get-clock whose transmitted is before its received"
+        )
     return Reading(
         exchange.sent_ns,
         exchange.received_ns,
@@ -207,7 +209,7 @@ async def _read_extended(agent: GuestAgent) -> Reading:
 
 
 def _slew(value: Mapping[str, object]) -> Slew | None:
-    """The two members that agents before the collection's first release with slewing lack. A null counts as absent."""
+    """Return the slew in the reply; None if the agent does not slew clocks. A null counts as absent."""
     left = value.get("slewing")
     if left is None:
         return None

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The ways to step or slew a guest's clock, and the options of a resync."""
+"""The methods to step or slew a guest's clock, and the options of a resync."""
 
 from __future__ import annotations
 
@@ -17,24 +17,26 @@ from .reference import Reference
 from .report import Offset
 from .timestamps import SECOND_NS
 
-# The stock agent runs hwclock inside of guest-set-time, which waits for an edge of the RTC's second: about one second,
-# two on a busy guest (qga/commands-posix.c, QEMU 10.0.13). It has this many seconds on top of an exchange's own limit.
+# The stock agent runs hwclock during guest-set-time, which waits for the next full second of the RTC: about one second,
+# two on a busy guest (qga/commands-posix.c, QEMU 10.0.13). This is added to the timeout of the exchange.
 _HWCLOCK_SECONDS = 5.0
 
-# What a step should leave at most. Tolerance is what is left alone, and wider: a clock that has to be stepped is set as
-# well as can be. The first step after a restore may miss it, on an emulated CPU that translates the agent's code anew.
+# The target for the residual of a step. It is smaller than the tolerance, since a clock that is stepped is set as
+# accurately as possible. The first step after a restore may miss it on an emulated CPU, which has to translate the
+# agent's code again.
 _FINE_NS = 500_000
 
-# guest-set-time does more than guest-get-time before it acts: it reads a number and looks at the local time zone. On
-# emulated guests with qemu-ga 7.2 that was a fifth of the way there. Where the way is short, so is the error.
+# guest-set-time does more work than guest-get-time before it sets the clock: it parses a number and reads the local
+# time zone. On emulated guests with qemu-ga 7.2, this added a fifth to the transit time. On a fast guest, the error is
+# small.
 _SETTING_PERCENT = 120
 
 _TURN_SECONDS = 0.1
 
 
 class Timings(NamedTuple):
-    """How long something is waited for, in seconds: a ``daemon`` of the hypervisor that is restarted, until it has
-    found the agents again; an ``agent`` that is restarted; and one that still sits in ``hwclock`` after its timeout.
+    """Maximum waits in seconds: for a restart of the hypervisor's ``daemon``, until it has found the agents; for a
+    restart of the ``agent``; and for an agent that still runs ``hwclock`` after its timeout.
     """
 
     daemon: float = 15.0
@@ -47,13 +49,12 @@ _USUAL = Timings()
 
 @dataclass(frozen=True)
 class ResyncOptions:
-    """How to resync. ``samples`` is the most exchanges for one measurement.
+    """The options of a resync. ``samples`` is the maximum number of exchanges for one measurement.
 
-    ``method``: "auto", "extended" (a delta, applied by the extended agent), "set_time" (an absolute time) or "rtc" (the
-    guest takes its hardware clock's). ``attempts`` bounds the steps, ``dry_run`` forbids them. ``backward``: with all
-    but "step", only a guest that is certainly late is stepped; one that is ahead is left so ("leave"), or its kernel
-    slews its clock if that is possible ("slew"). ``turns`` are for all guests that are resynced with these options at
-    the same time, on one thread.
+    ``method``: "auto", "extended" (a delta, added by the extended agent), "set_time" (an absolute time) or "rtc" (the
+    time of the guest's hardware clock). ``attempts`` limits the number of steps, ``dry_run`` forbids them.
+    ``backward``: "step", or "leave" a clock that may be ahead alone, or have the guest's kernel "slew" it if possible.
+    ``turns`` are shared by all guests that are resynced with these options at the same time, on one thread.
     """
 
     tolerance_ns: int = SECOND_NS // 10
@@ -78,7 +79,7 @@ def _delta(offset: Offset) -> dict[str, object]:
 async def _step_by_delta(
     agent: GuestAgent, _reference: Reference, offset: Offset, options: ResyncOptions
 ) -> str | None:
-    """The extended agent adds the delta in its kernel, so however long the request takes, no error is added."""
+    """Have the extended agent add the delta in the kernel. The transit time of the request adds no error."""
     rtc = {"rtc": True} if options.update_rtc else {}
     returned = await agent.call("guest-update-time", {**_delta(offset), **rtc})
     rtc_error = returned.get("rtc-error") if isinstance(returned, dict) else None
@@ -88,13 +89,13 @@ async def _step_by_delta(
 async def _slew_by_delta(
     agent: GuestAgent, _reference: Reference, offset: Offset, options: ResyncOptions
 ) -> str | None:
-    """The extended agent has its kernel add the delta little by little, in place of what is left of another slew."""
+    """Have the extended agent's kernel add the delta gradually. This replaces what is left of another slew."""
     await agent.call("guest-update-time", {**_delta(offset), "slew": True})
-    return "the guest's hardware clock was not updated: a slew takes its time" if options.update_rtc else None
+    return "the guest's hardware clock was not updated: a slew is gradual" if options.update_rtc else None
 
 
 async def _step_to_time(agent: GuestAgent, reference: Reference, offset: Offset, options: ResyncOptions) -> str | None:
-    """The stock agent sets an absolute time; it is stamped as it leaves, and leads by the usual way to the agent."""
+    """Have the stock agent set an absolute time: that of sending the request, plus the expected transit time."""
     base_ns = reference.base_ns()
     lead_ns = offset.measurement.one_way_ns * _SETTING_PERCENT // 100
 
@@ -106,14 +107,14 @@ async def _step_to_time(agent: GuestAgent, reference: Reference, offset: Offset,
 async def _step_from_rtc(
     agent: GuestAgent, _reference: Reference, _offset: Offset, options: ResyncOptions
 ) -> str | None:
-    """Without a time, the stock agent takes the guest's hardware clock's (``hwclock -s``)."""
+    """Have the stock agent read the guest's hardware clock (``hwclock -s``), which it does without a time."""
     await agent.call("guest-set-time", timeout=agent.timeout + options.timings.hwclock)
     return None
 
 
 class Method(NamedTuple):
-    """``fine_ns``: what a step may leave without another attempt to come nearer. ``hint``: for a clock left wrong.
-    ``carries_time``: it is wrong by as long as it takes to get there. ``is_gradual``: the clock gets there later.
+    """``fine_ns``: a residual up to this is not worth another step. ``hint``: for a clock that stays wrong.
+    ``carries_time``: the request has a time, which the transit makes wrong. ``is_gradual``: the clock changes slowly.
     """
 
     command: str
@@ -126,7 +127,7 @@ class Method(NamedTuple):
 
 METHODS: Mapping[str, Method] = {
     "extended": Method("guest-update-time", _step_by_delta, fine_ns=lambda _offset: _FINE_NS),
-    # Each attempt costs a second: what is less than the uncertainty is not worth one.
+    # Each attempt costs a second, and a residual below the uncertainty is not worth it.
     "set_time": Method(
         "guest-set-time",
         _step_to_time,
@@ -145,5 +146,5 @@ METHOD_CHOICES = ("auto", *METHODS)
 
 SLEW = Method("guest-update-time", _slew_by_delta, fine_ns=lambda _offset: math.inf, is_gradual=True)
 
-# How a clock that is ahead may come back.
+# How a clock that is ahead may be set back.
 BACKWARD = ("step", "slew", "leave")

@@ -4,11 +4,11 @@
 
 """Measuring one guest against the reference: at first, after a step, and again for proof.
 
-A measurement has one exchange's timeout. Slow answers may leave it undecided at the end of that. Then it is repeated:
+A measurement has the timeout of one exchange. If replies are slow, the result may be undecided. Then it is repeated:
 
-- up to four times, unless two in a row prove no more than the best so far;
-- after a random pause, up to twice as long each time, because it may be the other guests that make the answers slow;
-- by one guest of a task after the other, for the same reason.
+- up to four times, unless two in a row do not improve on the best so far;
+- after a random pause, whose maximum doubles each time, because other guests may be the reason for slow replies;
+- for one guest of a task at a time, for the same reason.
 """
 
 from __future__ import annotations
@@ -29,20 +29,20 @@ from .report import Offset
 from .timestamps import SECOND_NS
 from .tolerance import Criteria, is_certainly_beyond, within
 
-# A measurement is given one exchange's timeout, but no less than this, which a coarse clock takes.
+# The minimum time for a measurement, which a coarse clock needs.
 _MEASURING_SECONDS = 1.0
 
-# How many times ``samples`` may be added when the interval lies across the tolerance.
+# Up to this many times ``samples`` are added if the interval lies across the tolerance.
 _CLOSER = 4
 
-# Another run that measured the same guest at the same time has added the same delta. After a step that came out wrong,
-# the pause before the next measurement is up to this many times as long as the last one took: two runs in step would
-# swing the clock for ever.
+# Another run that measured the same guest at the same time may have added the same delta. After a wrong step, the
+# random pause is up to this many times as long as the last measurement. Otherwise two runs in step would swing the
+# clock forever.
 _APART = 10
 _APART_SECONDS = 3.0
 
-# See above. A measurement for proof that takes longer than the turn of ``ResyncOptions.turns`` does not keep the next
-# guest waiting.
+# See above. If a measurement for proof takes longer than its turn of ``ResyncOptions.turns``, the next guest does not
+# wait.
 _MOST_FOR_PROOF = 4
 _MOST_IN_VAIN = 2
 _NARROWER_PERCENT = 90
@@ -70,14 +70,14 @@ class Gauge:
         self._left_for_proof = _MOST_FOR_PROOF
 
     async def learn_to_read(self) -> None:
-        """Choose the command that reads the clock best; for method set_time, the one that goes the same way: the lead
-        of guest-set-time is learnt from it.
+        """Choose the command that reads the clock best. Method set_time needs the one with the transit time of
+        guest-set-time, which is corrected by it.
         """
         if self._options.method != "set_time":
             self._read = await reader(self._agent)
 
     async def measure(self, suffices: Suffices = never) -> Offset:
-        """Measure; with more exchanges if the tolerance lies within the interval."""
+        """Measure, with more exchanges if the tolerance lies within the interval."""
         began_ns = time.monotonic_ns()
         samples, longest_ns = self._options.samples, round(self._longest_seconds * SECOND_NS)
         measurement = await measure(self._read, samples, 1, longest_ns, suffices, self._is_open, samples * _CLOSER)
@@ -85,7 +85,7 @@ class Gauge:
         return self.against_reference(measurement)
 
     async def measure_for_proof(self, offset: Offset) -> Offset:
-        """Measure again, as long as that may prove what the last measurement had not enough time to prove."""
+        """Measure again, as long as proof is missing because the last measurement ran out of time."""
         narrow_ns, in_vain = offset.uncertainty_ns * _NARROWER_PERCENT // 100, 0
         while (
             self._criteria.lacks_proof(offset)
@@ -104,7 +104,7 @@ class Gauge:
         return offset
 
     async def measure_after_step(self) -> Offset:
-        """Measure the same guest. The effect of the step is not known yet, so a restart just then is waited for."""
+        """Measure the same guest. The effect of the step is not known yet, so a restart of the daemon is waited for."""
         try:
             return await self._measure_same()
         except HypervisorUnavailableError:
@@ -114,7 +114,7 @@ class Gauge:
         return await self._measure_same()
 
     async def measure_apart(self) -> Offset:
-        """Measure after a random pause, so that two runs at the same guest fall out of step."""
+        """Measure after a random pause, so that two runs on the same guest fall out of step."""
         longest = min(_APART_SECONDS, _APART * self._took_ns / SECOND_NS)
         await pause(random.uniform(0, longest))  # noqa: S311  # no secret
         return await self.measure_after_step()
@@ -125,12 +125,12 @@ class Gauge:
         return offset
 
     def is_off(self, against_monotonic: Interval) -> bool:
-        """Whether the clock is certainly off. Then it is stepped at once: the measurement after the step is the one
-        that has to be good.
+        """Return whether the clock is certainly off. Then it is stepped at once, since only the measurement after the
+        step has to be precise.
         """
         offset = against_monotonic.shifted(-self._reference.base_ns())
         if self._options.backward == "slew" and offset.high > 0:
-            return False  # no step follows, and a slew is too slow for a second one to make up for what the first left
+            return False  # no step follows, and a slew is too slow to be corrected by a second one
         return is_certainly_beyond(offset, self._options.tolerance_ns)
 
     def _is_open(self, against_monotonic: Interval) -> bool:
@@ -138,7 +138,7 @@ class Gauge:
         return within(offset, self._options.tolerance_ns) is None
 
     def against_reference(self, measurement: Measurement) -> Offset:
-        """Return the offset by the reference's time of now, which may have been stepped since the measurement."""
+        """Return the offset from the reference as it is now; it may have been stepped since the measurement."""
         jump_ns = self._jumps.jump_ns()
         if jump_ns:
             self._warn(f"the host's clock was stepped by {signed(jump_ns)} during the run; its new time counts")

@@ -2,11 +2,11 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The time that guests are set to: the host's, or one that the user states.
+"""The time that guests are set to: the host's, or one from the user.
 
-Exchanges are stamped with the host's monotonic clock, which nobody can step. A reference turns such a stamp into the
-time that the guest should have shown at that instant. So a step of the host's clock during a run cannot spoil a
-measurement; it only moves the reference, which is noticed.
+Exchanges are stamped with the host's monotonic clock, which cannot be stepped. A reference converts such a stamp to the
+time that the guest should have shown then. So a step of the host's clock during a run does not affect a measurement. It
+only moves the reference, which is detected.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from .figures import with_twins
 # The kernel slews a clock by at most this rate (MAXFREQ in include/linux/timex.h; adjtime(3) has the same limit).
 MAX_SLEW_PPM = 500
 
-# Two readings of the host's clock that differ by more than this, beyond all slewing, mean that it was stepped.
+# If two readings of the host's clock differ by more than this plus the maximum slew, it was stepped.
 _JUMP_NS = 1_000_000
 
 _BEST_OF = 3
@@ -30,23 +30,23 @@ _MICROSECOND_NS = 1_000
 
 
 class Reference(ABC):
-    """The clock that the guest's is compared with. All values are integer nanoseconds."""
+    """The clock that a guest's clock is compared with. All values are integer nanoseconds."""
 
     @abstractmethod
     def base_ns(self) -> int:
-        """The time that is right for the guest now, less the host's monotonic clock."""
+        """Return the time that the guest should show now, minus the host's monotonic clock."""
 
 
 @dataclass(frozen=True)
 class HostReference(Reference):
-    """The host's clock, plus ``utc_offset_ns`` for guests whose system clock is to differ from UTC."""
+    """The host's clock, plus ``utc_offset_ns`` for guests whose system clock must differ from UTC."""
 
     utc_offset_ns: int = 0
     realtime_ns: Callable[[], int] = time.time_ns
     monotonic_ns: Callable[[], int] = time.monotonic_ns
 
     def base_ns(self) -> int:
-        # A pre-emption between the two readings would count as an error: take the tightest of a few.
+        # Preemption between the readings adds an error, so the shortest of a few attempts is used.
         def bracket() -> tuple[int, int]:
             before = self.monotonic_ns()
             realtime = self.realtime_ns()
@@ -58,7 +58,7 @@ class HostReference(Reference):
 
 @dataclass(frozen=True)
 class StatedReference(Reference):
-    """A time stated by the user for the instant ``at_monotonic_ns``, which runs on with the monotonic clock."""
+    """A time from the user, valid at ``at_monotonic_ns``. It advances with the monotonic clock."""
 
     epoch_ns: int
     at_monotonic_ns: int
@@ -68,7 +68,7 @@ class StatedReference(Reference):
 
 
 class JumpWatch:
-    """Notices that a reference was stepped while it was in use."""
+    """Detects steps of a reference while it is in use."""
 
     def __init__(self, reference: Reference, monotonic_ns: Callable[[], int] = time.monotonic_ns) -> None:
         self._reference = reference
@@ -77,7 +77,7 @@ class JumpWatch:
         self._at_ns = monotonic_ns()
 
     def jump_ns(self) -> int:
-        """By how much the reference was stepped since the last call; 0 if it was not."""
+        """Return the size of a step of the reference since the last call; 0 without a step."""
         base_ns, at_ns = self._reference.base_ns(), self._monotonic_ns()
         moved_ns = base_ns - self._base_ns
         allowed_ns = _JUMP_NS + (at_ns - self._at_ns) * MAX_SLEW_PPM // 1_000_000

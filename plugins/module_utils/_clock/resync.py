@@ -6,45 +6,45 @@
 
 Theory of operation
 -------------------
-A measurement is an interval that holds the offset (``offsets.py``); ``tolerance.py`` says what it proves. Once the
-guest was measured, it is pinned: nothing is done to another guest that comes in its place.
+A measurement is an interval that contains the offset (``offsets.py``); ``tolerance.py`` decides what it proves. Once
+the guest was measured, it is pinned: another guest that takes its place is not touched.
 
-Decide (``_Run.report``), by the first row that fits; a warning decides nothing, and the next rows are looked at:
+Decide (``_Run.report``), by the first matching row; a warning decides nothing, and the next rows apply:
 
 =======================================================================  ============================================
 measurement                                                              action
 =======================================================================  ============================================
 the deadline passes while it is repeated for proof                       report the deadline's error
 its readings contradict each other                                       report an error
-within tolerance, but a slew under way will take the clock out of it     slew or leave with ``backward=slew``; else warn
+within tolerance, but a slew in progress will take the clock out of it   slew or leave with ``backward=slew``; else warn
 within tolerance; or less than both tolerance and uncertainty            leave (an error, if that is not proven)
-a step may take the clock back, and ``backward`` forbids that            slew or leave
+a step may set the clock back, and ``backward`` forbids that             slew or leave
 the agent lacks the method's command                                     report its error
 anything else                                                            step; in a dry run, report that
 =======================================================================  ============================================
 
-Slew or leave (``_Run._slew_or_leave``): a slew that is under way and ends right is left alone. Else one is begun,
-unless there is an obstacle (``Slewer.obstacle``), which becomes a warning. A slew of which nothing is left, with the
-clock not within tolerance, may be about to end: the clock is measured again a second later, and that counts.
+Slew or leave (``_Run._slew_or_leave``): a slew in progress that will end within tolerance is left alone. Otherwise one
+is begun, unless there is an obstacle (``Slewer.obstacle``), which becomes a warning. If nothing is left of a slew and
+the clock is not within tolerance, it may be about to end: the clock is measured again a second later.
 
-Step (``_Run._step_until_right``): right before each step it is checked again that it cannot take the clock back. After
-each step, the clock is measured, and the first row that fits says whether another step is worth it
+Step (``_Run._step_until_correct``): immediately before each step, it is checked again that it cannot set the clock
+back. After each step, the clock is measured, and the first matching row decides whether another step is worth it
 (``_Run._is_step_worth_it``):
 
 =======================================================================  ============================================
 after a step                                                             another step, while attempts are left
 =======================================================================  ============================================
-the guest does not support it                                            no: it would be refused, too
-not settled: neither proven within tolerance nor below the uncertainty   yes, once it was measured apart (see below)
-settled, but another run may be at it, the agent had trouble, or no      no: to come nearer is not worth what it may
-attempt would be left to repair what another step may spoil              spoil
-settled, but not proven within tolerance, or it may take the clock back  no
-settled, and the residual is no more than the method may leave           no
-anything else                                                            yes, to come nearer
+the guest does not support it                                            no: it would be refused again
+not settled: neither proven within tolerance nor below the uncertainty   yes, after measuring apart (see below)
+settled, but another run may be active, the agent had an error, or no    no: the gain is not worth the risk
+attempt would be left to correct a bad step
+settled, but not proven within tolerance, or it may set the clock back   no
+settled, and the residual is within the method's precision               no
+anything else                                                            yes, to improve the result
 =======================================================================  ============================================
 
-Measured apart: a step that came out wrong may have been doubled by another run that measured the same offset. So it is
-measured once more after a random pause, in which the other run may have taken its own step back.
+Measuring apart: a wrong step may have been doubled by another run that measured the same offset. So the clock is
+measured again after a random pause, during which the other run may have reverted its step.
 """
 
 from __future__ import annotations
@@ -73,10 +73,10 @@ _UNPROVEN_HINT = (
 
 
 async def resync(agent: GuestAgent, reference: Reference, options: ResyncOptions) -> ResyncReport:
-    """Bring the guest's clock to the reference.
+    """Set the guest's clock to the reference.
 
-    A clock that does not come within tolerance is no exception but the report's ``error``: the figures matter most
-    then.
+    If the clock does not come within tolerance, the report has an ``error``, and no exception is raised: the figures
+    matter most then.
 
     :raises QgaError: the guest's clock could not be read
     """
@@ -84,12 +84,12 @@ async def resync(agent: GuestAgent, reference: Reference, options: ResyncOptions
 
 
 class _Run:
-    """One resync: the decisions. What was measured and done is kept by the gauge, the stepper and the slewer."""
+    """The decisions of one resync. The gauge, the stepper and the slewer measure and act."""
 
     def __init__(self, agent: GuestAgent, reference: Reference, options: ResyncOptions) -> None:
         self._started_ns = time.monotonic_ns()
-        self._warnings: dict[str, None] = {}  # each is given once
-        # Not a method of its own: as a cycle, all that it knows would be left to the garbage collector.
+        self._warnings: dict[str, None] = {}  # without duplicates
+        # A method would make a reference cycle, and leave the whole run to the garbage collector.
         self._warn: Callable[[str], object] = self._warnings.setdefault
         given = Given(agent, reference, options, Criteria(options.tolerance_ns, options.backward), self._warn)
         self._agent, self._reference, self._options, self._criteria, _warn = given
@@ -100,7 +100,7 @@ class _Run:
     async def report(self) -> ResyncReport:
         options, criteria = self._options, self._criteria
         await self._gauge.learn_to_read()
-        before = await self._gauge.measure(self._gauge.is_off if await self._can_come_nearer() else never)
+        before = await self._gauge.measure(self._gauge.is_off if await self._can_improve() else never)
         self._agent.pin()
         try:
             before = await self._gauge.measure_for_proof(before)
@@ -112,10 +112,10 @@ class _Run:
                 f"its readings contradict each other by {length(before.measurement.resolution_ns)}"
             )
             return self._report(before, None, error=NotConvergedError(contradiction, _CONTRADICTION_HINT))
-        if criteria.glides_off(before):
+        if criteria.slews_off(before):
             if options.backward == "slew":
                 return await self._slew_or_leave(before)
-            self._warn_of_gliding(before)
+            self._warn_of_slewing_off(before)
         within = criteria.within(before)
         if within or abs(before.ns) < min(options.tolerance_ns, before.uncertainty_ns):
             return self._report(before, within, error=None if within else self._unproven(before))
@@ -126,22 +126,22 @@ class _Run:
             await self._agent.require(METHODS[method].command)
         except CommandError as missing:
             return self._report(before, within, error=missing)
-        if options.dry_run:  # the step would end a slew that is under way
+        if options.dry_run:  # the step would end a slew in progress
             return self._report(before, within, changed=True, method=method, planned_slew_ns=0)
-        return await self._step_until_right(before, method)
+        return await self._step_until_correct(before, method)
 
     async def _method(self) -> str:
         if self._options.method != "auto":
             return self._options.method
         return "extended" if await self._agent.knows("guest-update-time") else "set_time"
 
-    async def _can_come_nearer(self) -> bool:
-        """Return whether a step may be followed by another one, which costs no second of hwclock's."""
+    async def _can_improve(self) -> bool:
+        """Return whether another step could follow, without the second that hwclock takes."""
         if self._options.attempts <= 1 or self._options.dry_run or await self._method() != "extended":
             return False
         return await self._agent.knows(METHODS["extended"].command)
 
-    async def _step_until_right(self, before: Offset, method: str) -> ResyncReport:
+    async def _step_until_correct(self, before: Offset, method: str) -> ResyncReport:
         offset, attempts = before, 0
         is_contended = False
         while attempts < self._options.attempts:
@@ -159,7 +159,7 @@ class _Run:
                     offset = await self._gauge.measure_apart()
                 offset = await self._gauge.measure_for_proof(offset)
             except QgaError as lost:
-                # It is not claimed that a step helped after which nobody has measured.
+                # Without a measurement after the step, its effect is not reported as a success.
                 changed = self._stepper.may_be_stepped
                 within = False if changed else self._criteria.within(before)
                 return self._report(before, within, None, changed, method, attempts, lost)
@@ -179,7 +179,7 @@ class _Run:
         return self._report(before, self._criteria.within(offset), offset, changed, method, attempts, error)
 
     def _is_step_worth_it(self, method: str, offset: Offset, attempts: int, is_contended: bool) -> bool:
-        """Decide by the second table above, row by row."""
+        """Decide by the second table above."""
         if isinstance(self._stepper.error, NotSupportedError):
             return False
         if not self._criteria.is_settled(offset):
@@ -191,11 +191,11 @@ class _Run:
         return abs(offset.likely_ns) > METHODS[method].fine_ns(offset)
 
     async def _slew_or_leave(self, before: Offset) -> ResyncReport:
-        """Report on a clock that was not stepped because it might have gone back."""
+        """Report a clock that was not stepped because that might have set it back."""
         if self._options.backward != "slew":
             return self._leave(before)
         within = self._criteria.within(before)
-        if self._slewer.ends_right(before):
+        if self._slewer.ends_within_tolerance(before):
             return self._report(before, within)
         obstacle = await self._slewer.obstacle(before)
         if obstacle is not None:
@@ -208,7 +208,7 @@ class _Run:
     async def _report_slewing(
         self, before: Offset, offset: Offset, method: str, attempts: int = 0, is_stepped: bool = False
     ) -> ResyncReport:
-        """Slew a clock that is certainly ahead, maybe after some steps; and report."""
+        """Slew a clock that is certainly ahead, possibly after some steps, and report."""
         slewer = self._slewer
         try:
             offset, obstacle = await slewer.slew(offset)
@@ -221,7 +221,7 @@ class _Run:
             return self._report(before, within, None, changed, method, attempts + slewer.count, lost)
         attempts += slewer.count
         within = self._criteria.within(offset)
-        is_under_way = within is True if is_at_the_end else slewer.ends_right(offset)
+        is_under_way = within is True if is_at_the_end else slewer.ends_within_tolerance(offset)
         left_for = obstacle if self._criteria.may_go_back(offset) else None
         if left_for is not None:
             self._warn_of_leaving(offset, left_for)
@@ -231,15 +231,15 @@ class _Run:
         return self._report(before, within, offset, changed, method, attempts, error)
 
     def _leave(self, before: Offset, obstacle: str = "") -> ResyncReport:
-        """Report on a clock that was neither stepped nor slewed."""
-        if self._criteria.glides_off(before):
-            self._warn_of_gliding(before)
+        """Report a clock that was neither stepped nor slewed."""
+        if self._criteria.slews_off(before):
+            self._warn_of_slewing_off(before)
         self._warn_of_leaving(before, obstacle)
         within = self._criteria.within(before)
         return self._report(before, within, error=self._unproven(before) if within is None else None)
 
     def _verdict(self, method: str, attempts: int, offset: Offset, is_left: bool) -> QgaError | None:
-        """Return what is wrong with the clock after so many steps. To be left ahead, as was demanded, is no error."""
+        """Return the error of a clock after steps. A clock that ``backward`` leaves ahead is not an error."""
         within = self._criteria.within(offset)
         is_estimate_within = abs(offset.ns) <= self._options.tolerance_ns
         if within is None and (is_left or is_estimate_within or self._criteria.is_settled(offset)):
@@ -249,7 +249,7 @@ class _Run:
         return self._error(f"the guest's clock is still {_off_by(offset, attempts)}", METHODS[method].hint)
 
     def _unproven(self, offset: Offset, attempts: int = 0) -> QgaError | None:
-        """Return the error of a clock that may or may not be within tolerance; None if no proof was asked for."""
+        """Return the error of a clock that may or may not be within tolerance; None if no proof is required."""
         tolerance_ns = self._options.tolerance_ns
         if offset.uncertainty_ns > tolerance_ns:
             self._warn(
@@ -274,7 +274,7 @@ class _Run:
         if self._stepper.error is not None and error is None:
             self._warn(f"{effect} although the agent reported an error: {self._stepper.error.message}")
 
-    def _warn_of_gliding(self, offset: Offset) -> None:
+    def _warn_of_slewing_off(self, offset: Offset) -> None:
         end_ns = offset.ns + offset.left_to_slew_ns
         self._warn(f"the guest's clock is being slewed, and will be off by {signed(end_ns)} when the slew ends")
 
@@ -298,7 +298,7 @@ class _Run:
         planned_slew_ns: int | None = None,
     ) -> ResyncReport:
         now_ns = time.monotonic_ns()
-        # Against the monotonic clock: the reference may have been stepped since it was compared with.
+        # Relative to the monotonic clock, since the reference may have been stepped after the measurement.
         untouched = before.measurement.interval.middle
         planned = self._reference.base_ns() if changed and not planned_slew_ns else untouched
         return ResyncReport(

@@ -2,9 +2,9 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Stepping a guest's clock, and slewing one that is ahead: the kernel takes it back little by little.
+"""Stepping a guest's clock, and slewing one that is ahead, so that the kernel sets it back gradually.
 
-The error of a step or slew is not a verdict: the measurement after it is.
+An error of a step or slew decides nothing. The measurement after it does.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from .offsets import Gauge, Given
 from .report import Offset
 from .timestamps import SECOND_NS
 
-# The clock may have been set all the same. A hypervisor may fail in what it does after the setting.
+# The clock may have been set despite these errors. The hypervisor can fail after setting it.
 _NO_VERDICT = (
     CommandFailedError,
     ExchangeTimeoutError,
@@ -40,15 +40,15 @@ _NO_VERDICT = (
     HypervisorUnavailableError,
 )
 
-# The kernel counts what it slews within a second as done when that second begins.
+# At the beginning of each second, the kernel counts that second's slew as done.
 _COUNTED_AHEAD_SECONDS = 1.0
 
 
 class Stepper:
     """Steps one guest's clock.
 
-    ``error`` is that of the last step. ``may_be_stepped``: one was sent, and was not refused before it was tried.
-    ``stepped_at_ns`` is when the last one was done, as far as its reply says.
+    ``error`` is the error of the last step. ``may_be_stepped``: a step was sent and was not refused in advance.
+    ``stepped_at_ns`` is the time of the last step with a reply.
     """
 
     def __init__(self, given: Given, gauge: Gauge) -> None:
@@ -59,22 +59,22 @@ class Stepper:
         self._gauge = gauge
 
     async def approach(self, method: Method, offset: Offset) -> Offset:
-        """Make sure that a step would reach the guest that was measured; and at once, if it carries a time. Return the
-        offset by the reference, which may have been stepped meanwhile.
+        """Make sure that a step reaches the guest that was measured, and without delay if it carries a time. Return the
+        offset from the reference, which may have been stepped since the measurement.
         """
         try:
             await self._agent.require_same()
             if method.carries_time:
-                # After another client's hwclock a request waits for a second, and its stamp grows old meanwhile.
+                # While another client's hwclock runs, a request waits for a second, which makes its time wrong.
                 await self._agent.come_next()
         except HypervisorUnavailableError:
             await self._agent.wait(self._options.timings.daemon)
         return self._gauge.against_reference(offset.measurement)
 
     async def step(self, method: Method, offset: Offset) -> Offset:
-        """Step the clock once, or begin a slew; and measure.
+        """Step the clock once, or begin a slew, and measure.
 
-        :raises QgaError: the guest was lost, or refused before it tried
+        :raises QgaError: the guest was lost, or it refused in advance
         """
         self.error = None
         before, self.may_be_stepped = self.may_be_stepped, True
@@ -94,7 +94,7 @@ class Stepper:
         return await self._gauge.measure_after_step()
 
     async def _await_agent(self, step_error: QgaError) -> None:
-        """An agent that still sits in hwclock answers nobody; it has as long again to come out of it."""
+        """Wait for an agent that still runs hwclock, for as long again; it answers no requests until then."""
         timings = self._options.timings
         is_restart = isinstance(step_error, HypervisorUnavailableError)
         try:
@@ -106,7 +106,7 @@ class Stepper:
 
 
 class Slewer:
-    """Slews one guest's clock. ``count`` is the slews that were tried; ``has_begun``: one was, certainly."""
+    """Slews one guest's clock. ``count`` is the number of attempts; ``has_begun``: one certainly succeeded."""
 
     def __init__(self, given: Given, stepper: Stepper, gauge: Gauge) -> None:
         self.count = 0
@@ -116,17 +116,17 @@ class Slewer:
         self._gauge = gauge
 
     async def slew(self, offset: Offset) -> tuple[Offset, str | None]:
-        """Begin a slew, unless one that is under way ends right; and again if that one does not.
+        """Begin a slew, unless one in progress ends within tolerance; retry until one does.
 
-        Return the last offset, and the obstacle that kept the clock from being slewed.
+        Return the last offset, and the obstacle that prevented a slew.
 
-        :raises QgaError: the guest was lost meanwhile
+        :raises QgaError: the guest was lost
         """
-        while self.count < self._options.attempts and not self.ends_right(offset):
+        while self.count < self._options.attempts and not self.ends_within_tolerance(offset):
             obstacle = await self.obstacle(offset)
             if obstacle is not None:
                 if self.count:
-                    self._stepper.error = None  # a slew was refused for this reason, which came up meanwhile
+                    self._stepper.error = None  # this is why a slew was refused
                 return offset, obstacle
             offset = await self._stepper.approach(SLEW, offset)
             self.count += 1
@@ -135,20 +135,20 @@ class Slewer:
         return offset, None
 
     def may_be_counted_ahead(self, offset: Offset) -> bool:
-        """Return whether nothing is left to slew, and the clock not within tolerance, but may come there by itself."""
+        """Return whether nothing is left to slew, and the clock is not within tolerance yet but may be in a second."""
         is_within = self._criteria.tolerance_ns == 0 or self._criteria.within(offset) is True
-        return not offset.left_to_slew_ns and not is_within and self.ends_right(offset)
+        return not offset.left_to_slew_ns and not is_within and self.ends_within_tolerance(offset)
 
     async def measure_at_the_end(self) -> Offset:
-        """Measure when the kernel has done what it has already counted as done.
+        """Measure after the kernel has finished what it already counts as done.
 
-        :raises QgaError: the guest was lost meanwhile
+        :raises QgaError: the guest was lost
         """
         await pause(_COUNTED_AHEAD_SECONDS)
         return await self._gauge.measure_for_proof(await self._gauge.measure_after_step())
 
     async def obstacle(self, offset: Offset) -> str | None:
-        """Return why the clock cannot be slewed, None if it can."""
+        """Return the reason why the clock cannot be slewed; None if it can."""
         slew = offset.measurement.slew
         if self._options.method not in ("auto", "extended"):
             return f"method {self._options.method} does not slew"
@@ -158,12 +158,12 @@ class Slewer:
             return "a time service in the guest disciplines its clock"
         if abs(offset.likely_ns) > MOST_SLEWED_NS:
             return f"at most {MOST_SLEWED_NS / SECOND_NS:g} s is slewed"
-        if offset.interval.low <= 0 and not self._criteria.glides_off(offset):
-            return "it may be late as well"
+        if offset.interval.low <= 0 and not self._criteria.slews_off(offset):
+            return "it may be behind as well"
         return None
 
-    def ends_right(self, offset: Offset) -> bool:
-        """Return whether a slew is under way, or was begun here, that leaves the clock within tolerance."""
+    def ends_within_tolerance(self, offset: Offset) -> bool:
+        """Return whether a slew is in progress, or was begun here, that will bring the clock within tolerance."""
         slew = offset.measurement.slew
         is_begun = self.count > 0 and self._stepper.error is None
         if slew is None or not (slew.left_ns or is_begun):

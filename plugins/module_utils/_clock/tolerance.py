@@ -6,13 +6,13 @@
 
 A measurement is an interval that holds the offset. Against the tolerance, it proves one of three things:
 
-================================  ==========================
-interval                          the clock is within
-================================  ==========================
-no end is beyond the tolerance    True
-all of it is beyond               False
-anything else                     None: not proven
-================================  ==========================
+=====================================  ==========================
+interval                               the clock is within
+=====================================  ==========================
+both ends are within the tolerance     True
+all of it is beyond the tolerance      False
+anything else                          None: not proven
+=====================================  ==========================
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from .intervals import Interval
 from .report import Offset
 from .timestamps import SECOND_NS
 
-# The kernel counts what it slews within a second as done when that second begins, and in whole microseconds.
+# At the beginning of each second, the kernel counts that second's slew as done, in whole microseconds.
 _SLEW_GRAIN_NS = SECOND_NS // 1_000_000 * SLEW_PPM + 1_000
 
-# What is less certain than an agent that knows whole minutes only, or is read more coarsely, was not measured.
+# An agent that reports whole minutes reaches this. A measurement with a larger uncertainty or resolution is invalid.
 _MOST_UNCERTAIN_NS = 120 * SECOND_NS
 
 
@@ -43,7 +43,7 @@ def is_certainly_beyond(interval: Interval, tolerance_ns: int) -> bool:
 
 
 class Criteria(NamedTuple):
-    """The options that an offset is judged by. ``backward`` is as in ``ResyncOptions``."""
+    """The options that decide about an offset. ``backward`` is as in ``ResyncOptions``."""
 
     tolerance_ns: int
     backward: str
@@ -52,7 +52,7 @@ class Criteria(NamedTuple):
         return within(offset.interval, self.tolerance_ns)
 
     def lacks_proof(self, offset: Offset) -> bool:
-        """A tolerance of zero asks for no proof: it only has the clock stepped every time."""
+        """Return whether proof is missing. A tolerance of zero needs none: the clock is stepped every time."""
         return self.tolerance_ns > 0 and self.within(offset) is None
 
     def proves_nothing(self, offset: Offset) -> bool:
@@ -60,19 +60,19 @@ class Criteria(NamedTuple):
         return worst_ns > max(self.tolerance_ns, _MOST_UNCERTAIN_NS)
 
     def is_settled(self, offset: Offset) -> bool:
-        """Whether the clock can stay as it is. A residual below the uncertainty cannot be told from none: another step
+        """Return whether the clock can stay as it is. A residual below the uncertainty may be zero, and another step
         would only add noise.
         """
         is_at_best = abs(offset.ns) <= offset.uncertainty_ns
         return not self.proves_nothing(offset) and (self.within(offset) is True or is_at_best)
 
     def may_go_back(self, offset: Offset) -> bool:
-        """Whether a step might take the clock back although that is forbidden."""
+        """Return whether a step might set the clock back although that is forbidden."""
         return self.backward != "step" and offset.interval.high > 0
 
-    def glides_off(self, offset: Offset) -> bool:
-        """Whether the clock is within tolerance, and a slew that is under way takes it out: the guest slept, or the
-        host's clock was stepped meanwhile.
+    def slews_off(self, offset: Offset) -> bool:
+        """Return whether the clock is within tolerance, and a slew in progress takes it out. This happens if the guest
+        was paused or the host's clock was stepped during the slew.
         """
         left_ns = offset.left_to_slew_ns
         return bool(left_ns and self.within(offset)) and self.is_beyond_after(left_ns, offset)

@@ -2,14 +2,14 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The shapes of replies, and making facts of replies.
+"""The shapes of replies, and converting replies to facts.
 
-The guest is not trusted: a playbook that was promised a string must not get a list. A fact has the type that the schema
-gives it, and its text can be shown.
+The guest is not trusted: where the documentation promises a string, a playbook must not get a list. A fact has the type
+from the schema, and its text is printable.
 
-Source of the shapes: ``qga/qapi-schema.json`` of QEMU 10.0.13. What QAPI may leave out may be missing here, and so may
-what only some versions have. A newer agent, or one of another make, may add members: those are taken that are a plain
-value under a well-formed name.
+Source of the shapes: ``qga/qapi-schema.json`` of QEMU 10.0.13. A fact may lack members that QAPI marks as optional, and
+those that only some versions have. A newer or different agent may add members; plain values with well-formed names are
+kept.
 """
 
 from __future__ import annotations
@@ -23,23 +23,23 @@ from .._protocol.errors import RemoteProtocolError
 from .._protocol.numbers import whole
 from .._untrusted import visible
 
-# Names as QAPI has them (docs/devel/qapi-code-gen.rst, QEMU 10.0.13), and none that Ansible would obey as a variable.
+# Names as in QAPI (docs/devel/qapi-code-gen.rst, QEMU 10.0.13), without those that are special variables of Ansible.
 _MEMBER = re.compile(r"(?!(?i:ansible))[A-Za-z][A-Za-z0-9_-]{0,63}\Z")
 
-# Linux' longest path (PATH_MAX, limits.h); no other text of an agent is as long.
+# The longest path of Linux (PATH_MAX, limits.h); no other text of an agent is as long.
 _LONGEST_TEXT = 4096
 
 
 @dataclass(frozen=True)
 class Leaf:
-    """``name`` is what the type is called in an error; ``read`` makes the fact of a value that fits."""
+    """``name`` is the type's name in errors; ``read`` converts a valid value to a fact."""
 
     name: str
     fits: Callable[[Any], bool]
     read: Callable[[Any], Any] = lambda value: value
 
 
-# A list of a shape is a tuple with one in it.
+# A tuple with one shape in it is a list of that shape.
 Shape = Union[Leaf, Mapping[str, Any], Tuple[Any, ...]]
 
 
@@ -78,7 +78,7 @@ _DISK_ADDRESS: Shape = {
 
 _ONLINE = _each(FLAG, "online can-offline")
 
-# By the command that returns it.
+# By command.
 SHAPES: Mapping[str, Shape] = {
     "guest-get-host-name": {"host-name": TEXT},
     "guest-get-osinfo": _each(
@@ -153,7 +153,7 @@ SHAPES: Mapping[str, Shape] = {
         },
     ),
     "guest-fsfreeze-status": TEXT,
-    # The extended agent's (commands.py).
+    # Of the extended agent (commands.py).
     "guest-get-clock": {
         **_each(INTEGER, "received transmitted max-error slewing"),
         **_each(FLAG, "synchronized slewable"),
@@ -170,12 +170,12 @@ SHAPES: Mapping[str, Shape] = {
 def facts_of(command: str, value: Any) -> Any:
     """Return what ``command`` returned, with members' names in snake_case and every text visible.
 
-    A null counts as absent: a member or an item of a list that is null is left out, and a null in the place of the list
-    is an empty one (as agents written in Go have it). So are members left out that cannot be facts: with an ill-formed
-    name, such as QAPI's downstream ``__org.example_more``, or unknown and not a plain value. A value of the wrong type
-    spoils the whole reply, wherever it is: then the others may mean something else as well.
+    A null counts as absent: null members and items are left out, and null instead of a list is an empty list (agents
+    written in Go return it). Members that cannot be facts are left out, too: those with an ill-formed name, such as
+    QAPI's downstream ``__org.example_more``, and unknown ones that are not a plain value. One value of the wrong type
+    makes the whole reply invalid, because the other values may have another meaning as well.
 
-    :raises RemoteProtocolError: it has not the command's shape
+    :raises RemoteProtocolError: the reply does not have the command's shape
     """
     return _read(value, SHAPES[command], f"from {command}")
 
@@ -214,7 +214,7 @@ def _plain(value: Any, where: str) -> Any:
     if isinstance(value, float):
         if not math.isfinite(value):
             raise RemoteProtocolError(f"the agent returned {where} a number that is out of range")
-        return float(value)  # of the plain type, which whatever keeps facts can write
+        return float(value)  # as a plain float, which any cache plugin can serialize
     return value
 
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The domains of one hypervisor as guests: selecting them, and reaching each of them."""
+"""Selecting domains of one hypervisor, and opening channels to their guests."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def select_domains(domains: Iterable[Domain], wanted: Iterable[str], excluded: I
 def guest_of(
     selected: Selected, domain: Domain | None, hypervisor: Hypervisor, limits: Limits, is_optional: bool
 ) -> Guest:
-    """The selected guest. That it is not there, or does not run, is its problem."""
+    """Return the selected guest. Its problem is that it does not exist or does not run, if so."""
     uri = hypervisor.uri
     problem: QgaError | None = None
     if domain is None:

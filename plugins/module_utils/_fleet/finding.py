@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The options that select many guests, and finding these."""
+"""Finding the guests that the options for many guests select."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ class Fleet(NamedTuple):
 
 
 def fleet_of(params: Params, limits: Limits) -> contextlib.AbstractContextManager[Fleet]:
-    """Find the guests that ``domains`` or ``sockets`` name, and give back at the end what it takes to reach them.
-    ``limits`` are on each message of each of them.
+    """Find the guests that ``domains`` or ``sockets`` select, and close their connections at the end. ``limits`` apply
+    to each of their messages.
 
-    :raises InvalidOptionError: the options contradict each other, or name nothing
-    :raises NotFoundError: no guest fits a pattern
-    :raises QgaError: the hypervisor cannot be asked
+    :raises InvalidOptionError: the options contradict each other, or select nothing
+    :raises NotFoundError: a pattern matches no guest
+    :raises QgaError: the hypervisor is not available
     """
     option = "domains" if params.get("domains") is not None else "sockets"
     for name in (option, "exclude"):
@@ -39,7 +39,7 @@ def fleet_of(params: Params, limits: Limits) -> contextlib.AbstractContextManage
             require_text(f"an entry of {name}", entry[entry.startswith("!") :])
     if not params[option] and not params["allow_empty"]:
         raise InvalidOptionError(
-            f"{option} is an empty list", f"Name guests in {option}, or set allow_empty if there may be none."
+            f"{option} is an empty list", f"List guests in {option}, or set allow_empty if there may be none."
         )
     return FINDERS[option](params, limits)
 
@@ -50,7 +50,7 @@ def _fleet(selection: Selection, params: Params, where: str, guest: Callable[[Se
             f"no {where} matches {', '.join(selection.unmatched)}",
             "Correct the pattern, or set allow_empty if there may be none.",
         )
-    warnings = tuple(f"{name} is named more than once; it is done once" for name in selection.repeated)
+    warnings = tuple(f"{name} is listed more than once; it is processed once" for name in selection.repeated)
     return Fleet(tuple(guest(selected) for selected in selection.guests), warnings)
 
 
@@ -84,13 +84,13 @@ def _sockets(params: Params, limits: Limits) -> Iterator[Fleet]:
 
     if params["sockets"] and all(entry.startswith("!") for entry in params["sockets"]):
         raise InvalidOptionError(
-            "sockets only says what to leave out", "Add a path or a pattern, such as /var/run/qemu-server/*.qga."
+            "sockets has only exclusions", "Add a path or a pattern, such as /var/run/qemu-server/*.qga."
         )
 
     def guest(selected: Selected) -> Guest:
         problem = None
         if not os.path.exists(selected.name):
-            hint = "Check the path; QEMU makes it at its start."
+            hint = "Check the path; QEMU creates the socket when it starts."
             problem = NotFoundError(f"there is no socket {selected.name}", hint)
         return Guest(
             selected.name,
@@ -112,7 +112,7 @@ def _sockets(params: Params, limits: Limits) -> Iterator[Fleet]:
 
 
 def _expanded(path: str) -> str:
-    """As Ansible does it for options that are paths. With a leading ``!``, an entry is none to it."""
+    """Expand a path as Ansible does for options of this type. With a leading ``!``, an entry is not a path to it."""
     return os.path.expanduser(os.path.expandvars(path))
 
 

@@ -20,7 +20,7 @@ async def require_allowed(channel: Channel, timeout: float) -> None:
     """Make sure that the guest's clock may be touched.
 
     :raises OptedOutError: it may not
-    :raises QgaError: the hypervisor could not be asked
+    :raises QgaError: the hypervisor is not available
     """
     element = await channel.metadata(NAMESPACE, timeout)
     if element is None:
@@ -28,6 +28,6 @@ async def require_allowed(channel: Channel, timeout: float) -> None:
     # Few domains have one, and the parser is slow to import.
     from xml.etree import ElementTree
 
-    # From libvirt, which checked it. What is not clearly a yes is a no: the mark is there to forbid.
+    # libvirt has checked the XML. Anything other than a clear yes counts as no: the purpose of the mark is to forbid.
     if ElementTree.fromstring(element).get("enabled", "").strip().lower() not in ("yes", "true", "on", "1"):
         raise OptedOutError(f"the clock of {channel} is not to be touched: its metadata has {NAMESPACE}")

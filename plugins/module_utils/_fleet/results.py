@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The result of each guest of a run, and the verdict on all of them."""
+"""The result of each guest of a run, and the verdict on the whole run."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class GuestResult:
 
     def __post_init__(self) -> None:
         if self.error is not None:
-            detached(self.error)  # a thousand of them are kept
+            detached(self.error)  # up to thousands are kept
 
     @property
     def title(self) -> str:
@@ -87,7 +87,7 @@ def failure(error: Exception, is_optional: bool = False) -> GuestResult:
 
 
 def internal_error(error: Exception) -> QgaError:
-    """Make an error of an unforeseen exception: a guest must not be able to end the module with one."""
+    """Convert an unforeseen exception to an error: a guest must not be able to end the module with one."""
     return QgaError(
         f"internal error: {type(error).__name__}: {visible(str(error))}",
         "Please report it, with the task and the version of the agent.",

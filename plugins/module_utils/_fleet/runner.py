@@ -2,26 +2,26 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The runner: does the same work on each of many guests, whether they are all known at first or come over time.
+"""The runner: does the same work on each of many guests, whether all are known in advance or arrive over time.
 
 Theory of operation
 -------------------
-One guest never holds up or hides the others. Its work is begun anew when its connection to the hypervisor is lost; all
-work can be, since a resync measures first. A round of the work ends in one of these (``Runner.run``):
+One guest never delays or hides the others. If its connection to the hypervisor is lost, its work is restarted. Any work
+can be restarted, since a resync measures first. An attempt ends in one of these ways (``Runner.run``):
 
 ==========================================  =========================================================================
-end of a round                              action
+end of an attempt                           action
 ==========================================  =========================================================================
 a result                                    return it; a break that the work survived keeps the guest a suspect
 an error that is not about the hypervisor   raise it
 the guest is guilty (``suspects.py``)       remember that, and raise the verdict
-the connection broke during an exchange     begin anew at once, in the suspect's next way
-there is no connection                      begin anew after a pause, for as long as a restart of the daemon takes
-                                            since the last break; then raise the error
+the connection broke during an exchange     retry at once, in the suspect's next mode
+there is no connection                      retry after a pause, until the time that a restart of the daemon takes
+                                            has passed since the last break; then raise the error
 ==========================================  =========================================================================
 
-After a restart of its daemon, a hypervisor has no agent connected for a while. Until that has settled, each agent is
-waited for, or it would be taken for one that does not run.
+After a restart of its daemon, a hypervisor has no agents connected for a while. During this time, each agent is waited
+for; otherwise its guest would count as one without a running agent.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from .opt_out import require_allowed
 from .results import GuestResult, Work, failure
 from .suspects import SHARED, USUAL, SuspectTurns, Suspicion, Timings, WatchedChannel
 
-# Suspects are remembered for as long as there are no more of them.
+# If there are more suspects, the oldest is forgotten.
 MOST_REMEMBERED = 1000
 
 T = TypeVar("T")
@@ -51,8 +51,8 @@ OpenChannel = Callable[[], Channel]
 class Guest:
     """One guest of many, and how to open the channel to its agent.
 
-    ``open_apart`` opens one whose connection carries no other guest's call; None: there is no such way.
-    ``is_optional``: if it cannot be used, it is skipped instead of failing. ``problem``: that is known already.
+    ``open_apart`` opens one whose connection carries no other guest's call; None: this is not possible.
+    ``is_optional``: if it cannot be used, it is skipped and does not fail. ``problem``: an error that is known already.
     ``vm_name``: as in ``GuestResult``.
     """
 
@@ -66,8 +66,8 @@ class Guest:
 
 
 class RunOptions(NamedTuple):
-    """``timeout`` is in seconds for each exchange, ``wait_timeout`` for an agent to answer at all. ``touches_clock``: a
-    mark in the guest's definition may forbid the work.
+    """``timeout`` is the seconds for each exchange, ``wait_timeout`` those for the agent to answer for the first time.
+    ``touches_clock``: a mark in the guest's definition may forbid the work.
     """
 
     timeout: float
@@ -90,35 +90,36 @@ async def with_agent(open_channel: OpenChannel, work: Callable[[GuestAgent], Awa
 
 
 class Runner:
-    """Works through guests, and remembers suspects. There is one for a run, or for a hypervisor of a service."""
+    """Works through guests, and remembers suspects. There is one for each run, or for each hypervisor of a service."""
 
     def __init__(self, timings: Timings = USUAL, most_remembered: int = MOST_REMEMBERED) -> None:
         self._timings = timings
         self._most_remembered = most_remembered
         self._turns = SuspectTurns(timings)
-        self._suspects: dict[str, Suspicion] = {}  # as they were left, by UUID, in the order of their last run
+        self._suspects: dict[str, Suspicion] = {}  # by UUID, in the order of their last run
         self._was_away_at = -math.inf
 
     async def run(self, guest: Guest, work: Callable[[GuestAgent], Awaitable[T]], options: RunOptions) -> T:
         """Do the work on one guest, as :func:`with_agent` does, by the table above.
 
-        :raises HypervisorUnavailableError: ``in_call``, the guest is guilty; otherwise the connection could not be made
-            again for a while, and that is not the guest's doing
+        :raises HypervisorUnavailableError: with ``in_call``, the guest is guilty; otherwise, the connection could not
+        be
+            restored for a while, which is not the guest's fault
         :raises QgaError: nothing was done to it
         """
         known = self._suspects.get(guest.uuid or "")
-        suspicion = Suspicion(SHARED if known is None else known.way, guest.open_apart is not None)
+        suspicion = Suspicion(SHARED if known is None else known.mode, guest.open_apart is not None)
         patience: Deadline | None = None
         while True:
             breaks = suspicion.breaks
             try:
                 result = await with_agent(lambda: self._open(guest, suspicion), work, self._patient(options))
             except HypervisorUnavailableError as error:
-                # As it is kept while the daemon is waited for: without what its frames hold.
+                # It is kept during the wait for the daemon, so it must not hold the frames of its traceback.
                 lost = HypervisorUnavailableError(error.message, error.hint, error.in_call)
             else:
-                # Work that survives a break returns a result all the same. If its guest were no suspect the next time,
-                # it could never be found out.
+                # Work can survive a break and return a result. Its guest stays a suspect; otherwise it could break the
+                # shared connection in every run without being found guilty.
                 self._remember(guest, suspicion, is_suspect=breaks != suspicion.breaks)
                 return result
             guilty = suspicion.verdict()
@@ -133,7 +134,7 @@ class Runner:
             await pause(self._timings.suspect_retry if lost.in_call else self._timings.retry)
 
     def verdict(self, guest: Guest) -> HypervisorUnavailableError | None:
-        """The error of a guest that was found guilty in its last run."""
+        """Return the error of a guest that was found guilty in its last run."""
         known = self._suspects.get(guest.uuid or "")
         return None if known is None else known.verdict()
 
@@ -151,7 +152,7 @@ class Runner:
         return options._replace(wait_timeout=max(options.wait_timeout, self._timings.restart))
 
     def _open(self, guest: Guest, suspicion: Suspicion) -> Channel:
-        open_channel = guest.open if suspicion.way == SHARED else guest.open_apart or guest.open
+        open_channel = guest.open if suspicion.mode == SHARED else guest.open_apart or guest.open
         return WatchedChannel(open_channel(), suspicion, self._turns)
 
 
@@ -165,9 +166,10 @@ def run_all(
 ) -> tuple[GuestResult, ...]:
     """Do the work on all guests; return the result of each, in their order.
 
-    ``concurrency`` is how many are worked on at the same time. Those that are not done at the ``deadline`` have failed.
+    ``concurrency`` is the number of guests that are worked on at the same time. Guests that are not done at the
+    ``deadline`` have failed.
     """
-    from .._event_loop.multiplexer import Multiplexer  # one guest does without
+    from .._event_loop.multiplexer import Multiplexer  # not needed for one guest
 
     runner = Runner(timings)
     results: dict[int, GuestResult] = {}
@@ -180,17 +182,17 @@ def run_all(
             return failure(guest.problem, guest.is_optional)
         try:
             return await runner.run(guest, work, options)
-        except Exception as error:  # pylint: disable=broad-exception-caught  # met with one guest, it is not all's
+        except Exception as error:  # pylint: disable=broad-exception-caught  # it must not affect other guests
             return failure(error, guest.is_optional)
 
     def result_of(number: int, guest: Guest) -> GuestResult:
         if number in results:
             return results[number]
-        problem = guest.problem or late("it came to an end" if number < begun else "it was begun")
+        problem = guest.problem or late("its work was done" if number < begun else "its work began")
         return failure(problem, guest.is_optional)
 
     multiplexer: Multiplexer[GuestResult] = Multiplexer(concurrency, results.__setitem__)
-    begun = multiplexer.run(map(run_one, guests), deadline.at, lambda: late("it was done"))
+    begun = multiplexer.run(map(run_one, guests), deadline.at, lambda: late("its work was done"))
     return tuple(
         result_of(number, guest).of(guest.name, guest.uuid, guest.vm_name) for number, guest in enumerate(guests)
     )

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Selecting guests out of those that there are: by name, by UUID, by shell pattern, and by exclusion."""
+"""Selecting guests by name, UUID and shell pattern, with exclusions."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from fnmatch import fnmatchcase
 from typing import Callable, Iterable, NamedTuple, Sequence
 
 _MAGIC = re.compile(r"[*?\[]")
-_EVERYTHING = "*"  # never taken for a name
+_EVERYTHING = "*"  # never a name
 _DIGITS = re.compile(r"([0-9]+)")
 
 
 class Candidate(NamedTuple):
-    """A guest that can be selected. ``key`` tells it from all others, ``aliases`` are other names for it."""
+    """A guest that can be selected. ``key`` identifies it, ``aliases`` are other names for it."""
 
     name: str
     key: str
@@ -27,7 +27,7 @@ class Candidate(NamedTuple):
 
 
 class Selected(NamedTuple):
-    """``candidate`` is None if there is no guest of that name. ``by_name``: it was named itself, not by a pattern."""
+    """``candidate`` is None if there is no guest of that name. ``by_name``: selected by its name, not by a pattern."""
 
     name: str
     candidate: Candidate | None
@@ -35,8 +35,8 @@ class Selected(NamedTuple):
 
 
 class Selection(NamedTuple):
-    """``guests`` are in the order in which they were named, those of one pattern by name. ``unmatched`` are patterns
-    that no guest fits, ``repeated`` the names of guests that had been named before.
+    """``guests`` are in the order of their entries, and by name for one pattern. ``unmatched`` are patterns without a
+    match, ``repeated`` the names of guests that are listed more than once.
     """
 
     guests: tuple[Selected, ...]
@@ -52,21 +52,21 @@ def is_pattern(text: str) -> bool:
 
 
 def natural_key(name: str) -> tuple[tuple[int, int, str], ...]:
-    """For sorting: web2 comes before web10."""
+    """Return a key that sorts web2 before web10."""
     return tuple(
         (1, len(part.lstrip("0")), part.lstrip("0")) if part.isdigit() else (0, 0, part) for part in _DIGITS.split(name)
     )
 
 
 def select(wanted: Iterable[str], excluded: Iterable[str], named: Find, matching: Find) -> Selection:
-    """Select guests. ``named`` finds the one of a name, ``matching`` all that fit a pattern.
+    """Select guests. ``named`` finds the guest of a name, ``matching`` all guests that match a pattern.
 
-    An entry of ``wanted`` with a leading ``!`` excludes; if there are only such, all others are selected.
+    An entry of ``wanted`` with a leading ``!`` excludes. If there are only such entries, all other guests are selected.
     """
     entries = list(wanted)
     positive = [entry for entry in entries if not entry.startswith("!")]
     negative = [entry for entry in entries if entry.startswith("!")]
-    # An entry of excluded may have the mark too: to leave nothing out for it would be the worst reading.
+    # An entry of excluded may have the mark too. It must not be read as excluding nothing.
     is_left_out = _left_out([entry[entry.startswith("!") :] for entry in (*negative, *excluded)], named)
     if entries and not positive:
         positive = [_EVERYTHING]
@@ -77,7 +77,7 @@ def select(wanted: Iterable[str], excluded: Iterable[str], named: Find, matching
         found = () if entry == _EVERYTHING else named(entry)
         by_name = bool(found) or not is_pattern(entry)
         if not by_name:
-            # Names that differ in leading zeros only have the same natural key.
+            # Names that differ only in leading zeros have the same natural key.
             found = sorted(matching(entry), key=lambda candidate: (natural_key(candidate.name), candidate.name))
             unmatched += [] if found else [entry]
         elif not found and not is_left_out(Candidate(entry, entry)):
@@ -88,7 +88,7 @@ def select(wanted: Iterable[str], excluded: Iterable[str], named: Find, matching
             before = selected.get(candidate.key)
             if by_name and before is not None and before.by_name:
                 repeated.append(entry)
-            elif by_name or before is None:  # to be named counts for more than to be matched
+            elif by_name or before is None:  # a name has precedence over a pattern
                 selected[candidate.key] = Selected(candidate.name, candidate, by_name)
     return Selection(tuple(selected.values()), tuple(unmatched), tuple(repeated))
 

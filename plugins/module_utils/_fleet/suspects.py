@@ -2,29 +2,29 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Suspects: finding out at which guest's answer a shared connection breaks.
+"""Suspects: finding the guest whose reply breaks a shared connection.
 
 Theory of operation
 -------------------
-Guests share connections to libvirt, and libvirt's daemon parses an agent's answer before anything here does: at some
-answers it hangs up, or ends. Then all calls that are under way on the connection fail, and none of the errors says
-whose answer it was. Each guest with such a call is a *suspect*, and the work on it is begun anew in another way:
+Guests share connections to libvirt, and libvirt's daemon parses an agent's reply before this code does. Some replies
+make the daemon close the connection, or crash. Then all calls in progress on the connection fail, and no error names
+the guest that caused it. Each guest with such a call is a *suspect*, and the work on it is restarted in another mode:
 
 =======  =====================================================  =====================================================
-way      connections                                            when the connection breaks during an exchange
+mode     connections                                            next mode if the connection breaks during an exchange
 =======  =====================================================  =====================================================
-shared   shared with other guests                               apart; alone, if the guest has no way apart
-apart    of the reserve: no other guest's call is on them       alone: the daemon may have ended at another's answer
+shared   shared with other guests                               apart; alone, if the guest cannot be reached apart
+apart    from the reserve, without any other guest's call       alone: another guest's reply may crash the daemon
 alone    as apart, and one suspect's exchange at a time         guilty, if no other guest's connection broke during
-                                                                it, or at the third such break; else alone again
+                                                                the exchange, or at the third break; else alone again
 =======  =====================================================  =====================================================
 
-A guilty guest has failed. A way never goes back during one run. If the last attempt of a run broke a connection, the
-next run of the same guest begins in the same way; if it returned a result, the guest is not a suspect any more. A run
-that ends with another error proves nothing: the next one begins as this one did.
+A guilty guest has failed. During one run, a guest never returns to an earlier mode. If the last attempt of a run broke
+a connection, the next run of the same guest begins in the same mode; if it returned a result, the guest is no longer a
+suspect. A run that ends with another error proves nothing: the next run begins in the same mode as this one.
 
-A turn of the suspects that are asked alone lasts one exchange, and goes to the one whose turns have been the shortest
-so far: a guest that answers slowly holds up others once, and not for as long as its work takes.
+A turn of suspects that are asked alone lasts one exchange. The suspect with the shortest turns so far is next, so that
+a slow guest delays others by one exchange and not by all of its work.
 """
 
 from __future__ import annotations
@@ -36,24 +36,24 @@ from .._channels.base import Channel, Exchange, ForwardingChannel, Request
 from .._errors import HypervisorUnavailableError
 from .._event_loop.tasks import pause
 
-# A daemon that ends breaks all connections, and then a suspect's turn proves nothing. But not so often: any other guest
-# may have done it twice, and is asked alone from then on.
+# A daemon that crashes breaks all connections, so one break proves nothing. Another guest can be the cause twice at
+# most, since it is asked alone from then on.
 MOST_BREAKS_ALONE = 3
 
 _GUILTY_HINT = (
-    "The connection broke at this guest's answer, and again when it was tried apart from the others: "
-    "look at the guest's agent and at the daemon's log."
+    "The connection broke at this guest's reply, and again when the guest was tried separately: "
+    "check the guest's agent and the daemon's log."
 )
 
 SHARED, APART, ALONE = "shared", "apart", "alone"
 
 
 class Timings(NamedTuple):
-    """In seconds.
+    """Durations in seconds.
 
-    ``restart``: a daemon that is restarted is back by then, and has found the agents again. ``retry``: before it is
-    tried again. ``suspect_retry``: the same where the daemon is still there, most likely. ``turn``: between two looks
-    whether it is a suspect's turn. ``settling``: for how long after a restart agents may still have to be found again.
+    ``restart``: until a daemon that restarts is available and has found the agents. ``retry``: between two attempts to
+    connect. ``suspect_retry``: the same if the daemon is probably still running. ``turn``: between two checks for a
+    suspect's turn. ``settling``: the time after a restart in which agents may still be missing.
     """
 
     restart: float = 10.0
@@ -67,23 +67,23 @@ USUAL = Timings()
 
 
 class Suspicion:
-    """The state of one guest during its work. ``had`` is for how many seconds it has had turns."""
+    """The state of one guest during its work. ``had`` is the total duration of its turns in seconds."""
 
-    def __init__(self, way: str, has_way_apart: bool) -> None:
-        self.way = way
+    def __init__(self, mode: str, can_be_apart: bool) -> None:
+        self.mode = mode
         self.had = 0.0
         self.breaks = 0  # of this guest's connection
-        self.guilt: str | None = None  # the error at which it was found guilty
+        self.guilt: str | None = None  # the message of the error that proved it
         self._breaks_alone = 0
-        self._after_shared = APART if has_way_apart else ALONE
+        self._after_shared = APART if can_be_apart else ALONE
 
     def on_break(self, error: HypervisorUnavailableError, others_broke: bool) -> None:
-        """Go to the next way, by the table above."""
+        """Go to the next mode, by the table above."""
         self.breaks += 1
-        if self.way == SHARED:
-            self.way = self._after_shared
-        elif self.way == APART:
-            self.way = ALONE
+        if self.mode == SHARED:
+            self.mode = self._after_shared
+        elif self.mode == APART:
+            self.mode = ALONE
         else:
             self._breaks_alone += 1
             if not others_broke or self._breaks_alone == MOST_BREAKS_ALONE:
@@ -94,11 +94,11 @@ class Suspicion:
 
 
 class SuspectTurns:
-    """What the channels of a run share: how many connections broke, and whose turn it is among those asked alone."""
+    """The state that the channels of a run share: the number of broken connections, and the turns of suspects."""
 
     def __init__(self, timings: Timings) -> None:
         self.timings = timings
-        self.breaks = 0  # that all guests have seen
+        self.breaks = 0  # of all guests' connections
         self.is_taken = False
         self._waiting: list[Suspicion] = []
 
@@ -113,7 +113,7 @@ class SuspectTurns:
 
 
 class WatchedChannel(ForwardingChannel):
-    """A guest's channel, whose exchanges are made in the guest's way."""
+    """A guest's channel, whose exchanges take place in the guest's mode."""
 
     def __init__(self, channel: Channel, suspicion: Suspicion, turns: SuspectTurns) -> None:
         super().__init__(channel)
@@ -124,7 +124,7 @@ class WatchedChannel(ForwardingChannel):
         guilty = self._suspicion.verdict()
         if guilty is not None:
             raise guilty
-        if self._suspicion.way != ALONE:
+        if self._suspicion.mode != ALONE:
             return await self._watched(request, timeout)
         await self._turns.take(self._suspicion)
         began_at = time.monotonic()
@@ -142,7 +142,9 @@ class WatchedChannel(ForwardingChannel):
             if not error.in_call:
                 raise
             self._turns.breaks += 1
-            if self._suspicion.way == ALONE:
-                await pause(self._turns.timings.suspect_retry)  # in which others see their connections break, too
+            if self._suspicion.mode == ALONE:
+                await pause(
+                    self._turns.timings.suspect_retry
+                )  # other guests see their connections break during it, too
             self._suspicion.on_break(error, others_broke=self._turns.breaks != breaks + 1)
             raise

@@ -231,9 +231,12 @@ def test_the_hosts_own_clock_is_warned_of_when_it_changes_and_not_for_every_gues
     serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     is_synchronized: list[int] = []
-    usual = module("_clock.options", "guest_agent").reference_of
+    options = module("_clock.options", "guest_agent")
+    usual = options.reference_of
     monkeypatch.setattr(
-        module("resyncing"), "reference_of", lambda params: usual(params, lambda: bool(is_synchronized))
+        module("resyncing"),
+        "reference_of",
+        lambda params: usual(params, lambda: options.HostClock(bool(is_synchronized))),
     )
     names = [f"web{number}" for number in range(4)]
     with serve(*names) as service:

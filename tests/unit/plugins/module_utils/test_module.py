@@ -296,7 +296,7 @@ class TestInfoOfMany:
         monkeypatch.setitem(finding.FINDERS, "domains", fleet.find)  # type: ignore[arg-type]
         ended = run(qga_info, domains=["*"], gather_subset=["os"], deadline=0.1)
         assert ended.statuses() == {"web1": "gathered", "web2": "failed"}
-        assert ended.guests["web2"]["error"]["message"] == "the deadline of 0.1 s passed before it was done"
+        assert ended.guests["web2"]["error"]["message"] == "the deadline of 0.1 s passed before its work was done"
         assert ended.result["msg"].startswith("1 of 2 guests failed: web2 (deadline) [guests_failed].")
 
 
@@ -360,7 +360,7 @@ class TestWarnings:
         assert ended.result["msg"] == f"2 guests: 2 {status.replace('_', ' ')}"
 
     def test_those_about_the_selection_are_the_tasks(self, fleet: SimulatedFleet, run: Run) -> None:
-        fleet.warnings = ("web1 is named more than once; it is done once",)
+        fleet.warnings = ("web1 is listed more than once; it is processed once",)
         ended = run(qga_update_time, domains=["*"], backward="leave")
         assert ended.said("more than once")
         assert ["warnings" in entry for entry in ended.guests.values()] == [False, False, True]

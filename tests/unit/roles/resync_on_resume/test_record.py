@@ -27,6 +27,7 @@ class Report:
         self.changed = True
         self.within_tolerance: bool | None = True
         self.slewing_ns = 0
+        self.is_planned = False
         self.error = None
         self.warnings: tuple[str, ...] = ()
         self.stepped_at_ns: int | None = STEPPED_NS

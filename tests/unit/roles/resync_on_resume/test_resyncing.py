@@ -87,7 +87,9 @@ def test_the_options_are_those_of_the_configuration(see_to: SeeTo, monkeypatch: 
 def test_a_host_that_has_to_be_synchronized_and_is_not_steps_nobody(
     see_to: SeeTo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(resyncing, "reference_of", lambda params: options.reference_of(params, lambda: False))
+    monkeypatch.setattr(
+        resyncing, "reference_of", lambda params: options.reference_of(params, lambda: options.HostClock(False))
+    )
     record = see_to("[resync]\nrequire_synchronized_host = yes\n")
     assert (record.result, record.code) == ("failed", "host_clock_unsynchronized")
 

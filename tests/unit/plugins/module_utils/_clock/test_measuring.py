@@ -175,10 +175,10 @@ class TestReplies:
     @pytest.mark.parametrize(
         ("value", "words"),
         [
-            *((value, "no object") for value in (None, 1, [], "now")),
-            ({"received": 2, "transmitted": 1}, "before it was received"),
-            ({"received": 0, "transmitted": 10**18}, "for longer than its exchange took"),
-            ({"received": 10**18, "transmitted": 10**18 + SECOND}, "for longer than its exchange took"),
+            *((value, "not an object") for value in (None, 1, [], "now")),
+            ({"received": 2, "transmitted": 1}, "is before its received"),
+            ({"received": 0, "transmitted": 10**18}, "processing time longer than the exchange"),
+            ({"received": 10**18, "transmitted": 10**18 + SECOND}, "processing time longer than the exchange"),
             ({**CLOCK, "slewing": "0"}, "slewing as str"),
             ({**CLOCK, "slewing": 0.5}, "slewing as float"),
             ({**CLOCK, "slewing": -(2**63) // 2000 - 1}, "slewing that would take more than 292 years"),

@@ -210,7 +210,7 @@ class TestSlewing:
             ("does not slew", 200 * MILLISECOND, {}, lambda guest: guest.commands.pop("guest-update-time")),
             ("does not slew", 200 * MILLISECOND, {}, lambda guest: guest.commands.pop("guest-get-clock")),
             ("method set_time does not slew", 200 * MILLISECOND, {"method": "set_time"}, lambda _guest: None),
-            ("it may be late as well", 10 * MICROSECOND, {"tolerance_ns": 0}, lambda _guest: None),
+            ("it may be behind as well", 10 * MICROSECOND, {"tolerance_ns": 0}, lambda _guest: None),
         ],
     )
     @pytest.mark.parametrize("dry_run", [False, True])

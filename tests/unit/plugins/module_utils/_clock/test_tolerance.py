@@ -47,7 +47,7 @@ def test_a_step_may_go_back_as_soon_as_the_clock_may_be_ahead(backward: str, low
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "left_ns", "glides_off"),
+    ("low", "high", "left_ns", "slews_off"),
     [
         (0, 0, 0, False),
         (0, 0, TOLERANCE + GRAIN, False),
@@ -60,9 +60,9 @@ def test_a_step_may_go_back_as_soon_as_the_clock_may_be_ahead(backward: str, low
     ],
 )
 def test_a_slew_leads_out_of_tolerance_if_the_whole_interval_will_be_beyond(
-    low: int, high: int, left_ns: int, glides_off: bool
+    low: int, high: int, left_ns: int, slews_off: bool
 ) -> None:
-    assert Criteria(TOLERANCE, "slew").glides_off(offset(low, high, left_ns)) is glides_off
+    assert Criteria(TOLERANCE, "slew").slews_off(offset(low, high, left_ns)) is slews_off
 
 
 @pytest.mark.parametrize(

@@ -96,7 +96,7 @@ class TestDomains:
     def test_a_domain_that_is_named_twice_is_done_once_with_a_warning(self) -> None:
         fleet = found(domains=["web1", uuid_of("web1")])
         assert [guest.name for guest in fleet.guests] == ["web1"]
-        assert fleet.warnings == (f"{uuid_of('web1')} is named more than once; it is done once",)
+        assert fleet.warnings == (f"{uuid_of('web1')} is listed more than once; it is processed once",)
 
     @pytest.mark.parametrize("count", [1, 500])
     def test_the_number_of_calls_does_not_grow_with_that_of_domains(self, fake: FakeHypervisor, count: int) -> None:
@@ -196,7 +196,7 @@ class TestSockets:
         assert names(sockets=sockets) == ["100.qga", "101.qga"]
         fleet = found(sockets=[f"{run_dir}/web1.qga", f"{run_dir}/also.qga"])
         assert [guest.name for guest in fleet.guests] == [f"{run_dir}/web1.qga"]
-        assert fleet.warnings == (f"{run_dir}/also.qga is named more than once; it is done once",)
+        assert fleet.warnings == (f"{run_dir}/also.qga is listed more than once; it is processed once",)
 
     @pytest.mark.parametrize(
         ("sockets", "entry"),

@@ -262,7 +262,7 @@ class TestTheDeadline:
                 return await linger(agent)
 
         (each,) = run([channel.guest()], stubborn, deadline=0.05)
-        assert str(each.error) == "the deadline of 0.05 s passed before it came to an end"
+        assert str(each.error) == "the deadline of 0.05 s passed before its work was done"
         assert (outcome(each), channel.closed) == (("failed", "deadline"), 1)
 
     def test_results_are_kept_while_another_guest_waits_for_its_hypervisor(self) -> None:

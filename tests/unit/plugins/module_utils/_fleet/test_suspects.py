@@ -32,29 +32,29 @@ QUICK = Timings(retry=0.001, suspect_retry=0.001, turn=0.001)
 class Play:
     """A guest that follows a script: each time it is run, its first exchange raises the next of ``troubles``, if any.
 
-    ``ways`` lists the ways in which its channel was opened. ``meanwhile`` is awaited during each exchange.
+    ``modes`` lists the modes in which its channel was opened. ``meanwhile`` is awaited during each exchange.
     """
 
     def __init__(
         self,
         name: str = "web1",
         troubles: Sequence[QgaError] = (),
-        has_way_apart: bool = True,
+        can_be_apart: bool = True,
         meanwhile: Callable[[Play], Awaitable[None]] | None = None,
     ) -> None:
         self.name = name
         self.troubles = list(troubles)
-        self.ways: list[str] = []
+        self.modes: list[str] = []
         self.meanwhile = meanwhile
         self.guest = Guest(
             name,
             lambda: self._open("shared"),
             f"uuid of {name}",
-            open_apart=(lambda: self._open("apart")) if has_way_apart else None,
+            open_apart=(lambda: self._open("apart")) if can_be_apart else None,
         )
 
-    def _open(self, way: str) -> Channel:
-        self.ways.append(way)
+    def _open(self, mode: str) -> Channel:
+        self.modes.append(mode)
         return _PlayedChannel(self, self.troubles.pop(0) if self.troubles else None)
 
 
@@ -107,15 +107,15 @@ def run_one(runner: Runner, play: Play, doing: Callable[[GuestAgent], Awaitable[
     return result
 
 
-def ways_of(runner: Runner, *troubles: QgaError, doing: Callable[[GuestAgent], Awaitable[str]] = work) -> list[str]:
-    """Return the ways in which the channel of web1 was opened in one run."""
+def modes_of(runner: Runner, *troubles: QgaError, doing: Callable[[GuestAgent], Awaitable[str]] = work) -> list[str]:
+    """Return the modes in which the channel of web1 was opened in one run."""
     play = Play(troubles=troubles)
     run_one(runner, play, doing)
-    return play.ways
+    return play.modes
 
 
 @pytest.mark.parametrize(
-    ("has_way_apart", "others_broke", "ways"),
+    ("can_be_apart", "others_broke", "modes"),
     [
         (True, [False, False, False], ["shared", "apart", "alone", "guilty"]),
         (False, [False, False], ["shared", "alone", "guilty"]),
@@ -124,19 +124,19 @@ def ways_of(runner: Runner, *troubles: QgaError, doing: Callable[[GuestAgent], A
     ],
 )
 def test_a_suspect_takes_the_next_way_at_each_break(
-    has_way_apart: bool, others_broke: list[bool], ways: list[str]
+    can_be_apart: bool, others_broke: list[bool], modes: list[str]
 ) -> None:
-    suspicion = Suspicion("shared", has_way_apart)
-    found = [suspicion.way]
+    suspicion = Suspicion("shared", can_be_apart)
+    found = [suspicion.mode]
     for others in others_broke:
         suspicion.on_break(BROKEN, others)
-        found.append(suspicion.way if suspicion.verdict() is None else "guilty")
-    assert found == ways
+        found.append(suspicion.mode if suspicion.verdict() is None else "guilty")
+    assert found == modes
 
 
 class TestASuspect:
     @pytest.mark.parametrize(
-        ("troubles", "ways"),
+        ("troubles", "modes"),
         [
             ([BROKEN, BROKEN], ["shared", "apart", "apart"]),
             ([AWAY], ["shared"] * 2),
@@ -146,20 +146,20 @@ class TestASuspect:
         ids=["breaks", "away once", "away", "breaks while the daemon is away"],
     )
     def test_is_asked_apart_only_after_its_exchange_broke_a_connection(
-        self, troubles: list[QgaError], ways: list[str]
+        self, troubles: list[QgaError], modes: list[str]
     ) -> None:
         play = Play(troubles=troubles)
         assert run_one(Runner(QUICK), play) == "done"
-        assert play.ways == ways
+        assert play.modes == modes
 
-    @pytest.mark.parametrize(("has_way_apart", "breaks"), [(True, 3), (False, 2)])
-    def test_fails_if_it_breaks_the_connection_when_it_is_asked_alone(self, has_way_apart: bool, breaks: int) -> None:
-        assert run_one(Runner(QUICK), Play(troubles=[BROKEN] * (breaks - 1), has_way_apart=has_way_apart)) == "done"
-        play = Play(troubles=[BROKEN] * breaks, has_way_apart=has_way_apart)
+    @pytest.mark.parametrize(("can_be_apart", "breaks"), [(True, 3), (False, 2)])
+    def test_fails_if_it_breaks_the_connection_when_it_is_asked_alone(self, can_be_apart: bool, breaks: int) -> None:
+        assert run_one(Runner(QUICK), Play(troubles=[BROKEN] * (breaks - 1), can_be_apart=can_be_apart)) == "done"
+        play = Play(troubles=[BROKEN] * breaks, can_be_apart=can_be_apart)
         error = run_one(Runner(QUICK), play)
         assert isinstance(error, HypervisorUnavailableError)
-        assert (error.in_call, error.message, len(play.ways)) == (True, BROKEN.message, breaks)
-        assert "tried apart from the others" in error.hint
+        assert (error.in_call, error.message, len(play.modes)) == (True, BROKEN.message, breaks)
+        assert "tried separately" in error.hint
 
     def test_with_another_error_reports_that_error(self) -> None:
         assert run_one(Runner(QUICK), Play(troubles=[BROKEN, SILENT])) is SILENT
@@ -177,36 +177,36 @@ class TestASuspect:
         assert results[0].code == "hypervisor_unavailable"
         assert results[1:] == ["done"] * 4
         # A turn proves nothing while other connections still break, which takes longer on a busy machine.
-        assert 3 <= len(hostile.ways) <= 2 + MOST_BREAKS_ALONE
+        assert 3 <= len(hostile.modes) <= 2 + MOST_BREAKS_ALONE
 
 
 class TestTheNextRun:
     def test_of_a_cleared_suspect_is_shared_again(self) -> None:
         runner = Runner(QUICK)
-        assert ways_of(runner, BROKEN) == ["shared", "apart"]
-        assert ways_of(runner) == ["shared"]
+        assert modes_of(runner, BROKEN) == ["shared", "apart"]
+        assert modes_of(runner) == ["shared"]
 
     def test_of_a_guilty_guest_is_apart_until_it_succeeds(self) -> None:
         runner = Runner(QUICK)
         assert runner.verdict(Play().guest) is None
-        assert len(ways_of(runner, *[BROKEN] * 3)) == 3
+        assert len(modes_of(runner, *[BROKEN] * 3)) == 3
         assert runner.verdict(Play().guest) is not None
         assert runner.verdict(Play("another").guest) is None
-        assert ways_of(runner, BROKEN) == ["apart"]
-        assert ways_of(runner) == ["apart"]
-        assert ways_of(runner) == ["shared"]
+        assert modes_of(runner, BROKEN) == ["apart"]
+        assert modes_of(runner) == ["apart"]
+        assert modes_of(runner) == ["shared"]
 
     def test_after_work_survived_a_break_begins_in_the_next_way_until_the_guest_is_guilty(self) -> None:
         runner = Runner(QUICK)
-        for way in ("shared", "apart", "apart"):
+        for mode in ("shared", "apart", "apart"):
             assert runner.verdict(Play().guest) is None
-            assert ways_of(runner, BROKEN, doing=absorbing_work) == [way]
+            assert modes_of(runner, BROKEN, doing=absorbing_work) == [mode]
         assert runner.verdict(Play().guest) is not None
 
     def test_after_work_that_broke_nothing_is_shared_again(self) -> None:
         runner = Runner(QUICK)
-        ways = [ways_of(runner, *troubles, doing=absorbing_work) for troubles in ([BROKEN], [], [])]
-        assert ways == [["shared"], ["apart"], ["shared"]]
+        modes = [modes_of(runner, *troubles, doing=absorbing_work) for troubles in ([BROKEN], [], [])]
+        assert modes == [["shared"], ["apart"], ["shared"]]
 
     def test_forgets_the_oldest_guilty_guest_if_there_are_too_many(self) -> None:
         runner = Runner(QUICK, most_remembered=2)
@@ -218,13 +218,13 @@ class TestTheNextRun:
 class TestTurnsOfGuestsThatAreAskedAlone:
     @staticmethod
     def suspects(names: Sequence[str], meanwhile: Callable[[Play], Awaitable[None]]) -> list[Play]:
-        return [Play(name, [BROKEN], has_way_apart=False, meanwhile=meanwhile) for name in names]
+        return [Play(name, [BROKEN], can_be_apart=False, meanwhile=meanwhile) for name in names]
 
     def test_only_one_is_asked_at_a_time(self) -> None:
         under_way: list[str] = []
 
         async def watch(play: Play) -> None:
-            if len(play.ways) > 1:
+            if len(play.modes) > 1:
                 under_way.append(play.name)
                 await pause(0.002)
                 assert under_way == [play.name]
@@ -239,7 +239,7 @@ class TestTurnsOfGuestsThatAreAskedAlone:
         async def take_time(play: Play) -> None:
             if play.name == "slow":
                 await pause(0.05)
-            if len(play.ways) > 1:
+            if len(play.modes) > 1:
                 order.append(play.name)
 
         plays = self.suspects(["slow"] * slow + ["prompt"] * 7, take_time)
@@ -251,5 +251,5 @@ class TestTurnsOfGuestsThatAreAskedAlone:
     def test_a_guest_that_fails_during_its_turn_gives_it_back(self) -> None:
         # On a busy machine, connections of others may break during its first two turns. The third is always its own.
         troubles = {"evil": [BROKEN] * 4, "silent": [BROKEN, SILENT], "web1": [BROKEN]}
-        results = run(Runner(QUICK), *(Play(name, each, has_way_apart=False) for name, each in troubles.items()))
+        results = run(Runner(QUICK), *(Play(name, each, can_be_apart=False) for name, each in troubles.items()))
         assert [getattr(each, "code", each) for each in results] == ["hypervisor_unavailable", "unresponsive", "done"]
