@@ -248,8 +248,8 @@ class TestTheDeadline:
         found = run([begun.guest(is_optional=True), *others], linger, concurrency=1, deadline=0.05)
         assert begun.closed == 1
         assert [each.status for each in found] == ["failed", "failed", "skipped"]
-        for each, done in zip(found, ("done", "begun"), strict=False):
-            message = f"the deadline of 0.05 s passed before it was {done}"
+        for each, end in zip(found, ("was done", "began"), strict=False):
+            message = f"the deadline of 0.05 s passed before its work {end}"
             assert each.entry["error"] == DeadlineError(message).as_dict()
 
     def test_work_that_ignores_the_deadline_is_abandoned(self) -> None:
