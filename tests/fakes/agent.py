@@ -1,7 +1,7 @@
-"""A guest agent that is not there: one table of answers, and an agent that gives them, on a socket or without any.
+"""A fake guest agent: a table of answers, and an agent that returns them, with or without a socket.
 
-Its clock is an object: setting it changes that object and nothing else. What kinds of agents there are is in ``kinds``,
-and how they fail in ``faults``.
+Its clock is an object: setting it changes only that object. The kinds of agents are in ``kinds``, and their failures
+in ``faults``.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _LIMITS = Limits(nesting=1024)  # as in QEMU (qobject/json-streamer.c)
 
 
 class RefusedError(Exception):
-    """What the agent answers in place of a result."""
+    """The error that the agent returns in place of a result."""
 
     def __init__(self, description: str, kind: str = "GenericError") -> None:
         super().__init__(description)
@@ -39,7 +39,7 @@ class RefusedError(Exception):
 
 @dataclass(frozen=True)
 class Call:
-    """One request that is carried out; ``received_ns`` is the agent's reading when it came. ``pause`` takes seconds."""
+    """One request. ``received_ns`` is the agent's clock at its arrival. ``pause`` delays the reply by some seconds."""
 
     kind: Kind
     clock: Clock
@@ -52,8 +52,8 @@ class Call:
 @functools.cache
 def info(kind: Kind) -> dict[str, Any]:
     def state(name: str) -> dict[str, Any]:
-        told = {"success-response": answers_on_success(name)} if kind.tells_success_response else {}
-        return {"name": name, "enabled": kind.enabled(name), **told}
+        success = {"success-response": answers_on_success(name)} if kind.has_success_response else {}
+        return {"name": name, "enabled": kind.enabled(name), **success}
 
     extended = {"extended-version": kind.extended_version} if kind.extended_version else {}
     return {"version": kind.version, "supported_commands": [state(name) for name in sorted(kind.commands)], **extended}
@@ -64,7 +64,7 @@ def _get_time(call: Call) -> int:
 
 
 def _set_time(call: Call) -> dict[str, Any]:
-    """As ``qmp_guest_set_time`` (QEMU 10.0.13): the clock first, then the hardware clock."""
+    """Like ``qmp_guest_set_time`` (QEMU 10.0.13), set the clock first and then the hardware clock."""
     kind = call.kind
     if "time" in call.arguments:
         epoch_ns = call.arguments["time"]
@@ -164,7 +164,7 @@ _TYPES: Mapping[str, tuple[type, str]] = {"int": (int, "integer"), "str": (str, 
 
 
 def check_arguments(command: str, given: Mapping[str, Any]) -> None:
-    """As the stock agent checks them, by the catalogue (qapi/qmp-dispatch.c, QEMU 10.0.13)."""
+    """Check arguments against the catalog, like the stock agent (qapi/qmp-dispatch.c, QEMU 10.0.13)."""
     arguments = {argument.name: argument for argument in CATALOGUE[command].arguments}
     for name, argument in arguments.items():
         if name not in given:
@@ -196,10 +196,10 @@ def _error(description: str, kind: str = "GenericError") -> dict[str, Any]:
 
 
 class Agent:
-    """An agent of some kind with a clock, without any I/O: the client's bytes in; the reply's bytes, and pauses, out.
+    """An agent of some kind with a clock, without I/O: it takes the client's bytes and yields bytes and pauses.
 
-    ``requests`` are the commands that arrived, with their arguments; ``commands`` counts them. ``perform`` carries out
-    what no fake can, such as starting programs. ``greeting`` is sent to every client that connects.
+    ``requests`` lists the commands that arrived, with their arguments; ``commands`` counts them. ``perform`` executes
+    what this fake cannot, such as starting programs. ``greeting`` is sent to every client that connects.
     """
 
     def __init__(
@@ -223,14 +223,14 @@ class Agent:
         self._perform = perform
         self._host_name = host_name
         self._frozen_until = 0.0
-        # Made for the first client: ten thousand idle ones are megabytes.
+        # Created for the first client: ten thousand idle decoders take megabytes.
         self._decoder: framing.Decoder | None = None
 
     def asked(self, command: str) -> list[Mapping[str, Any]]:
         return [arguments for name, arguments in self.requests if name == command]
 
     def freeze(self, seconds: float) -> None:
-        """As a backup does from within the guest, or by a client before this one."""
+        """Freeze file systems, like a backup program in the guest or an earlier client."""
         self._frozen_until = time.monotonic() + seconds
 
     def connected(self) -> Pieces:
@@ -238,17 +238,17 @@ class Agent:
         return self._greeting
 
     def disconnected(self) -> None:
-        """The client has gone. Half a request of it stays in a stock agent's parser; the extended agent forgets it."""
+        """Forget the client. Half of a request stays in a stock agent's parser; the extended agent discards it."""
         for _event in self._decoder or ():
-            pass  # asked for after the agent had hung up
+            pass  # requests that arrived after the agent hung up
         if self._decoder is not None and (self.kind.extended_version or self._decoder.is_idle):
             self._decoder = None
 
     def received(self, data: bytes) -> Iterator[Piece]:
-        """What it does about these bytes, piece by piece: each thing is done when its piece is asked for, and a
-        ``Pause`` has to be waited for before the next one is.
+        """Yield the reactions to these bytes. An action happens when its piece is requested, and a ``Pause`` has to
+        be waited for before the next request.
         """
-        received_ns = self.clock.read()  # before anything else: a client measures with it
+        received_ns = self.clock.read()  # first of all, because clients measure with it
         self._decoder = self._decoder or framing.Decoder(_LIMITS)
         self._decoder.feed(data)
         for event in self._decoder:
@@ -279,7 +279,7 @@ class Agent:
         yield from pieces
 
     def _answer(self, message: Any, received_ns: int, pause: Callable[[float], None]) -> dict[str, Any] | None:
-        """The reply to one decoded request, None for a command that succeeds in silence."""
+        """Return the reply to one decoded request, or None for a command without a reply on success."""
         kind = self.kind if time.monotonic() >= self._frozen_until else replace(self.kind, is_frozen=True)
         try:
             reply = {"return": self._carried_out(message, kind, received_ns, pause)}
@@ -322,7 +322,7 @@ def _read(event: framing.Event) -> Any:
     if isinstance(event, framing.Malformed):
         raise event.error
     if isinstance(event, framing.Delimiter):
-        # The real agents complain of a 0xFF byte as of any other stray one, before they obey it.
+        # Before they obey a 0xFF byte, real agents return an error for it, as for any other stray byte.
         raise RemoteProtocolError("stray '\ufffd'")
     return values.decode(event.raw, _LIMITS)
 
@@ -335,13 +335,13 @@ _NUMBER = re.compile(rb"(?<=[ \[])-?[0-9]+(?=[,}\]])")
 
 
 def _as_double(number: bytes, digits: int) -> bytes:
-    """As cJSON writes a number: what fits into an int in full."""
+    """Format a number like cJSON, which writes numbers that fit into an int in full."""
     value = float(number)
     return b"%d" % int(value) if abs(value) < 2**31 else b"%.*g" % (digits, value)
 
 
 def deliver(pieces: Iterable[Piece], send: Callable[[bytes], object], pause: Callable[[float], object]) -> bool:
-    """Send them in turn; false: hang up."""
+    """Send the pieces in turn. Return false if the agent has to hang up."""
     for piece in pieces:
         if isinstance(piece, Pause):
             pause(piece.seconds)
@@ -374,7 +374,7 @@ class FakeAgent(Agent):
 
 
 def serving(listener: socket.socket, agent: Agent) -> SocketServer:
-    """The agent answers on a listening socket, one client at a time."""
+    """Return a server on a listening socket, in which the agent serves one client at a time."""
 
     def talk(server: SocketServer, connection: socket.socket) -> None:
         try:

@@ -1,4 +1,4 @@
-"""A guest's clock that is an object: setting it changes that object and nothing else."""
+"""A guest's clock as an object: setting it changes only that object."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ SLEW_PPM = 500
 
 
 class Machine:
-    """The clocks of the host that a guest runs on: this machine's, which are only read."""
+    """The clocks of the guest's host: this machine's clocks, which are only read."""
 
     monotonic_ns = staticmethod(time.monotonic_ns)
 
     @staticmethod
     def pair() -> tuple[int, int]:
-        """The monotonic clock and the realtime clock at one instant.
+        """Return the monotonic and the realtime clock at one instant.
 
-        From the tightest of several readings: a process may lose its processor between any two.
+        The tightest of several readings is used, because a process may lose its processor between any two.
         """
         readings = [(time.monotonic_ns(), time.time_ns(), time.monotonic_ns()) for _attempt in range(5)]
         before_ns, realtime_ns, after_ns = min(readings, key=lambda reading: reading[2] - reading[0])
@@ -29,7 +29,7 @@ MACHINE = Machine()
 
 
 class HostClock:
-    """This machine's clock, and what it was stepped by: stepping it changes nothing but this object."""
+    """This machine's clock plus the steps made here: stepping changes only this object."""
 
     def __init__(self) -> None:
         self._stepped_ns = 0
@@ -42,7 +42,7 @@ class HostClock:
 
 
 class _Since(NamedTuple):
-    """What a clock showed at an instant, and what is added to it gradually from then on, as Linux slews."""
+    """The time of a clock at an instant, and the amount that is slewed from then on as Linux does it."""
 
     monotonic_ns: int
     value_ns: int
@@ -54,9 +54,9 @@ class _Since(NamedTuple):
 
 
 class Clock:
-    """It is ``offset_ns`` from its host's at first, runs ``drift_ppb`` too fast, and shows whole ``tick_ns``.
+    """A clock that starts at ``offset_ns`` from its host's, runs ``drift_ppb`` too fast and shows whole ``tick_ns``.
 
-    ``host`` may be a time line that a test moves, in place of this machine. It may be read on several threads while one
+    ``host`` is this machine, or a time line that a test moves. Several threads may read the clock while one thread
     changes it.
     """
 
@@ -73,14 +73,14 @@ class Clock:
         return self._at(self._host.monotonic_ns())
 
     def read(self) -> int:
-        """What a program in the guest gets."""
+        """Return the time that a program in the guest would read."""
         return self._shown(self.true_ns())
 
     def set(self, epoch_ns: int) -> None:
         self._since = _Since(self._host.monotonic_ns(), epoch_ns)
 
     def step(self, delta_ns: int) -> tuple[int, int]:
-        """Add to it at one instant, which ends a slew; what it shows before and after."""
+        """Step the clock, which ends a slew. Return the times before and after it, both of one instant."""
         before_ns = self._begin_anew(delta_ns)
         return self._shown(before_ns), self._shown(before_ns + delta_ns)
 
@@ -98,12 +98,12 @@ class Clock:
         return self._since.slew_ns - self._since.slewed_ns(self._host.monotonic_ns())
 
     def offset_ns(self) -> int:
-        """The truth that measurements are held against: how far it is off its host's, now."""
+        """Return the true offset from its host's clock now, to compare measurements with."""
         now_ns, realtime_ns = self._host.pair()
         return self._at(now_ns) - realtime_ns
 
     def host_ns(self) -> int:
-        """What its host's clock shows, which a hardware clock is right by."""
+        """Return the time of its host's clock, which a correct hardware clock has."""
         return self._host.pair()[1]
 
     def _at(self, now_ns: int) -> int:

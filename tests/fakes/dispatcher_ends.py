@@ -1,4 +1,4 @@
-"""A client and a clock for the extended agent's dispatcher, in one process with it."""
+"""A client and a clock for the extended agent's dispatcher, in the same process."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ _LONGEST_SLEW_NS = 500_000_000
 
 
 class Client:
-    """The client that reads the replies: ``is_congested`` while it does not. ``flow`` is the calls that it got to hold
-    its requests back, and to go on.
+    """A client that collects replies. ``is_congested`` means that it does not read. ``flow`` lists the calls that asked
+    it to pause and to resume its requests.
     """
 
     def __init__(self) -> None:
@@ -35,7 +35,7 @@ class Client:
 
 
 class CountingClock:
-    """Shows one more at each reading, and takes every change that the kernel would take, without being changed."""
+    """A clock that advances by one at each reading. It accepts all changes that the kernel accepts and ignores them."""
 
     def __init__(self, start_ns: int = 0) -> None:
         self._start_ns = start_ns

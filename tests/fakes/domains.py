@@ -1,4 +1,4 @@
-"""Domains of a fake libvirt: how each is defined, and ``virDomain``."""
+"""Domains of a fake libvirt: their definitions, and ``virDomain``."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from tests.fakes.libvirt_replies import NO_DOMAIN_METADATA, Answer, LibvirtError, agent_says
+from tests.fakes.libvirt_replies import NO_DOMAIN_METADATA, Answer, LibvirtError, agent_returns
 
 if TYPE_CHECKING:
     from tests.fakes.libvirt import Connection
@@ -22,12 +22,12 @@ def uuid_of(name: str) -> str:
 
 @dataclass
 class Definition:
-    """A domain, and how its agent behaves. ``is_silent``: every command takes all of the time that it is given.
+    """A domain and its agent's behavior. ``is_silent``: every command uses up its timeout.
 
-    ``channel_state``: "connected", "disconnected", "" for one that libvirt does not know, or None without a channel for
-    an agent. ``agent``: answers whatever ``replies`` do not. ``macs`` are the addresses of its network devices.
-    ``takes`` has the seconds that a request takes. ``breaks``: whether the daemon hangs up on its client at the answer.
-    ``starts`` counts its starts. ``catchup``: its hardware clock catches up, so libvirt may set the time.
+    ``channel_state``: "connected", "disconnected", "" for a state that libvirt does not know, or None without a channel
+    for an agent. ``agent`` answers what ``replies`` do not. ``macs`` are the addresses of its network devices.
+    ``takes`` returns the seconds that a request takes, and ``breaks`` whether the daemon hangs up on its client at the
+    answer. ``starts`` counts its starts. ``catchup``: its hardware clock catches up, so libvirt may set the time.
     """
 
     name: str
@@ -40,7 +40,7 @@ class Definition:
     catchup: bool = False
     is_silent: bool = False
     replies: dict[str, Answer] = field(default_factory=dict)
-    agent: Answer = field(default_factory=lambda: agent_says({}))
+    agent: Answer = field(default_factory=lambda: agent_returns({}))
     takes: Callable[[dict[str, Any]], float] = lambda _request: 0.0
     breaks: Callable[[dict[str, Any]], bool] = lambda _request: False
 
@@ -58,7 +58,7 @@ class Definition:
 
 
 class Domain:
-    """``virDomain``. Its name, its UUID and its ID are known here; all else is a call."""
+    """``virDomain``. Its name, UUID and ID are known here; everything else is a call to the daemon."""
 
     def __init__(self, connection: Connection, definition: Definition) -> None:
         self.connection = connection

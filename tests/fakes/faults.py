@@ -1,4 +1,4 @@
-"""How fake agents fail: what becomes of a reply before it is sent. The command itself was carried out all the same."""
+"""Faults of fake agents. A fault changes a reply before it is sent; the command itself was executed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Pause:
 
 @dataclass(frozen=True)
 class Forever:
-    """Send this again and again until the peer has gone."""
+    """Send this repeatedly until the peer disconnects."""
 
     data: bytes
 
@@ -29,16 +29,16 @@ class HangUp:
     """Close the connection."""
 
 
-# As texts, for the Python of the oldest guests.
+# Strings, for the Python of the oldest guests.
 Piece: TypeAlias = "bytes | Pause | Forever | HangUp"
 Pieces: TypeAlias = "tuple[Piece, ...]"
 
 
 @dataclass(frozen=True)
 class Sent:
-    """One reply on its way out: the ``number``-th since the agent started, and the ``nth`` to this command.
+    """One reply before it is sent: the ``number``-th since the agent started, and the ``nth`` to this command.
 
-    ``asked`` counts all commands so far, this one included. A complaint of stray bytes has no ``command``; only faults
+    ``asked`` counts all commands so far, including this one. An error about stray bytes has no ``command``; only faults
     with ``covers_complaints`` see it.
     """
 
@@ -48,21 +48,21 @@ class Sent:
     asked: Counter[str]
 
 
-# What becomes of a reply before it is sent.
+# Returns the pieces to send in place of a reply.
 Fault: TypeAlias = "Callable[[Sent, Pieces], Pieces]"
 
 
 @dataclass(frozen=True)
 class On:
-    """``fault``, but only for replies to ``command``; with ``nth``, only for that one of them (from 0)."""
+    """``fault``, but only for replies to ``command``; with ``nth``, only for that reply (counted from 0)."""
 
     command: str
     fault: Fault
     nth: int | None = None
 
     def __call__(self, sent: Sent, pieces: Pieces) -> Pieces:
-        meant = sent.command == self.command and self.nth in (None, sent.nth)
-        return self.fault(sent, pieces) if meant else pieces
+        applies = sent.command == self.command and self.nth in (None, sent.nth)
+        return self.fault(sent, pieces) if applies else pieces
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class Late:
 
 @dataclass(frozen=True)
 class Silent:
-    """Answers no more after so many replies."""
+    """Stops answering after so many replies."""
 
     after: int = 0
     covers_complaints: ClassVar[bool] = True
@@ -85,7 +85,7 @@ class Silent:
 
 
 class SilentFrom:
-    """Answers no more from the first request for one of the commands on."""
+    """Stops answering at the first request for one of the commands."""
 
     covers_complaints = True
 
@@ -98,7 +98,7 @@ class SilentFrom:
 
 @dataclass(frozen=True)
 class HangUpAfter:
-    """Closes the connection in place of a reply, after so many others and so many bytes of it."""
+    """Closes the connection after so many replies and ``size`` bytes of the next one."""
 
     replies: int = 0
     size: int = 0
@@ -116,9 +116,9 @@ class _Changed:
         return self.change(self.others, pieces)
 
 
-# They send other things in place of the reply, and after it.
+# Send other pieces in place of the reply, or after it.
 Instead = partial(_Changed, lambda others, _reply: others)
-Behind = partial(_Changed, lambda others, reply: (*reply, *others))
+Afterwards = partial(_Changed, lambda others, reply: (*reply, *others))
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ def _joined(pieces: Pieces) -> bytes:
 
 @dataclass(frozen=True)
 class Delays:
-    """Seconds on the way there and back, one pair for each exchange, over and over."""
+    """Seconds on the way there and back, one pair for each exchange, in a cycle."""
 
     forward: tuple[float, ...] = (0.0,)
     backward: tuple[float, ...] = (0.0,)

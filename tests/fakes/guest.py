@@ -1,6 +1,6 @@
-"""A guest that is computed: its clock, its agent and the way to it, on a time line that only the tests move.
+"""A simulated guest: its clock, its agent and the way to it, on a time line that only tests move.
 
-Nothing here sleeps and nothing is random, so what a test measures can be compared with what is true.
+Nothing here sleeps and nothing is random, so tests can compare measurements with the truth.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 MICROSECOND, MILLISECOND, SECOND = 1_000, 1_000_000, 1_000_000_000
 
-# 2026-11-23T04:05:06Z and a bit, and a host that has been up for a while. Round ones would look like a coarse clock.
+# 2026-11-23T04:05:06Z and a fraction, and a host that booted earlier. Round times would look like a coarse clock.
 REALTIME_NS = 1_795_406_706_123_456_789
 MONOTONIC_NS = 5_000_000_777_001
 
@@ -48,7 +48,7 @@ _READERS_OF_TIME: tuple[ModuleType, ...] = (subsets, multiplexer, offsets, optio
 
 
 class TimeLine:
-    """The host's clocks, with the names of the module ``time``. ``now_ns`` is the monotonic one."""
+    """The host's clocks, named like the functions of the module ``time``. ``now_ns`` is the monotonic clock."""
 
     def __init__(self) -> None:
         self.now_ns = MONOTONIC_NS
@@ -65,7 +65,7 @@ class TimeLine:
         return self.now_ns + self.realtime_base_ns
 
     def sleep(self, seconds: float) -> None:
-        self.slept.append(round(seconds, 9))  # waiting computes it from two readings, which are as fine as that
+        self.slept.append(round(seconds, 9))  # computed from two readings of this precision
         self.now_ns += round(seconds * SECOND)
 
     def step_host(self, by_ns: int) -> None:
@@ -78,7 +78,7 @@ class TimeLine:
         return HostReference(utc_offset_ns, self.time_ns, self.monotonic_ns)
 
     def install(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Have the code under test read this line in place of the machine's clocks."""
+        """Make the code under test read this time line in place of the machine's clocks."""
         for module in _READERS_OF_TIME:
             monkeypatch.setattr(module, "time", self)
         monkeypatch.setattr(multiplexer, "select", SimpleNamespace(epoll=lambda: _Epoll(self)))
@@ -87,7 +87,7 @@ class TimeLine:
 
 
 class _Epoll:
-    """``select.epoll`` on a time line: what is not ready at once does not become so by waiting."""
+    """``select.epoll`` on a time line: a descriptor that is not ready now does not become ready by waiting."""
 
     def __init__(self, line: TimeLine) -> None:
         self._line = line
@@ -97,7 +97,7 @@ class _Epoll:
     def poll(self, seconds: float) -> list[tuple[int, int]]:
         ready = self._epoll.poll(0)
         if not ready and seconds > 0:
-            self._line.sleep(max(seconds, 1 / SECOND))  # less than a nanosecond would never pass
+            self._line.sleep(max(seconds, 1 / SECOND))  # a shorter time would be rounded to zero, forever
         return ready
 
 
@@ -121,7 +121,7 @@ def failed(why: str) -> Refused:
 
 
 class SimulatedGuest(Channel):
-    """The guest and the channel to it. ``handlers`` may be replaced, ``requests`` keeps what arrived and when."""
+    """A guest and the channel to it. ``handlers`` may be replaced; ``requests`` lists the requests that arrived."""
 
     def __init__(
         self,
@@ -134,7 +134,7 @@ class SimulatedGuest(Channel):
         self.clock = clock or Clock(host=line)
         self.commands = {name: {"name": name, "enabled": True, "success-response": True} for name in commands}
         self.delays = delays
-        self.slews = True  # the extended agent of the first days does not
+        self.slews = True  # early versions of the extended agent do not
         self.is_disciplined = False  # by a time service
         self.requests: list[tuple[str, dict[str, Any]]] = []
         self.timeouts: list[float] = []
@@ -190,7 +190,7 @@ class SimulatedGuest(Channel):
         self.line.now_ns += round(seconds * SECOND)
 
     def times_out(self, then: Handler | None = None) -> Handler:
-        """A handler that keeps its reply, after having done what ``then`` does."""
+        """Return a handler that runs ``then`` and loses the reply."""
 
         def handle(arguments: Mapping[str, Any]) -> Reply:
             if then is not None:
@@ -201,7 +201,7 @@ class SimulatedGuest(Channel):
         return handle
 
 
-# The subsets agent, commands, memory and time are tested by themselves.
+# The subsets agent, commands, memory and time have tests of their own.
 _COMMANDS = {
     "hostname": "guest-get-host-name",
     "os": "guest-get-osinfo",
@@ -225,7 +225,7 @@ def _fact(value: Any) -> Any:
     return [_fact(item) for item in value] if isinstance(value, list) else value
 
 
-# What a guest says, and what becomes of it.
+# Each subset's command, its reply, and the fact that it is converted to.
 REPLIES: Mapping[str, tuple[str, Any, Any]] = {
     **{name: (command, FACTS[command], _fact(FACTS[command])) for name, command in _COMMANDS.items()},
     "hostname": ("guest-get-host-name", FACTS["guest-get-host-name"], "web1"),
@@ -253,7 +253,7 @@ Result = TypeVar("Result")
 
 
 def side_by_side(line: TimeLine, tasks: Sequence[Coroutine[Wait, Any, Result]]) -> list[Result]:
-    """What each of them returns. The one whose wait ends first goes on; they begin in their order."""
+    """Run the tasks concurrently and return their results. The task whose wait ends first continues."""
     results: dict[int, Result] = {}
     order = itertools.count()
     waiting = [(line.now_ns, next(order), number) for number in range(len(tasks))]
@@ -274,9 +274,9 @@ def jitter(drawn: random.Random, forward_ns: int = 300_000, backward_ns: int = 2
 
 
 class SharedGuest:
-    """A guest whose agent serves several clients, one exchange at a time and in their order, as libvirt has it.
+    """A guest whose agent serves several clients, one exchange at a time and in order of arrival, as through libvirt.
 
-    ``offsets`` is what the guest's clock has been off by, one after the other; the last one still is.
+    ``offsets`` lists all offsets that the guest's clock has had; the last one is the present one.
     """
 
     def __init__(self, line: TimeLine, guest: SimulatedGuest) -> None:
@@ -286,7 +286,7 @@ class SharedGuest:
         self.offsets = [guest.clock.offset_ns()]
 
     def client(self, gate: Callable[[Request], bool]) -> Channel:
-        """``gate``: a request is sent once it says yes."""
+        """Return a channel that sends a request once ``gate`` returns true."""
         return _Client(self, gate)
 
 

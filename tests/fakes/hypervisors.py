@@ -1,4 +1,4 @@
-"""Hypervisors with guests of all kinds: for a test, or made by a process of its own that has them for libvirt."""
+"""Hypervisors with guests of all kinds, for tests and for processes that import them in place of libvirt."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.fakes.libvirt_replies import (
     SYSTEM_ERROR,
     Answer,
     LibvirtError,
-    agent_says,
+    agent_returns,
     answers_by,
 )
 from tests.fakes.this_machine import ThisMachine
@@ -26,7 +26,7 @@ from tests.support.collection import ROOT
 
 
 class HypervisorsByUri(FakeHypervisor):
-    """Several behind one ``libvirt``. At any other URI, nothing listens."""
+    """Several hypervisors in one ``libvirt``. Connections to any other URI are refused."""
 
     def __init__(self, by_uri: Mapping[str, FakeHypervisor]) -> None:
         super().__init__()
@@ -55,7 +55,7 @@ def interfaces(*addresses: str, name: str = "eth0", mac: str = "02:00:00:00:00:0
 
 def two_hypervisors() -> HypervisorsByUri:
     lo = interfaces("127.0.0.1", name="lo")
-    fedora = telling(
+    fedora = stock_replies(
         guest_get_osinfo={"id": "fedora", "version-id": "41"},
         guest_get_host_name={"host-name": "web2.example"},
         guest_network_get_interfaces=[
@@ -66,14 +66,14 @@ def two_hypervisors() -> HypervisorsByUri:
         ],
     )
     here = [
-        Definition("web1", replies=telling()),
+        Definition("web1", replies=stock_replies()),
         Definition("web2", replies=fedora),
-        Definition("lonely", replies=telling(guest_network_get_interfaces=lo)),
+        Definition("lonely", replies=stock_replies(guest_network_get_interfaces=lo)),
         Definition("silent", is_silent=True),
         Definition("agentless", channel_state="disconnected"),
         Definition("off", state=SHUT_OFF),
     ]
-    there = [Definition("web1", uuid=uuid_of("another"), replies=telling()), Definition("resting", state=PAUSED)]
+    there = [Definition("web1", uuid=uuid_of("another"), replies=stock_replies()), Definition("resting", state=PAUSED)]
     return HypervisorsByUri({HERE: FakeHypervisor(here), THERE: FakeHypervisor(there)})
 
 
@@ -81,7 +81,7 @@ _MAC = "52:54:00:aa:bb:01"
 
 
 def in_the_field() -> HypervisorsByUri:
-    """Guests whose agents list interfaces that nobody can reach, or do not know the ID of their system."""
+    """Guests whose agents list unreachable interfaces, or do not know the ID of their operating system."""
     openshift = [
         *interfaces(name="ens3", mac=_MAC),
         *interfaces("10.128.0.2", name="ovn-k8s-mp0"),
@@ -104,19 +104,19 @@ def in_the_field() -> HypervisorsByUri:
     old = {"kernel-release": "2.6.32-754.el6.x86_64", "kernel-version": "#1 SMP Fri", "machine": "x86_64"}
     listed = {"openshift": openshift, "hyper-v": hyper_v, "tunnel": tunnel, "passed-through": passed_through}
     guests = [
-        Definition(name, replies=telling(guest_network_get_interfaces=each), macs=(_MAC,))
+        Definition(name, replies=stock_replies(guest_network_get_interfaces=each), macs=(_MAC,))
         for name, each in listed.items()
     ]
     guests[-1].macs = ()
     systems = {"freebsd": freebsd, "old": old}
-    guests += [Definition(name, replies=telling(guest_get_osinfo=each)) for name, each in systems.items()]
+    guests += [Definition(name, replies=stock_replies(guest_get_osinfo=each)) for name, each in systems.items()]
     return HypervisorsByUri({HERE: FakeHypervisor(guests)})
 
 
 def one_that_runs_programs(name: str = "web1", uri: str = THERE) -> HypervisorsByUri:
-    """Under a name that is not its address. Its programs run on this machine."""
+    """One guest, whose name is not its address. Its programs run on this machine."""
     agent = answers_by(Agent(perform=ThisMachine().reply_to))
-    replies = telling(guest_network_get_interfaces=interfaces("192.0.2.1"))
+    replies = stock_replies(guest_network_get_interfaces=interfaces("192.0.2.1"))
     return HypervisorsByUri({uri: FakeHypervisor([Definition(name, replies=replies, agent=agent)])})
 
 
@@ -125,9 +125,9 @@ def none_at_all() -> HypervisorsByUri:
 
 
 def many(count: int, silent: int, latency_s: float = 0.0) -> HypervisorsByUri:
-    """So many guests, of which so many, spread evenly, keep silent; the others take their time for each reply."""
+    """``count`` guests, ``silent`` of them silent and spread evenly. The others reply after ``latency_s``."""
     guests = [
-        Definition(f"web{number}", replies=telling(), takes=lambda _request: latency_s)
+        Definition(f"web{number}", replies=stock_replies(), takes=lambda _request: latency_s)
         for number in range(1, count + 1)
     ]
     for number, guest in enumerate(guests, 1):
@@ -136,39 +136,42 @@ def many(count: int, silent: int, latency_s: float = 0.0) -> HypervisorsByUri:
 
 
 def long_winded(count: int, what: str, is_late: bool) -> HypervisorsByUri:
-    """So many guests that answer at length, ``is_late``: once they have told what they can; ``what`` is a key of
-    AT_LENGTH.
+    """``count`` guests with very long answers. ``is_late``: all but guest-info, which is a normal answer. ``what`` is a
+    key of AT_LENGTH.
     """
-    replies = {"guest-info": telling(guest_get_time=0)["guest-info"]} if is_late else {}
+    replies = {"guest-info": stock_replies(guest_get_time=0)["guest-info"]} if is_late else {}
     guests = [Definition(f"web{number}", replies=replies, agent=AT_LENGTH[what]) for number in range(count)]
     return HypervisorsByUri({HERE: FakeHypervisor(guests)})
 
 
 def baited(canaries: str, is_inert: bool = True) -> HypervisorsByUri:
-    """Guests whose every word is bait. Not ``is_inert``: nothing is made of it before Ansible gets it; so Ansible's
-    own marks are all that there is.
+    """Guests all of whose text is bait. Without ``is_inert``, the text reaches Ansible as it is, and only Ansible's own
+    marks protect it.
     """
     if not is_inert:
         from ansible_collections.qemu.guest_agent.plugins.module_utils import _untrusted as untrusted
 
         untrusted.inert = lambda text: text
     expression, *bad_names = (baits(Path(canaries))[name] for name in ("expression", "screen", "shell"))
-    # It has an address, and bait beside it.
-    told = [*interfaces(expression, f"fd00::1%{expression}", name=expression), *interfaces("10.1.0.9", name=expression)]
-    replies = {"addressed": telling(guest_network_get_interfaces=told)}
-    if is_inert:  # a domain's name is its hypervisor's word; it is bait as well where all texts are made inert
-        replies |= {name: telling() for name in (expression, *bad_names)}
-    # A reply to libvirt can be as long as others, and an error has to be text.
+    # A valid address among bait.
+    links = [
+        *interfaces(expression, f"fd00::1%{expression}", name=expression),
+        *interfaces("10.1.0.9", name=expression),
+    ]
+    replies = {"addressed": stock_replies(guest_network_get_interfaces=links)}
+    if is_inert:  # a domain's name comes from its hypervisor; it is bait as well if all text is made inert
+        replies |= {name: stock_replies() for name in (expression, *bad_names)}
+    # libvirt limits replies, and an error has to be text.
     left_out = ("telling-at-length", "refusing-surrogates", "failing-surrogates")
-    said = {name: agent for name, agent in guests_with(Path(canaries)).items() if name not in left_out}
+    agents = {name: agent for name, agent in guests_with(Path(canaries)).items() if name not in left_out}
     guests = [
-        *(Definition(name, agent=answers_by(agent)) for name, agent in said.items()),
+        *(Definition(name, agent=answers_by(agent)) for name, agent in agents.items()),
         *(Definition(name, replies=each) for name, each in replies.items()),
     ]
     return HypervisorsByUri({HERE: FakeHypervisor(guests)})
 
 
-# In place of libvirt-python's two modules.
+# The source of both modules of libvirt-python.
 _MODULE = """
 import sys
 sys.path.insert(0, {root!r})
@@ -177,11 +180,11 @@ sys.modules["libvirt"] = sys.modules["libvirt_qemu"] = {function}(*{arguments!r}
 """
 
 
-def telling(**returns: Any) -> dict[str, Answer]:
-    """The replies of a stock agent that tells what it is; ``returns`` by command, with ``_`` for ``-``."""
-    told = {**FACTS, **{command.replace("_", "-"): value for command, value in returns.items()}}
-    info = {"version": "10.0.2", "supported_commands": _supported(told)}
-    return {command: agent_says(value) for command, value in {"guest-info": info, **told}.items()}
+def stock_replies(**returns: Any) -> dict[str, Answer]:
+    """Return the replies of a stock agent. ``returns`` replaces values by command, with ``_`` for ``-``."""
+    values = {**FACTS, **{command.replace("_", "-"): value for command, value in returns.items()}}
+    info = {"version": "10.0.2", "supported_commands": _supported(values)}
+    return {command: agent_returns(value) for command, value in {"guest-info": info, **values}.items()}
 
 
 def _supported(commands: Iterable[str]) -> list[dict[str, Any]]:
@@ -189,7 +192,7 @@ def _supported(commands: Iterable[str]) -> list[dict[str, Any]]:
 
 
 def lay_out(directory: Path, make: Callable[..., HypervisorsByUri], *arguments: Any) -> Path:
-    """Modules for a process with ``directory`` on its PYTHONPATH. ``make`` is a function of a module of these tests."""
+    """Write the modules for a process with ``directory`` in its PYTHONPATH. ``make`` is a function of these tests."""
     directory.mkdir(parents=True, exist_ok=True)
     stand_in = _MODULE.format(root=str(ROOT), module=make.__module__, function=make.__name__, arguments=arguments)
     for name in ("libvirt", "libvirt_qemu"):
@@ -204,7 +207,7 @@ SUSPENDED = 3
 
 
 class SimulatedHypervisor(FakeHypervisor):
-    """``profiles``: its guests' agents by the domain's name."""
+    """A hypervisor with simulated agents. ``profiles`` are these agents by domain name."""
 
     def __init__(self, profiles: Mapping[str, Profile]) -> None:
         self.agents = Agents({name: profile.agent(name) for name, profile in profiles.items()})
@@ -222,14 +225,14 @@ class SimulatedHypervisor(FakeHypervisor):
             self.fire_lifecycle(name, SUSPENDED, 0)
 
     def restore(self, names: Iterable[str]) -> None:
-        """All that libvirt tells of it: that it was started, that it runs, and that its agent is there."""
+        """Fire all events of a restore: the domain was started, it runs, and its agent is connected."""
         for name in names:
             self.fire_lifecycle(name, STARTED, RESTORED)
             self.resume([name])
             self.fire_agent(name, AGENT_CONNECTED)
 
     def break_at(self, names: Iterable[str], command: str, is_deadly: bool = False) -> None:
-        """At each of their answers to that command, the daemon hangs up on its client, or ends and is started anew."""
+        """At each of their answers to that command, the daemon hangs up on its client, or exits and is restarted."""
         for name in names:
             self.definition(name).breaks = lambda request: request["execute"] == command
         self.at_break = (lambda _connection: self.break_connections()) if is_deadly else self.hang_up
@@ -241,11 +244,11 @@ class SimulatedHypervisor(FakeHypervisor):
     pause = suspend
 
     def silence(self, name: str) -> None:
-        """Its agent keeps every reply from now on."""
+        """Make its agent silent from now on."""
         self.definition(name).is_silent = True
 
     def answer_at_length(self, name: str, what: str) -> None:
-        """Its agent answers everything so from now on; ``what`` is a key of AT_LENGTH."""
+        """Make its agent give very long answers from now on; ``what`` is a key of AT_LENGTH."""
         self.definition(name).agent = AT_LENGTH[what]
 
     def is_asked(self, name: str) -> bool:

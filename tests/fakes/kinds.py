@@ -1,4 +1,4 @@
-"""Kinds of guest agents, as plain descriptions. Those met in the field are the rows of ``FIELD``."""
+"""Kinds of guest agents, as plain descriptions. Kinds that exist in the field are the rows of ``FIELD``."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ MICROSECOND_NS, MILLISECOND_NS, SECOND_NS = 1_000, 1_000_000, 1_000_000_000
 MINUTE_NS = 60 * SECOND_NS
 WINDOWS_TICK_NS = 15_625_000
 
-# What a Linux build lacks of the catalogue: the Windows-only command, and all of the extended agent's own.
+# A Linux build lacks these commands of the catalog: the Windows-only one, and those of the extended agent.
 _STOCK = frozenset(name for name, command in CATALOGUE.items() if command.origin == "stock") - {"guest-get-devices"}
 _EXTENDED = frozenset(name for name, command in CATALOGUE.items() if command.origin == "extended")
-# What RHEL's /etc/sysconfig/qemu-ga disables by default (qemu-guest-agent of RHEL 8).
+# Disabled by default in RHEL's /etc/sysconfig/qemu-ga (qemu-guest-agent of RHEL 8).
 RHEL_BLOCKED = frozenset(
     (
         *(f"guest-file-{what}" for what in ("open", "close", "read", "write", "seek", "flush")),
@@ -23,12 +23,12 @@ RHEL_BLOCKED = frozenset(
     )
 )
 
-# What agents say when they refuse a command, by what they mean and since which version of QEMU.
+# The agents' error texts for a refused command, by their meaning and the version of QEMU that introduced them.
 REFUSED_WORDS: Mapping[str, str] = {
     "disabled since 0.15": "The command {} has been disabled for this instance",
     "disabled since 6.1": "Command {} has been disabled: the command is not allowed",
     "frozen since 6.1": "Command {} has been disabled: the agent is in frozen state",
-    "frozen, of another make": "Command not allowed while filesystem is frozen",
+    "frozen, of another vendor": "Command not allowed while filesystem is frozen",
     "missing": "The command {} has not been found",
     "unsupported": "this feature or command is not currently supported",
 }
@@ -36,15 +36,15 @@ REFUSED_WORDS: Mapping[str, str] = {
 
 @dataclass(frozen=True)
 class Kind:
-    """What an agent is and does when nothing goes wrong.
+    """The properties of an agent, and its behavior without faults.
 
-    ``read_step_ns`` and ``set_step_ns`` are what it cuts times to. ``set_error`` is what guest-set-time answers
-    although the clock was set, ``set_seconds`` how long it takes to answer, as ``get_clock_seconds`` guest-get-clock.
-    ``claims_only``: it says that it has set the clock, and has not. ``rtc_offset_ns`` is the hardware clock's offset;
-    None: there is no hardware clock. ``disabled_as`` is the class and the words of what is disabled or frozen.
-    ``unsupported`` are commands that it has and cannot carry out. ``number_digits``: it keeps numbers as doubles, and
-    writes as many digits of them. ``slews``: an extended agent that can slew its clock; ``is_disciplined``: a time
-    service in its guest is against it. ``source`` of its time.
+    ``read_step_ns`` and ``set_step_ns`` are the units that it cuts times to. guest-set-time returns ``set_error``
+    although the clock was set, and answers after ``set_seconds``; guest-get-clock answers after ``get_clock_seconds``.
+    ``claims_only``: it reports success without setting the clock. ``rtc_offset_ns`` is the hardware clock's offset;
+    None: there is no hardware clock. ``disabled_as`` is the error's class and text for a disabled or frozen command.
+    ``unsupported`` lists commands that it has but cannot execute. ``number_digits``: it keeps numbers as doubles and
+    writes this many digits. ``slews``: an extended agent that can slew its clock. ``is_disciplined``: a time service in
+    the guest prevents slewing. ``source`` is the source of its time.
     """
 
     version: str = "10.0.13"
@@ -52,7 +52,7 @@ class Kind:
     commands: frozenset[str] = _STOCK
     disabled: frozenset[str] = frozenset()
     is_frozen: bool = False
-    tells_success_response: bool = True
+    has_success_response: bool = True
     takes_id: bool = True
     tick_ns: int = 1
     read_step_ns: int = MICROSECOND_NS
@@ -84,10 +84,10 @@ WHOLE_MINUTES = Kind(version="9.2.0", set_step_ns=MINUTE_NS)
 BEFORE_1_7 = Kind(
     version="1.6.0",
     commands=frozenset(name for name in _STOCK if CATALOGUE[name].since in ("0.15.0", "1.1", "1.2", "1.5")),
-    tells_success_response=False,
+    has_success_response=False,
 )
 REFUSES_ID = Kind(version="2.12.0", takes_id=False)
-# It has no time commands either (1.5), so this one is a port that kept the old sync.
+# Real ones have no time commands either (1.5), so this one is a port that kept the old sync.
 PLAIN_SYNC_ONLY = Kind(commands=_STOCK - {"guest-sync-delimited"})
 EXTENDED = Kind(extended_version="1.0.0", commands=_STOCK | _EXTENDED)
 EXTENDED_NO_RTC = replace(EXTENDED, rtc_offset_ns=None)
@@ -95,10 +95,10 @@ KINDS: Mapping[str, Kind] = {"stock": STOCK, "extended": EXTENDED}
 RHEL = Kind(disabled=RHEL_BLOCKED)
 SET_TIME_DISABLED = Kind(disabled=frozenset(("guest-set-time",)))
 FROZEN = Kind(is_frozen=True)
-# How agents refuse in the field. Some Windows builds still have the class of the first ones.
+# Refusals in the field. Some Windows builds still have the error class of the first versions.
 BEFORE_4_2 = Kind(version="2.12.0", disabled_as=("GenericError", REFUSED_WORDS["disabled since 0.15"]))
 BEFORE_1_2 = Kind(version="1.1.0", disabled_as=("CommandDisabled", REFUSED_WORDS["disabled since 0.15"]))
-# Debian 12 and 13 and Ubuntu 24.04 without util-linux-extra: it looks for /sbin/hwclock before it sets anything.
+# Debian 12 and 13 and Ubuntu 24.04 without util-linux-extra: the agent checks for /sbin/hwclock before it sets a clock.
 NO_HWCLOCK = Kind(version="7.2.22", unsupported=frozenset(("guest-set-time",)))
 # Agents built on cJSON.
 CJSON = Kind(number_digits=17)
@@ -107,10 +107,10 @@ CJSON_15 = Kind(number_digits=15)
 
 @dataclass(frozen=True)
 class FieldRow:
-    """An agent met in the field, and what becomes of a guest with it that is 90 s behind.
+    """An agent from the field, and the result for a guest with this agent whose clock is 90 s behind.
 
-    ``code`` is the error's code; empty: it succeeds. ``warning`` is a part of what must be said. ``is_readable``: its
-    clock can be read. ``resolution_ns`` is the least that must be reported.
+    ``code`` is the error's code; empty means success. ``warning`` is a part of the expected warning. ``is_readable``:
+    its clock can be read. ``resolution_ns`` is the least that must be reported.
     """
 
     kind: Kind
@@ -148,8 +148,8 @@ FIELD: Mapping[str, FieldRow] = {
             ("frozen", {"is_frozen": True}, "frozen"),
         )
     },
-    "frozen, of another make": FieldRow(
-        replace(FROZEN, disabled_as=("GenericError", REFUSED_WORDS["frozen, of another make"])),
+    "frozen, of another vendor": FieldRow(
+        replace(FROZEN, disabled_as=("GenericError", REFUSED_WORDS["frozen, of another vendor"])),
         code="frozen",
         is_readable=False,
     ),
@@ -190,7 +190,7 @@ _ROUTE = {
     **dict.fromkeys(("irtt", "refcnt", "use", "window"), 0),
 }
 
-# Every member that qga/qapi-schema.json (QEMU 10.0.13) has for the facts, the optional ones included.
+# Every member that qga/qapi-schema.json (QEMU 10.0.13) defines for the facts, including optional ones.
 FACTS: Mapping[str, Any] = {
     "guest-ping": {},
     "guest-get-host-name": {"host-name": "web1"},

@@ -1,8 +1,8 @@
-"""A stand-in for libvirt-python: ``libvirt`` and ``libvirt_qemu`` in one, and the hypervisors they connect to.
+"""A fake of libvirt-python: ``libvirt`` and ``libvirt_qemu`` in one, and the hypervisors that they connect to.
 
-It fails with the errors that it is told to, counts what it is asked by how many at once, and fires the events that a
-test has happen. As with libvirt, a process has one event loop for all connections: what runs it once runs it for all
-that come later.
+It raises the errors that a test sets, counts calls and concurrent calls, and fires the events that a test requests.
+As with libvirt, a process has one event loop for all connections: once something runs it, it also serves all later
+connections.
 """
 
 from __future__ import annotations
@@ -44,20 +44,20 @@ BY_CHANNEL = 2  # the reason of an agent's event: its port was opened or closed 
 class _Loop:
     is_registered = False
     due: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
-    # The collection's code may be here twice, in place and assembled, and each runs the loop on a thread.
+    # The collection's code may be loaded twice, in place and assembled, and each copy runs the loop on a thread.
     running = threading.Lock()
 
 
 def settle(seconds: float = 5.0) -> None:
-    """Wait until all that was fired has been told, on the loop's thread."""
-    told = threading.Event()
-    _Loop.due.put(told.set)
-    assert told.wait(seconds), "nobody runs the event loop"
+    """Wait until the loop's thread has delivered all events that were fired."""
+    delivered = threading.Event()
+    _Loop.due.put(delivered.set)
+    assert delivered.wait(seconds), "the event loop does not run"
 
 
 def threads_of_lines() -> list[threading.Thread]:
-    """Those that make calls on connections to libvirt."""
-    # A process has one event loop, and never gives it back.
+    """Return the threads that make calls on connections to libvirt."""
+    # A process has one event loop and never ends it.
     named = [thread for thread in threading.enumerate() if thread.name.startswith("libvirt ")]
     return [thread for thread in named if thread.name != "libvirt events"]
 
@@ -74,14 +74,14 @@ _ERROR_OF = {
 
 
 class Connection:
-    """``virConnect``. ``is_broken``: its daemon has gone, and every call on it or on its domains fails."""
+    """``virConnect``. ``is_broken``: its daemon is gone, and every call on it or on its domains fails."""
 
     def __init__(self, hypervisor: FakeHypervisor) -> None:
         self.hypervisor = hypervisor
         self.is_broken = False
         self.is_closed = False
         self.alive_error: LibvirtError | None = None
-        self.interrupted = threading.Event()  # what hangs on it comes back
+        self.interrupted = threading.Event()  # makes hanging calls return
         self._has_loop = _Loop.is_registered
         self._numbers = itertools.count(1)
         self._registered: dict[int, tuple[Any, ...]] = {}  # event, callback, opaque
@@ -89,7 +89,7 @@ class Connection:
 
     @contextlib.contextmanager
     def call(self, name: str) -> Iterator[None]:
-        """A call to the daemon, which takes one of its threads, and may fail."""
+        """Make a call to the daemon, which occupies one of its threads and may fail."""
         with self.hypervisor.counted(self, name):
             self.require_alive()
             error = getattr(self.hypervisor, _ERROR_OF.get(name, ""), None)
@@ -147,7 +147,7 @@ class Connection:
         return 0
 
     def domainEventRegisterAny(self, domain: object, *event: Any) -> int:  # noqa: N802
-        assert domain is None, "this stand-in tells of all domains only"
+        assert domain is None, "this fake only supports events of all domains"
         self._require_loop()
         number = next(self._numbers)
         self._registered[number] = event
@@ -163,7 +163,7 @@ class Connection:
         if not self._has_loop:
             raise LibvirtError(INTERNAL_ERROR, "the event loop was not registered before this connection was opened")
 
-    # For the hypervisor that it leads to, on the loop's thread.
+    # Called by its hypervisor on the loop's thread.
 
     def deliver(self, event: int, domain: object, what: tuple[object, ...]) -> None:
         if self.is_broken or self.is_closed:
@@ -179,22 +179,22 @@ class Connection:
 
 
 class FakeHypervisor:
-    """``libvirt`` and ``libvirt_qemu`` in one, and the hypervisor behind them.
+    """``libvirt`` and ``libvirt_qemu`` in one, and the hypervisor that they connect to.
 
-    ``at_agent_command`` has what happens when the agent command of that number begins, counted from one; ``at_break``
-    what happens to the connection over which an answer comes that breaks it.
+    ``at_agent_command`` maps numbers of agent commands, counted from one, to functions that are called when the command
+    begins. ``at_break`` is called with a connection that an answer breaks.
     """
 
     libvirtError = LibvirtError  # noqa: N815  # libvirt's name
     VIR_DOMAIN_TIME_SYNC = 1
 
-    # What the next calls of a kind fail with, and the events that they wait for first.
+    # The errors of the next calls of each kind, and the events that they wait for first.
     open_error: LibvirtError | None = None
     list_error = lookup_error = state_error = xml_error = metadata_error = set_time_error = close_error = open_error
     open_waits_for: threading.Event | None = None
     close_waits_for = open_waits_for
-    # Whether a command is refused for the state of its domain, and not by its answer alone.
-    looks_at_states = True
+    # Whether a command is refused because of its domain's state, not only by its answer.
+    checks_states = True
     closed = property(lambda hypervisor: hypervisor.closed_connections)
     commands = property(lambda hypervisor: hypervisor.asked)
 
@@ -218,34 +218,34 @@ class FakeHypervisor:
         self._calls_now: Counter[Connection] = Counter()
         self._refusals = 0.0
         self._error_handler: Callable[[tuple[Any, ...]], None] = lambda _raw: None
-        # Guards all of the above that is written by calls.
+        # Guards all attributes above that calls write.
         self._lock = threading.Lock()
 
     def modules(self) -> tuple[FakeHypervisor, FakeHypervisor]:
         return self, self
 
     def break_connections(self) -> None:
-        """The daemon ends, and is there again at once: what was connected to it is not."""
+        """The daemon exits and is back at once, without its connections."""
         for connection in list(self.connections):
             if not connection.is_broken:
                 self.hang_up(connection)
 
     def hang_up(self, connection: Connection) -> None:
-        """The daemon closes this one connection, whatever calls are under way on it."""
+        """The daemon closes only this connection, even with calls under way on it."""
         with self._lock:
             connection.is_broken = True
             _Loop.due.put(connection.deliver_closed)
             connection.interrupted.set()
 
     def go_away(self, attempts: float = math.inf) -> None:
-        """The daemon ends, and is there again after that many attempts to connect to it, or once it is started."""
+        """The daemon exits. It is back after that many connection attempts, or when it is started."""
         self._refusals = attempts
         self.break_connections()
 
     stop_daemon = go_away
 
     def refuse(self) -> None:
-        """The daemon takes no other connection before it is started; those that there are stay."""
+        """The daemon refuses new connections until it is started. Existing connections stay."""
         self._refusals = math.inf
 
     def start_daemon(self) -> None:
@@ -256,12 +256,12 @@ class FakeHypervisor:
         return Domain(connection, defined or Definition(name))
 
     def release(self) -> None:
-        """What hangs comes back, as if its time were up."""
+        """Make hanging calls return, as after a timeout."""
         for connection in list(self.connections):
             connection.interrupted.set()
 
-    def wait_until_all_is_given_back(self, seconds: float = 5.0) -> None:
-        """Every connection is closed, once, if it was not lost before; and no thread is left."""
+    def wait_until_all_is_released(self, seconds: float = 5.0) -> None:
+        """Wait until no thread is left and every connection is closed exactly once, unless it was lost before."""
         until(
             lambda: not threads_of_lines() and all(each.is_closed or each.is_broken for each in self.connections),
             lambda: f"{threads_of_lines()} of {len(self.connections)} connections are left",
@@ -318,7 +318,7 @@ class FakeHypervisor:
                 happens = self.at_agent_command.get(len(self.asked))
             if happens is not None:
                 happens()
-            if self.looks_at_states:
+            if self.checks_states:
                 self._require_connected(definition)
             seconds = math.inf if definition.is_silent else definition.takes(request)
             if seconds:
@@ -346,7 +346,7 @@ class FakeHypervisor:
         if definition.channel_state != "connected":
             raise LibvirtError(AGENT_UNRESPONSIVE, "Guest agent is not responding: it is not connected")
 
-    # Events: libvirt's loop, and what a test has happen. A domain's state is the test's business, too.
+    # Events: libvirt's loop, and methods that fire events. Tests set the state of a domain themselves.
 
     @staticmethod
     def virEventRegisterDefaultImpl() -> int:  # noqa: N802  # libvirt's name

@@ -1,4 +1,4 @@
-"""A fake libvirt with one domain, whose switches are its own."""
+"""A fake libvirt with one domain, whose settings are attributes of the hypervisor."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ def _of_its_domain(name: str) -> Any:
 
 
 class FakeLibvirt(FakeHypervisor):
-    """A hypervisor with one domain, whose switches are its own: ``fake.run_state = SHUT_OFF``.
+    """A hypervisor with one domain, whose settings are its own attributes: ``fake.run_state = SHUT_OFF``.
 
-    A command is answered whatever the domain's state is. ``channel_state`` may be None, for one that libvirt does not
-    know; without ``has_channel`` there is none.
+    A command is answered in every state of the domain. ``channel_state`` may be None for a state that libvirt does not
+    know; without ``has_channel`` there is no channel.
     """
 
-    looks_at_states = False
+    checks_states = False
     closed = property(lambda fake: fake.has_closed)
     closes = property(lambda fake: len(fake.closed_connections))
     commands = property(lambda fake: [command for _domain, command in fake.asked])

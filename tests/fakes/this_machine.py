@@ -1,6 +1,6 @@
-"""A guest that is this machine: an agent in the process of the test, which runs programs and opens files here.
+"""This machine as a guest: an agent in the test's process, which runs programs and opens files here.
 
-Whatever it is asked to do must stay below a temporary directory. Faults are rows of what happens to one reply.
+Tests must keep all its work below a temporary directory. A fault changes one reply.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ from ansible_collections.qemu.guest_agent.plugins.plugin_utils._connection.resul
 # An agent that systemd started has no HOME.
 ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C"}
 
-# Small ones, so that little data needs many exchanges.
+# Small limits, so that little data needs many exchanges.
 LIMITS = Limits(request=8192, reply=4096, output=65536, exec_timeout=30.0, patience=10.0, fetch=1 << 30)
 
-# What becomes of a request: it gets what would do it, and returns the reply or raises what the channel would.
+# Takes the function that performs a request, and returns the reply or raises the channel's error.
 Fault = Callable[[Callable[[], Reply]], Reply]
 
 
 def lost(perform: Callable[[], Reply]) -> Reply:
-    """It is done, and the reply gets lost."""
+    """Perform the request and lose the reply."""
     perform()
     raise ExchangeTimeoutError("the agent did not answer in time")
 
@@ -52,7 +52,7 @@ def frozen(_perform: Callable[[], Reply]) -> Reply:
 
 
 def returning(change: Callable[[Any], Any]) -> Fault:
-    """It is done, and the agent says something else of it."""
+    """Perform the request and change the returned value."""
 
     def fault(perform: Callable[[], Reply]) -> Reply:
         reply = perform()
@@ -63,13 +63,13 @@ def returning(change: Callable[[Any], Any]) -> Fault:
 
 
 class ThisMachine(Channel):
-    """``faults`` are by command and by the how many-eth request for it, from 0; None stands for all of them."""
+    """``faults`` by command and by the number of the request for it, counted from 0; None stands for all requests."""
 
     def __init__(self, faults: Mapping[tuple[str, int | None], Fault] | None = None) -> None:
         self.faults = dict(faults or {})
         self.requests: list[tuple[str, Mapping[str, Any]]] = []
         self.timeouts: list[float] = []
-        self.most_read = 2**31  # bytes of a file at a time, whatever it is asked for
+        self.most_read = 2**31  # most bytes of a file in one reply, whatever was requested
         self.is_frozen = False
         self.frozen_as = Refused("CommandNotFound", "Command {} has been disabled: the agent is in frozen state")
         self.is_closed = False
@@ -89,14 +89,14 @@ class ThisMachine(Channel):
         reply = self._perform(command, arguments) if fault is None else fault(lambda: self._perform(command, arguments))
         return Exchange(reply, sent_ns, time.monotonic_ns())
 
-    async def let_go(self, held: float = 0.0) -> None:  # noqa: ARG002  # it has no other clients
+    async def let_go(self, held: float = 0.0) -> None:  # noqa: ARG002  # there are no other clients
         self.let_gos += 1
 
     async def close(self) -> None:
         self.is_closed = True
 
     def reply_to(self, command: str, arguments: Mapping[str, Any]) -> Reply:
-        """As :meth:`call`, for an agent that is this machine's on a socket."""
+        """Like :meth:`call`, for an agent on a socket."""
         return tasks.run(self.call(Request(command, arguments), 0.0)).reply
 
     def agent(self) -> GuestAgent:
@@ -106,14 +106,14 @@ class ThisMachine(Channel):
         return sum(name == command for name, _arguments in self.requests)
 
     def forget(self) -> None:
-        """As an agent that is started anew: the programs run on, and it knows none of them, and no open file."""
+        """Behave like a restarted agent: programs keep running, but it knows neither them nor any open file."""
         self._processes.clear()
         for file in self._files.values():
             file.close()
         self._files.clear()
 
     def end_all(self) -> None:
-        """As systemd does with an agent's service: with it go the programs that it started."""
+        """Kill all programs that it started, as systemd does when it stops an agent's service."""
         for process in self._processes.values():
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
@@ -121,11 +121,11 @@ class ThisMachine(Channel):
         self._processes.clear()
 
     def is_idle(self) -> bool:
-        """Whether all programs that it has not told of have ended as well."""
+        """Return whether all programs have ended, including those whose end it did not report."""
         return all(process.poll() is not None for process in self._processes.values())
 
     def groups(self) -> list[int]:
-        """The programs that it was asked to start of whose process group, which each leads, something runs."""
+        """Return the programs that it started and whose process group, which each leads, still has a process."""
         return [group for group in self._groups if _runs(group)]
 
     open_files = property(lambda machine: len(machine._files))
@@ -177,7 +177,7 @@ class ThisMachine(Channel):
 
     def _guest_file_open(self, path: str, mode: str) -> int:
         self._opened += 1
-        self._files[self._opened] = open(path, mode)  # noqa: SIM115  # until it is closed by its handle
+        self._files[self._opened] = open(path, mode)  # noqa: SIM115  # open until guest-file-close
         return self._opened
 
     def _guest_file_close(self, handle: int) -> dict[str, Any]:

@@ -1,6 +1,6 @@
-"""Replies of qemu-ga on real Windows guests, as others have published them; the addresses are made up.
+"""Replies of qemu-ga on real Windows guests, published by others; the addresses are invented.
 
-Windows Server 2022: the tests of pademelon's internal/agent. A preview of it, which qemu-ga did not know by name yet:
+Windows Server 2022: the tests of pademelon's internal/agent. A preview of it that qemu-ga did not know by name yet:
 the mailing list qemu-devel on guest-get-osinfo, September 2, 2021.
 """
 
@@ -52,7 +52,7 @@ def _volume(number: int, mountpoint: str, kind: str, total: int, used: int) -> d
     return {"name": name, "mountpoint": mountpoint, "type": kind, "total-bytes": total, "used-bytes": used}
 
 
-# Two of them have no letter, and the same label.
+# Two of them have the same label and no drive letter.
 FILESYSTEMS = [
     _volume(1, "E:\\", "CDFS", 877373440, 877373440),
     _volume(2, "System Reserved", "FAT32", 100663296, 31732736),

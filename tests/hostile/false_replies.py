@@ -179,7 +179,7 @@ STEP: Mapping[str, FalseReply] = {
 }
 
 
-# Behind these, what was measured is true no more.
+# After these, the measurement is no longer true.
 UNTRUE_STEPS = frozenset(("undone right after", "undone in the middle of the verification"))
 
 

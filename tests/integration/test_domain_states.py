@@ -10,7 +10,7 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor impor
 
 from tests.fakes.domains import Definition
 from tests.fakes.libvirt import FakeHypervisor
-from tests.fakes.libvirt_replies import agent_says
+from tests.fakes.libvirt_replies import agent_returns
 from tests.hostile import worker
 from tests.hostile.case import Case
 
@@ -34,7 +34,7 @@ COMMANDS: dict[int, list[str] | None] = {
 def test_however_a_domain_is_named_it_runs_or_the_commands_of_the_hint_can_be_run_as_they_stand(
     how: str, name: str, state: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    facts = agent_says({"version": "10.0", "supported_commands": []})
+    facts = agent_returns({"version": "10.0", "supported_commands": []})
     fake = FakeHypervisor([Definition(name, state=state, agent=facts)])
     monkeypatch.setattr(connections, "import_libvirt", fake.modules)
     named = {"one": {"domain": name}, "by name": {"domains": [name]}, "by pattern": {"domains": ["*web*"]}}[how]

@@ -1,6 +1,6 @@
-"""A fleet of simulated agents, each behind a unix socket, in one process. No clock of theirs is this machine's.
+"""A fleet of simulated agents in one process, each on a unix socket. Their clocks are not this machine's clock.
 
-Its server imports this before anything else, so the collection has to be importable.
+The server imports this module first, so the collection has to be importable.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ _GRACE_SECONDS = 10.0
 
 @dataclass(frozen=True)
 class Profile:
-    """One agent. ``drift_ppm``: its clock runs so much too fast.
+    """One agent, whose clock runs ``drift_ppm`` too fast.
 
-    ``forward_seconds`` and ``backward_seconds`` are what a request and its reply spend on the way. ``set_seconds`` is
-    how long guest-set-time takes to answer after the clock was set (hwclock). ``fault``: "none"; "silent", it reads and
-    never answers; "refuses", nothing listens on its socket.
+    ``forward_seconds`` and ``backward_seconds`` are the delays of a request and its reply. ``set_seconds`` is the time
+    from setting the clock to the answer of guest-set-time (hwclock). ``fault``: "none"; "silent", it reads and never
+    answers; "refuses", nothing listens on its socket.
     """
 
     kind: str = "extended"
@@ -49,7 +49,7 @@ class Profile:
     fault: str = "none"
 
     def agent(self, name: str) -> Agent:
-        """``host01/guest0001`` has the host name guest0001.host01."""
+        """Return the agent. ``host01/guest0001`` has the host name guest0001.host01."""
         return Agent(
             _kind(self.kind, self.set_seconds),
             Clock(self.offset_ns, round(self.drift_ppm * 1000)),
@@ -59,13 +59,13 @@ class Profile:
         )
 
 
-@functools.cache  # agents share what does not change
+@functools.cache  # agents share immutable parts
 def _kind(name: str, set_seconds: float) -> Kind:
     return replace(KINDS[name], set_seconds=set_seconds)
 
 
 def profiles(count: int, seed: int, *, dead: float = 0.0) -> list[Profile]:
-    """As many profiles, always the same ones for a seed. Their clocks are late by 1 to 20 s, every tenth one ahead.
+    """Return so many profiles, always the same for a seed. Their clocks are 1 to 20 s behind, every tenth one ahead.
 
     ``dead`` is the share of silent agents, from 0 to 1, spread evenly.
     """
@@ -83,7 +83,7 @@ def profiles(count: int, seed: int, *, dead: float = 0.0) -> list[Profile]:
 
 
 def named(listed: Iterable[Profile], hosts: int = 0) -> dict[str, Profile]:
-    """The profiles by name: guest0001 and so on, or, dealt out to so many hosts in turn, host01/guest0001."""
+    """Return the profiles by name: guest0001 and so on, or host01/guest0001 if dealt out to so many hosts in turn."""
     return {
         (f"host{(number - 1) % hosts + 1:02}/" if hosts else "") + f"guest{number:04}": profile
         for number, profile in enumerate(listed, 1)
@@ -91,10 +91,10 @@ def named(listed: Iterable[Profile], hosts: int = 0) -> dict[str, Profile]:
 
 
 class Agents(dict[str, Agent]):
-    """Agents by name, and what is true of them."""
+    """Agents by name, and the truth about them."""
 
     def truths(self) -> dict[str, int]:
-        """How far each clock is off this machine's, in nanoseconds."""
+        """Return the offset of each clock from this machine's, in nanoseconds."""
         return {name: agent.clock.offset_ns() for name, agent in self.items()}
 
     def shift(self, by_ns: int | Mapping[str, int]) -> None:
@@ -110,7 +110,7 @@ class SimulatedFleetError(RuntimeError):
 
 
 class SimulatedFleet(ProcessFigures):
-    """Agents by name, behind their sockets: ``with SimulatedFleet(directory, {"guest1": Profile()}) as fleet:``."""
+    """Agents by name, on their sockets: ``with SimulatedFleet(directory, {"guest1": Profile()}) as fleet:``."""
 
     def __init__(self, directory: Path, profiles: Mapping[str, Profile]) -> None:
         self._profiles = dict(profiles)

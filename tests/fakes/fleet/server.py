@@ -1,4 +1,4 @@
-"""The process of a simulated fleet. Its argument is the number of its end of the pipe; it ends when that is closed."""
+"""The process of a simulated fleet. Its argument is the descriptor of a pipe; it exits when the pipe is closed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.fakes.fleet import Agents, Profile
 
 
 class Port:
-    """Lets one client of the agent in after the other. No coroutine is as quick, and clients measure."""
+    """Serves one client of the agent after the other. Clients measure, and a coroutine would be slower."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, agent: Agent, listener: socket.socket) -> None:
         self._loop = loop
@@ -51,13 +51,13 @@ class Port:
         self._wait()
 
     def _go_on(self, pieces: Iterator[Piece]) -> None:
-        """Send what the agent can say without a pause in one piece. It is carried out though the client has gone."""
+        """Send everything up to the next pause at once. The agent continues even if the client is gone."""
         said, pause = b"", None
         for piece in pieces:
             if isinstance(piece, bytes):
                 said += piece
                 continue
-            assert isinstance(piece, Pause), "no fault of a fleet's agents is another one"
+            assert isinstance(piece, Pause), "agents of a fleet have no other faults"
             pause = piece
             break
         with contextlib.suppress(OSError):
@@ -80,11 +80,11 @@ async def serve(pipe: Connection, described: Mapping[str, tuple[str, Profile]]) 
         listener.setblocking(False)
         listener.bind(path)
         if profile.fault == "refuses":
-            listener.close()  # the file stays, and nothing listens on it
+            listener.close()  # the file stays, but nothing listens
             continue
         listener.listen(16)
         ports.append(Port(loop, agents[name], listener))
-    # What is here by now stays, and is much; the garbage collector need not look at it again and again.
+    # There are many objects by now and they all stay, so the garbage collector need not scan them repeatedly.
     gc.collect()
     gc.freeze()
     ended = asyncio.Event()
@@ -96,7 +96,7 @@ async def serve(pipe: Connection, described: Mapping[str, tuple[str, Profile]]) 
         except (EOFError, OSError):
             loop.remove_reader(pipe.fileno())
             ended.set()
-        except KeyError as error:  # for the process that asked
+        except KeyError as error:  # reported to the process that asked
             pipe.send(error)
 
     loop.add_reader(pipe.fileno(), obey)
@@ -106,7 +106,7 @@ async def serve(pipe: Connection, described: Mapping[str, tuple[str, Profile]]) 
 
 def main(descriptor: int) -> None:
     pipe = Connection(descriptor)
-    # It comes from a terminal for all programs in it; the one that started this one ends it.
+    # Ctrl-C reaches all programs of a terminal; the process that started this one ends it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

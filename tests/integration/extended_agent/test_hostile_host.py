@@ -82,7 +82,7 @@ BLABBED: dict[str, str] = {
     "no agent": "",
     "a refusal": f'{{"error": {{"class": "GenericError", "desc": "{SECRET}"}}}}\n',
     "no reply": f'{{"{SECRET}": "{ENCODED}"}}\n',
-    "no JSON": f"{SECRET}\n",
+    "not JSON": f"{SECRET}\n",
 }
 
 

@@ -137,7 +137,7 @@ MOST_KEPT_KIB = 32 * 1024  # room for a reply that the C library keeps
     ("module", "what", "is_late"),
     [
         ("qga_update_time", "a reply", False),
-        ("qga_update_time", "no JSON", False),
+        ("qga_update_time", "not JSON", False),
         ("qga_info", "a reply", True),
         *(
             pytest.param(*each, marks=pytest.mark.thorough)
@@ -145,8 +145,8 @@ MOST_KEPT_KIB = 32 * 1024  # room for a reply that the C library keeps
                 ("qga_update_time", "a reply that is not UTF-8", False),
                 ("qga_update_time", "a refusal", False),
                 ("qga_update_time", "a reply", True),
-                ("qga_update_time", "no JSON", True),
-                ("qga_info", "no JSON", False),
+                ("qga_update_time", "not JSON", True),
+                ("qga_info", "not JSON", False),
                 ("qga_info", "a refusal", True),
                 ("qga_info", "a reply that is not UTF-8", True),
             )

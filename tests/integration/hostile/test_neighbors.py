@@ -147,7 +147,7 @@ def make(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Hypervisor]]
     yield hypervisor_of
     for each in made:
         each.release()
-        each.wait_until_all_is_given_back(20.0)
+        each.wait_until_all_is_released(20.0)
 
 
 MakeHypervisor = Callable[..., Hypervisor]

@@ -19,7 +19,7 @@ MOST_LEFT_KIB = 80 * 1024
 # Room for a reply that the C library keeps, and pages that the interpreter has come to use.
 MOST_GROWN_KIB = 32 * 1024
 
-WAYS = ("a reply", "no JSON", "a reply that is not UTF-8", "a refusal")
+WAYS = ("a reply", "not JSON", "a reply that is not UTF-8", "a refusal")
 
 
 @pytest.mark.parametrize("what", quick(WAYS, ("a reply",)))

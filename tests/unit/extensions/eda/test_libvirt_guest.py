@@ -99,7 +99,7 @@ def play(source: Mapping[str, Any], hypervisor: FakeHypervisor, caplog: pytest.L
                     await asyncio.wait_for(running.task, DEADLINE_S)
 
         asyncio.run(play_it())
-        hypervisor.wait_until_all_is_given_back()
+        hypervisor.wait_until_all_is_released()
         for thread in threading.enumerate():
             if thread.name.startswith("libvirt watch"):
                 thread.join(DEADLINE_S)

@@ -20,7 +20,7 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import (
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.messages import Refused, Returned
 
 from tests.fakes.domains import PAUSED, SHUT_OFF, UUID, Domain
-from tests.fakes.libvirt_replies import LibvirtError, agent_says, fails, hangs
+from tests.fakes.libvirt_replies import LibvirtError, agent_returns, fails, hangs
 from tests.fakes.one_domain import FakeLibvirt
 from tests.support.blocking import Blocking, BlockingAgent
 from tests.support.libvirt_channels import PING, SHORT, URI, channel_to, error_of
@@ -58,7 +58,7 @@ class TestOneGuestOnly:
 
 class TestAnExchange:
     def test_a_reply(self, fake: FakeLibvirt, channel: Blocking) -> None:
-        fake.replies["guest-get-osinfo"] = agent_says({"name": "Debian \u00fc"})
+        fake.replies["guest-get-osinfo"] = agent_returns({"name": "Debian \u00fc"})
         before_ns = time.monotonic_ns()
         exchange = channel.call(Request("guest-get-osinfo"), 5.0)
         assert exchange.reply == Returned({"name": "Debian \u00fc"})
@@ -193,7 +193,7 @@ def test_the_hint_for_a_frozen_guest_has_the_command_that_thaws_it(fake: FakeLib
     fake.name = "7"  # which virsh would take for the number of a domain
     disabled = "Command guest-get-time has been disabled: the agent is in frozen state"
     fake.replies["guest-get-time"] = fails(113, f"unable to execute 'guest-get-time': {disabled}")
-    fake.replies["guest-fsfreeze-status"] = agent_says("frozen")
+    fake.replies["guest-fsfreeze-status"] = agent_returns("frozen")
     with channel_to("7", "qemu:///session") as channel, pytest.raises(FrozenError) as caught:
         BlockingAgent(channel, 5.0).call("guest-get-time")
     assert f"`virsh -c qemu:///session domfsthaw {UUID}`" in caught.value.hint

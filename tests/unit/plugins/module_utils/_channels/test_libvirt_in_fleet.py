@@ -18,7 +18,7 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor.lanes
     PROVEN,
 )
 
-from tests.fakes.libvirt_replies import LibvirtError, agent_says, fails, hangs
+from tests.fakes.libvirt_replies import LibvirtError, agent_returns, fails, hangs
 from tests.fakes.one_domain import FakeLibvirt
 from tests.support.blocking import Blocking
 from tests.support.libvirt_channels import AT_ONCE, GET_TIME, PING, SHORT, URI, Shared, channel_to, error_of
@@ -46,7 +46,7 @@ class TestADaemonThatHasNotReachedTheAgentYet:
         refusals = iter([fails(86, NOT_REACHED)] * times)
 
         def refuse_or_reply(request: dict[str, Any]) -> str:
-            return next(refusals, agent_says({}))(request)
+            return next(refusals, agent_returns({}))(request)
 
         fake.replies = dict.fromkeys(("guest-ping", "guest-info", "guest-exec"), refuse_or_reply)
 

@@ -23,7 +23,7 @@ from tests.fakes.kinds import REFUSED_WORDS
         ("command {} is disabled", Meaning.DISABLED),
         ("Command {} not allowed", Meaning.DISABLED),
         (REFUSED_WORDS["frozen since 6.1"], Meaning.FROZEN),
-        (REFUSED_WORDS["frozen, of another make"], Meaning.FROZEN),
+        (REFUSED_WORDS["frozen, of another vendor"], Meaning.FROZEN),
         (REFUSED_WORDS["unsupported"], Meaning.UNSUPPORTED),
         ("This feature or command is not currently supported", Meaning.UNSUPPORTED),
         ("suspend-to-disk not supported by OS", Meaning.UNSUPPORTED),

@@ -319,7 +319,7 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHypervisor]:
     monkeypatch.setattr(connections, "import_libvirt", fake.modules)
     yield fake
     fake.release()
-    fake.wait_until_all_is_given_back()
+    fake.wait_until_all_is_released()
 
 
 async def ask_several_times(agent: GuestAgent) -> GuestResult:

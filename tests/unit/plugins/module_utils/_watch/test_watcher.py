@@ -62,7 +62,7 @@ def make(here: FakeHypervisor) -> Iterator[MakeWatcher]:
     yield watcher
     for each in made:
         each.close()
-    here.wait_until_all_is_given_back()
+    here.wait_until_all_is_released()
 
 
 def heard(watcher: Watcher, seconds: float = LONG) -> Notice | None:
@@ -285,7 +285,7 @@ class TestItsCost:
         after = resource.getrusage(resource.RUSAGE_SELF)
         assert after.ru_nvcsw - before.ru_nvcsw < 20
         watcher.close()
-        here.wait_until_all_is_given_back()
+        here.wait_until_all_is_released()
         assert [each for each in threading.enumerate() if each.name.startswith("libvirt watch")] == []
 
     def test_closing_it_does_not_wait_for_a_hypervisor_that_does_not_answer(
@@ -297,4 +297,4 @@ class TestItsCost:
         watcher.close()
         assert time.monotonic() - begun < 5
         here.open_waits_for.set()
-        here.wait_until_all_is_given_back()
+        here.wait_until_all_is_released()

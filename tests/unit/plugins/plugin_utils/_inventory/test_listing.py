@@ -25,7 +25,7 @@ from ansible_collections.qemu.guest_agent.plugins.plugin_utils._inventory.listin
 )
 
 from tests.fakes.domains import PAUSED, SHUT_OFF, Definition, Domain, uuid_of
-from tests.fakes.hypervisors import HypervisorsByUri, telling
+from tests.fakes.hypervisors import HypervisorsByUri, stock_replies
 from tests.fakes.libvirt import FakeHypervisor
 
 HV1, HV2, NOWHERE = "qemu+tls://hv1/system", "qemu+tls://hv2/system", "qemu+tls://nowhere/system"
@@ -52,13 +52,13 @@ def by_name(**options: Any) -> dict[str, ListedGuest]:
 @pytest.fixture
 def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[HypervisorsByUri]:
     first = [
-        Definition("web1", replies=telling(), macs=MACS),
+        Definition("web1", replies=stock_replies(), macs=MACS),
         Definition("web10", channel_state=None, macs=MACS),
         Definition("web2", channel_state="disconnected"),
         Definition("db1", state=SHUT_OFF),
     ]
     second = [
-        Definition("web3", replies=telling(guest_get_host_name={"host-name": "third"})),
+        Definition("web3", replies=stock_replies(guest_get_host_name={"host-name": "third"})),
         Definition("db2", state=PAUSED),
     ]
     fake = HypervisorsByUri({HV1: FakeHypervisor(first), HV2: FakeHypervisor(second)})
@@ -66,7 +66,7 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[HypervisorsByUri]:
     yield fake
     for each in fake.by_uri.values():
         each.release()
-        each.wait_until_all_is_given_back()
+        each.wait_until_all_is_released()
 
 
 class TestGuests:
@@ -200,7 +200,7 @@ class TestHypervisors:
         self, fake: HypervisorsByUri, states: tuple[str, ...]
     ) -> None:
         fake.by_uri[HV1].definitions = [Definition("web1", state=SHUT_OFF)]
-        fake.by_uri[HV2].definitions = [Definition("web1", replies=telling())]
+        fake.by_uri[HV2].definitions = [Definition("web1", replies=stock_replies())]
         found = asked(states=states)
         assert [(guest.uri, guest.status) for guest in found.guests] == [(HV2, "ok")] * ("running" in states)
         assert found.warnings == (
@@ -210,7 +210,7 @@ class TestHypervisors:
     @pytest.mark.parametrize("state", [1, SHUT_OFF])
     def test_if_both_run_or_none_does_they_are_two(self, fake: HypervisorsByUri, state: int) -> None:
         for each in fake.by_uri.values():
-            each.definitions = [Definition("web1", state=state, replies=telling())]
+            each.definitions = [Definition("web1", state=state, replies=stock_replies())]
         found = asked()
         assert ([guest.uri for guest in found.guests], found.warnings) == ([HV1, HV2], ())
 
@@ -219,7 +219,9 @@ class TestHypervisors:
 def test_more_silent_guests_than_may_be_asked_at_once_cost_one_timeout(fake: HypervisorsByUri) -> None:
     names = [f"web{number}" for number in range(200)]
     silent = set(names[::10])
-    fake.by_uri[HV1].definitions = [Definition(name, is_silent=name in silent, replies=telling()) for name in names]
+    fake.by_uri[HV1].definitions = [
+        Definition(name, is_silent=name in silent, replies=stock_replies()) for name in names
+    ]
     started = time.monotonic()
     found = by_name(uris=(HV1,), timeout=4.0)
     duration = time.monotonic() - started
