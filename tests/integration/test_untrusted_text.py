@@ -34,7 +34,7 @@ from tests.processes.ansible_run import (
 )
 from tests.processes.socket_server import listen_unix
 from tests.support.bait import KEYS, baits, failing, halves, refusing
-from tests.support.bait_plays import NAMES, RUNS, SETTINGS, Acted, Ground, act, ground
+from tests.support.bait_plays import NAMES, RUNS, SETTINGS, Acted, Workspace, act, workspace
 from tests.support.collection import ROOT
 from tests.support.terminal import commands_in
 from tests.support.tiers import quick
@@ -48,11 +48,11 @@ pytestmark = pytest.mark.timeout(900)
 
 @pytest.fixture(scope="module", params=quick(CORES, [NEWEST]))
 def acted(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Acted]:
-    with ground(request.param, tmp_path_factory.mktemp(f"core-{request.param}")) as place:
+    with workspace(request.param, tmp_path_factory.mktemp(f"core-{request.param}")) as place:
         yield act(place)
 
 
-def texts_of(place: Ground) -> dict[str, str]:
+def texts_of(place: Workspace) -> dict[str, str]:
     """What the guests that tell it are known to say, by its name: bait, but nothing that is none of UTF-8."""
     return {name: text for name, text in baits(place.canaries).items() if name != "surrogates"}
 
@@ -147,7 +147,7 @@ def test_no_fact_has_a_name_that_ansible_obeys(acted: Acted) -> None:
 
 
 def test_clocks_are_right_whatever_their_guests_say(acted: Acted) -> None:
-    guests = entries(acted.runs["a play"], "Set all clocks right")
+    guests = entries(acted.runs["a play"], "Correct all clocks")
     for name, text in texts_of(acted.place).items():
         for guest in (f"telling-{name}", f"refusing-{name}"):
             assert abs(acted.truths_ns[guest]) <= SECOND_NS // 10
@@ -156,7 +156,7 @@ def test_clocks_are_right_whatever_their_guests_say(acted: Acted) -> None:
 
 
 def test_hosts_and_groups_may_bear_such_names(acted: Acted) -> None:
-    shown = [task.result["msg"] for task in acted.runs["a play"].tasks if task.task == "Show who they are"]
+    shown = [task.result["msg"] for task in acted.runs["a play"].tasks if task.task == "Show hosts"]
     names = {visible(baits(acted.place.canaries)[name], LONGEST) for name in NAMES}
     assert {message.partition(" in [")[0] for message in shown} == names
 

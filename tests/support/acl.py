@@ -1,6 +1,6 @@
-"""POSIX ACLs, without the programs for them: the kernel takes them as extended attributes.
+"""POSIX ACLs without getfacl and setfacl: the kernel accepts them as extended attributes.
 
-Their form is in linux/posix_acl_xattr.h; what they mean, in acl(5).
+linux/posix_acl_xattr.h defines their format, and acl(5) their meaning.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ import pytest
 ACCESS = "system.posix_acl_access"
 DEFAULT = "system.posix_acl_default"
 
-_NOBODY = 0xFFFFFFFF  # of entries that name none
+_NOBODY = 0xFFFFFFFF  # in entries without an ID
 _OWNER, _USER, _GROUP, _MASK, _OTHERS = 0x01, 0x02, 0x04, 0x10, 0x20
 
 
 def set_acl(path: Path, owner: int, group: int, others: int, users: Mapping[int, int], name: str = ACCESS) -> None:
-    """Set who may do what, as the bits of a mode; skip the test where the file system has no ACLs."""
+    """Set permissions as the bits of a mode; skip the test if the file system has no ACLs."""
     mask = [(_MASK, 7, _NOBODY)] if users else []
     named = [(_USER, may, user) for user, may in sorted(users.items())]
     entries = [(_OWNER, owner, _NOBODY), *named, (_GROUP, group, _NOBODY), *mask, (_OTHERS, others, _NOBODY)]
@@ -35,7 +35,7 @@ def set_acl(path: Path, owner: int, group: int, others: int, users: Mapping[int,
 
 
 def set_default_acl(path: Path, group: int, others: int, users: Mapping[int, int]) -> None:
-    """Set what a directory's new files and directories grant; the umask does not count for them."""
+    """Set the permissions of a directory's new files and directories, to which the umask does not apply."""
     set_acl(path, 7, group, others, users, DEFAULT)
 
 
@@ -44,5 +44,5 @@ def has_default_acl(path: Path) -> bool:
 
 
 def access_acl(path: Path) -> bytes:
-    """Return what is beyond the mode; nothing, if there is nothing."""
+    """Return the ACL beyond the mode, or empty bytes if there is none."""
     return os.getxattr(path, ACCESS) if ACCESS in os.listxattr(path) else b""

@@ -1,6 +1,6 @@
-"""Agents as they are met in the field, through a real socket or a stand-in for libvirt.
+"""Agents as they exist in the field, through a real socket or a fake libvirt.
 
-The fakes' clocks are objects whose true offset is known, so every offset that is reported is held against the truth.
+The true offsets of the fakes' clocks are known, so every reported offset is compared with the truth.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ from tests.support.blocking import Blocking, BlockingAgent, blocking
 gather = blocking(subsets.gather)
 resync = blocking(resync_module.resync)
 
-# The truth is read by two readings of this machine's clocks, and its own clock may be slewed (500 ppm at most).
+# The true offset takes two readings of this machine's clocks, which may be slewed (500 ppm at most).
 READING_NS = 5_000
 SLEW_PPM = 500
 
 BEHIND_NS = -90 * SECOND_NS
-# What a correction ends with. How much nearer it comes depends on how busy the machine is: the benchmarks show it.
+# The largest offset after a correction. It is usually smaller, depending on the machine's load; see the benchmarks.
 NEAR_NS = ResyncOptions().tolerance_ns
 
 
@@ -49,13 +49,13 @@ def guest(directory: Path, timeout: float = 5.0) -> Iterator[BlockingAgent]:
 
 
 def assert_honest(offset: Offset, true_ns: int, age_ns: int) -> None:
-    """The truth lies within what was reported, but for what the clocks may have drifted since."""
+    """Assert that the true offset lies within the reported interval, extended by the drift since then."""
     allowed_ns = offset.uncertainty_ns + READING_NS + age_ns * SLEW_PPM // 1_000_000
     assert abs(offset.ns - true_ns) <= allowed_ns, (offset, true_ns)
 
 
 def mid_minute() -> HostReference:
-    """A reference whose time is half a minute past a whole one, so that cutting to minutes is surely far off."""
+    """Return a reference whose time is half past a minute, so that times cut to minutes are certainly far off."""
     return HostReference(utc_offset_ns=30 * SECOND_NS - time.time_ns() % MINUTE_NS)
 
 

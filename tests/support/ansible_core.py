@@ -1,4 +1,4 @@
-"""What depends on the version of the running ansible-core: a module's arguments, and what it takes for a template."""
+"""Code that depends on the version of ansible-core: passing arguments to a module, and trusting templates."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from ansible.module_utils.common import warnings
 @contextlib.contextmanager
 def module_args(arguments: dict[str, Any]) -> Iterator[None]:
     """Give a module its arguments in this process."""
-    # Warnings are kept for the whole process, which is one module's everywhere but in tests.
+    # Warnings are kept for the whole process, which elsewhere belongs to one module.
     warnings._global_warnings.clear()
     with contextlib.ExitStack() as patches:
         internal = sys.modules.get("ansible.module_utils._internal")
         if hasattr(internal, "is_controller"):
-            # A module is never in one process with the controller, to which ansible-core 2.19 would hand its warnings;
-            # the tests of filters are.
+            # A real module never shares a process with the controller, to which ansible-core 2.19 passes its warnings;
+            # with the tests of filters it does.
             patches.enter_context(mock.patch.object(internal, "is_controller", new=False))
         try:
             from ansible.module_utils.testing import patch_module_args
@@ -35,9 +35,9 @@ def module_args(arguments: dict[str, Any]) -> Iterator[None]:
 
 
 def trusted(text: str) -> Any:
-    """Return a text that Ansible takes for a template."""
+    """Return a text that Ansible evaluates as a template."""
     try:
         from ansible.template import trust_as_template
-    except ImportError:  # before ansible-core 2.19, every text is one
+    except ImportError:  # before ansible-core 2.19, every text is trusted
         return text
     return trust_as_template(text)

@@ -1,7 +1,7 @@
-"""Texts that do something to who takes them for more than text, and guests that say nothing else.
+"""Bait: texts that have an effect if they are treated as more than text, and guests that send only such texts.
 
-Whoever carries one out leaves a file: a canary. The texts are for Jinja, YAML, Ansible's JSON, shells, terminals,
-readers and browsers.
+A program that executes one creates a file, the canary. The texts target Jinja, YAML, Ansible's JSON, shells,
+terminals, readers and browsers.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from tests.fakes.faults import Piece
 from tests.fakes.kinds import FACTS
 from tests.hostile.agent import STOCK, Asked, HostileAgent, Play, encoded
 
-# More than a text may have, and more than a message may.
+# Longer than a text may be, and longer than a message may be.
 _TOO_LONG = 5_000
 _FAR_TOO_LONG = 10_000_000
 
@@ -27,7 +27,7 @@ def _lookup(canaries: Path, name: str) -> str:
 
 
 def baits(canaries: Path) -> dict[str, str]:
-    """The texts by a name of letters, after which their canaries are called."""
+    """Return the texts by name. The names consist of letters and are also the names of the canaries."""
     lookup = partial(_lookup, canaries)
 
     def header(name: str) -> str:
@@ -66,13 +66,13 @@ def baits(canaries: Path) -> dict[str, str]:
 
 
 def halves(canaries: Path) -> dict[str, tuple[str, str]]:
-    """Texts in two halves, each of which is harmless, by the names of their canaries."""
+    """Return texts in two harmless halves, by the names of their canaries."""
     header = baits(canaries)["headerinoneline"].replace("headerinoneline", "halvesofheader")
     return {"halves": ("{", "{ " + _lookup(canaries, "halves") + " }}"), "halvesofheader": (header[:4], header[4:])}
 
 
 class Remainder(NamedTuple):
-    """A guest's text, and what an honest playbook joins to it on either side."""
+    """A guest's text, and the texts that an honest playbook adds before and after it."""
 
     before: str
     text: str
@@ -80,20 +80,20 @@ class Remainder(NamedTuple):
 
 
 def remainders(canaries: Path) -> dict[str, Remainder]:
-    """Texts that become templates when a playbook joins its own to them and keeps the result, by their canaries' names.
+    """Return texts that become templates if a playbook adds its own text and stores the result, by canary.
 
-    ansible-core up to 2.18 reads what a task has kept as a template.
+    ansible-core up to 2.18 evaluates stored results as templates.
     """
 
     def lookup(name: str) -> str:
         return _lookup(canaries, name).replace("'", '"')
 
     def spelled(name: str) -> str:
-        """An expression whose braces Python's literals have."""
+        """Return an expression whose braces come from Python literals."""
         return "\\x7b\\x7b " + lookup(name) + " }}"
 
     def in_two(name: str) -> str:
-        """One whose braces come together in Python's literals."""
+        """Return an expression whose braces are joined by Python literals."""
         return "'{' '{ " + lookup(name) + " }}'"
 
     header = "jinja2:variable_start_string:'<<',variable_end_string:'>>',<<lookup(*'pipe|touch {}/{}'.split('|'))>>:1 "
@@ -115,14 +115,14 @@ def remainders(canaries: Path) -> dict[str, Remainder]:
     }
 
 
-def said(value: Any, text: str) -> Any:
-    """The same value, with the text in place of every other."""
+def filled(value: Any, text: str) -> Any:
+    """Return the value with every string replaced by the text."""
     if isinstance(value, str):
         return text
     if isinstance(value, Mapping):
-        return {name: said(item, text) for name, item in value.items()}
+        return {name: filled(item, text) for name, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [said(item, text) for item in value]
+        return [filled(item, text) for item in value]
     return value
 
 
@@ -131,7 +131,7 @@ _CLOCK_COMMANDS = ("guest-get-time", "guest-get-clock", "guest-set-time", "guest
 
 
 def answering(replies: Mapping[str, Any]) -> Play:
-    """It does what it is told, but for its replies to these commands."""
+    """Play an honest agent with these replies to these commands."""
 
     def play(asked: Asked) -> Iterable[Piece]:
         yield encoded(replies[asked.command]) if asked.command in replies else asked.answer()
@@ -143,15 +143,15 @@ def returning(returns: Mapping[str, Any]) -> Play:
     return answering({command: {"return": value} for command, value in returns.items()})
 
 
-def telling(text: str) -> Play:
-    """It does what it is told, and tells the text wherever the schema has one."""
+def reporting(text: str) -> Play:
+    """Play an honest agent that returns the text wherever the schema has a string."""
     command = {"enabled": True, "success-response": True}
     commands = [{"name": name, **command} for name in (*FACTS, *_CLOCK_COMMANDS, "guest-get-command-info", text)]
     facts = returning(
         {
-            **{name: said(facts, text) for name, facts in FACTS.items()},
+            **{name: filled(facts, text) for name, facts in FACTS.items()},
             "guest-info": {"version": text, "supported_commands": commands},
-            "guest-get-command-info": said(COMMAND_INFO, text),
+            "guest-get-command-info": filled(COMMAND_INFO, text),
         }
     )
 
@@ -168,7 +168,7 @@ def telling(text: str) -> Play:
 
 
 def refusing(text: str) -> Play:
-    """It sets its clock, and says the text for an error to all but the questions that this needs."""
+    """Play an agent that sets its clock, but returns the text as an error to all requests that this does not need."""
 
     def play(asked: Asked) -> Iterable[Piece]:
         is_honest = asked.command in _HONEST
@@ -179,7 +179,7 @@ def refusing(text: str) -> Play:
 
 
 def failing(text: str) -> Play:
-    """It does nothing, and says the text for an error to whatever it is asked."""
+    """Play an agent that does nothing and returns the text as an error to every request."""
 
     def play(asked: Asked) -> Iterable[Piece]:
         is_sync = asked.command.startswith("guest-sync")
@@ -192,7 +192,7 @@ def in_two(first: str, second: str) -> Play:
     return returning({"guest-get-osinfo": {"id": first, "name": second}})
 
 
-# Names of members that Ansible's own JSON has, and names of variables that steer it.
+# Member names of Ansible's own JSON, and names of variables that control Ansible.
 KEYS = (
     *("__ansible_type", "__ansible_unsafe", "__ansible_vault", "_ansible_no_log", "_ansible_verbose_override"),
     *("ansible_facts", "ansible_host", "ansible_connection", "ansible-connection", "Ansible-Python-Interpreter"),
@@ -200,7 +200,7 @@ KEYS = (
 
 
 def keyed(key: str, text: str) -> Play:
-    """It tells of its system and its file systems what no agent does, and an object in place of its name."""
+    """Play an agent that adds this member to its facts, and returns an object in place of its host name."""
     odd = {key: text}
     return returning(
         {
@@ -213,8 +213,8 @@ def keyed(key: str, text: str) -> Play:
 
 
 def _at_length() -> Play:
-    """It tells a text that is too long for its name, and others that are far too long."""
-    # A template without fault: one that cannot be read would keep those after it from being carried out.
+    """Play an agent whose host name is too long, and whose other texts are far too long."""
+    # A valid template: an invalid one would prevent the evaluation of those after it.
     text = "{{ 1 }} ".ljust(_FAR_TOO_LONG, "A")
     return answering(
         {
@@ -228,7 +228,7 @@ def _at_length() -> Play:
 def guests_with(canaries: Path) -> dict[str, HostileAgent]:
     texts = baits(canaries)
     return {
-        **{f"telling-{name}": HostileAgent(telling(text)) for name, text in texts.items()},
+        **{f"telling-{name}": HostileAgent(reporting(text)) for name, text in texts.items()},
         **{f"refusing-{name}": HostileAgent(refusing(text), STOCK) for name, text in texts.items()},
         **{f"failing-{name}": HostileAgent(failing(text), STOCK) for name, text in texts.items()},
         **{f"twice-{name}": HostileAgent(in_two(*both), STOCK) for name, both in halves(canaries).items()},

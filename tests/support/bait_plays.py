@@ -1,4 +1,4 @@
-"""Plays on guests whose every word is bait: it is registered, shown, joined, written to files and read back."""
+"""Plays on guests that send only bait, which is registered, shown, joined, written to files and read back."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from tests.processes.ansible_run import PlaybookRun, Task, play, run_playbook, r
 from tests.processes.socket_server import listen_unix
 from tests.support.bait import guests_with
 
-# Ansible's own colours would be commands to the terminal, too.
+# Ansible's own colors would be terminal commands, too.
 SETTINGS = {"ANSIBLE_NOCOLOR": "1", "ANSIBLE_PIPELINING": "1"}
 
 
 @dataclass(frozen=True)
-class Ground:
-    """The guests of one ansible-core, where canaries would be, and where what plays write goes."""
+class Workspace:
+    """The guests of one ansible-core, the directory for canaries, and the directory that plays write to."""
 
     core: str
     directory: Path
@@ -41,7 +41,7 @@ class Ground:
     def socket(self, pattern: str = "*") -> str:
         return str(self.directory / "guests" / f"{pattern}.qga")
 
-    def set_back(self) -> None:
+    def reset_clocks(self) -> None:
         for agent in self.agents.values():
             agent.clock.step(BEHIND_NS - agent.clock.offset_ns())
 
@@ -50,8 +50,8 @@ class Ground:
 
 
 @contextlib.contextmanager
-def ground(core: str, directory: Path) -> Iterator[Ground]:
-    place = Ground(core, directory, guests_with(directory / "canaries"))
+def workspace(core: str, directory: Path) -> Iterator[Workspace]:
+    place = Workspace(core, directory, guests_with(directory / "canaries"))
     for path in (place.canaries, place.written, Path(place.socket()).parent):
         path.mkdir()
     with contextlib.ExitStack() as stack:
@@ -60,7 +60,7 @@ def ground(core: str, directory: Path) -> Iterator[Ground]:
         yield place
 
 
-# Some that would do harm as the name of a host or of a group.
+# Texts that would do harm as the name of a host or a group.
 NAMES = ("expression", "headerinoneline", "shell", "screen", "lines", "direction")
 
 NAMED = "fleet.guests | selectattr('hostname', 'defined')"
@@ -75,7 +75,7 @@ def show(name: str, *texts: str, **other: Any) -> Task:
     return task(name, "debug", {"msg": list(texts)}, **other)
 
 
-def ask(place: Ground) -> list[Task]:
+def ask(place: Workspace) -> list[Task]:
     everything = {"sockets": [place.socket()], "fail_on": "none"}
     details = {**everything, "sockets": [place.socket("telling-*")], "command": "x"}
     clocks, fails = {**everything, "update_rtc": True}, {"ignore_errors": True}
@@ -84,19 +84,19 @@ def ask(place: Ground) -> list[Task]:
         task("Ask all", "qga_info", everything, register="fleet"),
         task("Ask one", "qga_info", {"socket": place.socket("telling-screen")}, register="one"),
         task("Ask for details of a command", "qga_info", details, register="details"),
-        task("Set all clocks right", "qga_update_time", clocks, register="clocks"),
+        task("Correct all clocks", "qga_update_time", clocks, register="clocks"),
         task("Fail with all that fail", "qga_update_time", failing, register="failed", **fails),
         task("Fail with one", "qga_update_time", failing_one, register="failed_one", **fails),
     ]
 
 
 def go_on() -> list[Task]:
-    """What plays do with results on the controller."""
+    """Return tasks that use results on the controller."""
     texts = {"texts": "{{ " + NAMED + " | map(attribute='hostname') | list }}"}
     joined = {
         **texts,
         "joined": "{{ texts | join(' ') }} {{ failed.msg }} {{ failed_one.error.message }}",
-        # Each half of a text is the id of a system, and the other one its name.
+        # One half of each text is the ID of a system, the other half its name.
         "whole": "{{ in_two | map(attribute='id') | zip(in_two | map(attribute='name')) | map('join') | list }}",
     }
     in_two = "{{ fleet.guests | selectattr('name', 'search', 'twice') | map(attribute='os') | list }}"
@@ -111,10 +111,10 @@ def go_on() -> list[Task]:
     return [
         *(task(f"Show {name}", "debug", {"var": name}) for name in ("fleet.guests", "one", "details")),
         task("Join", "set_fact", joined, vars={"in_two": in_two, **texts}),
-        task("Join once more", "set_fact", {"again": "{{ joined }}{{ whole | join(' ') }}"}),
+        task("Join again", "set_fact", {"again": "{{ joined }}{{ whole | join(' ') }}"}),
         task("Nest", "set_fact", {"nested": "{{ {'a': [again], 'b': texts, 'c': whole} }}"}),
-        show("Show it", "{{ again }}", "{{ nested }}", "{{ nested.c[0] }}"),
-        task("Go through them", "debug", {"msg": each}, **each_one),
+        show("Show joined text", "{{ again }}", "{{ nested }}", "{{ nested.c[0] }}"),
+        task("Loop over guests", "debug", {"msg": each}, **each_one),
         task("Assert", "assert", wrong, ignore_errors=True),
         task("Fail", "fail", {"msg": "{{ failed.guests }} {{ again }}"}, ignore_errors=True),
         task("Run a program", "command", {"argv": ["echo", "{{ again }}"]}, changed_when=False),
@@ -124,7 +124,7 @@ def go_on() -> list[Task]:
     ]
 
 
-def keep(place: Ground) -> list[Task]:
+def keep(place: Workspace) -> list[Task]:
     in_json, in_yaml, in_text = (str(place.written / f"facts.{kind}") for kind in ("json", "yml", "txt"))
     as_json = "{{ {'kept': texts, 'kept_again': again, 'kept_whole': whole} | to_nice_json | string }}"
     as_yaml = "{{ {'kept_as_yaml': texts + whole + [again]} | to_nice_yaml(width=99999) | string }}"
@@ -141,23 +141,23 @@ def keep(place: Ground) -> list[Task]:
     ]
 
 
-def name_hosts(place: Ground) -> list[Task]:
+def name_hosts(place: Workspace) -> list[Task]:
     named = {
         "loop": "{{ fleet.guests | selectattr('name', 'in', named) | list }}",
         "vars": {"named": [place.socket(f"telling-{name}") for name in NAMES]},
     }
     host = {"name": "{{ item.hostname }}", "groups": ["made"], "told": "{{ item.os.name }}", "all_told": "{{ item }}"}
     return [
-        task("Make hosts of them", "add_host", host, **named),
-        task("Make groups of them", "group_by", {"key": "os_{{ item.hostname }}"}, **named),
+        task("Add hosts", "add_host", host, **named),
+        task("Group hosts", "group_by", {"key": "os_{{ item.hostname }}"}, **named),
     ]
 
 
 def of_hosts() -> list[Task]:
-    who = "{{ inventory_hostname }} in {{ group_names }}: {{ told }}, {{ hostvars[inventory_hostname].told }}"
+    line = "{{ inventory_hostname }} in {{ group_names }}: {{ told }}, {{ hostvars[inventory_hostname].told }}"
     return [
-        task("Show who they are", "debug", {"msg": who}),
-        task("Keep it", "set_fact", {"kept": "{{ inventory_hostname }}{{ all_told.os }}"}),
+        task("Show hosts", "debug", {"msg": line}),
+        task("Store facts", "set_fact", {"kept": "{{ inventory_hostname }}{{ all_told.os }}"}),
         show("Show what was kept", "{{ kept }} {{ groups }} {{ all_told }}"),
     ]
 
@@ -168,14 +168,14 @@ RUNS = (*OWN_PLAYS, "gather_facts", "gather_facts, read back", "resync_fleet")
 
 @dataclass(frozen=True)
 class Acted:
-    """What one ansible-core made of its guests' words. ``truths_ns`` are the offsets of the clocks it had set."""
+    """The runs of one ansible-core on its guests. ``truths_ns`` are the offsets of the clocks after it set them."""
 
-    place: Ground
+    place: Workspace
     runs: Mapping[str, PlaybookRun]
     truths_ns: Mapping[str, int]
 
 
-def act(place: Ground) -> Acted:
+def act(place: Workspace) -> Acted:
     first = (*ask(place), *go_on())
     whole = play("localhost", *first, *keep(place), *name_hosts(place))
     playbooks = (
@@ -186,20 +186,20 @@ def act(place: Ground) -> Acted:
     run = partial(run_playbook, environment=SETTINGS, core=place.core, on_terminal=True)
     runs = {}
     for name, playbook, verbosity in zip(OWN_PLAYS, playbooks, ([], ["-vvv"]), strict=True):
-        place.set_back()
+        place.reset_clocks()
         runs[name] = run(playbook, "-i", "other,", "--diff", *verbosity)
-    # What guests say instead of facts is told by the other runs.
+    # Errors in place of facts are in the other runs.
     facts = {"qga_gather_subset": ["all"], "qga_exclude": ["refusing-*"]}
     runs["gather_facts"] = of_collection("gather_facts", place, "-e", json.dumps(facts), "--diff", "-v")
     back = read_back(place)
     runs["gather_facts, read back"] = run(back, "-i", str(back.with_name("inventory")), "--limit", "!localhost")
-    place.set_back()
+    place.reset_clocks()
     runs["resync_fleet"] = of_collection("resync_fleet", place, "-e", "qga_update_rtc=true", "-v")
     return Acted(place, runs, place.truths_ns())
 
 
-def of_collection(name: str, place: Ground, *arguments: str) -> PlaybookRun:
-    """Run a playbook of the collection on two hypervisors: guests of one tell, those of the other refuse and fail."""
+def of_collection(name: str, place: Workspace, *arguments: str) -> PlaybookRun:
+    """Run a playbook of the collection on two hypervisors: one with guests that report, one with those that fail."""
     hosts = {
         "hv1": {"qga_sockets": [place.socket("telling-*")]},
         "hv2": {"qga_sockets": [place.socket(f"{kind}-*") for kind in ("refusing", "failing", "twice", "keyed")]},
@@ -210,14 +210,14 @@ def of_collection(name: str, place: Ground, *arguments: str) -> PlaybookRun:
     return run_playbook_of_collection(name, *arguments, inventory=inventory, directory=place.written, **settings)
 
 
-def read_back(place: Ground) -> Path:
-    """A playbook to which the files of gather_facts are variables of a group and of hosts, and a file of variables."""
+def read_back(place: Workspace) -> Path:
+    """Return a playbook that reads files of gather_facts as group variables, host variables and a variables file."""
     directory = place.directory / "read_back"
     in_group = directory / "inventory" / "group_vars" / "all"
     in_group.mkdir(parents=True)
     files = [place.written / "guest_facts" / f"{name}.json" for name in ("hv1", "hv2")]
     (in_group / "facts.json").write_bytes(files[0].read_bytes())
-    # A guest's facts are variables of a host.
+    # The facts of each guest become the variables of a host.
     entries = [entry for file in files for entry in json.loads(file.read_text(encoding="utf-8"))["guests"]]
     whole = [entry for entry in entries if "name" in entry.get("os", {})]
     hosts = {f"guest{number}": {"facts": entry} for number, entry in enumerate(whole)}
@@ -228,7 +228,7 @@ def read_back(place: Ground) -> Path:
         play(
             "all[0]",
             show("Show the variables of the group", "{{ hypervisor }} {{ guests }}"),
-            task("Read them as a file", "include_vars", from_file),
+            task("Read a file", "include_vars", from_file),
             task("Show what was read", "debug", {"var": "from_file"}),
         ),
         play(

@@ -1,4 +1,4 @@
-"""The collection's coroutines as plain functions: most tests talk to one guest, and may as well block."""
+"""The collection's coroutines as blocking functions, for the many tests with only one guest."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._event_loop impor
 
 
 def blocking(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A coroutine function that is waited for. It may be given :class:`Blocking` views, and gets what they show."""
+    """Return a blocking version of a coroutine function. It unwraps arguments that are :class:`Blocking` views."""
 
     @functools.wraps(function)
     def call(*arguments: Any, **options: Any) -> Any:
@@ -27,7 +27,7 @@ def _shown(value: Any) -> Any:
 
 
 class Blocking:
-    """``shown`` with coroutine methods that are waited for; all else is its own, and set there."""
+    """A view of ``shown`` with blocking methods in place of coroutine methods. All else is passed through."""
 
     shown: Any
 
@@ -53,7 +53,7 @@ class Blocking:
 
 
 class BlockingAgent(Blocking):
-    """The agent behind a channel, which may be a view of one."""
+    """The agent on a channel, which may be a blocking view."""
 
     def __init__(self, channel: Channel | Blocking, timeout: float, frozen_patience: float = 0.0) -> None:
         super().__init__(GuestAgent(_shown(channel), timeout, frozen_patience))

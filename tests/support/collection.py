@@ -1,7 +1,7 @@
-"""The collection as the tests see it: importable in place, copied for ansible-test, installed for playbooks.
+"""The collection for tests: importable in place, copied for ansible-test, installed for playbooks.
 
-Python and Ansible want a collection under ``ansible_collections/NAMESPACE/NAME``; the clone may be called anything.
-Standard library only: it runs under every virtual environment. From a shell: ``python -m tests.support.collection``.
+Python and Ansible require ``ansible_collections/NAMESPACE/NAME``; the clone may have any name.
+Standard library only, so it runs in every virtual environment. From a shell: ``python -m tests.support.collection``.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def make_importable() -> Path:
 
 
 def copy_sources(search_path: Path) -> Path:
-    """Copy what git tracks or would track below search_path, and return the collection's directory there."""
+    """Copy the files that git tracks or would track below search_path, and return the collection's directory there."""
     destination = search_path / PACKAGE
     shutil.rmtree(destination, ignore_errors=True)
     for source in _sources():
@@ -56,14 +56,14 @@ def build() -> Path:
 
 
 def _build() -> Path:
-    # A clone holds much that build_ignore would have to name (environments, caches, editors' files); a copy does not.
+    # A clone has files that build_ignore would have to list (environments, caches, editors' files); a copy has not.
     copy = copy_sources(BUILD / "tarball")
     return Path(_galaxy("build", "--force", "--output-path", str(BUILD), str(copy)).split(" at ")[-1].strip())
 
 
 def install() -> Path:
-    """Install the built tarball as a user would, and return the collections path: one for each state of the sources,
-    since a playbook may run from another one meanwhile.
+    """Install the built tarball as a user would, and return the collections path. Each state of the sources has its own
+    path, because a playbook may still run from another one.
     """
     all_paths = BUILD / "installed"
     collections_path = all_paths / _digest(_sources())[:16]
@@ -81,7 +81,7 @@ def install() -> Path:
 
 def _sources() -> list[Path]:
     listed = _run(["git", "-C", str(ROOT), "ls-files", "-z", "--cached", "--others", "--exclude-standard"])
-    # git lists a file that was deleted but is still in its index.
+    # git also lists deleted files that are still in its index.
     return sorted(path for name in set(listed.split("\0")) if name and (path := ROOT / name).is_file())
 
 
@@ -95,7 +95,7 @@ def _digest(sources: list[Path]) -> str:
 
 
 def _galaxy(*arguments: str) -> str:
-    # Beside the running interpreter, so that each virtual environment uses its own ansible-core.
+    # Next to the running interpreter, so that each virtual environment uses its own ansible-core.
     return _run([str(Path(sys.executable).with_name("ansible-galaxy")), "collection", *arguments])
 
 
@@ -108,7 +108,7 @@ def _run(command: list[str]) -> str:
 
 @contextlib.contextmanager
 def _build_lock() -> Iterator[None]:
-    """Let one process at a time change what is below build/."""
+    """Let only one process at a time change build/."""
     BUILD.mkdir(exist_ok=True)
     with open(BUILD / ".lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

@@ -1,4 +1,4 @@
-"""Putting a real guest's clock wrong and right again, by our module and by virsh, with the witness looking on."""
+"""Setting a real guest's clock wrong, and correcting it by our module and by virsh, observed by the witness."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from tests.vm.guest import Guest
 from tests.vm.witness import Reading
 
 MODULE = "qemu.guest_agent.qga_update_time"
-TASK = "Set the guest's clock right"
+TASK = "Resync the guest's clock"
 
-# The module's, unless a task says otherwise.
+# The module's default.
 TOLERANCE_NS = 100_000_000
-# How near a clock certainly is that was found within tolerance: the witness reads later, and an emulated guest's clock
-# drifts on a busy machine. How near it usually is, the benchmark tells.
+# Upper limit of the witness's offset for a clock within tolerance: the witness reads later, and an emulated guest's
+# clock drifts on a busy machine. The benchmark shows the usual offset.
 NEAR_NS = TOLERANCE_NS + 20_000_000
 
 
 def is_right(guest: Guest) -> bool:
-    """Return whether the witness finds the guest's clock as near as a correction leaves it."""
+    """Return whether the guest's clock is as close as after a correction, by the witness."""
     return abs(guest.witness.offset().offset_ns) < NEAR_NS
 
 
 @dataclass(frozen=True)
 class Correction:
-    """One correction: the guest's offset before and after it by the witness, and how long it took in seconds."""
+    """One correction: the guest's offset before and after it, by the witness, and the duration in seconds."""
 
     before: Reading
     after: Reading
@@ -50,7 +50,7 @@ def suspend_and_resume(guest: Guest, seconds: float) -> None:
 
 
 def snapshot_and_revert(guest: Guest, seconds: float) -> None:
-    """The guest goes back to what it was that long ago."""
+    """Revert the guest to its state of so many seconds ago."""
     guest.snapshot("bedtime")
     time.sleep(seconds)
     guest.revert("bedtime")
@@ -79,13 +79,13 @@ def entry_of(guest: Guest, *arguments: str, **options: Any) -> dict[str, Any]:
 
 
 def claims(entry: Mapping[str, Any], when: str, witnessed: Reading) -> bool:
-    """Whether the witness lies within what the module claims. The witness is uncertain too, and read a little later."""
+    """Return whether the witness agrees with the module. The witness is uncertain, too, and is read a little later."""
     gap_ns = abs(entry[f"offset_{when}_ns"] - witnessed.offset_ns)
     return bool(gap_ns <= entry[f"uncertainty_{when}_ns"] + witnessed.uncertainty_ns)
 
 
 def correct_by_module(guest: Guest, **options: Any) -> tuple[Correction, dict[str, Any]]:
-    """The seconds are the module's own; the result is the guest's entry in what it returned."""
+    """Return the correction, with the module's own duration, and the guest's entry in the module's result."""
     before = guest.witness.offset()
     entry = entry_of(guest, **options)
     return Correction(before, guest.witness.offset(), entry["duration_ns"] / 1e9), entry

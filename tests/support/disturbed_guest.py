@@ -1,4 +1,4 @@
-"""A guest of the simulated fleet while faults are injected: what is true of it, and what a run has to say."""
+"""A guest of the simulated fleet while faults are injected: its true offset, and the checks of a run's result."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from tests.processes.held_module import run_here
 
 BEHIND_NS = -10 * SECOND_NS
 TOLERANCE_NS = 100_000_000
-# Between the simulated fleet's reading of this machine's clock and the module's.
+# Difference between the readings of this machine's clock by the simulated fleet and by the module.
 SLACK_NS = 1_000_000
 STEPPING_COMMANDS = ("guest-update-time", "guest-set-time")
 
 
 class Guest(NamedTuple):
-    """A guest of the simulated fleet, and what is true of it."""
+    """A guest of the simulated fleet, and its true offset."""
 
     fleet: SimulatedFleet
     name: str
@@ -48,7 +48,7 @@ both_agents = pytest.mark.parametrize("guest", ["extended", "stock"], indirect=T
 
 
 def assert_true(entry: Mapping[str, Any], before_ns: int, after_ns: int) -> None:
-    """A run that nothing disturbed: it found what there was, left what there is, and says so."""
+    """Assert that the result of an undisturbed run agrees with the true offsets before and after it."""
     assert abs(after_ns) <= TOLERANCE_NS
     assert entry["within_tolerance"]
     assert "error" not in entry
@@ -61,9 +61,9 @@ def assert_true(entry: Mapping[str, Any], before_ns: int, after_ns: int) -> None
 
 
 def run_plainly(guest: Guest, path: Path, host_ns: int = 0) -> dict[str, Any]:
-    """Run the module once more and once again: it ends right, and leaves nothing to be done.
+    """Run the module twice. The first run must correct the clock, and the second must change nothing.
 
-    ``host_ns``: the host's clock was stepped by so much, in the eyes of the module. Returns what the first run says.
+    ``host_ns``: the host's clock was stepped by so much, as seen by the module. Return the entry of the first run.
     """
     before_ns = guest.truth_ns() - host_ns
     entry: dict[str, Any] = run_here({"socket": str(path)})["guest"]

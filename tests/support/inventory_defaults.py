@@ -1,4 +1,4 @@
-"""The options of the inventory plugin where the user gives none, as its documentation has them."""
+"""The default options of the inventory plugin, from its documentation."""
 
 from __future__ import annotations
 

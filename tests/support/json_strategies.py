@@ -1,4 +1,4 @@
-"""JSON of all kinds, for Hypothesis: values, how they may be spelled, and bytes that only look like it."""
+"""JSON strategies for Hypothesis: values, their spellings, and bytes that only look like JSON."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
-# A slow machine is no reason to fail.
+# A slow machine must not fail a test.
 PATIENT = settings(suppress_health_check=[HealthCheck.too_slow])
 
-# What has a meaning in JSON, and one character of each length in UTF-8.
+# Characters with a meaning in JSON, and one character of each length in UTF-8.
 texts = st.text("a1 \"'\\/{}[],:\0\n\x7fé€😀", max_size=8)
 scalars = (
     st.none()
@@ -24,7 +24,7 @@ scalars = (
 json_values = st.recursive(
     scalars, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(texts, inner, max_size=4), max_leaves=12
 )
-# No newline: nothing in the framing may rest on it.
+# No newline, because the framing must not depend on it.
 white_space = st.text(" \t\r", max_size=2)
 
 
@@ -33,7 +33,7 @@ _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{},:]|[^\s\[\]{},:"]+')
 
 @st.composite
 def spelt_values(draw: st.DrawFn) -> tuple[Any, bytes, bytes]:
-    """A value, its bytes with white space anywhere inside, and what must follow them at the least."""
+    """Draw a value, its bytes with white space anywhere inside, and the bytes that must at least follow."""
     value = draw(json_values)
     tokens = _TOKEN.findall(json.dumps(value, ensure_ascii=draw(st.booleans())))
     text = "".join(token + draw(white_space) for token in tokens)

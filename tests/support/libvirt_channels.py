@@ -1,4 +1,4 @@
-"""Channels through a libvirt that is a stand-in, for tests that wait for them by blocking."""
+"""Blocking channels through a fake libvirt."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from tests.support.blocking import Blocking
 URI = "qemu:///system"
 PING = Request("guest-ping")
 GET_TIME = Request("guest-get-time")
-SHORT = 0.05  # s; the bounds are tested with real threads
-# For silent agents the stand-in gives up without the seconds that it takes libvirt.
+SHORT = 0.05  # seconds; the timeouts are tested with real threads
+# With silent agents, the fake gives up at once, where libvirt takes seconds.
 AT_ONCE = Timings(at_once=0.0)
 
 
@@ -32,7 +32,7 @@ def error_of(channel: Blocking, request: Request = PING, timeout: float = 5.0) -
 
 
 class Shared:
-    """A line of five threads, and the lanes in which jobs were given to it."""
+    """A line of five threads, and the lanes in which jobs were submitted."""
 
     def __init__(self) -> None:
         self.line = Line(URI, 5)

@@ -12,12 +12,12 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor.lanes
 from tests.support.until import until
 
 URI = "qemu:///system"
-SHORT = 0.05  # s; threads are real here
-SLACK = 4.0  # s; a busy machine may take this much longer, and what is not given up takes longer still
+SHORT = 0.05  # seconds; threads are real here
+SLACK = 4.0  # seconds; a busy machine may take this much longer, and a call that is not abandoned takes even longer
 
 
 class Jobs:
-    """Jobs that hang until they are let go of, and what became of them."""
+    """Jobs that hang until they are released, and lists of those that began and ended."""
 
     def __init__(self, line: Line) -> None:
         self._line = line
@@ -50,7 +50,7 @@ class Jobs:
             event.set()
 
     def settle(self, *begun: str) -> None:
-        """These and no others have begun, and no other begins."""
+        """Wait until exactly these jobs have begun, and assert that no other job begins."""
         until(lambda: len(self.begun) >= len(begun), "they do not begin")
         time.sleep(SHORT)
         assert sorted(self.begun) == sorted(begun)

@@ -1,4 +1,4 @@
-"""Tasks for the event loop of many, and the descriptors that they wait for."""
+"""Tasks for the multiplexer, and the descriptors that they wait for."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ FOREVER = 60.0
 
 
 class Pair:
-    """Two ends of a socket: ours, which tasks wait on, and theirs."""
+    """Two ends of a socket: ours, which tasks wait for, and theirs."""
 
     def __init__(self) -> None:
         self.ours, self.theirs = socket.socketpair()

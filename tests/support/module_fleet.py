@@ -1,4 +1,4 @@
-"""Modules that run in this process, with many simulated guests."""
+"""Modules running in this process, with many simulated guests."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Ended:
         self.guest: dict[str, Any] = result.get("guest", {})
         self.guests: dict[str, dict[str, Any]] = {guest["name"]: guest for guest in result.get("guests", [])}
         self.summary: dict[str, Any] = result.get("summary", {})
-        # ansible-core 2.19 puts objects in place of some warnings' strings.
+        # ansible-core 2.19 replaces the strings of some warnings with objects.
         self.warnings = [each if isinstance(each, str) else json.dumps(each) for each in result.get("warnings", [])]
 
     def statuses(self) -> dict[str, str]:
@@ -39,7 +39,7 @@ Run = Callable[..., Ended]
 
 
 class SimulatedFleet:
-    """Guests that ``domains`` finds by their names; ``*`` stands for all of them, which are optional then."""
+    """Guests that ``domains`` finds by name; ``*`` selects all of them as optional guests."""
 
     def __init__(self, line: TimeLine) -> None:
         self.line = line
@@ -66,7 +66,7 @@ class SimulatedFleet:
 
     @contextlib.contextmanager
     def find(self, params: finding.Params, _limits: object) -> Iterator[Fleet]:
-        """In place of a finder of ``finding.py``."""
+        """Replace a finder of ``finding.py``."""
         is_pattern = params["domains"] == ["*"]
         names = list(self.guests) if is_pattern else params["domains"]
         try:
@@ -81,7 +81,7 @@ class SimulatedFleet:
 
 
 def run_module(capsys: pytest.CaptureFixture[str], which: Any, arguments: dict[str, Any]) -> Ended:
-    from .ansible_core import module_args  # needs Ansible, which not all have that use the fixtures beside this
+    from .ansible_core import module_args  # needs Ansible, which some users of the other helpers here do not have
 
     with module_args(arguments), pytest.raises(SystemExit) as ended:
         which.main()

@@ -1,6 +1,6 @@
-"""Moments of a module's run at which something can be done to it, whatever its channel: no guessing by time.
+"""Moments of a module's run at which tests can intervene, with any channel and without guessing times.
 
-The channels stay the collection's own; their methods are wrapped for as long as a test needs it.
+The channels are the collection's own; their methods are wrapped while a test needs it.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from unittest import mock
 from ansible_collections.qemu.guest_agent.plugins.module_utils._channels import libvirt, stream
 from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor import connections, domains
 
-# What is no agent command, and can be waited for as well.
+# Moments that are not agent commands.
 LISTING = "list the domains"
 CONNECTION = "connection to libvirt"
 DEFINITION = "the domain's definition"
 IDENTITY = "whether it is still the same domain"
 CLOSING = "close the channel"
 
-# Whichever agent command does it.
+# With either agent's command.
 READING = "read the clock"
 STEPPING = "step the clock"
 _COMMANDS: Mapping[str, tuple[str, ...]] = {
@@ -33,22 +33,22 @@ _COMMANDS: Mapping[str, tuple[str, ...]] = {
 
 
 class Moment(NamedTuple):
-    """Before or after the ``nth`` time (from 0) that ``what`` is done: an agent command, or one of the names above.
+    """Before or after the ``nth`` time (from 0) of ``what``: an agent command, or one of the names above.
 
-    ``behind``: counted from when that was done for the first time.
+    ``since``: count only after the first time of this.
     """
 
     what: str
     nth: int = 0
     is_after: bool = False
-    behind: str = ""
+    since: str = ""
 
 
 Action = Callable[[], None]
 
 
 class _Clapper:
-    """Counts what is done, and does what a test wants to be done then. Channels work on several threads."""
+    """Counts events, and performs a test's actions at their moments. Channels run on several threads."""
 
     def __init__(self, actions: Mapping[Moment, Action]) -> None:
         self._actions = dict(actions)
@@ -71,20 +71,20 @@ class _Clapper:
             action()
 
     def _is_now(self, moment: Moment, what: str) -> bool:
-        meant, done = _meant(moment.what), self._done
-        if moment.behind:
-            first = next((number for number, each in enumerate(done) if each in _meant(moment.behind)), len(done))
+        wanted, done = _wanted(moment.what), self._done
+        if moment.since:
+            first = next((number for number, each in enumerate(done) if each in _wanted(moment.since)), len(done))
             done = done[first + 1 :]
-        return what in meant and sum(each in meant for each in done) == moment.nth + 1
+        return what in wanted and sum(each in wanted for each in done) == moment.nth + 1
 
 
-def _meant(what: str) -> tuple[str, ...]:
+def _wanted(what: str) -> tuple[str, ...]:
     return _COMMANDS.get(what, (what,))
 
 
 @contextlib.contextmanager
 def at(actions: Mapping[Moment, Action]) -> Iterator[None]:
-    """Each action is carried out once, at its moment, by the first that gets there."""
+    """Perform each action once, at its moment, on the thread that reaches it first."""
     clapper = _Clapper(actions)
     wrapped: list[tuple[Any, str, str]] = [
         *((kind, "call", "") for kind in (stream.StreamChannel, libvirt.LibvirtChannel)),
@@ -101,7 +101,7 @@ def at(actions: Mapping[Moment, Action]) -> Iterator[None]:
 
 
 def _within(clapper: _Clapper, function: Callable[..., Any], what: str) -> Callable[..., Any]:
-    """``what``: empty for an exchange, whose request says it."""
+    """Wrap a function. ``what`` is empty for an exchange, which is named by its request."""
 
     def around(arguments: tuple[Any, ...]) -> contextlib.AbstractContextManager[None]:
         return clapper.around(what or arguments[1].execute)

@@ -1,4 +1,4 @@
-"""What a process has cost so far, as /proc has it, and what memory a piece of work takes."""
+"""Resources that a process has used so far, by /proc, and the peak memory of a piece of work."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 class ProcessFigures:
-    """Of the process ``pid``, and of those of its threads that live."""
+    """Figures of the process ``pid``, and of its present threads."""
 
     pid: int
 

@@ -1,4 +1,4 @@
-"""A small disk in memory, which only the programs see that are started for it: nothing of this machine is changed."""
+"""A small disk in memory that only programs started for it can see; the machine itself is not changed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class SmallDisk:
         self._kib = kib
 
     def __enter__(self) -> SmallDisk:
-        # A mount name space lives as long as a process in it: this one ends with its standard input.
+        # A mount namespace exists as long as a process in it. This process ends with its standard input.
         hold = 'mount -t tmpfs -o "size=$1k" tmpfs "$0" && echo mounted && exec cat'
         command = ["unshare", "--mount", "sh", "-c", hold, str(self._path), str(self._kib)]
         self._holder = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
@@ -33,14 +33,14 @@ class SmallDisk:
 
     @property
     def within(self) -> tuple[str, ...]:
-        """The beginning of a command that is to see the disk; it starts in the root directory."""
+        """Return the beginning of a command that sees the disk. It starts in the root directory."""
         return ("nsenter", f"--mount=/proc/{self._holder.pid}/ns/mnt", "--")
 
     @property
     def content(self) -> Path:
-        """The directory as one sees it on the disk, for those who do not."""
+        """Return a path to the disk's content for processes that do not see the disk."""
         return Path(f"/proc/{self._holder.pid}/root", *self._path.parts[1:])
 
     def remount(self, options: str) -> None:
-        """Give it other options, such as ``ro`` or a larger ``size=4m``."""
+        """Change its mount options, such as ``ro`` or a larger ``size=4m``."""
         subprocess.run([*self.within, "mount", "-o", f"remount,{options}", str(self._path)], check=True)

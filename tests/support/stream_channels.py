@@ -52,7 +52,7 @@ def at_most(seconds: float) -> Iterator[None]:
 
 
 def fault_of(kind: type[QgaError] | tuple[type[QgaError], ...], call: Callable[[], Any]) -> QgaError:
-    """The error of exactly this class, or one of these, that the call raises, made of one clear sentence."""
+    """Return the error that the call raises. It must have exactly this class, or one of these, and a clear sentence."""
     with pytest.raises(QgaError) as caught:
         call()
     error = caught.value

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 
 def format_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """The first column to the left, the others to the right, below a ruled head."""
+    """Return a table with an underlined head. The first column is aligned left, the others right."""
     widths = [max(len(row[column]) for row in (head, *rows)) for column in range(len(head))]
 
     def line(row: Sequence[str]) -> str:

@@ -1,4 +1,4 @@
-"""Running a program on a terminal of its own, and what a terminal must not be sent."""
+"""Running a program on a terminal of its own, and finding terminal commands in its output."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from pathlib import Path
 
 
 def run(command: Sequence[str], environment: Mapping[str, str], directory: Path | None = None) -> tuple[int, str]:
-    """The program's exit status, and all that it sent to the terminal, byte for byte."""
+    """Return the program's exit status, and its exact output on the terminal."""
     ours, theirs = os.openpty()
     with contextlib.closing(os.fdopen(ours, "rb", buffering=0)) as output:
-        # Else the terminal itself puts a carriage return before the end of each line.
+        # Otherwise, the terminal itself adds a carriage return to the end of each line.
         tty.setraw(theirs)
         process = subprocess.Popen(
             command, cwd=directory, env=environment, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True
         )
         os.close(theirs)
         received = bytearray()
-        # Linux reports the end of a terminal that nobody holds open any more as an error.
+        # Linux reports an error for a terminal that no process has open any more.
         with contextlib.suppress(OSError):
             while chunk := output.read(65536):
                 received += chunk
@@ -30,7 +30,7 @@ def run(command: Sequence[str], environment: Mapping[str, str], directory: Path 
 
 
 def commands_in(output: str) -> list[str]:
-    """What a terminal would obey or not show, with what stands before and behind it. Ends of lines are none of it."""
+    """Return everything that a terminal would obey or hide, except ends of lines, with the text around it."""
     return [
         ascii(output[max(0, place - 40) : place + 20])
         for place, character in enumerate(output)

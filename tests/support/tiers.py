@@ -1,4 +1,4 @@
-"""Which of a test's parameters ``make test`` tries (``make test-all`` tries all), and what those need done."""
+"""Selection of the test parameters for ``make test`` (``make test-all`` uses all), and of those in use."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def quick(values: Iterable[Any], tried: Collection[Any]) -> list[Any]:
 
 
 def chosen(request: pytest.FixtureRequest, *names: str) -> list[tuple[Any, ...]]:
-    """The values that parameters of these names have together in the module's tests, each once and in their order."""
+    """Return the combined values of these parameters in the module's tests, each once and in order."""
     items = [item for item in request.session.items if getattr(item, "module", None) is request.module]
     parameters = [item.callspec.params for item in items if hasattr(item, "callspec")]
     return list(dict.fromkeys(tuple(each[name] for name in names) for each in parameters if each.keys() >= set(names)))

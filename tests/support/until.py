@@ -1,4 +1,4 @@
-"""Waiting in tests: for a condition, not for a time."""
+"""Waiting for conditions in tests, not for times."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Result = TypeVar("Result")
 
 
 def until(condition: Callable[[], object], otherwise: str | Callable[[], str], seconds: float = 30.0) -> None:
-    """Wait for the condition, asked again and again on this thread; ``otherwise`` is what to say if it stays false."""
+    """Poll the condition on this thread until it is true. ``otherwise`` is the message if it stays false."""
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() >= deadline:
@@ -22,7 +22,7 @@ def until(condition: Callable[[], object], otherwise: str | Callable[[], str], s
 
 @contextmanager
 def meanwhile(work: Callable[[], Result]) -> Iterator[list[Result]]:
-    """Work that goes on while the block is run; its result is in the list afterwards."""
+    """Run the work on a thread during the block. Its result is in the list afterwards."""
     done: list[Result] = []
     thread = threading.Thread(target=lambda: done.append(work()))
     thread.start()

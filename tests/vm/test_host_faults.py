@@ -41,7 +41,7 @@ PHASES = {
     "while measuring": Moment(READING, 1),
     "between measuring and stepping": Moment(STEPPING),
     "between stepping and verifying": Moment(STEPPING, is_after=True),
-    "while verifying": Moment(READING, 1, behind=STEPPING),
+    "while verifying": Moment(READING, 1, since=STEPPING),
 }
 WITH_THE_AGENT = [*PHASES][2:]
 
@@ -201,7 +201,7 @@ def deaf(guest: Guest) -> Iterator[None]:
 
 @pytest.mark.parametrize("fate", quick(["killed", "left to go on"], ["killed"]))
 def test_a_step_that_lies_in_the_channel_unread_is_carried_out_once(guest: Guest, fate: str) -> None:
-    stops = [Stop(Moment(STEPPING)), Stop(Moment("guest-ping", behind=STEPPING))]
+    stops = [Stop(Moment(STEPPING)), Stop(Moment("guest-ping", since=STEPPING))]
     with HeldModule(options(guest, timeout=3), stops) as module:
         module.wait()
         with deaf(guest):

@@ -27,7 +27,7 @@ PATIENCE_SECONDS = 30.0
         pytest.param(Moment(READING, 1), False, id="while measuring"),
         pytest.param(Moment(STEPPING), False, id="between measuring and stepping"),
         pytest.param(Moment(STEPPING, is_after=True), True, id="between stepping and verifying"),
-        pytest.param(Moment(READING, 1, behind=STEPPING), True, id="while verifying"),
+        pytest.param(Moment(READING, 1, since=STEPPING), True, id="while verifying"),
         pytest.param(Moment(CLOSING), True, id="at the end"),
     ],
 )

@@ -34,7 +34,7 @@ REPLACED_AT = {
     "while measuring": Moment(READING, 1),
     "between measuring and stepping": Moment(STEPPING),
     "between stepping and verifying": Moment(STEPPING, is_after=True),
-    "while verifying": Moment(READING, 1, behind=STEPPING),
+    "while verifying": Moment(READING, 1, since=STEPPING),
 }
 OTHER_NS = 3 * SECOND_NS
 

@@ -34,8 +34,8 @@ STEPPED_AT = {
     "while measuring": Moment(READING),
     "between measuring and stepping": Moment(STEPPING),
     "between stepping and verifying": Moment(STEPPING, is_after=True),
-    "while verifying": Moment(READING, behind=STEPPING),
-    "after the last reading": Moment(READING, is_after=True, behind=STEPPING),
+    "while verifying": Moment(READING, since=STEPPING),
+    "after the last reading": Moment(READING, is_after=True, since=STEPPING),
 }
 STEPPED_AT_A_RIGHT_GUEST = {
     "before anything is asked": Moment("guest-info"),
