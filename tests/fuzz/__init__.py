@@ -1,5 +1,5 @@
-"""Fuzzing: bytes of anybody's making through all that reads bytes, for as long as is wanted.
+"""Fuzzing: arbitrary bytes for all code that reads a peer's bytes, for a given time.
 
-``python -m tests.fuzz --seconds 600``. What is tried is in ``targets``, by what in ``engines``, beginning with what in
-``corpus``.
+``python -m tests.fuzz --seconds 600``. ``targets`` has the functions under test, ``engines`` makes inputs, and
+``corpus`` has the first inputs.
 """

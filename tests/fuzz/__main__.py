@@ -19,10 +19,10 @@ def main(arguments: list[str]) -> int:
     make_importable()
     from tests.fuzz.targets import TARGETS
 
-    parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description="Fuzz all that reads a peer's bytes.")
-    parser.add_argument("--seconds", type=float, default=16.0, help="for all targets together (default: %(default)g)")
-    parser.add_argument("--target", choices=TARGETS, action="append", help="only this one; may be repeated")
-    parser.add_argument("--again", metavar="NAME", help="run one --target once with a kept input")
+    parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description="Fuzz code that reads a peer's bytes.")
+    parser.add_argument("--seconds", type=float, default=16.0, help="total time for all targets (default: %(default)g)")
+    parser.add_argument("--target", choices=TARGETS, action="append", help="fuzz only this target; may be repeated")
+    parser.add_argument("--again", metavar="NAME", help="run one --target once with this kept input")
     chosen = parser.parse_args(arguments)
     targets = chosen.target or list(TARGETS)
     if chosen.again is not None:
@@ -30,7 +30,7 @@ def main(arguments: list[str]) -> int:
             parser.error("--again needs exactly one --target")
         kept = corpus.inputs(targets[0])
         if chosen.again not in kept:
-            parser.error(f"{targets[0]} has no kept input {chosen.again}; there are {', '.join(kept)}")
+            parser.error(f"{targets[0]} has no kept input {chosen.again}; kept inputs: {', '.join(kept)}")
         TARGETS[targets[0]](kept[chosen.again])
         return 0
 
@@ -44,11 +44,11 @@ def main(arguments: list[str]) -> int:
             f"{done.executions / done.seconds:,.0f}",
             str(len(corpus.inputs(target))),
             f"{done.worst_seconds:.3f}",
-            "a defect" if done.complaint else "",
+            "failed" if done.complaint else "",
         )
         for target, done in results.items()
     ]
-    print(format_table(("target", "engine", "executions", "in a second", "kept", "worst (s)", ""), rows))
+    print(format_table(("target", "engine", "executions", "per second", "kept", "worst (s)", ""), rows))
     BUILD.mkdir(exist_ok=True)
     report = {
         target: {**dataclasses.asdict(done), "crash": done.crash and repr(done.crash)}
@@ -58,11 +58,11 @@ def main(arguments: list[str]) -> int:
     for target, done in results.items():
         if not done.complaint:
             continue
-        print(f"\n{target} has found a defect:\n{done.complaint}", file=sys.stderr)
+        print(f"\n{target} failed:\n{done.complaint}", file=sys.stderr)
         if done.crash is not None:
             name = corpus.keep(target, done.crash)
-            print(f"\nby {done.crash!r}", file=sys.stderr)
-            print(f"kept; again: python -m tests.fuzz --target {target} --again {name}", file=sys.stderr)
+            print(f"\ninput: {done.crash!r}", file=sys.stderr)
+            print(f"Kept. To run it again: python -m tests.fuzz --target {target} --again {name}", file=sys.stderr)
     return int(any(done.complaint for done in results.values()))
 
 

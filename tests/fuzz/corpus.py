@@ -1,6 +1,6 @@
-"""Inputs that are kept: a file of JSON for each target, under names that say what they are.
+"""Kept inputs: a JSON file for each target, with descriptive names.
 
-A character stands for the byte of the same number, so that the files are text whatever the inputs are.
+Each character stands for the byte of the same number, so that the files are text for all inputs.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ DIRECTORY = Path(__file__).with_name("corpus")
 
 
 def inputs(target: str) -> dict[str, bytes]:
-    """The kept inputs of a target, by name."""
+    """Return the kept inputs of a target, by name."""
     path = _path(target)
     kept: dict[str, str] = json.loads(path.read_text()) if path.exists() else {}
     return {name: text.encode("latin-1") for name, text in kept.items()}
 
 
 def keep(target: str, data: bytes) -> str:
-    """Keep what has found a defect; its name, which deserves to be a better one if it was not kept before."""
+    """Keep an input that failed, and return its name. A new input needs a better name by hand."""
     known = inputs(target)
     name = next(
         (name for name, each in known.items() if each == data), f"found-{hashlib.sha256(data).hexdigest()[:12]}"

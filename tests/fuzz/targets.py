@@ -1,6 +1,6 @@
-"""What is fuzzed: functions of bytes that raise on a defect, and on nothing else.
+"""The fuzzed functions. Each takes bytes and raises only on a bug.
 
-Each is deterministic, touches no clock and waits for nothing, so that an input means the same at every run.
+They are deterministic, change no clock and never wait, so that an input has the same result in every run.
 """
 
 from __future__ import annotations

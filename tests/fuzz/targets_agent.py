@@ -20,7 +20,7 @@ _stream = module("stream")
 _messages, _commands = (module(f"_protocol.{name}", "guest_agent") for name in ("messages", "commands"))
 
 COSTS = _limits.Costs(request_bytes=128, fancy_bytes=64, waiting_requests=8)
-# Each byte may be an error of its own, with a reply: that takes its time.
+# Each byte may cause an error with a reply, which is slow.
 MOST_BYTES = 512
 START_NS = 1_795_406_706 * 10**9
 
@@ -30,12 +30,12 @@ _LOG = _log.Log("/dev/null", verbose=True)
 
 
 def agent_requests(data: bytes) -> None:
-    """Each thing that the host sends gets one line back, whatever it is; the stock agent is away.
+    """Every message of the host, well-formed or not, must get one line in reply. There is no stock agent.
 
-    The first byte says how the rest is cut.
+    The first byte is the size of the pieces into which the rest is cut.
     """
     size, rest = 1 + (data[0] if data else 0), data[1 : 1 + MOST_BYTES]
-    # Nobody listens there: /dev/null is no directory.
+    # No process can listen there: /dev/null is not a directory.
     stock = _stock.Stock(_LOOP, "/dev/null/stock.sock", "/nonexistent", COSTS, _LOG)
     clock = CountingClock(START_NS)
     policy = _policy.Policy(_policy.Lists(), stock)
@@ -48,13 +48,13 @@ def agent_requests(data: bytes) -> None:
         for position in range(0, len(rest), size):
             dispatcher.received(rest[position : position + size])
         dispatcher.end()
-        assert ended == [True], "somebody would wait for ever"
+        assert ended == [True], "a client would wait forever"
     finally:
         for timer in list(_LOOP._timers):
             _LOOP.cancel(timer)
     counted = _framing.Decoder(_values.Limits(size=COSTS.request_bytes, nesting=1024))
     counted.feed(rest)
-    assert len(client.lines) == sum(1 for _event in counted), "not one reply for each"
+    assert len(client.lines) == sum(1 for _event in counted), "not one reply for each request"
     for line in client.lines:
         reply = json.loads(line.removeprefix(b"\xff"))
         assert line.endswith(b"\n")
@@ -65,21 +65,21 @@ def agent_requests(data: bytes) -> None:
 
 # ---------------------------------------------------------------------------------------------- the stock agent's bytes
 
-# No request waits for a stock agent that has gone, since no time passes here.
+# No request waits for an absent stock agent, because no time passes here.
 PATIENT_COSTS = _limits.Costs(reply_bytes=512, unasked_lines=8, return_seconds=0.0)
-# In this order, each when the one before is settled: some are watched, one is answered only if it fails.
+# In this order, each after the one before is settled. Some are watched, and one is answered only if it fails.
 ASKED = (
     *("guest-get-host-name", "guest-shutdown", "guest-fsfreeze-freeze", "guest-get-clock", "guest-fsfreeze-thaw"),
     *("guest-info", "guest-exec"),
 )
-# One round brings a byte one step further.
+# One round moves a byte one step on.
 ROUNDS = 8
 SILENCE, HANG_UP = b"-", b"."
 
 
 class _Played:
-    """Says the next line of the input for each thing that it is asked; answers honestly where that is empty, and behind
-    the last one.
+    """Answers each request with the next line of the input, and honestly if the line is empty or there are no more
+    lines.
     """
 
     def __init__(self, loop: Any, listener: socket.socket, lines: Iterator[bytes]) -> None:
@@ -121,9 +121,9 @@ class _Played:
 
 
 def stock_replies(data: bytes) -> None:
-    """The host gets one reply to each request, that is one, or an error; to a silent command at most one.
+    """Every request of the host must get exactly one reply or error, and a silent command at most one.
 
-    A line of the input may be several of the stock agent's: CR stands for LF there.
+    A line of the input may be several lines of the stock agent: CR stands for LF there.
     """
     random.seed(0)
     loop, client = _loop.Loop(), Client()
@@ -151,18 +151,18 @@ def stock_replies(data: bytes) -> None:
         loop.unwatch(listener.fileno())
         listener.close()
         _settle(loop)
-        # A stock agent that goes amid a shutdown has its time.
+        # A stock agent that disappears during a shutdown is given time.
         loop.now += PATIENT_COSTS.alive_seconds
         dispatcher.drained()
         _settle(loop)
         assert len(stock.link._line) <= PATIENT_COSTS.reply_bytes
-        assert stock.link._stream is None or not stock.link.expected, "somebody would wait for ever"
+        assert stock.link._stream is None or not stock.link.expected, "a client would wait forever"
         assert all(line.isprintable() for line in logfile.read_text().splitlines())
         if stock.link._stream is not None:
             stock.link._stream.close()
     loop.close()
     silent = [command for command in ASKED if command in _commands.SILENT]
-    assert len(ASKED) - len(silent) <= len(client.lines) <= len(ASKED), "not one reply for each"
+    assert len(ASKED) - len(silent) <= len(client.lines) <= len(ASKED), "not one reply for each request"
     for line in client.lines:
         assert line.count(b"\n") == 1
         assert _messages.is_reply(line)
@@ -170,7 +170,7 @@ def stock_replies(data: bytes) -> None:
 
 
 def _settle(loop: Any) -> None:
-    """Do whatever is ready, and what becomes ready by that."""
+    """Run everything that is ready or becomes ready as a consequence."""
     for _round in range(ROUNDS):
         loop.soon(loop.stop)
         loop.run()

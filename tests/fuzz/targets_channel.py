@@ -1,4 +1,4 @@
-"""The channels, at whose other end is the input."""
+"""Channels with the input at their other end."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.limits 
 
 from tests.fakes.libvirt_replies import LibvirtError
 from tests.fakes.one_domain import FakeLibvirt
-from tests.fuzz.targets_replies import require_told
+from tests.fuzz.targets_replies import require_documented
 
 LIMITS = Limits(size=512, nesting=16)
-# The number that a channel would make up for its synchronisation, known to the corpus.
+# A channel's random number for its synchronization. The corpus depends on it.
 SYNC_ID_BYTES = (4242 << 1).to_bytes(4, "big")
 CALLS = (Request("guest-ping"), Request("guest-info"), Request("guest-get-time"))
-# Long enough for anything that does not hang: a peer that has said all it has to say closes the connection.
+# Long enough unless something hangs, because a peer closes the connection after its data.
 SECONDS = 20.0
 
 
 class _Peer(addresses.UnixAddress):
-    """Connects to an end that has said everything already, and hangs up behind it."""
+    """Connects to an end that has already sent everything and hung up."""
 
     async def connect(self, _deadline: tasks.Deadline) -> socket.socket:
         ours, theirs = socket.socketpair()
@@ -45,14 +45,14 @@ class _Peer(addresses.UnixAddress):
         return ()
 
     data = b""
-    others: list[socket.socket] = []  # noqa: RUF012  # emptied behind each input
+    others: list[socket.socket] = []  # noqa: RUF012  # emptied after each input
 
 
 def stream(data: bytes) -> None:
-    """All that a peer says, before it is asked and after."""
+    """The input is everything that a peer sends, before and after requests."""
     _Peer.data = data[: 64 * 1024]
 
-    async def converse() -> None:
+    async def exchange() -> None:
         channel = stream_module.StreamChannel(_Peer("/run/agent.sock"), LIMITS)
         try:
             for request in CALLS:
@@ -63,9 +63,9 @@ def stream(data: bytes) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(stream_module.os, "urandom", lambda _size: SYNC_ID_BYTES)
         try:
-            tasks.run(converse())
+            tasks.run(exchange())
         except (RemoteProtocolError, NotConnectedError) as error:
-            require_told(error)
+            require_documented(error)
         finally:
             for other in _Peer.others:
                 other.close()
@@ -73,7 +73,7 @@ def stream(data: bytes) -> None:
 
 
 class _Line:
-    """A line without threads: the fuzzed parts of the channel are what runs on them."""
+    """A line without threads: fuzzing concerns the parts of the channel that run on them."""
 
     uri = "qemu:///system"
     is_shared = False
@@ -95,7 +95,7 @@ class _Line:
 
 
 def libvirt(data: bytes) -> None:
-    """A reply that libvirt lets pass, or an error with the agent's words in it; the first byte says which."""
+    """The input is a reply that libvirt passes on, or an error with the agent's text, depending on the first byte."""
     fake = FakeLibvirt()
     kind, text = data[:1], data[1:].decode("utf-8", "replace")
 
@@ -113,7 +113,7 @@ def libvirt(data: bytes) -> None:
             try:
                 channel._perform(Request("guest-get-osinfo"), SECONDS)
             except RemoteProtocolError as error:
-                require_told(error)
+                require_documented(error)
             except QgaError as error:
                 assert kind >= b"\x80"
-                require_told(error)
+                require_documented(error)

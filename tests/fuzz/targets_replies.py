@@ -1,4 +1,4 @@
-"""The wire, and what is made of replies: facts, and a resync, by an agent that answers with whatever the input says."""
+"""The wire protocol, and the use of replies: facts, and a resync, of an agent that answers with the input."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.limits 
 from tests.fakes.clock import Clock
 from tests.fakes.guest import EXTENDED_COMMANDS, SECOND, STOCK_COMMANDS, SimulatedGuest, TimeLine
 
-# Small, so that an input reaches them.
+# Small limits, so that inputs reach them.
 SMALL = Limits(size=64, nesting=6, values=24)
-# Reading a value does not look at its depth, cutting it out of a stream does. Python's own limit is far below this.
+# Decoding a value does not limit its depth, but framing does. Python's own limit is far below this.
 DEEPEST = 100_000
 
 
@@ -42,13 +42,13 @@ def _seen(event: framing.Event) -> tuple[object, ...]:
         return ("message", event.raw)
     if isinstance(event, framing.Malformed):
         return ("malformed", event.error.message)
-    return ("resync", event.dropped)
+    return ("delimiter", event.dropped)
 
 
 def decoder(data: bytes) -> None:
-    """However the bytes are cut, the events are the same; and what is kept is no more than the limit allows.
+    """The events must not depend on how the bytes are cut, and the buffer must not exceed the limit.
 
-    The first bytes say where the rest is cut.
+    The first bytes determine where the rest is cut.
     """
     cuts, rest = data[:4], data[4:]
     whole = framing.Decoder(SMALL)
@@ -63,7 +63,7 @@ def decoder(data: bytes) -> None:
         pieces.feed(rest[position : position + size])
         position += size
         events += [_seen(event) for event in pieces]
-        assert len(pieces._buffer) <= SMALL.size + 1, "more is kept than one message may have"
+        assert len(pieces._buffer) <= SMALL.size + 1, "the buffer is larger than a message may be"
     assert events == expected
     assert whole.is_idle == pieces.is_idle
     messages = [event for event in expected if event[0] == "message"]
@@ -71,7 +71,7 @@ def decoder(data: bytes) -> None:
 
 
 def messages(data: bytes) -> None:
-    """Any bytes are a value or a protocol error; a value can be sent again; and a reply passes for one either way."""
+    """Bytes must be a value or a protocol error, values must be encodable, and both checks for replies must agree."""
     try:
         value = values.decode(data, Limits(values=1000))
     except RemoteProtocolError:
@@ -91,7 +91,7 @@ def messages(data: bytes) -> None:
     except RemoteProtocolError:
         pass
     else:
-        # What QEMU takes beyond JSON, single quotes, no agent sends.
+        # QEMU also accepts single quotes, which no agent sends.
         assert messages_module.is_reply(data) or b"'" in data
 
 
@@ -103,18 +103,18 @@ def _holds_an_infinity(value: Any) -> bool:
     return isinstance(value, float) and value in (float("inf"), float("-inf"))
 
 
-# --------------------------------------------------------------------------------------------- what is made of replies
+# ------------------------------------------------------------------------------------------------- the use of replies
 
 _COMMANDS = tuple(reply_shapes.SHAPES)
 _FACT_COMMANDS = (*STOCK_COMMANDS, *(command for command in _COMMANDS if command not in EXTENDED_COMMANDS))
 TIMEOUT = 1.0
-# A run may take so many time limits; see docs/docsite/rst/measuring.rst.
+# A run may take several timeouts; see docs/docsite/rst/measuring.rst.
 LONGEST_SECONDS = 60.0
 MOST_EXCHANGES = 2_000
 
 
 def require_presentable(value: Any, depth: int = 0) -> None:
-    """It can be sent as JSON, and shown on any terminal."""
+    """Require a value that can be encoded as JSON and shown on any terminal."""
     assert depth < 30
     if isinstance(value, dict):
         for name, member in value.items():
@@ -130,15 +130,15 @@ def require_presentable(value: Any, depth: int = 0) -> None:
         json.dumps(value, allow_nan=False).encode("utf-8")
 
 
-def require_told(error: QgaError) -> None:
-    """It is one that is documented, in a sentence."""
+def require_documented(error: QgaError) -> None:
+    """Require a documented error with one sentence."""
     assert error.code != "internal_error", error.message
     require_presentable(error.as_dict())
     assert len(error.message) < 2_000
 
 
 def shapes(data: bytes) -> None:
-    """The first byte says which command has returned the rest."""
+    """The first byte selects the command that returned the rest."""
     if not data:
         return
     command = _COMMANDS[data[0] % len(_COMMANDS)]
@@ -146,11 +146,11 @@ def shapes(data: bytes) -> None:
         value = framing.whole_message(data[1:], FACTS_REPLIES).decode()
         require_presentable(reply_shapes.facts_of(command, value))
     except RemoteProtocolError as error:
-        require_told(error)
+        require_documented(error)
 
 
 class _Scripted(SimulatedGuest):
-    """Answers call after call with the lines of the input; honestly where a line is empty, and behind the last one."""
+    """Answers calls with the lines of the input, and honestly if a line is empty or there are no more lines."""
 
     def __init__(self, line: TimeLine, commands: tuple[str, ...], answers: list[bytes], limits: Limits) -> None:
         super().__init__(line, Clock(-20 * SECOND, host=line), commands)
@@ -166,17 +166,13 @@ class _Scripted(SimulatedGuest):
             return await super().call(request, timeout)
         forward_ns, backward_ns = self.delays(request.execute)
         sent_ns = self.line.now_ns
-        values.encode(
-            messages_module.request(request.execute, request.arguments_at(sent_ns))
-        )  # it must be one that can be sent
+        values.encode(messages_module.request(request.execute, request.arguments_at(sent_ns)))  # it must be encodable
         self.line.now_ns += forward_ns + backward_ns
         reply = messages_module.read_reply(framing.whole_message(answer, self._limits).decode())
         return Exchange(reply, sent_ns, self.line.now_ns)
 
 
-def _converse(
-    data: bytes, commands: tuple[str, ...], limits: Limits, work: Callable[[_Scripted, GuestAgent], Any]
-) -> None:
+def _run(data: bytes, commands: tuple[str, ...], limits: Limits, work: Callable[[_Scripted, GuestAgent], Any]) -> None:
     line = TimeLine()
     with pytest.MonkeyPatch.context() as patch:
         line.install(patch)
@@ -185,22 +181,22 @@ def _converse(
         try:
             require_presentable(work(guest, GuestAgent(guest, TIMEOUT)))
         except QgaError as error:
-            require_told(error)
+            require_documented(error)
         assert line.now_ns - began_ns < LONGEST_SECONDS * SECOND
 
 
 def info(data: bytes) -> None:
-    """Facts of all kinds, and the details of a command, of a guest that answers with the input's lines."""
+    """Gather all facts, and the details of a command, from a guest that answers with the input's lines."""
 
     def work(_guest: _Scripted, agent: GuestAgent) -> Any:
         details = tasks.run(command_details.command_details(agent, "guest-ping"))
         return details, tasks.run(subsets.gather(agent, subsets.SUBSETS))
 
-    _converse(data, _FACT_COMMANDS, FACTS_REPLIES, work)
+    _run(data, _FACT_COMMANDS, FACTS_REPLIES, work)
 
 
 def resync(data: bytes) -> None:
-    """A resync of a guest that answers with the input's lines; the first byte says which agent, and how."""
+    """Resync a guest that answers with the input's lines. The first byte selects the agent and the options."""
     mode, rest = data[:1] or b"\0", data[1:]
     is_extended, dry_run = mode[0] & 1, bool(mode[0] & 2)
     backward = methods.BACKWARD[(mode[0] >> 2) % len(methods.BACKWARD)]
@@ -209,7 +205,7 @@ def resync(data: bytes) -> None:
     def work(guest: _Scripted, agent: GuestAgent) -> Any:
         report = tasks.run(resync_module.resync(agent, guest.line.reference(), options))
         if report.error is not None:
-            require_told(report.error)
+            require_documented(report.error)
         result = report.as_dict()
         assert not (dry_run and guest.asked("guest-update-time") + guest.asked("guest-set-time"))
         assert all(
@@ -218,4 +214,4 @@ def resync(data: bytes) -> None:
         assert all(result[name] is None or result[name] >= 0 for name in ("uncertainty_before_ns", "round_trip_ns"))
         return result, report.warnings
 
-    _converse(rest, EXTENDED_COMMANDS if is_extended else STOCK_COMMANDS, CLOCK_REPLIES, work)
+    _run(rest, EXTENDED_COMMANDS if is_extended else STOCK_COMMANDS, CLOCK_REPLIES, work)

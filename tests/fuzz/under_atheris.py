@@ -1,6 +1,6 @@
-"""One target under atheris: python -m tests.fuzz.under_atheris TARGET WORST DIRECTORY [libFuzzer's options].
+"""Run one target under atheris: python -m tests.fuzz.under_atheris TARGET WORST DIRECTORY [libFuzzer's options].
 
-The file WORST gets the processor time of the input that took longest, in seconds; libFuzzer counts whole ones.
+The longest processor time of an input, in seconds, is written to the file WORST; libFuzzer counts whole seconds.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from tests.support.collection import make_importable
 
 make_importable()
 
-# Whose branches lead it. The extended agent's package is imported by another name.
+# Packages whose coverage guides it. The extended agent's package is imported under another name.
 FOLLOWED = ["ansible_collections.qemu.guest_agent.plugins", "qemu_ga_extended"]
 
 
@@ -30,7 +30,7 @@ def timed(target: Callable[[bytes], None], path: Path) -> Callable[[bytes], None
         took = time.thread_time() - began
         if took > worst:
             worst = took
-            path.write_text(f"{took}\n")  # now: libFuzzer ends the process without a word
+            path.write_text(f"{took}\n")  # now, because libFuzzer ends the process without notice
 
     return run
 

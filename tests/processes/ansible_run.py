@@ -1,4 +1,4 @@
-"""Running real playbooks with the collection installed as a user would install it, and reading what came of them."""
+"""Running real playbooks with the collection installed as a user would install it, and reading their results."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.support import terminal
 from tests.support.collection import ROOT, install
 from tests.support.tiers import quick
 
-# Of each ansible-core that is supported, where its programs are. The environment that the tests run in has the newest.
+# The programs of each supported ansible-core. The tests' own environment has the newest one.
 CORES: Mapping[str, Path] = {
     **{version: ROOT / f".venvs/core-{version}/bin" for version in ("2.17", "2.18")},
     "2.19": Path(sys.executable).parent,
@@ -35,7 +35,7 @@ CONNECTION = "qemu.guest_agent.qga"
 
 @dataclass(frozen=True)
 class TaskRecord:
-    """What came of one task on one host."""
+    """The result of one task on one host."""
 
     task: str
     outcome: str
@@ -45,9 +45,9 @@ class TaskRecord:
 
 @dataclass(frozen=True)
 class PlaybookRun:
-    """A finished playbook: its exit status, all that it printed, and its tasks in order.
+    """A finished playbook: its exit status, its output, and its tasks in order.
 
-    Ends of lines are as they were printed only if that was on a terminal.
+    Line ends are unchanged only if it ran on a terminal.
     """
 
     status: int
@@ -55,7 +55,7 @@ class PlaybookRun:
     tasks: tuple[TaskRecord, ...]
 
     def result(self, task: str) -> dict[str, Any]:
-        """The result of the one task of that name."""
+        """Return the result of the only task of that name."""
         (record,) = (record for record in self.tasks if record.task == task)
         return record.result
 
@@ -63,7 +63,7 @@ class PlaybookRun:
 def run_tasks(
     tasks: Sequence[Mapping[str, Any]], *arguments: str, host: str = "localhost", **options: Any
 ) -> PlaybookRun:
-    """Run tasks in a play of their own, on this machine unless ``arguments`` say otherwise; the rest is ``_run``'s."""
+    """Run tasks in a play, on this machine unless ``arguments`` override that. ``options`` are those of ``_run``."""
     play = {"hosts": host, "gather_facts": False, "tasks": list(tasks)}
     with tempfile.TemporaryDirectory() as directory:
         playbook = Path(directory) / "playbook.yml"
@@ -72,20 +72,20 @@ def run_tasks(
 
 
 def run_tasks_in_guest(domain: str, tasks: Sequence[Mapping[str, Any]], *arguments: str) -> PlaybookRun:
-    """Run tasks as root in a test guest, which has no network: through its guest agent."""
+    """Run tasks as root in a test guest through its guest agent, because it has no network."""
     reached = ("-i", f"{domain},", "-c", CONNECTION, "-e", "ansible_python_interpreter=/usr/bin/python3")
     return run_tasks(tasks, *reached, *arguments, host=domain)
 
 
 def run_playbook(playbook: Path, *arguments: str, **options: Any) -> PlaybookRun:
-    """Run a playbook file, on this machine unless ``arguments`` say otherwise; ``options`` are those of ``_run``."""
+    """Run a playbook file, on this machine unless ``arguments`` override that. ``options`` are those of ``_run``."""
     return _run(("-i", "localhost,", "-c", "local", *arguments, str(playbook)), **options)
 
 
 def run_playbook_of_collection(
     name: str, *arguments: str, inventory: str | Path = "localhost,", **options: Any
 ) -> PlaybookRun:
-    """Run a playbook as a user would, by its full name; hosts are this machine unless the inventory says otherwise."""
+    """Run a playbook by its full name, as a user would. Hosts are this machine unless the inventory overrides that."""
     return _run(("-i", str(inventory), "-c", "local", *arguments, f"qemu.guest_agent.{name}"), **options)
 
 
@@ -98,13 +98,13 @@ def _run(
     on_terminal: bool = False,
     within: Sequence[str] = (),
 ) -> PlaybookRun:
-    """Run the ansible-playbook of a ``core`` from ``directory``. ``within`` is a command that runs the one after it."""
+    """Run the ansible-playbook of a ``core`` in ``directory``. ``within`` is a command that runs another command."""
     with tempfile.TemporaryDirectory() as records_directory:
         records = Path(records_directory) / "records"
         records.touch()
         program = CORES[core or NEWEST] / "ansible-playbook"
         if not program.exists():
-            raise RuntimeError(f"there is no ansible-core {core or NEWEST} in {program.parent}; make unit-all makes it")
+            raise RuntimeError(f"there is no ansible-core {core or NEWEST} in {program.parent}; run make unit-all")
         command = [*within, str(program), "-e", f"ansible_python_interpreter={sys.executable}", *arguments]
         settings = {
             **os.environ,

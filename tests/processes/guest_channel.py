@@ -1,6 +1,6 @@
-"""A guest's channel as QEMU has it on the host: a socket for one client at a time, and an agent that stays.
+"""A guest's channel like QEMU's on the host: a socket for one client at a time, and a permanent agent.
 
-What it has taken from a client it delivers, even if the client has gone by then. What the agent answers then waits for
+It delivers all data that it read from a client, even if the client is gone by then. The agent's answer then waits for
 the next client, as it may in the buffers of a real channel.
 """
 
@@ -18,7 +18,7 @@ PATIENCE_SECONDS = 30.0
 
 
 class Hold:
-    """Keeps the next request for a command from the agent, or else its reply from the client, until it is released."""
+    """Holds the next request for a command, or the reply to it, until it is released."""
 
     def __init__(self, command: str, is_reply: bool) -> None:
         self.is_reply = is_reply
@@ -27,14 +27,14 @@ class Hold:
         self._is_released = threading.Event()
 
     def wait(self) -> None:
-        """Until it is kept here."""
+        """Wait until it is held here."""
         if not self._is_here.wait(PATIENCE_SECONDS):
-            raise RuntimeError("nothing has come that is to be held")
+            raise RuntimeError("nothing to hold has arrived")
 
     def release(self) -> None:
         self._is_released.set()
 
-    # In the channel's own thread.
+    # The methods below run on the channel's thread.
 
     def is_due(self, data: bytes) -> bool:
         return not self._is_here.is_set() and self._name in data
@@ -63,14 +63,14 @@ class GuestChannel:
         self.end()
 
     def end(self) -> None:
-        """As QEMU does with its guest: the client is hung up on, and the socket's file stays. Twice is no error."""
+        """Behave like QEMU at the end of its guest: hang up, and leave the socket's file. May be called twice."""
         for hold in self._holds:
             hold.release()
         self._server.__exit__(None, None, None)
         self._agent.close()
 
     def hold(self, command: str, is_reply: bool = False) -> Hold:
-        """The next one that comes."""
+        """Hold the next one that arrives."""
         hold = Hold(command, is_reply)
         self._holds.append(hold)
         return hold

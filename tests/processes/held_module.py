@@ -1,4 +1,4 @@
-"""A real module in a process of its own that a test holds, lets go on or kills at a moment of its choice."""
+"""A real module in a process of its own, which tests can hold, resume or kill at a chosen moment."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ PATIENCE_SECONDS = 60.0
 
 @dataclass(frozen=True)
 class Stop:
-    """``is_held``: the module waits there for :meth:`HeldModule.go_on`; if not, it says that it is there and goes on.
+    """A stop of the module. ``is_held``: it waits there for :meth:`HeldModule.go_on`; otherwise it only reports it.
 
-    ``step_host_ns``: it does neither, but sees the host's clock stepped by so much from then on.
+    ``step_host_ns``: instead of both, it sees the host's clock stepped by so much from then on.
     """
 
     moment: Moment
@@ -39,7 +39,7 @@ class Stop:
 class HeldModule:
     """``with HeldModule({"socket": path}, stops=[Stop(Moment("guest-update-time"))]) as run: run.wait()``.
 
-    ``seed`` is what the module draws its random numbers from.
+    ``seed`` is the seed of the module's random numbers.
     """
 
     def __init__(
@@ -76,35 +76,35 @@ class HeldModule:
             pipe.close()
 
     def wait(self, seconds: float = PATIENCE_SECONDS) -> None:
-        """Until it has come to its next stop."""
+        """Wait until it has reached its next stop."""
         poll = select.poll()
         poll.register(self._told, select.POLLIN)
         deadline = time.monotonic() + seconds
         told = b""
         while not told.endswith(b"\n"):
             if not poll.poll(max(deadline - time.monotonic(), 0) * 1000):
-                raise RuntimeError(f"the module has not come to its next stop within {seconds:g} s")
+                raise RuntimeError(f"the module has not reached its next stop within {seconds:g} s")
             piece = os.read(self._told, 1)
             if not piece:
-                raise RuntimeError(f"the module ended before it came to its next stop: {self._process.communicate()}")
+                raise RuntimeError(f"the module ended before its next stop: {self._process.communicate()}")
             told += piece
 
     def go_on(self) -> None:
         os.write(self._go_on, b"\n")
 
     def kill(self) -> None:
-        """With SIGKILL. It may have ended by itself."""
+        """Kill it with SIGKILL. It may already have ended by itself."""
         self._process.kill()
         self._process.wait()
 
     def result(self, seconds: float = PATIENCE_SECONDS) -> dict[str, Any]:
-        """What it returned, once it has ended."""
+        """Wait for its end and return its result."""
         output, errors = self._process.communicate(timeout=seconds)
         return _result(output, errors)
 
 
 def run_here(options: dict[str, Any]) -> dict[str, Any]:
-    """What the module returns that runs in this process, which is quicker."""
+    """Run the module in this process, which is faster, and return its result."""
     output = io.StringIO()
     with module_args(options), contextlib.redirect_stdout(output), contextlib.suppress(SystemExit):
         qga_update_time.main()

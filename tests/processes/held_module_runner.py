@@ -1,6 +1,6 @@
-"""A program for tests: a module in a process of its own, which stops at the moments that it is told.
+"""A program for tests: a module in a process of its own, which stops at given moments.
 
-Its one argument is a JSON object; ``tests.processes.held_module`` writes it.
+Its only argument is a JSON object, which ``tests.processes.held_module`` writes.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def main(setup: dict[str, Any]) -> None:
     host = HostClock()
     options.HostReference = functools.partial(options.HostReference, realtime_ns=host.time_ns)
 
-    def tell(number: int, is_held: bool) -> None:
+    def report(number: int, is_held: bool) -> None:
         os.write(writer, b"%d\n" % number)
         if is_held:
             os.read(reader, 1)
@@ -40,7 +40,7 @@ def main(setup: dict[str, Any]) -> None:
     def action(number: int, stop: dict[str, Any]) -> Action:
         if stop["step_host_ns"]:
             return functools.partial(host.step, stop["step_host_ns"])
-        return functools.partial(tell, number, stop["is_held"])
+        return functools.partial(report, number, stop["is_held"])
 
     stops = {Moment(*stop.pop("moment")): action(number, stop) for number, stop in enumerate(setup["stops"])}
     module = importlib.import_module(f"{_MODULES}.{setup['module']}")

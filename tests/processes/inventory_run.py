@@ -1,4 +1,4 @@
-"""Running ansible-inventory as a user would, on hypervisors that are stood in for, and reading what it made."""
+"""Running ansible-inventory as a user would, on fake hypervisors, and reading the inventory."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from tests.support.collection import install
 
 PLUGIN = "qemu.guest_agent.libvirt_guests"
 
-# How Ansible writes what it does not template.
+# Ansible's mark for text that it does not template.
 _MARK = "__ansible_unsafe"
 
 
 @dataclass(frozen=True)
 class InventoryRun:
-    """A finished run: its exit status, the inventory in plain types, and what was said beside it in one line."""
+    """A finished run: its exit status, the inventory in plain types, and its messages in one line."""
 
     status: int
     output: str
@@ -32,12 +32,12 @@ class InventoryRun:
 
     @cached_property
     def marked(self) -> dict[str, Any]:
-        """The inventory with Ansible's marks in it."""
+        """Return the inventory with Ansible's marks."""
         return dict(json.loads(self.output))
 
     @cached_property
     def hosts(self) -> dict[str, dict[str, Any]]:
-        """The variables by host; of hosts that have none as well."""
+        """Return the variables by host, including hosts without variables."""
         return {**{name: {} for name in self.group("all")}, **plain(self.marked["_meta"]["hostvars"])}
 
     @property
@@ -45,20 +45,20 @@ class InventoryRun:
         return set(self.marked) - {"_meta", "all"}
 
     def group(self, name: str) -> set[str]:
-        """All hosts in it and in its children."""
+        """Return all hosts in it and in its children."""
         group = self.marked.get(name, {})
         return {*group.get("hosts", ()), *(host for child in group.get("children", ()) for host in self.group(child))}
 
 
 def plain(value: Any) -> Any:
-    """The same without Ansible's marks."""
+    """Return the value without Ansible's marks."""
     if isinstance(value, dict):
         return value[_MARK] if set(value) == {_MARK} else {name: plain(item) for name, item in value.items()}
     return [plain(item) for item in value] if isinstance(value, list) else value
 
 
 def configured(directory: Path, **options: Any) -> Path:
-    """An inventory source with these options."""
+    """Write an inventory source with these options and return its path."""
     directory.mkdir(parents=True, exist_ok=True)
     source = directory / "libvirt_guests.yml"
     source.write_text(yaml.safe_dump({"plugin": PLUGIN, **options}), encoding="utf-8")
@@ -66,7 +66,7 @@ def configured(directory: Path, **options: Any) -> Path:
 
 
 def settings(stand_in: Path) -> dict[str, str]:
-    """For an Ansible that takes libvirt-python from this directory, and a source that fails for an error."""
+    """Return the environment of an Ansible that imports libvirt-python from here and fails if a source fails."""
     return {
         "ANSIBLE_COLLECTIONS_PATH": str(install()),
         "ANSIBLE_INVENTORY_ANY_UNPARSED_IS_FAILED": "true",
@@ -84,7 +84,7 @@ def run_inventory(
     core: str = "2.19",
     environment: Mapping[str, str] | None = None,
 ) -> InventoryRun:
-    """``arguments`` go to ansible-inventory, ``--list`` if there are none."""
+    """Run ansible-inventory with these ``arguments``, or with ``--list``."""
     done = subprocess.run(
         [CORES[core] / "ansible-inventory", "-i", source, *(arguments or ("--list",))],
         env={**os.environ, **settings(stand_in), **(environment or {})},

@@ -1,8 +1,7 @@
-"""A guest that prints what a test wants, in place of what it is asked to run: the shell of a host on this machine.
+"""A guest that prints a test's text in place of running commands: a fake shell of a host on this machine.
 
-It runs nothing but what describes a system, with an os-release of the test's. So a role may believe that it is root on
-a system of any kind, and changes nothing here. With ``runs_modules``, which is for roles in check mode, it runs modules
-as well.
+It only runs the script that describes a system, with the test's os-release. So a role sees root on a system of any
+kind, and changes nothing here. With ``runs_modules``, which is only for roles in check mode, it also runs modules.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from typing import Any
 
 from tests.processes.ansible_run import PlaybookRun, run_tasks
 
-# Colors would be commands to the terminal, too.
+# Colors would be terminal commands, too.
 _SETTINGS = {"ANSIBLE_NOCOLOR": "1", "ANSIBLE_PIPELINING": "1"}
 
 _SHELL = """#!/bin/sh
@@ -28,12 +27,12 @@ esac
 """
 
 
-# How Ansible runs a module that it sends through a pipe.
+# Ansible's command for a module that it sends through a pipe.
 _MODULES = '*"&& sleep 0"*) exec /bin/sh -c "$2" ;;'
 
 
 class PrintingGuest:
-    """``printed`` has what the guest prints to a command with such a word in it; the first word that fits counts.
+    """``printed`` maps words to texts. The guest prints the text of the first word that a command contains.
     ``statuses`` are exit statuses other than 0.
     """
 
@@ -65,8 +64,8 @@ class PrintingGuest:
         variables: Mapping[str, Any] | None = None,
         show: str = "",
     ) -> PlaybookRun:
-        """Run a role of the collection, or one file of its tasks, on this guest, on a terminal. ``show`` is an
-        expression for what is shown afterwards, by a task of the name "Show".
+        """Run a role of the collection, or one file of its tasks, on this guest and on a terminal. ``show`` is an
+        expression that a task "Show" prints afterwards.
         """
         included = {"name": f"qemu.guest_agent.{role}", "tasks_from": tasks_from, "public": True}
         role_task = {"ansible.builtin.include_role": included, "vars": dict(variables or {})}

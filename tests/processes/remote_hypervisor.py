@@ -1,6 +1,6 @@
-"""A hypervisor that other processes reach: a stand-in for libvirt-python there, and for the daemon and its guests here.
+"""A hypervisor for other processes: a fake libvirt-python there, and the daemon and its guests here.
 
-What several processes see of it is the same: one watches it, and another that it starts asks a guest's agent.
+All processes see the same hypervisor: one watches it, and another one, which it starts, uses a guest's agent.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 _AUTHKEY = b"hypervisor"
 _JOIN_SECONDS = 20.0
 
-# What a process asks for, once for each connection.
+# The requests of a process, one for each connection.
 _DEFINITIONS = "definitions"
 _EVENTS = "events"
 _COMMAND = "command"
 
-# In place of libvirt-python's two modules.
+# The source of both modules of libvirt-python.
 _MODULE = """
 import sys
 from tests.processes.remote_hypervisor import RemoteHypervisor
@@ -40,7 +40,7 @@ sys.modules["libvirt"] = sys.modules["libvirt_qemu"] = RemoteHypervisor({path!r}
 
 
 class Hypervisor:
-    """The daemon, and its guests by their names. As a context manager it serves at ``directory``."""
+    """The daemon, and its guests by name. As a context manager, it serves in ``directory``."""
 
     def __init__(self, directory: Path, guests: Mapping[str, Agent]) -> None:
         self.guests = guests
@@ -51,7 +51,7 @@ class Hypervisor:
         self._directory = directory
         self._path = directory / "libvirt.sock"
         self._lock = threading.Lock()
-        self._told: list[Pipe] = []
+        self._listeners: list[Pipe] = []
         self._is_down = False
         self._is_closing = False
 
@@ -72,9 +72,9 @@ class Hypervisor:
         self._hang_up()
 
     def fire(self, what: str, *arguments: object) -> None:
-        """``what`` is a method of :class:`tests.fakes.libvirt.FakeHypervisor`."""
+        """Fire an event. ``what`` is a method of :class:`tests.fakes.libvirt.FakeHypervisor`."""
         with self._lock:
-            for pipe in self._told:
+            for pipe in self._listeners:
                 pipe.send((what, arguments))
 
     def stop_daemon(self) -> None:
@@ -86,9 +86,9 @@ class Hypervisor:
 
     def _hang_up(self) -> None:
         with self._lock:
-            for pipe in self._told:
+            for pipe in self._listeners:
                 pipe.close()
-            self._told.clear()
+            self._listeners.clear()
 
     def _serve(self) -> None:
         while not self._is_closing:
@@ -103,7 +103,7 @@ class Hypervisor:
                 pipe.close()
             elif what == _EVENTS:
                 with self._lock:
-                    self._told.append(pipe)
+                    self._listeners.append(pipe)
                     pipe.send(True)
                 return
             elif what == _DEFINITIONS:
@@ -114,7 +114,7 @@ class Hypervisor:
             pipe.close()
 
     def _command(self, name: str, text: str) -> tuple[int, str]:
-        """An error's number, or 0, and the reply or the error's text."""
+        """Return 0 and the reply, or an error's number and text."""
         request = json.loads(text)
         with self._lock:
             self.commands.append((name, request["execute"]))
@@ -137,7 +137,7 @@ class RemoteHypervisor(FakeHypervisor):
         return super().virEventRegisterDefaultImpl()
 
     def registerErrorHandler(self, _handler: object, _context: object) -> None:  # noqa: N802
-        """Nothing is ever printed here."""
+        """Ignore the handler, because nothing is printed here."""
 
     def open(self, uri: str) -> Connection:
         with self._asked(_DEFINITIONS) as pipe:
@@ -152,10 +152,10 @@ class RemoteHypervisor(FakeHypervisor):
 
     def qemuAgentCommand(self, domain: Domain, text: str, _timeout: int, _flags: int) -> str:  # noqa: N802
         with self._asked(_COMMAND, domain.name(), text) as pipe:
-            code, said = pipe.recv()
+            code, reply = pipe.recv()
         if code:
-            raise LibvirtError(code, said)
-        return str(said)
+            raise LibvirtError(code, reply)
+        return str(reply)
 
     @contextlib.contextmanager
     def _asked(self, *what: object) -> Any:

@@ -1,4 +1,4 @@
-"""A rulebook that runs: the real ansible-rulebook, with the collection installed as a user would install it."""
+"""A running rulebook: the real ansible-rulebook, with the collection installed as a user would install it."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ import yaml
 
 from tests.support.collection import PACKAGE, install
 
-# Two Java and Python programs have to start, on a machine that may be busy.
+# Two programs, in Java and Python, have to start, on a machine that may be busy.
 DEADLINE_S = 90.0
 _END_SECONDS = 30.0
 
-# Not of this clone, whose files may change while a test runs.
+# Not in this clone, whose files may change while a test runs.
 INVENTORY = PACKAGE / "extensions" / "eda" / "inventory.yml"
 
 
 class Rulebook:
-    """As a context manager it runs, from ``directory``, and is ended at the end.
+    """A context manager that runs a rulebook in ``directory`` and ends it.
 
-    ``arguments`` go to ansible-rulebook. ``playbook_variables`` are what a user would write into the inventory.
+    ``arguments`` go to ansible-rulebook. ``playbook_variables`` are those that a user would write into the inventory.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class Rulebook:
         program = Path(sys.executable).parent / "ansible-rulebook"
         self._command = [str(program), "-r", str(name), "-i", str(inventory), "--vars", str(variables_file), *arguments]
         self._directory = directory
-        # Whatever is being run when it is ended leaves its files there.
+        # A playbook that runs at its end leaves its files there.
         temporary = directory / "tmp"
         temporary.mkdir()
         self._environment = {
@@ -83,7 +83,7 @@ class Rulebook:
 
     @property
     def output(self) -> str:
-        """All that was printed until now, by it and by what it ran."""
+        """Return its output until now, including the output of programs that it ran."""
         with self._changed:
             return self._output
 
@@ -92,7 +92,7 @@ class Rulebook:
         return self._process.poll() is None
 
     def wait_for(self, pattern: str, times: int = 1, seconds: float = DEADLINE_S) -> None:
-        """Until what was printed has so many lines with the regular expression in them."""
+        """Wait until so many lines of the output match the regular expression."""
         until = time.monotonic() + seconds
         with self._changed:
             while len(re.findall(f"(?m){pattern}", self._output)) < times:
@@ -101,7 +101,7 @@ class Rulebook:
                 self._changed.wait(0.1)
 
     def end(self) -> int:
-        """End it as an operator would; its exit status."""
+        """End it as an operator would, and return its exit status."""
         self._process.terminate()
         try:
             return self._process.wait(_END_SECONDS)
@@ -113,7 +113,7 @@ class Rulebook:
             self._reader.join(_END_SECONDS)
 
     def wait(self, seconds: float = DEADLINE_S) -> int:
-        """Its exit status, when it has ended by itself."""
+        """Wait until it ends by itself, and return its exit status."""
         status = self._process.wait(seconds)
         self._reader.join(_END_SECONDS)
         return status

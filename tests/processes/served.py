@@ -1,4 +1,4 @@
-"""The service ``resync_on_resume`` on a thread of the test, before hypervisors whose guests are simulated."""
+"""The service ``resync_on_resume`` on a thread of the test, with hypervisors whose guests are simulated."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ USUAL = {
 
 
 class Served:
-    """The service at work: ``with Served(...) as service: service.hypervisor.resume(["web1"])``."""
+    """The running service: ``with Served(...) as service: service.hypervisor.resume(["web1"])``."""
 
     def __init__(self, hypervisors: Mapping[str, SimulatedHypervisor], config: str, directory: Path) -> None:
         self.hypervisor = next(iter(hypervisors.values()))
@@ -68,19 +68,20 @@ class Served:
     def wait_for(self, event: str, count: int = 1) -> list[dict[str, str]]:
         until(
             lambda: len(self.lines(event)) >= count,
-            lambda: f"{event} was not said {count} times in {self._written.getvalue()!r}",
+            lambda: f"{event} was not logged {count} times in {self._written.getvalue()!r}",
         )
         return [line.fields for line in self.lines(event)]
 
     def records(self, count: int) -> list[dict[str, str]]:
-        """What came of so many guests, in the order in which it was logged, and of no more of them."""
+        """Return the logged results, in order, and require exactly so many of them."""
         found = self.wait_for("resync", count)
         assert len(found) == count, self._written.getvalue()
         return found
 
     def record_of(self, name: str) -> dict[str, str]:
         until(
-            lambda: any(line.fields["guest"] == name for line in self.lines("resync")), f"there is no record of {name}"
+            lambda: any(line.fields["guest"] == name for line in self.lines("resync")),
+            f"no result of {name} was logged",
         )
         (found,) = (line.fields for line in self.lines("resync") if line.fields["guest"] == name)
         return found

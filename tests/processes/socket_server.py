@@ -1,4 +1,4 @@
-"""Servers on sockets, each with a thread of its own, and what they do with a client that is no agent's."""
+"""Servers on sockets, each with a thread of its own, and behaviors of servers that are not agents."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def listen_tcp(host: str = "127.0.0.1") -> socket.socket:
 
 
 class _Stopped(Exception):  # noqa: N818  # not an error: the test is over
-    """The server was told to stop."""
+    """The server has to stop."""
 
 
 class SocketServer:
@@ -79,7 +79,7 @@ class SocketServer:
 
 
 def banner(data: bytes) -> Callable[[SocketServer, socket.socket], None]:
-    """A server that talks first and understands nothing, such as a mail server."""
+    """Return the behavior of a server that talks first and understands nothing, such as a mail server."""
 
     def talk(_server: SocketServer, connection: socket.socket) -> None:
         connection.sendall(data)
@@ -95,7 +95,7 @@ def echo(_server: SocketServer, connection: socket.socket) -> None:
 
 
 def forward_to(path: str) -> Callable[[SocketServer, socket.socket], None]:
-    """Forward the client to a unix socket, end of file included."""
+    """Return the behavior of a proxy to a unix socket, which also forwards the end of file."""
 
     def talk(_server: SocketServer, client: socket.socket) -> None:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as agent:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 @contextlib.contextmanager
 def stopped(process: int) -> Iterator[None]:
-    """Stop the process meanwhile, as one that hangs."""
+    """Stop the process during the block, as if it hung."""
     os.kill(process, signal.SIGSTOP)
     try:
         yield
@@ -25,7 +25,7 @@ def stat_of(process: int) -> list[str]:
 
 
 def is_gone(process: int) -> bool:
-    """Return whether the process has ended; a zombie has."""
+    """Return whether the process has ended. A zombie has."""
     try:
         return stat_of(process)[0] == "Z"
     except (FileNotFoundError, ProcessLookupError):

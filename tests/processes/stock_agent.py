@@ -1,7 +1,7 @@
-"""Run a real stock agent (qemu-ga) on a unix socket of this machine, for as long as a test needs it.
+"""Run a real stock agent (qemu-ga) on a unix socket of this machine, for the duration of a test.
 
-The agent acts on the machine that the tests run on. Whatever would change that machine's clock, power,
-file systems, processors, memory or accounts is therefore always blocked, whatever a test asks for.
+The agent acts on the machine that the tests run on. Commands that would change that machine's clock, power,
+file systems, processors, memory or accounts are therefore always blocked.
 """
 
 from __future__ import annotations
@@ -26,23 +26,23 @@ ALWAYS_BLOCKED = frozenset(
     )
 )
 
-# Without CAP_SYS_TIME, neither the clock nor the hardware clock can be set. Only root has it to begin with.
+# Without CAP_SYS_TIME, neither the clock nor the hardware clock can be set. Only root has this capability.
 WITHOUT_CLOCK = (
     ("setpriv", "--bounding-set=-sys_time", "--inh-caps=-sys_time", "--no-new-privs", "--") if os.geteuid() == 0 else ()
 )
 
 START_SECONDS = 10.0
-# SIGTERM can leave qemu-ga hanging in a futex for good, so the wait for its end is short and bounded.
+# SIGTERM can leave qemu-ga hanging in a futex forever, so the wait for its end has a short timeout.
 GRACE_SECONDS = 2.0
 SYNC_ID = 4242
 
 
 class StockAgentError(RuntimeError):
-    """The stock agent could not be run, or did not answer as one."""
+    """The stock agent could not be run, or did not answer correctly."""
 
 
 def find_qemu_ga() -> str:
-    """The path of qemu-ga; Debian puts it in /usr/sbin, which is not on every user's PATH."""
+    """Return the path of qemu-ga. Debian installs it in /usr/sbin, which is not in every user's PATH."""
     path = shutil.which("qemu-ga", path=os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin", "/sbin")))
     if path is None:
         raise StockAgentError("qemu-ga is not installed: install the package qemu-guest-agent.")
@@ -55,19 +55,19 @@ def _printed(*arguments: str) -> list[str]:
 
 
 def stock_commands() -> frozenset[str]:
-    """The names of all commands that the installed qemu-ga has."""
+    """Return the names of all commands of the installed qemu-ga."""
     return frozenset(word for word in _printed("-b", "help") if word.startswith("guest-"))
 
 
 def stock_version() -> str:
-    """The version of the installed qemu-ga, as guest-info gives it."""
+    """Return the version of the installed qemu-ga, as in guest-info."""
     return _printed("-V")[-1]
 
 
 def exchange(path: str, command: str, timeout: float = 5.0) -> dict[str, Any]:
-    """Ask one question without arguments over a connection of its own and return the reply."""
+    """Run a command without arguments over a new connection and return the reply."""
     received = _answered(path, command, timeout)
-    # What stands before the 0xFF byte is the agent's complaint about our own 0xFF, or late replies.
+    # Before the 0xFF byte are the agent's error for our own 0xFF, or late replies.
     replies = [json.loads(line) for line in received.rpartition(b"\xff")[2].splitlines()]
     if len(replies) != 2 or replies[0] != {"return": SYNC_ID}:
         raise StockAgentError(f"the agent on {path} did not answer {command} as expected: {received!r}")
@@ -76,10 +76,10 @@ def exchange(path: str, command: str, timeout: float = 5.0) -> dict[str, Any]:
 
 
 def _answered(path: str, command: str, timeout: float) -> bytes:
-    """All that the agent answers to one question.
+    """Return the agent's whole answer to one command.
 
-    Begins with 0xFF and a sync, as the parser may hold half a request of the client before. Half-closes and
-    then reads to the end, as a client that closes with replies unread makes qemu-ga exit.
+    Begin with 0xFF and a sync, because the parser may hold half a request of the previous client. Half-close and
+    then read to the end, because a client that closes with unread replies makes qemu-ga exit.
     """
     deadline = time.monotonic() + timeout
     sync = {"execute": "guest-sync-delimited", "arguments": {"id": SYNC_ID}}
@@ -100,11 +100,11 @@ def _answered(path: str, command: str, timeout: float) -> bytes:
 class StockAgent:
     """A stock agent with a private socket and state directory: ``with StockAgent() as agent: agent.socket``.
 
-    ``allow_rpcs``: nothing but these is enabled. ``block_rpcs``: these are disabled, which goes before allowing.
+    ``allow_rpcs``: only these are enabled. ``block_rpcs``: these are disabled, even if they are allowed.
 
-    ``permits_time``: ``guest-set-time`` is enabled, as in most guests, in a process that the kernel does not let set
-    any clock. ``umask`` is the agent's, which the programs that it starts inherit; without it, that of the tests.
-    ``environment`` is added to the tests' own. ``verbose``: it logs what it is sent.
+    ``permits_time``: ``guest-set-time`` is enabled, as in most guests, but the kernel does not let the process set any
+    clock. ``umask`` is inherited by the programs that the agent starts; the default is the umask of the tests.
+    ``environment`` is added to the tests' own. ``verbose``: it logs the requests.
     """
 
     def __init__(
@@ -118,7 +118,7 @@ class StockAgent:
     ) -> None:
         always = ALWAYS_BLOCKED - {"guest-set-time"} if permits_time else ALWAYS_BLOCKED
         self._powerless = WITHOUT_CLOCK if permits_time else ()
-        self._umask = -1 if umask is None else umask  # as subprocess.Popen has it
+        self._umask = -1 if umask is None else umask  # subprocess.Popen's default
         self._options = ["--verbose"] if verbose else []
         self._environment = dict(environment or {})
         self._blocked = frozenset(block_rpcs) | always
@@ -130,7 +130,7 @@ class StockAgent:
         unknown = sorted((self._blocked - ALWAYS_BLOCKED | self._allowed) - known)
         if unknown:
             raise StockAgentError(f"this qemu-ga cannot block or allow what it does not have: {', '.join(unknown)}.")
-        # qemu-ga before 8.0 has no --allow-rpcs; blocking all the others has the same effect on every version.
+        # qemu-ga before 8.0 has no --allow-rpcs; blocking all other commands has the same effect in every version.
         blocked = self._blocked & known
         if self._allowed:
             blocked |= known - self._allowed
@@ -150,9 +150,9 @@ class StockAgent:
         return self
 
     def restart(self) -> None:
-        """Start it anew on the same socket. What it has begun goes on; it knows nothing of that any more."""
+        """Restart it on the same socket. Programs that it started keep running, but it no longer knows them."""
         self._end()
-        # It removes its socket's path before it listens there, and clients are not to see that.
+        # It removes its socket's path before it listens there, which clients must not see.
         path = f"{self.socket}.new"
         self._start(path)
         os.replace(path, self.socket)
@@ -164,7 +164,7 @@ class StockAgent:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                # A file that does not exist: the machine's own configuration must not reach into the tests.
+                # A file that does not exist, because the machine's own configuration must not affect tests.
                 env={**os.environ, **self._environment, "QGA_CONF": str(self._log.with_name("no.conf"))},
                 umask=self._umask,
             )
@@ -186,13 +186,13 @@ class StockAgent:
         return self._process.poll() is not None
 
     def _wait_until_ready(self, path: str) -> None:
-        # A connect alone proves nothing, it may only have been queued; an agent that answers is ready. What it answers
-        # does not matter: all of it may be blocked.
+        # A successful connect proves nothing, because it may only be queued. An agent that answers is ready; the answer
+        # does not matter, because all commands may be blocked.
         deadline = time.monotonic() + START_SECONDS
         while True:
             status = self._process.poll()
             if status is not None:
-                raise StockAgentError(f"qemu-ga ended with status {status} at its start: {self.read_log()}")
+                raise StockAgentError(f"qemu-ga exited with status {status} at its start: {self.read_log()}")
             remaining = deadline - time.monotonic()
             if remaining <= 0:
                 raise StockAgentError(f"qemu-ga did not answer within {START_SECONDS:g} s: {self.read_log()}")

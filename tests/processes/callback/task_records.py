@@ -1,4 +1,4 @@
-"""A callback plugin that writes each task's outcome and duration as a line of JSON, for tests.processes.ansible_run."""
+"""A callback plugin that writes each task's result and duration as a line of JSON, for tests.processes.ansible_run."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from ansible.plugins.callback import CallbackBase
 DOCUMENTATION = """
 name: task_records
 type: notification
-short_description: Writes each task's outcome and duration as a line of JSON
-description: Writes to the file that the environment variable QGA_TASK_RECORDS names.
+short_description: Writes each task's result and duration as a line of JSON
+description: Writes to the file in the environment variable QGA_TASK_RECORDS.
 """
 
 
