@@ -1,4 +1,4 @@
-"""The fake agent with malice: it carries out what it is asked, or not, and answers as a play has it."""
+"""A malicious fake agent: it executes requests or not, and answers as its play defines."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from tests.fakes.kinds import KINDS, SECOND_NS
 
 STOCK, EXTENDED = "stock", "extended"
 
-# What reads the clock, and what steps it, with either agent.
+# The commands of both agents that read the clock, and those that step it.
 READS = ("guest-get-time", "guest-get-clock")
 STEPS = ("guest-set-time", "guest-update-time")
 
 BEHIND_NS = -3 * SECOND_NS
-# Seconds; every wait ends with the server.
+# seconds; every wait ends with the server
 FOR_EVER = 3600.0
 
 
@@ -29,8 +29,8 @@ FOR_EVER = 3600.0
 class Asked:
     """One request.
 
-    ``number`` counts all of them since the agent started, ``nth`` those of this command, both from 0. ``answer`` is
-    what the honest agent sends; calling it carries the command out, once: a step is taken then.
+    ``number`` counts all requests since the agent started, ``nth`` those for this command, both from 0. ``answer``
+    executes the command once, including a step, and returns the honest agent's reply.
     """
 
     command: str
@@ -40,17 +40,17 @@ class Asked:
     answer: Callable[[], bytes]
 
 
-# Called for each request in turn. What it yields is done at once, so it may go on for ever.
+# Called for each request in turn. Each piece is sent at once, so a play may be endless.
 Play = Callable[[Asked], Iterable[Piece]]
 
 
 def honestly(asked: Asked) -> Iterable[Piece]:
-    """The play of an agent without malice."""
+    """Play an honest agent."""
     yield asked.answer()
 
 
 class HostileAgent(Agent):
-    """``kind`` is "stock" or "extended". Its clock is three seconds behind, unless one is given."""
+    """A malicious agent. ``kind`` is "stock" or "extended". Its clock is three seconds behind unless one is given."""
 
     def __init__(
         self, play: Play = honestly, kind: str = EXTENDED, clock: Clock | None = None, greeting: Iterable[Piece] = ()
@@ -78,5 +78,5 @@ class HostileAgent(Agent):
 
 
 def encoded(reply: Any, command: str = "") -> bytes:
-    """As the stock agent sends it: in one line, and behind 0xFF if that was asked for."""
+    """Encode a reply like the stock agent: on one line, and after 0xFF if the command is guest-sync-delimited."""
     return (b"\xff" if command == "guest-sync-delimited" else b"") + json.dumps(reply).encode() + b"\n"

@@ -1,4 +1,4 @@
-"""The fixed list of attacks: what a malicious agent does, at what point of which work, and what may come of it."""
+"""The fixed list of attacks: the behavior of a malicious agent, its place in a run, and the allowed results."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ _WRONG = frozenset(("not_converged",))
 
 _BY_LIBVIRT = _SILENT | _GONE | _BROKEN | _REFUSED
 _EVERY = _BY_LIBVIRT | _WRONG
-# Its daemon dies of some replies, and hangs up on its client at others.
+# The daemon crashes on some replies and hangs up on its client on others.
 _BREAKING = frozenset(("hypervisor_unavailable",))
 
-# Makes what the agent of a guest with this clock plays.
+# Returns the play of an agent whose guest has this clock.
 Start = Callable[[Clock], Play]
 
 
 @dataclass(frozen=True)
 class Attack:
-    """``codes`` are of the errors that may come of it; ``may_succeed``: a correct result may, too.
+    """``codes`` are the allowed error codes; ``may_succeed``: a correct result is allowed, too.
 
-    Through libvirt, which has opinions of its own about an agent's bytes, ``_BY_LIBVIRT`` may come as well, or instead.
-    ``is_truthful``: what it says of its clock is true, so a result that there is has to be. ``is_patient``: no exchange
-    with it takes time, so the time limit can be long enough for any machine.
+    libvirt interprets an agent's bytes in its own way, so ``_BY_LIBVIRT`` is allowed as well through libvirt.
+    ``is_truthful``: it reports its clock correctly, so a result must be correct. ``is_patient``: its exchanges take no
+    time, so the timeout can be long enough for any machine.
     """
 
     name: str
@@ -68,12 +68,12 @@ class Attack:
 
 # ---------------------------------------------------------------------------------------------------------- the places
 
-# Made anew for each play: some have to remember what came before.
+# Created for each play, because some have to remember earlier requests.
 Place = Callable[[], Callable[[Asked], bool]]
 
 
 def _on(*commands: str, since: int = 0) -> Place:
-    """The request for one of these commands, from the nth of them on."""
+    """Return a place: the requests for these commands, from the nth one on."""
     return lambda: lambda asked: asked.command in commands and asked.nth >= since
 
 
@@ -121,7 +121,7 @@ def _at(place: Place, make: Start) -> Start:
 
 @dataclass(frozen=True)
 class _Family:
-    """Payloads of one kind. ``every``: each is at every so many-th place only, and so at all of them by turns."""
+    """Payloads of one kind. ``every``: only every so many-th combination of payload and place is used."""
 
     name: str
     starts: Mapping[str, Start]
@@ -130,9 +130,9 @@ class _Family:
     may_succeed: bool = False
 
     def may_succeed_at(self, work: str, where: str) -> bool:
-        # After a step, the measurement is the verdict: it may well have been done, whatever was said of it. An agent
-        # may refuse to list its commands, or have the list disabled. Of many facts a few may be missing, and all
-        # details are optional.
+        # After a step, the measurement decides: the step may have been done, whatever the reply. An agent may refuse to
+        # list its commands, or have the list disabled. Some of many facts may be missing, and all details are
+        # optional.
         return (
             self.may_succeed
             or where == "at the step"
@@ -171,7 +171,7 @@ def _at_places() -> Iterator[Attack]:
                 yield Attack(
                     name=f"{payload}, {where}",
                     work=work,
-                    # Half of them each; an even number of places would give each place the same kind.
+                    # About half of each kind. With a period of two, each place would always get the same kind.
                     kind=EXTENDED if work == DETAILS or number % 5 < 3 else STOCK,
                     start=_at(place, make),
                     codes=family.codes | _WRONG if family.codes and where == "at the step" else family.codes,
@@ -182,12 +182,12 @@ def _at_places() -> Iterator[Attack]:
                 )
 
 
-# ----------------------------------------------------------------------------------- what is false from the beginning
+# --------------------------------------------------------------------------------------- false from the beginning
 
 
 @dataclass(frozen=True)
 class _Set:
-    """Attacks for all of the time. ``title`` takes one's name, and the agent's kind."""
+    """Attacks that do not depend on a place. ``title`` is formatted with the name and the agent's kind."""
 
     family: str
     title: str
@@ -229,6 +229,6 @@ ATTACKS: tuple[Attack, ...] = (
     *_Set(HONEST, "{}, by the {} agent", _NO_ATTACK, frozenset(), (RESYNC, INFO, DETAILS)).of(EXTENDED),
     *_at_places(),
     *(attack for kind in (STOCK, EXTENDED) for each in _FALSE for attack in each.of(kind)),
-    *_Set("greeting", "{} for a greeting", _AFTER_A_GREETING, _SILENT | _BROKEN, is_patient=False).of(EXTENDED),
+    *_Set("greeting", "{} as a greeting", _AFTER_A_GREETING, _SILENT | _BROKEN, is_patient=False).of(EXTENDED),
     *_Set("dense", "facts of {}", false_replies.DENSE, _BROKEN | _SILENT, (INFO,), is_patient=False).of(EXTENDED),
 )

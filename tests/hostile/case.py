@@ -1,4 +1,4 @@
-"""One run of a module against a hostile agent, and what came of it."""
+"""One run of a module against a hostile agent, and its result."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Case:
-    """``arguments`` are a module's. ``libvirtd`` is the socket of the daemon behind ``domain``, ``vsock`` the unix
-    socket that stands in for all vsock ports. ``hypervisors``: a function of tests.fakes.hypervisors with its
-    arguments, which makes those behind ``domains``.
+    """``arguments`` are a module's. ``libvirtd`` is the socket of the daemon that serves ``domain``, ``vsock`` the unix
+    socket that replaces all vsock ports. ``hypervisors`` is a function of tests.fakes.hypervisors with its arguments,
+    which returns the hypervisors for ``domains``.
     """
 
     module: str
@@ -23,10 +23,10 @@ class Case:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What came of a case. ``result`` is what the module printed; None: it printed no JSON.
+    """The result of a case. ``result`` is the module's output, or None if that was not JSON.
 
-    ``noise`` is what else there was: a traceback, or more output. ``peak_kib`` is the highest resident memory while it
-    ran, above what an honest agent had left the process with; ``kept_kib`` is what it has left behind of that.
+    ``noise`` is everything else: a traceback, or more output. ``peak_kib`` is the peak of resident memory during the
+    run, above the level after an honest agent; ``kept_kib`` is the part of it that was not freed.
     """
 
     result: dict[str, Any] | None

@@ -1,4 +1,4 @@
-"""Which attack is played through which channel, to which module with which options."""
+"""Combinations of attack, channel, module and options."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from tests.hostile.attacks import ATTACKS, DETAILS, HONEST, INFO, LIBVIRT, RESYNC, Attack
 
 UNIX = "unix"
-# They differ from a unix socket in how they are connected to, and in nothing else.
+# These differ from a unix socket only in the way of connecting.
 OTHER_STREAMS = ("tcp", "tcp6", "vsock")
 
 MODULES: Mapping[str, tuple[str, Mapping[str, Any]]] = {
@@ -18,15 +18,15 @@ MODULES: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     DETAILS: ("qga_info", {"command": "guest-set-time"}),
 }
 
-# For agents that take all of it, for those that may, and for those that never do.
+# Timeouts for agents that use them up, for those that may, and for those that never do.
 _SHORTEST_SECONDS = 0.2
 _HASTY_SECONDS = 0.5
 _PATIENT_SECONDS = 5.0
-# Through libvirt a command has a whole second at least, and in less than that a busy machine's daemon may have told
-# nothing, not even which domains there are.
+# Through libvirt, a command has at least one second. In less time, the daemon of a busy machine may not even have
+# listed the domains.
 _SHORTEST_LIBVIRT_SECONDS = 1.0
 
-# With these, each case through libvirt takes a second or more, and the daemon sees to most of them.
+# With these, each case through libvirt takes a second or more, and the daemon handles most of them itself.
 _SLOW_FAMILIES = ("silent", "endless", "dripping", "syncing")
 _EVERY_NTH_SLOW_ONE = 4
 
@@ -51,7 +51,7 @@ class Round:
 
     @property
     def timeout(self) -> float:
-        # libvirt makes trouble of much that a stream's reader takes for what it is.
+        # libvirt fails on much that the reader of a stream accepts.
         if self.attack.is_patient and (self.channel != LIBVIRT or self.attack.family != "harmless"):
             return _PATIENT_SECONDS
         if self.channel == LIBVIRT:
@@ -60,8 +60,8 @@ class Round:
 
 
 def rounds() -> Iterator[Round]:
-    """Every attack through a unix socket and nearly all through libvirt; through the other streams, every payload at
-    one place and every false reply of one agent.
+    """Yield every attack through a unix socket and nearly all through libvirt. Through the other streams, yield every
+    payload at one place and every false reply of one agent.
     """
     for attack in ATTACKS:
         yield Round(UNIX, attack)
@@ -70,7 +70,7 @@ def rounds() -> Iterator[Round]:
             yield Round(LIBVIRT, attack)
     by_payload: dict[tuple[str, str], list[Attack]] = {}
     for attack in ATTACKS:
-        if attack.family != "dense":  # what it costs is the same however it came
+        if attack.family != "dense":  # its cost does not depend on the channel
             key = str(attack) if attack.family == HONEST else attack.name.rpartition(",")[0] or attack.name
             by_payload.setdefault((attack.family, key), []).append(attack)
     for number, channel in enumerate(OTHER_STREAMS):
@@ -78,22 +78,22 @@ def rounds() -> Iterator[Round]:
             yield Round(channel, attacks[(number + len(attacks[0].name)) % len(attacks)])
 
 
-# ------------------------------------------------------------------------------------------------------- what it takes
+# ---------------------------------------------------------------------------------------------------------- time limits
 
-# What a step's hwclock is waited for is shorter in these tests (worker.py).
+# The extra timeout of a step, for hwclock, is shorter in these tests (worker.py).
 HWCLOCK_SECONDS = 0.5
 _MEASURING_SECONDS = 1.0
 _APART_SECONDS = 3.0
 _PAUSES_FOR_PROOF = (3.0, 6.0, 12.0, 24.0)
 _CLOSING_SECONDS = 0.5
-# Commands for all subsets, and the few that go before them.
+# The commands of all subsets, and the few before them.
 _EXCHANGES_FOR_FACTS = 24
-# libvirt's time limits are in whole seconds.
+# libvirt's timeouts are whole seconds.
 _LIBVIRT_OVERTIME = 1.5
 
 
 def most_seconds(each: Round) -> float:
-    """What the options allow it to take, if everything takes as long as it may (docs/docsite/rst/measuring.rst)."""
+    """Return the longest time that the options allow, with all timeouts used up (docs/docsite/rst/measuring.rst)."""
     timeout = each.timeout + (_LIBVIRT_OVERTIME if each.channel == LIBVIRT else 0.0)
     look = max(_MEASURING_SECONDS, each.timeout) + timeout
     if each.attack.work != RESYNC:

@@ -1,4 +1,4 @@
-"""A hostile agent behind each of the channels, and the options by which a module reaches it there."""
+"""A hostile agent on each kind of channel, and the options for a module to reach it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _HOSTS = {"tcp": "127.0.0.1", "tcp6": "::1"}
 
 @contextmanager
 def reached(agent: HostileAgent, channel: str, module: str, **options: Any) -> Iterator[Case]:
-    """A case whose guest has this agent on this channel."""
+    """Serve this agent on this channel and yield the case."""
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="hostile-")))
         path, daemon = str(directory / "agent.sock"), str(directory / "libvirt.sock")
@@ -29,7 +29,7 @@ def reached(agent: HostileAgent, channel: str, module: str, **options: Any) -> I
         if channel == LIBVIRT:
             stack.enter_context(Daemon(Path(daemon), Path(path)))
         port = listener.getsockname()[1] if channel in _HOSTS else 0
-        # The options that name the guest, and the stand-ins for the way to it.
+        # The options that select the guest, and the fakes for the way to it.
         ways: Mapping[str, tuple[dict[str, str], dict[str, str]]] = {
             "unix": ({"socket": path}, {}),
             "tcp": ({"address": f"127.0.0.1:{port}"}, {}),
@@ -43,7 +43,7 @@ def reached(agent: HostileAgent, channel: str, module: str, **options: Any) -> I
 
 @contextmanager
 def several(plays: Mapping[str, Play]) -> Iterator[dict[str, str]]:
-    """Yield the names of plays by sockets. A guest begins its play when it is asked for something but a sync."""
+    """Yield the names of plays by sockets. A guest begins its play at the first request that is not a sync."""
 
     def after_sync(play: Play) -> Play:
         return lambda asked: honestly(asked) if asked.command.startswith("guest-sync") else play(asked)

@@ -1,4 +1,4 @@
-"""What a module's result must be, whatever the agent did: well-formed, typed, fit to be shown, in time, and true."""
+"""Checks of a module's result with any agent: well-formed, typed, printable, in time, and true."""
 
 from __future__ import annotations
 
@@ -17,35 +17,35 @@ from tests.support.collection import ROOT
 
 TOLERANCE_NS = 100 * MILLISECOND_NS
 
-# Two million bytes of JSON are what one guest's facts may be.
+# The facts of one guest may be two million bytes of JSON.
 _MOST_OF_A_RESULT = 3 * 1024 * 1024
-# A path of 4096 characters, each of which may be shown as its escape.
+# A path of 4096 characters, each of which may be replaced by its escape.
 _LONGEST_TEXT = 4096 * 10 + 1
-# A sentence quotes 200 of a guest's characters, some of them a few times.
+# A sentence quotes up to 200 characters of a guest, some of them several times.
 _LONGEST_SENTENCE = 6000
 
-# What may be resident above the process's own, in MiB. A message is of 64 KiB with the one module, of 2 MiB with the
-# other; libvirt-python has texts of up to 4 MiB made before anybody can refuse them.
+# Limits of additional resident memory, in MiB. A message has up to 64 KiB with one module and 2 MiB with the other;
+# libvirt-python creates texts of up to 4 MiB before they can be rejected.
 MOST_MIB: Mapping[str, int] = {"qga_update_time": 10, "qga_info": 48}
 MOST_MIB_BY_LIBVIRT = 24
 
-# A machine with other things to do.
+# Allowance for a busy machine.
 _SLOW_MACHINE = 2.0
 _SLOW_MACHINE_SECONDS = 10.0
 
 
-# Those that the guide to troubleshooting has a section for, but the one that means a defect of ours.
+# Codes with a section in the troubleshooting guide, except the one for our own bugs.
 _GUIDE = (ROOT / "docs/docsite/rst/troubleshooting.rst").read_text(encoding="utf-8")
 DOCUMENTED = frozenset(re.findall(r"^``([a-z_]+)``\n-+$", _GUIDE, re.MULTILINE)) - {"internal_error"}
 
 
 def faults(each: Round, clock: Clock, verdict: Verdict, honest: Mapping[str, Any]) -> Iterator[str]:
-    """What is wrong with a round's result. ``honest`` is the entry of an honest guest."""
+    """Yield the faults of a round's result. ``honest`` is the entry of an honest guest."""
     codes = each.attack.codes_by(each.channel)
     yield from general_faults(each.channel, each.module, verdict, honest, codes)
     longest = most_seconds(each) * _SLOW_MACHINE + _SLOW_MACHINE_SECONDS
     if verdict.seconds > longest:
-        yield f"{verdict.seconds:.1f} s, of {longest:.1f} s"
+        yield f"it took {verdict.seconds:.1f} s, limit {longest:.1f} s"
     if verdict.result is None:
         return
     entry = verdict.result.get("guest", {})
@@ -59,16 +59,16 @@ def faults(each: Round, clock: Clock, verdict: Verdict, honest: Mapping[str, Any
 def general_faults(
     channel: str, module: str, verdict: Verdict, honest: Mapping[str, Any], codes: frozenset[str]
 ) -> Iterator[str]:
-    """What is wrong with any result. What it has in common with the entry of an ``honest`` guest has to be of the same
-    types; ``codes`` are of the errors that may be in it.
+    """Yield the faults of any result. Values that an ``honest`` guest's entry has as well must have the same types;
+    ``codes`` are the allowed error codes.
     """
     if verdict.noise:
         yield f"a traceback, or other output: {verdict.noise[-2000:]}"
     if verdict.threads_left or verdict.descriptors_left:
-        yield f"left behind: {verdict.threads_left} {verdict.descriptors_left}"
+        yield f"leaked: {verdict.threads_left} {verdict.descriptors_left}"
     most = MOST_MIB[module] + (MOST_MIB_BY_LIBVIRT if channel == LIBVIRT else 0)
     if verdict.peak_kib > most * 1024:
-        yield f"{verdict.peak_kib / 1024:.1f} MiB, of {most} MiB"
+        yield f"it used {verdict.peak_kib / 1024:.1f} MiB, limit {most} MiB"
     if verdict.result is None:
         yield "no result"
         return
@@ -77,7 +77,7 @@ def general_faults(
     yield from mistyped(entry, honest)
     found = codes_of(verdict.result)
     if found - codes:
-        yield f"codes {sorted(found)}, of {sorted(codes)}: {verdict.result.get('msg')} {entry.get('errors')}"
+        yield f"codes {sorted(found)}, allowed {sorted(codes)}: {verdict.result.get('msg')} {entry.get('errors')}"
     if found - DOCUMENTED:
         yield f"undocumented codes {sorted(found - DOCUMENTED)}"
     is_error = "error" in verdict.result
@@ -92,14 +92,14 @@ def codes_of(result: Mapping[str, Any]) -> set[str]:
 
 
 def _unfit(result: Mapping[str, Any]) -> Iterator[str]:
-    """Text that is not to be shown, and more of it than is worth showing."""
+    """Yield text that is not printable or too long."""
     size = len(json.dumps(result))
     if size > _MOST_OF_A_RESULT:
         yield f"a result of {size} bytes"
-    # A diff is of lines, and what is in it is made of numbers.
+    # A diff has several lines, and contains only numbers.
     for text in _texts({name: member for name, member in result.items() if name != "diff"}):
         if not text.isprintable() or len(text) > _LONGEST_TEXT:
-            yield f"a text of {len(text)} characters, or not to be shown: {text[:200]!r}"
+            yield f"a text of {len(text)} characters, or not printable: {text[:200]!r}"
     entry = result.get("guest", {})
     for error in (result.get("error"), *entry.get("errors", {}).values()):
         if error is not None and (len(error["message"]) > _LONGEST_SENTENCE or not error["hint"]):
@@ -117,14 +117,14 @@ def _texts(value: Any) -> Iterator[str]:
 
 # ----------------------------------------------------------------------------------------------------------- the types
 
-# These have had two types, each in some versions of the agent (qga/qapi-schema.json); and what may be null.
+# Members with different types in different versions of the agent (qga/qapi-schema.json), and those that may be null.
 _TEXT_OR_INTEGER = frozenset(("desprefixlen", "srcprefixlen", "driver_date"))
 _MAY_BE_NULL = frozenset(("offset_after_ns", "uncertainty_after_ns", "within_tolerance", "method", "block_size"))
 _MAY_BE_NULL |= {"synchronized", "max_error", "source", "slewing", "slewable"}
 
 
 def mistyped(value: Any, honest: Any, where: str = "") -> Iterator[str]:
-    """Where it is of another type than an honest agent's; what the honest one has not is of no type."""
+    """Yield the places with another type than in an honest agent's value, as far as that has them."""
     name = where.rpartition(".")[2]
     if (value is None and name in _MAY_BE_NULL) or honest is None:
         return
@@ -152,19 +152,19 @@ def _wrong_figures(each: Round, offset_ns: int, entry: Mapping[str, Any]) -> Ite
             yield f"{when}: {offset} within {unsure}"
     if entry["round_trip_ns"] < 0 or entry["resolution_ns"] < 0 or entry["attempts"] > each.options["attempts"]:
         yield f"figures out of range: {entry}"
-    # libvirt takes whatever line comes next for the reply (qemuAgentIOProcessLine): a guest that sends more than one
-    # chooses what its answer is, which is as false as any other.
+    # libvirt takes the next line as the reply (qemuAgentIOProcessLine). So a guest that sends more than one line can
+    # choose its answer, which may be false.
     if not each.attack.is_truthful or (each.channel == LIBVIRT and each.attack.family == "around"):
         return
     before, after = entry["offset_before_ns"], entry["offset_after_ns"]
     if not _is_near(before, BEHIND_NS, entry["uncertainty_before_ns"]):
-        yield f"it was {BEHIND_NS} ns off, and is said to have been {before} within {entry['uncertainty_before_ns']}"
+        yield f"it was {BEHIND_NS} ns off; reported: {before} within {entry['uncertainty_before_ns']}"
     if after is not None and not _is_near(after, offset_ns, entry["uncertainty_after_ns"]):
-        yield f"it is {offset_ns} ns off, and is said to be {after} within {entry['uncertainty_after_ns']}"
+        yield f"it is {offset_ns} ns off; reported: {after} within {entry['uncertainty_after_ns']}"
     if entry["within_tolerance"] and not _is_near(0, offset_ns, TOLERANCE_NS):
-        yield f"it is {offset_ns} ns off, and is said to be right"
+        yield f"it is {offset_ns} ns off; reported: right"
 
 
 def _is_near(claimed_ns: int, true_ns: int, unsure_ns: int) -> bool:
-    """Return whether it is; this machine's clocks, which both rest on, may be slewed against each other meanwhile."""
+    """Return whether both agree. They use different clocks of this machine, which may drift apart by slewing."""
     return abs(claimed_ns - true_ns) <= unsure_ns + MILLISECOND_NS

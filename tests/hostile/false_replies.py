@@ -1,6 +1,6 @@
-"""What a guest can say about its clock, its agent and what became of a step, in proper replies.
+"""False but well-formed replies of a guest about its clock, its agent and the result of a step.
 
-Each makes a :data:`~tests.hostile.agent.Play` for a guest with this clock. All else it answers honestly.
+Each makes a :data:`~tests.hostile.agent.Play` for a guest with this clock, which answers all other requests honestly.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ FalseReply = Callable[[Clock], Play]
 
 
 def _on(commands: Iterable[str], act: Callable[[Clock, Asked], Iterable[Piece]]) -> FalseReply:
-    """Act so when one of these commands is asked for."""
+    """Answer these commands by ``act``."""
     commands = tuple(commands)
 
     def start(clock: Clock) -> Play:
@@ -38,7 +38,7 @@ def _returning(value: Any) -> bytes:
 
 
 def _stamped(stamps: Callable[[Clock, int], Stamps]) -> FalseReply:
-    """``stamps`` are what is read of the clock at the nth time; an agent that has but one to give sends the second."""
+    """``stamps`` returns the stamps of the nth reading. The stock agent, which reports one, sends the second."""
     return _on(READS, lambda clock, asked: [_reading(asked, *stamps(clock, asked.nth))])
 
 
@@ -53,24 +53,24 @@ def _constant(value: Any) -> FalseReply:
 
 
 def _moved(by_ns: Callable[[int], int]) -> FalseReply:
-    """The true time, moved at the nth reading by so much."""
+    """Report the true time, moved by so much at the nth reading."""
     return _stamped(lambda clock, nth: (clock.read() + by_ns(nth), clock.read() + by_ns(nth)))
 
 
-def _around(before_ns: int, behind_ns: int) -> FalseReply:
-    """Received so long before, and transmitted so long behind the true time."""
-    return _stamped(lambda clock, _nth: (clock.read() - before_ns, clock.read() + behind_ns))
+def _around(before_ns: int, after_ns: int) -> FalseReply:
+    """Report that it received so long before, and transmitted so long after the true time."""
+    return _stamped(lambda clock, _nth: (clock.read() - before_ns, clock.read() + after_ns))
 
 
 def _slow_and_sure(clock: Clock, asked: Asked) -> Iterable[Piece]:
-    """It takes 5 ms, and says to have worked for all but a whiff of them: the interval is as narrow as can be."""
+    """Take 5 ms and claim to have worked for almost all of them, so that the interval is as narrow as possible."""
     received_ns = clock.read()
     yield Pause(0.005)
     now_ns = clock.read()
     yield _reading(asked, received_ns - 50_000, now_ns if asked.command == "guest-get-time" else now_ns + 50_000)
 
 
-def _drunk(clock: Clock) -> Play:
+def _random(clock: Clock) -> Play:
     dice = random.Random(5)
     return _moved(lambda _nth: dice.randint(-HOUR_NS, HOUR_NS))(clock)
 
@@ -84,7 +84,7 @@ CLOCK: Mapping[str, FalseReply] = {
     "it jumps once": _moved(lambda nth: HOUR_NS if nth > 2 else 0),
     "it is right at the first reading only": _moved(lambda nth: 3 * SECOND_NS if nth == 0 else 0),
     "it creeps away": _moved(lambda nth: nth * MILLISECOND_NS),
-    "it is drunk": _drunk,
+    "it is random": _random,
     "it stands still": _constant(1_795_406_706_123_456_789),
     "it shows 1970": _constant(0),
     "it shows 1969": _constant(-1),
@@ -101,13 +101,13 @@ CLOCK: Mapping[str, FalseReply] = {
     "it shows a list": _constant([1_795_406_706_123_456_789]),
     "it shows an object": _constant({"seconds": 5}),
     "transmitted before received": _around(0, -MILLISECOND_NS),
-    "longer at it than it took": _around(SECOND_NS, SECOND_NS),
+    "busy for longer than the exchange took": _around(SECOND_NS, SECOND_NS),
     "received before it was sent": _around(50 * MILLISECOND_NS, 0),
-    "transmitted behind its arrival": _around(0, 50 * MILLISECOND_NS),
-    "at it for all of 1970 to 2262": _stamped(lambda _clock, _nth: (0, _LATEST)),
-    "at it since an hour ago": _around(HOUR_NS, 0),
+    "transmitted after its arrival": _around(0, 50 * MILLISECOND_NS),
+    "busy from 1970 to 2262": _stamped(lambda _clock, _nth: (0, _LATEST)),
+    "busy since an hour ago": _around(HOUR_NS, 0),
     "empty by a nanosecond": _around(MILLISECOND_NS, MILLISECOND_NS),
-    "as narrow as can be": _on(READS, _slow_and_sure),
+    "as narrow as possible": _on(READS, _slow_and_sure),
     "one stamp only": _stamped(lambda clock, _nth: (clock.read(), None)),
     "stamps of two types": _stamped(lambda clock, _nth: (str(clock.read()), clock.read())),
 }
@@ -117,7 +117,7 @@ CLOCK: Mapping[str, FalseReply] = {
 
 
 def _done_by(share: Callable[[Clock, int], int]) -> FalseReply:
-    """The step moves the clock by this in place of what was asked for, in nanoseconds."""
+    """Step the clock by this number of nanoseconds in place of the requested one."""
 
     def act(clock: Clock, asked: Asked) -> Iterable[Piece]:
         before_ns = clock.offset_ns()
@@ -130,12 +130,12 @@ def _done_by(share: Callable[[Clock, int], int]) -> FalseReply:
 
 
 def _done(reply: Any) -> FalseReply:
-    """The step is done, and this is what is said of it."""
+    """Do the step and send this reply."""
     return _on(STEPS, lambda _clock, asked: [asked.answer() and encoded(reply)])
 
 
 def _undone_at_reading(nth: int) -> FalseReply:
-    """Right at first, and wrong again at a later reading behind the step."""
+    """Do the step, and undo it at the nth reading after it."""
 
     def start(clock: Clock) -> Play:
         readings = [0]
@@ -163,15 +163,15 @@ STEP: Mapping[str, FalseReply] = {
     "done the other way": _done_by(lambda _clock, by_ns: -by_ns),
     "done to the end of time": _done_by(lambda clock, _by_ns: _LATEST - clock.read() - 60 * SECOND_NS),
     "done late": _on(STEPS, lambda _clock, asked: [Pause(0.3), asked.answer()]),
-    "done, and said to have failed": _done(_FAILED),
-    "not done, and said to have failed": _on(STEPS, lambda _clock, _asked: [encoded(_FAILED)]),
-    "done, and said to be unknown": _done(
+    "done, and reported as failed": _done(_FAILED),
+    "not done, and reported as failed": _on(STEPS, lambda _clock, _asked: [encoded(_FAILED)]),
+    "done, and reported as unknown": _done(
         {"error": {"class": "CommandNotFound", "desc": "The command has not been found"}}
     ),
     "done, and a list is returned": _done({"return": [1, 2]}),
     "done, and null is returned": _done({"return": None}),
-    "done, and a trouble that is an object": _done({"return": {"rtc-error": {"a": "b"}}}),
-    "done, and a trouble of fifty thousand escapes": _done(
+    "done, and an rtc-error that is an object": _done({"return": {"rtc-error": {"a": "b"}}}),
+    "done, and an rtc-error of fifty thousand escapes": _done(
         {"return": {"before": 1, "after": "x", "rtc-error": "\x1b[31m" * 10_000}}
     ),
     "undone right after": _undone_at_reading(1),
@@ -186,23 +186,23 @@ UNTRUE_STEPS = frozenset(("undone right after", "undone in the middle of the ver
 # ------------------------------------------------------------------------------------------------------- the abilities
 
 
-def _saying_of_itself(info: Callable[[dict[str, Any], int], Any]) -> FalseReply:
-    """``info`` changes what guest-info returns, at the nth asking."""
+def _reporting(info: Callable[[dict[str, Any], int], Any]) -> FalseReply:
+    """``info`` changes the nth reply to guest-info."""
     return _on(
         ["guest-info"], lambda _clock, asked: [_returning(info(json.loads(asked.answer())["return"], asked.nth))]
     )
 
 
 def _with(**members: Any) -> FalseReply:
-    return _saying_of_itself(lambda info, _nth: {**info, **members})
+    return _reporting(lambda info, _nth: {**info, **members})
 
 
 def _without(member: str) -> FalseReply:
-    return _saying_of_itself(lambda info, _nth: {name: value for name, value in info.items() if name != member})
+    return _reporting(lambda info, _nth: {name: value for name, value in info.items() if name != member})
 
 
 def _with_each_command(change: Callable[[list[dict[str, Any]]], list[dict[str, Any]]]) -> FalseReply:
-    return _saying_of_itself(lambda info, _nth: {**info, "supported_commands": change(info["supported_commands"])})
+    return _reporting(lambda info, _nth: {**info, "supported_commands": change(info["supported_commands"])})
 
 
 def _each_command(**state: Any) -> FalseReply:
@@ -214,7 +214,7 @@ def _with_commands(count: int, name: Callable[[int], str]) -> FalseReply:
     return _with_each_command(lambda known: [*known, *({"name": name(number), **state} for number in range(count))])
 
 
-def _unlike_each_time(info: dict[str, Any], nth: int) -> Any:
+def _different_each_time(info: dict[str, Any], nth: int) -> Any:
     commands = info["supported_commands"]
     return {"version": f"{nth}.0", "supported_commands": commands[nth % 3 :: 3 - nth % 2]}
 
@@ -230,7 +230,7 @@ INFO: Mapping[str, FalseReply] = {
     "no list of commands": _without("supported_commands"),
     "no version": _without("version"),
     "a version of fifty thousand escapes": _with(version="\x1b" * 9_000),
-    "another one at each asking": _saying_of_itself(_unlike_each_time),
+    "another one at each request": _reporting(_different_each_time),
     "no command ever answers": _each_command(**{"success-response": False}),
     "every command is disabled": _each_command(enabled=False),
     "states that are strings": _each_command(enabled="yes", **{"success-response": "no"}),
@@ -241,12 +241,12 @@ INFO: Mapping[str, FalseReply] = {
 
 # ----------------------------------------------------------------------------------------------------------- the facts
 
-# What returns a list.
+# Commands that return a list.
 _LISTS = ("guest-get-vcpus", "guest-get-users", "guest-get-cpustats", "guest-network-get-route")
 
 
 def _facts(text: Callable[[], str]) -> FalseReply:
-    """The same JSON text from all commands that return a list: proper, and as costly as can be for its length."""
+    """Return the same JSON text from all commands that return a list. It is valid and costly for its length."""
     return _on(_LISTS, lambda _clock, _asked: [b'{"return": ' + text().encode() + b"}\n"])
 
 

@@ -1,8 +1,8 @@
-"""Runs inside of a guest, in place of its agent: plays one attack after the other on the agent's port, as it is told.
+"""A program inside a guest, in place of its agent, that plays attacks on the agent's port on request.
 
     python3 -m tests.hostile.in_guest AGENT_PORT CONTROL_PORT
 
-One order a line on the control port, and one answer a line::
+The control port takes one order per line and returns one answer per line::
 
     play WORK NAME   ->  playing     the attack of that name; the agent's port is opened for it
     rest             ->  resting     the port is closed
@@ -25,10 +25,10 @@ from tests.fakes.faults import Piece
 from tests.hostile.agent import HostileAgent
 from tests.hostile.attacks import ATTACKS
 
-# A port without a host at its other end reads as empty.
+# Reads of a port without a host at its other end return nothing.
 _DISCONNECTED_SECONDS = 0.05
 
-# What has to be there, from the root of the collection: this, the fake that it is made of, and what both need.
+# The required files, from the root of the collection: this program, the fake agent, and their dependencies.
 _PROTOCOL = "plugins/module_utils/_protocol"
 _SHIPPED = (
     *(f"tests/hostile/{name}.py" for name in ("agent", "attacks", "false_replies", "in_guest", "payloads")),
@@ -39,7 +39,7 @@ _SHIPPED = (
 
 
 def shipped() -> Iterator[tuple[str, bytes]]:
-    """Yield the files by their places below the directory where the program is started."""
+    """Yield the files with their paths below the directory in which the program is started."""
     root = Path(__file__).parents[2]
     for name in _SHIPPED:
         place = name.replace("plugins", "ansible_collections/qemu/guest_agent/plugins", 1)
@@ -51,9 +51,9 @@ _BY_NAME = {(attack.work, attack.name): attack for attack in ATTACKS}
 
 
 def _play(path: str, agent: HostileAgent) -> None:
-    """For ever; who wants it to end kills the process, which closes the port."""
+    """Play the attack forever. To end it, the process has to be killed, which closes the port."""
     while True:
-        # Without O_NONBLOCK the kernel waits with its interrupts off for a host that does not read (virtio_console.c).
+        # Without O_NONBLOCK, the kernel waits with interrupts off for a host that does not read (virtio_console.c).
         port = os.open(path, os.O_RDWR | os.O_NONBLOCK)
         try:
             _serve(port, agent)
@@ -63,7 +63,7 @@ def _play(path: str, agent: HostileAgent) -> None:
 
 
 def _serve(port: int, agent: HostileAgent) -> None:
-    """Until the agent hangs up."""
+    """Serve until the agent hangs up."""
     goes_on = _do(port, agent.connected())
     while goes_on:
         select.select([port], [], [])
@@ -92,7 +92,7 @@ def _send(port: int, data: bytes) -> None:
 
 
 class _Player:
-    """A process of its own for each attack: no attack is in the way of the next one."""
+    """Plays each attack in a process of its own, so that no attack affects the next one."""
 
     def __init__(self, agent_port: str) -> None:
         self._agent_port = agent_port

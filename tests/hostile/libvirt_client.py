@@ -1,4 +1,4 @@
-"""libvirt-python as the collection uses it, with the stand-in of a daemon in another process."""
+"""A fake of libvirt-python as the collection uses it, with a fake daemon in another process."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ AUTHKEY = b"hostile"
 
 
 class RemoteLibvirt(FakeLibvirt):
-    """Its domain's agent is reached through the daemon that listens at ``path``."""
+    """A fake libvirt that reaches its domain's agent through the daemon that listens at ``path``."""
 
     def __init__(self, path: str, name: str = "tenant") -> None:
         super().__init__(name=name, metadata_error=LibvirtError(NO_DOMAIN_METADATA))
         self._path = path
 
     def modules(self) -> tuple[RemoteLibvirt, RemoteLibvirt]:
-        """In place of ``hypervisor.import_libvirt``."""
+        """Replace ``hypervisor.import_libvirt``."""
         return self, self
 
     def qemuAgentCommand(self, domain: Domain, text: str, timeout: int, _flags: int) -> str:  # noqa: N802
@@ -36,5 +36,5 @@ class RemoteLibvirt(FakeLibvirt):
         try:
             raise LibvirtError(code, str(said, "utf-8"))
         except UnicodeDecodeError as error:
-            # libvirt-python makes the text of an error in a callback, where an exception has no way out.
+            # libvirt-python creates the text of an error in a callback, which cannot raise an exception.
             raise SystemError("<built-in function> returned a result with an exception set") from error

@@ -1,9 +1,9 @@
-"""What libvirt's daemon makes of a hostile agent before anything of it reaches its clients.
+"""A fake of libvirt's daemon: its processing of a hostile agent's bytes before its clients see them.
 
-As ``src/qemu/qemu_agent.c`` of libvirt 9.0 has it, and as it was seen with a hostile agent in a real guest. Replies
-are lines of up to 10 MiB. Garbage, once it is no answer to the first sync of a connection, gives the agent up until it
-opens its port again. What nobody asked for is dropped. A text of more than 4 MiB does not fit into a message to the
-client, and if it is an error's, the client is cut off.
+Modeled on ``src/qemu/qemu_agent.c`` of libvirt 9.0, and on tests with a hostile agent in a real guest. Replies are
+lines of up to 10 MiB. Except in the first sync of a connection, garbage makes the daemon give up the agent until the
+agent opens its port again. Unsolicited data is dropped. A text of more than 4 MiB does not fit into a message to the
+client; if it belongs to an error, the client is disconnected.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ _MOST_OF_A_LINE = 10 * 1024 * 1024  # QEMU_AGENT_MAX_RESPONSE
 _MOST_OF_A_TEXT = 4 * 1024 * 1024  # REMOTE_STRING_MAX, src/remote/remote_protocol.x
 _SYNC_SECONDS = 5.0  # QEMU_AGENT_WAIT_TIME
 
-_DEEPEST = 128  # YAJL_MAX_DEPTH, for what is written; what is read may nest deeper
-# Freeing what is nested so deeply takes more than a thread's stack: the daemon dies of it.
+_DEEPEST = 128  # YAJL_MAX_DEPTH, for output; input may be nested deeper
+# Freeing such deeply nested values takes more than a thread's stack, so the daemon crashes.
 _DEADLY = 500_000
 
-# As lenient as yajl: neither overlong forms nor surrogates are an error.
+# As lenient as yajl, which accepts overlong forms and surrogates.
 _UTF8 = re.compile(rb"(?:[\x00-\x7f]|[\xc0-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|[\xf0-\xf7][\x80-\xbf]{3})*\Z")
 
-# Whoever floods without end is asked all the same, in the midst of it.
+# Even an agent that sends endless data gets the command after this time, in seconds.
 _LONGEST_DROP = 0.05
 
 _RPC = 39  # VIR_ERR_RPC
@@ -42,8 +42,8 @@ _RPC = 39  # VIR_ERR_RPC
 CONNECTED, DISCONNECTED = "connected", "disconnected"
 
 
-class _Failure(Exception):  # noqa: N818  # an error's number and text, on the way to the client
-    """``code`` is a virErrorNumber."""
+class _Failure(Exception):  # noqa: N818  # a message for the client, not a bug
+    """An error for the client. ``code`` is a virErrorNumber."""
 
     def __init__(self, code: int, text: str | bytes) -> None:
         super().__init__(text)
@@ -56,7 +56,7 @@ def _late() -> _Failure:
 
 
 class Daemon:
-    """One domain, whose agent is at a unix socket. Its clients are served one at a time."""
+    """A daemon with one domain, whose agent is on a unix socket. Clients are served one at a time."""
 
     def __init__(self, path: Path, agent: Path) -> None:
         self._agent_path = str(agent)
@@ -80,7 +80,7 @@ class Daemon:
         self._listener.close()
         self._hang_up()
         if self._thread.is_alive():
-            raise RuntimeError("the stand-in for libvirtd did not end")
+            raise RuntimeError("the fake libvirtd did not end")
 
     def _serve(self) -> None:
         while not self._stopping:
@@ -90,14 +90,14 @@ class Daemon:
     def _answer(self, client: Connection) -> None:
         text, timeout = client.recv()
         try:
-            said, code = self._command(text, float(timeout)), 0
+            reply, code = self._command(text, float(timeout)), 0
         except _Failure as failure:
-            said, code = failure.text, failure.code
-        if len(said) > _MOST_OF_A_TEXT:
+            reply, code = failure.text, failure.code
+        if len(reply) > _MOST_OF_A_TEXT:
             if code:
-                return  # it hangs up
-            said, code = b"Unable to encode message payload", _RPC
-        client.send((CONNECTED if self._agent is not None else DISCONNECTED, code, said))
+                return  # hang up
+            reply, code = b"Unable to encode message payload", _RPC
+        client.send((CONNECTED if self._agent is not None else DISCONNECTED, code, reply))
 
     # ------------------------------------------------------------------------------------------------------- the agent
 
@@ -108,7 +108,7 @@ class Daemon:
         try:
             if not self._is_in_sync:
                 self._sync(agent, time.monotonic() + min(_SYNC_SECONDS, timeout))
-            # What came while nothing was asked for is read as it comes, and is no reply to anything.
+            # Data that arrived between commands is read and dropped.
             until = time.monotonic() + _LONGEST_DROP
             while time.monotonic() < until and self._reply(agent, 0.0) is not None:
                 pass
@@ -131,7 +131,7 @@ class Daemon:
         return reply[0]
 
     def _connected(self) -> socket.socket:
-        """A guest that has closed its port opens it again, sooner or later."""
+        """Return the connection to the agent. After an agent closed its port, connect again."""
         if self._agent is None:
             self._agent = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
             try:
@@ -157,7 +157,7 @@ class Daemon:
             try:
                 reply = self._reply(agent, until)
             except _Failure:
-                # What was left over from before is garbage, once.
+                # Once, garbage may be the rest of an earlier reply.
                 if not may_be_garbage:
                     raise
                 may_be_garbage, self._is_given_up = False, False
@@ -170,7 +170,7 @@ class Daemon:
                 return
 
     def _reply(self, agent: socket.socket, until: float) -> tuple[bytes, dict[str, Any]] | None:
-        """The next line that is a reply; None: there was none in time."""
+        """Return the next line that is a reply, or None if none arrives in time."""
         for line in self._lines(agent, until):
             value = self._parsed(line)
             if "event" in value or "QMP" in value:
@@ -193,7 +193,7 @@ class Daemon:
                 raise _Failure(SYSTEM_ERROR, f"{what}: Numerical result out of range")
             if is_late:
                 return
-            is_late = time.monotonic() >= until  # then what is there is taken, and no more
+            is_late = time.monotonic() >= until  # then only data that is already here is read
             if not select.select([agent], [], [], max(0.0, until - time.monotonic()))[0]:
                 return
             data = agent.recv(65536)
@@ -202,7 +202,7 @@ class Daemon:
             self._buffer += data
 
     def _end_of_line(self) -> int:
-        """It is looked for with strstr(3), which sees nothing after a NUL."""
+        """Return the position of the line's end, found like with strstr(3), which stops at a NUL."""
         nul = self._buffer.find(b"\0")
         return self._buffer.find(b"\n", 0, len(self._buffer) if nul < 0 else nul)
 
@@ -238,7 +238,7 @@ def _depth(value: Any) -> int:
 def _unique(members: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(members)
     if len(found) != len(members):
-        raise ValueError("client cancelled parse via callback")
+        raise ValueError("duplicate key")
     return found
 
 
@@ -246,7 +246,7 @@ def _no_constant(name: str) -> Any:
     raise ValueError(name)
 
 
-# Numbers stay texts, as in virJSONValue.
+# Numbers stay strings, as in virJSONValue.
 _DECODER = json.JSONDecoder(parse_float=str, parse_int=str, parse_constant=_no_constant, object_pairs_hook=_unique)
 
 

@@ -1,6 +1,6 @@
-"""What can be sent in place of a reply, or around it, whatever was asked: bytes that hurt who reads them carelessly.
+"""Bytes in place of a reply, or around it, for any request, which harm a careless reader.
 
-Each is a :data:`~tests.hostile.agent.Play`. Those that need the honest answer carry the command out; the others do not.
+Each is a :data:`~tests.hostile.agent.Play`. Only plays that need the honest answer execute the command.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from tests.fakes.clock import Clock
 from tests.fakes.faults import Forever, HangUp, Pause, Piece
 from tests.hostile.agent import FOR_EVER, Asked, Play, encoded
 
-# Small enough to be cut anywhere by who reads, and large enough to keep the sender's costs down.
+# Small enough for the reader to cut it anywhere, and large enough to be cheap for the sender.
 _CHUNK = 4096
 
-# A read that waits for a fifth of a second is content with a byte every 50 ms.
+# A byte every 50 ms satisfies a read with a timeout of a fifth of a second.
 DRIP_SECONDS = 0.05
-# So that a short reply in drips still comes in time.
+# Fast enough for a short reply in drips to arrive in time.
 _QUICK_DRIP_SECONDS = 0.001
 
 MILLION = 1_000_000
-# libvirt takes a line of 10 MiB (QEMU_AGENT_MAX_RESPONSE), and passes on a text of 4 MiB (REMOTE_STRING_MAX).
+# libvirt accepts lines of 10 MiB (QEMU_AGENT_MAX_RESPONSE) and passes on texts of 4 MiB (REMOTE_STRING_MAX).
 _OVER_4_MIB = 5_000_000
 _OVER_10_MIB = 11_000_000
 
@@ -31,7 +31,7 @@ _OVER_10_MIB = 11_000_000
 
 
 def _endless(unit: bytes, head: bytes = b"") -> Play:
-    """The unit again and again, behind the head."""
+    """Send the head, and then the unit forever."""
     chunk = unit * max(1, _CHUNK // len(unit))
 
     return lambda _asked: [head, Forever(chunk)]
@@ -52,12 +52,12 @@ def _endless_drips(unit: bytes, head: bytes = b"") -> Play:
 
 
 def instead(*data: bytes) -> Play:
-    """These bytes in place of the reply; the command is not carried out."""
+    """Send these bytes in place of the reply, without executing the command."""
     return lambda _asked: data
 
 
 def returned(text: str) -> Play:
-    """A reply that returns this JSON text, or what looks like it."""
+    """Send a reply that returns this text, which may be JSON or similar to it."""
     return instead(b'{"return": ' + text.encode() + b"}\n")
 
 
@@ -70,27 +70,27 @@ def _refusing_it(description: str) -> Play:
 
 
 def before(data: bytes) -> Play:
-    """These bytes, and then the honest reply."""
+    """Send these bytes and then the honest reply."""
     return lambda asked: [data, asked.answer()]
 
 
-def behind(data: bytes, after_s: float = 0.0) -> Play:
-    """The honest reply, and then these bytes."""
+def after(data: bytes, after_s: float = 0.0) -> Play:
+    """Send the honest reply and then these bytes."""
     return lambda asked: [asked.answer(), Pause(after_s), data]
 
 
 def respelt(respell: Callable[[bytes], bytes]) -> Play:
-    """The honest reply in other bytes."""
+    """Send the honest reply in another spelling."""
     return lambda asked: [respell(asked.answer())]
 
 
 def cut_after(size: int) -> Play:
-    """So many bytes of the honest reply, and the end."""
+    """Send so many bytes of the honest reply and hang up."""
     return lambda asked: [asked.answer()[:size], HangUp()]
 
 
 def _large(text: Callable[[], str], around: str = '{{"return": {}}}') -> Play:
-    """As :func:`returned`, but made when it is sent."""
+    """Like :func:`returned`, but create the text only when it is sent."""
 
     def play(asked: Asked) -> Iterable[Piece]:
         return instead(around.format(text()).encode() + b"\n")(asked)
@@ -103,7 +103,7 @@ def _large(text: Callable[[], str], around: str = '{{"return": {}}}') -> Play:
 
 def _dripping(asked: Asked) -> Iterable[Piece]:
     answer = asked.answer()
-    # In one piece what is long: the rest is enough to make every read return early.
+    # A long rest is sent in one piece: the first bytes are enough to make reads return early.
     yield answer[:-20]
     yield from _drips(_bytes_of(answer[-20:]), _QUICK_DRIP_SECONDS)
 
@@ -113,7 +113,7 @@ def _bytes_of(data: bytes) -> Iterable[bytes]:
 
 
 def _replayed(_clock: Clock) -> Play:
-    """Each reply is the one that was due to the request before."""
+    """Answer each request with the reply to the request before it."""
     last = [encoded({"return": {}})]
 
     def play(asked: Asked) -> Iterable[Piece]:
@@ -124,13 +124,13 @@ def _replayed(_clock: Clock) -> Play:
 
 
 def _frozen_in_time(_clock: Clock) -> Play:
-    """The first reply to each command for ever."""
+    """Repeat the first reply to each command forever."""
     first: dict[str, bytes] = {}
     return lambda asked: [first.setdefault(asked.command, asked.answer())]
 
 
 def _in_advance(asked: Asked) -> Iterable[Piece]:
-    """The next reply is sent together with this one, and not when it is asked for."""
+    """Send the next reply together with this one, not at its request."""
     if asked.nth % 2 == 0:
         yield asked.answer() * 2
 
@@ -169,13 +169,13 @@ ENDLESS: Mapping[str, Play] = {
     "endless 0xFF": _endless(b"\xff"),
     "endless 0xFF in a reply": _endless(b"\xff", b'{"return": '),
     "endless 0xFE": _endless(b"\xfe"),
-    "endless bytes that are no UTF-8": _endless(b"\xc3\x28", b'{"return": "'),
+    "endless bytes that are not UTF-8": _endless(b"\xc3\x28", b'{"return": "'),
     "endless NUL": _endless(b"\0"),
     "endless control characters": _endless(b"\x01\x1b\x07\x08"),
     "endless tiny replies": _endless(_TINY),
     "endless refusals": _endless(encoded({"error": _GENERIC})),
     "endless events": _endless(encoded({"event": "RESET", "timestamp": {"seconds": 0}})),
-    "endless replies behind 0xFF": _endless(b"\xff" + _TINY),
+    "endless replies after 0xFF": _endless(b"\xff" + _TINY),
     "endless numbers": _endless(b"1 "),
 }
 
@@ -195,7 +195,7 @@ CLOSING: Mapping[str, Play] = {
     "garbage and hanging up": lambda _asked: [b"\xff{[}\x00", HangUp()],
 }
 
-# Whole messages that are no proper reply to anything.
+# Whole messages that are not a valid reply to any command.
 MALFORMED: Mapping[str, Play] = {
     "arrays nested 14 deep": _nested("[", "", "]", 14),
     "arrays nested 15 deep": _nested("[", "", "]", 15),
@@ -287,10 +287,10 @@ REFUSING: Mapping[str, Play] = {
     )(asked),
 }
 
-# The honest reply in another form, which a stream's reader takes for what it is.
+# The honest reply in another form, which the reader of a stream accepts.
 HARMLESS: Mapping[str, Play] = {
     "white space before it": before(b" \r\n\t" * 500),
-    "white space behind it": behind(b" \r\n" * 500),
+    "white space after it": after(b" \r\n" * 500),
     "the reply in quick drips": _dripping,
     "the reply with an id": respelt(lambda reply: reply.replace(b'{"return"', b'{"id": [{}], "return"', 1)),
     "the reply with other members": respelt(lambda reply: reply.replace(b'{"return"', b'{"a": {"b": []}, "return"', 1)),
@@ -300,7 +300,7 @@ HARMLESS: Mapping[str, Play] = {
     "the reply in single quotes": respelt(lambda reply: reply.replace(b'"return"', b"'return'", 1)),
 }
 
-# The honest reply comes too; what else comes must not be taken for it.
+# The honest reply and other bytes, which must not be taken for it.
 AROUND: Mapping[str, Play] = {
     "a reply before it": before(_TINY),
     "a hundred replies before it": before(_TINY * 100),
@@ -312,29 +312,29 @@ AROUND: Mapping[str, Play] = {
     "0xFF before it": before(b"\xff"),
     "0xFF and a reply before it": before(b"\xff" + _TINY),
     "an event before it": before(encoded({"event": "RESET"})),
-    "a reply behind it": behind(_TINY),
-    "a thousand replies behind it": behind(_TINY * 1000),
-    "a reply somewhat later": behind(_TINY, after_s=0.002),
-    "half a reply behind it": behind(b'{"return": "'),
-    "half a reply somewhat later": behind(b'{"return": "', after_s=0.002),
-    "garbage behind it": behind(b"\x00garbage }"),
-    "0xFF behind it": behind(b"\xff"),
-    "0xFF and a reply behind it": behind(b"\xff" + _TINY),
-    "a closing brace behind it": behind(b"}"),
+    "a reply after it": after(_TINY),
+    "a thousand replies after it": after(_TINY * 1000),
+    "a reply somewhat later": after(_TINY, after_s=0.002),
+    "half a reply after it": after(b'{"return": "'),
+    "half a reply somewhat later": after(b'{"return": "', after_s=0.002),
+    "garbage after it": after(b"\x00garbage }"),
+    "0xFF after it": after(b"\xff"),
+    "0xFF and a reply after it": after(b"\xff" + _TINY),
+    "a closing brace after it": after(b"}"),
     "the reply twice": respelt(lambda reply: reply * 2),
     "the next reply in advance": _in_advance,
     "the reply and hanging up": lambda asked: [asked.answer(), HangUp()],
 }
 
-# They keep what came before, so each play of them is made anew.
+# These remember earlier replies, so each play is created separately.
 REPEATING: Mapping[str, Callable[[Clock], Play]] = {
     "the reply to the request before": _replayed,
-    "the first reply for ever": _frozen_in_time,
+    "the first reply forever": _frozen_in_time,
 }
 
 
 def _wrong_id(change: Callable[[Any], Any]) -> Play:
-    """A sync whose answer is not what was asked for; all else is honest."""
+    """Answer a sync with a wrong number, and all else honestly."""
 
     def play(asked: Asked) -> Iterable[Piece]:
         is_sync = asked.command.startswith("guest-sync")
@@ -351,10 +351,10 @@ SYNCING: Mapping[str, Play] = {
     "the id as a string": _wrong_id(str),
     "the id in a list": _wrong_id(lambda number: [number]),
     "the id in an object": _wrong_id(lambda number: {"id": number}),
-    "true for an id": _wrong_id(lambda _number: True),
-    "null for an id": _wrong_id(lambda _number: None),
+    "true as the id": _wrong_id(lambda _number: True),
+    "null as the id": _wrong_id(lambda _number: None),
     "no delimiter": respelt(lambda reply: reply.replace(b"\xff", b"")),
-    "the delimiter behind the reply": respelt(lambda reply: reply.replace(b"\xff", b"") + b"\xff"),
+    "the delimiter after the reply": respelt(lambda reply: reply.replace(b"\xff", b"") + b"\xff"),
     "the delimiter in the reply": respelt(lambda reply: b'{"ret\xffurn": 0}' + reply.replace(b"\xff", b"")),
     "many delimiters": respelt(lambda reply: reply.replace(b"\xff", b"\xff" * 200)),
 }

@@ -1,6 +1,6 @@
-"""A process that runs the modules against hostile agents, one case after the other, and says what each cost.
+"""A process that runs the modules against hostile agents, one case after the other, and measures each case.
 
-It lives as long as its standard input; each line of that is a case, each line of its standard output what came of it.
+Each line of standard input is a case, and each line of standard output its verdict. It exits at the end of its input.
 """
 
 from __future__ import annotations
@@ -39,20 +39,20 @@ from tests.support.ansible_core import module_args  # noqa: E402
 
 MODULES: Mapping[str, ModuleType] = {"qga_info": qga_info, "qga_update_time": qga_update_time}
 
-# What a step of a silent agent is waited for; the true one is five seconds, for a hwclock that no hostile agent runs.
+# The extra timeout of a step. The real one is five seconds, for a hwclock that no hostile agent runs.
 _HWCLOCK_SECONDS = 0.5
 
 _WORTHWHILE_KIB = 1024
 _LIBC = ctypes.CDLL(None)
 
-# A call through libvirt that was given up goes on by itself for what is left of its last second.
+# An abandoned call through libvirt continues for the rest of its last second.
 _SETTLE_SECONDS = 60.0
 _POLL_SECONDS = 0.02
 
 
 def run(case: Case, baseline_kib: int = 0) -> Verdict:
     threads, descriptors = set(threading.enumerate()), _descriptors()
-    Path("/proc/self/clear_refs").write_text("5")  # proc(5): the peak becomes what is resident now
+    Path("/proc/self/clear_refs").write_text("5")  # proc(5): resets the peak to the present size
     began = time.monotonic()
     with _in_place(case):
         output, noise = _printed(case)
@@ -61,13 +61,13 @@ def run(case: Case, baseline_kib: int = 0) -> Verdict:
         result, more = json.loads(output), ""
     except ValueError:
         result, more = None, output
-    # Threads that end by themselves are waited for, and garbage: an error's traceback still holds a channel.
+    # Wait for threads that end by themselves, and collect garbage, because an error's traceback still holds a channel.
     until = time.monotonic() + _SETTLE_SECONDS
     while time.monotonic() < until and not (set(threading.enumerate()) <= threads and _descriptors() <= descriptors):
         time.sleep(_POLL_SECONDS)
         gc.collect()
-    peak_kib = _memory("VmHWM") - baseline_kib  # of a call that was given up, the reply may still have come
-    # Free memory goes back to the system, as far as the C library can (malloc_trim(3)), if it is worth the time.
+    peak_kib = _memory("VmHWM") - baseline_kib  # includes the late reply of an abandoned call
+    # Return free memory to the system, as far as the C library can (malloc_trim(3)), if that is worth the time.
     if _memory("VmRSS") > baseline_kib + _WORTHWHILE_KIB:
         gc.collect()
         _LIBC.malloc_trim(0)
@@ -83,7 +83,7 @@ def run(case: Case, baseline_kib: int = 0) -> Verdict:
 
 
 def _printed(case: Case) -> tuple[str, str]:
-    """What the module wrote to its standard output, and a traceback and what it wrote to standard error."""
+    """Run the module. Return its standard output, and its traceback with its standard error."""
     output, errors = io.StringIO(), io.StringIO()
     trace = ""
     with contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors), module_args(dict(case.arguments)):
@@ -98,7 +98,7 @@ def _printed(case: Case) -> tuple[str, str]:
 
 @contextlib.contextmanager
 def _in_place(case: Case) -> Iterator[None]:
-    """With what stands in for libvirt and for vsock."""
+    """Replace libvirt and vsock with fakes."""
     libvirt: Any = RemoteLibvirt(case.libvirtd) if case.libvirtd is not None else None
     if case.hypervisors is not None:
         made, *arguments = case.hypervisors
@@ -114,7 +114,7 @@ def _in_place(case: Case) -> Iterator[None]:
 
 def _vsock_at(path: str) -> type[socket.socket]:
     class StandIn(socket.socket):
-        """Many machines have no loopback for vsock."""
+        """Connects to a unix socket for vsock, because many machines have no loopback for vsock."""
 
         def __init__(self, family: int = -1, *rest: Any, **named: Any) -> None:
             self.is_vsock = family == socket.AF_VSOCK
@@ -127,7 +127,7 @@ def _vsock_at(path: str) -> type[socket.socket]:
 
 
 def _descriptors() -> set[str]:
-    """Each with what it stands for: a number may be another file's by now."""
+    """Return each descriptor with its target, because a number may be reused for another file."""
     found = set()
     for number in os.listdir("/proc/self/fd"):
         with contextlib.suppress(OSError):
@@ -148,7 +148,7 @@ def main() -> None:
     for line in sys.stdin:
         case = Case(**json.loads(line))
         print(json.dumps(asdict(run(case, baseline_kib))), file=output, flush=True)
-        # The first case is an honest agent's, and has imported all that there is to import.
+        # The first case has an honest agent, and imports everything.
         baseline_kib = baseline_kib or _memory("VmRSS")
 
 

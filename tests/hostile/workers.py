@@ -17,16 +17,16 @@ from tests.hostile.channels import reached
 from tests.support.collection import ROOT
 
 _GRACE_SECONDS = 20.0
-# The C library keeps what threads have freed, each in an arena of its own (mallopt(3)); what is used is to be measured.
+# By default, the C library keeps memory that threads freed in separate arenas (mallopt(3)). Used memory is measured.
 _ENVIRONMENT = {"MALLOC_ARENA_MAX": "1"}
 _MOST_KEPT_KIB = 4096
 _WARM_UP = tuple((module, channel) for module in ("qga_info", "qga_update_time") for channel in ("unix", "libvirt"))
 
 
 class Worker:
-    """One process: ``with Worker() as worker: worker.run(case)``. It has met an honest agent when it is ready.
+    """One process: ``with Worker() as worker: worker.run(case)``. It starts with runs against an honest agent.
 
-    ``is_usual``: its C library keeps memory as it does for everybody.
+    ``is_usual``: its C library keeps memory as it does by default.
     """
 
     def __init__(self, is_usual: bool = False) -> None:
@@ -42,7 +42,7 @@ class Worker:
     def run(self, case: Case) -> Verdict:
         verdict = self._ask(case)
         if verdict.kept_kib > _MOST_KEPT_KIB:
-            # What is free in it would hide what the next case takes.
+            # Its free memory would hide the memory that the next case takes.
             self._stop()
             self._start()
         return verdict
@@ -63,7 +63,7 @@ class Worker:
                 raise RuntimeError(f"{module} failed with an honest agent: {verdict}")
 
     def _stop(self) -> None:
-        self._process.stdin.close()  # type: ignore[union-attr]  # it has a pipe
+        self._process.stdin.close()  # type: ignore[union-attr]  # stdin is a pipe
         try:
             self._process.wait(_GRACE_SECONDS)
         finally:
@@ -77,12 +77,12 @@ class Worker:
         self._process.stdin.flush()
         line = self._process.stdout.readline()
         if not line:
-            raise RuntimeError(f"the process died of {case}")
+            raise RuntimeError(f"the process died: {case}")
         return Verdict(**json.loads(line))
 
 
 class Workers:
-    """As many as are wanted; each case takes the next one that is free."""
+    """A pool of workers; each case takes the next free one."""
 
     def __init__(self, count: int) -> None:
         self._count = count

@@ -1,4 +1,4 @@
-"""Honest replies with one value replaced: by one of each JSON type, at every leaf and every inner node."""
+"""Honest replies with one value replaced by a value of each JSON type, at every leaf and inner node."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.fakes.faults import Piece
 from tests.fakes.kinds import EXTENDED, FACTS
 from tests.hostile.agent import Asked, Play, encoded
 
-# One of each type, and what is easily taken for another one.
+# One value of each type, and values that are easily taken for another type.
 STRANGERS: tuple[Any, ...] = (
     None,
     True,
@@ -36,7 +36,7 @@ Path = tuple[Any, ...]
 
 @dataclass(frozen=True)
 class Swap:
-    """``stranger`` stands where ``path`` leads in what ``command`` returns; an empty path is all of it."""
+    """``stranger`` replaces the value at ``path`` in the result of ``command``. An empty path is the whole result."""
 
     command: str
     path: Path
@@ -54,7 +54,7 @@ class Swap:
         reply = encoded({"return": self.value})
 
         def play(asked: Asked) -> list[Piece]:
-            answer = asked.answer()  # what was asked for is done
+            answer = asked.answer()  # executes the command
             return [reply if asked.command == self.command else answer]
 
         return play
@@ -76,10 +76,10 @@ def _paths(value: Any) -> Iterator[Path]:
             yield (step, *path)
 
 
-# All commands are alike, and swaps of each would be thousands.
+# All commands are alike, and swaps in every one would be thousands.
 _FEW = frozenset(("guest-get-clock", "guest-get-time", "guest-info", "guest-set-time", "guest-update-time"))
 
-# A time that is right when it is sent is the guest's business; here it is one of long ago.
+# A guest may report any plausible time, so this one is long ago.
 _THEN_NS = 1_795_406_706_123_456_789
 
 HONEST: dict[str, Any] = {
@@ -103,7 +103,7 @@ HONEST: dict[str, Any] = {
 
 
 def swaps(command: str) -> Iterator[Swap]:
-    """Every value of its reply, replaced by every stranger in turn."""
+    """Yield swaps of every value of its reply with every stranger."""
     for path in _paths(HONEST[command]):
         for stranger in STRANGERS:
             yield Swap(command, path, stranger)

@@ -55,7 +55,7 @@ PLAYED: dict[str, tuple[str, ...]] = {
         "a NUL in a string, at a later reading",
         "invalid UTF-8, at the step",
         "frozen, at the first reading",
-        "at it for all of 1970 to 2262, by the extended agent",
+        "busy from 1970 to 2262, by the extended agent",
         "the step never done, by the extended agent",
     ),
     INFO: (
