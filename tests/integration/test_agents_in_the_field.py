@@ -1,4 +1,4 @@
-"""Resyncs and facts of every agent met in the field, with every offset that is reported held against the truth."""
+"""Resyncs and facts of every agent in the field, with every reported offset compared with the truth."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from tests.support.agents_in_the_field import (
     resync,
 )
 
-# Refusals and numbers, however they are written, must be read in the same way through all channels.
+# Refusals and numbers in all spellings must be read in the same way through all channels.
 IN_OTHER_WORDS = tuple(
     name for name in FIELD if re.search("before|disabled|frozen|hwclock|cJSON|plain", name) and name != "slow hwclock"
 )
@@ -40,7 +40,7 @@ IN_OTHER_WORDS = tuple(
     ("name", "way"),
     [*((name, "unix") for name in FIELD), *((name, way) for name in IN_OTHER_WORDS for way in ("tcp", "libvirt"))],
 )
-def test_resync(name: str, way: str, tmp_path: Path) -> None:
+def test_a_resync_of_each_agent_corrects_the_clock_or_explains(name: str, way: str, tmp_path: Path) -> None:
     row = FIELD[name]
     reference = mid_minute()
     with guest_through(way, tmp_path, row.kind) as (fake, agent):
@@ -99,7 +99,7 @@ def test_offsets_are_honest_whatever_the_delays(kind: Kind, delays: Delays, rate
     ],
     ids=["hwclock takes longer than the timeout", "the reply is lost", "the agent falls silent"],
 )
-def test_a_step_that_is_not_answered_in_time(
+def test_a_step_without_an_answer_in_time_is_verified_by_measuring(
     kind: Kind, faults: tuple[Fault, ...], code: str | None, warning: str, tmp_path: Path
 ) -> None:
     options = ResyncOptions(samples=8, timings=Timings(hwclock=1.0))
@@ -138,14 +138,14 @@ def test_facts_of_every_agent_are_gathered_or_explained(name: str, tmp_path: Pat
 
 
 def test_an_agent_that_appears_and_answers_late_is_waited_for(tmp_path: Path) -> None:
-    """A socket refuses at first, as QEMU's does between a client that left and an agent that comes."""
+    """A socket refuses connections at first, like QEMU's between a client that left and an agent that starts."""
     over = threading.Event()
 
     def serve() -> None:
         time.sleep(1.0)
         late = On("guest-sync-delimited", Late(1.0), nth=0)  # the guest boots
         with FakeAgent(listen_unix(tmp_path / "new.sock"), faults=(late,)):
-            (tmp_path / "new.sock").rename(tmp_path / "agent.sock")  # at once: a missing socket is not waited for
+            (tmp_path / "new.sock").rename(tmp_path / "agent.sock")  # atomic: a missing socket is not waited for
             over.wait(30.0)
 
     listen_unix(tmp_path / "agent.sock").close()

@@ -1,4 +1,4 @@
-"""Whether a domain runs, to the modules, and what to run if it does not: the same whichever option names it."""
+"""Domains in every state: the modules give the same error and the same commands for every way of naming a domain."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.hostile import worker
 from tests.hostile.case import Case
 
 THERE = "qemu+tls://hv2/system"
-# By virDomainState: what virsh takes to have a domain run again, or None if its agent can be asked.
+# The virsh commands that make a domain run again, by virDomainState, or None if its agent can be used.
 COMMANDS: dict[int, list[str] | None] = {
     0: ["domstate", "start"],
     1: None,
@@ -31,7 +31,7 @@ COMMANDS: dict[int, list[str] | None] = {
 @pytest.mark.parametrize("state", COMMANDS)
 @pytest.mark.parametrize("name", ["web1", "my web", "it's web1", "$(reboot); web1"])
 @pytest.mark.parametrize("how", ["one", "by name", "by pattern"])
-def test_however_a_domain_is_named_it_runs_or_the_commands_of_the_hint_can_be_run_as_they_stand(
+def test_a_domain_runs_or_the_commands_of_the_hint_can_be_copied_to_a_shell(
     how: str, name: str, state: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     facts = agent_returns({"version": "10.0", "supported_commands": []})

@@ -1,6 +1,6 @@
-"""Hypervisors whose guests have no agents as far as libvirt knows, such as lxc:///, xen:/// and test:///default.
+"""Hypervisors without guest agents in libvirt's driver, such as lxc:///, xen:/// and test:///default.
 
-The last one is real: libvirt's own driver for tests, with one running domain.
+The last one is real: libvirt's test driver, with one running domain.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from tests.support.resync_service import ServiceProcess
 REAL = "test:///default"
 UUID = "6695eb01-f6a4-8304-79aa-97f2502e193f"
 
-# Without the ten seconds for which a daemon that is restarted is waited for.
+# Less than the ten seconds of waiting for a daemon that restarts.
 AT_ONCE_SECONDS = 5.0
 
-# libvirt's numbers for what a driver does not do.
+# libvirt's error numbers for functions that a driver lacks.
 CODES = {
     3: "this function is not supported by the connection driver: virDomainQemuAgentCommand",
     84: "Operation not supported: guest agents",
@@ -49,7 +49,7 @@ def run(module: str, **options: Any) -> dict[str, Any]:
 
 
 def entries(result: dict[str, Any]) -> dict[str, tuple[str, str]]:
-    """The status of each guest, and the code of its error or reason."""
+    """Return the status of each guest, and the code of its error or reason."""
     return {
         each["name"]: (each["status"], each.get("error", each.get("reason", {})).get("code"))
         for each in result["guests"]
@@ -59,7 +59,7 @@ def entries(result: dict[str, Any]) -> dict[str, tuple[str, str]]:
 @pytest.mark.parametrize("module", MODULES)
 class TestTheModules:
     @pytest.mark.parametrize("named", ["test", UUID])
-    def test_one_guest_is_not_configured_and_not_waited_for(self, module: str, named: str) -> None:
+    def test_one_guest_fails_with_not_configured_at_once(self, module: str, named: str) -> None:
         error = run(module, domain=named, uri=REAL, wait_timeout=60)["error"]
         assert error["code"] == "not_configured"
         assert error["message"].startswith(f"libvirt's driver for {REAL} has no guest agents")
@@ -73,11 +73,11 @@ class TestTheModules:
             ({"domains": ["test"], "skip_unusable": True}, "skipped"),
         ],
     )
-    def test_nor_is_one_of_many(self, module: str, options: dict[str, Any], status: str) -> None:
+    def test_one_of_many_guests_is_not_configured(self, module: str, options: dict[str, Any], status: str) -> None:
         assert entries(run(module, uri=REAL, **options)) == {"test": (status, "not_configured")}
 
     @pytest.mark.parametrize("code", CODES)
-    def test_whichever_number_a_driver_has_for_it(
+    def test_guests_are_not_configured_for_each_error_number(
         self, module: str, code: int, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         fake = FakeHypervisor(Definition(name, agent=fails(code, CODES[code])) for name in ("one", "two"))
@@ -86,7 +86,9 @@ class TestTheModules:
         assert entries(result) == {"one": ("failed", "not_configured"), "two": ("skipped", "not_configured")}
 
     @pytest.mark.parametrize("code", [3, 84])
-    def test_nor_has_one_that_keeps_no_metadata(self, module: str, code: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_guests_without_metadata_are_not_configured(
+        self, module: str, code: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         def metadata(*_arguments: object) -> str:
             raise LibvirtError(code, "this function is not supported by the connection driver: virDomainGetMetadata")
 
@@ -97,7 +99,7 @@ class TestTheModules:
 
 
 @every_core
-def test_in_an_inventory_its_domains_are_skipped_by_patterns_and_failed_by_name(core: str, tmp_path: Path) -> None:
+def test_an_inventory_skips_matched_domains_and_reports_named_ones_as_failed(core: str, tmp_path: Path) -> None:
     for domains, status in ((["*"], "skipped"), (["test"], "failed")):
         source = configured(tmp_path / status, uris=[REAL], timeout=5.0, domains=domains)
         done = run_inventory(source, tmp_path, core=core)
@@ -107,7 +109,7 @@ def test_in_an_inventory_its_domains_are_skipped_by_patterns_and_failed_by_name(
         assert host["qga_error"]["code"] == "not_configured"
 
 
-def test_the_service_watches_it_and_has_nothing_to_say_of_its_domains(tmp_path: Path) -> None:
+def test_the_service_watches_it_and_logs_nothing_about_its_domains(tmp_path: Path) -> None:
     with ServiceProcess(tmp_path, f"[watch]\nuris = {REAL}\n") as service:
         (watching,) = service.wait_for("watching")
         assert watching.fields["running"] == "1"

@@ -1,6 +1,6 @@
-"""The modules as a user runs them: the installed collection, a real ansible-playbook, fake agents behind sockets.
+"""The modules as a user runs them: the installed collection, a real ansible-playbook, fake agents on sockets.
 
-A playbook run costs seconds, so one run does all tasks, and the tests look at what came of each.
+A playbook takes seconds, so one run does all tasks, and each test checks the result of one task.
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ UPDATE = "qemu.guest_agent.qga_update_time"
 INFO = "qemu.guest_agent.qga_info"
 BEHIND_NS = -90 * SECOND_NS
 AHEAD_NS = 900 * SECOND_NS
-# The module's, unless a task says otherwise. How near it comes on a quiet machine, the benchmark tells.
+# The module's default. The benchmark shows the usual offset on an idle machine.
 TOLERANCE_NS = ResyncOptions().tolerance_ns
-# What is beyond an uncertainty that holds.
+# Allowance beyond the uncertainty.
 SLACK_NS = 1_000_000
-# What one task may take besides its time limits: enough on a busy machine, too, and not for ever.
+# Limit of a task's time in addition to its timeouts, large enough for a busy machine.
 TASK_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
 class Bad:
-    """Options that cannot work, the error's code, and what its sentence must name."""
+    """Options that cannot work, the error's code, and words of its message."""
 
     options: dict[str, Any]
     code: str
@@ -53,7 +53,7 @@ class Bad:
 
 
 class Jumps:
-    """The clock jumps as the reply is on its way."""
+    """A fault that steps the clock while the reply is on its way."""
 
     def __init__(self, clock: Clock, by_ns: int) -> None:
         self._clock, self._by_ns = clock, by_ns
@@ -98,13 +98,12 @@ STEPPED, UPDATED = {**RIGHT, "method": "set_time"}, {**RIGHT, "method": "extende
 LEFT = {"changed": False, "within_tolerance": False, "attempts": 0}
 TOO_FAR = {"changed": True, "within_tolerance": False, "attempts": 1}
 
-# The options for one guest, and what its entry has to hold.
+# The options for one guest, and the expected members of its entry.
 UPDATES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "update": ({"socket": "{dir}/stock"}, STEPPED),
     "update again": ({"socket": "{dir}/stock"}, {"status": "unchanged", "method": None, "attempts": 0}),
     "extended": ({"socket": "{dir}/extended", "tolerance": 0.001}, {**UPDATED, "resolution_ns": 1}),
-    # With 17 digits, the number that a sync echoes is the one that was sent, whichever it is; with 15, it has to be
-    # small.
+    # With 17 digits, the agent returns the number of a sync unchanged; with 15, only if it is small.
     "cJSON": ({"socket": "{dir}/cjson"}, STEPPED),
     "cJSON, 17 digits": ({"socket": "{dir}/cjson-17"}, STEPPED),
     "cJSON, 17 digits, extended": ({"socket": "{dir}/cjson-17-extended"}, UPDATED),
@@ -127,7 +126,7 @@ TASKS: list[dict[str, Any]] = [
 
 
 def filled_in(value: Any, names: dict[str, Any]) -> Any:
-    """The value with the {placeholders} in its strings replaced, in depth."""
+    """Return the value with the {placeholders} in all of its strings replaced."""
     if isinstance(value, dict):
         return {key: filled_in(member, names) for key, member in value.items()}
     if isinstance(value, list):
@@ -190,7 +189,7 @@ def record_of(done: PlaybookRun, task: str) -> TaskRecord:
 
 
 def entry(done: PlaybookRun, task: str) -> dict[str, Any]:
-    """The one guest's entry in the result of a task that succeeded."""
+    """Return the guest's entry in the result of a task that succeeded."""
     result = done.result(task)
     assert record_of(done, task).outcome == "ok", result["msg"]
     assert result["guests"] == [result["guest"]]
@@ -198,7 +197,7 @@ def entry(done: PlaybookRun, task: str) -> dict[str, Any]:
     return guest
 
 
-def test_the_whole_run_ends_well_and_without_a_traceback(done: PlaybookRun) -> None:
+def test_the_whole_run_succeeds_without_a_traceback(done: PlaybookRun) -> None:
     assert done.status == 0, done.output
     assert "Traceback" not in done.output
     assert len(done.tasks) == len(TASKS) + len(BAD)
@@ -216,15 +215,15 @@ def test_each_guest_is_updated_as_its_agent_and_the_options_allow(task: str, don
         assert any("s ahead and was left so" in warning for warning in done.result(task)["warnings"])
 
 
-def test_check_mode_returns_what_it_would_do_and_does_nothing(done: PlaybookRun) -> None:
+def test_check_mode_predicts_the_change_and_changes_nothing(done: PlaybookRun) -> None:
     guest = entry(done, "check")
     assert (guest["changed"], guest["attempts"], guest["offset_after_ns"]) == (True, 0, None)
-    # The run after it found the guest's clock as late as before.
+    # The next run found the guest's clock as late as before.
     for found in (guest, entry(done, "update")):
         assert abs(found["offset_before_ns"] - BEHIND_NS) <= found["uncertainty_before_ns"] + SLACK_NS
 
 
-def test_a_stated_time_takes_the_hosts_place(done: PlaybookRun) -> None:
+def test_a_given_time_replaces_the_hosts_time(done: PlaybookRun) -> None:
     stated_ns = 1893549845 * SECOND_NS + SECOND_NS // 2
     assert 0 <= entry(done, "stated time")["guest_time_after_ns"] - stated_ns < TASK_SECONDS * SECOND_NS
 
@@ -240,7 +239,7 @@ def test_facts_are_gathered_and_the_time_is_measured(task: str, done: PlaybookRu
         assert guest["network"][0]["ip_addresses"][0]["ip_address"] == "10.0.2.15"
 
 
-def test_facts_of_a_frozen_guest_are_there_or_explained(done: PlaybookRun) -> None:
+def test_facts_of_a_frozen_guest_are_returned_or_explained(done: PlaybookRun) -> None:
     guest = entry(done, "info frozen")
     assert (guest["freeze"], guest["agent"]["kind"]) == ("frozen", "stock")
     assert {name: error["code"] for name, error in guest["errors"].items()} == {"os": "frozen"}
@@ -248,7 +247,7 @@ def test_facts_of_a_frozen_guest_are_there_or_explained(done: PlaybookRun) -> No
 
 # Agents of other versions and systems: test_agents_in_the_field.py.
 @pytest.mark.parametrize("name", BAD)
-def test_bad_input_ends_in_time_in_one_clear_sentence(name: str, done: PlaybookRun) -> None:
+def test_bad_input_fails_in_time_with_one_clear_sentence(name: str, done: PlaybookRun) -> None:
     case, record = BAD[name], record_of(done, name)
     result = record.result
     assert record.outcome == "failed"

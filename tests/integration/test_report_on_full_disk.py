@@ -1,4 +1,4 @@
-"""The playbooks where what they write does not go: the guests have their time, and the run says what is missing."""
+"""Playbooks that cannot write their files: the guests are corrected, and the run reports the missing files."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ OLD = "the report of the day before\n"
 on_small_disk = pytest.mark.skipif(not may_be_mounted(), reason="this user may not mount a small disk")
 
 ONE_HYPERVISOR = ("--limit", "hv1")
-# Each module costs less so.
+# This makes each module faster.
 ENVIRONMENT = {"ANSIBLE_PIPELINING": "1"}
 
 
@@ -52,7 +52,7 @@ def inventory(fleet: SimulatedFleet, tmp_path_factory: pytest.TempPathFactory) -
 
 
 def complaints(run: PlaybookRun) -> list[str]:
-    """The sentences of all that failed for good, sorted."""
+    """Return the sorted messages about files that could not be written."""
     said = ("Say that the report is not written", "Say that they are not written")
     return sorted(task.result["msg"] for task in run.tasks if task.task in said)
 
@@ -83,7 +83,7 @@ def only_the_report_is_missing(run: PlaybookRun, report: Path, why: str, fleet: 
 
 @on_small_disk
 @pytest.mark.parametrize("core", [NEWEST, *(pytest.param(core, marks=pytest.mark.thorough) for core in OLDER)])
-def test_a_disk_without_room_keeps_the_old_report_whole_until_there_is_room(
+def test_a_full_disk_keeps_the_old_report_until_there_is_space(
     core: str, fleet: SimulatedFleet, inventory: Path, tmp_path: Path
 ) -> None:
     report = tmp_path / "report.html"
@@ -108,7 +108,7 @@ def test_a_disk_without_room_keeps_the_old_report_whole_until_there_is_room(
         pytest.param("directory", "it is a directory", marks=pytest.mark.thorough),
     ],
 )
-def test_a_place_that_is_none_is_said(
+def test_a_path_that_cannot_be_written_is_reported(
     report: str, why: str, fleet: SimulatedFleet, inventory: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "file").write_text(OLD, encoding="utf-8")
@@ -136,7 +136,7 @@ def only_these_files_are_missing(run: PlaybookRun, whys: dict[Path, str]) -> Non
 
 @pytest.mark.thorough
 @on_small_disk
-def test_facts_without_room_leave_the_old_ones_whole_until_there_is_room(inventory: Path, tmp_path: Path) -> None:
+def test_a_full_disk_keeps_the_old_facts_until_there_is_space(inventory: Path, tmp_path: Path) -> None:
     with SmallDisk(tmp_path, 4) as disk:
         (disk.content / "hv1.json").write_text(OLD, encoding="utf-8")
         run = gather(tmp_path, inventory, within=disk.within)
@@ -150,13 +150,13 @@ def test_facts_without_room_leave_the_old_ones_whole_until_there_is_room(invento
 
 
 @pytest.mark.thorough
-def test_one_file_that_cannot_be_written_costs_no_other(inventory: Path, tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_written_does_not_affect_the_others(inventory: Path, tmp_path: Path) -> None:
     (tmp_path / "hv1.json").mkdir()
     only_these_files_are_missing(gather(tmp_path, inventory), {tmp_path / "hv1.json": "it is a directory"})
     assert len(json.loads((tmp_path / "hv2.json").read_text(encoding="utf-8"))["guests"]) == 2
 
 
-def test_a_directory_that_cannot_be_made_is_said_for_each_file(inventory: Path, tmp_path: Path) -> None:
+def test_a_directory_that_cannot_be_created_is_reported_for_each_file(inventory: Path, tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_text(OLD, encoding="utf-8")
     why = f"{file} already exists as a file"

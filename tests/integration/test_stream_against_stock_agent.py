@@ -1,6 +1,6 @@
-"""The stream channels against a real stock agent. It acts on this very machine, so nothing is ever set.
+"""The stream channels against a real stock agent. The agent acts on this machine, so no clock is ever set.
 
-The agent reads the same clock as these tests, so the true offset is 0: every measured interval has to hold it.
+The agent reads the same clock as these tests, so every measured interval has to contain 0.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def stock() -> Iterator[StockAgent]:
 
 @pytest.fixture(params=["unix", "tcp", "tcp6"])
 def address(request: pytest.FixtureRequest, stock: StockAgent) -> Iterator[Address]:
-    """The same stock agent by its own socket, and as QEMU's character devices would give it to TCP clients."""
+    """The same stock agent on its own socket, and on TCP as with QEMU's character devices."""
     if request.param == "unix":
         yield UnixAddress(stock.socket)
         return
@@ -71,20 +71,20 @@ def paused(agent: StockAgent) -> Iterator[None]:
         os.kill(agent.pid, signal.SIGCONT)
 
 
-def test_readings_hold_the_true_offset_and_a_resync_leaves_the_clock_alone(address: Address) -> None:
+def test_readings_contain_the_true_offset_and_a_resync_leaves_the_clock_alone(address: Address) -> None:
     base_ns = HostReference().base_ns()
     with connected(address) as agent:
         for _exchange in range(20):
             exchange = agent.exchange("guest-get-time")
             read_at_ns = exchange.value - base_ns
             assert exchange.sent_ns - 1_000 - READING_NS <= read_at_ns <= exchange.received_ns + READING_NS
-        # guest-set-time is blocked here whatever happens; it must not even be tried.
+        # guest-set-time is always blocked here, and must not even be tried.
         report = resync(agent, HostReference(), ResyncOptions())
     assert (report.changed, report.within_tolerance, report.attempts, report.error) == (False, True, 0, None)
     assert abs(report.before.ns) <= report.before.uncertainty_ns + READING_NS < 50_000_000
 
 
-def test_facts_of_this_very_machine(address: Address) -> None:
+def test_facts_are_those_of_this_machine(address: Address) -> None:
     with connected(address) as agent:
         facts = gather(agent, SUBSETS)
         assert not agent.info.commands["guest-shutdown"].success_response
@@ -97,7 +97,7 @@ def test_facts_of_this_very_machine(address: Address) -> None:
     assert all(error["code"] in ("command_not_found", "command_failed") for error in facts["errors"].values())
 
 
-def test_half_a_request_of_another_client_does_no_harm(address: Address, stock: StockAgent) -> None:
+def test_half_a_request_of_another_client_has_no_effect(address: Address, stock: StockAgent) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as other:
         other.connect(stock.socket)
         other.sendall(b'{"execute": "guest-file-open", "arguments": {"path": "/etc')
@@ -108,7 +108,7 @@ def test_half_a_request_of_another_client_does_no_harm(address: Address, stock: 
         assert agent.call("guest-sync", {"id": 12345}) == 12345
 
 
-def test_errors_are_distinguished(stock: StockAgent) -> None:
+def test_each_kind_of_refusal_has_its_error(stock: StockAgent) -> None:
     with connected(UnixAddress(stock.socket)) as agent:
         with pytest.raises(CommandNotFoundError, match="does not know guest-get-clock"):
             agent.call("guest-get-clock")
@@ -119,7 +119,7 @@ def test_errors_are_distinguished(stock: StockAgent) -> None:
         assert agent.call("guest-ping") == {}
 
 
-def test_an_agent_that_is_stopped_is_unresponsive_in_time_and_works_again(stock: StockAgent) -> None:
+def test_a_stopped_agent_is_unresponsive_in_time_and_works_again_afterwards(stock: StockAgent) -> None:
     with connected(UnixAddress(stock.socket), timeout=0.4) as agent:
         with paused(stock):
             started = time.monotonic()
@@ -132,12 +132,12 @@ def test_an_agent_that_is_stopped_is_unresponsive_in_time_and_works_again(stock:
             with pytest.raises(ExchangeTimeoutError):
                 agent.call("guest-get-time")
             assert 0.4 <= time.monotonic() - started < 0.4 + SLACK
-        # The late reply, a time, must not be taken for this one's.
+        # The late reply, a time, must not be taken for the reply to this request.
         assert agent.call("guest-ping", timeout=5.0) == {}
 
 
-def test_a_client_that_gave_up_does_not_end_the_agent() -> None:
-    # Closing with unread bytes would: the agent takes the reset for its own end.
+def test_a_client_that_gave_up_does_not_make_the_agent_exit() -> None:
+    # Closing with unread bytes would: the agent exits on a connection reset.
     with StockAgent() as stock:
         with paused(stock):
             channel = Blocking(StreamChannel(UnixAddress(stock.socket)))
@@ -150,7 +150,7 @@ def test_a_client_that_gave_up_does_not_end_the_agent() -> None:
                 assert agent.call("guest-ping") == {}
 
 
-def test_a_silent_command_that_is_refused_does_not_shift_the_replies(stock: StockAgent) -> None:
+def test_the_error_of_a_silent_command_is_not_taken_for_the_next_reply(stock: StockAgent) -> None:
     with Blocking(StreamChannel(UnixAddress(stock.socket))) as channel:
         channel.call(Request("guest-shutdown", {"mode": "no such mode"}, expects_reply=False), 5.0)
         assert channel.call(Request("guest-sync", {"id": 5}), 5.0).value == 5

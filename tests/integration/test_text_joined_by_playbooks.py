@@ -1,6 +1,6 @@
-"""Text of a guest that a playbook joins to its own, keeps, and uses: it never becomes a template.
+"""A guest's text never becomes a template when a playbook joins it to its own text, stores it and uses it.
 
-ansible-core up to 2.18 reads what a task has kept as a template, so an older one runs these tests in every tier.
+ansible-core up to 2.18 evaluates stored results as templates, so an older one runs these tests in every tier.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ ENVIRONMENT = {"ANSIBLE_PIPELINING": "1"}
 
 
 def complete(texts: Mapping[str, Remainder], kept: Path) -> Play:
-    """A play that joins its own texts to those of a file, keeps the results, and uses them."""
+    """Return a play that joins its own texts to those of a file, stores the results, and uses them."""
     joined = {
         f"{how}_{name}": f"{{{{ {before!r} ~ (texts.{name}{trimmed}) ~ {after!r} }}}}"
         for name, (before, _text, after) in texts.items()
@@ -35,7 +35,7 @@ def complete(texts: Mapping[str, Remainder], kept: Path) -> Play:
         {"name": "Read", "ansible.builtin.include_vars": str(kept)},
         *({"name": "Keep", "ansible.builtin.set_fact": {name: text}} for name, text in joined.items()),
         *(
-            {"name": "Keep again", "ansible.builtin.set_fact": {f"{name}_again": f"{{{{ {name} }}}}"}}
+            {"name": "Store again", "ansible.builtin.set_fact": {f"{name}_again": f"{{{{ {name} }}}}"}}
             for name in joined
         ),
         *({"name": "Show", "ansible.builtin.debug": {"var": f"{name}_again"}} for name in joined),
@@ -43,8 +43,8 @@ def complete(texts: Mapping[str, Remainder], kept: Path) -> Play:
 
 
 @pytest.mark.parametrize("core", quick(CORES, [OLDEST]))
-def test_no_playbook_completes_what_a_guest_begins(core: str, tmp_path: Path) -> None:
-    """Texts are kept in a file, read back, joined to the playbook's own and kept again."""
+def test_no_playbook_completes_a_template_that_a_guest_began(core: str, tmp_path: Path) -> None:
+    """Texts are written to a file, read back, joined to the playbook's own and stored again."""
     (tmp_path / "canaries").mkdir()
     (tmp_path / "guests").mkdir()
     texts = remainders(tmp_path / "canaries")
@@ -73,8 +73,8 @@ def test_no_playbook_completes_what_a_guest_begins(core: str, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("core", quick([core for core in CORES if core != NEWEST], [OLDEST]))
-def test_a_playbook_completes_what_a_guest_begins_where_nothing_is_escaped(core: str, tmp_path: Path) -> None:
-    """Or the test before this one would prove nothing. ansible-core 2.19 does not template what was kept."""
+def test_without_escaping_a_playbook_completes_a_template_that_a_guest_began(core: str, tmp_path: Path) -> None:
+    """Otherwise, the test above would prove nothing. ansible-core 2.19 does not evaluate stored results."""
     (tmp_path / "canaries").mkdir()
     texts = remainders(tmp_path / "canaries")
     kept = tmp_path / "kept.json"

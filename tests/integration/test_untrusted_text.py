@@ -1,6 +1,6 @@
-"""Guests whose every word is bait, through whole plays of every ansible-core that is supported.
+"""Guests that send only bait, in whole plays of every supported ansible-core.
 
-Whoever takes a word of it for more leaves a canary. A run costs seconds, so the tests share a few.
+A program that executes bait leaves a canary. A run takes seconds, so the tests share a few runs.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from tests.support.tiers import quick
 LONGEST = 4096
 
 
-# Seconds. The first test of each core waits for five playbooks to run, on a machine that may be busy.
+# Seconds. The first test of each core waits for five playbooks, on a machine that may be busy.
 pytestmark = pytest.mark.timeout(900)
 
 
@@ -53,12 +53,12 @@ def acted(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 
 def texts_of(place: Workspace) -> dict[str, str]:
-    """What the guests that tell it are known to say, by its name: bait, but nothing that is none of UTF-8."""
+    """Return the bait that guests report, by name, except text that is not valid UTF-8."""
     return {name: text for name, text in baits(place.canaries).items() if name != "surrogates"}
 
 
 def entries(run: PlaybookRun, task: str) -> dict[str, dict[str, Any]]:
-    """What a module returned of each guest, by the guest's name."""
+    """Return the entries of a module's result by guest."""
     return {Path(guest["name"]).stem: guest for guest in run.result(task)["guests"]}
 
 
@@ -76,28 +76,28 @@ def keys(value: Any) -> set[str]:
     return {key for item in value for key in keys(item)} if isinstance(value, list) else set()
 
 
-# --------------------------------------------------------------------------------------------------- nothing came of it
+# -------------------------------------------------------------------------------------------------- nothing is executed
 
 
-def test_no_word_of_a_guest_is_carried_out(acted: Acted) -> None:
+def test_no_text_of_a_guest_is_executed(acted: Acted) -> None:
     assert [path.name for path in acted.place.canaries.iterdir()] == []
 
 
 @pytest.mark.parametrize("name", RUNS)
-def test_no_play_fails_by_it_and_a_terminal_is_sent_nothing_that_it_would_obey(name: str, acted: Acted) -> None:
+def test_no_play_fails_and_no_terminal_command_is_printed(name: str, acted: Acted) -> None:
     run = acted.runs[name]
-    meant = {"Fail with all that fail", "Fail with one", "Assert", "Fail", "Fail if guests failed"}
-    assert {task.task for task in run.tasks if task.outcome != "ok"} <= meant
+    expected = {"Fail with all that fail", "Fail with one", "Assert", "Fail", "Fail if guests failed"}
+    assert {task.task for task in run.tasks if task.outcome != "ok"} <= expected
     assert run.status == (2 if name == "resync_fleet" else 0), run.output[-3000:]
     assert "Traceback" not in run.output
     assert commands_in(run.output) == []
-    # And the commands that a guest wanted it to obey were there to be seen.
+    # A guest's terminal command was printed in escaped form.
     assert r"\x1b]52;c;cm0gLXJmIC8=" in run.output
 
 
 @every_core
-def test_the_bait_is_taken_where_a_text_is_trusted(core: str, tmp_path: Path) -> None:
-    """Or these tests would prove nothing."""
+def test_bait_is_executed_where_text_is_trusted(core: str, tmp_path: Path) -> None:
+    """Otherwise, these tests would prove nothing."""
     canaries = tmp_path / "canaries"
     canaries.mkdir()
     texts = {name: baits(canaries)[name] for name in ("expression", "statement", "comment", "header", "json")}
@@ -109,7 +109,7 @@ def test_the_bait_is_taken_where_a_text_is_trusted(core: str, tmp_path: Path) ->
     assert {path.name for path in canaries.iterdir()} == set(texts), output
 
 
-# -------------------------------------------------------------------------------------------------- and it was returned
+# ------------------------------------------------------------------------------------------------------ it is returned
 
 SUBSETS = (
     *("hostname", "os", "timezone", "network", "routes"),
@@ -117,7 +117,7 @@ SUBSETS = (
 )
 
 
-def test_each_word_is_returned_as_text(acted: Acted) -> None:
+def test_all_bait_is_returned_as_text(acted: Acted) -> None:
     guests = entries(acted.runs["a play"], "Ask all")
     details = entries(acted.runs["a play"], "Ask for details of a command")
     for name, text in texts_of(acted.place).items():
@@ -132,13 +132,13 @@ def test_each_word_is_returned_as_text(acted: Acted) -> None:
             assert visible(text) in refused["errors"]["os"]["message"]
 
 
-def test_long_texts_are_cut_and_far_too_long_ones_refused(acted: Acted) -> None:
+def test_long_texts_are_cut_and_far_too_long_ones_are_errors(acted: Acted) -> None:
     guest = entries(acted.runs["a play"], "Ask all")["telling-at-length"]
     assert guest["hostname"].endswith("\u2026")
     assert guest["errors"]["timezone"]["code"] == guest["errors"]["os"]["code"] == "protocol_error"
 
 
-def test_no_fact_has_a_name_that_ansible_obeys(acted: Acted) -> None:
+def test_no_fact_has_a_name_with_a_meaning_for_ansible(acted: Acted) -> None:
     guests = entries(acted.runs["a play"], "Ask all")
     for key in KEYS:
         guest = guests[f"keyed-{key}"]
@@ -146,7 +146,7 @@ def test_no_fact_has_a_name_that_ansible_obeys(acted: Acted) -> None:
         assert not {name for name in keys(guest) if "ansible" in name.lower()}
 
 
-def test_clocks_are_right_whatever_their_guests_say(acted: Acted) -> None:
+def test_clocks_are_corrected_and_errors_become_warnings(acted: Acted) -> None:
     guests = entries(acted.runs["a play"], "Correct all clocks")
     for name, text in texts_of(acted.place).items():
         for guest in (f"telling-{name}", f"refusing-{name}"):
@@ -155,7 +155,7 @@ def test_clocks_are_right_whatever_their_guests_say(acted: Acted) -> None:
             assert any(visible(text) in warning for warning in guests[guest]["warnings"])
 
 
-def test_hosts_and_groups_may_bear_such_names(acted: Acted) -> None:
+def test_hosts_and_groups_can_be_named_by_bait(acted: Acted) -> None:
     shown = [task.result["msg"] for task in acted.runs["a play"].tasks if task.task == "Show hosts"]
     names = {visible(baits(acted.place.canaries)[name], LONGEST) for name in NAMES}
     assert {message.partition(" in [")[0] for message in shown} == names
@@ -170,14 +170,14 @@ def test_a_file_of_facts_holds_no_template(file: str, acted: Acted) -> None:
     content = yaml.safe_load((acted.place.written / file).read_text(encoding="utf-8"))
     assert not {word for word in words(content) if re.search(r"\{[{%#]|\{$|^#jinja2:", word)}
     assert not {key for key in keys(content) if key.startswith(("_", "ansible"))}
-    # And a text that a guest wanted to be one is there.
+    # A guest's template is there in escaped form.
     assert any(r"\x7b{ lookup(" in word for word in words(content))
 
 
 def test_texts_are_read_back_as_they_were_returned(acted: Acted) -> None:
     read = acted.runs["a play"].result("Show what was read")["msg"]
-    said = {visible(text, LONGEST) for text in texts_of(acted.place).values()}
-    assert said <= set(read[0])
+    texts = {visible(text, LONGEST) for text in texts_of(acted.place).values()}
+    assert texts <= set(read[0])
     facts = acted.runs["gather_facts, read back"].result("Show what was read")["from_file"]
     systems = [guest["os"] for guest in facts["guests"] if "twice" in guest["name"]]
     assert [(system["id"], system["name"]) for system in systems] == [
@@ -197,16 +197,16 @@ def test_the_report_and_the_summary_show_it_as_text(acted: Acted) -> None:
     assert not any(re.search(r"\{[{%#]", line) for line in lines)
 
 
-# --------------------------------------------------------------------------------------------------------- one restored
+# --------------------------------------------------------------------------------------------------- a restored guest
 
-# As libvirt's, for a domain that can be restored from its managed save.
+# A fake virsh for a domain that can be restored from its managed save.
 VIRSH = """#!/bin/sh
 case "$*" in
 *dominfo*) printf 'Name: tenant\\nState: shut off\\n' ;;
 *domstate*) echo running ;;
 esac
 """
-# In place of libvirt-python's two modules. The agent of the one domain is reached through what stands in for a daemon.
+# The source of both modules of libvirt-python. The agent of the only domain is reached through a fake daemon.
 LIBVIRT = """
 import sys
 from tests.hostile.libvirt_client import RemoteLibvirt
@@ -215,10 +215,8 @@ stand_in.registerErrorHandler = lambda *_arguments: None
 """
 
 
-@pytest.mark.parametrize(("speak", "status"), [(refusing, 0), (failing, 2)], ids=["refusing", "failing"])
-def test_a_guest_that_is_restored_may_say_what_it_likes(
-    speak: Callable[[str], Speech], status: int, tmp_path: Path
-) -> None:
+@pytest.mark.parametrize(("play_of", "status"), [(refusing, 0), (failing, 2)], ids=["refusing", "failing"])
+def test_text_of_a_restored_guest_has_no_effect(play_of: Callable[[str], Speech], status: int, tmp_path: Path) -> None:
     (tmp_path / "canaries").mkdir()
     texts = baits(tmp_path / "canaries")
     text = " ".join(texts[name] for name in ("clipboard", "direction", "lines", "expression"))
@@ -227,7 +225,7 @@ def test_a_guest_that_is_restored_may_say_what_it_likes(
     (tmp_path / "bin" / "virsh").chmod(0o755)
     for module in ("libvirt", "libvirt_qemu"):
         (tmp_path / f"{module}.py").write_text(LIBVIRT.format(daemon=str(tmp_path / "libvirt.sock")))
-    agent = HostileAgent(speak(text), STOCK)
+    agent = HostileAgent(play_of(text), STOCK)
     with (
         serving(listen_unix(tmp_path / "agent.sock"), agent),
         Daemon(tmp_path / "libvirt.sock", tmp_path / "agent.sock"),

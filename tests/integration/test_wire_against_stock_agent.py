@@ -1,7 +1,7 @@
-"""The wire against a real stock agent: both must make the same of the same bytes.
+"""The wire protocol against a real stock agent: both must read the same bytes alike.
 
-The agent answers each value, and each error, with one line. So its lines can be set against the decoder's events, one
-by one and in order. A missing qemu-ga fails these tests, it does not skip them.
+The agent answers each value and each error with one line, so its lines can be compared with the decoder's events, one
+by one and in order. A missing qemu-ga fails these tests; it does not skip them.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ from hypothesis import strategies as st
 from tests.processes.stock_agent import StockAgent
 from tests.support.agent_client import answers
 
-# Nothing else is enabled, whatever is generated below.
+# Only these commands are enabled, whatever is generated below.
 HARMLESS = ("guest-ping", "guest-sync", "guest-sync-delimited")
-# A slow machine is no reason to fail.
+# A slow machine must not fail a test.
 PATIENT = settings(suppress_health_check=[HealthCheck.too_slow])
 
 
@@ -52,7 +52,7 @@ def events(data: bytes) -> list[Event]:
 def replies(agent: StockAgent, data: bytes) -> list[Reply]:
     lines = answers(agent.socket, data)
     messages = [event for event in events(b"".join(line + b"\n" for line in lines)) if isinstance(event, Message)]
-    # The agent's own lines are messages to the decoder, one each.
+    # Each line of the agent is one message to the decoder.
     assert [message.raw for message in messages] == lines
     return [read_reply(message.decode()) for message in messages]
 
@@ -69,10 +69,10 @@ def was_json(reply: Reply) -> bool:
 
 
 def compare(agent: StockAgent, data: bytes) -> None:
-    """The decoder and the agent make the same of the data, and both hear the request that follows it."""
+    """Assert that the decoder and the agent read the data alike, and that both see the request after it."""
     number = secrets.randbits(62)
     good = encode(request("guest-sync", {"id": number}))
-    # An unfinished value would swallow the request, for both.
+    # An unfinished value would include the request, for both.
     stream = data + b"\n" + DELIMITER + b"\n" + good
     ours, theirs = events(stream), replies(agent, stream)
     assert [is_json(event) for event in ours] == [was_json(reply) for reply in theirs]
@@ -95,7 +95,7 @@ def compare(agent: StockAgent, data: bytes) -> None:
     ],
     ids=lambda data: repr(data[:24]),
 )
-def test_both_make_the_same_of(agent: StockAgent, data: bytes) -> None:
+def test_both_read_data_alike(agent: StockAgent, data: bytes) -> None:
     compare(agent, data)
 
 
@@ -104,14 +104,14 @@ def test_both_make_the_same_of(agent: StockAgent, data: bytes) -> None:
     [(b'["\\ufffe"]', False), (b'["\xef\xb7\x90"]', False), (b'["\xc0\x80"]', True)],
     ids=["noncharacter, escaped", "noncharacter", "NUL in two bytes"],
 )
-def test_the_documented_differences(agent: StockAgent, raw: bytes, agent_takes_it: bool) -> None:
+def test_only_the_documented_differences_exist(agent: StockAgent, raw: bytes, agent_takes_it: bool) -> None:
     (event,) = events(raw)
     (reply,) = replies(agent, raw)
     assert was_json(reply) is agent_takes_it
     assert is_json(event) is not agent_takes_it
 
 
-# No token is the name of a command that does anything, and none is one of the documented differences.
+# No token is the name of a command with an effect, and none is one of the documented differences.
 TOKENS = [
     *(b"{", b"}", b"[", b"]", b",", b":", b'"', b"'", b"\\", b"\\u12", b"\\ud83d"),
     *(b'"execute"', b'"guest-ping"', b'"id"', b'"arguments"', b"'a'", b'"a":', b"'\\''", b'"\\n"', b'"\xc3\xa9"'),
@@ -125,7 +125,7 @@ ascii_bytes = st.integers(0, 127).map(lambda byte: bytes((byte,)))
 
 @PATIENT
 @given(st.lists(st.sampled_from(TOKENS) | ascii_bytes, max_size=40).map(b"".join))
-def test_both_make_the_same_of_any_garbage(agent: StockAgent, data: bytes) -> None:
+def test_both_read_garbage_alike(agent: StockAgent, data: bytes) -> None:
     compare(agent, data)
 
 
@@ -138,9 +138,9 @@ json_values = st.recursive(
 
 @PATIENT
 @given(json_values)
-def test_the_agent_echoes_what_was_encoded(agent: StockAgent, value: object) -> None:
-    # An id may be any value, and comes back with the reply.
+def test_the_agent_returns_an_encoded_value_unchanged(agent: StockAgent, value: object) -> None:
+    # An id may be any value, and is returned with the reply.
     (event,) = events(b"".join(answers(agent.socket, encode({"execute": "guest-ping", "id": value}))))
     assert isinstance(event, Message)
-    # As text, since 1 == True; sorted, since the agent's members are in the order of its hash table.
+    # Compared as text because 1 == True, and sorted because the agent orders members by its hash table.
     assert json.dumps(event.decode(), sort_keys=True) == json.dumps({"return": {}, "id": value}, sort_keys=True)

@@ -1,6 +1,6 @@
-"""The commands that the guides tell people to paste: each is one that its program takes.
+"""The commands in the guides: each program must accept its commands.
 
-What changes nothing is run: with --syntax-check, with --list-hosts, on libvirt's own test driver.
+Commands are run so that they change nothing: with --syntax-check, with --list-hosts, on libvirt's test driver.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ COMMANDS = [
 ]
 YAML = of_language("yaml")
 BEHIND_NS = -3_000_000_000
-# How near the modules come if nothing else is asked of them.
+# The default tolerance of the modules.
 TOLERANCE_MS = ResyncOptions().tolerance_ns / 1e6
 
 
@@ -46,7 +46,7 @@ NAMES = {
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory with the files that the guides tell people to write."""
+    """Write the files that the guides show, and return their directory."""
     directory = tmp_path_factory.mktemp("pasted")
     for example in YAML:
         name = NAMES.get((example.guide, kind_of(yaml_of(example))))
@@ -81,7 +81,7 @@ def check_hosts(words: list[str], place: Path) -> None:
 
 
 def check_virsh(words: list[str], place: Path) -> None:
-    """On a hypervisor of libvirt's own making, as far as it has what is asked for."""
+    """Run virsh on libvirt's test driver, as far as that supports the command."""
     domain = "test" if "web1" in words else ""
     words = [domain if word == "web1" else word for word in words[1:]]
     described = run(["virsh", "help", words[0]], place)
@@ -119,13 +119,13 @@ def check_repository(words: list[str], _place: Path) -> None:
 
 
 def check_qemu(words: list[str], place: Path) -> None:
-    """QEMU makes a machine of it, which does not run, and offers the socket."""
+    """Start a machine with these options, paused, and wait for its socket."""
     words = [word.replace("/run/vm/", f"{place}/") for word in words]
     with subprocess.Popen(
         [*words, "-S", "-display", "none", "-nodefaults"], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     ) as machine:
         try:
-            until(lambda: (place / "web1.qga").is_socket() or machine.poll() is not None, "there is no socket")
+            until(lambda: (place / "web1.qga").is_socket() or machine.poll() is not None, "no socket was created")
             assert machine.poll() is None, machine.stderr and machine.stderr.read()
         finally:
             machine.terminate()
@@ -147,13 +147,13 @@ CHECKS: Mapping[str, Callable[[list[str], Path], object]] = {
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_each_command_is_one_that_its_program_takes(command: str, place: Path) -> None:
+def test_each_command_is_accepted_by_its_program(command: str, place: Path) -> None:
     words = shlex.split(command)
     CHECKS[words[0]](words, place)
 
 
-def test_ansible_takes_all_playbooks_and_all_tasks(tmp_path: Path) -> None:
-    """In one run, since each would cost its second; a playbook that is wrong is named in what it says."""
+def test_ansible_accepts_all_playbooks_and_tasks(tmp_path: Path) -> None:
+    """One run checks all, because each run takes a second. Errors name the playbook."""
     names = []
     for number, example in enumerate(YAML):
         text, kind = example.text, kind_of(yaml_of(example))
@@ -176,7 +176,7 @@ def test_the_agent_reads_the_configuration(tmp_path: Path) -> None:
     assert set(read.split(",")) == set(blocked.split(","))
 
 
-# ---------------------------------------------------------------------------------- those that can run here
+# ---------------------------------------------------------------------------------- playbooks that can run here
 
 
 def yaml_with(guide: str, words: str) -> Any:
@@ -192,7 +192,7 @@ def fleet(tmp_path: Path) -> Iterator[SimulatedFleet]:
 
 
 def played(path: Path, tasks: list[Any], replaced: Mapping[str, str], *arguments: str) -> dict[str, Any]:
-    """Run the tasks on this machine, with its paths in place of the guide's; the results by the tasks' names."""
+    """Run the tasks with paths of this machine in place of the guide's, and return the results by task name."""
     text = json.dumps([{"hosts": "localhost", "gather_facts": False, "tasks": tasks}])
     for theirs, ours in replaced.items():
         text = text.replace(theirs, ours)
@@ -203,7 +203,7 @@ def played(path: Path, tasks: list[Any], replaced: Mapping[str, str], *arguments
     return {record.task: record.result for record in run.tasks}
 
 
-def test_the_playbook_of_the_first_five_minutes(fleet: SimulatedFleet, tmp_path: Path) -> None:
+def test_the_quickstart_playbook_corrects_a_guest(fleet: SimulatedFleet, tmp_path: Path) -> None:
     (play,) = yaml_with("quickstart", "Give a guest its time back")
     tasks, ours = play["tasks"], {'"domain": "web1"': f'"socket": "{fleet.path("web1")}"'}
     checked, first, second = (
@@ -216,7 +216,7 @@ def test_the_playbook_of_the_first_five_minutes(fleet: SimulatedFleet, tmp_path:
     assert left_ms == pytest.approx(0, abs=TOLERANCE_MS)
 
 
-def test_all_guests_of_a_node_of_proxmox_but_one(fleet: SimulatedFleet, tmp_path: Path) -> None:
+def test_the_proxmox_playbook_corrects_all_guests_but_one(fleet: SimulatedFleet, tmp_path: Path) -> None:
     (play,) = yaml_with("without_libvirt", "Give all guests of all nodes")
     ours = {"/var/run/qemu-server/*.qga": str(Path(fleet.path("web1")).with_name("*.qga"))}
     results = played(tmp_path, play["tasks"], ours)
@@ -224,14 +224,14 @@ def test_all_guests_of_a_node_of_proxmox_but_one(fleet: SimulatedFleet, tmp_path
     assert [name for name, offset in fleet.truths().items() if abs(offset) > 10**9] == ["101"]
 
 
-def test_all_guests_but_two(fleet: SimulatedFleet, tmp_path: Path) -> None:
+def test_exclusions_leave_out_two_guests(fleet: SimulatedFleet, tmp_path: Path) -> None:
     tasks = yaml_with("without_libvirt", "- name: All but two")[:1]
     ours = {"/run/vm": str(Path(fleet.path("web1")).parent), "router.qga": "101.qga"}
     guests = played(tmp_path, tasks, ours)["All but two"]["guests"]
     assert [Path(guest["name"]).name for guest in guests] == ["web1.qga"]
 
 
-def test_a_fleet_of_which_some_fail(fleet: SimulatedFleet, tmp_path: Path) -> None:
+def test_the_fleet_playbook_lists_guests_that_failed(fleet: SimulatedFleet, tmp_path: Path) -> None:
     tasks = yaml_with("fleets", "Set all clocks right, and look at the result yourself")
     sockets = [fleet.path("web1"), str(tmp_path / "gone.qga")]
     tasks[0]["qemu.guest_agent.qga_update_time"] = {"sockets": sockets, "fail_on": "none"}

@@ -1,6 +1,6 @@
-"""Every exchange on the page about the protocol, byte by byte, with the extended agent in front of a real stock agent.
+"""Every exchange on the protocol page, byte by byte, with the extended agent in front of a real stock agent.
 
-Its clock is an object in its process: this machine's is never touched.
+The extended agent's clock is an object in its process; this machine's clock is never changed.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from tests.support.agent_client import Client
 from tests.support.extended_agent import ExtendedAgent
 
 EXAMPLES = to_check(Check.PROTOCOL)
-# What an example's caption says of the agent.
+# Agents by the words in an example's caption.
 _SETUPS: dict[str, dict[str, Any]] = {
     "guest-get-clock is in the agent's block-rpcs": {"block_rpcs": ["guest-get-clock"]},
     "may not set the clock": {"clock": {"denied": True}},
     "one disciplines the clock": {"clock": {"disciplined": True}},
     "there is none": {"rtc_error": "the hardware clock was not set: No such device"},
 }
-# A time in nanoseconds since 1970. Everything else is the same each time.
+# A time in nanoseconds since 1970. All else is constant.
 _TIME = re.compile(rb"\b\d{19}\b")
 _VERSION = re.compile(rb'("version": )"[0-9.]+"')
 
@@ -37,12 +37,12 @@ def stock() -> Iterator[StockAgent]:
 
 
 def told_bytes(line: str) -> bytes:
-    """A line of an example as bytes; 0xFF is written as \\xff there."""
+    """Return a line of an example as bytes; it contains \\xff for 0xFF."""
     return b"\xff".join(part.encode() for part in line.split("\\xff"))
 
 
 def expected(line: str) -> re.Pattern[bytes]:
-    """What a reply may be: "..." stands for others, and times differ."""
+    """Return a pattern for the reply: "..." stands for further members, and times differ."""
     parts = [re.escape(_normal(part)) for part in told_bytes(line).split(b"...")]
     return re.compile(b".*".join(parts))
 
@@ -58,7 +58,7 @@ def test_the_agent_answers_as_shown(example: Example, stock: StockAgent) -> None
     with ExitStack() as stack:
         agent = stack.enter_context(ExtendedAgent(stock.socket, **setup))
         client = stack.enter_context(Client(agent.socket))
-        client.sync(1)  # the agent has heard of the stock agent by then
+        client.sync(1)  # by then, the agent has the stock agent's commands
         client.execute("guest-get-timezone")
         for line in example.text.splitlines():
             way, text = line[:3], line[3:]
@@ -71,8 +71,8 @@ def test_the_agent_answers_as_shown(example: Example, stock: StockAgent) -> None
         assert client.is_quiet(0.1)
 
 
-def test_the_steps_that_are_shown_are_what_the_figures_say(stock: StockAgent) -> None:
-    """The times that the page shows fit each other: they are from real exchanges."""
+def test_the_steps_on_the_page_agree_with_its_times(stock: StockAgent) -> None:
+    """The times on the page are from real exchanges, so they must agree."""
     (example,) = (each for each in EXAMPLES if each.caption == "A difference")
     before, after = map(int, _TIME.findall(example.text.encode()))
     step_ns = -21 * 10**9 + 26418558

@@ -38,14 +38,14 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def channel(guest: Guest, path: Path) -> Iterator[GuestChannel]:
-    """The guest's channel, whose socket is at ``path``."""
+    """The guest's channel, with its socket at ``path``."""
     with GuestChannel(path, guest.agent_path) as channel:
         yield channel
 
 
 @pytest.fixture
 def host(monkeypatch: pytest.MonkeyPatch) -> HostClock:
-    """The host's clock in the eyes of the module. This machine's is never touched."""
+    """The host's clock as the module sees it. This machine's clock is never changed."""
     host = HostClock()
     real = options.HostReference
     monkeypatch.setattr(options, "HostReference", functools.partial(real, realtime_ns=host.time_ns))

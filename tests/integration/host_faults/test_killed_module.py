@@ -1,6 +1,6 @@
 """The module is killed at a chosen moment.
 
-Whatever becomes of the run that a fault falls into, a plain run after it ends with the right time and a true report.
+Whatever the result of the disturbed run, the next run must end with the right time and a true report.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ PATIENCE_SECONDS = 30.0
 @pytest.mark.parametrize(
     ("moment", "steps"),
     [
-        pytest.param(Moment("guest-info"), False, id="before anything is asked"),
+        pytest.param(Moment("guest-info"), False, id="before the first request"),
         pytest.param(Moment(READING, 1), False, id="while measuring"),
         pytest.param(Moment(STEPPING), False, id="between measuring and stepping"),
         pytest.param(Moment(STEPPING, is_after=True), True, id="between stepping and verifying"),
@@ -31,21 +31,21 @@ PATIENCE_SECONDS = 30.0
         pytest.param(Moment(CLOSING), True, id="at the end"),
     ],
 )
-def test_the_module_is_killed(guest: Guest, path: Path, moment: Moment, steps: bool) -> None:
-    """``steps``: the step is carried out all the same."""
+def test_the_next_run_corrects_the_clock_after_a_kill(guest: Guest, path: Path, moment: Moment, steps: bool) -> None:
+    """``steps``: the step is executed nevertheless."""
     steps_before = guest.steps()
     with HeldModule({"socket": str(path)}, [Stop(moment)]) as run:
         run.wait()
         run.kill()
     assert (guest.steps() > steps_before) is steps
     rerun = run_plainly(guest, path)
-    # A time that was late on its way leaves something to be done.
+    # A time that was delayed leaves an offset, which the next run corrects.
     assert guest.name == "stock" or rerun["changed"] is not steps
 
 
 @both_agents
 @pytest.mark.parametrize("waits_for", ["its agent", "its client"])
-def test_the_module_is_killed_while_its_step_or_the_reply_to_it_lies_in_the_channel(
+def test_the_module_is_killed_while_its_step_or_the_reply_is_in_the_channel(
     guest: Guest, waits_for: str, channel: GuestChannel, path: Path
 ) -> None:
     steps = guest.steps()
@@ -54,15 +54,15 @@ def test_the_module_is_killed_while_its_step_or_the_reply_to_it_lies_in_the_chan
         held.wait()
         run.kill()
     held.release()
-    until(lambda: guest.steps() == steps + 1, "the step was not carried out", PATIENCE_SECONDS)
+    until(lambda: guest.steps() == steps + 1, "the step was not executed", PATIENCE_SECONDS)
     rerun = run_plainly(guest, path)
     assert guest.steps() == steps + 1 + rerun["attempts"]
-    # A difference is right however late it comes; a time may have grown old.
+    # A difference is right even if it arrives late; a time may be out of date.
     assert guest.name == "stock" or not rerun["changed"]
 
 
 @both_agents
-def test_the_module_is_killed_and_its_step_is_carried_out_while_the_next_one_measures(
+def test_the_module_is_killed_and_its_step_is_executed_while_the_next_run_measures(
     guest: Guest, channel: GuestChannel, path: Path
 ) -> None:
     steps = guest.steps()
@@ -70,7 +70,7 @@ def test_the_module_is_killed_and_its_step_is_carried_out_while_the_next_one_mea
     with HeldModule({"socket": str(path)}) as run:
         held.wait()
         run.kill()
-    # Starting takes it longer than this tolerance.
+    # It takes longer to start than this tolerance.
     options = {"socket": str(path), "tolerance": 0.01}
     with HeldModule(options, [Stop(Moment("guest-info"), is_held=False)]) as next_run:
         next_run.wait()
@@ -78,7 +78,7 @@ def test_the_module_is_killed_and_its_step_is_carried_out_while_the_next_one_mea
         held.release()
         entry = next_run.result()["guest"]
     assert entry["within_tolerance"]
-    # A difference has been added by then, and is not added again; a time was fresh when it was sent.
+    # A difference was added by then and is not added again; a time was up to date when it was sent.
     assert entry["changed"] is (guest.name == "stock")
     assert guest.steps() == steps + 1 + entry["attempts"]
     run_plainly(guest, path)

@@ -1,6 +1,6 @@
 """The socket's file is replaced at a chosen moment.
 
-Whatever becomes of the run that a fault falls into, a plain run after it ends with the right time and a true report.
+Whatever the result of the disturbed run, the next run must end with the right time and a true report.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from tests.processes.held_module import run_here
 from tests.support.disturbed_guest import BEHIND_NS, SLACK_NS, TOLERANCE_NS, Guest, assert_true, run_plainly
 from tests.support.moments import READING, STEPPING, Moment, at
 
-# How the socket's path is taken, and the code of the error that a run meets then; none: the other guest.
+# The replacement of the socket's file, and the error code of a run with it; without a code, it reaches the other guest.
 REPLACEMENTS: Mapping[str, tuple[Callable[[Path, Path], object], str]] = {
     "nothing": (lambda _path, _other: None, "not_found"),
     "another guest's socket": (lambda path, other: path.hardlink_to(other), ""),
@@ -69,7 +69,7 @@ def put_back(path: Path) -> None:
 @one_agent
 @pytest.mark.usefixtures("channel")
 @pytest.mark.parametrize("what", REPLACEMENTS)
-def test_the_sockets_file_is_replaced_between_two_runs(guest: Guest, other: Guest, what: str, path: Path) -> None:
+def test_the_next_run_uses_a_socket_that_replaced_the_first(guest: Guest, other: Guest, what: str, path: Path) -> None:
     _put, code = REPLACEMENTS[what]
     replace(path, what, other)
     entry = run_here({"socket": str(path)})["guest"]
@@ -87,7 +87,7 @@ def test_the_sockets_file_is_replaced_between_two_runs(guest: Guest, other: Gues
 @pytest.mark.usefixtures("channel")
 @pytest.mark.parametrize("phase", REPLACED_AT)
 @pytest.mark.parametrize("what", REPLACEMENTS)
-def test_the_sockets_file_is_replaced_in_the_middle_of_a_run_which_goes_on_with_its_own_guest(
+def test_a_run_continues_with_its_guest_after_the_sockets_file_was_replaced(
     guest: Guest, other: Guest, what: str, phase: str, path: Path
 ) -> None:
     with at({REPLACED_AT[phase]: lambda: replace(path, what, other)}):
@@ -105,7 +105,7 @@ LOST_TO += [(what, 0) for what, (_put, code) in REPLACEMENTS.items() if not code
 @one_agent
 @pytest.mark.parametrize("phase", REPLACED_AT)
 @pytest.mark.parametrize(("what", "other_ns"), LOST_TO)
-def test_the_channel_is_lost_and_its_sockets_file_replaced_in_the_middle_of_a_run(
+def test_a_run_steps_each_guest_only_by_its_own_offset_after_its_channel_was_lost(
     guest: Guest,
     other: Guest,
     what: str,
@@ -127,7 +127,7 @@ def test_the_channel_is_lost_and_its_sockets_file_replaced_in_the_middle_of_a_ru
     with at({REPLACED_AT[phase]: lose}):
         entry = run_here({"socket": str(path)})["guest"]
     stepped = guest.steps() - steps, other.steps() - steps_of_other
-    # Whichever was stepped at all was stepped by what was measured of it.
+    # Each guest that was stepped was stepped by its own offset.
     for each, has_stepped, was_ns in zip((guest, other), stepped, (BEHIND_NS, other_ns), strict=True):
         assert abs(each.truth_ns() - (0 if has_stepped else was_ns)) < TOLERANCE_NS
     if "error" in entry:

@@ -1,4 +1,4 @@
-"""Two runs at one guest at once: it ends with the right time, and neither lies."""
+"""Two concurrent runs on one guest: it ends with the right time, and both reports are true."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ from tests.support.disturbed_guest import (
 from tests.support.moments import STEPPING, Moment
 
 SEEDS = 200
-# In how many of that many pairs one may say that it did not converge: each may step behind the other's last look.
+# The number of pairs in which a run may report not_converged, because each may step after the other's last reading.
 MOST_UNDECIDED = 1
-# A computed measurement is rounded, and aged.
+# Simulated measurements are rounded and aged.
 DRIFT_NS = 1_000
 
 
 class Scene:
-    """Several runs at one computed guest that was behind, each with a client of its own."""
+    """Several runs on one simulated guest whose clock was behind, each with a client of its own."""
 
     def __init__(self, kind: str, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
         self.line = TimeLine()
@@ -62,7 +62,7 @@ class Scene:
         self.steps_by_run: list[int] = []
 
     def run(self, delays_s: Sequence[float], is_in_step: bool) -> list[ResyncReport]:
-        """Each begins behind its delay. ``is_in_step``: nobody steps before all have measured."""
+        """Start each run after its delay. ``is_in_step``: no run steps before all have measured."""
         runs = range(len(delays_s))
         self.steps_by_run = [0 for _run in runs]
 
@@ -85,8 +85,8 @@ class Scene:
         at_the_gate: set[int] = set()
         return side_by_side(self.line, [resync_once(run) for run in runs])
 
-    def assert_no_lie(self, report: ResyncReport, steps: int) -> None:
-        """What a run says was true at some time of it, and it says that it has stepped if it has."""
+    def assert_truthful(self, report: ResyncReport, steps: int) -> None:
+        """Assert that the reported offsets were true at some time of the run, and that steps were reported."""
         for offset in (report.before, *filter(None, (report.after,))):
             assert any(
                 abs(truth_ns - offset.ns) <= offset.uncertainty_ns + DRIFT_NS for truth_ns in self.shared.offsets
@@ -97,17 +97,17 @@ class Scene:
 
 
 @pytest.mark.parametrize("kind", ["extended", "stock"])
-@pytest.mark.parametrize("start", ["in step", "together", "one behind the other"])
-def test_two_runs_at_once_end_with_the_right_time_and_do_not_lie(
+@pytest.mark.parametrize("start", ["in step", "together", "one after the other"])
+def test_two_concurrent_runs_end_with_the_right_time_and_report_truthfully(
     kind: str, start: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     failed = 0
     for seed in range(SEEDS):
         scene = Scene(kind, seed, monkeypatch)
-        late_s = scene.drawn.uniform(0, 0.03) if start == "one behind the other" else 0.0
+        late_s = scene.drawn.uniform(0, 0.03) if start == "one after the other" else 0.0
         reports = scene.run([0.0, late_s], is_in_step=start == "in step")
         for report, steps in zip(reports, scene.steps_by_run, strict=True):
-            scene.assert_no_lie(report, steps)
+            scene.assert_truthful(report, steps)
         right = abs(scene.shared.offsets[-1]) <= TOLERANCE_NS
         assert right or any(report.error for report in reports)
         failed += any(report.error is not None for report in reports)
@@ -119,8 +119,8 @@ def test_two_runs_at_once_end_with_the_right_time_and_do_not_lie(
 
 
 @pytest.mark.parametrize("name", ["extended", "stock"])
-@pytest.mark.parametrize("holds", ["all have measured before either steps", "one steps behind the other's verifying"])
-def test_two_modules_at_once_on_an_agent_that_serves_both(name: str, holds: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("holds", ["both have measured before either steps", "one steps after the other verified"])
+def test_two_concurrent_modules_both_correct_an_agent_that_serves_both(name: str, holds: str, tmp_path: Path) -> None:
     kind = EXTENDED if name == "extended" else SLOW_HWCLOCK
     clock = Clock(BEHIND_NS)
     paths = [tmp_path / "one.qga", tmp_path / "two.qga"]
@@ -133,7 +133,7 @@ def test_two_modules_at_once_on_an_agent_that_serves_both(name: str, holds: str,
         one.wait()
         two.wait()
         one.go_on()
-        if holds == "all have measured before either steps":
+        if holds == "both have measured before either steps":
             two.go_on()
             entries = [one.result()["guest"], two.result()["guest"]]
         else:
@@ -151,7 +151,7 @@ def test_two_modules_at_once_on_an_agent_that_serves_both(name: str, holds: str,
 
 @both_agents
 @pytest.mark.usefixtures("channel")
-def test_two_modules_at_once_on_a_channel_that_serves_one(guest: Guest, path: Path) -> None:
+def test_the_second_module_changes_nothing_on_a_channel_for_one_client(guest: Guest, path: Path) -> None:
     steps = guest.steps()
     with HeldModule({"socket": str(path)}, [Stop(Moment(STEPPING))]) as one:
         one.wait()
@@ -167,7 +167,7 @@ def test_two_modules_at_once_on_a_channel_that_serves_one(guest: Guest, path: Pa
 
 @both_agents
 @pytest.mark.usefixtures("channel")
-def test_a_module_that_cannot_wait_for_the_channel_says_so(guest: Guest, path: Path) -> None:
+def test_a_module_that_cannot_wait_for_the_channel_returns_unresponsive(guest: Guest, path: Path) -> None:
     with HeldModule({"socket": str(path)}, [Stop(Moment(STEPPING))]) as one:
         one.wait()
         entry = run_here({"socket": str(path), "timeout": 0.3})["guest"]

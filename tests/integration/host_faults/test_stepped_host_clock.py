@@ -1,6 +1,6 @@
 """The host's clock is stepped at a chosen moment.
 
-Whatever becomes of the run that a fault falls into, a plain run after it ends with the right time and a true report.
+Whatever the result of the disturbed run, the next run must end with the right time and a true report.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from tests.support.disturbed_guest import (
 )
 from tests.support.moments import CLOSING, READING, STEPPING, Moment, at
 
-# With one reading each, so that it is known which is the last.
+# With one reading for each measurement, so that the last one is known.
 STEPPED_AT = {
-    "before anything is asked": Moment("guest-info"),
+    "before the first request": Moment("guest-info"),
     "while measuring": Moment(READING),
     "between measuring and stepping": Moment(STEPPING),
     "between stepping and verifying": Moment(STEPPING, is_after=True),
@@ -38,7 +38,7 @@ STEPPED_AT = {
     "after the last reading": Moment(READING, is_after=True, since=STEPPING),
 }
 STEPPED_AT_A_RIGHT_GUEST = {
-    "before anything is asked": Moment("guest-info"),
+    "before the first request": Moment("guest-info"),
     "while measuring": Moment(READING),
     "after the last reading": Moment(READING, is_after=True),
 }
@@ -53,7 +53,7 @@ in_each_direction = pytest.mark.parametrize(
 
 
 def run_stepped(guest: Guest, moment: Moment, host: HostClock, by_ns: int, **options: Any) -> dict[str, Any]:
-    """Run the module on the guest, with the host's clock stepped at that moment."""
+    """Run the module on the guest and step the host's clock at that moment."""
     with at({moment: lambda: host.step(by_ns)}):
         entry: dict[str, Any] = run_here({"socket": guest.agent_path, **options})["guest"]
     return entry
@@ -66,7 +66,7 @@ def assert_claims(entry: Mapping[str, Any], truth_ns: int) -> None:
 @both_agents
 @pytest.mark.parametrize("phase", STEPPED_AT)
 @in_each_direction
-def test_the_hosts_clock_is_stepped_during_a_run(guest: Guest, by_ns: int, phase: str, host: HostClock) -> None:
+def test_a_guest_gets_the_new_time_of_a_stepped_host(guest: Guest, by_ns: int, phase: str, host: HostClock) -> None:
     entry = run_stepped(guest, STEPPED_AT[phase], host, by_ns, samples=1)
     truth_ns = guest.truth_ns() - by_ns
     assert abs(truth_ns) <= TOLERANCE_NS
@@ -80,7 +80,7 @@ def test_the_hosts_clock_is_stepped_during_a_run(guest: Guest, by_ns: int, phase
 @both_agents
 @pytest.mark.parametrize("phase", STEPPED_AT_A_RIGHT_GUEST)
 @in_each_direction
-def test_the_hosts_clock_is_stepped_while_a_guest_is_looked_at_that_was_right(
+def test_a_guest_that_was_right_follows_a_host_that_was_stepped(
     guest: Guest, by_ns: int, phase: str, host: HostClock
 ) -> None:
     guest.put_off_by(0)
@@ -92,14 +92,14 @@ def test_the_hosts_clock_is_stepped_while_a_guest_is_looked_at_that_was_right(
 
 @both_agents
 @in_each_direction
-def test_the_hosts_clock_is_stepped_when_all_is_done(guest: Guest, by_ns: int, host: HostClock) -> None:
+def test_a_step_of_the_host_after_the_last_reading_does_not_count(guest: Guest, by_ns: int, host: HostClock) -> None:
     entry = run_stepped(guest, Moment(CLOSING), host, by_ns)
-    assert_true(entry, BEHIND_NS, guest.truth_ns())  # as it was then
+    assert_true(entry, BEHIND_NS, guest.truth_ns())  # compared with the host's clock before its step
     run_plainly(guest, Path(guest.agent_path), by_ns)
 
 
 @both_agents
-def test_a_hosts_clock_that_is_stepped_again_and_again_is_no_reference(guest: Guest, host: HostClock) -> None:
+def test_a_host_clock_that_is_stepped_repeatedly_ends_in_not_converged(guest: Guest, host: HostClock) -> None:
     steps = {Moment(STEPPING, nth, is_after=True): functools.partial(host.step, SECOND_NS) for nth in range(3)}
     with at(steps):
         entry = run_here({"socket": guest.agent_path, "attempts": 3})["guest"]
@@ -112,7 +112,7 @@ def test_a_hosts_clock_that_is_stepped_again_and_again_is_no_reference(guest: Gu
 
 @both_agents
 @pytest.mark.parametrize("phase", STEPPED_AT)
-def test_a_stated_time_runs_on_whatever_becomes_of_the_hosts_clock(guest: Guest, phase: str, host: HostClock) -> None:
+def test_a_given_time_runs_on_while_the_hosts_clock_is_stepped(guest: Guest, phase: str, host: HostClock) -> None:
     entry = run_stepped(guest, STEPPED_AT[phase], host, 7 * SECOND_NS, samples=1, time=f"{time.time():.6f}")
     assert entry["within_tolerance"]
     assert abs(entry["offset_after_ns"]) <= TOLERANCE_NS
@@ -121,9 +121,7 @@ def test_a_stated_time_runs_on_whatever_becomes_of_the_hosts_clock(guest: Guest,
 
 
 @in_each_direction
-def test_the_hosts_clock_is_stepped_in_the_middle_of_a_fleet(
-    fleet: SimulatedFleet, by_ns: int, host: HostClock
-) -> None:
+def test_guests_after_a_step_of_the_host_get_its_new_time(fleet: SimulatedFleet, by_ns: int, host: HostClock) -> None:
     guests = [Guest(fleet, name) for name in ("extended", "stock", "other")]
     for each in guests:
         each.put_off_by(BEHIND_NS)

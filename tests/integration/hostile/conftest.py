@@ -8,7 +8,7 @@ import pytest
 
 from tests.hostile.workers import Workers
 
-# Most of them wait most of the time.
+# Most of them are waiting most of the time.
 _WORKERS = 6
 
 

@@ -1,7 +1,7 @@
-"""Every attack of the fixed list through every channel, played to the modules themselves.
+"""Every attack of the fixed list through every channel, against the modules themselves.
 
-What an agent may make them do is at most: fail with a documented code, or return what is well-formed, typed and, as far
-as the agent did not lie, true; in the time that the options allow and in the memory that a message's limit allows.
+At most, a module may fail with a documented code, or return a result that is well-formed, typed and, as far as the
+agent did not lie, true, within the time of the options and the memory of the message limits.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from tests.hostile.workers import Workers
 from tests.support.tiers import chosen
 
 _AT_ONCE = 6
-# About one in so many is not thorough.
+# About one in so many runs in the quick tier.
 _ONE_IN = {UNIX: 12, LIBVIRT: 24, **dict.fromkeys(OTHER_STREAMS, 48)}
 
 Played = Future[tuple[Clock, Verdict]]
@@ -31,7 +31,7 @@ Played = Future[tuple[Clock, Verdict]]
 
 @pytest.fixture(scope="module")
 def played(request: pytest.FixtureRequest, workers: Workers) -> Iterator[Mapping[Round, Played]]:
-    """All rounds that were chosen, several at a time: most wait for most of their time."""
+    """All selected rounds, several at a time, because most are waiting most of the time."""
 
     def play(each: Round) -> tuple[Clock, Verdict]:
         agent = each.attack.agent()
@@ -44,7 +44,7 @@ def played(request: pytest.FixtureRequest, workers: Workers) -> Iterator[Mapping
 
 @pytest.fixture(scope="module")
 def honest(workers: Workers) -> dict[str, Any]:
-    """What each module returns of an honest guest."""
+    """The result of each module for an honest guest."""
     verdicts = {
         work: workers.play(HostileAgent(), UNIX, module, **options) for work, (module, options) in MODULES.items()
     }
@@ -52,7 +52,7 @@ def honest(workers: Workers) -> dict[str, Any]:
 
 
 def is_thorough(each: Round) -> bool:
-    """By its name: attacks that are alike follow each other at regular distances."""
+    """Decide by the name, because similar attacks follow each other at regular distances."""
     return zlib.crc32(str(each).encode()) % _ONE_IN[each.channel] != 0
 
 
@@ -60,6 +60,6 @@ def is_thorough(each: Round) -> bool:
     "each",
     [pytest.param(each, id=str(each), marks=pytest.mark.thorough if is_thorough(each) else ()) for each in rounds()],
 )
-def test_an_attack_comes_to_nothing(each: Round, played: Mapping[Round, Played], honest: Mapping[str, Any]) -> None:
+def test_an_attack_has_no_effect(each: Round, played: Mapping[Round, Played], honest: Mapping[str, Any]) -> None:
     clock, verdict = played[each].result()
     assert list(faults(each, clock, verdict, honest[each.attack.work])) == []

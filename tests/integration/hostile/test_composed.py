@@ -1,4 +1,4 @@
-"""Attacks put together at random, with bytes that make no sense: nobody has thought of everything."""
+"""Random combinations of attacks and meaningless bytes, for the cases that the fixed list does not have."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from tests.hostile.cases import MODULES, UNIX
 from tests.hostile.checks import general_faults
 from tests.hostile.workers import Workers
 
-# Every code that any attack may come to, and what breaks libvirt's connection.
+# All codes that an attack may cause, and the code of a broken connection to libvirt.
 _CODES = frozenset(code for attack in ATTACKS for code in attack.codes_by(LIBVIRT))
 _SECONDS = 0.1
-# Twice attempted, and measured in seconds each time; a busy machine takes longer.
+# Two attempts, each with measurements of seconds; a busy machine takes longer.
 _LONGEST_SECONDS = 90.0
 
 _PLAYS: dict[str, Play] = {
@@ -50,12 +50,12 @@ moves: st.SearchStrategy[Play] = st.one_of(
     garbage.map(lambda data: lambda _asked: [data, HangUp()]),
     st.tuples(garbage, garbage).map(lambda data: lambda asked: [data[0], asked.answer(), data[1]]),
 )
-# A few honest replies first, or nothing is ever reached but the sync.
+# A few honest replies first; otherwise, only the sync would be reached.
 scripts = st.tuples(st.integers(0, 12), st.lists(moves, min_size=1, max_size=4), st.booleans())
 
 
 def script_of(honest: int, hostile: Sequence[Play], goes_on: bool) -> Play:
-    """So many honest replies, then each of the hostile plays, and then all of them again or honesty."""
+    """Play ``honest`` honest replies, each hostile play, and then the hostile plays again or honest replies."""
 
     def play(asked: Asked) -> Iterable[Piece]:
         number = asked.number - honest
@@ -67,7 +67,7 @@ def script_of(honest: int, hostile: Sequence[Play], goes_on: bool) -> Play:
 
 
 @settings(
-    # Each of them is a run of a module.
+    # Each example is a run of a module.
     max_examples=settings.default.max_examples // 3,
     derandomize=True,
     database=None,
@@ -79,9 +79,7 @@ def script_of(honest: int, hostile: Sequence[Play], goes_on: bool) -> Play:
     channel=st.sampled_from((UNIX, UNIX, UNIX, LIBVIRT)),
     work=st.sampled_from(sorted(MODULES)),
 )
-def test_attacks_put_together_come_to_nothing(
-    workers: Workers, script: Any, kind: str, channel: str, work: str
-) -> None:
+def test_combined_attacks_have_no_effect(workers: Workers, script: Any, kind: str, channel: str, work: str) -> None:
     module, options = MODULES[work]
     agent = HostileAgent(script_of(*script), kind)
     verdict = workers.play(agent, channel, module, **options, timeout=_SECONDS)

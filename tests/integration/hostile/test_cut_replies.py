@@ -1,4 +1,4 @@
-"""A connection that is closed behind any byte of a reply, in the middle of a sync, an answer or a reading."""
+"""A connection that is closed after any byte of a reply, in the middle of a sync, an answer or a reading."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.hostile.workers import Workers
 _AT_ONCE = 6
 _GONE = frozenset(("not_connected",))
 
-# Long replies are alike in their middle; the step shares no divisor with the length of a command's entry.
+# Long replies repeat themselves in the middle; the step has no divisor in common with the length of an entry.
 _STEP = 61
 _EACH_AT_ENDS = 90
 
@@ -38,14 +38,14 @@ _EVERY_NTH = {UNIX: 1, LIBVIRT: 5, **dict.fromkeys(OTHER_STREAMS, 17)}
 
 
 def cuts(command: str) -> list[int]:
-    """How many bytes of its reply are sent. The last one is a newline, and without it the reply is whole."""
+    """Return the numbers of sent bytes of its reply. The reply is complete without its last byte, a newline."""
     request = json.dumps({"execute": command, "arguments": _ARGUMENTS.get(command, {})}).encode() + b"\n"
     size = len(b"".join(HostileAgent().received(request))) - 1  # type: ignore[arg-type]  # it does not pause
     ends = min(size, _EACH_AT_ENDS)
     return sorted({*range(ends), *range(ends, size, _STEP), *range(size - ends, size)})
 
 
-# As long as those that are sent: a number of 53 bits, and a step of some seconds.
+# As long as real ones: a number of 53 bits, and a step of some seconds.
 _ARGUMENTS: dict[str, dict[str, Any]] = {
     "guest-sync-delimited": {"id": 2**52},
     "guest-sync": {"id": 2**40},
@@ -55,7 +55,7 @@ _ARGUMENTS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("command", CUT)
 @pytest.mark.parametrize("channel", _EVERY_NTH)
-def test_a_reply_that_is_cut_off_is_no_reply(channel: str, command: str, workers: Workers) -> None:
+def test_a_truncated_reply_is_an_error(channel: str, command: str, workers: Workers) -> None:
     work, options = CUT[command]
     module, usual = MODULES[work]
     cut_command = _OF_LIBVIRT.get(command, command) if channel == LIBVIRT else command
@@ -70,10 +70,10 @@ def test_a_reply_that_is_cut_off_is_no_reply(channel: str, command: str, workers
         with reached(agent, channel, module, **usual, timeout=5.0, **options) as case:
             verdict = workers.run(case)
         found = list(general_faults(channel, module, verdict, {}, _GONE))
-        # What it was told to do it has done, and the measurement behind it needs a connection that is left alone.
+        # The command was executed, and the measurement after it needs an undisturbed connection.
         if "error" not in (verdict.result or {}) and work == RESYNC and command != "guest-update-time":
             found.append(f"it succeeded: {verdict.result}")
-        return [f"behind {size} bytes: {fault}" for fault in found]
+        return [f"after {size} bytes: {fault}" for fault in found]
 
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         sizes = cuts(cut_command)[:: _EVERY_NTH[channel]]

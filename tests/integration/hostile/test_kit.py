@@ -1,4 +1,4 @@
-"""The malicious agents themselves: that they do what they are for, and run in a guest."""
+"""Tests of the malicious agents themselves: they are malicious, and can run in a guest."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.hostile.in_guest import shipped
 _OLDEST = (3, 9)  # Debian 11's
 
 
-def test_what_is_shipped_into_a_guest_needs_nothing_but_python(tmp_path: Path) -> None:
+def test_the_files_for_a_guest_only_need_python(tmp_path: Path) -> None:
     for name, content in shipped():
         ast.parse(content, feature_version=_OLDEST)
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -28,11 +28,11 @@ def test_what_is_shipped_into_a_guest_needs_nothing_but_python(tmp_path: Path) -
     subprocess.run([sys.executable, "-I", "-S", "-c", program, tmp_path], cwd="/", check=True)
 
 
-def test_no_two_attacks_have_the_same_name() -> None:
+def test_attacks_have_unique_names() -> None:
     assert len({str(attack) for attack in ATTACKS}) == len(ATTACKS)
 
 
-def test_a_payload_is_not_the_honest_answer() -> None:
+def test_a_payload_does_not_contain_the_honest_answer() -> None:
     plays = {**payloads.ENDLESS, **payloads.MALFORMED, **payloads.HUGE, **payloads.REFUSING}
     asked = Asked("guest-get-osinfo", {}, 0, 0, lambda: b"honest")
     for name, play in plays.items():
@@ -55,5 +55,5 @@ def test_a_payload_is_not_the_honest_answer() -> None:
         ({"offset_after_ns": None}, {"offset_after_ns": 5}, False),
     ],
 )
-def test_a_wrong_type_is_found_and_a_right_one_is_not(value: object, honest: object, is_wrong: bool) -> None:
+def test_only_wrong_types_are_reported(value: object, honest: object, is_wrong: bool) -> None:
     assert bool(list(mistyped(value, honest))) is is_wrong

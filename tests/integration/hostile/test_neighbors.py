@@ -1,7 +1,7 @@
-"""Honest guests beside fifteen that are slow, loud or breaking: they are done as soon as if they were alone, or nearly.
+"""Honest guests among fifteen that are slow, flooding or breaking connections: they take hardly longer than alone.
 
-Alone they take a third of a second at most, and beside the others hardly longer. A run ends at its deadline here, which
-spares us the others' own time and leaves the honest guests some seconds, on a busy machine too.
+Alone, they take at most a third of a second. A run ends at its deadline here, which saves the time of the others and
+gives the honest guests a few seconds, even on a busy machine.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ HONEST = {
     f"web{number}": Profile(kind, -(number + 2) * SECOND_NS) for number, kind in enumerate(("extended", "stock") * 5)
 }
 TOLERANCE_NS = 100_000_000
-# A listing has no deadline: it gives up those that are too slow, when silent ones would have been given up as well.
+# A listing has no deadline. It gives up slow guests at the time at which it gives up silent ones.
 LISTING_TIMEOUT = 2.5
 LONGEST_LISTING = 30.0
 OPTIONS = {"timeout": 5.0, "fail_on": "none", "deadline": 4.0}
@@ -47,7 +47,7 @@ Request = dict[str, Any]
 
 
 def _from(number: int, value: Any, otherwise: Any) -> Callable[[Request], Any]:
-    """For a definition: that value from the request of that number on, counted from 1."""
+    """Return a function for a definition: the value from that request on, counted from 1, and ``otherwise`` before."""
     asked = itertools.count(1)
     return lambda _request: value if next(asked) >= number else otherwise
 
@@ -57,7 +57,7 @@ def slow(seconds: float, after: int = 0) -> Behavior:
 
 
 def now_and_then_slow(seconds: float) -> Behavior:
-    """Every other answer comes at once."""
+    """Every second answer is sent at once."""
     asked = itertools.count()
     return {"takes": lambda _request: seconds * (next(asked) % 2)}
 
@@ -67,7 +67,7 @@ def breaking(at: int, seconds: float = 0.0) -> Behavior:
 
 
 def breaking_once(at: int, seconds: float, then: float) -> Behavior:
-    """Every answer after that one takes the time ``then``."""
+    """After the break, every answer takes ``then`` seconds."""
     asked, answered = itertools.count(1), itertools.count(1)
     times = {**dict.fromkeys(range(1, at), 0.0), at: seconds}
     return {"takes": lambda _request: times.get(next(asked), then), "breaks": lambda _request: next(answered) == at}
@@ -78,20 +78,20 @@ def loud(size: int) -> Behavior:
     return {"replies": {}, "agent": lambda _request: text}
 
 
-# By what they do, the behavior of each of them.
+# The behavior of each guest, by a description of all.
 BEHAVIORS: Mapping[str, Callable[[int], Behavior]] = {
     "silent": lambda _number: {"is_silent": True},
     "slow from the first answer on": lambda _number: slow(4.0),
     "slow when they have answered once": lambda _number: slow(4.0, after=1),
     "slow when they have answered often": lambda _number: slow(4.0, after=5),
     "slow now and then": lambda _number: now_and_then_slow(4.0),
-    "just not as slow as is noticed at once": lambda _number: slow(0.9),
+    "almost slow enough to be noticed at once": lambda _number: slow(0.9),
     "a little slow": lambda _number: slow(0.2),
     "slower and slower": lambda number: slow(0.3 * number),
     "breaking": lambda _number: breaking(at=3),
     "breaking one after the other": lambda number: breaking(at=number + 1),
     "breaking late": lambda _number: breaking(at=2, seconds=0.8),
-    # All that were asked when the connection broke are asked again, one after the other: a turn must not last as long.
+    # All guests whose exchange was interrupted are asked again one after the other, so a turn must not take this long.
     "breaking once, and slow from then on": lambda number: (
         breaking_once(at=2, seconds=0.8, then=3.0) if number < 3 else slow(3.0, after=2)
     ),
@@ -99,11 +99,11 @@ BEHAVIORS: Mapping[str, Callable[[int], Behavior]] = {
     "very loud": lambda _number: loud(3_000_000),
     "mixed": lambda number: [slow(4.0, after=number % 4), breaking(at=number), loud(60_000)][number % 3],
 }
-# They are waited for: each of their answers is in time.
-UNNOTICED = ("just not as slow as is noticed at once", "a little slow")
-# At each break, all that were being asked are begun anew.
+# These are waited for, because each answer arrives in time.
+UNNOTICED = ("almost slow enough to be noticed at once", "a little slow")
+# At each break, all interrupted guests start again.
 BREAKING = tuple(name for name in BEHAVIORS if name.startswith("breaking") or name == "mixed")
-SHORT = ("slow when they have answered once", "just not as slow as is noticed at once", "breaking late", "mixed")
+SHORT = ("slow when they have answered once", "almost slow enough to be noticed at once", "breaking late", "mixed")
 
 
 def entries_of(verdict: Verdict) -> dict[str, dict[str, Any]]:
@@ -113,7 +113,7 @@ def entries_of(verdict: Verdict) -> dict[str, dict[str, Any]]:
 
 
 class Hypervisor(SimulatedHypervisor):
-    """The honest guests among others that behave so. The honest ones are begun last, or spread among the others."""
+    """Honest guests among others with these behaviors. The honest ones start last, or are spread among the others."""
 
     def __init__(self, behaviors: Mapping[str, Behavior], are_honest_last: bool = True) -> None:
         others, honest = list(dict.fromkeys(behaviors, Profile(offset_ns=-3 * SECOND_NS)).items()), list(HONEST.items())
@@ -124,7 +124,7 @@ class Hypervisor(SimulatedHypervisor):
                 setattr(self.definition(name), what, value)
 
     def correct_all(self, **options: Any) -> dict[str, dict[str, Any]]:
-        """Run the module, and return its entries, once those of the honest guests are as they should be."""
+        """Run the module, check the entries of the honest guests, and return all entries."""
         entries = entries_of(worker.run(Case(RESYNC[0], {**RESYNC[1], "domains": ["*"], **options})))
         for name in HONEST:
             assert entries[name]["status"] == "corrected", entries[name]
@@ -160,14 +160,14 @@ def test_honest_domains_are_corrected_within_seconds(
 ) -> None:
     made = make(behavior, are_honest_last)
     made.correct_all()
-    # The daemon works on twenty calls, and has to have one left for others.
+    # The daemon works on twenty calls at once, and must have one free for other clients.
     assert made.most_calls < 20
     assert made.most_calls_of_a_connection <= 5
 
 
 @pytest.mark.parametrize("behavior", quick([name for name in BEHAVIORS if name not in BREAKING], SHORT[:1]))
 def test_honest_domains_far_away_are_corrected_within_seconds(make: MakeHypervisor, behavior: str) -> None:
-    """Alone they take 0.6 s. Fifteen calls that are held up leave four of nineteen to them: a second and a half."""
+    """Alone, they take 0.6 s. Fifteen held-up calls leave them four of nineteen, which takes 1.5 s."""
     made = make(behavior)
     made.slow_down(HONEST, 0.05)
     made.correct_all()
@@ -181,7 +181,7 @@ def test_honest_domains_return_their_facts_within_seconds(make: MakeHypervisor, 
 
 
 @pytest.mark.parametrize("behavior", quick([name for name in BEHAVIORS if name not in UNNOTICED], SHORT[:1]))
-def test_an_inventory_has_all_honest_domains_and_gives_up_slow_ones(make: MakeHypervisor, behavior: str) -> None:
+def test_an_inventory_lists_all_honest_domains_and_gives_up_slow_ones(make: MakeHypervisor, behavior: str) -> None:
     make(behavior)
     began_at = time.monotonic()
     found = list_guests(Query(("qemu:///system",), ("*",), (), STATES, ("min", "time"), LISTING_TIMEOUT, 20))
@@ -191,7 +191,7 @@ def test_an_inventory_has_all_honest_domains_and_gives_up_slow_ones(make: MakeHy
 
 
 @pytest.mark.parametrize("breakers", [1, 4])
-def test_a_guest_that_breaks_libvirts_connection_costs_the_others_nothing(
+def test_a_guest_that_breaks_libvirts_connection_does_not_affect_the_others(
     breakers: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     names = [f"breaker{number}" for number in range(breakers)]
@@ -211,7 +211,7 @@ PLAYS: Mapping[str, Play] = {
     **payloads.DRIPPING,
     "slowly": lambda asked: [Pause(1.0), asked.answer()],
     "a little slowly": lambda asked: [Pause(0.1), asked.answer()],
-    # The honest reply, in as much space as it may take.
+    # The honest reply with as much white space as allowed.
     "blown up": lambda asked: [asked.answer().replace(b"}\n", b" " * 60_000 + b"}\n")],
 }
 SHORT_PLAYS = ("endless white space", "an endless string", "the reply in drips", "a little slowly")
@@ -222,10 +222,10 @@ SHORT_PLAYS = ("endless white space", "an endless string", "the reply in drips",
 def test_honest_sockets_are_corrected_within_seconds(
     tmp_path: Path, workers: Workers, name: str, concurrency: int
 ) -> None:
-    """They are meant to be done within a second of when they would be alone, which is a tenth of a second here.
+    """They should take at most a second longer than alone, which is a tenth of a second here.
 
-    The deadline stands in for that second: fifteen floods come from this very machine, and one at a time they cost the
-    honest guests 1.3 to 1.5 s of its time if it does nothing else. A flood that keeps its place costs a timeout.
+    The deadline replaces that second, because fifteen floods come from this machine: one at a time, they delay the
+    honest guests by 1.3 to 1.5 s on an idle machine. A flood that is not interrupted would take a whole timeout.
     """
     others = {f"{number}": PLAYS[name] for number in range(COUNT)}
     with SimulatedFleet(tmp_path, HONEST) as fleet, several(others) as sockets:

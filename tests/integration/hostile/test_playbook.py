@@ -1,4 +1,4 @@
-"""A handful of attacks played to a real playbook, which runs the installed modules. One run plays them all."""
+"""A few attacks against a real playbook, which runs the installed modules. One run plays them all."""
 
 from __future__ import annotations
 
@@ -52,14 +52,14 @@ def run() -> Iterator[PlaybookRun]:
         yield run_tasks(tasks, "-vv", "--diff")
 
 
-def test_the_terminal_stays_clean(run: PlaybookRun) -> None:
+def test_the_output_is_printable_and_has_no_traceback(run: PlaybookRun) -> None:
     assert "Traceback" not in run.output
     assert all(line.isprintable() for line in run.output.splitlines())
 
 
 @pytest.mark.parametrize("name", _CHOSEN)
-def test_a_task_ends_with_a_documented_code_or_a_result(name: str, run: PlaybookRun) -> None:
+def test_each_task_ends_with_a_documented_code_or_a_result(name: str, run: PlaybookRun) -> None:
     (record,) = (record for record in run.tasks if record.task == name)
-    # Without a code, an honest agent's task has to be a success.
+    # Tasks with an honest agent have no codes, so they must succeed.
     assert record.outcome == ("failed" if "error" in record.result else "ok"), record.result
     assert codes_of(record.result) <= DOCUMENTED & _CHOSEN[name].codes, record.result

@@ -1,4 +1,4 @@
-"""Every value in every reply that is read, replaced by one of each JSON type."""
+"""Every value in every reply that the modules read, replaced by a value of each JSON type."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from tests.hostile.workers import Workers
 from tests.hostile.wrong_types import HONEST, Swap, swaps
 
 _AT_ONCE = 6
-# What is read is read in the same way behind every channel. These have no divisor in common with the number of
-# strangers, so each of them is met.
+# Replies are read in the same way on every channel. These numbers have no divisor in common with the number of
+# strangers, so every stranger is used.
 _EVERY_NTH = {UNIX: 1, LIBVIRT: 4, **dict.fromkeys(OTHER_STREAMS, 16)}
 
-# What may come of a value that is not what it should be: an error; a clock or an agent that is another one.
+# Allowed codes for a wrong value: errors, or the result for another clock or another agent.
 _CODES = frozenset(("protocol_error", "not_converged", "command_not_found", "command_disabled"))
 _CODES_OF_SYNC = _CODES | {"unresponsive"}
 
 
 class Reader(NamedTuple):
-    """What asks the command: a module with options, and the agent that it must be to be asked."""
+    """A module and options that use the command, and the kind of agent for which they do."""
 
     work: str
     kind: str
@@ -49,7 +49,7 @@ def _subset(*names: str, kind: str = EXTENDED) -> Reader:
 _RESYNC_STOCK = Reader(RESYNC, STOCK, {})
 _RESYNC_EXTENDED = Reader(RESYNC, EXTENDED, {})
 _DETAILS = Reader(DETAILS, EXTENDED, {})
-# No swap of this is an answer, so each takes all of its time.
+# No swap of this is an answer, so each uses up its timeout.
 _SYNC = Reader(RESYNC, EXTENDED, {"timeout": 0.05})
 
 READERS: Mapping[str, tuple[Reader, ...]] = {
@@ -78,7 +78,7 @@ READERS: Mapping[str, tuple[Reader, ...]] = {
     "guest-fsfreeze-status": (_subset("freeze"),),
 }
 
-# libvirt syncs by itself, and by another command.
+# libvirt syncs by itself, with another command.
 _PAIRS = [
     pytest.param(channel, command, marks=pytest.mark.thorough if channel in OTHER_STREAMS else ())
     for channel in _EVERY_NTH
@@ -87,11 +87,11 @@ _PAIRS = [
 ]
 
 
-def test_each_command_that_is_known_here_is_read_by_somebody() -> None:
+def test_each_command_of_the_swaps_has_a_reader() -> None:
     assert READERS.keys() == HONEST.keys()
 
 
-# It has no divisor in common with the number of strangers: in one swap of so many, each of them comes in turn.
+# It has no divisor in common with the number of strangers, so the selected swaps use every stranger.
 _ONE_IN = 7
 
 
@@ -99,7 +99,7 @@ _ONE_IN = 7
     "is_thorough", [pytest.param(False, id="some"), pytest.param(True, id="the others", marks=pytest.mark.thorough)]
 )
 @pytest.mark.parametrize(("channel", "command"), _PAIRS)
-def test_nothing_of_a_wrong_type_is_passed_on(channel: str, command: str, is_thorough: bool, workers: Workers) -> None:
+def test_no_value_of_a_wrong_type_is_returned(channel: str, command: str, is_thorough: bool, workers: Workers) -> None:
     for reader in READERS[command]:
         honest = _honest_entry(workers, channel, reader)
 

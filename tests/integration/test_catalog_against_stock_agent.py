@@ -1,6 +1,6 @@
-"""The catalogue against a real stock agent: what the agent reports of itself must be what the catalogue has.
+"""The catalog against a real stock agent: it must agree with the agent's own report.
 
-A missing qemu-ga fails these tests, it does not skip them.
+A missing qemu-ga fails these tests; it does not skip them.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.command
 
 from tests.processes.stock_agent import ALWAYS_BLOCKED, StockAgent, exchange
 
-# Present since 0.15 to 1.5 and in every build: an agent that does not report them was not understood.
+# Present since 0.15 to 1.5 and in every build. If they are missing, the agent's report was not understood.
 EVERYWHERE = {"guest-info", "guest-ping", "guest-sync", "guest-sync-delimited", "guest-get-time", "guest-shutdown"}
 
 
@@ -20,10 +20,10 @@ def supported(agent: StockAgent) -> dict[str, dict[str, Any]]:
     return {command["name"]: command for command in reply["return"]["supported_commands"]}
 
 
-def test_every_command_is_in_the_catalogue_and_agrees_with_it() -> None:
+def test_every_command_agrees_with_the_catalog() -> None:
     with StockAgent() as agent:
         commands = supported(agent)
-        # An agent complains of a missing argument before it does anything, so asking is harmless.
+        # An agent rejects a missing argument before it does anything, so these requests are harmless.
         for name in (name for name, command in commands.items() if command["enabled"]):
             required = [argument.name for argument in CATALOGUE[name].arguments if not argument.optional]
             if required:
@@ -41,7 +41,7 @@ def enabled_of(agent: StockAgent) -> set[str]:
         return {name for name, command in supported(agent).items() if command["enabled"]}
 
 
-def test_what_would_change_this_machine_is_disabled_whatever_is_allowed() -> None:
+def test_commands_that_would_change_this_machine_are_always_disabled() -> None:
     usual = enabled_of(StockAgent())
     assert not usual & ALWAYS_BLOCKED
     assert usual - enabled_of(StockAgent(block_rpcs=("guest-exec",))) == {"guest-exec"}
