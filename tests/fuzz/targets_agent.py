@@ -78,9 +78,7 @@ SILENCE, HANG_UP = b"-", b"."
 
 
 class _Played:
-    """Answers each request with the next line of the input, and honestly if the line is empty or there are no more
-    lines.
-    """
+    """Answers each request with the next line of the input, and honestly if it is empty or missing."""
 
     def __init__(self, loop: Any, listener: socket.socket, lines: Iterator[bytes]) -> None:
         self._loop = loop

@@ -150,7 +150,7 @@ def shapes(data: bytes) -> None:
 
 
 class _Scripted(SimulatedGuest):
-    """Answers calls with the lines of the input, and honestly if a line is empty or there are no more lines."""
+    """Answers calls with the lines of the input, and honestly if a line is empty or no line is left."""
 
     def __init__(self, line: TimeLine, commands: tuple[str, ...], answers: list[bytes], limits: Limits) -> None:
         super().__init__(line, Clock(-20 * SECOND, host=line), commands)

@@ -27,14 +27,14 @@ class RemoteLibvirt(FakeLibvirt):
         try:
             with Client(self._path, "AF_UNIX", authkey=AUTHKEY) as daemon:
                 daemon.send((text, timeout))
-                self.channel_state, code, said = daemon.recv()
+                self.channel_state, code, reply = daemon.recv()
         except EOFError:
             domain.connection.is_broken = True
             raise LibvirtError(SYSTEM_ERROR, "End of file while reading data: Input/output error") from None
         if not code:
-            return str(said, "utf-8")
+            return str(reply, "utf-8")
         try:
-            raise LibvirtError(code, str(said, "utf-8"))
+            raise LibvirtError(code, str(reply, "utf-8"))
         except UnicodeDecodeError as error:
             # libvirt-python creates the text of an error in a callback, which cannot raise an exception.
             raise SystemError("<built-in function> returned a result with an exception set") from error

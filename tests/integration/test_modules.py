@@ -48,7 +48,7 @@ class Bad:
 
     options: dict[str, Any]
     code: str
-    says: str
+    words: str
     module: str = UPDATE
 
 
@@ -67,7 +67,7 @@ class Jumps:
 BAD: dict[str, Bad] = {
     "two targets": Bad({"domain": "web1", "socket": "{dir}/stock"}, "invalid_option", "domain, socket"),
     "a socket that is missing": Bad({"socket": "{dir}/missing"}, "not_found", "No such file"),
-    "a socket that nobody serves": Bad({"socket": "{dir}/left"}, "not_connected", "Connection refused"),
+    "a socket without a listener": Bad({"socket": "{dir}/left"}, "not_connected", "Connection refused"),
     "a regular file": Bad({"socket": "{dir}/file"}, "not_connected", "Connection refused"),
     "a mail server": Bad({"socket": "{dir}/mail", "timeout": 0.5}, "unresponsive", "within 0.5 s"),
     "a mail server, for facts": Bad({"socket": "{dir}/mail", "timeout": 0.5}, "unresponsive", "within 0.5 s", INFO),
@@ -75,7 +75,7 @@ BAD: dict[str, Bad] = {
         {"socket": "{dir}/silent", "timeout": 0.3, "wait_timeout": 1.0}, "unresponsive", "within"
     ),
     "a port of five thousand digits": Bad({"address": "localhost:" + "5" * 5000}, "invalid_option", "65535"),
-    "a name that is none": Bad({"address": "two..dots:4444"}, "not_found", "two..dots"),
+    "an ill-formed host name": Bad({"address": "two..dots:4444"}, "not_found", "two..dots"),
     "a port that refuses": Bad({"address": "127.0.0.1:{refusing}"}, "not_connected", "Connection refused"),
     "an unknown command": Bad(
         {"socket": "{dir}/stock", "command": "guest-make-tea"}, "command_not_found", "guest-make-tea", INFO
@@ -253,7 +253,7 @@ def test_bad_input_fails_in_time_with_one_clear_sentence(name: str, done: Playbo
     assert record.outcome == "failed"
     assert result["error"]["code"] == case.code, result["msg"]
     assert f"[{case.code}]" in result["msg"]
-    assert case.says.lower() in result["msg"].lower()
+    assert case.words.lower() in result["msg"].lower()
     assert "\n" not in result["msg"]
     assert result["error"]["hint"]
     assert result["changed"] is (case.code == "not_converged")

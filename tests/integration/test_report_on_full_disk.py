@@ -53,8 +53,8 @@ def inventory(fleet: SimulatedFleet, tmp_path_factory: pytest.TempPathFactory) -
 
 def complaints(run: PlaybookRun) -> list[str]:
     """Return the sorted messages about files that could not be written."""
-    said = ("Say that the report is not written", "Say that they are not written")
-    return sorted(task.result["msg"] for task in run.tasks if task.task in said)
+    names = ("Say that the report is not written", "Say that they are not written")
+    return sorted(task.result["msg"] for task in run.tasks if task.task in names)
 
 
 def table(run: PlaybookRun) -> list[str]:

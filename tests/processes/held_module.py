@@ -53,7 +53,7 @@ class HeldModule:
 
     def __enter__(self) -> HeldModule:
         theirs_in, self._go_on = os.pipe()
-        self._told, theirs_out = os.pipe()
+        self._reports, theirs_out = os.pipe()
         self._process = subprocess.Popen(
             [sys.executable, "-m", RUNNER, json.dumps({**self._setup, "ends": (theirs_in, theirs_out)})],
             cwd=ROOT,
@@ -69,7 +69,7 @@ class HeldModule:
 
     def __exit__(self, *_exception: object) -> None:
         self.kill()
-        for end in (self._go_on, self._told):
+        for end in (self._go_on, self._reports):
             os.close(end)
         for pipe in (self._process.stdout, self._process.stderr):
             assert pipe is not None
@@ -78,16 +78,16 @@ class HeldModule:
     def wait(self, seconds: float = PATIENCE_SECONDS) -> None:
         """Wait until it has reached its next stop."""
         poll = select.poll()
-        poll.register(self._told, select.POLLIN)
+        poll.register(self._reports, select.POLLIN)
         deadline = time.monotonic() + seconds
-        told = b""
-        while not told.endswith(b"\n"):
+        report = b""
+        while not report.endswith(b"\n"):
             if not poll.poll(max(deadline - time.monotonic(), 0) * 1000):
                 raise RuntimeError(f"the module has not reached its next stop within {seconds:g} s")
-            piece = os.read(self._told, 1)
+            piece = os.read(self._reports, 1)
             if not piece:
                 raise RuntimeError(f"the module ended before its next stop: {self._process.communicate()}")
-            told += piece
+            report += piece
 
     def go_on(self) -> None:
         os.write(self._go_on, b"\n")

@@ -146,7 +146,7 @@ def name_hosts(place: Workspace) -> list[Task]:
         "loop": "{{ fleet.guests | selectattr('name', 'in', named) | list }}",
         "vars": {"named": [place.socket(f"telling-{name}") for name in NAMES]},
     }
-    host = {"name": "{{ item.hostname }}", "groups": ["made"], "told": "{{ item.os.name }}", "all_told": "{{ item }}"}
+    host = {"name": "{{ item.hostname }}", "groups": ["made"], "os_name": "{{ item.os.name }}", "facts": "{{ item }}"}
     return [
         task("Add hosts", "add_host", host, **named),
         task("Group hosts", "group_by", {"key": "os_{{ item.hostname }}"}, **named),
@@ -154,11 +154,11 @@ def name_hosts(place: Workspace) -> list[Task]:
 
 
 def of_hosts() -> list[Task]:
-    line = "{{ inventory_hostname }} in {{ group_names }}: {{ told }}, {{ hostvars[inventory_hostname].told }}"
+    line = "{{ inventory_hostname }} in {{ group_names }}: {{ os_name }}, {{ hostvars[inventory_hostname].os_name }}"
     return [
         task("Show hosts", "debug", {"msg": line}),
-        task("Store facts", "set_fact", {"kept": "{{ inventory_hostname }}{{ all_told.os }}"}),
-        show("Show what was kept", "{{ kept }} {{ groups }} {{ all_told }}"),
+        task("Store facts", "set_fact", {"kept": "{{ inventory_hostname }}{{ facts.os }}"}),
+        show("Show what was kept", "{{ kept }} {{ groups }} {{ facts }}"),
     ]
 
 

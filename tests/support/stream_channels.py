@@ -1,4 +1,4 @@
-"""Stream channels to fake agents, for tests that wait for them by blocking."""
+"""Blocking stream channels to fake agents."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ GET_TIME = Request("guest-get-time")
 PONG = messages.Returned({})
 SYNC = "guest-sync-delimited"
 
-# A busy machine may take this much longer than a time limit; what is not given up takes longer still.
+# seconds; a busy machine may exceed a timeout by this much, and an exchange that is not abandoned takes even longer
 SLACK = 3.0
 
-# Of calls that are meant to end by it.
+# seconds; the timeout of calls that should time out
 TIMEOUT = 0.3
 
 

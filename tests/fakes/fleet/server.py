@@ -52,16 +52,16 @@ class Port:
 
     def _go_on(self, pieces: Iterator[Piece]) -> None:
         """Send everything up to the next pause at once. The agent continues even if the client is gone."""
-        said, pause = b"", None
+        data, pause = b"", None
         for piece in pieces:
             if isinstance(piece, bytes):
-                said += piece
+                data += piece
                 continue
             assert isinstance(piece, Pause), "agents of a fleet have no other faults"
             pause = piece
             break
         with contextlib.suppress(OSError):
-            self._client.sendall(said)
+            self._client.sendall(data)
         if pause is not None:
             self._loop.remove_reader(self._client.fileno())
             self._loop.call_later(pause.seconds, self._resume, pieces)

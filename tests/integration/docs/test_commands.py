@@ -162,17 +162,17 @@ def test_ansible_accepts_all_playbooks_and_tasks(tmp_path: Path) -> None:
         if kind in (Kind.TASKS, Kind.PLAYS):
             names.append(f"{number}-{example.guide}.yml")
             (tmp_path / names[-1]).write_text(text)
-    told = run([of_ansible("ansible-playbook"), "-i", "localhost,", "--syntax-check", *names], tmp_path)
-    assert all(f"playbook: {name}" in told for name in names)
+    output = run([of_ansible("ansible-playbook"), "-i", "localhost,", "--syntax-check", *names], tmp_path)
+    assert all(f"playbook: {name}" in output for name in names)
 
 
 def test_the_agent_reads_the_configuration(tmp_path: Path) -> None:
     (example,) = to_check(Check.AGENT_CONFIGURATION)
     file = tmp_path / "qemu-ga.conf"
     file.write_text(example.text)
-    told = run([find_qemu_ga(), "--dump-conf"], tmp_path, {"QGA_CONF": str(file)})
+    output = run([find_qemu_ga(), "--dump-conf"], tmp_path, {"QGA_CONF": str(file)})
     (blocked,) = re.findall(r"^block-rpcs=(.*)$", example.text, re.MULTILINE)
-    (read,) = re.findall(r"^block-rpcs=(.*)$", told, re.MULTILINE)
+    (read,) = re.findall(r"^block-rpcs=(.*)$", output, re.MULTILINE)
     assert set(read.split(",")) == set(blocked.split(","))
 
 

@@ -1,4 +1,4 @@
-"""Hostile guests among honest ones: what the honest ones get is right, precise and in time, whatever the others do."""
+"""Hostile guests among honest ones: the results of the honest ones are correct, precise and in time."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from tests.hostile.checks import codes_of
 from tests.hostile.workers import Worker, Workers
 
 MILLISECOND_NS = 1_000_000
-# So far a flood may blow up what an honest guest's clock is known to; alone it is some 20 us.
+# The largest uncertainty of an honest guest's clock during floods; without them, it is about 20 us.
 MOST_UNSURE_NS = 100 * MILLISECOND_NS
 TOLERANCE_NS = 100 * MILLISECOND_NS
-# The hostile ones take their time side by side, and nobody else's.
+# Hostile guests use up their timeouts concurrently, without delaying the others.
 LONGEST_SECONDS = 90.0
 
-# Seconds that an honest guest certainly needs less of, on a busy machine too.
+# Seconds; an honest guest never takes as long, even on a busy machine.
 TIMEOUT = 3.0
 RESYNC = {"timeout": TIMEOUT, "attempts": 2, "samples": 8, "fail_on": "none", "concurrency": 20}
 INFO = {"timeout": TIMEOUT, "gather_subset": ["min", "time"], "fail_on": "none", "concurrency": 20}
@@ -58,14 +58,14 @@ def _entries(verdict: Verdict) -> dict[str, dict[str, Any]]:
 
 
 def _mixed(honest: list[str], hostile: Mapping[str, str]) -> list[str]:
-    """Return the sockets of both by turns, a hostile one at either end."""
+    """Return the sockets of both in alternation, with a hostile one at each end."""
     first, *others, last = hostile
     mixed = (each for both in itertools.zip_longest(honest, others) for each in both if each is not None)
     return [first, *mixed, last]
 
 
 @pytest.mark.parametrize(("module", "options"), [("qga_update_time", RESYNC), ("qga_info", INFO)])
-def test_honest_guests_get_their_time_and_return_their_facts_whatever_others_send(
+def test_honest_guests_are_corrected_and_return_facts_whatever_others_send(
     module: str, options: Mapping[str, Any], fleet: SimulatedFleet, workers: Workers
 ) -> None:
     with several(PLAYS) as hostile:
@@ -94,7 +94,7 @@ def test_honest_guests_get_their_time_and_return_their_facts_whatever_others_sen
 
 
 def _hoarding(size: int) -> Play:
-    """As much of a message as is taken, and then a byte now and then: it is kept for as long as the guest likes."""
+    """Send as much of a message as is accepted, and then drips, so that the host keeps it until its timeout."""
 
     def play(_asked: Asked) -> Iterator[Piece]:
         yield b'{"return": "' + b"a" * size
@@ -112,7 +112,7 @@ def _hoarding(size: int) -> Play:
         ("qga_info", {**INFO, "concurrency": 20}, 20, 2_000_000, 64),
     ],
 )
-def test_what_hostile_guests_make_the_host_keep_is_bounded_for_each(
+def test_the_memory_that_each_hostile_guest_can_occupy_is_limited(
     module: str,
     options: dict[str, Any],
     count: int,
@@ -130,7 +130,7 @@ def test_what_hostile_guests_make_the_host_keep_is_bounded_for_each(
 
 LONG_WINDED = 50
 MOST_OF_A_FLEET_KIB = 64 * 1024
-MOST_KEPT_KIB = 32 * 1024  # room for a reply that the C library keeps
+MOST_KEPT_KIB = 32 * 1024  # one reply that the C library keeps
 
 
 @pytest.mark.parametrize(
@@ -153,7 +153,7 @@ MOST_KEPT_KIB = 32 * 1024  # room for a reply that the C library keeps
         ),
     ],
 )
-def test_what_fifty_guests_answer_at_length_through_libvirt_is_neither_kept_nor_held_all_at_once(
+def test_long_answers_of_fifty_guests_through_libvirt_are_neither_kept_nor_held_at_once(
     module: str, what: str, is_late: bool
 ) -> None:
     arguments = {"timeout": 60.0, "fail_on": "none", "domains": ["*"]}
