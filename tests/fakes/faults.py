@@ -118,7 +118,7 @@ class _Changed:
 
 # Send other pieces in place of the reply, or after it.
 Instead = partial(_Changed, lambda others, _reply: others)
-Afterwards = partial(_Changed, lambda others, reply: (*reply, *others))
+Appended = partial(_Changed, lambda others, reply: (*reply, *others))
 
 
 @dataclass(frozen=True)

@@ -103,7 +103,7 @@ def _holds_an_infinity(value: Any) -> bool:
     return isinstance(value, float) and value in (float("inf"), float("-inf"))
 
 
-# ------------------------------------------------------------------------------------------------- the use of replies
+# --------------------------------------------------------------------------------------------------- the use of replies
 
 _COMMANDS = tuple(reply_shapes.SHAPES)
 _FACT_COMMANDS = (*STOCK_COMMANDS, *(command for command in _COMMANDS if command not in EXTENDED_COMMANDS))

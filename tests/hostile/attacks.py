@@ -131,8 +131,7 @@ class _Family:
 
     def may_succeed_at(self, work: str, where: str) -> bool:
         # After a step, the measurement decides: the step may have been done, whatever the reply. An agent may refuse to
-        # list its commands, or have the list disabled. Some of many facts may be missing, and all details are
-        # optional.
+        # list its commands, or have the list disabled. Some of many facts may be missing. All details are optional.
         return (
             self.may_succeed
             or where == "at the step"
@@ -182,7 +181,7 @@ def _at_places() -> Iterator[Attack]:
                 )
 
 
-# --------------------------------------------------------------------------------------- false from the beginning
+# --------------------------------------------------------------------------------------------- false from the beginning
 
 
 @dataclass(frozen=True)

@@ -124,7 +124,7 @@ _MAY_BE_NULL |= {"synchronized", "max_error", "source", "slewing", "slewable"}
 
 
 def mistyped(value: Any, honest: Any, where: str = "") -> Iterator[str]:
-    """Yield the places with another type than in an honest agent's value, as far as that has them."""
+    """Yield the places whose type differs from an honest agent's value. Other members are not checked."""
     name = where.rpartition(".")[2]
     if (value is None and name in _MAY_BE_NULL) or honest is None:
         return

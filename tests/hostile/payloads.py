@@ -79,7 +79,7 @@ def after(data: bytes, after_s: float = 0.0) -> Play:
     return lambda asked: [asked.answer(), Pause(after_s), data]
 
 
-def respelt(respell: Callable[[bytes], bytes]) -> Play:
+def respelled(respell: Callable[[bytes], bytes]) -> Play:
     """Send the honest reply in another spelling."""
     return lambda asked: [respell(asked.answer())]
 
@@ -292,12 +292,14 @@ HARMLESS: Mapping[str, Play] = {
     "white space before it": before(b" \r\n\t" * 500),
     "white space after it": after(b" \r\n" * 500),
     "the reply in quick drips": _dripping,
-    "the reply with an id": respelt(lambda reply: reply.replace(b'{"return"', b'{"id": [{}], "return"', 1)),
-    "the reply with other members": respelt(lambda reply: reply.replace(b'{"return"', b'{"a": {"b": []}, "return"', 1)),
-    "the reply in escapes": respelt(lambda reply: reply.replace(b'"return"', b'"\\u0072eturn"', 1)),
-    "the reply spread over lines": respelt(lambda reply: reply.replace(b": ", b" :\r\n\t ")),
-    "the reply without a newline": respelt(lambda reply: reply.rstrip(b"\n")),
-    "the reply in single quotes": respelt(lambda reply: reply.replace(b'"return"', b"'return'", 1)),
+    "the reply with an id": respelled(lambda reply: reply.replace(b'{"return"', b'{"id": [{}], "return"', 1)),
+    "the reply with other members": respelled(
+        lambda reply: reply.replace(b'{"return"', b'{"a": {"b": []}, "return"', 1)
+    ),
+    "the reply in escapes": respelled(lambda reply: reply.replace(b'"return"', b'"\\u0072eturn"', 1)),
+    "the reply spread over lines": respelled(lambda reply: reply.replace(b": ", b" :\r\n\t ")),
+    "the reply without a newline": respelled(lambda reply: reply.rstrip(b"\n")),
+    "the reply in single quotes": respelled(lambda reply: reply.replace(b'"return"', b"'return'", 1)),
 }
 
 # The honest reply and other bytes, which must not be taken for it.
@@ -321,7 +323,7 @@ AROUND: Mapping[str, Play] = {
     "0xFF after it": after(b"\xff"),
     "0xFF and a reply after it": after(b"\xff" + _TINY),
     "a closing brace after it": after(b"}"),
-    "the reply twice": respelt(lambda reply: reply * 2),
+    "the reply twice": respelled(lambda reply: reply * 2),
     "the next reply in advance": _in_advance,
     "the reply and hanging up": lambda asked: [asked.answer(), HangUp()],
 }
@@ -353,10 +355,10 @@ SYNCING: Mapping[str, Play] = {
     "the id in an object": _wrong_id(lambda number: {"id": number}),
     "true as the id": _wrong_id(lambda _number: True),
     "null as the id": _wrong_id(lambda _number: None),
-    "no delimiter": respelt(lambda reply: reply.replace(b"\xff", b"")),
-    "the delimiter after the reply": respelt(lambda reply: reply.replace(b"\xff", b"") + b"\xff"),
-    "the delimiter in the reply": respelt(lambda reply: b'{"ret\xffurn": 0}' + reply.replace(b"\xff", b"")),
-    "many delimiters": respelt(lambda reply: reply.replace(b"\xff", b"\xff" * 200)),
+    "no delimiter": respelled(lambda reply: reply.replace(b"\xff", b"")),
+    "the delimiter after the reply": respelled(lambda reply: reply.replace(b"\xff", b"") + b"\xff"),
+    "the delimiter in the reply": respelled(lambda reply: b'{"ret\xffurn": 0}' + reply.replace(b"\xff", b"")),
+    "many delimiters": respelled(lambda reply: reply.replace(b"\xff", b"\xff" * 200)),
 }
 
 # Sent to a client as soon as it connects.

@@ -109,7 +109,7 @@ def test_bait_is_executed_where_text_is_trusted(core: str, tmp_path: Path) -> No
     assert {path.name for path in canaries.iterdir()} == set(texts), output
 
 
-# ------------------------------------------------------------------------------------------------------ it is returned
+# ------------------------------------------------------------------------------------------------------- it is returned
 
 SUBSETS = (
     *("hostname", "os", "timezone", "network", "routes"),
@@ -197,7 +197,7 @@ def test_the_report_and_the_summary_show_it_as_text(acted: Acted) -> None:
     assert not any(re.search(r"\{[{%#]", line) for line in lines)
 
 
-# --------------------------------------------------------------------------------------------------- a restored guest
+# ----------------------------------------------------------------------------------------------------- a restored guest
 
 # A fake virsh for a domain that can be restored from its managed save.
 VIRSH = """#!/bin/sh

@@ -55,7 +55,7 @@ def assert_honest(offset: Offset, true_ns: int, age_ns: int) -> None:
 
 
 def mid_minute() -> HostReference:
-    """Return a reference whose time is half past a minute, so that times cut to minutes are certainly far off."""
+    """Return a reference 30 s past a full minute, so that times cut to minutes are certainly far off."""
     return HostReference(utc_offset_ns=30 * SECOND_NS - time.time_ns() % MINUTE_NS)
 
 

@@ -32,7 +32,7 @@ _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{},:]|[^\s\[\]{},:"]+')
 
 
 @st.composite
-def spelt_values(draw: st.DrawFn) -> tuple[Any, bytes, bytes]:
+def spelled_values(draw: st.DrawFn) -> tuple[Any, bytes, bytes]:
     """Draw a value, its bytes with white space anywhere inside, and the bytes that must at least follow."""
     value = draw(json_values)
     tokens = _TOKEN.findall(json.dumps(value, ensure_ascii=draw(st.booleans())))

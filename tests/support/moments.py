@@ -16,7 +16,7 @@ from unittest import mock
 from ansible_collections.qemu.guest_agent.plugins.module_utils._channels import libvirt, stream
 from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor import connections, domains
 
-# Moments that are not agent commands.
+# Operations that are not agent commands.
 LISTING = "list the domains"
 CONNECTION = "connection to libvirt"
 DEFINITION = "the domain's definition"

@@ -65,7 +65,7 @@ def _kind(name: str, set_seconds: float) -> Kind:
 
 
 def profiles(count: int, seed: int, *, dead: float = 0.0) -> list[Profile]:
-    """Return so many profiles, always the same for a seed. Their clocks are 1 to 20 s behind, every tenth one ahead.
+    """Return ``count`` profiles, always the same for a seed. Their clocks are 1 to 20 s behind, every tenth one ahead.
 
     ``dead`` is the share of silent agents, from 0 to 1, spread evenly.
     """

@@ -176,7 +176,7 @@ def test_the_agent_reads_the_configuration(tmp_path: Path) -> None:
     assert set(read.split(",")) == set(blocked.split(","))
 
 
-# ---------------------------------------------------------------------------------- playbooks that can run here
+# ------------------------------------------------------------------------------------------ playbooks that can run here
 
 
 def yaml_with(guide: str, words: str) -> Any:

@@ -36,14 +36,14 @@ def stock() -> Iterator[StockAgent]:
         yield running
 
 
-def told_bytes(line: str) -> bytes:
+def unescaped(line: str) -> bytes:
     """Return a line of an example as bytes; it contains \\xff for 0xFF."""
     return b"\xff".join(part.encode() for part in line.split("\\xff"))
 
 
 def expected(line: str) -> re.Pattern[bytes]:
     """Return a pattern for the reply: "..." stands for further members, and times differ."""
-    parts = [re.escape(_normal(part)) for part in told_bytes(line).split(b"...")]
+    parts = [re.escape(_normal(part)) for part in unescaped(line).split(b"...")]
     return re.compile(b".*".join(parts))
 
 
@@ -64,7 +64,7 @@ def test_the_agent_answers_as_shown(example: Example, stock: StockAgent) -> None
             way, text = line[:3], line[3:]
             assert way in ("-> ", "<- ")
             if way == "-> ":
-                client.send(told_bytes(text) + b"\n")
+                client.send(unescaped(text) + b"\n")
             else:
                 got = client.line()
                 assert expected(text).fullmatch(_normal(got)), got

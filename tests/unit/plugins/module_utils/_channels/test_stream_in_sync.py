@@ -18,7 +18,7 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import (
 )
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol import values
 
-from tests.fakes.faults import Afterwards, Fault, Instead, Late, On, Pause, Piece
+from tests.fakes.faults import Appended, Fault, Instead, Late, On, Pause, Piece
 from tests.fakes.kinds import PLAIN_SYNC_ONLY, REFUSED_WORDS, REFUSES_ID, Kind
 from tests.support.stream_channels import GET_TIME, PING, PONG, SYNC, agent_and_channel, at_most, fault_of
 
@@ -154,7 +154,7 @@ def test_after_a_timeout_the_late_reply_is_dropped(tmp_path: Path) -> None:
 LEFT_OVER: dict[str, Fault] = {
     "a second reply": Instead((b'{"return": 1}\n{"return": 2}\n',)),
     "half a message": Instead((b'{"return": 1}\n{"return": 1',)),
-    "an afterthought": Afterwards((Pause(0.1), b'{"return": 1}\n')),
+    "an afterthought": Appended((Pause(0.1), b'{"return": 1}\n')),
 }
 
 

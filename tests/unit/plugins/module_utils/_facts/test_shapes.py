@@ -29,14 +29,14 @@ def is_fit(shape: Shape, value: Any) -> bool:
     return isinstance(value, list if isinstance(shape, tuple) else dict)
 
 
-def spoilt(shape: Shape, value: Any) -> Iterator[Any]:
+def spoiled(shape: Shape, value: Any) -> Iterator[Any]:
     """Yield the value with each node, one at a time, replaced by each wrong type."""
     yield from (other for other in VALUES if not is_fit(shape, other))
     if isinstance(value, list):
-        yield from ([inner] for inner in spoilt(shape[0], value[0]))  # type: ignore[index]
+        yield from ([inner] for inner in spoiled(shape[0], value[0]))  # type: ignore[index]
     if isinstance(value, dict):
         for name, member in value.items():
-            yield from ({**value, name: inner} for inner in spoilt(shape[name], member))  # type: ignore[index]
+            yield from ({**value, name: inner} for inner in spoiled(shape[name], member))  # type: ignore[index]
 
 
 def absent(shape: Shape, value: Any) -> Iterator[tuple[Any, Any]]:
@@ -65,7 +65,7 @@ class TestEachCommand:
             assert facts_of(command, least) == least
 
     def test_a_node_of_a_wrong_type_is_an_error(self, command: str) -> None:
-        for value in spoilt(SHAPES[command], example(SHAPES[command])):
+        for value in spoiled(SHAPES[command], example(SHAPES[command])):
             with pytest.raises(RemoteProtocolError, match=f"from {command}"):
                 facts_of(command, value)
 

@@ -21,7 +21,7 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.values 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.json_strategies import PATIENT, cut, garbage, spelt_values, white_space
+from tests.support.json_strategies import PATIENT, cut, garbage, spelled_values, white_space
 from tests.support.process_figures import peak_memory
 
 KIB = 1024
@@ -123,7 +123,7 @@ def test_how_the_bytes_were_cut_does_not_matter(data: tuple[bytes, list[bytes]],
 
 
 @PATIENT
-@given(st.data(), st.lists(spelt_values(), max_size=5))
+@given(st.data(), st.lists(spelled_values(), max_size=5))
 def test_values_back_to_back_come_out_as_they_went_in(
     data: st.DataObject, spelt: list[tuple[Any, bytes, bytes]]
 ) -> None:
