@@ -356,7 +356,7 @@ def deliver(pieces: Iterable[Piece], send: Callable[[bytes], object], pause: Cal
 
 
 class FakeAgent(Agent):
-    """An agent behind a listening socket, served by a thread: ``with FakeAgent(listener, kind, clock):``.
+    """An agent on a listening socket, served by a thread: ``with FakeAgent(listener, kind, clock):``.
 
     Other arguments are those of :class:`Agent`.
     """

@@ -96,7 +96,7 @@ class Rulebook:
         until = time.monotonic() + seconds
         with self._changed:
             while len(re.findall(f"(?m){pattern}", self._output)) < times:
-                assert self.is_running, f"it has ended:\n{self._output}"
+                assert self.is_running, f"the rulebook has ended:\n{self._output}"
                 assert time.monotonic() < until, f"{pattern} was not printed {times} times:\n{self._output}"
                 self._changed.wait(0.1)
 

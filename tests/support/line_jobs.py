@@ -51,6 +51,6 @@ class Jobs:
 
     def settle(self, *begun: str) -> None:
         """Wait until exactly these jobs have begun, and assert that no other job begins."""
-        until(lambda: len(self.begun) >= len(begun), "they do not begin")
+        until(lambda: len(self.begun) >= len(begun), "the jobs do not begin")
         time.sleep(SHORT)
         assert sorted(self.begun) == sorted(begun)

@@ -77,7 +77,7 @@ class TestTheHostClock:
         self, monkeypatch: pytest.MonkeyPatch, state: int | None, expected: HostClock
     ) -> None:
         def adjtime(timex: Timex) -> int:
-            assert timex.modes == 0, "anything else would touch the clock"
+            assert timex.modes == 0, "anything else would change the clock"
             timex.status = 0x2001
             timex.maxerror = 1_500
             if state is None:

@@ -203,7 +203,7 @@ class TestSockets:
         [
             *(("1*.qga", entry) for entry in ("{}/100.qga", "100.qga", "{}/100*", "1*0.qga")),
             *(("1*.qga", entry) for entry in ("{}/dir/100.qga", "{}/link.qga")),
-            # Ansible expands the entries of `sockets`, but not these.
+            # Ansible expands only the entries of `sockets` that are not exclusions.
             *(("1*.qga", f"{home}/100.qga") for home in ("~", "$HOME", "${{HOME}}")),
             *(("elsewhere/100.qga", entry) for entry in ("100.qga", "10?.qga", "{}/100.qga", "{}/10[02-9].qga")),
             *(("nosuch.qga", entry) for entry in ("{}/nosuch.qga", "nosuch.qga", "no*.qga")),
