@@ -14,6 +14,7 @@ from tests.hostile.attacks import LIBVIRT, RESYNC
 from tests.hostile.case import Verdict
 from tests.hostile.cases import Round, most_seconds
 from tests.support.collection import ROOT
+from tests.support.task_error import task_error
 
 TOLERANCE_NS = 100 * MILLISECOND_NS
 
@@ -49,7 +50,7 @@ def faults(each: Round, clock: Clock, verdict: Verdict, honest: Mapping[str, Any
     if verdict.result is None:
         return
     entry = verdict.result.get("guest", {})
-    is_success = "error" not in verdict.result and entry.keys() - {"name", "status", "errors"}
+    is_success = task_error(verdict.result) is None and entry.keys() - {"name", "status", "errors"}
     if is_success and not each.attack.may_succeed and each.channel != LIBVIRT:
         yield f"it succeeded: {entry}"
     if each.attack.work == RESYNC and "offset_before_ns" in entry:
@@ -80,14 +81,15 @@ def general_faults(
         yield f"codes {sorted(found)}, allowed {sorted(codes)}: {verdict.result.get('msg')} {entry.get('errors')}"
     if found - DOCUMENTED:
         yield f"undocumented codes {sorted(found - DOCUMENTED)}"
-    is_error = "error" in verdict.result
+    error = task_error(verdict.result)
+    is_error = error is not None
     if is_error != (entry.get("status") == "failed") or is_error != bool(verdict.result.get("failed")):
-        yield f"status {entry.get('status')} and error {verdict.result.get('error')}"
+        yield f"status {entry.get('status')} and error {error}"
 
 
 def codes_of(result: Mapping[str, Any]) -> set[str]:
     entry = result.get("guest", {})
-    errors = [result.get("error"), entry.get("error"), *entry.get("errors", {}).values()]
+    errors = [task_error(result), *entry.get("errors", {}).values()]
     return {error["code"] for error in errors if error is not None}
 
 
@@ -101,7 +103,7 @@ def _unfit(result: Mapping[str, Any]) -> Iterator[str]:
         if not text.isprintable() or len(text) > _LONGEST_TEXT:
             yield f"a text of {len(text)} characters, or not printable: {text[:200]!r}"
     entry = result.get("guest", {})
-    for error in (result.get("error"), *entry.get("errors", {}).values()):
+    for error in (task_error(result), *entry.get("errors", {}).values()):
         if error is not None and (len(error["message"]) > _LONGEST_SENTENCE or not error["hint"]):
             yield f"an error of {len(error['message'])} characters, with the hint {error['hint']!r}"
     yield from (f"a long warning: {each[:200]}" for each in entry.get("warnings", ()) if len(each) > _LONGEST_SENTENCE)
@@ -119,8 +121,12 @@ def _texts(value: Any) -> Iterator[str]:
 
 # Members with different types in different versions of the agent (qga/qapi-schema.json), and those that may be null.
 _TEXT_OR_INTEGER = frozenset(("desprefixlen", "srcprefixlen", "driver_date"))
-_MAY_BE_NULL = frozenset(("offset_after_ns", "uncertainty_after_ns", "within_tolerance", "method", "block_size"))
-_MAY_BE_NULL |= {"synchronized", "max_error", "source", "slewing", "slewable"}
+_MAY_BE_NULL = frozenset(("within_tolerance", "method", "block_size", "synchronized", "source", "slewable", "address"))
+_MAY_BE_NULL |= {
+    f"{name}{suffix}"
+    for name in ("offset_after", "uncertainty_after", "max_error", "slewing")
+    for suffix in ("", "_ns")
+}
 
 
 def mistyped(value: Any, honest: Any, where: str = "") -> Iterator[str]:

@@ -15,6 +15,7 @@ from tests.hostile.agent import HostileAgent
 from tests.hostile.case import Case, Verdict
 from tests.hostile.channels import reached
 from tests.support.collection import ROOT
+from tests.support.task_error import task_error
 
 _GRACE_SECONDS = 20.0
 # By default, the C library keeps memory that threads freed in separate arenas (mallopt(3)). Used memory is measured.
@@ -59,7 +60,7 @@ class Worker:
         for module, channel in _WARM_UP:
             with reached(HostileAgent(), channel, module) as case:
                 verdict = self._ask(case)
-            if verdict.result is None or "error" in verdict.result or verdict.noise:
+            if verdict.result is None or task_error(verdict.result) is not None or verdict.noise:
                 raise RuntimeError(f"{module} failed with an honest agent: {verdict}")
 
     def _stop(self) -> None:

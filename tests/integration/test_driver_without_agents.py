@@ -60,7 +60,7 @@ def entries(result: dict[str, Any]) -> dict[str, tuple[str, str]]:
 class TestTheModules:
     @pytest.mark.parametrize("named", ["test", UUID])
     def test_one_guest_fails_with_not_configured_at_once(self, module: str, named: str) -> None:
-        error = run(module, domain=named, uri=REAL, wait_timeout=60)["error"]
+        error = run(module, domain=named, uri=REAL, wait_timeout=60)["guest"]["error"]
         assert error["code"] == "not_configured"
         assert error["message"].startswith(f"libvirt's driver for {REAL} has no guest agents")
         assert "qemu:///system" in error["hint"]

@@ -29,6 +29,7 @@ from tests.fakes.kinds import (
 )
 from tests.processes.ansible_run import PlaybookRun, TaskRecord, run_tasks
 from tests.processes.socket_server import SocketServer, banner, listen_tcp, listen_unix
+from tests.support.task_error import task_error
 
 UPDATE = "qemu.guest_agent.qga_update_time"
 INFO = "qemu.guest_agent.qga_info"
@@ -192,7 +193,7 @@ def entry(done: PlaybookRun, task: str) -> dict[str, Any]:
     """Return the guest's entry in the result of a task that succeeded."""
     result = done.result(task)
     assert record_of(done, task).outcome == "ok", result["msg"]
-    assert result["guests"] == [result["guest"]]
+    assert "guests" not in result
     guest: dict[str, Any] = result["guest"]
     return guest
 
@@ -212,12 +213,13 @@ def test_each_guest_is_updated_as_its_agent_and_the_options_allow(task: str, don
         assert abs(guest["offset_after_ns"]) <= TOLERANCE_NS
     if expected == TOO_FAR:
         assert abs(guest["offset_after_ns"] - AHEAD_NS) <= TOLERANCE_NS
-        assert any("s ahead and was left so" in warning for warning in done.result(task)["warnings"])
+        assert any("ahead and was left alone" in warning for warning in done.result(task)["warnings"])
 
 
 def test_check_mode_predicts_the_change_and_changes_nothing(done: PlaybookRun) -> None:
     guest = entry(done, "check")
-    assert (guest["changed"], guest["attempts"], guest["offset_after_ns"]) == (True, 0, None)
+    assert (guest["status"], guest["changed"], guest["attempts"]) == ("would_correct", True, 0)
+    assert guest["offset_after_ns"] is None
     # The next run found the guest's clock as late as before.
     for found in (guest, entry(done, "update")):
         assert abs(found["offset_before_ns"] - BEHIND_NS) <= found["uncertainty_before_ns"] + SLACK_NS
@@ -251,10 +253,12 @@ def test_bad_input_fails_in_time_with_one_clear_sentence(name: str, done: Playbo
     case, record = BAD[name], record_of(done, name)
     result = record.result
     assert record.outcome == "failed"
-    assert result["error"]["code"] == case.code, result["msg"]
+    error = task_error(result)
+    assert error is not None
+    assert error["code"] == case.code, result["msg"]
     assert f"[{case.code}]" in result["msg"]
     assert case.words.lower() in result["msg"].lower()
     assert "\n" not in result["msg"]
-    assert result["error"]["hint"]
+    assert error["hint"]
     assert result["changed"] is (case.code == "not_converged")
     assert record.seconds < sum(case.options.get(f"{each}timeout", 0) for each in ("", "wait_")) + TASK_SECONDS

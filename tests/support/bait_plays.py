@@ -95,7 +95,7 @@ def go_on() -> list[Task]:
     texts = {"texts": "{{ " + NAMED + " | map(attribute='hostname') | list }}"}
     joined = {
         **texts,
-        "joined": "{{ texts | join(' ') }} {{ failed.msg }} {{ failed_one.error.message }}",
+        "joined": "{{ texts | join(' ') }} {{ failed.msg }} {{ failed_one.guest.error.message }}",
         # One half of each text is the ID of a system, the other half its name.
         "whole": "{{ in_two | map(attribute='id') | zip(in_two | map(attribute='name')) | map('join') | list }}",
     }

@@ -45,7 +45,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
 
 def assert_refused(run: PlaybookRun, task: str, code: str, words: str) -> None:
     (record,) = (record for record in run.tasks if record.task == task)
-    error = record.result["error"]
+    error = record.result["guest"]["error"]
     assert (record.outcome, error["code"]) == ("failed", code)
     assert words in error["message"]
     assert error["hint"]

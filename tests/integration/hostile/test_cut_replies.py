@@ -17,6 +17,7 @@ from tests.hostile.channels import reached
 from tests.hostile.checks import general_faults
 from tests.hostile.payloads import cut_after
 from tests.hostile.workers import Workers
+from tests.support.task_error import task_error
 
 _AT_ONCE = 6
 _GONE = frozenset(("not_connected",))
@@ -71,7 +72,7 @@ def test_a_truncated_reply_is_an_error(channel: str, command: str, workers: Work
             verdict = workers.run(case)
         found = list(general_faults(channel, module, verdict, {}, _GONE))
         # The command was executed, and the measurement after it needs an undisturbed connection.
-        if "error" not in (verdict.result or {}) and work == RESYNC and command != "guest-update-time":
+        if task_error(verdict.result or {}) is None and work == RESYNC and command != "guest-update-time":
             found.append(f"it succeeded: {verdict.result}")
         return [f"after {size} bytes: {fault}" for fault in found]
 

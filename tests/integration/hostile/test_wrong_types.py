@@ -16,6 +16,7 @@ from tests.hostile.channels import reached
 from tests.hostile.checks import general_faults
 from tests.hostile.workers import Workers
 from tests.hostile.wrong_types import HONEST, Swap, swaps
+from tests.support.task_error import task_error
 
 _AT_ONCE = 6
 # Replies are read in the same way on every channel. These numbers have no divisor in common with the number of
@@ -123,6 +124,6 @@ def _honest_entry(workers: Workers, channel: str, reader: Reader) -> Mapping[str
     with reached(HostileAgent(kind=reader.kind), channel, reader.module, **reader.all_options()) as case:
         result = workers.run(case).result
     assert result is not None
-    assert "error" not in result, result["error"]
+    assert task_error(result) is None, task_error(result)
     entry: dict[str, Any] = result["guest"]
     return entry
