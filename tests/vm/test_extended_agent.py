@@ -155,7 +155,7 @@ def test_the_clock_is_set_right_while_the_stock_agent_hangs_and_after_it_died(gu
     # Not by its agent: whom the stock agent has begun to answer when it is stopped has ten minutes' patience with it.
     until(lambda: guest.console.has_said(said), "it was not stopped")
     guest.witness.step(-3 * SECOND_NS)
-    with pytest.raises(libvirt.libvirtError, match="The stock agent has not answered guest-get-host-name in time"):
+    with pytest.raises(libvirt.libvirtError, match="The stock agent did not answer guest-get-host-name in time"):
         guest.ask("guest-get-host-name")
     entry = entry_of(guest)
     assert (entry["changed"], entry["method"]) == (True, "extended")

@@ -95,7 +95,7 @@ def test_a_stock_agent_that_its_administrator_stops_stays_stopped_until_it_is_st
     # Several rounds of the supervisor: it starts the extended agent again meanwhile.
     until_said(guest, f"kill -KILL $(cat {AGENT_PIDFILE}); sleep 8", "the supervisor has looked again")
     until(lambda: "guest-get-clock" in commands(guest), "the clock is not answered for")
-    with pytest.raises(libvirt.libvirtError, match="stock agent is away: it is not running"):
+    with pytest.raises(libvirt.libvirtError, match="stock agent is unavailable: it is not running"):
         guest.ask("guest-get-host-name")
     guest.witness.start(f"{STOCK} start")
     until(lambda: stock_answers(guest), "it was not started", WAIT_S)

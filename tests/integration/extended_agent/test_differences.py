@@ -188,7 +188,7 @@ def stock_agent_that_hangs(pair: Pair) -> None:
     alone, extended = (Client(path) for path in pair.sockets)
     with alone, extended, stopped(pair.alone.pid), stopped(pair.stock.pid):
         alone.send(HOST_NAME)
-        assert "has not answered guest-get-host-name in time" in extended.ask(HOST_NAME)["error"]["desc"]
+        assert "did not answer guest-get-host-name in time" in extended.ask(HOST_NAME)["error"]["desc"]
         assert "return" in extended.execute("guest-ping")
         assert alone.is_quiet(0.05)
 

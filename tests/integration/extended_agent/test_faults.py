@@ -21,7 +21,7 @@ from tests.support.until import until
 HOST_NAME = b'{"execute": "guest-get-host-name"}'
 ONE = b'{"return": 1}\n'
 SYNCS = ("guest-sync-delimited", "guest-sync")
-NO_SYNC = "the stock agent refuses guest-sync-delimited and guest-sync: its replies are matched by their order"
+NO_SYNC = "the stock agent refuses guest-sync-delimited and guest-sync: matching its replies by their order"
 PAUSE_SECONDS = 1.1  # after it, a sync goes in front of a request
 
 
@@ -38,7 +38,7 @@ def test_time_commands_live_without_any_stock_agent(tmp_path: Path) -> None:
         assert time_commands_live(client)
         assert client.ask(HOST_NAME)["error"] == {
             "class": "GenericError",
-            "desc": f"The stock agent is away: it is not running (nothing listens on {tmp_path}/none.sock). "
+            "desc": f"The stock agent is unavailable: it is not running (nothing listens on {tmp_path}/none.sock). "
             "Start the service qemu-guest-agent in the guest",
         }
 
@@ -67,7 +67,7 @@ def test_a_request_waits_for_a_stock_agent_that_may_be_restarting(is_restarted: 
     with serving(StockAgent(permits_time=True), costs=costs) as (stock, agent, client):
         assert "return" in client.ask(HOST_NAME)
         os.kill(stock.pid, signal.SIGKILL)
-        until(lambda: "the stock agent is away" in agent.read_log(), "it has not noticed")
+        until(lambda: "the stock agent is unavailable" in agent.read_log(), "it has not noticed")
         restarting = threading.Thread(target=stock.restart if is_restarted else bool)
         restarting.start()
         try:

@@ -41,11 +41,11 @@ def test_a_socket_that_appears_later_and_is_not_to_be_trusted_is_never_connected
         listener.settimeout(0.5)
         with Client(agent.socket) as client:
             reply = client.execute("guest-set-user-password", username="u", password="c2VjcmV0", crypted=False)  # noqa: S106
-            assert "may be written by others" in reply["error"]["desc"]
+            assert "is writable by other users" in reply["error"]["desc"]
             assert "return" in client.execute("guest-get-clock")
         with pytest.raises(TimeoutError):
             listener.accept()
-        assert agent.read_log().count("may be written by others") == 1
+        assert agent.read_log().count("is writable by other users") == 1
 
 
 # -------------------------------------------------------------------------------------------------------------- the log
@@ -120,7 +120,7 @@ def test_an_internal_error_is_logged_without_what_led_to_it(
     monkeypatch.setattr(program.sys, "setrecursionlimit", bool)
     assert program.main(["-m", "unix-listen", "-p", str(tmp_path / "sock"), "-c", "/dev/null"], {}) == 1
     said = capfd.readouterr().err
-    assert said.startswith("qemu-ga-extended: a defect: KeyError at ")
+    assert said.startswith("qemu-ga-extended: internal error: KeyError at ")
     assert SECRET not in said
 
 

@@ -68,13 +68,13 @@ def test_a_dump_shows_what_the_agent_would_do_and_reads_back(tmp_path: Path) -> 
     [
         (("--nonsense",), 2, "unrecognized arguments: --nonsense"),
         (("-m", "carrier-pigeon"), 2, "expects one of virtio-serial"),
-        (("-m", "unix-listen"), 2, "--path is needed"),
+        (("-m", "unix-listen"), 2, "--path is required"),
         (("-d",), 2, "service manager"),
         (("-c", "/nonexistent"), 2, "/nonexistent cannot be read: No such file or directory"),
         (("-p", "/nonexistent"), 1, "the port to the host cannot be used: No such file or directory"),
-        (("-m", "unix-listen", "-p", "/dev/null"), 1, "something that is no socket is in the way"),
+        (("-m", "unix-listen", "-p", "/dev/null"), 1, "a file that is not a socket is there"),
         (("-m", "vsock-listen", "-p", "here"), 1, "cid:port"),
-        (("-m", "unix-listen", "-p", "/nonexistent/sock", "--user", "no-such"), 1, "there is no user 'no-such'"),
+        (("-m", "unix-listen", "-p", "/nonexistent/sock", "--user", "no-such"), 1, "the user 'no-such' does not exist"),
         (("-l", "/nonexistent/log"), 1, "/nonexistent/log: No such file or directory"),
     ],
 )
@@ -99,7 +99,7 @@ def test_a_configuration_or_a_stock_agents_socket_that_others_could_have_made_is
         (run("-D", "-c", str(configuration)), 2, "the configuration", configuration),
         (with_socket, 1, "the stock agent's socket", path),
     ):
-        problem = f"{what} is not used: {spoilt} may be written by others (mode 0666): chmod go-w it"
+        problem = f"{what} was rejected: {spoilt} is writable by other users (mode 0666): run chmod go-w on it"
         assert (done.returncode, done.stderr) == (status, f"qemu-ga-extended: {problem}\n")
 
 

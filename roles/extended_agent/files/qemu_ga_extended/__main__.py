@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The program: options in, exit status out."""
+"""The command line program."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ from .ports import (
 
 _DEVICES = {"virtio-serial": open_virtio, "isa-serial": open_serial}
 _LISTENERS = {"unix-listen": listen_unix, "vsock-listen": listen_vsock}
-# The JSON parser takes one of Python's levels for each of the message's, of which QEMU allows 1024.
+# The JSON parser needs one Python stack frame for each level of nesting, and QEMU allows 1024 levels.
 _RECURSION = 4000
 
 
 def port_maker(chosen: options.Options, environment: Mapping[str, str]) -> MakePort:
     """
-    :raises PortError: systemd's socket is not what we can use
-    :raises options.OptionError: a path is missing
+    :raises PortError: the socket from systemd cannot be used
+    :raises options.OptionError: the path is missing
     """
     inherited = inherited_listener(environment)
     if inherited is None and not chosen.path:
-        raise options.OptionError(f"--path is needed with --method {chosen.method}")
+        raise options.OptionError(f"--path is required with --method {chosen.method}")
 
     def make(loop: Loop, dispatcher: Dispatcher, log: Log, on_lost: Callable[[PortError], None]) -> Port:
         if inherited is not None:
@@ -103,8 +103,8 @@ def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
     except OSError as error:
         _complain(f"{error.filename or 'the agent'}: {error.strerror or error}")
     except Exception as error:
-        # Not its text, which may hold what a request carried, a password or a file.
-        _complain(f"a defect: {type(error).__name__} at {_origin_of(error)}")
+        # Without its text, which may contain data from a request, such as a password or a file.
+        _complain(f"internal error: {type(error).__name__} at {_origin_of(error)}")
     return 1
 
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The agent as a whole: its parts put together, its start and its end."""
+"""The agent as a whole: assembling its parts, starting and stopping."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ MakePort = Callable[[Loop, Dispatcher, Log, Callable[[PortError], None]], Port]
 
 
 class Agent:
-    """``make_port`` makes the end that faces the host, which opens once the stock agent has listed its commands."""
+    """``make_port`` makes the port to the host, which opens once the stock agent has listed its commands."""
 
     def __init__(
         self,
@@ -57,17 +57,17 @@ class Agent:
         self._problem: PortError | None = None
 
     def run(self) -> int:
-        """Run until a signal ends it; the exit status.
+        """Run until a signal arrives; return the exit status.
 
-        :raises PortError: the host cannot be reached, or not any more; or the stock agent's socket is not to be trusted
-        :raises OSError: the process id cannot be written
+        :raises PortError: the port to the host cannot be used, or the stock agent's socket cannot be trusted
+        :raises OSError: the PID file cannot be written
         """
         try:
-            # The stock agent may be away, and come later.
+            # The stock agent may start later.
             with contextlib.suppress(OSError):
                 require_private_socket(self._stock_path)
         except DistrustError as error:
-            raise PortError(f"the stock agent's socket is not used: {error}") from error
+            raise PortError(f"the stock agent's socket was rejected: {error}") from error
         for number in (signal.SIGTERM, signal.SIGINT):
             self.loop.on_signal(number, self.stop)
         self.loop.on_signal(signal.SIGHUP, self._reopen_log)
@@ -91,7 +91,7 @@ class Agent:
         return status
 
     def stop(self) -> None:
-        """Leave in order. While file systems are frozen, nothing ends either agent: nothing else would thaw them."""
+        """Shut down cleanly. While file systems are frozen, neither agent may end: nothing else would thaw them."""
         if self._stock.is_frozen:
             return
         systemd.notify("STOPPING=1")
@@ -102,8 +102,8 @@ class Agent:
         if self._is_open:
             return
         self._is_open = True
-        # What is here by now stays. Requests leave nothing for the garbage collector; should it ever run amid one, it
-        # has next to nothing to look at.
+        # All objects that exist by now stay. If the garbage collector runs during a request, it has
+        # almost nothing to scan.
         gc.collect()
         gc.freeze()
         try:

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The guest's clock: reading it, setting it, moving it at once or gradually, and asking the kernel how it is kept."""
+"""The guest's clock: reading, setting, stepping and slewing it, and reading the kernel's synchronization state."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ _MICROSECOND_NS = 1_000
 
 
 class Discipline(NamedTuple):
-    """The kernel's account of its clock: whether some service keeps it, and how far off it may be at most.
+    """The kernel's own account of its clock: whether a time service keeps it synchronized, and its maximum error.
 
-    ``slewing_ns``: what a slew still has to add, negative if it takes away; 0 without one. The kernel counts the
-    microseconds of a second as done when that second begins. ``is_disciplined``: a time service steers the clock, so a
-    slew would be at odds with it.
+    ``slewing_ns``: how much a slew still has to add to the clock, negative if it subtracts; 0 without one. The kernel
+    counts the microseconds of a second as done when that second begins. ``is_disciplined``: a time service steers the
+    clock, so a slew would conflict with it.
     """
 
     synchronized: bool
@@ -44,9 +44,9 @@ def _kernel_settime(epoch_ns: int) -> None:
 
 
 class KernelClock:
-    """Changing it raises OSError where the kernel refuses; then nothing has changed. A step ends a slew.
+    """The system clock. If the kernel refuses a change, OSError is raised and nothing has changed. A step ends a slew.
 
-    Both ways into the kernel can be replaced, so that no test has to use them.
+    Both system calls can be replaced, so that no test has to make them.
     """
 
     now_ns = staticmethod(time.time_ns)
@@ -58,25 +58,25 @@ class KernelClock:
     ) -> None:
         self._adjtime = adjtime
         self._settime = settime
-        self._reading = Timex()  # filled in again and again: to make one takes longer than to ask the kernel
+        self._reading = Timex()  # reused: creating one takes longer than the system call
 
     def set_ns(self, epoch_ns: int) -> None:
         self._settime(epoch_ns)
 
     def shift_ns(self, delta_ns: int) -> None:
-        """Add to the clock within the kernel: however long the request was under way, it adds no error."""
-        seconds, nanoseconds = divmod(delta_ns, SECOND_NS)  # the kernel wants the fraction positive
+        """Add to the clock in the kernel, so that the time that the request took adds no error."""
+        seconds, nanoseconds = divmod(delta_ns, SECOND_NS)  # the kernel requires a positive fraction
         if ctypes.c_long(seconds).value != seconds:
-            raise OverflowError("the difference does not fit this machine's time")
+            raise OverflowError("the difference does not fit this machine's time_t")
         timex = Timex(modes=ADJ_SETOFFSET | ADJ_NANO)
         timex.time.tv_sec = seconds
         timex.time.tv_usec = nanoseconds
         self._adjtime(timex)
 
     def slew_ns(self, delta_ns: int) -> None:
-        """Have the kernel add to the clock gradually, to the nearest microsecond, in place of what is left of a slew.
+        """Have the kernel add to the clock gradually, to the nearest microsecond. This replaces a slew in progress.
 
-        Both ways of stepping end it: they call ntp_clear() (kernel/time/timekeeping.c, Linux 6.1).
+        Both kinds of steps end it, because they call ntp_clear() (kernel/time/timekeeping.c, Linux 6.1).
         """
         microseconds = (delta_ns + _MICROSECOND_NS // 2) // _MICROSECOND_NS
         self._adjtime(Timex(modes=ADJ_OFFSET_SINGLESHOT, offset=microseconds))

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Setting the hardware clock, in a child process: a clock that hangs must not take the agent with it."""
+"""Setting the hardware clock, in a child process: if the clock hangs, the agent must not."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ _DEVICE = "/dev/rtc"
 _ADJTIME = "/etc/adjtime"
 _SECONDS = 1.0
 
-# RTC_SET_TIME (include/uapi/linux/rtc.h): _IOW('p', 0x0a, struct rtc_time). Some machines have other direction bits.
+# RTC_SET_TIME (include/uapi/linux/rtc.h): _IOW('p', 0x0a, struct rtc_time). The direction bits depend on the machine.
 _RTC_TIME = struct.Struct("9i")
 _WRITE = 0x80000000 if platform.machine().startswith(("ppc", "mips", "sparc", "alpha")) else 0x40000000
 _RTC_SET_TIME = _WRITE | _RTC_TIME.size << 16 | ord("p") << 8 | 0x0A
 
-_abandoned: list[int] = []  # children that could not be ended in time
+_abandoned: list[int] = []  # children that have not ended yet
 
 
 def packed(epoch_ns: int, local: bool = False) -> bytes:
-    """struct rtc_time for the nearest second."""
+    """Return the struct rtc_time for the nearest second."""
     nearest = (epoch_ns + 500_000_000) // 1_000_000_000
     fields = time.localtime(nearest) if local else time.gmtime(nearest)
     return _RTC_TIME.pack(
@@ -40,7 +40,7 @@ def packed(epoch_ns: int, local: bool = False) -> bytes:
 
 
 def keeps_local_time(path: str = _ADJTIME) -> bool:
-    """Return whether hwclock(8) keeps the hardware clock in local time; without that file, it keeps UTC."""
+    """Return whether hwclock(8) keeps the hardware clock in local time. Without the file, it keeps UTC."""
     try:
         with open(path, encoding="ascii", errors="replace") as file:
             return "LOCAL" in file.read(1024).split()
@@ -58,9 +58,9 @@ def write() -> None:
 
 
 def update(action: Callable[[], None] = write, seconds: float = _SECONDS) -> str | None:
-    """Do it, for at most so long. Return the reason why it was not done, None if it was.
+    """Set the hardware clock, with a timeout. Return why that failed, or None if it succeeded.
 
-    :raises OSError, MemoryError, RuntimeError: the system lacks what it takes: a process, a descriptor, memory
+    :raises OSError, MemoryError, RuntimeError: the system has no process, descriptor or memory left
     """
     _reap()
     reader, writer = os.pipe2(os.O_CLOEXEC)
@@ -78,7 +78,7 @@ def update(action: Callable[[], None] = write, seconds: float = _SECONDS) -> str
 
 
 def _fork(action: Callable[[], None], writer: int) -> int:
-    """Start the child that does it, and is alone with the pipe's other end."""
+    """Start the child, which is then the only process with the pipe's other end."""
     try:
         child = os.fork()
         if child == 0:
@@ -94,16 +94,16 @@ def _read(reader: int, seconds: float) -> str | None:
     if not readiness.poll(seconds * 1000):
         return f"the hardware clock did not answer within {seconds:g} s"
     report = os.read(reader, 4096).decode(errors="replace")
-    return None if report == "done" else report or "setting the hardware clock ended without a result"
+    return None if report == "done" else report or "the process that sets the hardware clock ended without a result"
 
 
 def _report(action: Callable[[], None], writer: int) -> None:
-    """Be the child, from its beginning to its end. It must not run any of its parent's exits, or outlive this call."""
+    """Run the whole child process. It must not run any of its parent's exit handlers, or outlive this call."""
     try:
         text = "done"
         try:
             action()
-        except Exception as error:  # the parent gets every reason
+        except Exception as error:  # the parent reports any reason
             text = f"the hardware clock was not set: {reason_of(error)}"
         os.write(writer, text.encode(errors="replace")[:4096])
     finally:
@@ -111,7 +111,7 @@ def _report(action: Callable[[], None], writer: int) -> None:
 
 
 def _reap() -> None:
-    """A child that sits in the kernel ends when the kernel lets it; until then it is remembered."""
+    """Wait for ended children. A child that hangs in the kernel ends when the kernel lets it; it is kept until then."""
     for child in list(_abandoned):
         try:
             if os.waitpid(child, os.WNOHANG)[0] == 0:

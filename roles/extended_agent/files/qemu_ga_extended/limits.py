@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Limits on what a peer may cost, in bytes, requests and seconds."""
+"""Limits on the resources that a peer may use: bytes, requests and seconds."""
 
 from __future__ import annotations
 
@@ -11,16 +11,17 @@ from typing import NamedTuple
 
 class Costs(NamedTuple):
     """
-    ``request_bytes``: the largest request (libvirt's own limit is 4 MiB), and the sum of those that wait; one of more
-    than ``fancy_bytes`` must be plain ASCII. ``waiting_requests``: so many are read ahead. ``reply_bytes``: the stock
-    agent's own limit for its messages, and room for what encoding adds; so much, and ``unasked_lines``, may come
-    between two replies that were asked for: what a former client was owed. ``slow_seconds``: an order of replies is
-    kept for so long; then a synchronisation goes before whatever the stock agent still owes. ``alive_seconds``: the
-    stock agent must say by then that it listens (libvirt waits as long for a sync). ``reply_seconds``: a request's
-    reply must have come by then; freezing file systems under load takes minutes. ``return_seconds``: requests wait so
-    long for a stock agent that has gone, since a crash is followed by a restart after a second. ``start_seconds``: the
-    host waits so long for the stock agent at the start. ``fresh_seconds``: a stock agent that was heard so recently is
-    taken to live; later, a sync asks it first, which costs less than a request that hangs.
+    ``request_bytes``: the size of the largest request (libvirt's own limit is 4 MiB), and of all queued requests
+    together. A request larger than ``fancy_bytes`` must be plain ASCII. ``waiting_requests``: the most queued requests.
+    ``reply_bytes``: the stock agent's own limit for a message, with room for encoding. Up to this size, and up to
+    ``unasked_lines``, may arrive between two expected replies, because they may be replies to a former client.
+    ``slow_seconds``: how long the order of replies is kept; after this time, a sync overtakes requests that the stock
+    agent has not answered. ``alive_seconds``: the stock agent must show within this time that it responds (libvirt
+    waits as long for a sync). ``reply_seconds``: the time limit for a reply; freezing file systems under load takes
+    minutes. ``return_seconds``: how long requests wait for a stock agent that has ended, since it is restarted a second
+    after a crash. ``start_seconds``: how long the host waits for the stock agent at the start. ``fresh_seconds``: a
+    stock agent that sent a line within this time is assumed to respond. After it, a sync precedes the request, which
+    costs less than a request that hangs.
     """
 
     request_bytes: int = 16 * 1024 * 1024

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The log: one line per event, as the stock agent writes it. It never holds what a request or a reply carries."""
+"""The log: one line per event, in the stock agent's format. It never contains data from a request or a reply."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from .trust import following
 
 
 class Log:
-    """Writes to a file, or to standard error where there is none. ``is_silent`` while file systems are frozen.
+    """Writes to a file, or to standard error without one. ``is_silent`` while file systems are frozen.
 
-    ``is_verbose`` saves the making of a line that is not written.
+    Callers check ``is_verbose`` so as not to format a line that is not written.
     """
 
     def __init__(self, path: str = "", verbose: bool = False) -> None:
@@ -28,13 +28,13 @@ class Log:
         self.reopen()
 
     def reopen(self) -> None:
-        """Take the file of that name anew, after it was moved away.
+        """Open the file again, after it was rotated.
 
         :raises OSError: it cannot be written
         """
         if not self._path or self.is_silent:
             return
-        # It shows which commands were asked for and when: that is for its owner only.
+        # It shows which commands were requested and when, so only its owner may read it.
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | following(self._path)
         descriptor = os.open(self._path, flags, 0o600)
         if self._file is not None:

@@ -4,7 +4,7 @@
 
 """Options, from the command line and from a file, under qemu-ga's names (qga/main.c, QEMU 10.0.13).
 
-As there, the file comes first and the command line goes before it, but lists of commands add up.
+As there, the command line overrides the file, but lists of commands are combined.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any, Iterable, Mapping, NamedTuple, NoReturn, Sequence
 from . import VERSION, trust
 from .policy import OWN_COMMANDS
 
-# Not QGA_CONF: both agents may get the same environment, and must not read the same file.
+# Not QGA_CONF: both agents may have the same environment, but must not read the same file.
 CONFIG_VARIABLE = "QGA_EXTENDED_CONF"
 CONFIG_FILE = "/etc/qemu-ga-extended.conf"
 
@@ -30,19 +30,19 @@ _DEFAULT_PATHS: Mapping[str, str] = {
 }
 
 
-# As QEMU's schemas name commands (valid_name in scripts/qapi/expr.py), but never a single letter: a text that was
-# taken for a list becomes a list of letters.
+# The command names that QEMU's schemas allow (valid_name in scripts/qapi/expr.py), but never a single letter: a string
+# that was mistaken for a list becomes a list of letters.
 _COMMAND = re.compile(r"(__[a-z0-9.-]+_)?(x-)?[a-z][a-z0-9_-]+", re.IGNORECASE | re.ASCII)
 
 
 class OptionError(Exception):
-    """One sentence on what is wrong with an option or the file."""
+    """An option or the file is wrong; the text is one sentence."""
 
 
 class Options(NamedTuple):
-    """``stock_path`` is the private socket that the stock agent listens on, ``stock_memory`` the file that keeps what
-    it said of its commands, ``user`` the user that the agent becomes at its start (empty: it stays what it is); the
-    other names are qemu-ga's.
+    """``stock_path``: the private socket on which the stock agent listens. ``stock_memory``: the file in which the
+    stock agent's list of commands is kept. ``user``: the user that the agent becomes at its start (empty: no change).
+    The other names are qemu-ga's.
     """
 
     method: str = "virtio-serial"
@@ -60,23 +60,24 @@ class Options(NamedTuple):
 
 
 def _flag(value: str) -> bool:
-    # GLib's key files know these and no others.
+    # GLib's key files accept only these.
     if value not in ("true", "false"):
         raise OptionError(f"expects true or false, not {value!r}")
     return value == "true"
 
 
 def _commands(value: str) -> frozenset[str] | None:
-    """Read one list; None: the text is empty, which is not a list. A text of separators is a list without names, and
-    allows nothing (split_list and ga_command_is_allowed, qga/main.c, QEMU 10.0.13; its dumps have empty texts).
+    """Return the names in a list, or None for an empty string, which is not a list. A string of separators is a list
+    without names, and allows nothing (split_list and ga_command_is_allowed, qga/main.c, QEMU 10.0.13; its dumps have
+    empty strings).
     """
     if not value:
         return None
     names = frozenset(name.strip() for name in value.split(",") if name.strip())
-    # As qemu-ga, except for what is not a command of any version. To ignore it would allow what was to be blocked.
+    # Stricter than qemu-ga: a name that cannot be a command is an error, as ignoring it could lift an intended block.
     wrong = sorted(name for name in names if not _COMMAND.fullmatch(name))
     if wrong:
-        raise OptionError(f"expects names of commands, such as guest-exec, not {', '.join(map(repr, wrong))}")
+        raise OptionError(f"expects command names, such as guest-exec, not {', '.join(map(repr, wrong))}")
     return names
 
 
@@ -87,9 +88,7 @@ def _method(value: str) -> str:
 
 
 class _Option(NamedTuple):
-    """How an option is read, from the file under its key and from the command line; its short form there, and what the
-    help says of it.
-    """
+    """An option of the file and of the command line: how it is read, its short form and its help text."""
 
     read: Any
     short: str
@@ -101,27 +100,27 @@ _OPTIONS: Mapping[str, _Option] = {
     "method": _Option(_method, "-m", "METHOD", f"transport: {', '.join(_DEFAULT_PATHS)} (default: {Options().method})"),
     "path": _Option(str, "-p", "PATH", "device or socket of the transport; vsock-listen takes CID:PORT"),
     "stock-path": _Option(str, "", "PATH", f"socket of the stock agent (default: {Options().stock_path})"),
-    "stock-memory": _Option(str, "", "PATH", "file to keep the stock agent's list of commands in (default: none)"),
-    "user": _Option(str, "", "NAME", "become this user, with CAP_SYS_TIME alone (default: stay the same)"),
+    "stock-memory": _Option(str, "", "PATH", "file for the stock agent's list of commands (default: none)"),
+    "user": _Option(str, "", "NAME", "switch to this user, with CAP_SYS_TIME only (default: do not switch)"),
     "logfile": _Option(str, "-l", "PATH", "log file (default: standard error)"),
-    "pidfile": _Option(str, "-f", "PATH", "file to write the process id to (default: none)"),
+    "pidfile": _Option(str, "-f", "PATH", "PID file (default: none)"),
     "statedir": _Option(str, "-t", "DIR", f"the stock agent's state directory (default: {Options().statedir})"),
     "verbose": _Option(_flag, "-v", "", "log every command's name"),
-    "retry-path": _Option(_flag, "-r", "", "try a device again that is not there, or goes"),
-    "block-rpcs": _Option(_commands, "-b", "LIST", "commands to refuse; 'help' lists our own"),
-    "allow-rpcs": _Option(_commands, "-a", "LIST", "commands to allow, and no others"),
+    "retry-path": _Option(_flag, "-r", "", "retry if the device is missing or lost"),
+    "block-rpcs": _Option(_commands, "-b", "LIST", "commands to refuse; 'help' lists this agent's own commands"),
+    "allow-rpcs": _Option(_commands, "-a", "LIST", "the only commands to allow"),
 }
 
 
 def read_file(path: str) -> dict[str, Any]:
-    """The file's values under their keys.
+    """Return the file's values by their keys.
 
     :raises OptionError: it cannot be read, another user can write it, or it has an unknown option
     """
     try:
         lines = trust.read(path).splitlines()
     except trust.DistrustError as error:
-        raise OptionError(f"the configuration is not used: {error}") from error
+        raise OptionError(f"the configuration was rejected: {error}") from error
     except (OSError, UnicodeDecodeError) as error:
         raise OptionError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
     values: dict[str, Any] = {}
@@ -134,11 +133,11 @@ def read_file(path: str) -> dict[str, Any]:
             continue
         key, equals, value = (part.strip() for part in line.partition("="))
         if not equals or group != "general":
-            raise OptionError(f"{path}, line {number}: expects 'key=value' in a group [general]")
+            raise OptionError(f"{path}, line {number}: expected 'key=value' in the group [general]")
         if key == "daemon" and value == "false":
-            continue  # a dump of qemu-ga's has it
+            continue  # it is in qemu-ga's dumps
         if key not in _OPTIONS:
-            raise OptionError(f"{path}, line {number}: there is no option {key!r}")
+            raise OptionError(f"{path}, line {number}: unknown option {key!r}")
         try:
             values[key] = _OPTIONS[key].read(value)
         except OptionError as error:
@@ -154,7 +153,7 @@ class _Parser(argparse.ArgumentParser):
 def _parser() -> _Parser:
     parser = _Parser(
         prog="qemu-ga-extended",
-        description="A guest agent in front of QEMU's own: it adds commands for the clock and passes the others on.",
+        description="A guest agent in front of QEMU's own. It adds clock commands and forwards all others.",
         add_help=True,
         allow_abbrev=False,
     )
@@ -168,19 +167,19 @@ def _parser() -> _Parser:
             add(*names, action=action, metavar=option.metavar, help=option.help)
     add("-c", "--config", metavar="PATH", help=f"configuration (default: ${CONFIG_VARIABLE} or {CONFIG_FILE})")
     add("-D", "--dump-conf", action="store_true", help="print the configuration and exit")
-    add("-d", "--daemonize", action="store_true", help="not supported: let the service manager do it")
+    add("-d", "--daemonize", action="store_true", help="not supported: use a service manager")
     add("-V", "--version", action="version", version=f"qemu-ga-extended {VERSION}")
     return parser
 
 
 def _joined(lists: Iterable[frozenset[str] | None]) -> frozenset[str] | None:
-    """Add lists up; None if none of them is one."""
+    """Return the union of the lists, or None if all are None."""
     given = [names for names in lists if names is not None]
     return frozenset().union(*given) if given else None
 
 
 def _given(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Return the command line's options, under the file's keys."""
+    """Return the command line's options by the file's keys."""
     given: dict[str, Any] = {}
     for key, option in _OPTIONS.items():
         value = getattr(arguments, key.replace("-", "_"))
@@ -199,19 +198,19 @@ def _given(arguments: argparse.Namespace) -> dict[str, Any]:
 def read(
     arguments: Sequence[str], environment: Mapping[str, str], default_file: str = CONFIG_FILE
 ) -> tuple[Options, bool]:
-    """Return the options, and whether they are only to be dumped.
+    """Return the options, and whether they are to be dumped.
 
     :raises OptionError: an option, or the file, is wrong
-    :raises SystemExit: help, version or a list of commands was asked for and printed
+    :raises SystemExit: the help, the version or a list of commands was requested and printed
     """
     parsed = _parser().parse_args(list(arguments))
     if parsed.daemonize:
-        raise OptionError("--daemonize is not supported: let the service manager run the agent in the background")
+        raise OptionError("--daemonize is not supported: run the agent under a service manager")
     if any(value in ("help", "?") for value in (parsed.block_rpcs or []) + (parsed.allow_rpcs or [])):
         sys.stdout.write("".join(f"{name}\n" for name in sorted(OWN_COMMANDS)))
         raise SystemExit(0)
     asked = parsed.config or environment.get(CONFIG_VARIABLE)
-    # Only the default one may be missing.
+    # Only the default file may be missing.
     path = asked or (default_file if os.path.lexists(default_file) else "")
     file = read_file(path) if path else {}
     given = _given(parsed)
@@ -224,7 +223,7 @@ def read(
 
 
 def dump(options: Options) -> str:
-    """Return a file with the same options."""
+    """Return a file's text with the same options."""
     lines: list[str] = ["[general]"]
     for key in _OPTIONS:
         value = getattr(options, key.replace("-", "_"))
@@ -233,7 +232,7 @@ def dump(options: Options) -> str:
         if isinstance(value, bool):
             value = "true" if value else "false"
         elif isinstance(value, frozenset):
-            # A list without names: an allow list must not become none.
+            # A comma is a list without names; an empty string would lift the allow list.
             value = ",".join(sorted(value)) or ("," if key == "allow-rpcs" else "")
         lines.append(f"{key}={value}")
     return "\n".join(lines) + "\n"

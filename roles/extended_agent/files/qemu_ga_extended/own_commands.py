@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The commands that are answered here, whatever the stock agent does."""
+"""The commands that this agent answers itself, whatever state the stock agent is in."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from .policy import EXTENDED, OWN_COMMANDS, Policy
 from .refusal import FAILURES, Refusal, not_found, reason_of
 from .stock import Stock
 
-# Years 1970 to 2261: the last one that 64 bits of nanoseconds hold to its end.
+# Years 1970 to 2261: the last full year that fits in 64 bits of nanoseconds.
 _TIMES_NS = range(9_214_646_400 * SECOND_NS)
 _NANOSECONDS = range(SECOND_NS)
 _DECIMAL = re.compile(r"[0-9]{1,9}")
 
 
 class Context(NamedTuple):
-    """The parts that commands use. ``update_rtc`` returns why the hardware clock was not set, None if it was."""
+    """The parts that commands use. ``update_rtc`` returns why the hardware clock was not set, or None if it was."""
 
     clock: KernelClock
     stock: Stock
@@ -35,7 +35,7 @@ class Context(NamedTuple):
 
 
 class Call(NamedTuple):
-    """One command with checked arguments, received at this reading of the guest's clock."""
+    """One command with checked arguments, and the guest's time at which it was received."""
 
     context: Context
     arguments: Mapping[str, Any]
@@ -45,7 +45,7 @@ class Call(NamedTuple):
 def _get_clock(call: Call) -> bytes:
     clock = call.context.clock
     synchronized, max_error_ns, slewing_ns, is_disciplined = clock.discipline()
-    # The readings bound the host's measurement, so nothing but this line is between the last one and its reply.
+    # The readings bound the host's measurement, so only this line runs between the last reading and the reply.
     return (
         b'{"synchronized": %b, "max-error": %d, "slewing": %d, "slewable": %b, "received": %d, "transmitted": %d}'
     ) % (
@@ -92,7 +92,7 @@ def _update_time(call: Call) -> dict[str, Any]:
     if is_slew:
         returned["duration"] = slew_duration_ns(amount_ns)
     if arguments.get("rtc", False):
-        # The system's clock has moved by now, and the reply says so whatever comes of this.
+        # The system clock has changed by now, so the reply reports success even if this fails.
         try:
             problem = call.context.update_rtc()
         except FAILURES as error:
@@ -109,7 +109,7 @@ def _check_slew(clock: KernelClock, arguments: Mapping[str, Any], delta_ns: int)
     if not arguments.get("relative", False):
         raise Refusal("Parameter 'slew' expects 'relative'")
     if arguments.get("rtc", False):
-        raise Refusal("Parameter 'slew' excludes 'rtc'")  # the time to write is only there at the end of the slew
+        raise Refusal("Parameter 'slew' excludes 'rtc'")  # the clock has the time to write only at the end of the slew
     if abs(delta_ns) > MOST_SLEWED_NS:
         raise Refusal("Parameter 'slew' expects a difference of half a second at most")
     if clock.discipline().is_disciplined:
@@ -117,7 +117,7 @@ def _check_slew(clock: KernelClock, arguments: Mapping[str, Any], delta_ns: int)
 
 
 def _names(stock: Stock) -> list[str]:
-    """The stock agent's commands in its order, then what is only answered here."""
+    """Return the stock agent's commands in its order, then those that only this agent has."""
     known = list(stock.info.commands) if stock.info is not None else []
     return known + sorted(OWN_COMMANDS.difference(known))
 
@@ -133,8 +133,8 @@ def _listing(context: Context, name: str) -> dict[str, Any]:
 def _info(call: Call) -> dict[str, Any]:
     stock = call.context.stock
     return {
-        # Stock clients compare it with QEMU's versions, so it stays what it is. They ignore members that they do not
-        # know; that is where ours stands.
+        # Stock clients compare it with QEMU's versions, so it must not change. They ignore unknown members, so this
+        # agent's version has its own.
         "version": stock.info.version if stock.info is not None else VERSION,
         "extended-version": VERSION,
         "supported_commands": [_listing(call.context, name) for name in _names(stock)],
@@ -148,7 +148,7 @@ def _get_command_info(call: Call) -> dict[str, Any]:
     known = CATALOGUE.get(name)
     return {
         **_listing(call.context, name),
-        # A stock agent newer than the catalogue has commands of which no more is known.
+        # A stock agent newer than the catalogue has commands about which nothing else is known.
         "since": known.since if known else "",
         "description": known.description if known else "",
         "arguments": [
@@ -160,7 +160,7 @@ def _get_command_info(call: Call) -> dict[str, Any]:
     }
 
 
-# Each returns its value, or, where there is no time to encode it, the bytes.
+# Each returns its value, or the encoded bytes where encoding would take too long.
 _COMMANDS: Mapping[str, Callable[[Call], Any]] = {
     "guest-sync": lambda call: call.arguments["id"],
     "guest-sync-delimited": lambda call: call.arguments["id"],
@@ -174,9 +174,9 @@ _COMMANDS: Mapping[str, Callable[[Call], Any]] = {
 
 
 def carry_out(context: Context, command: str, arguments: Mapping[str, Any], received_ns: int) -> bytes:
-    """Carry a command out, and return its value as JSON.
+    """Run a command, and return its value as JSON.
 
-    :raises Refusal: it was not carried out
+    :raises Refusal: it was not run
     """
     requests.check_arguments(command, arguments)
     try:

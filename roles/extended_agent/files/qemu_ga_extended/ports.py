@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The ends that face the host: a device that is always open, or a socket that takes one client at a time."""
+"""The ports to the host: a device that is always open, or a socket that serves one client at a time."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from .log import Log
 from .loop import Loop, Timer
 from .stream import Ends, Stream
 
-# As qemu-ga reads (qga/guest-agent-core.h, QEMU 10.0.13).
+# The size that qemu-ga uses (qga/guest-agent-core.h, QEMU 10.0.13).
 _CHUNK = 4096
 _LOOK_AGAIN_SECONDS = 1.0
 _RETRY_SECONDS = 5.0  # QGA_RETRY_INTERVAL (qga/main.c)
-# Clients that come and go quickly must not be turned away; each still waits for its turn.
+# Clients that connect in quick succession must not be rejected; each waits for its turn.
 _BACKLOG = 16
 _LISTEN_FDS_START = 3  # sd_listen_fds(3)
 
 
 class PortError(Exception):
-    """The port cannot be opened, or was lost; one sentence says why."""
+    """The port cannot be opened, or was lost; the text is one sentence."""
 
 
 class _StreamPort:
-    """The common part: at most one stream, from which the dispatcher gets its requests."""
+    """The common base: at most one stream, from which the dispatcher gets its requests."""
 
     def __init__(self, loop: Loop, dispatcher: Dispatcher, log: Log) -> None:
         self._loop = loop
@@ -76,9 +76,9 @@ def open_serial(path: str) -> Ends:
 
 
 class DevicePort(_StreamPort):
-    """A device. An end of file means that the host side is away; the device stays open until it is back.
+    """A device. An end of file means that the host side is closed; the device stays open until the host opens it again.
 
-    ``on_lost`` is called when the device itself has gone and is not to be tried again.
+    ``on_lost`` is called when the device itself is lost and is not retried.
     """
 
     def __init__(
@@ -111,7 +111,7 @@ class DevicePort(_StreamPort):
             self._stream.forget_unsent()
         self._dispatcher.hang_up()
         self._dispatcher.begin(self._stream)
-        # The kernel wakes us when the host is back. A look now and then costs little, should that ever be missed.
+        # The kernel wakes the loop when the host opens its side. In case that event is ever missed, poll at a low rate.
         if self._timer is None:
             self._timer = self._loop.later(_LOOK_AGAIN_SECONDS, self._look_again)
 
@@ -127,7 +127,7 @@ class DevicePort(_StreamPort):
         if self._on_lost is not None:
             self._on_lost(PortError(f"the port to the host cannot be used: {reason}"))
             return
-        self._log.error(f"the port to the host cannot be used, trying again every {_RETRY_SECONDS:g} s: {reason}")
+        self._log.error(f"the port to the host cannot be used, retrying every {_RETRY_SECONDS:g} s: {reason}")
         self._loop.later(_RETRY_SECONDS, self.open)
 
 
@@ -136,7 +136,7 @@ class DevicePort(_StreamPort):
 
 def _listen(family: int, what: str, bind: Callable[[socket.socket], None]) -> socket.socket:
     """
-    :raises PortError: it cannot be done
+    :raises PortError: listening failed
     """
     try:
         with contextlib.ExitStack() as unless_listening:
@@ -150,15 +150,15 @@ def _listen(family: int, what: str, bind: Callable[[socket.socket], None]) -> so
 
 
 def listen_unix(path: str) -> socket.socket:
-    """Listen on a path. A socket without a listener is taken over, and nothing else.
+    """Listen on a path. A socket without a listener is replaced; any other file is an error.
 
-    :raises PortError: it cannot be done
+    :raises PortError: listening failed
     """
 
     def bind(listener: socket.socket) -> None:
         if os.path.lexists(path):
             _remove_stale(path)
-        # Only its owner may connect: a client is the host, and may do everything. fchmod would be too late.
+        # Only its owner may connect, because clients have all of the host's rights. fchmod would be too late.
         before = os.umask(0o177)
         try:
             listener.bind(path)
@@ -170,7 +170,7 @@ def listen_unix(path: str) -> socket.socket:
 
 def _remove_stale(path: str) -> None:
     if not stat.S_ISSOCK(os.lstat(path).st_mode):
-        raise PortError(f"cannot listen on {path}: something that is no socket is in the way")
+        raise PortError(f"cannot listen on {path}: a file that is not a socket is there")
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
         client.setblocking(False)
         try:
@@ -180,56 +180,56 @@ def _remove_stale(path: str) -> None:
             return
         except BlockingIOError:
             pass
-    raise PortError(f"cannot listen on {path}: another program does")
+    raise PortError(f"cannot listen on {path}: another program listens there")
 
 
 def listen_vsock(path: str) -> socket.socket:
     """Listen on ``cid:port``.
 
-    :raises PortError: it cannot be done
+    :raises PortError: listening failed
     """
     cid, _colon, port = path.partition(":")
     if not (cid.isdigit() and port.isdigit()):
-        raise PortError(f"a vsock path is cid:port, two numbers, not {path!r}")
+        raise PortError(f"a vsock path has the form cid:port with two numbers, not {path!r}")
     return _listen(socket.AF_VSOCK, f"vsock {path}", lambda listener: listener.bind((int(cid), int(port))))
 
 
 def inherited_listener(environment: Mapping[str, str]) -> socket.socket | None:
-    """The socket that systemd listens on for us (sd_listen_fds(3)), None if it does not.
+    """Return the socket that systemd passed to this process (sd_listen_fds(3)), or None.
 
-    :raises PortError: there is more than one, or it is no listening socket
+    :raises PortError: there is more than one, or it is not a listening socket
     """
     count = environment.get("LISTEN_FDS", "")
     if not count or environment.get("LISTEN_PID") != str(os.getpid()):
         return None
     if count != "1":
-        raise PortError(f"exactly one socket is taken from systemd, not {count}")
+        raise PortError(f"expected one socket from systemd, not {count}")
     try:
         os.set_inheritable(_LISTEN_FDS_START, False)
         listener = socket.socket(fileno=_LISTEN_FDS_START)
         is_listening = listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
     except OSError as error:
-        raise PortError(f"systemd's socket cannot be used: {error.strerror or error}") from error
+        raise PortError(f"the socket from systemd cannot be used: {error.strerror or error}") from error
     if not is_listening:
-        raise PortError("systemd's socket is not a listening one")
+        raise PortError("the socket from systemd is not a listening socket")
     return listener
 
 
 class ListeningPort(_StreamPort):
-    """A listening socket. As with the stock agent, the next client waits until the one before has gone.
+    """A listening socket. As with the stock agent, the next client waits until the current one has disconnected.
 
-    On vsock, no client but the host gets a turn. Every program in the guest can connect as well, by the loopback
-    address or by the guest's own (vsock(7)), and could have programs run as root.
+    On vsock, only the host is served. Any program in the guest can connect as well, by the loopback address or by the
+    guest's own (vsock(7)), and could otherwise run programs as root.
     """
 
     def __init__(self, loop: Loop, dispatcher: Dispatcher, log: Log, listen: Callable[[], socket.socket]) -> None:
         super().__init__(loop, dispatcher, log)
         self._listen = listen
         self._listener: socket.socket | None = None
-        self._has_ended = False  # the client sends no more
-        self._has_hung_up = False  # it does not read either
+        self._has_ended = False  # the client sends no more requests
+        self._has_hung_up = False  # it does not read replies either
         self._is_answered = False
-        self._has_turned_away = False
+        self._has_rejected = False
         dispatcher.on_all_answered = self._all_answered
 
     def open(self) -> None:
@@ -252,27 +252,27 @@ class ListeningPort(_StreamPort):
         except BlockingIOError:
             return
         except OSError as error:
-            self._log.error(f"a client could not be accepted: {error.strerror or error}")
+            self._log.error(f"cannot accept a client: {error.strerror or error}")
             self._loop.later(_LOOK_AGAIN_SECONDS, self._accept)
             return
         if self._listener.family == socket.AF_VSOCK and address[0] != socket.VMADDR_CID_HOST:
             client.close()
-            self._turn_away(address)
+            self._reject(address)
             return
         descriptor = client.detach()
         self._has_ended = self._has_hung_up = self._is_answered = False
         self._begin(Ends(descriptor, descriptor), self._ended, self._hung_up, self._drained)
-        self._log.info("a client has connected")
+        self._log.info("client connected")
 
-    def _turn_away(self, address: Any) -> None:
-        if not self._has_turned_away:  # a line for each client would fill the disk
-            self._has_turned_away = True
-            self._log.error(f"a client with the vsock CID {address[0]} was turned away: only the host is served, CID 2")
-        # One at a time: a flood of them leaves room for timers and the stock agent.
+    def _reject(self, address: Any) -> None:
+        if not self._has_rejected:  # one line for each client would fill the disk
+            self._has_rejected = True
+            self._log.error(f"rejected a client with vsock CID {address[0]}: only the host (CID 2) is served")
+        # One at a time, so that a flood of them does not block timers and the stock agent.
         self._loop.soon(self._accept)
 
     def _ended(self, error: OSError | None) -> None:
-        """The end of file, or a reset: a guest that was restored resets all of its vsock connections."""
+        """Handle the end of file, or a reset: a guest that was restored resets all of its vsock connections."""
         if error is not None or self._has_hung_up:
             self._dispatcher.hang_up()
             self._close_client()
@@ -281,7 +281,7 @@ class ListeningPort(_StreamPort):
             self._dispatcher.end()
 
     def _hung_up(self) -> None:
-        # What it asked for is still carried out, as far as it was read; the next client need not wait for that.
+        # Requests that were read are still carried out, but the next client does not wait for that.
         self._has_hung_up = True
         self._dispatcher.hang_up(is_for_good=True)
         if self._has_ended:
@@ -303,8 +303,8 @@ class ListeningPort(_StreamPort):
         if self._stream is not None:
             self._stream.close()
             self._stream = None
-            self._log.info("the client has gone")
-            # Others may have queued up meanwhile, without another event.
+            self._log.info("client disconnected")
+            # Other clients may have connected meanwhile, for which there is no further event.
             self._loop.soon(self._accept)
 
 

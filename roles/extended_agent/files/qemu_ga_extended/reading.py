@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""From the host's bytes to contents: each is one thing that gets one reply. Repeated requests are read only once."""
+"""Parsing the host's bytes into contents, each of which gets one reply. Repeated requests are parsed only once."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from .refusal import Refusal
 _NESTING = 1024
 _SYNCS = frozenset(("guest-sync", "guest-sync-delimited"))
 _SHORTEST_REQUEST = len('{"execute":""}')
-# So many requests are remembered, with and without their newline, and none that is longer.
+# The cache holds this many entries (a request is cached with and without its newline), and no longer requests.
 _KNOWN_REQUESTS = 128
 _KNOWN_BYTES = 256
 
 
 class Content(NamedTuple):
-    """``refusal``: the reply, where it is not a request or may not be passed on. ``is_own``: it is answered here.
-    ``echo``: what its reply repeats. ``size``: its bytes, without a newline.
+    """``refusal``: the reply, if this is not a request or must not be forwarded. ``is_own``: this agent answers it.
+    ``echo``: members that the reply repeats. ``size``: in bytes, without a newline.
     """
 
     size: int
@@ -41,7 +41,7 @@ class Content(NamedTuple):
 
 
 class Received(NamedTuple):
-    """A content, and the line that passes it on to the stock agent."""
+    """A content, and the line to forward to the stock agent."""
 
     content: Content
     line: bytes
@@ -55,16 +55,16 @@ class Reader:
         self.begin()
 
     def begin(self) -> None:
-        """Forget half a request."""
+        """Discard an incomplete request."""
         self._decoder = framing.Decoder(Limits(size=self._costs.request_bytes, nesting=_NESTING))
 
     @property
     def is_idle(self) -> bool:
-        """Return whether nothing is left to be read, and nothing has begun."""
+        """Return whether nothing is left to read, not even an incomplete request."""
         return self._decoder.is_idle
 
     def known(self, data: bytes) -> Received | None:
-        """Return what the bytes are, if they are a request that is remembered; else ``feed`` them."""
+        """Return the content, if the bytes are a cached request; otherwise, the caller must ``feed`` them."""
         known = self._known.get(data)
         return known if known is not None and self._decoder.is_idle else None
 
@@ -72,8 +72,8 @@ class Reader:
         self._decoder.feed(data)
 
     def next(self, is_answered: bool) -> Received | None:
-        """Return the next one; None: there is none yet. Unless it ``is_answered``, what is no request is left out: its
-        error has no reader, and there may be hundreds of thousands.
+        """Return the next content, or None if there is none yet. Unless ``is_answered``, input that is not a request is
+        skipped: its error has no reader, and there may be hundreds of thousands.
         """
         while True:
             event = self._decoder.next_event()
@@ -96,12 +96,12 @@ class Reader:
             echo = {"id": value["id"]} if isinstance(value, dict) and "id" in value else {}
             command, arguments = requests.read_request(value)
         except Refusal as error:
-            # Its traceback would hold this call's frame, and that one holds it.
+            # The traceback would refer to this frame, and the frame to the error.
             return Received(Content(len(raw), echo=echo, refusal=error.with_traceback(None)), line)
         except RemoteProtocolError as error:
             return Received(Content(len(raw), echo=echo, refusal=_parse_error(error.message)), line)
         is_own = command in OWN_COMMANDS
-        # By fixed lists: what is refused stays refused. For this agent's own commands that depends on the moment.
+        # The lists are fixed, so a refusal is final. Refusals of this agent's own commands depend on the current state.
         refusal = None if is_own else self._policy.refusal(command)
         received = Received(Content(len(raw), command, arguments, echo, refusal, is_own, command in _SYNCS), line)
         if refusal is None and not echo and not arguments and len(raw) <= _KNOWN_BYTES:

@@ -18,7 +18,7 @@ _INT64 = range(-(2**63), 2**63)
 
 
 def _seed_form(value: Mapping[str, Any]) -> Mapping[str, Any]:
-    """QEMU's wiki page "UsefulCommands" writes ``command`` for ``execute``; our own commands may be asked so."""
+    """Accept ``command`` for ``execute`` in this agent's own commands, as QEMU's wiki page "UsefulCommands" has it."""
     command = value.get("command")
     if isinstance(command, str):
         known = CATALOGUE.get(command)
@@ -28,22 +28,24 @@ def _seed_form(value: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def require_affordable(raw: bytes, most: int) -> None:
-    """Make sure that reading a request, and repeating its parts, takes no more than a few times its length.
+    """Make sure that parsing a request, and repeating its parts, takes only a few times its length in memory.
 
-    Python takes four bytes for each character of a text that has one beyond the first 65,536; QEMU's single quotes are
-    rewritten one by one; and in a reply, two bytes may become six. What is long, programs' input and contents of files,
-    is base64.
+    Python stores a string in four bytes per character if one is beyond the first 65,536 characters of Unicode; QEMU's
+    single quotes are rewritten one by one; and in a reply, two bytes may become six. Data that is usually long
+    (programs' input, contents of files) is base64.
 
-    :raises Refusal: it is longer than ``most``, and not plain
+    :raises Refusal: it is longer than ``most``, and not plain ASCII
     """
     if len(raw) > most and not (raw.isascii() and b"'" not in raw and b"\\u" not in raw):
-        raise Refusal(f"JSON parse error, more than {most} bytes with other characters than ASCII, or single quotes")
+        raise Refusal(
+            f"JSON parse error, more than {most} bytes with non-ASCII characters, \\u escapes or single quotes"
+        )
 
 
 def read_request(value: Any) -> tuple[str, Mapping[str, Any]]:
     """Return the command and its arguments.
 
-    :raises Refusal: it is no request
+    :raises Refusal: it is not a request
     """
     if not isinstance(value, dict):
         raise Refusal("QMP input must be a JSON object")
@@ -66,7 +68,7 @@ def _is_integer(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value in _INT64
 
 
-# By QAPI's names: what an error calls them, and what fits.
+# By QAPI's type names: the name in an error, and the check.
 _TYPES: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
     "int": ("integer", _is_integer),
     "str": ("string", lambda value: isinstance(value, str)),
@@ -77,7 +79,7 @@ _TYPES: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
 def check_arguments(command: str, given: Mapping[str, Any]) -> None:
     """Check names and types against the catalogue.
 
-    :raises Refusal: they do not fit
+    :raises Refusal: they do not match
     """
     arguments = CATALOGUE[command].arguments
     if not arguments and not given:
@@ -98,12 +100,12 @@ def check_arguments(command: str, given: Mapping[str, Any]) -> None:
 
 
 def tail(echo: Mapping[str, Any]) -> bytes:
-    """Return the end of a reply's line, after its first member."""
+    """Return the rest of a reply's line, after its first member."""
     if echo:
         try:
             return b", " + values.encode(echo)[1:]
         except LocalProtocolError:
-            pass  # a number beyond all bounds, such as 1e999, cannot be repeated
+            pass  # a number out of range, such as 1e999, cannot be repeated
     return b"}\n"
 
 

@@ -4,8 +4,8 @@
 
 """The state of the stock agent: its version and commands, and whether file systems are frozen.
 
-It is learned from the replies that pass by, and asked for where they do not say. The list of commands is kept while the
-stock agent is away, and remembered for the next start.
+It is learned from forwarded replies, and requested if they do not show it. The list of commands is kept while the stock
+agent is away, and stored for the next start.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ _CHANGING_STATE = _FREEZING | {_THAWING}
 _STATUS = "guest-fsfreeze-status"
 INFO = "guest-info"
 GET_TIME = "guest-get-time"
-# They change nothing, so where guest-info is refused, they can be tried. What becomes of guest-sync-delimited is known
-# from the beginning of the connection.
+# These commands change nothing, so they can be tried if guest-info is refused. Whether guest-sync-delimited is refused
+# is known from the beginning of the connection.
 _TRIED: Mapping[str, Mapping[str, int]] = {GET_TIME: {}, "guest-ping": {}, "guest-sync": {"id": 1}}
-# What is read of its replies is far shorter: guest-info has some ten kilobytes.
+# The replies that are parsed are far shorter: guest-info has about ten kilobytes.
 _LONGEST_READ = 256 * 1024
 
 
@@ -48,8 +48,8 @@ class StockCommand(NamedTuple):
 
 
 class StockInfo(NamedTuple):
-    """The stock agent's ``guest-info``. ``refused`` is its error, where it may not list commands; ``commands`` then has
-    no more than what was tried.
+    """The stock agent's ``guest-info``. ``refused`` is its error if it may not list commands; ``commands`` then has
+    only those that were tried.
     """
 
     version: str
@@ -66,7 +66,7 @@ def read_info(reply: messages.Reply) -> StockInfo:
     commands = {
         entry["name"]: StockCommand(
             entry.get("enabled") is True,
-            # Agents before 1.7 leave it out.
+            # Agents before 1.7 omit it.
             entry["success-response"]
             if isinstance(entry.get("success-response"), bool)
             else answers_on_success(entry["name"]),
@@ -78,26 +78,26 @@ def read_info(reply: messages.Reply) -> StockInfo:
 
 
 class Memory:
-    """The stock agent's last list of its commands, in a file, for the next start. Without a path, nothing is kept.
+    """The stock agent's last list of commands, stored in a file for the next start. Without a path, nothing is stored.
 
-    The time commands work while the stock agent hangs. What its administrator has disabled is disabled all the same,
-    also in an agent that was started since.
+    The time commands work even while the stock agent hangs. Commands that its administrator has disabled must still be
+    disabled then, even if this agent has been restarted.
     """
 
     def __init__(self, path: str, log: Log) -> None:
         self._path = path
         self._log = log
-        self.line = self._read() if path else b""  # the one that was kept last; empty if none can be trusted
+        self.line = self._read() if path else b""  # the stored line; empty if there is none that can be trusted
 
     def keep(self, line: bytes) -> None:
-        """Remember a line; not while file systems are frozen. It is written only if it is another."""
+        """Store a line, if it has changed. Not to be called while file systems are frozen."""
         if not self._path or line == self.line:
             return
         self.line = line
         try:
             self._write(line)
         except OSError as error:
-            self._log.error(f"the stock agent's commands cannot be kept in {self._path}: {error.strerror or error}")
+            self._log.error(f"cannot store the stock agent's commands in {self._path}: {error.strerror or error}")
 
     def _read(self) -> bytes:
         try:
@@ -106,7 +106,7 @@ class Memory:
             return b""
         except (OSError, UnicodeDecodeError, trust.DistrustError) as error:
             reason = getattr(error, "strerror", None) or error
-            self._log.error(f"what is known of the stock agent's commands is not used: {reason}")
+            self._log.error(f"the stored list of the stock agent's commands was rejected: {reason}")
             return b""
 
     def _write(self, line: bytes) -> None:
@@ -117,14 +117,14 @@ class Memory:
         with open(descriptor, "wb") as file:
             file.write(line)
             file.flush()
-            os.fsync(descriptor)  # a guest may lose its power at any time
+            os.fsync(descriptor)  # a guest may lose power at any time
         os.rename(unfinished, self._path)
 
 
 class Stock:
-    """``on_freed`` is called when the stock agent can take the next request, or has gone; ``on_known`` when it has
-    listed its commands. ``is_frozen``: file systems are frozen, or just being frozen, and whatever writes to one may
-    hang. ``is_list_frozen``: it listed its commands in that state.
+    """``on_freed`` is called when the stock agent can take the next request, or has disconnected; ``on_known`` when it
+    has listed its commands. ``is_frozen``: file systems are frozen or being frozen, so any write to one may hang.
+    ``is_list_frozen``: the list of commands is from that state.
     """
 
     watched = _CHANGING_STATE
@@ -134,14 +134,14 @@ class Stock:
     ) -> None:
         self._log = log
         self._memory = Memory("", log) if memory is None else memory
-        # Where the stock agent remembers over a restart that it has frozen file systems (qga/main.c).
+        # The file that records across a restart that the stock agent has frozen file systems (qga/main.c).
         self._state_file = Path(state_directory) / "qga.state.isfrozen"
         self.is_frozen = False
         self._freeze(self._state_file.exists())
         remembered = _reply(self._memory.line) if self._memory.line else None
         self.info = read_info(remembered) if remembered is not None else None
         self.is_list_frozen = False
-        self._is_list_due = False  # the list from while file systems were frozen has to be asked for again
+        self._is_list_due = False  # the list is from while file systems were frozen and must be requested again
         self._questions: deque[str] = deque()
         self.on_freed: Callable[[], None] = lambda: None
         self.on_known: Callable[[], None] = lambda: None
@@ -155,8 +155,8 @@ class Stock:
         return not self.link.expected and not self._questions
 
     def answers_on_success(self, command: str) -> bool:
-        """Return whether a command has a reply when it succeeds. One that this version knows to have none has none,
-        whatever an agent lists.
+        """Return whether a command has a reply when it succeeds. A command that is known to have none has none,
+        whatever the agent lists.
         """
         known = self.info.commands.get(command) if self.info is not None else None
         return command not in SILENT and (known is None or known.success_response)
@@ -173,7 +173,7 @@ class Stock:
     def answered(self, command: str, line: Data) -> None:
         if isinstance(_reply(line), messages.Returned):
             self._freeze(command != _THAWING)
-        # A freeze that fails has thawed what it had frozen, mostly; a freeze may also have had nothing to freeze.
+        # A freeze that fails has usually thawed what it had frozen, and a freeze may have had nothing to freeze.
         self._questions.append(_STATUS)
 
     def freed(self) -> None:
@@ -198,7 +198,7 @@ class Stock:
 
     def _take_info(self, reply: messages.Reply, line: bytes) -> None:
         if self.is_frozen:
-            # It calls nearly all commands disabled now. What it said before says more.
+            # It lists nearly all commands as disabled now. The list from before is more useful.
             self._is_list_due = True
             if self.info is None:
                 self.info, self.is_list_frozen = read_info(reply), True
@@ -210,7 +210,7 @@ class Stock:
         if self.info.refused is None:
             self.on_known()
             return
-        # Until others have been made, the last tries count.
+        # The last results count until the commands have been tried again.
         if before is not None and before.refused is not None:
             self.info = self.info._replace(commands=before.commands)
         self._take_permission(DELIMITED, DELIMITED not in self.link.syncs.refused)

@@ -2,30 +2,30 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The link to the stock agent: its private socket, one request at a time, each reply as the bytes that came.
+"""The link to the stock agent: a private socket, one request at a time, replies as the received bytes.
 
 Theory of operation
 -------------------
 The link is in one of three states:
 
 =========  ======================================================  ==================================================
-state      it begins                                               it ends
+state      begins                                                  ends
 =========  ======================================================  ==================================================
-away       at the start, and when a connection fails or ends       with a connection that can be trusted: a request
-                                                                   tries, and so does a timer
-connected  with 0xFF and a sync: the stock agent's parser may hold  with an end of file or an error, or when the stock
-           half a request of a former client                       agent sends too much that was not asked for
-leaving    with ``leave``: nothing more is sent                    when the stock agent has answered all and closed
-                                                                   its end, or after ``farewell_seconds``
+away       at the start, and when a connection fails or ends       with a connection that can be trusted: requests and
+                                                                   a timer try to connect
+connected  with 0xFF and a sync, because the stock agent's parser  with an end of file or an error, or when the stock
+           may hold an incomplete request of a former client       agent sends too much unsolicited data
+leaving    with ``leave``: nothing more is sent                    when the stock agent has answered everything and
+                                                                   closed its end, or after ``farewell_seconds``
 =========  ======================================================  ==================================================
 
-The stock agent answers strictly in order, so all that is known of it is one queue, ``expected``: what it still owes a
-reply to, wanted or not. Two kinds of things are in it:
+The stock agent answers strictly in order, so its state is one queue, ``expected``: everything that it still owes a
+reply to, even if that reply will be dropped. The queue has two kinds of items:
 
-- a sync (syncs.py). Its reply shows that the stock agent lives, and that it has dealt with all that was sent before.
-- an asked request, one at a time: the next may go out when the queue is empty.
+- a sync (syncs.py). Its reply shows that the stock agent responds, and that it has processed everything before it.
+- a request (``Asked``), one at a time: the next may be sent when the queue is empty.
 
-``ask`` appends to the queue what it sends:
+``ask`` appends what it sends to the queue:
 
 ==============================================  ===================================
 a request, shortly after a line was heard       request
@@ -34,21 +34,21 @@ was not the reply to the one before
 a request that is answered only if it fails     opening sync, request, closing sync
 ==============================================  ===================================
 
-``_hear`` decides by the first thing in the queue what a line means:
+``_hear`` interprets a line by the first item in the queue:
 
 ====================  ======================================  ================================================
 first in the queue    line                                    meaning
 ====================  ======================================  ================================================
-sync                  its number, or its refusal              it is answered, and the next in the queue is first
-sync, or nothing      anything else                           it was not asked for: dropped, and counted
-request               a reply                                 the request's
+sync                  its number, or its refusal              it is answered, and leaves the queue
+sync, or nothing      anything else                           unsolicited: dropped, and counted
+request               a reply                                 the request's reply
 request               anything else                           the request fails, and a sync precedes the next
-request, answered     its closing sync's number, or refusal   the request has succeeded; both are answered
+request, answered     its closing sync's number, or refusal   the request has succeeded; both leave the queue
 only if it fails
 ====================  ======================================  ================================================
 
-So no sync but the closing one ends a request that is answered only if it fails, and its error is never taken for that
-of another one.
+So only the closing sync completes a request that is answered only if it fails, and its error is never mistaken for that
+of another request.
 """
 
 from __future__ import annotations
@@ -75,11 +75,11 @@ def _ignore(_what: object) -> None:
 
 
 class Asked:
-    """One request on its way. ``on_reply`` gets the reply's line, or an empty one if the request has succeeded and that
-    is not answered; ``on_failure`` gets the reason why no reply will come.
+    """A request that was sent. ``on_reply`` gets the reply's line, or an empty one if the request has succeeded without
+    a reply; ``on_failure`` gets the reason why no reply will arrive.
 
-    ``is_silent``: it is answered only if it fails. ``is_heard``: the stock agent has shown that it lives since this was
-    sent, or just before.
+    ``is_silent``: it is answered only if it fails. ``is_heard``: the stock agent has shown that it responds, after this
+    was sent or shortly before.
     """
 
     __slots__ = ("command", "is_heard", "is_silent", "on_failure", "on_reply")
@@ -99,28 +99,28 @@ class Asked:
         self.is_heard = is_heard
 
     def abandon(self) -> None:
-        """Drop the reply when it comes."""
+        """Drop the reply when it arrives."""
         self.on_reply = self.on_failure = _ignore
 
 
 class Observer(Protocol):
-    """It learns of the ``watched`` commands that go to the stock agent and come back, wanted or not."""
+    """Observes the ``watched`` commands and their replies, even those that are dropped."""
 
     @property
     def watched(self) -> AbstractSet[str]:
-        """The commands that it learns of."""
+        """The commands that are observed."""
 
     def connected(self) -> None:
-        """Take a new connection, before anything is asked on it."""
+        """Handle a new connection, before any request is sent on it."""
 
     def sent(self, command: str) -> None:
-        """Take that a watched command is on its way."""
+        """Handle that a watched command was sent."""
 
     def answered(self, command: str, line: Data) -> None:
-        """Take the reply to a watched command, an error too."""
+        """Handle the reply to a watched command, which may be an error."""
 
     def freed(self) -> None:
-        """Take that no reply is expected any more, also because the connection was lost."""
+        """Handle that no reply is expected any more, perhaps because the connection was lost."""
 
 
 class StockLink:
@@ -131,7 +131,7 @@ class StockLink:
         self._log = log
         self._observer = observer
         self._stream: Stream | None = None
-        self.expected: deque[Asked | Sync] = deque()  # what it still owes a reply to, wanted or not
+        self.expected: deque[Asked | Sync] = deque()  # everything that it still owes a reply to
         self.syncs = Syncs(log)
         self._line = bytearray()
         self._is_overlong = False
@@ -147,7 +147,7 @@ class StockLink:
     # -------------------------------------------------------------------------------------------------- connecting
 
     def connect(self) -> bool:
-        """Connect unless it is; false if the stock agent is away."""
+        """Connect, unless connected. Return False if the stock agent is away."""
         if self._stream is not None:
             return True
         if self._on_left is not None:
@@ -183,7 +183,7 @@ class StockLink:
     def _be_away(self, reason: str) -> None:
         if self._away_reason != reason:
             self._away_reason = reason
-            self._log.error(f"the stock agent is away: {reason}")
+            self._log.error(f"the stock agent is unavailable: {reason}")
         if self._reconnect is None:
             self._reconnect = self._loop.later(self._backoff, self._try_again)
             self._backoff = min(2 * self._backoff, self._costs.longest_reconnect_seconds)
@@ -193,7 +193,7 @@ class StockLink:
         self.connect()
 
     def _ended(self, error: OSError | None) -> None:
-        self._drop("it has closed the connection" if error is None else error.strerror or str(error))
+        self._drop("it closed the connection" if error is None else error.strerror or str(error))
 
     def _drop(self, reason: str) -> None:
         if self._stream is None:
@@ -211,7 +211,7 @@ class StockLink:
         self._be_away(reason)
         for item in expected:
             if isinstance(item, Asked):
-                item.on_failure(f"the stock agent has gone before it answered {item.command}: {reason}")
+                item.on_failure(f"the stock agent disconnected before it answered {item.command}: {reason}")
         self._observer.freed()
 
     # ------------------------------------------------------------------------------------------------------ asking
@@ -222,7 +222,7 @@ class StockLink:
 
     @property
     def may_return_until(self) -> float:
-        """Until when, on the loop's clock, a stock agent that has gone may just be restarting."""
+        """The time, by the loop's clock, until which a stock agent that has disconnected may just be restarting."""
         return self._lost_at + self._costs.return_seconds
 
     @property
@@ -237,8 +237,8 @@ class StockLink:
         on_failure: Callable[[str], None] = _ignore,
         is_silent: bool = False,
     ) -> Asked:
-        """Send a request; only while connected and nothing is expected."""
-        assert self._stream is not None  # noqa: S101  # the caller's promise
+        """Send a request. Only to be called while connected and nothing is expected."""
+        assert self._stream is not None  # noqa: S101  # the caller checks it
         is_fresh = not self._is_unsettled and self._loop.now - self._heard_at < self._costs.fresh_seconds
         is_heard = is_fresh and not is_silent
         asked = Asked(command, on_reply, on_failure, is_silent, is_heard)
@@ -253,8 +253,8 @@ class StockLink:
         return asked
 
     def look(self) -> None:
-        """Take a reply that is there already. The stock agent, which was just woken, runs first if it has to share this
-        processor: then one wake-up of this agent is spared.
+        """Read a reply that has already arrived. If the stock agent, which was just woken, shares this processor, it
+        runs first: that saves one wake-up of this agent.
         """
         if self._stream is not None:
             os.sched_yield()
@@ -269,16 +269,16 @@ class StockLink:
 
     def _received(self, data: bytes) -> None:
         if not self._line and not self._is_overlong and data.find(b"\n") == len(data) - 1:
-            self._hear(data)  # nearly always it is one whole line
+            self._hear(data)  # almost always it is one whole line
             return
         *lines, rest = data.split(b"\n")
         stream = self._stream
         for piece in (*(line + b"\n" for line in lines), rest):
-            if piece and self._stream is stream:  # what is left of a connection says nothing of the next
+            if piece and self._stream is stream:  # the rest of an old connection's data does not belong to the new one
                 self._take_piece(piece)
 
     def _take_piece(self, piece: bytes) -> None:
-        """Take a line, or a part of one: no more is kept of it than a reply may have."""
+        """Process a line, or part of one. A line that is too long for a reply is not kept."""
         if not (self.expected and isinstance(self.expected[0], Asked)):
             self._unasked_bytes += len(piece)
             if self._unasked_bytes > self._costs.reply_bytes:
@@ -295,7 +295,7 @@ class StockLink:
             self._hear(b"" if is_overlong else line)
 
     def _hear(self, line: Data) -> None:
-        """Take one line of the stock agent's; an empty one stands for a line beyond the limit."""
+        """Process one line from the stock agent; an empty one stands for a line beyond the limit."""
         self._heard_at = self._loop.now
         head = self.expected[0] if self.expected else None
         if isinstance(head, Asked):
@@ -320,10 +320,10 @@ class StockLink:
             asked.on_reply(line)
         else:
             self._is_unsettled = True
-            asked.on_failure(f"the stock agent has answered {asked.command} with something that is no reply")
+            asked.on_failure(f"the stock agent answered {asked.command} with something that is not a reply")
 
     def _take_sync(self, sync: Sync, line: Data) -> bool:
-        """Take the answer to the sync that is first in the queue; false: the line is not that."""
+        """Process the answer to the sync that is first in the queue. Return False if the line is not that answer."""
         is_returned = sync.is_returned(line)
         if not (is_returned or sync.is_refused(line)):
             return False
@@ -332,7 +332,7 @@ class StockLink:
         self._is_unsettled = False
         self._backoff = self._costs.reconnect_seconds
         self._away_reason = ""
-        # The other command is tried at once at the beginning of a connection: the policy needs to know what is refused.
+        # At the beginning of a connection, the other sync is tried at once: the policy must know whether it is refused.
         if self.syncs.was_answered(sync, not is_returned) and not self.expected and self._stream is not None:
             self._stream.send(self._expect_sync())
         if self.expected and isinstance(self.expected[0], Asked):
@@ -340,14 +340,14 @@ class StockLink:
         return True
 
     def _leave_alone(self) -> None:
-        """It sends what it is not asked for. To listen to that would leave no time for the host."""
+        """Disconnect for a while from an agent that floods: reading it all would leave no time for the host."""
         self._backoff = self._costs.longest_reconnect_seconds
-        self._drop("it has sent too much that nobody had asked for")
+        self._drop("it sent too much unsolicited data")
 
     # ----------------------------------------------------------------------------------------------------- leaving
 
     def leave(self, on_left: Callable[[], None]) -> None:
-        """Close when all replies were taken: the stock agent does not survive a client that leaves some unread."""
+        """Close once all replies are read: the stock agent does not survive a client that leaves some unread."""
         self._on_left = on_left
         if self._reconnect is not None:
             self._loop.cancel(self._reconnect)
@@ -357,13 +357,13 @@ class StockLink:
         for item in self.expected:
             if isinstance(item, Asked):
                 item.abandon()
-        # It closes its end, too, once it has answered everything. One that hangs is not waited for.
+        # The stock agent closes its end, too, once it has answered everything. If it hangs, the timer ends the wait.
         self._stream.end_writing()
         self._loop.later(self._costs.farewell_seconds, on_left)
 
 
 def _unreachable(error: Exception, path: str) -> str:
-    """Return why it cannot be connected to, for the host's operator as well as for the log."""
+    """Return why connecting failed. The text goes to the host's operator as well as to the log."""
     if isinstance(error, (FileNotFoundError, ConnectionRefusedError)):
         return f"it is not running (nothing listens on {path}). Start the service qemu-guest-agent in the guest"
     return getattr(error, "strerror", None) or str(error)

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Bytes through descriptors that never block: read as they come, written as the other side takes them."""
+"""Bytes through non-blocking descriptors: read as they arrive, written as the peer accepts them."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ from .loop import Loop
 
 _HUNG_UP = select.EPOLLHUP | select.EPOLLERR
 _ENDING = select.EPOLLRDHUP | _HUNG_UP
-# How writing to a socket fails when the peer takes no more. There need not be a hang-up: not if it has shut down its
-# reading side only.
-_NOBODY_READS = (errno.EPIPE, errno.ECONNRESET)
-# Then others have their turn, however fast this one sends, and a hang-up is noticed.
+# Errors of writing to a socket whose peer does not read any more. There is no hang-up event if the peer has shut down
+# only its reading side.
+_UNREAD_ERRORS = (errno.EPIPE, errno.ECONNRESET)
+# After this many, other descriptors get their turn, however fast the peer sends, and a hang-up is noticed.
 _READS_IN_A_ROW = range(4)
-# A client with more than this unread gets no further replies until it has read on.
+# A client with more than this many unread bytes gets no further replies until it reads.
 CONGESTED = 64 * 1024
 
 Data = Union[bytes, bytearray]
 
 
 class Ends(NamedTuple):
-    """Where to read and where to write: mostly the same descriptor."""
+    """The descriptors for reading and writing, usually the same."""
 
     reader: int
     writer: int
 
 
 class Stream:
-    """``on_data`` takes what was read. ``on_end`` comes at the end of file, or with the error that reading ended in;
-    it may come more than once. ``on_hang_up``: what is written will not be read. ``on_drained``: all is written.
+    """``on_data`` gets the data that was read. ``on_end`` is called at the end of file, or with the error that ended
+    reading, perhaps more than once. ``on_hang_up``: written data will not be read. ``on_drained``: all is written.
     """
 
     def __init__(
@@ -61,14 +61,14 @@ class Stream:
         self._on_hang_up = on_hang_up
         self._on_drained = on_drained
         self._unsent: deque[memoryview] = deque()
-        self._unsent_bytes = 0  # counted: it is asked for with each request
+        self._unsent_bytes = 0  # counted, because it is read for each request
         self._is_blocked = False
         self._is_paused = False
         self._is_closed = False
-        self._is_unread = False  # for good
+        self._is_unread = False  # permanently
         self._will_read = False
-        # A socket that gives less than it was asked for is empty (epoll(7)). A virtio port gives what one of the host's
-        # buffers holds, and may have another.
+        # After a short read, a socket is empty (epoll(7)). A virtio port returns the contents of one of the host's
+        # buffers, and may have more.
         self._is_empty_when_short = stat.S_ISSOCK(os.fstat(ends.reader).st_mode)
         for descriptor in set(ends):
             os.set_blocking(descriptor, False)
@@ -112,8 +112,8 @@ class Stream:
         self.read()
 
     def read(self, is_ending: bool = True) -> None:
-        """Read what there is. There is no second event for bytes that were left unread, or for an end that came before
-        (``is_ending``).
+        """Read all data that has arrived. There is no second event for unread bytes, or for an end of file that was
+        already signaled (``is_ending``).
         """
         for _read in _READS_IN_A_ROW:
             if self._is_paused or self._is_closed:
@@ -132,14 +132,14 @@ class Stream:
             if len(data) < self._chunk and not is_ending:
                 if self._is_empty_when_short:
                     return
-                break  # most likely it is empty; to find that out can wait until what was read is answered
+                break  # most likely it is empty; checking can wait until the data is answered
         self._read_soon()
 
     def _on_event(self, mask: int) -> None:
         if mask & select.EPOLLOUT and self._unsent:
             self._write()
         if mask & _HUNG_UP and not self._is_closed:
-            # Before reading: what is still to be read may be much, and its replies have no reader.
+            # Before reading: there may be much left to read, and its replies have no reader.
             self.forget_unsent()
             self._on_hang_up()
         if mask & ~select.EPOLLOUT:
@@ -148,12 +148,12 @@ class Stream:
     # ------------------------------------------------------------------------------------------------------- writing
 
     def send(self, data: Data) -> None:
-        """Write it now or when the other side takes it. It must not be changed afterwards."""
+        """Write the data now, or when the peer accepts it. It must not be changed afterward."""
         if self._is_closed or self._is_unread:
             return
         written = 0
         if not self._unsent:
-            # Nearly always it all goes at once, and the rest of this class has nothing to do.
+            # Almost always, all of it is written at once.
             try:
                 written = os.write(self._writer, data)
             except OSError:
@@ -170,7 +170,7 @@ class Stream:
             self._on_hang_up()
 
     def end_writing(self) -> None:
-        """End a socket's outgoing side; what the peer sends still arrives."""
+        """Shut down a socket's writing side; data from the peer still arrives."""
         with socket.socket(fileno=os.dup(self._writer)) as copy, contextlib.suppress(OSError):
             copy.shutdown(socket.SHUT_WR)
 
@@ -193,9 +193,9 @@ class Stream:
                 self._block(True)
                 return
             except OSError as error:
-                # Reading will show how it ended; whatever else is unsent has no reader.
+                # Reading will show how the connection ended; the unsent data has no reader.
                 self.forget_unsent()
-                if error.errno in _NOBODY_READS and not self._is_unread:
+                if error.errno in _UNREAD_ERRORS and not self._is_unread:
                     self._is_unread = True
                     self._loop.soon(self._hang_up_later)
                 return

@@ -158,7 +158,7 @@ def test_a_reply_that_does_not_come_becomes_an_error_and_so_does_the_next_reques
     hasty.stock.is_hanging = True
     hasty.ask(b'{"execute": "%b", "id": 1}{"execute": "guest-get-users"}' % command.encode())
     late, busy = hasty.until_replies(2)
-    words = f"The stock agent has not answered {command} in time; it may still carry it out"
+    words = f"The stock agent did not answer {command} in time; it may still carry it out"
     assert late == {"error": {"class": "GenericError", "desc": words}, "id": 1}
     assert "busy with an earlier request" in busy["error"]["desc"]
     hasty.stock.answers["guest-exec"] = b'{"return": "late"}\n'
@@ -212,7 +212,7 @@ def test_a_stock_agent_that_is_ended_by_the_shutdown_makes_no_error_unless_this_
     hasty.shut_down()
     assert hasty.client.replies == []
     (reply,) = hasty.until_replies(1)
-    assert "has not answered guest-shutdown in time" in reply["error"]["desc"]
+    assert "did not answer guest-shutdown in time" in reply["error"]["desc"]
 
 
 @pytest.mark.parametrize(
@@ -224,7 +224,7 @@ def test_one_that_goes_amid_a_suspension_or_before_it_has_begun_makes_an_error(
 ) -> None:
     dispatched.shut_down(command, is_heard)
     (reply,) = dispatched.client.replies
-    assert f"has gone before it answered {command}" in reply["error"]["desc"]
+    assert f"disconnected before it answered {command}" in reply["error"]["desc"]
 
 
 def test_a_command_that_the_stock_agent_lists_as_silent_is_silent(dispatched: Dispatched) -> None:

@@ -29,8 +29,8 @@ def failing(error: BaseException) -> Any:
     [
         (lambda: None, None),
         (failing(FileNotFoundError(2, "No such file", "/dev/rtc")), "the hardware clock was not set: No such file"),
-        (lambda: os._exit(3), "setting the hardware clock ended without a result"),
-        (failing(SystemExit(3)), "setting the hardware clock ended without a result"),
+        (lambda: os._exit(3), "the process that sets the hardware clock ended without a result"),
+        (failing(SystemExit(3)), "the process that sets the hardware clock ended without a result"),
     ],
 )
 def test_the_reason_comes_back_and_a_child_never_becomes_a_second_agent(action: Any, problem: str | None) -> None:

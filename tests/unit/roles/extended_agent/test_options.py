@@ -34,21 +34,21 @@ def test_the_command_line_goes_before_the_file_and_lists_add_up(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("[general]\nnonsense=1\n", "line 2: there is no option 'nonsense'"),
+        ("[general]\nnonsense=1\n", "line 2: unknown option 'nonsense'"),
         ("[general]\nverbose=yes\n", "line 2: verbose expects true or false, not 'yes'"),
         ("[general]\nmethod=x\n", "line 2: method expects one of"),
-        ("verbose=true\n", "line 1: expects 'key=value' in a group [general]"),
-        ("[other]\nverbose=true\n", "line 2: expects"),
-        ("[general]\nverbose\n", "line 2: expects"),
-        ("[general]\ndaemon=true\n", "line 2: there is no option 'daemon'"),
+        ("verbose=true\n", "line 1: expected 'key=value' in the group [general]"),
+        ("[other]\nverbose=true\n", "line 2: expected"),
+        ("[general]\nverbose\n", "line 2: expected"),
+        ("[general]\ndaemon=true\n", "line 2: unknown option 'daemon'"),
         ("\udcff\udcfe", "cannot be read"),
         (
             "[general]\nblock-rpcs=g,u,e,guest-ping\n",
-            "line 2: block-rpcs expects names of commands, such as guest-exec, not 'e', 'g', 'u'",
+            "line 2: block-rpcs expects command names, such as guest-exec, not 'e', 'g', 'u'",
         ),
         (
             "[general]\nverbose=true\nallow-rpcs=guest-exec guest-ping\n",
-            "line 3: allow-rpcs expects names of commands, such as guest-exec, not 'guest-exec guest-ping'",
+            "line 3: allow-rpcs expects command names, such as guest-exec, not 'guest-exec guest-ping'",
         ),
     ],
 )
@@ -106,7 +106,7 @@ def test_a_dump_of_the_stock_agents_is_read(tmp_path: Path) -> None:
 def test_what_can_name_no_command_is_an_error(option: str, name: str) -> None:
     with pytest.raises(options.OptionError) as caught:
         read(f"{option}=guest-ping,{name}")
-    assert str(caught.value) == f"{option} expects names of commands, such as guest-exec, not {name!r}"
+    assert str(caught.value) == f"{option} expects command names, such as guest-exec, not {name!r}"
 
 
 @pytest.mark.parametrize(

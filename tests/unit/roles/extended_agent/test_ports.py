@@ -170,7 +170,7 @@ def test_many_that_are_turned_away_cost_one_line_and_leave_nothing_open(
     assert len(os.listdir("/proc/self/fd")) <= before
     lines = listening.log.read_text().splitlines()
     assert [line.partition("error: ")[2] for line in lines] == [
-        "a client with the vsock CID 1 was turned away: only the host is served, CID 2"
+        "rejected a client with vsock CID 1: only the host (CID 2) is served"
     ]
     with listening.client() as host:
         assert listening.ask(host, PING) == PONG

@@ -17,7 +17,7 @@ privileges = module("privileges")
 
 USER = "nobody"
 ENTRY = pwd.getpwnam(USER)
-needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can switch to another user")
 
 
 class Libc:
@@ -96,16 +96,16 @@ def test_every_capability_but_one_leaves_the_bounding_set_while_it_is_root() -> 
     ],
 )
 def test_a_step_that_is_refused_or_has_no_effect_is_an_error(library: Any, system: System, said: str) -> None:
-    with pytest.raises(privileges.PrivilegeError, match=f"could not become 'nobody' with CAP_SYS_TIME alone: .*{said}"):
+    with pytest.raises(privileges.PrivilegeError, match=f"cannot switch to user 'nobody' with only CAP_SYS_TIME: .*{said}"):
         privileges.drop(USER, lambda: library, system)
 
 
 @pytest.mark.parametrize(
     ("user", "system", "said"),
     [
-        ("no-such-user", System(), "there is no user 'no-such-user'"),
+        ("no-such-user", System(), "the user 'no-such-user' does not exist"),
         ("root", System(), "'root' is root"),
-        (USER, System(uid=1000), "only root can become"),
+        (USER, System(uid=1000), "only root can switch to"),
     ],
 )
 def test_what_cannot_be_dropped_to_is_refused_before_anything_is_done(user: str, system: System, said: str) -> None:

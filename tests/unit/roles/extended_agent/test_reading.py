@@ -76,6 +76,6 @@ def test_a_long_request_must_be_plain_since_others_take_many_times_their_length(
         for length in (900, 1000)
     )
     assert short.refusal is None
-    assert long.refusal.description.startswith("JSON parse error, more than 1000 bytes with other characters")
+    assert long.refusal.description.startswith("JSON parse error, more than 1000 bytes with non-ASCII characters")
     assert long.echo == {}
     assert read(reader, rb'{"execute": "guest-ping", "id": "%b\/"}' % (b"x" * 1000)).content.refusal is None

@@ -122,7 +122,7 @@ def test_what_was_not_listed_before_a_start_is_not_permitted_before_it_can_be_tr
         (b"{" * 5000, ""),
         (b"x" * 300_000, ""),
         (b"\xff\xfe", "invalid start byte"),
-        (info(), "may be written by others"),
+        (info(), "is writable by other users"),
     ],
 )
 def test_a_memory_that_makes_no_sense_or_that_others_can_write_is_none(
@@ -144,7 +144,7 @@ def test_a_memory_that_cannot_be_written_costs_a_line_in_the_log(stock: Any, kno
     stock.answers["guest-info"] = info()
     known.connect()
     assert known.is_time_settable
-    assert f"the stock agent's commands cannot be kept in {known.file}" in known.log.read_text()
+    assert f"cannot store the stock agent's commands in {known.file}" in known.log.read_text()
 
 
 def test_a_stock_agent_that_had_frozen_file_systems_before_is_known_to_have(

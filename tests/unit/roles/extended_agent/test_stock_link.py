@@ -61,7 +61,7 @@ def test_what_is_not_a_reply_becomes_a_failure_and_is_not_mixed_up_with_the_next
     observed.stock.answers["guest-exec"] = garbage
     observed.ask()
     assert observed.replies == []
-    assert observed.failures == ["the stock agent has answered guest-exec with something that is no reply"]
+    assert observed.failures == ["the stock agent answered guest-exec with something that is not a reply"]
     observed.stock.received = b""
     observed.stock.answers["guest-get-users"] = b'{"return": []}\n'
     observed.ask("guest-get-users")
@@ -107,7 +107,7 @@ def test_a_silent_command_goes_out_between_two_syncs_and_has_succeeded_when_noth
     [
         (ERROR, [ERROR], []),
         (ERROR * 5, [ERROR], []),
-        (b"garbage\n", [], ["the stock agent has answered guest-shutdown with something that is no reply"]),
+        (b"garbage\n", [], ["the stock agent answered guest-shutdown with something that is not a reply"]),
     ],
 )
 def test_it_has_one_reply_or_fails_however_much_is_sent(
@@ -129,10 +129,10 @@ def test_when_it_goes_every_request_fails_with_its_reason(observed: Observed, co
     observed.stock.is_hanging = True
     observed.ask(command, is_silent=command == "guest-shutdown")
     observed.hang_up()
-    assert observed.failures == [f"the stock agent has gone before it answered {command}: it has closed the connection"]
+    assert observed.failures == [f"the stock agent disconnected before it answered {command}: it closed the connection"]
     assert observed.told[-1] == ("freed",)
     assert not observed.link.is_connected
-    assert observed.link.away_reason == "it has closed the connection"
+    assert observed.link.away_reason == "it closed the connection"
 
 
 def test_a_reply_in_pieces_is_one_reply_and_half_of_one_is_no_part_of_the_next_connection(observed: Observed) -> None:
@@ -195,7 +195,7 @@ def test_an_agent_that_sends_too_much_unasked_is_left_alone_for_a_while(turned: 
     observed.connect()
     observed.say(flood)
     assert not observed.link.is_connected
-    assert observed.link.away_reason == "it has sent too much that nobody had asked for"
+    assert observed.link.away_reason == "it sent too much unsolicited data"
     turned.until(lambda: observed.link.is_connected)
 
 

@@ -45,7 +45,7 @@ def test_where_the_delimited_sync_is_refused_the_plain_one_is_used(
     assert stale.replies == [ONE]
     assert logged(capsys) == [
         "info: connected to the stock agent",
-        "info: the stock agent refuses guest-sync-delimited: guest-sync is used instead",
+        "info: the stock agent refuses guest-sync-delimited: using guest-sync instead",
     ]
 
 
@@ -62,7 +62,7 @@ def test_where_both_are_refused_that_is_logged_once_and_requests_pass(
         stale.hang_up()
     assert stale.replies == [ONE] * 6
     refusals = [line for line in logged(capsys) if line.startswith("error") and "refuses" in line]
-    assert refusals == [f"error: the stock agent refuses {' and '.join(SYNCS)}: its replies are matched by their order"]
+    assert refusals == [f"error: the stock agent refuses {' and '.join(SYNCS)}: matching its replies by their order"]
 
 
 @pytest.mark.parametrize("refused", [SYNCS[:1], SYNCS])

@@ -58,7 +58,7 @@ def test_what_nobody_but_the_owner_can_write_is_trusted(either: Either, mode: in
     path, look = either
     path.chmod(mode)
     if mode & 0o022:
-        assert distrusted(look, str(path)) == f"{path} may be written by others (mode {mode:04o}): chmod go-w it"
+        assert distrusted(look, str(path)) == f"{path} is writable by other users (mode {mode:04o}): run chmod go-w on it"
     else:
         look(str(path))
 
@@ -69,7 +69,7 @@ def test_what_is_somebody_elses_is_not_unless_the_agent_is_that_user(
 ) -> None:
     path, look = either
     os.chown(path, SOMEBODY, -1)
-    assert distrusted(look, str(path)) == f"{path} belongs to user {SOMEBODY}: chown it to root"
+    assert distrusted(look, str(path)) == f"{path} belongs to user {SOMEBODY}: run chown root on it"
     monkeypatch.setattr(trust.os, "geteuid", lambda: SOMEBODY)
     look(str(path))
 
@@ -83,7 +83,7 @@ def test_what_others_can_put_another_in_the_place_of_is_not(either: Either, mode
     path.rename(inner / "inner")
     for directory in (inner, above):
         directory.chmod(mode)
-        assert f"the directory {directory} may be written by others" in distrusted(look, str(inner / "inner"))
+        assert f"the directory {directory} is writable by other users" in distrusted(look, str(inner / "inner"))
         directory.chmod(0o1777)  # in a sticky directory they cannot
         look(str(inner / "inner"))
 
@@ -93,7 +93,7 @@ def test_what_is_in_somebody_elses_sticky_directory_is_not(either: Either) -> No
     path, look = either
     path.parent.chmod(0o1755)
     os.chown(path.parent, SOMEBODY, -1)
-    assert distrusted(look, str(path)) == f"the directory {path.parent} belongs to user {SOMEBODY}: chown it to root"
+    assert distrusted(look, str(path)) == f"the directory {path.parent} belongs to user {SOMEBODY}: run chown root on it"
 
 
 def test_a_link_is_trusted_where_others_can_replace_neither_end(either: Either) -> None:
@@ -104,23 +104,23 @@ def test_a_link_is_trusted_where_others_can_replace_neither_end(either: Either) 
     theirs.mkdir()
     theirs.chmod(0o777)
     (theirs / "link").symlink_to(path)
-    assert "open may be written by others" in distrusted(look, str(theirs / "link"))
+    assert "open is writable by other users" in distrusted(look, str(theirs / "link"))
     path.rename(theirs / path.name)
     path.symlink_to(theirs / path.name)
-    assert "open may be written by others" in distrusted(look, str(path))
+    assert "open is writable by other users" in distrusted(look, str(path))
 
 
 def test_what_is_not_a_regular_file_is_refused_and_not_waited_for(file: Path) -> None:
     with file.open("wb") as sparse:
         sparse.truncate(1 << 40)
-    assert "is no configuration" in distrusted(trust.read, str(file)), "it is far too long"
-    assert distrusted(trust.require_private_socket, str(file)) == f"{file} is no socket: remove it"
+    assert "has more than 1048576 characters" in distrusted(trust.read, str(file))
+    assert distrusted(trust.require_private_socket, str(file)) == f"{file} is not a socket: remove it"
     file.unlink()
     with pytest.raises(FileNotFoundError):
         trust.require_private_socket(str(file))
     os.mkfifo(file, 0o600)
     for path in (file, "/dev/zero"):
-        assert distrusted(trust.read, str(path)) == f"{path} is no regular file"
+        assert distrusted(trust.read, str(path)) == f"{path} is not a regular file"
     assert trust.read("/dev/null") == "", "it stands for nothing"
 
 
@@ -130,7 +130,7 @@ def test_only_root_and_the_agent_itself_may_listen(listening: Path, monkeypatch:
         trust.require_trusted_peer(client, "the socket")
         monkeypatch.setattr(trust, "_is_ours", lambda owner: owner == SOMEBODY)
         assert distrusted(trust.require_trusted_peer, client, "the socket") == (
-            f"user {os.geteuid()} listens on the socket: end that program"
+            f"a process of user {os.geteuid()} listens on the socket: stop that process"
         )
 
 
