@@ -13,7 +13,7 @@ from tests.support.tiers import quick
 
 # What no error of Ansible's own says.
 UNCLEAR = ("NoneType", "undefined", "Traceback", "StopIteration", "Unexpected")
-NOT_ANSWERED = "did not answer what the role"
+NOT_ANSWERED = "did not answer the role"
 # The role of guests knows one more family, which comes first.
 UNKNOWN = "Debian, RedHat and Suse, but not "
 REFUSED = {
@@ -43,12 +43,12 @@ SERVED_INITS = {
     ("debian", "openrc"): "",
     ("devuan debian", "sysvinit"): "",
     ("alpine", "openrc"): "",
-    ("alpine", "sysvinit"): "needs OpenRC, and this guest runs sysvinit.",
-    ("alpine", "systemd"): "needs OpenRC, and this guest runs systemd.",
-    ("rhel", "sysvinit"): "needs systemd, and this guest runs sysvinit.",
-    ("suse", "openrc"): "needs systemd, and this guest runs OpenRC.",
-    ("debian", "runit"): "needs systemd, OpenRC or sysvinit, and this guest runs none of them.",
-    ("debian", "openrc|sysvinit"): "needs systemd, OpenRC or sysvinit, and this guest runs none of them.",
+    ("alpine", "sysvinit"): "needs OpenRC, but this guest runs sysvinit.",
+    ("alpine", "systemd"): "needs OpenRC, but this guest runs systemd.",
+    ("rhel", "sysvinit"): "needs systemd, but this guest runs sysvinit.",
+    ("suse", "openrc"): "needs systemd, but this guest runs OpenRC.",
+    ("debian", "runit"): "needs systemd, OpenRC or sysvinit, but this guest runs none of them.",
+    ("debian", "openrc|sysvinit"): "needs systemd, OpenRC or sysvinit, but this guest runs none of them.",
 }
 
 
@@ -100,7 +100,7 @@ def test_a_read_only_usr_that_lacks_a_package_is_refused_in_a_sentence(mode: str
     found = "channel\npython\nwritable=/var/lib/qemu-ga-extended/lib\n"
     guest = PrintingGuest(tmp_path, {DESCRIBE: described(), "systemctl": found})
     run = guest.run_role("extended_agent", *filter(None, [mode]))
-    assert "The guest lacks qemu-guest-agent, and its /usr is read-only." in run.output
+    assert "The guest lacks qemu-guest-agent, but its /usr is read-only." in run.output
     assert "Install the packages" not in run.output
 
 

@@ -75,7 +75,7 @@ def test_a_policy_that_refuses_the_module_fails_the_role_with_its_words(tmp_path
     run = bring(tmp_path, wanted=True, check=False, installs=f"echo '{REFUSAL}' >&2; exit 1")
     (failed,) = named(run, "Fail if the SELinux module was not changed")
     assert failed.outcome == "failed"
-    sentence = "The SELinux module qemu-ga-extended could not be installed, and nothing has changed hands: "
+    sentence = "The SELinux module qemu-ga-extended could not be installed. The guest still uses the agent that it had: "
     assert failed.result["msg"] == sentence + REFUSAL
 
 
@@ -88,8 +88,8 @@ def test_without_semodule_the_option_is_refused_in_a_sentence(core: str, selinux
     assert [record.outcome for record in refusals] == (["failed"] if selinux == "enabled" else [])
     if selinux == "enabled":
         assert refusals[0].result["msg"] == (
-            "SELinux is enabled in the guest, and without semodule its module cannot be installed. Install the package "
-            "policycoreutils, or do not set extended_agent_selinux_module."
+            "SELinux is enabled in the guest, but semodule is missing, so the policy module cannot be installed. Install "
+            "the package policycoreutils, or do not set extended_agent_selinux_module."
         )
 
 
@@ -120,4 +120,4 @@ def test_the_module_is_installed_before_the_channel_changes_hands_or_removed_and
     assert [record.result["stdout"] for record in named(run, TASK)] == ([wish] if wish else [])
     if wish == "yes":
         names = [record.task.rpartition(" : ")[2] for record in run.tasks]
-        assert names.index(TASK) < names.index("Report that the channel would change hands")
+        assert names.index(TASK) < names.index("Report the pending switch")

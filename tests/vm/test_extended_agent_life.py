@@ -31,7 +31,7 @@ systemctl daemon-reload
 """
 BOOT_ID = "cat /proc/sys/kernel/random/boot_id"
 # It comes when the stock agent has stayed up for a moment; the reboot has removed that of the deployment.
-VERDICT = "cat /run/qemu-ga-extended-switch/verdict || true"
+RESULT = "cat /run/qemu-ga-extended-switch/result || true"
 READ_ONLY = "mount --bind /usr /usr && mount -o remount,bind,ro /usr"
 
 
@@ -70,7 +70,7 @@ def test_isolate_and_restarts_by_hand_end_nothing_and_failures_do(guest: Guest) 
     root(guest.files, f"kill -KILL {main_pid(guest, UNIT)}")
     until(lambda: stands_alone(guest), "the channel was not given back", 120)
     said = "stock The extended agent did not stay up:.*status=9/KILL"
-    until(lambda: re.match(said, guest.sh(VERDICT)), "there is no verdict", 60)
+    until(lambda: re.match(said, guest.sh(RESULT)), "there is no result", 60)
     deploy(guest)
     assert is_in_front(guest)
 
@@ -132,5 +132,5 @@ def test_no_list_hinders_a_deployment(
         until(guest.answers, "the stock agent does not answer", 60)
         deploy(guest, **roles)
         assert all(is_refused(guest, command) for command in refused)
-        assert guest.sh(VERDICT) == "extended\n"
+        assert guest.sh(RESULT) == "extended\n"
         assert guest.sh(f"systemctl is-active {STOCK_UNIT}") == "active\n"

@@ -148,7 +148,7 @@ def test_a_switch_that_nobody_confirms_is_undone(guest: Guest) -> None:
     guest.sh(f"rm -rf {work}; mkdir {work}; sed s/confirm_seconds=120/confirm_seconds=3/ {own} >{work}/switch")
     until_said(guest, f"/bin/sh {work}/switch extended", f"{work} has ended")
     assert stands_alone(guest)
-    assert "Nobody reached the guest within 3 seconds" in guest.sh(f"cat {work}/verdict")
+    assert "The play did not reach the guest within 3 seconds" in guest.sh(f"cat {work}/result")
     guest.witness.start(f": >{work}/confirmed; /bin/sh {own} extended")
     until(lambda: is_in_front(guest), "it was not put in front again", WAIT_S)
 

@@ -2,10 +2,10 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Ask the agent on a unix socket, and fail unless it answers: probe.py SOCKET [COMMAND].
+"""Run commands on the agent at a Unix socket, and fail unless it answers: probe.py SOCKET [COMMAND].
 
-It uses nothing of the agent's own code, which is what it is there to try out. An agent that refuses to synchronize,
-since its lists do not permit it, has answered.
+It does not use the agent's code, because that is what it tests. An agent that refuses to synchronize because of its
+lists has answered.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any
 DEADLINE_S = 30.0
 RETRY_S = 0.1
 SYNC = "guest-sync-delimited"
-# More than any of the replies that are asked for here.
+# More than any reply to the commands that are used here.
 MAX_REPLY_BYTES = 1 << 20
 
 
@@ -28,7 +28,7 @@ def main(path: str, *commands: str) -> int:
     deadline = time.monotonic() + DEADLINE_S
     try:
         with connect(path, deadline) as agent:
-            synchronise(agent, deadline)
+            synchronize(agent, deadline)
             for command in commands:
                 agent.sendall(json.dumps({"execute": command}).encode() + b"\n")
                 reply = json.loads(read_line(agent, deadline))
@@ -41,7 +41,7 @@ def main(path: str, *commands: str) -> int:
 
 
 def connect(path: str, deadline: float) -> socket.socket:
-    """Its socket may not be there yet."""
+    """Connect, and retry while the socket does not exist yet."""
     while True:
         agent = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
@@ -54,8 +54,8 @@ def connect(path: str, deadline: float) -> socket.socket:
         time.sleep(RETRY_S)
 
 
-def synchronise(agent: socket.socket, deadline: float) -> None:
-    """Begin afresh: 0xFF drops half a request of somebody else's, which may cost an error, before the reply's 0xFF."""
+def synchronize(agent: socket.socket, deadline: float) -> None:
+    """Synchronize. 0xFF discards an earlier client's incomplete request, which may cause an error before the reply."""
     number = os.getpid()
     request = {"execute": SYNC, "arguments": {"id": number}}
     agent.sendall(b"\xff" + json.dumps(request).encode() + b"\n")
@@ -68,9 +68,9 @@ def synchronise(agent: socket.socket, deadline: float) -> None:
 
 
 def is_refusal(line: bytes) -> bool:
-    """Whether this is a refusal of guest-sync-delimited.
+    """Return whether this is a refusal of guest-sync-delimited.
 
-    It has no 0xFF in front of it, and only its text names the command. Its class differs before QEMU 4.2.
+    It has no 0xFF in front of it, and only its text names the command. Its class is different before QEMU 4.2.
     """
     try:
         reply: Any = json.loads(line)
@@ -81,7 +81,7 @@ def is_refusal(line: bytes) -> bool:
 
 
 def read_line(agent: socket.socket, deadline: float) -> bytes:
-    # To the end of a reply and no further: the stock agent ends when its client leaves something unread.
+    # Only to the end of a reply: the stock agent ends when its client leaves something unread.
     line = bytearray()
     while not line.endswith(b"\n"):
         agent.settimeout(max(0.001, deadline - time.monotonic()))
@@ -90,7 +90,7 @@ def read_line(agent: socket.socket, deadline: float) -> bytes:
             raise ConnectionError("it closed the connection")
         line += byte
         if len(line) > MAX_REPLY_BYTES:
-            raise ValueError("its reply has no end")
+            raise ValueError("its reply is too long")
     return bytes(line)
 
 

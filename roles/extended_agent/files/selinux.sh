@@ -4,21 +4,21 @@
 # shellcheck shell=sh
 # shellcheck disable=SC2154
 
-# Install or remove a module of SELinux's policy. The role runs this through "raw", after lines that assign wanted and
-# check (each yes or no), name (of the module) and module (its text in CIL).
-# Prints "changed" if it changed something, or would have if this were no check.
+# Install or remove an SELinux policy module. The role runs this through "raw", after lines that assign wanted and check
+# (each yes or no), name (of the module) and module (its text in CIL).
+# Prints "changed" if it changed something, or would have in check mode.
 
 PATH=$PATH:/usr/sbin:/sbin
-# semodule(8): 400 is what an administrator installs. A policy's own modules have 100, and stay as they are.
+# semodule(8): administrators' modules have priority 400. The policy's own modules have 100, and are not touched.
 priority=400
 
 is_installed() {
     semodule --list-modules=full 2>/dev/null | grep -Eq "^ *$priority +$name( |\$)"
 }
 
-# In a directory of its own: semodule writes what it extracts to a file of the module's name, and names a module after
-# the file that it installs.
-bring_in() {
+# Runs in its own directory: semodule extracts a module to a file with the module's name, and names a module after its
+# file.
+install_module() {
     if is_installed && semodule -X "$priority" --cil -E "$name" >/dev/null 2>&1 &&
         printf '%s' "$module" | cmp -s - "$name.cil"; then
         return 0
@@ -36,11 +36,11 @@ if test "$wanted" = no; then
     fi
 elif command -v semodule >/dev/null; then
     work=$(mktemp -d) || exit
-    (cd "$work" && bring_in)
+    (cd "$work" && install_module)
     status=$?
     rm -rf "$work"
     exit "$status"
 else
-    echo 'there is no semodule' >&2
+    echo 'semodule is not installed' >&2
     exit 1
 fi

@@ -4,10 +4,10 @@
 # shellcheck shell=sh
 
 # Describe this system, in lines of key=value: uid, init, families, version, name, selinux, python.
-# The roles run it through "raw", for any POSIX shell.
+# The roles run it through "raw". It works with any POSIX shell.
 
-# os-release(5) is read as data. A shell that sourced it would run what it says, as root, and would end where it is
-# missing (EL 6). Of two assignments to one name the last one counts, as it would for a shell.
+# os-release(5) is parsed as data. Sourcing it would run its contents as root, and would end the shell if it is missing
+# (EL 6). If a name is assigned twice, the last assignment counts, as in a shell.
 read_os_release() {
     ID='' ID_LIKE='' VERSION_ID='' NAME=''
     while IFS= read -r line || [ -n "$line" ]; do
@@ -20,7 +20,7 @@ read_os_release() {
     done
 }
 
-# A value without its quotes, and without the backslashes that double quotes and bare words need.
+# Remove a value's quotes, and the backslashes that double-quoted and unquoted values need.
 plain() {
     case $1 in
         \'*) printf '%s\n' "$1" | sed "s/^'//; s/'[[:space:]]*\$//" ;;
@@ -30,7 +30,7 @@ plain() {
 }
 
 echo "uid=$(id -u)"
-# The one that runs: others may be installed besides it. OpenRC runs on top of several programs that are process 1.
+# The init that is running; others may be installed. OpenRC runs on top of various programs as process 1.
 if test -d /run/systemd/system; then
     echo init=systemd
 elif test -e /run/openrc/softlevel; then
@@ -45,10 +45,10 @@ for file in /etc/os-release /usr/lib/os-release; do
         break
     fi
 done
-# The kernel has this file where SELinux is enabled, enforcing or not.
+# This file exists if SELinux is enabled, enforcing or not.
 if test -e /sys/fs/selinux/enforce; then
     if (PATH=$PATH:/usr/sbin:/sbin && command -v semodule >/dev/null); then echo selinux=managed; else echo selinux=enabled; fi
 fi
-# Debian's python3-minimal lacks json and ctypes. With -I, no file of the working directory stands in for them.
+# Debian's python3-minimal lacks json and ctypes. -I prevents imports from the working directory.
 python3 -I -c 'import ctypes, json, sysconfig' >/dev/null 2>&1 && echo python=full
 true

@@ -2,16 +2,16 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Bring files to a state, all at once: one by one, as tasks, it would take minutes through a guest agent.
+"""Create, update and remove files in one call. A task for each file would take minutes through a guest agent.
 
 Usage: lay_out.py [--dry-run]. Standard input is a JSON object with any of these members:
 
-- ``files``: paths and their content; missing directories are made. A file that exists keeps its owner and mode
-- ``whole``: directories that hold nothing but these files, and what Python has compiled of them
+- ``files``: paths and their contents. Missing directories are created. An existing file keeps its owner and mode
+- ``whole``: directories in which only these files, and what Python has compiled from them, are kept
 - ``absent``: paths of files and directories to remove
 
-Each path that differs is printed, on a line of its own. If the directory of one of them cannot be written, that is
-the error, with ``--dry-run`` as well, and nothing is changed.
+Each change is printed on a line. If the directory of any changed path is not writable, that is an error, even with
+``--dry-run``, and nothing is changed.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ from typing import Iterator, Mapping, Sequence
 # Where Python puts compiled files, as SOURCE.VERSION.pyc.
 CACHE = "__pycache__"
 
-# Of "/usr/lib/NAME": an empty or a short path would have the system removed.
+# As in "/usr/lib/NAME". Cleaning up an empty or short path would remove the system.
 _FEWEST_PARTS = 4
 
 
 def main(files: Mapping[str, str], whole: Sequence[str], absent: Sequence[str], is_dry_run: bool) -> None:
     for name in whole:
         if not name.startswith("/") or len(Path(name).parts) < _FEWEST_PARTS:
-            sys.exit(f"{name or 'an empty path'} is not a directory that is cleaned up here.")
-    candidates = [Path(name) for name in absent] + [path for name in whole for path in strangers(Path(name), files)]
+            sys.exit(f"{name or 'an empty path'} is not a directory that may be cleaned up.")
+    candidates = [Path(name) for name in absent] + [path for name in whole for path in obsolete(Path(name), files)]
     removed = [path for path in sorted(candidates) if os.path.lexists(path)]
     written = [
         Path(name)
@@ -56,21 +56,21 @@ def main(files: Mapping[str, str], whole: Sequence[str], absent: Sequence[str], 
 
 
 def require_writable(path: Path) -> None:
-    """Raise OSError unless what is, or would be, the path's directory can be written."""
+    """Raise OSError unless the path's directory, or the closest existing one above it, is writable."""
     directory = next(parent for parent in path.parents if parent.exists())
     if not os.access(directory, os.W_OK | os.X_OK):
         is_read_only = os.statvfs(directory).f_flag & os.ST_RDONLY
         raise OSError(errno.EROFS if is_read_only else errno.EACCES, "", str(directory))
 
 
-def strangers(directory: Path, files: Mapping[str, str]) -> Iterator[Path]:
-    """Yield the paths below a directory that do not belong there, each without what is below it."""
+def obsolete(directory: Path, files: Mapping[str, str]) -> Iterator[Path]:
+    """Yield the paths below a directory that do not belong there. If a directory is yielded, nothing below it is."""
     sources = {Path(name) for name in files}
-    on_the_way = {parent for source in sources for parent in source.parents}
+    directories = {parent for source in sources for parent in source.parents}
     for path in directory.iterdir() if directory.is_dir() else ():
         is_directory = path.is_dir() and not path.is_symlink()
-        if is_directory and path in on_the_way:
-            yield from strangers(path, files)
+        if is_directory and path in directories:
+            yield from obsolete(path, files)
         elif is_directory and path.name == CACHE and any(source.parent == directory for source in sources):
             yield from (each for each in path.iterdir() if directory / f"{each.name.split('.')[0]}.py" not in sources)
         elif path not in sources:
@@ -89,7 +89,7 @@ def write(path: Path, content: str) -> None:
     for parent in reversed(missing):
         parent.mkdir()
         parent.chmod(0o755)
-    # Whole or not at all: the agent may start at any moment.
+    # Atomically: the agent may start at any time.
     part = path.with_name(f".{path.name}.part")
     part.unlink(missing_ok=True)
     part.touch(0o600)

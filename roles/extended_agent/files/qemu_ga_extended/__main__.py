@@ -61,7 +61,7 @@ def port_maker(chosen: options.Options, environment: Mapping[str, str]) -> MakeP
     return make
 
 
-def _complain(text: object) -> None:
+def _print_error(text: object) -> None:
     sys.stderr.write(f"qemu-ga-extended: {text}\n")
 
 
@@ -69,7 +69,7 @@ def _origin_of(error: Exception) -> str:
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
-    return "an unknown place" if trace is None else f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}"
+    return "unknown location" if trace is None else f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}"
 
 
 def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
@@ -96,15 +96,15 @@ def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
         )
         return agent.run()
     except options.OptionError as error:
-        _complain(error)
+        _print_error(error)
         return 2
     except (PortError, privileges.PrivilegeError) as error:
-        _complain(error)
+        _print_error(error)
     except OSError as error:
-        _complain(f"{error.filename or 'the agent'}: {error.strerror or error}")
+        _print_error(f"{error.filename or 'the agent'}: {error.strerror or error}")
     except Exception as error:
         # Without its text, which may contain data from a request, such as a password or a file.
-        _complain(f"internal error: {type(error).__name__} at {_origin_of(error)}")
+        _print_error(f"internal error: {type(error).__name__} at {_origin_of(error)}")
     return 1
 
 

@@ -102,8 +102,8 @@ class Agent:
         if self._is_open:
             return
         self._is_open = True
-        # All objects that exist by now stay. If the garbage collector runs during a request, it has
-        # almost nothing to scan.
+        # All objects that exist by now stay. Requests leave no garbage; if the collector runs during one, it has almost
+        # nothing to scan.
         gc.collect()
         gc.freeze()
         try:

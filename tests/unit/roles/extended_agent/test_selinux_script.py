@@ -104,4 +104,4 @@ def test_what_the_policy_refuses_is_an_error_with_semodules_words(tmp_path: Path
 def test_without_semodule_a_removal_has_nothing_to_do_and_an_installation_fails(tmp_path: Path) -> None:
     system = System(tmp_path, has_semodule=False)
     assert system.bring(wanted=False) == (0, "", "")
-    assert system.bring(wanted=True) == (1, "", "there is no semodule\n")
+    assert system.bring(wanted=True) == (1, "", "semodule is not installed\n")

@@ -193,7 +193,7 @@ def test_a_switch_that_is_under_way_hands_the_channel_back_by_itself(guest: Gues
 
 def test_without_the_channel_there_is_no_agent_and_that_is_not_a_failure(guest: Guest) -> None:
     (guest.root / "dev/channel").rename(guest.root / "dev/hidden")
-    guest.change("        mind_agent\n", f"        mind_agent\n echo >>{guest.root}/rounds\n")
+    guest.change("        check_agent\n", f"        check_agent\n echo >>{guest.root}/rounds\n")
     guest.supervise(lambda: len(guest.lines("rounds")) > 6)
     assert guest.lines("agent.calls") == guest.lines("switch.calls") == []
     (guest.root / "dev/hidden").rename(guest.root / "dev/channel")

@@ -111,7 +111,7 @@ def test_an_upgrade_removes_files_and_directories_that_are_gone_and_what_was_com
 
 @pytest.mark.parametrize("whole", ["", "usr/lib/x", "/", "/usr", "/usr/lib"])
 def test_a_path_that_may_be_the_systems_is_never_cleaned_up(whole: str, tmp_path: Path) -> None:
-    told = f"{whole or 'an empty path'} is not a directory that is cleaned up here.\n"
+    told = f"{whole or 'an empty path'} is not a directory that may be cleaned up.\n"
     assert run({"files": {str(tmp_path / "a.py"): ""}, "whole": [whole]}, "--dry-run") == (1, "", told)
 
 
