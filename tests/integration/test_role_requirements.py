@@ -1,4 +1,4 @@
-"""What the roles need of a system: what they refuse, and what they make of what they find."""
+"""The roles' requirements: which systems they refuse, and how they adapt to others."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from tests.processes.printing_guest import PrintingGuest
 from tests.support.role_run import DESCRIBE, PYTHON, ROLES, VALIDATE, described, every_role, result_of
 from tests.support.tiers import quick
 
-# What no error of Ansible's own says.
+# Words that occur only in unclear errors.
 UNCLEAR = ("NoneType", "undefined", "Traceback", "StopIteration", "Unexpected")
 NOT_ANSWERED = "did not answer the role"
-# The role of guests knows one more family, which comes first.
+# The role for guests supports one more family, which is listed first.
 UNKNOWN = "Debian, RedHat and Suse, but not "
 REFUSED = {
     "nothing": ("", NOT_ANSWERED),
@@ -30,10 +30,10 @@ REFUSED = {
 
 @every_role
 @pytest.mark.parametrize("case", REFUSED)
-def test_what_a_role_cannot_serve_is_refused_in_a_sentence(role: str, case: str, tmp_path: Path) -> None:
-    printed, sentence = REFUSED[case]
+def test_an_unsupported_system_is_refused_with_a_clear_message(role: str, case: str, tmp_path: Path) -> None:
+    printed, message = REFUSED[case]
     run = PrintingGuest(tmp_path, {DESCRIBE: printed}).run_role(role)
-    assert sentence in result_of(run, VALIDATE[role])["msg"]
+    assert message in result_of(run, VALIDATE[role])["msg"]
     assert [word for word in UNCLEAR if word in run.output] == []
 
 
@@ -53,7 +53,7 @@ SERVED_INITS = {
 
 
 @pytest.mark.parametrize(("families", "init"), SERVED_INITS)
-def test_a_family_is_served_with_the_inits_that_there_are_scripts_for(families: str, init: str, tmp_path: Path) -> None:
+def test_a_family_is_supported_with_the_inits_that_have_scripts(families: str, init: str, tmp_path: Path) -> None:
     guest = PrintingGuest(tmp_path, {DESCRIBE: described(families=families, init=init)})
     run = guest.run_role("extended_agent", tasks_from="requirements", show="extended_agent_files.values() | list")
     sentence = SERVED_INITS[families, init]
@@ -65,9 +65,9 @@ def test_a_family_is_served_with_the_inits_that_there_are_scripts_for(families: 
     assert ("/etc/systemd/system/qemu-ga-extended.service" in files) == (init == "systemd")
 
 
-def test_what_apk_does_not_install_is_said_in_a_sentence(tmp_path: Path) -> None:
+def test_a_failure_of_apk_is_reported(tmp_path: Path) -> None:
     alpine = described(families="alpine", init="openrc")
-    # The guest has nothing more that the role asks for. Whatever names the channel is the question how the guest is.
+    # The guest has nothing else that the role needs. The script that names the channel is the inspection.
     printed = {DESCRIBE: alpine, "apk add": "ERROR: unable to select packages", "/dev/virtio-ports": FOUND_ON_ALPINE}
     run = PrintingGuest(tmp_path, printed, {"apk add": 1}).run_role("extended_agent")
     message = result_of(run, "Fail if apk failed")["msg"]
@@ -86,9 +86,7 @@ def test_what_apk_does_not_install_is_said_in_a_sentence(tmp_path: Path) -> None
         ("version=3.{{ 6 * 7 }}\n", "not there"),
     ],
 )
-def test_a_python_that_says_nothing_is_refused_in_a_sentence(
-    core: str, printed: str, found: str, tmp_path: Path
-) -> None:
+def test_a_python_without_a_valid_version_is_refused(core: str, printed: str, found: str, tmp_path: Path) -> None:
     run = PrintingGuest(tmp_path, {DESCRIBE: described(), PYTHON: printed}).run_role("resync_on_resume", core=core)
     message = result_of(run, "Validate the Python version")["msg"]
     assert message.endswith(f"/usr/bin/python3 of this host is {found}.")
@@ -96,7 +94,7 @@ def test_a_python_that_says_nothing_is_refused_in_a_sentence(
 
 
 @pytest.mark.parametrize("mode", ["", "--check"])
-def test_a_read_only_usr_that_lacks_a_package_is_refused_in_a_sentence(mode: str, tmp_path: Path) -> None:
+def test_a_read_only_usr_without_a_package_is_refused(mode: str, tmp_path: Path) -> None:
     found = "channel\npython\nwritable=/var/lib/qemu-ga-extended/lib\n"
     guest = PrintingGuest(tmp_path, {DESCRIBE: described(), "systemctl": found})
     run = guest.run_role("extended_agent", *filter(None, [mode]))
@@ -116,7 +114,7 @@ def test_a_read_only_usr_that_lacks_a_package_is_refused_in_a_sentence(mode: str
         ("writable={usr}\ndirectory=/etc\nwritable=/etc\nmoved=/etc\n", "/usr/lib/qemu-ga-extended"),
     ],
 )
-def test_the_agents_directory_can_be_written_or_is_the_one_in_use(found: str, directory: str, tmp_path: Path) -> None:
+def test_the_agents_directory_is_writable_or_the_one_in_use(found: str, directory: str, tmp_path: Path) -> None:
     answer = found.format(usr="/usr/lib/qemu-ga-extended", var="/var/lib/qemu-ga-extended/lib")
     guest = PrintingGuest(tmp_path, {DESCRIBE: described(), "systemctl": f"channel\npython\nstock\n{answer}"})
     run = guest.run_role("extended_agent")
@@ -125,13 +123,13 @@ def test_the_agents_directory_can_be_written_or_is_the_one_in_use(found: str, di
 
 
 def stock_life(run: PlaybookRun) -> list[str]:
-    """The settings of the stock unit that are taken over."""
-    facts: dict[str, list[str]] = result_of(run, "Keep the stock unit's lifetime settings")["ansible_facts"]
+    """Return the settings that are copied from the stock unit."""
+    facts: dict[str, list[str]] = result_of(run, "Set the stock unit's lifetime settings")["ansible_facts"]
     return facts["extended_agent_stock_life"]
 
 
 @every_core
-def test_only_settings_of_the_stock_units_own_life_are_taken_over(core: str, tmp_path: Path) -> None:
+def test_only_lifetime_settings_of_the_stock_unit_are_copied(core: str, tmp_path: Path) -> None:
     taken = ["IgnoreOnIsolate=True", "Conflicts=shutdown.target rescue@x\\x2d.target"]
     others = ["ExecStart=/bin/sh", "Before={{ 6 * 7 }}", "Before=$(touch x)"]
     found = "".join(f"life {line}\n" for line in [*taken, *others])
@@ -139,7 +137,7 @@ def test_only_settings_of_the_stock_units_own_life_are_taken_over(core: str, tmp
     assert stock_life(guest.run_role("extended_agent", core=core)) == taken
 
 
-def test_a_setting_of_several_lines_is_taken_over_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_setting_of_several_lines_is_copied_completely(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     unit = "[Unit]\nConflicts=a.service \\\n    b.service\\\n c.service\n IgnoreOnIsolate = True\n"
     systemctl = tmp_path / "bin" / "systemctl"
     systemctl.parent.mkdir()
@@ -180,7 +178,7 @@ def test_python_and_packages_have_the_names_of_the_release(core: str, role: str,
     init = "openrc" if families == "alpine" else "systemd"
     expected = names[ROLES.index(role)]
     if expected is None:
-        pytest.skip("the role does not serve it")
+        pytest.skip("the role does not support it")
     answers = {DESCRIBE: described(families=families, version=version, init=init), PYTHON: "version=3.11\n"}
     show = f"[{role}_python, {NAMES[role]}]"
     run = PrintingGuest(tmp_path, answers).run_role(role, core=core, tasks_from="requirements", show=show)

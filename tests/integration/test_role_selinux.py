@@ -1,4 +1,4 @@
-"""The SELinux module of the extended agent's role, by what the role runs in a guest. No guest here has SELinux."""
+"""The tasks of the role extended_agent for its SELinux module. No guest here has SELinux."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.support.tiers import quick
 MODULE = (ROOT / "roles/extended_agent/files/qemu-ga-extended.cil").read_text(encoding="utf-8")
 OPTION = {"extended_agent_selinux_module": True}
 TASK = "Install or remove the SELinux module"
-# Runs the script of that task with a stand-in for semodule, which keeps what it installs.
+# Runs the script of that task with a fake semodule, which stores what it installs.
 SHELL = """#!/bin/sh
 case $2 in
 *is_installed*) PATH={programs}:$PATH exec /bin/sh -c "$2" ;;
@@ -41,8 +41,8 @@ def named(run: PlaybookRun, task: str) -> list[Any]:
     return [record for record in run.tasks if record.task.rpartition(" : ")[2] == task]
 
 
-def bring(directory: Path, wanted: bool, check: bool, core: str | None = None, installs: str = "") -> PlaybookRun:
-    """Run that task as the role does, for a guest with semodule."""
+def apply(directory: Path, wanted: bool, check: bool, core: str | None = None, installs: str = "") -> PlaybookRun:
+    """Run that task as the role does, on a guest with semodule."""
     programs = directory / "programs"
     programs.mkdir(exist_ok=True)
     store = shlex.quote(str(directory))
@@ -56,13 +56,13 @@ def bring(directory: Path, wanted: bool, check: bool, core: str | None = None, i
 
 
 @every_core
-def test_the_module_gets_into_the_policy_letter_by_letter_and_out_of_it_again(core: str, tmp_path: Path) -> None:
-    (checked,) = named(bring(tmp_path, wanted=True, check=True, core=core), TASK)
+def test_the_module_is_installed_unchanged_and_removed(core: str, tmp_path: Path) -> None:
+    (checked,) = named(apply(tmp_path, wanted=True, check=True, core=core), TASK)
     assert checked.result["changed"]
     assert not (tmp_path / "module").exists()
     for wanted in (True, False):
         for is_first in (True, False):
-            run = bring(tmp_path, wanted, check=False, core=core)
+            run = apply(tmp_path, wanted, check=False, core=core)
             assert run.status == 0, run.output
             (done,) = named(run, TASK)
             assert done.result["changed"] is is_first
@@ -71,30 +71,32 @@ def test_the_module_gets_into_the_policy_letter_by_letter_and_out_of_it_again(co
             assert (tmp_path / "module").read_text(encoding="utf-8") == MODULE
 
 
-def test_a_policy_that_refuses_the_module_fails_the_role_with_its_words(tmp_path: Path) -> None:
-    run = bring(tmp_path, wanted=True, check=False, installs=f"echo '{REFUSAL}' >&2; exit 1")
+def test_a_policy_that_rejects_the_module_fails_the_role_with_the_reason(tmp_path: Path) -> None:
+    run = apply(tmp_path, wanted=True, check=False, installs=f"echo '{REFUSAL}' >&2; exit 1")
     (failed,) = named(run, "Fail if the SELinux module was not changed")
     assert failed.outcome == "failed"
-    sentence = "The SELinux module qemu-ga-extended could not be installed. The guest still uses the agent that it had: "
+    sentence = (
+        "The SELinux module qemu-ga-extended could not be installed. The guest still uses the agent that it had: "
+    )
     assert failed.result["msg"] == sentence + REFUSAL
 
 
 @every_core
 @pytest.mark.parametrize("selinux", quick(["enabled", "managed", ""], ["enabled"]))
-def test_without_semodule_the_option_is_refused_in_a_sentence(core: str, selinux: str, tmp_path: Path) -> None:
+def test_without_semodule_the_option_is_refused(core: str, selinux: str, tmp_path: Path) -> None:
     guest = PrintingGuest(tmp_path, {DESCRIBE: described(families="rhel", version="9", name="RHEL", selinux=selinux)})
     run = guest.run_role("extended_agent", core=core, tasks_from="requirements", variables=OPTION)
     refusals = named(run, VALIDATE["extended_agent"])
     assert [record.outcome for record in refusals] == (["failed"] if selinux == "enabled" else [])
     if selinux == "enabled":
         assert refusals[0].result["msg"] == (
-            "SELinux is enabled in the guest, but semodule is missing, so the policy module cannot be installed. Install "
-            "the package policycoreutils, or do not set extended_agent_selinux_module."
+            "SELinux is enabled in the guest, but semodule is missing, so the policy module cannot be installed. "
+            "Install the package policycoreutils, or do not set extended_agent_selinux_module."
         )
 
 
 @pytest.mark.parametrize(
-    ("selinux", "variables", "wish"),
+    ("selinux", "variables", "wanted"),
     [
         ("managed", {"selinux_module": "yes"}, "yes"),
         ("managed", {"selinux_module": "no"}, "no"),
@@ -103,10 +105,10 @@ def test_without_semodule_the_option_is_refused_in_a_sentence(core: str, selinux
         pytest.param("", {"selinux_module": True, "state": "absent"}, None, marks=pytest.mark.thorough),
     ],
 )
-def test_the_module_is_installed_before_the_channel_changes_hands_or_removed_and_other_guests_are_not_asked(
-    selinux: str, variables: dict[str, Any], wish: str | None, tmp_path: Path
+def test_the_module_is_installed_before_the_switch_or_removed_only_on_guests_with_selinux(
+    selinux: str, variables: dict[str, Any], wanted: str | None, tmp_path: Path
 ) -> None:
-    # The first word that fits counts.
+    # The first key that matches counts.
     printed = {
         DESCRIBE: described(families="rhel", version="9", name="RHEL", selinux=selinux),
         "wanted=yes": "yes",
@@ -117,7 +119,7 @@ def test_the_module_is_installed_before_the_channel_changes_hands_or_removed_and
     given = {f"extended_agent_{name}": value for name, value in variables.items()}
     run = guest.run_role("extended_agent", "--check", variables=given)
     assert run.status == 0, run.output
-    assert [record.result["stdout"] for record in named(run, TASK)] == ([wish] if wish else [])
-    if wish == "yes":
+    assert [record.result["stdout"] for record in named(run, TASK)] == ([wanted] if wanted else [])
+    if wanted == "yes":
         names = [record.task.rpartition(" : ")[2] for record in run.tasks]
         assert names.index(TASK) < names.index("Report the pending switch")

@@ -1,4 +1,4 @@
-"""The variables of the roles as texts, which is what ``-e name=value`` gives whatever their kind, and as values."""
+"""The roles' variables as strings, as ``-e name=value`` sets them whatever their type, and as values."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ ROLE_VARIABLES = yaml.safe_load((ROOT / "roles/extended_agent/vars/main.yml").re
 
 
 def given(role: str, **values: Any) -> tuple[str, str]:
-    """Return the arguments that give the role's variables these values."""
+    """Return the arguments that set the role's variables to these values."""
     return "-e", json.dumps({f"{role}_{name}": value for name, value in values.items()})
 
 
 def rendered(role: str, core: str | None, directory: Path, *templates: str, **values: Any) -> list[str]:
-    """Return what the role makes of its templates."""
+    """Return the role's templates as it renders them."""
     paths = [ROOT / "roles" / role / "templates" / name for name in templates]
     show = ", ".join(f"lookup('ansible.builtin.template', '{path}')" for path in paths)
-    # Which capabilities it needs, a task finds out.
+    # Otherwise, a task determines the capabilities.
     arguments = given(role, needed_capabilities="", **values)
     guest = PrintingGuest(directory, ANSWERS)
     run = guest.run_role(role, *arguments, core=core, tasks_from="requirements", show=f"{{'texts': [{show}]}}")
@@ -46,7 +46,7 @@ BLOCKED = {"guest-exec", "guest-set-time"}
 
 @every_core
 @pytest.mark.parametrize(
-    ("block", "allow", "verbose", "meant"),
+    ("block", "allow", "verbose", "expected"),
     [
         ("guest-exec,guest-set-time", "guest-ping, guest-info", "y", (BLOCKED, {"guest-ping", "guest-info"}, True)),
         ("guest-exec", "guest-ping", "off", ({"guest-exec"}, {"guest-ping"}, False)),
@@ -55,20 +55,20 @@ BLOCKED = {"guest-exec", "guest-set-time"}
         (["guest-exec", "guest-set-time"], [""], True, (BLOCKED, set(), True)),
         (None, [], "false", (set(), None, False)),
     ],
-    ids=["texts", "one name each", "empty texts", "empty names", "lists", "none"],
+    ids=["strings", "one name each", "empty strings", "empty names", "lists", "none"],
 )
-def test_the_agent_reads_what_was_given(
-    core: str, block: Any, allow: Any, verbose: Any, meant: tuple[Any, ...], tmp_path: Path
+def test_the_agent_reads_the_given_values(
+    core: str, block: Any, allow: Any, verbose: Any, expected: tuple[Any, ...], tmp_path: Path
 ) -> None:
     values = {"block_rpcs": block, "allow_rpcs": allow, "verbose": verbose}
     (text,) = rendered("extended_agent", core, tmp_path, "qemu-ga-extended.conf.j2", **values)
     (tmp_path / "conf").write_text(text, encoding="utf-8")
     options = extended_agent.module("options").read(["-c", str(tmp_path / "conf")], {})[0]
-    assert (options.block_rpcs, options.allow_rpcs, options.verbose) == meant
+    assert (options.block_rpcs, options.allow_rpcs, options.verbose) == expected
 
 
 @pytest.mark.parametrize(("value", "line"), [("45", "confirm_seconds=45"), (" 600 ", "confirm_seconds=600")])
-def test_the_switch_waits_as_long_as_was_given(value: str, line: str, tmp_path: Path) -> None:
+def test_the_switch_waits_for_the_given_time(value: str, line: str, tmp_path: Path) -> None:
     (script,) = rendered("extended_agent", None, tmp_path, "switch.j2", confirm_timeout=value)
     assert line in script.splitlines()
 
@@ -83,7 +83,7 @@ def test_the_switch_waits_as_long_as_was_given(value: str, line: str, tmp_path: 
         ('"[guest-exec]"', "[guest-exec]"),
     ],
 )
-def test_what_can_name_no_command_is_refused_before_anything_changes(
+def test_a_name_that_cannot_be_a_command_is_refused_before_anything_changes(
     core: str, name: str, value: str, wrong: str, tmp_path: Path
 ) -> None:
     run = PrintingGuest(tmp_path, ANSWERS).run_role("extended_agent", "-e", f'{{"{name}": {value}}}', core=core)
@@ -103,20 +103,20 @@ def test_what_can_name_no_command_is_refused_before_anything_changes(
         ("guest-info", ",".join(NEEDED), ""),
     ],
 )
-def test_lists_that_would_cut_the_play_off_are_refused_before_anything_changes(
+def test_lists_that_would_disconnect_the_play_are_refused_before_anything_changes(
     block: str, allow: str, refused: str, tmp_path: Path
 ) -> None:
     assert tuple(ROLE_VARIABLES["extended_agent_connection_needs"]) == NEEDED
     guest = PrintingGuest(tmp_path, ANSWERS)
     for connection, is_refused in (("ssh", False), ("qemu.guest_agent.qga", bool(refused))):
-        # This guest is reached in another way, but the role knows no more than this of the connection.
+        # This guest has another connection, but the role reads only this variable.
         values = given("extended_agent", block_rpcs=block, allow_rpcs=allow, connection=connection)
         run = guest.run_role("extended_agent", *values)
         assert ("and could not reconnect" in run.output) is is_refused, run.output
         assert not is_refused or refused in run.output
 
 
-def test_a_wrong_list_keeps_nobody_from_removing_the_agent(tmp_path: Path) -> None:
+def test_the_agent_can_be_removed_despite_a_wrong_list(tmp_path: Path) -> None:
     values = given("extended_agent", state="absent", block_rpcs="g,u")
     run = PrintingGuest(tmp_path, ANSWERS).run_role("extended_agent", *values)
     assert "expect command names" not in run.output
@@ -128,9 +128,7 @@ def test_a_wrong_list_keeps_nobody_from_removing_the_agent(tmp_path: Path) -> No
     ("value", "removes"),
     [*((text, False) for text in ("false", "no", "0", "n", "False")), *((text, True) for text in ("true", "yes", "y"))],
 )
-def test_packages_are_removed_only_where_that_was_asked_for(
-    core: str, value: str, removes: bool, tmp_path: Path
-) -> None:
+def test_packages_are_removed_only_on_request(core: str, value: str, removes: bool, tmp_path: Path) -> None:
     record = json.dumps({"installed_packages": ["qemu-guest-agent"]})
     found = f"path=/etc/qemu-ga-extended.conf\nuser\nkept\nrecord={record}\n"
     guest = PrintingGuest(tmp_path, {**ANSWERS, "record=": found, "removed": "removed it\n"})
@@ -159,9 +157,9 @@ NUMBERS = {"agent_patience": "7.5", "tolerance": "1e-3", "attempts": "4", "sampl
         ("qemu:///system", "on", HERE[:1], True),
         (THERE, False, THERE, False),
     ],
-    ids=["texts", "with blanks", "elsewhere", "two in one", "one", "a list"],
+    ids=["strings", "with blanks", "elsewhere", "two in one", "one", "a list"],
 )
-def test_the_service_reads_what_was_given(
+def test_the_service_reads_the_given_values(
     core: str, given_uris: Any, given_flag: Any, uris: tuple[str, ...], flag: bool, tmp_path: Path
 ) -> None:
     values = {**NUMBERS, "uris": given_uris, "look_at_start": given_flag, "require_synchronized_host": given_flag}

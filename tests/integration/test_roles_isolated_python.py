@@ -1,5 +1,5 @@
-"""The system's Python, which the roles run as root: a file of the working directory, which may be the home of the user
-that Ansible logs in as, is not imported.
+"""The system's Python, which the roles run as root, imports no file from the working directory. That may be the home of
+the user as whom Ansible logs in.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ def test_no_file_of_the_working_directory_is_imported(
     assert not canary.exists()
 
 
-# What stands between Python and its first option where a template or a list of arguments runs it.
+# Characters between Python and its first option in a template or a list of arguments.
 PUNCTUATION = str.maketrans("", "", "\"'{}[],")
 OWN = {"qemu_ga_extended", "resync_on_resume"}
 
 
 def runs_of_python(line: str) -> list[list[str]]:
-    """Return the words after each Python in the line that is given an option."""
+    """Return the words after each Python in the line that has an option."""
     rests = re.split(r"\$python\b|\b(?:\w+_)?python3?\b", line)[1:]
     words = [rest.translate(PUNCTUATION).removeprefix(" | quote").split() for rest in rests]
     return [run for run in words if run and re.fullmatch("-[A-Za-z]", run[0])]

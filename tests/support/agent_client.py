@@ -1,4 +1,4 @@
-"""A client of an agent for tests that send bytes, well formed or not, and want to see what comes back."""
+"""An agent's client for tests that send any bytes, valid or not, and examine the replies."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Client:
 
     def __init__(self, path: str, seconds: float = SECONDS) -> None:
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.socket.connect(path)  # blocking: with a timeout, a full queue would be an error
+        self.socket.connect(path)  # blocking: with a timeout, a full backlog would be an error
         self.socket.settimeout(seconds)
         self._received = b""
 
@@ -33,7 +33,7 @@ class Client:
         while b"\n" not in self._received:
             try:
                 data = self.socket.recv(65536)
-            except ConnectionResetError:  # how a Unix socket ends if what was sent to it lay there unread
+            except ConnectionResetError:  # a Unix socket was closed with unread data
                 data = b""
             if not data:
                 return b""
@@ -52,7 +52,7 @@ class Client:
         return self.ask(json.dumps({"execute": command, "arguments": arguments}).encode())
 
     def sync(self, number: int) -> list[bytes]:
-        """As a client does that has lost its place; the lines that came before the reply."""
+        """Resynchronize like a client that has lost track; return the lines that preceded the reply."""
         request = {"execute": "guest-sync-delimited", "arguments": {"id": number}}
         self.send(b"\xff" + json.dumps(request).encode())
         skipped = []
@@ -67,8 +67,8 @@ class Client:
         return not waiting.poll(seconds * 1000)
 
 
-def said(line: bytes) -> tuple[bool, Any]:
-    """Return whether 0xFF came first, and the reply; of an error that parsing made, only the class is a promise."""
+def parsed(line: bytes) -> tuple[bool, Any]:
+    """Return whether the line begins with 0xFF, and the reply. A parse error's text is not specified, so it is cut."""
     reply = json.loads(line.removeprefix(b"\xff"))
     if "JSON parse error" in reply.get("error", {}).get("desc", ""):
         reply["error"]["desc"] = "JSON parse error"
@@ -76,7 +76,7 @@ def said(line: bytes) -> tuple[bool, Any]:
 
 
 def answers(path: str, *pieces: bytes) -> list[bytes]:
-    """All lines that the pieces are answered with, by an agent that sees a half-closed connection."""
+    """Send the pieces, shut down the sending side, and return all lines of the answer."""
     with Client(path) as client:
         for piece in pieces:
             client.send(piece)

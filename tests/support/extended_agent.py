@@ -1,7 +1,7 @@
-"""The extended agent for tests: its package assembled as the role does it, and run beside this machine's clock.
+"""The extended agent for tests: its package, assembled as the role does, and a process that runs it with a fake clock.
 
-Its clock is an object in its process (see ``extended_agent_runner``): whatever it is asked to set, this machine's clock
-stays as it is. ``python -m tests.support.extended_agent`` assembles the package in build/, for mypy.
+The clock is an object in that process (see ``extended_agent_runner``), so this machine's clock is never set.
+``python -m tests.support.extended_agent`` assembles the package in build/, for mypy.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ RUNNER = Path(__file__).with_name("extended_agent_runner.py")
 
 START_SECONDS = 15.0
 GRACE_SECONDS = 5.0
-# A request that takes long lets others past it, and becomes an error. With these limits, no order depends on speed.
+# A slow request is overtaken, and becomes an error. With these limits, the order does not depend on speed.
 PATIENT = {"slow_seconds": 60.0, "alive_seconds": 60.0}
 
 
 class ExtendedAgent(ProcessFigures):
     """An extended agent on a unix socket: ``with ExtendedAgent(stock.socket) as agent: agent.socket``.
 
-    ``costs`` are limits other than the usual ones, ``clock`` what the fake clock does (see the runner).
+    ``costs``: limits that differ from the defaults. ``clock``: options of the fake clock (see the runner).
     """
 
     def __init__(self, stock_socket: str, block_rpcs: Iterable[str] = (), **setup: Any) -> None:
@@ -91,7 +91,7 @@ class ExtendedAgent(ProcessFigures):
         return self._log.read_text(errors="replace").strip()
 
     def sleeps_without_end(self) -> bool:
-        """Return whether it waits in epoll_wait(2) without a timeout: only a descriptor can wake it then."""
+        """Return whether it waits in epoll_wait(2) without a timeout, so that only a descriptor can wake it."""
         try:
             # proc(5): the call's number and its arguments; the number depends on the architecture.
             call, *arguments = Path(f"/proc/{self.pid}/syscall").read_text().split()

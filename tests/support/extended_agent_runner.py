@@ -1,6 +1,6 @@
-"""A program for tests: the extended agent with a clock of its own. It never touches this machine's clock.
+"""A program for tests: the extended agent with a fake clock. It never sets this machine's clock.
 
-Its one argument is a JSON object; ``tests.support.extended_agent`` writes it.
+Its argument is a JSON object that ``tests.support.extended_agent`` writes.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 
 class FakeSystemClock:
-    """A clock with a given offset from this machine's, which a slew leaves as it is.
+    """A clock with a given offset from this machine's. A slew does not change the offset.
 
     ``denied``: the kernel refuses to set it. ``disciplined``: a time service steers it.
     """
@@ -59,7 +59,7 @@ def main(setup: dict[str, Any]) -> int:
     from qemu_ga_extended import agent, clock, hardware_clock, limits, log, policy, ports, stream
 
     def update_rtc() -> str | None:
-        """Go through all that setting a hardware clock takes, except for the hardware."""
+        """Do everything that setting a hardware clock involves, except for the hardware access."""
         if setup["rtc_error"] is not None:
             return str(setup["rtc_error"])
         return hardware_clock.update(lambda: None)
@@ -68,7 +68,7 @@ def main(setup: dict[str, Any]) -> int:
         if setup["device"] is None:
             return ports.ListeningPort(loop, dispatcher, own_log, lambda: ports.listen_unix(setup["socket"]))
         reader, writer = setup["device"]
-        # A named pipe behaves to its reader as the virtio console does: an end of file while nobody writes.
+        # A named pipe behaves like the virtio console for its reader: an end of file while there is no writer.
         return ports.DevicePort(
             loop,
             dispatcher,

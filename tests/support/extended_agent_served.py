@@ -15,7 +15,7 @@ from tests.processes.stock_agent import StockAgent
 from tests.support.agent_client import Client
 from tests.support.extended_agent import ExtendedAgent
 
-# Patience is shorter than in a guest, so that the tests are quick.
+# Shorter timeouts than in a guest, so that the tests are fast.
 QUICK = {"slow_seconds": 0.1, "alive_seconds": 0.4, "reply_seconds": 3.0, "start_seconds": 0.3}
 
 
@@ -27,7 +27,7 @@ class Served(NamedTuple):
 
 @contextlib.contextmanager
 def serving(stock: StockAgent | ScriptedStock, seconds: float = 10.0, **options: Any) -> Iterator[Served]:
-    """Run a stock agent, with an extended agent in front of it, and a client of that one."""
+    """Run a stock agent, an extended agent in front of it, and a client of the extended agent."""
     with stock, ExtendedAgent(stock.socket, **options) as agent, Client(agent.socket, seconds) as client:
         yield Served(stock, agent, client)
 
@@ -40,7 +40,7 @@ def peak_mib(agent: ExtendedAgent) -> float:
 class ScriptedStock:
     """A stock agent that a test plays: ``answer`` gets each request and returns the pieces to send.
 
-    It answers syncs by itself and, if it ``introduces`` itself, what an extended agent asks at the beginning.
+    It answers syncs by itself and, if it ``introduces`` itself, an extended agent's first requests.
     """
 
     def __init__(

@@ -1,7 +1,7 @@
-"""The shell programs that the role extended_agent has for guests without systemd, outside a guest.
+"""The role extended_agent's shell programs for guests without systemd, outside of a guest.
 
-Every path of theirs lies below a directory of the test's. They run in the shells of this machine, and in busybox with
-nothing but its own commands, as in Alpine.
+All of their paths are below a directory of the test. They run in this machine's shells, and in busybox with only its
+own commands, as in Alpine.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from ansible.plugins.filter import core as filters
 from tests.support.role_package import ROOT
 
 TEMPLATES = ROOT / "roles/extended_agent/templates"
-# As in Debian. The one of Alpine is made of variables that OpenRC's own program reads.
+# As in Debian. Alpine's script consists of variables that OpenRC's program reads.
 STOCK_SCRIPT = """\
 #!/bin/sh
 [ -r {root}/etc/default/qemu-guest-agent ] && . {root}/etc/default/qemu-guest-agent
@@ -35,20 +35,20 @@ esac
 """
 
 
-# For tests that are repeated with the shell and the commands of each.
+# Tests are repeated with the shell and commands of each.
 USERLANDS = ["dash", "busybox", pytest.param("bash", marks=pytest.mark.thorough)]
 
 
 class ShellGuest:
-    """A directory in the place of a guest, ``root``, with the init script of a stock agent, and one of ``USERLANDS``.
+    """A directory in place of a guest, ``root``, with the init script of a stock agent, and one of ``USERLANDS``.
 
-    A test is skipped where this machine lacks that. busybox's commands become links.
+    The test is skipped if this machine lacks it. busybox's commands become links.
     """
 
     def __init__(self, directory: Path, userland: str) -> None:
         found = shutil.which(userland)
         if found is None:
-            pytest.skip(f"this machine has no {userland}")
+            pytest.skip(f"{userland} is not installed")
         self.shell = [found]
         self.environment = dict(os.environ)
         if userland == "busybox":
@@ -72,7 +72,7 @@ def rendered(template: str, root: Path, init: str = "sysvinit", **changed: Any) 
         trim_blocks=True,
         keep_trailing_newline=True,
         undefined=jinja2.StrictUndefined,
-        autoescape=False,  # noqa: S701  # as Ansible does it
+        autoescape=False,  # noqa: S701  # as in Ansible
     )
     environment.filters.update(filters.FilterModule().filters())
     values: Mapping[str, Any] = {
@@ -100,6 +100,6 @@ def rendered(template: str, root: Path, init: str = "sysvinit", **changed: Any) 
 
 
 def program(path: Path, text: str) -> None:
-    """Make a program of a shell's."""
+    """Write an executable shell script."""
     path.write_text(textwrap.dedent(text))
     path.chmod(0o755)

@@ -1,4 +1,4 @@
-"""The Python package that a role deploys, put together as the role does it."""
+"""The Python package that a role deploys, assembled as the role does."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def target_of(source: Path) -> Path:
 
 @dataclass(frozen=True)
 class RolePackage:
-    """``name`` is the role's own package. Files of plugins/module_utils are in another one beside it, guest_agent."""
+    """``name`` is the role's own package. Files of plugins/module_utils are in the package guest_agent next to it."""
 
     role: str
     name: str
@@ -47,11 +47,11 @@ class RolePackage:
         return parent
 
     def parent(self) -> Path:
-        """The directory that one assembled package of this process lies in."""
+        """Return the directory that contains this process's assembled package."""
         return Path(_assembled(self).name)
 
     def module(self, name: str, package: str | None = None) -> ModuleType:
-        """One module of it, or of another package beside it."""
+        """Import a module of the package, or of another package next to it."""
         parent = str(self.parent())
         if parent not in sys.path:
             sys.path.insert(0, parent)

@@ -1,4 +1,4 @@
-"""What a test reads from a run of a role, and what it has a guest answer to the role."""
+"""Helpers for tests of roles: a guest's answers, and results of tasks."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from tests.processes.ansible_run import PlaybookRun
 
 ROLES = ("extended_agent", "resync_on_resume")
-# Words of what the roles ask: of the system, and for its Python's version.
+# Words in the scripts that describe the system, and that check its Python's version.
 DESCRIBE = "os-release"
 PYTHON = "sys.version_info"
 # The tasks that refuse a system.
@@ -19,7 +19,7 @@ every_role = pytest.mark.parametrize("role", ROLES)
 
 
 def described(**changed: str) -> str:
-    """Return the answers of a Debian guest, but for what is changed."""
+    """Return the answers of a Debian guest, with changes."""
     answers = {"uid": "0", "init": "systemd", "families": "debian", "version": "12", "name": "Debian", "python": "full"}
     return "".join(f"{key}={value}\n" for key, value in {**answers, **changed}.items())
 

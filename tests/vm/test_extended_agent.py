@@ -256,7 +256,7 @@ def test_its_role_removes_it_and_the_stock_agent_is_there_alone(connection: libv
 
 @pytest.mark.thorough
 def test_a_guest_keeps_an_agent_when_the_extended_one_cannot_start_and_gets_it_again(guest: Guest) -> None:
-    with pytest.raises(VmError, match=r"(?s)went back to the stock agent.*ModuleNotFoundError"):
+    with pytest.raises(VmError, match=r"(?s)reverted to the stock agent.*ModuleNotFoundError"):
         deploy(guest, extended_agent_code=["roles/extended_agent/files/qemu_ga_extended/*.py"])
     assert stands_alone(guest)
     deploy(guest)

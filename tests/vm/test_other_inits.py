@@ -127,7 +127,7 @@ def test_both_agents_are_in_their_places_after_a_reboot(guest: Guest) -> None:
 
 @thorough
 def test_a_guest_keeps_an_agent_when_the_extended_one_cannot_start_or_does_not_stay_up(guest: Guest) -> None:
-    with pytest.raises(VmError, match=r"(?s)went back to the stock agent.*ModuleNotFoundError"):
+    with pytest.raises(VmError, match=r"(?s)reverted to the stock agent.*ModuleNotFoundError"):
         deploy(guest, extended_agent_code=["roles/extended_agent/files/qemu_ga_extended/*.py"])
     assert stands_alone(guest)
     deploy(guest)

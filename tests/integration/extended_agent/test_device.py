@@ -1,5 +1,5 @@
-"""A device whose host side comes and goes. A named pipe stands for the virtio console's port: to its reader it
-behaves alike, with an end of file and a lasting POLLHUP for as long as nobody writes."""
+"""A device whose host side is opened and closed. A named pipe stands for the virtio console's port: its reader
+also gets an end of file and a lasting POLLHUP while there is no writer."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.support.until import until
 
 
 class Host:
-    """The host's side: connected between ``with Host(...)`` and its end."""
+    """The host's side of the device."""
 
     def __init__(self, directory: Path) -> None:
         self.paths = (str(directory / "to-guest"), str(directory / "from-guest"))
@@ -62,7 +62,7 @@ def agent(host: Host) -> Iterator[ExtendedAgent]:
 
 
 @pytest.mark.usefixtures("agent")
-def test_the_host_may_come_and_go_and_half_a_request_is_forgotten(host: Host) -> None:
+def test_the_host_can_reconnect_and_incomplete_requests_are_discarded(host: Host) -> None:
     for number in range(20):
         with host.connected():
             reply = host.ask(b'{"execute": "guest-sync", "arguments": {"id": %d}}' % number)
@@ -74,12 +74,12 @@ def test_the_host_may_come_and_go_and_half_a_request_is_forgotten(host: Host) ->
             time.sleep(0.2)
 
 
-def test_it_sleeps_while_the_host_is_silent_and_does_not_spin_while_it_is_away(
+def test_it_sleeps_while_the_host_is_idle_and_does_not_spin_while_the_host_is_disconnected(
     agent: ExtendedAgent, host: Host
 ) -> None:
     with host.connected():
         host.ask(b'{"execute": "guest-ping"}')
-        until(agent.sleeps_without_end, "it has set itself a timer")
+        until(agent.sleeps_without_end, "it has set a timer")
     time.sleep(0.5)
     busy, wakeups = agent.cpu_seconds(), agent.wakeups()
     time.sleep(3)

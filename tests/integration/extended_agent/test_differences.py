@@ -1,7 +1,7 @@
-"""Where the extended agent differs from the stock one on purpose. ``test_upstream_cases.py`` has what is equal.
+"""Intended differences between the extended agent and the stock agent. ``test_upstream_cases.py`` tests what is equal.
 
-The page about the protocol lists these differences, by the titles in ``SCENES``. Each has a scene that shows both sides
-of it.
+The page about the protocol lists these differences, by the titles in ``SCENES``. Each scene shows both agents'
+behavior.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ import pytest
 
 from tests.processes.state import stopped
 from tests.processes.stock_agent import StockAgent, find_qemu_ga
-from tests.support.agent_client import Client, answers, said
+from tests.support.agent_client import Client, answers, parsed
 from tests.support.extended_agent import PATIENT, ROOT, ExtendedAgent, package_parent
 from tests.support.until import until
 
-# How long the order of replies is kept, and how long the stock agent may be silent, where that is what is shown.
+# Short limits for the scenes that show how long the order is kept, and how long the stock agent may be silent.
 SLOW = {**PATIENT, "slow_seconds": 0.05}
 SILENT = {"slow_seconds": 0.05, "alive_seconds": 0.3, "reply_seconds": 0.6}
 HOST_NAME = b'{"execute": "guest-get-host-name"}'
@@ -32,15 +32,15 @@ SECRET = "correct-horse"  # noqa: S105  # nobody's
 
 @dataclass(frozen=True)
 class Pair:
-    """A stock agent alone, and an extended one in front of another."""
+    """A stock agent alone, and an extended agent in front of another one."""
 
     alone: StockAgent
     stock: StockAgent
     extended: ExtendedAgent
 
     def ask(self, data: bytes) -> tuple[list[Any], list[Any]]:
-        """All replies of the stock agent alone, and of the extended one."""
-        alone, extended = ([said(line)[1] for line in answers(path, data)] for path in self.sockets)
+        """Return all replies of the stock agent alone, and of the extended agent."""
+        alone, extended = ([parsed(line)[1] for line in answers(path, data)] for path in self.sockets)
         return alone, extended
 
     @property
@@ -56,7 +56,7 @@ def pair(scene: Callable[[Pair], None]) -> Iterator[Pair]:
         ExtendedAgent(stock.socket, costs=COSTS.get(scene, PATIENT), verbose=True) as extended,
         Client(extended.socket) as client,
     ):
-        client.ask(HOST_NAME)  # it has heard of the stock agent by then
+        client.ask(HOST_NAME)  # by then, it has the stock agent's list
         client.socket.close()
         yield Pair(alone, stock, extended)
 
@@ -81,7 +81,7 @@ def reason_of_a_refusal(pair: Pair) -> None:
         StockAgent(["guest-ping"]) as alone,
         ExtendedAgent(none, ["guest-ping"], costs={"start_seconds": 0.1}) as extended,
     ):
-        (stock,), (ours,) = (text_of([said(*answers(path, ping))[1]]) for path in (alone.socket, extended.socket))
+        (stock,), (ours,) = (text_of([parsed(*answers(path, ping))[1]]) for path in (alone.socket, extended.socket))
     assert ours == "Command guest-ping has been disabled: the command is not allowed"
     assert stock in (ours, "Command guest-ping has been disabled")
 
@@ -96,7 +96,7 @@ def unknown_commands(_pair: Pair) -> None:
         ):
             for path, expected in ((alone.socket, "has not been found"), (extended.socket, words)):
                 with Client(path) as client:
-                    client.ask(HOST_NAME)  # it has heard of the stock agent by then
+                    client.ask(HOST_NAME)  # by then, it has the stock agent's list
                     assert expected in client.ask(unknown)["error"]["desc"]
 
 
@@ -153,8 +153,8 @@ def replies_unread(pair: Pair) -> None:
             client.send(HOST_NAME)
             client.line()
             client.send(HOST_NAME * 2)
-            until(lambda client=client: client.socket.recv(1, 2), "nothing came")  # MSG_PEEK: it stays unread
-    until(pair.alone.has_ended, "the stock agent lives")
+            until(lambda client=client: client.socket.recv(1, 2), "nothing came")  # MSG_PEEK leaves it unread
+    until(pair.alone.has_ended, "the stock agent is still running")
     with Client(pair.extended.socket) as client:
         assert "return" in client.ask(HOST_NAME)
     assert not pair.stock.has_ended()
@@ -171,7 +171,7 @@ def order_beside_a_slow_request(pair: Pair) -> None:
 
 
 def order_restored(pair: Pair) -> None:
-    """After a sync, too: what the stock agent owed is dropped."""
+    """A sync restores the order: replies that the stock agent still owed are dropped."""
     sync = b'{"execute": "guest-sync", "arguments": {"id": 5}}'
     alone, extended = (Client(path) for path in pair.sockets)
     with alone, extended:
@@ -221,7 +221,7 @@ def logs(pair: Pair) -> None:
     assert SECRET not in pair.extended.read_log()
 
 
-# By the title that a difference has on the page.
+# By the title of each difference on the page.
 SCENES: Mapping[str, Callable[[Pair], None]] = {
     "Its own commands": commands_of_its_own,
     "The reason of a refusal": reason_of_a_refusal,
@@ -244,7 +244,7 @@ COSTS = {order_beside_a_slow_request: SLOW, order_restored: SLOW, stock_agent_th
 
 
 @pytest.mark.parametrize("scene", SCENES.values(), ids=lambda scene: scene.__name__)
-def test_a_documented_difference_is_there(scene: Callable[[Pair], None], pair: Pair) -> None:
+def test_a_documented_difference_exists(scene: Callable[[Pair], None], pair: Pair) -> None:
     scene(pair)
 
 

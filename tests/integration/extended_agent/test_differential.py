@@ -1,7 +1,7 @@
-"""The same bytes to a stock agent, and to an extended agent in front of another of its kind: the same replies.
+"""A stock agent, and an extended agent in front of another one, give the same replies to the same bytes.
 
-Nothing that sets a clock is ever sent: the stock agents here have ``guest-set-time`` blocked, and the extended agent's
-own commands are not what this is about.
+No test sends a command that sets a clock: ``guest-set-time`` is blocked in the stock agents, and the extended agent's
+own commands are not tested here.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.processes.stock_agent import StockAgent
-from tests.support.agent_client import Client, answers, said
+from tests.support.agent_client import Client, answers, parsed
 from tests.support.extended_agent import ExtendedAgent
 
 PATIENT = settings(suppress_health_check=list(HealthCheck))
@@ -25,14 +25,14 @@ PING = b'{"execute": "guest-ping"}'
 
 @pytest.fixture(scope="module")
 def agents() -> Iterator[tuple[str, str]]:
-    """The stock agent's socket, and the extended agent's."""
+    """The sockets of the stock agent and of the extended agent."""
     with StockAgent() as stock, StockAgent() as other, ExtendedAgent(other.socket) as extended:
         yield stock.socket, extended.socket
 
 
 def compare(agents: tuple[str, str], *pieces: bytes) -> list[tuple[bool, Any]]:
-    """That both say the same, and what it is."""
-    stock, extended = ([said(line) for line in answers(path, *pieces)] for path in agents)
+    """Make sure that both give the same replies, and return them."""
+    stock, extended = ([parsed(line) for line in answers(path, *pieces)] for path in agents)
     assert extended == stock
     return extended
 
@@ -89,7 +89,7 @@ INPUTS = (
 
 
 @pytest.mark.parametrize("data", INPUTS)
-def test_any_input_gets_the_stock_agents_reply_and_does_not_disturb_the_next_request(
+def test_any_input_gets_the_stock_agents_reply_and_does_not_affect_the_next_request(
     agents: tuple[str, str], data: bytes
 ) -> None:
     replies = compare(agents, data + b"\n" + SYNC + PING)
@@ -101,7 +101,7 @@ NUMBERED = b"".join(
     json.dumps({"execute": command, "id": number}).encode()
     for number, command in enumerate(["guest-ping", "guest-get-host-name", "guest-nonsense", "guest-sync"] * 60)
 )
-# As libvirt does after a timeout: it syncs anew, and skips what it did not ask for.
+# As libvirt after a timeout: it syncs again, and skips other replies.
 SYNCS_ANEW = b'{"execute": "guest-sync", "arguments": {"id": 1}}{"execute": "guest-sync", "arguments": {"id": 2}}'
 
 
@@ -109,7 +109,7 @@ SYNCS_ANEW = b'{"execute": "guest-sync", "arguments": {"id": 1}}{"execute": "gue
     "pieces",
     [
         [NUMBERED],
-        [NAME + PING + ZONE],  # and no more, as socat does with a file
+        [NAME + PING + ZONE],  # then the end, as when socat sends a file
         [ZONE + SYNCS_ANEW + NAME],
         [bytes([byte]) for byte in NAME + b"\xff" + SYNC],
         [NAME, b"\xff\xff" + SYNC, NAME + b"\xff" + SYNC, b'{"execute": "guest-ping', b"\xff" + SYNC],
@@ -120,11 +120,11 @@ SYNCS_ANEW = b'{"execute": "guest-sync", "arguments": {"id": 1}}{"execute": "gue
     ],
     ids=["ids", "the last ones", "libvirt", "bytes", "delimiters", "1E5", "-0", "0.1e-7", "1e300"],
 )
-def test_requests_in_any_pieces_get_the_same_replies(agents: tuple[str, str], pieces: list[bytes]) -> None:
+def test_requests_in_pieces_get_the_same_replies(agents: tuple[str, str], pieces: list[bytes]) -> None:
     assert compare(agents, *pieces)
 
 
-def test_the_next_client_is_served_when_the_one_before_has_gone(agents: tuple[str, str]) -> None:
+def test_the_next_client_is_served_when_the_current_one_has_disconnected(agents: tuple[str, str]) -> None:
     for path in agents:
         with Client(path) as first, Client(path) as second:
             first.ask(NAME)
@@ -160,10 +160,10 @@ FRAGMENTS = st.sampled_from([*(bytes([byte]) for byte in b"{}[]:,\"'\\\xff\x00\n
 @given(message=JSON_VALUES | REQUESTS | SYNCS)
 def test_any_value_gets_the_same_reply(agents: tuple[str, str], message: Any) -> None:
     stock, extended = (
-        [said(line) for line in answers(path, json.dumps(message).encode() + b"\n" + SYNC)] for path in agents
+        [parsed(line) for line in answers(path, json.dumps(message).encode() + b"\n" + SYNC)] for path in agents
     )
     for _delimited, reply in stock + extended:
-        # Of several things that are wrong, qemu-ga names the one that comes first in its hash table.
+        # If several things are wrong, qemu-ga reports the one that comes first in its hash table.
         reply.get("error", {}).pop("desc", None)
     assert extended == stock
 

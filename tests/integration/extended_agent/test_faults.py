@@ -1,4 +1,4 @@
-"""Faults of a real stock agent, of the system and of clients: the time commands live through all of them."""
+"""Faults of a real stock agent, of the system and of clients: the time commands keep working."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ HOST_NAME = b'{"execute": "guest-get-host-name"}'
 ONE = b'{"return": 1}\n'
 SYNCS = ("guest-sync-delimited", "guest-sync")
 NO_SYNC = "the stock agent refuses guest-sync-delimited and guest-sync: matching its replies by their order"
-PAUSE_SECONDS = 1.1  # after it, a sync goes in front of a request
+PAUSE_SECONDS = 1.1  # after this pause, a sync precedes a request
 
 
-def time_commands_live(client: Client) -> bool:
+def time_commands_work(client: Client) -> bool:
     ping = client.execute("guest-ping")
     clock = client.execute("guest-get-clock")
     updated = client.execute("guest-update-time", seconds=1, relative=True)
@@ -33,9 +33,9 @@ def time_commands_live(client: Client) -> bool:
     return all("return" in reply for reply in (ping, clock, updated, info))
 
 
-def test_time_commands_live_without_any_stock_agent(tmp_path: Path) -> None:
+def test_time_commands_work_without_a_stock_agent(tmp_path: Path) -> None:
     with ExtendedAgent(str(tmp_path / "none.sock"), costs=QUICK) as agent, Client(agent.socket) as client:
-        assert time_commands_live(client)
+        assert time_commands_work(client)
         assert client.ask(HOST_NAME)["error"] == {
             "class": "GenericError",
             "desc": f"The stock agent is unavailable: it is not running (nothing listens on {tmp_path}/none.sock). "
@@ -52,12 +52,12 @@ def test_a_killed_stock_agent_is_reported_and_a_new_one_is_found(tmp_path: Path)
             known = client.execute("guest-info")["return"]
             os.kill(first.pid, signal.SIGKILL)
             until(lambda: "error" in client.ask(HOST_NAME), "the stock agent still answers")
-            assert time_commands_live(client)
+            assert time_commands_work(client)
             assert client.execute("guest-info")["return"] == known
             with StockAgent(permits_time=True) as second:
                 path.unlink()
                 path.symlink_to(second.socket)
-                # The request itself makes it try again: no back-off stands in its way.
+                # The request itself makes it reconnect, without a back-off.
                 assert "return" in client.ask(HOST_NAME)
 
 
@@ -78,7 +78,7 @@ def test_a_request_waits_for_a_stock_agent_that_may_be_restarting(is_restarted: 
 
 
 @pytest.mark.parametrize("refused", [(), SYNCS[:1], SYNCS[1:], SYNCS])
-def test_a_stopped_stock_agent_is_noticed_whichever_syncs_it_refuses_and_comes_back(refused: tuple[str, ...]) -> None:
+def test_a_stopped_stock_agent_is_noticed_and_recovers_whichever_syncs_it_refuses(refused: tuple[str, ...]) -> None:
     with serving(StockAgent(refused, permits_time=True), costs=QUICK) as (stock, agent, client):
         assert client.execute("guest-info")["return"]["version"] == stock_version()
         assert "return" in client.ask(HOST_NAME)
@@ -87,15 +87,15 @@ def test_a_stopped_stock_agent_is_noticed_whichever_syncs_it_refuses_and_comes_b
             began = time.monotonic()
             assert "in time" in client.ask(HOST_NAME)["error"]["desc"]
             assert time.monotonic() - began < 2
-            assert time_commands_live(client)
+            assert time_commands_work(client)
             assert "busy" in client.ask(HOST_NAME)["error"]["desc"]
         until(lambda: "return" in client.ask(HOST_NAME), "the stock agent does not answer")
-        assert client.is_quiet(0.3), "the late reply to the abandoned request came through"
+        assert client.is_quiet(0.3), "the late reply to the abandoned request was forwarded"
         assert agent.read_log().count(NO_SYNC) == (refused == SYNCS)
 
 
 @pytest.mark.parametrize("size", [1_000_000, 64 * 1024 * 1024])
-def test_large_replies_pass_and_their_memory_is_given_back(tmp_path: Path, size: int) -> None:
+def test_large_replies_are_forwarded_and_their_memory_is_freed(tmp_path: Path, size: int) -> None:
     line = b'{"return": "' + b"x" * size + b'"}\n'
     with serving(ScriptedStock(tmp_path, lambda _request: [line]), 30) as (_stock, agent, client):
         client.ask(b'{"execute": "guest-ping"}')
@@ -130,13 +130,13 @@ def test_time_commands_are_refused_from_the_freeze_to_the_thaw_and_nothing_is_lo
         enabled = {entry["name"] for entry in listed if entry["enabled"]}
         assert enabled == {"guest-ping", "guest-info", "guest-sync", "guest-sync-delimited"}
         assert len(agent.read_log()) == logged
-        os.kill(agent.pid, signal.SIGTERM)  # refused: nothing else would thaw
-        assert client.execute("guest-ping") == {"return": {}}  # by the next request, it has been
+        os.kill(agent.pid, signal.SIGTERM)  # ignored: nothing else would thaw the file systems
+        assert client.execute("guest-ping") == {"return": {}}  # the signal has been handled by then
         assert client.execute("guest-fsfreeze-thaw") == {"return": 1}
         assert "return" in client.execute("guest-get-clock")
 
 
-def test_a_client_that_closes_amid_a_large_reply_hurts_neither_agent(tmp_path: Path) -> None:
+def test_a_client_that_disconnects_during_a_large_reply_harms_neither_agent(tmp_path: Path) -> None:
     (tmp_path / "large").write_bytes(b"x" * 8_000_000)
     with StockAgent() as stock, ExtendedAgent(stock.socket) as agent:
         for _round in range(3):
@@ -150,7 +150,7 @@ def test_a_client_that_closes_amid_a_large_reply_hurts_neither_agent(tmp_path: P
         os.kill(stock.pid, 0)
 
 
-def test_it_leaves_in_order_and_the_stock_agent_lives_on() -> None:
+def test_it_stops_cleanly_and_the_stock_agent_keeps_running() -> None:
     with StockAgent() as stock:
         with ExtendedAgent(stock.socket) as agent, Client(agent.socket) as client:
             assert "return" in client.ask(HOST_NAME)

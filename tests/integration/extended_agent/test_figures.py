@@ -1,4 +1,4 @@
-"""The agent's figures: one reply to each request, at most 20 MiB of memory, and no wake-up while it is idle."""
+"""The agent's figures: one reply to each request, at most 20 MiB of memory, and no wake-ups while idle."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.support.tiers import quick
 from tests.support.until import until
 
 MOST_RESIDENT_KIB = 20 * 1024
-# What an idle agent next to a busy one is compared over.
+# The requests to a busy agent during which the idle agent is observed.
 REQUESTS_MEANWHILE = 2000
 
 
@@ -38,13 +38,13 @@ LAST: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("last", LAST)
 @pytest.mark.parametrize("is_connected", [True, False], ids=["connected", "gone"])
 def test_an_idle_agent_never_wakes(last: str, is_connected: bool) -> None:
-    """Whatever came last: it waits for its descriptors alone, while another agent works through many requests."""
+    """After any kind of request, it only waits for its descriptors while another agent is busy."""
     with StockAgent() as stock, ExtendedAgent(stock.socket) as agent, Client(agent.socket) as client:
         if LAST[last]:
             client.ask(json.dumps(LAST[last]).encode())
         if not is_connected:
             client.socket.close()
-        until(agent.sleeps_without_end, "it has set itself a timer")
+        until(agent.sleeps_without_end, "it has set a timer")
         wakeups = agent.wakeups()
         with StockAgent() as busy, Client(busy.socket) as other:
             for _request in range(REQUESTS_MEANWHILE):

@@ -1,7 +1,7 @@
-"""Whoever holds the host's end of the channel, or sits in the guest beside the agent, may be hostile.
+"""The host, and other users in the guest, may be hostile.
 
-What must not happen: that somebody else's configuration or socket is used, that a secret gets into a log, that a flood
-takes the agent's memory (its unit has MemoryMax=256M) or keeps it from its next client.
+The agent must not use another user's configuration or socket, or write a secret to its log. A flood must not exhaust
+its memory (its unit has MemoryMax=256M) or keep it from serving its next client.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ from tests.support.extended_agent import ExtendedAgent, module
 from tests.support.extended_agent_served import QUICK, ScriptedStock, peak_mib, serving
 from tests.support.tiers import quick
 
-# At its most the agent holds a request of 16 MiB and what it takes to read it, or one reply of 64 MiB.
+# At most, the agent holds a request of 16 MiB and the memory for parsing it, or one reply of 64 MiB.
 MOST_MIB = 128
 
 
-def test_a_socket_that_appears_later_and_is_not_to_be_trusted_is_never_connected_to(tmp_path: Path) -> None:
+def test_it_never_connects_to_an_untrusted_socket_that_appears_later(tmp_path: Path) -> None:
     path, elsewhere = tmp_path / "stock.sock", tmp_path / "elsewhere.sock"
     with (
         ExtendedAgent(str(path), costs={**QUICK, "reconnect_seconds": 0.02}) as agent,
         listen_unix(elsewhere) as listener,
     ):
-        # The agent looks for it all the time, and is not to find it before it can be written by others.
+        # The agent tries to connect all the time, so the socket must be writable by others before it appears.
         elsewhere.chmod(0o666)
         elsewhere.rename(path)
         listener.settimeout(0.5)
@@ -50,9 +50,9 @@ def test_a_socket_that_appears_later_and_is_not_to_be_trusted_is_never_connected
 
 # -------------------------------------------------------------------------------------------------------------- the log
 
-SECRET = "correct-horse-battery-staple"  # noqa: S105  # nobody's
+SECRET = "correct-horse-battery-staple"  # noqa: S105  # not a real one
 ENCODED = base64.b64encode(SECRET.encode()).decode()
-# Everything by which a secret passes: what the host sends, and what the guest answers with.
+# All ways for a secret to reach the agent: in requests, and in replies.
 SECRETIVE: dict[str, dict[str, Any]] = {
     "guest-set-user-password": {"username": "root", "password": ENCODED, "crypted": False},
     "guest-ssh-add-authorized-keys": {"username": SECRET, "keys": [SECRET]},
@@ -76,7 +76,7 @@ MALFORMED = (
 )
 
 
-# What a played stock agent answers everything with.
+# The replies of a played stock agent.
 BLABBED: dict[str, str] = {
     "a real one": "",
     "no agent": "",
@@ -87,7 +87,7 @@ BLABBED: dict[str, str] = {
 
 
 @pytest.mark.parametrize("answer", BLABBED)
-def test_no_secret_is_logged_on_any_path_not_even_verbosely(tmp_path: Path, answer: str) -> None:
+def test_no_secret_is_logged_not_even_verbosely(tmp_path: Path, answer: str) -> None:
     with contextlib.ExitStack() as stack:
         path = str(tmp_path / "none")
         if answer == "a real one":
@@ -97,19 +97,19 @@ def test_no_secret_is_logged_on_any_path_not_even_verbosely(tmp_path: Path, answ
             path = stack.enter_context(ScriptedStock(tmp_path, lambda _request: answered, introduces=False)).socket
         agent = stack.enter_context(ExtendedAgent(path, costs=QUICK, verbose=True))
         client = stack.enter_context(Client(agent.socket))
-        said = [json.dumps(client.execute(command, **arguments)) for command, arguments in SECRETIVE.items()]
+        replies = [json.dumps(client.execute(command, **arguments)) for command, arguments in SECRETIVE.items()]
         for text in MALFORMED:
             client.send(text.encode() + b"\n")
             client.sync(7)
         agent.stop()
         log = agent.read_log()
-    assert any(SECRET in text for text in said), "nothing of it came back, so nothing was tried"
+    assert any(SECRET in text for text in replies), "no reply repeats it, so this tests nothing"
     assert "answered guest-get-command-info" in log or "guest-sync" in log
     assert not [text for text in (SECRET, ENCODED, "forged") if text in log], log
     assert all(line.split(": ")[1] in ("info", "error") for line in log.splitlines())
 
 
-def test_an_internal_error_is_logged_without_what_led_to_it(
+def test_an_internal_error_is_logged_without_its_text(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_arguments: Any) -> None:
@@ -119,9 +119,9 @@ def test_an_internal_error_is_logged_without_what_led_to_it(
     monkeypatch.setattr(program, "Agent", fail)
     monkeypatch.setattr(program.sys, "setrecursionlimit", bool)
     assert program.main(["-m", "unix-listen", "-p", str(tmp_path / "sock"), "-c", "/dev/null"], {}) == 1
-    said = capfd.readouterr().err
-    assert said.startswith("qemu-ga-extended: internal error: KeyError at ")
-    assert SECRET not in said
+    errors = capfd.readouterr().err
+    assert errors.startswith("qemu-ga-extended: internal error: KeyError at ")
+    assert SECRET not in errors
 
 
 # ----------------------------------------------------------------------------------------------------------- the floods
@@ -148,7 +148,7 @@ FLOOD_SECONDS = 1.0
 
 
 def flood(path: str, piece: bytes, reads: bool) -> None:
-    """Send it again and again, until it is much or for long, but once whole; with or without reading the replies."""
+    """Send the piece repeatedly, up to a size and a time, but at least once; with or without reading the replies."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.connect(path)
         connection.settimeout(0.5)
@@ -158,7 +158,7 @@ def flood(path: str, piece: bytes, reads: bool) -> None:
         with contextlib.suppress(TimeoutError, BrokenPipeError, ConnectionResetError):
             while sent < FLOOD_BYTES and (sent < len(piece) or time.monotonic() < deadline):
                 sent += connection.send(memoryview(piece)[sent % len(piece) :])
-        connection.shutdown(socket.SHUT_RDWR)  # also what is read on the other thread
+        connection.shutdown(socket.SHUT_RDWR)  # this also ends the other thread
 
 
 def drain(connection: socket.socket) -> None:
@@ -169,7 +169,7 @@ def drain(connection: socket.socket) -> None:
 
 
 @pytest.fixture(scope="module")
-def beside_a_stock_agent() -> Iterator[ExtendedAgent]:
+def agent_with_stock() -> Iterator[ExtendedAgent]:
     with StockAgent() as stock, ExtendedAgent(stock.socket) as agent:
         yield agent
 
@@ -177,9 +177,9 @@ def beside_a_stock_agent() -> Iterator[ExtendedAgent]:
 @pytest.mark.parametrize("reads", quick([True, False], [True]), ids=["reading", "not reading"])
 @pytest.mark.parametrize("what", quick(FLOODS, ["0xFF", "opening brackets", "ids as long as can be"]))
 def test_a_flood_takes_little_memory_and_the_next_client_is_served(
-    beside_a_stock_agent: ExtendedAgent, what: str, reads: bool
+    agent_with_stock: ExtendedAgent, what: str, reads: bool
 ) -> None:
-    agent = beside_a_stock_agent
+    agent = agent_with_stock
     flood(agent.socket, FLOODS[what], reads)
     with Client(agent.socket, 20.0) as client:
         client.sync(1)
@@ -194,31 +194,31 @@ LONGEST_REPLY = 16 * MIB
 STOCK_FLOODS: dict[str, bytes] = {
     "a line without an end": b"x" * CHUNK,
     "empty lines": b"\n" * CHUNK,
-    "replies that nobody asked for": b'{"return": {}}\n' * (CHUNK // 15),
+    "unsolicited replies": b'{"return": {}}\n' * (CHUNK // 15),
     "a million digits": b'{"return": ' + b"9" * (16 * CHUNK) + b"}\n",
     "false syncs": b'\xff{"return": 1}\n' * (CHUNK // 16),
     "the largest replies": b'{"return": "' + b"x" * (LONGEST_REPLY - 100) + b'"}\n',
 }
-# One reply that the client has yet to read, and one that is being received, in a buffer that grows by eighths.
+# One reply that the client has not read yet, and one that is being received, in a buffer that grows by eighths.
 MOST_MIB_BESIDE_A_FLOOD = 30 + 5 * LONGEST_REPLY // MIB
 
 
 @pytest.mark.parametrize("what", quick(STOCK_FLOODS, ["a line without an end"]))
-def test_a_stock_agent_that_floods_takes_bounded_memory_and_the_time_commands_live(tmp_path: Path, what: str) -> None:
-    is_at_it = threading.Event()
+def test_a_stock_agent_that_floods_uses_bounded_memory_and_the_time_commands_work(tmp_path: Path, what: str) -> None:
+    is_flooding = threading.Event()
 
     def flood_without_end(_request: dict[str, Any]) -> Iterator[bytes]:
-        while True:  # the server ends it by shutting the connection down
+        while True:  # the server ends this by shutting down the connection
             yield STOCK_FLOODS[what]
-            is_at_it.set()
+            is_flooding.set()
 
     stock = ScriptedStock(tmp_path, flood_without_end, introduces=False)
     with serving(stock, 60.0, costs={**QUICK, "reply_bytes": LONGEST_REPLY}) as (_stock, agent, client):
-        assert is_at_it.wait(60.0)
+        assert is_flooding.wait(60.0)
         for number in range(1, 4):
             client.sync(number)
             assert "return" in client.execute("guest-get-clock")
-            client.send(b'{"execute": "guest-get-host-name"}\n')  # nobody reads on while its reply comes
+            client.send(b'{"execute": "guest-get-host-name"}\n')  # the reply is not read
         client.sync(4)
         assert "return" in client.execute("guest-get-clock")
         assert peak_mib(agent) < MOST_MIB_BESIDE_A_FLOOD

@@ -1,5 +1,5 @@
-"""What the administrator of a real stock agent has disabled is disabled under every name, unless the extended agent's
-own allow list names it.
+"""A command that a real stock agent's administrator has disabled is disabled under every name, unless the extended
+agent's own allow list names it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from tests.support.extended_agent_served import QUICK, serving
 from tests.support.until import until
 
 SIGNS_OF_LIFE = ("guest-ping", "guest-sync", "guest-sync-delimited")
-# The commands that are answered in front, with arguments.
+# The extended agent's own commands, with arguments.
 ASKED: dict[str, dict[str, Any]] = {
     "guest-ping": {},
     "guest-sync": {"id": 1},
@@ -29,13 +29,13 @@ ASKED: dict[str, dict[str, Any]] = {
     "guest-info": {},
     "guest-get-command-info": {"name": "guest-ping"},
 }
-# Refused where the stock agent does not list its commands: what else it has disabled is not known then.
-UNTOLD = {"guest-info", "guest-get-command-info", "guest-update-time"}
+# Refused if the stock agent does not list its commands, because it is not known what it has disabled.
+UNLISTED = {"guest-info", "guest-get-command-info", "guest-update-time"}
 TIME = {"guest-update-time", "guest-get-time", "guest-get-clock"}
 
 
 def refused(client: Client) -> set[str]:
-    """The commands that are refused as the stock agent refuses one. What is shown of them must be the same."""
+    """Return the commands that are refused with the stock agent's error. guest-info must list the same as disabled."""
     replies = {command: client.execute(command, **arguments) for command, arguments in ASKED.items()}
     found = {command for command, reply in replies.items() if "error" in reply}
     for command in found:
@@ -55,18 +55,18 @@ BLOCKED: tuple[tuple[tuple[str, ...], set[str]], ...] = (
     ((), set()),
     (("guest-set-time",), {"guest-update-time"}),
     (("guest-set-time", "guest-get-time"), TIME),
-    # What else is disabled is not known then. Reading the time is tried.
-    (("guest-info",), UNTOLD),
-    (("guest-info", "guest-get-time"), UNTOLD | TIME),
+    # It is not known what else is disabled. Reading the time is tried.
+    (("guest-info",), UNLISTED),
+    (("guest-info", "guest-get-time"), UNLISTED | TIME),
     (("guest-exec", "guest-file-open"), set()),
     (SIGNS_OF_LIFE, {*SIGNS_OF_LIFE}),
-    (("guest-info", *SIGNS_OF_LIFE), {*UNTOLD, *SIGNS_OF_LIFE}),
+    (("guest-info", *SIGNS_OF_LIFE), {*UNLISTED, *SIGNS_OF_LIFE}),
 )
 ALLOWED: tuple[tuple[tuple[str, ...], set[str]], ...] = (
     ((*SIGNS_OF_LIFE, "guest-info", "guest-set-time"), {"guest-get-time", "guest-get-clock"}),
     ((*SIGNS_OF_LIFE, "guest-info", "guest-get-time"), {"guest-update-time"}),
-    ((*SIGNS_OF_LIFE, "guest-set-time", "guest-get-time"), UNTOLD),
-    (("guest-sync", "guest-ping"), UNTOLD | TIME | {"guest-sync-delimited"}),
+    ((*SIGNS_OF_LIFE, "guest-set-time", "guest-get-time"), UNLISTED),
+    (("guest-sync", "guest-ping"), UNLISTED | TIME | {"guest-sync-delimited"}),
     (("guest-sync-delimited", "guest-info"), TIME | {"guest-sync", "guest-ping"}),
     ((), set(ASKED)),
 )
@@ -79,9 +79,7 @@ ALLOWED: tuple[tuple[tuple[str, ...], set[str]], ...] = (
         *(({"allow_rpcs": (*allowed, "guest-get-osinfo")}, expected) for allowed, expected in ALLOWED),
     ],
 )
-def test_what_its_lists_disable_is_disabled_under_every_name(
-    lists: dict[str, tuple[str, ...]], expected: set[str]
-) -> None:
+def test_a_disabled_command_is_disabled_under_every_name(lists: dict[str, tuple[str, ...]], expected: set[str]) -> None:
     with serving(StockAgent(**lists, permits_time=True)) as (_stock, _agent, client):
         assert refused(client) == expected
         assert "return" in client.execute("guest-get-osinfo")
@@ -90,7 +88,7 @@ def test_what_its_lists_disable_is_disabled_under_every_name(
 # ------------------------------------------------------------------------------------------------ when it is not there
 
 
-def test_what_is_disabled_stays_so_while_the_stock_agent_hangs_and_when_it_has_gone() -> None:
+def test_disabled_commands_stay_disabled_while_the_stock_agent_hangs_and_after_it_has_ended() -> None:
     with serving(StockAgent(block_rpcs=("guest-get-time",)), costs=QUICK) as (stock, _agent, client):
         assert refused(client) == TIME
         os.kill(stock.pid, signal.SIGSTOP)
@@ -100,7 +98,7 @@ def test_what_is_disabled_stays_so_while_the_stock_agent_hangs_and_when_it_has_g
         assert refused(client) == TIME
 
 
-def test_one_that_starts_while_it_hangs_knows_what_it_disables_and_learns_what_has_changed(tmp_path: Path) -> None:
+def test_after_a_start_during_a_hang_the_stored_list_applies_until_there_is_a_new_one(tmp_path: Path) -> None:
     memory = str(tmp_path / "stock.json")
     path = tmp_path / "stock.sock"
     with StockAgent() as first:

@@ -1,4 +1,4 @@
-"""The question that decides whether an agent may take the channel, put to a real stock agent."""
+"""The probe that decides whether an agent may take the channel, with a real stock agent."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ def probe(path: object, *commands: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
-def test_an_agent_that_answers_outlives_the_question_and_one_that_lacks_the_command_is_named() -> None:
+def test_an_agent_survives_the_probe_and_a_missing_command_is_reported() -> None:
     with StockAgent() as agent:
         with socket.socket(socket.AF_UNIX) as client:
             client.connect(str(agent.socket))
-            client.sendall(b'{"execute": "guest-')  # half a request of another client is no obstacle
+            client.sendall(b'{"execute": "guest-')  # an incomplete request of another client does not matter
         # The stock agent ends when a client leaves some of a reply unread.
         for _time in range(3):
             assert probe(agent.socket, "guest-info", "guest-get-time").returncode == 0
@@ -37,7 +37,7 @@ def test_an_agent_that_answers_outlives_the_question_and_one_that_lacks_the_comm
 
 
 @pytest.mark.parametrize("lists", [{"block_rpcs": ["guest-sync-delimited"]}, {"allow_rpcs": ["guest-get-osinfo"]}])
-def test_an_agent_whose_lists_do_not_permit_to_synchronize_has_answered(lists: dict[str, list[str]]) -> None:
+def test_an_agent_whose_lists_refuse_syncs_has_answered(lists: dict[str, list[str]]) -> None:
     with StockAgent(**lists) as restricted:
         assert probe(restricted.socket).returncode == 0
         assert probe(restricted.socket, "guest-get-osinfo").returncode == 0
@@ -53,7 +53,7 @@ REFUSALS = {
 
 
 @pytest.mark.parametrize("refusal", REFUSALS)
-def test_every_agents_words_for_that_are_known(refusal: str, tmp_path: Path) -> None:
+def test_the_refusals_of_all_versions_are_recognized(refusal: str, tmp_path: Path) -> None:
     kind, description = REFUSALS[refusal]
     stray = {"error": {"class": "GenericError", "desc": "JSON parse error, stray '\\uFFFD'"}}
     lines = [json.dumps(stray), "no JSON", json.dumps({"error": {"class": kind, "desc": description}})]

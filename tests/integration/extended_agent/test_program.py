@@ -1,4 +1,4 @@
-"""The program as it is started in a guest. Here guest-update-time is always blocked: its clock is the real one."""
+"""The program as it runs in a guest. guest-update-time is always blocked here, because the clock is the real one."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_version_and_help() -> None:
     assert "--stock-path" in run("-h").stdout
 
 
-def test_a_dump_shows_what_the_agent_would_do_and_reads_back(tmp_path: Path) -> None:
+def test_a_dump_shows_the_configuration_and_can_be_read(tmp_path: Path) -> None:
     dump = run("-D", "-m", "unix-listen", "-p", "/x", "-t", "/state", "-v", "-b", "guest-exec")
     assert dump.returncode == 0
     assert "block-rpcs=guest-exec,guest-update-time\n" in dump.stdout
@@ -64,7 +64,7 @@ def test_a_dump_shows_what_the_agent_would_do_and_reads_back(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
-    ("options", "status", "said"),
+    ("options", "status", "message"),
     [
         (("--nonsense",), 2, "unrecognized arguments: --nonsense"),
         (("-m", "carrier-pigeon"), 2, "expects one of virtio-serial"),
@@ -78,15 +78,15 @@ def test_a_dump_shows_what_the_agent_would_do_and_reads_back(tmp_path: Path) -> 
         (("-l", "/nonexistent/log"), 1, "/nonexistent/log: No such file or directory"),
     ],
 )
-def test_what_is_wrong_is_said_in_one_sentence(options: tuple[str, ...], status: int, said: str) -> None:
+def test_an_error_is_one_sentence(options: tuple[str, ...], status: int, message: str) -> None:
     done = run(*options)
     assert done.returncode == status
-    assert said in done.stderr
+    assert message in done.stderr
     assert "Traceback" not in done.stderr
     assert done.stderr.splitlines()[-1].startswith("qemu-ga-extended: ")
 
 
-def test_a_configuration_or_a_stock_agents_socket_that_others_could_have_made_is_refused(
+def test_a_configuration_or_socket_that_others_could_have_created_is_rejected(
     tmp_path: Path,
 ) -> None:
     configuration, path = tmp_path / "agent.conf", tmp_path / "stock.sock"
@@ -95,16 +95,16 @@ def test_a_configuration_or_a_stock_agents_socket_that_others_could_have_made_is
     with listen_unix(path):
         path.chmod(0o666)
         with_socket = run("-m", "unix-listen", "-p", str(tmp_path / "agent.sock"), "--stock-path", str(path))
-    for done, status, what, spoilt in (
+    for done, status, what, writable in (
         (run("-D", "-c", str(configuration)), 2, "the configuration", configuration),
         (with_socket, 1, "the stock agent's socket", path),
     ):
-        problem = f"{what} was rejected: {spoilt} is writable by other users (mode 0666): run chmod go-w on it"
+        problem = f"{what} was rejected: {writable} is writable by other users (mode 0666): run chmod go-w on it"
         assert (done.returncode, done.stderr) == (status, f"qemu-ga-extended: {problem}\n")
 
 
 @pytest.mark.parametrize("option", ["--logfile", "--pidfile"])
-def test_no_link_is_followed_that_others_can_have_put_there(tmp_path: Path, option: str) -> None:
+def test_a_link_that_others_can_have_created_is_not_followed(tmp_path: Path, option: str) -> None:
     tmp_path.chmod(0o1777)
     (tmp_path / "victim").write_text("untouched")
     (tmp_path / "link").symlink_to(tmp_path / "victim")
@@ -115,7 +115,7 @@ def test_no_link_is_followed_that_others_can_have_put_there(tmp_path: Path, opti
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_it_with_0(tmp_path: Path, number: signal.Signals) -> None:
+def test_a_signal_ends_it_with_status_0(tmp_path: Path, number: signal.Signals) -> None:
     with running(tmp_path, "-f", str(tmp_path / "pid")) as process:
         assert (tmp_path / "pid").read_text() == f"{process.pid}\n"
         process.send_signal(number)
@@ -144,7 +144,7 @@ def test_it_takes_a_socket_from_systemd_and_reports_that_it_is_ready(tmp_path: P
         listener.listen(1)
         manager.bind(str(tmp_path / "notify.sock"))
         manager.settimeout(15)
-        # systemd sets LISTEN_PID to the process it starts, so a program stands in for it.
+        # systemd sets LISTEN_PID to the PID of the process that it starts; a shell script does the same here.
         script = 'exec env LISTEN_PID=$$ "$@" 3<&0'
         process = subprocess.Popen(
             ["sh", "-c", script, "sh", *COMMAND, SAFE, "--stock-path", str(tmp_path / "none")],

@@ -1,4 +1,4 @@
-"""The program that hands the channel over, where systemd runs, with a systemctl that answers what a test wants."""
+"""The switch program for systemd, with a fake systemctl."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ esac
 
 
 class Guest:
-    """A guest's files in a directory, and what its systemd says."""
+    """A guest's files in a directory, and the answers of its systemd."""
 
     def __init__(self, root: Path) -> None:
         self.work, self.dropin, self.link = (root / name for name in ("run/switch", "stock.d/dropin", "wants/link"))
@@ -39,37 +39,37 @@ class Guest:
         self.dropin.touch()
         self.link.symlink_to("/nonexistent")
         (root / "dev/channel").touch()
-        self.says(restarts="0", load_state="loaded", active="active")
+        self.answer(restarts="0", load_state="loaded", active="active")
         program(root / "bin/systemctl", SYSTEMCTL.format(answers=self._answers))
         for name in ("sleep", "systemd-run"):
             (root / "bin" / name).symlink_to("/bin/true")
         self._python = root / "bin/agent"
-        self.probe_says("")
+        self.set_probe_error("")
         self._script = root / "switch"
         units = {"unit": UNIT, "socket_unit": SOCKET, "stock_unit": STOCK, "fallback_unit": FALLBACK_UNIT}
         files = {"stock_dropin": str(self.dropin), "wanted_link": str(self.link)}
         self._script.write_text(rendered("switch.j2", root, "systemd", confirm_seconds=120, **units, **files))
         self._environment = {**os.environ, "PATH": f"{root}/bin:{os.environ['PATH']}"}
 
-    def says(self, **answers: str) -> None:
+    def answer(self, **answers: str) -> None:
         for name, answer in answers.items():
             (self._answers / name).write_text(answer + "\n")
 
-    def probe_says(self, reason: str) -> None:
-        """Have the probe fail with this reason, or succeed without one."""
+    def set_probe_error(self, reason: str) -> None:
+        """Make the probe fail with this reason, or succeed without one."""
         status = 1 if reason else 0
         program(self._python, f"#!/bin/sh\ncase $* in *probe.py*) echo {reason!r} >&2; exit {status} ;; esac\n")
 
     def switch(self, what: str) -> list[str]:
-        """Return what systemctl was asked for that changes something."""
+        """Run the switch; return the systemctl commands that change something."""
         (self._answers / "log").write_text("")
         subprocess.run(["sh", str(self._script), what], check=True, env=self._environment, capture_output=True)
         asked = (self._answers / "log").read_text().splitlines()
         return [line for line in asked if not line.startswith(("show", "is-"))]
 
     @property
-    def verdict(self) -> str:
-        return (self.work / "verdict").read_text()
+    def result(self) -> str:
+        return (self.work / "result").read_text()
 
     @property
     def restarts(self) -> Path:
@@ -88,36 +88,36 @@ def uptime() -> int:
 # ------------------------------------------------------------------------------------------------------------ counting
 
 
-@pytest.mark.parametrize("restarts", ["0", ""])  # none, or a systemd that does not count them
-def test_starts_by_hand_are_not_counted(guest: Guest, restarts: str) -> None:
-    guest.says(restarts=restarts)
+@pytest.mark.parametrize("restarts", ["0", ""])  # no restarts, or a systemd that does not count them
+def test_manual_starts_are_not_counted(guest: Guest, restarts: str) -> None:
+    guest.answer(restarts=restarts)
     for _time in range(9):
         assert guest.switch("count") == []
     assert not guest.restarts.exists()
 
 
-def test_the_fifth_restart_by_systemd_gives_the_channel_back_and_starts_by_hand_forget_none(
+def test_the_fifth_automatic_restart_starts_the_fallback_and_manual_starts_do_not_reset_the_count(
     guest: Guest,
 ) -> None:
     for restarts in ("1", "2", "0", "1", "0", "1"):
-        guest.says(restarts=restarts)
+        guest.answer(restarts=restarts)
         assert guest.switch("count") == []
-    guest.says(restarts="2")
+    guest.answer(restarts="2")
     assert guest.switch("count") == [FALLBACK]
 
 
-def test_restarts_of_longer_ago_do_not_count(guest: Guest) -> None:
-    guest.says(restarts="7")
+def test_old_restarts_do_not_count(guest: Guest) -> None:
+    guest.answer(restarts="7")
     guest.restarts.write_text(" ".join(str(uptime() - ago) for ago in (250, 301, 302, 4000)))
     assert guest.switch("count") == []
     assert len(guest.restarts.read_text().split()) == 2
 
 
-def test_where_nothing_can_be_noted_all_restarts_count(guest: Guest) -> None:
+def test_if_restarts_cannot_be_stored_all_of_them_count(guest: Guest) -> None:
     guest.restarts.mkdir()
-    guest.says(restarts="4")
+    guest.answer(restarts="4")
     assert guest.switch("count") == []
-    guest.says(restarts="5")
+    guest.answer(restarts="5")
     assert guest.switch("count") == [FALLBACK]
 
 
@@ -125,7 +125,7 @@ def test_where_nothing_can_be_noted_all_restarts_count(guest: Guest) -> None:
 
 
 @pytest.mark.parametrize("way", ["stock", "fallback"])
-def test_the_channel_is_given_back(guest: Guest, way: str) -> None:
+def test_the_stock_agent_gets_the_channel_back(guest: Guest, way: str) -> None:
     asked = guest.switch(way)
     assert [line for line in asked if line.startswith(("disable", "stop", "start"))] == [
         f"disable {UNIT}",
@@ -134,57 +134,55 @@ def test_the_channel_is_given_back(guest: Guest, way: str) -> None:
         f"stop {SOCKET}",
         f"start {STOCK}",
     ]
-    assert guest.verdict.startswith("stock The ")
+    assert guest.result.startswith("stock The ")
     assert not guest.dropin.parent.exists()
     assert not guest.link.parent.exists()
 
 
-def test_a_unit_whose_file_is_missing_is_stopped_and_its_link_removed(guest: Guest) -> None:
-    guest.says(unit_is_missing="")
+def test_a_unit_without_a_file_is_stopped_and_its_link_removed(guest: Guest) -> None:
+    guest.answer(unit_is_missing="")
     assert f"stop {UNIT}" in guest.switch("stock")
     assert not guest.link.is_symlink()
-    assert guest.verdict.startswith("stock ")
+    assert guest.result.startswith("stock ")
 
 
 @pytest.mark.parametrize("load_state", ["masked", "not-found", "loaded"])
-def test_a_stock_agent_that_somebody_has_stopped_stays_so(guest: Guest, load_state: str) -> None:
-    guest.says(load_state=load_state, active="inactive", does_not_start="")
+def test_a_stopped_stock_agent_stays_stopped(guest: Guest, load_state: str) -> None:
+    guest.answer(load_state=load_state, active="inactive", does_not_start="")
     assert f"start {STOCK}" not in guest.switch("fallback")
-    assert guest.verdict.startswith("stock ")
-    assert guest.verdict.endswith("It was stopped, masked or removed before, and stays so.\n")
+    assert guest.result.startswith("stock ")
+    assert guest.result.endswith("It was stopped, masked or removed before, and stays so.\n")
     assert not guest.dropin.exists()
 
 
 @pytest.mark.parametrize(
     ("active", "was_moved"), [("activating", True), ("deactivating", True), ("failed", True), ("inactive", False)]
 )
-def test_a_stock_agent_that_nobody_has_stopped_is_started(guest: Guest, active: str, was_moved: bool) -> None:
-    if not was_moved:  # the extended agent never stood in front of it
+def test_a_stock_agent_that_was_not_stopped_is_started(guest: Guest, active: str, was_moved: bool) -> None:
+    if not was_moved:  # there was never a switch
         guest.dropin.unlink()
-    guest.says(active=active)
+    guest.answer(active=active)
     assert f"start {STOCK}" in guest.switch("stock")
-    assert guest.verdict.startswith("stock ")
+    assert guest.result.startswith("stock ")
 
 
 def test_a_stock_agent_that_does_not_start_is_reported(guest: Guest) -> None:
-    guest.says(does_not_start="", active="failed")
+    guest.answer(does_not_start="", active="failed")
     guest.switch("stock")
-    assert guest.verdict.startswith(
-        "none The channel was given back to the stock agent. The stock agent does not start"
-    )
+    assert guest.result.startswith("none The stock agent has the channel again. The stock agent does not start")
 
 
 # ------------------------------------------------------------------------------------------------------ the rehearsal
 
 
-def test_the_reason_of_the_probe_is_the_verdicts(guest: Guest) -> None:
+def test_the_result_has_the_reason_of_the_probe(guest: Guest) -> None:
     guest.dropin.unlink()
-    guest.says(active="inactive")
-    guest.probe_says("The agent on a socket did not answer: it answered guest-get-clock with a riddle")
+    guest.answer(active="inactive")
+    guest.set_probe_error("The agent on a socket did not answer: it answered guest-get-clock with a riddle")
     asked = guest.switch("extended")
-    assert guest.verdict.startswith(
-        "stock The extended agent did not answer when it was tried out: "
+    assert guest.result.startswith(
+        "stock The extended agent did not answer in the rehearsal: "
         "The agent on a socket did not answer: it answered guest-get-clock with a riddle"
     )
-    # Nothing has been touched.
+    # Nothing has been changed.
     assert not [line for line in asked if STOCK in line or UNIT in line]

@@ -1,4 +1,4 @@
-"""The units that the role makes, and how they depend on each other."""
+"""The units that the role creates, and their dependencies."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SOCKET = "qemu-ga-extended-stock.socket"
 DIRECTORY = "/var/lib/qemu-ga-extended/lib"
 
 
-def test_units_depend_on_each_other_and_follow_the_stock_agents_life_and_the_agents_directory(tmp_path: Path) -> None:
+def test_the_units_have_the_right_dependencies_lifetime_settings_and_directory(tmp_path: Path) -> None:
     paths = [ROOT / f"roles/extended_agent/templates/{name}.j2" for name in TEMPLATES]
     show = ", ".join(f"lookup('ansible.builtin.template', '{path}')" for path in paths)
     variables = {"extended_agent_stock_life": LIFE, "extended_agent_chosen_directory": DIRECTORY}
@@ -28,12 +28,12 @@ def test_units_depend_on_each_other_and_follow_the_stock_agents_life_and_the_age
         for text in run.result("Show")["msg"]["texts"]
     )
 
-    # The socket comes and goes with the stock agent, and nothing of the extended agent's starts either of them.
+    # The socket starts and stops with the stock agent, and no unit of the extended agent starts either of them.
     assert "PartOf=qemu-guest-agent.service" in socket
     assert {f"Requires={SOCKET}", f"After={SOCKET}"} <= set(stock)
     assert not [line for line in agent if line.startswith(("Wants=", "Requires=", "Upholds=", "OnFailure="))]
     assert not [line for line in socket if line.startswith(("WantedBy=", "RequiredBy="))]
-    # systemd counts no starts, and a count that fails must not keep the agent from its start.
+    # systemd does not count starts, and a failure to count must not prevent the agent's start.
     assert "StartLimitIntervalSec=0" in agent
     starts = [line for line in agent if line.startswith("ExecStartPre=")]
     assert starts[0] == f"ExecStartPre=-+/bin/sh {DIRECTORY}/switch count"

@@ -1,8 +1,8 @@
 """The commands of QEMU's own cases for its agent (tests/unit/test-qga.c in QEMU 10.0), and a few more.
 
-Each is given to a stock agent alone and to an extended agent in front of another one, with the same lists of commands
-in either or both; what comes back must be equal. ``test_differential.py`` has what does not depend on lists, and
-``test_differences.py`` what is not equal. What would act on this machine is blocked in every stock agent.
+Each runs on a stock agent alone and on an extended agent in front of another one, with the same lists of commands in
+either or both. The replies must be equal. ``test_differential.py`` tests what does not depend on lists, and
+``test_differences.py`` what is not equal. Commands that would affect this machine are blocked in every stock agent.
 """
 
 from __future__ import annotations
@@ -19,27 +19,27 @@ from tests.processes.stock_agent import StockAgent
 from tests.support.agent_client import Client
 from tests.support.extended_agent import PATIENT, ExtendedAgent
 
-# Ours alone: test_differences.py.
+# Only the extended agent has these: test_differences.py.
 OURS = frozenset(("guest-update-time", "guest-get-clock", "guest-get-command-info"))
-# What these return changes by itself, so only its shape is compared.
+# Their return values change by themselves, so only the shapes are compared.
 VARYING = ("cpustats", "diskstats", "fsinfo", "load", "time", "interfaces", "exec", "open")
-# Why a list refuses a command: QEMU 10.0 says it, and 7.2 does not.
+# The reason why a list refuses a command: QEMU 10.0 reports it, 7.2 does not.
 NOT_ALLOWED = ": the command is not allowed"
 
 
 class EndedError(Exception):
-    """The agent refused what the rest of the case rests on."""
+    """The agent refused a command that the rest of the case depends on."""
 
 
 class Dialog(Client):
-    """A client that notes all that it gets, as far as that can be compared."""
+    """A client that records the comparable parts of all replies."""
 
     def __init__(self, path: str) -> None:
         super().__init__(path)
         self.notes: list[Any] = []
 
     def value(self, command: str, **arguments: Any) -> Any:
-        """Return what a command returns, and note it.
+        """Run a command; return and record its value.
 
         :raises EndedError: it returned an error
         """
@@ -63,7 +63,7 @@ def shape(value: Any) -> Any:
 
 
 def comparable(reply: dict[str, Any]) -> dict[str, Any]:
-    """Return the reply without what test_differences.py has."""
+    """Return the reply without the differences of test_differences.py."""
     value, error = reply.get("return"), reply.get("error")
     if isinstance(value, dict) and "supported_commands" in value:
         commands = [entry for entry in value["supported_commands"] if entry["name"] not in OURS]
@@ -136,7 +136,7 @@ CASES: dict[str, Case] = {
     "a program, separated": program("separated"),
     "a program, merged": program("merged"),
 }
-# Older agents lack some, and not every kernel says in /sys what the others ask for.
+# Older agents lack some of these commands, and not every kernel has the files in /sys that others need.
 MAY_FAIL = ("load", "memory-block-info", "memory-blocks", "disks", "cpustats", "diskstats", "separated", "merged")
 
 Lists = dict[str, tuple[str, ...]]
@@ -154,7 +154,7 @@ ARRANGEMENTS = [("no lists", "in both"), *((name, place) for name in LISTS if LI
 
 @pytest.fixture(scope="module", params=ARRANGEMENTS, ids=", ".join)
 def agents(request: pytest.FixtureRequest) -> Iterator[tuple[Lists, str, str]]:
-    """The lists, and the sockets of a stock agent alone and of an extended one in front of another."""
+    """The lists, and the sockets of a stock agent alone and of an extended agent in front of another one."""
     name, place = request.param
     lists = LISTS[name]
     in_front, after_it = ({} if place == other else lists for other in ("in the stock agent", "in front"))
@@ -166,8 +166,8 @@ def agents(request: pytest.FixtureRequest) -> Iterator[tuple[Lists, str, str]]:
         yield lists, alone.socket, extended.socket
 
 
-def hold(case: Case, path: str, directory: Path) -> tuple[list[Any], str]:
-    """Return all that one agent replied, and which command ended the case before its end, if one did."""
+def run(case: Case, path: str, directory: Path) -> tuple[list[Any], str]:
+    """Return all replies of one agent, and the command that ended the case early, if any."""
     directory.mkdir()
     with Dialog(path) as dialog:
         try:
@@ -182,7 +182,7 @@ def test_the_agent_in_front_replies_as_the_stock_agent_alone(
     agents: tuple[Lists, str, str], name: str, tmp_path: Path
 ) -> None:
     lists, stock, extended = agents
-    alone = hold(CASES[name], stock, tmp_path / "alone")
-    assert hold(CASES[name], extended, tmp_path / "in_front") == alone
+    alone = run(CASES[name], stock, tmp_path / "alone")
+    assert run(CASES[name], extended, tmp_path / "in_front") == alone
     if not lists and not name.endswith(MAY_FAIL):
         assert alone[1] == ""

@@ -1,4 +1,4 @@
-"""The agent's parts around one loop that a test turns by hand: what is ready is done, and nothing is waited for."""
+"""The agent's parts around one event loop that a test runs step by step, so that no test waits for time to pass."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from tests.support.extended_agent import module
 
 SECONDS = 60.0
 ERROR = b'{"error": {"class": "GenericError", "desc": "no"}}\n'
-# One round brings a byte one step further; nothing here takes more steps.
+# One round moves a byte one step; no test needs more steps.
 ROUNDS = 20
 
 
 class Turned:
-    """A loop, and how to turn it."""
+    """An event loop, and methods that run it for a while."""
 
     def __init__(self) -> None:
         self.loop: Any = module("loop").Loop()
 
     def settle(self) -> None:
-        """Do whatever is ready, and what becomes ready by that."""
+        """Run everything that is ready, and that becomes ready in the process."""
         for _round in range(ROUNDS):
             self.loop.soon(self.loop.stop)
             self.loop.run()
 
     def until(self, condition: Callable[[], bool]) -> None:
-        """Let it run, timers and all, until that is true."""
+        """Run it, including timers, until the condition is true."""
 
         def look() -> None:
             if condition():
@@ -40,7 +40,7 @@ class Turned:
 
         deadline = self.loop.later(SECONDS, lambda: self.loop.stop(1))
         look()
-        assert self.loop.run() == 0, "it did not come to pass"
+        assert self.loop.run() == 0, "the condition did not become true"
         self.loop.cancel(deadline)
 
 
@@ -52,14 +52,14 @@ def turned() -> Iterator[Turned]:
 
 
 def disabled(command: str) -> bytes:
-    """What qemu-ga 10.0 answers for a command that its lists do not allow."""
+    """The error of qemu-ga 10.0 for a command that its lists do not allow."""
     words = f"Command {command} has been disabled: the command is not allowed"
     return b'{"error": {"class": "CommandNotFound", "desc": "%b"}}\n' % words.encode()
 
 
 class PlayedStock:
-    """A stock agent on the same loop. It answers from ``answers``, a command that is not there never; syncs always,
-    unless ``is_hanging`` or they are ``disabled``.
+    """A stock agent on the same loop. It answers the commands in ``answers``, and no others; syncs always, unless it
+    ``is_hanging`` or they are ``disabled``.
     """
 
     def __init__(self, loop: Any, path: str) -> None:
@@ -85,7 +85,7 @@ class PlayedStock:
 
     @property
     def unread(self) -> bytes:
-        """What came while it was hanging."""
+        """The data that arrived while it was hanging."""
         return b"".join(self._unread)
 
     def say(self, data: bytes) -> None:
@@ -95,11 +95,11 @@ class PlayedStock:
         self._stream.close()
 
     def pause(self) -> None:
-        """Read nothing, not even an end."""
+        """Read nothing, not even an end of file."""
         self._stream.pause()
 
     def go_on(self) -> None:
-        """Answer what came while it was hanging, too."""
+        """Stop hanging, and answer what arrived meanwhile, too."""
         self.is_hanging = False
         unread, self._unread = self._unread, []
         for data in unread:
@@ -153,34 +153,34 @@ LINK_COSTS = module("limits").Costs(reconnect_seconds=0.01, longest_reconnect_se
 
 
 class Observed:
-    """A link to the played stock agent, and all that it reported."""
+    """A link to the played stock agent, with the events that it reported."""
 
     def __init__(self, turned: Any, stock: Any, costs: Any = LINK_COSTS, log: Any = None) -> None:
         log = log or module("log").Log("/dev/null")
         self.turned = turned
         self.stock = stock
-        self.told: list[tuple[str, ...]] = []
+        self.events: list[tuple[str, ...]] = []
         self.replies: list[bytes] = []
         self.failures: list[str] = []
         self.watched = {"guest-exec", "guest-shutdown"}
         self.link = module("stock_link").StockLink(turned.loop, stock.path, costs, log, self)
 
     def connected(self) -> None:
-        self.told.append(("connected",))
+        self.events.append(("connected",))
 
     def sent(self, command: str) -> None:
-        self.told.append(("sent", command))
+        self.events.append(("sent", command))
 
     def answered(self, command: str, line: bytes) -> None:
-        self.told.append(("answered", command, bytes(line).decode()))
+        self.events.append(("answered", command, bytes(line).decode()))
 
     def freed(self) -> None:
-        self.told.append(("freed",))
+        self.events.append(("freed",))
 
     def connect(self) -> None:
         assert self.link.connect()
         self.turned.settle()
-        self.told.clear()
+        self.events.clear()
         self.stock.received = b""
 
     def ask(self, command: str = "guest-exec", raw: bytes | None = None, is_silent: bool = False) -> Any:
@@ -192,7 +192,7 @@ class Observed:
         return asked
 
     def say(self, data: bytes) -> None:
-        """The stock agent sends that."""
+        """Have the stock agent send the data."""
         self.stock.say(data)
         self.turned.settle()
 

@@ -1,4 +1,4 @@
-"""The kernel's clock, with a kernel that only notes what it is asked."""
+"""The kernel's clock, with a fake kernel that records the calls."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SHIFT, SLEW, READ = 0x0100 | 0x2000, 0x8001, 0xA001
 
 
 class Kernel:
-    """It answers with ``state`` and these fields. ``calls``: modes, seconds, nanoseconds and offset of each."""
+    """Returns ``state``, and sets these fields. ``calls``: the modes, seconds, nanoseconds and offset of each call."""
 
     def __init__(self, state: int = 0, **fields: int) -> None:
         self.calls: list[tuple[int, ...]] = []
@@ -73,7 +73,7 @@ def test_an_absolute_time_is_set_to_the_nanosecond() -> None:
     ],
 )
 @pytest.mark.parametrize("left_us", [0, -199_500])
-def test_the_discipline_is_read_and_nothing_is_changed(
+def test_reading_the_discipline_changes_nothing(
     state: int, status: int, synchronized: bool, disciplined: bool, left_us: int
 ) -> None:
     kernel = Kernel(state, status=status, maxerror=1500, offset=left_us)

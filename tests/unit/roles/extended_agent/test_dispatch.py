@@ -1,4 +1,4 @@
-"""The queue of requests: who is answered when, and what becomes of a client that does not read or has gone."""
+"""The request queue: when requests are answered, also for clients that do not read or have disconnected."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ COSTS = module("limits").Costs(
     request_bytes=10_000,
     fancy_bytes=1_000,
 )
-# Longer than a test's requests take on any machine.
+# Longer than a test takes on any machine.
 PATIENT = COSTS._replace(slow_seconds=60.0, alive_seconds=60.0, reply_seconds=60.0)
 PING = b'{"execute": "guest-ping"}'
 PONG = {"return": {}}
@@ -47,13 +47,13 @@ class Dispatched:
         stock.answers["guest-get-users"] = b'{"return": "users"}\n'
 
     def ask(self, data: bytes) -> list[Any]:
-        """The replies that it has had by then."""
+        """Send data; return all replies that the client has received."""
         self.dispatcher.received(data)
         self.turned.settle()
         return self.client.replies
 
     def say(self, line: bytes) -> list[Any]:
-        """The stock agent sends a line. Return the replies that the client has had by then."""
+        """Have the stock agent send a line; return all replies that the client has received."""
         self.stock.say(line)
         self.turned.settle()
         return self.client.replies
@@ -63,7 +63,7 @@ class Dispatched:
         self.turned.settle()
 
     def shut_down(self, command: str = "guest-shutdown", is_heard: bool = True) -> None:
-        """The stock agent gets the command, shows that it lives or not, and goes amid the command."""
+        """Have the stock agent receive the command, perhaps show that it responds, and disconnect before it answers."""
         self.stock.is_hanging = True
         self.ask(b'{"execute": "%b"}' % command.encode())
         if is_heard:
@@ -87,7 +87,7 @@ def dispatched(turned: Any, stock: Any, tmp_path: Path) -> Dispatched:
 
 @pytest.fixture
 def hasty(turned: Any, stock: Any, tmp_path: Path) -> Dispatched:
-    """One that waits for nothing long."""
+    """A dispatcher with short timeouts."""
     return Dispatched(turned, stock, tmp_path, COSTS)
 
 
@@ -102,14 +102,14 @@ def test_requests_are_answered_in_their_order(dispatched: Dispatched) -> None:
     assert dispatched.say(b'{"return": 2}\n') == [PONG, {"return": 1}, {"return": 2}, PONG]
 
 
-def test_a_known_request_is_refused_where_it_is_not_allowed_any_more(dispatched: Dispatched) -> None:
+def test_a_cached_request_is_refused_once_it_is_not_allowed_any_more(dispatched: Dispatched) -> None:
     clock = b'{"execute": "guest-get-clock"}'
     assert "return" in dispatched.ask(clock)[-1]
     dispatched.known.is_frozen = True
     assert "frozen" in dispatched.ask(clock)[-1]["error"]["desc"]
 
 
-def test_the_clocks_readings_are_the_first_and_the_last_of_all(dispatched: Dispatched) -> None:
+def test_the_clock_is_read_first_and_last(dispatched: Dispatched) -> None:
     (reply,) = dispatched.ask(b'{"execute": "guest-get-clock", "id": {"transmitted": 0}}')
     assert reply["id"] == {"transmitted": 0}
     readings = {"received": 1, "transmitted": 2}
@@ -129,12 +129,12 @@ def test_the_clocks_readings_are_the_first_and_the_last_of_all(dispatched: Dispa
     ],
     ids=["0xFF", "a sync", "an id"],
 )
-def test_what_goes_past_a_slow_request(hasty: Dispatched, later: bytes, reply: Any) -> None:
+def test_a_sync_or_an_id_overtakes_a_slow_request(hasty: Dispatched, later: bytes, reply: Any) -> None:
     hasty.ask(EXEC + later)
     assert hasty.until_replies(1)[0] == reply
 
 
-def test_a_new_client_does_not_wait_for_a_slow_request_of_the_one_before(hasty: Dispatched) -> None:
+def test_a_new_client_does_not_wait_for_a_slow_request_of_the_previous_client(hasty: Dispatched) -> None:
     hasty.ask(EXEC)
     hasty.dispatcher.hang_up()
     hasty.client = Client()
@@ -143,8 +143,8 @@ def test_a_new_client_does_not_wait_for_a_slow_request_of_the_one_before(hasty: 
     assert hasty.until_replies(1) == [PONG]
 
 
-def test_a_full_queue_is_not_kept_waiting_for_a_slow_request(hasty: Dispatched) -> None:
-    # Otherwise a sync that did not fit into it would wait with the rest.
+def test_a_full_queue_does_not_wait_for_a_slow_request(hasty: Dispatched) -> None:
+    # Otherwise, a sync that does not fit in the queue would have to wait, too.
     hasty.ask(EXEC + PING * COSTS.waiting_requests)
     replies = hasty.until_replies(1 + COSTS.waiting_requests)
     assert "may still carry it out" in replies[0]["error"]["desc"]
@@ -152,9 +152,7 @@ def test_a_full_queue_is_not_kept_waiting_for_a_slow_request(hasty: Dispatched) 
 
 
 @pytest.mark.parametrize("command", ["guest-exec", "guest-shutdown"])
-def test_a_reply_that_does_not_come_becomes_an_error_and_so_does_the_next_request(
-    hasty: Dispatched, command: str
-) -> None:
+def test_a_missing_reply_becomes_an_error_and_so_does_the_next_request(hasty: Dispatched, command: str) -> None:
     hasty.stock.is_hanging = True
     hasty.ask(b'{"execute": "%b", "id": 1}{"execute": "guest-get-users"}' % command.encode())
     late, busy = hasty.until_replies(2)
@@ -184,7 +182,7 @@ AFTER_IT: dict[str, tuple[bytes, list[Any]]] = {
 
 
 @pytest.mark.parametrize("what", AFTER_IT)
-def test_its_error_comes_in_front_of_the_replies_to_what_was_sent_after_it(dispatched: Dispatched, what: str) -> None:
+def test_its_error_precedes_the_replies_to_later_requests(dispatched: Dispatched, what: str) -> None:
     sent, replies = AFTER_IT[what]
     dispatched.stock.is_hanging = True
     assert dispatched.ask(SHUTDOWN + sent) == []
@@ -194,19 +192,19 @@ def test_its_error_comes_in_front_of_the_replies_to_what_was_sent_after_it(dispa
 
 
 @pytest.mark.parametrize("what", AFTER_IT)
-def test_when_it_succeeds_the_others_are_answered_at_once(dispatched: Dispatched, what: str) -> None:
+def test_when_it_succeeds_later_requests_are_answered_at_once(dispatched: Dispatched, what: str) -> None:
     sent, replies = AFTER_IT[what]
     assert dispatched.ask(SHUTDOWN + sent) == ([] if sent == SHUTDOWN else replies)
     assert dispatched.known.is_free
 
 
-def test_what_is_answered_here_does_not_wait_for_the_closing_sync_after_an_error(dispatched: Dispatched) -> None:
+def test_own_commands_do_not_wait_for_the_closing_sync_after_an_error(dispatched: Dispatched) -> None:
     dispatched.stock.is_hanging = True
     dispatched.ask(SHUTDOWN + PING)
     assert dispatched.say(dispatched.opening() + json.dumps(ERROR).encode() + b"\n") == [ERROR, PONG]
 
 
-def test_a_stock_agent_that_is_ended_by_the_shutdown_makes_no_error_unless_this_one_outlives_it(
+def test_a_stock_agent_that_a_shutdown_ends_causes_no_error_unless_this_agent_outlives_it(
     hasty: Dispatched,
 ) -> None:
     hasty.shut_down()
@@ -219,7 +217,7 @@ def test_a_stock_agent_that_is_ended_by_the_shutdown_makes_no_error_unless_this_
     ("command", "is_heard"),
     [("guest-suspend-ram", True), ("guest-shutdown", False)],
 )
-def test_one_that_goes_amid_a_suspension_or_before_it_has_begun_makes_an_error(
+def test_a_stock_agent_that_ends_during_a_suspension_or_before_a_shutdown_causes_an_error(
     dispatched: Dispatched, command: str, is_heard: bool
 ) -> None:
     dispatched.shut_down(command, is_heard)
@@ -239,7 +237,7 @@ def test_a_command_that_the_stock_agent_lists_as_silent_is_silent(dispatched: Di
 # --------------------------------------------------------------------------------------------------------- the client
 
 
-def test_a_client_that_does_not_read_gets_no_more_until_it_has(dispatched: Dispatched) -> None:
+def test_a_client_that_does_not_read_gets_no_more_replies_until_it_does(dispatched: Dispatched) -> None:
     dispatched.client.is_congested = True
     assert dispatched.ask(PING + PING) == []
     dispatched.client.is_congested = False
@@ -247,8 +245,8 @@ def test_a_client_that_does_not_read_gets_no_more_until_it_has(dispatched: Dispa
     assert dispatched.client.replies == [PONG, PONG]
 
 
-@pytest.mark.parametrize("is_begun_anew", [False, True])  # as a device is, whose stream stays the same
-def test_a_full_queue_holds_the_client_back_and_lets_it_go_on(dispatched: Dispatched, is_begun_anew: bool) -> None:
+@pytest.mark.parametrize("is_begun_anew", [False, True])  # as with a device, whose stream stays the same
+def test_a_full_queue_pauses_the_client_and_resumes_it(dispatched: Dispatched, is_begun_anew: bool) -> None:
     dispatched.ask(EXEC + PING * (COSTS.waiting_requests + 5))
     assert dispatched.client.flow == ["pause"]
     if is_begun_anew:
@@ -259,7 +257,7 @@ def test_a_full_queue_holds_the_client_back_and_lets_it_go_on(dispatched: Dispat
     assert replies == ([] if is_begun_anew else [{"return": 1}] + [PONG] * (COSTS.waiting_requests + 5))
 
 
-def test_large_requests_fill_the_queue_by_their_size(dispatched: Dispatched) -> None:
+def test_large_requests_fill_the_queue(dispatched: Dispatched) -> None:
     large = b'{"execute": "guest-exec", "id": "%b"}' % (b"x" * (COSTS.request_bytes - 100))
     dispatched.ask(EXEC + large)
     assert dispatched.client.flow == []
@@ -267,7 +265,7 @@ def test_large_requests_fill_the_queue_by_their_size(dispatched: Dispatched) -> 
     assert dispatched.client.flow == ["pause"]
 
 
-def test_what_a_client_asked_that_has_gone_is_carried_out_and_not_answered(dispatched: Dispatched) -> None:
+def test_requests_of_a_disconnected_client_are_carried_out_but_not_answered(dispatched: Dispatched) -> None:
     dispatched.ask(EXEC + b'{"execute": "guest-get-users"}')
     dispatched.dispatcher.hang_up()
     after = Client()

@@ -33,7 +33,7 @@ def failing(error: BaseException) -> Any:
         (failing(SystemExit(3)), "the process that sets the hardware clock ended without a result"),
     ],
 )
-def test_the_reason_comes_back_and_a_child_never_becomes_a_second_agent(action: Any, problem: str | None) -> None:
+def test_the_reason_is_returned_and_a_child_never_becomes_a_second_agent(action: Any, problem: str | None) -> None:
     before = os.getpid()
     assert hardware_clock.update(action) == problem
     assert os.getpid() == before
@@ -49,10 +49,10 @@ def test_the_reason_comes_back_and_a_child_never_becomes_a_second_agent(action: 
         ("read", OSError(errno.EIO, "Input/output error")),
     ],
 )
-def test_what_the_system_lacks_leaves_nothing_open(
+def test_a_failing_system_call_leaves_nothing_open(
     monkeypatch: pytest.MonkeyPatch, call: str, error: BaseException
 ) -> None:
-    gc.collect()  # what earlier tests have left would be closed at any time
+    gc.collect()  # descriptors from earlier tests could be closed at any time
     before = len(os.listdir("/proc/self/fd"))
     monkeypatch.setattr(hardware_clock.os, call, failing(error))
     with pytest.raises(type(error)):
@@ -62,21 +62,21 @@ def test_what_the_system_lacks_leaves_nothing_open(
     assert hardware_clock.update(lambda: None) is None
 
 
-def test_a_child_that_cannot_be_waited_for_does_not_undo_what_was_done(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_child_that_cannot_be_waited_for_is_not_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hardware_clock.os, "waitpid", failing(OSError(errno.EINVAL, "Invalid argument")))
     assert hardware_clock.update(lambda: None) is None
     monkeypatch.undo()
     assert hardware_clock.update(lambda: None) is None
 
 
-def test_a_hardware_clock_that_hangs_costs_no_more_than_its_timeout() -> None:
+def test_a_hanging_hardware_clock_uses_up_only_its_timeout() -> None:
     began = time.monotonic()
     problem = hardware_clock.update(lambda: time.sleep(60), seconds=0.2)
     assert problem == "the hardware clock did not answer within 0.2 s"
     assert time.monotonic() - began < 2
 
 
-def test_the_nearest_second_is_what_is_written() -> None:
+def test_the_nearest_second_is_written() -> None:
     year_2026 = 1_767_225_600 * 10**9
     assert struct.unpack("9i", hardware_clock.packed(year_2026 - 500_000_000))[:6] == (0, 0, 0, 1, 0, 126)
     assert struct.unpack("9i", hardware_clock.packed(year_2026 - 500_000_001))[:6] == (59, 59, 23, 31, 11, 125)

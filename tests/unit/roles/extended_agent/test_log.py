@@ -1,4 +1,4 @@
-"""The log: what gets into it, and that it never stands in the agent's way."""
+"""The log: its contents, and that it never disturbs the agent."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Log = module("log").Log
 
 
 @pytest.mark.parametrize(("verbose", "levels"), [(True, ["error", "info"]), (False, ["error"])])
-def test_a_line_has_the_stock_agents_form_and_more_than_errors_must_be_wanted(
+def test_a_line_has_the_stock_agents_form_and_only_a_verbose_log_has_more_than_errors(
     tmp_path: Path, verbose: bool, levels: list[str]
 ) -> None:
     log = Log(str(tmp_path / "log"), verbose)
@@ -23,7 +23,7 @@ def test_a_line_has_the_stock_agents_form_and_more_than_errors_must_be_wanted(
     assert [re.fullmatch(r"\d{10}\.\d{6}: (\w+): it happened: \\udcff", line)[1] for line in lines] == levels
 
 
-def test_a_log_is_for_its_owner_only_added_to_and_begun_anew_after_it_was_moved_away(tmp_path: Path) -> None:
+def test_a_log_is_private_appended_to_and_reopened_after_rotation(tmp_path: Path) -> None:
     path, moved = tmp_path / "log", tmp_path / "log.1"
     Log(str(path)).error("first")
     log = Log(str(path))
@@ -37,7 +37,7 @@ def test_a_log_is_for_its_owner_only_added_to_and_begun_anew_after_it_was_moved_
     assert path.read_text().endswith("fourth\n")
 
 
-def test_while_file_systems_are_frozen_it_touches_none(tmp_path: Path) -> None:
+def test_it_writes_nothing_while_file_systems_are_frozen(tmp_path: Path) -> None:
     path = tmp_path / "log"
     log = Log(str(path), verbose=True)
     path.unlink()

@@ -1,4 +1,4 @@
-"""The loop: what it calls, in which order, and when it sleeps."""
+"""The event loop: the order of its calls, and when it sleeps."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
         yield near, far
 
 
-def test_a_handler_is_called_once_for_what_has_come_and_for_an_end(turned: Any, pair: Any) -> None:
+def test_a_handler_is_called_once_for_data_and_once_for_an_end(turned: Any, pair: Any) -> None:
     masks: list[int] = []
     turned.loop.watch(pair[0].fileno(), masks.append)
     pair[1].send(b"x")
     turned.settle()
-    assert len(masks) == 1, "bytes that lie unread must not keep the loop from sleeping"
+    assert len(masks) == 1, "unread bytes must not keep the loop awake"
     assert masks[0] & select.EPOLLIN
     pair[1].close()
     turned.settle()
-    assert len(masks) == 2, "an end that lasts must not, either"
+    assert len(masks) == 2, "a lasting end of file must not, either"
     assert masks[1] & select.EPOLLHUP
 
 
@@ -52,7 +52,7 @@ def test_a_descriptor_that_is_no_longer_watched_is_not_handled_in_the_same_round
         far.close()
 
 
-def test_handlers_are_called_for_room_to_write_only_while_that_is_wanted(turned: Any, pair: Any) -> None:
+def test_handlers_are_called_for_writing_only_on_request(turned: Any, pair: Any) -> None:
     masks: list[int] = []
     near = pair[0].fileno()
     turned.loop.watch(near, masks.append)
@@ -62,7 +62,7 @@ def test_handlers_are_called_for_room_to_write_only_while_that_is_wanted(turned:
         assert masks == seen
 
 
-def test_timers_go_off_in_the_order_of_their_times_and_not_early(turned: Any) -> None:
+def test_timers_run_in_the_order_of_their_times_and_not_early(turned: Any) -> None:
     done: list[str] = []
     began = time.monotonic()
     turned.loop.later(0.02, lambda: done.append("second"))
@@ -73,7 +73,7 @@ def test_timers_go_off_in_the_order_of_their_times_and_not_early(turned: Any) ->
     assert time.monotonic() - began >= 0.03
 
 
-def test_a_timer_can_be_cancelled_even_by_another_one_that_is_due_at_the_same_time(turned: Any) -> None:
+def test_a_timer_can_be_canceled_even_by_another_one_that_is_due_at_the_same_time(turned: Any) -> None:
     done: list[str] = []
     late = turned.loop.later(-1, lambda: done.append("late"))
 
@@ -86,7 +86,7 @@ def test_a_timer_can_be_cancelled_even_by_another_one_that_is_due_at_the_same_ti
     assert done == ["early"]
 
 
-def test_what_is_to_be_done_soon_never_keeps_a_descriptor_waiting(turned: Any, pair: Any) -> None:
+def test_soon_actions_never_keep_a_descriptor_waiting(turned: Any, pair: Any) -> None:
     rounds = 0
 
     def again() -> None:
@@ -101,7 +101,7 @@ def test_what_is_to_be_done_soon_never_keeps_a_descriptor_waiting(turned: Any, p
     assert rounds <= 1
 
 
-def test_now_is_the_time_of_the_awakening(turned: Any, pair: Any) -> None:
+def test_now_is_when_the_loop_woke_up(turned: Any, pair: Any) -> None:
     seen: list[float] = []
 
     def slow(_mask: int) -> None:
@@ -125,7 +125,7 @@ def test_a_signal_is_handled_in_the_loop(turned: Any) -> None:
     try:
         turned.loop.on_signal(signal.SIGUSR1, lambda: seen.append(1))
         os.kill(os.getpid(), signal.SIGUSR1)
-        assert seen == [], "a signal must not run anything between two steps of a request"
+        assert seen == [], "a signal must not run anything in the middle of a request"
         turned.settle()
         assert seen == [1]
     finally:

@@ -15,12 +15,12 @@ def read(*arguments: str, default_file: str = "/nonexistent/default") -> object:
     return options.read(arguments, {}, default_file)[0]
 
 
-def test_without_any_option_it_stands_where_the_stock_agent_stood() -> None:
+def test_without_options_it_uses_the_stock_agents_channel() -> None:
     assert read() == options.Options(path="/dev/virtio-ports/org.qemu.guest_agent.0")
     assert read("--method=isa-serial").path == "/dev/ttyS0"
 
 
-def test_the_command_line_goes_before_the_file_and_lists_add_up(tmp_path: Path) -> None:
+def test_the_command_line_overrides_the_file_and_lists_are_combined(tmp_path: Path) -> None:
     file = tmp_path / "conf"
     file.write_text(
         "# a comment\n[general]\ndaemon=false\nverbose = true\nmethod=unix-listen\npath=/a\n"
@@ -32,7 +32,7 @@ def test_the_command_line_goes_before_the_file_and_lists_add_up(tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("[general]\nnonsense=1\n", "line 2: unknown option 'nonsense'"),
         ("[general]\nverbose=yes\n", "line 2: verbose expects true or false, not 'yes'"),
@@ -52,34 +52,34 @@ def test_the_command_line_goes_before_the_file_and_lists_add_up(tmp_path: Path) 
         ),
     ],
 )
-def test_a_line_that_is_wrong_is_named(tmp_path: Path, text: str, said: str) -> None:
+def test_an_error_names_the_line(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "conf").write_bytes(text.encode(errors="surrogateescape"))
     with pytest.raises(options.OptionError) as caught:
         read("-c", str(tmp_path / "conf"))
-    assert said in str(caught.value)
+    assert message in str(caught.value)
 
 
-# As qemu-ga 10.0.13 does, which was tried with each.
+# As qemu-ga 10.0.13 does; each was tried.
 ALLOWED: dict[str, tuple[tuple[str, ...], str, frozenset[str] | None]] = {
     "no list": ((), "", None),
     "other options": (("-m", "vsock-listen", "-p", "3:1024", "-r", "-l", "/log", "--user", "a"), "", None),
     "block lists without names": (("-b", "", "-b", ","), "block-rpcs=,\n", None),
-    "an empty text": (("-a", ""), "", None),
-    "two empty texts": (("-a", "", "-a", ""), "", None),
-    "an empty text in the file": ((), "allow-rpcs=\n", None),
-    "a blank text in the file": ((), "allow-rpcs=  \n", None),
+    "an empty string": (("-a", ""), "", None),
+    "two empty strings": (("-a", "", "-a", ""), "", None),
+    "an empty string in the file": ((), "allow-rpcs=\n", None),
+    "a blank string in the file": ((), "allow-rpcs=  \n", None),
     "a separator": (("-a", ","), "", frozenset()),
     "a separator in the file": ((), "allow-rpcs=,\n", frozenset()),
-    "a blank text": (("-a", " "), "", frozenset()),
-    "an empty text after a list": (("-a", ""), "allow-rpcs=guest-ping\n", frozenset(("guest-ping",))),
-    "an empty text in front of a list": (("-a", "", "-a", "guest-ping"), "", frozenset(("guest-ping",))),
-    "a list after an empty text in the file": (("-a", "guest-ping"), "allow-rpcs=\n", frozenset(("guest-ping",))),
+    "a blank string": (("-a", " "), "", frozenset()),
+    "an empty string after a list": (("-a", ""), "allow-rpcs=guest-ping\n", frozenset(("guest-ping",))),
+    "an empty string before a list": (("-a", "", "-a", "guest-ping"), "", frozenset(("guest-ping",))),
+    "a list after an empty string in the file": (("-a", "guest-ping"), "allow-rpcs=\n", frozenset(("guest-ping",))),
     "separators around a name": (("-a", ",,guest-ping,"), "", frozenset(("guest-ping",))),
 }
 
 
 @pytest.mark.parametrize("case", ALLOWED)
-def test_a_list_without_names_allows_nothing_an_empty_text_is_no_list_and_a_dump_reads_back(
+def test_a_list_without_names_allows_nothing_an_empty_string_is_not_a_list_and_dumps_can_be_read(
     tmp_path: Path, case: str
 ) -> None:
     arguments, lines, allowed = ALLOWED[case]
@@ -92,8 +92,8 @@ def test_a_list_without_names_allows_nothing_an_empty_text_is_no_list_and_a_dump
     assert read("-c", str(file)) == chosen
 
 
-def test_a_dump_of_the_stock_agents_is_read(tmp_path: Path) -> None:
-    # What qemu-ga 10.0.13 writes with -D and no other option.
+def test_a_dump_of_the_stock_agent_can_be_read(tmp_path: Path) -> None:
+    # The output of qemu-ga 10.0.13 with -D and no other option.
     (tmp_path / "conf").write_text(
         "[general]\ndaemon=false\nmethod=virtio-serial\npath=/dev/virtio-ports/org.qemu.guest_agent.0\n"
         "pidfile=/var/run/qemu-ga.pid\nstatedir=/var/run\nverbose=false\nretry-path=false\nblock-rpcs=\nallow-rpcs=\n"
@@ -103,7 +103,7 @@ def test_a_dump_of_the_stock_agents_is_read(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("option", ["--block-rpcs", "--allow-rpcs"])
 @pytest.mark.parametrize("name", ["g", "7", "-", "guest-exec;guest-ping", "guest-\u00e9xec", "guest exec"])
-def test_what_can_name_no_command_is_an_error(option: str, name: str) -> None:
+def test_a_name_that_cannot_be_a_command_is_an_error(option: str, name: str) -> None:
     with pytest.raises(options.OptionError) as caught:
         read(f"{option}=guest-ping,{name}")
     assert str(caught.value) == f"{option} expects command names, such as guest-exec, not {name!r}"
@@ -112,7 +112,7 @@ def test_what_can_name_no_command_is_an_error(option: str, name: str) -> None:
 @pytest.mark.parametrize(
     "name", ["guest-of-another-version", "__com.redhat_guest-exec", "x-guest-exec", "guest_EXEC", "ok"]
 )
-def test_commands_of_any_version_may_be_named(name: str) -> None:
+def test_commands_of_any_version_are_accepted(name: str) -> None:
     assert read("-b", f"guest-ping, {name},").block_rpcs == {"guest-ping", name}
 
 
@@ -121,7 +121,7 @@ def test_the_role_refuses_the_same_names() -> None:
     assert variables["extended_agent_command"] == f"(?i){options._COMMAND.pattern}$"
 
 
-def test_help_lists_our_own_commands(capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_lists_this_agents_own_commands(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         read("-b", "help")
     assert caught.value.code == 0

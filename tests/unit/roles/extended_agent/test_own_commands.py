@@ -1,4 +1,4 @@
-"""The commands that are answered in front, with a clock that is an object."""
+"""The agent's own commands, with a fake clock."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LAST_NS = 9_214_646_400 * 10**9 - 1
 
 
 class Own:
-    """The commands beside a stock agent that was never there. They have this clock, which notes its ``steps``."""
+    """The commands without a stock agent. This object is their clock, and records its ``steps``."""
 
     def __init__(self, directory: Path) -> None:
         log, loop, costs = module("log").Log(), module("loop").Loop(), module("limits").Costs()
@@ -93,9 +93,7 @@ def failing(error: Exception) -> Any:
         ({"seconds": -1_795_406_754, "relative": True}, ("shift", -1_795_406_754_000_000_000)),
     ],
 )
-def test_the_clock_is_stepped_once_by_what_was_asked(
-    own: Own, arguments: dict[str, Any], step: tuple[str, int]
-) -> None:
+def test_the_clock_is_stepped_once_as_requested(own: Own, arguments: dict[str, Any], step: tuple[str, int]) -> None:
     assert own.update(**arguments) == {"before": NOW_NS, "after": own.now_ns()}
     assert own.steps == [step]
 
@@ -132,9 +130,13 @@ WRONG: dict[str, list[dict[str, Any]]] = {
 }
 
 
-@pytest.mark.parametrize(("arguments", "said"), [(each, said) for said, wrong in WRONG.items() for each in wrong])
-def test_what_is_wrong_is_refused_before_the_clock_is_touched(own: Own, arguments: dict[str, Any], said: str) -> None:
-    assert own.refusal(**arguments) == (said, "GenericError")
+@pytest.mark.parametrize(
+    ("arguments", "message"), [(each, message) for message, wrong in WRONG.items() for each in wrong]
+)
+def test_wrong_arguments_are_refused_before_the_clock_changes(
+    own: Own, arguments: dict[str, Any], message: str
+) -> None:
+    assert own.refusal(**arguments) == (message, "GenericError")
     assert own.steps == []
 
 
@@ -142,7 +144,7 @@ def test_what_is_wrong_is_refused_before_the_clock_is_touched(own: Own, argument
     ("seconds", "nanoseconds", "delta_ns"),
     [(0, 500_000_000, 500_000_000), (-1, 500_000_000, -500_000_000), (-1, "800000000", -200_000_000), (0, 0, 0)],
 )
-def test_a_slew_is_begun_once_and_its_duration_returned(
+def test_a_slew_is_started_once_and_its_duration_returned(
     own: Own, seconds: int, nanoseconds: int | str, delta_ns: int
 ) -> None:
     returned = own.update(seconds=seconds, nanoseconds=nanoseconds, relative=True, slew=True)
@@ -167,7 +169,7 @@ def test_a_clock_that_a_time_service_disciplines_is_not_slewed_but_may_be_steppe
     ],
 )
 @pytest.mark.parametrize("arguments", [{"seconds": 1}, {"seconds": 1, "relative": True}, SLEW])
-def test_what_the_kernel_refuses_becomes_an_error(
+def test_a_refusal_of_the_kernel_becomes_an_error(
     own: Own, error: Exception, words: str, arguments: dict[str, Any]
 ) -> None:
     own.errors = [error]
@@ -193,7 +195,7 @@ def test_a_clock_that_cannot_be_read_becomes_an_error(own: Own, error: Exception
         (failing(RuntimeError("no thread")), {"rtc": True}, "the hardware clock was not set: no thread"),
     ],
 )
-def test_a_clock_that_has_moved_is_reported_whatever_comes_of_the_hardware_clock(
+def test_a_step_is_reported_even_if_the_hardware_clock_fails(
     own: Own, rtc: Any, arguments: dict[str, Any], problem: str | None
 ) -> None:
     own.update_rtc = rtc
@@ -201,7 +203,7 @@ def test_a_clock_that_has_moved_is_reported_whatever_comes_of_the_hardware_clock
     assert own.update(seconds=5, **arguments) == expected
 
 
-def test_the_clock_command_returns_both_readings_and_what_is_left_of_a_slew(own: Own) -> None:
+def test_guest_get_clock_returns_both_readings_and_the_rest_of_a_slew(own: Own) -> None:
     own.kept = Discipline(False, 2_000, -199_500_000, is_disciplined=True)
     assert own.ask("guest-get-clock", NOW_NS - 5) == {
         "received": NOW_NS - 5,
@@ -213,7 +215,7 @@ def test_the_clock_command_returns_both_readings_and_what_is_left_of_a_slew(own:
     }
 
 
-def test_info_of_an_old_stock_agent_gets_what_it_lacks(own: Own) -> None:
+def test_guest_info_adds_what_an_old_stock_agent_lacks(own: Own) -> None:
     listed = [{"name": "guest-shutdown", "enabled": True}, {"name": "guest-new", "enabled": False}]
     own.known.info = stock.read_info(messages.Returned({"version": "1.6.0", "supported_commands": listed}))
     info = own.ask("guest-info")
@@ -225,7 +227,7 @@ def test_info_of_an_old_stock_agent_gets_what_it_lacks(own: Own) -> None:
     assert {each["name"] for each in info["supported_commands"][2:]} == policy.OWN_COMMANDS
 
 
-def test_one_commands_details(own: Own) -> None:
+def test_guest_get_command_info_describes_one_command(own: Own) -> None:
     details = own.ask("guest-get-command-info", name="guest-ping")
     assert details.pop("description")
     assert details == {

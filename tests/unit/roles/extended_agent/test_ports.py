@@ -1,4 +1,4 @@
-"""The ends that face the host: clients that come and go, and a device that stays."""
+"""The ports to the host: sockets with successive clients, and a device that stays open."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def dispatcher(turned: Any, stock: Any, tmp_path: Path) -> Any:
 
 
 class Listening:
-    """A listening port with its log in a file; on vsock if there are ``cids``, those of its clients."""
+    """A listening port with its log in a file; a vsock port if the ``cids`` of its clients are given."""
 
     def __init__(self, turned: Any, dispatcher: Any, directory: Path, cids: list[int] | None = None) -> None:
         self.turned = turned
@@ -46,7 +46,7 @@ class Listening:
 
     def client(self) -> socket.socket:
         client = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        client.settimeout(SECONDS)  # a queue that nobody takes from is no reason to wait for ever
+        client.settimeout(SECONDS)  # do not wait forever if the queue is full
         client.connect(self.path)
         client.setblocking(False)
         return client
@@ -69,7 +69,7 @@ def listening(turned: Any, dispatcher: Any, tmp_path: Path) -> Listening:
 
 
 @pytest.mark.parametrize("error", [b"}", b"\xff", b"{}"])
-def test_errors_are_made_for_the_next_client_and_not_for_one_that_has_gone_whose_requests_are_carried_out(
+def test_no_errors_are_created_for_a_disconnected_client_but_its_requests_are_carried_out(
     listening: Listening, stock: Any, monkeypatch: pytest.MonkeyPatch, error: bytes
 ) -> None:
     made: list[Any] = []
@@ -85,7 +85,7 @@ def test_errors_are_made_for_the_next_client_and_not_for_one_that_has_gone_whose
     assert len(made) == 1
 
 
-def test_a_client_that_resets_its_connection_makes_room_for_the_next(listening: Listening) -> None:
+def test_the_next_client_is_served_after_a_reset(listening: Listening) -> None:
     with listening.client() as first, listening.client() as second:
         first.send(PING)
         listening.turned.settle()
@@ -94,7 +94,7 @@ def test_a_client_that_resets_its_connection_makes_room_for_the_next(listening: 
 
 
 @pytest.mark.slow
-def test_clients_that_come_and_go_leave_nothing_behind(listening: Listening) -> None:
+def test_disconnected_clients_leave_no_descriptors(listening: Listening) -> None:
     def come_and_go() -> None:
         for request in (PING, b'{"execute": "guest-', b"", b"[]"):
             with listening.client() as client:
@@ -108,7 +108,7 @@ def test_clients_that_come_and_go_leave_nothing_behind(listening: Listening) -> 
     assert len(os.listdir("/proc/self/fd")) == before
 
 
-def test_closing_it_turns_clients_away(listening: Listening) -> None:
+def test_a_closed_port_rejects_clients(listening: Listening) -> None:
     with listening.client() as client:
         assert listening.ask(client, PING) == PONG
         listening.port.close()
@@ -123,7 +123,7 @@ HYPERVISOR, LOOPBACK, HOST, ITSELF, OTHER_GUEST, ANY = 0, 1, 2, 3, 52, 2**32 - 1
 
 
 class Vsock:
-    """A listening Unix socket that says it is vsock, and that its clients have these CIDs, one after another."""
+    """A listening Unix socket that poses as vsock, with these CIDs for successive clients."""
 
     family = socket.AF_VSOCK
 
@@ -140,7 +140,7 @@ class Vsock:
 
 
 @pytest.mark.parametrize("cid", [HYPERVISOR, LOOPBACK, ITSELF, OTHER_GUEST, ANY])
-def test_on_vsock_nobody_but_the_host_is_heard(turned: Any, dispatcher: Any, tmp_path: Path, cid: int) -> None:
+def test_on_vsock_only_the_host_is_served(turned: Any, dispatcher: Any, tmp_path: Path, cid: int) -> None:
     listening = Listening(turned, dispatcher, tmp_path, [cid, HOST, cid])
     with listening.client() as stranger, listening.client() as host:
         stranger.send(PING)
@@ -154,12 +154,12 @@ def test_on_vsock_nobody_but_the_host_is_heard(turned: Any, dispatcher: Any, tmp
         assert again.recv(1) == b""
 
 
-def test_many_that_are_turned_away_cost_one_line_and_leave_nothing_open(
+def test_many_rejected_clients_cause_one_log_line_and_leave_nothing_open(
     turned: Any, dispatcher: Any, tmp_path: Path
 ) -> None:
     listening = Listening(turned, dispatcher, tmp_path, [LOOPBACK] * 100 + [HOST])
     turned.settle()
-    gc.collect()  # what earlier tests have left would be closed at any time
+    gc.collect()  # descriptors from earlier tests could be closed at any time
     before = len(os.listdir("/proc/self/fd"))
     for _round in range(10):
         crowd = [listening.client() for _client in range(10)]
@@ -176,7 +176,7 @@ def test_many_that_are_turned_away_cost_one_line_and_leave_nothing_open(
         assert listening.ask(host, PING) == PONG
 
 
-def test_a_device_that_cannot_be_opened_is_lost_or_tried_again(turned: Any, dispatcher: Any) -> None:
+def test_a_device_that_cannot_be_opened_is_lost_or_retried(turned: Any, dispatcher: Any) -> None:
     def fail() -> Any:
         raise FileNotFoundError(2, "No such file or directory")
 

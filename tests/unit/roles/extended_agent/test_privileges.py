@@ -21,7 +21,8 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can switch 
 
 
 class Libc:
-    """A C library whose kernel has so many capabilities. ``refused`` fails with EPERM; ``stays`` is ignored by it."""
+    """A fake C library, on a kernel with that many ``capabilities``. The call ``refused`` fails with EPERM; the call
+    ``stays`` has no effect."""
 
     def __init__(self, refused: str = "", stays: str = "", capabilities: int = 41) -> None:
         self.done: list[str] = []
@@ -58,7 +59,7 @@ class Libc:
 
 
 class System:
-    """The functions of the module os, for a process of root's. ``stays`` is ignored by it."""
+    """Fake functions of the module os for a root process. Setting ``stays`` has no effect."""
 
     def __init__(self, stays: str = "", uid: int = 0) -> None:
         self.held: dict[str, Any] = {"uid": (uid,) * 3, "gid": (0,) * 3, "groups": [0, 4]}
@@ -76,7 +77,7 @@ class System:
             self.held[name] = value
 
 
-def test_every_capability_but_one_leaves_the_bounding_set_while_it_is_root() -> None:
+def test_all_capabilities_but_one_are_dropped_from_the_bounding_set() -> None:
     library, system = Libc(capabilities=41), System()
     privileges.drop(USER, lambda: library, system)
     assert library.done.count(f"prctl {privileges.PR_CAPBSET_DROP}") == 40
@@ -84,33 +85,35 @@ def test_every_capability_but_one_leaves_the_bounding_set_while_it_is_root() -> 
 
 
 @pytest.mark.parametrize(
-    ("library", "system", "said"),
+    ("library", "system", "message"),
     [
         *((Libc(refused=step), System(), step) for step in ("prctl 8", "prctl 24", "prctl 38", "prctl 39")),
         *((Libc(refused=step), System(), step) for step in ("capset", "capget")),
         # Without effect.
         *((Libc(stays=step), System(), "afterward") for step in ("prctl 38", "capset")),
         *((Libc(), System(stays=step), "afterward") for step in ("groups", "gid", "uid")),
-        (Libc(capabilities=20), System(), "prctl 24"),  # a kernel that knows too few is not believed
+        (Libc(capabilities=20), System(), "prctl 24"),  # implausibly few capabilities
         (SimpleNamespace(), System(), "prctl"),  # a C library without the functions
     ],
 )
-def test_a_step_that_is_refused_or_has_no_effect_is_an_error(library: Any, system: System, said: str) -> None:
-    with pytest.raises(privileges.PrivilegeError, match=f"cannot switch to user 'nobody' with only CAP_SYS_TIME: .*{said}"):
+def test_a_step_that_is_refused_or_has_no_effect_is_an_error(library: Any, system: System, message: str) -> None:
+    with pytest.raises(
+        privileges.PrivilegeError, match=f"cannot switch to user 'nobody' with only CAP_SYS_TIME: .*{message}"
+    ):
         privileges.drop(USER, lambda: library, system)
 
 
 @pytest.mark.parametrize(
-    ("user", "system", "said"),
+    ("user", "system", "message"),
     [
         ("no-such-user", System(), "the user 'no-such-user' does not exist"),
         ("root", System(), "'root' is root"),
         (USER, System(uid=1000), "only root can switch to"),
     ],
 )
-def test_what_cannot_be_dropped_to_is_refused_before_anything_is_done(user: str, system: System, said: str) -> None:
+def test_an_unsuitable_user_is_refused_before_any_change(user: str, system: System, message: str) -> None:
     library = Libc()
-    with pytest.raises(privileges.PrivilegeError, match=said):
+    with pytest.raises(privileges.PrivilegeError, match=message):
         privileges.drop(user, lambda: library, system)
     assert library.done == []
 
@@ -126,7 +129,7 @@ print(open("/proc/self/status").read())
 
 @needs_root
 @pytest.mark.slow
-def test_a_process_of_roots_becomes_the_user_and_keeps_one_capability() -> None:
+def test_a_root_process_switches_to_the_user_and_keeps_one_capability() -> None:
     command = [sys.executable, "-I", "-c", SHOW, str(package_parent()), USER]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
     status = dict(line.split(":\t", 1) for line in done.stdout.splitlines() if ":\t" in line)

@@ -1,4 +1,4 @@
-"""Reading requests: which are remembered, and which cost too much to be read."""
+"""Parsing requests: which are cached, and which are too expensive to parse."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def read(reader: Any, data: bytes) -> Any:
 
 
 @pytest.mark.parametrize("end", [b"", b"\n"])
-def test_a_known_request_is_what_the_first_was(reader: Any, end: bytes) -> None:
+def test_a_repeated_request_comes_from_the_cache(reader: Any, end: bytes) -> None:
     assert reader.known(USERS + end) is None
     first = read(reader, USERS + end)
     assert (first.content.command, first.line) == ("guest-get-users", USERS + b"\n")
@@ -37,7 +37,7 @@ def test_a_known_request_is_what_the_first_was(reader: Any, end: bytes) -> None:
 
 
 @pytest.mark.parametrize("before", [b"[", b'"', b'{"execute": '])
-def test_the_bytes_of_a_known_request_within_another_value_are_part_of_that(reader: Any, before: bytes) -> None:
+def test_a_cached_request_within_another_value_is_part_of_that_value(reader: Any, before: bytes) -> None:
     read(reader, PING)
     assert read(reader, before) is None
     assert reader.known(PING) is None
@@ -58,11 +58,11 @@ def test_the_bytes_of_a_known_request_within_another_value_are_part_of_that(read
         (b'{"a": 1, "a": 2}', "JSON parse error, the peer sent a message that is not JSON: duplicate key"),
     ],
 )
-def test_what_is_not_a_request_is_refused(reader: Any, data: bytes, refusal: str) -> None:
+def test_input_that_is_not_a_request_is_refused(reader: Any, data: bytes, refusal: str) -> None:
     assert str(read(reader, data).content.refusal or "") == refusal
 
 
-def test_few_requests_are_remembered(reader: Any) -> None:
+def test_the_cache_is_bounded(reader: Any) -> None:
     requests = [b'{"execute":' + b" " * spaces + b'"guest-ping"}' for spaces in range(200)]
     for request in requests:
         assert read(reader, request).content.command == "guest-ping"
@@ -70,7 +70,7 @@ def test_few_requests_are_remembered(reader: Any) -> None:
 
 
 @pytest.mark.parametrize("fancy", ["\u00e9", "\U0001f600", r"\u00e9", "'"])
-def test_a_long_request_must_be_plain_since_others_take_many_times_their_length(reader: Any, fancy: str) -> None:
+def test_a_long_request_must_be_plain_ascii(reader: Any, fancy: str) -> None:
     short, long = (
         read(reader, f'{{"execute": "guest-ping", "id": "{"x" * length}{fancy}"}}'.encode()).content
         for length in (900, 1000)

@@ -1,6 +1,6 @@
-"""The SELinux module of the extended agent, compiled: it allows what is meant, and nothing else.
+"""The compiled SELinux module of the extended agent: it allows only what is intended.
 
-It is not tried here on a system that SELinux guards.
+It is not tested on a system with SELinux here.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import pytest
 from tests.support.role_package import ROOT
 
 MODULE = ROOT / "roles/extended_agent/files/qemu-ga-extended.cil"
-# A module by itself has types and classes that only a policy declares.
+# A module uses types and classes that only a policy declares.
 BASE = ROOT / "tests/support/selinux_base.cil"
 UNCONFINED = "(type unconfined_service_t)\n"
 
@@ -35,7 +35,7 @@ pytestmark = [
 
 
 def compiled(directory: Path, *modules: str) -> subprocess.CompletedProcess[str]:
-    """A policy from these modules, in the file ``policy``."""
+    """Compile these modules into a policy, in the file ``policy``."""
     (directory / "all.cil").write_text("".join(modules))
     places = [f"--output={directory / 'policy'}", f"--filecontext={directory / 'contexts'}", directory / "all.cil"]
     return subprocess.run(["secilc", *places], capture_output=True, text=True, check=False)
@@ -56,9 +56,7 @@ def allowed(directory: Path) -> set[tuple[str, ...]]:
 
 
 @pytest.mark.parametrize("has_unconfined", [True, False])
-def test_it_allows_the_agents_what_they_need_of_each_other_and_nothing_else(
-    tmp_path: Path, has_unconfined: bool
-) -> None:
+def test_it_allows_only_what_the_two_agents_need(tmp_path: Path, has_unconfined: bool) -> None:
     base = BASE.read_text() + (UNCONFINED if has_unconfined else "")
     done = compiled(tmp_path, base, MODULE.read_text())
     assert (done.returncode, done.stderr) == (0, "")
@@ -68,7 +66,7 @@ def test_it_allows_the_agents_what_they_need_of_each_other_and_nothing_else(
 
 @pytest.mark.parametrize("missing", [AGENTS, SYSTEMD])
 def test_a_policy_that_does_not_confine_the_stock_agent_refuses_it(tmp_path: Path, missing: str) -> None:
-    """Debian's policy is one. A module that is installed and without effect would say that all is well."""
+    """Debian's policy is one. An installed module without effect would suggest that all is well."""
     base = BASE.read_text().replace(f"(type {missing})\n", "")
     done = compiled(tmp_path, base, MODULE.read_text())
     assert done.returncode != 0

@@ -14,7 +14,7 @@ from tests.support.role_package import ROOT
 SCRIPT = (ROOT / "roles/extended_agent/files/selinux.sh").read_text(encoding="utf-8")
 SHELLS = [shell for shell in ("sh", "dash", "bash", "busybox", "ksh", "zsh") if shutil.which(shell)]
 MODULE = '; it\'s a "module"\n(type a_t)\n\\n $HOME `id`\n'
-# As semodule(8) of policycoreutils 3.4 does it: the file's name is the module's, and CIL is kept as it is.
+# As semodule(8) of policycoreutils 3.4: a module has the name of its file, and CIL is stored unchanged.
 SEMODULE = """#!/bin/sh
 store={store}
 echo "$*" >>"$store/calls"
@@ -35,7 +35,7 @@ pytestmark = pytest.mark.slow
 
 
 class System:
-    """``installed``: what its policy has as the module."""
+    """``installed``: the module in its policy, if any."""
 
     def __init__(self, directory: Path, installed: str | None = None, has_semodule: bool = True) -> None:
         self.store = directory / "store"
@@ -56,8 +56,8 @@ class System:
         self._temporary = directory / "temporary"
         self._temporary.mkdir()
 
-    def bring(self, wanted: bool, check: bool = False, shell: str = "sh") -> tuple[int, str, str]:
-        """Return its status and what it wrote."""
+    def run(self, wanted: bool, check: bool = False, shell: str = "sh") -> tuple[int, str, str]:
+        """Run the script; return its status and output."""
         yes = {True: "yes", False: "no"}
         head = f"wanted={yes[wanted]} check={yes[check]} name=a-name\nmodule={shlex.quote(MODULE)}\n"
         done = subprocess.run(
@@ -79,29 +79,29 @@ class System:
 @pytest.mark.parametrize("shell", SHELLS)
 @pytest.mark.parametrize("wanted", [True, False])
 @pytest.mark.parametrize("installed", [None, MODULE, "; another version\n"], ids=["none", "same", "other"])
-def test_the_module_is_brought_to_the_state_that_is_wanted(
+def test_the_module_is_installed_updated_or_removed(
     tmp_path: Path, shell: str, wanted: bool, installed: str | None
 ) -> None:
-    meant = MODULE if wanted else None
-    changed = "" if installed == meant else "changed\n"
+    expected = MODULE if wanted else None
+    changed = "" if installed == expected else "changed\n"
     system = System(tmp_path, installed)
-    assert system.bring(wanted, check=True, shell=shell) == (0, changed, "")
-    assert system.module == installed, "that was a check"
-    assert system.bring(wanted, shell=shell) == (0, changed, "")
-    assert system.module == meant
-    assert system.bring(wanted, shell=shell) == (0, "", "")
+    assert system.run(wanted, check=True, shell=shell) == (0, changed, "")
+    assert system.module == installed, "check mode changes nothing"
+    assert system.run(wanted, shell=shell) == (0, changed, "")
+    assert system.module == expected
+    assert system.run(wanted, shell=shell) == (0, "", "")
 
 
-def test_what_the_policy_refuses_is_an_error_with_semodules_words(tmp_path: Path) -> None:
+def test_a_rejected_module_is_an_error_with_semodules_message(tmp_path: Path) -> None:
     system = System(tmp_path)
     (system.store / "refuses").touch()
-    status, _stdout, stderr = system.bring(wanted=True)
+    status, _stdout, stderr = system.run(wanted=True)
     assert status != 0
     assert "semodule:  Failed!" in stderr
     assert system.module is None
 
 
-def test_without_semodule_a_removal_has_nothing_to_do_and_an_installation_fails(tmp_path: Path) -> None:
+def test_without_semodule_removal_has_nothing_to_do_and_installation_fails(tmp_path: Path) -> None:
     system = System(tmp_path, has_semodule=False)
-    assert system.bring(wanted=False) == (0, "", "")
-    assert system.bring(wanted=True) == (1, "", "semodule is not installed\n")
+    assert system.run(wanted=False) == (0, "", "")
+    assert system.run(wanted=True) == (1, "", "semodule is not installed\n")

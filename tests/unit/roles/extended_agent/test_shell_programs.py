@@ -1,4 +1,4 @@
-"""The shell programs that the role makes for each init: none has what a guest's shell would stumble over."""
+"""The shell programs that the role creates for each init work in any POSIX shell."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ PROGRAMS = [
 ]
 
 
-@pytest.mark.skipif(shutil.which("shellcheck") is None, reason="this machine has no shellcheck")
+@pytest.mark.skipif(shutil.which("shellcheck") is None, reason="shellcheck is not installed")
 @pytest.mark.parametrize(("template", "init"), PROGRAMS)
 def test_it_is_posix(template: str, init: str, tmp_path: Path) -> None:
     names = ("dropin", "fallback_unit", "socket_unit", "stock_dropin", "stock_unit", "unit", "wanted_link")
     text = rendered(template, tmp_path, init, confirm_seconds=120, **dict.fromkeys(names, "x"))
-    # The first line of OpenRC's script names a program that is not a shell.
+    # The first line of OpenRC's script does not name a shell.
     command = ["shellcheck", "--shell=sh", "--severity=warning", "/dev/stdin"]
     done = subprocess.run(command, input=text, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr

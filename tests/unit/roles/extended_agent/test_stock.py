@@ -1,4 +1,4 @@
-"""What is learned of the stock agent, and what is kept of it over freezes, hangs and starts."""
+"""The state of the stock agent that is learned, and kept across freezes, hangs and restarts."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ IN_FREEZE = info(*set(LISTED).difference(FROZEN_ALLOWED))
 
 
 class Known:
-    """What an extended agent knows of a stock agent that a test plays, with a memory in a file."""
+    """The state that an extended agent has of a played stock agent, with a memory in a file."""
 
     def __init__(self, turned: Any, played: Any, directory: Path) -> None:
         self.log = directory / "log"
@@ -55,25 +55,25 @@ def known(turned: Any, stock: Any, tmp_path: Path) -> Known:
     return Known(turned, stock, tmp_path)
 
 
-def test_what_it_says_while_frozen_is_neither_believed_nor_kept(
+def test_a_list_from_frozen_file_systems_is_neither_used_nor_stored(
     turned: Any, stock: Any, known: Known, tmp_path: Path
 ) -> None:
     stock.answers["guest-info"] = info("guest-get-time")
     known.connect()
-    said = known.file.read_bytes()
+    before = known.file.read_bytes()
     stock.answers.update({"guest-info": IN_FREEZE, "guest-fsfreeze-status": b'{"return": "frozen"}\n'})
     stock.hang_up()
     turned.until(lambda: known.stock.link.is_connected and known.heard == 2)
     assert not known.is_time_settable, "file systems are frozen"
-    assert known.file.read_bytes() == said
-    # In the moment after the thaw, what it said before the freeze counts.
+    assert known.file.read_bytes() == before
+    # Directly after the thaw, the list from before the freeze counts.
     known.stock.answered("guest-fsfreeze-thaw", b'{"return": 1}\n')
     assert known.is_time_settable
     assert not known.policy.is_enabled("guest-get-clock")
     assert not Known(turned, stock, tmp_path).policy.is_enabled("guest-get-clock")
 
 
-def test_after_a_thaw_it_is_asked_again(turned: Any, stock: Any, known: Known) -> None:
+def test_the_list_is_requested_again_after_a_thaw(turned: Any, stock: Any, known: Known) -> None:
     stock.answers.update({"guest-info": IN_FREEZE, "guest-fsfreeze-status": b'{"return": "frozen"}\n'})
     known.connect()
     assert known.stock.is_list_frozen
@@ -89,7 +89,7 @@ def test_after_a_thaw_it_is_asked_again(turned: Any, stock: Any, known: Known) -
 
 
 @pytest.mark.parametrize("refused", [(), ("guest-get-time",), (PING,), ("guest-sync",), ("guest-sync-delimited", PING)])
-def test_one_that_may_not_list_its_commands_is_tried_with_all_that_changes_nothing(
+def test_if_it_may_not_list_its_commands_the_harmless_ones_are_tried(
     stock: Any, known: Known, refused: tuple[str, ...]
 ) -> None:
     stock.answers.update({"guest-info": REFUSED, "guest-get-time": b'{"return": 1}\n', PING: b'{"return": {}}\n'})
@@ -103,7 +103,7 @@ def test_one_that_may_not_list_its_commands_is_tried_with_all_that_changes_nothi
     assert "guest-set-time" not in stock.commands, "setting the time cannot be tried"
 
 
-def test_what_was_not_listed_before_a_start_is_not_permitted_before_it_can_be_tried(
+def test_after_a_restart_unlisted_commands_are_disabled_until_they_are_tried(
     turned: Any, stock: Any, known: Known, tmp_path: Path
 ) -> None:
     stock.answers.update({"guest-info": REFUSED, "guest-get-time": b'{"return": 1}\n', PING: b'{"return": {}}\n'})
@@ -125,7 +125,7 @@ def test_what_was_not_listed_before_a_start_is_not_permitted_before_it_can_be_tr
         (info(), "is writable by other users"),
     ],
 )
-def test_a_memory_that_makes_no_sense_or_that_others_can_write_is_none(
+def test_a_memory_that_is_invalid_or_writable_by_others_is_ignored(
     turned: Any, stock: Any, tmp_path: Path, content: bytes, problem: str
 ) -> None:
     (tmp_path / "stock.json").write_bytes(content)
@@ -139,7 +139,7 @@ def test_a_memory_that_makes_no_sense_or_that_others_can_write_is_none(
     assert known.file.stat().st_mode & 0o777 == 0o600
 
 
-def test_a_memory_that_cannot_be_written_costs_a_line_in_the_log(stock: Any, known: Known) -> None:
+def test_a_memory_that_cannot_be_written_is_logged(stock: Any, known: Known) -> None:
     known.file.with_name("stock.json.new").mkdir()
     stock.answers["guest-info"] = info()
     known.connect()
@@ -147,14 +147,12 @@ def test_a_memory_that_cannot_be_written_costs_a_line_in_the_log(stock: Any, kno
     assert f"cannot store the stock agent's commands in {known.file}" in known.log.read_text()
 
 
-def test_a_stock_agent_that_had_frozen_file_systems_before_is_known_to_have(
-    turned: Any, stock: Any, tmp_path: Path
-) -> None:
+def test_an_earlier_freeze_is_known_at_the_start(turned: Any, stock: Any, tmp_path: Path) -> None:
     (tmp_path / "qga.state.isfrozen").touch()
     assert "frozen" in Known(turned, stock, tmp_path).policy.refusal("guest-get-clock").description
 
 
-def test_what_came_of_trying_counts_until_it_is_tried_again(turned: Any, stock: Any, known: Known) -> None:
+def test_the_result_of_a_try_counts_until_the_next_one(turned: Any, stock: Any, known: Known) -> None:
     stock.answers.update({"guest-info": REFUSED, "guest-get-time": b'{"return": 1}\n'})
     known.connect()
     assert known.policy.is_enabled("guest-get-clock")
@@ -164,7 +162,7 @@ def test_what_came_of_trying_counts_until_it_is_tried_again(turned: Any, stock: 
     assert known.policy.is_enabled("guest-get-clock")
 
 
-def test_it_is_written_only_when_it_has_changed(turned: Any, stock: Any, known: Known) -> None:
+def test_the_memory_is_written_only_on_changes(turned: Any, stock: Any, known: Known) -> None:
     stock.answers["guest-info"] = info()
     known.connect()
     known.file.write_bytes(b"a mark\n")

@@ -1,4 +1,4 @@
-"""The way to the stock agent: what goes to it, and which of its lines is whose reply."""
+"""The link to the stock agent: what is sent, and which line is the reply to which request."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ ONE = b'{"return": 1}\n'
 SYNC = b'{"execute": "guest-sync-delimited"'
 
 
-def test_a_connection_begins_with_what_ends_half_a_request_of_anybody_before(turned: Any, stock: Any) -> None:
+def test_a_connection_begins_by_ending_an_incomplete_request_of_another_client(turned: Any, stock: Any) -> None:
     observed = Observed(turned, stock)
     assert not observed.link.is_connected
     assert observed.link.connect()
     assert observed.link.expected, "it owes the reply to the sync"
     turned.settle()
     assert stock.received.startswith(b"\xff" + SYNC)
-    assert observed.told == [("connected",), ("freed",)]
+    assert observed.events == [("connected",), ("freed",)]
     assert not observed.link.expected
 
 
-def test_a_request_passes_and_its_reply_comes_back_as_they_are(observed: Observed) -> None:
+def test_requests_and_replies_are_forwarded_unchanged(observed: Observed) -> None:
     raw = b"{ 'execute':'guest-exec', \"id\":  1.50 }"
     line = b'{"return":  {"pid": 1.10, "text": "\\u00E9\\/"},   "id": 1.50}\n'
     observed.stock.answers["guest-exec"] = line
     observed.ask(raw=raw)
     assert observed.stock.received == raw + b"\n"
     assert observed.replies == [line]
-    assert observed.told == [("sent", "guest-exec"), ("answered", "guest-exec", line.decode()), ("freed",)]
+    assert observed.events == [("sent", "guest-exec"), ("answered", "guest-exec", line.decode()), ("freed",)]
 
 
-def test_after_a_pause_a_sign_of_life_goes_before_the_request(observed: Observed) -> None:
+def test_after_a_pause_a_sync_precedes_the_request(observed: Observed) -> None:
     observed.stock.is_hanging = True
     assert observed.ask().is_heard, "it was heard just now"
     observed.stock.answers["guest-exec"] = b'{"return": 1}\n'
@@ -55,7 +55,7 @@ def test_after_a_pause_a_sign_of_life_goes_before_the_request(observed: Observed
     [b"garbage\n", b"\n", b"[]\n", b'{"return": 1}{"return": 2}\n', b'{"return": NaN}\n', b'"' * 200_000 + b"\n"],
     ids=["words", "nothing", "a list", "two replies", "NaN", "a long text"],
 )
-def test_what_is_not_a_reply_becomes_a_failure_and_is_not_mixed_up_with_the_next_reply(
+def test_an_invalid_reply_becomes_a_failure_and_does_not_affect_the_next_one(
     observed: Observed, garbage: bytes
 ) -> None:
     observed.stock.answers["guest-exec"] = garbage
@@ -65,11 +65,11 @@ def test_what_is_not_a_reply_becomes_a_failure_and_is_not_mixed_up_with_the_next
     observed.stock.received = b""
     observed.stock.answers["guest-get-users"] = b'{"return": []}\n'
     observed.ask("guest-get-users")
-    assert observed.stock.received.startswith(SYNC), "more of it might be on its way"
+    assert observed.stock.received.startswith(SYNC), "more of it might arrive"
     assert observed.replies == [b'{"return": []}\n']
 
 
-def test_a_line_beyond_the_limit_costs_no_more_than_the_limit_and_becomes_a_failure(turned: Any, stock: Any) -> None:
+def test_a_line_beyond_the_limit_is_not_stored_and_becomes_a_failure(turned: Any, stock: Any) -> None:
     observed = Observed(turned, stock, LINK_COSTS._replace(reply_bytes=100_000))
     observed.connect()
     observed.ask()
@@ -88,7 +88,7 @@ def test_a_line_beyond_the_limit_costs_no_more_than_the_limit_and_becomes_a_fail
 NO_REPLY = b""
 
 
-def test_a_silent_command_goes_out_between_two_syncs_and_has_succeeded_when_nothing_came_between_their_replies(
+def test_a_silent_command_is_sent_between_two_syncs_and_succeeds_if_only_their_replies_arrive(
     observed: Observed,
 ) -> None:
     observed.shut_down()
@@ -96,7 +96,7 @@ def test_a_silent_command_goes_out_between_two_syncs_and_has_succeeded_when_noth
     assert [line.startswith(SYNC) for line in lines] == [True, False, True]
     assert lines[1] == b'{"execute": "guest-shutdown"}'
     assert (observed.replies, observed.failures) == ([NO_REPLY], [])
-    assert observed.told == [("sent", "guest-shutdown"), ("freed",)]
+    assert observed.events == [("sent", "guest-shutdown"), ("freed",)]
     observed.say(ERROR)
     assert observed.replies == [NO_REPLY]
 
@@ -110,7 +110,7 @@ def test_a_silent_command_goes_out_between_two_syncs_and_has_succeeded_when_noth
         (b"garbage\n", [], ["the stock agent answered guest-shutdown with something that is not a reply"]),
     ],
 )
-def test_it_has_one_reply_or_fails_however_much_is_sent(
+def test_it_has_at_most_one_reply_however_much_is_sent(
     turned: Any, stock: Any, fresh_seconds: float, answer: bytes, replies: list[bytes], failures: list[str]
 ) -> None:
     observed = Observed(turned, stock, LINK_COSTS._replace(fresh_seconds=fresh_seconds))
@@ -125,17 +125,19 @@ def test_it_has_one_reply_or_fails_however_much_is_sent(
 
 
 @pytest.mark.parametrize("command", ["guest-exec", "guest-shutdown"])
-def test_when_it_goes_every_request_fails_with_its_reason(observed: Observed, command: str) -> None:
+def test_when_it_disconnects_every_request_fails_with_the_reason(observed: Observed, command: str) -> None:
     observed.stock.is_hanging = True
     observed.ask(command, is_silent=command == "guest-shutdown")
     observed.hang_up()
     assert observed.failures == [f"the stock agent disconnected before it answered {command}: it closed the connection"]
-    assert observed.told[-1] == ("freed",)
+    assert observed.events[-1] == ("freed",)
     assert not observed.link.is_connected
     assert observed.link.away_reason == "it closed the connection"
 
 
-def test_a_reply_in_pieces_is_one_reply_and_half_of_one_is_no_part_of_the_next_connection(observed: Observed) -> None:
+def test_a_reply_may_arrive_in_pieces_and_an_incomplete_one_does_not_affect_the_next_connection(
+    observed: Observed,
+) -> None:
     observed.ask()
     observed.say(b'{"return": "half')
     assert observed.replies == []
@@ -148,15 +150,15 @@ def test_a_reply_in_pieces_is_one_reply_and_half_of_one_is_no_part_of_the_next_c
     assert observed.replies == [b'{"return": "whole"}\n']
 
 
-def test_it_tries_by_itself_until_the_stock_agent_is_back(observed: Observed) -> None:
+def test_it_reconnects_by_itself(observed: Observed) -> None:
     os.rename(observed.stock.path, observed.stock.path + ".away")
     observed.stock.hang_up()
     observed.turned.until(lambda: observed.link.away_reason.startswith("it is not running (nothing listens on "))
     os.rename(observed.stock.path + ".away", observed.stock.path)
-    observed.turned.until(lambda: ("connected",) in observed.told)
+    observed.turned.until(lambda: ("connected",) in observed.events)
 
 
-def test_leaving_waits_until_all_replies_were_taken(observed: Observed) -> None:
+def test_leaving_waits_until_all_replies_are_read(observed: Observed) -> None:
     # The stock agent does not survive a client that leaves some unread.
     left: list[str] = []
     observed.stock.is_hanging = True
@@ -166,12 +168,12 @@ def test_leaving_waits_until_all_replies_were_taken(observed: Observed) -> None:
     observed.stock.answers["guest-exec"] = b'{"return": 1}\n'
     observed.stock.go_on()
     observed.turned.until(lambda: bool(left))
-    assert ("answered", "guest-exec", '{"return": 1}\n') in observed.told
+    assert ("answered", "guest-exec", '{"return": 1}\n') in observed.events
     assert observed.replies == []
     assert not observed.link.connect(), "it has left"
 
 
-def test_leaving_waits_neither_for_one_that_hangs_nor_for_one_that_is_away(turned: Any, stock: Any) -> None:
+def test_leaving_does_not_wait_for_a_hanging_or_absent_stock_agent(turned: Any, stock: Any) -> None:
     left: list[str] = []
     observed = Observed(turned, stock)
     observed.link.leave(lambda: left.append("left"))
@@ -190,7 +192,7 @@ def test_leaving_waits_neither_for_one_that_hangs_nor_for_one_that_is_away(turne
     [b'{"return": {}}\n' * 50, b"\n" * 50, b'\xff{"return": 0}\n' * 50, b"x" * 1001, b"x" * 999 + b"\n" * 2],
     ids=["replies", "empty lines", "false syncs", "no end", "many bytes"],
 )
-def test_an_agent_that_sends_too_much_unasked_is_left_alone_for_a_while(turned: Any, stock: Any, flood: bytes) -> None:
+def test_an_agent_that_floods_is_disconnected_for_a_while(turned: Any, stock: Any, flood: bytes) -> None:
     observed = Observed(turned, stock, LINK_COSTS._replace(unasked_lines=49, reply_bytes=1000))
     observed.connect()
     observed.say(flood)
@@ -199,7 +201,7 @@ def test_an_agent_that_sends_too_much_unasked_is_left_alone_for_a_while(turned: 
     turned.until(lambda: observed.link.is_connected)
 
 
-def test_some_of_it_is_dropped_and_a_reply_starts_the_count_anew(turned: Any, stock: Any) -> None:
+def test_a_few_unsolicited_lines_are_dropped_and_a_reply_resets_the_count(turned: Any, stock: Any) -> None:
     observed = Observed(turned, stock, LINK_COSTS._replace(unasked_lines=49, reply_bytes=1000))
     observed.connect()
     stock.answers["guest-exec"] = b'{"return": 1}\n'
@@ -209,11 +211,11 @@ def test_some_of_it_is_dropped_and_a_reply_starts_the_count_anew(turned: Any, st
     assert observed.replies == [b'{"return": 1}\n'] * 5
 
 
-def test_what_is_left_of_a_flood_is_not_heard_by_the_next_connection(turned: Any, stock: Any) -> None:
+def test_the_rest_of_a_flood_does_not_reach_the_next_connection(turned: Any, stock: Any) -> None:
     observed = Observed(turned, stock, LINK_COSTS._replace(unasked_lines=9))
     observed.connect()
     reconnected: list[bool] = []
     observed.freed = lambda: reconnected.append(observed.link.connect())  # type: ignore[method-assign]
     observed.say(b"\n" * 30)
     assert observed.link.is_connected
-    assert len(reconnected) == 9 + 1 + 1, "after each line, when it was dropped, and after the new synchronization"
+    assert len(reconnected) == 9 + 1 + 1, "after each line, when it was disconnected, and after the new sync"

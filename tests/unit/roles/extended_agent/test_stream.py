@@ -1,4 +1,4 @@
-"""Bytes through descriptors: all of them, in order, and every end told, however they come together."""
+"""Bytes through descriptors: all arrive in order, and every end is reported."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ CHUNK = 16
 
 
 class Watched:
-    """A stream over one end of a pair, with all that it told; ``far`` is the other end."""
+    """A stream over one end of a pair, with the events that it reported. ``far`` is the other end."""
 
     def __init__(self, loop: Any) -> None:
-        self.told: list[Any] = []
+        self.events: list[Any] = []
         near, self.far = socket.socketpair()
         self.far.setblocking(False)
         descriptor = near.detach()
@@ -33,20 +33,20 @@ class Watched:
             stream.Ends(descriptor, descriptor),
             CHUNK,
             self.on_data,
-            self.told.append,
-            lambda: self.told.append("hang-up"),
-            lambda: self.told.append("drained"),
+            self.events.append,
+            lambda: self.events.append("hang-up"),
+            lambda: self.events.append("drained"),
         )
 
     def on_data(self, data: bytes) -> None:
-        self.told.append(data)
+        self.events.append(data)
 
     @property
     def data(self) -> bytes:
-        return b"".join(item for item in self.told if isinstance(item, bytes))
+        return b"".join(item for item in self.events if isinstance(item, bytes))
 
     def arrived(self) -> bytes:
-        """What has come out at the far end so far."""
+        """Return the data that has arrived at the far end."""
         data = b""
         with contextlib.suppress(BlockingIOError):
             while piece := self.far.recv(1 << 20):
@@ -62,7 +62,7 @@ def watched(turned: Any) -> Iterator[Watched]:
     watched.far.close()
 
 
-def test_one_that_takes_no_more_has_hung_up_and_is_written_to_once(
+def test_a_peer_that_does_not_read_any_more_has_hung_up(
     turned: Any, watched: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     watched.far.shutdown(socket.SHUT_RD)
@@ -72,40 +72,38 @@ def test_one_that_takes_no_more_has_hung_up_and_is_written_to_once(
     monkeypatch.setattr(stream.os, "write", lambda to, data: (written.append(bytes(data)), write(to, data))[1])
     for _time in range(3):
         watched.stream.send(b"a reply")
-    assert watched.told == [], "not within the call"
+    assert watched.events == [], "not within the call"
     turned.settle()
     watched.stream.send(b"a reply")
-    assert watched.told == ["hang-up"]
+    assert watched.events == ["hang-up"]
     assert len(written) <= 2
     watched.far.send(b"more")
     turned.settle()
     assert watched.data == b"more"
 
 
-def test_a_hang_up_is_reported_in_front_of_what_is_still_to_be_read(turned: Any, watched: Watched) -> None:
+def test_a_hang_up_is_reported_before_unread_data(turned: Any, watched: Watched) -> None:
     watched.far.send(b"the last")
     watched.far.close()
     turned.settle()
-    assert watched.told[:2] == ["hang-up", b"the last"]
+    assert watched.events[:2] == ["hang-up", b"the last"]
 
 
 @pytest.mark.parametrize("size", [0, 1, CHUNK, CHUNK + 1, 60 * CHUNK])
 @pytest.mark.parametrize("is_end_with_it", [True, False])
-def test_all_that_was_sent_arrives_and_then_the_end(
-    turned: Any, watched: Watched, size: int, is_end_with_it: bool
-) -> None:
+def test_all_data_arrives_before_the_end(turned: Any, watched: Watched, size: int, is_end_with_it: bool) -> None:
     sent = os.urandom(size)
     watched.far.send(sent)
     if not is_end_with_it:
         turned.settle()
-        assert (watched.data, None in watched.told) == (sent, False)
+        assert (watched.data, None in watched.events) == (sent, False)
     watched.far.shutdown(socket.SHUT_WR)
     turned.settle()
-    assert (watched.data, watched.told[-1]) == (sent, None)
-    assert "hang-up" not in watched.told, "it still reads"
+    assert (watched.data, watched.events[-1]) == (sent, None)
+    assert "hang-up" not in watched.events, "it still reads"
 
 
-def test_others_have_their_turn_while_one_sends_without_end(turned: Any, watched: Watched) -> None:
+def test_a_fast_sender_does_not_starve_others(turned: Any, watched: Watched) -> None:
     read_before: list[int] = []
     watched.far.send(bytes(40 * CHUNK))
     turned.loop.soon(lambda: turned.loop.soon(lambda: read_before.append(len(watched.data))))
@@ -117,59 +115,59 @@ def unread(descriptor: int) -> int:
     return int.from_bytes(fcntl.ioctl(descriptor, termios.FIONREAD, bytes(4)), sys.byteorder)
 
 
-def test_a_device_that_gives_less_than_it_has_is_read_on(turned: Any) -> None:
-    # As a virtio port gives no more than one of the host's buffers at a time, a terminal gives one line.
+def test_a_device_is_read_again_after_a_short_read(turned: Any) -> None:
+    # A virtio port returns one of the host's buffers at a time; likewise, a terminal returns one line.
     master, slave = pty.openpty()
-    told: list[bytes] = []
+    received: list[bytes] = []
     lines = b"one\ntwo\nthree\n"
     os.write(master, lines)
     turned.until(lambda: unread(slave) == len(lines))
-    ends = stream.Stream(turned.loop, stream.Ends(slave, slave), 4096, told.append, lambda _error: None)
+    ends = stream.Stream(turned.loop, stream.Ends(slave, slave), 4096, received.append, lambda _error: None)
     turned.settle()
-    assert told == [b"one\n", b"two\n", b"three\n"]
+    assert received == [b"one\n", b"two\n", b"three\n"]
     ends.close()
     os.close(master)
 
 
-def test_a_pause_amid_what_is_there_keeps_the_rest_and_the_end(turned: Any, watched: Watched) -> None:
+def test_a_pause_keeps_unread_data_and_the_end(turned: Any, watched: Watched) -> None:
     watched.stream._on_data = lambda data: (watched.on_data(data), watched.stream.pause())
     watched.far.send(bytes(2 * CHUNK))
     watched.far.shutdown(socket.SHUT_WR)
     turned.settle()
-    assert watched.told == [bytes(CHUNK)]
+    assert watched.events == [bytes(CHUNK)]
     watched.stream.resume()
     turned.settle()
-    assert watched.told == [bytes(CHUNK)] * 2
+    assert watched.events == [bytes(CHUNK)] * 2
     watched.stream.resume()
     turned.settle()
-    assert watched.told == [bytes(CHUNK)] * 2 + [None]
+    assert watched.events == [bytes(CHUNK)] * 2 + [None]
 
 
-def test_nothing_is_read_after_it_was_closed_on_the_first_bytes(turned: Any, watched: Watched) -> None:
+def test_nothing_is_read_after_close(turned: Any, watched: Watched) -> None:
     watched.stream._on_data = lambda data: (watched.on_data(data), watched.stream.close())
     watched.far.send(bytes(3 * CHUNK))
     turned.settle()
-    assert watched.told == [bytes(CHUNK)]
+    assert watched.events == [bytes(CHUNK)]
 
 
-def test_what_the_other_side_does_not_take_waits_and_keeps_its_order(turned: Any, watched: Watched) -> None:
+def test_data_that_the_peer_does_not_accept_waits_in_order(turned: Any, watched: Watched) -> None:
     pieces = [bytes([index]) * 100_000 for index in range(20)]
     for piece in pieces:
         watched.stream.send(piece)
     turned.settle()
-    assert (watched.stream.is_congested, watched.stream.is_drained, watched.told) == (True, False, [])
-    arrived = watched.arrived()  # there is room now, of which nothing has told the stream
+    assert (watched.stream.is_congested, watched.stream.is_drained, watched.events) == (True, False, [])
+    arrived = watched.arrived()  # there is room now, but the stream has no event yet
     watched.stream.send(b"last")
     pieces.append(b"last")
     for _round in range(100):
         arrived += watched.arrived()
         turned.settle()
     assert arrived == b"".join(pieces)
-    assert watched.told == ["drained"]
+    assert watched.events == ["drained"]
     assert (watched.stream.is_congested, watched.stream.is_drained) == (False, True)
 
 
-def test_a_little_that_waits_is_no_congestion(watched: Watched) -> None:
+def test_a_little_unsent_data_is_not_congestion(watched: Watched) -> None:
     with contextlib.suppress(BlockingIOError):
         while True:
             os.write(watched.stream._ends.writer, bytes(1000))
@@ -177,16 +175,16 @@ def test_a_little_that_waits_is_no_congestion(watched: Watched) -> None:
     assert (watched.stream.is_congested, watched.stream.is_drained) == (False, False)
 
 
-def test_a_peer_that_has_gone_is_reported_and_can_be_written_to(turned: Any, watched: Watched) -> None:
+def test_a_disconnected_peer_is_reported_and_writing_to_it_is_harmless(turned: Any, watched: Watched) -> None:
     watched.stream.send(bytes(4_000_000))
     watched.far.close()
     watched.stream.send(b"more")
     turned.settle()
-    assert "hang-up" in watched.told
+    assert "hang-up" in watched.events
     assert watched.stream.is_drained
 
 
-def test_a_closed_one_gives_its_descriptor_back_and_takes_nothing(watched: Watched) -> None:
+def test_a_closed_stream_has_no_descriptor_and_accepts_nothing(watched: Watched) -> None:
     descriptor = watched.stream._ends.reader
     watched.stream.close()
     watched.stream.close()

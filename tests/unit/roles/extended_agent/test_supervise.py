@@ -1,4 +1,4 @@
-"""The supervisor of guests without systemd: the stock agent is a real one, the extended agent a program that sleeps."""
+"""The supervisor for guests without systemd, with a real stock agent, and a sleeping program as the extended agent."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ OURSELVES = pwd.getpwuid(os.geteuid()).pw_name
 USER = "nobody" if OURSELVES == "root" else OURSELVES
 AGENT = "#!/bin/sh\necho start $* >>{root}/agent.calls\n{body}\n"
 SLEEPS = "exec sleep 600"
-ENDS = "echo it cannot be >&2; exit 1"
+ENDS = "echo it fails >&2; exit 1"
 
 
 class Guest(ShellGuest):
@@ -40,7 +40,7 @@ class Guest(ShellGuest):
         self._processes: list[subprocess.Popen[bytes]] = []
 
     def behave(self, body: str) -> None:
-        """Have the agent do that from its next start on."""
+        """Set the agent's program, from its next start."""
         program(self.root / "bin/agent", AGENT.format(root=self.root, body=body))
 
     def change(self, old: str, new: str) -> None:
@@ -58,14 +58,14 @@ class Guest(ShellGuest):
         return process
 
     def kill(self, pidfile: str) -> int:
-        """Kill the process with this number, and return it. Without a number, the signal would go to this program."""
+        """Kill the process in the PID file, and return its PID. With 0, the signal would go to this program."""
         until(lambda: self.number(pidfile), self.log)
         number = self.number(pidfile)
         os.kill(number, signal.SIGKILL)
         return number
 
     def kill_agent(self) -> None:
-        """Return when another one runs."""
+        """Kill the agent, and return when another one runs."""
         before = self.kill("run/extended/agent.pid")
         until(lambda: self.number("run/extended/agent.pid") not in (0, before), self.log)
 
@@ -73,7 +73,7 @@ class Guest(ShellGuest):
         subprocess.run([str(self.root / "etc/init.d/qemu-guest-agent"), action], check=True)
 
     def redirect(self) -> None:
-        """Put the stock agent on the private socket, as the switch does it."""
+        """Move the stock agent to the private socket, as the switch does."""
         (self.root / "etc/default/qemu-guest-agent").write_text(f". {self.root}/lib/stock.sh\n")
         self.stock("start")
         until(self.stock_answers, "the stock agent does not listen")
@@ -109,7 +109,7 @@ class Guest(ShellGuest):
         until(lambda: not self.processes(), lambda: f"left: {self.processes()}")
 
     def processes(self) -> list[int]:
-        """Return what runs of the supervisor and of what it has started."""
+        """Return the PIDs of the supervisor and the processes that it has started."""
         return [
             int(path.parent.name)
             for path in Path("/proc").glob("[0-9]*/cmdline")
@@ -132,14 +132,14 @@ def command_line(path: Path) -> bytes:
 
 
 def owner(path: Path) -> str:
-    """Return the name of its owner, or nothing if it is not there."""
+    """Return the name of the owner, or an empty string if the file is missing."""
     try:
         return pwd.getpwuid(path.stat().st_uid).pw_name
     except FileNotFoundError:
         return ""
 
 
-def test_the_agent_runs_as_its_user_with_the_devices_until_the_supervisor_is_ended(guest: Guest) -> None:
+def test_the_agent_runs_as_its_user_with_the_devices_until_the_supervisor_stops(guest: Guest) -> None:
     (guest.root / "dev/rtc0").touch()
     supervisor = guest.supervise()
     until(lambda: guest.lines("agent.calls"), guest.log)
@@ -166,7 +166,7 @@ def test_an_agent_that_ignores_sigterm_is_killed(guest: Guest) -> None:
     until(lambda: is_gone(agent), "it runs")
 
 
-def test_the_fifth_end_hands_the_channel_back_and_nothing_is_started_any_more(guest: Guest) -> None:
+def test_the_fifth_failure_starts_the_fallback_and_no_agent_is_started_any_more(guest: Guest) -> None:
     guest.behave(ENDS)
     guest.supervise()
     until(lambda: guest.lines("switch.calls"), guest.log)
@@ -174,11 +174,11 @@ def test_the_fifth_end_hands_the_channel_back_and_nothing_is_started_any_more(gu
     time.sleep(1)  # several of its rounds
     assert guest.lines("switch.calls") == ["fallback"]
     assert len(guest.lines("agent.calls")) == 5
-    assert guest.lines("run/extended/last-words") == ["it cannot be"] * 5
+    assert guest.lines("run/extended/last-words") == ["it fails"] * 5
 
 
 @pytest.mark.parametrize("other", ["switch", "another program"])
-def test_a_switch_that_is_under_way_hands_the_channel_back_by_itself(guest: Guest, other: str) -> None:
+def test_no_fallback_is_started_during_a_switch(guest: Guest, other: str) -> None:
     (guest.root / "run/switch").mkdir()
     with subprocess.Popen(["/bin/sh", "-c", "read -r line", other], stdin=subprocess.PIPE) as process:
         (guest.root / "run/switch/pid").write_text(f"{process.pid}\n")
@@ -191,7 +191,7 @@ def test_a_switch_that_is_under_way_hands_the_channel_back_by_itself(guest: Gues
             until(lambda: guest.lines("switch.calls") == ["fallback"], guest.log)
 
 
-def test_without_the_channel_there_is_no_agent_and_that_is_not_a_failure(guest: Guest) -> None:
+def test_a_missing_channel_is_not_a_failure(guest: Guest) -> None:
     (guest.root / "dev/channel").rename(guest.root / "dev/hidden")
     guest.change("        check_agent\n", f"        check_agent\n echo >>{guest.root}/rounds\n")
     guest.supervise(lambda: len(guest.lines("rounds")) > 6)
@@ -200,7 +200,7 @@ def test_without_the_channel_there_is_no_agent_and_that_is_not_a_failure(guest: 
     until(lambda: guest.lines("agent.calls"), guest.log)
 
 
-def test_a_stock_agent_that_died_is_started_again_and_its_socket_is_the_agents(guest: Guest) -> None:
+def test_a_dead_stock_agent_is_restarted_and_the_agents_user_owns_its_socket(guest: Guest) -> None:
     def socket_is_lent() -> bool:
         return owner(guest.socket) == USER and guest.socket.stat().st_mode & 0o777 == 0o600
 
@@ -214,12 +214,12 @@ def test_a_stock_agent_that_died_is_started_again_and_its_socket_is_the_agents(g
     assert guest.lines("stock.calls") == ["start", "start"]
 
 
-def test_a_stock_agent_that_was_stopped_or_has_no_init_script_is_left_alone(guest: Guest) -> None:
+def test_a_stock_agent_that_was_stopped_or_has_no_init_script_is_not_started(guest: Guest) -> None:
     guest.redirect()
     guest.supervise()
     guest.stock("stop")
     until(lambda: not (guest.root / "run/qemu-ga.pid").exists(), "it runs")
-    # It is looked at before the agent that ended is started again.
+    # In each round, the stock agent is checked before the extended agent is restarted.
     for _round in range(2):
         guest.kill_agent()
     assert guest.lines("stock.calls") == ["start", "stop"]
@@ -234,7 +234,7 @@ def test_a_stock_agent_that_was_stopped_or_has_no_init_script_is_left_alone(gues
     (guest.root / "run/qemu-ga.pid").unlink()
 
 
-def test_the_agent_that_a_killed_supervisor_has_left_is_ended_first(guest: Guest) -> None:
+def test_the_agent_of_a_killed_supervisor_is_stopped_first(guest: Guest) -> None:
     guest.behave("while :; do sleep 1; done")
     supervisor = guest.supervise()
     left = guest.number("run/extended/agent.pid")
@@ -246,8 +246,8 @@ def test_the_agent_that_a_killed_supervisor_has_left_is_ended_first(guest: Guest
     until(lambda: guest.number("run/extended/agent.pid") not in (0, left), guest.log)
 
 
-def test_agents_that_are_killed_before_they_have_begun_leave_nothing_that_waits_for_their_log(guest: Guest) -> None:
-    # The reader of a pipe that no writer has opened, as such an agent leaves it.
+def test_agents_that_are_killed_early_leave_no_log_readers(guest: Guest) -> None:
+    # Such an agent leaves the reader of a pipe that no writer has opened.
     guest.change('</dev/null >"$run/log" 2>&1 &', "</dev/null >/dev/null 2>&1 &")
     guest.supervise()
     guest.kill_agent()
@@ -255,7 +255,7 @@ def test_agents_that_are_killed_before_they_have_begun_leave_nothing_that_waits_
     until(lambda: len(guest.processes()) <= 3, lambda: f"left: {guest.processes()}")
 
 
-def test_the_lines_that_are_kept_are_few(guest: Guest) -> None:
+def test_only_a_few_log_lines_are_kept(guest: Guest) -> None:
     guest.behave(f"seq 1 190 >&2; {SLEEPS}")
     guest.supervise()
     until(lambda: "190" in guest.lines("run/extended/last-words"), guest.log)

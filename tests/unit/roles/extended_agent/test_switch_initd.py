@@ -1,4 +1,4 @@
-"""How the switch moves a stock agent where no systemd runs: a line in the configuration of its init script."""
+"""Moving a stock agent without systemd: a line in the configuration of its init script."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ class Guest(ShellGuest):
 
     @property
     def settings(self) -> Path:
-        """Debian's, which most of these tests are about."""
+        """Debian's configuration, which most of these tests use."""
         return self.root / "etc/default/qemu-guest-agent"
 
     def use_openrc_script(self) -> Path:
-        """Have a stock script that is written for OpenRC; its configuration."""
+        """Install a stock script that is written for OpenRC; return its configuration."""
         program(
             self.root / "etc/init.d/qemu-guest-agent",
             f'#!/sbin/openrc-run\n# it is not run here\necho "$1" >>{self.root}/stock.calls\n',
@@ -70,7 +70,7 @@ BEFORE = {"nothing": None, "settings": "DAEMON_ARGS=-v\n", "a last line without 
 
 
 @pytest.mark.parametrize("before", BEFORE)
-def test_the_line_comes_and_goes_and_all_else_stays(guest: Guest, before: str) -> None:
+def test_the_line_is_added_and_removed_and_the_rest_stays(guest: Guest, before: str) -> None:
     text = BEFORE[before]
     if text is not None:
         target = guest.root / "var/kept-elsewhere"
@@ -98,13 +98,13 @@ def test_the_line_comes_and_goes_and_all_else_stays(guest: Guest, before: str) -
     assert not (guest.root / "var/stock.sh").exists()
 
 
-def test_an_older_redirection_is_not_the_wanted_one(guest: Guest) -> None:
+def test_an_older_redirection_is_detected(guest: Guest) -> None:
     guest.call("redirect_stock_agent")
     (guest.root / "lib/stock.sh").write_text("TRANSPORT=unix-listen:/elsewhere\n")
     assert not guest.is_true("stock_agent_is_redirected")
 
 
-def test_a_script_of_openrcs_has_its_configuration_elsewhere_and_both_are_cleaned_up(guest: Guest) -> None:
+def test_an_openrc_script_has_another_configuration_and_both_are_cleaned_up(guest: Guest) -> None:
     guest.call("redirect_stock_agent")
     configuration = guest.use_openrc_script()
     assert not guest.is_true("stock_agent_is_redirected")
@@ -115,7 +115,7 @@ def test_a_script_of_openrcs_has_its_configuration_elsewhere_and_both_are_cleane
     assert not configuration.exists()
 
 
-def test_the_stock_script_leaves_a_note_whether_it_is_wanted(guest: Guest) -> None:
+def test_the_stock_script_records_whether_it_is_wanted(guest: Guest) -> None:
     guest.call("redirect_stock_agent")
     wanted = guest.root / "run/extended/stock.wanted"
     for action in ("status", "start", "status", "stop", "status", "restart", "stop", "force-reload"):
@@ -133,12 +133,12 @@ def test_openrc_reports_whether_its_own_service_is_wanted(guest: Guest) -> None:
     assert guest.is_true("stock_agent_is_wanted")
 
 
-def test_a_stock_agent_is_left_alone_if_it_was_stopped_after_it_was_moved_or_is_gone(guest: Guest) -> None:
+def test_a_stock_agent_stays_stopped_if_it_was_stopped_after_the_move_or_removed(guest: Guest) -> None:
     assert not guest.is_true("stock_agent_is_left_alone")
     guest.call("redirect_stock_agent", "start_stock_agent")
     until((guest.root / "run/qemu-ga.pid").exists, "it does not run")
     assert not guest.is_true("stock_agent_is_left_alone")
-    os.kill(guest.pid(), signal.SIGSTOP)  # one that hangs is killed: SIGTERM waits, too
+    os.kill(guest.pid(), signal.SIGSTOP)  # it hangs now, so SIGTERM has no effect, and it is killed
     assert guest.is_true("stop_stock_agent; ! stock_agent_runs")
     assert guest.is_true("stock_agent_is_left_alone")
     (guest.root / "etc/init.d/qemu-guest-agent").unlink()
@@ -146,13 +146,13 @@ def test_a_stock_agent_is_left_alone_if_it_was_stopped_after_it_was_moved_or_is_
     assert guest.is_true("stock_agent_is_left_alone")
 
 
-def test_a_number_that_is_another_processs_is_not_the_stock_agents(guest: Guest) -> None:
+def test_a_pid_of_another_process_is_not_the_stock_agents(guest: Guest) -> None:
     for content in ("", "x", "99999999", str(os.getpid())):
         (guest.root / "run/qemu-ga.pid").write_text(content)
         assert not guest.is_true("stock_agent_runs")
 
 
-def test_what_runs_is_ended_though_its_init_script_is_missing(guest: Guest) -> None:
+def test_processes_are_stopped_even_without_their_init_script(guest: Guest) -> None:
     (guest.root / "run/extended").mkdir()
     (guest.root / "etc/init.d/qemu-guest-agent").unlink()
     left = []

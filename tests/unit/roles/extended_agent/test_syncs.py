@@ -1,4 +1,4 @@
-"""Syncs to the stock agent: how they are recognized, and what is done where they are refused."""
+"""Syncs to the stock agent: recognizing their replies, and handling refusals."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ SYNCS = ("guest-sync-delimited", "guest-sync")
 
 @pytest.fixture
 def logging(turned: Any, stock: Any) -> Observed:
-    """It writes its log to standard error, and has no connection yet."""
+    """A link that logs to standard error, and is not connected yet."""
     return Observed(turned, stock, log=module("log").Log(verbose=True))
 
 
 @pytest.fixture
 def stale(turned: Any, stock: Any) -> Observed:
-    """The same, and a sync goes out in front of every request."""
+    """The same, with a sync before every request."""
     return Observed(turned, stock, LINK_COSTS._replace(fresh_seconds=0.0), module("log").Log(verbose=True))
 
 
@@ -33,7 +33,7 @@ def logged(capsys: pytest.CaptureFixture[str]) -> list[str]:
     return [line.split(": ", 1)[1] for line in capsys.readouterr().err.splitlines()]
 
 
-def test_where_the_delimited_sync_is_refused_the_plain_one_is_used(
+def test_if_the_delimited_sync_is_refused_the_plain_one_is_used(
     stale: Observed, capsys: pytest.CaptureFixture[str]
 ) -> None:
     stale.stock.disabled = {"guest-sync-delimited"}
@@ -49,7 +49,7 @@ def test_where_the_delimited_sync_is_refused_the_plain_one_is_used(
     ]
 
 
-def test_where_both_are_refused_that_is_logged_once_and_requests_pass(
+def test_if_both_are_refused_that_is_logged_once_and_requests_work(
     stale: Observed, capsys: pytest.CaptureFixture[str]
 ) -> None:
     stale.stock.disabled = set(SYNCS)
@@ -67,7 +67,7 @@ def test_where_both_are_refused_that_is_logged_once_and_requests_pass(
 
 @pytest.mark.parametrize("refused", [SYNCS[:1], SYNCS])
 @pytest.mark.parametrize("answer", [NO_REPLY, ERROR])
-def test_a_silent_command_is_settled_by_whatever_answers_the_closing_sync(
+def test_any_answer_to_the_closing_sync_completes_a_silent_command(
     logging: Observed, refused: tuple[str, ...], answer: bytes
 ) -> None:
     logging.stock.disabled = set(refused)
@@ -107,7 +107,9 @@ def test_garbage_that_names_a_sync_does_not_answer_it(logging: Observed) -> None
         "The command guest-sync-delimited has not been found",
     ],
 )
-def test_every_versions_refusal_is_known(logging: Observed, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_refusals_of_all_versions_are_recognized(
+    logging: Observed, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     refusal = b'{"error": {"class": "CommandDisabled", "desc": "%b"}}\n' % words.encode()
     monkeypatch.setattr(sys.modules[type(logging.stock).__module__], "disabled", lambda _command: refusal)
     logging.stock.disabled = {"guest-sync-delimited"}
@@ -116,9 +118,9 @@ def test_every_versions_refusal_is_known(logging: Observed, words: str, monkeypa
     assert logging.link.syncs.command == "guest-sync"
 
 
-def test_a_sync_that_is_refused_amid_a_connection_is_answered_by_that(stale: Observed) -> None:
+def test_a_refusal_in_the_middle_of_a_connection_is_an_answer(stale: Observed) -> None:
     stale.connect()
-    # qemu-ga 10.0 allows all syncs while file systems are frozen, and goes by its lists after the thaw.
+    # qemu-ga 10.0 allows all syncs while file systems are frozen, and applies its lists again after the thaw.
     stale.stock.disabled = {"guest-sync-delimited"}
     stale.stock.answers["guest-exec"] = ONE
     stale.ask()
@@ -128,7 +130,7 @@ def test_a_sync_that_is_refused_amid_a_connection_is_answered_by_that(stale: Obs
 
 
 @pytest.mark.parametrize("refused", [(), SYNCS[:1]])
-def test_a_sync_is_found_after_the_end_of_a_long_reply(turned: Any, stock: Any, refused: tuple[str, ...]) -> None:
+def test_a_sync_is_recognized_after_the_end_of_a_long_reply(turned: Any, stock: Any, refused: tuple[str, ...]) -> None:
     stock.disabled = set(refused)
     observed = Observed(turned, stock)
     observed.connect()

@@ -1,4 +1,4 @@
-"""Whether a path can only lead to what root or this agent's own user put there."""
+"""The check that only root or this agent's own user can have created what is at a path."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def distrusted(call: Callable[..., Any], *arguments: Any) -> str:
 
 @pytest.fixture(params=["file", "listening"])
 def either(request: pytest.FixtureRequest) -> tuple[Path, Callable[[str], Any]]:
-    """A file or a private socket, and what looks at it."""
+    """A file or a private socket, and the function that checks it."""
     path: Path = request.getfixturevalue(request.param)
     return path, trust.read if request.param == "file" else trust.require_private_socket
 
@@ -54,17 +54,19 @@ Either = tuple[Path, Callable[[str], Any]]
 
 
 @pytest.mark.parametrize("mode", [0o600, 0o644, 0o440, 0o660, 0o606, 0o777])
-def test_what_nobody_but_the_owner_can_write_is_trusted(either: Either, mode: int) -> None:
+def test_a_path_that_only_its_owner_can_write_is_trusted(either: Either, mode: int) -> None:
     path, look = either
     path.chmod(mode)
     if mode & 0o022:
-        assert distrusted(look, str(path)) == f"{path} is writable by other users (mode {mode:04o}): run chmod go-w on it"
+        assert (
+            distrusted(look, str(path)) == f"{path} is writable by other users (mode {mode:04o}): run chmod go-w on it"
+        )
     else:
         look(str(path))
 
 
 @as_root
-def test_what_is_somebody_elses_is_not_unless_the_agent_is_that_user(
+def test_another_users_path_is_not_trusted_unless_the_agent_is_that_user(
     either: Either, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path, look = either
@@ -75,7 +77,7 @@ def test_what_is_somebody_elses_is_not_unless_the_agent_is_that_user(
 
 
 @pytest.mark.parametrize("mode", [0o770, 0o707])
-def test_what_others_can_put_another_in_the_place_of_is_not(either: Either, mode: int) -> None:
+def test_a_path_that_others_can_replace_is_not_trusted(either: Either, mode: int) -> None:
     path, look = either
     above = path.parent / "open"
     inner = above / "closed"
@@ -89,14 +91,16 @@ def test_what_others_can_put_another_in_the_place_of_is_not(either: Either, mode
 
 
 @as_root
-def test_what_is_in_somebody_elses_sticky_directory_is_not(either: Either) -> None:
+def test_a_path_in_another_users_sticky_directory_is_not_trusted(either: Either) -> None:
     path, look = either
     path.parent.chmod(0o1755)
     os.chown(path.parent, SOMEBODY, -1)
-    assert distrusted(look, str(path)) == f"the directory {path.parent} belongs to user {SOMEBODY}: run chown root on it"
+    assert (
+        distrusted(look, str(path)) == f"the directory {path.parent} belongs to user {SOMEBODY}: run chown root on it"
+    )
 
 
-def test_a_link_is_trusted_where_others_can_replace_neither_end(either: Either) -> None:
+def test_a_link_is_trusted_if_others_can_replace_neither_end(either: Either) -> None:
     path, look = either
     (path.parent / "link").symlink_to(path)
     look(str(path.parent / "link"))
@@ -110,7 +114,7 @@ def test_a_link_is_trusted_where_others_can_replace_neither_end(either: Either) 
     assert "open is writable by other users" in distrusted(look, str(path))
 
 
-def test_what_is_not_a_regular_file_is_refused_and_not_waited_for(file: Path) -> None:
+def test_a_file_that_is_not_regular_is_rejected_at_once(file: Path) -> None:
     with file.open("wb") as sparse:
         sparse.truncate(1 << 40)
     assert "has more than 1048576 characters" in distrusted(trust.read, str(file))
@@ -121,7 +125,7 @@ def test_what_is_not_a_regular_file_is_refused_and_not_waited_for(file: Path) ->
     os.mkfifo(file, 0o600)
     for path in (file, "/dev/zero"):
         assert distrusted(trust.read, str(path)) == f"{path} is not a regular file"
-    assert trust.read("/dev/null") == "", "it stands for nothing"
+    assert trust.read("/dev/null") == "", "it means no configuration"
 
 
 def test_only_root_and_the_agent_itself_may_listen(listening: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -135,6 +139,6 @@ def test_only_root_and_the_agent_itself_may_listen(listening: Path, monkeypatch:
 
 
 @pytest.mark.parametrize(("mode", "flag"), [(0o700, 0), (0o777, os.O_NOFOLLOW), (0o1777, os.O_NOFOLLOW)])
-def test_a_link_is_followed_where_nobody_else_can_have_put_one(file: Path, mode: int, flag: int) -> None:
+def test_a_link_is_followed_if_no_other_user_can_have_created_it(file: Path, mode: int, flag: int) -> None:
     file.parent.chmod(mode)
     assert trust.following(str(file)) == flag

@@ -1,4 +1,4 @@
-"""What the roles ask a system first, with files in the place of its os-release."""
+"""The roles' description of a system, with test files in place of os-release and others."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def shell(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def describe(shell: str, tmp_path: Path) -> Describe:
-    """What is said, by its key. Each place that the script looks at has a name in the directory (``PLACES``)."""
+    """Return the output by key. Each file that the script reads has a name in the test's directory (``PLACES``)."""
     script = SCRIPT
     for place, name in PLACES.items():
         assert place in script
@@ -60,7 +60,7 @@ def describe(shell: str, tmp_path: Path) -> Describe:
         ('NAME="Debian GNU/Linux"\nVERSION_ID="12"\nID=debian\n', "debian ", "12", "Debian GNU/Linux"),
         ('VERSION_ID="9.4"\nID="rocky"\nID_LIKE="rhel centos fedora"\n', "rocky rhel centos fedora", "9", ""),
         ("", " ", "", ""),
-        ("# ID=comment\n\n;\nID=debian", "debian ", "", ""),  # the last line has no end
+        ("# ID=comment\n\n;\nID=debian", "debian ", "", ""),  # the last line has no newline
         ('ID=debian\r\nVERSION_ID="11"\r\n', "debian ", "11", ""),
         ("ID='debian'\nNAME='It says $HOME \\n'\n", "debian ", "", "It says $HOME \\n"),
         ('NAME="A \\"B\\" \\$C \\`D\\` \\\\ \\x"\n', " ", "", 'A "B" $C `D` \\ \\x'),
@@ -72,7 +72,7 @@ def describe(shell: str, tmp_path: Path) -> Describe:
         ("NAME=\u00c4rger\n", " ", "", "\u00c4rger"),
     ],
 )
-def test_os_release_is_read_as_its_manual_says(
+def test_os_release_is_parsed_as_documented(
     describe: Describe, tmp_path: Path, text: str, families: str, version: str, name: str
 ) -> None:
     (tmp_path / "etc").write_bytes(text.encode("utf-8"))
@@ -95,18 +95,18 @@ def test_os_release_is_read_as_its_manual_says(
         "NAME=x\\\ntouch canary",
     ],
 )
-def test_nothing_that_os_release_says_is_run(describe: Describe, text: str, tmp_path: Path) -> None:
+def test_nothing_in_os_release_is_run(describe: Describe, text: str, tmp_path: Path) -> None:
     (tmp_path / "etc").write_text(text + "\n", encoding="utf-8")
-    said = describe()
-    assert said["uid"] == str(os.getuid())
-    assert {"families", "version", "name"} <= said.keys()
+    found = describe()
+    assert found["uid"] == str(os.getuid())
+    assert {"families", "version", "name"} <= found.keys()
     assert not (tmp_path / "canary").exists()
 
 
-def test_the_other_place_is_looked_at_where_the_first_has_no_file(describe: Describe, tmp_path: Path) -> None:
-    said = describe()
-    assert (said["uid"], said["python"]) == (str(os.getuid()), "full")
-    assert not {"families", "version", "name"} & said.keys()
+def test_the_second_file_is_read_if_the_first_is_not_a_regular_file(describe: Describe, tmp_path: Path) -> None:
+    found = describe()
+    assert (found["uid"], found["python"]) == (str(os.getuid()), "full")
+    assert not {"families", "version", "name"} & found.keys()
     first = tmp_path / "etc"
     (tmp_path / "lib").write_text("ID=fedora\n", encoding="utf-8")
     assert describe()["families"] == "fedora "
@@ -124,13 +124,13 @@ def test_the_other_place_is_looked_at_where_the_first_has_no_file(describe: Desc
 
 
 @pytest.mark.parametrize("module", ["json", "ctypes", "sysconfig"])
-def test_no_python_of_the_working_directory_is_run(describe: Describe, module: str, tmp_path: Path) -> None:
+def test_no_python_file_of_the_working_directory_is_run(describe: Describe, module: str, tmp_path: Path) -> None:
     (tmp_path / f"{module}.py").write_text("open('canary', 'w')\n", encoding="utf-8")
     assert describe()["python"] == "full"
     assert not (tmp_path / "canary").exists()
 
 
-def test_selinux_is_reported_where_the_kernel_has_it_enabled_and_whether_its_modules_can_be_managed(
+def test_selinux_is_reported_if_enabled_and_whether_its_modules_can_be_managed(
     describe: Describe, shell: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     programs = tmp_path / "bin"
@@ -155,11 +155,11 @@ def runs_init(directory: Path, version: str) -> None:
     (directory / "init").chmod(0o755)
 
 
-def test_the_init_that_runs_is_named(describe: Describe, tmp_path: Path) -> None:
+def test_the_running_init_is_reported(describe: Describe, tmp_path: Path) -> None:
     assert "init" not in describe()
     runs_init(tmp_path, "SysV init version: 3.06")
     assert describe()["init"] == "sysvinit"
-    (tmp_path / "comm").write_text("runit\n")  # sysvinit is installed, and does not run
+    (tmp_path / "comm").write_text("runit\n")  # sysvinit is installed but not running
     assert "init" not in describe()
     (tmp_path / "softlevel").write_text("default")
     assert describe()["init"] == "openrc"
@@ -168,6 +168,6 @@ def test_the_init_that_runs_is_named(describe: Describe, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("version", ["init (upstart 1.12.1)", "init: must be run as PID 1", ""])
-def test_another_program_of_the_name_init_is_not_named(describe: Describe, version: str, tmp_path: Path) -> None:
+def test_other_programs_called_init_are_not_reported(describe: Describe, version: str, tmp_path: Path) -> None:
     runs_init(tmp_path, version)
     assert "init" not in describe()

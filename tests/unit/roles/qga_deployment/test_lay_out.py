@@ -34,7 +34,7 @@ def wanted(package: Path) -> dict[str, Any]:
 
 
 def run(wanted: dict[str, Any], *options: str, within: tuple[str, ...] = ()) -> tuple[int, str, str]:
-    """As the role runs it, under the umask of a cautious administrator."""
+    """Run it as the role does, with the umask of a cautious administrator."""
     command = [*within, sys.executable, "-c", SCRIPT, *options]
     given = json.dumps(wanted)
     done = subprocess.run(command, input=given, capture_output=True, text=True, check=False, umask=0o077)
@@ -57,18 +57,18 @@ def modes(*paths: Path) -> list[int]:
     return [path.stat().st_mode & 0o777 for path in paths]
 
 
-def test_the_files_are_as_wanted_and_the_directory_holds_no_others(package: Path, wanted: dict[str, Any]) -> None:
+def test_files_are_written_and_others_in_the_directory_removed(package: Path, wanted: dict[str, Any]) -> None:
     new = package.parent / "new"
-    told = [
+    printed = [
         f"removed {package}/stale.py",
         f"created {new}/deep/settings",
         f"created {package}/added.py",
         f"changed {package}/other.py",
     ]
     before = contents(package.parent)
-    assert lay_out(wanted, "--dry-run") == told
+    assert lay_out(wanted, "--dry-run") == printed
     assert contents(package.parent) == before
-    assert lay_out(wanted) == told
+    assert lay_out(wanted) == printed
     assert contents(package.parent) == wanted["files"]
     assert (package / "__pycache__").is_dir()
     assert modes(new, new / "deep", new / "deep/settings") == [0o755, 0o755, 0o644]
@@ -78,18 +78,22 @@ def test_the_files_are_as_wanted_and_the_directory_holds_no_others(package: Path
     assert {path: path.stat().st_mtime_ns for path in package.parent.rglob("*")} == written
 
 
-def test_a_directory_on_the_way_to_a_wanted_file_is_no_stranger(package: Path, wanted: dict[str, Any]) -> None:
+def test_a_directory_above_a_wanted_file_is_kept(package: Path, wanted: dict[str, Any]) -> None:
     for path in ("below/deep/kept.py", "below/stale.py", "other/deep/stale.py"):
         (package / path).parent.mkdir(parents=True, exist_ok=True)
         (package / path).write_text("")
     wanted["files"][str(package / "below/deep/kept.py")] = ""
-    told = lay_out(wanted)
-    assert told[:3] == [f"removed {package}/below/stale.py", f"removed {package}/other", f"removed {package}/stale.py"]
+    printed = lay_out(wanted)
+    assert printed[:3] == [
+        f"removed {package}/below/stale.py",
+        f"removed {package}/other",
+        f"removed {package}/stale.py",
+    ]
     assert contents(package.parent) == wanted["files"]
 
 
-def test_an_upgrade_removes_files_and_directories_that_are_gone_and_what_was_compiled_of_them(tmp_path: Path) -> None:
-    """As between two versions of the service: flat files, and a directory that is another one now."""
+def test_an_upgrade_removes_obsolete_files_and_directories_and_their_compiled_files(tmp_path: Path) -> None:
+    """As between two versions of the service: flat files, and a directory that was renamed."""
     kept = ["guest_agent/_agent.py", "guest_agent/_watch/sources/libvirt.py", "service/config.py", "probe.py"]
     gone = ["guest_agent/wire.py", "guest_agent/channels/base.py", "guest_agent/watch/source.py", "service/state.py"]
     for name in gone:
@@ -110,9 +114,9 @@ def test_an_upgrade_removes_files_and_directories_that_are_gone_and_what_was_com
 
 
 @pytest.mark.parametrize("whole", ["", "usr/lib/x", "/", "/usr", "/usr/lib"])
-def test_a_path_that_may_be_the_systems_is_never_cleaned_up(whole: str, tmp_path: Path) -> None:
-    told = f"{whole or 'an empty path'} is not a directory that may be cleaned up.\n"
-    assert run({"files": {str(tmp_path / "a.py"): ""}, "whole": [whole]}, "--dry-run") == (1, "", told)
+def test_a_path_of_the_system_is_never_cleaned_up(whole: str, tmp_path: Path) -> None:
+    printed = f"{whole or 'an empty path'} is not a directory that may be cleaned up.\n"
+    assert run({"files": {str(tmp_path / "a.py"): ""}, "whole": [whole]}, "--dry-run") == (1, "", printed)
 
 
 @pytest.mark.parametrize("name", ["below", "__pycache__"])
@@ -128,7 +132,7 @@ def test_a_link_in_place_of_a_directory_is_removed_and_not_followed(tmp_path: Pa
 
 
 @pytest.mark.parametrize("mode", [0o600, 0o640, 0o664])
-def test_what_is_there_keeps_its_mode_owner_and_group(package: Path, wanted: dict[str, Any], mode: int) -> None:
+def test_an_existing_file_keeps_its_mode_owner_and_group(package: Path, wanted: dict[str, Any], mode: int) -> None:
     owner = (0, 65534) if os.geteuid() == 0 else (os.geteuid(), os.getegid())
     package.chmod(0o700)
     os.chown(package / "other.py", *owner)
@@ -146,7 +150,7 @@ def test_a_dry_run_needs_no_directory(tmp_path: Path) -> None:
 
 @as_root
 @pytest.mark.parametrize("options", [(), ("--dry-run",)])
-def test_a_directory_that_cannot_be_written_is_an_error_before_anything_changes_if_something_does(
+def test_a_read_only_directory_is_an_error_before_anything_changes_but_only_if_something_would(
     package: Path, wanted: dict[str, Any], options: tuple[str, ...]
 ) -> None:
     read_only = 'mount --bind "$0" "$0" && mount -o remount,bind,ro "$0" && exec "$@"'
@@ -162,8 +166,8 @@ def test_files_links_and_directories_are_removed(package: Path) -> None:
     link = package.parent / "link"
     link.symlink_to(package)
     absent = [str(package / "same.py"), str(link), str(package / "__pycache__"), str(package / "never")]
-    told = [f"removed {path}" for path in sorted(absent[:3])]
-    assert lay_out({"absent": absent}, "--dry-run") == told
-    assert lay_out({"absent": absent}) == told
+    printed = [f"removed {path}" for path in sorted(absent[:3])]
+    assert lay_out({"absent": absent}, "--dry-run") == printed
+    assert lay_out({"absent": absent}) == printed
     assert sorted(path.name for path in package.iterdir()) == ["other.py", "stale.py"]
     assert lay_out({"absent": absent}) == []
