@@ -20,7 +20,7 @@ REFUSED = {
     "nothing": ("", NOT_ANSWERED),
     "something else": ("Welcome to Guest!\r\nuid\nUID=0\n=\n", NOT_ANSWERED),
     "a user": (described(uid="1000"), "needs root"),
-    "a user that is no number": (described(uid="0 0"), "needs root"),
+    "a user that is not a number": (described(uid="0 0"), "needs root"),
     "another init": (described(init=""), "needs systemd"),
     "no os-release, as on EL 6": ("uid=0\ninit=systemd\npython=full\n", UNKNOWN + "a system without os-release."),
     "FreeBSD": (described(families="freebsd ", version="14", name="FreeBSD"), UNKNOWN + "FreeBSD."),

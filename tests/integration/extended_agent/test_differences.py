@@ -27,7 +27,7 @@ from tests.support.until import until
 SLOW = {**PATIENT, "slow_seconds": 0.05}
 SILENT = {"slow_seconds": 0.05, "alive_seconds": 0.3, "reply_seconds": 0.6}
 HOST_NAME = b'{"execute": "guest-get-host-name"}'
-SECRET = "correct-horse"  # noqa: S105  # nobody's
+SECRET = "correct-horse"  # noqa: S105  # not a real one
 
 
 @dataclass(frozen=True)

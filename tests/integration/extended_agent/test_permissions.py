@@ -117,6 +117,6 @@ def test_after_a_start_during_a_hang_the_stored_list_applies_until_there_is_a_ne
                 os.kill(first.pid, signal.SIGKILL)
                 until(lambda: "return" in client.execute("guest-get-host-name"), "the new one is not found")
                 until(lambda: refused(client) == set(), "what it allows is not known")
-    nobody = ExtendedAgent(str(tmp_path / "none"), costs=QUICK, stock_memory=memory)
-    with nobody as agent, Client(agent.socket) as client:
+    without_stock = ExtendedAgent(str(tmp_path / "none"), costs=QUICK, stock_memory=memory)
+    with without_stock as agent, Client(agent.socket) as client:
         assert refused(client) == set()

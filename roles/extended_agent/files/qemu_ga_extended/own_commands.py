@@ -148,7 +148,7 @@ def _get_command_info(call: Call) -> dict[str, Any]:
     known = CATALOGUE.get(name)
     return {
         **_listing(call.context, name),
-        # A stock agent newer than the catalogue has commands about which nothing else is known.
+        # A stock agent newer than the catalog has commands of which no more is known.
         "since": known.since if known else "",
         "description": known.description if known else "",
         "arguments": [

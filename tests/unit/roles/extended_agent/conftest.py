@@ -88,7 +88,7 @@ class PlayedStock:
         """The data that arrived while it was hanging."""
         return b"".join(self._unread)
 
-    def say(self, data: bytes) -> None:
+    def send(self, data: bytes) -> None:
         self._stream.send(data)
 
     def hang_up(self) -> None:
@@ -126,20 +126,20 @@ class PlayedStock:
         self._decoder.feed(data)
         for event in self._decoder:
             if not isinstance(event, self._framing.Message):
-                self.say(b'{"error": {"class": "GenericError", "desc": "JSON parse error"}}\n')
+                self.send(b'{"error": {"class": "GenericError", "desc": "JSON parse error"}}\n')
                 continue
             request = event.decode()
             command = request["execute"]
             if command in self.disabled:
-                self.say(disabled(command))
+                self.send(disabled(command))
                 continue
             if command in ("guest-sync-delimited", "guest-sync"):
                 delimiter = b"\xff" if command == "guest-sync-delimited" else b""
-                self.say(delimiter + self._encode({"return": request["arguments"]["id"]}))
+                self.send(delimiter + self._encode({"return": request["arguments"]["id"]}))
                 continue
             self.commands.append(command)
             if command in self.answers:
-                self.say(self.answers[command])
+                self.send(self.answers[command])
 
 
 @pytest.fixture
@@ -191,9 +191,9 @@ class Observed:
         self.turned.settle()
         return asked
 
-    def say(self, data: bytes) -> None:
+    def send(self, data: bytes) -> None:
         """Have the stock agent send the data."""
-        self.stock.say(data)
+        self.stock.send(data)
         self.turned.settle()
 
     def hang_up(self) -> None:

@@ -52,9 +52,9 @@ class Dispatched:
         self.turned.settle()
         return self.client.replies
 
-    def say(self, line: bytes) -> list[Any]:
+    def send(self, line: bytes) -> list[Any]:
         """Have the stock agent send a line; return all replies that the client has received."""
-        self.stock.say(line)
+        self.stock.send(line)
         self.turned.settle()
         return self.client.replies
 
@@ -67,7 +67,7 @@ class Dispatched:
         self.stock.is_hanging = True
         self.ask(b'{"execute": "%b"}' % command.encode())
         if is_heard:
-            self.say(self.opening())
+            self.send(self.opening())
         self.stock.hang_up()
         self.turned.settle()
 
@@ -98,8 +98,8 @@ def test_requests_are_answered_in_their_order(dispatched: Dispatched) -> None:
     assert dispatched.ask(PING) == [PONG]
     assert dispatched.ask(EXEC + EXEC) == dispatched.ask(PING) == [PONG]
     assert dispatched.stock.commands.count("guest-exec") == 1, "the stock agent gets one at a time"
-    dispatched.say(b'{"return": 1}\n')
-    assert dispatched.say(b'{"return": 2}\n') == [PONG, {"return": 1}, {"return": 2}, PONG]
+    dispatched.send(b'{"return": 1}\n')
+    assert dispatched.send(b'{"return": 2}\n') == [PONG, {"return": 1}, {"return": 2}, PONG]
 
 
 def test_a_cached_request_is_refused_once_it_is_not_allowed_any_more(dispatched: Dispatched) -> None:
@@ -201,7 +201,7 @@ def test_when_it_succeeds_later_requests_are_answered_at_once(dispatched: Dispat
 def test_own_commands_do_not_wait_for_the_closing_sync_after_an_error(dispatched: Dispatched) -> None:
     dispatched.stock.is_hanging = True
     dispatched.ask(SHUTDOWN + PING)
-    assert dispatched.say(dispatched.opening() + json.dumps(ERROR).encode() + b"\n") == [ERROR, PONG]
+    assert dispatched.send(dispatched.opening() + json.dumps(ERROR).encode() + b"\n") == [ERROR, PONG]
 
 
 def test_a_stock_agent_that_a_shutdown_ends_causes_no_error_unless_this_agent_outlives_it(
@@ -252,7 +252,7 @@ def test_a_full_queue_pauses_the_client_and_resumes_it(dispatched: Dispatched, i
     if is_begun_anew:
         dispatched.dispatcher.hang_up()
         dispatched.dispatcher.begin(dispatched.client)
-    replies = dispatched.say(b'{"return": 1}\n')
+    replies = dispatched.send(b'{"return": 1}\n')
     assert dispatched.client.flow == ["pause", "resume"]
     assert replies == ([] if is_begun_anew else [{"return": 1}] + [PONG] * (COSTS.waiting_requests + 5))
 
@@ -270,7 +270,7 @@ def test_requests_of_a_disconnected_client_are_carried_out_but_not_answered(disp
     dispatched.dispatcher.hang_up()
     after = Client()
     dispatched.dispatcher.begin(after)
-    dispatched.say(b'{"return": 1}\n')
+    dispatched.send(b'{"return": 1}\n')
     assert dispatched.stock.commands[-2:] == ["guest-exec", "guest-get-users"]
     assert dispatched.client.lines == after.lines == []
     dispatched.ask(PING)

@@ -78,7 +78,7 @@ def test_no_errors_are_created_for_a_disconnected_client_but_its_requests_are_ca
         client.send(error * 1000 + b'{"execute": "guest-exec"}' + error * 1000)
     with listening.client() as after:
         listening.turned.until(lambda: "guest-exec" in stock.commands)
-        stock.say(b'{"return": 1}\n')
+        stock.send(b'{"return": 1}\n')
         assert listening.ask(after, PING) == PONG
         assert made == []
         listening.ask(after, b"}")

@@ -74,9 +74,9 @@ def test_a_line_beyond_the_limit_is_not_stored_and_becomes_a_failure(turned: Any
     observed.connect()
     observed.ask()
     for _piece in range(20):
-        observed.say(b"x" * 50_000)
+        observed.send(b"x" * 50_000)
         assert len(observed.link._line) <= 100_000
-    observed.say(b"\n")
+    observed.send(b"\n")
     assert len(observed.failures) == 1
     stock.answers["guest-exec"] = b'{"return": 1}\n'
     observed.ask()
@@ -97,7 +97,7 @@ def test_a_silent_command_is_sent_between_two_syncs_and_succeeds_if_only_their_r
     assert lines[1] == b'{"execute": "guest-shutdown"}'
     assert (observed.replies, observed.failures) == ([NO_REPLY], [])
     assert observed.events == [("sent", "guest-shutdown"), ("freed",)]
-    observed.say(ERROR)
+    observed.send(ERROR)
     assert observed.replies == [NO_REPLY]
 
 
@@ -139,14 +139,14 @@ def test_a_reply_may_arrive_in_pieces_and_an_incomplete_one_does_not_affect_the_
     observed: Observed,
 ) -> None:
     observed.ask()
-    observed.say(b'{"return": "half')
+    observed.send(b'{"return": "half')
     assert observed.replies == []
     observed.hang_up()
     observed.connect()
     observed.ask()
     for piece in (b'{"ret', b'urn": "whole"', b"}", b"\n"):
         assert observed.replies == []
-        observed.say(piece)
+        observed.send(piece)
     assert observed.replies == [b'{"return": "whole"}\n']
 
 
@@ -195,7 +195,7 @@ def test_leaving_does_not_wait_for_a_hanging_or_absent_stock_agent(turned: Any, 
 def test_an_agent_that_floods_is_disconnected_for_a_while(turned: Any, stock: Any, flood: bytes) -> None:
     observed = Observed(turned, stock, LINK_COSTS._replace(unasked_lines=49, reply_bytes=1000))
     observed.connect()
-    observed.say(flood)
+    observed.send(flood)
     assert not observed.link.is_connected
     assert observed.link.away_reason == "it sent too much unsolicited data"
     turned.until(lambda: observed.link.is_connected)
@@ -206,7 +206,7 @@ def test_a_few_unsolicited_lines_are_dropped_and_a_reply_resets_the_count(turned
     observed.connect()
     stock.answers["guest-exec"] = b'{"return": 1}\n'
     for _time in range(5):
-        observed.say(b'{"return": {}}\n' * 49)
+        observed.send(b'{"return": {}}\n' * 49)
         observed.ask()
     assert observed.replies == [b'{"return": 1}\n'] * 5
 
@@ -216,6 +216,6 @@ def test_the_rest_of_a_flood_does_not_reach_the_next_connection(turned: Any, sto
     observed.connect()
     reconnected: list[bool] = []
     observed.freed = lambda: reconnected.append(observed.link.connect())  # type: ignore[method-assign]
-    observed.say(b"\n" * 30)
+    observed.send(b"\n" * 30)
     assert observed.link.is_connected
     assert len(reconnected) == 9 + 1 + 1, "after each line, when it was disconnected, and after the new sync"

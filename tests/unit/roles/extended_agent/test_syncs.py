@@ -136,6 +136,6 @@ def test_a_sync_is_recognized_after_the_end_of_a_long_reply(turned: Any, stock: 
     observed.connect()
     observed.link._is_unsettled = True
     observed.stock.answers["guest-exec"] = ONE
-    observed.stock.say(b'{"return": "' + b"x" * 200_000)
+    observed.stock.send(b'{"return": "' + b"x" * 200_000)
     observed.ask()
     assert observed.replies == [ONE]

@@ -13,7 +13,7 @@ import pytest
 from tests.support.extended_agent import module
 
 trust: Any = module("trust")
-SOMEBODY = 65534
+OTHER_USER = 65534
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
 
@@ -70,9 +70,9 @@ def test_another_users_path_is_not_trusted_unless_the_agent_is_that_user(
     either: Either, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path, look = either
-    os.chown(path, SOMEBODY, -1)
-    assert distrusted(look, str(path)) == f"{path} belongs to user {SOMEBODY}: run chown root on it"
-    monkeypatch.setattr(trust.os, "geteuid", lambda: SOMEBODY)
+    os.chown(path, OTHER_USER, -1)
+    assert distrusted(look, str(path)) == f"{path} belongs to user {OTHER_USER}: run chown root on it"
+    monkeypatch.setattr(trust.os, "geteuid", lambda: OTHER_USER)
     look(str(path))
 
 
@@ -94,9 +94,9 @@ def test_a_path_that_others_can_replace_is_not_trusted(either: Either, mode: int
 def test_a_path_in_another_users_sticky_directory_is_not_trusted(either: Either) -> None:
     path, look = either
     path.parent.chmod(0o1755)
-    os.chown(path.parent, SOMEBODY, -1)
+    os.chown(path.parent, OTHER_USER, -1)
     assert (
-        distrusted(look, str(path)) == f"the directory {path.parent} belongs to user {SOMEBODY}: run chown root on it"
+        distrusted(look, str(path)) == f"the directory {path.parent} belongs to user {OTHER_USER}: run chown root on it"
     )
 
 
@@ -132,7 +132,7 @@ def test_only_root_and_the_agent_itself_may_listen(listening: Path, monkeypatch:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
         client.connect(str(listening))
         trust.require_trusted_peer(client, "the socket")
-        monkeypatch.setattr(trust, "_is_ours", lambda owner: owner == SOMEBODY)
+        monkeypatch.setattr(trust, "_is_ours", lambda owner: owner == OTHER_USER)
         assert distrusted(trust.require_trusted_peer, client, "the socket") == (
             f"a process of user {os.geteuid()} listens on the socket: stop that process"
         )
