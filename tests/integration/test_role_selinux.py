@@ -75,9 +75,7 @@ def test_a_policy_that_rejects_the_module_fails_the_role_with_the_reason(tmp_pat
     run = apply(tmp_path, wanted=True, check=False, installs=f"echo '{REFUSAL}' >&2; exit 1")
     (failed,) = named(run, "Fail if the SELinux module was not changed")
     assert failed.outcome == "failed"
-    sentence = (
-        "The SELinux module qemu-ga-extended could not be installed, and the agents were not switched: "
-    )
+    sentence = "The SELinux module qemu-ga-extended could not be installed, and the agents were not switched: "
     assert failed.result["msg"] == sentence + REFUSAL
 
 
