@@ -112,7 +112,7 @@ class Check(Enum):
 TABLE: Mapping[str, Check] = {
     "after_restore: The end of what it says": Check.OUTPUT,
     "extended_agent: host ── channel ── extended agent ── private socket ── stock agent": Check.TEXT,
-    "extended_agent: The message for a guest on the same busy machine, again twenty seconds late": Check.OUTPUT,
+    "extended_agent: A guest on the same busy machine, again twenty seconds late": Check.OUTPUT,
     "fleets: What it says of a hypervisor with one guest": Check.OUTPUT,
     "inventory: The entry guest of the result, of a Debian 12 guest": Check.OUTPUT,
     "measuring: g - t4  <=  offset  <=  g + resolution - t1": Check.TEXT,
