@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+from collections.abc import Callable
 from typing import Any
 
 from ansible_collections.qemu.guest_agent.plugins.module_utils._event_loop import multiplexer, tasks
@@ -25,10 +26,16 @@ class Pair:
 
 
 def run(
-    *given: Task[Any], concurrency: int = 20, timings: Any = multiplexer.TIMINGS, **limits: Any
+    *given: Task[Any],
+    concurrency: int = 20,
+    timings: multiplexer.Timings = multiplexer.TIMINGS,
+    clock: Callable[[], float] | None = None,
+    **limits: Any,
 ) -> list[tuple[int, Any]]:
     ended: list[tuple[int, Any]] = []
-    multiplexer.Multiplexer(concurrency, lambda *result: ended.append(result), timings).run(iter(given), **limits)
+    loop: multiplexer.Multiplexer[Any]
+    loop = multiplexer.Multiplexer(concurrency, lambda *result: ended.append(result), timings, clock)
+    loop.run(iter(given), **limits)
     return ended
 
 

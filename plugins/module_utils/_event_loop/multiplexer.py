@@ -91,12 +91,12 @@ class _Account(Generic[Result]):
         *("due_at", "is_waiting", "is_parked"),
     )
 
-    def __init__(self, number: int, task: Task[Result]) -> None:
+    def __init__(self, number: int, task: Task[Result], since: float) -> None:
         self.number = number
         self.task = task
         self.wait = Wait(0.0)
         self.descriptor = -1
-        self.since = time.monotonic()
+        self.since = since
         self.computed = 0.0
         self.waited = 0.0
         self.wait_began_at = 0.0
@@ -109,13 +109,21 @@ class Multiplexer(Generic[Result]):
     """Runs tasks, which must raise nothing but what they are thrown.
 
     ``concurrency`` bounds how many are worked on at the same time. ``on_ended`` is called with a task's number and what
-    it returned, as soon as it has ended.
+    it returned, as soon as it has ended. ``clock`` is the monotonic clock that waits and computing are measured by;
+    ``time.monotonic`` by default.
     """
 
-    def __init__(self, concurrency: int, on_ended: Callable[[int, Result], None], timings: Timings = TIMINGS) -> None:
+    def __init__(
+        self,
+        concurrency: int,
+        on_ended: Callable[[int, Result], None],
+        timings: Timings = TIMINGS,
+        clock: Callable[[], float] | None = None,
+    ) -> None:
         self._concurrency = concurrency
         self._on_ended = on_ended
         self._timings = timings
+        self._clock = clock or time.monotonic
         self._epoll = select.epoll()
         self._accounts: set[_Account[Result]] = set()
         self._by_descriptor: dict[int, _Account[Result]] = {}
@@ -147,7 +155,7 @@ class Multiplexer(Generic[Result]):
         """
         try:
             while self._has_upcoming(tasks) or self._accounts:
-                if time.monotonic() >= until:
+                if self._clock() >= until:
                     self._end(time_is_up)
                     break
                 self._round(until)
@@ -172,15 +180,15 @@ class Multiplexer(Generic[Result]):
         for account in list(self._accounts):
             account.is_waiting = False
             self._go_on(account, time_is_up())
-        until = time.monotonic() + self._timings.grace
-        while self._accounts and time.monotonic() < until:
+        until = self._clock() + self._timings.grace
+        while self._accounts and self._clock() < until:
             self._round(until)
 
     def _round(self, until: float) -> None:
         task = self._upcoming if self._upcoming is not None and self._has_room else None
         if task is not None:  # one at a time: what arrives meanwhile is not to be kept waiting
             self._upcoming = None
-            account = _Account(next(self._numbers), task)
+            account = _Account(next(self._numbers), task, self._clock())
             self._accounts.add(account)
             self._go_on(account, None)
         self._take_what_arrived(0.0 if task is not None or self._ready else until)
@@ -195,7 +203,7 @@ class Multiplexer(Generic[Result]):
     def _go_on(self, account: _Account[Result], answer: _Answer) -> None:
         """Let it run up to its next wait."""
         task = account.task
-        began_at = time.monotonic()
+        began_at = self._clock()
         try:
             wait = task.throw(answer) if isinstance(answer, BaseException) else task.send(answer)
         except StopIteration as ended:
@@ -205,7 +213,7 @@ class Multiplexer(Generic[Result]):
             self._forget(account)
             raise
         else:
-            now = time.monotonic()
+            now = self._clock()
             account.computed += now - began_at
             if account.waited >= self._timings.most_waited:
                 self._park(account, True)
@@ -257,7 +265,7 @@ class Multiplexer(Generic[Result]):
     def _take_what_arrived(self, until: float) -> None:
         """Read what there is; wait for it, at the most until then or until a wait is over."""
         look_at = min(self._due[0][0], until) if self._due else until
-        seconds = max(0.0, look_at - time.monotonic())
+        seconds = max(0.0, look_at - self._clock())
         for descriptor, _events in self._epoll.poll(seconds):
             account = self._by_descriptor.get(descriptor)
             if account is None or not account.is_waiting or account.wait.descriptor != descriptor:
@@ -272,11 +280,11 @@ class Multiplexer(Generic[Result]):
                 self._wait_for(account, account.wait)
             else:
                 self._make_ready(account, answer)
-        self._look(time.monotonic())
+        self._look(self._clock())
 
     def _make_ready(self, account: _Account[Result], answer: _Answer) -> None:
         account.is_waiting = False
-        waited = time.monotonic() - account.wait_began_at
+        waited = self._clock() - account.wait_began_at
         account.waited += waited
         account.computed = max(0.0, account.computed - waited * _MADE_UP_FOR)
         steps = int(account.computed / _STEP_SECONDS)

@@ -19,6 +19,7 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._event_loop.tasks
     received,
 )
 
+from tests.fakes.guest import SECOND, TimeLine
 from tests.support.many_tasks import FOREVER, Pair, pauses, receives, returns, run
 from tests.support.until import meanwhile
 
@@ -216,7 +217,7 @@ class TestConcurrency:
         assert ended[0] == (1, "last")
         assert ended[1][1] > 2
 
-    def test_one_that_has_waited_for_long_in_all_makes_room_for_others(self) -> None:
+    def test_one_that_has_waited_for_long_in_all_makes_room_for_others(self, line: TimeLine) -> None:
         is_over: list[bool] = []
 
         async def is_always_a_little_late() -> int:
@@ -229,7 +230,8 @@ class TestConcurrency:
         async def ends_it() -> None:
             is_over.append(True)
 
-        ended = run(is_always_a_little_late(), ends_it(), concurrency=1, timings=Timings(most_waited=0.1))
+        timings = Timings(most_waited=0.1)
+        ended = run(is_always_a_little_late(), ends_it(), concurrency=1, timings=timings, clock=line.monotonic)
         assert [number for number, _result in ended] == [1, 0]
 
     def test_the_process_allows_itself_the_descriptors_that_it_may(self) -> None:
@@ -263,13 +265,17 @@ class TestConcurrency:
 
 
 class TestComputing:
-    """Whatever a guest sends: who has it decoded lets go first whoever has computed less."""
+    """On a time line that only computing and waiting move on: whatever else the machine does, the order is the same."""
 
-    @staticmethod
-    def compute(seconds: float) -> None:
-        until = time.monotonic() + seconds
-        while time.monotonic() < until:
-            pass
+    @pytest.fixture(autouse=True)
+    def at(self, line: TimeLine) -> None:
+        self.line = line
+
+    def compute(self, seconds: float) -> None:
+        self.line.now_ns += round(seconds * SECOND)
+
+    def run(self, *given: Task[Any], concurrency: int = 20) -> None:
+        run(*given, concurrency=concurrency, clock=self.line.monotonic)
 
     def test_the_one_that_has_computed_the_least_goes_on_first(self, pairs: list[Pair]) -> None:
         order: list[str] = []
@@ -284,7 +290,7 @@ class TestComputing:
         for pair in pairs[:3]:
             pair.theirs.send(b"x" * 100_000)
         costly = [reads("costly", pair, 0.01, 20) for pair in pairs[:2]]
-        run(*costly, reads("cheap", pairs[2], 0.0, 20), concurrency=20)
+        self.run(*costly, reads("cheap", pairs[2], 0.0, 20), concurrency=20)
         last_cheap = max(number for number, name in enumerate(order) if name == "cheap")
         assert order[:last_cheap].count("costly") <= 4
 
@@ -303,7 +309,7 @@ class TestComputing:
                 self.compute(0.001)
                 await pause(0.0)
 
-        run(lasts(), *(is_new() for _each in range(20)), concurrency=50)
+        self.run(lasts(), *(is_new() for _each in range(20)), concurrency=50)
         assert order.index("lasting") <= 21
 
     def test_one_that_has_computed_a_lot_is_given_less_at_a_time(self, pairs: list[Pair]) -> None:
@@ -318,5 +324,5 @@ class TestComputing:
                 self.compute(0.01)
 
         pairs[0].theirs.send(b"x" * 100_000)
-        run(reads())
+        self.run(reads())
         assert (sizes[0], sizes[-1]) == (4096, 512)
