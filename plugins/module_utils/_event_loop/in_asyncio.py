@@ -11,19 +11,21 @@ import contextlib
 import time
 from typing import TypeVar
 
-from .tasks import Received, Task, Wait, answer_to
+from .tasks import READING, Received, Task, Wait, answer_to
 
 Result = TypeVar("Result")
 
 
 async def run(task: Task[Result]) -> Result:
     """Do the waiting of one task, as :func:`tasks.run` does by blocking."""
-    answer: Received | None = None
+    answer: Received | OSError | None = None
     try:
         while True:
-            wait = task.send(answer)
-            await _until_ready(wait)
-            answer = answer_to(wait) if wait.events else None
+            wait = task.throw(answer) if isinstance(answer, OSError) else task.send(answer)
+            try:
+                answer = await _answer(wait)
+            except OSError as error:  # raised where it is awaited
+                answer = error
     except StopIteration as ended:
         result: Result = ended.value
         return result
@@ -31,25 +33,34 @@ async def run(task: Task[Result]) -> Result:
         task.close()
 
 
-async def _until_ready(wait: Wait) -> None:
-    """Until there is something to read, or the time is up.
+async def _answer(wait: Wait) -> Received | None:
+    while await _is_ready(wait):
+        answer = answer_to(wait)
+        if answer is not None or time.monotonic() >= wait.until:
+            return answer
+    return None
+
+
+async def _is_ready(wait: Wait) -> bool:
+    """Wait until the descriptor is ready (True) or the time is up (False).
 
     Not by asyncio.wait_for, which before Python 3.12 could lose a cancellation.
     """
     loop = asyncio.get_running_loop()
     ready = loop.create_future()
 
-    def be_ready() -> None:
+    def end(is_ready: bool) -> None:
         # Both may come, and an interrupt may cancel it at any moment: asking before would be too early.
         with contextlib.suppress(asyncio.InvalidStateError):
-            ready.set_result(None)
+            ready.set_result(is_ready)
 
-    timer = loop.call_later(max(0.0, wait.until - time.monotonic()), be_ready)
-    if wait.events:
-        loop.add_reader(wait.descriptor, be_ready)
+    timer = loop.call_later(max(0.0, wait.until - time.monotonic()), end, False)
+    is_for_reading = wait.events == READING
     try:
-        await ready
+        if wait.events:
+            (loop.add_reader if is_for_reading else loop.add_writer)(wait.descriptor, end, True)
+        return bool(await ready)
     finally:
         timer.cancel()
         if wait.events:
-            loop.remove_reader(wait.descriptor)
+            (loop.remove_reader if is_for_reading else loop.remove_writer)(wait.descriptor)

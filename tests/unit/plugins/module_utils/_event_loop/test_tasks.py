@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import os
 import resource
 import signal
@@ -12,7 +13,7 @@ from types import SimpleNamespace
 from typing import Any, NoReturn
 
 import pytest
-from ansible_collections.qemu.guest_agent.plugins.module_utils._event_loop import tasks
+from ansible_collections.qemu.guest_agent.plugins.module_utils._event_loop import in_asyncio, tasks
 from ansible_collections.qemu.guest_agent.plugins.module_utils._event_loop.tasks import (
     Deadline,
     Received,
@@ -130,9 +131,16 @@ def test_a_deadline_ends_once_and_never_turns_negative(monkeypatch: pytest.Monke
 Loop = Callable[[Task[Any]], Any]
 
 
-@pytest.fixture(params=["for one task", "for many"])
+LOOPS: dict[str, Loop] = {
+    "for one task": run,
+    "for many": lambda task: many_tasks.run(task)[0][1],
+    "in asyncio": lambda task: asyncio.run(in_asyncio.run(task)),
+}
+
+
+@pytest.fixture(params=LOOPS)
 def loop(request: pytest.FixtureRequest) -> Loop:
-    return run if request.param == "for one task" else lambda task: many_tasks.run(task)[0][1]
+    return LOOPS[request.param]
 
 
 async def reading(end: socket.socket, seconds: float = 5.0) -> Received | None:
