@@ -27,7 +27,7 @@ from ._errors import (
 )
 from ._event_loop.tasks import NEVER, Deadline, pause
 from ._protocol import messages
-from ._protocol.commands import CATALOGUE, FROZEN_ALLOWED, answers_on_success
+from ._protocol.commands import CATALOG, FROZEN_ALLOWED, answers_on_success
 from ._protocol.errors import QgaError, RemoteProtocolError
 from ._untrusted import visible
 
@@ -107,7 +107,7 @@ class GuestAgent:
         try:
             return (await self.info()).enabled(name)
         except CommandError:
-            return name in CATALOGUE and CATALOGUE[name].origin == "stock"
+            return name in CATALOG and CATALOG[name].origin == "stock"
 
     async def require(self, command: str) -> None:
         """Make sure that the agent has ``command`` and lets it run, without running it.
@@ -272,7 +272,7 @@ class GuestAgent:
 
 
 def _missing(command: str) -> CommandNotFoundError:
-    hint = _EXTENDED_HINT if command in CATALOGUE and CATALOGUE[command].origin == "extended" else None
+    hint = _EXTENDED_HINT if command in CATALOG and CATALOG[command].origin == "extended" else None
     return CommandNotFoundError(f"the agent does not know {command}", hint, command)
 
 

@@ -101,7 +101,7 @@ class Check(Enum):
 
     COMMANDS = "its commands: tests/integration/docs/test_commands.py"
     PROTOCOL = "every byte of it: tests/integration/docs/test_protocol.py"
-    SCHEMA = "against the catalogue of commands: tests/unit/docs/test_texts.py"
+    SCHEMA = "against the catalog of commands: tests/unit/docs/test_texts.py"
     SERVICE_LOG = "its commands as COMMANDS, its lines by tests/unit/docs/test_texts.py"
     TEXT = "what it says of the code: tests/unit/docs/test_texts.py"
     AGENT_CONFIGURATION = "by the agent that reads it: tests/integration/docs/test_commands.py"

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol import framing, messages, values
-from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.commands import CATALOGUE, answers_on_success
+from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.commands import CATALOG, answers_on_success
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.errors import RemoteProtocolError
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.limits import Limits
 
@@ -134,7 +134,7 @@ def _get_command_info(call: Call) -> dict[str, Any]:
 
 
 def command_info(name: str, enabled: bool = True) -> dict[str, Any]:
-    entry = CATALOGUE[name]
+    entry = CATALOG[name]
     return {
         **{member: getattr(entry, member) for member in ("name", "since", "description", "returns", "origin")},
         "enabled": enabled,
@@ -165,7 +165,7 @@ _TYPES: Mapping[str, tuple[type, str]] = {"int": (int, "integer"), "str": (str, 
 
 def check_arguments(command: str, given: Mapping[str, Any]) -> None:
     """Check arguments against the catalog, like the stock agent (qapi/qmp-dispatch.c, QEMU 10.0.13)."""
-    arguments = {argument.name: argument for argument in CATALOGUE[command].arguments}
+    arguments = {argument.name: argument for argument in CATALOG[command].arguments}
     for name, argument in arguments.items():
         if name not in given:
             if not argument.optional:

@@ -6,15 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.commands import CATALOGUE, FROZEN_ALLOWED
+from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.commands import CATALOG, FROZEN_ALLOWED
 
 MICROSECOND_NS, MILLISECOND_NS, SECOND_NS = 1_000, 1_000_000, 1_000_000_000
 MINUTE_NS = 60 * SECOND_NS
 WINDOWS_TICK_NS = 15_625_000
 
 # A Linux build lacks these commands of the catalog: the Windows-only one, and those of the extended agent.
-_STOCK = frozenset(name for name, command in CATALOGUE.items() if command.origin == "stock") - {"guest-get-devices"}
-_EXTENDED = frozenset(name for name, command in CATALOGUE.items() if command.origin == "extended")
+_STOCK = frozenset(name for name, command in CATALOG.items() if command.origin == "stock") - {"guest-get-devices"}
+_EXTENDED = frozenset(name for name, command in CATALOG.items() if command.origin == "extended")
 # Disabled by default in RHEL's /etc/sysconfig/qemu-ga (qemu-guest-agent of RHEL 8).
 RHEL_BLOCKED = frozenset(
     (
@@ -83,7 +83,7 @@ WINDOWS_TICKING = replace(WINDOWS, tick_ns=WINDOWS_TICK_NS)
 WHOLE_MINUTES = Kind(version="9.2.0", set_step_ns=MINUTE_NS)
 BEFORE_1_7 = Kind(
     version="1.6.0",
-    commands=frozenset(name for name in _STOCK if CATALOGUE[name].since in ("0.15.0", "1.1", "1.2", "1.5")),
+    commands=frozenset(name for name in _STOCK if CATALOG[name].since in ("0.15.0", "1.1", "1.2", "1.5")),
     has_success_response=False,
 )
 REFUSES_ID = Kind(version="2.12.0", takes_id=False)

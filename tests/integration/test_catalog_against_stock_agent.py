@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.commands import CATALOGUE, answers_on_success
+from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.commands import CATALOG, answers_on_success
 
 from tests.processes.stock_agent import ALWAYS_BLOCKED, StockAgent, exchange
 
@@ -25,12 +25,12 @@ def test_every_command_agrees_with_the_catalog() -> None:
         commands = supported(agent)
         # An agent rejects a missing argument before it does anything, so these requests are harmless.
         for name in (name for name, command in commands.items() if command["enabled"]):
-            required = [argument.name for argument in CATALOGUE[name].arguments if not argument.optional]
+            required = [argument.name for argument in CATALOG[name].arguments if not argument.optional]
             if required:
                 reply = exchange(agent.socket, name)
                 assert reply["error"]["desc"] == f"Parameter '{required[0]}' is missing", name
     assert set(commands) >= EVERYWHERE
-    assert {name for name in commands if name not in CATALOGUE or CATALOGUE[name].origin != "stock"} == set()
+    assert {name for name in commands if name not in CATALOG or CATALOG[name].origin != "stock"} == set()
     assert {name: command["success-response"] for name, command in commands.items()} == {
         name: answers_on_success(name) for name in commands
     }

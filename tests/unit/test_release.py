@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.commands import CATALOGUE
+from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.commands import CATALOG
 
 ROOT = Path(__file__).parents[2]
 
@@ -106,6 +106,6 @@ def test_the_extended_agent_says_the_same_version() -> None:
 
 
 def test_its_commands_are_since_a_release() -> None:
-    since = [command.since for command in CATALOGUE.values() if command.origin == "extended"]
+    since = [command.since for command in CATALOG.values() if command.origin == "extended"]
     assert len(since) == 3
     assert set(since) <= {*RELEASES, GALAXY["version"]}

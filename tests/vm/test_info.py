@@ -47,6 +47,6 @@ def test_what_the_guest_is(guest: Guest) -> None:
     assert set(least) == {"name", "status", "agent", "hostname", "os", "timezone", "errors"}
     assert set(everything) - set(all_but_two) == {"commands", "time"}
     details = command["command"]
-    assert (details["present"], details["enabled"], details["details_from"]) == (True, True, "catalogue")
+    assert (details["present"], details["enabled"], details["details_from"]) == (True, True, "catalog")
     assert details["arguments"] == [{"name": "time", "type": "int", "optional": True}]
     assert (absent["command"]["present"], absent["command"]["enabled"]) == (False, False)

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The details of one agent command, from the catalogue and from this guest's agent."""
+"""The details of one agent command, from the catalog and from this guest's agent."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 from .._agent import GuestAgent
 from .._errors import CommandNotFoundError
-from .._protocol.commands import CATALOGUE
+from .._protocol.commands import CATALOG
 from .shapes import facts_of
 
 _DESCRIBED = ("success_response", "since", "description", "arguments", "returns", "origin")
@@ -20,18 +20,18 @@ async def command_details(agent: GuestAgent, name: str) -> dict[str, Any]:
     """The details of one agent command; ``details_from`` says whose they are.
 
     The extended agent is asked (``guest-get-command-info``). The stock agent reports only whether the command is
-    enabled and answers on success; the rest is the catalogue's.
+    enabled and answers on success; the rest is the catalog's.
 
-    :raises CommandNotFoundError: neither the agent nor the catalogue knows it
+    :raises CommandNotFoundError: neither the agent nor the catalog knows it
     """
     if await agent.knows("guest-get-command-info"):
         details = facts_of("guest-get-command-info", await agent.call("guest-get-command-info", {"name": name}))
         return dict(details, present=True, details_from="agent")
     state = (await agent.info()).commands.get(name)
-    entry = CATALOGUE.get(name)
+    entry = CATALOG.get(name)
     if state is None and entry is None:
         raise CommandNotFoundError(
-            f"neither the agent nor the catalogue knows a command {name}",
+            f"neither the agent nor the catalog knows a command {name}",
             "Check the spelling; gather_subset=commands lists what this agent has.",
             name,
         )
@@ -41,5 +41,5 @@ async def command_details(agent: GuestAgent, name: str) -> dict[str, Any]:
         details["arguments"] = [argument._asdict() for argument in entry.arguments]
     if state is not None:
         details["success_response"] = state.success_response
-    details["details_from"] = "agent" if entry is None else "catalogue"
+    details["details_from"] = "agent" if entry is None else "catalog"
     return details

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The catalogue of guest agent commands: the stock agent's 44 and the extended agent's 3 new ones.
+"""The catalog of guest agent commands: the stock agent's 44 and the extended agent's 3 new ones.
 
 Source of every fact about a stock command: ``qga/qapi-schema.json`` of QEMU 10.0.13. The one-sentence descriptions are
 our own. The extended agent completes a fourth command, ``guest-info``, which keeps its stock entry. A new
@@ -17,7 +17,7 @@ Conventions:
 - ``if`` has the schema's build condition; without, every build of the agent has the command.
 
 What ``guest-info`` says about ``enabled`` and ``success-response`` comes from the agent itself and goes
-before this catalogue. The catalogue answers where the agent is silent (before 1.7) or was not asked.
+before this catalog. The catalog answers where the agent is silent (before 1.7) or was not asked.
 
 The types that only the extended agent returns:
 
@@ -194,7 +194,7 @@ guest-get-command-info(name: str) -> GuestCommandInfo
     1.0.0: Returns the details of one command.
 """
 
-CATALOGUE: Mapping[str, Command] = MappingProxyType(
+CATALOG: Mapping[str, Command] = MappingProxyType(
     {command.name: command for command in (*parse_commands(_STOCK, "stock"), *parse_commands(_EXTENDED, "extended"))}
 )
 
@@ -203,7 +203,7 @@ FROZEN_ALLOWED: frozenset[str] = frozenset(
     ("guest-ping", "guest-info", "guest-sync", "guest-sync-delimited", "guest-fsfreeze-status", "guest-fsfreeze-thaw")
 )
 
-SILENT: frozenset[str] = frozenset(name for name, command in CATALOGUE.items() if not command.success_response)
+SILENT: frozenset[str] = frozenset(name for name, command in CATALOG.items() if not command.success_response)
 
 
 def answers_on_success(name: str) -> bool:

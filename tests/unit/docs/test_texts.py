@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.qemu.guest_agent.plugins.module_utils._clock.intervals import Reading
-from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.commands import CATALOGUE
+from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.commands import CATALOG
 
 from tests.docs.examples import GUIDES, Check, Example, all_examples, commands_of, to_check
 from tests.support.collection import ROOT
@@ -43,7 +43,7 @@ def test_the_arithmetic_of_scale() -> None:
 def test_the_drawing_names_commands_that_there_are() -> None:
     drawing = the_one("host ── channel")
     for name in re.findall(r"guest-[a-z-]+\*?", drawing):
-        assert any(known == name or (name.endswith("*") and known.startswith(name[:-1])) for known in CATALOGUE), name
+        assert any(known == name or (name.endswith("*") and known.startswith(name[:-1])) for known in CATALOG), name
 
 
 def test_the_channel_is_the_one_that_is_looked_for() -> None:
@@ -110,9 +110,9 @@ def test_there_is_one_for_each_of_the_four_commands() -> None:
 
 
 @pytest.mark.parametrize("example", SCHEMAS, ids=lambda example: example.caption)
-def test_the_command_takes_and_returns_what_the_catalogue_says(example: Example) -> None:
+def test_the_command_takes_and_returns_what_the_catalog_says(example: Example) -> None:
     command = definitions(example)[-1]
-    known = CATALOGUE[command["command"]]
+    known = CATALOG[command["command"]]
     arguments = {
         f"*{argument.name}" if argument.optional else argument.name: argument.type for argument in known.arguments
     }

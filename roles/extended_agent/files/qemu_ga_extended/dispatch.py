@@ -58,7 +58,7 @@ from collections import deque
 from typing import Callable
 
 from guest_agent._protocol import framing
-from guest_agent._protocol.commands import CATALOGUE
+from guest_agent._protocol.commands import CATALOG
 
 from . import own_commands, requests
 from .limits import Costs
@@ -302,7 +302,7 @@ class Dispatcher:
     def _name_for_log(self, command: str) -> str:
         """Return the name, unless it is unknown: the client's text could be a misplaced secret, or forge a log line."""
         info = self._stock.info
-        is_known = command in CATALOGUE or (info is not None and command in info.commands and command.isprintable())
+        is_known = command in CATALOG or (info is not None and command in info.commands and command.isprintable())
         return command if is_known else "an unknown command"
 
     # -------------------------------------------------------------------------------------------------- out of turn

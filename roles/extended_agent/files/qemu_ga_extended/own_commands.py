@@ -11,7 +11,7 @@ from typing import Any, Callable, Mapping, NamedTuple
 
 from guest_agent._linux.timex import MOST_SLEWED_NS, slew_duration_ns
 from guest_agent._protocol import values
-from guest_agent._protocol.commands import CATALOGUE
+from guest_agent._protocol.commands import CATALOG
 
 from . import VERSION, requests
 from .clock import SECOND_NS, KernelClock
@@ -145,7 +145,7 @@ def _get_command_info(call: Call) -> dict[str, Any]:
     name: str = call.arguments["name"]
     if name not in _names(call.context.stock):
         raise not_found(name)
-    known = CATALOGUE.get(name)
+    known = CATALOG.get(name)
     return {
         **_listing(call.context, name),
         # A stock agent newer than the catalog has commands of which no more is known.

@@ -13,14 +13,14 @@ from __future__ import annotations
 
 from typing import Mapping, NamedTuple
 
-from guest_agent._protocol.commands import CATALOGUE, FROZEN_ALLOWED
+from guest_agent._protocol.commands import CATALOG, FROZEN_ALLOWED
 
 from .refusal import FROZEN, NOT_ALLOWED, Refusal, disabled, not_found
 from .stock import GET_TIME, INFO, Stock
 
 # Commands that the stock agent has, too, but that must work even while it hangs.
 ANSWERED_FOR_STOCK = frozenset(("guest-sync", "guest-sync-delimited", "guest-ping", "guest-get-time", "guest-info"))
-EXTENDED = frozenset(name for name, command in CATALOGUE.items() if command.origin == "extended")
+EXTENDED = frozenset(name for name, command in CATALOG.items() if command.origin == "extended")
 OWN_COMMANDS = ANSWERED_FOR_STOCK | EXTENDED
 
 # This agent's own commands, and the stock agent's commands whose permissions they need.

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any, Callable, Mapping
 
 from guest_agent._protocol import values
-from guest_agent._protocol.commands import CATALOGUE
+from guest_agent._protocol.commands import CATALOG
 from guest_agent._protocol.errors import LocalProtocolError
 
 from .refusal import Refusal
@@ -21,7 +21,7 @@ def _seed_form(value: Mapping[str, Any]) -> Mapping[str, Any]:
     """Accept ``command`` for ``execute`` in this agent's own commands, as QEMU's wiki page "UsefulCommands" has it."""
     command = value.get("command")
     if isinstance(command, str):
-        known = CATALOGUE.get(command)
+        known = CATALOG.get(command)
         if known is not None and known.origin == "extended":
             return {"execute" if name == "command" else name: member for name, member in value.items()}
     return value
@@ -77,11 +77,11 @@ _TYPES: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
 
 
 def check_arguments(command: str, given: Mapping[str, Any]) -> None:
-    """Check names and types against the catalogue.
+    """Check names and types against the catalog.
 
     :raises Refusal: they do not match
     """
-    arguments = CATALOGUE[command].arguments
+    arguments = CATALOG[command].arguments
     if not arguments and not given:
         return
     known = 0

@@ -190,7 +190,7 @@ class TestCalling:
             ("guest-from-the-future", None, True),
         ],
     )
-    def test_the_agent_is_believed_before_the_catalogue_whether_a_command_answers(
+    def test_the_agent_is_believed_before_the_catalog_whether_a_command_answers(
         self, guest: SimulatedGuest, agent: BlockingAgent, name: str, listed: bool | None, expected: bool
     ) -> None:
         guest.commands[name] = {"name": name, "enabled": True}

@@ -98,7 +98,7 @@ class TestOneGuest:
     @pytest.mark.usefixtures("web1")
     def test_a_command_is_described(self, run: Run) -> None:
         ended = run(qga_info, domain="web1", command="guest-get-time")
-        assert ended.guest["command"]["details_from"] == "catalogue"
+        assert ended.guest["command"]["details_from"] == "catalog"
 
     @pytest.mark.parametrize(
         ("error", "code"),

@@ -6,7 +6,7 @@ import pytest
 from ansible_collections.qemu.guest_agent.plugins.module_utils._agent import GuestAgent
 from ansible_collections.qemu.guest_agent.plugins.module_utils._errors import CommandNotFoundError
 from ansible_collections.qemu.guest_agent.plugins.module_utils._facts.command_details import command_details
-from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.commands import CATALOGUE
+from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.commands import CATALOG
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.errors import RemoteProtocolError
 
 from tests.fakes.guest import EXTENDED_COMMANDS, SimulatedGuest, TimeLine, full_guest, not_found, says
@@ -28,16 +28,16 @@ class TestAStockAgent:
             "enabled": False,
             "success_response": False,
             "since": "1.5",
-            "description": CATALOGUE["guest-set-time"].description,
+            "description": CATALOG["guest-set-time"].description,
             "arguments": [{"name": "time", "type": "int", "optional": True}],
             "returns": "none",
             "origin": "stock",
-            "details_from": "catalogue",
+            "details_from": "catalog",
         }
 
     def test_a_command_that_the_agent_lacks_is_described_as_absent(self, line: TimeLine) -> None:
         details = details_of(full_guest(line), "guest-exec")
-        assert (details["present"], details["enabled"], details["details_from"]) == (False, False, "catalogue")
+        assert (details["present"], details["enabled"], details["details_from"]) == (False, False, "catalog")
 
     def test_a_command_that_the_catalog_lacks_is_described_by_the_agent(self, line: TimeLine) -> None:
         guest = full_guest(line)

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.qemu.guest_agent.plugins.module_utils._facts.shapes import SHAPES, Leaf, Shape, facts_of
-from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.commands import CATALOGUE
+from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.commands import CATALOG
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.errors import RemoteProtocolError
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.values import decode
 
@@ -57,7 +57,7 @@ def absent(shape: Shape, value: Any) -> Iterator[tuple[Any, Any]]:
 @pytest.mark.parametrize("command", SHAPES)
 class TestEachCommand:
     def test_it_is_in_the_catalog_and_its_members_may_be_missing(self, command: str) -> None:
-        assert command in CATALOGUE
+        assert command in CATALOG
         value = example(SHAPES[command])
         facts_of(command, value)
         if not isinstance(value, str):

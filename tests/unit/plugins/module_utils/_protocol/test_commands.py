@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.commands import (
-    CATALOGUE,
+    CATALOG,
     FROZEN_ALLOWED,
     Argument,
     Command,
@@ -12,32 +12,32 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._protocol.command
 
 
 def test_the_stock_agents_commands_come_first_and_the_extended_ones_last() -> None:
-    origins = {name: command.origin for name, command in CATALOGUE.items()}
+    origins = {name: command.origin for name, command in CATALOG.items()}
     assert list(origins.values()) == ["stock"] * 44 + ["extended"] * 3
     assert list(origins)[44:] == ["guest-update-time", "guest-get-clock", "guest-get-command-info"]
 
 
 def test_four_commands_do_not_answer_on_success_and_unknown_ones_do() -> None:
-    silent = {name for name in CATALOGUE if not answers_on_success(name)}
+    silent = {name for name in CATALOG if not answers_on_success(name)}
     assert silent == {"guest-shutdown", "guest-suspend-disk", "guest-suspend-ram", "guest-suspend-hybrid"}
-    assert {CATALOGUE[name].returns for name in silent} == {"none"}
+    assert {CATALOG[name].returns for name in silent} == {"none"}
     assert answers_on_success("guest-from-the-future")
 
 
 def test_a_frozen_agent_allows_stock_commands_that_set_no_clock() -> None:
-    assert {CATALOGUE[name].origin for name in FROZEN_ALLOWED} == {"stock"}
+    assert {CATALOG[name].origin for name in FROZEN_ALLOWED} == {"stock"}
     assert not {name for name in FROZEN_ALLOWED if "time" in name or "clock" in name}
 
 
 def test_a_description_is_one_sentence() -> None:
-    for description in (command.description for command in CATALOGUE.values()):
+    for description in (command.description for command in CATALOG.values()):
         assert description[0].isupper(), description
         assert description.find(". ") == -1, description
         assert description.endswith("."), description
 
 
 def test_no_command_has_two_arguments_of_one_name() -> None:
-    for command in CATALOGUE.values():
+    for command in CATALOG.values():
         assert len({argument.name for argument in command.arguments}) == len(command.arguments), command.name
 
 
