@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""One guest's agent: what it can do, and doing it."""
+"""One guest's agent: its capabilities and its commands."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ from ._protocol.commands import CATALOG, FROZEN_ALLOWED, answers_on_success
 from ._protocol.errors import QgaError, RemoteProtocolError
 from ._untrusted import visible
 
-# The pause between two attempts to reach an agent that is not there yet: a guest that boots or wakes needs seconds.
+# The pause before the next attempt to reach an agent that is not there yet: a guest needs seconds to boot or wake up.
 _RETRY_SECONDS = 0.2
 
-# The pause between two attempts at what a frozen guest refuses. A backup freezes for seconds.
+# The pause before the next attempt at a command that a frozen guest refused. A backup freezes for seconds.
 _FROZEN_SECONDS = 0.5
 
-# An attempt just before the end of a longer operation still gets enough time to be a fair one.
+# An attempt right before the end of a longer operation still gets this much time.
 _FAIR_SECONDS = 1.0
 
 _EXTENDED_HINT = "Only the extended agent has it: deploy it with the role qemu.guest_agent.extended_agent."
@@ -46,7 +46,7 @@ _EXTENDED_HINT = "Only the extended agent has it: deploy it with the role qemu.g
 # 24.04 have it in a package that is not always installed.
 _SET_TIME_HINT = (
     "The guest has no /sbin/hwclock: install util-linux-extra in it (`apt install util-linux-extra`), or use the "
-    "extended agent (role qemu.guest_agent.extended_agent), which needs none."
+    "extended agent (role qemu.guest_agent.extended_agent), which does not need hwclock."
 )
 
 
@@ -57,7 +57,7 @@ class CommandState(NamedTuple):
 
 @dataclass(frozen=True)
 class AgentInfo:
-    """``guest-info``, typed. ``commands`` maps names to states."""
+    """The typed reply to ``guest-info``. ``commands`` maps names to states."""
 
     version: str
     commands: Mapping[str, CommandState]
@@ -72,11 +72,11 @@ class AgentInfo:
 
 
 class GuestAgent:
-    """The agent behind a channel.
+    """The agent at the other end of a channel.
 
-    ``timeout`` is in seconds, for each exchange. For ``frozen_patience`` seconds, a command is repeated that the agent
-    refuses because the guest's file systems are frozen: it was not carried out, and a backup thaws them soon.
-    ``has_answered``: a command, if only to refuse it.
+    ``timeout`` is in seconds, for each exchange. A command that the agent refuses because the guest's file systems are
+    frozen is repeated for ``frozen_patience`` seconds: it was not run, and a backup thaws them soon. ``has_answered``:
+    the agent has answered a command; a refusal counts.
     """
 
     def __init__(self, channel: Channel, timeout: float, frozen_patience: float = 0.0) -> None:
@@ -87,7 +87,7 @@ class GuestAgent:
         self.has_answered = False
 
     async def info(self) -> AgentInfo:
-        """Return what the agent can do, asked for once.
+        """Return the agent's version and commands, which it is asked for only once.
 
         :raises QgaError: as :meth:`call` does; ``guest-info`` itself may be disabled
         """
@@ -96,23 +96,23 @@ class GuestAgent:
         return self._info
 
     async def macs(self) -> tuple[str, ...]:
-        """Return the MAC addresses that the host gave the guest's network devices, in their order; none: not known.
+        """Return the MAC addresses of the guest's network devices in the host's order; none: they are unknown.
 
         :raises QgaError: the hypervisor could not be asked
         """
         return await self._channel.macs(self.timeout)
 
     async def knows(self, name: str) -> bool:
-        """Return whether the agent has the command and lets it run. One that hides its list is believed to know all."""
+        """Return whether the agent has the command enabled; if it hides its list, whether it is a stock command."""
         try:
             return (await self.info()).enabled(name)
         except CommandError:
             return name in CATALOG and CATALOG[name].origin == "stock"
 
     async def require(self, command: str) -> None:
-        """Make sure that the agent has ``command`` and lets it run, without running it.
+        """Check that the agent has ``command`` enabled, without running it.
 
-        :raises CommandError: it has not, or does not
+        :raises CommandError: the command is missing or disabled
         """
         if await self.knows(command):
             return
@@ -120,34 +120,34 @@ class GuestAgent:
         raise _missing(command) if state is None else await self._disabled(command)
 
     def within(self, deadline: Deadline) -> float:
-        """The seconds that an exchange may take which is part of a longer operation: ``timeout``, or what is left until
-        the deadline, and a second even at the end.
+        """Return the timeout of an exchange within a longer operation: ``timeout``, or the time left until the deadline
+        if that is shorter, but at least a second.
         """
         return min(self.timeout, max(deadline.remaining(), _FAIR_SECONDS))
 
     def pin(self) -> None:
-        """From now on only this guest is meant; see :meth:`Channel.pin`."""
+        """Bind the agent to this guest; see :meth:`Channel.pin`."""
         self._channel.pin()
 
     async def come_next(self) -> None:
-        """Return when nothing that another client has asked is under way to the agent, where there may be others.
+        """Wait until earlier requests of other clients are done, if the agent is shared with others.
 
         :raises QgaError: the agent could not be asked
         """
         if self._channel.is_shared:
-            with contextlib.suppress(CommandError):  # whatever it answers, its turn has come
+            with contextlib.suppress(CommandError):  # any answer shows that those are done
                 await self.call("guest-ping")
 
     async def let_go(self, held: float = 0.0) -> None:
-        """Leave the agent to others for a while, see :meth:`Channel.let_go`."""
+        """Leave the agent to other clients for a while; see :meth:`Channel.let_go`."""
         await self._channel.let_go(held)
 
     async def regain(self, timeout: float) -> None:
-        """Have the agent back, see :meth:`Channel.regain`."""
+        """Take the agent back; see :meth:`Channel.regain`."""
         await self._channel.regain(timeout)
 
     async def require_same(self) -> None:
-        """Make sure that it is still the guest that was pinned; see :meth:`Channel.require_same`."""
+        """Check that this is still the pinned guest; see :meth:`Channel.require_same`."""
         await self._channel.require_same(self.timeout)
 
     async def call(
@@ -157,9 +157,9 @@ class GuestAgent:
         timeout: float | None = None,
         deadline: Deadline = NEVER,
     ) -> Any:
-        """Return what ``command`` does; ``{}`` from commands that return nothing.
+        """Run ``command`` and return its result, ``{}`` if the command returns nothing.
 
-        ``timeout`` is in seconds, in place of the usual one; ``deadline`` is that of what the command is part of.
+        ``timeout`` is in seconds and replaces the usual one; ``deadline`` is that of a longer operation.
 
         :raises CommandError: the agent refused it
         :raises QgaError: the agent could not be asked; see :meth:`Channel.call`
@@ -173,10 +173,10 @@ class GuestAgent:
         timeout: float | None = None,
         deadline: Deadline = NEVER,
     ) -> Exchange:
-        """As :meth:`call`, with the stamps of the exchange. Its reply is always a :class:`messages.Returned`."""
+        """As :meth:`call`, but return the exchange with its stamps; its reply is a :class:`messages.Returned`."""
         expects_reply = self._expects_reply(command)
         if not expects_reply:
-            await self.require(command)  # there is no reply that says it is disabled
+            await self.require(command)  # no reply would report that it is disabled
         request = Request(command, {} if arguments is None else arguments, expects_reply)
         patience = Deadline(min(self._frozen_patience, deadline.remaining()))
         is_disabled = False
@@ -188,12 +188,12 @@ class GuestAgent:
                     raise
                 is_disabled = False
             except CommandDisabledError:
-                # It may have been thawed before it could be asked whether it is frozen.
+                # The guest may have been thawed before it was asked whether it is frozen.
                 if is_disabled or not self._frozen_patience:
                     raise
                 is_disabled = True
                 continue
-            await self._channel.let_go()  # what froze them needs the agent to thaw them
+            await self._channel.let_go()  # the client that froze them needs the agent to thaw them
             await pause(_FROZEN_SECONDS)
             await self._channel.regain(max(self.within(deadline), patience.remaining()))
 
@@ -207,10 +207,10 @@ class GuestAgent:
     async def wait(self, wait_timeout: float) -> None:
         """Return as soon as the agent answers; ``wait_timeout`` is in seconds.
 
-        Only what passes by itself is waited for: an agent that is not connected yet, or does not answer yet; and for
-        one that has answered before, a hypervisor's daemon that is restarted.
+        Only temporary problems are waited for: an agent that is not connected yet, or does not answer yet; and if it
+        has answered before, a restart of the hypervisor's daemon.
 
-        :raises QgaError: it did not, with the last reason
+        :raises QgaError: the last reason why the agent did not answer
         """
         deadline = Deadline(wait_timeout)
         while True:
@@ -218,7 +218,7 @@ class GuestAgent:
                 await self._greet(self.within(deadline))
                 return
             except CommandError:
-                return  # it answers, if only to refuse
+                return  # a refusal is an answer
             except HypervisorUnavailableError:
                 if not self.has_answered or deadline.remaining() < _RETRY_SECONDS:
                     raise
@@ -228,12 +228,12 @@ class GuestAgent:
             await pause(_RETRY_SECONDS)
 
     async def _greet(self, timeout: float) -> None:
-        """Ask for a sign of life: for what has to be known next anyway, or for a ping if that is known."""
+        """Get any answer: the agent's information, which is needed next anyway, or that to a ping if it is known."""
         if self._info is not None:
             await self.call("guest-ping", timeout=timeout)
             return
         value = await self.call("guest-info", timeout=timeout)
-        with contextlib.suppress(RemoteProtocolError):  # it answers, and whoever needs the list will see
+        with contextlib.suppress(RemoteProtocolError):  # it answers; info() will raise the error if the list is needed
             self._info = _read_info(value)
 
     def _expects_reply(self, command: str) -> bool:
@@ -265,19 +265,19 @@ class GuestAgent:
 
     async def _is_frozen(self) -> bool:
         try:
-            # Not as a call: what it is asked for has its time, and is not to be repeated for another such.
+            # Not by call(), which would repeat this for frozen_patience as well.
             return bool((await self._exchange(Request("guest-fsfreeze-status"), self.timeout)).value == "frozen")
         except QgaError:
-            return False  # it does not say so: the refusal is the administrator's
+            return False  # it does not report that it is frozen: the administrator disabled the command
 
 
 def _missing(command: str) -> CommandNotFoundError:
     hint = _EXTENDED_HINT if command in CATALOG and CATALOG[command].origin == "extended" else None
-    return CommandNotFoundError(f"the agent does not know {command}", hint, command)
+    return CommandNotFoundError(f"the agent has no command {command}", hint, command)
 
 
 def _read_info(value: Any) -> AgentInfo:
-    """``GuestAgentInfo`` (qga/qapi-schema.json, QEMU 10.0.13). Agents before 1.7 have no ``success-response``.
+    """Read ``GuestAgentInfo`` (qga/qapi-schema.json, QEMU 10.0.13). Agents before 1.7 have no ``success-response``.
 
     A null counts as absent.
 
@@ -287,18 +287,18 @@ def _read_info(value: Any) -> AgentInfo:
         raise RemoteProtocolError("the agent returned a guest-info without a version")
     listed = _member(value, "supported_commands", [])
     if not isinstance(listed, list):
-        raise RemoteProtocolError("the agent returned a guest-info whose supported_commands is no list")
+        raise RemoteProtocolError("the agent returned a guest-info whose supported_commands is not a list")
     entries = [entry for entry in listed if entry is not None]
     return AgentInfo(value["version"], MappingProxyType(dict(map(_read_command, entries))))
 
 
 def _read_command(entry: Any) -> tuple[str, CommandState]:
     if not isinstance(entry, dict) or not isinstance(entry.get("name"), str):
-        raise RemoteProtocolError("the agent returned a guest-info with a command that has no name")
+        raise RemoteProtocolError("the agent returned a guest-info with a command without a name")
     name, enabled = entry["name"], _member(entry, "enabled", False)
     success_response = _member(entry, "success-response", answers_on_success(name))
     if not isinstance(enabled, bool) or not isinstance(success_response, bool):
-        raise RemoteProtocolError("the agent returned a guest-info with a command whose state is no boolean")
+        raise RemoteProtocolError("the agent returned a guest-info with a command whose state is not a boolean")
     return name, CommandState(enabled, success_response)
 
 

@@ -2,9 +2,9 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The errors of the host's side, from options and hypervisors to clocks: one tree, with those of the protocol.
+"""The errors on the host's side, from options and hypervisors to clocks. They share a base with those of the protocol.
 
-Each class has a stable ``code`` that playbooks may test, and a hint that says what to do.
+Each class has a stable ``code`` that playbooks may test, and a hint about what to do.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ ErrorType = TypeVar("ErrorType", bound=BaseException)
 def detached(error: ErrorType) -> ErrorType:
     """Return ``error`` without its traceback, cause and context.
 
-    For errors that are kept: these hold everything that the code worked on when it failed, a guest's reply included.
+    For errors that are kept: these refer to everything that the failing code worked on, including a guest's reply.
     """
     error.__traceback__ = error.__cause__ = error.__context__ = None
     return error
 
 
 def sentence(error: QgaError) -> str:
-    """The error for a reader: what was wrong and where, its code, and what to do."""
+    """Return the error as text: what was wrong and where, its code, and what to do."""
     message = error.message[:1].upper() + error.message[1:]
     return ("{} [{}]. {}".format(message.rstrip("."), error.code, error.hint)).rstrip()
 
 
-# What the caller asked for cannot be tried.
+# The request cannot be tried.
 
 
 class InvalidOptionError(QgaError):
@@ -46,14 +46,14 @@ class MissingLibraryError(QgaError):
     )
 
 
-# The way to the agent: hypervisor, guest, channel.
+# Reaching the agent: hypervisor, guest, channel.
 
 
 class HypervisorUnavailableError(QgaError):
-    """``in_call``: its connection broke while a guest's agent was being asked; that guest's answer may have done it."""
+    """``in_call``: the connection broke during a call to a guest's agent; that agent's reply may be the cause."""
 
     code = "hypervisor_unavailable"
-    default_hint = "Check the uri, and that the libvirt daemon it names is running and may be reached from here."
+    default_hint = "Check the uri, and that its libvirt daemon is running and can be reached from here."
 
     def __init__(self, message: str, hint: str | None = None, in_call: bool = False) -> None:
         super().__init__(message, hint)
@@ -77,57 +77,53 @@ class NotRunningError(QgaError):
 
 class NotConfiguredError(QgaError):
     code = "not_configured"
-    default_hint = "Add a virtio channel named org.qemu.guest_agent.0 to the domain, and start it anew."
+    default_hint = "Add a virtio channel named org.qemu.guest_agent.0 to the domain, then stop and start it."
 
 
 class NotConnectedError(QgaError):
     code = "not_connected"
-    default_hint = (
-        "Install and start qemu-guest-agent in the guest; while a guest boots or wakes, wait_timeout waits for it."
-    )
+    default_hint = "Install and start qemu-guest-agent in the guest; use wait_timeout while a guest boots or wakes up."
 
 
 class GuestReplacedError(QgaError):
-    """Where the guest was, there is another one now, or the same one started anew."""
+    """The guest was replaced by another one, or restarted."""
 
     code = "replaced"
-    default_hint = "Run the task again: it begins with a new measurement."
+    default_hint = "Run the task again: it starts with a new measurement."
 
 
 class UnresponsiveError(QgaError):
     code = "unresponsive"
-    default_hint = "Look at the agent's service in the guest; a busy guest may need a longer timeout or a wait_timeout."
+    default_hint = "Check the agent's service in the guest; a busy guest may need a longer timeout or a wait_timeout."
 
 
 class ExchangeTimeoutError(QgaError):
     code = "timeout"
-    default_hint = "The agent may still carry the command out. Raise timeout if the guest is merely slow."
+    default_hint = "The agent may still run the command. Raise timeout if the guest is only slow."
 
 
 class OptedOutError(QgaError):
     code = "opted_out"
-    default_hint = "To allow it, remove the mark from the domain's metadata; docs/docsite/rst/fleets.rst tells how."
+    default_hint = "To allow it, remove the mark from the domain's metadata; docs/docsite/rst/fleets.rst explains how."
 
 
 class DeadlineError(QgaError):
     code = "deadline"
-    default_hint = "Raise deadline, or run the task again: guests that are right by now cost little."
+    default_hint = "Raise deadline, or run the task again: guests whose clocks are already correct take little time."
 
 
 class GuestsFailedError(QgaError):
-    """Some guests of many; each has its own error in the results."""
+    """Some of many guests failed; each has its own error in the results."""
 
     code = "guests_failed"
-    default_hint = (
-        "Each guest's entry in guests tells its reason and what to do; fail_on says when that fails the task."
-    )
+    default_hint = "Each guest's entry in guests has its error and a hint; fail_on decides when that fails the task."
 
 
-# The agent understood, and said no.
+# The agent refused the command.
 
 
 class CommandError(QgaError):
-    """``command`` is the agent command that was refused."""
+    """``command`` is the name of the refused agent command."""
 
     def __init__(self, message: str, hint: str | None = None, command: str = "") -> None:
         super().__init__(message, hint)
@@ -142,26 +138,26 @@ class CommandNotFoundError(CommandError):
 class CommandDisabledError(CommandError):
     code = "command_disabled"
     default_hint = (
-        "The guest's administrator disabled it: see block-rpcs and allow-rpcs in /etc/qemu/qemu-ga.conf, "
-        "or BLOCK_RPCS, FILTER_RPC_ARGS in /etc/sysconfig/qemu-ga, inside the guest."
+        "The guest's administrator disabled it: in the guest, check block-rpcs and allow-rpcs in "
+        "/etc/qemu/qemu-ga.conf, or BLOCK_RPCS and FILTER_RPC_ARGS in /etc/sysconfig/qemu-ga."
     )
 
 
 class FrozenError(CommandError):
     code = "frozen"
-    default_hint = "Thaw the guest's file systems (virsh domfsthaw) and run the task again."
+    default_hint = "Thaw the guest's file systems (virsh domfsthaw), then run the task again."
 
 
 class NotSupportedError(CommandError):
-    """The agent has the command, and cannot carry it out in this guest; asking again does not help."""
+    """The agent has the command but cannot run it in this guest; retrying does not help."""
 
     code = "not_supported"
-    default_hint = "This guest's system lacks what the command needs, or its agent cannot do it on this system."
+    default_hint = "The guest lacks something that the command needs, or its agent does not support the guest's system."
 
 
 class CommandFailedError(CommandError):
     code = "command_failed"
-    default_hint = "The reason is the agent's own; look at its log in the guest."
+    default_hint = "The reason was given by the agent; check its log in the guest."
 
 
 # The clock.
@@ -170,11 +166,11 @@ class CommandFailedError(CommandError):
 class NotConvergedError(QgaError):
     code = "not_converged"
     default_hint = (
-        "Something in the guest sets or slews the clock as well, or the agent cannot set it finely enough: "
+        "Something else in the guest sets or slews the clock, or the agent cannot set it precisely enough: "
         "stop the time service in the guest, raise tolerance, or choose another method."
     )
 
 
 class HostClockUnsynchronizedError(QgaError):
     code = "host_clock_unsynchronized"
-    default_hint = "Synchronise the host's clock first (chrony, ntpd), or drop require_synchronized_host."
+    default_hint = "Synchronize the host's clock first (chrony, ntpd), or remove require_synchronized_host."

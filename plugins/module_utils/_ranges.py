@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The ranges of options that are numbers."""
+"""The ranges of numeric options."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ._errors import InvalidOptionError
 
 
 class Range(NamedTuple):
-    """The values that an option may have; ``unit`` is for the reader."""
+    """The allowed values of an option; ``unit`` is for messages."""
 
     lowest: float
     highest: float
@@ -37,13 +37,13 @@ RANGES: Mapping[str, Range] = MappingProxyType(
 
 
 def check_numbers(params: Mapping[str, Any], ranges: Mapping[str, Range] = RANGES) -> None:
-    """Hold the options that are numbers against their ranges; the usual ones are those of the modules.
+    """Check that numeric options are in their ranges; those of the modules by default.
 
-    :raises InvalidOptionError: one is outside
+    :raises InvalidOptionError: an option is out of its range
     """
     for option, allowed in ranges.items():
         value = params.get(option)
-        # Written so that NaN, which compares with nothing, is refused as well.
+        # Written so that NaN, for which all comparisons are false, is refused as well.
         if value is not None and not allowed.lowest <= value <= allowed.highest:
             raise InvalidOptionError(
                 f"{option} is {value}{allowed.unit}",

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The options that the modules share, as typed values. What is wrong with one is said in one sentence."""
+"""The options that name guests, as typed values."""
 
 from __future__ import annotations
 
@@ -25,21 +25,22 @@ MANY = ("domains", "sockets")
 
 
 def names_many(params: Params) -> bool:
-    """Return whether the options name a fleet; exactly one option has to name guests.
+    """Return whether the options name a fleet. Exactly one option must name guests.
 
-    :raises InvalidOptionError: none does, or several
+    :raises InvalidOptionError: none of the options is set, or several are
     """
     options = (*ONE, *MANY)
     given = [option for option in options if params.get(option) is not None]
     if len(given) != 1:
-        what = "no guest is named" if not given else "several options name guests: {}".format(", ".join(given))
+        what = "no target given" if not given else "more than one target given: {}".format(", ".join(given))
         raise InvalidOptionError(what, "Give exactly one of {}.".format(", ".join(options)))
     return given[0] in MANY
 
 
 def require_text(option: str, value: str) -> None:
-    """
-    :raises InvalidOptionError: it is no text that could name something
+    """Check that a value can be a name.
+
+    :raises InvalidOptionError: it cannot
     """
     if not value or "\0" in value:
         raise InvalidOptionError(
@@ -48,9 +49,9 @@ def require_text(option: str, value: str) -> None:
 
 
 def target_of(params: Params, limits: Limits) -> Target:
-    """The one guest that the options name. ``limits`` are on each of its messages.
+    """Return the one guest that the options name. ``limits`` apply to each of its messages.
 
-    :raises InvalidOptionError: its name cannot be one; opening the channel raises it for a value in a wrong form
+    :raises InvalidOptionError: the name is unusable; opening the channel raises it if the value has the wrong form
     """
     option = next(option for option in ONE if params.get(option) is not None)
     value = params[option]
@@ -59,7 +60,7 @@ def target_of(params: Params, limits: Limits) -> Target:
 
 
 def _open(option: str, value: str, params: Params, limits: Limits) -> Channel:
-    # A module is compiled anew for every task, so each way to a guest imports only what it needs itself.
+    # A module is compiled again for every task, so each channel's modules are imported only if they are needed.
     if option == "domain":
         from ._channels.libvirt import LibvirtChannel
 

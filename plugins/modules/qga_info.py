@@ -562,7 +562,7 @@ guest:
       sample:
         load:
           code: command_not_found
-          message: the agent does not know guest-get-load
+          message: the agent has no command guest-get-load
           hint: This agent is too old, or built without that command; a newer qemu-guest-agent may have it.
     error:
       description: Why the guest failed.

@@ -202,7 +202,7 @@ def test_a_run_that_finds_no_guest_fails(tmp_path: Path) -> None:
         ("qga_fail_on=some", "qga_fail_on has to be any, all or none, and is some"),
         ("qga_batch_size=many", "qga_batch_size has to be a number of guests, and is many"),
         ("qga_tolerance=-1", "tolerance is -1.0 s"),
-        ("qga_domains=web1", "several options name guests: domains, sockets [invalid_option]"),
+        ("qga_domains=web1", "more than one target given: domains, sockets [invalid_option]"),
     ],
 )
 def test_a_wrong_variable_is_refused_in_a_sentence(variable: str, says: str, inventory: Path, tmp_path: Path) -> None:

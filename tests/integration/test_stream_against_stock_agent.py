@@ -110,7 +110,7 @@ def test_half_a_request_of_another_client_has_no_effect(address: Address, stock:
 
 def test_each_kind_of_refusal_has_its_error(stock: StockAgent) -> None:
     with connected(UnixAddress(stock.socket)) as agent:
-        with pytest.raises(CommandNotFoundError, match="does not know guest-get-clock"):
+        with pytest.raises(CommandNotFoundError, match="has no command guest-get-clock"):
             agent.call("guest-get-clock")
         with pytest.raises(CommandDisabledError, match="the guest's administrator has disabled guest-fstrim"):
             agent.call("guest-fstrim")

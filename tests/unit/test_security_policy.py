@@ -41,4 +41,4 @@ def test_the_bounds_that_it_gives_are_those_of_the_code() -> None:
     assert CLOCK_REPLIES.size == 64 * 1024
     assert FACTS_REPLIES.size == subsets._MOST_BYTES == 2 * MIB
     assert f"{subsets._MOST_VALUES:,} values" in POLICY
-    assert f"after {stream._MOST_UNASKED} messages or {stream._MOST_BYTES // MIB} MiB" in POLICY
+    assert f"after {stream._MOST_UNSOLICITED} messages or {stream._MOST_BYTES // MIB} MiB" in POLICY

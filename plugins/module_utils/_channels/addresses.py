@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The addresses of sockets that agents are reached by: unix, TCP and vsock; and connecting to them."""
+"""The addresses of agents' sockets (unix, TCP and vsock), and connecting to them."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from .._event_loop.tasks import Deadline, pause, writable
 from .._event_loop.threads import BoundedCaller, StillBusyError, Worker
 from .._protocol.errors import QgaError
 
-# A unix socket whose queue of clients is full says so at once, and does not tell when there is room.
+# connect() to a unix socket with a full queue of clients fails at once, and nothing signals when there is room.
 _FULL_QUEUE_SECONDS = 0.05
 
 ONE_CLIENT_HINT = (
-    "An agent's socket serves one client at a time: end the other one, or use the domain if libvirt holds the channel. "
-    "While a guest boots or wakes, wait_timeout waits for it."
+    "An agent's socket serves one client at a time: stop the other client, or use domain if libvirt holds the channel. "
+    "While a guest boots or wakes up, set wait_timeout to wait for its agent."
 )
 
 _UCRED = struct.Struct("iII")
@@ -42,18 +42,18 @@ class UnixAddress:
     async def connect(self, deadline: Deadline) -> socket.socket:
         if len(os.fsencode(self.path)) > 107:
             raise InvalidOptionError(
-                f"the socket path {self.path} is longer than the 107 bytes that a unix socket may have",
+                f"the socket path {self.path} is longer than 107 bytes, the limit for unix sockets",
                 "Use a shorter path, for example through a symbolic link.",
             )
         return await _connect(socket.AF_UNIX, self.path, deadline)
 
     def listener(self, connection: socket.socket) -> tuple[int, ...]:
-        """Return what the socket's file and its process have that no others in their place later would have."""
+        """Return an identity of the socket's file and its process that no later replacement would have."""
         try:
             found = os.stat(self.path)
         except OSError:
-            return ()  # it has gone since
-        # ucred: process, user and group of who listens, as of then (unix(7)).
+            return ()  # the file was removed meanwhile
+        # ucred: process, user and group of the listener at the time of listen() (unix(7)).
         credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
         return (found.st_dev, found.st_ino, *_UCRED.unpack(credentials))
 
@@ -81,7 +81,7 @@ class TcpAddress:
                 return connection
 
     async def _resolved(self, deadline: Deadline) -> list[tuple[Any, Any, int, str, Any]]:
-        # The resolver has its own, much longer time limits, and no way to change them.
+        # The resolver has its own, much longer timeouts, which cannot be changed.
         resolve = functools.partial(socket.getaddrinfo, self.host, self.port, type=socket.SOCK_STREAM)
         resolver = Worker("resolver")
         try:
@@ -89,8 +89,8 @@ class TcpAddress:
                 return await caller.run(resolve, deadline.remaining(), resolver)
         except StillBusyError:
             raise socket.timeout("the name was not resolved in time") from None
-        except UnicodeError as error:  # such as two dots in a row, which cannot be encoded for the resolver
-            raise socket.gaierror(socket.EAI_NONAME, "this is no host name") from error
+        except UnicodeError as error:  # two dots in a row, for example, cannot be encoded for the resolver
+            raise socket.gaierror(socket.EAI_NONAME, "this is not a host name") from error
         finally:
             resolver.stop()
 
@@ -123,33 +123,33 @@ def _number(text: str, highest: int) -> int | None:
 def _port(text: str, option: str, value: str, highest: int) -> int:
     port = _number(text, highest)
     if port is None:
-        hint = f"Write a number from 1 to {highest} behind the last colon."
+        hint = f"Write a number from 1 to {highest} after the last colon."
         raise InvalidOptionError(f"{option} {value} does not end in a port", hint)
     return port
 
 
 def parse_address(value: str) -> TcpAddress:
-    """``host:port``, or ``[address]:port`` for IPv6.
+    """Parse ``host:port``, or ``[address]:port`` for IPv6.
 
     :raises InvalidOptionError: it is neither
     """
     found = re.match(r"(?:\[(?P<v6>[^\]]+)\]|(?P<host>[^:\[\]]+)):(?P<port>.*)\Z", value)
     if found is None:
         hint = "Put an IPv6 address in brackets: [::1]:4444."
-        raise InvalidOptionError(f"address {value} is not of the form host:port", hint)
+        raise InvalidOptionError(f"address {value} does not have the form host:port", hint)
     return TcpAddress(found.group("v6") or found.group("host"), _port(found.group("port"), "address", value, 65535))
 
 
 def parse_vsock(value: str) -> VsockAddress:
-    """``cid:port``, both of them 32-bit numbers.
+    """Parse ``cid:port``, two 32-bit numbers.
 
-    :raises InvalidOptionError: it is not
+    :raises InvalidOptionError: it has another form
     """
     before, colon, after = value.partition(":")
     cid = _number(before, _HIGHEST_VSOCK)
     if not colon or cid is None:
         raise InvalidOptionError(
-            f"vsock {value} is not of the form cid:port",
+            f"vsock {value} does not have the form cid:port",
             "The cid is in the domain's <vsock> element, or in guest-cid= of QEMU's command line.",
         )
     return VsockAddress(cid, _port(after, "vsock", value, _HIGHEST_VSOCK))
@@ -159,7 +159,7 @@ async def _connect(family: int, address: object, deadline: Deadline) -> socket.s
     connection = socket.socket(family, socket.SOCK_STREAM)
     try:
         connection.setblocking(False)
-        number = connection.connect_ex(address)  # type: ignore[arg-type]  # of the family's own shape
+        number = connection.connect_ex(address)  # type: ignore[arg-type]  # each family has its own form
         while number == errno.EAGAIN and not deadline.expired():
             await pause(min(_FULL_QUEUE_SECONDS, deadline.remaining()))
             number = connection.connect_ex(address)  # type: ignore[arg-type]
@@ -175,7 +175,7 @@ async def _connect(family: int, address: object, deadline: Deadline) -> socket.s
     return connection
 
 
-# What went wrong while connecting, by errno; anything else is "not connected".
+# Errors of connecting by errno; all others are "not connected".
 _CONNECT_ERRORS: Mapping[int, type[QgaError]] = {
     errno.ENOENT: NotFoundError,
     errno.ENOTDIR: NotFoundError,
@@ -187,9 +187,9 @@ _CONNECT_ERRORS: Mapping[int, type[QgaError]] = {
 }
 
 _CONNECT_HINTS: Mapping[type[QgaError], str] = {
-    NotFoundError: "Check the socket, address or vsock option against the guest's configuration; the guest must run.",
+    NotFoundError: "Check that the guest is running, and that its configuration has this socket, address or vsock.",
     UnresponsiveError: ONE_CLIENT_HINT,
-    NotConnectedError: "Nothing listens there: check that the guest runs and that this is its agent's channel.",
+    NotConnectedError: "Nothing listens there: check that the guest is running and that this is its agent's channel.",
 }
 
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The contract of a channel: what carries one request to an agent and its reply back."""
+"""The contract of a channel, which carries one request to an agent and its reply back."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ Arguments = Mapping[str, Any]
 class Request:
     """One command and its arguments.
 
-    ``arguments`` may be a function: a channel calls it at the last moment before it sends, with the host's monotonic
-    clock in nanoseconds, so that a time that is sent is as fresh as can be. ``expects_reply`` is false for commands
-    that never answer on success (``success-response`` in QEMU's schema).
+    ``arguments`` may be a function: the channel calls it right before it sends, with the host's monotonic clock in
+    nanoseconds, so that a time in the request is as fresh as possible. ``expects_reply`` is false for commands that do
+    not answer on success (``success-response`` in QEMU's schema).
     """
 
     execute: str
@@ -38,7 +38,7 @@ class Request:
         return self.arguments(now_ns) if callable(self.arguments) else self.arguments
 
     def prepared(self, encode: Callable[[Mapping[str, Any]], Encoded]) -> Callable[[int], Encoded]:
-        """Return what encodes it for the instant at which it is sent: nothing, if it was encoded here."""
+        """Return a function that encodes the request for the instant at which it is sent, ahead of time if possible."""
         if callable(self.arguments):
             return lambda now_ns: encode(messages.request(self.execute, self.arguments_at(now_ns)))
         if not self.arguments:
@@ -50,7 +50,7 @@ class Request:
 
 @functools.lru_cache(maxsize=64)
 def _without_arguments(encode: Callable[[Mapping[str, Any]], Encoded], execute: str) -> Encoded:
-    """A request without arguments: a measurement sends the same one again and again."""
+    """Encode a request without arguments: a measurement sends the same one again and again."""
     return encode(messages.request(execute))
 
 
@@ -58,7 +58,7 @@ def _without_arguments(encode: Callable[[Mapping[str, Any]], Encoded], execute: 
 class Exchange:
     """One request and its reply, stamped with the host's monotonic clock in nanoseconds.
 
-    ``sent_ns`` is read as late before sending, and ``received_ns`` as early after receiving, as the channel can.
+    ``sent_ns`` is read as late as possible before sending, ``received_ns`` as early as possible after receiving.
     """
 
     reply: Reply
@@ -71,75 +71,75 @@ class Exchange:
         return self.reply.value if isinstance(self.reply, Returned) else None
 
 
-NO_REPLY = Returned({})  # stands for the success of a command that never answers on success
+NO_REPLY = Returned({})  # the success of a command that does not answer on success
 
 
 class Channel(ABC):
-    """Carries requests to one agent, one at a time. Not for use by several threads.
+    """Carries requests to one agent, one at a time. It is not thread-safe.
 
-    Its coroutines are tasks (``_event_loop/tasks.py``). ``is_shared``: other clients may have requests under way to
-    the same agent.
+    Its coroutines are tasks (``_event_loop/tasks.py``). ``is_shared``: other clients may have pending requests to the
+    same agent.
     """
 
     is_shared: ClassVar[bool] = False
 
     @abstractmethod
     async def call(self, request: Request, timeout: float) -> Exchange:
-        """Carry one request and wait for its reply, ``timeout`` seconds at most for all of it.
+        """Send one request and wait for its reply, at most ``timeout`` seconds in total.
 
-        :raises CommandError: the agent refuses what every connection to it has to begin with
+        :raises CommandError: the agent refuses the sync that every connection to it begins with
         :raises QgaError: the agent could not be reached, did not answer in time, or broke the protocol. An error that
-            the agent itself returns is no exception: it is a :class:`Refused` reply.
+            the agent itself returns is not raised: it is a :class:`Refused` reply.
         """
 
     @property
     def thaw_hint(self) -> str | None:
-        """How to thaw the guest's file systems, as the hint of a :class:`FrozenError`; None: its usual one."""
+        """The hint of a :class:`FrozenError`: how to thaw the guest's file systems; None: the default hint."""
         return None
 
     async def metadata(self, namespace: str, timeout: float) -> str | None:  # noqa: ARG002  # the contract's
-        """The XML element of that namespace which the host keeps with the guest's definition; None: there is none.
+        """Return the XML element of this namespace from the guest's definition on the host; None: there is none.
 
         :raises QgaError: the hypervisor could not be asked
         """
         return None
 
     async def macs(self, timeout: float) -> tuple[str, ...]:  # noqa: ARG002  # the contract's
-        """Return the MAC addresses that the host gave the guest's network devices, in their order and its spelling;
-        none: not known, or not for everybody to see.
+        """Return the MAC addresses of the guest's network devices in the host's order and spelling; none: they are
+        unknown, or not visible to this user.
 
         :raises QgaError: the hypervisor could not be asked
         """
         return ()
 
-    def pin(self) -> None:  # noqa: B027  # a channel may have no means to tell guests apart
-        """From now on only the guest of the last call is meant: a call that would reach another one, or the same one
-        started anew, raises :class:`GuestReplacedError`, as far as the channel can tell.
+    def pin(self) -> None:  # noqa: B027  # not every channel can tell guests apart
+        """Bind the channel to the guest of the last call: a call that would reach another guest, or the same one after
+        a restart, raises :class:`GuestReplacedError` if the channel can notice that.
         """
 
-    async def require_same(self, timeout: float) -> None:  # noqa: B027  # where a connection is to one guest only
-        """Make sure that a call would still reach the guest that was pinned, where a call cannot tell by itself.
+    async def require_same(self, timeout: float) -> None:  # noqa: B027  # a connection may belong to one guest
+        """Check that a call would still reach the pinned guest, for channels whose calls do not check that.
 
         :raises GuestReplacedError: it would not
         :raises QgaError: the hypervisor could not be asked
         """
 
-    async def let_go(self, held: float = 0.0) -> None:  # noqa: B027  # where other clients are served as well
-        """Leave the agent to its other clients until the next call, where it serves one client at a time. One that was
-        held for less than so many seconds is kept.
+    async def let_go(self, held: float = 0.0) -> None:  # noqa: B027  # the agent may serve many clients
+        """Leave the agent to other clients until the next call, if it serves one client at a time. An agent that was
+        held for less than ``held`` seconds is kept.
 
-        A call has it back by itself. :meth:`regain` does so as well, and may wait longer.
+        The next call takes the agent back. :meth:`regain` does so as well, and can wait longer.
         """
 
-    async def regain(self, timeout: float) -> None:  # noqa: B027  # what was not let go of is here
-        """Have the agent back, if it was let go of. A client that has it is waited for, up to ``timeout`` seconds.
+    async def regain(self, timeout: float) -> None:  # noqa: B027  # as above
+        """Take the agent back, if it was let go. Waits up to ``timeout`` seconds for a client that has it.
 
-        :raises QgaError: it could not be had
+        :raises QgaError: the agent is not available
         """
 
     @abstractmethod
     async def close(self) -> None:
-        """Give back what the channel holds. Closing twice is no error."""
+        """Release the channel's resources. Closing twice is allowed."""
 
     async def __aenter__(self: ChannelType) -> ChannelType:
         return self
@@ -149,13 +149,13 @@ class Channel(ABC):
 
 
 class ForwardingChannel(Channel):
-    """Passes everything on to ``channel``: for a channel that adds something to the calls of another one."""
+    """Passes everything on to ``channel``; a base class for channels that add something to its calls."""
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
 
     @property
-    def is_shared(self) -> bool:  # type: ignore[override]  # as the one that it stands for
+    def is_shared(self) -> bool:  # type: ignore[override]  # as ``channel``
         return self._channel.is_shared
 
     @property

@@ -4,27 +4,27 @@
 
 """The channel through libvirt, which owns the agent's socket of every domain it manages.
 
-Theory of operation. A call goes through these steps. Those with a thread block it, and run on one of a line's threads
-(``_hypervisor/connections.py``), which many guests share: so the :class:`Pace` of a guest decides in which lane
-it waits for one, and a guest that has not been asked before is probed first.
+Theory of operation. A call goes through these steps. Steps with "yes" block a thread. They run on the threads of a line
+(``_hypervisor/connections.py``), which many guests share. So the :class:`Pace` of a guest decides in which lane it
+waits for a thread, and a guest that has not been asked before is probed first.
 
 ==== ================================ ====== ==========================================================================
-step what                             thread how long
+step action                           thread time
 ==== ================================ ====== ==========================================================================
 1    probe a new guest                yes    ``Timings.probe``, if the call has twice that; a request that may be
                                              repeated is its own probe, and ends here if it is answered
-2    wait for a thread in its lane    no     uncounted, unless all threads hang; a guest that is held back since it was
-                                             silent, or about as slow, is given up at the line's ``held_back_until``
-3    open the connection, find the    yes    what is ``left``: the call's time without what failed before
-     domain; it has to run, and to
-     be the one that was pinned
-4    is there still time?             yes    what was given up must not be carried out later
-5    send, wait, read (libvirt_calls) yes    what is ``left``, in libvirt's whole seconds: up to a second more
+2    wait for a thread in its lane    no     not counted, unless all threads hang; a guest that is held back because it
+                                             was silent, or about as slow, is given up at ``Line.held_back_until``
+3    open the connection, find the    yes    ``left``: the call's timeout less the time of failed attempts
+     domain; it must be running, and
+     be the pinned one
+4    check that there is still time   yes    a call that was given up must not be made later
+5    send, wait, read (libvirt_calls) yes    ``left``, in libvirt's whole seconds: up to a second more
 6    count how long 5 took            yes    it decides the lane of the next call
-7    give up waiting for the thread   no     at the end of what is ``left``; the thread goes on by itself
-8    repeat, if libvirt has not       no     ``Timings.reach``, and the last try is to have ``SHORTEST_AGENT_TIMEOUT``
+7    give up waiting for the thread   no     at the end of ``left``; the thread continues by itself
+8    repeat, if libvirt has not       no     ``Timings.reach``; ``SHORTEST_AGENT_TIMEOUT`` is kept for the last attempt
      reached the agent yet
-9    change to the reserve, if the    no     at once; the error is the caller's to handle
+9    change to the reserve, if the    no     at once; the caller handles the error
      connection broke at its reply
 ==== ================================ ====== ==========================================================================
 """
@@ -48,21 +48,21 @@ from .libvirt_errors import UnreachedError
 
 Result = TypeVar("Result")
 
-# What a task begins with, and what does no harm if it was carried out after all.
+# A task begins with one of these, and running them twice does no harm.
 _REPEATABLE = ("guest-ping", "guest-info")
 
 
 class Timings(NamedTuple):
     """How long a channel waits for libvirt and for its agent, in seconds.
 
-    ``probe``: a guest of many that does not answer by then has to wait for those that do. ``most_held``: as does one
-    with an answer that has taken longer than that. One whose answers have taken longer only together waits for all but
-    those: some sixty exchanges of a resync take less, on a busy host.
+    ``probe``: in a fleet, a guest that does not answer within this time has to wait for those that do. ``most_held``:
+    so does a guest with one answer that took longer than this. A guest whose answers took longer only in total waits
+    for all others except those. On a busy host, the sixty or so exchanges of a resync take less.
 
-    ``reach``: a daemon that was started under its guests finds their agents one by one: some 20 ms for one guest,
-    longer for many or on a busy host. Until then it says by its record that an agent is connected, and refuses every
-    command for it. ``at_once``: sooner than an agent is waited for, which is a whole second at least, so it was not
-    asked.
+    ``reach``: a daemon that restarts under its guests reconnects to their agents one by one: in about 20 ms for one
+    guest, longer for many or on a busy host. Until then it reports an agent as connected, but refuses every command for
+    it. ``at_once``: a failure within this time means that the agent was not asked, since libvirt waits at least a whole
+    second for an agent.
     """
 
     probe: float = 1.0
@@ -78,8 +78,8 @@ TIMINGS = Timings()
 class LibvirtChannel(Channel):
     """The agent of one domain, by name or UUID, on the hypervisor at a libvirt URI.
 
-    ``line`` is a connection that it shares with other domains; without, it has one of its own. libvirt takes a reply of
-    up to 10 MiB (``QEMU_AGENT_MAX_RESPONSE``); ``limits`` are what is made of it here.
+    ``line`` is a connection shared with other domains; without it, the channel opens its own. libvirt accepts replies
+    of up to 10 MiB (``QEMU_AGENT_MAX_RESPONSE``); ``limits`` apply to decoding them here.
     """
 
     is_shared = True
@@ -105,7 +105,7 @@ class LibvirtChannel(Channel):
 
     async def call(self, request: Request, timeout: float) -> Exchange:
         deadline = Deadline(timeout)
-        # The last try is to be a fair one.
+        # Leave enough time for the last attempt.
         patience = Deadline(min(timeout - SHORTEST_AGENT_TIMEOUT, self._timings.reach))
         while True:
             try:
@@ -114,15 +114,15 @@ class LibvirtChannel(Channel):
                 if request.execute not in _REPEATABLE or patience.remaining() <= self._timings.reach_pause:
                     raise
             except HypervisorUnavailableError as broken:
-                if broken.in_call:  # maybe at this agent's answer: from now on, no other's call is on its connection
+                if broken.in_call:  # maybe by this agent's reply: from now on, its connection is shared with no guest
                     self._line = self._line.reserve or self._line
                 raise
-            await pause(self._timings.reach_pause)  # on no thread: those are for guests that can be asked
+            await pause(self._timings.reach_pause)  # without a thread: those are for guests that can be asked
 
     async def _attempt(self, request: Request, left: float, timeout: float) -> Exchange:
-        """``left`` of ``timeout`` is what is left of the time for it."""
+        """Make one attempt within the ``left`` seconds of ``timeout``."""
         probe = self._timings.probe
-        if self._pace.lane is NEW and left > 2 * probe:  # others take no longer than a probe would
+        if self._pace.lane is NEW and left > 2 * probe:  # a shorter call takes no longer than a probe
             asked = request if request.execute in _REPEATABLE else PING
             answered = await self._probe(asked)
             if answered is None:
@@ -135,7 +135,7 @@ class LibvirtChannel(Channel):
                 lambda: self._perform(request, left, until), request.execute, left, timeout, lane, until
             )
         except UnreachedError:
-            raise  # no thread was held up by it
+            raise  # it held up no thread
         except (UnresponsiveError, ExchangeTimeoutError):
             self._pace.silent()
             raise
@@ -143,11 +143,11 @@ class LibvirtChannel(Channel):
         return exchange
 
     async def _probe(self, request: Request) -> Exchange | None:
-        """Find out quickly whether the agent answers; silent ones are not to hold up the others. None: it does not."""
+        """Find out quickly whether the agent answers: a silent one must not hold up others. None: it did not answer."""
         self._pace.silent()
         probe, workers = self._timings.probe, self._line.workers(NEW)
         try:
-            # Directly, since a libvirt that takes longer to be connected to is no error yet.
+            # Not by _on_thread(): it is not an error yet if connecting to libvirt takes longer.
             exchange = await self._caller.run(lambda: self._perform(request, probe), probe, workers)
         except UnreachedError:
             self._pace.unreached()
@@ -158,7 +158,7 @@ class LibvirtChannel(Channel):
         return exchange
 
     def _perform(self, request: Request, left: float, until: float = math.inf) -> Exchange:
-        """On a thread of the line: steps 3 to 6."""
+        """Do steps 3 to 6, on a thread of the line."""
         deadline = Deadline(min(left, until - time.monotonic()))
         self._calls.open()
         if deadline.expired():
@@ -184,7 +184,7 @@ class LibvirtChannel(Channel):
             if time.monotonic() >= until:
                 raise UnresponsiveError(
                     f"the agent of {self} did not answer within {self._timings.probe:g} s, "
-                    "nor within what was left of the time for all silent guests"
+                    "nor within the remaining time for all silent guests"
                 ) from None
             within = f"within {timeout:g} s"
             if self._calls.domain is None:
@@ -196,13 +196,13 @@ class LibvirtChannel(Channel):
     def thaw_hint(self) -> str:
         name, domain = self._calls.name, self._calls.domain
         named = name if domain is None else unmistakable(name, domain.UUIDString())
-        return f"Run {virsh(self._uri, 'domfsthaw', named)} and the task again."
+        return f"Run {virsh(self._uri, 'domfsthaw', named)}, then run the task again."
 
     def pin(self) -> None:
         self._calls.is_pinned = True
 
     async def require_same(self, timeout: float) -> None:
-        # A domain's object stands for its UUID, whichever start of it that is by now.
+        # A libvirt domain object stands for the UUID, even after a restart of the domain.
         await self._on_thread(self._calls.look_up_again, "virDomainLookupByName", timeout, timeout)
 
     async def metadata(self, namespace: str, timeout: float) -> str | None:

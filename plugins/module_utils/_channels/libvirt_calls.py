@@ -2,10 +2,11 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The calls of libvirt for one domain. They block, so they are made on a thread of a line.
+"""Calls to libvirt for one domain. They block, so they are made on a thread of a line.
 
-libvirt syncs with the agent by itself. A 0xFF byte must never go through it: the agent's answer begins with 0xFF then,
-and libvirt gives the agent up for good (``qemuAgentIOProcessLine``, src/qemu/qemu_agent.c, libvirt 11.3.0).
+libvirt syncs with the agent by itself. A delimiter (0xFF) must never be sent through it: the agent's answer would begin
+with 0xFF, and libvirt would give the agent up for good (``qemuAgentIOProcessLine``, src/qemu/qemu_agent.c, libvirt
+11.3.0).
 """
 
 from __future__ import annotations
@@ -36,27 +37,27 @@ SHORTEST_AGENT_TIMEOUT = 1
 
 PING = Request("guest-ping")
 
-# What libvirt says of an agent that did not answer a command.
+# libvirt's errors for an agent that did not answer a command.
 _SILENCE = (numbers.AGENT_UNRESPONSIVE, numbers.AGENT_COMMAND_TIMEOUT)
 
-# What libvirt-python raises for a reply or an error's text that is not UTF-8. The second, when it first meets it on the
-# way to an error handler.
+# libvirt-python's exceptions for a reply or an error text that is not UTF-8; the second, if the error handler is called
+# with such a text first.
 _NOT_UTF8 = (UnicodeDecodeError, SystemError)
 
-# Decoding a message takes up to 0.2 us a byte, and many times its size in memory: longer ones than this, in bytes, are
-# decoded one at a time, which leaves time and memory to the other guests of a fleet.
+# Decoding a message takes up to 0.2 us a byte, and many times its size in memory. So messages of more bytes than this
+# are decoded one at a time, to leave time and memory for the other guests of a fleet.
 _LONG = 64 * 1024
-_decoding_at_length = threading.Lock()
+_decoding_long = threading.Lock()
 
 # libvirt also takes a UUID without its hyphens (virUUIDParse, src/util/viruuid.c, libvirt 11.3.0).
 _UUID = re.compile(r"[0-9A-Fa-f]{8}(-?[0-9A-Fa-f]{4}){3}-?[0-9A-Fa-f]{12}\Z")
 
 
 class DomainCalls:
-    """One domain, by name or UUID. It is looked up by :meth:`open`, and again after the connection broke.
+    """One domain, by name or UUID. :meth:`open` looks it up, and looks it up again after the connection broke.
 
-    ``at_once`` is in seconds: a call that fails sooner was not carried to the agent. ``has_answered``: the agent, if
-    only to refuse.
+    A call that fails within ``at_once`` seconds did not reach the agent. ``has_answered``: the agent has answered
+    before; a refusal counts.
     """
 
     def __init__(self, name: str, line: Line, limits: Limits, at_once: float) -> None:
@@ -79,14 +80,14 @@ class DomainCalls:
         self._connection = self.domain = None
 
     def open(self) -> None:
-        """Have the domain on the connection of this thread's line.
+        """Look the domain up on the connection of this thread's line.
 
-        :raises QgaError: there is none, it does not run, or it is not the one that was pinned
+        :raises QgaError: there is none, it is not running, or it is not the pinned one
         """
         connection = line_of_this_thread(self._line).connection()
         if self.domain is None or connection is not self._connection:
             self.domain = self._look_up(connection)
-            self._connection = connection  # not before it was found there: the old domain is of no use on it
+            self._connection = connection  # only after the lookup succeeded: the old domain object is useless on it
             require_running(self._line, self.domain, self.name)
             self._require_same()
 
@@ -108,12 +109,12 @@ class DomainCalls:
 
     def _require_same(self) -> None:
         try:
-            number: int = self.domain.ID()  # another one after each start
+            number: int = self.domain.ID()  # each start has a new one
         except self._error as error:
             raise self._meaning(error) from error
         if self.is_pinned and number != self._id:
             self.domain = None
-            raise GuestReplacedError(f"{self} was started anew meanwhile")
+            raise GuestReplacedError(f"{self} was restarted meanwhile")
         self._id = number
 
     def metadata(self, namespace: str) -> str | None:
@@ -132,7 +133,7 @@ class DomainCalls:
             return macs_of(self.domain.XMLDesc(0))
         except self._error as error:
             if self._line.is_alive(self._connection):
-                return ()  # not every user may see it, nor has every driver one
+                return ()  # not every user may read the XML, and not every driver has it
             raise self._meaning(error, "virDomainGetXMLDesc") from error
 
     def _channel_state(self) -> ChannelState:
@@ -144,13 +145,13 @@ class DomainCalls:
         return self._state
 
     def exchange(self, request: Request, deadline: Deadline) -> Exchange:
-        """Carry a request and wait for its reply, until the deadline and less than a second more."""
+        """Send a request and wait for its reply, until less than a second after the deadline."""
         if request.execute == "guest-set-time" and self._channel_state().resets_reinjection:
             return self._set_time(request, deadline)
         if request.expects_reply:
             limit = max(SHORTEST_AGENT_TIMEOUT, math.ceil(deadline.remaining()))
         else:
-            # Syncing first tells a dead agent from one that is busy with the command.
+            # A ping first distinguishes a dead agent from one that is busy with the command.
             self.exchange(PING, deadline)
             limit = SHORTEST_AGENT_TIMEOUT
         prepared = request.prepared(json.dumps)
@@ -168,16 +169,16 @@ class DomainCalls:
             raise self._too_long(request.execute, length)
         data = text.encode("utf-8", "surrogatepass")
         del text
-        with _decoding_at_length if len(data) > _LONG else contextlib.nullcontext():
+        with _decoding_long if len(data) > _LONG else contextlib.nullcontext():
             reply = messages.read_reply(framing.whole_message(data, self._limits).decode())
         return Exchange(reply, sent_ns, received_ns)
 
     def _failed(self, error: Any, request: Request, sent_ns: int, received_ns: int) -> Exchange:
-        """The exchange that ended in this error: the agent's refusal, or the silence of a command that has no reply.
+        """Return the exchange for an error that is the agent's refusal, or the silence of a command without a reply.
 
-        :raises QgaError: it is neither
+        :raises QgaError: it is any other error
         """
-        length = len(error.get_error_message() or "")  # before it is cut
+        length = len(error.get_error_message() or "")  # before it is truncated
         refused = self._refusal(error, request.execute)
         if refused is not None:
             self.has_answered = True
@@ -187,13 +188,13 @@ class DomainCalls:
         if not request.expects_reply and code_of(error) in _SILENCE:
             return Exchange(NO_REPLY, sent_ns, received_ns)
         was_asked = received_ns - sent_ns >= self._at_once_ns
-        raise self._meaning(error, request.execute, is_of_reply=True, was_asked=was_asked) from error
+        raise self._meaning(error, request.execute, may_be_reply=True, was_asked=was_asked) from error
 
     def _set_time(self, request: Request, deadline: Deadline) -> Exchange:
-        """``guest-set-time`` for a guest whose RTC makes up for lost ticks: they must not be injected on top of it.
+        """Run ``guest-set-time`` for a guest whose RTC reinjects lost ticks, which must not be added to the new time.
 
         virDomainSetTime resets the reinjection after the agent's command (``qemuDomainSetTime``, libvirt 11.3.0). It
-        has no time limit of its own, so a ping that has one goes before it.
+        has no timeout of its own, so a ping with a timeout comes first.
         """
         self.exchange(PING, deadline)
         sent_ns = time.monotonic_ns()
@@ -212,13 +213,13 @@ class DomainCalls:
         return Exchange(reply, sent_ns, time.monotonic_ns())
 
     def _readable(self, execute: str, function: Callable[..., Result], *arguments: Any) -> Result:
-        """Return what libvirt's function returns.
+        """Call a function of libvirt and return its result.
 
         :raises RemoteProtocolError: the agent answered with text that is not UTF-8
         """
-        with contextlib.suppress(*_NOT_UTF8):  # here, since they hold all of the text
+        with contextlib.suppress(*_NOT_UTF8):  # suppressed right here, because the exceptions hold the whole text
             return function(*arguments)
-        # libvirt, too, keeps an error and the text in it until the next call of the same thread.
+        # libvirt also keeps an error and its text until the same thread makes another call.
         self._line.is_alive(self._connection)
         raise RemoteProtocolError(f"the agent of {self} answered {execute} with text that is not UTF-8")
 
@@ -226,11 +227,11 @@ class DomainCalls:
         return RemoteProtocolError(f"the agent of {self} answered {execute} with {length} characters")
 
     def _refusal(self, error: Any, execute: str) -> messages.Refused | None:
-        # Of a connection that broke the agent said nothing, whatever the number.
+        # If the connection broke, the agent did not refuse anything, whatever the error number.
         return refusal(error, execute) if self._line.is_alive(self._connection) else None
 
     def _meaning(
-        self, error: Any, what: str = "the request", is_of_reply: bool = False, was_asked: bool = True
+        self, error: Any, what: str = "the request", may_be_reply: bool = False, was_asked: bool = True
     ) -> QgaError:
         place = (self._line, self._connection, self.domain, self.name, self.has_answered)
-        return meaning(Failure(*place, code_of(error), reason_of(error), what, is_of_reply, was_asked))
+        return meaning(Failure(*place, code_of(error), reason_of(error), what, may_be_reply, was_asked))

@@ -2,10 +2,10 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The meaning of an error that libvirt gives a call for a domain.
+"""The meaning of libvirt's errors in calls for a domain.
 
-libvirt's error number decides, and what else is known of the domain; the text depends on the daemon's language. An
-agent that refuses a command is such an error as well.
+libvirt's error number decides, together with other facts about the domain; the text depends on the daemon's language.
+An agent's refusal of a command is also such an error.
 """
 
 from __future__ import annotations
@@ -32,14 +32,15 @@ from . import refusals
 
 
 class UnreachedError(UnresponsiveError):
-    """libvirt has the agent for connected, and refused a command for it without asking it."""
+    """libvirt reports the agent as connected, but refused a command without asking it."""
 
 
 class Failure(NamedTuple):
-    """A call that failed, and what is known of it and of its domain.
+    """A failed call, with the facts about it and its domain.
 
-    ``has_answered``: the agent, before this call. ``what`` is the agent command, or libvirt's function.
-    ``is_of_reply``: the agent's reply may be the reason. ``was_asked``: it took as long as an agent is waited for.
+    ``has_answered``: the agent has answered before this call. ``what`` is the agent command or the libvirt function.
+    ``may_be_reply``: the agent's reply may be the reason. ``was_asked``: the call took as long as libvirt waits for an
+    agent.
     """
 
     line: Line
@@ -48,16 +49,16 @@ class Failure(NamedTuple):
     name: str
     has_answered: bool
     code: int
-    reason: str  # fit to be shown: it may quote the guest
+    reason: str  # already escaped, since it may quote the guest
     what: str
-    is_of_reply: bool
+    may_be_reply: bool
     was_asked: bool
 
     def __str__(self) -> str:
         return f"domain {self.name} at {self.line.uri}"
 
     def channel(self) -> ChannelState | None:
-        """Return what libvirt knows of the agent's channel; None: nothing."""
+        """Return the state of the agent's channel; None: libvirt does not know it."""
         try:
             return channel_state(self.domain.XMLDesc(0))
         except self.line.libvirt.libvirtError:
@@ -74,17 +75,17 @@ def reason_of(error: Any) -> str:
 
 
 def meaning(failure: Failure) -> QgaError:
-    """The error that a failed call is to its caller.
+    """Return the error that the caller of a failed call gets.
 
-    A connection that broke comes first, whatever the number; then what the number says by itself; then what it says of
-    a driver, a domain or a reply that were in doubt.
+    A broken connection comes first, whatever the number; then numbers with one meaning; then numbers whose meaning
+    depends on the driver, the domain or the reply.
     """
     if not failure.line.is_alive(failure.connection):
         broke = f"the connection to libvirt at {failure.line.uri} broke at {failure.what} of {failure.name}"
         return HypervisorUnavailableError(f"{broke}: {failure.reason}", in_call=failure.what.startswith("guest-"))
     if failure.code in _BY_NUMBER:
         return _BY_NUMBER[failure.code](failure)
-    return _by_what_was_in_doubt(failure)
+    return _by_context(failure)
 
 
 def _stopped(failure: Failure) -> QgaError:
@@ -92,11 +93,13 @@ def _stopped(failure: Failure) -> QgaError:
         require_running(failure.line, failure.domain, failure.name)
     except QgaError as stopped:
         return stopped
-    return NotRunningError(f"{failure} cannot take {failure.what}: {failure.reason}")
+    return NotRunningError(f"{failure} cannot run {failure.what}: {failure.reason}")
 
 
 def _silent(failure: Failure) -> QgaError:
-    """Libvirt before 11.2.0 has one number for all kinds of silence: the state of the channel tells them apart."""
+    """Return the error for an agent that did not answer. libvirt before 11.2.0 has one number for all cases: the state
+    of the channel distinguishes them.
+    """
     channel = failure.channel()
     is_connected = None if channel is None else channel.connected
     is_unresponsive = failure.code == numbers.AGENT_UNRESPONSIVE
@@ -104,8 +107,8 @@ def _silent(failure: Failure) -> QgaError:
         return NotConnectedError(f"no guest agent runs in {failure}")
     if is_connected and is_unresponsive and not failure.was_asked and not failure.has_answered:
         return UnreachedError(
-            f"libvirt takes nothing for the agent of {failure}, though it is connected: {failure.reason}",
-            "Restart the agent's service in the guest; the daemon of libvirt has given up the agent that it had.",
+            f"libvirt refuses commands for the agent of {failure}, though it is connected: {failure.reason}",
+            "Restart the agent's service in the guest: libvirt's daemon has given up the present connection to it.",
         )
     if failure.code == numbers.AGENT_COMMAND_TIMEOUT or (failure.has_answered and is_unresponsive):
         return ExchangeTimeoutError(f"the agent of {failure} did not answer {failure.what} in time: {failure.reason}")
@@ -117,11 +120,11 @@ _BY_NUMBER: Mapping[int, Callable[[Failure], QgaError]] = {
     numbers.NO_DOMAIN: lambda failure: gone(failure.name, failure.line.uri, failure.reason),
     numbers.ARGUMENT_UNSUPPORTED: lambda failure: NotConfiguredError(f"{failure} has no guest agent channel"),
     numbers.ACCESS_DENIED: lambda failure: PermissionDeniedError(
-        f"libvirt does not allow agent commands to {failure}: {failure.reason}"
+        f"libvirt does not allow agent commands for {failure}: {failure.reason}"
     ),
     numbers.OPERATION_TIMEOUT: lambda failure: UnresponsiveError(
-        f"the agent of {failure} is held by another client: {failure.reason}",
-        "Wait until the other agent command has ended, and run the task again.",
+        f"the agent of {failure} is busy with another client's command: {failure.reason}",
+        "Wait until the other agent command has ended, then run the task again.",
     ),
     numbers.AGENT_UNRESPONSIVE: _silent,
     numbers.AGENT_UNSYNCED: _silent,
@@ -129,12 +132,12 @@ _BY_NUMBER: Mapping[int, Callable[[Failure], QgaError]] = {
 }
 
 
-# Named, in whatever language, by what libvirt forbids over its socket for reading only (virCheckReadOnlyGoto).
+# Part of libvirt's error, in any language, if its read-only socket forbids the call (virCheckReadOnlyGoto).
 _AGENT_CALL = "virDomainQemuAgentCommand"
 
-# Not of QEMU's driver, as an answer to an agent command: others, such as those for lxc:///, xen:/// and
-# test:///default, have none (src/libvirt-qemu.c, libvirt 11.3.0).
-_OF_A_DRIVER_WITHOUT_AGENTS = (
+# Errors of drivers without agent commands, such as those for lxc:///, xen:/// and test:///default (src/libvirt-qemu.c,
+# libvirt 11.3.0). QEMU's driver does not answer an agent command with these.
+_ERRORS_OF_OTHER_DRIVERS = (
     numbers.NO_SUPPORT,
     numbers.INVALID_ARG,
     numbers.OPERATION_FAILED,
@@ -142,27 +145,27 @@ _OF_A_DRIVER_WITHOUT_AGENTS = (
     numbers.OPERATION_UNSUPPORTED,
 )
 
-# No JSON, or nested too deeply; longer than 10 MiB (QEMU_AGENT_MAX_RESPONSE); longer than the 4 MiB that libvirt's own
-# protocol carries (REMOTE_STRING_MAX, src/remote/remote_protocol.x).
-_OF_THE_REPLY = (numbers.INTERNAL_ERROR, numbers.SYSTEM_ERROR, numbers.RPC)
+# Errors for a reply that is not JSON, or nested too deeply; longer than 10 MiB (QEMU_AGENT_MAX_RESPONSE); longer than
+# the 4 MiB that libvirt's own protocol carries (REMOTE_STRING_MAX, src/remote/remote_protocol.x).
+_ERRORS_OF_REPLIES = (numbers.INTERNAL_ERROR, numbers.SYSTEM_ERROR, numbers.RPC)
 
 
-def _by_what_was_in_doubt(failure: Failure) -> QgaError:
-    """Return the first that explains it."""
+def _by_context(failure: Failure) -> QgaError:
+    """Return the first error that explains the failure."""
     uri, code, reason = failure.line.uri, failure.code, failure.reason
     if code == numbers.OPERATION_DENIED and _AGENT_CALL in reason:
         return PermissionDeniedError(
-            f"the connection to libvirt at {uri} is for reading only: {reason}",
-            "Name a uri that does not lead to libvirt's socket for reading only, libvirt-sock-ro.",
+            f"the connection to libvirt at {uri} is read-only: {reason}",
+            "Set uri to one that does not use libvirt's read-only socket, libvirt-sock-ro.",
         )
     if not failure.has_answered:
-        if code in _OF_A_DRIVER_WITHOUT_AGENTS:
+        if code in _ERRORS_OF_OTHER_DRIVERS:
             return without_agents(uri, reason)
         channel = failure.channel()
         if channel is not None and not channel.configured:
             return NotConfiguredError(f"{failure} has no guest agent channel: {reason}")
-    if failure.is_of_reply and code in _OF_THE_REPLY:
-        answered = f"libvirt cannot take what the agent of {failure} answered to {failure.what}"
+    if failure.may_be_reply and code in _ERRORS_OF_REPLIES:
+        answered = f"libvirt cannot read the reply of the agent of {failure} to {failure.what}"
         return RemoteProtocolError(f"{answered}: {reason}")
     return HypervisorUnavailableError(f"libvirt at {uri} failed at {failure.what}: {reason}")
 
@@ -171,10 +174,10 @@ _AFTER_COLON = re.compile("[:\uff1a]\\s*(?P<description>.*)\\Z", re.DOTALL)
 
 
 def refusal(error: Any, execute: str) -> Refused | None:
-    """The agent's own error, if that is what libvirt reports.
+    """Return the agent's own error, if libvirt reports one.
 
-    libvirt keeps the agent's description only, after a sentence of its own (``qemuAgentCheckError``, libvirt 11.3.0).
-    The sentence may be translated, quotes and word order included; the command's name and the description are not.
+    libvirt keeps only the agent's description, after a sentence of its own (``qemuAgentCheckError``, libvirt 11.3.0).
+    The sentence may be translated, including its quotes and word order; the command's name and the description are not.
     """
     code = code_of(error)
     if code not in (numbers.AGENT_COMMAND_FAILED, numbers.INTERNAL_ERROR):

@@ -2,30 +2,30 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The channels that are sockets: unix, TCP and vsock.
+"""Channels over sockets: unix, TCP and vsock.
 
-Theory of operation. A socket may hold replies to what was asked before: by the client before this one, or by this one
-if it gave up waiting. So each call needs a connection that is *in sync*: the next reply is that of the next request.
+Theory of operation. A socket may hold replies to earlier requests: of a client before this one, or of this one if it
+gave up waiting. So each call needs a connection that is *in sync*: the next reply belongs to the next request.
 
 ================ ============================================== ==================================================
-connection       what it is                                     what a call does first
+connection       meaning                                        what a call does first
 ================ ============================================== ==================================================
 none             never made, closed, lost or let go             connect; sync
 out of sync      new, or the last call did not read its reply   sync
 in sync          the last call read its reply                   sync if the peer has sent something since
 ================ ============================================== ==================================================
 
-To sync, 0xFF and ``guest-sync-delimited`` with a random number are sent. The 0xFF makes the agent drop half a request
-of the client before; the 0xFF of its reply makes this end drop half a reply. All before the reply with the number is
-dropped. Agents before QEMU 1.1 have ``guest-sync`` only, and an administrator may have disabled either, so that one is
-tried if the first one is refused. What arrives until then:
+A sync sends the delimiter (0xFF) and ``guest-sync-delimited`` with a random number. The delimiter makes the agent drop
+an unfinished request of the previous client; the delimiter in its reply makes this end drop an unfinished reply.
+Everything before the reply with the number is dropped. If ``guest-sync-delimited`` is refused, ``guest-sync`` is tried:
+agents before QEMU 1.1 have only that one, and an administrator may have disabled either. Meanwhile, these may arrive:
 
 =============================================== ====================================================================
-0xFF                                            from now on the number counts (with ``guest-sync``, it always does)
+the delimiter                                   from now on the number counts (with ``guest-sync``, it always does)
 a reply with the number                         in sync, if the number counts
-a refusal of this command, or of none by name   the command is refused
-a refusal in words that are not known           the same, if nothing follows it for a moment: the stock agent complains
-                                                of the 0xFF as well, and answers right after that
+a refusal that names this command or none       the command is refused
+a refusal in unknown words                      the same, if nothing follows it for a moment: the stock agent also
+                                                reports the 0xFF as an error, and answers right after that
 a refusal of another command, anything else     dropped
 =============================================== ====================================================================
 """
@@ -60,12 +60,12 @@ from .refusals import Meaning, command_named, meaning_of
 
 
 class Timings(NamedTuple):
-    """How long a channel waits for what may not come, in seconds.
+    """How long a channel waits for bytes that may never arrive, in seconds.
 
-    ``drain``: closing waits so long for a reply that is still under way. A stock agent that listens on a unix socket
-    exits when its client closes with unread bytes (ECONNRESET, ``stop_agent`` in qga/main.c, QEMU 10.0.13).
-    ``late``: a reply that has not come so long after its request is not likely to come just now; it is waited for
-    ``shortest_drain`` only. ``doubt``: so long after a refusal in unknown words, it is the answer to a sync.
+    ``drain``: closing waits for a pending reply for this long. A stock agent that listens on a unix socket exits when
+    its client closes with unread bytes (ECONNRESET, ``stop_agent`` in qga/main.c, QEMU 10.0.13). ``late``: a reply that
+    takes longer than this is unlikely to come now; closing waits only ``shortest_drain`` for it. ``doubt``: a refusal
+    in unknown words that nothing follows for this long is the answer to the sync.
     """
 
     drain: float = 0.5
@@ -76,15 +76,15 @@ class Timings(NamedTuple):
 
 TIMINGS = Timings()
 
-# What a peer may send in one exchange before it is given up. Replies that are late, of a client before this one, are
-# few; and with the longest of them, libvirt's 10 MiB, the reply still has room.
-_MOST_UNASKED = 256
+# The most that a peer may send in one exchange. Late replies to earlier clients are few, and there is still room for a
+# reply after the longest of them, libvirt's 10 MiB.
+_MOST_UNSOLICITED = 256
 _MOST_BYTES = 24 * 1024 * 1024
 
 _DELIMITED = "guest-sync-delimited"
 _PLAIN = "guest-sync"
 
-# Anything else means that an administrator has disabled both.
+# Any other meaning: an administrator has disabled both commands.
 _UNSYNCED: Mapping[Meaning, type[CommandError]] = {
     Meaning.MISSING: CommandNotFoundError,
     Meaning.FROZEN: FrozenError,
@@ -113,7 +113,7 @@ class StreamChannel(Channel):
         deadline = Deadline(timeout)
         self._bytes_in_call = 0
         connection = await self._synced(deadline)
-        self._in_sync = False  # until the reply is here
+        self._in_sync = False  # until the reply has been read
         sent_ns = await self._send(connection, request.prepared(values.encode), deadline)
         if not request.expects_reply:
             return Exchange(NO_REPLY, sent_ns, sent_ns)
@@ -136,7 +136,7 @@ class StreamChannel(Channel):
 
     async def let_go(self, held: float = 0.0) -> None:
         is_due = self._socket is not None and time.monotonic() - self._held_since >= held
-        # With a reply under way, the next client would get it.
+        # The next client would receive a reply that is still pending.
         if is_due and self._in_sync:
             await self.close()
             self._is_let_go = True
@@ -150,13 +150,13 @@ class StreamChannel(Channel):
         connection, self._socket = self._socket, None
         if connection is None:
             return
-        with connection, contextlib.suppress(OSError):  # the peer may have gone: nothing is left to drain then
+        with connection, contextlib.suppress(OSError):  # the peer may have gone: then there is nothing to drain
             await self._drain(connection)
 
     async def _synced(self, deadline: Deadline) -> socket.socket:
-        """A connection that is in sync."""
+        """Return a connection that is in sync."""
         connection = self._socket or await self._connected(deadline)
-        if not self._in_sync or self._has_unasked(connection):
+        if not self._in_sync or self._has_unsolicited(connection):
             await self._sync(connection, deadline)
         return connection
 
@@ -169,7 +169,7 @@ class StreamChannel(Channel):
             listener = self._address.listener(connection)
             if self._is_pinned and listener != self._listener:
                 connection.close()
-                raise GuestReplacedError(f"another guest, or the same one started anew, is at {self._address} now")
+                raise GuestReplacedError(f"another guest, or the same guest after a restart, is at {self._address} now")
             self._listener = listener
         self._socket = connection
         self._held_since = time.monotonic()
@@ -177,12 +177,12 @@ class StreamChannel(Channel):
         self._in_sync = False
         return connection
 
-    def _has_unasked(self, connection: socket.socket) -> bool:
-        """Return whether the peer sent something after its last reply: it must not be taken for the next one."""
+    def _has_unsolicited(self, connection: socket.socket) -> bool:
+        """Return whether the peer sent something after its last reply, which must not be taken for the next reply."""
         return is_ready(connection.fileno(), READING) or not self._decoder.is_idle
 
     async def _sync(self, connection: socket.socket, deadline: Deadline) -> None:
-        """Bring both ends to where the next reply is the next request's.
+        """Synchronize both ends, so that the next reply belongs to the next request.
 
         :raises CommandError: the agent refuses both commands
         """
@@ -201,14 +201,14 @@ class StreamChannel(Channel):
     async def _refusal_of_sync(
         self, command: str, connection: socket.socket, deadline: Deadline
     ) -> messages.Refused | None:
-        """Sync by this command. None: the connection is in sync."""
-        # Agents that keep numbers as doubles may print 15 digits of them, or what fits into an int (cJSON).
+        """Sync with this command and return its refusal. None: the connection is in sync."""
+        # Agents that keep numbers as doubles may print only 15 digits, or an int's range (cJSON).
         number = int.from_bytes(os.urandom(4), "big") >> 1
         data = framing.DELIMITER + values.encode(messages.request(command, {"id": number}))
         await self._send(connection, lambda _now: data, deadline)
         counts = command == _PLAIN
         doubtful: messages.Refused | None = None
-        for _event in range(_MOST_UNASKED):
+        for _event in range(_MOST_UNSOLICITED):
             patience = deadline if doubtful is None else Deadline(min(deadline.remaining(), self._timings.doubt))
             event = await self._next_event(connection, patience)
             if event is None and doubtful is not None and not deadline.expired():
@@ -221,14 +221,14 @@ class StreamChannel(Channel):
             if reply == messages.Returned(number) and counts:
                 return None
             if isinstance(reply, messages.Refused):
-                # It may refuse something that was asked before.
+                # It may refuse an earlier request.
                 if command_named(reply) in (None, command) and meaning_of(reply) is not Meaning.FAILED:
                     return reply
                 doubtful = reply
         raise self._flooded()
 
     async def _send(self, connection: socket.socket, prepared: Callable[[int], bytes], deadline: Deadline) -> int:
-        """Send all of it; returns the host's monotonic clock just before the first byte left."""
+        """Send the whole request; return the host's monotonic clock right before the first byte was sent."""
         sent_ns = self._sent_ns = time.monotonic_ns()
         rest = memoryview(prepared(sent_ns))
         while rest:
@@ -236,7 +236,7 @@ class StreamChannel(Channel):
                 rest = rest[connection.send(rest) :]
             except (BlockingIOError, InterruptedError):
                 if await writable(connection.fileno(), deadline) is None:
-                    raise UnresponsiveError(f"the agent at {self._address} does not read what it is sent") from None
+                    raise UnresponsiveError(f"the agent at {self._address} does not read its requests") from None
             except OSError as error:
                 raise self._lost(error) from error
         return sent_ns
@@ -244,8 +244,8 @@ class StreamChannel(Channel):
     async def _next_event(
         self, connection: socket.socket, deadline: Deadline, is_alike: bool = False
     ) -> framing.Event | messages.Reply | None:
-        """Return what the peer sent next; a reply that is alike as such, if it was read before. None: the deadline has
-        passed.
+        """Return the next event from the peer; with ``is_alike``, a parsed reply if the same bytes were parsed before.
+        None: the deadline has passed.
         """
         while True:
             event = self._decoder.next_event()
@@ -277,7 +277,7 @@ class StreamChannel(Channel):
 
     def _flooded(self) -> RemoteProtocolError:
         self._hang_up()
-        return RemoteProtocolError(f"{self._address}: the peer sends without end what it was not asked for")
+        return RemoteProtocolError(f"{self._address}: the peer keeps sending unsolicited data")
 
     def _lost(self, error: OSError | None) -> NotConnectedError:
         self._hang_up()
@@ -285,27 +285,27 @@ class StreamChannel(Channel):
         return NotConnectedError(f"lost the agent at {self._address}: {reason}")
 
     async def _drain(self, connection: socket.socket) -> None:
-        if self._in_sync and not self._has_unasked(connection):
+        if self._in_sync and not self._has_unsolicited(connection):
             return
         connection.shutdown(socket.SHUT_WR)
         timings = self._timings
-        asked_for_seconds = (time.monotonic_ns() - self._sent_ns) / 1e9
-        deadline = Deadline(min(timings.drain, max(timings.late - asked_for_seconds, timings.shortest_drain)))
+        pending_seconds = (time.monotonic_ns() - self._sent_ns) / 1e9
+        deadline = Deadline(min(timings.drain, max(timings.late - pending_seconds, timings.shortest_drain)))
         while not deadline.expired():
             found = await received(connection.fileno(), deadline)
             if found is None or not found.data:
                 return
 
 
-# The guests of a fleet answer these in the same words, and long ones: reading each of them anew makes gathering the
-# facts of 1,000 guests take a quarter longer. Only a reply that one read of 4 KiB has whole is recognized; that of an
-# agent with all commands has some 3.6.
+# The guests of a fleet answer these with the same long reply: parsing each of them makes gathering the facts of 1,000
+# guests take a quarter longer. A reply is recognized only if one read of 4 KiB contains it whole; that of an agent with
+# all commands has about 3.6 KiB.
 _ALIKE = frozenset(("guest-info",))
 
 
 @functools.lru_cache(maxsize=16)
 def _reply_of(data: bytes, limits: Limits) -> messages.Reply | None:
-    """The reply that these bytes are, shared by all that got the same one and not to be changed. None: they are not."""
+    """Parse these bytes as one reply. Callers share it, so it must not be changed. None: it is not a reply."""
     try:
         return messages.read_reply(framing.whole_message(data, limits).decode())
     except RemoteProtocolError:
@@ -313,7 +313,7 @@ def _reply_of(data: bytes, limits: Limits) -> messages.Reply | None:
 
 
 def _reply_or_none(event: object) -> messages.Reply | None:
-    """The reply that the peer sent, if it is one at all; before the sync anything may arrive."""
+    """Return the reply in an event, if it is one; before the sync anything may arrive."""
     if not isinstance(event, framing.Message):
         return None
     try:

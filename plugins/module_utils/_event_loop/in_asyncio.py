@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A task in the event loop of asyncio, for programs that have one anyway."""
+"""Running a task in asyncio's event loop, for programs that have one anyway."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Result = TypeVar("Result")
 
 
 async def run(task: Task[Result]) -> Result:
-    """Do the waiting of one task, as :func:`tasks.run` does by blocking."""
+    """Run a task and wait for it in asyncio's loop, where :func:`tasks.run` blocks."""
     answer: Received | OSError | None = None
     try:
         while True:
@@ -50,7 +50,7 @@ async def _is_ready(wait: Wait) -> bool:
     ready = loop.create_future()
 
     def end(is_ready: bool) -> None:
-        # Both may come, and an interrupt may cancel it at any moment: asking before would be too early.
+        # Both may happen, and an interrupt may cancel it at any moment, so a check in advance would not help.
         with contextlib.suppress(asyncio.InvalidStateError):
             ready.set_result(is_ready)
 

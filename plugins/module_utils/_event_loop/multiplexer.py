@@ -2,30 +2,30 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The event loop of many tasks, on one thread.
+"""An event loop for many tasks, on one thread.
 
 Theory of operation. A task is in one of these states, and its :class:`_Account` says which:
 
 ======== ============================================= ==================================== ============================
-state    what it is                                    left when                            counts for ``concurrency``
+state    meaning                                       left when                            counts for ``concurrency``
 ======== ============================================= ==================================== ============================
-upcoming not begun; made by the iterator, or added     there is room: it runs               no
-running  the one that computes                         it awaits: waiting; returns: ended   yes
-waiting  for its descriptor, or for its time           either comes: ready                  until it is parked
-ready    waits for the thread                          no other has computed less: it runs  as while it waited
+upcoming not started; from the iterator, or added      there is room: running               no
+running  the one task that computes                    it awaits: waiting; returns: ended   yes
+waiting  for its descriptor, or until a time           either comes: ready                  until it is parked
+ready    waits for the thread                          no other has computed less: running  as while it waited
 ======== ============================================= ==================================== ============================
 
-A round of the loop begins one task if there is room, makes those ready for which something came, and lets one run. What
-arrives is read and stamped before any task goes on, and looked for again between any two: how long the others compute
-must not count as the round trip of one.
+A round of the loop starts one task if there is room, makes the tasks ready that have received something, and runs one.
+Arriving bytes are read and stamped before any task runs, and again between any two: the time that other tasks compute
+must not count toward a round trip.
 
-A task that only waits is no work, so it is *parked* and makes room for the next one: a thousand silent guests take as
-long as one of them. No guest can keep others waiting by what it sends, either. An operation, which all waits with one
-deadline belong to, is parked when it has lasted for a while, be it that nothing comes, a byte now and then, or more
-than can be read. And of those that are ready, the one runs first that has taken the least computing so far.
+A task that only waits does no work, so it is *parked* and makes room for the next one: a thousand silent guests take as
+long as one. A guest cannot keep others waiting by sending, either. All waits with one deadline are one operation. An
+operation is parked after a while, whether its guest sends nothing, a byte now and then, or more than can be read. Among
+the ready tasks, the one that has computed the least runs first.
 
-At the end of its time, the loop begins no more tasks, raises an error in each, and goes on for a moment, in which they
-may give back what they hold. What has not ended then is closed where it waits.
+When its time is up, the loop starts no more tasks, raises an error in each, and runs a moment longer so that they can
+release their resources. A task that has not ended by then is closed where it waits.
 """
 
 from __future__ import annotations
@@ -48,9 +48,9 @@ Result = TypeVar("Result")
 class Timings(NamedTuple):
     """How long an event loop waits for its tasks, in seconds.
 
-    ``patience``: an operation that has lasted for this long is no longer counted as being worked on. ``most_waited``:
-    nor is a task that has waited for so long in all, by whatever number of answers that are each a little slow.
-    ``grace``: a task whose time is up may still give back what it holds.
+    ``patience``: an operation that takes longer no longer counts for ``concurrency``. ``most_waited``: nor does a task
+    that has waited longer in total, for example for many answers that are each a little slow. ``grace``: the time to
+    release resources after the task's time is up.
     """
 
     patience: float = 0.05
@@ -60,30 +60,31 @@ class Timings(NamedTuple):
 
 TIMINGS = Timings()
 
-# Computing is compared in steps of this; what has taken the same is served in turn. An honest resync takes some 5 ms.
+# Computing time is compared in steps of this size; equal tasks take turns. An honest resync computes for about 5 ms.
 _STEP_SECONDS = 0.002
-# Of what it waits, this share makes up for computing: one that lasts for days would come after all others otherwise.
-_MADE_UP_FOR = 0.02
-# Of what has taken so much, less is read at once: whatever it is, it is decoded within 2 ms.
+# This share of the waiting time is deducted from the computing time. Otherwise a task that lasts for days would come
+# after all others.
+_WAITING_CREDIT = 0.02
+# A task that has computed for longer is given smaller chunks: any of them is decoded within 2 ms.
 _COSTLY_SECONDS = 0.02
 _COSTLY_CHUNK = 512
-# A guest takes two descriptors at most, and some are needed for other things.
+# A guest needs at most two descriptors; the process needs some for other purposes.
 _DESCRIPTORS_EACH = 2
 _DESCRIPTORS_KEPT = 64
 _MOST_AT_ONCE = 2000
 
-# One-shot: a task that is not waiting any more does not hear of what comes.
+# One-shot: a task that no longer waits gets no events.
 _EPOLL_EVENTS = {READING: select.EPOLLIN | select.EPOLLONESHOT, WRITING: select.EPOLLOUT | select.EPOLLONESHOT}
 
 _Answer = Union[Received, BaseException, None]
 
 
 class _Account(Generic[Result]):
-    """A task that was begun, what it waits for, and what it has used.
+    """A task that was started, what it waits for, and the time that it has used.
 
-    ``since`` is when the operation that it waits for began. ``computed`` is for how many seconds it has kept the thread
-    so far, less what it has made up for, and ``waited`` for how many it has waited. ``due_at`` is when it is looked at,
-    if nothing comes.
+    ``since`` is the start of the operation that it waits for. ``computed`` is the time in seconds that it has used the
+    thread, less the credit for waiting; ``waited`` is the time that it has waited. ``due_at`` is the time of the next
+    check if nothing arrives.
     """
 
     __slots__ = (
@@ -106,10 +107,10 @@ class _Account(Generic[Result]):
 
 
 class Multiplexer(Generic[Result]):
-    """Runs tasks, which must raise nothing but what they are thrown.
+    """Runs tasks, which must raise only errors that were thrown into them.
 
-    ``concurrency`` bounds how many are worked on at the same time. ``on_ended`` is called with a task's number and what
-    it returned, as soon as it has ended. ``clock`` is the monotonic clock that waits and computing are measured by;
+    ``concurrency`` is the maximum number of tasks worked on at the same time. ``on_ended`` is called with a task's
+    number and its return value as soon as it ends. ``clock`` is the monotonic clock for waiting and computing times;
     ``time.monotonic`` by default.
     """
 
@@ -127,19 +128,19 @@ class Multiplexer(Generic[Result]):
         self._epoll = select.epoll()
         self._accounts: set[_Account[Result]] = set()
         self._by_descriptor: dict[int, _Account[Result]] = {}
-        # First those that have computed for the fewest steps, then the oldest.
+        # The fewest computing steps first, then the oldest.
         self._ready: list[tuple[int, int, _Account[Result], _Answer]] = []
         self._order = itertools.count()
         self._numbers = itertools.count()
         self._upcoming: Task[Result] | None = None
         self._added: deque[Task[Result]] = deque()
         self._parked = 0
-        # When a wait may end, or an operation be parked. Only the entry that an account has as its ``due_at`` counts.
+        # When a wait ends or an operation is parked. Only an entry that equals its account's ``due_at`` counts.
         self._due: list[tuple[float, int, _Account[Result]]] = []
         self._most = _most_at_once()
 
     def add(self, task: Task[Result]) -> None:
-        """Begin it after those that there are, as soon as there is room. For tasks that run here."""
+        """Start ``task`` after the present ones, as soon as there is room. To be called by tasks of this loop."""
         self._added.append(task)
 
     def run(
@@ -148,10 +149,10 @@ class Multiplexer(Generic[Result]):
         until: float = math.inf,
         time_is_up: Callable[[], Exception] = TimeoutError,
     ) -> int:
-        """Run them all, begun in their order; how many were begun.
+        """Run all tasks, started in order; return the number of tasks that were started.
 
-        At ``until``, an instant of the monotonic clock, no more are begun, and ``time_is_up()`` is raised in those that
-        are under way, once. Those that have not ended a moment later are closed, and ``on_ended`` is not called.
+        At ``until``, an instant of the monotonic clock, no more tasks are started, and ``time_is_up()`` is raised once
+        in those that run. Tasks that have not ended a moment later are closed without a call of ``on_ended``.
         """
         try:
             while self._has_upcoming(tasks) or self._accounts:
@@ -186,7 +187,7 @@ class Multiplexer(Generic[Result]):
 
     def _round(self, until: float) -> None:
         task = self._upcoming if self._upcoming is not None and self._has_room else None
-        if task is not None:  # one at a time: what arrives meanwhile is not to be kept waiting
+        if task is not None:  # one at a time, so that arriving bytes are read soon
             self._upcoming = None
             account = _Account(next(self._numbers), task, self._clock())
             self._accounts.add(account)
@@ -201,7 +202,7 @@ class Multiplexer(Generic[Result]):
         return len(self._accounts) - self._parked < self._concurrency and len(self._accounts) < self._most
 
     def _go_on(self, account: _Account[Result], answer: _Answer) -> None:
-        """Let it run up to its next wait."""
+        """Run the task up to its next wait."""
         task = account.task
         began_at = self._clock()
         try:
@@ -229,14 +230,14 @@ class Multiplexer(Generic[Result]):
         account.due_at = math.nan
 
     def _park(self, account: _Account[Result], is_parked: bool) -> None:
-        """Whether it makes room for another one."""
+        """Set whether the task makes room for another one."""
         self._parked += is_parked - account.is_parked
         account.is_parked = is_parked
 
     def _wait_for(self, account: _Account[Result], wait: Wait) -> None:
         account.wait = wait
         account.is_waiting = True
-        self._look_later(account)
+        self._schedule_check(account)
         if not wait.events:
             return
         self._by_descriptor[wait.descriptor] = account
@@ -246,26 +247,26 @@ class Multiplexer(Generic[Result]):
                 self._epoll.modify(wait.descriptor, events)
             else:
                 self._epoll.register(wait.descriptor, events)
-        except FileNotFoundError:  # closed and opened anew under the same number
+        except FileNotFoundError:  # closed and reopened under the same number
             self._epoll.register(wait.descriptor, events)
-        except FileExistsError:  # this task has waited for another one in between
+        except FileExistsError:  # this task has waited for another descriptor in between
             self._epoll.modify(wait.descriptor, events)
         account.descriptor = wait.descriptor
 
-    def _look_later(self, account: _Account[Result]) -> None:
-        """See that it is looked at when its wait ends, or it is to be parked, if nothing comes before."""
+    def _schedule_check(self, account: _Account[Result]) -> None:
+        """Schedule a check for when its wait ends or it is to be parked, whichever is first."""
         due_at = account.wait.until if account.is_waiting else math.inf
         if not account.is_parked:
             due_at = min(due_at, account.since + self._timings.patience)
-        # An entry that has become too early stays, and is looked at in vain: most operations are short.
+        # An entry that has become too early stays and costs one useless check: most operations are short.
         if due_at < account.due_at:
             account.due_at = due_at
             heapq.heappush(self._due, (due_at, next(self._order), account))
 
     def _take_what_arrived(self, until: float) -> None:
-        """Read what there is; wait for it, at the most until then or until a wait is over."""
-        look_at = min(self._due[0][0], until) if self._due else until
-        seconds = max(0.0, look_at - self._clock())
+        """Read what has arrived; wait for it at most until ``until`` or until the next check is due."""
+        check_at = min(self._due[0][0], until) if self._due else until
+        seconds = max(0.0, check_at - self._clock())
         for descriptor, _events in self._epoll.poll(seconds):
             account = self._by_descriptor.get(descriptor)
             if account is None or not account.is_waiting or account.wait.descriptor != descriptor:
@@ -280,18 +281,18 @@ class Multiplexer(Generic[Result]):
                 self._wait_for(account, account.wait)
             else:
                 self._make_ready(account, answer)
-        self._look(self._clock())
+        self._check_due(self._clock())
 
     def _make_ready(self, account: _Account[Result], answer: _Answer) -> None:
         account.is_waiting = False
         waited = self._clock() - account.wait_began_at
         account.waited += waited
-        account.computed = max(0.0, account.computed - waited * _MADE_UP_FOR)
+        account.computed = max(0.0, account.computed - waited * _WAITING_CREDIT)
         steps = int(account.computed / _STEP_SECONDS)
         heapq.heappush(self._ready, (steps, next(self._order), account, answer))
 
-    def _look(self, now: float) -> None:
-        """Make those ready whose wait is over, and park those whose operation has lasted for long."""
+    def _check_due(self, now: float) -> None:
+        """Make tasks ready whose wait is over, and park those whose operation takes long."""
         due = []
         while self._due and self._due[0][0] <= now:
             due.append(heapq.heappop(self._due))
@@ -303,11 +304,11 @@ class Multiplexer(Generic[Result]):
                 self._make_ready(account, None)
             elif account.since + self._timings.patience <= now:
                 self._park(account, True)
-            self._look_later(account)
+            self._schedule_check(account)
 
 
 def _most_at_once() -> int:
-    """How many tasks this process has descriptors for; it allows itself what it may."""
+    """Return the number of tasks that this process has descriptors for, after raising its limit as far as allowed."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = _MOST_AT_ONCE * _DESCRIPTORS_EACH + _DESCRIPTORS_KEPT
     if soft != resource.RLIM_INFINITY and soft < wanted:
@@ -321,10 +322,10 @@ def _most_at_once() -> int:
 
 
 def _close(task: Task[Result]) -> None:
-    """End it where it waits. What it awaits while it gives back what it holds is not waited for either."""
+    """End the task where it waits. Whatever it awaits during its cleanup is not waited for, either."""
     while True:
         try:
             task.close()
             return
-        except RuntimeError:  # it awaited something: the next call ends that, too
+        except RuntimeError:  # it awaited something in its cleanup: the next call ends that, too
             continue

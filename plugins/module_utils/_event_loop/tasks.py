@@ -2,14 +2,14 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Tasks: waiting, apart from the event loop that does it.
+"""Tasks, and the waits that an event loop does for them.
 
-All that talks to an agent is a *task*: a coroutine that suspends for nothing but a :class:`Wait`, for bytes, for room
-to write, or for time to pass. :func:`run` does the waiting for one of them by blocking, ``multiplexer.py`` for many at
-once, and ``in_asyncio.py`` in the loop of asyncio. The code between is the same for one guest and for a thousand.
+Everything that talks to an agent is a *task*: a coroutine that suspends only for a :class:`Wait`, which is for bytes,
+for room to write, or for time to pass. :func:`run` waits for one task by blocking, ``multiplexer.py`` for many at once,
+and ``in_asyncio.py`` in asyncio's loop. The code in between is the same for one guest and for a thousand.
 
-It is not asyncio: importing that takes as long as resyncing a guest, and its loop leaves other guests' work between the
-arrival of a reply and its stamp.
+This is not asyncio, because importing asyncio takes as long as resyncing a guest, and its loop does other guests' work
+between the arrival of a reply and its stamp.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ Result = TypeVar("Result")
 READING = select.POLLIN
 WRITING = select.POLLOUT
 
-# For a task that waits for something that may never come, and then waits again: it only bounds one wait.
+# For a task that waits for something that may never come, and then waits again: this bounds only one wait.
 LONG_SECONDS = 3600.0
 
-# How soon a turn that was given back is taken.
+# How soon a turn that ended early is taken.
 _NEXT_TURN_SECONDS = 0.01
 
-# Nonsense is decoded at some 2 us a byte, and other guests have to wait for it.
+# Garbage is decoded at about 2 us a byte, and other guests have to wait for that.
 _CHUNK = 4096
 
 
 class Deadline:
-    """The end of the time that a whole operation has, however many waits it consists of."""
+    """The end of the time for a whole operation, however many waits it has."""
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
@@ -51,20 +51,20 @@ class Deadline:
         return time.monotonic() >= self.at
 
 
-# For an operation that is part of no longer one.
+# For an operation that is not part of a longer one.
 NEVER = Deadline(math.inf)
 
 
 class Received(NamedTuple):
-    """The bytes that a descriptor gave, empty at its end; and the host's monotonic clock right after the read."""
+    """The bytes read from a descriptor, empty at its end; and the host's monotonic clock right after the read."""
 
     data: bytes
     at_ns: int
 
 
 class Wait(NamedTuple):
-    """One reason to wait. ``until`` is an instant of the monotonic clock in seconds; without ``events``, there is no
-    descriptor and only time is waited for.
+    """One reason to wait. ``until`` is an instant of the monotonic clock in seconds. Without ``events`` there is no
+    descriptor, and the wait is for time only.
     """
 
     until: float
@@ -81,7 +81,7 @@ _READY = Received(b"", 0)  # there is room to write
 
 
 def received(descriptor: int, deadline: Deadline) -> Wait:
-    """``await`` it for the next bytes; None: there were none by the deadline.
+    """A wait for the next bytes; its result is None if there were none by the deadline.
 
     :raises OSError: reading failed
     """
@@ -89,7 +89,7 @@ def received(descriptor: int, deadline: Deadline) -> Wait:
 
 
 def writable(descriptor: int, deadline: Deadline) -> Wait:
-    """``await`` it until the descriptor takes bytes; None: it did not by the deadline."""
+    """A wait until the descriptor takes bytes; its result is None if it did not by the deadline."""
     return Wait(deadline.at, descriptor, WRITING)
 
 
@@ -98,9 +98,9 @@ def pause(seconds: float) -> Wait:
 
 
 class Turns:
-    """Lets coroutines of one thread go one after the other.
+    """Lets coroutines of one thread take turns.
 
-    A turn ends when it is given back, or after ``seconds``: the next one begins then, whatever the last one still does.
+    A turn ends with its block, or after ``seconds``: then the next one begins even if that block still runs.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -114,7 +114,7 @@ class Turns:
         self._line.append(me)
         try:
             while self._line[0] is not me or time.monotonic() < self._ends_at:
-                # The further back in the line, the more seldom it looks.
+                # The further back in the line, the less often it checks.
                 await pause(_NEXT_TURN_SECONDS * (1 + self._line.index(me)))
         finally:
             self._line.remove(me)
@@ -127,7 +127,7 @@ class Turns:
 
 
 def run(task: Task[Result]) -> Result:
-    """Do the waiting of one task by blocking; return or raise what it does."""
+    """Run one task, blocking while it waits; return or raise what it does."""
     answer: Received | BaseException | None = None
     try:
         while True:
@@ -155,15 +155,16 @@ def _block(wait: Wait) -> Received | None:
 
 
 def is_ready(descriptor: int, events: int, until: float = 0.0) -> bool:
-    """Return whether the descriptor is ready, or becomes so until that instant of the monotonic clock."""
-    # poll, not select: a fleet's process holds more descriptors than select can name.
+    """Return whether the descriptor is ready or becomes ready by ``until``, an instant of the monotonic clock."""
+    # poll, not select: a fleet's process may have descriptors above 1023, the highest for select.
     poll = select.poll()
     poll.register(descriptor, events)
     return bool(poll.poll(max(0.0, until - time.monotonic()) * 1000))
 
 
 def answer_to(wait: Wait, most: int = _CHUNK) -> Received | None:
-    """Return what a wait is answered with whose descriptor is said to be ready, ``most`` bytes of it. None: it is not.
+    """Return the answer to a wait whose descriptor was reported ready, with at most ``most`` bytes. None: it is not
+    ready after all.
 
     :raises OSError: reading failed
     """

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A time limit for blocking calls that have none of their own: they run on other threads, which are not waited for."""
+"""Timeouts for blocking calls that have none of their own: they run on other threads, which are not waited for."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ Job = Callable[[], None]
 
 
 class StillBusyError(Exception):
-    """The call did not end in time; it goes on by itself, and its result is dropped."""
+    """The call did not end in time. It continues on its thread, and its result is dropped."""
 
 
 class Workers(Protocol):
-    """Other threads, which do jobs."""
+    """Other threads, which run jobs."""
 
     def submit(self, job: Job) -> None:
-        """Have the job done when a thread is free. Waits for nothing."""
+        """Have the job run when a thread is free. Does not wait."""
 
     def are_stuck(self, seconds: float) -> bool:
-        """Return whether no job has begun or ended for so long: those that wait then wait for threads that hang."""
+        """Return whether no job has begun or ended for ``seconds``: then all threads hang."""
 
 
 class Worker:
-    """A thread that does one job after the other.
+    """A thread that runs one job after the other.
 
-    A call into a C library cannot be interrupted. The thread is a daemon, so one that hangs keeps nobody from exiting.
+    A call into a C library cannot be interrupted. The thread is a daemon, so that a program can exit while it hangs.
     """
 
     def __init__(self, name: str) -> None:
@@ -53,7 +53,7 @@ class Worker:
         return time.monotonic() - self._progressed_at >= seconds
 
     def stop(self) -> None:
-        """End the thread after the jobs that it was given."""
+        """End the thread after the jobs that were submitted."""
         self._jobs.put(None)
 
     def _serve(self) -> None:
@@ -63,12 +63,12 @@ class Worker:
                 return
             self._progressed_at = time.monotonic()
             job()
-            del job  # not to be held until the next one comes
+            del job  # must not be kept until the next one comes
             self._progressed_at = time.monotonic()
 
 
 class BoundedCaller:
-    """Has blocking calls run by other threads, one at a time, and stops waiting for one when its time is up."""
+    """Runs blocking calls on other threads, one at a time, each with a timeout."""
 
     def __init__(self) -> None:
         self._bell = Bell()
@@ -76,24 +76,24 @@ class BoundedCaller:
     async def run(
         self, function: Callable[[], Result], timeout: float, workers: Workers, until: float = math.inf
     ) -> Result:
-        """Return or raise what ``function`` does. Its time begins when it does: the wait for a thread does not count.
+        """Return or raise what ``function`` does. Its timeout starts when it does; waiting for a thread does not count.
 
         At ``until``, an instant of the monotonic clock, its time is up even if it has not begun.
 
-        :raises StillBusyError: it, or what all threads do before it, takes longer than ``timeout`` s
+        :raises StillBusyError: it takes longer than ``timeout`` s, or all threads have hung for so long before it
         """
         call = _Call(function, self._bell, timeout, until)
         workers.submit(call.perform)
         try:
             while not call.is_done:
                 has_rung = await received(self._bell.descriptor, call.deadline) is not None
-                has_begun = call.has_begun  # read before the deadline, which is moved before this is set
+                has_begun = call.has_begun  # read before the deadline: perform() moves the deadline before it sets this
                 if not has_rung and call.deadline.expired():
                     if has_begun or time.monotonic() >= until or workers.are_stuck(timeout):
                         raise StillBusyError
                     call.deadline = call.new_deadline()
         finally:
-            call.is_cancelled = True
+            call.is_canceled = True
         return call.result()
 
     def close(self) -> None:
@@ -101,7 +101,7 @@ class BoundedCaller:
 
 
 class _Call(Generic[Result]):
-    """A call on its way through another thread. What that one writes is seen whole, each being one assignment."""
+    """A call on another thread. That one sets each attribute in a single assignment, so no half of one is ever seen."""
 
     def __init__(self, function: Callable[[], Result], bell: Bell, timeout: float, until: float) -> None:
         self._function: Callable[[], Result] | None = function
@@ -113,7 +113,7 @@ class _Call(Generic[Result]):
         self.deadline = self.new_deadline()
         self.has_begun = False
         self.is_done = False
-        self.is_cancelled = False
+        self.is_canceled = False
 
     def new_deadline(self) -> Deadline:
         return Deadline(min(self._timeout, self._until - time.monotonic()))
@@ -121,34 +121,34 @@ class _Call(Generic[Result]):
     def perform(self) -> None:
         """Run the function once, on the other thread."""
         function, self._function = self._function, None
-        if self.is_cancelled or function is None:
+        if self.is_canceled or function is None:
             return
         self.deadline = self.new_deadline()
         self.has_begun = True
         try:
             value = function()
         except BaseException as error:  # pylint: disable=broad-exception-caught  # raised again by result()
-            if not self.is_cancelled:
+            if not self.is_canceled:
                 self._error = error
         else:
-            if not self.is_cancelled:
+            if not self.is_canceled:
                 self._value = value
         self.is_done = True
         self._bell.ring()
 
     def result(self) -> Result:
-        """Hand over what the function returned or raised; nothing of it is held here any more."""
+        """Return or raise what the function did, without keeping a reference to it."""
         error, self._error = self._error, None
         if error is None:
-            return self._value  # type: ignore[return-value]  # it is the function's own
+            return self._value  # type: ignore[return-value]  # the function's own
         try:
             raise error
         finally:
-            del error  # its traceback holds this frame, and would be held by it
+            del error  # its traceback refers to this frame: a reference cycle
 
 
 class Bell:
-    """Wakes who waits on a descriptor, from another thread. Ringing after it was closed is no error."""
+    """Wakes a task that waits on a descriptor, from another thread. Ringing a closed bell does nothing."""
 
     def __init__(self) -> None:
         self.descriptor, self._writer = os.pipe()
@@ -158,7 +158,7 @@ class Bell:
         self._is_open = True
 
     def ring(self) -> None:
-        # A closed descriptor's number may be another file's by now: who rings late must not write into it.
+        # A closed descriptor's number may belong to another file by now: a late ring must not write into it.
         with self._lock, contextlib.suppress(BlockingIOError):
             if self._is_open:
                 os.write(self._writer, b"\0")

@@ -17,12 +17,12 @@ _DESCRIBED = ("success_response", "since", "description", "arguments", "returns"
 
 
 async def command_details(agent: GuestAgent, name: str) -> dict[str, Any]:
-    """The details of one agent command; ``details_from`` says whose they are.
+    """Return the details of one agent command; ``details_from`` is their source.
 
     The extended agent is asked (``guest-get-command-info``). The stock agent reports only whether the command is
-    enabled and answers on success; the rest is the catalog's.
+    enabled and whether it answers on success; the rest comes from the catalog.
 
-    :raises CommandNotFoundError: neither the agent nor the catalog knows it
+    :raises CommandNotFoundError: neither the agent nor the catalog has the command
     """
     if await agent.knows("guest-get-command-info"):
         details = facts_of("guest-get-command-info", await agent.call("guest-get-command-info", {"name": name}))
@@ -31,8 +31,8 @@ async def command_details(agent: GuestAgent, name: str) -> dict[str, Any]:
     entry = CATALOG.get(name)
     if state is None and entry is None:
         raise CommandNotFoundError(
-            f"neither the agent nor the catalog knows a command {name}",
-            "Check the spelling; gather_subset=commands lists what this agent has.",
+            f"neither the agent nor the catalog has a command {name}",
+            "Check the spelling; gather_subset=commands lists this agent's commands.",
             name,
         )
     details = {"name": name, "present": state is not None, "enabled": state is not None and state.enabled}

@@ -4,13 +4,12 @@
 
 """Connections to libvirt, and the threads that make calls on them.
 
-libvirt's calls block, and some have no time limit. One connection carries five calls at once, and the daemon works on
-twenty for all of its clients together (``max_client_requests`` and ``max_workers``, src/remote/libvirtd.conf.in,
-libvirt 11.3.0). So the calls of a fleet share a few connections, and ``lanes.py`` has whose call gets a thread.
+libvirt's calls block, and some have no timeout. One connection carries five calls at once, and the daemon runs twenty
+for all of its clients (``max_client_requests`` and ``max_workers``, src/remote/libvirtd.conf.in, libvirt 11.3.0). So
+the calls of a fleet share a few connections, and ``lanes.py`` decides which guest's call gets a thread.
 
-Calls that find their line held up are made by an idle thread of another one, or by the *reserve*: threads with a
-connection each, so that an answer at which libvirt hangs up breaks nothing but its own. Suspects that may have broken
-one are asked there.
+If a line is held up, an idle thread of another line makes its calls, or the *reserve* does: threads that each have
+their own connection, so that a reply at which libvirt hangs up breaks only that one. Suspects are asked there.
 """
 
 from __future__ import annotations
@@ -34,28 +33,28 @@ from .large_texts import LARGE_TEXTS
 
 _REFUSED = (numbers.AUTH_FAILED, numbers.AUTH_CANCELLED, numbers.AUTH_UNAVAILABLE, numbers.ACCESS_DENIED)
 
-# Said by drivers that lack a function: of what is called here, QEMU's lacks none.
+# Errors of drivers that lack a function; QEMU's driver has all functions that are called here.
 _UNSUPPORTED = (numbers.NO_SUPPORT, numbers.OPERATION_UNSUPPORTED)
 
 CALLS_PER_CONNECTION = 5
-# Three quarters of what the daemon works on: the rest is for others, or for an administrator who wants to know why.
+# Three quarters of the calls that the daemon runs at once: the rest is for other clients, such as an administrator.
 FLEET_CONNECTIONS = 3
-# With what new guests may hold of the others, one more than fifteen: that many silent guests leave a thread free.
+# With the twelve threads of the lines that new guests may hold, this makes 16: fifteen silent guests leave one free.
 RESERVE_THREADS = 4
 
-# A call that takes longer holds its thread up, as far as others are concerned.
+# A call that takes longer holds its thread up.
 HELD_UP_SECONDS = 0.1
 
-# Of what libvirt says, in characters: the rest of a longer message is a guest's own text.
+# In characters. The rest of a longer error message of libvirt is a guest's own text.
 LONGEST_MESSAGE = 4096
 
-# libvirt's own limits are in whole seconds: a call that ends by one of them takes up to so much longer than it was
-# meant to, and those that wait for its thread are not to give up just before.
+# libvirt's own timeouts are in whole seconds, so a call may take this much longer than its timeout here. Calls that
+# wait for its thread must not give up right before it ends.
 _OVERTIME_SECONDS = 1.5
 
 
 def import_libvirt() -> tuple[ModuleType, ModuleType]:
-    """The modules ``libvirt`` and ``libvirt_qemu``, silenced: they would print every error to standard error.
+    """Return the modules ``libvirt`` and ``libvirt_qemu``, silenced: they would print every error to standard error.
 
     :raises MissingLibraryError: they are not installed
     """
@@ -68,42 +67,42 @@ def import_libvirt() -> tuple[ModuleType, ModuleType]:
     return libvirt, libvirt_qemu
 
 
-# Of each thread: its ``line``, and its newest ``error`` as libvirt-python has it in ``libvirtError.err``.
+# Each thread's ``line``, and its latest ``error`` in the form of libvirt-python's ``libvirtError.err``.
 _here = threading.local()
 
 
 def _remember(_context: object, raw: tuple[Any, ...]) -> None:
-    _here.error = _cut(raw)
+    _here.error = _truncated(raw)
 
 
 def known(error: Any) -> Any:
-    """Return ``error`` with what libvirt said, which libvirt-python may have lost, and which may be very long.
+    """Return ``error`` with libvirt's details, which libvirt-python may have lost, and with its texts truncated.
 
     libvirt-python reads the thread's last error after the failed call. If Python collects garbage in between, the
-    destructor of an old domain or connection makes a call too, and that one clears the error (``virResetLastError``).
+    destructor of an old domain or connection makes a call as well, which clears the error (``virResetLastError``).
 
-    libvirt quotes what it cannot read: of a reply of 4 MiB, it returns two copies, and each takes up to 16 MiB as a
-    Python text. An error lives for as long as one that was raised from it, so it is cut here, for all who hold it.
+    libvirt quotes a reply that it cannot read: an error for a reply of 4 MiB has two copies of it, each up to 16 MiB as
+    a Python string. An error lives as long as the errors that were raised from it, so it is truncated in place.
     """
-    error.err = getattr(_here, "error", None) if error.err is None else _cut(error.err)
-    error.args = _cut(error.args)
+    error.err = getattr(_here, "error", None) if error.err is None else _truncated(error.err)
+    error.args = _truncated(error.args)
     return error
 
 
-def _cut(parts: tuple[Any, ...]) -> tuple[Any, ...]:
+def _truncated(parts: tuple[Any, ...]) -> tuple[Any, ...]:
     return tuple(part[:LONGEST_MESSAGE] if isinstance(part, str) else part for part in parts)
 
 
 def without_agents(uri: str, reason: str) -> NotConfiguredError:
-    """Return the error for a hypervisor whose guests have no agents, as far as libvirt knows."""
+    """Return the error for a hypervisor whose driver has no agent commands."""
     return NotConfiguredError(
         f"libvirt's driver for {uri} has no guest agents: {reason}",
-        "Name the uri of a hypervisor that runs QEMU, such as qemu:///system, or the agent's own socket or address.",
+        "Set uri to that of a QEMU hypervisor, such as qemu:///system, or use the agent's own socket or address.",
     )
 
 
 class _Waiting(NamedTuple):
-    """A job in its lane: first the one whose guest has ``held`` threads for the least seconds, then the oldest."""
+    """A job in its lane, ordered by the seconds for which its guest has ``held`` threads, then by age."""
 
     held: float
     number: int
@@ -111,17 +110,17 @@ class _Waiting(NamedTuple):
 
 
 def line_of_this_thread(line: Line) -> Line:
-    """The line whose thread this is, by whose connection its calls are made: the job may be another line's."""
+    """Return the line of this thread, whose connection its calls use. The job may belong to another line."""
     found: Line = getattr(_here, "line", line)
     return found
 
 
 class Line:
-    """One connection with its threads. It is opened by the first call, and again by the next one after it was lost.
+    """One connection with its threads. The first call opens it, and the next call after it was lost reopens it.
 
-    ``held_back_until`` is the instant of the monotonic clock at which guests that did not answer are given up. The
-    ``reserve`` makes the calls for which it has no thread, and so do its ``peers``: lines whose idle threads make each
-    other's calls that are held up.
+    ``held_back_until`` is the instant of the monotonic clock at which silent guests are given up. The ``reserve`` makes
+    calls for which this line has no free thread. So do its ``peers``: lines whose idle threads make each other's calls
+    that are held up.
     """
 
     def __init__(
@@ -139,29 +138,29 @@ class Line:
         self._calls = calls
         self._held_up_seconds = held_up_seconds
         self._opening = threading.Lock()
-        self._connections: dict[int, Any] = {}  # by what _whose says
+        self._connections: dict[int, Any] = {}  # by _connection_key()
         self.held_back_until = math.inf
-        # All below is guarded by this.
+        # Guards everything below.
         self._changed = threading.Condition()
         self._jobs: Mapping[Lane, list[_Waiting]] = {lane: [] for lane in LANES}
         self._numbers = itertools.count()
-        self._began_at: dict[int, float] = {}  # by thread, of those that do a job
+        self._began_at: dict[int, float] = {}  # by thread, for those that run a job
         self._threads = 0
         self._is_closed = False
         self._progressed_at = time.monotonic()
 
     def workers(self, lane: Lane = PROVEN, held: float = 0.0) -> Workers:
-        """``held`` is for how many seconds the guest's calls have held threads so far."""
+        """Return the threads for a guest whose calls have held threads for ``held`` seconds so far."""
         return _LaneWorkers(self, lane, held)
 
     @property
     def load(self) -> int:
-        """How many jobs wait or are being done."""
+        """The number of jobs that wait or run."""
         with self._changed:
             return sum(map(len, self._jobs.values())) + len(self._began_at)
 
     def close(self) -> None:
-        """Close the connection after the calls that are still made on it, and end the threads. Waits for nothing."""
+        """Close the connection after its pending calls, and end the threads. Does not wait."""
         with self._changed:
             self._is_closed = True
             self._changed.notify_all()
@@ -174,41 +173,41 @@ class Line:
             connections = list(self._connections.values())
             self._connections.clear()
         for connection in connections:
-            # The daemon may have gone already: nothing is left to close then.
+            # The daemon may have gone already: then there is nothing to close.
             with contextlib.suppress(self.libvirt.libvirtError):
                 connection.close()
 
     def connection(self) -> Any:
-        """The connection; opened, if there is none that lives.
+        """Return the connection, after opening it if none is alive.
 
         :raises QgaError: it cannot be opened
         """
-        whose = self._whose()
+        key = self._connection_key()
         with self._opening:
-            connection = self._connections.pop(whose, None)
+            connection = self._connections.pop(key, None)
             if connection is None or not self.is_alive(connection):
                 try:
                     connection = self.libvirt.open(self.uri)
                 except self.libvirt.libvirtError as error:
                     raise self.connection_error(error) from error
-            self._connections[whose] = connection
+            self._connections[key] = connection
             return connection
 
-    def _whose(self) -> int:
-        """Which of its connections this thread uses."""
+    def _connection_key(self) -> int:
+        """Return the key of the connection that this thread uses."""
         return 0
 
     def is_alive(self, connection: Any) -> bool:
-        """Return whether the daemon at its other end is still there; asks nobody."""
+        """Return whether the connection to the daemon is still open, without a call to the daemon."""
         try:
             return bool(connection.isAlive())
         except self.libvirt.libvirtError as error:
-            return known(error).get_error_code() in _UNSUPPORTED  # a driver that cannot tell
+            return known(error).get_error_code() in _UNSUPPORTED  # the driver does not have this function
 
     def connection_error(self, error: Any) -> QgaError:
         code = known(error).get_error_code()
         reason = error.get_error_message()
-        # The second, of a libvirt that was built without the URI's driver, such as that for hyperv://.
+        # CONFIG_UNSUPPORTED: libvirt was built without the URI's driver, such as that for hyperv://.
         if code in _UNSUPPORTED or code == numbers.CONFIG_UNSUPPORTED:
             return without_agents(self.uri, reason)
         denied = code == numbers.SYSTEM_ERROR and error.get_int1() in (errno.EACCES, errno.EPERM)
@@ -228,16 +227,16 @@ class Line:
             has_to_wait = waiting > self._calls - busy - self._spared(lane)
         if has_to_wait:
             for line in self.peers:
-                line.look_around()
+                line.help_peers()
 
     def are_stuck(self, seconds: float) -> bool:
         overtime = _OVERTIME_SECONDS if self.is_shared else 0.0
         return time.monotonic() - self._progressed_at >= seconds + overtime
 
     def job_held_up(self, lane: Lane) -> Job | None:
-        """For another line's thread: a job that waits for threads which calls have held for long.
+        """Return a job for another line's thread, if it waits for threads that long calls hold.
 
-        That thread has its own line's lock. So this one's is not waited for: two lines may look at each other.
+        The caller has its own line's lock, so it must not block on this one: two lines may check each other.
         """
         since = time.monotonic() - self._held_up_seconds
         if not self._jobs[lane] or not self._changed.acquire(blocking=False):
@@ -251,8 +250,8 @@ class Line:
         finally:
             self._changed.release()
 
-    def look_around(self) -> None:
-        """A job of one of its peers has to wait."""
+    def help_peers(self) -> None:
+        """Have an idle thread check the peers: a job of one of them has to wait."""
         with self._changed:
             self._provide_idle_thread(len(self._began_at))
             self._changed.notify()
@@ -278,17 +277,17 @@ class Line:
                     break
                 self._progressed_at = self._began_at[thread] = time.monotonic()
             job()
-            del job  # an idle thread keeps nothing of what it did
+            del job  # an idle thread must not keep its last job
             with self._changed:
                 del self._began_at[thread]
                 self._progressed_at = time.monotonic()
                 self._changed.notify()
         if is_last:
-            # Closing waits for a call that still hangs.
+            # Not before: closing a connection waits for a call that still hangs.
             self.disconnect()
 
     def _awaited_job(self) -> Job | None:
-        """Return the next job, once there is one that may be done. None: there will be none."""
+        """Return the next job, as soon as one may be run. None: there will be none."""
         while True:
             job = self._next_job()
             if job is not None or (self._is_closed and not any(self._jobs.values())):
@@ -306,7 +305,7 @@ class Line:
         for lane in filter(self._may_take, LANES_OF_RESERVE):
             for line in self.peers:
                 job = line.job_held_up(lane)
-                if job is not None:  # another one may wait as well
+                if job is not None:  # another job may wait as well
                     self._provide_idle_thread(len(self._began_at) + 1)
                     return job
         return None
@@ -319,21 +318,21 @@ class Line:
 
 
 class Reserve(Line):
-    """Threads that each have a connection of their own, for what is held up elsewhere."""
+    """Threads that each have their own connection, for jobs that are held up elsewhere."""
 
     def __init__(self, uri: str, held_up_seconds: float) -> None:
         super().__init__(uri, RESERVE_THREADS, held_up_seconds=held_up_seconds)
 
-    def _whose(self) -> int:
+    def _connection_key(self) -> int:
         return threading.get_ident()
 
     def _spared(self, lane: Lane) -> int:
-        # The others' is to be done, also if they are new and some of them silent.
+        # Jobs of the other lanes must be run here even if their guests are new and some of them silent.
         return 0 if lane in LANES_OF_RESERVE else super()._spared(lane)
 
 
 class _LaneWorkers(NamedTuple):
-    """The threads of a line, as its jobs of one kind see them."""
+    """The threads of a line, for one guest's jobs in one lane."""
 
     line: Line
     lane: Lane
@@ -361,13 +360,13 @@ class Hypervisor:
         LARGE_TEXTS.begin()
 
     def line(self) -> Line:
-        """The one with the least to do."""
+        """Return the line with the smallest load."""
         return min(self.lines, key=lambda line: line.load)
 
     def give_up_held_back_at(self, instant: float) -> None:
-        """Do not wait for silent guests after that instant of the monotonic clock, whatever time they have left.
+        """Stop waiting for silent guests at that instant of the monotonic clock, even if their timeouts end later.
 
-        More of them than there are threads would otherwise take turns, each with a time limit of its own.
+        If there are more of them than threads, they would otherwise take turns, each with its full timeout.
         """
         for line in (*self.lines, self.reserve):
             line.held_back_until = instant

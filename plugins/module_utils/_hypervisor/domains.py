@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The domains of a hypervisor: listing them, and what the XML of one says (docs/formatdomain.html, libvirt 11.3.0)."""
+"""The domains of a hypervisor: listing them, and reading the XML of one (docs/formatdomain.html, libvirt 11.3.0)."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Domain(NamedTuple):
 
 
 async def list_domains(line: Line, timeout: float) -> tuple[Domain, ...]:
-    """All domains, running or not.
+    """Return all domains, running or not.
 
     :raises QgaError: libvirt cannot be asked
     """
@@ -60,15 +60,15 @@ def _list(line: Line) -> tuple[Domain, ...]:
 
 
 def with_states(line: Line, connection: Any) -> Iterator[tuple[Any, int]]:
-    """Yield all domains of the line's ``connection``, as libvirt-python has them, each with its virDomainState.
+    """Yield all domains of the line's ``connection`` as libvirt-python objects, each with its virDomainState.
 
-    It takes four calls however many there are; only those in rarer states are asked for theirs one by one.
+    This takes four calls for any number of domains; only domains in rare states need one more call each.
     """
     states = {domain.UUIDString(): state for flag, state in LISTED_STATES for domain in connection.listAllDomains(flag)}
     for domain in connection.listAllDomains(0):
         state = states.get(domain.UUIDString(), NO_STATE)
         if state == NO_STATE:
-            with contextlib.suppress(line.libvirt.libvirtError):  # it has gone since it was listed
+            with contextlib.suppress(line.libvirt.libvirtError):  # the domain has gone since it was listed
                 state = domain.state()[0]
         yield domain, state
 
@@ -82,7 +82,7 @@ def gone(name: str, uri: str, reason: str) -> NotFoundError:
 
 
 def not_running(name: str, uri: str, state: int, uuid: str) -> NotRunningError:
-    """``state`` is a virDomainState; the hint has the commands that have a domain in it run again."""
+    """Return the error for a domain in this virDomainState; its hint has the commands to make the domain run again."""
     return NotRunningError(
         f"domain {name} at {uri} is {_STATE_WORDS.get(state, 'not running')}",
         f"{remedy(unmistakable(name, uuid), uri, state)}; an agent answers only while its guest runs.",
@@ -90,9 +90,9 @@ def not_running(name: str, uri: str, state: int, uuid: str) -> NotRunningError:
 
 
 def require_running(line: Line, domain: Any, name: str) -> None:
-    """Make sure that an agent in the domain can answer.
+    """Check that an agent in the domain can answer.
 
-    :raises QgaError: it does not run, is gone, or libvirt cannot be asked
+    :raises QgaError: the domain is not running or is gone, or libvirt cannot be asked
     """
     try:
         state = domain.state()[0]
@@ -109,15 +109,15 @@ _AGENT_CHANNEL = "org.qemu.guest_agent.0"
 
 class ChannelState(NamedTuple):
     configured: bool
-    connected: bool | None  # None: this libvirt does not say
-    resets_reinjection: bool  # the RTC injects lost ticks, and must know when the clock is set
+    connected: bool | None  # None: this libvirt does not report it
+    resets_reinjection: bool  # the RTC reinjects lost ticks, which has to be reset when the clock is set
 
 
 def channel_state(domain_xml: str) -> ChannelState:
-    """Return what the live XML of a domain says about its agent."""
-    from xml.etree import ElementTree  # seldom needed, and slow to import
+    """Return the state of the agent's channel from the live XML of a domain."""
+    from xml.etree import ElementTree  # rarely needed, and slow to import
 
-    root = ElementTree.fromstring(domain_xml)  # from libvirt, which made it: not from the guest
+    root = ElementTree.fromstring(domain_xml)  # trusted: libvirt generated it, not the guest
     target = root.find(f"./devices/channel/target[@name='{_AGENT_CHANNEL}']")
     state = None if target is None else target.get("state")
     catchup = root.find("./clock/timer[@name='rtc'][@tickpolicy='catchup']")
@@ -127,7 +127,7 @@ def channel_state(domain_xml: str) -> ChannelState:
 def macs_of(domain_xml: str) -> tuple[str, ...]:
     """Return the MAC addresses of the domain's network devices, in order.
 
-    Those on user-mode networks come last: no other host reaches the guest by an address there.
+    Devices on user-mode networks come last: no other host can reach the guest by an address there.
     """
     from xml.etree import ElementTree
 

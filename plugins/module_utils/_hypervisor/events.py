@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""libvirt's event loop, of which a process has one. Without it a connection tells of no events."""
+"""libvirt's event loop. A process has only one, and without it connections deliver no events."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import threading
 import time
 from types import ModuleType
 
-# Of an event loop that fails; it would take a whole processor otherwise.
+# The pause after a failure of the event loop, which would otherwise use a whole processor.
 _RETRY_SECONDS = 1.0
 
 _starting = threading.Lock()
@@ -19,9 +19,9 @@ _is_started = False
 
 
 def start(libvirt: ModuleType) -> None:
-    """Run it on a thread of its own, if it does not run yet. Only connections that are opened from now on use it.
+    """Run the event loop on its own thread, if it does not run yet. Only connections that are opened later use it.
 
-    A program that brings a loop of its own must not call this: libvirt takes one, and cannot give it back.
+    A program with its own loop for libvirt must not call this: libvirt accepts one loop, and cannot replace it.
     """
     global _is_started
     with _starting:

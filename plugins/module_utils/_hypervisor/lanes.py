@@ -2,36 +2,36 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Lanes: which guests' calls get one of libvirt's threads, and when.
+"""Lanes: which guests' calls get one of the threads for libvirt, and when.
 
-libvirt's calls block, and no guest can be made to give a thread back. So each kind of guest waits in a lane of its own,
-by how its agent has answered so far. *New*, *proven*, *slow* and *held back* guests are defined here.
+libvirt's calls block, and a thread that waits for a guest cannot be taken back. So guests wait in different lanes,
+depending on how their agents have answered so far. *New*, *proven*, *slow* and *held back* guests are defined here.
 
-========= ====================================================== ======================= ========================
-lane      its guests                                             threads that it spares  the reserve does its jobs
-========= ====================================================== ======================= ========================
+========= ====================================================== ======================= ==========================
+lane      its guests                                             threads that it spares  the reserve runs its jobs
+========= ====================================================== ======================= ==========================
 proven    have answered in time                                  0                       yes
-new       have not been asked; they are asked for a second first 1                       yes
+new       have not been asked; the first try is a short probe    1                       yes
 slow      have answered late, but each time only a little        1                       yes
 held back have not answered, or once very late                   2                       no
-========= ====================================================== ======================= ========================
+========= ====================================================== ======================= ==========================
 
-A line's free threads take from the lanes in this order, and leave as many threads free as the lane spares: a call of a
-guest that is held back never takes one of a line's last threads, and a call of a slow guest never the last one. In each
-lane the guest goes first that has held threads for the shortest time. On a busy host, or over a long way, all guests
-may be slow.
+A line's free threads take jobs from the lanes in this order, and leave as many threads free as the lane spares: a call
+of a guest that is held back never takes one of a line's last two threads, and a call of a new or slow guest never takes
+the last one. Within a lane, the guest that has held threads for the shortest time goes first. On a busy host, or over a
+slow network, all guests may be slow.
 
-How a guest changes its lane (it does not on a line of its own, where it holds up no other):
+How a guest changes its lane (on a line of its own, it does not: it holds up no other guest):
 
 ====================================================== =============================================================
-what happened                                          its lane from then on
+event                                                  its lane from then on
 ====================================================== =============================================================
 its probe began                                        held back, until the probe is answered
-libvirt took nothing for its agent                     as before: no thread was held up by it
+libvirt refused the command without asking its agent   as before: it held up no thread
 its agent did not answer in time                       held back
-it answered; none of its calls, nor all, took long     proven
-it answered; its calls have taken long together only   slow
-it answered; one of its calls has taken long           held back for good: it would hold up others again
+it answered; its calls were short, also in total       proven
+it answered; its calls were long only in total         slow
+it answered; one of its calls was long                 held back for good: it would hold up others again
 ====================================================== =============================================================
 """
 
@@ -42,30 +42,31 @@ from typing import Mapping, NamedTuple
 
 
 class Lane(NamedTuple):
-    """Jobs of one kind. ``spared`` threads of a line are never taken by them, if it has that many and one more."""
+    """A lane for jobs. They leave ``spared`` threads of a line free, if it has more threads than that."""
 
     name: str
     spared: int
 
 
-PROVEN = Lane("of guests whose agent has answered", 0)
-NEW = Lane("of guests that have not been asked before", 1)
-SLOW = Lane("of guests whose answers have taken long together", 1)
-HELD_BACK = Lane("of guests that others must be kept from", 2)
+PROVEN = Lane("guests whose agent has answered", 0)
+NEW = Lane("guests that have not been asked before", 1)
+SLOW = Lane("guests whose answers have taken long in total", 1)
+HELD_BACK = Lane("guests that must not hold up others", 2)
 
-# In the order in which free threads take from them.
+# In the order in which free threads take jobs from them.
 LANES = (PROVEN, NEW, SLOW, HELD_BACK)
 LANES_OF_RESERVE = (PROVEN, NEW, SLOW)
 
-# The stock agent answers when its hwclock has ended: after half a second to a second (QEMU 7.2 and 10.0), or two.
+# The stock agent answers when hwclock has ended: after half a second to two seconds (QEMU 7.2 and 10.0).
 _USUAL_SECONDS: Mapping[str, float] = {"guest-set-time": 2.0}
 
 
 class Pace:
-    """How fast one guest's agent has answered so far, and so the lane of its calls.
+    """How fast one guest's agent has answered so far, which decides the lane of its calls.
 
-    ``held`` is for how many seconds its calls have held threads in all, apart from what is usual. Calls are long from
-    ``most_held`` seconds on, and very long from ``probe`` on, which is how long a new guest is asked for.
+    ``held`` is the total number of seconds for which its calls have held threads, less the usual duration of commands
+    that are known to be slow. A call is long after ``most_held`` seconds, and very long after ``probe`` seconds, the
+    time limit for the first call of a new guest.
     """
 
     def __init__(self, is_shared: bool, probe: float, most_held: float) -> None:
@@ -74,11 +75,11 @@ class Pace:
         self._most_held = most_held
         self.lane = NEW if is_shared else PROVEN
         self.held = 0.0
-        self._longest = 0.0  # of one call
-        self._is_silent = False  # it did not answer what it was asked last
+        self._longest = 0.0  # the longest call
+        self._is_silent = False  # it did not answer its latest request
 
     def took(self, command: str, seconds: float) -> None:
-        """Count the time of a call, which may have failed."""
+        """Record the duration of a call, also if it failed."""
         held = seconds - _USUAL_SECONDS.get(command, 0.0)
         self.held += max(0.0, held)
         self._longest = max(self._longest, held)
@@ -95,12 +96,12 @@ class Pace:
             self.lane = HELD_BACK
 
     def unreached(self) -> None:
-        """Its probe was not carried to its agent."""
+        """Record that its probe did not reach its agent."""
         self.lane = NEW
 
     def given_up_at(self, held_back_until: float) -> float:
-        """The instant at which its call is given up: ``held_back_until``, if it is held back since it was silent or
-        took as long as a probe may.
+        """Return the instant at which its call is given up: ``held_back_until``, if it is held back because it was
+        silent or took longer than a probe may.
         """
         is_hopeless = self.lane is HELD_BACK and (self._is_silent or self._longest >= self._probe)
         return held_back_until if is_hopeless else math.inf

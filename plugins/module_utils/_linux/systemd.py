@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Notifying systemd that the service is ready and alive (sd_notify(3)), where systemd asks for it."""
+"""Notifying systemd that the service is ready and alive (sd_notify(3)), if systemd asks for it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def notify(state: str) -> None:
 
 
 def watchdog_seconds() -> float | None:
-    """How often to say that the service is alive, None if nobody listens: half of what systemd waits."""
+    """Return the interval for notifying systemd's watchdog, half of its timeout; None: there is no watchdog."""
     interval = os.environ.get("WATCHDOG_USEC", "")
     if not interval.isdigit() or os.environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
         return None

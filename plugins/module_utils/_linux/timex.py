@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Linux's record of its clock, and its ways to move it by a difference: clock_adjtime(2), which Python lacks."""
+"""Linux's clock state, and adjusting the clock by a difference: clock_adjtime(2), which Python lacks."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from typing import Any
 # include/uapi/linux/timex.h
 ADJ_SETOFFSET = 0x0100
 ADJ_NANO = 0x2000
-ADJ_OFFSET_SINGLESHOT = 0x8001  # adjtime(3): replaces what is left of the slew before it
-ADJ_OFFSET_SS_READ = 0xA001  # needs no capability; all but ``offset`` is filled in as for 0
+ADJ_OFFSET_SINGLESHOT = 0x8001  # adjtime(3): replaces the rest of an earlier slew
+ADJ_OFFSET_SS_READ = 0xA001  # needs no capability; all fields but ``offset`` are filled in as for 0
 STA_PLL = 0x0001
 STA_FLL = 0x0008
 STA_UNSYNC = 0x0040
 TIME_ERROR = 5
 
-# kernel/time/ntp.c, MAX_TICKADJ: 500 microseconds a second, in either direction (Linux 6.1).
+# kernel/time/ntp.c, MAX_TICKADJ: 500 microseconds per second, in either direction (Linux 6.1).
 SLEW_PPM = 500
-# This one is ours, since it takes 1,000 seconds: the kernel has none.
+# Our own limit, because such a slew takes 1,000 seconds; the kernel has none.
 MOST_SLEWED_NS = 500_000_000
 
 
@@ -72,7 +72,7 @@ def _libcs() -> Any:
 
 
 def clock_adjtime(timex: Timex) -> int:
-    """Hand it to the kernel, which fills it in; ``modes`` says what to change, 0: nothing. The clock's state.
+    """Pass ``timex`` to the kernel, which fills it in, and return the clock's state. ``modes`` 0 changes nothing.
 
     :raises OSError: the kernel refuses, or has no such call; then nothing has changed
     """
@@ -84,17 +84,17 @@ def clock_adjtime(timex: Timex) -> int:
 
 
 def is_synchronized(state: int, timex: Timex) -> bool:
-    """Return whether the kernel says that some service keeps the clock."""
+    """Return whether the kernel reports that a service synchronizes the clock."""
     return state != TIME_ERROR and not timex.status & STA_UNSYNC
 
 
 def is_disciplined(state: int, timex: Timex) -> bool:
-    """Return whether a time service steers the clock: it says so, or the kernel's own control loop is on."""
+    """Return whether a time service disciplines the clock: it is synchronized, or the kernel's control loop is on."""
     return is_synchronized(state, timex) or bool(timex.status & (STA_PLL | STA_FLL))
 
 
 def slew_duration_ns(delta_ns: int) -> int:
-    """Return the time that the kernel takes for a slew. It begins and ends with a second of the guest's clock, so the
-    end may be up to two seconds later.
+    """Return the duration of a slew by the kernel. It starts and ends at full seconds of the clock, so it may end up to
+    two seconds later.
     """
     return abs(delta_ns) * (1_000_000 // SLEW_PPM)

@@ -4,22 +4,21 @@
 
 """The catalog of guest agent commands: the stock agent's 44 and the extended agent's 3 new ones.
 
-Source of every fact about a stock command: ``qga/qapi-schema.json`` of QEMU 10.0.13. The one-sentence descriptions are
-our own. The extended agent completes a fourth command, ``guest-info``, which keeps its stock entry. A new
-command of the extended agent also has a function in its own_commands.py, and a row in its policy.py.
+The facts about stock commands are from ``qga/qapi-schema.json`` of QEMU 10.0.13. The one-sentence descriptions are our
+own. The extended agent completes a fourth command, ``guest-info``, which keeps its stock entry. A new command of the
+extended agent also needs a function in its own_commands.py and a row in its policy.py.
 
 Conventions:
 
-- Types are QAPI type names; ``[T]`` is a list of T, ``T | U`` is either; ``*`` marks what may be absent.
-- A command returns ``none`` if its reply carries nothing, ``{"return": {}}``. A ``silent`` one sends no reply when it
-  succeeds.
-- The version that has it first is QEMU's for a stock command and this collection's for an extended one.
-- ``if`` has the schema's build condition; without, every build of the agent has the command.
+- Types are QAPI type names; ``[T]`` is a list of T, ``T | U`` is either; ``*`` marks optional members.
+- A command returns ``none`` if its reply is empty, ``{"return": {}}``. A ``silent`` one sends no reply on success.
+- The first version with the command is QEMU's for a stock command and this collection's for an extended one.
+- ``if`` is the schema's build condition; without it, every build of the agent has the command.
 
-What ``guest-info`` says about ``enabled`` and ``success-response`` comes from the agent itself and goes
-before this catalog. The catalog answers where the agent is silent (before 1.7) or was not asked.
+``enabled`` and ``success-response`` in ``guest-info`` come from the agent itself and override this catalog, which is
+used where the agent does not report them (before 1.7) or was not asked.
 
-The types that only the extended agent returns:
+Types that only the extended agent returns:
 
 - ``GuestUpdateTime``: before: int (ns), after: int (ns), *duration: int (ns), *rtc-error: str
 - ``GuestClock``: received: int (ns), transmitted: int (ns), synchronized: bool, max-error: int (ns),
@@ -55,7 +54,7 @@ class Argument(NamedTuple):
 
 
 class Command(NamedTuple):
-    """What is known of one command without asking an agent."""
+    """The facts about one command that are known without asking an agent."""
 
     name: str
     since: str
@@ -75,7 +74,7 @@ def _argument(notation: str) -> Argument:
 
 
 def parse_commands(table: str, origin: Literal["stock", "extended"]) -> Iterator[Command]:
-    """Read a table in the notation above."""
+    """Parse a table in the notation above."""
     for entry in re.split(r"\n(?! )", table.strip()):
         match = _COMMAND.fullmatch(entry)
         if match is None:
@@ -93,7 +92,7 @@ def parse_commands(table: str, origin: Literal["stock", "extended"]) -> Iterator
         )
 
 
-# In the order of the schema.
+# In the schema's order.
 _STOCK = """
 guest-sync-delimited(id: int) -> int
     1.1: Returns the number given, after a 0xFF byte that marks where fresh output begins.
@@ -106,7 +105,7 @@ guest-get-time() -> int
 guest-set-time(*time: int) -> none
     1.5: Sets the guest's clock, then its hardware clock; without a time, takes the time from the hardware clock.
 guest-info() -> GuestAgentInfo
-    0.15.0: Returns the agent's version and its commands, and tells which of them are enabled.
+    0.15.0: Returns the agent's version and its commands, and whether each of them is enabled.
 guest-shutdown(*mode: str) -> none, silent
     0.15.0: Powers down, halts or reboots the guest.
 guest-file-open(path: str, *mode: str) -> int
@@ -120,9 +119,9 @@ guest-file-write(handle: int, buf-b64: str, *count: int) -> GuestFileWrite
 guest-file-seek(handle: int, offset: int, whence: GuestFileWhence) -> GuestFileSeek
     0.15.0: Moves the position in an open file.
 guest-file-flush(handle: int) -> none
-    0.15.0: Hands what was written to an open file over to the guest's kernel.
+    0.15.0: Flushes the data written to an open file to the guest's kernel.
 guest-fsfreeze-status() -> GuestFsfreezeStatus
-    0.15.0, if CONFIG_WIN32 or CONFIG_FSFREEZE: Tells whether the guest's file systems are frozen.
+    0.15.0, if CONFIG_WIN32 or CONFIG_FSFREEZE: Returns whether the guest's file systems are frozen.
 guest-fsfreeze-freeze() -> int
     0.15.0, if CONFIG_WIN32 or CONFIG_FSFREEZE: Freezes all the guest's freezable file systems and returns how many.
 guest-fsfreeze-freeze-list(*mountpoints: [str]) -> int
@@ -140,7 +139,7 @@ guest-suspend-hybrid() -> none, silent
 guest-network-get-interfaces() -> [GuestNetworkInterface]
     1.1, if CONFIG_WIN32 or HAVE_GETIFADDRS: Lists the guest's network interfaces with their addresses and statistics.
 guest-get-vcpus() -> [GuestLogicalProcessor]
-    1.5, if CONFIG_LINUX or CONFIG_WIN32: Lists the guest's processors and tells which are online.
+    1.5, if CONFIG_LINUX or CONFIG_WIN32: Lists the guest's processors and whether they are online.
 guest-set-vcpus(vcpus: [GuestLogicalProcessor]) -> int
     1.5, if CONFIG_LINUX: Takes processors of the guest online or offline and returns how many of the list were done.
 guest-get-disks() -> [GuestDiskInfo]
@@ -150,13 +149,13 @@ guest-get-fsinfo() -> [GuestFilesystemInfo]
 guest-set-user-password(username: str, password: str, crypted: bool) -> none
     2.3, if CONFIG_WIN32 or CONFIG_LINUX or CONFIG_FREEBSD: Sets the password of a user in the guest.
 guest-get-memory-blocks() -> [GuestMemoryBlock]
-    2.3, if CONFIG_LINUX: Lists the guest's memory blocks and tells which are online.
+    2.3, if CONFIG_LINUX: Lists the guest's memory blocks and whether they are online.
 guest-set-memory-blocks(mem-blks: [GuestMemoryBlock]) -> [GuestMemoryBlockResponse]
     2.3, if CONFIG_LINUX: Takes memory blocks of the guest online or offline.
 guest-get-memory-block-info() -> GuestMemoryBlockInfo
     2.3, if CONFIG_LINUX: Returns the size of one memory block in bytes.
 guest-exec-status(pid: int) -> GuestExecStatus
-    2.5: Tells how a started process is doing, and returns its output once it has ended.
+    2.5: Returns the status of a started process, and its output once it has ended.
 guest-exec(path: str, *arg: [str], *env: [str], *input-data: str, *capture-output: GuestExecCaptureOutput) -> GuestExec
     2.5: Starts a program in the guest and returns its process id.
 guest-get-host-name() -> GuestHostName
@@ -170,15 +169,15 @@ guest-get-osinfo() -> GuestOSInfo
 guest-get-devices() -> [GuestDeviceInfo]
     5.2, if CONFIG_WIN32: Lists the guest's devices with their drivers.
 guest-ssh-get-authorized-keys(username: str) -> GuestAuthorizedKeys
-    5.2: Lists the SSH keys authorised for a user in the guest.
+    5.2: Lists the SSH keys authorized for a user in the guest.
 guest-ssh-add-authorized-keys(username: str, keys: [str], *reset: bool) -> none
-    5.2: Authorises SSH keys for a user in the guest, in place of the present ones if reset is set.
+    5.2: Authorizes SSH keys for a user in the guest; with reset, they replace the present ones.
 guest-ssh-remove-authorized-keys(username: str, keys: [str]) -> none
-    5.2: Withdraws SSH keys from a user in the guest.
+    5.2: Removes authorized SSH keys of a user in the guest.
 guest-get-diskstats() -> [GuestDiskStatsInfo]
     7.1, if CONFIG_LINUX: Returns the read and write statistics of the guest's disks.
 guest-get-cpustats() -> [GuestCpuStats]
-    7.1, if CONFIG_LINUX: Returns how the guest's processors have spent their time.
+    7.1, if CONFIG_LINUX: Returns the time statistics of the guest's processors.
 guest-get-load() -> GuestLoadAverage
     10.0, if CONFIG_GETLOADAVG: Returns the guest's load averages over 1, 5 and 15 minutes.
 guest-network-get-route() -> [GuestNetworkRoute]
@@ -198,7 +197,7 @@ CATALOG: Mapping[str, Command] = MappingProxyType(
     {command.name: command for command in (*parse_commands(_STOCK, "stock"), *parse_commands(_EXTENDED, "extended"))}
 )
 
-# qga/main.c, ga_freeze_allowlist: whatever the administrator allows, a frozen agent runs only these.
+# qga/main.c, ga_freeze_allowlist: a frozen agent runs only these, whatever the administrator allows.
 FROZEN_ALLOWED: frozenset[str] = frozenset(
     ("guest-ping", "guest-info", "guest-sync", "guest-sync-delimited", "guest-fsfreeze-status", "guest-fsfreeze-thaw")
 )
@@ -207,5 +206,5 @@ SILENT: frozenset[str] = frozenset(name for name, command in CATALOG.items() if 
 
 
 def answers_on_success(name: str) -> bool:
-    """Whether the command sends a reply when it succeeds; for a command unknown here, QAPI's default: yes."""
+    """Return whether the command sends a reply on success; for an unknown command, QAPI's default: yes."""
     return name not in SILENT

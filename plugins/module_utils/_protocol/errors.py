@@ -2,9 +2,9 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The base of all errors, and those of the protocol.
+"""The base class of all errors, and the errors of the protocol.
 
-Each class has a stable ``code`` that playbooks may test, and a hint that says what to do.
+Each class has a stable ``code`` that playbooks may test, and a hint about what to do.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import ClassVar
 
 
 class QgaError(Exception):
-    """Base of everything that this collection raises on purpose.
+    """Base class of all errors that this collection raises on purpose.
 
     ``message`` is one sentence: what was wrong, and where. ``hint`` is one sentence: what to do about it.
     """
@@ -35,12 +35,12 @@ class ProtocolError(QgaError):
 
 
 class LocalProtocolError(ProtocolError):
-    """This end tried to send what the protocol cannot carry."""
+    """This end tried to send something that the protocol cannot carry."""
 
-    default_hint = "This is a defect of the caller; please report it."
+    default_hint = "This is a bug in the caller; please report it."
 
 
 class RemoteProtocolError(ProtocolError):
-    """The peer sent what the protocol does not allow, or more than the limits allow."""
+    """The peer sent something that the protocol does not allow, or more than the limits allow."""
 
-    default_hint = "Check that the address is a guest agent's, and that no other program writes to its channel."
+    default_hint = "Check that the address belongs to a guest agent, and that no other program writes to its channel."

@@ -4,13 +4,14 @@
 
 """Framing: cuts a stream of bytes into messages, for both ends of the wire. No I/O, no clock, no threads.
 
-The wire carries JSON values one after the other. A newline ends a value only by accident: an agent's request may come
-without one, and two may come back to back. So values are separated as QEMU does it, with its lexer's state table and
-its way of counting brackets (``qobject/json-lexer.c`` and ``qobject/json-streamer.c``, QEMU 10.0.13), its recovery from
-nonsense included: what is an error for the stock agent is the same number of errors here.
+The wire carries JSON values one after the other. A newline does not separate them: a request may come without one, and
+two may come back to back. So values are separated as in QEMU, with its lexer's state table and its way of counting
+brackets (``qobject/json-lexer.c`` and ``qobject/json-streamer.c``, QEMU 10.0.13), including its recovery from errors:
+the same bytes cause the same number of errors as in the stock agent.
 
-One addition to JSON: the byte 0xFF is never part of a value, and drops all that came before it. Either end may send it
-to force the other one into a known state (``docs/interop/qmp-spec.rst``, "QGA Synchronization").
+One addition to JSON is the *delimiter*, the byte 0xFF. It is never part of a value, and drops all unfinished bytes
+before it. Either end may send it to force the other one into a known state (``docs/interop/qmp-spec.rst``, "QGA
+Synchronization").
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ DELIMITER = b"\xff"
 class _State(NamedTuple):
     """One row of the lexer's table.
 
-    ``run`` matches the bytes that stay in the state. ``step`` has what any other byte leads to, a state or one of the
-    actions below, and ``otherwise`` the action for bytes that are not in it.
+    ``run`` matches the bytes that stay in the state. ``step`` maps other bytes to a state or to one of the actions
+    below; ``otherwise`` is the action for bytes that are not in it.
     """
 
     run: Pattern[bytes]
@@ -46,8 +47,8 @@ _DIGITS = b"0123456789"
 _NOTHING = re.compile(rb"")
 _RUN_OF_DIGITS = re.compile(rb"[0-9]*")
 
-# Repeated groups are bounded, here and below, since the matcher remembers every round of them.
-# Bytes 0x80 to 0xFD may stand in a string, where decoding checks that they are UTF-8. Control characters may not.
+# Repeated groups are bounded, here and below, because the matcher keeps a record of every repetition.
+# Bytes 0x80 to 0xFD are allowed in strings, where decoding checks that they are UTF-8. Control characters are not.
 _STATES: Mapping[str, _State] = {
     "start": _State(
         re.compile(rb"[ \t\r\n]*"),
@@ -80,13 +81,13 @@ _STATES: Mapping[str, _State] = {
     "exponent_sign": _State(_NOTHING, _steps(exponent_digits=_DIGITS)),
     "exponent_digits": _State(_RUN_OF_DIGITS, {}, otherwise="end_token"),
     "keyword": _State(re.compile(rb"[a-z]*"), {}, otherwise="end_token"),
-    # After an error everything is skipped up to a byte from which a fresh start is promising; it is looked at again.
+    # After an error, everything is skipped up to a byte that may begin a value; that byte is read again.
     "recovery": _State(re.compile(rb"[^\x00-\x08\x0a-\x1f\xfe\xff{}\[\],:]*"), {}, otherwise="look_again"),
-    # After a broken limit the tail of the same message must not become errors of its own: skip to the line's end.
+    # After a limit was exceeded, the rest of the message must not cause errors of its own: skip to the line's end.
     "overflow": _State(re.compile(rb"[^\x00-\x08\x0a-\x1f\xfe\xff]*"), {}, otherwise="look_again"),
 }
 
-# Whole tokens inside of a container, many at a time: the same language as the table, at the speed of one match.
+# Whole tokens inside a container, many at a time: the same language as the table, at the speed of one match.
 _TOKENS = re.compile(
     rb"""(?:
         [ \t\r\n,:]+
@@ -111,9 +112,9 @@ class Message(NamedTuple):
     limits: Limits = USUAL_LIMITS
 
     def decode(self) -> Any:
-        """The value in Python's types.
+        """Return the value in Python's types.
 
-        :raises RemoteProtocolError: it is no JSON value, or holds more values than the limits allow
+        :raises RemoteProtocolError: it is not a JSON value, or holds more values than the limits allow
         """
         return decode(self.raw, self.limits)
 
@@ -127,7 +128,7 @@ class Delimiter:
 
 @dataclass(frozen=True)
 class Malformed:
-    """The peer sent bytes which are no value. What follows is read as if they had not been there."""
+    """The peer sent bytes that are not a value. The bytes after them are read as if these had not been there."""
 
     error: RemoteProtocolError
 
@@ -136,26 +137,26 @@ Event = Union[Message, Delimiter, Malformed]
 
 
 class Decoder:
-    """Cuts a stream of bytes into messages: ``feed`` what was received, then ask for events until there are no more.
+    """Cuts a stream of bytes into messages: ``feed`` the received bytes, then ask for events until there are no more.
 
     Theory of operation. The buffer begins with the value that is being read; ``_position`` is how far it has been read.
-    Each step looks at one byte: the row of ``_STATES`` for the present state has what the byte leads to.
+    Each step reads one byte and looks it up in the row of ``_STATES`` for the present state. The result is one of:
 
     ============== ===================================================================================================
     another state  go there, past the byte; a value has begun
     ``structure``  past the byte; count the bracket (none for a comma or a colon), then as ``end_string``
     ``end_string`` past the byte; the token has ended, and the value with it if no bracket is open: a :class:`Message`
-    ``end_token``  the same, but the byte is not the token's: look at it again, from the start
-    ``look_again`` nothing was skipped that may begin a value: look at the byte again, from the start
+    ``end_token``  the same, but the byte is not part of the token: read it again in the state ``start``
+    ``look_again`` the byte may begin a value: read it again in the state ``start``
     ``stray``      past the byte; drop the value: a :class:`Delimiter` for 0xFF, else a :class:`Malformed`; recover
     ============== ===================================================================================================
 
-    A value that breaks a limit is dropped as well, as a :class:`Malformed`, and skipped to the end of its line. From a
-    value's first bracket on ``_skip_tokens`` goes ahead of the table, with the same result.
+    A value that exceeds a limit is also dropped as a :class:`Malformed`, and skipped to the end of its line. After a
+    value's first bracket, ``_skip_tokens`` does the work of many steps at once, with the same result.
 
-    Bytes are looked at when an event is asked for, so a caller that has had enough of a peer does not pay for the rest.
-    Memory is bounded by the limit on a message's size plus what was fed since the last event was None; time is linear
-    in the bytes fed, however they are cut into pieces.
+    Bytes are read only when an event is asked for, so a caller that gives up on a peer does not pay for the rest.
+    Memory is bounded by the size limit of a message plus the bytes fed since the last event was None. Time is linear in
+    the bytes fed, however they are cut into pieces.
     """
 
     def __init__(self, limits: Limits = USUAL_LIMITS) -> None:
@@ -175,17 +176,17 @@ class Decoder:
 
     @property
     def is_idle(self) -> bool:
-        """All that was fed has been taken out, to the last byte; what is fed next is read as if it were the first."""
+        """Whether nothing is left in the decoder, so that the next bytes are read as if they were the first ones."""
         return self._state == "start" and not self._buffer
 
     def feed(self, data: bytes) -> None:
         self._buffer += data
 
     def next_event(self) -> Event | None:
-        """Return what comes next in the bytes that were fed; None: they hold no more that is whole."""
+        """Return the next event in the bytes that were fed; None: they hold no further complete one."""
         while self._position < len(self._buffer):
             if not self._in_value:
-                self._begin_value()  # what lies between values is never looked at again
+                self._begin_value()  # bytes between values are never read again
             if self._state == "start" and (self._in_value or self._buffer[0] in b"{["):
                 self._skip_tokens()
             if self._found is None and self._position < len(self._buffer) and self._position <= self._limits.size:
@@ -203,9 +204,9 @@ class Decoder:
         return iter(self.next_event, None)
 
     def _skip_tokens(self) -> None:
-        """Go over whole tokens and brackets, to the end of the value, or up to what would break a limit.
+        """Skip whole tokens and brackets, to the end of the value, or up to a byte that would exceed a limit.
 
-        Most replies end here; and lists of objects, mostly brackets, take a quarter of the time that the steps would.
+        Most replies end here. Lists of objects, mostly brackets, take a quarter of the time that single steps take.
         """
         buffer, size, nesting = self._buffer, self._limits.size, self._limits.nesting
         position, braces, brackets = self._position, self._braces, self._brackets
@@ -228,9 +229,9 @@ class Decoder:
         self._in_value = position > 0
 
     def _step(self) -> None:
-        """Go over the run of the present state, or else take one step through the table."""
+        """Skip the run of the present state, or take one step through the table if there is none."""
         row = _STATES[self._state]
-        # No run goes further than to the first byte over the limit: how the bytes were cut must not matter.
+        # A run ends at the first byte over the limit: the way the bytes were cut must not matter.
         end = row.run.match(self._buffer, self._position, self._limits.size + 1).end()  # type: ignore[union-attr]  # as above
         if end > self._position:
             self._position = end
@@ -256,7 +257,7 @@ class Decoder:
 
     def _end_token(self, _byte: int) -> None:
         self._state = "start"
-        # As QEMU counts, `{]` is complete (and an error when it is decoded), and so is a lone `}` or `:`.
+        # QEMU counts `{]` as complete (decoding it is an error), and also a lone `}` or `:`.
         is_open = (self._braces > 0 or self._brackets > 0) and self._braces >= 0 and self._brackets >= 0
         if self._position > self._limits.size:
             self._overflow(f"is longer than {self._limits.size} bytes")
@@ -273,7 +274,7 @@ class Decoder:
 
     def _stray(self, byte: int) -> None:
         dropped = self._position - 1 if self._in_value else 0
-        # QEMU recovers after 0xFF as after any other error: what comes next counts from a brace or the like onwards.
+        # QEMU recovers from 0xFF as from any other error: it skips to a brace or the like.
         self._state = "recovery"
         if byte == 0xFF:
             self._found = Delimiter(dropped)
@@ -289,7 +290,7 @@ class Decoder:
         self._begin_value()
 
 
-# What each action does, and whether the byte belongs to what it ends.
+# The function of each action, and whether the byte belongs to the value that it ends.
 _ACTIONS: Mapping[str, tuple[bool, Callable[[Decoder, int], None]]] = {
     "structure": (True, Decoder._structure),
     "end_string": (True, Decoder._end_token),
@@ -300,9 +301,9 @@ _ACTIONS: Mapping[str, tuple[bool, Callable[[Decoder, int], None]]] = {
 
 
 def whole_message(data: bytes, limits: Limits = USUAL_LIMITS) -> Message:
-    """The one message that the bytes are, from a peer whose messages are cut out by somebody else.
+    """Return the bytes as one message, for a channel that receives messages already separated.
 
-    :raises RemoteProtocolError: they are none, or more than the limits allow
+    :raises RemoteProtocolError: they are not exactly one message, or exceed the limits
     """
     decoder = Decoder(limits)
     decoder.feed(data + b"\n")  # ends a number

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What one message may cost its receiver, and what the collection's own readers of replies allow."""
+"""Limits on what one message may cost its receiver, and the limits for this collection's own requests."""
 
 from __future__ import annotations
 
@@ -23,10 +23,9 @@ class Limits(NamedTuple):
 
 USUAL_LIMITS = Limits()
 
-# Limits of one reply. The longest is that to guest-info, some 6 KiB; of a thousand guests, all may send as much as they
-# can at the same time.
+# The longest reply is that to guest-info, about 6 KiB. A thousand hostile guests may all send the maximum at once.
 CLOCK_REPLIES = Limits(size=64 * 1024, nesting=16)
 
-# What one reply may cost. Of a host of containers with 500 interfaces, that list is 250 KiB and 10,000 values; the
-# memory blocks of 2 TiB are 64,000. No reply of QAPI's nests deeper than seven levels.
+# A container host with 500 interfaces lists them in 250 KiB and 10,000 values; 2 TiB of memory blocks are 64,000. No
+# QAPI reply is nested deeper than seven levels.
 FACTS_REPLIES = Limits(size=2 * 1024 * 1024, nesting=16, values=64 * 1024)

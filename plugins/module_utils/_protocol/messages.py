@@ -15,14 +15,14 @@ from .values import CHECKER, read_whole
 
 @dataclass(frozen=True)
 class Returned:
-    """The agent carried the command out; ``value`` is what it returned, ``{}`` where a command returns nothing."""
+    """The agent ran the command; ``value`` is its result, ``{}`` if the command returns nothing."""
 
     value: Any
 
 
 @dataclass(frozen=True)
 class Refused:
-    """The agent's error; ``kind`` is "GenericError" or "CommandNotFound", the only two that qemu-ga uses."""
+    """The agent's error; ``kind`` is "GenericError" or "CommandNotFound", the only two classes of qemu-ga."""
 
     kind: str
     description: str
@@ -32,7 +32,7 @@ Reply = Union[Returned, Refused]
 
 
 def request(execute: str, arguments: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """The request object. It carries no ``id``: replies come in order, and old agents refuse one."""
+    """Return the request object. It has no ``id``: replies come in order, and old agents refuse one."""
     message: dict[str, Any] = {"execute": execute}
     if arguments:
         message["arguments"] = dict(arguments)
@@ -40,9 +40,9 @@ def request(execute: str, arguments: Mapping[str, Any] | None = None) -> dict[st
 
 
 def read_reply(value: Any) -> Reply:
-    """Return what a decoded reply says. Members that are null count as absent, except for ``return``.
+    """Return a decoded reply as a typed value. Members that are null count as absent, except for ``return``.
 
-    :raises RemoteProtocolError: it has not the shape of a reply
+    :raises RemoteProtocolError: it does not have the shape of a reply
     """
     if isinstance(value, dict):
         error = value.get("error")
@@ -55,8 +55,8 @@ def read_reply(value: Any) -> Reply:
 
 
 def is_reply(raw: bytes | bytearray) -> bool:
-    """Return whether it is one reply and can be passed on: all that ``read_reply(decode(raw))`` asks for, except that
-    it does not look for duplicate keys and lone surrogates. No object and no number of it costs a call.
+    """Return whether ``raw`` is one reply that can be passed on. The checks are those of ``read_reply(decode(raw))``,
+    except for duplicate keys and lone surrogates, but without a Python call for each object and number.
     """
     try:
         value = read_whole(CHECKER, raw.decode("utf-8"))
@@ -68,9 +68,9 @@ def is_reply(raw: bytes | bytearray) -> bool:
 
 
 def expect_object(value: Any, command: str) -> Mapping[str, Any]:
-    """``value``, which ``command`` returned, if it is a JSON object; members that are null are left out.
+    """Return the result of ``command`` if it is a JSON object, without the members that are null.
 
-    :raises RemoteProtocolError: it is not
+    :raises RemoteProtocolError: it is not an object
     """
     if not isinstance(value, dict):
         raise RemoteProtocolError(f"the agent returned {command} as {type(value).__name__}, not as an object")

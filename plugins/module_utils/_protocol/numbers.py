@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Whole numbers as peers write them: as integers, or as doubles with fewer digits than they mean."""
+"""Whole numbers as peers write them: as integers, or as doubles that may lack digits."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from .values import WholeFloat
 
 
 class Whole(NamedTuple):
-    """A whole number as a peer wrote it; the one that it meant may be ``rounded`` away from it, either way."""
+    """A whole number as a peer wrote it. The original may differ from ``value`` by up to ``rounded``, either way."""
 
     value: int
     rounded: int = 0
 
 
-# What QAPI's integers may be (int64 and uint64), and one more at the upper end, which no double is.
+# The range of QAPI's integers (int64 and uint64); the upper end is exclusive.
 _LOWEST, _HIGHEST = -(2**63), 2**64
 
-# No agent writes a number longer; and it bounds what reading the digits costs.
+# No agent writes longer numbers, and this bounds the cost of reading the digits.
 _LONGEST_NUMBER = 64
 
 _DOUBLE_BITS = 53
@@ -32,8 +32,9 @@ _DOUBLE_BITS = 53
 def whole(value: object) -> Whole | None:
     """Return the whole number that a peer wrote, as an integer or as a double such as ``5.0`` or ``1.8e+18``.
 
-    Agents that keep numbers as doubles write them with 15 or 17 digits (cJSON). A double holds 53 bits, and the digits
-    that were not written are not known either. None: it is no number, not whole, minus zero, or out of QAPI's range.
+    Agents that keep numbers as doubles write them with 15 or 17 digits (cJSON). The number is uncertain because a
+    double holds 53 bits, and because digits may be missing. None: it is not a number, not whole, minus zero, or out of
+    QAPI's range.
     """
     if isinstance(value, bool):
         return None
@@ -50,9 +51,9 @@ def whole(value: object) -> Whole | None:
 
 
 def _last_digits_unit(text: str) -> int | None:
-    """Return what the last digit counts that is written and not zero. None: it is a fraction, or the number minus zero.
+    """Return the value of a unit in the last digit that is not zero. None: it is a fraction, or the number minus zero.
 
-    Only for numbers of which the double is whole and in range: any exponent of others may be too large to compute.
+    Only for numbers whose double is whole and in range: the exponents of others may be too large to compute with.
     """
     mantissa, _e, exponent = text.lower().partition("e")
     integer, _point, fraction = mantissa.partition(".")
@@ -67,9 +68,9 @@ def _last_digits_unit(text: str) -> int | None:
 
 
 def expect_whole(value: object, what: str) -> Whole:
-    """``value`` if it is a whole number (:func:`whole`); a peer's bool is none.
+    """Return ``value`` if it is a whole number (:func:`whole`); a bool is not.
 
-    :raises RemoteProtocolError: it is not
+    :raises RemoteProtocolError: it is not a whole number
     """
     found = whole(value)
     if found is None:
@@ -79,5 +80,5 @@ def expect_whole(value: object, what: str) -> Whole:
 
 
 def expect_integer(value: object, what: str) -> int:
-    """As :func:`expect_whole`, where it does not matter how finely the number is written."""
+    """As :func:`expect_whole`, for numbers whose rounding does not matter."""
     return expect_whole(value, what).value

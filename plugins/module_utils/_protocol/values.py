@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""JSON values as QEMU reads and writes them, and what one message may cost its receiver."""
+"""JSON values as QEMU reads and writes them, within the limits on what one message may cost."""
 
 from __future__ import annotations
 
@@ -14,33 +14,33 @@ from typing import Any
 from .errors import LocalProtocolError, RemoteProtocolError
 from .limits import USUAL_LIMITS, Limits
 
-# An integer of more characters than this is outside of QEMU's range (-2^63 .. 2^64-1), and QEMU makes it a double. It
-# also keeps int() away from numbers of a million digits, for which it takes quadratic time.
+# A longer integer is outside QEMU's range (-2^63 .. 2^64-1), and QEMU reads it as a double. The limit also keeps int(),
+# which takes quadratic time, away from numbers of a million digits.
 _LONGEST_INTEGER = len("18446744073709551615")
 
-# None of these repeats a group: the matcher would remember every round of it, at a hundred times the text's size.
+# No pattern repeats a group: the matcher would keep a record of every repetition, a hundred times the text's size.
 _QUOTE = re.compile(r"""\\["'\\]|["']""")
 
 _STRING_OR_SEPARATOR = re.compile(rb""""[^"]*"|'[^']*'|([,{\[])""")
 
-_RESPELT_ESCAPES = {r"\\": r"\\", r"\"": r"\"", r"\'": "'"}
+_REWRITTEN_ESCAPES = {r"\\": r"\\", r"\"": r"\"", r"\'": "'"}
 
 
 def _standard_quotes(text: str) -> str:
-    """QEMU also takes single-quoted strings, and \\' in either kind; turn them into what JSON has."""
-    quote = ""  # the one that began the string which the match lies in
+    """Rewrite single-quoted strings, and \\' in either kind, both of which QEMU accepts, as standard JSON."""
+    quote = ""  # the one that began the current string
 
-    def respell(match: re.Match[str]) -> str:
+    def rewrite(match: re.Match[str]) -> str:
         nonlocal quote
         found = match.group()
-        if found in _RESPELT_ESCAPES:
-            return _RESPELT_ESCAPES[found]
+        if found in _REWRITTEN_ESCAPES:
+            return _REWRITTEN_ESCAPES[found]
         if quote and found != quote:
             return r"\"" if found == '"' else found
         quote = "" if quote else found
         return '"'
 
-    return _QUOTE.sub(respell, text)
+    return _QUOTE.sub(rewrite, text)
 
 
 def _has_more_outside_strings(raw: bytes, most: int) -> bool:
@@ -57,13 +57,13 @@ def _unique_members(members: list[tuple[str, Any]]) -> dict[str, Any]:
     return result
 
 
-# A double gives back all the digits of a number that is no longer (DBL_DIG, float.h).
+# A double preserves all digits of a number that is not longer (DBL_DIG, float.h).
 _DOUBLE_DIGITS = 15
 
 
 class WholeFloat(float):
-    """A number with a fraction or an exponent of which the double is a whole one, and the ``text`` that it was written
-    as: that may have fewer digits than the double, or more.
+    """A number that is written with a fraction or an exponent and whose double is whole. ``text`` is its original
+    spelling, which may have fewer digits than the double, or more.
     """
 
     __slots__ = ("text",)
@@ -72,7 +72,7 @@ class WholeFloat(float):
 
 def _number(text: str) -> float:
     number = float(text)
-    # A fraction that is too small for a double is zero to it, however short it is written.
+    # A number too small for a double is read as zero, however short its text is.
     if (number and len(text) <= _DOUBLE_DIGITS) or not number.is_integer():
         return number
     whole = WholeFloat(number)
@@ -81,10 +81,10 @@ def _number(text: str) -> float:
 
 
 def _no_constant(name: str) -> Any:
-    raise ValueError(f"{name} is no JSON value")
+    raise ValueError(f"{name} is not a JSON value")
 
 
-# Made once: json.loads() and json.dumps() make them anew at each call that has options.
+# Made once: json.loads() and json.dumps() make new ones at each call with options.
 _READER = json.JSONDecoder(
     parse_int=lambda digits: int(digits) if len(digits) <= _LONGEST_INTEGER else float(digits),
     parse_float=_number,
@@ -106,20 +106,20 @@ def read_whole(decoder: json.JSONDecoder, text: str) -> Any:
 
 
 def _refuse_lone_surrogates(value: Any) -> None:
-    # They are the one thing that json accepts and UTF-8 cannot carry.
+    # They are the only text that json accepts and UTF-8 cannot encode.
     json.dumps(value, ensure_ascii=False).encode("utf-8")
 
 
 def decode(raw: bytes, limits: Limits = USUAL_LIMITS) -> Any:
-    """The value of one framed message, read as QEMU reads it: UTF-8 only, no duplicate keys, no lone surrogates.
+    """Return the value of one framed message, read as QEMU reads it: UTF-8 only, no duplicate keys, no lone surrogates.
 
-    It differs in two things. Unicode's noncharacters (U+FFFE) pass, since they are valid UTF-8 and JSON; and NUL as the
-    bytes C0 80 does not, since it is not.
+    There are two differences. Unicode's noncharacters (U+FFFE) pass, since they are valid UTF-8 and JSON; NUL as the
+    bytes C0 80 does not pass, since it is not.
 
     :raises RemoteProtocolError: the peer broke these rules
     """
     most = limits.values
-    is_long = len(raw) > most  # only then can it have so many separators
+    is_long = len(raw) > most  # a shorter one cannot have so many separators
     if is_long and sum(map(raw.count, (b",", b"{", b"["))) > most and _has_more_outside_strings(raw, most):
         raise RemoteProtocolError(f"the peer sent a message of more than {most} values")
     try:
@@ -133,7 +133,7 @@ def decode(raw: bytes, limits: Limits = USUAL_LIMITS) -> Any:
 
 
 def encode(message: Any) -> bytes:
-    """One message as bytes: pure ASCII and one line, as the stock agent writes (``qga/main.c``, QEMU 10.0.13).
+    """Return one message as bytes: ASCII and one line, as the stock agent writes (``qga/main.c``, QEMU 10.0.13).
 
     :raises LocalProtocolError: JSON cannot carry the message
     """

@@ -208,7 +208,7 @@ class TestRefusals:
         [
             (failed("hwclock failed"), CommandFailedError, "the agent refused guest-set-time: hwclock failed"),
             (failed("\x1b[2J{{ x }}"), CommandFailedError, r"the agent refused guest-set-time: \x1b[2J\x7b{ x }}"),
-            (not_found("guest-set-time"), CommandNotFoundError, "the agent does not know guest-set-time"),
+            (not_found("guest-set-time"), CommandNotFoundError, "the agent has no command guest-set-time"),
             (disabled("X"), CommandDisabledError, "the guest's administrator has disabled guest-set-time"),
             (MAYBE_FROZEN, CommandDisabledError, "the guest's administrator has disabled guest-set-time"),
             (

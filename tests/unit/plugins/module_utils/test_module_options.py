@@ -20,14 +20,14 @@ class TestOptions:
         ("arguments", "words"),
         [
             ({"domain": ""}, "Domain is empty or has a NUL character in it [invalid_option]."),
-            ({}, f"No guest is named [invalid_option]. {EXACTLY_ONE}"),
+            ({}, f"No target given [invalid_option]. {EXACTLY_ONE}"),
             (
                 {"domain": "a", "domains": []},
-                f"Several options name guests: domain, domains [invalid_option]. {EXACTLY_ONE}",
+                f"More than one target given: domain, domains [invalid_option]. {EXACTLY_ONE}",
             ),
             (
                 {"socket": "/run/1.qga", "address": "a:1", "vsock": "3:1"},
-                f"Several options name guests: socket, address, vsock [invalid_option]. {EXACTLY_ONE}",
+                f"More than one target given: socket, address, vsock [invalid_option]. {EXACTLY_ONE}",
             ),
             ({"sockets": []}, "Sockets is an empty list [invalid_option]. List guests in sockets, or set allow_empty"),
             ({"domains": ["web1", ""]}, "An entry of domains is empty or has a NUL character in it [invalid_option]."),

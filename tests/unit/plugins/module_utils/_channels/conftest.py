@@ -1,4 +1,4 @@
-"""Channels through a libvirt that is a stand-in."""
+"""Channels through a fake libvirt."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from tests.support.libvirt_channels import Shared, channel_to
 
 
 @pytest.fixture
-def channel(fake: FakeLibvirt) -> Iterator[Blocking]:  # noqa: ARG001  # in place before the channel
+def channel(fake: FakeLibvirt) -> Iterator[Blocking]:  # noqa: ARG001  # installed before the channel
     with channel_to("web1") as channel:
         yield channel
 
 
 @pytest.fixture
-def shared(fake: FakeLibvirt) -> Iterator[Shared]:  # noqa: ARG001  # in place before the line
+def shared(fake: FakeLibvirt) -> Iterator[Shared]:  # noqa: ARG001  # installed before the line
     made = Shared()
     yield made
     made.line.close()

@@ -1,7 +1,7 @@
-"""Connecting to the addresses of agents, and what it means that it fails.
+"""Connecting to the addresses of agents, and the errors of failed attempts.
 
 vsock has no loopback transport on many machines (it is a kernel module), so a unix socket stands in for its sockets
-here: what is tested is the address that the channel hands to the kernel, and the errors that come back.
+here: the tests check the address that the channel passes to the kernel, and the errors that the kernel returns.
 """
 
 from __future__ import annotations
@@ -44,19 +44,21 @@ def connecting(address: addresses.Address) -> Callable[[], Exchange]:
 @pytest.mark.parametrize(
     ("where", "kind", "reason", "hint"),
     [
-        ("missing.sock", NotFoundError, "No such file or directory", "Check the socket"),
-        ("file/agent.sock", NotFoundError, "Not a directory", "Check the socket"),
+        ("missing.sock", NotFoundError, "No such file or directory", "has this socket"),
+        ("file/agent.sock", NotFoundError, "Not a directory", "has this socket"),
         ("file", NotConnectedError, "Connection refused", "Nothing listens there"),
     ],
 )
-def test_a_path_where_nothing_listens(where: str, kind: type[QgaError], reason: str, hint: str, tmp_path: Path) -> None:
+def test_connecting_to_a_path_where_nothing_listens_is_an_error(
+    where: str, kind: type[QgaError], reason: str, hint: str, tmp_path: Path
+) -> None:
     (tmp_path / "file").touch()
     error = fault_of(kind, connecting(UnixAddress(str(tmp_path / where))))
     assert error.message == f"cannot connect to socket {tmp_path / where}: {reason}"
     assert hint in error.hint
 
 
-def test_too_long_a_path_is_told_before_it_is_tried() -> None:
+def test_a_path_that_is_too_long_is_refused_before_connecting() -> None:
     error = fault_of(InvalidOptionError, connecting(UnixAddress("/" + "é" * 53 + "x")))  # 108 bytes
     assert "107 bytes" in error.message
     assert "symbolic link" in error.hint
@@ -75,7 +77,7 @@ def test_too_long_a_path_is_told_before_it_is_tried() -> None:
         (errno.EHOSTUNREACH, NotConnectedError, "Nothing listens there"),
     ],
 )
-def test_what_the_kernel_says_while_connecting_is_told(
+def test_the_kernels_reason_is_in_the_error(
     number: int, kind: type[QgaError], hint: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class FailingSocket(socket.socket):
@@ -88,7 +90,7 @@ def test_what_the_kernel_says_while_connecting_is_told(
     assert hint in error.hint
 
 
-def test_room_in_a_full_queue_of_clients_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_connecting_waits_while_the_queue_of_clients_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class BusySocket(socket.socket):
         def connect_ex(self, address: Any) -> int:
             return numbers.pop() if numbers else super().connect_ex(address)
@@ -101,7 +103,7 @@ def test_room_in_a_full_queue_of_clients_is_waited_for(tmp_path: Path, monkeypat
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
-def test_a_tcp_port_that_refuses_is_not_connected(host: str) -> None:
+def test_a_refused_tcp_connection_is_not_connected(host: str) -> None:
     with listen_tcp(host) as listener:
         port = listener.getsockname()[1]
     error = fault_of(NotConnectedError, connecting(TcpAddress(host, port)))
@@ -116,7 +118,7 @@ def test_a_name_that_cannot_be_resolved_is_not_found(host: str) -> None:
     assert error.message.startswith(f"cannot connect to address {host}:4444: ")
 
 
-def test_a_resolver_that_hangs_is_given_up_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hanging_resolver_times_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_arguments, **_options: time.sleep(3.0))
     with at_most(0.0):
         error = fault_of(UnresponsiveError, connecting(TcpAddress("slow.invalid", 1)))
@@ -135,7 +137,7 @@ def test_all_addresses_of_a_name_are_tried(monkeypatch: pytest.MonkeyPatch) -> N
             assert channel.call(PING, 5.0).reply == PONG
 
 
-def test_all_addresses_of_a_name_share_one_time_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_addresses_of_a_name_share_one_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
     allowed: list[float] = []
 
     def noted(descriptor: int, deadline: tasks.Deadline) -> tasks.Wait:
@@ -143,7 +145,7 @@ def test_all_addresses_of_a_name_share_one_time_limit(monkeypatch: pytest.Monkey
         return tasks.writable(descriptor, deadline)
 
     monkeypatch.setattr(addresses, "writable", noted)
-    # It has room for one client; the next gets no answer at all.
+    # It has room for one client; the next one gets no answer.
     with socket.create_server(("127.0.0.1", 0), backlog=0) as full, socket.create_connection(full.getsockname()):
         found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", full.getsockname())] * 4
         monkeypatch.setattr(socket, "getaddrinfo", lambda *_arguments, **_options: list(found))
@@ -152,9 +154,9 @@ def test_all_addresses_of_a_name_share_one_time_limit(monkeypatch: pytest.Monkey
     assert 0.0 < sum(allowed) < 0.4
 
 
-def test_a_connection_that_is_not_made_leaves_nothing_behind(tmp_path: Path) -> None:
+def test_a_failed_connection_leaves_no_descriptor_open(tmp_path: Path) -> None:
     path = tmp_path / "busy.sock"
-    # The kernel takes one client more than the backlog says.
+    # The kernel accepts one more client than the backlog.
     with (
         socket.create_server(("127.0.0.1", 0), backlog=0) as full,
         socket.create_connection(full.getsockname()),
@@ -192,7 +194,7 @@ def test_vsock_carries_requests_to_its_cid_and_port(tmp_path: Path, monkeypatch:
     assert addresses == [(42, 9999)]
 
 
-def test_a_system_without_vsock_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_system_without_vsock_is_not_connected(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(socket, "AF_VSOCK")
     error = fault_of(NotConnectedError, connecting(VsockAddress(42, 9999)))
     assert error.message == "cannot connect to vsock 42:9999: this system has no vsock"

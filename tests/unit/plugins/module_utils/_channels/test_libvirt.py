@@ -1,4 +1,4 @@
-"""A channel through libvirt, with a stand-in for libvirt-python, and with the real one."""
+"""A channel through libvirt, with a fake libvirt-python and with the real one."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ REAL = "test:///default"
 REAL_UUID = "6695eb01-f6a4-8304-79aa-97f2502e193f"
 
 
-class TestOneGuestOnly:
-    """What was measured of one guest is not to be done to another."""
+class TestPinning:
+    """A measurement of one guest must not be used to correct another one."""
 
     def test_a_pinned_guest_is_the_same_as_long_as_it_runs(self, fake: FakeLibvirt, channel: Blocking) -> None:
         channel.call(PING, 5.0)
         fake.starts += 1
-        channel.require_same(5.0)  # before it is pinned, it may be started
+        channel.require_same(5.0)  # it may be restarted before it is pinned
         channel.pin()
         channel.require_same(5.0)
         fake.break_connections()
@@ -44,14 +44,16 @@ class TestOneGuestOnly:
         channel.require_same(5.0)
 
     @pytest.mark.parametrize("restarted", [False, True], ids=["", "after a restart of the daemon"])
-    def test_one_that_was_started_anew_is_another(self, fake: FakeLibvirt, channel: Blocking, restarted: bool) -> None:
+    def test_a_guest_that_was_restarted_is_another_one(
+        self, fake: FakeLibvirt, channel: Blocking, restarted: bool
+    ) -> None:
         channel.call(PING, 5.0)
         channel.pin()
         fake.starts += 1
         if restarted:
             fake.break_connections()
         else:
-            with pytest.raises(GuestReplacedError, match="started anew"):
+            with pytest.raises(GuestReplacedError, match="restarted"):
                 channel.require_same(5.0)
         assert error_of(channel).code == "replaced"
 
@@ -66,7 +68,7 @@ class TestAnExchange:
 
     @pytest.mark.parametrize("error", [UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte"), SystemError()])
     @pytest.mark.parametrize("request_", [PING, SET_TIME], ids=lambda request: request.execute)
-    def test_text_that_libvirt_python_cannot_decode_breaks_the_protocol(
+    def test_text_that_libvirt_python_cannot_decode_is_a_protocol_error(
         self, fake: FakeLibvirt, channel: Blocking, request_: Request, error: Any
     ) -> None:
         def undecodable(_request: dict[str, Any]) -> str:
@@ -77,10 +79,10 @@ class TestAnExchange:
         fake.replies = {} if request_ is SET_TIME else {"guest-ping": undecodable}
         found = error_of(channel, request_)
         assert found.code == "protocol_error"
-        said = f"the agent of domain web1 at {URI} answered {request_.execute} with text that is not UTF-8"
-        assert found.message == said
+        message = f"the agent of domain web1 at {URI} answered {request_.execute} with text that is not UTF-8"
+        assert found.message == message
 
-    def test_arguments_may_be_made_at_the_last_moment(self, fake: FakeLibvirt, channel: Blocking) -> None:
+    def test_arguments_may_be_computed_right_before_sending(self, fake: FakeLibvirt, channel: Blocking) -> None:
         channel.call(Request("guest-file-close", {"handle": 7}), 5.0)
         exchange = channel.call(Request("guest-set-time", lambda now_ns: {"time": now_ns}), 5.0)
         sent = [json.loads(text)["arguments"] for text, *_rest in fake.sent]
@@ -88,13 +90,13 @@ class TestAnExchange:
         assert (fake.uris, len(fake.lookups)) == ([URI], 1), "one connection serves many exchanges"
 
     @pytest.mark.parametrize(("timeout", "limit"), [(0.05, 1), (0.9, 1), (4.5, 5), (60.0, 60)])
-    def test_libvirt_gets_whole_seconds_and_at_least_one(
+    def test_the_timeout_for_libvirt_is_whole_seconds_and_at_least_one(
         self, fake: FakeLibvirt, channel: Blocking, timeout: float, limit: int
     ) -> None:
         channel.call(PING, timeout)
         assert fake.sent == [('{"execute": "guest-ping"}', limit, 0)]
 
-    def test_neither_a_delimiter_nor_a_sync_goes_through_libvirt(self, fake: FakeLibvirt, channel: Blocking) -> None:
+    def test_neither_a_delimiter_nor_a_sync_is_sent_through_libvirt(self, fake: FakeLibvirt, channel: Blocking) -> None:
         fake.catchup = True
         channel.call(SET_TIME, 5.0)
         channel.call(Request("guest-suspend-ram", expects_reply=False), 5.0)
@@ -105,7 +107,9 @@ class TestAnExchange:
             assert "sync" not in text
 
     @pytest.mark.parametrize("text", ["", "nonsense", "[" * 513, '{"return": 1, "error": {}}', '"\ud800"'], ids=len)
-    def test_what_is_no_reply(self, fake: FakeLibvirt, channel: Blocking, text: str) -> None:
+    def test_text_that_is_not_a_reply_is_a_protocol_error(
+        self, fake: FakeLibvirt, channel: Blocking, text: str
+    ) -> None:
         fake.replies["guest-ping"] = lambda _request: text
         assert error_of(channel).code == "protocol_error"
 
@@ -121,14 +125,16 @@ class TestLookingUp:
             ("0" * 32, "0" * 32, ["uuid", "name"]),
         ],
     )
-    def test_by_name_or_by_uuid(self, fake: FakeLibvirt, called: str, named: str, lookups: list[str]) -> None:
+    def test_a_domain_is_found_by_name_or_uuid(
+        self, fake: FakeLibvirt, called: str, named: str, lookups: list[str]
+    ) -> None:
         fake.name = called
         with channel_to(named) as channel:
             channel.call(PING, 5.0)
         assert [kind for kind, _value in fake.lookups] == lookups
 
     @pytest.mark.parametrize(("state", "words"), [(PAUSED, "paused"), (SHUT_OFF, "shut off"), (99, "not running")])
-    def test_a_domain_that_does_not_run_is_not_asked(
+    def test_a_domain_that_is_not_running_is_not_asked(
         self, fake: FakeLibvirt, channel: Blocking, state: int, words: str
     ) -> None:
         fake.run_state = state
@@ -137,9 +143,9 @@ class TestLookingUp:
         assert words in error.message
         assert fake.sent == []
 
-    @pytest.mark.parametrize("asked_before", [False, True], ids=["at first", "after a command that it does not take"])
+    @pytest.mark.parametrize("asked_before", [False, True], ids=["at first", "after a command that it refuses"])
     @pytest.mark.parametrize("code", [1, 38, 55, 68, 86])
-    def test_a_state_that_libvirt_does_not_report_is_its_own_error(
+    def test_failing_to_read_the_state_is_an_error_of_the_hypervisor(
         self, fake: FakeLibvirt, channel: Blocking, code: int, asked_before: bool
     ) -> None:
         if asked_before:
@@ -152,13 +158,13 @@ class TestLookingUp:
 
 
 class TestConnecting:
-    def test_a_lookup_fails_as_a_connection_does(self, fake: FakeLibvirt, channel: Blocking) -> None:
+    def test_a_lookup_has_the_same_errors_as_a_connection(self, fake: FakeLibvirt, channel: Blocking) -> None:
         fake.lookup_error = LibvirtError(38, "Verbindung fehlgeschlagen", 13)
         error = error_of(channel)
         assert error.code == "permission_denied"
         assert error.message == f"libvirt at {URI} refused the connection: Verbindung fehlgeschlagen"
 
-    def test_a_hypervisor_that_hangs_is_given_up_and_what_was_asked_for_is_not_sent_later(
+    def test_a_hanging_hypervisor_times_out_and_the_request_is_not_sent_later(
         self, fake: FakeLibvirt, channel: Blocking, released: threading.Event
     ) -> None:
         fake.open_waits_for = released
@@ -171,7 +177,7 @@ class TestConnecting:
 
 
 @pytest.mark.parametrize(("answered", "kind"), [(False, "unresponsive"), (True, "timeout")])
-def test_a_call_that_hangs_is_given_up_and_closing_does_not_wait_for_it(
+def test_a_hanging_call_times_out_and_closing_does_not_wait_for_it(
     fake: FakeLibvirt, released: threading.Event, answered: bool, kind: str
 ) -> None:
     channel = channel_to("web1")
@@ -186,11 +192,11 @@ def test_a_call_that_hangs_is_given_up_and_closing_does_not_wait_for_it(
     assert time.monotonic() - began < 10
     assert not fake.closed.is_set()
     released.set()
-    assert fake.closed.wait(5), "the connection is closed as soon as the call lets go of it"
+    assert fake.closed.wait(5), "the connection is not closed when the call has ended"
 
 
 def test_the_hint_for_a_frozen_guest_has_the_command_that_thaws_it(fake: FakeLibvirt) -> None:
-    fake.name = "7"  # which virsh would take for the number of a domain
+    fake.name = "7"  # virsh would read it as a domain's ID
     disabled = "Command guest-get-time has been disabled: the agent is in frozen state"
     fake.replies["guest-get-time"] = fails(113, f"unable to execute 'guest-get-time': {disabled}")
     fake.replies["guest-fsfreeze-status"] = agent_returns("frozen")
@@ -207,9 +213,9 @@ class TestWithoutAReply:
         fake.replies["guest-suspend-ram"] = fails(code)
         assert channel.call(self.SUSPEND, 30.0).value == {}
         assert fake.commands == ["guest-ping", "guest-suspend-ram"]
-        assert fake.sent[1][1] == 1, "no longer than need be"
+        assert fake.sent[1][1] == 1, "it waits longer than necessary"
 
-    def test_a_refusal_is_told_and_another_error_is_one(self, fake: FakeLibvirt, channel: Blocking) -> None:
+    def test_a_refusal_is_returned_and_other_errors_are_raised(self, fake: FakeLibvirt, channel: Blocking) -> None:
         fake.replies["guest-suspend-ram"] = fails(113, "'guest-suspend-ram': the guest does not support it")
         assert channel.call(self.SUSPEND, 5.0).reply == Refused("GenericError", "the guest does not support it")
         fake.replies["guest-suspend-ram"] = fails(55)
@@ -217,7 +223,7 @@ class TestWithoutAReply:
 
 
 @pytest.mark.parametrize("request_", [TestWithoutAReply.SUSPEND, SET_TIME], ids=lambda request: request.execute)
-def test_a_dead_agent_is_found_out_before_what_is_not_waited_for(
+def test_a_dead_agent_is_noticed_before_a_request_without_a_reply_is_sent(
     fake: FakeLibvirt, channel: Blocking, request_: Request
 ) -> None:
     fake.catchup = True
@@ -236,19 +242,19 @@ class TestSettingTheTimeOfAGuestThatCatchesUp:
         [
             (SET_TIME.arguments, 1_795_406_706, 123_456_789, 0),
             ({"time": 999_999_999}, 0, 999_999_999, 0),
-            ({}, 0, 0, libvirt.VIR_DOMAIN_TIME_SYNC),  # the guest takes its hardware clock's
+            ({}, 0, 0, libvirt.VIR_DOMAIN_TIME_SYNC),  # the guest reads its hardware clock
         ],
     )
-    def test_libvirt_sets_it_behind_a_ping(
+    def test_libvirt_sets_it_after_a_ping(
         self, fake: FakeLibvirt, channel: Blocking, arguments: Any, seconds: int, nseconds: int, flags: int
     ) -> None:
         assert channel.call(Request("guest-set-time", arguments), 5.0).reply == Returned({})
         assert fake.log == ["guest-ping", "setTime"]
-        fake.xml_error = LibvirtError(38)  # it is not read again
+        fake.xml_error = LibvirtError(38)  # the XML is not read again
         channel.call(Request("guest-set-time", arguments), 5.0)
         assert fake.set_times == [({"seconds": seconds, "nseconds": nseconds}, flags)] * 2
 
-    def test_it_is_stamped_behind_the_ping(self, fake: FakeLibvirt, channel: Blocking) -> None:
+    def test_it_is_stamped_after_the_ping(self, fake: FakeLibvirt, channel: Blocking) -> None:
         pinged: list[int] = []
 
         def ping(_request: dict[str, Any]) -> str:
@@ -270,7 +276,7 @@ class TestSettingTheTimeOfAGuestThatCatchesUp:
         assert "util-linux-extra" in caught.value.hint
 
     @pytest.mark.parametrize(("at", "code"), [("set_time_error", 84), ("xml_error", 38)])
-    def test_libvirts_own_error(self, fake: FakeLibvirt, channel: Blocking, at: str, code: int) -> None:
+    def test_an_error_of_libvirt_is_raised(self, fake: FakeLibvirt, channel: Blocking, at: str, code: int) -> None:
         setattr(fake, at, LibvirtError(code, "qemu doesn't support rtc-reset-reinjection command"))
         error = error_of(channel, SET_TIME)
         assert error.code == "hypervisor_unavailable"
@@ -280,13 +286,15 @@ class TestSettingTheTimeOfAGuestThatCatchesUp:
 class TestADefinition:
     NAMESPACE = "urn:qemu.guest_agent:resync"
 
-    def test_its_metadata_is_given_as_it_is_and_the_guest_not_asked(self, fake: FakeLibvirt, channel: Blocking) -> None:
+    def test_its_metadata_is_returned_unchanged_without_asking_the_guest(
+        self, fake: FakeLibvirt, channel: Blocking
+    ) -> None:
         fake.metadata = '<resync xmlns="urn:qemu.guest_agent:resync" enabled="no"/>'
         assert channel.metadata(self.NAMESPACE, 5.0) == fake.metadata
         assert fake.asked_metadata == [(libvirt.VIR_DOMAIN_METADATA_ELEMENT, self.NAMESPACE)]
         assert fake.sent == []
 
-    def test_a_domain_without_metadata_has_none_and_what_cannot_be_read_is_an_error(
+    def test_missing_metadata_is_none_and_unreadable_metadata_is_an_error(
         self, fake: FakeLibvirt, channel: Blocking
     ) -> None:
         fake.metadata_error = LibvirtError(80, "metadata not found: Requested metadata element is not present")
@@ -295,7 +303,7 @@ class TestADefinition:
         with pytest.raises(PermissionDeniedError):
             channel.metadata(self.NAMESPACE, 5.0)
 
-    def test_its_macs_are_given_in_its_order_if_it_is_shown_and_the_guest_not_asked(
+    def test_its_macs_are_returned_in_its_order_if_it_is_readable_without_asking_the_guest(
         self, fake: FakeLibvirt, channel: Blocking
     ) -> None:
         assert channel.macs(5.0) == ()
@@ -305,7 +313,7 @@ class TestADefinition:
         assert channel.macs(5.0) == ()
         assert fake.sent == []
 
-    def test_a_connection_that_broke_is_an_error(
+    def test_a_broken_connection_is_an_error(
         self, fake: FakeLibvirt, channel: Blocking, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         def break_off(_domain: Domain, _flags: int) -> str:
@@ -322,20 +330,20 @@ class TestTheRealLibrary:
     """With libvirt's own test driver, which has a domain but no agents."""
 
     @pytest.mark.parametrize("named", ["test", REAL_UUID, REAL_UUID.replace("-", "")])
-    def test_its_domain(self, named: str) -> None:
+    def test_its_domain_has_macs_but_no_agent(self, named: str) -> None:
         with channel_to(named, REAL) as channel:
             assert error_of(channel).code == "not_configured"
             assert channel.macs(5.0) == ("aa:bb:cc:dd:ee:ff",)
 
     @pytest.mark.parametrize("named", ["nosuch", UUID])
-    def test_a_domain_that_it_does_not_have(self, named: str) -> None:
+    def test_an_unknown_domain_is_not_found(self, named: str) -> None:
         with channel_to(named, REAL) as channel:
             error = error_of(channel)
         assert error.code == "not_found"
         assert error.message == f"there is no domain {named} at {REAL}"
         assert f"`virsh -c {REAL} list --all`" in error.hint
 
-    def test_no_such_driver(self) -> None:
+    def test_an_unknown_driver_is_hypervisor_unavailable(self) -> None:
         with channel_to("test", "nonsense:///system") as channel:
             error = error_of(channel)
         assert error.code == "hypervisor_unavailable"

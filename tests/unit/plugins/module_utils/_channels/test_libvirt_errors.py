@@ -1,4 +1,4 @@
-"""What libvirt's errors mean, and what they hold."""
+"""The meaning of libvirt's errors, and the length of their texts."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from tests.support.blocking import Blocking
 from tests.support.libvirt_channels import PING, URI, error_of
 
 
-class TestWhatAnErrorMeans:
-    """libvirt's number, whether the agent has answered before, and the channel's state make one of our codes."""
+class TestMeaning:
+    """libvirt's number, whether the agent has answered before, and the channel's state decide the error code."""
 
     @pytest.mark.parametrize(
         ("code", "answered", "state", "kind"),
         [
-            # Old libvirt has 86 for all of these, told apart by the rest.
+            # Old libvirt has 86 for all of these; the other facts decide.
             (86, False, "disconnected", "not_connected"),
             (86, True, "disconnected", "not_connected"),
             (86, False, "connected", "unresponsive"),
@@ -32,7 +32,7 @@ class TestWhatAnErrorMeans:
             (86, False, None, "unresponsive"),
             (97, False, "connected", "unresponsive"),
             (97, True, "connected", "unresponsive"),
-            # 11.2 and later tell a command's timeout apart.
+            # libvirt 11.2 and later have a number for a command's timeout.
             (112, False, "connected", "timeout"),
             (112, True, "connected", "timeout"),
             (112, True, "disconnected", "not_connected"),
@@ -42,12 +42,12 @@ class TestWhatAnErrorMeans:
             (88, False, "connected", "permission_denied"),
             (55, False, "connected", "not_running"),
             *((code, False, "connected", "not_configured") for code in (3, 8, 9, 29, 84)),
-            # A driver has no other functions once an agent has answered through it.
+            # An agent has answered through this driver, so the driver has agent commands.
             (84, True, "connected", "hypervisor_unavailable"),
             *((code, False, "connected", "protocol_error") for code in (1, 38, 39)),
         ],
     )
-    def test_table(
+    def test_the_code_depends_on_all_three(
         self, fake: FakeLibvirt, channel: Blocking, code: int, answered: bool, state: str | None, kind: str
     ) -> None:
         if answered:
@@ -59,11 +59,13 @@ class TestWhatAnErrorMeans:
         assert "web1" in error.message or URI in error.message
         assert error.hint
 
-    def test_a_connection_for_reading_only_may_not_ask_an_agent(self, fake: FakeLibvirt, channel: Blocking) -> None:
+    def test_a_read_only_connection_has_no_permission_for_agent_commands(
+        self, fake: FakeLibvirt, channel: Blocking
+    ) -> None:
         fake.replies["guest-ping"] = fails(29, "verboten: nur lesen, nicht virDomainQemuAgentCommand")
         error = error_of(channel)
         assert error.code == "permission_denied"
-        assert "for reading only" in error.message
+        assert "is read-only" in error.message
 
     @pytest.mark.parametrize("code", [1, 2, 38, 39, 74])
     def test_a_domain_without_a_channel_is_not_configured_whatever_the_number(
@@ -73,7 +75,7 @@ class TestWhatAnErrorMeans:
         fake.replies["guest-ping"] = fails(code, "Cannot find program 536903815 version 1")
         assert error_of(channel).code == "not_configured"
 
-    def test_a_domain_that_stopped_meanwhile(self, fake: FakeLibvirt, channel: Blocking) -> None:
+    def test_a_domain_that_was_paused_meanwhile_is_not_running(self, fake: FakeLibvirt, channel: Blocking) -> None:
         channel.call(PING, 5.0)
         fake.run_state = PAUSED
         fake.replies["guest-ping"] = fails(55)
@@ -81,7 +83,9 @@ class TestWhatAnErrorMeans:
         assert error.code == "not_running"
         assert "paused" in error.message
 
-    def test_a_daemon_that_is_gone_meanwhile(self, fake: FakeLibvirt, channel: Blocking) -> None:
+    def test_silence_is_a_timeout_if_the_channels_state_cannot_be_read(
+        self, fake: FakeLibvirt, channel: Blocking
+    ) -> None:
         channel.call(PING, 5.0)
         fake.replies["guest-ping"] = fails(86)
         fake.xml_error = LibvirtError(38)
@@ -111,7 +115,7 @@ class TestTheAgentsOwnErrors:
         ],
     )
     @pytest.mark.parametrize("code", [1, 113])
-    def test_of_old_and_new_libvirt_in_any_language(
+    def test_they_are_read_from_old_and_new_libvirt_in_any_language(
         self, fake: FakeLibvirt, channel: Blocking, code: int, sentence: str, description: str, kind: str
     ) -> None:
         fake.replies["guest-get-load"] = fails(code, sentence % description)
@@ -126,18 +130,18 @@ class TestTheAgentsOwnErrors:
             "",
         ],
     )
-    def test_113_is_a_refusal_whatever_is_said(self, fake: FakeLibvirt, channel: Blocking, message: str) -> None:
+    def test_113_is_a_refusal_whatever_its_words(self, fake: FakeLibvirt, channel: Blocking, message: str) -> None:
         fake.replies["guest-ping"] = fails(113, message)
         assert channel.call(PING, 5.0).reply == Refused("GenericError", message)
 
-    def test_a_refusal_is_an_answer(self, fake: FakeLibvirt, channel: Blocking) -> None:
+    def test_a_refusal_counts_as_an_answer(self, fake: FakeLibvirt, channel: Blocking) -> None:
         fake.replies["guest-get-load"] = fails(113, f"'guest-get-load': {BLOCKED}")
         channel.call(Request("guest-get-load"), 5.0)
         fake.replies["guest-ping"] = fails(86)
         assert error_of(channel).code == "timeout"
 
 
-class TestWhatIsTooLong:
+class TestLongTexts:
     LONG = "x" * 1_000_000
 
     @pytest.mark.parametrize("calls", [1, 5], ids=["own line", "shared line"])
@@ -149,7 +153,9 @@ class TestWhatIsTooLong:
         ],
         ids=["a reply", "a refusal"],
     )
-    def test_it_breaks_the_protocol(self, fake: FakeLibvirt, answer: Any, length: int, calls: int) -> None:
+    def test_a_reply_over_the_limit_is_a_protocol_error(
+        self, fake: FakeLibvirt, answer: Any, length: int, calls: int
+    ) -> None:
         fake.replies["guest-ping"] = answer
         line = Line(URI, calls)
         with Blocking(LibvirtChannel("web1", URI, line, Limits(size=500, nesting=16))) as channel:
@@ -159,7 +165,7 @@ class TestWhatIsTooLong:
         assert error.message == f"the agent of domain web1 at {URI} answered guest-ping with {length} characters"
 
     @pytest.mark.parametrize("command", ["guest-ping", "guest-set-time"])
-    def test_the_guests_words_in_libvirts_error_are_one_short_line(
+    def test_the_guests_text_in_libvirts_error_becomes_one_short_line(
         self, fake: FakeLibvirt, channel: Blocking, command: str
     ) -> None:
         fake.catchup = command == "guest-set-time"
@@ -169,16 +175,16 @@ class TestWhatIsTooLong:
         assert message.isprintable()
         assert len(message) < 400
 
-    def test_a_refusal_is_cut(self, fake: FakeLibvirt, channel: Blocking) -> None:
+    def test_a_refusal_is_truncated(self, fake: FakeLibvirt, channel: Blocking) -> None:
         fake.replies["guest-ping"] = fails(1, "internal error: unable to execute 'guest-ping': " + self.LONG)
         reply = channel.call(PING, 5.0).reply
         assert isinstance(reply, Refused)
         assert len(reply.description) < 5000
 
 
-class TestAConnectionThatBroke:
+class TestABrokenConnection:
     @pytest.mark.parametrize("code", [1, 38, 55, 86, 112, 113])
-    def test_breaking_in_a_call_is_the_hypervisors_fault_whatever_the_number(
+    def test_breaking_in_a_call_is_hypervisor_unavailable_whatever_the_number(
         self, fake: FakeLibvirt, channel: Blocking, code: int
     ) -> None:
         def breaks(_request: dict[str, Any]) -> str:
@@ -194,7 +200,7 @@ class TestAConnectionThatBroke:
         del fake.replies["guest-ping"]
         assert channel.call(PING, 5.0).value == {}
 
-    def test_a_domain_that_is_not_found_at_once_on_the_new_one_is_looked_up_again(
+    def test_a_domain_that_is_missing_on_the_new_connection_is_looked_up_again(
         self, fake: FakeLibvirt, channel: Blocking
     ) -> None:
         channel.call(PING, 5.0)
@@ -204,7 +210,7 @@ class TestAConnectionThatBroke:
         fake.name = "web1"
         assert channel.call(PING, 5.0).value == {}
 
-    def test_setting_the_time_on_it_is_no_refusal(self, fake: FakeLibvirt, channel: Blocking) -> None:
+    def test_setting_the_time_on_it_is_not_taken_for_a_refusal(self, fake: FakeLibvirt, channel: Blocking) -> None:
         fake.catchup = True
         channel.call(Request("guest-set-time", {"time": 1}), 5.0)
 

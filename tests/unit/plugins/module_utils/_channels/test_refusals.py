@@ -52,7 +52,7 @@ def test_words_decide_whatever_the_class(kind: str, words: str, meaning: Meaning
     ],
 )
 @pytest.mark.parametrize("words", ["", "no", "unbekannter Befehl: guest-get-time"])
-def test_the_class_decides_where_the_words_say_nothing(kind: str, words: str, meaning: Meaning) -> None:
+def test_the_class_decides_where_the_words_are_unknown(kind: str, words: str, meaning: Meaning) -> None:
     assert meaning_of(Refused(kind, words)) is meaning
 
 
@@ -71,7 +71,7 @@ def test_the_class_decides_where_the_words_say_nothing(kind: str, words: str, me
     ],
     ids=lambda words: words[:60],
 )
-def test_what_an_agent_says_of_its_work_is_no_refusal_of_the_command(words: str) -> None:
+def test_an_agents_error_about_its_work_is_not_a_refusal_of_the_command(words: str) -> None:
     refused = Refused("GenericError", words)
     assert (meaning_of(refused), command_named(refused)) == (Meaning.FAILED, None)
     assert from_words(words) == refused

@@ -1,4 +1,4 @@
-"""Exchanges over a stream channel, with peers that stall, flood, go or talk nonsense; closing it, and lending it."""
+"""Exchanges over a stream channel with peers that stall, flood, hang up or send garbage; closing and lending it."""
 
 from __future__ import annotations
 
@@ -43,17 +43,17 @@ from tests.support.stream_channels import (
 )
 
 
-def test_an_exchange_is_stamped_around_the_time_that_the_agent_took(tmp_path: Path) -> None:
+def test_the_stamps_of_an_exchange_enclose_the_agents_reading(tmp_path: Path) -> None:
     delays = Delays(forward=(0.0, 0.05), backward=(0.0, 0.1))
     with agent_and_channel(tmp_path, delays=delays) as (agent, channel):
         exchange = channel.call(GET_TIME, 5.0)
         read_at_ns = exchange.value - HostReference().base_ns() - agent.clock.offset_ns()
-    # The agent cuts to microseconds; the two readings of this machine's clocks are not at one instant either.
+    # The agent truncates to microseconds, and this machine's two clocks are not read at the same instant.
     assert exchange.sent_ns + 49_000_000 < read_at_ns < exchange.received_ns - 99_000_000
 
 
-def test_arguments_are_made_just_before_sending(tmp_path: Path) -> None:
-    # The sync that opens the connection takes its time, and must not make the stamp old.
+def test_arguments_are_computed_right_before_sending(tmp_path: Path) -> None:
+    # The sync at the start of the connection takes time that must not make the stamp old.
     with agent_and_channel(tmp_path, faults=(On(SYNC, Late(0.2)),)) as (agent, channel):
         before_ns = time.monotonic_ns()
         exchange = channel.call(Request("guest-set-time", lambda now_ns: {"time": now_ns}), 5.0)
@@ -69,7 +69,7 @@ def test_a_refusal_is_a_reply_and_leaves_the_channel_in_sync(tmp_path: Path) -> 
         assert len(agent.asked(SYNC)) == 1
 
 
-def test_a_request_that_never_answers_on_success_is_not_waited_for(tmp_path: Path) -> None:
+def test_a_request_without_a_reply_on_success_is_not_waited_for(tmp_path: Path) -> None:
     with agent_and_channel(tmp_path) as (agent, channel):
         with at_most(0.0):
             exchange = channel.call(Request("guest-shutdown", expects_reply=False), 30.0)
@@ -79,13 +79,13 @@ def test_a_request_that_never_answers_on_success_is_not_waited_for(tmp_path: Pat
         assert [command for command, _arguments in agent.requests] == [SYNC, "guest-shutdown", SYNC, "guest-ping"]
 
 
-def test_what_json_cannot_carry_is_the_callers_fault(tmp_path: Path) -> None:
+def test_arguments_that_json_cannot_carry_are_a_local_error(tmp_path: Path) -> None:
     with agent_and_channel(tmp_path) as (_agent, channel):
         fault_of(LocalProtocolError, lambda: channel.call(Request("guest-ping", {"x": {1}}), 5.0))
         assert channel.call(PING, 5.0).reply == PONG
 
 
-# Faults, and what a ping with a time limit ends in. None of them may take longer than the limit.
+# Faults, and the error of a ping with a timeout. None of them may take longer than the timeout.
 STALLING: dict[str, tuple[tuple[Fault, ...], type[QgaError]]] = {
     "never answers": ((Silent(),), UnresponsiveError),
     "never answers after the sync": ((Silent(after=1),), ExchangeTimeoutError),
@@ -98,7 +98,7 @@ STALLING: dict[str, tuple[tuple[Fault, ...], type[QgaError]]] = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("what", STALLING)
-def test_the_time_limit_is_for_the_whole_exchange(what: str, tmp_path: Path) -> None:
+def test_the_timeout_is_for_the_whole_exchange(what: str, tmp_path: Path) -> None:
     faults, kind = STALLING[what]
     with agent_and_channel(tmp_path, faults=faults) as (_agent, channel):
         with at_most(TIMEOUT):
@@ -111,20 +111,20 @@ def test_the_time_limit_is_for_the_whole_exchange(what: str, tmp_path: Path) -> 
     "flood",
     [
         *(b"\xff" * 4096, b"\x00" * 4096, b"}" * 4096, b"{}" * 2048, b'{"return": {}}\n' * 256, b"1 " * 2048),
-        # No message ever comes of these: only their number ends it.
+        # These never become a message: only the number of bytes ends the flood.
         b" " * 65536,
     ],
 )
-def test_a_peer_that_floods_is_given_up_long_before_the_time_limit(flood: bytes, tmp_path: Path) -> None:
+def test_a_flooding_peer_is_given_up_long_before_the_timeout(flood: bytes, tmp_path: Path) -> None:
     with agent_and_channel(tmp_path, faults=(On(SYNC, Instead((Forever(flood),))),)) as (_agent, channel):
         with at_most(5.0):
             error = fault_of(RemoteProtocolError, lambda: channel.call(PING, 60.0))
-        assert "without end" in error.message
+        assert "keeps sending unsolicited data" in error.message
         with at_most(0.1):
             channel.close()
 
 
-def test_a_pinned_guest_may_hang_up_and_answer_again_but_not_be_replaced(tmp_path: Path) -> None:
+def test_a_pinned_guest_may_hang_up_and_reconnect_but_not_be_replaced(tmp_path: Path) -> None:
     with agent_and_channel(tmp_path, faults=(On("guest-get-time", Instead((HangUp(),))),)) as (_agent, channel):
         channel.call(PING, 5.0)
         channel.pin()
@@ -144,7 +144,7 @@ def test_a_peer_that_does_not_read_is_given_up(tmp_path: Path) -> None:
     stuck = (On("guest-get-time", Late(60.0)),)
     with agent_and_channel(tmp_path, faults=stuck) as (_agent, channel):
         fault_of(ExchangeTimeoutError, lambda: channel.call(GET_TIME, 0.2))
-        channel._in_sync = True  # or the sync would be what is not answered
+        channel._in_sync = True  # otherwise the sync would time out
         with at_most(TIMEOUT):
             error = fault_of(
                 UnresponsiveError, lambda: channel.call(Request("guest-ping", {"x": "x" * 4_000_000}), TIMEOUT)
@@ -153,7 +153,7 @@ def test_a_peer_that_does_not_read_is_given_up(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("fault", [(), (On("guest-info", Drip(0.0)),)], ids=["in one piece", "in many"])
-def test_what_an_agent_says_of_itself_is_read_for_each_guest(fault: tuple[Fault, ...], tmp_path: Path) -> None:
+def test_guest_info_is_read_separately_for_each_guest(fault: tuple[Fault, ...], tmp_path: Path) -> None:
     for version in ("9.2.0", "10.0.13", "9.2.0"):
         (tmp_path / "agent.sock").unlink(missing_ok=True)
         with agent_and_channel(tmp_path, kind=Kind(version=version), faults=fault) as (_agent, channel):
@@ -166,7 +166,7 @@ NOT_AGENTS = {"a mail server": banner(b"220 mail.example.org ESMTP Postfix\r\n")
 
 
 @pytest.mark.parametrize("what", NOT_AGENTS)
-def test_a_server_that_is_no_agent_is_given_up_in_time(what: str, tmp_path: Path) -> None:
+def test_a_server_that_is_not_an_agent_times_out(what: str, tmp_path: Path) -> None:
     path = tmp_path / "not-an-agent.sock"
     server = SocketServer(listen_unix(path), NOT_AGENTS[what])
     with server, channel_to(UnixAddress(str(path))) as channel, at_most(TIMEOUT):
@@ -180,7 +180,7 @@ BROKEN: dict[str, tuple[Fault, type[QgaError]]] = {
     "no reply's members": (On("guest-ping", Instead((b'{"event": "RESET"}\n',))), RemoteProtocolError),
     "a stray byte": (On("guest-ping", Instead((b"\x00",))), RemoteProtocolError),
     "a delimiter": (On("guest-ping", Instead((b"\xff",))), RemoteProtocolError),
-    "nesting without end": (On("guest-ping", Instead((b"[" * 600,))), RemoteProtocolError),
+    "endless nesting": (On("guest-ping", Instead((b"[" * 600,))), RemoteProtocolError),
     "it hangs up at the sync": (On(SYNC, HangUpAfter(), nth=0), NotConnectedError),
     "it hangs up in the middle of a reply": (On("guest-ping", HangUpAfter(size=5)), NotConnectedError),
     "it hangs up in place of a reply": (On("guest-ping", HangUpAfter()), NotConnectedError),
@@ -188,9 +188,7 @@ BROKEN: dict[str, tuple[Fault, type[QgaError]]] = {
 
 
 @pytest.mark.parametrize("what", BROKEN)
-def test_a_peer_that_breaks_an_exchange_is_told_at_once_and_does_not_spoil_the_next_one(
-    what: str, tmp_path: Path
-) -> None:
+def test_a_broken_exchange_is_an_error_at_once_and_does_not_affect_the_next_one(what: str, tmp_path: Path) -> None:
     fault, kind = BROKEN[what]
     with agent_and_channel(tmp_path, faults=(fault,)) as (agent, channel):
         with at_most(0.0):
@@ -200,7 +198,7 @@ def test_a_peer_that_breaks_an_exchange_is_told_at_once_and_does_not_spoil_the_n
         assert agent.connections == (2 if kind is NotConnectedError else 1)
 
 
-def test_a_peer_that_goes_between_two_calls_is_told_and_connected_to_anew(tmp_path: Path) -> None:
+def test_a_peer_that_hangs_up_between_two_calls_is_an_error_and_then_reconnected(tmp_path: Path) -> None:
     with agent_and_channel(tmp_path, faults=(On("guest-get-time", HangUpAfter(size=1000)),)) as (_agent, channel):
         channel.call(GET_TIME, 5.0)
         time.sleep(0.1)
@@ -208,9 +206,9 @@ def test_a_peer_that_goes_between_two_calls_is_told_and_connected_to_anew(tmp_pa
         assert channel.call(PING, 5.0).reply == PONG
 
 
-def test_a_connection_that_is_reset_is_told(tmp_path: Path) -> None:
+def test_a_reset_connection_is_not_connected(tmp_path: Path) -> None:
     path = tmp_path / "agent.sock"
-    # Whoever closes a unix socket with bytes in it that it has not read resets the connection.
+    # Closing a unix socket that has unread bytes resets the connection.
     with (
         SocketServer(listen_unix(path), lambda _server, connection: connection.recv(1)),
         channel_to(UnixAddress(str(path))) as channel,
@@ -222,8 +220,8 @@ def test_a_connection_that_is_reset_is_told(tmp_path: Path) -> None:
 # ------------------------------------------------------------------------------------------------ closing and lending
 
 
-def test_closing_waits_for_a_reply_on_the_way(tmp_path: Path) -> None:
-    # An agent whose client closes with unread bytes ends itself; this one would see its connection reset.
+def test_closing_waits_for_a_pending_reply(tmp_path: Path) -> None:
+    # A real agent exits if its client closes with unread bytes; this one would see a reset connection.
     resets: list[OSError] = []
 
     def talk(_server: SocketServer, connection: socket.socket) -> None:
@@ -244,7 +242,7 @@ def test_closing_waits_for_a_reply_on_the_way(tmp_path: Path) -> None:
     assert resets == []
 
 
-def test_closing_does_not_wait_for_a_reply_that_is_long_overdue(tmp_path: Path) -> None:
+def test_closing_does_not_wait_for_an_overdue_reply(tmp_path: Path) -> None:
     with FakeAgent(listen_unix(tmp_path / "agent.sock"), faults=(Silent(),)):
         channel = channel_to(UnixAddress(str(tmp_path / "agent.sock")), Timings(drain=30.0, late=0.1))
         fault_of(UnresponsiveError, lambda: channel.call(PING, 0.2))
@@ -252,7 +250,7 @@ def test_closing_does_not_wait_for_a_reply_that_is_long_overdue(tmp_path: Path) 
             channel.close()
 
 
-def test_closing_what_was_reset_meanwhile_is_no_error(tmp_path: Path) -> None:
+def test_closing_a_connection_that_was_reset_raises_nothing(tmp_path: Path) -> None:
     def talk(server: SocketServer, connection: socket.socket) -> None:
         connection.recv(1)
         server.pause(0.2)
@@ -266,29 +264,29 @@ def test_closing_what_was_reset_meanwhile_is_no_error(tmp_path: Path) -> None:
             channel.close()
 
 
-def test_closing_in_sync_waits_for_nothing_and_twice_is_no_error(tmp_path: Path) -> None:
+def test_closing_in_sync_does_not_wait_and_may_be_repeated(tmp_path: Path) -> None:
     with agent_and_channel(tmp_path, timings=Timings(drain=20.0)) as (_agent, channel):
         channel.close()  # not connected yet
         channel.call(PING, 5.0)
         with at_most(0.0):
             channel.close()
             channel.close()
-        assert channel.call(PING, 5.0).reply == PONG  # and it may be used again
+        assert channel.call(PING, 5.0).reply == PONG  # it may be used again
 
 
-def test_what_is_lent_serves_another_client_and_is_had_back_by_the_next_call(tmp_path: Path) -> None:
+def test_an_agent_that_was_let_go_serves_another_client_until_the_next_call(tmp_path: Path) -> None:
     with agent_and_channel(tmp_path) as (agent, channel):
         channel.call(PING, 5.0)
         channel.let_go()
         with channel_to(UnixAddress(str(tmp_path / "agent.sock"))) as other:
             assert other.call(PING, 5.0).reply == PONG
         assert channel.call(PING, 5.0).reply == PONG
-        channel.regain(5.0)  # it is here already
+        channel.regain(5.0)  # the call has regained it already
         assert agent.connections == 3
         assert [command for command, _arguments in agent.requests] == [SYNC, "guest-ping"] * 3
 
 
-def test_having_it_back_waits_for_the_other_client_for_its_time_and_costs_one_exchange(tmp_path: Path) -> None:
+def test_regaining_it_waits_for_the_other_client_up_to_the_timeout_and_costs_one_exchange(tmp_path: Path) -> None:
     with agent_and_channel(tmp_path) as (agent, channel):
         channel.call(PING, 5.0)
         channel.let_go()
@@ -305,11 +303,11 @@ def test_having_it_back_waits_for_the_other_client_for_its_time_and_costs_one_ex
         assert [command for command, _arguments in agent.requests[asked - 1 :]] == [SYNC, "guest-ping"]
 
 
-def test_it_is_not_lent_before_it_was_held_for_long_enough(tmp_path: Path) -> None:
+def test_it_is_not_let_go_before_it_was_held_long_enough(tmp_path: Path) -> None:
     with agent_and_channel(tmp_path) as (agent, channel):
         channel.let_go()
         channel.regain(5.0)
-        assert agent.connections == 0, "what was never lent is not connected to"
+        assert agent.connections == 0, "regain() connects although nothing was let go"
         channel.call(PING, 5.0)
         channel.let_go(3600.0)
         channel.call(PING, 5.0)
@@ -322,7 +320,7 @@ def test_it_is_not_lent_before_it_was_held_for_long_enough(tmp_path: Path) -> No
         assert agent.connections == 2
 
 
-def test_with_a_reply_on_the_way_it_is_not_lent(tmp_path: Path) -> None:
+def test_it_is_not_let_go_while_a_reply_is_pending(tmp_path: Path) -> None:
     with agent_and_channel(tmp_path, faults=(On("guest-ping", Late(0.3), nth=0),)) as (agent, channel):
         fault_of(ExchangeTimeoutError, lambda: channel.call(PING, 0.1))
         channel.let_go()
@@ -330,13 +328,13 @@ def test_with_a_reply_on_the_way_it_is_not_lent(tmp_path: Path) -> None:
         assert agent.connections == 1
 
 
-def test_where_it_was_lent_another_guest_is_not_taken_for_the_same(tmp_path: Path) -> None:
+def test_another_guest_is_noticed_when_it_is_regained(tmp_path: Path) -> None:
     path = tmp_path / "agent.sock"
     channel = channel_to(UnixAddress(str(path)))
     with FakeAgent(listen_unix(path)):
         channel.call(PING, 5.0)
         channel.pin()
         channel.let_go()
-    path.rename(tmp_path / "left.sock")  # so that the next one is another file
+    path.rename(tmp_path / "left.sock")  # makes the next socket another file
     with FakeAgent(listen_unix(path)):
         fault_of(GuestReplacedError, lambda: channel.regain(5.0))

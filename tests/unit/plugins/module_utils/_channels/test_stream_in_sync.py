@@ -1,4 +1,4 @@
-"""How a stream channel is brought into sync with its agent."""
+"""Syncing a stream channel with its agent."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ STALE: dict[str, tuple[Piece, ...]] = {
     "another's delimited sync": (b'\xff{"return": 4242}\n',),
     "another's sync": (b'{"return": 4242}\n',),
     "a boot message": (b"[    0.000000] Linux version 6.1.0 (gcc) #1 SMP\r\n",),
-    "brackets without end": (b"[" * 5000,),
-    "no JSON at all": (bytes(range(256)),),
+    "endless brackets": (b"[" * 5000,),
+    "not JSON": (bytes(range(256)),),
 }
 
 
 @pytest.mark.parametrize("what", STALE)
-def test_what_stands_in_the_pipe_at_first_does_no_harm(what: str, tmp_path: Path) -> None:
+def test_bytes_that_are_in_the_socket_at_first_are_ignored(what: str, tmp_path: Path) -> None:
     with agent_and_channel(tmp_path, greeting=STALE[what]) as (_agent, channel):
         assert channel.call(PING, 5.0).reply == PONG
         assert channel.call(Request("guest-sync", {"id": 9}), 5.0).value == 9
 
 
-def test_half_a_request_of_the_client_before_does_no_harm(tmp_path: Path) -> None:
+def test_half_a_request_of_the_previous_client_is_dropped(tmp_path: Path) -> None:
     with agent_and_channel(tmp_path) as (_agent, channel):
         with socket.socket(socket.AF_UNIX) as other:
             other.connect(str(tmp_path / "agent.sock"))
@@ -49,8 +49,8 @@ def test_half_a_request_of_the_client_before_does_no_harm(tmp_path: Path) -> Non
         assert channel.call(PING, 5.0).reply == PONG
 
 
-def test_a_right_number_counts_only_behind_the_delimiter(tmp_path: Path) -> None:
-    # As an agent would echo it that does not know what "delimited" means.
+def test_the_right_number_counts_only_after_the_delimiter(tmp_path: Path) -> None:
+    # This agent returns the number without a delimiter.
     with agent_and_channel(tmp_path) as (agent, channel):
         agent._encoded = lambda _command, answer: values.encode(answer)  # type: ignore[method-assign]
         fault_of(UnresponsiveError, lambda: channel.call(PING, 0.3))
@@ -76,7 +76,7 @@ IN_EACH_WAY = pytest.mark.parametrize(
 
 
 @IN_EACH_WAY
-def test_an_agent_that_refuses_to_be_synced_with_is_told_at_once_with_the_commands(how: str, tmp_path: Path) -> None:
+def test_refusing_both_syncs_is_an_error_at_once_that_names_them(how: str, tmp_path: Path) -> None:
     kind_of_refusal, words, error = REFUSING[how]
     kind = Kind(disabled=BOTH_SYNCS, disabled_as=(kind_of_refusal, words))
     with agent_and_channel(tmp_path, kind=kind) as (agent, channel), at_most(1.5):
@@ -86,7 +86,7 @@ def test_an_agent_that_refuses_to_be_synced_with_is_told_at_once_with_the_comman
 
 
 @IN_EACH_WAY
-def test_one_sync_that_is_allowed_is_enough(how: str, tmp_path: Path) -> None:
+def test_one_allowed_sync_is_enough(how: str, tmp_path: Path) -> None:
     kind = Kind(disabled=frozenset((SYNC,)), disabled_as=REFUSING[how][:2])
     with agent_and_channel(tmp_path, kind=kind) as (agent, channel), at_most(1.5):
         assert channel.call(PING, 60.0).reply == PONG
@@ -94,7 +94,9 @@ def test_one_sync_that_is_allowed_is_enough(how: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("refused", ["guest-exec", "guest-get-time"])
-def test_a_late_refusal_of_another_clients_request_is_none_of_the_sync(refused: str, tmp_path: Path) -> None:
+def test_a_late_refusal_of_another_clients_request_is_not_taken_for_one_of_the_sync(
+    refused: str, tmp_path: Path
+) -> None:
     words = REFUSED_WORDS["disabled since 6.1"].format(refused)
     late = values.encode({"error": {"class": "CommandNotFound", "desc": words}})
     with agent_and_channel(tmp_path, greeting=(late,)) as (agent, channel):
@@ -103,8 +105,8 @@ def test_a_late_refusal_of_another_clients_request_is_none_of_the_sync(refused: 
 
 
 @pytest.mark.slow
-def test_an_agent_that_complains_and_then_takes_its_time_is_synced_with(tmp_path: Path) -> None:
-    # The complaint of the 0xFF byte is taken for a refusal, until the answer comes.
+def test_a_slow_answer_after_an_error_about_the_delimiter_still_counts(tmp_path: Path) -> None:
+    # The error about the 0xFF byte is taken for a refusal until the answer comes.
     faults = (On(SYNC, Late(3 * TIMINGS.doubt), nth=0),)
     with agent_and_channel(tmp_path, faults=faults) as (_agent, channel):
         assert channel.call(PING, 60.0).reply == PONG
@@ -112,7 +114,7 @@ def test_an_agent_that_complains_and_then_takes_its_time_is_synced_with(tmp_path
 
 
 @pytest.mark.parametrize("kind", [PLAIN_SYNC_ONLY, Kind()], ids=["plain", "delimited"])
-def test_the_number_of_a_sync_is_kept_by_agents_of_little_precision(kind: Kind, tmp_path: Path) -> None:
+def test_the_number_of_a_sync_is_small_enough_for_agents_with_little_precision(kind: Kind, tmp_path: Path) -> None:
     numbers = []
     for _connection in range(50):
         (tmp_path / "agent.sock").unlink(missing_ok=True)
@@ -120,7 +122,7 @@ def test_the_number_of_a_sync_is_kept_by_agents_of_little_precision(kind: Kind, 
             channel.call(PING, 5.0)
         numbers += [arguments["id"] for command, arguments in agent.requests if command in BOTH_SYNCS]
     assert all(0 <= number < 2**31 for number in numbers)
-    assert max(numbers) > 2**24  # and still one that no other client has
+    assert max(numbers) > 2**24  # large enough to be unique among clients
 
 
 @pytest.mark.parametrize(
@@ -133,7 +135,7 @@ def test_the_number_of_a_sync_is_kept_by_agents_of_little_precision(kind: Kind, 
     ],
     ids=["without the delimited sync", "refuses an id in a request", "6 digits", "17 digits"],
 )
-def test_agents_of_all_kinds_are_synced_with(kind: Kind, syncs: list[str], tmp_path: Path) -> None:
+def test_all_kinds_of_agents_can_be_synced(kind: Kind, syncs: list[str], tmp_path: Path) -> None:
     with agent_and_channel(tmp_path, kind=kind, greeting=STALE["an old reply"]) as (agent, channel):
         assert channel.call(PING, 5.0).reply == PONG
     assert [command for command, _arguments in agent.requests] == [*syncs, "guest-ping"]
@@ -154,12 +156,12 @@ def test_after_a_timeout_the_late_reply_is_dropped(tmp_path: Path) -> None:
 LEFT_OVER: dict[str, Fault] = {
     "a second reply": Instead((b'{"return": 1}\n{"return": 2}\n',)),
     "half a message": Instead((b'{"return": 1}\n{"return": 1',)),
-    "an afterthought": Appended((Pause(0.1), b'{"return": 1}\n')),
+    "a later reply": Appended((Pause(0.1), b'{"return": 1}\n')),
 }
 
 
 @pytest.mark.parametrize("what", LEFT_OVER)
-def test_what_follows_a_reply_is_not_taken_for_the_next_one(what: str, tmp_path: Path) -> None:
+def test_bytes_after_a_reply_are_not_taken_for_the_next_reply(what: str, tmp_path: Path) -> None:
     with agent_and_channel(tmp_path, faults=(On("guest-get-time", LEFT_OVER[what]),)) as (agent, channel):
         channel.call(GET_TIME, 5.0)
         time.sleep(0.3)

@@ -287,7 +287,7 @@ class TestSlewing:
                 lambda guest, arguments: guest.commands.pop("guest-get-clock") and guest.update_time(arguments),
                 (True, False, 1),
                 CommandNotFoundError,
-                "does not know guest-get-clock",
+                "has no command guest-get-clock",
             ),
         ],
         ids=["refused", "reply lost", "time service was faster", "guest lost"],

@@ -1,4 +1,4 @@
-"""Many tasks on one thread, with real descriptors; ``test_tasks.py`` has what each of them is given."""
+"""Many tasks on one thread, with real descriptors; ``test_tasks.py`` tests the answers to their waits."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ def pairs() -> Iterator[list[Pair]]:
 
 
 class TestWaiting:
-    def test_they_wait_side_by_side_and_end_in_their_own_order(self) -> None:
+    def test_tasks_wait_concurrently_and_end_in_their_own_order(self) -> None:
         assert run(pauses(0.06, "late"), pauses(0.02, "soon"), returns("now")) == [(2, "now"), (1, "soon"), (0, "late")]
 
-    def test_one_may_wait_for_several_descriptors_in_turn(self, pairs: list[Pair]) -> None:
+    def test_a_task_may_wait_for_several_descriptors_in_turn(self, pairs: list[Pair]) -> None:
         async def by_turns() -> bytes:
             data = b""
             for turn in range(6):
@@ -46,7 +46,7 @@ class TestWaiting:
 
         assert run(by_turns()) == [(0, b"012345")]
 
-    def test_a_descriptor_that_was_closed_and_opened_anew_is_another_one(self) -> None:
+    def test_a_descriptor_that_was_closed_and_reopened_is_waited_for(self) -> None:
         async def reconnects() -> list[bytes]:
             data = []
             for turn in range(3):
@@ -58,7 +58,7 @@ class TestWaiting:
 
         assert dict(run(reconnects(), reconnects())) == {0: [b"0", b"1", b"2"], 1: [b"0", b"1", b"2"]}
 
-    def test_what_comes_while_nobody_waits_is_there_later(self, pairs: list[Pair]) -> None:
+    def test_bytes_that_arrive_while_no_task_waits_are_read_later(self, pairs: list[Pair]) -> None:
         async def late() -> bytes:
             await receives(pairs[0], 0.01)
             pairs[0].theirs.send(b"meanwhile")
@@ -74,24 +74,24 @@ class TimeIsUpError(Exception):
 
 class TestTheEnd:
     @pytest.mark.parametrize("concurrency", [1, 20])
-    def test_what_was_done_counts_and_the_rest_is_told(self, pairs: list[Pair], concurrency: int) -> None:
+    def test_finished_tasks_count_and_the_others_get_an_error(self, pairs: list[Pair], concurrency: int) -> None:
         async def waits(pair: Pair) -> str:
             try:
                 await receives(pair)
             except TimeIsUpError:
-                return "told"
+                return "late"
             return "done"
 
         pairs[0].theirs.send(b"x")
         ended: dict[int, str] = {}
-        only_when_ended = Timings(patience=FOREVER)  # one that waits makes no room here
+        only_when_ended = Timings(patience=FOREVER)  # here, a waiting task makes no room for another
         begun = Multiplexer(concurrency, ended.__setitem__, only_when_ended).run(
             (waits(pair) for pair in pairs), time.monotonic() + 0.1, TimeIsUpError
         )
-        assert ended == {0: "done", **dict.fromkeys(range(1, begun), "told")}
+        assert ended == {0: "done", **dict.fromkeys(range(1, begun), "late")}
         assert begun == (2 if concurrency == 1 else 4)
 
-    def test_one_that_was_told_may_still_give_back_what_it_holds(self, pairs: list[Pair]) -> None:
+    def test_a_late_task_may_still_release_its_resources(self, pairs: list[Pair]) -> None:
         async def polite() -> bytes:
             with contextlib.suppress(TimeIsUpError):
                 await receives(pairs[0])
@@ -100,7 +100,7 @@ class TestTheEnd:
 
         assert run(polite(), until=time.monotonic() + 0.05, time_is_up=TimeIsUpError) == [(0, b"the rest")]
 
-    def test_one_that_does_not_end_is_closed(self, pairs: list[Pair]) -> None:
+    def test_a_task_that_does_not_end_is_closed(self, pairs: list[Pair]) -> None:
         closed = []
 
         async def stubborn(number: int) -> None:
@@ -118,7 +118,7 @@ class TestTheEnd:
         assert run(stubborn(0), stubborn(1), timings=Timings(grace=0.05), **limits) == []
         assert closed == [True, True]
 
-    def test_nothing_is_left_open(self, pairs: list[Pair]) -> None:
+    def test_no_descriptor_or_thread_is_left(self, pairs: list[Pair]) -> None:
         before = set(os.listdir("/proc/self/fd"))
         threads = threading.active_count()
         run(*(receives(pair, 0.01) for pair in pairs))
@@ -127,7 +127,7 @@ class TestTheEnd:
 
 
 class TestAddedTasks:
-    def test_are_run_though_the_last_of_the_others_has_ended(self) -> None:
+    def test_they_are_run_after_the_last_of_the_others_has_ended(self) -> None:
         ended: list[Any] = []
         multiplexer: Multiplexer[Any] = Multiplexer(1, lambda _number, result: ended.append(result))
 
@@ -139,7 +139,7 @@ class TestAddedTasks:
         multiplexer.run(iter([adds(3)]))
         assert ended == [3, 2, 1, 0]
 
-    def test_are_closed_unbegun_when_the_time_is_up(self) -> None:
+    def test_they_are_closed_without_being_started_when_the_time_is_up(self) -> None:
         begun: list[int] = []
 
         async def begins(number: int) -> None:
@@ -160,7 +160,7 @@ class TestAddedTasks:
 
 
 class TestConcurrency:
-    def test_no_more_are_worked_on_than_that_and_they_are_made_only_when_their_turn_comes(self) -> None:
+    def test_it_is_not_exceeded_and_tasks_are_created_only_when_there_is_room(self) -> None:
         made: list[int] = []
         working: set[int] = set()
         seen: list[tuple[int, int]] = []
@@ -182,19 +182,19 @@ class TestConcurrency:
         assert {ahead for _working, ahead in seen} == {-1}
         assert len(seen) == 20
 
-    def test_one_that_only_waits_makes_room_for_others(self, pairs: list[Pair]) -> None:
+    def test_a_task_that_only_waits_makes_room_for_others(self, pairs: list[Pair]) -> None:
         async def wake_the_silent() -> str:
             for pair in pairs:
                 pair.theirs.send(b"x")
             return "last"
 
-        # With one at a time, the silent ones come first; only if they make room is there somebody to wake them.
+        # With one at a time, the silent tasks come first; only if they make room can the last one wake them.
         ended = run(*(receives(pair) for pair in pairs), wake_the_silent(), concurrency=1)
         assert ended[0] == (4, "last")
         assert len(ended) == 5
 
-    def test_one_that_gets_a_byte_now_and_then_makes_room_for_others(self, pairs: list[Pair]) -> None:
-        """It is one operation, which has one deadline."""
+    def test_a_task_that_gets_a_byte_now_and_then_makes_room_for_others(self, pairs: list[Pair]) -> None:
+        """All of its waits are one operation with one deadline."""
 
         async def gets_drips() -> int:
             deadline, count = Deadline(FOREVER), 0
@@ -217,7 +217,7 @@ class TestConcurrency:
         assert ended[0] == (1, "last")
         assert ended[1][1] > 2
 
-    def test_one_that_has_waited_for_long_in_all_makes_room_for_others(self, line: TimeLine) -> None:
+    def test_a_task_that_has_waited_long_in_total_makes_room_for_others(self, line: TimeLine) -> None:
         is_over: list[bool] = []
 
         async def is_always_a_little_late() -> int:
@@ -234,7 +234,7 @@ class TestConcurrency:
         ended = run(is_always_a_little_late(), ends_it(), concurrency=1, timings=timings, clock=line.monotonic)
         assert [number for number, _result in ended] == [1, 0]
 
-    def test_the_process_allows_itself_the_descriptors_that_it_may(self) -> None:
+    def test_the_process_raises_its_limit_of_descriptors(self) -> None:
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         try:
             resource.setrlimit(resource.RLIMIT_NOFILE, (min(256, hard), hard))
@@ -245,7 +245,7 @@ class TestConcurrency:
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
     @pytest.mark.slow
-    def test_more_silent_ones_than_descriptors_wait_for_their_turn(self) -> None:
+    def test_more_silent_tasks_than_descriptors_wait_for_their_turn(self) -> None:
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         in_use = len(os.listdir("/proc/self/fd"))
         most = []
@@ -265,7 +265,7 @@ class TestConcurrency:
 
 
 class TestComputing:
-    """On a time line that only computing and waiting move on: whatever else the machine does, the order is the same."""
+    """On a time line that advances only by computing and waiting, so that the order does not depend on the machine."""
 
     @pytest.fixture(autouse=True)
     def at(self, line: TimeLine) -> None:
@@ -277,7 +277,7 @@ class TestComputing:
     def run(self, *given: Task[Any], concurrency: int = 20) -> None:
         run(*given, concurrency=concurrency, clock=self.line.monotonic)
 
-    def test_the_one_that_has_computed_the_least_goes_on_first(self, pairs: list[Pair]) -> None:
+    def test_the_task_that_has_computed_the_least_runs_first(self, pairs: list[Pair]) -> None:
         order: list[str] = []
 
         async def reads(name: str, pair: Pair, seconds: float, times: int) -> None:
@@ -294,7 +294,7 @@ class TestComputing:
         last_cheap = max(number for number, name in enumerate(order) if name == "cheap")
         assert order[:last_cheap].count("costly") <= 4
 
-    def test_one_that_lasts_for_long_does_not_come_after_all_that_are_new(self) -> None:
+    def test_a_long_running_task_does_not_come_after_all_new_ones(self) -> None:
         order: list[str] = []
 
         async def lasts() -> None:
@@ -312,7 +312,7 @@ class TestComputing:
         self.run(lasts(), *(is_new() for _each in range(20)), concurrency=50)
         assert order.index("lasting") <= 21
 
-    def test_one_that_has_computed_a_lot_is_given_less_at_a_time(self, pairs: list[Pair]) -> None:
+    def test_a_task_that_has_computed_a_lot_is_given_smaller_chunks(self, pairs: list[Pair]) -> None:
         sizes: list[int] = []
 
         async def reads() -> None:

@@ -28,8 +28,8 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._event_loop.tasks
 from tests.support import many_tasks
 from tests.support.many_tasks import fill, pauses
 
-SHORT = 0.05  # s; the limits are tested with real waits
-SLACK = 4.0  # s; a busy machine may take this much longer, and what is not given up takes longer still
+SHORT = 0.05  # s; the timeouts are tested with real waits
+SLACK = 4.0  # s; a busy machine may take this much longer; a wait that does not time out takes longer still
 
 Ends = tuple[socket.socket, socket.socket]
 
@@ -51,7 +51,7 @@ def lasting(seconds: float) -> Iterator[None]:
 
 
 class TestTurns:
-    """On a time of their own, which only waiting moves on."""
+    """On a clock that only waiting advances."""
 
     @pytest.fixture
     def now(self, monkeypatch: pytest.MonkeyPatch) -> list[float]:
@@ -68,7 +68,7 @@ class TestTurns:
 
     @staticmethod
     def together(now: list[float], waiting: list[Task[None]]) -> None:
-        """Go on with whichever is due first, until all have ended."""
+        """Continue the task that is due first, until all have ended."""
         due = {number: (now[0], each) for number, each in enumerate(waiting)}
         while due:
             number = min(due, key=lambda each: (due[each][0], each))
@@ -85,30 +85,32 @@ class TestTurns:
                 {"a": 0.1, "b": 0.1, "c": 0.1},
                 ["a begins", "a ends", "b begins", "b ends", "c begins", "c ends"],
                 0.4,
-                id="one goes after the other in the order in which they came",
+                id="they take turns in the order in which they came",
             ),
             pytest.param(
                 {"slow": 60.0, "b": 0.0, "c": 0.0},
                 ["slow begins", "b begins", "b ends", "c begins", "c ends", "slow ends"],
                 60.0,
-                id="one that takes longer keeps nobody waiting",
+                id="one that takes longer does not keep others waiting",
             ),
             pytest.param(
                 {"a": 1.2, "b": 0.9, "c": 0.1},
                 ["a begins", "b begins", "a ends", "b ends", "c begins", "c ends"],
                 2.2,
-                id="a turn that was too long is not given back for another one",
+                id="the late end of a turn does not end the next turn",
             ),
         ],
     )
-    def test_turns(self, now: list[float], seconds: dict[str, float], expected: list[str], most: float) -> None:
+    def test_turns_begin_and_end_in_order(
+        self, now: list[float], seconds: dict[str, float], expected: list[str], most: float
+    ) -> None:
         turns, done = Turns(1.0), list[str]()
         self.together(now, [self.work(turns, each, done, name) for name, each in seconds.items()])
         assert done == expected
         assert now[0] <= 100.0 + most
 
     @pytest.mark.parametrize("is_in_turn", [True, False])
-    def test_one_that_is_ended_makes_room(self, now: list[float], is_in_turn: bool) -> None:
+    def test_a_closed_coroutine_makes_room(self, now: list[float], is_in_turn: bool) -> None:
         turns, done = Turns(1.0), list[str]()
         first, second = (self.work(turns, 0.5, done, name) for name in ("first", "second"))
         first.send(None)
@@ -152,7 +154,7 @@ async def writing(end: socket.socket, seconds: float = 5.0) -> Received | None:
 
 
 class TestRunning:
-    def test_it_returns_what_the_task_does_or_raises_it(self, loop: Loop) -> None:
+    def test_it_returns_the_tasks_result_or_raises_its_error(self, loop: Loop) -> None:
         async def fails() -> None:
             await pause(0.0)
             raise ZeroDivisionError("its own")
@@ -162,18 +164,18 @@ class TestRunning:
             loop(fails())
 
     @pytest.mark.parametrize(("seconds", "least"), [(SHORT, SHORT), (0.0, 0.0), (-1.0, 0.0)])
-    def test_a_pause_takes_as_long_as_it_says(self, loop: Loop, seconds: float, least: float) -> None:
+    def test_a_pause_takes_its_time(self, loop: Loop, seconds: float, least: float) -> None:
         with lasting(least):
             loop(pauses(seconds))
 
 
 class TestReading:
-    def test_what_is_there_is_read_even_after_the_deadline(self, loop: Loop, ends: Ends) -> None:
+    def test_bytes_that_are_there_are_read_even_after_the_deadline(self, loop: Loop, ends: Ends) -> None:
         here, there = ends
         there.send(b"reply")
         assert loop(reading(here, -1.0)).data == b"reply"
 
-    def test_bytes_that_come_later_are_waited_for_and_stamped_when_they_are_read(self, loop: Loop, ends: Ends) -> None:
+    def test_later_bytes_are_waited_for_and_stamped_when_they_are_read(self, loop: Loop, ends: Ends) -> None:
         here, there = ends
         later = threading.Timer(SHORT, lambda: there.send(b"late"))
         started_ns = time.monotonic_ns()
@@ -183,7 +185,7 @@ class TestReading:
         assert found.data == b"late"
         assert started_ns + SHORT * 1e9 <= found.at_ns <= time.monotonic_ns()
 
-    def test_a_part_of_much_is_read_and_in_the_end_nothing(self, loop: Loop, ends: Ends) -> None:
+    def test_long_data_is_read_in_chunks_and_the_end_is_empty(self, loop: Loop, ends: Ends) -> None:
         here, there = ends
         there.send(b"x" * 5000)
         there.close()
@@ -207,7 +209,7 @@ class TestReading:
         assert loop(goes_on()) == "it goes on"
 
     @pytest.mark.parametrize("trouble", [BlockingIOError, InterruptedError])
-    def test_a_descriptor_that_was_said_to_be_ready_and_has_nothing_is_waited_for_again(
+    def test_a_descriptor_that_was_reported_ready_but_is_empty_is_waited_for_again(
         self, loop: Loop, ends: Ends, monkeypatch: pytest.MonkeyPatch, trouble: type[OSError]
     ) -> None:
         here, there = ends
@@ -224,13 +226,13 @@ class TestReading:
         assert loop(reading(here)).data == b"reply"
         assert troubles == []
 
-    def test_one_that_goes_on_so_stretches_no_deadline(self, ends: Ends, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_false_reports_do_not_extend_the_deadline(self, ends: Ends, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(tasks, "is_ready", lambda *_what: True)
         with lasting(SHORT):
             assert run(reading(ends[0], SHORT)) is None
 
-    @pytest.mark.skipif(resource.getrlimit(resource.RLIMIT_NOFILE)[0] <= 1500, reason="no such descriptors here")
-    def test_descriptors_beyond_what_select_can_name(self, ends: Ends) -> None:
+    @pytest.mark.skipif(resource.getrlimit(resource.RLIMIT_NOFILE)[0] <= 1500, reason="descriptors are limited")
+    def test_descriptors_above_those_of_select_can_be_waited_for(self, ends: Ends) -> None:
         here, there = ends
         there.send(b"x")
         os.dup2(here.fileno(), 1500)
@@ -239,7 +241,7 @@ class TestReading:
 
 
 class TestWriting:
-    def test_room_is_told_at_once_and_reads_nothing(self, loop: Loop, ends: Ends) -> None:
+    def test_room_is_reported_at_once_without_reading(self, loop: Loop, ends: Ends) -> None:
         here, there = ends
         there.send(b"reply")
         assert loop(writing(here)) is not None
@@ -263,20 +265,20 @@ def alarms(handler: Any, *times: float) -> Iterator[None]:
 
 
 class TestSignals:
-    def test_one_in_between_does_not_end_the_wait(self, loop: Loop, ends: Ends) -> None:
+    def test_a_signal_does_not_end_the_wait(self, loop: Loop, ends: Ends) -> None:
         here, there = ends
         rang: list[int] = []
 
         def ring(_number: int, _frame: object) -> None:
             rang.append(len(rang))
             if len(rang) == 3:
-                there.send(b"behind the signals")
+                there.send(b"after the signals")
 
         with alarms(ring, SHORT, SHORT):
-            assert loop(reading(here)).data == b"behind the signals"
+            assert loop(reading(here)).data == b"after the signals"
 
     @pytest.mark.parametrize("what", ["a pause", "a descriptor"])
-    def test_a_keyboard_interrupt_runs_what_is_to_be_done_at_the_end(self, ends: Ends, what: str) -> None:
+    def test_a_keyboard_interrupt_runs_the_cleanup(self, ends: Ends, what: str) -> None:
         notes: list[str] = []
 
         def interrupt(_number: int, _frame: object) -> NoReturn:
@@ -289,8 +291,8 @@ class TestSignals:
             finally:
                 notes.append("finally")
                 await pause(SHORT)
-                notes.append("after a wait of its own")
+                notes.append("after a wait")
 
         with lasting(SHORT), alarms(interrupt, SHORT), pytest.raises(KeyboardInterrupt):
             run(waits())
-        assert notes == ["finally", "after a wait of its own"]
+        assert notes == ["finally", "after a wait"]

@@ -24,8 +24,8 @@ from tests.support.until import until
 pytestmark = pytest.mark.slow
 
 NAME = "worker under test"
-SHORT = 0.05  # s; the limits are tested with real threads
-SLACK = 4.0  # s; a busy machine may take this much longer, and what is not given up takes longer still
+SHORT = 0.05  # s; the timeouts are tested with real threads
+SLACK = 4.0  # s; a busy machine may take this much longer; a call that does not time out takes longer still
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def given_up_within(least: float, most: float = SLACK) -> Iterator[None]:
 
 class TestACall:
     @pytest.mark.parametrize("error", [ZeroDivisionError, SystemExit])
-    def test_it_returns_or_raises_what_the_function_does(
+    def test_it_returns_the_functions_result_or_raises_its_error(
         self, caller: Blocking, worker: Worker, error: type[BaseException]
     ) -> None:
         def fail() -> None:
@@ -60,7 +60,7 @@ class TestACall:
             caller.run(fail, 5.0, worker)
         assert caller.run(lambda: "again", 5.0, worker) == "again"
 
-    def test_it_runs_on_the_workers_thread_which_keeps_no_program_from_exiting(self, worker: Worker) -> None:
+    def test_it_runs_on_the_workers_daemon_thread(self, worker: Worker) -> None:
         callers = [Blocking(BoundedCaller()) for _caller in range(3)]
         threads = {caller.run(threading.current_thread, 5.0, worker) for caller in callers for _call in range(2)}
         assert [(thread.daemon, thread.name) for thread in threads] == [(True, NAME)]
@@ -69,12 +69,12 @@ class TestACall:
 
 
 class Thing:
-    """Something that a job has, and that can be looked for when it is done."""
+    """An object that a job holds, to check later whether it is still referenced."""
 
 
 @pytest.fixture
 def uncollected() -> Iterator[None]:
-    """Nothing is let go of but by those who held it."""
+    """Disable the garbage collector: only dropping the last reference frees an object."""
     gc.collect()
     gc.disable()
     yield
@@ -82,8 +82,8 @@ def uncollected() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("uncollected")
-class TestWhatIsDone:
-    def test_what_a_call_returned_or_raised_is_its_receivers_alone(self, caller: Blocking, worker: Worker) -> None:
+class TestReferences:
+    def test_the_result_or_error_of_a_call_is_held_only_by_the_caller(self, caller: Blocking, worker: Worker) -> None:
         def fail(thing: Thing) -> None:
             raise ValueError(thing)
 
@@ -95,10 +95,10 @@ class TestWhatIsDone:
         with suppress(ValueError):
             caller.run(function, 5.0, worker)
         del function
-        until(lambda: returned() is raised() is None, "it is held after it was let go of")
+        until(lambda: returned() is raised() is None, "it is still referenced")
 
     @pytest.mark.parametrize("is_error", [False, True])
-    def test_what_comes_of_a_call_that_was_given_up_is_dropped(
+    def test_the_late_result_of_a_call_that_timed_out_is_dropped(
         self, caller: Blocking, worker: Worker, released: threading.Event, is_error: bool
     ) -> None:
         made: list[weakref.ref[Thing]] = []
@@ -114,12 +114,12 @@ class TestWhatIsDone:
         with pytest.raises(StillBusyError) as kept:
             caller.run(late, SHORT, worker)
         released.set()
-        until(lambda: bool(made) and made[0]() is None, "the late result is held")
+        until(lambda: bool(made) and made[0]() is None, "the late result is still referenced")
         assert kept.value.__traceback__ is not None
 
 
-class TestALimit:
-    def test_a_call_that_takes_too_long_is_left_behind_and_those_after_it_never_run_late(
+class TestATimeout:
+    def test_a_call_that_takes_too_long_is_abandoned_and_the_calls_after_it_never_run_late(
         self, caller: Blocking, worker: Worker, released: threading.Event
     ) -> None:
         ran: list[str] = []
@@ -134,11 +134,11 @@ class TestALimit:
         caller.run(lambda: ran.append("asked for"), 5.0, worker)
         assert ran == ["on another thread", "asked for"]
 
-    def test_at_its_instant_it_is_given_up_even_if_it_has_not_begun_and_is_never_run(
+    def test_at_until_a_call_is_given_up_even_if_it_has_not_begun_and_is_never_run(
         self, caller: Blocking, worker: Worker
     ) -> None:
         ran: list[str] = []
-        # Each job makes progress, so without the instant it would be waited for.
+        # Each job makes progress, so without ``until`` the call would be waited for.
         for _job in range(100):
             worker.submit(lambda: time.sleep(SHORT))
         with given_up_within(2 * SHORT, 98 * SHORT):
@@ -146,13 +146,13 @@ class TestALimit:
         caller.run(lambda: ran.append("asked for"), 30.0, worker)
         assert ran == ["asked for"]
 
-    def test_at_its_instant_it_is_given_up_though_it_has_time_left(
+    def test_at_until_a_call_is_given_up_even_if_its_timeout_ends_later(
         self, caller: Blocking, worker: Worker, released: threading.Event
     ) -> None:
         with given_up_within(SHORT):
             caller.run(hanging(released), 20.0, worker, time.monotonic() + SHORT)
 
-    def test_waiting_for_jobs_that_make_progress_does_not_count_as_a_calls_time(
+    def test_waiting_for_jobs_that_make_progress_does_not_count_for_the_timeout(
         self, caller: Blocking, worker: Worker, released: threading.Event
     ) -> None:
         for _job in range(9):
@@ -160,11 +160,11 @@ class TestALimit:
         with given_up_within((9 + 6) * SHORT):
             caller.run(hanging(released), 6 * SHORT, worker)
 
-    def test_a_call_that_begins_just_as_its_wait_ends_has_its_time(
+    def test_a_call_that_begins_right_when_its_wait_ends_has_its_full_timeout(
         self, caller: Blocking, worker: Worker, released: threading.Event, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         class JustMissed(Deadline):
-            """Lets the call begin right after the moment at which it was seen to be over."""
+            """Lets the call begin right after its deadline was found to have expired."""
 
             def expired(self) -> bool:
                 is_over = super().expired()
@@ -184,7 +184,7 @@ class TestALimit:
         worker.submit(hanging(released))
         assert caller.run(function, 4 * SHORT, worker) == "done"
 
-    def test_what_rings_late_is_not_taken_for_the_next_calls_end(
+    def test_a_late_ring_is_not_taken_for_the_end_of_the_next_call(
         self, caller: Blocking, worker: Worker, released: threading.Event
     ) -> None:
         def slow() -> str:
@@ -211,7 +211,7 @@ class TestAWorker:
 
 
 class TestClosing:
-    def test_it_frees_both_descriptors_and_what_rings_after_it_writes_into_no_other(
+    def test_it_closes_both_descriptors_and_a_later_ring_writes_into_no_other_file(
         self, worker: Worker, released: threading.Event
     ) -> None:
         caller = Blocking(BoundedCaller())
@@ -221,7 +221,7 @@ class TestClosing:
         caller.close()
         reader, writer = os.pipe()
         try:
-            assert (reader, writer) == numbers, "or nothing is proved here"
+            assert (reader, writer) == numbers, "the numbers are not reused, so this proves nothing"
             caller.close()
             os.set_blocking(reader, False)
             released.set()
@@ -233,7 +233,7 @@ class TestClosing:
             os.close(writer)
 
 
-def test_a_bell_that_nobody_hears_never_blocks_who_rings_it() -> None:
+def test_ringing_a_bell_never_blocks_even_if_it_is_not_read() -> None:
     bell = module.Bell()
     try:
         for _ring in range(100_000):

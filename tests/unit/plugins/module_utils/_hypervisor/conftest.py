@@ -12,7 +12,7 @@ from tests.support.line_jobs import URI, Jobs
 
 
 @pytest.fixture
-def line(fake: FakeLibvirt) -> Iterator[Line]:  # noqa: ARG001  # in place before the line
+def line(fake: FakeLibvirt) -> Iterator[Line]:  # noqa: ARG001  # installed before the line
     made = Line(URI, 5)
     yield made
     made.close()

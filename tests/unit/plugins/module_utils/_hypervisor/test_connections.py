@@ -226,7 +226,7 @@ class TestTheReserve:
     """Of a hypervisor whose first line is the only one that is used."""
 
     @pytest.fixture
-    def hypervisor(self, fake: FakeLibvirt, request: pytest.FixtureRequest) -> Iterator[Hypervisor]:  # noqa: ARG002  # in place before it
+    def hypervisor(self, fake: FakeLibvirt, request: pytest.FixtureRequest) -> Iterator[Hypervisor]:  # noqa: ARG002  # installed before it
         made = Hypervisor(URI, getattr(request, "param", module.HELD_UP_SECONDS))
         yield made
         made.close()
