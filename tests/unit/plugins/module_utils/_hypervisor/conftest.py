@@ -1,4 +1,4 @@
-"""Lines to a libvirt that is a stand-in."""
+"""Lines to a fake libvirt."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Connections to libvirt and their threads: how many there are, whose calls they make, and how they end."""
+"""Connections to libvirt and their threads: their number, the calls that they make, and closing them."""
 
 from __future__ import annotations
 
@@ -45,20 +45,20 @@ from tests.support.until import until
 
 
 class TestTheConnection:
-    def test_it_is_opened_by_the_first_call_and_shared_by_all(self, fake: FakeLibvirt, line: Line) -> None:
+    def test_the_first_call_opens_it_and_all_calls_share_it(self, fake: FakeLibvirt, line: Line) -> None:
         fake.open_waits_for = threading.Event()
         found: list[Any] = []
         for lane in (PROVEN, PROVEN, NEW, SLOW, HELD_BACK):
             line.submit(lane, lambda: found.append(line.connection()))
-        until(lambda: fake.uris == [URI], "nobody connects")
+        until(lambda: fake.uris == [URI], "no thread connects")
         time.sleep(SHORT)
         fake.open_waits_for.set()
-        until(lambda: len(found) == 5, "not all have a line")
+        until(lambda: len(found) == 5, "not all have a connection")
         assert fake.uris == [URI]
         assert found == [fake.connections[0]] * 5
 
-    @pytest.mark.parametrize("how", ["it broke", "it does not say whether it lives"])
-    def test_one_that_does_not_live_is_opened_anew_by_the_next_call(
+    @pytest.mark.parametrize("how", ["it broke", "its state is unknown"])
+    def test_the_next_call_reopens_it_if_it_is_not_alive(
         self, fake: FakeLibvirt, line: Line, caller: Blocking, how: str
     ) -> None:
         old = caller.run(line.connection, 5.0, line.workers())
@@ -74,7 +74,7 @@ class TestTheConnection:
         assert caller.run(line.connection, 5.0, line.workers()) is new
 
     @pytest.mark.parametrize("code", [3, 84])
-    def test_a_driver_that_cannot_tell_whether_it_lives_does(
+    def test_it_counts_as_alive_if_the_driver_does_not_report_that(
         self, fake: FakeLibvirt, line: Line, caller: Blocking, code: int
     ) -> None:
         connection = caller.run(line.connection, 5.0, line.workers())
@@ -94,13 +94,13 @@ class TestTheConnection:
             (libvirt.VIR_ERR_ACCESS_DENIED, 0, PermissionDeniedError),
             (libvirt.VIR_ERR_NO_CONNECT, 0, HypervisorUnavailableError),
             (libvirt.VIR_ERR_INTERNAL_ERROR, 0, HypervisorUnavailableError),
-            # A driver that has no domains has no agents.
+            # A driver without domains has no agents.
             (libvirt.VIR_ERR_NO_SUPPORT, 0, NotConfiguredError),
             (libvirt.VIR_ERR_OPERATION_UNSUPPORTED, 0, NotConfiguredError),
             (libvirt.VIR_ERR_CONFIG_UNSUPPORTED, 0, NotConfiguredError),
         ],
     )
-    def test_one_that_cannot_be_opened_is_told_by_its_kind_and_tried_again_by_the_next_call(
+    def test_failing_to_open_it_is_an_error_of_its_class_and_the_next_call_retries(
         self, fake: FakeLibvirt, line: Line, caller: Blocking, code: int, int1: int, kind: type[QgaError]
     ) -> None:
         fake.open_error = LibvirtError(code, "Verbindung fehlgeschlagen", int1)
@@ -114,7 +114,7 @@ class TestTheConnection:
 
 
 class TestAHypervisor:
-    def test_it_has_a_few_lines_of_which_the_one_with_the_least_to_do_is_given(self, fake: FakeLibvirt) -> None:
+    def test_it_returns_the_line_with_the_smallest_load(self, fake: FakeLibvirt) -> None:
         hypervisor = Hypervisor(URI)
         first, second, third = map(Jobs, hypervisor.lines)
         first.submit(HELD_BACK, *"abcdefg")
@@ -122,13 +122,13 @@ class TestAHypervisor:
         third.submit(NEW, "a", "b")
         assert hypervisor.line() is hypervisor.lines[1]
         first.let_all_go()
-        until(lambda: hypervisor.line() is hypervisor.lines[0], "the first line is not given again")
+        until(lambda: hypervisor.line() is hypervisor.lines[0], "the first line is not returned again")
         second.let_all_go()
         third.let_all_go()
         hypervisor.close()
-        assert fake.uris == [], "nobody has asked for a connection"
+        assert fake.uris == [], "no call needed a connection"
 
-    def test_closing_closes_all_of_their_connections(self, fake: FakeLibvirt, caller: Blocking) -> None:
+    def test_closing_it_closes_the_connections_of_all_lines(self, fake: FakeLibvirt, caller: Blocking) -> None:
         hypervisor = Hypervisor(URI)
         for line in hypervisor.lines:
             caller.run(line.connection, 5.0, line.workers())
@@ -139,7 +139,7 @@ class TestAHypervisor:
 
 
 class TestTheLibrary:
-    def test_it_is_missing(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_missing_library_is_an_error(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(sys.modules, "libvirt", None)
         with pytest.raises(MissingLibraryError, match="libvirt-python cannot be imported") as caught:
             Line(URI)
@@ -151,14 +151,16 @@ class TestTheLibrary:
             library.open("nonsense:///system")
         assert capfd.readouterr() == ("", "")
 
-    def test_what_an_error_says_is_cut_for_all_who_hold_it(self) -> None:
+    def test_the_texts_of_an_error_are_truncated_in_place(self) -> None:
         error = LibvirtError(1, "a" * 10_000)
         error.err = (*error.err[:4], "%s", "b" * 10_000, *error.err[6:])
         assert module.known(error) is error
         assert error.err == (1, 0, "a" * 4096, 2, "%s", "b" * 4096, None, 0, 0)
         assert str(error) == "a" * 4096
 
-    def test_an_error_that_the_binding_lost_is_known_all_the_same(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_the_details_of_an_error_are_known_even_if_the_binding_lost_them(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         look_up = libvirt.virConnect.lookupByName
 
         def look_up_and_collect_garbage(connection: libvirt.virConnect, name: str) -> libvirt.virDomain:
@@ -173,14 +175,12 @@ class TestTheLibrary:
 
 
 class TestThreads:
-    def test_as_many_are_started_as_there_are_jobs_and_no_more_than_the_connection_carries(
-        self, line: Line, jobs: Jobs
-    ) -> None:
+    def test_one_is_started_for_each_waiting_job_up_to_the_calls_of_a_connection(self, line: Line, jobs: Jobs) -> None:
         for name in "12345":
             jobs.submit(PROVEN, name)
             jobs.let_go(name)
             until(lambda: line.load == 0, "the line is still busy")
-        assert len(jobs.threads) == 1, "one does for one job after the other"
+        assert len(jobs.threads) == 1, "one thread is enough for one job after the other"
         jobs.submit(PROVEN, *"abcdefg")
         jobs.settle(*"12345abcde")
         assert line.load == 7
@@ -190,7 +190,7 @@ class TestThreads:
         assert len(jobs.threads) == 5
 
     @pytest.mark.usefixtures("fake")
-    def test_a_line_of_one_does_one_job_at_a_time_of_whatever_kind(self) -> None:
+    def test_a_line_with_one_thread_runs_one_job_at_a_time_from_any_lane(self) -> None:
         line = Line(URI)
         jobs = Jobs(line)
         jobs.submit(HELD_BACK, "held back")
@@ -205,12 +205,12 @@ class TestThreads:
         line.close()
 
     @pytest.mark.usefixtures("fake")
-    def test_progress_is_what_begins_and_what_ends(self) -> None:
+    def test_a_job_that_begins_or_ends_is_progress(self) -> None:
         line, shared = Line(URI), Line(URI, 5)
         jobs = Jobs(line)
         time.sleep(SHORT)
         assert line.workers(NEW).are_stuck(SHORT)
-        assert not shared.are_stuck(SHORT), "it is given the time by which libvirt's own limits are late"
+        assert not shared.are_stuck(SHORT), "it does not allow for libvirt's late timeouts"
         jobs.submit(NEW, "a")
         jobs.settle("a")
         assert not line.workers(HELD_BACK).are_stuck(SLACK)
@@ -223,7 +223,7 @@ class TestThreads:
 
 
 class TestTheReserve:
-    """Of a hypervisor whose first line is the only one that is used."""
+    """The reserve of a hypervisor where only the first line is used."""
 
     @pytest.fixture
     def hypervisor(self, fake: FakeLibvirt, request: pytest.FixtureRequest) -> Iterator[Hypervisor]:  # noqa: ARG002  # installed before it
@@ -236,14 +236,14 @@ class TestTheReserve:
         return hypervisor.lines[0]
 
     @pytest.mark.parametrize("hypervisor", [60.0], indirect=True)
-    def test_is_of_no_use_while_no_thread_is_held_up(self, jobs: Jobs) -> None:
+    def test_it_makes_no_calls_while_no_thread_is_held_up(self, jobs: Jobs) -> None:
         jobs.submit(PROVEN, *"abcdef")
         jobs.settle(*"abcde")
         jobs.let_go("c")
         jobs.settle(*"abcdef")
 
     @pytest.mark.parametrize(("lane", "held"), [(PROVEN, "abcde"), (NEW, "abcd"), (SLOW, "abcd")])
-    def test_makes_the_calls_of_others_when_long_calls_hold_all_threads_that_they_might_have(
+    def test_it_makes_calls_of_others_when_long_calls_hold_all_of_their_threads(
         self, jobs: Jobs, lane: Lane, held: str
     ) -> None:
         jobs.submit(PROVEN, *held)
@@ -251,14 +251,14 @@ class TestTheReserve:
         jobs.submit(lane, "one", "other", "third")
         until(lambda: {"one", "other", "third"} <= set(jobs.begun), "they do not begin")
 
-    def test_makes_no_call_of_one_that_is_held_back(self, jobs: Jobs) -> None:
+    def test_it_makes_no_call_of_a_guest_that_is_held_back(self, jobs: Jobs) -> None:
         jobs.submit(HELD_BACK, *"abc")
         jobs.settle(*"abc")
         jobs.submit(HELD_BACK, "d")
         time.sleep(3 * module.HELD_UP_SECONDS)
         jobs.settle(*"abc")
 
-    def test_is_bounded_and_so_are_the_other_lines(self, jobs: Jobs) -> None:
+    def test_its_threads_and_those_of_the_other_lines_are_limited(self, jobs: Jobs) -> None:
         most = module.FLEET_CONNECTIONS * module.CALLS_PER_CONNECTION + module.RESERVE_THREADS
         names = [str(number) for number in range(most + 2)]
         jobs.submit(PROVEN, *names)
@@ -268,7 +268,7 @@ class TestTheReserve:
         jobs.let_go(jobs.begun[0])
         until(lambda: len(jobs.begun) == most + 1, "the next one does not begin")
 
-    def test_is_helped_by_idle_threads_of_other_lines_when_long_calls_hold_all_of_its_own(
+    def test_idle_threads_of_other_lines_help_when_long_calls_hold_all_of_its_own(
         self, hypervisor: Hypervisor, jobs: Jobs, released: threading.Event
     ) -> None:
         for _thread in range(module.RESERVE_THREADS):
@@ -279,7 +279,7 @@ class TestTheReserve:
         jobs.submit(NEW, "third")
         until(lambda: {"one", "other", "third"} <= set(jobs.begun), "they do not begin")
 
-    def test_has_a_connection_for_each_thread_which_breaks_alone(
+    def test_each_of_its_threads_has_its_own_connection_which_breaks_alone(
         self, fake: FakeLibvirt, hypervisor: Hypervisor, released: threading.Event
     ) -> None:
         found: list[Any] = []
@@ -296,7 +296,7 @@ class TestTheReserve:
         assert [hypervisor.reserve.is_alive(each) for each in found] == [False, True, True, True]
         assert len(fake.uris) == module.RESERVE_THREADS
 
-    def test_calls_are_made_on_its_own_connections_whichever_line_they_are_of(
+    def test_it_makes_the_calls_of_other_lines_on_its_own_connections(
         self, fake: FakeLibvirt, line: Line, jobs: Jobs
     ) -> None:
         jobs.submit(PROVEN, *"abcde")
@@ -308,7 +308,7 @@ class TestTheReserve:
 
 
 class TestClosing:
-    def test_the_connection_is_closed_once_behind_the_calls_that_still_run(
+    def test_the_connection_is_closed_once_after_the_calls_that_still_run(
         self, fake: FakeLibvirt, line: Line, jobs: Jobs, caller: Blocking
     ) -> None:
         caller.run(line.connection, 5.0, line.workers())
@@ -317,7 +317,7 @@ class TestClosing:
         began = time.monotonic()
         line.close()
         line.close()
-        assert time.monotonic() - began < SLACK, "closing waits for nothing"
+        assert time.monotonic() - began < SLACK, "closing waits"
         jobs.let_go("a", "b")
         jobs.settle(*"abc", "waiting")
         jobs.let_go("waiting")
@@ -338,7 +338,7 @@ class TestClosing:
         line.close()
         assert fake.closed.wait(5.0)  # an error on that thread would fail the test
 
-    def test_a_connection_that_cannot_be_closed_at_once_holds_up_nobody(
+    def test_a_connection_that_is_slow_to_close_does_not_block(
         self, fake: FakeLibvirt, line: Line, caller: Blocking, released: threading.Event
     ) -> None:
         fake.close_waits_for = released
@@ -351,9 +351,9 @@ class TestClosing:
         assert time.monotonic() - began < SLACK
 
 
-def test_the_threads_of_a_line_hold_nothing_of_a_job_that_is_done(line: Line) -> None:
+def test_the_threads_of_a_line_keep_no_reference_to_a_finished_job(line: Line) -> None:
     thing = threading.Event()
     held = weakref.ref(thing)
     line.submit(PROVEN, partial(id, thing))
     del thing
-    until(lambda: held() is None, "an idle thread holds its last job")
+    until(lambda: held() is None, "an idle thread keeps its last job")

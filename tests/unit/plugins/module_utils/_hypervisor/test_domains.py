@@ -26,12 +26,12 @@ listed = blocking(list_domains)
 
 
 @pytest.mark.parametrize("state", [*range(9), 99])
-def test_only_one_that_runs_is_running_and_a_blocked_one_does(state: int) -> None:
+def test_only_running_and_blocked_domains_count_as_running(state: int) -> None:
     assert Domain("web1", uuid_of("web1"), state).is_running is (state in (RUNNING, BLOCKED))
 
 
 class TestListing:
-    def test_all_are_listed_with_their_states_in_four_calls_and_one_for_each_in_a_rarer_state(
+    def test_domains_are_listed_with_states_in_four_calls_and_one_more_for_each_rare_state(
         self, fake: FakeLibvirt, line: Line
     ) -> None:
         states = {"a": RUNNING, "b": PAUSED, "c": SHUT_OFF, "d": BLOCKED, "e": CRASHED, "f": SUSPENDED}
@@ -43,7 +43,7 @@ class TestListing:
         assert len(fake.connections) == 1
         assert fake.closes == 0
 
-    def test_with_the_real_library(self) -> None:
+    def test_it_works_with_the_real_library(self) -> None:
         line = Line("test:///default", 5)
         assert listed(line, 5.0) == (Domain("test", "6695eb01-f6a4-8304-79aa-97f2502e193f", RUNNING),)
         line.close()
@@ -58,14 +58,14 @@ class TestListing:
             ("list_error", LibvirtError(libvirt.VIR_ERR_NO_SUPPORT, "nein"), NotConfiguredError),
         ],
     )
-    def test_a_libvirt_that_cannot_be_asked_is_told_by_its_kind(
+    def test_an_error_of_libvirt_has_its_class(
         self, fake: FakeLibvirt, line: Line, at: str, error: LibvirtError, kind: type[QgaError]
     ) -> None:
         setattr(fake, at, error)
         with pytest.raises(kind, match=rf"{URI}.*: nein$"):
             listed(line, 5.0)
 
-    def test_libvirt_does_not_answer(self, fake: FakeLibvirt, line: Line) -> None:
+    def test_a_libvirt_that_does_not_answer_is_unavailable(self, fake: FakeLibvirt, line: Line) -> None:
         fake.open_waits_for = threading.Event()
         with pytest.raises(HypervisorUnavailableError, match=f"libvirt at {URI} did not answer within 0.05 s"):
             listed(line, SHORT)
@@ -73,8 +73,8 @@ class TestListing:
 
 
 @pytest.mark.parametrize("backend", ["", "<backend type='passt'/>"])
-def test_the_macs_of_a_domain_are_its_interfaces_and_that_on_a_user_mode_network_is_the_last(backend: str) -> None:
-    """No other host reaches the guest by its address there."""
+def test_macs_are_in_the_order_of_the_interfaces_with_user_mode_networks_last(backend: str) -> None:
+    """No other host can reach the guest by an address on a user-mode network."""
     devices = [
         f"<interface type='user'>{backend}<mac address='52:54:00:00:00:01'/></interface>",
         "<interface type='bridge'><source bridge='br0'/><mac address='52:54:00:00:00:03'/></interface>",

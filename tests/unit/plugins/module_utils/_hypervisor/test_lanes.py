@@ -1,4 +1,4 @@
-"""Lanes: whose call gets a thread, and which lane is whose."""
+"""Lanes: which guest's call gets a thread, and which lane a guest is in."""
 
 from __future__ import annotations
 
@@ -21,9 +21,7 @@ from tests.support.until import until
 
 
 class TestLanes:
-    def test_proven_ones_may_take_all_threads_and_go_first_and_each_lane_after_them_spares_its_own(
-        self, jobs: Jobs
-    ) -> None:
+    def test_proven_guests_go_first_and_may_take_all_threads_and_other_lanes_spare_some(self, jobs: Jobs) -> None:
         jobs.submit(PROVEN, *"12345")
         jobs.settle(*"12345")
         jobs.submit(HELD_BACK, "held back", "held back, too")
@@ -34,10 +32,10 @@ class TestLanes:
         for ended, follow in (
             ("1", ["proven"]),
             ("2", ["also proven"]),
-            ("3", []),  # the last thread is for proven ones
+            ("3", []),  # the last thread is for proven guests
             ("4", ["new"]),
             ("5", ["slow"]),
-            ("proven", []),  # as are the last two, unless they are new or slow
+            ("proven", []),  # the last two threads are not for guests that are held back
             ("also proven", ["held back"]),
             ("new", ["held back, too"]),
         ):
@@ -46,7 +44,7 @@ class TestLanes:
             jobs.settle(*begun)
 
     @pytest.mark.parametrize(("lane", "held"), [(HELD_BACK, "abc"), (SLOW, "abcd")])
-    def test_within_a_lane_the_one_goes_first_that_has_held_threads_for_the_shortest_time(
+    def test_within_a_lane_the_guest_that_has_held_threads_for_the_shortest_time_goes_first(
         self, line: Line, jobs: Jobs, lane: Lane, held: str
     ) -> None:
         jobs.submit(lane, *held)
@@ -60,7 +58,7 @@ class TestLanes:
 
 
 @pytest.mark.parametrize(
-    ("answers", "lane"),  # how long the calls of a guest took, in seconds, or "silent"; and its lane in the end
+    ("answers", "lane"),  # the durations of a guest's calls in seconds, or "silent"; and its final lane
     [
         ((), NEW),
         ((0.1, 0.1), PROVEN),
@@ -74,7 +72,7 @@ class TestLanes:
         (("silent", 1.1), HELD_BACK),
     ],
 )
-def test_a_guests_lane_follows_from_how_its_agent_has_answered(answers: tuple[Any, ...], lane: Lane) -> None:
+def test_a_guests_lane_depends_on_how_its_agent_has_answered(answers: tuple[Any, ...], lane: Lane) -> None:
     shared, own = (Pace(is_shared, probe=1.0, most_held=0.25) for is_shared in (True, False))
     for pace in (shared, own):
         for answer in answers:
@@ -90,7 +88,7 @@ def test_a_guests_lane_follows_from_how_its_agent_has_answered(answers: tuple[An
     assert own.given_up_at(5.0) == math.inf
 
 
-def test_setting_the_hardware_clock_takes_as_long_as_it_takes() -> None:
+def test_the_usual_time_for_setting_the_hardware_clock_does_not_count() -> None:
     pace = Pace(is_shared=True, probe=1.0, most_held=0.25)
     pace.took("guest-set-time", 2.2)
     pace.answered()

@@ -19,7 +19,7 @@ def usual() -> Iterator[float]:
 
 
 @pytest.mark.parametrize(("before", "meanwhile"), [(0.005, LONGER), (60.0, 60.0)])
-def test_threads_have_longer_turns_as_long_as_anybody_needs_it(before: float, meanwhile: float) -> None:
+def test_threads_have_longer_turns_until_the_last_user_ends(before: float, meanwhile: float) -> None:
     sys.setswitchinterval(before)
     texts = LargeTexts()
     texts.begin()
@@ -31,14 +31,14 @@ def test_threads_have_longer_turns_as_long_as_anybody_needs_it(before: float, me
     assert sys.getswitchinterval() == before
 
 
-def test_a_c_library_without_mallopt_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_c_library_without_mallopt_is_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ctypes, "CDLL", lambda _name: object())
     texts = LargeTexts()
     texts.begin()
     texts.end()
 
 
-def test_a_fleets_hypervisor_needs_it_until_it_is_closed_however_often(usual: float) -> None:
+def test_a_fleets_hypervisor_uses_it_until_it_is_closed_and_may_be_closed_twice(usual: float) -> None:
     hypervisors = [Hypervisor("test:///default") for _number in range(2)]
     assert sys.getswitchinterval() == LONGER
     for hypervisor in hypervisors:

@@ -1,4 +1,4 @@
-"""Notifying systemd, and what is done where there is none."""
+"""Notifying systemd, with and without a manager that listens."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ def manager(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.
         yield manager
 
 
-def test_a_manager_is_notified_and_one_that_reads_nothing_blocks_nothing(manager: socket.socket) -> None:
-    for _message in range(10_000):  # many more than its queue takes
+def test_a_manager_is_notified_and_does_not_block_if_it_reads_nothing(manager: socket.socket) -> None:
+    for _message in range(10_000):  # many more than its queue holds
         systemd.notify("WATCHDOG=1")
     assert manager.recv(100) == b"WATCHDOG=1"
 
 
 @pytest.mark.parametrize("address", [None, "", "relative", "/nonexistent/notify", "vsock:2:1"])
-def test_where_nothing_listens_nothing_happens(address: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_listening_manager_nothing_happens(address: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
     if address is not None:
         monkeypatch.setenv("NOTIFY_SOCKET", address)
@@ -47,7 +47,7 @@ def test_where_nothing_listens_nothing_happens(address: str | None, monkeypatch:
         (None, None, None),
     ],
 )
-def test_a_sign_of_life_is_given_twice_in_the_time_that_systemd_waits(
+def test_the_watchdog_interval_is_half_of_systemds_timeout(
     microseconds: str | None, process: str | None, expected: float | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in (("WATCHDOG_USEC", microseconds), ("WATCHDOG_PID", process)):
