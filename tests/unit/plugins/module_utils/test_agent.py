@@ -36,12 +36,12 @@ from tests.fakes.guest import (
 )
 from tests.support.blocking import BlockingAgent
 
-# As libvirt has it, which drops the class.
+# As libvirt reports it, without the class.
 MAYBE_FROZEN = Refused("GenericError", "The command guest-get-time has been disabled for this instance")
 
 
 def answers(guest: SimulatedGuest, command: str, *replies: QgaError | Reply) -> None:
-    """To the command, each of these in turn, and the last of them for good."""
+    """Answer the command with each of these in turn, and with the last one from then on."""
     left = list(replies)
 
     def answer(_arguments: Any) -> Reply:
@@ -53,7 +53,7 @@ def answers(guest: SimulatedGuest, command: str, *replies: QgaError | Reply) -> 
     guest.handlers[command] = answer
 
 
-def test_where_the_host_knows_no_devices_of_the_guest_there_are_none(agent: BlockingAgent) -> None:
+def test_there_are_no_macs_if_the_host_does_not_know_any(agent: BlockingAgent) -> None:
     assert agent.macs() == ()
 
 
@@ -63,7 +63,7 @@ class TestInfo:
             assert agent.info.version == "10.0.13"
         assert guest.requests == [("guest-info", {})]
 
-    # Agents before 1.7 do not list whether a command answers. A null is as good as nothing.
+    # Agents before 1.7 do not list whether a command answers. A null counts as absent.
     @pytest.mark.parametrize(
         ("listed", "commands"),
         [
@@ -110,7 +110,7 @@ class TestInfo:
             ),
         ],
     )
-    def test_another_shape_breaks_the_protocol(
+    def test_another_shape_is_a_protocol_error(
         self, guest: SimulatedGuest, agent: BlockingAgent, value: object
     ) -> None:
         answers(guest, "guest-info", Returned(value))
@@ -133,7 +133,7 @@ class TestInfo:
 
 
 class TestKnowing:
-    def test_commands_that_are_missing_or_disabled_are_not_known_and_may_not_be_required(
+    def test_missing_and_disabled_commands_are_not_known_and_requiring_them_is_an_error(
         self, guest: SimulatedGuest, agent: BlockingAgent
     ) -> None:
         guest.commands["guest-set-time"]["enabled"] = False
@@ -152,7 +152,7 @@ class TestKnowing:
             assert caught.value.command == name
         assert {name for name, _arguments in guest.requests} == {"guest-info", "guest-fsfreeze-status"}
 
-    def test_an_agent_that_hides_its_list_is_believed_to_be_a_stock_one_unless_it_does_not_answer(
+    def test_an_agent_that_hides_its_list_is_taken_for_a_stock_agent(
         self, guest: SimulatedGuest, agent: BlockingAgent
     ) -> None:
         answers(guest, "guest-info", disabled("guest-info"))
@@ -166,9 +166,7 @@ class TestKnowing:
 
 
 class TestCalling:
-    def test_the_agent_is_given_the_arguments_and_the_timeout(
-        self, guest: SimulatedGuest, agent: BlockingAgent
-    ) -> None:
+    def test_the_channel_gets_the_arguments_and_the_timeout(self, guest: SimulatedGuest, agent: BlockingAgent) -> None:
         agent.call("guest-ping")
         agent.call("guest-set-time", {"time": SECOND}, timeout=10.0)
         exchange = agent.exchange("guest-set-time", lambda now_ns: {"time": now_ns})
@@ -190,7 +188,7 @@ class TestCalling:
             ("guest-from-the-future", None, True),
         ],
     )
-    def test_the_agent_is_believed_before_the_catalog_whether_a_command_answers(
+    def test_the_agents_list_overrides_the_catalog_on_whether_a_command_answers(
         self, guest: SimulatedGuest, agent: BlockingAgent, name: str, listed: bool | None, expected: bool
     ) -> None:
         guest.commands[name] = {"name": name, "enabled": True}
@@ -242,7 +240,7 @@ class TestRefusals:
             (disabled("x"), CommandDisabledError),
         ],
     )
-    def test_a_guest_whose_command_is_disabled_is_asked_whether_it_is_frozen(
+    def test_after_a_disabled_command_the_guest_is_asked_whether_it_is_frozen(
         self, guest: SimulatedGuest, agent: BlockingAgent, kind: str, status: Reply, error: type[CommandError]
     ) -> None:
         answers(guest, "guest-get-time", Refused(kind, MAYBE_FROZEN.description))
@@ -252,7 +250,7 @@ class TestRefusals:
         assert caught.value.hint == error.default_hint
 
     @pytest.mark.parametrize(("command", "times"), [("guest-info", 0), ("guest-fsfreeze-status", 1)])
-    def test_a_guest_is_not_asked_that_about_a_command_that_a_frozen_guest_allows(
+    def test_after_a_disabled_command_that_a_frozen_guest_allows_it_is_not_asked(
         self, guest: SimulatedGuest, agent: BlockingAgent, command: str, times: int
     ) -> None:
         answers(guest, "guest-fsfreeze-status", Returned("frozen"))
@@ -263,7 +261,7 @@ class TestRefusals:
 
 
 class TestPatienceWithAFrozenGuest:
-    """For work that must not fail because a backup is made."""
+    """For tasks that must not fail during a backup."""
 
     def frozen_until(self, guest: SimulatedGuest, seconds: float) -> None:
         thawed_ns = guest.line.now_ns + round(seconds * SECOND)
@@ -274,7 +272,7 @@ class TestPatienceWithAFrozenGuest:
         guest.handlers["guest-get-time"] = lambda _arguments: MAYBE_FROZEN if is_frozen() else Returned(1)
         guest.handlers["guest-fsfreeze-status"] = lambda _arguments: Returned("frozen" if is_frozen() else "thawed")
 
-    def test_it_is_asked_again_and_another_client_can_thaw_it_meanwhile(
+    def test_the_command_is_repeated_and_another_client_can_thaw_the_guest_meanwhile(
         self, line: TimeLine, guest: SimulatedGuest
     ) -> None:
         self.frozen_until(guest, 1.2)
@@ -283,7 +281,7 @@ class TestPatienceWithAFrozenGuest:
         assert guest.let_gos == 3
 
     @pytest.mark.parametrize(("patience", "waited"), [(3.0, (2.5, 3.0)), (0.0, (0.0, 0.0))])
-    def test_it_is_not_waited_for_longer_than_that(
+    def test_the_wait_ends_after_the_patience(
         self, line: TimeLine, guest: SimulatedGuest, patience: float, waited: tuple[float, float]
     ) -> None:
         self.frozen_until(guest, 1000.0)
@@ -292,7 +290,9 @@ class TestPatienceWithAFrozenGuest:
         assert waited[0] <= sum(line.slept) <= waited[1]
         assert guest.let_gos == len(line.slept)
 
-    def test_it_may_be_thawed_before_it_can_be_asked_whether_it_is(self, line: TimeLine, guest: SimulatedGuest) -> None:
+    def test_the_guest_may_be_thawed_before_it_is_asked_whether_it_is_frozen(
+        self, line: TimeLine, guest: SimulatedGuest
+    ) -> None:
         answers(guest, "guest-get-time", MAYBE_FROZEN, Returned(1))
         assert BlockingAgent(guest, 5.0, frozen_patience=20.0).call("guest-get-time") == 1
         assert line.slept == []
@@ -312,13 +312,13 @@ class TestPatienceWithAFrozenGuest:
         assert len(guest.asked("guest-get-time")) == 2
 
 
-def signs_of_life(guest: SimulatedGuest, *replies: QgaError | Reply) -> None:
+def first_answers(guest: SimulatedGuest, *replies: QgaError | Reply) -> None:
     answers(guest, "guest-ping", *replies)
     guest.handlers["guest-info"] = guest.handlers["guest-ping"]
 
 
 class TestWaiting:
-    def test_an_agent_that_is_there_is_asked_for_its_list_and_for_a_ping_the_next_time(
+    def test_an_agent_that_answers_is_asked_for_its_list_first_and_later_for_a_ping(
         self, line: TimeLine, guest: SimulatedGuest, agent: BlockingAgent
     ) -> None:
         agent.wait(60.0)
@@ -328,7 +328,7 @@ class TestWaiting:
         assert line.slept == []
 
     @pytest.mark.parametrize("reply", [Returned({"version": 7}), disabled("guest-info")], ids=["unreadable", "refusal"])
-    def test_any_reply_is_a_sign_of_life(self, guest: SimulatedGuest, agent: BlockingAgent, reply: Reply) -> None:
+    def test_any_reply_ends_the_wait(self, guest: SimulatedGuest, agent: BlockingAgent, reply: Reply) -> None:
         answers(guest, "guest-ping", reply)
         agent.wait(60.0)
         agent.wait(60.0)
@@ -345,10 +345,10 @@ class TestWaiting:
             *((trouble, (True, True)) for trouble in (NotConnectedError, UnresponsiveError, ExchangeTimeoutError)),
             *((trouble, (False, False)) for trouble in (NotConfiguredError, NotFoundError, NotRunningError)),
             *((trouble, (False, False)) for trouble in (PermissionDeniedError, RemoteProtocolError)),
-            (HypervisorUnavailableError, (False, True)),  # it may be restarted where it was there before
+            (HypervisorUnavailableError, (False, True)),  # it may be a restart if the agent has answered before
         ],
     )
-    def test_only_trouble_that_passes_by_itself_is_waited_for(
+    def test_only_temporary_problems_are_waited_for(
         self,
         line: TimeLine,
         guest: SimulatedGuest,
@@ -359,7 +359,7 @@ class TestWaiting:
     ) -> None:
         if has_answered:
             agent.call("guest-get-time")
-        signs_of_life(guest, trouble("not yet"), trouble("not yet"), Returned({}))
+        first_answers(guest, trouble("not yet"), trouble("not yet"), Returned({}))
         if passes[has_answered]:
             agent.wait(60.0)
             assert line.slept == [0.2, 0.2]
@@ -370,15 +370,15 @@ class TestWaiting:
 
     @pytest.mark.parametrize("last", [NotConnectedError, HypervisorUnavailableError])
     @pytest.mark.parametrize("wait_timeout", [0.5, 8.0, 60.0])
-    def test_it_ends_in_time_with_the_last_reason(
+    def test_the_wait_ends_in_time_with_the_last_reason(
         self, line: TimeLine, guest: SimulatedGuest, agent: BlockingAgent, wait_timeout: float, last: type[QgaError]
     ) -> None:
         agent.call("guest-get-time")
-        signs_of_life(guest, UnresponsiveError("first"), last("last"))
+        first_answers(guest, UnresponsiveError("first"), last("last"))
         began_ns = line.now_ns
         with pytest.raises(last, match="last"):
             agent.wait(wait_timeout)
         assert wait_timeout - 0.25 <= (line.now_ns - began_ns) / SECOND <= wait_timeout + 0.01
-        # No exchange may take longer than is left, but each gets a second.
+        # No exchange may take longer than the remaining time, but each gets a second.
         assert guest.timeouts[-1] == 1.0
         assert all(1.0 <= limit <= 5.0 for limit in guest.timeouts)

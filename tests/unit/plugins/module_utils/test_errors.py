@@ -32,7 +32,7 @@ def descendants(family: type[QgaError]) -> Iterator[type[QgaError]]:
         yield from descendants(child)
 
 
-# Not those that a test derives from them.
+# Without classes that tests derive from them.
 MODULES = {QgaError.__module__, errors.__name__}
 CONCRETE = [
     kind for kind in descendants(QgaError) if kind not in (ProtocolError, CommandError) and kind.__module__ in MODULES
@@ -40,7 +40,7 @@ CONCRETE = [
 
 
 def test_each_class_has_a_documented_code_and_a_hint_of_its_own() -> None:
-    # Both sides of the wire share one: for a playbook it is the same trouble.
+    # The protocol errors of both ends share one code: for a playbook they are the same problem.
     codes = [kind.code for kind in (QgaError, *CONCRETE) if kind is not LocalProtocolError]
     assert sorted(codes) == CODES
     assert LocalProtocolError.code == "protocol_error"
@@ -48,9 +48,9 @@ def test_each_class_has_a_documented_code_and_a_hint_of_its_own() -> None:
 
 
 @pytest.mark.parametrize("kind", CONCRETE, ids=lambda kind: kind.__name__)
-def test_an_error_is_a_message_and_what_to_do_next(kind: type[QgaError]) -> None:
+def test_an_error_has_a_message_and_a_hint(kind: type[QgaError]) -> None:
     hint = kind("The guest is gone.").hint
-    # Only the place that found an option wrong knows the right form.
+    # Only the code that finds an option invalid knows the right form.
     assert (hint[:1].isupper() and hint.endswith(".")) or (kind is InvalidOptionError and not hint)
     error = kind("The guest is gone.", "Look for it.")
     assert str(error) == "The guest is gone."
@@ -62,7 +62,7 @@ def test_an_agents_refusal_names_the_command() -> None:
     assert CommandFailedError("no", command="guest-ping").command == "guest-ping"
 
 
-def test_a_detached_error_holds_nothing_but_its_texts() -> None:
+def test_a_detached_error_keeps_only_its_texts() -> None:
     with pytest.raises(RemoteProtocolError) as raised:
         raise RemoteProtocolError("said", "do this") from ValueError("a long text")
     kept = errors.detached(raised.value)
@@ -79,5 +79,5 @@ def test_a_detached_error_holds_nothing_but_its_texts() -> None:
         (QgaError(""), " [internal_error]."),
     ],
 )
-def test_for_a_reader_an_error_is_a_sentence(error: QgaError, text: str) -> None:
+def test_an_error_as_text_is_a_sentence_with_its_code_and_hint(error: QgaError, text: str) -> None:
     assert errors.sentence(error) == text

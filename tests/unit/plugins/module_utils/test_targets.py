@@ -42,7 +42,7 @@ def target(**option: str) -> Target:
         ("vsock", "4294967294:4294967294", VsockAddress(2**32 - 2, 2**32 - 2)),
     ],
 )
-def test_a_stream_is_opened_to_the_address_without_libvirt(
+def test_a_stream_channel_is_opened_without_libvirt(
     monkeypatch: pytest.MonkeyPatch, option: str, value: str, address: Address
 ) -> None:
     monkeypatch.setitem(sys.modules, "libvirt", None)
@@ -65,7 +65,7 @@ def test_a_domain_is_opened_at_its_uri() -> None:
 
 @pytest.mark.parametrize("option", ["domain", "socket", "address", "vsock"])
 @pytest.mark.parametrize("value", ["", "a\0b", "\0"])
-def test_empty_values_and_nuls_are_refused(option: str, value: str) -> None:
+def test_empty_values_and_nul_characters_are_refused(option: str, value: str) -> None:
     with pytest.raises(InvalidOptionError, match=f"^{option} is empty or has a NUL character in it$"):
         target(**{option: value})
 
@@ -82,7 +82,7 @@ def test_empty_values_and_nuls_are_refused(option: str, value: str) -> None:
         *(("vsock", value) for value in ("3:1:2", "9" * 5000 + ":1")),
     ],
 )
-def test_a_value_in_a_wrong_form_is_refused_before_anything_is_opened(option: str, value: str) -> None:
+def test_a_value_in_the_wrong_form_is_refused_before_anything_is_opened(option: str, value: str) -> None:
     with pytest.raises(InvalidOptionError) as caught:
         target(**{option: value}).open()
     assert caught.value.message.startswith(f"{option} {value} ")
@@ -102,7 +102,7 @@ LIMITS_OF_NUMBERS = {
 
 
 @pytest.mark.parametrize("option", RANGES)
-def test_numbers_are_in_their_range(option: str) -> None:
+def test_numbers_out_of_their_range_are_refused(option: str) -> None:
     lowest, highest = LIMITS_OF_NUMBERS[option]
     for value in (None, lowest, highest):
         check_numbers({option: value})

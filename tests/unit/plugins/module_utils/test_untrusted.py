@@ -19,14 +19,14 @@ from hypothesis import strategies as st
         *("Ger\u00e4t", "\u30c7\u30a3\u30b9\u30af", "a\u00a0b", "a\u2003b", "a\u3000b"),
     ],
 )
-def test_text_that_can_be_seen_and_is_not_part_of_a_template_is_left_as_it_is(text: str) -> None:
+def test_visible_text_that_is_not_part_of_a_template_is_unchanged(text: str) -> None:
     assert visible(text) == text
 
 
 @pytest.mark.parametrize(
     ("text", "shown"),
     [
-        # Characters that cannot be seen.
+        # Invisible characters.
         ("a\nb\r\n\tc", r"a\nb\r\n\tc"),
         ("\0", r"\x00"),
         ("\x1b[2J", r"\x1b[2J"),
@@ -39,7 +39,7 @@ def test_text_that_can_be_seen_and_is_not_part_of_a_template_is_left_as_it_is(te
         ("\u2028\u2029", r"\u2028\u2029"),
         ("\ud800", r"\ud800"),
         ("\U000e0041", r"\U000e0041"),
-        # What would begin a template.
+        # Text that would begin a template.
         ("{{ lookup('pipe', 'id') }}", r"\x7b{ lookup('pipe', 'id') }}"),
         ("a{% if b %}", r"a\x7b% if b %}"),
         ("{# a #}", r"\x7b# a #}"),
@@ -49,7 +49,7 @@ def test_text_that_can_be_seen_and_is_not_part_of_a_template_is_left_as_it_is(te
         ("#jinja2:variable_start_string:'[['", r"\x23jinja2:variable_start_string:'[['"),
         ("#jin", r"\x23jin"),
         ("#", r"\x23"),
-        # What would end the beginning of one.
+        # Text that would complete the beginning of one.
         ("{ lookup('pipe', 'id') }}", r"\x7b lookup('pipe', 'id') }}"),
         ("{4d36e967-e325}", r"\x7b4d36e967-e325}"),
         ("% if a %}", r"\x25 if a %}"),
@@ -61,7 +61,7 @@ def test_text_that_can_be_seen_and_is_not_part_of_a_template_is_left_as_it_is(te
         ("jinja2:variable_start_string:'[['", r"\x6ainja2:variable_start_string:'[['"),
         ("nja2:a:1", r"\x6eja2:a:1"),
         ("jinja2", r"\x6ainja2"),
-        # What may be part of a literal that makes one.
+        # Text that may be part of a literal that makes one.
         (r"['\x7b\x7b a }}']", r"\x5b'\x7b\x7b a }}']"),
         ("['{' '{ a }}']", r"\x5b'{' '{ a }}']"),
         ("['{{ a }}']", r"\x5b'\x7b{ a }}']"),
@@ -78,7 +78,7 @@ def test_text_that_can_be_seen_and_is_not_part_of_a_template_is_left_as_it_is(te
         (r"\ '{' '%'", r"\x5c '{' '%'"),
     ],
 )
-def test_the_first_character_of_what_is_dangerous_is_written_as_its_escape(text: str, shown: str) -> None:
+def test_the_first_character_of_dangerous_text_is_escaped(text: str, shown: str) -> None:
     assert visible(text) == shown
 
 
@@ -86,13 +86,13 @@ TEXTS = st.text("{%#}jinja2: a", max_size=30)
 
 
 def is_template(text: str) -> bool:
-    """Whether some version of Ansible takes it for one."""
+    """Return whether any version of Ansible reads the text as a template."""
     return any(opening in text for opening in ("{{", "{%", "{#")) or text.startswith("#jinja2:")
 
 
 @given(st.sampled_from(["", "{", "#", "a {", "a{ {"]), TEXTS, TEXTS, st.sampled_from(["", "{", "%", "# a"]))
-def test_no_texts_side_by_side_make_a_template(before: str, first: str, second: str, after: str) -> None:
-    assume((first + second).strip())  # or the playbook makes one by itself
+def test_two_adjacent_texts_never_make_a_template(before: str, first: str, second: str, after: str) -> None:
+    assume((first + second).strip())  # without texts, the playbook's own characters may make a template
     for both in (visible(first) + visible(second), visible(first).strip() + visible(second).strip()):
         assert not is_template(before + both + after)
 
@@ -113,26 +113,26 @@ def strings(value: Any) -> list[str]:
 
 @pytest.mark.filterwarnings("ignore::SyntaxWarning", "ignore::DeprecationWarning")
 @given(st.sampled_from([("", ""), ("[", "]"), ("{", "}"), ("[0, ", "]"), ("{0: ", "}"), ("(", ",)")]), PIECES)
-def test_no_literal_with_a_text_in_it_makes_one(around: tuple[str, str], text: str) -> None:
-    """Ansible makes data of texts that are literals."""
+def test_a_literal_that_contains_a_text_never_makes_a_template(around: tuple[str, str], text: str) -> None:
+    """Ansible turns texts that are literals into data."""
     try:
         value = ast.literal_eval(visible(text).join(around))
     except (SyntaxError, ValueError, TypeError, MemoryError):
         return
     for kept in strings(value):
-        # Nor is one part of one: a playbook may join parts.
+        # It is not part of a template, either: a playbook may join parts.
         assert not is_template(kept)
         assert not kept.startswith(("{", "%", "#"))
 
 
-def test_what_is_longer_is_cut_and_says_so() -> None:
+def test_longer_text_is_truncated_with_an_ellipsis() -> None:
     assert visible("x" * EXCERPT) == "x" * EXCERPT
     assert visible("x" * (EXCERPT + 1)) == "x" * EXCERPT + "\u2026"
     assert visible("\n" * 10_000_000, 3) == r"\n\n\n" + "\u2026"
 
 
 @given(st.text(st.characters(), max_size=300))
-def test_nothing_in_it_moves_a_cursor_or_turns_the_text_around(text: str) -> None:
+def test_the_result_is_one_line_without_control_characters(text: str) -> None:
     shown = visible(text)
     assert all(character.isprintable() or character.isspace() for character in shown)
     assert len(shown.splitlines()) <= 1

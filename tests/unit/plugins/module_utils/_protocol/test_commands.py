@@ -17,7 +17,7 @@ def test_the_stock_agents_commands_come_first_and_the_extended_ones_last() -> No
     assert list(origins)[44:] == ["guest-update-time", "guest-get-clock", "guest-get-command-info"]
 
 
-def test_four_commands_do_not_answer_on_success_and_unknown_ones_do() -> None:
+def test_four_commands_send_no_reply_on_success_and_unknown_ones_do() -> None:
     silent = {name for name in CATALOG if not answers_on_success(name)}
     assert silent == {"guest-shutdown", "guest-suspend-disk", "guest-suspend-ram", "guest-suspend-hybrid"}
     assert {CATALOG[name].returns for name in silent} == {"none"}
@@ -36,7 +36,7 @@ def test_a_description_is_one_sentence() -> None:
         assert description.endswith("."), description
 
 
-def test_no_command_has_two_arguments_of_one_name() -> None:
+def test_the_arguments_of_a_command_have_different_names() -> None:
     for command in CATALOG.values():
         assert len({argument.name for argument in command.arguments}) == len(command.arguments), command.name
 
@@ -47,7 +47,7 @@ def test_an_argument_in_another_notation_is_refused(arguments: str) -> None:
         list(parse_commands(f"guest-one({arguments}) -> int\n    1.0: Does it.", "stock"))
 
 
-def test_a_command_takes_two_lines() -> None:
+def test_a_command_is_parsed_from_two_lines() -> None:
     table = """
 guest-one(a-b: [GuestThing], *c: int | str) -> [GuestThing], silent
     2.10, if HAVE_IT or CONFIG_X: Does it.

@@ -1,4 +1,4 @@
-"""Framing: where a message ends, and what becomes of bytes that are none."""
+"""Framing: the ends of messages, and the handling of bytes that are not messages."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ KIB = 1024
 DEFAULT = Limits()
 
 
-# How an event reads in these tests: a message is its bytes, 0xFF the count of what it dropped, the rest a sentence.
+# Events in these tests: a message is its bytes, 0xFF the number of bytes that it dropped, an error its message.
 def describe(event: framing.Event) -> bytes | int | str:
     if isinstance(event, Message):
         return event.raw
@@ -50,7 +50,7 @@ def drips(data: bytes) -> list[bytes]:
 
 
 def seen_either_way(data: bytes, limits: Limits = DEFAULT) -> list[bytes | int | str]:
-    """In one piece, which is the same as byte by byte."""
+    """Return the events of the data in one piece, after checking that they are the same byte by byte."""
     events = seen(data, limits=limits)
     assert events == seen(*drips(data), limits=limits)
     return events
@@ -71,7 +71,7 @@ EXCHANGES = {
 
 
 @pytest.mark.parametrize("raw", EXCHANGES.values(), ids=list(EXCHANGES))
-def test_a_value_is_complete_with_its_last_byte_wherever_it_was_cut(raw: bytes) -> None:
+def test_a_value_is_complete_with_its_last_byte_however_it_was_cut(raw: bytes) -> None:
     assert seen_either_way(raw) == [raw]
     assert seen(raw[:-1]) == []
     stream = b" " + raw + raw + b"\r\n" + raw
@@ -80,14 +80,14 @@ def test_a_value_is_complete_with_its_last_byte_wherever_it_was_cut(raw: bytes) 
 
 
 @pytest.mark.parametrize("raw", [b"0", b"-0", b"12", b"-12", b"1.5", b"1e5", b"1E-5", b"0.25e+5", b"true", b"null"])
-def test_numbers_and_words_end_with_the_byte_behind_them(raw: bytes) -> None:
+def test_numbers_and_words_end_at_the_byte_after_them(raw: bytes) -> None:
     assert seen(raw) == []
     assert seen(raw, b"\n") == [raw]
     assert seen(raw + b" ") == [raw]
     assert seen(raw + b"{}") == [raw, b"{}"]
 
 
-def test_values_need_nothing_between_them_and_white_space_there_is_nothing() -> None:
+def test_values_need_no_separator_and_white_space_between_them_is_ignored() -> None:
     assert seen(b'1-2true"a"0null-1,') == [b"1", b"-2", b"true", b'"a"', b"0", b"null", b"-1", b","]
     assert seen(b" \t\r\n") == []
     assert seen(b"\n\n {} \r\n\t[] \n") == [b"{}", b"[]"]
@@ -97,16 +97,16 @@ def test_values_need_nothing_between_them_and_white_space_there_is_nothing() -> 
     ("data", "expected"),
     [(b"", True), (b" \n", True), (b"{", False), (b'"', False), (b"1", False), (b"\xff", False), (b"\xff\n{}\n", True)],
 )
-def test_a_decoder_is_idle_where_nothing_is_left_in_it(data: bytes, expected: bool) -> None:
+def test_a_decoder_is_idle_if_nothing_is_left_in_it(data: bytes, expected: bool) -> None:
     decoder = Decoder()
     decoder.feed(data)
     list(decoder)
     assert decoder.is_idle is expected
     decoder.feed(b"[]{}" if expected else data)
-    assert not decoder.is_idle, "events wait in it"
+    assert not decoder.is_idle, "it still has events"
 
 
-def test_a_message_knows_the_limits_it_was_received_under() -> None:
+def test_a_message_is_decoded_with_the_limits_of_its_decoder() -> None:
     decoder = Decoder(Limits(values=1))
     decoder.feed(b"[1,2]")
     (message,) = decoder
@@ -117,26 +117,24 @@ def test_a_message_knows_the_limits_it_was_received_under() -> None:
 
 @PATIENT
 @given(cut(garbage), st.just(DEFAULT) | st.builds(Limits, st.integers(1, 12), st.integers(0, 3)))
-def test_how_the_bytes_were_cut_does_not_matter(data: tuple[bytes, list[bytes]], limits: Limits) -> None:
+def test_events_do_not_depend_on_how_the_bytes_were_cut(data: tuple[bytes, list[bytes]], limits: Limits) -> None:
     whole, pieces = data
     assert seen(*pieces, limits=limits) == seen_either_way(whole, limits)
 
 
 @PATIENT
 @given(st.data(), st.lists(spelled_values(), max_size=5))
-def test_values_back_to_back_come_out_as_they_went_in(
-    data: st.DataObject, spelt: list[tuple[Any, bytes, bytes]]
-) -> None:
-    stream = b"".join(raw + delimiter + data.draw(white_space).encode() for _value, raw, delimiter in spelt)
+def test_values_back_to_back_are_returned_unchanged(data: st.DataObject, spelled: list[tuple[Any, bytes, bytes]]) -> None:
+    stream = b"".join(raw + delimiter + data.draw(white_space).encode() for _value, raw, delimiter in spelled)
     whole, pieces = data.draw(cut(st.just(stream)))
-    assert seen(*pieces) == seen(whole) == [raw for _value, raw, _delimiter in spelt]
+    assert seen(*pieces) == seen(whole) == [raw for _value, raw, _delimiter in spelled]
     # As text, since 1 == 1.0 == True.
-    assert [repr(decode(raw)) for _value, raw, _delimiter in spelt] == [repr(value) for value, *_rest in spelt]
+    assert [repr(decode(raw)) for _value, raw, _delimiter in spelled] == [repr(value) for value, *_rest in spelled]
 
 
 # ------------------------------------------------------------------------------------------------- errors and recovery
 
-# What brings the lexer into each of its states, and what it has reported until there.
+# The bytes that bring the lexer into each of its states, and the events until then.
 LEXER_STATES: dict[str, tuple[bytes, list[bytes | int | str]]] = {
     "start": (b'[ "a", 1 ', []),
     "double_quoted": (b'{"ab', []),
@@ -159,7 +157,7 @@ THREE_LEVELS = Limits(nesting=3)
 
 
 @pytest.mark.parametrize(("before", "reported"), LEXER_STATES.values(), ids=list(LEXER_STATES))
-def test_in_any_state_0xff_drops_what_came_before_and_0xfe_is_an_error(
+def test_in_any_state_0xff_drops_the_unfinished_value_and_0xfe_is_an_error(
     before: bytes, reported: list[bytes | int | str]
 ) -> None:
     dropped = 0 if reported else len(before)
@@ -170,12 +168,12 @@ def test_in_any_state_0xff_drops_what_came_before_and_0xfe_is_an_error(
 @pytest.mark.parametrize(
     ("data", "expected"),
     [
-        # 0xFF ends a bare number or word as any other byte does, and drops nothing that is finished.
+        # 0xFF ends a bare number or word as any other byte does, and drops no complete value.
         *((raw + DELIMITER, [raw, 0]) for raw in (b"0", b"12", b"1.5", b"1e+5", b"true")),
         (b"{} \t\xff\n\xff\xff{}", [b"{}", 0, 0, 0, b"{}"]),
         (b'{"return": {}}\xff{"return": 1}\n', [b'{"return": {}}', 0, b'{"return": 1}']),
         (b"[1\x00{}", [stray(0), b"{}"]),
-        # A number or a word ends with whatever cannot belong to it, which may be an error by itself.
+        # A number or a word ends at any byte that cannot belong to it, even if that byte is an error.
         (b"12\x00{}", [b"12", stray(0), b"{}"]),
         (b"true\x01{}", [b"true", stray(1), b"{}"]),
         (b"[12\x80{}", [stray(0x80), b"{}"]),
@@ -192,14 +190,14 @@ def test_in_any_state_0xff_drops_what_came_before_and_0xfe_is_an_error(
         (b"\xc3\xa9 {}", [stray(0xC3), b"{}"]),
     ],
 )
-def test_strays_and_the_way_back(data: bytes, expected: list[bytes | int | str]) -> None:
+def test_stray_bytes_are_errors_and_the_next_value_is_read(data: bytes, expected: list[bytes | int | str]) -> None:
     assert seen_either_way(data) == expected
 
 
 @pytest.mark.parametrize("byte", [b"{", b"}", b"[", b"]", b",", b":", b"\n", b"\r", b"\x00", b"\x1f", b"\xfe", b"\xff"])
 @pytest.mark.parametrize("error", [b"\x00", b"G", b"\xff"])
-def test_recovery_ends_with(byte: bytes, error: bytes) -> None:
-    # That byte is looked at again, so the events behind the first are those of a fresh start.
+def test_recovery_ends_at_a_byte_that_may_begin_a_value(byte: bytes, error: bytes) -> None:
+    # That byte is read again, so the events after the first one are those of a fresh start.
     assert seen(error + b'skip "this" 1' + byte + b"}")[1:] == seen(byte + b"}")
 
 
@@ -212,7 +210,7 @@ def test_recovery_ends_with(byte: bytes, error: bytes) -> None:
         (b"[{]]{}", [b"[{]]", b"{}"]),
     ],
 )
-def test_brackets_are_counted_and_not_matched(data: bytes, expected: list[bytes]) -> None:
+def test_brackets_are_counted_but_not_matched(data: bytes, expected: list[bytes]) -> None:
     assert seen_either_way(data) == expected
     for raw in set(expected) - {b"{}"}:
         with pytest.raises(RemoteProtocolError, match=r"^the peer sent a message that is not JSON: "):
@@ -221,7 +219,7 @@ def test_brackets_are_counted_and_not_matched(data: bytes, expected: list[bytes]
 
 @PATIENT
 @given(cut(st.binary() | garbage), st.integers(0, 20), st.integers(0, 3), st.integers(0, 3))
-def test_no_bytes_raise_anything_but_a_protocol_error(
+def test_any_bytes_raise_only_protocol_errors(
     data: tuple[bytes, list[bytes]], size: int, nesting: int, limit: int
 ) -> None:
     for limits in (DEFAULT, Limits(size, nesting, limit)):
@@ -248,29 +246,29 @@ EIGHT_BYTES = Limits(size=8)
         *(b'"abcdef"', b"'abcdef'", b"[1,2, 3]", b'["\\"\\n"]', b'{"a":12}', b"12345678", b"nonsense", b"1.2e+100"),
     ],
 )
-def test_size_without_the_white_space_around_a_value(raw: bytes) -> None:
+def test_the_size_does_not_include_the_white_space_around_a_value(raw: bytes) -> None:
     stream = b" " * 20 + raw + b"\n" + b" " * 20 + b"{}"
     assert seen_either_way(stream, EIGHT_BYTES) == [raw, b"{}"]
     assert seen_either_way(stream, Limits(size=7)) == [TOO_LONG.replace("8", "7"), b"{}"]
 
 
-def test_what_nobody_asks_for_is_not_looked_at() -> None:
+def test_bytes_are_read_only_when_an_event_is_asked_for() -> None:
     decoder = Decoder()
     decoder.feed(b"{}" * 500_000)
     began_at = time.process_time()
     assert [decoder.next_event(), decoder.next_event()] == [Message(b"{}")] * 2
-    assert time.process_time() - began_at < 0.1  # it takes seconds for all of them
+    assert time.process_time() - began_at < 0.1  # all of them would take seconds
 
 
 @pytest.mark.parametrize("data", [b'{"return": {}}', b' {"return": [1, {"a": [2]}]}\r\n', b"7", b'"x"', b"{]"])
-def test_one_whole_message(data: bytes) -> None:
+def test_one_whole_message_is_accepted(data: bytes) -> None:
     assert framing.whole_message(data).raw == data.strip()
 
 
 @pytest.mark.parametrize(
     "data", [b"", b" ", b"{", b"{}{}", b"{} x", b'"x', b"\xff{}", b"{}\xff", b"\x00", b"X", b"[" * 20]
 )
-def test_what_is_not_one_whole_message(data: bytes) -> None:
+def test_anything_but_one_whole_message_is_refused(data: bytes) -> None:
     with pytest.raises(RemoteProtocolError):
         framing.whole_message(data, Limits(size=100, nesting=16))
 
@@ -297,7 +295,7 @@ def test_a_line_that_is_too_long_is_one_error_and_ends_with_the_line(stream: byt
         (b"[[],[[]],[[]]]", b"[[],[[]],[[[]]]]"),
     ],
 )
-def test_nesting(fits: bytes, too_deep: bytes) -> None:
+def test_a_value_that_is_nested_too_deeply_is_an_error(fits: bytes, too_deep: bytes) -> None:
     expected = [fits, "the peer sent a message that is nested deeper than 3 levels", b"{}"]
     stream = fits + too_deep + b" {}\n{}"
     assert seen_either_way(stream, THREE_LEVELS) == expected
@@ -314,7 +312,7 @@ def test_the_default_nesting_can_be_decoded_and_encoded() -> None:
     ("first", "then"),
     [(b'"', b"a"), (b"['", b"\\'"), (b"[", b"1,"), (b"", b"7"), (b"", b"x"), (b"", b" "), (b"G", b"g"), (b"{", b"\n")],
 )
-def test_memory_is_bounded_by_the_limit_and_not_by_the_peer(first: bytes, then: bytes) -> None:
+def test_memory_is_bounded_by_the_limit(first: bytes, then: bytes) -> None:
     chunk = then * (64 * KIB // len(then))
     decoder = Decoder(Limits(size=256 * KIB))
 
@@ -324,12 +322,12 @@ def test_memory_is_bounded_by_the_limit_and_not_by_the_peer(first: bytes, then: 
             decoder.feed(chunk)
             list(decoder)
 
-    # 2 MiB were fed. A buffer that grows is for a moment there twice; the rest is for events and white space.
+    # 2 MiB were fed. A growing buffer exists twice for a moment; the rest is for events and white space.
     assert peak_memory(work) < 2 * (256 * KIB + len(chunk)) + 128 * KIB
 
 
 @pytest.mark.parametrize(
     "data", [b"{" + b" " * 500_000, b'{"' + b"a" * 500_000, b"{" + b'"a",' * 100_000, b"{1" * 100_000]
 )
-def test_time_is_linear_in_what_is_not_finished(data: bytes) -> None:
-    assert seen(data, limits=Limits(nesting=len(data))) == []  # pytest's time limit is the judge
+def test_time_is_linear_in_the_length_of_an_unfinished_value(data: bytes) -> None:
+    assert seen(data, limits=Limits(nesting=len(data))) == []  # otherwise pytest's timeout ends it

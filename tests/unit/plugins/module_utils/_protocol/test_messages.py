@@ -20,7 +20,7 @@ from hypothesis import given
 from tests.support.json_strategies import PATIENT, json_values
 
 
-def test_a_request_keeps_its_arguments_when_the_callers_change() -> None:
+def test_a_request_copies_its_arguments() -> None:
     arguments: dict[str, Any] = {}
     assert request("guest-ping") == request("guest-ping", arguments) == {"execute": "guest-ping"}
     arguments["id"] = 0
@@ -30,7 +30,7 @@ def test_a_request_keeps_its_arguments_when_the_callers_change() -> None:
 
 
 @pytest.mark.parametrize("value", [{}, [], 0, 1.5, "text", False, None, {"error": 1}])
-def test_a_return(value: Any) -> None:
+def test_any_return_value_is_accepted(value: Any) -> None:
     assert read_reply({"return": value}) == Returned(value)
     assert read_reply({"return": value, "id": 5, "error": None}) == Returned(value)
 
@@ -43,7 +43,7 @@ def test_a_return(value: Any) -> None:
         ({"class": 5, "desc": "no"}, "GenericError"),
     ],
 )
-def test_a_refusal(error: dict[str, Any], kind: str) -> None:
+def test_an_error_needs_only_a_description(error: dict[str, Any], kind: str) -> None:
     assert read_reply({"error": error}) == Refused(kind, "no")
     assert read_reply({"error": error, "id": None, "return": None}) == Refused(kind, "no")
 
@@ -59,17 +59,17 @@ def test_a_refusal(error: dict[str, Any], kind: str) -> None:
     ],
     ids=repr,
 )
-def test_what_is_no_reply(value: Any) -> None:
+def test_a_value_that_is_not_a_reply_is_refused(value: Any) -> None:
     with pytest.raises(RemoteProtocolError, match=r"^the peer sent a JSON value that is not an agent's reply$"):
         read_reply(value)
 
 
 @PATIENT
 @given(json_values)
-def test_what_can_be_read_as_a_reply_is_one_and_all_else_a_protocol_error(value: Any) -> None:
-    said = {"class": value, "desc": value}
-    nulls = ({"return": value, "error": None}, {"return": None, "error": said})
-    for candidate in (value, {"return": value}, {"error": value}, {"error": said}, *nulls):
+def test_reading_a_reply_and_checking_it_agree(value: Any) -> None:
+    error = {"class": value, "desc": value}
+    nulls = ({"return": value, "error": None}, {"return": None, "error": error})
+    for candidate in (value, {"return": value}, {"error": value}, {"error": error}, *nulls):
         try:
             reply = read_reply(candidate)
         except RemoteProtocolError:
@@ -87,15 +87,15 @@ def test_what_can_be_read_as_a_reply_is_one_and_all_else_a_protocol_error(value:
     ],
     ids=lambda raw: repr(raw[:24]),
 )
-def test_what_is_no_json_is_no_reply(raw: bytes) -> None:
+def test_bytes_that_are_not_json_are_not_a_reply(raw: bytes) -> None:
     assert not is_reply(raw)
 
 
-def test_the_numbers_of_a_reply_may_be_of_any_length() -> None:
+def test_the_numbers_of_a_reply_may_have_any_length() -> None:
     assert is_reply(b'{"return": ' + b"9" * 1_000_000 + b"}\n")
 
 
-def test_members_that_are_null_are_absent_and_what_is_no_object_is_refused() -> None:
+def test_members_that_are_null_are_absent_and_other_values_than_objects_are_refused() -> None:
     assert expect_object({"count": 0, "buf-b64": None}, "guest-file-read") == {"count": 0}
     with pytest.raises(RemoteProtocolError, match=r"^the agent returned guest-info as list, not as an object$"):
         expect_object([], "guest-info")

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 
 @pytest.mark.parametrize(
-    ("raw", "value", "rounded"),  # as it is written, what it means, and how far what was meant may be from that
+    ("raw", "value", "rounded"),  # the text, its value, and the largest difference from the original number
     [
         (b"5", 5, 0),
         (b"-9223372036854775808", -(2**63), 0),
@@ -40,11 +40,11 @@ def test_a_whole_number_may_be_written_as_a_double(raw: bytes, value: int, round
 
 
 @given(st.integers(1, 17), st.integers(-(2**62), 2**62))
-def test_the_number_that_was_meant_is_within_what_it_was_rounded_by(digits: int, meant: int) -> None:
-    written = f"{float(meant):.{digits - 1}e}"
+def test_the_original_number_is_within_the_rounding(digits: int, original: int) -> None:
+    written = f"{float(original):.{digits - 1}e}"
     found = whole(decode(written.encode()))
-    if found is not None:  # else the digits end behind the point
-        assert abs(found.value - meant) <= found.rounded
+    if found is not None:  # otherwise the digits end after the decimal point
+        assert abs(found.value - original) <= found.rounded
 
 
 NOT_WHOLE = [
@@ -64,7 +64,7 @@ NOT_WHOLE = [
         *((True, "bool"), ("1", "str"), (None, "NoneType"), ([1], "list"), ({}, "dict")),
     ],
 )
-def test_what_is_no_whole_number_in_range_is_refused(value: Any, kind: str) -> None:
+def test_anything_but_a_whole_number_in_range_is_refused(value: Any, kind: str) -> None:
     with pytest.raises(RemoteProtocolError) as caught:
         expect_integer(value, "the time")
     assert caught.value.message == f"the agent returned the time as {kind}, not as an integer"

@@ -41,13 +41,13 @@ KIB = 1024
         (b"1e999", float("inf")),
     ],
 )
-def test_strings_and_numbers(raw: bytes, value: Any) -> None:
+def test_strings_and_numbers_are_decoded(raw: bytes, value: Any) -> None:
     assert decode(raw) == value
 
 
 @PATIENT
 @given(texts)
-def test_either_kind_of_quotes_gives_the_same(text: str) -> None:
+def test_single_quotes_decode_to_the_same_text(text: str) -> None:
     body = json.dumps(text)[1:-1]
     single = body.replace('\\"', '"').replace("'", "\\'")
     assert decode(f"'{single}'".encode()) == text
@@ -57,14 +57,14 @@ def test_either_kind_of_quotes_gives_the_same(text: str) -> None:
     ("raw", "value"),
     [
         *((str(integer).encode(), integer) for integer in (0, -1, 2**53 + 1, 2**63, -(2**63), 2**64 - 1)),
-        # Of more digits than 64 bits need. int() would take seconds for the last, or refuse it.
+        # More digits than 64 bits need. int() would take seconds for the last one, or refuse it.
         *((b"1" + b"0" * 20, 1e20), (b"-1" + b"0" * 19, -1e19), (b"9" * 1_000_000, float("inf"))),
         *((b"1.5", 1.5), (b"1e-3", 0.001), (b"1e400", float("inf")), (b"1795981742.0", 1_795_981_742.0)),
         (b"1." + b"3" * 1_000_000, 1 + 1 / 3),
     ],
     ids=lambda each: repr(each)[:24],
 )
-def test_integers_are_exact_where_they_have_64_bits_and_all_else_is_a_plain_double(raw: bytes, value: float) -> None:
+def test_integers_of_64_bits_are_exact_and_other_numbers_are_plain_doubles(raw: bytes, value: float) -> None:
     found = decode(raw)
     assert (found, found.__class__) == (value, value.__class__)
 
@@ -77,7 +77,7 @@ def test_integers_are_exact_where_they_have_64_bits_and_all_else_is_a_plain_doub
     ],
     ids=lambda raw: repr(raw[:24]),
 )
-def test_a_whole_number_that_is_a_double_is_one_and_knows_how_it_was_written(raw: bytes) -> None:
+def test_a_whole_number_written_as_a_double_keeps_its_spelling(raw: bytes) -> None:
     value = decode(raw)
     assert isinstance(value, WholeFloat)
     assert (value, value.text) == (float(raw), raw.decode())
@@ -97,7 +97,7 @@ def test_a_whole_number_that_is_a_double_is_one_and_knows_how_it_was_written(raw
     ],
     ids=lambda raw: repr(raw[:24]),
 )
-def test_what_is_not_json(raw: bytes) -> None:
+def test_bytes_that_are_not_json_are_refused(raw: bytes) -> None:
     with pytest.raises(RemoteProtocolError, match=r"^the peer sent a message that is not JSON: "):
         decode(raw)
 
@@ -123,7 +123,7 @@ def test_the_number_of_values_is_limited(raw: bytes, count: int) -> None:
         (b'["\\\\\\",,,"]', ['\\",,,']),
     ],
 )
-def test_what_stands_in_strings_are_no_values(raw: bytes, value: list[str]) -> None:
+def test_separators_in_strings_do_not_count_as_values(raw: bytes, value: list[str]) -> None:
     assert decode(raw, Limits(values=2)) == value
 
 
@@ -139,13 +139,13 @@ def test_what_stands_in_strings_are_no_values(raw: bytes, value: list[str]) -> N
     ],
     ids=["single-quoted", "escaped apostrophes", "quotation marks", "commas", "escaped quotation marks"],
 )
-def test_memory_for_decoding_is_a_small_multiple_of_the_messages_size(raw: bytes) -> None:
+def test_decoding_takes_a_small_multiple_of_the_messages_size_in_memory(raw: bytes) -> None:
     assert peak_memory(lambda: decode(raw)) < 16 * len(raw)
 
 
 @PATIENT
 @given(json_values)
-def test_what_is_encoded_is_one_line_of_ascii_and_one_message(value: Any) -> None:
+def test_an_encoded_value_is_one_line_of_ascii_and_one_message(value: Any) -> None:
     line = encode(value)
     assert line.endswith(b"\n")
     assert line.count(b"\n") == 1
@@ -175,6 +175,6 @@ def nested(depth: int) -> list[Any]:
     ],
     ids=lambda message: type(message).__name__,
 )
-def test_what_cannot_be_sent_is_the_callers_fault(message: Any) -> None:
+def test_a_value_that_json_cannot_carry_is_a_local_error(message: Any) -> None:
     with pytest.raises(LocalProtocolError, match=r"^this message cannot be sent: ."):
         encode(message)
