@@ -250,5 +250,5 @@ def test_a_documented_difference_exists(scene: Callable[[Pair], None], pair: Pai
 
 def test_the_page_about_the_protocol_lists_the_same_differences() -> None:
     page = (ROOT / "docs/docsite/rst/protocol.rst").read_text()
-    section = page.partition("Where it differs from QEMU's agent\n=")[2].partition("How a client finds out\n=")[0]
+    section = page.partition("Where it differs from QEMU's agent\n=")[2].partition("Detecting the commands\n=")[0]
     assert re.findall(r"^- \*\*(.+?)\*\*:", section, re.MULTILINE) == list(SCENES)
