@@ -53,7 +53,7 @@ _REPEATABLE = ("guest-ping", "guest-info")
 
 
 class Timings(NamedTuple):
-    """How long a channel waits for libvirt and for its agent, in seconds.
+    """The times in seconds that a channel waits for libvirt and for its agent.
 
     ``probe``: in a fleet, a guest that does not answer within this time has to wait for those that do. ``most_held``:
     so does a guest with one answer that took longer than this. A guest whose answers took longer only in total waits

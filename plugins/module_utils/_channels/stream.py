@@ -60,7 +60,7 @@ from .refusals import Meaning, command_named, meaning_of
 
 
 class Timings(NamedTuple):
-    """How long a channel waits for bytes that may never arrive, in seconds.
+    """The times in seconds that a channel waits for bytes that may never arrive.
 
     ``drain``: closing waits for a pending reply for this long. A stock agent that listens on a unix socket exits when
     its client closes with unread bytes (ECONNRESET, ``stop_agent`` in qga/main.c, QEMU 10.0.13). ``late``: a reply that

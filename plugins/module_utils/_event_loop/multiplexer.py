@@ -46,7 +46,7 @@ Result = TypeVar("Result")
 
 
 class Timings(NamedTuple):
-    """How long an event loop waits for its tasks, in seconds.
+    """The times in seconds that an event loop waits for its tasks.
 
     ``patience``: an operation that takes longer no longer counts for ``concurrency``. ``most_waited``: nor does a task
     that has waited longer in total, for example for many answers that are each a little slow. ``grace``: the time to

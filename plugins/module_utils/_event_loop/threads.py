@@ -32,7 +32,7 @@ class Workers(Protocol):
         """Have the job run when a thread is free. Does not wait."""
 
     def are_stuck(self, seconds: float) -> bool:
-        """Return whether no job has begun or ended for ``seconds``: then all threads hang."""
+        """Return whether no job has begun or ended for ``seconds``: then waiting jobs wait for threads that hang."""
 
 
 class Worker:

@@ -62,7 +62,7 @@ _USUAL_SECONDS: Mapping[str, float] = {"guest-set-time": 2.0}
 
 
 class Pace:
-    """How fast one guest's agent has answered so far, which decides the lane of its calls.
+    """The speed of one guest's agent so far, which decides the lane of its calls.
 
     ``held`` is the total number of seconds for which its calls have held threads, less the usual duration of commands
     that are known to be slow. A call is long after ``most_held`` seconds, and very long after ``probe`` seconds, the

@@ -97,7 +97,7 @@ _STOCK = """
 guest-sync-delimited(id: int) -> int
     1.1: Returns the number given, after a 0xFF byte that marks where fresh output begins.
 guest-sync(id: int) -> int
-    0.15.0: Returns the number given, so that the caller can tell this reply from late ones.
+    0.15.0: Returns the number given, so that the caller can distinguish this reply from late ones.
 guest-ping() -> none
     0.15.0: Does nothing; a reply shows that the agent is alive.
 guest-get-time() -> int

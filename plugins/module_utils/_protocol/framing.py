@@ -176,7 +176,7 @@ class Decoder:
 
     @property
     def is_idle(self) -> bool:
-        """Whether nothing is left in the decoder, so that the next bytes are read as if they were the first ones."""
+        """True if nothing is left in the decoder, so that the next bytes are read as if they were the first ones."""
         return self._state == "start" and not self._buffer
 
     def feed(self, data: bytes) -> None:

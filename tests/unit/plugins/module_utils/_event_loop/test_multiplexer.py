@@ -6,7 +6,6 @@ import contextlib
 import os
 import resource
 import threading
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -33,8 +32,9 @@ def pairs() -> Iterator[list[Pair]]:
 
 
 class TestWaiting:
-    def test_tasks_wait_concurrently_and_end_in_their_own_order(self) -> None:
-        assert run(pauses(0.06, "late"), pauses(0.02, "soon"), returns("now")) == [(2, "now"), (1, "soon"), (0, "late")]
+    def test_tasks_wait_concurrently_and_end_in_their_own_order(self, line: TimeLine) -> None:
+        tasks = (pauses(0.06, "late"), pauses(0.02, "soon"), returns("now"))
+        assert run(*tasks, clock=line.monotonic) == [(2, "now"), (1, "soon"), (0, "late")]
 
     def test_a_task_may_wait_for_several_descriptors_in_turn(self, pairs: list[Pair]) -> None:
         async def by_turns() -> bytes:
@@ -74,7 +74,9 @@ class TimeIsUpError(Exception):
 
 class TestTheEnd:
     @pytest.mark.parametrize("concurrency", [1, 20])
-    def test_finished_tasks_count_and_the_others_get_an_error(self, pairs: list[Pair], concurrency: int) -> None:
+    def test_finished_tasks_count_and_the_others_get_an_error(
+        self, line: TimeLine, pairs: list[Pair], concurrency: int
+    ) -> None:
         async def waits(pair: Pair) -> str:
             try:
                 await receives(pair)
@@ -85,22 +87,23 @@ class TestTheEnd:
         pairs[0].theirs.send(b"x")
         ended: dict[int, str] = {}
         only_when_ended = Timings(patience=FOREVER)  # here, a waiting task makes no room for another
-        begun = Multiplexer(concurrency, ended.__setitem__, only_when_ended).run(
-            (waits(pair) for pair in pairs), time.monotonic() + 0.1, TimeIsUpError
+        begun = Multiplexer(concurrency, ended.__setitem__, only_when_ended, line.monotonic).run(
+            (waits(pair) for pair in pairs), line.monotonic() + 0.1, TimeIsUpError
         )
         assert ended == {0: "done", **dict.fromkeys(range(1, begun), "late")}
         assert begun == (2 if concurrency == 1 else 4)
 
-    def test_a_late_task_may_still_release_its_resources(self, pairs: list[Pair]) -> None:
+    def test_a_late_task_may_still_release_its_resources(self, line: TimeLine, pairs: list[Pair]) -> None:
         async def polite() -> bytes:
             with contextlib.suppress(TimeIsUpError):
                 await receives(pairs[0])
             pairs[0].theirs.send(b"the rest")
             return (await receives(pairs[0])).data
 
-        assert run(polite(), until=time.monotonic() + 0.05, time_is_up=TimeIsUpError) == [(0, b"the rest")]
+        limits = {"until": line.monotonic() + 0.05, "time_is_up": TimeIsUpError}
+        assert run(polite(), clock=line.monotonic, **limits) == [(0, b"the rest")]
 
-    def test_a_task_that_does_not_end_is_closed(self, pairs: list[Pair]) -> None:
+    def test_a_task_that_does_not_end_is_closed(self, line: TimeLine, pairs: list[Pair]) -> None:
         closed = []
 
         async def stubborn(number: int) -> None:
@@ -114,8 +117,8 @@ class TestTheEnd:
                 finally:
                     closed.append(True)
 
-        limits = {"until": time.monotonic() + 0.05, "time_is_up": TimeIsUpError}
-        assert run(stubborn(0), stubborn(1), timings=Timings(grace=0.05), **limits) == []
+        limits = {"until": line.monotonic() + 0.05, "time_is_up": TimeIsUpError}
+        assert run(stubborn(0), stubborn(1), timings=Timings(grace=0.05), clock=line.monotonic, **limits) == []
         assert closed == [True, True]
 
     def test_no_descriptor_or_thread_is_left(self, pairs: list[Pair]) -> None:
@@ -139,13 +142,13 @@ class TestAddedTasks:
         multiplexer.run(iter([adds(3)]))
         assert ended == [3, 2, 1, 0]
 
-    def test_they_are_closed_without_being_started_when_the_time_is_up(self) -> None:
+    def test_they_are_closed_without_being_started_when_the_time_is_up(self, line: TimeLine) -> None:
         begun: list[int] = []
 
         async def begins(number: int) -> None:
             begun.append(number)
 
-        multiplexer: Multiplexer[Any] = Multiplexer(1, lambda _number, _result: None)
+        multiplexer: Multiplexer[Any] = Multiplexer(1, lambda _number, _result: None, clock=line.monotonic)
 
         async def adds_when_it_is_late() -> None:
             with contextlib.suppress(TimeoutError):
@@ -154,7 +157,7 @@ class TestAddedTasks:
             multiplexer.add(tasks[0])
 
         tasks: list[Any] = []
-        multiplexer.run(iter([adds_when_it_is_late()]), time.monotonic() + 0.02)
+        multiplexer.run(iter([adds_when_it_is_late()]), line.monotonic() + 0.02)
         assert begun == []
         assert tasks[0].cr_frame is None
 
