@@ -124,7 +124,9 @@ def test_events_do_not_depend_on_how_the_bytes_were_cut(data: tuple[bytes, list[
 
 @PATIENT
 @given(st.data(), st.lists(spelled_values(), max_size=5))
-def test_values_back_to_back_are_returned_unchanged(data: st.DataObject, spelled: list[tuple[Any, bytes, bytes]]) -> None:
+def test_values_back_to_back_are_returned_unchanged(
+    data: st.DataObject, spelled: list[tuple[Any, bytes, bytes]]
+) -> None:
     stream = b"".join(raw + delimiter + data.draw(white_space).encode() for _value, raw, delimiter in spelled)
     whole, pieces = data.draw(cut(st.just(stream)))
     assert seen(*pieces) == seen(whole) == [raw for _value, raw, _delimiter in spelled]
