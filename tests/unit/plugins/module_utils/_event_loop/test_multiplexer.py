@@ -20,7 +20,6 @@ from ansible_collections.qemu.guest_agent.plugins.module_utils._event_loop.tasks
 
 from tests.fakes.guest import SECOND, TimeLine
 from tests.support.many_tasks import FOREVER, Pair, pauses, receives, returns, run
-from tests.support.until import meanwhile
 
 
 @pytest.fixture
@@ -163,7 +162,7 @@ class TestAddedTasks:
 
 
 class TestConcurrency:
-    def test_it_is_not_exceeded_and_tasks_are_created_only_when_there_is_room(self) -> None:
+    def test_it_is_not_exceeded_and_tasks_are_created_only_when_there_is_room(self, line: TimeLine) -> None:
         made: list[int] = []
         working: set[int] = set()
         seen: list[tuple[int, int]] = []
@@ -180,7 +179,7 @@ class TestConcurrency:
                 made.append(number)
                 yield work(number)
 
-        Multiplexer[None](3, lambda _number, _result: None).run(make())
+        Multiplexer[None](3, lambda _number, _result: None, clock=line.monotonic).run(make())
         assert max(working for working, _ahead in seen) == 3
         assert {ahead for _working, ahead in seen} == {-1}
         assert len(seen) == 20
@@ -196,27 +195,25 @@ class TestConcurrency:
         assert ended[0] == (4, "last")
         assert len(ended) == 5
 
-    def test_a_task_that_gets_a_byte_now_and_then_makes_room_for_others(self, pairs: list[Pair]) -> None:
+    def test_a_task_that_gets_a_byte_now_and_then_makes_room_for_others(
+        self, line: TimeLine, pairs: list[Pair]
+    ) -> None:
         """All of its waits are one operation with one deadline."""
 
         async def gets_drips() -> int:
             deadline, count = Deadline(FOREVER), 0
+            pairs[0].theirs.send(b".")
             while not (await received(pairs[0].ours.fileno(), deadline)).data.endswith(b"x"):
                 count += 1
+                line.now_ns += SECOND // 200  # the next byte comes 5 ms later
+                pairs[0].theirs.send(b".")
             return count
 
         async def ends_it() -> str:
-            is_over.set()
+            pairs[0].theirs.send(b"x")
             return "last"
 
-        def drip() -> None:
-            while not is_over.wait(0.005):
-                pairs[0].theirs.send(b".")
-            pairs[0].theirs.send(b"x")
-
-        is_over = threading.Event()
-        with meanwhile(drip):
-            ended = run(gets_drips(), ends_it(), concurrency=1)
+        ended = run(gets_drips(), ends_it(), concurrency=1, clock=line.monotonic)
         assert ended[0] == (1, "last")
         assert ended[1][1] > 2
 
