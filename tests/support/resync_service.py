@@ -1,4 +1,4 @@
-"""The service ``resync_on_resume`` for tests: its package assembled as the role lays it out, and run as a process.
+"""The service ``resync_on_resume`` for tests: assembles its package as the role does, and runs it as a process.
 
 ``python -m tests.support.resync_service`` assembles it in build/, for mypy.
 """
@@ -31,7 +31,7 @@ START_SECONDS = 60.0
 GRACE_SECONDS = 10.0
 
 
-# A line of its log: a word, then ``key=value``, where a value may be a JSON string.
+# A log line is a word and then ``key=value`` pairs. A value may be a JSON string.
 _FIELD = re.compile(r' (?P<name>\w+)=(?P<value>"(?:[^"\\]|\\.)*"|[^\s"=]*)')
 
 
@@ -58,10 +58,10 @@ def parse(text: str) -> Line:
 
 
 class ServiceProcess(ProcessFigures):
-    """The service with this configuration, in ``place``: ``with ServiceProcess(...) as service: service.lines()``.
+    """Runs the service with this configuration: ``with ServiceProcess(...) as service: service.lines()``.
 
-    ``profiles``: its guests' agents, simulated together with their hypervisor; None: it has the real libvirt-python.
-    ``within``: the beginning of a command that runs it somewhere else.
+    ``place``: the directory for its files. ``profiles``: the agents of a simulated hypervisor's guests; None: use the
+    real libvirt-python. ``within``: a command prefix that runs it elsewhere.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class ServiceProcess(ProcessFigures):
         command = (*RUNNER, simulated, str(package_parent())) if simulated else PROGRAM
         directory = ROOT if simulated else package_parent()
         self._command = (*within, "env", f"--chdir={directory}", *command, *own)
-        # Killed, it removes none of its temporary directories: they go with the test's.
+        # A killed process leaves its temporary directories, which pytest removes with the test's own.
         self._environment = {**os.environ, "TMPDIR": str(place), **(environment or {})}
 
     def __enter__(self) -> ServiceProcess:
@@ -99,12 +99,12 @@ class ServiceProcess(ProcessFigures):
         self.process.communicate()
 
     def stop(self) -> int:
-        """End it as systemd does; its exit status."""
+        """Stop the service as systemd does, and return its exit status."""
         self.process.terminate()
         return self.process.wait(GRACE_SECONDS)
 
     def ask(self, do: str, *arguments: Any) -> Any:
-        """What that method of its simulated hypervisor returns."""
+        """Call a method of the simulated hypervisor and return its result."""
         assert self.process.stdin is not None
         self.process.stdin.write(json.dumps({"do": do, "with": arguments}) + "\n")
         self.process.stdin.flush()
@@ -117,7 +117,7 @@ class ServiceProcess(ProcessFigures):
         return self.read_log().count("\n")
 
     def lines(self, event: str, since: int = 0, **fields: str) -> list[Line]:
-        """Return its log's lines of that event that have these fields, from the line of that number on."""
+        """Return the log lines of that event with these fields, from line number ``since`` on."""
         whole, _newline, _part = self.read_log().rpartition("\n")
         found = (parse(line) for line in whole.splitlines()[since:] if line.startswith(f"{event} "))
         return [line for line in found if line.has(**fields)]
@@ -125,7 +125,7 @@ class ServiceProcess(ProcessFigures):
     def wait_for(
         self, event: str, count: int = 1, seconds: float = START_SECONDS, since: int = 0, **fields: str
     ) -> list[Line]:
-        """Return such lines as soon as there are so many."""
+        """Wait until there are ``count`` such lines, and return them."""
 
         def is_there() -> bool:
             assert self.process.poll() is None, self.read_log()

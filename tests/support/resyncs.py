@@ -1,4 +1,4 @@
-"""Resyncs of simulated guests, each held against the truth; and guests whose steps go wrong."""
+"""Resyncs of simulated guests, each compared with the truth; and guests whose steps fail."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ FIGURES = {
     *(name[: -len("_ns")] for name in _FIGURES_NS),
 }
 
-# There and back, of a guest that is slow and always the same.
+# The transit times there and back of a guest that is slow but constant.
 WAYS = (5_000 * MICROSECOND, 1_500 * MICROSECOND)
 
 
@@ -47,7 +47,7 @@ def run(guest: SimulatedGuest, utc_offset_ns: int = 0, **options: Any) -> Resync
 
 
 def assert_honest(guest: SimulatedGuest, report: ResyncReport, utc_offset_ns: int = 0) -> None:
-    """The last measurement holds the truth, and the dictionary has exactly what is documented."""
+    """Check that the last measurement contains the truth, and that the dictionary has exactly the documented keys."""
     result = report.as_dict()
     assert set(result) == (FIGURES if report.error is None else FIGURES | {"error"})
     assert all(value.__class__ is int for name, value in result.items() if name.endswith("_ns") and value is not None)
@@ -74,19 +74,19 @@ def figures(report: ResyncReport) -> tuple[bool, bool | None, str | None, int]:
 
 
 def change(guest: SimulatedGuest, command: str, act: Callable[[Handler, Any], Reply]) -> None:
-    """``act`` gets what the guest would do, and the request's arguments."""
+    """Replace the guest's handler of a command. ``act`` gets the original handler and the request's arguments."""
     usual = guest.handlers[command]
     guest.handlers[command] = lambda arguments: act(usual, arguments)
 
 
 def never_back(guest: SimulatedGuest, *left_ns: int) -> None:
-    """After each step, the clock is off by the next of these. No step may take it back."""
+    """Fail if a step sets the clock back. After each step, the clock is moved by the next of ``left_ns``."""
     left = iter(left_ns)
 
     def watched(usual: Handler, arguments: Any) -> Reply:
         before_ns, began_ns = guest.clock.true_ns(), guest.line.now_ns
         reply = usual(arguments)
-        assert guest.clock.true_ns() - before_ns >= guest.line.now_ns - began_ns, "it was taken back"
+        assert guest.clock.true_ns() - before_ns >= guest.line.now_ns - began_ns, "the clock was set back"
         guest.clock.step(next(left))
         return reply
 
@@ -95,7 +95,7 @@ def never_back(guest: SimulatedGuest, *left_ns: int) -> None:
 
 
 def skewed(guest: SimulatedGuest, by_ns: list[int]) -> Handler:
-    """guest-set-time as on a guest that needs longer than usual: each call is off by the next of these."""
+    """Return a guest-set-time that is slow: each call leaves the next of these errors."""
     errors = iter(by_ns)
 
     def handle(arguments: Any) -> Reply:
@@ -116,7 +116,7 @@ def breaks(
     when: Callable[[], bool] = lambda: True,
     error: QgaError = _BROKEN,
 ) -> None:
-    """The connection to the hypervisor breaks so many times at that command; or there is another error."""
+    """Have the connection to the hypervisor break ``times`` times at that command, or raise another error."""
     usual = guest.handlers[command]
     left = [times]
 

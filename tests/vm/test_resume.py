@@ -1,4 +1,4 @@
-"""The service ``resync_on_resume`` beside a real libvirt, with real guests that are put to sleep and woken."""
+"""The service ``resync_on_resume`` with a real libvirt and real guests that are suspended and resumed."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def sleeper(request: pytest.FixtureRequest, extended_guest: Guest, guest: Guest)
 
 
 def take(service: ServiceProcess, guest: Guest, nap: Nap, cause: str) -> Line:
-    """One nap, and the one line that it gives."""
+    """Suspend and resume the guest, and return the log line of its resync."""
     since = service.length()
     nap(guest)
     line = service.wait_for("resync", since=since, guest=guest.name)[0]
@@ -50,7 +50,7 @@ def take(service: ServiceProcess, guest: Guest, nap: Nap, cause: str) -> Line:
         pytest.param(save_managed_and_start, "restored", marks=pytest.mark.thorough),
     ],
 )
-def test_a_guest_that_slept_is_corrected_once_each_time(
+def test_a_guest_is_corrected_once_after_each_nap(
     service: ServiceProcess, sleeper: Guest, nap: Nap, cause: str
 ) -> None:
     since = service.length()
@@ -62,7 +62,7 @@ def test_a_guest_that_slept_is_corrected_once_each_time(
     assert len(service.lines("resync", since, guest=sleeper.name)) == TIMES
 
 
-def test_a_guest_that_was_reverted_is_corrected_once_each_time(service: ServiceProcess, extended_guest: Guest) -> None:
+def test_a_guest_is_corrected_once_after_each_revert(service: ServiceProcess, extended_guest: Guest) -> None:
     line = take(service, extended_guest, lambda guest: guest.snapshot(SNAPSHOT), "resumed")
     assert line.fields["result"] in ("corrected", "unchanged")
     since = service.length()
@@ -76,24 +76,24 @@ def test_a_guest_that_was_reverted_is_corrected_once_each_time(service: ServiceP
     assert len(service.lines("resync", since, guest=extended_guest.name)) == TIMES
 
 
-def test_quick_naps_end_with_the_right_time(service: ServiceProcess, extended_guest: Guest) -> None:
+def test_a_guest_is_right_after_several_quick_naps(service: ServiceProcess, extended_guest: Guest) -> None:
     extended_guest.witness.step(-7_000_000_000)
     since = service.length()
     for _time in range(5):
         extended_guest.suspend()
         extended_guest.resume()
     service.wait_for("resync", since=since, guest=extended_guest.name, result="corrected")
-    # A last one shows that none is under way any more.
+    # The result of one more nap proves that no earlier resync is running.
     since = service.length()
     suspend_and_resume(extended_guest)
     service.wait_for("resync", since=since, guest=extended_guest.name, result="corrected")
     assert is_right(extended_guest)
 
 
-def test_a_guest_that_is_paused_while_its_agent_is_away_is_done_when_it_runs_again(
+def test_a_guest_paused_while_its_agent_is_away_is_resynced_when_it_runs_again(
     service: ServiceProcess, guest: Guest, extended_guest: Guest
 ) -> None:
-    """And the next guest is served meanwhile."""
+    """Another guest is corrected meanwhile."""
     with guest.agent_away():
         since = service.length()
         suspend_and_resume(guest)
@@ -103,15 +103,13 @@ def test_a_guest_that_is_paused_while_its_agent_is_away_is_done_when_it_runs_aga
         guest.resume()
         guest.witness.wait(30.0)
         assert take(service, extended_guest, suspend_and_resume, "resumed").has(result="corrected")
-        # Nothing in the guest answers now: the service says so when its patience ends.
+        # Nothing in the guest answers now: the service logs that when the patience ends.
         line = service.wait_for("resync", since=since, count=2, guest=guest.name, seconds=90.0)[1]
         assert line.has(cause="resumed", result="failed", error="not_connected"), line
     guest.wait_for_agent()
 
 
-def test_a_daemon_that_is_killed_is_found_again_and_all_guests_are_looked_at(
-    service: ServiceProcess, extended_guest: Guest
-) -> None:
+def test_all_guests_are_scanned_after_the_daemon_was_killed(service: ServiceProcess, extended_guest: Guest) -> None:
     since = service.length()
     extended_guest.witness.step(-3_000_000_000)
     libvirtd.restart()
@@ -131,15 +129,15 @@ def test_a_reset_needs_no_resync(service: ServiceProcess, extended_guest: Guest)
     assert line.has(cause="reset", result="not_needed"), line
     extended_guest.wait_for_agent()
     extended_guest.witness.wait(60.0)
-    # The RTC has whole seconds.
+    # The RTC counts whole seconds.
     assert abs(extended_guest.witness.offset().offset_ns) < 1_500_000_000
     assert len(service.lines("resync", since, guest=extended_guest.name)) == 1
 
 
-def test_the_metrics_tell_the_same(service: ServiceProcess) -> None:
+def test_the_metrics_count_every_log_line(service: ServiceProcess) -> None:
     def counted() -> int:
         lines = Path(service.metrics_file).read_text().splitlines()
         return sum(int(float(line.rpartition(" ")[2])) for line in lines if line.startswith("qga_resync_total{"))
 
-    # A guest that could not be asked while the daemon was away may still be on its way.
-    until(lambda: counted() == len(service.lines("resync")), "the metrics do not count what was said")
+    # A guest that could not be resynced while the daemon was away may still be pending.
+    until(lambda: counted() == len(service.lines("resync")), "the metrics differ from the log")

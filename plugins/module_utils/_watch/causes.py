@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The causes of a stale clock, and the events of libvirt that stand for them."""
+"""The causes of a stale clock, and libvirt's events that report them."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ REVERTED = "reverted"
 MIGRATED = "migrated"
 WOKE_UP = "woke_up"
 
-# Nothing is known to have happened to the guest, but nobody watched until now.
+# Found by a scan of all running guests: events may have been missed before it.
 WATCH_BEGAN = "watch_began"
 WATCH_RESUMED = "watch_resumed"
-OF_A_PASS = frozenset({WATCH_BEGAN, WATCH_RESUMED})
+SCAN_CAUSES = frozenset({WATCH_BEGAN, WATCH_RESUMED})
 
-# Its clock is read from its hardware clock while it boots, which QEMU keeps right.
+# The guest boots and reads its hardware clock, which QEMU keeps right.
 RESET = "reset"
 
 ALL = (RESUMED, RESTORED, REVERTED, MIGRATED, WOKE_UP, WATCH_BEGAN, WATCH_RESUMED, RESET)
@@ -33,14 +33,14 @@ EVENT_STOPPED = 5
 EVENT_PMSUSPENDED = 7
 EVENT_CRASHED = 8
 
-OF_RESUMED: Mapping[int, str] = {
+CAUSE_BY_RESUMED_DETAIL: Mapping[int, str] = {
     0: RESUMED,  # unpaused
     1: MIGRATED,
-    2: REVERTED,  # from a snapshot, or from a file: what it is was said by the start before it
-    3: MIGRATED,  # postcopy: it runs while the rest of it is still on its way
-    4: MIGRATED,  # postcopy failed, and it runs on
+    2: REVERTED,  # from a snapshot, or from a file: the start event before it says which
+    3: MIGRATED,  # postcopy: the guest runs before all of its memory has arrived
+    4: MIGRATED,  # postcopy failed, and the guest runs on
 }
-# The guest does not run yet: it is resumed a moment later, or left paused.
-OF_STARTED: Mapping[int, str] = {1: MIGRATED, 2: RESTORED, 3: REVERTED}
+# The guest does not run yet: it is resumed a moment later, or stays paused.
+CAUSE_BY_STARTED_DETAIL: Mapping[int, str] = {1: MIGRATED, 2: RESTORED, 3: REVERTED}
 STARTED_BY_BOOT = 0
 STARTED_BY_WAKEUP = 4

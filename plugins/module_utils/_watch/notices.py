@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The notices that a watcher gives."""
+"""The notices that a watcher returns."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .._protocol.errors import QgaError
 
 
 class WatchedGuest(NamedTuple):
-    """A domain. It may have been renamed or started anew since; its UUID stays."""
+    """A domain. It may have been renamed or restarted since; its UUID stays the same."""
 
     uri: str
     uuid: str
@@ -22,10 +22,10 @@ class WatchedGuest(NamedTuple):
 
 @dataclass(frozen=True)
 class Stale:
-    """The guest's clock may be stale, because of ``cause``, one of those in :mod:`causes`.
+    """The guest's clock may be stale because of ``cause``, one of those in :mod:`causes`.
 
-    ``since_ns`` is when that was heard of, on the host's monotonic clock. The guest runs and its agent is connected, as
-    far as libvirt has said; or it was waited for in vain.
+    ``since_ns`` is when the event arrived, on the host's monotonic clock. According to libvirt, the guest runs and its
+    agent is connected; or waiting for that timed out.
     """
 
     guest: WatchedGuest
@@ -35,7 +35,7 @@ class Stale:
 
 @dataclass(frozen=True)
 class Withdrawn:
-    """The guest's clock was stale, but before it could be asked the guest was ``became``: "paused" or "stopped"."""
+    """The guest's clock was stale, but the guest was "paused" or "stopped" (``became``) before it could be resynced."""
 
     guest: WatchedGuest
     cause: str
@@ -44,7 +44,7 @@ class Withdrawn:
 
 @dataclass(frozen=True)
 class NotNeeded:
-    """Something happened to the guest that its clock does not mind."""
+    """An event that does not affect the guest's clock."""
 
     guest: WatchedGuest
     cause: str
@@ -52,7 +52,7 @@ class NotNeeded:
 
 @dataclass(frozen=True)
 class Connected:
-    """A hypervisor is watched from now on, with this many guests running."""
+    """A hypervisor is watched from now on. ``running``: the number of running guests."""
 
     uri: str
     running: int
@@ -60,7 +60,7 @@ class Connected:
 
 @dataclass(frozen=True)
 class Lost:
-    """A hypervisor cannot be watched. It is tried again and again, with one notice only."""
+    """A hypervisor cannot be watched. There is one notice, however often connecting fails."""
 
     uri: str
     error: QgaError

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Watching hypervisors for whatever leaves a guest with a stale clock."""
+"""Watches hypervisors for events that leave a guest with a stale clock."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from .._event_loop.threads import Bell
 from .._protocol.errors import QgaError
 from . import causes
 from .notices import Connected, Lost, Notice, Stale, WatchedGuest
-from .sources.libvirt import USUAL_RETRIES, Retries, Source
-from .states import SECOND_NS, USUAL, GuestStates, SeenGuest, Timings
+from .sources.libvirt import DEFAULT_RETRIES, Retries, Source
+from .states import DEFAULT_TIMINGS, SECOND_NS, GuestStates, SeenGuest, Timings
 
-# To a guest that runs, with an agent that is still on its way: a guest that is restored while the host is busy.
+# The agent of a guest that is restored on a busy host may take a while to connect.
 PATIENCE_SECONDS = 120.0
 
 
 class Watcher:
-    """Gives notice of guests whose clocks may be stale: ``await next()``, and ``done(guest)`` when it was worked on.
+    """Reports guests whose clocks may be stale: ``await next()``, then ``done(guest)`` after the resync.
 
-    There is one notice for each thing that happened to a guest, as soon as it runs and its agent is connected. What
-    happens to a guest while it is worked on is noticed after that, once. A hypervisor that cannot be reached is tried
-    for ever; whenever it was, all of its running guests are noticed.
+    There is one notice for each action on a guest, as soon as it runs and its agent is connected. Events that arrive
+    during its resync cause one notice after that. Connecting to a hypervisor is retried forever; each time it succeeds,
+    there is a notice for each running guest.
 
-    ``patience`` is how long an agent that is not connected is waited for, in seconds; then the guest is noticed all the
-    same. Without ``passes_at_start``, only what happens from now on is.
+    ``patience`` is the longest time to wait for an agent to connect, in seconds; the notice follows in any case.
+    Without ``scans_at_start``, guests that already run at the start get no notice.
 
     :raises MissingLibraryError: libvirt-python cannot be imported
     """
@@ -42,15 +42,15 @@ class Watcher:
         self,
         uris: Sequence[str],
         patience: float = PATIENCE_SECONDS,
-        passes_at_start: bool = True,
-        retries: Retries = USUAL_RETRIES,
-        timings: Timings = USUAL,
+        scans_at_start: bool = True,
+        retries: Retries = DEFAULT_RETRIES,
+        timings: Timings = DEFAULT_TIMINGS,
     ) -> None:
         self._bell = Bell()
         self._notices: deque[Notice] = deque()
         patience_ns = round(patience * SECOND_NS)
         self._inboxes = {
-            uri: _Inbox(GuestStates(uri, patience_ns, timings), uri, self._bell, passes_at_start) for uri in uris
+            uri: _Inbox(GuestStates(uri, patience_ns, timings), uri, self._bell, scans_at_start) for uri in uris
         }
         self._sources = [Source(uri, inbox, retries) for uri, inbox in self._inboxes.items()]
 
@@ -68,9 +68,9 @@ class Watcher:
     def done(self, guest: WatchedGuest) -> None:
         self._inboxes[guest.uri].done(guest.uuid)
 
-    def put_back(self, stale: Stale) -> None:
-        """In place of :meth:`done`: its hypervisor could not be reached. It is noticed again later."""
-        self._inboxes[stale.guest.uri].put_back(stale)
+    def retry_later(self, stale: Stale) -> None:
+        """Call it in place of :meth:`done` if the hypervisor could not be reached: there is another notice later."""
+        self._inboxes[stale.guest.uri].retry_later(stale)
 
     def close(self) -> None:
         for source in self._sources:
@@ -79,71 +79,71 @@ class Watcher:
 
 
 class _Inbox:
-    """Where a source's threads leave what happens, for the task that asks."""
+    """Passes events from a source's threads to the task that calls :meth:`take`."""
 
-    def __init__(self, states: GuestStates, uri: str, bell: Bell, passes_at_start: bool) -> None:
+    def __init__(self, states: GuestStates, uri: str, bell: Bell, scans_at_start: bool) -> None:
         self._uri = uri
         self._bell = bell
-        self._passes_at_start = passes_at_start
+        self._scans_at_start = scans_at_start
         # All below is guarded by this.
         self._lock = threading.Lock()
         self._states = states
-        self._link: list[Notice] = []  # the last news of the connection, until somebody asks
+        self._link: list[Notice] = []  # the last notice about the connection, until take()
         self._was_connected = False
         self._is_lost = False
 
     @contextlib.contextmanager
-    def _heard(self) -> Iterator[GuestStates]:
+    def _updating(self) -> Iterator[GuestStates]:
         with self._lock:
             yield self._states
         self._bell.ring()
 
     def on_lifecycle(self, uuid: str, name: str, event: int, detail: int) -> None:
         now_ns = time.monotonic_ns()
-        with self._heard() as states:
+        with self._updating() as states:
             states.on_lifecycle(uuid, name, event, detail, now_ns)
 
     def on_agent(self, uuid: str, name: str, is_connected: bool) -> None:
-        with self._heard() as states:
+        with self._updating() as states:
             states.on_agent(uuid, name, is_connected)
 
     def on_reboot(self, uuid: str, name: str) -> None:
-        with self._heard() as states:
+        with self._updating() as states:
             states.on_reboot(uuid, name, time.monotonic_ns())
 
     def on_connected(self, running: int, seen: Sequence[SeenGuest]) -> None:
-        with self._heard() as states:
+        with self._updating() as states:
             self._link = [Connected(self._uri, running)]
-            if self._was_connected or self._passes_at_start:
+            if self._was_connected or self._scans_at_start:
                 cause = causes.WATCH_RESUMED if self._was_connected else causes.WATCH_BEGAN
-                states.on_pass(seen, cause, time.monotonic_ns())
+                states.on_scan(seen, cause, time.monotonic_ns())
             self._was_connected = True
             self._is_lost = False
 
     def on_lost(self, error: QgaError) -> None:
-        with self._heard():
+        with self._updating():
             if not self._is_lost:
                 self._link = [Lost(self._uri, detached(error))]
             self._is_lost = True
 
     def take(self) -> tuple[list[Notice], int | None]:
-        """The notices of now, and in how many nanoseconds the next is due even if nothing happens."""
+        """Return the notices that are due, and the nanoseconds until the next one if no event arrives."""
         now_ns = time.monotonic_ns()
         with self._lock:
             notices, self._link = self._link, []
             if self._is_lost:
-                return notices, None  # no guest can be asked; all are looked at when the connection is made again
+                return notices, None  # all guests are scanned after reconnecting
             notices += self._states.take(now_ns)
             next_ns = self._states.next_ns()
         return notices, None if next_ns is None else next_ns - now_ns
 
     def done(self, uuid: str) -> None:
-        with self._heard() as states:
+        with self._updating() as states:
             states.done(uuid)
 
-    def put_back(self, stale: Stale) -> None:
-        with self._heard() as states:
+    def retry_later(self, stale: Stale) -> None:
+        with self._updating() as states:
             if self._is_lost:
-                states.done(stale.guest.uuid)  # all are looked at when the connection is made again
+                states.done(stale.guest.uuid)  # all guests are scanned after reconnecting
             else:
-                states.put_back(stale, time.monotonic_ns())
+                states.retry_later(stale, time.monotonic_ns())

@@ -1,4 +1,4 @@
-"""The service before hypervisors of the test's choice."""
+"""A service that watches simulated hypervisors."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.support.resync_service import module
 
 @pytest.fixture
 def serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Serve:
-    """``serve("web1", "web2", agent_patience=1)``; or with ``hypervisors`` by uri."""
+    """``serve("web1", "web2", agent_patience=1)``, or with ``hypervisors`` by URI."""
 
     def make(
         *names: str, hypervisors: Mapping[str, SimulatedHypervisor] | None = None, uris: str = HERE, **options: Any

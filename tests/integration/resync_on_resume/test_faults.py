@@ -1,4 +1,4 @@
-"""What goes wrong around a guest that was resumed: one clear line each, and the next guest is served."""
+"""Faults after a resumption: each is logged in one line, and the next guest is served."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LONGEST_LEFT_NS = SECOND_NS // 10
 
 
 def resume(service: Served, name: str) -> dict[str, str]:
-    """What is logged of a guest that is resumed."""
+    """Resume the guest and return the fields of its log line."""
     service.wait_for("watching")
     service.hypervisor.resume([name])
     return service.record_of(name)
@@ -46,7 +46,7 @@ def until_it_is_asked(service: Served) -> None:
     until(lambda: service.hypervisor.calls["qemuAgentCommand"] > 0, "the first command")
 
 
-def test_a_guest_that_is_resumed_is_corrected_and_all_of_it_is_said(serve: Serve) -> None:
+def test_a_resumed_guest_is_corrected_and_all_figures_are_logged(serve: Serve) -> None:
     with serve("web1") as service:
         record = resume(service, "web1")
     assert list(record) == [
@@ -59,7 +59,7 @@ def test_a_guest_that_is_resumed_is_corrected_and_all_of_it_is_said(serve: Serve
     assert is_off_by(service, 0)
 
 
-def test_a_guest_that_is_ahead_glides_back_where_that_is_wanted(serve: Serve) -> None:
+def test_a_guest_that_is_ahead_is_slewed_if_configured(serve: Serve) -> None:
     with serve("web1", "next", backward="slew") as service:
         clock = service.hypervisor.agents["web1"].clock
         clock.step(BEHIND_NS + 200_000_000)
@@ -101,7 +101,7 @@ def resume_with(**definition: Any) -> Callable[[SimulatedHypervisor], None]:
         (destroy_after_resume, {"result": "skipped", "error": "not_found"}),
         (resume_with(metadata=OPTED_OUT), {"result": "skipped", "error": "opted_out"}),
         (resume_with(channel_state=None), {"result": "skipped", "error": "not_configured"}),
-        # These wait for as long as the patience lasts, and the next guest is served meanwhile.
+        # These wait until the patience ends, and the next guest is served meanwhile.
         (resume_with(channel_state="disconnected"), {"result": "failed", "error": "not_connected"}),
         (resume_with(is_silent=True), {"result": "failed", "error": "unresponsive"}),
     ],
@@ -123,7 +123,7 @@ def test_one_line_is_logged_for_the_guest_and_the_next_guest_is_served(
         assert is_off_by(service, -BEHIND_NS)
 
 
-def test_a_guest_that_is_paused_while_it_is_asked_is_skipped_and_corrected_when_it_goes_on(serve: Serve) -> None:
+def test_a_guest_paused_during_its_resync_is_skipped_and_corrected_when_it_is_resumed(serve: Serve) -> None:
     with serve("web1", "next") as service:
         hypervisor = service.hypervisor
 
@@ -141,12 +141,12 @@ def test_a_guest_that_is_paused_while_it_is_asked_is_skipped_and_corrected_when_
         assert service.records(3)[-1]["result"] == "corrected"
 
 
-def test_a_guest_that_falls_silent_because_it_was_paused_is_skipped(serve: Serve) -> None:
+def test_a_guest_that_is_silent_because_it_was_paused_is_skipped(serve: Serve) -> None:
     with serve("web1", "next", agent_patience=0) as service:
         definition = service.hypervisor.definition("web1")
 
         def pause() -> None:
-            # It is found to run before it is asked, and its agent keeps silent from then on.
+            # The guest still runs when it is checked; its agent is silent from then on.
             definition.is_silent = True
             service.hypervisor.at_agent_command.clear()
 
@@ -160,23 +160,23 @@ def test_a_guest_that_falls_silent_because_it_was_paused_is_skipped(serve: Serve
         assert_next_is_served(service)
 
 
-def test_a_defect_that_one_guest_leads_to_is_only_that_ones(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
-    resyncing = module("resyncing")
-    usual = resyncing.resync
+def test_an_internal_error_affects_only_one_guest(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    resyncer = module("resyncer")
+    usual = resyncer.resync
 
     async def resync(*_arguments: Any) -> Any:
-        monkeypatch.setattr(resyncing, "resync", usual)
-        raise ZeroDivisionError("nobody foresaw it")
+        monkeypatch.setattr(resyncer, "resync", usual)
+        raise ZeroDivisionError("unforeseen")
 
-    monkeypatch.setattr(resyncing, "resync", resync)
+    monkeypatch.setattr(resyncer, "resync", resync)
     with serve("web1", "next") as service:
         record = resume(service, "web1")
         assert (record["result"], record["error"]) == ("failed", "internal_error")
-        assert "ZeroDivisionError: nobody foresaw it" in record["message"]
+        assert "ZeroDivisionError: unforeseen" in record["message"]
         assert_next_is_served(service)
 
 
-def test_a_guest_that_is_resumed_while_it_is_seen_to_is_seen_to_again_after_that(serve: Serve) -> None:
+def test_a_guest_resumed_during_its_resync_is_resynced_again_after_it(serve: Serve) -> None:
     may_go_on = threading.Event()
     with serve("web1", "next") as service:
         service.hypervisor.at_agent_command[1] = lambda: may_go_on.wait(10)
@@ -195,7 +195,7 @@ def test_a_guest_that_is_resumed_while_it_is_seen_to_is_seen_to_again_after_that
 # ---------------------------------------------------------------------------------------------------------- hypervisors
 
 
-def test_a_daemon_that_is_not_there_at_the_start_is_waited_for(serve: Serve) -> None:
+def test_the_service_waits_for_a_daemon_that_is_absent_at_the_start(serve: Serve) -> None:
     hypervisor = simulated("web1")
     hypervisor.stop_daemon()
     with serve(hypervisors={HERE: hypervisor}, look_at_start="yes") as service:
@@ -207,7 +207,7 @@ def test_a_daemon_that_is_not_there_at_the_start_is_waited_for(serve: Serve) -> 
     assert len(service.lines("lost")) == 1
 
 
-def test_a_daemon_that_goes_amid_a_resync_fails_that_one_which_is_corrected_when_it_is_back(serve: Serve) -> None:
+def test_a_resync_fails_if_the_daemon_stops_and_is_repeated_when_it_is_back(serve: Serve) -> None:
     with serve("web1") as service:
         service.hypervisor.at_agent_command[3] = service.hypervisor.stop_daemon
         failed = resume(service, "web1")
@@ -217,7 +217,7 @@ def test_a_daemon_that_goes_amid_a_resync_fails_that_one_which_is_corrected_when
     assert (corrected["cause"], corrected["result"]) == ("watch_resumed", "corrected")
 
 
-def test_a_hypervisor_that_is_not_there_leaves_the_others_alone(serve: Serve) -> None:
+def test_an_absent_hypervisor_does_not_affect_the_others(serve: Serve) -> None:
     there = "qemu+unix:///system?socket=/there"
     hypervisors = {HERE: simulated("next"), there: simulated("web1")}
     with serve(hypervisors=hypervisors, uris=f"qemu:///absent {HERE}\n  {there}") as service:
@@ -227,14 +227,14 @@ def test_a_hypervisor_that_is_not_there_leaves_the_others_alone(serve: Serve) ->
         assert_next_is_served(service)
 
 
-def test_the_hosts_own_clock_is_warned_of_when_it_changes_and_not_for_every_guest(
+def test_an_unsynchronized_host_is_logged_when_it_changes_and_not_for_every_guest(
     serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     is_synchronized: list[int] = []
     options = module("_clock.options", "guest_agent")
     usual = options.reference_of
     monkeypatch.setattr(
-        module("resyncing"),
+        module("resyncer"),
         "reference_of",
         lambda params: usual(params, lambda: options.HostClock(bool(is_synchronized))),
     )
@@ -248,5 +248,5 @@ def test_the_hosts_own_clock_is_warned_of_when_it_changes_and_not_for_every_gues
         service.records(4)
     assert [line.fields["message"] for line in service.lines("host_clock")] == [
         "the host's own clock is not synchronised; the guest is given the host's time all the same",
-        "the host's own clock is synchronised again",
+        "the host's own clock is synchronized again",
     ]

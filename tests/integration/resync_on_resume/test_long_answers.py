@@ -1,4 +1,4 @@
-"""What guests that answer at length through libvirt make the service hold of the hypervisor's memory."""
+"""The service's memory when guests send long replies through libvirt."""
 
 from __future__ import annotations
 
@@ -11,21 +11,19 @@ from tests.support.resync_service import ServiceProcess
 from tests.support.tiers import quick
 
 CONFIG = "[watch]\nlook_at_start = no\n[resync]\ntimeout = 60\n"
-SECONDS = 300.0  # of processors that others use as well
+SECONDS = 300.0  # on processors that other tests use as well
 
-# All of it, its interpreter and the simulated hypervisor included.
+# These include the interpreter and the simulated hypervisor.
 MOST_KIB = 100 * 1024
 MOST_LEFT_KIB = 80 * 1024
-# Room for a reply that the C library keeps, and pages that the interpreter has come to use.
+# For a reply that the C library keeps, and pages that the interpreter has allocated.
 MOST_GROWN_KIB = 32 * 1024
 
 WAYS = ("a reply", "not JSON", "a reply that is not UTF-8", "a refusal")
 
 
 @pytest.mark.parametrize("what", quick(WAYS, ("a reply",)))
-def test_guests_that_answer_at_length_at_once_and_again_and_again_cost_nothing_that_lasts(
-    tmp_path: Path, what: str
-) -> None:
+def test_long_replies_do_not_accumulate_in_memory(tmp_path: Path, what: str) -> None:
     names = [f"web{number}" for number in range(50)]
     profiles = dict.fromkeys(names, Profile(offset_ns=-20_000_000_000))
     with ServiceProcess(tmp_path, CONFIG, profiles) as service:

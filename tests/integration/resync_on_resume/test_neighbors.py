@@ -1,4 +1,4 @@
-"""The service, and guests at whose answers libvirt's daemon hangs up or ends: the others all end corrected."""
+"""Guests whose replies make libvirt's daemon close the connection or exit: all others are corrected."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ HONEST = tuple(f"web{number}" for number in range(8))
 BREAKERS = ("evil0", "evil1", "evil2")
 BEHIND = Profile(offset_ns=-BEHIND_NS)
 LONGEST_LEFT_NS = 100_000_000
-# So that some answer is always awaited when a connection breaks.
+# Slow enough that a reply is always pending when a connection breaks.
 IN_FLIGHT_SECONDS = 0.02
-# In a resync's order.
+# In the order of a resync.
 PHASES = ("guest-info", "guest-get-clock", "guest-update-time")
 CAUSES = ("resumed", "watch_resumed")
 
 
 def results_of(service: ServiceProcess, names: tuple[str, ...]) -> dict[str, list[str]]:
-    """By guest, in the order in which they were logged."""
+    """Return the results of each guest, in the order of the log."""
     found: dict[str, list[str]] = {name: [] for name in names}
     for line in service.lines("resync"):
         if line.fields["guest"] in found:
@@ -50,7 +50,7 @@ def wait_until_corrected(service: ServiceProcess, names: tuple[str, ...], second
 
 @contextmanager
 def beside(directory: Path, breakers: Sequence[str], phase: str, is_deadly: bool = False) -> Iterator[ServiceProcess]:
-    """The service before honest guests, and those that break the connection in that phase."""
+    """Run the service with honest guests, and with guests that break the connection in that phase."""
     with ServiceProcess(directory, LATER, dict.fromkeys((*breakers, *HONEST), BEHIND)) as service:
         service.wait_for("watching")
         service.ask("break_at", breakers, phase, is_deadly)
@@ -61,7 +61,7 @@ def beside(directory: Path, breakers: Sequence[str], phase: str, is_deadly: bool
 @pytest.mark.parametrize("is_deadly", [False, True])
 @pytest.mark.parametrize("breakers", [1, 3])
 @pytest.mark.parametrize("phase", quick(PHASES, PHASES[1:2]))
-def test_guests_that_are_resumed_at_the_same_time_as_breaking_ones_are_all_corrected(
+def test_guests_resumed_together_with_breakers_are_all_corrected(
     tmp_path: Path, phase: str, breakers: int, is_deadly: bool
 ) -> None:
     evil = BREAKERS[:breakers]
@@ -70,12 +70,12 @@ def test_guests_that_are_resumed_at_the_same_time_as_breaking_ones_are_all_corre
         wait_until_corrected(service, HONEST)
         until(lambda: all(results_of(service, evil).values()), service.read_log)
         assert service.stop() == 0
-        if not is_deadly:  # nothing is said of what was done again
+        if not is_deadly:  # a repeated exchange is not logged
             assert "failed" not in {each for found in results_of(service, HONEST).values() for each in found}
         assert all(line.fields["cause"] in CAUSES for line in service.lines("resync"))
 
 
-def test_a_breaking_guest_that_is_resumed_again_and_again_costs_no_other_one(tmp_path: Path) -> None:
+def test_a_breaker_that_is_resumed_repeatedly_does_not_affect_others(tmp_path: Path) -> None:
     evil = BREAKERS[0]
     with beside(tmp_path, (evil,), "guest-get-clock") as service:
         for time, name in enumerate(HONEST, 1):
@@ -83,7 +83,7 @@ def test_a_breaking_guest_that_is_resumed_again_and_again_costs_no_other_one(tmp
             service.ask("resume", [evil, name])
             until(
                 lambda time=time: len(results_of(service, (evil,))[evil]) >= time,
-                lambda: f"it was not seen to: {service.read_log()}",
+                lambda: f"it was not resynced: {service.read_log()}",
             )
         wait_until_corrected(service, HONEST)
         assert service.stop() == 0
@@ -91,13 +91,13 @@ def test_a_breaking_guest_that_is_resumed_again_and_again_costs_no_other_one(tmp
         assert set(results_of(service, (evil,))[evil]) == {"failed"}
 
 
-def test_breaking_guests_do_not_spoil_the_look_at_all_guests(tmp_path: Path) -> None:
-    """Some guests break the connection, whatever they are asked."""
+def test_breakers_do_not_spoil_the_scan_of_all_guests(tmp_path: Path) -> None:
+    """The breakers break the connection at any request."""
     with beside(tmp_path, BREAKERS, "guest-info", True) as service:
-        # The daemon comes back, and all guests are looked at.
+        # The daemon comes back, and all guests are scanned.
         service.ask("break_connections")
         wait_until_corrected(service, HONEST)
-        # It ends at a few answers of each: beside others, apart, and alone for three times at the most.
+        # The daemon exits at a few replies of each: together with others, apart, and alone at most three times.
         until(lambda: all(results_of(service, BREAKERS).values()), service.read_log)
         service.ask("resume", ["web0"])
         until(lambda: len(results_of(service, HONEST)["web0"]) > 1, service.read_log)
@@ -115,9 +115,9 @@ def hang_up_on(connection: Connection) -> None:
         ("XMLDesc", (3,), lambda connection: connection.hypervisor.break_connections(), "yes"),
         ("metadata", (1, 2, 4), hang_up_on, "no"),
     ],
-    ids=["while all guests are looked at", "at the mark of each"],
+    ids=["during the scan", "at the mark of each guest"],
 )
-def test_a_connection_that_another_guest_breaks_is_no_guests_fault(
+def test_a_connection_broken_by_others_fails_no_guest(
     serve: Serve,
     monkeypatch: pytest.MonkeyPatch,
     what: str,
@@ -142,14 +142,14 @@ def test_a_connection_that_another_guest_breaks_is_no_guests_fault(
     assert {(each["guest"], each["result"]) for each in records} == {(name, "corrected") for name in HONEST}
 
 
-def test_what_failed_since_no_connection_could_be_made_is_done_again_though_nothing_else_happens(
+def test_a_resync_that_could_not_connect_is_repeated_without_another_event(
     serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The daemon is watched all the while, and takes no other connection for a time."""
+    """The watch stays connected, but the daemon accepts no other connection for a while."""
     runner, suspects = module("_fleet.runner", "guest_agent"), module("_fleet.suspects", "guest_agent")
     watcher, states = module("_watch.watcher", "guest_agent"), module("_watch.states", "guest_agent")
     soon = partial(runner.Runner, timings=suspects.Timings(restart=0.2, retry=0.05))
-    monkeypatch.setattr(module("resyncing"), "Runner", soon)
+    monkeypatch.setattr(module("resyncer"), "Runner", soon)
     again = partial(watcher.Watcher, timings=states.Timings(unreached=300_000_000))
     monkeypatch.setattr(module("service"), "Watcher", again)
     with serve("web1") as service:
@@ -159,18 +159,18 @@ def test_what_failed_since_no_connection_could_be_made_is_done_again_though_noth
         failed = service.wait_for("resync")[0]
         assert (failed["cause"], failed["result"], failed["error"]) == ("resumed", "failed", "hypervisor_unavailable")
         service.hypervisor.start_daemon()
-        until(lambda: service.lines("resync")[-1].fields["result"] == "corrected", "it is not done again")
+        until(lambda: service.lines("resync")[-1].fields["result"] == "corrected", "the resync was not repeated")
         assert service.lines("resync")[-1].fields["cause"] == "resumed"
     assert service.lines("lost") == []
 
 
 @pytest.mark.parametrize("seconds", [0.9, 4.0])
-def test_slow_guests_that_are_resumed_at_the_same_time_hold_up_no_other_one(tmp_path: Path, seconds: float) -> None:
+def test_slow_guests_resumed_at_the_same_time_delay_no_other_guest(tmp_path: Path, seconds: float) -> None:
     slow = tuple(f"slow{number}" for number in range(15))
     with ServiceProcess(tmp_path, LATER, dict.fromkeys((*slow, *HONEST), BEHIND)) as service:
         service.wait_for("watching")
         service.ask("slow_down", slow, seconds)
         service.ask("resume", [*slow, *HONEST])
         wait_until_corrected(service, HONEST, 4.0)
-        # They are still at it.
+        # The slow guests are not finished yet.
         assert not any(map(len, results_of(service, slow).values()))

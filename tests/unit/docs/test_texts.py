@@ -57,7 +57,7 @@ def test_the_lines_of_the_service_are_those_that_it_writes() -> None:
     (example,) = to_check(Check.SERVICE_LOG)
     commands = {f"$ {command}" for command in commands_of(example)}
     watching, resync = (line for line in example.text.splitlines() if line not in commands)
-    log, record = module("log"), module("record")
+    log, result = module("log"), module("result")
     causes, news = (module(name, "guest_agent") for name in ("_watch.causes", "_watch.notices"))
     assert causes is not None
     assert watching == log.line("watching", parse(watching).fields.items())
@@ -77,7 +77,7 @@ def test_the_lines_of_the_service_are_those_that_it_writes() -> None:
             }
 
     guest = news.WatchedGuest(fields["uri"], fields["uuid"], fields["guest"])
-    made = record.of_stale(news.Stale(guest, fields["cause"], since_ns), Report(), None)
+    made = result.result_of(news.Stale(guest, fields["cause"], since_ns), Report(), None)
     assert log.line("resync", made.fields()) == resync
 
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Watching one hypervisor: its connection, made again whenever it is lost, and the events of its guests."""
+"""Watches one hypervisor: reconnects whenever the connection is lost, and passes on its guests' events."""
 
 from __future__ import annotations
 
@@ -25,43 +25,43 @@ _AGENT_LIFECYCLE = 18
 
 _AGENT_CONNECTED = 1  # virConnectDomainEventAgentLifecycleState
 
-# A daemon on another machine that is gone without a word is noticed within this many seconds times this many probes.
+# Interval in seconds, and number of probes, until a dead connection to a remote daemon is detected.
 _KEEPALIVE = (5, 3)
 
 
 class Listener(Protocol):
-    """Takes the events, on threads of libvirt and of the source. Must not block, and must not raise."""
+    """Takes the events, on threads of libvirt and of the source. Must not block or raise."""
 
     def on_lifecycle(self, uuid: str, name: str, event: int, detail: int) -> None:
-        """Take virDomainEventType and its detail."""
+        """Take a virDomainEventType and its detail."""
 
     def on_agent(self, uuid: str, name: str, is_connected: bool) -> None:
-        """Take whether the guest has opened the agent's port."""
+        """Take whether a process in the guest has opened the agent's port."""
 
     def on_reboot(self, uuid: str, name: str) -> None:
-        """Take a reboot, the guest's own or one from outside."""
+        """Take a reboot, whether the guest or the host requested it."""
 
     def on_connected(self, running: int, seen: Sequence[SeenGuest]) -> None:
-        """Take the number of running domains, and those of them that are watched."""
+        """Take the number of running domains, and those that have an agent channel."""
 
     def on_lost(self, error: QgaError) -> None:
-        """Take why the daemon cannot be reached, or not any more."""
+        """Take the reason why the daemon cannot be reached."""
 
 
 class Retries(NamedTuple):
-    """How long to wait before a hypervisor is tried again, in seconds: twice as long each time, up to the longest."""
+    """The pause before the next connection attempt, in seconds. It doubles each time, up to ``longest``."""
 
     first: float = 0.25
     longest: float = 30.0
 
 
-USUAL_RETRIES = Retries()
+DEFAULT_RETRIES = Retries()
 
 
 class Source:
-    """Watches one hypervisor from a thread of its own until it is closed."""
+    """Watches one hypervisor on its own thread until it is closed."""
 
-    def __init__(self, uri: str, listener: Listener, retries: Retries = USUAL_RETRIES) -> None:
+    def __init__(self, uri: str, listener: Listener, retries: Retries = DEFAULT_RETRIES) -> None:
         self._uri = uri
         self._line = Line(uri)
         self._libvirt = self._line.libvirt
@@ -73,7 +73,7 @@ class Source:
         threading.Thread(target=self._watch, name=f"libvirt watch {uri}", daemon=True).start()
 
     def close(self) -> None:
-        """Pass on nothing more. Waits for nothing."""
+        """Stop passing on events, without waiting."""
         self._closing.set()
         self._lost.set()
 
@@ -83,30 +83,30 @@ class Source:
             self._lost.clear()
             try:
                 with self._connected() as connection:
-                    self._pass(connection)
+                    self._scan(connection)
                     retry_seconds = self._retries.first
                     self._lost.wait()
                 error: QgaError = HypervisorUnavailableError(f"the connection to libvirt at {self._uri} was lost")
             except QgaError as failure:
                 error = failure
-            self._pass_on(self._listener.on_lost, error)
+            self._notify(self._listener.on_lost, error)
             self._closing.wait(retry_seconds)
             retry_seconds = min(2 * retry_seconds, self._retries.longest)
 
-    def _pass(self, connection: Any) -> None:
+    def _scan(self, connection: Any) -> None:
         running = self._libvirt_call(self._running, connection)
-        seen = [found for domain in running if (found := self._look_at(connection, domain)) is not None]
-        self._pass_on(self._listener.on_connected, len(running), seen)
+        seen = [found for domain in running if (found := self._inspect(connection, domain)) is not None]
+        self._notify(self._listener.on_connected, len(running), seen)
 
     @contextlib.contextmanager
     def _connected(self) -> Any:
         """
-        :raises QgaError: it cannot be connected to
+        :raises QgaError: connecting failed
         """
         connection = self._line.connection()
         registered: list[int] = []
         try:
-            with contextlib.suppress(self._libvirt.libvirtError):  # some drivers have none
+            with contextlib.suppress(self._libvirt.libvirtError):  # some drivers do not support it
                 connection.setKeepAlive(*_KEEPALIVE)
             connection.registerCloseCallback(self._on_closed, None)
             for event, callback in (
@@ -133,10 +133,10 @@ class Source:
     def _running(self, connection: Any) -> list[Any]:
         return [domain for domain, state in with_states(self._line, connection) if is_running(state)]
 
-    def _look_at(self, connection: Any, domain: Any) -> SeenGuest | None:
-        """None: it has no port for an agent, or is gone by now.
+    def _inspect(self, connection: Any, domain: Any) -> SeenGuest | None:
+        """Return None if the guest has no agent channel, or is gone.
 
-        :raises QgaError: the connection was lost, and nothing is known of the guest
+        :raises QgaError: the connection was lost
         """
         try:
             state = channel_state(domain.XMLDesc(0))
@@ -146,20 +146,20 @@ class Source:
             return None
         return SeenGuest(domain.UUIDString(), domain.name(), state.connected) if state.configured else None
 
-    def _pass_on(self, what: Callable[..., None], *of: Any) -> None:
+    def _notify(self, callback: Callable[..., None], *arguments: Any) -> None:
         if not self._closing.is_set():
-            what(*of)
+            callback(*arguments)
 
-    # On the thread of libvirt's event loop, where nothing may be asked of libvirt.
+    # These run on the thread of libvirt's event loop, where libvirt must not be called.
 
     def _on_closed(self, _connection: Any, _reason: int, _opaque: object) -> None:
         self._lost.set()
 
     def _on_lifecycle(self, _connection: Any, domain: Any, event: int, detail: int, _opaque: object) -> None:
-        self._pass_on(self._listener.on_lifecycle, domain.UUIDString(), domain.name(), event, detail)
+        self._notify(self._listener.on_lifecycle, domain.UUIDString(), domain.name(), event, detail)
 
     def _on_agent(self, _connection: Any, domain: Any, state: int, _reason: int, _opaque: object) -> None:
-        self._pass_on(self._listener.on_agent, domain.UUIDString(), domain.name(), state == _AGENT_CONNECTED)
+        self._notify(self._listener.on_agent, domain.UUIDString(), domain.name(), state == _AGENT_CONNECTED)
 
     def _on_reboot(self, _connection: Any, domain: Any, _opaque: object) -> None:
-        self._pass_on(self._listener.on_reboot, domain.UUIDString(), domain.name())
+        self._notify(self._listener.on_reboot, domain.UUIDString(), domain.name())

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The program: options in, exit status out."""
+"""The command line: options and exit statuses."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Mapping, NoReturn, Sequence
 from guest_agent._errors import MissingLibraryError
 
 from .config import CONFIG_FILE, Config, ConfigError, read
-from .lock import AlreadyRunningError, only_one, usual_path
+from .lock import AlreadyRunningError, default_path, hold
 from .log import standard_log
 from .service import Service, StopSignals
 
@@ -29,24 +29,24 @@ _CONFIG = 78
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        _complain(message)
+        _print_error(message)
         sys.exit(_USAGE)
 
 
 def _options(arguments: Sequence[str]) -> argparse.Namespace:
     parser = _Parser(
         prog="resync_on_resume",
-        description="Sets the clock of a guest right whenever it is resumed, restored, reverted or migrated here.",
+        description="Resyncs the clock of each guest that is resumed, restored, reverted or migrated to this machine.",
         allow_abbrev=False,
     )
     add = parser.add_argument
     add("--config", metavar="PATH", default=CONFIG_FILE, help=f"configuration (default: {CONFIG_FILE})")
-    add("--check-config", action="store_true", help="read the configuration, say what is wrong with it, and end")
-    add("--lock", metavar="PATH", help="file that only one service holds (default: lock, in its runtime directory)")
+    add("--check-config", action="store_true", help="validate the configuration and exit")
+    add("--lock", metavar="PATH", help="lock file of the one running service (default: lock, in its runtime directory)")
     return parser.parse_args(arguments)
 
 
-def _complain(text: object) -> None:
+def _print_error(text: object) -> None:
     sys.stderr.write(f"qga-resync-on-resume: {text}\n")
 
 
@@ -54,7 +54,7 @@ def _origin_of(error: Exception) -> str:
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
-    return "an unknown place" if trace is None else f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}"
+    return "unknown location" if trace is None else f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}"
 
 
 def _serve(config: Config, environment: Mapping[str, str]) -> int:
@@ -63,10 +63,10 @@ def _serve(config: Config, environment: Mapping[str, str]) -> int:
     try:
         Service(config, standard_log(environment), stop).run()
     except MissingLibraryError as error:
-        _complain(f"{error.message}; install python3-libvirt (libvirt-python) for {sys.executable}")
+        _print_error(f"{error.message}; install python3-libvirt (libvirt-python) for {sys.executable}")
         return _UNAVAILABLE
     except Exception as error:
-        _complain(f"a defect: {type(error).__name__} at {_origin_of(error)}: {error}")
+        _print_error(f"internal error: {type(error).__name__} at {_origin_of(error)}: {error}")
         return _SOFTWARE
     return 0
 
@@ -76,24 +76,24 @@ def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
     try:
         config = read(chosen.config)
     except ConfigError as error:
-        _complain(error)
+        _print_error(error)
         return _CONFIG
     if chosen.check_config:
         return 0
-    path = chosen.lock or usual_path(environment)
+    path = chosen.lock or default_path(environment)
     try:
-        with only_one(path):
+        with hold(path):
             return _serve(config, environment)
     except AlreadyRunningError as error:
-        _complain(error)
+        _print_error(error)
         return _TEMPORARY_FAILURE
     except OSError as error:
-        _complain(f"the lock {path} cannot be made: {error.strerror or error}")
+        _print_error(f"cannot create the lock {path}: {error.strerror or error}")
         return _CANNOT_CREATE
 
 
 if __name__ == "__main__":
     status = main(sys.argv[1:], os.environ)
     sys.stdout.flush()
-    # Not by way of the interpreter's end: there, libvirt's connections are closed, which waits for a daemon that hangs.
+    # A normal exit of the interpreter closes libvirt's connections, which blocks if the daemon hangs.
     os._exit(status)

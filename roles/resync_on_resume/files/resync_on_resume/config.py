@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What the service is told, in a file of sections and keys."""
+"""The service's configuration file: sections and keys."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ CONFIG_FILE = "/etc/qga-resync-on-resume.conf"
 
 
 class ConfigError(Exception):
-    """One sentence: the file, where in it, and what is wrong there."""
+    """The message is one sentence that names the file, the section and the key."""
 
 
 @dataclass(frozen=True)
 class Config:
-    """``agent_patience`` and ``timeout`` are in seconds. ``resync`` has the options of a resync, as the module names
-    them. ``metrics_file``: empty, none is written.
+    """``agent_patience`` and ``timeout`` are in seconds. ``resync`` has the options of ``qga_update_time``.
+    ``metrics_file``: no file is written if it is empty.
     """
 
     uris: tuple[str, ...]
@@ -42,17 +42,17 @@ class Config:
 # ------------------------------------------------------------------------------------------------------------- values
 
 
-# libvirt takes qemu:/system for qemu:///system. What has no scheme can only be an alias from its configuration.
+# libvirt accepts qemu:/system for qemu:///system. A name without a scheme is an alias from libvirt.conf.
 _URI = re.compile(r"[a-z][a-z0-9+.-]*:/", re.IGNORECASE | re.ASCII)
 
 
 def _uris(text: str) -> tuple[str, ...]:
     found = tuple(dict.fromkeys(text.split()))
     if not found:
-        raise ValueError("expects the URI of a hypervisor, such as qemu:///system")
+        raise ValueError("expected the URI of a hypervisor, such as qemu:///system")
     wrong = [uri for uri in found if not _URI.match(uri)]
     if wrong:
-        raise ValueError(f"{wrong[0]} is not the URI of a hypervisor, such as qemu:///system")
+        raise ValueError(f"'{wrong[0]}' is not the URI of a hypervisor, such as qemu:///system")
     return found
 
 
@@ -60,7 +60,7 @@ def _flag(text: str) -> bool:
     try:
         return configparser.ConfigParser.BOOLEAN_STATES[text.lower()]
     except KeyError:
-        raise ValueError("expects yes or no") from None
+        raise ValueError("expected yes or no") from None
 
 
 def _number(kind: type[float], expected: str) -> Callable[[str], float]:
@@ -68,7 +68,7 @@ def _number(kind: type[float], expected: str) -> Callable[[str], float]:
         try:
             return kind(text)
         except ValueError:
-            raise ValueError(f"expects {expected}") from None
+            raise ValueError(f"expected {expected}") from None
 
     return read
 
@@ -76,7 +76,7 @@ def _number(kind: type[float], expected: str) -> Callable[[str], float]:
 def _one_of(choices: Sequence[str]) -> Callable[[str], str]:
     def read(text: str) -> str:
         if text not in choices:
-            raise ValueError(f"expects one of {', '.join(choices)}")
+            raise ValueError(f"expected one of {', '.join(choices)}")
         return text
 
     return read
@@ -84,7 +84,7 @@ def _one_of(choices: Sequence[str]) -> Callable[[str], str]:
 
 def _path(text: str) -> str:
     if text and not text.startswith("/"):
-        raise ValueError("expects a path from the root, or nothing")
+        raise ValueError("expected an absolute path, or nothing")
     return text
 
 
@@ -93,10 +93,10 @@ _count = _number(int, "a whole number")
 
 
 class _Key(NamedTuple):
-    """``option``: the modules' name for it, under which its range is known."""
+    """``option``: the name of the module option that has the same range."""
 
     read: Callable[[str], Any]
-    usual: str
+    default: str
     option: str = ""
 
 
@@ -127,24 +127,25 @@ _KEYS: Mapping[str, Mapping[str, _Key]] = {
 
 def read(path: str) -> Config:
     """
-    :raises ConfigError: it cannot be read, or holds what is not known or cannot be
+    :raises ConfigError: the file cannot be read, or has an unknown key or an invalid value
     """
     parser = _parser()
     try:
         with open(path, encoding="utf-8") as file:
             parser.read_file(file, path)
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
+        raise ConfigError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
     except configparser.Error as error:
-        raise ConfigError(f"{path} cannot be read: {' '.join(str(error).split())}") from error
+        raise ConfigError(f"cannot read {path}: {' '.join(str(error).split())}") from error
     for section in parser.sections():
         if section not in _KEYS:
-            raise ConfigError(f"{path}: there is no section [{section}], only [{'], ['.join(_KEYS)}]")
+            raise ConfigError(f"{path}: unknown section [{section}]; expected one of [{'], ['.join(_KEYS)}]")
         for key in parser[section]:
             if key not in _KEYS[section]:
-                raise ConfigError(f"{path}: there is no key {key} in [{section}], only {', '.join(_KEYS[section])}")
+                known = ", ".join(_KEYS[section])
+                raise ConfigError(f"{path}: unknown key '{key}' in [{section}]; expected one of {known}")
     watch, resync, metrics = (
-        {key: _value(path, section, key, parser.get(section, key, fallback=keys[key].usual)) for key in keys}
+        {key: _value(path, section, key, parser.get(section, key, fallback=keys[key].default)) for key in keys}
         for section, keys in _KEYS.items()
     )
     try:
@@ -167,10 +168,10 @@ def _parser() -> configparser.ConfigParser:
         delimiters=("=",),
         inline_comment_prefixes=(";",),
         empty_lines_in_values=False,
-        default_section="",  # there is none
+        default_section="",  # none
         interpolation=None,
     )
-    parser.optionxform = str  # type: ignore[assignment,method-assign]  # keys are as they are
+    parser.optionxform = str  # type: ignore[assignment,method-assign]  # keys are case-sensitive
     return parser
 
 
@@ -182,5 +183,6 @@ def _value(path: str, section: str, key: str, text: str) -> Any:
             check_numbers({known.option: value})
     except (ValueError, InvalidOptionError) as error:
         wrong = error.hint if isinstance(error, InvalidOptionError) else str(error)
-        raise ConfigError(f"{path}: [{section}] {key} is {' '.join(text.split()) or 'empty'}: {wrong}") from error
+        given = f"'{' '.join(text.split())}'" if text.split() else "empty"
+        raise ConfigError(f"{path}: [{section}] {key} is {given}: {wrong}") from error
     return value

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Only one service at a time: two would step the same clock."""
+"""The lock of the one running service: two services would step the same clock."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ _DIRECTORY = "/run/qga-resync-on-resume"
 
 
 class AlreadyRunningError(Exception):
-    """Another one runs. One sentence, with its process id."""
+    """The message is one sentence with the other service's process ID."""
 
 
-def usual_path(environment: Mapping[str, str]) -> str:
-    """In the directory that systemd made for the service, if it did (systemd.exec(5), RUNTIME_DIRECTORY)."""
+def default_path(environment: Mapping[str, str]) -> str:
+    """Return a path in the directory that systemd created for the service (systemd.exec(5), RUNTIME_DIRECTORY)."""
     directory = environment.get("RUNTIME_DIRECTORY", "").split(":")[0] or _DIRECTORY
     return os.path.join(directory, "lock")
 
 
 @contextlib.contextmanager
-def only_one(path: str) -> Iterator[None]:
-    """Hold the lock. The kernel gives it back, whatever ends this process; the file stays.
+def hold(path: str) -> Iterator[None]:
+    """Hold the lock. The kernel releases it however this process ends; the file stays.
 
-    :raises AlreadyRunningError: another one holds it
-    :raises OSError: the file cannot be made
+    :raises AlreadyRunningError: another process holds it
+    :raises OSError: the file cannot be created
     """
     os.makedirs(os.path.dirname(path) or ".", mode=0o755, exist_ok=True)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
@@ -39,7 +39,7 @@ def only_one(path: str) -> Iterator[None]:
         except BlockingIOError:
             holder = os.read(descriptor, 32).decode("ascii", "replace").strip() or "unknown"
             raise AlreadyRunningError(
-                f"another resync-on-resume service runs already, process {holder}: it holds {path}"
+                f"another resync-on-resume service is already running: process {holder} holds {path}"
             ) from None
         os.truncate(descriptor, 0)
         os.write(descriptor, b"%d\n" % os.getpid())

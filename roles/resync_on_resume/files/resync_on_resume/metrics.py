@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The service's counters, and their text for Prometheus (text-based format, version 0.0.4)."""
+"""The service's metrics, in Prometheus's text format (version 0.0.4)."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from typing import Iterable, Iterator, Sequence
 
 from guest_agent._clock.report import SLEWING
 
-from .record import Record
+from .result import ResyncResult
 
 _SECOND_NS = 1_000_000_000
 
-# In seconds. From what is mostly left alone, to a guest that was saved for a month.
+# In seconds: from offsets that are usually within the tolerance, up to a guest that was saved for a month.
 _OFFSET_BOUNDS = (0.001, 0.01, 0.1, 1, 10, 60, 600, 3600, 86400, 604800, 2592000)
 _RESIDUAL_BOUNDS = (0.00001, 0.00003, 0.0001, 0.0003, 0.001, 0.003, 0.01, 0.1, 1)
 _RESUME_BOUNDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
@@ -27,10 +27,9 @@ Labels = Sequence["tuple[str, str]"]
 
 
 class Histogram:
-    """``bounds`` are the largest values of each bucket, ascending; one more takes what is above.
+    """``bounds`` are the upper limits of the buckets, ascending. One more bucket counts larger values.
 
-    In the sum, what is above the last of them counts as that one: a guest that claims centuries would be all that is
-    seen of it. How many there were is in the last bucket.
+    In the sum, a larger value counts as the last bound: otherwise one guest that claims centuries would dominate it.
     """
 
     def __init__(self, bounds: Sequence[float]) -> None:
@@ -47,13 +46,13 @@ class Histogram:
         return sum(self._counts)
 
     def cumulative(self) -> Iterator[tuple[str, int]]:
-        """For each bound, as a text, how many values there were up to it."""
+        """Yield each bound, as text, with the number of values up to it."""
         return zip((*(f"{bound:.10g}" for bound in self._bounds), "+Inf"), accumulate(self._counts))
 
 
 class Metrics:
-    """All from this object's making on. ``connected``: by its uri, whether a hypervisor is watched; none is at first.
-    ``in_progress``: guests that are worked on.
+    """Counts from its creation on. ``connected``: whether each hypervisor is watched, by URI.
+    ``in_progress``: the number of resyncs that are running.
     """
 
     def __init__(self, uris: Iterable[str]) -> None:
@@ -65,30 +64,30 @@ class Metrics:
         self._residual = Histogram(_RESIDUAL_BOUNDS)
         self._resume_to_corrected = Histogram(_RESUME_BOUNDS)
 
-    def add(self, record: Record) -> None:
-        self._resyncs[record.cause, record.result, record.code] += 1
-        report = record.report
+    def add(self, result: ResyncResult) -> None:
+        self._resyncs[result.cause, result.status, result.code] += 1
+        report = result.report
         if report is not None:
             self._offset_found.observe(abs(report.before.ns) / _SECOND_NS)
-            if report.after is not None and record.result != SLEWING:
+            if report.after is not None and result.status != SLEWING:
                 self._residual.observe(abs(report.after.ns) / _SECOND_NS)
-        if record.resume_to_step_ns is not None and record.error is None:
-            self._resume_to_corrected.observe(record.resume_to_step_ns / _SECOND_NS)
+        if result.resume_to_step_ns is not None and result.error is None:
+            self._resume_to_corrected.observe(result.resume_to_step_ns / _SECOND_NS)
 
     def text(self) -> str:
         return "".join(f"{line}\n" for line in self._lines())
 
     def _lines(self) -> Iterator[str]:
         name = "qga_resync_total"
-        yield from _head(name, "counter", "Guests whose clock may have been stale, by what came of them.")
+        yield from _head(name, "counter", "Resyncs by cause, result and error code.")
         for labels, count in sorted(self._resyncs.items()):
             yield _sample(name, count, tuple(zip(("cause", "result", "code"), labels)))
         for name, meaning, histogram in (
-            ("qga_resync_offset_found_seconds", "How far off guests' clocks were found.", self._offset_found),
-            ("qga_resync_residual_seconds", "How far off guests' clocks were after a step.", self._residual),
+            ("qga_resync_offset_found_seconds", "Absolute offset of a guest's clock when found.", self._offset_found),
+            ("qga_resync_residual_seconds", "Absolute offset of a guest's clock after a step.", self._residual),
             (
                 "qga_resync_resume_to_corrected_seconds",
-                "From the news that a guest was resumed to the last step of its clock.",
+                "Time from libvirt's event to the last step of the guest's clock.",
                 self._resume_to_corrected,
             ),
         ):
@@ -102,7 +101,7 @@ class Metrics:
         for uri, is_connected in sorted(self.connected.items()):
             yield _sample(name, int(is_connected), (("uri", uri),))
         name = "qga_resync_in_progress"
-        yield from _head(name, "gauge", "Guests whose clocks are being seen to.")
+        yield from _head(name, "gauge", "Resyncs that are running.")
         yield _sample(name, self.in_progress)
         name = "qga_resync_start_time_seconds"
         yield from _head(name, "gauge", "When the service started, in seconds since 1970.")

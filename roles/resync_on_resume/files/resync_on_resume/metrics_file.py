@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The metrics' file, for the node exporter: its text collector reads all ``*.prom`` of a directory, at any time."""
+"""The metrics file. The node exporter's textfile collector reads all ``*.prom`` files of a directory at any time."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from guest_agent._event_loop.threads import Bell
 from .log import Log
 from .metrics import Metrics
 
-# At most this often. What changes during the pause is written at its end.
+# The file is written at most once in this time.
 _PERIOD_SECONDS = 1.0
 
 _MODE = 0o644
-# The owner of the directory may have made the file that is there, and this one belongs to root: it gets no setuid bit,
-# is not executable, and only its owner and group may write to it.
+# The mode bits of an existing file that are kept. The directory's owner may have created that file, and the new one
+# belongs to root: no setuid bit, no execute permission, no write permission for others.
 _KEPT = 0o664
 
 
 def _mode_of(path: str) -> int:
-    """Return the mode of the file that is there, or the one for a new file."""
+    """Return the mode of the existing file, or that of a new one."""
     try:
         found = os.lstat(path)
     except OSError:
@@ -35,12 +35,12 @@ def _mode_of(path: str) -> int:
 
 
 def replace(path: str, text: str) -> None:
-    """Write the whole file, or leave it as it was. A file that is there keeps its mode, within ``_KEPT``.
+    """Replace the file atomically. An existing file keeps its mode, within ``_KEPT``.
 
-    :raises OSError: it could not be written
+    :raises OSError: the file cannot be written
     """
     directory, name = os.path.split(path)
-    # Beside it, to be renamed. Not a name of its own each time: it would stay for ever if this process is killed now.
+    # A fixed name: a unique one would stay forever if this process is killed before the rename.
     unfinished = os.path.join(directory, f".{name}.new")
     with contextlib.suppress(FileNotFoundError):
         os.unlink(unfinished)
@@ -58,8 +58,7 @@ def replace(path: str, text: str) -> None:
 
 
 class MetricsFile:
-    """``path``: empty, and nothing is written. A problem is logged once, and the file is tried again with
-    the next change."""
+    """Writes nothing if ``path`` is empty. A failure is logged once, and the next change tries again."""
 
     def __init__(self, path: str, metrics: Metrics, log: Log) -> None:
         self._path = path
@@ -75,7 +74,7 @@ class MetricsFile:
             self._bell.ring()
 
     async def run(self) -> None:
-        """Write the file after each change, for ever."""
+        """Write the file after each change, forever."""
         while True:
             if await received(self._bell.descriptor, Deadline(LONG_SECONDS)) is not None:
                 await pause(_PERIOD_SECONDS)
@@ -91,7 +90,7 @@ class MetricsFile:
         except OSError as error:
             problem = error.strerror or str(error)
         if problem is not None and problem != self._problem:
-            self._log.warning("metrics", [("file", self._path), ("message", f"cannot be written: {problem}")])
+            self._log.warning("metrics", [("file", self._path), ("message", f"cannot write the file: {problem}")])
         elif problem is None and self._problem is not None:
-            self._log.info("metrics", [("file", self._path), ("message", "is written again")])
+            self._log.info("metrics", [("file", self._path), ("message", "the file is written again")])
         self._problem = problem

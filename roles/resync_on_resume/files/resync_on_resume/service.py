@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The service as a whole: watching hypervisors, and seeing to several of their guests at once."""
+"""The service: watches hypervisors and resyncs several of their guests at a time."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from .config import Config
 from .log import Log
 from .metrics import Metrics
 from .metrics_file import MetricsFile
-from .record import NOT_NEEDED, WITHDRAWN, Record
-from .resyncing import Resyncing
-from .systemd_state import SystemdState, be_alive
+from .result import NOT_NEEDED, WITHDRAWN, ResyncResult
+from .resyncer import Resyncer
+from .systemd_state import SystemdState, send_watchdog
 
 
 class StopSignals:
-    """``await wait()`` returns once the service is asked to end, by SIGTERM, SIGINT or :meth:`ask`."""
+    """``await wait()`` returns after SIGTERM, SIGINT or :meth:`ask`."""
 
     def __init__(self) -> None:
         self._descriptor, self._writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
 
     def listen(self) -> None:
-        """On the main thread: from now on, Python writes each signal's number into the pipe."""
+        """Have Python write each signal's number into the pipe. Call it on the main thread."""
         signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda _number, _frame: None)
@@ -45,12 +45,12 @@ class StopSignals:
             pass
 
 
-class _EndedError(Exception):
-    """The service was asked to end."""
+class _StoppedError(Exception):
+    """The service was asked to stop."""
 
 
 class Service:
-    """Begins to watch at once, and does what is to be done about it when it is run.
+    """Begins to watch when it is created. :meth:`run` does the resyncs.
 
     :raises MissingLibraryError: libvirt-python cannot be imported
     """
@@ -61,73 +61,74 @@ class Service:
         self._metrics = Metrics(config.uris)
         self._metrics_file = MetricsFile(config.metrics_file, self._metrics, log)
         self._state = SystemdState(config.uris)
-        self._resyncing = Resyncing(config, log)
+        self._resyncer = Resyncer(config, log)
         self._watcher = Watcher(config.uris, config.agent_patience, config.look_at_start)
-        # One more, since the watch is a task, too. Others that sleep do not count.
+        # One more for the watch. The other tasks sleep, and sleeping tasks do not count.
         self._multiplexer: Multiplexer[None] = Multiplexer(config.concurrency + 1, lambda _number, _result: None)
 
     def run(self) -> None:
-        """Run until it is asked to end, and leave a resync that is under way: the next start looks at all guests."""
+        """Run until it is asked to stop. Running resyncs are abandoned: the next start checks all guests."""
         try:
             self._multiplexer.run(self._tasks())
-        except _EndedError:
+        except _StoppedError:
             pass
         finally:
             self._state.end()
             self._watcher.close()
-            self._resyncing.close()
+            self._resyncer.close()
             self._metrics_file.write()
 
     def _tasks(self) -> Iterator[Task[None]]:
-        yield self._end()
+        yield self._stop_on_request()
         yield self._watch()
         yield self._metrics_file.run()
-        yield self._state.be_ready_in_the_end()
+        yield self._state.report_ready_after_timeout()
         seconds = watchdog_seconds()
         if seconds is not None:
-            yield be_alive(seconds)
+            yield send_watchdog(seconds)
 
-    async def _end(self) -> None:
+    async def _stop_on_request(self) -> None:
         await self._stop.wait()
-        raise _EndedError
+        raise _StoppedError
 
     async def _watch(self) -> None:
         while True:
-            news = await self._watcher.next()
-            if isinstance(news, Stale):
-                self._multiplexer.add(self._see_to(news))
-            elif isinstance(news, Withdrawn):
-                self._keep(Record(news.guest, news.cause, WITHDRAWN, became=news.became))
-            elif isinstance(news, NotNeeded):
-                self._keep(Record(news.guest, news.cause, NOT_NEEDED))
+            notice = await self._watcher.next()
+            if isinstance(notice, Stale):
+                self._multiplexer.add(self._resync_guest(notice))
+            elif isinstance(notice, Withdrawn):
+                self._report(ResyncResult(notice.guest, notice.cause, WITHDRAWN, became=notice.became))
+            elif isinstance(notice, NotNeeded):
+                self._report(ResyncResult(notice.guest, notice.cause, NOT_NEEDED))
             else:
-                self._keep_connection(news)
+                self._report_connection(notice)
             self._metrics_file.changed()
 
-    def _keep_connection(self, news: Connected | Lost) -> None:
-        is_connected = isinstance(news, Connected)
-        if isinstance(news, Connected):
-            self._log.info("watching", [("uri", news.uri), ("running", news.running)])
+    def _report_connection(self, notice: Connected | Lost) -> None:
+        is_connected = isinstance(notice, Connected)
+        if isinstance(notice, Connected):
+            self._log.info("watching", [("uri", notice.uri), ("running", notice.running)])
         else:
-            self._log.warning("lost", [("uri", news.uri), ("error", news.error.code), ("message", news.error.message)])
-        self._metrics.connected[news.uri] = is_connected
-        self._state.set_connected(news.uri, is_connected)
+            error = notice.error
+            self._log.warning("lost", [("uri", notice.uri), ("error", error.code), ("message", error.message)])
+        self._metrics.connected[notice.uri] = is_connected
+        self._state.set_connected(notice.uri, is_connected)
 
-    async def _see_to(self, stale: Stale) -> None:
+    async def _resync_guest(self, stale: Stale) -> None:
         self._metrics.in_progress += 1
-        is_to_be_done_again = False
+        should_retry = False
         try:
-            made = await self._resyncing.see_to(stale)
-            is_to_be_done_again = made.is_to_be_done_again
-            self._keep(made)
+            result = await self._resyncer.resync_guest(stale)
+            should_retry = result.should_retry
+            self._report(result)
         finally:
             self._metrics.in_progress -= 1
-            if is_to_be_done_again:
-                self._watcher.put_back(stale)
+            if should_retry:
+                self._watcher.retry_later(stale)
             else:
                 self._watcher.done(stale.guest)
 
-    def _keep(self, made: Record) -> None:
-        self._log.write(made.priority, "resync", made.fields())
-        self._metrics.add(made)
+    def _report(self, result: ResyncResult) -> None:
+        self._log.write(result.priority, "resync", result.fields())
+        self._metrics.add(result)
         self._metrics_file.changed()

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Notify systemd that the service is ready, what it does, and that it lives (sd_notify(3))."""
+"""Notifications to systemd: readiness, status and watchdog (sd_notify(3))."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import Iterable
 from guest_agent._event_loop.tasks import pause
 from guest_agent._linux.systemd import notify
 
-# A hypervisor that does not even refuse must not keep the others' service from being ready. systemd waits for longer.
-_LONGEST_START_SECONDS = 30.0
+# A hypervisor that never answers must not keep the service from being ready. systemd waits longer than this.
+_READY_TIMEOUT_SECONDS = 30.0
 
 
 class SystemdState:
-    """``uris`` are to be heard of before the service is ready."""
+    """The service is ready once each of ``uris`` has answered or failed."""
 
     def __init__(self, uris: Iterable[str]) -> None:
         self._links: dict[str, bool | None] = dict.fromkeys(uris)
@@ -27,23 +27,23 @@ class SystemdState:
         watched = sum(map(bool, self._links.values()))
         notify(f"STATUS=watching {watched} of {len(self._links)} hypervisors")
         if None not in self._links.values():
-            self._become_ready()
+            self._report_ready()
 
-    async def be_ready_in_the_end(self) -> None:
-        await pause(_LONGEST_START_SECONDS)
-        self._become_ready()
+    async def report_ready_after_timeout(self) -> None:
+        await pause(_READY_TIMEOUT_SECONDS)
+        self._report_ready()
 
     def end(self) -> None:
         notify("STOPPING=1")
 
-    def _become_ready(self) -> None:
+    def _report_ready(self) -> None:
         if not self._is_ready:
             self._is_ready = True
             notify("READY=1")
 
 
-async def be_alive(seconds: float) -> None:
-    """Say so every so many seconds, for as long as tasks go on."""
+async def send_watchdog(seconds: float) -> None:
+    """Notify the watchdog periodically, as long as the event loop runs."""
     while True:
         notify("WATCHDOG=1")
         await pause(seconds)

@@ -1,4 +1,4 @@
-"""Log lines: one each, and each value read back as what it was."""
+"""Log lines: one line for each event, and each value reads back unchanged."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ log = module("log")
         ("\udcff", r'"\udcff"'),
     ],
 )
-def test_a_value_is_quoted_where_it_has_to_be_and_left_out_where_it_is_none(value: object, written: str) -> None:
+def test_values_are_quoted_if_necessary_and_none_is_omitted(value: object, written: str) -> None:
     assert log.line("resync", [("guest", value), ("error", None)]) == f"resync guest={written}"
 
 
 @given(st.lists(st.tuples(st.from_regex(r"[a-z_]+", fullmatch=True), st.text()), unique_by=lambda pair: pair[0]))
-def test_whatever_the_values_are_it_is_one_line_that_reads_back(fields: list[tuple[str, str]]) -> None:
+def test_any_values_are_one_line_that_reads_back(fields: list[tuple[str, str]]) -> None:
     written = log.line("event", fields)
     assert len(written.splitlines()) == 1
     assert written.isprintable()
@@ -44,7 +44,7 @@ def test_whatever_the_values_are_it_is_one_line_that_reads_back(fields: list[tup
 
 
 @pytest.mark.parametrize(("stream", "prefix"), [("8:1", ("<6>", "<4>")), ("", ("", ""))])
-def test_the_journal_gets_priorities_and_nothing_else_does(
+def test_only_the_journal_gets_priorities(
     stream: str, prefix: tuple[str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     made = log.standard_log({"JOURNAL_STREAM": stream})
@@ -58,7 +58,7 @@ class FullDisk(io.StringIO):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-def test_a_log_that_cannot_be_written_ends_nobody() -> None:
+def test_a_log_that_cannot_be_written_is_not_an_error() -> None:
     closed = io.StringIO()
     closed.close()
     for target in (FullDisk(), closed):

@@ -1,4 +1,4 @@
-"""The metrics' file: replaced as a whole, not too often, and never while nothing changes."""
+"""The metrics file is replaced atomically, at most once a second, and only after a change."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ metrics_file = module("metrics_file")
 RUNG = module("_event_loop.tasks", "guest_agent").Received(b"\0", 0)
 
 
-class Turned:
-    """A file whose waits a test ends by hand. Its text is how often it was made."""
+class SteppedFile:
+    """A metrics file whose waits the test ends. Its text is the number of calls to :meth:`text`."""
 
     def __init__(self, path: str) -> None:
-        self.made = 0
-        self.said = io.StringIO()
-        self.file = metrics_file.MetricsFile(path, self, module("log").Log(self.said, for_journal=False))
+        self.count = 0
+        self.log = io.StringIO()
+        self.file = metrics_file.MetricsFile(path, self, module("log").Log(self.log, for_journal=False))
         self._task: Any = self.file.run()
         self.wait = self._task.send(None)
 
     def text(self) -> str:
-        self.made += 1
-        return f"{self.made}\n"
+        self.count += 1
+        return f"{self.count}\n"
 
-    def is_awaited(self) -> bool:
-        """Whether it waits for a change, not for time to pass."""
+    def awaits_change(self) -> bool:
+        """Return whether the file waits for a change, not for time to pass."""
         return bool(self.wait.events)
 
     def go_on(self, received: Any = None) -> None:
@@ -43,38 +43,38 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "qga.prom"
 
 
-def test_many_changes_are_one_file_a_while_later(path: Path) -> None:
-    turned = Turned(str(path))
-    turned.go_on(None)  # an hour has passed
-    assert (turned.is_awaited(), turned.made) == (True, 0)
+def test_many_changes_are_written_once_after_a_pause(path: Path) -> None:
+    stepped = SteppedFile(str(path))
+    stepped.go_on(None)  # an hour has passed
+    assert (stepped.awaits_change(), stepped.count) == (True, 0)
     for _time in range(100):
-        turned.file.changed()
-    turned.go_on(RUNG)
-    assert (turned.is_awaited(), path.exists()) == (False, False)
-    turned.go_on()
-    assert turned.is_awaited()
+        stepped.file.changed()
+    stepped.go_on(RUNG)
+    assert (stepped.awaits_change(), path.exists()) == (False, False)
+    stepped.go_on()
+    assert stepped.awaits_change()
     assert path.read_text() == "1\n"
 
 
-def test_a_change_while_it_waits_is_in_it_and_one_after_it_is_in_the_next(path: Path) -> None:
-    turned = Turned(str(path))
+def test_a_change_during_the_pause_is_written_and_a_later_one_is_written_next(path: Path) -> None:
+    stepped = SteppedFile(str(path))
     for expected in ("1\n", "2\n"):
-        turned.file.changed()
-        turned.go_on(RUNG)
-        turned.file.changed()
-        turned.go_on()
+        stepped.file.changed()
+        stepped.go_on(RUNG)
+        stepped.file.changed()
+        stepped.go_on()
         assert path.read_text() == expected
-    assert turned.said.getvalue() == ""
+    assert stepped.log.getvalue() == ""
 
 
-def test_without_a_path_nothing_is_made() -> None:
-    turned = Turned("")
-    turned.file.changed()
-    turned.file.write()
-    assert turned.made == 0
+def test_nothing_is_written_without_a_path() -> None:
+    stepped = SteppedFile("")
+    stepped.file.changed()
+    stepped.file.write()
+    assert stepped.count == 0
 
 
-def test_what_is_in_the_way_is_said_when_it_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failure_is_logged_when_it_changes(monkeypatch: pytest.MonkeyPatch) -> None:
     problems = ["No space left on device", "No space left on device", "Read-only file system", None, None, "again"]
     left = iter(problems)
 
@@ -84,18 +84,18 @@ def test_what_is_in_the_way_is_said_when_it_changes(monkeypatch: pytest.MonkeyPa
             raise OSError(1, problem)
 
     monkeypatch.setattr(metrics_file, "replace", replace)
-    turned = Turned("/x/qga.prom")
+    stepped = SteppedFile("/x/qga.prom")
     for _problem in problems:
-        turned.file.write()
-    assert turned.said.getvalue().splitlines() == [
-        'metrics file=/x/qga.prom message="cannot be written: No space left on device"',
-        'metrics file=/x/qga.prom message="cannot be written: Read-only file system"',
-        'metrics file=/x/qga.prom message="is written again"',
-        'metrics file=/x/qga.prom message="cannot be written: again"',
+        stepped.file.write()
+    assert stepped.log.getvalue().splitlines() == [
+        'metrics file=/x/qga.prom message="cannot write the file: No space left on device"',
+        'metrics file=/x/qga.prom message="cannot write the file: Read-only file system"',
+        'metrics file=/x/qga.prom message="the file is written again"',
+        'metrics file=/x/qga.prom message="cannot write the file: again"',
     ]
 
 
-def test_it_is_there_whole_for_all_to_read_and_nothing_else_is(path: Path) -> None:
+def test_a_new_file_is_complete_and_world_readable_and_no_other_file_is_left(path: Path) -> None:
     before = os.umask(0o077)
     try:
         metrics_file.replace(str(path), "one\n")
@@ -116,7 +116,7 @@ def test_it_is_there_whole_for_all_to_read_and_nothing_else_is(path: Path) -> No
         *((0o6777, 0o664), (0o4755, 0o644), (0o2750, 0o640), (0o1777, 0o664), (0o666, 0o664), (0o602, 0o600)),
     ],
 )
-def test_one_that_is_there_keeps_its_mode_without_special_bits_execution_and_writing_by_others(
+def test_an_existing_file_keeps_its_mode_without_special_execute_and_other_write_bits(
     path: Path, mode: int, kept: int
 ) -> None:
     path.touch()
@@ -126,7 +126,7 @@ def test_one_that_is_there_keeps_its_mode_without_special_bits_execution_and_wri
         assert stat.S_IMODE(path.stat().st_mode) == kept
 
 
-def test_what_is_left_of_one_that_was_killed_is_replaced_and_not_followed(path: Path) -> None:
+def test_the_temporary_file_of_a_killed_process_is_replaced_and_not_followed(path: Path) -> None:
     victim = path.with_name("victim")
     victim.write_text("mine\n")
     path.with_name(".qga.prom.new").symlink_to(victim)
@@ -135,7 +135,7 @@ def test_what_is_left_of_one_that_was_killed_is_replaced_and_not_followed(path: 
     assert sorted(os.listdir(path.parent)) == ["qga.prom", "victim"]
 
 
-def test_one_that_cannot_be_put_there_leaves_nothing(path: Path) -> None:
+def test_a_failed_rename_leaves_no_temporary_file(path: Path) -> None:
     path.mkdir()
     with pytest.raises(OSError, match="Is a directory"):
         metrics_file.replace(str(path), "one\n")

@@ -1,4 +1,4 @@
-"""When systemd is notified, and of what."""
+"""The notifications that systemd gets."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def notified(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return sent
 
 
-def test_it_is_ready_once_all_hypervisors_have_been_heard_of(notified: list[str]) -> None:
+def test_the_service_is_ready_once_all_hypervisors_have_answered_or_failed(notified: list[str]) -> None:
     made = systemd_state.SystemdState(["a", "b"])
     for uri, is_connected in (("a", True), ("a", False), ("b", False), ("b", True)):
         made.set_connected(uri, is_connected)
@@ -25,8 +25,8 @@ def test_it_is_ready_once_all_hypervisors_have_been_heard_of(notified: list[str]
     assert notified == [*watched[:3], "READY=1", watched[3], "STOPPING=1"]
 
 
-def test_a_hypervisor_that_does_not_even_refuse_is_not_waited_for_for_ever(notified: list[str]) -> None:
-    waiting = systemd_state.SystemdState(["a"]).be_ready_in_the_end()
+def test_a_hypervisor_that_never_answers_does_not_delay_readiness_forever(notified: list[str]) -> None:
+    waiting = systemd_state.SystemdState(["a"]).report_ready_after_timeout()
     waiting.send(None)
     assert notified == []
     with pytest.raises(StopIteration):

@@ -1,4 +1,4 @@
-"""The role's variables, and what they become: the service's configuration, and its unit."""
+"""The role's variables, and its templates for the service's configuration and unit."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.support.resync_service import module
 ROLE = ROOT / "roles/resync_on_resume"
 DEFAULTS = yaml.safe_load((ROLE / "defaults/main.yml").read_text())
 VARIABLES = yaml.safe_load((ROLE / "vars/main.yml").read_text())
-# What templates take the variables of these kinds from.
+# Variables that the role converts from lists and flags for the templates.
 CONVERTED = ("watched", "looks_at_start", "requires_synchronized_host")
 INTERNAL = {
     "command": "/usr/bin/python3 -m resync_on_resume --config",
@@ -54,7 +54,7 @@ def test_all_variables_are_documented_with_their_defaults() -> None:
 
 
 def rendered(template: str, **changed: Any) -> str:
-    """With the role's defaults, but for what ``changed`` says."""
+    """Return the rendered template, with the role's defaults except for ``changed``."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(ROLE / "templates"),
         trim_blocks=True,
@@ -71,21 +71,21 @@ def rendered(template: str, **changed: Any) -> str:
 
 
 @pytest.mark.parametrize("changed", [{}, OTHERS], ids=["defaults", "all others"])
-def test_the_configuration_says_what_the_variables_say(changed: dict[str, Any], tmp_path: Path) -> None:
+def test_the_configuration_has_the_values_of_the_variables(changed: dict[str, Any], tmp_path: Path) -> None:
     (tmp_path / "conf").write_text(rendered("qga-resync-on-resume.conf.j2", **changed))
     expected = {**{name.removeprefix("resync_on_resume_"): value for name, value in DEFAULTS.items()}, **changed}
     del expected["state"]
     config = vars(module("config").read(str(tmp_path / "conf")))
-    said = {**config, **config["resync"], "uris": list(config["uris"])}
-    del said["resync"], said["update_rtc"]
-    assert said == expected
+    found = {**config, **config["resync"], "uris": list(config["uris"])}
+    del found["resync"], found["update_rtc"]
+    assert found == expected
 
 
 # ------------------------------------------------------------------------------------------------------------ the unit
 
 
 def unit(**changed: Any) -> dict[str, list[str]]:
-    """Each setting's values, in their order."""
+    """Return the values of each setting, in order."""
     settings: dict[str, list[str]] = {}
     for line in rendered("qga-resync-on-resume.service.j2", **changed).splitlines():
         name, separator, value = line.partition("=")
@@ -97,7 +97,7 @@ def unit(**changed: Any) -> dict[str, list[str]]:
 @pytest.mark.parametrize(
     "uris", [["qemu:///system"], ["qemu:///system", "lxc:///system"], ["qemu+unix:///system?socket=/run/other/sock"]]
 )
-def test_where_all_hypervisors_are_here_there_is_no_network(uris: list[str]) -> None:
+def test_the_service_has_no_network_if_all_hypervisors_are_local(uris: list[str]) -> None:
     found = unit(uris=uris)
     assert found["PrivateNetwork"] == ["yes"]
     assert found["RestrictAddressFamilies"] == ["AF_UNIX"]
@@ -105,24 +105,24 @@ def test_where_all_hypervisors_are_here_there_is_no_network(uris: list[str]) -> 
 
 
 @pytest.mark.parametrize("uri", ["qemu+ssh://root@other/system", "qemu://other/system", "qemu+tcp:///system"])
-def test_one_that_is_elsewhere_can_be_reached(uri: str) -> None:
+def test_the_service_can_reach_a_remote_hypervisor(uri: str) -> None:
     found = unit(uris=["qemu:///system", uri])
     assert not {"PrivateNetwork", "IPAddressDeny"} & found.keys()
     assert found["RestrictAddressFamilies"] == ["AF_UNIX AF_INET AF_INET6"]
-    assert found["ProtectHome"] == ["read-only"], "the keys of ssh are there"
+    assert found["ProtectHome"] == ["read-only"], "SSH keys are in the home directory"
     assert "@setuid" not in found["SystemCallFilter"][1]
 
 
-def test_nothing_but_the_directory_of_the_metrics_can_be_written_whatever_it_is_called() -> None:
+def test_only_the_metrics_directory_is_writable_whatever_its_name() -> None:
     assert "ReadWritePaths" not in unit()
-    # Quotes, backslashes and percent signs mean something to systemd.
+    # Quotes, backslashes and percent signs are special to systemd.
     assert unit(metrics_file='/srv/a b/50%"\\/resync.prom')["ReadWritePaths"] == ['"-/srv/a b/50%%\\"\\\\"']
 
 
-def test_there_is_no_capability_but_the_one_that_is_needed_and_the_kernels_clock_can_be_read() -> None:
+def test_the_service_has_only_the_needed_capability_and_can_read_the_state_of_the_clock() -> None:
     found = unit()
     assert found["CapabilityBoundingSet"] == [""]
     assert unit(needed_capabilities="CAP_DAC_OVERRIDE")["CapabilityBoundingSet"] == ["CAP_DAC_OVERRIDE"]
-    # Of each of these, systemd makes a filter that forbids adjtimex, or the last one that allows it.
+    # ProtectClock would forbid adjtimex; the last filter allows it.
     assert "ProtectClock" not in found
     assert found["SystemCallFilter"][-1] == "clock_adjtime"

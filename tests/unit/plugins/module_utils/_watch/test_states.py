@@ -1,3 +1,5 @@
+"""The notices that follow from events of one hypervisor's guests."""
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -20,7 +22,8 @@ PATIENCE_NS = 60 * SECOND_NS
 WEB = WatchedGuest(URI, "uuid-of-web", "web")
 MILLISECOND_NS = 1_000_000
 
-# As libvirt 9.0 sends them, with the milliseconds between them. A pair is a lifecycle event; a word is about the agent.
+# Events as libvirt 9.0 sends them, each after a pause in milliseconds. A pair is a lifecycle event: type and detail;
+# "gone" and "there" are events of the agent's channel.
 BOOT = [(0, "gone"), (190, (4, 0)), (0, (2, 0)), (20_000, "there")]
 SUSPEND = [(0, (3, 0))]
 RESUME = [(0, (4, 0))]
@@ -38,29 +41,29 @@ WAKE_UP = [(0, (2, 4))]
 DESTROY = [(0, (6, 2)), (9, (5, 1))]
 RESET = [(0, "reset"), (11, "gone"), (17, "reset"), (1, "reset"), (22_000, "there")]
 
-# A pass over all guests finds it with or without its agent, or cannot say; or does not find it.
-SEEN = {"listed": True, "listed without agent": False, "listed, of no version that says more": None}
+# A scan finds the guest with its agent, without it, or without information about it; or does not find the guest.
+SEEN = {"listed": True, "listed without agent": False, "listed, agent unknown": None}
 ABSENT = "not listed"
 
 DONE = [(0, "done")]
-PUT_BACK = [(0, "put back")]
+RETRY_LATER = [(0, "retry later")]
 
-Happening = Sequence[tuple[int, Any]]
+Action = Sequence[tuple[int, Any]]
 
 
 class Play:
-    """States that hear what libvirt reports, and are asked for their notices after each event."""
+    """Feeds events to the states, and takes the notices after each event."""
 
     def __init__(self) -> None:
         self.states = GuestStates(URI, PATIENCE_NS)
         self.now_ns = 1_000 * SECOND_NS
-        self.is_worked_on_at_once = True
+        self.is_done_at_once = True
         self._last_stale: Stale | None = None
 
-    def go(self, *happenings: Happening, guest: WatchedGuest = WEB) -> list[Notice]:
+    def go(self, *actions: Action, guest: WatchedGuest = WEB) -> list[Notice]:
         notices: list[Notice] = []
-        for happening in happenings:
-            for milliseconds, event in happening:
+        for action in actions:
+            for milliseconds, event in action:
                 self.now_ns += milliseconds * MILLISECOND_NS
                 self.hear(guest, event)
                 notices += self.take()
@@ -73,12 +76,12 @@ class Play:
         for each in notices:
             if isinstance(each, Stale):
                 self._last_stale = each
-                if self.is_worked_on_at_once:
+                if self.is_done_at_once:
                     self.states.done(each.guest.uuid)
         return notices
 
     def wait(self) -> list[Notice]:
-        """Until there is a notice without anything happening."""
+        """Let time pass until a notice is due without an event."""
         next_ns = self.states.next_ns()
         assert next_ns is not None
         self.now_ns = max(self.now_ns, next_ns)
@@ -89,12 +92,12 @@ class Play:
             self.states.on_reboot(guest.uuid, guest.name, self.now_ns)
         elif event in SEEN or event == ABSENT:
             seen = [] if event == ABSENT else [SeenGuest(guest.uuid, guest.name, SEEN[event])]
-            self.states.on_pass(seen, causes.WATCH_BEGAN, self.now_ns)
+            self.states.on_scan(seen, causes.WATCH_BEGAN, self.now_ns)
         elif event == "done":
             self.states.done(guest.uuid)
-        elif event == "put back":
+        elif event == "retry later":
             assert self._last_stale is not None
-            self.states.put_back(self._last_stale, self.now_ns)
+            self.states.retry_later(self._last_stale, self.now_ns)
         elif isinstance(event, str):
             self.states.on_agent(guest.uuid, guest.name, event == "there")
         else:
@@ -107,7 +110,7 @@ def play() -> Play:
 
 
 def words(notices: Sequence[Notice]) -> list[str]:
-    """The causes of stale clocks; of other notices also what they are, of a withdrawn one what became of the guest."""
+    """Return each notice's cause, with "but ..." for notices that are not of a stale clock."""
     return [
         each.cause
         if isinstance(each, Stale)
@@ -117,7 +120,7 @@ def words(notices: Sequence[Notice]) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("happenings", "expected"),
+    ("actions", "expected"),
     [
         ([BOOT, SUSPEND, RESUME], ["resumed"]),
         ([BOOT, SAVE, RESTORE], ["restored"]),
@@ -127,7 +130,7 @@ def words(notices: Sequence[Notice]) -> list[str]:
         ([BOOT, MIGRATION_HERE], ["migrated"]),
         ([POSTCOPY_HERE], ["migrated"]),
         ([BOOT, SLEEP, WAKE_UP], ["woke_up"]),
-        ([RESUME], ["resumed"]),  # of a guest that was never heard of
+        ([RESUME], ["resumed"]),  # a guest without earlier events
         ([BOOT, *[SUSPEND, RESUME] * 3], ["resumed"] * 3),
         ([BOOT, [(2, (3, 0)), (2, (4, 0))] * 5], ["resumed"] * 5),
         # These need no resync.
@@ -136,7 +139,7 @@ def words(notices: Sequence[Notice]) -> list[str]:
         ([[(0, "reset"), (1_999, "reset")]], ["reset, but not needed"]),
         ([[(0, "reset"), (2_000, "reset")]], ["reset, but not needed"] * 2),
         ([BOOT, [(0, "gone"), (900, "there")]], []),
-        # In whatever order.
+        # In any order.
         ([[(0, "gone"), (1, (2, 0)), (1, (4, 0)), (20_000, "there")]], []),
         *(
             ([SAVE, [(0, "gone"), *order]], [cause])
@@ -146,19 +149,19 @@ def words(notices: Sequence[Notice]) -> list[str]:
                 ("restored", [(1, (4, 2)), (1, (2, 2)), (1, "there")]),
             )
         ),
-        # Events and details that libvirt may have some day.
+        # Unknown events and details of a future libvirt.
         ([[(0, (event, 99)) for event in (0, 1, 2, 6, 9, 77)]], []),
         ([[(0, (4, 99))]], ["resumed"]),
-        # An agent is waited for.
+        # The notice waits for the agent.
         ([SAVE, RESTORE_WITHOUT_AGENT], []),
         ([SAVE, RESTORE_WITHOUT_AGENT, [(7_000, "there")]], ["restored"]),
         ([SAVE, RESTORE_WITHOUT_AGENT, SUSPEND, [(0, "there")], RESUME], ["restored, but paused", "resumed"]),
         ([SAVE, RESTORE_WITHOUT_AGENT, DESTROY], ["restored, but stopped"]),
         ([SAVE, RESTORE_PAUSED], ["restored, but paused"]),
         ([SAVE, RESTORE_PAUSED, [(0, (4, 0)), (30, "there")]], ["restored, but paused", "resumed"]),
-        # A pass over all guests.
+        # A scan of all guests.
         ([[(0, "listed")]], ["watch_began"]),
-        ([[(0, "listed, of no version that says more")]], ["watch_began"]),
+        ([[(0, "listed, agent unknown")]], ["watch_began"]),
         ([[(0, "listed without agent")]], []),
         ([[(0, "listed without agent")], [(3_000, "there")]], ["watch_began"]),
         ([RESUME, SUSPEND, RESTORE_WITHOUT_AGENT, [(0, ABSENT)]], ["resumed", "restored, but stopped"]),
@@ -167,17 +170,17 @@ def words(notices: Sequence[Notice]) -> list[str]:
         ([[(0, "listed"), (0, (3, 0)), (1, (4, 0))]], ["watch_began", "resumed"]),
     ],
 )
-def test_one_thing_that_happens_is_one_notice(play: Play, happenings: list[Happening], expected: list[str]) -> None:
-    assert words(play.go(*happenings)) == expected
+def test_each_action_causes_one_notice(play: Play, actions: list[Action], expected: list[str]) -> None:
+    assert words(play.go(*actions)) == expected
 
 
-def test_a_notice_counts_from_when_the_guest_runs_and_has_its_last_name(play: Play) -> None:
+def test_a_notice_has_the_time_of_the_resumption_and_the_current_name(play: Play) -> None:
     play.go(BOOT, SAVE)
     saved_ns, renamed = play.now_ns, WEB._replace(name="www")
     assert play.go(RESTORE, guest=renamed) == [Stale(renamed, causes.RESTORED, saved_ns + (318 + 5) * MILLISECOND_NS)]
 
 
-def test_an_agent_that_never_comes_is_waited_for_until_patience_ends(play: Play) -> None:
+def test_a_notice_waits_for_the_agent_until_the_patience_ends(play: Play) -> None:
     play.go(SAVE)
     resumed_ns = play.now_ns + (318 + 5) * MILLISECOND_NS
     play.go(RESTORE_WITHOUT_AGENT)
@@ -186,51 +189,49 @@ def test_an_agent_that_never_comes_is_waited_for_until_patience_ends(play: Play)
     assert play.states.next_ns() is None
 
 
-def test_a_guest_that_is_never_resumed_after_its_start_is_noticed_all_the_same(play: Play) -> None:
+def test_a_started_guest_that_is_never_resumed_is_noticed_after_a_while(play: Play) -> None:
     assert play.go([(0, "gone"), (318, (2, 2)), (20, "there")]) == []
     assert words(play.wait()) == ["restored"]
 
 
 @pytest.fixture
 def busy() -> Play:
-    """A guest is worked on from its notice on, until that is done or is put back: its hypervisor was not reached."""
+    """States whose guests stay busy after a notice, until ``DONE`` or ``RETRY_LATER``."""
     play = Play()
-    play.is_worked_on_at_once = False
+    play.is_done_at_once = False
     return play
 
 
 @pytest.mark.parametrize(
-    ("happenings", "expected"),
+    ("actions", "expected"),
     [
         ([SUSPEND, RESUME, SUSPEND, RESUME], ["resumed, but paused"]),
         ([SUSPEND, RESUME, SUSPEND, RESUME, DONE], ["resumed, but paused", "resumed"]),
         ([[(0, "listed")]], []),
         ([[(0, "listed")], DONE, DONE], ["watch_began"]),
-        ([PUT_BACK], []),
-        ([PUT_BACK, [(5_000, "there")]], ["resumed"]),
-        ([PUT_BACK, [(0, "listed")]], ["resumed"]),
-        ([SUSPEND, RESUME, PUT_BACK], ["resumed"]),
-        ([PUT_BACK, SUSPEND, [(60_000, "there")]], ["resumed, but paused"]),
-        ([DESTROY, PUT_BACK], []),
+        ([RETRY_LATER], []),
+        ([RETRY_LATER, [(5_000, "there")]], ["resumed"]),
+        ([RETRY_LATER, [(0, "listed")]], ["resumed"]),
+        ([SUSPEND, RESUME, RETRY_LATER], ["resumed"]),
+        ([RETRY_LATER, SUSPEND, [(60_000, "there")]], ["resumed, but paused"]),
+        ([DESTROY, RETRY_LATER], []),
     ],
 )
-def test_a_busy_guest_is_noticed_again_when_its_work_is_over(
-    busy: Play, happenings: list[Happening], expected: list[str]
-) -> None:
+def test_a_busy_guest_is_noticed_again_after_its_resync(busy: Play, actions: list[Action], expected: list[str]) -> None:
     (stale,) = busy.go(RESUME)
-    again = busy.go(*happenings)
+    again = busy.go(*actions)
     assert words(again) == expected
-    if SUSPEND not in happenings and "resumed" in expected:
+    if SUSPEND not in actions and "resumed" in expected:
         assert again == [stale]
 
 
-def test_a_busy_guest_does_not_hold_up_another_one(busy: Play) -> None:
+def test_a_busy_guest_does_not_delay_another_one(busy: Play) -> None:
     busy.go(RESUME)
     assert words(busy.go(RESUME, guest=WatchedGuest(URI, "uuid-of-db", "db"))) == ["resumed"]
 
 
-@pytest.mark.parametrize("end", [DONE, PUT_BACK])
-def test_a_busy_guest_that_is_gone_is_forgotten_after_the_work(busy: Play, end: Happening) -> None:
+@pytest.mark.parametrize("end", [DONE, RETRY_LATER])
+def test_a_busy_guest_that_is_gone_is_forgotten_after_its_resync(busy: Play, end: Action) -> None:
     busy.go(RESUME, DESTROY)
     assert (len(busy.states._states), busy.states.next_ns()) == (1, None)
     busy.go(end)
@@ -244,14 +245,14 @@ _EVENTS = st.one_of(
 
 
 @given(st.lists(st.tuples(st.integers(0, 3_000), st.integers(0, 2), _EVENTS, st.booleans()), max_size=60))
-def test_whatever_libvirt_reports_a_guest_is_noticed_after_its_last_resumption_and_nothing_is_kept_of_events(
+def test_any_events_lead_to_a_notice_after_the_last_resumption_and_events_are_not_kept(
     reports: list[tuple[int, int, Any, bool]],
 ) -> None:
     play = Play()
-    play.is_worked_on_at_once = False
+    play.is_done_at_once = False
     guests = [WatchedGuest(URI, f"uuid-{number}", f"guest-{number}") for number in range(3)]
     busy: set[str] = set()
-    owed: set[str] = set()  # was resumed after its last notice
+    owed: set[str] = set()  # resumed after their last notice
 
     def take() -> None:
         for each in play.take():

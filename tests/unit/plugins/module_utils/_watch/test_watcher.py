@@ -1,4 +1,4 @@
-"""A watcher of hypervisors that are stand-ins: what becomes of connections, and of the events that they report."""
+"""A watcher of fake hypervisors: their connections, and the notices about their guests."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ HERE = "test:///here"
 THERE = "test:///there"
 PATIENCE = 30.0
 RETRIES = Retries(first=0.005, longest=0.02)
-# For what has to come, and for what must not.
+# Timeouts for a notice that must arrive, and for one that must not.
 LONG = 10.0
 SHORT = 0.05
 
@@ -45,7 +45,7 @@ MakeWatcher = Callable[..., Watcher]
 
 @pytest.fixture
 def here(monkeypatch: pytest.MonkeyPatch) -> FakeHypervisor:
-    """In place of libvirt-python, and the same at each uri."""
+    """A fake libvirt-python. All URIs lead to the same hypervisor."""
     fake = FakeHypervisor()
     monkeypatch.setattr(connections, "import_libvirt", lambda: (fake, fake))
     return fake
@@ -65,8 +65,8 @@ def make(here: FakeHypervisor) -> Iterator[MakeWatcher]:
     here.wait_until_all_is_released()
 
 
-def heard(watcher: Watcher, seconds: float = LONG) -> Notice | None:
-    """The next notice; None: there was none by then."""
+def next_notice(watcher: Watcher, seconds: float = LONG) -> Notice | None:
+    """Return the next notice, or None after the timeout."""
     found: list[Notice | None] = []
 
     async def ask() -> Notice | None:
@@ -75,23 +75,23 @@ def heard(watcher: Watcher, seconds: float = LONG) -> Notice | None:
         except TimeoutError:
             return None
 
-    multiplexer: Multiplexer[Notice | None] = Multiplexer(1, lambda _number, news: found.append(news))
+    multiplexer: Multiplexer[Notice | None] = Multiplexer(1, lambda _number, notice: found.append(notice))
     multiplexer.run(iter([ask()]), time.monotonic() + seconds)
     return found[0]
 
 
-def heard_nothing(watcher: Watcher) -> bool:
+def no_notice(watcher: Watcher) -> bool:
     settle()
-    return heard(watcher, SHORT) is None
+    return next_notice(watcher, SHORT) is None
 
 
 def guest(name: str, uri: str = HERE) -> WatchedGuest:
     return WatchedGuest(uri, uuid_of(name), name)
 
 
-def stale(news: Notice | None) -> tuple[WatchedGuest, str]:
-    assert isinstance(news, Stale), news
-    return news.guest, news.cause
+def stale(notice: Notice | None) -> tuple[WatchedGuest, str]:
+    assert isinstance(notice, Stale), notice
+    return notice.guest, notice.cause
 
 
 def fire(hypervisor: FakeHypervisor, name: str, *events: tuple[int, int]) -> None:
@@ -100,20 +100,20 @@ def fire(hypervisor: FakeHypervisor, name: str, *events: tuple[int, int]) -> Non
 
 
 def pair(watcher: Watcher) -> set[tuple[WatchedGuest, str]]:
-    return {stale(heard(watcher)), stale(heard(watcher))}
+    return {stale(next_notice(watcher)), stale(next_notice(watcher))}
 
 
 @pytest.fixture
 def watcher(here: FakeHypervisor, make: MakeWatcher) -> Watcher:
-    """It watches one guest, and no pass was made at the start."""
+    """A watcher of one guest that made no scan at the start."""
     here.definitions = [Definition("web")]
-    watcher = make(passes_at_start=False, timings=Timings(unreached=50_000_000))
-    assert heard(watcher) == Connected(HERE, 1)
+    watcher = make(scans_at_start=False, timings=Timings(unreached=50_000_000))
+    assert next_notice(watcher) == Connected(HERE, 1)
     return watcher
 
 
 class TestAtTheStart:
-    def test_all_running_guests_that_have_a_port_for_an_agent_are_noticed(
+    def test_all_running_guests_with_an_agent_channel_are_noticed(
         self, here: FakeHypervisor, make: MakeWatcher
     ) -> None:
         here.definitions = [
@@ -123,98 +123,96 @@ class TestAtTheStart:
             Definition("appliance", channel_state=None),
         ]
         watcher = make()
-        assert heard(watcher) == Connected(HERE, 3)
-        assert stale(heard(watcher)) == (guest("web"), causes.WATCH_BEGAN)
-        assert heard_nothing(watcher)
+        assert next_notice(watcher) == Connected(HERE, 3)
+        assert stale(next_notice(watcher)) == (guest("web"), causes.WATCH_BEGAN)
+        assert no_notice(watcher)
         here.fire_agent("db", AGENT_CONNECTED)
-        assert stale(heard(watcher)) == (guest("db"), causes.WATCH_BEGAN)
+        assert stale(next_notice(watcher)) == (guest("db"), causes.WATCH_BEGAN)
 
-    def test_a_hypervisor_that_is_not_there_yet_is_one_notice_and_found_later(
+    def test_an_unreachable_hypervisor_is_one_notice_and_is_watched_later(
         self, here: FakeHypervisor, make: MakeWatcher
     ) -> None:
         here.stop_daemon()
         watcher = make()
-        lost = heard(watcher)
+        lost = next_notice(watcher)
         assert isinstance(lost, Lost)
         assert (lost.error.code, HERE in lost.error.message) == ("hypervisor_unavailable", True)
-        # It is kept, and is not to hold anything else.
+        # The error is kept, so it must not hold references.
         assert (lost.error.__traceback__, lost.error.__cause__, lost.error.__context__) == (None, None, None)
-        assert heard_nothing(watcher)
+        assert no_notice(watcher)
         here.definitions = [Definition("web")]
         here.start_daemon()
-        assert heard(watcher) == Connected(HERE, 1)
-        assert stale(heard(watcher)) == (guest("web"), causes.WATCH_BEGAN)
+        assert next_notice(watcher) == Connected(HERE, 1)
+        assert stale(next_notice(watcher)) == (guest("web"), causes.WATCH_BEGAN)
 
 
 def test_events_of_a_guest_become_notices(here: FakeHypervisor, watcher: Watcher) -> None:
-    assert heard_nothing(watcher)
+    assert no_notice(watcher)
     begun_ns = time.monotonic_ns()
     fire(here, "web", SAVED)
     here.fire_agent("web", AGENT_DISCONNECTED)
     fire(here, "web", RESTORED, FROM_FILE)
-    assert heard_nothing(watcher)
+    assert no_notice(watcher)
     here.fire_agent("web", AGENT_CONNECTED)
-    news = heard(watcher)
-    assert stale(news) == (guest("web"), causes.RESTORED)
-    assert isinstance(news, Stale)
-    assert begun_ns <= news.since_ns <= time.monotonic_ns()
-    watcher.put_back(news)
-    assert heard(watcher) == news
-    watcher.done(news.guest)
+    notice = next_notice(watcher)
+    assert stale(notice) == (guest("web"), causes.RESTORED)
+    assert isinstance(notice, Stale)
+    assert begun_ns <= notice.since_ns <= time.monotonic_ns()
+    watcher.retry_later(notice)
+    assert next_notice(watcher) == notice
+    watcher.done(notice.guest)
 
     here.fire_agent("web", AGENT_DISCONNECTED)
     fire(here, "web", (3, 0), UNPAUSED, (3, 0))
-    assert heard(watcher) == Withdrawn(guest("web"), causes.RESUMED, "paused")
+    assert next_notice(watcher) == Withdrawn(guest("web"), causes.RESUMED, "paused")
     here.fire_reboot("web")
     here.fire_reboot("web")
-    assert heard(watcher) == NotNeeded(guest("web"), causes.RESET)
-    assert heard_nothing(watcher)
+    assert next_notice(watcher) == NotNeeded(guest("web"), causes.RESET)
+    assert no_notice(watcher)
 
 
 class TestALostConnection:
-    def test_is_made_again_however_often_and_all_guests_are_noticed(
-        self, here: FakeHypervisor, watcher: Watcher
-    ) -> None:
+    def test_is_restored_each_time_and_all_guests_are_noticed(self, here: FakeHypervisor, watcher: Watcher) -> None:
         for number in range(1, 4):
             here.stop_daemon()
-            assert isinstance(heard(watcher), Lost)
+            assert isinstance(next_notice(watcher), Lost)
             here.definitions = [Definition("web"), Definition(f"new{number}")]
             here.start_daemon()
-            assert heard(watcher) == Connected(HERE, 2)
+            assert next_notice(watcher) == Connected(HERE, 2)
             assert pair(watcher) == {(guest(name), causes.WATCH_RESUMED) for name in ("web", f"new{number}")}
             for name in ("web", f"new{number}"):
                 watcher.done(guest(name))
         fire(here, "web", (3, 0), UNPAUSED)
-        assert stale(heard(watcher)) == (guest("web"), causes.RESUMED)
+        assert stale(next_notice(watcher)) == (guest("web"), causes.RESUMED)
         (living,) = [each for each in here.connections if not each.is_broken]
         assert living.registered_events == [0, 1, 18]
 
-    def test_leaves_what_is_put_back_to_the_pass_over_all_guests(self, here: FakeHypervisor, watcher: Watcher) -> None:
+    def test_leaves_retries_to_the_next_scan(self, here: FakeHypervisor, watcher: Watcher) -> None:
         fire(here, "web", UNPAUSED)
-        news = heard(watcher)
-        assert isinstance(news, Stale)
+        notice = next_notice(watcher)
+        assert isinstance(notice, Stale)
         here.stop_daemon()
-        assert isinstance(heard(watcher), Lost)
-        watcher.put_back(news)
-        assert heard_nothing(watcher)
+        assert isinstance(next_notice(watcher), Lost)
+        watcher.retry_later(notice)
+        assert no_notice(watcher)
         here.start_daemon()
-        assert heard(watcher) == Connected(HERE, 1)
-        assert stale(heard(watcher)) == (guest("web"), causes.WATCH_RESUMED)
+        assert next_notice(watcher) == Connected(HERE, 1)
+        assert stale(next_notice(watcher)) == (guest("web"), causes.WATCH_RESUMED)
 
-    def test_holds_notices_back_until_it_is_made_again(self, here: FakeHypervisor, make: MakeWatcher) -> None:
+    def test_holds_notices_back_until_it_is_restored(self, here: FakeHypervisor, make: MakeWatcher) -> None:
         here.definitions = [Definition(name, channel_state="disconnected") for name in ("web", "db")]
         watcher = make(patience=0.05)
-        assert heard(watcher) == Connected(HERE, 2)
+        assert next_notice(watcher) == Connected(HERE, 2)
         here.stop_daemon()
-        assert isinstance(heard(watcher), Lost)
-        assert heard_nothing(watcher)
+        assert isinstance(next_notice(watcher), Lost)
+        assert no_notice(watcher)
         del here.definitions[1]
         here.start_daemon()
-        assert heard(watcher) == Connected(HERE, 1)
-        assert heard(watcher) == Withdrawn(guest("db"), causes.WATCH_BEGAN, "stopped")
-        assert stale(heard(watcher)) == (guest("web"), causes.WATCH_BEGAN)
+        assert next_notice(watcher) == Connected(HERE, 1)
+        assert next_notice(watcher) == Withdrawn(guest("db"), causes.WATCH_BEGAN, "stopped")
+        assert stale(next_notice(watcher)) == (guest("web"), causes.WATCH_BEGAN)
 
-    def test_while_guests_are_looked_at_one_by_one_withdraws_none(
+    def test_during_a_scan_withdraws_no_guest(
         self, here: FakeHypervisor, make: MakeWatcher, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         here.definitions = [Definition("web"), Definition("db")]
@@ -227,26 +225,26 @@ class TestALostConnection:
 
         monkeypatch.setattr(Connection, "call", call)
         watcher = make()
-        assert isinstance(heard(watcher), Lost)
-        assert heard(watcher) == Connected(HERE, 2)
+        assert isinstance(next_notice(watcher), Lost)
+        assert next_notice(watcher) == Connected(HERE, 2)
         assert pair(watcher) == {(guest("web"), causes.WATCH_BEGAN), (guest("db"), causes.WATCH_BEGAN)}
 
-    def test_while_guests_are_listed_is_one(self, here: FakeHypervisor, make: MakeWatcher) -> None:
+    def test_while_guests_are_listed_is_reported(self, here: FakeHypervisor, make: MakeWatcher) -> None:
         here.list_error = LibvirtError(SYSTEM_ERROR, "the daemon is ending")
         watcher = make()
-        assert isinstance(heard(watcher), Lost)
+        assert isinstance(next_notice(watcher), Lost)
         here.list_error = None
-        assert heard(watcher) == Connected(HERE, 0)
+        assert next_notice(watcher) == Connected(HERE, 0)
 
     def test_does_not_touch_other_hypervisors(self, here: FakeHypervisor, make: MakeWatcher) -> None:
         here.definitions = [Definition("web")]
-        watcher = make(HERE, THERE, passes_at_start=False)
-        assert {heard(watcher), heard(watcher)} == {Connected(HERE, 1), Connected(THERE, 1)}
+        watcher = make(HERE, THERE, scans_at_start=False)
+        assert {next_notice(watcher), next_notice(watcher)} == {Connected(HERE, 1), Connected(THERE, 1)}
         here.hang_up(here.connections[0])
-        lost = heard(watcher)
+        lost = next_notice(watcher)
         assert isinstance(lost, Lost)
-        assert heard(watcher) == Connected(lost.uri, 1)
-        assert stale(heard(watcher)) == (guest("web", lost.uri), causes.WATCH_RESUMED)
+        assert next_notice(watcher) == Connected(lost.uri, 1)
+        assert stale(next_notice(watcher)) == (guest("web", lost.uri), causes.WATCH_RESUMED)
         watcher.done(guest("web", lost.uri))
         fire(here, "web", (3, 0), UNPAUSED)
         assert pair(watcher) == {(guest("web", uri), causes.RESUMED) for uri in (HERE, THERE)}
@@ -257,7 +255,7 @@ class TestItsCost:
         names = [f"guest-{number}" for number in range(10)]
 
         def happen(times: int) -> None:
-            """Nothing asks the watcher meanwhile."""
+            """Fire events without taking the notices."""
             for _time in range(times):
                 for name in names:
                     fire(here, name, (3, 0), UNPAUSED)
@@ -275,20 +273,20 @@ class TestItsCost:
         finally:
             tracemalloc.stop()
         assert after - before < 10_000
-        assert isinstance(heard(watcher), NotNeeded)
+        assert isinstance(next_notice(watcher), NotNeeded)
 
-    def test_is_nothing_while_nothing_happens_and_is_given_back_when_it_is_closed(
+    def test_an_idle_watcher_does_not_wake_up_and_closing_releases_everything(
         self, here: FakeHypervisor, watcher: Watcher
     ) -> None:
         before = resource.getrusage(resource.RUSAGE_SELF)
-        assert heard(watcher, 0.3) is None
+        assert next_notice(watcher, 0.3) is None
         after = resource.getrusage(resource.RUSAGE_SELF)
         assert after.ru_nvcsw - before.ru_nvcsw < 20
         watcher.close()
         here.wait_until_all_is_released()
         assert [each for each in threading.enumerate() if each.name.startswith("libvirt watch")] == []
 
-    def test_closing_it_does_not_wait_for_a_hypervisor_that_does_not_answer(
+    def test_closing_does_not_wait_for_a_hypervisor_that_does_not_answer(
         self, here: FakeHypervisor, make: MakeWatcher
     ) -> None:
         here.open_waits_for = threading.Event()

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Resyncing one guest whose clock may be stale, as the module does, and making a record of that."""
+"""Resyncs one guest whose clock may be stale, as the module ``qga_update_time`` does."""
 
 from __future__ import annotations
 
@@ -28,22 +28,22 @@ from guest_agent._fleet.runner import Guest, Runner, RunOptions
 from guest_agent._hypervisor.connections import Hypervisor, Line
 from guest_agent._protocol.errors import QgaError
 from guest_agent._protocol.limits import CLOCK_REPLIES
-from guest_agent._watch.causes import OF_A_PASS
+from guest_agent._watch.causes import SCAN_CAUSES
 from guest_agent._watch.notices import Stale, WatchedGuest
 
 from .config import Config
 from .log import Log
-from .record import Record, of_stale
+from .result import ResyncResult, result_of
 
 _SECOND_NS = 1_000_000_000
 
-# Of a guest that was paused or is gone, its agent's silence says nothing.
+# An agent does not answer while its guest is paused, or after it is gone: the guest's state is the better error.
 _SILENT = (UnresponsiveError, ExchangeTimeoutError)
 _NOT_THERE = (NotRunningError, NotFoundError)
 
 
-class Resyncing:
-    """One guest at a time or many; what it takes to reach them is shared.
+class Resyncer:
+    """Resyncs of several guests may run at a time; they share connections.
 
     :raises MissingLibraryError: libvirt-python cannot be imported
     """
@@ -51,7 +51,7 @@ class Resyncing:
     def __init__(self, config: Config, log: Log) -> None:
         self._config = config
         self._log = log
-        self._clock_warning: str | None = None  # what was logged last of the host's clock
+        self._clock_warning: str | None = None  # the last one logged about the host's clock
         self._options = resync_options(config.resync, dry_run=False)
         self._hypervisors: Mapping[str, Hypervisor] = {uri: Hypervisor(uri) for uri in config.uris}
         self._runners: Mapping[str, Runner] = {uri: Runner() for uri in config.uris}
@@ -60,7 +60,7 @@ class Resyncing:
         for hypervisor in self._hypervisors.values():
             hypervisor.close()
 
-    async def see_to(self, stale: Stale) -> Record:
+    async def resync_guest(self, stale: Stale) -> ResyncResult:
         report: ResyncReport | None = None
         try:
             report = await self._resync(stale)
@@ -71,11 +71,11 @@ class Resyncing:
             error = internal_error(surprise)
         if isinstance(error, _SILENT):
             error = await self._absence(stale.guest) or error
-        return of_stale(stale, report, error)
+        return result_of(stale, report, error)
 
     async def _resync(self, stale: Stale) -> ResyncReport:
         """
-        :raises QgaError: it could not be done
+        :raises QgaError: the resync failed
         """
         chosen = reference_of(self._config.resync)
         self._warn_of_clock(chosen.warning)
@@ -94,39 +94,39 @@ class Resyncing:
         )
         runner = self._runners[watched.uri]
         verdict = runner.verdict(guest)
-        if verdict is not None and stale.cause in OF_A_PASS:
-            raise verdict  # it would be asked because of what its answer has done
+        if verdict is not None and stale.cause in SCAN_CAUSES:
+            raise verdict  # its reply broke the connection, which led to this scan
         report = await runner.run(guest, work, options)
         error = runner.verdict(guest) or report.error
         if isinstance(error, HypervisorUnavailableError) and error is report.error:
-            # It broke while this guest was asked, and that was not found out to be its doing.
+            # The connection broke during this guest's exchange, but the guest was not found to be the cause.
             error = HypervisorUnavailableError(error.message, error.hint)
         return replace(report, error=error)
 
     def _warn_of_clock(self, warning: str | None) -> None:
-        """Log what is wrong with the host's own clock when that changes, not with every guest."""
+        """Log the state of the host's own clock when it changes, not for every guest."""
         if warning == self._clock_warning:
             return
         self._clock_warning = warning
         if warning is None:
-            self._log.info("host_clock", [("message", "the host's own clock is synchronised again")])
+            self._log.info("host_clock", [("message", "the host's own clock is synchronized again")])
         else:
             self._log.warning("host_clock", [("message", warning)])
 
     def _patience(self, stale: Stale) -> float:
-        """Seconds that are left to wait for the agent. The watcher has waited for it before, and may have in vain."""
+        """Return how many seconds are left to wait for the agent. The watcher has already waited for it."""
         waited = (time.monotonic_ns() - stale.since_ns) / _SECOND_NS
         patience = self._config.agent_patience
         return min(patience, max(self._config.timeout, patience - waited))
 
     async def _absence(self, guest: WatchedGuest) -> QgaError | None:
-        """Why nobody can answer in the guest; None: it runs, as far as can be told."""
+        """Return the reason why the guest cannot answer; None if it seems to run."""
         try:
             async with self._channel(guest, self._hypervisors[guest.uri].line()) as channel:
                 await channel.require_same(self._config.timeout)
         except _NOT_THERE as error:
             return error
-        except Exception:  # what is known already is the better answer
+        except Exception:  # the first error is more useful
             return None
         return None
 

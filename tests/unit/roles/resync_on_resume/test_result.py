@@ -1,4 +1,4 @@
-"""What came of a guest: in one word, in its fields for the log, and in its code for the metrics."""
+"""The result of a resync: its status, its fields for the log, and its code for the metrics."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.resync_service import module
 
-record, log = module("record"), module("log")
+result, log = module("result"), module("log")
 causes, errors, notices = (module(name, "guest_agent") for name in ("_watch.causes", "_errors", "_watch.notices"))
 
 GUEST = notices.WatchedGuest("qemu:///system", "1e1a6f0c-55d5-4f73-9a3b-2d1c6bd43a1b", "web1")
@@ -19,7 +19,7 @@ NAMED = "resync guest=web1 uuid=1e1a6f0c-55d5-4f73-9a3b-2d1c6bd43a1b uri=qemu://
 
 
 class Report:
-    """Of a resync, as far as a record looks at it."""
+    """The parts of a resync's report that a result reads."""
 
     status = module("_clock.report", "guest_agent").ResyncReport.status
 
@@ -47,7 +47,7 @@ class Report:
 
 
 def of(cause: str = "resumed", report: Report | None = None, error: Any = None) -> Any:
-    return record.of_stale(notices.Stale(GUEST, cause, SINCE_NS), report, error)
+    return result.result_of(notices.Stale(GUEST, cause, SINCE_NS), report, error)
 
 
 def line(made: Any) -> str:
@@ -66,34 +66,34 @@ def test_a_guest_that_was_corrected() -> None:
 
 def test_a_guest_that_was_right() -> None:
     made = of("resumed", Report(changed=False, stepped_at_ns=None, slewing_ns=-200_000_000))
-    assert (made.result, made.resume_to_step_ns) == ("unchanged", None)
+    assert (made.status, made.resume_to_step_ns) == ("unchanged", None)
     assert "since_resume_ns" not in line(made)
     assert "offset_after_ns" not in line(made)
 
 
 @pytest.mark.parametrize("changed", [True, False])
-def test_a_guest_whose_clock_glides(changed: bool) -> None:
+def test_a_guest_whose_clock_is_slewed(changed: bool) -> None:
     made = of(report=Report(changed=changed, within_tolerance=False, slewing_ns=-200_000_000, stepped_at_ns=None))
-    assert (made.result, made.priority, made.resume_to_step_ns) == ("slewing", log.INFO, None)
+    assert (made.status, made.priority, made.resume_to_step_ns) == ("slewing", log.INFO, None)
     assert line(made).endswith(" slewing_ns=-200000000")
 
 
-@pytest.mark.parametrize("cause", sorted(causes.OF_A_PASS))
-def test_in_a_pass_it_is_not_known_when_the_guest_was_resumed(cause: str) -> None:
+@pytest.mark.parametrize("cause", sorted(causes.SCAN_CAUSES))
+def test_the_time_of_the_resumption_is_unknown_after_a_scan(cause: str) -> None:
     made = of(cause, Report())
-    assert (made.result, made.resume_to_step_ns) == ("corrected", None)
+    assert (made.status, made.resume_to_step_ns) == ("corrected", None)
 
 
-def test_a_guest_whose_clock_did_not_come_right_has_figures_and_error() -> None:
+def test_a_guest_whose_clock_is_still_off_has_figures_and_an_error() -> None:
     error = errors.NotConvergedError("the clock is still off", "Stop ntpd.")
     made = of(report=Report(error=error), error=error)
     assert line(made).endswith(
         'since_resume_ns=81234567 error=not_converged message="the clock is still off" hint="Stop ntpd."'
     )
-    assert (made.result, made.code, made.priority) == ("failed", "not_converged", log.WARNING)
+    assert (made.status, made.code, made.priority) == ("failed", "not_converged", log.WARNING)
 
 
-def test_a_guest_that_could_not_be_asked_has_no_figures_and_its_error_holds_nothing_but_what_it_says() -> None:
+def test_a_guest_that_did_not_answer_has_no_figures_and_its_error_keeps_no_traceback() -> None:
     def fail() -> None:
         try:
             raise ValueError("a long text")
@@ -109,7 +109,7 @@ def test_a_guest_that_could_not_be_asked_has_no_figures_and_its_error_holds_noth
 
 
 @pytest.mark.parametrize(
-    ("kind", "of_an_event", "of_a_pass"),
+    ("kind", "after_event", "after_scan"),
     [
         *((f"{kind}Error", "skipped", "skipped") for kind in ("OptedOut", "NotConfigured", "NotRunning", "NotFound")),
         ("GuestReplacedError", "skipped", "skipped"),
@@ -117,22 +117,22 @@ def test_a_guest_that_could_not_be_asked_has_no_figures_and_its_error_holds_noth
         *((f"{kind}Error", "failed", "failed") for kind in ("Unresponsive", "HypervisorUnavailable", "Qga")),
     ],
 )
-def test_what_is_nobodys_fault_is_skipped(kind: str, of_an_event: str, of_a_pass: str) -> None:
+def test_a_guest_that_cannot_be_resynced_is_skipped(kind: str, after_event: str, after_scan: str) -> None:
     error = getattr(errors, kind)("why")
     made = of(error=error)
-    assert (made.result, made.priority) == (of_an_event, log.WARNING if of_an_event == "failed" else log.INFO)
-    assert {of(cause, error=error).result for cause in causes.OF_A_PASS} == {of_a_pass}
+    assert (made.status, made.priority) == (after_event, log.WARNING if after_event == "failed" else log.INFO)
+    assert {of(cause, error=error).status for cause in causes.SCAN_CAUSES} == {after_scan}
 
 
-def test_a_guest_that_was_paused_before_it_could_be_asked_or_needs_nothing() -> None:
-    withdrawn = record.Record(GUEST, "restored", record.WITHDRAWN, became="paused")
+def test_a_guest_that_was_paused_before_its_resync_or_needs_none() -> None:
+    withdrawn = result.ResyncResult(GUEST, "restored", result.WITHDRAWN, became="paused")
     assert line(withdrawn) == f"{NAMED} cause=restored result=withdrawn became=paused"
     assert withdrawn.priority == log.INFO
-    assert line(record.Record(GUEST, "reset", record.NOT_NEEDED)) == f"{NAMED} cause=reset result=not_needed"
+    assert line(result.ResyncResult(GUEST, "reset", result.NOT_NEEDED)) == f"{NAMED} cause=reset result=not_needed"
 
 
-def test_only_what_no_guest_did_is_to_be_done_again() -> None:
+def test_only_failures_that_the_guest_did_not_cause_are_retried() -> None:
     away = errors.HypervisorUnavailableError("cannot connect")
     broken = errors.HypervisorUnavailableError("the connection broke at its answer", in_call=True)
-    for error, is_to_be_done_again in ((away, True), (broken, False), (errors.UnresponsiveError("why"), False)):
-        assert of(error=error).is_to_be_done_again == is_to_be_done_again
+    for error, should_retry in ((away, True), (broken, False), (errors.UnresponsiveError("why"), False)):
+        assert of(error=error).should_retry == should_retry

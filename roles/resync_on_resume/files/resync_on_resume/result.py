@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What came of one guest whose clock may have been stale."""
+"""The result of a resync of one guest, as the log and the metrics show it."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ FAILED = "failed"
 WITHDRAWN = "withdrawn"
 NOT_NEEDED = "not_needed"
 
-# Nothing is wrong with the service or the guest's agent: the guest is not to be asked, or not there to be asked.
-_NOT_TO_BE_ASKED = (OptedOutError, NotConfiguredError, NotRunningError, NotFoundError, GuestReplacedError)
+# Neither the service nor the agent is at fault: the guest must not be resynced, or is not there.
+_SKIPPED_ERRORS = (OptedOutError, NotConfiguredError, NotRunningError, NotFoundError, GuestReplacedError)
 
 _FIGURES = (
     "method",
@@ -44,39 +44,39 @@ _FIGURES = (
 )
 
 
-class Record(NamedTuple):
-    """``cause`` is one of those in ``guest_agent._watch.causes``.
+class ResyncResult(NamedTuple):
+    """``cause`` is one of those in ``guest_agent._watch.causes``. ``status`` is logged as ``result``.
 
-    ``resume_to_step_ns`` is from when the cause was heard of to the last step; None without a step, and where nothing
-    was heard of that happened to the guest. ``became``: what a guest did before it could be asked.
+    ``resume_to_step_ns``: from libvirt's event to the last step; None if there was no step, or no event.
+    ``became``: what happened to a withdrawn guest.
     """
 
     guest: WatchedGuest
     cause: str
-    result: str
+    status: str
     report: ResyncReport | None = None
     error: QgaError | None = None
     resume_to_step_ns: int | None = None
     became: str | None = None
 
     @property
-    def is_to_be_done_again(self) -> bool:
-        """Whether it came to nothing for a reason that passes by itself, and is not the guest's."""
+    def should_retry(self) -> bool:
+        """Whether the hypervisor could not be reached, and not because of this guest."""
         return isinstance(self.error, HypervisorUnavailableError) and not self.error.in_call
 
     @property
     def code(self) -> str:
-        """The error's, empty without one."""
+        """The error's code; empty without an error."""
         return "" if self.error is None else self.error.code
 
     @property
     def priority(self) -> int:
-        return WARNING if self.result == FAILED else INFO
+        return WARNING if self.status == FAILED else INFO
 
     def fields(self) -> Iterator[tuple[str, object]]:
-        """For the log, in this order."""
+        """Yield the fields of the log line, in order."""
         yield from (("guest", self.guest.name), ("uuid", self.guest.uuid), ("uri", self.guest.uri))
-        yield from (("cause", self.cause), ("result", self.result), ("became", self.became))
+        yield from (("cause", self.cause), ("result", self.status), ("became", self.became))
         if self.report is not None:
             figures: Mapping[str, object] = self.report.as_dict()
             yield from ((name, figures[name]) for name in _FIGURES)
@@ -89,10 +89,10 @@ class Record(NamedTuple):
             yield "warning", "; ".join(self.report.warnings)
 
 
-def of_stale(stale: Stale, report: ResyncReport | None, error: QgaError | None) -> Record:
-    """``report``: None, if the guest's clock could not be read. ``error``: None, if all went well."""
-    stepped_at_ns = None if report is None or stale.cause in causes.OF_A_PASS else report.stepped_at_ns
-    return Record(
+def result_of(stale: Stale, report: ResyncReport | None, error: QgaError | None) -> ResyncResult:
+    """``report``: None if the guest's clock could not be read. ``error``: None if the resync succeeded."""
+    stepped_at_ns = None if report is None or stale.cause in causes.SCAN_CAUSES else report.stepped_at_ns
+    return ResyncResult(
         stale.guest,
         stale.cause,
         report.status if error is None and report is not None else _failed(stale.cause, error),
@@ -103,6 +103,6 @@ def of_stale(stale: Stale, report: ResyncReport | None, error: QgaError | None) 
 
 
 def _failed(cause: str, error: QgaError | None) -> str:
-    """A guest without an agent is none of those that a pass is for."""
-    is_of_no_use = cause in causes.OF_A_PASS and isinstance(error, NotConnectedError)
-    return SKIPPED if is_of_no_use or isinstance(error, _NOT_TO_BE_ASKED) else FAILED
+    """A scan finds guests without an agent, too. Those are skipped."""
+    has_no_agent = cause in causes.SCAN_CAUSES and isinstance(error, NotConnectedError)
+    return SKIPPED if has_no_agent or isinstance(error, _SKIPPED_ERRORS) else FAILED
