@@ -231,7 +231,8 @@ def test_text_of_a_restored_guest_has_no_effect(play_of: Callable[[str], Speech]
         Daemon(tmp_path / "libvirt.sock", tmp_path / "agent.sock"),
     ):
         run = run_playbook_of_collection(
-            *("restore_guest", "-v", "-e", "qga_domain=tenant qga_managed_save=true qga_wait_timeout=0"),
+            *("restore_guest", "-v", "-e", "qga_hosts=localhost"),
+            *("-e", "qga_domain=tenant qga_managed_save=true qga_wait_timeout=0"),
             environment={
                 **SETTINGS,
                 "PATH": f"{tmp_path}/bin:{os.environ['PATH']}",

@@ -1,4 +1,4 @@
-"""Print where an event source finds its collection, and what of Ansible it has imported for it, as JSON."""
+"""Print as JSON where an event source finds its collection, and which modules of Ansible it imported for that."""
 
 from __future__ import annotations
 

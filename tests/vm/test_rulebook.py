@@ -1,4 +1,4 @@
-"""A real guest that is resumed while a rulebook runs gets its time back from it, as a witness in it confirms."""
+"""A rulebook corrects the clock of a real guest after each resumption, as a witness in the guest confirms."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ ASLEEP_S = 1.5
 def until_right(guest: Guest, running: Rulebook) -> None:
     def is_right() -> bool:
         assert running.is_running, running.output
-        with suppress(VmError):  # it was stepped while the witness was asked
+        with suppress(VmError):  # the clock was stepped during the witness's measurement
             return abs(guest.witness.offset().offset_ns) < TOLERANCE_NS
         return False
 
     until(is_right, lambda: running.output, DEADLINE_S)
 
 
-def test_each_time_it_wakes_it_gets_its_time_back_once(
+def test_a_guest_is_corrected_once_after_each_resumption(
     guest: Guest, connection: libvirt.virConnect, tmp_path: Path
 ) -> None:
     def revert(guest: Guest, _seconds: float) -> None:
@@ -34,7 +34,7 @@ def test_each_time_it_wakes_it_gets_its_time_back_once(
         guest.wait_for_agent()
 
     uuid = connection.lookupByName(guest.name).UUIDString()
-    # Before the rulebook listens: while a snapshot is taken, the guest is paused for a moment.
+    # Before the rulebook starts: taking a snapshot pauses the guest for a moment.
     guest.snapshot("before")
     with Rulebook(
         "qemu.guest_agent.resync_on_resume", tmp_path, "--print-events", variables={"qga_uris": guest.uri}

@@ -1,4 +1,4 @@
-"""The event source, run as ansible-rulebook runs it: by its path, with a queue of one place."""
+"""The event source, run as ansible-rulebook runs it: by its path, with a queue that holds one event."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ UNPAUSED, MIGRATED = 0, 1
 
 @pytest.fixture(scope="module")
 def source() -> Mapping[str, Any]:
-    """The file's names, and its part of the collection loaded."""
+    """The names of the file, after it has loaded its part of the collection."""
     names = runpy.run_path(str(SOURCE))
     names["_core"]("_watch.watcher")
     return names
@@ -39,19 +39,19 @@ def source() -> Mapping[str, Any]:
 
 @pytest.fixture
 def hypervisor(source: Mapping[str, Any], monkeypatch: pytest.MonkeyPatch) -> FakeHypervisor:
-    """In place of libvirt-python for whatever imports it."""
+    """A fake libvirt-python."""
     fake = FakeHypervisor([Definition("web1"), Definition("web2")])
     monkeypatch.setattr(fake, "registerErrorHandler", lambda _handler, _context: None, raising=False)
     for name in ("libvirt", "libvirt_qemu"):
         monkeypatch.setitem(sys.modules, name, fake)
-    # The source has a copy of the collection's modules. Two of them would both run the one loop of this process.
+    # The source has its own copy of the collection's modules. Two copies would both run the event loop of this process.
     events.start(fake)
     monkeypatch.setattr(sys.modules[f"{source['_PACKAGE']}._hypervisor.events"], "_is_started", True)
     return fake
 
 
 class Running:
-    """The source in an event loop, as a task, with what it has logged."""
+    """The source as a task in an event loop, with its log."""
 
     def __init__(self, queue: asyncio.Queue[Any], task: asyncio.Task[None], log: pytest.LogCaptureFixture) -> None:
         self.queue = queue
@@ -79,9 +79,7 @@ Play = Callable[..., None]
 
 @pytest.fixture
 def play(source: Mapping[str, Any], hypervisor: FakeHypervisor, caplog: pytest.LogCaptureFixture) -> Play:
-    """Run a scenario against the source, from when all hypervisors are watched; then the source is cancelled, which has
-    it give everything back.
-    """
+    """Run a scenario once all hypervisors are watched. Then cancel the source, which must release everything."""
     caplog.set_level(logging.DEBUG, "qemu.guest_agent.libvirt_guest")
 
     def run(scenario: Scenario, begins_with: str = "is watched", **args: Any) -> None:
@@ -94,7 +92,7 @@ def play(source: Mapping[str, Any], hypervisor: FakeHypervisor, caplog: pytest.L
                 assert not running.task.done()
             finally:
                 running.task.cancel()
-                # Whatever else it ends with is an error of it.
+                # Any other exception is an error of the source.
                 with pytest.raises(asyncio.CancelledError):
                     await asyncio.wait_for(running.task, DEADLINE_S)
 
@@ -126,14 +124,14 @@ def test_a_resumed_guest_is_one_event(hypervisor: FakeHypervisor, play: Play) ->
             "uri": URI,
             "cause": "resumed",
         }
-        # Computed by way of another clock, and cut to microseconds.
+        # Computed from another clock, and truncated to microseconds.
         assert before - timedelta(milliseconds=5) <= heard_at <= datetime.now(UTC)
         assert 0 <= age_ns <= DEADLINE_S * 1e9
 
     play(scenario)
 
 
-def test_an_agent_is_waited_for_no_longer_than_asked_for(hypervisor: FakeHypervisor, play: Play) -> None:
+def test_the_event_waits_for_the_agent_until_the_patience_ends(hypervisor: FakeHypervisor, play: Play) -> None:
     async def scenario(running: Running) -> None:
         hypervisor.fire_agent("web1", 2)
         hypervisor.fire_lifecycle("web1", RESUMED, UNPAUSED)
@@ -150,24 +148,24 @@ def test_an_agent_is_waited_for_no_longer_than_asked_for(hypervisor: FakeHypervi
         ({"uris": [URI, OTHER_URI]}, [("web2", OTHER_URI), ("web2", URI)]),
     ],
 )
-def test_guests_of_all_hypervisors_get_an_event_and_those_that_ran_already_on_request(
+def test_guests_of_all_hypervisors_cause_events_and_running_guests_on_request(
     hypervisor: FakeHypervisor, play: Play, args: dict[str, Any], expected: list[tuple[str, str]]
 ) -> None:
     async def scenario(running: Running) -> None:
         await running.until_logged("is watched", times=len(args.get("uris", [URI])))
-        hypervisor.fire_lifecycle("web2", RESUMED, UNPAUSED)  # this stand-in is the same at both
+        hypervisor.fire_lifecycle("web2", RESUMED, UNPAUSED)  # both URIs lead to the same fake
         events = [await running.event() for _event in expected]
         assert sorted((event["domain"], event["uri"]) for event in events) == expected
 
     play(scenario, **args)
 
 
-def test_causes_that_are_not_wanted_are_left_out_and_hold_nothing_up(hypervisor: FakeHypervisor, play: Play) -> None:
+def test_excluded_causes_cause_no_event_and_no_delay(hypervisor: FakeHypervisor, play: Play) -> None:
     async def scenario(running: Running) -> None:
         hypervisor.fire_lifecycle("web1", RESUMED, UNPAUSED)
         hypervisor.fire_lifecycle("web2", RESUMED, MIGRATED)
         assert (await running.event())["cause"] == "migrated"
-        # Its cause was let go, so there is an event when something else happens to it.
+        # The excluded cause does not suppress later events of the guest.
         hypervisor.fire_lifecycle("web1", SUSPENDED, 0)
         hypervisor.fire_lifecycle("web1", RESUMED, MIGRATED)
         assert (await running.event())["domain"] == "web1"
@@ -178,7 +176,9 @@ def test_causes_that_are_not_wanted_are_left_out_and_hold_nothing_up(hypervisor:
 # ----------------------------------------------------------------------------------------------------------- no events
 
 
-def test_what_is_not_taken_is_held_back_and_does_not_pile_up(hypervisor: FakeHypervisor, play: Play) -> None:
+def test_events_are_held_back_while_the_queue_is_full_and_do_not_accumulate(
+    hypervisor: FakeHypervisor, play: Play
+) -> None:
     async def scenario(running: Running) -> None:
         hypervisor.fire_lifecycle("web1", RESUMED, UNPAUSED)
         hypervisor.fire_lifecycle("web2", RESUMED, UNPAUSED)
@@ -189,12 +189,12 @@ def test_what_is_not_taken_is_held_back_and_does_not_pile_up(hypervisor: FakeHyp
                 hypervisor.fire_lifecycle(name, SUSPENDED, 0)
                 hypervisor.fire_lifecycle(name, RESUMED, UNPAUSED)
         settle()
-        # Of each guest there is what was put before, and what happened since.
+        # There are two events for each guest: the one in the queue, and one for everything that happened since.
         domains = [(await running.event())["domain"] for _event in range(4)]
         assert sorted(domains) == ["web1", "web1", "web2", "web2"]
         hypervisor.fire_lifecycle("web3", RESUMED, UNPAUSED)
         assert (await running.event())["domain"] == "web3"
-        # It is cancelled while an event is not taken.
+        # The source is canceled while the queue is full.
         for name in ("web4", "web5"):
             hypervisor.fire_lifecycle(name, RESUMED, UNPAUSED)
         while not running.queue.full():
@@ -218,23 +218,23 @@ def test_a_lost_hypervisor_is_logged_and_watched_again(hypervisor: FakeHyperviso
     play(scenario, begins_with="is not watched")
 
 
-def test_what_needs_no_resync_is_logged_only(hypervisor: FakeHypervisor, play: Play) -> None:
+def test_guests_that_need_no_resync_are_only_logged(hypervisor: FakeHypervisor, play: Play) -> None:
     async def scenario(running: Running) -> None:
         hypervisor.fire_reboot("web1")
         await running.until_logged(f"web1 at {URI} does not need a resync (reset)")
         hypervisor.fire_agent("web1", 2)
         hypervisor.fire_lifecycle("web1", RESUMED, UNPAUSED)
         hypervisor.fire_lifecycle("web1", SUSPENDED, 0)
-        await running.until_logged(f"web1 at {URI} was paused before it could be asked (resumed)")
+        await running.until_logged(f"web1 at {URI} was paused before its resync (resumed)")
         assert running.queue.empty()
 
     play(scenario)
 
 
-# ------------------------------------------------------------------------------------------------------ bad arguments
+# -------------------------------------------------------------------------------------------------- invalid arguments
 
 
-TEXTS, SECONDS, FLAG = "a text or a list of texts", "seconds, 0 or more", "true or false"
+TEXTS, SECONDS, FLAG = "a string or a list of strings", "seconds, 0 or more", "true or false"
 CAUSES = "resumed, restored, reverted, migrated, woke_up, watch_began, watch_resumed"
 
 
@@ -242,8 +242,8 @@ CAUSES = "resumed, restored, reverted, migrated, woke_up, watch_began, watch_res
     ("name", "value", "sentence"),
     [
         *(
-            (name, value, f"The argument {name} of libvirt_guest has to be {wanted}, and is {value!r}.")
-            for name, wanted, values in (
+            (name, value, f"The argument {name} of libvirt_guest must be {expected}, not {value!r}.")
+            for name, expected, values in (
                 ("uris", TEXTS, ([], "", [1], [URI, ""], {"a": 1}, 1)),
                 ("causes", TEXTS, ([], "", [True])),
                 ("agent_patience", SECONDS, ("long", True, -1, float("inf"), float("nan"), [1])),
@@ -252,14 +252,18 @@ CAUSES = "resumed, restored, reverted, migrated, woke_up, watch_began, watch_res
             for value in values
         ),
         *(
-            ("causes", ["resumed", cause], f"libvirt_guest knows no cause {cause!r}; there are {CAUSES}.")
+            ("causes", ["resumed", cause], f"Unknown cause {cause!r} of libvirt_guest; expected one of {CAUSES}.")
             for cause in ("reset", "paused")
         ),
-        ("uri", URI, "libvirt_guest has no argument 'uri'; it has agent_patience, causes, look_at_start, uris."),
+        (
+            "uri",
+            URI,
+            "Unknown argument 'uri' of libvirt_guest; expected one of agent_patience, causes, look_at_start, uris.",
+        ),
     ],
 )
 @pytest.mark.usefixtures("hypervisor")
-def test_an_argument_that_cannot_be_used_is_an_error_in_one_sentence(
+def test_an_invalid_argument_is_an_error_in_one_sentence(
     source: Mapping[str, Any], name: str, value: object, sentence: str
 ) -> None:
     with pytest.raises(ValueError, match="libvirt_guest") as raised:
@@ -267,7 +271,7 @@ def test_an_argument_that_cannot_be_used_is_an_error_in_one_sentence(
     assert str(raised.value) == sentence
 
 
-def test_without_libvirt_python_the_error_says_what_to_install(
+def test_a_missing_libvirt_python_is_an_error_with_the_package_to_install(
     source: Mapping[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "libvirt", None)
@@ -279,7 +283,7 @@ def test_without_libvirt_python_the_error_says_what_to_install(
 # -------------------------------------------------------------------------------------------------------- documentation
 
 
-def test_all_arguments_are_documented_with_what_they_are_by_default(source: Mapping[str, Any]) -> None:
+def test_all_arguments_are_documented_with_their_defaults(source: Mapping[str, Any]) -> None:
     settings = source["_read"]({})
     options = yaml.safe_load(source["DOCUMENTATION"])["options"]
     documented = {name: option["default"] for name, option in options.items()}
@@ -288,6 +292,6 @@ def test_all_arguments_are_documented_with_what_they_are_by_default(source: Mapp
     assert documented == {"agent_patience": settings.agent_patience, "look_at_start": settings.look_at_start}
 
 
-def test_the_examples_can_be_used(source: Mapping[str, Any]) -> None:
+def test_the_examples_are_valid(source: Mapping[str, Any]) -> None:
     for example in yaml.safe_load(source["EXAMPLES"]):
         source["_read"](example["qemu.guest_agent.libvirt_guest"] or {})
