@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from enum import Enum
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -86,14 +86,23 @@ def yaml_of(example: Example) -> Any:
 
 
 def tasks_of(example: Example) -> list[Mapping[str, Any]]:
-    """All tasks of a playbook or of a list of tasks."""
+    """Return all tasks of a playbook or of a list of tasks, with those inside blocks."""
     value = yaml_of(example)
     kind = kind_of(value)
     if kind is Kind.TASKS:
-        return list(value)
+        return list(_flat(value))
     if kind is Kind.PLAYS:
-        return [task for play in value for task in play.get("tasks", [])]
+        return [task for play in value for task in _flat(play.get("tasks", []))]
     return []
+
+
+def _flat(tasks: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+    for task in tasks:
+        if "block" in task:
+            for part in ("block", "rescue", "always"):
+                yield from _flat(task.get(part, ()))
+        else:
+            yield task
 
 
 class Check(Enum):
@@ -110,7 +119,7 @@ class Check(Enum):
 
 # Guide and caption, or first line, of every example whose language and guide do not say it.
 TABLE: Mapping[str, Check] = {
-    "after_restore: The end of what it says": Check.OUTPUT,
+    "after_restore: The end of its output": Check.OUTPUT,
     "extended_agent: host ── channel ── extended agent ── private socket ── stock agent": Check.TEXT,
     "extended_agent: A guest on the same busy machine, again twenty seconds late": Check.OUTPUT,
     "fleets: What it says of a hypervisor with one guest": Check.OUTPUT,

@@ -43,10 +43,10 @@ def run(play: str, guest: Guest, directory: Path, *options: str) -> PlaybookRun:
 
 def test_after_a_restore(guest: Guest, tmp_path: Path) -> None:
     assert len(README) == 4, "every play on a hypervisor is tried here"
-    for play in (README[RESTORE], GUIDES["after_restore"]):
+    for play, task in ((README[RESTORE], CLOCK), (GUIDES["after_restore"], "Correct the clock")):
         guest.save(tmp_path / "web1.save")
         restored = run(play, guest, tmp_path)
-        clock = restored.result(CLOCK)
+        clock = restored.result(task)
         assert (clock["changed"], clock["guest"]["within_tolerance"]) == (True, True)
         if play == README[RESTORE]:
             assert re.search(r"-\d+\.\d+ s before, -?\d+\.\d+(e-\d+)? ms after", restored.output)

@@ -31,7 +31,10 @@ from tests.support.inventory_defaults import DEFAULTS, OPTIONS
 COLLECTION = "qemu.guest_agent."
 SPECS = {f"{COLLECTION}qga_info": qga_info.ARGUMENT_SPEC, f"{COLLECTION}qga_update_time": qga_update_time.ARGUMENT_SPEC}
 YAML = of_language("yaml")
-KEYWORDS = {"become", "become_user", "check_mode", "delegate_to", "loop", "name", "register", "vars", "when"}
+KEYWORDS = {
+    *("become", "become_user", "check_mode", "delay", "delegate_to", "failed_when", "loop", "name", "register"),
+    *("retries", "until", "vars", "when"),
+}
 # What every inventory plugin of this kind takes.
 OF_ANSIBLE = {
     name: option
