@@ -297,7 +297,7 @@ def test_an_invalid_argument_stops_the_rulebook_with_a_sentence(directory: Path,
     no_traces_of(running, directory)
 
 
-# ------------------------------------------------------------------------------------------------- the file, by itself
+# -------------------------------------------------------------------------------------------------- the file, directly
 
 
 @pytest.mark.thorough

@@ -19,7 +19,7 @@ WATCH_BEGAN = "watch_began"
 WATCH_RESUMED = "watch_resumed"
 SCAN_CAUSES = frozenset({WATCH_BEGAN, WATCH_RESUMED})
 
-# The guest boots and reads its hardware clock, which QEMU keeps right.
+# The guest boots and reads its hardware clock, which QEMU keeps correct.
 RESET = "reset"
 
 ALL = (RESUMED, RESTORED, REVERTED, MIGRATED, WOKE_UP, WATCH_BEGAN, WATCH_RESUMED, RESET)

@@ -186,7 +186,7 @@ def test_a_guest_resumed_during_its_resync_is_resynced_again_after_it(serve: Ser
         service.hypervisor.fire_lifecycle("web1", SUSPENDED, 0)
         service.hypervisor.fire_lifecycle("web1", RESUMED, UNPAUSED)
         settle()
-        assert_next_is_served(service)  # meanwhile
+        assert_next_is_served(service)
         may_go_on.set()
         results = [(each["guest"], each["result"]) for each in service.records(3)]
     assert results[1:] == [("web1", "corrected"), ("web1", "unchanged")]

@@ -39,8 +39,8 @@ description:
   - One action on a guest is one event, even if libvirt reports it as several.
   - Connecting to a hypervisor is retried forever, and the rulebook keeps running. Whenever a lost connection is
     restored, there is an event for each of the running guests, because events may have been missed.
-  - An event is held back while the queue of ansible-rulebook is full. Whatever happens to its guest in that time is
-    reported by one more event.
+  - An event is held back while the queue of ansible-rulebook is full. Later events of its guest are combined into one
+    more.
 requirements:
   - libvirt-python, for the interpreter that runs ansible-rulebook
   - The collection qemu.guest_agent, in one of Ansible's default paths or in E(ANSIBLE_COLLECTIONS_PATH)

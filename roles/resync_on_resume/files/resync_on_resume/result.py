@@ -30,7 +30,7 @@ FAILED = "failed"
 WITHDRAWN = "withdrawn"
 NOT_NEEDED = "not_needed"
 
-# Neither the service nor the agent is at fault: the guest must not be resynced, or is not there.
+# Neither the service nor the agent is at fault: the guest must not be resynced, or does not exist.
 _SKIPPED_ERRORS = (OptedOutError, NotConfiguredError, NotRunningError, NotFoundError, GuestReplacedError)
 
 _FIGURES = (
@@ -61,7 +61,7 @@ class ResyncResult(NamedTuple):
 
     @property
     def should_retry(self) -> bool:
-        """Whether the hypervisor could not be reached, and not because of this guest."""
+        """Return whether the hypervisor could not be reached, and not because of this guest."""
         return isinstance(self.error, HypervisorUnavailableError) and not self.error.in_call
 
     @property

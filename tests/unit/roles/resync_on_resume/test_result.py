@@ -54,7 +54,7 @@ def line(made: Any) -> str:
     return str(log.line("resync", made.fields()))
 
 
-def test_a_guest_that_was_corrected() -> None:
+def test_a_corrected_guest_is_logged_with_all_figures() -> None:
     made = of("restored", Report(warnings=("it is coarse", "it was left so")))
     assert line(made) == (
         f"{NAMED} cause=restored result=corrected method=extended offset_before_ns=-20973581442 "
@@ -64,7 +64,7 @@ def test_a_guest_that_was_corrected() -> None:
     assert (made.code, made.priority, made.resume_to_step_ns) == ("", log.INFO, STEPPED_NS - SINCE_NS)
 
 
-def test_a_guest_that_was_right() -> None:
+def test_an_unchanged_guest_is_logged_without_a_step() -> None:
     made = of("resumed", Report(changed=False, stepped_at_ns=None, slewing_ns=-200_000_000))
     assert (made.status, made.resume_to_step_ns) == ("unchanged", None)
     assert "since_resume_ns" not in line(made)
@@ -72,7 +72,7 @@ def test_a_guest_that_was_right() -> None:
 
 
 @pytest.mark.parametrize("changed", [True, False])
-def test_a_guest_whose_clock_is_slewed(changed: bool) -> None:
+def test_a_slewed_guest_is_logged_with_what_is_left(changed: bool) -> None:
     made = of(report=Report(changed=changed, within_tolerance=False, slewing_ns=-200_000_000, stepped_at_ns=None))
     assert (made.status, made.priority, made.resume_to_step_ns) == ("slewing", log.INFO, None)
     assert line(made).endswith(" slewing_ns=-200000000")
