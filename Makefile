@@ -13,8 +13,8 @@ venv := .venv/bin
 # "make test" sets it to quick: CONTRIBUTING.md has a table of what each tier runs. A target by itself leaves nothing out.
 TIER ?=
 quick := $(filter quick,$(TIER))
-oldest_core := 2.17
-older_cores := $(oldest_core) $(if $(quick),,2.18)
+oldest_core := 2.16
+older_cores := $(oldest_core) $(if $(quick),,2.17 2.18)
 # For the targets whose tests run with each of them.
 older_environments := $(older_cores:%=.venvs/core-%/.ready)
 select := $(if $(quick),-m 'not thorough')

@@ -21,7 +21,7 @@ from tests.support.tiers import quick
 
 # The programs of each supported ansible-core. The tests' own environment has the newest one.
 CORES: Mapping[str, Path] = {
-    **{version: ROOT / f".venvs/core-{version}/bin" for version in ("2.17", "2.18")},
+    **{version: ROOT / f".venvs/core-{version}/bin" for version in ("2.16", "2.17", "2.18")},
     "2.19": Path(sys.executable).parent,
 }
 
