@@ -6,10 +6,9 @@
 # dependencies = ["nox>=2025.02.09", "antsibull-nox>=1.2"]
 # ///
 
-"""The checks by the names that contributors to other collections know; they are set up in antsibull-nox.toml.
+"""The checks that other collections have, under the same names. antsibull-nox.toml configures them.
 
-With uv or pipx, nothing needs to be installed: pipx run noxfile.py --list.
-All other checks are targets of the Makefile.
+uv and pipx install what is needed: pipx run noxfile.py --list. All other checks are targets of the Makefile.
 """
 
 from __future__ import annotations
@@ -20,9 +19,9 @@ try:
     import antsibull_nox
     import nox
 except ImportError:
-    sys.exit("nox and antsibull-nox have to be in one environment: pipx run noxfile.py, or .venvs/release/bin/nox")
+    sys.exit("nox and antsibull-nox must be in the same environment: use pipx run noxfile.py, or .venvs/release/bin/nox")
 
-# Beside the environments that make makes: ignored by git, and removed by "make clean".
+# Next to make's environments: ignored by git, and removed by "make clean".
 nox.options.envdir = ".venvs/nox"
 
 antsibull_nox.load_antsibull_nox_toml()
