@@ -1,4 +1,4 @@
-"""The collection, importable for every test wherever the clone lies, and how hard hypothesis tries."""
+"""Make the collection importable from any clone, and set hypothesis's number of examples."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.support.collection import make_importable
 
 make_importable()
 
-# The quick one tries the same examples each time: what fails in a change is the change's fault.
+# The quick profile tries the same examples each time, so a new failure is caused by the change.
 settings.register_profile("quick", max_examples=50, derandomize=True, deadline=None)
 settings.register_profile("thorough", max_examples=500, deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))

@@ -1,6 +1,6 @@
-"""Figures of merit. Each part measures, and returns its figures under the names that build/bench.json has for them.
+"""Benchmarks. Each part measures, and returns its figures under their names in build/bench.json.
 
-The collection's own code is imported here, so it has to be importable.
+The parts import the collection's own code, so it must be importable.
 """
 
 from __future__ import annotations

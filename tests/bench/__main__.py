@@ -71,7 +71,7 @@ def main() -> int:
     def say(text: str) -> None:
         print(f"[{time.monotonic() - begun:6.1f} s] {text}", flush=True)
 
-    # The exception has what the agent refuses; libvirt would print it as well.
+    # libvirt would also print each error that it raises.
     libvirt.registerErrorHandler(lambda _context, _error: None, None)
     try:
         figures = measure(say)

@@ -1,4 +1,4 @@
-"""Tasks in a guest without a network, over our connection plugin and over community.libvirt's, by turns."""
+"""Tasks in a guest without a network, alternately over our connection plugin and community.libvirt's."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ _WITH: Mapping[str, Mapping[str, object]] = {"compiled": {"ansible_qga_module_ca
 
 
 def bench_connections(guest: Guest, say: Say) -> Figures:
-    """Measure the median seconds of a task, by task and by connection plugin; None: it cannot do the job.
+    """Measure the median seconds of each task by connection plugin; None: the plugin cannot run the task.
 
-    ``raw`` runs ``true``: what a command costs by itself. ``ping`` is the module, and ``compiled`` is it with no code
-    kept in the guest; ``copy`` is of 10 MiB at random, and ``text`` of as much of a log. Ansible verifies the checksum
-    of each copy.
+    ``raw`` runs ``true``, the cost of a command. ``ping`` is the module, and ``compiled`` is the module without code
+    cached in the guest; ``copy`` copies 10 MiB of random bytes, and ``text`` 10 MiB of a log. Ansible verifies the
+    checksum of each copy.
     """
     size = MEGABYTES * 1024 * 1024
     with tempfile.TemporaryDirectory() as directory:
@@ -53,7 +53,7 @@ def bench_connections(guest: Guest, say: Say) -> Figures:
         tasks = [
             _task(name, connection, directory, turn)
             for name, rounds in _ROUNDS.items()
-            # The first of each is not counted: Python's files are read, and the module's archive is made.
+            # The first task is not counted: it reads Python's files and builds the module's archive.
             for turn in range(1 + rounds)
             for connection in _SETTINGS
         ]
@@ -67,10 +67,10 @@ def bench_connections(guest: Guest, say: Say) -> Figures:
         if ours is None:
             raise VmError(f"The playbook failed:\n{run.output}")
         ratio = None if theirs is None else theirs / ours
-        ratios.append(f"{name} {'not done' if ratio is None else f'{ratio:.1f} times'}")
+        ratios.append(f"{name} {'failed' if ratio is None else f'{ratio:.1f} times'}")
         figures[f"connection_{name}_ratio"] = ratio
         figures[f"connection_{name}_s"] = dict(zip(_SETTINGS, seconds, strict=True))
-    say(f"as fast as over {THEIRS}: {', '.join(ratios)}")
+    say(f"faster than {THEIRS}: {', '.join(ratios)}")
     return figures
 
 
@@ -84,7 +84,7 @@ def _log(size: int) -> bytes:
 
 
 def community_libvirt() -> Path:
-    """A collections path with community.libvirt, taken out of the bundle; downloaded once."""
+    """Return a collections path with community.libvirt, from the Ansible package, which is downloaded once."""
     path = BUILD / "community_libvirt"
     with locked(BUILD / "community_libvirt.lock"):
         if not path.exists():

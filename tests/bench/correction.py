@@ -1,4 +1,4 @@
-"""What our module and virsh leave of a guest's offset, and how long they take: same guest, same run, by turns."""
+"""The residual offset and the duration of our module and of virsh, alternately on the same guest."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ OURS, THEIRS = "qga_update_time", "virsh_domtime_now"
 
 
 class Corrected(NamedTuple):
-    """``left_ms`` is by the witness. ``is_honest``: it lies within the uncertainty that was claimed."""
+    """``left_ms`` is measured by the witness. ``is_honest``: it is within the uncertainty that the module reported."""
 
     left_ms: float
     seconds: float
@@ -67,7 +67,7 @@ def bench_extended_corrections(guest: Guest, say: Say) -> Figures:
 
 
 def _after_naps(guest: Guest, say: Say, ways: Mapping[str, Way]) -> dict[str, list[Corrected]]:
-    """Send the guest to sleep again and again, and correct it in each of the ways in turn."""
+    """Repeatedly pause the guest, and correct it in each way in turn."""
     taken: dict[str, list[Corrected]] = {name: [] for name in ways}
     for number, nap in enumerate(NAPS, 1):
         for name, correct in ways.items():
@@ -97,7 +97,7 @@ def _is_honest(entry: Mapping[str, Any], left_ns: int) -> bool:
 
 
 def bench_real_fleet(connection: libvirt.virConnect, say: Say) -> Figures:
-    """One task of ours, and a loop of virsh domtime --now, by turns."""
+    """Alternate between one task of ours and a loop of virsh domtime --now."""
     left_ms: dict[str, list[float]] = {OURS: [], THEIRS: []}
     seconds: dict[str, list[float]] = {OURS: [], THEIRS: []}
     honest = 0

@@ -1,4 +1,4 @@
-"""The cost of a qga_info task and of a fleet of simulated guests, in units of the cheapest task that there is."""
+"""The cost of a qga_info task and of a fleet of simulated guests, relative to the cheapest task, a ping."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def bench_fleet(say: Say) -> Figures:
         per_guest_s = _timed({MODULE: {"socket": "{{ item }}"}, "loop": fleet.paths, "loop_control": {"label": ""}})
         fleet.shift(-3 * SECOND_NS)
         together_s = _timed(_task(directory))
-    say(f"{COMPARED} guests: one task for each {per_guest_s:.1f} s, one for all {together_s:.2f} s")
+    say(f"{COMPARED} guests: one task per guest {per_guest_s:.1f} s, one for all {together_s:.2f} s")
     with _fleet(1_000) as (directory, _alive):
         alive_s = _timed(_task(directory, timeout=TIMEOUT_S))
     with _fleet(1_000, dead=DEAD_SHARE) as (directory, _dead):
@@ -68,12 +68,12 @@ def bench_fleet(say: Say) -> Figures:
     return {
         "fleet": {str(guests): each for guests, each in sized.items()},
         "fleet_over_ping": sized[1_000]["over_ping"],
-        # The cost of one more guest in the largest fleets, over that in the smallest; 1 is linear.
+        # The cost of one more guest in the largest fleets relative to the smallest; 1 is linear.
         "fleet_growth": ((many_s - more_s) / (many - more)) / ((more_s - few_s) / (more - few)),
         "fleet_over_per_guest": per_guest_s / together_s,
         "fleet_per_guest_s": per_guest_s,
         "fleet_together_s": together_s,
-        # How many time limits dead guests add to the run.
+        # How many timeouts dead guests add to the run.
         "fleet_dead_costs_timeouts": (dead_s - alive_s) / TIMEOUT_S,
         "fleet_alive_s": alive_s,
         "fleet_dead_s": dead_s,
@@ -93,7 +93,7 @@ def _task(directory: Path, **options: Any) -> dict[str, Any]:
     return {MODULE: {"sockets": [f"{directory}/*.qga"], **options}}
 
 
-# The first task of a module in a playbook builds its archive, which the others reuse.
+# The first task of a module in a playbook builds its archive, which later tasks reuse.
 _PING = {"name": "ping", "ansible.builtin.ping": {}}
 _WARM_UP = {"name": "warm up", MODULE: {"sockets": [], "allow_empty": True}}
 
@@ -110,9 +110,9 @@ def _run(tasks: Sequence[Mapping[str, Any]]) -> Sequence[Any]:
 
 
 def _sized(guests: int, count: int, say: Say) -> Figures:
-    """Run one task over all guests of a fleet, all of them wrong, and a ping task beside it, so many times.
+    """Run a ping task and one task over all guests of a fleet, whose clocks are all wrong, ``count`` times.
 
-    ``agents_s`` is the processor time that the agents took. ``worst_left_ms`` is by the simulation's own account.
+    ``agents_s`` is the processor time of the agents. ``worst_left_ms`` comes from the simulation itself.
     """
     with _fleet(guests) as (directory, fleet):
         rounds = []
@@ -130,7 +130,7 @@ def _sized(guests: int, count: int, say: Say) -> Figures:
     over_ping = median((each["task_s"] - each["agents_s"]) / each["ping_s"] for each in rounds)
     say(
         f"{guests:,} guests in one task: {task_s:.2f} s, {over_ping:.1f} pings without the agents' share; "
-        f"{corrected:,} corrected, at worst {worst_ms:.3f} ms left; peak {peak_mib:.0f} MiB"
+        f"{corrected:,} corrected, worst residual {worst_ms:.3f} ms; peak {peak_mib:.0f} MiB"
     )
     return {
         "guests": guests,
@@ -154,7 +154,7 @@ def _peak_kib(directory: Path) -> int:
 
 def bench_info(guest: Guest, say: Say) -> Figures:
     info = {"domain": guest.name, "uri": guest.uri, "gather_subset": ["min"]}
-    # The first of each builds the module's archive, which all later tasks of a playbook reuse.
+    # The first task of each module builds its archive, which later tasks of a playbook reuse.
     records = _run([_PING, {"name": "info", "qemu.guest_agent.qga_info": info}] * (1 + INFO_ROUNDS))
     ping_s, info_s = (
         median([record.seconds for record in records if record.task == name][1:]) for name in ("ping", "info")

@@ -1,4 +1,4 @@
-"""A fleet behind many hypervisors: resync_fleet on simulated guests, with up to twenty hosts on one machine."""
+"""A fleet on many hypervisors: resync_fleet on simulated guests, with up to twenty hosts on one machine."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.support.collection import install
 from tests.vm.errors import VmError
 
 PLAYBOOK = "qemu.guest_agent.resync_fleet"
-# Hypervisors, and guests behind all of them together.
+# The number of hypervisors, and of guests on all of them.
 SHAPES = ((1, 500), (5, 500), (20, 500), (20, 2_000), (20, 10_000))
 SEED = 20261124
 
@@ -33,7 +33,7 @@ def bench_hypervisors(say: Say) -> Figures:
 def _run(hypervisors: int, guests: int, say: Say) -> Figures:
     """Run the playbook once.
 
-    ``failed`` guests include ``unproven`` ones, whose clocks may be right, but this machine was too busy to prove it.
+    ``failed`` guests include ``unproven`` ones: their clocks may be right, but this machine was too busy to prove it.
     """
     with tempfile.TemporaryDirectory(prefix="qga-bench-") as name:
         directory = Path(name)
@@ -59,8 +59,8 @@ def _run(hypervisors: int, guests: int, say: Say) -> Figures:
             raise VmError(f"The playbook failed:\n{done.stdout[-3000:]}{done.stderr[-3000:]}")
         report_mib = (directory / "resync_fleet.html").stat().st_size / 2**20
     say(
-        f"{guests:,} guests behind {hypervisors} hypervisors: {seconds:.1f} s, of which the agents {agents_s:.1f} s; "
-        f"at worst {worst_ms:.3f} ms left, {failed:,} failed, {unproven:,} of them not proven right; "
+        f"{guests:,} guests on {hypervisors} hypervisors: {seconds:.1f} s, of which the agents {agents_s:.1f} s; "
+        f"worst residual {worst_ms:.3f} ms, {failed:,} failed, {unproven:,} of them not proven right; "
         f"report {report_mib:.1f} MiB"
     )
     return {
@@ -76,6 +76,6 @@ def _run(hypervisors: int, guests: int, say: Say) -> Figures:
 
 
 def _number(pattern: str, output: str) -> int:
-    """The number that the group in the pattern finds; 0 if there is none."""
+    """Return the number that the pattern's group matches; 0: no match."""
     found = re.search(pattern, output)
     return int(found[1].replace(",", "")) if found else 0

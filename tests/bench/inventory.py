@@ -1,4 +1,4 @@
-"""What an inventory of simulated guests takes, with dead ones among them; and asking them one by one."""
+"""The duration of an inventory of simulated guests, some of them dead, compared with asking them one by one."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from tests.vm.errors import VmError
 GUESTS = 200
 DEAD = 20
 TIMEOUT_S = 5.0
-# Of a reply; a real agent's through libvirt takes about as long.
+# The latency of a reply; a real agent's through libvirt is about the same.
 LATENCY_S = 0.0015
 ROUNDS = 3
 
 
 def bench_inventory(say: Say) -> Figures:
-    """Measure what ansible-inventory takes in all, with and without dead guests, and of nothing at all."""
+    """Measure the duration of ansible-inventory with dead guests, without dead guests, and without guests."""
     with tempfile.TemporaryDirectory(prefix="qga-bench-") as name:
         directory = Path(name)
         source = configured(directory, timeout=TIMEOUT_S)
@@ -38,7 +38,7 @@ def bench_inventory(say: Say) -> Figures:
             lay_out(directory / what, many, count, silent, LATENCY_S)
             for what, count, silent in (("dead", GUESTS, DEAD), ("alive", GUESTS, 0), ("empty", 0, 0))
         )
-        # The first builds and installs the collection.
+        # The first run builds and installs the collection.
         _timed(source, empty, {})
         rounds = [
             (
@@ -53,7 +53,7 @@ def bench_inventory(say: Say) -> Figures:
     one_by_one_s = _one_by_one()
     return {
         "inventory_s": median(dead_s),
-        # One time limit, and a second for each 100 guests.
+        # One timeout, and a second for each 100 guests.
         "inventory_wanted_s": TIMEOUT_S + GUESTS / 100,
         "inventory_alive_s": median(alive_s),
         "inventory_empty_s": median(empty_s),
@@ -68,28 +68,28 @@ def _timed(source: Path, stand_in: Path, expected: dict[str, int]) -> float:
     seconds = time.monotonic() - begun
     seen = {status: len(hosts) for status in ("ok", "failed") if (hosts := run.group(f"qga_status_{status}"))}
     if run.status != 0 or seen != expected:
-        raise VmError(f"The inventory has {seen} in place of {expected}: {run.said[-2000:]}")
+        raise VmError(f"The inventory has {seen}, not {expected}: {run.said[-2000:]}")
     return seconds
 
 
 def _one_by_one() -> float:
-    """Over one connection, as a loop over the domains would do it."""
+    """Ask all guests over one connection, in a loop over the domains."""
     fake = many(GUESTS, DEAD, LATENCY_S)
     work = gathering(["min", "network"])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(connections, "import_libvirt", fake.modules)
         line = connections.Line(HERE)
         begun = time.monotonic()
-        told = 0
+        answered = 0
         for each in fake.by_uri[HERE].definitions:
             try:
                 opener = functools.partial(LibvirtChannel, each.name, HERE, line)
                 tasks.run(with_agent(opener, work, RunOptions(TIMEOUT_S)))
-                told += 1
+                answered += 1
             except QgaError:
                 pass
         seconds = time.monotonic() - begun
         line.close()
-    if told != GUESTS - DEAD:
-        raise VmError(f"One by one, {told} guests told something in place of {GUESTS - DEAD}.")
+    if answered != GUESTS - DEAD:
+        raise VmError(f"One by one, {answered} guests returned facts, not {GUESTS - DEAD}.")
     return seconds

@@ -1,4 +1,4 @@
-"""The tables of a run, made of the figures that build/bench.json has."""
+"""The tables of a run, from the figures in build/bench.json."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def _of_one_guest(figures: Figures) -> Iterator[Table]:
             row("residual, worst (ms)", ".3f", (max(map(abs, each)) for each in left_ms)),
             row("one correction, median (s)", ".3f", map(median, seconds)),
             row("corrections", "d", map(len, seconds)),
-            row("witness within what was claimed", "d", (figures["extended_honest"], figures["honest"], None)),
+            row("witness within the reported uncertainty", "d", (figures["extended_honest"], figures["honest"], None)),
         ],
     )
     both = figures["one_correction"]["extended"], figures["one_correction"]["set_time"]
@@ -67,34 +67,34 @@ def _of_one_guest(figures: Figures) -> Iterator[Table]:
     resident_mib, watched = figures["soak_resident_kib"] / 1024, figures["idle_wake_ups_with_watchdog"]
     slower, delegated = figures["correction_ratio"], figures["delegated_ratio"]
     yield (
-        ["the extended agent", "seen", "wanted"],
+        ["the extended agent", "measured", "required"],
         [
             row("residual, median (ms)", ".3f", [median(map(abs, left_ms[0]))], "at most 0.3"),
             row("correction_ratio (guest-set-time over guest-update-time)", ".0f", [slower], "at least 20"),
-            row("delegated_ratio (the worst of the delegated commands)", ".2f", [delegated], "at most 2"),
+            row("delegated_ratio (the slowest delegated command)", ".2f", [delegated], "at most 2"),
             row("  on a socket of this machine, one processor", ".2f", ratios[:1], "at most 2.5"),
             row("  on a socket of this machine, all processors", ".2f", ratios[1:], "-"),
             row("resident memory (MiB)", ".1f", [figures["resident_mib"]], "at most 20"),
-            row(f"wake-ups in {figures['idle_s']} s of idleness", "d", [figures["idle_wake_ups"]], "0"),
+            row(f"wake-ups in {figures['idle_s']} idle seconds", "d", [figures["idle_wake_ups"]], "0"),
             row("  with systemd's watchdog", "d", [watched], "-"),
-            # Otherwise it would have raised an error.
+            # The benchmark fails otherwise.
             row(f"replies to {requests:,} mixed requests, in order", ",", [requests], "one each"),
-            row("resident after them, on this machine (MiB)", ".1f", [resident_mib], "at most 20"),
-            row("grown by them (KiB)", "d", [figures["soak_grown_kib"]], "flat"),
-            row("descriptors leaked by them", "d", [figures["soak_leaked_descriptors"]], "0"),
+            row("resident memory after them, on this machine (MiB)", ".1f", [resident_mib], "at most 20"),
+            row("memory growth (KiB)", "d", [figures["soak_grown_kib"]], "flat"),
+            row("leaked descriptors", "d", [figures["soak_leaked_descriptors"]], "0"),
         ],
     )
-    yield ["over a connection plugin", CONNECTION, THEIRS, "ratio", "wanted"], list(_connections(figures))
+    yield ["over a connection plugin", CONNECTION, THEIRS, "ratio", "required"], list(_connections(figures))
     ways = [figures["resume_to_correct_ms"][name] for name in ("service", "rulebook", "virsh_domtime_now")]
-    idle = f"processor in {figures['resync_service_idle_s']:g} s of idleness (ms)"
+    idle = f"processor time in {figures['resync_service_idle_s']:g} idle seconds (ms)"
     yield (
-        ["from resume to right clock", "the service", "the rulebook", "virsh domtime --now"],
+        ["from resume to correct clock", "the service", "the rulebook", "virsh domtime --now"],
         [
             row("median (ms)", ".1f", (way["resume_to_correct_ms"] for way in ways)),
             row("worst (ms)", ".1f", (way["worst_ms"] for way in ways)),
-            row("left, median (ms)", ".3f", (way["left_ms"] for way in ways)),
-            row("left, worst (ms)", ".3f", (way["left_worst_ms"] for way in ways)),
-            row("from the event, undisturbed: at most (ms)", ".1f", (figures["resume_limit_ms"], None, None)),
+            row("residual, median (ms)", ".3f", (way["left_ms"] for way in ways)),
+            row("residual, worst (ms)", ".3f", (way["left_worst_ms"] for way in ways)),
+            row("limit from the event, undisturbed (ms)", ".1f", (figures["resume_limit_ms"], None, None)),
             row("resident memory (MiB), at most 40", ".1f", (figures["resync_service_resident_mib"], None, None)),
             row(idle, ".1f", (figures["resync_service_idle_cpu_ms"], None, None)),
         ],
@@ -104,18 +104,18 @@ def _of_one_guest(figures: Figures) -> Iterator[Table]:
         taken = kind["since_event_ms"]
         spread = f"{median(taken):.1f}, worst {max(taken):.1f}" if taken else "-"
         rows.append(row(name, "d", (kind["happened"], kind["lines"], kind["as_wanted"]), spread))
-    yield ["what happened", "times", "lines", "as wanted", "ms since the event"], rows
+    yield ["event", "times", "log lines", "as expected", "ms since the event"], rows
 
 
 def _connections(figures: Figures) -> Iterator[Row]:
     for name, label, wanted in (
-        ("raw", "raw: true, what a command costs by itself, median (s)", "-"),
+        ("raw", "raw: true, the cost of a command, median (s)", "-"),
         ("ping", "ping, median (s)", "at least 2"),
-        ("compiled", "ping, with no code kept in the guest, median (s)", "-"),
-        ("copy", "copying 10 MiB at random, median (s)", "at least 3"),
+        ("compiled", "ping, without code cached in the guest, median (s)", "-"),
+        ("copy", "copying 10 MiB of random bytes, median (s)", "at least 3"),
         ("text", "copying 10 MiB of a log, median (s)", "at least 3"),
     ):
-        shown = ["it cannot" if each is None else f"{each:.2f}" for each in figures[f"connection_{name}_s"].values()]
+        shown = ["failed" if each is None else f"{each:.2f}" for each in figures[f"connection_{name}_s"].values()]
         yield [label, *shown, *row("", ".2f", [figures[f"connection_{name}_ratio"]], wanted)[1:]]
 
 
@@ -134,13 +134,13 @@ def _of_fleets(figures: Figures) -> Iterator[Table]:
     over_ping, peak_mib = figures["fleet_over_ping"], sized[1]["peak_mib"]
     faster, dead = figures["fleet_over_per_guest"], figures["fleet_dead_costs_timeouts"]
     yield (
-        ["the fleet", "seen", "wanted"],
+        ["the fleet", "measured", "required"],
         [
-            row("1,000 guests over a ping task, without the agents' share", ".1f", [over_ping], "at most 3"),
+            row("1,000 guests relative to a ping task, without the agents' share", ".1f", [over_ping], "at most 3"),
             row("peak memory with 1,000 guests (MiB)", ".0f", [peak_mib], "at most 150"),
-            row("growth from 1,000 to 10,000 over that from 100 to 1,000", ".2f", [figures["fleet_growth"]], "1"),
-            row("fleet_over_per_guest (200 guests, a task for each)", ".0f", [faster], "at least 50"),
-            row(f"a tenth dead, in time limits of {TIMEOUT_S:g} s", ".2f", [dead], "at most 1"),
+            row("growth from 1,000 to 10,000 relative to 100 to 1,000", ".2f", [figures["fleet_growth"]], "1"),
+            row("fleet_over_per_guest (200 guests, one task per guest)", ".0f", [faster], "at least 50"),
+            row(f"a tenth dead, in timeouts of {TIMEOUT_S:g} s", ".2f", [dead], "at most 1"),
         ],
     )
     yield (
@@ -151,22 +151,22 @@ def _of_fleets(figures: Figures) -> Iterator[Table]:
             for shape in figures["hypervisors"]
         ],
     )
-    dead_too = f"{GUESTS} guests, {DEAD} of them dead, time limit {TIMEOUT_S:g} s (s)"
+    dead_too = f"{GUESTS} guests, {DEAD} of them dead, timeout {TIMEOUT_S:g} s (s)"
     at_most = f"at most {figures['inventory_wanted_s']:g}"
     yield (
-        ["the inventory", "seen", "wanted"],
+        ["the inventory", "measured", "required"],
         [
             row(dead_too, ".2f", [figures["inventory_s"]], at_most),
             row(f"{GUESTS} guests that answer (s)", ".2f", [figures["inventory_alive_s"]], "-"),
             row("no guest: ansible-inventory itself (s)", ".2f", [figures["inventory_empty_s"]], "-"),
-            row("the guests with the dead ones, one by one (s)", ".1f", [figures["inventory_one_by_one_s"]], "-"),
+            row("all guests, dead ones included, one by one (s)", ".1f", [figures["inventory_one_by_one_s"]], "-"),
             row("times faster than one by one", ".1f", [figures["inventory_over_one_by_one"]], "-"),
         ],
     )
     guests, worst_ms = figures["resume_burst_guests"], max(figures["resume_burst_worst_since_event_ms"])
     corrected = min(figures["resume_burst_corrected"])
     yield (
-        ["simulated guests resumed at once", "seen", "wanted"],
+        ["simulated guests resumed at once", "measured", "required"],
         [
             row(f"corrected of {guests} resumed at once", "d", [corrected], str(guests)),
             row("from the first event to the last line (s)", ".2f", [median(figures["resume_burst_s"])], "-"),
@@ -180,7 +180,7 @@ def _of_fleets(figures: Figures) -> Iterator[Table]:
         [
             row("residual, median (ms)", ".3f", map(median, left_ms.values())),
             row("residual, worst (ms)", ".3f", map(max, left_ms.values())),
-            row("all of them, median (s)", ".2f", map(median, figures["real_fleet_s"].values())),
-            ["witness within what was claimed", honest, "-"],
+            row("all guests, median (s)", ".2f", map(median, figures["real_fleet_s"].values())),
+            ["witness within the reported uncertainty", honest, "-"],
         ],
     )

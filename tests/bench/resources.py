@@ -1,6 +1,6 @@
-"""The memory that the extended agent takes in a guest, and how often it wakes while nobody asks anything.
+"""The extended agent's memory in a guest, and how often it wakes while idle.
 
-The guest's channel can be given to a stock agent alone, to compare the two by turns.
+The guest's channel can be handed to a stock agent alone, to compare the two alternately.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from tests.vm.errors import VmError
 from tests.vm.guest import STOCK_UNIT, Guest
 
 IDLE_S = 20
-# Until what was asked last is over.
+# Until the last request is finished.
 SETTLE_S = 3
 DROP_IN = f"/run/systemd/system/{UNIT}.d/no-watchdog.conf"
 CHANNEL = "/dev/virtio-ports/org.qemu.guest_agent.0"
 DEADLINE_S = 60.0
-# Until the reply to the request that begins it has left the guest.
+# Until the reply to guest-exec has left the guest.
 HEAD_START_S = 0.5
 POLL_S = 0.2
 
@@ -51,7 +51,7 @@ def bench_resources(guest: Guest, say: Say) -> Figures:
 
 
 def _wake_ups(guest: Guest) -> int:
-    """Counted by a script that is left alone: asking the agent would wake it."""
+    """Count with a script in the guest, because a request would wake the agent."""
     process = main_pid(guest, UNIT)
     look = f"sleep {SETTLE_S}; for i in 1 2; do grep ctxt_switches /proc/{process}/status; sleep {IDLE_S}; done"
     guest.sh(f"systemd-run --quiet --collect --no-block sh -c '({look}) >/run/wake-ups'")
@@ -65,7 +65,7 @@ def _wake_ups(guest: Guest) -> int:
 
 @contextmanager
 def stock_agent_alone(guest: Guest) -> Iterator[None]:
-    """As long as this lasts, a second stock agent serves the channel, and the extended one is stopped."""
+    """Stop the extended agent, and let a second stock agent serve the channel meanwhile."""
     alone = f"systemctl stop {UNIT}; exec qemu-ga -m virtio-serial -p {CHANNEL} -t /run"
     process = _start(guest, alone)
     _await(guest, lambda: "extended-version" not in guest.ask("guest-info"))
@@ -75,7 +75,7 @@ def stock_agent_alone(guest: Guest) -> Iterator[None]:
 
 
 def restart(guest: Guest) -> None:
-    """The extended agent anew, with what its unit says by now."""
+    """Restart the extended agent with the current settings of its unit."""
     process = main_pid(guest, UNIT)
     _start(guest, f"systemctl daemon-reload; systemctl restart {UNIT}")
     _await(guest, lambda: main_pid(guest, UNIT) != process)
@@ -89,8 +89,8 @@ def _await(guest: Guest, is_done: Callable[[], bool]) -> None:
     deadline = time.monotonic() + DEADLINE_S
     while time.monotonic() < deadline:
         time.sleep(POLL_S)
-        # Nobody holds the channel for a while.
+        # No agent has the channel open for a while.
         with suppress(libvirt.libvirtError):
             if is_done():
                 return
-    raise VmError(f"{guest.name}'s channel did not change hands within {DEADLINE_S:g} s.")
+    raise VmError(f"{guest.name}'s channel did not change agents within {DEADLINE_S:g} s.")

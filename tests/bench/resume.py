@@ -1,8 +1,8 @@
-"""From a guest's resumption to its right clock: by the service, by virsh fired on the same event, and by a rulebook.
+"""The time from a guest's resume to a correct clock: by the service, by virsh on the same event, and by a rulebook.
 
-All three are timed in the same way: a witness in the guest is asked without a pause from the resumption on, until its
-clock has been stepped. That costs an emulated guest much of its processor, so all three are slower by it. Undisturbed,
-the service says itself how long it took from libvirt's event to its step: that is what its limit is for.
+All three are timed in the same way: from the resume on, a witness in the guest is asked continuously until the clock
+has been stepped. This uses much of an emulated guest's processor, so it slows down all three. Without the witness, the
+service logs how long it took from libvirt's event to its step; its limit applies to that.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ from tests.vm.guest import Guest
 from tests.vm.naps import Nap, save_and_restore, save_managed_and_start, suspend_and_resume
 from tests.vm.witness import Exchange
 
-# At least this long, and up to a second more by chance: virsh's error is where in a second it happens to be called. It
-# is up to a second, and what virsh takes until the guest has it, and must not be taken for no step.
+# Plus up to a random second: virsh truncates to seconds, so its error depends on where in a second it is called. The
+# error is up to a second plus virsh's own latency, and must not look like a missing step.
 ASLEEP_S = 2.0
 TURNS = 20
 RULEBOOK_TURNS = 5
-# What tells a clock that was stepped from one that was not.
+# A larger change of the offset is a step.
 STEPPED_NS = 250_000_000
-# Readings so far apart in time that differ by less are of a clock that is no longer stepped.
+# If readings SETTLING_S apart differ by less than SETTLED_MS, the clock is no longer being stepped.
 SETTLED_MS = 0.5
 SETTLING_S = 0.2
 DEADLINE_S = 60.0
 IDLE_S = 20.0
-# Simulated guests that are restored in the same second, how often, and how near their clocks have to be then.
+# Simulated guests restored in the same second, how often, and the required accuracy.
 TOGETHER = 200
 BURSTS = 3
 TOLERANCE_NS = 100_000_000
@@ -54,7 +54,7 @@ _LIFECYCLE = 0  # VIR_DOMAIN_EVENT_ID_LIFECYCLE
 
 
 def bench_resumes(guest: Guest, say: Say) -> Figures:
-    """Measure on a guest with the extended agent, where nobody else corrects its clock."""
+    """Measure on a guest with the extended agent, whose clock no other program corrects."""
     round_trip_ms = _round_trip_ms(guest)
     ways = {}
     with beside_libvirt([guest.uri]) as service:
@@ -63,7 +63,7 @@ def bench_resumes(guest: Guest, say: Say) -> Figures:
         kinds = {name: _kind(guest, service, *each) for name, each in _KINDS.items()}
         for name, kind in kinds.items():
             lines, wanted, left_ms = kind["lines"], kind["as_wanted"], kind["worst_left_ms"]
-            say(f"{name}, {TURNS} times: {lines} lines, {wanted} as wanted, worst left {left_ms:.3f} ms")
+            say(f"{name}, {TURNS} times: {lines} lines, {wanted} as expected, worst residual {left_ms:.3f} ms")
         before_s = service.cpu_seconds()
         time.sleep(IDLE_S)
         idle_cpu_ms, resident_mib = (service.cpu_seconds() - before_s) * 1e3, service.resident_kib() / 1024
@@ -101,11 +101,11 @@ def _round_trip_ms(guest: Guest) -> float:
 
 
 def _way(guest: Guest, turns: int, say: Say) -> Figures:
-    """Measure by the witness: from each resumption to the step, and the residual after it."""
+    """Measure with the witness: the time from each resume to the step, and the residual."""
     taken, left = [], []
     for _turn in range(turns):
         taken.append(_resume_to_step_ms(guest))
-        # virsh's hwclock still goes on; what comes behind it is not asked meanwhile.
+        # After virsh's step, hwclock still runs; wait for it, so that it does not disturb the witness.
         guest.ask("guest-ping")
         left.append(abs(_left_ms(guest)))
     way = {
@@ -116,8 +116,8 @@ def _way(guest: Guest, turns: int, say: Say) -> Figures:
         "turns": turns,
     }
     say(
-        f"from resume to right clock, {turns} times: {way['resume_to_correct_ms']:.1f} ms, at worst "
-        f"{way['worst_ms']:.1f}; left {way['left_ms']:.3f} ms, at worst {way['left_worst_ms']:.3f}"
+        f"from resume to correct clock, {turns} times: {way['resume_to_correct_ms']:.1f} ms, worst "
+        f"{way['worst_ms']:.1f}; residual {way['left_ms']:.3f} ms, worst {way['left_worst_ms']:.3f}"
     )
     return way
 
@@ -136,7 +136,7 @@ def _resume_to_step_ms(guest: Guest) -> float:
     def is_stepped(before: Exchange, exchange: Exchange) -> bool:
         return _offset_ns(exchange) > _offset_ns(before) - asleep_s * 1e9 + STEPPED_NS
 
-    exchange = guest.witness.behind(nap, is_stepped, DEADLINE_S)
+    exchange = guest.witness.first_after(nap, is_stepped, DEADLINE_S)
     return ((exchange.sent + exchange.answered) / 2 - resumed_ns) / 1e6
 
 
@@ -145,12 +145,12 @@ def _offset_ns(exchange: Exchange) -> float:
 
 
 def _left_ms(guest: Guest) -> float:
-    """The residual, when it no longer changes: a first step that was coarse is followed by another."""
+    """Return the residual once it no longer changes: a coarse first step is followed by another."""
     deadline = time.monotonic() + DEADLINE_S
     before: float | None = None
     while True:
-        assert time.monotonic() < deadline, "the guest's clock is stepped again and again"
-        with contextlib.suppress(VmError):  # it was stepped while the witness was asked
+        assert time.monotonic() < deadline, "the guest's clock is stepped repeatedly"
+        with contextlib.suppress(VmError):  # the clock was stepped during the reading
             left = guest.witness.offset().offset_ns / 1e6
             if before is not None and abs(left - before) < SETTLED_MS:
                 return left
@@ -159,7 +159,7 @@ def _left_ms(guest: Guest) -> float:
 
 
 class VirshOnResume:
-    """``virsh domtime --now`` on every event that says that the guest was resumed."""
+    """Runs ``virsh domtime --now`` on every resume event of the guest."""
 
     def __init__(self, guest: Guest) -> None:
         self._guest = guest
@@ -183,7 +183,7 @@ class VirshOnResume:
             self._running.append(subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL))
 
 
-# ------------------------------------------------------------------------------------------ every kind, again and again
+# ------------------------------------------------------------------------------------------ every kind, many times
 
 
 def _revert(guest: Guest) -> None:
@@ -192,7 +192,7 @@ def _revert(guest: Guest) -> None:
 
 def _reset(guest: Guest) -> None:
     subprocess.run(["virsh", "--connect", guest.uri, "--quiet", "reset", guest.name], check=True)
-    # Resets that follow each other at once are one.
+    # Resets in quick succession count as one.
     time.sleep(2.5)
 
 
@@ -207,14 +207,14 @@ def _nothing(_guest: Guest, _service: ServiceProcess) -> AbstractContextManager[
 def _with_snapshot(guest: Guest, service: ServiceProcess) -> Iterator[None]:
     since = service.length()
     guest.snapshot(SNAPSHOT)
-    service.wait_for("resync", since=since, guest=guest.name)  # for the time that it takes, the guest is paused
+    service.wait_for("resync", since=since, guest=guest.name)  # the guest is paused for the snapshot
     try:
         yield
     finally:
         guest.delete_snapshot(SNAPSHOT)
 
 
-# An event, what the service has to make of it, and what is around all of its times. The guest boots at the last one.
+# An event, the log line that the service must write, and a context for all repetitions. The last event boots the guest.
 _KINDS: Mapping[str, tuple[Nap, Mapping[str, str], _Around]] = {
     "suspend/resume": (suspend_and_resume, {"cause": "resumed", "result": "corrected"}, _nothing),
     "save/restore": (save_and_restore, {"cause": "restored", "result": "corrected"}, _nothing),
@@ -225,9 +225,9 @@ _KINDS: Mapping[str, tuple[Nap, Mapping[str, str], _Around]] = {
 
 
 def _kind(guest: Guest, service: ServiceProcess, happen: Nap, wanted: Mapping[str, str], around: _Around) -> Figures:
-    """Let it happen many times, and see what the service makes of it.
+    """Trigger the event many times, and evaluate the service's log.
 
-    ``since_event_ms`` is from libvirt's event to the step, as the service says; none, where nothing is to be corrected.
+    ``since_event_ms`` is the time from libvirt's event to the step, as logged by the service; empty without a step.
     """
     worst_left_ms = 0.0
     with around(guest, service):
@@ -248,11 +248,11 @@ def _kind(guest: Guest, service: ServiceProcess, happen: Nap, wanted: Mapping[st
     }
 
 
-# --------------------------------------------------------------------------- a host that comes back with all its guests
+# --------------------------------------------------------------------------- a host that restarts with all its guests
 
 
 def bench_resume_burst(say: Say) -> Figures:
-    """Measure each turn: from the first event to the last line, and how many of the guests are right then."""
+    """Measure the time from the first event to the last log line, and how many guests are right then."""
     fleet = named(profiles(TOGETHER, 1))
     seconds, corrected, worst = [], [], []
     for _turn in range(BURSTS):

@@ -1,4 +1,4 @@
-"""What the extended agent adds to a command's round trip: in a guest through libvirt, and on this machine itself."""
+"""The extended agent's overhead on a command's round trip: in a guest through libvirt, and on this machine."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ NATIVE_REQUESTS = 2000
 
 
 def bench_guest_round_trips(guest: Guest, say: Say) -> Figures:
-    """Ask each agent the same in turn, on the same channel of the same guest, by libvirt's qemuAgentCommand."""
+    """Send both agents the same commands alternately, on the same guest's channel, with libvirt's qemuAgentCommand."""
     extended: dict[str, list[float]] = {command: [] for command in (*DELEGATED, *IN_FRONT)}
     stock: dict[str, list[float]] = {command: [] for command in (*DELEGATED, *IN_FRONT[:2])}
     for _turn in range(TURNS):
@@ -51,11 +51,11 @@ def _ask_by_turns(guest: Guest, spent_ms: dict[str, list[float]]) -> None:
 
 
 def bench_native_round_trips(say: Say) -> Figures:
-    """Measure on this machine's own unix sockets: a stock agent, and ours in front of another.
+    """Measure on this machine's unix sockets: a stock agent, and the extended agent in front of another.
 
-    On one processor, as in a small guest, the round trip is the agents' own work. On several, most of it depends on how
-    the kernel distributes three processes that wait for each other: waking an idle processor takes longer than an agent
-    needs to answer.
+    On one processor, as in a small guest, the round trip consists of the agents' own work. On several processors, it
+    depends mostly on how the kernel distributes three processes that wait for each other: waking an idle processor
+    takes longer than an agent takes to answer.
     """
     processors = os.sched_getaffinity(0)
     figures: Figures = {}

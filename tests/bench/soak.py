@@ -1,4 +1,4 @@
-"""Ask the extended agent many mixed things, on this machine and with a fake clock.
+"""Many mixed requests to the extended agent, on this machine and with a fake clock.
 
 Each request gets one reply, in order, and memory and descriptors stay flat.
 """
@@ -20,7 +20,7 @@ from tests.support.extended_agent import PATIENT, ExtendedAgent
 
 @dataclass(frozen=True)
 class Kind:
-    """A request, and what it is answered with: "return", or an error's class."""
+    """A request, and its answer: "return", or the class of the error."""
 
     request: dict[str, Any]
     answer: str = "return"
@@ -45,18 +45,18 @@ KINDS = (
 )
 REQUESTS = 100_000
 REQUESTS_PER_CLIENT = 500
-# So many are sent before their replies are read: more than the agent reads ahead.
+# Requests sent before their replies are read: more than the agent reads ahead.
 PIPELINED = 100
 ALLOWED_KIB = 512
 
 
 class SoakError(Exception):
-    """A reply is missing, wrong, or one too many."""
+    """A reply is missing, wrong or superfluous."""
 
 
 @dataclass(frozen=True)
 class Soak:
-    """The memory and descriptors that remain after so many requests, each with one reply."""
+    """Memory and descriptors after ``requests`` requests, each with one reply."""
 
     requests: int
     resident_kib: int
@@ -69,16 +69,16 @@ class Soak:
 
 
 def numbered() -> Iterator[tuple[int | None, Kind]]:
-    """All kinds by turns, without an id and with one."""
-    # Their number is odd, so each kind has an id every other time.
+    """Yield all kinds in turn, alternately without and with an id."""
+    # The number of kinds is odd, so each kind has an id every other time.
     for number, kind in enumerate(itertools.cycle(KINDS)):
         yield (number if number % 2 else None), kind
 
 
-def converse(path: str, requests: list[tuple[int | None, Kind]]) -> None:
-    """Send them as one client does, and read to the end.
+def exchange_all(path: str, requests: list[tuple[int | None, Kind]]) -> None:
+    """Send the requests as one client, and read until the end.
 
-    :raises SoakError: there is not one fitting reply for each, in order
+    :raises SoakError: a request does not have exactly one correct reply, in order
     """
     with Client(path, seconds=PATIENT["alive_seconds"]) as client:
         for first in range(0, len(requests), PIPELINED):
@@ -92,12 +92,12 @@ def converse(path: str, requests: list[tuple[int | None, Kind]]) -> None:
                     raise SoakError(f"{kind.request} with id {identity} was answered with {reply}")
         client.socket.shutdown(socket.SHUT_WR)
         if line := client.line():
-            raise SoakError(f"a reply too many: {line!r}")
+            raise SoakError(f"superfluous reply: {line!r}")
 
 
 def soak(count: int, say: Say) -> Soak:
     """
-    :raises SoakError: as ``converse``
+    :raises SoakError: as ``exchange_all``
     """
     requests = numbered()
     with StockAgent(permits_time=True) as stock, ExtendedAgent(stock.socket, costs=PATIENT) as agent:
@@ -105,16 +105,16 @@ def soak(count: int, say: Say) -> Soak:
         def ask(number: int) -> None:
             while number > 0:
                 some = list(itertools.islice(requests, min(number, REQUESTS_PER_CLIENT)))
-                converse(agent.socket, some)
+                exchange_all(agent.socket, some)
                 number -= len(some)
 
         def held() -> tuple[int, int]:
-            """Return its KiB and descriptors while one client is there; the one before has then been let go."""
+            """Return its memory in KiB and its descriptors with one client, after the previous one was released."""
             with Client(agent.socket) as client:
                 client.execute("guest-ping")
                 return agent.resident_kib(), agent.descriptors()
 
-        ask(2 * REQUESTS_PER_CLIENT)  # until every path has been taken and every cache is full
+        ask(2 * REQUESTS_PER_CLIENT)  # until every code path has run and every cache is full
         start_kib, start_descriptors = held()
         for tenth in range(1, 11):
             ask(count // 10)

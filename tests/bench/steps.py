@@ -1,7 +1,7 @@
-"""How long one correction takes by a difference (guest-update-time) and by a time (guest-set-time), by turns.
+"""The duration of one correction by a difference (guest-update-time) and by a time (guest-set-time), alternately.
 
-Timed three ways, each the same on both sides: the command's round trip through libvirt; the step of a resync, which is
-that command through our channel; and a whole resync, which measures before and after. A resync has one attempt here.
+Both are timed in three ways: the command's round trip through libvirt; the step of a resync, which is that command
+through our channel; and a whole resync with one attempt, which measures before and after.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from tests.vm.guest import Guest
 METHODS = {"extended": "guest-update-time", "set_time": "guest-set-time"}
 WRONG_BY_NS = -3_000_000_000
 TURNS = 12
-# The first of each is not counted: an emulated processor translates the agent's code then.
+# The first correction is not counted: the emulated processor translates the agent's code then.
 WARM_UP = 1
 TIMEOUT_S = 20.0
 
 
 class Spent(NamedTuple):
-    """Milliseconds: the command alone, the step of a resync, and all of it; the exchanges of which it was made."""
+    """Milliseconds: the command alone, the step of a resync, and the whole resync, with its number of exchanges."""
 
     command_ms: float
     step_ms: float
@@ -41,7 +41,7 @@ class Spent(NamedTuple):
 
 
 class TimedAgent(GuestAgent):
-    """Remembers how long the stepping command took, and counts the exchanges."""
+    """Measures the stepping command, and counts the exchanges."""
 
     def __init__(self, guest: Guest) -> None:
         super().__init__(LibvirtChannel(guest.name, guest.uri), TIMEOUT_S)

@@ -1,4 +1,4 @@
-"""The main job on a real guest, to look at: python -m tests.demo."""
+"""A demonstration of the main task on a real guest: python -m tests.demo."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ def main() -> int:
         return 1
     except KeyboardInterrupt:
         return 130
-    narrator.head("How far off the guest was, by a witness in it that uses neither the agent nor this collection")
-    print(format_table(["", "found", "left", "witness ±", "claimed ±", "seconds"], rows))
+    narrator.head("The guest's offset, as read by a witness in it that uses neither the agent nor this collection")
+    print(format_table(["", "before", "after", "witness ±", "reported ±", "seconds"], rows))
     return 0
 
 
 class Narrator:
-    """Says what is happening, and since when."""
+    """Prints what is happening, and when."""
 
     def __init__(self) -> None:
         self._begun = time.monotonic()
@@ -55,39 +55,39 @@ class Narrator:
 
 
 def show(guest: Guest, narrator: Narrator) -> list[list[str]]:
-    """Save and restore the guest three times, and correct it by our playbook, by virsh and with the extended agent.
+    """Save and restore the guest three times, and correct it with our playbook, virsh and the extended agent.
 
-    Returns the table's rows.
+    :returns: the rows of the table
     """
-    narrator.head("The guest is right")
-    # It was restored, and set right by the witness alone.
+    narrator.head("The guest's clock is correct")
+    # The witness alone has set it after the restore.
     _play(guest)
-    narrator.say(f"a witness in the guest says: its clock is off by {_shown(guest.witness.offset())}")
+    narrator.say(f"according to a witness in the guest, its clock is off by {_shown(guest.witness.offset())}")
 
-    narrator.head("The guest is saved to a file, and restored")
+    narrator.head("Save the guest to a file, and restore it")
     _sleep(guest, narrator)
 
-    narrator.head(f"A playbook sets it right: ansible-playbook {PLAYBOOK.name} -e guest={GUEST} --diff")
+    narrator.head(f"Correct its clock: ansible-playbook {PLAYBOOK.name} -e guest={GUEST} --diff")
     ours = _correct(guest, narrator, "qga_update_time, stock agent")
 
-    narrator.head("The same playbook again")
+    narrator.head("Run the same playbook again")
     again = _play(guest)
     narrator.show(again)
     narrator.say(f"changed: {str(again.result(TASK)['changed']).lower()}")
 
-    narrator.head("For comparison: saved, restored, and set by virsh domtime --now")
+    narrator.head("For comparison: save, restore, and run virsh domtime --now")
     _sleep(guest, narrator)
     theirs = correct_by_virsh(guest)
-    narrator.say(f"the witness says: off by {_shown(theirs.after)}; virsh says nothing")
+    narrator.say(f"according to the witness, off by {_shown(theirs.after)}; virsh reports nothing")
     virsh = _row("virsh domtime --now", theirs.before, theirs.after, "none", theirs.seconds)
 
-    narrator.head("The extended agent is put in front of the stock agent, by the role extended_agent")
+    narrator.head("Deploy the extended agent with the role extended_agent")
     known = _commands(guest)
-    narrator.say("deploying it through the very agent that it replaces, as the guest has no network ...")
+    narrator.say("deploying it through the stock agent, since the guest has no network ...")
     deploy(guest)
-    narrator.say(f"it answers, and adds {', '.join(sorted(_commands(guest) - known))}")
+    narrator.say(f"it answers, with the new commands {', '.join(sorted(_commands(guest) - known))}")
 
-    narrator.head("Saved, restored, and set right by the same playbook")
+    narrator.head("Save, restore, and correct with the same playbook")
     _sleep(guest, narrator)
     return [virsh, ours, _correct(guest, narrator, "qga_update_time, extended agent")]
 
@@ -100,10 +100,9 @@ def _correct(guest: Guest, narrator: Narrator, what: str) -> list[str]:
     entry = run.result(TASK)["guest"]
     claimed_ns = entry["uncertainty_after_ns"]
     narrator.say(
-        f"the module says: off by {_ms(entry['offset_after_ns'])}, uncertain by ±{_ms(claimed_ns)}; "
-        f"method {entry['method']}"
+        f"according to the module, off by {_ms(entry['offset_after_ns'])} ±{_ms(claimed_ns)}; method {entry['method']}"
     )
-    narrator.say(f"the witness says: off by {_shown(after)}")
+    narrator.say(f"according to the witness, off by {_shown(after)}")
     return _row(what, before, after, _ms(claimed_ns), entry["duration_ns"] / 1e9)
 
 
@@ -112,9 +111,9 @@ def _commands(guest: Guest) -> set[str]:
 
 
 def _sleep(guest: Guest, narrator: Narrator) -> None:
-    narrator.say(f"saving it, waiting {ASLEEP_S:g} s, restoring it ...")
+    narrator.say(f"saving, waiting {ASLEEP_S:g} s, restoring ...")
     save_and_restore(guest, ASLEEP_S)
-    narrator.say(f"it is back; its clock is off by {_shown(guest.witness.offset())}")
+    narrator.say(f"it is running again; its clock is off by {_shown(guest.witness.offset())}")
 
 
 def _play(guest: Guest, *arguments: str) -> PlaybookRun:

@@ -18,7 +18,7 @@ def tarball() -> Path:
 
 @pytest.fixture(scope="session")
 def collections_path(tarball: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A collections path with nothing but the collection."""
+    """A collections path that contains only the collection."""
     path = tmp_path_factory.mktemp("collections")
     galaxy = Path(sys.executable).parent / "ansible-galaxy"
     subprocess.run([galaxy, "collection", "install", "--offline", "-p", path, tarball], check=True, capture_output=True)

@@ -1,4 +1,4 @@
-"""The tarball holds what belongs in it, and nothing else."""
+"""The tarball contains all files that belong in it, and no others."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CIL = r"[a-z0-9-]+\.cil"
 YAML = r"[a-zA-Z0-9_-]+\.yml"
 TEMPLATE = r"[a-z._-]+\.j2"
 
-# By directory, what the names of its files look like. Whatever is not here does not belong, and each line is needed.
+# The pattern of file names in each directory. Other files do not belong in the tarball, and each directory is needed.
 BELONGS: Mapping[str, str] = {
     ".": (
         r"\.ansible-lint|ARCHITECTURE\.md|CHANGELOG\.(md|rst)|CODE_OF_CONDUCT\.md|CONTRIBUTING\.md|COPYING"
@@ -71,7 +71,7 @@ BELONGS: Mapping[str, str] = {
     "roles/extended_agent/files/qemu_ga_extended": PYTHON,
     "roles/resync_on_resume/files/resync_on_resume": PYTHON,
 }
-LEFT_ABOUT = (
+LEFT_OVER = (
     *(
         ".ansible/tmp",
         ".hypothesis/examples",
@@ -97,15 +97,15 @@ def belongs(name: str) -> bool:
     return pattern is not None and re.fullmatch(pattern, path.name) is not None
 
 
-def test_nothing_is_in_it_that_does_not_belong(tarball: Path) -> None:
+def test_the_tarball_contains_only_files_that_belong_in_it(tarball: Path) -> None:
     assert [name for name in files_in(tarball) if not belongs(name)] == []
 
 
-def test_every_directory_that_belongs_is_in_it(tarball: Path) -> None:
+def test_the_tarball_contains_every_directory(tarball: Path) -> None:
     assert set(BELONGS) - {str(PurePosixPath(name).parent) for name in files_in(tarball)} == set()
 
 
-def test_these_are_in_it(tarball: Path) -> None:
+def test_the_tarball_contains_the_required_files(tarball: Path) -> None:
     assert set(files_in(tarball)) >= {
         *("README.md", "CHANGELOG.md", "CHANGELOG.rst", "CODE_OF_CONDUCT.md", "CONTRIBUTING.md", "COPYING"),
         *("MAINTAINERS", "SECURITY.md", "changelogs/changelog.yaml", "meta/runtime.yml"),
@@ -114,23 +114,23 @@ def test_these_are_in_it(tarball: Path) -> None:
     }
 
 
-def test_a_stray_file_would_be_noticed() -> None:
+def test_a_stray_file_would_be_found() -> None:
     strays = ("notes.txt", "plugins/modules/qga_info.py.orig", "tests/conftest.py", "roles/extended_agent/files/core")
     assert [name for name in strays if belongs(name)] == []
 
 
-def test_a_clone_that_was_worked_in_builds_the_same(tarball: Path, tmp_path: Path) -> None:
+def test_a_used_clone_builds_the_same_tarball(tarball: Path, tmp_path: Path) -> None:
     clone = copy_sources(tmp_path)
-    for name in LEFT_ABOUT:
+    for name in LEFT_OVER:
         path = clone / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("left about")
+        path.write_text("left over")
     build = [Path(sys.executable).with_name("ansible-galaxy"), "collection", "build", "--output-path", tmp_path]
     subprocess.run(build, cwd=clone, check=True, capture_output=True)
     assert files_in(tmp_path / tarball.name) == files_in(tarball)
 
 
-def test_every_link_to_a_file_leads_to_one(installed: Path) -> None:
+def test_every_link_to_a_file_resolves(installed: Path) -> None:
     pages = sorted(installed.rglob("*.md"))
     assert len(pages) > 5
     broken = [
@@ -142,13 +142,13 @@ def test_every_link_to_a_file_leads_to_one(installed: Path) -> None:
     assert broken == []
 
 
-def test_nothing_in_it_is_a_link_out_of_it(installed: Path) -> None:
+def test_no_symbolic_link_points_outside(installed: Path) -> None:
     outside = [path for path in installed.rglob("*") if not path.resolve().is_relative_to(installed.resolve())]
     assert outside == []
 
 
-def test_it_carries_its_licences(installed: Path, tmp_path: Path) -> None:
-    # reuse looks for a repository above; here is none, and all files count.
+def test_every_file_has_a_license(installed: Path, tmp_path: Path) -> None:
+    # Outside of a git repository, reuse checks all files.
     copy = tmp_path / "copy"
     shutil.copytree(installed, copy, symlinks=True)
     reuse = Path(sys.executable).parent / "reuse"

@@ -1,4 +1,4 @@
-"""What ansible-builder takes from the collection for an execution environment."""
+"""The packages that ansible-builder finds in the collection for an execution environment."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import yaml
 
 from tests.support.collection import ROOT
 
-# In an environment that only those need who make a release.
+# It needs the environment for releases.
 pytestmark = pytest.mark.thorough
 PROGRAMS = ROOT / ".venvs/release/bin"
 TO_BUILD = {"gcc", "libvirt-dev", "pkg-config", "python3-dev"}
@@ -30,7 +30,7 @@ def introspected(collections_path: Path) -> dict[str, list[str]]:
 FROM_HERE = "  # from collection qemu.guest_agent"
 
 
-def test_it_needs_libvirt_python_and_no_package_of_development(introspected: dict[str, list[str]]) -> None:
+def test_it_needs_libvirt_python_and_no_development_package(introspected: dict[str, list[str]]) -> None:
     assert introspected["python"] == [f"libvirt-python>=7.0.0{FROM_HERE}"]
     lines = introspected["system"]
     assert all(line.endswith(FROM_HERE) for line in lines)
@@ -39,12 +39,14 @@ def test_it_needs_libvirt_python_and_no_package_of_development(introspected: dic
     assert families == [5, 5]
 
 
-@pytest.mark.skipif(shutil.which("dpkg-query") is None, reason="bindep chooses by the machine that it runs on")
+@pytest.mark.skipif(
+    shutil.which("dpkg-query") is None, reason="bindep selects packages for the machine that it runs on"
+)
 @pytest.mark.parametrize(
     ("profiles", "packages"),
     [
-        pytest.param(["compile"], TO_BUILD | TO_RUN, id="where-it-is-built"),
-        pytest.param([], TO_RUN, id="where-it-runs"),
+        pytest.param(["compile"], TO_BUILD | TO_RUN, id="build"),
+        pytest.param([], TO_RUN, id="run"),
     ],
 )
 def test_packages_on_debian(installed: Path, profiles: list[str], packages: set[str]) -> None:

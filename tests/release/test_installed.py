@@ -1,4 +1,4 @@
-"""The collection in the empty directory it was installed into."""
+"""The collection, installed into an empty directory."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PLAYBOOKS = ("gather_facts", "resync_fleet", "restore_guest", "resync_resumed_gu
 
 
 def run(collections_path: Path, program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    # Nowhere else: not the clone, not what the machine may have installed.
+    # Without the clone and without collections that are installed on the machine.
     settings = {
         **os.environ,
         "ANSIBLE_COLLECTIONS_PATH": str(collections_path),
@@ -31,13 +31,13 @@ def run(collections_path: Path, program: str, *arguments: str) -> subprocess.Com
     )
 
 
-# A collection has to work without its other files: they are not there in every installation.
+# A collection must work without its other files: not every installation has them.
 NEEDED = {"meta", "playbooks", "plugins", "roles"}
 
 
 @pytest.fixture(scope="module", params=["whole", "stripped"])
 def usable(request: pytest.FixtureRequest, collections_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A collections path with all of the collection, and one with what Ansible's rules say that it has to do with."""
+    """A collections path with the whole collection, and one with only the directories that Ansible requires."""
     if request.param == "whole":
         return collections_path
     stripped = tmp_path_factory.mktemp("stripped")
@@ -46,7 +46,7 @@ def usable(request: pytest.FixtureRequest, collections_path: Path, tmp_path_fact
     return stripped
 
 
-def test_its_files_are_those_of_its_manifest(collections_path: Path) -> None:
+def test_its_files_match_its_manifest(collections_path: Path) -> None:
     done = run(collections_path, "ansible-galaxy", "collection", "verify", "--offline", "qemu.guest_agent")
     assert done.returncode == 0, done.stderr
 
@@ -60,12 +60,12 @@ def test_its_files_are_those_of_its_manifest(collections_path: Path) -> None:
         ("role", {"extended_agent", "qga_deployment", "resync_on_resume"}),
     ],
 )
-def test_what_it_offers_is_found_by_its_full_name(usable: Path, kind: str, names: set[str]) -> None:
+def test_ansible_doc_lists_everything_by_its_full_name(usable: Path, kind: str, names: set[str]) -> None:
     done = run(usable, "ansible-doc", "--type", kind, "--list", "--json", "qemu.guest_agent")
     assert set(json.loads(done.stdout)) == {f"qemu.guest_agent.{name}" for name in names}, done.stderr
 
 
-def test_its_playbooks_are_found_by_their_full_names(usable: Path) -> None:
+def test_playbooks_are_found_by_their_full_names(usable: Path) -> None:
     names = [f"qemu.guest_agent.{playbook}" for playbook in PLAYBOOKS]
     done = run(usable, "ansible-playbook", "-i", "localhost,", "--syntax-check", *names)
     assert done.returncode == 0, done.stderr
@@ -87,7 +87,7 @@ def test_a_role_is_found_and_checks_its_arguments(usable: Path, role: str, tmp_p
     assert f"value of {role}_state must be one of: present, absent" in done.stdout + done.stderr
 
 
-def test_the_demo_runs_what_was_installed_and_not_the_clone() -> None:
+def test_the_demo_runs_the_installed_collection_and_not_the_clone() -> None:
     done = run_playbook(PLAYBOOK, "-e", "guest=", "-vvv")
     assert "Using module file" in done.output, done.output
     (module,) = (line.split()[-1] for line in done.output.splitlines() if "Using module file" in line)

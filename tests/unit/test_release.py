@@ -1,4 +1,4 @@
-"""What a release says of itself in several places is the same in all of them."""
+"""Versions, names and the changelog agree in all files of a release."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ def numbers(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in version.split("."))
 
 
-def test_galaxy_takes_it_as_a_whole_version() -> None:
+def test_the_version_is_final_and_at_least_1() -> None:
     assert re.fullmatch(r"[1-9]\d*\.\d+\.\d+", GALAXY["version"])
 
 
-def test_no_released_version_is_newer_than_the_one_that_is_built() -> None:
+def test_the_built_version_is_at_least_the_newest_release() -> None:
     assert max(map(numbers, RELEASES)) <= numbers(GALAXY["version"])
 
 
@@ -40,7 +40,7 @@ def test_every_release_has_a_date_and_a_summary() -> None:
 
 
 @pytest.mark.parametrize("page", ["CHANGELOG.md", "CHANGELOG.rst"])
-def test_the_changelog_to_read_has_every_release(page: str) -> None:
+def test_the_generated_changelog_has_every_release(page: str) -> None:
     text = (ROOT / page).read_text().replace("\\", "")
     assert set(re.findall(r"^(?:## )?v(\d+\.\d+\.\d+)$", text, re.MULTILINE)) == set(RELEASES)
 
@@ -65,8 +65,8 @@ def test_every_version_added_is_a_release_or_the_next_one() -> None:
         ("playbook", "playbooks/*.yml"),
     ],
 )
-def test_everything_is_told_in_the_changelog_once_it_is_released(kind: str, pattern: str) -> None:
-    told = [
+def test_everything_released_is_in_the_changelog_once(kind: str, pattern: str) -> None:
+    listed = [
         entry["name"]
         for release in RELEASES.values()
         for entry in (
@@ -75,16 +75,16 @@ def test_everything_is_told_in_the_changelog_once_it_is_released(kind: str, patt
             *release.get("objects", {}).get(kind, ()),
         )
     ]
-    there = {path.stem for path in ROOT.glob(pattern)}
-    assert len(told) == len(set(told))
-    # What is new since the last release is not told yet.
-    assert set(told) <= there
+    existing = {path.stem for path in ROOT.glob(pattern)}
+    assert len(listed) == len(set(listed))
+    # Plugins that are new since the last release are not listed yet.
+    assert set(listed) <= existing
     if GALAXY["version"] in RELEASES:
-        assert there - {"__init__"} == set(told)
+        assert existing - {"__init__"} == set(listed)
 
 
 @pytest.mark.parametrize("page", ["README.md", "extensions/eda/README.md"])
-def test_what_is_to_be_pasted_names_the_tarball_that_is_built(page: str) -> None:
+def test_commands_to_paste_have_the_name_of_the_built_tarball(page: str) -> None:
     named = set(re.findall(r"qemu-guest_agent-[\d.]+\.tar\.gz", (ROOT / page).read_text()))
     assert named <= {f"qemu-guest_agent-{GALAXY['version']}.tar.gz"}
 
@@ -94,18 +94,18 @@ def test_the_action_group_has_every_module() -> None:
     assert runtime["action_groups"] == {"qga": sorted(path.stem for path in (ROOT / "plugins/modules").glob("*.py"))}
 
 
-def test_the_oldest_ansible_core_that_is_promised_is_tested() -> None:
+def test_the_oldest_supported_ansible_core_is_tested() -> None:
     promised = read("meta/runtime.yml")["requires_ansible"]
     (core,) = re.findall(r"^oldest_core := (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
     assert promised == f">={core}.0"
 
 
-def test_the_extended_agent_says_the_same_version() -> None:
+def test_the_extended_agent_has_the_same_version() -> None:
     agent = (ROOT / "roles/extended_agent/files/qemu_ga_extended/__init__.py").read_text()
     assert f'VERSION = "{GALAXY["version"]}"' in agent
 
 
-def test_its_commands_are_since_a_release() -> None:
+def test_commands_of_the_extended_agent_exist_since_a_release() -> None:
     since = [command.since for command in CATALOG.values() if command.origin == "extended"]
     assert len(since) == 3
     assert set(since) <= {*RELEASES, GALAXY["version"]}

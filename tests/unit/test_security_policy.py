@@ -1,4 +1,4 @@
-"""SECURITY.md names code and a test for each promise; what it names must be there."""
+"""SECURITY.md names code and a test for each promise, and both must exist."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_there_are_promises() -> None:
 
 
 @pytest.mark.parametrize("promise", PROMISES, ids=lambda promise: promise[0][2:50])
-def test_each_is_tested_by_what_there_is(promise: list[str]) -> None:
+def test_the_tests_of_each_promise_exist(promise: list[str]) -> None:
     named = re.findall(r"`((?:unit|integration|vm|fuzz|hostile)/[^` ]*)`", promise[-1])
     assert named or "molecule" in promise[-1]
     for path in named:
@@ -31,13 +31,13 @@ def test_each_is_tested_by_what_there_is(promise: list[str]) -> None:
 
 
 @pytest.mark.parametrize("promise", PROMISES, ids=lambda promise: promise[0][2:50])
-def test_the_code_that_keeps_each_is_where_it_says(promise: list[str]) -> None:
+def test_the_code_of_each_promise_exists(promise: list[str]) -> None:
     for path, name in re.findall(r"`([\w/]+\.(?:py|sh))`(?: \(`(\w+)`\))?", " ".join(promise[1:-1])):
         named = [file.read_text() for top in ("plugins", "roles") for file in (ROOT / top).glob(f"**/{path}")]
         assert any(re.search(rf"^(class|def) {name}\b" if name else "", text, re.MULTILINE) for text in named), path
 
 
-def test_the_bounds_that_it_gives_are_those_of_the_code() -> None:
+def test_the_limits_are_those_of_the_code() -> None:
     assert CLOCK_REPLIES.size == 64 * 1024
     assert FACTS_REPLIES.size == subsets._MOST_BYTES == 2 * MIB
     assert f"{subsets._MOST_VALUES:,} values" in POLICY

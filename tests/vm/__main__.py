@@ -19,7 +19,7 @@ def up(arguments: argparse.Namespace) -> None:
         if found is None:
             restored(connection, name, GuestKind(arguments.release, arguments.kind))
         elif not found.is_running:
-            raise VmError(f"{name} exists and is {found.state}: python -m tests.vm down {name} first.")
+            raise VmError(f"{name} exists and is {found.state}: run python -m tests.vm down {name} first.")
         print(f"{name} is up")
 
 

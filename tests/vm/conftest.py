@@ -14,14 +14,14 @@ from tests.vm.session import libvirt_session, restored_guest
 
 @pytest.fixture(scope="module")
 def connection() -> Iterator[libvirt.virConnect]:
-    """One that no test before has broken by restarting libvirtd."""
+    """A connection that no earlier test has broken by restarting libvirtd."""
     with libvirt_session() as opened:
         yield opened
 
 
 @pytest.fixture(scope="module")
 def guest(connection: libvirt.virConnect) -> Iterator[Guest]:
-    """A guest with the stock agent alone."""
+    """A guest with only the stock agent."""
     with restored_guest(connection, "qga-test") as restored:
         yield restored
 

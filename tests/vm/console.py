@@ -1,4 +1,4 @@
-"""What a guest has said on its serial line."""
+"""The output of a guest's serial console."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ _TERMINAL = re.compile(r"\x1b(?:\[[0-9;?]*[A-Za-z]|c)")
 
 @dataclass(frozen=True)
 class Console:
-    """The file that QEMU appends to. Empty as long as there is none."""
+    """The file that QEMU appends to. A missing file counts as empty."""
 
     path: Path
 
-    def has_said(self, text: str) -> bool:
+    def shows(self, text: str) -> bool:
         return text in self._text()
 
     def search(self, pattern: re.Pattern[str]) -> re.Match[str] | None:
         return pattern.search(self._text())
 
     def tail(self) -> str:
-        """The last lines, to be shown to people."""
+        """Return the last lines, for error messages."""
         lines = [line.rstrip() for line in _TERMINAL.sub("", self._text()).splitlines()]
         return "\n".join([line for line in lines if line][-TAIL_LINES:]) or "(nothing)"
 

@@ -1,4 +1,4 @@
-"""The extended agent in a test guest, put there by its role, and what its host sees of it."""
+"""The extended agent in a test guest, deployed by its role, and its state as the host sees it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.vm.guest import Guest
 ROLE = "qemu.guest_agent.extended_agent"
 UNIT = "qemu-ga-extended.service"
 ADDED = {"guest-get-clock", "guest-get-command-info", "guest-update-time"}
-# All that the role leaves in a guest, once the agent is removed: nothing.
+# Prints everything that the role has left in a guest; nothing after the agent is removed.
 LEFT = (
     "find /etc /usr/lib /var/lib /run -xdev -path '*qemu-ga-extended*'; "
     "grep -s qemu-ga-extended /etc/passwd /etc/group /etc/default/* /etc/conf.d/*; true"
@@ -30,17 +30,17 @@ def deploy(guest: Guest, **variables: Any) -> PlaybookRun:
 
 
 def changed(run: PlaybookRun) -> list[str]:
-    """The tasks that have changed something."""
+    """Return the names of the tasks that changed something."""
     return [record.task for record in run.tasks if record.result.get("changed")]
 
 
 def main_pid(guest: Guest, unit: str) -> int:
-    """The process of a unit that runs in the guest."""
+    """Return the process ID of a running unit in the guest."""
     return int(guest.sh(f"systemctl show --property=MainPID --value {unit}"))
 
 
 def commands(guest: Guest) -> set[str]:
-    """The enabled commands of the guest's agent; none while it does not list them."""
+    """Return the enabled commands of the guest's agent; none while it does not list them."""
     try:
         return {each["name"] for each in guest.ask("guest-info")["supported_commands"] if each["enabled"]}
     except libvirt.libvirtError:
@@ -52,12 +52,12 @@ def is_in_front(guest: Guest) -> bool:
 
 
 def stands_alone(guest: Guest) -> bool:
-    """Whether the stock agent answers without the extended one."""
+    """Return whether the stock agent answers without the extended one."""
     return "guest-exec" in (found := commands(guest)) and not found & ADDED
 
 
 def stock_answers(guest: Guest) -> bool:
-    """Whether what only the stock agent answers is answered."""
+    """Return whether a command that only the stock agent implements is answered."""
     try:
         return bool(guest.ask("guest-get-host-name"))
     except libvirt.libvirtError:

@@ -1,4 +1,4 @@
-"""A guest's definition, as libvirt wants it."""
+"""The XML that defines a guest for libvirt."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tests.vm.image import Image
 
-# Our mark on a domain, and the reason why no other one is ever touched.
+# Marks the domains of these tests; no other domain is ever touched.
 METADATA_URI = "urn:qemu.guest_agent:test-guest"
 METADATA_PREFIX = "qga"
 
@@ -25,14 +25,14 @@ KERNEL_ARGUMENTS = (
     # The emulated serial line is slow, and every line of the boot waits for it.
     "quiet",
     "systemd.show_status=false",
-    # The kernel gives up where no timer interrupt comes while it waits some milliseconds for one. On a busy machine
-    # QEMU's thread that makes them may not run for longer: of 80 that booted 20 at a time, two panicked of it.
+    # The kernel panics if no timer interrupt arrives within some milliseconds. On a busy machine QEMU's timer thread
+    # may be delayed for longer: of 80 guests that booted 20 at a time, two panicked.
     "no_timer_check",
     "fsck.mode=skip",
     "mitigations=off",
     "audit=0",
     "net.ifnames=0",
-    # Drivers that udev would load for nothing.
+    # Drivers that udev would load needlessly.
     "module_blacklist=floppy,kvm,kvm_amd,powernow_k8,psmouse",
 )
 
@@ -63,8 +63,8 @@ class GuestFiles:
 def domain_xml(
     name: str, image: Image, files: GuestFiles, memory_mib: int, security_models: Sequence[str], catches_up: bool
 ) -> str:
-    """The domain's XML. ``catches_up``: its RTC injects lost ticks later, as is usual for Windows."""
-    # Hardware virtualisation is not to be relied on, even where /dev/kvm opens: nested, it may hang.
+    """Return the domain's XML. ``catches_up``: its RTC injects lost ticks later, as is usual for Windows."""
+    # Hardware virtualization is unreliable even if /dev/kvm opens: nested, it may hang.
     domain = ET.Element("domain", type="qemu")
     _text(domain, "name", name)
     metadata = _child(domain, "metadata")
@@ -82,7 +82,7 @@ def domain_xml(
         _child(clock, "timer", name="rtc", tickpolicy="catchup")
     devices = _child(domain, "devices")
     disk = _child(devices, "disk", type="file", device="disk")
-    # The overlay is thrown away with the guest: its writes need not reach the medium.
+    # The overlay is deleted with the guest: its writes need not reach the disk.
     _child(disk, "driver", name="qemu", type="qcow2", cache="unsafe")
     _child(disk, "source", file=str(files.overlay))
     _child(disk, "target", dev="vda", bus="virtio")
@@ -101,8 +101,8 @@ def domain_xml(
 
 
 def _security(domain: ET.Element, models: Sequence[str]) -> None:
-    # QEMU runs as whoever runs the tests, so that it can reach our files below a private home directory,
-    # and no file of the system's libvirt configuration has to be changed.
+    # QEMU runs as the user of the tests, so that it can read files in a private home directory without a change to
+    # libvirt's configuration.
     for model in models:
         if model == "dac":
             label = _child(domain, "seclabel", type="static", model="dac", relabel="no")

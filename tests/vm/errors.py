@@ -1,7 +1,7 @@
-"""What goes wrong with test guests."""
+"""Errors of test guests."""
 
 from __future__ import annotations
 
 
 class VmError(Exception):
-    """One sentence for a person: what failed, and what to do about it."""
+    """The message is one sentence: what failed, and how to fix it."""

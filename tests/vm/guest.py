@@ -1,4 +1,4 @@
-"""One test guest: boot it, put it to sleep, wake it, destroy it."""
+"""One test guest: boot, suspend, resume, save, restore and destroy it."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ NAME = re.compile(r"qga-[a-z0-9][a-z0-9-]{0,39}")
 SOCKET_PATH_LIMIT = 108
 # A guest alone boots within 30 s; three side by side, beside other work on two processors, took up to 143 s.
 BOOT_DEADLINE_S = 600.0
-# In whole seconds, as libvirt has it. With a set time comes hwclock, which may take two.
+# In whole seconds, libvirt's unit. guest-set-time runs hwclock, which may take two.
 ASK_DEADLINE_S = 30
-# An idle one uses a tenth of this: two programs in it look for the host ten and twenty times a second.
+# An idle guest uses a tenth of this: two programs in it poll for the host ten and twenty times a second.
 LOAD_AT_REST = 0.3
-# Each try that fails is a line in libvirtd's log.
+# Each failed try adds a line to libvirtd's log.
 RETRY_S = 0.2
 
 
 class Guest:
-    """A domain of ours. As a context manager it is destroyed at the end."""
+    """A test domain. As a context manager, it is destroyed at the end."""
 
     uri = libvirtd.URI
 
@@ -70,23 +70,23 @@ class Guest:
 
     @classmethod
     def find(cls, connection: libvirt.virConnect, name: str) -> Guest | None:
-        """A guest of ours that exists already."""
+        """Return an existing test guest; None: there is none of that name."""
         domain = _lookup(connection, name)
         files = files_of(ET.fromstring(domain.XMLDesc())) if domain is not None else None
         return cls(domain, files) if files is not None else None
 
     @classmethod
     def clear(cls, connection: libvirt.virConnect, name: str) -> None:
-        """Destroy a guest of ours, if there is one of that name: an earlier run that was killed left it."""
+        """Destroy a test guest of that name, left over from a run that was killed, if there is one."""
         left_over = cls.find(connection, name)
         if left_over is not None:
             left_over.destroy()
 
     @property
     def _domain(self) -> libvirt.virDomain:
-        """The domain, found again if libvirtd was restarted meanwhile."""
+        """The domain, looked up again if libvirtd was restarted."""
         try:
-            self._handle.connect().getLibVersion()  # a connection that broke is taken for alive until it is used
+            self._handle.connect().getLibVersion()  # a broken connection counts as alive until it is used
         except libvirt.libvirtError:
             self._handle = libvirtd.connect().lookupByName(self.name)
         return self._handle
@@ -103,13 +103,13 @@ class Guest:
 
     @property
     def agent_is_connected(self) -> bool:
-        """Whether somebody in the guest has the agent's channel open, by libvirt's word."""
+        """Whether libvirt reports that a process in the guest has the agent's channel open."""
         target = ET.fromstring(self._domain.XMLDesc()).find(f"./devices/channel/target[@name='{AGENT_PORT}']")
         return target is not None and target.get("state") == "connected"
 
     @property
     def state(self) -> str:
-        """For people."""
+        """The state as text, for messages."""
         names = {
             libvirt.VIR_DOMAIN_RUNNING: "running",
             libvirt.VIR_DOMAIN_PAUSED: "paused",
@@ -122,7 +122,7 @@ class Guest:
         return Console(self.files.console)
 
     def start(self) -> None:
-        """Boot, or go on from a managed save."""
+        """Boot, or resume from a managed save."""
         self._domain.create()
 
     def wait(self, deadline_s: float = BOOT_DEADLINE_S) -> None:
@@ -133,10 +133,10 @@ class Guest:
     def rest(self) -> None:
         """Return as soon as the guest has finished booting and its processor idles."""
         self.sh("systemctl is-system-running --wait || true; sync", BOOT_DEADLINE_S)
-        until(lambda: self._load() <= LOAD_AT_REST, f"{self.name} does not come to rest", BOOT_DEADLINE_S)
+        until(lambda: self._load() <= LOAD_AT_REST, f"{self.name} does not become idle", BOOT_DEADLINE_S)
 
     def _load(self) -> float:
-        """Return the part of a processor that QEMU uses, over a second."""
+        """Return the share of a processor that QEMU uses, measured over a second."""
         began, used_ns = time.monotonic(), self._domain.info()[4]
         time.sleep(1.0)
         return (self._domain.info()[4] - used_ns) / 1e9 / (time.monotonic() - began)
@@ -146,36 +146,36 @@ class Guest:
         deadline = time.monotonic() + deadline_s
         while not self.answers(5):
             if time.monotonic() > deadline or not self._domain.isActive():
-                # With the guest its console's file will go.
+                # The console's file is removed with the guest.
                 console = f"The end of its console:\n{self.console.tail()}"
                 raise VmError(f"The agent of {self.name}, which is {self.state}, does not answer. {console}")
             time.sleep(RETRY_S)
 
     def ask(self, command: str, **arguments: Any) -> Any:
-        """What the guest's agent returns to a command; libvirt.libvirtError if it refuses."""
+        """Return the agent's reply to a command; libvirt.libvirtError if it is an error."""
         return self.ask_raw(json.dumps({"execute": command, "arguments": arguments}))
 
     def ask_raw(self, request: str) -> Any:
-        """As ask, for a request in words of one's own."""
+        """As ``ask``, for a literal request."""
         return json.loads(libvirt_qemu.qemuAgentCommand(self._domain, request, ASK_DEADLINE_S, 0))["return"]
 
     def sh(self, script: str, deadline_s: float = 60.0) -> str:
-        """The standard output of a shell script that root runs in the guest, started by its agent."""
+        """Run a shell script as root in the guest, through its agent, and return its standard output."""
         arguments = {"path": "/bin/sh", "arg": ["-c", script], "capture-output": True}
         process = self.ask("guest-exec", **arguments)["pid"]
         deadline = time.monotonic() + deadline_s
         while not (status := self.ask("guest-exec-status", pid=process))["exited"]:
             if time.monotonic() > deadline:
-                raise VmError(f"In {self.name} this has not ended after {deadline_s:g} s: {script}")
+                raise VmError(f"In {self.name}, this script has not ended after {deadline_s:g} s: {script}")
             time.sleep(RETRY_S)
         output, errors = (base64.b64decode(status.get(key, "")).decode() for key in ("out-data", "err-data"))
         if status.get("exitcode") != 0:
-            raise VmError(f"In {self.name} this failed: {script}\n{errors}{output}")
+            raise VmError(f"In {self.name}, this script failed: {script}\n{errors}{output}")
         return output
 
     @contextlib.contextmanager
     def agent_stopped(self) -> Iterator[None]:
-        """The stock agent hangs: its process is stopped, and goes on at the end. Returns when it has been stopped."""
+        """Stop the stock agent's process with SIGSTOP, so that it hangs, and continue it at the end."""
         self.witness.start(f"systemctl kill --signal=STOP {STOCK_UNIT}")
         try:
             until(lambda: not self.answers(), f"the agent of {self.name} still answers")
@@ -185,9 +185,9 @@ class Guest:
 
     @contextlib.contextmanager
     def agent_away(self) -> Iterator[None]:
-        """No agent runs: its unit is stopped, and started at the end."""
-        # Nobody asks it meanwhile: qemu-ga 7.2 that is told to end while it is asked something has hung until systemd
-        # killed it, 90 s later. Its handler of SIGTERM calls g_main_loop_quit, which takes a lock (qga/main.c).
+        """Stop the unit of the stock agent, and start it again at the end."""
+        # Send no request meanwhile: qemu-ga 7.2 that received SIGTERM during a request has hung until systemd killed it
+        # 90 s later. Its handler of SIGTERM calls g_main_loop_quit, which takes a lock (qga/main.c).
         self.witness.start(f"systemctl stop {STOCK_UNIT}")
         try:
             until(lambda: not self.agent_is_connected, f"the agent of {self.name} has not ended", BOOT_DEADLINE_S)
@@ -196,7 +196,7 @@ class Guest:
             self.witness.start(f"systemctl start {STOCK_UNIT}")
 
     def answers(self, deadline_s: int = 3) -> bool:
-        """Whether the agent answers a ping within so many whole seconds."""
+        """Return whether the agent answers a ping within ``deadline_s``, in whole seconds."""
         try:
             libvirt_qemu.qemuAgentCommand(self._domain, '{"execute": "guest-ping"}', deadline_s, 0)
         except libvirt.libvirtError:
@@ -214,44 +214,44 @@ class Guest:
         self._domain.shutdownFlags(libvirt.VIR_DOMAIN_SHUTDOWN_GUEST_AGENT)
 
     def suspend_to_memory(self) -> None:
-        """As ``virsh dompmsuspend GUEST mem``: by the agent. Returns when the guest sleeps, and can be woken."""
+        """As ``virsh dompmsuspend GUEST mem``, through the agent. Return when the guest can be woken."""
         self._domain.pMSuspendForDuration(libvirt.VIR_NODE_SUSPEND_TARGET_MEM, 0)
         asleep = int(libvirt.VIR_DOMAIN_PMSUSPENDED)
-        until(lambda: self._state() == asleep, f"{self.name} does not sleep")
+        until(lambda: self._state() == asleep, f"{self.name} is not suspended")
 
     def wake_up(self) -> None:
-        """From ``suspend_to_memory``; it may take a moment until the guest runs."""
+        """Wake up from ``suspend_to_memory``; it may take a moment until the guest runs."""
         self._domain.pMWakeup()
 
     def save(self, path: Path | None = None) -> Path:
-        """Write the memory to a file, and stop."""
+        """Save the guest's memory to a file, and stop the guest."""
         path = path or self.files.saved
         self._domain.save(str(path))
         return path
 
     def restore(self, path: Path | None = None) -> None:
-        """Go on from a file, which is then removed: it must not be used twice on the same disk."""
+        """Restore the guest from a file, and remove the file: it must not be used twice with the same disk."""
         path = path or self.files.saved
         self._domain.connect().restore(str(path))
         path.unlink()
 
     def managed_save(self) -> None:
-        """As save, but libvirt keeps the file; start() goes on from it."""
+        """As ``save``, but libvirt keeps the file; ``start`` resumes from it."""
         self._domain.managedSave(0)
 
     def snapshot(self, name: str) -> None:
-        """Memory and disk, inside the overlay; the guest runs on."""
+        """Take a snapshot of memory and disk in the overlay; the guest keeps running."""
         self._domain.snapshotCreateXML(f"<domainsnapshot><name>{name}</name></domainsnapshot>", 0)
 
     def revert(self, name: str) -> None:
-        """Go on from a snapshot."""
+        """Revert to a snapshot."""
         self._domain.revertToSnapshot(self._domain.snapshotLookupByName(name, 0), 0)
 
     def delete_snapshot(self, name: str) -> None:
         self._domain.snapshotLookupByName(name, 0).delete(0)
 
     def destroy(self) -> None:
-        """End it at once and leave nothing of it behind."""
+        """Destroy the guest and remove all its files."""
         if self._domain.isActive():
             self._domain.destroy()
         self._domain.undefineFlags(
@@ -264,25 +264,25 @@ class Guest:
 
 
 def new_files(connection: libvirt.virConnect, name: str) -> GuestFiles:
-    """Make the directory of a new guest, without what an earlier guest of that name left there.
+    """Make an empty directory for a new guest.
 
-    :raises VmError: there can be no test guest of that name
+    :raises VmError: a test guest cannot have that name
     """
     if not NAME.fullmatch(name):
-        raise VmError(f"{name!r} is not a name for a test guest: qga- and then a-z, 0-9 and dashes.")
+        raise VmError(f"{name!r} is not a valid name for a test guest: use qga- and then a-z, 0-9 and dashes.")
     files = GuestFiles(state_dir() / "guests" / name)
     if len(str(files.witness)) >= SOCKET_PATH_LIMIT:
         raise VmError(f"{files.witness} is too long for a socket: set XDG_STATE_HOME to a shorter path.")
     if _lookup(connection, name) is not None:
-        raise VmError(f"There is a domain {name} already.")
-    # Left by a guest whose domain was undefined by hand.
+        raise VmError(f"A domain {name} already exists.")
+    # Left over from a guest whose domain was undefined by hand.
     shutil.rmtree(files.directory, ignore_errors=True)
     files.directory.mkdir(parents=True)
     return files
 
 
 def files_of(domain: ET.Element) -> GuestFiles | None:
-    """Return our record in a domain's definition, or None: it is not our domain."""
+    """Return the files that a domain's definition records, or None: it is not a test guest."""
     record = domain.find(f"metadata/{{{METADATA_URI}}}guest")
     directory = record.get("directory") if record is not None else None
     return GuestFiles(Path(directory)) if directory else None
@@ -298,6 +298,6 @@ def _lookup(connection: libvirt.virConnect, name: str) -> libvirt.virDomain | No
 
 
 def security_models(connection: libvirt.virConnect) -> list[str]:
-    """Return the security models of the host, by libvirt's names."""
+    """Return the host's security models by their names in libvirt."""
     capabilities = ET.fromstring(connection.getCapabilities())
     return [model.text or "" for model in capabilities.findall("host/secmodel/model")]

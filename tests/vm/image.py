@@ -1,4 +1,4 @@
-"""Build the image of a guest from its recipe, once."""
+"""Build a guest's image from its recipe, once."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.vm.recipe import Recipe
 # The file is sparse; a guest needs about 0.6 GiB.
 DISK_SIZE = "3G"
 LOG_TAIL_LINES = 15
-# How a service is enabled in a root that is not running, by its init.
+# The command that enables a service in a root directory, by init system.
 ENABLE = {
     "systemd": 'systemctl --root="$1" enable {}.service',
     "sysvinit": 'chroot "$1" update-rc.d {} defaults',
@@ -29,7 +29,7 @@ ENABLE = {
 
 @dataclasses.dataclass(frozen=True)
 class Image:
-    """What a guest boots from. Never written to: guests write to overlays."""
+    """A guest's kernel, initrd and disk. They are never written to: guests write to overlays."""
 
     directory: Path
 
@@ -48,10 +48,10 @@ class Image:
 
 
 def image_for(recipe: Recipe, say: Callable[[str], None] = print) -> Image:
-    """The image of a recipe: from the cache, or built now."""
+    """Return the image of a recipe, from the cache or newly built."""
 
     def build(directory: Path) -> None:
-        say(f"building the {recipe.release} image (about a minute, then it is cached)")
+        say(f"building the {recipe.release} image (takes about a minute, then it is cached)")
         _build(recipe, directory)
 
     return Image(cache.entry(f"{recipe.release}-{recipe.key}", build))
@@ -59,14 +59,14 @@ def image_for(recipe: Recipe, say: Callable[[str], None] = print) -> Image:
 
 def _build(recipe: Recipe, target: Path) -> None:
     if os.geteuid() != 0:
-        raise VmError("Building an image needs root, because Debian packages own files as root: run this as root.")
+        raise VmError("Building an image needs root, because Debian packages have files of root: run this as root.")
     root, files = target / "root", target / "files.tar"
     log = target.with_name(f"{target.name}.log")
     log.unlink(missing_ok=True)
     files.write_bytes(_tar(recipe))
     _run(_mmdebstrap(recipe, root, files), log)
     for stem in ("vmlinuz", "initrd.img"):
-        # Debian leaves symbolic links of these names in the root, to the newest kernel.
+        # Debian's symbolic links to the newest kernel have these names.
         shutil.copyfile(root / stem, target / stem)
     _run(["mke2fs", "-q", "-t", "ext4", "-L", "root", "-d", str(root), str(target / "disk.raw"), DISK_SIZE], log)
     cache.remove(root)
@@ -81,10 +81,10 @@ def _mmdebstrap(recipe: Recipe, root: Path, files: Path) -> list[str]:
         *("mmdebstrap", "--mode=root", "--variant=minbase", "--architectures=amd64"),
         f"--include={','.join(recipe.packages)}",
         *(f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in ("doc", "man", "locale")),
-        # Before the kernel is installed, so that its initrd is made by our settings.
+        # Before the kernel is installed, so that its initrd is made with these settings.
         f"--essential-hook=tar-in {shlex.quote(str(files))} /",
         *(f"--customize-hook={command}" for command in services),
-        # Empty, not missing or "uninitialized": systemd then makes an id without the long first-boot set-up.
+        # Empty, not missing or "uninitialized": systemd then creates an ID without the slow first-boot setup.
         '--customize-hook=: > "$1/etc/machine-id"',
         recipe.release,
         str(root),
@@ -93,7 +93,7 @@ def _mmdebstrap(recipe: Recipe, root: Path, files: Path) -> list[str]:
 
 
 def debian_mirror() -> str:
-    """The Debian mirror that this machine's own apt uses."""
+    """Return the Debian mirror that this machine's apt uses."""
     chosen = os.environ.get("QGA_VM_MIRROR")
     if chosen:
         return chosen
@@ -103,9 +103,7 @@ def debian_mirror() -> str:
         label, _separator, uri = line.partition("|")
         if label == "Debian":
             return uri
-    raise VmError(
-        "This machine's apt knows no Debian mirror: run apt-get update, or name a mirror's URL in QGA_VM_MIRROR."
-    )
+    raise VmError("apt has no Debian mirror: run apt-get update, or set QGA_VM_MIRROR to the URL of a mirror.")
 
 
 def _tar(recipe: Recipe) -> bytes:

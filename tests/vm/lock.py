@@ -10,7 +10,7 @@ from pathlib import Path
 
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold a lock on a file, waiting for it as long as necessary."""
+    """Hold a lock on a file; wait for it without a timeout."""
     path.parent.mkdir(parents=True, exist_ok=True)
     # The file stays: removing it would let a third process lock a new file of the same name.
     with path.open("w") as handle:

@@ -1,4 +1,4 @@
-"""What leaves a guest with a clock that is behind, each from its beginning to its end."""
+"""Operations that leave a guest with a clock that is behind. Each function runs one from start to end."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tests.vm.guest import Guest
 
 Nap = Callable[[Guest], None]
 
-# A suspended guest's; the others take their time anyway.
+# For a suspended guest; the other operations take long enough.
 ASLEEP_S = 0.5
 
 

@@ -1,4 +1,4 @@
-"""What goes into a guest's image."""
+"""The recipe of a guest's image."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import json
 import stat
 from pathlib import Path
 
-# Raise it when image.py changes what it makes of the same recipe.
+# Increase it when image.py builds something else from the same recipe.
 VERSION = 1
 
 PACKAGES = ("dbus", "initramfs-tools", "iproute2", "kmod", "python3", "qemu-guest-agent", "udev")
@@ -24,24 +24,24 @@ KERNEL = "linux-image-cloud-amd64"
 KERNEL_RELEASES = {"bullseye": "bullseye", "bookworm": "bookworm", "trixie": "bookworm"}
 DEFAULT_RELEASE = "bookworm"
 
-# What a guest of another kind than the plain one has besides, and how much memory it wants then.
+# Additional packages and memory by kind of guest.
 KIND_PACKAGES = {
     "plain": (),
-    # One that has guests of its own.
+    # For guests of its own.
     "hypervisor": ("libvirt-clients", "libvirt-daemon-system", "python3-libvirt", "qemu-system-x86"),
-    # The plain one without systemd.
+    # Like plain, without systemd.
     "sysvinit": (),
     "openrc": (),
 }
 KIND_MEMORY_MIB = {"plain": 384, "hypervisor": 1024, "sysvinit": 384, "openrc": 384}
 DEFAULT_KIND = "plain"
 DEFAULT_INIT = "systemd"
-# The program that is process 1 and starts the services, where it is not systemd.
+# Init systems other than systemd.
 KIND_INITS = {"sysvinit": "sysvinit", "openrc": "openrc"}
 
-# By their names without the suffix that systemd's units have.
+# Names without the suffix of systemd's units.
 ENABLED_SERVICES = ("qga-witness",)
-# Each costs a guest under software emulation a part of a second at boot, or wakes it during a measurement.
+# Under software emulation, each delays the boot by a part of a second, or wakes the guest during a measurement.
 _MASKED = {
     "timer": "apt-daily apt-daily-upgrade dpkg-db-backup e2scrub_all fstrim logrotate man-db systemd-tmpfiles-clean",
     "mount": "dev-hugepages dev-mqueue sys-fs-fuse-connections sys-kernel-config sys-kernel-debug sys-kernel-tracing",
@@ -54,13 +54,13 @@ _MASKED = {
 MASKED_UNITS = tuple(sorted(f"{name}.{kind}" for kind, names in _MASKED.items() for name in names.split()))
 
 GUEST_ROOT = Path(__file__).parent / "guest_root"
-# What a guest without systemd has besides.
+# Additional files for guests without systemd.
 INIT_SCRIPTS_ROOT = Path(__file__).parent / "guest_root_initd"
 
 
 @dataclasses.dataclass(frozen=True)
 class GuestFile:
-    """A file of ours in the guest."""
+    """A file that the tests add to a guest."""
 
     path: str
     content: bytes
@@ -69,7 +69,7 @@ class GuestFile:
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """Everything that decides what an image is."""
+    """Everything that determines an image."""
 
     release: str
     kernel_release: str
@@ -77,7 +77,7 @@ class Recipe:
     packages: tuple[str, ...]
     files: tuple[GuestFile, ...]
     enabled_services: tuple[str, ...]
-    # systemd's only.
+    # Only for systemd.
     masked_units: tuple[str, ...]
     version: int
 
@@ -89,7 +89,7 @@ class Recipe:
 
 
 def recipe_for(release: str = DEFAULT_RELEASE, kind: str = DEFAULT_KIND) -> Recipe:
-    """The recipe of our test guests."""
+    """Return the recipe of a kind of guest."""
     kernel = f"{KERNEL}/{KERNEL_RELEASES[release]}"
     init = KIND_INITS.get(kind, DEFAULT_INIT)
     has_systemd = init == DEFAULT_INIT

@@ -1,16 +1,16 @@
 """The file that ``virsh save`` writes: the domain's XML, then QEMU's state.
 
-libvirt restores a file under the name and UUID of its XML only, and refuses another XML (``virsh restore --xml``) that
-differs in either. So a second guest from one file needs a copy with other XML in its header.
+libvirt restores a file only under the name and UUID in its XML, and rejects another XML (``virsh restore --xml``) that
+differs in either. So a second guest from the same file needs a copy with a different XML in its header.
 
-The format is that of libvirt's src/qemu/qemu_saveimage.h, version 2, in the byte order of the machine::
+The format is that of libvirt's src/qemu/qemu_saveimage.h, version 2, in the machine's byte order::
 
     magic          16 bytes  "LibvirtQemudSave"
     version        uint32    2
-    data_len       uint32    bytes from the end of this header to QEMU's state
+    data_len       uint32    bytes between the end of this header and QEMU's state
     was_running    uint32
     compressed     uint32
-    cookie_offset  uint32    where the cookie begins, counted as data_len is; 0: there is none
+    cookie_offset  uint32    offset of the cookie, from the end of this header; 0: there is none
     unused         14 * uint32
     the XML, ending in NUL; the cookie, another XML, ending in NUL; NULs up to data_len
 """
@@ -37,7 +37,7 @@ def read_xml(path: Path) -> str:
 
 
 def copy_with_xml(source: Path, target: Path, edit: Callable[[str], str]) -> None:
-    """Copy a file, with what ``edit`` makes of its XML."""
+    """Copy a file with its XML edited by ``edit``."""
     with source.open("rb") as old, target.open("wb", buffering=0) as new:
         text, cookie, was_running, compressed = _read_head(old)
         xml = edit(text).encode() + b"\0"
@@ -51,9 +51,9 @@ def copy_with_xml(source: Path, target: Path, edit: Callable[[str], str]) -> Non
 
 
 def _read_head(file: BinaryIO) -> tuple[str, bytes, int, int]:
-    """Return the XML, the cookie, and the two numbers that stay as they are.
+    """Return the XML, the cookie, ``was_running`` and ``compressed``.
 
-    :raises VmError: this is not such a file
+    :raises VmError: the file does not have this format
     """
     magic, version, length, was_running, compressed, cookie_offset = _HEADER.unpack(file.read(_HEADER.size))
     if (magic, version) != (MAGIC, VERSION):

@@ -1,18 +1,15 @@
 """Guests from a saved state: a guest of each kind is booted once, and all others of that kind are restored from it.
 
-Theory of operation
--------------------
-A boot takes 15 s under software emulation and a deployment a minute; a restore takes about a second. So the first time
-that a kind of guest is wanted, one is booted (with the extended agent: restored and deployed to), brought to rest, and
-saved. Its memory and its disk's overlay stay in the cache beside the image, under a key that holds everything they
-depend on. Each guest then has a copy of both:
+Theory of operation ------------------- A boot takes 15 s under software emulation and a deployment a minute; a restore
+takes about a second. So the first time that a kind of guest is needed, one is booted (for the extended agent: restored
+and deployed to), left to become idle, and saved. Its memory and its disk's overlay stay in the cache next to the image,
+under a key that covers everything they depend on. Each guest then gets a copy of both:
 
-- the memory, with its own name, UUID and paths in the XML that libvirt keeps in front of it (``save_file``);
+- the memory, with the guest's own name, UUID and paths in the XML at the head of the file (``save_file``);
 - the overlay, as it was when the memory was saved.
 
-After the restore, the guest's clock is set right and it gets its own host name, both by the witness: neither the stock
-agent nor the collection is involved. What stays is the state's machine id, and its UUID in the firmware's tables until
-the guest reboots.
+After the restore, the witness sets the guest's clock and its host name: neither the stock agent nor the collection is
+involved. The guest keeps the state's machine ID, and until it reboots the state's UUID in the firmware's tables.
 """
 
 from __future__ import annotations
@@ -40,11 +37,11 @@ from tests.vm.guest import Guest, files_of, new_files, security_models
 from tests.vm.image import Image, image_for
 from tests.vm.recipe import DEFAULT_KIND, DEFAULT_RELEASE, KIND_MEMORY_MIB, recipe_for
 
-# Raise it when this file makes something else of the same kind.
+# Increase it when this file makes something else from the same kind.
 VERSION = 1
 # A restored guest answers within a second on a quiet machine.
 ANSWER_DEADLINE_S = 60.0
-# The fields of /proc/cpuinfo that say which processor it is, and not how it is doing.
+# The fields of /proc/cpuinfo that identify the processor, not its current state.
 _CPU_FIELDS = ("vendor_id", "cpu family", "model", "model name", "stepping", "flags")
 
 MEMORY, OVERLAY = "memory", "overlay.qcow2"
@@ -54,18 +51,18 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class GuestKind:
-    """All that distinguishes test guests from each other, except for their names."""
+    """Everything that distinguishes test guests, except for their names."""
 
     release: str = DEFAULT_RELEASE
     kind: str = DEFAULT_KIND
-    # The extended agent was deployed to it, by its role.
+    # The extended agent's role was run.
     is_extended: bool = False
     # Its RTC injects lost ticks later, as is usual for Windows.
     catches_up: bool = False
 
     @property
     def label(self) -> str:
-        """For people."""
+        """The kind as text, for messages and file names."""
         marks = ("extended" if self.is_extended else "", "catching-up" if self.catches_up else "")
         return "-".join(word for word in (self.release, self.kind, *marks) if word)
 
@@ -75,9 +72,9 @@ EXTENDED = GuestKind(is_extended=True)
 
 
 def restored(connection: libvirt.virConnect, name: str, kind: GuestKind = PLAIN, say: Say = print) -> Guest:
-    """Return a new guest whose agent and witness answer and whose clock is right.
+    """Return a new guest whose agent and witness answer and whose clock is correct.
 
-    :raises VmError: there is none to be had
+    :raises VmError: it cannot be made
     """
     state = _state_for(connection, kind, say)
     files = new_files(connection, name)
@@ -87,7 +84,7 @@ def restored(connection: libvirt.virConnect, name: str, kind: GuestKind = PLAIN,
         save_file.copy_with_xml(state / MEMORY, files.saved, lambda xml: _renamed(xml, name, files))
         guest = Guest(connection.defineXML(save_file.read_xml(files.saved)), files)
         guest.restore()
-        _come_to(guest)
+        _individualize(guest)
     except BaseException as error:
         if guest is None:
             shutil.rmtree(files.directory)
@@ -101,7 +98,7 @@ def restored(connection: libvirt.virConnect, name: str, kind: GuestKind = PLAIN,
 
 
 def state_key(kind: GuestKind, image: Image, connection: libvirt.virConnect) -> str:
-    """Return a name that changes when anything does that the saved state depends on."""
+    """Return a name that changes with everything that the saved state depends on."""
     files, models = GuestFiles(Path("/key")), security_models(connection)
     xml = domain_xml("qga-key", image, files, KIND_MEMORY_MIB[kind.kind], models, kind.catches_up)
     parts = {
@@ -118,16 +115,16 @@ def state_key(kind: GuestKind, image: Image, connection: libvirt.virConnect) -> 
 
 
 def _state_for(connection: libvirt.virConnect, kind: GuestKind, say: Say) -> Path:
-    """The directory of a guest at rest. Never written to: guests have copies."""
+    """Return the directory of an idle guest's state. It is never written to: guests have copies."""
     image = image_for(recipe_for(kind.release, kind.kind), say)
     key = state_key(kind, image, connection)
     name = f"qga-state-{key}"
 
     def make(directory: Path) -> None:
         cache.remove_unused("state-*")
-        way = "the extended agent is deployed, about a minute" if kind.is_extended else "it boots, about half a minute"
-        say(f"making a saved {kind.label} guest, once: {way}")
-        # We hold the lock of this state, so nobody else is making it.
+        work = "deploying the extended agent takes a minute" if kind.is_extended else "booting takes half a minute"
+        say(f"making the saved state of the {kind.label} guest, once: {work}")
+        # This process holds the lock of this state, so no other process is making it.
         Guest.clear(connection, name)
         with _made(connection, kind, image, name, say) as guest:
             guest.rest()
@@ -153,8 +150,8 @@ def _made(connection: libvirt.virConnect, kind: GuestKind, image: Image, name: s
     return guest
 
 
-def _come_to(guest: Guest) -> None:
-    """Make a guest of its own out of the copy."""
+def _individualize(guest: Guest) -> None:
+    """Give the copy its own host name and the correct time."""
     guest.witness.wait(ANSWER_DEADLINE_S)
     guest.witness.rename(guest.name)
     guest.witness.step(-guest.witness.offset().offset_ns)
@@ -169,7 +166,7 @@ def _renamed(xml: str, name: str, files: GuestFiles) -> str:
     assert old_files, "the saved domain is not a test guest"
 
     def new(text: str) -> str:
-        # Both are unique, since they contain the state's key. The directory contains the name, so it comes first.
+        # Both are unique, since they contain the state's key. The directory contains the name, so replace it first.
         return text.replace(str(old_files.directory), str(files.directory)).replace(old_name, name)
 
     for element in domain.iter():
@@ -183,7 +180,7 @@ def _renamed(xml: str, name: str, files: GuestFiles) -> str:
 
 
 def _deployed() -> dict[str, str]:
-    """Return the digests of all files that get into a guest with the role, or say what does."""
+    """Return the digests of the role's files, and of all files that it copies into a guest."""
     roles = [ROOT / "roles" / name for name in (EXTENDED_AGENT.role, "qga_deployment")]
     files = [path for role in roles for path in role.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
     return {

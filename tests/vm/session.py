@@ -1,4 +1,4 @@
-"""A connection to libvirt and guests for a demo, a benchmark or a test run, with no guest left over afterwards."""
+"""A connection to libvirt, and guests for a demo, a benchmark or a test run, which are destroyed at its end."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def libvirt_session(say: Callable[[str], None] = print) -> Iterator[libvirt.virC
 def restored_guest(
     connection: libvirt.virConnect, name: str, kind: GuestKind = PLAIN, say: Callable[[str], None] = print
 ) -> Guest:
-    """Return a new guest that answers; one of that name that an earlier run left is destroyed first."""
+    """Return a new guest that answers; destroy a guest of that name left over from an earlier run first."""
     Guest.clear(connection, name)
     return restored(connection, name, kind, say)
 
@@ -34,6 +34,6 @@ def restored_guest(
 def restored_guests(
     connection: libvirt.virConnect, names: Sequence[str], say: Callable[[str], None] = print
 ) -> Iterator[tuple[Guest, ...]]:
-    """Several guests; as restored_guest otherwise."""
+    """As ``restored_guest``, for several guests."""
     with ExitStack() as guests:
         yield tuple(guests.enter_context(restored_guest(connection, name, say=say)) for name in names)

@@ -1,4 +1,4 @@
-"""The connection plugin into a real guest, which has no network card."""
+"""The connection plugin to a real guest without a network card."""
 
 from __future__ import annotations
 
@@ -34,18 +34,18 @@ def assert_unreachable(run: PlaybookRun, code: str) -> None:
 
 @contextmanager
 def under_way(guest: Guest, seconds: int) -> Iterator[list[PlaybookRun]]:
-    """A command in the guest that has begun."""
+    """Run a command in the guest, and continue when it has started."""
     command = raw(f"touch /run/begun; sleep {seconds}; echo done")
     with meanwhile(lambda: run_tasks_in_guest(guest.name, [command])) as done:
         begun = "test ! -e /run/begun || echo begun"
-        until(lambda: guest.sh(begun) != "", "the command was not begun", 60.0)
+        until(lambda: guest.sh(begun) != "", "the command has not started", 60.0)
         guest.sh("rm /run/begun")
         yield done
 
 
-# More than one request holds, or as large as a package.
+# Larger than one request, or as large as a package.
 @pytest.mark.parametrize("megabytes", quick([1, 10], [1]))
-def test_tasks_of_all_kinds(guest: Guest, connection: libvirt.virConnect, tmp_path: Path, megabytes: int) -> None:
+def test_tasks_of_every_kind_work(guest: Guest, connection: libvirt.virConnect, tmp_path: Path, megabytes: int) -> None:
     (tmp_path / "script").write_text('#!/bin/sh\necho "script: $1"\n')
     content = bytes(range(256)) * (megabytes * 4096)
     (tmp_path / "big").write_bytes(content)
@@ -86,7 +86,7 @@ def test_tasks_of_all_kinds(guest: Guest, connection: libvirt.virConnect, tmp_pa
     assert int(guest.sh("ls /dev/shm/qga-code-0 | wc -l")) > 20
 
 
-def test_a_reboot(connection: libvirt.virConnect) -> None:
+def test_a_guest_reboots_through_the_connection(connection: libvirt.virConnect) -> None:
     reboot = {"reboot_timeout": int(BOOT_DEADLINE_S), "reboot_command": "systemctl reboot"}
     with restored_guest(connection, "qga-rebooted") as guest:
         before = guest.sh(BOOT_ID)
@@ -95,7 +95,7 @@ def test_a_reboot(connection: libvirt.virConnect) -> None:
         assert guest.sh(BOOT_ID) != before
 
 
-def test_an_agent_that_is_away_and_comes_back(guest: Guest) -> None:
+def test_a_stopped_agent_is_unreachable_until_it_returns(guest: Guest) -> None:
     with ExitStack() as away:
         away.enter_context(guest.agent_away())
         assert_unreachable(run_tasks_in_guest(guest.name, [raw("true")]), "not_connected")
@@ -118,16 +118,14 @@ def freeze(guest: Guest) -> None:
 
 @pytest.mark.thorough
 @pytest.mark.parametrize("happen", [pause, freeze])
-def test_a_command_survives_that_its_guest_stands_still_for_a_moment(
-    guest: Guest, happen: Callable[[Guest], None]
-) -> None:
+def test_a_command_survives_a_short_standstill_of_its_guest(guest: Guest, happen: Callable[[Guest], None]) -> None:
     with under_way(guest, seconds=3) as done:
         happen(guest)
     assert done[0].result("raw")["stdout"] == "done\n"
 
 
 @pytest.mark.thorough
-def test_a_guest_that_is_restored_in_the_middle_of_a_command(guest: Guest) -> None:
+def test_reverting_the_guest_during_a_command_loses_the_result(guest: Guest) -> None:
     guest.snapshot("before")
     try:
         with under_way(guest, seconds=1000) as done:
@@ -138,7 +136,7 @@ def test_a_guest_that_is_restored_in_the_middle_of_a_command(guest: Guest) -> No
     assert run_tasks_in_guest(guest.name, [raw("true")]).status == 0
 
 
-def test_a_guest_whose_file_systems_are_frozen(guest: Guest) -> None:
+def test_a_guest_with_frozen_file_systems_is_unreachable(guest: Guest) -> None:
     guest.ask("guest-fsfreeze-freeze")
     try:
         run = run_tasks_in_guest(guest.name, [raw("true")])

@@ -1,4 +1,4 @@
-"""A real guest that slept gets its time back; a witness in it, independent of the agent, confirms what is claimed."""
+"""A real guest is corrected after a pause; a witness in it, independent of the agent, verifies the reported figures."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SECOND_NS = 1_000_000_000
 
 
 @pytest.mark.parametrize("nap", NAPS)
-def test_a_guest_that_slept_gets_its_time_back(guest: Guest, nap: str) -> None:
+def test_a_guest_is_corrected_after_a_pause(guest: Guest, nap: str) -> None:
     NAPS[nap](guest, 1.5)
     correction, entry = correct_by_module(guest, wait_timeout=60)
     assert correction.before.offset_ns < -SECOND_NS
@@ -28,7 +28,7 @@ def test_a_guest_that_slept_gets_its_time_back(guest: Guest, nap: str) -> None:
     assert claims(again, "before", guest.witness.offset())
 
 
-def test_a_guest_that_is_ahead_goes_back_only_if_it_may(guest: Guest) -> None:
+def test_a_guest_that_is_ahead_is_set_back_only_if_allowed(guest: Guest) -> None:
     entry_of(guest)
     guest.witness.step(5 * SECOND_NS)
     for arguments, options in (((), {"backward": "leave"}), (("--check",), {})):
@@ -39,7 +39,7 @@ def test_a_guest_that_is_ahead_goes_back_only_if_it_may(guest: Guest) -> None:
     assert abs(guest.witness.offset().offset_ns) < NEAR_NS
 
 
-def test_the_guests_own_hardware_clock_is_good_to_a_second(guest: Guest) -> None:
+def test_the_guests_hardware_clock_is_accurate_to_a_second(guest: Guest) -> None:
     guest.witness.step(-20 * SECOND_NS)
     entry = entry_of(guest, method="rtc", tolerance=2)
     assert (entry["changed"], entry["method"]) == (True, "rtc")

@@ -1,4 +1,4 @@
-"""The extended agent on a real guest; a witness in it, independent of both agents, says what became of the clock."""
+"""The extended agent on a real guest; a witness in it, independent of both agents, reads the clock."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.vm.session import restored_guest
 from tests.vm.witness import DRIFT_PPM
 
 SECOND_NS = 1_000_000_000
-# What the page https://wiki.qemu.org/Features/GuestAgent/UsefulCommands proposes, in quotes that libvirt takes.
+# From https://wiki.qemu.org/Features/GuestAgent/UsefulCommands, with quotes that libvirt accepts.
 SEED_REQUEST = '{ "command": "guest-update-time", "arguments" : { "seconds": 1343862720, "nanoseconds": "123000000" } }'
 SEED_NS = 1343862720_123000000
 REQUEST = '{"execute": "guest-update-time", "arguments": {"seconds": 1935810489, "nanoseconds": %s}}'
@@ -35,7 +35,7 @@ def _guest(extended_guest: Guest) -> Guest:
 
 @contextmanager
 def moved(guest: Guest, by_ns: int) -> Iterator[None]:
-    """Within, the guest's clock is moved by so much, as far as the witness can tell."""
+    """Assert that the block moves the guest's clock by ``by_ns``, within the accuracy of the witness."""
     begun = time.monotonic()
     before = guest.witness.offset()
     yield
@@ -45,10 +45,10 @@ def moved(guest: Guest, by_ns: int) -> Iterator[None]:
     assert abs(after.offset_ns - before.offset_ns - by_ns) <= unsure_ns
 
 
-# ------------------------------------------------------------------------------------------------------- its commands
+# ------------------------------------------------------------------------------------------------------- commands
 
 
-def test_guest_info_is_the_stock_agents_and_complete(guest: Guest) -> None:
+def test_guest_info_is_that_of_the_stock_agent_plus_the_added_commands(guest: Guest) -> None:
     info = guest.ask("guest-info")
     listed = {entry["name"]: entry for entry in info["supported_commands"]}
     assert len(listed) == len(info["supported_commands"])
@@ -59,7 +59,7 @@ def test_guest_info_is_the_stock_agents_and_complete(guest: Guest) -> None:
     assert {name for name, entry in listed.items() if not entry["success-response"]} == silent
 
 
-def test_the_clock_that_it_reads_is_the_guests(guest: Guest) -> None:
+def test_guest_get_clock_reads_the_guests_clock(guest: Guest) -> None:
     witnessed = guest.witness.offset()
     sent_ns = time.time_ns()
     clock = guest.ask("guest-get-clock")
@@ -79,21 +79,21 @@ def test_the_clock_that_it_reads_is_the_guests(guest: Guest) -> None:
         (REQUEST % "987654321", REQUESTED_NS + 987654321),
         (REQUEST % '"000000042"', REQUESTED_NS + 42),
     ],
-    ids=["the seed page's own request", "a number", "a text"],
+    ids=["the request of the wiki page", "a number", "a text"],
 )
-def test_an_absolute_time(guest: Guest, asked: str, time_ns: int) -> None:
+def test_guest_update_time_sets_an_absolute_time(guest: Guest, asked: str, time_ns: int) -> None:
     sent_ns = time.time_ns()
     returned = guest.ask_raw(asked)
     answered_ns = time.time_ns()
     assert time_ns <= returned["after"] <= time_ns + answered_ns - sent_ns
     witnessed = guest.witness.offset()
-    # It was set at some time between the two.
+    # The clock was set at some time between the two.
     unsure_ns = witnessed.uncertainty_ns + (time.time_ns() - sent_ns) * DRIFT_PPM // 1_000_000
     assert time_ns - answered_ns - unsure_ns <= witnessed.offset_ns <= time_ns - sent_ns + unsure_ns
 
 
 @pytest.mark.parametrize(("seconds", "nanoseconds"), [(5, 0), (-1, "999000000"), (-86401, 999999999)])
-def test_a_difference(guest: Guest, seconds: int, nanoseconds: int | str) -> None:
+def test_guest_update_time_steps_by_a_difference(guest: Guest, seconds: int, nanoseconds: int | str) -> None:
     delta_ns = seconds * SECOND_NS + int(nanoseconds)
     begun = time.monotonic()
     with moved(guest, delta_ns):
@@ -101,7 +101,7 @@ def test_a_difference(guest: Guest, seconds: int, nanoseconds: int | str) -> Non
     assert delta_ns <= returned["after"] - returned["before"] < delta_ns + (time.monotonic() - begun) * SECOND_NS
 
 
-def test_the_hardware_clock_is_set_only_if_that_is_asked_for(guest: Guest) -> None:
+def test_the_hardware_clock_is_set_only_on_request(guest: Guest) -> None:
     def ahead_s() -> float:
         return int(guest.sh(HARDWARE_CLOCK)) - time.time()
 
@@ -111,7 +111,7 @@ def test_the_hardware_clock_is_set_only_if_that_is_asked_for(guest: Guest) -> No
     assert abs(ahead_s()) < 3
     assert "rtc-error" not in guest.ask("guest-update-time", seconds=0, relative=True, rtc=True)
     assert abs(ahead_s() - 1000) < 3
-    # The module does so, too.
+    # The module sets it, too.
     result = run_module(guest, update_rtc=True).result(TASK)
     assert result["changed"]
     assert not [warning for warning in result.get("warnings", []) if "hardware" in warning]
@@ -121,7 +121,7 @@ def test_the_hardware_clock_is_set_only_if_that_is_asked_for(guest: Guest) -> No
 # --------------------------------------------------------------------------------------------------- with our module
 
 
-def test_a_restored_guest_gets_its_time_back_by_a_difference(guest: Guest) -> None:
+def test_a_restored_guest_is_corrected_by_a_difference(guest: Guest) -> None:
     save_and_restore(guest, 1.5)
     before = guest.witness.offset()
     foretold = run_module(guest, "--check").result(TASK)
@@ -146,14 +146,14 @@ def test_a_restored_guest_gets_its_time_back_by_a_difference(guest: Guest) -> No
 # --------------------------------------------------------------------------------------------- without the stock agent
 
 
-def test_the_clock_is_set_right_while_the_stock_agent_hangs_and_after_it_died(guest: Guest) -> None:
+def test_the_clock_is_corrected_while_the_stock_agent_hangs_and_after_it_was_killed(guest: Guest) -> None:
     stock = main_pid(guest, STOCK_UNIT)
     said = f"{stock} was stopped"
-    # The extended agent believes a stock agent that it heard within a second (stock_link.py) for as long as a command
-    # may take; otherwise it asks first whether it is there, and gives it a few seconds.
+    # If the stock agent answered within the last second (stock_link.py), the extended agent waits for a whole command's
+    # timeout; otherwise it first checks with a sync, for a few seconds.
     guest.witness.start(f"sleep 1.5; kill -STOP {stock}; echo {said} >/dev/ttyS0")
-    # Not by its agent: whom the stock agent has begun to answer when it is stopped has ten minutes' patience with it.
-    until(lambda: guest.console.has_said(said), "it was not stopped")
+    # Not through the agent: if the stock agent is stopped in the middle of a reply, the client waits ten minutes.
+    until(lambda: guest.console.shows(said), "the stock agent was not stopped")
     guest.witness.step(-3 * SECOND_NS)
     with pytest.raises(libvirt.libvirtError, match="The stock agent did not answer guest-get-host-name in time"):
         guest.ask("guest-get-host-name")
@@ -172,11 +172,11 @@ def test_the_clock_is_set_right_while_the_stock_agent_hangs_and_after_it_died(gu
     assert main_pid(guest, STOCK_UNIT) != stock
 
 
-# ---------------------------------------------------------------------------------------- what the stock agent forbids
+# ---------------------------------------------------------------------------------------- what the stock agent blocks
 
 TIME = {"guest-set-time", "guest-get-time", "guest-update-time", "guest-get-clock"}
 REFUSING = {"guest-shutdown", "guest-suspend-disk", "guest-suspend-ram", "guest-suspend-hybrid", "guest-sync-delimited"}
-# Not the minute that libvirt gives a shutdown.
+# Less than the minute for which libvirt waits for a shutdown.
 AT_ONCE_S = 15.0
 
 
@@ -185,7 +185,7 @@ def is_forbidden(guest: Guest) -> bool:
     return "guest-ping" in found and not found & {*TIME, *REFUSING}
 
 
-def test_what_the_stock_agents_configuration_disables_is_disabled_under_every_name_and_refused_at_once(
+def test_commands_that_the_stock_agent_blocks_are_blocked_under_every_name_and_refused_at_once(
     guest: Guest,
 ) -> None:
     names = ",".join(["guest-set-time", "guest-get-time", *sorted(REFUSING)])
@@ -199,33 +199,33 @@ def test_what_the_stock_agents_configuration_disables_is_disabled_under_every_na
         guest.witness.start(
             f"mkdir -p /etc/qemu; printf {written} >/etc/qemu/qemu-ga.conf; systemctl restart {STOCK_UNIT}"
         )
-        until(lambda: is_forbidden(guest), "it does not know what is disabled", 60)
+        until(lambda: is_forbidden(guest), "the blocked commands are not known", 60)
         for command, ask in refused.items():
             begun = time.monotonic()
             with pytest.raises(libvirt.libvirtError, match=f"ommand guest-{command} has been disabled"):
                 ask()
             assert time.monotonic() - begun < AT_ONCE_S
             assert guest.answers()
-        # The stock agent refuses guest-sync-delimited, and what is passed on is answered all the same.
+        # The stock agent refuses guest-sync-delimited, but delegated commands are still answered.
         assert guest.ask("guest-get-host-name")["host-name"] == guest.name
         assert guest.ask("guest-info")["version"].startswith("7.2")
         assert guest.sh("stat -c '%U %a' /var/lib/qemu-ga-extended/agent/stock.json") == "qemu-ga-extended 600\n"
 
-        # One that starts while the stock agent hangs knows it as well.
+        # An extended agent that starts while the stock agent hangs also knows the blocked commands.
         restarted = f"restarted while {main_pid(guest, UNIT)} was stopped"
         guest.witness.start(
             f"systemctl kill --signal=STOP {STOCK_UNIT}; systemctl restart {UNIT}; echo {restarted} >/dev/ttyS0"
         )
-        until(lambda: guest.console.has_said(restarted), "it was not restarted", 90)
-        until(lambda: commands(guest), "it does not answer", 60)
+        until(lambda: guest.console.shows(restarted), "the extended agent was not restarted", 90)
+        until(lambda: commands(guest), "the extended agent does not answer", 60)
         assert is_forbidden(guest)
     finally:
         guest.witness.start(f"rm -f /etc/qemu/qemu-ga.conf; systemctl kill --signal=KILL {STOCK_UNIT}")
-        until(lambda: commands(guest) >= {*TIME, *REFUSING}, "it does not know what is allowed again", 90)
+        until(lambda: commands(guest) >= {*TIME, *REFUSING}, "the commands are not allowed again", 90)
     until(guest.answers, "the stock agent does not answer", 60)
 
 
-def test_after_a_suspension_both_agents_answer(guest: Guest) -> None:
+def test_both_agents_answer_after_a_suspend(guest: Guest) -> None:
     guest.suspend_to_memory()
     guest.wake_up()
     guest.wait_for_agent(60)
@@ -238,15 +238,15 @@ def test_after_a_suspension_both_agents_answer(guest: Guest) -> None:
 @pytest.mark.thorough
 def test_a_shutdown_by_the_agent_ends_the_guest_or_fails_with_the_reason(connection: libvirt.virConnect) -> None:
     with restored_guest(connection, "qga-shut-down", EXTENDED) as guest:
-        # Without logind, which test guests boot sooner without, shutdown(8) refuses to plan one.
+        # Test guests boot without logind to save time, and without it shutdown(8) refuses to schedule a shutdown.
         with pytest.raises(libvirt.libvirtError, match="child process has failed to shutdown"):
             guest.shut_down_by_agent()
         guest.sh("systemctl unmask systemd-logind; systemctl daemon-reload; systemctl start systemd-logind")
         guest.shut_down_by_agent()
-        until(lambda: guest.state == "shut off", "it does not end", 120)
+        until(lambda: guest.state == "shut off", "the guest does not shut down", 120)
 
 
-def test_its_role_removes_it_and_the_stock_agent_is_there_alone(connection: libvirt.virConnect) -> None:
+def test_the_role_removes_the_extended_agent_and_the_stock_agent_remains(connection: libvirt.virConnect) -> None:
     with restored_guest(connection, "qga-removed", EXTENDED) as guest:
         deploy(guest, extended_agent_state="absent")
         assert stands_alone(guest)
@@ -255,7 +255,7 @@ def test_its_role_removes_it_and_the_stock_agent_is_there_alone(connection: libv
 
 
 @pytest.mark.thorough
-def test_a_guest_keeps_an_agent_when_the_extended_one_cannot_start_and_gets_it_again(guest: Guest) -> None:
+def test_a_failed_deployment_restores_the_stock_agent_and_can_be_repeated(guest: Guest) -> None:
     with pytest.raises(VmError, match=r"(?s)reverted to the stock agent.*ModuleNotFoundError"):
         deploy(guest, extended_agent_code=["roles/extended_agent/files/qemu_ga_extended/*.py"])
     assert stands_alone(guest)

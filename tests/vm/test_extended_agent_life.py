@@ -1,4 +1,4 @@
-"""What a system does to the extended agent: isolate, restarts by hand, failures, a read-only /usr, lists."""
+"""The extended agent in the life of a system: isolate, manual restarts, failures, a read-only /usr, RPC lists."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.vm.witness_shell import root
 pytestmark = pytest.mark.thorough
 
 RELEASES = ["bullseye", "bookworm", "trixie"]
-# As in the unit of the RHEL family, and for the witness.
+# As the RHEL family's unit of the stock agent does, and for the witness.
 IGNORING = f"""
 for unit in {STOCK_UNIT} qga-witness.service; do
     mkdir -p /etc/systemd/system/$unit.d
@@ -30,7 +30,7 @@ done
 systemctl daemon-reload
 """
 BOOT_ID = "cat /proc/sys/kernel/random/boot_id"
-# It comes when the stock agent has stayed up for a moment; the reboot has removed that of the deployment.
+# Written when the stock agent has stayed up for a moment; the reboot has removed the deployment's result.
 RESULT = "cat /run/qemu-ga-extended-switch/result || true"
 READ_ONLY = "mount --bind /usr /usr && mount -o remount,bind,ro /usr"
 
@@ -41,7 +41,7 @@ def _guest(connection: libvirt.virConnect, request: pytest.FixtureRequest) -> It
         yield restored
 
 
-def test_isolate_and_restarts_by_hand_end_nothing_and_failures_do(guest: Guest) -> None:
+def test_isolate_and_manual_restarts_change_nothing_but_repeated_failures_do(guest: Guest) -> None:
     root(guest.files, IGNORING)
     deploy(guest)
     root(guest.files, "systemctl isolate multi-user.target")
@@ -50,12 +50,12 @@ def test_isolate_and_restarts_by_hand_end_nothing_and_failures_do(guest: Guest) 
 
     for _time in range(6):
         root(guest.files, f"systemctl restart {UNIT}")
-    until(lambda: is_in_front(guest), "it is not back after the restarts", 60)
+    until(lambda: is_in_front(guest), "the agent is not back after the restarts", 60)
     booted = guest.sh(BOOT_ID)
     guest.witness.start("systemctl --no-block start reboot.target")
-    until(lambda: not guest.agent_is_connected, "it does not go down", 90)
+    until(lambda: not guest.agent_is_connected, "the guest does not shut down", 90)
     guest.wait()
-    until(lambda: is_in_front(guest) and stock_answers(guest), "they are not back after the reboot", 60)
+    until(lambda: is_in_front(guest) and stock_answers(guest), "the agents are not back after the reboot", 60)
     assert guest.sh(BOOT_ID) != booted
 
     stock = main_pid(guest, STOCK_UNIT)
@@ -65,7 +65,7 @@ def test_isolate_and_restarts_by_hand_end_nothing_and_failures_do(guest: Guest) 
     for _time in range(4):
         before = main_pid(guest, UNIT)
         root(guest.files, f"kill -KILL {before}")
-        until(lambda: is_in_front(guest), "it is not back after it was killed", 60)
+        until(lambda: is_in_front(guest), "the agent is not back after it was killed", 60)
         assert main_pid(guest, UNIT) != before
     root(guest.files, f"kill -KILL {main_pid(guest, UNIT)}")
     until(lambda: stands_alone(guest), "the channel was not given back", 120)
@@ -75,7 +75,7 @@ def test_isolate_and_restarts_by_hand_end_nothing_and_failures_do(guest: Guest) 
     assert is_in_front(guest)
 
 
-def test_where_usr_is_read_only_it_goes_elsewhere_and_is_found_there(guest: Guest) -> None:
+def test_with_a_read_only_usr_the_agent_is_installed_elsewhere_and_found_there(guest: Guest) -> None:
     root(guest.files, READ_ONLY)
     task = {"name": "Deploy", "ansible.builtin.include_role": {"name": ROLE}}
     foreseen = run_tasks_in_guest(guest.name, [task], "--check")
@@ -86,17 +86,17 @@ def test_where_usr_is_read_only_it_goes_elsewhere_and_is_found_there(guest: Gues
     assert guest.sh("ls /var/lib/qemu-ga-extended/lib/switch") != ""
 
     assert changed(deploy(guest)) == []
-    # By what is recorded, too: it could go to /usr now.
+    # The recorded place is kept, although /usr is writable now.
     root(guest.files, "mount -o remount,bind,rw /usr")
     assert changed(deploy(guest)) == []
     deploy(guest, extended_agent_state="absent")
     assert guest.sh(LEFT) == ""
 
 
-# --------------------------------------------------------------------- lists that refuse what the role itself asks for
+# --------------------------------------------------------------------- RPC lists that block what the role itself needs
 
 ASKED = ["guest-get-clock", "guest-info", "guest-sync-delimited"]
-# What the connection through the agent needs, and libvirt.
+# Needed by the connection through the agent, and by libvirt.
 NEEDED = [
     *("guest-ping", "guest-sync", "guest-exec", "guest-exec-status"),
     *(f"guest-file-{what}" for what in ("open", "close", "read", "write", "seek")),
@@ -122,7 +122,7 @@ def is_refused(guest: Guest, command: str) -> bool:
     ],
     ids=["the role blocks", "the role allows", "the stock agent blocks", "the stock agent blocks another one"],
 )
-def test_no_list_hinders_a_deployment(
+def test_a_deployment_works_with_every_rpc_list(
     connection: libvirt.virConnect, stocks: str, roles: dict[str, Any], refused: list[str]
 ) -> None:
     with restored_guest(connection, "qga-lists") as guest:

@@ -1,4 +1,4 @@
-"""All guests of a hypervisor in one task: four real ones at once, under a real libvirt that is restarted meanwhile."""
+"""All guests of a hypervisor in one task: four real guests, under a real libvirt that is restarted meanwhile."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def fleet(guest: Guest, connection: libvirt.virConnect) -> Iterator[Fleet]:
 
 
 def correct(**options: Any) -> dict[str, Any]:
-    """What the module returned for all test guests but those of other tests, whether it failed or not."""
+    """Return the module's result for this module's guests, whether it failed or not."""
     options = {"domains": ["qga-test", "qga-fleet-*"], "timeout": PATIENT_S, **options}
     return run_tasks([{"name": TASK, MODULE: options, "ignore_errors": True}]).result(TASK)
 
@@ -44,7 +44,7 @@ def statuses(result: Mapping[str, Any]) -> dict[str, str]:
 
 
 def codes(result: Mapping[str, Any], status: str) -> dict[str, str]:
-    """The code of each guest that has this status."""
+    """Return the error or reason code of each guest with this status."""
     found = (entry for entry in result["guests"] if entry["status"] == status)
     return {entry["name"]: (entry.get("error") or entry["reason"])["code"] for entry in found}
 
@@ -53,13 +53,13 @@ def virsh(*words: str) -> None:
     subprocess.run(["virsh", "--connect", libvirtd.URI, "--quiet", *words], check=True, stdin=subprocess.DEVNULL)
 
 
-def test_all_restored_guests_get_their_time_back_in_one_task(fleet: Fleet) -> None:
+def test_one_task_corrects_all_restored_guests(fleet: Fleet) -> None:
     for each in fleet.values():
         each.managed_save()
     for each in fleet.values():
         each.start()
     result = correct(wait_timeout=120)
-    # As named, and by number.
+    # In the order of the patterns, and then naturally sorted.
     assert list(statuses(result).items()) == [(name, "corrected") for name in ("qga-test", *NAMES)], result
     summary = result["summary"]
     assert (summary["total"], summary["corrected"], summary["failed"]) == (4, 4, 0)
@@ -75,7 +75,7 @@ def test_all_restored_guests_get_their_time_back_in_one_task(fleet: Fleet) -> No
     assert set(statuses(again).values()) == {"unchanged"}
 
 
-def test_what_cannot_be_used_is_skipped_if_matched_and_an_error_if_named(fleet: Fleet) -> None:
+def test_unusable_guests_are_skipped_if_matched_and_fail_if_named(fleet: Fleet) -> None:
     paused, marked, other = (fleet[name] for name in NAMES)
     paused.suspend()
     virsh("metadata", marked.name, "--live", *MARK)
@@ -98,7 +98,7 @@ def test_what_cannot_be_used_is_skipped_if_matched_and_an_error_if_named(fleet: 
     assert set(statuses(correct()).values()) <= {"unchanged", "corrected"}
 
 
-def test_a_dead_guest_costs_its_own_time_and_nothing_else(fleet: Fleet) -> None:
+def test_a_dead_guest_uses_up_only_its_own_timeout(fleet: Fleet) -> None:
     dead, *others = (fleet[name] for name in (*NAMES, "qga-test"))
     for each in others:
         each.witness.step(-5 * SECOND_NS)
@@ -111,10 +111,10 @@ def test_a_dead_guest_costs_its_own_time_and_nothing_else(fleet: Fleet) -> None:
 
 
 @pytest.mark.thorough
-def test_a_daemon_that_is_restarted_in_the_middle_costs_no_guest(fleet: Fleet) -> None:
+def test_no_guest_fails_when_libvirtd_is_restarted_during_the_task(fleet: Fleet) -> None:
     for each in fleet.values():
         each.witness.step(-7 * SECOND_NS)
-    # Every guest spends a second in hwclock, so this falls into somebody's work.
+    # Every guest spends a second in hwclock, so the restart interrupts one of them.
     with meanwhile(lambda: _restart_when_the_first_is_right(fleet)):
         result = correct(concurrency=1)
     assert set(statuses(result).values()) == {"corrected"}, result
@@ -125,6 +125,6 @@ def test_a_daemon_that_is_restarted_in_the_middle_costs_no_guest(fleet: Fleet) -
 
 def _restart_when_the_first_is_right(fleet: Fleet) -> None:
     first = fleet["qga-test"].witness
-    with suppress(VmError):  # it says so if the clock is stepped while it looks
-        until(lambda: first.offset(2).offset_ns > -SECOND_NS, "the first guest is not set right", 60)
+    with suppress(VmError):  # raised if the clock is stepped during the reading
+        until(lambda: first.offset(2).offset_ns > -SECOND_NS, "the first guest is not corrected", 60)
     libvirtd.restart()

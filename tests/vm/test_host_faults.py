@@ -1,7 +1,7 @@
-"""Faults on the host's side, on a real guest under a real libvirt: each is injected at a chosen moment.
+"""Faults on the host, with a real guest under a real libvirt: each is injected at a chosen moment.
 
-Whatever becomes of the run that a fault falls into, a plain run after it ends with the right time and a true report,
-as a witness in the guest has it.
+However the disturbed run ends, a plain run after it ends with the correct time and a true report, as a witness in the
+guest verifies.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ from tests.vm.guest import BOOT_DEADLINE_S, STOCK_UNIT, Guest
 
 SECOND_NS = 1_000_000_000
 PATIENCE_SECONDS = 60.0
-# For each exchange: an emulated guest on a busy machine takes its time.
+# For each exchange: an emulated guest on a busy machine is slow.
 TIMEOUT_SECONDS = 20
-# More than the tolerance, whatever comes on top.
+# More than the tolerance, without any other delay.
 NAP_SECONDS = 0.3
 
 PHASES = {
@@ -69,14 +69,14 @@ OPTIONS: dict[str, Callable[[Guest], dict[str, Any]]] = {"one guest": options, "
 
 
 def run(guest: Guest) -> dict[str, Any]:
-    """The guest's entry in what an undisturbed run returns."""
+    """Return the guest's entry from an undisturbed run."""
     with HeldModule(options(guest)) as module:
         entry: dict[str, Any] = module.result()["guest"]
     return entry
 
 
 def disturbed(guest: Guest, phase: str, disturb: Callable[[], object], **others: Any) -> dict[str, Any]:
-    """The guest's entry in what a run returns that was disturbed in this phase."""
+    """Return the guest's entry from a run that was disturbed in this phase."""
     with HeldModule(options(guest, **others), [Stop(PHASES[phase])]) as module:
         module.wait()
         disturb()
@@ -86,8 +86,8 @@ def disturbed(guest: Guest, phase: str, disturb: Callable[[], object], **others:
 
 
 def run_plainly(guest: Guest) -> None:
-    """Run the module once more and once again: it ends right, says what is true, and leaves nothing to be done."""
-    guest.wait_for_agent()  # a daemon that has just started takes a moment to find it
+    """Run the module twice more: the clock is correct, the report is true, and the second run changes nothing."""
+    guest.wait_for_agent()  # a daemon that has just started needs a moment to find it
     before = guest.witness.offset()
     entry = run(guest)
     after = guest.witness.offset()
@@ -102,13 +102,13 @@ def run_plainly(guest: Guest) -> None:
 
 
 def code_of(entry: Mapping[str, Any]) -> str:
-    """The code of its error; empty: it has none."""
+    """Return the code of the entry's error; empty: it has none."""
     code: str = entry["error"]["code"] if "error" in entry else ""
     return code
 
 
 def assert_no_lie(guest: Guest, entry: Mapping[str, Any]) -> None:
-    """A run that was disturbed ends with an error, or with a clock that is right."""
+    """Assert that a disturbed run ended with an error or with a correct clock."""
     assert (entry.get("within_tolerance") is True) is ("error" not in entry)
     if "error" not in entry:
         after = guest.witness.offset()
@@ -120,7 +120,7 @@ def assert_no_lie(guest: Guest, entry: Mapping[str, Any]) -> None:
 
 
 def kill_daemon() -> None:
-    """And start it anew."""
+    """Kill libvirtd and start it again."""
     libvirtd.restart(how=signal.SIGKILL)
 
 
@@ -129,8 +129,8 @@ DAEMON_KILLED_AT = {
     "before the list": Moment(LISTING),
     **PHASES,
 }
-# For a task with one guest, the daemon is gone or, by then, back. A fleet waits for a daemon that went while it was
-# worked on; before it is looked up, it is not known yet who is in it.
+# In a task with one guest, the daemon is either gone or already back. A fleet waits for a daemon that ended while its
+# guests were processed; before the lookup, its guests are not known yet.
 GONE = "hypervisor_unavailable"
 CODES: dict[tuple[str, str], tuple[str, ...]] = {
     ("one guest", "not connected yet"): ("",),
@@ -146,7 +146,7 @@ CODES: dict[tuple[str, str], tuple[str, ...]] = {
     quick(CODES, [("one guest", "while measuring"), ("fleet", "between measuring and stepping")]),
     ids=": ".join,
 )
-def test_the_daemon_is_killed_and_started_anew(guest: Guest, case: tuple[str, str]) -> None:
+def test_a_plain_run_is_correct_after_the_daemon_was_killed_and_restarted(guest: Guest, case: tuple[str, str]) -> None:
     named, phase = case
     with HeldModule(OPTIONS[named](guest), [Stop(DAEMON_KILLED_AT[phase])]) as module:
         module.wait()
@@ -160,7 +160,7 @@ def test_the_daemon_is_killed_and_started_anew(guest: Guest, case: tuple[str, st
 
 
 @pytest.mark.parametrize("phase", quick(WITH_THE_AGENT[1:], ["between stepping and verifying"]))
-def test_the_module_is_killed(guest: Guest, phase: str) -> None:
+def test_a_plain_run_is_correct_after_the_module_was_killed(guest: Guest, phase: str) -> None:
     with HeldModule(options(guest), [Stop(PHASES[phase])]) as module:
         module.wait()
         module.kill()
@@ -169,15 +169,15 @@ def test_the_module_is_killed(guest: Guest, phase: str) -> None:
 
 @pytest.mark.thorough
 @pytest.mark.parametrize("killed", ["daemon", "module"])
-def test_the_daemon_or_the_module_is_killed_while_the_stock_agent_sets_the_clock(guest: Guest, killed: str) -> None:
+def test_a_plain_run_is_correct_after_a_kill_while_the_stock_agent_sets_the_clock(guest: Guest, killed: str) -> None:
     def is_set() -> bool:
-        with suppress(VmError):  # it may happen while it is looked at
+        with suppress(VmError):  # the clock may be set during the reading
             return abs(guest.witness.offset(2).offset_ns) < SECOND_NS
         return False
 
     with HeldModule(options(guest, method="set_time"), [Stop(Moment(STEPPING), is_held=False)]) as module:
         module.wait()
-        until(is_set, "the clock was not set", PATIENCE_SECONDS)  # and hwclock takes a second after that
+        until(is_set, "the clock was not set", PATIENCE_SECONDS)  # hwclock takes another second
         if killed == "daemon":
             kill_daemon()
             entry = module.result()["guest"]
@@ -190,7 +190,7 @@ def test_the_daemon_or_the_module_is_killed_while_the_stock_agent_sets_the_clock
 
 @contextmanager
 def deaf(guest: Guest) -> Iterator[None]:
-    """QEMU is stopped: what it is sent stays in the channel, and libvirt takes the guest for running."""
+    """Stop QEMU with SIGSTOP: requests stay in the channel, and libvirt considers the guest running."""
     pid = int(Path(f"/run/libvirt/qemu/{guest.name}.pid").read_text())
     os.kill(pid, signal.SIGSTOP)
     try:
@@ -200,7 +200,7 @@ def deaf(guest: Guest) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("fate", quick(["killed", "left to go on"], ["killed"]))
-def test_a_step_that_lies_in_the_channel_unread_is_carried_out_once(guest: Guest, fate: str) -> None:
+def test_a_step_that_waits_unread_in_the_channel_is_applied_once(guest: Guest, fate: str) -> None:
     stops = [Stop(Moment(STEPPING)), Stop(Moment("guest-ping", since=STEPPING))]
     with HeldModule(options(guest, timeout=3), stops) as module:
         module.wait()
@@ -223,7 +223,7 @@ def test_a_step_that_lies_in_the_channel_unread_is_carried_out_once(guest: Guest
 
 
 @pytest.mark.parametrize("phase", quick(PHASES, ["between measuring and stepping"]))
-def test_the_guest_is_paused(guest: Guest, phase: str) -> None:
+def test_a_guest_that_is_paused_during_a_run_fails_as_not_running(guest: Guest, phase: str) -> None:
     try:
         assert code_of(disturbed(guest, phase, guest.suspend)) == "not_running"
         time.sleep(NAP_SECONDS)
@@ -233,7 +233,7 @@ def test_the_guest_is_paused(guest: Guest, phase: str) -> None:
 
 
 @pytest.mark.parametrize("phase", quick(PHASES, ["between measuring and stepping"]))
-def test_the_guest_is_paused_and_resumed_and_is_later_than_before(guest: Guest, phase: str) -> None:
+def test_a_guest_that_is_paused_and_resumed_during_a_run_is_corrected(guest: Guest, phase: str) -> None:
     entry = disturbed(guest, phase, lambda: suspend_and_resume(guest, NAP_SECONDS))
     assert "error" not in entry
     assert_no_lie(guest, entry)
@@ -241,8 +241,8 @@ def test_the_guest_is_paused_and_resumed_and_is_later_than_before(guest: Guest, 
 
 
 def kill_in(guest: Guest, unit: str, pid: int) -> None:
-    """Return when it has gone, as far as can be told from here. systemd starts it anew a second later."""
-    with suppress(libvirt.libvirtError):  # it may not come to answer
+    """Kill an agent; if it is the extended one, wait until the channel closes. systemd restarts it after a second."""
+    with suppress(libvirt.libvirtError):  # the agent may be killed before it answers
         guest.ask("guest-exec", path="/bin/sh", arg=["-c", f"kill -KILL {pid}"])
     if unit == UNIT:
         deadline = time.monotonic() + 5.0
@@ -251,7 +251,7 @@ def kill_in(guest: Guest, unit: str, pid: int) -> None:
 
 
 def settle(guest: Guest) -> None:
-    """Both agents answer, and may be killed once more: systemd would take so many ends for a defect."""
+    """Wait until both agents answer, and reset systemd's limit of restarts, so that they can be killed again."""
 
     def answers() -> bool:
         with suppress(libvirt.libvirtError, KeyError):
@@ -264,7 +264,7 @@ def settle(guest: Guest) -> None:
 
 @pytest.mark.parametrize("phase", quick(WITH_THE_AGENT, ["between measuring and stepping"]))
 @pytest.mark.parametrize(("unit", "method"), [(UNIT, "extended"), (STOCK_UNIT, "set_time")])
-def test_an_agent_in_the_guest_is_killed(guest: Guest, unit: str, method: str, phase: str) -> None:
+def test_a_plain_run_is_correct_after_an_agent_was_killed(guest: Guest, unit: str, method: str, phase: str) -> None:
     pid = main_pid(guest, unit)
     entry = disturbed(guest, phase, lambda: kill_in(guest, unit, pid), method=method)
     assert_no_lie(guest, entry)
@@ -273,12 +273,12 @@ def test_an_agent_in_the_guest_is_killed(guest: Guest, unit: str, method: str, p
     run_plainly(guest)
 
 
-# ------------------------------------------------------------------------------------- the guest ends, and starts anew
+# ------------------------------------------------------------------------------------- the guest ends and restarts
 
 
 @pytest.mark.thorough
-def test_the_guest_is_destroyed_and_started_anew(guest: Guest) -> None:
-    """One boot for all phases: runs are held in each of them meanwhile."""
+def test_a_guest_that_was_destroyed_or_restarted_during_a_run_is_not_stepped(guest: Guest) -> None:
+    """One boot serves all phases: one run is held in each of them."""
     moments = {**{phase: PHASES[phase] for phase in WITH_THE_AGENT}, "between measuring and stepping": Moment(IDENTITY)}
     with ExitStack() as held:
         runs = {}
@@ -288,7 +288,7 @@ def test_the_guest_is_destroyed_and_started_anew(guest: Guest) -> None:
             runs[phase, fate].wait()
 
         def end(phase: str, fate: str) -> str:
-            """The code of the error that the run ends with."""
+            """Return the code of the run's error."""
             runs[phase, fate].go_on()
             return code_of(runs[phase, fate].result()["guest"])
 
@@ -299,7 +299,7 @@ def test_the_guest_is_destroyed_and_started_anew(guest: Guest) -> None:
         guest.witness.wait(BOOT_DEADLINE_S)
         settle(guest)
         for phase in moments:
-            # Whatever the clock shows that it was started with, what was measured before is of no use.
+            # Whatever the restarted guest's clock shows, the earlier measurement is invalid.
             guest.witness.step(3 * SECOND_NS - guest.witness.offset().offset_ns)
             assert end(phase, "started anew") == "replaced"
             assert abs(guest.witness.offset().offset_ns - 3 * SECOND_NS) < NEAR_NS

@@ -1,7 +1,7 @@
-"""A tenant who has put an agent of his own in the place of the guest's: the modules and libvirt's daemon outlive it.
+"""A tenant who replaced the guest's agent with a malicious one: the modules and libvirt's daemon survive it.
 
-The malicious agents of :mod:`tests.hostile` are shipped into one guest, where they play on the agent's port one after
-the other. Which one is told over the witness's port, which is theirs meanwhile.
+The malicious agents of :mod:`tests.hostile` are shipped into one guest, where they serve the agent's port one after the
+other. The witness's port, which they also use meanwhile, selects the next one.
 """
 
 from __future__ import annotations
@@ -34,19 +34,19 @@ from tests.vm.libvirtd import process as libvirtd_process
 
 HONEST = "none, by the extended agent"
 
-# An order is carried out at once; the guest's own work, under emulation, takes a while.
+# An order is executed at once, but an emulated guest is slow.
 _ORDER_SECONDS = 60.0
-# What is sent while nobody has the port open is lost, and has to be sent again.
+# Orders are lost while no process has the port open, and must be sent again.
 _ANSWER_SECONDS = 5.0
-# Beyond any of its own, in case nobody tells it to end.
+# A limit for the player, in case it never gets the order to end.
 _LONGEST_PLAY_SECONDS = 900
 
-# libvirt knows whole seconds only.
+# libvirt's timeouts are whole seconds.
 _SECONDS = 1.0
 _LONGEST_SECONDS = 90.0
 
-# What libvirt reads by itself, or passes on otherwise than a socket does.
-# Not among them: what is nested a million levels deep, since libvirt 9.0 dies of it.
+# Attacks that libvirt parses itself, or forwards differently than a socket. Without a nesting of a million levels,
+# since libvirt 9.0 crashes on it.
 PLAYED: dict[str, tuple[str, ...]] = {
     RESYNC: (
         "none, by the stock agent",
@@ -64,7 +64,7 @@ PLAYED: dict[str, tuple[str, ...]] = {
         "names that cannot be shown, with the extended agent",
         "facts of thirty thousand objects",
         "endless 0xFF, at all but the sync",
-        # libvirt passes on 4 MiB at most, takes 10, and hangs up on its client at such a refusal.
+        # libvirt forwards at most 4 MiB, accepts 10, and closes its client's connection on such an error reply.
         "a string of five million characters, at all but the sync",
         "a string of eleven million characters, at all but the sync",
         "a refusal of five million characters, at guest-info",
@@ -83,7 +83,7 @@ _CHOSEN = [attack for attack in ATTACKS if attack.name in PLAYED.get(attack.work
 
 
 class Stage:
-    """Where the attacks are played: ``play`` returns when the agent in the guest is that of the attack."""
+    """A guest that plays attacks: ``play`` returns when the attack's agent serves the port."""
 
     def __init__(self, guest: Guest) -> None:
         self.guest = guest
@@ -98,7 +98,7 @@ class Stage:
             f"timeout {_LONGEST_PLAY_SECONDS} python3 -m tests.hostile.in_guest {agent} {control} 2>/run/kit/log; "
             "systemctl start qga-witness qemu-guest-agent"
         )
-        # In a unit of its own: it stops the witness, and with that all that the witness has started.
+        # In a unit of its own, since it stops the witness and all processes that the witness started.
         self.guest.witness.start(f"systemd-run --quiet --collect --no-block sh -c {shlex.quote(script)}")
         self._control.connect(str(self.guest.files.witness))
         self._order("rest", b"resting")
@@ -111,15 +111,19 @@ class Stage:
         self.guest.witness.wait(_ORDER_SECONDS)
 
     def play(self, attack: Attack) -> None:
-        # QEMU tells of a port's changes once a second at most: libvirt must see that it was closed, or it would go on
-        # as with the agent before.
+        # QEMU reports a port's state at most once a second: libvirt must see that the port was closed, or it would
+        # treat the new agent as the previous one.
         self._order("rest", b"resting")
-        until(lambda: not self.guest.agent_is_connected, "libvirt does not say that the agent is gone", _ORDER_SECONDS)
+        until(
+            lambda: not self.guest.agent_is_connected, "libvirt does not report that the agent is gone", _ORDER_SECONDS
+        )
         self._order(f"play {attack.work} {attack.name}", b"playing")
-        until(lambda: self.guest.agent_is_connected, "libvirt does not say that the agent is there", _ORDER_SECONDS)
+        until(
+            lambda: self.guest.agent_is_connected, "libvirt does not report that the agent is connected", _ORDER_SECONDS
+        )
 
     def _order(self, order: str, expected: bytes) -> None:
-        """At first it is still the witness that answers, or nobody, and the order is lost."""
+        """Repeat an order until it is answered: at first, the witness or no process has the port open."""
 
         def is_answered() -> bool:
             self._control.sendall(order.encode() + b"\n")
@@ -129,7 +133,7 @@ class Stage:
                     said += self._control.recv(4096)
             return said.endswith(expected + b"\n")
 
-        until(is_answered, f"the player in the guest does not answer to {order}", _ORDER_SECONDS)
+        until(is_answered, f"the player in the guest does not answer the order {order}", _ORDER_SECONDS)
 
 
 def _packed() -> str:
@@ -147,7 +151,7 @@ def _packed() -> str:
 
 @pytest.fixture(scope="module")
 def libvirtd(guest: Guest) -> int | None:  # noqa: ARG001  # it runs for the guest
-    """The daemon's process before the attacks."""
+    """The process ID of the daemon before the attacks."""
     return libvirtd_process()
 
 
@@ -157,7 +161,7 @@ def verdicts(
     guest: Guest,
     libvirtd: int,  # noqa: ARG001  # as it was before
 ) -> dict[str, Verdict]:
-    """What came of each attack, without a reboot in between."""
+    """The verdict on each attack, without a reboot in between."""
 
     def play(attack: Attack) -> Verdict:
         module, options = MODULES[attack.work]
@@ -165,7 +169,7 @@ def verdicts(
         return worker.run(Case(module, {**options, "domain": guest.name, "uri": guest.uri, "timeout": _SECONDS}))
 
     with Worker() as worker, Stage(guest) as stage:
-        # With these, libvirt itself is imported.
+        # These import libvirt, so the attacks' memory does not include that.
         honest = {str(attack): play(attack) for attack in ATTACKS if attack.work in PLAYED and attack.name == HONEST}
         usual_kib = max(verdict.kept_kib for verdict in honest.values())
         played = {str(attack): play(attack) for (attack,) in chosen(request, "attack")}
@@ -181,21 +185,21 @@ def _honest(verdicts: dict[str, Verdict], work: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("attack", quick(_CHOSEN, [attack for attack in _CHOSEN if attack.name in QUICK]), ids=str)
-def test_an_attack_comes_to_nothing(attack: Attack, verdicts: dict[str, Verdict]) -> None:
+def test_an_attack_has_no_effect(attack: Attack, verdicts: dict[str, Verdict]) -> None:
     verdict, honest = verdicts[str(attack)], _honest(verdicts, attack.work)
     assert list(general_faults(LIBVIRT, MODULES[attack.work][0], verdict, honest, attack.codes_by(LIBVIRT))) == []
     assert verdict.seconds < _LONGEST_SECONDS
 
 
 @pytest.mark.parametrize("work", PLAYED)
-def test_an_honest_agent_on_the_same_port_is_believed(work: str, verdicts: dict[str, Verdict]) -> None:
+def test_an_honest_agent_on_the_same_port_succeeds(work: str, verdicts: dict[str, Verdict]) -> None:
     assert {attack.name for attack in _CHOSEN if attack.work == work} == {*PLAYED[work]}
     entry = _honest(verdicts, work)
     assert entry["status"] in ("corrected", "gathered")
     assert entry.get("errors", {}) == {}
 
 
-def test_the_daemon_lives_and_the_guests_own_agent_is_served_again(
+def test_the_daemon_survives_and_the_guests_own_agent_works_again(
     verdicts: dict[str, Verdict],  # noqa: ARG001  # after all of them
     libvirtd: int,
     guest: Guest,

@@ -1,4 +1,4 @@
-"""What qga_info returns of a real guest."""
+"""qga_info on a real guest."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TASKS: dict[str, dict[str, Any]] = {
 }
 
 
-def test_what_the_guest_is(guest: Guest) -> None:
+def test_qga_info_returns_the_facts_of_each_subset(guest: Guest) -> None:
     run = run_tasks(
         [
             {"name": name, "qemu.guest_agent.qga_info": {"domain": guest.name, **options}}

@@ -1,4 +1,4 @@
-"""A real guest in an inventory, through a real libvirt, on every ansible-core that is supported."""
+"""A real guest in an inventory, through a real libvirt, on every supported ansible-core."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PATIENT_S = 20
 
 
 def inventory(directory: Path, guest: Guest, core: str = "2.19", **options: Any) -> InventoryRun:
-    # libvirt-python is the environment's own: nothing stands in for it.
+    # With the environment's real libvirt-python.
     source = configured(directory, **{"uris": [guest.uri], "domains": [guest.name], "timeout": PATIENT_S, **options})
     run = run_inventory(source, directory / "nothing", core=core)
     assert run.status == 0, run.said
@@ -27,7 +27,7 @@ def inventory(directory: Path, guest: Guest, core: str = "2.19", **options: Any)
 
 
 @every_core
-def test_a_guest_is_a_host_with_what_qga_info_returns(core: str, guest: Guest, tmp_path: Path) -> None:
+def test_a_guests_variables_are_the_facts_of_qga_info(core: str, guest: Guest, tmp_path: Path) -> None:
     run = inventory(tmp_path, guest, core)
     variables = run.hosts[guest.name]
     options = {"domain": guest.name, "gather_subset": ["min", "network"]}
@@ -40,10 +40,10 @@ def test_a_guest_is_a_host_with_what_qga_info_returns(core: str, guest: Guest, t
     assert run.group("qga_os_debian") == run.group("qga_state_running") == run.group("qga_agent_stock") == {guest.name}
 
 
-def test_the_address_is_on_the_device_that_the_hypervisor_gave_it(
+def test_the_address_is_that_of_the_hypervisors_network_device(
     connection: libvirt.virConnect, guest: Guest, tmp_path: Path
 ) -> None:
-    """The guest has made an interface of its own before, and a bridge that took the device's MAC address over."""
+    """The guest has its own earlier interface, and a bridge that took over the device's MAC address."""
     domain = connection.lookupByName(guest.name)
     device = f"<interface type='user'><mac address='{MAC}'/><model type='virtio'/></interface>"
     guest.sh(f"ip link add pods0 type bridge; ip address add {OF_PODS}/24 dev pods0; ip link set pods0 up")

@@ -22,7 +22,7 @@ STOCK = "/etc/init.d/qemu-guest-agent"
 STOCK_PIDFILE = "/run/qemu-ga.pid"
 AGENT_PIDFILE = "/run/qemu-ga-extended/agent.pid"
 WAIT_S = 90.0
-# What Alpine's script comes to, for Debian's program: the variables are those of community/qemu in Alpine's aports.
+# Like Alpine's script, for Debian's program: the variables are those of community/qemu in Alpine's aports.
 ALPINES_SCRIPT = """\
 #!/sbin/openrc-run
 name="QEMU Guest Agent"
@@ -35,30 +35,30 @@ thorough = pytest.mark.thorough
 
 @pytest.fixture(name="guest", scope="module", params=["sysvinit", pytest.param("openrc", marks=thorough)])
 def _guest(request: pytest.FixtureRequest, connection: libvirt.virConnect) -> Iterator[Guest]:
-    """One in which the role has put the extended agent in front."""
+    """A guest with the extended agent, deployed by its role."""
     with restored_guest(connection, f"qga-{request.param}", GuestKind(kind=request.param, is_extended=True)) as guest:
         yield guest
 
 
-def said(guest: Guest, script: str) -> str:
-    """What a script prints in the guest; nothing while it cannot be run."""
+def output_of(guest: Guest, script: str) -> str:
+    """Return the output of a script in the guest; empty while it cannot be run."""
     with suppress(libvirt.libvirtError, VmError):
         return guest.sh(script)
     return ""
 
 
-def number(guest: Guest, pidfile: str) -> int:
-    """Return the process that a file names, or 0 while the guest does not say."""
-    return int(said(guest, f"cat {pidfile}") or 0)
+def pid_of(guest: Guest, pidfile: str) -> int:
+    """Return the process ID in a file, or 0 while it cannot be read."""
+    return int(output_of(guest, f"cat {pidfile}") or 0)
 
 
-def until_said(guest: Guest, script: str, mark: str) -> None:
-    """Have root run a script by the witness, until it has ended."""
+def run_by_witness(guest: Guest, script: str, mark: str) -> None:
+    """Run a script as root through the witness, and wait for its end."""
     guest.witness.start(f"{script}; echo {mark} >/dev/ttyS0")
-    until(lambda: guest.console.has_said(mark), f"this has not ended: {script}", 2 * WAIT_S)
+    until(lambda: guest.console.shows(mark), f"this script has not ended: {script}", 2 * WAIT_S)
 
 
-def test_a_clock_is_set_right_through_it(guest: Guest) -> None:
+def test_the_extended_agent_corrects_the_clock(guest: Guest) -> None:
     assert is_in_front(guest)
     guest.witness.step(-3_000_000_000)
     entry = entry_of(guest)
@@ -67,7 +67,7 @@ def test_a_clock_is_set_right_through_it(guest: Guest) -> None:
     assert "rtc-error" not in guest.ask("guest-update-time", seconds=0, relative=True, rtc=True)
 
 
-def test_it_runs_as_its_user_with_one_capability_and_leaves_the_private_socket_to_nobody_else(guest: Guest) -> None:
+def test_it_runs_as_its_user_with_one_capability_and_only_that_user_can_open_the_private_socket(guest: Guest) -> None:
     status = guest.sh(f"cat /proc/$(cat {AGENT_PIDFILE})/status")
     held = {line.split()[0]: line.split()[1] for line in status.splitlines() if line.startswith(("Cap", "NoNew"))}
     assert held == {
@@ -80,30 +80,30 @@ def test_it_runs_as_its_user_with_one_capability_and_leaves_the_private_socket_t
 
 
 @pytest.mark.parametrize("pidfile", [STOCK_PIDFILE, AGENT_PIDFILE])
-def test_an_agent_that_was_killed_comes_back(guest: Guest, pidfile: str) -> None:
-    before = number(guest, pidfile)
+def test_an_agent_that_was_killed_is_restarted(guest: Guest, pidfile: str) -> None:
+    before = pid_of(guest, pidfile)
     guest.witness.start(f"kill -KILL {before}")
-    until(lambda: number(guest, pidfile) not in (0, before), "it did not come back", WAIT_S)
+    until(lambda: pid_of(guest, pidfile) not in (0, before), "the agent was not restarted", WAIT_S)
     assert is_in_front(guest)
     assert stock_answers(guest)
 
 
 @thorough
-def test_a_stock_agent_that_its_administrator_stops_stays_stopped_until_it_is_started(guest: Guest) -> None:
+def test_a_stopped_stock_agent_stays_stopped_until_an_administrator_starts_it(guest: Guest) -> None:
     guest.witness.start(f"{STOCK} stop")
-    until(lambda: not stock_answers(guest), "it was not stopped", WAIT_S)
-    # Several rounds of the supervisor: it starts the extended agent again meanwhile.
-    until_said(guest, f"kill -KILL $(cat {AGENT_PIDFILE}); sleep 8", "the supervisor has looked again")
-    until(lambda: "guest-get-clock" in commands(guest), "the clock is not answered for")
+    until(lambda: not stock_answers(guest), "the stock agent was not stopped", WAIT_S)
+    # Several rounds of the supervisor, which restarts the extended agent meanwhile.
+    run_by_witness(guest, f"kill -KILL $(cat {AGENT_PIDFILE}); sleep 8", "the supervisor has checked again")
+    until(lambda: "guest-get-clock" in commands(guest), "guest-get-clock is not available")
     with pytest.raises(libvirt.libvirtError, match="stock agent is unavailable: it is not running"):
         guest.ask("guest-get-host-name")
     guest.witness.start(f"{STOCK} start")
-    until(lambda: stock_answers(guest), "it was not started", WAIT_S)
+    until(lambda: stock_answers(guest), "the stock agent was not started", WAIT_S)
 
 
 @thorough
-def test_neither_a_second_run_nor_a_check_changes_anything(guest: Guest) -> None:
-    before = number(guest, AGENT_PIDFILE), number(guest, STOCK_PIDFILE)
+def test_a_second_run_and_a_check_change_nothing(guest: Guest) -> None:
+    before = pid_of(guest, AGENT_PIDFILE), pid_of(guest, STOCK_PIDFILE)
     assert changed(deploy(guest)) == []
     verbose = {"extended_agent_verbose": True}
     task = {"name": "Check", "ansible.builtin.include_role": {"name": ROLE}, "vars": verbose}
@@ -111,22 +111,22 @@ def test_neither_a_second_run_nor_a_check_changes_anything(guest: Guest) -> None
     assert run.status == 0, run.output
     (shipped,) = (record for record in run.tasks if record.task.endswith(": Copy files"))
     assert shipped.result["stdout_lines"] == ["changed /etc/qemu-ga-extended.conf"]
-    assert (number(guest, AGENT_PIDFILE), number(guest, STOCK_PIDFILE)) == before
+    assert (pid_of(guest, AGENT_PIDFILE), pid_of(guest, STOCK_PIDFILE)) == before
 
 
 @thorough
-def test_both_agents_are_in_their_places_after_a_reboot(guest: Guest) -> None:
+def test_both_agents_run_after_a_reboot(guest: Guest) -> None:
     booted = guest.sh("cat /proc/sys/kernel/random/boot_id")
     guest.witness.start("reboot")
-    until(lambda: not guest.agent_is_connected, "the guest does not go down", BOOT_DEADLINE_S)
+    until(lambda: not guest.agent_is_connected, "the guest does not shut down", BOOT_DEADLINE_S)
     guest.wait()
-    until(lambda: is_in_front(guest) and stock_answers(guest), "the agents are not in their places", WAIT_S)
+    until(lambda: is_in_front(guest) and stock_answers(guest), "the agents are not running", WAIT_S)
     assert guest.sh("cat /proc/sys/kernel/random/boot_id") != booted
     assert changed(deploy(guest)) == []
 
 
 @thorough
-def test_a_guest_keeps_an_agent_when_the_extended_one_cannot_start_or_does_not_stay_up(guest: Guest) -> None:
+def test_the_stock_agent_takes_over_if_the_extended_one_cannot_start_or_does_not_stay_up(guest: Guest) -> None:
     with pytest.raises(VmError, match=r"(?s)reverted to the stock agent.*ModuleNotFoundError"):
         deploy(guest, extended_agent_code=["roles/extended_agent/files/qemu_ga_extended/*.py"])
     assert stands_alone(guest)
@@ -143,34 +143,34 @@ def test_a_guest_keeps_an_agent_when_the_extended_one_cannot_start_or_does_not_s
 
 
 @thorough
-def test_a_switch_that_nobody_confirms_is_undone(guest: Guest) -> None:
+def test_an_unconfirmed_switch_is_reverted(guest: Guest) -> None:
     own, work = "/usr/lib/qemu-ga-extended/switch", "/run/qemu-ga-extended-switch"
     guest.sh(f"rm -rf {work}; mkdir {work}; sed s/confirm_seconds=120/confirm_seconds=3/ {own} >{work}/switch")
-    until_said(guest, f"/bin/sh {work}/switch extended", f"{work} has ended")
+    run_by_witness(guest, f"/bin/sh {work}/switch extended", f"{work} has ended")
     assert stands_alone(guest)
     assert "The play did not reach the guest within 3 seconds" in guest.sh(f"cat {work}/result")
     guest.witness.start(f": >{work}/confirmed; /bin/sh {own} extended")
-    until(lambda: is_in_front(guest), "it was not put in front again", WAIT_S)
+    until(lambda: is_in_front(guest), "the extended agent is not back", WAIT_S)
 
 
-# What changes the guest for good comes last.
-def test_its_role_removes_it_and_the_stock_agent_is_there_alone(guest: Guest) -> None:
+# The tests that change the guest permanently come last.
+def test_the_role_removes_the_extended_agent_and_the_stock_agent_remains(guest: Guest) -> None:
     deploy(guest, extended_agent_state="absent")
     assert stands_alone(guest)
     assert guest.sh(LEFT) == ""
 
 
 @thorough
-def test_a_stock_agent_with_a_script_of_openrcs_own(connection: libvirt.virConnect) -> None:
+def test_a_stock_agent_with_a_native_openrc_script(connection: libvirt.virConnect) -> None:
     with restored_guest(connection, "qga-alpine", GuestKind(kind="openrc")) as guest:
         script = base64.b64encode(ALPINES_SCRIPT.encode()).decode()
         guest.witness.start(f"{STOCK} stop; echo {script} | base64 -d >{STOCK}; {STOCK} zap; {STOCK} start")
         runs = "rc-service qemu-guest-agent status"
-        until(lambda: "status: started" in said(guest, runs), "the stock agent does not run", WAIT_S)
+        until(lambda: "status: started" in output_of(guest, runs), "the stock agent does not run", WAIT_S)
         deploy(guest)
         assert is_in_front(guest)
         assert "# qemu-ga-extended" in guest.sh("cat /etc/conf.d/qemu-guest-agent")
-        test_an_agent_that_was_killed_comes_back(guest, STOCK_PIDFILE)
-        test_a_stock_agent_that_its_administrator_stops_stays_stopped_until_it_is_started(guest)
+        test_an_agent_that_was_killed_is_restarted(guest, STOCK_PIDFILE)
+        test_a_stopped_stock_agent_stays_stopped_until_an_administrator_starts_it(guest)
         assert changed(deploy(guest)) == []
-        test_its_role_removes_it_and_the_stock_agent_is_there_alone(guest)
+        test_the_role_removes_the_extended_agent_and_the_stock_agent_remains(guest)

@@ -1,4 +1,4 @@
-"""The plays of the README and of the guides do what they say, on a real guest."""
+"""The plays of the README and of the guides work on a real guest."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.support.collection import ROOT
 from tests.vm.guest import Guest
 
 BLOCKS = re.findall(r"```yaml\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
-# Those of roles are tried by molecule.
+# Molecule tests the plays with roles.
 README = {
     yaml.safe_load(block)[0]["name"]: block for block in BLOCKS if "hosts: hypervisors" in block and "tasks:" in block
 }
@@ -26,7 +26,7 @@ RESTORE, CLOCK = "Restore a guest and give it its time back", "Set its clock rig
 
 
 def run(play: str, guest: Guest, directory: Path, *options: str) -> PlaybookRun:
-    """Run a play; only the guest, its save file and the hypervisor take the place of the example's."""
+    """Run a play with only the guest, its save file and the hypervisor replaced."""
     for given, ours in (
         ("domain: web1", f"domain: {guest.name}"),
         ('domains: ["*"]', f"domains: [{guest.name[:-1]}?]"),  # a machine may have guests of its own

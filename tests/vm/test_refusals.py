@@ -1,4 +1,4 @@
-"""What cannot be done to a domain is said in one sentence with its code, in time, and without a traceback."""
+"""Errors on domains: one sentence with a code, in time, and without a traceback."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.processes.ansible_run import PlaybookRun, run_tasks
 from tests.support.correction import MODULE
 from tests.vm.guest import Guest
 
-# A machine without a disk: QEMU and its firmware run, and nothing ever opens the agent's port.
+# A machine without a disk: QEMU and its firmware run, but nothing ever opens the agent's port.
 BARE = """
 <domain type='qemu'>
   <name>{name}</name>
@@ -28,18 +28,18 @@ BARE = """
 """
 CHANNEL = "<channel type='unix'><target type='virtio' name='org.qemu.guest_agent.0'/></channel>"
 
-# Options, the error's code, and words of its message.
+# Options, the code of the error, and a part of its message.
 REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
     "no domain of that name": ({"domain": "qga-nonesuch"}, "not_found", "qga-nonesuch"),
     "no hypervisor": ({"domain": "qga-empty", "uri": "nonsense"}, "hypervisor_unavailable", "nonsense"),
     "shut off": ({"domain": "qga-off"}, "not_running", "shut off"),
-    "without a channel, however long one would wait": (
+    "without a channel, despite wait_timeout": (
         {"domain": "qga-mute", "wait_timeout": 60},
         "not_configured",
         "qga-mute",
     ),
     "without an agent": ({"domain": "qga-empty"}, "not_connected", "qga-empty"),
-    "without an agent, waited for": ({"domain": "qga-empty", "wait_timeout": 2}, "not_connected", "qga-empty"),
+    "without an agent, with wait_timeout": ({"domain": "qga-empty", "wait_timeout": 2}, "not_connected", "qga-empty"),
 }
 
 
@@ -72,7 +72,7 @@ def run(connection: libvirt.virConnect) -> Iterator[PlaybookRun]:
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_what_cannot_be_done_is_said_in_a_sentence(run: PlaybookRun, case: str) -> None:
+def test_an_unusable_domain_fails_with_its_code(run: PlaybookRun, case: str) -> None:
     _options, code, words = REFUSED[case]
     assert_refused(run, case, code, words)
 
@@ -91,7 +91,7 @@ def test_what_cannot_be_done_is_said_in_a_sentence(run: PlaybookRun, case: str) 
     ],
     ids=["paused", "frozen"],
 )
-def test_a_guest_that_stands_still_is_said_to(
+def test_a_paused_or_frozen_guest_is_reported_as_such(
     guest: Guest, begin: Callable[[Guest], Any], end: Callable[[Guest], Any], code: str, word: str, wait_s: int
 ) -> None:
     begin(guest)

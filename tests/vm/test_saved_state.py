@@ -1,4 +1,4 @@
-"""A guest that is restored from a saved state is a guest of its own, and its clock is right."""
+"""Guests that are restored from a saved state are independent, and their clocks are correct."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import libvirt
 from tests.vm.guest import Guest
 from tests.vm.session import restored_guests
 
-# The witness steps a guest's clock by what it measured to a fraction of a millisecond.
+# The witness steps a guest's clock by an offset that it measured to a fraction of a millisecond.
 RIGHT_NS = 50_000_000
 
 
-def test_two_guests_of_one_state_are_guests_of_their_own(connection: libvirt.virConnect) -> None:
+def test_two_guests_from_one_state_are_independent(connection: libvirt.virConnect) -> None:
     names = ["qga-saved-a", "qga-saved-with-a-longer-name"]
     with restored_guests(connection, names) as guests:
         assert [guest.ask("guest-get-host-name")["host-name"] for guest in guests] == names

@@ -1,5 +1,5 @@
-"""A stock agent that is stopped or removed with the extended agent in front of it: it stays so, the host gets nothing
-from it, and the extended agent can still be removed.
+"""A stock agent that was stopped or removed stays so despite the extended agent, the host gets no reply from it, and
+the extended agent can still be removed.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ AWAY = (
     r"The stock agent is unavailable: it is not running \(nothing listens on /run/qemu-ga-extended/stock\.sock\)\. "
     "Start the service qemu-guest-agent in the guest"
 )
-# Each, and what an administrator does to have the stock agent again.
+# How an administrator stops the stock agent, and starts it again.
 ENDS = {
     "stopped": (f"systemctl stop {STOCK_UNIT}", f"systemctl start {STOCK_UNIT}"),
     "masked": (f"systemctl mask --now {STOCK_UNIT}", f"systemctl unmask {STOCK_UNIT}; systemctl start {STOCK_UNIT}"),
@@ -53,7 +53,7 @@ def assert_it_stays_so_until_it_is_started(guest: Guest, end: str) -> None:
     stop, start = ENDS[end]
     root(guest.files, stop)
     assert_only_the_extended_agent_answers(guest)
-    # What connects anew must not start it either.
+    # A new connection must not start it either.
     root(guest.files, f"systemctl restart {UNIT}")
     assert_only_the_extended_agent_answers(guest)
     root(guest.files, start)
@@ -66,13 +66,13 @@ def remove(guest: Guest, directory: Path, *arguments: str) -> PlaybookRun:
     return run
 
 
-def test_a_stock_agent_that_is_stopped_stays_so_until_it_is_started(guest: Guest) -> None:
+def test_a_stopped_stock_agent_stays_stopped_until_it_is_started(guest: Guest) -> None:
     assert_it_stays_so_until_it_is_started(guest, "stopped")
 
 
 @pytest.mark.thorough
 @pytest.mark.parametrize("release", ["bullseye", "bookworm", "trixie"])
-def test_however_it_is_stopped_it_stays_so(connection: libvirt.virConnect, release: str) -> None:
+def test_a_stock_agent_stays_stopped_however_it_was_stopped(connection: libvirt.virConnect, release: str) -> None:
     with restored_guest(connection, f"qga-stopped-{release}", GuestKind(release, is_extended=True)) as guest:
         for end in ENDS:
             assert_it_stays_so_until_it_is_started(guest, end)
@@ -84,19 +84,19 @@ def test_however_it_is_stopped_it_stays_so(connection: libvirt.virConnect, relea
 
 
 @pytest.mark.thorough
-def test_a_removed_stock_agent_does_not_come_back_and_the_extended_one_can_be_removed(
+def test_a_removed_stock_agent_does_not_return_and_the_extended_one_can_be_removed(
     guest: Guest, tmp_path: Path
 ) -> None:
     root(guest.files, "dpkg --remove qemu-guest-agent")
     assert_only_the_extended_agent_answers(guest)
 
     guest.witness.start("systemctl --no-block start reboot.target")
-    until(lambda: not guest.answers(1), "it does not go down", 90)
-    until(guest.answers, "it is not back after the reboot", 300)
+    until(lambda: not guest.answers(1), "the guest does not shut down", 90)
+    until(guest.answers, "the extended agent is not back after the reboot", 300)
     guest.witness.wait(120)
     assert_only_the_extended_agent_answers(guest)
 
-    # Nor is Python needed, nor all that the role has made. The witness has imported what it needs.
+    # Removal needs neither Python nor all of the role's files. The witness has already imported its modules.
     root(guest.files, "mv /usr/bin/python3 /usr/bin/python3.away; rm -r /usr/lib/qemu-ga-extended/switch")
     remove(guest, tmp_path, "--check")
     remove(guest, tmp_path)
@@ -106,7 +106,7 @@ def test_a_removed_stock_agent_does_not_come_back_and_the_extended_one_can_be_re
 
 @pytest.mark.thorough
 @pytest.mark.parametrize("end", ["stopped", "masked"])
-def test_a_stock_agent_that_was_stopped_stays_so_when_the_extended_one_is_removed(
+def test_a_stopped_stock_agent_stays_stopped_when_the_extended_one_is_removed(
     guest: Guest, end: str, tmp_path: Path
 ) -> None:
     stop, start = ENDS[end]

@@ -1,4 +1,4 @@
-"""An independent reading of a guest's clock, by neither the collection's code nor the guest agent.
+"""Independent readings of a guest's clock, without the collection's code and without the guest agent.
 
 The other end is guest_root/usr/lib/qga-test/witness.py.
 """
@@ -15,14 +15,14 @@ from typing import NamedTuple
 
 from tests.vm.errors import VmError
 
-# The most by which Linux slews a clock; crystals are an order of magnitude better.
+# The maximum rate at which Linux slews a clock; crystals are an order of magnitude better.
 DRIFT_PPM = 500
 DEFAULT_EXCHANGES = 20
 RETRY_S = 0.05
 
 
 class Exchange(NamedTuple):
-    """One question and its answer; all in nanoseconds."""
+    """The times of one request and its answer, in nanoseconds."""
 
     sent: int
     received: int
@@ -35,7 +35,7 @@ class Exchange(NamedTuple):
 
 
 class Reading(NamedTuple):
-    """Guest clock minus host clock, and half the width of the interval that certainly holds it."""
+    """Guest clock minus host clock, and half the width of the interval that certainly contains it."""
 
     offset_ns: int
     uncertainty_ns: int
@@ -43,19 +43,19 @@ class Reading(NamedTuple):
 
 
 def reading_of(exchanges: Iterable[Exchange]) -> Reading:
-    """What the exchanges, in the order in which they were made, tell together."""
+    """Combine exchanges, in the order in which they were made."""
     taken = list(exchanges)
     end = taken[-1].answered
     lowers, uppers = [], []
     for exchange in taken:
         # The clocks may have drifted apart since.
         aged = (end - exchange.answered) * DRIFT_PPM // 1_000_000
-        # The guest got the question after we sent it, and answered before we had the answer.
+        # The guest received the request after it was sent, and answered before the answer arrived.
         lowers.append(exchange.transmitted - exchange.answered - aged)
         uppers.append(exchange.received - exchange.sent + aged)
     lower, upper = max(lowers), min(uppers)
     if lower > upper:
-        raise VmError(f"A clock was stepped while the witness was asked: {lower} ns > {upper} ns.")
+        raise VmError(f"A clock was stepped during the reading: {lower} ns > {upper} ns.")
     return Reading(
         (lower + upper) // 2,
         # Rounded up: the interval must not shrink.
@@ -65,50 +65,50 @@ def reading_of(exchanges: Iterable[Exchange]) -> Reading:
 
 
 class Witness:
-    """The host's end. It connects anew for every reading: a restored QEMU has a new socket."""
+    """The host's end. It reconnects for every reading, because a restored QEMU has a new socket."""
 
     def __init__(self, path: Path, timeout_s: float = 20.0) -> None:
         self._path = path
         self._timeout_s = timeout_s
 
     def offset(self, exchanges: int = DEFAULT_EXCHANGES) -> Reading:
-        """Guest clock minus host clock."""
+        """Measure guest clock minus host clock."""
         with _Session(self._path, self._timeout_s) as session:
-            # The first one waits for the guest to notice that somebody has connected.
+            # The first exchange waits until the guest notices the connection.
             session.exchange()
             return reading_of([session.exchange() for _count in range(exchanges)])
 
     def step(self, nanoseconds: int) -> None:
-        """Move the guest's clock, and only the guest's, by a signed amount."""
+        """Step the guest's clock by a signed amount."""
         self._order(b"step", b"%d" % nanoseconds)
 
     def rename(self, name: str) -> None:
-        """Give the guest another host name."""
+        """Set the guest's host name."""
         self._order(b"name", name.encode())
 
     def start(self, script: str) -> None:
-        """Have root run a shell script in the guest, whatever its agent is doing. Nobody waits for it."""
+        """Start a shell script as root in the guest, without its agent, and do not wait for its end."""
         self._order(b"start", base64.b64encode(script.encode()))
 
     def _order(self, verb: bytes, value: bytes) -> None:
         with _Session(self._path, self._timeout_s) as session:
             session.order(verb, value)
 
-    def behind(
+    def first_after(
         self, happening: Callable[[], None], is_wanted: Callable[[Exchange, Exchange], bool], deadline_s: float
     ) -> Exchange:
-        """Ask, have something happen that leaves the guest's QEMU as it is, and ask again without a pause.
+        """Read once, call ``happening``, which must not restart the guest's QEMU, and read continuously.
 
-        :returns: the first exchange that is as wanted, seen against the one from before
+        :returns: the first exchange for which ``is_wanted``, given the one from before, is true
         """
         deadline = time.monotonic() + deadline_s
         with _Session(self._path, deadline_s) as session:
-            session.exchange()  # waits for the guest to notice that somebody has connected
+            session.exchange()  # waits until the guest notices the connection
             before = session.exchange()
             happening()
             while not is_wanted(before, exchange := session.exchange()):
                 if time.monotonic() > deadline:
-                    raise VmError(f"What was wanted of the witness at {self._path} has not happened.")
+                    raise VmError(f"The clock at the witness {self._path} has not changed as expected.")
         return exchange
 
     def wait(self, deadline_s: float) -> None:
@@ -165,7 +165,7 @@ class _Session:
             raise VmError(f"The guest did not {verb.decode()} {value.decode()}: {answer.decode(errors='replace')}.")
 
     def _answer(self, number: bytes) -> bytes:
-        """Return the answer to the request of that number. Any other is a late one, to somebody who gave up."""
+        """Return the answer to the request with that number. Others are late, from sessions that gave up."""
         given = b""
         while given != number:
             try:
@@ -173,6 +173,6 @@ class _Session:
             except OSError as error:
                 raise VmError(f"The witness at {self._path} does not answer: {error}.") from None
             if not line:
-                raise VmError(f"The witness at {self._path} went away: the guest ended.")
+                raise VmError(f"The witness at {self._path} closed the connection: the guest ended.")
             given, _space, answer = line.rstrip(b"\n").partition(b" ")
         return answer

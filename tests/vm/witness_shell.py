@@ -1,7 +1,7 @@
-"""Root's shell in a guest without any agent: the witness starts a script, and its output comes on the console.
+"""A root shell in a guest without an agent: the witness starts a script, and its output arrives on the console.
 
-As a program (python -m tests.vm.witness_shell DIRECTORY SCRIPT), it stands in for a shell of this machine. So Ansible's
-connection to this machine reaches a guest, for everything that is done by ``raw``.
+As a program (python -m tests.vm.witness_shell DIRECTORY SCRIPT), it replaces a shell of this machine. So Ansible's
+local connection runs ``raw`` tasks in the guest.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ class Done(NamedTuple):
 
 
 def run(files: GuestFiles, script: str, deadline_s: float = DEADLINE_S) -> Done:
-    """Run a script and return what it has printed, errors included.
+    """Run a script and return its status and its output, including errors.
 
     :raises AssertionError: it has not ended in time
     """
     mark = uuid.uuid4().hex
     encoded = base64.b64encode(script.encode()).decode()
-    # What is taken as its output ends with the script, even if something that it has started holds the output open.
+    # The output is read when the script ends, even if a process that it started still has the file open.
     wrapped = f"""
         output=/run/qga-test-{mark}
         echo {encoded} | base64 -d >$output.sh
@@ -47,21 +47,21 @@ def run(files: GuestFiles, script: str, deadline_s: float = DEADLINE_S) -> Done:
     Witness(files.witness).start(wrapped)
     ended = re.compile(rf"{mark} (\d+) ([A-Za-z0-9+/=]*) end")
     console = Console(files.console)
-    until(lambda: console.search(ended), lambda: f"this has not ended: {script}\n{console.tail()}", deadline_s)
+    until(lambda: console.search(ended), lambda: f"this script has not ended: {script}\n{console.tail()}", deadline_s)
     found = console.search(ended)
     assert found is not None
     return Done(int(found[1]), base64.b64decode(found[2]).decode(errors="replace"))
 
 
 def root(files: GuestFiles, script: str, deadline_s: float = DEADLINE_S) -> str:
-    """Run a script that is to succeed and return its output."""
+    """Run a script that must succeed, and return its output."""
     done = run(files, script, deadline_s)
-    assert done.status == 0, f"this failed: {script}\n{done.output}"
+    assert done.status == 0, f"this script failed: {script}\n{done.output}"
     return done.output
 
 
 def run_role(files: GuestFiles, role: str, directory: Path, *arguments: str, **variables: Any) -> PlaybookRun:
-    """Run those parts of a role that use ``raw`` in the guest. ``directory`` is for the stand-in for a shell."""
+    """Run a role's ``raw`` tasks in the guest. The program that replaces the shell is written to ``directory``."""
     shell = directory / "witness-shell"
     words = shlex.join([sys.executable, "-m", "tests.vm.witness_shell", str(files.directory)])
     shell.write_text(f'#!/bin/sh\ncd {shlex.quote(str(ROOT))} && exec {words} "$2"\n', encoding="utf-8")

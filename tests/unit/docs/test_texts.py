@@ -1,4 +1,4 @@
-"""What the texts of the guides say of the code is so."""
+"""The guides' statements about the code are true."""
 
 from __future__ import annotations
 
@@ -15,45 +15,45 @@ from tests.support.collection import ROOT
 from tests.support.resync_service import module, parse
 
 
-def the_one(first_line: str) -> str:
+def example_with(first_line: str) -> str:
     (text,) = (example.text for example in all_examples() if example.first_line.startswith(first_line))
     return text
 
 
-def test_the_interval_of_a_measurement() -> None:
-    low, high = re.fullmatch(r"(.*) <= *offset *<= (.*)", the_one("g - t4").strip()).groups()  # type: ignore[union-attr]
+def test_the_formula_of_an_interval_is_that_of_the_code() -> None:
+    low, high = re.fullmatch(r"(.*) <= *offset *<= (.*)", example_with("g - t4").strip()).groups()  # type: ignore[union-attr]
     names = {"g": 1_000_500, "t1": 100, "t4": 900, "resolution": 1000}
     reading = Reading(names["t1"], names["t4"], names["g"], names["g"], names["resolution"])
-    assert (eval(low, names), eval(high, names)) == reading.interval  # noqa: S307  # our own page
+    assert (eval(low, names), eval(high, names)) == reading.interval  # noqa: S307  # a page of this repository
 
 
-def test_the_arithmetic_of_scale() -> None:
+def test_the_formula_on_scale_gives_the_figures_of_its_example() -> None:
     page = (GUIDES / "scale.rst").read_text(encoding="utf-8")
     formula = (
-        the_one("seconds = max(")
+        example_with("seconds = max(")
         .partition(" = ")[2]
         .replace("\N{MULTIPLICATION SIGN}", "*")
         .replace("processors of the controller", "P")
     )
-    told = re.search(r"1,000 hypervisors of 100 guests.*?max\(42, 250\)", page, re.DOTALL)
-    assert told is not None
+    example = re.search(r"1,000 hypervisors of 100 guests.*?max\(42, 250\)", page, re.DOTALL)
+    assert example is not None
     assert round(eval(formula, {"H": 1000, "F": 50, "t": 2.1, "c": 1, "P": 4, "max": max})) == 250  # noqa: S307
 
 
-def test_the_drawing_names_commands_that_there_are() -> None:
-    drawing = the_one("host ── channel")
+def test_the_drawing_has_existing_commands() -> None:
+    drawing = example_with("host ── channel")
     for name in re.findall(r"guest-[a-z-]+\*?", drawing):
         assert any(known == name or (name.endswith("*") and known.startswith(name[:-1])) for known in CATALOG), name
 
 
-def test_the_channel_is_the_one_that_is_looked_for() -> None:
+def test_the_channel_of_the_guide_is_recognized() -> None:
     from ansible_collections.qemu.guest_agent.plugins.module_utils._hypervisor.domains import channel_state
 
-    channel = the_one('<channel type="unix">')
+    channel = example_with('<channel type="unix">')
     assert channel_state(f"<domain><devices>{channel}</devices></domain>").configured
 
 
-def test_the_lines_of_the_service_are_those_that_it_writes() -> None:
+def test_the_log_lines_of_the_guide_are_those_of_the_service() -> None:
     (example,) = to_check(Check.SERVICE_LOG)
     commands = {f"$ {command}" for command in commands_of(example)}
     watching, resync = (line for line in example.text.splitlines() if line not in commands)
@@ -81,7 +81,7 @@ def test_the_lines_of_the_service_are_those_that_it_writes() -> None:
     assert log.line("resync", made.fields()) == resync
 
 
-def test_outputs_that_were_pasted_have_tasks_and_figures_of_the_playbooks_that_made_them() -> None:
+def test_every_task_in_pasted_output_exists() -> None:
     known = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "playbooks").rglob("*.yml"))
     known += "".join(example.text for example in all_examples() if example.language == "yaml")
     for example in to_check(Check.OUTPUT):
@@ -96,7 +96,7 @@ ALTERNATES = {"GuestNanoseconds": "int | str"}
 
 
 def definitions(example: Example) -> list[dict[str, Any]]:
-    """QAPI's language is that of Python's literals, but for what follows each other."""
+    """QAPI's language is that of Python's literals, except that definitions follow each other."""
     return [ast.literal_eval(part) for part in re.split(r"\n\n", example.text)]
 
 
@@ -110,7 +110,7 @@ def test_there_is_one_for_each_of_the_four_commands() -> None:
 
 
 @pytest.mark.parametrize("example", SCHEMAS, ids=lambda example: example.caption)
-def test_the_command_takes_and_returns_what_the_catalog_says(example: Example) -> None:
+def test_arguments_and_return_values_match_the_catalog(example: Example) -> None:
     command = definitions(example)[-1]
     known = CATALOG[command["command"]]
     arguments = {

@@ -1,4 +1,4 @@
-"""The page on error codes has every code there is, and no other."""
+"""The page on error codes has every existing code, and no other."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def kinds(family: type[QgaError]) -> Iterator[type[QgaError]]:
         yield from kinds(child)
 
 
-def test_it_has_every_code_and_no_other() -> None:
+def test_the_page_has_every_code_and_no_other() -> None:
     base = QgaError.__module__.partition(".module_utils")[0]
     for path in PLUGINS.glob("*_utils/**/*.py"):
         if re.search(r"^class \w+\(.*Error\):", path.read_text(encoding="utf-8"), re.MULTILINE):
@@ -38,7 +38,7 @@ def test_it_has_every_code_and_no_other() -> None:
 
 
 def test_codes_are_defined_nowhere_else() -> None:
-    """Roles and event sources use those of the collection."""
+    """Roles and event sources use the collection's codes."""
     elsewhere = [
         path
         for folder in ("roles", "extensions", "plugins")
@@ -53,12 +53,12 @@ def test_codes_are_defined_nowhere_else() -> None:
 
 
 @pytest.mark.parametrize("heading", ["Cause", "What to do"])
-def test_each_has_a_cause_and_something_to_do(heading: str) -> None:
-    told = re.compile(rf"^:{heading}: \S", re.MULTILINE)
-    assert [code for code, text in SECTIONS.items() if told.search(text) is None] == []
+def test_each_code_has_a_cause_and_a_remedy(heading: str) -> None:
+    field = re.compile(rf"^:{heading}: \S", re.MULTILINE)
+    assert [code for code, text in SECTIONS.items() if field.search(text) is None] == []
 
 
-def test_the_options_that_it_names_are_there() -> None:
+def test_the_options_on_the_page_exist() -> None:
     files = ("doc_fragments/target.py", "modules/qga_update_time.py", "modules/qga_info.py", "connection/qga.py")
     documented = "".join((PLUGINS / name).read_text(encoding="utf-8") for name in files)
     for option in OPTIONS:

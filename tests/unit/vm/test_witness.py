@@ -1,4 +1,4 @@
-"""The witness judges what the collection claims of a clock: it must not be wrong itself."""
+"""The witness verifies the collection's figures, so its own must be correct."""
 
 from __future__ import annotations
 
@@ -16,9 +16,7 @@ DELAYS_NS = st.integers(min_value=0, max_value=2_000_000_000)
     offset=st.integers(min_value=-(10**18), max_value=10**18),
     delays=st.lists(st.tuples(DELAYS_NS, DELAYS_NS, DELAYS_NS), min_size=1, max_size=20),
 )
-def test_the_interval_holds_the_true_offset_whatever_the_delays(
-    offset: int, delays: list[tuple[int, int, int]]
-) -> None:
+def test_the_interval_contains_the_true_offset_for_all_delays(offset: int, delays: list[tuple[int, int, int]]) -> None:
     now = 1_700_000_000_000_000_000
     exchanges = []
     for there, inside, back in delays:
@@ -30,7 +28,7 @@ def test_the_interval_holds_the_true_offset_whatever_the_delays(
     assert abs(reading.offset_ns - offset) <= reading.uncertainty_ns
 
 
-def test_the_narrowest_bounds_of_several_exchanges_count() -> None:
+def test_the_narrowest_bounds_of_several_exchanges_are_combined() -> None:
     assert reading_of([Exchange(1000, 5200, 5300, 1500)]) == (4000, 200, 400)
     assert reading_of([Exchange(0, 10, 10, 500), Exchange(1000, 1400, 1400, 1410)])[:2] == (0, 10)
 
