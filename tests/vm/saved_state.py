@@ -1,9 +1,11 @@
 """Guests from a saved state: a guest of each kind is booted once, and all others of that kind are restored from it.
 
-Theory of operation ------------------- A boot takes 15 s under software emulation and a deployment a minute; a restore
-takes about a second. So the first time that a kind of guest is needed, one is booted (for the extended agent: restored
-and deployed to), left to become idle, and saved. Its memory and its disk's overlay stay in the cache next to the image,
-under a key that covers everything they depend on. Each guest then gets a copy of both:
+Theory of operation
+-------------------
+A boot takes 15 s under software emulation and a deployment a minute; a restore takes about a second. So the first time
+that a kind of guest is needed, one is booted (for the extended agent: restored and deployed to), left to become idle,
+and saved. Its memory and its disk's overlay stay in the cache next to the image, under a key that covers everything
+they depend on. Each guest then gets a copy of both:
 
 - the memory, with the guest's own name, UUID and paths in the XML at the head of the file (``save_file``);
 - the overlay, as it was when the memory was saved.
