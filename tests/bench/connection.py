@@ -21,21 +21,21 @@ from tests.vm.guest import Guest
 from tests.vm.lock import locked
 
 THEIRS = "community.libvirt.libvirt_qemu"
-# The package that carries community.libvirt; Galaxy is not asked.
+# The package that contains community.libvirt, so that Galaxy is not needed.
 BUNDLE = "ansible==12.*"
 PINGS = 5
 COPIES = 2
 MEGABYTES = 10
 
-# Theirs runs commands without HOME, so that Ansible's own directory would be in the root directory.
+# Their plugin runs commands without HOME, so Ansible's temporary directory would be in the root directory.
 _COMMON = {"ansible_remote_tmp": "/tmp/.ansible"}  # noqa: S108  # the guest's
 _SETTINGS: Mapping[str, Mapping[str, str]] = {
     CONNECTION: {**_COMMON, "ansible_qga_uri": "qemu:///system"},
     THEIRS: {**_COMMON, "ansible_libvirt_uri": "qemu:///system"},
 }
-# A task of each is done over both connections, one behind the other.
+# The number of tasks of each kind; each runs over both connections, one after the other.
 _ROUNDS: Mapping[str, int] = {"raw": PINGS, "ping": PINGS, "compiled": COPIES, "copy": COPIES, "text": COPIES}
-# What else is said to both; theirs does not know of it.
+# Additional variables for both; their plugin ignores them.
 _WITH: Mapping[str, Mapping[str, object]] = {"compiled": {"ansible_qga_module_cache": False}}
 
 

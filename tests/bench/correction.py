@@ -24,11 +24,11 @@ from tests.vm.errors import VmError
 from tests.vm.guest import Guest
 from tests.vm.session import restored_guests
 
-# At least this long, and up to a second more by chance: virsh's error is where in a second it happens to be called, and
-# hwclock, which waits for a second's edge, would otherwise keep the whole loop in step with the seconds.
+# Plus up to a random second: virsh truncates to seconds, so its error depends on where in a second it is called, and
+# hwclock, which waits for the start of a second, would otherwise synchronize the whole loop with the seconds.
 ASLEEP_S = 1.3
 NAPS = (suspend_and_resume,) * 7 + (save_and_restore,) * 3
-# Restored together.
+# Guests that are restored together.
 NAMES = tuple(f"qga-bench-{number}" for number in range(1, 5))
 ROUNDS = 4
 

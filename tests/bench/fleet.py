@@ -20,7 +20,7 @@ from tests.vm.errors import VmError
 from tests.vm.guest import Guest
 
 MODULE = "qemu.guest_agent.qga_update_time"
-# How many guests, and how often.
+# The number of guests, and of rounds.
 SIZES = {100: 3, 1_000: 9, 10_000: 3}
 COMPARED = 200
 INFO_ROUNDS = 20
@@ -29,8 +29,8 @@ TIMEOUT_S = 5.0
 SEED = 20261124
 SECOND_NS = 1_000_000_000
 
-# Runs the module in a process of its own, and prints the peak of its resident memory in KiB. A child's ru_maxrss would
-# begin with its parent's.
+# Runs the module in a process of its own, and prints its peak resident memory in KiB. A forked child's ru_maxrss would
+# start at its parent's.
 _PEAK = """
 import contextlib, io, json, os, sys
 from tests.support.collection import make_importable

@@ -17,7 +17,7 @@ residual_ratio   {residual_ratio:.0f}   (virsh's median over the stock agent's)
 info_over_ping   {info_over_ping:.2f}   (a qga_info task, subset min, over an ansible.builtin.ping task)"""
 
 Row = list[str]
-# Its head, and its rows.
+# A table's head and its rows.
 Table = tuple[Row, list[Row]]
 
 

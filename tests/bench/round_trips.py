@@ -13,13 +13,13 @@ from tests.support.agent_client import Client
 from tests.support.extended_agent import ExtendedAgent
 from tests.vm.guest import Guest
 
-# Passed on to the stock agent, cheap and without effect.
+# Delegated to the stock agent, cheap and without side effects.
 DELEGATED = ("guest-get-osinfo", "guest-get-timezone", "guest-get-vcpus")
 # Answered by the extended agent itself; a stock agent has the first two as well, and logs every ping to syslog.
 IN_FRONT = ("guest-ping", "guest-get-time", "guest-get-clock")
 TURNS = 4
 REQUESTS_PER_TURN = 50
-# After a change of hands, an emulated processor translates the agent's code anew.
+# After a change of agents, the emulated processor translates the agent's code again.
 WARM_UP = 10
 NATIVE_REQUESTS = 2000
 

@@ -148,12 +148,12 @@ def test_a_restored_guest_is_corrected_by_a_difference(guest: Guest) -> None:
 
 def test_the_clock_is_corrected_while_the_stock_agent_hangs_and_after_it_was_killed(guest: Guest) -> None:
     stock = main_pid(guest, STOCK_UNIT)
-    said = f"{stock} was stopped"
+    mark = f"{stock} was stopped"
     # If the stock agent answered within the last second (stock_link.py), the extended agent waits for a whole command's
     # timeout; otherwise it first checks with a sync, for a few seconds.
-    guest.witness.start(f"sleep 1.5; kill -STOP {stock}; echo {said} >/dev/ttyS0")
+    guest.witness.start(f"sleep 1.5; kill -STOP {stock}; echo {mark} >/dev/ttyS0")
     # Not through the agent: if the stock agent is stopped in the middle of a reply, the client waits ten minutes.
-    until(lambda: guest.console.shows(said), "the stock agent was not stopped")
+    until(lambda: guest.console.shows(mark), "the stock agent was not stopped")
     guest.witness.step(-3 * SECOND_NS)
     with pytest.raises(libvirt.libvirtError, match="The stock agent did not answer guest-get-host-name in time"):
         guest.ask("guest-get-host-name")

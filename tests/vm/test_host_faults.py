@@ -199,7 +199,7 @@ def deaf(guest: Guest) -> Iterator[None]:
         os.kill(pid, signal.SIGCONT)
 
 
-@pytest.mark.parametrize("fate", quick(["killed", "left to go on"], ["killed"]))
+@pytest.mark.parametrize("fate", quick(["killed", "continued"], ["killed"]))
 def test_a_step_that_waits_unread_in_the_channel_is_applied_once(guest: Guest, fate: str) -> None:
     stops = [Stop(Moment(STEPPING)), Stop(Moment("guest-ping", since=STEPPING))]
     with HeldModule(options(guest, timeout=3), stops) as module:

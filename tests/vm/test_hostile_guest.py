@@ -127,11 +127,11 @@ class Stage:
 
         def is_answered() -> bool:
             self._control.sendall(order.encode() + b"\n")
-            said = b""
+            received = b""
             with suppress(TimeoutError):
-                while not said.endswith(expected + b"\n"):
-                    said += self._control.recv(4096)
-            return said.endswith(expected + b"\n")
+                while not received.endswith(expected + b"\n"):
+                    received += self._control.recv(4096)
+            return received.endswith(expected + b"\n")
 
         until(is_answered, f"the player in the guest does not answer the order {order}", _ORDER_SECONDS)
 
