@@ -119,9 +119,10 @@ sanity: .venv/.ready ## ansible-test sanity, ansible-core 2.19
 sanity-on-%: .venvs/core-%/.ready
 	@VENV=.venvs/core-$* tests/setup/sanity
 
-lint: .venv/.ready ## ruff, mypy, vermin, shellcheck, biome, yamllint, ansible-lint, reuse
+lint: .venv/.ready ## ruff, codespell, mypy, vermin, shellcheck, biome, yamllint, ansible-lint, reuse
 	$(venv)/ruff check
 	$(venv)/ruff format --check
+	$(venv)/codespell
 	@$(venv)/python -m tests.support.collection link >/dev/null
 	$(venv)/mypy -p ansible_collections.qemu.guest_agent.plugins.module_utils \
 	    -p ansible_collections.qemu.guest_agent.plugins.plugin_utils \
